@@ -1,1 +1,37 @@
-//! placeholder
+//! gRPC and HTTP on one port: what game servers, players' backends, players and operators call.
+//!
+//! | where | what |
+//! |---|---|
+//! | `calls` | every Catena call, once, for both transports |
+//! | `grpc`, `http` | the transports: a line a call |
+//! | `native` | Sortie's own JSON under `/v1`, and health |
+//! | `player_feed` | who hears of which match |
+//! | `rules` | who may call what, all of it in one table |
+//! | `gate`, [`auth`] | enforce the rules, for both transports |
+//! | `error` | one error, in the form that each transport gives it |
+//! | `serve` | connections, their limits, their end |
+//!
+//! Nothing is decided here. A call becomes a command of the broker and its reply an answer, so that whatever comes
+//! in through another door meets the same rules.
+
+pub mod auth;
+mod calls;
+mod codes;
+mod error;
+mod gate;
+mod grpc;
+mod health;
+mod http;
+mod native;
+mod params;
+mod player_feed;
+mod router;
+mod rules;
+mod serve;
+mod state;
+
+pub use auth::{ApiKey, Auth, Permission};
+pub use codes::codes;
+pub use router::router;
+pub use serve::serve;
+pub use state::{ApiOptions, ConfiguredAllocator, Limits};

@@ -1,1 +1,37 @@
-//! placeholder
+//! Configuration: a file, the environment and flags in, one checked [`Config`] or every problem at once out.
+//!
+//! [`reference()`] is the one table of keys: what it does not list is refused, what it lists is read with the
+//! default written there, and `docs/config.md` is its rendering. Hence a small reader over that table rather
+//! than derived structs: those stop at the first problem, and would need each default and meaning a second
+//! time for the documents.
+//!
+//! What comes out is plain data in the domain's types where it has them. Nothing here opens a socket or a log;
+//! the only file read beside the configuration is the netcode key's.
+
+mod checked;
+mod environment;
+mod finding;
+mod fleets;
+mod keys;
+mod load;
+mod markdown;
+mod model;
+mod netcode;
+mod parse;
+mod section;
+mod show;
+mod source;
+
+pub use environment::NOT_SETTINGS;
+pub use finding::{Finding, MAX_FINDINGS, Problems};
+pub use ipnet::IpNet;
+pub use keys::{KeyDoc, Kind, Presence, reference};
+pub use load::Overrides;
+pub use markdown::{EXAMPLE, reference_markdown};
+pub use model::{
+    AllocatorConfig, ApiKey, Config, Dialect, Environment, FleetConfig, Game, GatewayConfig,
+    LocalProcessConfig, LogConfig, LogFormat, Permission,
+};
+pub use netcode::{KEY_BYTES, KeySource, NetcodeKey};
+pub use show::HIDDEN;
+pub use source::{MAX_FILE_BYTES, MAX_VALUES};

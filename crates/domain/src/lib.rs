@@ -7,6 +7,7 @@
 
 extern crate alloc;
 
+pub mod broker;
 pub mod ids;
 pub mod machine;
 pub mod time;

@@ -1,1 +1,97 @@
-//! placeholder
+//! The player's door: a player names a game and gets a connect token for a server that runs it.
+//!
+//! | where | what |
+//! |---|---|
+//! | `http` | the routes: one answer (`wannaplay`), or feedback streamed in chunks |
+//! | `ws` | the same feedback over a websocket |
+//! | `join` | what all of them do: reserve a seat, wait for its match, mint a token |
+//! | `feedback` | what a player hears meanwhile |
+//! | `games` | the games there are, and which fleet a player is sent to |
+//! | `admission`, `address` | the token, and where the server is |
+//! | `client_ip` | who is believed about a player's address |
+//!
+//! The routes and their JSON are those of bevygap, so that its clients work unchanged. There, a matchmaker talks to
+//! the platform and bookkeeping in NATS tells who holds what; here the broker's seat is that bookkeeping, and the
+//! gateway keeps nothing: a player who goes away, at whatever moment, is a seat given back.
+
+mod address;
+mod admission;
+mod client_ip;
+mod error;
+mod feedback;
+mod games;
+mod http;
+mod join;
+mod options;
+mod progress;
+mod seat_guard;
+mod stats;
+mod ws;
+
+use std::sync::Arc;
+
+use sortie_domain::broker::Broker;
+use sortie_engine::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use error::JoinError;
+use games::Games;
+use stats::Counters;
+
+pub use http::router;
+pub use options::{
+    BadOptions, FIRST_MESSAGE_DEADLINE, Game, GameFleet, GatewayOptions, MAX_BODY_BYTES, MAX_NAME_CHARS,
+    MAX_WAITS, PROGRESS_INTERVAL, TOKEN_TIMEOUT, WAIT_DEADLINE,
+};
+pub use stats::{GatewayStats, LATENCY_BOUNDS, Latencies};
+
+/// The player's door. Cheap to clone.
+#[derive(Clone)]
+pub struct Gateway {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) broker: Handle<Broker>,
+    pub(crate) options: GatewayOptions,
+    pub(crate) games: Games,
+    pub(crate) counters: Counters,
+    waits: Arc<Semaphore>,
+}
+
+/// The right to be one of the players who wait.
+pub(crate) type WaitPermit = OwnedSemaphorePermit;
+
+impl Gateway {
+    /// A gateway to the fleets of `broker`.
+    ///
+    /// # Errors
+    /// [`BadOptions`] if the options contradict themselves.
+    pub fn new(broker: Handle<Broker>, options: GatewayOptions) -> Result<Self, BadOptions> {
+        options.check()?;
+        let games = Games::new(&options)?;
+        let waits = Arc::new(Semaphore::new(options.max_waits));
+        Ok(Self { inner: Arc::new(Inner { broker, options, games, counters: Counters::default(), waits }) })
+    }
+
+    /// Numbers for the operator.
+    #[must_use]
+    pub fn stats(&self) -> GatewayStats {
+        let waiting = self.inner.options.max_waits - self.inner.waits.available_permits();
+        self.inner.counters.read(waiting)
+    }
+}
+
+impl Inner {
+    /// Lets one more player wait, or says that there are too many.
+    pub(crate) fn admit(&self) -> Result<WaitPermit, JoinError> {
+        let permit = Arc::clone(&self.waits).try_acquire_owned();
+        permit.map_err(|_| self.count(JoinError::TooManyWaiting))
+    }
+
+    /// Counts a failure that comes before any join could count it.
+    pub(crate) fn count(&self, error: JoinError) -> JoinError {
+        self.counters.failed(error.label());
+        error
+    }
+}

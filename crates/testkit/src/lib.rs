@@ -1,1 +1,7 @@
-//! placeholder
+//! The simulation that drives the machines through virtual time, and shows that it finds bugs.
+//!
+//! Why not a network simulator: the machines are pure, so the whole world around them (clients, game servers,
+//! platforms, the log, crashes) fits into one ordered agenda and one seeded generator of random numbers. A seed
+//! is the whole schedule; a failing one replays.
+
+pub mod sim;

@@ -1,0 +1,199 @@
+//! Starts one server process.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::SystemTime;
+
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use super::output::Output;
+use super::ports::PortLease;
+use super::proc_files::OUR_PREFIX;
+use super::process::Process;
+use super::record::{Folder, Placement};
+use super::settings::{LocalFleet, LocalProcess, Placeholders};
+use crate::{AllocatorError, StartOrder};
+
+/// The variables that a server without a record is known by.
+pub(super) mod variable {
+    pub(in super::super) const ALLOCATION: &str = "SORTIE_ALLOCATION_ID";
+    pub(in super::super) const FOLDER: &str = "SORTIE_DATA_ID";
+    pub(in super::super) const SERVER: &str = "SORTIE_SERVER_ID";
+    pub(in super::super) const FLEET: &str = "SORTIE_FLEET";
+    pub(in super::super) const PORT: &str = "SORTIE_PORT";
+}
+
+/// A server that runs and is recorded.
+pub(super) struct Launched {
+    pub(super) placement: Placement,
+    pub(super) process: Process,
+    pub(super) port: PortLease,
+}
+
+/// Starts the server of `order` on `port` and records it. Blocks; needs a runtime. Nothing is left running
+/// where this returns an error.
+pub(super) fn launch(
+    order: &StartOrder,
+    fleet: &LocalFleet,
+    port: PortLease,
+    output: &Output,
+    folder: &Folder,
+) -> Result<Launched, AllocatorError> {
+    let mut command = command(order, fleet, port.port(), folder.id())?;
+    let log = output.create().and_then(|log| Ok((log.try_clone()?, log)));
+    let (stdout, stderr) = log.map_err(|error| {
+        AllocatorError::transient(format!("cannot write {}: {error}", output.log.display()))
+    })?;
+    command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+    let mut child = command.spawn().map_err(|error| {
+        output.discard();
+        spawn_error(&error, &fleet.process)
+    })?;
+    match watch_and_record(order, &child, port.port(), folder) {
+        Ok((process, placement)) => Ok(Launched { placement, process, port }),
+        Err(error) => {
+            kill_unrecorded(&mut child);
+            output.discard();
+            Err(AllocatorError::transient(format!("cannot keep a record of the server: {error}")))
+        }
+    }
+}
+
+fn watch_and_record(
+    order: &StartOrder,
+    child: &Child,
+    port: u16,
+    folder: &Folder,
+) -> io::Result<(Process, Placement)> {
+    let number = i32::try_from(child.id()).map_err(io::Error::other)?;
+    let process = Process::open(number)?;
+    let placement = Placement {
+        allocation: order.allocation.clone(),
+        server: order.server.clone(),
+        fleet: order.fleet.clone(),
+        port,
+        process: process.identity().clone(),
+        started_at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+    };
+    folder.store(&placement)?;
+    Ok((process, placement))
+}
+
+/// The group's number is its own until `wait` has reaped its leader.
+fn kill_unrecorded(child: &mut Child) {
+    if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+        let _gone_is_fine = kill_process_group(pid, Signal::KILL);
+    }
+    if let Err(error) = child.wait() {
+        tracing::error!(pid = child.id(), %error, "a server that could not be recorded could not be stopped");
+    }
+}
+
+fn command(
+    order: &StartOrder,
+    fleet: &LocalFleet,
+    port: u16,
+    folder_id: &str,
+) -> Result<Command, AllocatorError> {
+    let settings = &fleet.process;
+    let placeholders = Placeholders { order, port };
+    let mut command = Command::new(program(&settings.path)?);
+    command.args(settings.arguments.iter().map(|argument| placeholders.fill(argument)));
+    if let Some(working_folder) = &settings.working_folder {
+        check_working_folder(working_folder)?;
+        command.current_dir(working_folder);
+    }
+    // Its own group: a terminal's Ctrl-C for the control plane is none for the servers, and whatever a server
+    // starts can be stopped with it.
+    command.process_group(0);
+    command.env_clear();
+    command.envs(inherited());
+    command.envs(environment(order, fleet, &placeholders, folder_id));
+    Ok(command)
+}
+
+/// Our own environment but for what configures the control plane, its keys among it.
+fn inherited() -> impl Iterator<Item = (OsString, OsString)> {
+    std::env::vars_os().filter(|(name, _)| !name.to_string_lossy().starts_with(OUR_PREFIX))
+}
+
+fn environment(
+    order: &StartOrder,
+    fleet: &LocalFleet,
+    placeholders: &Placeholders<'_>,
+    folder_id: &str,
+) -> BTreeMap<String, String> {
+    let LocalFleet { process, environment } = fleet;
+    let mut variables = BTreeMap::from([("SORTIE_API".to_owned(), environment.api.clone())]);
+    let optional = [
+        ("SORTIE_API_KEY", environment.api_key.clone()),
+        ("SORTIE_NETCODE_KEY", environment.netcode_key.clone()),
+        ("SORTIE_PROTOCOL_ID", environment.protocol_id.map(|id| id.to_string())),
+    ];
+    for (name, value) in optional {
+        variables.extend(value.map(|value| (name.to_owned(), value)));
+    }
+    for (name, value) in &process.environment {
+        variables.insert(name.clone(), placeholders.fill(value));
+    }
+    // Last, so that no fleet can hide its servers from the next control plane.
+    let identity = [
+        (variable::ALLOCATION, order.allocation.as_str()),
+        (variable::FOLDER, folder_id),
+        (variable::SERVER, order.server.as_str()),
+        (variable::FLEET, order.fleet.as_str()),
+        (variable::PORT, &placeholders.port.to_string()),
+    ];
+    variables.extend(identity.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    variables
+}
+
+/// The program to run. A path is made absolute: relative to which folder it is looked up after a change of the
+/// working folder differs between platforms.
+fn program(path: &Path) -> Result<PathBuf, AllocatorError> {
+    let is_bare_name = path.components().count() == 1 && !path.has_root();
+    if is_bare_name {
+        return Ok(path.to_owned());
+    }
+    std::path::absolute(path)
+        .map_err(|error| AllocatorError::permanent(format!("path {}: {error}", path.display())))
+}
+
+fn check_working_folder(folder: &Path) -> Result<(), AllocatorError> {
+    let problem = match std::fs::metadata(folder) {
+        Ok(metadata) if metadata.is_dir() => return Ok(()),
+        Ok(_) => "is no folder".to_owned(),
+        Err(error) => format!("cannot be used: {error}"),
+    };
+    Err(AllocatorError::permanent(format!("working_folder {} {problem}", folder.display())))
+}
+
+/// What the kernel's refusal to start a server means.
+fn spawn_error(error: &io::Error, settings: &LocalProcess) -> AllocatorError {
+    let path = settings.path.display();
+    let permanent = |problem: &str| AllocatorError::permanent(format!("path {path} {problem}"));
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::NOENT) if settings.path.exists() => {
+            permanent("cannot be run: the interpreter or loader that it names does not exist")
+        }
+        Some(Errno::NOENT | Errno::NOTDIR) => {
+            permanent("does not exist; correct it or install the game server")
+        }
+        Some(Errno::ACCESS | Errno::PERM) => {
+            permanent("cannot be run: it must be a file that the control plane's user may execute")
+        }
+        Some(Errno::NOEXEC) => permanent("cannot be run: it is no program for this machine"),
+        Some(Errno::TOOBIG) => permanent("cannot be run: its arguments and environment are too long"),
+        Some(Errno::LOOP) => permanent("cannot be run: its links lead in a circle"),
+        // No error number: an argument or variable with a NUL byte, found before the kernel was asked.
+        None if error.kind() == io::ErrorKind::InvalidInput => {
+            permanent("cannot be run: an argument or variable holds a NUL byte")
+        }
+        _ => AllocatorError::transient(format!("cannot start {path}: {error}")),
+    }
+}

@@ -1,0 +1,436 @@
+//! Game servers as plain processes of this machine: for a laptop, and for a rented box without anything else.
+//!
+//! Servers outlive the control plane. They lead their own process group, write their output straight into a
+//! file, and are known again by a placement record or, if a crash came between start and record, by the ids in
+//! their environment; so a restart or an upgrade of the control plane interrupts no match. What runs the
+//! control plane must leave its children alone for that (systemd: `KillMode=process`).
+//!
+//! One allocator serves every fleet of local processes: they share the machine's ports, and a server whose fleet
+//! is no longer configured can still be stopped.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `settings` | what is configured |
+//! | `launch` | the start of one process |
+//! | `watch` | one task a server, from start or recovery to the end |
+//! | `recovery` | which servers an earlier control plane has left |
+//! | `record` | the folder `servers`: placement records and output |
+//! | `process`, `proc_files`, `strays` | processes, and all that descends from one |
+//! | `ports`, `output` | the two things that a server uses up |
+
+mod launch;
+mod output;
+mod ports;
+mod proc_files;
+mod process;
+mod record;
+mod recovery;
+mod settings;
+mod strays;
+mod watch;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sortie_domain::ids::{AllocationId, FleetId, ServerId};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use self::launch::launch;
+use self::output::Output;
+use self::ports::Ports;
+use self::record::Folder;
+use self::settings::Terms;
+use self::watch::{Server, StopCause};
+use crate::{Allocator, AllocatorError, StartOrder, Started};
+
+pub use self::record::Placement;
+pub use self::settings::{LocalFleet, LocalProcess, ServerEnvironment};
+
+/// Ended servers whose output is kept.
+const MAX_ENDED_LOGS: usize = 200;
+/// Ended allocations that are remembered, so that a late second order for one starts nothing.
+const MAX_ENDED_REMEMBERED: usize = 10_000;
+/// Time from SIGKILL until a process that is still there is reported as an error.
+const KILL_WAIT: Duration = Duration::from_secs(10);
+
+/// The end of a server that nobody asked the allocator for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ServerExit {
+    /// The order that it was started for.
+    pub allocation: AllocationId,
+    /// The id that it sent.
+    pub server: ServerId,
+    /// How it ended, in words: `exit status 3`, `killed by signal 11 (SIGSEGV)`.
+    pub status: String,
+}
+
+/// Who is told of servers that ended by themselves.
+#[async_trait]
+pub trait ExitListener: Send + Sync {
+    /// Takes the news. To return is to say that it is durable: until then the allocator keeps the server's
+    /// record, and an allocator that is opened later reports the end again.
+    async fn exited(&self, exit: ServerExit);
+}
+
+/// The data folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot use the folder {} for game servers: {source}", folder.display())]
+pub struct OpenError {
+    /// The folder.
+    pub folder: PathBuf,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+/// Runs game servers as processes of this machine.
+///
+/// Dropping it leaves the servers running, for the next one to take over.
+pub struct LocalProcessAllocator {
+    shared: Arc<Shared>,
+}
+
+/// Held by the allocator and by the task of every server.
+struct Shared {
+    folder: Folder,
+    fleets: BTreeMap<FleetId, LocalFleet>,
+    listener: Arc<dyn ExitListener>,
+    ports: Arc<Ports>,
+    book: Mutex<Book>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+#[derive(Default)]
+struct Book {
+    slots: BTreeMap<AllocationId, Slot>,
+    ended: Ended,
+    /// No further server is started.
+    closed: bool,
+}
+
+enum Slot {
+    /// Being started; the token is cancelled when that has worked or failed.
+    Starting(CancellationToken),
+    Placed(Arc<Server>),
+}
+
+/// The allocations that ended last.
+#[derive(Default)]
+struct Ended {
+    ids: BTreeSet<AllocationId>,
+    oldest_first: VecDeque<AllocationId>,
+}
+
+impl Ended {
+    fn insert(&mut self, allocation: &AllocationId) {
+        if !self.ids.insert(allocation.clone()) {
+            return;
+        }
+        self.oldest_first.push_back(allocation.clone());
+        if self.oldest_first.len() > MAX_ENDED_REMEMBERED
+            && let Some(oldest) = self.oldest_first.pop_front()
+        {
+            self.ids.remove(&oldest);
+        }
+    }
+}
+
+/// What to do about an order.
+enum Admission {
+    /// It has been carried out.
+    Done(Started),
+    /// It is being carried out.
+    Wait(CancellationToken),
+    /// Start the server.
+    Go(StartGuard),
+}
+
+/// Keeps the slot of an order that is being carried out; frees it unless the server was placed.
+struct StartGuard {
+    shared: Arc<Shared>,
+    allocation: AllocationId,
+    settled: CancellationToken,
+}
+
+impl Drop for StartGuard {
+    fn drop(&mut self) {
+        let mut book = lock(&self.shared.book);
+        if let Some(Slot::Starting(_)) = book.slots.get(&self.allocation) {
+            book.slots.remove(&self.allocation);
+        }
+        drop(book);
+        self.settled.cancel();
+    }
+}
+
+/// Nothing here leaves data half-changed where it could panic, so a poisoned lock is as good as any.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl LocalProcessAllocator {
+    /// Takes over the servers that an earlier allocator left in the data folder, and reports to `listener` those
+    /// that ended meanwhile. Also returns the servers taken over: whoever no longer knows one of them stops it.
+    ///
+    /// One allocator may use a data folder at a time. Needs a runtime.
+    ///
+    /// # Errors
+    /// [`OpenError`] where records cannot be read or written.
+    pub async fn open(
+        data: &Path,
+        fleets: BTreeMap<FleetId, LocalFleet>,
+        listener: Arc<dyn ExitListener>,
+    ) -> Result<(Self, Vec<Placement>), OpenError> {
+        let folder = data.to_owned();
+        let surveyed = tokio::task::spawn_blocking(move || {
+            let folder = Folder::open(&folder)?;
+            recovery::survey(&folder).map(|survey| (folder, survey))
+        });
+        let (folder, survey) = surveyed
+            .await
+            .unwrap_or_else(|stopped| Err(io::Error::other(stopped)))
+            .map_err(|source| OpenError { folder: data.to_owned(), source })?;
+        for stray in &survey.strays {
+            strays::clear(folder.id(), stray, None).await;
+        }
+        let shared = Arc::new(Shared {
+            folder,
+            fleets,
+            listener,
+            ports: Arc::default(),
+            book: Mutex::default(),
+            tasks: Mutex::default(),
+        });
+        let taken_over = survey.running.iter().map(|(_, placement)| placement.clone()).collect();
+        let running = survey.running.into_iter().map(|(process, placement)| (Some(process), placement));
+        let gone = survey.gone.into_iter().map(|placement| (None, placement));
+        for (process, placement) in running.chain(gone) {
+            let port = shared.ports.claim(placement.port);
+            shared.place(Server::new(placement, process, port, &shared));
+        }
+        Ok((Self { shared }, taken_over))
+    }
+
+    /// Stops every server and starts no further one; for a control plane that takes its servers with it. Each
+    /// gets its fleet's grace to exit, but no more than `most_grace`. The ends are reported to the listener.
+    ///
+    /// # Errors
+    /// The processes that are still there some seconds after SIGKILL.
+    pub async fn stop_all(&self, most_grace: Duration) -> Result<(), Vec<Placement>> {
+        lock(&self.shared.book).closed = true;
+        self.shared.starts_settled().await;
+        let servers = self.shared.servers();
+        for server in &servers {
+            server.ask_to_stop(StopCause::ControlPlaneEnds { most_grace });
+        }
+        let all_gone = async {
+            for server in &servers {
+                server.gone.cancelled().await;
+            }
+        };
+        if tokio::time::timeout(most_grace.saturating_add(KILL_WAIT), all_gone).await.is_ok() {
+            return Ok(());
+        }
+        let left = servers.iter().filter(|server| !server.gone.is_cancelled());
+        Err(left.map(|server| server.placement.clone()).collect())
+    }
+}
+
+impl Drop for LocalProcessAllocator {
+    fn drop(&mut self) {
+        lock(&self.shared.tasks).abort_all();
+    }
+}
+
+impl Shared {
+    fn terms(&self, fleet: &FleetId) -> Terms {
+        Terms::of(self.fleets.get(fleet))
+    }
+
+    fn output(&self, allocation: &AllocationId, limit: u64) -> Output {
+        Output { log: self.folder.log(allocation), older: self.folder.older_log(allocation), limit }
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = lock(&self.tasks);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(task);
+    }
+
+    fn servers(&self) -> Vec<Arc<Server>> {
+        let book = lock(&self.book);
+        let placed = book.slots.values().filter_map(|slot| match slot {
+            Slot::Placed(server) => Some(Arc::clone(server)),
+            Slot::Starting(_) => None,
+        });
+        placed.collect()
+    }
+
+    async fn starts_settled(&self) {
+        let starting: Vec<_> = lock(&self.book)
+            .slots
+            .values()
+            .filter_map(|slot| match slot {
+                Slot::Starting(settled) => Some(settled.clone()),
+                Slot::Placed(_) => None,
+            })
+            .collect();
+        for settled in starting {
+            settled.cancelled().await;
+        }
+    }
+
+    /// Puts a server under watch.
+    fn place(self: &Arc<Self>, server: Server) {
+        let server = Arc::new(server);
+        let slot = Slot::Placed(Arc::clone(&server));
+        lock(&self.book).slots.insert(server.placement.allocation.clone(), slot);
+        self.spawn(watch::watch(Arc::clone(self), server));
+    }
+
+    /// The server is gone and everyone who has to know knows.
+    fn forget(&self, allocation: &AllocationId) {
+        let mut book = lock(&self.book);
+        book.slots.remove(allocation);
+        book.ended.insert(allocation);
+    }
+
+    fn admit(self: &Arc<Self>, allocation: &AllocationId) -> Result<Admission, AllocatorError> {
+        let mut book = lock(&self.book);
+        match book.slots.get(allocation) {
+            Some(Slot::Placed(server)) => return Ok(Admission::Done(started(&server.placement))),
+            Some(Slot::Starting(settled)) => return Ok(Admission::Wait(settled.clone())),
+            None => {}
+        }
+        if book.ended.ids.contains(allocation) {
+            return Ok(Admission::Done(Started { placement: "has run and ended".to_owned() }));
+        }
+        if book.closed {
+            return Err(AllocatorError::transient("the control plane is shutting down"));
+        }
+        let settled = CancellationToken::new();
+        book.slots.insert(allocation.clone(), Slot::Starting(settled.clone()));
+        Ok(Admission::Go(StartGuard { shared: Arc::clone(self), allocation: allocation.clone(), settled }))
+    }
+
+    /// Starts the server of `order`; its slot is kept by the caller.
+    async fn carry_out(
+        self: &Arc<Self>,
+        order: StartOrder,
+        fleet: LocalFleet,
+    ) -> Result<Started, AllocatorError> {
+        let shared = Arc::clone(self);
+        let launched = tokio::task::spawn_blocking(move || {
+            let ports = &fleet.process.ports;
+            let port = shared.ports.lease(ports).ok_or_else(|| no_port(&order.fleet, &fleet))?;
+            let output = shared.output(&order.allocation, fleet.process.output_limit);
+            launch(&order, &fleet, port, &output, &shared.folder)
+        });
+        let launched = launched
+            .await
+            .unwrap_or_else(|_| Err(AllocatorError::transient("the control plane is shutting down")))?;
+        let started = started(&launched.placement);
+        self.place(Server::new(launched.placement, Some(launched.process), launched.port, self));
+        Ok(started)
+    }
+}
+
+fn started(placement: &Placement) -> Started {
+    Started { placement: format!("process {}, port {}", placement.pid(), placement.port) }
+}
+
+fn no_port(id: &FleetId, fleet: &LocalFleet) -> AllocatorError {
+    let ports = &fleet.process.ports;
+    AllocatorError::transient(format!(
+        "fleet {id}: no port of {} to {} is free; give it more ports or a lower maximum of servers",
+        ports.start(),
+        ports.end()
+    ))
+}
+
+/// Allocation ids name files here.
+fn check_file_name(allocation: &AllocationId) -> Result<(), AllocatorError> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    let id = allocation.as_str();
+    if id.bytes().all(is_plain) && !id.starts_with('.') {
+        return Ok(());
+    }
+    Err(AllocatorError::permanent(format!(
+        "allocation id {id:?} cannot name a file: only letters, digits, '-', '_' and '.' (not first) can"
+    )))
+}
+
+#[async_trait]
+impl Allocator for LocalProcessAllocator {
+    async fn start(&self, order: &StartOrder) -> Result<Started, AllocatorError> {
+        check_file_name(&order.allocation)?;
+        let guard = loop {
+            match self.shared.admit(&order.allocation)? {
+                Admission::Done(started) => return Ok(started),
+                Admission::Wait(settled) => settled.cancelled().await,
+                Admission::Go(guard) => break guard,
+            }
+        };
+        let Some(fleet) = self.shared.fleets.get(&order.fleet).cloned() else {
+            let problem = format!("fleet {} is no fleet of local processes", order.fleet);
+            return Err(AllocatorError::permanent(problem));
+        };
+        // A task of its own: a caller who gives up must not leave a process that nobody watches.
+        let (tell, told) = oneshot::channel();
+        let (shared, order) = (Arc::clone(&self.shared), order.clone());
+        self.shared.spawn(async move {
+            let outcome = shared.carry_out(order, fleet).await;
+            drop(guard);
+            let _caller_gave_up = tell.send(outcome);
+        });
+        told.await.unwrap_or_else(|_| Err(AllocatorError::transient("the control plane is shutting down")))
+    }
+
+    async fn stop(&self, allocation: &AllocationId, _server: &ServerId) -> Result<(), AllocatorError> {
+        let server = loop {
+            let wait_for = match lock(&self.shared.book).slots.get(allocation) {
+                None => return Ok(()),
+                Some(Slot::Placed(server)) => break Arc::clone(server),
+                Some(Slot::Starting(settled)) => settled.clone(),
+            };
+            wait_for.cancelled().await;
+        };
+        server.ask_to_stop(StopCause::Ordered);
+        let longest = server.terms.stop_grace.saturating_add(KILL_WAIT);
+        tokio::time::timeout(longest, server.finished.cancelled()).await.map_err(|_| {
+            let pid = server.placement.pid();
+            AllocatorError::transient(format!("process {pid} of {allocation} is still there after SIGKILL"))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_so_many_ended_allocations_are_remembered() {
+        let mut ended = Ended::default();
+        let id = |number: usize| AllocationId::new(&format!("allocation-{number}")).unwrap();
+        for number in 0..=MAX_ENDED_REMEMBERED {
+            ended.insert(&id(number));
+            ended.insert(&id(number));
+        }
+        assert_eq!(ended.ids.len(), MAX_ENDED_REMEMBERED);
+        assert!(!ended.ids.contains(&id(0)) && ended.ids.contains(&id(1)));
+    }
+
+    #[test]
+    fn an_allocation_id_that_leads_out_of_the_folder_is_refused() {
+        let check = |text: &str| check_file_name(&AllocationId::new(text).unwrap());
+        assert!(check("allocation-0192.1_a").is_ok());
+        for text in ["../escape", "a/b", ".hidden", "a b", "..", "folder\\x"] {
+            assert!(check(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! Placement records: what survives the control plane, one small file a server.
+//!
+//! Not in the log: where a server runs is no decision but a fact of this machine, which another replica has no
+//! use for. A record is written before the allocator says "started", and removed after the broker has accepted
+//! the end of the server, so that an end which nobody has heard of yet is reported after a restart.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sortie_domain::ids::{AllocationId, FleetId, ServerId};
+
+use super::process::Identity;
+
+/// Version of the format of a record.
+const VERSION: u32 = 1;
+
+/// One server on this machine.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Placement {
+    /// The order that it was started for.
+    pub allocation: AllocationId,
+    /// The id that it sends.
+    pub server: ServerId,
+    /// Its fleet.
+    pub fleet: FleetId,
+    /// Its port.
+    pub port: u16,
+    /// Its process.
+    pub(super) process: Identity,
+    /// When it was started, RFC 3339 in UTC; for people.
+    pub(super) started_at: String,
+}
+
+impl Placement {
+    /// The number of its process.
+    #[must_use]
+    pub const fn pid(&self) -> i32 {
+        self.process.pid
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    version: u32,
+    allocation: String,
+    server: String,
+    fleet: String,
+    port: u16,
+    pid: i32,
+    process_start_ticks: u64,
+    boot_id: String,
+    started_at: String,
+}
+
+impl From<&Placement> for Stored {
+    fn from(placement: &Placement) -> Self {
+        Self {
+            version: VERSION,
+            allocation: placement.allocation.to_string(),
+            server: placement.server.to_string(),
+            fleet: placement.fleet.to_string(),
+            port: placement.port,
+            pid: placement.process.pid,
+            process_start_ticks: placement.process.started_ticks,
+            boot_id: placement.process.boot.clone(),
+            started_at: placement.started_at.clone(),
+        }
+    }
+}
+
+impl TryFrom<Stored> for Placement {
+    type Error = String;
+
+    fn try_from(stored: Stored) -> Result<Self, String> {
+        if stored.version != VERSION {
+            return Err(format!("has version {}, only {VERSION} is known", stored.version));
+        }
+        Ok(Self {
+            allocation: AllocationId::new(&stored.allocation).map_err(|bad| format!("allocation {bad}"))?,
+            server: ServerId::new(&stored.server).map_err(|bad| format!("server {bad}"))?,
+            fleet: FleetId::new(&stored.fleet).map_err(|bad| format!("fleet {bad}"))?,
+            port: stored.port,
+            process: Identity {
+                pid: stored.pid,
+                started_ticks: stored.process_start_ticks,
+                boot: stored.boot_id,
+            },
+            started_at: stored.started_at,
+        })
+    }
+}
+
+/// The folder of the servers of one control plane: records and output.
+pub(super) struct Folder {
+    path: PathBuf,
+    /// Names this folder in the environment of its servers; drawn once, when it is made.
+    id: String,
+}
+
+impl Folder {
+    /// The folder `servers` in the data folder; made if it is not there.
+    pub(super) fn open(data: &Path) -> io::Result<Self> {
+        let path = data.join("servers");
+        fs::create_dir_all(&path)?;
+        let id_file = path.join("folder-id");
+        let id = match fs::read_to_string(&id_file) {
+            Ok(id) if !id.trim().is_empty() => id.trim().to_owned(),
+            Ok(_) => Self::draw_id(&path, &id_file)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::draw_id(&path, &id_file)?,
+            Err(error) => return Err(error),
+        };
+        Ok(Self { path, id })
+    }
+
+    fn draw_id(folder: &Path, file: &Path) -> io::Result<String> {
+        let id = uuid::Uuid::now_v7().to_string();
+        write_durably(folder, file, id.as_bytes())?;
+        Ok(id)
+    }
+
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Where the output of a server goes.
+    pub(super) fn log(&self, allocation: &AllocationId) -> PathBuf {
+        self.path.join(format!("{allocation}.log"))
+    }
+
+    /// Where the older part of that output is.
+    pub(super) fn older_log(&self, allocation: &AllocationId) -> PathBuf {
+        self.path.join(format!("{allocation}.log.1"))
+    }
+
+    fn record(&self, allocation: &AllocationId) -> PathBuf {
+        self.path.join(format!("{allocation}.json"))
+    }
+
+    /// Stores a record; on return it is durable.
+    pub(super) fn store(&self, placement: &Placement) -> io::Result<()> {
+        let text = serde_json::to_vec(&Stored::from(placement))?;
+        write_durably(&self.path, &self.record(&placement.allocation), &text)
+    }
+
+    /// Removes a record. Not durable: one that comes back after a crash is one of a server that has ended, and
+    /// its end is reported twice.
+    pub(super) fn remove(&self, allocation: &AllocationId) {
+        match fs::remove_file(self.record(allocation)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(%allocation, %error, "the record of a server that is gone could not be removed");
+            }
+            _ => {}
+        }
+    }
+
+    /// Every record. One that cannot be read is put aside: if its server runs, the server's environment says
+    /// what the record did.
+    pub(super) fn load(&self) -> io::Result<Vec<Placement>> {
+        let mut placements = Vec::new();
+        for entry in fs::read_dir(&self.path)? {
+            let path = entry?.path();
+            match path.extension().and_then(|extension| extension.to_str()) {
+                Some("json") => placements.extend(read_record(&path)?),
+                // Half-written when the control plane ended.
+                Some("tmp") => fs::remove_file(&path)?,
+                _ => {}
+            }
+        }
+        Ok(placements)
+    }
+
+    /// Removes the output of all but the `keep` servers that wrote last, apart from those that `is_live`.
+    pub(super) fn prune_logs(&self, keep: usize, is_live: impl Fn(&str) -> bool) -> io::Result<()> {
+        let mut ended = Vec::new();
+        for entry in fs::read_dir(&self.path)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let Some(allocation) = name.to_str().and_then(|name| name.strip_suffix(".log")) else { continue };
+            if !is_live(allocation) {
+                ended.push((entry.metadata()?.modified()?, allocation.to_owned()));
+            }
+        }
+        ended.sort_unstable();
+        let surplus = ended.len().saturating_sub(keep);
+        for (_, allocation) in ended.into_iter().take(surplus) {
+            remove_if_there(&self.path.join(format!("{allocation}.log.1")))?;
+            remove_if_there(&self.path.join(format!("{allocation}.log")))?;
+        }
+        Ok(())
+    }
+}
+
+fn read_record(path: &Path) -> io::Result<Option<Placement>> {
+    let text = fs::read(path)?;
+    let read = serde_json::from_slice::<Stored>(&text).map_err(|error| error.to_string());
+    match read.and_then(Placement::try_from) {
+        Ok(placement) => Ok(Some(placement)),
+        Err(problem) => {
+            let aside = path.with_extension("damaged");
+            tracing::error!(file = %aside.display(), problem, "put a placement record aside: it cannot be read");
+            fs::rename(path, aside)?;
+            Ok(None)
+        }
+    }
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Replaces `file` in `folder` as a whole or not at all.
+fn write_durably(folder: &Path, file: &Path, content: &[u8]) -> io::Result<()> {
+    let temporary = file.with_extension("tmp");
+    let mut out = File::create(&temporary)?;
+    out.write_all(content)?;
+    out.sync_all()?;
+    fs::rename(&temporary, file)?;
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn placement(allocation: &str) -> Placement {
+        Placement {
+            allocation: AllocationId::new(allocation).unwrap(),
+            server: ServerId::new("server-1").unwrap(),
+            fleet: FleetId::new("eu").unwrap(),
+            port: 7001,
+            process: Identity { pid: 42, started_ticks: 7, boot: "b".to_owned() },
+            started_at: "2026-11-21T00:00:00Z".to_owned(),
+        }
+    }
+
+    #[test]
+    fn records_come_back_until_they_are_removed() {
+        let data = tempfile::tempdir().unwrap();
+        let folder = Folder::open(data.path()).unwrap();
+        folder.store(&placement("allocation-1")).unwrap();
+        folder.store(&placement("allocation-2")).unwrap();
+        let again = Folder::open(data.path()).unwrap();
+        assert_eq!(again.id(), folder.id());
+        folder.remove(&placement("allocation-1").allocation);
+        assert_eq!(again.load().unwrap(), [placement("allocation-2")]);
+    }
+
+    #[test]
+    fn unreadable_records_are_put_aside_and_half_written_ones_removed() {
+        let data = tempfile::tempdir().unwrap();
+        let folder = Folder::open(data.path()).unwrap();
+        let at = |name: &str| data.path().join("servers").join(name);
+        fs::write(at("allocation-1.json"), "{\"version\":1").unwrap();
+        fs::write(at("allocation-2.json"), "").unwrap();
+        fs::write(at("allocation-3.tmp"), "{").unwrap();
+        folder.store(&placement("allocation-4")).unwrap();
+        let newer =
+            fs::read_to_string(at("allocation-4.json")).unwrap().replace("\"version\":1", "\"version\":2");
+        fs::write(at("allocation-4.json"), newer).unwrap();
+        assert_eq!(folder.load().unwrap(), []);
+        assert!(at("allocation-1.damaged").exists() && at("allocation-4.damaged").exists());
+        assert!(!at("allocation-3.tmp").exists());
+    }
+
+    #[test]
+    fn only_the_newest_output_of_ended_servers_is_kept() {
+        let data = tempfile::tempdir().unwrap();
+        let folder = Folder::open(data.path()).unwrap();
+        for number in 0..5u64 {
+            let id = placement(&format!("allocation-{number}")).allocation;
+            let log = File::create(folder.log(&id)).unwrap();
+            let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(number);
+            log.set_modified(time).unwrap();
+            File::create(folder.older_log(&id)).unwrap();
+        }
+        folder.prune_logs(2, |allocation| allocation == "allocation-0").unwrap();
+        let left: Vec<u64> = (0..5)
+            .filter(|number| folder.log(&placement(&format!("allocation-{number}")).allocation).exists())
+            .collect();
+        assert_eq!(left, [0, 3, 4]);
+        assert!(!folder.older_log(&placement("allocation-1").allocation).exists());
+    }
+}

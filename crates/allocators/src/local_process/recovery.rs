@@ -1,0 +1,94 @@
+//! Finds the servers that an earlier control plane has left.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::time::SystemTime;
+
+use sortie_domain::ids::{AllocationId, FleetId, ServerId};
+
+use super::launch::variable;
+use super::proc_files::{self, Running};
+use super::process::Process;
+use super::record::{Folder, Placement};
+use super::strays;
+
+/// What there is in a folder.
+pub(super) struct Survey {
+    /// Servers that run.
+    pub(super) running: Vec<(Process, Placement)>,
+    /// Servers that were recorded and run no more.
+    pub(super) gone: Vec<Placement>,
+    /// Allocations without a server of which processes are left.
+    pub(super) strays: BTreeSet<AllocationId>,
+}
+
+/// Looks for servers by their records, and then for those that a crash left without one. Blocks; needs a
+/// runtime.
+pub(super) fn survey(folder: &Folder) -> io::Result<Survey> {
+    let mut survey = Survey { running: Vec::new(), gone: Vec::new(), strays: BTreeSet::new() };
+    let mut recorded = BTreeSet::new();
+    for placement in folder.load()? {
+        recorded.insert(placement.allocation.clone());
+        match Process::reopen(&placement.process) {
+            Some(process) => {
+                tracing::info!(allocation = %placement.allocation, pid = placement.pid(), "taken over");
+                survey.running.push((process, placement));
+            }
+            None => survey.gone.push(placement),
+        }
+    }
+    for (allocation, members) in unrecorded(folder, &recorded)? {
+        match rebuild(&allocation, &members) {
+            Some((process, placement)) => {
+                folder.store(&placement)?;
+                tracing::warn!(%allocation, pid = placement.pid(), "taken over without a record");
+                survey.running.push((process, placement));
+            }
+            None => {
+                tracing::warn!(%allocation, "killing what is left of a server without a record");
+                survey.strays.insert(allocation);
+            }
+        }
+    }
+    Ok(survey)
+}
+
+/// Processes that were started from this folder for an allocation that has no record.
+fn unrecorded(
+    folder: &Folder,
+    recorded: &BTreeSet<AllocationId>,
+) -> io::Result<BTreeMap<AllocationId, Vec<Running>>> {
+    let mut found: BTreeMap<AllocationId, Vec<Running>> = BTreeMap::new();
+    for running in proc_files::running()? {
+        let named = running.variables.get(variable::ALLOCATION).and_then(|id| AllocationId::new(id).ok());
+        if let Some(allocation) = named
+            && strays::belongs(&running, folder.id(), None)
+            && !recorded.contains(&allocation)
+        {
+            found.entry(allocation).or_default().push(running);
+        }
+    }
+    Ok(found)
+}
+
+/// The record that was not written, from the environment of the server: the oldest process that leads a group.
+fn rebuild(allocation: &AllocationId, members: &[Running]) -> Option<(Process, Placement)> {
+    let leaders = members.iter().filter(|running| running.stat.group == running.pid);
+    let leader = leaders.min_by_key(|running| (running.stat.started_ticks, running.pid))?;
+    let process = strays::open(leader)?;
+    let read = |name: &str| leader.variables.get(name);
+    let placement = Placement {
+        allocation: allocation.clone(),
+        server: ServerId::new(read(variable::SERVER)?).ok()?,
+        fleet: FleetId::new(read(variable::FLEET)?).ok()?,
+        port: read(variable::PORT)?.parse().ok()?,
+        process: process.identity().clone(),
+        started_at: started_at(&process),
+    };
+    Some((process, placement))
+}
+
+fn started_at(process: &Process) -> String {
+    let time = SystemTime::now().checked_sub(process.age()).unwrap_or(SystemTime::UNIX_EPOCH);
+    humantime::format_rfc3339_seconds(time).to_string()
+}

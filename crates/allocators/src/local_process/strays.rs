@@ -1,0 +1,80 @@
+//! Ends what a server has left behind: members of its process group, and processes that left the group but
+//! still carry its ids in their environment. Without this a helper process would keep the server's port.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use sortie_domain::ids::AllocationId;
+
+use super::launch::variable;
+use super::proc_files::{self, Running};
+use super::process::Process;
+
+/// Longest wait for killed processes before the next look.
+const ROUND: Duration = Duration::from_secs(1);
+/// Looks after which processes that are still there are reported.
+const ROUNDS_BEFORE_ERROR: u32 = 5;
+
+/// Kills what is left of the server of `allocation`, and returns when nothing is. `leader` is its process, which
+/// has ended.
+pub(super) async fn clear(folder_id: &str, allocation: &AllocationId, leader: Option<&Process>) {
+    let mut round = 0;
+    loop {
+        // While the leader is unreaped, the group's number cannot mean another group. After that only the
+        // environment tells.
+        let group = leader.filter(|leader| leader.is_unreaped());
+        if let Some(leader) = group {
+            let _empty_is_fine = leader.signal_group(Signal::KILL);
+        }
+        let left = left_of(folder_id, allocation, group.map(|leader| leader.identity().pid)).await;
+        if left.is_empty() {
+            return;
+        }
+        round += 1;
+        if round == ROUNDS_BEFORE_ERROR {
+            tracing::error!(%allocation, processes = left.len(), "what a server left behind cannot be killed");
+        }
+        let kill_all = async {
+            for process in &left {
+                if process.kill().is_ok() {
+                    process.exited().await;
+                    // As process 1 of a container we inherit them.
+                    let _reaped = process.reap();
+                }
+            }
+        };
+        let _looked_at_again = tokio::time::timeout(ROUND, kill_all).await;
+    }
+}
+
+/// The processes that belong to the server of `allocation`; `group` is its process group, where that is certain.
+async fn left_of(folder_id: &str, allocation: &AllocationId, group: Option<i32>) -> Vec<Process> {
+    let (folder_id, allocation) = (folder_id.to_owned(), allocation.to_string());
+    let looked = tokio::task::spawn_blocking(move || {
+        let running = proc_files::running()?.into_iter().filter(|running| {
+            Some(running.stat.group) == group || belongs(running, &folder_id, Some(&allocation))
+        });
+        Ok::<_, std::io::Error>(running.filter_map(|running| open(&running)).collect())
+    });
+    match looked.await {
+        Ok(Ok(left)) => left,
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "cannot look for processes that a server left behind");
+            Vec::new()
+        }
+        Err(_) => Vec::new(),
+    }
+}
+
+/// Whether a process was started by a server of this folder; of this `allocation`, if one is given.
+pub(super) fn belongs(running: &Running, folder_id: &str, allocation: Option<&str>) -> bool {
+    let is = |name: &str, value: &str| running.variables.get(name).is_some_and(|is| is == value);
+    is(variable::FOLDER, folder_id)
+        && allocation.is_none_or(|allocation| is(variable::ALLOCATION, allocation))
+}
+
+/// Watches a process that was seen running, if it is still the same.
+pub(super) fn open(running: &Running) -> Option<Process> {
+    let process = Process::open(running.pid).ok()?;
+    (process.identity().started_ticks == running.stat.started_ticks).then_some(process)
+}

@@ -1,0 +1,208 @@
+//! A data folder with an allocator and shell scripts for game servers; whatever a test leaves is killed.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use sortie_allocators::StartOrder;
+use sortie_allocators::local_process::{
+    ExitListener, LocalFleet, LocalProcess, LocalProcessAllocator, Placement, ServerEnvironment, ServerExit,
+};
+use sortie_domain::ids::{AllocationId, FleetId};
+use tokio::sync::mpsc;
+
+/// Longest wait for something that should happen at once.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Longest grace: never used up by a test that passes.
+pub(crate) const LONG: Duration = Duration::from_secs(3600);
+
+/// A data folder and what belongs to it.
+pub(crate) struct Harness {
+    data: tempfile::TempDir,
+}
+
+/// An allocator under test and the ends of servers that it reported.
+pub(crate) struct Opened {
+    pub(crate) allocator: LocalProcessAllocator,
+    pub(crate) taken_over: Vec<Placement>,
+    pub(crate) exits: mpsc::Receiver<ServerExit>,
+}
+
+/// Takes the news, or hears it and never says so.
+struct Listener {
+    heard: mpsc::Sender<ServerExit>,
+    accepts: bool,
+}
+
+#[async_trait::async_trait]
+impl ExitListener for Listener {
+    async fn exited(&self, exit: ServerExit) {
+        self.heard.send(exit).await.unwrap();
+        if !self.accepts {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl Harness {
+    pub(crate) fn new() -> Self {
+        let data = tempfile::tempdir().unwrap();
+        std::fs::create_dir(data.path().join("out")).unwrap();
+        Self { data }
+    }
+
+    /// A fleet whose servers run a shell script in the folder of [`Harness::out`].
+    pub(crate) fn fleet(&self, script: &str) -> LocalFleet {
+        LocalFleet {
+            process: LocalProcess {
+                path: "/bin/sh".into(),
+                arguments: vec!["-c".to_owned(), script.to_owned()],
+                environment: BTreeMap::new(),
+                working_folder: Some(self.out("")),
+                ports: 21_000..=29_999,
+                stop_grace: LONG,
+                output_limit: 1024 * 1024,
+                max_run_time: LONG,
+                reaper_period: Duration::from_millis(10),
+            },
+            environment: ServerEnvironment {
+                api: "http://127.0.0.1:8080".to_owned(),
+                api_key: None,
+                netcode_key: None,
+                protocol_id: None,
+            },
+        }
+    }
+
+    /// An allocator with that fleet, named `eu`.
+    pub(crate) async fn open(&self, fleet: LocalFleet) -> Opened {
+        self.open_with([("eu", fleet)], true).await
+    }
+
+    /// An allocator with these fleets, whose listener takes the news or not.
+    pub(crate) async fn open_with<const N: usize>(
+        &self,
+        fleets: [(&str, LocalFleet); N],
+        accepts: bool,
+    ) -> Opened {
+        let (heard, exits) = mpsc::channel(64);
+        let fleets = fleets.map(|(id, fleet)| (FleetId::new(id).unwrap(), fleet));
+        let listener = Arc::new(Listener { heard, accepts });
+        let (allocator, taken_over) =
+            LocalProcessAllocator::open(self.data.path(), BTreeMap::from(fleets), listener).await.unwrap();
+        Opened { allocator, taken_over, exits }
+    }
+
+    /// A file in the servers' working folder.
+    pub(crate) fn out(&self, name: &str) -> PathBuf {
+        self.data.path().join("out").join(name)
+    }
+
+    /// A file in the allocator's own folder.
+    pub(crate) fn kept(&self, name: &str) -> PathBuf {
+        self.data.path().join("servers").join(name)
+    }
+
+    pub(crate) fn record(&self, order: &StartOrder) -> PathBuf {
+        self.kept(&format!("{}.json", order.allocation))
+    }
+
+    /// The content of a file in the servers' working folder, once a whole line is in it.
+    pub(crate) async fn line(&self, name: &str) -> String {
+        let file = self.out(name);
+        eventually(&format!("a line in {name}"), || {
+            std::fs::read_to_string(&file).ok().filter(|text| text.ends_with('\n'))
+        })
+        .await
+        .trim()
+        .to_owned()
+    }
+
+    /// The process number in such a file.
+    pub(crate) async fn pid(&self, name: &str) -> i32 {
+        self.line(name).await.parse().unwrap()
+    }
+
+    /// Waits until `count` processes of this folder run. One that has just been started may not show its
+    /// variables yet.
+    pub(crate) async fn processes_are(&self, count: usize) {
+        eventually(&format!("{count} processes"), || (self.processes(None).len() == count).then_some(()))
+            .await;
+    }
+
+    /// The running processes of this folder, of one allocation if one is given.
+    pub(crate) fn processes(&self, allocation: Option<&AllocationId>) -> Vec<i32> {
+        let Ok(folder) = std::fs::read_to_string(self.kept("folder-id")) else { return Vec::new() };
+        let mut wanted = vec![format!("SORTIE_DATA_ID={folder}")];
+        wanted.extend(allocation.map(|id| format!("SORTIE_ALLOCATION_ID={id}")));
+        let entries = std::fs::read_dir("/proc").unwrap().flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        pids.filter(|pid| {
+            let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            let variables: Vec<_> = environ.split(|byte| *byte == 0).collect();
+            wanted.iter().all(|variable| variables.contains(&variable.as_bytes())) && is_alive(*pid)
+        })
+        .collect()
+    }
+}
+
+impl Drop for Harness {
+    fn drop(&mut self) {
+        for pid in self.processes(None) {
+            kill(pid);
+        }
+    }
+}
+
+impl Opened {
+    /// The next end of a server that is reported.
+    pub(crate) async fn exit(&mut self) -> ServerExit {
+        tokio::time::timeout(PATIENCE, self.exits.recv()).await.expect("an exit in time").expect("an exit")
+    }
+
+    /// Whether nothing was reported.
+    pub(crate) fn is_silent(&mut self) -> bool {
+        self.exits.try_recv().is_err()
+    }
+}
+
+/// Waits until `look` sees something.
+pub(crate) async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let mut looks = tokio::time::interval(Duration::from_millis(5));
+    let found = async {
+        loop {
+            looks.tick().await;
+            if let Some(seen) = look() {
+                return seen;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, found).await.unwrap_or_else(|_| panic!("no {what} in time"))
+}
+
+/// Whether a process runs; one that has ended and was not reaped does not.
+pub(crate) fn is_alive(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, fields)| !fields.starts_with(" Z") && !fields.starts_with(" X"))
+}
+
+pub(crate) fn kill(pid: i32) {
+    let _gone_is_fine = kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL);
+}
+
+/// A port that is taken as long as the socket lives; not one that the system hands out, so that nobody else
+/// gets it right after.
+pub(crate) fn taken_port() -> (UdpSocket, u16) {
+    let ports = 30_000..32_000;
+    let first = ports.start + u16::try_from(std::process::id() % 1000).unwrap();
+    let mut tried = (first..ports.end).chain(ports);
+    tried.find_map(|port| Some((UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).ok()?, port))).unwrap()
+}
+
+/// The size of a file in bytes; 0 where there is none.
+pub(crate) fn size(path: &Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |metadata| metadata.len())
+}

@@ -1,0 +1,183 @@
+//! How servers end, and what is left of them.
+
+use std::time::Duration;
+
+use sortie_allocators::{Allocator, ErrorKind};
+
+use super::harness::{Harness, eventually, is_alive, kill, size};
+use crate::conformance::order;
+
+#[tokio::test]
+async fn a_stopped_server_has_time_to_clean_up_and_is_not_reported() {
+    let harness = Harness::new();
+    let script = "trap 'echo bye > bye; exit 7' TERM; echo $$ > pid; while :; do sleep 1000; done";
+    let mut opened = harness.open(harness.fleet(script)).await;
+    let order = order("a", "eu");
+    opened.allocator.start(&order).await.unwrap();
+    let pid = harness.pid("pid").await;
+    assert!(is_alive(pid) && harness.record(&order).exists());
+    opened.allocator.stop(&order.allocation, &order.server).await.unwrap();
+    assert_eq!(harness.line("bye").await, "bye");
+    assert!(!is_alive(pid) && !harness.record(&order).exists());
+    assert!(opened.is_silent(), "whoever ordered the stop knows");
+}
+
+#[tokio::test]
+async fn a_server_that_ignores_sigterm_is_killed_after_its_grace() {
+    let harness = Harness::new();
+    let script = "trap '' TERM; echo $$ > pid; while :; do sleep 1000; done";
+    let mut fleet = harness.fleet(script);
+    fleet.process.stop_grace = Duration::from_millis(50);
+    let opened = harness.open(fleet).await;
+    let order = order("a", "eu");
+    opened.allocator.start(&order).await.unwrap();
+    let pid = harness.pid("pid").await;
+    opened.allocator.stop(&order.allocation, &order.server).await.unwrap();
+    assert!(!is_alive(pid));
+    assert_eq!(harness.processes(None), [] as [i32; 0]);
+}
+
+/// In the group, in the group without our variables, and out of the group.
+const FORKS: &str = "sleep 1000 & echo $! > child; env -i sleep 1000 & echo $! > bare; \
+    setsid sh -c 'echo $$ > left; exec sleep 1000' & ";
+
+async fn forked(harness: &Harness) -> [i32; 3] {
+    [harness.pid("child").await, harness.pid("bare").await, harness.pid("left").await]
+}
+
+#[tokio::test]
+async fn whatever_a_server_started_is_stopped_with_it() {
+    let harness = Harness::new();
+    let opened =
+        harness.open(harness.fleet(&format!("{FORKS} trap 'exit 0' TERM; wait; exec sleep 1000"))).await;
+    let order = order("a", "eu");
+    opened.allocator.start(&order).await.unwrap();
+    let forked = forked(&harness).await;
+    assert!(forked.into_iter().all(is_alive));
+    opened.allocator.stop(&order.allocation, &order.server).await.unwrap();
+    assert!(!forked.into_iter().any(is_alive));
+}
+
+#[tokio::test]
+async fn an_exit_is_reported_with_its_status_and_nothing_is_left() {
+    let harness = Harness::new();
+    let script = format!("{FORKS} while [ ! -e go ]; do sleep 0.01; done; exit 3");
+    let mut opened = harness.open(harness.fleet(&script)).await;
+    let order = order("a", "eu");
+    opened.allocator.start(&order).await.unwrap();
+    let forked = forked(&harness).await;
+    std::fs::write(harness.out("go"), "").unwrap();
+    let exit = opened.exit().await;
+    assert_eq!((exit.allocation, exit.server), (order.allocation.clone(), order.server.clone()));
+    assert_eq!(exit.status, "exit status 3");
+    assert!(!forked.into_iter().any(is_alive));
+    opened.allocator.stop(&order.allocation, &order.server).await.expect("what has ended is stopped");
+    assert!(!harness.record(&order).exists());
+}
+
+#[tokio::test]
+async fn a_crash_is_reported_with_its_signal() {
+    let harness = Harness::new();
+    let mut opened = harness.open(harness.fleet("kill -SEGV $$")).await;
+    opened.allocator.start(&order("a", "eu")).await.unwrap();
+    assert_eq!(opened.exit().await.status, "killed by signal 11 (SIGSEGV)");
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_news_that_nobody_takes() {
+    let harness = Harness::new();
+    let mut opened = harness.open_with([("eu", harness.fleet("exit 0"))], false).await;
+    let order = order("a", "eu");
+    opened.allocator.start(&order).await.unwrap();
+    assert_eq!(opened.exit().await.status, "exit status 0");
+    assert!(harness.record(&order).exists(), "nobody has taken the news");
+    opened.allocator.stop(&order.allocation, &order.server).await.unwrap();
+    assert!(!harness.record(&order).exists());
+}
+
+#[tokio::test]
+async fn the_reaper_stops_servers_that_are_too_old_and_says_so() {
+    let harness = Harness::new();
+    let mut fleet = harness.fleet("echo $$ > pid; exec sleep 1000");
+    fleet.process.max_run_time = Duration::from_millis(300);
+    let mut opened = harness.open(fleet).await;
+    let order = order("a", "eu");
+    opened.allocator.start(&order).await.unwrap();
+    let pid = harness.pid("pid").await;
+    let exit = opened.exit().await;
+    assert_eq!(exit.allocation, order.allocation);
+    assert_eq!(exit.status, "stopped: it ran longer than its fleet's max_run_time of 300ms");
+    assert!(!is_alive(pid));
+}
+
+#[tokio::test]
+async fn output_is_captured() {
+    let harness = Harness::new();
+    let mut opened = harness.open(harness.fleet("echo to stdout; echo to stderr >&2; cat")).await;
+    let order = order("a", "eu");
+    opened.allocator.start(&order).await.unwrap();
+    assert_eq!(opened.exit().await.status, "exit status 0", "cat finds the end of its input at once");
+    let log = std::fs::read_to_string(harness.kept("allocation-a.log")).unwrap();
+    assert_eq!(log, "to stdout\nto stderr\n");
+}
+
+#[tokio::test]
+async fn output_is_bounded_while_a_server_runs_and_its_newest_part_is_kept() {
+    const LIMIT: u64 = 20_000;
+    let harness = Harness::new();
+    let script = "while [ ! -e go ]; do echo 0123456789012345678901234567890123456789; done; \
+        echo > calm; while [ ! -e last ]; do sleep 0.01; done; echo the end";
+    let mut fleet = harness.fleet(script);
+    fleet.process.output_limit = LIMIT;
+    let mut opened = harness.open(fleet).await;
+    let order = order("a", "eu");
+    opened.allocator.start(&order).await.unwrap();
+    let (log, older) = (harness.kept("allocation-a.log"), harness.kept("allocation-a.log.1"));
+    eventually("older part", || (size(&older) > 0).then_some(())).await;
+    // Cut again and again: it has been small since.
+    let mut largest = 0;
+    eventually("second cut", || {
+        let now = size(&log);
+        let was_cut = now < largest;
+        largest = largest.max(now);
+        was_cut.then_some(())
+    })
+    .await;
+    std::fs::write(harness.out("go"), "").unwrap();
+    harness.line("calm").await;
+    // As nothing is written now, it is small only when no cut is under way or due.
+    eventually("last cut", || (size(&log) <= LIMIT / 2).then_some(())).await;
+    std::fs::write(harness.out("last"), "").unwrap();
+    assert_eq!(opened.exit().await.status, "exit status 0");
+    assert!(size(&log) <= LIMIT / 2 && size(&older) <= LIMIT, "{} and {}", size(&log), size(&older));
+    let kept = std::fs::read_to_string(&older).unwrap() + &std::fs::read_to_string(&log).unwrap();
+    assert!(kept.ends_with("the end\n"), "{}", &kept[kept.len().saturating_sub(100)..]);
+}
+
+#[tokio::test]
+async fn a_control_plane_that_takes_its_servers_with_it_starts_no_more() {
+    let harness = Harness::new();
+    let script = "trap '' TERM; echo $$ > $SORTIE_SERVER_ID; while :; do sleep 1000; done";
+    let mut opened = harness.open(harness.fleet(script)).await;
+    let orders = ["one", "two", "three"].map(|name| order(name, "eu"));
+    for order in &orders {
+        opened.allocator.start(order).await.unwrap();
+        harness.pid(order.server.as_str()).await;
+    }
+    assert_eq!(opened.allocator.stop_all(Duration::from_millis(50)).await, Ok(()));
+    assert_eq!(harness.processes(None), [] as [i32; 0]);
+    let error = opened.allocator.start(&order("four", "eu")).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Transient);
+    for _ in &orders {
+        assert_eq!(opened.exit().await.status, "stopped with the control plane");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_was_killed_by_somebody_else_is_reported() {
+    let harness = Harness::new();
+    let mut opened = harness.open(harness.fleet("echo $$ > pid; exec sleep 1000")).await;
+    opened.allocator.start(&order("a", "eu")).await.unwrap();
+    kill(harness.pid("pid").await);
+    assert_eq!(opened.exit().await.status, "killed by signal 9 (SIGKILL)");
+}

@@ -1,0 +1,6 @@
+//! The allocator of local processes, with real ones.
+
+mod adoption;
+mod harness;
+mod lifecycle;
+mod start;

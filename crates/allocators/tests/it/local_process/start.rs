@@ -1,0 +1,234 @@
+//! How servers are started, and what they are given.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+
+use sortie_allocators::{Allocator, ErrorKind};
+
+use super::harness::{Harness, Opened, eventually, taken_port};
+use crate::conformance::{Platform, conforms, order};
+use sortie_allocators::local_process::{LocalFleet, ServerEnvironment};
+use sortie_domain::ids::AllocationId;
+
+struct Local {
+    harness: Harness,
+    opened: Opened,
+}
+
+#[async_trait::async_trait]
+impl Platform for Local {
+    fn allocator(&self) -> &dyn Allocator {
+        &self.opened.allocator
+    }
+
+    async fn running(&self, allocation: &AllocationId) -> usize {
+        let look = || self.harness.processes(Some(allocation)).len();
+        if self.harness.kept(&format!("{allocation}.json")).exists() {
+            // One that has just been started may not show its variables yet.
+            eventually("process", || Some(look()).filter(|count| *count > 0)).await
+        } else {
+            look()
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_allocator_of_local_processes_conforms() {
+    let harness = Harness::new();
+    // One process a server, so that processes can be counted.
+    let opened = harness.open(harness.fleet("exec sleep 1000")).await;
+    conforms(&Local { harness, opened }).await;
+}
+
+#[tokio::test]
+async fn a_server_is_started_once_even_if_the_caller_gives_up() {
+    let harness = Harness::new();
+    let opened = harness.open(harness.fleet("echo $$ >> starts; exec sleep 1000")).await;
+    let order = order("a", "eu");
+    tokio::select! {
+        biased;
+        _ = opened.allocator.start(&order) => panic!("it cannot be ready at the first look"),
+        () = std::future::ready(()) => {}
+    }
+    opened.allocator.start(&order).await.unwrap();
+    harness.line("starts").await;
+    opened.allocator.start(&order).await.unwrap();
+    harness.processes_are(1).await;
+    opened.allocator.stop(&order.allocation, &order.server).await.unwrap();
+    opened.allocator.start(&order).await.expect("carried out before, so the answer is the same");
+    assert_eq!(harness.processes(None), [] as [i32; 0]);
+    assert_eq!(harness.line("starts").await.lines().count(), 1);
+}
+
+#[tokio::test]
+async fn a_stop_that_overtakes_the_start_waits_for_it() {
+    let harness = Harness::new();
+    let opened = harness.open(harness.fleet("exec sleep 1000")).await;
+    let order = order("a", "eu");
+    let start = opened.allocator.start(&order);
+    let stop = opened.allocator.stop(&order.allocation, &order.server);
+    let (started, stopped) = tokio::join!(biased; start, stop);
+    started.unwrap();
+    stopped.unwrap();
+    assert_eq!(harness.processes(None), [] as [i32; 0]);
+}
+
+fn told_everything(harness: &Harness) -> LocalFleet {
+    let mut fleet = harness
+        .fleet("env > env.tmp; for a; do echo \"$a\"; done > arguments; mv env.tmp env; exec sleep 1000");
+    fleet.process.arguments.extend(
+        ["game", "--port={port}", "--name={server_id}@{fleet}", "--json={\"port\":{port}}", "{other}"]
+            .map(str::to_owned),
+    );
+    fleet.process.environment = BTreeMap::from(
+        [("GAME_PORT", "{port}"), ("SORTIE_API", "http://public:1"), ("SORTIE_ALLOCATION_ID", "stolen")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned())),
+    );
+    fleet.environment = ServerEnvironment {
+        api: "http://127.0.0.1:8080".to_owned(),
+        api_key: Some("the api key".to_owned()),
+        netcode_key: Some("the netcode key".to_owned()),
+        protocol_id: Some(7),
+    };
+    fleet
+}
+
+async fn environment(harness: &Harness) -> BTreeMap<String, String> {
+    let text = harness.line("env").await;
+    text.lines().filter_map(|line| line.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
+}
+
+#[tokio::test]
+async fn a_server_is_told_its_port_its_ids_and_the_control_plane() {
+    let harness = Harness::new();
+    let opened = harness.open(told_everything(&harness)).await;
+    let order = order("a", "eu");
+    let started = opened.allocator.start(&order).await.unwrap();
+    let environment = environment(&harness).await;
+    let port = environment["SORTIE_PORT"].clone();
+    assert!((21_000..=29_999).contains(&port.parse().unwrap()), "{port}");
+    assert!(started.placement.contains(&port), "{}", started.placement);
+    let expected = [
+        ("SORTIE_API", "http://public:1"),
+        ("SORTIE_API_KEY", "the api key"),
+        ("SORTIE_NETCODE_KEY", "the netcode key"),
+        ("SORTIE_PROTOCOL_ID", "7"),
+        ("SORTIE_FLEET", "eu"),
+        ("SORTIE_SERVER_ID", "server-a"),
+        ("SORTIE_ALLOCATION_ID", "allocation-a"),
+        ("GAME_PORT", &port),
+    ];
+    for (name, value) in expected {
+        assert_eq!(environment.get(name).map(String::as_str), Some(value), "{name}");
+    }
+    assert!(environment.contains_key("PATH"));
+    let arguments = std::fs::read_to_string(harness.out("arguments")).unwrap();
+    let expected = [
+        format!("--port={port}"),
+        "--name=server-a@eu".to_owned(),
+        format!("--json={{\"port\":{port}}}"),
+        "{other}".to_owned(),
+    ];
+    assert_eq!(arguments.lines().collect::<Vec<_>>(), expected);
+}
+
+/// Runs itself once more, with a secret in the environment: a running test cannot set variables.
+#[tokio::test]
+async fn what_configures_the_control_plane_is_not_inherited() {
+    const NAME: &str = "SORTIE_SECRET_OF_THE_CONTROL_PLANE";
+    if std::env::var_os(NAME).is_none() {
+        let this = "local_process::start::what_configures_the_control_plane_is_not_inherited";
+        let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+        let output = again.args(["--exact", this]).env(NAME, "x").env("OTHER", "y").output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("1 passed"), "{said}");
+        return;
+    }
+    let harness = Harness::new();
+    let opened = harness.open(told_everything(&harness)).await;
+    opened.allocator.start(&order("a", "eu")).await.unwrap();
+    let environment = environment(&harness).await;
+    assert_eq!(environment.get("OTHER").map(String::as_str), Some("y"));
+    assert!(!environment.contains_key(NAME));
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_be_run_is_a_permanent_error_that_names_the_path() {
+    let harness = Harness::new();
+    let file = |name: &str, text: &str, mode: u32| {
+        let path = harness.out(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        path
+    };
+    let cases = [
+        (harness.out("missing"), "does not exist"),
+        ("sortie-no-such-program".into(), "does not exist"),
+        (file("plain", "#!/bin/sh\n", 0o644), "may execute"),
+        (harness.out(""), "may execute"),
+        (file("no-interpreter", "#!/no/such/interpreter\n", 0o755), "interpreter"),
+        (file("no-program", "\u{1}\u{2}", 0o755), "no program"),
+        (file("file", "", 0o644).join("below"), "does not exist"),
+    ];
+    for (number, (path, problem)) in cases.into_iter().enumerate() {
+        let mut fleet = harness.fleet("");
+        fleet.process.path.clone_from(&path);
+        let opened = harness.open(fleet).await;
+        let order = order(&number.to_string(), "eu");
+        let error = opened.allocator.start(&order).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Permanent, "{error}");
+        assert!(error.message.contains(problem), "{error}");
+        assert!(error.message.contains(path.to_str().unwrap()), "{error}");
+        assert!(!harness.record(&order).exists());
+        assert!(!harness.kept(&format!("{}.log", order.allocation)).exists());
+    }
+}
+
+#[tokio::test]
+async fn a_working_folder_that_is_none_is_a_permanent_error_that_names_it() {
+    let harness = Harness::new();
+    std::fs::write(harness.out("file"), "").unwrap();
+    for name in ["missing", "file"] {
+        let mut fleet = harness.fleet("exec sleep 1000");
+        fleet.process.working_folder = Some(harness.out(name));
+        let opened = harness.open(fleet).await;
+        let error = opened.allocator.start(&order("a", "eu")).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Permanent);
+        assert!(error.message.contains(harness.out(name).to_str().unwrap()), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn fleets_share_their_ports_and_get_them_back() {
+    let harness = Harness::new();
+    let (socket, port) = taken_port();
+    let mut fleet = harness.fleet("exec sleep 1000");
+    fleet.process.ports = port..=port;
+    let opened = harness.open_with([("eu", fleet.clone()), ("us", fleet)], true).await;
+    let (one, two) = (order("one", "eu"), order("two", "us"));
+    let error = opened.allocator.start(&one).await.expect_err("another program has the port");
+    assert_eq!(error.kind, ErrorKind::Transient);
+    assert!(error.message.contains("fleet eu") && error.message.contains(&port.to_string()), "{error}");
+    drop(socket);
+    opened.allocator.start(&one).await.unwrap();
+    let error = opened.allocator.start(&two).await.expect_err("the other fleet's server has the port");
+    assert_eq!(error.kind, ErrorKind::Transient);
+    opened.allocator.stop(&one.allocation, &one.server).await.unwrap();
+    opened.allocator.start(&two).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_disk_that_keeps_no_record_leaves_no_server() {
+    let harness = Harness::new();
+    let opened = harness.open(harness.fleet("exec sleep 1000")).await;
+    let order = order("a", "eu");
+    // A folder where the record is to be: renaming the record over it fails.
+    std::fs::create_dir(harness.record(&order)).unwrap();
+    let error = opened.allocator.start(&order).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Transient);
+    assert!(error.message.contains("record"), "{error}");
+    assert_eq!(harness.processes(None), [] as [i32; 0]);
+    std::fs::remove_dir(harness.record(&order)).unwrap();
+    opened.allocator.start(&order).await.unwrap();
+    harness.processes_are(1).await;
+}

@@ -1,0 +1,191 @@
+//! Service `catena.events.Events`: what players hear, and matches that come in as events.
+
+use std::collections::VecDeque;
+
+use futures::Stream;
+use futures::stream::unfold;
+use sortie_domain::broker::event::Event as BrokerEvent;
+use sortie_domain::broker::{Broker, Command};
+use sortie_engine::{Cursor, Subscription, Unavailable};
+use sortie_wire::catena::events::{
+    AdminEmitUpdateEventRequest, AdminEmitUpdateEventResponse, EmitUpdateEventRequest,
+    EmitUpdateEventResponse, EmptyEvent, Event, SubscribeToEventsByTagRequest,
+    SubscribeToEventsByTagResponse, SubscribeToEventsResponse, event::Payload,
+};
+use sortie_wire::catena::matchmaking::NewMatchEvent;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+use tokio_util::sync::CancellationToken;
+
+use super::convert::{match_message, order};
+use super::refused;
+use crate::auth::Caller;
+use crate::codes;
+use crate::error::ApiError;
+use crate::player_feed::Listener;
+use crate::state::Api;
+
+/// The tag of events that tell of a new match.
+pub(crate) const NEW_MATCH: &str = "new-match";
+
+/// Where the match stands in a request that emits one.
+const NEW_MATCH_PATH: &str = "nestedEvent.newMatchEvent.match";
+
+/// A backend gives a match to be played.
+pub(crate) async fn emit_update_event(
+    api: Api,
+    request: EmitUpdateEventRequest,
+) -> Result<EmitUpdateEventResponse, ApiError> {
+    emit(&api, request.nested_event).await?;
+    Ok(EmitUpdateEventResponse { broadcast_success: true })
+}
+
+/// An administrator gives a match to be played.
+pub(crate) async fn admin_emit_update_event(
+    api: Api,
+    request: AdminEmitUpdateEventRequest,
+) -> Result<AdminEmitUpdateEventResponse, ApiError> {
+    emit(&api, request.nested_event).await?;
+    Ok(AdminEmitUpdateEventResponse { broadcast_success: true })
+}
+
+async fn emit(api: &Api, event: Option<Event>) -> Result<(), ApiError> {
+    let Some(Payload::NewMatchEvent(event)) = event.and_then(|event| event.payload) else {
+        let problem = "must hold a newMatchEvent: other events are not taken";
+        return Err(codes::UNSUPPORTED_EVENT.error(problem).about("nestedEvent"));
+    };
+    let Some(game) = event.r#match else {
+        return Err(ApiError::field(NEW_MATCH_PATH, "must be there"));
+    };
+    let (id, spec) = order(NEW_MATCH_PATH, &game)?;
+    let reply = api.call(Command::SubmitMatch { id, spec }).await;
+    reply.map_err(|error| refused(error).renamed(|field| Some(format!("{NEW_MATCH_PATH}.{field}"))))?;
+    Ok(())
+}
+
+/// Tells a player what becomes of the player's matches, beginning with how they stand. The first event is empty:
+/// it shows that the stream is open.
+pub(crate) async fn subscribe_to_events(
+    api: Api,
+    caller: &Caller,
+) -> Result<impl Stream<Item = Result<SubscribeToEventsResponse, ApiError>> + Send + use<>, ApiError> {
+    let (present, listener) = api.player_feed.listen(caller.player()?).await?;
+    let stream = PlayerStream { pulse: Pulse::new(&api), present: present.into(), listener };
+    Ok(unfold(Some(stream), |stream| async move {
+        let mut stream = stream?;
+        let event = stream.next().await;
+        let open = event.is_ok().then_some(stream);
+        Some((event.map(|event| SubscribeToEventsResponse { event: Some(event) }), open))
+    }))
+}
+
+/// Tells of events with certain tags. The first one is empty.
+pub(crate) async fn subscribe_to_events_by_tag(
+    api: Api,
+    request: SubscribeToEventsByTagRequest,
+) -> Result<impl Stream<Item = Result<SubscribeToEventsByTagResponse, ApiError>> + Send + use<>, ApiError> {
+    if !request.event_tags.iter().any(|tag| tag == NEW_MATCH) {
+        let problem = format!("must hold `{NEW_MATCH}`: no event has another tag");
+        return Err(ApiError::field("eventTags", problem));
+    }
+    let permit = api.log_stream()?;
+    let subscription = api.options.broker.subscribe(Cursor::Latest);
+    let stream = TagStream { pulse: Pulse::new(&api), subscription, _permit: permit };
+    Ok(unfold(Some(stream), |stream| async move {
+        let mut stream = stream?;
+        let response = stream.next().await;
+        let open = response.is_ok().then_some(stream);
+        Some((response, open))
+    }))
+}
+
+/// What every stream has beside its events: a first one, signs of life, an end.
+struct Pulse {
+    opened: bool,
+    heartbeat: Interval,
+    closing: CancellationToken,
+}
+
+impl Pulse {
+    fn new(api: &Api) -> Self {
+        let period = api.options.limits.heartbeat;
+        let mut heartbeat = interval_at(Instant::now() + period, period);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { opened: false, heartbeat, closing: api.options.closing.clone() }
+    }
+
+    /// Whether this is the first time it is asked.
+    fn is_first(&mut self) -> bool {
+        !std::mem::replace(&mut self.opened, true)
+    }
+
+    /// An empty event when it is time for one; the end of the stream when the process ends.
+    async fn beat(&mut self) -> Result<Event, ApiError> {
+        tokio::select! {
+            biased;
+            () = self.closing.cancelled() => Err(Unavailable::ShuttingDown.into()),
+            _ = self.heartbeat.tick() => Ok(empty()),
+        }
+    }
+}
+
+fn empty() -> Event {
+    Event { payload: Some(Payload::EmptyEvent(EmptyEvent {})), ..Event::default() }
+}
+
+struct PlayerStream {
+    pulse: Pulse,
+    /// How the player's matches stand, to be told first.
+    present: VecDeque<Event>,
+    listener: Listener,
+}
+
+impl PlayerStream {
+    async fn next(&mut self) -> Result<Event, ApiError> {
+        if self.pulse.is_first() {
+            return Ok(empty());
+        }
+        if let Some(event) = self.present.pop_front() {
+            return Ok(event);
+        }
+        tokio::select! {
+            biased;
+            event = self.listener.next() => event,
+            beat = self.pulse.beat() => beat,
+        }
+    }
+}
+
+struct TagStream {
+    pulse: Pulse,
+    subscription: Subscription<Broker>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl TagStream {
+    async fn next(&mut self) -> Result<SubscribeToEventsByTagResponse, ApiError> {
+        if self.pulse.is_first() {
+            return Ok(SubscribeToEventsByTagResponse { event: Some(empty()), event_tags: Vec::new() });
+        }
+        loop {
+            tokio::select! {
+                biased;
+                record = self.subscription.next() => {
+                    let record = record?;
+                    let BrokerEvent::MatchQueued { id, spec } = &record.event else { continue };
+                    let game = match_message(id, &spec.players, spec);
+                    let event = Event {
+                        event_id: record.seq.to_string(),
+                        payload: Some(Payload::NewMatchEvent(NewMatchEvent { r#match: Some(game) })),
+                        ..Event::default()
+                    };
+                    let event_tags = vec![NEW_MATCH.to_owned()];
+                    return Ok(SubscribeToEventsByTagResponse { event: Some(event), event_tags });
+                }
+                beat = self.pulse.beat() => {
+                    return Ok(SubscribeToEventsByTagResponse { event: Some(beat?), event_tags: Vec::new() });
+                }
+            }
+        }
+    }
+}

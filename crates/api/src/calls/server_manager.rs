@@ -1,0 +1,193 @@
+//! Service `catena.catena_server_manager.CatenaServerManager`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use sortie_domain::broker::model::{Connection, MatchSpec, Server, ServerState};
+use sortie_domain::broker::{Broker, Command, Hints, Refusal, Reply};
+use sortie_domain::ids::{MatchId, PlayerId};
+use sortie_engine::CallError;
+use sortie_wire::any::Any;
+use sortie_wire::catena::server_manager::{
+    AdminAllocateServerRequest, AdminAllocateServerResponse, AdminDeallocateServerRequest,
+    AdminDeallocateServerResponse, EndMatchRequest, EndMatchResponse, ListServersRequest,
+    ListServersResponse, MatchReadyRequest, MatchReadyResponse, RequestMatchRequest, RequestMatchResponse,
+    ServerInfo, ServerMatchInfo,
+};
+use sortie_wire::hints::UnknownHints;
+
+use super::convert::{match_message, order, server_state};
+use super::{match_id, refused, server_id, unexpected};
+use crate::error::ApiError;
+use crate::state::Api;
+
+/// Servers asked from the broker at once, so that listing them does not hold up everybody else.
+const SERVERS_AT_ONCE: usize = 1_000;
+
+/// A server asks for a match; the call is held for as long as the broker's settings say if it is willing to wait.
+pub(crate) async fn request_match(
+    api: Api,
+    request: RequestMatchRequest,
+) -> Result<RequestMatchResponse, ApiError> {
+    let command = Command::RequestMatch {
+        server: server_id(&request.server_id)?,
+        requirements: request.requirements,
+        hints: hints(request.hint_flags)?,
+    };
+    match api.call_held(command).await.map_err(refused)? {
+        Reply::Requested { offer, hints } => {
+            let game = offer.map(|offer| match_message(&offer.match_id, &offer.players, &offer.spec));
+            Ok(RequestMatchResponse { r#match: game, hint_flags: hints.bits() })
+        }
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// A server is ready for a match's players.
+pub(crate) async fn match_ready(
+    api: Api,
+    request: MatchReadyRequest,
+) -> Result<MatchReadyResponse, ApiError> {
+    let command = Command::MatchReady {
+        server: server_id(&request.server_id)?,
+        match_id: match_id(&request.match_id)?,
+        connection: Connection {
+            details: request.connection_details.into(),
+            per_player: per_player(request.per_player_connection_details)?,
+        },
+        hints: hints(request.hint_flags)?,
+    };
+    let answer = |(match_id, hints): (MatchId, Hints)| MatchReadyResponse {
+        match_id: match_id.as_str().to_owned(),
+        hint_flags: hints.bits(),
+    };
+    noted(api.call(command).await, |late| Any::pack(&answer(late))).map(answer)
+}
+
+/// A match is over.
+pub(crate) async fn end_match(api: Api, request: EndMatchRequest) -> Result<EndMatchResponse, ApiError> {
+    let command = Command::EndMatch {
+        server: server_id(&request.server_id)?,
+        match_id: match_id(&request.match_id)?,
+        hints: hints(request.hint_flags)?,
+    };
+    let answer = |(match_id, hints): (MatchId, Hints)| EndMatchResponse {
+        match_id: match_id.as_str().to_owned(),
+        hint_flags: hints.bits(),
+    };
+    noted(api.call(command).await, |late| Any::pack(&answer(late))).map(answer)
+}
+
+/// Every server that is known.
+pub(crate) async fn list_servers(api: Api, _: ListServersRequest) -> Result<ListServersResponse, ApiError> {
+    let mut response = ListServersResponse::default();
+    let mut after = None;
+    loop {
+        let page = api.query(move |broker| {
+            let page = broker.servers(after.as_ref(), SERVERS_AT_ONCE);
+            let infos: Vec<_> = page.items.iter().map(|server| server_info(broker, server)).collect();
+            (infos, page.items.into_iter().next_back().filter(|_| page.more))
+        });
+        let (infos, last) = page.await?;
+        response.servers.extend(infos);
+        match last {
+            Some(server) => after = Some(server.id),
+            None => return Ok(response),
+        }
+    }
+}
+
+/// An administrator wants a server started, for a match if one is given.
+pub(crate) async fn admin_allocate_server(
+    api: Api,
+    request: AdminAllocateServerRequest,
+) -> Result<AdminAllocateServerResponse, ApiError> {
+    let (id, spec) = match &request.r#match {
+        Some(game) => order("match", game).map(|(id, spec)| (id, Some(spec)))?,
+        None => (None, None::<MatchSpec>),
+    };
+    let reply = api.call(Command::AllocateServer { id, spec }).await;
+    match reply.map_err(|error| refused(error).renamed(|field| Some(format!("match.{field}"))))? {
+        Reply::Allocated { server, .. } => {
+            Ok(AdminAllocateServerResponse { server_id: server.as_str().to_owned() })
+        }
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// An administrator wants a server gone.
+pub(crate) async fn admin_deallocate_server(
+    api: Api,
+    request: AdminDeallocateServerRequest,
+) -> Result<AdminDeallocateServerResponse, ApiError> {
+    let server = server_id(&request.server_id)?;
+    match api.call(Command::DeallocateServer { server }).await.map_err(refused)? {
+        Reply::Deallocated { state, matches } => Ok(AdminDeallocateServerResponse {
+            success: true,
+            state: server_state(state).into(),
+            matches: matches.into_iter().map(|(id, connection)| match_info(&id, connection)).collect(),
+        }),
+        other => Err(unexpected(&other)),
+    }
+}
+
+fn hints(bits: u32) -> Result<Hints, ApiError> {
+    Hints::from_bits(bits).ok_or_else(|| {
+        let text = UnknownHints { bits }.to_string();
+        let problem = text.split_once(": ").map_or(text.as_str(), |(_, problem)| problem);
+        ApiError::field("hintFlags", problem)
+    })
+}
+
+fn per_player(details: BTreeMap<String, String>) -> Result<BTreeMap<PlayerId, Arc<str>>, ApiError> {
+    let details = details.into_iter().map(|(player, details)| {
+        let player = PlayerId::new(&player).map_err(|problem| {
+            ApiError::field("perPlayerConnectionDetails", format!("a player's id {problem}"))
+        })?;
+        Ok((player, details.into()))
+    });
+    details.collect()
+}
+
+/// Takes the reply to a report about a match. A report that comes too late is refused, and the refusal carries the
+/// answer with what the server is asked for, so that it can still be told to exit.
+fn noted(
+    reply: Result<Reply, CallError<Refusal>>,
+    late: impl FnOnce((MatchId, Hints)) -> Any,
+) -> Result<(MatchId, Hints), ApiError> {
+    match reply {
+        Ok(Reply::Noted { match_id, hints }) => Ok((match_id, hints)),
+        Ok(other) => Err(unexpected(&other)),
+        Err(error) => {
+            let answer = match &error {
+                CallError::Refused(refusal @ Refusal::MatchNotHeld { match_id, .. }) => {
+                    Some(late((match_id.clone(), refusal.hints())))
+                }
+                _ => None,
+            };
+            let error = refused(error);
+            Err(answer.into_iter().fold(error, ApiError::with_answer))
+        }
+    }
+}
+
+fn server_info(broker: &Broker, server: &Server) -> ServerInfo {
+    ServerInfo {
+        server_id: server.id.as_str().to_owned(),
+        requested_match: server.state != ServerState::Pending,
+        matches: server.matches.iter().map(|id| match_info(id, broker.connection(id))).collect(),
+        is_full: matches!(server.state, ServerState::Full | ServerState::Draining { .. }),
+        originating_allocator: server
+            .fleet
+            .as_ref()
+            .map(|fleet| fleet.as_str().to_owned())
+            .unwrap_or_default(),
+    }
+}
+
+fn match_info(id: &MatchId, connection: Option<Arc<str>>) -> ServerMatchInfo {
+    ServerMatchInfo {
+        match_id: id.as_str().to_owned(),
+        connection_string: connection.map(|details| details.as_ref().to_owned()).unwrap_or_default(),
+    }
+}

@@ -1,0 +1,104 @@
+//! `grpc.health.v1.Health`, and what probes over HTTP ask.
+//!
+//! Written here rather than taken from tonic-health's reporter: the answer is computed when it is asked for, so that
+//! nothing has to remember to report.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use futures::Stream;
+use futures::stream::unfold;
+use tonic::{Request, Status};
+use tonic_health::pb;
+use tonic_health::pb::health_check_response::ServingStatus;
+
+use crate::error::Form;
+use crate::http::{Routes, json_response};
+use crate::state::Api;
+
+/// Time between two looks at the state for whoever watches it.
+const WATCH_PERIOD: Duration = Duration::from_secs(1);
+
+/// The services that can be asked about; the empty name is the whole server.
+const SERVICES: [&str; 4] = [
+    "",
+    "catena.catena_server_manager.CatenaServerManager",
+    "catena.catena_match_broker.CatenaMatchBroker",
+    "catena.events.Events",
+];
+
+/// Probes.
+pub(crate) fn routes() -> Routes {
+    Routes::default().get("/healthz", healthz).get("/readyz", readyz)
+}
+
+/// The process lives.
+async fn healthz() -> Response {
+    json_response(StatusCode::OK, br#"{"status":"ok"}"#.to_vec())
+}
+
+/// Calls are served.
+async fn readyz(State(api): State<Api>) -> Response {
+    match api.not_serving() {
+        None => json_response(StatusCode::OK, br#"{"status":"ready"}"#.to_vec()),
+        Some(error) => error.respond(Form::Native),
+    }
+}
+
+/// The health service.
+pub(crate) struct Health(pub(crate) Api);
+
+fn status(api: &Api) -> ServingStatus {
+    match api.not_serving() {
+        None => ServingStatus::Serving,
+        Some(_) => ServingStatus::NotServing,
+    }
+}
+
+fn response(status: ServingStatus) -> pb::HealthCheckResponse {
+    pb::HealthCheckResponse { status: status.into() }
+}
+
+#[tonic::async_trait]
+impl pb::health_server::Health for Health {
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<pb::HealthCheckResponse, Status>> + Send>>;
+
+    async fn check(
+        &self,
+        request: Request<pb::HealthCheckRequest>,
+    ) -> Result<tonic::Response<pb::HealthCheckResponse>, Status> {
+        if SERVICES.contains(&request.get_ref().service.as_str()) {
+            Ok(tonic::Response::new(response(status(&self.0))))
+        } else {
+            Err(Status::not_found("no such service is here"))
+        }
+    }
+
+    async fn watch(
+        &self,
+        request: Request<pb::HealthCheckRequest>,
+    ) -> Result<tonic::Response<Self::WatchStream>, Status> {
+        let is_known = SERVICES.contains(&request.get_ref().service.as_str());
+        let permit = self.0.log_stream()?;
+        let mut ticks = tokio::time::interval(WATCH_PERIOD);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let watch = (self.0.clone(), None, ticks, permit);
+        let changes = unfold(watch, move |(api, last, mut ticks, permit)| async move {
+            loop {
+                tokio::select! {
+                    biased;
+                    () = api.options.closing.cancelled(), if last == Some(ServingStatus::NotServing) => return None,
+                    _ = ticks.tick() => {}
+                }
+                let now = if is_known { status(&api) } else { ServingStatus::ServiceUnknown };
+                if last != Some(now) {
+                    return Some((Ok(response(now)), (api, Some(now), ticks, permit)));
+                }
+            }
+        });
+        Ok(tonic::Response::new(Box::pin(changes)))
+    }
+}

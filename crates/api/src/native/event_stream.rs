@@ -1,0 +1,170 @@
+//! `GET /v1/events`: every event as a CloudEvent, as server-sent events that can be resumed.
+//!
+//! `id` is the event's place in the log, so that a browser that comes back with `Last-Event-ID` misses nothing.
+
+use std::convert::Infallible;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, Uri};
+use axum::response::sse::{Event as SseEvent, KeepAlive, Sse};
+use axum::response::{IntoResponse as _, Response};
+use futures::Stream;
+use futures::stream::unfold;
+use sortie_domain::broker::Broker;
+use sortie_domain::broker::event::Event;
+use sortie_domain::machine::{Machine as _, Record};
+use sortie_engine::{Cursor, SubscribeError, Subscription, Unavailable};
+use sortie_wire::cloud_event::cloud_event;
+use std::sync::Arc;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::error::{ApiError, Form};
+use crate::params::Params;
+use crate::state::Api;
+
+const LAST_EVENT_ID: &str = "last-event-id";
+
+/// Most types that one stream asks for.
+const MAX_TYPES: usize = 32;
+
+/// `GET /v1/events`
+pub(crate) async fn events(State(api): State<Api>, headers: HeaderMap, uri: Uri) -> Response {
+    let heartbeat = api.options.limits.heartbeat;
+    match open(api, &headers, &uri).await {
+        Ok(stream) => {
+            Sse::new(stream.into_events()).keep_alive(KeepAlive::new().interval(heartbeat)).into_response()
+        }
+        Err(error) => error.respond(Form::Native),
+    }
+}
+
+type Shared = Arc<Record<Event>>;
+
+struct EventStream {
+    api: Api,
+    subscription: Subscription<Broker>,
+    /// Read already, to see whether the cursor is good.
+    first: Option<Shared>,
+    types: Vec<String>,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// Checks the cursor, so that a bad one is answered with an error and not with a stream that breaks.
+async fn open(api: Api, headers: &HeaderMap, uri: &Uri) -> Result<EventStream, ApiError> {
+    let mut params = Params::of(uri)?;
+    let from = params.one("from")?;
+    let types = types(&params.all("type"))?;
+    params.finish()?;
+    let cursor = cursor(headers, from.as_deref())?;
+    let permit = api.log_stream()?;
+    let mut subscription = api.options.broker.subscribe(cursor);
+    let wanted = subscription.next_seq();
+    let last = api.query(|broker| broker.last_seq()).await?;
+    if wanted > last + 1 {
+        return Err(SubscribeError::Ahead { asked: wanted, last }.into());
+    }
+    let first = if wanted <= last { Some(subscription.next().await?) } else { None };
+    Ok(EventStream { api, subscription, first, types, _permit: permit })
+}
+
+/// What a browser sends by itself counts more than the address it was once given.
+fn cursor(headers: &HeaderMap, from: Option<&str>) -> Result<Cursor, ApiError> {
+    let last = headers.get(LAST_EVENT_ID).map(|value| value.to_str().unwrap_or_default());
+    if let Some(last) = last.filter(|text| !text.is_empty()) {
+        let bad = || ApiError::field(LAST_EVENT_ID, "must be the id of an event, a number");
+        return last.parse::<u64>().map(|seq| Cursor::From(seq.saturating_add(1))).map_err(|_| bad());
+    }
+    match from {
+        None | Some("latest") => Ok(Cursor::Latest),
+        Some("earliest") => Ok(Cursor::Earliest),
+        Some(text) => {
+            let bad =
+                |_| ApiError::field("from", "must be `earliest`, `latest` or the id of an event, a number");
+            text.parse().map(Cursor::From).map_err(bad)
+        }
+    }
+}
+
+fn types(values: &[String]) -> Result<Vec<String>, ApiError> {
+    let types = values.iter().flat_map(|value| value.split(',')).map(|text| text.trim_end_matches('.'));
+    let types: Vec<_> = types.filter(|text| !text.is_empty()).map(ToOwned::to_owned).collect();
+    if types.len() > MAX_TYPES {
+        return Err(ApiError::field("type", format!("holds more than {MAX_TYPES} types")));
+    }
+    Ok(types)
+}
+
+/// Whether `kind` is one of `types` or below it: `sortie.match` has `sortie.match.ready` below it.
+fn is_wanted(types: &[String], kind: &str) -> bool {
+    let below = |of: &String| {
+        kind.strip_prefix(of.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    types.is_empty() || types.iter().any(below)
+}
+
+impl EventStream {
+    fn into_events(self) -> impl Stream<Item = Result<SseEvent, Infallible>> + Send {
+        unfold(Some(self), |stream| async move {
+            let mut stream = stream?;
+            match stream.next().await {
+                Ok(record) => {
+                    let event = stream.show(&record);
+                    Some((Ok(event), Some(stream)))
+                }
+                // The answer has begun: that it is over, and why, is an event of its own, without an id.
+                Err(error) => {
+                    let text = String::from_utf8_lossy(&error.native_json()).into_owned();
+                    Some((Ok(SseEvent::default().event("error").data(text)), None))
+                }
+            }
+        })
+    }
+
+    async fn next(&mut self) -> Result<Shared, ApiError> {
+        loop {
+            let record = match self.first.take() {
+                Some(record) => record,
+                None => tokio::select! {
+                    biased;
+                    () = self.api.options.closing.cancelled() => return Err(Unavailable::ShuttingDown.into()),
+                    record = self.subscription.next() => record?,
+                },
+            };
+            if is_wanted(&self.types, record.event.kind()) {
+                return Ok(record);
+            }
+        }
+    }
+
+    fn show(&self, record: &Record<Event>) -> SseEvent {
+        let document = cloud_event(record, &self.api.options.source).to_string();
+        SseEvent::default().id(record.seq.to_string()).event(record.event.kind()).data(document)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_match_whole_words_from_the_front() {
+        let wanted = |list: &str, kind| is_wanted(&types(&[list.to_owned()]).unwrap(), kind);
+        assert!(wanted("", "sortie.match.ready"));
+        assert!(wanted("sortie.match", "sortie.match.ready"));
+        assert!(wanted("sortie.seat,sortie.match.", "sortie.match.ready"));
+        assert!(wanted("sortie.match.ready", "sortie.match.ready"));
+        assert!(!wanted("sortie.mat", "sortie.match.ready"));
+        assert!(!wanted("sortie.seat", "sortie.match.ready"));
+    }
+
+    #[test]
+    fn the_header_counts_more_than_the_parameter() {
+        let with =
+            |last: &str| [(LAST_EVENT_ID.parse().unwrap(), last.parse().unwrap())].into_iter().collect();
+        assert_eq!(cursor(&with("41"), Some("earliest")).unwrap(), Cursor::From(42));
+        assert_eq!(cursor(&HeaderMap::new(), Some("41")).unwrap(), Cursor::From(41));
+        assert_eq!(cursor(&HeaderMap::new(), None).unwrap(), Cursor::Latest);
+        assert!(cursor(&with("x"), None).is_err());
+        assert!(cursor(&HeaderMap::new(), Some("-1")).is_err());
+    }
+}

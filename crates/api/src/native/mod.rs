@@ -1,0 +1,78 @@
+//! Sortie's own API: JSON under `/v1`.
+//!
+//! Unlike the Catena contract it has pages, seats, capacity and every event, and it refuses fields that it does not
+//! know.
+
+mod event_stream;
+mod listing;
+mod matches;
+mod seats;
+
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sortie_domain::time::Timestamp;
+
+use crate::codes;
+use crate::error::{ApiError, Form};
+use crate::http::{Routes, json_response};
+
+/// Every route.
+pub(crate) fn routes() -> Routes {
+    Routes::default()
+        .post("/v1/matches", matches::submit)
+        .get("/v1/matches", matches::list)
+        .get("/v1/matches/{id}", matches::show)
+        .delete("/v1/matches/{id}", matches::cancel)
+        .post("/v1/matches/{id}/seats", seats::reserve)
+        .post("/v1/seats/{id}/claim", seats::claim)
+        .delete("/v1/seats/{id}", seats::release)
+        .get("/v1/servers", listing::servers)
+        .get("/v1/fleets", listing::fleets)
+        .get("/v1/events", event_stream::events)
+}
+
+/// An answer, good or bad.
+fn answer<T: Serialize>(result: Result<(StatusCode, T), ApiError>) -> Response {
+    let document = result.and_then(|(status, body)| {
+        let document = serde_json::to_vec(&body).map_err(ApiError::internal)?;
+        Ok(json_response(status, document))
+    });
+    document.unwrap_or_else(|error| error.respond(Form::Native))
+}
+
+/// Reads a body that must be there in full.
+fn parse<T: DeserializeOwned>(document: &[u8]) -> Result<T, ApiError> {
+    let mut json = serde_json::Deserializer::from_slice(document);
+    let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let path = error.path().to_string();
+        (path, error.into_inner())
+    });
+    match parsed.and_then(|value| json.end().map(|()| value).map_err(|error| (".".to_owned(), error))) {
+        Ok(value) => Ok(value),
+        Err((path, error)) => Err(unreadable(path, &error)),
+    }
+}
+
+/// The field is the path to where the error is, or the name that the error itself gives.
+fn unreadable(path: String, error: &serde_json::Error) -> ApiError {
+    let problem = error.to_string();
+    let named = problem
+        .split_once("field `")
+        .and_then(|(_, rest)| rest.split_once('`'))
+        .map(|(name, _)| name.to_owned());
+    match (path.as_str(), named) {
+        (".", Some(name)) => codes::INVALID_JSON.error(problem).about(name),
+        (".", None) => codes::INVALID_JSON.error(problem),
+        _ => codes::INVALID_JSON.error(problem).about(path),
+    }
+}
+
+/// RFC 3339, UTC, milliseconds.
+fn rfc3339(time: Timestamp) -> String {
+    /// The end of the year 9999, which is as far as RFC 3339 goes.
+    const LAST_MILLIS: u64 = 253_402_300_799_999;
+    let since_epoch = std::time::Duration::from_millis(time.as_millis().min(LAST_MILLIS));
+    humantime::format_rfc3339_millis(std::time::SystemTime::UNIX_EPOCH + since_epoch).to_string()
+}

@@ -1,0 +1,136 @@
+//! Seats: drop-in play.
+
+use std::time::Duration;
+
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use sortie_domain::broker::model::{Seat, SeatState};
+use sortie_domain::broker::{Command, Refusal, Reply};
+use sortie_domain::ids::{MatchId, PlayerId, SeatId, ServerId};
+use sortie_engine::CallError;
+
+use super::{answer, parse, rfc3339};
+use crate::calls::unexpected;
+use crate::error::ApiError;
+use crate::http::{empty_is_object, path_param, read_body};
+use crate::state::Api;
+
+/// Seconds that a player may take to claim a seat, unless the request says otherwise.
+const TTL_SECONDS: u32 = 30;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Reserve {
+    player_id: String,
+    ttl_seconds: Option<u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Claim {
+    server_id: Option<String>,
+}
+
+/// A seat as it is shown.
+#[derive(Serialize)]
+struct SeatView {
+    seat_id: String,
+    match_id: String,
+    player_id: String,
+    /// A text, because not every language's JSON numbers have 64 bits.
+    client_id: String,
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Released {
+    seat_id: String,
+}
+
+impl From<Seat> for SeatView {
+    fn from(seat: Seat) -> Self {
+        let (state, expires_at) = match seat.state {
+            SeatState::Reserved { expires_at } => ("reserved", expires_at.map(rfc3339)),
+            SeatState::Claimed { .. } => ("claimed", None),
+        };
+        Self {
+            seat_id: seat.id.to_string(),
+            match_id: seat.match_id.to_string(),
+            player_id: seat.player.to_string(),
+            client_id: seat.client_id.to_string(),
+            state,
+            expires_at,
+        }
+    }
+}
+
+/// `POST /v1/matches/{id}/seats`
+pub(super) async fn reserve(
+    State(api): State<Api>,
+    id: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Response {
+    let reserve = async {
+        let id = path_param("match_id", id)?;
+        let body = read_body(request, &api.options.limits).await?;
+        let Reserve { player_id, ttl_seconds } = parse(&body)?;
+        let command = Command::ReserveSeat {
+            match_id: MatchId::new(&id).map_err(|problem| ApiError::field("match_id", problem))?,
+            player: PlayerId::new(&player_id).map_err(|problem| ApiError::field("player_id", problem))?,
+            ttl: Duration::from_secs(ttl_seconds.unwrap_or(TTL_SECONDS).into()),
+        };
+        seated(api.call(command).await).map(|seat| (StatusCode::CREATED, seat))
+    };
+    answer(reserve.await)
+}
+
+/// `POST /v1/seats/{id}/claim`
+pub(super) async fn claim(
+    State(api): State<Api>,
+    id: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Response {
+    let claim = async {
+        let seat = seat_id(id)?;
+        let body = read_body(request, &api.options.limits).await?;
+        let Claim { server_id } = parse(empty_is_object(&body))?;
+        let server = server_id.map(|text| ServerId::new(&text)).transpose();
+        let server = server.map_err(|problem| ApiError::field("server_id", problem))?;
+        let reply = api.call(Command::ClaimSeat { seat, server }).await;
+        seated(reply).map(|seat| (StatusCode::OK, seat))
+    };
+    answer(claim.await)
+}
+
+/// `DELETE /v1/seats/{id}`
+pub(super) async fn release(State(api): State<Api>, id: Result<Path<String>, PathRejection>) -> Response {
+    let release = async {
+        let seat = seat_id(id)?;
+        let released = Released { seat_id: seat.to_string() };
+        match api.call(Command::ReleaseSeat { seat }).await? {
+            Reply::Done => Ok((StatusCode::OK, released)),
+            other => Err(unexpected(&other)),
+        }
+    };
+    answer(release.await)
+}
+
+fn seat_id(id: Result<Path<String>, PathRejection>) -> Result<SeatId, ApiError> {
+    SeatId::new(&path_param("seat_id", id)?).map_err(|problem| ApiError::field("seat_id", problem))
+}
+
+fn seated(reply: Result<Reply, CallError<Refusal>>) -> Result<SeatView, ApiError> {
+    match reply {
+        Ok(Reply::Seated { seat, .. }) => Ok(seat.into()),
+        Ok(other) => Err(unexpected(&other)),
+        Err(error) => {
+            let name = |field: &str| (field == "ttl").then(|| "ttl_seconds".to_owned());
+            Err(ApiError::from(error).renamed(name))
+        }
+    }
+}

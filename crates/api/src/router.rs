@@ -1,0 +1,22 @@
+//! Everything that is served, on one router, behind one gate.
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+
+use crate::gate::gate;
+use crate::http::{Routes, catena_routes};
+use crate::state::{Api, ApiOptions};
+use crate::{grpc, health, native};
+
+/// gRPC and HTTP, with reflection, health, and the gate in front of all of it.
+pub fn router(options: ApiOptions) -> Router {
+    let api = Api::new(options);
+    let grpc = grpc::routes(&api);
+    let http = http_routes().into_router().with_state(api.clone());
+    http.merge(grpc).layer(from_fn_with_state(api, gate))
+}
+
+/// All that is no gRPC.
+pub(crate) fn http_routes() -> Routes {
+    catena_routes().merge(native::routes()).merge(health::routes())
+}

@@ -1,0 +1,165 @@
+//! What every call can reach, and the limits of this layer.
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sortie_domain::broker::{Broker, Command, Refusal, Reply};
+use sortie_engine::{CallError, Handle, Unavailable};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use crate::auth::Auth;
+use crate::codes;
+use crate::error::ApiError;
+use crate::player_feed::PlayerFeed;
+
+/// What the API is made of.
+pub struct ApiOptions {
+    /// The broker that answers.
+    pub broker: Handle<Broker>,
+    /// Who may call.
+    pub auth: Auth,
+    /// The fleets' allocators, in the order in which they are tried.
+    pub allocators: Vec<ConfiguredAllocator>,
+    /// Names of the allocators that this build has.
+    pub available_allocators: Vec<String>,
+    /// `source` of the events that leave as CloudEvents: a URI reference.
+    pub source: String,
+    /// Limits of requests and connections.
+    pub limits: Limits,
+    /// Cancelled when the process is to end: streams and held calls end, health says so.
+    pub closing: CancellationToken,
+}
+
+/// One configured use of an allocator, as operators see it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ConfiguredAllocator {
+    /// The fleet's id.
+    pub name: String,
+    /// In words, for operators.
+    pub description: String,
+    /// JMESPath over the match document; empty takes any match.
+    pub requirements: String,
+    /// Its configuration as a JSON text, with the secrets left out by whoever made this.
+    pub raw_configuration: String,
+}
+
+/// Limits of requests and connections.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Longest body of a request, or message of a gRPC call, in bytes.
+    pub body_bytes: usize,
+    /// Longest time that a body may take to arrive.
+    pub body_time: Duration,
+    /// Headers of a request, in bytes.
+    pub header_bytes: u32,
+    /// Number of headers of a request.
+    pub headers: usize,
+    /// Longest time that the headers may take to arrive.
+    pub header_time: Duration,
+    /// Connections at a time; further ones wait to be accepted.
+    pub connections: usize,
+    /// Calls at a time on one HTTP/2 connection.
+    pub calls_per_connection: u32,
+    /// Streams of players' events at a time.
+    pub player_streams: usize,
+    /// Streams that follow the whole log at a time: CloudEvents, events by tag.
+    pub log_streams: usize,
+    /// Time between signs of life on a stream.
+    pub heartbeat: Duration,
+    /// Longest time that open calls have to end once the process is to end.
+    pub grace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_bytes: 1 << 20,
+            body_time: Duration::from_secs(30),
+            header_bytes: 16 << 10,
+            headers: 64,
+            header_time: Duration::from_secs(10),
+            connections: 65_536,
+            calls_per_connection: 1_024,
+            player_streams: 50_000,
+            log_streams: 1_000,
+            heartbeat: Duration::from_secs(15),
+            grace: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What every call can reach. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Api(Arc<Shared>);
+
+pub(crate) struct Shared {
+    pub(crate) options: ApiOptions,
+    pub(crate) player_feed: PlayerFeed,
+    log_streams: Arc<Semaphore>,
+}
+
+impl Deref for Api {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Api")
+    }
+}
+
+impl Api {
+    pub(crate) fn new(options: ApiOptions) -> Self {
+        let player_feed =
+            PlayerFeed::new(options.broker.clone(), options.limits.player_streams, options.closing.clone());
+        let log_streams = Arc::new(Semaphore::new(options.limits.log_streams));
+        Self(Arc::new(Shared { options, player_feed, log_streams }))
+    }
+}
+
+impl Shared {
+    /// Gives the broker a command.
+    pub(crate) async fn call(&self, command: Command) -> Result<Reply, CallError<Refusal>> {
+        self.options.broker.call(command).await
+    }
+
+    /// Gives the broker a command whose answer it may hold back. The end of the process ends the wait.
+    pub(crate) async fn call_held(&self, command: Command) -> Result<Reply, CallError<Refusal>> {
+        tokio::select! {
+            biased;
+            reply = self.options.broker.call(command) => reply,
+            () = self.options.closing.cancelled() => Err(CallError::Unavailable(Unavailable::ShuttingDown)),
+        }
+    }
+
+    /// Asks the broker's state.
+    pub(crate) async fn query<R: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&Broker) -> R + Send + 'static,
+    ) -> Result<R, ApiError> {
+        self.options.broker.query(ask).await.map_err(ApiError::from)
+    }
+
+    /// Why no call would be served now, if so.
+    pub(crate) fn not_serving(&self) -> Option<ApiError> {
+        if self.options.closing.is_cancelled() {
+            return Some(Unavailable::ShuttingDown.into());
+        }
+        let accepting = self.options.broker.stats().accepting;
+        (!accepting)
+            .then(|| codes::UNAVAILABLE.error("the log takes no records; nothing is accepted until it does"))
+    }
+
+    /// A place for a stream that follows the whole log, given back when it is dropped.
+    pub(crate) fn log_stream(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        let permit = Arc::clone(&self.log_streams).try_acquire_owned();
+        permit.map_err(|_| ApiError::too_many("streams of events", self.options.limits.log_streams))
+    }
+}

@@ -1,0 +1,501 @@
+//! The calls this game makes to the platform, and nothing but the public contracts.
+//!
+//! One client for both sides: a game server uses the server manager and seat calls, a bot the gateway's. Requests
+//! and answers are spelled out here rather than taken from generated types, so that this file can be read as the
+//! list of what any game has to implement. Unknown fields are ignored, so that a newer platform is no trouble.
+
+use std::fmt;
+use std::time::Duration;
+
+use reqwest::redirect::Policy;
+use reqwest::{Client, Method, RequestBuilder, Url};
+use serde::de::{DeserializeOwned, Deserializer};
+use serde::{Deserialize, Serialize};
+
+/// Longest wait for an answer, except where the platform may hold the call back.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest wait for a match: the platform holds the call for 30 s at most; the rest is margin.
+const REQUEST_MATCH_TIMEOUT: Duration = Duration::from_secs(45);
+/// Largest answer that is read, in bytes.
+const MAX_ANSWER_BYTES: usize = 256 * 1024;
+/// Longest part of an error's text that is kept, in characters.
+const MAX_MESSAGE_CHARS: usize = 200;
+
+/// Why a call did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// The base address is no `http://` or `https://` address.
+    #[error("{0:?} is no address of the platform: give one like http://127.0.0.1:7400")]
+    BadAddress(String),
+    /// Nobody answered.
+    #[error("{call}: the platform cannot be reached: {reason}")]
+    Unreachable {
+        /// The call.
+        call: &'static str,
+        /// What the network said.
+        reason: String,
+    },
+    /// The answer did not come in time.
+    #[error("{call}: no answer in time")]
+    TimedOut {
+        /// The call.
+        call: &'static str,
+    },
+    /// The platform said no.
+    #[error("{call}: refused with status {status}: {message}")]
+    Refused {
+        /// The call.
+        call: &'static str,
+        /// The HTTP status.
+        status: u16,
+        /// What the platform said, shortened.
+        message: String,
+    },
+    /// The answer is not what the contract promises.
+    #[error("{call}: the answer is not as the contract says: {reason}")]
+    BadAnswer {
+        /// The call.
+        call: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl ApiError {
+    /// Whether trying the same call again cannot help.
+    #[must_use]
+    pub fn is_lasting(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::TimedOut { .. } => false,
+            Self::Refused { status, .. } => (400..500).contains(status) && !matches!(status, 408 | 425 | 429),
+            Self::BadAddress(_) | Self::BadAnswer { .. } => true,
+        }
+    }
+
+    fn from_transport(call: &'static str, error: &reqwest::Error) -> Self {
+        if error.is_timeout() {
+            return Self::TimedOut { call };
+        }
+        let mut reason = error.to_string();
+        let mut source = std::error::Error::source(error);
+        while let Some(cause) = source {
+            reason = cause.to_string();
+            source = cause.source();
+        }
+        Self::Unreachable { call, reason }
+    }
+}
+
+/// A key that opens the platform's API. Never shown.
+#[derive(Clone)]
+pub struct ApiKey(String);
+
+impl ApiKey {
+    /// A key as the platform gave it.
+    #[must_use]
+    pub const fn new(key: String) -> Self {
+        Self(key)
+    }
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ApiKey(…)")
+    }
+}
+
+/// Hint flags of the server manager calls: a bit set.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Hints(u32);
+
+impl Hints {
+    /// Nothing to hint at.
+    pub const NONE: Self = Self(0);
+    /// From the platform: exit. To the platform: this server exits.
+    pub const SHUTDOWN: Self = Self(1);
+    /// The platform may hold the call until there is a match.
+    pub const WILLING_TO_WAIT: Self = Self(2);
+    /// The platform may answer with [`Hints::SHUTDOWN`].
+    pub const WILLING_TO_SHUTDOWN: Self = Self(4);
+
+    /// Both sets together.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether every flag of `other` is set.
+    #[must_use]
+    pub const fn holds(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Hints {
+    /// Takes a number, or the name of one flag: canonical JSON writes a single flag as its name.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Spelled {
+            Number(u32),
+            Name(String),
+            Absent(()),
+        }
+        let bits = match Spelled::deserialize(deserializer)? {
+            Spelled::Number(bits) => bits,
+            Spelled::Absent(()) => 0,
+            Spelled::Name(name) => match name.as_str() {
+                "HINT_FLAG_SHUTDOWN" => 1,
+                "HINT_FLAG_WILLING_TO_WAIT" => 2,
+                "HINT_FLAG_WILLING_TO_SHUTDOWN" => 4,
+                "HINT_FLAG_FULL" => 8,
+                "HINT_FLAG_NOT_FULL" => 16,
+                other => other.parse().unwrap_or(0),
+            },
+        };
+        Ok(Self(bits))
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ServerCall<'a> {
+    server_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    match_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connection_details: Option<&'a str>,
+    hint_flags: u32,
+}
+
+/// The answer to a request for a match.
+#[derive(Deserialize, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct Offer {
+    /// The match, if there is one.
+    #[serde(rename = "match")]
+    pub offered: Option<OfferedMatch>,
+    /// What the platform hints at.
+    #[serde(default, alias = "hint_flags")]
+    pub hint_flags: Hints,
+}
+
+/// A match given to a game server.
+#[derive(Deserialize, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct OfferedMatch {
+    /// Id of the match.
+    #[serde(alias = "match_id")]
+    pub match_id: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Acknowledged {
+    #[serde(default, alias = "hint_flags")]
+    hint_flags: Hints,
+}
+
+#[derive(Serialize)]
+struct Claim<'a> {
+    server_id: &'a str,
+}
+
+/// A seat after its claim.
+#[derive(Deserialize, Debug)]
+pub struct ClaimedSeat {
+    /// The match the seat is in.
+    pub match_id: String,
+    /// The player whose seat it is.
+    pub player_id: String,
+}
+
+/// A match as the platform sees it.
+#[derive(Deserialize, Debug)]
+pub struct MatchView {
+    state: String,
+    #[serde(default)]
+    seats: SeatCounts,
+}
+
+#[derive(Deserialize, Debug, Default)]
+struct SeatCounts {
+    #[serde(default)]
+    reserved: u32,
+}
+
+impl MatchView {
+    /// Whether the platform has done with the match.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        matches!(self.state.as_str(), "ended" | "failed" | "cancelled")
+    }
+
+    /// Players who have a seat and have not come yet.
+    #[must_use]
+    pub const fn reserved(&self) -> u32 {
+        self.seats.reserved
+    }
+}
+
+#[derive(Serialize)]
+struct WannaPlay<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    game: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<&'a str>,
+}
+
+/// The gateway's answer: where to play, and the token that lets the player in.
+#[derive(Deserialize)]
+pub struct Invitation {
+    /// The connect token in base64. A secret of the player.
+    pub connect_token: String,
+    /// Address of the game server.
+    pub gameserver_ip: String,
+    /// UDP port of the game server.
+    pub gameserver_port: u16,
+}
+
+/// Calls the platform's HTTP interface. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct ApiClient {
+    http: Client,
+    base: Url,
+    key: Option<ApiKey>,
+}
+
+impl ApiClient {
+    /// A client of the platform at `base`, such as `http://127.0.0.1:7400`.
+    ///
+    /// # Errors
+    /// [`ApiError::BadAddress`] for an address that HTTP cannot use.
+    pub fn new(base: &str, key: Option<ApiKey>) -> Result<Self, ApiError> {
+        let bad = || ApiError::BadAddress(base.to_owned());
+        let url = Url::parse(base).map_err(|_| bad())?;
+        if !matches!(url.scheme(), "http" | "https") || url.cannot_be_a_base() {
+            return Err(bad());
+        }
+        let http = Client::builder()
+            .connect_timeout(CALL_TIMEOUT)
+            // The platform is asked directly, and answers itself: nothing in between is to see the key.
+            .no_proxy()
+            .redirect(Policy::none())
+            .build()
+            .map_err(|error| ApiError::from_transport("set up", &error))?;
+        Ok(Self { http, base: url, key })
+    }
+
+    /// Asks for a match. With [`Hints::WILLING_TO_WAIT`] the answer may take half a minute.
+    ///
+    /// # Errors
+    /// [`ApiError`]
+    pub async fn request_match(&self, server_id: &str, hints: Hints) -> Result<Offer, ApiError> {
+        let body = ServerCall { server_id, match_id: None, connection_details: None, hint_flags: hints.0 };
+        let path = ["api", "v1", "server", "request_match"];
+        self.ask("request match", self.post(&path).json(&body).timeout(REQUEST_MATCH_TIMEOUT)).await
+    }
+
+    /// Says that players of a match can connect, and where.
+    ///
+    /// # Errors
+    /// [`ApiError`]; a lasting refusal means that the match is no longer this server's.
+    pub async fn match_ready(
+        &self,
+        server_id: &str,
+        match_id: &str,
+        connection_details: &str,
+    ) -> Result<Hints, ApiError> {
+        let body = ServerCall {
+            server_id,
+            match_id: Some(match_id),
+            connection_details: Some(connection_details),
+            hint_flags: Hints::NONE.0,
+        };
+        let path = ["api", "v1", "server", "match_ready"];
+        let answer: Acknowledged = self.ask("match ready", self.post(&path).json(&body)).await?;
+        Ok(answer.hint_flags)
+    }
+
+    /// Says that a match is over.
+    ///
+    /// # Errors
+    /// [`ApiError`]; a lasting refusal means that the match is no longer this server's.
+    pub async fn end_match(&self, server_id: &str, match_id: &str, hints: Hints) -> Result<Hints, ApiError> {
+        let body =
+            ServerCall { server_id, match_id: Some(match_id), connection_details: None, hint_flags: hints.0 };
+        let path = ["api", "v1", "server", "end_match"];
+        let answer: Acknowledged = self.ask("end match", self.post(&path).json(&body)).await?;
+        Ok(answer.hint_flags)
+    }
+
+    /// Claims the seat of a player who has connected.
+    ///
+    /// # Errors
+    /// [`ApiError`]; a lasting refusal means that the player must not be let in.
+    pub async fn claim_seat(&self, seat_id: &str, server_id: &str) -> Result<ClaimedSeat, ApiError> {
+        let request = self.post(&["v1", "seats", seat_id, "claim"]).json(&Claim { server_id });
+        self.ask("claim seat", request).await
+    }
+
+    /// Gives back the seat of a player who has left.
+    ///
+    /// # Errors
+    /// [`ApiError`]
+    pub async fn release_seat(&self, seat_id: &str) -> Result<(), ApiError> {
+        self.read("release seat", self.request(Method::DELETE, &["v1", "seats", seat_id])).await.map(drop)
+    }
+
+    /// What the platform knows of a match.
+    ///
+    /// # Errors
+    /// [`ApiError`]
+    pub async fn get_match(&self, match_id: &str) -> Result<MatchView, ApiError> {
+        self.ask("get match", self.request(Method::GET, &["v1", "matches", match_id])).await
+    }
+
+    /// Asks the gateway for a place to play. The answer takes as long as it takes to find one, `wait` at most.
+    ///
+    /// # Errors
+    /// [`ApiError`]
+    pub async fn wanna_play(
+        &self,
+        player_id: &str,
+        game: Option<&str>,
+        version: Option<&str>,
+        wait: Duration,
+    ) -> Result<Invitation, ApiError> {
+        let request = self
+            .post(&["matchmaker", "wannaplay"])
+            .header("catena-session-id", player_id)
+            .json(&WannaPlay { game, version })
+            .timeout(wait);
+        self.ask("wannaplay", request).await
+    }
+
+    fn post(&self, path: &[&str]) -> RequestBuilder {
+        self.request(Method::POST, path)
+    }
+
+    fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {
+        let mut url = self.base.clone();
+        // A base address that could not have segments was refused at the start.
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(path);
+        }
+        let request = self.http.request(method, url).timeout(CALL_TIMEOUT);
+        match &self.key {
+            Some(key) => request.bearer_auth(&key.0),
+            None => request,
+        }
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        call: &'static str,
+        request: RequestBuilder,
+    ) -> Result<T, ApiError> {
+        let body = self.read(call, request).await?;
+        serde_json::from_slice(&body).map_err(|error| ApiError::BadAnswer { call, reason: error.to_string() })
+    }
+
+    async fn read(&self, call: &'static str, request: RequestBuilder) -> Result<Vec<u8>, ApiError> {
+        let unreachable = |error| ApiError::from_transport(call, &error);
+        let mut response = request.send().await.map_err(unreachable)?;
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
+            if body.len() + chunk.len() > MAX_ANSWER_BYTES {
+                let reason = format!("it is longer than {MAX_ANSWER_BYTES} bytes");
+                return Err(ApiError::BadAnswer { call, reason });
+            }
+            body.extend_from_slice(&chunk);
+        }
+        let status = response.status();
+        if status.is_success() {
+            return Ok(body);
+        }
+        Err(ApiError::Refused { call, status: status.as_u16(), message: error_text(&body) })
+    }
+}
+
+/// The text of an error answer, in either shape the platform uses.
+fn error_text(body: &[u8]) -> String {
+    #[derive(Deserialize)]
+    struct Text {
+        message: String,
+    }
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Shape {
+        Nested { error: Text },
+        Flat(Text),
+    }
+    let text = match serde_json::from_slice(body) {
+        Ok(Shape::Nested { error } | Shape::Flat(error)) => error.message,
+        Err(_) => String::from_utf8_lossy(body).into_owned(),
+    };
+    text.chars().filter(|c| !c.is_control()).take(MAX_MESSAGE_CHARS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url_of(client: &ApiClient, path: &[&str]) -> String {
+        client.request(Method::GET, path).build().unwrap().url().to_string()
+    }
+
+    #[test]
+    fn ids_of_others_cannot_change_the_path() {
+        let client = ApiClient::new("http://127.0.0.1:7400", None).unwrap();
+        assert_eq!(
+            url_of(&client, &["v1", "seats", "a/b?c#d", "claim"]),
+            "http://127.0.0.1:7400/v1/seats/a%2Fb%3Fc%23d/claim"
+        );
+        let below = ApiClient::new("http://host/sortie/", None).unwrap();
+        assert_eq!(url_of(&below, &["v1", "matches", "m"]), "http://host/sortie/v1/matches/m");
+    }
+
+    #[test]
+    fn addresses_that_http_cannot_use_are_refused() {
+        for base in ["", "127.0.0.1:7400", "mailto:someone", "ftp://host", "http://"] {
+            assert!(matches!(ApiClient::new(base, None), Err(ApiError::BadAddress(_))), "{base}");
+        }
+    }
+
+    #[test]
+    fn the_key_is_sent_and_never_shown() {
+        let key = Some(ApiKey::new("open-sesame".to_owned()));
+        let client = ApiClient::new("http://host", key).unwrap();
+        assert!(!format!("{client:?}").contains("sesame"));
+        let request = client.request(Method::GET, &["x"]).build().unwrap();
+        assert_eq!(request.headers()["authorization"], "Bearer open-sesame");
+    }
+
+    #[test]
+    fn hints_come_as_numbers_names_or_not_at_all() {
+        for (json, bits) in [
+            ("{}", 0),
+            (r#"{"hintFlags":null}"#, 0),
+            (r#"{"hintFlags":3}"#, 3),
+            (r#"{"hint_flags":1}"#, 1),
+            (r#"{"hintFlags":"HINT_FLAG_SHUTDOWN"}"#, 1),
+            (r#"{"hintFlags":"HINT_FLAG_NO_HINT_FLAGS","match":null}"#, 0),
+            (r#"{"hintFlags":"HINT_FLAG_OF_TOMORROW"}"#, 0),
+        ] {
+            let offer: Offer = serde_json::from_str(json).unwrap();
+            assert_eq!(offer.hint_flags, Hints(bits), "{json}");
+            assert!(offer.offered.is_none());
+        }
+        let offer: Offer = serde_json::from_str(r#"{"match":{"matchId":"m","playerIds":[]}}"#).unwrap();
+        assert_eq!(offer.offered.unwrap().match_id, "m");
+    }
+
+    #[test]
+    fn the_text_of_an_error_is_found_and_bounded() {
+        assert_eq!(error_text(br#"{"error":{"code":"seat_gone","message":"too late"}}"#), "too late");
+        assert_eq!(error_text(br#"{"code":5,"message":"no such match","details":[]}"#), "no such match");
+        assert_eq!(error_text(b"plain\nwords"), "plainwords");
+        assert_eq!(error_text(&[b'x'; 5000]).len(), MAX_MESSAGE_CHARS);
+    }
+}

@@ -1,0 +1,246 @@
+//! What happens to bots, as it happens and in sum.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+use crate::protocol::Farewell;
+
+/// Longest duration that is told apart, in microseconds: ten minutes.
+const MAX_MICROS: u64 = 600_000_000;
+
+/// Why a bot could not play, or not to the end. The name of each is stable and fit for a metric's label.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum FailureReason {
+    /// The gateway could not be reached.
+    GatewayUnreachable,
+    /// The gateway did not answer in time.
+    GatewayTimeout,
+    /// The gateway said no.
+    GatewayRefused,
+    /// The gateway's answer, or the token in it, is of no use.
+    BadInvitation,
+    /// The bot's own machine would not let it.
+    Local,
+    /// The game server did not answer.
+    ConnectTimeout,
+    /// The game server was full.
+    ConnectionDenied,
+    /// The game server closed the connection without saying why.
+    Disconnected,
+    /// The game server fell silent.
+    LostConnection,
+    /// Connected, but no world updates came.
+    NoUpdates,
+    /// What the game server said of the world cannot be.
+    WrongWorld,
+    /// The game server sent the bot away every time, at last for this reason.
+    Dismissed(Farewell),
+}
+
+impl FailureReason {
+    /// A stable name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::GatewayUnreachable => "gateway_unreachable",
+            Self::GatewayTimeout => "gateway_timeout",
+            Self::GatewayRefused => "gateway_refused",
+            Self::BadInvitation => "bad_invitation",
+            Self::Local => "local",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::ConnectionDenied => "connection_denied",
+            Self::Disconnected => "disconnected",
+            Self::LostConnection => "lost_connection",
+            Self::NoUpdates => "no_updates",
+            Self::WrongWorld => "wrong_world",
+            Self::Dismissed(Farewell::MatchOver) => "match_over",
+            Self::Dismissed(Farewell::SeatRefused) => "seat_refused",
+            Self::Dismissed(Farewell::MatchCancelled) => "match_cancelled",
+            Self::Dismissed(Farewell::ServerStopping) => "server_stopping",
+            Self::Dismissed(Farewell::PlatformAway) => "platform_away",
+        }
+    }
+}
+
+impl fmt::Display for FailureReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What happened to one bot. Every bot starts once, and after that leaves or fails once.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum BotEvent {
+    /// It asks the gateway for a place to play, for the first time.
+    Started {
+        /// The bot's number, from 1.
+        bot: u64,
+    },
+    /// It is in a match.
+    Joined {
+        /// The bot's number.
+        bot: u64,
+        /// From asking the gateway to having token and address.
+        join: Duration,
+        /// From asking the gateway to the first update of the world.
+        first_update: Duration,
+    },
+    /// Its match came to an end before it did, so it asks the gateway again.
+    Rejoining {
+        /// The bot's number.
+        bot: u64,
+        /// Why it is no longer in its match.
+        reason: FailureReason,
+    },
+    /// It has played as long as it wanted to, or was told to stop.
+    Left {
+        /// The bot's number.
+        bot: u64,
+        /// World updates it has seen and verified, over all its matches.
+        updates: u64,
+    },
+    /// It could not play to the end.
+    Failed {
+        /// The bot's number.
+        bot: u64,
+        /// Why.
+        reason: FailureReason,
+        /// Why, for people.
+        detail: String,
+    },
+}
+
+/// A distribution of durations, to a thousandth.
+#[derive(Clone, Debug)]
+pub struct Latency(Option<Histogram<u64>>);
+
+impl Latency {
+    fn new() -> Self {
+        // Bounds that the histogram takes, so there is always one.
+        Self(Histogram::new_with_bounds(1, MAX_MICROS, 3).ok())
+    }
+
+    fn record(&mut self, duration: Duration) {
+        let micros = u64::try_from(duration.as_micros()).unwrap_or(MAX_MICROS);
+        if let Some(histogram) = &mut self.0 {
+            histogram.saturating_record(micros.clamp(1, MAX_MICROS));
+        }
+    }
+
+    /// How many durations were measured.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.0.as_ref().map_or(0, Histogram::len)
+    }
+
+    /// The duration that `percent` % of those measured do not exceed; zero if none was measured.
+    #[must_use]
+    pub fn percentile(&self, percent: f64) -> Duration {
+        let micros = self.0.as_ref().map_or(0, |histogram| histogram.value_at_percentile(percent));
+        Duration::from_micros(micros)
+    }
+}
+
+/// What became of all bots.
+#[derive(Clone, Debug)]
+pub struct PlaySummary {
+    /// Bots that asked for a place to play.
+    pub started: u64,
+    /// Times that a bot got into a match.
+    pub joined: u64,
+    /// Times that a bot asked again because its match had ended.
+    pub rejoining: u64,
+    /// Bots that played as long as they wanted to.
+    pub left: u64,
+    /// Bots that did not, by reason.
+    pub failed: BTreeMap<FailureReason, u64>,
+    /// World updates seen and verified by the bots that left.
+    pub updates: u64,
+    /// From asking the gateway to having token and address.
+    pub join: Latency,
+    /// From asking the gateway to the first update of the world.
+    pub first_update: Latency,
+}
+
+impl PlaySummary {
+    pub(crate) fn new() -> Self {
+        Self {
+            started: 0,
+            joined: 0,
+            rejoining: 0,
+            left: 0,
+            failed: BTreeMap::new(),
+            updates: 0,
+            join: Latency::new(),
+            first_update: Latency::new(),
+        }
+    }
+
+    /// Bots that did not play as long as they wanted to.
+    #[must_use]
+    pub fn failures(&self) -> u64 {
+        self.failed.values().sum()
+    }
+
+    pub(crate) fn count(&mut self, event: &BotEvent) {
+        match event {
+            BotEvent::Started { .. } => self.started += 1,
+            BotEvent::Joined { join, first_update, .. } => {
+                self.joined += 1;
+                self.join.record(*join);
+                self.first_update.record(*first_update);
+            }
+            BotEvent::Rejoining { .. } => self.rejoining += 1,
+            BotEvent::Left { updates, .. } => {
+                self.left += 1;
+                self.updates += updates;
+            }
+            BotEvent::Failed { reason, .. } => *self.failed.entry(*reason).or_default() += 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_add_up() {
+        let mut summary = PlaySummary::new();
+        let joined = |millis| BotEvent::Joined {
+            bot: 1,
+            join: Duration::from_millis(millis),
+            first_update: Duration::from_millis(2 * millis),
+        };
+        let lost = FailureReason::LostConnection;
+        let failed = BotEvent::Failed { bot: 2, reason: lost, detail: String::new() };
+        for event in [
+            BotEvent::Started { bot: 1 },
+            joined(10),
+            BotEvent::Rejoining { bot: 1, reason: FailureReason::Disconnected },
+            joined(30),
+            BotEvent::Left { bot: 1, updates: 9 },
+            failed,
+        ] {
+            summary.count(&event);
+        }
+        assert_eq!((summary.started, summary.joined, summary.rejoining, summary.left), (1, 2, 1, 1));
+        assert_eq!(summary.failed, BTreeMap::from([(lost, 1)]));
+        assert_eq!((summary.failures(), summary.updates, summary.join.count()), (1, 9, 2));
+        let slowest = summary.join.percentile(100.0);
+        assert!(slowest >= Duration::from_millis(30) && slowest < Duration::from_millis(31));
+    }
+
+    #[test]
+    fn durations_out_of_range_are_taken_as_the_limit() {
+        let mut latency = Latency::new();
+        assert_eq!(latency.percentile(50.0), Duration::ZERO);
+        latency.record(Duration::MAX);
+        latency.record(Duration::ZERO);
+        assert_eq!(latency.count(), 2);
+        assert!(latency.percentile(100.0) >= Duration::from_micros(MAX_MICROS));
+    }
+}

@@ -1,0 +1,228 @@
+//! Every section but the fleets: from the tree to checked values.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path;
+use std::time::Duration;
+
+use serde_json::Value;
+use sortie_domain::broker::model::{FastSchedule, Settings};
+use sortie_domain::ids::FleetId;
+
+use crate::fleets;
+use crate::keys;
+use crate::load::Overrides;
+use crate::model::{ApiKey, Config, GatewayConfig, LogConfig, LogFormat, Permission};
+use crate::netcode;
+use crate::parse::{self, HOUR, SECOND};
+use crate::section::Section;
+
+/// Most networks, and most origins, of the gateway.
+const MAX_GATEWAY_ENTRIES: usize = 100;
+/// Most events between two snapshots.
+const MAX_SNAPSHOT_EVERY: u64 = 1_000_000_000;
+/// Most bytes of log kept: 1 PiB.
+const MAX_RETENTION: u64 = 1 << 50;
+
+/// Everything; `None` if a problem was noted.
+pub(crate) fn config(top: &Section<'_>, overrides: Overrides) -> Option<Config> {
+    let listen = overrides.listen.or_else(|| top.get("listen", parse::socket));
+    let data = match overrides.data {
+        Some(data) => path::absolute(data)
+            .map_err(|error| top.problem("data", format!("cannot be made absolute: {error}")))
+            .ok(),
+        None => top.path("data"),
+    };
+    let dev = overrides.dev.or_else(|| top.get("dev", parse::switch));
+    let public_url = top.optional("public_url", parse::public_url);
+    if let Some(listen) = listen {
+        reach(top, listen, dev, public_url.as_ref());
+    }
+    let log = top.section("log").and_then(|section| log(&section));
+    let broker = top.section("broker").and_then(|section| broker(&section));
+    let api_keys = api_keys(top);
+    let netcode_key = top.section("netcode").and_then(|section| netcode::read(&section));
+    let fleets_section = top.section("fleets");
+    let gateway = top.section("gateway").and_then(|section| gateway(&section, fleets_section.as_ref()));
+    let fleets = fleets_section.and_then(|section| fleets::read(&section));
+    Some(Config {
+        listen: listen?,
+        data: data?,
+        dev: dev?,
+        public_url: public_url?,
+        log: log?,
+        broker: broker?,
+        api_keys: api_keys?,
+        netcode_key: netcode_key?,
+        gateway: gateway?,
+        fleets: fleets?,
+        warnings: Vec::new(),
+    })
+}
+
+/// Who can reach `listen`, against who should.
+fn reach(top: &Section<'_>, listen: SocketAddr, dev: Option<bool>, public_url: Option<&Option<String>>) {
+    if dev == Some(true) && !listen.ip().is_loopback() {
+        let port = listen.port();
+        top.problem(
+            "listen",
+            format!(
+                "is {listen}, but in development mode nobody needs a key: take a loopback address like \
+                 127.0.0.1:{port}, or leave development mode and configure `api_keys`"
+            ),
+        );
+    }
+    if listen.ip().is_unspecified() && public_url == Some(&None) {
+        top.warn(
+            "public_url",
+            "is not given and `listen` is every address: game servers and players on other machines are told \
+             a loopback address",
+        );
+    }
+}
+
+fn log(section: &Section<'_>) -> Option<LogConfig> {
+    let format = section.get("format", parse::choice(LogFormat::NAMES, LogFormat::by_name));
+    let level = section.get("level", parse::levels);
+    let retention = section.get("retention", parse::size(0..=MAX_RETENTION));
+    let snapshot_every = section.get("snapshot_every", parse::integer(1..=MAX_SNAPSHOT_EVERY));
+    Some(LogConfig { format: format?, level: level?, retention: retention?, snapshot_every: snapshot_every? })
+}
+
+/// A duration among the broker's settings.
+type Timer = (&'static str, fn(&mut Settings) -> &mut Duration);
+
+const TIMERS: [Timer; 7] = [
+    ("server_max_lifetime", |settings| &mut settings.server_max_lifetime),
+    ("match_pickup_time", |settings| &mut settings.match_pickup_time),
+    ("match_ready_time", |settings| &mut settings.match_ready_time),
+    ("match_max_run_time", |settings| &mut settings.match_max_run_time),
+    ("schedule_frequency", |settings| &mut settings.schedule_frequency),
+    ("delay_allocation", |settings| &mut settings.delay_allocation),
+    ("wait", |settings| &mut settings.wait),
+];
+
+/// The durations of `settings` under their names.
+pub(crate) fn timers(settings: &Settings) -> impl Iterator<Item = (&'static str, Duration)> {
+    let mut settings = settings.clone();
+    TIMERS.into_iter().map(move |(name, field)| (name, *field(&mut settings)))
+}
+
+fn broker(section: &Section<'_>) -> Option<Settings> {
+    let mut settings = Settings::default();
+    let mut complete = true;
+    match section.get("fast_schedule", parse::integer(0..=2_u32)) {
+        Some(0) => settings.fast_schedule = FastSchedule::OnSchedule,
+        Some(1) => settings.fast_schedule = FastSchedule::UnlessFree,
+        Some(_) => settings.fast_schedule = FastSchedule::Always,
+        None => complete = false,
+    }
+    for (name, field) in TIMERS {
+        // The domain names one fault at a time, so each duration is checked among good ones.
+        let in_range = |duration: &Duration| {
+            let mut alone = Settings::default();
+            *field(&mut alone) = *duration;
+            alone.check().map_err(|(_, problem)| section.problem(name, problem)).is_ok()
+        };
+        match section.get(name, parse::any_duration).filter(in_range) {
+            Some(duration) => *field(&mut settings) = duration,
+            None => complete = false,
+        }
+    }
+    if !complete {
+        return None;
+    }
+    if settings.server_max_lifetime < settings.match_max_run_time {
+        section.warn(
+            "server_max_lifetime",
+            "is shorter than `match_max_run_time`: a server that becomes too old is stopped with the matches on it",
+        );
+    }
+    Some(settings)
+}
+
+fn api_keys(top: &Section<'_>) -> Option<Vec<ApiKey>> {
+    let sections = top.list("api_keys");
+    if sections.len() > ApiKey::MAX {
+        top.problem(
+            "api_keys",
+            format!("has {} entries, at most {} are allowed", sections.len(), ApiKey::MAX),
+        );
+        return None;
+    }
+    let (mut names, mut hashes) = (BTreeSet::new(), BTreeSet::new());
+    let read = |section: &Section<'_>| {
+        let key = api_key(section)?;
+        if !names.insert(key.name.clone()) {
+            section.problem("name", format!("{} names an earlier key too", parse::quoted(&key.name)));
+        }
+        if !hashes.insert(key.sha256) {
+            section
+                .problem("sha256", "is that of an earlier key; give each key once, with all its permissions");
+        }
+        Some(key)
+    };
+    sections.iter().map(read).collect::<Vec<_>>().into_iter().collect()
+}
+
+fn api_key(section: &Section<'_>) -> Option<ApiKey> {
+    let printable = |character: char| character == ' ' || character.is_ascii_graphic();
+    let name = section.get("name", parse::characters(1..=64, printable, "printable ASCII characters"));
+    let sha256 = section.get("sha256", parse::sha256);
+    let permission = parse::choice(Permission::NAMES, Permission::by_name);
+    let permissions = section.get("permissions", |value| {
+        let mut permissions = parse::list(Permission::NAMES.len(), permission)(value)?;
+        permissions.sort_unstable();
+        permissions.dedup();
+        if permissions.is_empty() {
+            Err("must name at least one permission".to_owned())
+        } else {
+            Ok(permissions)
+        }
+    });
+    Some(ApiKey { name: name?, sha256: sha256?, permissions: permissions? })
+}
+
+fn gateway(section: &Section<'_>, fleets: Option<&Section<'_>>) -> Option<GatewayConfig> {
+    let default_fleet = default_fleet(section, fleets);
+    let wait_deadline = section.get("wait_deadline", parse::duration(SECOND..=HOUR));
+    let least = Duration::from_millis(100);
+    let progress_interval = section.get("progress_interval", parse::duration(least..=60 * SECOND));
+    let trusted_proxies = section.get("trusted_proxies", parse::list(MAX_GATEWAY_ENTRIES, parse::network));
+    let cors_origins = section.get("cors_origins", parse::list(MAX_GATEWAY_ENTRIES, parse::origin));
+    let loopback_ip_replacement = section.optional("loopback_ip_replacement", |value| {
+        let ip = parse::ip(value)?;
+        if ip.is_loopback() { Err(format!("must not be a loopback address itself, is {ip}")) } else { Ok(ip) }
+    });
+    Some(GatewayConfig {
+        default_fleet: default_fleet?,
+        wait_deadline: wait_deadline?,
+        progress_interval: progress_interval?,
+        trusted_proxies: trusted_proxies?,
+        cors_origins: cors_origins?,
+        loopback_ip_replacement: loopback_ip_replacement?,
+    })
+}
+
+/// For players who name no game: a fleet that there is and that has one.
+fn default_fleet(section: &Section<'_>, fleets: Option<&Section<'_>>) -> Option<Option<FleetId>> {
+    let id = section.optional("default_fleet", fleets::id)?;
+    if let (Some(id), Some(fleets)) = (&id, fleets) {
+        match fleets.raw(id.as_str()) {
+            None => {
+                let meant = keys::closest(id.as_str(), fleets.names());
+                let hint =
+                    meant.map_or_else(String::new, |name| format!("; did you mean {}?", parse::quoted(name)));
+                section.problem("default_fleet", format!("names no fleet that is configured{hint}"));
+            }
+            Some(fleet) if fleet.get("game").is_none_or(Value::is_null) => {
+                section.problem(
+                    "default_fleet",
+                    "names a fleet without a `game`: give it a `game` and a `version`",
+                );
+            }
+            Some(_) => {}
+        }
+    }
+    Some(id)
+}

@@ -1,0 +1,203 @@
+//! Settings from environment variables: `SORTIE_` and the key's path in capitals, `__` between its levels.
+//!
+//! Names of the user's choice (fleets) lose their case and their dashes in a variable, so one that a file
+//! already has is found whatever its spelling.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use crate::finding::{Finding, Findings, Origins};
+use crate::keys::{self, Kind};
+use crate::model::ApiKey;
+use crate::parse;
+
+/// What all settings' variables begin with.
+const PREFIX: &str = "SORTIE_";
+
+/// Variables that begin with `SORTIE_` and are no settings: where the configuration is, and what game servers
+/// are given.
+pub const NOT_SETTINGS: [&str; 10] = [
+    "SORTIE_CONFIG",
+    "SORTIE_API",
+    "SORTIE_SERVER_ID",
+    "SORTIE_PORT",
+    "SORTIE_API_KEY",
+    "SORTIE_NETCODE_KEY",
+    "SORTIE_PROTOCOL_ID",
+    "SORTIE_FLEET",
+    "SORTIE_ALLOCATION_ID",
+    "SORTIE_DATA_ID",
+];
+
+/// Names the variable that holds the netcode key, which need be no setting even if it begins like one.
+const KEY_ENV: &str = "SORTIE_NETCODE__KEY_ENV";
+
+/// Puts the settings among `variables` into `tree`; gives where each went.
+pub(crate) fn apply(
+    tree: &mut Map<String, Value>,
+    variables: &BTreeMap<String, String>,
+    problems: &mut Findings,
+) -> Origins {
+    let mut origins = Origins::new();
+    let in_file = tree.get("netcode").and_then(|netcode| netcode.get("key_env")?.as_str());
+    let key_variable = variables.get(KEY_ENV).map(String::as_str).or(in_file).map(str::to_owned);
+    for (name, text) in variables {
+        let Some(rest) = name.strip_prefix(PREFIX) else { continue };
+        if NOT_SETTINGS.contains(&name.as_str()) || key_variable.as_deref() == Some(name) {
+            continue;
+        }
+        let mut target = Target { place: String::new(), path: String::new() };
+        let segments: Vec<&str> = rest.split("__").collect();
+        match target.put(tree, &segments, text) {
+            Ok(()) => drop(origins.insert(target.path, name.clone())),
+            Err(Misplaced::Unknown) => {
+                let hint = suggest(name, &segments).map_or_else(
+                    || {
+                        "settings look like SORTIE_BROKER__WAIT, with two underscores between levels"
+                            .to_owned()
+                    },
+                    |meant| format!("did you mean {meant}?"),
+                );
+                problems.push(finding(name, format!("names no setting; {hint}")));
+            }
+            Err(Misplaced::Because(text)) => problems.push(finding(name, text)),
+        }
+    }
+    origins
+}
+
+fn finding(name: &str, text: String) -> Finding {
+    Finding { path: name.to_owned(), text, set_by: None }
+}
+
+/// Why a variable sets nothing.
+enum Misplaced {
+    Unknown,
+    Because(String),
+}
+
+/// How far into the tree a variable's name has led.
+struct Target {
+    /// In the table of keys.
+    place: String,
+    /// In the tree, for people.
+    path: String,
+}
+
+impl Target {
+    /// Descends into `table` by `segments` and sets the value that they name.
+    fn put(
+        &mut self,
+        table: &mut Map<String, Value>,
+        segments: &[&str],
+        text: &str,
+    ) -> Result<(), Misplaced> {
+        let (segment, rest) = segments.split_first().ok_or(Misplaced::Unknown)?;
+        let known = keys::children(&self.place);
+        if known.contains(&"<name>") {
+            let name = own_name(table, segment)?;
+            self.step("<name>", &name);
+            return self.put(as_table(table.entry(name).or_insert(Value::Null))?, rest, text);
+        }
+        let wanted = segment.to_ascii_lowercase();
+        let key =
+            known.into_iter().find(|key| key.trim_end_matches("[]") == wanted).ok_or(Misplaced::Unknown)?;
+        self.step(key, &wanted);
+        let Some(doc) = keys::lookup(&self.place) else {
+            let value = table.entry(wanted).or_insert(Value::Null);
+            return match key.ends_with("[]") {
+                true => self.put_in_list(value, rest, text),
+                false => self.put(as_table(value)?, rest, text),
+            };
+        };
+        if rest.is_empty() {
+            table.insert(wanted, doc.kind.read(text));
+            return Ok(());
+        }
+        if doc.kind != Kind::Table {
+            return Err(Misplaced::Unknown);
+        }
+        // The names in such a table are the user's own, case and double underscores included.
+        as_table(table.entry(wanted).or_insert(Value::Null))?.insert(rest.join("__"), Value::from(text));
+        Ok(())
+    }
+
+    fn put_in_list(&mut self, value: &mut Value, segments: &[&str], text: &str) -> Result<(), Misplaced> {
+        let (segment, rest) = segments.split_first().ok_or(Misplaced::Unknown)?;
+        let position: Option<usize> = segment.parse().ok().filter(|at| *at < ApiKey::MAX);
+        let at = position.ok_or_else(|| {
+            Misplaced::Because(format!(
+                "{segment:?} must be a position in a list: 0, 1, … {}",
+                ApiKey::MAX - 1
+            ))
+        })?;
+        if value.is_null() {
+            *value = Value::Array(Vec::new());
+        }
+        let list = value
+            .as_array_mut()
+            .ok_or_else(|| Misplaced::Because(format!("`{}` is no list in the file", self.path)))?;
+        if list.len() <= at {
+            list.resize(at + 1, Value::Null);
+        }
+        self.path += &format!("[{at}]");
+        match list.get_mut(at) {
+            Some(entry) => self.put(as_table(entry)?, rest, text),
+            None => Err(Misplaced::Unknown),
+        }
+    }
+
+    fn step(&mut self, place: &str, path: &str) {
+        self.place = keys::below(&self.place, place);
+        self.path = parse::join(&self.path, path);
+    }
+}
+
+fn as_table(value: &mut Value) -> Result<&mut Map<String, Value>, Misplaced> {
+    if value.is_null() {
+        *value = Value::Object(Map::new());
+    }
+    let kind = parse::kind_of(value);
+    value
+        .as_object_mut()
+        .ok_or_else(|| Misplaced::Because(format!("sets a key of a table that is {kind} in the file")))
+}
+
+/// The name that `segment` spells: one that `table` has, or the segment in small letters.
+fn own_name(table: &Map<String, Value>, segment: &str) -> Result<String, Misplaced> {
+    if segment.is_empty() {
+        return Err(Misplaced::Unknown);
+    }
+    let spelled = |name: &str| {
+        name.chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' })
+            .collect::<String>()
+    };
+    let fitting: Vec<&String> = table.keys().filter(|name| spelled(name) == spelled(segment)).collect();
+    match fitting.as_slice() {
+        [] => Ok(segment.to_ascii_lowercase()),
+        [name] => Ok((*name).clone()),
+        [first, second, ..] => Err(Misplaced::Because(format!(
+            "fits both {} and {}; rename one of them",
+            parse::quoted(first),
+            parse::quoted(second)
+        ))),
+    }
+}
+
+/// The variable that sets the key at `place`, with the user's own names in it taken from `segments`.
+fn variable(place: &str, segments: &[&str]) -> String {
+    let own = segments.get(1).copied().filter(|name| !name.is_empty());
+    let place =
+        place.replace("[]", &format!(".{}", own.unwrap_or("0"))).replace("<name>", own.unwrap_or("NAME"));
+    format!("{PREFIX}{}", place.to_ascii_uppercase().replace('.', "__"))
+}
+
+fn suggest(name: &str, segments: &[&str]) -> Option<String> {
+    let names: Vec<String> = keys::reference().iter().map(|key| variable(key.path, segments)).collect();
+    // The prefix is always right and would make any name look close.
+    let without = |name: &str| name.get(PREFIX.len()..).unwrap_or_default().to_owned();
+    let bare: Vec<String> = names.iter().map(|name| without(name)).collect();
+    keys::closest(&without(name), bare.iter().map(String::as_str)).map(|meant| format!("{PREFIX}{meant}"))
+}

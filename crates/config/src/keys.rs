@@ -1,0 +1,437 @@
+//! The table of keys: the only place where a key's name, default and meaning are written.
+//!
+//! In paths `<name>` stands for a name of the user's choice and `[]` for each entry of a list.
+
+use serde_json::Value;
+
+use crate::model::{Dialect, LogFormat, Permission};
+
+/// What kind of value a key takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// Any text within the limits that the meaning states.
+    Text,
+    /// One of these texts.
+    Choice(&'static [&'static str]),
+    /// `true` or `false`.
+    Switch,
+    /// A whole number.
+    Integer,
+    /// A whole number, or the same as text, `0x…` for hexadecimal.
+    Identifier,
+    /// Text with units, like `"90s"` or `"1h 30m"`.
+    Duration,
+    /// Text with a unit, like `"1MiB"`.
+    Size,
+    /// A path; a relative one in a file starts at the file's folder.
+    Path,
+    /// A list of texts.
+    Texts,
+    /// A list of these texts.
+    Choices(&'static [&'static str]),
+    /// A table of texts under names of the user's choice.
+    Table,
+}
+
+impl Kind {
+    /// The kind in a few words, for people.
+    #[must_use]
+    pub fn describe(self) -> String {
+        let quoted = |names: &[&str]| names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>();
+        match self {
+            Self::Text => "text".to_owned(),
+            Self::Choice(names) => quoted(names).join(" or "),
+            Self::Switch => "true or false".to_owned(),
+            Self::Integer => "integer".to_owned(),
+            Self::Identifier => "integer, or text \"0x…\"".to_owned(),
+            Self::Duration => "duration".to_owned(),
+            Self::Size => "byte size".to_owned(),
+            Self::Path => "path".to_owned(),
+            Self::Texts => "list of texts".to_owned(),
+            Self::Choices(names) => format!("list of {}", quoted(names).join(", ")),
+            Self::Table => "table of texts".to_owned(),
+        }
+    }
+
+    /// The value that `text` stands for where there is nothing but text: in the environment and in the table
+    /// of keys. Text that does not fit stays text, for the reader to refuse.
+    pub(crate) fn read(self, text: &str) -> Value {
+        let trimmed = text.trim();
+        let parsed = match self {
+            Self::Switch => trimmed.parse::<bool>().ok().map(Value::from),
+            Self::Integer => trimmed
+                .parse::<i64>()
+                .map(Value::from)
+                .or_else(|_| trimmed.parse::<u64>().map(Value::from))
+                .ok(),
+            Self::Table => serde_json::from_str(trimmed).ok(),
+            Self::Texts | Self::Choices(_) if trimmed.starts_with('[') => serde_json::from_str(trimmed).ok(),
+            Self::Texts | Self::Choices(_) => Some(commas(trimmed)),
+            Self::Text | Self::Choice(_) | Self::Identifier | Self::Duration | Self::Size | Self::Path => {
+                None
+            }
+        };
+        parsed.unwrap_or_else(|| Value::from(text))
+    }
+}
+
+fn commas(text: &str) -> Value {
+    text.split(',').map(str::trim).filter(|entry| !entry.is_empty()).map(Value::from).collect()
+}
+
+/// What happens when a key is not given.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Presence {
+    /// It must be given.
+    Required,
+    /// It has no value then, which means this.
+    Optional(&'static str),
+    /// It has this value then, written as in an environment variable.
+    Default(&'static str),
+}
+
+/// One key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct KeyDoc {
+    /// Where it stands, like `fleets.<name>.max` or `api_keys[].name`.
+    pub path: &'static str,
+    /// What it takes.
+    pub kind: Kind,
+    /// The unit of a number; empty where the value names its own or has none.
+    pub unit: &'static str,
+    /// What happens without it.
+    pub presence: Presence,
+    /// What it is for, and its limits.
+    pub meaning: &'static str,
+}
+
+const fn key(path: &'static str, kind: Kind, presence: Presence, meaning: &'static str) -> KeyDoc {
+    KeyDoc { path, kind, unit: "", presence, meaning }
+}
+
+const fn count(path: &'static str, unit: &'static str, presence: Presence, meaning: &'static str) -> KeyDoc {
+    KeyDoc { path, kind: Kind::Integer, unit, presence, meaning }
+}
+
+use Kind::{Choice, Choices, Duration, Identifier, Integer, Path, Size, Switch, Table, Text, Texts};
+use Presence::{Default, Optional, Required};
+
+/// What [`AllocatorConfig`](crate::AllocatorConfig) can be.
+pub(crate) const ALLOCATORS: &[&str] = &["local_process"];
+
+static KEYS: &[KeyDoc] = &[
+    key(
+        "listen",
+        Text,
+        Default("127.0.0.1:7400"),
+        "Address and port for everything: gRPC, HTTP, the dashboard. Port 0 takes a free one.",
+    ),
+    key(
+        "data",
+        Path,
+        Default("data"),
+        "Folder of the log, the snapshots and the servers' output. The default starts at the working folder.",
+    ),
+    key(
+        "dev",
+        Switch,
+        Default("false"),
+        "Development mode: nobody needs a key, so `listen` must be a loopback address.",
+    ),
+    key(
+        "public_url",
+        Text,
+        Optional("`http://` and the address that was bound"),
+        "What game servers and players are told to call: `http` or `https`, without user, query or fragment.",
+    ),
+    key("log.format", Choice(LogFormat::NAMES), Default("text"), "Form of the lines on standard error."),
+    key(
+        "log.level",
+        Text,
+        Default("info"),
+        "Lowest level that is written: `off`, `error`, `warn`, `info`, `debug` or `trace`; more after commas for single modules, like `info,sortie_engine=debug`.",
+    ),
+    key(
+        "log.retention",
+        Size,
+        Default("1GiB"),
+        "Events kept on disk beyond what the snapshots need, for subscribers that come back. At most 1PiB.",
+    ),
+    count(
+        "log.snapshot_every",
+        "events",
+        Default("100000"),
+        "Events between two snapshots, 1 to 1000000000. More makes restarts slower.",
+    ),
+    count(
+        "broker.fast_schedule",
+        "",
+        Default("1"),
+        "0: a new server only on the schedule. 1: at once, unless a known free server could take the match. 2: at once, one for every match.",
+    ),
+    key(
+        "broker.server_max_lifetime",
+        Duration,
+        Default("10m"),
+        "A server older than this has failed, with the matches on it.",
+    ),
+    key("broker.match_pickup_time", Duration, Default("90s"), "Longest wait of a match in the queue."),
+    key(
+        "broker.match_ready_time",
+        Duration,
+        Default("30s"),
+        "Longest time from a server's pickup of a match until it says ready.",
+    ),
+    key(
+        "broker.match_max_run_time",
+        Duration,
+        Default("2h"),
+        "Longest time from ready to the end of a match.",
+    ),
+    key(
+        "broker.schedule_frequency",
+        Duration,
+        Default("30s"),
+        "Time between attempts to order servers for queued matches.",
+    ),
+    key(
+        "broker.delay_allocation",
+        Duration,
+        Default("30s"),
+        "How long a match waits for the servers there are, before the schedule orders one.",
+    ),
+    key(
+        "broker.wait",
+        Duration,
+        Default("30s"),
+        "How long the call of a server that is willing to wait is held.",
+    ),
+    key(
+        "api_keys[].name",
+        Text,
+        Required,
+        "Names the key in logs and on the dashboard: 1 to 64 printable ASCII characters, each name once.",
+    ),
+    key(
+        "api_keys[].sha256",
+        Text,
+        Required,
+        "SHA-256 of the key, 64 hexadecimal digits. The key itself is kept nowhere.",
+    ),
+    key(
+        "api_keys[].permissions",
+        Choices(Permission::NAMES),
+        Required,
+        "What its holder may do; at least one.",
+    ),
+    key(
+        "netcode.key_file",
+        Path,
+        Optional("see `key_env`"),
+        "File with the private netcode key: 32 raw bytes, or 64 hexadecimal digits or base64 of them. Not together with `key_env`.",
+    ),
+    key(
+        "netcode.key_env",
+        Text,
+        Optional("no key, unless by `key_file`; development mode makes one"),
+        "Name of the environment variable with the private netcode key, as hexadecimal digits or base64.",
+    ),
+    key(
+        "gateway.default_fleet",
+        Text,
+        Optional("players must name a game and a version"),
+        "Fleet for players who name no game; it must have a `game`.",
+    ),
+    key(
+        "gateway.wait_deadline",
+        Duration,
+        Default("120s"),
+        "Longest time that a player is kept waiting for a seat, 1s to 1h.",
+    ),
+    key(
+        "gateway.progress_interval",
+        Duration,
+        Default("2s"),
+        "Time between two progress reports to a waiting player, 100ms to 1m.",
+    ),
+    key(
+        "gateway.trusted_proxies",
+        Texts,
+        Default("[]"),
+        "Networks, like `10.0.0.0/8`, whose word on a player's address is taken. At most 100.",
+    ),
+    key(
+        "gateway.cors_origins",
+        Texts,
+        Default("[]"),
+        "Origins of web pages, like `https://play.example.com`, that may call the gateway. At most 100.",
+    ),
+    key(
+        "gateway.loopback_ip_replacement",
+        Text,
+        Optional("a loopback address stays as it is"),
+        "IP address taken in place of a player's loopback address.",
+    ),
+    key(
+        "fleets.<name>.allocator",
+        Choice(ALLOCATORS),
+        Default("local_process"),
+        "The platform that runs the servers; its settings stand in the table of that name.",
+    ),
+    key("fleets.<name>.description", Text, Default(""), "For people. At most 1000 characters."),
+    key(
+        "fleets.<name>.requirements",
+        Text,
+        Default(""),
+        "JMESPath over the match document: which matches fit. Empty takes any.",
+    ),
+    count("fleets.<name>.max", "servers", Required, "Most servers at a time, 1 to 10000."),
+    count("fleets.<name>.warm", "servers", Default("0"), "Idle servers kept ready; at most `max`."),
+    key(
+        "fleets.<name>.ready_deadline",
+        Duration,
+        Default("30s"),
+        "Longest time from the order of a server until it is heard of, 1s to 24h.",
+    ),
+    key(
+        "fleets.<name>.preference",
+        Integer,
+        Default("0"),
+        "Fleets are tried from the lowest number up, equal numbers by name.",
+    ),
+    key(
+        "fleets.<name>.game",
+        Text,
+        Optional("the gateway does not use the fleet"),
+        "Game that players name at the gateway: 1 to 30 of `A-Z a-z 0-9 _ -` and space. Several fleets may have the same game and version.",
+    ),
+    key(
+        "fleets.<name>.version",
+        Text,
+        Optional("allowed only without `game`"),
+        "Version that players name at the gateway: like `game`, and `.` too.",
+    ),
+    count(
+        "fleets.<name>.capacity",
+        "players",
+        Default("8"),
+        "Most players in a match that the gateway makes, 1 to 10000.",
+    ),
+    key(
+        "fleets.<name>.seat_ttl",
+        Duration,
+        Default("30s"),
+        "How long a seat, and its connect token, waits for the player, 1s to 1h.",
+    ),
+    key(
+        "fleets.<name>.dialect",
+        Choice(Dialect::NAMES),
+        Default("standard"),
+        "Format of connect tokens that the servers' netcode library reads.",
+    ),
+    key(
+        "fleets.<name>.protocol_id",
+        Identifier,
+        Default("0"),
+        "Netcode protocol id of the game: 64 bits, the same in its servers and clients.",
+    ),
+    key("fleets.<name>.local_process.path", Path, Required, "The server's program."),
+    key(
+        "fleets.<name>.local_process.arguments",
+        Texts,
+        Default("[]"),
+        "Its arguments; `{port}`, `{server_id}` and `{fleet}` are filled in. At most 1000.",
+    ),
+    key(
+        "fleets.<name>.local_process.environment",
+        Table,
+        Default("{}"),
+        "Variables added to its environment, with the same placeholders. `config show` hides their values. At most 1000.",
+    ),
+    key(
+        "fleets.<name>.local_process.working_folder",
+        Path,
+        Optional("the working folder of the control plane"),
+        "Folder it is started in.",
+    ),
+    key(
+        "fleets.<name>.local_process.ports",
+        Text,
+        Default("7800-7899"),
+        "First and last port, one for each server: at least `max` of them. Fleets may share a range.",
+    ),
+    key(
+        "fleets.<name>.local_process.address",
+        Text,
+        Default("127.0.0.1"),
+        "IP address that players are told when a server gives none.",
+    ),
+    key(
+        "fleets.<name>.local_process.stop_grace",
+        Duration,
+        Default("5s"),
+        "Time to exit by itself after SIGTERM, 0s to 10m; then it is killed.",
+    ),
+    key(
+        "fleets.<name>.local_process.output_limit",
+        Size,
+        Default("1MiB"),
+        "Newest output of a server that is kept, 4KiB to 1GiB.",
+    ),
+    key(
+        "fleets.<name>.local_process.max_run_time",
+        Duration,
+        Optional("no limit"),
+        "A server older than this is stopped, 1s to 366d.",
+    ),
+    key(
+        "fleets.<name>.local_process.reaper_period",
+        Duration,
+        Default("60s"),
+        "Time between two looks for servers that are too old, 1s to 24h.",
+    ),
+];
+
+/// Every key there is, in the order of a file.
+#[must_use]
+pub fn reference() -> &'static [KeyDoc] {
+    KEYS
+}
+
+/// The key at a path of the table.
+pub(crate) fn lookup(path: &str) -> Option<&'static KeyDoc> {
+    KEYS.iter().find(|key| key.path == path)
+}
+
+/// What stands directly below a section of the table: keys, tables, and lists with their `[]`.
+pub(crate) fn children(section: &str) -> Vec<&'static str> {
+    let below = KEYS.iter().filter_map(|key| match section {
+        "" => Some(key.path),
+        _ => key.path.strip_prefix(section)?.strip_prefix('.'),
+    });
+    let mut names: Vec<_> = below.filter_map(|rest| rest.split('.').next()).collect();
+    names.dedup();
+    names
+}
+
+/// `section.child`, or `child` at the top.
+pub(crate) fn below(section: &str, child: &str) -> String {
+    if section.is_empty() { child.to_owned() } else { format!("{section}.{child}") }
+}
+
+/// The name that is meant, most likely, by one that is not known: close in spelling.
+pub(crate) fn closest<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let far = |name: &str| strsim::osa_distance(&wrong.to_lowercase(), &name.to_lowercase());
+    let (distance, name) = names.into_iter().map(|name| (far(name), name)).min_by_key(|(far, _)| *far)?;
+    // A third of the letters wrong is a slip; more is another word.
+    (distance <= (name.chars().count() / 3).max(1)).then_some(name)
+}
+
+/// Where a key that is unknown in `section` was most likely meant to be.
+pub(crate) fn suggest(section: &str, wrong: &str) -> Option<String> {
+    let siblings = children(section).into_iter().map(|name| name.trim_end_matches("[]"));
+    if let Some(name) = closest(wrong, siblings) {
+        return Some(name.to_owned());
+    }
+    KEYS.iter().map(|key| key.path).find(|path| path.rsplit('.').next() == Some(wrong)).map(str::to_owned)
+}

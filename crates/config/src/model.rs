@@ -1,0 +1,270 @@
+//! The checked configuration: plain data, every value within its limits.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use sortie_domain::broker::model::{Fleet, Settings};
+use sortie_domain::ids::FleetId;
+
+use crate::finding::Finding;
+use crate::netcode::NetcodeKey;
+
+/// An enum whose variants have names in the configuration.
+macro_rules! choices {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        pub enum $name {
+            $($(#[$variant_doc])* $variant,)*
+        }
+
+        impl $name {
+            /// Every name, in the order of the variants.
+            pub const NAMES: &'static [&'static str] = &[$($text),*];
+
+            /// The name in the configuration.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)*
+                }
+            }
+
+            /// The variant of that name.
+            #[must_use]
+            pub fn by_name(name: &str) -> Option<Self> {
+                match name {
+                    $($text => Some(Self::$variant),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+choices! {
+    /// Form of the lines on standard error.
+    LogFormat {
+        /// For people.
+        Text = "text",
+        /// One JSON object a line.
+        Json = "json",
+    }
+}
+
+choices! {
+    /// What the holder of an API key may do.
+    Permission {
+        /// The calls of game servers.
+        GameServerMatch = "game_server_match",
+        /// The calls of players' backends.
+        Client = "client",
+        /// Everything that administrators may.
+        Admin = "admin",
+    }
+}
+
+choices! {
+    /// Format of a fleet's connect tokens.
+    Dialect {
+        /// The C reference and its bindings.
+        Standard = "standard",
+        /// renet and renetcode.
+        Renet = "renet",
+        /// Lightyear.
+        Lightyear = "lightyear",
+    }
+}
+
+/// The whole configuration.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// Address to listen on; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Folder of everything that lasts; absolute.
+    pub data: PathBuf,
+    /// Development mode: nobody needs a key. `listen` is a loopback address then.
+    pub dev: bool,
+    /// What others are told to call, without a slash at its end; see [`Config::public_url_or`].
+    pub public_url: Option<String>,
+    /// Log lines and the log of events.
+    pub log: LogConfig,
+    /// What the broker starts with.
+    pub broker: Settings,
+    /// Keys of the API, at most [`ApiKey::MAX`].
+    pub api_keys: Vec<ApiKey>,
+    /// The key that seals connect tokens.
+    pub netcode_key: Option<NetcodeKey>,
+    /// The players' door.
+    pub gateway: GatewayConfig,
+    /// Fleets in the order of their ids, at most [`FleetConfig::MAX`].
+    pub fleets: Vec<FleetConfig>,
+    /// What is allowed and most likely not meant.
+    pub warnings: Vec<Finding>,
+}
+
+impl Config {
+    /// Whether the data folder must hold at least one API key, because nobody could call anything otherwise.
+    #[must_use]
+    pub const fn needs_api_key(&self) -> bool {
+        !self.dev && self.api_keys.is_empty()
+    }
+
+    /// Whether players can ask for connect tokens that nothing could seal: a fleet has a game and there is no
+    /// netcode key.
+    #[must_use]
+    pub fn needs_netcode_key(&self) -> bool {
+        self.netcode_key.is_none() && self.fleets.iter().any(|fleet| fleet.game.is_some())
+    }
+
+    /// The URL that others are told to call, given the address that was bound.
+    #[must_use]
+    pub fn public_url_or(&self, bound: SocketAddr) -> String {
+        let reachable = match bound.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::from(([127, 0, 0, 1], bound.port())),
+            IpAddr::V6(ip) if ip.is_unspecified() => {
+                SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, bound.port()))
+            }
+            _ => bound,
+        };
+        self.public_url.clone().unwrap_or_else(|| format!("http://{reachable}"))
+    }
+}
+
+/// Log lines, and the log of events.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LogConfig {
+    /// Form of the lines.
+    pub format: LogFormat,
+    /// `level` or `level,module=level,…`: what tracing-subscriber's `EnvFilter` reads.
+    pub level: String,
+    /// Events kept beyond what the snapshots need, in bytes.
+    pub retention: u64,
+    /// Events between two snapshots.
+    pub snapshot_every: u64,
+}
+
+/// One key of the API.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ApiKey {
+    /// Its name; no other key has it.
+    pub name: String,
+    /// SHA-256 of the key.
+    pub sha256: [u8; 32],
+    /// What its holder may do; never empty.
+    pub permissions: Vec<Permission>,
+}
+
+impl ApiKey {
+    /// Most keys in a configuration.
+    pub const MAX: usize = 1_000;
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Whoever sees the hash of a weak key can guess the key.
+        f.debug_struct("ApiKey")
+            .field("name", &self.name)
+            .field("permissions", &self.permissions)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The players' door.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GatewayConfig {
+    /// For players who name no game; one of the fleets, with a game.
+    pub default_fleet: Option<FleetId>,
+    /// Longest time that a player is kept waiting.
+    pub wait_deadline: Duration,
+    /// Time between two progress reports.
+    pub progress_interval: Duration,
+    /// Networks whose word on a player's address is taken.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Origins that may call, as browsers write them: no slash at the end.
+    pub cors_origins: Vec<String>,
+    /// Taken in place of a player's loopback address.
+    pub loopback_ip_replacement: Option<IpAddr>,
+}
+
+/// What players name at the gateway.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Game {
+    /// 1 to 30 characters of `[A-Za-z0-9 _-]`.
+    pub name: String,
+    /// 1 to 30 characters of `[A-Za-z0-9 _.-]`.
+    pub version: String,
+}
+
+/// One fleet.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FleetConfig {
+    /// What the broker knows of it.
+    pub fleet: Fleet,
+    /// For people.
+    pub description: String,
+    /// The game that players find it by; `None` where the gateway does not use it.
+    pub game: Option<Game>,
+    /// Most players in a match that the gateway makes.
+    pub capacity: u32,
+    /// How long a seat waits for its player.
+    pub seat_ttl: Duration,
+    /// Format of its connect tokens.
+    pub dialect: Dialect,
+    /// Netcode protocol id.
+    pub protocol_id: u64,
+    /// The platform.
+    pub allocator: AllocatorConfig,
+}
+
+impl FleetConfig {
+    /// Most fleets in a configuration.
+    pub const MAX: usize = 1_000;
+}
+
+/// The platform that runs a fleet's servers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum AllocatorConfig {
+    /// Processes on this machine.
+    LocalProcess(LocalProcessConfig),
+}
+
+/// Processes on this machine.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LocalProcessConfig {
+    /// The program; absolute.
+    pub path: PathBuf,
+    /// Its arguments, with placeholders.
+    pub arguments: Vec<String>,
+    /// Variables added to its environment.
+    pub environment: Environment,
+    /// Folder it is started in; absolute.
+    pub working_folder: Option<PathBuf>,
+    /// One port a server; at least as many as the fleet's most servers.
+    pub ports: RangeInclusive<u16>,
+    /// What players are told when a server gives no address.
+    pub address: IpAddr,
+    /// From SIGTERM to SIGKILL.
+    pub stop_grace: Duration,
+    /// Newest output kept of each server, in bytes.
+    pub output_limit: u64,
+    /// A server older than this is stopped.
+    pub max_run_time: Option<Duration>,
+    /// Time between two looks for servers that are too old.
+    pub reaper_period: Duration,
+}
+
+/// Environment variables. Their values may be secrets, so `Debug` shows names only.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Environment(pub BTreeMap<String, String>);
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}

@@ -1,0 +1,154 @@
+//! The effective configuration as a file.
+
+use std::path::Path;
+use std::time::Duration;
+
+use sortie_domain::broker::model::{FastSchedule, Settings};
+use sortie_domain::ids::FleetId;
+use toml::{Table, Value};
+
+use crate::checked;
+use crate::model::{
+    AllocatorConfig, ApiKey, Config, FleetConfig, GatewayConfig, LocalProcessConfig, LogConfig, Permission,
+};
+use crate::netcode::KeySource;
+use crate::parse::show_size;
+
+/// What is shown in place of the value of a game server's environment variable.
+pub const HIDDEN: &str = "(hidden)";
+
+impl Config {
+    /// The configuration as TOML that [`Config::load`] reads: defaults written out, paths absolute. Values of
+    /// game servers' environment variables are [`HIDDEN`]. API keys show by their hashes, the netcode key by its
+    /// place: a configuration holds neither of them itself.
+    #[must_use]
+    pub fn show(&self) -> String {
+        let mut top = Table::new();
+        put(&mut top, "listen", self.listen.to_string());
+        put(&mut top, "data", shown_path(&self.data));
+        put(&mut top, "dev", self.dev);
+        put_some(&mut top, "public_url", self.public_url.clone());
+        put(&mut top, "log", log(&self.log));
+        put(&mut top, "broker", broker(&self.broker));
+        put(&mut top, "api_keys", self.api_keys.iter().map(api_key).collect::<Vec<_>>());
+        let mut netcode = Table::new();
+        match self.netcode_key.as_ref().map(crate::NetcodeKey::source) {
+            Some(KeySource::File(path)) => put(&mut netcode, "key_file", shown_path(path)),
+            Some(KeySource::Variable(name)) => put(&mut netcode, "key_env", name.clone()),
+            None => {}
+        }
+        put(&mut top, "netcode", netcode);
+        put(&mut top, "gateway", gateway(&self.gateway));
+        let mut fleets = Table::new();
+        for one in &self.fleets {
+            put(&mut fleets, one.fleet.id.as_str(), fleet(one));
+        }
+        put(&mut top, "fleets", fleets);
+        top.to_string()
+    }
+}
+
+fn put(table: &mut Table, key: &str, value: impl Into<Value>) {
+    table.insert(key.to_owned(), value.into());
+}
+
+fn put_some(table: &mut Table, key: &str, value: Option<impl Into<Value>>) {
+    if let Some(value) = value {
+        put(table, key, value);
+    }
+}
+
+fn shown_path(path: &Path) -> String {
+    path.display().to_string()
+}
+
+fn shown(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string()
+}
+
+fn log(log: &LogConfig) -> Table {
+    let mut table = Table::new();
+    put(&mut table, "format", log.format.name());
+    put(&mut table, "level", log.level.clone());
+    put(&mut table, "retention", show_size(log.retention));
+    put(&mut table, "snapshot_every", i64::try_from(log.snapshot_every).unwrap_or(i64::MAX));
+    table
+}
+
+fn broker(settings: &Settings) -> Table {
+    let mut table = Table::new();
+    let fast_schedule = match settings.fast_schedule {
+        FastSchedule::OnSchedule => 0,
+        FastSchedule::UnlessFree => 1,
+        FastSchedule::Always => 2,
+    };
+    put(&mut table, "fast_schedule", fast_schedule);
+    for (name, duration) in checked::timers(settings) {
+        put(&mut table, name, shown(duration));
+    }
+    table
+}
+
+fn api_key(key: &ApiKey) -> Table {
+    let mut table = Table::new();
+    put(&mut table, "name", key.name.clone());
+    put(&mut table, "sha256", key.sha256.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+    put(
+        &mut table,
+        "permissions",
+        key.permissions.iter().map(|permission| Permission::name(*permission)).collect::<Vec<_>>(),
+    );
+    table
+}
+
+fn gateway(gateway: &GatewayConfig) -> Table {
+    let mut table = Table::new();
+    put_some(&mut table, "default_fleet", gateway.default_fleet.as_ref().map(FleetId::as_str));
+    put(&mut table, "wait_deadline", shown(gateway.wait_deadline));
+    put(&mut table, "progress_interval", shown(gateway.progress_interval));
+    put(
+        &mut table,
+        "trusted_proxies",
+        gateway.trusted_proxies.iter().map(ToString::to_string).collect::<Vec<_>>(),
+    );
+    put(&mut table, "cors_origins", gateway.cors_origins.clone());
+    put_some(&mut table, "loopback_ip_replacement", gateway.loopback_ip_replacement.map(|ip| ip.to_string()));
+    table
+}
+
+fn fleet(config: &FleetConfig) -> Table {
+    let mut table = Table::new();
+    let AllocatorConfig::LocalProcess(local) = &config.allocator;
+    put(&mut table, "allocator", "local_process");
+    put(&mut table, "local_process", local_process(local));
+    put(&mut table, "description", config.description.clone());
+    put(&mut table, "requirements", config.fleet.requirements.clone());
+    put(&mut table, "max", config.fleet.max);
+    put(&mut table, "warm", config.fleet.warm);
+    put(&mut table, "ready_deadline", shown(config.fleet.ready_deadline));
+    put(&mut table, "preference", config.fleet.preference);
+    put_some(&mut table, "game", config.game.as_ref().map(|game| game.name.clone()));
+    put_some(&mut table, "version", config.game.as_ref().map(|game| game.version.clone()));
+    put(&mut table, "capacity", config.capacity);
+    put(&mut table, "seat_ttl", shown(config.seat_ttl));
+    put(&mut table, "dialect", config.dialect.name());
+    // A TOML integer has a sign, which the upper half of these does not fit.
+    put(&mut table, "protocol_id", format!("{:#x}", config.protocol_id));
+    table
+}
+
+fn local_process(local: &LocalProcessConfig) -> Table {
+    let mut table = Table::new();
+    put(&mut table, "path", shown_path(&local.path));
+    put(&mut table, "arguments", local.arguments.clone());
+    let hidden: Table = local.environment.0.keys().map(|name| (name.clone(), Value::from(HIDDEN))).collect();
+    put(&mut table, "environment", hidden);
+    put_some(&mut table, "working_folder", local.working_folder.as_deref().map(shown_path));
+    put(&mut table, "ports", format!("{}-{}", local.ports.start(), local.ports.end()));
+    put(&mut table, "address", local.address.to_string());
+    put(&mut table, "stop_grace", shown(local.stop_grace));
+    put(&mut table, "output_limit", show_size(local.output_limit));
+    put_some(&mut table, "max_run_time", local.max_run_time.map(shown));
+    put(&mut table, "reaper_period", shown(local.reaper_period));
+    table
+}

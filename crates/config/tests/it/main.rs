@@ -1,0 +1,137 @@
+//! The configuration as its user meets it: files, variables and flags in, a checked configuration or problems out.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, too, fail by panicking")]
+
+mod environment;
+mod formats;
+mod problems;
+mod properties;
+mod reference;
+mod show;
+
+use std::fs;
+use std::path::PathBuf;
+
+use sortie_config::{Config, Finding, Overrides, Problems};
+use tempfile::TempDir;
+
+/// A folder with a configuration, gone when dropped.
+struct Folder {
+    dir: TempDir,
+    file: PathBuf,
+}
+
+impl Folder {
+    /// A folder with `text` in the file `name`.
+    fn with(name: &str, text: &str) -> Self {
+        let dir = TempDir::new().unwrap();
+        let file = dir.path().join(name);
+        fs::write(&file, text).unwrap();
+        Self { dir, file }
+    }
+
+    fn load(&self, variables: &[(&str, &str)]) -> Result<Config, Problems> {
+        self.load_with(variables, Overrides::default())
+    }
+
+    fn load_with(&self, variables: &[(&str, &str)], overrides: Overrides) -> Result<Config, Problems> {
+        Config::load(Some(&self.file), owned(variables), overrides)
+    }
+}
+
+fn owned(variables: &[(&str, &str)]) -> impl Iterator<Item = (String, String)> {
+    variables.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned()))
+}
+
+/// Loads a TOML text.
+fn toml(text: &str) -> Result<Config, Problems> {
+    Folder::with("sortie.toml", text).load(&[])
+}
+
+/// The problems of a TOML text, `path: text` each.
+fn problems(text: &str) -> Vec<String> {
+    toml(text).unwrap_err().list.iter().map(Finding::to_string).collect()
+}
+
+/// A fleet that is complete, for texts that are about something else.
+const FLEET: &str =
+    "[fleets.arena]\nmax = 2\ngame = 'arena'\nversion = '1.0'\nlocal_process.path = 'arena'\n";
+
+/// Every key there is, with none at its default.
+const FULL: &str = r#"
+listen = "127.0.0.1:7500"
+data = "state"
+dev = true
+public_url = "https://sortie.example.com/api/"
+
+[log]
+format = "json"
+level = "warn,sortie_engine=debug"
+retention = "1536MiB"
+snapshot_every = 5000
+
+[broker]
+fast_schedule = 2
+server_max_lifetime = "4h"
+match_pickup_time = "1m 30s 5ms"
+match_ready_time = "45s"
+match_max_run_time = "3h"
+schedule_frequency = "5s"
+delay_allocation = "0s"
+wait = "20s"
+
+[[api_keys]]
+name = "game servers"
+sha256 = "2C26B46B68FFC68FF99B453C1D30413413422D706483BFA0F98A5E886266E7AE"
+permissions = ["game_server_match"]
+
+[[api_keys]]
+name = "backend"
+sha256 = "fcde2b2edba56bf408601fb721fe9b5c338d10ee429ea04fae5511b68fbf8fb9"
+permissions = ["client", "admin"]
+
+[netcode]
+key_env = "GAME_KEY"
+
+[gateway]
+default_fleet = "arena"
+wait_deadline = "60s"
+progress_interval = "500ms"
+trusted_proxies = ["10.0.0.0/8", "192.0.2.1", "2001:db8::/32"]
+cors_origins = ["https://play.example.com", "http://localhost:8080/"]
+loopback_ip_replacement = "203.0.113.7"
+
+[fleets.arena]
+allocator = "local_process"
+description = "Duels"
+requirements = "MatchProperties.mode == 'duel'"
+max = 4
+warm = 1
+ready_deadline = "20s"
+preference = -3
+game = "arena"
+version = "1.0"
+capacity = 2
+seat_ttl = "15s"
+dialect = "lightyear"
+protocol_id = "0xffeeddccbbaa9988"
+
+[fleets.arena.local_process]
+path = "servers/arena"
+arguments = ["--port", "{port}"]
+environment = { RUST_LOG = "debug", TOKEN = "hunter2" }
+working_folder = "servers"
+ports = "9000-9003"
+address = "192.0.2.9"
+stop_grace = "3s"
+output_limit = "64KiB"
+max_run_time = "5h"
+reaper_period = "10s"
+
+[fleets."big maps"]
+max = 1
+local_process.path = "/opt/big"
+"#;
+
+/// What [`FULL`] needs in the environment.
+const GAME_KEY: (&str, &str) =
+    ("GAME_KEY", "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f");

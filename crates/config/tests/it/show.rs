@@ -1,0 +1,72 @@
+//! What is shown is what is in effect, and can be loaded.
+
+use std::collections::BTreeSet;
+
+use sortie_config::{AllocatorConfig, Config, HIDDEN, KeyDoc, Overrides, reference};
+
+use crate::{FLEET, FULL, Folder, GAME_KEY, owned};
+
+fn reload(config: &Config) -> Config {
+    Folder::with("shown.toml", &config.show()).load(&[GAME_KEY]).unwrap()
+}
+
+#[test]
+fn what_is_shown_loads_as_the_same_configuration() {
+    let default = Config::load(None, owned(&[]), Overrides::default()).unwrap();
+    assert_eq!(reload(&default), default);
+    let small = Folder::with("sortie.toml", FLEET).load(&[]).unwrap();
+    assert_eq!(reload(&small), small);
+
+    let full = Folder::with("sortie.toml", FULL).load(&[GAME_KEY]).unwrap();
+    let mut again = reload(&full);
+    assert_eq!(again.warnings.len(), 2, "one for each hidden value: {:?}", again.warnings);
+    again.warnings.clear();
+    for (again, once) in again.fleets.iter_mut().zip(&full.fleets) {
+        let (AllocatorConfig::LocalProcess(again), AllocatorConfig::LocalProcess(once)) =
+            (&mut again.allocator, &once.allocator);
+        assert!(again.environment.0.values().all(|value| value == HIDDEN));
+        assert!(again.environment.0.keys().eq(once.environment.0.keys()));
+        again.environment = once.environment.clone();
+    }
+    assert_eq!(again, full);
+}
+
+#[test]
+fn a_netcode_key_file_is_shown_by_its_path() {
+    let folder = Folder::with("sortie.toml", "netcode.key_file = 'secret.key'");
+    std::fs::write(folder.dir.path().join("secret.key"), GAME_KEY.1).unwrap();
+    let config = folder.load(&[]).unwrap();
+    assert!(!config.show().contains(GAME_KEY.1));
+    assert_eq!(reload(&config), config);
+}
+
+/// Adds the paths of all keys below `value`, as the table of keys writes them.
+fn paths(value: &toml::Value, place: &str, found: &mut BTreeSet<String>) {
+    let known = |place: &str| reference().iter().any(|key| key.path == place);
+    match value {
+        _ if known(place) => drop(found.insert(place.to_owned())),
+        toml::Value::Table(table) => {
+            for (name, value) in table {
+                let name = if place == "fleets" { "<name>" } else { name };
+                let below = if place.is_empty() { name.to_owned() } else { format!("{place}.{name}") };
+                paths(value, &below, found);
+            }
+        }
+        toml::Value::Array(entries) => {
+            for entry in entries {
+                paths(entry, &format!("{place}[]"), found);
+            }
+        }
+        _ => drop(found.insert(format!("{place}, which the reference does not have"))),
+    }
+}
+
+#[test]
+fn every_key_of_the_reference_is_shown_and_no_other() {
+    let config = Folder::with("sortie.toml", FULL).load(&[GAME_KEY]).unwrap();
+    let mut found = BTreeSet::new();
+    paths(&toml::from_str(&config.show()).unwrap(), "", &mut found);
+    found.insert("netcode.key_file".to_owned());
+    let all: BTreeSet<_> = reference().iter().map(|key: &KeyDoc| key.path.to_owned()).collect();
+    assert_eq!(found, all);
+}

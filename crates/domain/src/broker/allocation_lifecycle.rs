@@ -1,0 +1,190 @@
+//! Allocations: from the order for a server to nothing being left of it on the platform; and the configuration
+//! that says which fleets there are.
+
+use alloc::format;
+use alloc::string::ToString;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::command::{Refusal, Reply};
+use super::event::Event;
+use super::match_lifecycle::MAX_PICKUPS;
+use super::model::{
+    AllocationState, FailReason, Fleet, GoneCause, MatchSpec, MatchState, Settings, SettingsChange,
+};
+use super::state::Configured;
+use super::{BrokenRule, Turn, requirements};
+use crate::ids::{AllocationId, FleetId, MatchId, ServerId};
+
+/// Longest text kept of what a platform said, in characters.
+const MAX_ERROR_CHARACTERS: usize = 500;
+
+impl Turn<'_> {
+    pub(super) fn configure(&mut self, settings: Settings, fleets: Vec<Fleet>) -> Result<Reply, Refusal> {
+        settings.check().map_err(|(field, problem)| Refusal::field(field, problem))?;
+        for fleet in &fleets {
+            requirements::check(&fleet.requirements)?;
+            if fleet.warm > fleet.max {
+                return Err(Refusal::field("warm", format!("more than the maximum of fleet {}", fleet.id)));
+            }
+        }
+        let configured = Configured { settings, fleets };
+        if self.state().configured.as_ref() == Some(&configured) {
+            return Ok(Reply::Done);
+        }
+        let Configured { settings, fleets } = configured;
+        let removed: Vec<_> = self
+            .state()
+            .fleets
+            .keys()
+            .filter(|id| fleets.iter().all(|fleet| fleet.id != **id))
+            .cloned()
+            .collect();
+        self.emit(Event::Configured { settings, fleets });
+        for fleet in &removed {
+            self.remove_fleet(fleet);
+        }
+        Ok(Reply::Done)
+    }
+
+    fn remove_fleet(&mut self, fleet: &FleetId) {
+        let servers: Vec<ServerId> = self.servers_of(fleet);
+        for server in servers {
+            self.fail_matches(&server, FailReason::FleetRemoved);
+            self.dismiss(&server, GoneCause::FleetRemoved);
+        }
+        let bound = self.state().index.queue.iter().filter(|(_, entry)| entry.fleet.as_ref() == Some(fleet));
+        let bound: Vec<MatchId> = bound.map(|(_, entry)| entry.id.clone()).collect();
+        for id in bound {
+            self.failed(&id, FailReason::FleetRemoved);
+        }
+    }
+
+    fn servers_of(&self, fleet: &FleetId) -> Vec<ServerId> {
+        let servers = self.state().servers.values().filter(|server| server.fleet.as_ref() == Some(fleet));
+        servers.map(|server| server.id.clone()).collect()
+    }
+
+    pub(super) fn reconfigure(&mut self, change: &SettingsChange) -> Result<Reply, Refusal> {
+        let settings = self.state().settings.with(change);
+        settings.check().map_err(|(field, problem)| Refusal::field(field, problem))?;
+        if settings != self.state().settings {
+            self.emit(Event::Reconfigured { settings });
+        }
+        Ok(Reply::Done)
+    }
+
+    /// An administrator wants a server started. With a match, the match is queued and the server ordered for it,
+    /// unless one that waits takes it.
+    pub(super) fn allocate_server(
+        &mut self,
+        id: Option<MatchId>,
+        spec: Option<MatchSpec>,
+    ) -> Result<Reply, Refusal> {
+        let Some(spec) = spec else {
+            let fleet = self.fleet_with_room(None).map_err(|why| Refusal::NoFleet { why })?;
+            let server = self.order_server(&fleet, None);
+            return Ok(Reply::Allocated { server, match_id: None });
+        };
+        if let Some(known) = self.known(id.as_ref(), &spec)? {
+            return match self.server_for(&known) {
+                Some(server) => Ok(Reply::Allocated { server, match_id: Some(known) }),
+                None => Err(Refusal::MatchExists(known)),
+            };
+        }
+        let id = id.unwrap_or_else(|| MatchId::draw(&mut self.draw));
+        if !self.would_be_taken(&id, &spec) {
+            self.fleet_for_new(&id, &spec).map_err(|why| Refusal::NoFleet { why })?;
+        }
+        self.queue_match(Some(id.clone()), spec)?;
+        if !self.offer_to_waiting(&id) {
+            self.order_for(&id);
+        }
+        match self.server_for(&id) {
+            Some(server) => Ok(Reply::Allocated { server, match_id: Some(id) }),
+            None => Ok(Reply::Submitted { match_id: id }),
+        }
+    }
+
+    /// The server that has the match, or was ordered for it.
+    fn server_for(&self, id: &MatchId) -> Option<ServerId> {
+        let held = self.broker.find_match(id).and_then(|game| game.server.clone());
+        held.or_else(|| {
+            let order = self.state().index.by_match.get(id)?;
+            self.state().allocations.get(order).map(|allocation| allocation.server.clone())
+        })
+    }
+
+    /// Orders a server; gives the id that it will send.
+    pub(super) fn order_server(&mut self, fleet: &FleetId, for_match: Option<MatchId>) -> ServerId {
+        let (allocation, server) = (AllocationId::draw(&mut self.draw), ServerId::draw(&mut self.draw));
+        self.emit(Event::AllocationOrdered {
+            allocation,
+            server: server.clone(),
+            fleet: fleet.clone(),
+            for_match,
+        });
+        server
+    }
+
+    pub(super) fn allocation_started(&mut self, allocation: &AllocationId) -> Reply {
+        let known = self.state().allocations.get(allocation);
+        if known.is_some_and(|known| known.state == AllocationState::Ordered) {
+            self.emit(Event::AllocationStarted { allocation: allocation.clone() });
+        }
+        Reply::Done
+    }
+
+    pub(super) fn allocation_failed(&mut self, allocation: &AllocationId, error: &str) -> Reply {
+        self.lost(allocation, GoneCause::AllocationFailed, Some(error));
+        Reply::Done
+    }
+
+    pub(super) fn allocation_stopped(&mut self, allocation: &AllocationId) -> Reply {
+        self.lost(allocation, GoneCause::Exited, None);
+        Reply::Done
+    }
+
+    /// A process that exits before it was heard of, or with a match it was not ready for, counts as a failure of
+    /// its fleet.
+    pub(super) fn server_exited(&mut self, allocation: &AllocationId, status: &str) -> Reply {
+        let Some(known) = self.state().allocations.get(allocation) else { return Reply::Done };
+        let preparing = self.matches_of(&known.server).iter().any(|id| {
+            let game = self.state().matches.get(id);
+            game.is_some_and(|game| matches!(game.state, MatchState::PickedUp { .. }))
+        });
+        let failed = known.state.is_pending() || preparing;
+        self.lost(allocation, GoneCause::Exited, failed.then_some(status));
+        Reply::Done
+    }
+
+    /// Nothing is left of the allocation. Its matches fail, but for those whose players do not know a server yet:
+    /// they go back to the queue.
+    fn lost(&mut self, allocation: &AllocationId, cause: GoneCause, error: Option<&str>) {
+        let Some(known) = self.state().allocations.get(allocation) else { return };
+        let (server, fleet) = (known.server.clone(), known.fleet.clone());
+        let matches =
+            if self.broken(BrokenRule::KeepMatchesOfExited) { Vec::new() } else { self.matches_of(&server) };
+        let (returned, failed): (Vec<_>, Vec<_>) = matches.into_iter().partition(|id| {
+            let game = self.state().matches.get(id);
+            game.is_some_and(|game| {
+                matches!(game.state, MatchState::PickedUp { .. }) && game.pickups < MAX_PICKUPS
+            })
+        });
+        for id in failed {
+            self.failed(&id, FailReason::ServerExited);
+        }
+        for id in &returned {
+            self.emit(Event::MatchReturned { id: id.clone(), server: server.clone() });
+        }
+        self.dismiss(&server, cause);
+        let error = error.map(|error| {
+            let said = error.chars().take(MAX_ERROR_CHARACTERS);
+            Arc::from(said.collect::<alloc::string::String>().trim().to_string())
+        });
+        self.emit(Event::AllocationEnded { allocation: allocation.clone(), fleet, error });
+        for id in &returned {
+            self.offer_to_waiting(id);
+        }
+    }
+}

@@ -1,0 +1,495 @@
+//! What the broker is asked, what it answers, and how it refuses.
+
+use alloc::collections::BTreeMap;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use core::time::Duration;
+
+use super::model::{
+    Connection, Fleet, Match, MatchSpec, Properties, Seat, SeatEnd, Settings, SettingsChange,
+};
+use super::requirements::InvalidRequirements;
+use crate::ids::{AllocationId, FleetId, MatchId, PlayerId, SeatId, ServerId};
+
+/// Hints of the server manager contract: a set of bits.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Hints(u32);
+
+impl Hints {
+    /// No hint.
+    pub const NONE: Self = Self(0);
+    /// To the broker: the server exits. To the server: exit.
+    pub const SHUTDOWN: Self = Self(1);
+    /// The server would rather wait for a match than ask again.
+    pub const WILLING_TO_WAIT: Self = Self(2);
+    /// The server would exit if it is not needed.
+    pub const WILLING_TO_SHUTDOWN: Self = Self(4);
+    /// The server takes no further match for now.
+    pub const FULL: Self = Self(8);
+    /// The server takes matches again.
+    pub const NOT_FULL: Self = Self(16);
+    const ALL: u32 = 31;
+
+    /// Hints from their number on the wire; `None` if it has an unknown bit.
+    #[must_use]
+    pub const fn from_bits(bits: u32) -> Option<Self> {
+        if bits & !Self::ALL == 0 { Some(Self(bits)) } else { None }
+    }
+
+    /// Their number on the wire.
+    #[must_use]
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// Whether every hint of `other` is among these.
+    #[must_use]
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// These and those of `other`.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// What is asked of the broker.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Command {
+    /// The configuration as the operator wrote it. Taken over where it differs from what the operator wrote
+    /// before; so that settings changed at run time outlive a restart, but not an edited file.
+    Configure {
+        /// Timers and schedule.
+        settings: Settings,
+        /// Every fleet.
+        fleets: Vec<Fleet>,
+    },
+    /// Changes settings while running.
+    Reconfigure {
+        /// What changes.
+        change: SettingsChange,
+    },
+    /// A match to be played.
+    SubmitMatch {
+        /// Its id where the sender chose one.
+        id: Option<MatchId>,
+        /// What is asked for.
+        spec: MatchSpec,
+    },
+    /// The match is not wanted any more.
+    CancelMatch {
+        /// Which.
+        id: MatchId,
+    },
+    /// An administrator ends a match, whatever its state.
+    EndActiveMatch {
+        /// Which.
+        id: MatchId,
+    },
+    /// A server asks for a match. Kept until one fits if the server is willing to wait.
+    RequestMatch {
+        /// Who asks.
+        server: ServerId,
+        /// JMESPath over the match document; empty takes any match.
+        requirements: String,
+        /// Its hints.
+        hints: Hints,
+    },
+    /// A server is ready for the players of a match.
+    MatchReady {
+        /// Which server.
+        server: ServerId,
+        /// Which match.
+        match_id: MatchId,
+        /// Where players connect.
+        connection: Connection,
+        /// Its hints.
+        hints: Hints,
+    },
+    /// A match is over.
+    EndMatch {
+        /// Which server.
+        server: ServerId,
+        /// Which match.
+        match_id: MatchId,
+        /// Its hints.
+        hints: Hints,
+    },
+    /// An administrator wants a server started, for a match if one is given.
+    AllocateServer {
+        /// The match's id where the sender chose one.
+        id: Option<MatchId>,
+        /// The match.
+        spec: Option<MatchSpec>,
+    },
+    /// An administrator wants a server gone.
+    DeallocateServer {
+        /// Which.
+        server: ServerId,
+    },
+    /// A player wants into a fleet's game: a seat in a match with room, or in a new one.
+    Join {
+        /// Whose servers.
+        fleet: FleetId,
+        /// Who.
+        player: PlayerId,
+        /// Places of a new match.
+        capacity: u32,
+        /// How long the player may take to claim the seat once the match is ready.
+        ttl: Duration,
+        /// Properties of a new match.
+        properties: Properties,
+    },
+    /// A seat in a certain match.
+    ReserveSeat {
+        /// Which match.
+        match_id: MatchId,
+        /// For whom.
+        player: PlayerId,
+        /// How long the player may take to claim it once the match is ready.
+        ttl: Duration,
+    },
+    /// The player has come.
+    ClaimSeat {
+        /// Which seat.
+        seat: SeatId,
+        /// The server that the player came to; `None` leaves that unchecked.
+        server: Option<ServerId>,
+    },
+    /// The player has left, or will not come.
+    ReleaseSeat {
+        /// Which seat.
+        seat: SeatId,
+    },
+    /// Kept until there is news of the match later than event `seen`.
+    WatchMatch {
+        /// Which match.
+        id: MatchId,
+        /// [`Match::changed_seq`] of the news that the caller has; 0 for none.
+        seen: u64,
+    },
+    /// The platform runs the server.
+    AllocationStarted {
+        /// Which allocation.
+        allocation: AllocationId,
+    },
+    /// The platform will not run the server.
+    AllocationFailed {
+        /// Which allocation.
+        allocation: AllocationId,
+        /// What the platform said.
+        error: String,
+    },
+    /// The platform no longer runs the server.
+    AllocationStopped {
+        /// Which allocation.
+        allocation: AllocationId,
+    },
+    /// The server's process is no more.
+    ServerExited {
+        /// Which allocation.
+        allocation: AllocationId,
+        /// How it ended, in words.
+        status: String,
+    },
+}
+
+/// A match in a server's hands.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Offer {
+    /// The server.
+    pub server: ServerId,
+    /// Its id.
+    pub match_id: MatchId,
+    /// Every player known by now.
+    pub players: Vec<PlayerId>,
+    /// What was asked for.
+    pub spec: Arc<MatchSpec>,
+    /// Which pickup of the match this is.
+    pub pickup: u32,
+}
+
+/// The good answers.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Reply {
+    /// Done, or nothing to do.
+    Done,
+    /// The match is queued, or was already under this id or key.
+    Submitted {
+        /// Its id.
+        match_id: MatchId,
+    },
+    /// To `RequestMatch`.
+    Requested {
+        /// The match, if one fits.
+        offer: Option<Offer>,
+        /// What the server is asked for.
+        hints: Hints,
+    },
+    /// To `MatchReady`, `EndMatch`.
+    Noted {
+        /// The match.
+        match_id: MatchId,
+        /// What the server is asked for.
+        hints: Hints,
+    },
+    /// To `AllocateServer`.
+    Allocated {
+        /// The id that the server will send.
+        server: ServerId,
+        /// The match it was ordered for.
+        match_id: Option<MatchId>,
+    },
+    /// To `DeallocateServer`.
+    Deallocated {
+        /// Its state before.
+        state: super::model::ServerState,
+        /// Its matches before, with where their players connected.
+        matches: Vec<(MatchId, Option<Arc<str>>)>,
+    },
+    /// To `Join`, `ReserveSeat`, `ClaimSeat`: the seat and its match.
+    Seated {
+        /// The seat.
+        seat: Seat,
+        /// Its match.
+        game: Match,
+    },
+    /// To `CancelMatch`, `EndActiveMatch`, `WatchMatch`: the match as it is now.
+    Match(Match),
+}
+
+/// What kind of refusal it is, for whoever maps it to a status of a protocol.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RefusalKind {
+    /// The request makes no sense.
+    Invalid,
+    /// There is no such thing.
+    NotFound,
+    /// It exists already, with other content.
+    Exists,
+    /// Not in this state.
+    Conflict,
+    /// It was there and is over.
+    Gone,
+    /// A limit is reached.
+    Exhausted,
+}
+
+/// Why a command is refused. A refused command leaves no trace.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Refusal {
+    /// A field is out of range.
+    InvalidField {
+        /// Its name.
+        field: &'static str,
+        /// What would be right.
+        problem: String,
+    },
+    /// `requirements` is no expression.
+    InvalidRequirements(InvalidRequirements),
+    /// No match of that id is known.
+    MatchNotFound(MatchId),
+    /// No server of that id is known.
+    ServerNotFound(ServerId),
+    /// No seat of that id is known.
+    SeatNotFound(SeatId),
+    /// No fleet of that id is configured.
+    FleetNotFound(FleetId),
+    /// A match of that id exists and is another one.
+    MatchExists(MatchId),
+    /// The idempotency key was used for another match.
+    KeyReused(MatchId),
+    /// The server does not hold the match (any more).
+    MatchNotHeld {
+        /// The match.
+        match_id: MatchId,
+        /// What became of it.
+        state: &'static str,
+        /// Whether the server is asked to exit.
+        shutdown: bool,
+    },
+    /// The match is ready already, with other connection details.
+    AlreadyReady(MatchId),
+    /// The match is over.
+    MatchOver {
+        /// The match.
+        match_id: MatchId,
+        /// Its state.
+        state: &'static str,
+    },
+    /// The match takes no further players: it was submitted without a capacity.
+    NoCapacity(MatchId),
+    /// Every place is taken.
+    MatchFull(MatchId),
+    /// The player has a seat in the match.
+    AlreadySeated(PlayerId),
+    /// The seat is claimed.
+    AlreadyClaimed(SeatId),
+    /// The match is not ready, so nobody can be in it.
+    NotReady(MatchId),
+    /// The seat belongs to a match on another server.
+    OtherServer(SeatId),
+    /// The seat is no more.
+    SeatOver {
+        /// The seat.
+        seat: SeatId,
+        /// How it ended.
+        end: SeatEnd,
+    },
+    /// No fleet can start a server.
+    NoFleet {
+        /// Why not, fleet by fleet.
+        why: BTreeMap<FleetId, &'static str>,
+    },
+    /// A limit is reached.
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// The limit.
+        limit: usize,
+    },
+}
+
+impl Refusal {
+    /// Every stable code, for the test that keeps them documented.
+    pub const CODES: &'static [&'static str] = &[
+        "invalid_field",
+        "invalid_requirements",
+        "match_not_found",
+        "server_not_found",
+        "seat_not_found",
+        "fleet_not_found",
+        "match_exists",
+        "idempotency_key_reused",
+        "match_not_held",
+        "already_ready",
+        "match_over",
+        "no_capacity",
+        "match_full",
+        "already_seated",
+        "already_claimed",
+        "not_ready",
+        "other_server",
+        "seat_over",
+        "no_fleet",
+        "too_many",
+    ];
+
+    /// The stable code, documented in `contract/errors.md`.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::InvalidField { .. } => "invalid_field",
+            Self::InvalidRequirements(_) => "invalid_requirements",
+            Self::MatchNotFound(_) => "match_not_found",
+            Self::ServerNotFound(_) => "server_not_found",
+            Self::SeatNotFound(_) => "seat_not_found",
+            Self::FleetNotFound(_) => "fleet_not_found",
+            Self::MatchExists(_) => "match_exists",
+            Self::KeyReused(_) => "idempotency_key_reused",
+            Self::MatchNotHeld { .. } => "match_not_held",
+            Self::AlreadyReady(_) => "already_ready",
+            Self::MatchOver { .. } => "match_over",
+            Self::NoCapacity(_) => "no_capacity",
+            Self::MatchFull(_) => "match_full",
+            Self::AlreadySeated(_) => "already_seated",
+            Self::AlreadyClaimed(_) => "already_claimed",
+            Self::NotReady(_) => "not_ready",
+            Self::OtherServer(_) => "other_server",
+            Self::SeatOver { .. } => "seat_over",
+            Self::NoFleet { .. } => "no_fleet",
+            Self::TooMany { .. } => "too_many",
+        }
+    }
+
+    /// What kind of refusal it is.
+    #[must_use]
+    pub const fn kind(&self) -> RefusalKind {
+        match self {
+            Self::InvalidField { .. } | Self::InvalidRequirements(_) => RefusalKind::Invalid,
+            Self::MatchNotFound(_)
+            | Self::ServerNotFound(_)
+            | Self::SeatNotFound(_)
+            | Self::FleetNotFound(_) => RefusalKind::NotFound,
+            Self::MatchExists(_) | Self::KeyReused(_) => RefusalKind::Exists,
+            Self::MatchNotHeld { .. }
+            | Self::AlreadyReady(_)
+            | Self::NoCapacity(_)
+            | Self::MatchFull(_)
+            | Self::AlreadySeated(_)
+            | Self::AlreadyClaimed(_)
+            | Self::NotReady(_)
+            | Self::OtherServer(_)
+            | Self::NoFleet { .. } => RefusalKind::Conflict,
+            Self::MatchOver { .. } | Self::SeatOver { .. } => RefusalKind::Gone,
+            Self::TooMany { .. } => RefusalKind::Exhausted,
+        }
+    }
+
+    /// Whether the game server that is refused should exit.
+    #[must_use]
+    pub const fn hints(&self) -> Hints {
+        match self {
+            Self::MatchNotHeld { shutdown: true, .. } => Hints::SHUTDOWN,
+            _ => Hints::NONE,
+        }
+    }
+
+    /// A refusal of one field.
+    pub(crate) fn field(field: &'static str, problem: impl fmt::Display) -> Self {
+        Self::InvalidField { field, problem: problem.to_string() }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InvalidField { field, problem } => write!(f, "{field}: {problem}"),
+            Self::InvalidRequirements(error) => write!(f, "requirements: {error}"),
+            Self::MatchNotFound(id) => write!(f, "no match {id} is known"),
+            Self::ServerNotFound(id) => write!(f, "no server {id} is known"),
+            Self::SeatNotFound(id) => write!(f, "no seat {id} is known"),
+            Self::FleetNotFound(id) => write!(f, "no fleet {id} is configured"),
+            Self::MatchExists(id) => {
+                write!(f, "another match {id} exists; leave its id out to get a new one")
+            }
+            Self::KeyReused(id) => {
+                write!(f, "idempotency_key: used before for match {id}, which is a different one")
+            }
+            Self::MatchNotHeld { match_id, state, .. } => {
+                write!(f, "this server does not hold match {match_id}, which is {state}; drop it")
+            }
+            Self::AlreadyReady(id) => {
+                write!(f, "match {id} is ready already, with other connection details; its players have them")
+            }
+            Self::MatchOver { match_id, state } => write!(f, "match {match_id} is over: it is {state}"),
+            Self::NoCapacity(id) => {
+                write!(f, "match {id} takes no further players: it was submitted without a capacity")
+            }
+            Self::MatchFull(id) => write!(f, "match {id} is full"),
+            Self::AlreadySeated(player) => write!(f, "player {player} has a seat in this match"),
+            Self::AlreadyClaimed(seat) => write!(f, "seat {seat} is claimed already"),
+            Self::NotReady(id) => write!(f, "match {id} is not ready, so no seat of it can be claimed yet"),
+            Self::OtherServer(seat) => write!(f, "seat {seat} belongs to a match on another server"),
+            Self::SeatOver { seat, end } => write!(f, "seat {seat} is no more: {}", end.text()),
+            Self::NoFleet { why } if why.is_empty() => write!(f, "no fleet is configured"),
+            Self::NoFleet { why } => {
+                write!(f, "no fleet can start a server:")?;
+                why.iter().try_for_each(|(fleet, reason)| write!(f, " {fleet} {reason};"))
+            }
+            Self::TooMany { what, limit } => write!(f, "too many {what}: at most {limit} are allowed"),
+        }
+    }
+}
+
+impl core::error::Error for Refusal {}
+
+impl From<InvalidRequirements> for Refusal {
+    fn from(error: InvalidRequirements) -> Self {
+        Self::InvalidRequirements(error)
+    }
+}

@@ -1,0 +1,276 @@
+//! What the broker decides. Each event says all that its subscribers need; applying it is the only way in which
+//! the durable state changes.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::model::{
+    CancelCause, Connection, EndCause, FailReason, Fleet, GoneCause, MatchSpec, SeatEnd, Settings,
+};
+use crate::ids::{AllocationId, FleetId, MatchId, PlayerId, SeatId, ServerId};
+
+/// A decision of the broker.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Event {
+    /// The operator's configuration is in force.
+    Configured {
+        /// Timers and schedule.
+        settings: Settings,
+        /// Every fleet.
+        fleets: Vec<Fleet>,
+    },
+    /// Settings were changed at run time.
+    Reconfigured {
+        /// All of them, as they are from now on.
+        settings: Settings,
+    },
+    /// A match waits for a server.
+    MatchQueued {
+        /// Which.
+        id: MatchId,
+        /// What was asked for.
+        spec: Arc<MatchSpec>,
+    },
+    /// A server has the match.
+    MatchPickedUp {
+        /// Which match.
+        id: MatchId,
+        /// Which server.
+        server: ServerId,
+    },
+    /// The match is back in its place in the queue: the server never got it, or exited before it was ready.
+    MatchReturned {
+        /// Which match.
+        id: MatchId,
+        /// The server that had it.
+        server: ServerId,
+    },
+    /// Players can connect.
+    MatchReady {
+        /// Which match.
+        id: MatchId,
+        /// Which server.
+        server: ServerId,
+        /// Everyone who hears of it.
+        players: Vec<PlayerId>,
+        /// Where they connect.
+        connection: Arc<Connection>,
+    },
+    /// The match is over.
+    MatchEnded {
+        /// Which.
+        id: MatchId,
+        /// Everyone who hears of it.
+        players: Vec<PlayerId>,
+        /// Who ended it.
+        cause: EndCause,
+    },
+    /// The match went wrong.
+    MatchFailed {
+        /// Which.
+        id: MatchId,
+        /// Everyone who hears of it.
+        players: Vec<PlayerId>,
+        /// What went wrong.
+        reason: FailReason,
+    },
+    /// The match was called off.
+    MatchCancelled {
+        /// Which.
+        id: MatchId,
+        /// Everyone who hears of it.
+        players: Vec<PlayerId>,
+        /// By whom.
+        cause: CancelCause,
+    },
+    /// A place is kept for a player.
+    SeatReserved {
+        /// Which seat.
+        seat: SeatId,
+        /// In which match.
+        match_id: MatchId,
+        /// For whom.
+        player: PlayerId,
+        /// The netcode client id of the player's connect token.
+        client_id: u64,
+        /// How long the player may take, once the match is ready.
+        ttl: Duration,
+    },
+    /// The player has come.
+    SeatClaimed {
+        /// Which seat.
+        seat: SeatId,
+        /// In which match.
+        match_id: MatchId,
+    },
+    /// The place is free again.
+    SeatClosed {
+        /// Which seat.
+        seat: SeatId,
+        /// In which match.
+        match_id: MatchId,
+        /// How it ended.
+        end: SeatEnd,
+    },
+    /// A server that nobody ordered has made itself known.
+    ServerRegistered {
+        /// Which.
+        server: ServerId,
+    },
+    /// An ordered server has made itself known.
+    ServerAvailable {
+        /// Which.
+        server: ServerId,
+    },
+    /// The server takes no further match for now.
+    ServerFull {
+        /// Which.
+        server: ServerId,
+    },
+    /// The server takes matches again.
+    ServerNotFull {
+        /// Which.
+        server: ServerId,
+    },
+    /// The server gets no further match and goes after those it has.
+    ServerDraining {
+        /// Which.
+        server: ServerId,
+        /// Why.
+        cause: GoneCause,
+    },
+    /// The server is not wanted any more, or not there any more.
+    ServerGone {
+        /// Which.
+        server: ServerId,
+        /// Why.
+        cause: GoneCause,
+    },
+    /// A server is ordered from a fleet.
+    AllocationOrdered {
+        /// The order.
+        allocation: AllocationId,
+        /// The id that the server will send.
+        server: ServerId,
+        /// The fleet.
+        fleet: FleetId,
+        /// The match that it is ordered for.
+        for_match: Option<MatchId>,
+    },
+    /// An order that had lost its match is meant for another one.
+    AllocationAssigned {
+        /// The order.
+        allocation: AllocationId,
+        /// The match.
+        for_match: MatchId,
+    },
+    /// The platform runs the server.
+    AllocationStarted {
+        /// The order.
+        allocation: AllocationId,
+    },
+    /// The platform is to stop the server.
+    AllocationStopOrdered {
+        /// The order.
+        allocation: AllocationId,
+        /// The fleet.
+        fleet: FleetId,
+        /// What went wrong, where something did: the fleet is then left alone for a while.
+        error: Option<Arc<str>>,
+    },
+    /// Nothing of it is left on the platform.
+    AllocationEnded {
+        /// The order.
+        allocation: AllocationId,
+        /// The fleet.
+        fleet: FleetId,
+        /// What went wrong, where something did: the fleet is then left alone for a while.
+        error: Option<Arc<str>>,
+    },
+}
+
+impl Event {
+    /// The event's type as a CloudEvent, in the reverse-domain style of that specification.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Configured { .. } => "sortie.broker.configured",
+            Self::Reconfigured { .. } => "sortie.broker.reconfigured",
+            Self::MatchQueued { .. } => "sortie.match.queued",
+            Self::MatchPickedUp { .. } => "sortie.match.picked_up",
+            Self::MatchReturned { .. } => "sortie.match.returned",
+            Self::MatchReady { .. } => "sortie.match.ready",
+            Self::MatchEnded { .. } => "sortie.match.ended",
+            Self::MatchFailed { .. } => "sortie.match.failed",
+            Self::MatchCancelled { .. } => "sortie.match.cancelled",
+            Self::SeatReserved { .. } => "sortie.seat.reserved",
+            Self::SeatClaimed { .. } => "sortie.seat.claimed",
+            Self::SeatClosed { .. } => "sortie.seat.closed",
+            Self::ServerRegistered { .. } => "sortie.server.registered",
+            Self::ServerAvailable { .. } => "sortie.server.available",
+            Self::ServerFull { .. } => "sortie.server.full",
+            Self::ServerNotFull { .. } => "sortie.server.not_full",
+            Self::ServerDraining { .. } => "sortie.server.draining",
+            Self::ServerGone { .. } => "sortie.server.gone",
+            Self::AllocationOrdered { .. } => "sortie.allocation.ordered",
+            Self::AllocationAssigned { .. } => "sortie.allocation.assigned",
+            Self::AllocationStarted { .. } => "sortie.allocation.started",
+            Self::AllocationStopOrdered { .. } => "sortie.allocation.stop_ordered",
+            Self::AllocationEnded { .. } => "sortie.allocation.ended",
+        }
+    }
+
+    /// The match that the event is about.
+    #[must_use]
+    pub const fn match_id(&self) -> Option<&MatchId> {
+        match self {
+            Self::MatchQueued { id, .. }
+            | Self::MatchPickedUp { id, .. }
+            | Self::MatchReturned { id, .. }
+            | Self::MatchReady { id, .. }
+            | Self::MatchEnded { id, .. }
+            | Self::MatchFailed { id, .. }
+            | Self::MatchCancelled { id, .. } => Some(id),
+            Self::SeatReserved { match_id, .. }
+            | Self::SeatClaimed { match_id, .. }
+            | Self::SeatClosed { match_id, .. } => Some(match_id),
+            Self::AllocationOrdered { for_match, .. } => for_match.as_ref(),
+            Self::AllocationAssigned { for_match, .. } => Some(for_match),
+            _ => None,
+        }
+    }
+}
+
+/// Work on a platform that follows from the state. The allocation id is the idempotency key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Effect {
+    /// Start a server. Outcome: `AllocationStarted` or `AllocationFailed`.
+    Start {
+        /// The order.
+        allocation: AllocationId,
+        /// The id that the server is to send.
+        server: ServerId,
+        /// From which fleet.
+        fleet: FleetId,
+    },
+    /// Stop a server. Outcome: `AllocationStopped`.
+    Stop {
+        /// The order.
+        allocation: AllocationId,
+        /// The server's id.
+        server: ServerId,
+        /// Of which fleet.
+        fleet: FleetId,
+    },
+}
+
+impl Effect {
+    /// The idempotency key: effects of one allocation run one after another.
+    #[must_use]
+    pub const fn allocation(&self) -> &AllocationId {
+        match self {
+            Self::Start { allocation, .. } | Self::Stop { allocation, .. } => allocation,
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Matches: queued → picked up → ready → ended; or cancelled, or failed.
+
+use alloc::format;
+use alloc::sync::Arc;
+
+use super::command::{Refusal, Reply};
+use super::event::Event;
+use super::model::{
+    CancelCause, EndCause, FailReason, MAX_CAPACITY, MAX_PLAYERS, Match, MatchSpec, MatchState,
+};
+use super::{BrokenRule, MAX_QUEUED, MAX_WATCHERS, Turn};
+use crate::ids::MatchId;
+use crate::machine::CallId;
+
+/// How often a match is given out again after servers exited before they were ready for it.
+pub(super) const MAX_PICKUPS: u32 = 3;
+
+impl Turn<'_> {
+    /// A match to be played. The same order again, by id or by key, is the same match.
+    pub(super) fn submit(&mut self, id: Option<MatchId>, spec: MatchSpec) -> Result<Reply, Refusal> {
+        if let Some(known) = self.known(id.as_ref(), &spec)? {
+            return Ok(Reply::Submitted { match_id: known });
+        }
+        let match_id = self.queue_match(id, spec)?;
+        self.find_server(&match_id);
+        Ok(Reply::Submitted { match_id })
+    }
+
+    /// The match that this order has made before.
+    pub(super) fn known(&self, id: Option<&MatchId>, spec: &MatchSpec) -> Result<Option<MatchId>, Refusal> {
+        let by_key = spec.idempotency_key.as_ref().and_then(|key| self.state().index.by_key.get(key));
+        if let Some(game) = by_key.and_then(|known| self.broker.find_match(known)) {
+            let same = *game.spec == *spec && id.is_none_or(|id| *id == game.id);
+            return if same { Ok(Some(game.id.clone())) } else { Err(Refusal::KeyReused(game.id.clone())) };
+        }
+        match id.and_then(|id| self.broker.find_match(id)) {
+            Some(game) if *game.spec == *spec => Ok(Some(game.id.clone())),
+            Some(game) => Err(Refusal::MatchExists(game.id.clone())),
+            None => Ok(None),
+        }
+    }
+
+    /// Checks the order and puts the match into the queue.
+    pub(super) fn queue_match(&mut self, id: Option<MatchId>, spec: MatchSpec) -> Result<MatchId, Refusal> {
+        self.check_spec(&spec)?;
+        if self.state().index.queue.len() >= MAX_QUEUED {
+            return Err(Refusal::TooMany { what: "matches in the queue", limit: MAX_QUEUED });
+        }
+        let id = id.unwrap_or_else(|| MatchId::draw(&mut self.draw));
+        if !self.broken(BrokenRule::LoseMatch) {
+            self.emit(Event::MatchQueued { id: id.clone(), spec: Arc::new(spec) });
+        }
+        Ok(id)
+    }
+
+    fn check_spec(&self, spec: &MatchSpec) -> Result<(), Refusal> {
+        if spec.players.len() > MAX_PLAYERS {
+            return Err(Refusal::field("players", format!("more than {MAX_PLAYERS}")));
+        }
+        let mut players: alloc::vec::Vec<_> = spec.players.iter().collect();
+        players.sort_unstable();
+        if let Some(pair) = players.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(Refusal::field("players", format!("{} is named twice", pair[0])));
+        }
+        if let Some(capacity) = spec.capacity {
+            self.check_capacity(capacity)?;
+            if (capacity as usize) < spec.players.len() {
+                return Err(Refusal::field("capacity", "less than the players named"));
+            }
+        }
+        match &spec.fleet {
+            Some(fleet) if !self.state().fleets.contains_key(fleet) => {
+                Err(Refusal::FleetNotFound(fleet.clone()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    #[allow(clippy::unused_self, reason = "a rule like its neighbours")]
+    pub(super) fn check_capacity(&self, capacity: u32) -> Result<(), Refusal> {
+        if (1..=MAX_CAPACITY).contains(&capacity) {
+            Ok(())
+        } else {
+            Err(Refusal::field("capacity", format!("must be 1 to {MAX_CAPACITY}")))
+        }
+    }
+
+    /// The match is not wanted any more. Once more is no fault.
+    pub(super) fn cancel(&mut self, id: &MatchId) -> Result<Reply, Refusal> {
+        match self.find(id)?.state {
+            MatchState::Cancelled { .. } => {}
+            ref over if over.is_over() => {
+                return Err(Refusal::MatchOver { match_id: id.clone(), state: over.name() });
+            }
+            _ => self.cancelled(id, CancelCause::Requested),
+        }
+        self.find(id).map(|game| Reply::Match(game.clone()))
+    }
+
+    /// An administrator ends a match, whatever its state.
+    pub(super) fn end_active(&mut self, id: &MatchId) -> Result<Reply, Refusal> {
+        match self.find(id)?.state {
+            ref over if over.is_over() => {
+                return Err(Refusal::MatchOver { match_id: id.clone(), state: over.name() });
+            }
+            MatchState::Ready { .. } => self.ended(id, EndCause::Admin),
+            _ => self.cancelled(id, CancelCause::Requested),
+        }
+        self.find(id).map(|game| Reply::Match(game.clone()))
+    }
+
+    /// Answers when there is news later than `seen`: now, or in a later step.
+    pub(super) fn watch(&mut self, call: CallId, id: MatchId, seen: u64) -> Result<Option<Reply>, Refusal> {
+        let game = self.find(&id)?;
+        if game.changed_seq > seen || game.state.is_over() {
+            return Ok(Some(Reply::Match(game.clone())));
+        }
+        if self.broker.beside.watchers.len() >= MAX_WATCHERS {
+            return Err(Refusal::TooMany { what: "calls waiting for news of a match", limit: MAX_WATCHERS });
+        }
+        self.broker.beside.watchers.insert(id, call);
+        Ok(None)
+    }
+
+    pub(super) fn find(&self, id: &MatchId) -> Result<&Match, Refusal> {
+        self.broker.find_match(id).ok_or_else(|| Refusal::MatchNotFound(id.clone()))
+    }
+
+    pub(super) fn ended(&mut self, id: &MatchId, cause: EndCause) {
+        if let Some(players) = self.state().matches.get(id).map(Match::players) {
+            self.emit(Event::MatchEnded { id: id.clone(), players, cause });
+        }
+    }
+
+    pub(super) fn failed(&mut self, id: &MatchId, reason: FailReason) {
+        if let Some(players) = self.state().matches.get(id).map(Match::players) {
+            self.emit(Event::MatchFailed { id: id.clone(), players, reason });
+        }
+    }
+
+    pub(super) fn cancelled(&mut self, id: &MatchId, cause: CancelCause) {
+        if let Some(players) = self.state().matches.get(id).map(Match::players) {
+            self.emit(Event::MatchCancelled { id: id.clone(), players, cause });
+        }
+    }
+}

@@ -1,0 +1,420 @@
+//! The broker: brings matches and servers together.
+//!
+//! | where | what |
+//! |---|---|
+//! | [`model`] | the things it knows |
+//! | [`command`], [`event`] | what it is asked, answers, refuses; what it decides |
+//! | `match_lifecycle` | queued → picked up → ready → ended, cancelled or failed |
+//! | `server_lifecycle` | pending → available → full → draining → gone; the game servers' calls |
+//! | `allocation_lifecycle` | from the order for a server to nothing being left of it |
+//! | `seats` | drop-in play: reserve, claim, release, expire |
+//! | `placement` | who gets which match, and when a new server is ordered |
+//! | `timers` | every deadline, and what it ends |
+//! | `state` | the durable state, its indexes, how events change it |
+//! | `waiting` | calls that are answered later |
+//!
+//! One turn takes one input: first whatever is due by then happens, then the input, then what follows from both
+//! (servers ordered, watchers told). Rules look at the state and emit events; only `state` changes anything.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+mod allocation_lifecycle;
+pub mod command;
+pub mod event;
+mod match_lifecycle;
+pub mod model;
+mod placement;
+mod queries;
+mod queue;
+mod recent;
+pub mod requirements;
+mod seats;
+mod server_lifecycle;
+mod state;
+mod timers;
+mod waiting;
+
+pub use command::{Command, Hints, Offer, Refusal, RefusalKind, Reply};
+pub use event::{Effect, Event};
+pub use queries::{FleetView, Page};
+pub use state::{
+    CLOSED_SEATS_KEPT, Configured, FINISHED_KEPT, FIRST_BACKOFF, GONE_KEPT, MAX_BACKOFF, Snapshot,
+};
+pub use timers::LEAVE_TIME;
+
+use crate::ids::{Draw, MatchId, ServerId};
+use crate::machine::{Answer, CallId, Machine, Moment, Record, Step};
+use crate::time::Timestamp;
+use model::{AllocationState, ServerState};
+use requirements::{Requirement, Requirements};
+use state::State;
+use waiting::{Waiters, Watchers};
+
+/// Most matches that wait for a server.
+pub const MAX_QUEUED: usize = 1_000_000;
+/// Most servers known at a time.
+pub const MAX_SERVERS: usize = 100_000;
+/// Most calls of servers that wait for a match.
+pub const MAX_WAITERS: usize = 100_000;
+/// Most of them from one server.
+pub const MAX_WAITERS_OF_SERVER: usize = 64;
+/// Most calls that wait for news of a match.
+pub const MAX_WATCHERS: usize = 1_000_000;
+
+/// The machine that brings matches and servers together.
+pub struct Broker {
+    state: State,
+    requirements: Requirements,
+    beside: Beside,
+    #[cfg(feature = "broken-rules")]
+    broken: Option<BrokenRule>,
+}
+
+/// What a restart may forget.
+#[derive(Default)]
+struct Beside {
+    waiters: Waiters,
+    watchers: Watchers,
+    /// What each server asked for last.
+    heard: BTreeMap<ServerId, Arc<Requirement>>,
+    /// Free servers that are expected to take a certain queued match when they ask next.
+    expected: BTreeMap<ServerId, MatchId>,
+    /// When servers were last ordered on the schedule.
+    scheduled_at: Timestamp,
+    /// When deadlines were last looked at.
+    ticked_at: Timestamp,
+}
+
+/// Rules that the simulation breaks on purpose, to show that it would notice.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BrokenRule {
+    /// A match in one server's hands is offered to another.
+    OfferHeldMatch,
+    /// A match that could not be delivered goes back to the queue whatever became of it since.
+    ReturnAlways,
+    /// Matches wait in the queue for ever.
+    ForgetPickupTimer,
+    /// Servers may prepare for ever.
+    ForgetReadyTimer,
+    /// Fleets grow beyond their maximum.
+    ExceedMax,
+    /// Servers that are not wanted are not stopped.
+    ForgetStop,
+    /// Places are given twice.
+    OversellSeats,
+    /// A seat is claimed twice.
+    ClaimTwice,
+    /// Unclaimed seats are kept for ever.
+    KeepSeats,
+    /// A match is acknowledged and not recorded.
+    LoseMatch,
+    /// A refused call leaves an event.
+    RefuseWithTrace,
+    /// State changes without an event.
+    ChangeWithoutEvent,
+    /// Players hear twice that they can connect.
+    ReadyTwice,
+    /// Matches stay with a server that exited.
+    KeepMatchesOfExited,
+    /// The youngest match goes first.
+    YoungestFirst,
+}
+
+impl BrokenRule {
+    /// Every one of them.
+    pub const ALL: &'static [Self] = &[
+        Self::OfferHeldMatch,
+        Self::ReturnAlways,
+        Self::ForgetPickupTimer,
+        Self::ForgetReadyTimer,
+        Self::ExceedMax,
+        Self::ForgetStop,
+        Self::OversellSeats,
+        Self::ClaimTwice,
+        Self::KeepSeats,
+        Self::LoseMatch,
+        Self::RefuseWithTrace,
+        Self::ChangeWithoutEvent,
+        Self::ReadyTwice,
+        Self::KeepMatchesOfExited,
+        Self::YoungestFirst,
+    ];
+}
+
+impl Broker {
+    /// A broker that knows nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_state(State::new())
+    }
+
+    fn with_state(state: State) -> Self {
+        Self {
+            state,
+            requirements: Requirements::new(),
+            beside: Beside::default(),
+            #[cfg(feature = "broken-rules")]
+            broken: None,
+        }
+    }
+
+    /// Breaks one rule, for a simulation that must notice.
+    #[cfg(feature = "broken-rules")]
+    pub const fn break_rule(&mut self, rule: BrokenRule) {
+        self.broken = Some(rule);
+    }
+
+    #[cfg(feature = "broken-rules")]
+    fn broken(&self, rule: BrokenRule) -> bool {
+        self.broken == Some(rule)
+    }
+
+    #[cfg(not(feature = "broken-rules"))]
+    #[allow(clippy::unused_self, reason = "the same call as with the feature")]
+    const fn broken(&self, _: BrokenRule) -> bool {
+        false
+    }
+}
+
+impl Default for Broker {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// One input being worked on.
+struct Turn<'a> {
+    broker: &'a mut Broker,
+    step: &'a mut Step<Broker>,
+    now: Timestamp,
+    draw: Draw,
+    /// Matches with news.
+    changed: BTreeSet<MatchId>,
+    /// Something happened that may let a server be ordered for a match that had none.
+    reconsider: bool,
+}
+
+impl<'a> Turn<'a> {
+    fn new(broker: &'a mut Broker, at: Moment, step: &'a mut Step<Broker>) -> Self {
+        let draw = Draw::new(at);
+        Self { broker, step, now: at.now, draw, changed: BTreeSet::new(), reconsider: false }
+    }
+
+    const fn state(&self) -> &State {
+        &self.broker.state
+    }
+
+    fn broken(&self, rule: BrokenRule) -> bool {
+        self.broker.broken(rule)
+    }
+
+    /// Decides: the event is applied at once and goes to the log with this step.
+    fn emit(&mut self, event: Event) {
+        if let Some(id) = event.match_id() {
+            self.changed.insert(id.clone());
+        }
+        self.reconsider |= matches!(
+            event,
+            Event::Configured { .. }
+                | Event::Reconfigured { .. }
+                | Event::MatchReturned { .. }
+                | Event::ServerGone { .. }
+                | Event::AllocationStopOrdered { .. }
+                | Event::AllocationEnded { .. }
+        );
+        let record = Record { seq: self.broker.state.seq + 1, time: self.now, event };
+        self.broker.state.apply(&record);
+        self.step.records.push(record);
+    }
+
+    fn answer(&mut self, call: CallId, answer: Answer<Broker>) {
+        self.step.answers.push((call, answer));
+    }
+
+    /// Carries a command out; `None` where the call is kept for later.
+    fn carry_out(&mut self, call: CallId, command: Command) -> Result<Option<Reply>, Refusal> {
+        match command {
+            Command::Configure { settings, fleets } => self.configure(settings, fleets).map(Some),
+            Command::Reconfigure { change } => self.reconfigure(&change).map(Some),
+            Command::SubmitMatch { id, spec } => self.submit(id, spec).map(Some),
+            Command::CancelMatch { id } => self.cancel(&id).map(Some),
+            Command::EndActiveMatch { id } => self.end_active(&id).map(Some),
+            Command::RequestMatch { server, requirements, hints } => {
+                self.request_match(call, &server, &requirements, hints)
+            }
+            Command::MatchReady { server, match_id, connection, hints } => {
+                self.match_ready(&server, &match_id, connection, hints).map(Some)
+            }
+            Command::EndMatch { server, match_id, hints } => {
+                self.end_match(&server, &match_id, hints).map(Some)
+            }
+            Command::AllocateServer { id, spec } => self.allocate_server(id, spec).map(Some),
+            Command::DeallocateServer { server } => self.deallocate_server(&server).map(Some),
+            Command::Join { fleet, player, capacity, ttl, properties } => {
+                self.join(&fleet, player, capacity, ttl, properties).map(Some)
+            }
+            Command::ReserveSeat { match_id, player, ttl } => {
+                self.reserve_seat(&match_id, player, ttl).map(Some)
+            }
+            Command::ClaimSeat { seat, server } => self.claim_seat(&seat, server.as_ref()).map(Some),
+            Command::ReleaseSeat { seat } => self.release_seat(&seat).map(Some),
+            Command::WatchMatch { id, seen } => self.watch(call, id, seen),
+            Command::AllocationStarted { allocation } => Ok(Some(self.allocation_started(&allocation))),
+            Command::AllocationFailed { allocation, error } => {
+                Ok(Some(self.allocation_failed(&allocation, &error)))
+            }
+            Command::AllocationStopped { allocation } => Ok(Some(self.allocation_stopped(&allocation))),
+            Command::ServerExited { allocation, status } => {
+                Ok(Some(self.server_exited(&allocation, &status)))
+            }
+        }
+    }
+
+    /// What follows from the input: drained servers go, servers are ordered, watchers are told.
+    fn settle(&mut self) {
+        self.dismiss_drained();
+        if core::mem::take(&mut self.reconsider) {
+            self.order_for_queued();
+        }
+        self.keep_warm();
+        for id in core::mem::take(&mut self.changed) {
+            for call in self.broker.beside.watchers.take_match(&id) {
+                if let Some(game) = self.broker.find_match(&id) {
+                    let reply = Reply::Match(game.clone());
+                    self.answer(call, Ok(reply));
+                }
+            }
+        }
+    }
+}
+
+impl Machine for Broker {
+    type Command = Command;
+    type Event = Event;
+    type Reply = Reply;
+    type Refusal = Refusal;
+    type Effect = Effect;
+    type Snapshot = Snapshot;
+
+    fn handle(&mut self, at: Moment, call: CallId, command: Command, step: &mut Step<Self>) {
+        let mut turn = Turn::new(self, at, step);
+        turn.fire_due();
+        let before = turn.step.records.len();
+        let result = turn.carry_out(call, command);
+        // Where rules are broken on purpose, the simulation looks.
+        debug_assert!(
+            cfg!(feature = "broken-rules") || result.is_ok() || turn.step.records.len() == before,
+            "a refused command left an event"
+        );
+        match result {
+            Ok(Some(reply)) => turn.answer(call, Ok(reply)),
+            Ok(None) => {}
+            Err(refusal) => {
+                if turn.broken(BrokenRule::RefuseWithTrace) {
+                    let settings = turn.state().settings.clone();
+                    turn.emit(Event::Reconfigured { settings });
+                }
+                turn.answer(call, Err(refusal));
+            }
+        }
+        turn.settle();
+    }
+
+    fn tick(&mut self, at: Moment, step: &mut Step<Self>) {
+        let mut turn = Turn::new(self, at, step);
+        turn.fire_due();
+        turn.reconsider = true;
+        turn.settle();
+        self.beside.ticked_at = at.now;
+    }
+
+    fn next_deadline(&self) -> Option<Timestamp> {
+        self.earliest_deadline()
+    }
+
+    fn abandon(&mut self, call: CallId) {
+        self.beside.waiters.take_call(call);
+        self.beside.watchers.take_call(call);
+    }
+
+    fn undelivered(&mut self, at: Moment, answer: Answer<Self>, step: &mut Step<Self>) {
+        let mut turn = Turn::new(self, at, step);
+        turn.fire_due();
+        match answer {
+            Ok(Reply::Requested { offer: Some(offer), .. }) => turn.take_back(&offer),
+            Ok(Reply::Seated { seat, .. }) => turn.give_back(&seat),
+            _ => {}
+        }
+        turn.settle();
+    }
+
+    fn apply(&mut self, record: &Record<Event>) {
+        self.state.apply(record);
+    }
+
+    fn last_seq(&self) -> u64 {
+        self.state.seq
+    }
+
+    fn effect(&self, event: &Event) -> Option<Effect> {
+        match event {
+            Event::AllocationOrdered { allocation, server, fleet, .. } => Some(Effect::Start {
+                allocation: allocation.clone(),
+                server: server.clone(),
+                fleet: fleet.clone(),
+            }),
+            Event::AllocationStopOrdered { allocation, .. } => {
+                let order = self.state.allocations.get(allocation)?;
+                Some(Effect::Stop {
+                    allocation: order.id.clone(),
+                    server: order.server.clone(),
+                    fleet: order.fleet.clone(),
+                })
+            }
+            _ => None,
+        }
+    }
+
+    fn outstanding(&self) -> Vec<Effect> {
+        let effects = self.state.allocations.values().filter_map(|order| {
+            let (allocation, server, fleet) = (order.id.clone(), order.server.clone(), order.fleet.clone());
+            match order.state {
+                AllocationState::Ordered => Some(Effect::Start { allocation, server, fleet }),
+                AllocationState::Stopping => Some(Effect::Stop { allocation, server, fleet }),
+                AllocationState::Started | AllocationState::Live | AllocationState::Leaving { .. } => None,
+            }
+        });
+        effects.collect()
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        self.state.snapshot()
+    }
+
+    fn restore(snapshot: Snapshot) -> Self {
+        Self::with_state(State::restore(snapshot))
+    }
+}
+
+impl Turn<'_> {
+    /// Servers that were draining and have nothing left to do.
+    fn dismiss_drained(&mut self) {
+        let drained: Vec<_> = self
+            .changed
+            .iter()
+            .filter_map(|id| self.state().finished.get(id)?.server.clone())
+            .filter_map(|id| {
+                let server = self.state().servers.get(&id)?;
+                match server.state {
+                    ServerState::Draining { cause } if server.matches.is_empty() => Some((id, cause)),
+                    _ => None,
+                }
+            })
+            .collect();
+        for (server, cause) in drained {
+            self.dismiss(&server, cause);
+        }
+    }
+}

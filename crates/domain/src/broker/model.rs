@@ -1,0 +1,586 @@
+//! The things the broker knows: matches with their seats, servers, allocations, fleets, settings.
+//!
+//! Plain data, all of it durable: it is what a snapshot holds. Who may change what is the business of the
+//! `…_lifecycle` modules.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use core::time::Duration;
+
+use crate::ids::{AllocationId, FleetId, IdempotencyKey, MatchId, PlayerId, SeatId, ServerId};
+use crate::time::Timestamp;
+
+/// Longest JSON text of one set of properties, in bytes.
+pub const MAX_PROPERTIES_BYTES: usize = 64 * 1024;
+/// Most players that one match may name.
+pub const MAX_PLAYERS: usize = 1_000;
+/// Most seats that one match may have.
+pub const MAX_CAPACITY: u32 = 10_000;
+/// Longest connection details, in bytes.
+pub const MAX_CONNECTION_BYTES: usize = 4096;
+
+/// A JSON object as text, exactly as it was sent; nothing at all counts as `{}`.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Properties(Option<Arc<str>>);
+
+impl Properties {
+    /// Takes properties as somebody sent them.
+    ///
+    /// # Errors
+    /// What is wrong, if the text is neither blank nor a JSON object, or longer than [`MAX_PROPERTIES_BYTES`].
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if text.trim().is_empty() {
+            return Ok(Self(None));
+        }
+        if text.len() > MAX_PROPERTIES_BYTES {
+            return Err(alloc::format!(
+                "has {} bytes, at most {MAX_PROPERTIES_BYTES} are allowed",
+                text.len()
+            ));
+        }
+        match jmespath::Variable::from_json(text) {
+            Ok(value) if value.is_object() => Ok(Self(Some(Arc::from(text)))),
+            Ok(_) => Err("must be a JSON object".to_string()),
+            Err(problem) => Err(alloc::format!("must be a JSON object: {problem}")),
+        }
+    }
+
+    /// The text; `None` where nothing was sent.
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
+        self.0.as_deref()
+    }
+}
+
+/// What somebody asks for who wants a match.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct MatchSpec {
+    /// The players, each once.
+    pub players: Vec<PlayerId>,
+    /// Of the match as a whole.
+    pub properties: Properties,
+    /// Per player.
+    pub player_properties: BTreeMap<PlayerId, Properties>,
+    /// Places in all, for drop-in play; `None` if nobody can join later.
+    pub capacity: Option<u32>,
+    /// The one fleet whose servers may take it; `None` for any server.
+    pub fleet: Option<FleetId>,
+    /// The order given twice under one key is one match.
+    pub idempotency_key: Option<IdempotencyKey>,
+}
+
+/// One match.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Match {
+    /// Its id.
+    pub id: MatchId,
+    /// What was asked for.
+    pub spec: Arc<MatchSpec>,
+    /// Where it stands.
+    pub state: MatchState,
+    /// Its place in the queue: sequence number of the event that queued it first.
+    pub queued_seq: u64,
+    /// When it was queued first.
+    pub queued_at: Timestamp,
+    /// Sequence number of the last event about it: for whoever waits for news.
+    pub changed_seq: u64,
+    /// How often a server has taken it.
+    pub pickups: u32,
+    /// The server that has it, or had it last.
+    pub server: Option<ServerId>,
+    /// Live seats.
+    pub seats: BTreeMap<SeatId, Seat>,
+}
+
+impl Match {
+    /// Every player of the match, named or seated, each once.
+    #[must_use]
+    pub fn players(&self) -> Vec<PlayerId> {
+        let mut players = self.spec.players.clone();
+        players.extend(self.seated_beside_named().cloned());
+        players
+    }
+
+    /// Places taken: a named player holds one for the whole match, anyone else with a seat.
+    #[must_use]
+    pub fn occupied(&self) -> u32 {
+        let places = self.spec.players.len() + self.seated_beside_named().count();
+        u32::try_from(places).unwrap_or(u32::MAX)
+    }
+
+    /// Places free; 0 where the match has no capacity.
+    #[must_use]
+    pub fn free_places(&self) -> u32 {
+        self.spec.capacity.map_or(0, |capacity| capacity.saturating_sub(self.occupied()))
+    }
+
+    fn seated_beside_named(&self) -> impl Iterator<Item = &PlayerId> {
+        self.seats.values().map(|seat| &seat.player).filter(|player| !self.spec.players.contains(player))
+    }
+}
+
+/// Where a match stands.
+#[derive(Clone, PartialEq, Debug)]
+pub enum MatchState {
+    /// Waiting for a server.
+    Queued,
+    /// A server has it and prepares.
+    PickedUp {
+        /// Since when.
+        at: Timestamp,
+    },
+    /// Players can connect.
+    Ready {
+        /// Since when.
+        at: Timestamp,
+        /// Where.
+        connection: Arc<Connection>,
+    },
+    /// Over, as it should be.
+    Ended {
+        /// Since when.
+        at: Timestamp,
+        /// Who ended it.
+        cause: EndCause,
+    },
+    /// Over, because something went wrong.
+    Failed {
+        /// Since when.
+        at: Timestamp,
+        /// What went wrong.
+        reason: FailReason,
+    },
+    /// Over, because somebody wanted so.
+    Cancelled {
+        /// Since when.
+        at: Timestamp,
+        /// Who wanted so.
+        cause: CancelCause,
+    },
+}
+
+impl MatchState {
+    /// The state's name, as it leaves the system.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::PickedUp { .. } => "picked_up",
+            Self::Ready { .. } => "ready",
+            Self::Ended { .. } => "ended",
+            Self::Failed { .. } => "failed",
+            Self::Cancelled { .. } => "cancelled",
+        }
+    }
+
+    /// Whether the match is over.
+    #[must_use]
+    pub const fn is_over(&self) -> bool {
+        matches!(self, Self::Ended { .. } | Self::Failed { .. } | Self::Cancelled { .. })
+    }
+
+    /// Why a match failed or was cancelled, or what ended it.
+    #[must_use]
+    pub const fn reason(&self) -> Option<&'static str> {
+        match self {
+            Self::Ended { cause, .. } => Some(cause.name()),
+            Self::Failed { reason, .. } => Some(reason.name()),
+            Self::Cancelled { cause, .. } => Some(cause.name()),
+            Self::Queued | Self::PickedUp { .. } | Self::Ready { .. } => None,
+        }
+    }
+}
+
+/// What players need to reach a server; meaningful to them and passed on as it is.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Connection {
+    /// For everyone not named below.
+    pub details: Arc<str>,
+    /// For single players.
+    pub per_player: BTreeMap<PlayerId, Arc<str>>,
+}
+
+impl Connection {
+    /// What `player` gets.
+    #[must_use]
+    pub fn for_player(&self, player: &PlayerId) -> &Arc<str> {
+        self.per_player.get(player).unwrap_or(&self.details)
+    }
+}
+
+/// Declares an enum of causes with their stable names and what each tells people.
+macro_rules! causes {
+    ($(#[$doc:meta])* $name:ident { $($variant:ident = $code:literal, $number:literal, $text:literal;)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        pub enum $name {
+            $(#[doc = $text] $variant,)*
+        }
+
+        impl $name {
+            /// Every one of them.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            /// Its stable, machine-readable name.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $code,)* }
+            }
+
+            /// What it means, in words for people.
+            #[must_use]
+            pub const fn text(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+
+            /// Its number in stored records.
+            #[must_use]
+            pub const fn number(self) -> u32 {
+                match self { $(Self::$variant => $number,)* }
+            }
+
+            /// The one with that number in stored records.
+            #[must_use]
+            pub const fn from_number(number: u32) -> Option<Self> {
+                match number { $($number => Some(Self::$variant),)* _ => None }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.name())
+            }
+        }
+    };
+}
+
+causes! {
+    /// Who ended a match.
+    EndCause {
+        Server = "server", 1, "the game server ended the match";
+        MaxRunTime = "max_run_time", 2, "the match is over: it reached its maximum run time";
+        Admin = "admin", 3, "an administrator ended the match";
+    }
+}
+
+causes! {
+    /// Why a match failed.
+    FailReason {
+        PickupTimeout = "pickup_timeout", 1, "no server could be obtained in time";
+        ReadyTimeout = "ready_timeout", 2, "the server that took the match did not become ready in time";
+        ServerExited = "server_exited", 3, "the game server's process exited";
+        ServerLifetime = "server_lifetime", 4, "the game server was older than servers may become";
+        ServerDeallocated = "server_deallocated", 5, "an administrator stopped the game server";
+        ServerShutDown = "server_shut_down", 6, "the game server said that it shuts down";
+        EndedBeforeReady = "ended_before_ready", 7, "the game server gave the match up before it was ready";
+        FleetRemoved = "fleet_removed", 8, "the fleet that the match belongs to is no longer configured";
+    }
+}
+
+causes! {
+    /// Who cancelled a match.
+    CancelCause {
+        Requested = "requested", 1, "the match was cancelled on request";
+        Abandoned = "abandoned", 2, "everyone who waited for the match went away";
+    }
+}
+
+/// One player's place in one match.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Seat {
+    /// Its id.
+    pub id: SeatId,
+    /// The match.
+    pub match_id: MatchId,
+    /// The player.
+    pub player: PlayerId,
+    /// The netcode client id of the player's connect token: a random number.
+    pub client_id: u64,
+    /// How long the player may take to claim it, from the moment that the match is ready.
+    pub ttl: Duration,
+    /// Reserved or claimed.
+    pub state: SeatState,
+}
+
+/// How far a seat has come. Released and expired seats are forgotten.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SeatState {
+    /// Kept for the player.
+    Reserved {
+        /// When it is given to somebody else; `None` while the match is not ready.
+        expires_at: Option<Timestamp>,
+    },
+    /// The player is in the match.
+    Claimed {
+        /// Since when.
+        at: Timestamp,
+    },
+}
+
+causes! {
+    /// How a seat ended.
+    SeatEnd {
+        Released = "released", 1, "the seat was given back";
+        Expired = "expired", 2, "the seat was not claimed in time";
+        MatchOver = "match_over", 3, "the match is over";
+    }
+}
+
+/// One game server process.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Server {
+    /// The id it sends.
+    pub id: ServerId,
+    /// The fleet it was started for; `None` for one that registered itself.
+    pub fleet: Option<FleetId>,
+    /// Where it stands.
+    pub state: ServerState,
+    /// When it was ordered, or first heard of.
+    pub born_at: Timestamp,
+    /// The live matches it holds.
+    pub matches: BTreeSet<MatchId>,
+}
+
+/// Where a server stands. Servers that are gone are forgotten but for their ids.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ServerState {
+    /// Ordered, not heard of.
+    Pending,
+    /// Takes matches.
+    Available,
+    /// Takes no further match for now, by its own word.
+    Full,
+    /// Takes no further match; gone as soon as those it has are over.
+    Draining {
+        /// Why.
+        cause: GoneCause,
+    },
+}
+
+impl ServerState {
+    /// The state's name, as it leaves the system.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Available => "available",
+            Self::Full => "full",
+            Self::Draining { .. } => "draining",
+        }
+    }
+}
+
+causes! {
+    /// Why a server is no longer wanted, or no longer there.
+    GoneCause {
+        ShutDown = "shut_down", 1, "it said that it shuts down";
+        Surplus = "surplus", 2, "its fleet has more idle servers than its warm pool";
+        Exited = "exited", 3, "its process exited";
+        AllocationFailed = "allocation_failed", 4, "the platform could not start it";
+        ReadyDeadline = "ready_deadline", 5, "it was not heard of before the fleet's ready deadline";
+        ReadyTimeout = "ready_timeout", 6, "a match that it took did not become ready in time";
+        Lifetime = "lifetime", 7, "it was older than servers may become";
+        MaxRunTime = "max_run_time", 8, "a match on it reached its maximum run time";
+        Deallocated = "deallocated", 9, "an administrator stopped it";
+        FleetRemoved = "fleet_removed", 10, "its fleet is no longer configured";
+    }
+}
+
+/// The broker's order to a fleet for one server.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Allocation {
+    /// Its id, and its idempotency key at the platform.
+    pub id: AllocationId,
+    /// The id that the server will send.
+    pub server: ServerId,
+    /// The fleet.
+    pub fleet: FleetId,
+    /// The queued match it was ordered for; any fitting match may be the one that it gets.
+    pub for_match: Option<MatchId>,
+    /// When it was ordered.
+    pub ordered_at: Timestamp,
+    /// How far it has come.
+    pub state: AllocationState,
+}
+
+/// How far an allocation has come. One that ended is forgotten.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AllocationState {
+    /// The platform has not answered yet.
+    Ordered,
+    /// The platform runs it; its server has not been heard of.
+    Started,
+    /// Its server has been heard of.
+    Live,
+    /// Its server was told to shut down, and has time to do so by itself.
+    Leaving {
+        /// Since when.
+        since: Timestamp,
+    },
+    /// The platform has been told to stop it.
+    Stopping,
+}
+
+impl AllocationState {
+    /// The state's name, as it leaves the system.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ordered => "ordered",
+            Self::Started => "started",
+            Self::Live => "live",
+            Self::Leaving { .. } => "leaving",
+            Self::Stopping => "stopping",
+        }
+    }
+
+    /// Whether its server is still to be heard of.
+    #[must_use]
+    pub const fn is_pending(self) -> bool {
+        matches!(self, Self::Ordered | Self::Started)
+    }
+}
+
+/// One configured use of an allocator.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Fleet {
+    /// Its id.
+    pub id: FleetId,
+    /// JMESPath over the match document; empty takes any match.
+    pub requirements: String,
+    /// Most servers at a time.
+    pub max: u32,
+    /// Idle servers kept ready.
+    pub warm: u32,
+    /// Longest time from order to first contact.
+    pub ready_deadline: Duration,
+    /// Fleets are tried from the lowest number up, equal numbers by id.
+    pub preference: i32,
+}
+
+/// What a fleet's recent past says about it.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct FleetHealth {
+    /// Allocations that failed since the last one that worked.
+    pub failures: u32,
+    /// No order before this time.
+    pub backoff_until: Timestamp,
+    /// What the platform said last.
+    pub last_error: Option<Arc<str>>,
+}
+
+/// When a new server is ordered for a match (`FastSchedule` of the Catena settings).
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum FastSchedule {
+    /// 0: only on the schedule, for matches that have waited for the allocation delay.
+    OnSchedule,
+    /// 1: at once, unless a known free server could take the match.
+    #[default]
+    UnlessFree,
+    /// 2: at once, one new server for every match.
+    Always,
+}
+
+/// What the broker goes by; all of it can be changed while it runs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Settings {
+    /// When a new server is ordered.
+    pub fast_schedule: FastSchedule,
+    /// A server older than this has failed.
+    pub server_max_lifetime: Duration,
+    /// Longest wait in the queue.
+    pub match_pickup_time: Duration,
+    /// Longest time from pickup to ready.
+    pub match_ready_time: Duration,
+    /// Longest time from ready to end.
+    pub match_max_run_time: Duration,
+    /// Time between attempts to order servers for queued matches.
+    pub schedule_frequency: Duration,
+    /// How long a match waits for the servers there are, before the schedule orders one.
+    pub delay_allocation: Duration,
+    /// How long a server that is willing to wait is held.
+    pub wait: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            fast_schedule: FastSchedule::default(),
+            server_max_lifetime: Duration::from_secs(10 * 60),
+            match_pickup_time: Duration::from_secs(90),
+            match_ready_time: Duration::from_secs(30),
+            match_max_run_time: Duration::from_secs(120 * 60),
+            schedule_frequency: Duration::from_secs(30),
+            delay_allocation: Duration::from_secs(30),
+            wait: Duration::from_secs(30),
+        }
+    }
+}
+
+/// New values for some settings; `None` leaves one as it is.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct SettingsChange {
+    /// See [`Settings::fast_schedule`].
+    pub fast_schedule: Option<FastSchedule>,
+    /// See [`Settings::server_max_lifetime`].
+    pub server_max_lifetime: Option<Duration>,
+    /// See [`Settings::match_pickup_time`].
+    pub match_pickup_time: Option<Duration>,
+    /// See [`Settings::match_ready_time`].
+    pub match_ready_time: Option<Duration>,
+    /// See [`Settings::match_max_run_time`].
+    pub match_max_run_time: Option<Duration>,
+    /// See [`Settings::schedule_frequency`].
+    pub schedule_frequency: Option<Duration>,
+    /// See [`Settings::delay_allocation`].
+    pub delay_allocation: Option<Duration>,
+    /// See [`Settings::wait`].
+    pub wait: Option<Duration>,
+}
+
+impl Settings {
+    /// These settings with some of them changed.
+    #[must_use]
+    pub fn with(&self, change: &SettingsChange) -> Self {
+        Self {
+            fast_schedule: change.fast_schedule.unwrap_or(self.fast_schedule),
+            server_max_lifetime: change.server_max_lifetime.unwrap_or(self.server_max_lifetime),
+            match_pickup_time: change.match_pickup_time.unwrap_or(self.match_pickup_time),
+            match_ready_time: change.match_ready_time.unwrap_or(self.match_ready_time),
+            match_max_run_time: change.match_max_run_time.unwrap_or(self.match_max_run_time),
+            schedule_frequency: change.schedule_frequency.unwrap_or(self.schedule_frequency),
+            delay_allocation: change.delay_allocation.unwrap_or(self.delay_allocation),
+            wait: change.wait.unwrap_or(self.wait),
+        }
+    }
+
+    /// The first setting that is out of range: its name and what is wrong.
+    ///
+    /// # Errors
+    /// `(field, problem)`.
+    pub fn check(&self) -> Result<(), (&'static str, &'static str)> {
+        const YEAR: Duration = Duration::from_secs(366 * 24 * 3600);
+        let second = Duration::from_secs(1);
+        let timers = [
+            ("server_max_lifetime", self.server_max_lifetime, second),
+            ("match_pickup_time", self.match_pickup_time, second),
+            ("match_ready_time", self.match_ready_time, second),
+            ("match_max_run_time", self.match_max_run_time, second),
+            ("schedule_frequency", self.schedule_frequency, second),
+            ("delay_allocation", self.delay_allocation, Duration::ZERO),
+            ("wait", self.wait, Duration::ZERO),
+        ];
+        for (field, value, least) in timers {
+            if value < least {
+                return Err((field, "must be at least 1 second"));
+            }
+            if value > YEAR {
+                return Err((field, "must be at most 366 days"));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,290 @@
+//! Who gets which match, and when a new server is ordered.
+//!
+//! A match goes to the longest-waiting server that it fits; a server gets the oldest match that fits it. Servers are
+//! ordered as `fast_schedule` says, from the first fleet in order of preference that may take the match, has room
+//! and has not just failed.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::command::{Hints, Offer, Reply};
+use super::event::Event;
+use super::model::{FastSchedule, Fleet, MatchSpec, MatchState};
+use super::requirements::{Document, Requirement};
+use super::{BrokenRule, Turn};
+use crate::ids::{AllocationId, FleetId, MatchId, ServerId};
+
+/// Queued matches looked at for an order in one turn, beside the schedule, which looks at all.
+const MAX_LOOKED_AT: usize = 1_000;
+
+/// Why each fleet cannot start a server.
+type Refusals = BTreeMap<FleetId, &'static str>;
+
+impl Turn<'_> {
+    /// A server for a match that has just been queued: one that waits, one that is free, or a new one.
+    pub(super) fn find_server(&mut self, id: &MatchId) {
+        if self.offer_to_waiting(id) {
+            return;
+        }
+        match self.state().settings.fast_schedule {
+            FastSchedule::OnSchedule => {}
+            FastSchedule::UnlessFree => {
+                if !self.expect_free_server(id) {
+                    self.order_for(id);
+                }
+            }
+            FastSchedule::Always => self.order_for(id),
+        }
+    }
+
+    /// Gives a queued match to a server that waits; whether one did.
+    pub(super) fn offer_to_waiting(&mut self, id: &MatchId) -> bool {
+        let broker = &mut *self.broker;
+        let Some(game) = broker.state.matches.get(id) else { return false };
+        let Some(entry) = broker.state.index.queue.get(game.queued_seq) else { return false };
+        let (document, fleet) = (&entry.document, entry.fleet.as_ref());
+        let Some(waiter) = broker.beside.waiters.take_fitting(&broker.requirements, document, fleet) else {
+            return false;
+        };
+        if let Some(offer) = self.pick_up(id, &waiter.server) {
+            let reply = Reply::Requested { offer: Some(offer), hints: Hints::NONE };
+            self.answer(waiter.call, Ok(reply));
+        }
+        true
+    }
+
+    /// The oldest match that fits the server, now in its hands.
+    pub(super) fn oldest_for(&mut self, server: &ServerId, requirement: &Requirement) -> Option<Offer> {
+        let broker = &mut *self.broker;
+        let fleet = broker.state.servers.get(server)?.fleet.clone();
+        let queue = &mut broker.state.index.queue;
+        let oldest = queue.oldest_fitting(&broker.requirements, requirement, fleet.as_ref());
+        let id = self.broken_choice(server, requirement).or(oldest)?;
+        self.pick_up(&id, server)
+    }
+
+    /// What a broken rule would give the server instead; `None` unless a rule is broken.
+    fn broken_choice(&self, server: &ServerId, requirement: &Requirement) -> Option<MatchId> {
+        if self.broken(BrokenRule::YoungestFirst) {
+            let fleet = self.state().servers.get(server)?.fleet.as_ref();
+            let mut fitting = self.state().index.queue.iter().filter(|(_, entry)| {
+                (entry.fleet.is_none() || entry.fleet.as_ref() == fleet)
+                    && self.broker.requirements.fits(requirement, &entry.document)
+            });
+            return fitting.by_ref().last().map(|(_, entry)| entry.id.clone());
+        }
+        if self.broken(BrokenRule::OfferHeldMatch) && self.state().index.queue.len() == 0 {
+            return self.state().index.picked_up.first().map(|(_, id)| id.clone());
+        }
+        None
+    }
+
+    /// Whether a match like this would go to a waiting server at once, or is to a free one's taste.
+    pub(super) fn would_be_taken(&self, id: &MatchId, spec: &MatchSpec) -> bool {
+        let document = Document::new(id, spec);
+        let (waiters, requirements) = (&self.broker.beside.waiters, &self.broker.requirements);
+        waiters.any_fitting(requirements, &document, spec.fleet.as_ref())
+    }
+
+    fn pick_up(&mut self, id: &MatchId, server: &ServerId) -> Option<Offer> {
+        self.broker.beside.expected.remove(server);
+        self.emit(Event::MatchPickedUp { id: id.clone(), server: server.clone() });
+        let game = self.state().matches.get(id)?;
+        Some(Offer {
+            server: server.clone(),
+            match_id: id.clone(),
+            players: game.players(),
+            spec: Arc::clone(&game.spec),
+            pickup: game.pickups,
+        })
+    }
+
+    /// Whether some queued match fits what the server asked for last.
+    pub(super) fn is_needed(&mut self, server: &ServerId) -> bool {
+        let broker = &mut *self.broker;
+        let Some(requirement) = broker.beside.heard.get(server).cloned() else { return false };
+        let fleet = broker.state.servers.get(server).and_then(|known| known.fleet.clone());
+        let queue = &mut broker.state.index.queue;
+        queue.oldest_fitting(&broker.requirements, &requirement, fleet.as_ref()).is_some()
+    }
+
+    /// Looks for a free server that could take the match when it asks next, and that no other queued match counts
+    /// on. One that was not heard since a restart is taken to fit.
+    fn expect_free_server(&mut self, id: &MatchId) -> bool {
+        let state = self.state();
+        let Some(entry) = state.matches.get(id).and_then(|game| state.index.queue.get(game.queued_seq))
+        else {
+            return false;
+        };
+        let beside = &self.broker.beside;
+        let counted_on = |server: &ServerId| beside.expected.get(server).is_some_and(|of| self.is_queued(of));
+        let fits = |server: &ServerId| {
+            let heard = beside.heard.get(server);
+            heard.is_none_or(|requirement| self.broker.requirements.fits(requirement, &entry.document))
+        };
+        let fleets = state.index.idle.iter();
+        let mut open = fleets.filter(|(fleet, _)| entry.fleet.is_none() || **fleet == entry.fleet);
+        let free = open.find_map(|(_, idle)| idle.iter().find(|server| !counted_on(server) && fits(server)));
+        let Some(free) = free.cloned() else { return false };
+        self.broker.beside.expected.insert(free, id.clone());
+        true
+    }
+
+    fn is_queued(&self, id: &MatchId) -> bool {
+        self.state().matches.get(id).is_some_and(|game| game.state == MatchState::Queued)
+    }
+
+    /// Orders a server for a queued match, or gives it one on its way that no match is meant for.
+    pub(super) fn order_for(&mut self, id: &MatchId) {
+        let Some(game) = self.state().matches.get(id) else { return };
+        if self.state().index.by_match.contains_key(id) {
+            return;
+        }
+        let spec = Arc::clone(&game.spec);
+        if let Some(allocation) = self.order_to_spare(id, &spec) {
+            self.emit(Event::AllocationAssigned { allocation, for_match: id.clone() });
+        } else if let Ok(fleet) = self.fleet_for_new(id, &spec) {
+            self.order_server(&fleet, Some(id.clone()));
+        }
+    }
+
+    /// A pending allocation that is meant for no match and that its fleet does not need to stay warm.
+    fn order_to_spare(&self, id: &MatchId, spec: &MatchSpec) -> Option<AllocationId> {
+        if self.state().settings.fast_schedule == FastSchedule::Always {
+            return None;
+        }
+        let document = Document::new(id, spec);
+        self.state().index.unassigned.iter().find_map(|(fleet, orders)| {
+            let fleet = self.state().fleets.get(fleet)?;
+            let spare = self.warm_or_coming(fleet) > fleet.warm as usize;
+            (spare && self.may_take(fleet, spec, &document)).then(|| orders.first().cloned())?
+        })
+    }
+
+    /// The first fleet in order of preference that may take the match and can start a server.
+    pub(super) fn fleet_for_new(&self, id: &MatchId, spec: &MatchSpec) -> Result<FleetId, Refusals> {
+        self.fleet_with_room(Some((spec, &Document::new(id, spec))))
+    }
+
+    /// As [`Self::fleet_for_new`]; without a match any fleet will do.
+    pub(super) fn fleet_with_room(&self, game: Option<(&MatchSpec, &Document)>) -> Result<FleetId, Refusals> {
+        let mut why = Refusals::new();
+        for id in &self.state().preferred {
+            let Some(fleet) = self.state().fleets.get(id) else { continue };
+            let problem = match game {
+                Some((spec, document)) if !self.may_take(fleet, spec, document) => {
+                    Some("does not fit the match")
+                }
+                _ => self.closed(fleet),
+            };
+            match problem {
+                None => return Ok(id.clone()),
+                Some(problem) => why.insert(id.clone(), problem),
+            };
+        }
+        Err(why)
+    }
+
+    fn may_take(&self, fleet: &Fleet, spec: &MatchSpec, document: &Document) -> bool {
+        spec.fleet.as_ref().is_none_or(|of| *of == fleet.id)
+            && self.broker.requirements.fits_text(&fleet.requirements, document)
+    }
+
+    /// Why no server can be ordered from the fleet at all.
+    fn closed(&self, fleet: &Fleet) -> Option<&'static str> {
+        let live = self.state().index.live.get(&fleet.id).map_or(0, alloc::collections::BTreeSet::len);
+        if live >= fleet.max as usize && !self.broken(BrokenRule::ExceedMax) {
+            return Some("runs its maximum of servers");
+        }
+        let health = self.state().health.get(&fleet.id);
+        health
+            .is_some_and(|health| health.backoff_until > self.now)
+            .then_some("failed and is left alone for a while")
+    }
+
+    /// Orders servers for queued matches that have none to expect, oldest first, while fleets have room.
+    pub(super) fn order_for_queued(&mut self) {
+        if self.state().settings.fast_schedule != FastSchedule::OnSchedule {
+            self.order_oldest(MAX_LOOKED_AT, false);
+        }
+    }
+
+    /// The schedule: matches that have waited for the allocation delay get a server of their own.
+    pub(super) fn order_on_schedule(&mut self) {
+        self.order_oldest(usize::MAX, true);
+    }
+
+    fn order_oldest(&mut self, most: usize, on_schedule: bool) {
+        let waited = self.now - self.state().settings.delay_allocation;
+        let mode = self.state().settings.fast_schedule;
+        let queue = self.state().index.queue.iter().take(most);
+        let lacking: Vec<MatchId> = queue
+            .filter(|(_, entry)| !self.state().index.by_match.contains_key(&entry.id))
+            .filter(|(_, entry)| {
+                let delayed = on_schedule && entry.queued_at <= waited;
+                delayed || (mode != FastSchedule::OnSchedule && !self.is_expected(&entry.id))
+            })
+            .take(self.room())
+            .map(|(_, entry)| entry.id.clone())
+            .collect();
+        for id in lacking {
+            self.order_for(&id);
+        }
+    }
+
+    fn is_expected(&self, id: &MatchId) -> bool {
+        self.broker.beside.expected.iter().any(|(server, of)| of == id && self.is_free(server))
+    }
+
+    fn is_free(&self, server: &ServerId) -> bool {
+        let known = self.state().servers.get(server);
+        known.is_some_and(|known| {
+            let idle = self.state().index.idle.get(&known.fleet);
+            idle.is_some_and(|idle| idle.contains(server))
+        })
+    }
+
+    /// How many matches could get a server now, at most.
+    fn room(&self) -> usize {
+        let open = self.state().fleets.values().filter(|fleet| self.closed(fleet).is_none());
+        let room = open.map(|fleet| {
+            let live = self.state().index.live.get(&fleet.id).map_or(0, alloc::collections::BTreeSet::len);
+            (fleet.max as usize).saturating_sub(live).max(1)
+        });
+        let spare: usize =
+            self.state().index.unassigned.values().map(alloc::collections::BTreeSet::len).sum();
+        room.sum::<usize>() + spare
+    }
+
+    /// Keeps each fleet's warm pool full.
+    pub(super) fn keep_warm(&mut self) {
+        let short: Vec<(FleetId, usize)> = self
+            .state()
+            .fleets
+            .values()
+            .filter(|fleet| fleet.warm > 0)
+            .filter_map(|fleet| {
+                let missing = (fleet.warm as usize).checked_sub(self.warm_or_coming(fleet))?;
+                (missing > 0).then(|| (fleet.id.clone(), missing))
+            })
+            .collect();
+        for (id, missing) in short {
+            for _ in 0..missing {
+                let Some(fleet) = self.state().fleets.get(&id) else { break };
+                if self.closed(fleet).is_some() {
+                    break;
+                }
+                self.order_server(&id, None);
+            }
+        }
+    }
+
+    /// Idle servers of the fleet, and those on their way that no match is meant for.
+    fn warm_or_coming(&self, fleet: &Fleet) -> usize {
+        let idle = self.state().index.idle.get(&Some(fleet.id.clone()));
+        let coming = self.state().index.unassigned.get(&fleet.id);
+        idle.map_or(0, alloc::collections::BTreeSet::len)
+            + coming.map_or(0, alloc::collections::BTreeSet::len)
+    }
+}

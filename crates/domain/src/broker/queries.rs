@@ -1,0 +1,151 @@
+//! Reading: what the API shows. Nothing here changes anything.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::Broker;
+use super::model::{Allocation, Fleet, FleetHealth, Match, MatchState, Server, Settings};
+use crate::ids::{FleetId, MatchId, ServerId};
+
+/// One page of a list ordered by id.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Page<T> {
+    /// At most as many as were asked for.
+    pub items: Vec<T>,
+    /// Whether there are more after the last one.
+    pub more: bool,
+}
+
+/// A fleet and what is running of it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct FleetView {
+    /// Its configuration.
+    pub fleet: Fleet,
+    /// Allocations that have not ended.
+    pub live: usize,
+    /// Those among them whose server is to be heard of.
+    pub pending: usize,
+    /// Servers that take matches and have none.
+    pub idle: usize,
+    /// What its recent past says.
+    pub health: FleetHealth,
+}
+
+impl Broker {
+    /// The settings in force.
+    #[must_use]
+    pub const fn settings(&self) -> &Settings {
+        &self.state.settings
+    }
+
+    /// A match, live or recently over.
+    #[must_use]
+    pub fn find_match(&self, id: &MatchId) -> Option<&Match> {
+        self.state.matches.get(id).or_else(|| self.state.finished.get(id))
+    }
+
+    /// Matches, live and recently over, by id, from the one after `after`.
+    pub fn matches(
+        &self,
+        after: Option<&MatchId>,
+        most: usize,
+        keep: impl Fn(&Match) -> bool,
+    ) -> Page<Match> {
+        let live = self.state.matches.range((bound(after), core::ops::Bound::Unbounded));
+        let over = self.state.finished.range(after);
+        let mut live = live.map(|(_, game)| game).filter(|game| keep(game)).peekable();
+        let mut over = over.filter(|game| keep(game)).peekable();
+        let merged = core::iter::from_fn(|| match (live.peek(), over.peek()) {
+            (Some(a), Some(b)) if a.id < b.id => live.next(),
+            (Some(_), None) => live.next(),
+            _ => over.next(),
+        });
+        page(merged.cloned(), most)
+    }
+
+    /// Matches that wait for a server, oldest first.
+    pub fn queued(&self) -> impl Iterator<Item = &Match> {
+        self.state.index.queue.iter().filter_map(|(_, entry)| self.state.matches.get(&entry.id))
+    }
+
+    /// Matches in the hands of servers, by id.
+    pub fn active(&self) -> impl Iterator<Item = &Match> {
+        self.state.matches.values().filter(|game| game.state != MatchState::Queued)
+    }
+
+    /// Servers by id, from the one after `after`.
+    #[must_use]
+    pub fn servers(&self, after: Option<&ServerId>, most: usize) -> Page<Server> {
+        let servers = self.state.servers.range((bound(after), core::ops::Bound::Unbounded));
+        page(servers.map(|(_, server)| server.clone()), most)
+    }
+
+    /// Where the players of a live match connect, once it is ready.
+    #[must_use]
+    pub fn connection(&self, id: &MatchId) -> Option<Arc<str>> {
+        match &self.state.matches.get(id)?.state {
+            MatchState::Ready { connection, .. } => Some(Arc::clone(&connection.details)),
+            _ => None,
+        }
+    }
+
+    /// The live allocation of a server.
+    #[must_use]
+    pub fn allocation_of(&self, server: &ServerId) -> Option<&Allocation> {
+        self.state.allocations.get(self.state.index.by_server.get(server)?)
+    }
+
+    /// The allocation ordered for a queued match.
+    #[must_use]
+    pub fn allocation_for(&self, id: &MatchId) -> Option<&Allocation> {
+        self.state.allocations.get(self.state.index.by_match.get(id)?)
+    }
+
+    /// Every allocation that has not ended, by id.
+    pub fn allocations(&self) -> impl Iterator<Item = &Allocation> {
+        self.state.allocations.values()
+    }
+
+    /// How many matches wait for a server.
+    #[must_use]
+    pub fn queue_length(&self) -> usize {
+        self.state.index.queue.len()
+    }
+
+    /// How many queued matches are older than this one; `None` if it is not queued.
+    #[must_use]
+    pub fn place_in_queue(&self, id: &MatchId) -> Option<usize> {
+        let game = self.state.matches.get(id).filter(|game| game.state == MatchState::Queued)?;
+        Some(self.state.index.queue.older_than(game.queued_seq))
+    }
+
+    /// Fleets by id, from the one after `after`.
+    #[must_use]
+    pub fn fleets(&self, after: Option<&FleetId>, most: usize) -> Page<FleetView> {
+        let fleets = self.state.fleets.range((bound(after), core::ops::Bound::Unbounded));
+        page(fleets.map(|(_, fleet)| self.fleet_view(fleet)), most)
+    }
+
+    fn fleet_view(&self, fleet: &Fleet) -> FleetView {
+        let index = &self.state.index;
+        FleetView {
+            fleet: fleet.clone(),
+            live: index.live.get(&fleet.id).map_or(0, alloc::collections::BTreeSet::len),
+            pending: index.pending.get(&fleet.id).map_or(0, alloc::collections::BTreeSet::len),
+            idle: index.idle.get(&Some(fleet.id.clone())).map_or(0, alloc::collections::BTreeSet::len),
+            health: self.state.health.get(&fleet.id).cloned().unwrap_or_default(),
+        }
+    }
+}
+
+const fn bound<T>(after: Option<&T>) -> core::ops::Bound<&T> {
+    match after {
+        Some(after) => core::ops::Bound::Excluded(after),
+        None => core::ops::Bound::Unbounded,
+    }
+}
+
+fn page<T>(mut items: impl Iterator<Item = T>, most: usize) -> Page<T> {
+    let page: Vec<T> = items.by_ref().take(most).collect();
+    Page { items: page, more: items.next().is_some() }
+}

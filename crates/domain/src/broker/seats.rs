@@ -1,0 +1,164 @@
+//! Seats: drop-in play. A seat is one player's place in one match: reserved → claimed → released, or expired.
+
+use alloc::format;
+use core::time::Duration;
+
+use super::command::{Refusal, Reply};
+use super::event::Event;
+use super::model::{CancelCause, Match, MatchSpec, MatchState, Properties, Seat, SeatEnd, SeatState};
+use super::{BrokenRule, Turn};
+use crate::ids::{FleetId, MatchId, PlayerId, SeatId, ServerId};
+
+/// Longest time that a player may take to claim a seat.
+pub(super) const MAX_SEAT_TTL: Duration = Duration::from_secs(3600);
+
+impl Turn<'_> {
+    /// A player wants into a fleet's game: a seat in the oldest running match with room, or in a new match.
+    pub(super) fn join(
+        &mut self,
+        fleet: &FleetId,
+        player: PlayerId,
+        capacity: u32,
+        ttl: Duration,
+        properties: Properties,
+    ) -> Result<Reply, Refusal> {
+        check_ttl(ttl)?;
+        if let Some(id) = self.open_match(fleet, &player) {
+            return self.reserve_seat(&id, player, ttl);
+        }
+        self.check_capacity(capacity)?;
+        let spec = MatchSpec {
+            properties,
+            capacity: Some(capacity),
+            fleet: Some(fleet.clone()),
+            ..MatchSpec::default()
+        };
+        let id = self.queue_match(None, spec)?;
+        let seat = self.reserve(&id, player, ttl);
+        self.find_server(&id);
+        self.seated(&id, &seat)
+    }
+
+    fn open_match(&self, fleet: &FleetId, player: &PlayerId) -> Option<MatchId> {
+        let open = self.state().index.joinable.get(fleet)?.iter();
+        let mut open = open.filter(|(_, _, id)| {
+            let game = self.state().matches.get(id);
+            game.is_some_and(|game| !has_seat(game, player))
+        });
+        open.next().map(|(_, _, id)| id.clone())
+    }
+
+    /// A seat in a certain match.
+    pub(super) fn reserve_seat(
+        &mut self,
+        id: &MatchId,
+        player: PlayerId,
+        ttl: Duration,
+    ) -> Result<Reply, Refusal> {
+        check_ttl(ttl)?;
+        let game = self.find(id)?;
+        if game.state.is_over() {
+            return Err(Refusal::MatchOver { match_id: id.clone(), state: game.state.name() });
+        }
+        if game.spec.capacity.is_none() {
+            return Err(Refusal::NoCapacity(id.clone()));
+        }
+        if has_seat(game, &player) {
+            return Err(Refusal::AlreadySeated(player));
+        }
+        let named = game.spec.players.contains(&player);
+        if !named && game.free_places() == 0 && !self.broken(BrokenRule::OversellSeats) {
+            return Err(Refusal::MatchFull(id.clone()));
+        }
+        let seat = self.reserve(id, player, ttl);
+        self.seated(id, &seat)
+    }
+
+    fn reserve(&mut self, id: &MatchId, player: PlayerId, ttl: Duration) -> SeatId {
+        let seat = SeatId::draw(&mut self.draw);
+        let client_id = self.draw.bits();
+        self.emit(Event::SeatReserved { seat: seat.clone(), match_id: id.clone(), player, client_id, ttl });
+        seat
+    }
+
+    fn seated(&self, id: &MatchId, seat: &SeatId) -> Result<Reply, Refusal> {
+        let game = self.find(id)?;
+        let seat = game.seats.get(seat).ok_or_else(|| Refusal::SeatNotFound(seat.clone()))?;
+        Ok(Reply::Seated { seat: seat.clone(), game: game.clone() })
+    }
+
+    /// The player has come. Only once: whoever comes second with the same seat is not let in.
+    pub(super) fn claim_seat(&mut self, id: &SeatId, server: Option<&ServerId>) -> Result<Reply, Refusal> {
+        let (game, seat) = self.find_seat(id)?;
+        if server.is_some() && game.server.as_ref() != server {
+            return Err(Refusal::OtherServer(id.clone()));
+        }
+        match seat.state {
+            _ if !matches!(game.state, MatchState::Ready { .. }) => {
+                return Err(Refusal::NotReady(game.id.clone()));
+            }
+            SeatState::Claimed { .. } if !self.broken(BrokenRule::ClaimTwice) => {
+                return Err(Refusal::AlreadyClaimed(id.clone()));
+            }
+            _ => {}
+        }
+        let match_id = game.id.clone();
+        self.emit(Event::SeatClaimed { seat: id.clone(), match_id: match_id.clone() });
+        self.seated(&match_id, id)
+    }
+
+    /// The player has left, or will not come. Once more is no fault.
+    pub(super) fn release_seat(&mut self, id: &SeatId) -> Result<Reply, Refusal> {
+        if self.state().closed_seats.get(id).is_some() {
+            return Ok(Reply::Done);
+        }
+        let (game, _) = self.find_seat(id)?;
+        let match_id = game.id.clone();
+        self.close(id, &match_id, SeatEnd::Released);
+        Ok(Reply::Done)
+    }
+
+    fn find_seat(&self, id: &SeatId) -> Result<(&Match, &Seat), Refusal> {
+        if let Some(end) = self.state().closed_seats.get(id) {
+            return Err(Refusal::SeatOver { seat: id.clone(), end: *end });
+        }
+        let found = self.state().index.seats.get(id).and_then(|match_id| {
+            let game = self.state().matches.get(match_id)?;
+            Some((game, game.seats.get(id)?))
+        });
+        found.ok_or_else(|| Refusal::SeatNotFound(id.clone()))
+    }
+
+    /// The place is free again. A match that nobody waits for any more is called off.
+    pub(super) fn close(&mut self, seat: &SeatId, match_id: &MatchId, end: SeatEnd) {
+        self.emit(Event::SeatClosed { seat: seat.clone(), match_id: match_id.clone(), end });
+        let Some(game) = self.state().matches.get(match_id) else { return };
+        let empty = game.spec.players.is_empty() && game.seats.is_empty();
+        if empty && game.state == MatchState::Queued {
+            self.cancelled(match_id, CancelCause::Abandoned);
+        }
+    }
+
+    /// The answer that told of a reserved seat never reached the player.
+    pub(super) fn give_back(&mut self, seat: &Seat) {
+        let unclaimed = self
+            .find_seat(&seat.id)
+            .is_ok_and(|(_, known)| matches!(known.state, SeatState::Reserved { .. }))
+            && matches!(seat.state, SeatState::Reserved { .. });
+        if unclaimed {
+            self.close(&seat.id, &seat.match_id, SeatEnd::Released);
+        }
+    }
+}
+
+fn has_seat(game: &Match, player: &PlayerId) -> bool {
+    game.seats.values().any(|seat| seat.player == *player)
+}
+
+fn check_ttl(ttl: Duration) -> Result<(), Refusal> {
+    if ttl < Duration::from_secs(1) || ttl > MAX_SEAT_TTL {
+        let most = MAX_SEAT_TTL.as_secs();
+        return Err(Refusal::field("ttl", format!("must be 1 to {most} seconds")));
+    }
+    Ok(())
+}

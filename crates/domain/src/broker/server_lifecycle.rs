@@ -1,0 +1,320 @@
+//! Servers: pending → available → full → draining → gone; and the calls that game servers make.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::command::{Hints, Offer, Refusal, Reply};
+use super::event::Event;
+use super::model::{
+    AllocationState, Connection, EndCause, FailReason, GoneCause, MAX_CONNECTION_BYTES, Match, MatchState,
+    ServerState,
+};
+use super::requirements::Requirement;
+use super::waiting::Waiter;
+use super::{BrokenRule, MAX_SERVERS, MAX_WAITERS, MAX_WAITERS_OF_SERVER, Turn};
+use crate::ids::{MatchId, ServerId};
+use crate::machine::CallId;
+
+impl Turn<'_> {
+    /// A server asks for a match: it gets the oldest that fits, or waits if it is willing to.
+    pub(super) fn request_match(
+        &mut self,
+        call: CallId,
+        server: &ServerId,
+        requirements: &str,
+        hints: Hints,
+    ) -> Result<Option<Reply>, Refusal> {
+        let requirement = self.broker.requirements.compile(requirements)?;
+        if self.is_unwanted(server) {
+            return Ok(Some(Reply::Requested { offer: None, hints: Hints::SHUTDOWN }));
+        }
+        self.check_room(server)?;
+        self.contact(server, hints);
+        if hints.has(Hints::FULL) {
+            return Ok(Some(Reply::Requested { offer: None, hints: Hints::NONE }));
+        }
+        self.broker.beside.heard.insert(server.clone(), Arc::clone(&requirement));
+        if let Some(offer) = self.oldest_for(server, &requirement) {
+            return Ok(Some(Reply::Requested { offer: Some(offer), hints: Hints::NONE }));
+        }
+        if hints.has(Hints::WILLING_TO_SHUTDOWN) && self.is_surplus(server) {
+            self.dismiss(server, GoneCause::Surplus);
+            return Ok(Some(Reply::Requested { offer: None, hints: Hints::SHUTDOWN }));
+        }
+        if !hints.has(Hints::WILLING_TO_WAIT) || self.state().settings.wait.is_zero() {
+            return Ok(Some(Reply::Requested { offer: None, hints: Hints::NONE }));
+        }
+        self.wait(call, server, requirement, hints);
+        Ok(None)
+    }
+
+    /// Whether the broker has given the server up: it is draining, gone, or told to leave.
+    fn is_unwanted(&self, server: &ServerId) -> bool {
+        match self.state().servers.get(server) {
+            Some(known) => matches!(known.state, ServerState::Draining { .. }),
+            // A server that is gone may still have an allocation that is being stopped.
+            None => {
+                self.state().gone.get(server).is_some() || self.state().index.by_server.contains_key(server)
+            }
+        }
+    }
+
+    fn check_room(&self, server: &ServerId) -> Result<(), Refusal> {
+        if !self.state().servers.contains_key(server) && self.state().servers.len() >= MAX_SERVERS {
+            return Err(Refusal::TooMany { what: "servers", limit: MAX_SERVERS });
+        }
+        let waiters = &self.broker.beside.waiters;
+        if waiters.len() >= MAX_WAITERS {
+            return Err(Refusal::TooMany { what: "waiting servers", limit: MAX_WAITERS });
+        }
+        if waiters.of_server(server) >= MAX_WAITERS_OF_SERVER {
+            return Err(Refusal::TooMany {
+                what: "waiting calls of one server",
+                limit: MAX_WAITERS_OF_SERVER,
+            });
+        }
+        Ok(())
+    }
+
+    /// The first contact registers a server; FULL and NOT_FULL are noted. To ask for a match without saying FULL
+    /// is to say NOT_FULL.
+    fn contact(&mut self, server: &ServerId, hints: Hints) {
+        match self.state().servers.get(server).map(|known| known.state) {
+            None => self.emit(Event::ServerRegistered { server: server.clone() }),
+            Some(ServerState::Pending) => self.emit(Event::ServerAvailable { server: server.clone() }),
+            Some(_) => {}
+        }
+        if hints.has(Hints::FULL) {
+            self.note_full(server);
+        } else {
+            self.note_not_full(server);
+        }
+    }
+
+    fn note_full(&mut self, server: &ServerId) {
+        if self.state().servers.get(server).is_some_and(|known| known.state == ServerState::Available) {
+            if self.broken(BrokenRule::ChangeWithoutEvent) {
+                let known = self.broker.state.servers.get_mut(server);
+                return known.into_iter().for_each(|known| known.state = ServerState::Full);
+            }
+            self.emit(Event::ServerFull { server: server.clone() });
+            self.turn_away(server, Hints::NONE);
+        }
+    }
+
+    fn note_not_full(&mut self, server: &ServerId) {
+        if self.state().servers.get(server).is_some_and(|known| known.state == ServerState::Full) {
+            self.emit(Event::ServerNotFull { server: server.clone() });
+        }
+    }
+
+    fn note_hints(&mut self, server: &ServerId, hints: Hints) {
+        if hints.has(Hints::FULL) {
+            self.note_full(server);
+        } else if hints.has(Hints::NOT_FULL) {
+            self.note_not_full(server);
+        }
+    }
+
+    fn wait(&mut self, call: CallId, server: &ServerId, requirement: Arc<Requirement>, hints: Hints) {
+        let fleet = self.state().servers.get(server).and_then(|known| known.fleet.clone());
+        let waiter = Waiter {
+            call,
+            server: server.clone(),
+            fleet,
+            requirement,
+            deadline: self.now + self.state().settings.wait,
+            willing_to_shutdown: hints.has(Hints::WILLING_TO_SHUTDOWN),
+        };
+        self.broker.beside.waiters.insert(waiter);
+    }
+
+    /// Whether the server's fleet has more idle servers than it keeps warm, this one among them.
+    pub(super) fn is_surplus(&self, server: &ServerId) -> bool {
+        let Some(fleet) = self.state().servers.get(server).and_then(|known| known.fleet.as_ref()) else {
+            return false;
+        };
+        let idle = self.state().index.idle.get(&Some(fleet.clone()));
+        let warm = self.state().fleets.get(fleet).map_or(0, |fleet| fleet.warm as usize);
+        idle.is_some_and(|idle| idle.contains(server) && idle.len() > warm)
+    }
+
+    /// Players can connect. Once more with the same details is no fault.
+    pub(super) fn match_ready(
+        &mut self,
+        server: &ServerId,
+        match_id: &MatchId,
+        connection: Connection,
+        hints: Hints,
+    ) -> Result<Reply, Refusal> {
+        check_connection(&connection)?;
+        let game = self.held(server, match_id)?;
+        match &game.state {
+            MatchState::Ready { connection: known, .. } if **known != connection => {
+                return Err(Refusal::AlreadyReady(match_id.clone()));
+            }
+            MatchState::Ready { .. } if !self.broken(BrokenRule::ReadyTwice) => {}
+            _ => {
+                let event = Event::MatchReady {
+                    id: match_id.clone(),
+                    server: server.clone(),
+                    players: game.players(),
+                    connection: Arc::new(connection),
+                };
+                self.emit(event);
+            }
+        }
+        self.note_hints(server, hints);
+        Ok(Reply::Noted { match_id: match_id.clone(), hints: self.wish(server) })
+    }
+
+    /// A match is over. Once more is no fault.
+    pub(super) fn end_match(
+        &mut self,
+        server: &ServerId,
+        match_id: &MatchId,
+        hints: Hints,
+    ) -> Result<Reply, Refusal> {
+        let over = self.state().finished.get(match_id);
+        if over.is_none_or(|game| game.server.as_ref() != Some(server)) {
+            match self.held(server, match_id)?.state {
+                MatchState::Ready { .. } => self.ended(match_id, EndCause::Server),
+                _ => self.failed(match_id, FailReason::EndedBeforeReady),
+            }
+        }
+        self.dismiss_drained();
+        if hints.has(Hints::SHUTDOWN) {
+            self.fail_matches(server, FailReason::ServerShutDown);
+            self.dismiss(server, GoneCause::ShutDown);
+        }
+        self.note_hints(server, hints);
+        if hints.has(Hints::WILLING_TO_SHUTDOWN) && self.is_surplus(server) && !self.is_needed(server) {
+            self.dismiss(server, GoneCause::Surplus);
+        }
+        Ok(Reply::Noted { match_id: match_id.clone(), hints: self.wish(server) })
+    }
+
+    /// What the broker asks of the server with its answer.
+    fn wish(&self, server: &ServerId) -> Hints {
+        if self.is_unwanted(server) { Hints::SHUTDOWN } else { Hints::NONE }
+    }
+
+    fn held(&self, server: &ServerId, match_id: &MatchId) -> Result<&Match, Refusal> {
+        let game = self.find(match_id)?;
+        if game.server.as_ref() == Some(server) && !game.state.is_over() {
+            return Ok(game);
+        }
+        Err(Refusal::MatchNotHeld {
+            match_id: match_id.clone(),
+            state: game.state.name(),
+            shutdown: self.is_unwanted(server),
+        })
+    }
+
+    /// An administrator wants the server gone: its matches fail, its platform stops it.
+    pub(super) fn deallocate_server(&mut self, server: &ServerId) -> Result<Reply, Refusal> {
+        let Some(known) = self.state().servers.get(server) else {
+            return Err(Refusal::ServerNotFound(server.clone()));
+        };
+        let connection = |id: &MatchId| match &self.state().matches.get(id)?.state {
+            MatchState::Ready { connection, .. } => Some(Arc::clone(&connection.details)),
+            _ => None,
+        };
+        let reply = Reply::Deallocated {
+            state: known.state,
+            matches: known.matches.iter().map(|id| (id.clone(), connection(id))).collect(),
+        };
+        self.fail_matches(server, FailReason::ServerDeallocated);
+        self.dismiss(server, GoneCause::Deallocated);
+        Ok(reply)
+    }
+
+    pub(super) fn fail_matches(&mut self, server: &ServerId, reason: FailReason) {
+        for id in self.matches_of(server) {
+            self.failed(&id, reason);
+        }
+    }
+
+    pub(super) fn matches_of(&self, server: &ServerId) -> Vec<MatchId> {
+        let known = self.state().servers.get(server);
+        known.map(|known| known.matches.iter().cloned().collect()).unwrap_or_default()
+    }
+
+    /// The server gets no further match: it goes now, or after the matches that still run on it.
+    pub(super) fn drain(&mut self, server: &ServerId, cause: GoneCause) {
+        let Some(known) = self.state().servers.get(server) else { return };
+        if known.matches.is_empty() {
+            return self.dismiss(server, cause);
+        }
+        if !matches!(known.state, ServerState::Draining { .. }) {
+            self.emit(Event::ServerDraining { server: server.clone(), cause });
+            self.turn_away(server, Hints::SHUTDOWN);
+        }
+    }
+
+    /// The server, which has no match any more, is forgotten. One that was asked to exit has time to, one that is not
+    /// there needs nothing; any other is stopped by its platform at once.
+    pub(super) fn dismiss(&mut self, server: &ServerId, cause: GoneCause) {
+        if !self.state().servers.contains_key(server) {
+            return;
+        }
+        self.turn_away(server, Hints::SHUTDOWN);
+        self.broker.beside.heard.remove(server);
+        self.broker.beside.expected.remove(server);
+        self.emit(Event::ServerGone { server: server.clone(), cause });
+        let (asked, absent) = (
+            matches!(cause, GoneCause::ShutDown | GoneCause::Surplus),
+            matches!(cause, GoneCause::Exited | GoneCause::AllocationFailed),
+        );
+        if let Some(order) = self.state().index.by_server.get(server).cloned()
+            && !asked
+            && !absent
+        {
+            let error = (cause == GoneCause::ReadyDeadline).then(|| Arc::from(cause.text()));
+            self.order_stop(&order, error);
+        }
+    }
+
+    /// Waiting calls of the server are answered without a match.
+    fn turn_away(&mut self, server: &ServerId, hints: Hints) {
+        while let Some(waiter) = self.broker.beside.waiters.take_server(server) {
+            self.answer(waiter.call, Ok(Reply::Requested { offer: None, hints }));
+        }
+    }
+
+    /// A match that a server was given, but that never reached it, goes back to its old place.
+    pub(super) fn take_back(&mut self, offer: &Offer) {
+        let Some(game) = self.state().matches.get(&offer.match_id) else { return };
+        let untouched = matches!(game.state, MatchState::PickedUp { .. })
+            && game.pickups == offer.pickup
+            && game.server.as_ref() == Some(&offer.server);
+        if untouched || self.broken(BrokenRule::ReturnAlways) {
+            self.emit(Event::MatchReturned { id: offer.match_id.clone(), server: offer.server.clone() });
+            self.offer_to_waiting(&offer.match_id);
+        }
+    }
+
+    /// Whether a platform is to be told to stop the server's allocation.
+    pub(super) fn order_stop(&mut self, order: &crate::ids::AllocationId, error: Option<Arc<str>>) {
+        let Some(allocation) = self.state().allocations.get(order) else { return };
+        if allocation.state != AllocationState::Stopping && !self.broken(BrokenRule::ForgetStop) {
+            let fleet = allocation.fleet.clone();
+            self.emit(Event::AllocationStopOrdered { allocation: order.clone(), fleet, error });
+        }
+    }
+}
+
+fn check_connection(connection: &Connection) -> Result<(), Refusal> {
+    let too_long = |text: &str| text.len() > MAX_CONNECTION_BYTES;
+    let problem = alloc::format!("longer than {MAX_CONNECTION_BYTES} bytes");
+    if too_long(&connection.details) {
+        return Err(Refusal::field("connection_details", problem));
+    }
+    if connection.per_player.values().any(|details| too_long(details)) {
+        return Err(Refusal::field("per_player_connection_details", problem));
+    }
+    if connection.details.is_empty() && connection.per_player.is_empty() {
+        return Err(Refusal::field("connection_details", "must say where players connect"));
+    }
+    Ok(())
+}

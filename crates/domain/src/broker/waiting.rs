@@ -1,0 +1,167 @@
+//! Calls that wait: servers for a match, and whoever waits for news of one. All of it is forgotten at a restart,
+//! when the connections are gone too.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::requirements::{Document, Requirement, Requirements};
+use crate::ids::{FleetId, MatchId, ServerId};
+use crate::machine::CallId;
+use crate::time::Timestamp;
+
+/// A server that waits for a match.
+#[derive(Clone, Debug)]
+pub(crate) struct Waiter {
+    pub(crate) call: CallId,
+    pub(crate) server: ServerId,
+    pub(crate) fleet: Option<FleetId>,
+    pub(crate) requirement: Arc<Requirement>,
+    pub(crate) deadline: Timestamp,
+    pub(crate) willing_to_shutdown: bool,
+}
+
+type Group = (Arc<str>, Option<FleetId>);
+
+/// Servers that wait, in the order in which they came.
+#[derive(Default)]
+pub(crate) struct Waiters {
+    count: u64,
+    by_place: BTreeMap<u64, Waiter>,
+    by_call: BTreeMap<CallId, u64>,
+    by_deadline: BTreeSet<(Timestamp, u64)>,
+    by_server: BTreeMap<ServerId, BTreeSet<u64>>,
+    /// Those that ask the same, so that a new match is evaluated once for all of them.
+    groups: BTreeMap<Group, BTreeSet<u64>>,
+}
+
+impl Waiters {
+    pub(crate) fn insert(&mut self, waiter: Waiter) {
+        self.count += 1;
+        let place = self.count;
+        self.by_call.insert(waiter.call, place);
+        self.by_deadline.insert((waiter.deadline, place));
+        self.by_server.entry(waiter.server.clone()).or_default().insert(place);
+        self.groups.entry(group(&waiter)).or_default().insert(place);
+        self.by_place.insert(place, waiter);
+    }
+
+    /// The longest-waiting server that the match fits.
+    pub(crate) fn take_fitting(
+        &mut self,
+        requirements: &Requirements,
+        document: &Document,
+        fleet: Option<&FleetId>,
+    ) -> Option<Waiter> {
+        let place = self.first_fitting(requirements, document, fleet)?;
+        self.take(place)
+    }
+
+    /// Whether a server waits that the match fits.
+    pub(crate) fn any_fitting(
+        &self,
+        requirements: &Requirements,
+        document: &Document,
+        fleet: Option<&FleetId>,
+    ) -> bool {
+        self.first_fitting(requirements, document, fleet).is_some()
+    }
+
+    fn first_fitting(
+        &self,
+        requirements: &Requirements,
+        document: &Document,
+        fleet: Option<&FleetId>,
+    ) -> Option<u64> {
+        let open = self.groups.iter().filter(|((_, of), _)| fleet.is_none() || of.as_ref() == fleet);
+        let first = open.filter_map(|(_, places)| {
+            let place = *places.first()?;
+            let waiter = self.by_place.get(&place)?;
+            requirements.fits(&waiter.requirement, document).then_some(place)
+        });
+        first.min()
+    }
+
+    pub(crate) fn take_call(&mut self, call: CallId) -> Option<Waiter> {
+        let place = *self.by_call.get(&call)?;
+        self.take(place)
+    }
+
+    /// The waiter whose deadline is the earliest, if it is due.
+    pub(crate) fn take_due(&mut self, now: Timestamp) -> Option<Waiter> {
+        let (_, place) = *self.by_deadline.first().filter(|(deadline, _)| *deadline <= now)?;
+        self.take(place)
+    }
+
+    pub(crate) fn take_server(&mut self, server: &ServerId) -> Option<Waiter> {
+        let place = *self.by_server.get(server)?.first()?;
+        self.take(place)
+    }
+
+    pub(crate) fn of_server(&self, server: &ServerId) -> usize {
+        self.by_server.get(server).map_or(0, BTreeSet::len)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.by_place.len()
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
+        self.by_deadline.first().map(|(deadline, _)| *deadline)
+    }
+
+    fn take(&mut self, place: u64) -> Option<Waiter> {
+        let waiter = self.by_place.remove(&place)?;
+        self.by_call.remove(&waiter.call);
+        self.by_deadline.remove(&(waiter.deadline, place));
+        remove_from(&mut self.by_server, &waiter.server, &place);
+        remove_from(&mut self.groups, &group(&waiter), &place);
+        Some(waiter)
+    }
+}
+
+fn group(waiter: &Waiter) -> Group {
+    (Arc::clone(waiter.requirement.text()), waiter.fleet.clone())
+}
+
+/// Removes `value` from the set under `key`, and the set when it is empty.
+pub(crate) fn remove_from<K: Ord, V: Ord>(sets: &mut BTreeMap<K, BTreeSet<V>>, key: &K, value: &V) {
+    if let Some(set) = sets.get_mut(key) {
+        set.remove(value);
+        if set.is_empty() {
+            sets.remove(key);
+        }
+    }
+}
+
+/// Calls that wait for news of a match.
+#[derive(Default)]
+pub(crate) struct Watchers {
+    by_match: BTreeMap<MatchId, BTreeSet<CallId>>,
+    by_call: BTreeMap<CallId, MatchId>,
+}
+
+impl Watchers {
+    pub(crate) fn insert(&mut self, id: MatchId, call: CallId) {
+        self.by_match.entry(id.clone()).or_default().insert(call);
+        self.by_call.insert(call, id);
+    }
+
+    pub(crate) fn take_match(&mut self, id: &MatchId) -> Vec<CallId> {
+        let calls = self.by_match.remove(id).unwrap_or_default();
+        for call in &calls {
+            self.by_call.remove(call);
+        }
+        calls.into_iter().collect()
+    }
+
+    pub(crate) fn take_call(&mut self, call: CallId) {
+        if let Some(id) = self.by_call.remove(&call) {
+            remove_from(&mut self.by_match, &id, &call);
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.by_call.len()
+    }
+}

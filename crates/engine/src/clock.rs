@@ -1,0 +1,141 @@
+//! Time and random bits: the two things a machine may not get for itself.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use sortie_domain::time::Timestamp;
+
+/// Called when time has been moved, so that whoever waits looks again.
+pub type Waker = Arc<dyn Fn() + Send + Sync>;
+
+/// Where the time comes from.
+pub trait Clock: Send + Sync {
+    /// The time now. Never goes back.
+    fn now(&self) -> Timestamp;
+
+    /// How long to wait for `deadline`; `None` if waiting does not bring it nearer, only a call of the waker.
+    fn wait_for(&self, deadline: Timestamp) -> Option<Duration>;
+
+    /// Keeps `waker` for when time is moved. Clocks that run by themselves have no use for it.
+    fn on_move(&self, _waker: Waker) {}
+}
+
+/// The wall clock, read once, and the monotonic clock since: stamps that people can read, and durations that a
+/// corrected wall clock cannot bend.
+#[derive(Clone, Copy, Debug)]
+pub struct SystemClock {
+    base: Duration,
+    started: Instant,
+}
+
+impl SystemClock {
+    /// Reads the wall clock.
+    #[must_use]
+    pub fn start() -> Self {
+        // A wall clock before 1970 is as wrong as one at 1970.
+        let base = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { base, started: Instant::now() }
+    }
+}
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        let millis = (self.base + self.started.elapsed()).as_millis();
+        Timestamp::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
+    }
+
+    fn wait_for(&self, deadline: Timestamp) -> Option<Duration> {
+        let deadline = Duration::from_millis(deadline.as_millis());
+        Some(deadline.saturating_sub(self.base + self.started.elapsed()))
+    }
+}
+
+/// A clock that moves only when told to, for tests.
+#[derive(Clone, Default)]
+pub struct ManualClock {
+    inner: Arc<Mutex<ManualTime>>,
+}
+
+#[derive(Default)]
+struct ManualTime {
+    now: Timestamp,
+    wakers: Vec<Waker>,
+}
+
+impl ManualClock {
+    /// A clock that stands at `now`.
+    #[must_use]
+    pub fn at(now: Timestamp) -> Self {
+        let clock = Self::default();
+        clock.lock().now = now;
+        clock
+    }
+
+    /// Moves the clock on and wakes whoever waits for it.
+    pub fn advance(&self, by: Duration) {
+        let wakers = {
+            let mut time = self.lock();
+            time.now = time.now + by;
+            time.wakers.clone()
+        };
+        wakers.iter().for_each(|wake| wake());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ManualTime> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for ManualClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ManualClock({:?})", self.lock().now)
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        self.lock().now
+    }
+
+    fn wait_for(&self, deadline: Timestamp) -> Option<Duration> {
+        (deadline <= self.now()).then_some(Duration::ZERO)
+    }
+
+    fn on_move(&self, waker: Waker) {
+        self.lock().wakers.push(waker);
+    }
+}
+
+/// Random bits. Ids are made of them, and some ids are worth guessing, so the generator is a cryptographic one.
+pub struct Entropy(StdRng);
+
+impl Entropy {
+    /// Seeded by the operating system.
+    ///
+    /// # Errors
+    /// What the operating system says when it has no random bits.
+    pub fn system() -> Result<Self, getrandom::Error> {
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed)?;
+        Ok(Self(StdRng::from_seed(seed)))
+    }
+
+    /// The same bits for the same seed, for tests.
+    #[must_use]
+    pub fn seeded(seed: u64) -> Self {
+        Self(StdRng::seed_from_u64(seed))
+    }
+
+    pub(crate) fn draw(&mut self) -> [u64; 2] {
+        self.0.random()
+    }
+}
+
+impl fmt::Debug for Entropy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Entropy")
+    }
+}

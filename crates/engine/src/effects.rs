@@ -1,0 +1,256 @@
+//! Work in the world outside, done after it was decided and until its outcome is known.
+//!
+//! An effect is given to the [`Performer`] again and again until it has an outcome, and the outcome is a command
+//! that the machine has answered. If the outcome does not get into the log (the disk is full), the effect is
+//! performed again rather than its outcome kept: effects can be repeated without harm, that is what their keys
+//! are for, and the repetition asks the world instead of trusting an old answer.
+//!
+//! Effects of one key run one after another in log order: they form a lane. Lanes run side by side.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use sortie_domain::machine::Machine;
+use tokio::runtime::Handle as Runtime;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+
+use crate::clock::Entropy;
+use crate::host::{Caller, Calls, Counters, Hosted};
+
+/// Effects that may wait for their outcome before commands from outside are refused as too many.
+pub const MAX_PENDING_EFFECTS: usize = 65_536;
+
+/// Attempts that run at once, unless configured otherwise.
+pub const CONCURRENT_EFFECTS: usize = 256;
+
+/// Pause after the first failed attempt, unless configured otherwise. Doubles with each further one.
+pub const FIRST_RETRY_DELAY: Duration = Duration::from_millis(250);
+
+/// Longest pause between two attempts, unless configured otherwise.
+pub const MAX_RETRY_DELAY: Duration = Duration::from_secs(30);
+
+/// Carries out effects.
+#[async_trait::async_trait]
+pub trait Performer<M: Machine>: Send + Sync {
+    /// The idempotency key of `effect`: effects of one key run one after another, in the order in which they
+    /// were decided.
+    fn key(&self, effect: &M::Effect) -> String;
+
+    /// Does the work. Doing it twice must do no harm. Returns the outcome as a command, or `None` if nobody
+    /// needs to know it.
+    ///
+    /// # Errors
+    /// [`Retry`] if there is no outcome yet.
+    async fn perform(&self, effect: M::Effect) -> Result<Option<M::Command>, Retry>;
+}
+
+/// An attempt had no outcome; another is to be made.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Retry {
+    /// Not before this much time, for whoever was told so by the other side.
+    pub after: Option<Duration>,
+    /// Why, for the operator. Goes into the log: no secrets.
+    pub reason: String,
+}
+
+impl Retry {
+    /// Another attempt, after the usual pause.
+    pub fn because(reason: impl Into<String>) -> Self {
+        Self { after: None, reason: reason.into() }
+    }
+}
+
+/// How effects are run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct EffectLimits {
+    /// Attempts that run at once.
+    pub concurrent: usize,
+    /// Pause after the first failed attempt.
+    pub first_delay: Duration,
+    /// Longest pause, unless [`Retry::after`] asks for more.
+    pub max_delay: Duration,
+}
+
+impl Default for EffectLimits {
+    fn default() -> Self {
+        Self { concurrent: CONCURRENT_EFFECTS, first_delay: FIRST_RETRY_DELAY, max_delay: MAX_RETRY_DELAY }
+    }
+}
+
+/// Runs the effects of one engine.
+pub(crate) struct Effects<M: Hosted> {
+    inner: Arc<Inner<M>>,
+    runtime: Runtime,
+}
+
+impl<M: Hosted> Clone for Effects<M> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner), runtime: self.runtime.clone() }
+    }
+}
+
+struct Inner<M: Hosted> {
+    performer: Arc<dyn Performer<M>>,
+    calls: Calls<M>,
+    counters: Arc<Counters>,
+    limits: EffectLimits,
+    /// Effects without outcome by key, the one being performed in front. A key is here while its lane runs.
+    lanes: Mutex<BTreeMap<String, VecDeque<M::Effect>>>,
+    permits: Semaphore,
+    jitter: Mutex<Entropy>,
+    /// No new attempts.
+    stopping: CancellationToken,
+    /// No attempts.
+    killed: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl<M: Hosted> Effects<M> {
+    /// Effects run on `runtime`.
+    pub(crate) fn new(
+        performer: Arc<dyn Performer<M>>,
+        calls: Calls<M>,
+        counters: Arc<Counters>,
+        limits: EffectLimits,
+        jitter: Entropy,
+        runtime: Runtime,
+    ) -> Self {
+        let inner = Inner {
+            performer,
+            calls,
+            counters,
+            limits,
+            lanes: Mutex::new(BTreeMap::new()),
+            permits: Semaphore::new(limits.concurrent.max(1)),
+            jitter: Mutex::new(jitter),
+            stopping: CancellationToken::new(),
+            killed: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        };
+        Self { inner: Arc::new(inner), runtime }
+    }
+
+    /// Runs `effect` after those with the same key.
+    pub(crate) fn submit(&self, effect: M::Effect) {
+        let key = self.inner.performer.key(&effect);
+        self.inner.counters.pending_effects.fetch_add(1, Ordering::Relaxed);
+        let mut lanes = self.inner.lanes();
+        if let Some(lane) = lanes.get_mut(&key) {
+            lane.push_back(effect);
+            return;
+        }
+        lanes.insert(key.clone(), VecDeque::from([effect]));
+        drop(lanes);
+        let inner = Arc::clone(&self.inner);
+        self.inner.tasks.spawn_on(async move { inner.run_lane(&key).await }, &self.runtime);
+    }
+
+    /// Begins no further attempt, and waits until those that run have ended or `deadline` has passed; then they
+    /// are broken off.
+    pub(crate) async fn stop(&self, deadline: Duration) {
+        self.inner.stopping.cancel();
+        self.inner.tasks.close();
+        if tokio::time::timeout(deadline, self.inner.tasks.wait()).await.is_err() {
+            let unfinished = self.inner.lanes().len();
+            tracing::warn!(unfinished, "breaking off effects; they run again after the next start");
+            self.kill();
+            self.inner.tasks.wait().await;
+        }
+    }
+
+    /// Breaks everything off.
+    pub(crate) fn kill(&self) {
+        self.inner.stopping.cancel();
+        self.inner.killed.cancel();
+    }
+}
+
+impl<M: Hosted> Inner<M> {
+    fn lanes(&self) -> MutexGuard<'_, BTreeMap<String, VecDeque<M::Effect>>> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn run_lane(self: Arc<Self>, key: &str) {
+        let mut next = self.lanes().get(key).and_then(|lane| lane.front().cloned());
+        while let Some(effect) = next {
+            if !self.finish(key, effect).await {
+                return;
+            }
+            self.counters.pending_effects.fetch_sub(1, Ordering::Relaxed);
+            next = self.advance(key);
+        }
+    }
+
+    /// Removes the finished effect and gives the one after it. With the last one the lane goes, under the same
+    /// lock: a key that is not there has no task.
+    fn advance(&self, key: &str) -> Option<M::Effect> {
+        let mut lanes = self.lanes();
+        let lane = lanes.get_mut(key)?;
+        lane.pop_front();
+        let next = lane.front().cloned();
+        if next.is_none() {
+            lanes.remove(key);
+        }
+        next
+    }
+
+    /// Performs `effect` until its outcome is in the log. False if that was not to be before the end.
+    async fn finish(self: &Arc<Self>, key: &str, effect: M::Effect) -> bool {
+        let mut failures = 0;
+        loop {
+            let permit = tokio::select! {
+                biased;
+                () = self.stopping.cancelled() => return false,
+                permit = self.permits.acquire() => permit,
+            };
+            let attempt = self.attempt(effect.clone()).await;
+            drop(permit);
+            let Some(outcome) = attempt else { return false };
+            let Err(retry) = outcome else { return true };
+            let pause = self.pause(failures).max(retry.after.unwrap_or_default());
+            failures += 1;
+            tracing::warn!(key, failures, ?pause, reason = retry.reason, "an effect has to be tried again");
+            tokio::select! {
+                biased;
+                () = self.stopping.cancelled() => return false,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// One attempt, with its outcome told to the machine; `None` if it was broken off.
+    async fn attempt(self: &Arc<Self>, effect: M::Effect) -> Option<Result<(), Retry>> {
+        let inner = Arc::clone(self);
+        // A task of its own: a panic of the performer then is a failed attempt, not a lane that hangs.
+        let task = tokio::spawn(async move { inner.perform(effect).await });
+        let task = AbortOnDropHandle::new(task);
+        tokio::select! {
+            biased;
+            () = self.killed.cancelled() => None,
+            done = task => Some(done.unwrap_or_else(|error| Err(Retry::because(error.to_string())))),
+        }
+    }
+
+    async fn perform(&self, effect: M::Effect) -> Result<(), Retry> {
+        let Some(outcome) = self.performer.perform(effect).await? else { return Ok(()) };
+        match self.calls.call(outcome, Caller::Effect).await {
+            // A refusal is an answer: the machine knows the outcome and has no use for it any more.
+            Ok(_) => Ok(()),
+            Err(unavailable) => Err(Retry::because(unavailable.to_string())),
+        }
+    }
+
+    /// Exponential, at most the maximum, and shortened at random by up to half, so that what failed together is
+    /// not tried again together.
+    fn pause(&self, failures: u32) -> Duration {
+        let doubled = self.limits.first_delay.saturating_mul(2u32.saturating_pow(failures));
+        let pause = doubled.min(self.limits.max_delay);
+        let [random, _] = self.jitter.lock().unwrap_or_else(PoisonError::into_inner).draw();
+        let share = (random >> 40) as f64 / (1u64 << 24) as f64;
+        pause.mul_f64(1.0 - share / 2.0)
+    }
+}

@@ -1,0 +1,59 @@
+//! Numbers for the operator, written by the machine thread and read by anybody.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// A reading of an engine's numbers. Counts are since the process started.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Stats {
+    /// Whether commands are taken: false while the log refuses.
+    pub accepting: bool,
+    /// The last durable record.
+    pub last_seq: u64,
+    /// The newest snapshot.
+    pub snapshot_seq: u64,
+    /// Records made durable.
+    pub records: u64,
+    /// Group commits.
+    pub batches: u64,
+    /// Group commits that the log refused.
+    pub failed_batches: u64,
+    /// How long the last group commit took.
+    pub last_append: Duration,
+    /// Inputs waiting for the machine thread.
+    pub queued: usize,
+    /// Calls that the machine keeps for a later answer.
+    pub kept_calls: usize,
+    /// Effects whose outcome has not come back.
+    pub pending_effects: usize,
+}
+
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(super) accepting: AtomicBool,
+    pub(super) last_seq: AtomicU64,
+    pub(super) snapshot_seq: AtomicU64,
+    pub(super) records: AtomicU64,
+    pub(super) batches: AtomicU64,
+    pub(super) failed_batches: AtomicU64,
+    pub(super) last_append_nanos: AtomicU64,
+    pub(super) kept_calls: AtomicUsize,
+    pub(crate) pending_effects: AtomicUsize,
+}
+
+impl Counters {
+    pub(super) fn read(&self, queued: usize) -> Stats {
+        Stats {
+            accepting: self.accepting.load(Ordering::Relaxed),
+            last_seq: self.last_seq.load(Ordering::Relaxed),
+            snapshot_seq: self.snapshot_seq.load(Ordering::Relaxed),
+            records: self.records.load(Ordering::Relaxed),
+            batches: self.batches.load(Ordering::Relaxed),
+            failed_batches: self.failed_batches.load(Ordering::Relaxed),
+            last_append: Duration::from_nanos(self.last_append_nanos.load(Ordering::Relaxed)),
+            queued,
+            kept_calls: self.kept_calls.load(Ordering::Relaxed),
+            pending_effects: self.pending_effects.load(Ordering::Relaxed),
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! The few operations that a disk may refuse while the log runs.
+//!
+//! Only these go through a trait, because only these change what is durable; a test replaces them to have a
+//! full or a failing disk at a chosen moment. Reading and opening need no such seam: real files can be damaged
+//! for a test directly.
+
+use std::fs::File;
+use std::io::{self, Seek, SeekFrom, Write};
+
+/// How bytes get to the disk. The provided methods are the real ones.
+pub trait Disk: Send + Sync {
+    /// Writes `bytes` at the position `at`.
+    ///
+    /// # Errors
+    /// What the system says. Some of the bytes may then have been written.
+    fn write(&self, mut file: &File, at: u64, bytes: &[u8]) -> io::Result<()> {
+        file.seek(SeekFrom::Start(at))?;
+        file.write_all(bytes)
+    }
+
+    /// Returns once the file's bytes, and its length, are durable.
+    ///
+    /// # Errors
+    /// What the system says. The bytes written since the last success may then be lost.
+    fn sync(&self, file: &File) -> io::Result<()> {
+        file.sync_data()
+    }
+
+    /// Shortens the file to `length` bytes.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn cut(&self, file: &File, length: u64) -> io::Result<()> {
+        file.set_len(length)
+    }
+}
+
+/// The disk as the system gives it.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct SystemDisk;
+
+impl Disk for SystemDisk {}
+
+/// Makes created, renamed and removed entries of `folder` durable.
+#[cfg(unix)]
+pub(super) fn sync_folder(folder: &std::path::Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Elsewhere a folder cannot be opened as a file, and the file system orders such changes by itself.
+#[cfg(not(unix))]
+pub(super) fn sync_folder(_folder: &std::path::Path) -> io::Result<()> {
+    Ok(())
+}

@@ -1,0 +1,360 @@
+//! The log that needs nothing but a folder: append-only segment files, one write and one sync a batch.
+//!
+//! Why not a database: the log is only ever appended to, read in order and cut at its old end. That is a file.
+//! A key-value store does the same work through a tree or a journal of its own, and would hide from us what
+//! must be told apart at start: a batch that a power cut broke off, which nobody was told of, and damage in the
+//! middle, which must not be passed over. `benches/log_append.rs` keeps the comparison honest.
+//!
+//! ```text
+//! <data>/lock                        held while the log is open
+//! <data>/log/<first seq>.log         segments
+//! <data>/snapshots/<seq>.snap        the newest snapshots
+//! ```
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use super::batch::Batch;
+use super::disk::{Disk, SystemDisk, sync_folder};
+use super::errors::{AppendError, AppendErrorKind, OpenError, ReadError, SnapshotError};
+use super::frame::{self, MAX_BATCH_BYTES};
+use super::lock::FolderLock;
+use super::segment::{self, Frames, Scan, Segment};
+use super::snapshots::Snapshots;
+use super::{Log, LogReader, SnapshotStore};
+
+/// A segment that has reached this size, in bytes, gets no further batch: 64 MiB.
+pub const SEGMENT_BYTES: u64 = 64 << 20;
+
+/// Segments that no kept snapshot needs are given up beyond this many bytes of log: 1 GiB.
+pub const RETENTION_BYTES: u64 = 1 << 30;
+
+/// What a probe writes, in bytes: enough to need a block of its own.
+const PROBE_BYTES: usize = 8 << 10;
+
+/// How an [`EmbeddedLog`] uses its disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LogOptions {
+    /// Size at which a segment is full, in bytes.
+    pub segment_bytes: u64,
+    /// Bytes of log to keep beyond what the snapshots need, for subscribers that come back.
+    pub retention_bytes: u64,
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        Self { segment_bytes: SEGMENT_BYTES, retention_bytes: RETENTION_BYTES }
+    }
+}
+
+/// A log in a folder. Holds the folder's lock until it is dropped.
+pub struct EmbeddedLog {
+    folder: PathBuf,
+    options: LogOptions,
+    disk: Arc<dyn Disk>,
+    /// The last segment, open for appending; `None` while there is none.
+    tail: Option<File>,
+    /// A failed append may have left bytes after the durable ones; they must go before anything is appended.
+    needs_cut: bool,
+    frame: Vec<u8>,
+    segments: Arc<Segments>,
+    snapshots: Arc<Snapshots>,
+    _lock: FolderLock,
+}
+
+/// What is durable. Written by the log, read by every reader.
+#[derive(Debug)]
+struct Segments {
+    list: RwLock<Vec<Segment>>,
+}
+
+impl EmbeddedLog {
+    /// Opens or creates the log in the folder `data`. A batch that was broken off at the end is removed, with a
+    /// warning.
+    ///
+    /// # Errors
+    /// [`OpenError`] if another process has the folder, the log is damaged, or the disk refuses.
+    pub fn open(data: &Path, options: LogOptions) -> Result<Self, OpenError> {
+        Self::open_on(data, options, Arc::new(SystemDisk))
+    }
+
+    /// [`EmbeddedLog::open`] with another way to the disk.
+    ///
+    /// # Errors
+    /// As [`EmbeddedLog::open`].
+    pub fn open_on(data: &Path, options: LogOptions, disk: Arc<dyn Disk>) -> Result<Self, OpenError> {
+        let (folder, snapshot_folder) = (data.join("log"), data.join("snapshots"));
+        for needed in [&folder, &snapshot_folder] {
+            fs::create_dir_all(needed).map_err(|source| failed("create", needed, source))?;
+        }
+        let lock = FolderLock::take(data)?;
+        sync_folder(data).map_err(|source| failed("sync", data, source))?;
+        let (segments, torn) = scan_all(&folder)?;
+        let snapshots = Snapshots::new(snapshot_folder, Arc::clone(&disk));
+        check_snapshots(data, &segments, &snapshots)?;
+        let tail = segments.last().map(|last| open_tail(last, torn, &*disk)).transpose()?;
+        Ok(Self {
+            folder,
+            options,
+            disk,
+            tail,
+            needs_cut: false,
+            frame: Vec::new(),
+            segments: Arc::new(Segments { list: RwLock::new(segments) }),
+            snapshots: Arc::new(snapshots),
+            _lock: lock,
+        })
+    }
+
+    /// Removes what a failed append may have left. Until that works nothing can be appended.
+    fn cut_tail(&mut self) -> io::Result<()> {
+        let (Some(file), Some(length)) = (&self.tail, self.segments.read().last().map(|last| last.bytes))
+        else {
+            return Ok(());
+        };
+        self.needs_cut = true;
+        self.disk.cut(file, length)?;
+        self.disk.sync(file)?;
+        self.needs_cut = false;
+        Ok(())
+    }
+
+    /// Writes `bytes` after the durable ones and syncs. On failure they are removed again.
+    fn write_tail(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let (Some(file), Some(at)) = (&self.tail, self.segments.read().last().map(|last| last.bytes)) else {
+            return Err(io::Error::other("the log has no segment to append to"));
+        };
+        let written = self.disk.write(file, at, bytes).and_then(|()| self.disk.sync(file));
+        if written.is_err()
+            && let Err(error) = self.cut_tail()
+        {
+            tracing::error!(%error, "cannot remove a failed append; nothing can be appended until that works");
+        }
+        written
+    }
+
+    /// Makes the tail a segment that still takes a batch, whose first record would be `first_seq`.
+    fn ready_tail(&mut self, first_seq: u64) -> io::Result<()> {
+        if self.needs_cut {
+            self.cut_tail()?;
+        }
+        let full = self.segments.read().last().is_none_or(|last| last.bytes >= self.options.segment_bytes);
+        if full {
+            let (created, file) = Segment::create(&self.folder, first_seq, draw_mark()?, &*self.disk)?;
+            self.tail = Some(file);
+            self.segments.write().push(created);
+        }
+        Ok(())
+    }
+}
+
+impl Log for EmbeddedLog {
+    fn append(&mut self, batch: &Batch) -> Result<(), AppendError> {
+        if batch.is_empty() || batch.body().len() > MAX_BATCH_BYTES {
+            return Err(AppendError::new(AppendErrorKind::BadSize));
+        }
+        if batch.first_seq() != self.segments.last_seq() + 1 {
+            return Err(AppendError::new(AppendErrorKind::OutOfOrder));
+        }
+        self.ready_tail(batch.first_seq())?;
+        let mark = self.segments.read().last().map_or(0, |last| last.mark);
+        let mut bytes = std::mem::take(&mut self.frame);
+        bytes.clear();
+        frame::encode(mark, batch, &mut bytes);
+        let written = self.write_tail(&bytes);
+        if written.is_ok()
+            && let Some(last) = self.segments.write().last_mut()
+        {
+            last.grow(batch, bytes.len() as u64);
+        }
+        self.frame = bytes;
+        Ok(written?)
+    }
+
+    fn probe(&mut self) -> Result<(), AppendError> {
+        self.ready_tail(self.segments.last_seq() + 1)?;
+        // Zeros, because a power cut in this moment leaves them at the end, and zeros are never a frame.
+        self.write_tail(&[0; PROBE_BYTES])?;
+        Ok(self.cut_tail()?)
+    }
+
+    fn retire(&mut self, snapshot_seq: u64) {
+        let mut segments = self.segments.write();
+        let mut total: u64 = segments.iter().map(|segment| segment.bytes).sum();
+        let mut gone = 0;
+        // The last one is never given up: its name tells where the log goes on.
+        for segment in segments.iter().take(segments.len().saturating_sub(1)) {
+            if total <= self.options.retention_bytes || segment.last_seq > snapshot_seq {
+                break;
+            }
+            if let Err(error) = fs::remove_file(&segment.path) {
+                tracing::warn!(path = %segment.path.display(), %error, "cannot remove an old log file");
+                break;
+            }
+            total -= segment.bytes;
+            gone += 1;
+        }
+        segments.drain(..gone);
+        drop(segments);
+        if gone > 0
+            && let Err(error) = sync_folder(&self.folder)
+        {
+            tracing::warn!(%error, "cannot sync the log folder after removing old files");
+        }
+    }
+
+    fn reader(&self) -> Arc<dyn LogReader> {
+        Arc::clone(&self.segments) as Arc<dyn LogReader>
+    }
+
+    fn snapshots(&self) -> Arc<dyn SnapshotStore> {
+        Arc::clone(&self.snapshots) as Arc<dyn SnapshotStore>
+    }
+}
+
+/// The part of a file that holds a record.
+struct Span {
+    path: PathBuf,
+    mark: u32,
+    at: u64,
+    end: u64,
+}
+
+impl Segments {
+    fn read(&self) -> RwLockReadGuard<'_, Vec<Segment>> {
+        self.list.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Vec<Segment>> {
+        self.list.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where `seq` is; `None` if it is not written yet.
+    fn span(&self, seq: u64) -> Result<Option<Span>, ReadError> {
+        let segments = self.read();
+        let earliest = segments.first().map_or(1, |first| first.first_seq);
+        if seq < earliest {
+            return Err(ReadError::Gone { asked: seq, earliest });
+        }
+        let index = segments.partition_point(|segment| segment.last_seq < seq);
+        Ok(segments.get(index).map(|segment| Span {
+            path: segment.path.clone(),
+            mark: segment.mark,
+            at: segment.place_before(seq),
+            end: segment.bytes,
+        }))
+    }
+}
+
+impl LogReader for Segments {
+    fn earliest_seq(&self) -> u64 {
+        self.read().first().map_or(1, |first| first.first_seq)
+    }
+
+    fn last_seq(&self) -> u64 {
+        self.read().last().map_or(0, |last| last.last_seq)
+    }
+
+    fn read(&self, from: u64, max_bytes: usize) -> Result<Vec<Batch>, ReadError> {
+        let (mut next, mut bytes, mut batches) = (from, 0, Vec::new());
+        while bytes < max_bytes {
+            let Some(span) = self.span(next)? else { break };
+            let fail = |source| ReadError::Io { path: span.path.clone(), source };
+            let mut frames = match Frames::open(&span.path, span.mark, span.at, span.end) {
+                Ok(frames) => frames,
+                // Given up since we looked: then the list says so by now.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && next < self.earliest_seq() => {
+                    continue;
+                }
+                Err(source) => return Err(fail(source)),
+            };
+            while bytes < max_bytes && !frames.is_at_end() {
+                let damaged = ReadError::Damaged { file: span.path.clone(), offset: frames.at };
+                let batch = frames.next().map_err(fail)?.ok_or(damaged)?;
+                if batch.last_seq() >= next {
+                    bytes += batch.body().len();
+                    next = batch.last_seq() + 1;
+                    batches.push(batch);
+                }
+            }
+        }
+        Ok(batches)
+    }
+}
+
+fn failed(doing: &'static str, path: &Path, source: io::Error) -> OpenError {
+    OpenError::Io { doing, path: path.to_owned(), source }
+}
+
+fn draw_mark() -> io::Result<u32> {
+    let drawn = getrandom::u32().map_err(|error| io::Error::other(error.to_string()))?;
+    // Zero would let a run of zeros begin like a frame.
+    Ok(drawn.max(1))
+}
+
+/// Every segment of `folder` in order, and whether the last one is torn.
+fn scan_all(folder: &Path) -> Result<(Vec<Segment>, bool), OpenError> {
+    let mut firsts = Vec::new();
+    for entry in fs::read_dir(folder).map_err(|source| failed("list", folder, source))? {
+        let path = entry.map_err(|source| failed("list", folder, source))?.path();
+        match segment::first_seq_of(&path) {
+            Some(first_seq) => firsts.push((first_seq, path)),
+            None => tracing::warn!(path = %path.display(), "not a log file; leaving it alone"),
+        }
+    }
+    firsts.sort_unstable();
+    let (mut segments, mut any_torn) = (Vec::<Segment>::new(), false);
+    for (index, (first_seq, path)) in firsts.iter().enumerate() {
+        let expected = segments.last().map_or(*first_seq, |before| before.last_seq + 1);
+        match Segment::scan(path, *first_seq, index + 1 == firsts.len())? {
+            Scan::Unbegun => {
+                tracing::warn!(path = %path.display(), "removing a log file that was never begun");
+                fs::remove_file(path).map_err(|source| failed("remove", path, source))?;
+            }
+            Scan::Sound { segment, .. } if segment.first_seq != expected => {
+                let found = segment.first_seq;
+                return Err(OpenError::Discontinuous { file: segment.path, found, expected });
+            }
+            Scan::Sound { segment, torn } => {
+                segments.push(segment);
+                any_torn = torn;
+            }
+        }
+    }
+    Ok((segments, any_torn))
+}
+
+/// Refuses a log that ends before its newest snapshot, while its torn end is still there to be looked at.
+fn check_snapshots(data: &Path, segments: &[Segment], snapshots: &Snapshots) -> Result<(), OpenError> {
+    let seqs = snapshots.list().map_err(|error| match error {
+        SnapshotError::Io { doing, path, source } => OpenError::Io { doing, path, source },
+        SnapshotError::TooLarge { .. } => failed("list", data, io::Error::other(error)),
+    })?;
+    let last_seq = segments.last().map_or(0, |last| last.last_seq);
+    match seqs.last() {
+        Some(&snapshot_seq) if snapshot_seq > last_seq => {
+            Err(OpenError::BehindSnapshot { folder: data.to_owned(), last_seq, snapshot_seq })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Opens the last segment for appending and removes what follows its sound part. That part is synced: a
+/// process that was killed between its write and its sync left it to the system's cache alone.
+fn open_tail(last: &Segment, torn: bool, disk: &dyn Disk) -> Result<File, OpenError> {
+    let fail = |source| failed("repair", &last.path, source);
+    let file = OpenOptions::new().read(true).write(true).open(&last.path).map_err(fail)?;
+    if torn {
+        tracing::warn!(
+            path = %last.path.display(),
+            offset = last.bytes,
+            last_seq = last.last_seq,
+            "removing a batch that was broken off at the end of the log"
+        );
+        disk.cut(&file, last.bytes).map_err(fail)?;
+    }
+    disk.sync(&file).map_err(fail)?;
+    Ok(file)
+}

@@ -1,0 +1,99 @@
+//! One batch as bytes of a segment file.
+//!
+//! All numbers are little-endian:
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 4 | the segment's mark |
+//! | 4 | length of the body |
+//! | 4 | CRC-32 of everything after it, begun with the mark |
+//! | 8 | sequence number of the first record |
+//! | 4 | number of records |
+//! | … | the body: per record time (8), length (4), payload |
+//!
+//! The mark is drawn at random for each segment. A constant would let whoever can put bytes into an event write
+//! something that looks like a frame inside a frame; after a power cut in the wrong moment it would then be
+//! taken for proof of damage. Old blocks that the file system hands out again cannot be mistaken either.
+
+use std::io::{self, Read};
+
+use crc32fast::Hasher;
+
+use super::batch::Batch;
+
+/// Largest body of a frame, in bytes: 16 MiB.
+pub const MAX_BATCH_BYTES: usize = 16 << 20;
+
+pub(super) const FRAME_HEAD_BYTES: usize = 24;
+
+/// Appends `batch` to `out`.
+pub(super) fn encode(mark: u32, batch: &Batch, out: &mut Vec<u8>) {
+    let (first_seq, count) = (batch.first_seq().to_le_bytes(), batch.len().to_le_bytes());
+    out.extend_from_slice(&mark.to_le_bytes());
+    out.extend_from_slice(&(batch.body().len() as u32).to_le_bytes());
+    out.extend_from_slice(&checksum(mark, first_seq, count, batch.body()).to_le_bytes());
+    out.extend_from_slice(&first_seq);
+    out.extend_from_slice(&count);
+    out.extend_from_slice(batch.body());
+}
+
+fn checksum(mark: u32, first_seq: [u8; 8], count: [u8; 4], body: &[u8]) -> u32 {
+    let mut hasher = Hasher::new_with_initial(mark);
+    hasher.update(&first_seq);
+    hasher.update(&count);
+    hasher.update(body);
+    hasher.finalize()
+}
+
+struct Head {
+    body_bytes: usize,
+    checksum: u32,
+    first_seq: [u8; 8],
+    count: [u8; 4],
+}
+
+/// The head in the first bytes of `bytes`, unless they cannot be one.
+fn head(mark: u32, bytes: &[u8; FRAME_HEAD_BYTES]) -> Option<Head> {
+    let (found, rest) = bytes.split_first_chunk::<4>()?;
+    let (body_bytes, rest) = rest.split_first_chunk::<4>()?;
+    let (checksum, rest) = rest.split_first_chunk::<4>()?;
+    let (first_seq, count) = rest.split_first_chunk::<8>()?;
+    let body_bytes = u32::from_le_bytes(*body_bytes) as usize;
+    (u32::from_le_bytes(*found) == mark && body_bytes <= MAX_BATCH_BYTES).then_some(Head {
+        body_bytes,
+        checksum: u32::from_le_bytes(*checksum),
+        first_seq: *first_seq,
+        count: *count.first_chunk::<4>()?,
+    })
+}
+
+/// Reads one frame from `source`, of which `remaining` bytes are left. `Ok(None)` if there is no whole and
+/// sound frame.
+pub(super) fn read(mark: u32, source: &mut impl Read, remaining: u64) -> io::Result<Option<Batch>> {
+    if remaining < FRAME_HEAD_BYTES as u64 {
+        return Ok(None);
+    }
+    let mut bytes = [0; FRAME_HEAD_BYTES];
+    source.read_exact(&mut bytes)?;
+    let Some(head) = head(mark, &bytes) else { return Ok(None) };
+    if remaining - (FRAME_HEAD_BYTES as u64) < head.body_bytes as u64 {
+        return Ok(None);
+    }
+    let mut body = vec![0; head.body_bytes];
+    source.read_exact(&mut body)?;
+    if checksum(mark, head.first_seq, head.count, &body) != head.checksum {
+        return Ok(None);
+    }
+    let batch = Batch::from_body(u64::from_le_bytes(head.first_seq), u32::from_le_bytes(head.count), body);
+    Ok(batch.filter(|batch| !batch.is_empty()))
+}
+
+/// Whether a sound frame begins anywhere in `bytes`.
+pub(super) fn any_in(mark: u32, bytes: &[u8]) -> bool {
+    let starts = bytes.windows(FRAME_HEAD_BYTES).enumerate();
+    starts.filter(|(_, window)| window.starts_with(&mark.to_le_bytes())).any(|(at, _)| {
+        let mut rest = &bytes[at..];
+        let remaining = rest.len() as u64;
+        matches!(read(mark, &mut rest, remaining), Ok(Some(_)))
+    })
+}

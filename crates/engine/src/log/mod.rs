@@ -1,0 +1,98 @@
+//! The log: what was decided, in order, and durable.
+//!
+//! A [`Log`] belongs to one machine thread, which alone appends. Whoever reads does so through a [`LogReader`],
+//! which is shared and never sees more than what is durable. The unit is the [`Batch`]: all records that one
+//! group commit makes durable, together or not at all. It is the unit of reading too, so that an
+//! implementation keeps one framing and no second index by record.
+//!
+//! Methods block. The machine thread has nothing better to do than wait for its commit, and readers are run on
+//! threads that may wait.
+
+mod batch;
+mod disk;
+mod embedded;
+mod errors;
+mod frame;
+mod lock;
+mod segment;
+mod snapshots;
+
+use std::sync::Arc;
+
+use sortie_domain::time::Timestamp;
+
+pub use batch::{Batch, BatchRecords, RawRecord};
+pub use disk::{Disk, SystemDisk};
+pub use embedded::{EmbeddedLog, LogOptions, RETENTION_BYTES, SEGMENT_BYTES};
+pub use errors::{AppendError, AppendErrorKind, OpenError, ReadError, SnapshotError};
+pub use frame::MAX_BATCH_BYTES;
+pub use snapshots::{KEPT_SNAPSHOTS, MAX_SNAPSHOT_BYTES};
+
+/// Where batches become durable.
+pub trait Log: Send {
+    /// Makes `batch` durable, wholly or not at all. When this returns an error, nothing of the batch is in the
+    /// log, and the same sequence numbers may be appended again.
+    ///
+    /// # Errors
+    /// [`AppendError`], whose kind says whether trying again later makes sense.
+    fn append(&mut self, batch: &Batch) -> Result<(), AppendError>;
+
+    /// Whether an append would succeed now. Asked only after one has failed, so that it may cost a write.
+    ///
+    /// # Errors
+    /// [`AppendError`], as an append would give.
+    fn probe(&mut self) -> Result<(), AppendError>;
+
+    /// Gives up old records, as far as the log's own limit asks for, but none after `snapshot_seq`.
+    fn retire(&mut self, snapshot_seq: u64);
+
+    /// Reads what is durable.
+    fn reader(&self) -> Arc<dyn LogReader>;
+
+    /// Keeps the snapshots of this log.
+    fn snapshots(&self) -> Arc<dyn SnapshotStore>;
+}
+
+/// Reads durable records, from any thread.
+pub trait LogReader: Send + Sync {
+    /// Sequence number of the oldest record still kept; that of the next one if there is none.
+    fn earliest_seq(&self) -> u64;
+
+    /// Sequence number of the last durable record; 0 for an empty log.
+    fn last_seq(&self) -> u64;
+
+    /// Batches from the one that holds `from`, whose first records may precede it, until about `max_bytes` are
+    /// read. At least one, unless `from` is after the last record.
+    ///
+    /// # Errors
+    /// [`ReadError::Gone`] if `from` is before [`LogReader::earliest_seq`], and whatever reading meets.
+    fn read(&self, from: u64, max_bytes: usize) -> Result<Vec<Batch>, ReadError>;
+}
+
+/// A machine's durable state at one place of the log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StoredSnapshot {
+    /// The last record it includes.
+    pub seq: u64,
+    /// The time of that record.
+    pub time: Timestamp,
+    /// The encoded state.
+    pub payload: Vec<u8>,
+}
+
+/// Keeps the newest snapshots, from any thread.
+pub trait SnapshotStore: Send + Sync {
+    /// Makes `snapshot` durable and gives up those that are too many. Returns the last record that no kept
+    /// snapshot needs for a replay, so that the log may give it up: that of the oldest one, or 0 while one that
+    /// turned out unreadable would leave none.
+    ///
+    /// # Errors
+    /// [`SnapshotError`]; the earlier ones are then untouched.
+    fn save(&self, snapshot: &StoredSnapshot) -> Result<u64, SnapshotError>;
+
+    /// The newest readable snapshot whose sequence number is at most `at_most`.
+    ///
+    /// # Errors
+    /// [`SnapshotError`] if the folder cannot be listed. A damaged snapshot is passed over with a warning.
+    fn newest(&self, at_most: u64) -> Result<Option<StoredSnapshot>, SnapshotError>;
+}

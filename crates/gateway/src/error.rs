@@ -1,0 +1,121 @@
+//! Why a player gets no seat, as a status, a text for the player and a label for the operator.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use sortie_domain::broker::model::{CancelCause, FailReason};
+use sortie_domain::broker::{Refusal, RefusalKind};
+use sortie_engine::{CallError, Unavailable};
+
+use crate::options::Game;
+
+/// When a player who was turned away for want of room may come again, in seconds.
+const RETRY_AFTER_SECONDS: &str = "5";
+
+/// Why a player gets no seat.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum JoinError {
+    #[error("{field}: {problem}")]
+    Invalid { field: &'static str, problem: String },
+    #[error("name a game and a version; {offered}")]
+    NoGameNamed { offered: String },
+    #[error("there is no game {game}; {offered}")]
+    UnknownGame { game: Game, offered: String },
+    #[error("too many players are waiting; try again later")]
+    TooManyWaiting,
+    #[error("no seat was found in time; try again")]
+    Deadline,
+    #[error("{}", .0.text())]
+    MatchFailed(FailReason),
+    #[error("{}", .0.text())]
+    MatchCancelled(CancelCause),
+    #[error("every match ended before it could be joined; try again")]
+    MatchesEnded,
+    #[error("the game server gave connection details that are no address")]
+    NoAddress,
+    #[error("no matchmaker: {0}")]
+    Unavailable(#[from] Unavailable),
+    #[error("{0}")]
+    Refused(Refusal),
+    #[error("no connect token could be made")]
+    NoToken,
+    #[error("the system has no random numbers")]
+    NoRandomness,
+    #[error("the broker gave another answer than that to the question")]
+    OtherReply,
+}
+
+impl JoinError {
+    pub(crate) fn invalid(field: &'static str, problem: impl Into<String>) -> Self {
+        Self::Invalid { field, problem: problem.into() }
+    }
+
+    /// The HTTP status, which is also the code of an `Error` feedback.
+    pub(crate) fn status(&self) -> u16 {
+        match self {
+            Self::Invalid { .. } | Self::NoGameNamed { .. } => 400,
+            Self::UnknownGame { .. } => 404,
+            Self::Deadline => 408,
+            Self::MatchCancelled(_) => 410,
+            Self::NoAddress => 502,
+            Self::TooManyWaiting | Self::MatchFailed(_) | Self::MatchesEnded | Self::Unavailable(_) => 503,
+            Self::Refused(refusal) => match refusal.kind() {
+                // The player has named nothing that the broker could not have: the fleet behind the game is gone.
+                RefusalKind::NotFound | RefusalKind::Exhausted | RefusalKind::Conflict => 503,
+                RefusalKind::Invalid | RefusalKind::Exists | RefusalKind::Gone => 500,
+            },
+            Self::NoToken | Self::NoRandomness | Self::OtherReply => 500,
+        }
+    }
+
+    /// A name of low cardinality, for numbers.
+    pub(crate) fn label(&self) -> &'static str {
+        match self {
+            Self::Invalid { .. } | Self::NoGameNamed { .. } => "invalid",
+            Self::UnknownGame { .. } => "unknown_game",
+            Self::TooManyWaiting => "too_many_waiting",
+            Self::Deadline => "deadline",
+            Self::MatchFailed(reason) => reason.name(),
+            Self::MatchCancelled(_) => "cancelled",
+            Self::MatchesEnded => "matches_ended",
+            Self::NoAddress => "no_address",
+            Self::Unavailable(_) => "unavailable",
+            Self::Refused(refusal) => refusal.code(),
+            Self::NoToken | Self::NoRandomness => "no_token",
+            Self::OtherReply => "other_reply",
+        }
+    }
+
+    /// Whether the request itself is wrong.
+    pub(crate) fn is_callers_fault(&self) -> bool {
+        self.status() == 400
+    }
+
+    fn may_retry(&self) -> bool {
+        matches!(self, Self::TooManyWaiting | Self::Unavailable(_))
+    }
+
+    /// An answer with this error's status and `body`.
+    pub(crate) fn response(&self, body: impl IntoResponse) -> Response {
+        let status = StatusCode::from_u16(self.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, body).into_response();
+        if self.may_retry() {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+        }
+        response
+    }
+}
+
+impl From<CallError<Refusal>> for JoinError {
+    fn from(error: CallError<Refusal>) -> Self {
+        match error {
+            CallError::Refused(refusal) => Self::Refused(refusal),
+            CallError::Unavailable(why) => Self::Unavailable(why),
+        }
+    }
+}
+
+impl IntoResponse for JoinError {
+    fn into_response(self) -> Response {
+        self.response(self.to_string())
+    }
+}

@@ -1,0 +1,236 @@
+//! The routes, and the two doors of plain HTTP: one answer, or feedback in chunks.
+//!
+//! The address of the other side comes from [`ConnectInfo`], which the server has to supply
+//! (`into_make_service_with_connect_info`); without it nobody but a developer is believed about an address.
+
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequestParts, Path, Query, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::{any, get, post};
+use bytes::Bytes;
+use futures::stream;
+use serde::{Deserialize, Serialize};
+use sortie_domain::ids::{Draw, PlayerId};
+use sortie_domain::machine::Moment;
+use tower_http::cors::{AllowOrigin, CorsLayer};
+
+use crate::admission::Admission;
+use crate::client_ip::{Claims, client_ip};
+use crate::error::JoinError;
+use crate::feedback::{Feedback, Joining, Reports};
+use crate::join::{Wish, join, now};
+use crate::options::{GatewayOptions, MAX_BODY_BYTES};
+use crate::{Gateway, Inner, WaitPermit, ws};
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// In development, a player is who these headers say.
+const SESSION_HEADERS: [HeaderName; 2] =
+    [HeaderName::from_static("catena-session-id"), HeaderName::from_static("session-id")];
+const PAGE: &str = "<!doctype html><title>Sortie</title><h1>Sortie</h1>\
+    <p>Game clients ask for a seat here: <code>POST /matchmaker/wannaplay</code>.</p>";
+
+/// The routes of a gateway.
+pub fn router(gateway: Gateway) -> Router {
+    let Gateway { inner } = gateway;
+    let cors = cors(&inner.options);
+    Router::new()
+        .route("/", get(page))
+        .route("/matchmaker", get(page))
+        .route("/wannaplay", get(wannaplay).post(wannaplay))
+        .route("/matchmaker/wannaplay", get(wannaplay).post(wannaplay))
+        .route("/matchmaker/request/{game}/{version}", post(request))
+        .route("/matchmaker/ws", any(ws::connect))
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(cors)
+        .with_state(inner)
+}
+
+fn cors(options: &GatewayOptions) -> CorsLayer {
+    // Checked when the gateway was made.
+    let origins = options.origins().unwrap_or_default();
+    let [session, short_session] = SESSION_HEADERS;
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::list(origins))
+        .allow_methods([Method::GET, Method::POST])
+        .allow_headers([header::CONTENT_TYPE, session, short_session])
+}
+
+/// What a request names, in its query or in JSON. More may be there; bevygap's clients send what they like.
+#[derive(Clone, Default, Debug, Deserialize)]
+pub(crate) struct Asked {
+    pub(crate) game: Option<String>,
+    pub(crate) version: Option<String>,
+    pub(crate) client_ip: Option<String>,
+}
+
+impl Asked {
+    /// These, and from `other` what is missing here. Nothing is the same as an empty text.
+    pub(crate) fn or(self, other: Self) -> Self {
+        let pick = |mine: Option<String>, other: Option<String>| {
+            mine.filter(|text| !text.is_empty()).or(other.filter(|text| !text.is_empty()))
+        };
+        Self {
+            game: pick(self.game, other.game),
+            version: pick(self.version, other.version),
+            client_ip: pick(self.client_ip, other.client_ip),
+        }
+    }
+
+    fn from_body(body: &[u8]) -> Result<Self, JoinError> {
+        if body.trim_ascii().is_empty() {
+            return Ok(Self::default());
+        }
+        serde_json::from_slice(body).map_err(|error| {
+            let example = r#"{"game": "…", "version": "…", "client_ip": "…"}"#;
+            JoinError::invalid("body", format!("must be empty or JSON like {example}: {error}"))
+        })
+    }
+}
+
+/// Who asks, as far as the connection and the headers tell.
+pub(crate) struct Caller {
+    peer: Option<IpAddr>,
+    forwarded_for: Option<String>,
+    session: Option<String>,
+}
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
+        let forwarded_for = text(&parts.headers, &FORWARDED_FOR);
+        let session = SESSION_HEADERS.iter().find_map(|name| text(&parts.headers, name));
+        Ok(Self { peer, forwarded_for, session })
+    }
+}
+
+fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    headers.get(name).and_then(|value| value.to_str().ok()).map(ToOwned::to_owned)
+}
+
+impl Inner {
+    /// Checks what a player asks for.
+    pub(crate) fn wish(&self, caller: &Caller, asked: &Asked, permit: WaitPermit) -> Result<Wish, JoinError> {
+        let checked = || {
+            let candidates = self.games.find(asked.game.as_deref(), asked.version.as_deref())?;
+            let claims = Claims {
+                peer: caller.peer,
+                asked: asked.client_ip.as_deref(),
+                forwarded_for: caller.forwarded_for.as_deref(),
+            };
+            let client_ip = client_ip(claims, &self.options)?;
+            Ok(Wish { candidates, player: self.player(caller)?, client_ip, permit })
+        };
+        checked().map_err(|error| self.count(error))
+    }
+
+    fn player(&self, caller: &Caller) -> Result<PlayerId, JoinError> {
+        match &caller.session {
+            Some(session) if self.options.dev => {
+                PlayerId::new(session).map_err(|bad| JoinError::invalid("session-id", bad.to_string()))
+            }
+            _ => anonymous(),
+        }
+    }
+}
+
+fn anonymous() -> Result<PlayerId, JoinError> {
+    let draw = || getrandom::u64().map_err(|_| JoinError::NoRandomness);
+    let moment = Moment { now: now(), entropy: [draw()?, draw()?] };
+    Ok(PlayerId::draw(&mut Draw::new(moment)))
+}
+
+async fn page() -> Html<&'static str> {
+    Html(PAGE)
+}
+
+#[derive(Serialize)]
+struct WannaplayAnswer {
+    connect_token: String,
+    gameserver_ip: IpAddr,
+    gameserver_port: u16,
+    link: SocketAddr,
+    cert_digest: &'static str,
+}
+
+async fn wannaplay(
+    State(gateway): State<Arc<Inner>>,
+    caller: Caller,
+    Query(query): Query<Asked>,
+    body: Bytes,
+) -> Result<Response, JoinError> {
+    let asked = query.or(Asked::from_body(&body)?);
+    let wish = gateway.wish(&caller, &asked, gateway.admit()?)?;
+    let admission = Box::pin(join(gateway, wish, Reports::NONE)).await?;
+    Ok(answer(admission))
+}
+
+/// The one answer. The seat is kept when the server takes the body to send it.
+fn answer(admission: Admission) -> Response {
+    let Admission { address, token, seat } = admission;
+    let answer = WannaplayAnswer {
+        connect_token: token,
+        gameserver_ip: address.ip(),
+        gameserver_port: address.port(),
+        link: address,
+        cert_digest: "",
+    };
+    // Strings and numbers always have a JSON form.
+    let json = serde_json::to_vec(&answer).unwrap_or_default();
+    let length = HeaderValue::from(json.len());
+    let body = stream::once(async move {
+        seat.keep();
+        Ok::<_, Infallible>(Bytes::from(json))
+    });
+    ([(header::CONTENT_LENGTH, length), JSON, NOT_STORED], Body::from_stream(body)).into_response()
+}
+
+const JSON: (HeaderName, HeaderValue) =
+    (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+/// Whoever has a connect token gets in.
+const NOT_STORED: (HeaderName, HeaderValue) =
+    (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+
+async fn request(
+    State(gateway): State<Arc<Inner>>,
+    Path((game, version)): Path<(String, String)>,
+    caller: Caller,
+    Query(query): Query<Asked>,
+    body: Bytes,
+) -> Response {
+    let named = Asked { game: Some(game), version: Some(version), client_ip: None };
+    let wish = || {
+        let asked = Asked { client_ip: query.or(Asked::from_body(&body)?).client_ip, ..named };
+        gateway.wish(&caller, &asked, gateway.admit()?)
+    };
+    match wish() {
+        Ok(wish) => chunks(Joining::start(gateway, wish)),
+        Err(error) => error.response(([JSON], line(&Feedback::error(&error)))),
+    }
+}
+
+/// One feedback object a chunk. The seat is kept when the server takes the last chunk to send it.
+fn chunks(joining: Joining) -> Response {
+    let chunks = stream::unfold(joining, async |mut joining| {
+        let outgoing = joining.next().await?;
+        if let Some(seat) = outgoing.seat {
+            seat.keep();
+        }
+        Some((Ok::<_, Infallible>(line(&outgoing.feedback)), joining))
+    });
+    ([JSON, NOT_STORED], Body::from_stream(chunks)).into_response()
+}
+
+fn line(feedback: &Feedback) -> String {
+    let mut line = feedback.to_json();
+    line.push('\n');
+    line
+}

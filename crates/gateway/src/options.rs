@@ -1,0 +1,167 @@
+//! What a gateway is told: games, keys, limits.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use axum::http::HeaderValue;
+use ipnet::IpNet;
+use serde_json::{Map, Value};
+use sortie_domain::ids::FleetId;
+use sortie_tokens::{Dialect, PrivateKey};
+
+/// Largest body and largest websocket message that is read, in bytes.
+pub const MAX_BODY_BYTES: usize = 64 * 1024;
+/// Longest name of a game and of a version, in characters.
+pub const MAX_NAME_CHARS: usize = 30;
+/// Players who may wait at a time, unless configured otherwise.
+pub const MAX_WAITS: usize = 20_000;
+/// Longest time that a player is kept waiting, unless configured otherwise.
+pub const WAIT_DEADLINE: Duration = Duration::from_secs(120);
+/// Time between two progress reports, unless configured otherwise.
+pub const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
+/// Longest wait for the first message of a websocket, unless configured otherwise.
+pub const FIRST_MESSAGE_DEADLINE: Duration = Duration::from_secs(10);
+/// When each side of a game connection gives up a silent other side, unless configured otherwise.
+pub const TOKEN_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// What players ask for by name.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Game {
+    /// 1 to [`MAX_NAME_CHARS`] characters of `[A-Za-z0-9 _-]`.
+    pub name: String,
+    /// The same, and dots too.
+    pub version: String,
+}
+
+impl fmt::Display for Game {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.name, self.version)
+    }
+}
+
+/// A fleet that runs a game.
+#[derive(Clone, Debug)]
+pub struct GameFleet {
+    /// The game. Several fleets may run the same one.
+    pub game: Game,
+    /// The fleet.
+    pub fleet: FleetId,
+    /// Fleets of one game are tried from the lowest number up, equal numbers by id.
+    pub preference: i32,
+    /// Places of a new match, in players.
+    pub capacity: u32,
+    /// How long a seat waits for its player once the match is ready, and how long the connect token is good for.
+    pub seat_ttl: Duration,
+    /// Format of the connect tokens.
+    pub dialect: Dialect,
+    /// Netcode protocol id of the game.
+    pub protocol_id: u64,
+    /// Further properties of a new match, beside `game` and `version`.
+    pub properties: Map<String, Value>,
+}
+
+/// How a gateway behaves. `Debug` output does not show the key.
+#[derive(Clone, Debug)]
+pub struct GatewayOptions {
+    /// Every fleet that players can be sent to.
+    pub games: Vec<GameFleet>,
+    /// For players who name no game.
+    pub default_game: Option<Game>,
+    /// Seals the connect tokens; the game servers have it too.
+    pub private_key: PrivateKey,
+    /// When each side of a game connection gives up a silent other side; whole seconds.
+    pub token_timeout: Duration,
+    /// Longest time that a player is kept waiting.
+    pub wait_deadline: Duration,
+    /// Time between two progress reports.
+    pub progress_interval: Duration,
+    /// Longest wait for the first message of a websocket.
+    pub first_message_deadline: Duration,
+    /// Players who may wait at a time.
+    pub max_waits: usize,
+    /// Networks whose word on a player's address is taken.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Origins of web pages that may call.
+    pub cors_origins: Vec<String>,
+    /// Taken in place of a player's loopback address.
+    pub loopback_replacement: Option<IpAddr>,
+    /// Development mode: everybody is believed about their address and their player id.
+    pub dev: bool,
+}
+
+impl GatewayOptions {
+    /// These games, and the defaults for everything else.
+    #[must_use]
+    pub fn new(games: Vec<GameFleet>, private_key: PrivateKey) -> Self {
+        Self {
+            games,
+            default_game: None,
+            private_key,
+            token_timeout: TOKEN_TIMEOUT,
+            wait_deadline: WAIT_DEADLINE,
+            progress_interval: PROGRESS_INTERVAL,
+            first_message_deadline: FIRST_MESSAGE_DEADLINE,
+            max_waits: MAX_WAITS,
+            trusted_proxies: Vec::new(),
+            cors_origins: Vec::new(),
+            loopback_replacement: None,
+            dev: false,
+        }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), BadOptions> {
+        if self.progress_interval.is_zero() {
+            return Err(BadOptions::NoProgressInterval);
+        }
+        self.origins().map(|_| ())
+    }
+
+    pub(crate) fn origins(&self) -> Result<Vec<HeaderValue>, BadOptions> {
+        let origins = self.cors_origins.iter();
+        // The layer that compares origins panics at a wildcard in a list.
+        let parsed = origins.map(|origin| match HeaderValue::from_str(origin) {
+            Ok(value) if origin != "*" => Ok(value),
+            _ => Err(BadOptions::Origin(origin.clone())),
+        });
+        parsed.collect()
+    }
+}
+
+/// Why options are of no use.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum BadOptions {
+    /// Progress reports without a pause between them.
+    #[error("progress_interval: must be more than 0")]
+    NoProgressInterval,
+    /// An origin that no browser sends.
+    #[error("cors_origins: {0:?} is no origin: give each one like https://play.example.com")]
+    Origin(String),
+    /// A name that no player could ask for.
+    #[error("game {game:?}: {problem}")]
+    Name {
+        /// The name or version.
+        game: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A fleet stands twice under the same game.
+    #[error("fleet {fleet} is given twice for game {game}")]
+    Twice {
+        /// The game.
+        game: Game,
+        /// The fleet.
+        fleet: FleetId,
+    },
+    /// No fleet runs the default game.
+    #[error("the default game {0} is run by no fleet")]
+    DefaultUnknown(Game),
+    /// The broker takes no such properties.
+    #[error("properties of game {game}: {problem}")]
+    Properties {
+        /// The game.
+        game: Game,
+        /// What is wrong with them.
+        problem: String,
+    },
+}

@@ -1,0 +1,127 @@
+//! The door for players who keep a websocket open while they wait.
+//!
+//! What is wrong with the first message is told as a text `ERR …`; from then on everything is feedback, errors too.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
+use axum::extract::{Query, State};
+use axum::response::Response;
+use tokio::time::timeout;
+
+use crate::Inner;
+use crate::error::JoinError;
+use crate::feedback::{Feedback, Joining};
+use crate::http::{Asked, Caller};
+use crate::options::MAX_BODY_BYTES;
+
+/// Longest wait for a player to take one message.
+const SEND_DEADLINE: Duration = Duration::from_secs(10);
+/// Longest wait for the other side to close, too.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
+/// Most that is written to a player who does not read, in bytes.
+const MAX_WRITE_BUFFER_BYTES: usize = 256 * 1024;
+
+pub(crate) async fn connect(
+    State(gateway): State<Arc<Inner>>,
+    caller: Caller,
+    Query(query): Query<Asked>,
+    upgrade: WebSocketUpgrade,
+) -> Result<Response, JoinError> {
+    let permit = gateway.admit()?;
+    let upgrade = upgrade
+        .max_message_size(MAX_BODY_BYTES)
+        .max_frame_size(MAX_BODY_BYTES)
+        .max_write_buffer_size(MAX_WRITE_BUFFER_BYTES);
+    Ok(upgrade.on_upgrade(async move |mut socket| {
+        let asked = match first_message(&mut socket, gateway.options.first_message_deadline).await {
+            First::Asked(asked) => asked.or(query),
+            First::Wrong(problem) => return refuse(socket, &problem).await,
+            First::Gone => return,
+        };
+        match gateway.wish(&caller, &asked, permit) {
+            Ok(wish) => tell(socket, Joining::start(gateway, wish)).await,
+            Err(error) if error.is_callers_fault() => refuse(socket, &error.to_string()).await,
+            Err(error) => {
+                if send(&mut socket, Feedback::error(&error).to_json()).await {
+                    close(socket, close_code::NORMAL).await;
+                }
+            }
+        }
+    }))
+}
+
+/// What came first.
+enum First {
+    Asked(Asked),
+    Wrong(String),
+    Gone,
+}
+
+async fn first_message(socket: &mut WebSocket, deadline: Duration) -> First {
+    const EXAMPLE: &str = r#"send a text message like {"game": "…", "version": "…"} first"#;
+    let received = async {
+        loop {
+            match socket.recv().await {
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                other => return other,
+            }
+        }
+    };
+    match timeout(deadline, received).await {
+        Err(_) => First::Wrong(format!("nothing came in time: {EXAMPLE}")),
+        Ok(None | Some(Ok(Message::Close(_)))) => First::Gone,
+        Ok(Some(Err(error))) => First::Wrong(format!("the first message cannot be read: {error}")),
+        Ok(Some(Ok(Message::Text(text)))) => match serde_json::from_str(&text) {
+            Ok(asked) => First::Asked(asked),
+            Err(error) => First::Wrong(format!("this is no request: {error}; {EXAMPLE}")),
+        },
+        Ok(Some(Ok(_))) => First::Wrong(format!("this is no text message: {EXAMPLE}")),
+    }
+}
+
+/// Passes feedback on until the last, or until the player is gone.
+async fn tell(mut socket: WebSocket, mut joining: Joining) {
+    loop {
+        let outgoing = tokio::select! {
+            outgoing = joining.next() => outgoing,
+            received = socket.recv() => match received {
+                // Nothing more is expected; whatever it is, the player is still there.
+                Some(Ok(Message::Text(_) | Message::Binary(_) | Message::Ping(_) | Message::Pong(_))) => continue,
+                None | Some(Ok(Message::Close(_)) | Err(_)) => return,
+            },
+        };
+        let Some(outgoing) = outgoing else { break };
+        if !send(&mut socket, outgoing.feedback.to_json()).await {
+            return;
+        }
+        if let Some(seat) = outgoing.seat {
+            seat.keep();
+        }
+    }
+    close(socket, close_code::NORMAL).await;
+}
+
+async fn refuse(mut socket: WebSocket, problem: &str) {
+    if send(&mut socket, format!("ERR {problem}")).await {
+        close(socket, close_code::POLICY).await;
+    }
+}
+
+/// Whether the message is on its way.
+async fn send(socket: &mut WebSocket, text: String) -> bool {
+    matches!(timeout(SEND_DEADLINE, socket.send(Message::Text(text.into()))).await, Ok(Ok(())))
+}
+
+/// Closes, and reads on until the other side has closed too: what it has not read by then would be lost otherwise.
+async fn close(mut socket: WebSocket, code: u16) {
+    let closing = async {
+        let frame = CloseFrame { code, reason: "".into() };
+        if socket.send(Message::Close(Some(frame))).await.is_ok() {
+            while let Some(Ok(_)) = socket.recv().await {}
+        }
+    };
+    // A player who does not close is left.
+    let _ = timeout(CLOSE_DEADLINE, closing).await;
+}

@@ -1,0 +1,64 @@
+//! One run of the broker in a simulated world. See [`run`].
+//!
+//! | file | what |
+//! |---|---|
+//! | `world` | the agenda, the log with its crashes, delivery of answers |
+//! | `platform` | starts and stops processes, late, twice, or not at all |
+//! | `actors` | game servers, well-behaved and hostile; clients; administrators |
+//! | `checks` | the invariants of ARCHITECTURE.md, after every step |
+
+mod actors;
+mod checks;
+mod platform;
+mod world;
+
+use std::fmt;
+
+pub use sortie_domain::broker::BrokenRule;
+
+/// What a run went through.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Report {
+    /// Inputs given to the broker.
+    pub inputs: u64,
+    /// Events in the log at the end.
+    pub events: u64,
+    /// Times the process was killed.
+    pub crashes: u64,
+    /// Matches that were acknowledged.
+    pub matches: u64,
+    /// Matches that became ready.
+    pub ready: u64,
+    /// Server processes started.
+    pub processes: u64,
+    /// Seats claimed.
+    pub claims: u64,
+}
+
+/// An invariant that did not hold.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// The schedule in which it happened.
+    pub seed: u64,
+    /// After how many inputs.
+    pub inputs: u64,
+    /// What did not hold.
+    pub problem: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { seed, inputs, problem } = self;
+        write!(f, "seed {seed}, after {inputs} inputs: {problem}\nreplay: cargo xtask sim --seed {seed}")
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// Runs the schedule of `seed`, with one rule broken on purpose if one is given.
+///
+/// # Errors
+/// The first invariant that did not hold.
+pub fn run(seed: u64, broken: Option<BrokenRule>) -> Result<Report, Failure> {
+    world::World::new(seed, broken).run()
+}

@@ -1,0 +1,754 @@
+//! The agenda of one run: inputs to the broker, commits to the log, crashes, answers, and what everybody does next.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use fastrand::Rng;
+use sortie_domain::broker::model::{
+    Connection, FastSchedule, Fleet, MatchSpec, Properties, Settings, SettingsChange,
+};
+use sortie_domain::broker::{BrokenRule, Broker, Command, Event, Hints, Offer, Refusal, Reply, Snapshot};
+use sortie_domain::ids::{AllocationId, FleetId, IdempotencyKey, MatchId, PlayerId, SeatId, ServerId};
+use sortie_domain::machine::{Answer, CallId, Machine, Moment, Record, Step};
+use sortie_domain::time::Timestamp;
+
+use super::actors::{Caller, Manner, PROPERTIES, Server};
+use super::platform::Platform;
+use super::{Failure, Report};
+
+/// Virtual time during which clients come, in milliseconds.
+const BUSY_TIME: u64 = 15 * 60 * 1000;
+/// Virtual time after that, longer than any timer, in milliseconds.
+const REST_TIME: u64 = 30 * 60 * 1000;
+/// Inputs after which a run has gone wrong by not coming to an end.
+const MAX_INPUTS: u64 = 50_000;
+
+/// What is on the agenda.
+#[derive(Clone, Debug)]
+enum Task {
+    /// A deadline of the broker.
+    Tick,
+    /// What was decided becomes durable.
+    Commit,
+    /// The process is killed and started again.
+    Crash,
+    /// A client, a player or an administrator does something.
+    Client,
+    /// A server does something.
+    Server(ServerId),
+    /// The platform carries out the first effect of an allocation.
+    Perform(AllocationId),
+    /// The platform tells of a process that ended.
+    TellExit(AllocationId),
+    /// The host tells the broker that an answer found nobody.
+    Undelivered(Box<Answer<Broker>>),
+    /// Somebody hangs up.
+    HangUp(CallId),
+}
+
+pub(super) struct World {
+    pub(super) seed: u64,
+    pub(super) rng: Rng,
+    pub(super) now: u64,
+    pub(super) broker: Broker,
+    broken: Option<BrokenRule>,
+    pub(super) log: Vec<Record<Event>>,
+    snapshot: Option<Snapshot>,
+    step: Step<Broker>,
+    agenda: BTreeMap<(u64, u64), Task>,
+    count: u64,
+    calls: BTreeMap<CallId, Caller>,
+    pub(super) gone: BTreeSet<CallId>,
+    pub(super) platform: Platform,
+    pub(super) servers: BTreeMap<ServerId, Server>,
+    pub(super) matches: BTreeSet<MatchId>,
+    pub(super) cancelled: BTreeSet<MatchId>,
+    pub(super) readied: BTreeSet<MatchId>,
+    pub(super) claimed: BTreeSet<SeatId>,
+    seats: Vec<SeatId>,
+    specs: Vec<(MatchSpec, MatchId)>,
+    busy: bool,
+    pub(super) report: Report,
+    pub(super) problem: Option<String>,
+}
+
+impl World {
+    pub(super) fn new(seed: u64, broken: Option<BrokenRule>) -> Self {
+        let mut world = Self {
+            seed,
+            rng: Rng::with_seed(seed),
+            now: 1_700_000_000_000,
+            broker: Broker::new(),
+            broken,
+            log: Vec::new(),
+            snapshot: None,
+            step: Step::new(),
+            agenda: BTreeMap::new(),
+            count: 0,
+            calls: BTreeMap::new(),
+            gone: BTreeSet::new(),
+            platform: Platform::default(),
+            servers: BTreeMap::new(),
+            matches: BTreeSet::new(),
+            cancelled: BTreeSet::new(),
+            readied: BTreeSet::new(),
+            claimed: BTreeSet::new(),
+            seats: Vec::new(),
+            specs: Vec::new(),
+            busy: true,
+            report: Report::default(),
+            problem: None,
+        };
+        world.break_rule();
+        world
+    }
+
+    fn break_rule(&mut self) {
+        if let Some(rule) = self.broken {
+            self.broker.break_rule(rule);
+        }
+    }
+
+    pub(super) fn run(mut self) -> Result<Report, Failure> {
+        let command = self.configuration();
+        self.input(command, Caller::Admin);
+        self.plan(0, Task::Client);
+        for _ in 0..self.rng.usize(0..3) {
+            self.register_stranger();
+        }
+        let end = self.now + BUSY_TIME;
+        while self.problem.is_none() {
+            if self.busy && self.now >= end {
+                self.quiesce();
+            }
+            let Some(((time, _), task)) = self.agenda.pop_first() else { break };
+            if time > end + REST_TIME {
+                break;
+            }
+            self.now = self.now.max(time);
+            self.carry_out(task);
+            self.check_state();
+            if self.report.inputs > MAX_INPUTS {
+                self.fail("the run does not come to an end".into());
+            }
+        }
+        self.commit();
+        self.check_end();
+        self.report.events = self.log.len() as u64;
+        self.report.matches = self.matches.len() as u64;
+        self.report.ready = self.readied.len() as u64;
+        self.report.claims = self.claimed.len() as u64;
+        self.report.processes = self.platform.started;
+        match self.problem {
+            None => Ok(self.report),
+            Some(problem) => Err(Failure { seed: self.seed, inputs: self.report.inputs, problem }),
+        }
+    }
+
+    pub(super) fn fail(&mut self, problem: String) {
+        self.problem.get_or_insert(problem);
+    }
+
+    fn plan(&mut self, delay: u64, task: Task) {
+        self.count += 1;
+        self.agenda.insert((self.now + delay, self.count), task);
+    }
+
+    /// Each server has one next thing to do.
+    fn plan_server(&mut self, delay: u64, id: ServerId) {
+        self.agenda.retain(|_, task| !matches!(task, Task::Server(of) if *of == id));
+        self.plan(delay, Task::Server(id));
+    }
+
+    fn moment(&mut self) -> Moment {
+        Moment { now: self.time(), entropy: [self.rng.u64(..), self.rng.u64(..)] }
+    }
+
+    pub(super) const fn time(&self) -> Timestamp {
+        Timestamp::from_millis(self.now)
+    }
+
+    /// Nobody comes any more; the fleets are taken away. What is under way must come to its end by itself.
+    fn quiesce(&mut self) {
+        self.busy = false;
+        let settings = self.broker.settings().clone();
+        self.input(Command::Configure { settings, fleets: Vec::new() }, Caller::Admin);
+    }
+
+    fn carry_out(&mut self, task: Task) {
+        match task {
+            Task::Tick => self.tick(),
+            Task::Commit => self.commit(),
+            Task::Crash => self.crash(),
+            Task::Client => self.client(),
+            Task::Server(id) => self.server(&id),
+            Task::Perform(allocation) => self.perform(&allocation),
+            Task::TellExit(allocation) => self.tell_exit(&allocation),
+            Task::Undelivered(answer) => {
+                let at = self.moment();
+                self.broker.undelivered(at, *answer, &mut self.step);
+                self.after_input();
+            }
+            Task::HangUp(call) => {
+                if self.calls.contains_key(&call) {
+                    self.gone.insert(call);
+                    self.broker.abandon(call);
+                }
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        let at = self.moment();
+        if self.broker.next_deadline().is_some_and(|deadline| deadline <= at.now) {
+            self.broker.tick(at, &mut self.step);
+            self.check_due();
+            self.after_input();
+        } else {
+            self.plan_tick();
+        }
+    }
+
+    fn plan_tick(&mut self) {
+        self.agenda.retain(|_, task| !matches!(task, Task::Tick));
+        if let Some(deadline) = self.broker.next_deadline() {
+            self.plan(deadline.as_millis().saturating_sub(self.now), Task::Tick);
+        }
+    }
+
+    /// Gives the broker one command. What is due comes first, so that whatever a refused command leaves is its own.
+    fn input(&mut self, command: Command, caller: Caller) -> CallId {
+        let at = self.moment();
+        self.broker.tick(at, &mut self.step);
+        self.check_due();
+        self.count += 1;
+        let call = CallId(self.count);
+        self.calls.insert(call, caller);
+        let (records, answers) = (self.step.records.len(), self.step.answers.len());
+        let expected = self.expected_offer(&command);
+        self.broker.handle(at, call, command, &mut self.step);
+        if let Some(expected) = expected {
+            self.check_offer(call, &expected, answers);
+        }
+        let refused = self.step.answers[answers..].iter().any(|(to, answer)| *to == call && answer.is_err());
+        if refused && self.step.records.len() > records {
+            self.fail(format!("6: a refused command left {:?}", self.step.records[records].event));
+        }
+        self.after_input();
+        call
+    }
+
+    /// The answers decided since `from` to a call.
+    pub(super) fn answer_since(&self, call: CallId, from: usize) -> Option<&Answer<Broker>> {
+        self.step.answers[from..].iter().find(|(to, _)| *to == call).map(|(_, answer)| answer)
+    }
+
+    fn after_input(&mut self) {
+        self.report.inputs += 1;
+        match self.rng.u32(0..1000) {
+            0 => self.plan(0, Task::Crash),
+            1..700 => self.commit(),
+            _ => {
+                let delay = self.rng.u64(0..8);
+                self.plan(delay, Task::Commit);
+            }
+        }
+        self.plan_tick();
+    }
+
+    /// What was decided is durable: effects begin, answers go out.
+    fn commit(&mut self) {
+        let Step { records, answers } = std::mem::take(&mut self.step);
+        for record in &records {
+            if let Some(effect) = self.broker.effect(&record.event) {
+                self.begin(effect);
+            }
+        }
+        self.log.extend(records);
+        if self.rng.u8(0..40) == 0 {
+            self.snapshot = Some(self.broker.snapshot());
+        }
+        for (call, answer) in answers {
+            self.deliver(call, answer);
+        }
+    }
+
+    fn begin(&mut self, effect: sortie_domain::broker::Effect) {
+        let allocation = effect.allocation().clone();
+        if self.platform.queue(effect) {
+            let delay = self.rng.u64(1..4000);
+            self.plan(delay, Task::Perform(allocation));
+        }
+    }
+
+    /// The process dies with everything that is not in the log, and another one takes over.
+    fn crash(&mut self) {
+        self.report.crashes += 1;
+        self.step = Step::new();
+        let callers = std::mem::take(&mut self.calls);
+        self.gone.clear();
+        self.agenda.retain(|_, task| !matches!(task, Task::Undelivered(_) | Task::Commit | Task::HangUp(_)));
+        self.broker = self.recovered();
+        self.break_rule();
+        self.check_replay();
+        // Of what was under way at the platform nobody hears; the new process begins again with what is outstanding.
+        self.platform.effects.clear();
+        self.agenda.retain(|_, task| !matches!(task, Task::Perform(_)));
+        for effect in self.broker.outstanding() {
+            self.begin(effect);
+        }
+        for caller in callers.into_values() {
+            self.lost(caller);
+        }
+        self.plan_tick();
+    }
+
+    fn recovered(&self) -> Broker {
+        let durable = self.log.last().map_or(0, |record| record.seq);
+        let kept = self.snapshot.clone().filter(|snapshot| snapshot.seq <= durable);
+        let mut broker = kept.map_or_else(Broker::new, Broker::restore);
+        for record in self.log.iter().skip(usize::try_from(broker.last_seq()).unwrap_or(usize::MAX)) {
+            broker.apply(record);
+        }
+        broker
+    }
+
+    /// The caller gets no answer, and knows that it gets none.
+    fn lost(&mut self, caller: Caller) {
+        let delay = self.rng.u64(1..2000);
+        match caller {
+            Caller::Request(server) => {
+                if let Some(server) = self.servers.get_mut(&server) {
+                    server.asking = false;
+                }
+                self.plan_server(delay, server);
+            }
+            Caller::Ready(server, _) | Caller::End(server, _) => self.plan_server(delay, server),
+            Caller::Outcome(allocation) => self.plan(delay, Task::Perform(allocation)),
+            Caller::Exit(allocation) => self.plan(delay, Task::TellExit(allocation)),
+            _ => {}
+        }
+    }
+
+    fn deliver(&mut self, call: CallId, answer: Answer<Broker>) {
+        let Some(caller) = self.calls.remove(&call) else { return };
+        if self.gone.remove(&call) {
+            self.lost(caller);
+            let delay = self.rng.u64(0..50);
+            return self.plan(delay, Task::Undelivered(Box::new(answer)));
+        }
+        let over_network = !matches!(caller, Caller::Outcome(_) | Caller::Exit(_) | Caller::Admin);
+        if over_network && self.rng.u8(0..60) == 0 {
+            return self.lost(caller);
+        }
+        match (caller, answer) {
+            (Caller::Submitter, Ok(Reply::Submitted { match_id })) => self.acknowledged(match_id),
+            (Caller::Canceller(id), Ok(_)) => drop(self.cancelled.insert(id)),
+            (Caller::Request(server), answer) => self.requested(&server, answer),
+            (Caller::Ready(server, id), answer) => self.ready_answered(&server, &id, &answer),
+            (Caller::End(server, id), answer) => self.end_answered(&server, &id, &answer),
+            (Caller::Player, Ok(Reply::Seated { seat, game })) => {
+                self.seats.push(seat.id);
+                self.acknowledged(game.id);
+            }
+            (Caller::Claim(seat), Ok(_)) => self.claimed_by(&seat),
+            (Caller::Outcome(allocation), _) => self.next_effect(allocation),
+            (Caller::Exit(allocation), Ok(_)) => drop(self.platform.exits.remove(&allocation)),
+            _ => {}
+        }
+    }
+
+    fn claimed_by(&mut self, seat: &SeatId) {
+        if !self.claimed.insert(seat.clone()) {
+            self.fail(format!("4: seat {seat} was claimed twice"));
+        }
+    }
+
+    fn next_effect(&mut self, allocation: AllocationId) {
+        if self.platform.done(&allocation) {
+            self.plan(1, Task::Perform(allocation));
+        }
+    }
+
+    fn acknowledged(&mut self, id: MatchId) {
+        self.matches.insert(id);
+    }
+
+    // --- the platform ---------------------------------------------------------------------------------------
+
+    fn perform(&mut self, allocation: &AllocationId) {
+        if self.rng.u8(0..10) == 0 {
+            // The platform did not answer; the host tries again.
+            let delay = self.rng.u64(100..5000);
+            return self.plan(delay, Task::Perform(allocation.clone()));
+        }
+        let stopped = self.platform.running.get(allocation).map(|process| process.server.clone());
+        let fail = self.rng.u8(0..12) == 0;
+        let (started, outcome) = self.platform.perform(allocation, fail);
+        if let Some(id) = started {
+            let server = Server::new(id.clone(), Some(allocation.clone()), &mut self.rng);
+            self.servers.insert(id.clone(), server);
+            let delay = self.rng.u64(10..8000);
+            self.plan_server(delay, id);
+        }
+        if let Some(server) = stopped
+            && !self.platform.running.contains_key(allocation)
+        {
+            self.kill(&server);
+        }
+        if let Some(outcome) = outcome {
+            self.input(outcome, Caller::Outcome(allocation.clone()));
+        }
+    }
+
+    fn kill(&mut self, id: &ServerId) {
+        if let Some(server) = self.servers.get_mut(id) {
+            server.alive = false;
+            server.holds.clear();
+            server.ready.clear();
+        }
+    }
+
+    fn exit(&mut self, id: &ServerId, status: &str) {
+        let Some(server) = self.servers.get(id) else { return };
+        self.platform.exit(server, status);
+        let allocation = server.allocation.clone();
+        self.kill(id);
+        if let Some(allocation) = allocation {
+            let delay = self.rng.u64(0..500);
+            self.plan(delay, Task::TellExit(allocation));
+        }
+    }
+
+    fn tell_exit(&mut self, allocation: &AllocationId) {
+        if let Some(status) = self.platform.exits.get(allocation).cloned() {
+            let command = Command::ServerExited { allocation: allocation.clone(), status };
+            self.input(command, Caller::Exit(allocation.clone()));
+        }
+    }
+
+    // --- game servers ---------------------------------------------------------------------------------------
+
+    fn register_stranger(&mut self) {
+        let name = format!("stranger {}", self.count);
+        if let Ok(id) = ServerId::new(&name) {
+            self.servers.insert(id.clone(), Server::new(id.clone(), None, &mut self.rng));
+            self.plan_server(1, id);
+        }
+    }
+
+    fn server(&mut self, id: &ServerId) {
+        let Some(server) = self.servers.get(id).filter(|server| server.alive) else { return };
+        let (manner, asking) = (server.manner, server.asking);
+        if manner == Manner::Silent || (!self.busy && server.holds.is_empty()) {
+            return;
+        }
+        if manner == Manner::Lies && self.rng.bool() {
+            self.lie(id);
+        }
+        let Some(server) = self.servers.get(id) else { return };
+        let unready = server.holds.difference(&server.ready).next().cloned();
+        let (running, room) = (server.ready.first().cloned(), server.holds.len() < server.room);
+        match (unready, running) {
+            (Some(_), _) if manner == Manner::Crashes => self.exit(id, "killed by signal 11"),
+            (Some(_), _) if manner == Manner::NeverReady => {}
+            (Some(game), _) => self.say_ready(id, &game),
+            (None, Some(game)) if !room || self.rng.bool() => self.say_end(id, &game),
+            _ if asking || !self.busy => {}
+            _ => self.ask(id),
+        }
+        let delay = self.rng.u64(200..20_000);
+        self.plan_server(delay, id.clone());
+    }
+
+    fn ask(&mut self, id: &ServerId) {
+        let Some(server) = self.servers.get_mut(id) else { return };
+        server.asking = true;
+        let hints = if self.rng.u8(0..20) == 0 { server.hints.with(Hints::FULL) } else { server.hints };
+        let requirements = server.requirements.to_owned();
+        let command = Command::RequestMatch { server: id.clone(), requirements, hints };
+        let call = self.input(command, Caller::Request(id.clone()));
+        if self.rng.u8(0..10) == 0 {
+            let delay = self.rng.u64(0..10_000);
+            self.plan(delay, Task::HangUp(call));
+        }
+    }
+
+    fn requested(&mut self, id: &ServerId, answer: Answer<Broker>) {
+        let Some(server) = self.servers.get_mut(id) else { return };
+        server.asking = false;
+        let Ok(Reply::Requested { offer, hints }) = answer else { return };
+        if hints.has(Hints::SHUTDOWN) && server.manner != Manner::Stubborn && server.alive {
+            return self.exit(id, "exit status 0");
+        }
+        if let Some(offer) = offer.filter(|_| server.alive) {
+            self.given(id, offer);
+        }
+        let delay = self.rng.u64(1..3000);
+        self.plan_server(delay, id.clone());
+    }
+
+    fn given(&mut self, id: &ServerId, offer: Offer) {
+        let other =
+            self.servers.values().find(|server| server.id != *id && server.holds.contains(&offer.match_id));
+        if let Some(other) = other {
+            let problem = format!("1: match {} went to {id} while {} holds it", offer.match_id, other.id);
+            return self.fail(problem);
+        }
+        if let Some(server) = self.servers.get_mut(id) {
+            server.holds.insert(offer.match_id);
+        }
+    }
+
+    fn say_ready(&mut self, id: &ServerId, game: &MatchId) {
+        let connection =
+            Connection { details: format!("{id}:7777").as_str().into(), ..Connection::default() };
+        let hints = *self.rng.choice(&[Hints::NONE, Hints::FULL, Hints::NOT_FULL]).unwrap_or(&Hints::NONE);
+        let repeats = self.servers.get(id).is_some_and(|server| server.manner == Manner::Repeats);
+        for _ in 0..=usize::from(repeats) {
+            let command = Command::MatchReady {
+                server: id.clone(),
+                match_id: game.clone(),
+                connection: connection.clone(),
+                hints,
+            };
+            self.input(command, Caller::Ready(id.clone(), game.clone()));
+        }
+    }
+
+    fn ready_answered(&mut self, id: &ServerId, game: &MatchId, answer: &Answer<Broker>) {
+        let Some(server) = self.servers.get_mut(id) else { return };
+        match answer {
+            Ok(_) => {
+                self.readied.insert(game.clone());
+                if server.holds.contains(game) {
+                    server.ready.insert(game.clone());
+                }
+            }
+            Err(Refusal::MatchNotHeld { shutdown, .. }) => {
+                server.drop_match(game);
+                if *shutdown && server.manner != Manner::Stubborn && server.alive {
+                    self.exit(id, "exit status 0");
+                }
+            }
+            Err(_) => server.drop_match(game),
+        }
+    }
+
+    fn say_end(&mut self, id: &ServerId, game: &MatchId) {
+        let choices =
+            [Hints::NONE, Hints::NONE, Hints::SHUTDOWN, Hints::WILLING_TO_SHUTDOWN, Hints::NOT_FULL];
+        let hints = *self.rng.choice(&choices).unwrap_or(&Hints::NONE);
+        let repeats = self.servers.get(id).is_some_and(|server| server.manner == Manner::Repeats);
+        for _ in 0..=usize::from(repeats) {
+            let command = Command::EndMatch { server: id.clone(), match_id: game.clone(), hints };
+            self.input(command, Caller::End(id.clone(), game.clone()));
+        }
+        if hints.has(Hints::SHUTDOWN) && self.rng.u8(0..4) != 0 {
+            self.exit(id, "exit status 0");
+        }
+    }
+
+    fn end_answered(&mut self, id: &ServerId, game: &MatchId, answer: &Answer<Broker>) {
+        let Some(server) = self.servers.get_mut(id) else { return };
+        server.drop_match(game);
+        let shutdown = match answer {
+            Ok(Reply::Noted { hints, .. }) => hints.has(Hints::SHUTDOWN),
+            Err(refusal) => refusal.hints().has(Hints::SHUTDOWN),
+            Ok(_) => false,
+        };
+        if shutdown && server.manner != Manner::Stubborn && server.alive {
+            self.exit(id, "exit status 0");
+        }
+    }
+
+    /// Speaks of a match or a seat that it has no business with.
+    fn lie(&mut self, id: &ServerId) {
+        let matches: Vec<_> = self.matches.iter().cloned().collect();
+        let Some(game) = self.rng.choice(&matches).cloned() else { return };
+        match self.rng.u8(0..3) {
+            0 => self.say_ready(id, &game),
+            1 => {
+                let command =
+                    Command::EndMatch { server: id.clone(), match_id: game.clone(), hints: Hints::NONE };
+                self.input(command, Caller::End(id.clone(), game));
+            }
+            _ => self.claim(Some(id.clone())),
+        }
+    }
+
+    // --- clients, players, administrators -------------------------------------------------------------------
+
+    fn client(&mut self) {
+        if !self.busy {
+            return;
+        }
+        match self.rng.u8(0..24) {
+            0..7 => self.submit(),
+            7..12 => self.join(),
+            12..15 => self.claim(None),
+            15 => self.release(),
+            16 => self.reserve(),
+            17 | 18 => self.watch(),
+            19 => self.cancel(),
+            20 => self.admin(),
+            21 => self.garbage(),
+            22 => self.register_stranger(),
+            _ => {}
+        }
+        let delay = self.rng.u64(10..12_000);
+        self.plan(delay, Task::Client);
+    }
+
+    fn submit(&mut self) {
+        let again = self.rng.choice(&self.specs).cloned().filter(|_| self.rng.u8(0..6) == 0);
+        if let Some((spec, id)) = again {
+            let command = Command::SubmitMatch { id: Some(id), spec };
+            self.input(command, Caller::Submitter);
+            return;
+        }
+        let players =
+            (0..self.rng.usize(0..5)).filter_map(|n| PlayerId::new(&format!("p{}-{n}", self.count)).ok());
+        let players: Vec<_> = players.collect();
+        let properties = self.rng.choice(&PROPERTIES).and_then(|text| Properties::parse(text).ok());
+        let key = IdempotencyKey::new(&format!("key-{}", self.count)).ok().filter(|_| self.rng.bool());
+        let spec = MatchSpec {
+            capacity: self.rng.bool().then_some(4),
+            players,
+            properties: properties.unwrap_or_default(),
+            idempotency_key: key,
+            ..MatchSpec::default()
+        };
+        let Ok(id) = MatchId::new(&format!("m-{}", self.count)) else { return };
+        self.specs.push((spec.clone(), id.clone()));
+        self.input(Command::SubmitMatch { id: Some(id), spec }, Caller::Submitter);
+    }
+
+    fn join(&mut self) {
+        let (Ok(player), Ok(fleet)) = (
+            PlayerId::new(&format!("j{}", self.count)),
+            FleetId::new(if self.rng.bool() { "a" } else { "b" }),
+        ) else {
+            return;
+        };
+        let command = Command::Join {
+            fleet,
+            player,
+            capacity: self.rng.u32(1..5),
+            ttl: Duration::from_secs(self.rng.u64(1..40)),
+            properties: Properties::default(),
+        };
+        let call = self.input(command, Caller::Player);
+        if self.rng.u8(0..8) == 0 {
+            self.plan(0, Task::HangUp(call));
+        }
+    }
+
+    fn claim(&mut self, server: Option<ServerId>) {
+        if let Some(seat) = self.rng.choice(&self.seats).cloned() {
+            self.input(Command::ClaimSeat { seat: seat.clone(), server }, Caller::Claim(seat));
+        }
+    }
+
+    fn release(&mut self) {
+        if let Some(seat) = self.rng.choice(&self.seats).cloned() {
+            self.input(Command::ReleaseSeat { seat }, Caller::Release);
+        }
+    }
+
+    fn some_match(&mut self) -> Option<MatchId> {
+        let matches: Vec<_> = self.matches.iter().cloned().collect();
+        self.rng.choice(&matches).cloned()
+    }
+
+    fn reserve(&mut self) {
+        let Some(match_id) = self.some_match() else { return };
+        let Ok(player) = PlayerId::new(&format!("r{}", self.count)) else { return };
+        let ttl = Duration::from_secs(20);
+        self.input(Command::ReserveSeat { match_id, player, ttl }, Caller::Player);
+    }
+
+    fn watch(&mut self) {
+        let Some(id) = self.some_match() else { return };
+        let seen = self.log.last().map_or(0, |record| record.seq);
+        let call = self.input(Command::WatchMatch { id, seen }, Caller::Watcher);
+        let delay = self.rng.u64(0..60_000);
+        self.plan(delay, Task::HangUp(call));
+    }
+
+    fn cancel(&mut self) {
+        let Some(id) = self.some_match() else { return };
+        let command = if self.rng.bool() {
+            Command::CancelMatch { id: id.clone() }
+        } else {
+            Command::EndActiveMatch { id: id.clone() }
+        };
+        self.input(command, Caller::Canceller(id));
+    }
+
+    fn admin(&mut self) {
+        let command = match self.rng.u8(0..4) {
+            0 => Command::AllocateServer { id: None, spec: None },
+            1 => Command::AllocateServer { id: None, spec: Some(MatchSpec::default()) },
+            2 => {
+                let servers: Vec<_> = self.servers.keys().cloned().collect();
+                let Some(server) = self.rng.choice(&servers).cloned() else { return };
+                Command::DeallocateServer { server }
+            }
+            _ => Command::Reconfigure { change: self.change() },
+        };
+        self.input(command, Caller::Admin);
+    }
+
+    fn change(&mut self) -> SettingsChange {
+        let modes = [FastSchedule::OnSchedule, FastSchedule::UnlessFree, FastSchedule::Always];
+        SettingsChange {
+            fast_schedule: self.rng.choice(&modes).copied(),
+            match_pickup_time: Some(Duration::from_secs(self.rng.u64(5..200))),
+            match_ready_time: self.rng.bool().then(|| Duration::from_secs(self.rng.u64(2..60))),
+            schedule_frequency: Some(Duration::from_secs(self.rng.u64(1..40))),
+            delay_allocation: Some(Duration::from_secs(self.rng.u64(0..40))),
+            ..SettingsChange::default()
+        }
+    }
+
+    fn garbage(&mut self) {
+        let Ok(server) = ServerId::new("nobody") else { return };
+        let Ok(unknown) = MatchId::new("never heard of") else { return };
+        let command = match self.rng.u8(0..4) {
+            0 => Command::RequestMatch { server, requirements: "a ==".into(), hints: Hints::WILLING_TO_WAIT },
+            1 => Command::CancelMatch { id: unknown },
+            2 => Command::EndMatch { server, match_id: unknown, hints: Hints::SHUTDOWN },
+            _ => Command::SubmitMatch {
+                id: None,
+                spec: MatchSpec { capacity: Some(0), ..MatchSpec::default() },
+            },
+        };
+        self.input(command, Caller::Admin);
+    }
+
+    fn configuration(&mut self) -> Command {
+        let fleet = |id: &str, requirements: &str, max: u32, warm: u32, preference: i32| {
+            Some(Fleet {
+                id: FleetId::new(id).ok()?,
+                requirements: requirements.into(),
+                max,
+                warm,
+                ready_deadline: Duration::from_secs(10),
+                preference,
+            })
+        };
+        let warm = self.rng.u32(0..3);
+        let max = warm + self.rng.u32(1..4);
+        let fleets = [
+            fleet("a", "MatchProperties.map != 'desert'", max, warm, 0),
+            fleet("b", "", self.rng.u32(1..4), 0, self.rng.i32(-1..2)),
+        ];
+        let settings = Settings {
+            server_max_lifetime: Duration::from_secs(self.rng.u64(60..900)),
+            match_max_run_time: Duration::from_secs(self.rng.u64(20..600)),
+            ..Settings::default().with(&self.change())
+        };
+        Command::Configure { settings, fleets: fleets.into_iter().flatten().collect() }
+    }
+}

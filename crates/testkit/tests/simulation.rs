@@ -1,0 +1,32 @@
+//! The simulation over many seeds, and the proof that it notices broken rules.
+
+use sortie_testkit::sim::{BrokenRule, Report, run};
+
+/// Seeds run with all rules whole.
+const SEEDS: u64 = 2_000;
+/// Seeds within which each broken rule must be noticed.
+const SEEDS_TO_NOTICE: u64 = 300;
+
+#[test]
+fn the_invariants_hold_under_every_schedule() {
+    let mut sum = Report::default();
+    for seed in 0..SEEDS {
+        let report = run(seed, None).unwrap_or_else(|failure| panic!("{failure}"));
+        sum.crashes += report.crashes;
+        sum.ready += report.ready;
+        sum.claims += report.claims;
+        sum.processes += report.processes;
+    }
+    // A simulation in which nothing happens proves nothing.
+    assert!(sum.crashes > SEEDS / 4 && sum.ready > SEEDS * 5, "{sum:?}");
+    assert!(sum.claims > SEEDS && sum.processes > SEEDS * 5, "{sum:?}");
+}
+
+#[test]
+fn every_broken_rule_is_noticed() {
+    let unnoticed: Vec<_> = BrokenRule::ALL
+        .iter()
+        .filter(|rule| (0..SEEDS_TO_NOTICE).all(|seed| run(seed, Some(**rule)).is_ok()))
+        .collect();
+    assert!(unnoticed.is_empty(), "broken and not noticed within {SEEDS_TO_NOTICE} seeds: {unnoticed:?}");
+}

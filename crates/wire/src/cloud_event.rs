@@ -1,0 +1,194 @@
+//! Events as they leave the system: [CloudEvents 1.0](https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md)
+//! in JSON.
+//!
+//! A form of its own beside the stored one: this one is read by people and by other programs, so it has names where
+//! the log has numbers, and objects where the log has text.
+//!
+//! In `data` every field of the event is there, `null` where it is not set. A cause comes with a `text` for people.
+//! Durations end in `_ms` (milliseconds, a part of one rounded up). A client id is a string, because many readers of
+//! JSON keep only 53 bits of a number.
+
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Map, Value, json};
+use sortie_domain::broker::Event;
+use sortie_domain::broker::model::{Connection, FastSchedule, Fleet, MatchSpec, Properties, Settings};
+use sortie_domain::ids::{FleetId, IdempotencyKey, MatchId, PlayerId};
+use sortie_domain::machine::Record;
+use sortie_domain::time::Timestamp;
+
+use crate::stored::whole_millis;
+
+/// The end of the year 9999, the last that RFC 3339 can write.
+const LAST_MILLIS: u64 = 253_402_300_799_999;
+
+/// `record` as a CloudEvent that comes from `source`, a URI reference that is not empty.
+#[must_use]
+pub fn cloud_event(record: &Record<Event>, source: &str) -> Value {
+    let Record { seq, time, event } = record;
+    let mut document = json!({
+        "specversion": "1.0",
+        "id": seq.to_string(),
+        "source": source,
+        "type": event.kind(),
+        "time": rfc3339(*time),
+        "datacontenttype": "application/json",
+        "data": data(event),
+    });
+    // An attribute of CloudEvents that is not set has to be left out.
+    if let Some(subject) = subject(event) {
+        document["subject"] = subject.into();
+    }
+    document
+}
+
+fn rfc3339(time: Timestamp) -> String {
+    let since_epoch = Duration::from_millis(time.as_millis().min(LAST_MILLIS));
+    humantime::format_rfc3339_millis(SystemTime::UNIX_EPOCH + since_epoch).to_string()
+}
+
+/// The id of what the event is about: the match for matches and their seats, else the server or the allocation.
+fn subject(event: &Event) -> Option<&str> {
+    match event {
+        Event::Configured { .. } | Event::Reconfigured { .. } => None,
+        Event::MatchQueued { id, .. }
+        | Event::MatchPickedUp { id, .. }
+        | Event::MatchReturned { id, .. }
+        | Event::MatchReady { id, .. }
+        | Event::MatchEnded { id, .. }
+        | Event::MatchFailed { id, .. }
+        | Event::MatchCancelled { id, .. } => Some(id.as_str()),
+        Event::SeatReserved { match_id, .. }
+        | Event::SeatClaimed { match_id, .. }
+        | Event::SeatClosed { match_id, .. } => Some(match_id.as_str()),
+        Event::ServerRegistered { server }
+        | Event::ServerAvailable { server }
+        | Event::ServerFull { server }
+        | Event::ServerNotFull { server }
+        | Event::ServerDraining { server, .. }
+        | Event::ServerGone { server, .. } => Some(server.as_str()),
+        Event::AllocationOrdered { allocation, .. }
+        | Event::AllocationAssigned { allocation, .. }
+        | Event::AllocationStarted { allocation }
+        | Event::AllocationStopOrdered { allocation, .. }
+        | Event::AllocationEnded { allocation, .. } => Some(allocation.as_str()),
+    }
+}
+
+fn data(event: &Event) -> Value {
+    match event {
+        Event::Configured { settings, fleets } => json!({
+            "settings": settings_data(settings), "fleets": fleets.iter().map(fleet_data).collect::<Value>(),
+        }),
+        Event::Reconfigured { settings } => json!({ "settings": settings_data(settings) }),
+        Event::MatchQueued { id, spec } => spec_data(id, spec),
+        Event::MatchPickedUp { id, server } | Event::MatchReturned { id, server } => {
+            json!({ "match_id": id.as_str(), "server_id": server.as_str() })
+        }
+        Event::MatchReady { id, server, players, connection } => json!({
+            "match_id": id.as_str(), "server_id": server.as_str(),
+            "players": players_data(players), "connection": connection_data(connection),
+        }),
+        Event::MatchEnded { id, players, cause } => json!({
+            "match_id": id.as_str(), "players": players_data(players), "cause": cause.name(), "text": cause.text(),
+        }),
+        Event::MatchFailed { id, players, reason } => json!({
+            "match_id": id.as_str(), "players": players_data(players), "reason": reason.name(), "text": reason.text(),
+        }),
+        Event::MatchCancelled { id, players, cause } => json!({
+            "match_id": id.as_str(), "players": players_data(players), "cause": cause.name(), "text": cause.text(),
+        }),
+        Event::SeatReserved { seat, match_id, player, client_id, ttl } => json!({
+            "seat_id": seat.as_str(), "match_id": match_id.as_str(), "player_id": player.as_str(),
+            "client_id": client_id.to_string(), "ttl_ms": whole_millis(*ttl),
+        }),
+        Event::SeatClaimed { seat, match_id } => {
+            json!({ "seat_id": seat.as_str(), "match_id": match_id.as_str() })
+        }
+        Event::SeatClosed { seat, match_id, end } => json!({
+            "seat_id": seat.as_str(), "match_id": match_id.as_str(), "end": end.name(), "text": end.text(),
+        }),
+        Event::ServerRegistered { server }
+        | Event::ServerAvailable { server }
+        | Event::ServerFull { server }
+        | Event::ServerNotFull { server } => json!({ "server_id": server.as_str() }),
+        Event::ServerDraining { server, cause } | Event::ServerGone { server, cause } => {
+            json!({ "server_id": server.as_str(), "cause": cause.name(), "text": cause.text() })
+        }
+        Event::AllocationOrdered { allocation, server, fleet, for_match } => json!({
+            "allocation_id": allocation.as_str(), "server_id": server.as_str(), "fleet": fleet.as_str(),
+            "for_match_id": for_match.as_ref().map(MatchId::as_str),
+        }),
+        Event::AllocationAssigned { allocation, for_match } => {
+            json!({ "allocation_id": allocation.as_str(), "for_match_id": for_match.as_str() })
+        }
+        Event::AllocationStarted { allocation } => json!({ "allocation_id": allocation.as_str() }),
+        Event::AllocationStopOrdered { allocation, fleet, error }
+        | Event::AllocationEnded { allocation, fleet, error } => json!({
+            "allocation_id": allocation.as_str(), "fleet": fleet.as_str(), "error": error.as_deref(),
+        }),
+    }
+}
+
+fn players_data(players: &[PlayerId]) -> Value {
+    players.iter().map(PlayerId::as_str).collect()
+}
+
+fn spec_data(id: &MatchId, spec: &MatchSpec) -> Value {
+    let MatchSpec { players, properties, player_properties, capacity, fleet, idempotency_key } = spec;
+    let of_players = player_properties
+        .iter()
+        .map(|(player, properties)| (player.as_str().to_owned(), properties_data(properties)));
+    json!({
+        "match_id": id.as_str(),
+        "players": players_data(players),
+        "properties": properties_data(properties),
+        "player_properties": of_players.collect::<Map<_, _>>(),
+        "capacity": capacity,
+        "fleet": fleet.as_ref().map(FleetId::as_str),
+        "idempotency_key": idempotency_key.as_ref().map(IdempotencyKey::as_str),
+    })
+}
+
+/// Properties as the object that they are. A text that is none, which the domain would not have taken, is shown as it
+/// is: an event that cannot be sent would stop all those behind it.
+fn properties_data(properties: &Properties) -> Value {
+    let Some(text) = properties.text() else { return json!({}) };
+    serde_json::from_str(text).unwrap_or_else(|_| text.into())
+}
+
+fn connection_data(connection: &Connection) -> Value {
+    let Connection { details, per_player } = connection;
+    let of_players =
+        per_player.iter().map(|(player, details)| (player.as_str().to_owned(), (**details).into()));
+    json!({ "details": **details, "per_player": of_players.collect::<Map<_, _>>() })
+}
+
+fn settings_data(settings: &Settings) -> Value {
+    let fast_schedule = match settings.fast_schedule {
+        FastSchedule::OnSchedule => "on_schedule",
+        FastSchedule::UnlessFree => "unless_free",
+        FastSchedule::Always => "always",
+    };
+    json!({
+        "fast_schedule": fast_schedule,
+        "server_max_lifetime_ms": whole_millis(settings.server_max_lifetime),
+        "match_pickup_time_ms": whole_millis(settings.match_pickup_time),
+        "match_ready_time_ms": whole_millis(settings.match_ready_time),
+        "match_max_run_time_ms": whole_millis(settings.match_max_run_time),
+        "schedule_frequency_ms": whole_millis(settings.schedule_frequency),
+        "delay_allocation_ms": whole_millis(settings.delay_allocation),
+        "wait_ms": whole_millis(settings.wait),
+    })
+}
+
+fn fleet_data(fleet: &Fleet) -> Value {
+    json!({
+        "fleet": fleet.id.as_str(),
+        "requirements": fleet.requirements,
+        "max": fleet.max,
+        "warm": fleet.warm,
+        "ready_deadline_ms": whole_millis(fleet.ready_deadline),
+        "preference": fleet.preference,
+    })
+}

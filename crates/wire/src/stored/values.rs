@@ -1,0 +1,217 @@
+//! How single values are stored: ids, times, causes, texts, and lists and maps of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sortie_domain::broker::model::{
+    CancelCause, EndCause, FailReason, FastSchedule, GoneCause, Properties, Seat, SeatEnd,
+};
+use sortie_domain::ids::{AllocationId, FleetId, IdempotencyKey, MatchId, PlayerId, SeatId, ServerId};
+use sortie_domain::time::Timestamp;
+
+use super::{FieldProblem, Place, Stored, StoredError, log};
+
+macro_rules! as_they_are {
+    ($($kind:ty),*) => {$(
+        impl Stored<$kind> for $kind {
+            fn store(&self) -> $kind {
+                self.clone()
+            }
+
+            fn load(form: $kind, _: Place) -> Result<Self, StoredError> {
+                Ok(form)
+            }
+        }
+    )*};
+}
+
+as_they_are!(u32, i32, u64, String);
+
+macro_rules! ids {
+    ($($kind:ty),*) => {$(
+        impl Stored<String> for $kind {
+            fn store(&self) -> String {
+                self.as_str().to_owned()
+            }
+
+            fn load(form: String, place: Place) -> Result<Self, StoredError> {
+                Self::new(&form).map_err(|problem| place.has(FieldProblem::BadId(problem)))
+            }
+        }
+    )*};
+}
+
+ids!(MatchId, PlayerId, ServerId, SeatId, AllocationId, FleetId, IdempotencyKey);
+
+macro_rules! causes {
+    ($($kind:ty),*) => {$(
+        impl Stored<i32> for $kind {
+            fn store(&self) -> i32 {
+                self.number().cast_signed()
+            }
+
+            fn load(form: i32, place: Place) -> Result<Self, StoredError> {
+                Self::from_number(form.cast_unsigned())
+                    .ok_or_else(|| place.has(FieldProblem::UnknownNumber(form)))
+            }
+        }
+    )*};
+}
+
+causes!(EndCause, FailReason, CancelCause, SeatEnd, GoneCause);
+
+impl Stored<i32> for FastSchedule {
+    fn store(&self) -> i32 {
+        let form = match self {
+            Self::OnSchedule => log::FastSchedule::OnSchedule,
+            Self::UnlessFree => log::FastSchedule::UnlessFree,
+            Self::Always => log::FastSchedule::Always,
+        };
+        form.into()
+    }
+
+    fn load(form: i32, place: Place) -> Result<Self, StoredError> {
+        match log::FastSchedule::try_from(form) {
+            Ok(log::FastSchedule::OnSchedule) => Ok(Self::OnSchedule),
+            Ok(log::FastSchedule::UnlessFree) => Ok(Self::UnlessFree),
+            Ok(log::FastSchedule::Always) => Ok(Self::Always),
+            Err(_) => Err(place.has(FieldProblem::UnknownNumber(form))),
+        }
+    }
+}
+
+impl Stored<u64> for Timestamp {
+    fn store(&self) -> u64 {
+        self.as_millis()
+    }
+
+    fn load(form: u64, _: Place) -> Result<Self, StoredError> {
+        Ok(Self::from_millis(form))
+    }
+}
+
+/// Milliseconds of `duration`, a part of one rounded up as the domain does: a deadline never fires early.
+pub(crate) fn whole_millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+}
+
+impl Stored<u64> for Duration {
+    fn store(&self) -> u64 {
+        whole_millis(*self)
+    }
+
+    fn load(form: u64, _: Place) -> Result<Self, StoredError> {
+        Ok(Self::from_millis(form))
+    }
+}
+
+impl Stored<String> for Arc<str> {
+    fn store(&self) -> String {
+        String::from(&**self)
+    }
+
+    fn load(form: String, _: Place) -> Result<Self, StoredError> {
+        Ok(Self::from(form))
+    }
+}
+
+impl Stored<String> for Properties {
+    fn store(&self) -> String {
+        self.text().unwrap_or_default().to_owned()
+    }
+
+    fn load(form: String, place: Place) -> Result<Self, StoredError> {
+        Self::parse(&form).map_err(|problem| place.has(FieldProblem::BadProperties(problem)))
+    }
+}
+
+impl<T: Stored<Form>, Form> Stored<Form> for Arc<T> {
+    fn store(&self) -> Form {
+        T::store(self)
+    }
+
+    fn load(form: Form, place: Place) -> Result<Self, StoredError> {
+        T::load(form, place).map(Self::new)
+    }
+}
+
+impl<T: Stored<Form>, Form> Stored<Option<Form>> for Option<T> {
+    fn store(&self) -> Option<Form> {
+        self.as_ref().map(T::store)
+    }
+
+    fn load(form: Option<Form>, place: Place) -> Result<Self, StoredError> {
+        form.map(|form| T::load(form, place)).transpose()
+    }
+}
+
+impl<T: Stored<Form>, Form> Stored<Vec<Form>> for Vec<T> {
+    fn store(&self) -> Vec<Form> {
+        self.iter().map(T::store).collect()
+    }
+
+    fn load(form: Vec<Form>, place: Place) -> Result<Self, StoredError> {
+        form.into_iter().map(|form| T::load(form, place)).collect()
+    }
+}
+
+impl Stored<Vec<String>> for BTreeSet<MatchId> {
+    fn store(&self) -> Vec<String> {
+        self.iter().map(Stored::store).collect()
+    }
+
+    fn load(form: Vec<String>, place: Place) -> Result<Self, StoredError> {
+        form.into_iter().map(|form| Stored::load(form, place)).collect()
+    }
+}
+
+impl<T: Stored<String>> Stored<BTreeMap<String, String>> for BTreeMap<PlayerId, T> {
+    fn store(&self) -> BTreeMap<String, String> {
+        self.iter().map(|(player, value)| (player.store(), value.store())).collect()
+    }
+
+    fn load(form: BTreeMap<String, String>, place: Place) -> Result<Self, StoredError> {
+        let entry = |(player, value)| Ok((PlayerId::load(player, place)?, T::load(value, place)?));
+        form.into_iter().map(entry).collect()
+    }
+}
+
+impl Stored<Vec<log::Seat>> for BTreeMap<SeatId, Seat> {
+    fn store(&self) -> Vec<log::Seat> {
+        self.values().map(Stored::store).collect()
+    }
+
+    fn load(form: Vec<log::Seat>, place: Place) -> Result<Self, StoredError> {
+        let seats = form.into_iter().map(|form| Seat::load(form, place));
+        seats.map(|seat| seat.map(|seat| (seat.id.clone(), seat))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The `.proto` file spells the names and numbers of the domain.
+    macro_rules! same_causes {
+        ($($kind:ident = $prefix:literal;)*) => {$({
+            for cause in $kind::ALL {
+                let form = log::$kind::try_from(cause.store()).unwrap();
+                assert_eq!(form.as_str_name(), format!("{}_{}", $prefix, cause.name().to_uppercase()));
+            }
+            let beyond = i32::try_from($kind::ALL.len()).unwrap() + 1;
+            assert!(log::$kind::try_from(beyond).is_err(), "{} has a number that the domain lacks", $prefix);
+        })*};
+    }
+
+    #[test]
+    fn causes_have_the_names_and_numbers_of_the_domain() {
+        same_causes! {
+            EndCause = "END_CAUSE";
+            FailReason = "FAIL_REASON";
+            CancelCause = "CANCEL_CAUSE";
+            SeatEnd = "SEAT_END";
+            GoneCause = "GONE_CAUSE";
+        }
+    }
+}

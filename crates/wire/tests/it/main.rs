@@ -1,0 +1,17 @@
+//! The wire contract as others see it: published schemas, golden bytes, corners of canonical JSON.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a broken expectation fails the test"
+)]
+
+mod any;
+mod canonical;
+mod golden;
+mod messages;
+mod schemas;
+mod services;
+mod status;
+mod stored;

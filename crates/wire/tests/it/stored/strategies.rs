@@ -1,0 +1,339 @@
+//! Any event and any snapshot, within what the types of the domain allow.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::collection::{btree_map, btree_set, vec};
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+use sortie_domain::broker::model::{
+    Allocation, AllocationState, CancelCause, Connection, EndCause, FailReason, FastSchedule, Fleet,
+    FleetHealth, GoneCause, Match, MatchSpec, MatchState, Properties, Seat, SeatEnd, SeatState, Server,
+    ServerState, Settings,
+};
+use sortie_domain::broker::{Configured, Event, Snapshot};
+use sortie_domain::ids::{AllocationId, FleetId, IdempotencyKey, MatchId, PlayerId, SeatId, ServerId};
+use sortie_domain::time::Timestamp;
+
+/// Most elements of a list.
+const MANY: usize = 4;
+
+macro_rules! ids {
+    ($($function:ident = $kind:ident;)*) => {$(
+        fn $function() -> impl Strategy<Value = $kind> {
+            "[ -~]{1,128}".prop_map(|text| $kind::new(&text).unwrap())
+        }
+    )*};
+}
+
+ids! {
+    match_id = MatchId;
+    player = PlayerId;
+    server_id = ServerId;
+    seat_id = SeatId;
+    allocation_id = AllocationId;
+    fleet_id = FleetId;
+    key = IdempotencyKey;
+}
+
+fn time() -> impl Strategy<Value = Timestamp> {
+    any::<u64>().prop_map(Timestamp::from_millis)
+}
+
+fn duration() -> impl Strategy<Value = Duration> {
+    any::<u64>().prop_map(Duration::from_millis)
+}
+
+fn text() -> impl Strategy<Value = Arc<str>> {
+    any::<String>().prop_map(Arc::from)
+}
+
+fn players() -> impl Strategy<Value = Vec<PlayerId>> {
+    vec(player(), 0..MANY)
+}
+
+fn properties() -> impl Strategy<Value = Properties> {
+    let json = prop_oneof![
+        Just(String::new()),
+        Just("{}".to_owned()),
+        Just(r#" {"deep": [[{"a": null}]], "n": -1.5e300, "ü": "\ud83d\ude00"} "#.to_owned()),
+        any::<(String, i64)>().prop_map(|(name, number)| serde_json::json!({ name: number }).to_string()),
+    ];
+    json.prop_map(|text| Properties::parse(&text).unwrap())
+}
+
+fn settings() -> impl Strategy<Value = Settings> {
+    let fast_schedule =
+        select(vec![FastSchedule::OnSchedule, FastSchedule::UnlessFree, FastSchedule::Always]);
+    let durations = [(); 7].map(|()| duration());
+    (fast_schedule, durations).prop_map(|(fast_schedule, durations)| {
+        let [lifetime, pickup, ready, run, frequency, delay, wait] = durations;
+        Settings {
+            fast_schedule,
+            server_max_lifetime: lifetime,
+            match_pickup_time: pickup,
+            match_ready_time: ready,
+            match_max_run_time: run,
+            schedule_frequency: frequency,
+            delay_allocation: delay,
+            wait,
+        }
+    })
+}
+
+fn fleet() -> impl Strategy<Value = Fleet> {
+    (fleet_id(), any::<String>(), any::<(u32, u32, i32)>(), duration()).prop_map(
+        |(id, requirements, (max, warm, preference), ready_deadline)| Fleet {
+            id,
+            requirements,
+            max,
+            warm,
+            ready_deadline,
+            preference,
+        },
+    )
+}
+
+fn configured() -> impl Strategy<Value = Configured> {
+    (settings(), vec(fleet(), 0..MANY)).prop_map(|(settings, fleets)| Configured { settings, fleets })
+}
+
+fn spec() -> impl Strategy<Value = Arc<MatchSpec>> {
+    let all = (
+        players(),
+        properties(),
+        btree_map(player(), properties(), 0..MANY),
+        option::of(any::<u32>()),
+        option::of(fleet_id()),
+        option::of(key()),
+    );
+    all.prop_map(|(players, properties, player_properties, capacity, fleet, idempotency_key)| {
+        Arc::new(MatchSpec { players, properties, player_properties, capacity, fleet, idempotency_key })
+    })
+}
+
+fn connection() -> impl Strategy<Value = Arc<Connection>> {
+    (text(), btree_map(player(), text(), 0..MANY))
+        .prop_map(|(details, per_player)| Arc::new(Connection { details, per_player }))
+}
+
+fn end_cause() -> impl Strategy<Value = EndCause> {
+    select(EndCause::ALL)
+}
+
+fn fail_reason() -> impl Strategy<Value = FailReason> {
+    select(FailReason::ALL)
+}
+
+fn cancel_cause() -> impl Strategy<Value = CancelCause> {
+    select(CancelCause::ALL)
+}
+
+fn seat_end() -> impl Strategy<Value = SeatEnd> {
+    select(SeatEnd::ALL)
+}
+
+fn gone_cause() -> impl Strategy<Value = GoneCause> {
+    select(GoneCause::ALL)
+}
+
+pub(super) fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        2 => configuration_event(),
+        7 => match_event(),
+        3 => seat_event(),
+        6 => server_event(),
+        5 => allocation_event(),
+    ]
+}
+
+fn configuration_event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        configured().prop_map(|Configured { settings, fleets }| Event::Configured { settings, fleets }),
+        settings().prop_map(|settings| Event::Reconfigured { settings }),
+    ]
+}
+
+fn match_event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        (match_id(), spec()).prop_map(|(id, spec)| Event::MatchQueued { id, spec }),
+        (match_id(), server_id()).prop_map(|(id, server)| Event::MatchPickedUp { id, server }),
+        (match_id(), server_id()).prop_map(|(id, server)| Event::MatchReturned { id, server }),
+        (match_id(), server_id(), players(), connection()).prop_map(|(id, server, players, connection)| {
+            Event::MatchReady { id, server, players, connection }
+        }),
+        (match_id(), players(), end_cause()).prop_map(|(id, players, cause)| Event::MatchEnded {
+            id,
+            players,
+            cause
+        }),
+        (match_id(), players(), fail_reason()).prop_map(|(id, players, reason)| Event::MatchFailed {
+            id,
+            players,
+            reason
+        }),
+        (match_id(), players(), cancel_cause()).prop_map(|(id, players, cause)| Event::MatchCancelled {
+            id,
+            players,
+            cause
+        }),
+    ]
+}
+
+fn seat_event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        (seat_id(), match_id(), player(), any::<u64>(), duration()).prop_map(
+            |(seat, match_id, player, client_id, ttl)| Event::SeatReserved {
+                seat,
+                match_id,
+                player,
+                client_id,
+                ttl
+            }
+        ),
+        (seat_id(), match_id()).prop_map(|(seat, match_id)| Event::SeatClaimed { seat, match_id }),
+        (seat_id(), match_id(), seat_end()).prop_map(|(seat, match_id, end)| Event::SeatClosed {
+            seat,
+            match_id,
+            end
+        }),
+    ]
+}
+
+fn server_event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        server_id().prop_map(|server| Event::ServerRegistered { server }),
+        server_id().prop_map(|server| Event::ServerAvailable { server }),
+        server_id().prop_map(|server| Event::ServerFull { server }),
+        server_id().prop_map(|server| Event::ServerNotFull { server }),
+        (server_id(), gone_cause()).prop_map(|(server, cause)| Event::ServerDraining { server, cause }),
+        (server_id(), gone_cause()).prop_map(|(server, cause)| Event::ServerGone { server, cause }),
+    ]
+}
+
+fn allocation_event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        (allocation_id(), server_id(), fleet_id(), option::of(match_id())).prop_map(
+            |(allocation, server, fleet, for_match)| Event::AllocationOrdered {
+                allocation,
+                server,
+                fleet,
+                for_match
+            }
+        ),
+        (allocation_id(), match_id())
+            .prop_map(|(allocation, for_match)| Event::AllocationAssigned { allocation, for_match }),
+        allocation_id().prop_map(|allocation| Event::AllocationStarted { allocation }),
+        (allocation_id(), fleet_id(), option::of(text()))
+            .prop_map(|(allocation, fleet, error)| Event::AllocationStopOrdered { allocation, fleet, error }),
+        (allocation_id(), fleet_id(), option::of(text()))
+            .prop_map(|(allocation, fleet, error)| Event::AllocationEnded { allocation, fleet, error }),
+    ]
+}
+
+fn match_state() -> impl Strategy<Value = MatchState> {
+    prop_oneof![
+        Just(MatchState::Queued),
+        time().prop_map(|at| MatchState::PickedUp { at }),
+        (time(), connection()).prop_map(|(at, connection)| MatchState::Ready { at, connection }),
+        (time(), end_cause()).prop_map(|(at, cause)| MatchState::Ended { at, cause }),
+        (time(), fail_reason()).prop_map(|(at, reason)| MatchState::Failed { at, reason }),
+        (time(), cancel_cause()).prop_map(|(at, cause)| MatchState::Cancelled { at, cause }),
+    ]
+}
+
+fn seat() -> impl Strategy<Value = Seat> {
+    let state = prop_oneof![
+        option::of(time()).prop_map(|expires_at| SeatState::Reserved { expires_at }),
+        time().prop_map(|at| SeatState::Claimed { at }),
+    ];
+    (seat_id(), match_id(), player(), any::<u64>(), duration(), state).prop_map(
+        |(id, match_id, player, client_id, ttl, state)| Seat { id, match_id, player, client_id, ttl, state },
+    )
+}
+
+fn one_match() -> impl Strategy<Value = Match> {
+    let numbers = any::<(u64, u64, u32)>();
+    (match_id(), spec(), match_state(), numbers, time(), option::of(server_id()), vec(seat(), 0..MANY))
+        .prop_map(|(id, spec, state, (queued_seq, changed_seq, pickups), queued_at, server, seats)| Match {
+            id,
+            spec,
+            state,
+            queued_seq,
+            queued_at,
+            changed_seq,
+            pickups,
+            server,
+            seats: seats.into_iter().map(|seat| (seat.id.clone(), seat)).collect(),
+        })
+}
+
+fn server() -> impl Strategy<Value = Server> {
+    let state = prop_oneof![
+        Just(ServerState::Pending),
+        Just(ServerState::Available),
+        Just(ServerState::Full),
+        gone_cause().prop_map(|cause| ServerState::Draining { cause }),
+    ];
+    (server_id(), option::of(fleet_id()), state, time(), btree_set(match_id(), 0..MANY))
+        .prop_map(|(id, fleet, state, born_at, matches)| Server { id, fleet, state, born_at, matches })
+}
+
+fn allocation() -> impl Strategy<Value = Allocation> {
+    let state = prop_oneof![
+        Just(AllocationState::Ordered),
+        Just(AllocationState::Started),
+        Just(AllocationState::Live),
+        time().prop_map(|since| AllocationState::Leaving { since }),
+        Just(AllocationState::Stopping),
+    ];
+    (allocation_id(), server_id(), fleet_id(), option::of(match_id()), time(), state).prop_map(
+        |(id, server, fleet, for_match, ordered_at, state)| Allocation {
+            id,
+            server,
+            fleet,
+            for_match,
+            ordered_at,
+            state,
+        },
+    )
+}
+
+fn health() -> impl Strategy<Value = FleetHealth> {
+    (any::<u32>(), time(), option::of(text())).prop_map(|(failures, backoff_until, last_error)| FleetHealth {
+        failures,
+        backoff_until,
+        last_error,
+    })
+}
+
+pub(super) fn snapshot() -> impl Strategy<Value = Snapshot> {
+    let head = (any::<u64>(), settings(), option::of(configured()));
+    let matches = (vec(one_match(), 0..MANY), vec(one_match(), 0..MANY));
+    let servers = (vec(server(), 0..MANY), vec((server_id(), gone_cause()), 0..MANY));
+    let fleets = (vec((fleet_id(), health()), 0..MANY), vec(allocation(), 0..MANY));
+    let seats = vec((seat_id(), seat_end()), 0..MANY);
+    (head, matches, servers, fleets, seats).prop_map(
+        |(
+            (seq, settings, configured),
+            (matches, finished),
+            (servers, gone),
+            (health, allocations),
+            closed_seats,
+        )| {
+            Snapshot {
+                seq,
+                settings,
+                configured,
+                health,
+                matches,
+                finished,
+                servers,
+                gone,
+                allocations,
+                closed_seats,
+            }
+        },
+    )
+}
