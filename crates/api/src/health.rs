@@ -42,7 +42,7 @@ async fn healthz() -> Response {
 
 /// Calls are served.
 async fn readyz(State(api): State<Api>) -> Response {
-    match api.not_serving() {
+    match api.not_serving().await {
         None => json_response(StatusCode::OK, br#"{"status":"ready"}"#.to_vec()),
         Some(error) => error.respond(Form::Native),
     }
@@ -51,8 +51,8 @@ async fn readyz(State(api): State<Api>) -> Response {
 /// The health service.
 pub(crate) struct Health(pub(crate) Api);
 
-fn status(api: &Api) -> ServingStatus {
-    match api.not_serving() {
+async fn status(api: &Api) -> ServingStatus {
+    match api.not_serving().await {
         None => ServingStatus::Serving,
         Some(_) => ServingStatus::NotServing,
     }
@@ -71,7 +71,7 @@ impl pb::health_server::Health for Health {
         request: Request<pb::HealthCheckRequest>,
     ) -> Result<tonic::Response<pb::HealthCheckResponse>, Status> {
         if SERVICES.contains(&request.get_ref().service.as_str()) {
-            Ok(tonic::Response::new(response(status(&self.0))))
+            Ok(tonic::Response::new(response(status(&self.0).await)))
         } else {
             Err(Status::not_found("no such service is here"))
         }
@@ -93,7 +93,7 @@ impl pb::health_server::Health for Health {
                     () = api.options.closing.cancelled(), if last == Some(ServingStatus::NotServing) => return None,
                     _ = ticks.tick() => {}
                 }
-                let now = if is_known { status(&api) } else { ServingStatus::ServiceUnknown };
+                let now = if is_known { status(&api).await } else { ServingStatus::ServiceUnknown };
                 if last != Some(now) {
                     return Some((Ok(response(now)), (api, Some(now), ticks, permit)));
                 }

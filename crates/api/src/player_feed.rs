@@ -280,7 +280,7 @@ impl Table {
                 self.tell_all(players, seq, |player| News::completed(id, connection.for_player(player)));
             }
             BrokerEvent::SeatReserved { seat, match_id, player, .. } => {
-                self.seat(seat, match_id, player, seq)
+                self.seat(seat, match_id, player, seq);
             }
             BrokerEvent::SeatClosed { seat, match_id, .. } => self.unseat(seat, match_id),
             BrokerEvent::MatchFailed { id, players, reason } => {

@@ -148,13 +148,17 @@ impl Shared {
     }
 
     /// Why no call would be served now, if so.
-    pub(crate) fn not_serving(&self) -> Option<ApiError> {
+    pub(crate) async fn not_serving(&self) -> Option<ApiError> {
         if self.options.closing.is_cancelled() {
             return Some(Unavailable::ShuttingDown.into());
         }
-        let accepting = self.options.broker.stats().accepting;
-        (!accepting)
-            .then(|| codes::UNAVAILABLE.error("the log takes no records; nothing is accepted until it does"))
+        if !self.options.broker.stats().accepting {
+            return Some(
+                codes::UNAVAILABLE.error("the log takes no records; nothing is accepted until it does"),
+            );
+        }
+        // A question, because a broker that has ended cannot say so by itself.
+        self.query(|_| ()).await.err()
     }
 
     /// A place for a stream that follows the whole log, given back when it is dropped.

@@ -67,7 +67,12 @@ mod tests {
         GatewayOptions { dev: true, ..options() }
     }
 
-    fn found(peer: &str, asked: Option<&str>, forwarded_for: Option<&str>, options: &GatewayOptions) -> String {
+    fn found(
+        peer: &str,
+        asked: Option<&str>,
+        forwarded_for: Option<&str>,
+        options: &GatewayOptions,
+    ) -> String {
         let claims = Claims { peer: Some(peer.parse().unwrap()), asked, forwarded_for };
         client_ip(claims, options).unwrap().unwrap().to_string()
     }
@@ -99,7 +104,10 @@ mod tests {
         assert_eq!(found("10.1.2.3", None, Some("unknown"), &options()), "10.1.2.3");
         let claims = Claims { asked: Some("example.com"), ..Claims::default() };
         let refusal = client_ip(claims, &dev()).unwrap_err();
-        assert_eq!((refusal.status(), refusal.to_string().as_str()), (400, "client_ip: must be an IP address"));
+        assert_eq!(
+            (refusal.status(), refusal.to_string().as_str()),
+            (400, "client_ip: must be an IP address")
+        );
     }
 
     #[test]

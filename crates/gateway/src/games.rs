@@ -1,6 +1,6 @@
 //! The games there are, and which fleet a player is sent to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -38,17 +38,20 @@ pub(crate) struct Games {
 impl Games {
     pub(crate) fn new(options: &GatewayOptions) -> Result<Self, BadOptions> {
         let mut by_game: BTreeMap<Game, Vec<Candidate>> = BTreeMap::new();
+        let mut seen = BTreeSet::new();
         for fleet in &options.games {
             check_names(&fleet.game)?;
-            let candidates = by_game.entry(fleet.game.clone()).or_default();
-            if candidates.iter().any(|known| known.fleet.fleet == fleet.fleet) {
-                return Err(BadOptions::Twice { game: fleet.game.clone(), fleet: fleet.fleet.clone() });
+            // The broker seats players by fleet, so those of two games would meet.
+            if !seen.insert(&fleet.fleet) {
+                return Err(BadOptions::Twice(fleet.fleet.clone()));
             }
+            let candidates = by_game.entry(fleet.game.clone()).or_default();
             candidates.push(Candidate { fleet: fleet.clone(), properties: properties(fleet)? });
         }
         for candidates in by_game.values_mut() {
-            candidates
-                .sort_by(|a, b| (a.fleet.preference, &a.fleet.fleet).cmp(&(b.fleet.preference, &b.fleet.fleet)));
+            candidates.sort_by(|a, b| {
+                (a.fleet.preference, &a.fleet.fleet).cmp(&(b.fleet.preference, &b.fleet.fleet))
+            });
         }
         let by_game: BTreeMap<Game, Candidates> =
             by_game.into_iter().map(|(game, candidates)| (game, candidates.into())).collect();
@@ -72,8 +75,12 @@ impl Games {
                 return self.default.clone().ok_or_else(|| JoinError::NoGameNamed { offered: self.list() });
             }
             (Some(name), Some(version)) => (name, version),
-            (Some(_), None) => return Err(JoinError::invalid("version", "is missing: name it with the game")),
-            (None, Some(_)) => return Err(JoinError::invalid("game", "is missing: name it with the version")),
+            (Some(_), None) => {
+                return Err(JoinError::invalid("version", "is missing: name it with the game"));
+            }
+            (None, Some(_)) => {
+                return Err(JoinError::invalid("game", "is missing: name it with the version"));
+            }
         };
         check_name(name, false).map_err(|problem| JoinError::invalid("game", problem))?;
         check_name(version, true).map_err(|problem| JoinError::invalid("version", problem))?;
@@ -180,8 +187,12 @@ mod tests {
 
     #[test]
     fn fleets_of_a_game_are_in_order_of_preference_then_id() {
-        let games =
-            games(vec![fleet("a", "1", "z", 1), fleet("a", "1", "x", 2), fleet("a", "1", "y", 1), fleet("b", "1", "z", 0)]);
+        let games = games(vec![
+            fleet("a", "1", "z", 1),
+            fleet("a", "1", "x", 2),
+            fleet("a", "1", "y", 1),
+            fleet("b", "1", "w", 0),
+        ]);
         let found = games.find(Some("a"), Some("1")).unwrap();
         let ids: Vec<&str> = found.iter().map(|candidate| candidate.fleet.fleet.as_str()).collect();
         assert_eq!(ids, ["y", "z", "x"]);
@@ -223,8 +234,10 @@ mod tests {
     #[test]
     fn options_that_contradict_themselves_are_refused() {
         let refusal = |options: GatewayOptions| Games::new(&options).err().unwrap();
-        let twice = options(vec![fleet("a", "1", "x", 0), fleet("a", "1", "x", 1)]);
-        assert!(matches!(refusal(twice), BadOptions::Twice { .. }));
+        for other in [fleet("a", "1", "x", 1), fleet("b", "2", "x", 0)] {
+            let twice = options(vec![fleet("a", "1", "x", 0), other]);
+            assert!(matches!(refusal(twice), BadOptions::Twice(_)));
+        }
         let unknown_default = GatewayOptions {
             default_game: Some(Game { name: "b".to_owned(), version: "1".to_owned() }),
             ..options(vec![fleet("a", "1", "x", 0)])

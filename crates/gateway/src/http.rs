@@ -132,6 +132,10 @@ impl Inner {
         checked().map_err(|error| self.count(error))
     }
 
+    fn body(&self, body: &[u8]) -> Result<Asked, JoinError> {
+        Asked::from_body(body).map_err(|error| self.count(error))
+    }
+
     fn player(&self, caller: &Caller) -> Result<PlayerId, JoinError> {
         match &caller.session {
             Some(session) if self.options.dev => {
@@ -167,7 +171,7 @@ async fn wannaplay(
     Query(query): Query<Asked>,
     body: Bytes,
 ) -> Result<Response, JoinError> {
-    let asked = query.or(Asked::from_body(&body)?);
+    let asked = query.or(gateway.body(&body)?);
     let wish = gateway.wish(&caller, &asked, gateway.admit()?)?;
     let admission = Box::pin(join(gateway, wish, Reports::NONE)).await?;
     Ok(answer(admission))
@@ -193,11 +197,9 @@ fn answer(admission: Admission) -> Response {
     ([(header::CONTENT_LENGTH, length), JSON, NOT_STORED], Body::from_stream(body)).into_response()
 }
 
-const JSON: (HeaderName, HeaderValue) =
-    (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+const JSON: (HeaderName, HeaderValue) = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
 /// Whoever has a connect token gets in.
-const NOT_STORED: (HeaderName, HeaderValue) =
-    (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+const NOT_STORED: (HeaderName, HeaderValue) = (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
 
 async fn request(
     State(gateway): State<Arc<Inner>>,
@@ -208,7 +210,7 @@ async fn request(
 ) -> Response {
     let named = Asked { game: Some(game), version: Some(version), client_ip: None };
     let wish = || {
-        let asked = Asked { client_ip: query.or(Asked::from_body(&body)?).client_ip, ..named };
+        let asked = Asked { client_ip: query.or(gateway.body(&body)?).client_ip, ..named };
         gateway.wish(&caller, &asked, gateway.admit()?)
     };
     match wish() {

@@ -41,11 +41,7 @@ pub(crate) struct Wish {
 ///
 /// # Errors
 /// [`JoinError`]; the seat, if there was one, is given back, as it is when the future is dropped.
-pub(crate) async fn join(
-    gateway: Arc<Inner>,
-    wish: Wish,
-    reports: Reports,
-) -> Result<Admission, JoinError> {
+pub(crate) async fn join(gateway: Arc<Inner>, wish: Wish, reports: Reports) -> Result<Admission, JoinError> {
     let mut start = Start::new(&gateway.counters);
     let mut search = Search::new(&gateway, &wish, &reports);
     let found = timeout(gateway.options.wait_deadline, search.run()).await;
@@ -153,7 +149,9 @@ impl<'a> Search<'a> {
                     return Ok(Reserved { candidate, seat: seat.id, guard, game });
                 }
                 Ok(_) => return Err(JoinError::OtherReply),
-                Err(CallError::Refused(unknown @ Refusal::FleetNotFound(_))) => refusal = JoinError::Refused(unknown),
+                Err(CallError::Refused(unknown @ Refusal::FleetNotFound(_))) => {
+                    refusal = JoinError::Refused(unknown);
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -182,8 +180,10 @@ impl<'a> Search<'a> {
                 MatchState::Queued | MatchState::PickedUp { .. } | MatchState::Ready { .. } => {}
             }
             let Some(seat) = game.seats.get(&reserved.seat) else { return Ok(Waited::Lost) };
-            if let (MatchState::Ready { connection, .. }, SeatState::Reserved { expires_at: Some(expires_at) }) =
-                (&game.state, seat.state)
+            if let (
+                MatchState::Ready { connection, .. },
+                SeatState::Reserved { expires_at: Some(expires_at) },
+            ) = (&game.state, seat.state)
             {
                 let details = Arc::clone(connection.for_player(&seat.player));
                 return Ok(Waited::Ready { seat: seat.clone(), expires_at, details });

@@ -45,7 +45,7 @@ impl fmt::Display for Game {
 pub struct GameFleet {
     /// The game. Several fleets may run the same one.
     pub game: Game,
-    /// The fleet.
+    /// The fleet, which runs nothing else.
     pub fleet: FleetId,
     /// Fleets of one game are tried from the lowest number up, equal numbers by id.
     pub preference: i32,
@@ -145,14 +145,9 @@ pub enum BadOptions {
         /// What is wrong with it.
         problem: String,
     },
-    /// A fleet stands twice under the same game.
-    #[error("fleet {fleet} is given twice for game {game}")]
-    Twice {
-        /// The game.
-        game: Game,
-        /// The fleet.
-        fleet: FleetId,
-    },
+    /// A fleet runs more than one game, or one game twice.
+    #[error("fleet {0} is given twice: a fleet runs one game in one version")]
+    Twice(FleetId),
     /// No fleet runs the default game.
     #[error("the default game {0} is run by no fleet")]
     DefaultUnknown(Game),

@@ -25,7 +25,8 @@ impl Standing {
 /// The text about a match that waits for a server.
 pub(crate) fn queued(game: &Match, standing: Standing) -> String {
     let again = if game.pickups > 0 { "the server that had the match is gone; " } else { "" };
-    let place = standing.ahead.map(|ahead| format!(": {} in the queue", Ordinal(ahead + 1))).unwrap_or_default();
+    let place =
+        standing.ahead.map(|ahead| format!(": {} in the queue", Ordinal(ahead + 1))).unwrap_or_default();
     let server = match standing.allocation {
         Some(AllocationState::Ordered) => ", one is being started",
         Some(_) => ", one has been started",
@@ -40,7 +41,9 @@ pub(crate) const fn preparing(state: &MatchState) -> &'static str {
         MatchState::PickedUp { .. } => "a server has the match and prepares it",
         MatchState::Queued => "waiting for a server",
         MatchState::Ready { .. } => "the match is ready",
-        MatchState::Ended { .. } | MatchState::Failed { .. } | MatchState::Cancelled { .. } => "the match is over",
+        MatchState::Ended { .. } | MatchState::Failed { .. } | MatchState::Cancelled { .. } => {
+            "the match is over"
+        }
     }
 }
 

@@ -50,7 +50,7 @@ pub(super) fn launch(
         AllocatorError::transient(format!("cannot write {}: {error}", output.log.display()))
     })?;
     command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
-    let mut child = command.spawn().map_err(|error| {
+    let mut child = port.while_none_is_tested(|| command.spawn()).map_err(|error| {
         output.discard();
         spawn_error(&error, &fleet.process)
     })?;

@@ -35,6 +35,13 @@ impl PortLease {
     pub(super) fn port(&self) -> u16 {
         self.port
     }
+
+    /// Does `spawn` while no port is being tested. A new process holds copies of our sockets until it runs its
+    /// program: that of a test would keep the port from the server that it was tested for.
+    pub(super) fn while_none_is_tested<T>(&self, spawn: impl FnOnce() -> T) -> T {
+        let _tests_wait = lock(&self.ports.state);
+        spawn()
+    }
 }
 
 impl Drop for PortLease {

@@ -30,7 +30,7 @@ pub(crate) async fn get_service_health(
     api: Api,
     _: GetServiceHealthRequest,
 ) -> Result<GetServiceHealthResponse, ApiError> {
-    let problem = api.not_serving();
+    let problem = api.not_serving().await;
     let component = ComponentHealth {
         component: "broker".to_owned(),
         healthy: problem.is_none(),

@@ -59,7 +59,7 @@ async fn open(api: Api, headers: &HeaderMap, uri: &Uri) -> Result<EventStream, A
     let permit = api.log_stream()?;
     let mut subscription = api.options.broker.subscribe(cursor);
     let wanted = subscription.next_seq();
-    let last = api.query(|broker| broker.last_seq()).await?;
+    let last = api.query(Broker::last_seq).await?;
     if wanted > last + 1 {
         return Err(SubscribeError::Ahead { asked: wanted, last }.into());
     }

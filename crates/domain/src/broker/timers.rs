@@ -135,8 +135,14 @@ impl Turn<'_> {
                 let oldest = self.state().index.pending.get(&fleet).and_then(|orders| orders.first());
                 let due = oldest.filter(|(at, _)| *at + longest <= self.now);
                 let order = due.and_then(|(_, order)| self.state().allocations.get(order));
-                let Some(server) = order.map(|order| order.server.clone()) else { break };
+                let Some((order, server)) = order.map(|order| (order.id.clone(), order.server.clone()))
+                else {
+                    break;
+                };
                 self.dismiss(&server, GoneCause::ReadyDeadline);
+                if self.state().allocations.get(&order).is_some_and(|order| order.state.is_pending()) {
+                    break;
+                }
             }
         }
     }

@@ -190,9 +190,14 @@ impl World {
                 self.after_input();
             }
             Task::HangUp(call) => {
-                if self.calls.contains_key(&call) {
-                    self.gone.insert(call);
-                    self.broker.abandon(call);
+                let Some(caller) = self.calls.get(&call).cloned() else { return };
+                self.gone.insert(call);
+                self.broker.abandon(call);
+                // A server may hang up because it is no more.
+                if let Caller::Request(server) = caller
+                    && self.rng.bool()
+                {
+                    self.exit(&server, "killed by signal 9");
                 }
             }
         }
@@ -221,6 +226,7 @@ impl World {
         let at = self.moment();
         self.broker.tick(at, &mut self.step);
         self.check_due();
+        let at = self.moment();
         self.count += 1;
         let call = CallId(self.count);
         self.calls.insert(call, caller);
@@ -249,7 +255,7 @@ impl World {
             0 => self.plan(0, Task::Crash),
             1..700 => self.commit(),
             _ => {
-                let delay = self.rng.u64(0..8);
+                let delay = self.rng.u64(0..300);
                 self.plan(delay, Task::Commit);
             }
         }
@@ -300,6 +306,9 @@ impl World {
         for caller in callers.into_values() {
             self.lost(caller);
         }
+        if !self.busy {
+            self.quiesce();
+        }
         self.plan_tick();
     }
 
@@ -334,7 +343,7 @@ impl World {
         let Some(caller) = self.calls.remove(&call) else { return };
         if self.gone.remove(&call) {
             self.lost(caller);
-            let delay = self.rng.u64(0..50);
+            let delay = self.rng.u64(0..2000);
             return self.plan(delay, Task::Undelivered(Box::new(answer)));
         }
         let over_network = !matches!(caller, Caller::Outcome(_) | Caller::Exit(_) | Caller::Admin);
@@ -469,7 +478,8 @@ impl World {
         let command = Command::RequestMatch { server: id.clone(), requirements, hints };
         let call = self.input(command, Caller::Request(id.clone()));
         if self.rng.u8(0..10) == 0 {
-            let delay = self.rng.u64(0..10_000);
+            // Often just after the request, when an answer may be decided and not yet durable.
+            let delay = if self.rng.bool() { self.rng.u64(0..100) } else { self.rng.u64(0..10_000) };
             self.plan(delay, Task::HangUp(call));
         }
     }
@@ -645,7 +655,9 @@ impl World {
     }
 
     fn claim(&mut self, server: Option<ServerId>) {
-        if let Some(seat) = self.rng.choice(&self.seats).cloned() {
+        // Mostly of late, when the seat may still be there.
+        let late = self.seats.len().saturating_sub(self.rng.usize(1..12));
+        if let Some(seat) = self.rng.choice(&self.seats[late..]).cloned() {
             self.input(Command::ClaimSeat { seat: seat.clone(), server }, Caller::Claim(seat));
         }
     }

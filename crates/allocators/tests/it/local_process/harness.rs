@@ -7,17 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use sortie_allocators::StartOrder;
 use sortie_allocators::local_process::{
     ExitListener, LocalFleet, LocalProcess, LocalProcessAllocator, Placement, ServerEnvironment, ServerExit,
 };
+use sortie_allocators::{Allocator, StartOrder};
 use sortie_domain::ids::{AllocationId, FleetId};
 use tokio::sync::mpsc;
 
 /// Longest wait for something that should happen at once.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Longest grace: never used up by a test that passes.
-pub(crate) const LONG: Duration = Duration::from_secs(3600);
 
 /// A data folder and what belongs to it.
 pub(crate) struct Harness {
@@ -63,9 +61,9 @@ impl Harness {
                 environment: BTreeMap::new(),
                 working_folder: Some(self.out("")),
                 ports: 21_000..=29_999,
-                stop_grace: LONG,
+                stop_grace: 2 * PATIENCE,
                 output_limit: 1024 * 1024,
-                max_run_time: LONG,
+                max_run_time: Duration::from_secs(3600),
                 reaper_period: Duration::from_millis(10),
             },
             environment: ServerEnvironment {
@@ -158,6 +156,18 @@ impl Drop for Harness {
 }
 
 impl Opened {
+    /// Starts a server on a port that was just given back. The processes that other tests start hold copies of
+    /// our sockets for a moment, and the port with them.
+    pub(crate) async fn starts(&self, order: &StartOrder) {
+        let mut attempts = tokio::time::interval(Duration::from_millis(5));
+        let start = async {
+            while self.allocator.start(order).await.is_err() {
+                attempts.tick().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, start).await.expect("a port in time");
+    }
+
     /// The next end of a server that is reported.
     pub(crate) async fn exit(&mut self) -> ServerExit {
         tokio::time::timeout(PATIENCE, self.exits.recv()).await.expect("an exit in time").expect("an exit")

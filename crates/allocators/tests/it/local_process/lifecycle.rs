@@ -10,7 +10,7 @@ use crate::conformance::order;
 #[tokio::test]
 async fn a_stopped_server_has_time_to_clean_up_and_is_not_reported() {
     let harness = Harness::new();
-    let script = "trap 'echo bye > bye; exit 7' TERM; echo $$ > pid; while :; do sleep 1000; done";
+    let script = "trap 'echo bye > bye; exit 7' TERM; echo $$ > pid; while :; do sleep 0.01; done";
     let mut opened = harness.open(harness.fleet(script)).await;
     let order = order("a", "eu");
     opened.allocator.start(&order).await.unwrap();
@@ -25,7 +25,7 @@ async fn a_stopped_server_has_time_to_clean_up_and_is_not_reported() {
 #[tokio::test]
 async fn a_server_that_ignores_sigterm_is_killed_after_its_grace() {
     let harness = Harness::new();
-    let script = "trap '' TERM; echo $$ > pid; while :; do sleep 1000; done";
+    let script = "trap '' TERM; echo $$ > pid; while :; do sleep 0.01; done";
     let mut fleet = harness.fleet(script);
     fleet.process.stop_grace = Duration::from_millis(50);
     let opened = harness.open(fleet).await;
@@ -48,8 +48,9 @@ async fn forked(harness: &Harness) -> [i32; 3] {
 #[tokio::test]
 async fn whatever_a_server_started_is_stopped_with_it() {
     let harness = Harness::new();
-    let opened =
-        harness.open(harness.fleet(&format!("{FORKS} trap 'exit 0' TERM; wait; exec sleep 1000"))).await;
+    let opened = harness
+        .open(harness.fleet(&format!("{FORKS} trap 'exit 0' TERM; while :; do sleep 0.01; done")))
+        .await;
     let order = order("a", "eu");
     opened.allocator.start(&order).await.unwrap();
     let forked = forked(&harness).await;
@@ -157,7 +158,7 @@ async fn output_is_bounded_while_a_server_runs_and_its_newest_part_is_kept() {
 #[tokio::test]
 async fn a_control_plane_that_takes_its_servers_with_it_starts_no_more() {
     let harness = Harness::new();
-    let script = "trap '' TERM; echo $$ > $SORTIE_SERVER_ID; while :; do sleep 1000; done";
+    let script = "trap '' TERM; echo $$ > $SORTIE_SERVER_ID; while :; do sleep 0.01; done";
     let mut opened = harness.open(harness.fleet(script)).await;
     let orders = ["one", "two", "three"].map(|name| order(name, "eu"));
     for order in &orders {

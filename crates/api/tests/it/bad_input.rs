@@ -1,0 +1,197 @@
+//! What is refused is named, and leaves no trace.
+
+use serde_json::{Value, json};
+
+use crate::harness::Server;
+
+/// The whole text of an error, of either form, and the field it names.
+fn text_of(answer: &Value) -> (String, String) {
+    let native = &answer["error"];
+    if native.is_object() {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        return (text(&native["message"]), text(&native["field"]));
+    }
+    let field = answer["details"][0]["metadata"]["field"].as_str().unwrap_or_default();
+    (answer["message"].as_str().unwrap_or_default().to_owned(), field.to_owned())
+}
+
+async fn refused(server: &Server, method: &str, path: &str, body: impl Into<Vec<u8>>, field: &str) {
+    let body = body.into();
+    let before = server.last_seq().await;
+    let (status, answer) = server.send(method, path, body.clone()).await;
+    let (message, named) = text_of(&answer);
+    let what = format!("{method} {path} {}: {status} {answer}", String::from_utf8_lossy(&body));
+    assert!((400..500).contains(&status), "{what}");
+    assert_eq!(named, field, "{what}");
+    assert!(message.contains(field), "{what}");
+    assert_eq!(server.last_seq().await, before, "{what} left a trace");
+}
+
+#[tokio::test]
+async fn catena_calls() {
+    let server = Server::start().await;
+    let id = server.ready_match("s1", json!({"players": ["p1"]})).await;
+    server.submit(&["p2"]).await;
+    let long = "x".repeat(129);
+    let emit = |game: Value| json!({"nestedEvent": {"newMatchEvent": {"match": game}}});
+    let at = "nestedEvent.newMatchEvent.match";
+    let table = [
+        ("request_match", json!({}), "serverId"),
+        ("request_match", json!({"serverId": null}), "serverId"),
+        ("request_match", json!({"serverId": ""}), "serverId"),
+        ("request_match", json!({"serverId": 3}), "serverId"),
+        ("request_match", json!({"serverId": long}), "serverId"),
+        ("request_match", json!({"serverId": "a\nb"}), "serverId"),
+        ("request_match", json!({"serverId": "s", "requirements": "a["}), "requirements"),
+        ("request_match", json!({"serverId": "s", "hintFlags": 32}), "hintFlags"),
+        ("request_match", json!({"serverId": "s", "hintFlags": "SHUT"}), "hintFlags"),
+        ("match_ready", json!({"matchId": id}), "serverId"),
+        ("match_ready", json!({"serverId": "s1"}), "matchId"),
+        ("match_ready", json!({"serverId": "s1", "matchId": id}), "connectionDetails"),
+        (
+            "match_ready",
+            json!({"serverId": "s1", "matchId": id, "connectionDetails": "x".repeat(5000)}),
+            "connectionDetails",
+        ),
+        (
+            "match_ready",
+            json!({"serverId": "s1", "matchId": id, "perPlayerConnectionDetails": {"": "x"}}),
+            "perPlayerConnectionDetails",
+        ),
+        ("match_ready", json!({"serverId": "s2", "matchId": id, "connectionDetails": "x"}), ""),
+        ("match_ready", json!({"serverId": "s1", "matchId": "unknown", "connectionDetails": "x"}), ""),
+        ("end_match", json!({"matchId": id}), "serverId"),
+        ("end_match", json!({"serverId": "s1"}), "matchId"),
+        ("end_match", json!({"serverId": "s1", "matchId": id, "hintFlags": -1}), "hintFlags"),
+        ("allocate", json!({"match": {"playerIds": ["p", ""]}}), "match.playerIds[1]"),
+        ("allocate", json!({"match": {"playerIds": ["p", "p"]}}), "match.playerIds"),
+        ("allocate", json!({"match": {"matchProperties": "[]"}}), "match.matchProperties"),
+        ("allocate", json!({"match": {"playerProperties": {"p": "{"}}}), "match.playerProperties[\"p\"]"),
+        ("allocate", json!({"match": {"matchId": "\u{e9}"}}), "match.matchId"),
+        ("deallocate", json!({}), "serverId"),
+        ("deallocate", json!({"serverId": "unknown"}), ""),
+    ];
+    for (call, body, field) in table {
+        refused(&server, "POST", &format!("/api/v1/server/{call}"), body.to_string(), field).await;
+    }
+    let table = [
+        (json!({}), "nestedEvent"),
+        (json!({"nestedEvent": {"emptyEvent": {}}}), "nestedEvent"),
+        (json!({"nestedEvent": {"announcementEvent": {"message": "hi"}}}), "nestedEvent"),
+        (json!({"nestedEvent": {"newMatchEvent": {}}}), at),
+        (emit(json!({"playerIds": ["p", "p"]})), &format!("{at}.playerIds")),
+        (emit(json!({"playerIds": [""]})), &format!("{at}.playerIds[0]")),
+        (emit(json!({"matchProperties": "nope"})), &format!("{at}.matchProperties")),
+        (emit(json!({"matchId": id})), ""),
+    ];
+    for (body, field) in &table {
+        refused(&server, "POST", "/api/v1/events/emit", body.to_string(), field).await;
+        refused(&server, "POST", "/api/v1/admin/events/emit", body.to_string(), field).await;
+    }
+}
+
+#[tokio::test]
+async fn bodies_that_are_no_documents() {
+    let server = Server::start().await;
+    let deep = "[".repeat(10_000);
+    let bodies: [&[u8]; 7] =
+        [b"{", b"[]", b"nope", b"{} {}", b"{\"serverId\":\"\xff\"}", b"\x00", deep.as_bytes()];
+    for body in bodies {
+        let before = server.last_seq().await;
+        for path in ["/api/v1/server/request_match", "/v1/matches"] {
+            let (status, answer) = server.send("POST", path, body.to_vec()).await;
+            assert_eq!(status, 400, "{path} {body:?} {answer}");
+        }
+        assert_eq!(server.last_seq().await, before);
+    }
+}
+
+#[tokio::test]
+async fn settings() {
+    let server = Server::start().await;
+    let table = [
+        ("fastSchedule=3", "fastSchedule"),
+        ("fastSchedule=-1", "fastSchedule"),
+        ("fastSchedule=one", "fastSchedule"),
+        ("serverMaxLifetimeMinutes=2147483648", "serverMaxLifetimeMinutes"),
+        ("serverMaxLifetimeMinutes=0", "serverMaxLifetimeMinutes"),
+        ("matchPickupTimeSeconds=-5", "matchPickupTimeSeconds"),
+        ("matchReadyTimeSeconds=0", "matchReadyTimeSeconds"),
+        ("matchMaxRunTimeMinutes=2147483647", "matchMaxRunTimeMinutes"),
+        ("scheduleFrequencySeconds=0", "scheduleFrequencySeconds"),
+        ("delayAllocationSeconds=1.5", "delayAllocationSeconds"),
+        ("delayAllocationSeconds=1&delayAllocationSeconds=2", "delayAllocationSeconds"),
+        ("delayAlocationSeconds=1", "delayAlocationSeconds"),
+    ];
+    for (query, field) in table {
+        refused(&server, "POST", &format!("/api/v1/matchbroker/admin/reconfigure?{query}"), "", field).await;
+    }
+}
+
+#[tokio::test]
+async fn native_calls() {
+    let server = Server::start().await.with_fleet().await;
+    let id = server.ready_match("s1", json!({"players": ["p1"], "capacity": 2})).await;
+    let big = json!({"x": "y".repeat(70_000)});
+    let table = [
+        (json!({}), "players"),
+        (json!({"players": "p"}), "players"),
+        (json!({"players": [1]}), "players[0]"),
+        (json!({"players": ["a", "b", "c", ""]}), "players[3]"),
+        (json!({"players": ["a", "a"]}), "players"),
+        (json!({"players": ["a"], "properties": []}), "properties"),
+        (json!({"players": ["a"], "properties": 1}), "properties"),
+        (json!({"players": ["a"], "properties": big}), "properties"),
+        (json!({"players": ["a"], "player_properties": {"b": {}}}), "player_properties"),
+        (json!({"players": ["a"], "player_properties": {"a": 1}}), "player_properties.a"),
+        (json!({"players": ["a"], "capacity": 0}), "capacity"),
+        (json!({"players": ["a"], "capacity": -1}), "capacity"),
+        (json!({"players": ["a", "b"], "capacity": 1}), "capacity"),
+        (json!({"players": ["a"], "capacity": 10_001}), "capacity"),
+        (json!({"players": ["a"], "fleet": ""}), "fleet"),
+        (json!({"players": ["a"], "fleet": "unknown"}), ""),
+        (json!({"players": ["a"], "idempotency_key": ""}), "idempotency_key"),
+        (json!({"players": ["a"], "playres": []}), "playres"),
+    ];
+    for (body, field) in table {
+        refused(&server, "POST", "/v1/matches", body.to_string(), field).await;
+    }
+    let seats = format!("/v1/matches/{id}/seats");
+    let table = [
+        (json!({}), "player_id"),
+        (json!({"player_id": ""}), "player_id"),
+        (json!({"player_id": "q", "ttl_seconds": 0}), "ttl_seconds"),
+        (json!({"player_id": "q", "ttl_seconds": 3601}), "ttl_seconds"),
+        (json!({"player_id": "q", "ttl": 1}), "ttl"),
+    ];
+    for (body, field) in table {
+        refused(&server, "POST", &seats, body.to_string(), field).await;
+    }
+    let table = [
+        ("GET", "/v1/matches?limit=0", "limit"),
+        ("GET", "/v1/matches?limit=1001", "limit"),
+        ("GET", "/v1/matches?limit=ten", "limit"),
+        ("GET", "/v1/matches?after=", "after"),
+        ("GET", "/v1/matches?state=open", "state"),
+        ("GET", "/v1/matches?stat=queued", "stat"),
+        ("GET", "/v1/servers?limit=-1", "limit"),
+        ("GET", "/v1/fleets?before=x", "before"),
+        ("GET", "/v1/matches/%ff", "match_id"),
+        ("GET", "/v1/matches/%0a", "match_id"),
+        ("GET", "/v1/matches/unknown", ""),
+        ("DELETE", "/v1/matches/unknown", ""),
+        ("DELETE", "/v1/seats/unknown", ""),
+        ("POST", "/v1/seats/unknown/claim", ""),
+        ("GET", "/v1/events?from=first", "from"),
+        ("GET", "/v1/events?from=1000000", ""),
+        ("GET", "/v1/events?form=1", "form"),
+        ("GET", "/api/v1/events/subscribe", "catena-session-id"),
+        ("GET", "/api/v1/events/subscribe/tags", "eventTags"),
+        ("GET", "/api/v1/events/subscribe/tags?eventTags=other", "eventTags"),
+        ("GET", "/api/v1/matchbroker/admin/match/unknown", ""),
+        ("DELETE", "/api/v1/matchbroker/admin/delete/%20%0a", "matchId"),
+    ];
+    for (method, path, field) in table {
+        refused(&server, method, path, "", field).await;
+    }
+}

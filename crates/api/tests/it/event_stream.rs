@@ -1,0 +1,76 @@
+//! CloudEvents as server-sent events.
+
+use serde_json::{Value, json};
+
+use crate::harness::{Pieces, Server};
+
+/// One server-sent event: id, type, data.
+async fn next(events: &mut Pieces) -> (u64, String, Value) {
+    loop {
+        let text = events.next().await.expect("the stream ended");
+        let field = |name: &str| {
+            let values = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+            values.collect::<String>()
+        };
+        if text.starts_with(':') {
+            continue;
+        }
+        let data: Value = serde_json::from_str(&field("data")).unwrap();
+        return (field("id").parse().unwrap_or_default(), field("event"), data);
+    }
+}
+
+async fn follow(server: &Server, path: &str, headers: &[(&str, &str)]) -> Pieces {
+    let response = server.open(path, headers).await;
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    Pieces::of(response, "\n\n")
+}
+
+#[tokio::test]
+async fn events_are_cloud_events_and_are_resumed_by_the_id_of_the_last() {
+    let server = Server::start().await;
+    let id = server.ready_match("s1", json!({"players": ["p1"]})).await;
+    let mut events = follow(&server, "/v1/events?from=earliest", &[]).await;
+    let mut seen = Vec::new();
+    for place in 1..=server.last_seq().await {
+        let (seq, kind, data) = next(&mut events).await;
+        assert_eq!((seq, &data["id"], &data["type"]), (place, &json!(place.to_string()), &json!(kind)));
+        assert_eq!((&data["specversion"], &data["source"]), (&json!("1.0"), &json!("/sortie/test")));
+        seen.push((seq, kind));
+    }
+    server.ok("POST", "/api/v1/server/end_match", json!({"serverId": "s1", "matchId": id})).await;
+    let live = next(&mut events).await;
+    assert_eq!((live.1.as_str(), &live.2["subject"]), ("sortie.match.ended", &json!(id)));
+
+    let mut resumed = follow(&server, "/v1/events?from=earliest", &[("last-event-id", "2")]).await;
+    for wanted in &seen[2..] {
+        let (seq, kind, _) = next(&mut resumed).await;
+        assert_eq!((seq, kind), *wanted);
+    }
+    assert_eq!(next(&mut resumed).await.0, live.0);
+    let last = live.0.to_string();
+    let mut at_the_end = follow(&server, "/v1/events", &[("last-event-id", &last)]).await;
+    server.submit(&["p2"]).await;
+    assert_eq!(next(&mut at_the_end).await.0, live.0 + 1);
+}
+
+#[tokio::test]
+async fn types_are_chosen_by_prefix() {
+    let server = Server::start().await;
+    let id = server.ready_match("s1", json!({"players": ["p1"], "capacity": 2})).await;
+    server.ok("POST", &format!("/v1/matches/{id}/seats"), json!({"player_id": "p2"})).await;
+    let path = "/v1/events?from=1&type=sortie.match.ready,sortie.server&type=sortie.seat";
+    let mut events = follow(&server, path, &[]).await;
+    let kinds = [next(&mut events).await.1, next(&mut events).await.1, next(&mut events).await.1];
+    assert_eq!(kinds, ["sortie.server.registered", "sortie.match.ready", "sortie.seat.reserved"]);
+}
+
+#[tokio::test]
+async fn a_cursor_of_another_log_is_refused() {
+    let server = Server::start().await;
+    let response = server.open("/v1/events", &[("last-event-id", "7000")]).await;
+    assert_eq!(response.status(), 400);
+    let answer: Value = serde_json::from_str(&response.text().await.unwrap()).unwrap();
+    assert_eq!(answer["error"]["code"], "cursor_ahead");
+}

@@ -1,0 +1,248 @@
+//! A server on a free port, and callers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::{Client, Method, RequestBuilder, Response};
+use serde_json::{Value, json};
+use sortie_api::{ApiOptions, Auth, ConfiguredAllocator, Limits, router, serve};
+use sortie_domain::broker::event::{Effect, Event};
+use sortie_domain::broker::model::{Fleet, Settings};
+use sortie_domain::broker::{Broker, Command};
+use sortie_domain::ids::FleetId;
+use sortie_domain::machine::{Machine as _, Record};
+use sortie_domain::time::Timestamp;
+use sortie_engine::{
+    Codec, Cursor, DecodeError, EmbeddedLog, Engine, EngineOptions, Entropy, Handle, LogOptions, ManualClock,
+    Parts, Performer, Retry,
+};
+use sortie_wire::stored;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::schemas::check_answer;
+
+/// No test waits longer for anything.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Awaits what a test cannot go on without.
+pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(PATIENCE, future).await.expect("it never happened")
+}
+
+struct Platform;
+
+#[async_trait::async_trait]
+impl Performer<Broker> for Platform {
+    fn key(&self, effect: &Effect) -> String {
+        effect.allocation().to_string()
+    }
+
+    async fn perform(&self, effect: Effect) -> Result<Option<Command>, Retry> {
+        Ok(Some(match effect {
+            Effect::Start { allocation, .. } => Command::AllocationStarted { allocation },
+            Effect::Stop { allocation, .. } => Command::AllocationStopped { allocation },
+        }))
+    }
+}
+
+/// A server under test; all of it ends with it.
+pub(crate) struct Server {
+    pub(crate) address: String,
+    pub(crate) clock: ManualClock,
+    pub(crate) closing: CancellationToken,
+    pub(crate) broker: Handle<Broker>,
+    pub(crate) served: Option<JoinHandle<()>>,
+    engine: Option<Engine<Broker>>,
+    client: Client,
+    _data: TempDir,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.closing.cancel();
+        self.served.take().inspect(JoinHandle::abort);
+    }
+}
+
+async fn start_engine(data: &TempDir, clock: &ManualClock) -> Engine<Broker> {
+    let codec = Codec::<Broker> {
+        encode_event: stored::encode_event,
+        decode_event: |bytes| stored::decode_event(bytes).map_err(DecodeError::new),
+        encode_snapshot: stored::encode_snapshot,
+        decode_snapshot: |bytes| stored::decode_snapshot(bytes).map_err(DecodeError::new),
+    };
+    let parts = Parts {
+        name: "broker",
+        log: Box::new(EmbeddedLog::open(data.path(), LogOptions::default()).unwrap()),
+        codec,
+        empty: Box::new(Broker::new),
+        performer: Arc::new(Platform),
+        clock: Arc::new(clock.clone()),
+        entropy: Entropy::seeded(7),
+        options: EngineOptions::default(),
+    };
+    Engine::start(parts).await.unwrap()
+}
+
+impl Server {
+    /// In development mode, without fleets.
+    pub(crate) async fn start() -> Self {
+        Self::start_with(Auth::dev(), Limits::default()).await
+    }
+
+    pub(crate) async fn start_with(auth: Auth, limits: Limits) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let clock = ManualClock::at(Timestamp::from_millis(1_790_000_000_000));
+        let engine = start_engine(&data, &clock).await;
+        let closing = CancellationToken::new();
+        let options = ApiOptions {
+            broker: engine.handle(),
+            auth,
+            allocators: vec![ConfiguredAllocator {
+                name: "local".into(),
+                description: "processes on this machine".into(),
+                requirements: String::new(),
+                raw_configuration: r#"{"max":4}"#.into(),
+            }],
+            available_allocators: vec!["local_process".into()],
+            source: "/sortie/test".into(),
+            limits: limits.clone(),
+            closing: closing.clone(),
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let router = router(options);
+        let until = closing.clone();
+        let served = tokio::spawn(async move { serve(listener, router, &limits, until).await });
+        let client = Client::builder().no_proxy().build().unwrap();
+        let broker = engine.handle();
+        Self {
+            address,
+            clock,
+            closing,
+            broker,
+            served: Some(served),
+            engine: Some(engine),
+            client,
+            _data: data,
+        }
+    }
+
+    /// With a fleet `local` that can start servers.
+    pub(crate) async fn with_fleet(self) -> Self {
+        let fleet = Fleet {
+            id: FleetId::new("local").unwrap(),
+            requirements: String::new(),
+            max: 4,
+            warm: 0,
+            ready_deadline: Duration::from_secs(60),
+            preference: 0,
+        };
+        let settings = Settings::default();
+        self.broker.call(Command::Configure { settings, fleets: vec![fleet] }).await.unwrap();
+        self
+    }
+
+    pub(crate) async fn stop_engine(&mut self) {
+        self.engine.take().unwrap().shutdown(Duration::ZERO).await;
+    }
+
+    pub(crate) fn request(&self, method: &str, path: &str) -> RequestBuilder {
+        let method: Method = method.parse().unwrap();
+        self.client.request(method, format!("http://{}{path}", self.address))
+    }
+
+    /// Opens a stream.
+    pub(crate) async fn open(&self, path: &str, headers: &[(&str, &str)]) -> Response {
+        let request = headers
+            .iter()
+            .fold(self.request("GET", path), |request, (name, value)| request.header(*name, *value));
+        soon(request.send()).await.unwrap()
+    }
+
+    /// Sends `body` and takes the JSON that comes back; answers of the Catena contract must be as published.
+    pub(crate) async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        body: impl Into<reqwest::Body>,
+    ) -> (u16, Value) {
+        let response = soon(self.request(method, path).body(body).send()).await.unwrap();
+        let status = response.status().as_u16();
+        let text = soon(response.text()).await.unwrap();
+        let answer =
+            serde_json::from_str(&text).unwrap_or_else(|error| panic!("{method} {path}: {error}: {text}"));
+        if path.starts_with("/api/") && !text.contains("\"not_found\"") && status != 405 {
+            check_answer(method, path, status, &answer);
+        }
+        (status, answer)
+    }
+
+    /// The answer to a request that has to succeed.
+    pub(crate) async fn ok(&self, method: &str, path: &str, body: Value) -> Value {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let (status, answer) = self.send(method, path, body).await;
+        assert!((200..300).contains(&status), "{method} {path}: {status} {answer}");
+        answer
+    }
+
+    pub(crate) async fn last_seq(&self) -> u64 {
+        self.broker.query(Broker::last_seq).await.unwrap()
+    }
+
+    /// Waits for an event that is in the log or comes into it.
+    pub(crate) async fn await_event(&self, wanted: impl Fn(&Record<Event>) -> bool) {
+        let mut events = self.broker.subscribe(Cursor::Earliest);
+        soon(async { while !wanted(&events.next().await.unwrap()) {} }).await;
+    }
+
+    /// A match with these players, queued.
+    pub(crate) async fn submit(&self, players: &[&str]) -> String {
+        let answer = self.ok("POST", "/v1/matches", json!({"players": players})).await;
+        answer["match_id"].as_str().unwrap().to_owned()
+    }
+
+    /// A match that `server` took, ready.
+    pub(crate) async fn ready_match(&self, server: &str, order: Value) -> String {
+        self.ok("POST", "/v1/matches", order).await;
+        let offer = self.ok("POST", "/api/v1/server/request_match", json!({"serverId": server})).await;
+        let id = offer["match"]["matchId"].as_str().unwrap().to_owned();
+        let ready = json!({"serverId": server, "matchId": id, "connectionDetails": "203.0.113.7:7777"});
+        self.ok("POST", "/api/v1/server/match_ready", ready).await;
+        id
+    }
+}
+
+/// A response read in pieces that end with `end`.
+pub(crate) struct Pieces {
+    response: Response,
+    end: &'static str,
+    rest: String,
+}
+
+impl Pieces {
+    pub(crate) fn of(response: Response, end: &'static str) -> Self {
+        Self { response, end, rest: String::new() }
+    }
+
+    /// The next piece, without its end; `None` when the response is over.
+    pub(crate) async fn next(&mut self) -> Option<String> {
+        loop {
+            if let Some((piece, rest)) = self.rest.split_once(self.end) {
+                let piece = piece.to_owned();
+                self.rest = rest.to_owned();
+                return Some(piece);
+            }
+            let chunk = soon(self.response.chunk()).await.unwrap()?;
+            self.rest.push_str(std::str::from_utf8(&chunk).unwrap());
+        }
+    }
+
+    /// The next line as a document.
+    pub(crate) async fn json(&mut self) -> Value {
+        serde_json::from_str(&self.next().await.expect("the stream ended")).unwrap()
+    }
+}

@@ -1,0 +1,19 @@
+//! The API as its callers meet it: a real broker on a real log behind a real socket.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a broken expectation fails the test"
+)]
+
+mod auth;
+mod bad_input;
+mod catena;
+mod connections;
+mod event_stream;
+mod events;
+mod grpc;
+mod harness;
+mod native;
+mod schemas;

@@ -1,0 +1,48 @@
+//! Answers against the published contract.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use serde_json::{Value, json};
+
+static OPENAPI: LazyLock<Value> = LazyLock::new(|| {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../contract/catena/openapi.yaml");
+    serde_yaml_ng::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+});
+
+/// Checks an answer to `method path` against what is published for it.
+pub(crate) fn check_answer(method: &str, path: &str, status: u16, answer: &Value) {
+    let path = path.split('?').next().unwrap();
+    let operation = operation(method, path);
+    let outcome = if status == 200 { "200" } else { "default" };
+    let schema = &operation["responses"][outcome]["content"]["application/json"]["schema"];
+    assert!(schema.is_object(), "nothing is published for {method} {path} {status}");
+    let schema = json!({"allOf": [schema], "components": &OPENAPI["components"]});
+    let validator = jsonschema::draft4::new(&schema).unwrap();
+    validator
+        .validate(answer)
+        .unwrap_or_else(|error| panic!("{method} {path} {status}: {error} in {answer}"));
+}
+
+fn operation(method: &str, path: &str) -> &'static Value {
+    // Listing servers is also answered to GET, which is not published.
+    let method = if path == "/api/v1/servers" { "post" } else { &method.to_lowercase() };
+    let paths = OPENAPI["paths"].as_object().unwrap();
+    let fits = |pattern: &str| {
+        let (pattern, path): (Vec<_>, Vec<_>) = (pattern.split('/').collect(), path.split('/').collect());
+        pattern.len() == path.len()
+            && pattern.iter().zip(path).all(|(wanted, part)| wanted.starts_with('{') || *wanted == part)
+    };
+    let known = paths.iter().find(|(pattern, item)| fits(pattern) && item.get(method).is_some());
+    &known.unwrap_or_else(|| panic!("{method} {path} is not published")).1[method]
+}
+
+#[test]
+fn the_check_notices_what_is_not_published() {
+    let wrong = std::panic::catch_unwind(|| {
+        check_answer("POST", "/api/v1/server/end_match", 200, &json!({"matchID": "m"}));
+    });
+    assert!(wrong.is_err());
+    check_answer("POST", "/api/v1/server/end_match", 200, &json!({"matchId": "m"}));
+}

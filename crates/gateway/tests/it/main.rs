@@ -1,0 +1,11 @@
+//! The gateway over real HTTP and websockets, in front of a real engine with a broker and scripted game servers.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod doors;
+mod faults;
+mod harness;
+mod leaving;
+mod seats;
+mod tokens;
+mod waiting;
+mod websocket;
