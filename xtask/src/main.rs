@@ -1,2 +1,57 @@
-//! placeholder
-fn main() {}
+//! What a person runs while working on the repository: `cargo xtask <command>`.
+//!
+//! A program and not a shell script or a makefile: whoever can build Sortie can run it, and its rules have tests.
+//! It depends on nothing heavy, because it is built before everything else.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod bench;
+mod packages;
+mod python;
+mod sim;
+mod step;
+mod summary;
+mod test;
+mod tidy;
+mod tree;
+
+/// What can be run in this repository.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Verify everything: formatting, lints, all tests, and that documents and layout are as they should be.
+    Test,
+    /// Drive the broker through simulated schedules.
+    Sim(sim::Args),
+    /// Measure: tokens minted, batches made durable.
+    Bench,
+    /// Verify that documents and layout are as they should be.
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Args::parse().command {
+        Command::Test => test::run(),
+        Command::Sim(args) => sim::run(&args),
+        Command::Bench => bench::run_all(),
+        Command::Tidy => tidy::run(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(stop) => {
+            eprintln!("\n{stop}");
+            if let Some(line) = stop.last_line() {
+                println!("{line}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}

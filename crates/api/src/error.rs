@@ -6,7 +6,6 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::{ALLOW, CONTENT_TYPE, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
@@ -19,6 +18,7 @@ use sortie_wire::json::{self, JsonError};
 use sortie_wire::status::{self, ErrorInfo, Status};
 
 use crate::codes::{self, Code, Kind};
+use crate::http::json_response;
 
 /// Key under which a gRPC error's `ErrorInfo` names the field.
 const FIELD: &str = "field";
@@ -130,8 +130,8 @@ impl ApiError {
     pub(crate) fn respond(self, form: Form) -> Response {
         match form {
             Form::Grpc => tonic::Status::from(self).into_http(),
-            Form::Catena => self.respond_json(self.catena_status(), &self.status_json()),
-            Form::Native => self.respond_json(self.0.kind.http(), &self.native_json()),
+            Form::Catena => self.respond_json(self.catena_status(), self.status_json()),
+            Form::Native => self.respond_json(self.0.kind.http(), self.native_json()),
         }
     }
 
@@ -173,11 +173,9 @@ impl ApiError {
         json!({"error": error}).to_string().into_bytes()
     }
 
-    fn respond_json(&self, status: StatusCode, body: &[u8]) -> Response {
-        let mut response = Response::new(Body::from(body.to_vec()));
-        *response.status_mut() = status;
+    fn respond_json(&self, status: StatusCode, body: Vec<u8>) -> Response {
+        let mut response = json_response(status, body);
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if self.0.kind == Kind::Unauthenticated {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }

@@ -36,7 +36,7 @@ pub(crate) fn routes(api: &Api) -> Router {
         Routes::new(CatenaServerManagerServer::new(service.clone()).max_decoding_message_size(most))
             .add_service(CatenaMatchBrokerServer::new(service.clone()).max_decoding_message_size(most))
             .add_service(EventsServer::new(service).max_decoding_message_size(most))
-            .add_service(HealthServer::new(Health(api.clone())).max_decoding_message_size(most));
+            .add_service(HealthServer::new(Health::new(api.clone())).max_decoding_message_size(most));
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(sortie_wire::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)

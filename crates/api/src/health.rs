@@ -4,6 +4,7 @@
 //! nothing has to remember to report.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -11,11 +12,12 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use futures::Stream;
 use futures::stream::unfold;
+use tokio::sync::Semaphore;
 use tonic::{Request, Status};
 use tonic_health::pb;
 use tonic_health::pb::health_check_response::ServingStatus;
 
-use crate::error::Form;
+use crate::error::{ApiError, Form};
 use crate::http::{Routes, json_response};
 use crate::state::Api;
 
@@ -48,8 +50,20 @@ async fn readyz(State(api): State<Api>) -> Response {
     }
 }
 
+/// Most calls of `Watch` at a time. Anybody may make them, so they have places of their own.
+const MAX_WATCHES: usize = 256;
+
 /// The health service.
-pub(crate) struct Health(pub(crate) Api);
+pub(crate) struct Health {
+    api: Api,
+    watches: Arc<Semaphore>,
+}
+
+impl Health {
+    pub(crate) fn new(api: Api) -> Self {
+        Self { api, watches: Arc::new(Semaphore::new(MAX_WATCHES)) }
+    }
+}
 
 async fn status(api: &Api) -> ServingStatus {
     match api.not_serving().await {
@@ -71,7 +85,7 @@ impl pb::health_server::Health for Health {
         request: Request<pb::HealthCheckRequest>,
     ) -> Result<tonic::Response<pb::HealthCheckResponse>, Status> {
         if SERVICES.contains(&request.get_ref().service.as_str()) {
-            Ok(tonic::Response::new(response(status(&self.0).await)))
+            Ok(tonic::Response::new(response(status(&self.api).await)))
         } else {
             Err(Status::not_found("no such service is here"))
         }
@@ -82,10 +96,11 @@ impl pb::health_server::Health for Health {
         request: Request<pb::HealthCheckRequest>,
     ) -> Result<tonic::Response<Self::WatchStream>, Status> {
         let is_known = SERVICES.contains(&request.get_ref().service.as_str());
-        let permit = self.0.log_stream()?;
+        let permit = Arc::clone(&self.watches).try_acquire_owned();
+        let permit = permit.map_err(|_| ApiError::too_many("watches of health", MAX_WATCHES))?;
         let mut ticks = tokio::time::interval(WATCH_PERIOD);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let watch = (self.0.clone(), None, ticks, permit);
+        let watch = (self.api.clone(), None, ticks, permit);
         let changes = unfold(watch, move |(api, last, mut ticks, permit)| async move {
             loop {
                 tokio::select! {

@@ -388,3 +388,55 @@ impl News {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sortie_domain::time::Timestamp;
+
+    use super::*;
+
+    fn queued(seq: u64, player: &PlayerId) -> Record<BrokerEvent> {
+        let id = MatchId::new(&format!("m{seq}")).unwrap();
+        let spec = MatchSpec { players: vec![player.clone()], ..MatchSpec::default() };
+        let event = BrokerEvent::MatchQueued { id, spec: Arc::new(spec) };
+        Record { seq, time: Timestamp::ZERO, event }
+    }
+
+    fn ended(seq: u64, of: u64, player: &PlayerId) -> Record<BrokerEvent> {
+        let id = MatchId::new(&format!("m{of}")).unwrap();
+        let event = BrokerEvent::MatchEnded { id, players: vec![player.clone()], cause: EndCause::Server };
+        Record { seq, time: Timestamp::ZERO, event }
+    }
+
+    #[test]
+    fn a_listener_that_does_not_read_is_cut_off_and_others_are_not() {
+        let player = PlayerId::new("p").unwrap();
+        let mut table = Table::default();
+        let (slow, mut unread) = mpsc::channel(2);
+        let (fast, mut read) = mpsc::channel(2);
+        table.add(&player, slow);
+        table.add(&player, fast);
+        for seq in 1..=5 {
+            table.pass_on(&queued(seq, &player));
+            assert_eq!(read.try_recv().unwrap().event_id, seq.to_string());
+        }
+        assert_eq!(table.listening, 1);
+        assert_eq!(unread.try_recv().unwrap().event_id, "1");
+        assert_eq!(unread.try_recv().unwrap().event_id, "2");
+        assert_eq!(unread.try_recv().unwrap_err(), mpsc::error::TryRecvError::Disconnected);
+    }
+
+    #[test]
+    fn nothing_is_kept_of_matches_that_are_over_and_listeners_that_are_gone() {
+        let player = PlayerId::new("p").unwrap();
+        let mut table = Table::default();
+        let (sender, _events) = mpsc::channel(8);
+        let id = table.add(&player, sender);
+        table.pass_on(&queued(1, &player));
+        assert_eq!(table.present(&player).len(), 1);
+        table.pass_on(&ended(2, 1, &player));
+        table.remove(&player, id);
+        assert!(table.games.is_empty() && table.by_player.is_empty() && table.listeners.is_empty());
+        assert_eq!(table.listening, 0);
+    }
+}

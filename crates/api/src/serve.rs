@@ -2,10 +2,14 @@
 //!
 //! hyper directly and not `axum::serve`, which has no limits to set.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::ConnectInfo;
+use axum::http::Request;
+use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -13,6 +17,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
+use tower::util::MapRequest;
 
 use crate::state::Limits;
 
@@ -35,21 +40,33 @@ pub async fn serve(listener: TcpListener, router: Router, limits: &Limits, closi
     let mut tasks = tokio::task::JoinSet::new();
     loop {
         while tasks.try_join_next().is_some() {}
-        let (stream, permit) = tokio::select! {
+        let (stream, peer, permit) = tokio::select! {
             biased;
             () = closing.cancelled() => break,
             accepted = accept(&listener, &connections) => accepted,
         };
         // Answers are written whole; waiting for more to send would only delay them.
         let _ = stream.set_nodelay(true);
-        let service = TowerToHyperService::new(router.clone());
-        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-        let watched = graceful.watch(connection);
+        let told = MapRequest::new(router.clone(), move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(ConnectInfo(peer));
+            request
+        });
+        let service = TowerToHyperService::new(told);
+        let (builder, watcher) = (builder.clone(), graceful.watcher());
+        let (closing, header_time) = (closing.clone(), limits.header_time);
         tasks.spawn(async move {
-            if let Err(error) = watched.await {
-                tracing::debug!(%error, "a connection ended with an error");
+            let _permit = permit;
+            // hyper waits for ever for the first byte, which tells the version of HTTP.
+            let begun = tokio::select! {
+                begun = tokio::time::timeout(header_time, stream.readable()) => matches!(begun, Ok(Ok(()))),
+                () = closing.cancelled() => false,
+            };
+            if begun {
+                let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+                if let Err(error) = watcher.watch(connection).await {
+                    tracing::debug!(%error, "a connection ended with an error");
+                }
             }
-            drop(permit);
         });
     }
     drop(listener);
@@ -80,12 +97,12 @@ fn builder(limits: &Limits) -> Builder<TokioExecutor> {
 async fn accept(
     listener: &TcpListener,
     connections: &Arc<Semaphore>,
-) -> (TcpStream, Option<OwnedSemaphorePermit>) {
+) -> (TcpStream, SocketAddr, Option<OwnedSemaphorePermit>) {
     // The semaphore is never closed.
     let permit = Arc::clone(connections).acquire_owned().await.ok();
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return (stream, permit),
+            Ok((stream, peer)) => return (stream, peer, permit),
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;

@@ -57,7 +57,8 @@ pub struct Limits {
     pub header_bytes: u32,
     /// Number of headers of a request.
     pub headers: usize,
-    /// Longest time that the headers may take to arrive.
+    /// Longest time from one request to the end of the headers of the next one on an HTTP/1 connection: also how long
+    /// such a connection may be idle.
     pub header_time: Duration,
     /// Connections at a time; further ones wait to be accepted.
     pub connections: usize,
@@ -80,7 +81,7 @@ impl Default for Limits {
             body_time: Duration::from_secs(30),
             header_bytes: 16 << 10,
             headers: 64,
-            header_time: Duration::from_secs(10),
+            header_time: Duration::from_secs(75),
             connections: 65_536,
             calls_per_connection: 1_024,
             player_streams: 50_000,
@@ -152,13 +153,13 @@ impl Shared {
         if self.options.closing.is_cancelled() {
             return Some(Unavailable::ShuttingDown.into());
         }
-        if !self.options.broker.stats().accepting {
-            return Some(
-                codes::UNAVAILABLE.error("the log takes no records; nothing is accepted until it does"),
-            );
+        // First a question, because a broker that has just begun, or has ended, cannot say so by itself.
+        if let Err(error) = self.query(|_| ()).await {
+            return Some(error);
         }
-        // A question, because a broker that has ended cannot say so by itself.
-        self.query(|_| ()).await.err()
+        let accepting = self.options.broker.stats().accepting;
+        (!accepting)
+            .then(|| codes::UNAVAILABLE.error("the log takes no records; nothing is accepted until it does"))
     }
 
     /// A place for a stream that follows the whole log, given back when it is dropped.

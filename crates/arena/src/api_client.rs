@@ -7,6 +7,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use reqwest::header::HeaderMap;
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method, RequestBuilder, Url};
 use serde::de::{DeserializeOwned, Deserializer};
@@ -159,10 +160,17 @@ impl<'de> Deserialize<'de> for Hints {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
+struct RequestMatch<'a> {
+    server_id: &'a str,
+    requirements: &'a str,
+    hint_flags: u32,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct ServerCall<'a> {
     server_id: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    match_id: Option<&'a str>,
+    match_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     connection_details: Option<&'a str>,
     hint_flags: u32,
@@ -246,6 +254,9 @@ struct WannaPlay<'a> {
     version: Option<&'a str>,
 }
 
+/// The gateway's header that says `warm` where no server had to be started.
+const JOIN_HEADER: &str = "sortie-join";
+
 /// The gateway's answer: where to play, and the token that lets the player in.
 #[derive(Deserialize)]
 pub struct Invitation {
@@ -255,6 +266,9 @@ pub struct Invitation {
     pub gameserver_ip: String,
     /// UDP port of the game server.
     pub gameserver_port: u16,
+    /// Whether a server had to be started first, by the gateway's word; taken as so where it says nothing.
+    #[serde(skip, default)]
+    pub warm: bool,
 }
 
 /// Calls the platform's HTTP interface. Cheap to clone.
@@ -290,8 +304,13 @@ impl ApiClient {
     ///
     /// # Errors
     /// [`ApiError`]
-    pub async fn request_match(&self, server_id: &str, hints: Hints) -> Result<Offer, ApiError> {
-        let body = ServerCall { server_id, match_id: None, connection_details: None, hint_flags: hints.0 };
+    pub async fn request_match(
+        &self,
+        server_id: &str,
+        requirements: &str,
+        hints: Hints,
+    ) -> Result<Offer, ApiError> {
+        let body = RequestMatch { server_id, requirements, hint_flags: hints.0 };
         let path = ["api", "v1", "server", "request_match"];
         self.ask("request match", self.post(&path).json(&body).timeout(REQUEST_MATCH_TIMEOUT)).await
     }
@@ -308,7 +327,7 @@ impl ApiClient {
     ) -> Result<Hints, ApiError> {
         let body = ServerCall {
             server_id,
-            match_id: Some(match_id),
+            match_id,
             connection_details: Some(connection_details),
             hint_flags: Hints::NONE.0,
         };
@@ -322,8 +341,7 @@ impl ApiClient {
     /// # Errors
     /// [`ApiError`]; a lasting refusal means that the match is no longer this server's.
     pub async fn end_match(&self, server_id: &str, match_id: &str, hints: Hints) -> Result<Hints, ApiError> {
-        let body =
-            ServerCall { server_id, match_id: Some(match_id), connection_details: None, hint_flags: hints.0 };
+        let body = ServerCall { server_id, match_id, connection_details: None, hint_flags: hints.0 };
         let path = ["api", "v1", "server", "end_match"];
         let answer: Acknowledged = self.ask("end match", self.post(&path).json(&body)).await?;
         Ok(answer.hint_flags)
@@ -370,7 +388,9 @@ impl ApiClient {
             .header("catena-session-id", player_id)
             .json(&WannaPlay { game, version })
             .timeout(wait);
-        self.ask("wannaplay", request).await
+        let (headers, mut invitation): (_, Invitation) = self.ask_for("wannaplay", request).await?;
+        invitation.warm = headers.get(JOIN_HEADER).is_some_and(|value| value == "warm");
+        Ok(invitation)
     }
 
     fn post(&self, path: &[&str]) -> RequestBuilder {
@@ -395,11 +415,26 @@ impl ApiClient {
         call: &'static str,
         request: RequestBuilder,
     ) -> Result<T, ApiError> {
-        let body = self.read(call, request).await?;
-        serde_json::from_slice(&body).map_err(|error| ApiError::BadAnswer { call, reason: error.to_string() })
+        self.ask_for(call, request).await.map(|(_, answer)| answer)
     }
 
-    async fn read(&self, call: &'static str, request: RequestBuilder) -> Result<Vec<u8>, ApiError> {
+    /// The answer with its headers.
+    async fn ask_for<T: DeserializeOwned>(
+        &self,
+        call: &'static str,
+        request: RequestBuilder,
+    ) -> Result<(HeaderMap, T), ApiError> {
+        let (headers, body) = self.read(call, request).await?;
+        let answer = serde_json::from_slice(&body);
+        let answer = answer.map_err(|error| ApiError::BadAnswer { call, reason: error.to_string() })?;
+        Ok((headers, answer))
+    }
+
+    async fn read(
+        &self,
+        call: &'static str,
+        request: RequestBuilder,
+    ) -> Result<(HeaderMap, Vec<u8>), ApiError> {
         let unreachable = |error| ApiError::from_transport(call, &error);
         let mut response = request.send().await.map_err(unreachable)?;
         let mut body = Vec::new();
@@ -412,7 +447,7 @@ impl ApiClient {
         }
         let status = response.status();
         if status.is_success() {
-            return Ok(body);
+            return Ok((std::mem::take(response.headers_mut()), body));
         }
         Err(ApiError::Refused { call, status: status.as_u16(), message: error_text(&body) })
     }

@@ -17,5 +17,6 @@ mod retry;
 pub mod server;
 pub mod world;
 
-pub use bot::{Arrivals, BotEvent, FailureReason, PlayError, PlayOptions, PlaySummary, play};
+pub use api_client::ApiKey;
+pub use bot::{Arrivals, BotEvent, FailureReason, Latency, PlayError, PlayOptions, PlaySummary, play};
 pub use server::{NetcodeKey, ServeError, ServeOptions, ServeSummary, StopReason, serve};

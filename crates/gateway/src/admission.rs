@@ -19,6 +19,8 @@ pub(crate) struct Admission {
     /// The connect token in base64: whoever has it gets in, so it goes to the player and nowhere else.
     pub(crate) token: String,
     pub(crate) seat: SeatGuard,
+    /// Whether a server had the match already.
+    pub(crate) warm: bool,
 }
 
 /// A connect token for `seat`, good until the seat expires. Its user data begins with the seat's id, for the server

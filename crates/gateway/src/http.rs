@@ -179,7 +179,7 @@ async fn wannaplay(
 
 /// The one answer. The seat is kept when the server takes the body to send it.
 fn answer(admission: Admission) -> Response {
-    let Admission { address, token, seat } = admission;
+    let Admission { address, token, seat, warm } = admission;
     let answer = WannaplayAnswer {
         connect_token: token,
         gameserver_ip: address.ip(),
@@ -194,10 +194,13 @@ fn answer(admission: Admission) -> Response {
         seat.keep();
         Ok::<_, Infallible>(Bytes::from(json))
     });
-    ([(header::CONTENT_LENGTH, length), JSON, NOT_STORED], Body::from_stream(body)).into_response()
+    let join = (JOIN, HeaderValue::from_static(if warm { "warm" } else { "cold" }));
+    ([(header::CONTENT_LENGTH, length), JSON, NOT_STORED, join], Body::from_stream(body)).into_response()
 }
 
 const JSON: (HeaderName, HeaderValue) = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+/// Tells whoever measures whether a server was there already (`warm`) or had to be waited for (`cold`).
+const JOIN: HeaderName = HeaderName::from_static("sortie-join");
 /// Whoever has a connect token gets in.
 const NOT_STORED: (HeaderName, HeaderValue) = (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
 

@@ -81,7 +81,7 @@ struct Search<'a> {
     reports: &'a Reports,
     ticks: Interval,
     last_report: Option<String>,
-    /// Whether the first match was ready at once.
+    /// Whether a server had the first match already.
     warm: bool,
 }
 
@@ -101,7 +101,7 @@ impl<'a> Search<'a> {
         self.reports.send(Feedback::Acknowledged).await;
         for attempt in 0..MAX_ATTEMPTS {
             let mut reserved = self.reserve().await?;
-            self.warm = attempt == 0 && matches!(reserved.game.state, MatchState::Ready { .. });
+            self.warm = attempt == 0 && reserved.game.state != MatchState::Queued;
             self.reports.send(Feedback::SessionRequestAccepted(reserved.seat.to_string())).await;
             match self.wait(&mut reserved).await? {
                 Waited::Ready { seat, expires_at, details } => {
@@ -125,7 +125,7 @@ impl<'a> Search<'a> {
         address: SocketAddr,
     ) -> Result<Admission, JoinError> {
         let token = token(&self.gateway.options, &reserved.candidate.fleet, seat, expires_at, address)?;
-        Ok(Admission { address, token, seat: reserved.guard })
+        Ok(Admission { address, token, seat: reserved.guard, warm: self.warm })
     }
 
     /// A seat in the fleet that can give one soonest; in another, if the broker does not know that one (any more).

@@ -45,9 +45,9 @@ impl Latencies {
 pub struct GatewayStats {
     /// Players who wait now.
     pub waiting: usize,
-    /// Joins of matches that were ready at once.
+    /// Joins of matches that a server had already.
     pub warm: Latencies,
-    /// Joins that had to wait for their match.
+    /// Joins that had to wait for a server.
     pub cold: Latencies,
     /// Joins that failed, by reason: a fixed set of names.
     pub failed: BTreeMap<&'static str, u64>,

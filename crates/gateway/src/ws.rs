@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
 use axum::extract::{Query, State};
 use axum::response::Response;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::Inner;
 use crate::error::JoinError;
@@ -38,6 +38,7 @@ pub(crate) async fn connect(
         let asked = match first_message(&mut socket, gateway.options.first_message_deadline).await {
             First::Asked(asked) => asked.or(query),
             First::Wrong(problem) => return refuse(socket, &problem).await,
+            First::Unreadable(problem) => return refuse_unread(socket, &problem).await,
             First::Gone => return,
         };
         match gateway.wish(&caller, &asked, permit) {
@@ -56,6 +57,8 @@ pub(crate) async fn connect(
 enum First {
     Asked(Asked),
     Wrong(String),
+    /// Too large, or no websocket frame: nothing more can be read.
+    Unreadable(String),
     Gone,
 }
 
@@ -72,7 +75,7 @@ async fn first_message(socket: &mut WebSocket, deadline: Duration) -> First {
     match timeout(deadline, received).await {
         Err(_) => First::Wrong(format!("nothing came in time: {EXAMPLE}")),
         Ok(None | Some(Ok(Message::Close(_)))) => First::Gone,
-        Ok(Some(Err(error))) => First::Wrong(format!("the first message cannot be read: {error}")),
+        Ok(Some(Err(error))) => First::Unreadable(format!("the first message cannot be read: {error}")),
         Ok(Some(Ok(Message::Text(text)))) => match serde_json::from_str(&text) {
             Ok(asked) => First::Asked(asked),
             Err(error) => First::Wrong(format!("this is no request: {error}; {EXAMPLE}")),
@@ -109,19 +112,29 @@ async fn refuse(mut socket: WebSocket, problem: &str) {
     }
 }
 
+/// Refuses, and lets the player read that. With bytes unread, to drop the connection is to reset it, which takes
+/// back what was sent.
+async fn refuse_unread(mut socket: WebSocket, problem: &str) {
+    if send(&mut socket, format!("ERR {problem}")).await && send_close(&mut socket, close_code::POLICY).await
+    {
+        sleep(CLOSE_DEADLINE).await;
+    }
+}
+
 /// Whether the message is on its way.
 async fn send(socket: &mut WebSocket, text: String) -> bool {
     matches!(timeout(SEND_DEADLINE, socket.send(Message::Text(text.into()))).await, Ok(Ok(())))
 }
 
-/// Closes, and reads on until the other side has closed too: what it has not read by then would be lost otherwise.
+async fn send_close(socket: &mut WebSocket, code: u16) -> bool {
+    let frame = CloseFrame { code, reason: "".into() };
+    matches!(timeout(SEND_DEADLINE, socket.send(Message::Close(Some(frame)))).await, Ok(Ok(())))
+}
+
+/// Closes, and reads on until the other side has closed too.
 async fn close(mut socket: WebSocket, code: u16) {
-    let closing = async {
-        let frame = CloseFrame { code, reason: "".into() };
-        if socket.send(Message::Close(Some(frame))).await.is_ok() {
-            while let Some(Ok(_)) = socket.recv().await {}
-        }
-    };
-    // A player who does not close is left.
-    let _ = timeout(CLOSE_DEADLINE, closing).await;
+    if send_close(&mut socket, code).await {
+        // A player who does not close is left.
+        let _ = timeout(CLOSE_DEADLINE, async { while let Some(Ok(_)) = socket.recv().await {} }).await;
+    }
 }

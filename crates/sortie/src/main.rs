@@ -1,2 +1,59 @@
-//! placeholder
-fn main() {}
+//! The one binary. Each subcommand is a role or a tool; what they do is in the crates, here they are put together.
+//!
+//! | where | what |
+//! |---|---|
+//! | `cli` | the command line |
+//! | `node` | a whole control plane: log, broker, allocators, API, gateway |
+//! | `secrets` | keys in the data folder |
+//! | `commands` | a file a subcommand |
+//! | `remote` | the HTTP client of the subcommands that talk to a running `sortie` |
+
+mod cli;
+mod commands;
+mod failure;
+mod logging;
+mod node;
+mod remote;
+mod secrets;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command};
+use failure::Failure;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("sortie: cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = runtime.block_on(run(cli.command));
+    // Name look-ups and the like may hang in threads that cannot be stopped.
+    runtime.shutdown_background();
+    match result {
+        Ok(code) => code,
+        Err(failure) => {
+            eprintln!("sortie: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Up(options) => commands::up::run(options).await,
+        Command::Demo(options) => commands::demo::run(options).await,
+        Command::Arena(options) => commands::arena::run(options).await,
+        Command::Match(options) => commands::matches::run(options).await,
+        Command::Server(options) => commands::lists::servers(options).await,
+        Command::Fleet(options) => commands::lists::fleets(options).await,
+        Command::Events(options) => commands::events::run(options).await,
+        Command::Config(options) => commands::config::run(&options),
+        Command::Key(options) => commands::key::run(options),
+    }
+}

@@ -45,6 +45,7 @@ use self::launch::launch;
 use self::output::Output;
 use self::ports::Ports;
 use self::record::Folder;
+use self::recovery::Survey;
 use self::settings::Terms;
 use self::watch::{Server, StopCause};
 use crate::{Allocator, AllocatorError, StartOrder, Started};
@@ -186,15 +187,8 @@ impl LocalProcessAllocator {
         fleets: BTreeMap<FleetId, LocalFleet>,
         listener: Arc<dyn ExitListener>,
     ) -> Result<(Self, Vec<Placement>), OpenError> {
-        let folder = data.to_owned();
-        let surveyed = tokio::task::spawn_blocking(move || {
-            let folder = Folder::open(&folder)?;
-            recovery::survey(&folder).map(|survey| (folder, survey))
-        });
-        let (folder, survey) = surveyed
-            .await
-            .unwrap_or_else(|stopped| Err(io::Error::other(stopped)))
-            .map_err(|source| OpenError { folder: data.to_owned(), source })?;
+        let (folder, survey) =
+            survey(data.to_owned()).await.map_err(|source| OpenError { folder: data.to_owned(), source })?;
         for stray in &survey.strays {
             strays::clear(folder.id(), stray, None).await;
         }
@@ -239,6 +233,15 @@ impl LocalProcessAllocator {
         let left = servers.iter().filter(|server| !server.gone.is_cancelled());
         Err(left.map(|server| server.placement.clone()).collect())
     }
+}
+
+async fn survey(data: PathBuf) -> io::Result<(Folder, Survey)> {
+    let running = proc_files::running().await?;
+    let surveyed = tokio::task::spawn_blocking(move || {
+        let folder = Folder::open(&data)?;
+        recovery::survey(&folder, running).map(|survey| (folder, survey))
+    });
+    surveyed.await.unwrap_or_else(|stopped| Err(io::Error::other(stopped)))
 }
 
 impl Drop for LocalProcessAllocator {

@@ -3,12 +3,19 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::time::Duration;
 
 /// Longest environment of a process that is read, in bytes: what Linux allows by default.
 const MAX_ENVIRONMENT_BYTES: u64 = 2 * 1024 * 1024;
 /// What the environment variables that matter here begin with.
 pub(super) const OUR_PREFIX: &str = "SORTIE_";
+
+/// Time given to processes that are about to run another program, between two looks.
+const EXEC_PAUSE: Duration = Duration::from_millis(5);
+/// Looks at such processes before they are taken for strangers.
+const MAX_EXEC_LOOKS: u32 = 40;
+/// The flag of kernel threads, `PF_KTHREAD` in the kernel's `sched.h`.
+const KERNEL_THREAD: u64 = 0x0020_0000;
 
 /// The fields of `/proc/<pid>/stat` that matter here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -19,6 +26,9 @@ pub(super) struct Stat {
     pub(super) group: i32,
     /// When it was started, in clock ticks since the boot.
     pub(super) started_ticks: u64,
+    /// An environment of no bytes is to be believed: it has none, or none that we may see. Otherwise it is just
+    /// being given another program, and has none for that moment.
+    bare: bool,
 }
 
 impl Stat {
@@ -33,11 +43,18 @@ impl Stat {
     /// from the last bracket.
     fn parse(text: &str) -> Option<Self> {
         let (_, after_name) = text.rsplit_once(')')?;
-        let mut fields = after_name.split_ascii_whitespace();
-        let state = fields.next()?;
-        let group = fields.nth(1)?.parse().ok()?;
-        let started_ticks = fields.nth(16)?.parse().ok()?;
-        Some(Self { zombie: matches!(state, "Z" | "X"), group, started_ticks })
+        let fields: Vec<&str> = after_name.split_ascii_whitespace().collect();
+        let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
+        let (start, end) = (number(50)?, number(51)?);
+        // Where the kernel hides the addresses of a process, its code is said to begin at 1.
+        let hidden = number(26)? == 1;
+        let kernel_thread = number(9)? & KERNEL_THREAD != 0;
+        Some(Self {
+            zombie: matches!(fields.first(), Some(&("Z" | "X"))),
+            group: i32::try_from(number(5)?).ok()?,
+            started_ticks: number(22)?,
+            bare: hidden || kernel_thread || (start == end && end != 0),
+        })
     }
 }
 
@@ -55,35 +72,74 @@ pub(super) struct Running {
 }
 
 /// Every running process of our own user but ourselves, ended ones that wait for their parent left out.
-pub(super) fn running() -> io::Result<Vec<Running>> {
-    let user = rustix::process::geteuid().as_raw();
-    let own = i32::try_from(std::process::id()).ok();
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc")? {
-        let entry = entry?;
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
-            continue;
-        };
-        // A process may end between any two of these reads: it is then none that runs.
-        let Ok(metadata) = entry.metadata() else { continue };
-        let Ok(stat) = Stat::read(pid) else { continue };
-        if metadata.uid() != user || stat.zombie || Some(pid) == own {
-            continue;
-        }
-        let variables = our_variables(&entry.path().join("environ")).unwrap_or_default();
-        found.push(Running { pid, stat, variables });
+pub(super) async fn running() -> io::Result<Vec<Running>> {
+    let mut seen = look(None).await?;
+    let mut looks = 0;
+    while !seen.in_exec.is_empty() && looks < MAX_EXEC_LOOKS {
+        looks += 1;
+        tokio::time::sleep(EXEC_PAUSE).await;
+        let again = look(Some(seen.in_exec)).await?;
+        seen.running.extend(again.running);
+        seen.in_exec = again.in_exec;
     }
-    Ok(found)
+    Ok(seen.running)
 }
 
-fn our_variables(environ: &Path) -> io::Result<BTreeMap<String, String>> {
+#[derive(Default)]
+struct Seen {
+    running: Vec<Running>,
+    in_exec: Vec<i32>,
+}
+
+/// Looks at these processes, or at all.
+async fn look(pids: Option<Vec<i32>>) -> io::Result<Seen> {
+    let looked = tokio::task::spawn_blocking(move || {
+        let pids = pids.map_or_else(every_process, Ok)?;
+        let user = rustix::process::geteuid().as_raw();
+        let mut seen = Seen::default();
+        for pid in pids {
+            // A process may end between any two of these reads: it is then none that runs.
+            if std::fs::metadata(format!("/proc/{pid}")).is_ok_and(|process| process.uid() == user) {
+                look_at(pid, &mut seen);
+            }
+        }
+        Ok(seen)
+    });
+    looked.await.unwrap_or_else(|stopped| Err(io::Error::other(stopped)))
+}
+
+fn every_process() -> io::Result<Vec<i32>> {
+    let own = i32::try_from(std::process::id()).ok();
+    let names = std::fs::read_dir("/proc")?.map(|entry| Ok(entry?.file_name()));
+    let names = names.collect::<io::Result<Vec<_>>>()?;
+    let pids = names.iter().filter_map(|name| name.to_str()?.parse::<i32>().ok());
+    Ok(pids.filter(|pid| Some(*pid) != own).collect())
+}
+
+fn look_at(pid: i32, seen: &mut Seen) {
+    let environment = environment(pid).unwrap_or_default();
+    match Stat::read(pid) {
+        Ok(stat) if stat.zombie => {}
+        Ok(stat) if environment.is_empty() && !stat.bare => seen.in_exec.push(pid),
+        Ok(stat) => seen.running.push(Running { pid, stat, variables: our_variables(&environment) }),
+        Err(_) => {}
+    }
+}
+
+fn environment(pid: i32) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    std::fs::File::open(environ)?.take(MAX_ENVIRONMENT_BYTES).read_to_end(&mut bytes)?;
-    let variables = bytes.split(|byte| *byte == 0).filter_map(|variable| {
+    std::fs::File::open(format!("/proc/{pid}/environ"))?
+        .take(MAX_ENVIRONMENT_BYTES)
+        .read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn our_variables(environment: &[u8]) -> BTreeMap<String, String> {
+    let variables = environment.split(|byte| *byte == 0).filter_map(|variable| {
         let (name, value) = std::str::from_utf8(variable).ok()?.split_once('=')?;
         name.starts_with(OUR_PREFIX).then(|| (name.to_owned(), value.to_owned()))
     });
-    Ok(variables.collect())
+    variables.collect()
 }
 
 #[cfg(test)]
@@ -92,18 +148,35 @@ mod tests {
 
     #[test]
     fn a_program_name_with_brackets_does_not_shift_the_fields() {
-        let tail = "S 1 77 77 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 123456 1 2 3";
-        let expected = Some(Stat { zombie: false, group: 77, started_ticks: 123_456 });
-        assert_eq!(Stat::parse(&format!("77 (sh) {tail}")), expected);
-        assert_eq!(Stat::parse(&format!("77 (a) Z 9 (b) {tail}")), expected);
+        let expected = Stat { zombie: false, group: 77, started_ticks: 123_456, bare: false };
+        assert_eq!(stat("sh", "S", [0, 9, 5, 8]), Some(expected));
+        assert_eq!(stat("a) Z 9 (b", "S", [0, 9, 5, 8]), Some(expected));
+        assert_eq!(stat("sh", "Z", [0, 9, 5, 8]), Some(Stat { zombie: true, ..expected }));
         assert_eq!(Stat::parse("77 (sh) S 1"), None);
-        assert!(Stat::parse(&format!("77 (sh) {}", tail.replacen('S', "Z", 1))).unwrap().zombie);
+    }
+
+    #[test]
+    fn an_environment_of_no_bytes_is_believed_but_of_a_process_in_exec() {
+        let bare = |numbers| stat("sh", "S", numbers).unwrap().bare;
+        assert!(!bare([0, 0, 0, 0]), "in exec");
+        assert!(!bare([0, 9, 5, 8]), "just out of exec");
+        assert!(bare([0, 9, 5, 5]), "started with none");
+        assert!(bare([0, 1, 0, 0]), "hidden");
+        assert!(bare([KERNEL_THREAD, 0, 0, 0]), "kernel thread");
+    }
+
+    /// With these flags, start of the code, start and end of the environment.
+    fn stat(name: &str, state: &str, [flags, code, start, end]: [u64; 4]) -> Option<Stat> {
+        let middle = "0 ".repeat(23);
+        Stat::parse(&format!(
+            "77 ({name}) {state} 1 77 77 0 -1 {flags} 1 0 0 0 0 0 0 0 20 0 1 0 123456 1 1 1 {code} {middle}{start} {end} 0"
+        ))
     }
 
     #[test]
     fn the_running_process_has_a_stat() {
         let pid = i32::try_from(std::process::id()).unwrap();
         let stat = Stat::read(pid).unwrap();
-        assert!(!stat.zombie && stat.started_ticks > 0);
+        assert!(!stat.zombie && !stat.bare && stat.started_ticks > 0);
     }
 }

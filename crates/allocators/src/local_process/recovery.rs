@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use sortie_domain::ids::{AllocationId, FleetId, ServerId};
 
 use super::launch::variable;
-use super::proc_files::{self, Running};
+use super::proc_files::Running;
 use super::process::Process;
 use super::record::{Folder, Placement};
 use super::strays;
@@ -22,9 +22,9 @@ pub(super) struct Survey {
     pub(super) strays: BTreeSet<AllocationId>,
 }
 
-/// Looks for servers by their records, and then for those that a crash left without one. Blocks; needs a
-/// runtime.
-pub(super) fn survey(folder: &Folder) -> io::Result<Survey> {
+/// Looks for servers by their records, and then, among all that is `running`, for those that a crash left without
+/// one. Blocks; needs a runtime.
+pub(super) fn survey(folder: &Folder, running: Vec<Running>) -> io::Result<Survey> {
     let mut survey = Survey { running: Vec::new(), gone: Vec::new(), strays: BTreeSet::new() };
     let mut recorded = BTreeSet::new();
     for placement in folder.load()? {
@@ -37,7 +37,7 @@ pub(super) fn survey(folder: &Folder) -> io::Result<Survey> {
             None => survey.gone.push(placement),
         }
     }
-    for (allocation, members) in unrecorded(folder, &recorded)? {
+    for (allocation, members) in unrecorded(folder, running, &recorded) {
         match rebuild(&allocation, &members) {
             Some((process, placement)) => {
                 folder.store(&placement)?;
@@ -56,10 +56,11 @@ pub(super) fn survey(folder: &Folder) -> io::Result<Survey> {
 /// Processes that were started from this folder for an allocation that has no record.
 fn unrecorded(
     folder: &Folder,
+    running: Vec<Running>,
     recorded: &BTreeSet<AllocationId>,
-) -> io::Result<BTreeMap<AllocationId, Vec<Running>>> {
+) -> BTreeMap<AllocationId, Vec<Running>> {
     let mut found: BTreeMap<AllocationId, Vec<Running>> = BTreeMap::new();
-    for running in proc_files::running()? {
+    for running in running {
         let named = running.variables.get(variable::ALLOCATION).and_then(|id| AllocationId::new(id).ok());
         if let Some(allocation) = named
             && strays::belongs(&running, folder.id(), None)
@@ -68,7 +69,7 @@ fn unrecorded(
             found.entry(allocation).or_default().push(running);
         }
     }
-    Ok(found)
+    found
 }
 
 /// The record that was not written, from the environment of the server: the oldest process that leads a group.

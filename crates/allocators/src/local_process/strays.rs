@@ -49,21 +49,14 @@ pub(super) async fn clear(folder_id: &str, allocation: &AllocationId, leader: Op
 
 /// The processes that belong to the server of `allocation`; `group` is its process group, where that is certain.
 async fn left_of(folder_id: &str, allocation: &AllocationId, group: Option<i32>) -> Vec<Process> {
-    let (folder_id, allocation) = (folder_id.to_owned(), allocation.to_string());
-    let looked = tokio::task::spawn_blocking(move || {
-        let running = proc_files::running()?.into_iter().filter(|running| {
-            Some(running.stat.group) == group || belongs(running, &folder_id, Some(&allocation))
-        });
-        Ok::<_, std::io::Error>(running.filter_map(|running| open(&running)).collect())
+    let running = proc_files::running().await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "cannot look for processes that a server left behind");
+        Vec::new()
     });
-    match looked.await {
-        Ok(Ok(left)) => left,
-        Ok(Err(error)) => {
-            tracing::warn!(%error, "cannot look for processes that a server left behind");
-            Vec::new()
-        }
-        Err(_) => Vec::new(),
-    }
+    let is_left = |running: &&Running| {
+        Some(running.stat.group) == group || belongs(running, folder_id, Some(allocation.as_str()))
+    };
+    running.iter().filter(is_left).filter_map(open).collect()
 }
 
 /// Whether a process was started by a server of this folder; of this `allocation`, if one is given.

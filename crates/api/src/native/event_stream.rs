@@ -57,14 +57,29 @@ async fn open(api: Api, headers: &HeaderMap, uri: &Uri) -> Result<EventStream, A
     params.finish()?;
     let cursor = cursor(headers, from.as_deref())?;
     let permit = api.log_stream()?;
-    let mut subscription = api.options.broker.subscribe(cursor);
-    let wanted = subscription.next_seq();
-    let last = api.query(Broker::last_seq).await?;
-    if wanted > last + 1 {
-        return Err(SubscribeError::Ahead { asked: wanted, last }.into());
-    }
-    let first = if wanted <= last { Some(subscription.next().await?) } else { None };
+    let (subscription, first) = begin(&api, cursor).await?;
     Ok(EventStream { api, subscription, first, types, _permit: permit })
+}
+
+/// Begins to follow the log, and reads the first event if it is there already.
+async fn begin(api: &Api, cursor: Cursor) -> Result<(Subscription<Broker>, Option<Shared>), ApiError> {
+    loop {
+        let mut subscription = api.options.broker.subscribe(cursor);
+        let wanted = subscription.next_seq();
+        let last = api.query(Broker::last_seq).await?;
+        if wanted > last + 1 {
+            return Err(SubscribeError::Ahead { asked: wanted, last }.into());
+        }
+        if wanted == last + 1 {
+            return Ok((subscription, None));
+        }
+        match subscription.next().await {
+            Ok(first) => return Ok((subscription, Some(first))),
+            // The oldest event was forgotten meanwhile; another one is the oldest now.
+            Err(SubscribeError::Gone { .. }) if cursor == Cursor::Earliest => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 /// What a browser sends by itself counts more than the address it was once given.

@@ -8,7 +8,7 @@ use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use sortie_domain::broker::model::{Match, MatchSpec, MatchState, Properties, SeatState};
+use sortie_domain::broker::model::{MAX_PLAYERS, Match, MatchSpec, MatchState, Properties, SeatState};
 use sortie_domain::broker::{Command, Refusal, Reply};
 use sortie_domain::ids::{FleetId, IdempotencyKey, MatchId, PlayerId};
 
@@ -37,6 +37,9 @@ struct Order {
 
 impl Order {
     fn spec(self) -> Result<MatchSpec, ApiError> {
+        if self.players.len() > MAX_PLAYERS {
+            return Err(ApiError::field("players", format!("names more than {MAX_PLAYERS}")));
+        }
         let mut players = Vec::with_capacity(self.players.len());
         for (index, text) in self.players.iter().enumerate() {
             let at = |problem| ApiError::field(format!("players[{index}]"), problem);

@@ -55,13 +55,22 @@ fn parse<T: DeserializeOwned>(document: &[u8]) -> Result<T, ApiError> {
     }
 }
 
+/// Most bytes of the sender's own text in an error.
+const MAX_SHOWN_BYTES: usize = 160;
+
+fn cut(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(MAX_SHOWN_BYTES));
+    text
+}
+
 /// The field is the path to where the error is, or the name that the error itself gives.
 fn unreadable(path: String, error: &serde_json::Error) -> ApiError {
     let problem = error.to_string();
     let named = problem
         .split_once("field `")
         .and_then(|(_, rest)| rest.split_once('`'))
-        .map(|(name, _)| name.to_owned());
+        .map(|(name, _)| cut(name.to_owned()));
+    let (path, problem) = (cut(path), cut(problem));
     match (path.as_str(), named) {
         (".", Some(name)) => codes::INVALID_JSON.error(problem).about(name),
         (".", None) => codes::INVALID_JSON.error(problem),

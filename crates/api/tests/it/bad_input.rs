@@ -63,11 +63,6 @@ async fn catena_calls() {
         ("end_match", json!({"matchId": id}), "serverId"),
         ("end_match", json!({"serverId": "s1"}), "matchId"),
         ("end_match", json!({"serverId": "s1", "matchId": id, "hintFlags": -1}), "hintFlags"),
-        ("allocate", json!({"match": {"playerIds": ["p", ""]}}), "match.playerIds[1]"),
-        ("allocate", json!({"match": {"playerIds": ["p", "p"]}}), "match.playerIds"),
-        ("allocate", json!({"match": {"matchProperties": "[]"}}), "match.matchProperties"),
-        ("allocate", json!({"match": {"playerProperties": {"p": "{"}}}), "match.playerProperties[\"p\"]"),
-        ("allocate", json!({"match": {"matchId": "\u{e9}"}}), "match.matchId"),
         ("deallocate", json!({}), "serverId"),
         ("deallocate", json!({"serverId": "unknown"}), ""),
     ];
@@ -87,6 +82,42 @@ async fn catena_calls() {
     for (body, field) in &table {
         refused(&server, "POST", "/api/v1/events/emit", body.to_string(), field).await;
         refused(&server, "POST", "/api/v1/admin/events/emit", body.to_string(), field).await;
+    }
+}
+
+#[tokio::test]
+async fn matches_to_allocate_a_server_for() {
+    let server = Server::start().await.with_fleet().await;
+    let table = [
+        (json!({"playerIds": ["p", ""]}), "match.playerIds[1]"),
+        (json!({"playerIds": ["p", "p"]}), "match.playerIds"),
+        (json!({"matchProperties": "[]"}), "match.matchProperties"),
+        (json!({"playerProperties": {"p": "{"}}), "match.playerProperties[\"p\"]"),
+        (json!({"matchId": "\u{e9}"}), "match.matchId"),
+    ];
+    for (game, field) in table {
+        let body = json!({"match": game}).to_string();
+        refused(&server, "POST", "/api/v1/server/allocate", body, field).await;
+    }
+}
+
+#[tokio::test]
+async fn a_long_text_is_not_sent_back() {
+    let server = Server::start().await;
+    let long = "x".repeat(500_000);
+    let mut unknown = json!({"players": []});
+    unknown[long.as_str()] = json!(1);
+    for body in
+        [unknown, json!({"players": long}), json!({"players": [], "player_properties": {(long.as_str()): 1}})]
+    {
+        let (status, answer) = server.send("POST", "/v1/matches", body.to_string()).await;
+        assert_eq!(status, 400);
+        assert!(answer.to_string().len() < 1000, "{} bytes", answer.to_string().len());
+    }
+    for body in [json!({"serverId": long}), json!({"serverId": "s", "requirements": long.clone() + "["})] {
+        let (status, answer) = server.send("POST", "/api/v1/server/request_match", body.to_string()).await;
+        assert_eq!(status, 400);
+        assert!(answer.to_string().len() < 2000, "{} bytes", answer.to_string().len());
     }
 }
 
@@ -130,7 +161,7 @@ async fn settings() {
 
 #[tokio::test]
 async fn native_calls() {
-    let server = Server::start().await.with_fleet().await;
+    let server = Server::start().await;
     let id = server.ready_match("s1", json!({"players": ["p1"], "capacity": 2})).await;
     let big = json!({"x": "y".repeat(70_000)});
     let table = [

@@ -1,8 +1,9 @@
 //! CloudEvents as server-sent events.
 
 use serde_json::{Value, json};
+use sortie_engine::Cursor;
 
-use crate::harness::{Pieces, Server};
+use crate::harness::{Pieces, Server, soon};
 
 /// One server-sent event: id, type, data.
 async fn next(events: &mut Pieces) -> (u64, String, Value) {
@@ -73,4 +74,20 @@ async fn a_cursor_of_another_log_is_refused() {
     assert_eq!(response.status(), 400);
     let answer: Value = serde_json::from_str(&response.text().await.unwrap()).unwrap();
     assert_eq!(answer["error"]["code"], "cursor_ahead");
+}
+
+#[tokio::test]
+async fn events_that_are_no_longer_kept_are_gone() {
+    let server = Server::start_forgetful().await;
+    let forgets = async {
+        while server.broker.subscribe(Cursor::Earliest).next_seq() == 1 {
+            server.submit(&["p"]).await;
+        }
+    };
+    soon(forgets).await;
+    let (status, answer) = server.send("GET", "/v1/events?from=1", "").await;
+    assert_eq!((status, &answer["error"]["code"]), (410, &json!("cursor_gone")));
+    assert!(answer["error"]["earliest"].as_u64().unwrap() > 1);
+    let mut events = follow(&server, "/v1/events?from=earliest", &[]).await;
+    assert!(next(&mut events).await.0 > 1);
 }

@@ -32,6 +32,12 @@ pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(PATIENCE, future).await.expect("it never happened")
 }
 
+/// How much of the log is kept.
+struct Keeping {
+    log: LogOptions,
+    snapshot_every: u64,
+}
+
 struct Platform;
 
 #[async_trait::async_trait]
@@ -67,7 +73,7 @@ impl Drop for Server {
     }
 }
 
-async fn start_engine(data: &TempDir, clock: &ManualClock) -> Engine<Broker> {
+async fn start_engine(data: &TempDir, clock: &ManualClock, keeping: Keeping) -> Engine<Broker> {
     let codec = Codec::<Broker> {
         encode_event: stored::encode_event,
         decode_event: |bytes| stored::decode_event(bytes).map_err(DecodeError::new),
@@ -76,13 +82,13 @@ async fn start_engine(data: &TempDir, clock: &ManualClock) -> Engine<Broker> {
     };
     let parts = Parts {
         name: "broker",
-        log: Box::new(EmbeddedLog::open(data.path(), LogOptions::default()).unwrap()),
+        log: Box::new(EmbeddedLog::open(data.path(), keeping.log).unwrap()),
         codec,
         empty: Box::new(Broker::new),
         performer: Arc::new(Platform),
         clock: Arc::new(clock.clone()),
         entropy: Entropy::seeded(7),
-        options: EngineOptions::default(),
+        options: EngineOptions { snapshot_every_records: keeping.snapshot_every, ..EngineOptions::default() },
     };
     Engine::start(parts).await.unwrap()
 }
@@ -94,9 +100,21 @@ impl Server {
     }
 
     pub(crate) async fn start_with(auth: Auth, limits: Limits) -> Self {
+        let options = EngineOptions::default();
+        let keeping = Keeping { log: LogOptions::default(), snapshot_every: options.snapshot_every_records };
+        Self::start_keeping(auth, limits, keeping).await
+    }
+
+    /// With a log that forgets soon.
+    pub(crate) async fn start_forgetful() -> Self {
+        let log = LogOptions { segment_bytes: 200, retention_bytes: 0 };
+        Self::start_keeping(Auth::dev(), Limits::default(), Keeping { log, snapshot_every: 5 }).await
+    }
+
+    async fn start_keeping(auth: Auth, limits: Limits, keeping: Keeping) -> Self {
         let data = tempfile::tempdir().unwrap();
         let clock = ManualClock::at(Timestamp::from_millis(1_790_000_000_000));
-        let engine = start_engine(&data, &clock).await;
+        let engine = start_engine(&data, &clock, keeping).await;
         let closing = CancellationToken::new();
         let options = ApiOptions {
             broker: engine.handle(),

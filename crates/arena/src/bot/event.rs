@@ -87,6 +87,8 @@ pub enum BotEvent {
         join: Duration,
         /// From asking the gateway to the first update of the world.
         first_update: Duration,
+        /// Whether a server was there already.
+        warm: bool,
     },
     /// Its match came to an end before it did, so it asks the gateway again.
     Rejoining {
@@ -161,6 +163,10 @@ pub struct PlaySummary {
     pub updates: u64,
     /// From asking the gateway to having token and address.
     pub join: Latency,
+    /// The same, of those joins for which a server was there already.
+    pub join_warm: Latency,
+    /// The same, of those joins for which a server had to be started.
+    pub join_cold: Latency,
     /// From asking the gateway to the first update of the world.
     pub first_update: Latency,
 }
@@ -175,6 +181,8 @@ impl PlaySummary {
             failed: BTreeMap::new(),
             updates: 0,
             join: Latency::new(),
+            join_warm: Latency::new(),
+            join_cold: Latency::new(),
             first_update: Latency::new(),
         }
     }
@@ -188,9 +196,10 @@ impl PlaySummary {
     pub(crate) fn count(&mut self, event: &BotEvent) {
         match event {
             BotEvent::Started { .. } => self.started += 1,
-            BotEvent::Joined { join, first_update, .. } => {
+            BotEvent::Joined { join, first_update, warm, .. } => {
                 self.joined += 1;
                 self.join.record(*join);
+                if *warm { &mut self.join_warm } else { &mut self.join_cold }.record(*join);
                 self.first_update.record(*first_update);
             }
             BotEvent::Rejoining { .. } => self.rejoining += 1,
@@ -214,6 +223,7 @@ mod tests {
             bot: 1,
             join: Duration::from_millis(millis),
             first_update: Duration::from_millis(2 * millis),
+            warm: millis < 20,
         };
         let lost = FailureReason::LostConnection;
         let failed = BotEvent::Failed { bot: 2, reason: lost, detail: String::new() };
@@ -230,6 +240,7 @@ mod tests {
         assert_eq!((summary.started, summary.joined, summary.rejoining, summary.left), (1, 2, 1, 1));
         assert_eq!(summary.failed, BTreeMap::from([(lost, 1)]));
         assert_eq!((summary.failures(), summary.updates, summary.join.count()), (1, 9, 2));
+        assert_eq!((summary.join_warm.count(), summary.join_cold.count()), (1, 1));
         let slowest = summary.join.percentile(100.0);
         assert!(slowest >= Duration::from_millis(30) && slowest < Duration::from_millis(31));
     }

@@ -42,6 +42,14 @@ struct Failure {
     detail: String,
 }
 
+/// How a bot came to its token.
+#[derive(Clone, Copy)]
+struct Arrival {
+    asked: Instant,
+    join: Duration,
+    warm: bool,
+}
+
 /// How one visit to a match ended.
 enum Visit {
     /// The bot has played long enough, or was told to stop.
@@ -139,17 +147,17 @@ impl Player {
             Ok(token) => token,
             Err(problem) => return failed(FailureReason::BadInvitation, &problem),
         };
-        let join = asked.elapsed();
+        let arrival = Arrival { asked, join: asked.elapsed(), warm: invitation.warm };
         let mut link = match Link::open(token).await {
             Ok(link) => link,
             Err(error) => return failed(FailureReason::Local, &error),
         };
-        let end = self.play(&mut link, asked, join).await;
+        let end = self.play(&mut link, arrival).await;
         link.leave();
         end
     }
 
-    async fn play(&mut self, link: &mut Link, asked: Instant, join: Duration) -> Visit {
+    async fn play(&mut self, link: &mut Link, arrival: Arrival) -> Visit {
         let mut check = Check::default();
         let mut inputs = interval(INPUT_EVERY);
         inputs.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -161,7 +169,7 @@ impl Player {
                 message = link.receive() => match message {
                     Err(error) => return failed(FailureReason::Local, &error),
                     Ok(None) => {}
-                    Ok(Some(message)) => match self.hear(&mut check, message, asked, join).await {
+                    Ok(Some(message)) => match self.hear(&mut check, message, arrival).await {
                         Ok(true) => silent_at = Instant::now() + SILENCE,
                         Ok(false) => {}
                         Err(end) => return end,
@@ -188,8 +196,7 @@ impl Player {
         &mut self,
         check: &mut Check,
         message: Result<ServerMessage, DecodeError>,
-        asked: Instant,
-        join: Duration,
+        arrival: Arrival,
     ) -> Result<bool, Visit> {
         let update = match message {
             Ok(ServerMessage::World(update)) => update,
@@ -207,9 +214,9 @@ impl Player {
         if check.updates() == 1 {
             let now = Instant::now();
             self.leaves_at.get_or_insert(now + self.plan.play_for);
-            let joined =
-                BotEvent::Joined { bot: self.plan.number, join, first_update: now.duration_since(asked) };
-            self.tell(joined).await;
+            let Arrival { asked, join, warm } = arrival;
+            let first_update = now.duration_since(asked);
+            self.tell(BotEvent::Joined { bot: self.plan.number, join, first_update, warm }).await;
         }
         Ok(true)
     }

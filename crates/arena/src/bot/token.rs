@@ -72,6 +72,7 @@ mod tests {
             connect_token: STANDARD.encode(bytes),
             gameserver_ip: "127.0.0.1".to_owned(),
             gameserver_port: port,
+            warm: false,
         }
     }
 

@@ -32,6 +32,7 @@ pub(crate) enum Outcome {
 struct Caller {
     api: ApiClient,
     server_id: String,
+    requirements: String,
 }
 
 /// The calls under way.
@@ -41,8 +42,8 @@ pub(crate) struct Calls {
 }
 
 impl Calls {
-    pub(crate) fn new(api: ApiClient, server_id: String) -> Self {
-        Self { caller: Arc::new(Caller { api, server_id }), tasks: JoinSet::new() }
+    pub(crate) fn new(api: ApiClient, server_id: String, requirements: String) -> Self {
+        Self { caller: Arc::new(Caller { api, server_id, requirements }), tasks: JoinSet::new() }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -66,8 +67,10 @@ impl Calls {
 
     pub(crate) fn request_match(&mut self, hints: Hints) -> AbortHandle {
         let caller = self.caller.clone();
-        self.tasks
-            .spawn(async move { Outcome::Asked(caller.api.request_match(&caller.server_id, hints).await) })
+        self.tasks.spawn(async move {
+            let Caller { api, server_id, requirements } = &*caller;
+            Outcome::Asked(api.request_match(server_id, requirements, hints).await)
+        })
     }
 
     pub(crate) fn match_ready(&mut self, match_id: String, connection_details: String) {
@@ -120,7 +123,7 @@ mod tests {
     async fn an_aborted_call_wakes_whoever_waits_for_the_last_one() {
         let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let api = ApiClient::new(&format!("http://{}", silent.local_addr().unwrap()), None).unwrap();
-        let mut calls = Calls::new(api, "server-1".to_owned());
+        let mut calls = Calls::new(api, "server-1".to_owned(), String::new());
         let request = calls.request_match(Hints::NONE);
         silent.accept().await.unwrap();
         request.abort();

@@ -64,7 +64,7 @@ impl Host {
         let api = ApiClient::new(&options.api, options.api_key.clone())?;
         let door = Door::open(&options).await?;
         Ok(Self {
-            calls: Calls::new(api, options.server_id.clone()),
+            calls: Calls::new(api, options.server_id.clone(), options.requirements.clone()),
             options,
             door,
             rooms: BTreeMap::new(),

@@ -61,6 +61,8 @@ pub struct ServeOptions {
     /// `host:port` at which players reach this server, where that is not the address it listens on. Connect tokens
     /// must name it, or the address listened on.
     pub public_address: Option<String>,
+    /// Which matches it takes: JMESPath over the match document; empty takes any.
+    pub requirements: String,
     /// Matches played at once, 1 to [`MAX_MATCHES`].
     pub max_matches: usize,
     /// How long a match runs on without anybody in it or on the way to it.
@@ -99,6 +101,7 @@ impl ServeOptions {
             protocol_id,
             bind,
             public_address: None,
+            requirements: String::new(),
             max_matches: 1,
             empty_after: Duration::from_secs(2),
             match_length: None,

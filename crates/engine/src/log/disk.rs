@@ -26,11 +26,11 @@ pub trait Disk: Send + Sync {
         file.sync_data()
     }
 
-    /// Shortens the file to `length` bytes.
+    /// Shortens the file to `length` bytes, or lengthens it with zeros.
     ///
     /// # Errors
     /// What the system says.
-    fn cut(&self, file: &File, length: u64) -> io::Result<()> {
+    fn resize(&self, file: &File, length: u64) -> io::Result<()> {
         file.set_len(length)
     }
 }

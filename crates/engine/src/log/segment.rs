@@ -44,10 +44,20 @@ pub(super) struct Segment {
 
 /// What opening found in a file.
 pub(super) enum Scan {
-    /// Sound up to `Segment::bytes`; `torn` if there are bytes after that.
-    Sound { segment: Segment, torn: bool },
+    /// Sound up to `Segment::bytes`.
+    Sound { segment: Segment, rest: Rest },
     /// Creation was interrupted before anything could be written to it.
     Unbegun,
+}
+
+/// What follows the sound part of a segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Rest {
+    Nothing,
+    /// Zeros: the file was lengthened ahead of its use.
+    Unused,
+    /// A batch that was broken off.
+    Torn,
 }
 
 pub(super) fn file_name(first_seq: u64) -> String {
@@ -125,14 +135,20 @@ impl Segment {
             }
             segment.grow(&batch, frames.at - segment.bytes);
         }
-        let torn = segment.bytes < length;
-        if torn && !is_last {
+        if segment.bytes == length {
+            return Ok(Scan::Sound { segment, rest: Rest::Nothing });
+        }
+        if !is_last {
             return Err(damaged(segment.bytes, "it breaks off, but there are later log files"));
         }
-        if torn && sound_frame_after(path, mark, segment.bytes + 1).map_err(fail)? {
+        let bytes = read_from(path, segment.bytes).map_err(fail)?;
+        if bytes.iter().all(|byte| *byte == 0) {
+            return Ok(Scan::Sound { segment, rest: Rest::Unused });
+        }
+        if frame::any_in(mark, &bytes) {
             return Err(damaged(segment.bytes, "a batch is broken, but there are sound ones after it"));
         }
-        Ok(Scan::Sound { segment, torn })
+        Ok(Scan::Sound { segment, rest: Rest::Torn })
     }
 }
 
@@ -177,12 +193,12 @@ fn parse_head(bytes: &[u8; HEAD_BYTES as usize]) -> Option<Head> {
     (first_seq > 0).then_some(Head::Sound { mark: u32::from_le_bytes(*mark), first_seq })
 }
 
-fn sound_frame_after(path: &Path, mark: u32, at: u64) -> io::Result<bool> {
+fn read_from(path: &Path, at: u64) -> io::Result<Vec<u8>> {
     let mut file = File::open(path)?;
     file.seek(SeekFrom::Start(at))?;
     let mut rest = Vec::new();
     file.read_to_end(&mut rest)?;
-    Ok(frame::any_in(mark, &rest))
+    Ok(rest)
 }
 
 /// The frames of a file, in order.

@@ -19,10 +19,9 @@ fn segments(data: &Path) -> Vec<PathBuf> {
 /// A log of one segment, and where each of its batches begins and the last one ends.
 fn one_segment(batches: u64) -> (TempDir, PathBuf, Vec<usize>) {
     let data = tempdir().unwrap();
-    let mut log = EmbeddedLog::open(data.path(), LogOptions::default()).unwrap();
     let mut ends = vec![HEAD_BYTES];
     for _ in 0..batches {
-        fill(&mut log, 1);
+        fill(&mut EmbeddedLog::open(data.path(), LogOptions::default()).unwrap(), 1);
         ends.push(fs::metadata(&segments(data.path())[0]).unwrap().len() as usize);
     }
     let path = segments(data.path()).remove(0);

@@ -60,10 +60,10 @@ impl Disk for FaultyDisk {
         }
     }
 
-    fn cut(&self, file: &File, length: u64) -> io::Result<()> {
+    fn resize(&self, file: &File, length: u64) -> io::Result<()> {
         match self.fault() {
             Fault::FullAndCutFails => Err(io::Error::other("I/O error")),
-            _ => SystemDisk.cut(file, length),
+            _ => SystemDisk.resize(file, length),
         }
     }
 }

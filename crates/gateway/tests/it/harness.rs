@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use sortie_domain::broker::model::{Connection, FastSchedule, Fleet, Match, SeatState, Settings};
 use sortie_domain::broker::{Broker, Command, Effect, Event, Hints, Offer, Reply};
 use sortie_domain::ids::{FleetId, MatchId, SeatId, ServerId};
-use sortie_domain::machine::Record;
+use sortie_domain::machine::{Machine, Record};
 use sortie_domain::time::Timestamp;
 use sortie_engine::{
     Codec, Cursor, DecodeError, EmbeddedLog, Engine, EngineOptions, Entropy, Handle, LogOptions, ManualClock,
@@ -297,8 +297,7 @@ impl World {
     }
 
     pub(crate) async fn last_seq(&self) -> u64 {
-        use sortie_domain::machine::Machine as _;
-        self.broker.query(|broker| broker.last_seq()).await.unwrap()
+        self.broker.query(Machine::last_seq).await.unwrap()
     }
 }
 

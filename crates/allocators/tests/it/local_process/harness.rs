@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use sortie_allocators::local_process::{
     ExitListener, LocalFleet, LocalProcess, LocalProcessAllocator, Placement, ServerEnvironment, ServerExit,
 };
@@ -124,6 +124,17 @@ impl Harness {
         self.line(name).await.parse().unwrap()
     }
 
+    /// The process numbers in the allocator's records.
+    fn recorded(&self) -> Vec<i32> {
+        let Ok(entries) = std::fs::read_dir(self.kept("")) else { return Vec::new() };
+        let files = entries
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| path.extension() == Some("json".as_ref()));
+        let records = files.filter_map(|path| serde_json::from_slice(&std::fs::read(path).ok()?).ok());
+        records.filter_map(|record: serde_json::Value| record["pid"].as_i64()?.try_into().ok()).collect()
+    }
+
     /// Waits until `count` processes of this folder run. One that has just been started may not show its
     /// variables yet.
     pub(crate) async fn processes_are(&self, count: usize) {
@@ -149,6 +160,10 @@ impl Harness {
 
 impl Drop for Harness {
     fn drop(&mut self) {
+        // By their records too: one that has just been started may not show its variables yet.
+        for pid in self.recorded() {
+            let _gone_is_fine = kill_process_group(Pid::from_raw(pid).unwrap(), Signal::KILL);
+        }
         for pid in self.processes(None) {
             kill(pid);
         }

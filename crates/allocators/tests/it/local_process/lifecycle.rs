@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sortie_allocators::{Allocator, ErrorKind};
 
-use super::harness::{Harness, eventually, is_alive, kill, size};
+use super::harness::{Harness, eventually, is_alive, kill, size, taken_port};
 use crate::conformance::order;
 
 #[tokio::test]
@@ -94,6 +94,20 @@ async fn a_stop_does_not_wait_for_news_that_nobody_takes() {
     assert!(harness.record(&order).exists(), "nobody has taken the news");
     opened.allocator.stop(&order.allocation, &order.server).await.unwrap();
     assert!(!harness.record(&order).exists());
+}
+
+#[tokio::test]
+async fn a_port_is_free_again_before_the_news_are_taken() {
+    let harness = Harness::new();
+    let (socket, port) = taken_port();
+    let mut fleet = harness.fleet("exit 0");
+    fleet.process.ports = port..=port;
+    let mut opened = harness.open_with([("eu", fleet)], false).await;
+    drop(socket);
+    for name in ["one", "two"] {
+        opened.starts(&order(name, "eu")).await;
+        assert_eq!(opened.exit().await.server.as_str(), format!("server-{name}"));
+    }
 }
 
 #[tokio::test]

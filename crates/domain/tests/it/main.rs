@@ -1,0 +1,16 @@
+//! The broker's contract, sentence by sentence, as examples in virtual time.
+//!
+//! The simulation in `testkit` looks for schedules that break an invariant; these tests say what a single call,
+//! timer or setting is to do. Each one plays a few calls on a [`table::Table`].
+
+mod allocations;
+mod fleets;
+mod limits;
+mod matches;
+mod properties;
+mod schedule;
+mod seats;
+mod servers;
+mod table;
+mod timers;
+mod waiting;

@@ -1,0 +1,324 @@
+//! Seats: drop-in play, from a place kept for a player to a place that is free again.
+
+use std::time::Duration;
+
+use sortie_domain::broker::model::{Fleet, Match, MatchSpec, Properties, Seat, SeatState};
+use sortie_domain::broker::{Command, Event, Hints, Refusal, RefusalKind, Reply};
+use sortie_domain::ids::{MatchId, SeatId, ServerId};
+
+use crate::table::{
+    MS, Table, claim, fleet, fleet_id, game, player, players, request, secs, server, spec,
+};
+
+const TTL: Duration = secs(10);
+
+fn join(who: &str, capacity: u32) -> Command {
+    Command::Join {
+        fleet: fleet_id("eu"),
+        player: player(who),
+        capacity,
+        ttl: TTL,
+        properties: Properties::default(),
+    }
+}
+
+fn reserve(id: &MatchId, who: &str) -> Command {
+    Command::ReserveSeat { match_id: id.clone(), player: player(who), ttl: TTL }
+}
+
+fn release(seat: &SeatId) -> Command {
+    Command::ReleaseSeat { seat: seat.clone() }
+}
+
+fn open(capacity: u32, named: &[&str]) -> MatchSpec {
+    MatchSpec { capacity: Some(capacity), fleet: Some(fleet_id("eu")), ..spec(named) }
+}
+
+impl Table {
+    fn seat(&mut self, command: Command) -> (Seat, Match) {
+        match self.ok(command) {
+            Reply::Seated { seat, game } => (seat, game),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn free_places(&self, id: &MatchId) -> u32 {
+        self.find(id).free_places()
+    }
+}
+
+/// A match with `capacity` places that runs on a server of the fleet.
+fn running(capacity: u32, named: &[&str]) -> (Table, ServerId, MatchId) {
+    let mut table = Table::with_fleets(vec![fleet("eu")]);
+    let host = table.idle_server();
+    let id = table.submit("m", open(capacity, named));
+    assert_eq!(table.poll(&host).as_ref(), Some(&id));
+    table.ready(&host, &id);
+    (table, host, id)
+}
+
+#[test]
+fn whoever_joins_where_nothing_runs_gets_a_seat_in_a_new_match() {
+    let mut table = Table::with_fleets(vec![fleet("eu")]);
+    let mark = table.mark();
+    let (seat, found) = table.seat(join("ann", 2));
+    assert_eq!((seat.player, seat.ttl, &seat.match_id), (player("ann"), TTL, &found.id));
+    assert_eq!(seat.state, SeatState::Reserved { expires_at: None });
+    assert_eq!((found.spec.capacity, found.spec.fleet.clone()), (Some(2), Some(fleet_id("eu"))));
+    assert_eq!(table.kinds_since(mark), ["match.queued", "seat.reserved", "allocation.ordered"]);
+    let order = table.allocation_for(&found.id).unwrap();
+    let (offer, _) = table.request(&order.server, "", Hints::NONE);
+    assert_eq!(offer.unwrap().players, players(&["ann"]), "the server hears who comes");
+}
+
+#[test]
+fn whoever_joins_comes_into_the_match_that_runs_and_has_room() {
+    let mut table = Table::with_fleets(vec![fleet("eu")]);
+    let host = table.idle_server();
+    let older = table.submit("older", open(2, &[]));
+    let running = table.submit("running", open(2, &[]));
+    assert_eq!(table.poll(&host).as_ref(), Some(&older));
+    assert_eq!(table.poll(&host).as_ref(), Some(&running));
+    table.ready(&host, &running);
+    let ids = ["a", "b", "c", "d"].map(|who| table.seat(join(who, 2)).0.match_id);
+    // First the one that runs, then the one that is about to; nothing new is queued.
+    assert_eq!(ids, [&running, &running, &older, &older].map(Clone::clone));
+    let (seat, _) = table.seat(join("e", 2));
+    assert!(![&older, &running].contains(&&seat.match_id), "all are full");
+}
+
+#[test]
+fn among_running_matches_the_oldest_with_room_comes_first() {
+    let (mut table, host, first) = running(2, &["ann"]);
+    let second = table.submit("second", open(2, &["bob"]));
+    table.poll(&host);
+    table.ready(&host, &second);
+    let ids = ["a", "b"].map(|who| table.seat(join(who, 2)).0.match_id);
+    assert_eq!(ids, [first, second]);
+}
+
+#[test]
+fn a_match_of_another_fleet_or_without_a_capacity_is_not_joined() {
+    let mut table = Table::with_fleets(vec![fleet("eu"), fleet("us")]);
+    let host = server("host");
+    let closed = table.submit("closed", MatchSpec { fleet: Some(fleet_id("eu")), ..spec(&[]) });
+    let elsewhere = table.submit("elsewhere", MatchSpec { fleet: Some(fleet_id("us")), ..open(4, &[]) });
+    table.poll(&host);
+    let (seat, _) = table.seat(join("ann", 2));
+    assert!(![&closed, &elsewhere].contains(&&seat.match_id));
+    table.refused("no_capacity", reserve(&closed, "ann"));
+    let unknown = Command::Join {
+        fleet: fleet_id("mars"),
+        player: player("ann"),
+        capacity: 2,
+        ttl: TTL,
+        properties: Properties::default(),
+    };
+    table.refused("fleet_not_found", unknown);
+}
+
+#[test]
+fn named_players_hold_their_places_for_the_whole_match() {
+    let (mut table, _, id) = running(3, &["ann", "bob"]);
+    assert_eq!(table.free_places(&id), 1);
+    table.seat(reserve(&id, "cat"));
+    table.refused("match_full", reserve(&id, "dan"));
+    // Those who are named take no further place.
+    let (seat, found) = table.seat(reserve(&id, "ann"));
+    assert_eq!((found.occupied(), found.free_places()), (3, 0));
+    table.done(release(&seat.id));
+    table.refused("match_full", reserve(&id, "dan"));
+}
+
+#[test]
+fn a_match_has_no_more_seats_than_places() {
+    let (mut table, _, id) = running(2, &[]);
+    let (first, _) = table.seat(reserve(&id, "ann"));
+    table.seat(reserve(&id, "bob"));
+    table.refused("match_full", reserve(&id, "cat"));
+    table.done(release(&first.id));
+    table.seat(reserve(&id, "cat"));
+}
+
+#[test]
+fn a_player_has_one_seat_in_a_match() {
+    let (mut table, _, id) = running(3, &[]);
+    table.seat(reserve(&id, "ann"));
+    table.refused("already_seated", reserve(&id, "ann"));
+    assert_eq!(table.free_places(&id), 2);
+}
+
+#[test]
+fn a_seat_is_claimed_once_and_on_its_server_only() {
+    let (mut table, host, id) = running(2, &[]);
+    let (seat, _) = table.seat(reserve(&id, "ann"));
+    table.refused("other_server", claim(&seat.id, &server("other")));
+    let (claimed, _) = table.seat(claim(&seat.id, &host));
+    assert_eq!(claimed.state, SeatState::Claimed { at: table.now() });
+    assert_eq!(claimed.client_id, seat.client_id);
+    for again in [claim(&seat.id, &host), Command::ClaimSeat { seat: seat.id.clone(), server: None }] {
+        table.refused("already_claimed", again);
+    }
+    table.refused("seat_not_found", claim(&SeatId::new("unknown").unwrap(), &host));
+    table.advance(secs(60));
+    assert_eq!(table.free_places(&id), 1, "a claimed seat does not expire");
+}
+
+#[test]
+fn a_seat_can_be_claimed_without_naming_the_server() {
+    let (mut table, _, id) = running(2, &[]);
+    let (seat, _) = table.seat(reserve(&id, "ann"));
+    table.seat(Command::ClaimSeat { seat: seat.id, server: None });
+}
+
+#[test]
+fn nobody_can_be_in_a_match_that_is_not_ready() {
+    let mut table = Table::with_fleets(vec![fleet("eu")]);
+    let (seat, found) = table.seat(join("ann", 2));
+    let claim_anywhere = || Command::ClaimSeat { seat: seat.id.clone(), server: None };
+    table.refused("not_ready", claim_anywhere());
+    let host = table.allocation_for(&found.id).unwrap().server;
+    table.poll(&host);
+    table.refused("not_ready", claim_anywhere());
+    table.refused("not_ready", claim(&seat.id, &host));
+    table.ready(&host, &found.id);
+    table.seat(claim(&seat.id, &host));
+}
+
+#[test]
+fn a_seat_that_is_not_claimed_in_time_is_free_again() {
+    let (mut table, host, id) = running(1, &[]);
+    let (seat, _) = table.seat(reserve(&id, "ann"));
+    assert_eq!(seat.state, SeatState::Reserved { expires_at: Some(table.now() + TTL) });
+    table.advance(TTL - MS);
+    table.refused("match_full", reserve(&id, "bob"));
+    let mark = table.mark();
+    table.advance(MS);
+    assert_eq!(table.kinds_since(mark), ["seat.closed"]);
+    let refusal = table.refused("seat_over", claim(&seat.id, &host));
+    assert_eq!(refusal.kind(), RefusalKind::Gone);
+    assert_eq!(refusal.to_string(), format!("seat {} is no more: the seat was not claimed in time", seat.id));
+    table.seat(reserve(&id, "bob"));
+    assert_eq!(table.state(&id), "ready", "a match that runs goes on without its players");
+}
+
+#[test]
+fn the_time_to_claim_a_seat_begins_when_the_match_is_ready() {
+    let mut table = Table::with_fleets(vec![fleet("eu")]);
+    let (seat, found) = table.seat(join("ann", 2));
+    let host = table.allocation_for(&found.id).unwrap().server;
+    table.advance(secs(40));
+    table.poll(&host);
+    table.advance(secs(20));
+    table.ready(&host, &found.id);
+    let expires_at = Some(table.now() + TTL);
+    assert_eq!(table.find(&found.id).seats[&seat.id].state, SeatState::Reserved { expires_at });
+    table.advance(TTL - MS);
+    table.seat(claim(&seat.id, &host));
+}
+
+#[test]
+fn a_released_seat_is_free_at_once_and_releasing_it_again_is_no_fault() {
+    let (mut table, host, id) = running(1, &[]);
+    let (seat, _) = table.seat(reserve(&id, "ann"));
+    table.seat(claim(&seat.id, &host));
+    table.done(release(&seat.id));
+    let mark = table.mark();
+    table.done(release(&seat.id));
+    assert_eq!(table.kinds_since(mark), [""; 0]);
+    table.refused("seat_over", claim(&seat.id, &host));
+    table.refused("seat_not_found", release(&SeatId::new("unknown").unwrap()));
+    table.seat(reserve(&id, "bob"));
+}
+
+#[test]
+fn a_queued_match_that_everyone_left_is_called_off() {
+    let mut table = Table::with_fleets(vec![fleet("eu")]);
+    let (first, found) = table.seat(join("ann", 2));
+    let (second, _) = table.seat(join("bob", 2));
+    assert_eq!(second.match_id, found.id);
+    table.done(release(&first.id));
+    assert_eq!(table.state(&found.id), "queued");
+    table.done(release(&second.id));
+    assert_eq!(table.state(&found.id), "cancelled: abandoned");
+}
+
+#[test]
+fn a_queued_match_with_named_players_is_not_called_off() {
+    let mut table = Table::with_fleets(vec![fleet("eu")]);
+    let id = table.submit("m", open(2, &["ann"]));
+    let (seat, _) = table.seat(reserve(&id, "bob"));
+    table.done(release(&seat.id));
+    assert_eq!(table.state(&id), "queued");
+}
+
+#[test]
+fn seats_end_with_their_match() {
+    let (mut table, host, id) = running(3, &[]);
+    let seats = ["ann", "bob"].map(|who| table.seat(reserve(&id, who)).0.id);
+    table.seat(claim(&seats[0], &host));
+    table.end(&host, &id);
+    let Event::MatchEnded { players: told, .. } = table.last_event() else { panic!() };
+    assert_eq!(told.len(), 2, "everyone with a seat hears of it");
+    for seat in &seats {
+        let refusal = table.refused("seat_over", claim(seat, &host));
+        assert!(matches!(refusal, Refusal::SeatOver { end, .. } if end.name() == "match_over"), "{refusal}");
+        table.done(release(seat));
+    }
+    table.refused("match_over", reserve(&id, "cat"));
+    table.refused("match_not_found", reserve(&game("unknown"), "cat"));
+    table.advance(secs(60));
+}
+
+#[test]
+fn everyone_with_a_seat_hears_that_the_match_is_ready() {
+    let mut table = Table::with_fleets(vec![fleet("eu")]);
+    let id = table.submit("m", open(3, &["ann"]));
+    table.seat(reserve(&id, "bob"));
+    table.seat(reserve(&id, "ann"));
+    let host = table.allocation_for(&id).unwrap().server;
+    table.poll(&host);
+    table.ready(&host, &id);
+    let Event::MatchReady { players: told, .. } = table.last_event() else { panic!() };
+    assert_eq!(told, &players(&["ann", "bob"]), "each once");
+}
+
+#[test]
+fn a_seat_whose_player_never_heard_of_it_is_given_back() {
+    let mut table = Table::with_fleets(vec![fleet("eu")]);
+    let reply = table.ok(join("ann", 2));
+    let Reply::Seated { game: found, .. } = reply.clone() else { panic!() };
+    table.undelivered(reply);
+    assert_eq!(table.state(&found.id), "cancelled: abandoned");
+
+    let (mut table, host, id) = running(2, &[]);
+    let reply = table.ok(reserve(&id, "ann"));
+    let Reply::Seated { seat, .. } = reply.clone() else { panic!() };
+    table.seat(claim(&seat.id, &host));
+    table.undelivered(reply);
+    assert_eq!(table.free_places(&id), 1, "whoever is in the match stays in it");
+}
+
+#[test]
+fn a_player_with_a_seat_in_a_waiting_servers_match_is_told_where_it_is() {
+    let mut table = Table::with_fleets(vec![Fleet { warm: 1, ..fleet("eu") }]);
+    let host = table.allocations().remove(0).server;
+    let call = table.kept(request(&host, "", Hints::WILLING_TO_WAIT));
+    let (seat, found) = table.seat(join("ann", 2));
+    assert_eq!((found.state.name(), found.server), ("picked_up", Some(host)));
+    assert_eq!(table.offered(call).unwrap().players, players(&["ann"]));
+    assert_eq!(seat.state, SeatState::Reserved { expires_at: None });
+}
+
+#[test]
+fn seats_survive_a_restart() {
+    let (mut table, host, id) = running(2, &[]);
+    let (first, _) = table.seat(reserve(&id, "ann"));
+    let (second, _) = table.seat(reserve(&id, "bob"));
+    table.seat(claim(&first.id, &host));
+    table.restart();
+    table.refused("already_claimed", claim(&first.id, &host));
+    table.refused("match_full", reserve(&id, "cat"));
+    table.advance(TTL);
+    table.refused("seat_over", claim(&second.id, &host));
+}

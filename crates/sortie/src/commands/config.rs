@@ -1,0 +1,104 @@
+//! `sortie config`, and how every command that needs the configuration gets it.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use sortie_config::{Config, Overrides};
+
+use super::output::line;
+use crate::cli::{self, ConfigAction, Source};
+use crate::failure::Failure;
+
+/// Read if no file is named and there is one.
+const DEFAULT_FILE: &str = "sortie.toml";
+
+pub(crate) fn run(options: &cli::Config) -> Result<ExitCode, Failure> {
+    match &options.action {
+        ConfigAction::Check(source) => {
+            let config = load(source)?;
+            for warning in &config.warnings {
+                line(format_args!("warning: {warning}"))?;
+            }
+            line("the configuration is good")?;
+        }
+        ConfigAction::Show(source) => line(load(source)?.show())?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The configuration from file, environment and command line.
+pub(crate) fn load(source: &Source) -> Result<Config, Failure> {
+    let found = Some(PathBuf::from(DEFAULT_FILE)).filter(|path| path.exists());
+    let path = source.config.clone().or(found);
+    let overrides =
+        Overrides { listen: source.listen, data: source.data.clone(), dev: source.dev.then_some(true) };
+    let mut config = parse(path.as_deref(), overrides.clone())?;
+    if config.dev && config.fleets.is_empty() {
+        config = with_arena(path.as_deref(), overrides)?;
+    }
+    Ok(config)
+}
+
+fn parse(path: Option<&Path>, overrides: Overrides) -> Result<Config, Failure> {
+    let variables = std::env::vars_os().filter_map(|(name, value)| {
+        // What is not Unicode is no setting of ours.
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    });
+    Config::load(path, variables, overrides).map_err(|problems| {
+        let named = path.map_or_else(|| "the configuration".to_owned(), |path| path.display().to_string());
+        Failure::new(format!("{named} is not good:\n{problems}"))
+    })
+}
+
+/// In development mode without a fleet, the built-in game is there to try the installation with.
+fn with_arena(path: Option<&Path>, overrides: Overrides) -> Result<Config, Failure> {
+    let binary = std::env::current_exe().map_err(|error| Failure::of("cannot find this program", error))?;
+    let mut config = parse(path, overrides)?;
+    let arena = arena_config(&binary, &ArenaFleet::default())?;
+    config.fleets = arena.fleets;
+    config.gateway.default_fleet = arena.gateway.default_fleet;
+    Ok(config)
+}
+
+/// What differs between uses of the built-in fleet.
+pub(crate) struct ArenaFleet {
+    pub(crate) max: u32,
+    pub(crate) warm: u32,
+    pub(crate) capacity: u32,
+    pub(crate) ports: std::ops::RangeInclusive<u16>,
+}
+
+impl Default for ArenaFleet {
+    fn default() -> Self {
+        Self { max: 8, warm: 1, capacity: 8, ports: 7800..=7899 }
+    }
+}
+
+/// A configuration with one fleet of arena servers, run by the program at `binary`.
+pub(crate) fn arena_config(binary: &Path, fleet: &ArenaFleet) -> Result<Config, Failure> {
+    let settings = serde_json::json!({
+        "dev": true,
+        "gateway": { "default_fleet": "arena" },
+        "fleets": { "arena": {
+            "allocator": "local_process",
+            "description": "the built-in game",
+            "requirements": "MatchProperties.game == 'arena'",
+            "max": fleet.max,
+            "warm": fleet.warm,
+            "game": "arena",
+            "version": "1",
+            "capacity": fleet.capacity,
+            "dialect": "renet",
+            "protocol_id": 1,
+            "local_process": {
+                "path": binary,
+                "arguments": ["arena", "serve", "--requirements", "MatchProperties.game == 'arena'"],
+                "ports": format!("{}-{}", fleet.ports.start(), fleet.ports.end()),
+            },
+        } },
+    });
+    let file = tempfile::Builder::new().suffix(".json").tempfile()?;
+    std::fs::write(file.path(), settings.to_string())?;
+    Config::load(Some(file.path()), std::iter::empty(), Overrides::default())
+        .map_err(|problems| Failure::new(format!("the built-in fleet is not good:\n{problems}")))
+}

@@ -1,0 +1,194 @@
+//! `sortie demo`: everything at work on this machine, with nothing left behind.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+use sortie_arena::{Arrivals, BotEvent, PlayOptions, PlaySummary, play};
+use sortie_config::LogFormat;
+use sortie_domain::broker::{Broker, Event};
+use sortie_engine::{Cursor, Handle};
+use tokio::sync::Notify;
+use tokio::time::{Instant, interval};
+
+use super::arena::{failures, percentiles, times};
+use super::config::{ArenaFleet, arena_config};
+use super::output::line;
+use super::signals::Signals;
+use crate::cli;
+use crate::failure::Failure;
+use crate::logging;
+use crate::node::{Node, retire_fleets};
+
+/// Places in a match of the demo.
+const CAPACITY: u32 = 10;
+/// Idle servers kept ready.
+const WARM: u32 = 1;
+/// UDP ports of the servers; the demo takes what is free of them.
+const PORTS: std::ops::RangeInclusive<u16> = 20_000..=29_999;
+/// Longest time that servers get to end after the last player.
+const CLEAN_UP_TIME: Duration = Duration::from_secs(20);
+/// Time between two reports of progress where there is no terminal.
+const REPORT_EVERY: Duration = Duration::from_secs(2);
+
+/// What has happened so far.
+#[derive(Default)]
+struct Counters {
+    playing: AtomicU64,
+    joined: AtomicU64,
+    failed: AtomicU64,
+    matches: AtomicU64,
+    servers: AtomicU64,
+}
+
+pub(crate) async fn run(options: cli::Demo) -> Result<ExitCode, Failure> {
+    logging::start("warn", LogFormat::Text);
+    let data = tempfile::tempdir().map_err(|error| Failure::of("cannot make a temporary folder", error))?;
+    let binary = std::env::current_exe()?;
+    // Enough for everybody, and some more while old matches run out.
+    let fleet = ArenaFleet {
+        max: options.players.div_ceil(CAPACITY) * 2 + WARM + 1,
+        warm: WARM,
+        capacity: CAPACITY,
+        ports: PORTS,
+    };
+    let mut config = arena_config(&binary, &fleet)?;
+    config.data = data.path().to_owned();
+    config.listen.set_port(0);
+    let mut signals = Signals::listen()?;
+    let node = Node::start(&config).await?;
+    line(format_args!("listening on http://{}", node.address))?;
+    let (address, broker) = (node.address, node.broker.clone());
+    let done = Arc::new(Notify::new());
+    let stop = Arc::clone(&done);
+    let running = tokio::spawn(node.run(async move { stop.notified().await }));
+    let counters = Arc::new(Counters::default());
+    let counting = tokio::spawn(count_events(broker.clone(), Arc::clone(&counters)));
+    let arrivals = Arrivals::Keep { players: options.players, lasting: options.lasting };
+    let bots = PlayOptions::new(format!("http://{address}"), arrivals, options.seed);
+    let summary = watch_bots(bots, options.lasting, &counters, &mut signals).await?;
+    let servers_left = retire_fleets(&broker, CLEAN_UP_TIME).await?;
+    done.notify_one();
+    let outcome = running.await?;
+    counting.await?;
+    report(&summary, &counters, servers_left, options.json)?;
+    let clean = outcome.failed.is_none() && outcome.broken_off.is_empty();
+    let good = summary.failures() == 0 && summary.joined > 0 && servers_left == 0 && clean;
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Counts matches and servers from the event log until it ends.
+async fn count_events(broker: Handle<Broker>, counters: Arc<Counters>) {
+    let mut events = broker.subscribe(Cursor::Earliest);
+    while let Ok(record) = events.next().await {
+        match record.event {
+            Event::MatchReady { .. } => counters.matches.fetch_add(1, Ordering::Relaxed),
+            Event::AllocationStarted { .. } => counters.servers.fetch_add(1, Ordering::Relaxed),
+            _ => 0,
+        };
+    }
+}
+
+/// Sends the bots and shows how they fare.
+async fn watch_bots(
+    bots: PlayOptions,
+    lasting: Duration,
+    counters: &Counters,
+    signals: &mut Signals,
+) -> Result<PlaySummary, Failure> {
+    let bar = progress_bar(lasting);
+    let began = Instant::now();
+    let observe = |event: &BotEvent| match event {
+        BotEvent::Joined { .. } => {
+            counters.playing.fetch_add(1, Ordering::Relaxed);
+            counters.joined.fetch_add(1, Ordering::Relaxed);
+        }
+        BotEvent::Left { .. } | BotEvent::Rejoining { .. } => {
+            let less = |playing: u64| Some(playing.saturating_sub(1));
+            let _ = counters.playing.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        }
+        BotEvent::Failed { bot, reason, detail } => {
+            counters.failed.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(bot, %reason, detail, "a bot failed");
+        }
+        BotEvent::Started { .. } => {}
+    };
+    let playing = play(bots, signals.next(), observe);
+    tokio::pin!(playing);
+    let mut ticks = interval(if bar.is_some() { REPORT_EVERY / 20 } else { REPORT_EVERY });
+    loop {
+        tokio::select! {
+            summary = &mut playing => {
+                if let Some(bar) = &bar {
+                    bar.finish_and_clear();
+                }
+                return Ok(summary?);
+            }
+            _ = ticks.tick() => show(bar.as_ref(), began.elapsed().min(lasting), counters)?,
+        }
+    }
+}
+
+/// A bar on a terminal; `None` where plain lines are better.
+fn progress_bar(lasting: Duration) -> Option<ProgressBar> {
+    let bar = ProgressBar::new(lasting.as_millis() as u64);
+    let style =
+        ProgressStyle::with_template("{bar:30} {msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
+    bar.set_style(style);
+    (!bar.is_hidden()).then_some(bar)
+}
+
+fn show(bar: Option<&ProgressBar>, elapsed: Duration, counters: &Counters) -> Result<(), Failure> {
+    let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let text = format!(
+        "{} playing, {} joined, {} matches, {} servers started, {} failed",
+        read(&counters.playing),
+        read(&counters.joined),
+        read(&counters.matches),
+        read(&counters.servers),
+        read(&counters.failed),
+    );
+    match bar {
+        Some(bar) => {
+            bar.set_position(elapsed.as_millis() as u64);
+            bar.set_message(text);
+            Ok(())
+        }
+        None => line(format_args!("{:>3} s: {text}", elapsed.as_secs())),
+    }
+}
+
+fn report(
+    summary: &PlaySummary,
+    counters: &Counters,
+    servers_left: usize,
+    json: bool,
+) -> Result<(), Failure> {
+    let matches = counters.matches.load(Ordering::Relaxed);
+    let servers = counters.servers.load(Ordering::Relaxed);
+    line(format_args!("players joined    {} ({} played to the end)", summary.joined, summary.left))?;
+    line(format_args!("matches played    {matches}"))?;
+    line(format_args!("join time, warm   {}", times(&summary.join_warm)))?;
+    line(format_args!("join time, cold   {}", times(&summary.join_cold)))?;
+    line(format_args!("servers started   {servers}, left running {servers_left}"))?;
+    let failures = failures(summary);
+    line(format_args!("failures          {}", summary.failures()))?;
+    for (reason, count) in &failures {
+        line(format_args!("  {reason}: {count}"))?;
+    }
+    if json {
+        line(json!({
+            "players_joined": summary.joined,
+            "matches_played": matches,
+            "servers_started": servers,
+            "servers_left": servers_left,
+            "join_ms_warm": percentiles(&summary.join_warm),
+            "join_ms_cold": percentiles(&summary.join_cold),
+            "failures": failures,
+        }))?;
+    }
+    Ok(())
+}

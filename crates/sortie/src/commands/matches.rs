@@ -1,0 +1,66 @@
+//! `sortie match`.
+
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+use reqwest::Method;
+use serde_json::{Map, Value, json};
+
+use super::output::{item, items, line};
+use crate::cli::{self, MatchAction, Submit};
+use crate::failure::Failure;
+use crate::remote::{ControlPlane, escape};
+
+pub(crate) async fn run(options: cli::Match) -> Result<ExitCode, Failure> {
+    match options.action {
+        MatchAction::Submit(submission) => submit(submission).await?,
+        MatchAction::List(list) => {
+            let state = list.state.and_then(|state| state.to_possible_value());
+            let query = state.map_or_else(String::new, |state| format!("?state={}", state.get_name()));
+            let json = list.remote.json;
+            let found =
+                ControlPlane::new(list.remote)?.list(&format!("/v1/matches{query}"), "matches").await?;
+            let columns = [
+                ("MATCH", "/match_id"),
+                ("STATE", "/state"),
+                ("REASON", "/reason"),
+                ("SERVER", "/server_id"),
+                ("PLAYERS", "/players"),
+            ];
+            items(&found, &columns, json)?;
+        }
+        MatchAction::Show(one) => about(one, Method::GET).await?,
+        MatchAction::Cancel(one) => about(one, Method::DELETE).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn about(one: cli::MatchId, method: Method) -> Result<(), Failure> {
+    let json = one.remote.json;
+    let path = format!("/v1/matches/{}", escape(&one.id));
+    item(&ControlPlane::new(one.remote)?.call(method, &path, None).await?, json)
+}
+
+async fn submit(submission: Submit) -> Result<(), Failure> {
+    let Submit { remote, players, properties, capacity, fleet, idempotency_key } = submission;
+    let mut body = Map::new();
+    body.insert("players".to_owned(), json!(players));
+    if let Some(text) = properties {
+        let parsed: Value =
+            serde_json::from_str(&text).map_err(|error| Failure::of("--properties is no JSON", error))?;
+        body.insert("properties".to_owned(), parsed);
+    }
+    let optional = [
+        ("capacity", capacity.map(|capacity| json!(capacity))),
+        ("fleet", fleet.map(Value::String)),
+        ("idempotency_key", idempotency_key.map(Value::String)),
+    ];
+    body.extend(optional.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
+    let json = remote.json;
+    let made =
+        ControlPlane::new(remote)?.call(Method::POST, "/v1/matches", Some(&Value::Object(body))).await?;
+    match made.get("match_id").and_then(Value::as_str) {
+        Some(id) if !json => line(id),
+        _ => line(made),
+    }
+}

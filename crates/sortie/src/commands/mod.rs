@@ -1,0 +1,12 @@
+//! The subcommands, a file each.
+
+pub(crate) mod arena;
+pub(crate) mod config;
+pub(crate) mod demo;
+pub(crate) mod events;
+pub(crate) mod key;
+pub(crate) mod lists;
+pub(crate) mod matches;
+mod output;
+mod signals;
+pub(crate) mod up;

@@ -1,0 +1,49 @@
+//! `sortie up`: the control plane until a signal.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use super::config::load;
+use super::output::line;
+use super::signals::Signals;
+use crate::cli;
+use crate::failure::Failure;
+use crate::logging;
+use crate::node::Node;
+
+pub(crate) async fn run(options: cli::Up) -> Result<ExitCode, Failure> {
+    let config = load(&options.source)?;
+    logging::start(&config.log.level, config.log.format);
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let mut signals = Signals::listen()?;
+    let node = Node::start(&config).await?;
+    line(format_args!("listening on http://{}", node.address))?;
+    let asked = Arc::new(Notify::new());
+    let stop = Arc::clone(&asked);
+    let running = tokio::spawn(node.run(async move { stop.notified().await }));
+    tokio::pin!(running);
+    tokio::select! {
+        outcome = &mut running => return Ok(report(&outcome?)),
+        () = signals.next() => asked.notify_one(),
+    }
+    tokio::select! {
+        outcome = running => Ok(report(&outcome?)),
+        () = signals.next() => {
+            tracing::warn!("a second signal: not waiting for an ordered end");
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+fn report(outcome: &sortie_engine::supervisor::Outcome) -> ExitCode {
+    if outcome.failed.is_none() && outcome.broken_off.is_empty() {
+        tracing::info!("{outcome}");
+        return ExitCode::SUCCESS;
+    }
+    tracing::error!("{outcome}");
+    ExitCode::FAILURE
+}

@@ -1,0 +1,414 @@
+//! A whole control plane in one process: data folder, log, broker, allocators, API and gateway, in this order, each
+//! resting on the ones before. They end the other way round.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sortie_allocators::local_process::{
+    ExitListener, LocalFleet, LocalProcess, LocalProcessAllocator, ServerEnvironment, ServerExit,
+};
+use sortie_allocators::{Allocator, Fleets};
+use sortie_api::{ApiKey, ApiOptions, Auth, ConfiguredAllocator, Limits};
+use sortie_config::{AllocatorConfig, Config, FleetConfig, LocalProcessConfig};
+use sortie_domain::broker::model::AllocationState;
+use sortie_domain::broker::{Broker, Command};
+use sortie_domain::ids::{AllocationId, FleetId};
+use sortie_engine::supervisor::{OnFailure, Outcome, Stage, Supervisor};
+use sortie_engine::{
+    CallError, Codec, Cursor, DecodeError, EmbeddedLog, Ended, Engine, EngineOptions, Entropy, Handle,
+    LogOptions, Parts, SystemClock,
+};
+use sortie_gateway::{Game, GameFleet, Gateway, GatewayOptions};
+use sortie_tokens::{Dialect, PrivateKey};
+use sortie_wire::stored;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::failure::Failure;
+use crate::secrets;
+
+/// Allocators that this build has.
+const AVAILABLE_ALLOCATORS: &[&str] = &["local_process"];
+/// Longest time that an ordered stop takes.
+pub(crate) const STOP_DEADLINE: Duration = Duration::from_secs(30);
+/// Time that a game server has to exit when the control plane takes its servers with it.
+const SERVER_STOP_GRACE: Duration = Duration::from_secs(5);
+/// Longest a game server of a fleet without a limit of its own may run.
+const NO_RUN_TIME_LIMIT: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+/// Pause before the end of a server is reported again to a broker that cannot take it.
+const REPORT_PAUSE: Duration = Duration::from_millis(500);
+
+/// A control plane that serves.
+pub(crate) struct Node {
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    pub(crate) broker: Handle<Broker>,
+    supervisor: Supervisor,
+}
+
+/// Reports the ends of servers to the broker, as soon as there is one.
+struct ExitReporter(watch::Receiver<Option<Handle<Broker>>>);
+
+#[async_trait]
+impl ExitListener for ExitReporter {
+    async fn exited(&self, exit: ServerExit) {
+        let mut broker = self.0.clone();
+        let Ok(Some(broker)) = broker.wait_for(Option::is_some).await.map(|broker| broker.clone()) else {
+            return std::future::pending().await;
+        };
+        report_exit(&broker, exit.allocation, &exit.status).await;
+    }
+}
+
+/// Returns when the broker has taken note. One that has stopped never does; the next one is told.
+async fn report_exit(broker: &Handle<Broker>, allocation: AllocationId, status: &str) {
+    loop {
+        let command = Command::ServerExited { allocation: allocation.clone(), status: status.to_owned() };
+        match broker.call(command).await {
+            Ok(_) | Err(CallError::Refused(_)) => return,
+            Err(CallError::Unavailable(_)) => tokio::time::sleep(REPORT_PAUSE).await,
+        }
+    }
+}
+
+impl Node {
+    /// Starts everything. When it returns the port is being served.
+    pub(crate) async fn start(config: &Config) -> Result<Self, Failure> {
+        std::fs::create_dir_all(&config.data)
+            .map_err(|error| Failure::of(format!("cannot create {}", config.data.display()), error))?;
+        let options = LogOptions { retention_bytes: config.log.retention, ..LogOptions::default() };
+        // First, because it holds the folder's lock.
+        let log = EmbeddedLog::open(&config.data, options)?;
+        let keys = Keys::load(config)?;
+        let listener = TcpListener::bind(config.listen)
+            .await
+            .map_err(|error| Failure::of(format!("cannot listen on {}", config.listen), error))?;
+        let address = listener.local_addr()?;
+        let (tell, told) = watch::channel(None);
+        let local = local_fleets(config, &keys, &config.public_url_or(address));
+        let reporter = Arc::new(ExitReporter(told));
+        let (allocator, running) = LocalProcessAllocator::open(&config.data, local, reporter).await?;
+        let allocator = Arc::new(allocator);
+        let engine = start_engine(config, log, performer(config, &allocator)).await?;
+        let broker = engine.handle();
+        tell.send_replace(Some(broker.clone()));
+        let running: Vec<_> =
+            running.into_iter().map(|placement| (placement.allocation, placement.server)).collect();
+        configure(config, &broker).await?;
+        reconcile(&broker, &allocator, running).await?;
+        let closing = CancellationToken::new();
+        let router = api(config, &keys, &broker, &closing).merge(gateway(config, &keys, &broker)?);
+        let mut supervisor = Supervisor::new();
+        spawn_listener(&mut supervisor, listener, router, closing);
+        spawn_allocator(&mut supervisor, allocator, config.dev.then(|| broker.clone()));
+        spawn_engine(&mut supervisor, engine);
+        Ok(Self { address, broker, supervisor })
+    }
+
+    /// Serves until `stop`, then ends everything in order.
+    pub(crate) async fn run(self, stop: impl Future<Output = ()>) -> Outcome {
+        self.supervisor.run(stop, STOP_DEADLINE).await
+    }
+}
+
+/// Every key of the process.
+struct Keys {
+    netcode: Option<PrivateKey>,
+    netcode_hex: Option<String>,
+    game_server: String,
+    api: Vec<ApiKey>,
+}
+
+impl Keys {
+    fn load(config: &Config) -> Result<Self, Failure> {
+        let netcode = match &config.netcode_key {
+            Some(key) => Some(*key.bytes()),
+            None if config.dev => Some(secrets::netcode_key(&config.data)?),
+            None if config.needs_netcode_key() => {
+                return Err(Failure::new(
+                    "a fleet with a game needs a netcode key: put 32 random bytes as 64 hexadecimal digits into a \
+                     file (openssl rand -hex 32) and name it as key_file under [netcode]",
+                ));
+            }
+            None => None,
+        };
+        let game_server = secrets::game_server_key(&config.data)?;
+        let mut api = secrets::api_keys(&config.data)?;
+        api.extend(config.api_keys.iter().map(|key| ApiKey {
+            name: key.name.clone(),
+            sha256: key.sha256,
+            permissions: key.permissions.iter().copied().map(secrets::permission).collect(),
+        }));
+        if api.is_empty() && !config.dev {
+            return Err(Failure::new(format!(
+                "no API key is configured: make one with `sortie key create --name admin --permission admin --data {}`, \
+                 or start with --dev, which needs none and listens on loopback only",
+                config.data.display()
+            )));
+        }
+        api.push(ApiKey {
+            name: "game servers".to_owned(),
+            sha256: secrets::hash(&game_server),
+            permissions: vec![sortie_api::Permission::GameServerMatch],
+        });
+        Ok(Self {
+            netcode: netcode.map(PrivateKey::new),
+            netcode_hex: netcode.map(|key| secrets::hex(&key)),
+            game_server,
+            api,
+        })
+    }
+}
+
+fn local_fleets(config: &Config, keys: &Keys, url: &str) -> BTreeMap<FleetId, LocalFleet> {
+    let fleet = |fleet: &FleetConfig| {
+        let AllocatorConfig::LocalProcess(process) = &fleet.allocator;
+        let environment = ServerEnvironment {
+            api: url.to_owned(),
+            api_key: Some(keys.game_server.clone()),
+            netcode_key: keys.netcode_hex.clone(),
+            protocol_id: Some(fleet.protocol_id),
+        };
+        (fleet.fleet.id.clone(), LocalFleet { process: local_process(process), environment })
+    };
+    config.fleets.iter().map(fleet).collect()
+}
+
+fn local_process(config: &LocalProcessConfig) -> LocalProcess {
+    LocalProcess {
+        path: config.path.clone(),
+        arguments: config.arguments.clone(),
+        environment: config.environment.0.clone(),
+        working_folder: config.working_folder.clone(),
+        ports: config.ports.clone(),
+        stop_grace: config.stop_grace,
+        output_limit: config.output_limit,
+        max_run_time: config.max_run_time.unwrap_or(NO_RUN_TIME_LIMIT),
+        reaper_period: config.reaper_period,
+    }
+}
+
+fn performer(config: &Config, local: &Arc<LocalProcessAllocator>) -> Fleets {
+    let by_fleet = config.fleets.iter().map(|fleet| {
+        let AllocatorConfig::LocalProcess(_) = &fleet.allocator;
+        (fleet.fleet.id.clone(), Arc::clone(local) as Arc<dyn Allocator>)
+    });
+    Fleets::new(by_fleet.collect(), Some(Arc::clone(local) as Arc<dyn Allocator>))
+}
+
+async fn start_engine(
+    config: &Config,
+    log: EmbeddedLog,
+    performer: Fleets,
+) -> Result<Engine<Broker>, Failure> {
+    let parts = Parts {
+        name: "broker",
+        log: Box::new(log),
+        codec: codec(),
+        empty: Box::new(Broker::new),
+        performer: Arc::new(performer),
+        clock: Arc::new(SystemClock::start()),
+        entropy: Entropy::system()?,
+        options: EngineOptions {
+            snapshot_every_records: config.log.snapshot_every,
+            ..EngineOptions::default()
+        },
+    };
+    Ok(Engine::start(parts).await?)
+}
+
+fn codec() -> Codec<Broker> {
+    Codec {
+        encode_event: stored::encode_event,
+        decode_event: |bytes| stored::decode_event(bytes).map_err(DecodeError::new),
+        encode_snapshot: stored::encode_snapshot,
+        decode_snapshot: |bytes| stored::decode_snapshot(bytes).map_err(DecodeError::new),
+    }
+}
+
+async fn configure(config: &Config, broker: &Handle<Broker>) -> Result<(), Failure> {
+    let fleets = config.fleets.iter().map(|fleet| fleet.fleet.clone()).collect();
+    let command = Command::Configure { settings: config.broker.clone(), fleets };
+    broker.call(command).await.map_err(|error| Failure::of("cannot configure the broker", error))?;
+    Ok(())
+}
+
+/// Brings broker and platform to agree after a restart: a server that the broker does not know is stopped, and
+/// one that is nowhere to be found is reported gone.
+async fn reconcile(
+    broker: &Handle<Broker>,
+    allocator: &LocalProcessAllocator,
+    running: Vec<(AllocationId, sortie_domain::ids::ServerId)>,
+) -> Result<(), Failure> {
+    let known: BTreeMap<_, _> = broker
+        .query(|broker| broker.allocations().map(|order| (order.id.clone(), order.state)).collect())
+        .await?;
+    for (allocation, server) in &running {
+        if !known.contains_key(allocation) {
+            tracing::warn!(%allocation, %server, "stopping a server that nobody knows");
+            allocator.stop(allocation, server).await.map_err(|error| Failure::new(error.message))?;
+        }
+    }
+    for (allocation, state) in known {
+        let placed = matches!(
+            state,
+            AllocationState::Started | AllocationState::Live | AllocationState::Leaving { .. }
+        );
+        if placed && !running.iter().any(|(known, _)| *known == allocation) {
+            report_exit(broker, allocation, "was gone when the control plane started").await;
+        }
+    }
+    Ok(())
+}
+
+fn api(config: &Config, keys: &Keys, broker: &Handle<Broker>, closing: &CancellationToken) -> axum::Router {
+    let allocators = config.fleets.iter().map(|fleet| {
+        let AllocatorConfig::LocalProcess(process) = &fleet.allocator;
+        ConfiguredAllocator {
+            name: fleet.fleet.id.to_string(),
+            description: fleet.description.clone(),
+            requirements: fleet.fleet.requirements.clone(),
+            raw_configuration: raw_configuration(fleet, process),
+        }
+    });
+    sortie_api::router(ApiOptions {
+        broker: broker.clone(),
+        auth: if config.dev { Auth::dev() } else { Auth::keys(&keys.api) },
+        allocators: allocators.collect(),
+        available_allocators: AVAILABLE_ALLOCATORS.iter().map(ToString::to_string).collect(),
+        source: "/sortie".to_owned(),
+        limits: Limits::default(),
+        closing: closing.clone(),
+    })
+}
+
+/// What operators may see of a fleet of local processes; its environment may hold secrets and is left out.
+fn raw_configuration(fleet: &FleetConfig, process: &LocalProcessConfig) -> String {
+    serde_json::json!({
+        "allocator": AVAILABLE_ALLOCATORS[0],
+        "path": process.path,
+        "arguments": process.arguments,
+        "working_folder": process.working_folder,
+        "ports": format!("{}-{}", process.ports.start(), process.ports.end()),
+        "max": fleet.fleet.max,
+        "warm": fleet.fleet.warm,
+        "ready_deadline": humantime::format_duration(fleet.fleet.ready_deadline).to_string(),
+    })
+    .to_string()
+}
+
+fn gateway(config: &Config, keys: &Keys, broker: &Handle<Broker>) -> Result<axum::Router, Failure> {
+    let Some(key) = keys.netcode.clone() else { return Ok(axum::Router::new()) };
+    let game = |game: &sortie_config::Game| Game { name: game.name.clone(), version: game.version.clone() };
+    let games = config.fleets.iter().filter_map(|fleet| {
+        Some(GameFleet {
+            game: fleet.game.as_ref().map(game)?,
+            fleet: fleet.fleet.id.clone(),
+            preference: fleet.fleet.preference,
+            capacity: fleet.capacity,
+            seat_ttl: fleet.seat_ttl,
+            dialect: dialect(fleet.dialect),
+            protocol_id: fleet.protocol_id,
+            properties: serde_json::Map::new(),
+        })
+    });
+    let default = config.gateway.default_fleet.as_ref();
+    let default = default.and_then(|id| config.fleets.iter().find(|fleet| fleet.fleet.id == *id));
+    let options = GatewayOptions {
+        default_game: default.and_then(|fleet| fleet.game.as_ref()).map(game),
+        wait_deadline: config.gateway.wait_deadline,
+        progress_interval: config.gateway.progress_interval,
+        trusted_proxies: config.gateway.trusted_proxies.clone(),
+        cors_origins: config.gateway.cors_origins.clone(),
+        loopback_replacement: config.gateway.loopback_ip_replacement,
+        dev: config.dev,
+        ..GatewayOptions::new(games.collect(), key)
+    };
+    Ok(sortie_gateway::router(Gateway::new(broker.clone(), options)?))
+}
+
+const fn dialect(dialect: sortie_config::Dialect) -> Dialect {
+    match dialect {
+        sortie_config::Dialect::Standard => Dialect::Standard,
+        sortie_config::Dialect::Renet => Dialect::Renet,
+        sortie_config::Dialect::Lightyear => Dialect::Lightyear,
+    }
+}
+
+fn spawn_listener(
+    supervisor: &mut Supervisor,
+    listener: TcpListener,
+    router: axum::Router,
+    closing: CancellationToken,
+) {
+    supervisor.spawn("the listener", Stage::Door, OnFailure::StopAll, |stop| async move {
+        let limits = Limits::default();
+        let close = closing.clone();
+        let serving = sortie_api::serve(listener, router, &limits, closing);
+        let stopping = async {
+            stop.stopped().await;
+            close.cancel();
+        };
+        tokio::join!(serving, stopping);
+        Ok(())
+    });
+}
+
+/// In development mode, where the broker is given, the servers go with the control plane; otherwise they play on and
+/// the next one adopts them.
+fn spawn_allocator(
+    supervisor: &mut Supervisor,
+    allocator: Arc<LocalProcessAllocator>,
+    takes_servers: Option<Handle<Broker>>,
+) {
+    supervisor.spawn("the local-process allocator", Stage::Work, OnFailure::GoOn, move |stop| async move {
+        stop.stopped().await;
+        let Some(broker) = takes_servers else { return Ok(()) };
+        if let Err(problem) = retire_fleets(&broker, SERVER_STOP_GRACE).await {
+            tracing::warn!(%problem, "the fleets could not be retired");
+        }
+        match allocator.stop_all(Duration::ZERO).await {
+            Ok(()) => Ok(()),
+            Err(left) => Err(format!("{} game servers could not be stopped", left.len()).into()),
+        }
+    });
+}
+
+/// Takes every fleet away and waits, for at most `longest`, until nothing of them runs. Gives the number of servers
+/// that are left.
+pub(crate) async fn retire_fleets(broker: &Handle<Broker>, longest: Duration) -> Result<usize, Failure> {
+    let mut events = broker.subscribe(Cursor::Latest);
+    let settings = broker.query(|broker| broker.settings().clone()).await?;
+    let command = Command::Configure { settings, fleets: Vec::new() };
+    broker.call(command).await.map_err(|error| Failure::of("cannot take the fleets away", error))?;
+    let gone = async {
+        while broker.query(|broker| broker.allocations().count()).await? > 0 {
+            events.next().await.map_err(|error| Failure::of("lost the event log", error))?;
+        }
+        Ok::<_, Failure>(())
+    };
+    if let Ok(result) = timeout(longest, gone).await {
+        result?;
+    }
+    Ok(broker.query(|broker| broker.allocations().count()).await?)
+}
+
+fn spawn_engine(supervisor: &mut Supervisor, engine: Engine<Broker>) {
+    supervisor.spawn("the broker", Stage::Base, OnFailure::StopAll, |stop| async move {
+        let handle = engine.handle();
+        let ended = tokio::select! {
+            ended = handle.ended() => ended,
+            () = stop.stopped() => engine.shutdown(STOP_DEADLINE / 3).await,
+        };
+        match ended {
+            Ended::Ordered => Ok(()),
+            Ended::Killed => Err("it was stopped".into()),
+            Ended::Failed(problem) => Err(problem.into()),
+        }
+    });
+}
