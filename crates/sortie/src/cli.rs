@@ -86,6 +86,8 @@ pub(crate) enum ArenaRole {
     /// Run a game server; what is not given is read from the environment that Sortie starts servers with
     Serve(ArenaServe),
     /// Send bots through a gateway
+    // Its own `--version` is the game's.
+    #[command(disable_version_flag = true)]
     Play(ArenaPlay),
 }
 

@@ -99,7 +99,8 @@ fn path_in_span(span: &str) -> Option<&str> {
     let stop = span.find(['<', '{', '*', '…']);
     let path = stop.map_or(span, |stop| &span[..stop]);
     let path = if stop.is_some() { path.rsplit_once('/')?.0 } else { path };
-    let begins = path.starts_with(|first: char| first.is_ascii_alphabetic() || first == '.');
+    let begins = path.starts_with(|first: char| first.is_ascii_alphabetic())
+        || (path.starts_with('.') && path.contains('/'));
     let looks = path.contains('/') || stop.is_some() || ENDINGS.iter().any(|ending| path.ends_with(ending));
     (begins && looks && path.bytes().all(is_path) && !NO_PATHS.contains(&path)).then_some(path)
 }
@@ -139,10 +140,10 @@ mod tests {
 
     #[test]
     fn code_blocks_and_things_that_are_no_paths_are_passed_over() {
-        let text = "a `/v1/matches` and `10.0.0.0/8`, `sortie.toml`, `a b/c`, `http://x/y`, `<data>/log`\n\
-            ```text\n`crates/none`\n```\nafter `crates/some`, `contract/golden/<kind>.json` and `allow-list`";
+        let text = "a `/v1/matches` and `10.0.0.0/8`, `sortie.toml`, `a b/c`, `http://x/y`, `<data>/log`, `.proto`\n\
+            ```text\n`crates/none`\n```\nafter `crates/some`, `.ci/run`, `contract/golden/<kind>.json` and `allow-list`";
         let found: Vec<_> = mentions(text).collect();
-        assert_eq!(found, [Mention::Span("crates/some"), Mention::Span("contract/golden")]);
+        assert_eq!(found, ["crates/some", ".ci/run", "contract/golden"].map(Mention::Span));
     }
 
     #[test]

@@ -44,6 +44,10 @@ fn answer<T: Serialize>(result: Result<(StatusCode, T), ApiError>) -> Response {
 
 /// Reads a body that must be there in full.
 fn parse<T: DeserializeOwned>(document: &[u8]) -> Result<T, ApiError> {
+    // The library would take a list for an object, its fields in order.
+    if document.trim_ascii_start().first() == Some(&b'[') {
+        return Err(codes::INVALID_JSON.error("the body must be an object, not a list"));
+    }
     let mut json = serde_json::Deserializer::from_slice(document);
     let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();

@@ -125,8 +125,17 @@ async fn a_long_text_is_not_sent_back() {
 async fn bodies_that_are_no_documents() {
     let server = Server::start().await;
     let deep = "[".repeat(10_000);
-    let bodies: [&[u8]; 7] =
-        [b"{", b"[]", b"nope", b"{} {}", b"{\"serverId\":\"\xff\"}", b"\x00", deep.as_bytes()];
+    let bodies: [&[u8]; 8] = [
+        b"{",
+        b"[]",
+        b"nope",
+        b"{} {}",
+        b"{\"serverId\":\"\xff\"}",
+        b"\x00",
+        deep.as_bytes(),
+        // A list with the fields of an order in it.
+        b" [[\"a\"], {}, {}, null, null, null]",
+    ];
     for body in bodies {
         let before = server.last_seq().await;
         for path in ["/api/v1/server/request_match", "/v1/matches"] {

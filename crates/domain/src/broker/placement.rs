@@ -15,7 +15,8 @@ use super::requirements::{Document, Requirement};
 use super::{BrokenRule, Turn};
 use crate::ids::{AllocationId, FleetId, MatchId, ServerId};
 
-/// Queued matches looked at for an order in one turn, beside the schedule, which looks at all.
+/// Queued matches looked at for an order in one turn; the schedule looks at all, and stops after as many that no
+/// fleet could serve.
 const MAX_LOOKED_AT: usize = 1_000;
 
 /// Why each fleet cannot start a server.
@@ -34,7 +35,9 @@ impl Turn<'_> {
                     self.order_for(id);
                 }
             }
-            FastSchedule::Always => self.order_for(id),
+            FastSchedule::Always => {
+                self.order_for(id);
+            }
         }
     }
 
@@ -135,30 +138,35 @@ impl Turn<'_> {
         self.state().matches.get(id).is_some_and(|game| game.state == MatchState::Queued)
     }
 
-    /// Orders a server for a queued match, or gives it one on its way that no match is meant for.
-    pub(super) fn order_for(&mut self, id: &MatchId) {
-        let Some(game) = self.state().matches.get(id) else { return };
+    /// Orders a server for a queued match, or gives it one on its way that no match is meant for; whether it has
+    /// one now.
+    pub(super) fn order_for(&mut self, id: &MatchId) -> bool {
         if self.state().index.by_match.contains_key(id) {
-            return;
+            return true;
         }
-        let spec = Arc::clone(&game.spec);
-        if let Some(allocation) = self.order_to_spare(id, &spec) {
+        let Some(game) = self.state().matches.get(id) else { return false };
+        let Some(entry) = self.state().index.queue.get(game.queued_seq) else { return false };
+        let (spec, document) = (Arc::clone(&game.spec), entry.document.clone());
+        if let Some(allocation) = self.order_to_spare(&spec, &document) {
             self.emit(Event::AllocationAssigned { allocation, for_match: id.clone() });
-        } else if let Ok(fleet) = self.fleet_for_new(id, &spec) {
-            self.order_server(&fleet, Some(id.clone()));
+            return true;
         }
+        let fleet = self.fleet_with_room(Some((&spec, &document)));
+        if let Ok(fleet) = &fleet {
+            self.order_server(fleet, Some(id.clone()));
+        }
+        fleet.is_ok()
     }
 
     /// A pending allocation that is meant for no match and that its fleet does not need to stay warm.
-    fn order_to_spare(&self, id: &MatchId, spec: &MatchSpec) -> Option<AllocationId> {
+    fn order_to_spare(&self, spec: &MatchSpec, document: &Document) -> Option<AllocationId> {
         if self.state().settings.fast_schedule == FastSchedule::Always {
             return None;
         }
-        let document = Document::new(id, spec);
         self.state().index.unassigned.iter().find_map(|(fleet, orders)| {
             let fleet = self.state().fleets.get(fleet)?;
             let spare = self.warm_or_coming(fleet) > fleet.warm as usize;
-            (spare && self.may_take(fleet, spec, &document)).then(|| orders.first().cloned())?
+            (spare && self.may_take(fleet, spec, document)).then(|| orders.first().cloned())?
         })
     }
 
@@ -216,6 +224,10 @@ impl Turn<'_> {
     }
 
     fn order_oldest(&mut self, most: usize, on_schedule: bool) {
+        let mut room = self.room();
+        if room == 0 {
+            return;
+        }
         let waited = self.now - self.state().settings.delay_allocation;
         let mode = self.state().settings.fast_schedule;
         let queue = self.state().index.queue.iter().take(most);
@@ -225,11 +237,19 @@ impl Turn<'_> {
                 let delayed = on_schedule && entry.queued_at <= waited;
                 delayed || (mode != FastSchedule::OnSchedule && !self.is_expected(&entry.id))
             })
-            .take(self.room())
             .map(|(_, entry)| entry.id.clone())
             .collect();
+        // A match that no open fleet may take must not stand in the way of younger ones.
+        let mut in_vain = 0;
         for id in lacking {
-            self.order_for(&id);
+            if room == 0 || in_vain == MAX_LOOKED_AT {
+                break;
+            }
+            if self.order_for(&id) {
+                room -= 1;
+            } else {
+                in_vain += 1;
+            }
         }
     }
 

@@ -300,7 +300,8 @@ impl State {
         }
         let left_over = of_server.and_then(|order| {
             let allocation = self.allocations.get(&order)?;
-            let found = (allocation.fleet.clone(), allocation.for_match.clone());
+            let for_match = allocation.for_match.clone().filter(|other| self.lacks_server(other));
+            let found = (allocation.fleet.clone(), for_match);
             self.assign(&order, None);
             Some(found)
         });
@@ -312,6 +313,12 @@ impl State {
         {
             self.assign(&order, for_match);
         }
+    }
+
+    /// Whether the match is queued and no server is on its way for it.
+    fn lacks_server(&self, id: &MatchId) -> bool {
+        let queued = self.matches.get(id).is_some_and(|game| game.state == MatchState::Queued);
+        queued && !self.index.by_match.contains_key(id)
     }
 
     fn assign(&mut self, order: &AllocationId, for_match: Option<MatchId>) {

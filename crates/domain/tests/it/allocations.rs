@@ -1,11 +1,10 @@
 //! Allocations: what the platform reports, in every state, and what an administrator orders.
 
 use sortie_domain::broker::model::{Allocation, FastSchedule, Fleet, MatchSpec};
-use sortie_domain::broker::{Command, Effect, Hints, Reply};
-use sortie_domain::ids::MatchId;
+use sortie_domain::broker::{Command, Effect, FIRST_BACKOFF, Hints, Reply};
 use sortie_domain::machine::Machine;
 
-use crate::table::{Table, fleet, fleet_id, game, on, request, server, spec};
+use crate::table::{Table, end, fleet, fleet_id, game, on, request, server, spec};
 
 const STATES: [&str; 5] = ["ordered", "started", "live", "leaving", "stopping"];
 
@@ -127,19 +126,12 @@ fn a_match_that_costs_three_servers_fails() {
     let id = table.submit("m", spec(&["ann"]));
     for pickup in 1..=3 {
         assert_eq!(table.state(&id), "queued", "pickup {pickup}");
-        let order = table.order_in_backoff(&id);
+        table.advance(FIRST_BACKOFF);
+        let order = table.allocation_for(&id).unwrap();
         assert_eq!(table.poll(&order.server), Some(id.clone()));
         table.exited(&order);
     }
     assert_eq!(table.state(&id), "failed: server_exited");
-}
-
-impl Table {
-    /// The order for a match, once its fleet is asked again.
-    fn order_in_backoff(&mut self, id: &MatchId) -> Allocation {
-        self.advance(crate::table::secs(1));
-        self.allocation_for(id).unwrap()
-    }
 }
 
 #[test]
@@ -151,7 +143,7 @@ fn a_match_whose_players_know_the_server_fails_with_it() {
     table.exited(&order);
     assert_eq!(table.state(&running), "failed: server_exited");
     assert_eq!(table.state(&picked_up), "queued");
-    table.refused("match_not_held", crate::table::end(&host, &picked_up, Hints::NONE));
+    table.refused("match_not_held", end(&host, &picked_up, Hints::NONE));
 }
 
 #[test]

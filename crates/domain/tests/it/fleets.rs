@@ -194,8 +194,7 @@ fn an_order_of_an_administrator_says_why_no_fleet_can_serve_it() {
     table.submit("2", spec(&[]));
     let failing = table.allocations().into_iter().find(|order| order.fleet.as_str() == "failing").unwrap();
     table.start_failed(&failing);
-    let refusal =
-        table.refused("no_fleet", Command::AllocateServer { id: None, spec: Some(spec(&["ann"])) });
+    let refusal = table.refused("no_fleet", Command::AllocateServer { id: None, spec: Some(spec(&["ann"])) });
     let Refusal::NoFleet { why } = &refusal else { panic!("{refusal}") };
     let why: Vec<_> = why.iter().map(|(fleet, reason)| (fleet.as_str(), *reason)).collect();
     assert_eq!(

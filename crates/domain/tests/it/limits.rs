@@ -15,9 +15,7 @@ use sortie_domain::broker::{
 };
 use sortie_domain::ids::MatchId;
 
-use crate::table::{
-    MS, Table, at, fleet, fleet_id, game, key, player, request, secs, server, spec, submit,
-};
+use crate::table::{MS, Table, at, fleet, fleet_id, game, key, player, request, secs, server, spec, submit};
 
 const YEAR: Duration = secs(366 * 24 * 3600);
 

@@ -2,6 +2,12 @@
 //!
 //! The simulation in `testkit` looks for schedules that break an invariant; these tests say what a single call,
 //! timer or setting is to do. Each one plays a few calls on a [`table::Table`].
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests, too, fail by panicking"
+)]
 
 mod allocations;
 mod fleets;

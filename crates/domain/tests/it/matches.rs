@@ -105,10 +105,7 @@ fn the_same_order_under_the_same_id_is_the_same_match_in_every_state() {
     let id = table.submit("m", spec(&["ann"]));
     let again = |table: &mut Table| {
         let mark = table.mark();
-        assert_eq!(
-            table.ok(submit(&game("m"), spec(&["ann"]))),
-            Reply::Submitted { match_id: game("m") }
-        );
+        assert_eq!(table.ok(submit(&game("m"), spec(&["ann"]))), Reply::Submitted { match_id: game("m") });
         assert_eq!(table.kinds_since(mark), [""; 0]);
         table.refused("match_exists", submit(&game("m"), spec(&["bob"])));
     };
@@ -337,7 +334,7 @@ fn matches_are_listed_by_state_and_page() {
         found.into_iter().map(|found| found.id.clone()).collect()
     };
     assert_eq!(ids(table.broker.queued().collect()), [first.clone(), second.clone()], "oldest first");
-    assert_eq!(ids(table.broker.active().collect()), [running.clone()]);
+    assert_eq!(ids(table.broker.active().collect()), std::slice::from_ref(&running));
     assert_eq!(table.broker.place_in_queue(&second), Some(1));
     assert_eq!(table.broker.place_in_queue(&running), None);
     assert_eq!(table.broker.queue_length(), 2);

@@ -1,17 +1,14 @@
 //! When a new server is ordered: `FastSchedule`, `ScheduleFrequencySeconds`, `DelayAllocationSeconds`.
 
 use sortie_domain::broker::model::{FastSchedule, Fleet, Settings, SettingsChange};
-use sortie_domain::broker::{Command, Event, Hints};
+use sortie_domain::broker::{Command, Effect, Event, Hints};
 use sortie_domain::ids::MatchId;
 
-use crate::table::{
-    MS, Table, fleet, fleet_id, on, ready, request, secs, server, spec, submit, with_properties,
-};
+use crate::table::{MS, Table, fleet, fleet_id, on, ready, request, secs, server, spec, with_properties};
 
 /// A broker with one fleet and a delay that is no multiple of the schedule's period.
 fn table(fast_schedule: FastSchedule) -> Table {
-    let settings =
-        Settings { schedule_frequency: secs(10), delay_allocation: secs(25), ..on(fast_schedule) };
+    let settings = Settings { schedule_frequency: secs(10), delay_allocation: secs(25), ..on(fast_schedule) };
     Table::with(settings, vec![fleet("eu")])
 }
 
@@ -230,6 +227,24 @@ fn an_order_is_not_passed_on_to_a_match_that_is_over() {
 }
 
 #[test]
+fn an_order_is_not_passed_on_to_a_match_that_has_another() {
+    let mut table = table(FastSchedule::UnlessFree);
+    let picky = table.submit("picky", spec(&[]));
+    let idle = table.allocation_for(&picky).unwrap().server;
+    assert_eq!(table.request(&idle, "MatchId != 'picky'", Hints::NONE), (None, Hints::NONE));
+    table.advance(secs(10));
+    let second_order = table.allocation_for(&picky).expect("its server did not want it");
+    let next = table.submit("next", spec(&[]));
+    assert_eq!(
+        table.request(&idle, "MatchId == 'next'", Hints::NONE).0.map(|offer| offer.match_id),
+        Some(next)
+    );
+    assert_eq!(table.allocation_for(&picky).map(|found| found.id), Some(second_order.id));
+    assert_eq!(table.poll(&server("stranger")), Some(picky));
+    assert!(table.allocations().iter().all(|order| order.for_match.is_none()), "nobody needs them any more");
+}
+
+#[test]
 fn schedule_2_orders_one_server_for_every_match() {
     let mut table = table(FastSchedule::Always);
     table.idle_server();
@@ -282,7 +297,8 @@ fn changed_settings_count_for_matches_in_the_queue() {
     let id = table.submit("m", spec(&[]));
     table.advance(secs(1));
     let mark = table.mark();
-    let at_once = SettingsChange { fast_schedule: Some(FastSchedule::UnlessFree), ..SettingsChange::default() };
+    let at_once =
+        SettingsChange { fast_schedule: Some(FastSchedule::UnlessFree), ..SettingsChange::default() };
     table.change(at_once);
     assert_eq!(ordered(&table, mark), [Some(id)]);
 
@@ -313,19 +329,13 @@ fn without_a_delay_the_schedule_alone_decides() {
 #[test]
 fn an_order_says_for_which_match_and_from_which_fleet_it_is() {
     let mut table = table(FastSchedule::Always);
-    let id = game_of(&mut table);
+    let id = table.submit("m", spec(&[]));
     let Some(Event::AllocationOrdered { allocation, server, fleet, for_match }) =
         table.since(0).find(|event| matches!(event, Event::AllocationOrdered { .. })).cloned()
     else {
         panic!("nothing was ordered")
     };
     assert_eq!((fleet, for_match), (fleet_id("eu"), Some(id)));
-    let start = sortie_domain::broker::Effect::Start { allocation, server, fleet: fleet_id("eu") };
+    let start = Effect::Start { allocation, server, fleet: fleet_id("eu") };
     assert_eq!(table.effects, [start]);
-}
-
-fn game_of(table: &mut Table) -> MatchId {
-    let id = crate::table::game("m");
-    table.ok(submit(&id, spec(&[])));
-    id
 }

@@ -6,9 +6,7 @@ use sortie_domain::broker::model::{Fleet, Match, MatchSpec, Properties, Seat, Se
 use sortie_domain::broker::{Command, Event, Hints, Refusal, RefusalKind, Reply};
 use sortie_domain::ids::{MatchId, SeatId, ServerId};
 
-use crate::table::{
-    MS, Table, claim, fleet, fleet_id, game, player, players, request, secs, server, spec,
-};
+use crate::table::{MS, Table, claim, fleet, fleet_id, game, player, players, request, secs, server, spec};
 
 const TTL: Duration = secs(10);
 

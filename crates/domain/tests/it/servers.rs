@@ -35,7 +35,10 @@ fn an_ordered_server_is_pending_until_it_asks_for_a_match() {
     let order = table.order();
     assert_eq!(table.server_state(&order.server), "pending");
     table.started(&order);
-    assert_eq!((table.server_state(&order.server), table.allocation_state(&order.id)), ("pending", "started"));
+    assert_eq!(
+        (table.server_state(&order.server), table.allocation_state(&order.id)),
+        ("pending", "started")
+    );
     assert_eq!(table.poll(&order.server), None);
     assert_eq!((table.server_state(&order.server), table.allocation_state(&order.id)), ("available", "live"));
     assert_eq!(table.known_server(&order.server).unwrap().fleet, Some(fleet_id("eu")));
@@ -147,7 +150,8 @@ fn requirements_see_ids_players_and_both_kinds_of_properties() {
 fn an_invalid_expression_is_refused_with_its_position_and_registers_nobody() {
     let mut table = Table::new();
     let host = server("host");
-    let refusal = table.refused("invalid_requirements", request(&host, "MatchProperties.map ==", Hints::NONE));
+    let refusal =
+        table.refused("invalid_requirements", request(&host, "MatchProperties.map ==", Hints::NONE));
     let Refusal::InvalidRequirements(InvalidRequirements { at, .. }) = refusal else { panic!("{refusal}") };
     assert_eq!(at, 22);
     assert_eq!(table.server_state(&host), "gone");
@@ -192,7 +196,11 @@ fn a_server_that_does_not_say_shutdown_is_waited_for() {
     let next = table.submit("next", spec(&[]));
     assert_eq!(table.orders_since(mark), []);
     table.advance(secs(30));
-    assert_eq!(table.orders_since(mark), [("eu".into(), Some(next))], "it has not asked; a new one is needed");
+    assert_eq!(
+        table.orders_since(mark),
+        [("eu".into(), Some(next))],
+        "it has not asked; a new one is needed"
+    );
 }
 
 #[test]
@@ -262,7 +270,11 @@ fn idle_servers_beyond_the_warm_pool_go_if_they_are_willing() {
     let mut table = Table::with_fleets(vec![Fleet { warm: 1, ..fleet("eu") }]);
     let warm = table.allocations().remove(0).server;
     table.poll(&warm);
-    assert_eq!(table.request(&warm, "", Hints::WILLING_TO_SHUTDOWN), (None, Hints::NONE), "it is the warm one");
+    assert_eq!(
+        table.request(&warm, "", Hints::WILLING_TO_SHUTDOWN),
+        (None, Hints::NONE),
+        "it is the warm one"
+    );
     let second = table.idle_server();
     assert_eq!(table.poll(&second), None, "one that is not willing stays");
     let mark = table.mark();
@@ -302,6 +314,15 @@ fn a_willing_server_with_another_match_on_it_stays() {
     assert_eq!(table.noted(end(&host, &first, Hints::WILLING_TO_SHUTDOWN)), Hints::NONE);
     assert_eq!(table.request(&host, "", Hints::WILLING_TO_SHUTDOWN), (None, Hints::NONE));
     assert_eq!(table.state(&second), "ready");
+}
+
+#[test]
+fn a_server_of_no_fleet_is_never_surplus() {
+    let mut table = Table::with_fleets(vec![fleet("eu")]);
+    let host = server("host");
+    // Nobody could start another one in its place.
+    assert_eq!(table.request(&host, "", Hints::WILLING_TO_SHUTDOWN), (None, Hints::NONE));
+    assert_eq!(table.server_state(&host), "available");
 }
 
 #[test]

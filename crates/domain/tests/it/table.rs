@@ -198,9 +198,10 @@ impl Table {
     }
 
     pub(crate) fn ok(&mut self, command: Command) -> Reply {
-        match self.ask(command.clone()) {
-            Asked::Answered(answer) => answer.unwrap_or_else(|refusal| panic!("{command:?}: {refusal}")),
-            Asked::Kept(_) => panic!("{command:?} was kept"),
+        let asked = format!("{command:?}");
+        match self.ask(command) {
+            Asked::Answered(answer) => answer.unwrap_or_else(|refusal| panic!("{asked}: {refusal}")),
+            Asked::Kept(_) => panic!("{asked} was kept"),
         }
     }
 
@@ -210,19 +211,20 @@ impl Table {
 
     /// Asks for something that is to be refused with `code`, without a trace.
     pub(crate) fn refused(&mut self, code: &str, command: Command) -> Refusal {
-        let before = self.log.len();
-        let refusal = match self.ask(command.clone()) {
-            Asked::Answered(answer) => answer.expect_err("not refused"),
-            Asked::Kept(_) => panic!("{command:?} was kept"),
+        let (before, asked) = (self.log.len(), format!("{command:?}"));
+        let refusal = match self.ask(command) {
+            Asked::Answered(answer) => answer.expect_err(&asked),
+            Asked::Kept(_) => panic!("{asked} was kept"),
         };
-        assert_eq!(refusal.code(), code, "{command:?}: {refusal}");
-        assert_eq!(self.kinds_since(before), [""; 0], "{command:?} was refused and left a trace");
+        assert_eq!(refusal.code(), code, "{asked}: {refusal}");
+        assert_eq!(self.kinds_since(before), [""; 0], "{asked} was refused and left a trace");
         refusal
     }
 
     pub(crate) fn kept(&mut self, command: Command) -> CallId {
-        match self.ask(command.clone()) {
-            Asked::Answered(answer) => panic!("{command:?} was answered: {answer:?}"),
+        let asked = format!("{command:?}");
+        match self.ask(command) {
+            Asked::Answered(answer) => panic!("{asked} was answered: {answer:?}"),
             Asked::Kept(call) => call,
         }
     }

@@ -104,6 +104,7 @@ pub(crate) fn times(latency: &sortie_arena::Latency) -> String {
     format!("p50 {p50} ms, p99 {p99} ms ({} measured)", latency.count())
 }
 
-fn millis(duration: Duration) -> f64 {
+/// Milliseconds with two decimals.
+pub(crate) fn millis(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 100_000.0).round() / 100.0
 }

@@ -1,5 +1,7 @@
 //! `sortie demo`: everything at work on this machine, with nothing left behind.
 
+mod handover;
+
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +16,7 @@ use sortie_engine::{Cursor, Handle};
 use tokio::sync::Notify;
 use tokio::time::{Instant, interval};
 
-use super::arena::{failures, percentiles, times};
+use super::arena::{failures, millis, percentiles, times};
 use super::config::{ArenaFleet, arena_config};
 use super::output::line;
 use super::signals::Signals;
@@ -31,6 +33,8 @@ const WARM: u32 = 1;
 const PORTS: std::ops::RangeInclusive<u16> = 20_000..=29_999;
 /// Longest time that servers get to end after the last player.
 const CLEAN_UP_TIME: Duration = Duration::from_secs(20);
+/// Handovers to waiting servers that are measured.
+const HANDOVERS: u32 = 50;
 /// Time between two reports of progress where there is no terminal.
 const REPORT_EVERY: Duration = Duration::from_secs(2);
 
@@ -61,30 +65,55 @@ pub(crate) async fn run(options: cli::Demo) -> Result<ExitCode, Failure> {
     let mut signals = Signals::listen()?;
     let node = Node::start(&config).await?;
     line(format_args!("listening on http://{}", node.address))?;
-    let (address, broker) = (node.address, node.broker.clone());
+    let (url, broker) = (format!("http://{}", node.address), node.broker.clone());
     let done = Arc::new(Notify::new());
     let stop = Arc::clone(&done);
     let running = tokio::spawn(node.run(async move { stop.notified().await }));
     let counters = Arc::new(Counters::default());
     let counting = tokio::spawn(count_events(broker.clone(), Arc::clone(&counters)));
-    let arrivals = Arrivals::Keep { players: options.players, lasting: options.lasting };
-    let bots = PlayOptions::new(format!("http://{address}"), arrivals, options.seed);
-    let summary = watch_bots(bots, options.lasting, &counters, &mut signals).await?;
-    let servers_left = retire_fleets(&broker, CLEAN_UP_TIME).await?;
+    let played = play_all(&options, &url, &broker, &counters, &mut signals).await;
+    // Whatever happened, nothing is left behind.
+    let servers_left = retire_fleets(&broker, CLEAN_UP_TIME).await;
     done.notify_one();
     let outcome = running.await?;
     counting.await?;
-    report(&summary, &counters, servers_left, options.json)?;
-    let clean = outcome.failed.is_none() && outcome.broken_off.is_empty();
-    let good = summary.failures() == 0 && summary.joined > 0 && servers_left == 0 && clean;
-    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let (played, servers_left) = (played?, servers_left?);
+    report(&played, &counters, servers_left, options.json)?;
+    let clean = outcome.failed.is_none() && outcome.broken_off.is_empty() && servers_left == 0;
+    let good = played.summary.failures() == 0 && played.summary.joined > 0;
+    Ok(if good && clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What came of the bots, and of the measurement beside them.
+struct Played {
+    summary: PlaySummary,
+    /// From a match to its waiting server; sorted.
+    handovers: Vec<Duration>,
+}
+
+async fn play_all(
+    options: &cli::Demo,
+    url: &str,
+    broker: &Handle<Broker>,
+    counters: &Counters,
+    signals: &mut Signals,
+) -> Result<Played, Failure> {
+    let arrivals = Arrivals::Keep { players: options.players, lasting: options.lasting };
+    let bots = PlayOptions::new(url.to_owned(), arrivals, options.seed);
+    let measuring = {
+        let (url, broker) = (url.to_owned(), broker.clone());
+        tokio::spawn(async move { handover::measure(&url, &broker, HANDOVERS).await })
+    };
+    let summary = watch_bots(bots, options.lasting, counters, signals).await?;
+    Ok(Played { summary, handovers: measuring.await?? })
 }
 
 /// Counts matches and servers from the event log until it ends.
 async fn count_events(broker: Handle<Broker>, counters: Arc<Counters>) {
     let mut events = broker.subscribe(Cursor::Earliest);
     while let Ok(record) = events.next().await {
-        match record.event {
+        match &record.event {
+            Event::MatchReady { server, .. } if server.as_str().starts_with(handover::PROBE) => 0,
             Event::MatchReady { .. } => counters.matches.fetch_add(1, Ordering::Relaxed),
             Event::AllocationStarted { .. } => counters.servers.fetch_add(1, Ordering::Relaxed),
             _ => 0,
@@ -161,18 +190,15 @@ fn show(bar: Option<&ProgressBar>, elapsed: Duration, counters: &Counters) -> Re
     }
 }
 
-fn report(
-    summary: &PlaySummary,
-    counters: &Counters,
-    servers_left: usize,
-    json: bool,
-) -> Result<(), Failure> {
+fn report(played: &Played, counters: &Counters, servers_left: usize, json: bool) -> Result<(), Failure> {
+    let Played { summary, handovers } = played;
     let matches = counters.matches.load(Ordering::Relaxed);
     let servers = counters.servers.load(Ordering::Relaxed);
     line(format_args!("players joined    {} ({} played to the end)", summary.joined, summary.left))?;
     line(format_args!("matches played    {matches}"))?;
     line(format_args!("join time, warm   {}", times(&summary.join_warm)))?;
     line(format_args!("join time, cold   {}", times(&summary.join_cold)))?;
+    line(format_args!("match to server   {}", handover_times(handovers)))?;
     line(format_args!("servers started   {servers}, left running {servers_left}"))?;
     let failures = failures(summary);
     line(format_args!("failures          {}", summary.failures()))?;
@@ -191,4 +217,20 @@ fn report(
         }))?;
     }
     Ok(())
+}
+
+/// Of a sorted list: how long a match took into the hands of a server that waited for it.
+fn handover_times(sorted: &[Duration]) -> String {
+    let at = |percent: usize| sorted.get((sorted.len() * percent / 100).min(sorted.len().saturating_sub(1)));
+    match (at(50), at(99)) {
+        (Some(p50), Some(p99)) => {
+            format!(
+                "p50 {} ms, p99 {} ms ({} measured, server waiting)",
+                millis(*p50),
+                millis(*p99),
+                sorted.len()
+            )
+        }
+        _ => "none".to_owned(),
+    }
 }

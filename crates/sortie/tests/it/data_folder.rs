@@ -1,0 +1,82 @@
+//! The data folder: whose it is, and what becomes of a log that is not as it was written.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use crate::site::{Site, idle_fleet};
+
+const MATCHES: usize = 8;
+
+/// A folder with a log of some matches, left by a process that was killed.
+async fn written() -> (Site, Vec<String>, PathBuf) {
+    let site = Site::with_config(&json!({"dev": true, "fleets": {"quiet": idle_fleet()}}));
+    let control_plane = site.up(&[]).await;
+    let mut ids = Vec::new();
+    for number in 0..MATCHES {
+        ids.push(control_plane.submit(json!({"players": [format!("p{number}")]})).await);
+    }
+    control_plane.kill().await;
+    let log = site.data("log/00000000000000000001.log");
+    assert!(log.is_file());
+    (site, ids, log)
+}
+
+/// The matches there are, oldest first.
+async fn matches(site: &Site) -> Vec<String> {
+    let control_plane = site.up(&[]).await;
+    let list = control_plane.get("/v1/matches").await;
+    let ids = list["matches"].as_array().unwrap().iter().map(|game| game["match_id"].as_str().unwrap().to_owned());
+    let ids = ids.collect();
+    // Without a snapshot, so that the next start reads the whole log again.
+    control_plane.kill().await;
+    ids
+}
+
+#[tokio::test]
+async fn a_second_process_is_refused() {
+    let site = Site::with_config(&json!({"dev": true, "fleets": {"quiet": idle_fleet()}}));
+    let control_plane = site.up(&[]).await;
+    let said = site.refused(&[]).await;
+    let folder = site.path("data");
+    assert!(said.contains(folder.to_str().unwrap()), "{said}");
+    assert!(said.contains("in use") && said.contains(&control_plane.pid.to_string()), "{said}");
+    control_plane.submit(json!({"players": ["p"]})).await;
+    control_plane.stop().await;
+    assert_eq!(matches(&site).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_tail_that_was_never_finished_is_cut() {
+    let (site, ids, log) = written().await;
+    let sound = std::fs::read(&log).unwrap();
+    for garbage in [&b"x"[..], &[0xff; 100], &sound[28..40]] {
+        std::fs::write(&log, [&sound, garbage].concat()).unwrap();
+        assert_eq!(matches(&site).await, ids);
+        assert!(site.stderr().contains("WARN"), "{}", site.stderr());
+    }
+    for cut in [1, 5, 30] {
+        std::fs::write(&log, &sound[..sound.len() - cut]).unwrap();
+        assert_eq!(matches(&site).await, ids[..MATCHES - 1], "{cut} bytes less");
+    }
+}
+
+#[tokio::test]
+async fn damage_in_the_middle_stops_the_start() {
+    let (site, ids, log) = written().await;
+    let sound = std::fs::read(&log).unwrap();
+    for at in [sound.len() / 4, sound.len() / 2, sound.len() * 3 / 4] {
+        let mut damaged = sound.clone();
+        damaged[at] ^= 1;
+        std::fs::write(&log, &damaged).unwrap();
+        let said = site.refused(&[]).await;
+        assert!(said.contains(log.to_str().unwrap()) && said.contains("damaged at byte "), "{said}");
+        let position = said.split("damaged at byte ").nth(1).unwrap().split(':').next().unwrap();
+        let position: usize = position.parse().unwrap();
+        // Where the broken batch begins.
+        assert!(position <= at && at - position < 2000, "{position} for {at}");
+        assert!(std::fs::read(&log).unwrap() == damaged, "nothing is changed");
+    }
+    std::fs::write(&log, &sound).unwrap();
+    assert_eq!(matches(&site).await, ids);
+}

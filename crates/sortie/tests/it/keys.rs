@@ -1,0 +1,106 @@
+//! Keys: who may call, and where secrets may not show.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use serde_json::json;
+
+use crate::control_plane::REQUEST;
+use crate::site::{Site, idle_fleet};
+
+/// Makes a key with these permissions; gives it.
+async fn create(site: &Site, name: &str, permissions: &[&str]) -> String {
+    let mut arguments = vec!["key", "create", "--json", "--name", name];
+    arguments.extend(permissions.iter().flat_map(|one| ["--permission", one]));
+    let finished = site.run(&arguments).await;
+    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+    finished.json()["key"].as_str().unwrap().to_owned()
+}
+
+fn mode(site: &Site, name: &str) -> u32 {
+    std::fs::metadata(site.data(name)).unwrap().permissions().mode() & 0o777
+}
+
+#[tokio::test]
+async fn without_a_key_it_does_not_start() {
+    let site = Site::new();
+    let said = site.refused(&[]).await;
+    assert!(said.contains("sortie key create") && said.contains("--dev"), "{said}");
+    // What it says is right.
+    let command = said.split('`').nth(1).unwrap().strip_prefix("sortie ").unwrap();
+    let finished = site.run(&command.split(' ').collect::<Vec<_>>()).await;
+    assert_eq!(finished.code, Some(0), "{command}: {}", finished.stderr);
+    let mut control_plane = site.up(&[]).await;
+    control_plane.key = finished.stdout.lines().next().map(str::to_owned);
+    control_plane.get("/v1/servers").await;
+}
+
+#[tokio::test]
+async fn a_key_permits_what_it_was_made_for() {
+    let site = Site::new();
+    let server = create(&site, "server", &["game_server_match"]).await;
+    let client = create(&site, "client", &["client"]).await;
+    let admin = create(&site, "admin", &["admin"]).await;
+    let again = site.run(&["key", "create", "--name", "admin", "--permission", "admin"]).await;
+    assert!(again.code == Some(1) && again.stderr.contains("\"admin\""), "{}", again.stderr);
+    let unknown = site.run(&["key", "create", "--name", "x", "--permission", "root"]).await;
+    assert!(unknown.code == Some(2) && unknown.stderr.contains("game_server_match"), "{}", unknown.stderr);
+
+    let control_plane = site.up(&[]).await;
+    let status = async |header: &str, value: &str, method: &str, path: &str| {
+        let request = control_plane.request(method, path).header(header, value);
+        request.body(r#"{"serverId": "s"}"#).send().await.unwrap().status().as_u16()
+    };
+    let bearer = |key: &str| format!("Bearer {key}");
+    for (key, request_match, list_matches, list_servers) in
+        [(&server, 200, 403, 403), (&client, 403, 200, 403), (&admin, 200, 200, 200)]
+    {
+        let calls = [("POST", REQUEST, request_match), ("GET", "/v1/matches", list_matches), ("GET", "/v1/servers", list_servers)];
+        for (method, path, expected) in calls {
+            assert_eq!(status("authorization", &bearer(key), method, path).await, expected, "{path}");
+            assert_eq!(status("catena-api-key", key, method, path).await, expected, "{path}");
+        }
+    }
+    for wrong in [bearer("sortie_wrong"), bearer(""), admin.clone(), bearer(&admin[..admin.len() - 1])] {
+        assert_eq!(status("authorization", &wrong, "GET", "/v1/matches").await, 401, "{wrong}");
+    }
+    assert_eq!(status("accept", "*/*", "GET", "/v1/matches").await, 401, "no key");
+    assert_eq!(status("accept", "*/*", "GET", "/healthz").await, 200, "probes need none");
+    let (_, answer) = control_plane.send("GET", "/v1/matches", "").await;
+    let message = answer["error"]["message"].as_str().unwrap();
+    assert!(message.contains("authorization: Bearer"), "{message}");
+
+    let finished = control_plane.run(&site, &["match", "list"]).await;
+    assert!(finished.code == Some(1) && finished.stderr.contains("401"), "{}", finished.stderr);
+    let finished = control_plane.run(&site, &["match", "list", "--key", &client]).await;
+    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+    let finished = control_plane.run(&site, &["server", "list", "--key", &client]).await;
+    assert!(finished.code == Some(1) && finished.stderr.contains("`admin`"), "{}", finished.stderr);
+}
+
+#[tokio::test]
+async fn secrets_are_kept_from_others_and_from_the_log() {
+    let game = json!({"game": "own", "version": "1"});
+    let mut fleet = idle_fleet();
+    fleet["game"] = game["game"].clone();
+    fleet["version"] = game["version"].clone();
+    let site = Site::with_config(&json!({"fleets": {"quiet": fleet}, "log": {"level": "trace"}}));
+    let key = create(&site, "admin", &["admin"]).await;
+    let mut control_plane = site.up(&["--dev"]).await;
+    control_plane.key = Some(key.clone());
+    control_plane.ready_match("s1", json!({"players": ["p"], "capacity": 3})).await;
+    control_plane.send("GET", "/v1/matches", "").await;
+    control_plane.run_ok(&site, &["server", "list"]).await;
+    control_plane.stop().await;
+
+    for name in ["netcode.key", "game_server.key", "api_keys.json"] {
+        assert_eq!(mode(&site, name), 0o600, "{name}");
+    }
+    let (stderr, kept) = (site.stderr(), std::fs::read_to_string(site.data("api_keys.json")).unwrap());
+    assert!(stderr.contains("TRACE"), "the log says all it can");
+    let hash = kept.split('"').find(|part| part.len() == 64).unwrap();
+    let secret = |name: &str| std::fs::read_to_string(site.data(name)).unwrap().trim().to_owned();
+    for secret in [&key, hash, &secret("netcode.key"), &secret("game_server.key")] {
+        assert!(!stderr.contains(secret), "a secret is in the log");
+    }
+    assert!(!kept.contains(&key), "the key itself is kept nowhere");
+}

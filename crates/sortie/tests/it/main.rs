@@ -1,0 +1,19 @@
+//! The `sortie` binary as its users meet it: over the network and on the command line, with clients and game servers
+//! that share no code with it wherever there are such.
+
+mod arena;
+mod bad_input;
+mod config;
+mod control_plane;
+mod data_folder;
+mod demo;
+mod example;
+mod fleets;
+mod game_servers;
+mod keys;
+mod memory;
+mod python;
+mod remote_commands;
+mod restart;
+mod signals;
+mod site;

@@ -1,0 +1,125 @@
+//! The subcommands that talk to a running control plane, and the event stream that one of them reads.
+
+use std::process::Stdio;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+
+use crate::control_plane::{ControlPlane, Events};
+use crate::site::{Site, idle_fleet, signal, soon};
+
+async fn quiet() -> (Site, ControlPlane) {
+    let site = Site::with_config(&json!({"dev": true, "fleets": {"quiet": idle_fleet()}}));
+    let control_plane = site.up(&[]).await;
+    (site, control_plane)
+}
+
+#[tokio::test]
+async fn matches_are_submitted_listed_shown_and_cancelled() {
+    let (site, control_plane) = quiet().await;
+    let submit = ["match", "submit", "--player", "p1", "--player", "p2"];
+    let submitted = control_plane.run_ok(&site, &submit).await;
+    let first = submitted.stdout.trim();
+    let more =
+        ["--json", "--properties", r#"{"map": "dust"}"#, "--capacity", "4", "--fleet", "quiet", "--idempotency-key", "k"];
+    let submit: Vec<_> = submit.into_iter().chain(more).collect();
+    let second = control_plane.run_ok(&site, &submit).await.json()["match_id"].clone();
+    let again = control_plane.run_ok(&site, &submit).await.json();
+    assert_eq!(again["match_id"], second, "the same key is the same match");
+    let second = second.as_str().unwrap();
+
+    let table = control_plane.run_ok(&site, &["match", "list"]).await.stdout;
+    assert!(["MATCH", "STATE", "PLAYERS", first, second, "p1 p2"].iter().all(|part| table.contains(part)), "{table}");
+    let list = control_plane.run_ok(&site, &["match", "list", "--json"]).await.json();
+    assert_eq!(list.as_array().unwrap().len(), 2);
+    let shown = control_plane.run_ok(&site, &["match", "show", second, "--json"]).await.json();
+    assert_eq!(shown, control_plane.show(second).await);
+    assert_eq!((&shown["properties"], &shown["capacity"]), (&json!({"map": "dust"}), &json!(4)));
+    let shown = control_plane.run_ok(&site, &["match", "show", first]).await.stdout;
+    assert!(shown.contains("queued"), "{shown}");
+
+    let cancelled = control_plane.run_ok(&site, &["match", "cancel", first, "--json"]).await.json();
+    assert_eq!((&cancelled["state"], &cancelled["reason"]), (&json!("cancelled"), &json!("requested")));
+    let queued = control_plane.run_ok(&site, &["match", "list", "--state", "queued", "--json"]).await.json();
+    assert_eq!(queued.as_array().unwrap().iter().map(|game| &game["match_id"]).collect::<Vec<_>>(), [second]);
+}
+
+#[tokio::test]
+async fn servers_and_fleets_are_listed() {
+    let (site, control_plane) = quiet().await;
+    let id = control_plane.ready_match("my-server", json!({"players": ["p"]})).await;
+    let table = control_plane.run_ok(&site, &["server", "list"]).await.stdout;
+    assert!(["SERVER", "my-server", "available", &id].iter().all(|part| table.contains(part)), "{table}");
+    let servers = control_plane.run_ok(&site, &["server", "list", "--json"]).await.json();
+    assert_eq!((&servers[0]["server_id"], &servers[0]["matches"]), (&json!("my-server"), &json!([id])));
+    let table = control_plane.run_ok(&site, &["fleet", "list"]).await.stdout;
+    assert!(["FLEET", "WARM", "quiet"].iter().all(|part| table.contains(part)), "{table}");
+    let fleets = control_plane.run_ok(&site, &["fleet", "list", "--json"]).await.json();
+    assert_eq!((&fleets[0]["fleet"], &fleets[0]["max"], &fleets[0]["live"]), (&json!("quiet"), &json!(1), &json!(0)));
+}
+
+#[tokio::test]
+async fn refusals_come_in_the_control_planes_words() {
+    let (site, control_plane) = quiet().await;
+    for (arguments, text) in [
+        (&["match", "show", "unknown"][..], "404 Not Found: "),
+        (&["match", "cancel", "unknown"], "404 Not Found: "),
+        (&["match", "submit", "--player", "p", "--player", "p"], "players: "),
+        (&["match", "submit", "--player", ""], "players[0]: "),
+        (&["match", "submit", "--player", "p", "--properties", "[1]"], "properties: "),
+        (&["match", "submit", "--player", "p", "--properties", "{"], "--properties is no JSON"),
+        (&["match", "submit", "--player", "p", "--fleet", "none"], "404 Not Found: "),
+        (&["events", "tail", "--from", "first"], "from: "),
+    ] {
+        let finished = control_plane.run(&site, arguments).await;
+        assert_eq!((finished.code, finished.stdout.as_str()), (Some(1), ""), "{arguments:?}");
+        assert!(finished.stderr.contains(text), "{arguments:?}: {}", finished.stderr);
+    }
+    let url = control_plane.url.clone();
+    control_plane.stop().await;
+    let finished = site.run(&["fleet", "list", "--url", &url]).await;
+    assert_eq!(finished.code, Some(1));
+    assert!(finished.stderr.contains(&url) && finished.stderr.contains("sortie up"), "{}", finished.stderr);
+}
+
+#[tokio::test]
+async fn events_are_followed_to_an_interrupt() {
+    let (site, control_plane) = quiet().await;
+    let id = control_plane.submit(json!({"players": ["p"]})).await;
+    let arguments = ["events", "tail", "--from", "earliest", "--type", "sortie.match", "--json"];
+    let mut command = control_plane.command(&site, &arguments);
+    let mut tail = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(tail.stdout.take().unwrap()).lines();
+    let mut next = async || {
+        let line = soon("an event", lines.next_line()).await.unwrap().expect("another event");
+        serde_json::from_str::<Value>(&line).unwrap()
+    };
+    let event = next().await;
+    assert_eq!((&event["type"], &event["subject"]), (&json!("sortie.match.queued"), &json!(id)));
+    assert_eq!((&event["specversion"], &event["data"]["players"]), (&json!("1.0"), &json!(["p"])));
+    control_plane.ok("DELETE", &format!("/v1/matches/{id}"), Value::Null).await;
+    assert_eq!(next().await["type"], "sortie.match.cancelled");
+    signal(i32::try_from(tail.id().unwrap()).unwrap(), Signal::INT);
+    assert_eq!(soon("the end of the tail", tail.wait()).await.unwrap().code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_stream_of_events_is_resumed_where_it_broke_off() {
+    let (_site, control_plane) = quiet().await;
+    for player in ["a", "b", "c"] {
+        control_plane.submit(json!({"players": [player]})).await;
+    }
+    let mut whole = control_plane.events().await;
+    let seen = [whole.next().await, whole.next().await, whole.next().await];
+    assert_eq!(seen.each_ref().map(|event| event["id"].clone()), ["1", "2", "3"]);
+    let resumed = control_plane.request("GET", "/v1/events?from=earliest").header("last-event-id", "1");
+    let mut resumed = Events::of(resumed).await;
+    assert_eq!([resumed.next().await, resumed.next().await], seen[1..]);
+    control_plane.submit(json!({"players": ["d"]})).await;
+    whole.next().await;
+    resumed.next().await;
+    assert_eq!(whole.next().await, resumed.next().await);
+    let (status, answer) = control_plane.send("GET", "/v1/events?from=1000000", "").await;
+    assert_eq!((status, &answer["error"]["code"]), (400, &json!("cursor_ahead")));
+}

@@ -1,0 +1,123 @@
+//! What was acknowledged survives the end of the process, however sudden; so do the game servers.
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::control_plane::{END, READY, REQUEST};
+use crate::python::{interpreter, script};
+use crate::site::{Site, fixed_address, fleet, idle_fleet, is_alive, signal};
+
+#[tokio::test]
+async fn what_was_acknowledged_is_there_after_a_kill() {
+    let site = Site::with_config(&json!({"dev": true, "fleets": {"quiet": idle_fleet()}}));
+    let control_plane = site.up(&[]).await;
+    let order = |player: &str| json!({"players": [player], "capacity": 4, "idempotency_key": player});
+    let ready = control_plane.ready_match("s1", order("ready")).await;
+    let seat = |player: &str| json!({"player_id": player, "ttl_seconds": 3600});
+    let seats = format!("/v1/matches/{ready}/seats");
+    let claimed = control_plane.ok("POST", &seats, seat("first")).await;
+    let claim = format!("/v1/seats/{}/claim", claimed["seat_id"].as_str().unwrap());
+    control_plane.ok("POST", &claim, json!({"server_id": "s1"})).await;
+    let picked_up = control_plane.submit(order("picked up")).await;
+    control_plane.ok("POST", REQUEST, json!({"serverId": "s2"})).await;
+    let cancelled = control_plane.submit(order("cancelled")).await;
+    control_plane.ok("DELETE", &format!("/v1/matches/{cancelled}"), Value::Null).await;
+    let queued = control_plane.submit(order("queued")).await;
+    let before = control_plane.get("/v1/matches").await;
+    let reserved = control_plane.ok("POST", &seats, seat("second")).await;
+    control_plane.kill().await;
+
+    let control_plane = site.up(&[]).await;
+    for (id, state) in [(&ready, "ready"), (&picked_up, "picked_up"), (&cancelled, "cancelled"), (&queued, "queued")] {
+        assert_eq!(control_plane.show(id).await["state"], state, "{id}");
+    }
+    let mut after = control_plane.get("/v1/matches").await;
+    let seats_of = after["matches"].as_array_mut().unwrap().iter_mut().find(|game| game["match_id"] == json!(ready));
+    let seats_of = &mut seats_of.unwrap()["seats"];
+    assert_eq!(*seats_of, json!({"reserved": 1, "claimed": 1, "free": 1}));
+    *seats_of = json!({"reserved": 0, "claimed": 1, "free": 2});
+    assert_eq!(after, before, "but for the seat that was reserved after the list was made");
+    for (player, id) in [("ready", &ready), ("cancelled", &cancelled), ("queued", &queued)] {
+        assert_eq!(control_plane.submit(order(player)).await, *id, "the key is known");
+    }
+    let (status, answer) = control_plane.send("POST", &claim, "").await;
+    assert_eq!((status, &answer["error"]["code"]), (409, &json!("already_claimed")), "claimed once is for good");
+    let claim = format!("/v1/seats/{}/claim", reserved["seat_id"].as_str().unwrap());
+    let seat = control_plane.ok("POST", &claim, Value::Null).await;
+    assert_eq!((&seat["state"], &seat["client_id"]), (&json!("claimed"), &reserved["client_id"]));
+
+    let details = json!({"serverId": "s2", "matchId": picked_up, "connectionDetails": "203.0.113.7:7777"});
+    control_plane.ok("POST", READY, details).await;
+    control_plane.ok("POST", END, json!({"serverId": "s1", "matchId": ready})).await;
+    let offer = control_plane.ok("POST", REQUEST, json!({"serverId": "s1"})).await;
+    assert_eq!(offer["match"]["matchId"], json!(queued), "its place in the queue is its own");
+}
+
+/// `sortie up` with a fleet of servers that hold their match until they are told otherwise.
+fn holding() -> (Site, String) {
+    let path = script("fleet_server.py");
+    let own = fleet(interpreter(), &[path.to_str().unwrap(), "hold"], 2, json!({}));
+    (Site::with_config(&json!({"fleets": {"own": own}})), fixed_address())
+}
+
+#[tokio::test]
+async fn game_servers_play_on_through_a_kill() {
+    let (site, address) = holding();
+    let flags = ["--dev", "--listen", &address];
+    let control_plane = site.up(&flags).await;
+    let id = control_plane.submit(json!({"players": ["p"], "fleet": "own"})).await;
+    control_plane.event("sortie.match.ready", Some(&id)).await;
+    let servers = site.game_servers();
+    assert_eq!(servers.len(), 1);
+    control_plane.kill().await;
+    assert!(is_alive(servers[0]), "a game server is no part of the control plane");
+
+    let control_plane = site.up(&flags).await;
+    assert_eq!(control_plane.show(&id).await["state"], "ready");
+    assert_eq!(site.game_servers(), servers, "the same one, and only that");
+    signal(servers[0], Signal::USR1);
+    let ended = control_plane.event("sortie.match.ended", Some(&id)).await;
+    assert_eq!(ended["data"]["cause"], "server");
+    // It takes the next match, so nothing was started for that.
+    let next = control_plane.submit(json!({"players": ["q"], "fleet": "own"})).await;
+    control_plane.event("sortie.match.ready", Some(&next)).await;
+    assert_eq!(site.game_servers(), servers);
+    control_plane.stop().await;
+    assert_eq!(site.processes(), [], "in development mode the servers end with the control plane");
+}
+
+#[tokio::test]
+async fn game_servers_play_on_through_an_ordered_end_outside_development() {
+    let (site, address) = holding();
+    let create = ["key", "create", "--name", "a", "--permission", "admin", "--json"];
+    let key = site.run(&create).await.json()["key"].as_str().unwrap().to_owned();
+    let flags = ["--listen", &address];
+    let mut control_plane = site.up(&flags).await;
+    control_plane.key = Some(key.clone());
+    let id = control_plane.submit(json!({"players": ["p"], "fleet": "own"})).await;
+    control_plane.event("sortie.match.ready", Some(&id)).await;
+    let servers = site.game_servers();
+    control_plane.stop().await;
+    assert_eq!(site.processes(), servers);
+
+    let mut control_plane = site.up(&flags).await;
+    control_plane.key = Some(key);
+    signal(servers[0], Signal::USR1);
+    control_plane.event("sortie.match.ended", Some(&id)).await;
+    assert_eq!(site.game_servers(), servers);
+}
+
+#[tokio::test]
+async fn a_server_that_ended_meanwhile_is_missed_at_once() {
+    let (site, address) = holding();
+    let flags = ["--dev", "--listen", &address];
+    let control_plane = site.up(&flags).await;
+    let id = control_plane.submit(json!({"players": ["p"], "fleet": "own"})).await;
+    control_plane.event("sortie.match.ready", Some(&id)).await;
+    let servers = site.game_servers();
+    control_plane.kill().await;
+    signal(servers[0], Signal::KILL);
+    let control_plane = site.up(&flags).await;
+    let failed = control_plane.event("sortie.match.failed", Some(&id)).await;
+    assert_eq!(failed["data"]["reason"], "server_exited");
+}

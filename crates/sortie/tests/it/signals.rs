@@ -1,0 +1,66 @@
+//! How it ends when it is asked to.
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::control_plane::{END, Lines, REQUEST};
+use crate::python::{interpreter, script};
+use crate::site::{Site, fleet, idle_fleet, soon};
+
+const WILLING_TO_WAIT: u32 = 2;
+
+#[tokio::test]
+async fn whoever_waits_is_told_and_the_next_start_needs_no_replay() {
+    let site = Site::with_config(&json!({"dev": true, "fleets": {"quiet": idle_fleet()}}));
+    let control_plane = site.up(&[]).await;
+    let ready = control_plane.ready_match("s1", json!({"players": ["p1"], "capacity": 2})).await;
+    let waits = json!({"serverId": "s2", "hintFlags": WILLING_TO_WAIT}).to_string();
+    let waiting = tokio::spawn(control_plane.request("POST", REQUEST).body(waits).send());
+    let listens = control_plane.request("GET", "/api/v1/events/subscribe").header("catena-session-id", "p1");
+    let mut listener = Lines::of(soon("a stream", listens.send()).await.unwrap());
+    assert!(listener.next().await.is_some());
+    // Known from its call, which is held from then on.
+    control_plane.event("sortie.server.registered", Some("s2")).await;
+    let before = control_plane.get("/v1/matches").await;
+    control_plane.stop().await;
+
+    let answer = soon("an answer for the server that waits", waiting).await.unwrap();
+    if let Ok(answer) = answer {
+        assert_eq!(answer.status(), 503);
+        let answer: Value = answer.json().await.unwrap();
+        assert_eq!(answer["details"][0]["reason"], "shutting_down", "{answer}");
+    }
+    while listener.next().await.is_some() {}
+    assert!(!site.stderr().contains("ERROR"), "{}", site.stderr());
+
+    let control_plane = site.up(&[]).await;
+    let stderr = site.stderr();
+    let replayed = stderr.lines().rfind(|line| line.contains("replayed the log")).unwrap();
+    assert!(replayed.contains("records=0") && !replayed.contains("snapshot_seq=0"), "{replayed}");
+    assert_eq!(control_plane.get("/v1/matches").await, before);
+    control_plane.ok("POST", END, json!({"serverId": "s1", "matchId": ready})).await;
+}
+
+#[tokio::test]
+async fn an_interrupt_is_as_good() {
+    let site = Site::with_config(&json!({"dev": true, "fleets": {"quiet": idle_fleet()}}));
+    let control_plane = site.up(&[]).await;
+    control_plane.signal(Signal::INT);
+    assert_eq!(control_plane.ended().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_second_signal_does_not_wait() {
+    // Its server holds up the ordered end: it takes no notice of SIGTERM and has an hour to.
+    let path = script("fleet_server.py");
+    let mut stubborn = fleet(interpreter(), &[path.to_str().unwrap(), "stubborn"], 1, json!({"warm": 1}));
+    stubborn["local_process"]["stop_grace"] = json!("10m");
+    let site = Site::with_config(&json!({"dev": true, "fleets": {"stubborn": stubborn}}));
+    let control_plane = site.up(&[]).await;
+    control_plane.event("sortie.allocation.started", None).await;
+    // Two different ones, because the same one twice may arrive as one.
+    control_plane.signal(Signal::TERM);
+    control_plane.signal(Signal::INT);
+    assert_eq!(control_plane.ended().await.code(), Some(1));
+    assert!(site.stderr().contains("a second signal"), "{}", site.stderr());
+}

@@ -1,0 +1,215 @@
+//! A folder of a test's own, and everything that is started there. Whatever a test leaves running is killed.
+
+use std::fs::File;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::control_plane::ControlPlane;
+
+/// Longest wait for something that should happen at once, on a machine that is busy.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// In the environment of everything that is started in a folder, and of whatever that starts: its path.
+const MARK: &str = "E2E_SITE";
+
+/// A folder with a `sortie.toml`, a data folder and the processes that belong to it.
+pub(crate) struct Site {
+    folder: TempDir,
+}
+
+/// What a command came to.
+pub(crate) struct Finished {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Finished {
+    /// The last line of standard output as JSON.
+    pub(crate) fn json(&self) -> Value {
+        let line = self.stdout.lines().last().unwrap_or_default();
+        serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {:?}\n{}", line, self.stderr))
+    }
+}
+
+/// The result of `work`, which must not take long.
+pub(crate) async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, work).await.unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"))
+}
+
+impl Site {
+    pub(crate) fn new() -> Self {
+        let folder = tempfile::Builder::new().prefix("sortie-e2e-").tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("tmp")).unwrap();
+        Self { folder }
+    }
+
+    /// A folder whose `sortie.toml` says this.
+    pub(crate) fn with_config(config: &Value) -> Self {
+        let site = Self::new();
+        site.configure(config);
+        site
+    }
+
+    /// From now on `sortie.toml` says this.
+    pub(crate) fn configure(&self, config: &Value) {
+        std::fs::write(self.path("sortie.toml"), toml::to_string(config).unwrap()).unwrap();
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn data(&self, name: &str) -> PathBuf {
+        self.path("data").join(name)
+    }
+
+    /// What the control planes of this folder have written to standard error.
+    pub(crate) fn stderr(&self) -> String {
+        std::fs::read_to_string(self.path("stderr")).unwrap_or_default()
+    }
+
+    /// A program that runs in this folder, with none of our own settings.
+    pub(crate) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new(program);
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("SORTIE_") {
+                command.env_remove(name);
+            }
+        }
+        command.env(MARK, self.folder.path()).env("TMPDIR", self.path("tmp"));
+        command.current_dir(self.folder.path()).stdin(Stdio::null()).kill_on_drop(true);
+        command
+    }
+
+    pub(crate) fn sortie(&self, arguments: &[&str]) -> Command {
+        let mut command = self.command(env!("CARGO_BIN_EXE_sortie"));
+        command.args(arguments);
+        command
+    }
+
+    /// Runs `sortie` to its end.
+    pub(crate) async fn run(&self, arguments: &[&str]) -> Finished {
+        finish(self.sortie(arguments)).await
+    }
+
+    /// `sortie up` with these flags; on a port that the system chooses, unless they name one.
+    pub(crate) async fn up(&self, flags: &[&str]) -> ControlPlane {
+        let mut command = self.sortie(&["up"]);
+        command.args(flags);
+        if !flags.contains(&"--listen") {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
+        let log = File::options().create(true).append(true).open(self.path("stderr")).unwrap();
+        ControlPlane::start(command, log, self.path("stderr")).await
+    }
+
+    /// `sortie up`, which is expected to refuse.
+    pub(crate) async fn refused(&self, flags: &[&str]) -> String {
+        let mut command = self.sortie(&["up", "--listen", "127.0.0.1:0"]);
+        command.args(flags);
+        let finished = finish(command).await;
+        assert_eq!((finished.code, finished.stdout.as_str()), (Some(1), ""), "{}", finished.stderr);
+        finished.stderr
+    }
+
+    /// The processes that were started here, by whomever, and still run.
+    pub(crate) fn processes(&self) -> Vec<i32> {
+        let wanted = format!("{MARK}={}", self.folder.path().display());
+        let entries = std::fs::read_dir("/proc").unwrap().flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        pids.filter(|pid| is_alive(*pid) && variables(*pid).any(|variable| variable == wanted)).collect()
+    }
+
+    /// The game servers that were started for this data folder and still run.
+    pub(crate) fn game_servers(&self) -> Vec<i32> {
+        let Ok(id) = std::fs::read_to_string(self.data("servers/folder-id")) else { return Vec::new() };
+        let wanted = format!("SORTIE_DATA_ID={}", id.trim());
+        let here = self.processes();
+        here.into_iter().filter(|pid| variables(*pid).any(|variable| variable == wanted)).collect()
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        // Something may just be starting something else; a few looks find it.
+        for _ in 0..1000 {
+            let left = self.processes();
+            if left.is_empty() {
+                return;
+            }
+            left.into_iter().for_each(|pid| signal(pid, Signal::KILL));
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// Runs a command to its end.
+pub(crate) async fn finish(mut command: Command) -> Finished {
+    let what = format!("{command:?}");
+    let output = soon(&what, command.output()).await.unwrap_or_else(|error| panic!("{what}: {error}"));
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Finished { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+pub(crate) fn signal(pid: i32, signal: Signal) {
+    let _gone_is_fine = kill_process(Pid::from_raw(pid).unwrap(), signal);
+}
+
+fn variables(pid: i32) -> impl Iterator<Item = String> {
+    let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let variables: Vec<_> =
+        environment.split(|byte| *byte == 0).map(|part| String::from_utf8_lossy(part).into_owned()).collect();
+    variables.into_iter()
+}
+
+/// Whether a process runs; one that has ended and was not reaped does not.
+pub(crate) fn is_alive(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, fields)| !fields.starts_with(" Z") && !fields.starts_with(" X"))
+}
+
+/// A range of ports that no other test of this process uses, and below those that the system hands out.
+pub(crate) fn ports(count: u16) -> (u16, u16) {
+    const FIRST: u16 = 10_000;
+    /// Ports for one run of the tests. Two runs at a time seldom meet.
+    const PER_RUN: u16 = 150;
+    static TAKEN: AtomicU16 = AtomicU16::new(0);
+    let taken = TAKEN.fetch_add(count, Ordering::Relaxed);
+    assert!(taken + count <= PER_RUN, "give the tests more ports");
+    let run = u16::try_from(std::process::id() % 60).unwrap();
+    let first = FIRST + run * PER_RUN + taken;
+    (first, first + count - 1)
+}
+
+/// An address to listen on that is the same after a restart, which one that the system chooses need not be.
+pub(crate) fn fixed_address() -> String {
+    let (first, last) = ports(10);
+    let free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    let port = (first..=last).find(free).expect("a free port");
+    format!("127.0.0.1:{port}")
+}
+
+/// A fleet of servers that `path` with these arguments runs.
+pub(crate) fn fleet(path: &Path, arguments: &[&str], max: u16, more: Value) -> Value {
+    let (first, last) = ports(max + 4);
+    let process = json!({"path": path, "arguments": arguments, "ports": format!("{first}-{last}")});
+    let mut fleet = json!({"max": max, "local_process": process});
+    for (key, value) in more.as_object().unwrap() {
+        fleet[key] = value.clone();
+    }
+    fleet
+}
+
+/// A fleet that no match fits, so that nothing happens but what the test does.
+pub(crate) fn idle_fleet() -> Value {
+    fleet(Path::new("/bin/true"), &[], 1, json!({"requirements": "MatchProperties.none == 'ever'"}))
+}

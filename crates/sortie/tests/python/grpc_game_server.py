@@ -1,0 +1,204 @@
+"""A game server, a backend and a player over gRPC.
+
+Everything about the services is learnt by reflection; nothing here is generated from our .proto files.
+"""
+
+import sys
+
+import grpc
+from google.protobuf import json_format
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message_factory import GetMessageClass
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+DEADLINE = 60
+SHUTDOWN, WILLING_TO_WAIT, WILLING_TO_SHUTDOWN, FULL, NOT_FULL = 1, 2, 4, 8, 16
+
+MANAGER = "catena.catena_server_manager.CatenaServerManager"
+BROKER = "catena.catena_match_broker.CatenaMatchBroker"
+EVENTS = "catena.events.Events"
+HEALTH = "grpc.health.v1.Health"
+
+
+class CurrentReflection(grpc.StreamStreamClientInterceptor):
+    """grpcio speaks the draft of the reflection service, whose messages are those of the published one."""
+
+    def intercept_stream_stream(self, continuation, details, requests):
+        method = details.method
+        details = grpc.ClientCallDetails() if details is None else details
+        return continuation(Renamed(details, method.replace("v1alpha", "v1")), requests)
+
+
+class Renamed(grpc.ClientCallDetails):
+    def __init__(self, details, method):
+        self.method = method
+        self.timeout = DEADLINE
+        self.metadata = details.metadata
+        self.credentials = details.credentials
+        self.wait_for_ready = details.wait_for_ready
+        self.compression = details.compression
+
+
+address, key = sys.argv[1:]
+channel = grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)])
+database = ProtoReflectionDescriptorDatabase(grpc.intercept_channel(channel, CurrentReflection()))
+pool = DescriptorPool(database)
+KEY = ("authorization", f"Bearer {key}")
+
+
+def rpc(service, name, streamed=False):
+    method = pool.FindServiceByName(service).FindMethodByName(name)
+    kind = channel.unary_stream if streamed else channel.unary_unary
+    assert method.server_streaming == streamed
+    stub = kind(
+        f"/{service}/{name}",
+        request_serializer=lambda message: message.SerializeToString(),
+        response_deserializer=GetMessageClass(method.output_type).FromString,
+    )
+    return stub, GetMessageClass(method.input_type)
+
+
+def begin(service, name, metadata=(KEY,), **fields):
+    stub, request = rpc(service, name)
+    return stub.future(json_format.ParseDict(fields, request()), metadata=metadata, timeout=DEADLINE)
+
+
+def call(service, name, **fields):
+    return begin(service, name, **fields).result()
+
+
+def subscribe(name, metadata, **fields):
+    stub, request = rpc(EVENTS, name, streamed=True)
+    stream = stub(json_format.ParseDict(fields, request()), metadata=(KEY, *metadata), timeout=DEADLINE)
+    first = next(stream)
+    assert first.event.WhichOneof("payload") == "empty_event", first
+    return stream
+
+
+def refusal(code, reason, field, service, name, metadata=(KEY,), **fields):
+    """The call must be refused with this gRPC code, and say so in the details as well."""
+    error = begin(service, name, metadata=metadata, **fields).exception()
+    assert error is not None and error.code() == code, (name, fields, error)
+    trailers = dict(error.trailing_metadata())
+    status = GetMessageClass(pool.FindMessageTypeByName("google.rpc.Status"))
+    status = status.FromString(trailers["grpc-status-details-bin"])
+    assert status.code == code.value[0] and status.message == error.details()
+    info = GetMessageClass(pool.FindMessageTypeByName("google.rpc.ErrorInfo"))
+    info = info.FromString(status.details[0].value)
+    assert (info.reason, info.domain) == (reason, "sortie"), info
+    assert info.metadata.get("field") == field, info
+    return status
+
+
+def services_and_health():
+    names = set(database.get_services())
+    assert {MANAGER, BROKER, EVENTS, HEALTH} <= names, names
+    for service in ["", MANAGER, BROKER, EVENTS]:
+        assert begin(HEALTH, "Check", metadata=(), service=service).result().status == 1, service
+    error = begin(HEALTH, "Check", metadata=(), service="unknown").exception()
+    assert error.code() == grpc.StatusCode.NOT_FOUND
+    assert begin(BROKER, "GetServiceHealth", metadata=()).result().healthy
+
+
+def keys():
+    denied = grpc.StatusCode.UNAUTHENTICATED
+    for metadata in [(), (("authorization", "Bearer wrong"),)]:
+        refusal(denied, "unauthenticated", None, MANAGER, "ListServers", metadata=metadata)
+    catena = (("catena-api-key", key),)
+    begin(MANAGER, "ListServers", metadata=catena).result()
+
+
+def listed(server):
+    servers = call(MANAGER, "ListServers").servers
+    return next((one for one in servers if one.server_id == server), None)
+
+
+def news(stream, kind):
+    update = next(stream).event.matchmaking_status_update_event
+    name = type(update).DESCRIPTOR.fields_by_name["type"].enum_type.values_by_number[update.type].name
+    assert name == f"MATCHMAKING_STATUS_UPDATE_TYPE_{kind}", update
+    return update
+
+
+def whole_match():
+    player = subscribe("SubscribeToEvents", [("catena-session-id", "p1")])
+    by_tag = subscribe("SubscribeToEventsByTag", [], eventTags=["new-match"])
+
+    idle = call(MANAGER, "RequestMatch", serverId="s1", hintFlags=NOT_FULL)
+    assert not idle.HasField("match") and idle.hint_flags == 0, idle
+    waiting = begin(
+        MANAGER,
+        "RequestMatch",
+        serverId="s1",
+        requirements="MatchProperties.map == 'dust' && length(PlayerIds) == `2`",
+        hintFlags=WILLING_TO_WAIT | NOT_FULL,
+    )
+    game = {
+        "matchId": "dust-1",
+        "playerIds": ["p1", "p2"],
+        "matchProperties": '{"map":"dust"}',
+        "playerProperties": {"p1": '{"rank":3}'},
+    }
+    emitted = call(EVENTS, "EmitUpdateEvent", nestedEvent={"newMatchEvent": {"match": game}})
+    assert emitted.broadcast_success
+    offer = waiting.result()
+    assert json_format.MessageToDict(offer.match) == game, offer
+    tagged = next(by_tag)
+    assert list(tagged.event_tags) == ["new-match"]
+    assert json_format.MessageToDict(tagged.event.new_match_event.match) == game, tagged
+    assert news(player, "FINDING_SERVER").ticket_id == "dust-1"
+
+    ready = call(
+        MANAGER,
+        "MatchReady",
+        serverId="s1",
+        matchId="dust-1",
+        connectionDetails="203.0.113.7:7777",
+        perPlayerConnectionDetails={"p1": "203.0.113.7:7778"},
+        hintFlags=FULL,
+    )
+    assert (ready.match_id, ready.hint_flags) == ("dust-1", 0), ready
+    assert news(player, "COMPLETED").message == "203.0.113.7:7778"
+    server = listed("s1")
+    assert server.is_full and server.matches[0].match_id == "dust-1", server
+    assert server.matches[0].connection_string == "203.0.113.7:7777", server
+    active = call(BROKER, "AdminListActiveMatches")
+    assert [match.match_id for match in active.matches] == ["dust-1"]
+    # Who is full does not wait, willing or not.
+    full = call(MANAGER, "RequestMatch", serverId="s1", hintFlags=FULL | WILLING_TO_WAIT)
+    assert not full.HasField("match"), full
+
+    ended = call(MANAGER, "EndMatch", serverId="s1", matchId="dust-1", hintFlags=SHUTDOWN | FULL)
+    assert (ended.match_id, ended.hint_flags) == ("dust-1", SHUTDOWN), ended
+    assert not call(BROKER, "AdminListActiveMatches").matches
+    gone = call(MANAGER, "RequestMatch", serverId="s1", hintFlags=WILLING_TO_WAIT | WILLING_TO_SHUTDOWN)
+    assert gone.hint_flags == SHUTDOWN and not gone.HasField("match"), gone
+    assert listed("s1") is None
+    player.cancel()
+    by_tag.cancel()
+
+
+def refusals():
+    invalid, failed = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION
+    ask = (MANAGER, "RequestMatch")
+    refusal(invalid, "invalid_field", "serverId", *ask)
+    refusal(invalid, "invalid_field", "serverId", *ask, serverId="a\nb")
+    refusal(invalid, "invalid_field", "hintFlags", *ask, serverId="s2", hintFlags=32)
+    refusal(invalid, "invalid_requirements", "requirements", *ask, serverId="s2", requirements="a[")
+    lost = refusal(
+        grpc.StatusCode.NOT_FOUND, "match_not_found", None, MANAGER, "EndMatch", serverId="s2", matchId="none"
+    )
+    assert "none" in lost.message
+    unheld = refusal(
+        failed, "match_not_held", None, MANAGER, "MatchReady", serverId="s2", matchId="dust-1", connectionDetails="x"
+    )
+    answer = GetMessageClass(pool.FindMessageTypeByName("catena.catena_server_manager.MatchReadyResponse"))()
+    assert unheld.details[1].Unpack(answer) and answer.match_id == "dust-1", unheld
+    assert listed("s2") is None
+
+
+services_and_health()
+keys()
+whole_match()
+refusals()
+print("done")
