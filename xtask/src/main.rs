@@ -31,7 +31,7 @@ enum Command {
     Test,
     /// Drive the broker through simulated schedules.
     Sim(sim::Args),
-    /// Measure: tokens minted, batches made durable.
+    /// Measure: tokens minted, batches made durable, a start of the program.
     Bench,
     /// Verify that documents and layout are as they should be.
     Tidy,

@@ -102,7 +102,8 @@ impl Node {
         configure(config, &broker).await?;
         reconcile(&broker, &allocator, running).await?;
         let closing = CancellationToken::new();
-        let router = api(config, &keys, &broker, &closing).merge(gateway(config, &keys, &broker)?);
+        // In this order, so that what is at no path is answered by the API.
+        let router = gateway(config, &keys, &broker)?.merge(api(config, &keys, &broker, &closing));
         let mut supervisor = Supervisor::new();
         spawn_listener(&mut supervisor, listener, router, closing);
         spawn_allocator(&mut supervisor, allocator, config.dev.then(|| broker.clone()));

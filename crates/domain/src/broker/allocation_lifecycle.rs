@@ -22,7 +22,10 @@ const MAX_ERROR_CHARACTERS: usize = 500;
 impl Turn<'_> {
     pub(super) fn configure(&mut self, settings: Settings, fleets: Vec<Fleet>) -> Result<Reply, Refusal> {
         settings.check().map_err(|(field, problem)| Refusal::field(field, problem))?;
-        for fleet in &fleets {
+        for (at, fleet) in fleets.iter().enumerate() {
+            if fleets[..at].iter().any(|earlier| earlier.id == fleet.id) {
+                return Err(Refusal::field("fleets", format!("{} is given twice", fleet.id)));
+            }
             requirements::check(&fleet.requirements)?;
             if fleet.warm > fleet.max {
                 return Err(Refusal::field("warm", format!("more than the maximum of fleet {}", fleet.id)));
@@ -163,6 +166,9 @@ impl Turn<'_> {
     fn lost(&mut self, allocation: &AllocationId, cause: GoneCause, error: Option<&str>) {
         let Some(known) = self.state().allocations.get(allocation) else { return };
         let (server, fleet) = (known.server.clone(), known.fleet.clone());
+        // One that is not wanted any more has no way to fail, or has failed before.
+        let unwanted = matches!(known.state, AllocationState::Leaving { .. } | AllocationState::Stopping);
+        let error = error.filter(|_| !unwanted);
         let matches =
             if self.broken(BrokenRule::KeepMatchesOfExited) { Vec::new() } else { self.matches_of(&server) };
         let (returned, failed): (Vec<_>, Vec<_>) = matches.into_iter().partition(|id| {

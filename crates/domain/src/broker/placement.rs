@@ -25,18 +25,19 @@ type Refusals = BTreeMap<FleetId, &'static str>;
 impl Turn<'_> {
     /// A server for a match that has just been queued: one that waits, one that is free, or a new one.
     pub(super) fn find_server(&mut self, id: &MatchId) {
+        // One new server for every match means also for one that a waiting server takes.
+        if self.state().settings.fast_schedule == FastSchedule::Always {
+            self.order_for(id);
+        }
         if self.offer_to_waiting(id) {
             return;
         }
         match self.state().settings.fast_schedule {
-            FastSchedule::OnSchedule => {}
+            FastSchedule::OnSchedule | FastSchedule::Always => {}
             FastSchedule::UnlessFree => {
                 if !self.expect_free_server(id) {
                     self.order_for(id);
                 }
-            }
-            FastSchedule::Always => {
-                self.order_for(id);
             }
         }
     }

@@ -90,12 +90,12 @@ impl Turn<'_> {
     /// The player has come. Only once: whoever comes second with the same seat is not let in.
     pub(super) fn claim_seat(&mut self, id: &SeatId, server: Option<&ServerId>) -> Result<Reply, Refusal> {
         let (game, seat) = self.find_seat(id)?;
-        if server.is_some() && game.server.as_ref() != server {
-            return Err(Refusal::OtherServer(id.clone()));
-        }
         match seat.state {
             _ if !matches!(game.state, MatchState::Ready { .. }) => {
                 return Err(Refusal::NotReady(game.id.clone()));
+            }
+            _ if server.is_some() && game.server.as_ref() != server => {
+                return Err(Refusal::OtherServer(id.clone()));
             }
             SeatState::Claimed { .. } if !self.broken(BrokenRule::ClaimTwice) => {
                 return Err(Refusal::AlreadyClaimed(id.clone()));

@@ -10,8 +10,8 @@ use core::time::Duration;
 
 use super::event::Event;
 use super::model::{
-    Allocation, AllocationState, Fleet, FleetHealth, GoneCause, Match, MatchSpec, MatchState, Seat, SeatEnd,
-    SeatState, Server, ServerState, Settings,
+    Allocation, AllocationState, Connection, Fleet, FleetHealth, GoneCause, Match, MatchSpec, MatchState,
+    Seat, SeatEnd, SeatState, Server, ServerState, Settings,
 };
 use super::queue::{Entry, Queue};
 use super::recent::Recent;
@@ -252,14 +252,10 @@ impl State {
                     server.matches.remove(id);
                 });
             }
-            Event::MatchReady { id, connection, .. } => self.update_match(id, |game| {
-                game.state = MatchState::Ready { at: *at, connection: Arc::clone(connection) };
-                for seat in game.seats.values_mut() {
-                    if let SeatState::Reserved { expires_at } = &mut seat.state {
-                        *expires_at = Some(*at + seat.ttl);
-                    }
-                }
-            }),
+            Event::MatchReady { id, server, connection, .. } => {
+                self.update_match(id, |game| ready(game, *at, connection));
+                self.forgive(server);
+            }
             Event::MatchEnded { id, cause, .. } => {
                 self.finish(id, *seq, MatchState::Ended { at: *at, cause: *cause });
             }
@@ -270,6 +266,14 @@ impl State {
                 self.finish(id, *seq, MatchState::Cancelled { at: *at, cause: *cause });
             }
             _ => {}
+        }
+    }
+
+    /// A server that works clears its fleet's record of failures. That it was heard of does not: it may be about to
+    /// fall over its first match.
+    fn forgive(&mut self, server: &ServerId) {
+        if let Some(fleet) = self.servers.get(server).and_then(|server| server.fleet.as_ref()) {
+            self.health.remove(fleet);
         }
     }
 
@@ -388,7 +392,6 @@ impl State {
                 self.update_server(server, |server| server.state = ServerState::Available);
                 if let Some(order) = self.index.by_server.get(server).cloned() {
                     self.update_allocation(&order, |allocation| allocation.state = AllocationState::Live);
-                    self.forgive(&order);
                 }
             }
             Event::ServerFull { server } => {
@@ -405,13 +408,6 @@ impl State {
         }
     }
 
-    /// A server that works clears its fleet's record of failures.
-    fn forgive(&mut self, order: &AllocationId) {
-        if let Some(allocation) = self.allocations.get(order) {
-            self.health.remove(&allocation.fleet);
-        }
-    }
-
     fn enter_server(
         &mut self,
         id: &ServerId,
@@ -425,11 +421,14 @@ impl State {
     }
 
     fn forget_server(&mut self, id: &ServerId, cause: GoneCause, at: Timestamp) {
-        if let Some(server) = self.servers.remove(id) {
-            self.index.leave_server(&server);
+        let server = self.servers.remove(id);
+        if let Some(server) = &server {
+            self.index.leave_server(server);
         }
-        // One that leaves by itself may come back under its id; any other is told to exit when it calls.
-        if cause != GoneCause::ShutDown {
+        // One that nobody ordered and that leaves by itself may come back under its id; any other is told to exit
+        // when it calls.
+        let ordered = server.is_some_and(|server| server.fleet.is_some());
+        if ordered || cause != GoneCause::ShutDown {
             self.gone.insert(id.clone(), cause);
         }
         if let Some(order) = self.index.by_server.get(id).cloned() {
@@ -616,6 +615,16 @@ impl Indexes {
         match for_match {
             Some(for_match) => drop(self.by_match.remove(for_match)),
             None => remove_from(&mut self.unassigned, fleet, id),
+        }
+    }
+}
+
+/// Players can connect; from here on the seats wait for them.
+fn ready(game: &mut Match, at: Timestamp, connection: &Arc<Connection>) {
+    game.state = MatchState::Ready { at, connection: Arc::clone(connection) };
+    for seat in game.seats.values_mut() {
+        if let SeatState::Reserved { expires_at } = &mut seat.state {
+            *expires_at = Some(at + seat.ttl);
         }
     }
 }

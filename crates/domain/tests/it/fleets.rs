@@ -179,7 +179,9 @@ fn a_server_that_works_clears_its_fleet() {
     let order = table.allocation_for(&id).unwrap();
     table.started(&order);
     assert_eq!(table.health("eu").failures, 2, "to start is not to work");
-    assert_eq!(table.poll(&order.server), Some(id));
+    assert_eq!(table.poll(&order.server), Some(id.clone()));
+    assert_eq!(table.health("eu").failures, 2, "nor is to ask for a match");
+    table.ready(&order.server, &id);
     assert_eq!(table.health("eu"), Default::default());
 }
 
@@ -268,4 +270,11 @@ fn fleets_are_listed_with_what_runs_of_them() {
     let rest = table.broker.fleets(Some(&eu.fleet.id), 10);
     assert_eq!((rest.items[0].fleet.id.as_str(), rest.items[0].live, rest.more), ("us", 0, false));
     assert_eq!(table.server_state(&idle), "available");
+}
+
+#[test]
+fn a_fleet_given_twice_is_refused() {
+    let mut table = Table::new();
+    let refusal = table.refused("invalid_field", configure(vec![fleet("eu"), fleet("us"), fleet("eu")]));
+    assert_eq!(refusal.to_string(), "fleets: eu is given twice");
 }

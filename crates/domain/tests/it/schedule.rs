@@ -234,6 +234,7 @@ fn an_order_is_not_passed_on_to_a_match_that_has_another() {
     assert_eq!(table.request(&idle, "MatchId != 'picky'", Hints::NONE), (None, Hints::NONE));
     table.advance(secs(10));
     let second_order = table.allocation_for(&picky).expect("its server did not want it");
+    table.request(&idle, "MatchId == 'nothing'", Hints::NONE);
     let next = table.submit("next", spec(&[]));
     assert_eq!(
         table.request(&idle, "MatchId == 'next'", Hints::NONE).0.map(|offer| offer.match_id),
@@ -266,12 +267,14 @@ fn schedule_2_does_not_reuse_a_server_that_was_ordered_for_another_match() {
 }
 
 #[test]
-fn schedule_2_needs_no_new_server_for_a_match_that_a_waiting_one_has_already() {
+fn schedule_2_orders_a_server_also_for_a_match_that_a_waiting_one_takes() {
     let mut table = table(FastSchedule::Always);
     table.kept(request(&server("host"), "", Hints::WILLING_TO_WAIT));
     let mark = table.mark();
-    table.submit("m", spec(&[]));
-    assert_eq!(ordered(&table, mark), []);
+    let id = table.submit("m", spec(&[]));
+    assert_eq!(table.state(&id), "picked_up");
+    assert_eq!(ordered(&table, mark), [Some(id.clone())]);
+    assert_eq!(table.allocation_for(&id), None, "what was ordered is for whichever match comes next");
 }
 
 #[test]

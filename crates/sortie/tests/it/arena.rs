@@ -8,7 +8,7 @@ use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::control_plane::{ControlPlane, Lines};
-use crate::site::{Site, soon};
+use crate::site::{NONE, Site, soon};
 
 const TOKEN_BYTES: usize = 2048;
 
@@ -40,7 +40,8 @@ async fn seats_of_match(control_plane: &ControlPlane, seat: &Value) -> Value {
 async fn bots_play_it() {
     let site = Site::new();
     let control_plane = site.up(&["--dev"]).await;
-    let played = control_plane.run_ok(&site, &["arena", "play", "--players", "5", "--for", "1s", "--json"]).await;
+    let played =
+        control_plane.run_ok(&site, &["arena", "play", "--players", "5", "--for", "1s", "--json"]).await;
     let summary = played.json();
     assert_eq!((&summary["players_joined"], &summary["players_left"]), (&json!(5), &json!(5)), "{summary}");
     assert_eq!(summary["failures"], json!({}));
@@ -48,16 +49,18 @@ async fn bots_play_it() {
     // The match ends when everybody has left, and its server with the control plane.
     control_plane.event("sortie.match.ended", None).await;
     control_plane.stop().await;
-    assert_eq!(site.game_servers(), []);
+    assert_eq!(site.game_servers(), NONE);
 }
 
 #[tokio::test]
 async fn a_player_gets_in_by_one_answer() {
     let site = Site::new();
     let control_plane = site.up(&["--dev"]).await;
-    for (method, path) in
-        [("GET", "/wannaplay"), ("POST", "/matchmaker/wannaplay?client_ip=203.0.113.9"), ("POST", "/wannaplay")]
-    {
+    for (method, path) in [
+        ("GET", "/wannaplay"),
+        ("POST", "/matchmaker/wannaplay?client_ip=203.0.113.9"),
+        ("POST", "/wannaplay"),
+    ] {
         let answer = control_plane.ok(method, path, json!({"game": "arena", "version": "1"})).await;
         let keys: Vec<_> = answer.as_object().unwrap().keys().collect();
         assert_eq!(keys, ["cert_digest", "connect_token", "gameserver_ip", "gameserver_port", "link"]);

@@ -17,7 +17,12 @@ async fn every_problem_is_told_at_once() {
         let finished = site.run(command).await;
         assert_eq!((finished.code, finished.stdout.as_str()), (Some(1), ""), "{command:?}");
         for problem in [
-            "sortie.toml", "listen: ", "brokr: ", "did you mean", "broker.wait: ", "fleets.bad.max: ",
+            "sortie.toml",
+            "listen: ",
+            "brokr: ",
+            "did you mean",
+            "broker.wait: ",
+            "fleets.bad.max: ",
             "fleets.bad.requirements: ",
         ] {
             assert!(finished.stderr.contains(problem), "{problem} is not in {}", finished.stderr);
@@ -27,7 +32,8 @@ async fn every_problem_is_told_at_once() {
 
 #[tokio::test]
 async fn a_good_one_is_shown_as_it_counts_and_can_be_read_again() {
-    let site = Site::with_config(&json!({"dev": true, "broker": {"wait": "7s"}, "fleets": {"quiet": idle_fleet()}}));
+    let site =
+        Site::with_config(&json!({"dev": true, "broker": {"wait": "7s"}, "fleets": {"quiet": idle_fleet()}}));
     let checked = site.run(&["config", "check"]).await;
     assert_eq!(checked.code, Some(0), "{}", checked.stderr);
     assert!(checked.stdout.contains("the configuration is good"), "{}", checked.stdout);
@@ -59,7 +65,9 @@ async fn shown(site: &Site, variables: &[(&str, &str)], flags: &[&str]) -> Resul
 
 #[tokio::test]
 async fn flags_win_over_the_environment_and_that_over_the_file() {
-    let site = Site::with_config(&json!({"listen": "127.0.0.1:1", "broker": {"wait": "7s"}, "fleets": {"quiet": idle_fleet()}}));
+    let site = Site::with_config(
+        &json!({"listen": "127.0.0.1:1", "broker": {"wait": "7s"}, "fleets": {"quiet": idle_fleet()}}),
+    );
     let of_file = shown(&site, &[], &[]).await.unwrap();
     assert_eq!((&of_file["listen"], &of_file["broker"]["wait"]), (&json!("127.0.0.1:1"), &json!("7s")));
     let variables =

@@ -20,6 +20,9 @@ pub(crate) const REQUEST: &str = "/api/v1/server/request_match";
 pub(crate) const READY: &str = "/api/v1/server/match_ready";
 pub(crate) const END: &str = "/api/v1/server/end_match";
 
+/// Lines of its log that are shown when a test fails.
+const SHOWN_LINES: usize = 100;
+
 /// A control plane that serves; killed when dropped.
 pub(crate) struct ControlPlane {
     child: Child,
@@ -153,7 +156,9 @@ impl ControlPlane {
 impl Drop for ControlPlane {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("{}", std::fs::read_to_string(&self.stderr).unwrap_or_default());
+            let log = std::fs::read_to_string(&self.stderr).unwrap_or_default();
+            let lines: Vec<_> = log.lines().collect();
+            eprintln!("{}", lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n"));
         }
     }
 }

@@ -18,7 +18,10 @@ async fn written() -> (Site, Vec<String>, PathBuf) {
     }
     control_plane.kill().await;
     let log = site.data("log/00000000000000000001.log");
-    assert!(log.is_file());
+    // The file is lengthened ahead of its use, by zeros.
+    let bytes = std::fs::read(&log).unwrap();
+    let used = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    std::fs::write(&log, &bytes[..used]).unwrap();
     (site, ids, log)
 }
 
@@ -26,7 +29,8 @@ async fn written() -> (Site, Vec<String>, PathBuf) {
 async fn matches(site: &Site) -> Vec<String> {
     let control_plane = site.up(&[]).await;
     let list = control_plane.get("/v1/matches").await;
-    let ids = list["matches"].as_array().unwrap().iter().map(|game| game["match_id"].as_str().unwrap().to_owned());
+    let ids =
+        list["matches"].as_array().unwrap().iter().map(|game| game["match_id"].as_str().unwrap().to_owned());
     let ids = ids.collect();
     // Without a snapshot, so that the next start reads the whole log again.
     control_plane.kill().await;

@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 
-use crate::site::{Site, signal, soon};
+use crate::site::{NONE, Site, signal, soon};
 
 const KEYS: [&str; 7] = [
     "failures",
@@ -29,7 +29,7 @@ fn check(site: &Site, summary: &Value) {
     assert_eq!((&summary["servers_left"], &summary["failures"]), (&json!(0), &json!({})));
     assert!(summary["matches_played"].as_u64() >= Some(1), "{summary}");
     assert!(summary["servers_started"].as_u64() >= Some(1), "{summary}");
-    assert_eq!(site.processes(), [], "processes are left");
+    assert_eq!(site.processes(), NONE, "processes are left");
     let left: Vec<_> = std::fs::read_dir(site.path("tmp")).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use crate::site::{Site, finish, fleet, idle_fleet, soon};
+use crate::site::{NONE, Site, finish, fleet, idle_fleet, soon};
 
 fn example() -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/game-server.sh");
@@ -25,12 +25,16 @@ async fn it_plays_a_match_that_is_submitted_by_hand() {
     assert_eq!(ended["data"]["cause"], "server");
     let played = soon("the end of the example", playing).await.unwrap();
     assert_eq!(played.code, Some(0), "{} {} (it needs curl)", played.stdout, played.stderr);
-    assert!(played.stdout.contains(&format!("playing {id}")) && played.stdout.contains("over"), "{}", played.stdout);
+    assert!(
+        played.stdout.contains(&format!("playing {id}")) && played.stdout.contains("over"),
+        "{}",
+        played.stdout
+    );
 }
 
 #[tokio::test]
 async fn a_fleet_runs_it() {
-    let mut own = fleet(&example(), &[], 2, json!({}));
+    let mut own = fleet(&example(), &[], 2, &json!({}));
     own["local_process"]["environment"] = json!({"PLAY_SECONDS": "0"});
     let create = ["key", "create", "--name", "a", "--permission", "client", "--json"];
     let site = Site::with_config(&json!({"fleets": {"own": own}}));
@@ -43,5 +47,5 @@ async fn a_fleet_runs_it() {
     assert!(details.starts_with("127.0.0.1:1"), "{details} is not the port that it was given");
     control_plane.event("sortie.match.ended", Some(&id)).await;
     control_plane.event("sortie.allocation.ended", None).await;
-    assert_eq!(site.game_servers(), []);
+    assert_eq!(site.game_servers(), NONE);
 }

@@ -24,7 +24,8 @@ async fn a_game_server_needs_nothing_but_http() {
         control_plane.submit(json!({"players": ["p1"], "properties": {"map": "ice"}})).await;
         control_plane.submit(json!({"players": ["p2", "p3"], "properties": {"map": "dust"}})).await
     };
-    let (offer, id) = soon("a match for a server that waits", async { tokio::join!(waiting, submitting) }).await;
+    let (offer, id) =
+        Box::pin(soon("a match for a server that waits", async { tokio::join!(waiting, submitting) })).await;
     assert_eq!(offer["match"]["matchId"], json!(id));
     assert_eq!(offer["match"]["playerIds"], json!(["p2", "p3"]));
     assert_eq!(control_plane.show(&id).await["state"], "picked_up");
@@ -59,7 +60,9 @@ async fn a_game_server_in_python_learns_grpc_from_reflection() {
 #[tokio::test]
 async fn every_answer_over_http_is_as_published() {
     let script = python::script("fleet_server.py");
-    let server = fleet(python::interpreter(), &[script.to_str().unwrap(), "silent"], 2, json!({}));
+    // So that a server is started when one is asked for, and not for any match that waits.
+    let only = json!({"requirements": "contains(PlayerIds, 'p4')"});
+    let server = fleet(python::interpreter(), &[script.to_str().unwrap(), "silent"], 2, &only);
     let site = Site::with_config(&json!({"dev": true, "fleets": {"local": server}}));
     let control_plane = site.up(&[]).await;
     let contract = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../contract/catena/openapi.yaml");

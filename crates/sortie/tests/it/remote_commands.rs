@@ -21,8 +21,17 @@ async fn matches_are_submitted_listed_shown_and_cancelled() {
     let submit = ["match", "submit", "--player", "p1", "--player", "p2"];
     let submitted = control_plane.run_ok(&site, &submit).await;
     let first = submitted.stdout.trim();
-    let more =
-        ["--json", "--properties", r#"{"map": "dust"}"#, "--capacity", "4", "--fleet", "quiet", "--idempotency-key", "k"];
+    let more = [
+        "--json",
+        "--properties",
+        r#"{"map": "dust"}"#,
+        "--capacity",
+        "4",
+        "--fleet",
+        "quiet",
+        "--idempotency-key",
+        "k",
+    ];
     let submit: Vec<_> = submit.into_iter().chain(more).collect();
     let second = control_plane.run_ok(&site, &submit).await.json()["match_id"].clone();
     let again = control_plane.run_ok(&site, &submit).await.json();
@@ -30,7 +39,10 @@ async fn matches_are_submitted_listed_shown_and_cancelled() {
     let second = second.as_str().unwrap();
 
     let table = control_plane.run_ok(&site, &["match", "list"]).await.stdout;
-    assert!(["MATCH", "STATE", "PLAYERS", first, second, "p1 p2"].iter().all(|part| table.contains(part)), "{table}");
+    assert!(
+        ["MATCH", "STATE", "PLAYERS", first, second, "p1 p2"].iter().all(|part| table.contains(part)),
+        "{table}"
+    );
     let list = control_plane.run_ok(&site, &["match", "list", "--json"]).await.json();
     assert_eq!(list.as_array().unwrap().len(), 2);
     let shown = control_plane.run_ok(&site, &["match", "show", second, "--json"]).await.json();
@@ -56,7 +68,10 @@ async fn servers_and_fleets_are_listed() {
     let table = control_plane.run_ok(&site, &["fleet", "list"]).await.stdout;
     assert!(["FLEET", "WARM", "quiet"].iter().all(|part| table.contains(part)), "{table}");
     let fleets = control_plane.run_ok(&site, &["fleet", "list", "--json"]).await.json();
-    assert_eq!((&fleets[0]["fleet"], &fleets[0]["max"], &fleets[0]["live"]), (&json!("quiet"), &json!(1), &json!(0)));
+    assert_eq!(
+        (&fleets[0]["fleet"], &fleets[0]["max"], &fleets[0]["live"]),
+        (&json!("quiet"), &json!(1), &json!(0))
+    );
 }
 
 #[tokio::test]

@@ -51,9 +51,9 @@ async fn an_interrupt_is_as_good() {
 
 #[tokio::test]
 async fn a_second_signal_does_not_wait() {
-    // Its server holds up the ordered end: it takes no notice of SIGTERM and has an hour to.
+    // Its server holds up the ordered end: it takes no notice of SIGTERM and is given ten minutes.
     let path = script("fleet_server.py");
-    let mut stubborn = fleet(interpreter(), &[path.to_str().unwrap(), "stubborn"], 1, json!({"warm": 1}));
+    let mut stubborn = fleet(interpreter(), &[path.to_str().unwrap(), "stubborn"], 1, &json!({"warm": 1}));
     stubborn["local_process"]["stop_grace"] = json!("10m");
     let site = Site::with_config(&json!({"dev": true, "fleets": {"stubborn": stubborn}}));
     let control_plane = site.up(&[]).await;

@@ -17,6 +17,9 @@ use crate::control_plane::ControlPlane;
 /// Longest wait for something that should happen at once, on a machine that is busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// No process is left.
+pub(crate) const NONE: [i32; 0] = [];
+
 /// In the environment of everything that is started in a folder, and of whatever that starts: its path.
 const MARK: &str = "E2E_SITE";
 
@@ -181,11 +184,11 @@ pub(crate) fn is_alive(pid: i32) -> bool {
 pub(crate) fn ports(count: u16) -> (u16, u16) {
     const FIRST: u16 = 10_000;
     /// Ports for one run of the tests. Two runs at a time seldom meet.
-    const PER_RUN: u16 = 150;
+    const PER_RUN: u16 = 300;
     static TAKEN: AtomicU16 = AtomicU16::new(0);
     let taken = TAKEN.fetch_add(count, Ordering::Relaxed);
     assert!(taken + count <= PER_RUN, "give the tests more ports");
-    let run = u16::try_from(std::process::id() % 60).unwrap();
+    let run = u16::try_from(std::process::id() % 30).unwrap();
     let first = FIRST + run * PER_RUN + taken;
     (first, first + count - 1)
 }
@@ -199,7 +202,7 @@ pub(crate) fn fixed_address() -> String {
 }
 
 /// A fleet of servers that `path` with these arguments runs.
-pub(crate) fn fleet(path: &Path, arguments: &[&str], max: u16, more: Value) -> Value {
+pub(crate) fn fleet(path: &Path, arguments: &[&str], max: u16, more: &Value) -> Value {
     let (first, last) = ports(max + 4);
     let process = json!({"path": path, "arguments": arguments, "ports": format!("{first}-{last}")});
     let mut fleet = json!({"max": max, "local_process": process});
@@ -211,5 +214,5 @@ pub(crate) fn fleet(path: &Path, arguments: &[&str], max: u16, more: Value) -> V
 
 /// A fleet that no match fits, so that nothing happens but what the test does.
 pub(crate) fn idle_fleet() -> Value {
-    fleet(Path::new("/bin/true"), &[], 1, json!({"requirements": "MatchProperties.none == 'ever'"}))
+    json!({"max": 1, "requirements": "MatchProperties.none == 'ever'", "local_process": {"path": "/bin/true"}})
 }

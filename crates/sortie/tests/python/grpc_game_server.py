@@ -58,12 +58,12 @@ def rpc(service, name, streamed=False):
     return stub, GetMessageClass(method.input_type)
 
 
-def begin(service, name, metadata=(KEY,), **fields):
+def begin(service, name, /, metadata=(KEY,), **fields):
     stub, request = rpc(service, name)
     return stub.future(json_format.ParseDict(fields, request()), metadata=metadata, timeout=DEADLINE)
 
 
-def call(service, name, **fields):
+def call(service, name, /, **fields):
     return begin(service, name, **fields).result()
 
 
@@ -75,7 +75,7 @@ def subscribe(name, metadata, **fields):
     return stream
 
 
-def refusal(code, reason, field, service, name, metadata=(KEY,), **fields):
+def refusal(code, reason, field, service, name, /, metadata=(KEY,), **fields):
     """The call must be refused with this gRPC code, and say so in the details as well."""
     error = begin(service, name, metadata=metadata, **fields).exception()
     assert error is not None and error.code() == code, (name, fields, error)
@@ -169,13 +169,22 @@ def whole_match():
     assert not full.HasField("match"), full
 
     ended = call(MANAGER, "EndMatch", serverId="s1", matchId="dust-1", hintFlags=SHUTDOWN | FULL)
-    assert (ended.match_id, ended.hint_flags) == ("dust-1", SHUTDOWN), ended
+    assert (ended.match_id, ended.hint_flags) == ("dust-1", 0), ended
     assert not call(BROKER, "AdminListActiveMatches").matches
-    gone = call(MANAGER, "RequestMatch", serverId="s1", hintFlags=WILLING_TO_WAIT | WILLING_TO_SHUTDOWN)
-    assert gone.hint_flags == SHUTDOWN and not gone.HasField("match"), gone
     assert listed("s1") is None
     player.cancel()
     by_tag.cancel()
+
+
+def told_to_exit():
+    waiting = begin(MANAGER, "RequestMatch", serverId="s9", hintFlags=WILLING_TO_WAIT | WILLING_TO_SHUTDOWN)
+    while listed("s9") is None:
+        pass
+    assert not waiting.done()
+    stopped = call(MANAGER, "AdminDeallocateServer", serverId="s9")
+    assert stopped.success, stopped
+    for answer in [waiting.result(), call(MANAGER, "RequestMatch", serverId="s9")]:
+        assert answer.hint_flags == SHUTDOWN and not answer.HasField("match"), answer
 
 
 def refusals():
@@ -200,5 +209,6 @@ def refusals():
 services_and_health()
 keys()
 whole_match()
+told_to_exit()
 refusals()
 print("done")
