@@ -17,6 +17,8 @@ pub(crate) enum Access {
 const ANYBODY: Access = Access::Anybody;
 const GAME_SERVER: Access = Access::Holders(&[GameServerMatch]);
 const CLIENT: Access = Access::Holders(&[Client]);
+/// What concerns a match from both of its sides: the backend that made it and the server that plays it.
+const CLIENT_OR_GAME_SERVER: Access = Access::Holders(&[Client, GameServerMatch]);
 const ADMIN: Access = Access::Holders(&[Admin]);
 
 /// One call: who may make it, `METHOD /path` over HTTP, `package.Service/Method` over gRPC.
@@ -63,9 +65,11 @@ pub(crate) const RULES: &[Rule] = &[
     both(CLIENT, &["POST /api/v1/events/emit"], &["catena.events.Events/EmitUpdateEvent"]),
     both(ADMIN, &["POST /api/v1/admin/events/emit"], &["catena.events.Events/AdminEmitUpdateEvent"]),
 
-    http(CLIENT, &["POST /v1/matches", "GET /v1/matches", "GET /v1/matches/{id}", "DELETE /v1/matches/{id}"]),
+    http(CLIENT, &["POST /v1/matches", "GET /v1/matches", "DELETE /v1/matches/{id}"]),
+    http(CLIENT_OR_GAME_SERVER, &["GET /v1/matches/{id}"]),
     http(CLIENT, &["POST /v1/matches/{id}/seats"]),
-    http(GAME_SERVER, &["POST /v1/seats/{id}/claim", "DELETE /v1/seats/{id}"]),
+    http(GAME_SERVER, &["POST /v1/seats/{id}/claim"]),
+    http(CLIENT_OR_GAME_SERVER, &["DELETE /v1/seats/{id}"]),
     http(ADMIN, &["GET /v1/servers"]),
     http(CLIENT, &["GET /v1/fleets"]),
     http(CLIENT, &["GET /v1/events"]),
