@@ -36,6 +36,8 @@ enum Task {
     Client,
     /// A server does something.
     Server(ServerId),
+    /// A player comes to the server with a seat.
+    Arrive(SeatId),
     /// The platform carries out the first effect of an allocation.
     Perform(AllocationId),
     /// The platform tells of a process that ended.
@@ -182,6 +184,9 @@ impl World {
             Task::Crash => self.crash(),
             Task::Client => self.client(),
             Task::Server(id) => self.server(&id),
+            Task::Arrive(seat) => {
+                self.input(Command::ClaimSeat { seat: seat.clone(), server: None }, Caller::Claim(seat));
+            }
             Task::Perform(allocation) => self.perform(&allocation),
             Task::TellExit(allocation) => self.tell_exit(&allocation),
             Task::Undelivered(answer) => {
@@ -357,6 +362,10 @@ impl World {
             (Caller::Ready(server, id), answer) => self.ready_answered(&server, &id, &answer),
             (Caller::End(server, id), answer) => self.end_answered(&server, &id, &answer),
             (Caller::Player, Ok(Reply::Seated { seat, game })) => {
+                if self.rng.bool() {
+                    let delay = self.rng.u64(0..25_000);
+                    self.plan(delay, Task::Arrive(seat.id.clone()));
+                }
                 self.seats.push(seat.id);
                 self.acknowledged(game.id);
             }
