@@ -62,7 +62,8 @@ pub async fn serve(listener: TcpListener, router: Router, limits: &Limits, closi
                 () = closing.cancelled() => false,
             };
             if begun {
-                let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+                let connection =
+                    builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
                 if let Err(error) = watcher.watch(connection).await {
                     tracing::debug!(%error, "a connection ended with an error");
                 }

@@ -6,14 +6,17 @@ silent            never calls
 stubborn          never calls, and takes no notice of SIGTERM
 """
 
+import http.client
 import json
 import os
 import signal
 import sys
+import time
+import urllib.error
 import urllib.request
 
 WILLING_TO_WAIT = 2
-SHUTDOWN = 1
+PAUSE_SECONDS = 0.05
 
 API = os.environ["SORTIE_API"]
 SERVER = os.environ["SORTIE_SERVER_ID"]
@@ -27,14 +30,23 @@ def note():
 
 
 def call(method, **body):
+    """The answer; a control plane that is away is asked again."""
     request = urllib.request.Request(
         f"{API}/api/v1/server/{method}",
         data=json.dumps({"serverId": SERVER, **body}).encode(),
         headers={"authorization": f"Bearer {os.environ['SORTIE_API_KEY']}"},
     )
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(request) as answer:
-        return json.load(answer)
+    while True:
+        try:
+            with opener.open(request) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            if error.code != 503:
+                raise
+        except (OSError, http.client.HTTPException):
+            pass
+        time.sleep(PAUSE_SECONDS)
 
 
 def play(mode):

@@ -115,7 +115,8 @@ async fn count_events(broker: Handle<Broker>, counters: Arc<Counters>) {
         match &record.event {
             Event::MatchReady { server, .. } if server.as_str().starts_with(handover::PROBE) => 0,
             Event::MatchReady { .. } => counters.matches.fetch_add(1, Ordering::Relaxed),
-            Event::AllocationStarted { .. } => counters.servers.fetch_add(1, Ordering::Relaxed),
+            // Not when the platform said so: a server may be heard of before that, and then it is no news.
+            Event::ServerAvailable { .. } => counters.servers.fetch_add(1, Ordering::Relaxed),
             _ => 0,
         };
     }
