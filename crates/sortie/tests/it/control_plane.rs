@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::site::{Finished, Site, finish, signal, soon};
+use crate::site::{Finished, PATIENCE, Site, finish, signal, soon};
 
 pub(crate) const REQUEST: &str = "/api/v1/server/request_match";
 pub(crate) const READY: &str = "/api/v1/server/match_ready";
@@ -178,6 +178,10 @@ impl Events {
 
     /// The next event, a CloudEvent. Its id and type are also those of the stream.
     pub(crate) async fn next(&mut self) -> Value {
+        soon("another event", self.read()).await
+    }
+
+    async fn read(&mut self) -> Value {
         let (mut id, mut kind) = (String::new(), String::new());
         loop {
             let line = self.lines.next().await.expect("another event");
@@ -196,12 +200,20 @@ impl Events {
 
     /// The next event of this type, about `subject` if one is given.
     pub(crate) async fn find(&mut self, kind: &str, subject: Option<&str>) -> Value {
-        loop {
-            let event = self.next().await;
-            if event["type"] == kind && subject.is_none_or(|subject| event["subject"] == subject) {
-                return event;
+        let mut passed = Vec::new();
+        let find = async {
+            loop {
+                let event = self.next().await;
+                if event["type"] == kind && subject.is_none_or(|subject| event["subject"] == subject) {
+                    return event;
+                }
+                passed.push(event.to_string());
             }
-        }
+        };
+        let found = tokio::time::timeout(PATIENCE, find).await;
+        found.unwrap_or_else(|_| {
+            panic!("no {kind} {}, but\n{}", subject.unwrap_or_default(), passed.join("\n"))
+        })
     }
 }
 

@@ -51,7 +51,7 @@ async fn players_come_and_go_and_nothing_is_left() {
 #[tokio::test]
 async fn an_interrupt_ends_it_cleanly() {
     let site = Site::new();
-    let mut command = site.sortie(&["demo", "--players", "5", "--for", "10m", "--json"]);
+    let mut command = site.sortie(&["demo", "--players", "5", "--for", "1m", "--json"]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let joined = |line: &str| line.contains(" joined") && !line.contains(" 0 joined");

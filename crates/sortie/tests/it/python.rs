@@ -16,7 +16,11 @@ const ADVICE: &str = "these tests need Python 3 with venv and PyPI (on Debian: a
 /// The interpreter.
 pub(crate) fn interpreter() -> &'static Path {
     static INTERPRETER: OnceLock<PathBuf> = OnceLock::new();
-    INTERPRETER.get_or_init(|| std::env::var_os(VARIABLE).map_or_else(make, PathBuf::from))
+    INTERPRETER.get_or_init(|| {
+        let python = std::env::var_os(VARIABLE).map_or_else(make, PathBuf::from);
+        succeed(Command::new(&python).args(["-c", "import grpc, grpc_reflection, jsonschema"]));
+        python
+    })
 }
 
 /// One of the scripts beside these tests.
