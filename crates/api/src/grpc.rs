@@ -22,6 +22,8 @@ use tonic_health::pb::health_server::HealthServer;
 use crate::auth::Caller;
 use crate::calls::{events, match_broker, server_manager};
 use crate::error::ApiError;
+use tonic_reflection::server::Builder;
+
 use crate::health::Health;
 use crate::state::Api;
 
@@ -37,16 +39,24 @@ pub(crate) fn routes(api: &Api) -> Router {
             .add_service(CatenaMatchBrokerServer::new(service.clone()).max_decoding_message_size(most))
             .add_service(EventsServer::new(service).max_decoding_message_size(most))
             .add_service(HealthServer::new(Health::new(api.clone())).max_decoding_message_size(most));
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(sortie_wire::FILE_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1();
-    match reflection {
-        Ok(reflection) => routes = routes.add_service(reflection.max_decoding_message_size(most)),
+    // Many tools still speak the draft of the reflection service only.
+    let (current, draft) = (reflection().build_v1(), reflection().build_v1alpha());
+    match (current, draft) {
+        (Ok(current), Ok(draft)) => {
+            routes = routes
+                .add_service(current.max_decoding_message_size(most))
+                .add_service(draft.max_decoding_message_size(most));
+        }
         // The descriptors are part of the program, so this is a bug; everything else works without them.
-        Err(error) => tracing::error!(%error, "gRPC reflection is not served"),
+        (Err(error), _) | (_, Err(error)) => tracing::error!(%error, "gRPC reflection is not served"),
     }
     routes.into_axum_router().reset_fallback()
+}
+
+fn reflection() -> Builder<'static> {
+    Builder::configure()
+        .register_encoded_file_descriptor_set(sortie_wire::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
 }
 
 #[derive(Clone)]

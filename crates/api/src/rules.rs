@@ -77,6 +77,7 @@ pub(crate) const RULES: &[Rule] = &[
     http(ANYBODY, &["GET /healthz", "GET /readyz"]),
     grpc(ANYBODY, &["grpc.health.v1.Health/Check", "grpc.health.v1.Health/Watch"]),
     grpc(ANYBODY, &["grpc.reflection.v1.ServerReflection/ServerReflectionInfo"]),
+    grpc(ANYBODY, &["grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"]),
 ];
 
 /// What can be called under one path.
@@ -147,6 +148,7 @@ mod tests {
             sortie_wire::FILE_DESCRIPTOR_SET,
             tonic_health::pb::FILE_DESCRIPTOR_SET,
             tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
         ];
         let mut published = BTreeSet::new();
         for set in sets {

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use sortie_domain::ids::{Draw, PlayerId};
 use sortie_domain::machine::Moment;
 use tower_http::cors::{AllowOrigin, CorsLayer};
+use tower_http::timeout::RequestBodyTimeoutLayer;
 
 use crate::admission::Admission;
 use crate::client_ip::{Claims, client_ip};
@@ -48,6 +49,7 @@ pub fn router(gateway: Gateway) -> Router {
         .route("/matchmaker/request/{game}/{version}", post(request))
         .route("/matchmaker/ws", any(ws::connect))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(RequestBodyTimeoutLayer::new(inner.options.first_message_deadline))
         .layer(cors)
         .with_state(inner)
 }

@@ -1,8 +1,13 @@
 //! A player gets in through each of the doors.
 
-use sortie_tokens::Dialect;
+use std::time::Duration;
 
-use crate::harness::{World, check, opened};
+use sortie_gateway::GatewayOptions;
+use sortie_tokens::Dialect;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::harness::{Script, World, arena, check, opened, options, within};
 
 #[tokio::test]
 async fn one_answer_by_get_and_post_on_both_paths() {
@@ -95,4 +100,19 @@ async fn web_pages_of_configured_origins_may_call() {
         assert_eq!(ask(origin).await.as_deref(), Some(origin));
     }
     assert_eq!(ask("https://evil.example.com").await, None);
+}
+
+#[tokio::test]
+async fn a_body_that_never_comes_is_not_waited_for() {
+    let options =
+        GatewayOptions { first_message_deadline: Duration::from_millis(50), ..options(vec![arena(4)]) };
+    let world = World::start(Script::default(), options).await;
+    let host = world.url("").replace("http://", "");
+    let mut stream = within(TcpStream::connect(&host)).await.unwrap();
+    let head = format!("POST /wannaplay HTTP/1.1\r\nhost: {host}\r\ncontent-length: 10\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut status = [0; 12];
+    within(stream.read_exact(&mut status)).await.unwrap();
+    assert_eq!(&status, b"HTTP/1.1 400");
+    assert!(world.matches().await.is_empty(), "nobody has joined");
 }

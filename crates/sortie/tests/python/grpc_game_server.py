@@ -20,28 +20,9 @@ EVENTS = "catena.events.Events"
 HEALTH = "grpc.health.v1.Health"
 
 
-class CurrentReflection(grpc.StreamStreamClientInterceptor):
-    """grpcio speaks the draft of the reflection service, whose messages are those of the published one."""
-
-    def intercept_stream_stream(self, continuation, details, requests):
-        method = details.method
-        details = grpc.ClientCallDetails() if details is None else details
-        return continuation(Renamed(details, method.replace("v1alpha", "v1")), requests)
-
-
-class Renamed(grpc.ClientCallDetails):
-    def __init__(self, details, method):
-        self.method = method
-        self.timeout = DEADLINE
-        self.metadata = details.metadata
-        self.credentials = details.credentials
-        self.wait_for_ready = details.wait_for_ready
-        self.compression = details.compression
-
-
 address, key = sys.argv[1:]
 channel = grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)])
-database = ProtoReflectionDescriptorDatabase(grpc.intercept_channel(channel, CurrentReflection()))
+database = ProtoReflectionDescriptorDatabase(channel)
 pool = DescriptorPool(database)
 KEY = ("authorization", f"Bearer {key}")
 
