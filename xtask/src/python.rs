@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::debian;
 use crate::step::{Stop, run, succeeds};
 use crate::tree::root;
 
@@ -44,22 +45,7 @@ fn make(venv: &Path) -> Result<(), Stop> {
     if succeeds(Command::new("python3").args(["-c", "import ensurepip, venv"])) {
         return run(&mut command, "Is the disk full, or the folder not writable?");
     }
-    let packages = DEBIAN_PACKAGES.join(" ");
-    let advice = format!("The tests need Python 3 with venv. On Debian: apt-get install {packages}");
-    if is_root() && succeeds(Command::new("apt-get").arg("--version")) {
-        let install = ["install", "--yes", "--no-install-recommends"];
-        run(apt_get().arg("update"), &advice)?;
-        run(apt_get().args(install).args(DEBIAN_PACKAGES), &advice)?;
-    }
+    let advice = debian::advice("The tests need Python 3 with venv.", &DEBIAN_PACKAGES);
+    debian::install(&DEBIAN_PACKAGES, &advice)?;
     run(&mut command, &advice)
-}
-
-fn apt_get() -> Command {
-    let mut command = Command::new("apt-get");
-    command.env("DEBIAN_FRONTEND", "noninteractive");
-    command
-}
-
-fn is_root() -> bool {
-    Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0")
 }

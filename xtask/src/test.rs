@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::step::{self, Stop, cargo, run as run_step, shown, succeeds};
 use crate::summary::Tests;
 use crate::tree::root;
-use crate::{python, tidy};
+use crate::{debian, python, tidy};
 
 pub(crate) fn run() -> Result<(), Stop> {
     let workshop = Workshop::open()?;
@@ -97,8 +97,9 @@ impl Workshop {
         time("lints", began);
 
         let began = Instant::now();
+        debian::need_curl()?;
         let python = python::prepare(&self.target)?;
-        time("python", began);
+        time("tools", began);
 
         let began = Instant::now();
         self.test(&python, tests)?;
