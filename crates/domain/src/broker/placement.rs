@@ -84,7 +84,7 @@ impl Turn<'_> {
         None
     }
 
-    /// Whether a match like this would go to a waiting server at once, or is to a free one's taste.
+    /// Whether a match like this would go to a waiting server at once.
     pub(super) fn would_be_taken(&self, id: &MatchId, spec: &MatchSpec) -> bool {
         let document = Document::new(id, spec);
         let (waiters, requirements) = (&self.broker.beside.waiters, &self.broker.requirements);

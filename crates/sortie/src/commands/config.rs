@@ -32,9 +32,9 @@ pub(crate) fn load(source: &Source) -> Result<Config, Failure> {
     let path = source.config.clone().or(found);
     let overrides =
         Overrides { listen: source.listen, data: source.data.clone(), dev: source.dev.then_some(true) };
-    let mut config = parse(path.as_deref(), overrides.clone())?;
+    let mut config = parse(path.as_deref(), overrides)?;
     if config.dev && config.fleets.is_empty() {
-        config = with_arena(path.as_deref(), overrides)?;
+        add_arena(&mut config)?;
     }
     Ok(config)
 }
@@ -51,13 +51,12 @@ fn parse(path: Option<&Path>, overrides: Overrides) -> Result<Config, Failure> {
 }
 
 /// In development mode without a fleet, the built-in game is there to try the installation with.
-fn with_arena(path: Option<&Path>, overrides: Overrides) -> Result<Config, Failure> {
+fn add_arena(config: &mut Config) -> Result<(), Failure> {
     let binary = std::env::current_exe().map_err(|error| Failure::of("cannot find this program", error))?;
-    let mut config = parse(path, overrides)?;
     let arena = arena_config(&binary, &ArenaFleet::default())?;
     config.fleets = arena.fleets;
     config.gateway.default_fleet = arena.gateway.default_fleet;
-    Ok(config)
+    Ok(())
 }
 
 /// What differs between uses of the built-in fleet.
