@@ -107,8 +107,7 @@ pub(super) async fn list(State(api): State<Api>, uri: Uri) -> Response {
         let PageParams { after, limit } = PageParams::take(&mut params, MatchId::new)?;
         let states = states(&params.all("state"))?;
         params.finish()?;
-        let wanted = move |game: &Match| states.is_empty() || states.contains(&game.state.name());
-        let page = api.query(move |broker| broker.matches(after.as_ref(), limit, wanted)).await?;
+        let page = api.query(move |broker| broker.matches(&states, after.as_ref(), limit)).await?;
         let next = page.items.last().filter(|_| page.more).map(|game| game.id.to_string());
         let matches = page.items.iter().map(view).collect::<Result<_, _>>()?;
         Ok((StatusCode::OK, Matches { matches, next }))

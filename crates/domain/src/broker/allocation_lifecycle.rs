@@ -56,7 +56,7 @@ impl Turn<'_> {
             self.fail_matches(&server, FailReason::FleetRemoved);
             self.dismiss(&server, GoneCause::FleetRemoved);
         }
-        let bound = self.state().index.queue.iter().filter(|(_, entry)| entry.fleet.as_ref() == Some(fleet));
+        let bound = self.state().index.queue.iter().filter(|(_, entry)| entry.fleet() == Some(fleet));
         let bound: Vec<MatchId> = bound.map(|(_, entry)| entry.id.clone()).collect();
         for id in bound {
             self.failed(&id, FailReason::FleetRemoved);

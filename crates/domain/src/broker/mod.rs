@@ -11,6 +11,8 @@
 //! | `placement` | who gets which match, and when a new server is ordered |
 //! | `timers` | every deadline, and what it ends |
 //! | `state` | the durable state, its indexes, how events change it |
+//! | `queue`, `verdicts`, `ranks` | which is the oldest match that fits; how many are older |
+//! | `askers`, `free` | which is the first server that a match fits; which servers are free |
 //! | `waiting` | calls that are answered later |
 //!
 //! One turn takes one input: first whatever is due by then happens, then the input, then what follows from both
@@ -21,19 +23,23 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 mod allocation_lifecycle;
+mod askers;
 pub mod command;
 pub mod event;
+mod free;
 mod match_lifecycle;
 pub mod model;
 mod placement;
 mod queries;
 mod queue;
+mod ranks;
 mod recent;
 pub mod requirements;
 mod seats;
 mod server_lifecycle;
 mod state;
 mod timers;
+mod verdicts;
 mod waiting;
 
 pub use command::{Command, Hints, Offer, Refusal, RefusalKind, Reply};
@@ -47,6 +53,7 @@ pub use timers::LEAVE_TIME;
 use crate::ids::{Draw, MatchId, ServerId};
 use crate::machine::{Answer, CallId, Machine, Moment, Record, Step};
 use crate::time::Timestamp;
+use free::{Expected, FreeServers};
 use model::{AllocationState, ServerState};
 use requirements::{Requirement, Requirements};
 use state::State;
@@ -80,7 +87,9 @@ struct Beside {
     /// What each server asked for last.
     heard: BTreeMap<ServerId, Arc<Requirement>>,
     /// Free servers that are expected to take a certain queued match when they ask next.
-    expected: BTreeMap<ServerId, MatchId>,
+    expected: Expected,
+    /// Free servers that no queued match counts on; gathered when they are first needed.
+    free: Option<FreeServers>,
     /// When servers were last ordered on the schedule.
     scheduled_at: Timestamp,
     /// When deadlines were last looked at.
@@ -151,9 +160,11 @@ impl Broker {
     }
 
     fn with_state(state: State) -> Self {
+        let mut requirements = Requirements::new();
+        requirements.fix(state.fleets.values().map(|fleet| fleet.requirements.as_str()));
         Self {
             state,
-            requirements: Requirements::new(),
+            requirements,
             beside: Beside::default(),
             #[cfg(feature = "broken-rules")]
             broken: None,
@@ -175,6 +186,16 @@ impl Broker {
     #[allow(clippy::unused_self, reason = "the same call as with the feature")]
     const fn broken(&self, _: BrokenRule) -> bool {
         false
+    }
+}
+
+impl Broker {
+    fn apply_record(&mut self, record: &Record<Event>) {
+        self.state.apply(record);
+        if matches!(record.event, Event::Configured { .. }) {
+            let fleets = self.state.fleets.values();
+            self.requirements.fix(fleets.map(|fleet| fleet.requirements.as_str()));
+        }
     }
 }
 
@@ -224,8 +245,13 @@ impl<'a> Turn<'a> {
                 | Event::AllocationStopOrdered { .. }
                 | Event::AllocationEnded { .. }
         );
+        let server = self.broker.state.server_of(&event).cloned();
         let record = Record { seq: self.broker.state.seq + 1, time: self.now, event };
-        self.broker.state.apply(&record);
+        self.broker.apply_record(&record);
+        let expected = record.event.match_id().and_then(|id| self.broker.beside.expected.server_for(id));
+        for server in expected.cloned().into_iter().chain(server) {
+            self.note_free(&server);
+        }
         self.step.records.push(record);
     }
 
@@ -351,7 +377,8 @@ impl Machine for Broker {
     }
 
     fn apply(&mut self, record: &Record<Event>) {
-        self.state.apply(record);
+        self.apply_record(record);
+        self.beside.free = None;
     }
 
     fn last_seq(&self) -> u64 {

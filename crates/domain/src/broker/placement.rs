@@ -10,13 +10,14 @@ use alloc::vec::Vec;
 
 use super::command::{Hints, Offer, Reply};
 use super::event::Event;
+use super::free::FreeServers;
 use super::model::{FastSchedule, Fleet, MatchSpec, MatchState};
 use super::requirements::{Document, Requirement};
-use super::{BrokenRule, Turn};
+use super::{BrokenRule, Broker, Turn};
 use crate::ids::{AllocationId, FleetId, MatchId, ServerId};
 
-/// Queued matches looked at for an order in one turn; the schedule looks at all, and stops after as many that no
-/// fleet could serve.
+/// Queued matches without a server looked at for an order in one turn; the schedule looks at all that have waited, and
+/// stops after as many that no fleet could serve.
 const MAX_LOOKED_AT: usize = 1_000;
 
 /// Why each fleet cannot start a server.
@@ -44,11 +45,14 @@ impl Turn<'_> {
 
     /// Gives a queued match to a server that waits; whether one did.
     pub(super) fn offer_to_waiting(&mut self, id: &MatchId) -> bool {
-        let broker = &mut *self.broker;
-        let Some(game) = broker.state.matches.get(id) else { return false };
-        let Some(entry) = broker.state.index.queue.get(game.queued_seq) else { return false };
-        let (document, fleet) = (&entry.document, entry.fleet.as_ref());
-        let Some(waiter) = broker.beside.waiters.take_fitting(&broker.requirements, document, fleet) else {
+        let Broker { state, requirements, beside, .. } = &mut *self.broker;
+        let Some(game) = state.matches.get(id).filter(|game| game.state == MatchState::Queued) else {
+            return false;
+        };
+        let (document, fleet) = (Document::new(id, &game.spec), game.spec.fleet.as_ref());
+        let queue = &mut state.index.queue;
+        let fits = |requirement: &Requirement| queue.evaluate(requirements, requirement, game.queued_seq);
+        let Some(waiter) = beside.waiters.take_fitting(&document, fleet, fits) else {
             return false;
         };
         if let Some(offer) = self.pick_up(id, &waiter.server) {
@@ -73,8 +77,8 @@ impl Turn<'_> {
         if self.broken(BrokenRule::YoungestFirst) {
             let fleet = self.state().servers.get(server)?.fleet.as_ref();
             let mut fitting = self.state().index.queue.iter().filter(|(_, entry)| {
-                (entry.fleet.is_none() || entry.fleet.as_ref() == fleet)
-                    && self.broker.requirements.fits(requirement, &entry.document)
+                (entry.fleet().is_none() || entry.fleet() == fleet)
+                    && self.broker.requirements.fits(requirement, &entry.document())
             });
             return fitting.by_ref().last().map(|(_, entry)| entry.id.clone());
         }
@@ -87,8 +91,8 @@ impl Turn<'_> {
     /// Whether a match like this would go to a waiting server at once.
     pub(super) fn would_be_taken(&self, id: &MatchId, spec: &MatchSpec) -> bool {
         let document = Document::new(id, spec);
-        let (waiters, requirements) = (&self.broker.beside.waiters, &self.broker.requirements);
-        waiters.any_fitting(requirements, &document, spec.fleet.as_ref())
+        let fits = |requirement: &Requirement| self.broker.requirements.fits(requirement, &document);
+        self.broker.beside.waiters.any_fitting(&document, spec.fleet.as_ref(), fits)
     }
 
     fn pick_up(&mut self, id: &MatchId, server: &ServerId) -> Option<Offer> {
@@ -116,27 +120,42 @@ impl Turn<'_> {
     /// Looks for a free server that could take the match when it asks next, and that no other queued match counts
     /// on. One that was not heard since a restart is taken to fit.
     fn expect_free_server(&mut self, id: &MatchId) -> bool {
-        let state = self.state();
-        let Some(entry) = state.matches.get(id).and_then(|game| state.index.queue.get(game.queued_seq))
-        else {
+        self.gather_free();
+        let Broker { state, requirements, beside, .. } = &mut *self.broker;
+        let Some(game) = state.matches.get(id).filter(|game| game.state == MatchState::Queued) else {
             return false;
         };
-        let beside = &self.broker.beside;
-        let counted_on = |server: &ServerId| beside.expected.get(server).is_some_and(|of| self.is_queued(of));
-        let fits = |server: &ServerId| {
-            let heard = beside.heard.get(server);
-            heard.is_none_or(|requirement| self.broker.requirements.fits(requirement, &entry.document))
+        let (document, fleet) = (Document::new(id, &game.spec), game.spec.fleet.as_ref());
+        let fits = |requirement: &Requirement| requirements.fits(requirement, &document);
+        let Some(free) = beside.free.as_ref().and_then(|free| free.first(&document, fleet, fits)) else {
+            return false;
         };
-        let fleets = state.index.idle.iter();
-        let mut open = fleets.filter(|(fleet, _)| entry.fleet.is_none() || **fleet == entry.fleet);
-        let free = open.find_map(|(_, idle)| idle.iter().find(|server| !counted_on(server) && fits(server)));
-        let Some(free) = free.cloned() else { return false };
-        self.broker.beside.expected.insert(free, id.clone());
+        beside.expected.insert(free.clone(), id.clone());
+        self.note_free(&free);
         true
     }
 
-    fn is_queued(&self, id: &MatchId) -> bool {
-        self.state().matches.get(id).is_some_and(|game| game.state == MatchState::Queued)
+    fn gather_free(&mut self) {
+        if self.broker.beside.free.is_none() {
+            self.broker.beside.free = Some(FreeServers::new());
+            let idle: Vec<ServerId> = self.state().index.idle.values().flatten().cloned().collect();
+            idle.iter().for_each(|server| self.note_free(server));
+        }
+    }
+
+    /// Something has changed about a server that decides whether it is free, or for what.
+    pub(super) fn note_free(&mut self, server: &ServerId) {
+        let Broker { state, beside, .. } = &mut *self.broker;
+        let Some(free) = &mut beside.free else { return };
+        let known = state.servers.get(server).filter(|known| state.is_idle(known));
+        let counts_on =
+            |id: &MatchId| state.matches.get(id).is_some_and(|game| game.state == MatchState::Queued);
+        match known {
+            Some(known) if !beside.expected.of(server).is_some_and(counts_on) => {
+                free.insert(server, known.fleet.as_ref(), beside.heard.get(server));
+            }
+            _ => free.remove(server),
+        }
     }
 
     /// Orders a server for a queued match, or gives it one on its way that no match is meant for; whether it has
@@ -145,9 +164,9 @@ impl Turn<'_> {
         if self.state().index.by_match.contains_key(id) {
             return true;
         }
-        let Some(game) = self.state().matches.get(id) else { return false };
-        let Some(entry) = self.state().index.queue.get(game.queued_seq) else { return false };
-        let (spec, document) = (Arc::clone(&game.spec), entry.document.clone());
+        let queued = self.state().matches.get(id).filter(|game| game.state == MatchState::Queued);
+        let Some(spec) = queued.map(|game| Arc::clone(&game.spec)) else { return false };
+        let document = Document::new(id, &spec);
         if let Some(allocation) = self.order_to_spare(&spec, &document) {
             self.emit(Event::AllocationAssigned { allocation, for_match: id.clone() });
             return true;
@@ -160,7 +179,7 @@ impl Turn<'_> {
     }
 
     /// A pending allocation that is meant for no match and that its fleet does not need to stay warm.
-    fn order_to_spare(&self, spec: &MatchSpec, document: &Document) -> Option<AllocationId> {
+    fn order_to_spare(&self, spec: &MatchSpec, document: &Document<'_>) -> Option<AllocationId> {
         if self.state().settings.fast_schedule == FastSchedule::Always {
             return None;
         }
@@ -177,7 +196,10 @@ impl Turn<'_> {
     }
 
     /// As [`Self::fleet_for_new`]; without a match any fleet will do.
-    pub(super) fn fleet_with_room(&self, game: Option<(&MatchSpec, &Document)>) -> Result<FleetId, Refusals> {
+    pub(super) fn fleet_with_room(
+        &self,
+        game: Option<(&MatchSpec, &Document<'_>)>,
+    ) -> Result<FleetId, Refusals> {
         let mut why = Refusals::new();
         for id in &self.state().preferred {
             let Some(fleet) = self.state().fleets.get(id) else { continue };
@@ -195,7 +217,7 @@ impl Turn<'_> {
         Err(why)
     }
 
-    fn may_take(&self, fleet: &Fleet, spec: &MatchSpec, document: &Document) -> bool {
+    fn may_take(&self, fleet: &Fleet, spec: &MatchSpec, document: &Document<'_>) -> bool {
         spec.fleet.as_ref().is_none_or(|of| *of == fleet.id)
             && self.broker.requirements.fits_text(&fleet.requirements, document)
     }
@@ -230,21 +252,20 @@ impl Turn<'_> {
             return;
         }
         let waited = self.now - self.state().settings.delay_allocation;
-        let mode = self.state().settings.fast_schedule;
-        let queue = self.state().index.queue.iter().take(most);
-        let lacking: Vec<MatchId> = queue
-            .filter(|(_, entry)| !self.state().index.by_match.contains_key(&entry.id))
-            .filter(|(_, entry)| {
-                let delayed = on_schedule && entry.queued_at <= waited;
-                delayed || (mode != FastSchedule::OnSchedule && !self.is_expected(&entry.id))
-            })
-            .map(|(_, entry)| entry.id.clone())
-            .collect();
+        let at_once = self.state().settings.fast_schedule != FastSchedule::OnSchedule;
         // A match that no open fleet may take must not stand in the way of younger ones.
-        let mut in_vain = 0;
-        for id in lacking {
-            if room == 0 || in_vain == MAX_LOOKED_AT {
+        let (mut next, mut looked_at, mut in_vain) = (0, 0, 0);
+        while room > 0 && looked_at < most && in_vain < MAX_LOOKED_AT {
+            let Some((place, entry)) = self.state().index.queue.unserved(next).next() else { break };
+            let delayed = on_schedule && entry.queued_at <= waited;
+            if !delayed && !at_once {
+                // Younger ones have not waited longer.
                 break;
+            }
+            (next, looked_at) = (place + 1, looked_at + 1);
+            let id = entry.id.clone();
+            if !delayed && self.is_expected(&id) {
+                continue;
             }
             if self.order_for(&id) {
                 room -= 1;
@@ -255,15 +276,11 @@ impl Turn<'_> {
     }
 
     fn is_expected(&self, id: &MatchId) -> bool {
-        self.broker.beside.expected.iter().any(|(server, of)| of == id && self.is_free(server))
+        self.broker.beside.expected.server_for(id).is_some_and(|server| self.is_free(server))
     }
 
     fn is_free(&self, server: &ServerId) -> bool {
-        let known = self.state().servers.get(server);
-        known.is_some_and(|known| {
-            let idle = self.state().index.idle.get(&known.fleet);
-            idle.is_some_and(|idle| idle.contains(server))
-        })
+        self.state().servers.get(server).is_some_and(|known| self.state().is_idle(known))
     }
 
     /// How many matches could get a server now, at most.

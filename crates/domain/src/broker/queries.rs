@@ -2,6 +2,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::Bound;
 
 use super::Broker;
 use super::model::{Allocation, Fleet, FleetHealth, Match, MatchState, Server, Settings};
@@ -44,23 +45,18 @@ impl Broker {
         self.state.matches.get(id).or_else(|| self.state.finished.get(id))
     }
 
-    /// Matches, live and recently over, by id, from the one after `after`.
-    pub fn matches(
-        &self,
-        after: Option<&MatchId>,
-        most: usize,
-        keep: impl Fn(&Match) -> bool,
-    ) -> Page<Match> {
-        let live = self.state.matches.range((bound(after), core::ops::Bound::Unbounded));
-        let over = self.state.finished.range(after);
-        let mut live = live.map(|(_, game)| game).filter(|game| keep(game)).peekable();
-        let mut over = over.filter(|game| keep(game)).peekable();
-        let merged = core::iter::from_fn(|| match (live.peek(), over.peek()) {
-            (Some(a), Some(b)) if a.id < b.id => live.next(),
-            (Some(_), None) => live.next(),
-            _ => over.next(),
-        });
-        page(merged.cloned(), most)
+    /// Matches in these states (see [`MatchState::name`]; none means in any), live and recently over, by id, from the
+    /// one after `after`.
+    #[must_use]
+    pub fn matches(&self, states: &[&str], after: Option<&MatchId>, most: usize) -> Page<Match> {
+        let wanted = |name: &&str| states.is_empty() || states.contains(name);
+        let (queued, active) = (wanted(&"queued"), ["picked_up", "ready"].iter().any(wanted));
+        let (index, from) = (&self.state.index, (bound(after), Bound::Unbounded));
+        let queued = index.queued.range::<MatchId, _>(from).take_while(|_| queued);
+        let active = index.active.range::<MatchId, _>(from).take_while(|_| active);
+        let live = by_id(queued, active, |id| *id).filter_map(|id| self.state.matches.get(id));
+        let found = by_id(live, self.state.finished.range(after), |game| &game.id);
+        page(found.filter(|game| wanted(&game.state.name())).cloned(), most)
     }
 
     /// Matches that wait for a server, oldest first.
@@ -70,13 +66,13 @@ impl Broker {
 
     /// Matches in the hands of servers, by id.
     pub fn active(&self) -> impl Iterator<Item = &Match> {
-        self.state.matches.values().filter(|game| game.state != MatchState::Queued)
+        self.state.index.active.iter().filter_map(|id| self.state.matches.get(id))
     }
 
     /// Servers by id, from the one after `after`.
     #[must_use]
     pub fn servers(&self, after: Option<&ServerId>, most: usize) -> Page<Server> {
-        let servers = self.state.servers.range((bound(after), core::ops::Bound::Unbounded));
+        let servers = self.state.servers.range((bound(after), Bound::Unbounded));
         page(servers.map(|(_, server)| server.clone()), most)
     }
 
@@ -122,7 +118,7 @@ impl Broker {
     /// Fleets by id, from the one after `after`.
     #[must_use]
     pub fn fleets(&self, after: Option<&FleetId>, most: usize) -> Page<FleetView> {
-        let fleets = self.state.fleets.range((bound(after), core::ops::Bound::Unbounded));
+        let fleets = self.state.fleets.range((bound(after), Bound::Unbounded));
         page(fleets.map(|(_, fleet)| self.fleet_view(fleet)), most)
     }
 
@@ -138,10 +134,24 @@ impl Broker {
     }
 }
 
-const fn bound<T>(after: Option<&T>) -> core::ops::Bound<&T> {
+/// Both, in the order of their ids, where each has that order.
+fn by_id<'a, T: Copy>(
+    one: impl Iterator<Item = T>,
+    other: impl Iterator<Item = T>,
+    id: impl Fn(&T) -> &'a MatchId,
+) -> impl Iterator<Item = T> {
+    let (mut one, mut other) = (one.peekable(), other.peekable());
+    core::iter::from_fn(move || match (one.peek(), other.peek()) {
+        (Some(a), Some(b)) if id(a) < id(b) => one.next(),
+        (Some(_), None) => one.next(),
+        _ => other.next(),
+    })
+}
+
+const fn bound<T>(after: Option<&T>) -> Bound<&T> {
     match after {
-        Some(after) => core::ops::Bound::Excluded(after),
-        None => core::ops::Bound::Unbounded,
+        Some(after) => Bound::Excluded(after),
+        None => Bound::Unbounded,
     }
 }
 

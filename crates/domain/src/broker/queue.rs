@@ -1,58 +1,141 @@
 //! The queue of matches that wait for a server, and the answer to "which is the oldest that fits?".
 //!
-//! Each expression that servers ask with remembers which queued matches fit it, so that a match is evaluated at
-//! most once for an expression, however many servers ask how often. What is remembered may be dropped at any time.
+//! Three ways lead to the answer, none of which looks at every match:
+//!
+//! * Who asks for anything gets the first of all.
+//! * For a conjunction of equalities, matches are filed under a hash of the values that they have at its paths,
+//!   in order: one look-up, whatever the values are. There are as many files as different sets of paths, which are
+//!   few (one for each kind of game server), while values may be many.
+//! * Any other expression is evaluated, once for each match; see `verdicts`.
+//!
+//! All of it can be made anew from the matches. Nothing is made before a server asks, so that a replay of the log does
+//! not pay for it.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
-use super::requirements::{Document, Requirement, Requirements};
+use super::model::MatchSpec;
+use super::ranks::Ranks;
+use super::recent::Recent;
+use super::requirements::{Conjunction, Document, Paths, Requirement, Requirements, Values, key};
+use super::verdicts::{ByFleet, Verdicts};
 use crate::ids::{FleetId, MatchId};
 use crate::time::Timestamp;
 
-/// Expressions whose verdicts are remembered.
-const MAX_REMEMBERED: usize = 2_000;
+/// Sets of paths by which matches are filed.
+const MAX_FILES: usize = 64;
+/// Matches in all those files together; one takes about 25 bytes.
+const MAX_FILED: usize = 4_000_000;
+/// Documents kept for the next expression that is tried on them.
+const MAX_DOCUMENTS: usize = 2_000;
 
 /// A queued match.
 pub(crate) struct Entry {
     pub(crate) id: MatchId,
     pub(crate) queued_at: Timestamp,
-    /// The one fleet whose servers may take it.
-    pub(crate) fleet: Option<FleetId>,
-    pub(crate) document: Document,
+    pub(crate) spec: Arc<MatchSpec>,
 }
 
-/// Which queued matches fit one expression. Matches that left the queue are weeded out when met.
-#[derive(Default)]
-struct Verdicts {
-    fitting: BTreeMap<Option<FleetId>, BTreeSet<u64>>,
-    /// Places up to this one have been evaluated, but for those in `returned`.
-    seen: u64,
-    /// Matches that came back to an old place.
-    returned: Vec<u64>,
+impl Entry {
+    /// The one fleet whose servers may take it.
+    pub(crate) fn fleet(&self) -> Option<&FleetId> {
+        self.spec.fleet.as_ref()
+    }
+
+    pub(crate) fn document(&self) -> Document<'_> {
+        Document::new(&self.id, &self.spec)
+    }
+}
+
+/// Matches by the values at certain paths: the hash of those and the fleet, and the place.
+struct File {
+    places: BTreeSet<(u64, u64)>,
+    /// The number of the look-up that used it last.
     used: u64,
+}
+
+impl File {
+    fn of(paths: &Paths, entries: &BTreeMap<u64, Entry>, used: u64) -> Self {
+        let filed =
+            entries.iter().map(|(place, entry)| (key(paths, &entry.document(), entry.fleet()), *place));
+        Self { places: filed.collect(), used }
+    }
+
+    /// The oldest match that fits and that only servers of `fleet` may take, or any server.
+    fn first(
+        &self,
+        entries: &BTreeMap<u64, Entry>,
+        conjunction: &Conjunction,
+        fleet: Option<&FleetId>,
+    ) -> Option<u64> {
+        let key = conjunction.key(fleet);
+        let candidates = self.places.range((key, 0)..=(key, u64::MAX)).map(|(_, place)| *place);
+        let mut fitting = candidates.filter(|place| {
+            let entry = entries.get(place);
+            entry.is_some_and(|entry| entry.fleet() == fleet && conjunction.fits(&entry.document()))
+        });
+        fitting.next()
+    }
 }
 
 #[derive(Default)]
 pub(crate) struct Queue {
     entries: BTreeMap<u64, Entry>,
-    verdicts: BTreeMap<Arc<str>, Verdicts>,
-    uses: u64,
+    ranks: Ranks,
+    by_fleet: ByFleet,
+    /// Those that no server on its way is meant for.
+    unserved: BTreeSet<u64>,
+    files: BTreeMap<Paths, File>,
+    lookups: u64,
+    verdicts: Verdicts,
+    documents: Documents,
+}
+
+/// Documents that were looked at last.
+struct Documents(Recent<u64, Values>);
+
+impl Default for Documents {
+    fn default() -> Self {
+        Self(Recent::new(MAX_DOCUMENTS))
+    }
 }
 
 impl Queue {
-    pub(crate) fn insert(&mut self, place: u64, entry: Entry) {
-        for verdicts in self.verdicts.values_mut().filter(|verdicts| verdicts.seen >= place) {
-            verdicts.returned.push(place);
+    /// A match at the end of the queue, or one that comes back to its old place. `served` says whether a server on its
+    /// way is meant for it.
+    pub(crate) fn insert(&mut self, place: u64, entry: Entry, served: bool) {
+        self.remove(place);
+        self.make_room();
+        let document = entry.document();
+        for (paths, file) in &mut self.files {
+            file.places.insert((key(paths, &document, entry.fleet()), place));
         }
+        self.by_fleet.entry(entry.spec.fleet.clone()).or_default().insert(place);
+        self.ranks.insert(place);
+        self.verdicts.enter(place);
         self.entries.insert(place, entry);
+        self.set_served(place, served);
     }
 
     pub(crate) fn remove(&mut self, place: u64) {
-        self.entries.remove(&place);
-        if self.entries.is_empty() {
-            self.verdicts.clear();
+        let Some(entry) = self.entries.remove(&place) else { return };
+        let document = entry.document();
+        for (paths, file) in &mut self.files {
+            file.places.remove(&(key(paths, &document, entry.fleet()), place));
+        }
+        super::waiting::remove_from(&mut self.by_fleet, &entry.spec.fleet, &place);
+        self.ranks.remove(place);
+        self.verdicts.leave(place);
+        self.unserved.remove(&place);
+        self.documents.0.remove(&place);
+    }
+
+    /// Whether a server on its way is meant for the match.
+    pub(crate) fn set_served(&mut self, place: u64, served: bool) {
+        if served {
+            self.unserved.remove(&place);
+        } else if self.entries.contains_key(&place) {
+            self.unserved.insert(place);
         }
     }
 
@@ -65,12 +148,17 @@ impl Queue {
     }
 
     pub(crate) fn older_than(&self, place: u64) -> usize {
-        self.entries.range(..place).count()
+        self.ranks.before(place)
     }
 
     /// Places and entries, oldest first.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &Entry)> {
         self.entries.iter().map(|(place, entry)| (*place, entry))
+    }
+
+    /// Matches that no server on its way is meant for, oldest first, from `place` on.
+    pub(crate) fn unserved(&self, place: u64) -> impl Iterator<Item = (u64, &Entry)> {
+        self.unserved.range(place..).filter_map(|place| Some((*place, self.entries.get(place)?)))
     }
 
     /// The oldest match that fits `requirement` and may go to a server of `fleet`.
@@ -83,55 +171,98 @@ impl Queue {
         if self.entries.is_empty() {
             return None;
         }
-        self.forget_least_used();
-        self.uses += 1;
-        let verdicts = self.verdicts.entry(Arc::clone(requirement.text())).or_default();
-        verdicts.used = self.uses;
-        verdicts.catch_up(&self.entries, requirements, requirement);
-        let anywhere = verdicts.first(&self.entries, &None);
-        let here = fleet.and_then(|fleet| verdicts.first(&self.entries, &Some(fleet.clone())));
-        let place = anywhere.into_iter().chain(here).min()?;
-        self.entries.get(&place).map(|entry| entry.id.clone())
+        self.lookups += 1;
+        let place = match requirement.conjunction() {
+            Some(conjunction) if conjunction.paths().is_empty() => self.oldest(fleet),
+            Some(conjunction) if self.is_filed_by(conjunction.paths()) => {
+                let file = self.files.get(conjunction.paths())?;
+                let anywhere = file.first(&self.entries, conjunction, None);
+                let here = fleet.and_then(|fleet| file.first(&self.entries, conjunction, Some(fleet)));
+                anywhere.into_iter().chain(here).min()
+            }
+            _ => self.oldest_by_evaluation(requirements, requirement, fleet),
+        };
+        self.get(place?).map(|entry| entry.id.clone())
     }
 
-    fn forget_least_used(&mut self) {
-        if self.verdicts.len() < MAX_REMEMBERED {
-            return;
+    fn oldest(&self, fleet: Option<&FleetId>) -> Option<u64> {
+        let first = |of: Option<&FleetId>| self.by_fleet.get(&of.cloned())?.first().copied();
+        let here = fleet.and_then(|fleet| first(Some(fleet)));
+        first(None).into_iter().chain(here).min()
+    }
+
+    fn oldest_by_evaluation(
+        &mut self,
+        requirements: &Requirements,
+        requirement: &Requirement,
+        fleet: Option<&FleetId>,
+    ) -> Option<u64> {
+        let (entries, documents) = (&self.entries, &mut self.documents);
+        self.verdicts.oldest(requirement.text(), &self.by_fleet, fleet, |place| {
+            let entry = entries.get(&place);
+            entry.is_some_and(|entry| requirements.fits(requirement, &documents.get(place, entry)))
+        })
+    }
+
+    /// Whether the match at `place`, which has just come, fits a requirement that is no conjunction.
+    pub(crate) fn evaluate(
+        &mut self,
+        requirements: &Requirements,
+        requirement: &Requirement,
+        place: u64,
+    ) -> bool {
+        let Some(entry) = self.entries.get(&place) else { return false };
+        let fits = requirements.fits(requirement, &self.documents.get(place, entry));
+        self.verdicts.note(requirement.text(), &self.by_fleet, &entry.spec.fleet, place, fits);
+        fits
+    }
+
+    /// Whether matches are filed by these paths; they are from now on, where there is room. A file makes room that has
+    /// not been used for as many look-ups as it has matches, so that making it anew costs little for each.
+    fn is_filed_by(&mut self, paths: &Paths) -> bool {
+        if let Some(file) = self.files.get_mut(paths) {
+            file.used = self.lookups;
+            return true;
         }
-        let oldest = self.verdicts.iter().min_by_key(|(_, verdicts)| verdicts.used);
-        if let Some(text) = oldest.map(|(text, _)| Arc::clone(text)) {
-            self.verdicts.remove(&text);
+        if self.is_full(self.files.len() + 1) {
+            let idle = self.least_used().filter(|(_, used)| self.lookups - used > self.entries.len() as u64);
+            let Some((idle, _)) = idle else { return false };
+            self.files.remove(&idle);
+            if self.is_full(self.files.len() + 1) {
+                return false;
+            }
         }
+        self.files.insert(Arc::clone(paths), File::of(paths, &self.entries, self.lookups));
+        true
+    }
+
+    fn is_full(&self, files: usize) -> bool {
+        files > MAX_FILES || files * self.entries.len() > MAX_FILED
+    }
+
+    /// For one more match.
+    fn make_room(&mut self) {
+        if self.files.len() * (self.entries.len() + 1) > MAX_FILED
+            && let Some((paths, _)) = self.least_used()
+        {
+            self.files.remove(&paths);
+        }
+    }
+
+    fn least_used(&self) -> Option<(Paths, u64)> {
+        let least = self.files.iter().min_by_key(|(_, file)| file.used);
+        least.map(|(paths, file)| (Arc::clone(paths), file.used))
     }
 }
 
-impl Verdicts {
-    fn catch_up(
-        &mut self,
-        entries: &BTreeMap<u64, Entry>,
-        requirements: &Requirements,
-        requirement: &Requirement,
-    ) {
-        let returned = core::mem::take(&mut self.returned);
-        let old = returned.iter().filter_map(|place| entries.get_key_value(place));
-        for (place, entry) in old.chain(entries.range(self.seen + 1..)) {
-            if requirements.fits(requirement, &entry.document) {
-                self.fitting.entry(entry.fleet.clone()).or_default().insert(*place);
-            }
+impl Documents {
+    fn get<'a>(&'a mut self, place: u64, entry: &'a Entry) -> Document<'a> {
+        if self.0.get(&place).is_none() {
+            self.0.insert(place, Values::default());
         }
-        if let Some((last, _)) = entries.last_key_value() {
-            self.seen = self.seen.max(*last);
+        match self.0.get(&place) {
+            Some(values) => Document::kept(&entry.id, &entry.spec, values),
+            None => entry.document(),
         }
-    }
-
-    fn first(&mut self, entries: &BTreeMap<u64, Entry>, fleet: &Option<FleetId>) -> Option<u64> {
-        let fitting = self.fitting.get_mut(fleet)?;
-        while let Some(place) = fitting.first() {
-            if entries.contains_key(place) {
-                return Some(*place);
-            }
-            fitting.pop_first();
-        }
-        None
     }
 }

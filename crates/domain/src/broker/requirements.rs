@@ -3,6 +3,10 @@
 //! Expressions come from game servers and from the configuration, so both the text and its nesting are limited
 //! before the parser, which recurses, sees it. An expression that fails at evaluation (a function given a wrong
 //! type) does not fit; only its text can be invalid.
+//!
+//! What is said here of one expression and one match, `queue` and `askers` answer for many of them: which is the oldest
+//! match that fits, and which the first server that a match fits. Conjunctions of equalities are looked up there;
+//! any other expression has to be evaluated, and the verdict is remembered.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -14,8 +18,12 @@ use jmespath::ast::Ast;
 use jmespath::functions::{ArgumentType, CustomFunction, Signature};
 use jmespath::{Context, ErrorReason, Rcvar, Runtime, Variable};
 
-use super::model::{MatchSpec, Properties};
-use crate::ids::MatchId;
+mod conjunction;
+mod document;
+
+pub(crate) use conjunction::{Conjunction, Paths, key};
+pub use document::Document;
+pub(crate) use document::Values;
 
 /// Longest expression, in bytes.
 pub const MAX_EXPRESSION_BYTES: usize = 4096;
@@ -45,6 +53,9 @@ impl fmt::Display for InvalidRequirements {
 pub struct Requirement {
     text: Arc<str>,
     ast: Option<Ast>,
+    conjunction: Option<Conjunction>,
+    /// Whether it looks at the players.
+    players: bool,
 }
 
 impl Requirement {
@@ -52,6 +63,16 @@ impl Requirement {
     #[must_use]
     pub const fn text(&self) -> &Arc<str> {
         &self.text
+    }
+
+    /// The expression as a conjunction of equalities, if it is one.
+    pub(crate) const fn conjunction(&self) -> Option<&Conjunction> {
+        self.conjunction.as_ref()
+    }
+
+    /// What everyone asks with who asks for any match.
+    pub(crate) fn none() -> Self {
+        Self { text: Arc::from(""), ast: None, conjunction: Some(Conjunction::of_nothing()), players: false }
     }
 }
 
@@ -61,42 +82,14 @@ impl fmt::Debug for Requirement {
     }
 }
 
-/// A match as requirements see it.
-#[derive(Clone)]
-pub struct Document(Rcvar);
-
-impl Document {
-    /// `{"MatchId", "PlayerIds", "MatchProperties", "PlayerProperties"}`.
-    #[must_use]
-    pub fn new(id: &MatchId, spec: &MatchSpec) -> Self {
-        let players = spec.players.iter().map(|player| string(player.as_str())).collect();
-        let player_properties =
-            spec.player_properties.iter().map(|(id, value)| (id.to_string(), value.variable())).collect();
-        let mut document = BTreeMap::new();
-        document.insert("MatchId".to_string(), string(id.as_str()));
-        document.insert("PlayerIds".to_string(), Rcvar::new(Variable::Array(players)));
-        document.insert("MatchProperties".to_string(), spec.properties.variable());
-        document.insert("PlayerProperties".to_string(), Rcvar::new(Variable::Object(player_properties)));
-        Self(Rcvar::new(Variable::Object(document)))
-    }
-}
-
-fn string(text: &str) -> Rcvar {
-    Rcvar::new(Variable::String(text.to_string()))
-}
-
-impl Properties {
-    fn variable(&self) -> Rcvar {
-        // The text was checked when the properties were made, so the fallback is never taken.
-        let parsed = self.text().and_then(|text| Variable::from_json(text).ok());
-        Rcvar::new(parsed.unwrap_or_else(|| Variable::Object(BTreeMap::new())))
-    }
-}
-
 /// Compiles expressions, each text once, and evaluates them.
 pub struct Requirements {
     runtime: Runtime,
     compiled: BTreeMap<Arc<str>, Arc<Requirement>>,
+    /// Those of the fleets.
+    fixed: BTreeMap<Arc<str>, Arc<Requirement>>,
+    /// Texts that found no room since there was last looked for some.
+    turned_away: usize,
 }
 
 impl Requirements {
@@ -114,7 +107,7 @@ impl Requirements {
             "avg",
             alloc::boxed::Box::new(CustomFunction::new(signature, alloc::boxed::Box::new(average))),
         );
-        Self { runtime, compiled: BTreeMap::new() }
+        Self { runtime, compiled: BTreeMap::new(), fixed: BTreeMap::new(), turned_away: 0 }
     }
 
     /// The compiled form of `text`, shared by equal texts. Space around the text does not count.
@@ -123,13 +116,12 @@ impl Requirements {
     /// [`InvalidRequirements`] with the position of the first fault.
     pub fn compile(&mut self, text: &str) -> Result<Arc<Requirement>, InvalidRequirements> {
         let text = text.trim();
-        if let Some(known) = self.compiled.get(text) {
+        if let Some(known) = self.known(text) {
             return Ok(Arc::clone(known));
         }
         let requirement = Arc::new(compile(text)?);
         if self.compiled.len() >= MAX_COMPILED {
-            // Whoever uses an expression holds it; this only forgets that it can be shared.
-            self.compiled.retain(|_, kept| Arc::strong_count(kept) > 1);
+            self.make_room();
         }
         if self.compiled.len() < MAX_COMPILED {
             self.compiled.insert(Arc::clone(&requirement.text), Arc::clone(&requirement));
@@ -137,10 +129,29 @@ impl Requirements {
         Ok(requirement)
     }
 
+    /// Keeps these texts compiled, whoever else uses them, instead of those kept so before. Invalid ones are left out.
+    pub(crate) fn fix<'a>(&mut self, texts: impl Iterator<Item = &'a str>) {
+        let fixed = texts.filter_map(|text| self.compile(text).ok());
+        self.fixed = fixed.map(|requirement| (Arc::clone(&requirement.text), requirement)).collect();
+    }
+
+    fn known(&self, text: &str) -> Option<&Arc<Requirement>> {
+        self.compiled.get(text).or_else(|| self.fixed.get(text))
+    }
+
+    /// Looks through all of them only so often that it costs little for each.
+    fn make_room(&mut self) {
+        if self.turned_away.is_multiple_of(MAX_COMPILED / 10) {
+            // Whoever uses an expression holds it; this only forgets that it can be shared.
+            self.compiled.retain(|_, kept| Arc::strong_count(kept) > 1);
+        }
+        self.turned_away += 1;
+    }
+
     /// As [`Self::fits`], for the text of an expression that was checked before. One that was not does not fit.
     #[must_use]
-    pub fn fits_text(&self, text: &str, document: &Document) -> bool {
-        match self.compiled.get(text.trim()) {
+    pub fn fits_text(&self, text: &str, document: &Document<'_>) -> bool {
+        match self.known(text.trim()) {
             Some(requirement) => self.fits(requirement, document),
             None => compile(text.trim()).is_ok_and(|requirement| self.fits(&requirement, document)),
         }
@@ -148,10 +159,11 @@ impl Requirements {
 
     /// Whether the match fits: the expression's value is true in JMESPath's sense.
     #[must_use]
-    pub fn fits(&self, requirement: &Requirement, document: &Document) -> bool {
+    pub fn fits(&self, requirement: &Requirement, document: &Document<'_>) -> bool {
         let Some(ast) = &requirement.ast else { return true };
         let mut context = Context::new(&requirement.text, &self.runtime);
-        jmespath::interpret(&document.0, ast, &mut context).is_ok_and(|value| value.is_truthy())
+        jmespath::interpret(document.root(requirement.players), ast, &mut context)
+            .is_ok_and(|value| value.is_truthy())
     }
 }
 
@@ -171,7 +183,7 @@ pub fn check(text: &str) -> Result<(), InvalidRequirements> {
 
 fn compile(text: &str) -> Result<Requirement, InvalidRequirements> {
     if text.is_empty() {
-        return Ok(Requirement { text: Arc::from(text), ast: None });
+        return Ok(Requirement::none());
     }
     limit(text)?;
     let ast = jmespath::parse(text).map_err(|error| InvalidRequirements {
@@ -181,7 +193,28 @@ fn compile(text: &str) -> Result<Requirement, InvalidRequirements> {
             ErrorReason::Runtime(problem) => problem.to_string(),
         },
     })?;
-    Ok(Requirement { text: Arc::from(text), ast: Some(ast) })
+    let (conjunction, players) = (Conjunction::of(&ast), looks_at_players(&ast));
+    Ok(Requirement { text: Arc::from(text), ast: Some(ast), conjunction, players })
+}
+
+/// Whether the value of an expression over the whole document can depend on the players.
+fn looks_at_players(ast: &Ast) -> bool {
+    match ast {
+        Ast::Field { name, .. } => document::is_of_players(name),
+        Ast::Literal { .. } => false,
+        // What is on the right looks at what the left has found.
+        Ast::Subexpr { lhs, .. } | Ast::Projection { lhs, .. } => looks_at_players(lhs),
+        Ast::Flatten { node, .. } | Ast::ObjectValues { node, .. } | Ast::Not { node, .. } => {
+            looks_at_players(node)
+        }
+        Ast::And { lhs, rhs, .. } | Ast::Or { lhs, rhs, .. } | Ast::Comparison { lhs, rhs, .. } => {
+            looks_at_players(lhs) || looks_at_players(rhs)
+        }
+        Ast::Function { args, .. } => args.iter().any(looks_at_players),
+        Ast::MultiList { elements, .. } => elements.iter().any(looks_at_players),
+        Ast::MultiHash { elements, .. } => elements.iter().any(|pair| looks_at_players(&pair.value)),
+        _ => true,
+    }
 }
 
 /// Refuses what would let the parser or the interpreter, which both recurse, run out of stack.
@@ -226,16 +259,14 @@ fn average(arguments: &[Rcvar], _: &mut Context<'_>) -> jmespath::SearchResult {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn document(properties: &str) -> Document {
-        let spec = MatchSpec { properties: Properties::parse(properties).unwrap(), ..MatchSpec::default() };
-        Document::new(&MatchId::new("m").unwrap(), &spec)
-    }
+    use crate::broker::model::{MatchSpec, Properties};
+    use crate::ids::MatchId;
 
     fn fits(text: &str, properties: &str) -> bool {
+        let spec = MatchSpec { properties: Properties::parse(properties).unwrap(), ..MatchSpec::default() };
         let mut requirements = Requirements::new();
         let requirement = requirements.compile(text).unwrap();
-        requirements.fits(&requirement, &document(properties))
+        requirements.fits(&requirement, &Document::new(&MatchId::new("m").unwrap(), &spec))
     }
 
     #[test]
@@ -269,7 +300,8 @@ mod tests {
 
     #[test]
     fn hostile_expressions_are_refused_or_evaluated_on_a_small_stack() {
-        let document = document("{}");
+        let (id, spec) = (MatchId::new("m").unwrap(), MatchSpec::default());
+        let document = Document::new(&id, &spec);
         let mut requirements = Requirements::new();
         for unit in [
             "(", "!", "[", "{a:", "a.", "a|", "a&&", "a||", "a[", "&", "[]", "[*]", "a[?", "a==", "`", "'",

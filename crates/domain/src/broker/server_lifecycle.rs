@@ -34,6 +34,7 @@ impl Turn<'_> {
             return Ok(Some(Reply::Requested { offer: None, hints: Hints::NONE }));
         }
         self.broker.beside.heard.insert(server.clone(), Arc::clone(&requirement));
+        self.note_free(server);
         if let Some(offer) = self.oldest_for(server, &requirement) {
             return Ok(Some(Reply::Requested { offer: Some(offer), hints: Hints::NONE }));
         }

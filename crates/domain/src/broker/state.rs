@@ -15,7 +15,6 @@ use super::model::{
 };
 use super::queue::{Entry, Queue};
 use super::recent::Recent;
-use super::requirements::Document;
 use super::waiting::remove_from;
 use crate::ids::{AllocationId, FleetId, IdempotencyKey, MatchId, SeatId, ServerId};
 use crate::machine::Record;
@@ -70,6 +69,10 @@ pub struct Snapshot {
 #[derive(Default)]
 pub(crate) struct Indexes {
     pub(crate) queue: Queue,
+    /// Queued matches, by id.
+    pub(crate) queued: BTreeSet<MatchId>,
+    /// Matches in the hands of servers, by id.
+    pub(crate) active: BTreeSet<MatchId>,
     pub(crate) picked_up: BTreeSet<(Timestamp, MatchId)>,
     pub(crate) ready: BTreeSet<(Timestamp, MatchId)>,
     pub(crate) by_key: BTreeMap<IdempotencyKey, MatchId>,
@@ -157,7 +160,7 @@ impl State {
         }
         for game in snapshot.matches {
             state.index_key(&game);
-            state.index.enter_match(&game);
+            state.index.enter_match(&game, true);
             state.matches.insert(game.id.clone(), game);
         }
         for server in snapshot.servers {
@@ -168,13 +171,30 @@ impl State {
             state.gone.insert(id, cause);
         }
         for allocation in snapshot.allocations {
-            state.index.enter_allocation(&allocation);
-            state.allocations.insert(allocation.id.clone(), allocation);
+            state.enter_allocation(allocation);
         }
         for (id, end) in snapshot.closed_seats {
             state.closed_seats.insert(id, end);
         }
         state
+    }
+
+    /// The server that the event changes.
+    pub(crate) fn server_of<'a>(&'a self, event: &'a Event) -> Option<&'a ServerId> {
+        match event {
+            Event::MatchPickedUp { server, .. }
+            | Event::MatchReturned { server, .. }
+            | Event::ServerRegistered { server }
+            | Event::ServerAvailable { server }
+            | Event::ServerFull { server }
+            | Event::ServerNotFull { server }
+            | Event::ServerDraining { server, .. }
+            | Event::ServerGone { server, .. } => Some(server),
+            Event::MatchEnded { id, .. }
+            | Event::MatchFailed { id, .. }
+            | Event::MatchCancelled { id, .. } => self.matches.get(id)?.server.as_ref(),
+            _ => None,
+        }
     }
 
     /// Applies one event. Events about things that are not there change nothing, so that no log can do harm.
@@ -290,7 +310,7 @@ impl State {
             seats: BTreeMap::new(),
         };
         self.index_key(&game);
-        self.index.enter_match(&game);
+        self.index.enter_match(&game, true);
         self.matches.insert(id.clone(), game);
     }
 
@@ -331,7 +351,7 @@ impl State {
 
     fn finish(&mut self, id: &MatchId, seq: u64, state: MatchState) {
         let Some(mut game) = self.matches.remove(id) else { return };
-        self.index.leave_match(&game);
+        self.index.leave_match(&game, true);
         if let Some(server) = game.server.clone() {
             self.update_server(&server, |server| {
                 server.matches.remove(id);
@@ -452,8 +472,7 @@ impl State {
                     ordered_at: record.time,
                     state: AllocationState::Ordered,
                 };
-                self.index.enter_allocation(&order);
-                self.allocations.insert(allocation.clone(), order);
+                self.enter_allocation(order);
                 self.enter_server(server, Some(fleet.clone()), ServerState::Pending, record.time);
             }
             Event::AllocationAssigned { allocation, for_match } => {
@@ -473,6 +492,7 @@ impl State {
             Event::AllocationEnded { allocation, fleet, error } => {
                 if let Some(allocation) = self.allocations.remove(allocation) {
                     self.index.leave_allocation(&allocation);
+                    self.note_served(allocation.for_match.as_ref());
                 }
                 if let Some(error) = error {
                     self.note_failure(fleet, error, record.time);
@@ -502,9 +522,15 @@ impl State {
 
     fn update_match(&mut self, id: &MatchId, change: impl FnOnce(&mut Match)) {
         if let Some(game) = self.matches.get_mut(id) {
-            self.index.leave_match(game);
+            let was_queued = game.state == MatchState::Queued;
+            self.index.leave_match(game, false);
             change(game);
-            self.index.enter_match(game);
+            let is_queued = game.state == MatchState::Queued;
+            // A match whose seats change keeps its place.
+            if was_queued && !is_queued {
+                self.index.leave_queue(game);
+            }
+            self.index.enter_match(game, is_queued && !was_queued);
         }
     }
 
@@ -519,27 +545,46 @@ impl State {
     fn update_allocation(&mut self, id: &AllocationId, change: impl FnOnce(&mut Allocation)) {
         if let Some(allocation) = self.allocations.get_mut(id) {
             self.index.leave_allocation(allocation);
+            let before = allocation.for_match.clone();
             change(allocation);
             self.index.enter_allocation(allocation);
+            let after = allocation.for_match.clone();
+            self.note_served(before.as_ref());
+            self.note_served(after.as_ref());
         }
+    }
+
+    fn enter_allocation(&mut self, allocation: Allocation) {
+        self.index.enter_allocation(&allocation);
+        self.note_served(allocation.for_match.as_ref());
+        self.allocations.insert(allocation.id.clone(), allocation);
+    }
+
+    /// A server on its way may be meant for the match now, or not any more.
+    fn note_served(&mut self, id: Option<&MatchId>) {
+        let game = id.and_then(|id| self.matches.get(id));
+        if let Some(game) = game.filter(|game| game.state == MatchState::Queued) {
+            self.index.queue.set_served(game.queued_seq, self.index.by_match.contains_key(&game.id));
+        }
+    }
+
+    /// Whether the server takes matches and has none.
+    pub(crate) fn is_idle(&self, server: &Server) -> bool {
+        self.index.idle.get(&server.fleet).is_some_and(|idle| idle.contains(&server.id))
     }
 }
 
 impl Indexes {
-    fn enter_match(&mut self, game: &Match) {
+    /// `queue` says whether a queued match comes to the queue, or is in it already.
+    fn enter_match(&mut self, game: &Match, queue: bool) {
         match &game.state {
-            MatchState::Queued => self.queue.insert(
-                game.queued_seq,
-                Entry {
-                    id: game.id.clone(),
-                    queued_at: game.queued_at,
-                    fleet: game.spec.fleet.clone(),
-                    document: Document::new(&game.id, &game.spec),
-                },
-            ),
+            MatchState::Queued if queue => self.enter_queue(game),
             MatchState::PickedUp { at } => drop(self.picked_up.insert((*at, game.id.clone()))),
             MatchState::Ready { at, .. } => drop(self.ready.insert((*at, game.id.clone()))),
-            MatchState::Ended { .. } | MatchState::Failed { .. } | MatchState::Cancelled { .. } => {}
+            _ => {}
+        }
+        if matches!(game.state, MatchState::PickedUp { .. } | MatchState::Ready { .. }) {
+            self.active.insert(game.id.clone());
         }
         if let Some((fleet, place)) = joinable(game) {
             self.joinable.entry(fleet).or_default().insert(place);
@@ -552,13 +597,15 @@ impl Indexes {
         }
     }
 
-    fn leave_match(&mut self, game: &Match) {
+    /// `queue` says whether a queued match leaves the queue, or stays in it.
+    fn leave_match(&mut self, game: &Match, queue: bool) {
         match &game.state {
-            MatchState::Queued => self.queue.remove(game.queued_seq),
+            MatchState::Queued if queue => self.leave_queue(game),
             MatchState::PickedUp { at } => drop(self.picked_up.remove(&(*at, game.id.clone()))),
             MatchState::Ready { at, .. } => drop(self.ready.remove(&(*at, game.id.clone()))),
-            MatchState::Ended { .. } | MatchState::Failed { .. } | MatchState::Cancelled { .. } => {}
+            _ => {}
         }
+        self.active.remove(&game.id);
         if let Some((fleet, place)) = joinable(game) {
             remove_from(&mut self.joinable, &fleet, &place);
         }
@@ -568,6 +615,17 @@ impl Indexes {
                 self.seat_expiry.remove(&(at, seat.id.clone()));
             }
         }
+    }
+
+    fn enter_queue(&mut self, game: &Match) {
+        let entry = Entry { id: game.id.clone(), queued_at: game.queued_at, spec: Arc::clone(&game.spec) };
+        self.queue.insert(game.queued_seq, entry, self.by_match.contains_key(&game.id));
+        self.queued.insert(game.id.clone());
+    }
+
+    fn leave_queue(&mut self, game: &Match) {
+        self.queue.remove(game.queued_seq);
+        self.queued.remove(&game.id);
     }
 
     fn enter_server(&mut self, server: &Server) {

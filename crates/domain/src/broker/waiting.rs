@@ -5,7 +5,8 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::requirements::{Document, Requirement, Requirements};
+use super::askers::Askers;
+use super::requirements::{Document, Requirement};
 use crate::ids::{FleetId, MatchId, ServerId};
 use crate::machine::CallId;
 use crate::time::Timestamp;
@@ -21,8 +22,6 @@ pub(crate) struct Waiter {
     pub(crate) willing_to_shutdown: bool,
 }
 
-type Group = (Arc<str>, Option<FleetId>);
-
 /// Servers that wait, in the order in which they came.
 #[derive(Default)]
 pub(crate) struct Waiters {
@@ -31,8 +30,7 @@ pub(crate) struct Waiters {
     by_call: BTreeMap<CallId, u64>,
     by_deadline: BTreeSet<(Timestamp, u64)>,
     by_server: BTreeMap<ServerId, BTreeSet<u64>>,
-    /// Those that ask the same, so that a new match is evaluated once for all of them.
-    groups: BTreeMap<Group, BTreeSet<u64>>,
+    askers: Askers<u64>,
 }
 
 impl Waiters {
@@ -42,44 +40,29 @@ impl Waiters {
         self.by_call.insert(waiter.call, place);
         self.by_deadline.insert((waiter.deadline, place));
         self.by_server.entry(waiter.server.clone()).or_default().insert(place);
-        self.groups.entry(group(&waiter)).or_default().insert(place);
+        self.askers.insert(&waiter.requirement, waiter.fleet.as_ref(), place);
         self.by_place.insert(place, waiter);
     }
 
-    /// The longest-waiting server that the match fits.
+    /// The longest-waiting server that the match fits; `fits` evaluates what has to be evaluated.
     pub(crate) fn take_fitting(
         &mut self,
-        requirements: &Requirements,
-        document: &Document,
+        document: &Document<'_>,
         fleet: Option<&FleetId>,
+        fits: impl FnMut(&Requirement) -> bool,
     ) -> Option<Waiter> {
-        let place = self.first_fitting(requirements, document, fleet)?;
+        let place = self.askers.first(document, fleet, fits)?;
         self.take(place)
     }
 
     /// Whether a server waits that the match fits.
     pub(crate) fn any_fitting(
         &self,
-        requirements: &Requirements,
-        document: &Document,
+        document: &Document<'_>,
         fleet: Option<&FleetId>,
+        fits: impl FnMut(&Requirement) -> bool,
     ) -> bool {
-        self.first_fitting(requirements, document, fleet).is_some()
-    }
-
-    fn first_fitting(
-        &self,
-        requirements: &Requirements,
-        document: &Document,
-        fleet: Option<&FleetId>,
-    ) -> Option<u64> {
-        let open = self.groups.iter().filter(|((_, of), _)| fleet.is_none() || of.as_ref() == fleet);
-        let first = open.filter_map(|(_, places)| {
-            let place = *places.first()?;
-            let waiter = self.by_place.get(&place)?;
-            requirements.fits(&waiter.requirement, document).then_some(place)
-        });
-        first.min()
+        self.askers.first(document, fleet, fits).is_some()
     }
 
     pub(crate) fn take_call(&mut self, call: CallId) -> Option<Waiter> {
@@ -115,13 +98,9 @@ impl Waiters {
         self.by_call.remove(&waiter.call);
         self.by_deadline.remove(&(waiter.deadline, place));
         remove_from(&mut self.by_server, &waiter.server, &place);
-        remove_from(&mut self.groups, &group(&waiter), &place);
+        self.askers.remove(&waiter.requirement, waiter.fleet.as_ref(), &place);
         Some(waiter)
     }
-}
-
-fn group(waiter: &Waiter) -> Group {
-    (Arc::clone(waiter.requirement.text()), waiter.fleet.clone())
 }
 
 /// Removes `value` from the set under `key`, and the set when it is empty.

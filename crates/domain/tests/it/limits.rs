@@ -198,7 +198,7 @@ fn only_the_newest_matches_that_are_over_are_remembered() {
     }
     assert!(table.broker.find_match(&id(0)).is_none());
     assert_eq!(table.state(&id(1)), "cancelled: requested");
-    let page = table.broker.matches(None, usize::MAX, |_| true);
+    let page = table.broker.matches(&[], None, usize::MAX);
     assert_eq!(page.items.len(), FINISHED_KEPT);
     // The key of the one that is forgotten is free; that of one that is remembered is not.
     let other = |at_key: &str| Command::SubmitMatch {

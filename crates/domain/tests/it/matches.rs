@@ -341,13 +341,13 @@ fn matches_are_listed_by_state_and_page() {
 
     let mut listed = Vec::new();
     loop {
-        let page = table.broker.matches(listed.last(), 2, |_| true);
+        let page = table.broker.matches(&[], listed.last(), 2);
         listed.extend(page.items.into_iter().map(|found| found.id));
         if !page.more {
             break;
         }
     }
     assert_eq!(listed, [second, cancelled, ended, failed, running, first]);
-    let over = table.broker.matches(None, 10, |found| found.state.is_over());
+    let over = table.broker.matches(&["ended", "failed", "cancelled"], None, 10);
     assert_eq!((over.items.len(), over.more), (3, false));
 }

@@ -121,7 +121,7 @@ impl Game {
 
     /// A match that is known, or one that is not.
     fn any_match(&self, index: Index) -> MatchId {
-        let mut ids: Vec<_> = self.table.broker.matches(None, 100, |_| true).items;
+        let mut ids: Vec<_> = self.table.broker.matches(&[], None, 100).items;
         let last = ids.len().min(index.index(ids.len() + 1));
         if last == ids.len() { game("unknown") } else { ids.swap_remove(last).id }
     }

@@ -293,7 +293,7 @@ impl World {
 
     /// Every match that there is or was.
     pub(crate) async fn matches(&self) -> Vec<Match> {
-        self.broker.query(|broker| broker.matches(None, 1_000, |_| true).items).await.unwrap()
+        self.broker.query(|broker| broker.matches(&[], None, 1_000).items).await.unwrap()
     }
 
     pub(crate) async fn last_seq(&self) -> u64 {

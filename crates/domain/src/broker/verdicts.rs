@@ -1,0 +1,186 @@
+//! What is remembered of expressions that have to be evaluated: how far each has been tried on the queue, and what
+//! fitted.
+//!
+//! An expression is tried on matches from the oldest on, and only until one fits. So of each expression a place is
+//! kept (up to there, nothing fits but what is kept beside) and a few places that fit. The expensive part, the
+//! verdict about each pair of an expression and a match, is not stored at all and yet found only once. A table of
+//! verdicts would be as large as expressions times matches.
+//!
+//! Matches that only servers of one fleet may take are tried apart from those for any server, so that servers of
+//! other fleets neither evaluate them nor pass them by.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
+
+use crate::ids::FleetId;
+
+/// Expressions that are remembered. Those used least recently are forgotten first.
+const MAX_REMEMBERED: usize = 10_000;
+/// Fitting places kept for one expression and fleet. There is more than one only where matches came back to old places.
+const MAX_FITTING: usize = 64;
+
+/// Places of matches, by the one fleet whose servers may take them.
+pub(crate) type ByFleet = BTreeMap<Option<FleetId>, BTreeSet<u64>>;
+
+#[derive(Default)]
+pub(crate) struct Verdicts {
+    by_text: BTreeMap<Arc<str>, Remembered>,
+    by_use: BTreeMap<u64, Arc<str>>,
+    uses: u64,
+    returned: Returned,
+}
+
+#[derive(Default)]
+struct Remembered {
+    used: u64,
+    progress: BTreeMap<Option<FleetId>, Progress>,
+}
+
+/// How far an expression has been tried on the matches of one fleet.
+#[derive(Default)]
+struct Progress {
+    /// Places up to this one have been tried, but for what has come back since.
+    seen: u64,
+    /// Returns up to this one have been tried.
+    returns_seen: u64,
+    /// Those of them that fit; some may have left the queue.
+    fitting: BTreeSet<u64>,
+}
+
+/// Matches that came back to a place which some expression had passed.
+#[derive(Default)]
+struct Returned {
+    count: u64,
+    by_number: BTreeMap<u64, u64>,
+    by_place: BTreeMap<u64, u64>,
+    /// The furthest place that any expression has been tried on.
+    furthest: u64,
+}
+
+impl Verdicts {
+    /// A match has come to this place.
+    pub(crate) fn enter(&mut self, place: u64) {
+        let returned = &mut self.returned;
+        if place <= returned.furthest {
+            returned.count += 1;
+            returned.by_number.insert(returned.count, place);
+            returned.by_place.insert(place, returned.count);
+        }
+    }
+
+    /// The match at this place has gone.
+    pub(crate) fn leave(&mut self, place: u64) {
+        if let Some(number) = self.returned.by_place.remove(&place) {
+            self.returned.by_number.remove(&number);
+        }
+    }
+
+    /// The oldest of the matches for `fleet` and of those for any server that fits the expression `text`. `fits` is
+    /// asked once for each place.
+    pub(crate) fn oldest(
+        &mut self,
+        text: &Arc<str>,
+        places: &ByFleet,
+        fleet: Option<&FleetId>,
+        mut fits: impl FnMut(u64) -> bool,
+    ) -> Option<u64> {
+        let remembered = remember(&mut self.by_text, &mut self.by_use, &mut self.uses, text);
+        let mut oldest = None;
+        for of in core::iter::once(None).chain(fleet.cloned().map(Some)) {
+            let Some(places) = places.get(&of) else { continue };
+            let fresh = Progress { returns_seen: self.returned.count, ..Progress::default() };
+            let progress = remembered.progress.entry(of).or_insert(fresh);
+            let found = progress.first(places, oldest, &self.returned, &mut fits);
+            oldest = found.into_iter().chain(oldest).min();
+            self.returned.furthest = self.returned.furthest.max(progress.seen);
+        }
+        oldest
+    }
+
+    /// The verdict about one match is known. It is kept where the expression has been tried on all before it.
+    pub(crate) fn note(
+        &mut self,
+        text: &str,
+        places: &ByFleet,
+        of: &Option<FleetId>,
+        place: u64,
+        fits: bool,
+    ) {
+        let Some(progress) = self.by_text.get_mut(text).and_then(|found| found.progress.get_mut(of)) else {
+            return;
+        };
+        let next = places.get(of).and_then(|places| places.range(progress.seen + 1..).next());
+        if next == Some(&place) {
+            progress.seen = place;
+            self.returned.furthest = self.returned.furthest.max(place);
+            if fits {
+                progress.keep(place);
+            }
+        }
+    }
+}
+
+fn remember<'a>(
+    by_text: &'a mut BTreeMap<Arc<str>, Remembered>,
+    by_use: &mut BTreeMap<u64, Arc<str>>,
+    uses: &mut u64,
+    text: &Arc<str>,
+) -> &'a mut Remembered {
+    if by_text.len() >= MAX_REMEMBERED
+        && !by_text.contains_key(text)
+        && let Some((_, oldest)) = by_use.pop_first()
+    {
+        by_text.remove(&oldest);
+    }
+    *uses += 1;
+    let remembered = by_text.entry(Arc::clone(text)).or_default();
+    by_use.remove(&remembered.used);
+    remembered.used = *uses;
+    by_use.insert(*uses, Arc::clone(text));
+    remembered
+}
+
+impl Progress {
+    /// The first fitting place, if it is before `end`.
+    fn first(
+        &mut self,
+        places: &BTreeSet<u64>,
+        end: Option<u64>,
+        returned: &Returned,
+        fits: &mut impl FnMut(u64) -> bool,
+    ) -> Option<u64> {
+        for place in returned.by_number.range(self.returns_seen + 1..).map(|(_, place)| *place) {
+            // What lies ahead is tried when its turn comes.
+            if place <= self.seen && places.contains(&place) && !self.fitting.contains(&place) && fits(place)
+            {
+                self.keep(place);
+            }
+        }
+        self.returns_seen = returned.count;
+        while let Some(place) = self.fitting.first().copied() {
+            if places.contains(&place) {
+                return Some(place);
+            }
+            self.fitting.pop_first();
+        }
+        let ahead = places.range(self.seen + 1..).copied();
+        for place in ahead.take_while(|place| end.is_none_or(|end| *place < end)) {
+            self.seen = place;
+            if fits(place) {
+                self.keep(place);
+                return Some(place);
+            }
+        }
+        None
+    }
+
+    /// Where there are too many, the youngest is forgotten, and what comes from there on is tried again.
+    fn keep(&mut self, place: u64) {
+        self.fitting.insert(place);
+        if self.fitting.len() > MAX_FITTING
+            && let Some(youngest) = self.fitting.pop_last()
+        {
+            self.seen = self.seen.min(youngest.saturating_sub(1));
+        }
+    }
+}
