@@ -12,9 +12,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::json;
-use sortie_domain::broker::Broker;
 use sortie_domain::broker::event::Event as BrokerEvent;
 use sortie_domain::broker::model::{Connection, EndCause, Match, MatchSpec, MatchState};
+use sortie_domain::broker::{Broker, Standing, words};
 use sortie_domain::ids::{MatchId, PlayerId, SeatId};
 use sortie_domain::machine::{Machine as _, Record};
 use sortie_engine::{Cursor, Handle, SubscribeError, Subscription};
@@ -159,6 +159,8 @@ impl Drop for Listener {
 struct Game {
     spec: Arc<MatchSpec>,
     seats: BTreeMap<SeatId, PlayerId>,
+    /// Whether a server prepares it.
+    picked_up: bool,
     connection: Option<Arc<Connection>>,
     /// The event that brought it where it stands.
     seq: u64,
@@ -169,6 +171,7 @@ impl From<&Match> for Game {
         Self {
             spec: Arc::clone(&game.spec),
             seats: game.seats.iter().map(|(id, seat)| (id.clone(), seat.player.clone())).collect(),
+            picked_up: matches!(game.state, MatchState::PickedUp { .. }),
             connection: match &game.state {
                 MatchState::Ready { connection, .. } => Some(Arc::clone(connection)),
                 _ => None,
@@ -192,7 +195,8 @@ impl Game {
     fn news(&self, id: &MatchId, player: &PlayerId) -> News {
         match &self.connection {
             Some(connection) => News::completed(id, connection.for_player(player)),
-            None => News::finding_server(id),
+            None if self.picked_up => News::finding_server(id, &Standing::PickedUp),
+            None => News::finding_server(id, &Standing::from(&MatchState::Queued)),
         }
     }
 }
@@ -268,10 +272,14 @@ impl Table {
         let seq = record.seq;
         match &record.event {
             BrokerEvent::MatchQueued { id, spec } => {
-                let game = Game { spec: Arc::clone(spec), seats: BTreeMap::new(), connection: None, seq };
-                self.enter(id.clone(), game);
-                self.tell_all(&spec.players, seq, |_| News::finding_server(id));
+                let (spec, seats) = (Arc::clone(spec), BTreeMap::new());
+                let players = spec.players.clone();
+                self.enter(id.clone(), Game { spec, seats, picked_up: false, connection: None, seq });
+                let standing = Standing::from(&MatchState::Queued);
+                self.tell_all(&players, seq, |_| News::finding_server(id, &standing));
             }
+            BrokerEvent::MatchPickedUp { id, .. } => self.picked_up(id, true, seq),
+            BrokerEvent::MatchReturned { id, .. } => self.picked_up(id, false, seq),
             BrokerEvent::MatchReady { id, players, connection, .. } => {
                 if let Some(game) = self.games.get_mut(id) {
                     game.connection = Some(Arc::clone(connection));
@@ -285,23 +293,31 @@ impl Table {
             BrokerEvent::SeatClosed { seat, match_id, .. } => self.unseat(seat, match_id),
             BrokerEvent::MatchFailed { id, players, reason } => {
                 self.leave(id);
-                let (kind, name, text) = (UpdateType::Failed, reason.name(), reason.text());
-                self.tell_all(players, seq, |_| News::over(id, kind, name, text));
+                let (kind, standing) = (UpdateType::Failed, Standing::Failed(*reason));
+                self.tell_all(players, seq, |_| News::over(id, kind, reason.name(), &standing));
             }
             BrokerEvent::MatchCancelled { id, players, cause } => {
                 self.leave(id);
-                let (kind, name, text) = (UpdateType::Cancelled, cause.name(), cause.text());
-                self.tell_all(players, seq, |_| News::over(id, kind, name, text));
+                let (kind, standing) = (UpdateType::Cancelled, Standing::Cancelled(*cause));
+                self.tell_all(players, seq, |_| News::over(id, kind, cause.name(), &standing));
             }
             BrokerEvent::MatchEnded { id, players, cause } => {
                 self.leave(id);
                 // That the game is over players hear from the game.
                 if *cause != EndCause::Server {
-                    let (kind, name, text) = (UpdateType::Cancelled, cause.name(), cause.text());
-                    self.tell_all(players, seq, |_| News::over(id, kind, name, text));
+                    let (kind, standing) = (UpdateType::Cancelled, Standing::Ended(*cause));
+                    self.tell_all(players, seq, |_| News::over(id, kind, cause.name(), &standing));
                 }
             }
             _ => {}
+        }
+    }
+
+    /// For whoever is new in the match or begins to listen; the others hear of what it comes to.
+    fn picked_up(&mut self, id: &MatchId, picked_up: bool, seq: u64) {
+        if let Some(game) = self.games.get_mut(id) {
+            game.picked_up = picked_up;
+            game.seq = seq;
         }
     }
 
@@ -352,8 +368,8 @@ struct News {
 }
 
 impl News {
-    fn finding_server(id: &MatchId) -> Self {
-        let message = "the match waits for a game server".to_owned();
+    fn finding_server(id: &MatchId, standing: &Standing) -> Self {
+        let message = words::summary(standing);
         Self { kind: UpdateType::FindingServer, id: id.clone(), message, reason: None }
     }
 
@@ -362,8 +378,8 @@ impl News {
         Self { kind: UpdateType::Completed, id: id.clone(), message, reason: None }
     }
 
-    fn over(id: &MatchId, kind: UpdateType, reason: &'static str, text: &str) -> Self {
-        Self { kind, id: id.clone(), message: text.to_owned(), reason: Some(reason) }
+    fn over(id: &MatchId, kind: UpdateType, reason: &'static str, standing: &Standing) -> Self {
+        Self { kind, id: id.clone(), message: words::summary(standing), reason: Some(reason) }
     }
 
     /// The ticket of a match that no ticket led to is the match itself.

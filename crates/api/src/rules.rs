@@ -67,6 +67,7 @@ pub(crate) const RULES: &[Rule] = &[
 
     http(CLIENT, &["POST /v1/matches", "GET /v1/matches", "DELETE /v1/matches/{id}"]),
     http(CLIENT_OR_GAME_SERVER, &["GET /v1/matches/{id}"]),
+    http(CLIENT, &["GET /v1/matches/{id}/explain"]),
     http(CLIENT, &["POST /v1/matches/{id}/seats"]),
     http(GAME_SERVER, &["POST /v1/seats/{id}/claim"]),
     http(CLIENT_OR_GAME_SERVER, &["DELETE /v1/seats/{id}"]),

@@ -9,6 +9,7 @@ use serde_json::Value;
 use sortie_domain::broker::model::{FastSchedule, Settings};
 use sortie_domain::ids::FleetId;
 
+use crate::contradictions;
 use crate::fleets;
 use crate::keys;
 use crate::load::Overrides;
@@ -45,7 +46,7 @@ pub(crate) fn config(top: &Section<'_>, overrides: Overrides) -> Option<Config> 
     let fleets_section = top.section("fleets");
     let gateway = top.section("gateway").and_then(|section| gateway(&section, fleets_section.as_ref()));
     let fleets = fleets_section.and_then(|section| fleets::read(&section));
-    Some(Config {
+    let config = Config {
         listen: listen?,
         data: data?,
         dev: dev?,
@@ -57,7 +58,9 @@ pub(crate) fn config(top: &Section<'_>, overrides: Overrides) -> Option<Config> 
         gateway: gateway?,
         fleets: fleets?,
         warnings: Vec::new(),
-    })
+    };
+    contradictions::warn(top, &config);
+    Some(config)
 }
 
 /// Who can reach `listen`, against who should.
@@ -131,12 +134,6 @@ fn broker(section: &Section<'_>) -> Option<Settings> {
     }
     if !complete {
         return None;
-    }
-    if settings.server_max_lifetime < settings.match_max_run_time {
-        section.warn(
-            "server_max_lifetime",
-            "is shorter than `match_max_run_time`: a server that becomes too old is stopped with the matches on it",
-        );
     }
     Some(settings)
 }

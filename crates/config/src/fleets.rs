@@ -48,11 +48,8 @@ fn fleet(name: &str, section: &Section<'_>) -> Option<FleetConfig> {
     let id = FleetId::new(name).map_err(|problem| section.refuse(format!("the fleet's name {problem}"))).ok();
     let description =
         section.get("description", parse::characters(0..=MAX_DESCRIPTION, |_| true, "any characters"));
-    let requirements = section.get("requirements", |value| {
-        let text = parse::text(value)?;
-        requirements::check(text).map_err(|problem| problem.to_string())?;
-        Ok(text.trim().to_owned())
-    });
+    let requirements = section.get("requirements", expression);
+    let server_requirements = section.optional("server_requirements", expression);
     let max = section.get("max", parse::integer(1..=MAX_SERVERS));
     let warm = section.get("warm", parse::integer(0..=MAX_SERVERS));
     if let (Some(max), Some(warm)) = (max, warm)
@@ -78,6 +75,7 @@ fn fleet(name: &str, section: &Section<'_>) -> Option<FleetConfig> {
             preference: preference?,
         },
         description: description?,
+        server_requirements: server_requirements?,
         game: game?,
         capacity: capacity?,
         seat_ttl: seat_ttl?,
@@ -85,6 +83,13 @@ fn fleet(name: &str, section: &Section<'_>) -> Option<FleetConfig> {
         protocol_id: protocol_id?,
         allocator: allocator?,
     })
+}
+
+/// A JMESPath expression.
+fn expression(value: &Value) -> Result<String, String> {
+    let text = parse::text(value)?;
+    requirements::check(text).map_err(|problem| problem.to_string())?;
+    Ok(text.trim().to_owned())
 }
 
 fn game(section: &Section<'_>) -> Option<Option<Game>> {

@@ -285,6 +285,12 @@ static KEYS: &[KeyDoc] = &[
         Default(""),
         "JMESPath over the match document: which matches fit. Empty takes any.",
     ),
+    key(
+        "fleets.<name>.server_requirements",
+        Text,
+        Optional("not known, unless the arguments are those of the built-in arena"),
+        "JMESPath that the fleet's own servers ask for matches with. Only `sortie config check` uses it, to find requirements that can never both be met.",
+    ),
     count("fleets.<name>.max", "servers", Required, "Most servers at a time, 1 to 10000."),
     count("fleets.<name>.warm", "servers", Default("0"), "Idle servers kept ready; at most `max`."),
     key(

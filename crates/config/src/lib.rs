@@ -9,6 +9,7 @@
 //! the only file read beside the configuration is the netcode key's.
 
 mod checked;
+mod contradictions;
 mod environment;
 mod finding;
 mod fleets;

@@ -21,7 +21,7 @@ max = 4
 warm = 1
 game = "arena"
 version = "1.0"
-requirements = "MatchProperties.mode == 'duel'"
+requirements = "MatchProperties.game == 'arena'"
 
 [fleets.arena.local_process]
 path = "servers/arena"

@@ -208,6 +208,8 @@ pub struct FleetConfig {
     pub fleet: Fleet,
     /// For people.
     pub description: String,
+    /// What its own servers ask for, where that was said: JMESPath over the match document.
+    pub server_requirements: Option<String>,
     /// The game that players find it by; `None` where the gateway does not use it.
     pub game: Option<Game>,
     /// Most players in a match that the gateway makes.

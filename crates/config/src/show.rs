@@ -123,6 +123,7 @@ fn fleet(config: &FleetConfig) -> Table {
     put(&mut table, "local_process", local_process(local));
     put(&mut table, "description", config.description.clone());
     put(&mut table, "requirements", config.fleet.requirements.clone());
+    put_some(&mut table, "server_requirements", config.server_requirements.clone());
     put(&mut table, "max", config.fleet.max);
     put(&mut table, "warm", config.fleet.warm);
     put(&mut table, "ready_deadline", shown(config.fleet.ready_deadline));

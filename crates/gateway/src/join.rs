@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use sortie_domain::broker::model::{Match, MatchState, Seat, SeatState};
-use sortie_domain::broker::{Broker, Command, Refusal, Reply};
+use sortie_domain::broker::words::summary;
+use sortie_domain::broker::{Broker, Command, Refusal, Reply, Standing};
 use sortie_domain::ids::{PlayerId, SeatId};
 use sortie_domain::time::Timestamp;
 use sortie_engine::{CallError, Handle};
@@ -20,7 +21,6 @@ use crate::admission::{Admission, token};
 use crate::error::JoinError;
 use crate::feedback::{Feedback, Reports};
 use crate::games::{Candidate, Candidates, first_with_room};
-use crate::progress::{Standing, from_where, preparing, queued};
 use crate::seat_guard::SeatGuard;
 use crate::stats::Start;
 use crate::{Inner, WaitPermit};
@@ -229,15 +229,14 @@ impl<'a> Search<'a> {
     }
 
     async fn text(&self, game: &Match) -> String {
+        let known = Standing::from(&game.state);
         if game.state != MatchState::Queued {
-            return preparing(&game.state).to_owned();
+            return summary(&known);
         }
         let id = game.id.clone();
-        match self.broker().query(move |broker| Standing::of(broker, &id)).await {
-            Ok(standing) => queued(game, standing),
-            // Whoever waits for news hears of it.
-            Err(_) => preparing(&game.state).to_owned(),
-        }
+        let asked = self.broker().query(move |broker| broker.standing(&id)).await;
+        // Whoever waits for news hears why there was no answer.
+        summary(&asked.ok().flatten().unwrap_or(known))
     }
 
     async fn report(&mut self, text: String) {
@@ -249,6 +248,11 @@ impl<'a> Search<'a> {
         self.ticks.reset();
         self.reports.send(Feedback::ProgressReport(told)).await;
     }
+}
+
+/// `text`, and for whom it is told.
+fn from_where(client_ip: Option<IpAddr>, text: &str) -> String {
+    client_ip.map_or_else(|| text.to_owned(), |ip| format!("joining from {ip}: {text}"))
 }
 
 /// The time by the wall clock.

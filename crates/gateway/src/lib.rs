@@ -23,7 +23,6 @@ mod games;
 mod http;
 mod join;
 mod options;
-mod progress;
 mod seat_guard;
 mod stats;
 mod ws;

@@ -22,7 +22,7 @@ pub(crate) enum Command {
     Demo(Demo),
     /// The built-in game: a server for it, or bots that play it
     Arena(Arena),
-    /// Submit, list, show or cancel matches of a running control plane
+    /// Submit, list, show, explain or cancel matches of a running control plane
     Match(Match),
     /// Game servers of a running control plane
     Server(Listing),
@@ -168,6 +168,8 @@ pub(crate) enum MatchAction {
     List(MatchList),
     /// Show one match
     Show(MatchId),
+    /// Say why a match still waits, or why it failed
+    Explain(MatchId),
     /// Cancel a match
     Cancel(MatchId),
 }

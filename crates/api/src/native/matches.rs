@@ -124,7 +124,7 @@ fn states(values: &[String]) -> Result<Vec<&'static str>, ApiError> {
     states.collect()
 }
 
-fn match_id(id: Result<Path<String>, PathRejection>) -> Result<MatchId, ApiError> {
+pub(super) fn match_id(id: Result<Path<String>, PathRejection>) -> Result<MatchId, ApiError> {
     MatchId::new(&path_param("match_id", id)?).map_err(|problem| ApiError::field("match_id", problem))
 }
 

@@ -4,6 +4,7 @@
 //! know.
 
 mod event_stream;
+mod explain;
 mod listing;
 mod matches;
 mod seats;
@@ -25,6 +26,7 @@ pub(crate) fn routes() -> Routes {
         .get("/v1/matches", matches::list)
         .get("/v1/matches/{id}", matches::show)
         .delete("/v1/matches/{id}", matches::cancel)
+        .get("/v1/matches/{id}/explain", explain::explain)
         .post("/v1/matches/{id}/seats", seats::reserve)
         .post("/v1/seats/{id}/claim", seats::claim)
         .delete("/v1/seats/{id}", seats::release)

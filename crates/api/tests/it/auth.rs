@@ -54,6 +54,7 @@ const TABLE: &[(&str, &str, &[&str])] = &[
     ("HEAD", "/v1/matches", &["client", "admin"]),
     ("GET", "/v1/matches/m", &["game", "client", "admin"]),
     ("DELETE", "/v1/matches/m", &["client", "admin"]),
+    ("GET", "/v1/matches/m/explain", &["client", "admin"]),
     ("POST", "/v1/matches/m/seats", &["client", "admin"]),
     ("POST", "/v1/seats/s/claim", &["game", "admin"]),
     ("DELETE", "/v1/seats/s", &["game", "client", "admin"]),

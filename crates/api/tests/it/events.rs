@@ -11,7 +11,7 @@ use crate::schemas::check_answer;
 const SUBSCRIBE: &str = "/api/v1/events/subscribe";
 
 /// A player who listens, past the first, empty event.
-async fn listen(server: &Server, player: &str) -> Pieces {
+pub(crate) async fn listen(server: &Server, player: &str) -> Pieces {
     let response = server.open(SUBSCRIBE, &[("catena-session-id", player)]).await;
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()["content-type"], "application/json");
@@ -21,7 +21,7 @@ async fn listen(server: &Server, player: &str) -> Pieces {
 }
 
 /// The next news: type, message, match and the additional data.
-async fn news(lines: &mut Pieces) -> (String, String, Value) {
+pub(crate) async fn news(lines: &mut Pieces) -> (String, String, Value) {
     let line = lines.json().await;
     check_answer("GET", SUBSCRIBE, 200, &line);
     let event = &line["event"];

@@ -71,7 +71,7 @@ async fn a_match_goes_through_its_whole_life() {
     assert_eq!(soon(manager.match_ready(ready)).await.unwrap().into_inner().match_id, "m1");
 
     for (kind, message) in [
-        (MatchmakingStatusUpdateType::FindingServer, "the match waits for a game server"),
+        (MatchmakingStatusUpdateType::FindingServer, "waiting for a server"),
         (MatchmakingStatusUpdateType::Completed, "a:1"),
     ] {
         let event = soon(heard.message()).await.unwrap().unwrap().event.unwrap();

@@ -13,6 +13,7 @@ mod catena;
 mod connections;
 mod event_stream;
 mod events;
+mod explain;
 mod grpc;
 mod harness;
 mod native;

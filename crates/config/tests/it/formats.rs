@@ -74,7 +74,7 @@ fn every_key_of_a_fleet_arrives() {
     let arena = &config.fleets[0];
     assert_eq!(arena.fleet.id.as_str(), "arena");
     assert_eq!(arena.description, "Duels");
-    assert_eq!(arena.fleet.requirements, "MatchProperties.mode == 'duel'");
+    assert_eq!(arena.fleet.requirements, "MatchProperties.game == 'arena'");
     assert_eq!((arena.fleet.max, arena.fleet.warm, arena.fleet.preference), (4, 1, -3));
     assert_eq!(
         (arena.fleet.ready_deadline, arena.seat_ttl),

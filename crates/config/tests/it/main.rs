@@ -1,6 +1,7 @@
 //! The configuration as its user meets it: files, variables and flags in, a checked configuration or problems out.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, too, fail by panicking")]
 
+mod contradictions;
 mod environment;
 mod formats;
 mod problems;
@@ -103,7 +104,8 @@ loopback_ip_replacement = "203.0.113.7"
 [fleets.arena]
 allocator = "local_process"
 description = "Duels"
-requirements = "MatchProperties.mode == 'duel'"
+requirements = "MatchProperties.game == 'arena'"
+server_requirements = "MatchProperties.version == '1.0'"
 max = 4
 warm = 1
 ready_deadline = "20s"

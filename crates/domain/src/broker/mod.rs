@@ -14,6 +14,9 @@
 //! | `queue`, `verdicts`, `ranks` | which is the oldest match that fits; how many are older |
 //! | `askers`, `free` | which is the first server that a match fits; which servers are free |
 //! | `waiting` | calls that are answered later |
+//! | [`explain`], [`words`] | why a match still waits or why it failed: as data, and in words |
+//! | [`conjuncts`] | what requirements demand, part by part |
+//! | `waits` | how long matches waited lately |
 //!
 //! One turn takes one input: first whatever is due by then happens, then the input, then what follows from both
 //! (servers ordered, watchers told). Rules look at the state and emit events; only `state` changes anything.
@@ -25,7 +28,9 @@ use alloc::vec::Vec;
 mod allocation_lifecycle;
 mod askers;
 pub mod command;
+pub mod conjuncts;
 pub mod event;
+pub mod explain;
 mod free;
 mod match_lifecycle;
 pub mod model;
@@ -41,14 +46,18 @@ mod state;
 mod timers;
 mod verdicts;
 mod waiting;
+mod waits;
+pub mod words;
 
 pub use command::{Command, Hints, Offer, Refusal, RefusalKind, Reply};
 pub use event::{Effect, Event};
+pub use explain::{Explanation, Standing};
 pub use queries::{FleetView, Page};
 pub use state::{
     CLOSED_SEATS_KEPT, Configured, FINISHED_KEPT, FIRST_BACKOFF, GONE_KEPT, MAX_BACKOFF, Snapshot,
 };
 pub use timers::LEAVE_TIME;
+pub use waits::TypicalWait;
 
 use crate::ids::{Draw, MatchId, ServerId};
 use crate::machine::{Answer, CallId, Machine, Moment, Record, Step};
@@ -58,6 +67,7 @@ use model::{AllocationState, ServerState};
 use requirements::{Requirement, Requirements};
 use state::State;
 use waiting::{Waiters, Watchers};
+use waits::Waits;
 
 /// Most matches that wait for a server.
 pub const MAX_QUEUED: usize = 1_000_000;
@@ -90,6 +100,8 @@ struct Beside {
     expected: Expected,
     /// Free servers that no queued match counts on; gathered when they are first needed.
     free: Option<FreeServers>,
+    /// How long matches waited lately.
+    waits: Waits,
     /// When servers were last ordered on the schedule.
     scheduled_at: Timestamp,
     /// When deadlines were last looked at.
@@ -246,6 +258,9 @@ impl<'a> Turn<'a> {
                 | Event::AllocationEnded { .. }
         );
         let server = self.broker.state.server_of(&event).cloned();
+        if let Event::MatchReady { id, server, .. } = &event {
+            self.note_wait(id, server);
+        }
         let record = Record { seq: self.broker.state.seq + 1, time: self.now, event };
         self.broker.apply_record(&record);
         let expected = record.event.match_id().and_then(|id| self.broker.beside.expected.server_for(id));
@@ -253,6 +268,13 @@ impl<'a> Turn<'a> {
             self.note_free(&server);
         }
         self.step.records.push(record);
+    }
+
+    fn note_wait(&mut self, id: &MatchId, server: &ServerId) {
+        let Some(game) = self.state().matches.get(id) else { return };
+        let wait = self.now.since(game.queued_at);
+        let fleet = self.state().servers.get(server).and_then(|server| server.fleet.clone());
+        self.broker.beside.waits.note(fleet, wait);
     }
 
     fn answer(&mut self, call: CallId, answer: Answer<Broker>) {

@@ -21,7 +21,7 @@ use jmespath::{Context, ErrorReason, Rcvar, Runtime, Variable};
 mod conjunction;
 mod document;
 
-pub(crate) use conjunction::{Conjunction, Paths, key};
+pub(crate) use conjunction::{Conjunction, Path, Paths, key, path_of};
 pub use document::Document;
 pub(crate) use document::Values;
 
@@ -161,9 +161,18 @@ impl Requirements {
     #[must_use]
     pub fn fits(&self, requirement: &Requirement, document: &Document<'_>) -> bool {
         let Some(ast) = &requirement.ast else { return true };
-        let mut context = Context::new(&requirement.text, &self.runtime);
-        jmespath::interpret(document.root(requirement.players), ast, &mut context)
-            .is_ok_and(|value| value.is_truthy())
+        let root = document.root(requirement.players);
+        self.interpret(&requirement.text, ast, root).is_some_and(|value| value.is_truthy())
+    }
+
+    /// The value of `ast`, a part of the expression `text`; `None` where its evaluation fails.
+    pub(super) fn value(&self, text: &str, ast: &Ast, document: &Document<'_>) -> Option<Rcvar> {
+        self.interpret(text, ast, document.root(looks_at_players(ast)))
+    }
+
+    fn interpret(&self, text: &str, ast: &Ast, root: &Rcvar) -> Option<Rcvar> {
+        let mut context = Context::new(text, &self.runtime);
+        jmespath::interpret(root, ast, &mut context).ok()
     }
 }
 
@@ -182,8 +191,16 @@ pub fn check(text: &str) -> Result<(), InvalidRequirements> {
 }
 
 fn compile(text: &str) -> Result<Requirement, InvalidRequirements> {
+    let Some(ast) = parse(text)? else { return Ok(Requirement::none()) };
+    let (conjunction, players) = (Conjunction::of(&ast), looks_at_players(&ast));
+    Ok(Requirement { text: Arc::from(text), ast: Some(ast), conjunction, players })
+}
+
+/// The tree of an expression; `None` of an empty one.
+pub(super) fn parse(text: &str) -> Result<Option<Ast>, InvalidRequirements> {
+    let text = text.trim();
     if text.is_empty() {
-        return Ok(Requirement::none());
+        return Ok(None);
     }
     limit(text)?;
     let ast = jmespath::parse(text).map_err(|error| InvalidRequirements {
@@ -193,8 +210,7 @@ fn compile(text: &str) -> Result<Requirement, InvalidRequirements> {
             ErrorReason::Runtime(problem) => problem.to_string(),
         },
     })?;
-    let (conjunction, players) = (Conjunction::of(&ast), looks_at_players(&ast));
-    Ok(Requirement { text: Arc::from(text), ast: Some(ast), conjunction, players })
+    Ok(Some(ast))
 }
 
 /// Whether the value of an expression over the whole document can depend on the players.

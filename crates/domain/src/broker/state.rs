@@ -687,7 +687,7 @@ fn ready(game: &mut Match, at: Timestamp, connection: &Arc<Connection>) {
     }
 }
 
-fn is_idle(server: &Server) -> bool {
+pub(crate) fn is_idle(server: &Server) -> bool {
     server.state == ServerState::Available && server.matches.is_empty()
 }
 

@@ -37,7 +37,7 @@ impl Broker {
             .min()
     }
 
-    fn ready_deadline(&self, fleet: &crate::ids::FleetId) -> Duration {
+    pub(super) fn ready_deadline(&self, fleet: &crate::ids::FleetId) -> Duration {
         // Servers of a fleet that is no longer configured are being stopped anyway.
         self.state.fleets.get(fleet).map_or(Duration::ZERO, |fleet| fleet.ready_deadline)
     }

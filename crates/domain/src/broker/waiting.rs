@@ -22,6 +22,9 @@ pub(crate) struct Waiter {
     pub(crate) willing_to_shutdown: bool,
 }
 
+/// What is asked, and the fleet of those who ask.
+pub(crate) type Group = (Arc<str>, Option<FleetId>);
+
 /// Servers that wait, in the order in which they came.
 #[derive(Default)]
 pub(crate) struct Waiters {
@@ -31,6 +34,8 @@ pub(crate) struct Waiters {
     by_deadline: BTreeSet<(Timestamp, u64)>,
     by_server: BTreeMap<ServerId, BTreeSet<u64>>,
     askers: Askers<u64>,
+    /// For those who want to know who waits for what.
+    groups: BTreeMap<Group, BTreeSet<u64>>,
 }
 
 impl Waiters {
@@ -41,6 +46,7 @@ impl Waiters {
         self.by_deadline.insert((waiter.deadline, place));
         self.by_server.entry(waiter.server.clone()).or_default().insert(place);
         self.askers.insert(&waiter.requirement, waiter.fleet.as_ref(), place);
+        self.groups.entry(group(&waiter)).or_default().insert(place);
         self.by_place.insert(place, waiter);
     }
 
@@ -89,6 +95,14 @@ impl Waiters {
         self.by_place.len()
     }
 
+    /// The servers that ask the same and are of one fleet, longest-waiting first, group by group.
+    pub(crate) fn groups(&self) -> impl Iterator<Item = (&Group, usize, impl Iterator<Item = &ServerId>)> {
+        self.groups.iter().map(|(group, places)| {
+            let servers = places.iter().filter_map(|place| self.by_place.get(place));
+            (group, places.len(), servers.map(|waiter| &waiter.server))
+        })
+    }
+
     pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
         self.by_deadline.first().map(|(deadline, _)| *deadline)
     }
@@ -98,9 +112,14 @@ impl Waiters {
         self.by_call.remove(&waiter.call);
         self.by_deadline.remove(&(waiter.deadline, place));
         remove_from(&mut self.by_server, &waiter.server, &place);
+        remove_from(&mut self.groups, &group(&waiter), &place);
         self.askers.remove(&waiter.requirement, waiter.fleet.as_ref(), &place);
         Some(waiter)
     }
+}
+
+fn group(waiter: &Waiter) -> Group {
+    (Arc::clone(waiter.requirement.text()), waiter.fleet.clone())
 }
 
 /// Removes `value` from the set under `key`, and the set when it is empty.

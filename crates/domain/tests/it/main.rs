@@ -10,6 +10,7 @@
 )]
 
 mod allocations;
+mod explain;
 mod fleets;
 mod limits;
 mod matches;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sortie_domain::broker::Command;
+use sortie_domain::broker::words::summary;
 use sortie_gateway::GatewayOptions;
 
 use crate::harness::{Script, World, arena, details, options, within};
@@ -26,6 +27,24 @@ async fn a_waiting_player_hears_how_far_it_is() {
     world.let_boot(1);
     world.let_ready(1);
     second.until("SessionReady").await;
+}
+
+#[tokio::test]
+async fn a_player_hears_the_summary_of_the_explanation() {
+    let world = World::start(Script::held(), options(vec![arena(1)])).await;
+    let mut events = world.events();
+    let mut chunks = world.stream(STREAM).await;
+    let (_, id) = events.reserved().await;
+    let explained = async || {
+        let id = id.clone();
+        let explained = world.broker.query(move |broker| broker.explain(&id)).await.unwrap().unwrap();
+        summary(&explained.standing)
+    };
+    chunks.reports("waiting for a server: 1st in the queue, one has been started").await;
+    assert_eq!(explained().await, "waiting for a server: 1st in the queue, one has been started");
+    world.let_boot(1);
+    chunks.reports("a server has the match and prepares it").await;
+    assert_eq!(explained().await, "a server has the match and prepares it");
 }
 
 #[tokio::test]

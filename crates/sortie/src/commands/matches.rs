@@ -30,6 +30,7 @@ pub(crate) async fn run(options: cli::Match) -> Result<ExitCode, Failure> {
             items(&found, &columns, json)?;
         }
         MatchAction::Show(one) => about(one, Method::GET).await?,
+        MatchAction::Explain(one) => explain(one).await?,
         MatchAction::Cancel(one) => about(one, Method::DELETE).await?,
     }
     Ok(ExitCode::SUCCESS)
@@ -39,6 +40,19 @@ async fn about(one: cli::MatchId, method: Method) -> Result<(), Failure> {
     let json = one.remote.json;
     let path = format!("/v1/matches/{}", escape(&one.id));
     item(&ControlPlane::new(one.remote)?.call(method, &path, None).await?, json)
+}
+
+async fn explain(one: cli::MatchId) -> Result<(), Failure> {
+    let json = one.remote.json;
+    let path = format!("/v1/matches/{}/explain", escape(&one.id));
+    let told = ControlPlane::new(one.remote)?.call(Method::GET, &path, None).await?;
+    if json {
+        return line(told);
+    }
+    let text = |at: &str| told.get(at).and_then(Value::as_str).unwrap_or_default();
+    line(format_args!("{} is {}: {}", text("match_id"), text("state"), text("summary")))?;
+    let sentences = told.get("sentences").and_then(Value::as_array);
+    sentences.into_iter().flatten().filter_map(Value::as_str).try_for_each(line)
 }
 
 async fn submit(submission: Submit) -> Result<(), Failure> {

@@ -52,6 +52,19 @@ async fn a_good_one_is_shown_as_it_counts_and_can_be_read_again() {
     assert_eq!(again.stdout, shown.stdout, "{}", again.stderr);
 }
 
+#[tokio::test]
+async fn contradictions_are_warned_of() {
+    let mut fleet = idle_fleet();
+    fleet["requirements"] = json!("MatchProperties.map == 'desert'");
+    fleet["server_requirements"] = json!("MatchProperties.map == 'forest'");
+    let site = Site::with_config(&json!({"dev": true, "fleets": {"quiet": fleet}}));
+    let checked = site.run(&["config", "check"]).await;
+    assert_eq!(checked.code, Some(0), "{}", checked.stderr);
+    let warning = "warning: fleets.quiet.requirements: and what the fleet's own servers ask for can never both be met: \
+                   MatchProperties.map cannot be \"desert\" and \"forest\"";
+    assert!(checked.stdout.contains(warning), "{}", checked.stdout);
+}
+
 /// What `config show` says with these variables and flags.
 async fn shown(site: &Site, variables: &[(&str, &str)], flags: &[&str]) -> Result<Value, String> {
     let mut command = site.sortie(&["config", "show"]);

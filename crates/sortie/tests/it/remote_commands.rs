@@ -58,6 +58,32 @@ async fn matches_are_submitted_listed_shown_and_cancelled() {
 }
 
 #[tokio::test]
+async fn a_match_that_waits_is_explained() {
+    let (site, control_plane) = quiet().await;
+    let id = control_plane.submit(json!({"players": ["p"], "properties": {"map": "forest"}})).await;
+    let request = json!({"serverId": "own", "requirements": "MatchProperties.map == 'desert'"});
+    control_plane.ok("POST", "/api/v1/server/request_match", request).await;
+    let told = control_plane.run_ok(&site, &["match", "explain", &id]).await.stdout;
+    assert!(told.starts_with(&format!("{id} is queued: waiting for a server: 1st in the queue")), "{told}");
+    for part in [
+        "1 free server (own)",
+        "MatchProperties.map == 'desert' (the match has \"forest\")",
+        "fleet quiet",
+        "Next, at 2",
+    ] {
+        assert!(told.contains(part), "{part} is not in {told}");
+    }
+    let json = control_plane.run_ok(&site, &["match", "explain", &id, "--json"]).await.json();
+    assert_eq!((&json["match_id"], &json["servers"][0]["verdict"]), (&json!(id), &json!("refused")));
+    assert_eq!(json["fleets"][0]["fleet"], "quiet");
+    control_plane.run_ok(&site, &["match", "cancel", &id]).await;
+    let told = control_plane.run_ok(&site, &["match", "explain", &id]).await.stdout;
+    assert!(told.contains("is cancelled: the match was cancelled on request"), "{told}");
+    let unknown = control_plane.run(&site, &["match", "explain", "unknown"]).await;
+    assert!(unknown.code == Some(1) && unknown.stderr.contains("404 Not Found: "), "{}", unknown.stderr);
+}
+
+#[tokio::test]
 async fn servers_and_fleets_are_listed() {
     let (site, control_plane) = quiet().await;
     let id = control_plane.ready_match("my-server", json!({"players": ["p"]})).await;

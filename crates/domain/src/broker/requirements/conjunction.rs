@@ -90,12 +90,18 @@ fn collect(ast: &Ast, into: &mut BTreeMap<Path, Rcvar>) -> bool {
                 (Ast::Literal { value, .. }, side) | (side, Ast::Literal { value, .. }) => (side, value),
                 _ => return false,
             };
-            let mut path = Path::new();
+            let Some(path) = path_of(side) else { return false };
             // The same path twice is nearly always a contradiction: many candidates and none that fits.
-            walk(side, &mut path) && can_be_filed(value) && into.insert(path, Rcvar::clone(value)).is_none()
+            can_be_filed(value) && into.insert(path, Rcvar::clone(value)).is_none()
         }
         _ => false,
     }
+}
+
+/// The path that an expression is, if it is one.
+pub(crate) fn path_of(ast: &Ast) -> Option<Path> {
+    let mut path = Path::new();
+    walk(ast, &mut path).then_some(path)
 }
 
 fn walk(ast: &Ast, path: &mut Path) -> bool {

@@ -57,7 +57,7 @@ impl<'a> Document<'a> {
     }
 
     /// The value under a path; null where there is none.
-    pub(super) fn at(&self, path: &Path) -> Rcvar {
+    pub(crate) fn at(&self, path: &Path) -> Rcvar {
         let root = self.root(path.first().is_some_and(|name| is_of_players(name)));
         path.iter().fold(Rcvar::clone(root), |value, name| value.get_field(name))
     }

@@ -1,0 +1,277 @@
+//! Why a match still waits or why it failed: the broker's explanation, as data and in its words.
+
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Serialize;
+use sortie_domain::broker::explain::{
+    Explanation, FleetAccount, Holder, Order, ServerGroup, Standing, Timer, TimerKind, Unmet,
+};
+use sortie_domain::broker::{Refusal, TypicalWait, words};
+
+use super::matches::match_id;
+use super::{answer, rfc3339};
+use crate::state::Api;
+
+/// `GET /v1/matches/{id}/explain`
+pub(super) async fn explain(State(api): State<Api>, id: Result<Path<String>, PathRejection>) -> Response {
+    let explain = async {
+        let id = match_id(id)?;
+        let wanted = id.clone();
+        match api.query(move |broker| broker.explain(&wanted)).await? {
+            Some(explanation) => Ok((StatusCode::OK, ExplanationView::from(&explanation))),
+            None => Err(Refusal::MatchNotFound(id).into()),
+        }
+    };
+    answer(explain.await)
+}
+
+/// An explanation as it is shown. Times are RFC 3339.
+#[derive(Serialize)]
+struct ExplanationView {
+    match_id: String,
+    state: &'static str,
+    /// The stable name of why it is over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    /// One line, as players hear it too.
+    summary: String,
+    sentences: Vec<String>,
+    queued_at: String,
+    state_since: String,
+    /// Older matches in the queue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ahead: Option<usize>,
+    /// How often a server has taken it, and how often one may.
+    pickups: u32,
+    max_pickups: u32,
+    /// The one fleet whose servers may take it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fleet: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server: Option<ServerView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    order: Option<OrderView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expected_server_id: Option<String>,
+    servers: Vec<GroupView>,
+    servers_unlisted: usize,
+    servers_of_other_fleets: usize,
+    fleets: Vec<FleetView>,
+    fleets_unlisted: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_timer: Option<TimerView>,
+    /// All of them, soonest first.
+    timers: Vec<TimerView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    typical_wait: Option<WaitView>,
+}
+
+impl From<&Explanation> for ExplanationView {
+    fn from(told: &Explanation) -> Self {
+        let (state, reason) = told.state;
+        let servers = told.servers.as_ref();
+        Self {
+            match_id: told.match_id.to_string(),
+            state,
+            reason,
+            summary: words::summary(&told.standing),
+            sentences: words::sentences(told, &rfc3339),
+            queued_at: rfc3339(told.queued_at),
+            state_since: rfc3339(told.since),
+            ahead: match told.standing {
+                Standing::Queued { ahead, .. } => ahead,
+                _ => None,
+            },
+            pickups: told.pickups,
+            max_pickups: told.max_pickups,
+            fleet: told.bound_to.as_ref().map(ToString::to_string),
+            server: told.server.as_ref().map(ServerView::from),
+            order: told.order.as_ref().map(OrderView::from),
+            expected_server_id: told.expected.as_ref().map(ToString::to_string),
+            servers: servers
+                .map_or_else(Vec::new, |found| found.groups.iter().map(GroupView::from).collect()),
+            servers_unlisted: servers.map_or(0, |found| found.unlisted),
+            servers_of_other_fleets: servers.map_or(0, |found| found.of_other_fleets),
+            fleets: told.fleets.iter().map(FleetView::from).collect(),
+            fleets_unlisted: told.fleets_unlisted,
+            next_timer: told.timers.first().map(TimerView::from),
+            timers: told.timers.iter().map(TimerView::from).collect(),
+            typical_wait: told.typical_wait.as_ref().map(WaitView::from),
+        }
+    }
+}
+
+/// The server that has the match, or had it last.
+#[derive(Serialize)]
+struct ServerView {
+    server_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fleet: Option<String>,
+    /// The stable name of why it is gone or going.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gone: Option<&'static str>,
+}
+
+impl From<&Holder> for ServerView {
+    fn from(holder: &Holder) -> Self {
+        Self {
+            server_id: holder.server.to_string(),
+            fleet: holder.fleet.as_ref().map(ToString::to_string),
+            gone: holder.gone.map(sortie_domain::broker::model::GoneCause::name),
+        }
+    }
+}
+
+/// The server that is ordered for the match.
+#[derive(Serialize)]
+struct OrderView {
+    server_id: String,
+    fleet: String,
+    state: &'static str,
+    ordered_at: String,
+}
+
+impl From<&Order> for OrderView {
+    fn from(order: &Order) -> Self {
+        Self {
+            server_id: order.server.to_string(),
+            fleet: order.fleet.to_string(),
+            state: order.state.name(),
+            ordered_at: rfc3339(order.ordered_at),
+        }
+    }
+}
+
+/// Free servers of one fleet that ask for the same.
+#[derive(Serialize)]
+struct GroupView {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fleet: Option<String>,
+    /// Whether the match is what they ask for.
+    verdict: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    requirements: Option<String>,
+    count: usize,
+    /// Some of them.
+    server_ids: Vec<String>,
+    unmet: Vec<UnmetView>,
+}
+
+impl From<&ServerGroup> for GroupView {
+    fn from(group: &ServerGroup) -> Self {
+        let verdict = match (&group.requirements, group.unmet.is_empty()) {
+            (None, _) => "not_heard",
+            (Some(_), true) => "fits",
+            (Some(_), false) => "refused",
+        };
+        Self {
+            fleet: group.fleet.as_ref().map(ToString::to_string),
+            verdict,
+            requirements: group.requirements.clone(),
+            count: group.count,
+            server_ids: group.servers.iter().map(ToString::to_string).collect(),
+            unmet: group.unmet.iter().map(UnmetView::from).collect(),
+        }
+    }
+}
+
+/// A part of a requirement that the match does not meet.
+#[derive(Serialize)]
+struct UnmetView {
+    requirement: String,
+    /// What the match has there: a JSON text, perhaps cut.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    found: Option<String>,
+}
+
+impl From<&Unmet> for UnmetView {
+    fn from(unmet: &Unmet) -> Self {
+        Self { requirement: unmet.requirement.clone(), found: unmet.found.clone() }
+    }
+}
+
+/// A fleet against the match.
+#[derive(Serialize)]
+struct FleetView {
+    fleet: String,
+    state: &'static str,
+    unmet: Vec<UnmetView>,
+    live: usize,
+    max: u32,
+    idle: usize,
+    pending: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    starting_since: Option<String>,
+    failures: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_error: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backoff_until: Option<String>,
+}
+
+impl From<&FleetAccount> for FleetView {
+    fn from(fleet: &FleetAccount) -> Self {
+        Self {
+            fleet: fleet.fleet.to_string(),
+            state: fleet.state.name(),
+            unmet: fleet.unmet.iter().map(UnmetView::from).collect(),
+            live: fleet.live,
+            max: fleet.max,
+            idle: fleet.idle,
+            pending: fleet.pending,
+            starting_since: fleet.starting_since.map(rfc3339),
+            failures: fleet.failures,
+            last_error: fleet.last_error.as_deref().map(str::to_owned),
+            backoff_until: fleet.backoff_until.map(rfc3339),
+        }
+    }
+}
+
+/// What comes by itself.
+#[derive(Serialize)]
+struct TimerView {
+    name: &'static str,
+    at: String,
+    meaning: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fleet: Option<String>,
+}
+
+impl From<&Timer> for TimerView {
+    fn from(timer: &Timer) -> Self {
+        let fleet = match &timer.kind {
+            TimerKind::ReadyDeadline(fleet) | TimerKind::Backoff(fleet) => Some(fleet.to_string()),
+            _ => None,
+        };
+        Self {
+            name: words::timer_name(&timer.kind),
+            at: rfc3339(timer.at),
+            meaning: words::meaning(&timer.kind),
+            fleet,
+        }
+    }
+}
+
+/// What this process has seen of waits until matches were ready.
+#[derive(Serialize)]
+struct WaitView {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fleet: Option<String>,
+    /// How many matches were seen.
+    matches: usize,
+    p50_seconds: f64,
+    p90_seconds: f64,
+}
+
+impl From<&TypicalWait> for WaitView {
+    fn from(wait: &TypicalWait) -> Self {
+        Self {
+            fleet: wait.fleet.as_ref().map(ToString::to_string),
+            matches: wait.seen,
+            p50_seconds: wait.p50.as_secs_f64(),
+            p90_seconds: wait.p90.as_secs_f64(),
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! Settings that are each allowed and do not go together: requirements that no match can meet, timers that never
+//! let each other fire.
+//!
+//! A warning here is certain, so whoever reads one need not ask whether it is meant. Requirements are therefore
+//! compared by what the domain can tell for sure: equalities that contradict each other.
+
+use std::time::Duration;
+
+use sortie_domain::broker::conjuncts::Conjuncts;
+use sortie_domain::broker::model::{FastSchedule, Properties};
+
+use crate::model::{AllocatorConfig, Config, FleetConfig, Game};
+use crate::section::Section;
+
+/// Notes every contradiction as a warning below `top`.
+pub(crate) fn warn(top: &Section<'_>, config: &Config) {
+    timers_of_broker(top, config);
+    timers_of_gateway(top, config);
+    for fleet in &config.fleets {
+        timers_of_fleet(top, config, fleet);
+        requirements(top, fleet);
+    }
+    games_without_a_fleet(top, config);
+}
+
+fn shown(duration: Duration) -> humantime::FormattedDuration {
+    humantime::format_duration(duration)
+}
+
+fn timers_of_broker(top: &Section<'_>, config: &Config) {
+    let broker = &config.broker;
+    let lifetime = broker.server_max_lifetime;
+    let warn = |key, text: String| top.warn_below(&["broker", key], text);
+    if lifetime < broker.match_max_run_time {
+        warn(
+            "server_max_lifetime",
+            format!(
+                "is shorter than `match_max_run_time`, which is {}: a server that becomes too old is stopped with the \
+                 matches on it. Make it longer than the longest match",
+                shown(broker.match_max_run_time)
+            ),
+        );
+    }
+    if lifetime <= broker.match_ready_time {
+        warn(
+            "match_ready_time",
+            format!(
+                "is not shorter than `server_max_lifetime`, which is {}: it never fires, because the server is \
+                 stopped before. Make it shorter",
+                shown(lifetime)
+            ),
+        );
+    }
+    // In the other modes a server is ordered at once, and the schedule only tries again.
+    if broker.fast_schedule != FastSchedule::OnSchedule {
+        return;
+    }
+    let (delay, longest) = (broker.delay_allocation, broker.match_pickup_time);
+    if delay >= longest {
+        warn(
+            "delay_allocation",
+            format!(
+                "is not shorter than `match_pickup_time`, which is {}: with `fast_schedule` 0 every match fails \
+                 before a server may be ordered for it. Make it shorter",
+                shown(longest)
+            ),
+        );
+    } else if delay + broker.schedule_frequency > longest {
+        warn(
+            "schedule_frequency",
+            format!(
+                "leaves no run of the schedule for sure between `delay_allocation` and `match_pickup_time`, {} and \
+                 {}: with `fast_schedule` 0 matches fail for which no server was ever ordered. Make it at most {}",
+                shown(delay),
+                shown(longest),
+                shown(longest - delay)
+            ),
+        );
+    }
+}
+
+fn timers_of_gateway(top: &Section<'_>, config: &Config) {
+    let wait = config.gateway.wait_deadline;
+    let slow = config.fleets.iter().filter(|fleet| fleet.game.is_some() && fleet.fleet.ready_deadline > wait);
+    for fleet in slow {
+        let text = format!(
+            "is shorter than the `ready_deadline` of the fleet {}, which is {}: players are sent away while the \
+             server that was started for them may still come. Make it longer, or the other shorter",
+            fleet.fleet.id,
+            shown(fleet.fleet.ready_deadline)
+        );
+        top.warn_below(&["gateway", "wait_deadline"], text);
+    }
+}
+
+fn timers_of_fleet(top: &Section<'_>, config: &Config, fleet: &FleetConfig) {
+    let (broker, id) = (&config.broker, fleet.fleet.id.as_str());
+    let warn = |keys: &[&str], text: String| {
+        top.warn_below(&[&["fleets", id][..], keys].concat(), text);
+    };
+    let deadline = fleet.fleet.ready_deadline;
+    if deadline >= broker.server_max_lifetime {
+        warn(
+            &["ready_deadline"],
+            format!(
+                "is not shorter than `broker.server_max_lifetime`, which is {}: it never fires, because the server is \
+                 stopped before. Make it shorter",
+                shown(broker.server_max_lifetime)
+            ),
+        );
+    }
+    if deadline > broker.match_pickup_time {
+        warn(
+            &["ready_deadline"],
+            format!(
+                "is longer than `broker.match_pickup_time`, which is {}: a match fails while the server that was \
+                 ordered for it may still come. Make it shorter, or the other longer",
+                shown(broker.match_pickup_time)
+            ),
+        );
+    }
+    if fleet.game.is_some() && fleet.seat_ttl > broker.match_max_run_time {
+        warn(
+            &["seat_ttl"],
+            format!(
+                "is longer than `broker.match_max_run_time`, which is {}: the match is over before a seat that \
+                 nobody claims is given to somebody else. Make it shorter",
+                shown(broker.match_max_run_time)
+            ),
+        );
+    }
+    let AllocatorConfig::LocalProcess(process) = &fleet.allocator;
+    if process.max_run_time.is_some_and(|longest| longest < broker.match_max_run_time) {
+        warn(
+            &["local_process", "max_run_time"],
+            format!(
+                "is shorter than `broker.match_max_run_time`, which is {}: servers are stopped with the matches on \
+                 them. Make it longer than the longest match",
+                shown(broker.match_max_run_time)
+            ),
+        );
+    }
+}
+
+/// What an expression demands; nothing where it is none, which is said elsewhere.
+fn demands(text: &str) -> Conjuncts {
+    Conjuncts::of(text).unwrap_or_default()
+}
+
+/// What the fleet's own servers ask for, as far as that is known.
+fn of_servers(fleet: &FleetConfig) -> Option<&str> {
+    if let Some(text) = &fleet.server_requirements {
+        return Some(text);
+    }
+    let AllocatorConfig::LocalProcess(process) = &fleet.allocator;
+    let [first, second, options @ ..] = process.arguments.as_slice() else { return None };
+    let is_arena = first == "arena" && second == "serve";
+    let at = options.iter().position(|option| option == "--requirements").filter(|_| is_arena)?;
+    // Placeholders are filled in when a server starts.
+    options.get(at + 1).map(String::as_str).filter(|text| !text.contains('{'))
+}
+
+/// The properties that a match of the gateway has, whichever fleet it is for.
+fn properties(game: &Game) -> Properties {
+    let properties = serde_json::json!({"game": game.name, "version": game.version});
+    Properties::parse(&properties.to_string()).unwrap_or_default()
+}
+
+fn requirements(top: &Section<'_>, fleet: &FleetConfig) {
+    let own = demands(&fleet.fleet.requirements);
+    let servers = of_servers(fleet).map(demands).unwrap_or_default();
+    let warn = |key, text: String| top.warn_below(&["fleets", fleet.fleet.id.as_str(), key], text);
+    let own_key = "requirements";
+    let servers_key =
+        if fleet.server_requirements.is_some() { "server_requirements" } else { "local_process" };
+    for (key, demands) in [(own_key, &own), (servers_key, &servers)] {
+        if let Some(found) = demands.contradiction(demands) {
+            warn(key, format!("can never be met: {found}. Take one of the two out, or join them by `||`"));
+        }
+    }
+    if let Some(found) = own.contradiction(&servers) {
+        warn(
+            own_key,
+            format!(
+                "and what the fleet's own servers ask for can never both be met: {found}. Servers are started for \
+                 matches that they then refuse. Make the two alike"
+            ),
+        );
+    }
+    let Some(game) = &fleet.game else { return };
+    for (key, demands) in [(own_key, &own), (servers_key, &servers)] {
+        if let Some(found) = demands.contradiction_with(&properties(game)) {
+            warn(
+                key,
+                format!(
+                    "{} never what the gateway makes for this fleet: {} would have to be {}, and is {}. Players \
+                     wait in vain. Ask for the fleet's `game` and `version`, or leave them out",
+                    if key == own_key { "takes" } else { "holds a filter that takes" },
+                    found.path,
+                    found.one,
+                    found.other
+                ),
+            );
+        }
+    }
+}
+
+/// Games and versions that players can name and that no fleet can ever run.
+fn games_without_a_fleet(top: &Section<'_>, config: &Config) {
+    let takes = |fleet: &FleetConfig, game: &Game| {
+        let (own, servers) =
+            (demands(&fleet.fleet.requirements), of_servers(fleet).map(demands).unwrap_or_default());
+        let properties = properties(game);
+        own.contradiction(&own).is_none()
+            && own.contradiction(&servers).is_none()
+            && servers.contradiction(&servers).is_none()
+            && own.contradiction_with(&properties).is_none()
+            && servers.contradiction_with(&properties).is_none()
+    };
+    let games: std::collections::BTreeSet<&Game> =
+        config.fleets.iter().filter_map(|fleet| fleet.game.as_ref()).collect();
+    let default = config.gateway.default_fleet.as_ref();
+    let default = config.fleets.iter().find(|fleet| Some(&fleet.fleet.id) == default);
+    for game in games {
+        let mut fleets = config.fleets.iter().filter(|fleet| fleet.game.as_ref() == Some(game));
+        if fleets.any(|fleet| takes(fleet, game)) {
+            continue;
+        }
+        let (name, version) = (&game.name, &game.version);
+        let text = format!(
+            "no fleet can ever take the game {name} in version {version}: see the warnings of the fleets that have it"
+        );
+        let is_default = default.is_some_and(|fleet| fleet.game.as_ref() == Some(game));
+        top.warn_below(if is_default { &["gateway", "default_fleet"] } else { &["fleets"] }, text);
+    }
+}

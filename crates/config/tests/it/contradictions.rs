@@ -1,0 +1,122 @@
+//! Settings that do not go together give a warning that says what happens and what to change; others give none.
+
+use sortie_config::Finding;
+
+use crate::{FLEET, toml};
+
+/// Timers that go together.
+const CALM: &str = "broker.server_max_lifetime = '3h'\n";
+
+fn warnings(text: &str) -> Vec<String> {
+    toml(&format!("{CALM}{text}")).unwrap().warnings.iter().map(Finding::to_string).collect()
+}
+
+/// The one warning is about `path` and holds each of `parts`.
+fn one(text: &str, path: &str, parts: &[&str]) {
+    let found = warnings(text);
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(found[0].starts_with(&format!("{path}: ")), "{found:#?}");
+    for part in parts {
+        assert!(found[0].contains(part), "{part} is not in {found:#?}");
+    }
+}
+
+/// The fleet `arena` of the game arena 1.0, with one more line.
+fn fleet(line: &str) -> String {
+    format!("{FLEET}{line}\n")
+}
+
+#[test]
+fn what_goes_together_gives_no_warning() {
+    let servers =
+        "local_process.arguments = ['arena', 'serve', '--requirements', \"MatchProperties.game == 'arena'\"]";
+    for text in [
+        String::new(),
+        fleet(""),
+        fleet("requirements = \"MatchProperties.game == 'arena' && MatchProperties.version == '1.0'\""),
+        fleet("requirements = \"MatchProperties.mode == 'duel' || MatchProperties.game == 'other'\""),
+        fleet("requirements = \"MatchProperties.mode != 'duel'\""),
+        fleet(servers),
+        fleet(&servers.replace("['arena'", "['other'").replace("== 'arena'", "== 'x'")),
+        fleet(&servers.replace("== 'arena'", "== '{port}'")),
+        "[fleets.own]\nmax = 1\nlocal_process.path = 'a'\nrequirements = \"MatchProperties.mode == 'duel'\"\n".to_owned(),
+    ] {
+        assert_eq!(warnings(&text), [""; 0], "{text}");
+    }
+}
+
+#[test]
+fn requirements_that_are_never_met_by_the_fleets_own_servers() {
+    let requirements = "[fleets.own]\nmax = 1\nlocal_process.path = 'a'\nrequirements = \"MatchProperties.map == 'desert'\"\n";
+    let parts = ["MatchProperties.map cannot be \"desert\" and \"forest\"", "Make the two alike"];
+    let said = "server_requirements = \"MatchProperties.map == 'forest' && length(PlayerIds) > `1`\"";
+    one(&format!("{requirements}{said}"), "fleets.own.requirements", &parts);
+    let arena =
+        "local_process.arguments = ['arena', 'serve', '--requirements', \"MatchProperties.map == 'forest'\"]";
+    one(&format!("{requirements}{arena}"), "fleets.own.requirements", &parts);
+    let twice = requirements.replace("'desert'", "'desert' && MatchProperties.map == 'forest'");
+    one(&twice, "fleets.own.requirements", &["can never be met", "join them by `||`"]);
+}
+
+#[test]
+fn a_game_that_no_fleet_ever_takes() {
+    let wrong = fleet("requirements = \"MatchProperties.version == '2'\"");
+    let found = warnings(&wrong);
+    assert_eq!(found.len(), 2, "{found:#?}");
+    let text = "fleets.arena.requirements: takes never what the gateway makes for this fleet: MatchProperties.version \
+                would have to be \"2\", and is \"1.0\"";
+    assert!(found[0].starts_with(text), "{found:#?}");
+    let text = "fleets: no fleet can ever take the game arena in version 1.0";
+    assert!(found[1].starts_with(text), "{found:#?}");
+    let found = warnings(&format!("gateway.default_fleet = 'arena'\n{wrong}"));
+    assert!(found[1].starts_with("gateway.default_fleet: no fleet can ever take"), "{found:#?}");
+
+    let absent = fleet("requirements = \"MatchProperties.mode == 'duel'\"");
+    assert!(warnings(&absent)[0].contains("would have to be \"duel\", and is null"));
+    let servers = fleet("server_requirements = \"MatchProperties.game == 'other'\"");
+    assert!(warnings(&servers)[0].starts_with("fleets.arena.server_requirements: "));
+    // Another fleet of the same game takes it, so that players are not lost.
+    let other = wrong.clone()
+        + &FLEET
+            .replace("fleets.arena", "fleets.other")
+            .replace("max = 2", "max = 2\nlocal_process.ports = '9500-9600'");
+    let found = warnings(&other);
+    assert_eq!(found.len(), 1, "{found:#?}");
+}
+
+#[test]
+fn timers_that_contradict_each_other() {
+    one("broker.match_max_run_time = '4h'", "broker.server_max_lifetime", &["4h", "Make it longer"]);
+    one("broker.match_ready_time = '3h'", "broker.match_ready_time", &["never fires"]);
+    let scheduled = "broker.fast_schedule = 0\nbroker.delay_allocation";
+    one(&format!("{scheduled} = '90s'"), "broker.delay_allocation", &["every match fails", "1m 30s"]);
+    one(&format!("{scheduled} = '70s'"), "broker.schedule_frequency", &["Make it at most 20s"]);
+    assert_eq!(warnings(&format!("{scheduled} = '60s'")), [""; 0]);
+    assert_eq!(
+        warnings("broker.delay_allocation = '90s'"),
+        [""; 0],
+        "the schedule is not what servers wait for"
+    );
+
+    let slow = fleet("ready_deadline = '100s'");
+    one(&slow, "fleets.arena.ready_deadline", &["a match fails while the server", "1m 30s"]);
+    one(
+        &format!("gateway.wait_deadline = '20s'\n{FLEET}"),
+        "gateway.wait_deadline",
+        &["the fleet arena, which is 30s", "players are sent away"],
+    );
+    one(
+        &format!(
+            "broker.match_pickup_time = '4h'\n{}",
+            fleet("ready_deadline = '3h'").replace("game = 'arena'\nversion = '1.0'\n", "")
+        ),
+        "fleets.arena.ready_deadline",
+        &["`broker.server_max_lifetime`, which is 3h", "never fires"],
+    );
+    one(
+        &format!("broker.match_max_run_time = '10s'\n{FLEET}"),
+        "fleets.arena.seat_ttl",
+        &["the match is over before"],
+    );
+    one(&fleet("local_process.max_run_time = '1h'"), "fleets.arena.local_process.max_run_time", &["2h"]);
+}

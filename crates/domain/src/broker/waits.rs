@@ -1,0 +1,75 @@
+//! How long matches waited lately: what this process has seen, and nothing of it lasts.
+//!
+//! Why not in the log: an estimate for people is no decision, and after a restart old waits say little about the
+//! servers that are there now.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::ids::FleetId;
+
+/// Waits that are remembered, of all fleets together.
+const WAITS_KEPT: usize = 1_000;
+
+/// The newest waits.
+#[derive(Default)]
+pub(crate) struct Waits {
+    newest: VecDeque<(Option<FleetId>, Duration)>,
+}
+
+/// How long matches waited from being queued until players could connect.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TypicalWait {
+    /// The fleet whose servers took them; `None` for all.
+    pub fleet: Option<FleetId>,
+    /// How many were seen.
+    pub seen: usize,
+    /// Half of them waited at most so long.
+    pub p50: Duration,
+    /// Nine in ten of them waited at most so long.
+    pub p90: Duration,
+}
+
+impl Waits {
+    pub(crate) fn note(&mut self, fleet: Option<FleetId>, wait: Duration) {
+        if self.newest.len() == WAITS_KEPT {
+            self.newest.pop_front();
+        }
+        self.newest.push_back((fleet, wait));
+    }
+
+    /// Of one fleet, or of all; `None` if none was seen.
+    pub(crate) fn typical(&self, fleet: Option<&FleetId>) -> Option<TypicalWait> {
+        let of_fleet = self.newest.iter().filter(|(of, _)| fleet.is_none() || of.as_ref() == fleet);
+        let mut waits: Vec<Duration> = of_fleet.map(|(_, wait)| *wait).collect();
+        waits.sort_unstable();
+        let share = |tenths: usize| waits.get((waits.len() * tenths).div_ceil(10).saturating_sub(1)).copied();
+        Some(TypicalWait { fleet: fleet.cloned(), seen: waits.len(), p50: share(5)?, p90: share(9)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_waits_of_a_fleet_count() {
+        let (eu, us) = (FleetId::new("eu").unwrap(), FleetId::new("us").unwrap());
+        let mut waits = Waits::default();
+        assert_eq!(waits.typical(None), None);
+        for seconds in (1..=10).rev() {
+            waits.note(Some(eu.clone()), Duration::from_secs(seconds));
+        }
+        waits.note(None, Duration::from_secs(100));
+        let found = waits.typical(Some(&eu)).unwrap();
+        assert_eq!((found.seen, found.p50.as_secs(), found.p90.as_secs()), (10, 5, 9));
+        assert_eq!(waits.typical(None).unwrap().seen, 11);
+        assert_eq!(waits.typical(Some(&us)), None);
+        for _ in 0..WAITS_KEPT {
+            waits.note(Some(us.clone()), Duration::ZERO);
+        }
+        assert_eq!(waits.typical(Some(&eu)), None, "they were too long ago");
+        assert_eq!(waits.typical(None).unwrap().seen, WAITS_KEPT);
+    }
+}

@@ -1,0 +1,292 @@
+//! An explanation in words: one line for whoever waits to play, sentences for whoever looks into it.
+//!
+//! One place, because the gateway, the events for players and the API tell of the same matches and must not tell
+//! different things. Times are put in words by the caller, for whom they are to be read.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt;
+use core::time::Duration;
+
+use super::TypicalWait;
+use super::explain::{
+    Explanation, FleetAccount, FleetState, FreeServers, Prospect, ServerGroup, Standing, Timer, TimerKind,
+    Unmet,
+};
+use super::model::{AllocationState, FailReason};
+use crate::time::Timestamp;
+
+/// How the caller writes a time.
+type Clock<'a> = &'a dyn Fn(Timestamp) -> String;
+
+/// Where a match stands, in one line.
+#[must_use]
+pub fn summary(standing: &Standing) -> String {
+    match standing {
+        Standing::Queued { ahead, returned, prospect } => {
+            let again = if *returned { "the server that had the match is gone; " } else { "" };
+            let place = ahead.map(place).unwrap_or_default();
+            let prospect = prospect.map(outlook).unwrap_or_default();
+            format!("{again}waiting for a server{place}{prospect}")
+        }
+        Standing::PickedUp => "a server has the match and prepares it".to_string(),
+        Standing::Ready => "the match is ready".to_string(),
+        Standing::Ended(cause) => cause.text().to_string(),
+        Standing::Failed(reason) => reason.text().to_string(),
+        Standing::Cancelled(cause) => cause.text().to_string(),
+    }
+}
+
+fn place(ahead: usize) -> String {
+    format!(": {} in the queue", Ordinal(ahead + 1))
+}
+
+const fn outlook(prospect: Prospect) -> &'static str {
+    match prospect {
+        Prospect::Ordered => ", one is being started",
+        Prospect::Started => ", one has been started",
+        Prospect::Free => ", a free one is about to take it",
+        Prospect::Full => ", all that may run are in use",
+        Prospect::BackingOff => ", one could not be started and it is tried again soon",
+        Prospect::NoFleet => ", none can be started for such a match",
+    }
+}
+
+struct Ordinal(usize);
+
+impl fmt::Display for Ordinal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ending = match (self.0 % 10, self.0 % 100) {
+            (_, 11..=13) => "th",
+            (1, _) => "st",
+            (2, _) => "nd",
+            (3, _) => "rd",
+            _ => "th",
+        };
+        write!(f, "{}{ending}", self.0)
+    }
+}
+
+/// The explanation in sentences: what is, why, what comes next. `clock` writes a time for the reader.
+#[must_use]
+pub fn sentences(explanation: &Explanation, clock: Clock<'_>) -> Vec<String> {
+    let mut said = Vec::from([opening(explanation, clock)]);
+    said.extend(history(explanation));
+    if explanation.standing == Standing::Failed(FailReason::PickupTimeout) {
+        said.push("What follows is how things stand now, not how they stood then.".to_string());
+    }
+    if matches!(explanation.standing, Standing::Queued { .. }) {
+        said.push(order(explanation, clock));
+    }
+    if let Some(servers) = &explanation.servers {
+        said.extend(of_servers(servers));
+        if explanation.fleets.is_empty() {
+            said.push("No fleet is configured that could start a server for it.".to_string());
+        }
+    }
+    said.extend(explanation.fleets.iter().map(|fleet| of_fleet(fleet, clock)));
+    if explanation.fleets_unlisted > 0 {
+        said.push(format!("{} more fleets were not looked at.", explanation.fleets_unlisted));
+    }
+    if let Some(bound) = explanation.bound_to.as_ref().filter(|_| explanation.servers.is_some()) {
+        said.push(format!("Only servers of the fleet {bound} may take the match."));
+    }
+    said.extend(explanation.timers.first().map(|timer| of_timer(timer, clock)));
+    if matches!(explanation.standing, Standing::Queued { .. } | Standing::PickedUp) {
+        said.push(of_wait(explanation.typical_wait.as_ref()));
+    }
+    said
+}
+
+fn opening(explanation: &Explanation, clock: Clock<'_>) -> String {
+    let since = clock(explanation.since);
+    let on = explanation.server.as_ref().map(|holder| format!(" {}", holder.server)).unwrap_or_default();
+    match &explanation.standing {
+        Standing::Queued { ahead, .. } => {
+            let before = match ahead.unwrap_or_default() {
+                0 => "no older one is in the queue".to_string(),
+                1 => "1 older one is in the queue".to_string(),
+                ahead => format!("{ahead} older ones are in the queue"),
+            };
+            format!("The match waits for a server since {since}; {before}.")
+        }
+        Standing::PickedUp => format!("The server{on} has the match since {since} and prepares it."),
+        Standing::Ready => format!("Players can connect since {since}, to the server{on}."),
+        Standing::Ended(cause) => format!("The match ended at {since}: {}.", cause.text()),
+        Standing::Failed(reason) => format!("The match failed at {since}: {}.", reason.text()),
+        Standing::Cancelled(cause) => format!("The match was cancelled at {since}: {}.", cause.text()),
+    }
+}
+
+/// What became of the servers that had it.
+fn history(explanation: &Explanation) -> Vec<String> {
+    let mut said = Vec::new();
+    if matches!(explanation.standing, Standing::Queued { .. }) && explanation.pickups > 0 {
+        let (times, most) = (explanation.pickups, explanation.max_pickups);
+        said.push(format!(
+            "Servers have taken it {times} of at most {most} times and were gone before it was ready."
+        ));
+    }
+    if let Some(holder) = &explanation.server
+        && let Some(cause) = holder.gone
+    {
+        said.push(format!("Its server {} gets no further match: {}.", holder.server, cause.text()));
+    }
+    said
+}
+
+fn order(explanation: &Explanation, clock: Clock<'_>) -> String {
+    if let Some(order) = &explanation.order {
+        let state = if order.state == AllocationState::Ordered {
+            "the platform has not said yet that it runs"
+        } else {
+            "the platform runs it, and it has not asked for a match yet"
+        };
+        let (server, fleet, at) = (&order.server, &order.fleet, clock(order.ordered_at));
+        return format!("The server {server} was ordered for it from the fleet {fleet} at {at}: {state}.");
+    }
+    match &explanation.expected {
+        Some(server) => format!("The server {server} is free and is expected to take it when it asks next."),
+        None => "No server is ordered for it.".to_string(),
+    }
+}
+
+fn of_servers(servers: &FreeServers) -> Vec<String> {
+    let mut said: Vec<String> = servers.groups.iter().map(of_group).collect();
+    if said.is_empty() && servers.unlisted == 0 {
+        said.push("No server is free.".to_string());
+    }
+    if servers.unlisted > 0 {
+        said.push(format!("{} more free servers were not looked at.", servers.unlisted));
+    }
+    if servers.of_other_fleets > 0 {
+        said.push(format!("{} servers of other fleets are free.", servers.of_other_fleets));
+    }
+    said
+}
+
+fn of_group(group: &ServerGroup) -> String {
+    let names = group.servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let more = if group.count > group.servers.len() { ", …" } else { "" };
+    let of = group.fleet.as_ref().map(|fleet| format!(" of the fleet {fleet}")).unwrap_or_default();
+    let (servers, they) = if group.count == 1 { ("server", "it asks") } else { ("servers", "they ask") };
+    let who = format!("{} free {servers}{of} ({names}{more})", group.count);
+    match (&group.requirements, group.unmet.as_slice()) {
+        (None, _) => format!("{who}: not heard of since the control plane started."),
+        (Some(_), []) => format!("{who}: the match fits, and goes there when {they} next."),
+        (Some(_), unmet) => format!("{who}: {they} for what the match does not meet, {}.", list(unmet)),
+    }
+}
+
+fn list(unmet: &[Unmet]) -> String {
+    unmet.iter().map(part).collect::<Vec<_>>().join("; ")
+}
+
+fn part(unmet: &Unmet) -> String {
+    let requirement = &unmet.requirement;
+    match unmet.found.as_deref() {
+        Some("null") => format!("{requirement} (the match has nothing there)"),
+        Some(found) => format!("{requirement} (the match has {found})"),
+        None => requirement.clone(),
+    }
+}
+
+fn of_fleet(fleet: &FleetAccount, clock: Clock<'_>) -> String {
+    let FleetAccount { fleet: name, live, max, .. } = fleet;
+    let mut text = match fleet.state {
+        FleetState::FilteredOut => {
+            return format!("The fleet {name} does not take it: {}.", list(&fleet.unmet));
+        }
+        FleetState::Starting => format!("The fleet {name} starts a server for it and has {live} of {max}"),
+        FleetState::Full => format!("The fleet {name} is full: it has {live} of {max} servers"),
+        FleetState::BackingOff => {
+            let until = fleet.backoff_until.map(clock).unwrap_or_default();
+            format!("The fleet {name} failed and is left alone until {until}")
+        }
+        FleetState::Room => format!("The fleet {name} can start a server: it has {live} of {max}"),
+    };
+    if let Some(since) = fleet.starting_since {
+        text += &format!("; {} of its servers are starting, the first since {}", fleet.pending, clock(since));
+    }
+    if let Some(error) = &fleet.last_error {
+        let times = if fleet.failures == 1 { "time" } else { "times" };
+        text += &format!("; it failed {} {times} in a row, the last time with: {error}", fleet.failures);
+    }
+    if text.ends_with('.') { text } else { text + "." }
+}
+
+fn of_timer(timer: &Timer, clock: Clock<'_>) -> String {
+    format!("Next, at {}: {}.", clock(timer.at), meaning(&timer.kind))
+}
+
+/// What happens when a timer fires.
+#[must_use]
+pub fn meaning(kind: &TimerKind) -> String {
+    match kind {
+        TimerKind::Pickup => "the match fails if no server has it by then".to_string(),
+        TimerKind::Ready => "the match fails if its server is not ready by then".to_string(),
+        TimerKind::Run => "the match is ended, because it reaches its maximum run time".to_string(),
+        TimerKind::Lifetime => {
+            "its server is stopped, because it is too old, with the match on it".to_string()
+        }
+        TimerKind::Seat => "a seat that nobody has claimed is given back".to_string(),
+        TimerKind::Schedule => "the schedule orders a server for it, if a fleet can start one".to_string(),
+        TimerKind::ReadyDeadline(fleet) => {
+            format!("the server ordered from the fleet {fleet} is given up if it has not been heard of")
+        }
+        TimerKind::Backoff(fleet) => format!("the fleet {fleet} is asked for a server again"),
+    }
+}
+
+/// Stable name of a timer: that of the setting where it is one.
+#[must_use]
+pub const fn timer_name(kind: &TimerKind) -> &'static str {
+    match kind {
+        TimerKind::Pickup => "match_pickup_time",
+        TimerKind::Ready => "match_ready_time",
+        TimerKind::Run => "match_max_run_time",
+        TimerKind::Lifetime => "server_max_lifetime",
+        TimerKind::Seat => "seat_ttl",
+        TimerKind::Schedule => "schedule_frequency",
+        TimerKind::ReadyDeadline(_) => "ready_deadline",
+        TimerKind::Backoff(_) => "backoff",
+    }
+}
+
+fn of_wait(wait: Option<&TypicalWait>) -> String {
+    let Some(TypicalWait { fleet, seen, p50, p90 }) = wait else {
+        return "How long matches wait is not known yet: none has become ready since this process started."
+            .to_string();
+    };
+    let of = fleet.as_ref().map(|fleet| format!(" of the fleet {fleet}")).unwrap_or_default();
+    let (half, most) = (seconds(*p50), seconds(*p90));
+    format!("Of the last {seen} matches{of}, half were ready within {half} and nine in ten within {most}.")
+}
+
+fn seconds(duration: Duration) -> String {
+    match duration.as_millis() {
+        0..10_000 => format!("{:.1} s", duration.as_secs_f64()),
+        10_000..120_000 => format!("{} s", duration.as_secs()),
+        _ => format!("{} min", duration.as_secs() / 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ordinals_end_as_people_say_them() {
+        let ordinals = [1, 2, 3, 4, 10, 11, 12, 13, 21, 22, 111, 101].map(|n| Ordinal(n).to_string());
+        let expected =
+            ["1st", "2nd", "3rd", "4th", "10th", "11th", "12th", "13th", "21st", "22nd", "111th", "101st"];
+        assert_eq!(ordinals, expected);
+    }
+
+    #[test]
+    fn durations_have_the_precision_that_people_need() {
+        let said = [0, 940, 9_960, 12_000, 119_999, 120_000].map(|ms| seconds(Duration::from_millis(ms)));
+        assert_eq!(said, ["0.0 s", "0.9 s", "10.0 s", "12 s", "119 s", "2 min"]);
+    }
+}
