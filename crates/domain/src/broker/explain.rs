@@ -88,7 +88,7 @@ pub enum Prospect {
     Full,
     /// A fleet that could start one has just failed and is left alone for a while.
     BackingOff,
-    /// No fleet takes such a match.
+    /// None of the fleets takes such a match.
     NoFleet,
 }
 
@@ -296,7 +296,10 @@ impl Broker {
         if self.expected_for(&game.id).is_some() {
             return Some(Prospect::Free);
         }
-        // A match that is bound to a fleet was checked against it when it was made, or waits for that fleet alone.
+        if self.state.fleets.is_empty() {
+            // Servers that register themselves are all there is to come.
+            return None;
+        }
         let document = Document::new(&game.id, &game.spec);
         let states =
             self.open_fleets(game).take(MAX_FLEETS).map(|fleet| self.fleet_state(fleet, game, &document));
@@ -304,11 +307,12 @@ impl Broker {
         if states.contains(&FleetState::Room) {
             return None;
         }
-        let failed = states.contains(&FleetState::BackingOff);
-        Some(match states.is_empty() {
-            true => Prospect::NoFleet,
-            false if failed => Prospect::BackingOff,
-            false => Prospect::Full,
+        Some(if states.is_empty() {
+            Prospect::NoFleet
+        } else if states.contains(&FleetState::BackingOff) {
+            Prospect::BackingOff
+        } else {
+            Prospect::Full
         })
     }
 
