@@ -12,6 +12,7 @@
 mod allocations;
 mod explain;
 mod fleets;
+mod index;
 mod limits;
 mod matches;
 mod properties;
