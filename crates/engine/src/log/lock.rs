@@ -3,14 +3,23 @@
 //! The lock is the operating system's, on an open file: it goes when the process goes, however that happens,
 //! so there is no stale lock to clean up. The file itself stays; removing it would let two processes lock two
 //! different files of the same name.
+//!
+//! A process that was killed while it started another leaves the lock to that one for a moment: until it runs its own
+//! program it has every file of its parent. So whoever finds a lock waits a little before it is taken for somebody's.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Seek, Write};
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::errors::OpenError;
 
 const LOCK_FILE: &str = "lock";
+/// How long a lock that is held is waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Time between two attempts to take it.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Holds a data folder until it is dropped.
 #[derive(Debug)]
@@ -30,7 +39,7 @@ impl FolderLock {
             .truncate(false)
             .open(&path)
             .map_err(fail)?;
-        match file.try_lock() {
+        match try_for_a_while(&file) {
             Ok(()) => write_pid(&file).map_err(fail)?,
             Err(TryLockError::WouldBlock) => {
                 return Err(OpenError::Locked { folder: folder.to_owned(), pid: read_pid(&path) });
@@ -41,10 +50,22 @@ impl FolderLock {
     }
 }
 
+fn try_for_a_while(file: &File) -> Result<(), TryLockError> {
+    let began = Instant::now();
+    loop {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) if began.elapsed() < PATIENCE => thread::sleep(PAUSE),
+            outcome => return outcome,
+        }
+    }
+}
+
 fn write_pid(mut file: &File) -> io::Result<()> {
-    file.set_len(0)?;
+    // Over what is there, which needs no room on a full disk.
+    let text = format!("{}\n", std::process::id());
     file.rewind()?;
-    writeln!(file, "{}", std::process::id())
+    file.write_all(text.as_bytes())?;
+    file.set_len(text.len() as u64)
 }
 
 fn read_pid(path: &Path) -> Option<u32> {
