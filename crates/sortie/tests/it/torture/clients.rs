@@ -117,7 +117,10 @@ pub(super) async fn joiner(world: Arc<World>, mut random: fastrand::Rng) {
         claim_twice(&world, seat, &Value::Null).await;
         if random.u8(..4) > 0 {
             let released = world.settle("DELETE", &format!("/v1/seats/{seat}"), &Value::Null).await;
-            released.err().into_iter().for_each(|code| check_expected(&code, &["seat_over", "seat_not_found"]));
+            released
+                .err()
+                .into_iter()
+                .for_each(|code| check_expected(&code, &["seat_over", "seat_not_found"]));
         }
     }
 }

@@ -152,7 +152,10 @@ impl Director {
         self.catch_up(life).await;
         for ((id, before), shown) in going_on.iter().zip(shown) {
             let after = self.history.game(id).state;
-            assert!(*before != after || shown == after, "{id} is {before} in the log and {shown} for callers");
+            assert!(
+                *before != after || shown == after,
+                "{id} is {before} in the log and {shown} for callers"
+            );
         }
     }
 

@@ -134,14 +134,7 @@ async fn torture() {
     summarize(rounds, seed, &world, &tally, &history, &bots);
 }
 
-fn summarize(
-    rounds: u32,
-    seed: u64,
-    world: &World,
-    tally: &Tally,
-    history: &History,
-    bots: &PlaySummary,
-) {
+fn summarize(rounds: u32, seed: u64, world: &World, tally: &Tally, history: &History, bots: &PlaySummary) {
     let Tally { kills, kills_at_start, adopted, downtimes } = tally;
     let mut sorted = downtimes.clone();
     sorted.sort_unstable();
