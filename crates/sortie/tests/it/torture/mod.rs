@@ -65,9 +65,9 @@ fn config(fleets: &Value) -> Value {
 
 fn arena() -> Value {
     let more = json!({
-        "warm": 1, "game": "arena", "version": "1", "protocol_id": 7, "requirements": REQUIREMENTS, "seat_ttl": "5s",
+        "game": "arena", "version": "1", "protocol_id": 7, "capacity": 2, "requirements": REQUIREMENTS, "seat_ttl": "5s",
     });
-    let serve = ["arena", "serve", "--matches", "2", "--match-length", "1s", "--requirements", REQUIREMENTS];
+    let serve = ["arena", "serve", "--matches", "1", "--match-length", "1s", "--requirements", REQUIREMENTS];
     let max = u16::try_from(MAX_SERVERS).unwrap();
     fleet(env!("CARGO_BIN_EXE_sortie").as_ref(), &serve, max, &more)
 }
@@ -87,6 +87,7 @@ async fn director(random: fastrand::Rng) -> Director {
 async fn bots(world: Arc<World>, url: String, seed: u64) -> PlaySummary {
     let arrivals = Arrivals::Keep { players: BOTS, lasting: Duration::from_secs(365 * 24 * 3600) };
     let mut options = PlayOptions::new(url, arrivals, seed);
+    (options.game, options.version) = (Some("arena".to_owned()), Some("1".to_owned()));
     options.play_for = Duration::from_millis(50)..=Duration::from_millis(500);
     play(options, async move { world.closed().await }, |_| {}).await.unwrap()
 }
