@@ -259,7 +259,8 @@ async fn reconcile(
     let placed = known.into_iter().filter(|(_, state)| {
         matches!(state, AllocationState::Started | AllocationState::Live | AllocationState::Leaving { .. })
     });
-    let gone = placed.filter(|(allocation, _)| running.iter().all(|(known, _)| known != allocation));
+    // Asked now, and not taken from `running`: some were started since.
+    let gone = placed.filter(|(allocation, _)| !allocator.knows(allocation));
     Ok(gone.map(|(allocation, _)| allocation).collect())
 }
 

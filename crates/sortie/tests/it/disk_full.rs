@@ -100,9 +100,9 @@ async fn it_refuses_while_there_is_no_room_and_goes_on_when_there_is() {
     // First, so that it goes last: what runs there is to be gone by then.
     let site = Site::new();
     let Some(disk) = SmallDisk::mount(site.path("data")) else { return };
-    let serve = ["arena", "serve", "--requirements", "!MatchProperties.nobody"];
+    let serve = ["arena", "serve", "--requirements", "!(MatchProperties.nobody)"];
     let more = json!({
-        "warm": 1, "game": "arena", "version": "1", "protocol_id": 7, "requirements": "!MatchProperties.nobody",
+        "warm": 1, "game": "arena", "version": "1", "protocol_id": 7, "requirements": "!(MatchProperties.nobody)",
     });
     let arena = fleet(env!("CARGO_BIN_EXE_sortie").as_ref(), &serve, 1, &more);
     // A snapshot every few matches, so that one has to be written while there is no room.

@@ -25,7 +25,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sortie_arena::{Arrivals, PlayOptions, PlaySummary, play};
+use sortie_arena::{Arrivals, BotEvent, PlayOptions, PlaySummary, play};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use self::director::{Director, Tally};
@@ -43,7 +44,7 @@ const MAX_SERVERS: usize = 4;
 const SUBMITTERS: u32 = 3;
 const SERVERS: u32 = 6;
 const JOINERS: u32 = 3;
-const BOTS: u32 = 4;
+const BOTS: u32 = 6;
 /// The fleet's servers take what the test's own leave.
 const REQUIREMENTS: &str = "!(MatchProperties.light || MatchProperties.marker)";
 
@@ -84,12 +85,17 @@ async fn director(random: fastrand::Rng) -> Director {
 }
 
 /// Players of the arena, who go on until the end.
-async fn bots(world: Arc<World>, url: String, seed: u64) -> PlaySummary {
+async fn bots(world: Arc<World>, url: String, seed: u64, joined: watch::Sender<u32>) -> PlaySummary {
     let arrivals = Arrivals::Keep { players: BOTS, lasting: Duration::from_secs(365 * 24 * 3600) };
     let mut options = PlayOptions::new(url, arrivals, seed);
     (options.game, options.version) = (Some("arena".to_owned()), Some("1".to_owned()));
     options.play_for = Duration::from_millis(50)..=Duration::from_millis(500);
-    play(options, async move { world.closed().await }, |_| {}).await.unwrap()
+    let observe = |event: &BotEvent| {
+        if matches!(event, BotEvent::Joined { .. }) {
+            joined.send_modify(|count| *count += 1);
+        }
+    };
+    play(options, world.closed(), observe).await.unwrap()
 }
 
 fn load(director: &mut Director) -> JoinSet<()> {
@@ -116,13 +122,16 @@ async fn torture() {
     let mut life = director.begin().await;
     let world = Arc::clone(&director.world);
     let mut load = load(&mut director);
-    let bots = tokio::spawn(bots(Arc::clone(&world), format!("http://{}", director.address), seed));
+    let joined = watch::Sender::new(0);
+    let url = format!("http://{}", director.address);
+    let bots = tokio::spawn(bots(Arc::clone(&world), url, seed, joined.clone()));
     for _ in 0..rounds {
         life = tokio::select! {
             life = director.round(life) => life,
             Some(ended) = load.join_next() => panic!("a client broke off: {ended:?}"),
         };
     }
+    soon("a bot in the arena", joined.subscribe().wait_for(|count| *count > 0)).await.unwrap();
     world.close();
     while let Some(ended) = soon("the end of the load", load.join_next()).await {
         ended.unwrap();
@@ -153,5 +162,4 @@ fn summarize(rounds: u32, seed: u64, world: &World, tally: &Tally, history: &His
         at(50),
         sorted.last().copied().unwrap_or_default().as_millis(),
     );
-    assert!(rounds == 0 || (bots.joined > 0 && !history.orders.is_empty()), "nobody has played");
 }
