@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use crate::site::{Site, fleet};
 
 /// Starts that are looked at, and the shortest times between them.
-const STARTS: usize = 3;
-const LEAST_PAUSES: [Duration; STARTS - 1] = [Duration::from_secs(1), Duration::from_secs(2)];
+const STARTS: usize = 4;
+const LEAST_PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(2)];
 
 /// When the log says that it happened.
 fn time(event: &Value) -> SystemTime {

@@ -9,6 +9,8 @@ use crate::control_plane::{END, READY, REQUEST};
 
 const WILLING_TO_WAIT: u32 = 2;
 const SEATS: u32 = 4;
+/// Most acknowledged calls between two servers that are sent away.
+const MOST_BETWEEN: u64 = 100;
 
 /// What the servers of the test itself ask for.
 const LIGHT: &str = "MatchProperties.light";
@@ -121,6 +123,25 @@ pub(super) async fn joiner(world: Arc<World>, mut random: fastrand::Rng) {
                 .err()
                 .into_iter()
                 .for_each(|code| check_expected(&code, &["seat_over", "seat_not_found"]));
+        }
+    }
+}
+
+/// Sends servers of the fleet away, so that others are started for those who wait.
+pub(super) async fn administrator(world: Arc<World>, mut random: fastrand::Rng) {
+    while !world.is_closing() {
+        let listed = world.settle("GET", "/v1/servers", &Value::Null).await.unwrap();
+        let servers = listed["servers"].as_array().unwrap();
+        let of_fleet: Vec<_> = servers.iter().filter(|server| server["fleet"].is_string()).collect();
+        if let Some(server) = random.choice(&of_fleet) {
+            let body = json!({"serverId": server["server_id"]});
+            let sent_away = world.settle("POST", "/api/v1/server/deallocate", &body).await;
+            sent_away.err().into_iter().for_each(|code| check_expected(&code, &["server_not_found"]));
+        }
+        let some = random.u64(1..=MOST_BETWEEN);
+        tokio::select! {
+            () = world.more_acknowledged(some) => {}
+            () = world.closed() => {}
         }
     }
 }

@@ -111,6 +111,7 @@ fn load(director: &mut Director) -> JoinSet<()> {
     for _ in 0..JOINERS {
         load.spawn(clients::joiner(Arc::clone(&director.world), director.random.fork()));
     }
+    load.spawn(clients::administrator(Arc::clone(&director.world), director.random.fork()));
     load
 }
 
