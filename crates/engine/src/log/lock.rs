@@ -50,6 +50,7 @@ impl FolderLock {
     }
 }
 
+#[allow(clippy::disallowed_methods, reason = "a lock tells nobody when it is free, and nothing has begun yet")]
 fn try_for_a_while(file: &File) -> Result<(), TryLockError> {
     let began = Instant::now();
     loop {

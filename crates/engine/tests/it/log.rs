@@ -133,7 +133,7 @@ fn a_lock_that_is_about_to_be_given_up_is_waited_for() {
     let data = tempdir().unwrap();
     let log = open(data.path());
     std::thread::scope(|scope| {
-        let (began, begins) = std::sync::mpsc::channel();
+        let (began, begins) = std::sync::mpsc::sync_channel(1);
         let second = scope.spawn(move || {
             began.send(()).unwrap();
             EmbeddedLog::open(data.path(), TINY).map(drop)
