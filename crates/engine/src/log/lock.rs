@@ -10,16 +10,15 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Seek, Write};
 use std::path::Path;
+use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::errors::OpenError;
 
 const LOCK_FILE: &str = "lock";
 /// How long a lock that is held is waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Time between two attempts to take it.
-const PAUSE: Duration = Duration::from_millis(10);
 
 /// Holds a data folder until it is dropped.
 #[derive(Debug)]
@@ -39,26 +38,27 @@ impl FolderLock {
             .truncate(false)
             .open(&path)
             .map_err(fail)?;
-        match try_for_a_while(&file) {
-            Ok(()) => write_pid(&file).map_err(fail)?,
-            Err(TryLockError::WouldBlock) => {
-                return Err(OpenError::Locked { folder: folder.to_owned(), pid: read_pid(&path) });
-            }
+        let file = match file.try_lock() {
+            Ok(()) => file,
+            Err(TryLockError::WouldBlock) => wait_for(file)
+                .map_err(fail)?
+                .ok_or_else(|| OpenError::Locked { folder: folder.to_owned(), pid: read_pid(&path) })?,
             Err(TryLockError::Error(source)) => return Err(fail(source)),
-        }
+        };
+        write_pid(&file).map_err(fail)?;
         Ok(Self { _file: file })
     }
 }
 
-#[allow(clippy::disallowed_methods, reason = "a lock tells nobody when it is free, and nothing has begun yet")]
-fn try_for_a_while(file: &File) -> Result<(), TryLockError> {
-    let began = Instant::now();
-    loop {
-        match file.try_lock() {
-            Err(TryLockError::WouldBlock) if began.elapsed() < PATIENCE => thread::sleep(PAUSE),
-            outcome => return outcome,
-        }
-    }
+/// Waits for the lock in a thread of its own, because the system tells nobody else when it is free. `None` where it is
+/// held for too long; the thread then gives it back as soon as it gets it.
+fn wait_for(file: File) -> io::Result<Option<File>> {
+    let (tell, told) = mpsc::sync_channel(1);
+    let lock = move || {
+        let _nobody_waits_any_more = tell.send(file.lock().map(|()| file));
+    };
+    thread::Builder::new().name("sortie-lock".to_owned()).spawn(lock)?;
+    told.recv_timeout(PATIENCE).map_or(Ok(None), |locked| locked.map(Some))
 }
 
 fn write_pid(mut file: &File) -> io::Result<()> {
