@@ -16,6 +16,7 @@ mod step;
 mod summary;
 mod test;
 mod tidy;
+mod torture;
 mod tree;
 
 /// What can be run in this repository.
@@ -32,6 +33,8 @@ enum Command {
     Test,
     /// Drive the broker through simulated schedules.
     Sim(sim::Args),
+    /// Kill the control plane at random moments under load, over and over.
+    Torture(torture::Args),
     /// Measure: tokens minted, batches made durable, a start of the program.
     Bench,
     /// Verify that documents and layout are as they should be.
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
     let outcome = match Args::parse().command {
         Command::Test => test::run(),
         Command::Sim(args) => sim::run(&args),
+        Command::Torture(args) => torture::run_rounds(&args),
         Command::Bench => bench::run_all(),
         Command::Tidy => tidy::run(),
     };

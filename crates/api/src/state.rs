@@ -157,9 +157,14 @@ impl Shared {
         if let Err(error) = self.query(|_| ()).await {
             return Some(error);
         }
-        let accepting = self.options.broker.stats().accepting;
-        (!accepting)
-            .then(|| codes::UNAVAILABLE.error("the log takes no records; nothing is accepted until it does"))
+        let stats = self.options.broker.stats();
+        match stats.refused {
+            Some(why) => Some(why.into()),
+            None if stats.accepting => None,
+            None => {
+                Some(codes::UNAVAILABLE.error("the broker has not begun; nothing is accepted until it has"))
+            }
+        }
     }
 
     /// A place for a stream that follows the whole log, given back when it is dropped.

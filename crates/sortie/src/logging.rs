@@ -12,6 +12,8 @@ pub(crate) fn start(levels: &str, format: LogFormat) {
     let logging = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
+        // Where a line cannot be written, on a full disk, the library would say so in the same place and panic.
+        .log_internal_errors(false)
         .with_ansi(io::stderr().is_terminal());
     // A second start within one process changes nothing.
     let _ = match format {

@@ -100,12 +100,13 @@ impl Node {
         let running: Vec<_> =
             running.into_iter().map(|placement| (placement.allocation, placement.server)).collect();
         configure(config, &broker).await?;
-        reconcile(&broker, &allocator, running).await?;
+        let gone = reconcile(&broker, &allocator, running).await?;
         let closing = CancellationToken::new();
         // In this order, so that what is at no path is answered by the API.
         let router = gateway(config, &keys, &broker)?.merge(api(config, &keys, &broker, &closing));
         let mut supervisor = Supervisor::new();
         spawn_listener(&mut supervisor, listener, router, closing);
+        spawn_reports(&mut supervisor, broker.clone(), gone);
         spawn_allocator(&mut supervisor, allocator, config.dev.then(|| broker.clone()));
         spawn_engine(&mut supervisor, engine);
         Ok(Self { address, broker, supervisor })
@@ -240,12 +241,12 @@ async fn configure(config: &Config, broker: &Handle<Broker>) -> Result<(), Failu
 }
 
 /// Brings broker and platform to agree after a restart: a server that the broker does not know is stopped, and
-/// one that is nowhere to be found is reported gone.
+/// one that is nowhere to be found is to be reported gone. Gives the latter.
 async fn reconcile(
     broker: &Handle<Broker>,
     allocator: &LocalProcessAllocator,
     running: Vec<(AllocationId, sortie_domain::ids::ServerId)>,
-) -> Result<(), Failure> {
+) -> Result<Vec<AllocationId>, Failure> {
     let known: BTreeMap<_, _> = broker
         .query(|broker| broker.allocations().map(|order| (order.id.clone(), order.state)).collect())
         .await?;
@@ -255,16 +256,29 @@ async fn reconcile(
             allocator.stop(allocation, server).await.map_err(|error| Failure::new(error.message))?;
         }
     }
-    for (allocation, state) in known {
-        let placed = matches!(
-            state,
-            AllocationState::Started | AllocationState::Live | AllocationState::Leaving { .. }
-        );
-        if placed && !running.iter().any(|(known, _)| *known == allocation) {
-            report_exit(broker, allocation, "was gone when the control plane started").await;
+    let placed = known.into_iter().filter(|(_, state)| {
+        matches!(state, AllocationState::Started | AllocationState::Live | AllocationState::Leaving { .. })
+    });
+    // Asked now, and not taken from `running`: some were started since.
+    let gone = placed.filter(|(allocation, _)| !allocator.knows(allocation));
+    Ok(gone.map(|(allocation, _)| allocation).collect())
+}
+
+/// Reports the servers that were gone at the start. A task of its own: on a full disk that takes until there is room,
+/// and callers have to be told so by then.
+fn spawn_reports(supervisor: &mut Supervisor, broker: Handle<Broker>, gone: Vec<AllocationId>) {
+    let report = async move {
+        for allocation in gone {
+            report_exit(&broker, allocation, "was gone when the control plane started").await;
         }
-    }
-    Ok(())
+    };
+    supervisor.spawn("the reports of lost servers", Stage::Work, OnFailure::GoOn, |stop| async move {
+        tokio::select! {
+            () = report => {}
+            () = stop.stopped() => {}
+        }
+        Ok(())
+    });
 }
 
 fn api(config: &Config, keys: &Keys, broker: &Handle<Broker>, closing: &CancellationToken) -> axum::Router {

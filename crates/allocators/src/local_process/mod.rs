@@ -210,6 +210,14 @@ impl LocalProcessAllocator {
         Ok((Self { shared }, taken_over))
     }
 
+    /// Whether the order was given to this allocator, or its server left by an earlier one: then its end is, or was,
+    /// reported.
+    #[must_use]
+    pub fn knows(&self, allocation: &AllocationId) -> bool {
+        let book = lock(&self.shared.book);
+        book.slots.contains_key(allocation) || book.ended.ids.contains(allocation)
+    }
+
     /// Stops every server and starts no further one; for a control plane that takes its servers with it. Each
     /// gets its fleet's grace to exit, but no more than `most_grace`. The ends are reported to the listener.
     ///

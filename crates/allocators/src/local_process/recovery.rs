@@ -40,8 +40,11 @@ pub(super) fn survey(folder: &Folder, running: Vec<Running>) -> io::Result<Surve
     for (allocation, members) in unrecorded(folder, running, &recorded) {
         match rebuild(&allocation, &members) {
             Some((process, placement)) => {
-                folder.store(&placement)?;
                 tracing::warn!(%allocation, pid = placement.pid(), "taken over without a record");
+                if let Err(error) = folder.store(&placement) {
+                    // As on a full disk: the next start finds it in the same way.
+                    tracing::warn!(%allocation, %error, "still without a record");
+                }
                 survey.running.push((process, placement));
             }
             None => {

@@ -211,6 +211,8 @@ pub struct Offer {
     pub spec: Arc<MatchSpec>,
     /// Which pickup of the match this is.
     pub pickup: u32,
+    /// The server may have been given it before.
+    pub again: bool,
 }
 
 /// The good answers.

@@ -102,6 +102,9 @@ struct Beside {
     free: Option<FreeServers>,
     /// How long matches waited lately.
     waits: Waits,
+    /// Matches that were in a server's hands when this process began, and which pickup that was: the answer that said
+    /// so may have been lost with the process before. `None` until the first input.
+    untold: Option<BTreeMap<MatchId, u32>>,
     /// When servers were last ordered on the schedule.
     scheduled_at: Timestamp,
     /// When deadlines were last looked at.
@@ -232,6 +235,7 @@ struct Turn<'a> {
 impl<'a> Turn<'a> {
     fn new(broker: &'a mut Broker, at: Moment, step: &'a mut Step<Broker>) -> Self {
         let draw = Draw::new(at);
+        broker.note_untold();
         Self { broker, step, now: at.now, draw, changed: BTreeSet::new(), reconsider: false }
     }
 

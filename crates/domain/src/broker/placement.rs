@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use super::command::{Hints, Offer, Reply};
 use super::event::Event;
 use super::free::FreeServers;
-use super::model::{FastSchedule, Fleet, MatchSpec, MatchState};
+use super::model::{FastSchedule, Fleet, Match, MatchSpec, MatchState};
 use super::requirements::{Document, Requirement};
 use super::{BrokenRule, Broker, Turn};
 use crate::ids::{AllocationId, FleetId, MatchId, ServerId};
@@ -22,6 +22,29 @@ const MAX_LOOKED_AT: usize = 1_000;
 
 /// Why each fleet cannot start a server.
 type Refusals = BTreeMap<FleetId, &'static str>;
+
+fn offer(server: &ServerId, game: &Match, again: bool) -> Offer {
+    Offer {
+        server: server.clone(),
+        match_id: game.id.clone(),
+        players: game.players(),
+        spec: Arc::clone(&game.spec),
+        pickup: game.pickups,
+        again,
+    }
+}
+
+impl Broker {
+    /// Before the first input: notes which servers may not know of a match that they have.
+    pub(super) fn note_untold(&mut self) {
+        if self.beside.untold.is_none() {
+            let picked_up = self.state.index.picked_up.iter();
+            let untold =
+                picked_up.filter_map(|(_, id)| Some((id.clone(), self.state.matches.get(id)?.pickups)));
+            self.beside.untold = Some(untold.collect());
+        }
+    }
+}
 
 impl Turn<'_> {
     /// A server for a match that has just been queued: one that waits, one that is free, or a new one.
@@ -72,6 +95,21 @@ impl Turn<'_> {
         self.pick_up(&id, server)
     }
 
+    /// A match that the server has, but may never have heard of, because the process that gave it ended: given once
+    /// more. A server that does know of it takes no harm; one that does not would be waited for in vain.
+    pub(super) fn give_again(&mut self, server: &ServerId) -> Option<Offer> {
+        let matches = self.matches_of(server);
+        let mut again = matches.iter().filter_map(|id| {
+            let game = self.state().matches.get(id)?;
+            let pickup = *self.broker.beside.untold.as_ref()?.get(id)?;
+            let is_held = matches!(game.state, MatchState::PickedUp { .. }) && game.pickups == pickup;
+            is_held.then(|| offer(server, game, true))
+        });
+        let offer = again.next()?;
+        self.broker.beside.untold.as_mut()?.remove(&offer.match_id);
+        Some(offer)
+    }
+
     /// What a broken rule would give the server instead; `None` unless a rule is broken.
     fn broken_choice(&self, server: &ServerId, requirement: &Requirement) -> Option<MatchId> {
         if self.broken(BrokenRule::YoungestFirst) {
@@ -99,13 +137,7 @@ impl Turn<'_> {
         self.broker.beside.expected.remove(server);
         self.emit(Event::MatchPickedUp { id: id.clone(), server: server.clone() });
         let game = self.state().matches.get(id)?;
-        Some(Offer {
-            server: server.clone(),
-            match_id: id.clone(),
-            players: game.players(),
-            spec: Arc::clone(&game.spec),
-            pickup: game.pickups,
-        })
+        Some(offer(server, game, false))
     }
 
     /// Whether some queued match fits what the server asked for last.

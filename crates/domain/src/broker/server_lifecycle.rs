@@ -35,7 +35,7 @@ impl Turn<'_> {
         }
         self.broker.beside.heard.insert(server.clone(), Arc::clone(&requirement));
         self.note_free(server);
-        if let Some(offer) = self.oldest_for(server, &requirement) {
+        if let Some(offer) = self.give_again(server).or_else(|| self.oldest_for(server, &requirement)) {
             return Ok(Some(Reply::Requested { offer: Some(offer), hints: Hints::NONE }));
         }
         if hints.has(Hints::WILLING_TO_SHUTDOWN) && self.is_surplus(server) {
@@ -289,6 +289,12 @@ impl Turn<'_> {
         let untouched = matches!(game.state, MatchState::PickedUp { .. })
             && game.pickups == offer.pickup
             && game.server.as_ref() == Some(&offer.server);
+        if untouched && offer.again {
+            // The server may have it all the same, so that nobody else can.
+            let untold = self.broker.beside.untold.get_or_insert_default();
+            untold.insert(offer.match_id.clone(), offer.pickup);
+            return;
+        }
         if untouched || self.broken(BrokenRule::ReturnAlways) {
             self.emit(Event::MatchReturned { id: offer.match_id.clone(), server: offer.server.clone() });
             self.offer_to_waiting(&offer.match_id);

@@ -235,6 +235,36 @@ fn how_long_servers_are_held_can_be_changed() {
 }
 
 #[test]
+fn a_match_whose_answer_a_restart_may_have_lost_is_given_to_its_server_again() {
+    let mut table = Table::new();
+    let host = server("host");
+    let (id, other) = (table.picked_up("m", &host), table.picked_up("n", &host));
+    let next = table.submit("next", spec(&[]));
+    assert_eq!(table.poll(&host), Some(next.clone()), "while nothing was lost, nothing is given again");
+    table.noted(ready(&host, &other, "203.0.113.7:7777", Hints::NONE));
+    table.restart();
+    let last = table.submit("last", spec(&[]));
+    let events = table.log.len();
+    assert_eq!((table.poll(&host), table.poll(&host)), (Some(id), Some(next)), "but not those it spoke of");
+    assert_eq!(table.log.len(), events, "nothing has changed");
+    assert_eq!(table.poll(&server("other")), Some(last), "others never get them");
+    assert_eq!(table.poll(&host), None, "once is enough");
+}
+
+#[test]
+fn a_match_given_again_stays_with_its_server_even_if_that_answer_is_lost_too() {
+    let mut table = Table::new();
+    let host = server("host");
+    let id = table.picked_up("m", &host);
+    table.restart();
+    let (offer, hints) = table.request(&host, "", WAIT);
+    table.undelivered(Reply::Requested { offer, hints });
+    assert_eq!(table.state(&id), "picked_up", "the server may have had it from the first answer");
+    assert_eq!(table.poll(&server("other")), None);
+    assert_eq!(table.poll(&host), Some(id));
+}
+
+#[test]
 fn a_restart_forgets_who_waited_and_nothing_else() {
     let mut table = Table::new();
     let host = server("host");

@@ -1,13 +1,18 @@
 //! Numbers for the operator, written by the machine thread and read by anybody.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+use super::handle::Unavailable;
 
 /// A reading of an engine's numbers. Counts are since the process started.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Stats {
     /// Whether commands are taken: false while the log refuses.
     pub accepting: bool,
+    /// Why the log refuses, while it does.
+    pub refused: Option<Unavailable>,
     /// The last durable record.
     pub last_seq: u64,
     /// The newest snapshot.
@@ -31,6 +36,7 @@ pub struct Stats {
 #[derive(Default)]
 pub(crate) struct Counters {
     pub(super) accepting: AtomicBool,
+    refused: Mutex<Option<Unavailable>>,
     pub(super) last_seq: AtomicU64,
     pub(super) snapshot_seq: AtomicU64,
     pub(super) records: AtomicU64,
@@ -42,9 +48,16 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
+    /// The log refuses because of `why`, or takes records again.
+    pub(super) fn refuse(&self, why: Option<Unavailable>) {
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = why;
+        self.accepting.store(why.is_none(), Ordering::Relaxed);
+    }
+
     pub(super) fn read(&self, queued: usize) -> Stats {
         Stats {
             accepting: self.accepting.load(Ordering::Relaxed),
+            refused: *self.refused.lock().unwrap_or_else(PoisonError::into_inner),
             last_seq: self.last_seq.load(Ordering::Relaxed),
             snapshot_seq: self.snapshot_seq.load(Ordering::Relaxed),
             records: self.records.load(Ordering::Relaxed),

@@ -270,8 +270,7 @@ impl<M: Hosted> Worker<M> {
     fn undo(&mut self, error: &AppendError) -> Result<(), StartError> {
         tracing::error!(%error, source = ?error.source, "nothing is accepted until the log takes records again");
         let why = why(error.kind);
-        self.refused = Some(why);
-        self.counters.accepting.store(false, Ordering::Relaxed);
+        self.refuse(Some(why));
         self.counters.failed_batches.fetch_add(1, Ordering::Relaxed);
         self.release_kept(why);
         self.machine = replay(&*self.log, self.codec, &*self.empty)?.machine;
@@ -290,11 +289,15 @@ impl<M: Hosted> Worker<M> {
         match self.log.probe() {
             Ok(()) => {
                 tracing::info!("the log takes records again");
-                self.refused = None;
-                self.counters.accepting.store(true, Ordering::Relaxed);
+                self.refuse(None);
             }
-            Err(error) => self.refused = Some(why(error.kind)),
+            Err(error) => self.refuse(Some(why(error.kind))),
         }
+    }
+
+    fn refuse(&mut self, why: Option<Unavailable>) {
+        self.refused = why;
+        self.counters.refuse(why);
     }
 }
 

@@ -99,6 +99,7 @@ impl EmbeddedLog {
         sync_folder(data).map_err(|source| failed("sync", data, source))?;
         let (segments, rest) = scan_all(&folder)?;
         let snapshots = Snapshots::new(snapshot_folder, Arc::clone(&disk));
+        snapshots.remove_unfinished().map_err(|error| snapshot_failed(data, error))?;
         check_snapshots(data, &segments, &snapshots)?;
         let tail_bytes = segments.last().map_or(0, |last| last.bytes);
         let tail = segments.last().map(|last| open_tail(last, rest, &*disk)).transpose()?;
@@ -312,6 +313,13 @@ fn failed(doing: &'static str, path: &Path, source: io::Error) -> OpenError {
     OpenError::Io { doing, path: path.to_owned(), source }
 }
 
+fn snapshot_failed(data: &Path, error: SnapshotError) -> OpenError {
+    match error {
+        SnapshotError::Io { doing, path, source } => OpenError::Io { doing, path, source },
+        SnapshotError::TooLarge { .. } => failed("list", data, io::Error::other(error)),
+    }
+}
+
 fn draw_mark() -> io::Result<u32> {
     let drawn = getrandom::u32().map_err(|error| io::Error::other(error.to_string()))?;
     // Zero would let a run of zeros begin like a frame.
@@ -352,10 +360,7 @@ fn scan_all(folder: &Path) -> Result<(Vec<Segment>, Rest), OpenError> {
 
 /// Refuses a log that ends before its newest snapshot, while its torn end is still there to be looked at.
 fn check_snapshots(data: &Path, segments: &[Segment], snapshots: &Snapshots) -> Result<(), OpenError> {
-    let seqs = snapshots.list().map_err(|error| match error {
-        SnapshotError::Io { doing, path, source } => OpenError::Io { doing, path, source },
-        SnapshotError::TooLarge { .. } => failed("list", data, io::Error::other(error)),
-    })?;
+    let seqs = snapshots.list().map_err(|error| snapshot_failed(data, error))?;
     let last_seq = segments.last().map_or(0, |last| last.last_seq);
     match seqs.last() {
         Some(&snapshot_seq) if snapshot_seq > last_seq => {

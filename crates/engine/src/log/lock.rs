@@ -3,14 +3,22 @@
 //! The lock is the operating system's, on an open file: it goes when the process goes, however that happens,
 //! so there is no stale lock to clean up. The file itself stays; removing it would let two processes lock two
 //! different files of the same name.
+//!
+//! A process that was killed while it started another leaves the lock to that one for a moment: until it runs its own
+//! program it has every file of its parent. So whoever finds a lock waits a little before it is taken for somebody's.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Seek, Write};
 use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use super::errors::OpenError;
 
 const LOCK_FILE: &str = "lock";
+/// How long a lock that is held is waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Holds a data folder until it is dropped.
 #[derive(Debug)]
@@ -30,21 +38,35 @@ impl FolderLock {
             .truncate(false)
             .open(&path)
             .map_err(fail)?;
-        match file.try_lock() {
-            Ok(()) => write_pid(&file).map_err(fail)?,
-            Err(TryLockError::WouldBlock) => {
-                return Err(OpenError::Locked { folder: folder.to_owned(), pid: read_pid(&path) });
-            }
+        let file = match file.try_lock() {
+            Ok(()) => file,
+            Err(TryLockError::WouldBlock) => wait_for(file)
+                .map_err(fail)?
+                .ok_or_else(|| OpenError::Locked { folder: folder.to_owned(), pid: read_pid(&path) })?,
             Err(TryLockError::Error(source)) => return Err(fail(source)),
-        }
+        };
+        write_pid(&file).map_err(fail)?;
         Ok(Self { _file: file })
     }
 }
 
+/// Waits for the lock in a thread of its own, because the system tells nobody else when it is free. `None` where it is
+/// held for too long; the thread then gives it back as soon as it gets it.
+fn wait_for(file: File) -> io::Result<Option<File>> {
+    let (tell, told) = mpsc::sync_channel(1);
+    let lock = move || {
+        let _nobody_waits_any_more = tell.send(file.lock().map(|()| file));
+    };
+    thread::Builder::new().name("sortie-lock".to_owned()).spawn(lock)?;
+    told.recv_timeout(PATIENCE).map_or(Ok(None), |locked| locked.map(Some))
+}
+
 fn write_pid(mut file: &File) -> io::Result<()> {
-    file.set_len(0)?;
+    // Over what is there, which needs no room on a full disk.
+    let text = format!("{}\n", std::process::id());
     file.rewind()?;
-    writeln!(file, "{}", std::process::id())
+    file.write_all(text.as_bytes())?;
+    file.set_len(text.len() as u64)
 }
 
 fn read_pid(path: &Path) -> Option<u32> {

@@ -24,6 +24,8 @@ pub const MAX_SNAPSHOT_BYTES: usize = 1 << 30;
 
 const MAGIC: &[u8; 8] = b"SORTSNAP";
 const VERSION: u32 = 1;
+/// Extension of the name of a snapshot that is being written.
+const UNFINISHED: &str = "tmp";
 const HEAD_BYTES: usize = 16;
 
 /// The snapshots of one data folder.
@@ -35,6 +37,19 @@ pub(super) struct Snapshots {
 impl Snapshots {
     pub(super) fn new(folder: PathBuf, disk: Arc<dyn Disk>) -> Self {
         Self { folder, disk }
+    }
+
+    /// Removes snapshots that were being written when a process ended: nobody else would, and each takes the room of a
+    /// whole one.
+    pub(super) fn remove_unfinished(&self) -> Result<(), SnapshotError> {
+        for entry in fs::read_dir(&self.folder).map_err(|source| io_error("list", &self.folder, source))? {
+            let path = entry.map_err(|source| io_error("list", &self.folder, source))?.path();
+            if seq_of(&path.with_extension("snap")).is_some() && path.extension() == Some(UNFINISHED.as_ref())
+            {
+                fs::remove_file(&path).map_err(|source| io_error("remove", &path, source))?;
+            }
+        }
+        Ok(())
     }
 
     /// Sequence numbers by name, oldest first.
@@ -71,7 +86,7 @@ impl SnapshotStore for Snapshots {
             return Err(SnapshotError::TooLarge { bytes: snapshot.payload.len() });
         }
         let path = self.path(snapshot.seq);
-        let unfinished = path.with_extension("tmp");
+        let unfinished = path.with_extension(UNFINISHED);
         let written = File::create(&unfinished).and_then(|file| {
             self.disk.write(&file, 0, &encode(snapshot))?;
             self.disk.sync(&file)
@@ -80,7 +95,10 @@ impl SnapshotStore for Snapshots {
             let _ = fs::remove_file(&unfinished);
             return Err(io_error("write", &unfinished, source));
         }
-        fs::rename(&unfinished, &path).map_err(|source| io_error("rename", &unfinished, source))?;
+        if let Err(source) = fs::rename(&unfinished, &path) {
+            let _ = fs::remove_file(&unfinished);
+            return Err(io_error("rename", &unfinished, source));
+        }
         sync_folder(&self.folder).map_err(|source| io_error("sync", &self.folder, source))?;
         self.prune()
     }

@@ -129,6 +129,35 @@ fn a_second_opener_is_refused_and_told_by_whom() {
 }
 
 #[test]
+fn a_lock_that_is_about_to_be_given_up_is_waited_for() {
+    let data = tempdir().unwrap();
+    let log = open(data.path());
+    std::thread::scope(|scope| {
+        let (began, begins) = std::sync::mpsc::sync_channel(1);
+        let second = scope.spawn(move || {
+            began.send(()).unwrap();
+            EmbeddedLog::open(data.path(), TINY).map(drop)
+        });
+        begins.recv().unwrap();
+        drop(log);
+        second.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn a_snapshot_that_was_never_finished_is_removed_and_nothing_else() {
+    let data = tempdir().unwrap();
+    drop(open(data.path()));
+    let at = |name: &str| data.path().join("snapshots").join(name);
+    for name in ["00000000000000000007.tmp", "notes.tmp", "7.tmp"] {
+        std::fs::write(at(name), "half of it").unwrap();
+    }
+    drop(open(data.path()));
+    assert!(!at("00000000000000000007.tmp").exists(), "it takes room for nothing");
+    assert!(at("notes.tmp").exists() && at("7.tmp").exists(), "these are somebody else's");
+}
+
+#[test]
 fn a_failed_append_leaves_nothing_and_can_be_repeated() {
     for fault in [Fault::Full, Fault::SyncFails, Fault::FullAndCutFails] {
         // The first append also creates a segment; the second appends to one.

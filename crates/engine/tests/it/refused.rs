@@ -31,11 +31,11 @@ async fn a_disk_that_fails_makes_calls_unavailable_until_it_works_again() {
             assert!(matches!(again, Err(CallError::Unavailable(_))), "{again:?}");
         }
         assert_eq!(state(&handle).await, before, "{fault:?}");
-        assert!(!handle.stats().accepting);
+        assert!(!handle.stats().accepting && handle.stats().refused.is_some());
 
         disk.set(Fault::None);
         assert_eq!(handle.call(Command::Add(2)).await.unwrap(), Reply::Sum(3));
-        assert!(handle.stats().accepting);
+        assert!(handle.stats().accepting && handle.stats().refused.is_none());
         let after = state(&handle).await;
         let events = events_until(&mut handle.subscribe(Cursor::Earliest), &Event::Added(2)).await;
         assert_eq!(events, [Event::Added(1), Event::Added(2)]);

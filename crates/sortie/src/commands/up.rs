@@ -21,7 +21,9 @@ pub(crate) async fn run(options: cli::Up) -> Result<ExitCode, Failure> {
     }
     let mut signals = Signals::listen()?;
     let node = Node::start(&config).await?;
-    line(format_args!("listening on http://{}", node.address))?;
+    if let Err(problem) = line(format_args!("listening on http://{}", node.address)) {
+        tracing::warn!(%problem, address = %node.address, "cannot say on standard output where it listens");
+    }
     let asked = Arc::new(Notify::new());
     let stop = Arc::clone(&asked);
     let running = tokio::spawn(node.run(async move { stop.notified().await }));

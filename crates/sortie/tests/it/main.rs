@@ -3,12 +3,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod adoption;
 mod arena;
 mod bad_input;
 mod config;
 mod control_plane;
+mod crash_loop;
 mod data_folder;
 mod demo;
+mod disk_full;
 mod example;
 mod fleets;
 mod game_servers;
@@ -19,3 +22,4 @@ mod remote_commands;
 mod restart;
 mod signals;
 mod site;
+mod torture;

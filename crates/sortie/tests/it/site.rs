@@ -167,7 +167,8 @@ pub(crate) fn signal(pid: i32, signal: Signal) {
     let _gone_is_fine = kill_process(Pid::from_raw(pid).unwrap(), signal);
 }
 
-fn variables(pid: i32) -> impl Iterator<Item = String> {
+/// The environment of a process.
+pub(crate) fn variables(pid: i32) -> impl Iterator<Item = String> {
     let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
     let variables: Vec<_> =
         environment.split(|byte| *byte == 0).map(|part| String::from_utf8_lossy(part).into_owned()).collect();

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 use sortie_domain::broker::model::{AllocationState, Match, MatchState, SeatState};
-use sortie_domain::broker::{Broker, Command, Event, Hints, LEAVE_TIME, Reply};
+use sortie_domain::broker::{Broker, Command, Event, Hints, LEAVE_TIME, Offer, Reply};
 use sortie_domain::ids::{FleetId, MatchId};
 use sortie_domain::machine::{CallId, Machine};
 
@@ -117,12 +117,27 @@ impl World {
     pub(super) fn check_offer(&mut self, call: CallId, expected: &Option<MatchId>, from: usize) {
         let offered = match self.answer_since(call, from) {
             Some(Ok(Reply::Requested { hints, .. })) if hints.has(Hints::SHUTDOWN) => return,
+            Some(Ok(Reply::Requested { offer: Some(offer), .. })) if offer.again => {
+                let offer = offer.clone();
+                return self.check_given_again(&offer);
+            }
             Some(Ok(Reply::Requested { offer, .. })) => offer.as_ref().map(|offer| offer.match_id.clone()),
             Some(_) => return,
             None => None,
         };
         if offered != *expected {
             self.fail(format!("1: offered {offered:?}, the oldest that fits is {expected:?}"));
+        }
+    }
+
+    /// Only what a server was given before the crash, and has not spoken of since, is given to it again.
+    fn check_given_again(&mut self, offer: &Offer) {
+        let game = self.broker.find_match(&offer.match_id);
+        let holds = game.is_some_and(|game| {
+            game.server.as_ref() == Some(&offer.server) && matches!(game.state, MatchState::PickedUp { .. })
+        });
+        if !holds || self.report.crashes == 0 {
+            self.fail(format!("1: {} was given {} again", offer.server, offer.match_id));
         }
     }
 

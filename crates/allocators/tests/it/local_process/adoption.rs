@@ -38,6 +38,10 @@ async fn a_server_that_runs_is_taken_over_and_not_started_again() {
         (&order.allocation, &order.server, &order.fleet)
     );
     assert_eq!(placement.pid(), pid);
+    assert!(
+        opened.allocator.knows(&order.allocation)
+            && !opened.allocator.knows(&self::order("b", "eu").allocation)
+    );
     opened.allocator.start(&order).await.unwrap();
     assert_eq!(harness.pid("pid").await, pid, "no second server wrote its number");
     opened.allocator.stop(&order.allocation, &order.server).await.unwrap();

@@ -1,0 +1,164 @@
+//! A data folder on a disk that is full.
+//!
+//! On a small file system of its own, which only root may mount. Elsewhere these tests end there; what they show of the
+//! log alone, the engine's tests show with a disk that fails by order.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::control_plane::{ControlPlane, REQUEST};
+use crate::site::{Site, fixed_address, fleet, is_alive};
+
+/// Room for a data folder and not much more.
+const SIZE: &str = "size=3m";
+/// More matches than the last page of a file has room for.
+const MOST_SUBMITTED: usize = 200;
+
+/// A file system that is unmounted when dropped.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// `None` where nothing may be mounted.
+    fn mount(at: PathBuf) -> Option<Self> {
+        std::fs::create_dir(&at).unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", SIZE, "sortie-e2e"]).arg(&at).stderr(Stdio::null());
+        if mount.status().is_ok_and(|status| status.success()) {
+            return Some(Self(at));
+        }
+        eprintln!("no file system can be mounted here: nothing was tested");
+        None
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.0.join("ballast")
+    }
+
+    /// Leaves no room for anything.
+    fn fill(&self) {
+        let mut file = File::create(self.ballast()).unwrap();
+        let error = std::iter::repeat_with(|| file.write_all(&[1; 4096])).find_map(Result::err).unwrap();
+        assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
+    }
+
+    fn make_room(&self) {
+        std::fs::remove_file(self.ballast()).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _reported_by_the_next_run = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+/// A control plane whose own log, too, is on the full disk, as it often is.
+async fn up(site: &Site, address: &str, key: &str) -> ControlPlane {
+    let stderr = site.data("stderr");
+    let log = File::options().create(true).append(true).open(&stderr).unwrap();
+    let mut control_plane = ControlPlane::start(site.sortie(&["up", "--listen", address]), log, stderr).await;
+    control_plane.key = Some(key.to_owned());
+    control_plane
+}
+
+fn order(number: usize) -> String {
+    let player = format!("p{number}");
+    json!({"players": [player], "properties": {"nobody": true}, "idempotency_key": player}).to_string()
+}
+
+/// Submits until that is refused; gives the ids, and the refusal.
+async fn submit_all(control_plane: &ControlPlane) -> (Vec<String>, Value) {
+    let mut ids = Vec::new();
+    loop {
+        let (status, answer) = control_plane.send("POST", "/v1/matches", order(ids.len())).await;
+        if status == 503 {
+            return (ids, answer);
+        }
+        ids.push(answer["match_id"].as_str().unwrap().to_owned());
+        assert!(ids.len() < MOST_SUBMITTED, "the disk is not full");
+    }
+}
+
+/// Everything is refused, and says why; what needs no room works.
+async fn check_refuses(control_plane: &ControlPlane, ids: &[String]) {
+    let (status, answer) = control_plane.send("POST", REQUEST, r#"{"serverId": "s"}"#).await;
+    assert_eq!((status, &answer["details"][0]["reason"]), (503, &json!("disk_full")), "{answer}");
+    let (status, answer) = control_plane.send("GET", "/readyz", "").await;
+    assert_eq!((status, &answer["error"]["code"]), (503, &json!("disk_full")), "{answer}");
+    control_plane.get("/healthz").await;
+    for (number, id) in ids.iter().enumerate() {
+        assert_eq!(control_plane.show(id).await["players"], json!([format!("p{number}")]));
+    }
+}
+
+#[tokio::test]
+async fn it_refuses_while_there_is_no_room_and_goes_on_when_there_is() {
+    // First, so that it goes last: what runs there is to be gone by then.
+    let site = Site::new();
+    let Some(disk) = SmallDisk::mount(site.path("data")) else { return };
+    let serve = ["arena", "serve", "--requirements", "!(MatchProperties.nobody)"];
+    let more = json!({
+        "warm": 1, "game": "arena", "version": "1", "protocol_id": 7, "requirements": "!(MatchProperties.nobody)",
+    });
+    let arena = fleet(env!("CARGO_BIN_EXE_sortie").as_ref(), &serve, 1, &more);
+    // A snapshot every few matches, so that one has to be written while there is no room.
+    site.configure(&json!({
+        "netcode": {"key_file": "netcode.hex"}, "log": {"snapshot_every": 7}, "fleets": {"arena": arena},
+    }));
+    std::fs::write(site.path("netcode.hex"), "2a".repeat(32)).unwrap();
+    let create = ["key", "create", "--name", "a", "--permission", "admin", "--json"];
+    let key = site.run(&create).await.json()["key"].as_str().unwrap().to_owned();
+    let address = fixed_address();
+    let control_plane = up(&site, &address, &key).await;
+    control_plane.event("sortie.server.available", None).await;
+    let servers = site.game_servers();
+
+    disk.fill();
+    let (mut ids, refusal) = submit_all(&control_plane).await;
+    assert_eq!(refusal["error"]["code"], "disk_full");
+    assert!(refusal["error"]["message"].as_str().unwrap().contains("disk is full"), "{refusal}");
+    check_refuses(&control_plane, &ids).await;
+    control_plane.kill().await;
+    let control_plane = up(&site, &address, &key).await;
+    let (more, _) = submit_all(&control_plane).await;
+    assert_eq!(more[..ids.len()], ids, "what was acknowledged is there, and known by its key");
+    ids = more;
+    check_refuses(&control_plane, &ids).await;
+
+    disk.make_room();
+    let (status, answer) = control_plane.send("POST", "/v1/matches", order(ids.len())).await;
+    assert_eq!(status, 202, "{answer}");
+    ids.push(answer["match_id"].as_str().unwrap().to_owned());
+    assert_eq!(control_plane.get("/readyz").await, json!({"status": "ready"}));
+    // The game server, whose output found no room either, has lived through it.
+    let played = control_plane.submit(json!({"players": ["q"]})).await;
+    control_plane.event("sortie.match.ready", Some(&played)).await;
+    assert_eq!(site.game_servers(), servers);
+    control_plane.kill().await;
+    let control_plane = up(&site, &address, &key).await;
+    for id in &ids {
+        assert_eq!(control_plane.show(id).await["state"], "queued");
+    }
+    assert!(is_alive(servers[0]));
+    let left = std::fs::read_dir(site.data("snapshots")).unwrap().map(|entry| entry.unwrap().path());
+    assert!(left.into_iter().all(|path| path.extension() == Some("snap".as_ref())));
+}
+
+#[tokio::test]
+async fn a_first_start_without_room_says_so() {
+    let site = Site::with_config(&json!({"dev": true, "fleets": {"quiet": crate::site::idle_fleet()}}));
+    let Some(disk) = SmallDisk::mount(site.path("data")) else { return };
+    disk.fill();
+    let said = site.refused(&[]).await;
+    assert!(said.contains("No space left on device") && names(&said, &site.path("data")), "{said}");
+    disk.make_room();
+    site.up(&[]).await.stop().await;
+}
+
+fn names(text: &str, path: &Path) -> bool {
+    text.contains(path.to_str().unwrap())
+}
