@@ -9,6 +9,7 @@
 //! the only file read beside the configuration is the netcode key's.
 
 mod checked;
+mod edge;
 mod environment;
 mod finding;
 mod fleets;
@@ -29,8 +30,8 @@ pub use keys::{KeyDoc, Kind, Presence, reference};
 pub use load::Overrides;
 pub use markdown::{EXAMPLE, reference_markdown};
 pub use model::{
-    AllocatorConfig, ApiKey, Config, Dialect, Environment, FleetConfig, Game, GatewayConfig,
-    LocalProcessConfig, LogConfig, LogFormat, Permission,
+    AllocatorConfig, ApiKey, Config, Dialect, Environment, FleetConfig, Game, GatewayConfig, LimitsConfig,
+    LocalProcessConfig, LogConfig, LogFormat, Permission, TlsConfig,
 };
 pub use netcode::{KEY_BYTES, KeySource, NetcodeKey};
 pub use show::HIDDEN;
