@@ -48,7 +48,11 @@ async fn players_behind_a_trusted_proxy_are_told_apart() {
     let limits = AddressLimits { rate: 0, burst: 1, waiting: 1 };
     let world = World::start(Script::held(), GatewayOptions { per_address: limits, ..one_join() }).await;
     let mut first = within(
-        world.http.post(world.url("/matchmaker/request/arena/1.0")).header("x-forwarded-for", "1.1.1.1").send(),
+        world
+            .http
+            .post(world.url("/matchmaker/request/arena/1.0"))
+            .header("x-forwarded-for", "1.1.1.1")
+            .send(),
     )
     .await
     .unwrap();
@@ -69,8 +73,10 @@ async fn players_behind_a_trusted_proxy_are_told_apart() {
     assert!(own.next().await.is_some() && another.next().await.is_some());
     // The place is free again when the player is gone.
     drop(first);
-    within(async { while passed_on(&world.http, &world.url("/matchmaker/request/arena/1.0"), "1.1.1.1").await == 429 {} })
-        .await;
+    within(async {
+        while passed_on(&world.http, &world.url("/matchmaker/request/arena/1.0"), "1.1.1.1").await == 429 {}
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -21,20 +21,20 @@ pub(crate) async fn run(options: cli::Up) -> Result<ExitCode, Failure> {
     }
     let mut signals = Signals::listen()?;
     let node = Node::start(&config).await?;
-    line(format_args!("listening on http://{}", node.address))?;
+    line(format_args!("listening on {}://{}", config.scheme(), node.address))?;
     let asked = Arc::new(Notify::new());
     let stop = Arc::clone(&asked);
     let running = tokio::spawn(node.run(async move { stop.notified().await }));
     tokio::pin!(running);
     tokio::select! {
         outcome = &mut running => return Ok(report(&outcome?)),
-        () = signals.next() => asked.notify_one(),
+        _ = signals.next() => asked.notify_one(),
     }
     tokio::select! {
         outcome = running => Ok(report(&outcome?)),
-        () = signals.next() => {
+        signal = signals.next() => {
             tracing::warn!("a second signal: not waiting for an ordered end");
-            Ok(ExitCode::FAILURE)
+            Ok(signal.exit_code())
         }
     }
 }

@@ -19,3 +19,4 @@ mod remote_commands;
 mod restart;
 mod signals;
 mod site;
+mod tls;
