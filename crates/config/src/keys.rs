@@ -172,7 +172,7 @@ static KEYS: &[KeyDoc] = &[
         "limits.connections",
         "connections",
         Default("65536"),
-        "Most at a time, 1 to 1000000, TLS handshakes among them; further ones wait. The limit of open files is raised to fit where the system lets us.",
+        "Most at a time, 1 to 1000000, TLS handshakes among them; further ones wait. The limit of open files is raised to fit; where it cannot be, there are fewer.",
     ),
     count(
         "limits.connections_per_address",

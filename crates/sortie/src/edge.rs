@@ -57,25 +57,36 @@ pub(crate) const fn address_limits(config: &Config) -> AddressLimits {
     }
 }
 
-/// Raises the limit of open files to what so many connections need, and no further: game servers inherit it, and some
-/// programs do not bear a large one.
-pub(crate) fn allow_files(connections: usize) {
-    let wanted = connections as u64 + OTHER_FILES;
+/// Raises the limit of open files to what the configured connections need, and no further: game servers inherit it, and
+/// some programs do not bear a large one. Gives the connections that there can be.
+pub(crate) fn connections(config: &Config) -> usize {
+    let configured = config.limits.connections;
+    let wanted = configured as u64 + OTHER_FILES;
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let Some(current) = current.filter(|current| *current < wanted) else { return configured };
     let allowed = maximum.map_or(wanted, |maximum| wanted.min(maximum));
-    if current.is_none_or(|current| current >= wanted) {
-        return;
-    }
     let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(allowed), maximum });
-    if raised.is_err() || allowed < wanted {
-        let files = raised.map_or(current, |()| Some(allowed));
+    let files = raised.map_or(current, |()| allowed);
+    if files >= wanted {
+        return configured;
+    }
+    let connections = usize::try_from(files.saturating_sub(OTHER_FILES).max(files / 2)).unwrap_or(configured);
+    // Whoever tries Sortie out does not need so many.
+    if config.dev {
+        tracing::info!(
+            files,
+            connections,
+            "the system allows fewer open files than limits.connections needs"
+        );
+    } else {
         tracing::warn!(
             files,
             connections,
-            "the system allows fewer open files than limits.connections needs: raise its limit (ulimit -n, \
-             LimitNOFILE), or lower limits.connections"
+            "the system allows fewer open files than limits.connections needs, so there can be fewer connections: \
+             raise its limit (ulimit -n, LimitNOFILE), or lower limits.connections"
         );
     }
+    connections
 }
 
 /// Everything that is served at the port.

@@ -11,7 +11,7 @@ use sortie_allocators::local_process::{
     ExitListener, LocalFleet, LocalProcess, LocalProcessAllocator, ServerEnvironment, ServerExit,
 };
 use sortie_allocators::{Allocator, Fleets};
-use sortie_api::{ApiKey, ApiOptions, Auth, ConfiguredAllocator};
+use sortie_api::{ApiKey, ApiOptions, Auth, ConfiguredAllocator, Limits};
 use sortie_config::{AllocatorConfig, Config, FleetConfig, LocalProcessConfig};
 use sortie_domain::broker::model::AllocationState;
 use sortie_domain::broker::{Broker, Command};
@@ -86,7 +86,7 @@ impl Node {
         let log = EmbeddedLog::open(&config.data, options)?;
         let keys = Keys::load(config)?;
         let tls = edge::tls(config)?;
-        edge::allow_files(config.limits.connections);
+        let limits = Limits { connections: edge::connections(config), ..edge::limits(config) };
         let listener = TcpListener::bind(config.listen)
             .await
             .map_err(|error| Failure::of(format!("cannot listen on {}", config.listen), error))?;
@@ -109,7 +109,7 @@ impl Node {
         let router = gateway.clone().map(sortie_gateway::router).unwrap_or_default();
         let router = router.merge(api(config, &keys, &broker, &closing));
         let mut supervisor = Supervisor::new();
-        let door = Door { listener, tls, router, gateway, limits: edge::limits(config), closing };
+        let door = Door { listener, tls, router, gateway, limits, closing };
         edge::spawn_listener(&mut supervisor, door);
         spawn_allocator(&mut supervisor, allocator, config.dev.then(|| broker.clone()));
         spawn_engine(&mut supervisor, engine, config.shutdown_deadline / 3);

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
@@ -13,6 +13,7 @@ use crate::site::{NONE, Site, finish, idle_fleet, soon};
 /// Puts a new certificate for this machine there, and its root into `ca.pem`.
 fn certify(site: &Site) {
     let mut root = CertificateParams::new([]).unwrap();
+    root.distinguished_name.push(DnType::CommonName, "a root of a test");
     root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let root = CertifiedIssuer::self_signed(root, KeyPair::generate().unwrap()).unwrap();
     let names = ["127.0.0.1".to_owned(), "localhost".to_owned()];
