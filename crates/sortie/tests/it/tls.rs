@@ -93,7 +93,7 @@ async fn a_new_certificate_counts_without_a_restart() {
     submit.args(["--ca", "ca.pem"]);
     let submitted = finish(submit).await;
     assert_eq!(submitted.code, Some(0), "{}", submitted.stderr);
-    events.find("sortie.match.submitted", None).await;
+    events.find("sortie.match.queued", None).await;
     drop(events);
     control_plane.stop().await;
 }
