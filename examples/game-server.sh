@@ -13,7 +13,7 @@ server=${SORTIE_SERVER_ID:-my-server-$$}
 address=127.0.0.1:${SORTIE_PORT:-7777}
 
 call() {
-    curl --silent --show-error --fail-with-body --header "authorization: Bearer ${SORTIE_API_KEY:-none}" \
+    curl ${SORTIE_CA:+--cacert "$SORTIE_CA"} --silent --show-error --fail-with-body --header "authorization: Bearer ${SORTIE_API_KEY:-none}" \
         --data "$2" "$api/api/v1/server/$1"
 }
 

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use axum::extract::Request;
-use axum::http::header::{ALLOW, CONTENT_TYPE, WWW_AUTHENTICATE};
+use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use serde_json::json;
@@ -20,6 +20,8 @@ use sortie_wire::status::{self, ErrorInfo, Status};
 use crate::codes::{self, Code, Kind};
 use crate::http::json_response;
 
+/// When a caller who found no room, or nobody to serve, may come again, in seconds.
+const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
 /// Key under which a gRPC error's `ErrorInfo` names the field.
 const FIELD: &str = "field";
 
@@ -176,6 +178,9 @@ impl ApiError {
     fn respond_json(&self, status: StatusCode, body: Vec<u8>) -> Response {
         let mut response = json_response(status, body);
         let headers = response.headers_mut();
+        if matches!(self.0.kind, Kind::Unavailable | Kind::Exhausted) {
+            headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
+        }
         if self.0.kind == Kind::Unauthenticated {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }

@@ -9,7 +9,7 @@
 //! | `rules` | who may call what, all of it in one table |
 //! | `gate`, [`auth`] | enforce the rules, for both transports |
 //! | `error` | one error, in the form that each transport gives it |
-//! | `serve` | connections, their limits, their end |
+//! | `serve`, `opening`, `per_address` | connections, their limits, their end |
 //!
 //! Nothing is decided here. A call becomes a command of the broker and its reply an answer, so that whatever comes
 //! in through another door meets the same rules.
@@ -23,7 +23,9 @@ mod grpc;
 mod health;
 mod http;
 mod native;
+mod opening;
 mod params;
+mod per_address;
 mod player_feed;
 mod router;
 mod rules;

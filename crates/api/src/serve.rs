@@ -1,6 +1,8 @@
 //! Connections: how many, how long they may dawdle, and how they end.
 //!
-//! hyper directly and not `axum::serve`, which has no limits to set.
+//! hyper directly and not `axum::serve`, which has no limits to set. An ordered end goes on accepting while open calls
+//! end, so that whoever comes then, a probe for one, is told that the process is about to end, and not met with a closed
+//! port. Such a late connection has one answer, and nobody waits for it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,13 +14,17 @@ use axum::http::Request;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
 use tower::util::MapRequest;
 
+use crate::opening::{Opened, Opener};
+use crate::per_address::PerAddress;
 use crate::state::Limits;
 
 /// Bytes of an HTTP/1 connection's buffer beyond its headers: the request line, and what is read ahead.
@@ -30,49 +36,131 @@ const ALIVE_PERIOD: Duration = Duration::from_secs(20);
 /// Pause after the system had no connection to give, because too many files are open.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves `router` to whoever connects until `closing` is cancelled; then lets open calls end, for at most
-/// [`Limits::grace`]. An error of one connection ends that connection only.
-pub async fn serve(listener: TcpListener, router: Router, limits: &Limits, closing: CancellationToken) {
-    let builder = builder(limits);
-    let connections = Arc::new(Semaphore::new(limits.connections));
+/// Serves `router` to whoever connects until `closing` is cancelled, over TLS if that is given; then lets open calls
+/// end, for at most [`Limits::grace`]. An error of one connection ends that connection only.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    tls: Option<Arc<ServerConfig>>,
+    limits: &Limits,
+    closing: CancellationToken,
+) {
+    let mut door = Door {
+        listener,
+        places: Arc::new(Semaphore::new(limits.connections)),
+        per_address: PerAddress::new(limits.connections_per_address),
+        server: Server { builder: builder(limits), opener: Opener::new(tls, limits), router, closing },
+        tasks: JoinSet::new(),
+    };
     let graceful = GracefulShutdown::new();
-    // Dropped connections are closed; nothing outlives this function.
-    let mut tasks = tokio::task::JoinSet::new();
+    let closing = door.server.closing.clone();
     loop {
-        while tasks.try_join_next().is_some() {}
-        let (stream, peer, permit) = tokio::select! {
+        tokio::select! {
             biased;
             () = closing.cancelled() => break,
-            accepted = accept(&listener, &connections) => accepted,
+            caller = door.accept() => door.serve(caller, Some(graceful.watcher())),
+        }
+    }
+    door.server.builder.http1().keep_alive(false);
+    let late = async {
+        loop {
+            let caller = door.accept().await;
+            door.serve(caller, None);
+        }
+    };
+    tokio::select! {
+        biased;
+        () = graceful.shutdown() => {}
+        () = tokio::time::sleep(limits.grace) => {
+            tracing::warn!(grace = ?limits.grace, "calls were still open and are broken off");
+        }
+        () = late => {}
+    }
+}
+
+/// Lets connections in. Dropped, it closes them: nothing outlives it.
+struct Door {
+    listener: TcpListener,
+    places: Arc<Semaphore>,
+    per_address: PerAddress,
+    server: Server,
+    tasks: JoinSet<()>,
+}
+
+/// Who has come.
+struct Caller {
+    stream: TcpStream,
+    peer: SocketAddr,
+    place: Option<OwnedSemaphorePermit>,
+}
+
+impl Door {
+    /// The next connection, as soon as there is room for it.
+    async fn accept(&self) -> Caller {
+        // The semaphore is never closed.
+        let place = Arc::clone(&self.places).acquire_owned().await.ok();
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, peer)) => return Caller { stream, peer, place },
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn serve(&mut self, caller: Caller, watcher: Option<Watcher>) {
+        while self.tasks.try_join_next().is_some() {}
+        let Caller { stream, peer, place } = caller;
+        let Some(turn) = self.per_address.enter(peer.ip()) else {
+            tracing::debug!(%peer, "too many connections from one address");
+            return;
         };
         // Answers are written whole; waiting for more to send would only delay them.
         let _ = stream.set_nodelay(true);
-        let told = MapRequest::new(router.clone(), move |mut request: Request<Incoming>| {
+        let server = self.server.clone();
+        self.tasks.spawn(async move {
+            server.connection(stream, peer, watcher).await;
+            drop((place, turn));
+        });
+    }
+}
+
+/// What every connection needs.
+#[derive(Clone)]
+struct Server {
+    builder: Builder<TokioExecutor>,
+    opener: Opener,
+    router: Router,
+    closing: CancellationToken,
+}
+
+impl Server {
+    /// Serves one connection. The end of the process ends it in order if it has a watcher.
+    async fn connection(self, stream: TcpStream, peer: SocketAddr, watcher: Option<Watcher>) {
+        let opened: Option<Opened> = match watcher {
+            None => self.opener.open(stream).await,
+            Some(_) => tokio::select! {
+                opened = self.opener.open(stream) => opened,
+                () = self.closing.cancelled() => None,
+            },
+        };
+        let Some(opened) = opened else { return };
+        let told = MapRequest::new(self.router, move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(ConnectInfo(peer));
             request
         });
         let service = TowerToHyperService::new(told);
-        let (builder, watcher) = (builder.clone(), graceful.watcher());
-        let (closing, header_time) = (closing.clone(), limits.header_time);
-        tasks.spawn(async move {
-            let _permit = permit;
-            // hyper waits for ever for the first byte, which tells the version of HTTP.
-            let begun = tokio::select! {
-                begun = tokio::time::timeout(header_time, stream.readable()) => matches!(begun, Ok(Ok(()))),
-                () = closing.cancelled() => false,
-            };
-            if begun {
-                let connection =
-                    builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
-                if let Err(error) = watcher.watch(connection).await {
-                    tracing::debug!(%error, "a connection ended with an error");
-                }
-            }
-        });
-    }
-    drop(listener);
-    if tokio::time::timeout(limits.grace, graceful.shutdown()).await.is_err() {
-        tracing::warn!(grace = ?limits.grace, "calls were still open and are broken off");
+        let connection =
+            self.builder.serve_connection_with_upgrades(TokioIo::new(opened), service).into_owned();
+        let ended = match watcher {
+            Some(watcher) => watcher.watch(connection).await,
+            None => connection.await,
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%peer, %error, "a connection ended with an error");
+        }
     }
 }
 
@@ -92,22 +180,4 @@ fn builder(limits: &Limits) -> Builder<TokioExecutor> {
         .keep_alive_interval(ALIVE_PERIOD)
         .keep_alive_timeout(ALIVE_PERIOD);
     builder
-}
-
-/// The next connection, as soon as there is room for it.
-async fn accept(
-    listener: &TcpListener,
-    connections: &Arc<Semaphore>,
-) -> (TcpStream, SocketAddr, Option<OwnedSemaphorePermit>) {
-    // The semaphore is never closed.
-    let permit = Arc::clone(connections).acquire_owned().await.ok();
-    loop {
-        match listener.accept().await {
-            Ok((stream, peer)) => return (stream, peer, permit),
-            Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
 }

@@ -62,6 +62,10 @@ pub struct Limits {
     pub header_time: Duration,
     /// Connections at a time; further ones wait to be accepted.
     pub connections: usize,
+    /// Connections at a time from one address (of IPv6: one /64); `None` for no limit. Further ones are closed.
+    pub connections_per_address: Option<usize>,
+    /// Longest time of a TLS handshake.
+    pub handshake_time: Duration,
     /// Calls at a time on one HTTP/2 connection.
     pub calls_per_connection: u32,
     /// Streams of players' events at a time.
@@ -83,6 +87,8 @@ impl Default for Limits {
             headers: 64,
             header_time: Duration::from_secs(75),
             connections: 65_536,
+            connections_per_address: None,
+            handshake_time: Duration::from_secs(10),
             calls_per_connection: 1_024,
             player_streams: 50_000,
             log_streams: 1_000,
@@ -131,12 +137,16 @@ impl Shared {
         self.options.broker.call(command).await
     }
 
-    /// Gives the broker a command whose answer it may hold back. The end of the process ends the wait.
-    pub(crate) async fn call_held(&self, command: Command) -> Result<Reply, CallError<Refusal>> {
+    /// Gives the broker a command whose answer it may hold back. The end of the process ends the wait, which gives
+    /// `None`; none begins then.
+    pub(crate) async fn call_held(&self, command: Command) -> Result<Option<Reply>, CallError<Refusal>> {
+        if self.options.closing.is_cancelled() {
+            return Err(CallError::Unavailable(Unavailable::ShuttingDown));
+        }
         tokio::select! {
             biased;
-            reply = self.options.broker.call(command) => reply,
-            () = self.options.closing.cancelled() => Err(CallError::Unavailable(Unavailable::ShuttingDown)),
+            reply = self.options.broker.call(command) => reply.map(Some),
+            () = self.options.closing.cancelled() => Ok(None),
         }
     }
 

@@ -5,6 +5,7 @@
 //! list of what any game has to implement. Unknown fields are ignored, so that a newer platform is no trouble.
 
 use std::fmt;
+use std::path::Path;
 use std::time::Duration;
 
 use reqwest::header::HeaderMap;
@@ -28,6 +29,9 @@ pub enum ApiError {
     /// The base address is no `http://` or `https://` address.
     #[error("{0:?} is no address of the platform: give one like http://127.0.0.1:7400")]
     BadAddress(String),
+    /// Nobody can be trusted.
+    #[error(transparent)]
+    Roots(#[from] sortie_tls::RootsError),
     /// Nobody answered.
     #[error("{call}: the platform cannot be reached: {reason}")]
     Unreachable {
@@ -69,7 +73,7 @@ impl ApiError {
         match self {
             Self::Unreachable { .. } | Self::TimedOut { .. } => false,
             Self::Refused { status, .. } => (400..500).contains(status) && !matches!(status, 408 | 425 | 429),
-            Self::BadAddress(_) | Self::BadAnswer { .. } => true,
+            Self::BadAddress(_) | Self::Roots(_) | Self::BadAnswer { .. } => true,
         }
     }
 
@@ -283,17 +287,17 @@ impl ApiClient {
     /// A client of the platform at `base`, such as `http://127.0.0.1:7400`.
     ///
     /// # Errors
-    /// [`ApiError::BadAddress`] for an address that HTTP cannot use.
-    pub fn new(base: &str, key: Option<ApiKey>) -> Result<Self, ApiError> {
+    /// [`ApiError::BadAddress`] for an address that HTTP cannot use; [`ApiError::Roots`] if an `https://` address cannot
+    /// be trusted, by the system's roots or those in the PEM file at `ca`.
+    pub fn new(base: &str, key: Option<ApiKey>, ca: Option<&Path>) -> Result<Self, ApiError> {
         let bad = || ApiError::BadAddress(base.to_owned());
         let url = Url::parse(base).map_err(|_| bad())?;
         if !matches!(url.scheme(), "http" | "https") || url.cannot_be_a_base() {
             return Err(bad());
         }
-        let http = Client::builder()
+        // The platform is asked directly, and answers itself: nothing in between is to see the key.
+        let http = sortie_tls::http_client(base, ca)?
             .connect_timeout(CALL_TIMEOUT)
-            // The platform is asked directly, and answers itself: nothing in between is to see the key.
-            .no_proxy()
             .redirect(Policy::none())
             .build()
             .map_err(|error| ApiError::from_transport("set up", &error))?;
@@ -482,26 +486,26 @@ mod tests {
 
     #[test]
     fn ids_of_others_cannot_change_the_path() {
-        let client = ApiClient::new("http://127.0.0.1:7400", None).unwrap();
+        let client = ApiClient::new("http://127.0.0.1:7400", None, None).unwrap();
         assert_eq!(
             url_of(&client, &["v1", "seats", "a/b?c#d", "claim"]),
             "http://127.0.0.1:7400/v1/seats/a%2Fb%3Fc%23d/claim"
         );
-        let below = ApiClient::new("http://host/sortie/", None).unwrap();
+        let below = ApiClient::new("http://host/sortie/", None, None).unwrap();
         assert_eq!(url_of(&below, &["v1", "matches", "m"]), "http://host/sortie/v1/matches/m");
     }
 
     #[test]
     fn addresses_that_http_cannot_use_are_refused() {
         for base in ["", "127.0.0.1:7400", "mailto:someone", "ftp://host", "http://"] {
-            assert!(matches!(ApiClient::new(base, None), Err(ApiError::BadAddress(_))), "{base}");
+            assert!(matches!(ApiClient::new(base, None, None), Err(ApiError::BadAddress(_))), "{base}");
         }
     }
 
     #[test]
     fn the_key_is_sent_and_never_shown() {
         let key = Some(ApiKey::new("open-sesame".to_owned()));
-        let client = ApiClient::new("http://host", key).unwrap();
+        let client = ApiClient::new("http://host", key, None).unwrap();
         assert!(!format!("{client:?}").contains("sesame"));
         let request = client.request(Method::GET, &["x"]).build().unwrap();
         assert_eq!(request.headers()["authorization"], "Bearer open-sesame");

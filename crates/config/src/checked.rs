@@ -10,6 +10,7 @@ use sortie_domain::broker::model::{FastSchedule, Settings};
 use sortie_domain::ids::FleetId;
 
 use crate::contradictions;
+use crate::edge;
 use crate::fleets;
 use crate::keys;
 use crate::load::Overrides;
@@ -39,6 +40,9 @@ pub(crate) fn config(top: &Section<'_>, overrides: Overrides) -> Option<Config> 
     if let Some(listen) = listen {
         reach(top, listen, dev, public_url.as_ref());
     }
+    let shutdown_deadline = top.get("shutdown_deadline", parse::duration(SECOND..=600 * SECOND));
+    let tls = top.section("tls").and_then(|section| edge::tls(&section));
+    let limits = top.section("limits").and_then(|section| edge::limits(&section));
     let log = top.section("log").and_then(|section| log(&section));
     let broker = top.section("broker").and_then(|section| broker(&section));
     let api_keys = api_keys(top);
@@ -51,6 +55,9 @@ pub(crate) fn config(top: &Section<'_>, overrides: Overrides) -> Option<Config> 
         data: data?,
         dev: dev?,
         public_url: public_url?,
+        shutdown_deadline: shutdown_deadline?,
+        tls: tls?,
+        limits: limits?,
         log: log?,
         broker: broker?,
         api_keys: api_keys?,
@@ -186,6 +193,9 @@ fn gateway(section: &Section<'_>, fleets: Option<&Section<'_>>) -> Option<Gatewa
     let least = Duration::from_millis(100);
     let progress_interval = section.get("progress_interval", parse::duration(least..=60 * SECOND));
     let trusted_proxies = section.get("trusted_proxies", parse::list(MAX_GATEWAY_ENTRIES, parse::network));
+    let rate_per_address = section.get("rate_per_address", parse::integer(0..=1_000));
+    let burst_per_address = section.get("burst_per_address", parse::integer(1..=100_000));
+    let waiting_per_address = section.get("waiting_per_address", parse::integer(0..=20_000));
     let cors_origins = section.get("cors_origins", parse::list(MAX_GATEWAY_ENTRIES, parse::origin));
     let loopback_ip_replacement = section.optional("loopback_ip_replacement", |value| {
         let ip = parse::ip(value)?;
@@ -196,6 +206,9 @@ fn gateway(section: &Section<'_>, fleets: Option<&Section<'_>>) -> Option<Gatewa
         wait_deadline: wait_deadline?,
         progress_interval: progress_interval?,
         trusted_proxies: trusted_proxies?,
+        rate_per_address: rate_per_address?,
+        burst_per_address: burst_per_address?,
+        waiting_per_address: waiting_per_address?,
         cors_origins: cors_origins?,
         loopback_ip_replacement: loopback_ip_replacement?,
     })

@@ -17,12 +17,13 @@ const PREFIX: &str = "SORTIE_";
 
 /// Variables that begin with `SORTIE_` and are no settings: where the configuration is, and what game servers
 /// are given.
-pub const NOT_SETTINGS: [&str; 10] = [
+pub const NOT_SETTINGS: [&str; 11] = [
     "SORTIE_CONFIG",
     "SORTIE_API",
     "SORTIE_SERVER_ID",
     "SORTIE_PORT",
     "SORTIE_API_KEY",
+    "SORTIE_CA",
     "SORTIE_NETCODE_KEY",
     "SORTIE_PROTOCOL_ID",
     "SORTIE_FLEET",

@@ -10,6 +10,7 @@
 
 mod checked;
 mod contradictions;
+mod edge;
 mod environment;
 mod finding;
 mod fleets;
@@ -30,8 +31,8 @@ pub use keys::{KeyDoc, Kind, Presence, reference};
 pub use load::Overrides;
 pub use markdown::{EXAMPLE, reference_markdown};
 pub use model::{
-    AllocatorConfig, ApiKey, Config, Dialect, Environment, FleetConfig, Game, GatewayConfig,
-    LocalProcessConfig, LogConfig, LogFormat, Permission,
+    AllocatorConfig, ApiKey, Config, Dialect, Environment, FleetConfig, Game, GatewayConfig, LimitsConfig,
+    LocalProcessConfig, LogConfig, LogFormat, Permission, TlsConfig,
 };
 pub use netcode::{KEY_BYTES, KeySource, NetcodeKey};
 pub use show::HIDDEN;

@@ -92,6 +92,12 @@ pub struct Config {
     pub dev: bool,
     /// What others are told to call, without a slash at its end; see [`Config::public_url_or`].
     pub public_url: Option<String>,
+    /// Longest time of an ordered stop.
+    pub shutdown_deadline: Duration,
+    /// What the port speaks TLS with; plain HTTP without.
+    pub tls: Option<TlsConfig>,
+    /// Limits of connections and calls.
+    pub limits: LimitsConfig,
     /// Log lines and the log of events.
     pub log: LogConfig,
     /// What the broker starts with.
@@ -122,6 +128,12 @@ impl Config {
         self.netcode_key.is_none() && self.fleets.iter().any(|fleet| fleet.game.is_some())
     }
 
+    /// The scheme of what is served.
+    #[must_use]
+    pub const fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+
     /// The URL that others are told to call, given the address that was bound.
     #[must_use]
     pub fn public_url_or(&self, bound: SocketAddr) -> String {
@@ -132,8 +144,40 @@ impl Config {
             }
             _ => bound,
         };
-        self.public_url.clone().unwrap_or_else(|| format!("http://{reachable}"))
+        self.public_url.clone().unwrap_or_else(|| format!("{}://{reachable}", self.scheme()))
     }
+}
+
+/// What the port speaks TLS with. Paths are absolute; what is in the files is not looked at.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TlsConfig {
+    /// The certificate chain.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// Roots that local game servers are to trust.
+    pub ca: Option<PathBuf>,
+}
+
+/// Limits of connections and calls.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LimitsConfig {
+    /// Connections at a time.
+    pub connections: usize,
+    /// Connections at a time from one address; `None` for no limit.
+    pub connections_per_address: Option<usize>,
+    /// Calls at a time on one HTTP/2 connection.
+    pub calls_per_connection: u32,
+    /// Longest body, in bytes.
+    pub body: usize,
+    /// Longest time of a body.
+    pub body_time: Duration,
+    /// Headers of a request, in bytes.
+    pub headers: u32,
+    /// How long an HTTP/1 connection may be idle, and its headers take.
+    pub idle_time: Duration,
+    /// Longest time of a TLS handshake.
+    pub handshake_time: Duration,
 }
 
 /// Log lines, and the log of events.
@@ -186,6 +230,12 @@ pub struct GatewayConfig {
     pub progress_interval: Duration,
     /// Networks whose word on a player's address is taken.
     pub trusted_proxies: Vec<IpNet>,
+    /// Joins a second that one address may ask for in the long run; 0 for no limit.
+    pub rate_per_address: u32,
+    /// Joins that one address may ask for at once.
+    pub burst_per_address: u32,
+    /// Players from one address who may wait at a time; 0 for no limit.
+    pub waiting_per_address: u32,
     /// Origins that may call, as browsers write them: no slash at the end.
     pub cors_origins: Vec<String>,
     /// Taken in place of a player's loopback address.

@@ -9,7 +9,8 @@ use toml::{Table, Value};
 
 use crate::checked;
 use crate::model::{
-    AllocatorConfig, ApiKey, Config, FleetConfig, GatewayConfig, LocalProcessConfig, LogConfig, Permission,
+    AllocatorConfig, ApiKey, Config, FleetConfig, GatewayConfig, LimitsConfig, LocalProcessConfig, LogConfig,
+    Permission, TlsConfig,
 };
 use crate::netcode::KeySource;
 use crate::parse::show_size;
@@ -28,6 +29,9 @@ impl Config {
         put(&mut top, "data", shown_path(&self.data));
         put(&mut top, "dev", self.dev);
         put_some(&mut top, "public_url", self.public_url.clone());
+        put(&mut top, "shutdown_deadline", shown(self.shutdown_deadline));
+        put_some(&mut top, "tls", self.tls.as_ref().map(tls));
+        put(&mut top, "limits", limits(&self.limits));
         put(&mut top, "log", log(&self.log));
         put(&mut top, "broker", broker(&self.broker));
         put(&mut top, "api_keys", self.api_keys.iter().map(api_key).collect::<Vec<_>>());
@@ -64,6 +68,28 @@ fn shown_path(path: &Path) -> String {
 
 fn shown(duration: Duration) -> String {
     humantime::format_duration(duration).to_string()
+}
+
+fn tls(tls: &TlsConfig) -> Table {
+    let mut table = Table::new();
+    put(&mut table, "certificate", shown_path(&tls.certificate));
+    put(&mut table, "key", shown_path(&tls.key));
+    put_some(&mut table, "ca", tls.ca.as_deref().map(shown_path));
+    table
+}
+
+fn limits(limits: &LimitsConfig) -> Table {
+    let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+    let mut table = Table::new();
+    put(&mut table, "connections", count(limits.connections));
+    put(&mut table, "connections_per_address", count(limits.connections_per_address.unwrap_or(0)));
+    put(&mut table, "calls_per_connection", limits.calls_per_connection);
+    put(&mut table, "body", show_size(limits.body as u64));
+    put(&mut table, "body_time", shown(limits.body_time));
+    put(&mut table, "headers", show_size(limits.headers.into()));
+    put(&mut table, "idle_time", shown(limits.idle_time));
+    put(&mut table, "handshake_time", shown(limits.handshake_time));
+    table
 }
 
 fn log(log: &LogConfig) -> Table {
@@ -111,6 +137,9 @@ fn gateway(gateway: &GatewayConfig) -> Table {
         "trusted_proxies",
         gateway.trusted_proxies.iter().map(ToString::to_string).collect::<Vec<_>>(),
     );
+    put(&mut table, "rate_per_address", gateway.rate_per_address);
+    put(&mut table, "burst_per_address", gateway.burst_per_address);
+    put(&mut table, "waiting_per_address", gateway.waiting_per_address);
     put(&mut table, "cors_origins", gateway.cors_origins.clone());
     put_some(&mut table, "loopback_ip_replacement", gateway.loopback_ip_replacement.map(|ip| ip.to_string()));
     table

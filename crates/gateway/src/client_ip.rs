@@ -2,8 +2,12 @@
 //!
 //! A player could name any address, so what a request says about it counts only if it comes from a proxy that is
 //! configured as trusted, or in development mode. Otherwise the address is that of the connection.
+//!
+//! Of `X-Forwarded-For`, to which each proxy adds at the end whom it was called by, the rightmost address that is no
+//! trusted proxy's counts: what stands before it is what the player likes it to be. The header `Forwarded` is not read;
+//! no proxy sends it unless told to, and two sources would have to be held against each other.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
@@ -17,7 +21,7 @@ pub(crate) struct Claims<'a> {
     pub(crate) peer: Option<IpAddr>,
     /// The address that the request names.
     pub(crate) asked: Option<&'a str>,
-    /// The header `X-Forwarded-For`.
+    /// The headers `X-Forwarded-For`, with commas between them.
     pub(crate) forwarded_for: Option<&'a str>,
 }
 
@@ -28,7 +32,7 @@ pub(crate) struct Claims<'a> {
 pub(crate) fn client_ip(claims: Claims<'_>, options: &GatewayOptions) -> Result<Option<IpAddr>, JoinError> {
     let peer = claims.peer.map(|ip| ip.to_canonical());
     let trusted = options.dev || peer.is_some_and(|ip| is_among(ip, &options.trusted_proxies));
-    let claimed = if trusted { claimed(claims)? } else { None };
+    let claimed = if trusted { claimed(claims, options)? } else { None };
     let ip = claimed.or(peer).map(|ip| ip.to_canonical());
     Ok(ip.map(|ip| match options.loopback_replacement {
         Some(replacement) if ip.is_loopback() => replacement,
@@ -36,13 +40,39 @@ pub(crate) fn client_ip(claims: Claims<'_>, options: &GatewayOptions) -> Result<
     }))
 }
 
-fn claimed(claims: Claims<'_>) -> Result<Option<IpAddr>, JoinError> {
+/// Who calls, for limits: never an address that the caller chose. `None` for a trusted proxy that calls for itself, and
+/// where nothing is known.
+pub(crate) fn limited_ip(claims: Claims<'_>, options: &GatewayOptions) -> Option<IpAddr> {
+    let peer = claims.peer?.to_canonical();
+    if !is_among(peer, &options.trusted_proxies) {
+        return Some(peer);
+    }
+    claims.forwarded_for.and_then(|list| forwarded(list, options))
+}
+
+fn claimed(claims: Claims<'_>, options: &GatewayOptions) -> Result<Option<IpAddr>, JoinError> {
     if let Some(asked) = claims.asked {
         let ip = asked.trim().parse();
         return ip.map(Some).map_err(|_| JoinError::invalid("client_ip", "must be an IP address"));
     }
-    let first = claims.forwarded_for.and_then(|list| list.split(',').next());
-    Ok(first.and_then(|first| first.trim().parse().ok()))
+    Ok(claims.forwarded_for.and_then(|list| forwarded(list, options)))
+}
+
+/// The rightmost address that is no trusted proxy's; `None` if there is none before something that is no address.
+fn forwarded(list: &str, options: &GatewayOptions) -> Option<IpAddr> {
+    for entry in list.rsplit(',') {
+        let ip = address(entry.trim())?.to_canonical();
+        if !is_among(ip, &options.trusted_proxies) {
+            return Some(ip);
+        }
+    }
+    None
+}
+
+/// Some proxies write the port too.
+fn address(text: &str) -> Option<IpAddr> {
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    bare.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|address| address.ip()))
 }
 
 fn is_among(ip: IpAddr, networks: &[IpNet]) -> bool {
@@ -86,11 +116,37 @@ mod tests {
     #[test]
     fn a_trusted_proxy_is_believed_what_is_asked_first() {
         assert_eq!(found("10.1.2.3", Some("1.1.1.1"), Some("2.2.2.2"), &options()), "1.1.1.1");
-        assert_eq!(found("10.1.2.3", None, Some(" 2.2.2.2 , 3.3.3.3"), &options()), "2.2.2.2");
         assert_eq!(found("10.1.2.3", None, Some("2001:db8::1"), &options()), "2001:db8::1");
         assert_eq!(found("10.1.2.3", None, None, &options()), "10.1.2.3");
         assert_eq!(found("fd00::7", None, Some("2.2.2.2"), &options()), "2.2.2.2");
         assert_eq!(found("::ffff:10.1.2.3", None, Some("2.2.2.2"), &options()), "2.2.2.2");
+    }
+
+    #[test]
+    fn of_a_chain_the_rightmost_stranger_counts() {
+        for (list, expected) in [
+            (" 2.2.2.2 , 3.3.3.3", "3.3.3.3"),
+            ("1.1.1.1, 2.2.2.2, 10.9.9.9,fd00::1", "2.2.2.2"),
+            ("1.1.1.1, unknown, 10.9.9.9", "10.1.2.3"),
+            ("10.9.9.9", "10.1.2.3"),
+            ("2.2.2.2:4711", "2.2.2.2"),
+            ("[2001:db8::1]:4711, ::ffff:10.9.9.9", "2001:db8::1"),
+            ("[2001:db8::1]", "2001:db8::1"),
+        ] {
+            assert_eq!(found("10.1.2.3", None, Some(list), &options()), expected, "{list}");
+        }
+    }
+
+    #[test]
+    fn limits_go_by_what_the_caller_cannot_choose() {
+        let limited = |peer: &str, forwarded_for| {
+            let claims = Claims { peer: Some(peer.parse().unwrap()), asked: Some("1.1.1.1"), forwarded_for };
+            limited_ip(claims, &options()).map(|ip| ip.to_string())
+        };
+        assert_eq!(limited("9.9.9.9", Some("2.2.2.2")).as_deref(), Some("9.9.9.9"));
+        assert_eq!(limited("10.1.2.3", Some("1.1.1.1, 2.2.2.2")).as_deref(), Some("2.2.2.2"));
+        assert_eq!(limited("10.1.2.3", None), None);
+        assert_eq!(limited_ip(Claims::default(), &options()), None);
     }
 
     #[test]

@@ -1,15 +1,18 @@
 //! Why a player gets no seat, as a status, a text for the player and a label for the operator.
 
+use std::time::Duration;
+
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use sortie_domain::broker::model::{CancelCause, FailReason};
 use sortie_domain::broker::{Refusal, RefusalKind};
 use sortie_engine::{CallError, Unavailable};
 
+use crate::address_limits::TooMany;
 use crate::options::Game;
 
 /// When a player who was turned away for want of room may come again, in seconds.
-const RETRY_AFTER_SECONDS: &str = "5";
+const RETRY_AFTER_SECONDS: u64 = 5;
 
 /// Why a player gets no seat.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +25,10 @@ pub(crate) enum JoinError {
     UnknownGame { game: Game, offered: String },
     #[error("too many players are waiting; try again later")]
     TooManyWaiting,
+    #[error("too many joins from your address; try again in {} s", seconds(*.0))]
+    TooOften(Duration),
+    #[error("too many players from your address are waiting; try again later")]
+    TooManyFromAddress,
     #[error("no seat was found in time; try again")]
     Deadline,
     #[error("{}", .0.text())]
@@ -54,6 +61,7 @@ impl JoinError {
         match self {
             Self::Invalid { .. } | Self::NoGameNamed { .. } => 400,
             Self::UnknownGame { .. } => 404,
+            Self::TooOften(_) | Self::TooManyFromAddress => 429,
             Self::Deadline => 408,
             Self::MatchCancelled(_) => 410,
             Self::NoAddress => 502,
@@ -73,6 +81,8 @@ impl JoinError {
             Self::Invalid { .. } | Self::NoGameNamed { .. } => "invalid",
             Self::UnknownGame { .. } => "unknown_game",
             Self::TooManyWaiting => "too_many_waiting",
+            Self::TooOften(_) => "too_often",
+            Self::TooManyFromAddress => "too_many_from_address",
             Self::Deadline => "deadline",
             Self::MatchFailed(reason) => reason.name(),
             Self::MatchCancelled(_) => "cancelled",
@@ -90,18 +100,39 @@ impl JoinError {
         self.status() == 400
     }
 
-    fn may_retry(&self) -> bool {
-        matches!(self, Self::TooManyWaiting | Self::Unavailable(_))
+    /// When to come again, in seconds, where that is all that is needed.
+    fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::TooManyWaiting | Self::TooManyFromAddress | Self::Unavailable(_) => {
+                Some(RETRY_AFTER_SECONDS)
+            }
+            Self::TooOften(pause) => Some(seconds(*pause)),
+            _ => None,
+        }
     }
 
     /// An answer with this error's status and `body`.
     pub(crate) fn response(&self, body: impl IntoResponse) -> Response {
         let status = StatusCode::from_u16(self.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, body).into_response();
-        if self.may_retry() {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+        if let Some(seconds) = self.retry_after() {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
+    }
+}
+
+/// Whole seconds, at least one.
+fn seconds(pause: Duration) -> u64 {
+    pause.as_millis().div_ceil(1000).max(1) as u64
+}
+
+impl From<TooMany> for JoinError {
+    fn from(too_many: TooMany) -> Self {
+        match too_many {
+            TooMany::Joins(pause) => Self::TooOften(pause),
+            TooMany::Waiting => Self::TooManyFromAddress,
+        }
     }
 }
 

@@ -23,7 +23,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_http::timeout::RequestBodyTimeoutLayer;
 
 use crate::admission::Admission;
-use crate::client_ip::{Claims, client_ip};
+use crate::client_ip::{Claims, client_ip, limited_ip};
 use crate::error::JoinError;
 use crate::feedback::{Feedback, Joining, Reports};
 use crate::join::{Wish, join, now};
@@ -61,7 +61,8 @@ fn cors(options: &GatewayOptions) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(AllowOrigin::list(origins))
         .allow_methods([Method::GET, Method::POST])
-        .allow_headers([header::CONTENT_TYPE, session, short_session])
+        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, session, short_session])
+        .expose_headers([header::RETRY_AFTER, JOIN])
 }
 
 /// What a request names, in its query or in JSON. More may be there; bevygap's clients send what they like.
@@ -96,22 +97,46 @@ impl Asked {
     }
 }
 
-/// Who asks, as far as the connection and the headers tell.
+/// Who asks, as far as the connection and the headers tell, and the right to wait. Before the body is read, so that
+/// turning somebody away costs little.
+pub(crate) struct Admitted {
+    pub(crate) caller: Caller,
+    pub(crate) permit: WaitPermit,
+}
+
+impl FromRequestParts<Arc<Inner>> for Admitted {
+    type Rejection = JoinError;
+
+    async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Inner>) -> Result<Self, JoinError> {
+        let caller = Caller::of(parts);
+        let permit = gateway.admit(limited_ip(caller.claims(None), &gateway.options))?;
+        Ok(Self { caller, permit })
+    }
+}
+
 pub(crate) struct Caller {
     peer: Option<IpAddr>,
     forwarded_for: Option<String>,
     session: Option<String>,
 }
 
-impl<S: Sync> FromRequestParts<S> for Caller {
-    type Rejection = Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+impl Caller {
+    fn of(parts: &Parts) -> Self {
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
-        let forwarded_for = text(&parts.headers, &FORWARDED_FOR);
         let session = SESSION_HEADERS.iter().find_map(|name| text(&parts.headers, name));
-        Ok(Self { peer, forwarded_for, session })
+        Self { peer, forwarded_for: forwarded_for(&parts.headers), session }
     }
+
+    fn claims<'a>(&'a self, asked: Option<&'a str>) -> Claims<'a> {
+        Claims { peer: self.peer, asked, forwarded_for: self.forwarded_for.as_deref() }
+    }
+}
+
+/// A header given several times is one list. What is no text stands for no address.
+fn forwarded_for(headers: &HeaderMap) -> Option<String> {
+    let lines = headers.get_all(FORWARDED_FOR).into_iter().map(|value| value.to_str().unwrap_or("?"));
+    let lines: Vec<_> = lines.collect();
+    (!lines.is_empty()).then(|| lines.join(","))
 }
 
 fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
@@ -123,12 +148,7 @@ impl Inner {
     pub(crate) fn wish(&self, caller: &Caller, asked: &Asked, permit: WaitPermit) -> Result<Wish, JoinError> {
         let checked = || {
             let candidates = self.games.find(asked.game.as_deref(), asked.version.as_deref())?;
-            let claims = Claims {
-                peer: caller.peer,
-                asked: asked.client_ip.as_deref(),
-                forwarded_for: caller.forwarded_for.as_deref(),
-            };
-            let client_ip = client_ip(claims, &self.options)?;
+            let client_ip = client_ip(caller.claims(asked.client_ip.as_deref()), &self.options)?;
             Ok(Wish { candidates, player: self.player(caller)?, client_ip, permit })
         };
         checked().map_err(|error| self.count(error))
@@ -169,12 +189,12 @@ struct WannaplayAnswer {
 
 async fn wannaplay(
     State(gateway): State<Arc<Inner>>,
-    caller: Caller,
+    Admitted { caller, permit }: Admitted,
     Query(query): Query<Asked>,
     body: Bytes,
 ) -> Result<Response, JoinError> {
     let asked = query.or(gateway.body(&body)?);
-    let wish = gateway.wish(&caller, &asked, gateway.admit()?)?;
+    let wish = gateway.wish(&caller, &asked, permit)?;
     let admission = Box::pin(join(gateway, wish, Reports::NONE)).await?;
     Ok(answer(admission))
 }
@@ -209,14 +229,15 @@ const NOT_STORED: (HeaderName, HeaderValue) = (header::CACHE_CONTROL, HeaderValu
 async fn request(
     State(gateway): State<Arc<Inner>>,
     Path((game, version)): Path<(String, String)>,
-    caller: Caller,
+    admitted: Result<Admitted, JoinError>,
     Query(query): Query<Asked>,
     body: Bytes,
 ) -> Response {
     let named = Asked { game: Some(game), version: Some(version), client_ip: None };
     let wish = || {
+        let Admitted { caller, permit } = admitted?;
         let asked = Asked { client_ip: query.or(gateway.body(&body)?).client_ip, ..named };
-        gateway.wish(&caller, &asked, gateway.admit()?)
+        gateway.wish(&caller, &asked, permit)
     };
     match wish() {
         Ok(wish) => chunks(Joining::start(gateway, wish)),

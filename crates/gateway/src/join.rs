@@ -13,7 +13,7 @@ use sortie_domain::broker::words::summary;
 use sortie_domain::broker::{Broker, Command, Refusal, Reply, Standing};
 use sortie_domain::ids::{PlayerId, SeatId};
 use sortie_domain::time::Timestamp;
-use sortie_engine::{CallError, Handle};
+use sortie_engine::{CallError, Handle, Unavailable};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 
 use crate::address::resolve;
@@ -44,8 +44,11 @@ pub(crate) struct Wish {
 pub(crate) async fn join(gateway: Arc<Inner>, wish: Wish, reports: Reports) -> Result<Admission, JoinError> {
     let mut start = Start::new(&gateway.counters);
     let mut search = Search::new(&gateway, &wish, &reports);
-    let found = timeout(gateway.options.wait_deadline, search.run()).await;
-    let found = found.unwrap_or(Err(JoinError::Deadline));
+    let found = tokio::select! {
+        biased;
+        found = timeout(gateway.options.wait_deadline, search.run()) => found.unwrap_or(Err(JoinError::Deadline)),
+        () = gateway.options.closing.cancelled() => Err(Unavailable::ShuttingDown.into()),
+    };
     start.warm = search.warm;
     let took_ms = start.finish(found.as_ref().err().map(JoinError::label)).as_millis() as u64;
     let (player, ip) = (&wish.player, wish.client_ip.map(tracing::field::display));

@@ -9,12 +9,14 @@
 //! | `games` | the games there are, and which fleet a player is sent to |
 //! | `admission`, `address` | the token, and where the server is |
 //! | `client_ip` | who is believed about a player's address |
+//! | `address_limits` | how often one address may join |
 //!
 //! The routes and their JSON are those of bevygap, so that its clients work unchanged. There, a matchmaker talks to
 //! the platform and bookkeeping in NATS tells who holds what; here the broker's seat is that bookkeeping, and the
 //! gateway keeps nothing: a player who goes away, at whatever moment, is a seat given back.
 
 mod address;
+mod address_limits;
 mod admission;
 mod client_ip;
 mod error;
@@ -27,16 +29,21 @@ mod seat_guard;
 mod stats;
 mod ws;
 
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use sortie_domain::broker::Broker;
-use sortie_engine::Handle;
+use sortie_engine::{Handle, Unavailable};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::task::TaskTracker;
 
+use address_limits::{Addresses, Turn};
 use error::JoinError;
 use games::Games;
 use stats::Counters;
 
+pub use address_limits::AddressLimits;
 pub use http::router;
 pub use options::{
     BadOptions, FIRST_MESSAGE_DEADLINE, Game, GameFleet, GatewayOptions, MAX_BODY_BYTES, MAX_NAME_CHARS,
@@ -56,10 +63,15 @@ pub(crate) struct Inner {
     pub(crate) games: Games,
     pub(crate) counters: Counters,
     waits: Arc<Semaphore>,
+    addresses: Addresses,
+    sockets: TaskTracker,
 }
 
 /// The right to be one of the players who wait.
-pub(crate) type WaitPermit = OwnedSemaphorePermit;
+pub(crate) struct WaitPermit {
+    _of_all: OwnedSemaphorePermit,
+    _of_address: Option<Turn>,
+}
 
 impl Gateway {
     /// A gateway to the fleets of `broker`.
@@ -70,7 +82,16 @@ impl Gateway {
         options.check()?;
         let games = Games::new(&options)?;
         let waits = Arc::new(Semaphore::new(options.max_waits));
-        Ok(Self { inner: Arc::new(Inner { broker, options, games, counters: Counters::default(), waits }) })
+        let addresses = Addresses::new(options.per_address);
+        let (counters, sockets) = (Counters::default(), TaskTracker::new());
+        let inner = Inner { broker, options, games, counters, waits, addresses, sockets };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Waits until the last websocket is closed, which nothing else waits for: to HTTP its connection is over.
+    pub async fn closed(&self) {
+        self.inner.sockets.close();
+        self.inner.sockets.wait().await;
     }
 
     /// Numbers for the operator.
@@ -82,10 +103,16 @@ impl Gateway {
 }
 
 impl Inner {
-    /// Lets one more player wait, or says that there are too many.
-    pub(crate) fn admit(&self) -> Result<WaitPermit, JoinError> {
+    /// Lets one more player wait, from `address` if it is one that limits are for, or says that there are too many.
+    pub(crate) fn admit(&self, address: Option<IpAddr>) -> Result<WaitPermit, JoinError> {
+        if self.options.closing.is_cancelled() {
+            return Err(self.count(Unavailable::ShuttingDown.into()));
+        }
+        let turn = address.map(|address| self.addresses.enter(address, Instant::now())).transpose();
+        let of_address = turn.map_err(|too_many| self.count(too_many.into()))?.flatten();
         let permit = Arc::clone(&self.waits).try_acquire_owned();
-        permit.map_err(|_| self.count(JoinError::TooManyWaiting))
+        let of_all = permit.map_err(|_| self.count(JoinError::TooManyWaiting))?;
+        Ok(WaitPermit { _of_all: of_all, _of_address: of_address })
     }
 
     /// Counts a failure that comes before any join could count it.

@@ -9,6 +9,9 @@ use ipnet::IpNet;
 use serde_json::{Map, Value};
 use sortie_domain::ids::FleetId;
 use sortie_tokens::{Dialect, PrivateKey};
+use tokio_util::sync::CancellationToken;
+
+use crate::address_limits::AddressLimits;
 
 /// Largest body and largest websocket message that is read, in bytes.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -80,6 +83,10 @@ pub struct GatewayOptions {
     pub first_message_deadline: Duration,
     /// Players who may wait at a time.
     pub max_waits: usize,
+    /// What one address may do.
+    pub per_address: AddressLimits,
+    /// Cancelled when the process is to end: nobody joins any more, and whoever waits is told.
+    pub closing: CancellationToken,
     /// Networks whose word on a player's address is taken.
     pub trusted_proxies: Vec<IpNet>,
     /// Origins of web pages that may call.
@@ -103,6 +110,8 @@ impl GatewayOptions {
             progress_interval: PROGRESS_INTERVAL,
             first_message_deadline: FIRST_MESSAGE_DEADLINE,
             max_waits: MAX_WAITS,
+            per_address: AddressLimits::NONE,
+            closing: CancellationToken::new(),
             trusted_proxies: Vec::new(),
             cors_origins: Vec::new(),
             loopback_replacement: None,

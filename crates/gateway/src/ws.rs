@@ -8,12 +8,13 @@ use std::time::Duration;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
 use axum::extract::{Query, State};
 use axum::response::Response;
+use sortie_engine::Unavailable;
 use tokio::time::{sleep, timeout};
 
 use crate::Inner;
 use crate::error::JoinError;
 use crate::feedback::{Feedback, Joining};
-use crate::http::{Asked, Caller};
+use crate::http::{Admitted, Asked};
 use crate::options::MAX_BODY_BYTES;
 
 /// Longest wait for a player to take one message.
@@ -25,30 +26,32 @@ const MAX_WRITE_BUFFER_BYTES: usize = 256 * 1024;
 
 pub(crate) async fn connect(
     State(gateway): State<Arc<Inner>>,
-    caller: Caller,
+    Admitted { caller, permit }: Admitted,
     Query(query): Query<Asked>,
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, JoinError> {
-    let permit = gateway.admit()?;
     let upgrade = upgrade
         .max_message_size(MAX_BODY_BYTES)
         .max_frame_size(MAX_BODY_BYTES)
         .max_write_buffer_size(MAX_WRITE_BUFFER_BYTES);
+    let open = gateway.sockets.token();
     Ok(upgrade.on_upgrade(async move |mut socket| {
-        let asked = match first_message(&mut socket, gateway.options.first_message_deadline).await {
+        let _open = open;
+        let first = tokio::select! {
+            first = first_message(&mut socket, gateway.options.first_message_deadline) => first,
+            () = gateway.options.closing.cancelled() => First::TooLate,
+        };
+        let asked = match first {
             First::Asked(asked) => asked.or(query),
             First::Wrong(problem) => return refuse(socket, &problem).await,
             First::Unreadable(problem) => return refuse_unread(socket, &problem).await,
+            First::TooLate => return tell_error(socket, &Unavailable::ShuttingDown.into()).await,
             First::Gone => return,
         };
         match gateway.wish(&caller, &asked, permit) {
             Ok(wish) => tell(socket, Joining::start(gateway, wish)).await,
             Err(error) if error.is_callers_fault() => refuse(socket, &error.to_string()).await,
-            Err(error) => {
-                if send(&mut socket, Feedback::error(&error).to_json()).await {
-                    close(socket, close_code::NORMAL).await;
-                }
-            }
+            Err(error) => tell_error(socket, &error).await,
         }
     }))
 }
@@ -59,6 +62,8 @@ enum First {
     Wrong(String),
     /// Too large, or no websocket frame: nothing more can be read.
     Unreadable(String),
+    /// The process is about to end.
+    TooLate,
     Gone,
 }
 
@@ -104,6 +109,12 @@ async fn tell(mut socket: WebSocket, mut joining: Joining) {
         }
     }
     close(socket, close_code::NORMAL).await;
+}
+
+async fn tell_error(mut socket: WebSocket, error: &JoinError) {
+    if send(&mut socket, Feedback::error(error).to_json()).await {
+        close(socket, close_code::NORMAL).await;
+    }
 }
 
 async fn refuse(mut socket: WebSocket, problem: &str) {

@@ -96,6 +96,9 @@ pub(crate) struct ArenaServe {
     /// Base address of the control plane (SORTIE_API)
     #[arg(long)]
     pub(crate) api: Option<String>,
+    /// PEM file with roots to trust beside those of the system (SORTIE_CA)
+    #[arg(long)]
+    pub(crate) ca: Option<PathBuf>,
     /// Id of this server (SORTIE_SERVER_ID)
     #[arg(long)]
     pub(crate) server_id: Option<String>,
@@ -146,6 +149,9 @@ pub(crate) struct Remote {
     /// Base address of the control plane
     #[arg(long, env = "SORTIE_API", default_value = "http://127.0.0.1:7400")]
     pub(crate) url: String,
+    /// PEM file with roots to trust beside those of the system
+    #[arg(long, env = "SORTIE_CA")]
+    pub(crate) ca: Option<PathBuf>,
     /// API key
     #[arg(long, env = "SORTIE_API_KEY", hide_env_values = true)]
     pub(crate) key: Option<String>,

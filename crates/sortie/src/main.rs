@@ -4,12 +4,14 @@
 //! |---|---|
 //! | `cli` | the command line |
 //! | `node` | a whole control plane: log, broker, allocators, API, gateway |
+//! | `edge` | TLS, limits, the listener and its end |
 //! | `secrets` | keys in the data folder |
 //! | `commands` | a file a subcommand |
 //! | `remote` | the HTTP client of the subcommands that talk to a running `sortie` |
 
 mod cli;
 mod commands;
+mod edge;
 mod failure;
 mod logging;
 mod node;

@@ -29,13 +29,12 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::edge::{self, Door};
 use crate::failure::Failure;
 use crate::secrets;
 
 /// Allocators that this build has.
 const AVAILABLE_ALLOCATORS: &[&str] = &["local_process"];
-/// Longest time that an ordered stop takes.
-pub(crate) const STOP_DEADLINE: Duration = Duration::from_secs(30);
 /// Time that a game server has to exit when the control plane takes its servers with it.
 const SERVER_STOP_GRACE: Duration = Duration::from_secs(5);
 /// Longest a game server of a fleet without a limit of its own may run.
@@ -49,6 +48,7 @@ pub(crate) struct Node {
     pub(crate) address: SocketAddr,
     pub(crate) broker: Handle<Broker>,
     supervisor: Supervisor,
+    shutdown_deadline: Duration,
 }
 
 /// Reports the ends of servers to the broker, as soon as there is one.
@@ -85,6 +85,8 @@ impl Node {
         // First, because it holds the folder's lock.
         let log = EmbeddedLog::open(&config.data, options)?;
         let keys = Keys::load(config)?;
+        let tls = edge::tls(config)?;
+        let limits = Limits { connections: edge::connections(config), ..edge::limits(config) };
         let listener = TcpListener::bind(config.listen)
             .await
             .map_err(|error| Failure::of(format!("cannot listen on {}", config.listen), error))?;
@@ -103,18 +105,21 @@ impl Node {
         let gone = reconcile(&broker, &allocator, running).await?;
         let closing = CancellationToken::new();
         // In this order, so that what is at no path is answered by the API.
-        let router = gateway(config, &keys, &broker)?.merge(api(config, &keys, &broker, &closing));
+        let gateway = gateway(config, &keys, &broker, &closing)?;
+        let router = gateway.clone().map(sortie_gateway::router).unwrap_or_default();
+        let router = router.merge(api(config, &keys, &broker, &closing));
         let mut supervisor = Supervisor::new();
-        spawn_listener(&mut supervisor, listener, router, closing);
+        let door = Door { listener, tls, router, gateway, limits, closing };
+        edge::spawn_listener(&mut supervisor, door);
         spawn_reports(&mut supervisor, broker.clone(), gone);
         spawn_allocator(&mut supervisor, allocator, config.dev.then(|| broker.clone()));
-        spawn_engine(&mut supervisor, engine);
-        Ok(Self { address, broker, supervisor })
+        spawn_engine(&mut supervisor, engine, config.shutdown_deadline / 3);
+        Ok(Self { address, broker, supervisor, shutdown_deadline: config.shutdown_deadline })
     }
 
     /// Serves until `stop`, then ends everything in order.
     pub(crate) async fn run(self, stop: impl Future<Output = ()>) -> Outcome {
-        self.supervisor.run(stop, STOP_DEADLINE).await
+        self.supervisor.run(stop, self.shutdown_deadline).await
     }
 }
 
@@ -173,6 +178,7 @@ fn local_fleets(config: &Config, keys: &Keys, url: &str) -> BTreeMap<FleetId, Lo
         let environment = ServerEnvironment {
             api: url.to_owned(),
             api_key: Some(keys.game_server.clone()),
+            ca: config.tls.as_ref().and_then(|tls| tls.ca.as_ref()).map(|ca| ca.display().to_string()),
             netcode_key: keys.netcode_hex.clone(),
             protocol_id: Some(fleet.protocol_id),
         };
@@ -297,7 +303,7 @@ fn api(config: &Config, keys: &Keys, broker: &Handle<Broker>, closing: &Cancella
         allocators: allocators.collect(),
         available_allocators: AVAILABLE_ALLOCATORS.iter().map(ToString::to_string).collect(),
         source: "/sortie".to_owned(),
-        limits: Limits::default(),
+        limits: edge::limits(config),
         closing: closing.clone(),
     })
 }
@@ -317,8 +323,13 @@ fn raw_configuration(fleet: &FleetConfig, process: &LocalProcessConfig) -> Strin
     .to_string()
 }
 
-fn gateway(config: &Config, keys: &Keys, broker: &Handle<Broker>) -> Result<axum::Router, Failure> {
-    let Some(key) = keys.netcode.clone() else { return Ok(axum::Router::new()) };
+fn gateway(
+    config: &Config,
+    keys: &Keys,
+    broker: &Handle<Broker>,
+    closing: &CancellationToken,
+) -> Result<Option<Gateway>, Failure> {
+    let Some(key) = keys.netcode.clone() else { return Ok(None) };
     let game = |game: &sortie_config::Game| Game { name: game.name.clone(), version: game.version.clone() };
     let games = config.fleets.iter().filter_map(|fleet| {
         Some(GameFleet {
@@ -338,13 +349,15 @@ fn gateway(config: &Config, keys: &Keys, broker: &Handle<Broker>) -> Result<axum
         default_game: default.and_then(|fleet| fleet.game.as_ref()).map(game),
         wait_deadline: config.gateway.wait_deadline,
         progress_interval: config.gateway.progress_interval,
+        per_address: edge::address_limits(config),
+        closing: closing.clone(),
         trusted_proxies: config.gateway.trusted_proxies.clone(),
         cors_origins: config.gateway.cors_origins.clone(),
         loopback_replacement: config.gateway.loopback_ip_replacement,
         dev: config.dev,
         ..GatewayOptions::new(games.collect(), key)
     };
-    Ok(sortie_gateway::router(Gateway::new(broker.clone(), options)?))
+    Ok(Some(Gateway::new(broker.clone(), options)?))
 }
 
 const fn dialect(dialect: sortie_config::Dialect) -> Dialect {
@@ -353,25 +366,6 @@ const fn dialect(dialect: sortie_config::Dialect) -> Dialect {
         sortie_config::Dialect::Renet => Dialect::Renet,
         sortie_config::Dialect::Lightyear => Dialect::Lightyear,
     }
-}
-
-fn spawn_listener(
-    supervisor: &mut Supervisor,
-    listener: TcpListener,
-    router: axum::Router,
-    closing: CancellationToken,
-) {
-    supervisor.spawn("the listener", Stage::Door, OnFailure::StopAll, |stop| async move {
-        let limits = Limits::default();
-        let close = closing.clone();
-        let serving = sortie_api::serve(listener, router, &limits, closing);
-        let stopping = async {
-            stop.stopped().await;
-            close.cancel();
-        };
-        tokio::join!(serving, stopping);
-        Ok(())
-    });
 }
 
 /// In development mode, where the broker is given, the servers go with the control plane; otherwise they play on and
@@ -413,12 +407,12 @@ pub(crate) async fn retire_fleets(broker: &Handle<Broker>, longest: Duration) ->
     Ok(broker.query(|broker| broker.allocations().count()).await?)
 }
 
-fn spawn_engine(supervisor: &mut Supervisor, engine: Engine<Broker>) {
-    supervisor.spawn("the broker", Stage::Base, OnFailure::StopAll, |stop| async move {
+fn spawn_engine(supervisor: &mut Supervisor, engine: Engine<Broker>, deadline: Duration) {
+    supervisor.spawn("the broker", Stage::Base, OnFailure::StopAll, move |stop| async move {
         let handle = engine.handle();
         let ended = tokio::select! {
             ended = handle.ended() => ended,
-            () = stop.stopped() => engine.shutdown(STOP_DEADLINE / 3).await,
+            () = stop.stopped() => engine.shutdown(deadline).await,
         };
         match ended {
             Ended::Ordered => Ok(()),

@@ -23,7 +23,9 @@ pub(crate) struct ControlPlane {
 
 impl ControlPlane {
     pub(crate) fn new(remote: Remote) -> Result<Self, Failure> {
-        let client = Client::builder().connect_timeout(CONNECT_TIME).no_proxy().build()?;
+        let client = sortie_tls::http_client(&remote.url, remote.ca.as_deref())?
+            .connect_timeout(CONNECT_TIME)
+            .build()?;
         Ok(Self { client, remote })
     }
 

@@ -65,6 +65,8 @@ pub struct ServerEnvironment {
     pub api: String,
     /// `SORTIE_API_KEY`: its key for that API, where one is asked for.
     pub api_key: Option<String>,
+    /// `SORTIE_CA`: a PEM file with roots to trust, where those of the system will not do.
+    pub ca: Option<String>,
     /// `SORTIE_NETCODE_KEY`: the private key that connect tokens are sealed with, where the fleet uses them.
     pub netcode_key: Option<String>,
     /// `SORTIE_PROTOCOL_ID`: the netcode protocol id, where the fleet uses connect tokens.
@@ -77,6 +79,7 @@ impl fmt::Debug for ServerEnvironment {
         f.debug_struct("ServerEnvironment")
             .field("api", &self.api)
             .field("api_key", &hidden(&self.api_key))
+            .field("ca", &self.ca)
             .field("netcode_key", &hidden(&self.netcode_key))
             .field("protocol_id", &self.protocol_id)
             .finish()
@@ -179,6 +182,7 @@ mod tests {
         let environment = ServerEnvironment {
             api: "http://127.0.0.1:8080".to_owned(),
             api_key: Some("secret-api".to_owned()),
+            ca: None,
             netcode_key: Some("secret-netcode".to_owned()),
             protocol_id: Some(7),
         };

@@ -35,11 +35,13 @@ pub(crate) async fn request_match(
         hints: hints(request.hint_flags)?,
     };
     match api.call_held(command).await.map_err(refused)? {
-        Reply::Requested { offer, hints } => {
+        Some(Reply::Requested { offer, hints }) => {
             let game = offer.map(|offer| match_message(&offer.match_id, &offer.players, &offer.spec));
             Ok(RequestMatchResponse { r#match: game, hint_flags: hints.bits() })
         }
-        other => Err(unexpected(&other)),
+        // As if there had been none for as long as it waits: it asks again, and finds the next process or a 503.
+        None => Ok(RequestMatchResponse::default()),
+        Some(other) => Err(unexpected(&other)),
     }
 }
 

@@ -1,34 +1,73 @@
 //! Bodies in and out.
 
-use axum::body::{Body, HttpBody as _};
+use std::time::Duration;
+
+use axum::body::{Body, BodyDataStream, HttpBody as _};
 use axum::extract::Path;
 use axum::extract::Request;
 use axum::extract::rejection::PathRejection;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_TYPE, EXPECT};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt as _;
 
 use crate::codes;
 use crate::error::ApiError;
 use crate::state::Limits;
 
+/// Most that is read and passed over of a body that is too long, in bytes, so that its sender reads the answer.
+const MAX_REST_BYTES: usize = 4 << 20;
+/// Longest time of that.
+const REST_TIME: Duration = Duration::from_secs(1);
+
 /// The whole body. Its content type does not matter: there is only JSON.
 pub(crate) async fn read_body(request: Request, limits: &Limits) -> Result<Bytes, ApiError> {
     let most = limits.body_bytes;
     let too_large = || codes::TOO_LARGE.error(format!("the body is longer than {most} bytes"));
+    // Whoever asks first whether to send it sends nothing after a no.
+    let waits = request.headers().contains_key(EXPECT);
     let body = request.into_body();
-    if body.size_hint().lower() > most as u64 {
-        return Err(too_large());
+    let is_too_large = body.size_hint().lower() > most as u64;
+    let mut body = body.into_data_stream();
+    if !is_too_large {
+        match tokio::time::timeout(limits.body_time, read_whole(&mut body, most)).await {
+            Ok(Some(bytes)) => return Ok(bytes),
+            Ok(None) => {}
+            Err(_) => {
+                let seconds = limits.body_time.as_secs();
+                return Err(
+                    codes::TOO_SLOW.error(format!("the body did not arrive within {seconds} seconds"))
+                );
+            }
+        }
     }
-    let read = axum::body::to_bytes(body, most);
-    match tokio::time::timeout(limits.body_time, read).await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        // Either it was too long, or the connection broke and nobody reads the answer.
-        Ok(Err(_)) => Err(too_large()),
-        Err(_) => {
-            let seconds = limits.body_time.as_secs();
-            Err(codes::TOO_SLOW.error(format!("the body did not arrive within {seconds} seconds")))
+    if !(waits && is_too_large) {
+        let _ = tokio::time::timeout(REST_TIME, pass_over(&mut body)).await;
+    }
+    Err(too_large())
+}
+
+/// `None` if it is longer than `most` bytes, or broke off, and then nobody reads the answer.
+async fn read_whole(body: &mut BodyDataStream, most: usize) -> Option<Bytes> {
+    let mut whole = BytesMut::new();
+    while let Some(part) = body.next().await {
+        let part = part.ok()?;
+        if part.len() > most - whole.len() {
+            return None;
+        }
+        whole.extend_from_slice(&part);
+    }
+    Some(whole.freeze())
+}
+
+/// Reads on to the end: to close a connection with bytes unread is to reset it, which takes back the answer.
+async fn pass_over(body: &mut BodyDataStream) {
+    let mut left = MAX_REST_BYTES;
+    while let Some(Ok(part)) = body.next().await {
+        match left.checked_sub(part.len()) {
+            Some(less) => left = less,
+            None => return,
         }
     }
 }

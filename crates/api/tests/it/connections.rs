@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use sortie_api::{Auth, Limits};
 use sortie_domain::broker::event::Event;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -25,6 +25,74 @@ async fn a_body_that_is_too_long_is_refused() {
     );
     let (status, _) = server.send("POST", "/v1/matches", reqwest::Body::wrap_stream(chunks)).await;
     assert_eq!(status, 413);
+}
+
+#[tokio::test]
+async fn whoever_still_sends_a_body_that_is_too_long_reads_the_answer() {
+    const BODY_BYTES: usize = 3 << 20;
+    let server = Server::start().await;
+    let mut stream = TcpStream::connect(&server.address).await.unwrap();
+    let head = format!("POST /v1/matches HTTP/1.1\r\nhost: x\r\ncontent-length: {BODY_BYTES}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    soon(stream.write_all(&vec![b'x'; BODY_BYTES])).await.unwrap();
+    let mut answer = vec![0; 12];
+    soon(stream.read_exact(&mut answer)).await.unwrap();
+    assert_eq!(answer, b"HTTP/1.1 413");
+    // Whoever asks first is told at once.
+    let mut stream = TcpStream::connect(&server.address).await.unwrap();
+    let head = head.replace("host", "expect: 100-continue\r\nhost");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    soon(stream.read_exact(&mut answer)).await.unwrap();
+    assert_eq!(answer, b"HTTP/1.1 413");
+}
+
+#[tokio::test]
+async fn an_address_has_so_many_connections() {
+    let limits = Limits { connections_per_address: Some(2), ..Limits::default() };
+    let server = Server::start_with(Auth::dev(), limits).await;
+    let mut open = Vec::new();
+    let mut answer = [0; 12];
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(&server.address).await.unwrap();
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        soon(stream.read_exact(&mut answer)).await.unwrap();
+        open.push(stream);
+    }
+    let mut third = TcpStream::connect(&server.address).await.unwrap();
+    assert_eq!(soon(third.read(&mut answer)).await.unwrap_or(0), 0, "closed without an answer");
+}
+
+/// The whole answer on a connection of its own.
+async fn ask(server: &Server, call: &str, body: &str) -> String {
+    let mut stream = TcpStream::connect(&server.address).await.unwrap();
+    let length = body.len();
+    let head = format!("{call} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
+    stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    soon(stream.read_to_string(&mut answer)).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn whoever_comes_while_calls_end_is_told_so() {
+    let mut server = Server::start().await;
+    // A call that does not end by itself.
+    let mut stream = TcpStream::connect(&server.address).await.unwrap();
+    stream.write_all(b"POST /v1/matches HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{").await.unwrap();
+    // Once there is an answer to a later one, that call was taken.
+    assert!(ask(&server, "GET /readyz", "").await.starts_with("HTTP/1.1 200 "));
+    server.closing.cancel();
+    let answer = ask(&server, "GET /readyz", "").await;
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert!(answer.contains("retry-after: 5\r\n") && answer.contains("connection: close\r\n"), "{answer}");
+    let body = json!({"serverId": "s1", "hintFlags": 2}).to_string();
+    let answer = ask(&server, "POST /api/v1/server/request_match", &body).await;
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("shutting_down"), "{answer}");
+    stream.write_all(b"}").await.unwrap();
+    let mut answer = vec![0; 8];
+    soon(stream.read_exact(&mut answer)).await.unwrap();
+    assert_eq!(answer, b"HTTP/1.1", "it has its answer");
+    soon(server.served.take().unwrap()).await.unwrap();
 }
 
 #[tokio::test]
@@ -77,7 +145,9 @@ async fn the_end_of_the_process_ends_held_calls_and_connections() {
     server.await_event(|record| matches!(record.event, Event::ServerRegistered { .. })).await;
     let stream = server.open("/v1/events", &[]).await;
     server.closing.cancel();
-    assert_eq!(soon(held).await.unwrap().unwrap().status(), 503);
+    // No match, as if it had waited for as long as it may.
+    let held = soon(held).await.unwrap().unwrap();
+    assert_eq!((held.status().as_u16(), held.json::<Value>().await.unwrap()), (200, json!({})));
     assert!(soon(stream.text()).await.unwrap().contains("shutting_down"));
     let served = server.served.take().unwrap();
     soon(served).await.unwrap();

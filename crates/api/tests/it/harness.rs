@@ -134,8 +134,8 @@ impl Server {
         let address = listener.local_addr().unwrap().to_string();
         let router = router(options);
         let until = closing.clone();
-        let served = tokio::spawn(async move { serve(listener, router, &limits, until).await });
-        let client = Client::builder().no_proxy().build().unwrap();
+        let served = tokio::spawn(async move { serve(listener, router, None, &limits, until).await });
+        let client = sortie_tls::http_client("http:", None).unwrap().build().unwrap();
         let broker = engine.handle();
         Self {
             address,

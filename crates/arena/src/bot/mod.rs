@@ -14,6 +14,7 @@ mod token;
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -62,6 +63,8 @@ pub struct PlayOptions {
     pub gateway: String,
     /// Key to the gateway, where it wants one.
     pub api_key: Option<ApiKey>,
+    /// PEM file with roots to trust beside those of the system, where the gateway's address is `https://`.
+    pub ca: Option<PathBuf>,
     /// The game to ask for; `None` leaves it to the gateway.
     pub game: Option<String>,
     /// The version of the game to ask for; `None` leaves it to the gateway.
@@ -83,6 +86,7 @@ impl PlayOptions {
         Self {
             gateway,
             api_key: None,
+            ca: None,
             game: None,
             version: None,
             arrivals,
@@ -161,7 +165,7 @@ pub async fn play(
     if !(1..=MAX_BOTS).contains(&players) {
         return Err(PlayError::BadCount(players));
     }
-    let api = ApiClient::new(&options.gateway, options.api_key.clone())?;
+    let api = ApiClient::new(&options.gateway, options.api_key.clone(), options.ca.as_deref())?;
     Ok(Run::new(options, api, observe).finish(stop).await)
 }
 

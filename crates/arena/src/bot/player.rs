@@ -243,7 +243,9 @@ fn gateway_reason(error: &ApiError) -> FailureReason {
         ApiError::Unreachable { .. } => FailureReason::GatewayUnreachable,
         ApiError::TimedOut { .. } | ApiError::Refused { status: 408, .. } => FailureReason::GatewayTimeout,
         ApiError::Refused { .. } => FailureReason::GatewayRefused,
-        ApiError::BadAnswer { .. } | ApiError::BadAddress(_) => FailureReason::BadInvitation,
+        ApiError::BadAnswer { .. } | ApiError::BadAddress(_) | ApiError::Roots(_) => {
+            FailureReason::BadInvitation
+        }
     }
 }
 

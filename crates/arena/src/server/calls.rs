@@ -122,7 +122,7 @@ mod tests {
     #[tokio::test]
     async fn an_aborted_call_wakes_whoever_waits_for_the_last_one() {
         let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let api = ApiClient::new(&format!("http://{}", silent.local_addr().unwrap()), None).unwrap();
+        let api = ApiClient::new(&format!("http://{}", silent.local_addr().unwrap()), None, None).unwrap();
         let mut calls = Calls::new(api, "server-1".to_owned(), String::new());
         let request = calls.request_match(Hints::NONE);
         silent.accept().await.unwrap();

@@ -61,7 +61,7 @@ impl Host {
             );
             return Err(ServeError::Options(problem));
         }
-        let api = ApiClient::new(&options.api, options.api_key.clone())?;
+        let api = ApiClient::new(&options.api, options.api_key.clone(), options.ca.as_deref())?;
         let door = Door::open(&options).await?;
         Ok(Self {
             calls: Calls::new(api, options.server_id.clone(), options.requirements.clone()),

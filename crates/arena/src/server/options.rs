@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::api_client::ApiKey;
@@ -50,6 +51,8 @@ pub struct ServeOptions {
     pub api: String,
     /// Id of this server, as the platform gave it.
     pub server_id: String,
+    /// PEM file with roots to trust beside those of the system, where the platform's address is `https://`.
+    pub ca: Option<PathBuf>,
     /// Key to the platform, where it wants one.
     pub api_key: Option<ApiKey>,
     /// Key that connect tokens are sealed with.
@@ -96,6 +99,7 @@ impl ServeOptions {
         Self {
             api,
             server_id,
+            ca: None,
             api_key: None,
             netcode_key,
             protocol_id,
@@ -111,7 +115,7 @@ impl ServeOptions {
     }
 
     /// Options from the variables that the platform sets for a server it starts: `SORTIE_API`, `SORTIE_SERVER_ID`,
-    /// `SORTIE_PORT`, `SORTIE_NETCODE_KEY`, `SORTIE_PROTOCOL_ID`, and where given `SORTIE_API_KEY` and
+    /// `SORTIE_PORT`, `SORTIE_NETCODE_KEY`, `SORTIE_PROTOCOL_ID`, and where given `SORTIE_API_KEY`, `SORTIE_CA` and
     /// `SORTIE_PUBLIC_ADDRESS`. `lookup` gives a variable's value; a flag that overrides one answers in its place.
     ///
     /// # Errors
@@ -151,6 +155,7 @@ impl ServeOptions {
             (Some(api), Some(server_id), Some(port), Some(key), Some(protocol_id)) => {
                 let bind = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
                 let mut options = Self::new(api, server_id, key, protocol_id, bind);
+                options.ca = lookup("SORTIE_CA").filter(|path| !path.is_empty()).map(PathBuf::from);
                 options.api_key = lookup("SORTIE_API_KEY").filter(|key| !key.is_empty()).map(ApiKey::new);
                 options.public_address =
                     lookup("SORTIE_PUBLIC_ADDRESS").filter(|address| !address.is_empty());

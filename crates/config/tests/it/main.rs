@@ -63,6 +63,22 @@ listen = "127.0.0.1:7500"
 data = "state"
 dev = true
 public_url = "https://sortie.example.com/api/"
+shutdown_deadline = "45s"
+
+[tls]
+certificate = "tls.crt"
+key = "/etc/sortie/tls.key"
+ca = "ca.pem"
+
+[limits]
+connections = 1000
+connections_per_address = 10
+calls_per_connection = 100
+body = "2MiB"
+body_time = "20s"
+headers = "8KiB"
+idle_time = "1m"
+handshake_time = "5s"
 
 [log]
 format = "json"
@@ -97,6 +113,9 @@ key_env = "GAME_KEY"
 default_fleet = "arena"
 wait_deadline = "60s"
 progress_interval = "500ms"
+rate_per_address = 0
+burst_per_address = 7
+waiting_per_address = 0
 trusted_proxies = ["10.0.0.0/8", "192.0.2.1", "2001:db8::/32"]
 cors_origins = ["https://play.example.com", "http://localhost:8080/"]
 loopback_ip_replacement = "203.0.113.7"

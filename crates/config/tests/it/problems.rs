@@ -279,6 +279,19 @@ fn all_problems_come_at_once_in_the_order_of_sections() {
 }
 
 #[test]
+fn half_of_a_certificate_is_none() {
+    for (given, missing) in
+        [("certificate = 'a'", "tls.key"), ("key = 'a'", "tls.certificate"), ("ca = 'a'", "tls.ca")]
+    {
+        let found = toml(&format!("[tls]\n{given}")).unwrap_err();
+        assert_eq!(found.list.len(), 1, "{found}");
+        assert_eq!(found.list[0].path, missing, "{found}");
+    }
+    let both = toml("[tls]\ncertificate = 'a'\nkey = 'b'").unwrap();
+    assert_eq!(both.public_url_or("0.0.0.0:7400".parse().unwrap()), "https://127.0.0.1:7400");
+}
+
+#[test]
 fn the_list_of_problems_has_a_limit() {
     let many: String = (0..MAX_FINDINGS + 5).map(|number| format!("xyzzy{number} = 1\n")).collect();
     let found = toml(&many).unwrap_err();

@@ -237,7 +237,7 @@ impl World {
         let address = listener.local_addr().unwrap();
         let service = router(gateway.clone()).into_make_service_with_connect_info::<SocketAddr>();
         let listening = tokio::spawn(async move { axum::serve(listener, service).await.unwrap() });
-        let http = reqwest::Client::new();
+        let http = sortie_tls::http_client("http:", None).unwrap().build().unwrap();
         Self { broker, gateway, clock, http, address, listening, platform, engine: Some(engine), _data: data }
     }
 

@@ -28,6 +28,7 @@ async fn run_server(options: ArenaServe) -> Result<ExitCode, Failure> {
             "SORTIE_API" => options.api.clone(),
             "SORTIE_SERVER_ID" => options.server_id.clone(),
             "SORTIE_PORT" => port.clone(),
+            "SORTIE_CA" => options.ca.as_ref().map(|ca| ca.display().to_string()),
             "SORTIE_PUBLIC_ADDRESS" => options.public_address.clone(),
             _ => None,
         };
@@ -38,7 +39,10 @@ async fn run_server(options: ArenaServe) -> Result<ExitCode, Failure> {
     server.match_length = options.match_length;
     server.requirements = options.requirements;
     let mut signals = Signals::listen()?;
-    let summary = serve(server, async move { signals.next().await }).await?;
+    let stop = async move {
+        signals.next().await;
+    };
+    let summary = serve(server, stop).await?;
     tracing::info!(?summary, "the game server is done");
     Ok(ExitCode::SUCCESS)
 }
@@ -47,10 +51,14 @@ async fn run_bots(options: ArenaPlay) -> Result<ExitCode, Failure> {
     let arrivals = Arrivals::Spread { players: options.players, over: options.over };
     let mut bots = PlayOptions::new(options.remote.url.clone(), arrivals, options.seed);
     bots.api_key = options.remote.key.clone().map(ApiKey::new);
+    bots.ca = options.remote.ca.clone();
     (bots.game, bots.version) = (options.game, options.version);
     bots.play_for = options.lasting..=options.lasting;
     let mut signals = Signals::listen()?;
-    let summary = play(bots, async move { signals.next().await }, |event| {
+    let stop = async move {
+        signals.next().await;
+    };
+    let summary = play(bots, stop, |event| {
         if let BotEvent::Failed { bot, reason, detail } = event {
             tracing::warn!(bot, %reason, detail, "a bot failed");
         }

@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use sortie_config::{Config, Overrides};
 
 use super::output::line;
 use crate::cli::{self, ConfigAction, Source};
+use crate::edge;
 use crate::failure::Failure;
 
 /// Read if no file is named and there is one.
@@ -18,6 +20,13 @@ pub(crate) fn run(options: &cli::Config) -> Result<ExitCode, Failure> {
             let config = load(source)?;
             for warning in &config.warnings {
                 line(format_args!("warning: {warning}"))?;
+            }
+            if let Some(tls) = &config.tls {
+                let expiry = edge::certificate_files(tls).check();
+                let expiry = expiry.map_err(|problem| Failure::of("tls", problem))?;
+                if let Some(warning) = expiry.warning(SystemTime::now()) {
+                    line(format_args!("warning: tls.certificate: {warning}"))?;
+                }
             }
             line("the configuration is good")?;
         }

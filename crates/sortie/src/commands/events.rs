@@ -22,7 +22,7 @@ pub(crate) async fn run(options: cli::Events) -> Result<ExitCode, Failure> {
     let mut signals = Signals::listen()?;
     tokio::select! {
         result = follow(&tail) => result?,
-        () = signals.next() => {}
+        _ = signals.next() => {}
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,5 +1,7 @@
 //! When to stop: the first signal asks for an ordered end, a second one does not wait for it.
 
+use std::process::ExitCode;
+
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::failure::Failure;
@@ -16,10 +18,29 @@ impl Signals {
     }
 
     /// Waits for the next signal.
-    pub(crate) async fn next(&mut self) {
+    pub(crate) async fn next(&mut self) -> Which {
         tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => Which::Interrupt,
+            _ = self.terminate.recv() => Which::Terminate,
+        }
+    }
+}
+
+/// A signal that asks for the end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Which {
+    /// Ctrl-C.
+    Interrupt,
+    /// SIGTERM.
+    Terminate,
+}
+
+impl Which {
+    /// What a shell says of a process that the signal ended: 128 and its number.
+    pub(crate) fn exit_code(self) -> ExitCode {
+        match self {
+            Self::Interrupt => ExitCode::from(130),
+            Self::Terminate => ExitCode::from(143),
         }
     }
 }

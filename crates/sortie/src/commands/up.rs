@@ -21,7 +21,7 @@ pub(crate) async fn run(options: cli::Up) -> Result<ExitCode, Failure> {
     }
     let mut signals = Signals::listen()?;
     let node = Node::start(&config).await?;
-    if let Err(problem) = line(format_args!("listening on http://{}", node.address)) {
+    if let Err(problem) = line(format_args!("listening on {}://{}", config.scheme(), node.address)) {
         tracing::warn!(%problem, address = %node.address, "cannot say on standard output where it listens");
     }
     let asked = Arc::new(Notify::new());
@@ -30,13 +30,13 @@ pub(crate) async fn run(options: cli::Up) -> Result<ExitCode, Failure> {
     tokio::pin!(running);
     tokio::select! {
         outcome = &mut running => return Ok(report(&outcome?)),
-        () = signals.next() => asked.notify_one(),
+        _ = signals.next() => asked.notify_one(),
     }
     tokio::select! {
         outcome = running => Ok(report(&outcome?)),
-        () = signals.next() => {
+        signal = signals.next() => {
             tracing::warn!("a second signal: not waiting for an ordered end");
-            Ok(ExitCode::FAILURE)
+            Ok(signal.exit_code())
         }
     }
 }

@@ -45,7 +45,10 @@ impl ControlPlane {
         let line = line.unwrap_or_else(|| panic!("it ended: {}", said()));
         let url = line.strip_prefix("listening on ").unwrap_or_else(|| panic!("{line:?}: {}", said()));
         let url = url.to_owned();
-        Self { child, stderr, http: Client::builder().no_proxy().build().unwrap(), pid, url, key: None }
+        // Beside what it writes, where it speaks TLS.
+        let ca = url.starts_with("https").then(|| stderr.with_file_name("ca.pem"));
+        let http = sortie_tls::http_client(&url, ca.as_deref()).unwrap().build().unwrap();
+        Self { child, stderr, http, pid, url, key: None }
     }
 
     pub(crate) fn signal(&self, which: Signal) {

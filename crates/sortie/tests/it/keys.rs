@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::control_plane::REQUEST;
 use crate::python;
-use crate::site::{Site, idle_fleet};
+use crate::site::{Site, idle_fleet, soon};
 
 /// Makes a key with these permissions; gives it.
 async fn create(site: &Site, name: &str, permissions: &[&str]) -> String {
@@ -111,4 +111,22 @@ async fn secrets_are_kept_from_others_and_from_the_log() {
         assert_eq!(line, None, "a secret is in the log");
     }
     assert!(!keys.contains(&key), "the key itself is kept nowhere");
+}
+
+#[tokio::test]
+async fn an_address_joins_so_often() {
+    let mut game = idle_fleet();
+    (game["game"], game["version"]) = (json!("g"), json!("1"));
+    let gateway = json!({"rate_per_address": 1, "burst_per_address": 1, "wait_deadline": "1s"});
+    let netcode = json!({"key_file": "netcode.key"});
+    let site = Site::with_config(&json!({"gateway": gateway, "netcode": netcode, "fleets": {"quiet": game}}));
+    std::fs::write(site.path("netcode.key"), "07".repeat(32)).unwrap();
+    create(&site, "admin", &["admin"]).await;
+    let control_plane = site.up(&[]).await;
+    let path = "/matchmaker/wannaplay?game=g&version=1";
+    let join = || control_plane.request("POST", path).send();
+    let answers = soon("the answers", futures::future::join_all((0..20).map(|_| join()))).await;
+    let refused: Vec<_> = answers.into_iter().flatten().filter(|answer| answer.status() == 429).collect();
+    assert!(!refused.is_empty());
+    assert!(refused.iter().all(|answer| answer.headers()["retry-after"] == "1"));
 }

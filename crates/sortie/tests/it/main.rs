@@ -22,4 +22,5 @@ mod remote_commands;
 mod restart;
 mod signals;
 mod site;
+mod tls;
 mod torture;

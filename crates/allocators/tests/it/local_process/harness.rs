@@ -69,6 +69,7 @@ impl Harness {
             environment: ServerEnvironment {
                 api: "http://127.0.0.1:8080".to_owned(),
                 api_key: None,
+                ca: None,
                 netcode_key: None,
                 protocol_id: None,
             },

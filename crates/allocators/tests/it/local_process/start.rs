@@ -87,6 +87,7 @@ fn told_everything(harness: &Harness) -> LocalFleet {
     fleet.environment = ServerEnvironment {
         api: "http://127.0.0.1:8080".to_owned(),
         api_key: Some("the api key".to_owned()),
+        ca: Some("/etc/ca.pem".to_owned()),
         netcode_key: Some("the netcode key".to_owned()),
         protocol_id: Some(7),
     };
@@ -111,6 +112,7 @@ async fn a_server_is_told_its_port_its_ids_and_the_control_plane() {
     let expected = [
         ("SORTIE_API", "http://public:1"),
         ("SORTIE_API_KEY", "the api key"),
+        ("SORTIE_CA", "/etc/ca.pem"),
         ("SORTIE_NETCODE_KEY", "the netcode key"),
         ("SORTIE_PROTOCOL_ID", "7"),
         ("SORTIE_FLEET", "eu"),

@@ -24,7 +24,7 @@ pub(super) async fn measure(
     broker: &Handle<Broker>,
     count: u32,
 ) -> Result<Vec<Duration>, Failure> {
-    let client = Client::builder().timeout(ANSWER_TIME).no_proxy().build()?;
+    let client = sortie_tls::http_client(url, None)?.timeout(ANSWER_TIME).build()?;
     let mut took = Vec::new();
     for round in 0..count {
         took.push(one(&client, url, broker, &format!("{PROBE}{round}")).await?);

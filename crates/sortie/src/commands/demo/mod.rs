@@ -146,7 +146,10 @@ async fn watch_bots(
         }
         BotEvent::Started { .. } => {}
     };
-    let playing = play(bots, signals.next(), observe);
+    let stop = async {
+        signals.next().await;
+    };
+    let playing = play(bots, stop, observe);
     tokio::pin!(playing);
     let mut ticks = interval(if bar.is_some() { REPORT_EVERY / 20 } else { REPORT_EVERY });
     loop {

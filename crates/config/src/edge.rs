@@ -1,0 +1,61 @@
+//! What stands between the network and the calls: TLS, and the limits of connections.
+
+use std::time::Duration;
+
+use crate::model::{LimitsConfig, TlsConfig};
+use crate::parse::{self, HOUR, SECOND};
+use crate::section::Section;
+
+/// Most connections at a time.
+const MAX_CONNECTIONS: u64 = 1_000_000;
+/// Most calls at a time on one connection.
+const MAX_CALLS: u32 = 100_000;
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+
+/// The section `tls`; `Some(None)` for plain HTTP.
+pub(crate) fn tls(section: &Section<'_>) -> Option<Option<TlsConfig>> {
+    let certificate = section.optional_path("certificate");
+    let key = section.optional_path("key");
+    let ca = section.optional_path("ca");
+    match (certificate?, key?, ca?) {
+        (Some(certificate), Some(key), ca) => Some(Some(TlsConfig { certificate, key, ca })),
+        (Some(_), None, _) => {
+            section.problem("key", "is required with `certificate`: name the file with its private key");
+            None
+        }
+        (None, Some(_), _) => {
+            section.problem("certificate", "is required with `key`: name the file with its certificate");
+            None
+        }
+        (None, None, Some(_)) => {
+            section.problem("ca", "is given without `certificate`, so there is no TLS to trust");
+            None
+        }
+        (None, None, None) => Some(None),
+    }
+}
+
+/// The section `limits`.
+pub(crate) fn limits(section: &Section<'_>) -> Option<LimitsConfig> {
+    let connections = section.get("connections", parse::integer(1..=MAX_CONNECTIONS));
+    let per_address = section.get("connections_per_address", parse::integer(0..=MAX_CONNECTIONS));
+    let calls_per_connection = section.get("calls_per_connection", parse::integer(1..=MAX_CALLS));
+    let body = section.get("body", parse::size(KIB..=64 * MIB));
+    let body_time = section.get("body_time", parse::duration(SECOND..=TEN_MINUTES));
+    let headers = section.get("headers", parse::size(KIB..=MIB));
+    let idle_time = section.get("idle_time", parse::duration(SECOND..=HOUR));
+    let handshake_time = section.get("handshake_time", parse::duration(SECOND..=TEN_MINUTES));
+    Some(LimitsConfig {
+        connections: usize::try_from(connections?).ok()?,
+        connections_per_address: usize::try_from(per_address?).ok().filter(|most| *most > 0),
+        calls_per_connection: calls_per_connection?,
+        body: usize::try_from(body?).ok()?,
+        body_time: body_time?,
+        headers: u32::try_from(headers?).ok()?,
+        idle_time: idle_time?,
+        handshake_time: handshake_time?,
+    })
+}
+
+const TEN_MINUTES: Duration = Duration::from_secs(600);

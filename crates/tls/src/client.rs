@@ -1,0 +1,51 @@
+//! HTTP clients, and whom they trust: the roots of the system, and a file of certificates where one is named.
+
+use std::path::Path;
+
+use reqwest::ClientBuilder;
+use rustls::{ClientConfig, RootCertStore};
+
+use crate::files::{FileError, certificates};
+
+/// Why a client trusts nobody.
+#[derive(Debug, thiserror::Error)]
+pub enum RootsError {
+    /// The file with roots is of no use.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Nothing in the file can be a root.
+    #[error("{0} holds no certificate that can be trusted as a root")]
+    NoRoot(String),
+    /// The system has no roots, and no file is named.
+    #[error(
+        "this system has no root certificates: install them (on Debian: ca-certificates), or name a file with SORTIE_CA"
+    )]
+    NoSystemRoots,
+}
+
+/// The beginning of a client for `url`: directly, through no proxy. With https it trusts the system's roots, and those
+/// in the PEM file at `ca`. Where that is no https the roots are not read, so that a system need not have any.
+///
+/// # Errors
+/// [`RootsError`]
+pub fn http_client(url: &str, ca: Option<&Path>) -> Result<ClientBuilder, RootsError> {
+    let is_https = url.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:"));
+    let roots = if is_https { roots(ca)? } else { RootCertStore::empty() };
+    let builder = ClientConfig::builder_with_provider(crate::provider());
+    let builder = builder.with_safe_default_protocol_versions().map_err(FileError::Library)?;
+    let config = builder.with_root_certificates(roots).with_no_client_auth();
+    Ok(reqwest::Client::builder().no_proxy().tls_backend_preconfigured(config))
+}
+
+fn roots(ca: Option<&Path>) -> Result<RootCertStore, RootsError> {
+    let mut roots = RootCertStore::empty();
+    // A system may hold some that are of no use; the others count.
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if let Some(path) = ca {
+        let (added, _) = roots.add_parsable_certificates(certificates(path)?);
+        if added == 0 {
+            return Err(RootsError::NoRoot(path.display().to_string()));
+        }
+    }
+    if roots.is_empty() { Err(RootsError::NoSystemRoots) } else { Ok(roots) }
+}

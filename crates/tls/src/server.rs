@@ -1,0 +1,167 @@
+//! What a port serves, kept up with its files.
+//!
+//! The files are looked at when somebody connects, at most once a [`LOOK_PERIOD`], and not watched: two calls of `stat`
+//! notice every way in which a certificate is replaced (written over, renamed over, or behind a symbolic link that is
+//! turned, as Kubernetes does with a secret), on every file system, and there is no watcher to lose events or to
+//! supervise. Nobody sees the old certificate for longer, since only whoever connects sees one.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use rustls::ServerConfig;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+
+use crate::files::{CertificateFiles, FileError, Pair, Stamp};
+
+/// Least time between two looks at the files.
+pub const LOOK_PERIOD: Duration = Duration::from_secs(1);
+
+/// What each side may propose to speak, in the order of preference.
+const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+
+/// What a port serves with the certificate in `files`: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1. Files that change are
+/// read again; while they do not make a pair the last one that did stays, and the log says why.
+///
+/// # Errors
+/// [`FileError`] if the files are of no use now.
+pub fn server_config(files: CertificateFiles) -> Result<Arc<ServerConfig>, FileError> {
+    // Before the content, so that what is written meanwhile is noticed.
+    let stamps = files.stamps();
+    let pair = files.load()?;
+    tell(&files, &pair);
+    let state = State { looked: Instant::now(), stamps, key: pair.key };
+    let resolver = Arc::new(Resolver { files, state: Mutex::new(state) });
+    let builder = ServerConfig::builder_with_provider(crate::provider());
+    let builder = builder.with_safe_default_protocol_versions().map_err(FileError::Library)?;
+    let mut config = builder.with_no_client_auth().with_cert_resolver(resolver);
+    config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
+    Ok(Arc::new(config))
+}
+
+/// Gives each connection the newest certificate.
+#[derive(Debug)]
+struct Resolver {
+    files: CertificateFiles,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    looked: Instant,
+    /// Of the files as they were read last, whatever came of it.
+    stamps: [Option<Stamp>; 2],
+    key: Arc<CertifiedKey>,
+}
+
+impl ResolvesServerCert for Resolver {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.looked.elapsed() >= LOOK_PERIOD {
+            state.look(&self.files);
+        }
+        Some(Arc::clone(&state.key))
+    }
+}
+
+impl State {
+    fn look(&mut self, files: &CertificateFiles) {
+        self.looked = Instant::now();
+        let stamps = files.stamps();
+        if stamps == self.stamps {
+            return;
+        }
+        self.stamps = stamps;
+        match files.load() {
+            Ok(pair) => {
+                tell(files, &pair);
+                self.key = pair.key;
+            }
+            Err(problem) => {
+                tracing::error!(%problem, "the TLS certificate changed and is of no use; the old one stays");
+            }
+        }
+    }
+}
+
+fn tell(files: &CertificateFiles, pair: &Pair) {
+    tracing::info!(certificate = %files.certificate.display(), "read the TLS certificate");
+    if let Some(warning) = pair.expiry.warning(SystemTime::now()) {
+        tracing::warn!("{warning}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+
+    use rcgen::CertifiedKey as Made;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn made() -> (String, String) {
+        let Made { cert, signing_key } =
+            rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        (cert.pem(), signing_key.serialize_pem())
+    }
+
+    fn write(folder: &Path, (certificate, key): &(String, String)) {
+        fs::write(folder.join("tls.crt"), certificate).unwrap();
+        fs::write(folder.join("tls.key"), key).unwrap();
+    }
+
+    fn files(folder: &Path) -> CertificateFiles {
+        CertificateFiles { certificate: folder.join("tls.crt"), key: folder.join("tls.key") }
+    }
+
+    fn start(folder: &Path) -> (CertificateFiles, State) {
+        let files = files(folder);
+        let state = State { looked: Instant::now(), stamps: files.stamps(), key: files.load().unwrap().key };
+        (files, state)
+    }
+
+    #[test]
+    fn a_pair_that_is_written_over_is_taken_and_half_of_it_is_not() {
+        let folder = TempDir::new().unwrap();
+        write(folder.path(), &made());
+        let (files, mut state) = start(folder.path());
+        let first = Arc::clone(&state.key);
+        state.look(&files);
+        assert!(Arc::ptr_eq(&state.key, &first), "nothing changed");
+
+        let (certificate, key) = made();
+        fs::write(&files.certificate, certificate).unwrap();
+        state.look(&files);
+        assert!(Arc::ptr_eq(&state.key, &first), "the key is still that of the old certificate");
+        fs::remove_file(&files.key).unwrap();
+        state.look(&files);
+        assert!(Arc::ptr_eq(&state.key, &first), "the key is not there for the moment");
+        fs::write(&files.key, key).unwrap();
+        state.look(&files);
+        assert_ne!(state.key.cert, first.cert);
+    }
+
+    #[test]
+    fn a_link_that_is_turned_is_noticed() {
+        // As Kubernetes has it: files are links through `..data`, which is a link that is renamed over.
+        let folder = TempDir::new().unwrap();
+        let [old, new] = ["..1", "..2"].map(|name| folder.path().join(name));
+        for version in [&old, &new] {
+            fs::create_dir(version).unwrap();
+            write(version, &made());
+        }
+        symlink(&old, folder.path().join("..data")).unwrap();
+        for name in ["tls.crt", "tls.key"] {
+            symlink(Path::new("..data").join(name), folder.path().join(name)).unwrap();
+        }
+        let (files, mut state) = start(folder.path());
+        let first = Arc::clone(&state.key);
+        symlink(&new, folder.path().join("..tmp")).unwrap();
+        fs::rename(folder.path().join("..tmp"), folder.path().join("..data")).unwrap();
+        state.look(&files);
+        assert_ne!(state.key.cert, first.cert);
+    }
+}
