@@ -8,6 +8,7 @@
 //! | `feedback` | what a player hears meanwhile |
 //! | `games` | the games there are, and which fleet a player is sent to |
 //! | `admission`, `address` | the token, and where the server is |
+//! | `description` | the routes as a part of an OpenAPI document |
 //! | `client_ip` | who is believed about a player's address |
 //!
 //! The routes and their JSON are those of bevygap, so that its clients work unchanged. There, a matchmaker talks to
@@ -17,6 +18,7 @@
 mod address;
 mod admission;
 mod client_ip;
+mod description;
 mod error;
 mod feedback;
 mod games;
@@ -38,6 +40,7 @@ use error::JoinError;
 use games::Games;
 use stats::Counters;
 
+pub use description::description;
 pub use http::router;
 pub use options::{
     BadOptions, FIRST_MESSAGE_DEADLINE, Game, GameFleet, GatewayOptions, MAX_BODY_BYTES, MAX_NAME_CHARS,
