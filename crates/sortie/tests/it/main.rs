@@ -5,10 +5,12 @@
 
 mod arena;
 mod bad_input;
+mod completions;
 mod config;
 mod control_plane;
 mod data_folder;
 mod demo;
+mod description;
 mod example;
 mod fleets;
 mod game_servers;
