@@ -40,8 +40,7 @@ async fn what_is_described_is_served_and_by_no_other_method() {
         for method in METHODS {
             let response = control_plane.request(method, &called).body("{").send().await.unwrap();
             let is_served = response.status() != 405;
-            // A websocket is opened by any method.
-            let is_described = item.get(method.to_lowercase()).is_some() || path == "/matchmaker/ws";
+            let is_described = item.get(method.to_lowercase()).is_some();
             assert_eq!(is_served, is_described, "{method} {path}: {}", response.status());
             let body = if response.status() == 404 { response.text().await.unwrap() } else { String::new() };
             assert!(!body.contains("nothing is at this path"), "{method} {path} is described and not served");

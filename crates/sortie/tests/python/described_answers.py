@@ -73,7 +73,7 @@ def call(method, path, body=None, expect=200):
 def specification():
     errors = list(OpenAPIV31SpecValidator(DOCUMENT).iter_errors())
     assert not errors, errors[:3]
-    broken = {**DOCUMENT, "paths": {"/x": {"get": {"responses": 3}}}}
+    broken = {**DOCUMENT, "info": {"title": "no version"}}
     assert list(OpenAPIV31SpecValidator(broken).iter_errors()), "the validator takes anything"
 
 
