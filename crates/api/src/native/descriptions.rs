@@ -23,11 +23,11 @@ fn matches(schemas: &mut Schemas) -> Vec<Operation> {
     let order = json!({"players": ["alice", "bob"], "properties": {"game": "arena"}});
     let states = json!({"type": "array", "items": {"type": "string", "enum": STATES}});
     let list = Operation::new("GET /v1/matches", TAG, "listMatches", "List matches, by id")
-        .query("state", states, "Only those in one of these states; several parameters, or commas.")
+        .query("state", &states, "Only those in one of these states; several parameters, or commas.")
         .answer::<Matches>(schemas, 200, "A page of matches");
     vec![
         Operation::new("POST /v1/matches", TAG, "submitMatch", "Submit a match to be played")
-            .body::<Order>(schemas, true, order)
+            .body::<Order>(schemas, true, &order)
             .answer::<Submitted>(schemas, 202, "It is queued"),
         paged(list),
         Operation::new("GET /v1/matches/{id}", TAG, "showMatch", "Show a match")
@@ -46,10 +46,10 @@ fn seats(schemas: &mut Schemas) -> Vec<Operation> {
     let reserve = json!({"player_id": "carol", "ttl_seconds": 30});
     vec![
         Operation::new("POST /v1/matches/{id}/seats", TAG, "reserveSeat", "Reserve a seat for a player")
-            .body::<Reserve>(schemas, true, reserve)
+            .body::<Reserve>(schemas, true, &reserve)
             .answer::<SeatView>(schemas, 201, "The seat"),
         Operation::new("POST /v1/seats/{id}/claim", TAG, "claimSeat", "Claim a seat: its player is there")
-            .body::<Claim>(schemas, false, json!({"server_id": "server-1"}))
+            .body::<Claim>(schemas, false, &json!({"server_id": "server-1"}))
             .answer::<SeatView>(schemas, 200, "The seat"),
         Operation::new("DELETE /v1/seats/{id}", TAG, "releaseSeat", "Give a seat back").answer::<Released>(
             schemas,
@@ -72,9 +72,9 @@ fn listings(schemas: &mut Schemas) -> [Operation; 2] {
 fn paged(operation: Operation) -> Operation {
     let limit = json!({"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": PAGE});
     let after = json!({"type": "string"});
-    operation.query("after", after, "The page begins after this id: `next` of the page before.").query(
+    operation.query("after", &after, "The page begins after this id: `next` of the page before.").query(
         "limit",
-        limit,
+        &limit,
         "Most items of the page.",
     )
 }
@@ -88,10 +88,10 @@ fn events() -> Operation {
              in the log, its name the event's type, like `sortie.match.ready`. An event named `error`, without an id, \
              says why the stream ends.",
         )
-        .query("from", from, "Where to begin: `earliest`, `latest`, or an event's id.")
-        .query("type", types, "Only these types and those below them; several parameters, or commas.")
-        .header("last-event-id", json!({"type": "string"}), "Goes on after this event. Counts more than `from`.")
-        .content(200, "The stream", "text/event-stream", json!({"type": "string"}))
+        .query("from", &from, "Where to begin: `earliest`, `latest`, or an event's id.")
+        .query("type", &types, "Only these types and those below them; several parameters, or commas.")
+        .header("last-event-id", &json!({"type": "string"}), "Goes on after this event. Counts more than `from`.")
+        .content(200, "The stream", "text/event-stream", &json!({"type": "string"}))
 }
 
 fn health() -> [Operation; 2] {
@@ -103,13 +103,13 @@ fn health() -> [Operation; 2] {
             200,
             "It does",
             "application/json",
-            status("ok"),
+            &status("ok"),
         ),
         Operation::new("GET /readyz", "Health", "readyz", "Whether calls are served").content(
             200,
             "They are",
             "application/json",
-            status("ready"),
+            &status("ready"),
         ),
     ]
 }
@@ -122,19 +122,19 @@ fn description() -> [Operation; 3] {
             200,
             "OpenAPI 3.1",
             "application/json",
-            document,
+            &document,
         ),
         Operation::new("GET /docs", TAG, "docs", "A page to read this document and try the calls").content(
             200,
             "The page",
             "text/html",
-            json!({"type": "string"}),
+            &json!({"type": "string"}),
         ),
         Operation::new("GET /docs/{file}", TAG, "docsFile", "The files of that page").content(
             200,
             "The file, packed by gzip where it is large",
             "*/*",
-            json!({}),
+            &json!({}),
         ),
     ]
 }

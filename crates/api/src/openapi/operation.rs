@@ -60,16 +60,16 @@ impl Operation {
     }
 
     /// A parameter of the query that may be left out.
-    pub(crate) fn query(self, name: &str, schema: Value, text: &str) -> Self {
+    pub(crate) fn query(self, name: &str, schema: &Value, text: &str) -> Self {
         self.parameter("query", name, schema, text)
     }
 
     /// A header that may be left out.
-    pub(crate) fn header(self, name: &str, schema: Value, text: &str) -> Self {
+    pub(crate) fn header(self, name: &str, schema: &Value, text: &str) -> Self {
         self.parameter("header", name, schema, text)
     }
 
-    fn parameter(mut self, place: &str, name: &str, schema: Value, text: &str) -> Self {
+    fn parameter(mut self, place: &str, name: &str, schema: &Value, text: &str) -> Self {
         let parameter = json!({"name": name, "in": place, "description": text, "schema": schema});
         add_parameter(&mut self.document, parameter);
         self
@@ -80,7 +80,7 @@ impl Operation {
         mut self,
         schemas: &mut Schemas,
         required: bool,
-        example: Value,
+        example: &Value,
     ) -> Self {
         let content = json!({"application/json": {"schema": schemas.read::<T>(), "example": example}});
         self.document["requestBody"] = json!({"required": required, "content": content});
@@ -90,11 +90,11 @@ impl Operation {
     /// The answer, a `T`.
     pub(crate) fn answer<T: JsonSchema>(self, schemas: &mut Schemas, status: u16, text: &str) -> Self {
         let schema = schemas.written::<T>();
-        self.content(status, text, "application/json", schema)
+        self.content(status, text, "application/json", &schema)
     }
 
     /// An answer of another content type, or of a form that no type has.
-    pub(crate) fn content(mut self, status: u16, text: &str, kind: &str, schema: Value) -> Self {
+    pub(crate) fn content(mut self, status: u16, text: &str, kind: &str, schema: &Value) -> Self {
         let response = json!({"description": text, "content": {kind: {"schema": schema}}});
         self.document["responses"][status.to_string()] = response;
         self

@@ -132,7 +132,7 @@ impl Import {
         let mut broker = Table::new();
         match block.whole(self, "FastSchedule") {
             Some((_, mode @ 0..=2)) => {
-                drop(broker.insert("fast_schedule".to_owned(), i64::from(mode).into()))
+                broker.insert("fast_schedule".to_owned(), i64::from(mode).into());
             }
             Some((path, other)) => self.problem(path, format!("must be 0, 1 or 2, is {other}")),
             None => {
