@@ -33,6 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .file_descriptor_set();
 
     fs::write(out.join("descriptors.bin"), published(&set).encode_to_vec())?;
+    fs::write(out.join("described.bin"), described(&set).encode_to_vec())?;
     write_types(set.clone())?;
     append_json(&set, &out)?;
     fs::write(out.join("any_codecs.rs"), any_codecs(&set))?;
@@ -61,6 +62,11 @@ fn published(set: &FileDescriptorSet) -> FileDescriptorSet {
     let shown = |file: &&FileDescriptorProto| has_json(file) || file.package().starts_with("google.");
     let bare = |file: &FileDescriptorProto| FileDescriptorProto { source_code_info: None, ..file.clone() };
     FileDescriptorSet { file: set.file.iter().filter(shown).map(bare).collect() }
+}
+
+/// The JSON packages with their comments, for descriptions.
+fn described(set: &FileDescriptorSet) -> FileDescriptorSet {
+    FileDescriptorSet { file: set.file.iter().filter(|file| has_json(file)).cloned().collect() }
 }
 
 fn write_types(set: FileDescriptorSet) -> io::Result<()> {

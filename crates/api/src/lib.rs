@@ -5,6 +5,7 @@
 //! | `calls` | every Catena call, once, for both transports |
 //! | `grpc`, `http` | the transports: a line a call |
 //! | `native` | Sortie's own JSON under `/v1`, and health |
+//! | `openapi`, `docs` | the description of all of it, made from the code, and the page that shows it |
 //! | `player_feed` | who hears of which match |
 //! | `rules` | who may call what, all of it in one table |
 //! | `gate`, [`auth`] | enforce the rules, for both transports |
@@ -17,12 +18,14 @@
 pub mod auth;
 mod calls;
 mod codes;
+mod docs;
 mod error;
 mod gate;
 mod grpc;
 mod health;
 mod http;
 mod native;
+mod openapi;
 mod opening;
 mod params;
 mod per_address;

@@ -6,7 +6,7 @@ use axum::middleware::from_fn_with_state;
 use crate::gate::gate;
 use crate::http::{Routes, catena_routes};
 use crate::state::{Api, ApiOptions};
-use crate::{grpc, health, native};
+use crate::{docs, grpc, health, native};
 
 /// gRPC and HTTP, with reflection, health, and the gate in front of all of it.
 pub fn router(options: ApiOptions) -> Router {
@@ -18,5 +18,5 @@ pub fn router(options: ApiOptions) -> Router {
 
 /// All that is no gRPC.
 pub(crate) fn http_routes() -> Routes {
-    catena_routes().merge(native::routes()).merge(health::routes())
+    catena_routes().merge(native::routes()).merge(health::routes()).merge(docs::routes())
 }

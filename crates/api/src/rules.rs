@@ -76,6 +76,7 @@ pub(crate) const RULES: &[Rule] = &[
     http(CLIENT, &["GET /v1/events"]),
 
     http(ANYBODY, &["GET /healthz", "GET /readyz"]),
+    http(ANYBODY, &["GET /openapi.json", "GET /docs", "GET /docs/{file}"]),
     grpc(ANYBODY, &["grpc.health.v1.Health/Check", "grpc.health.v1.Health/Watch"]),
     grpc(ANYBODY, &["grpc.reflection.v1.ServerReflection/ServerReflectionInfo"]),
     grpc(ANYBODY, &["grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"]),

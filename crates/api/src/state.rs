@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use bytes::Bytes;
 use sortie_domain::broker::{Broker, Command, Refusal, Reply};
 use sortie_engine::{CallError, Handle, Unavailable};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -13,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::auth::Auth;
 use crate::codes;
 use crate::error::ApiError;
+use crate::openapi;
 use crate::player_feed::PlayerFeed;
 
 /// What the API is made of.
@@ -29,6 +31,8 @@ pub struct ApiOptions {
     pub source: String,
     /// Limits of requests and connections.
     pub limits: Limits,
+    /// What others serve on the same port: parts of an OpenAPI document (`tags`, `paths`, `components.schemas`).
+    pub described: Vec<serde_json::Value>,
     /// Cancelled when the process is to end: streams and held calls end, health says so.
     pub closing: CancellationToken,
 }
@@ -105,6 +109,8 @@ pub(crate) struct Api(Arc<Shared>);
 pub(crate) struct Shared {
     pub(crate) options: ApiOptions,
     pub(crate) player_feed: PlayerFeed,
+    /// Made when it is first asked for.
+    openapi: OnceLock<Bytes>,
     log_streams: Arc<Semaphore>,
 }
 
@@ -127,11 +133,17 @@ impl Api {
         let player_feed =
             PlayerFeed::new(options.broker.clone(), options.limits.player_streams, options.closing.clone());
         let log_streams = Arc::new(Semaphore::new(options.limits.log_streams));
-        Self(Arc::new(Shared { options, player_feed, log_streams }))
+        Self(Arc::new(Shared { options, player_feed, openapi: OnceLock::new(), log_streams }))
     }
 }
 
 impl Shared {
+    /// The description of everything that is served here.
+    pub(crate) fn openapi(&self) -> Bytes {
+        let make = || Bytes::from(openapi::document(&self.options.described).to_string());
+        self.openapi.get_or_init(make).clone()
+    }
+
     /// Gives the broker a command.
     pub(crate) async fn call(&self, command: Command) -> Result<Reply, CallError<Refusal>> {
         self.options.broker.call(command).await

@@ -8,6 +8,7 @@
 //! What comes out is plain data in the domain's types where it has them. Nothing here opens a socket or a log;
 //! the only file read beside the configuration is the netcode key's.
 
+mod catena;
 mod checked;
 mod contradictions;
 mod edge;
@@ -20,10 +21,12 @@ mod markdown;
 mod model;
 mod netcode;
 mod parse;
+mod plain;
 mod section;
 mod show;
 mod source;
 
+pub use catena::{CatenaImport, import_catena};
 pub use environment::NOT_SETTINGS;
 pub use finding::{Finding, MAX_FINDINGS, Problems};
 pub use ipnet::IpNet;
@@ -35,5 +38,6 @@ pub use model::{
     LocalProcessConfig, LogConfig, LogFormat, Permission, TlsConfig,
 };
 pub use netcode::{KEY_BYTES, KeySource, NetcodeKey};
+pub use plain::{reference_json, reference_text};
 pub use show::HIDDEN;
 pub use source::{MAX_FILE_BYTES, MAX_VALUES};

@@ -77,7 +77,8 @@ fn title(section: &str) -> String {
     }
 }
 
-fn default(key: &KeyDoc) -> String {
+/// What happens without the key, as Markdown.
+pub(crate) fn default(key: &KeyDoc) -> String {
     match (key.presence, key.kind) {
         (Presence::Required, _) => "required".to_owned(),
         (Presence::Optional(meaning), _) => format!("none: {meaning}"),

@@ -36,7 +36,8 @@ pub(crate) fn read(path: &Path) -> Result<Map<String, Value>, Problems> {
     }
 }
 
-fn read_text(path: &Path) -> Result<String, String> {
+/// The text of the file at `path`.
+pub(crate) fn read_text(path: &Path) -> Result<String, String> {
     let file = File::open(path).map_err(|error| format!("cannot be opened: {error}"))?;
     let mut bytes = Vec::new();
     file.take(MAX_FILE_BYTES + 1)
@@ -51,7 +52,7 @@ fn read_text(path: &Path) -> Result<String, String> {
 
 /// The format of a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Format {
+pub(crate) enum Format {
     Toml,
     Json,
     Yaml,
@@ -68,7 +69,8 @@ impl Format {
     }
 }
 
-fn parse(format: Format, text: &str) -> Result<Value, String> {
+/// The tree that `text` is.
+pub(crate) fn parse(format: Format, text: &str) -> Result<Value, String> {
     let left = Cell::new(MAX_VALUES);
     let tree = Tree { left: &left };
     match format {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::mpsc;
 
@@ -17,7 +18,7 @@ use crate::seat_guard::SeatGuard;
 const FEEDBACK_QUEUE: usize = 16;
 
 /// One message to a waiting player.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub(crate) enum Feedback {
     /// The wish was understood.
     Acknowledged,

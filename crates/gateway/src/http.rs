@@ -13,9 +13,10 @@ use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequestParts, Path, Query
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::{any, get, post};
+use axum::routing::{MethodRouter, any, get, post};
 use bytes::Bytes;
 use futures::stream;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sortie_domain::ids::{Draw, PlayerId};
 use sortie_domain::machine::Moment;
@@ -41,17 +42,25 @@ const PAGE: &str = "<!doctype html><title>Sortie</title><h1>Sortie</h1>\
 pub fn router(gateway: Gateway) -> Router {
     let Gateway { inner } = gateway;
     let cors = cors(&inner.options);
-    Router::new()
-        .route("/", get(page))
-        .route("/matchmaker", get(page))
-        .route("/wannaplay", get(wannaplay).post(wannaplay))
-        .route("/matchmaker/wannaplay", get(wannaplay).post(wannaplay))
-        .route("/matchmaker/request/{game}/{version}", post(request))
-        .route("/matchmaker/ws", any(ws::connect))
+    routes()
+        .into_iter()
+        .fold(Router::new(), |router, (path, handlers)| router.route(path, handlers))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(RequestBodyTimeoutLayer::new(inner.options.first_message_deadline))
         .layer(cors)
         .with_state(inner)
+}
+
+/// Each path and what answers there; `description` has an operation for each of them.
+pub(crate) fn routes() -> [(&'static str, MethodRouter<Arc<Inner>>); 6] {
+    [
+        ("/", get(page)),
+        ("/matchmaker", get(page)),
+        ("/wannaplay", get(wannaplay).post(wannaplay)),
+        ("/matchmaker/wannaplay", get(wannaplay).post(wannaplay)),
+        ("/matchmaker/request/{game}/{version}", post(request)),
+        ("/matchmaker/ws", any(ws::connect)),
+    ]
 }
 
 fn cors(options: &GatewayOptions) -> CorsLayer {
@@ -66,10 +75,13 @@ fn cors(options: &GatewayOptions) -> CorsLayer {
 }
 
 /// What a request names, in its query or in JSON. More may be there; bevygap's clients send what they like.
-#[derive(Clone, Default, Debug, Deserialize)]
+#[derive(Clone, Default, Debug, Deserialize, JsonSchema)]
 pub(crate) struct Asked {
+    /// The game; the default one if not given.
     pub(crate) game: Option<String>,
+    /// Its version.
     pub(crate) version: Option<String>,
+    /// The player's address, as a proxy that is trusted knows it.
     pub(crate) client_ip: Option<String>,
 }
 
@@ -178,12 +190,18 @@ async fn page() -> Html<&'static str> {
     Html(PAGE)
 }
 
-#[derive(Serialize)]
-struct WannaplayAnswer {
+/// The way into a game.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct WannaplayAnswer {
+    /// Connect token in base64.
     connect_token: String,
+    #[schemars(with = "String")]
     gameserver_ip: IpAddr,
     gameserver_port: u16,
+    /// Both in one.
+    #[schemars(with = "String")]
     link: SocketAddr,
+    /// Digest of the server's WebTransport certificate; empty where there is none.
     cert_digest: &'static str,
 }
 

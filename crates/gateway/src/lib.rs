@@ -8,6 +8,7 @@
 //! | `feedback` | what a player hears meanwhile |
 //! | `games` | the games there are, and which fleet a player is sent to |
 //! | `admission`, `address` | the token, and where the server is |
+//! | `description` | the routes as a part of an OpenAPI document |
 //! | `client_ip` | who is believed about a player's address |
 //! | `address_limits` | how often one address may join |
 //!
@@ -19,6 +20,7 @@ mod address;
 mod address_limits;
 mod admission;
 mod client_ip;
+mod description;
 mod error;
 mod feedback;
 mod games;
@@ -44,6 +46,7 @@ use games::Games;
 use stats::Counters;
 
 pub use address_limits::AddressLimits;
+pub use description::description;
 pub use http::router;
 pub use options::{
     BadOptions, FIRST_MESSAGE_DEADLINE, Game, GameFleet, GatewayOptions, MAX_BODY_BYTES, MAX_NAME_CHARS,

@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Config(Config),
     /// Make an API key
     Key(Key),
+    /// Print a script that completes this command line in a shell
+    Completions(Completions),
 }
 
 /// Where the configuration comes from.
@@ -277,6 +279,10 @@ pub(crate) enum ConfigAction {
     Check(Source),
     /// Print the configuration in force, without its secrets
     Show(Source),
+    /// Print every key: type, unit, default and meaning
+    Reference(Reference),
+    /// Write the sortie.toml that does what the settings of a Catena node do, and say what it could not take over
+    ImportCatena(ImportCatena),
 }
 
 #[derive(Args, Debug)]
@@ -305,6 +311,42 @@ pub(crate) struct KeyCreate {
     /// One line of JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Reference {
+    /// Form of the output
+    #[arg(long, value_enum, default_value_t = ReferenceFormat::Text)]
+    pub(crate) format: ReferenceFormat,
+}
+
+#[derive(Clone, Copy, ValueEnum, Debug)]
+pub(crate) enum ReferenceFormat {
+    /// For a terminal
+    Text,
+    /// The contents of docs/config.md
+    Markdown,
+    /// A list of objects
+    Json,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ImportCatena {
+    /// The node's settings: JSON with a block MatchBroker, at the top or under Catena
+    pub(crate) file: PathBuf,
+    /// File to write; without it the configuration goes to standard output
+    #[arg(long)]
+    pub(crate) output: Option<PathBuf>,
+    /// Replace the file if there is one
+    #[arg(long, requires = "output")]
+    pub(crate) force: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Completions {
+    /// The shell
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
 }
 
 fn duration(text: &str) -> Result<Duration, humantime::DurationError> {

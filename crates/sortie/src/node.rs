@@ -304,6 +304,7 @@ fn api(config: &Config, keys: &Keys, broker: &Handle<Broker>, closing: &Cancella
         available_allocators: AVAILABLE_ALLOCATORS.iter().map(ToString::to_string).collect(),
         source: "/sortie".to_owned(),
         limits: edge::limits(config),
+        described: keys.netcode.iter().map(|_| sortie_gateway::description()).collect(),
         closing: closing.clone(),
     })
 }

@@ -7,6 +7,7 @@
 //! | the bit set that JSON and gRPC carry as `hintFlags` | [`hints`] |
 //! | errors, the same over gRPC and HTTP | [`status`] |
 //! | a message of any type inside another | [`any`] |
+//! | the same as JSON Schemas, for descriptions | [`schema`] |
 //! | what the log holds | [`stored`] |
 //! | events as they leave the system | [`cloud_event`] |
 //!
@@ -21,6 +22,7 @@ pub mod catena;
 pub mod cloud_event;
 pub mod hints;
 pub mod json;
+pub mod schema;
 pub mod status;
 pub mod stored;
 

@@ -3,6 +3,7 @@
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
+use schemars::JsonSchema;
 use serde::Serialize;
 use sortie_domain::broker::FleetView;
 use sortie_domain::broker::model::{Server, ServerState};
@@ -15,9 +16,9 @@ use crate::params::Params;
 use crate::state::Api;
 
 /// Items of a page, unless asked otherwise.
-const PAGE: usize = 100;
+pub(super) const PAGE: usize = 100;
 /// Most items of a page.
-const MAX_PAGE: usize = 1_000;
+pub(super) const MAX_PAGE: usize = 1_000;
 
 /// Which page is wanted.
 pub(super) struct PageParams<Id> {
@@ -43,16 +44,21 @@ fn page_of<Id>(uri: &Uri, new: fn(&str) -> Result<Id, BadId>) -> Result<PagePara
     params.finish().map(|()| page)
 }
 
-#[derive(Serialize)]
-struct Servers {
+/// One page.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Servers {
     servers: Vec<ServerView>,
+    /// The next page begins after this one; not there on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
 }
 
-#[derive(Serialize)]
+/// A game server that the broker knows.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Server")]
 struct ServerView {
     server_id: String,
+    #[schemars(extend("enum" = ["pending", "available", "full", "draining"]))]
     state: &'static str,
     /// Why it is draining.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -61,8 +67,10 @@ struct ServerView {
     fleet: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     allocation_id: Option<String>,
+    /// Ids of the matches that it has.
     matches: Vec<String>,
     /// When it was ordered, or first heard of.
+    #[schemars(extend("format" = "date-time"))]
     since: String,
 }
 
@@ -99,24 +107,37 @@ fn server_view(server: &Server, allocation: Option<&AllocationId>) -> ServerView
     }
 }
 
-#[derive(Serialize)]
-struct Fleets {
+/// One page.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Fleets {
     fleets: Vec<Fleet>,
+    /// The next page begins after this one; not there on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
 }
 
-#[derive(Serialize)]
+/// A fleet and how it fares.
+#[derive(Serialize, JsonSchema)]
 struct Fleet {
+    /// Its id.
     fleet: String,
+    /// JMESPath over the match document; empty takes any match.
     requirements: String,
+    /// Most servers at a time.
     max: u32,
+    /// Idle servers to be kept ready.
     warm: u32,
+    /// Servers ordered and not ended.
     live: usize,
+    /// Of them, not heard of yet.
     pending: usize,
+    /// Of them, without a match.
     idle: usize,
+    /// Orders that failed, since the last one that did not.
     failures: u32,
+    /// Until when nothing is ordered, after failures.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
     backoff_until: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_error: Option<String>,

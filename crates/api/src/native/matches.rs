@@ -6,7 +6,9 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use serde_json::value::RawValue;
 use sortie_domain::broker::model::{MAX_PLAYERS, Match, MatchSpec, MatchState, Properties, SeatState};
 use sortie_domain::broker::{Command, Refusal, Reply};
@@ -21,17 +23,28 @@ use crate::params::Params;
 use crate::state::Api;
 
 /// Names that `?state=` knows.
-const STATES: [&str; 6] = ["queued", "picked_up", "ready", "ended", "failed", "cancelled"];
+pub(super) const STATES: [&str; 6] = ["queued", "picked_up", "ready", "ended", "failed", "cancelled"];
 
-#[derive(Deserialize)]
+/// A match to be played.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Order {
+#[schemars(rename = "MatchOrder")]
+pub(super) struct Order {
+    /// Ids of the players.
+    #[schemars(length(max = MAX_PLAYERS))]
     players: Vec<String>,
+    /// Whatever the game wants to know; requirements are about it.
+    #[schemars(with = "Option<BTreeMap<String, Value>>")]
     properties: Option<Box<RawValue>>,
+    /// The same for each player, by the player's id.
     #[serde(default)]
+    #[schemars(with = "BTreeMap<String, BTreeMap<String, Value>>")]
     player_properties: BTreeMap<String, Box<RawValue>>,
+    /// Places, for drop-in play.
     capacity: Option<u32>,
+    /// The fleet whose servers may take it.
     fleet: Option<String>,
+    /// The same order under the same key is one match.
     idempotency_key: Option<String>,
 }
 
@@ -73,8 +86,10 @@ fn properties(field: String, raw: &RawValue) -> Result<Properties, ApiError> {
     Properties::parse(raw.get()).map_err(|problem| ApiError::field(field, problem))
 }
 
-#[derive(Serialize)]
-struct Submitted {
+/// Where a match is to be found.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "MatchSubmitted")]
+pub(super) struct Submitted {
     match_id: String,
 }
 
@@ -93,9 +108,11 @@ pub(super) async fn submit(State(api): State<Api>, request: Request) -> Response
     answer(submit.await)
 }
 
-#[derive(Serialize)]
-struct Matches {
+/// One page.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Matches {
     matches: Vec<MatchView>,
+    /// The next page begins after this one; not there on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
 }
@@ -153,9 +170,11 @@ pub(super) async fn cancel(State(api): State<Api>, id: Result<Path<String>, Path
 }
 
 /// A match as it is shown.
-#[derive(Serialize)]
-struct MatchView {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Match")]
+pub(super) struct MatchView {
     match_id: String,
+    #[schemars(extend("enum" = STATES))]
     state: &'static str,
     /// The stable name of why it is over.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -163,9 +182,13 @@ struct MatchView {
     /// The same in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<&'static str>,
+    /// Players who were named in the order, and those who have a seat.
     players: Vec<String>,
+    #[schemars(with = "BTreeMap<String, Value>")]
     properties: Box<RawValue>,
+    #[schemars(with = "BTreeMap<String, BTreeMap<String, Value>>")]
     player_properties: BTreeMap<String, Box<RawValue>>,
+    /// Places; null for a match that nobody can join.
     capacity: Option<u32>,
     seats: Seats,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -176,15 +199,21 @@ struct MatchView {
     connection_details: Option<String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     per_player_connection_details: BTreeMap<String, String>,
+    #[schemars(extend("format" = "date-time"))]
     queued_at: String,
     /// Since when it is in this state.
+    #[schemars(extend("format" = "date-time"))]
     state_since: String,
 }
 
-#[derive(Serialize)]
+/// Numbers of seats.
+#[derive(Serialize, JsonSchema)]
 struct Seats {
+    /// Their players are expected.
     reserved: usize,
+    /// Their players are there.
     claimed: usize,
+    /// Further players who could join.
     free: u32,
 }
 

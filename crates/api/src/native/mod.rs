@@ -3,6 +3,7 @@
 //! Unlike the Catena contract it has pages, seats, capacity and every event, and it refuses fields that it does not
 //! know.
 
+mod descriptions;
 mod event_stream;
 mod explain;
 mod listing;
@@ -18,6 +19,8 @@ use sortie_domain::time::Timestamp;
 use crate::codes;
 use crate::error::{ApiError, Form};
 use crate::http::{Routes, json_response};
+
+pub(crate) use descriptions::operations;
 
 /// Every route.
 pub(crate) fn routes() -> Routes {

@@ -6,6 +6,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sortie_domain::broker::model::{Seat, SeatState};
 use sortie_domain::broker::{Command, Refusal, Reply};
@@ -21,34 +22,46 @@ use crate::state::Api;
 /// Seconds that a player may take to claim a seat, unless the request says otherwise.
 const TTL_SECONDS: u32 = 30;
 
-#[derive(Deserialize)]
+/// Who wants the seat.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Reserve {
+#[schemars(rename = "SeatOrder")]
+pub(super) struct Reserve {
     player_id: String,
+    /// Seconds that the player may take to claim it; 30 if not given.
     ttl_seconds: Option<u32>,
 }
 
-#[derive(Deserialize)]
+/// Who claims the seat.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Claim {
+#[schemars(rename = "SeatClaim")]
+pub(super) struct Claim {
+    /// If given, the seat's match has to be on this server.
     server_id: Option<String>,
 }
 
 /// A seat as it is shown.
-#[derive(Serialize)]
-struct SeatView {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Seat")]
+pub(super) struct SeatView {
     seat_id: String,
     match_id: String,
     player_id: String,
     /// A text, because not every language's JSON numbers have 64 bits.
     client_id: String,
+    #[schemars(extend("enum" = ["reserved", "claimed"]))]
     state: &'static str,
+    /// When an unclaimed seat is given up.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
     expires_at: Option<String>,
 }
 
-#[derive(Serialize)]
-struct Released {
+/// The seat that was given back.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "SeatReleased")]
+pub(super) struct Released {
     seat_id: String,
 }
 

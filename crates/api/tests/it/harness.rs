@@ -128,6 +128,7 @@ impl Server {
             available_allocators: vec!["local_process".into()],
             source: "/sortie/test".into(),
             limits: limits.clone(),
+            described: Vec::new(),
             closing: closing.clone(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 
-static OPENAPI: LazyLock<Value> = LazyLock::new(|| {
+pub(crate) static OPENAPI: LazyLock<Value> = LazyLock::new(|| {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../contract/catena/openapi.yaml");
     serde_yaml_ng::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 });

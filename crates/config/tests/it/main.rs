@@ -1,6 +1,7 @@
 //! The configuration as its user meets it: files, variables and flags in, a checked configuration or problems out.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, too, fail by panicking")]
 
+mod catena;
 mod contradictions;
 mod environment;
 mod formats;

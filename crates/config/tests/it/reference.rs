@@ -49,7 +49,7 @@ fn the_document_is_the_rendering_of_the_table() {
     let document = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
         document == reference_markdown(),
-        "docs/config.md is out of date; run: cargo run -p sortie-config --example reference > docs/config.md"
+        "docs/config.md is out of date; run: cargo run -- config reference --format markdown > docs/config.md"
     );
 }
 

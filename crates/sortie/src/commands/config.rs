@@ -6,8 +6,9 @@ use std::time::SystemTime;
 
 use sortie_config::{Config, Overrides};
 
+use super::config_import;
 use super::output::line;
-use crate::cli::{self, ConfigAction, Source};
+use crate::cli::{self, ConfigAction, ReferenceFormat, Source};
 use crate::edge;
 use crate::failure::Failure;
 
@@ -31,8 +32,18 @@ pub(crate) fn run(options: &cli::Config) -> Result<ExitCode, Failure> {
             line("the configuration is good")?;
         }
         ConfigAction::Show(source) => line(load(source)?.show())?,
+        ConfigAction::Reference(options) => line(reference(options.format).trim_end())?,
+        ConfigAction::ImportCatena(options) => config_import::run(options)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn reference(format: ReferenceFormat) -> String {
+    match format {
+        ReferenceFormat::Text => sortie_config::reference_text(),
+        ReferenceFormat::Markdown => sortie_config::reference_markdown(),
+        ReferenceFormat::Json => sortie_config::reference_json(),
+    }
 }
 
 /// The configuration from file, environment and command line.

@@ -1,7 +1,9 @@
 //! The subcommands, a file each.
 
 pub(crate) mod arena;
+pub(crate) mod completions;
 pub(crate) mod config;
+mod config_import;
 pub(crate) mod demo;
 pub(crate) mod events;
 pub(crate) mod key;

@@ -110,3 +110,85 @@ async fn a_file_that_is_named_has_to_be_there() {
     assert_eq!(finished.code, Some(1), "without keys it is for this machine only");
     assert!(finished.stderr.contains("loopback"), "{}", finished.stderr);
 }
+
+#[tokio::test]
+async fn the_reference_names_every_key_in_each_form() {
+    let site = Site::new();
+    let markdown = site.run(&["config", "reference", "--format", "markdown"]).await;
+    assert_eq!(markdown.stdout, include_str!("../../../../docs/config.md"));
+    let json = site.run(&["config", "reference", "--format", "json"]).await;
+    let rows: Vec<Value> = serde_json::from_str(&json.stdout).unwrap();
+    let text = site.run(&["config", "reference"]).await.stdout;
+    assert!(rows.len() > 40, "{}", rows.len());
+    for row in &rows {
+        let (key, meaning) = (row["key"].as_str().unwrap(), row["meaning"].as_str().unwrap());
+        assert!(text.lines().any(|line| line == key), "{key} is not in {text}");
+        assert!(text.contains(meaning), "{key}: {text}");
+    }
+    let of = |key: &str| rows.iter().find(|row| row["key"] == key).unwrap();
+    assert_eq!(of("fleets.<name>.max")["required"], true);
+    assert_eq!(of("broker.fast_schedule")["default"], 1);
+    assert_eq!(of("log.snapshot_every")["unit"], "events");
+    assert_eq!(of("log.format")["choices"], json!(["text", "json"]));
+}
+
+const CATENA: &str = r#"{"Catena": {"MatchBroker": {
+    // As they have it.
+    "FastSchedule": 0, "MatchPickupTimeSeconds": 77, "NotOurs": {"Secret": "hunter2"},
+    "Allocators": [
+        {"Allocator": "CatenaLocalBareMetalAllocator", "AllocatorDescription": "duels", "Configuration": {
+            "GameServerPath": "/bin/true", "GameServerArguments": "-x \"y z\"",
+            "GameServerEnvironment": {"TOKEN": "s3cret"}}},
+        {"Allocator": "CatenaGameLiftAllocator", "Configuration": {"FleetArn": "hunter2"}},
+    ],
+}}}"#;
+
+#[tokio::test]
+async fn settings_of_catena_become_a_configuration_that_counts() {
+    let site = Site::new();
+    std::fs::write(site.path("settings.json"), CATENA).unwrap();
+    let import = ["config", "import-catena", "settings.json"];
+    let written = site.run(&[&import[..], &["--output", "sortie.toml"]].concat()).await;
+    assert_eq!((written.code, written.stdout.as_str()), (Some(0), ""), "{}", written.stderr);
+    for said in ["NotOurs: ", "\"CatenaGameLiftAllocator\" was left out", "max = 50"] {
+        assert!(written.stderr.contains(said), "{said} is not in {}", written.stderr);
+    }
+    assert!(!written.stderr.contains("hunter2") && !written.stderr.contains("s3cret"), "{}", written.stderr);
+    let checked = site.run(&["config", "check"]).await;
+    assert_eq!(checked.code, Some(0), "{}", checked.stderr);
+    let shown = shown(&site, &[], &[]).await.unwrap();
+    assert_eq!(
+        (&shown["broker"]["fast_schedule"], &shown["broker"]["match_pickup_time"]),
+        (&json!(0), &json!("1m 17s"))
+    );
+    let fleet = &shown["fleets"]["local-0"];
+    assert_eq!(
+        (&fleet["description"], &fleet["local_process"]["arguments"]),
+        (&json!("duels"), &json!(["-x", "y z"]))
+    );
+    assert_eq!(shown["fleets"].as_object().unwrap().len(), 1);
+
+    let printed = site.run(&import).await;
+    assert_eq!(printed.stdout, std::fs::read_to_string(site.path("sortie.toml")).unwrap());
+}
+
+#[tokio::test]
+async fn an_import_overwrites_nothing_unless_told_to_and_writes_nothing_that_is_wrong() {
+    let site = Site::new();
+    std::fs::write(site.path("settings.json"), CATENA).unwrap();
+    std::fs::write(site.path("mine.toml"), "mine").unwrap();
+    let import = ["config", "import-catena", "settings.json", "--output", "mine.toml"];
+    let refused = site.run(&import).await;
+    assert!(refused.code == Some(1) && refused.stderr.contains("--force"), "{}", refused.stderr);
+    assert_eq!(std::fs::read_to_string(site.path("mine.toml")).unwrap(), "mine");
+    let forced = site.run(&[&import[..], &["--force"]].concat()).await;
+    assert_eq!(forced.code, Some(0), "{}", forced.stderr);
+    assert!(std::fs::read_to_string(site.path("mine.toml")).unwrap().contains("local-0"));
+
+    let wrong = CATENA.replace("77", "-77");
+    std::fs::write(site.path("settings.json"), wrong).unwrap();
+    let failed = site.run(&["config", "import-catena", "settings.json", "--output", "new.toml"]).await;
+    assert_eq!((failed.code, failed.stdout.as_str()), (Some(1), ""));
+    assert!(failed.stderr.contains("Catena.MatchBroker.MatchPickupTimeSeconds: "), "{}", failed.stderr);
+    assert!(!site.path("new.toml").exists(), "nothing is written");
+}

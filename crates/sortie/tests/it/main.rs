@@ -6,11 +6,13 @@
 mod adoption;
 mod arena;
 mod bad_input;
+mod completions;
 mod config;
 mod control_plane;
 mod crash_loop;
 mod data_folder;
 mod demo;
+mod description;
 mod disk_full;
 mod example;
 mod fleets;

@@ -1,0 +1,140 @@
+//! What each route of Sortie's own API, and each route for probes and readers, is described by in `/openapi.json`.
+
+use serde_json::{Value, json};
+
+use super::listing::{Fleets, MAX_PAGE, PAGE, Servers};
+use super::matches::{MatchView, Matches, Order, STATES, Submitted};
+use super::seats::{Claim, Released, Reserve, SeatView};
+use crate::openapi::{Operation, Schemas};
+
+/// One for each route that is not of the Catena contract.
+pub(crate) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
+    let mut operations = matches(schemas);
+    operations.extend(seats(schemas));
+    operations.extend(listings(schemas));
+    operations.extend([events()]);
+    operations.extend(health());
+    operations.extend(description());
+    operations
+}
+
+fn matches(schemas: &mut Schemas) -> Vec<Operation> {
+    const TAG: &str = "Matches";
+    let order = json!({"players": ["alice", "bob"], "properties": {"game": "arena"}});
+    let states = json!({"type": "array", "items": {"type": "string", "enum": STATES}});
+    let list = Operation::new("GET /v1/matches", TAG, "listMatches", "List matches, by id")
+        .query("state", &states, "Only those in one of these states; several parameters, or commas.")
+        .answer::<Matches>(schemas, 200, "A page of matches");
+    vec![
+        Operation::new("POST /v1/matches", TAG, "submitMatch", "Submit a match to be played")
+            .body::<Order>(schemas, true, &order)
+            .answer::<Submitted>(schemas, 202, "It is queued"),
+        paged(list),
+        Operation::new("GET /v1/matches/{id}", TAG, "showMatch", "Show a match")
+            .text("Matches that are over are shown until they are forgotten.")
+            .answer::<MatchView>(schemas, 200, "The match"),
+        Operation::new("DELETE /v1/matches/{id}", TAG, "cancelMatch", "Cancel a match").answer::<MatchView>(
+            schemas,
+            200,
+            "The match, which is over",
+        ),
+    ]
+}
+
+fn seats(schemas: &mut Schemas) -> Vec<Operation> {
+    const TAG: &str = "Seats";
+    let reserve = json!({"player_id": "carol", "ttl_seconds": 30});
+    vec![
+        Operation::new("POST /v1/matches/{id}/seats", TAG, "reserveSeat", "Reserve a seat for a player")
+            .body::<Reserve>(schemas, true, &reserve)
+            .answer::<SeatView>(schemas, 201, "The seat"),
+        Operation::new("POST /v1/seats/{id}/claim", TAG, "claimSeat", "Claim a seat: its player is there")
+            .body::<Claim>(schemas, false, &json!({"server_id": "server-1"}))
+            .answer::<SeatView>(schemas, 200, "The seat"),
+        Operation::new("DELETE /v1/seats/{id}", TAG, "releaseSeat", "Give a seat back").answer::<Released>(
+            schemas,
+            200,
+            "It is free",
+        ),
+    ]
+}
+
+fn listings(schemas: &mut Schemas) -> [Operation; 2] {
+    const TAG: &str = "Servers and fleets";
+    let servers = Operation::new("GET /v1/servers", TAG, "listServers", "List game servers, by id");
+    let fleets = Operation::new("GET /v1/fleets", TAG, "listFleets", "List fleets, by id");
+    [
+        paged(servers.answer::<Servers>(schemas, 200, "A page of servers")),
+        paged(fleets.answer::<Fleets>(schemas, 200, "A page of fleets")),
+    ]
+}
+
+fn paged(operation: Operation) -> Operation {
+    let limit = json!({"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": PAGE});
+    let after = json!({"type": "string"});
+    operation.query("after", &after, "The page begins after this id: `next` of the page before.").query(
+        "limit",
+        &limit,
+        "Most items of the page.",
+    )
+}
+
+fn events() -> Operation {
+    let types = json!({"type": "array", "items": {"type": "string"}, "example": ["sortie.match"]});
+    let from = json!({"type": "string", "default": "latest", "example": "earliest"});
+    Operation::new("GET /v1/events", "Events", "followEvents", "Follow every event")
+        .text(
+            "Server-sent events that do not end. The data of each is a CloudEvent 1.0 in JSON, its id the event's place \
+             in the log, its name the event's type, like `sortie.match.ready`. An event named `error`, without an id, \
+             says why the stream ends.",
+        )
+        .query("from", &from, "Where to begin: `earliest`, `latest`, or an event's id.")
+        .query("type", &types, "Only these types and those below them; several parameters, or commas.")
+        .header("last-event-id", &json!({"type": "string"}), "Goes on after this event. Counts more than `from`.")
+        .content(200, "The stream", "text/event-stream", &json!({"type": "string"}))
+}
+
+fn health() -> [Operation; 2] {
+    let status = |name: &str| -> Value {
+        json!({"type": "object", "properties": {"status": {"const": name}}, "required": ["status"]})
+    };
+    [
+        Operation::new("GET /healthz", "Health", "healthz", "Whether the process lives").content(
+            200,
+            "It does",
+            "application/json",
+            &status("ok"),
+        ),
+        Operation::new("GET /readyz", "Health", "readyz", "Whether calls are served").content(
+            200,
+            "They are",
+            "application/json",
+            &status("ready"),
+        ),
+    ]
+}
+
+fn description() -> [Operation; 3] {
+    const TAG: &str = "Description";
+    let document = json!({"type": "object", "required": ["openapi", "info", "paths"]});
+    [
+        Operation::new("GET /openapi.json", TAG, "openapi", "This document").content(
+            200,
+            "OpenAPI 3.1",
+            "application/json",
+            &document,
+        ),
+        Operation::new("GET /docs", TAG, "docs", "A page to read this document and try the calls").content(
+            200,
+            "The page",
+            "text/html",
+            &json!({"type": "string"}),
+        ),
+        Operation::new("GET /docs/{file}", TAG, "docsFile", "The files of that page").content(
+            200,
+            "The file, packed by gzip where it is large",
+            "*/*",
+            &json!({}),
+        ),
+    ]
+}

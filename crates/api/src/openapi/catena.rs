@@ -1,0 +1,101 @@
+//! The Catena routes, by the descriptors of their messages.
+
+use serde_json::{Value, json};
+use sortie_wire::schema::{Described, Method, PLACE};
+
+/// Routes whose whole request is in the query, although their method could carry a body.
+const BY_QUERY: [&str; 1] = ["POST /api/v1/matchbroker/admin/reconfigure"];
+
+/// The service whose own name is also that of something of ours.
+const EVENTS: &str = "catena.events.Events";
+
+/// The header that says which player a stream is for.
+const SESSION: (&str, &str) = ("catena.events.Events", "SubscribeToEvents");
+
+macro_rules! golden {
+    ($name:literal) => {
+        include_str!(concat!("../../../../contract/golden/catena/", $name, ".json"))
+    };
+}
+
+/// Bodies by the message's full name: the golden documents of the contract.
+const EXAMPLES: [(&str, &str); 5] = [
+    ("catena.catena_server_manager.RequestMatchRequest", golden!("request_match_request")),
+    ("catena.catena_server_manager.MatchReadyRequest", golden!("match_ready_request")),
+    ("catena.catena_server_manager.EndMatchRequest", golden!("end_match_request")),
+    ("catena.catena_server_manager.AdminAllocateServerRequest", golden!("admin_allocate_server_request")),
+    ("catena.catena_server_manager.AdminDeallocateServerRequest", golden!("admin_deallocate_server_request")),
+];
+
+/// The description of `route`, which is `called`. An operation that has several routes is named after the first.
+pub(super) fn operation(described: &Described, called: &Method, route: &str, is_first: bool) -> Value {
+    let (method, path) = route.split_once(' ').unwrap_or_default();
+    let mut id = format!("{}_{}", called.service, called.name);
+    if !is_first {
+        id = format!("{id}_{method}");
+    }
+    let tag = match called.service.rsplit('.').next() {
+        _ if called.service == EVENTS => "CatenaEvents",
+        last => last.unwrap_or_default(),
+    };
+    let grpc = format!("Over gRPC: `{}/{}`.", called.service, called.name);
+    let text = if called.comment.is_empty() { grpc } else { format!("{} {grpc}", called.comment) };
+    let many = if called.streams {
+        "Success: one of these a line, for as long as the stream is open"
+    } else {
+        "Success"
+    };
+    let mut operation = json!({
+        "tags": [tag],
+        "operationId": id,
+        "summary": called.name,
+        "description": text,
+        "responses": {"200": {"description": many, "content": content(&called.output)}},
+    });
+    let (in_path, in_query) = fields(described, called, path);
+    let by_query = method != "POST" || BY_QUERY.contains(&route);
+    let parameters: Vec<_> =
+        in_path.into_iter().chain(in_query.into_iter().filter(|_| by_query)).chain(session(called)).collect();
+    if !parameters.is_empty() {
+        operation["parameters"] = parameters.into();
+    }
+    if !by_query {
+        operation["requestBody"] = json!({"content": content(&called.input)});
+    }
+    operation
+}
+
+fn content(message: &str) -> Value {
+    let mut media = json!({"schema": {"$ref": format!("{PLACE}{message}")}});
+    let example = EXAMPLES.iter().find(|(name, _)| *name == message);
+    if let Some(example) = example.and_then(|(_, text)| serde_json::from_str::<Value>(text).ok()) {
+        media["example"] = example;
+    }
+    json!({"application/json": media})
+}
+
+/// The request's fields as parameters: those that the path names, and the others.
+fn fields(described: &Described, called: &Method, path: &str) -> (Vec<Value>, Vec<Value>) {
+    let request = described.schemas.get(&called.input);
+    let fields = request.and_then(|schema| schema["properties"].as_object()).into_iter().flatten();
+    let is_in_path = |name: &String| super::names_in(path).any(|one| one == name);
+    let parameter = |name: &String, schema: &Value| {
+        let place = if is_in_path(name) { "path" } else { "query" };
+        json!({"name": name, "in": place, "required": is_in_path(name), "schema": schema})
+    };
+    let (in_path, in_query): (Vec<_>, Vec<_>) = fields.partition(|(name, _)| is_in_path(name));
+    let all = |list: Vec<(&String, &Value)>| {
+        list.into_iter().map(|(name, schema)| parameter(name, schema)).collect()
+    };
+    (all(in_path), all(in_query))
+}
+
+/// The player, for the stream that is a player's own.
+fn session(called: &Method) -> Option<Value> {
+    (SESSION == (called.service.as_str(), called.name.as_str())).then(|| {
+        json!({
+            "name": "catena-session-id", "in": "header", "required": true, "schema": {"type": "string"},
+            "description": "The player; older clients send `session-id`.",
+        })
+    })
+}

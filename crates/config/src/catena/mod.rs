@@ -1,0 +1,216 @@
+//! The settings of a Catena node's match broker as a configuration that does the same.
+//!
+//! What has no counterpart here is left out and said, never guessed; what must be given here and is not there is
+//! chosen and said. The outcome is checked as any configuration is before anybody sees it, so that it can be used as
+//! it stands. Values that nobody asked for are not repeated: settings of other platforms hold secrets.
+//!
+//! The settings are read as their own program reads them: keys in any case, `//` comments, commas before a closing
+//! bracket, numbers in quotes.
+
+mod arguments;
+mod block;
+mod fleet;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use toml::Table;
+
+use crate::checked;
+use crate::finding::{Finding, Findings, MAX_FINDINGS, Problems};
+use crate::load::Overrides;
+use crate::parse::{SECOND, YEAR, kind_of};
+use crate::section::{Reading, Section};
+use crate::source::{self, Format};
+use block::Block;
+
+/// What became of the settings.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CatenaImport {
+    /// A whole `sortie.toml`. The values of game servers' environment variables are in it and may be secrets.
+    pub toml: String,
+    /// What could not be taken over as it was, a sentence each, without secrets.
+    pub notes: Vec<String>,
+}
+
+impl std::fmt::Debug for CatenaImport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CatenaImport").field("notes", &self.notes).finish_non_exhaustive()
+    }
+}
+
+/// The configuration that does what the settings in the file at `path` do.
+///
+/// # Errors
+/// [`Problems`]: the file cannot be read, is no JSON, has no match broker's settings, or some of them are none.
+pub fn import_catena(path: &Path) -> Result<CatenaImport, Problems> {
+    let problem = |text: String| Problems::one(path.display().to_string(), text);
+    let mut text = source::read_text(path).map_err(problem)?;
+    json_strip_comments::strip(&mut text)
+        .map_err(|_| problem("is no valid JSON: a slash begins no comment".to_owned()))?;
+    // Editors of the other system begin a file with a byte order mark.
+    let text = text.trim_start_matches('\u{feff}');
+    let tree = match source::parse(Format::Json, text).map_err(problem)? {
+        Value::Object(tree) => tree,
+        other => return Err(problem(format!("must hold an object at its top, is {}", kind_of(&other)))),
+    };
+    let mut import = Import::default();
+    let table = import.settings(&tree);
+    import.problems.problems()?;
+    let written = table.to_string();
+    check(&written)?;
+    Ok(CatenaImport { toml: opening(&import.notes) + &written, notes: import.notes })
+}
+
+/// What is gathered on the way.
+#[derive(Default)]
+struct Import {
+    notes: Vec<String>,
+    problems: Findings,
+}
+
+/// A duration of the match broker: its key there, the unit there in seconds, its key here and its least value here.
+type Timer = (&'static str, u32, &'static str, Duration);
+
+const TIMERS: [Timer; 6] = [
+    ("ServerMaxLifetimeMinutes", 60, "server_max_lifetime", SECOND),
+    ("MatchPickupTimeSeconds", 1, "match_pickup_time", SECOND),
+    ("MatchReadyTimeSeconds", 1, "match_ready_time", SECOND),
+    ("MatchMaxRunTimeMinutes", 60, "match_max_run_time", SECOND),
+    ("ScheduleFrequencySeconds", 1, "schedule_frequency", SECOND),
+    ("DelayAllocationSeconds", 1, "delay_allocation", Duration::ZERO),
+];
+
+/// Their schedule does not run more often than this, in seconds.
+const LEAST_FREQUENCY: u32 = 30;
+
+impl Import {
+    fn note(&mut self, path: &str, text: impl std::fmt::Display) {
+        self.notes.push(format!("{path}: {text}"));
+    }
+
+    fn problem(&mut self, path: impl Into<String>, text: impl Into<String>) {
+        self.problems.push(Finding { path: path.into(), text: text.into(), set_by: None });
+    }
+
+    /// What nobody took.
+    fn left_over(&mut self, block: &Block<'_>) {
+        let names: Vec<_> = block.untaken().take(MAX_FINDINGS).collect();
+        for name in names {
+            self.note(&name, "has no counterpart and was left out");
+        }
+    }
+
+    fn settings(&mut self, tree: &Map<String, Value>) -> Table {
+        let Some(mut top) = Block::of(self, "", tree) else { return Table::new() };
+        let catena = top.take("Catena").and_then(|(path, value)| Block::open(self, path, value));
+        let within = catena.map(|mut catena| (catena.take("MatchBroker"), catena));
+        let (broker, catena) = match within {
+            Some((Some(broker), catena)) => (Some(broker), Some(catena)),
+            Some((None, catena)) => (top.take("MatchBroker"), Some(catena)),
+            None => (top.take("MatchBroker"), None),
+        };
+        let Some((path, broker)) = broker else {
+            self.problem(
+                "MatchBroker",
+                "is not there, neither under Catena nor at the top: nothing to take over",
+            );
+            return Table::new();
+        };
+        let table = Block::open(self, path, broker).map(|broker| self.match_broker(broker));
+        self.left_over(&top);
+        if let Some(catena) = catena {
+            self.left_over(&catena);
+        }
+        table.unwrap_or_default()
+    }
+
+    fn match_broker(&mut self, mut block: Block<'_>) -> Table {
+        let mut broker = Table::new();
+        match block.whole(self, "FastSchedule") {
+            Some((_, mode @ 0..=2)) => {
+                broker.insert("fast_schedule".to_owned(), i64::from(mode).into());
+            }
+            Some((path, other)) => self.problem(path, format!("must be 0, 1 or 2, is {other}")),
+            None => {
+                let path = block.path_of("FastSchedule");
+                self.note(&path, "is not given; 1 was taken, which is the default here");
+            }
+        }
+        for (theirs, unit, ours, least) in TIMERS {
+            let Some((path, number)) = block.whole(self, theirs) else { continue };
+            if ours == "schedule_frequency" && (1..LEAST_FREQUENCY).contains(&number) {
+                self.note(
+                    &path,
+                    format!("{number} was taken, although Catena goes no lower than {LEAST_FREQUENCY}"),
+                );
+            }
+            let lasting = self.within(&path, seconds(number, unit), least, YEAR);
+            broker.insert(ours.to_owned(), shown(lasting).into());
+        }
+        let fleets = self.fleets(&mut block);
+        self.left_over(&block);
+        let mut table = Table::new();
+        table.insert("broker".to_owned(), broker.into());
+        if !fleets.is_empty() {
+            table.insert("fleets".to_owned(), fleets.into());
+        }
+        table
+    }
+
+    /// The duration itself, or the closest that is allowed here.
+    fn within(&mut self, path: &str, lasting: Duration, least: Duration, most: Duration) -> Duration {
+        let taken = lasting.clamp(least, most);
+        if taken != lasting {
+            let (asked, taken) = (shown(lasting), shown(taken));
+            self.note(
+                path,
+                format!("is {asked}, out of range here; {taken} was taken, the closest that is allowed"),
+            );
+        }
+        taken
+    }
+}
+
+fn seconds(number: u32, unit: u32) -> Duration {
+    Duration::from_secs(u64::from(number) * u64::from(unit))
+}
+
+fn shown(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string()
+}
+
+/// The beginning of the file: comments that say what is not as it was.
+fn opening(notes: &[String]) -> String {
+    let mut text = "# Made from the settings of a Catena node by `sortie config import-catena`.\n".to_owned();
+    if !notes.is_empty() {
+        text += "# Not taken over as it was:\n";
+    }
+    for note in notes {
+        // A line break would end the comment.
+        let line: String = note.chars().map(|one| if one.is_control() { ' ' } else { one }).collect();
+        text += &format!("#  * {line}\n");
+    }
+    text + "\n"
+}
+
+/// What `sortie config check` would say.
+fn check(written: &str) -> Result<(), Problems> {
+    let internal = |text: String| Problems::one("the outcome", text);
+    let tree = match source::parse(Format::Toml, written).map_err(internal)? {
+        Value::Object(tree) => tree,
+        _ => Map::new(),
+    };
+    let reading = Reading {
+        base: None,
+        origins: BTreeMap::new(),
+        environment: BTreeMap::new(),
+        problems: RefCell::default(),
+        warnings: RefCell::default(),
+    };
+    checked::config(&Section::top(&reading, &tree), Overrides::default());
+    reading.problems.into_inner().problems()
+}

@@ -1,0 +1,156 @@
+//! The routes as a part of an OpenAPI 3.1 document, for whoever serves them together with others.
+
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, SchemaGenerator};
+use serde_json::{Value, json};
+
+use crate::feedback::Feedback;
+use crate::http::{Asked, WannaplayAnswer};
+
+const TAG: &str = "Players";
+
+/// `{"tags", "paths", "components": {"schemas"}}` of an OpenAPI 3.1 document.
+#[must_use]
+pub fn description() -> Value {
+    let settings = || {
+        SchemaSettings::draft2020_12().with(|settings| {
+            settings.definitions_path = "/components/schemas".into();
+            settings.meta_schema = None;
+        })
+    };
+    let mut read = settings().for_deserialize().into_generator();
+    let mut written = settings().for_serialize().into_generator();
+    let paths = paths(&mut read, &mut written);
+    let mut schemas = read.take_definitions(true);
+    schemas.extend(written.take_definitions(true));
+    let about = "The players' door. Anybody may call: a player gets a seat in a match, and a connect token for its \
+        server.";
+    json!({
+        "tags": [{"name": TAG, "description": about}],
+        "paths": paths,
+        "components": {"schemas": schemas},
+    })
+}
+
+fn schema<T: JsonSchema>(generator: &mut SchemaGenerator) -> Value {
+    generator.subschema_for::<T>().to_value()
+}
+
+fn paths(read: &mut SchemaGenerator, written: &mut SchemaGenerator) -> Value {
+    let asked = schema::<Asked>(read);
+    let (answer, feedback) = (schema::<WannaplayAnswer>(written), schema::<Feedback>(written));
+    let join = |id: &str| wannaplay(id, &answer);
+    let join_with = |id: &str| with_body(join(id), &asked);
+    json!({
+        "/": {"get": page("page")},
+        "/matchmaker": {"get": page("matchmakerPage")},
+        "/wannaplay": {"get": join("wannaplayGet"), "post": join_with("wannaplay")},
+        "/matchmaker/wannaplay": {
+            "get": join("matchmakerWannaplayGet"), "post": join_with("matchmakerWannaplay"),
+        },
+        "/matchmaker/request/{game}/{version}": {"post": with_body(request(&feedback), &asked)},
+        "/matchmaker/ws": {"get": websocket()},
+    })
+}
+
+fn operation(id: &str, summary: &str, text: &str, responses: &Value) -> Value {
+    json!({
+        "tags": [TAG], "operationId": id, "summary": summary, "description": text, "security": [],
+        "responses": responses,
+    })
+}
+
+fn with_body(mut operation: Value, asked: &Value) -> Value {
+    operation["requestBody"] = json!({
+        "description": "May be empty: what the query names counts more.",
+        "content": {"application/json": {"schema": asked, "example": {"game": "arena", "version": "1"}}},
+    });
+    operation
+}
+
+fn page(id: &str) -> Value {
+    let html = json!({"200": {
+        "description": "The page", "content": {"text/html": {"schema": {"type": "string"}}},
+    }});
+    operation(id, "A page that says what is here", "", &html)
+}
+
+fn query(names: &[&str]) -> Vec<Value> {
+    let parameter = |name: &&str| json!({"name": name, "in": "query", "schema": {"type": "string"}});
+    names.iter().map(parameter).collect()
+}
+
+fn wannaplay(id: &str, answer: &Value) -> Value {
+    let text = "Waits until there is a seat. Asking again is safe: a seat that nobody takes is given back.";
+    let responses = json!({
+        "200": {"description": "The way in", "content": {"application/json": {"schema": answer}}},
+        "default": {
+            "description": "No seat, and why; `retry-after` says when to come again where that may help",
+            "content": {"text/plain": {"schema": {"type": "string"}}},
+        },
+    });
+    let mut operation = operation(id, "Ask for a seat, get one answer", text, &responses);
+    operation["parameters"] = query(&["game", "version", "client_ip"]).into();
+    operation
+}
+
+fn request(feedback: &Value) -> Value {
+    let lines =
+        |text: &str| json!({"description": text, "content": {"application/json": {"schema": feedback}}});
+    let responses = json!({
+        "200": lines("One of these a line, while the player waits; the last is SessionReady or Error"),
+        "default": lines("No seat, and why"),
+    });
+    let text = "The same as wannaplay, with progress.";
+    let mut operation = operation("request", "Ask for a seat, hear what is going on", text, &responses);
+    let in_path =
+        |name: &str| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}});
+    let mut parameters = vec![in_path("game"), in_path("version")];
+    parameters.extend(query(&["client_ip"]));
+    operation["parameters"] = parameters.into();
+    operation
+}
+
+fn websocket() -> Value {
+    let text = "A websocket. The first message is the player's, a text like `{\"game\": \"…\", \"version\": \"…\"}`; \
+        then each message is a `Feedback`, the last of them SessionReady or Error. A first message that is no request \
+        is answered with a text that begins with `ERR`.";
+    let responses = json!({
+        "101": {"description": "It is a websocket now"},
+        "default": {
+            "description": "No websocket, and why", "content": {"text/plain": {"schema": {"type": "string"}}},
+        },
+    });
+    let mut operation = operation("requestByWebsocket", "Ask for a seat by websocket", text, &responses);
+    operation["parameters"] = query(&["game", "version", "client_ip"]).into();
+    operation
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::http::routes;
+
+    #[test]
+    fn every_path_is_described_and_nothing_else_is() {
+        let description = description();
+        let described: BTreeSet<_> =
+            description["paths"].as_object().unwrap().keys().map(String::as_str).collect();
+        let served = BTreeSet::from(routes().map(|(path, _)| path));
+        assert_eq!(
+            described, served,
+            "crates/gateway/src/description.rs is to describe each path of http::routes"
+        );
+    }
+
+    #[test]
+    fn the_words_for_waiting_are_those_that_are_sent() {
+        let description = description();
+        let feedback = serde_json::to_string(&description["components"]["schemas"]["Feedback"]).unwrap();
+        for name in ["Acknowledged", "SessionRequestAccepted", "ProgressReport", "SessionReady", "Error"] {
+            assert!(feedback.contains(&format!("\"{name}\"")), "{name} is not in {feedback}");
+        }
+    }
+}

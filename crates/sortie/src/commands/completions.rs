@@ -1,0 +1,19 @@
+//! `sortie completions`: what a shell reads to complete this command line.
+
+use std::process::ExitCode;
+
+use clap::CommandFactory as _;
+
+use super::output::line;
+use crate::cli::{Cli, Completions};
+use crate::failure::Failure;
+
+pub(crate) fn run(options: &Completions) -> Result<ExitCode, Failure> {
+    let mut command = Cli::command();
+    let name = command.get_name().to_owned();
+    // Not straight to standard output: the library panics when the reader has gone away.
+    let mut script = Vec::new();
+    clap_complete::generate(options.shell, &mut command, name, &mut script);
+    line(String::from_utf8_lossy(&script).trim_end())?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,176 @@
+"""Holds the description that a server gives of itself against the specification of OpenAPI, and the server's answers
+against the description: every route that is not Catena's."""
+
+import json
+import sys
+import urllib.error
+import urllib.request
+
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+DEADLINE = 60
+BASE = sys.argv[1]
+OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+checked = set()
+
+
+def open_call(method, path, body=None):
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(BASE + path, data=data, method=method)
+    try:
+        return OPENER.open(request, timeout=DEADLINE)
+    except urllib.error.HTTPError as error:
+        return error
+
+
+def closed(node):
+    """The same schema, which takes no property that it does not name: what is sent has to be described."""
+    if isinstance(node, list):
+        return [closed(one) for one in node]
+    if not isinstance(node, dict):
+        return node
+    node = {key: closed(value) for key, value in node.items()}
+    if "properties" in node and node.get("type") == "object":
+        node.setdefault("additionalProperties", False)
+    return node
+
+
+with open_call("GET", "/openapi.json") as response:
+    DOCUMENT = json.load(response)
+COMPONENTS = closed(DOCUMENT["components"])
+
+
+def fits(pattern, path):
+    pattern, path = pattern.split("/"), path.split("/")
+    same = (wanted == part or wanted.startswith("{") for wanted, part in zip(pattern, path))
+    return len(pattern) == len(path) and all(same)
+
+
+def operation_of(method, path):
+    patterns = sorted((one for one in DOCUMENT["paths"] if fits(one, path)), key=lambda one: "{" in one)
+    pattern = next(one for one in patterns if method.lower() in DOCUMENT["paths"][one])
+    return pattern, DOCUMENT["paths"][pattern][method.lower()]
+
+
+def check(method, path, status, kind, answer):
+    pattern, operation = operation_of(method, path.split("?")[0])
+    outcome = str(status) if str(status) in operation["responses"] else "default"
+    schema = closed(operation["responses"][outcome]["content"][kind]["schema"])
+    Draft202012Validator({"allOf": [schema], "components": COMPONENTS}).validate(answer)
+    checked.add((method, pattern, outcome))
+
+
+def call(method, path, body=None, expect=200):
+    with open_call(method, path, body) as response:
+        status, answer = response.status, json.load(response)
+    assert status == expect, (method, path, status, answer)
+    check(method, path, status, "application/json", answer)
+    return answer
+
+
+def specification():
+    errors = list(OpenAPIV31SpecValidator(DOCUMENT).iter_errors())
+    assert not errors, errors[:3]
+    broken = {**DOCUMENT, "info": {"title": "no version"}}
+    assert list(OpenAPIV31SpecValidator(broken).iter_errors()), "the validator takes anything"
+
+
+def validator_can_fail():
+    try:
+        check("GET", "/v1/fleets", 200, "application/json", {"fleets": [], "more": 1})
+    except Exception:
+        return
+    raise AssertionError("the check takes anything")
+
+
+def matches_and_seats():
+    order = {
+        "players": ["a"], "properties": {"mode": "duel", "deep": [1, {"x": None}]},
+        "player_properties": {"a": {"skill": 3}}, "capacity": 3, "idempotency_key": "k",
+    }
+    match = call("POST", "/v1/matches", order, expect=202)["match_id"]
+    call("GET", f"/v1/matches/{match}")
+    call("GET", "/v1/matches?limit=1&state=queued,ready")
+    offer = call("POST", "/api/v1/server/request_match", {"serverId": "s1"})
+    assert offer["match"]["matchId"] == match, offer
+    ready = {"serverId": "s1", "matchId": match, "connectionDetails": "203.0.113.7:7777"}
+    call("POST", "/api/v1/server/match_ready", {**ready, "perPlayerConnectionDetails": {"a": "203.0.113.8:1"}})
+    shown = call("GET", f"/v1/matches/{match}")
+    assert shown["state"] == "ready", shown
+    seats = f"/v1/matches/{match}/seats"
+    seat = call("POST", seats, {"player_id": "b", "ttl_seconds": 60}, expect=201)["seat_id"]
+    call("POST", f"/v1/seats/{seat}/claim", {"server_id": "s1"})
+    call("GET", "/v1/servers")
+    call("GET", "/v1/fleets")
+    call("DELETE", f"/v1/seats/{seat}")
+    call("DELETE", f"/v1/matches/{match}")
+    other = call("POST", "/v1/matches", {"players": ["c"]}, expect=202)["match_id"]
+    call("POST", f"/v1/matches/{other}/seats", {"player_id": "d"}, expect=409)
+
+
+def refusals():
+    call("POST", "/v1/matches", {"players": [3]}, expect=400)
+    call("POST", "/v1/matches/none/seats", {"player_id": "b"}, expect=404)
+    call("POST", "/v1/seats/none/claim", {}, expect=404)
+    for method, path in [("GET", "/v1/matches/none"), ("DELETE", "/v1/matches/none"), ("DELETE", "/v1/seats/none")]:
+        call(method, path, expect=404)
+    for path in ["/v1/matches", "/v1/servers", "/v1/fleets"]:
+        call("GET", path + "?limit=0", expect=400)
+    call("GET", "/v1/events?from=x", expect=400)
+    call("GET", "/docs/none", expect=404)
+
+
+def others():
+    call("GET", "/healthz")
+    call("GET", "/readyz")
+    call("GET", "/openapi.json")
+    with open_call("GET", "/v1/events?from=earliest") as stream:
+        assert stream.headers["content-type"] == "text/event-stream"
+        check("GET", "/v1/events", 200, "text/event-stream", stream.readline().decode())
+    for path in ["/docs", "/", "/matchmaker"]:
+        with open_call("GET", path) as response:
+            assert response.headers["content-type"].startswith("text/html"), path
+            check("GET", path, 200, "text/html", response.read().decode())
+    with open_call("GET", "/docs/page.js") as response:
+        check("GET", "/docs/page.js", 200, "*/*", response.read().decode())
+
+
+def players():
+    for prefix in ["", "/matchmaker"]:
+        path = prefix + "/wannaplay"
+        call("POST", path + "?game=arena&version=1")
+        call("GET", path + "?game=arena&version=1")
+        for method in ["GET", "POST"]:
+            with open_call(method, path + "?game=none&version=1") as response:
+                assert response.status == 404
+                check(method, path, 404, "text/plain", response.read().decode())
+    path = "/matchmaker/request/arena/1"
+    with open_call("POST", path) as response:
+        feedback = [json.loads(line) for line in response]
+    assert feedback[0] == "Acknowledged" and "SessionReady" in feedback[-1], feedback
+    for one in feedback:
+        check("POST", path, 200, "application/json", one)
+    call("POST", "/matchmaker/request/none/1", expect=404)
+    with open_call("GET", "/matchmaker/ws") as response:
+        assert response.status == 400, response.status
+        check("GET", "/matchmaker/ws", response.status, "text/plain", response.read().decode())
+
+
+specification()
+validator_can_fail()
+matches_and_seats()
+refusals()
+others()
+players()
+described = {
+    (method.upper(), path, outcome)
+    for path, item in DOCUMENT["paths"].items() if not path.startswith("/api/")
+    for method, operation in item.items() for outcome in operation["responses"]
+}
+# These have nothing to be wrong about, or need another kind of client.
+plain = ["/", "/matchmaker", "/docs", "/openapi.json", "/healthz", "/readyz"]
+missing = [one for one in described - checked if not (one[1] in plain and one[2] == "default") and one[2] != "101"]
+assert not missing, missing
+print("done")
