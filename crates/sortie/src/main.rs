@@ -55,5 +55,6 @@ async fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Events(options) => commands::events::run(options).await,
         Command::Config(options) => commands::config::run(&options),
         Command::Key(options) => commands::key::run(options),
+        Command::Bench(options) => commands::bench::run(options).await,
     }
 }

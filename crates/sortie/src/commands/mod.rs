@@ -1,6 +1,7 @@
 //! The subcommands, a file each.
 
 pub(crate) mod arena;
+pub(crate) mod bench;
 pub(crate) mod config;
 pub(crate) mod demo;
 pub(crate) mod events;
