@@ -5,6 +5,7 @@
 
 mod arena;
 mod bad_input;
+mod bench;
 mod config;
 mod control_plane;
 mod data_folder;

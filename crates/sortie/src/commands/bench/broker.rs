@@ -9,7 +9,7 @@ use super::client::Connection;
 use super::disk::SyncLoop;
 use super::load::{Errors, Until, Work, load};
 use super::scale;
-use super::stats::{Timings, Turns, median, merged, shown};
+use super::stats::{Cpu, Timings, Turns, median, merged, shown};
 use super::target::Target;
 use super::{MAX_CONNECTIONS, Outcome, ROUNDS};
 use crate::cli::BenchBroker;
@@ -117,6 +117,8 @@ struct Level {
     syncs: Vec<f64>,
     calls: [Timings; CALLS.len()],
     health: Timings,
+    /// CPU time of the control plane for the cycles and for the health checks, if it can be told.
+    cpu: Option<(Cpu, Cpu)>,
     errors: Errors,
 }
 
@@ -144,13 +146,17 @@ impl Level {
         let mut level = Self::nothing(in_flight, connections.len());
         // A round before the first, to warm up.
         for round in 0..=ROUNDS {
+            let before = target.cpu();
             let checked = load(health, Until::after(slice)).await?;
+            let between = target.cpu();
             let cycled = load(cycles, Until::after(slice)).await?;
+            let after = target.cpu();
             let synced = syncs.measure(slice).await?;
             if round > 0 {
                 level.turns.push(cycled.rate() * CALLS.len() as f64, checked.rate());
                 level.syncs.push(synced);
                 level.cycles += cycled.done;
+                level.count_cpu(before, between, after);
             }
             (cycles, health) = (cycled.workers, checked.workers);
             if round == 0 {
@@ -174,8 +180,25 @@ impl Level {
             syncs: Vec::new(),
             calls: std::array::from_fn(|_| Timings::new()),
             health: Timings::new(),
+            cpu: None,
             errors: Errors::default(),
         }
+    }
+
+    fn count_cpu(&mut self, before: Option<Cpu>, between: Option<Cpu>, after: Option<Cpu>) {
+        let (Some(before), Some(between), Some(after)) = (before, between, after) else { return };
+        let (cycles, health) = self.cpu.get_or_insert_default();
+        health.add(between.since(before));
+        cycles.add(after.since(between));
+    }
+
+    /// CPU time in microseconds of a call of a cycle, and of a health check: the machine thread, the rest.
+    fn cpu_of_each(&self) -> Option<[(f64, f64); 2]> {
+        let (cycles, health) = self.cpu?;
+        Some([
+            cycles.of_each(self.cycles * CALLS.len() as u64)?,
+            health.of_each(self.health.summary().count)?,
+        ])
     }
 
     fn json(&self) -> Value {
@@ -185,6 +208,10 @@ impl Level {
             .map(|(name, of)| ((*name).to_owned(), json!(of.summary())))
             .collect();
         calls.insert("health".to_owned(), json!(self.health.summary()));
+        let cpu = self
+            .cpu_of_each()
+            .map(|each| each.map(|(machine, rest)| json!({ "machine": machine, "rest": rest })));
+        let cpu = cpu.map(|[cycle, health]| json!({ "cycle": cycle, "health": health }));
         json!({
             "in_flight": self.in_flight,
             "connections": self.connections,
@@ -194,6 +221,7 @@ impl Level {
             "ratio": self.turns.ratio(),
             "syncs_per_second": median(&self.syncs),
             "calls": calls,
+            "cpu_us_per_call": cpu,
         })
     }
 
@@ -213,6 +241,11 @@ impl Level {
             format!("  bare syncs     {:>8} a second", shown(median(&self.syncs), 0)),
         ];
         let calls = CALLS.iter().zip(&self.calls);
+        if let Some([cycle, health]) = self.cpu_of_each() {
+            let shown =
+                |(machine, rest): (f64, f64)| format!("{machine:.1} µs broker + {rest:.1} µs network");
+            text.push(format!("  CPU of a call  cycle {}, health check {}", shown(cycle), shown(health)));
+        }
         text.extend(calls.map(|(name, of)| format!("    {name:<9}{}", of.summary())));
         text
     }

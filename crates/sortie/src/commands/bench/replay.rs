@@ -8,13 +8,15 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use sortie_allocators::Fleets;
-use sortie_domain::broker::model::{Connection, MatchSpec, Properties};
+use sortie_domain::broker::model::{Connection, MatchSpec, Properties, Settings};
 use sortie_domain::broker::{Broker, Command, Hints, Reply};
 use sortie_domain::ids::{MatchId, PlayerId, ServerId};
 use sortie_domain::machine::{CallId, Machine as _, Moment, Step};
 use sortie_domain::time::Timestamp;
 use sortie_engine::log::{Batch, Log as _};
-use sortie_engine::{EmbeddedLog, Engine, EngineOptions, Entropy, LogOptions, Parts, SystemClock};
+use sortie_engine::{
+    Clock as _, EmbeddedLog, Engine, EngineOptions, Entropy, LogOptions, Parts, SystemClock,
+};
 use sortie_wire::stored;
 
 use super::Outcome;
@@ -30,8 +32,8 @@ const SERVERS: u64 = 1_000;
 const QUEUED: u64 = 100;
 /// Size at which a batch is written, in bytes.
 const BATCH_BYTES: usize = 64 << 10;
-/// First time in the log: 2026-01-01, in milliseconds since 1970. An event a millisecond follows.
-const FIRST_TIME: u64 = 1_767_225_600_000;
+/// Longer than the log, so that nothing in it ends by a deadline.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 pub(super) async fn run(options: &BenchReplay) -> Result<Outcome, Failure> {
     let data = temporary_folder(&folder(options.data.as_deref()))?;
@@ -99,6 +101,8 @@ fn decode_all(data: &Path) -> Result<Duration, Failure> {
 struct Writer {
     broker: Broker,
     log: EmbeddedLog,
+    /// The time of the first event; another millisecond has passed at each further one.
+    began: Timestamp,
     batch: Batch,
     calls: u64,
     bytes: u64,
@@ -107,7 +111,10 @@ struct Writer {
 /// Writes a log of at least so many events; gives their number and the bytes of their records.
 fn write(data: &Path, wanted: u64) -> Result<(u64, u64), Failure> {
     let log = EmbeddedLog::open(data, LogOptions::default())?;
-    let mut writer = Writer { broker: Broker::new(), log, batch: Batch::new(1), calls: 0, bytes: 0 };
+    let began = SystemClock::start().now();
+    let mut writer = Writer { broker: Broker::new(), log, began, batch: Batch::new(1), calls: 0, bytes: 0 };
+    let settings = Settings { server_max_lifetime: NEVER, match_pickup_time: NEVER, ..Settings::default() };
+    writer.call(Command::Configure { settings, fleets: Vec::new() })?;
     let servers = (0..SERVERS).map(|number| ServerId::new(&format!("server-{number}")));
     let servers = servers.collect::<Result<Vec<_>, _>>().map_err(bad_id)?;
     let mut number = 0;
@@ -157,7 +164,7 @@ impl Writer {
 
     fn call(&mut self, command: Command) -> Result<Reply, Failure> {
         self.calls += 1;
-        let now = Timestamp::from_millis(FIRST_TIME + self.broker.last_seq());
+        let now = self.began + Duration::from_millis(self.broker.last_seq());
         // Any bits do that are others each time.
         let entropy = [self.calls, self.calls.wrapping_mul(0x9e37_79b9_7f4a_7c15)];
         let mut step = Step::new();

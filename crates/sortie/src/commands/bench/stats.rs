@@ -104,6 +104,36 @@ impl Turns {
     }
 }
 
+/// CPU time of a control plane.
+#[derive(Clone, Copy, Default, PartialEq, Debug)]
+pub(super) struct Cpu {
+    /// Of the thread that decides and commits.
+    pub(super) machine: Duration,
+    /// Of all others: the network, HTTP, gRPC.
+    pub(super) rest: Duration,
+}
+
+impl Cpu {
+    /// What was used between `earlier` and this.
+    pub(super) fn since(self, earlier: Self) -> Self {
+        Self {
+            machine: self.machine.saturating_sub(earlier.machine),
+            rest: self.rest.saturating_sub(earlier.rest),
+        }
+    }
+
+    pub(super) fn add(&mut self, more: Self) {
+        self.machine += more.machine;
+        self.rest += more.rest;
+    }
+
+    /// For each of so many calls, in microseconds: the machine thread, the rest. `None` without calls.
+    pub(super) fn of_each(self, calls: u64) -> Option<(f64, f64)> {
+        let each = |time: Duration| time.as_secs_f64() * 1e6 / calls as f64;
+        (calls > 0).then(|| (each(self.machine), each(self.rest)))
+    }
+}
+
 /// A figure for people; a dash where there is none.
 pub(super) fn shown(value: Option<f64>, decimals: usize) -> String {
     value.map_or_else(|| "–".to_owned(), |value| format!("{value:.decimals$}"))
@@ -140,6 +170,19 @@ mod tests {
         assert_eq!(median(&[3.0]), Some(3.0));
         assert_eq!(median(&[9.0, 1.0, 2.0]), Some(2.0));
         assert_eq!(median(&[4.0, 1.0, 2.0, 100.0]), Some(3.0));
+    }
+
+    #[test]
+    fn cpu_time_is_shared_by_the_calls() {
+        let at = |machine, rest| Cpu {
+            machine: Duration::from_millis(machine),
+            rest: Duration::from_millis(rest),
+        };
+        let mut used = at(50, 70).since(at(40, 50));
+        used.add(at(10, 0));
+        assert_eq!(used, at(20, 20));
+        assert_eq!(used.of_each(1000), Some((20.0, 20.0)));
+        assert_eq!((used.of_each(0), at(1, 1).since(at(2, 2))), (None, Cpu::default()));
     }
 
     #[test]

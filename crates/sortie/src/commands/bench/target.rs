@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use super::stats::Cpu;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -20,6 +21,10 @@ use crate::failure::Failure;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Longer than any benchmark: nothing of one may end by a deadline.
 const NEVER: &str = "24h";
+/// Name of the thread that decides and commits.
+const MACHINE_THREAD: &str = "(broker)";
+/// Unit of CPU times in `/proc`: USER_HZ, which is 100 on every platform that is built for.
+const TICK: Duration = Duration::from_millis(10);
 
 /// What is measured.
 pub(super) struct Target {
@@ -87,6 +92,18 @@ impl Target {
         Some(kib / 1024.0)
     }
 
+    /// CPU time that it has used so far; `None` if it was not started here.
+    pub(super) fn cpu(&self) -> Option<Cpu> {
+        let process = PathBuf::from(format!("/proc/{}", self.own.as_ref()?.child.id()?));
+        let all = cpu_time(&process)?;
+        let mut threads = std::fs::read_dir(process.join("task")).ok()?.flatten();
+        let machine = threads.find_map(|thread| {
+            let stat = std::fs::read_to_string(thread.path().join("stat")).ok()?;
+            stat.contains(MACHINE_THREAD).then(|| cpu_time(&thread.path()))?
+        })?;
+        Some(Cpu { machine, rest: all.saturating_sub(machine) })
+    }
+
     /// Ends what was started here, with the game servers that it started.
     pub(super) async fn close(self) -> Result<(), Failure> {
         let Some(Own { mut child, _data }) = self.own else { return Ok(()) };
@@ -113,6 +130,16 @@ pub(super) fn temporary_folder(folder: &Path) -> Result<TempDir, Failure> {
     let folder = folder.canonicalize().map_err(|error| Failure::of(problem(), error))?;
     let made = tempfile::Builder::new().prefix(".sortie-bench-").tempdir_in(&folder);
     made.map_err(|error| Failure::of(problem(), error))
+}
+
+/// User and system time of a process or thread.
+fn cpu_time(of: &Path) -> Option<Duration> {
+    let stat = std::fs::read_to_string(of.join("stat")).ok()?;
+    // Fields are counted after the name, which may hold anything: proc(5), utime and stime.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut ticks = fields.split_whitespace().skip(11).map(str::parse::<u32>);
+    let (user, system) = (ticks.next()?.ok()?, ticks.next()?.ok()?);
+    Some(TICK * (user + system))
 }
 
 /// Runs `sortie up` and waits until it serves; gives its address.
