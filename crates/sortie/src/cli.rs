@@ -36,6 +36,8 @@ pub(crate) enum Command {
     Key(Key),
     /// Print a script that completes this command line in a shell
     Completions(Completions),
+    /// Measure a control plane
+    Bench(Bench),
 }
 
 /// Where the configuration comes from.
@@ -347,6 +349,96 @@ pub(crate) struct Completions {
     /// The shell
     #[arg(value_enum)]
     pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Bench {
+    #[command(subcommand)]
+    pub(crate) action: BenchAction,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum BenchAction {
+    /// Whole lives of matches, against health checks and bare syncs; with --queued, a long queue against a short one
+    Broker(BenchBroker),
+    /// Players' seats and connect tokens, against health checks
+    // Its own `--version` is the game's.
+    #[command(disable_version_flag = true)]
+    Gateway(BenchGateway),
+    /// A start over a long log
+    Replay(BenchReplay),
+    /// What plays the gateway's matches
+    #[command(hide = true)]
+    GameServer,
+}
+
+/// What is measured.
+#[derive(Args, Debug)]
+pub(crate) struct BenchTarget {
+    /// Base address of a running control plane; without it one is started, and ended again
+    #[arg(long)]
+    pub(crate) url: Option<String>,
+    /// API key
+    #[arg(long, env = "SORTIE_API_KEY", hide_env_values = true)]
+    pub(crate) key: Option<String>,
+    /// Folder for what is written on the way, on the disk that is to be measured; the working folder if not given
+    #[arg(long)]
+    pub(crate) data: Option<PathBuf>,
+    /// One line of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BenchBroker {
+    #[command(flatten)]
+    pub(crate) target: BenchTarget,
+    /// Calls in flight, one level after the other
+    #[arg(long, default_value = "1,8,64", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) in_flight: Vec<u16>,
+    /// How long each level is measured
+    #[arg(long = "for", default_value = "10s", value_parser = duration)]
+    pub(crate) lasting: Duration,
+    /// Matches of the long queue; none is measured if not given
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=500_000))]
+    pub(crate) queued: u32,
+    /// Different requirements that servers ask the queues with
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(2..=100_000))]
+    pub(crate) filters: u32,
+    /// Servers that wait beside the long queue
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=50_000))]
+    pub(crate) waiting: u32,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BenchGateway {
+    #[command(flatten)]
+    pub(crate) target: BenchTarget,
+    /// Players that join at a time, one level after the other
+    #[arg(long, default_value = "1,8,64", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) in_flight: Vec<u16>,
+    /// How long each level is measured
+    #[arg(long = "for", default_value = "10s", value_parser = duration)]
+    pub(crate) lasting: Duration,
+    /// Game to ask a running control plane for
+    #[arg(long, requires = "url")]
+    pub(crate) game: Option<String>,
+    /// Version to ask for
+    #[arg(long, requires = "url")]
+    pub(crate) version: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BenchReplay {
+    /// Events of the log
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
+    pub(crate) events: u32,
+    /// Folder for the log; the working folder if not given
+    #[arg(long)]
+    pub(crate) data: Option<PathBuf>,
+    /// One line of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 fn duration(text: &str) -> Result<Duration, humantime::DurationError> {

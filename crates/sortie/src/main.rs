@@ -58,5 +58,6 @@ async fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Config(options) => commands::config::run(&options),
         Command::Key(options) => commands::key::run(options),
         Command::Completions(options) => commands::completions::run(&options),
+        Command::Bench(options) => commands::bench::run(options).await,
     }
 }

@@ -230,7 +230,8 @@ async fn start_engine(
     Ok(Engine::start(parts).await?)
 }
 
-fn codec() -> Codec<Broker> {
+/// Between the broker's types and its log.
+pub(crate) fn codec() -> Codec<Broker> {
     Codec {
         encode_event: stored::encode_event,
         decode_event: |bytes| stored::decode_event(bytes).map_err(DecodeError::new),

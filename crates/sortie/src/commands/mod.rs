@@ -1,6 +1,7 @@
 //! The subcommands, a file each.
 
 pub(crate) mod arena;
+pub(crate) mod bench;
 pub(crate) mod completions;
 pub(crate) mod config;
 mod config_import;

@@ -6,6 +6,7 @@
 mod adoption;
 mod arena;
 mod bad_input;
+mod bench;
 mod completions;
 mod config;
 mod control_plane;

@@ -1,0 +1,192 @@
+//! `sortie bench gateway`: players' seats and connect tokens, where a server is there to take them. The limit beside
+//! them is the cheapest HTTP call there is.
+
+use std::time::{Duration, Instant};
+
+use axum::http::Method;
+use serde_json::{Value, json};
+
+use super::broker::workers;
+use super::client::Connection;
+use super::load::{Errors, Until, Work, load};
+use super::stats::{Timings, Turns, merged, shown};
+use super::target::Target;
+use super::{MAX_CONNECTIONS, Outcome, ROUNDS};
+use crate::cli::BenchGateway;
+use crate::failure::Failure;
+
+/// Things that take turns in a round: joins, health checks.
+const IN_A_ROUND: u32 = 2;
+/// Places in a match.
+const CAPACITY: u32 = 10;
+/// The game's own name and version, where the benchmark starts its servers.
+const GAME: (&str, &str) = ("bench", "1");
+/// Longest time until the first player finds a server that is there.
+const WARM_UP_TIME: Duration = Duration::from_secs(60);
+/// Tells whether a server was there.
+const JOIN_HEADER: &str = "sortie-join";
+
+pub(super) async fn run(options: &BenchGateway) -> Result<Outcome, Failure> {
+    let target = Target::open(&options.target, fleets(&std::env::current_exe()?)).await?;
+    let named = |given: &Option<String>, own: &str| match &options.target.url {
+        Some(_) => given.clone(),
+        None => Some(own.to_owned()),
+    };
+    let wish = json!({ "game": named(&options.game, GAME.0), "version": named(&options.version, GAME.1) });
+    warm_up(&target, &wish).await?;
+    let (mut errors, mut levels, mut text) = (Errors::default(), Vec::new(), Vec::new());
+    for in_flight in &options.in_flight {
+        let level = Level::measure(&target, &wish, usize::from(*in_flight), options.lasting).await?;
+        levels.push(level.json());
+        text.extend(level.text());
+        errors.add(level.errors);
+    }
+    target.close().await?;
+    Ok(Outcome { json: json!({ "bench": "gateway", "levels": levels }), text, errors })
+}
+
+/// One fleet, whose one server takes any number of matches.
+fn fleets(binary: &std::path::Path) -> Value {
+    json!({ "bench": {
+        "max": 1,
+        "warm": 1,
+        "game": GAME.0,
+        "version": GAME.1,
+        "capacity": CAPACITY,
+        "local_process": { "path": binary, "arguments": ["bench", "game-server"], "ports": "30000-30999" },
+    } })
+}
+
+/// Returns when a player has found a server that was there.
+async fn warm_up(target: &Target, wish: &Value) -> Result<(), Failure> {
+    let connection = target.connect(1).await?.into_iter().next();
+    let connection = connection.ok_or_else(|| Failure::new("no connection was made"))?;
+    let mut player = Player::new(connection, wish);
+    let warm = async {
+        while player.warm.summary().count == 0 {
+            player.once().await?;
+        }
+        Ok(())
+    };
+    let warmed = tokio::time::timeout(WARM_UP_TIME, warm).await;
+    warmed.unwrap_or_else(|_| Err(Failure::new("no player found a server that was there already")))
+}
+
+/// Players, one after the other.
+struct Player {
+    connection: Connection,
+    wish: String,
+    warm: Timings,
+    cold: Timings,
+}
+
+impl Player {
+    fn new(connection: Connection, wish: &Value) -> Self {
+        Self { connection, wish: wish.to_string(), warm: Timings::new(), cold: Timings::new() }
+    }
+}
+
+impl Work for Player {
+    async fn once(&mut self) -> Result<(), Failure> {
+        let began = Instant::now();
+        let joined = self.connection.http(Method::POST, "/matchmaker/wannaplay", self.wish.clone());
+        let (headers, _) = joined.await?;
+        let warm = headers.get(JOIN_HEADER).is_some_and(|how| how == "warm");
+        (if warm { &mut self.warm } else { &mut self.cold }).record(began.elapsed());
+        Ok(())
+    }
+}
+
+/// The limit.
+struct Probe {
+    connection: Connection,
+    timings: Timings,
+}
+
+impl Work for Probe {
+    async fn once(&mut self) -> Result<(), Failure> {
+        let began = Instant::now();
+        self.connection.http(Method::GET, "/healthz", String::new()).await?;
+        self.timings.record(began.elapsed());
+        Ok(())
+    }
+}
+
+/// What was found with so many calls in flight.
+struct Level {
+    in_flight: usize,
+    connections: usize,
+    turns: Turns,
+    warm: Timings,
+    cold: Timings,
+    health: Timings,
+    errors: Errors,
+}
+
+impl Level {
+    async fn measure(
+        target: &Target,
+        wish: &Value,
+        in_flight: usize,
+        lasting: Duration,
+    ) -> Result<Self, Failure> {
+        let connections = target.connect(in_flight.min(MAX_CONNECTIONS)).await?;
+        let mut players = workers(&connections, in_flight, |connection, _| Player::new(connection, wish));
+        let mut probes =
+            workers(&connections, in_flight, |connection, _| Probe { connection, timings: Timings::new() });
+        let slice = lasting / (ROUNDS * IN_A_ROUND);
+        let (mut turns, mut errors) = (Turns::default(), Errors::default());
+        // A round before the first, to warm up.
+        for round in 0..=ROUNDS {
+            let probed = load(probes, Until::after(slice)).await?;
+            let joined = load(players, Until::after(slice)).await?;
+            if round > 0 {
+                turns.push(joined.rate(), probed.rate());
+            }
+            (players, probes) = (joined.workers, probed.workers);
+            if round == 0 {
+                players.iter_mut().for_each(|of| (of.warm, of.cold) = (Timings::new(), Timings::new()));
+                probes.iter_mut().for_each(|of| of.timings = Timings::new());
+            }
+            errors.add(joined.errors);
+            errors.add(probed.errors);
+        }
+        Ok(Self {
+            in_flight,
+            connections: connections.len(),
+            turns,
+            warm: merged(players.iter().map(|player| &player.warm)),
+            cold: merged(players.iter().map(|player| &player.cold)),
+            health: merged(probes.iter().map(|probe| &probe.timings)),
+            errors,
+        })
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "in_flight": self.in_flight,
+            "connections": self.connections,
+            "joins_per_second": self.turns.measured(),
+            "health_per_second": self.turns.limit(),
+            "ratio": self.turns.ratio(),
+            "warm": self.warm.summary(),
+            "cold": self.cold.summary(),
+            "health": self.health.summary(),
+        })
+    }
+
+    fn text(&self) -> Vec<String> {
+        let cold = self.cold.summary();
+        vec![
+            format!("{} in flight over {} connections", self.in_flight, self.connections),
+            format!(
+                "  joins          {:>8}/s, {} times the rate of health checks",
+                shown(self.turns.measured(), 0),
+                shown(self.turns.ratio(), 2)
+            ),
+            format!("    warm         {}", self.warm.summary()),
+            format!("    cold         {} of them, {cold}", cold.count),
+            format!("  health checks  {:>8}/s, {}", shown(self.turns.limit(), 0), self.health.summary()),
+        ]
+    }
+}

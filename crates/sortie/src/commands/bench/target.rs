@@ -1,0 +1,162 @@
+//! The control plane that is measured: a running one, or one of the benchmark's own, with nothing in it and a data
+//! folder that goes with it.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use super::stats::Cpu;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+use super::client::Connection;
+use crate::cli::BenchTarget;
+use crate::failure::Failure;
+
+/// Longest time that a control plane may take until it serves, and until it has ended.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Longer than any benchmark: nothing of one may end by a deadline.
+const NEVER: &str = "24h";
+/// Name of the thread that decides and commits.
+const MACHINE_THREAD: &str = "(broker)";
+/// Unit of CPU times in `/proc`: USER_HZ, which is 100 on every platform that is built for.
+const TICK: Duration = Duration::from_millis(10);
+
+/// What is measured.
+pub(super) struct Target {
+    url: String,
+    key: Option<String>,
+    /// Where its disk is, as far as the benchmark is told.
+    folder: PathBuf,
+    own: Option<Own>,
+}
+
+/// A control plane that was started here. Killed when dropped.
+struct Own {
+    child: Child,
+    _data: TempDir,
+}
+
+impl Target {
+    /// The control plane that `options` name, or a new one with these fleets.
+    pub(super) async fn open(options: &BenchTarget, fleets: Value) -> Result<Self, Failure> {
+        let folder = folder(options.data.as_deref());
+        if let Some(url) = &options.url {
+            let url = url.trim_end_matches('/').to_owned();
+            return Ok(Self { url, key: options.key.clone(), folder, own: None });
+        }
+        let data = temporary_folder(&folder)?;
+        let config = data.path().join("sortie.json");
+        let settings = json!({
+            "dev": true,
+            "listen": "127.0.0.1:0",
+            "data": data.path().join("data"),
+            "log": { "level": "warn" },
+            "broker": {
+                "match_pickup_time": NEVER,
+                "match_ready_time": NEVER,
+                "match_max_run_time": NEVER,
+                "server_max_lifetime": NEVER,
+                "wait": NEVER,
+            },
+            "fleets": fleets,
+        });
+        std::fs::write(&config, settings.to_string())?;
+        let (child, url) = start(&config).await?;
+        Ok(Self { url, key: None, folder, own: Some(Own { child, _data: data }) })
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Connections to it.
+    pub(super) async fn connect(&self, count: usize) -> Result<Vec<Connection>, Failure> {
+        let mut connections = Vec::with_capacity(count);
+        for _ in 0..count {
+            connections.push(Connection::open(&self.url, self.key.as_deref()).await?);
+        }
+        Ok(connections)
+    }
+
+    /// Memory that it really has, in MiB; `None` if it was not started here.
+    pub(super) fn resident_mib(&self) -> Option<f64> {
+        let pid = self.own.as_ref()?.child.id()?;
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let kib: f64 = line.split_whitespace().next()?.parse().ok()?;
+        Some(kib / 1024.0)
+    }
+
+    /// CPU time that it has used so far; `None` if it was not started here.
+    pub(super) fn cpu(&self) -> Option<Cpu> {
+        let process = PathBuf::from(format!("/proc/{}", self.own.as_ref()?.child.id()?));
+        let all = cpu_time(&process)?;
+        let mut threads = std::fs::read_dir(process.join("task")).ok()?.flatten();
+        let machine = threads.find_map(|thread| {
+            let stat = std::fs::read_to_string(thread.path().join("stat")).ok()?;
+            stat.contains(MACHINE_THREAD).then(|| cpu_time(&thread.path()))?
+        })?;
+        Some(Cpu { machine, rest: all.saturating_sub(machine) })
+    }
+
+    /// Ends what was started here, with the game servers that it started.
+    pub(super) async fn close(self) -> Result<(), Failure> {
+        let Some(Own { mut child, _data }) = self.own else { return Ok(()) };
+        let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        if let Some(pid) = pid {
+            kill_process(pid, Signal::TERM)?;
+        }
+        if timeout(PATIENCE, child.wait()).await.is_err() {
+            child.kill().await?;
+        }
+        Ok(())
+    }
+}
+
+/// The folder for what a benchmark writes: the one that was named, or the working folder.
+pub(super) fn folder(named: Option<&Path>) -> PathBuf {
+    named.map_or_else(|| PathBuf::from("."), Path::to_owned)
+}
+
+/// A folder in `folder`, gone when dropped.
+pub(super) fn temporary_folder(folder: &Path) -> Result<TempDir, Failure> {
+    let problem = || format!("cannot make a folder in {}; name another with --data", folder.display());
+    // The control plane has the path as well, and another working folder may be its own one day.
+    let folder = folder.canonicalize().map_err(|error| Failure::of(problem(), error))?;
+    let made = tempfile::Builder::new().prefix(".sortie-bench-").tempdir_in(&folder);
+    made.map_err(|error| Failure::of(problem(), error))
+}
+
+/// User and system time of a process or thread.
+fn cpu_time(of: &Path) -> Option<Duration> {
+    let stat = std::fs::read_to_string(of.join("stat")).ok()?;
+    // Fields are counted after the name, which may hold anything: proc(5), utime and stime.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut ticks = fields.split_whitespace().skip(11).map(str::parse::<u32>);
+    let (user, system) = (ticks.next()?.ok()?, ticks.next()?.ok()?);
+    Some(TICK * (user + system))
+}
+
+/// Runs `sortie up` and waits until it serves; gives its address.
+async fn start(config: &Path) -> Result<(Child, String), Failure> {
+    let mut command = Command::new(std::env::current_exe()?);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("SORTIE_") {
+            command.env_remove(name);
+        }
+    }
+    command.arg("up").arg("--config").arg(config);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
+    let output = child.stdout.take().ok_or_else(|| Failure::new("the control plane has no output"))?;
+    let mut lines = BufReader::new(output).lines();
+    let first = timeout(PATIENCE, lines.next_line()).await;
+    let first = first.map_err(|_| Failure::new("the control plane did not serve in time"))??;
+    let url = first.as_deref().and_then(|line| line.strip_prefix("listening on "));
+    let url = url.ok_or_else(|| Failure::new("the control plane did not start; it says why above"))?;
+    Ok((child, url.to_owned()))
+}

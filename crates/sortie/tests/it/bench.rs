@@ -1,0 +1,119 @@
+//! `sortie bench` with little to do: that every call is answered and every figure is there. How large the figures are
+//! is nobody's business here.
+
+use serde_json::{Value, json};
+
+use crate::site::{NONE, Site, idle_fleet};
+
+/// Runs a benchmark that must succeed; its document.
+async fn bench(site: &Site, arguments: &[&str]) -> Value {
+    let finished = site.run(&[&["bench"], arguments, &["--json"]].concat()).await;
+    assert_eq!(finished.code, Some(0), "{} {}", finished.stdout, finished.stderr);
+    let document = finished.json();
+    assert_eq!(document["bench"], json!(arguments[0]));
+    assert_eq!(document["errors"], json!(0));
+    assert_eq!(site.processes(), NONE, "processes are left");
+    document
+}
+
+/// Nothing is left in the folder that was measured.
+fn assert_clean(site: &Site) {
+    let left: Vec<_> =
+        std::fs::read_dir(site.path("")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["tmp"]);
+}
+
+/// These figures are there, and above 0.
+fn assert_positive(document: &Value, names: &[&str]) {
+    for name in names {
+        assert!(document[name].as_f64() > Some(0.0), "{name} in {document}");
+    }
+}
+
+/// So many calls were timed, at least one.
+fn calls(summary: &Value) -> u64 {
+    assert_positive(summary, &["count", "p50_ms", "p99_ms"]);
+    summary["count"].as_u64().unwrap()
+}
+
+#[tokio::test]
+async fn the_broker_answers_whole_lives_of_matches() {
+    let site = Site::new();
+    let document = bench(&site, &["broker", "--in-flight", "1,4", "--for", "300ms"]).await;
+    let levels = document["levels"].as_array().unwrap();
+    assert_eq!(levels.iter().map(|level| &level["in_flight"]).collect::<Vec<_>>(), [1, 4]);
+    for level in levels {
+        assert_eq!(level["connections"], level["in_flight"]);
+        let figures = ["cycles", "calls_per_second", "health_per_second", "ratio", "syncs_per_second"];
+        assert_positive(level, &figures);
+        let cycles = level["cycles"].as_u64().unwrap();
+        for call in ["submit", "request", "ready", "end"] {
+            assert_eq!(calls(&level["calls"][call]), cycles, "{call}");
+        }
+        assert!(calls(&level["calls"]["health"]) > 0);
+        for of in ["cycle", "health"] {
+            assert!(level["cpu_us_per_call"][of]["rest"].is_f64(), "{level}");
+        }
+    }
+    assert_eq!(document["scale"], Value::Null);
+    assert_clean(&site);
+}
+
+#[tokio::test]
+async fn a_running_control_plane_is_measured_and_left_alone() {
+    let site = Site::with_config(&json!({"dev": true, "fleets": {"quiet": idle_fleet()}}));
+    let control_plane = site.up(&[]).await;
+    let own = control_plane.submit(json!({"players": ["p"]})).await;
+    let arguments = ["bench", "broker", "--in-flight", "2", "--for", "100ms", "--json"];
+    let finished = control_plane.run_ok(&site, &arguments).await;
+    assert_positive(&finished.json()["levels"][0], &["cycles"]);
+    let queued = control_plane.get("/v1/matches?state=queued,picked_up,ready").await;
+    assert_eq!(queued["matches"].as_array().unwrap().len(), 1, "{queued}");
+    assert_eq!(queued["matches"][0]["match_id"], json!(own));
+
+    let refused = control_plane.run(&site, &["bench", "broker", "--queued", "10"]).await;
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.stderr.contains("leave --url out"), "{}", refused.stderr);
+}
+
+#[tokio::test]
+async fn a_long_queue_is_held_against_a_short_one() {
+    let site = Site::new();
+    let arguments = ["--queued", "300", "--filters", "40", "--waiting", "30"];
+    let document =
+        bench(&site, &[&["broker", "--in-flight", "1", "--for", "100ms"], &arguments[..]].concat()).await;
+    let scale = &document["scale"];
+    assert_eq!(scale["filters"], 40);
+    for (case, queued, waiting) in [("small", 100, 10), ("large", 300, 30)] {
+        let case = &scale[case];
+        assert_eq!((&case["queued"], &case["waiting"]), (&json!(queued), &json!(waiting)));
+        // Each of the requirements four times, and half of them fit.
+        assert_eq!(calls(&case["requests"]), 160);
+        assert_eq!((calls(&case["fitting"]), calls(&case["fruitless"])), (80, 80));
+    }
+    assert_positive(scale, &["p99_ratio"]);
+    assert_positive(&scale["memory_mib"], &["before", "queued", "waiting"]);
+    assert_clean(&site);
+}
+
+#[tokio::test]
+async fn every_event_is_replayed() {
+    let site = Site::new();
+    let document = bench(&site, &["replay", "--events", "5000"]).await;
+    assert!(document["events"].as_u64() >= Some(5000), "{document}");
+    assert_positive(&document, &["bytes", "open_ms", "total_ms", "decode_ms", "events_per_second"]);
+    assert_clean(&site);
+}
+
+#[tokio::test]
+async fn players_join_where_a_server_is() {
+    let site = Site::new();
+    let document = bench(&site, &["gateway", "--in-flight", "1,4", "--for", "300ms"]).await;
+    let levels = document["levels"].as_array().unwrap();
+    assert_eq!(levels.len(), 2);
+    for level in levels {
+        assert_positive(level, &["joins_per_second", "health_per_second", "ratio"]);
+        assert!(calls(&level["warm"]) > 0 && calls(&level["health"]) > 0);
+    }
+    assert_clean(&site);
+}
