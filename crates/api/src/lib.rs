@@ -30,7 +30,7 @@ mod rules;
 mod serve;
 mod state;
 
-pub use auth::{ApiKey, Auth, Permission};
+pub use auth::{ApiKey, Auth, KeyRing, KeySource, Permission};
 pub use codes::codes;
 pub use router::router;
 pub use serve::serve;
