@@ -12,9 +12,10 @@ use sortie_domain::ids::FleetId;
 use crate::fleets;
 use crate::keys;
 use crate::load::Overrides;
-use crate::model::{ApiKey, Config, GatewayConfig, LogConfig, LogFormat, Permission};
+use crate::model::{ApiKey, Config, GatewayConfig, LogConfig, LogFormat, Permission, Players};
 use crate::netcode;
 use crate::parse::{self, HOUR, SECOND};
+use crate::players;
 use crate::section::Section;
 
 /// Most networks, and most origins, of the gateway.
@@ -41,9 +42,15 @@ pub(crate) fn config(top: &Section<'_>, overrides: Overrides) -> Option<Config> 
     let log = top.section("log").and_then(|section| log(&section));
     let broker = top.section("broker").and_then(|section| broker(&section));
     let api_keys = api_keys(top);
+    let players = top.section("players").and_then(|section| players::read(&section));
     let netcode_key = top.section("netcode").and_then(|section| netcode::read(&section));
     let fleets_section = top.section("fleets");
     let gateway = top.section("gateway").and_then(|section| gateway(&section, fleets_section.as_ref()));
+    if let (Some(Players::SignedIn), Some(None)) = (gateway.as_ref().map(|gateway| gateway.players), &players)
+        && dev != Some(true)
+    {
+        top.problem("gateway.players", "is `signed_in`, but `[players]` does not say which tokens are good");
+    }
     let fleets = fleets_section.and_then(|section| fleets::read(&section));
     Some(Config {
         listen: listen?,
@@ -53,6 +60,7 @@ pub(crate) fn config(top: &Section<'_>, overrides: Overrides) -> Option<Config> 
         log: log?,
         broker: broker?,
         api_keys: api_keys?,
+        players: players?,
         netcode_key: netcode_key?,
         gateway: gateway?,
         fleets: fleets?,
@@ -185,6 +193,7 @@ fn api_key(section: &Section<'_>) -> Option<ApiKey> {
 
 fn gateway(section: &Section<'_>, fleets: Option<&Section<'_>>) -> Option<GatewayConfig> {
     let default_fleet = default_fleet(section, fleets);
+    let players = section.get("players", parse::choice(Players::NAMES, Players::by_name));
     let wait_deadline = section.get("wait_deadline", parse::duration(SECOND..=HOUR));
     let least = Duration::from_millis(100);
     let progress_interval = section.get("progress_interval", parse::duration(least..=60 * SECOND));
@@ -196,6 +205,7 @@ fn gateway(section: &Section<'_>, fleets: Option<&Section<'_>>) -> Option<Gatewa
     });
     Some(GatewayConfig {
         default_fleet: default_fleet?,
+        players: players?,
         wait_deadline: wait_deadline?,
         progress_interval: progress_interval?,
         trusted_proxies: trusted_proxies?,

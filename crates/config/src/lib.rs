@@ -18,6 +18,7 @@ mod markdown;
 mod model;
 mod netcode;
 mod parse;
+mod players;
 mod section;
 mod show;
 mod source;
@@ -30,8 +31,9 @@ pub use load::Overrides;
 pub use markdown::{EXAMPLE, reference_markdown};
 pub use model::{
     AllocatorConfig, ApiKey, Config, Dialect, Environment, FleetConfig, Game, GatewayConfig,
-    LocalProcessConfig, LogConfig, LogFormat, Permission,
+    LocalProcessConfig, LogConfig, LogFormat, Permission, Players,
 };
 pub use netcode::{KEY_BYTES, KeySource, NetcodeKey};
+pub use players::{PlayerKeys, PlayersConfig, Secret, SecretSource};
 pub use show::HIDDEN;
 pub use source::{MAX_FILE_BYTES, MAX_VALUES};

@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 use sortie_domain::broker::model::{CancelCause, FailReason};
 use sortie_domain::broker::{Refusal, RefusalKind};
 use sortie_engine::{CallError, Unavailable};
+use sortie_identity::TokenError;
 
 use crate::options::Game;
 
@@ -20,6 +21,12 @@ pub(crate) enum JoinError {
     NoGameNamed { offered: String },
     #[error("there is no game {game}; {offered}")]
     UnknownGame { game: Game, offered: String },
+    #[error(
+        "sign in first: send a player token as `authorization: Bearer <token>` or `catena-session-id: <token>`, or as `token` in the query or the first message"
+    )]
+    NotSignedIn,
+    #[error("{0}")]
+    BadToken(TokenError),
     #[error("too many players are waiting; try again later")]
     TooManyWaiting,
     #[error("no seat was found in time; try again")]
@@ -53,6 +60,8 @@ impl JoinError {
     pub(crate) fn status(&self) -> u16 {
         match self {
             Self::Invalid { .. } | Self::NoGameNamed { .. } => 400,
+            Self::BadToken(TokenError::KeysUnavailable) => 503,
+            Self::NotSignedIn | Self::BadToken(_) => 401,
             Self::UnknownGame { .. } => 404,
             Self::Deadline => 408,
             Self::MatchCancelled(_) => 410,
@@ -71,6 +80,9 @@ impl JoinError {
     pub(crate) fn label(&self) -> &'static str {
         match self {
             Self::Invalid { .. } | Self::NoGameNamed { .. } => "invalid",
+            Self::NotSignedIn => "not_signed_in",
+            Self::BadToken(TokenError::KeysUnavailable) => "keys_unavailable",
+            Self::BadToken(_) => "bad_token",
             Self::UnknownGame { .. } => "unknown_game",
             Self::TooManyWaiting => "too_many_waiting",
             Self::Deadline => "deadline",
@@ -87,11 +99,14 @@ impl JoinError {
 
     /// Whether the request itself is wrong.
     pub(crate) fn is_callers_fault(&self) -> bool {
-        self.status() == 400
+        matches!(self.status(), 400 | 401)
     }
 
     fn may_retry(&self) -> bool {
-        matches!(self, Self::TooManyWaiting | Self::Unavailable(_))
+        matches!(
+            self,
+            Self::TooManyWaiting | Self::Unavailable(_) | Self::BadToken(TokenError::KeysUnavailable)
+        )
     }
 
     /// An answer with this error's status and `body`.
@@ -100,6 +115,9 @@ impl JoinError {
         let mut response = (status, body).into_response();
         if self.may_retry() {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
     }

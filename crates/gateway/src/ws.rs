@@ -41,7 +41,7 @@ pub(crate) async fn connect(
             First::Unreadable(problem) => return refuse_unread(socket, &problem).await,
             First::Gone => return,
         };
-        match gateway.wish(&caller, &asked, permit) {
+        match gateway.wish(&caller, &asked, permit).await {
             Ok(wish) => tell(socket, Joining::start(gateway, wish)).await,
             Err(error) if error.is_callers_fault() => refuse(socket, &error.to_string()).await,
             Err(error) => {

@@ -5,9 +5,11 @@
 //! | `cli` | the command line |
 //! | `node` | a whole control plane: log, broker, allocators, API, gateway |
 //! | `secrets` | keys in the data folder |
+//! | `api_keys` | those of them that `sortie key` makes |
 //! | `commands` | a file a subcommand |
 //! | `remote` | the HTTP client of the subcommands that talk to a running `sortie` |
 
+mod api_keys;
 mod cli;
 mod commands;
 mod failure;
