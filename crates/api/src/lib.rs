@@ -32,6 +32,6 @@ mod state;
 
 pub use auth::{ApiKey, Auth, KeyRing, KeySource, Permission};
 pub use codes::codes;
-pub use router::router;
+pub use router::{router, routes};
 pub use serve::serve;
 pub use state::{ApiOptions, ConfiguredAllocator, Limits};

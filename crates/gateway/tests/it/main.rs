@@ -5,6 +5,7 @@ mod doors;
 mod faults;
 mod harness;
 mod leaving;
+mod players;
 mod seats;
 mod tokens;
 mod waiting;
