@@ -2,7 +2,7 @@
 //!
 //! Why a file that both sides read, and no call to the running process: a key can be made before there is a process, and
 //! revoked when it does not answer or nobody has an admin key left. What is written is in force when the command
-//! returns, because the process looks at the file at each call ([`sortie_identity::Watched`]); a look takes about a
+//! returns, because the process looks at the file at each call ([`sortie_identity::Watched`]); a look takes less than a
 //! microsecond. What a revoked key has opened is closed: streams end with their next event or sign of life. A call that
 //! is held back is answered still, within `broker.wait`, because it may have taken a match already.
 //!
