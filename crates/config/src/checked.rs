@@ -45,11 +45,15 @@ pub(crate) fn config(top: &Section<'_>, overrides: Overrides) -> Option<Config> 
     let players = top.section("players").and_then(|section| players::read(&section));
     let netcode_key = top.section("netcode").and_then(|section| netcode::read(&section));
     let fleets_section = top.section("fleets");
-    let gateway = top.section("gateway").and_then(|section| gateway(&section, fleets_section.as_ref()));
-    if let (Some(Players::SignedIn), Some(None)) = (gateway.as_ref().map(|gateway| gateway.players), &players)
+    let gateway_section = top.section("gateway");
+    let gateway = gateway_section.as_ref().and_then(|section| gateway(section, fleets_section.as_ref()));
+    let must_sign_in = gateway.as_ref().is_some_and(|gateway| gateway.players == Players::SignedIn);
+    if must_sign_in
+        && players == Some(None)
         && dev != Some(true)
+        && let Some(section) = &gateway_section
     {
-        top.problem("gateway.players", "is `signed_in`, but `[players]` does not say which tokens are good");
+        section.problem("players", "is `signed_in`, but `[players]` does not say which tokens are good");
     }
     let fleets = fleets_section.and_then(|section| fleets::read(&section));
     Some(Config {
