@@ -120,7 +120,7 @@ impl<T> Watched<T> {
                     last.1 = Arc::new(value);
                 }
                 Err(error) => {
-                    tracing::error!(%error, "a file has changed for the worse; what it held before holds")
+                    tracing::error!(%error, "a file has changed for the worse; what it held before holds");
                 }
             }
             last.0 = stamp;

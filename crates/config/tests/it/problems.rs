@@ -365,5 +365,6 @@ fn players_sign_in_with_tokens_that_can_be_checked_or_not_at_all() {
         "sortie.toml",
         "players = { issuer = 'i', audience = 'a', jwks_url = 'http://b.example' }",
     );
-    assert_eq!(warned.load(&[]).unwrap().warnings[0].path, "players.jwks_url");
+    let warnings = warned.load(&[]).unwrap().warnings;
+    assert!(warnings.iter().any(|warning| warning.path == "players.jwks_url"), "{warnings:?}");
 }

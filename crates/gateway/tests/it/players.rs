@@ -106,7 +106,7 @@ async fn nobody_else_gets_a_seat_where_players_must_sign_in() {
         ("authorization", "Bearer sortie_0123".to_owned(), "no player token"),
         ("authorization", "Basic cDpw".to_owned(), "no player token"),
         ("catena-session-id", format!("{}AAAA", token("p", LATER)), "signature"),
-        ("catena-session-id", "p".to_owned(), "sign in first"),
+        ("catena-session-id", "somebody-else".to_owned(), "sign in first"),
     ] {
         let answer = within(world.http.post(world.url(WANNAPLAY)).header(name, &value).send()).await.unwrap();
         assert_eq!(answer.status(), 401, "{value}");
