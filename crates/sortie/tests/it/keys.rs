@@ -118,6 +118,7 @@ async fn keys_are_made_and_revoked_while_the_control_plane_runs() {
     assert!(taken.code == Some(1) && taken.stderr.contains("another name"), "{}", taken.stderr);
 
     let key = create(&site, "last", &["client"]).await;
+    assert_eq!(status(&key).await, 200);
     std::fs::write(site.data("api_keys.json"), "half of it").unwrap();
     assert_eq!(status(&key).await, 200, "a damaged file takes nothing away");
     assert!(site.stderr().contains("is damaged"), "{}", site.stderr());
