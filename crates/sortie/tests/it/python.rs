@@ -19,8 +19,10 @@ pub(crate) fn interpreter() -> &'static Path {
     INTERPRETER.get_or_init(|| {
         let python = std::env::var_os(VARIABLE).map_or_else(make, PathBuf::from);
         succeed(
-            Command::new(&python)
-                .args(["-c", "import grpc, grpc_reflection, jsonschema, openapi_spec_validator"]),
+            Command::new(&python).args([
+                "-c",
+                "import cryptography, grpc, grpc_reflection, jsonschema, jwt, openapi_spec_validator",
+            ]),
         );
         python
     })
