@@ -72,7 +72,7 @@ pub(crate) async fn run(options: Bench) -> Result<ExitCode, Failure> {
     // What was started goes when the work is dropped.
     tokio::select! {
         done = work => done,
-        () = signals.next() => Err(Failure::new("broken off")),
+        _ = signals.next() => Err(Failure::new("broken off")),
     }
 }
 

@@ -34,7 +34,7 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(url: String, key: String) -> Self {
         // No connection outlives its call, so that one to a dead control plane is never tried.
-        let http = Client::builder().no_proxy().pool_max_idle_per_host(0).build().unwrap();
+        let http = sortie_tls::http_client(&url, None).unwrap().pool_max_idle_per_host(0).build().unwrap();
         Self {
             http,
             url,
