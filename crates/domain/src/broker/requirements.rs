@@ -1,8 +1,8 @@
 //! Requirements: [JMESPath](https://jmespath.org/specification.html) expressions over the match document.
 //!
 //! Expressions come from game servers and from the configuration, so both the text and its nesting are limited
-//! before the parser, which recurses, sees it. An expression that fails at evaluation (a function given a wrong
-//! type) does not fit; only its text can be invalid.
+//! before the parser, which recurses, sees it, and the work that it can be (`work`) before it is evaluated. An
+//! expression that fails at evaluation (a function given a wrong type) does not fit; only its text can be invalid.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -14,8 +14,11 @@ use jmespath::ast::Ast;
 use jmespath::functions::{ArgumentType, CustomFunction, Signature};
 use jmespath::{Context, ErrorReason, Rcvar, Runtime, Variable};
 
+use self::work::{MAX_WORK, work};
 use super::model::{MatchSpec, Properties};
 use crate::ids::MatchId;
+
+mod work;
 
 /// Longest expression, in bytes.
 pub const MAX_EXPRESSION_BYTES: usize = 4096;
@@ -181,6 +184,10 @@ fn compile(text: &str) -> Result<Requirement, InvalidRequirements> {
             ErrorReason::Runtime(problem) => problem.to_string(),
         },
     })?;
+    if work(&ast) > MAX_WORK {
+        let problem = "lists, projections or texts inside one another multiply to too much work".to_string();
+        return Err(InvalidRequirements { at: 0, problem });
+    }
     Ok(Requirement { text: Arc::from(text), ast: Some(ast) })
 }
 
