@@ -3,13 +3,13 @@
 //! | where | what |
 //! |---|---|
 //! | `calls` | every Catena call, once, for both transports |
-//! | `grpc`, `http` | the transports: a line a call |
+//! | `grpc`, `grpc_body`, `http` | the transports: a line a call |
 //! | `native` | Sortie's own JSON under `/v1`, and health |
 //! | `player_feed` | who hears of which match |
 //! | `rules` | who may call what, all of it in one table |
 //! | `gate`, [`auth`] | enforce the rules, for both transports |
 //! | `error` | one error, in the form that each transport gives it |
-//! | `serve` | connections, their limits, their end |
+//! | `serve`, `opening` | connections, their limits, their end |
 //!
 //! Nothing is decided here. A call becomes a command of the broker and its reply an answer, so that whatever comes
 //! in through another door meets the same rules.
@@ -20,9 +20,11 @@ mod codes;
 mod error;
 mod gate;
 mod grpc;
+mod grpc_body;
 mod health;
 mod http;
 mod native;
+mod opening;
 mod params;
 mod player_feed;
 mod router;
@@ -33,5 +35,6 @@ mod state;
 pub use auth::{ApiKey, Auth, Permission};
 pub use codes::codes;
 pub use router::router;
+pub use rules::calls;
 pub use serve::serve;
 pub use state::{ApiOptions, ConfiguredAllocator, Limits};

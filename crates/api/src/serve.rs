@@ -19,6 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tower::util::MapRequest;
 
+use crate::opening::opened;
 use crate::state::Limits;
 
 /// Bytes of an HTTP/1 connection's buffer beyond its headers: the request line, and what is read ahead.
@@ -56,12 +57,11 @@ pub async fn serve(listener: TcpListener, router: Router, limits: &Limits, closi
         let (closing, header_time) = (closing.clone(), limits.header_time);
         tasks.spawn(async move {
             let _permit = permit;
-            // hyper waits for ever for the first byte, which tells the version of HTTP.
             let begun = tokio::select! {
-                begun = tokio::time::timeout(header_time, stream.readable()) => matches!(begun, Ok(Ok(()))),
-                () = closing.cancelled() => false,
+                begun = tokio::time::timeout(header_time, opened(stream)) => begun.ok().and_then(Result::ok),
+                () = closing.cancelled() => None,
             };
-            if begun {
+            if let Some(stream) = begun {
                 let connection =
                     builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
                 if let Err(error) = watcher.watch(connection).await {

@@ -15,5 +15,8 @@ mod event_stream;
 mod events;
 mod grpc;
 mod harness;
+mod hostile_calls;
+mod hostile_http;
+mod hostile_http2;
 mod native;
 mod schemas;
