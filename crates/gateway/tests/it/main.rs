@@ -4,6 +4,7 @@
 mod doors;
 mod faults;
 mod harness;
+mod hostile;
 mod leaving;
 mod seats;
 mod tokens;
