@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod debian;
+mod fuzz;
 mod packages;
 mod python;
 mod sim;
@@ -32,6 +33,8 @@ enum Command {
     Test,
     /// Drive the broker through simulated schedules.
     Sim(sim::Args),
+    /// Feed decoders and evaluators arbitrary input, steered by what it reaches.
+    Fuzz(fuzz::Args),
     /// Measure: tokens minted, batches made durable, a start of the program.
     Bench,
     /// Verify that documents and layout are as they should be.
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
     let outcome = match Args::parse().command {
         Command::Test => test::run(),
         Command::Sim(args) => sim::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::Bench => bench::run_all(),
         Command::Tidy => tidy::run(),
     };

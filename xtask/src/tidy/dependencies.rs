@@ -17,6 +17,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("sortie-gateway", &["sortie-domain", "sortie-engine", "sortie-wire", "sortie-tokens"]),
     // A game of anybody's: it has the public contracts only.
     ("sortie-arena", &[]),
+    ("sortie-fuzz", &["sortie-config", "sortie-domain", "sortie-engine", "sortie-tokens", "sortie-wire"]),
     ("xtask", &["sortie-domain", "sortie-testkit"]),
 ];
 const ADAPTER: &[&str] = &["sortie-domain", "sortie-engine", "sortie-wire"];
