@@ -12,6 +12,7 @@ mod demo;
 mod example;
 mod fleets;
 mod game_servers;
+mod idle_peers;
 mod keys;
 mod memory;
 mod python;
