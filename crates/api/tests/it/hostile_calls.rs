@@ -140,11 +140,10 @@ async fn bodies() {
             // What these change, they change whatever the body is: see `ids` and `queries`.
             continue;
         }
-        for (no_message, body) in wrong_bodies()
-            .into_iter()
-            .map(|body| (true, body))
-            .chain(wrong_values().into_iter().map(|body| (false, body)))
-        {
+        // A server can be ordered for no match in particular, and so by any object: see `bad_input` for its fields.
+        let values = if path.ends_with("/allocate") { Vec::new() } else { wrong_values() };
+        let wrong = wrong_bodies().into_iter().map(|body| (true, body));
+        for (no_message, body) in wrong.chain(values.into_iter().map(|body| (false, body))) {
             let found = status(&server, &request(method, path.as_bytes(), "", &body)).await;
             let shown: String = String::from_utf8_lossy(&body).chars().take(80).collect();
             let good =
