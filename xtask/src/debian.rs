@@ -16,6 +16,18 @@ pub(crate) fn need_curl() -> Result<(), Stop> {
     if there() { Ok(()) } else { Err(Stop::new("`curl` is not installed", advice)) }
 }
 
+/// libFuzzer is C++.
+pub(crate) fn need_cxx() -> Result<(), Stop> {
+    let there = || succeeds(Command::new("c++").arg("--version"));
+    if there() {
+        return Ok(());
+    }
+    let packages = ["g++"];
+    let advice = advice("Fuzzing needs a C++ compiler.", &packages);
+    install(&packages, &advice)?;
+    if there() { Ok(()) } else { Err(Stop::new("`c++` is not installed", advice)) }
+}
+
 /// What to do about `need`, for whoever has to do it.
 pub(crate) fn advice(need: &str, packages: &[&str]) -> String {
     format!("{need} On Debian: apt-get install {}", packages.join(" "))

@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod debian;
+mod fuzz;
 mod packages;
 mod python;
 mod sim;
@@ -35,6 +36,8 @@ enum Command {
     Sim(sim::Args),
     /// Kill the control plane at random moments under load, over and over.
     Torture(torture::Args),
+    /// Feed decoders and evaluators arbitrary input, steered by what it reaches.
+    Fuzz(fuzz::Args),
     /// Measure: tokens minted, batches made durable, a start of the program.
     Bench,
     /// Verify that documents and layout are as they should be.
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Command::Test => test::run(),
         Command::Sim(args) => sim::run(&args),
         Command::Torture(args) => torture::run_rounds(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::Bench => bench::run_all(),
         Command::Tidy => tidy::run(),
     };

@@ -1,4 +1,4 @@
-//! The packages of the workspace, as cargo sees them.
+//! The packages of the workspace and those beside it, as cargo sees them.
 
 use std::path::Path;
 
@@ -58,11 +58,23 @@ impl Package {
     }
 }
 
-/// The packages of this workspace.
+/// The workspace, and what is built with flags of its own and therefore is no member of it.
+const MANIFESTS: [&str; 2] = ["Cargo.toml", FUZZ_MANIFEST];
+/// Of the fuzz targets.
+pub(crate) const FUZZ_MANIFEST: &str = "fuzz/Cargo.toml";
+
+/// Every package of the repository.
 pub(crate) fn read() -> Result<Vec<Package>, Stop> {
+    let lists = MANIFESTS.iter().map(|manifest| read_workspace(manifest)).collect::<Result<Vec<_>, _>>()?;
+    Ok(lists.into_iter().flatten().collect())
+}
+
+fn read_workspace(manifest: &str) -> Result<Vec<Package>, Stop> {
     let root = root();
     let mut command = cargo();
-    command.args(["metadata", "--no-deps", "--format-version", "1"]).current_dir(&root);
+    command
+        .args(["metadata", "--no-deps", "--format-version", "1", "--manifest-path", manifest])
+        .current_dir(&root);
     let output = command.output();
     let stop = |why: String| Stop::new(format!("`{}`: {why}", shown(&command)), "Look into Cargo.toml.");
     let output = output.map_err(|error| stop(error.to_string()))?;

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::packages::FUZZ_MANIFEST;
 use crate::step::{self, Stop, cargo, run as run_step, shown, succeeds};
 use crate::summary::Tests;
 use crate::tree::root;
-use crate::{debian, python, tidy};
+use crate::{debian, fuzz, python, tidy};
 
 pub(crate) fn run() -> Result<(), Stop> {
     let workshop = Workshop::open()?;
@@ -64,7 +65,11 @@ impl Workshop {
 
     /// Leaves in a shared folder what the next run can use: the workspace's own crates it has to build anew.
     fn close(self) {
-        if self.shared.is_some() && !succeeds(self.cargo().args(["clean", "--workspace"])) {
+        let cleaned = || {
+            succeeds(self.cargo().args(["clean", "--workspace"]))
+                && fuzz::clean(&self.target, self.cargo()).is_ok_and(|mut clean| succeeds(&mut clean))
+        };
+        if self.shared.is_some() && !cleaned() {
             eprintln!("what was built of the workspace is still in {}", self.target.display());
         }
     }
@@ -86,8 +91,9 @@ impl Workshop {
         let mut time = |name, began: Instant| times.push((name, began.elapsed()));
 
         let began = Instant::now();
-        let advice = "Run `cargo fmt --all`, then again.";
+        let advice = "Run `cargo fmt --all` (in fuzz/ too), then again.";
         run_step(self.cargo().args(["fmt", "--all", "--check"]), advice)?;
+        run_step(self.cargo().args(["fmt", "--manifest-path", FUZZ_MANIFEST, "--check"]), advice)?;
         time("format", began);
 
         let began = Instant::now();
@@ -104,6 +110,10 @@ impl Workshop {
         let began = Instant::now();
         self.test(&python, tests)?;
         time("tests", began);
+
+        let began = Instant::now();
+        fuzz::run_shortly(&self.target, self.cargo())?;
+        time("fuzz", began);
 
         let began = Instant::now();
         tidy::run()?;

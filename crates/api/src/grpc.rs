@@ -3,6 +3,7 @@
 use std::pin::Pin;
 
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use futures::{Stream, StreamExt as _};
 use sortie_wire::catena::common::*;
 use sortie_wire::catena::events::events_server::{Events, EventsServer};
@@ -24,6 +25,7 @@ use crate::calls::{events, match_broker, server_manager};
 use crate::error::ApiError;
 use tonic_reflection::server::Builder;
 
+use crate::grpc_body::with_deadline;
 use crate::health::Health;
 use crate::state::Api;
 
@@ -50,7 +52,8 @@ pub(crate) fn routes(api: &Api) -> Router {
         // The descriptors are part of the program, so this is a bug; everything else works without them.
         (Err(error), _) | (_, Err(error)) => tracing::error!(%error, "gRPC reflection is not served"),
     }
-    routes.into_axum_router().reset_fallback()
+    let limited = from_fn_with_state(api.clone(), with_deadline);
+    routes.into_axum_router().reset_fallback().layer(limited)
 }
 
 fn reflection() -> Builder<'static> {

@@ -3,7 +3,7 @@
 //! | where | what |
 //! |---|---|
 //! | `calls` | every Catena call, once, for both transports |
-//! | `grpc`, `http` | the transports: a line a call |
+//! | `grpc`, `grpc_body`, `http` | the transports: a line a call |
 //! | `native` | Sortie's own JSON under `/v1`, and health |
 //! | `openapi`, `docs` | the description of all of it, made from the code, and the page that shows it |
 //! | `player_feed` | who hears of which match |
@@ -22,6 +22,7 @@ mod docs;
 mod error;
 mod gate;
 mod grpc;
+mod grpc_body;
 mod health;
 mod http;
 mod native;
@@ -38,5 +39,6 @@ mod state;
 pub use auth::{ApiKey, Auth, KeyRing, KeySource, Permission};
 pub use codes::codes;
 pub use router::{router, routes};
+pub use rules::calls;
 pub use serve::serve;
 pub use state::{ApiOptions, ConfiguredAllocator, Limits};

@@ -1,11 +1,20 @@
-//! From a connection of TCP to one that can be served: the TLS handshake, and the wait for the first byte.
+//! From a connection of TCP to one that can be served: the TLS handshake, and the first bytes, which tell the version of
+//! HTTP.
+//!
+//! hyper reads those too, but waits for them for ever: a peer that sends the first half of HTTP/2's opening and then
+//! nothing more would keep its place. So they are read here, where there is a deadline, and given back in front of the
+//! rest.
 
-use std::io;
+use std::io::{self, Cursor};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{
+    AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Chain, Join, ReadHalf, WriteHalf, join,
+    split,
+};
 use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
@@ -14,23 +23,28 @@ use tokio_util::either::Either;
 
 use crate::state::Limits;
 
-/// Read ahead of a TLS connection, in bytes: what comes in one record.
-const READ_AHEAD_BYTES: usize = 16 << 10;
+/// What every HTTP/2 connection begins with: RFC 9113, section 3.4.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Most that is read of whoever speaks plain HTTP to a TLS port, in bytes, so that the answer is not lost.
 const PLAIN_BYTES: usize = 16 << 10;
 /// The answer to them.
 const PLAIN_ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\nconnection: close\r\n\
     content-length: 41\r\n\r\nthis port speaks TLS: call it by https://";
 
-/// A connection that has sent its first byte.
-pub(crate) type Opened = Either<TcpStream, BufReader<TlsStream<TcpStream>>>;
+/// A connection whose first bytes were read and stand in front again.
+pub(crate) type Opened = Either<
+    Begun<OwnedReadHalf, OwnedWriteHalf>,
+    Begun<ReadHalf<TlsStream<TcpStream>>, WriteHalf<TlsStream<TcpStream>>>,
+>;
+
+type Begun<R, W> = Join<Chain<Cursor<Vec<u8>>, R>, W>;
 
 /// Opens connections, each within its time.
 #[derive(Clone)]
 pub(crate) struct Opener {
     tls: Option<TlsAcceptor>,
     handshake_time: Duration,
-    first_byte_time: Duration,
+    opening_time: Duration,
 }
 
 impl Opener {
@@ -38,16 +52,15 @@ impl Opener {
         Self {
             tls: tls.map(TlsAcceptor::from),
             handshake_time: limits.handshake_time,
-            first_byte_time: limits.header_time,
+            opening_time: limits.header_time,
         }
     }
 
     /// `None` if the other side did not keep the rules or the time.
     pub(crate) async fn open(&self, stream: TcpStream) -> Option<Opened> {
-        // hyper waits for ever for the first byte, which tells the version of HTTP.
         let Some(tls) = &self.tls else {
-            let begun = timeout(self.first_byte_time, stream.readable()).await;
-            return matches!(begun, Ok(Ok(()))).then_some(Either::Left(stream));
+            let (reading, writing) = stream.into_split();
+            return timeout(self.opening_time, begun(reading, writing)).await.ok()?.ok().map(Either::Left);
         };
         let stream = match timeout(self.handshake_time, handshake(tls, stream)).await {
             Ok(Ok(stream)) => stream?,
@@ -57,10 +70,24 @@ impl Opener {
             }
             Err(_) => return None,
         };
-        let mut stream = BufReader::with_capacity(READ_AHEAD_BYTES, stream);
-        let begun = timeout(self.first_byte_time, stream.fill_buf()).await;
-        matches!(begun, Ok(Ok(bytes)) if !bytes.is_empty()).then_some(Either::Right(stream))
+        let (reading, writing) = split(stream);
+        timeout(self.opening_time, begun(reading, writing)).await.ok()?.ok().map(Either::Right)
     }
+}
+
+/// Reads until the version of HTTP is clear. To give up in between loses the connection.
+///
+/// # Errors
+/// What the connection meets; its end before it began is one.
+async fn begun<R: AsyncRead + Unpin, W: AsyncWrite>(mut reading: R, writing: W) -> io::Result<Begun<R, W>> {
+    let mut first = Vec::with_capacity(PREFACE.len());
+    while first.len() < PREFACE.len() && PREFACE.starts_with(&first) {
+        let missing = PREFACE.len() - first.len();
+        if (&mut reading).take(missing as u64).read_buf(&mut first).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    Ok(join(Cursor::new(first).chain(reading), writing))
 }
 
 /// `None` for plain HTTP, which is answered.

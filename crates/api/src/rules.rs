@@ -85,6 +85,14 @@ pub(crate) const RULES: &[Rule] = &[
     grpc(ANYBODY, &["grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"]),
 ];
 
+/// Every call: `METHOD /path` for those over HTTP, `POST /package.Service/Method` for those over gRPC.
+#[must_use]
+pub fn calls() -> Vec<String> {
+    let http = RULES.iter().flat_map(|rule| rule.http).map(ToString::to_string);
+    let grpc = RULES.iter().flat_map(|rule| rule.grpc).map(|name| format!("POST /{name}"));
+    http.chain(grpc).collect()
+}
+
 /// What can be called under one path.
 #[derive(Default, Debug)]
 pub(crate) struct Entry {

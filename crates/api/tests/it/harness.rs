@@ -212,6 +212,11 @@ impl Server {
         self.broker.query(Broker::last_seq).await.unwrap()
     }
 
+    /// All that is durable, as bytes.
+    pub(crate) async fn state(&self) -> Vec<u8> {
+        self.broker.query(|broker| stored::encode_snapshot(&broker.snapshot())).await.unwrap()
+    }
+
     /// Waits for an event that is in the log or comes into it.
     pub(crate) async fn await_event(&self, wanted: impl Fn(&Record<Event>) -> bool) {
         let mut events = self.broker.subscribe(Cursor::Earliest);

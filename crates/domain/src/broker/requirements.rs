@@ -1,8 +1,8 @@
 //! Requirements: [JMESPath](https://jmespath.org/specification.html) expressions over the match document.
 //!
 //! Expressions come from game servers and from the configuration, so both the text and its nesting are limited
-//! before the parser, which recurses, sees it. An expression that fails at evaluation (a function given a wrong
-//! type) does not fit; only its text can be invalid.
+//! before the parser, which recurses, sees it, and the work that it can be (`work`) before it is evaluated. An
+//! expression that fails at evaluation (a function given a wrong type) does not fit; only its text can be invalid.
 //!
 //! What is said here of one expression and one match, `queue` and `askers` answer for many of them: which is the oldest
 //! match that fits, and which the first server that a match fits. Conjunctions of equalities are looked up there;
@@ -18,12 +18,16 @@ use jmespath::ast::Ast;
 use jmespath::functions::{ArgumentType, CustomFunction, Signature};
 use jmespath::{Context, ErrorReason, Rcvar, Runtime, Variable};
 
+use self::work::{MAX_WORK, work};
+
 mod conjunction;
 mod document;
 
 pub(crate) use conjunction::{Conjunction, Path, Paths, key, path_of};
 pub use document::Document;
 pub(crate) use document::Values;
+
+mod work;
 
 /// Longest expression, in bytes.
 pub const MAX_EXPRESSION_BYTES: usize = 4096;
@@ -210,6 +214,10 @@ pub(super) fn parse(text: &str) -> Result<Option<Ast>, InvalidRequirements> {
             ErrorReason::Runtime(problem) => problem.to_string(),
         },
     })?;
+    if work(&ast) > MAX_WORK {
+        let problem = "lists, projections or texts inside one another multiply to too much work".to_string();
+        return Err(InvalidRequirements { at: 0, problem });
+    }
     Ok(Some(ast))
 }
 

@@ -176,7 +176,7 @@ pub(crate) struct World {
     pub(crate) gateway: Gateway,
     pub(crate) clock: ManualClock,
     pub(crate) http: reqwest::Client,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     listening: JoinHandle<()>,
     platform: Arc<Platform>,
     engine: Option<Engine<Broker>>,

@@ -5,6 +5,7 @@ mod doors;
 mod edge;
 mod faults;
 mod harness;
+mod hostile;
 mod leaving;
 mod players;
 mod seats;

@@ -18,6 +18,7 @@ mod disk_full;
 mod example;
 mod fleets;
 mod game_servers;
+mod idle_peers;
 mod keys;
 mod memory;
 mod players;

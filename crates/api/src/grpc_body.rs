@@ -1,0 +1,44 @@
+//! How long a gRPC call may take to say what it wants.
+//!
+//! tonic limits how long a message is, not how long it takes: a caller that sends one byte and then nothing would be
+//! waited for as long as its connection lives.
+
+use axum::BoxError;
+use axum::body::{Body, BodyDataStream};
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use bytes::Bytes;
+use futures::StreamExt as _;
+use futures::stream::{Stream, unfold};
+use tokio::time::{Instant, timeout_at};
+use tonic::Status;
+
+use crate::state::Api;
+
+/// Services whose callers may go on asking as long as they like.
+const CONVERSATIONS: &str = "/grpc.reflection.";
+
+/// Gives the body of `request` the time that every body has.
+pub(crate) async fn with_deadline(State(api): State<Api>, request: Request, next: Next) -> Response {
+    if request.uri().path().starts_with(CONVERSATIONS) {
+        return next.run(request).await;
+    }
+    let deadline = Instant::now() + api.options.limits.body_time;
+    let limited = request.map(|body| Body::from_stream(until(deadline, body.into_data_stream())));
+    next.run(limited).await
+}
+
+/// The data of a body, and an error at `deadline`.
+fn until(deadline: Instant, data: BodyDataStream) -> impl Stream<Item = Result<Bytes, BoxError>> {
+    unfold(Some(data), move |data| async move {
+        let mut data = data?;
+        match timeout_at(deadline, data.next()).await {
+            Ok(next) => next.map(|read| (read.map_err(Into::into), Some(data))),
+            Err(_) => {
+                let late = Status::deadline_exceeded("the message did not arrive in time");
+                Some((Err(late.into()), None))
+            }
+        }
+    })
+}
