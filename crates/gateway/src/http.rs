@@ -86,12 +86,12 @@ pub(crate) struct Asked {
     pub(crate) version: Option<String>,
     /// The player's address, as a proxy that is trusted knows it.
     pub(crate) client_ip: Option<String>,
-    /// Browsers cannot set headers on a websocket.
+    /// A player token, for those who cannot set headers: browsers cannot on a websocket.
     pub(crate) token: Option<Shown>,
 }
 
 /// A player token as it was shown. Whoever has it is that player, so `Debug` does not show it.
-#[derive(Clone, Deserialize)]
+#[derive(Clone, Deserialize, JsonSchema)]
 pub(crate) struct Shown(String);
 
 impl fmt::Debug for Shown {
