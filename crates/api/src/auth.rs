@@ -1,18 +1,25 @@
 //! Who calls, and what they may do.
 //!
 //! Programs show an API key, `authorization: Bearer <key>` or `catena-api-key: <key>`. Keys are known by their SHA-256
-//! only and compared in constant time. A backend that speaks for a player names the player in `catena-session-id`
-//! (older clients: `session-id`).
+//! only and compared in constant time.
+//!
+//! Players show a token, `authorization: Bearer <token>` or `catena-session-id: <token>` (older clients:
+//! `session-id`); whose it is says the token, and no more than that player's own can be asked for with it. A backend
+//! that speaks for a player shows its key and names the player in `catena-session-id`, in plain text.
+//!
+//! Which keys there are is asked anew at each call ([`KeySource`]), so that a key that is made or revoked counts from
+//! the next call on.
 //!
 //! Why plain SHA-256 and not a slow hash: keys are long random texts, not passwords, and are checked at each call.
 
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use sha2::{Digest, Sha256};
 use sortie_domain::ids::PlayerId;
+use sortie_identity::{PlayerTokens, TokenError, looks_like_token};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
 use crate::codes;
@@ -62,6 +69,7 @@ impl Permission {
 pub(crate) struct Permissions(u8);
 
 impl Permissions {
+    const NONE: Self = Self(0);
     const EVERYTHING: Self = Self(u8::MAX);
 
     fn of(permissions: &[Permission]) -> Self {
@@ -104,123 +112,250 @@ struct KnownKey {
     permissions: Permissions,
 }
 
-/// Decides who may call. Clones share their keys.
-#[derive(Clone)]
-pub struct Auth(Mode);
+/// The keys that are good.
+pub struct KeyRing(Vec<KnownKey>);
 
+impl KeyRing {
+    /// These.
+    #[must_use]
+    pub fn of(keys: &[ApiKey]) -> Self {
+        let known = keys
+            .iter()
+            .map(|key| KnownKey { sha256: key.sha256, permissions: Permissions::of(&key.permissions) });
+        Self(known.collect())
+    }
+
+    /// What the holder of the key with this hash may do; `None` if it is not known.
+    fn permissions(&self, sha256: &[u8; 32]) -> Option<Permissions> {
+        // All keys are looked at, so that the time tells nothing about which one it was.
+        let (mut found, mut bits) = (Choice::from(0), 0);
+        for key in &self.0 {
+            let same = key.sha256.ct_eq(sha256);
+            bits = u8::conditional_select(&bits, &key.permissions.0, same);
+            found |= same;
+        }
+        bool::from(found).then_some(Permissions(bits))
+    }
+}
+
+/// Says which keys are good now. It is asked at each call, so it has to be quick.
+pub trait KeySource: Send + Sync {
+    /// The keys that are good now.
+    fn keys(&self) -> Arc<KeyRing>;
+}
+
+/// The same keys for ever.
+struct Fixed(Arc<KeyRing>);
+
+impl KeySource for Fixed {
+    fn keys(&self) -> Arc<KeyRing> {
+        Arc::clone(&self.0)
+    }
+}
+
+/// Decides who may call. Clones share everything.
 #[derive(Clone)]
-enum Mode {
-    Dev,
-    Keys(Arc<RwLock<Arc<[KnownKey]>>>),
+pub struct Auth {
+    /// `None` in development mode.
+    keys: Option<Arc<dyn KeySource>>,
+    players: Option<PlayerTokens>,
 }
 
 impl fmt::Debug for Auth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0 {
-            Mode::Dev => "Auth(dev)",
-            Mode::Keys(_) => "Auth(keys)",
-        })
+        f.write_str(if self.keys.is_none() { "Auth(dev)" } else { "Auth(keys)" })
     }
 }
 
 impl Auth {
-    /// Development mode: everybody may do everything, without a key.
+    /// Development mode: everybody may do everything, without a key, and is believed about which player it is for.
     #[must_use]
     pub const fn dev() -> Self {
-        Self(Mode::Dev)
+        Self { keys: None, players: None }
     }
 
     /// Whoever shows one of `keys` may do what it permits.
     #[must_use]
     pub fn keys(keys: &[ApiKey]) -> Self {
-        Self(Mode::Keys(Arc::new(RwLock::new(known(keys)))))
+        Self::keys_from(Arc::new(Fixed(Arc::new(KeyRing::of(keys)))))
     }
 
-    /// From now on these are the keys. Does nothing in development mode, where keys have no meaning.
-    pub fn replace_keys(&self, keys: &[ApiKey]) {
-        if let Mode::Keys(shared) = &self.0 {
-            *shared.write().unwrap_or_else(PoisonError::into_inner) = known(keys);
-        }
+    /// Whoever shows one of the keys that `source` has at that time may do what it permits.
+    #[must_use]
+    pub fn keys_from(source: Arc<dyn KeySource>) -> Self {
+        Self { keys: Some(source), players: None }
     }
 
-    /// What whoever sent `headers` may do.
+    /// The same, and players may show one of `tokens`.
+    #[must_use]
+    pub fn with_players(self, tokens: PlayerTokens) -> Self {
+        Self { players: Some(tokens), ..self }
+    }
+
+    /// Whoever sent `headers`.
     ///
     /// # Errors
-    /// `unauthenticated` without a key that is known.
-    pub(crate) fn permissions(&self, headers: &HeaderMap) -> Result<Permissions, ApiError> {
-        let Mode::Keys(shared) = &self.0 else { return Ok(Permissions::EVERYTHING) };
-        let shown = Sha256::digest(key_in(headers)?);
-        let known = Arc::clone(&shared.read().unwrap_or_else(PoisonError::into_inner));
-        // All keys are looked at, so that the time tells nothing about which one it was.
-        let (mut found, mut bits) = (Choice::from(0), 0);
-        for key in known.iter() {
-            let same = key.sha256.ct_eq(&shown);
-            bits = u8::conditional_select(&bits, &key.permissions.0, same);
-            found |= same;
-        }
-        if bool::from(found) {
-            Ok(Permissions(bits))
-        } else {
-            Err(codes::UNAUTHENTICATED.error("this API key is not known"))
-        }
-    }
-}
-
-fn known(keys: &[ApiKey]) -> Arc<[KnownKey]> {
-    let known = keys
-        .iter()
-        .map(|key| KnownKey { sha256: key.sha256, permissions: Permissions::of(&key.permissions) });
-    known.collect()
-}
-
-fn key_in(headers: &HeaderMap) -> Result<&[u8], ApiError> {
-    let key = match (headers.get(AUTHORIZATION), headers.get(API_KEY)) {
-        (Some(value), _) => {
-            let value = value.as_bytes();
-            let is_bearer = value.get(..BEARER.len()).is_some_and(|head| head.eq_ignore_ascii_case(BEARER));
-            if !is_bearer {
-                return Err(codes::UNAUTHENTICATED.error("authorization: must be `Bearer <API key>`"));
+    /// `unauthenticated` for a key or a token that is no good, or none at all; `forbidden` for the token of one player
+    /// beside the name of another; `invalid_field` for a player id that is none; `unavailable` if tokens cannot be
+    /// checked.
+    pub(crate) async fn caller(&self, headers: &HeaderMap) -> Result<Caller, ApiError> {
+        let bearer = bearer(headers);
+        let is_token = |bearer: &Bearer<'_>| {
+            self.players.is_some() && bearer.as_ref().is_ok_and(|text| looks_like_token(text))
+        };
+        let (token, bearer) = match bearer {
+            Some(bearer) if is_token(&bearer) => (bearer.ok(), None),
+            other => (None, other),
+        };
+        let (permissions, pass) = self.permissions(bearer, headers)?;
+        let signed_in = match token {
+            Some(token) => self.signed_in(token).await?,
+            None => None,
+        };
+        let named = self.named(permissions, headers).await?;
+        let player = match (signed_in, named) {
+            (Some(signed_in), Some(named)) if signed_in != named => {
+                let problem = format!("names another player than the token, which is for {signed_in}");
+                return Err(codes::FORBIDDEN.error(problem).about(SESSION_ID));
             }
-            &value[BEARER.len()..]
+            (signed_in, named) => signed_in.or(named),
+        };
+        if permissions == Permissions::NONE && player.is_none() {
+            return Err(self.nothing_shown());
         }
-        (None, Some(value)) => value.as_bytes(),
-        (None, None) => {
-            let problem = format!("needs an API key: `authorization: Bearer <key>` or `{API_KEY}: <key>`");
-            return Err(codes::UNAUTHENTICATED.error(problem));
-        }
-    };
-    let key = key.trim_ascii();
-    if key.is_empty() || key.len() > MAX_KEY_BYTES {
-        return Err(codes::UNAUTHENTICATED.error(format!("an API key has 1 to {MAX_KEY_BYTES} bytes")));
+        Ok(Caller { permissions, player, pass })
     }
-    Ok(key)
+
+    /// What the key in `headers` permits; nothing, if there is none.
+    fn permissions(
+        &self,
+        bearer: Option<Bearer<'_>>,
+        headers: &HeaderMap,
+    ) -> Result<(Permissions, Pass), ApiError> {
+        let Some(source) = &self.keys else { return Ok((Permissions::EVERYTHING, Pass::for_ever())) };
+        let key = match (bearer, headers.get(API_KEY)) {
+            (Some(bearer), _) => bearer?.as_bytes(),
+            (None, Some(value)) => value.as_bytes().trim_ascii(),
+            (None, None) => return Ok((Permissions::NONE, Pass::for_ever())),
+        };
+        if key.is_empty() || key.len() > MAX_KEY_BYTES {
+            return Err(codes::UNAUTHENTICATED.error(format!("an API key has 1 to {MAX_KEY_BYTES} bytes")));
+        }
+        let sha256 = Sha256::digest(key).into();
+        let permissions = source.keys().permissions(&sha256);
+        let permissions =
+            permissions.ok_or_else(|| codes::UNAUTHENTICATED.error("this API key is not known"))?;
+        Ok((permissions, Pass(Some((Arc::clone(source), sha256)))))
+    }
+
+    /// The player whom `text` shows to be there; `None` if it is no token, or none is ever taken.
+    async fn signed_in(&self, text: &str) -> Result<Option<PlayerId>, ApiError> {
+        match &self.players {
+            Some(tokens) if looks_like_token(text) => {
+                let player = tokens.player(text).await.map_err(|problem| match problem {
+                    TokenError::KeysUnavailable => codes::UNAVAILABLE.error(problem.to_string()),
+                    _ => codes::UNAUTHENTICATED.error(problem.to_string()),
+                });
+                player.map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The player whom `catena-session-id` names: by a token, or in plain text by somebody who is to be believed.
+    async fn named(
+        &self,
+        permissions: Permissions,
+        headers: &HeaderMap,
+    ) -> Result<Option<PlayerId>, ApiError> {
+        let Some((name, value)) =
+            [SESSION_ID, OLD_SESSION_ID].iter().find_map(|name| Some((*name, headers.get(*name)?)))
+        else {
+            return Ok(None);
+        };
+        let text = value.to_str().map_err(|_| ApiError::field(name, "must be printable ASCII"));
+        if let Ok(text) = &text
+            && let Some(player) = self.signed_in(text).await?
+        {
+            return Ok(Some(player));
+        }
+        if !permissions.has(Permission::Client) {
+            return Ok(None);
+        }
+        PlayerId::new(text?).map(Some).map_err(|problem| ApiError::field(name, problem))
+    }
+
+    fn nothing_shown(&self) -> ApiError {
+        let mut problem = format!("needs an API key: `authorization: Bearer <key>` or `{API_KEY}: <key>`");
+        if self.players.is_some() {
+            problem += &format!(
+                "; players send a player token: `authorization: Bearer <token>` or `{SESSION_ID}: <token>`"
+            );
+        }
+        codes::UNAUTHENTICATED.error(problem)
+    }
+}
+
+/// What stands after `Bearer`.
+type Bearer<'a> = Result<&'a str, ApiError>;
+
+fn bearer(headers: &HeaderMap) -> Option<Bearer<'_>> {
+    let value = headers.get(AUTHORIZATION)?.as_bytes();
+    let is_bearer = value.get(..BEARER.len()).is_some_and(|head| head.eq_ignore_ascii_case(BEARER));
+    let text = is_bearer.then(|| str::from_utf8(&value[BEARER.len()..]).ok()).flatten();
+    let bad = || codes::UNAUTHENTICATED.error("authorization: must be `Bearer <API key>`");
+    Some(text.map(str::trim_ascii).ok_or_else(bad))
+}
+
+/// What lets a caller in, to look at again while an answer lasts.
+#[derive(Clone)]
+pub(crate) struct Pass(Option<(Arc<dyn KeySource>, [u8; 32])>);
+
+impl fmt::Debug for Pass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pass")
+    }
+}
+
+impl Pass {
+    const fn for_ever() -> Self {
+        Self(None)
+    }
+
+    /// # Errors
+    /// `unauthenticated` if the key has been revoked.
+    pub(crate) fn check(&self) -> Result<(), ApiError> {
+        match &self.0 {
+            Some((source, sha256)) if source.keys().permissions(sha256).is_none() => {
+                Err(codes::UNAUTHENTICATED.error("the API key has been revoked"))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Who calls, as far as a call can tell.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
+    permissions: Permissions,
     player: Option<PlayerId>,
+    pass: Pass,
 }
 
 impl Caller {
-    /// Somebody, who may speak for the player that `headers` name.
-    ///
-    /// # Errors
-    /// `invalid_field` if the player id is none.
-    pub(crate) fn of(permissions: Permissions, headers: &HeaderMap) -> Result<Self, ApiError> {
-        if !permissions.has(Permission::Client) {
-            return Ok(Self::nobody());
-        }
-        let named = [SESSION_ID, OLD_SESSION_ID].iter().find_map(|name| Some((*name, headers.get(*name)?)));
-        let Some((name, value)) = named else { return Ok(Self::nobody()) };
-        let text = value.to_str().map_err(|_| ApiError::field(name, "must be printable ASCII"))?;
-        let player = PlayerId::new(text).map_err(|problem| ApiError::field(name, problem))?;
-        Ok(Self { player: Some(player) })
+    /// Somebody who may do nothing that needs a permission, and speaks for no player.
+    pub(crate) const fn nobody() -> Self {
+        Self { permissions: Permissions::NONE, player: None, pass: Pass::for_ever() }
     }
 
-    /// Somebody who speaks for no player.
-    pub(crate) const fn nobody() -> Self {
-        Self { player: None }
+    /// Whether the caller has one of `permissions`.
+    pub(crate) fn has_any(&self, permissions: &[Permission]) -> bool {
+        self.permissions.has_any(permissions)
+    }
+
+    /// Whether the caller is a player, or may speak for one and does.
+    pub(crate) const fn is_for_a_player(&self) -> bool {
+        self.player.is_some()
     }
 
     /// The player.
@@ -231,10 +366,17 @@ impl Caller {
         let missing = || codes::UNAUTHENTICATED.error("must say which player this is for").about(SESSION_ID);
         self.player.as_ref().ok_or_else(missing)
     }
+
+    /// What let the caller in.
+    pub(crate) fn pass(&self) -> Pass {
+        self.pass.clone()
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
 
     fn key(name: &str, text: &str, permissions: &[Permission]) -> ApiKey {
@@ -246,48 +388,64 @@ mod tests {
         pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
     }
 
-    #[test]
-    fn a_key_gives_its_own_permissions_wherever_it_stands() {
+    #[tokio::test]
+    async fn a_key_gives_its_own_permissions_wherever_it_stands() {
         let auth = Auth::keys(&[
             key("a", "alpha", &[Permission::GameServerMatch]),
             key("b", "beta", &[Permission::Client]),
             key("c", "gamma", &[Permission::Admin]),
         ]);
-        let may = |pairs| {
-            let permissions = auth.permissions(&headers(pairs)).unwrap();
-            [Permission::GameServerMatch, Permission::Client, Permission::Admin]
-                .map(|one| permissions.has(one))
-        };
-        assert_eq!(may(&[("authorization", "Bearer alpha")]), [true, false, false]);
-        assert_eq!(may(&[("authorization", "bearer beta")]), [false, true, false]);
-        assert_eq!(may(&[("catena-api-key", "gamma")]), [true, true, true]);
+        for (pairs, expected) in [
+            (("authorization", "Bearer alpha"), [true, false, false]),
+            (("authorization", "bearer beta"), [false, true, false]),
+            (("catena-api-key", "gamma"), [true, true, true]),
+        ] {
+            let caller = auth.caller(&headers(&[pairs])).await.unwrap();
+            let may = [Permission::GameServerMatch, Permission::Client, Permission::Admin]
+                .map(|one| caller.has_any(&[one]));
+            assert_eq!(may, expected);
+        }
         for bad in [
             &[("authorization", "Bearer alph")][..],
             &[("authorization", "Bearer ")],
             &[("authorization", "alpha")],
+            &[("authorization", "Bearer wrong"), ("catena-api-key", "gamma")],
             &[("catena-api-key", "alphabet")],
+            &[("catena-session-id", "p1")],
             &[],
         ] {
-            assert!(auth.permissions(&headers(bad)).is_err(), "{bad:?}");
+            assert!(auth.caller(&headers(bad)).await.is_err(), "{bad:?}");
         }
     }
 
-    #[test]
-    fn replaced_keys_count_for_every_clone() {
-        let auth = Auth::keys(&[key("a", "alpha", &[Permission::Admin])]);
-        let clone = auth.clone();
-        auth.replace_keys(&[key("b", "beta", &[Permission::Admin])]);
-        assert!(clone.permissions(&headers(&[("catena-api-key", "alpha")])).is_err());
-        assert!(clone.permissions(&headers(&[("catena-api-key", "beta")])).is_ok());
+    struct Changing(Mutex<Arc<KeyRing>>);
+
+    impl KeySource for Changing {
+        fn keys(&self) -> Arc<KeyRing> {
+            self.0.lock().unwrap().clone()
+        }
     }
 
-    #[test]
-    fn only_clients_speak_for_players() {
-        let session = headers(&[("session-id", "p1")]);
-        let game_server = Permissions::of(&[Permission::GameServerMatch]);
-        assert!(Caller::of(game_server, &session).unwrap().player().is_err());
-        let client = Permissions::of(&[Permission::Client]);
-        assert_eq!(Caller::of(client, &session).unwrap().player().unwrap().as_str(), "p1");
+    #[tokio::test]
+    async fn keys_count_as_they_are_now() {
+        let ring = |name, text| Arc::new(KeyRing::of(&[key(name, text, &[Permission::Admin])]));
+        let source = Arc::new(Changing(Mutex::new(ring("a", "alpha"))));
+        let auth = Auth::keys_from(source.clone());
+        let caller = auth.caller(&headers(&[("catena-api-key", "alpha")])).await.unwrap();
+        assert!(caller.pass().check().is_ok());
+        *source.0.lock().unwrap() = ring("b", "beta");
+        assert!(caller.pass().check().is_err());
+        assert!(auth.caller(&headers(&[("catena-api-key", "alpha")])).await.is_err());
+        assert!(auth.caller(&headers(&[("catena-api-key", "beta")])).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn only_clients_speak_for_players() {
+        let game_server = key("a", "alpha", &[Permission::GameServerMatch]);
+        let auth = Auth::keys(&[game_server, key("b", "beta", &[Permission::Client])]);
+        let with = |key| headers(&[("catena-api-key", key), ("session-id", "p1")]);
+        assert!(auth.caller(&with("alpha")).await.unwrap().player().is_err());
+        assert_eq!(auth.caller(&with("beta")).await.unwrap().player().unwrap().as_str(), "p1");
     }
 
     #[test]

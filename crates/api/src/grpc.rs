@@ -130,7 +130,9 @@ impl Events for Service {
         &self,
         request: Request<SubscribeToEventsByTagRequest>,
     ) -> Answer<Self::SubscribeToEventsByTagStream> {
-        streamed(events::subscribe_to_events_by_tag(self.0.clone(), request.into_inner()).await)
+        let nobody = Caller::nobody();
+        let caller = request.extensions().get().unwrap_or(&nobody).clone();
+        streamed(events::subscribe_to_events_by_tag(self.0.clone(), &caller, request.into_inner()).await)
     }
 
     async fn emit_update_event(

@@ -35,8 +35,8 @@ mod rules;
 mod serve;
 mod state;
 
-pub use auth::{ApiKey, Auth, Permission};
+pub use auth::{ApiKey, Auth, KeyRing, KeySource, Permission};
 pub use codes::codes;
-pub use router::router;
+pub use router::{router, routes};
 pub use serve::serve;
 pub use state::{ApiOptions, ConfiguredAllocator, Limits};

@@ -7,16 +7,19 @@ use axum::http::Method;
 
 use crate::auth::Permission::{self, Admin, Client, GameServerMatch};
 
-/// Who may make a call: anybody, or whoever holds one of some permissions (administrators hold all).
+/// Who may make a call: anybody; whoever holds one of some permissions (administrators hold all); or these and every
+/// player who has signed in, for what is that player's own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Access {
     Anybody,
     Holders(&'static [Permission]),
+    HoldersAndPlayers(&'static [Permission]),
 }
 
 const ANYBODY: Access = Access::Anybody;
 const GAME_SERVER: Access = Access::Holders(&[GameServerMatch]);
 const CLIENT: Access = Access::Holders(&[Client]);
+const CLIENT_OR_PLAYER: Access = Access::HoldersAndPlayers(&[Client]);
 /// What concerns a match from both of its sides: the backend that made it and the server that plays it.
 const CLIENT_OR_GAME_SERVER: Access = Access::Holders(&[Client, GameServerMatch]);
 const ADMIN: Access = Access::Holders(&[Admin]);
@@ -60,7 +63,7 @@ pub(crate) const RULES: &[Rule] = &[
     both(ADMIN, &["GET /api/v1/matchbroker/admin/config"], &["catena.catena_match_broker.CatenaMatchBroker/AdminXGetMatchBrokerConfig"]),
     both(ADMIN, &["POST /api/v1/matchbroker/admin/reconfigure"], &["catena.catena_match_broker.CatenaMatchBroker/AdminXReconfigureMatchBroker"]),
 
-    both(CLIENT, &["GET /api/v1/events/subscribe"], &["catena.events.Events/SubscribeToEvents"]),
+    both(CLIENT_OR_PLAYER, &["GET /api/v1/events/subscribe"], &["catena.events.Events/SubscribeToEvents"]),
     both(CLIENT, &["GET /api/v1/events/subscribe/tags"], &["catena.events.Events/SubscribeToEventsByTag"]),
     both(CLIENT, &["POST /api/v1/events/emit"], &["catena.events.Events/EmitUpdateEvent"]),
     both(ADMIN, &["POST /api/v1/admin/events/emit"], &["catena.events.Events/AdminEmitUpdateEvent"]),

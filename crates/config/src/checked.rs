@@ -14,9 +14,10 @@ use crate::edge;
 use crate::fleets;
 use crate::keys;
 use crate::load::Overrides;
-use crate::model::{ApiKey, Config, GatewayConfig, LogConfig, LogFormat, Permission};
+use crate::model::{ApiKey, Config, GatewayConfig, LogConfig, LogFormat, Permission, Players};
 use crate::netcode;
 use crate::parse::{self, HOUR, SECOND};
+use crate::players;
 use crate::section::Section;
 
 /// Most networks, and most origins, of the gateway.
@@ -46,9 +47,19 @@ pub(crate) fn config(top: &Section<'_>, overrides: Overrides) -> Option<Config> 
     let log = top.section("log").and_then(|section| log(&section));
     let broker = top.section("broker").and_then(|section| broker(&section));
     let api_keys = api_keys(top);
+    let players = top.section("players").and_then(|section| players::read(&section));
     let netcode_key = top.section("netcode").and_then(|section| netcode::read(&section));
     let fleets_section = top.section("fleets");
-    let gateway = top.section("gateway").and_then(|section| gateway(&section, fleets_section.as_ref()));
+    let gateway_section = top.section("gateway");
+    let gateway = gateway_section.as_ref().and_then(|section| gateway(section, fleets_section.as_ref()));
+    let must_sign_in = gateway.as_ref().is_some_and(|gateway| gateway.players == Players::SignedIn);
+    if must_sign_in
+        && players == Some(None)
+        && dev != Some(true)
+        && let Some(section) = &gateway_section
+    {
+        section.problem("players", "is `signed_in`, but `[players]` does not say which tokens are good");
+    }
     let fleets = fleets_section.and_then(|section| fleets::read(&section));
     let config = Config {
         listen: listen?,
@@ -61,6 +72,7 @@ pub(crate) fn config(top: &Section<'_>, overrides: Overrides) -> Option<Config> 
         log: log?,
         broker: broker?,
         api_keys: api_keys?,
+        players: players?,
         netcode_key: netcode_key?,
         gateway: gateway?,
         fleets: fleets?,
@@ -189,6 +201,7 @@ fn api_key(section: &Section<'_>) -> Option<ApiKey> {
 
 fn gateway(section: &Section<'_>, fleets: Option<&Section<'_>>) -> Option<GatewayConfig> {
     let default_fleet = default_fleet(section, fleets);
+    let players = section.get("players", parse::choice(Players::NAMES, Players::by_name));
     let wait_deadline = section.get("wait_deadline", parse::duration(SECOND..=HOUR));
     let least = Duration::from_millis(100);
     let progress_interval = section.get("progress_interval", parse::duration(least..=60 * SECOND));
@@ -203,6 +216,7 @@ fn gateway(section: &Section<'_>, fleets: Option<&Section<'_>>) -> Option<Gatewa
     });
     Some(GatewayConfig {
         default_fleet: default_fleet?,
+        players: players?,
         wait_deadline: wait_deadline?,
         progress_interval: progress_interval?,
         trusted_proxies: trusted_proxies?,

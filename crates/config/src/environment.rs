@@ -31,8 +31,11 @@ pub const NOT_SETTINGS: [&str; 11] = [
     "SORTIE_DATA_ID",
 ];
 
-/// Names the variable that holds the netcode key, which need be no setting even if it begins like one.
-const KEY_ENV: &str = "SORTIE_NETCODE__KEY_ENV";
+/// Settings that name a variable with a secret, which need be no setting even if it begins like one.
+const SECRET_VARIABLES: [(&str, &str, &str); 2] = [
+    ("SORTIE_NETCODE__KEY_ENV", "netcode", "key_env"),
+    ("SORTIE_PLAYERS__SECRET_ENV", "players", "secret_env"),
+];
 
 /// Puts the settings among `variables` into `tree`; gives where each went.
 pub(crate) fn apply(
@@ -41,11 +44,13 @@ pub(crate) fn apply(
     problems: &mut Findings,
 ) -> Origins {
     let mut origins = Origins::new();
-    let in_file = tree.get("netcode").and_then(|netcode| netcode.get("key_env")?.as_str());
-    let key_variable = variables.get(KEY_ENV).map(String::as_str).or(in_file).map(str::to_owned);
+    let secrets = SECRET_VARIABLES.map(|(setting, section, key)| {
+        let in_file = tree.get(section).and_then(|section| section.get(key)?.as_str());
+        variables.get(setting).map(String::as_str).or(in_file).map(str::to_owned)
+    });
     for (name, text) in variables {
         let Some(rest) = name.strip_prefix(PREFIX) else { continue };
-        if NOT_SETTINGS.contains(&name.as_str()) || key_variable.as_deref() == Some(name) {
+        if NOT_SETTINGS.contains(&name.as_str()) || secrets.iter().flatten().any(|secret| secret == name) {
             continue;
         }
         let mut target = Target { place: String::new(), path: String::new() };

@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use crate::model::{Dialect, LogFormat, Permission};
+use crate::model::{Dialect, LogFormat, Permission, Players};
 
 /// What kind of value a key takes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -292,6 +292,48 @@ static KEYS: &[KeyDoc] = &[
         "What its holder may do; at least one.",
     ),
     key(
+        "players.issuer",
+        Text,
+        Optional("players do not sign in"),
+        "`iss` of the tokens (JWT) by which players sign in; their `sub` is the player id.",
+    ),
+    key(
+        "players.audience",
+        Text,
+        Optional("allowed only where players do not sign in"),
+        "`aud` of the tokens, or one of it.",
+    ),
+    key(
+        "players.leeway",
+        Duration,
+        Default("60s"),
+        "By how much clocks may differ for `exp` and `nbf`: whole seconds, 0s to 10m.",
+    ),
+    key(
+        "players.secret_file",
+        Path,
+        Optional("see `jwks_url`"),
+        "File with the secret of HS256 tokens, taken as it stands but for a line's end: 32 to 4096 bytes. Read at start.",
+    ),
+    key(
+        "players.secret_env",
+        Text,
+        Optional("see `jwks_url`"),
+        "Name of the environment variable with the same.",
+    ),
+    key(
+        "players.jwks_file",
+        Path,
+        Optional("see `jwks_url`"),
+        "JWKS file with the public keys of RS256, ES256 and EdDSA tokens; read again when it changes.",
+    ),
+    key(
+        "players.jwks_url",
+        Text,
+        Optional("exactly one of the four is given where players sign in"),
+        "`https` or `http` URL of the same; asked when a token needs it, when its keys are 5m old, and at most every 10s when a token names a key that is not among them.",
+    ),
+    key(
         "netcode.key_file",
         Path,
         Optional("see `key_env`"),
@@ -308,6 +350,12 @@ static KEYS: &[KeyDoc] = &[
         Text,
         Optional("players must name a game and a version"),
         "Fleet for players who name no game; it must have a `game`.",
+    ),
+    key(
+        "gateway.players",
+        Choice(Players::NAMES),
+        Default("anyone"),
+        "Who gets a seat: `signed_in` asks for a player token, which needs `[players]`; with `anyone`, a token that is there has to be good and gives the player id.",
     ),
     key(
         "gateway.wait_deadline",

@@ -22,6 +22,7 @@ mod model;
 mod netcode;
 mod parse;
 mod plain;
+mod players;
 mod section;
 mod show;
 mod source;
@@ -35,9 +36,10 @@ pub use load::Overrides;
 pub use markdown::{EXAMPLE, reference_markdown};
 pub use model::{
     AllocatorConfig, ApiKey, Config, Dialect, Environment, FleetConfig, Game, GatewayConfig, LimitsConfig,
-    LocalProcessConfig, LogConfig, LogFormat, Permission, TlsConfig,
+    LocalProcessConfig, LogConfig, LogFormat, Permission, Players, TlsConfig,
 };
 pub use netcode::{KEY_BYTES, KeySource, NetcodeKey};
 pub use plain::{reference_json, reference_text};
+pub use players::{PlayerKeys, PlayersConfig, Secret, SecretSource};
 pub use show::HIDDEN;
 pub use source::{MAX_FILE_BYTES, MAX_VALUES};

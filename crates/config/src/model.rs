@@ -13,6 +13,7 @@ use sortie_domain::ids::FleetId;
 
 use crate::finding::Finding;
 use crate::netcode::NetcodeKey;
+use crate::players::PlayersConfig;
 
 /// An enum whose variants have names in the configuration.
 macro_rules! choices {
@@ -70,6 +71,16 @@ choices! {
 }
 
 choices! {
+    /// Who gets a seat at the gateway.
+    Players {
+        /// Everybody; who signs in is known by the player id.
+        Anyone = "anyone",
+        /// Players with a token.
+        SignedIn = "signed_in",
+    }
+}
+
+choices! {
     /// Format of a fleet's connect tokens.
     Dialect {
         /// The C reference and its bindings.
@@ -104,6 +115,8 @@ pub struct Config {
     pub broker: Settings,
     /// Keys of the API, at most [`ApiKey::MAX`].
     pub api_keys: Vec<ApiKey>,
+    /// How players sign in; `None` where they do not.
+    pub players: Option<PlayersConfig>,
     /// The key that seals connect tokens.
     pub netcode_key: Option<NetcodeKey>,
     /// The players' door.
@@ -224,6 +237,8 @@ impl fmt::Debug for ApiKey {
 pub struct GatewayConfig {
     /// For players who name no game; one of the fleets, with a game.
     pub default_fleet: Option<FleetId>,
+    /// Who gets a seat.
+    pub players: Players,
     /// Longest time that a player is kept waiting.
     pub wait_deadline: Duration,
     /// Time between two progress reports.

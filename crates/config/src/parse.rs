@@ -311,6 +311,23 @@ pub(crate) fn public_url(value: &Value) -> Result<String, String> {
     Ok(url.as_str().trim_end_matches('/').to_owned())
 }
 
+/// An `http` or `https` URL that is fetched from.
+pub(crate) fn fetched_url(value: &Value) -> Result<String, String> {
+    web(value).map(String::from)
+}
+
+/// Whether what comes from `url` could come from anybody on the way.
+pub(crate) fn is_open_to_others(url: &str) -> bool {
+    let Ok(url) = Url::parse(url) else { return true };
+    let is_loopback = match url.host() {
+        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+        Some(url::Host::Domain(name)) => name == "localhost",
+        None => false,
+    };
+    url.scheme() == "http" && !is_loopback
+}
+
 /// An origin as browsers write it.
 pub(crate) fn origin(value: &Value) -> Result<String, String> {
     let url = web(value)?;

@@ -14,14 +14,15 @@ use crate::model::{
 };
 use crate::netcode::KeySource;
 use crate::parse::show_size;
+use crate::players::{PlayerKeys, PlayersConfig, SecretSource};
 
 /// What is shown in place of the value of a game server's environment variable.
 pub const HIDDEN: &str = "(hidden)";
 
 impl Config {
     /// The configuration as TOML that [`Config::load`] reads: defaults written out, paths absolute. Values of
-    /// game servers' environment variables are [`HIDDEN`]. API keys show by their hashes, the netcode key by its
-    /// place: a configuration holds neither of them itself.
+    /// game servers' environment variables are [`HIDDEN`]. API keys show by their hashes, the netcode key and
+    /// the secret of player tokens by their places: a configuration holds none of them itself.
     #[must_use]
     pub fn show(&self) -> String {
         let mut top = Table::new();
@@ -35,6 +36,7 @@ impl Config {
         put(&mut top, "log", log(&self.log));
         put(&mut top, "broker", broker(&self.broker));
         put(&mut top, "api_keys", self.api_keys.iter().map(api_key).collect::<Vec<_>>());
+        put(&mut top, "players", self.players.as_ref().map(players).unwrap_or_default());
         let mut netcode = Table::new();
         match self.netcode_key.as_ref().map(crate::NetcodeKey::source) {
             Some(KeySource::File(path)) => put(&mut netcode, "key_file", shown_path(path)),
@@ -127,9 +129,24 @@ fn api_key(key: &ApiKey) -> Table {
     table
 }
 
+fn players(players: &PlayersConfig) -> Table {
+    let mut table = Table::new();
+    put(&mut table, "issuer", players.issuer.clone());
+    put(&mut table, "audience", players.audience.clone());
+    put(&mut table, "leeway", shown(players.leeway));
+    match &players.keys {
+        PlayerKeys::Secret(SecretSource::File(path), _) => put(&mut table, "secret_file", shown_path(path)),
+        PlayerKeys::Secret(SecretSource::Variable(name), _) => put(&mut table, "secret_env", name.clone()),
+        PlayerKeys::JwksFile(path) => put(&mut table, "jwks_file", shown_path(path)),
+        PlayerKeys::JwksUrl(url) => put(&mut table, "jwks_url", url.clone()),
+    }
+    table
+}
+
 fn gateway(gateway: &GatewayConfig) -> Table {
     let mut table = Table::new();
     put_some(&mut table, "default_fleet", gateway.default_fleet.as_ref().map(FleetId::as_str));
+    put(&mut table, "players", gateway.players.name());
     put(&mut table, "wait_deadline", shown(gateway.wait_deadline));
     put(&mut table, "progress_interval", shown(gateway.progress_interval));
     put(

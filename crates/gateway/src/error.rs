@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use sortie_domain::broker::model::{CancelCause, FailReason};
 use sortie_domain::broker::{Refusal, RefusalKind};
 use sortie_engine::{CallError, Unavailable};
+use sortie_identity::TokenError;
 
 use crate::address_limits::TooMany;
 use crate::options::Game;
@@ -23,6 +24,12 @@ pub(crate) enum JoinError {
     NoGameNamed { offered: String },
     #[error("there is no game {game}; {offered}")]
     UnknownGame { game: Game, offered: String },
+    #[error(
+        "sign in first: send a player token as `authorization: Bearer <token>` or `catena-session-id: <token>`, or as `token` in the query or the first message"
+    )]
+    NotSignedIn,
+    #[error("{0}")]
+    BadToken(TokenError),
     #[error("too many players are waiting; try again later")]
     TooManyWaiting,
     #[error("too many joins from your address; try again in {} s", seconds(*.0))]
@@ -60,6 +67,8 @@ impl JoinError {
     pub(crate) fn status(&self) -> u16 {
         match self {
             Self::Invalid { .. } | Self::NoGameNamed { .. } => 400,
+            Self::BadToken(TokenError::KeysUnavailable) => 503,
+            Self::NotSignedIn | Self::BadToken(_) => 401,
             Self::UnknownGame { .. } => 404,
             Self::TooOften(_) | Self::TooManyFromAddress => 429,
             Self::Deadline => 408,
@@ -79,6 +88,9 @@ impl JoinError {
     pub(crate) fn label(&self) -> &'static str {
         match self {
             Self::Invalid { .. } | Self::NoGameNamed { .. } => "invalid",
+            Self::NotSignedIn => "not_signed_in",
+            Self::BadToken(TokenError::KeysUnavailable) => "keys_unavailable",
+            Self::BadToken(_) => "bad_token",
             Self::UnknownGame { .. } => "unknown_game",
             Self::TooManyWaiting => "too_many_waiting",
             Self::TooOften(_) => "too_often",
@@ -97,15 +109,16 @@ impl JoinError {
 
     /// Whether the request itself is wrong.
     pub(crate) fn is_callers_fault(&self) -> bool {
-        self.status() == 400
+        matches!(self.status(), 400 | 401)
     }
 
     /// When to come again, in seconds, where that is all that is needed.
     fn retry_after(&self) -> Option<u64> {
         match self {
-            Self::TooManyWaiting | Self::TooManyFromAddress | Self::Unavailable(_) => {
-                Some(RETRY_AFTER_SECONDS)
-            }
+            Self::TooManyWaiting
+            | Self::TooManyFromAddress
+            | Self::Unavailable(_)
+            | Self::BadToken(TokenError::KeysUnavailable) => Some(RETRY_AFTER_SECONDS),
             Self::TooOften(pause) => Some(seconds(*pause)),
             _ => None,
         }
@@ -117,6 +130,9 @@ impl JoinError {
         let mut response = (status, body).into_response();
         if let Some(seconds) = self.retry_after() {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
     }

@@ -4,6 +4,7 @@
 //! (`into_make_service_with_connect_info`); without it nobody but a developer is believed about an address.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sortie_domain::ids::{Draw, PlayerId};
 use sortie_domain::machine::Moment;
+use sortie_identity::looks_like_token;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_http::timeout::RequestBodyTimeoutLayer;
 
@@ -32,9 +34,10 @@ use crate::options::{GatewayOptions, MAX_BODY_BYTES};
 use crate::{Gateway, Inner, WaitPermit, ws};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-/// In development, a player is who these headers say.
+/// A player token; in development, a player id will do.
 const SESSION_HEADERS: [HeaderName; 2] =
     [HeaderName::from_static("catena-session-id"), HeaderName::from_static("session-id")];
+const BEARER: &str = "Bearer ";
 const PAGE: &str = "<!doctype html><title>Sortie</title><h1>Sortie</h1>\
     <p>Game clients ask for a seat here: <code>POST /matchmaker/wannaplay</code>.</p>";
 
@@ -83,6 +86,19 @@ pub(crate) struct Asked {
     pub(crate) version: Option<String>,
     /// The player's address, as a proxy that is trusted knows it.
     pub(crate) client_ip: Option<String>,
+    /// A player token, for where no header can be set, as on a browser's websocket.
+    pub(crate) token: Option<Shown>,
+}
+
+/// A player token as it was shown. Whoever has it is that player, so `Debug` does not show it.
+#[derive(Clone, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub(crate) struct Shown(String);
+
+impl fmt::Debug for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Shown(…)")
+    }
 }
 
 impl Asked {
@@ -95,6 +111,7 @@ impl Asked {
             game: pick(self.game, other.game),
             version: pick(self.version, other.version),
             client_ip: pick(self.client_ip, other.client_ip),
+            token: self.token.filter(|shown| !shown.0.is_empty()).or(other.token),
         }
     }
 
@@ -130,13 +147,15 @@ pub(crate) struct Caller {
     peer: Option<IpAddr>,
     forwarded_for: Option<String>,
     session: Option<String>,
+    bearer: Option<String>,
 }
 
 impl Caller {
     fn of(parts: &Parts) -> Self {
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
         let session = SESSION_HEADERS.iter().find_map(|name| text(&parts.headers, name));
-        Self { peer, forwarded_for: forwarded_for(&parts.headers), session }
+        let bearer = text(&parts.headers, &header::AUTHORIZATION);
+        Self { peer, forwarded_for: forwarded_for(&parts.headers), session, bearer }
     }
 
     fn claims<'a>(&'a self, asked: Option<&'a str>) -> Claims<'a> {
@@ -157,26 +176,51 @@ fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
 
 impl Inner {
     /// Checks what a player asks for.
-    pub(crate) fn wish(&self, caller: &Caller, asked: &Asked, permit: WaitPermit) -> Result<Wish, JoinError> {
-        let checked = || {
+    pub(crate) async fn wish(
+        &self,
+        caller: &Caller,
+        asked: &Asked,
+        permit: WaitPermit,
+    ) -> Result<Wish, JoinError> {
+        let checked = async {
+            let player = self.player(caller, asked).await?;
             let candidates = self.games.find(asked.game.as_deref(), asked.version.as_deref())?;
             let client_ip = client_ip(caller.claims(asked.client_ip.as_deref()), &self.options)?;
-            Ok(Wish { candidates, player: self.player(caller)?, client_ip, permit })
+            Ok(Wish { candidates, player, client_ip, permit })
         };
-        checked().map_err(|error| self.count(error))
+        checked.await.map_err(|error| self.count(error))
     }
 
     fn body(&self, body: &[u8]) -> Result<Asked, JoinError> {
         Asked::from_body(body).map_err(|error| self.count(error))
     }
 
-    fn player(&self, caller: &Caller) -> Result<PlayerId, JoinError> {
+    async fn player(&self, caller: &Caller, asked: &Asked) -> Result<PlayerId, JoinError> {
+        if let Some(tokens) = &self.options.players
+            && let Some(token) = caller.token(asked)
+        {
+            return tokens.player(token).await.map_err(JoinError::BadToken);
+        }
         match &caller.session {
             Some(session) if self.options.dev => {
                 PlayerId::new(session).map_err(|bad| JoinError::invalid("session-id", bad.to_string()))
             }
+            _ if self.options.must_sign_in => Err(JoinError::NotSignedIn),
             _ => anonymous(),
         }
+    }
+}
+
+impl Caller {
+    /// The player token, wherever it stands. In `catena-session-id` there may be something else.
+    fn token<'a>(&'a self, asked: &'a Asked) -> Option<&'a str> {
+        let bearer = self.bearer.as_deref().map(|text| {
+            let scheme = text.get(..BEARER.len()).filter(|scheme| scheme.eq_ignore_ascii_case(BEARER));
+            // Anything else is no token, and is refused as one.
+            scheme.map_or(text, |scheme| text[scheme.len()..].trim())
+        });
+        let session = self.session.as_deref().filter(|text| looks_like_token(text));
+        bearer.or(session).or(asked.token.as_ref().map(|shown| shown.0.as_str()))
     }
 }
 
@@ -212,7 +256,7 @@ async fn wannaplay(
     body: Bytes,
 ) -> Result<Response, JoinError> {
     let asked = query.or(gateway.body(&body)?);
-    let wish = gateway.wish(&caller, &asked, permit)?;
+    let wish = gateway.wish(&caller, &asked, permit).await?;
     let admission = Box::pin(join(gateway, wish, Reports::NONE)).await?;
     Ok(answer(admission))
 }
@@ -251,13 +295,13 @@ async fn request(
     Query(query): Query<Asked>,
     body: Bytes,
 ) -> Response {
-    let named = Asked { game: Some(game), version: Some(version), client_ip: None };
-    let wish = || {
+    let wish = async {
         let Admitted { caller, permit } = admitted?;
-        let asked = Asked { client_ip: query.or(gateway.body(&body)?).client_ip, ..named };
-        gateway.wish(&caller, &asked, permit)
+        let asked = query.or(gateway.body(&body)?);
+        let asked = Asked { game: Some(game), version: Some(version), ..asked };
+        gateway.wish(&caller, &asked, permit).await
     };
-    match wish() {
+    match wish.await {
         Ok(wish) => chunks(Joining::start(gateway, wish)),
         Err(error) => error.response(([JSON], line(&Feedback::error(&error)))),
     }

@@ -8,6 +8,7 @@ use axum::http::HeaderValue;
 use ipnet::IpNet;
 use serde_json::{Map, Value};
 use sortie_domain::ids::FleetId;
+use sortie_identity::PlayerTokens;
 use sortie_tokens::{Dialect, PrivateKey};
 use tokio_util::sync::CancellationToken;
 
@@ -95,6 +96,10 @@ pub struct GatewayOptions {
     pub loopback_replacement: Option<IpAddr>,
     /// Development mode: everybody is believed about their address and their player id.
     pub dev: bool,
+    /// Tells who players are by their tokens; `None` where players do not sign in.
+    pub players: Option<PlayerTokens>,
+    /// Whether players have to sign in.
+    pub must_sign_in: bool,
 }
 
 impl GatewayOptions {
@@ -116,6 +121,8 @@ impl GatewayOptions {
             cors_origins: Vec::new(),
             loopback_replacement: None,
             dev: false,
+            players: None,
+            must_sign_in: false,
         }
     }
 

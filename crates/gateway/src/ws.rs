@@ -48,7 +48,7 @@ pub(crate) async fn connect(
             First::TooLate => return tell_error(socket, &Unavailable::ShuttingDown.into()).await,
             First::Gone => return,
         };
-        match gateway.wish(&caller, &asked, permit) {
+        match gateway.wish(&caller, &asked, permit).await {
             Ok(wish) => tell(socket, Joining::start(gateway, wish)).await,
             Err(error) if error.is_callers_fault() => refuse(socket, &error.to_string()).await,
             Err(error) => tell_error(socket, &error).await,

@@ -32,7 +32,7 @@ pub(crate) enum Command {
     Events(Events),
     /// Check or show the configuration
     Config(Config),
-    /// Make an API key
+    /// Make, list or revoke API keys
     Key(Key),
     /// Print a script that completes this command line in a shell
     Completions(Completions),
@@ -295,24 +295,47 @@ pub(crate) struct Key {
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum KeyAction {
-    /// Make a key and keep its hash in the data folder; the key itself is shown once. Taken up at the next start
+    /// Make a key and keep its hash in the data folder; the key itself is shown once. It is good at once
     Create(KeyCreate),
+    /// List the keys of the data folder and of the configuration
+    List(KeyPlace),
+    /// Take a key away. A running control plane refuses it at once
+    Revoke(KeyRevoke),
+}
+
+/// Where the keys are.
+#[derive(Args, Debug)]
+pub(crate) struct KeyPlace {
+    /// Data folder; without it, that of the configuration
+    #[arg(long)]
+    pub(crate) data: Option<PathBuf>,
+    /// Configuration file; without it ./sortie.toml is read if there is one
+    #[arg(long, env = "SORTIE_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// One line of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct KeyCreate {
-    /// Name of the key, for logs
+    /// Name of the key, for lists and logs
     #[arg(long)]
     pub(crate) name: String,
     /// What its holder may do: game_server_match, client or admin; repeat for several
     #[arg(long = "permission", required = true, value_parser = permission)]
     pub(crate) permissions: Vec<sortie_config::Permission>,
-    /// Data folder
-    #[arg(long, default_value = "data")]
-    pub(crate) data: PathBuf,
-    /// One line of JSON
+    #[command(flatten)]
+    pub(crate) place: KeyPlace,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct KeyRevoke {
+    /// Name of the key
     #[arg(long)]
-    pub(crate) json: bool,
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) place: KeyPlace,
 }
 
 #[derive(Args, Debug)]

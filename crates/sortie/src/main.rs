@@ -6,9 +6,11 @@
 //! | `node` | a whole control plane: log, broker, allocators, API, gateway |
 //! | `edge` | TLS, limits, the listener and its end |
 //! | `secrets` | keys in the data folder |
+//! | `api_keys` | those of them that `sortie key` makes |
 //! | `commands` | a file a subcommand |
 //! | `remote` | the HTTP client of the subcommands that talk to a running `sortie` |
 
+mod api_keys;
 mod cli;
 mod commands;
 mod edge;

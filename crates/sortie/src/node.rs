@@ -12,7 +12,9 @@ use sortie_allocators::local_process::{
 };
 use sortie_allocators::{Allocator, Fleets};
 use sortie_api::{ApiKey, ApiOptions, Auth, ConfiguredAllocator, Limits};
-use sortie_config::{AllocatorConfig, Config, FleetConfig, LocalProcessConfig};
+use sortie_config::{
+    AllocatorConfig, Config, FleetConfig, LocalProcessConfig, PlayerKeys, Players, PlayersConfig,
+};
 use sortie_domain::broker::model::AllocationState;
 use sortie_domain::broker::{Broker, Command};
 use sortie_domain::ids::{AllocationId, FleetId};
@@ -22,6 +24,7 @@ use sortie_engine::{
     LogOptions, Parts, SystemClock,
 };
 use sortie_gateway::{Game, GameFleet, Gateway, GatewayOptions};
+use sortie_identity::{Fetching, PlayerTokens, TokenKeys, TokenOptions};
 use sortie_tokens::{Dialect, PrivateKey};
 use sortie_wire::stored;
 use tokio::net::TcpListener;
@@ -29,6 +32,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::api_keys::{self, ApiKeys};
 use crate::edge::{self, Door};
 use crate::failure::Failure;
 use crate::secrets;
@@ -128,7 +132,8 @@ struct Keys {
     netcode: Option<PrivateKey>,
     netcode_hex: Option<String>,
     game_server: String,
-    api: Vec<ApiKey>,
+    api: Arc<ApiKeys>,
+    players: Option<PlayerTokens>,
 }
 
 impl Keys {
@@ -145,30 +150,53 @@ impl Keys {
             None => None,
         };
         let game_server = secrets::game_server_key(&config.data)?;
-        let mut api = secrets::api_keys(&config.data)?;
-        api.extend(config.api_keys.iter().map(|key| ApiKey {
-            name: key.name.clone(),
-            sha256: key.sha256,
-            permissions: key.permissions.iter().copied().map(secrets::permission).collect(),
-        }));
-        if api.is_empty() && !config.dev {
+        if config.needs_api_key() && api_keys::is_empty(&config.data)? {
             return Err(Failure::new(format!(
                 "no API key is configured: make one with `sortie key create --name admin --permission admin --data {}`, \
                  or start with --dev, which needs none and listens on loopback only",
                 config.data.display()
             )));
         }
-        api.push(ApiKey {
+        let mut others = vec![ApiKey {
             name: "game servers".to_owned(),
             sha256: secrets::hash(&game_server),
             permissions: vec![sortie_api::Permission::GameServerMatch],
-        });
+        }];
+        others.extend(config.api_keys.iter().map(|key| ApiKey {
+            name: key.name.clone(),
+            sha256: key.sha256,
+            permissions: key.permissions.iter().copied().map(secrets::permission).collect(),
+        }));
         Ok(Self {
             netcode: netcode.map(PrivateKey::new),
             netcode_hex: netcode.map(|key| secrets::hex(&key)),
             game_server,
-            api,
+            api: Arc::new(ApiKeys::open(&config.data, others)?),
+            players: config.players.as_ref().map(player_tokens).transpose()?,
         })
+    }
+}
+
+fn player_tokens(config: &PlayersConfig) -> Result<PlayerTokens, Failure> {
+    let keys = match &config.keys {
+        PlayerKeys::Secret(_, secret) => TokenKeys::Secret(secret.bytes().clone()),
+        PlayerKeys::JwksFile(path) => TokenKeys::File(path.clone()),
+        PlayerKeys::JwksUrl(url) => TokenKeys::Url(url.clone()),
+    };
+    Ok(PlayerTokens::new(TokenOptions {
+        issuer: config.issuer.clone(),
+        audience: config.audience.clone(),
+        leeway: config.leeway,
+        keys,
+        fetching: Fetching::default(),
+    })?)
+}
+
+fn auth(config: &Config, keys: &Keys) -> Auth {
+    let auth = if config.dev { Auth::dev() } else { Auth::keys_from(Arc::clone(&keys.api) as _) };
+    match &keys.players {
+        Some(tokens) => auth.with_players(tokens.clone()),
+        None => auth,
     }
 }
 
@@ -300,7 +328,7 @@ fn api(config: &Config, keys: &Keys, broker: &Handle<Broker>, closing: &Cancella
     });
     sortie_api::router(ApiOptions {
         broker: broker.clone(),
-        auth: if config.dev { Auth::dev() } else { Auth::keys(&keys.api) },
+        auth: auth(config, keys),
         allocators: allocators.collect(),
         available_allocators: AVAILABLE_ALLOCATORS.iter().map(ToString::to_string).collect(),
         source: "/sortie".to_owned(),
@@ -357,6 +385,8 @@ fn gateway(
         cors_origins: config.gateway.cors_origins.clone(),
         loopback_replacement: config.gateway.loopback_ip_replacement,
         dev: config.dev,
+        players: keys.players.clone(),
+        must_sign_in: config.gateway.players == Players::SignedIn,
         ..GatewayOptions::new(games.collect(), key)
     };
     Ok(Some(Gateway::new(broker.clone(), options)?))

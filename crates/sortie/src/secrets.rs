@@ -4,11 +4,9 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use sortie_api::ApiKey;
 use sortie_config::Permission;
 
 use crate::failure::Failure;
@@ -19,8 +17,6 @@ const KEY_BYTES: usize = 32;
 const NETCODE_KEY: &str = "netcode.key";
 /// The API key that is handed to the game servers that are started here.
 const GAME_SERVER_KEY: &str = "game_server.key";
-/// Hashes of the API keys made by `sortie key create`.
-const API_KEYS: &str = "api_keys.json";
 /// Begins every API key, so that one that leaked is known for what it is.
 const API_KEY_PREFIX: &str = "sortie_";
 
@@ -53,7 +49,12 @@ pub(crate) fn netcode_key(data: &Path) -> Result<[u8; KEY_BYTES], Failure> {
 
 /// The API key for the game servers that are started here, made at first use.
 pub(crate) fn game_server_key(data: &Path) -> Result<String, Failure> {
-    keep(&data.join(GAME_SERVER_KEY), || Ok(format!("{API_KEY_PREFIX}{}", draw()?)))
+    keep(&data.join(GAME_SERVER_KEY), draw_api_key)
+}
+
+/// A fresh API key.
+pub(crate) fn draw_api_key() -> Result<String, Failure> {
+    Ok(format!("{API_KEY_PREFIX}{}", draw()?))
 }
 
 /// What the file holds; where there is none, what `make` makes.
@@ -71,7 +72,7 @@ fn keep(path: &Path, make: impl FnOnce() -> Result<String, Failure>) -> Result<S
 }
 
 /// Replaces the file as a whole; only its owner may read it.
-fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
     let fresh = path.with_extension("new");
@@ -87,45 +88,6 @@ pub(crate) fn hash(key: &str) -> [u8; 32] {
     Sha256::digest(key).into()
 }
 
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct StoredKey {
-    name: String,
-    sha256: String,
-    permissions: Vec<String>,
-}
-
-/// The API keys made by `sortie key create`.
-pub(crate) fn api_keys(data: &Path) -> Result<Vec<ApiKey>, Failure> {
-    let path = data.join(API_KEYS);
-    let damaged = |problem: String| {
-        Failure::new(format!(
-            "{} is damaged: {problem}; put it back, or remove it and make keys",
-            path.display()
-        ))
-    };
-    stored(&path)?
-        .into_iter()
-        .map(|key| {
-            let hash = unhex(&key.sha256).ok_or_else(|| damaged(format!("sha256 of {:?}", key.name)))?;
-            let permissions = key.permissions.iter().map(|name| {
-                let known = Permission::by_name(name);
-                known.map(permission).ok_or_else(|| damaged(format!("permission {name:?}")))
-            });
-            Ok(ApiKey {
-                name: key.name.clone(),
-                sha256: hash,
-                permissions: permissions.collect::<Result<_, _>>()?,
-            })
-        })
-        .collect()
-}
-
-fn unhex(digits: &str) -> Option<[u8; 32]> {
-    let pairs = (0..32).map(|at| u8::from_str_radix(digits.get(2 * at..2 * at + 2)?, 16).ok());
-    pairs.collect::<Option<Vec<u8>>>()?.try_into().ok()
-}
-
 /// The API's name for a permission of the configuration.
 pub(crate) const fn permission(permission: Permission) -> sortie_api::Permission {
     match permission {
@@ -133,33 +95,6 @@ pub(crate) const fn permission(permission: Permission) -> sortie_api::Permission
         Permission::Client => sortie_api::Permission::Client,
         Permission::Admin => sortie_api::Permission::Admin,
     }
-}
-
-fn stored(path: &PathBuf) -> Result<Vec<StoredKey>, Failure> {
-    match fs::read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes)
-            .map_err(|error| Failure::of(format!("{} is damaged", path.display()), error)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(Failure::of(format!("cannot read {}", path.display()), error)),
-    }
-}
-
-/// Makes a key and keeps its hash. The key itself is kept nowhere.
-pub(crate) fn create_api_key(data: &Path, name: &str, permissions: &[Permission]) -> Result<String, Failure> {
-    let path = data.join(API_KEYS);
-    let mut keys = stored(&path)?;
-    if keys.iter().any(|key| key.name == name) {
-        return Err(Failure::new(format!("there is a key named {name:?} already; choose another name")));
-    }
-    let key = format!("{API_KEY_PREFIX}{}", draw()?);
-    keys.push(StoredKey {
-        name: name.to_owned(),
-        sha256: hex(&hash(&key)),
-        permissions: permissions.iter().map(|permission| permission.name().to_owned()).collect(),
-    });
-    let text = serde_json::to_vec_pretty(&keys)?;
-    write(&path, &text).map_err(|error| Failure::of(format!("cannot write {}", path.display()), error))?;
-    Ok(key)
 }
 
 #[cfg(test)]
@@ -184,17 +119,5 @@ mod tests {
         fs::write(data.path().join(NETCODE_KEY), "half a secret").unwrap();
         let failure = netcode_key(data.path()).unwrap_err().to_string();
         assert!(failure.contains("64 hexadecimal digits") && !failure.contains("secret"), "{failure}");
-    }
-
-    #[test]
-    fn an_api_key_is_kept_as_a_hash_under_a_name_of_its_own() {
-        let data = tempfile::tempdir().unwrap();
-        let key = create_api_key(data.path(), "ci", &[Permission::Client]).unwrap();
-        let kept = fs::read_to_string(data.path().join(API_KEYS)).unwrap();
-        assert!(!kept.contains(&key));
-        let keys = api_keys(data.path()).unwrap();
-        assert_eq!((keys[0].name.as_str(), keys[0].sha256), ("ci", hash(&key)));
-        assert_eq!(keys[0].permissions, [sortie_api::Permission::Client]);
-        assert!(create_api_key(data.path(), "ci", &[Permission::Admin]).is_err());
     }
 }

@@ -10,11 +10,15 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("sortie-wire", &["sortie-domain"]),
     ("sortie-engine", &["sortie-domain"]),
     ("sortie-config", &["sortie-domain"]),
+    ("sortie-identity", &["sortie-domain", "sortie-tls"]),
     ("sortie-testkit", &["sortie-domain"]),
     // Adapters never use each other.
     ("sortie-allocators", ADAPTER),
-    ("sortie-api", ADAPTER),
-    ("sortie-gateway", &["sortie-domain", "sortie-engine", "sortie-wire", "sortie-tokens"]),
+    ("sortie-api", &["sortie-domain", "sortie-engine", "sortie-identity", "sortie-wire"]),
+    (
+        "sortie-gateway",
+        &["sortie-domain", "sortie-engine", "sortie-identity", "sortie-wire", "sortie-tokens"],
+    ),
     // How to speak TLS, which is no contract of ours.
     ("sortie-tls", &[]),
     // A game of anybody's: it has the public contracts only.

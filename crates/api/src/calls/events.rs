@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::convert::{match_message, order};
 use super::refused;
-use crate::auth::Caller;
+use crate::auth::{Caller, Pass};
 use crate::codes;
 use crate::error::ApiError;
 use crate::player_feed::Listener;
@@ -70,10 +70,10 @@ pub(crate) async fn subscribe_to_events(
     caller: &Caller,
 ) -> Result<impl Stream<Item = Result<SubscribeToEventsResponse, ApiError>> + Send + use<>, ApiError> {
     let (present, listener) = api.player_feed.listen(caller.player()?).await?;
-    let stream = PlayerStream { pulse: Pulse::new(&api), present: present.into(), listener };
+    let stream = PlayerStream { pulse: Pulse::new(&api, caller), present: present.into(), listener };
     Ok(unfold(Some(stream), |stream| async move {
         let mut stream = stream?;
-        let event = stream.next().await;
+        let event = stream.next().await.and_then(|event| stream.pulse.pass.check().map(|()| event));
         let open = event.is_ok().then_some(stream);
         Some((event.map(|event| SubscribeToEventsResponse { event: Some(event) }), open))
     }))
@@ -82,6 +82,7 @@ pub(crate) async fn subscribe_to_events(
 /// Tells of events with certain tags. The first one is empty.
 pub(crate) async fn subscribe_to_events_by_tag(
     api: Api,
+    caller: &Caller,
     request: SubscribeToEventsByTagRequest,
 ) -> Result<impl Stream<Item = Result<SubscribeToEventsByTagResponse, ApiError>> + Send + use<>, ApiError> {
     if !request.event_tags.iter().any(|tag| tag == NEW_MATCH) {
@@ -90,28 +91,30 @@ pub(crate) async fn subscribe_to_events_by_tag(
     }
     let permit = api.log_stream()?;
     let subscription = api.options.broker.subscribe(Cursor::Latest);
-    let stream = TagStream { pulse: Pulse::new(&api), subscription, _permit: permit };
+    let stream = TagStream { pulse: Pulse::new(&api, caller), subscription, _permit: permit };
     Ok(unfold(Some(stream), |stream| async move {
         let mut stream = stream?;
-        let response = stream.next().await;
+        let response = stream.next().await.and_then(|event| stream.pulse.pass.check().map(|()| event));
         let open = response.is_ok().then_some(stream);
         Some((response, open))
     }))
 }
 
-/// What every stream has beside its events: a first one, signs of life, an end.
+/// What every stream has beside its events: a first one, signs of life, an end, also that of the key it was opened
+/// with, which is noticed when there is something to send.
 struct Pulse {
     opened: bool,
     heartbeat: Interval,
     closing: CancellationToken,
+    pass: Pass,
 }
 
 impl Pulse {
-    fn new(api: &Api) -> Self {
+    fn new(api: &Api, caller: &Caller) -> Self {
         let period = api.options.limits.heartbeat;
         let mut heartbeat = interval_at(Instant::now() + period, period);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { opened: false, heartbeat, closing: api.options.closing.clone() }
+        Self { opened: false, heartbeat, closing: api.options.closing.clone(), pass: caller.pass() }
     }
 
     /// Whether this is the first time it is asked.

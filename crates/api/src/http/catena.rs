@@ -76,7 +76,11 @@ async fn subscribe(State(api): State<Api>, Extension(caller): Extension<Caller>)
     lines(events::subscribe_to_events(api, &caller).await)
 }
 
-async fn subscribe_by_tag(State(api): State<Api>, uri: Uri) -> Response {
+async fn subscribe_by_tag(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    uri: Uri,
+) -> Response {
     let request = || {
         let mut params = Params::of(&uri)?;
         let sender_id = params.one("senderId")?.unwrap_or_default();
@@ -84,7 +88,7 @@ async fn subscribe_by_tag(State(api): State<Api>, uri: Uri) -> Response {
         params.finish().map(|()| SubscribeToEventsByTagRequest { sender_id, event_tags })
     };
     match request() {
-        Ok(request) => lines(events::subscribe_to_events_by_tag(api, request).await),
+        Ok(request) => lines(events::subscribe_to_events_by_tag(api, &caller, request).await),
         Err(error) => error.respond(Form::Catena),
     }
 }

@@ -26,7 +26,6 @@ pub(crate) struct Routes {
 
 impl Routes {
     /// The routes as `METHOD /path`.
-    #[cfg(test)]
     pub(crate) fn listed(&self) -> &[String] {
         &self.listed
     }

@@ -4,6 +4,7 @@
 
 use std::convert::Infallible;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use axum::response::sse::{Event as SseEvent, KeepAlive, Sse};
@@ -17,7 +18,9 @@ use sortie_engine::{Cursor, SubscribeError, Subscription, Unavailable};
 use sortie_wire::cloud_event::cloud_event;
 use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Interval, MissedTickBehavior, interval};
 
+use crate::auth::{Caller, Pass};
 use crate::error::{ApiError, Form};
 use crate::params::Params;
 use crate::state::Api;
@@ -28,9 +31,14 @@ const LAST_EVENT_ID: &str = "last-event-id";
 const MAX_TYPES: usize = 32;
 
 /// `GET /v1/events`
-pub(crate) async fn events(State(api): State<Api>, headers: HeaderMap, uri: Uri) -> Response {
+pub(crate) async fn events(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Response {
     let heartbeat = api.options.limits.heartbeat;
-    match open(api, &headers, &uri).await {
+    match open(api, &caller, &headers, &uri).await {
         Ok(stream) => {
             Sse::new(stream.into_events()).keep_alive(KeepAlive::new().interval(heartbeat)).into_response()
         }
@@ -46,11 +54,14 @@ struct EventStream {
     /// Read already, to see whether the cursor is good.
     first: Option<Shared>,
     types: Vec<String>,
+    pass: Pass,
+    /// When to look whether the key is still good, should nothing happen.
+    looks: Interval,
     _permit: OwnedSemaphorePermit,
 }
 
 /// Checks the cursor, so that a bad one is answered with an error and not with a stream that breaks.
-async fn open(api: Api, headers: &HeaderMap, uri: &Uri) -> Result<EventStream, ApiError> {
+async fn open(api: Api, caller: &Caller, headers: &HeaderMap, uri: &Uri) -> Result<EventStream, ApiError> {
     let mut params = Params::of(uri)?;
     let from = params.one("from")?;
     let types = types(&params.all("type"))?;
@@ -58,7 +69,10 @@ async fn open(api: Api, headers: &HeaderMap, uri: &Uri) -> Result<EventStream, A
     let cursor = cursor(headers, from.as_deref())?;
     let permit = api.log_stream()?;
     let (subscription, first) = begin(&api, cursor).await?;
-    Ok(EventStream { api, subscription, first, types, _permit: permit })
+    let pass = caller.pass();
+    let mut looks = interval(api.options.limits.heartbeat);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    Ok(EventStream { api, subscription, first, types, pass, looks, _permit: permit })
 }
 
 /// Begins to follow the log, and reads the first event if it is there already.
@@ -143,8 +157,13 @@ impl EventStream {
                     biased;
                     () = self.api.options.closing.cancelled() => return Err(Unavailable::ShuttingDown.into()),
                     record = self.subscription.next() => record?,
+                    _ = self.looks.tick() => {
+                        self.pass.check()?;
+                        continue;
+                    }
                 },
             };
+            self.pass.check()?;
             if is_wanted(&self.types, record.event.kind()) {
                 return Ok(record);
             }

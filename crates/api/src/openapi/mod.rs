@@ -21,6 +21,8 @@ use crate::rules::{Access, RULES, Rule};
 
 /// How a request may show its key: the names of the security schemes.
 const SCHEMES: [&str; 2] = ["bearer", "key"];
+/// Names of the ways to show a player token.
+const PLAYER_SCHEMES: [&str; 2] = ["player", "session"];
 
 const ABOUT: &str = "Sortie brings players and dedicated game servers together. Everything is on one port: Catena's \
     contract under `/api/v1` (and the same over gRPC), Sortie's own API under `/v1`, the players' door under \
@@ -77,9 +79,13 @@ fn insert(paths: &mut Map<String, Value>, path: &str, method: &str, operation: V
 fn complete(operation: &mut Value, rule: &Rule, path: &str) {
     let (security, who) = match rule.access {
         Access::Anybody => (json!([]), "Anybody may call this.".to_owned()),
-        Access::Holders(permissions) => {
-            let names: Vec<_> = permissions.iter().map(|one| format!("`{}`", one.name())).collect();
-            (security(permissions), format!("Needs an API key with the permission {}.", names.join(" or ")))
+        Access::Holders(permissions) => (security(permissions), format!("Needs {}.", a_key(permissions))),
+        Access::HoldersAndPlayers(permissions) => {
+            let mut security = security(permissions);
+            if let Some(ways) = security.as_array_mut() {
+                ways.extend(PLAYER_SCHEMES.map(|scheme| json!({scheme: []})));
+            }
+            (security, format!("Needs {}, or a player token.", a_key(permissions)))
         }
     };
     let text = operation["description"].as_str().map(|text| format!("{text}\n\n")).unwrap_or_default();
@@ -108,6 +114,11 @@ fn names_in(path: &str) -> impl Iterator<Item = &str> {
     path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
 }
 
+fn a_key(permissions: &[Permission]) -> String {
+    let names: Vec<_> = permissions.iter().map(|one| format!("`{}`", one.name())).collect();
+    format!("an API key with the permission {}", names.join(" or "))
+}
+
 /// One requirement for each permission that would do, and for each way to show a key.
 fn security(permissions: &[Permission]) -> Value {
     let of = |one: &Permission| SCHEMES.map(|scheme| json!({scheme: [one.name()]}));
@@ -118,9 +129,13 @@ fn security_schemes() -> Value {
     let about = "An API key, made by `sortie key create`. It holds permissions: `game_server_match` for the calls of \
         game servers, `client` for those of players' backends, `admin` for everything. In development mode (`--dev`) \
         nobody needs one.";
+    let player =
+        "A player token: a JWT as `[players]` of the configuration asks for, whose subject is the player id.";
     json!({
         "bearer": {"type": "http", "scheme": "bearer", "description": about},
         "key": {"type": "apiKey", "in": "header", "name": "catena-api-key", "description": about},
+        "player": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": player},
+        "session": {"type": "apiKey", "in": "header", "name": "catena-session-id", "description": player},
     })
 }
 

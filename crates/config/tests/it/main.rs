@@ -107,11 +107,18 @@ name = "backend"
 sha256 = "fcde2b2edba56bf408601fb721fe9b5c338d10ee429ea04fae5511b68fbf8fb9"
 permissions = ["client", "admin"]
 
+[players]
+issuer = "https://accounts.example.com/"
+audience = "my-game"
+leeway = "5s"
+jwks_url = "https://accounts.example.com/jwks.json"
+
 [netcode]
 key_env = "GAME_KEY"
 
 [gateway]
 default_fleet = "arena"
+players = "signed_in"
 wait_deadline = "60s"
 progress_interval = "500ms"
 rate_per_address = 0

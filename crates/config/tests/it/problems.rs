@@ -339,3 +339,45 @@ fn secrets_are_quoted_nowhere() {
     assert_eq!(found.list.len(), 2, "{found}");
     assert!(!found.to_string().contains("hunter2"), "{found}");
 }
+
+#[test]
+fn players_sign_in_with_tokens_that_can_be_checked_or_not_at_all() {
+    let players = |more: &str| problems(&format!("[players]\nissuer = 'i'\naudience = 'a'\n{more}"));
+    let found = players("");
+    assert!(
+        found[0].starts_with("players: needs keys to check tokens with") && found.len() == 1,
+        "{found:?}"
+    );
+    let found = players("jwks_file = 'a'\njwks_url = 'https://b.example'");
+    assert_eq!(found, ["players.jwks_url: is given together with `jwks_file`; keep one of them"]);
+    for (given, missing) in [("issuer", "audience"), ("audience", "issuer")] {
+        let found = problems(&format!("players = {{ {given} = 'x', jwks_file = 'a' }}"));
+        assert!(
+            found[0].starts_with(&format!("players.{missing}: is required")) && found.len() == 1,
+            "{found:?}"
+        );
+    }
+    for (bad, problem) in [
+        ("jwks_url = 'ftp://b.example'", "players.jwks_url: must be an http or https URL"),
+        ("secret_file = 'missing'", "players.secret_file: names a file that cannot be opened"),
+        ("secret_env = 'MISSING'", "players.secret_env: names the variable MISSING"),
+        ("secret_env = 'not a name'", "players.secret_env: must be the name of an environment variable"),
+        ("jwks_file = 'a'\nleeway = '11m'", "players.leeway: "),
+        ("jwks_file = 'a'\nleeway = '1500ms'", "players.leeway: must be whole seconds"),
+    ] {
+        let found = players(bad);
+        assert!(found[0].starts_with(problem) && found.len() == 1, "{bad}: {found:?}");
+    }
+    let folder =
+        Folder::with("sortie.toml", "players = { issuer = 'i', audience = 'a', secret_env = 'SORTIE_OWN' }");
+    let found = folder.load(&[("SORTIE_OWN", "hunter2")]).unwrap_err().to_string();
+    assert!(found.contains("a secret of 7 bytes") && !found.contains("hunter2"), "{found}");
+    assert!(folder.load(&[("SORTIE_OWN", GAME_KEY.1)]).is_ok());
+    one("gateway.players = 'signed_in'", "gateway.players: is `signed_in`, but `[players]` does not say");
+    let warned = Folder::with(
+        "sortie.toml",
+        "players = { issuer = 'i', audience = 'a', jwks_url = 'http://b.example' }",
+    );
+    let warnings = warned.load(&[]).unwrap().warnings;
+    assert!(warnings.iter().any(|warning| warning.path == "players.jwks_url"), "{warnings:?}");
+}

@@ -40,6 +40,18 @@ fn a_netcode_key_file_is_shown_by_its_path() {
     assert_eq!(reload(&config), config);
 }
 
+#[test]
+fn a_secret_of_player_tokens_is_shown_by_its_place() {
+    let players = "[players]\nissuer = 'i'\naudience = 'a'\n";
+    for key in ["secret_file = 'secret.key'", "secret_env = 'GAME_KEY'", "jwks_file = 'jwks.json'"] {
+        let folder = Folder::with("sortie.toml", &format!("{players}{key}"));
+        std::fs::write(folder.dir.path().join("secret.key"), GAME_KEY.1).unwrap();
+        let config = folder.load(&[GAME_KEY]).unwrap();
+        assert!(!config.show().contains(GAME_KEY.1) && !format!("{config:?}").contains(GAME_KEY.1));
+        assert_eq!(reload(&config), config);
+    }
+}
+
 /// Adds the paths of all keys below `value`, as the table of keys writes them.
 fn paths(value: &toml::Value, place: &str, found: &mut BTreeSet<String>) {
     let known = |place: &str| reference().iter().any(|key| key.path == place);
@@ -66,7 +78,8 @@ fn every_key_of_the_reference_is_shown_and_no_other() {
     let config = Folder::with("sortie.toml", FULL).load(&[GAME_KEY]).unwrap();
     let mut found = BTreeSet::new();
     paths(&toml::from_str(&config.show()).unwrap(), "", &mut found);
-    found.insert("netcode.key_file".to_owned());
+    let others = ["netcode.key_file", "players.secret_file", "players.secret_env", "players.jwks_file"];
+    found.extend(others.map(str::to_owned));
     let all: BTreeSet<_> = reference().iter().map(|key: &KeyDoc| key.path.to_owned()).collect();
     assert_eq!(found, all);
 }

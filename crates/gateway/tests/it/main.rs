@@ -6,6 +6,7 @@ mod edge;
 mod faults;
 mod harness;
 mod leaving;
+mod players;
 mod seats;
 mod tokens;
 mod waiting;

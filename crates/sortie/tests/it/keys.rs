@@ -83,6 +83,50 @@ async fn a_key_permits_what_it_was_made_for() {
 }
 
 #[tokio::test]
+async fn keys_are_made_and_revoked_while_the_control_plane_runs() {
+    let hash = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
+    let configured = json!([{"name": "configured", "sha256": hash, "permissions": ["client"]}]);
+    let site = Site::with_config(&json!({ "api_keys": configured }));
+    let control_plane = site.up(&[]).await;
+    let status = async |key: &str| {
+        let request = control_plane.request("GET", "/v1/matches").header("catena-api-key", key);
+        request.send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(status("foo").await, 200);
+    // Each time the next call counts, however soon it comes.
+    for name in ["one", "two", "one"] {
+        let key = create(&site, name, &["client"]).await;
+        assert_eq!(status(&key).await, 200, "{name} is made");
+        let listed = site.run(&["key", "list", "--json"]).await.json();
+        let listed = listed.as_array().unwrap();
+        let entries: Vec<_> = listed.iter().map(|key| [&key["name"], &key["source"]]).collect();
+        assert_eq!(entries, [[&json!(name), &json!("file")], [&json!("configured"), &json!("config")]]);
+        assert_eq!(listed[0]["permissions"], json!(["client"]));
+        assert!(listed[0]["created_at"].as_str().unwrap().ends_with('Z'));
+        let table = site.run(&["key", "list"]).await.stdout;
+        assert!(table.contains(name) && !table.contains(hash) && !table.contains(&key), "{table}");
+        let revoked = site.run(&["key", "revoke", "--json", "--name", name]).await;
+        assert_eq!((revoked.code, revoked.json()["revoked"].as_bool()), (Some(0), Some(true)));
+        assert_eq!(status(&key).await, 401, "{name} is revoked");
+    }
+    assert_eq!(status("foo").await, 200, "those of the configuration stay");
+    for (name, says) in [("one", "no key named \"one\""), ("configured", "in the configuration")] {
+        let refused = site.run(&["key", "revoke", "--name", name]).await;
+        assert!(refused.code == Some(1) && refused.stderr.contains(says), "{}", refused.stderr);
+    }
+    let taken = site.run(&["key", "create", "--name", "configured", "--permission", "admin"]).await;
+    assert!(taken.code == Some(1) && taken.stderr.contains("another name"), "{}", taken.stderr);
+
+    let key = create(&site, "last", &["client"]).await;
+    assert_eq!(status(&key).await, 200);
+    std::fs::write(site.data("api_keys.json"), "half of it").unwrap();
+    assert_eq!(status(&key).await, 200, "a damaged file takes nothing away");
+    assert!(site.stderr().contains("is damaged"), "{}", site.stderr());
+    std::fs::remove_file(site.data("api_keys.json")).unwrap();
+    assert_eq!(status(&key).await, 401, "without the file there is no key of it");
+}
+
+#[tokio::test]
 async fn secrets_are_kept_from_others_and_from_the_log() {
     let config = json!({"dev": true, "log": {"level": "trace"}, "fleets": {"quiet": idle_fleet()}});
     let site = Site::with_config(&config);

@@ -20,6 +20,7 @@ mod fleets;
 mod game_servers;
 mod keys;
 mod memory;
+mod players;
 mod python;
 mod remote_commands;
 mod restart;

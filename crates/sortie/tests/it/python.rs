@@ -18,10 +18,10 @@ pub(crate) fn interpreter() -> &'static Path {
     static INTERPRETER: OnceLock<PathBuf> = OnceLock::new();
     INTERPRETER.get_or_init(|| {
         let python = std::env::var_os(VARIABLE).map_or_else(make, PathBuf::from);
-        succeed(
-            Command::new(&python)
-                .args(["-c", "import grpc, grpc_reflection, jsonschema, openapi_spec_validator"]),
-        );
+        succeed(Command::new(&python).args([
+            "-c",
+            "import cryptography, grpc, grpc_reflection, jsonschema, jwt, openapi_spec_validator",
+        ]));
         python
     })
 }

@@ -1,0 +1,258 @@
+//! The API keys that `sortie key` makes, in `<data>/api_keys.json`: their names, hashes and permissions.
+//!
+//! Why a file that both sides read, and no call to the running process: a key can be made before there is a process, and
+//! revoked when it does not answer or nobody has an admin key left. What is written is in force when the command
+//! returns, because the process looks at the file at each call ([`sortie_identity::Watched`]); a look takes less than a
+//! microsecond. What a revoked key has opened is closed: streams end with their next event or sign of life. A call that
+//! is held back is answered still, within `broker.wait`, because it may have taken a match already.
+//!
+//! The file is replaced as a whole, and whoever changes it holds a lock, so that of two commands at once none is lost.
+
+use std::fs::{self, File, OpenOptions};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+use sortie_api::{ApiKey, KeyRing, KeySource};
+use sortie_config::Permission;
+use sortie_identity::Watched;
+
+use crate::failure::Failure;
+use crate::secrets::{self, hash, hex};
+
+/// The file.
+const API_KEYS: &str = "api_keys.json";
+/// Locked by whoever changes the file.
+const LOCK: &str = "api_keys.lock";
+/// Largest file, in bytes: room for the most keys with the longest names.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+/// Longest name of a key, in characters.
+const MAX_NAME: usize = 64;
+
+/// One key, as it is kept.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredKey {
+    name: String,
+    sha256: String,
+    permissions: Vec<String>,
+    /// RFC 3339, UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    created_at: Option<String>,
+}
+
+impl StoredKey {
+    fn checked(&self) -> Result<ApiKey, String> {
+        let sha256 = unhex(&self.sha256).ok_or_else(|| format!("sha256 of {:?}", self.name))?;
+        let permissions = self.permissions.iter().map(|name| {
+            let known = Permission::by_name(name);
+            known.map(secrets::permission).ok_or_else(|| format!("permission {name:?}"))
+        });
+        Ok(ApiKey { name: self.name.clone(), sha256, permissions: permissions.collect::<Result<_, _>>()? })
+    }
+}
+
+fn unhex(digits: &str) -> Option<[u8; 32]> {
+    let pairs = (0..32).map(|at| u8::from_str_radix(digits.get(2 * at..2 * at + 2)?, 16).ok());
+    let whole = digits.len() == 64;
+    pairs.collect::<Option<Vec<u8>>>().filter(|_| whole)?.try_into().ok()
+}
+
+/// What a list of keys says about one.
+#[derive(Serialize)]
+pub(crate) struct Listed {
+    pub(crate) name: String,
+    pub(crate) permissions: Vec<String>,
+    pub(crate) created_at: Option<String>,
+    /// `file` or `config`.
+    pub(crate) source: &'static str,
+}
+
+fn parse(bytes: Option<&[u8]>) -> Result<Vec<StoredKey>, String> {
+    let Some(bytes) = bytes else { return Ok(Vec::new()) };
+    let advice = |problem: String| format!("is damaged: {problem}; put it back, or remove it and make keys");
+    let keys: Vec<StoredKey> = serde_json::from_slice(bytes).map_err(|error| advice(error.to_string()))?;
+    keys.iter().try_for_each(|key| key.checked().map(drop)).map_err(advice)?;
+    Ok(keys)
+}
+
+fn stored(data: &Path) -> Result<Vec<StoredKey>, Failure> {
+    let watched = Watched::open(data.join(API_KEYS), MAX_FILE_BYTES, parse)?;
+    Ok(watched.current().to_vec())
+}
+
+/// The keys made here, in the order in which they were made.
+pub(crate) fn list(data: &Path) -> Result<Vec<Listed>, Failure> {
+    let listed = |key: StoredKey| Listed {
+        name: key.name,
+        permissions: key.permissions,
+        created_at: key.created_at,
+        source: "file",
+    };
+    Ok(stored(data)?.into_iter().map(listed).collect())
+}
+
+/// Makes a key and keeps its hash. The key itself is kept nowhere. `taken` are names of keys elsewhere.
+pub(crate) fn create(
+    data: &Path,
+    name: &str,
+    permissions: &[Permission],
+    taken: &[String],
+) -> Result<String, Failure> {
+    let printable = name.chars().all(|character| character == ' ' || character.is_ascii_graphic());
+    if name.is_empty() || name.len() > MAX_NAME || !printable {
+        return Err(Failure::new(format!("a key's name has 1 to {MAX_NAME} printable ASCII characters")));
+    }
+    let key = secrets::draw_api_key()?;
+    let stored = StoredKey {
+        name: name.to_owned(),
+        sha256: hex(&hash(&key)),
+        permissions: permissions.iter().map(|permission| permission.name().to_owned()).collect(),
+        created_at: Some(humantime::format_rfc3339_millis(SystemTime::now()).to_string()),
+    };
+    change(data, |keys| {
+        if taken.iter().chain(keys.iter().map(|key| &key.name)).any(|other| other == name) {
+            return Err(Failure::new(format!("there is a key named {name:?} already; choose another name")));
+        }
+        let most = sortie_config::ApiKey::MAX;
+        if keys.len() >= most {
+            return Err(Failure::new(format!(
+                "there are {most} keys already, which is the most; revoke some"
+            )));
+        }
+        keys.push(stored);
+        Ok(())
+    })?;
+    Ok(key)
+}
+
+/// Takes a key away. `configured` are names of keys that the configuration has.
+pub(crate) fn revoke(data: &Path, name: &str, configured: &[String]) -> Result<(), Failure> {
+    change(data, |keys| {
+        let Some(at) = keys.iter().position(|key| key.name == name) else {
+            let problem = if configured.iter().any(|other| other == name) {
+                format!(
+                    "the key {name:?} is in the configuration: take it out of `api_keys` there, and start anew"
+                )
+            } else {
+                format!(
+                    "there is no key named {name:?} in {}; `sortie key list` shows those there are",
+                    data.display()
+                )
+            };
+            return Err(Failure::new(problem));
+        };
+        keys.remove(at);
+        Ok(())
+    })
+}
+
+fn change(
+    data: &Path,
+    change: impl FnOnce(&mut Vec<StoredKey>) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let _lock = lock(data)?;
+    let path = data.join(API_KEYS);
+    let mut keys = stored(data)?;
+    change(&mut keys)?;
+    let text = serde_json::to_vec_pretty(&keys)?;
+    secrets::write(&path, &text)
+        .map_err(|error| Failure::of(format!("cannot write {}", path.display()), error))
+}
+
+/// Held until it is dropped.
+fn lock(data: &Path) -> Result<File, Failure> {
+    let path = data.join(LOCK);
+    let locked = fs::create_dir_all(data).and_then(|()| {
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path)?;
+        file.lock()?;
+        Ok(file)
+    });
+    locked.map_err(|error| Failure::of(format!("cannot lock {}", path.display()), error))
+}
+
+/// The keys of a process: those of the file as it is now, and others that stay the same.
+pub(crate) struct ApiKeys {
+    file: Watched<Arc<KeyRing>>,
+}
+
+impl ApiKeys {
+    /// Keys of the data folder, together with `others`.
+    pub(crate) fn open(data: &Path, others: Vec<ApiKey>) -> Result<Self, Failure> {
+        let ring = move |bytes: Option<&[u8]>| {
+            let checked = parse(bytes)?.iter().map(StoredKey::checked).collect::<Result<Vec<_>, _>>()?;
+            Ok(Arc::new(KeyRing::of(&[checked, others.clone()].concat())))
+        };
+        Ok(Self { file: Watched::open(data.join(API_KEYS), MAX_FILE_BYTES, ring)? })
+    }
+}
+
+impl KeySource for ApiKeys {
+    fn keys(&self) -> Arc<KeyRing> {
+        Arc::clone(&self.file.current())
+    }
+}
+
+/// Whether any key has been made here.
+pub(crate) fn is_empty(data: &Path) -> Result<bool, Failure> {
+    Ok(stored(data)?.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_kept_as_a_hash_under_a_name_of_its_own_until_it_is_revoked() {
+        let data = tempfile::tempdir().unwrap();
+        let key = create(data.path(), "ci", &[Permission::Client], &[]).unwrap();
+        let kept = fs::read_to_string(data.path().join(API_KEYS)).unwrap();
+        assert!(!kept.contains(&key));
+        let stored = stored(data.path()).unwrap()[0].checked().unwrap();
+        assert_eq!((stored.name.as_str(), stored.sha256), ("ci", hash(&key)));
+        assert_eq!(stored.permissions, [sortie_api::Permission::Client]);
+        assert!(create(data.path(), "ci", &[Permission::Admin], &[]).is_err());
+        assert!(create(data.path(), "other", &[Permission::Admin], &["other".to_owned()]).is_err());
+        for bad in ["", "a\nb", &"x".repeat(65)] {
+            assert!(create(data.path(), bad, &[Permission::Admin], &[]).is_err(), "{bad:?}");
+        }
+        revoke(data.path(), "ci", &[]).unwrap();
+        assert!(is_empty(data.path()).unwrap());
+        let unknown = revoke(data.path(), "ci", &[]).unwrap_err().to_string();
+        assert!(unknown.contains("no key named \"ci\""), "{unknown}");
+        let configured = revoke(data.path(), "ci", &["ci".to_owned()]).unwrap_err().to_string();
+        assert!(configured.contains("configuration"), "{configured}");
+    }
+
+    #[test]
+    fn keys_of_an_older_version_are_read() {
+        let old = format!(r#"[{{"name": "a", "sha256": "{}", "permissions": ["admin"]}}]"#, "0".repeat(64));
+        assert_eq!(parse(Some(old.as_bytes())).unwrap()[0].created_at, None);
+    }
+
+    #[test]
+    fn a_damaged_file_says_what_to_do() {
+        let hash = "0".repeat(64);
+        for bad in [
+            "[".to_owned(),
+            r#"[{"name": "a", "sha256": "00", "permissions": []}]"#.to_owned(),
+            format!(r#"[{{"name": "a", "sha256": "{hash}", "permissions": ["root"]}}]"#),
+        ] {
+            let problem = parse(Some(bad.as_bytes())).err().unwrap();
+            assert!(problem.starts_with("is damaged: ") && problem.ends_with("and make keys"), "{problem}");
+        }
+    }
+
+    #[test]
+    fn of_many_commands_at_once_none_is_lost() {
+        let data = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for at in 0..8 {
+                let data = data.path();
+                scope.spawn(move || create(data, &format!("key {at}"), &[Permission::Client], &[]).unwrap());
+            }
+        });
+        assert_eq!(list(data.path()).unwrap().len(), 8);
+    }
+}
