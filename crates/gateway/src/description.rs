@@ -23,8 +23,9 @@ pub fn description() -> Value {
     let paths = paths(&mut read, &mut written);
     let mut schemas = read.take_definitions(true);
     schemas.extend(written.take_definitions(true));
-    let about = "The players' door. Anybody may call: a player gets a seat in a match, and a connect token for its \
-        server.";
+    let about = "The players' door. A player gets a seat in a match, and a connect token for its server. Where \
+        `gateway.players` is `signed_in`, a player token has to be shown: as `authorization: Bearer <token>`, \
+        `catena-session-id: <token>` or `token` in the query, the body or the first message.";
     json!({
         "tags": [{"name": TAG, "description": about}],
         "paths": paths,
@@ -90,7 +91,7 @@ fn wannaplay(id: &str, answer: &Value) -> Value {
         },
     });
     let mut operation = operation(id, "Ask for a seat, get one answer", text, &responses);
-    operation["parameters"] = query(&["game", "version", "client_ip"]).into();
+    operation["parameters"] = query(&["game", "version", "client_ip", "token"]).into();
     operation
 }
 
@@ -106,7 +107,7 @@ fn request(feedback: &Value) -> Value {
     let in_path =
         |name: &str| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}});
     let mut parameters = vec![in_path("game"), in_path("version")];
-    parameters.extend(query(&["client_ip"]));
+    parameters.extend(query(&["client_ip", "token"]));
     operation["parameters"] = parameters.into();
     operation
 }
@@ -122,7 +123,7 @@ fn websocket() -> Value {
         },
     });
     let mut operation = operation("requestByWebsocket", "Ask for a seat by websocket", text, &responses);
-    operation["parameters"] = query(&["game", "version", "client_ip"]).into();
+    operation["parameters"] = query(&["game", "version", "client_ip", "token"]).into();
     operation
 }
 

@@ -86,12 +86,13 @@ pub(crate) struct Asked {
     pub(crate) version: Option<String>,
     /// The player's address, as a proxy that is trusted knows it.
     pub(crate) client_ip: Option<String>,
-    /// A player token, for those who cannot set headers: browsers cannot on a websocket.
+    /// A player token, for where no header can be set, as on a browser's websocket.
     pub(crate) token: Option<Shown>,
 }
 
 /// A player token as it was shown. Whoever has it is that player, so `Debug` does not show it.
 #[derive(Clone, Deserialize, JsonSchema)]
+#[schemars(inline)]
 pub(crate) struct Shown(String);
 
 impl fmt::Debug for Shown {

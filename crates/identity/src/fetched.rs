@@ -11,15 +11,10 @@
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::body::Bytes;
-use hyper::{Request, StatusCode, Uri, header};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
-use rustls::crypto::ring;
-use tokio::sync::Mutex;
+use reqwest::header::ACCEPT;
+use reqwest::redirect::Policy;
+use reqwest::{Client, StatusCode, Url};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::{Instant, timeout};
 
 use crate::jwks::{KeySet, MAX_DOCUMENT_BYTES};
@@ -51,8 +46,8 @@ impl Default for Fetching {
 pub(crate) struct Fetched(Arc<Shared>);
 
 struct Shared {
-    url: Uri,
-    client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    url: Url,
+    client: Client,
     limits: Fetching,
     known: RwLock<Known>,
     /// Held by whoever fetches.
@@ -71,13 +66,16 @@ struct Known {
 impl Fetched {
     /// Nothing is fetched yet.
     pub(crate) fn new(url: &str, limits: Fetching) -> Result<Self, BadTokenOptions> {
-        let url: Uri = url.parse().map_err(|_| BadTokenOptions::Url(url.to_owned()))?;
-        let tls = HttpsConnectorBuilder::new()
-            .with_provider_and_native_roots(ring::default_provider())
-            .map_err(BadTokenOptions::NoRoots)?;
-        let connector = tls.https_or_http().enable_http1().build();
-        let client = Client::builder(TokioExecutor::new()).build(connector);
-        Ok(Self(Arc::new(Shared { url, client, limits, known: RwLock::default(), turn: Arc::default() })))
+        let parsed = Url::parse(url).map_err(|_| BadTokenOptions::Url(url.to_owned()))?;
+        let client = sortie_tls::http_client(url, None)?;
+        let client = client.redirect(Policy::none()).build().map_err(BadTokenOptions::Client)?;
+        Ok(Self(Arc::new(Shared {
+            url: parsed,
+            client,
+            limits,
+            known: RwLock::default(),
+            turn: Arc::default(),
+        })))
     }
 
     /// Keys in which `find` finds what it looks for, or its error about the newest there are.
@@ -109,7 +107,7 @@ impl Fetched {
     }
 
     /// Returns when the keys there can be are there. In a task, because the caller may go away while others wait.
-    async fn fetch(&self, turn: tokio::sync::OwnedMutexGuard<()>) {
+    async fn fetch(&self, turn: OwnedMutexGuard<()>) {
         let shared = Arc::clone(&self.0);
         let fetching = tokio::spawn(async move {
             shared.fetch().await;
@@ -156,18 +154,29 @@ impl Shared {
 
     /// The problem of a URL that gives none continues a sentence.
     async fn get(&self) -> Result<KeySet, String> {
-        let request = Request::get(self.url.clone()).header(header::ACCEPT, "application/json");
-        let request = request.body(Empty::new()).map_err(|error| format!("cannot be asked: {error}"))?;
-        let response = self.client.request(request).await.map_err(|error| {
-            // The cause is what helps: the error itself says only that it was the connection.
-            let cause = std::error::Error::source(&error).map(ToString::to_string);
-            format!("cannot be reached: {}", cause.unwrap_or_else(|| error.to_string()))
-        })?;
+        let asked = self.client.get(self.url.clone()).header(ACCEPT, "application/json").send().await;
+        let mut response = asked.map_err(|error| format!("cannot be reached: {}", root(&error)))?;
         if response.status() != StatusCode::OK {
             return Err(format!("answered {}", response.status()));
         }
-        let body = Limited::new(response.into_body(), MAX_DOCUMENT_BYTES).collect().await;
-        let body = body.map_err(|error| format!("gave no document: {error}"))?;
-        KeySet::parse(&body.to_bytes())
+        let mut document = Vec::new();
+        while let Some(chunk) =
+            response.chunk().await.map_err(|error| format!("broke off: {}", root(&error)))?
+        {
+            document.extend_from_slice(&chunk);
+            if document.len() > MAX_DOCUMENT_BYTES {
+                return Err(format!("gave more than {MAX_DOCUMENT_BYTES} bytes"));
+            }
+        }
+        KeySet::parse(&document)
     }
+}
+
+/// What is at the bottom of an error: the error itself says only that it was the connection.
+fn root(error: &dyn std::error::Error) -> String {
+    let mut deepest = error;
+    while let Some(source) = deepest.source() {
+        deepest = source;
+    }
+    deepest.to_string()
 }

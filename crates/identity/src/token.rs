@@ -10,7 +10,6 @@
 //! [RFC 8725]: https://www.rfc-editor.org/rfc/rfc8725
 
 use std::fmt;
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -138,10 +137,11 @@ pub enum BadTokenOptions {
     #[error("the keys of player tokens: {0:?} is no URL")]
     Url(String),
     /// Nobody's certificate could be checked.
-    #[error(
-        "no root certificates were found, so no https URL can be trusted: install the ca-certificates of this system, or name a file as SSL_CERT_FILE: {0}"
-    )]
-    NoRoots(io::Error),
+    #[error("the keys of player tokens: {0}")]
+    Roots(#[from] sortie_tls::RootsError),
+    /// A fault of the program.
+    #[error("the keys of player tokens: no client for their URL: {0}")]
+    Client(reqwest::Error),
 }
 
 /// Tells who players are by their tokens. Clones share their keys.

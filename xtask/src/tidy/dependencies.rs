@@ -10,7 +10,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("sortie-wire", &["sortie-domain"]),
     ("sortie-engine", &["sortie-domain"]),
     ("sortie-config", &["sortie-domain"]),
-    ("sortie-identity", &["sortie-domain"]),
+    ("sortie-identity", &["sortie-domain", "sortie-tls"]),
     ("sortie-testkit", &["sortie-domain"]),
     // Adapters never use each other.
     ("sortie-allocators", ADAPTER),

@@ -94,8 +94,9 @@ fn fields(described: &Described, called: &Method, path: &str) -> (Vec<Value>, Ve
 fn session(called: &Method) -> Option<Value> {
     (SESSION == (called.service.as_str(), called.name.as_str())).then(|| {
         json!({
-            "name": "catena-session-id", "in": "header", "required": true, "schema": {"type": "string"},
-            "description": "The player; older clients send `session-id`.",
+            "name": "catena-session-id", "in": "header", "required": false, "schema": {"type": "string"},
+            "description": "The player: a player token, or beside an API key the player id in plain text. It may be \
+                left out where `authorization` has a player token. Older clients send `session-id`.",
         })
     })
 }

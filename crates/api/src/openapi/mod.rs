@@ -21,7 +21,7 @@ use crate::rules::{Access, RULES, Rule};
 
 /// How a request may show its key: the names of the security schemes.
 const SCHEMES: [&str; 2] = ["bearer", "key"];
-/// The two ways to show a player token, as `security_schemes` has them.
+/// Names of the ways to show a player token.
 const PLAYER_SCHEMES: [&str; 2] = ["player", "session"];
 
 const ABOUT: &str = "Sortie brings players and dedicated game servers together. Everything is on one port: Catena's \
@@ -79,13 +79,13 @@ fn insert(paths: &mut Map<String, Value>, path: &str, method: &str, operation: V
 fn complete(operation: &mut Value, rule: &Rule, path: &str) {
     let (security, who) = match rule.access {
         Access::Anybody => (json!([]), "Anybody may call this.".to_owned()),
-        Access::Holders(permissions) => (security(permissions), needs(permissions)),
+        Access::Holders(permissions) => (security(permissions), format!("Needs {}.", a_key(permissions))),
         Access::HoldersAndPlayers(permissions) => {
-            let mut ways = security(permissions);
-            if let Some(ways) = ways.as_array_mut() {
+            let mut security = security(permissions);
+            if let Some(ways) = security.as_array_mut() {
                 ways.extend(PLAYER_SCHEMES.map(|scheme| json!({scheme: []})));
             }
-            (ways, format!("{} Or a player token, for the player's own.", needs(permissions)))
+            (security, format!("Needs {}, or a player token.", a_key(permissions)))
         }
     };
     let text = operation["description"].as_str().map(|text| format!("{text}\n\n")).unwrap_or_default();
@@ -114,9 +114,9 @@ fn names_in(path: &str) -> impl Iterator<Item = &str> {
     path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
 }
 
-fn needs(permissions: &[Permission]) -> String {
+fn a_key(permissions: &[Permission]) -> String {
     let names: Vec<_> = permissions.iter().map(|one| format!("`{}`", one.name())).collect();
-    format!("Needs an API key with the permission {}.", names.join(" or "))
+    format!("an API key with the permission {}", names.join(" or "))
 }
 
 /// One requirement for each permission that would do, and for each way to show a key.
@@ -129,13 +129,13 @@ fn security_schemes() -> Value {
     let about = "An API key, made by `sortie key create`. It holds permissions: `game_server_match` for the calls of \
         game servers, `client` for those of players' backends, `admin` for everything. In development mode (`--dev`) \
         nobody needs one.";
-    let of_players = "A player token: a signed JWT whose subject is the player id. In development mode the plain player \
-        id in `catena-session-id` will do.";
+    let player =
+        "A player token: a JWT as `[players]` of the configuration asks for, whose subject is the player id.";
     json!({
         "bearer": {"type": "http", "scheme": "bearer", "description": about},
         "key": {"type": "apiKey", "in": "header", "name": "catena-api-key", "description": about},
-        "player": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": of_players},
-        "session": {"type": "apiKey", "in": "header", "name": "catena-session-id", "description": of_players},
+        "player": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": player},
+        "session": {"type": "apiKey", "in": "header", "name": "catena-session-id", "description": player},
     })
 }
 

@@ -96,8 +96,8 @@ const TABLE: &[(&str, &[&str])] = &[
     ("POST /v1/matches", CLIENT),
     ("GET /v1/matches", CLIENT),
     ("GET /v1/matches/{id}", CLIENT_OR_GAME),
-    ("GET /v1/matches/{id}/explain", CLIENT),
     ("DELETE /v1/matches/{id}", CLIENT),
+    ("GET /v1/matches/{id}/explain", CLIENT),
     ("POST /v1/matches/{id}/seats", CLIENT),
     ("POST /v1/seats/{id}/claim", GAME),
     ("DELETE /v1/seats/{id}", CLIENT_OR_GAME),
@@ -161,7 +161,7 @@ async fn each_route_opens_for_its_callers_only() {
     assert_eq!(listed, tabled, "every route has a row here");
     for (route, openers) in TABLE {
         let (method, pattern) = route.split_once(' ').unwrap();
-        let path = pattern.replace("{matchId}", "x").replace("{id}", "x");
+        let path = pattern.replace("{matchId}", "x").replace("{id}", "x").replace("{file}", "x");
         let anybody = *openers == ANYBODY;
         for stranger in ["nobody", "wrong"] {
             let status = status(&server, method, &path, stranger).await;
