@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::explain::ExplanationView;
 use super::listing::{Fleets, MAX_PAGE, PAGE, Servers};
 use super::matches::{MatchView, Matches, Order, STATES, Submitted};
 use super::seats::{Claim, Released, Reserve, SeatView};
@@ -38,6 +39,14 @@ fn matches(schemas: &mut Schemas) -> Vec<Operation> {
             200,
             "The match, which is over",
         ),
+        Operation::new(
+            "GET /v1/matches/{id}/explain",
+            TAG,
+            "explainMatch",
+            "Explain why a match waits or failed",
+        )
+        .text("As data, and in the same words that players hear.")
+        .answer::<ExplanationView>(schemas, 200, "The explanation"),
     ]
 }
 

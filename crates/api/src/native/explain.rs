@@ -4,13 +4,14 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
+use schemars::JsonSchema;
 use serde::Serialize;
 use sortie_domain::broker::explain::{
     Explanation, FleetAccount, Holder, Order, ServerGroup, Standing, Timer, TimerKind, Unmet,
 };
 use sortie_domain::broker::{Refusal, TypicalWait, words};
 
-use super::matches::match_id;
+use super::matches::{STATES, match_id};
 use super::{answer, rfc3339};
 use crate::state::Api;
 
@@ -28,9 +29,11 @@ pub(super) async fn explain(State(api): State<Api>, id: Result<Path<String>, Pat
 }
 
 /// An explanation as it is shown. Times are RFC 3339.
-#[derive(Serialize)]
-struct ExplanationView {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Explanation")]
+pub(super) struct ExplanationView {
     match_id: String,
+    #[schemars(extend("enum" = STATES))]
     state: &'static str,
     /// The stable name of why it is over.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -38,7 +41,9 @@ struct ExplanationView {
     /// One line, as players hear it too.
     summary: String,
     sentences: Vec<String>,
+    #[schemars(extend("format" = "date-time"))]
     queued_at: String,
+    #[schemars(extend("format" = "date-time"))]
     state_since: String,
     /// Older matches in the queue.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -55,9 +60,11 @@ struct ExplanationView {
     order: Option<OrderView>,
     #[serde(skip_serializing_if = "Option::is_none")]
     expected_server_id: Option<String>,
+    /// Servers without a match against this one, in groups, the largest first.
     servers: Vec<GroupView>,
     servers_unlisted: usize,
     servers_of_other_fleets: usize,
+    /// In the order in which they are tried.
     fleets: Vec<FleetView>,
     fleets_unlisted: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -104,7 +111,8 @@ impl From<&Explanation> for ExplanationView {
 }
 
 /// The server that has the match, or had it last.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "HoldingServer")]
 struct ServerView {
     server_id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -125,11 +133,13 @@ impl From<&Holder> for ServerView {
 }
 
 /// The server that is ordered for the match.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ServerOrder")]
 struct OrderView {
     server_id: String,
     fleet: String,
     state: &'static str,
+    #[schemars(extend("format" = "date-time"))]
     ordered_at: String,
 }
 
@@ -145,11 +155,13 @@ impl From<&Order> for OrderView {
 }
 
 /// Free servers of one fleet that ask for the same.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ServerGroup")]
 struct GroupView {
     #[serde(skip_serializing_if = "Option::is_none")]
     fleet: Option<String>,
     /// Whether the match is what they ask for.
+    #[schemars(extend("enum" = ["fits", "not_heard", "refused"]))]
     verdict: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     requirements: Option<String>,
@@ -178,7 +190,8 @@ impl From<&ServerGroup> for GroupView {
 }
 
 /// A part of a requirement that the match does not meet.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "UnmetRequirement")]
 struct UnmetView {
     requirement: String,
     /// What the match has there: a JSON text, perhaps cut.
@@ -193,17 +206,25 @@ impl From<&Unmet> for UnmetView {
 }
 
 /// A fleet against the match.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "FleetAccount")]
 struct FleetView {
     fleet: String,
+    /// What it can do for the match.
+    #[schemars(extend("enum" = ["filtered_out", "starting", "backing_off", "full", "room"]))]
     state: &'static str,
     unmet: Vec<UnmetView>,
+    /// Servers that it runs or starts.
     live: usize,
+    /// Most servers at a time.
     max: u32,
+    /// Its servers without a match.
     idle: usize,
+    /// Its servers that are to be heard of.
     pending: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     starting_since: Option<String>,
+    /// Starts that failed since the last server that worked.
     failures: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_error: Option<String>,
@@ -230,9 +251,11 @@ impl From<&FleetAccount> for FleetView {
 }
 
 /// What comes by itself.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Timer")]
 struct TimerView {
     name: &'static str,
+    #[schemars(extend("format" = "date-time"))]
     at: String,
     meaning: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -255,7 +278,8 @@ impl From<&Timer> for TimerView {
 }
 
 /// What this process has seen of waits until matches were ready.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "TypicalWait")]
 struct WaitView {
     #[serde(skip_serializing_if = "Option::is_none")]
     fleet: Option<String>,

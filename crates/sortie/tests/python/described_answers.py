@@ -92,6 +92,8 @@ def matches_and_seats():
     }
     match = call("POST", "/v1/matches", order, expect=202)["match_id"]
     call("GET", f"/v1/matches/{match}")
+    explained = call("GET", f"/v1/matches/{match}/explain")
+    assert explained["state"] == "queued" and explained["timers"] and explained["sentences"], explained
     call("GET", "/v1/matches?limit=1&state=queued,ready")
     offer = call("POST", "/api/v1/server/request_match", {"serverId": "s1"})
     assert offer["match"]["matchId"] == match, offer
@@ -106,6 +108,7 @@ def matches_and_seats():
     call("GET", "/v1/fleets")
     call("DELETE", f"/v1/seats/{seat}")
     call("DELETE", f"/v1/matches/{match}")
+    assert call("GET", f"/v1/matches/{match}/explain")["state"] == "cancelled"
     other = call("POST", "/v1/matches", {"players": ["c"]}, expect=202)["match_id"]
     call("POST", f"/v1/matches/{other}/seats", {"player_id": "d"}, expect=409)
 
@@ -114,8 +117,10 @@ def refusals():
     call("POST", "/v1/matches", {"players": [3]}, expect=400)
     call("POST", "/v1/matches/none/seats", {"player_id": "b"}, expect=404)
     call("POST", "/v1/seats/none/claim", {}, expect=404)
-    for method, path in [("GET", "/v1/matches/none"), ("DELETE", "/v1/matches/none"), ("DELETE", "/v1/seats/none")]:
-        call(method, path, expect=404)
+    for path in ["/v1/matches/none", "/v1/matches/none/explain"]:
+        call("GET", path, expect=404)
+    for path in ["/v1/matches/none", "/v1/seats/none"]:
+        call("DELETE", path, expect=404)
     for path in ["/v1/matches", "/v1/servers", "/v1/fleets"]:
         call("GET", path + "?limit=0", expect=400)
     call("GET", "/v1/events?from=x", expect=400)
