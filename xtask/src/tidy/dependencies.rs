@@ -23,6 +23,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("sortie-tls", &[]),
     // A game of anybody's: it has the public contracts only.
     ("sortie-arena", &["sortie-tls"]),
+    ("sortie-sidecar", &["sortie-serving", "sortie-tls", "sortie-wire"]),
     ("sortie-fuzz", &["sortie-config", "sortie-domain", "sortie-engine", "sortie-tokens", "sortie-wire"]),
     ("xtask", &["sortie-domain", "sortie-testkit"]),
 ];
