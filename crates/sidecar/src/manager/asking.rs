@@ -53,7 +53,7 @@ pub(super) async fn request_match(
         Err(BackendError::Refused(status)) => Err(status),
         Err(BackendError::Away(_)) => {
             if is_willing {
-                let _waits = Waits::begin(shared, &server_id).map_err(|refused| refused.status())?;
+                let _waits = Waits::begin(shared, &server_id).map_err(BackendError::status)?;
                 let _it_is_nothing_either_way = timeout(AWAY_PAUSE, shared.back.notified()).await;
             }
             Ok(RequestMatchResponse::default())
@@ -124,9 +124,8 @@ async fn wait(
         tokio::select! {
             biased;
             answer = waiter.answer() => return Ok(answer),
-            _ = changes.changed() => match give(shared, server_id) {
-                Some(response) => return Err(response),
-                None => {}
+            _ = changes.changed() => if let Some(response) = give(shared, server_id) {
+                return Err(response);
             },
         }
     }
