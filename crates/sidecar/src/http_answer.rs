@@ -41,7 +41,7 @@ impl Refused {
         Self::new(Code::Internal, "internal", "something is wrong inside the sidecar; its log says what")
     }
 
-    const fn as_http(mut self, http: StatusCode) -> Self {
+    const fn with_http(mut self, http: StatusCode) -> Self {
         self.http = Some(http);
         self
     }
@@ -63,9 +63,9 @@ impl From<BodyError> for Refused {
     fn from(error: BodyError) -> Self {
         match error {
             BodyError::TooLarge { .. } => Self::new(Code::ResourceExhausted, "too_large", error.to_string())
-                .as_http(StatusCode::PAYLOAD_TOO_LARGE),
+                .with_http(StatusCode::PAYLOAD_TOO_LARGE),
             BodyError::TooSlow { .. } => Self::new(Code::DeadlineExceeded, "too_slow", error.to_string())
-                .as_http(StatusCode::REQUEST_TIMEOUT),
+                .with_http(StatusCode::REQUEST_TIMEOUT),
         }
     }
 }
@@ -113,5 +113,5 @@ pub(crate) async fn nothing_here() -> Refused {
 /// For a path that is there, but not for this method; the router adds `Allow`.
 pub(crate) async fn not_this_way() -> Refused {
     Refused::new(Code::Unimplemented, "method_not_allowed", "this path is for other methods: see Allow")
-        .as_http(StatusCode::METHOD_NOT_ALLOWED)
+        .with_http(StatusCode::METHOD_NOT_ALLOWED)
 }
