@@ -37,7 +37,9 @@ const MAX_CREDENTIALS_BYTES: usize = 2_048;
 /// What a browser or a program is asked for.
 const CHALLENGES: [HeaderValue; 2] = [
     HeaderValue::from_static("Bearer"),
-    HeaderValue::from_static("Basic realm=\"sortie sidecar: any name, the key as the password\", charset=\"UTF-8\""),
+    HeaderValue::from_static(
+        "Basic realm=\"sortie sidecar: any name, the key as the password\", charset=\"UTF-8\"",
+    ),
 ];
 
 /// The key of the sidecar's own API, as its SHA-256: keys are long random texts, so that a fast hash will do.
@@ -116,7 +118,9 @@ fn admit(door: &Door, uri: &Uri, headers: &HeaderMap) -> Result<(), Denied> {
             let credentials = credentials.ok_or(Denied::NoKey("this needs authorization: Bearer <key>"))?;
             let shown = shown_key(credentials.as_bytes());
             let is_good = shown.is_some_and(|shown| key.is(&shown));
-            is_good.then_some(()).ok_or(Denied::NoKey("the key in authorization is not the one of this sidecar"))
+            is_good
+                .then_some(())
+                .ok_or(Denied::NoKey("the key in authorization is not the one of this sidecar"))
         }
     }
 }
@@ -187,11 +191,15 @@ mod tests {
         for host in ["localhost", "LOCALHOST:8081", "127.0.0.1:8081", "127.9.9.9", "[::1]:8081"] {
             assert!(is_in(&[("host", host)]), "{host}");
             assert!(is_in(&[("host", host), ("origin", &format!("http://{host}"))]), "{host}");
-            for origin in ["null", "http://evil.example", "https://evil.example:8081", "", "localhost:8081", "http://"] {
+            for origin in
+                ["null", "http://evil.example", "https://evil.example:8081", "", "localhost:8081", "http://"]
+            {
                 assert!(!is_in(&[("host", host), ("origin", origin)]), "{host} {origin}");
             }
         }
-        for host in ["evil.example:8081", "10.0.0.1", "0.0.0.0:8081", "localhost.evil.example", "[::]:8081", ""] {
+        for host in
+            ["evil.example:8081", "10.0.0.1", "0.0.0.0:8081", "localhost.evil.example", "[::]:8081", ""]
+        {
             assert!(!is_in(&[("host", host)]), "{host}");
             // After DNS rebinding the page has the same name.
             assert!(!is_in(&[("host", host), ("origin", &format!("http://{host}"))]), "{host}");
@@ -211,14 +219,27 @@ mod tests {
         let door = Door::Locked(Arc::new(ControlKey::new("s3cret").unwrap()));
         let basic = |pair: &str| format!("Basic {}", BASE64_STANDARD.encode(pair));
         for good in ["Bearer s3cret", "bearer  s3cret", &basic("me:s3cret"), &basic(":s3cret")] {
-            assert_eq!(admitted(&door, &[("host", "box.lan:8081"), ("authorization", good)]), Ok(()), "{good}");
+            assert_eq!(
+                admitted(&door, &[("host", "box.lan:8081"), ("authorization", good)]),
+                Ok(()),
+                "{good}"
+            );
             let foreign = [("host", "box.lan"), ("authorization", good), ("origin", "http://evil.example")];
             assert!(matches!(admitted(&door, &foreign), Err(Denied::Stranger(_))));
         }
         let long = format!("Bearer {}", "x".repeat(MAX_CREDENTIALS_BYTES));
         for bad in [
-            "Bearer s3cre", "Bearer s3crett", "Bearer", "Bearer ", "s3cret", "Basic s3cret", &basic("s3cret:me"),
-            &basic("s3cret"), "Basic ====", "Digest s3cret", &long,
+            "Bearer s3cre",
+            "Bearer s3crett",
+            "Bearer",
+            "Bearer ",
+            "s3cret",
+            "Basic s3cret",
+            &basic("s3cret:me"),
+            &basic("s3cret"),
+            "Basic ====",
+            "Digest s3cret",
+            &long,
         ] {
             let found = admitted(&door, &[("host", "box.lan"), ("authorization", bad)]);
             assert!(matches!(found, Err(Denied::NoKey(_))), "{bad}");
@@ -229,6 +250,9 @@ mod tests {
     #[test]
     fn a_key_is_not_shown_and_not_empty() {
         assert!(ControlKey::new("").is_none());
-        assert_eq!(format!("{:?}", Door::Locked(Arc::new(ControlKey::new("s3cret").unwrap()))), "Locked(ControlKey)");
+        assert_eq!(
+            format!("{:?}", Door::Locked(Arc::new(ControlKey::new("s3cret").unwrap()))),
+            "Locked(ControlKey)"
+        );
     }
 }

@@ -9,9 +9,9 @@ use crate::http_answer::Refused;
 use crate::manager::MAX_ID_BYTES;
 
 /// Most profiles.
-pub(super) const MAX_PROFILES: usize = 256;
+pub const MAX_PROFILES: usize = 256;
 /// Most bytes of a profile's command and arguments together.
-pub(super) const MAX_PROFILE_BYTES: usize = 32 << 10;
+pub const MAX_PROFILE_BYTES: usize = 32 << 10;
 
 /// By id.
 #[derive(Default)]
@@ -21,9 +21,8 @@ impl Profiles {
     /// Takes all of `profiles`, each in the place of one with its id, or none.
     pub(super) fn register(&mut self, profiles: Vec<ServerProfile>) -> Result<(), Refused> {
         for (index, profile) in profiles.iter().enumerate() {
-            check(profile).map_err(|(field, problem)| {
-                Refused::field(&format!("profiles[{index}].{field}"), problem)
-            })?;
+            check(profile)
+                .map_err(|(field, problem)| Refused::field(&format!("profiles[{index}].{field}"), problem))?;
         }
         let mut next = self.0.clone();
         next.extend(profiles.into_iter().map(|profile| (profile.profile_id.clone(), profile)));
@@ -49,12 +48,10 @@ impl Profiles {
 /// The field that is wrong, and what is wrong with it.
 fn check(profile: &ServerProfile) -> Result<(), (&'static str, String)> {
     let ServerProfile { profile_id, command, args, remote } = profile;
-    let is_id = |id: &str| {
-        (1..=MAX_ID_BYTES).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
-    };
+    let is_id =
+        |id: &str| (1..=MAX_ID_BYTES).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
     if !is_id(profile_id) {
-        let problem =
-            format!("must be 1 to {MAX_ID_BYTES} printable ASCII characters without spaces");
+        let problem = format!("must be 1 to {MAX_ID_BYTES} printable ASCII characters without spaces");
         return Err(("profileId", problem));
     }
     if command.is_empty() {
