@@ -1,9 +1,19 @@
 //! Where a game server's calls come from.
 
+mod asking;
+#[cfg(target_os = "linux")]
+pub mod process;
+pub mod virtual_server;
+
+use std::time::Duration;
+
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use crate::manager::Manager;
+
+/// How often a game server that an event source runs by itself is vouched for.
+const SIGN_OF_LIFE_EVERY: Duration = Duration::from_secs(1);
 
 /// Why an event source cannot go on. The text says what was wrong and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +23,22 @@ pub struct SourceError {
     pub source_name: &'static str,
     /// What was wrong.
     pub problem: String,
+}
+
+/// A setting of an event source that cannot be used.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{key}: {problem}")]
+pub struct BadSetting {
+    /// The path of its key, within the settings block of its event source.
+    pub key: String,
+    /// What is wrong, and what would be right.
+    pub problem: String,
+}
+
+impl BadSetting {
+    pub(crate) fn new(key: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self { key: key.into(), problem: problem.into() }
+    }
 }
 
 /// One of them, with its settings.
