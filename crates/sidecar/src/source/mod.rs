@@ -5,6 +5,7 @@ mod asking;
 pub mod process;
 pub mod virtual_server;
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -39,6 +40,23 @@ impl BadSetting {
     pub(crate) fn new(key: impl Into<String>, problem: impl Into<String>) -> Self {
         Self { key: key.into(), problem: problem.into() }
     }
+}
+
+/// The duration of `key`, if it is in `range`.
+fn within(key: &str, duration: Duration, range: &RangeInclusive<Duration>) -> Result<(), BadSetting> {
+    if range.contains(&duration) {
+        return Ok(());
+    }
+    let [least, most, is] = [*range.start(), *range.end(), duration].map(humantime::format_duration);
+    Err(BadSetting::new(key, format!("must be from {least} to {most}, is {is}")))
+}
+
+/// The number of matches at a time of `key`, if it is possible.
+fn at_a_time(key: &str, matches: u32, most: u32) -> Result<usize, BadSetting> {
+    if !(1..=most).contains(&matches) {
+        return Err(BadSetting::new(key, format!("must be from 1 to {most}, is {matches}")));
+    }
+    Ok(matches as usize)
 }
 
 /// One of them, with its settings.

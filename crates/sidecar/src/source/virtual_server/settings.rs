@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::behaviour::Behaviour;
 use super::planner::Plan;
-use crate::source::BadSetting;
+use crate::source::{BadSetting, at_a_time, within};
 
 /// Most matches at a time.
 const MAX_MATCHES: u32 = 1000;
@@ -181,10 +181,10 @@ impl VirtualServerSettings {
 impl StrategySettings {
     fn plan(&self, block: &str) -> Result<Plan, BadSetting> {
         let key = |name: &str| format!("{block}.{name}");
-        within(key("RequestInterval"), self.request_interval, &INTERVALS)?;
-        within(key("ReadyDelay"), self.ready_delay, &(Duration::ZERO..=LONGEST))?;
+        within(&key("RequestInterval"), self.request_interval, &INTERVALS)?;
+        within(&key("ReadyDelay"), self.ready_delay, &(Duration::ZERO..=LONGEST))?;
         let duration = self.match_duration.unwrap_or(self.request_interval);
-        within(key("MatchDuration"), duration, &(Duration::ZERO..=LONGEST))?;
+        within(&key("MatchDuration"), duration, &(Duration::ZERO..=LONGEST))?;
         Ok(Plan {
             interval: self.request_interval,
             ready_delay: self.ready_delay,
@@ -203,7 +203,7 @@ impl ParallelSettings {
         let Self { matches, request_interval, ready_delay, match_duration } = *self;
         let common = StrategySettings { request_interval, ready_delay, match_duration };
         let block = "parallel_strategy";
-        Ok(Plan { at_a_time: at_a_time(block, matches)?, ..common.plan(block)? })
+        Ok(Plan { at_a_time: at_a_time(&format!("{block}.Matches"), matches, MAX_MATCHES)?, ..common.plan(block)? })
     }
 }
 
@@ -214,10 +214,10 @@ impl ChaosSettings {
         let block = "chaos_strategy";
         let weights = self.weights()?;
         for (name, duration) in [("LateBy", self.late_by), ("ForgetAfter", self.forget_after)] {
-            within(format!("{block}.{name}"), duration, &(Duration::ZERO..=LONGEST))?;
+            within(&format!("{block}.{name}"), duration, &(Duration::ZERO..=LONGEST))?;
         }
         Ok(Plan {
-            at_a_time: at_a_time(block, matches)?,
+            at_a_time: at_a_time(&format!("{block}.Matches"), matches, MAX_MATCHES)?,
             late_by: self.late_by,
             forget_after: self.forget_after,
             weights,
@@ -249,20 +249,4 @@ impl ChaosSettings {
         }
         Ok(weights)
     }
-}
-
-fn at_a_time(block: &str, matches: u32) -> Result<usize, BadSetting> {
-    if !(1..=MAX_MATCHES).contains(&matches) {
-        let problem = format!("must be from 1 to {MAX_MATCHES}, is {matches}");
-        return Err(BadSetting::new(format!("{block}.Matches"), problem));
-    }
-    Ok(matches as usize)
-}
-
-fn within(key: String, duration: Duration, range: &RangeInclusive<Duration>) -> Result<(), BadSetting> {
-    if range.contains(&duration) {
-        return Ok(());
-    }
-    let [least, most, is] = [*range.start(), *range.end(), duration].map(humantime::format_duration);
-    Err(BadSetting::new(key, format!("must be from {least} to {most}, is {is}")))
 }
