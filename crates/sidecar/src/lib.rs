@@ -15,7 +15,7 @@
 //! | where players reach a server | [`resolver`] |
 //! | the settings file | [`settings`] |
 //! | programs that this sidecar starts | `child` |
-| answers over HTTP, for every port that gives some | `http_answer` |
+//! | answers over HTTP, for every port that gives some | `http_answer` |
 //!
 //! Everything is said in the messages of the Catena server manager: it is the contract on both sides of a sidecar,
 //! and the event sources that speak another one translate to it.

@@ -1,6 +1,5 @@
 //! Where a game server's calls come from.
 
-mod asking;
 #[cfg(target_os = "linux")]
 pub mod process;
 pub mod virtual_server;
@@ -9,12 +8,10 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use sortie_wire::hints::HintFlag;
 use tokio_util::sync::CancellationToken;
 
 use crate::manager::Manager;
-
-/// How often a game server that an event source runs by itself is vouched for.
-const SIGN_OF_LIFE_EVERY: Duration = Duration::from_secs(1);
 
 /// Why an event source cannot go on. The text says what was wrong and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +37,11 @@ impl BadSetting {
     pub(crate) fn new(key: impl Into<String>, problem: impl Into<String>) -> Self {
         Self { key: key.into(), problem: problem.into() }
     }
+}
+
+/// Whether hints of the backend say that the server is to take no more matches.
+fn wants_shutdown(hint_flags: u32) -> bool {
+    hint_flags & HintFlag::Shutdown as u32 != 0
 }
 
 /// The duration of `key`, if it is in `range`.

@@ -4,14 +4,11 @@
 //! waits for a line, as a full pipe would stop the program.
 
 use std::collections::VecDeque;
-use std::io;
-use std::process::Child;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use regex::bytes::Regex;
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::{ChildStderr, ChildStdout};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -45,15 +42,9 @@ impl Output {
         Self { readers: JoinSet::new(), heard: Arc::new(heard) }
     }
 
-    /// Reads what this child prints. Needs a runtime.
-    pub(super) fn take(&mut self, child: &mut Child) -> io::Result<()> {
-        if let Some(stdout) = child.stdout.take() {
-            self.readers.spawn(read(ChildStdout::from_std(stdout)?, "stdout", Arc::clone(&self.heard)));
-        }
-        if let Some(stderr) = child.stderr.take() {
-            self.readers.spawn(read(ChildStderr::from_std(stderr)?, "stderr", Arc::clone(&self.heard)));
-        }
-        Ok(())
+    /// Reads one of its streams. Needs a runtime.
+    pub(super) fn read(&mut self, from: impl AsyncRead + Unpin + Send + 'static, stream: &'static str) {
+        self.readers.spawn(read(from, stream, Arc::clone(&self.heard)));
     }
 
     /// Returns when a line has matched the pattern.

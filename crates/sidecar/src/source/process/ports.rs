@@ -52,13 +52,6 @@ impl Ports {
         Some(PortLease { port, ports: Arc::clone(self) })
     }
 
-    /// Does `spawn` while no port is being tested. A new process holds copies of our sockets until it runs its program:
-    /// that of a test would keep the port from the program that it was tested for.
-    pub(super) fn while_none_is_tested<T>(&self, spawn: impl FnOnce() -> T) -> T {
-        let _tests_wait = self.state();
-        spawn()
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

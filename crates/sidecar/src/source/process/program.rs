@@ -1,33 +1,20 @@
-//! One running program: started, watched, stopped.
+//! How a program is started.
 //!
-//! A pidfd tells when it has ended and leaves it unreaped: until its process group is dealt with, its number cannot mean
-//! another process. `tokio::process::Child` reaps by itself, after which a signal to the group might meet a stranger.
-//! `PR_SET_PDEATHSIG` would end the program with a killed sidecar, but can only be set between fork and exec, which is
-//! unsafe code: a program that outlives a killed sidecar finds its output closed and the end of its standard input.
+//! `PR_SET_PDEATHSIG` would end it with a sidecar that is killed, but can only be set between fork and exec, which is
+//! unsafe code. A program that outlives its sidecar finds its output closed, and the end of its standard input.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::process::{Command, Stdio};
 
 use rustix::io::Errno;
-use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid,
-};
-use tokio::io::unix::AsyncFd;
-use tokio::io::Interest;
-use tokio::process::ChildStdin;
-use tokio::time::timeout;
+use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 
 use super::handover::Handed;
 use super::output::Output;
-use super::ports::Ports;
+use crate::child::Child;
 
-/// Longest wait for a killed program to be gone. Only one that hangs in the kernel takes longer.
-const KILLED_WITHIN: Duration = Duration::from_secs(5);
 /// What the variables that configure the sidecar begin with, its keys among them.
 const OUR_PREFIX: &str = "SORTIE_";
 /// Those that are for game servers, whoever starts them.
@@ -45,113 +32,33 @@ pub(super) struct Order<'a> {
     pub(super) handed: Handed,
     /// Whether a match will be written to its standard input.
     pub(super) takes_lines: bool,
-    /// The ports that must not be tested meanwhile.
-    pub(super) ports: Option<&'a Ports>,
 }
 
-/// A program that was started. Dropped, it is killed.
-pub(super) struct Program {
-    child: Child,
-    pid: Pid,
-    fd: AsyncFd<OwnedFd>,
-    /// From then on its number may mean another process.
-    is_reaped: bool,
+/// A program that runs.
+pub(super) struct Started {
+    pub(super) child: Child,
+    /// Its standard input, if it takes lines.
+    pub(super) input: Option<ChildStdin>,
 }
 
-impl Program {
-    /// Starts it, and gives its output to `output`; its standard input is there if it takes lines. Blocks; needs a
-    /// runtime. Nothing is left running where this returns an error.
-    pub(super) fn start(
-        order: &Order<'_>,
-        output: &mut Output,
-    ) -> Result<(Self, Option<ChildStdin>), StartError> {
-        let mut command = command(order)?;
-        let spawn = || command.spawn();
-        let spawned = match order.ports {
-            Some(ports) => ports.while_none_is_tested(spawn),
-            None => spawn(),
-        };
-        let mut child = spawned.map_err(|error| spawn_error(&error, order.command))?;
-        match watch(&mut child, output) {
-            Ok((pid, fd, input)) => Ok((Self { child, pid, fd, is_reaped: false }, input)),
-            Err(error) => {
-                let _gone_is_fine = child.kill();
-                let _reaped = child.wait();
-                Err(StartError(format!("cannot watch {}: {error}", order.command.display())))
-            }
-        }
-    }
-
-    pub(super) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// Returns when it has ended.
-    pub(super) async fn exited(&self) {
-        if self.fd.readable().await.is_err() {
-            // Only a runtime that is shutting down refuses to watch; it drops this future next.
-            std::future::pending::<()>().await;
-        }
-    }
-
-    /// Has it exit: SIGTERM to its group, and SIGKILL after `grace`. Without a grace it is killed at once.
-    pub(super) async fn stop(&self, grace: Option<Duration>) {
-        if let Some(grace) = grace {
-            self.signal(Signal::TERM);
-            if timeout(grace, self.exited()).await.is_ok() {
-                return;
-            }
-            tracing::warn!(pid = self.pid(), ?grace, "a program did not exit in time: killing it");
-        }
-        self.signal(Signal::KILL);
-        if timeout(KILLED_WITHIN, self.exited()).await.is_err() {
-            tracing::error!(pid = self.pid(), "a program was killed, and is still there");
-        }
-    }
-
-    /// Ends what it has left in its group, and says how it ended; `None` while it runs.
-    pub(super) fn reap(&mut self) -> Option<ExitStatus> {
-        let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
-        if self.is_reaped || !matches!(waitid(WaitId::PidFd(self.fd.as_fd()), ended), Ok(Some(_))) {
-            return None;
-        }
-        self.signal(Signal::KILL);
-        self.is_reaped = true;
-        self.child.try_wait().ok().flatten()
-    }
-
-    fn signal(&self, signal: Signal) {
-        if let Err(error) = kill_process_group(self.pid, signal) {
-            tracing::debug!(pid = self.pid(), ?signal, %error, "the process group could not be signalled");
-        }
-    }
+/// Starts a program, and gives its output to `output`. Blocks; needs a runtime. Nothing is left running where this
+/// returns an error.
+pub(super) fn start(order: &Order<'_>, output: &mut Output) -> Result<Started, StartError> {
+    let mut child = Child::start(&mut command(order)?).map_err(|error| spawn_error(&error, order.command))?;
+    let input = connect(&mut child, output)
+        .map_err(|error| StartError(format!("cannot watch {}: {error}", order.command.display())))?;
+    Ok(Started { child, input })
 }
 
-impl Drop for Program {
-    fn drop(&mut self) {
-        if !self.is_reaped {
-            self.signal(Signal::KILL);
-            // If that takes a moment, it is reaped when the sidecar has ended.
-            let _reaped = self.child.try_wait();
-        }
+fn connect(child: &mut Child, output: &mut Output) -> io::Result<Option<ChildStdin>> {
+    let (input, stdout, stderr) = child.take_pipes();
+    if let Some(stdout) = stdout {
+        output.read(ChildStdout::from_std(stdout)?, "stdout");
     }
-}
-
-fn watch(child: &mut Child, output: &mut Output) -> io::Result<(Pid, AsyncFd<OwnedFd>, Option<ChildStdin>)> {
-    let number = i32::try_from(child.id()).map_err(io::Error::other)?;
-    let pid = Pid::from_raw(number).ok_or(io::ErrorKind::NotFound)?;
-    let fd = readable(pidfd_open(pid, PidfdFlags::NONBLOCK)?)?;
-    output.take(child)?;
-    let input = child.stdin.take().map(ChildStdin::from_std).transpose()?;
-    Ok((pid, fd, input))
-}
-
-#[expect(
-    deprecated,
-    reason = "its successor is unsafe, for types whose descriptor may change; that of an OwnedFd cannot"
-)]
-fn readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    AsyncFd::with_interest(fd, Interest::READABLE)
+    if let Some(stderr) = stderr {
+        output.read(ChildStderr::from_std(stderr)?, "stderr");
+    }
+    input.map(ChildStdin::from_std).transpose()
 }
 
 fn command(order: &Order<'_>) -> Result<Command, StartError> {
@@ -161,9 +68,6 @@ fn command(order: &Order<'_>) -> Result<Command, StartError> {
         check_working_directory(folder)?;
         command.current_dir(folder);
     }
-    // Its own group: a terminal's Ctrl-C for the sidecar is none for the program, and whatever it starts can be stopped
-    // with it.
-    command.process_group(0);
     command.env_clear().envs(inherited()).envs(&order.handed.variables);
     let input = if order.takes_lines { Stdio::piped() } else { Stdio::null() };
     command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -279,6 +279,15 @@ impl ProcessSettings {
     }
 }
 
+impl Ready {
+    pub(super) fn pattern(&self) -> Option<Regex> {
+        match self {
+            Self::Pattern(pattern) => Some(pattern.clone()),
+            Self::AtOnce | Self::Port(_) => None,
+        }
+    }
+}
+
 impl ReadyPort {
     fn read(text: &str) -> Option<Self> {
         let (number, protocol) = text.split_once('/').unwrap_or((text, "tcp"));

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sortie_wire::catena::server_manager::{EndMatchRequest, Match, MatchReadyRequest};
-use tokio::time::{interval, sleep, timeout};
+use tokio::io::AsyncWriteExt;
+use tokio::process::ChildStdin;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::NAME;
@@ -15,12 +17,12 @@ use super::handover::{Game, Handed, HandoverError, Surroundings};
 use super::match_file::MatchFile;
 use super::output::Output;
 use super::ports::{PortLease, Ports};
-use super::program::{Order, Program, StartError};
+use super::program::{Order, StartError, Started, start};
 use super::settings::{Checked, Ready, ReadyPort, Start};
-use crate::manager::Manager;
+use crate::child::Child;
+use crate::manager::{Manager, Next};
 use crate::resolver::Address;
-use crate::source::SIGN_OF_LIFE_EVERY;
-use crate::source::asking::{Next, next_match, wants_shutdown};
+use crate::source::wants_shutdown;
 
 /// Pause after the first failure; it doubles with each further one in a row.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -81,7 +83,9 @@ struct Place {
 
 /// A program and what belongs to it. Dropped in this order: the port is free after the program is gone.
 struct Running {
-    program: Program,
+    program: Child,
+    /// Standard input, if matches are handed over there.
+    input: Option<ChildStdin>,
     output: Output,
     file: Option<MatchFile>,
     place: Place,
@@ -100,26 +104,26 @@ impl Slot {
     pub(super) async fn run(self) {
         let Shared { manager, no_more, .. } = &*self.shared;
         self.end_what_was_left().await;
-        let play = async {
-            let mut failures = 0;
-            while !no_more.is_cancelled() {
-                let turn = match self.shared.settings.start {
-                    Start::OnMatch => self.turn_on_match().await,
-                    Start::Ahead => self.turn_ahead().await,
-                };
-                match turn {
-                    Turn::Played => failures = 0,
-                    Turn::Failed => {
-                        failures += 1;
-                        self.rest(failures, no_more).await;
-                    }
-                    Turn::Over => break,
+        if let Err(status) = manager.register(NAME, &self.server_id) {
+            tracing::error!(server_id = self.server_id, error = status.message, "a server cannot be registered");
+            return;
+        }
+        // Its process is watched here: silence says nothing about it.
+        manager.vouch_for(&self.server_id);
+        let mut failures = 0;
+        while !no_more.is_cancelled() {
+            let turn = match self.shared.settings.start {
+                Start::OnMatch => self.turn_on_match().await,
+                Start::Ahead => self.turn_ahead().await,
+            };
+            match turn {
+                Turn::Played => failures = 0,
+                Turn::Failed => {
+                    failures += 1;
+                    self.rest(failures, no_more).await;
                 }
+                Turn::Over => break,
             }
-        };
-        tokio::select! {
-            () = play => {}
-            never = self.vouch() => match never {},
         }
         manager.server_gone(&self.server_id, "its event source has ended").await;
     }
@@ -130,15 +134,6 @@ impl Slot {
         let mut servers = view.servers.iter();
         if servers.any(|server| server.id == self.server_id && !server.matches.is_empty()) {
             self.shared.manager.server_gone(&self.server_id, "its sidecar was started again").await;
-        }
-    }
-
-    /// That the server lives is known here, and a program that says nothing is none that is gone.
-    async fn vouch(&self) -> std::convert::Infallible {
-        let mut ticks = interval(SIGN_OF_LIFE_EVERY);
-        loop {
-            ticks.tick().await;
-            self.shared.manager.heard_from(&self.server_id);
         }
     }
 
@@ -190,8 +185,7 @@ impl Slot {
             }
             (None, Ok(game)) => self.conclude(&game.match_id, Err(Failure::NotReady)).await,
             (Some(running), Err(turn)) => {
-                self.stop(&running).await;
-                running.end().await;
+                self.stop(running).await;
                 turn
             }
             (None, Err(turn)) => turn,
@@ -248,7 +242,7 @@ impl Slot {
     async fn next(&self) -> Result<Match, Turn> {
         let Shared { settings, manager, no_more, .. } = &*self.shared;
         let (requirements, pace) = (&settings.requirements, settings.request_interval);
-        match next_match(manager, NAME, &self.server_id, requirements, pace, no_more).await {
+        match manager.next_match(NAME, &self.server_id, requirements, pace, no_more).await {
             Ok(Next::Match(game)) => {
                 let (match_id, players) = (&game.match_id, game.player_ids.len());
                 tracing::info!(server_id = self.server_id, match_id, players, "took a match");
@@ -287,8 +281,7 @@ impl Slot {
         match (handed, game) {
             (Ok(()), Ok(game)) => self.attend(running, &game.match_id).await,
             (handed, _) => {
-                self.stop(&running).await;
-                running.end().await;
+                self.stop(running).await;
                 handed
             }
         }
@@ -307,16 +300,14 @@ impl Slot {
             Ok(response) if wants_shutdown(response.hint_flags) => self.take_no_more(),
             Ok(_) => {}
             Err(status) => {
-                self.stop(&running).await;
-                running.end().await;
+                self.stop(running).await;
                 return Err(Failure::Refused(status.message));
             }
         }
         tokio::select! {
             () = running.program.exited() => {}
             () = closing.cancelled() => {
-                self.stop(&running).await;
-                running.end().await;
+                self.stop(running).await;
                 return Err(Failure::Closing);
             }
         }
@@ -352,43 +343,43 @@ impl Slot {
         self.shared.no_more.cancel();
     }
 
-    /// Starts a program and waits until it is ready.
+    /// Starts a program and waits until it is ready. One for a match is told of it first.
     async fn launch(&self, game: Option<Arc<Game>>) -> Result<Running, Failure> {
         let place = self.place().await?;
-        let slot = self.clone();
-        let start = tokio::task::spawn_blocking(move || slot.start(place, game.as_deref()));
+        let (slot, its_game) = (self.clone(), game.clone());
+        let start = tokio::task::spawn_blocking(move || slot.start(place, its_game.as_deref()));
         let mut running = start.await.map_err(|stopped| Failure::File(io::Error::other(stopped)))??;
-        let line = match &game {
-            Some(game) => running.document(&self.server_id, game)?,
-            None => String::new(),
-        };
         let Shared { settings, closing, .. } = &*self.shared;
-        let why = tokio::select! {
-            biased;
-            is_ready = running.is_ready(&settings.ready) => match is_ready {
-                Ok(()) => return Ok(running),
-                Err(failure) => failure,
-            },
-            () = running.program.exited() => Failure::EndedEarly(String::new()),
-            () = sleep(settings.ready_deadline) => {
-                running.program.stop(None).await;
-                Failure::NotReady
-            }
-            () = closing.cancelled() => {
-                self.stop(&running).await;
-                Failure::Closing
+        let why = {
+            let Running { program, input, output, file, place } = &mut running;
+            let become_ready = async {
+                if let (Some(input), Some(game)) = (input, &game) {
+                    let document = place.surroundings(&self.server_id, file.as_ref()).document(game)?;
+                    write_line(input, &document).await?;
+                }
+                is_ready(&settings.ready, output, place).await
+            };
+            tokio::select! {
+                biased;
+                ready = become_ready => ready.err(),
+                () = program.exited() => Some(Failure::EndedEarly(String::new())),
+                () = sleep(settings.ready_deadline) => Some(Failure::NotReady),
+                () = closing.cancelled() => Some(Failure::Closing),
             }
         };
-        let ended = running.end().await;
-        Err(match why {
-            Failure::EndedEarly(_) => Failure::EndedEarly(ended.to_string()),
-            why => why,
-        })
+        match why {
+            None => Ok(running),
+            Some(Failure::EndedEarly(_)) => Err(Failure::EndedEarly(running.end().await.to_string())),
+            Some(why) => {
+                self.stop(running).await;
+                Err(why)
+            }
+        }
     }
 
     /// Blocks; needs a runtime.
     fn start(&self, place: Place, game: Option<&Game>) -> Result<Running, Failure> {
-        let Shared { settings, ports, .. } = &*self.shared;
+        let settings = &self.shared.settings;
         let file = match settings.match_file {
             true => Some(MatchFile::new().map_err(Failure::File)?),
             false => None,
@@ -398,21 +389,16 @@ impl Slot {
             file.write(&around.document(game)?).map_err(Failure::File)?;
         }
         let handed = Handed::new(&settings.args, &settings.env, &around, game)?;
-        let pattern = match &settings.ready {
-            Ready::Pattern(pattern) => Some(pattern.clone()),
-            Ready::AtOnce | Ready::Port(_) => None,
-        };
-        let mut output = Output::new(self.server_id.clone(), pattern);
+        let mut output = Output::new(self.server_id.clone(), settings.ready.pattern());
         let order = Order {
             command: &settings.command,
             working_directory: settings.working_directory.as_deref(),
             handed,
             takes_lines: settings.match_line,
-            ports: ports.as_deref(),
         };
-        let program = Program::start(&order, &mut output)?;
-        tracing::info!(server_id = self.server_id, pid = program.pid(), port = place.port, "started a program");
-        Ok(Running { program, output, file, place })
+        let Started { child: program, input } = start(&order, &mut output)?;
+        tracing::info!(server_id = self.server_id, pid = program.id(), port = place.port, "started a program");
+        Ok(Running { program, input, output, file, place })
     }
 
     async fn place(&self) -> Result<Place, Failure> {
@@ -431,8 +417,10 @@ impl Slot {
         Ok(Place { port, public_address, _lease: lease })
     }
 
-    async fn stop(&self, running: &Running) {
-        running.program.stop(Some(self.shared.settings.stop_deadline)).await;
+    async fn stop(&self, running: Running) {
+        running.program.stop(self.shared.settings.stop_deadline).await;
+        let ended = running.end().await;
+        tracing::info!(server_id = self.server_id, %ended, "a program was stopped");
     }
 }
 
@@ -447,54 +435,66 @@ impl Place {
     }
 }
 
-impl Running {
-    /// Returns when the program is ready.
-    async fn is_ready(&self, ready: &Ready) -> Result<(), Failure> {
-        match ready {
-            Ready::AtOnce => {}
-            Ready::Pattern(_) => self.output.matched().await,
-            Ready::Port(ReadyPort { number, is_udp }) => {
-                let port = number.or(self.place.port).ok_or(HandoverError::NoPort)?;
-                answers(port, *is_udp).await;
-            }
+/// Returns when a program is ready.
+async fn is_ready(ready: &Ready, output: &Output, place: &Place) -> Result<(), Failure> {
+    match ready {
+        Ready::AtOnce => {}
+        Ready::Pattern(_) => output.matched().await,
+        Ready::Port(ReadyPort { number, is_udp }) => {
+            let port = number.or(place.port).ok_or(HandoverError::NoPort)?;
+            answers(port, *is_udp).await;
         }
-        Ok(())
     }
+    Ok(())
+}
 
+/// Writes a line to a program. Returns only when it has read enough of it.
+async fn write_line(input: &mut ChildStdin, line: &str) -> Result<(), Failure> {
+    let write = async {
+        input.write_all(line.as_bytes()).await?;
+        input.write_all(b"\n").await
+    };
+    write.await.map_err(Failure::Input)
+}
+
+impl Running {
     /// Hands a match to a program that waits for it.
     async fn hand_over(&mut self, server_id: &str, game: &Game) -> Result<(), Failure> {
         let document = self.place.surroundings(server_id, self.file.as_ref()).document(game)?;
         if let Some(file) = &self.file {
             file.write(&document).map_err(Failure::File)?;
         }
-        self.program.write_line(&document).await.map_err(Failure::Input)
+        match &mut self.input {
+            Some(input) => write_line(input, &document).await,
+            None => Ok(()),
+        }
     }
 
-    /// How the program ended; what it has left behind is killed.
-    async fn end(mut self) -> Ended {
-        let status = self.program.reap();
-        Ended { status, last_lines: self.output.end().await }
+    /// How the program ended, which has; what it has left behind is killed.
+    async fn end(self) -> Ended {
+        let Self { program, output, .. } = self;
+        let status = program.reap();
+        Ended { status, last_lines: output.end().await }
     }
 }
 
 /// How a program ended.
 struct Ended {
-    /// `None`: it did not, though it was killed.
-    status: Option<ExitStatus>,
+    status: io::Result<ExitStatus>,
     last_lines: String,
 }
 
 impl Ended {
     fn is_good(&self) -> bool {
-        self.status.is_some_and(|status| status.success())
+        self.status.as_ref().is_ok_and(ExitStatus::success)
     }
 }
 
 impl std::fmt::Display for Ended {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.status {
-            Some(status) => write!(f, "{status}")?,
-            None => write!(f, "it does not exit")?,
+            Ok(status) => write!(f, "{status}")?,
+            Err(error) => write!(f, "how is not known: {error}")?,
         }
         match self.last_lines.as_str() {
             "" => write!(f, "; it printed nothing"),

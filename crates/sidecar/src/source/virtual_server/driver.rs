@@ -12,9 +12,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::NAME;
 use super::planner::{Action, Answer, Planner};
-use crate::manager::Manager;
-use crate::source::SIGN_OF_LIFE_EVERY;
-use crate::source::asking::{Asked, next_match, wants_shutdown};
+use crate::manager::{Manager, Next};
+use crate::source::wants_shutdown;
+
+/// How often the server gives a sign of life, if it is not to look as if it were gone.
+const SIGN_OF_LIFE_EVERY: Duration = Duration::from_secs(1);
 
 /// Why a virtual server has ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,7 +58,7 @@ pub(super) struct Driver<'a> {
     /// At most the steps of the matches held.
     queue: VecDeque<Action>,
     calling: Running<'a, Outcome>,
-    asking: Running<'a, Result<Asked, Status>>,
+    asking: Running<'a, Result<Next, Status>>,
 }
 
 impl<'a> Driver<'a> {
@@ -117,18 +119,18 @@ impl<'a> Driver<'a> {
         }
     }
 
-    fn asked(&mut self, asked: Result<Asked, Status>) {
+    fn asked(&mut self, asked: Result<Next, Status>) {
         let answer = match asked {
-            Ok(Asked::Match(game)) => {
+            Ok(Next::Match(game)) => {
                 tracing::info!(match_id = game.match_id, players = game.player_ids.len(), "took a match");
                 Answer::Match(game.match_id)
             }
-            Ok(Asked::ShutDown) => {
+            Ok(Next::Shutdown) => {
                 tracing::info!(server_id = self.calls.server_id, "the backend wants no more of this server");
                 self.planner.shut_down();
                 Answer::Nothing
             }
-            Ok(Asked::Closing) => Answer::Nothing,
+            Ok(Next::Closing) => Answer::Nothing,
             Err(status) => {
                 tracing::warn!(error = status.message, "asking for a match was refused; check the API key");
                 Answer::Nothing
@@ -139,8 +141,9 @@ impl<'a> Driver<'a> {
 }
 
 impl Calls<'_> {
-    async fn ask(&self) -> Result<Asked, Status> {
-        next_match(self.manager, NAME, self.server_id, self.requirements, self.pace, self.closing).await
+    async fn ask(&self) -> Result<Next, Status> {
+        let Self { manager, server_id, requirements, pace, closing, .. } = *self;
+        manager.next_match(NAME, server_id, requirements, pace, closing).await
     }
 
     async fn ready(&self, match_id: String) -> Outcome {

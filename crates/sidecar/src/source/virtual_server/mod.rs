@@ -66,7 +66,12 @@ impl EventSource for VirtualServer {
             pace: self.plan.interval,
             closing: &closing,
         };
-        let planner = Planner::new(self.plan, fastrand::Rng::with_seed(self.seed));
+        let mut planner = Planner::new(self.plan, fastrand::Rng::with_seed(self.seed));
+        for server in manager.view().servers {
+            if server.id == server_id {
+                server.matches.into_iter().for_each(|held| planner.resume(held.id, held.is_ready));
+            }
+        }
         if Driver::new(planner, &calls).run().await == End::Done {
             manager.server_gone(&server_id, "its last match is over").await;
         }

@@ -153,14 +153,15 @@ impl Planner {
         }
     }
 
-    /// Goes on with a match that the server held before it was started again. More than it may hold are left alone.
-    pub(super) fn resume(&mut self, now: Duration, match_id: String, is_ready: bool) {
+    /// Goes on, from the start, with a match that the server held before it was started again. More than it may hold are
+    /// left alone.
+    pub(super) fn resume(&mut self, match_id: String, is_ready: bool) {
         let Some(slot) = self.slots.iter().position(|slot| slot.playing.is_none()) else { return };
         let mut steps = Behaviour::Normal.steps(&self.plan);
         if is_ready {
             steps.retain(|(_, step)| *step == Step::End);
         }
-        self.play(slot, now, match_id, Behaviour::Normal, steps);
+        self.play(slot, Duration::ZERO, match_id, Behaviour::Normal, steps);
     }
 
     /// Takes no more matches.
