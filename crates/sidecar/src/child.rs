@@ -7,7 +7,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
-use std::process::{Command, ExitStatus};
+use std::process::{ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus};
 use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
@@ -45,6 +45,11 @@ impl Child {
     /// The number of the process, for logs.
     pub(crate) fn id(&self) -> u32 {
         self.process.id()
+    }
+
+    /// Our ends of the pipes that the command has asked for: standard input, output and error.
+    pub(crate) fn take_pipes(&mut self) -> (Option<ChildStdin>, Option<ChildStdout>, Option<ChildStderr>) {
+        (self.process.stdin.take(), self.process.stdout.take(), self.process.stderr.take())
     }
 
     /// Returns when the program itself has ended, whatever it has left running.

@@ -15,7 +15,7 @@
 //! | where players reach a server | [`resolver`] |
 //! | the settings file | [`settings`] |
 //! | the sidecar's own API and debug panel | [`control`] |
-//! | programs that were started here | `child` |
+//! | programs that this sidecar starts | `child` |
 //! | answers over HTTP, for every port that gives some | `http_answer` |
 //!
 //! Everything is said in the messages of the Catena server manager: it is the contract on both sides of a sidecar,
