@@ -15,6 +15,7 @@
 //! | where players reach a server | [`resolver`] |
 //! | the settings file | [`settings`] |
 //! | the sidecar's own API and debug panel | [`control`] |
+//! | the parts put together | [`Sidecar`] |
 //! | programs that this sidecar starts | `child` |
 //! | answers over HTTP, for every port that gives some | `http_answer` |
 //!
@@ -28,4 +29,7 @@ mod http_answer;
 pub mod manager;
 pub mod resolver;
 pub mod settings;
+mod sidecar;
 pub mod source;
+
+pub use sidecar::{Listening, Sidecar, StartError};

@@ -22,6 +22,8 @@ pub(crate) enum Command {
     Demo(Demo),
     /// The built-in game: a server for it, or bots that play it
     Arena(Arena),
+    /// Stand beside a game server, and speak to whatever matches it
+    Sidecar(Sidecar),
     /// Submit, list, show, explain or cancel matches of a running control plane
     Match(Match),
     /// Game servers of a running control plane
@@ -61,6 +63,13 @@ pub(crate) struct Source {
 pub(crate) struct Up {
     #[command(flatten)]
     pub(crate) source: Source,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Sidecar {
+    /// Settings file: JSON as the Catena sidecar has it, or the same keys as TOML
+    #[arg(long, env = "SORTIE_SIDECAR_CONFIG")]
+    pub(crate) config: PathBuf,
 }
 
 #[derive(Args, Debug)]
