@@ -397,6 +397,8 @@ pub(crate) enum BenchAction {
     // Its own `--version` is the game's.
     #[command(disable_version_flag = true)]
     Gateway(BenchGateway),
+    /// A game server's calls through a sidecar, against the same calls without one; a sidecar's start and memory
+    Sidecar(BenchSidecar),
     /// A start over a long log
     Replay(BenchReplay),
     /// What plays the gateway's matches
@@ -458,6 +460,22 @@ pub(crate) struct BenchGateway {
     /// Version to ask for
     #[arg(long, requires = "url")]
     pub(crate) version: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BenchSidecar {
+    /// Game servers that call at a time, one level after the other
+    #[arg(long, default_value = "1,8", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) in_flight: Vec<u16>,
+    /// How long each level is measured
+    #[arg(long = "for", default_value = "10s", value_parser = duration)]
+    pub(crate) lasting: Duration,
+    /// Folder for what is written on the way; the working folder if not given
+    #[arg(long)]
+    pub(crate) data: Option<PathBuf>,
+    /// One line of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args, Debug)]
