@@ -151,22 +151,14 @@ enum Step {
 
 async fn lane(manager: Weak<Shared>, server_id: String, at_once: bool) {
     let mut failures = u32::from(!at_once);
-    while let Some(shared) = manager.upgrade() {
-        let (closing, stopped) = (shared.closing.clone(), shared.stopped.clone());
-        if failures > 0 {
-            drop(shared);
-            let pause = backoff::delay(failures);
-            tokio::select! {
-                biased;
-                () = stopped.cancelled() => return,
-                () = closing.cancelled(), if !closing.is_cancelled() => {}
-                () = sleep(if closing.is_cancelled() { pause.min(LAST_PAUSE) } else { pause }) => {}
-            }
+    loop {
+        if failures > 0 && !rest(&manager, failures).await {
+            return;
         }
         let Some(shared) = manager.upgrade() else { return };
         let step = tokio::select! {
             biased;
-            () = stopped.cancelled() => return,
+            () = shared.stopped.cancelled() => return,
             step = shared.step(&server_id) => step,
         };
         match step {
@@ -174,6 +166,23 @@ async fn lane(manager: Weak<Shared>, server_id: String, at_once: bool) {
             Step::Delivered => failures = 0,
             Step::Away => failures += 1,
         }
+    }
+}
+
+/// Waits before the next try, without keeping the manager alive. False if there is to be none.
+async fn rest(manager: &Weak<Shared>, failures: u32) -> bool {
+    let Some((closing, stopped)) =
+        manager.upgrade().map(|shared| (shared.closing.clone(), shared.stopped.clone()))
+    else {
+        return false;
+    };
+    let pause = backoff::delay(failures);
+    let is_closing = closing.is_cancelled();
+    tokio::select! {
+        biased;
+        () = stopped.cancelled() => false,
+        () = closing.cancelled(), if !is_closing => true,
+        () = sleep(if is_closing { pause.min(LAST_PAUSE) } else { pause }) => true,
     }
 }
 
