@@ -10,24 +10,30 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use sortie_sidecar::backend::{
-    ApiKeySource, Backend, BackendError, CatenaBackend, CatenaBackendOptions, NoopBackend, NoopOptions,
-    Secret,
+    Backend, BackendError, CatenaBackend, CatenaBackendOptions, NoopBackend, NoopOptions,
 };
+use sortie_sidecar::settings::Secret;
 use sortie_wire::catena::server_manager::catena_server_manager_server::{
     CatenaServerManager, CatenaServerManagerServer,
 };
 use sortie_wire::catena::server_manager::*;
 use sortie_wire::status::reason;
 use tokio::net::TcpListener;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tonic::Code;
 
 use crate::fake_backend::{ask, end, ready};
 
+/// Status, body, and when to come again.
+type Scripted = (u16, &'static str, Option<&'static str>);
+
+/// What is still to be answered, backwards, and what was heard.
 #[derive(Clone, Default)]
-struct Script(Arc<Mutex<(Vec<(u16, &'static str, Option<&'static str>)>, Vec<String>)>>);
+struct Script(Arc<Mutex<(Vec<Scripted>, Vec<String>)>>);
 
 /// Serves what the script says, the last answer for ever; gives the address.
-async fn serve(answers: &[(u16, &'static str, Option<&'static str>)]) -> (String, Script) {
+async fn serve(answers: &[Scripted]) -> (String, Script) {
     let script = Script::default();
     script.0.lock().unwrap().0 = answers.iter().rev().copied().collect();
     let router = Router::new().fallback(scripted).with_state(script.clone());
@@ -38,8 +44,12 @@ async fn serve(answers: &[(u16, &'static str, Option<&'static str>)]) -> (String
 }
 
 async fn axum_serve(listener: TcpListener, router: Router) {
+    over(listener, router, None).await;
+}
+
+async fn over(listener: TcpListener, router: Router, tls: Option<Arc<ServerConfig>>) {
     let closing = tokio_util::sync::CancellationToken::new();
-    sortie_serving::serve(listener, router, None, &sortie_serving::Limits::default(), closing).await;
+    sortie_serving::serve(listener, router, tls, &sortie_serving::Limits::default(), closing).await;
 }
 
 async fn scripted(State(script): State<Script>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
@@ -59,7 +69,7 @@ async fn scripted(State(script): State<Script>, uri: Uri, headers: HeaderMap, bo
 }
 
 fn client(url: &str, api_key: Option<&str>) -> CatenaBackend {
-    let api_key = api_key.map(|key| Secret::new(key.to_owned()));
+    let api_key = api_key.map(|key| Secret::from(key.to_owned()));
     CatenaBackend::new(&CatenaBackendOptions { url: url.to_owned(), api_key, ca: None }).unwrap()
 }
 
@@ -236,6 +246,40 @@ async fn over_grpc_the_same_means_the_same() {
 }
 
 #[tokio::test]
+async fn over_tls_only_a_server_that_can_be_trusted_is_called() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let certificate = folder.path().join("certificate.pem");
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let mut config =
+        builder.unwrap().with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key).unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let grpc = tonic::service::Routes::new(CatenaServerManagerServer::new(Grpc)).into_axum_router();
+    let script = Script::default();
+    script.0.lock().unwrap().0 = vec![(200, r#"{"match":{"matchId":"m1"}}"#, None)];
+    let http = Router::new().route("/api/{*path}", axum::routing::post(scripted)).with_state(script);
+    tokio::spawn(over(listener, http.merge(grpc.reset_fallback()), Some(Arc::new(config))));
+    for (scheme, id) in [("https", "m1"), ("grpcs", "Bearer key")] {
+        let url = format!("{scheme}://localhost:{port}");
+        let api_key = Some(Secret::from("key".to_owned()));
+        let trusting = CatenaBackendOptions { url, api_key, ca: Some(certificate.clone()) };
+        let response = CatenaBackend::new(&trusting).unwrap().request_match(ask("s")).await.unwrap();
+        assert_eq!(response.r#match.unwrap().match_id, id);
+        let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let stranger = folder.path().join("stranger.pem");
+        std::fs::write(&stranger, other.cert.pem()).unwrap();
+        let wary = CatenaBackend::new(&CatenaBackendOptions { ca: Some(stranger), ..trusting }).unwrap();
+        let error = wary.request_match(ask("s")).await.unwrap_err();
+        assert!(matches!(&error, BackendError::Away(why) if why.contains("certificate")), "{error:?}");
+    }
+}
+
+#[tokio::test]
 async fn addresses_that_are_none_are_refused() {
     for url in [
         "",
@@ -250,32 +294,9 @@ async fn addresses_that_are_none_are_refused() {
         let error = CatenaBackend::new(&options).unwrap_err().to_string();
         assert!(error.starts_with("url: "), "{url}: {error}");
     }
-    let api_key = Some(Secret::new("a\nb".to_owned()));
+    let api_key = Some(Secret::from("a\nb".to_owned()));
     let options = CatenaBackendOptions { url: "http://h".to_owned(), api_key, ca: None };
     assert!(CatenaBackend::new(&options).unwrap_err().to_string().starts_with("ApiKey: "));
-}
-
-#[test]
-fn a_key_comes_from_a_file_a_variable_or_the_settings() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("key");
-    let none = |_: &str| None;
-    let file = ApiKeySource::File(path.clone());
-    assert!(file.read(none).unwrap_err().to_string().contains(path.to_str().unwrap()));
-    for (content, problem) in [(" \n", "it is empty"), ("a b", "a space"), (&*"k".repeat(5_000), "longer")] {
-        std::fs::write(&path, content).unwrap();
-        let error = file.read(none).unwrap_err().to_string();
-        assert!(error.contains(problem) && error.contains(path.to_str().unwrap()), "{error}");
-        assert!(!error.contains(content), "{error}");
-    }
-    std::fs::write(&path, "the-key\n").unwrap();
-    assert_eq!(file.read(none).unwrap().reveal(), "the-key");
-    let variable = ApiKeySource::Variable("SORTIE_API_KEY".to_owned());
-    assert!(variable.read(none).unwrap_err().to_string().contains("SORTIE_API_KEY"));
-    assert_eq!(variable.read(|name| Some(format!("of-{name}"))).unwrap().reveal(), "of-SORTIE_API_KEY");
-    let text = ApiKeySource::Text(Secret::new("the-key".to_owned()));
-    assert_eq!(format!("{text:?}"), "Text(Secret(…))");
-    assert_eq!(text.read(none).unwrap().reveal(), "the-key");
 }
 
 fn noop(content: &str, repeat: bool) -> Result<NoopBackend, String> {
