@@ -192,8 +192,23 @@ mod tests {
     fn what_is_none_is_told_what_would_be_right() {
         let long = "x".repeat(254);
         for text in [
-            "", ":7777", "host:", "host:0", "host:65536", "host:+1", "host:http", "http://host", "host/path",
-            "a b", "0.0.0.0", "[::]:1", "224.0.0.1", "[host]:1", "2001:db8::7:99999", "fe80::1%eth0", "h\u{e4}:1",
+            "",
+            ":7777",
+            "host:",
+            "host:0",
+            "host:65536",
+            "host:+1",
+            "host:http",
+            "http://host",
+            "host/path",
+            "a b",
+            "0.0.0.0",
+            "[::]:1",
+            "224.0.0.1",
+            "[host]:1",
+            "2001:db8::7:99999",
+            "fe80::1%eth0",
+            "h\u{e4}:1",
             long.as_str(),
         ] {
             let error = text.parse::<Address>().unwrap_err().to_string();

@@ -155,11 +155,8 @@ impl AgonesKeys {
         if self.health.failure_threshold == 0 {
             return at("Health.FailureThreshold", "must be at least 1".to_owned());
         }
-        let sizes = [
-            ("Ports", self.ports.len()),
-            ("Counters", self.counters.len()),
-            ("Lists", self.lists.len()),
-        ];
+        let sizes =
+            [("Ports", self.ports.len()), ("Counters", self.counters.len()), ("Lists", self.lists.len())];
         if let Some((key, many)) = sizes.into_iter().find(|(_, many)| *many > MAX_ENTRIES) {
             return at(key, format!("has {many} entries, at most {MAX_ENTRIES} are allowed"));
         }

@@ -1,16 +1,16 @@
 //! Where a game server's calls come from.
 
+pub mod catena_api;
 pub mod process;
 pub mod virtual_server;
-
-use std::ops::RangeInclusive;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use sortie_wire::hints::HintFlag;
 use tokio_util::sync::CancellationToken;
 
 use crate::manager::Manager;
+
+pub use catena_api::{CatenaApiOptions, CatenaApiSource};
 
 /// Why an event source cannot go on. The text says what was wrong and what to do.
 #[derive(Debug, thiserror::Error)]
