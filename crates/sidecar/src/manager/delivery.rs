@@ -130,15 +130,16 @@ pub(super) async fn enqueue(
     drop(writer);
     for call in &calls {
         shared.apply(call);
-        start(shared, call.server_id());
+        start(shared, call.server_id(), shared.is_closing());
     }
     Ok((0, Outcome::Queued))
 }
 
-/// Begins to deliver what waits for the server, unless that is going on.
-pub(super) fn start(shared: &Arc<Shared>, server_id: &str) {
+/// Begins to deliver what waits for the server, unless that is going on: at once, or after a pause, because the backend
+/// was found away a moment ago.
+pub(super) fn start(shared: &Arc<Shared>, server_id: &str, at_once: bool) {
     if shared.state().lanes.insert(server_id.to_owned()) {
-        tokio::spawn(lane(Arc::downgrade(shared), server_id.to_owned()));
+        tokio::spawn(lane(Arc::downgrade(shared), server_id.to_owned(), at_once));
     }
 }
 
@@ -148,30 +149,30 @@ enum Step {
     Idle,
 }
 
-async fn lane(manager: Weak<Shared>, server_id: String) {
-    let mut failures = 0;
+async fn lane(manager: Weak<Shared>, server_id: String, at_once: bool) {
+    let mut failures = u32::from(!at_once);
     while let Some(shared) = manager.upgrade() {
         let (closing, stopped) = (shared.closing.clone(), shared.stopped.clone());
+        if failures > 0 {
+            drop(shared);
+            let pause = backoff::delay(failures);
+            tokio::select! {
+                biased;
+                () = stopped.cancelled() => return,
+                () = closing.cancelled(), if !closing.is_cancelled() => {}
+                () = sleep(if closing.is_cancelled() { pause.min(LAST_PAUSE) } else { pause }) => {}
+            }
+        }
+        let Some(shared) = manager.upgrade() else { return };
         let step = tokio::select! {
             biased;
             () = stopped.cancelled() => return,
             step = shared.step(&server_id) => step,
         };
-        drop(shared);
         match step {
             Step::Idle => return,
             Step::Delivered => failures = 0,
-            Step::Away => {
-                failures += 1;
-                let pause = backoff::delay(failures);
-                tokio::select! {
-                    biased;
-                    () = stopped.cancelled() => return,
-                    () = sleep(pause.min(LAST_PAUSE)), if closing.is_cancelled() => {}
-                    () = closing.cancelled(), if !closing.is_cancelled() => {}
-                    () = sleep(pause) => {}
-                }
-            }
+            Step::Away => failures += 1,
         }
     }
 }
@@ -227,7 +228,7 @@ impl Shared {
         busy.sort_unstable();
         busy.dedup();
         for server_id in busy {
-            start(self, &server_id);
+            start(self, &server_id, true);
         }
         for server_id in unfinished {
             let shared = Arc::clone(self);

@@ -512,7 +512,7 @@ impl Shared {
         tracing::warn!(why, "the backend is away");
         self.changed();
         for server_id in untold {
-            delivery::start(self, &server_id);
+            delivery::start(self, &server_id, false);
         }
     }
 

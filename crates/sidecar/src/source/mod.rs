@@ -1,5 +1,6 @@
 //! Where a game server's calls come from.
 
+mod catena_api;
 #[cfg(target_os = "linux")]
 pub mod process;
 pub mod virtual_server;
@@ -12,6 +13,8 @@ use sortie_wire::hints::HintFlag;
 use tokio_util::sync::CancellationToken;
 
 use crate::manager::Manager;
+
+pub use catena_api::{CatenaApiOptions, CatenaApiSource};
 
 /// Why an event source cannot go on. The text says what was wrong and what to do.
 #[derive(Debug, thiserror::Error)]
