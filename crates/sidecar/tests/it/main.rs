@@ -14,3 +14,8 @@ mod manager;
 mod manager_disk;
 mod manager_kills;
 mod manager_next;
+#[cfg(target_os = "linux")]
+mod process;
+#[cfg(target_os = "linux")]
+mod process_faults;
+mod virtual_server;

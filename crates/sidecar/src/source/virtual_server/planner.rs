@@ -171,9 +171,7 @@ impl Planner {
 
     /// Whether nothing is left to do.
     pub(super) fn is_done(&self) -> bool {
-        self.left == Some(0)
-            && self.asking.is_none()
-            && self.slots.iter().all(|slot| slot.playing.is_none())
+        self.left == Some(0) && self.asking.is_none() && self.slots.iter().all(|slot| slot.playing.is_none())
     }
 
     /// Whether the server is to look as if it were gone.
@@ -292,7 +290,8 @@ mod tests {
                 let asks = text == "ask";
                 log.push((now.as_secs(), text));
                 if asks {
-                    let answer = if matches(now) { Answer::Match(format!("m-{given}")) } else { Answer::Nothing };
+                    let answer =
+                        if matches(now) { Answer::Match(format!("m-{given}")) } else { Answer::Nothing };
                     given += usize::from(answer != Answer::Nothing);
                     planner.answered(now, answer);
                 }
@@ -416,7 +415,8 @@ mod tests {
 
     #[test]
     fn silent_is_only_who_took_a_match_in_silence() {
-        let mut planner = planner(Plan { weights: vec![(Behaviour::SilentAfterTaking, 1)], at_a_time: 2, ..plan() });
+        let mut planner =
+            planner(Plan { weights: vec![(Behaviour::SilentAfterTaking, 1)], at_a_time: 2, ..plan() });
         assert!(!planner.is_silent());
         run(&mut planner, 59 * SECOND, |_| true);
         assert!(planner.is_silent());
@@ -435,17 +435,28 @@ mod tests {
     fn any_plan() -> impl Strategy<Value = Plan> {
         let seconds = |most: u64| (0..=most).prop_map(Duration::from_secs);
         let weights = prop::collection::vec((prop::sample::select(Behaviour::ALL.to_vec()), 1_u32..5), 1..6);
-        (1_u64..10, seconds(10), seconds(30), 1_usize..4, prop::option::of(1_u64..6), seconds(40), seconds(40), weights)
-            .prop_map(|(interval, ready_delay, duration, at_a_time, total, late_by, forget_after, weights)| Plan {
-                interval: Duration::from_secs(interval),
-                ready_delay,
-                duration,
-                at_a_time,
-                total,
-                late_by,
-                forget_after,
-                weights,
-            })
+        (
+            1_u64..10,
+            seconds(10),
+            seconds(30),
+            1_usize..4,
+            prop::option::of(1_u64..6),
+            seconds(40),
+            seconds(40),
+            weights,
+        )
+            .prop_map(
+                |(interval, ready_delay, duration, at_a_time, total, late_by, forget_after, weights)| Plan {
+                    interval: Duration::from_secs(interval),
+                    ready_delay,
+                    duration,
+                    at_a_time,
+                    total,
+                    late_by,
+                    forget_after,
+                    weights,
+                },
+            )
     }
 
     proptest! {
