@@ -25,10 +25,10 @@ use crate::settings::{
     SidecarSettings, Variables,
 };
 use crate::source::agones::{self, AgonesOptions, AgonesSource};
-use crate::source::catena_api::{CatenaApiOptions, CatenaApiSource};
+
 use crate::source::process::ProcessSource;
 use crate::source::virtual_server::VirtualServer;
-use crate::source::{BadSetting, EventSource, SourceError};
+use crate::source::{BadSetting, CatenaApiOptions, CatenaApiSource, EventSource, SourceError};
 
 /// The part of the time for an ordered end that is kept for telling the backend.
 const FOR_THE_BACKEND: u32 = 3;

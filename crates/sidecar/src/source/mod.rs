@@ -1,8 +1,11 @@
 //! Where a game server's calls come from.
 
-pub mod catena_api;
+mod catena_api;
 pub mod process;
 pub mod virtual_server;
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use sortie_wire::hints::HintFlag;

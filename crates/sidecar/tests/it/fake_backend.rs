@@ -87,6 +87,10 @@ impl FakeBackend {
         self.0.matches.lock().unwrap().extend(ids.iter().map(|id| game(id)));
     }
 
+    pub(crate) fn has_match(&self, game: Match) {
+        self.0.matches.lock().unwrap().push_back(game);
+    }
+
     /// It has no match any more.
     pub(crate) fn takes_back(&self) {
         self.0.matches.lock().unwrap().clear();

@@ -14,3 +14,6 @@ mod manager;
 mod manager_disk;
 mod manager_kills;
 mod manager_next;
+mod process;
+mod process_faults;
+mod virtual_server;

@@ -220,12 +220,20 @@ async fn a_match_outlives_the_backend_and_the_sidecar() {
     control_plane.kill().await;
 
     let ready = json!({"serverId": "s1", "connectionDetails": "7777"});
-    assert_eq!(sidecar.ok("match_ready", ready).await["matchId"], json!(id), "it is kept until it is delivered");
+    assert_eq!(
+        sidecar.ok("match_ready", ready).await["matchId"],
+        json!(id),
+        "it is kept until it is delivered"
+    );
     assert_eq!(sidecar.ok("request_match", json!({"serverId": "s2"})).await.get("match"), None);
     sidecar.kill().await;
     let sidecar = Sidecar::start(&site, &settings(&backend)).await;
     let ended = json!({"serverId": "s1"});
-    assert_eq!(sidecar.ok("end_match", ended).await["matchId"], json!(id), "the match is known without its id");
+    assert_eq!(
+        sidecar.ok("end_match", ended).await["matchId"],
+        json!(id),
+        "the match is known without its id"
+    );
 
     let control_plane = site.up(&["--listen", &address]).await;
     let mut events = control_plane.events().await;

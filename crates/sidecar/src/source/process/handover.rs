@@ -44,7 +44,9 @@ pub(super) enum HandoverError {
         what: String,
     },
     /// A value cannot be an argument or a variable.
-    #[error("{what} holds a NUL byte, which no argument or variable can; set MatchFile to hand it over as a file")]
+    #[error(
+        "{what} holds a NUL byte, which no argument or variable can; set MatchFile to hand it over as a file"
+    )]
     Nul {
         /// Which.
         what: String,
@@ -70,7 +72,7 @@ pub(super) struct Game {
     pub(super) match_id: String,
     player_ids: Vec<String>,
     match_properties: Box<RawValue>,
-    properties: BTreeMap<String, Box<RawValue>>,
+    properties: Members,
     player_properties: BTreeMap<String, Box<RawValue>>,
 }
 
@@ -98,11 +100,11 @@ impl Game {
     }
 }
 
+/// The members of a JSON object, by name.
+type Members = BTreeMap<String, Box<RawValue>>;
+
 /// The text as a JSON object, and its members.
-fn object(
-    what: &str,
-    text: &str,
-) -> Result<(Box<RawValue>, BTreeMap<String, Box<RawValue>>), HandoverError> {
+fn object(what: &str, text: &str) -> Result<(Box<RawValue>, Members), HandoverError> {
     let text = if text.trim().is_empty() { "{}" } else { text };
     let read = || {
         let members = serde_json::from_str(text)?;
@@ -266,8 +268,11 @@ mod tests {
             match_id: "m-1".to_owned(),
             player_ids: vec!["p1".to_owned(), "p\"2".to_owned()],
             match_properties: match_properties.to_owned(),
-            player_properties: [("p1".to_owned(), r#"{"skill": 7}"#.to_owned()), ("p\"2".to_owned(), String::new())]
-                .into(),
+            player_properties: [
+                ("p1".to_owned(), r#"{"skill": 7}"#.to_owned()),
+                ("p\"2".to_owned(), String::new()),
+            ]
+            .into(),
         }
     }
 
@@ -278,9 +283,15 @@ mod tests {
 
     #[test]
     fn a_match_is_handed_over_as_variables_and_arguments() {
-        let properties = r#"{"map": "dust {port}", "rounds": 3, "bots": [1, 2], "big": 12345678901234567890123}"#;
-        let arguments =
-            ["--map={property:map}", "{property:rounds}", "{property:bots}", "{property:big}", "x{property:no}"];
+        let properties =
+            r#"{"map": "dust {port}", "rounds": 3, "bots": [1, 2], "big": 12345678901234567890123}"#;
+        let arguments = [
+            "--map={property:map}",
+            "{property:rounds}",
+            "{property:bots}",
+            "{property:big}",
+            "x{property:no}",
+        ];
         let handed = handed(&arguments, &AROUND, game(properties)).unwrap();
         assert_eq!(handed.arguments, ["--map=dust {port}", "3", "[1, 2]", "12345678901234567890123", "x"]);
         let variable = |name: &str| handed.variables.get(OsStr::new(name)).and_then(|value| value.to_str());
@@ -302,8 +313,13 @@ mod tests {
         let handed = handed(&["{match_file}"], &around, game(&long)).unwrap();
         assert_eq!(handed.arguments, ["/run/match.json"]);
         let names: Vec<_> = handed.variables.keys().map(|name| name.to_str().unwrap()).collect();
-        let expected =
-            ["SORTIE_MATCH_FILE", "SORTIE_MATCH_ID", "SORTIE_PORT", "SORTIE_PUBLIC_ADDRESS", "SORTIE_SERVER_ID"];
+        let expected = [
+            "SORTIE_MATCH_FILE",
+            "SORTIE_MATCH_ID",
+            "SORTIE_PORT",
+            "SORTIE_PUBLIC_ADDRESS",
+            "SORTIE_SERVER_ID",
+        ];
         assert_eq!(names, expected);
         let document = around.document(&Game::read(game("{\n\"a\": \"b\\n\"\r\n}")).unwrap()).unwrap();
         assert!(!document.contains('\n') && !document.contains('\r'));
@@ -326,7 +342,9 @@ mod tests {
         players.player_properties.insert("p1".to_owned(), "no".to_owned());
         assert!(wrong(handed(&[], &AROUND, players)).starts_with("playerProperties is no JSON object"));
         let nul = game(r#"{"map": "a\u0000b"}"#);
-        assert!(wrong(handed(&["a", "{property:map}"], &AROUND, nul)).starts_with("Args[1] holds a NUL byte"));
+        assert!(
+            wrong(handed(&["a", "{property:map}"], &AROUND, nul)).starts_with("Args[1] holds a NUL byte")
+        );
         let mut nul = game("{}");
         nul.match_id = "m\0".to_owned();
         let error = wrong(handed(&[], &AROUND, nul));

@@ -30,8 +30,7 @@ impl MatchFile {
     /// Puts it in its place.
     pub(super) fn write(&self, document: &str) -> io::Result<()> {
         let unfinished = self.folder.path().join("match.json.new");
-        let mut file: File =
-            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
+        let mut file: File = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
         file.write_all(document.as_bytes())?;
         file.write_all(b"\n")?;
         std::fs::rename(&unfinished, &self.path)

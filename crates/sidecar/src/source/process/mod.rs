@@ -10,7 +10,6 @@ mod handover;
 mod lines;
 mod match_file;
 mod output;
-mod ports;
 mod program;
 mod settings;
 mod slot;
@@ -22,18 +21,21 @@ use async_trait::async_trait;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use self::ports::Ports;
 use self::settings::Checked;
 pub use self::settings::{PortText, ProcessSettings, Start};
 use self::slot::{Shared, Slot};
 use super::{BadSetting, EventSource, SourceError};
 use crate::manager::Manager;
+use crate::resolver::ports::Ports;
 
 /// Its name in the settings.
 pub const NAME: &str = "process_event_source";
 
 /// Programs that are game servers.
-pub struct ProcessSource(Checked);
+pub struct ProcessSource {
+    settings: Checked,
+    ports: Option<Ports>,
+}
 
 impl ProcessSource {
     /// Programs by these settings.
@@ -41,7 +43,10 @@ impl ProcessSource {
     /// # Errors
     /// [`BadSetting`]
     pub fn new(settings: ProcessSettings) -> Result<Self, BadSetting> {
-        settings.check().map(Self)
+        let settings = settings.check()?;
+        let ports = settings.port_range.map(|range| Ports::of(&[range])).transpose();
+        let ports = ports.map_err(|error| BadSetting::new("PortRange", error.to_string()))?;
+        Ok(Self { settings, ports })
     }
 }
 
@@ -52,14 +57,14 @@ impl EventSource for ProcessSource {
     }
 
     async fn run(self: Box<Self>, manager: Manager, closing: CancellationToken) -> Result<(), SourceError> {
-        let Self(settings) = *self;
+        let Self { settings, ports } = *self;
         let first = manager.server_id_of(NAME);
-        if settings.port_range.is_none() && matches!(manager.address_of(&first).await, Ok(None)) {
+        if ports.is_none() && matches!(manager.address_of(&first).await, Ok(None)) {
             let problem = "players cannot be sent anywhere: set PortRange, or a resolver".to_owned();
             return Err(SourceError { source_name: NAME, problem });
         }
         let matches = settings.matches;
-        let ports = settings.port_range.clone().map(Ports::new);
+        let ports = ports.map(Arc::new);
         let no_more = closing.child_token();
         let shared = Arc::new(Shared { settings, manager, ports, closing, no_more });
         let mut slots = JoinSet::new();

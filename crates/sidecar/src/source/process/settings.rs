@@ -11,6 +11,7 @@ use serde::de::{Deserializer, Error, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::template::{Placeholder, Template};
+use crate::resolver::ports::PortRange;
 use crate::source::{BadSetting, at_a_time, within};
 
 /// Most programs at a time.
@@ -185,7 +186,7 @@ pub(super) struct Checked {
     pub(super) ready_deadline: Duration,
     pub(super) stop_deadline: Duration,
     pub(super) matches: usize,
-    pub(super) port_range: Option<RangeInclusive<u16>>,
+    pub(super) port_range: Option<PortRange>,
     pub(super) requirements: String,
     pub(super) request_interval: Duration,
 }
@@ -195,7 +196,7 @@ impl ProcessSettings {
         let ready = self.ready()?;
         let matches = at_a_time("Matches", self.matches, MAX_MATCHES)?;
         let port_range = self.port_range.as_ref().map(port_range).transpose()?;
-        if port_range.as_ref().is_some_and(|range| range.len() < matches) {
+        if port_range.as_ref().is_some_and(|(_, count)| *count < matches) {
             let problem = format!("must have a port for each of {matches} Matches at a time");
             return Err(BadSetting::new("PortRange", problem));
         }
@@ -234,7 +235,7 @@ impl ProcessSettings {
             ready_deadline: self.ready_deadline,
             stop_deadline: self.stop_deadline,
             matches,
-            port_range,
+            port_range: port_range.map(|(range, _)| range),
             requirements: self.requirements,
             request_interval: self.request_interval,
         })
@@ -267,9 +268,7 @@ impl ProcessSettings {
             (Some(pattern), None) => {
                 let regex = RegexBuilder::new(pattern).size_limit(MAX_PATTERN_BYTES).build();
                 let problem = |error| format!("is no regular expression that can be used: {error}");
-                regex
-                    .map(Ready::Pattern)
-                    .map_err(|error| BadSetting::new("ReadyPattern", problem(error)))
+                regex.map(Ready::Pattern).map_err(|error| BadSetting::new("ReadyPattern", problem(error)))
             }
             (None, Some(text)) => ReadyPort::read(&text.0).map(Ready::Port).ok_or_else(|| {
                 let right = "must be a port like 7777 or \"{port}\", with /tcp or /udp where that matters";
@@ -303,15 +302,16 @@ impl ReadyPort {
     }
 }
 
-fn port_range(text: &PortText) -> Result<RangeInclusive<u16>, BadSetting> {
+/// The range, and how many ports it has.
+fn port_range(text: &PortText) -> Result<(PortRange, usize), BadSetting> {
     let (first, last) = text.0.split_once('-').unwrap_or((&text.0, &text.0));
-    match (port(first.trim()), port(last.trim())) {
-        (Some(first), Some(last)) if first <= last => Ok(first..=last),
-        _ => {
-            let problem = format!("must be ports like \"7000-7099\", is {:?}", text.0);
-            Err(BadSetting::new("PortRange", problem))
-        }
-    }
+    let range = || {
+        let (first, last) = (port(first.trim())?, port(last.trim())?);
+        Some((PortRange::new(first, last).ok()?, (first..=last).len()))
+    };
+    range().ok_or_else(|| {
+        BadSetting::new("PortRange", format!("must be ports like \"7000-7099\", is {:?}", text.0))
+    })
 }
 
 fn port(text: &str) -> Option<u16> {
@@ -354,8 +354,8 @@ mod tests {
         let range = |text: &str| {
             read(&format!(r#"{{"Command": "game", "PortRange": {text}}}"#)).map(|checked| checked.port_range)
         };
-        assert_eq!(range("\"7000-7009\""), Ok(Some(7000..=7009)));
-        assert_eq!(range("7000"), Ok(Some(7000..=7000)));
+        assert_eq!(range("\"7000-7009\""), Ok(Some(PortRange::new(7000, 7009).unwrap())));
+        assert_eq!(range("7000"), Ok(Some(PortRange::new(7000, 7000).unwrap())));
         for wrong in ["\"7009-7000\"", "\"7000-\"", "\"0-1\"", "\"a-b\""] {
             assert!(range(wrong).unwrap_err().starts_with("PortRange: must be ports"), "{wrong}");
         }
@@ -366,14 +366,26 @@ mod tests {
         for (json, beginning) in [
             (r"{}", "Command: must name"),
             (r#"{"Command": "game", "Matches": 0}"#, "Matches: must be from 1 to 256, is 0"),
-            (r#"{"Command": "game", "Matches": 2, "PortRange": 7000}"#, "PortRange: must have a port for each"),
+            (
+                r#"{"Command": "game", "Matches": 2, "PortRange": 7000}"#,
+                "PortRange: must have a port for each",
+            ),
             (r#"{"Command": "game", "ReadyDeadline": "0s"}"#, "ReadyDeadline: must be from 10ms to 1day"),
             (r#"{"Command": "game", "ReadyPattern": "("}"#, "ReadyPattern: is no regular expression"),
-            (r#"{"Command": "game", "ReadyPattern": "a{9999}{9999}"}"#, "ReadyPattern: is no regular expression"),
-            (r#"{"Command": "game", "ReadyPattern": "a", "ReadyPort": 7}"#, "ReadyPort: cannot be used together"),
+            (
+                r#"{"Command": "game", "ReadyPattern": "a{9999}{9999}"}"#,
+                "ReadyPattern: is no regular expression",
+            ),
+            (
+                r#"{"Command": "game", "ReadyPattern": "a", "ReadyPort": 7}"#,
+                "ReadyPort: cannot be used together",
+            ),
             (r#"{"Command": "game", "Args": ["a", "{match_file}"]}"#, "Args[1]: names {match_file}"),
             (r#"{"Command": "game", "Start": "ahead", "Args": ["{match_id}"]}"#, "Args[0]: names a value"),
-            (r#"{"Command": "game", "Start": "ahead", "Env": {"A": "{property:x}"}}"#, "Env.A: names a value"),
+            (
+                r#"{"Command": "game", "Start": "ahead", "Env": {"A": "{property:x}"}}"#,
+                "Env.A: names a value",
+            ),
             (r#"{"Command": "game", "Env": {"A=B": ""}}"#, "Env.A=B: is no name"),
             (r#"{"Command": "game", "Args": ["\u0000"]}"#, "Args[0]: must not hold a NUL"),
             (r#"{"Command": "game", "Start": "later"}"#, "unknown variant `later`"),

@@ -1,5 +1,7 @@
 //! One server: takes a match, runs a program for it, and says what becomes of it.
 
+use std::convert::Infallible;
+use std::future::pending;
 use std::io;
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -8,7 +10,7 @@ use std::time::Duration;
 use sortie_wire::catena::server_manager::{EndMatchRequest, Match, MatchReadyRequest};
 use tokio::io::AsyncWriteExt;
 use tokio::process::ChildStdin;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::NAME;
@@ -16,12 +18,12 @@ use super::answering::answers;
 use super::handover::{Game, Handed, HandoverError, Surroundings};
 use super::match_file::MatchFile;
 use super::output::Output;
-use super::ports::{PortLease, Ports};
 use super::program::{Order, StartError, Started, start};
 use super::settings::{Checked, Ready, ReadyPort, Start};
 use crate::child::Child;
 use crate::manager::{Manager, Next};
 use crate::resolver::Address;
+use crate::resolver::ports::Ports;
 use crate::source::wants_shutdown;
 
 /// Pause after the first failure; it doubles with each further one in a row.
@@ -58,7 +60,7 @@ enum Failure {
     File(io::Error),
     #[error("cannot write to standard input: {0}; MatchLine is for programs that read it")]
     Input(io::Error),
-    #[error("no port of PortRange is free")]
+    #[error("no port of PortRange is free; add some, or end what has them")]
     NoFreePort,
     #[error("players cannot be sent to it: {0}")]
     NoAddress(String),
@@ -70,7 +72,7 @@ enum Failure {
     Exited(String),
     #[error("the backend refused that the match is ready: {0}")]
     Refused(String),
-    #[error("the sidecar ends")]
+    #[error("it is no longer wanted")]
     Closing,
 }
 
@@ -78,7 +80,19 @@ enum Failure {
 struct Place {
     port: Option<u16>,
     public_address: Option<String>,
-    _lease: Option<PortLease>,
+    _lease: Option<Lease>,
+}
+
+/// A port of `PortRange`; free again when dropped.
+struct Lease {
+    ports: Arc<Ports>,
+    server_id: String,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.ports.release(&self.server_id);
+    }
 }
 
 /// A program and what belongs to it. Dropped in this order: the port is free after the program is gone.
@@ -105,7 +119,11 @@ impl Slot {
         let Shared { manager, no_more, .. } = &*self.shared;
         self.end_what_was_left().await;
         if let Err(status) = manager.register(NAME, &self.server_id) {
-            tracing::error!(server_id = self.server_id, error = status.message, "a server cannot be registered");
+            tracing::error!(
+                server_id = self.server_id,
+                error = status.message,
+                "a server cannot be registered"
+            );
             return;
         }
         // Its process is watched here: silence says nothing about it.
@@ -200,41 +218,51 @@ impl Slot {
         wanted: &CancellationToken,
         unwanted: &CancellationToken,
     ) -> Option<Running> {
-        let too_late = async {
-            wanted.cancelled().await;
-            sleep(self.shared.settings.ready_deadline).await;
+        let give_up = CancellationToken::new();
+        let watch = async {
+            let too_late = async {
+                wanted.cancelled().await;
+                sleep(self.shared.settings.ready_deadline).await;
+            };
+            tokio::select! {
+                () = unwanted.cancelled() => {}
+                () = too_late => {}
+            }
+            give_up.cancel();
+            pending::<Infallible>().await
         };
         let keep = async {
-            for failures in 1.. {
-                let launched = tokio::select! {
-                    biased;
-                    () = unwanted.cancelled() => return None,
-                    launched = self.launch(None) => launched,
-                };
-                match launched {
+            let mut failures = 0;
+            while !give_up.is_cancelled() {
+                match self.launch(None, &give_up).await {
                     Ok(running) => {
                         warm.cancel();
+                        let since = Instant::now();
                         tokio::select! {
                             biased;
                             () = running.program.exited() => {}
                             () = wanted.cancelled() => return Some(running),
-                            () = unwanted.cancelled() => return Some(running),
+                            () = give_up.cancelled() => return Some(running),
                         }
                         let ended = running.end().await;
                         tracing::warn!(server_id = self.server_id, %ended, "the program ended without a match");
+                        if since.elapsed() >= LONGEST_PAUSE {
+                            failures = 0;
+                        }
                     }
+                    Err(Failure::Closing) => return None,
                     Err(failure) => {
                         tracing::error!(server_id = self.server_id, %failure, "no program to wait for a match");
                     }
                 }
-                self.rest(failures, unwanted).await;
+                failures += 1;
+                self.rest(failures, &give_up).await;
             }
             None
         };
         tokio::select! {
-            biased;
             running = keep => running,
-            () = too_late => None,
+            never = watch => match never {},
         }
     }
 
@@ -264,7 +292,7 @@ impl Slot {
     /// Plays a match with a program of its own.
     async fn host(&self, game: Match) -> Result<(), Failure> {
         let game = Arc::new(Game::read(game)?);
-        let running = self.launch(Some(Arc::clone(&game))).await?;
+        let running = self.launch(Some(Arc::clone(&game)), &self.shared.closing).await?;
         self.attend(running, &game.match_id).await
     }
 
@@ -343,13 +371,13 @@ impl Slot {
         self.shared.no_more.cancel();
     }
 
-    /// Starts a program and waits until it is ready. One for a match is told of it first.
-    async fn launch(&self, game: Option<Arc<Game>>) -> Result<Running, Failure> {
+    /// Starts a program and waits until it is ready, or until it is given up. One for a match is told of it first.
+    async fn launch(&self, game: Option<Arc<Game>>, give_up: &CancellationToken) -> Result<Running, Failure> {
         let place = self.place().await?;
         let (slot, its_game) = (self.clone(), game.clone());
         let start = tokio::task::spawn_blocking(move || slot.start(place, its_game.as_deref()));
         let mut running = start.await.map_err(|stopped| Failure::File(io::Error::other(stopped)))??;
-        let Shared { settings, closing, .. } = &*self.shared;
+        let settings = &self.shared.settings;
         let why = {
             let Running { program, input, output, file, place } = &mut running;
             let become_ready = async {
@@ -364,7 +392,7 @@ impl Slot {
                 ready = become_ready => ready.err(),
                 () = program.exited() => Some(Failure::EndedEarly(String::new())),
                 () = sleep(settings.ready_deadline) => Some(Failure::NotReady),
-                () = closing.cancelled() => Some(Failure::Closing),
+                () = give_up.cancelled() => Some(Failure::Closing),
             }
         };
         match why {
@@ -397,19 +425,25 @@ impl Slot {
             takes_lines: settings.match_line,
         };
         let Started { child: program, input } = start(&order, &mut output)?;
-        tracing::info!(server_id = self.server_id, pid = program.id(), port = place.port, "started a program");
+        tracing::info!(
+            server_id = self.server_id,
+            pid = program.id(),
+            port = place.port,
+            "started a program"
+        );
         Ok(Running { program, input, output, file, place })
     }
 
     async fn place(&self) -> Result<Place, Failure> {
-        let lease = match &self.shared.ports {
-            Some(ports) => Some(ports.lease().ok_or(Failure::NoFreePort)?),
-            None => None,
-        };
+        let (mut own_port, mut lease) = (None, None);
+        if let Some(ports) = &self.shared.ports {
+            own_port = ports.get(&self.server_id).map_err(|_names_another_key| Failure::NoFreePort)?;
+            lease = Some(Lease { ports: Arc::clone(ports), server_id: self.server_id.clone() });
+        }
         let resolved = self.shared.manager.address_of(&self.server_id).await;
         let resolved = resolved.map_err(|error| Failure::NoAddress(error.to_string()))?;
         let resolved_port = resolved.as_ref().and_then(|address| address.port);
-        let port = lease.as_ref().map(|lease| lease.port).or(resolved_port);
+        let port = own_port.or(resolved_port);
         let public_address = match resolved {
             Some(Address { host, .. }) => Some(Address { host, port: resolved_port.or(port) }.to_string()),
             None => port.map(|port| format!("127.0.0.1:{port}")),

@@ -77,11 +77,7 @@ pub struct StrategySettings {
 
 impl Default for StrategySettings {
     fn default() -> Self {
-        Self {
-            request_interval: Duration::from_secs(5),
-            ready_delay: Duration::ZERO,
-            match_duration: None,
-        }
+        Self { request_interval: Duration::from_secs(5), ready_delay: Duration::ZERO, match_duration: None }
     }
 }
 
@@ -203,7 +199,10 @@ impl ParallelSettings {
         let Self { matches, request_interval, ready_delay, match_duration } = *self;
         let common = StrategySettings { request_interval, ready_delay, match_duration };
         let block = "parallel_strategy";
-        Ok(Plan { at_a_time: at_a_time(&format!("{block}.Matches"), matches, MAX_MATCHES)?, ..common.plan(block)? })
+        Ok(Plan {
+            at_a_time: at_a_time(&format!("{block}.Matches"), matches, MAX_MATCHES)?,
+            ..common.plan(block)?
+        })
     }
 }
 
@@ -248,5 +247,73 @@ impl ChaosSettings {
             return Err(BadSetting::new(key, "must give at least one behaviour a weight above 0"));
         }
         Ok(weights)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str) -> Result<Plan, String> {
+        let settings: VirtualServerSettings =
+            serde_json::from_str(json).map_err(|error| error.to_string())?;
+        settings.plan().map(|(plan, _)| plan).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_block_of_the_catena_sidecar_is_read() {
+        let json = r#"{"strategy": "continuous_strategy", "continuous_strategy": {"RequestInterval": "7s"}}"#;
+        let plan = read(json).unwrap();
+        let seven = Duration::from_secs(7);
+        assert_eq!((plan.interval, plan.duration, plan.ready_delay), (seven, seven, Duration::ZERO));
+        assert_eq!((plan.at_a_time, plan.total), (1, None));
+        assert_eq!(read("{}").unwrap().interval, Duration::from_secs(5));
+    }
+
+    #[test]
+    fn each_strategy_has_two_names() {
+        for (chosen, block) in [("once", "once_strategy"), ("once_strategy", "once")] {
+            let json = format!(r#"{{"strategy": "{chosen}", "{block}": {{"MatchDuration": "1m30s"}}}}"#);
+            let plan = read(&json).unwrap();
+            assert_eq!((plan.total, plan.duration), (Some(1), Duration::from_secs(90)));
+        }
+        let parallel = read(r#"{"strategy": "parallel", "parallel": {"Matches": 9}}"#).unwrap();
+        assert_eq!(parallel.at_a_time, 9);
+        let chaos =
+            r#"{"strategy": "chaos", "chaos": {"Behaviours": {"never_ends": 2, "normal": 0}, "Seed": 3}}"#;
+        assert_eq!(read(chaos).unwrap().weights, [(Behaviour::NeverEnds, 2)]);
+        assert_eq!(read(r#"{"strategy": "chaos"}"#).unwrap().weights.len(), Behaviour::ALL.len());
+    }
+
+    #[test]
+    fn each_error_names_its_key() {
+        for (json, beginning) in [
+            (r#"{"strategy": "often"}"#, "strategy: must be continuous_strategy, once_strategy"),
+            (
+                r#"{"continuous_strategy": {"RequestInterval": "1ms"}}"#,
+                "continuous_strategy.RequestInterval: must",
+            ),
+            (
+                r#"{"strategy": "once", "once": {"ReadyDelay": "9days"}}"#,
+                "once_strategy.ReadyDelay: must be from 0s",
+            ),
+            (
+                r#"{"strategy": "parallel", "parallel": {"Matches": 0}}"#,
+                "parallel_strategy.Matches: must be from 1",
+            ),
+            (
+                r#"{"strategy": "chaos", "chaos": {"Behaviours": {"odd": 1}}}"#,
+                "chaos_strategy.Behaviours.odd: no such",
+            ),
+            (r#"{"strategy": "chaos", "chaos": {"Behaviours": {}}}"#, "chaos_strategy.Behaviours: must give"),
+            (
+                r#"{"strategy": "chaos", "chaos": {"Behaviours": {"normal": 4294967295}}}"#,
+                "chaos_strategy.Behaviours.normal: must",
+            ),
+            (r#"{"continuous_strategy": {"RequestInterval": 5}}"#, "invalid type: integer `5`"),
+        ] {
+            let error = read(json).unwrap_err();
+            assert!(error.starts_with(beginning), "{error}");
+        }
     }
 }
