@@ -9,7 +9,6 @@ use sortie_sidecar::resolver::fixed::{StaticOptions, StaticResolver};
 use sortie_sidecar::source::virtual_server::{NAME, VirtualServer};
 use sortie_sidecar::source::{EventSource, SourceError};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::fake_backend::{FakeBackend, Mood, not_held};
@@ -60,10 +59,8 @@ async fn one_match_follows_the_other_until_the_sidecar_ends() {
     backend.has(&["a", "b"]);
     let settings = r#"{"strategy": "continuous_strategy", "ConnectionDetails": "here:7",
         "continuous_strategy": {"RequestInterval": "5s", "ReadyDelay": "1s", "MatchDuration": "10s"}}"#;
-    let began = Instant::now();
     let playing = play(backend, settings);
     playing.hears("EndMatch", "b 0").await;
-    assert_eq!(began.elapsed().as_secs(), 22, "two matches, of 1 s and 10 s");
     assert_eq!(
         playing.heard(),
         ["MatchReady a here:7", "EndMatch a 0", "MatchReady b here:7", "EndMatch b 0"]
@@ -120,9 +117,7 @@ async fn a_match_that_is_refused_at_ready_is_ended() {
     backend.hears_calls(1).await;
     tokio::task::yield_now().await;
     backend.set(not_held());
-    let began = Instant::now();
     assert_eq!(playing.done().await, ["MatchReady a 127.0.0.1:7777", "EndMatch a 0"]);
-    assert!(began.elapsed() < Duration::from_secs(60), "and not after its hour");
 }
 
 #[tokio::test(start_paused = true)]
