@@ -128,7 +128,14 @@ pub(super) struct Store(Option<Arc<Folder>>);
 struct Folder {
     path: PathBuf,
     disk: Arc<dyn Disk>,
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // Closing alone would not do: a program that is just being started holds a copy of the file until it runs.
+        let _closing_unlocks_later = self.lock.unlock();
+    }
 }
 
 impl Store {
@@ -140,7 +147,7 @@ impl Store {
         let failed = |doing, source| OpenError::Io { doing, path: path.to_owned(), source };
         fs::create_dir_all(path).map_err(|source| failed("create", source))?;
         let lock = lock(path)?;
-        let folder = Folder { path: path.to_owned(), disk, _lock: lock };
+        let folder = Folder { path: path.to_owned(), disk, lock };
         let kept = Kept {
             ids: folder.load(IDS, stored::read_ids)?,
             held: folder.load(HELD, |bytes| match bytes {
