@@ -100,7 +100,6 @@ async fn damage_stops_the_start_and_names_the_file() {
         ("queue.json", "{}"),
         ("queue.json", r#"{"version":2,"calls":[]}"#),
         ("queue.json", r#"{"version":1,"calls":[{"source":"x","call":{"endMatch":"{]"}}]}"#),
-        ("held.json", r#"{"version":1,"servers":[{"id":1}]}"#),
         ("ids.json", "\0\0\0"),
     ];
     for (name, content) in damages {
@@ -114,9 +113,39 @@ async fn damage_stops_the_start_and_names_the_file() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_what_is_held_one_file_may_be_broken_and_not_both() {
+    let (folder, backend) = (tempfile::tempdir().unwrap(), FakeBackend::new());
+    let manager = open(folder.path(), &backend).unwrap();
+    // Registered, then asking, then holding: each is a write, in turn.
+    backend.has(&["m1", "m2"]);
+    manager.request_match(SOURCE, ask("s")).await.unwrap();
+    manager.request_match(SOURCE, ask("s")).await.unwrap();
+    drop(manager);
+    let files = ["held.0", "held.1"].map(|name| folder.path().join(name));
+    let whole = files.clone().map(|path| std::fs::read(path).unwrap());
+    for (path, content) in files.iter().zip(&whole) {
+        std::fs::write(path, &content[..content.len() / 2]).unwrap();
+        let manager = reopen(folder.path(), &backend).await;
+        assert!(!manager.view().servers[0].matches.is_empty(), "the other one has at least the first match");
+        drop(manager);
+        std::fs::write(path, content).unwrap();
+    }
+    for path in &files {
+        std::fs::write(path, "what is this").unwrap();
+    }
+    let error = loop {
+        match open(folder.path(), &backend) {
+            Err(OpenError::InUse { .. }) => tokio::task::yield_now().await,
+            opened => break opened.err().unwrap().to_string(),
+        }
+    };
+    assert!(error.contains("held.0") && error.contains("neither it nor held.1"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_a_power_cut_leaves_of_a_file_that_is_not_synced_is_no_damage() {
     let (folder, backend) = (tempfile::tempdir().unwrap(), FakeBackend::new());
-    std::fs::write(folder.path().join("held.json"), "").unwrap();
+    std::fs::write(folder.path().join("held.0"), "").unwrap();
     std::fs::write(folder.path().join("queue.new"), "half a fi").unwrap();
     let manager = open(folder.path(), &backend).unwrap();
     assert!(manager.view().servers.is_empty());
@@ -131,11 +160,20 @@ impl Disk for FullDisk {
         SystemDisk.read(path)
     }
 
-    fn replace(&self, path: &Path, content: &[u8], durable: bool) -> io::Result<()> {
-        if self.0.load(Ordering::Relaxed) {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        SystemDisk.replace(path, content, durable)
+    fn replace(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        self.check()?;
+        SystemDisk.replace(path, content)
+    }
+
+    fn overwrite(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        self.check()?;
+        SystemDisk.overwrite(path, content)
+    }
+}
+
+impl FullDisk {
+    fn check(&self) -> io::Result<()> {
+        if self.0.load(Ordering::Relaxed) { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
 }
 

@@ -108,13 +108,30 @@ impl Disk for Shared {
         Ok(self.with(|world| world.files.get(path).cloned()))
     }
 
-    fn replace(&self, path: &Path, content: &[u8], durable: bool) -> io::Result<()> {
+    fn replace(&self, path: &Path, content: &[u8]) -> io::Result<()> {
         self.with(|world| {
             if world.step() {
                 world.files.insert(path.to_owned(), content.to_owned());
-                if durable {
-                    world.synced.insert(path.to_owned(), content.to_owned());
-                }
+                world.synced.insert(path.to_owned(), content.to_owned());
+                world.step();
+            }
+            Ok(())
+        })
+    }
+
+    /// A kill in the middle leaves half of it over what was there.
+    fn overwrite(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        self.with(|world| {
+            if world.is_dead {
+                return Ok(());
+            }
+            let written = if world.step() { content.len() } else { content.len() / 2 };
+            let file = world.files.entry(path.to_owned()).or_default();
+            let rest = file.split_off(written.min(file.len()));
+            *file = content[..written].to_owned();
+            if world.is_dead {
+                file.extend(rest);
+            } else {
                 world.step();
             }
             Ok(())
