@@ -1,5 +1,7 @@
 //! Where a game server's calls come from.
 
+pub mod agones;
+
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 

@@ -105,8 +105,10 @@ pub(super) struct GameServer {
     labels: BTreeMap<String, String>,
     annotations: BTreeMap<String, String>,
     held: Option<Held>,
-    /// The first call of all: before it there is no server that could be silent.
-    first_call: Option<Duration>,
+    /// When the clock of its health began: with the first call of all, before which there is no server that could be
+    /// silent.
+    expected_since: Option<Duration>,
+    has_called: bool,
     last_health: Duration,
     reserved_until: Option<Duration>,
     reports: VecDeque<Report>,
@@ -130,7 +132,8 @@ impl GameServer {
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
             held: None,
-            first_call: None,
+            expected_since: None,
+            has_called: false,
             last_health: Duration::ZERO,
             reserved_until: None,
             reports: VecDeque::new(),
@@ -171,12 +174,17 @@ impl GameServer {
 
     /// It has called.
     pub(super) const fn is_known(&self) -> bool {
-        self.first_call.is_some()
+        self.has_called
+    }
+
+    /// [`Self::take_report`] has something.
+    pub(super) fn has_reports(&self) -> bool {
+        !self.reports.is_empty()
     }
 
     /// It is to be given a match.
     pub(super) fn wants_match(&self) -> bool {
-        self.state == State::Ready
+        self.state == State::Ready && self.has_called
     }
 
     /// The match that the control plane is to be told is ready.
@@ -188,6 +196,11 @@ impl GameServer {
     /// The oldest report that was not taken. To be taken before a match is asked for.
     pub(super) fn take_report(&mut self) -> Option<Report> {
         self.reports.pop_front()
+    }
+
+    /// The report could not be made; it comes first again.
+    pub(super) fn put_back(&mut self, report: Report) {
+        self.reports.push_front(report);
     }
 
     /// The next time at which [`Self::tick`] changes something.
@@ -206,7 +219,8 @@ impl GameServer {
 
     /// Any call at all. The first one starts the clock of its health.
     pub(super) fn called(&mut self, now: Duration) {
-        self.first_call.get_or_insert(now);
+        self.has_called = true;
+        self.expected_since.get_or_insert(now);
     }
 
     /// It is well.
@@ -247,8 +261,23 @@ impl GameServer {
 
     /// The control plane does not take the match as ready. What has begun for it cannot be undone by anything but the
     /// end of the server: one that was told of a match, and then of another, may mix them up.
-    pub(super) fn match_refused(&mut self) {
-        self.end(State::Shutdown, "its match was refused");
+    pub(super) fn match_refused(&mut self, match_id: &str) {
+        if self.held.as_ref().is_some_and(|held| held.match_id == match_id) {
+            self.end(State::Shutdown, "its match was refused");
+        }
+    }
+
+    /// It was there before the source began, with a match that is ready or with none, and may call or not.
+    pub(super) fn resume(&mut self, match_id: Option<&str>, now: Duration) {
+        self.expected_since = Some(now);
+        self.state = State::Ready;
+        if let Some(match_id) = match_id {
+            self.state = State::Allocated;
+            self.labels.insert(MATCH_ID.to_owned(), match_id.to_owned());
+            self.annotations.insert(MATCH_ID.to_owned(), match_id.to_owned());
+            self.held = Some(Held { match_id: match_id.to_owned(), is_open: true, is_announced: true });
+        }
+        self.changed();
     }
 
     /// It is given a match. One that comes when it no longer wants one is over at once, so that nobody waits for it.
@@ -307,7 +336,7 @@ impl GameServer {
 
     fn silent_at(&self) -> Option<Duration> {
         let health = self.health.filter(|_| !self.is_over())?;
-        let since = self.first_call?.saturating_add(health.initial_delay).max(self.last_health);
+        let since = self.expected_since?.saturating_add(health.initial_delay).max(self.last_health);
         Some(since.saturating_add(health.period.saturating_mul(health.failure_threshold)))
     }
 

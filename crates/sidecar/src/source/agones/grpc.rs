@@ -36,16 +36,30 @@ pub(super) fn routes(desk: &Arc<Desk>, limits: &Limits) -> Router {
 #[derive(Clone)]
 struct Service(Arc<Desk>);
 
-macro_rules! unary {
-    ($($name:ident($request:ty) -> $answer:ty;)*) => {
-        $(async fn $name(&self, request: Request<$request>) -> Answer<$answer> {
-            Ok(Response::new(calls::$name(&self.0, request.into_inner())?))
-        })*
+/// The streams of the first service, and the plain calls of all of them.
+macro_rules! service {
+    (impl $service:ident { $($name:ident($request:ty) -> $answer:ty;)* } $($streams:tt)*) => {
+        #[tonic::async_trait]
+        impl $service for Service {
+            $(async fn $name(&self, request: Request<$request>) -> Answer<$answer> {
+                Ok(Response::new(calls::$name(&self.0, request.into_inner())?))
+            })*
+            $($streams)*
+        }
     };
 }
 
-#[tonic::async_trait]
-impl Sdk for Service {
+service! {
+    impl Sdk {
+        ready(sdk::Empty) -> sdk::Empty;
+        allocate(sdk::Empty) -> sdk::Empty;
+        shutdown(sdk::Empty) -> sdk::Empty;
+        get_game_server(sdk::Empty) -> sdk::GameServer;
+        set_label(sdk::KeyValue) -> sdk::Empty;
+        set_annotation(sdk::KeyValue) -> sdk::Empty;
+        reserve(sdk::Duration) -> sdk::Empty;
+    }
+
     type WatchGameServerStream = Pin<Box<dyn Stream<Item = Result<sdk::GameServer, Status>> + Send>>;
 
     async fn health(&self, request: Request<Streaming<sdk::Empty>>) -> Answer<sdk::Empty> {
@@ -67,21 +81,10 @@ impl Sdk for Service {
         let states = Arc::clone(&self.0).watch();
         Ok(Response::new(Box::pin(states.map(Ok))))
     }
-
-    unary! {
-        ready(sdk::Empty) -> sdk::Empty;
-        allocate(sdk::Empty) -> sdk::Empty;
-        shutdown(sdk::Empty) -> sdk::Empty;
-        get_game_server(sdk::Empty) -> sdk::GameServer;
-        set_label(sdk::KeyValue) -> sdk::Empty;
-        set_annotation(sdk::KeyValue) -> sdk::Empty;
-        reserve(sdk::Duration) -> sdk::Empty;
-    }
 }
 
-#[tonic::async_trait]
-impl Beta for Service {
-    unary! {
+service! {
+    impl Beta {
         get_counter(beta::GetCounterRequest) -> beta::Counter;
         update_counter(beta::UpdateCounterRequest) -> beta::Counter;
         get_list(beta::GetListRequest) -> beta::List;
@@ -91,9 +94,8 @@ impl Beta for Service {
     }
 }
 
-#[tonic::async_trait]
-impl Alpha for Service {
-    unary! {
+service! {
+    impl Alpha {
         player_connect(alpha::PlayerId) -> alpha::Bool;
         player_disconnect(alpha::PlayerId) -> alpha::Bool;
         set_player_capacity(alpha::Count) -> alpha::Empty;

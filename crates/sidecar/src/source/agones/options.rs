@@ -1,6 +1,7 @@
 //! The settings of this source.
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use sortie_serving::ListenAddr;
@@ -86,7 +87,7 @@ impl Default for AgonesOptions {
 
 /// `localhost` with a port.
 fn local(port: u16) -> ListenAddr {
-    format!("localhost:{port}").parse().unwrap_or_else(|_| ListenAddr::from(([127, 0, 0, 1], port).into()))
+    format!("localhost:{port}").parse().unwrap_or_else(|_| SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())
 }
 
 impl AgonesOptions {

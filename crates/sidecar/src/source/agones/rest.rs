@@ -17,7 +17,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use sortie_serving::{BodyError, Limits, empty_is_object, json_response, read_body};
-use sortie_wire::agones::{alpha, beta, sdk};
+use sortie_wire::agones::{alpha, beta};
 use sortie_wire::json;
 use sortie_wire::status::http_code;
 use tonic::Code;
