@@ -180,7 +180,7 @@ impl Desk {
         if version != before {
             self.shown.send_replace(version);
         }
-        if version != before || !was_known {
+        if version != before || was_known != inner.game_server.is_known() {
             self.work.notify_one();
         }
     }
