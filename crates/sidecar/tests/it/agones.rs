@@ -22,7 +22,7 @@ fn ended(match_id: &str, hints: u32) -> Heard {
     Heard::Ended { match_id: match_id.to_owned(), hints }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_server_plays_two_matches_and_shuts_down() {
     let with_port = AgonesOptions { ports: vec![("game".to_owned(), 9000)], ..options() };
     let mut site = Site::start(with_port, None).await;
@@ -121,8 +121,8 @@ async fn a_server_that_is_taken_or_reserved_is_not_given_a_match() {
     until(&mut states, "Reserved").await;
     assert!(site.ears.try_recv().is_err());
     site.control_plane.give("m1");
-    until(&mut states, "Ready").await;
-    until(&mut states, "Allocated").await;
+    let state = until(&mut states, "Allocated").await;
+    assert_eq!(state.object_meta.unwrap().labels["sortie.dev/match-id"], "m1");
     site.stop().await;
 }
 

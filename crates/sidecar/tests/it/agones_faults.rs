@@ -19,10 +19,13 @@ fn ready_heard(match_id: &str) -> Heard {
     Heard::Ready { match_id: match_id.to_owned(), connection_details: "127.0.0.1".to_owned() }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_silent_server_is_gone_with_its_match() {
-    let health =
-        HealthOptions { period: Duration::from_millis(300), failure_threshold: 1, initial_delay: Duration::ZERO };
+    let health = HealthOptions {
+        period: Duration::from_millis(300),
+        failure_threshold: 1,
+        initial_delay: Duration::ZERO,
+    };
     let mut site = Site::start(AgonesOptions { health: Some(health), ..options() }, None).await;
     site.control_plane.give("m1");
     let (_sdk, mut states) = ready(&site).await;
@@ -61,7 +64,7 @@ async fn a_refused_question_is_asked_again_later() {
     site.stop().await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_server_whose_match_is_refused_is_to_exit() {
     let mut site = Site::start(options(), None).await;
     site.control_plane.fail(Some(refused(Code::FailedPrecondition)));
@@ -73,7 +76,7 @@ async fn a_server_whose_match_is_refused_is_to_exit() {
     site.ended().await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_hint_to_exit_is_the_state_shutdown() {
     let site = Site::start(options(), None).await;
     site.control_plane.answer(Ok(RequestMatchResponse { r#match: None, hint_flags: 1 }));

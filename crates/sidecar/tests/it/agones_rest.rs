@@ -44,7 +44,7 @@ async fn the_documents_are_those_of_the_gateway() {
     site.stop().await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_life_over_http() {
     let mut site = Site::start(counted(), None).await;
     let mut watch = site.stream("/watch/gameserver").await;
@@ -92,7 +92,8 @@ async fn until(watch: &mut reqwest::Response, name: &str) -> Value {
 async fn counters_lists_and_players_over_http() {
     let site = Site::start(counted(), None).await;
     let rooms = |count: &str, capacity: &str| json!({"name": "rooms", "count": count, "capacity": capacity});
-    let teams = |capacity: &str, values: &[&str]| json!({"name": "teams", "capacity": capacity, "values": values});
+    let teams =
+        |capacity: &str, values: &[&str]| json!({"name": "teams", "capacity": capacity, "values": values});
     let counter = "/v1beta1/counters/rooms";
     let list = "/v1beta1/lists/teams";
     for (method, path, body, wanted) in [
@@ -103,7 +104,12 @@ async fn counters_lists_and_players_over_http() {
         ("POST", "/v1beta1/lists/teams:addValue", r#"{"value": "blue"}"#, teams("2", &["red", "blue"])),
         ("POST", "/v1beta1/lists/teams:removeValue", r#"{"value": "red"}"#, teams("2", &["blue"])),
         ("PATCH", list, r#"{"capacity": "5"}"#, teams("5", &["blue"])),
-        ("PATCH", "/v1beta1/lists/teams?update_mask=values", r#"{"values": ["a"], "capacity": 9}"#, teams("5", &["a"])),
+        (
+            "PATCH",
+            "/v1beta1/lists/teams?update_mask=values",
+            r#"{"values": ["a"], "capacity": 9}"#,
+            teams("5", &["a"]),
+        ),
         ("PATCH", "/v1beta1/lists/teams?updateMask=capacity,values", "{}", teams("0", &[])),
         ("PUT", "/alpha/player/capacity", r#"{"count": 2}"#, json!({})),
         ("POST", "/alpha/player/connect", r#"{"playerID": "p 1"}"#, json!({"bool": true})),
@@ -143,6 +149,8 @@ async fn what_is_wrong_is_said_as_the_gateway_says_it() {
         ("PATCH", "/v1beta1/counters/rooms", r#"{"count": [1]}"#, 400, 3),
         ("PATCH", "/v1beta1/counters/rooms", "{}", 400, 3),
         ("PATCH", "/v1beta1/lists/teams?update_mask=size", "{}", 400, 3),
+        ("PATCH", "/v1beta1/lists/teams?update_mask=values&update_mask=capacity", "{}", 400, 3),
+        ("PATCH", "/v1beta1/lists/%FF", "{}", 400, 3),
         ("POST", "/v1beta1/lists/teams", "{}", 501, 12),
         ("POST", "/v1beta1/lists/teams:clear", "{}", 501, 12),
         ("POST", "/v1beta1/lists/teams:addValue", r#"{"value": "red"}"#, 409, 6),
@@ -154,7 +162,10 @@ async fn what_is_wrong_is_said_as_the_gateway_says_it() {
         let (got, error) = site.call(method, path, body).await;
         let shown = &body[..body.len().min(80)];
         assert_eq!((got, &error["code"]), (status, &json!(code)), "{method} {path} {shown}: {error}");
-        assert!(error["message"].as_str().is_some_and(|text| !text.is_empty() && text.len() < 600), "{error}");
+        assert!(
+            error["message"].as_str().is_some_and(|text| !text.is_empty() && text.len() < 600),
+            "{error}"
+        );
         assert_eq!(error["details"], json!([]));
     }
     let (_, server) = site.call("GET", "/gameserver", "").await;

@@ -25,7 +25,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Streaming};
 
 /// Longest wait for anything that has to come.
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(120);
 
 /// What the control plane heard.
 #[derive(Clone, PartialEq, Debug)]
@@ -75,7 +75,10 @@ impl Backend for ControlPlane {
         "scripted"
     }
 
-    async fn request_match(&self, request: RequestMatchRequest) -> Result<RequestMatchResponse, BackendError> {
+    async fn request_match(
+        &self,
+        request: RequestMatchRequest,
+    ) -> Result<RequestMatchResponse, BackendError> {
         let _ = self.heard.send(Heard::Asked { requirements: request.requirements });
         loop {
             let more = self.more.notified();
@@ -153,7 +156,6 @@ pub(crate) struct Site {
     pub(crate) ears: mpsc::UnboundedReceiver<Heard>,
     pub(crate) grpc: String,
     pub(crate) http: String,
-    pub(crate) manager: Manager,
     closing: CancellationToken,
     running: JoinHandle<Result<(), SourceError>>,
     client: Client,
@@ -176,9 +178,9 @@ impl Site {
         let grpc = format!("http://{}", source.grpc_address().unwrap());
         let http = format!("http://{}", source.http_address().unwrap());
         let closing = CancellationToken::new();
-        let running = tokio::spawn(Box::new(source).run(manager.clone(), closing.clone()));
+        let running = tokio::spawn(Box::new(source).run(manager, closing.clone()));
         let client = sortie_tls::http_client(&http, None).unwrap().build().unwrap();
-        Self { control_plane, ears, grpc, http, manager, closing, running, client }
+        Self { control_plane, ears, grpc, http, closing, running, client }
     }
 
     pub(crate) async fn channel(&self) -> Channel {

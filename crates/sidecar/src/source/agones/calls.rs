@@ -101,8 +101,7 @@ pub(super) fn remove_list_value(desk: &Desk, request: beta::RemoveListValueReque
 }
 
 pub(super) fn player_connect(desk: &Desk, request: alpha::PlayerId) -> Answer<alpha::Bool> {
-    let bool =
-        desk.call(|game_server, _| game_server.count(|counts| counts.connect(request.player_id)))?;
+    let bool = desk.call(|game_server, _| game_server.count(|counts| counts.connect(request.player_id)))?;
     Ok(alpha::Bool { bool })
 }
 

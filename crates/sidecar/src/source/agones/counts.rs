@@ -174,9 +174,10 @@ impl Counts {
 
     pub(super) fn remove_value(&mut self, name: &str, value: &str) -> Result<List, Refusal> {
         let list = self.lists.get_mut(name).ok_or_else(|| no_list(name))?;
-        let place = list.values.iter().position(|held| held == value).ok_or_else(|| {
-            Refusal::NotFound(format!("value {} in list {}", quoted(value), quoted(name)))
-        })?;
+        let place =
+            list.values.iter().position(|held| held == value).ok_or_else(|| {
+                Refusal::NotFound(format!("value {} in list {}", quoted(value), quoted(name)))
+            })?;
         list.values.remove(place);
         Ok(list.clone())
     }
@@ -218,9 +219,9 @@ fn no_list(name: &str) -> Refusal {
 
 fn short(value: &str) -> Result<(), Refusal> {
     match value.len() {
-        bytes if bytes > MAX_VALUE_BYTES => Err(Refusal::Field(format!(
-            "a value has {bytes} bytes, at most {MAX_VALUE_BYTES} are allowed"
-        ))),
+        bytes if bytes > MAX_VALUE_BYTES => {
+            Err(Refusal::Field(format!("a value has {bytes} bytes, at most {MAX_VALUE_BYTES} are allowed")))
+        }
         _ => Ok(()),
     }
 }

@@ -52,15 +52,12 @@ impl Desk {
     ) -> Self {
         let counts = options.counts();
         let game_server = GameServer::new(options.health, options.ready_label, counts, SystemTime::now());
-        let ports = options.ports.iter().map(|(name, port)| Port { name: name.clone(), port: (*port).into() });
+        let ports =
+            options.ports.iter().map(|(name, port)| Port { name: name.clone(), port: (*port).into() });
         let name = if options.name.is_empty() { &server_id } else { &options.name };
         Self {
             shown: watch::Sender::new(game_server.version()),
-            inner: Mutex::new(Inner {
-                game_server,
-                host: options.address.clone(),
-                ports: ports.collect(),
-            }),
+            inner: Mutex::new(Inner { game_server, host: options.address.clone(), ports: ports.collect() }),
             name: name.clone(),
             namespace: options.namespace.clone(),
             health: health(options),
@@ -207,7 +204,10 @@ impl Inner {
             }),
             counters: counters.collect(),
             lists: lists.collect(),
-            addresses: vec![status::Address { r#type: kind(&self.host).to_owned(), address: self.host.clone() }],
+            addresses: vec![status::Address {
+                r#type: kind(&self.host).to_owned(),
+                address: self.host.clone(),
+            }],
         }
     }
 }

@@ -228,8 +228,10 @@ impl Driver {
     fn wake(&self, is_asking: bool, is_resolving: bool) -> Option<Instant> {
         let deadline = self.desk.read(GameServer::deadline).and_then(|deadline| self.desk.time_of(deadline));
         let ask_at = self.ask_at.filter(|_| !is_asking && self.may_ask());
-        let is_pending = |game_server: &GameServer| game_server.has_reports() || game_server.unannounced().is_some();
-        let has_work = !self.is_registered || (!self.is_resolved && !is_resolving) || self.desk.read(is_pending);
+        let is_pending =
+            |game_server: &GameServer| game_server.has_reports() || game_server.unannounced().is_some();
+        let has_work =
+            !self.is_registered || (!self.is_resolved && !is_resolving) || self.desk.read(is_pending);
         let try_at = Some(self.try_at).filter(|at| has_work && *at > Instant::now());
         [deadline, ask_at, try_at].into_iter().flatten().min()
     }

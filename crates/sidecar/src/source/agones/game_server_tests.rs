@@ -264,10 +264,7 @@ fn what_the_server_sets_has_a_prefix_and_a_limit() {
 
 #[test]
 fn properties_that_are_no_json_stay_what_they_are() {
-    let game = Match {
-        player_properties: BTreeMap::from([("p1".to_owned(), "{".to_owned())]),
-        ..game("m1")
-    };
+    let game = Match { player_properties: BTreeMap::from([("p1".to_owned(), "{".to_owned())]), ..game("m1") };
     let annotations = BTreeMap::from(described(&game));
     assert_eq!(annotations[PLAYER_PROPERTIES], r#"{"p1":"{"}"#);
 }

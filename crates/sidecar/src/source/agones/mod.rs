@@ -141,7 +141,9 @@ impl EventSource for AgonesSource {
 
 /// Goes on where the last process left the game server, which may be the same and will not say again what it has said.
 fn resume(desk: &Desk, manager: &Manager, server_id: &str) {
-    let Some(server) = manager.view().servers.into_iter().find(|server| server.id == server_id) else { return };
+    let Some(server) = manager.view().servers.into_iter().find(|server| server.id == server_id) else {
+        return;
+    };
     let ready = server.matches.iter().find(|game| game.is_ready);
     match (ready, server.state) {
         (Some(game), _) => desk.update(|game_server, now| game_server.resume(Some(&game.id), now)),

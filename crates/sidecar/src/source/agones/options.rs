@@ -87,7 +87,9 @@ impl Default for AgonesOptions {
 
 /// `localhost` with a port.
 fn local(port: u16) -> ListenAddr {
-    format!("localhost:{port}").parse().unwrap_or_else(|_| SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())
+    format!("localhost:{port}")
+        .parse()
+        .unwrap_or_else(|_| SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())
 }
 
 impl AgonesOptions {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -39,6 +40,7 @@ enum Problem {
     Body(BodyError),
 }
 
+type Named = Result<Path<String>, PathRejection>;
 type Call<Q, A> = fn(&Desk, Q) -> Result<A, Refusal>;
 
 /// Every path of the gateway.
@@ -90,8 +92,9 @@ impl Routes {
 
     /// A call without anything to say.
     fn ask<Q: Default + 'static, A: Serialize + 'static>(self, path: &str, call: Call<Q, A>) -> Self {
-        let handler =
-            move |State(api): State<Api>| async move { answer(call(&api.desk, Q::default()).map_err(Into::into)) };
+        let handler = move |State(api): State<Api>| async move {
+            answer(call(&api.desk, Q::default()).map_err(Into::into))
+        };
         Self(self.0.route(path, get(handler)))
     }
 
@@ -102,8 +105,8 @@ impl Routes {
         name: fn(String) -> Q,
         call: Call<Q, A>,
     ) -> Self {
-        let handler = move |State(api): State<Api>, Path(text): Path<String>| async move {
-            answer(call(&api.desk, name(text)).map_err(Into::into))
+        let handler = move |State(api): State<Api>, named: Named| async move {
+            answer(text(named).and_then(|text| Ok(call(&api.desk, name(text))?)))
         };
         Self(self.0.route(path, get(handler)))
     }
@@ -134,12 +137,9 @@ async fn watch(State(api): State<Api>) -> Response {
     response
 }
 
-async fn update_counter(
-    State(api): State<Api>,
-    Path(name): Path<String>,
-    request: Request,
-) -> Response {
+async fn update_counter(State(api): State<Api>, named: Named, request: Request) -> Response {
     let updated = async {
+        let name = text(named)?;
         let change: CounterUpdate = message(&body(&api, request).await?)?;
         let request = beta::CounterUpdateRequest {
             name,
@@ -156,20 +156,26 @@ async fn update_counter(
 /// Without a mask in the query, the fields of the body are those that change.
 async fn update_list(
     State(api): State<Api>,
-    Path(name): Path<String>,
-    Query(query): Query<MaskQuery>,
+    named: Named,
+    query: Result<Query<MaskQuery>, QueryRejection>,
     request: Request,
 ) -> Response {
     let updated = async {
+        let name = text(named)?;
+        let query = query.map_err(|error| Refusal::Field(error.body_text()))?;
         let body = body(&api, request).await?;
         let mut list: beta::List = message(&body)?;
         list.name = name;
-        let named = query.update_mask.unwrap_or_default();
-        let mut paths: Vec<_> =
-            named.split(',').filter(|path| !path.is_empty()).map(str::to_owned).collect();
+        let mask = query.0.update_mask.unwrap_or_default();
+        let mut paths: Vec<_> = mask.split(',').filter(|path| !path.is_empty()).map(str::to_owned).collect();
         if paths.is_empty() {
             let fields: Map<String, Value> = message(&body)?;
-            paths.extend(["capacity", "values"].into_iter().filter(|field| fields.contains_key(*field)).map(str::to_owned));
+            paths.extend(
+                ["capacity", "values"]
+                    .into_iter()
+                    .filter(|field| fields.contains_key(*field))
+                    .map(str::to_owned),
+            );
         }
         let request = beta::UpdateListRequest { list: Some(list), update_mask: Some(FieldMask { paths }) };
         Ok(calls::update_list(&api.desk, request)?)
@@ -178,12 +184,9 @@ async fn update_list(
 }
 
 /// What is done to a list's values stands behind its name: `{name}:addValue`.
-async fn change_values(
-    State(api): State<Api>,
-    Path(named): Path<String>,
-    request: Request,
-) -> Response {
+async fn change_values(State(api): State<Api>, named: Named, request: Request) -> Response {
     let changed = async {
+        let named = text(named)?;
         let (name, verb) = named.rsplit_once(':').unwrap_or((named.as_str(), ""));
         let name = name.to_owned();
         match verb {
@@ -230,9 +233,9 @@ impl<'de> Deserialize<'de> for Number {
             Form::Text(text) => text.parse().ok(),
             Form::Other(_) => None,
         };
-        number.map(Self).ok_or_else(|| {
-            serde::de::Error::custom("must be a whole number of 64 bits, or one in a string")
-        })
+        number
+            .map(Self)
+            .ok_or_else(|| serde::de::Error::custom("must be a whole number of 64 bits, or one in a string"))
     }
 }
 
@@ -240,6 +243,11 @@ impl<'de> Deserialize<'de> for Number {
 struct MaskQuery {
     #[serde(alias = "updateMask")]
     update_mask: Option<String>,
+}
+
+/// The one parameter in the path.
+fn text(named: Named) -> Result<String, Problem> {
+    named.map(|Path(text)| text).map_err(|_| Refusal::Field("the path must be UTF-8".to_owned()).into())
 }
 
 async fn body(api: &Api, request: Request) -> Result<Bytes, Problem> {
@@ -251,9 +259,8 @@ fn message<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
 }
 
 fn answer<T: Serialize>(result: Result<T, Problem>) -> Response {
-    let document = result.and_then(|message| {
-        json::encode(&message).map_err(|error| Refusal::Field(error.to_string()).into())
-    });
+    let document = result
+        .and_then(|message| json::encode(&message).map_err(|error| Refusal::Field(error.to_string()).into()));
     match document {
         Ok(document) => json_response(StatusCode::OK, document),
         Err(Problem::Refused(refusal)) => refused(&refusal),
