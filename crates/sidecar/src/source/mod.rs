@@ -1,5 +1,6 @@
 //! Where a game server's calls come from.
 
+pub mod agones;
 mod catena_api;
 pub mod process;
 pub mod virtual_server;

@@ -7,6 +7,10 @@
     reason = "a broken expectation fails the test"
 )]
 
+mod agones;
+mod agones_faults;
+mod agones_rest;
+mod agones_site;
 mod backend;
 mod catena_api;
 mod fake_backend;
