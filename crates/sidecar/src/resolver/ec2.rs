@@ -83,7 +83,10 @@ enum Failure {
 
 impl fmt::Debug for Ec2Resolver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ec2Resolver").field("base", &self.base).field("ports", &self.ports).finish_non_exhaustive()
+        f.debug_struct("Ec2Resolver")
+            .field("base", &self.base)
+            .field("ports", &self.ports)
+            .finish_non_exhaustive()
     }
 }
 
@@ -97,7 +100,8 @@ impl Ec2Resolver {
         let url = Url::parse(&options.metadata_base_url).ok().filter(|url| {
             matches!(url.scheme(), "http" | "https") && url.query().is_none() && url.fragment().is_none()
         });
-        let url = url.ok_or_else(|| wrong(format!("must be a URL like {USUAL_URL:?}, without query and fragment")))?;
+        let url = url
+            .ok_or_else(|| wrong(format!("must be a URL like {USUAL_URL:?}, without query and fragment")))?;
         let base = url.as_str().trim_end_matches('/').to_owned();
         let http = sortie_tls::http_client(&base, None).map_err(|error| wrong(error.to_string()))?;
         // A redirect would carry the token to wherever it leads.
@@ -122,7 +126,10 @@ impl Ec2Resolver {
                 Ok(host)
             }
             Err(Failure::Passing(why) | Failure::Lasting(why)) => {
-                let error = ResolveError(format!("the metadata service of EC2 at {} gave no address: {why}", self.base));
+                let error = ResolveError(format!(
+                    "the metadata service of EC2 at {} gave no address: {why}",
+                    self.base
+                ));
                 *known = Known::Failed { until: Instant::now() + REST, error: error.clone() };
                 Err(error)
             }
@@ -170,12 +177,15 @@ impl Ec2Resolver {
         };
         match response.status() {
             StatusCode::OK => {}
-            StatusCode::FORBIDDEN | StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => return Ok(None),
+            StatusCode::FORBIDDEN | StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => {
+                return Ok(None);
+            }
             status => return Err(refused("a token", status)),
         }
         let text = body(response).await?;
         let token = HeaderValue::from_str(text.trim()).ok().filter(|token| !token.is_empty());
-        let mut token = token.ok_or_else(|| Failure::Lasting("what it gave as a token is none".to_owned()))?;
+        let mut token =
+            token.ok_or_else(|| Failure::Lasting("what it gave as a token is none".to_owned()))?;
         token.set_sensitive(true);
         Ok(Some(token))
     }
@@ -202,7 +212,6 @@ impl Ec2Resolver {
         Ok((!text.is_empty()).then(|| text.to_owned()))
     }
 }
-
 
 /// The body, if it is as short as it has to be.
 async fn body(mut response: Response) -> Result<String, Failure> {

@@ -51,12 +51,13 @@ impl EdgegapResolver {
     pub fn new(options: &EdgegapOptions, variables: &Variables) -> Result<Self, OptionsError> {
         let given = |name: &str| variables.get(name).map(|text| text.trim()).filter(|text| !text.is_empty());
         let Some(host) = given(ADDRESS) else {
-            let problem = format!("the environment variable {ADDRESS} is not set: this is no deployment of Edgegap");
+            let problem =
+                format!("the environment variable {ADDRESS} is not set: this is no deployment of Edgegap");
             return Err(OptionsError::new("", problem));
         };
-        let address: Address = host.parse().map_err(|error| {
-            OptionsError::new("", format!("the environment variable {ADDRESS} {error}"))
-        })?;
+        let address: Address = host
+            .parse()
+            .map_err(|error| OptionsError::new("", format!("the environment variable {ADDRESS} {error}")))?;
         let port = match given(PORTS) {
             Some(text) => port(options.port_name.as_deref(), text)?,
             None => by_name(options.port_name.as_deref(), variables)?,
@@ -68,8 +69,9 @@ impl EdgegapResolver {
 /// The one port in the mapping, or that of this name; `None` where the mapping is empty and no name is given.
 fn port(name: Option<&str>, mapping: &str) -> Result<Option<u16>, OptionsError> {
     let wrong = |problem: String| OptionsError::new("PortName", problem);
-    let mapping: Mapping = serde_json::from_str(mapping)
-        .map_err(|error| wrong(format!("the environment variable {PORTS} is no mapping of ports: {error}")))?;
+    let mapping: Mapping = serde_json::from_str(mapping).map_err(|error| {
+        wrong(format!("the environment variable {PORTS} is no mapping of ports: {error}"))
+    })?;
     let names = mapping.ports.keys().take(MAX_LISTED).cloned().collect::<Vec<_>>().join(", ");
     let mut ports = mapping.ports.iter();
     let (name, port) = match (name, ports.next(), ports.next()) {
@@ -88,14 +90,17 @@ fn port(name: Option<&str>, mapping: &str) -> Result<Option<u16>, OptionsError> 
         other => other.as_u64().and_then(|number| u16::try_from(number).ok()),
     };
     let number = number.filter(|number| *number != 0);
-    number.map(Some).ok_or_else(|| wrong(format!("port {name:?} has no external port from 1 to 65535 in {PORTS}")))
+    number
+        .map(Some)
+        .ok_or_else(|| wrong(format!("port {name:?} has no external port from 1 to 65535 in {PORTS}")))
 }
 
 /// Without a mapping, a named port has a variable of its own.
 fn by_name(name: Option<&str>, variables: &Variables) -> Result<Option<u16>, OptionsError> {
     let Some(name) = name else { return Ok(None) };
     let variable = format!("ARBITRIUM_PORT_{}_EXTERNAL", name.to_uppercase());
-    let number = variables.get(&variable).and_then(|text| text.trim().parse().ok()).filter(|number| *number != 0);
+    let number =
+        variables.get(&variable).and_then(|text| text.trim().parse().ok()).filter(|number| *number != 0);
     number.map(Some).ok_or_else(|| {
         let problem = format!("neither of the environment variables {PORTS} and {variable} holds this port");
         OptionsError::new("PortName", problem)

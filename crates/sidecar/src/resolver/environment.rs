@@ -103,9 +103,8 @@ fn address(
         return Err(OptionsError::new("AddressEnv", problem));
     };
     let text = variables.get(name).map(|text| text.trim()).unwrap_or_default();
-    text.parse().map_err(|error| {
-        OptionsError::new("AddressEnv", format!("the environment variable {name} {error}"))
-    })
+    text.parse()
+        .map_err(|error| OptionsError::new("AddressEnv", format!("the environment variable {name} {error}")))
 }
 
 fn port(fixed: Option<u16>, name: Option<&str>, variables: &Variables) -> Result<Option<u16>, OptionsError> {
@@ -116,12 +115,13 @@ fn port(fixed: Option<u16>, name: Option<&str>, variables: &Variables) -> Result
         (None, Some(name)) => name,
     };
     let wrong = |problem: String| OptionsError::new("PortEnv", problem);
-    let text = variables
-        .get(name)
-        .ok_or_else(|| wrong(format!("the environment variable {name} is not set: give it the published port")))?;
+    let text = variables.get(name).ok_or_else(|| {
+        wrong(format!("the environment variable {name} is not set: give it the published port"))
+    })?;
     let port = text.trim().parse().ok().filter(|port| *port != 0);
-    port.map(Some)
-        .ok_or_else(|| wrong(format!("the environment variable {name} must hold a port from 1 to 65535, is {text:?}")))
+    port.map(Some).ok_or_else(|| {
+        wrong(format!("the environment variable {name} must hold a port from 1 to 65535, is {text:?}"))
+    })
 }
 
 #[async_trait]

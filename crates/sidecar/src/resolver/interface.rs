@@ -76,7 +76,10 @@ impl InterfaceResolver {
             (None, ranges) => Ports::of(ranges)?,
         };
         if options.interface.as_ref().is_some_and(String::is_empty) {
-            return Err(OptionsError::new("Interface", "must not be empty: leave it out for the default route"));
+            return Err(OptionsError::new(
+                "Interface",
+                "must not be empty: leave it out for the default route",
+            ));
         }
         Ok(Self { interface: options.interface, family: options.family, host: OnceLock::new(), ports })
     }
@@ -95,9 +98,9 @@ impl InterfaceResolver {
             .map_err(|error| ResolveError(format!("the network interfaces cannot be listed: {error}")))?;
         let addresses: Vec<IpAddr> =
             interfaces.iter().filter(|one| one.name == *interface).map(if_addrs::Interface::ip).collect();
-        let mut fit = families.iter().filter_map(|family| {
-            addresses.iter().copied().find(|ip| family.has(*ip) && !is_link_local(*ip))
-        });
+        let mut fit = families
+            .iter()
+            .filter_map(|family| addresses.iter().copied().find(|ip| family.has(*ip) && !is_link_local(*ip)));
         fit.next().ok_or_else(|| {
             let mut names: Vec<_> = interfaces.iter().map(|one| one.name.clone()).collect();
             names.sort();

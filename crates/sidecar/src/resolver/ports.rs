@@ -180,7 +180,8 @@ impl Pool {
         let open: Vec<u16> = ordered.filter(|port| !state.taken.contains(port)).take(MAX_TESTS).collect();
         if open.is_empty() {
             let given = state.taken.len();
-            let problem = format!("all {given} ports of AvailablePorts are given to servers of this sidecar: add some");
+            let problem =
+                format!("all {given} ports of AvailablePorts are given to servers of this sidecar: add some");
             return Err(ResolveError(problem));
         }
         let is_only = self.all().nth(1).is_none();
@@ -201,12 +202,17 @@ impl Pool {
     fn claim(&self, server_id: &str, port: u16) {
         let mut state = self.lock();
         let has_it = state.by_server.get(server_id) == Some(&port);
-        let may_have_it = self.ranges.iter().any(|range| range.contains(&port)) && !state.taken.contains(&port);
+        let may_have_it =
+            self.ranges.iter().any(|range| range.contains(&port)) && !state.taken.contains(&port);
         if may_have_it {
             state.forget(server_id);
             state.give(server_id, port);
         } else if !has_it {
-            tracing::warn!(server_id, port, "the server's port is none of AvailablePorts, or another server's");
+            tracing::warn!(
+                server_id,
+                port,
+                "the server's port is none of AvailablePorts, or another server's"
+            );
         }
     }
 }

@@ -60,7 +60,11 @@ pub(super) struct CatenaBackendKeys {
 
 impl CatenaBackendKeys {
     /// Where there is no URL, that of the environment. Its key goes nowhere else than to that URL.
-    pub(super) fn checked(self, path: &str, place: Place<'_>) -> Result<CatenaBackendSettings, SettingsError> {
+    pub(super) fn checked(
+        self,
+        path: &str,
+        place: Place<'_>,
+    ) -> Result<CatenaBackendSettings, SettingsError> {
         let from_environment = |name| given(place.variables, name);
         let key = KeyPlace {
             path,

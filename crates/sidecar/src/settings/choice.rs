@@ -83,8 +83,7 @@ impl Choice {
         for name in names {
             let Some(known) = kind.names.iter().copied().find(|known| same(known, &name)) else {
                 let hint = hint(&name, kind.names);
-                let problem =
-                    format!("must be {}, is {:?}{hint}", one_of(kind.names), cut(&name));
+                let problem = format!("must be {}, is {:?}{hint}", one_of(kind.names), cut(&name));
                 return Err(wrong(problem));
             };
             if blocks.iter().any(|(other, _)| *other == known) {

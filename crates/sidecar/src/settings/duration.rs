@@ -70,10 +70,7 @@ pub mod optional {
     /// # Errors
     /// The serializer's.
     #[allow(clippy::ref_option, reason = "serde passes the field by reference")]
-    pub fn serialize<S: Serializer>(
-        duration: &Option<Duration>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
+    pub fn serialize<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
         match duration {
             Some(duration) => super::serialize(duration, serializer),
             None => serializer.serialize_none(),

@@ -190,7 +190,8 @@ impl Reading<'_> {
     fn event_sources(&mut self, value: &Value) -> Vec<EventSourceSettings> {
         if value.is_null() {
             let [first, ..] = EVENT_SOURCES;
-            let problem = format!("must be given: say where game servers' calls come from, {first:?} for one");
+            let problem =
+                format!("must be given: say where game servers' calls come from, {first:?} for one");
             self.problems.push(Note { path: "app.event_source".to_owned(), text: problem });
             return Vec::new();
         }
@@ -209,7 +210,7 @@ impl Reading<'_> {
             EventSourceSettings::CatenaApi(settings.checked(&block.path)?)
         } else if name == agones {
             let keys: sources::AgonesKeys = block.read(&mut self.warnings)?;
-            EventSourceSettings::AgonesSdk(keys.checked(&block.path, self.place.variables)?)
+            EventSourceSettings::AgonesSdk(Box::new(keys.checked(&block.path, self.place.variables)?))
         } else if name == virtual_server {
             EventSourceSettings::VirtualServer(block)
         } else {
@@ -229,7 +230,8 @@ impl Reading<'_> {
     fn backend(&mut self, value: &Value) -> Option<BackendSettings> {
         let [catena, noop] = BACKENDS;
         let (name, block) = if value.is_null() {
-            let name = if backends::given(self.place.variables, "SORTIE_API").is_some() { catena } else { noop };
+            let name =
+                if backends::given(self.place.variables, "SORTIE_API").is_some() { catena } else { noop };
             (name, Block { path: format!("app.backend.configs.{name}"), value: Value::Null })
         } else {
             self.choice(value, &choice::BACKEND).pop()?

@@ -49,9 +49,7 @@ impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match Value::deserialize(deserializer)? {
             Value::String(text) => Ok(Self(text)),
-            other => {
-                Err(serde::de::Error::custom(format!("must be text in quotes, is {}", kind_of(&other))))
-            }
+            other => Err(serde::de::Error::custom(format!("must be text in quotes, is {}", kind_of(&other)))),
         }
     }
 }
@@ -96,7 +94,12 @@ impl KeyPlace<'_> {
 }
 
 /// The key, if it can be sent in a header. `whose` is what holds it, for people.
-pub(super) fn checked(path: &str, key: &str, whose: &str, text: &str) -> Result<Option<Secret>, SettingsError> {
+pub(super) fn checked(
+    path: &str,
+    key: &str,
+    whose: &str,
+    text: &str,
+) -> Result<Option<Secret>, SettingsError> {
     let wrong = |problem: &str| Err(SettingsError::at(join(path, key), format!("{whose}{problem}")));
     if text.is_empty() {
         return wrong("is empty: it must hold an API key");

@@ -22,9 +22,10 @@ impl Settings {
             BackendSettings::Catena(settings) => plain(settings),
             BackendSettings::Noop(settings) => plain(settings),
         };
-        let resolver = self.resolver.as_ref().map(|resolver| {
-            json!({"use": resolver.name(), "configs": {resolver.name(): plain(resolver)}})
-        });
+        let resolver = self
+            .resolver
+            .as_ref()
+            .map(|resolver| json!({"use": resolver.name(), "configs": {resolver.name(): plain(resolver)}}));
         json!({
             "motd": self.motd,
             "app": {
@@ -41,7 +42,7 @@ impl Settings {
 fn event_source(source: &EventSourceSettings) -> Value {
     match source {
         EventSourceSettings::CatenaApi(settings) => plain(settings),
-        EventSourceSettings::AgonesSdk(settings) => plain(settings),
+        EventSourceSettings::AgonesSdk(settings) => plain(&**settings),
         EventSourceSettings::VirtualServer(block) | EventSourceSettings::Process(block) => {
             hidden(&block.value)
         }
@@ -56,7 +57,9 @@ fn plain(settings: &impl Serialize) -> Value {
 /// The value without what may be a secret.
 fn hidden(value: &Value) -> Value {
     match value {
-        Value::Object(table) => table.iter().map(|(key, value)| (key.clone(), hidden_under(key, value))).collect(),
+        Value::Object(table) => {
+            table.iter().map(|(key, value)| (key.clone(), hidden_under(key, value))).collect()
+        }
         Value::Array(list) => list.iter().map(hidden).collect(),
         other => other.clone(),
     }
