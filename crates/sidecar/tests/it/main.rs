@@ -14,3 +14,8 @@ mod manager;
 mod manager_disk;
 mod manager_kills;
 mod manager_next;
+mod resolver_ec2;
+mod resolver_options;
+mod resolver_ports;
+mod settings;
+mod settings_problems;
