@@ -81,32 +81,25 @@ impl FromStr for Address {
                          \"play.example.com:7777\" or \"[2001:db8::7]:7777\"";
             ResolveError(format!("{right}; {text:?} {why}"))
         };
-        let (host, port) = match text.rsplit_once(':') {
+        let (host, port) = match text.strip_prefix('[').map(|rest| rest.split_once(']')) {
             _ if text.parse::<Ipv6Addr>().is_ok() => (text, None),
-            Some((host, port)) => (host, Some(port)),
-            None => (text, None),
-        };
-        let port = match port {
-            Some(port) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
-                Some(port.parse().ok().filter(|port| *port != 0))
-            }
-            Some(_) => Some(None),
-            None => None,
-        };
-        let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-            Some(host) if host.parse::<Ipv6Addr>().is_ok() => host,
+            Some(Some((host, rest))) if host.parse::<Ipv6Addr>().is_ok() => match rest.strip_prefix(':') {
+                None if !rest.is_empty() => {
+                    return Err(wrong("has something else than a port after its bracket"));
+                }
+                port => (host, port),
+            },
             Some(_) => return Err(wrong("has no IPv6 address in its brackets")),
-            None if port.is_some() && host.contains(':') => {
-                return Err(wrong("is neither an IPv6 address nor one in brackets with a port"));
-            }
-            None => host,
+            None => text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port))),
         };
         check_host(host).map_err(wrong)?;
-        match port {
-            Some(None) => Err(wrong("has no port from 1 to 65535 after its colon")),
-            Some(port) => Ok(Self { host: host.to_owned(), port }),
-            None => Ok(Self { host: host.to_owned(), port: None }),
+        let Some(digits) = port else { return Ok(Self { host: host.to_owned(), port: None }) };
+        let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+        let port = digits.parse().ok().filter(|port| is_number && *port != 0);
+        if port.is_none() {
+            return Err(wrong("has no port from 1 to 65535 after its colon"));
         }
+        Ok(Self { host: host.to_owned(), port })
     }
 }
 
@@ -206,6 +199,9 @@ mod tests {
             "[::]:1",
             "224.0.0.1",
             "[host]:1",
+            "[::1",
+            "[::1]x",
+            "[::1]:",
             "2001:db8::7:99999",
             "fe80::1%eth0",
             "h\u{e4}:1",

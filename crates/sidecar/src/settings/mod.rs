@@ -210,7 +210,7 @@ impl Reading<'_> {
             EventSourceSettings::CatenaApi(settings.checked(&block.path)?)
         } else if name == agones {
             let keys: sources::AgonesKeys = block.read(&mut self.warnings)?;
-            EventSourceSettings::AgonesSdk(keys.checked(&block.path, self.place.variables)?)
+            EventSourceSettings::AgonesSdk(Box::new(keys.checked(&block.path, self.place.variables)?))
         } else if name == virtual_server {
             EventSourceSettings::VirtualServer(block)
         } else {

@@ -42,7 +42,7 @@ impl Settings {
 fn event_source(source: &EventSourceSettings) -> Value {
     match source {
         EventSourceSettings::CatenaApi(settings) => plain(settings),
-        EventSourceSettings::AgonesSdk(settings) => plain(settings),
+        EventSourceSettings::AgonesSdk(settings) => plain(&**settings),
         EventSourceSettings::VirtualServer(block) | EventSourceSettings::Process(block) => {
             hidden(&block.value)
         }

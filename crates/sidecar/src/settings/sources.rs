@@ -37,7 +37,7 @@ const SDK_GRPC_PORT: u16 = 9357;
 /// The same for HTTP.
 const SDK_HTTP_PORT: u16 = 9358;
 /// Most counters, lists or ports, each.
-const MAX_ENTRIES: usize = 100;
+const MAX_ENTRIES: usize = 64;
 
 /// `agones_sdk_event_source`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -59,8 +59,12 @@ pub struct AgonesSettings {
     pub namespace: String,
     /// Name that the server is told it has; `None`: its server id.
     pub name: Option<String>,
+    /// Address that the server is told it has, where no resolver knows one.
+    pub address: String,
     /// Ports that the server is told it has.
     pub ports: Vec<AgonesPort>,
+    /// How many players it tracks at the start.
+    pub player_capacity: u32,
     /// Counters at the start.
     pub counters: BTreeMap<String, AgonesCounter>,
     /// Lists at the start.
@@ -104,10 +108,10 @@ pub struct AgonesPort {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct AgonesCounter {
-    /// What it counts from; at most `capacity`.
-    pub count: u64,
+    /// What it counts from: 0 to `capacity`.
+    pub count: i64,
     /// What it counts to.
-    pub capacity: u64,
+    pub capacity: i64,
 }
 
 impl Default for AgonesCounter {
@@ -123,7 +127,7 @@ pub struct AgonesList {
     /// What it holds at the start; at most `capacity`, each once.
     pub values: Vec<String>,
     /// How many it holds.
-    pub capacity: u64,
+    pub capacity: i64,
 }
 
 impl Default for AgonesList {
@@ -143,7 +147,9 @@ pub(super) struct AgonesKeys {
     health: AgonesHealth,
     namespace: Option<String>,
     name: Option<String>,
+    address: Option<String>,
     ports: Vec<AgonesPort>,
+    player_capacity: u32,
     counters: BTreeMap<String, AgonesCounter>,
     lists: BTreeMap<String, AgonesList>,
 }
@@ -161,13 +167,14 @@ impl AgonesKeys {
             return at(key, format!("has {many} entries, at most {MAX_ENTRIES} are allowed"));
         }
         for (name, counter) in &self.counters {
-            if counter.count > counter.capacity {
-                let problem = format!("is {}, more than its Capacity of {}", counter.count, counter.capacity);
+            if !(0..=counter.capacity).contains(&counter.count) {
+                let problem =
+                    format!("must be from 0 to its Capacity of {}, is {}", counter.capacity, counter.count);
                 return at(&format!("Counters.{name}.Count"), problem);
             }
         }
         for (name, list) in &self.lists {
-            if list.values.len() as u64 > list.capacity {
+            if i64::try_from(list.values.len()).is_ok_and(|held| held > list.capacity) {
                 let problem =
                     format!("holds {}, more than its Capacity of {}", list.values.len(), list.capacity);
                 return at(&format!("Lists.{name}.Values"), problem);
@@ -187,7 +194,9 @@ impl AgonesKeys {
             health: self.health,
             namespace: self.namespace.unwrap_or_else(|| "default".to_owned()),
             name: self.name,
+            address: self.address.unwrap_or_else(|| "127.0.0.1".to_owned()),
             ports: self.ports,
+            player_capacity: self.player_capacity,
             counters: self.counters,
             lists: self.lists,
         })
@@ -221,7 +230,7 @@ pub enum EventSourceSettings {
     /// `catena_api_event_source`
     CatenaApi(CatenaApiSettings),
     /// `agones_sdk_event_source`
-    AgonesSdk(AgonesSettings),
+    AgonesSdk(Box<AgonesSettings>),
     /// `virtual_server_event_source`
     VirtualServer(Block),
     /// `process_event_source`
