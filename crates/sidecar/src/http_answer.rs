@@ -93,6 +93,11 @@ impl IntoResponse for Refused {
 /// What is wrong with it.
 pub(crate) async fn read<T: DeserializeOwned>(request: Request, limits: &Limits) -> Result<T, Refused> {
     let body = read_body(request, limits).await?;
+    // The library would take a list for an object, its fields in order.
+    if body.trim_ascii_start().first() == Some(&b'[') {
+        let text = "the body must be an object, not a list";
+        return Err(Refused::new(Code::InvalidArgument, "invalid_json", text));
+    }
     Ok(json::decode(empty_is_object(&body))?)
 }
 

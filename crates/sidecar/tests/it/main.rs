@@ -13,6 +13,7 @@ mod agones_rest;
 mod agones_site;
 mod backend;
 mod catena_api;
+mod control;
 mod fake_backend;
 mod manager;
 mod manager_disk;
