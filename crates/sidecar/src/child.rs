@@ -4,6 +4,7 @@
 //! be somebody else's, and what the program has left running could not be ended without the risk to hit that. Here an
 //! ended process is left unreaped until its group is dealt with.
 
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
@@ -14,6 +15,20 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::timeout;
+
+/// What the variables that configure the sidecar begin with, its keys among them.
+const OUR_PREFIX: &str = "SORTIE_";
+/// Those that are for game servers, whoever starts them.
+const FOR_GAME_SERVERS: [&str; 2] = ["SORTIE_NETCODE_KEY", "SORTIE_PROTOCOL_ID"];
+
+/// The environment that programs inherit: all of ours but what configures the sidecar, and `secrets`.
+pub(crate) fn inherited(secrets: &[String]) -> impl Iterator<Item = (OsString, OsString)> {
+    std::env::vars_os().filter(|(name, _)| {
+        let name = name.to_string_lossy();
+        let is_ours = name.starts_with(OUR_PREFIX) && !FOR_GAME_SERVERS.contains(&&*name);
+        !is_ours && !secrets.iter().any(|secret| *secret == name)
+    })
+}
 
 /// The program's group ends with this, unless it was [left](Self::leave).
 pub(crate) struct Child {

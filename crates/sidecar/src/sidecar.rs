@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -82,6 +83,8 @@ pub struct Sidecar {
     listening: Vec<Listening>,
     at_shutdown: AtShutdown,
     deadline: Duration,
+    /// Goes with the sidecar, if nothing in it is needed any more.
+    temporary: Option<PathBuf>,
 }
 
 impl Sidecar {
@@ -95,15 +98,17 @@ impl Sidecar {
         warnings: &mut Vec<Note>,
     ) -> Result<Self, StartError> {
         let shown = settings.shown();
-        let Settings { event_sources, resolver, backend, sidecar, .. } = settings;
+        let Settings { event_sources, resolver, backend, sidecar, server_id, secret_variables, .. } =
+            settings;
         let resolver_name = resolver.as_ref().map(|resolver| resolver.name().to_owned());
         let resolver = resolver::from_settings(resolver.as_ref(), variables)?;
-        let manager = Manager::open(manager_options(&sidecar), open_backend(backend)?, resolver)?;
-        let mut parts = Parts { manager: manager.clone(), sources: Vec::new(), listening: Vec::new() };
+        let manager = Manager::open(manager_options(&sidecar, server_id), open_backend(backend)?, resolver)?;
+        let mut parts =
+            Parts { manager: manager.clone(), secret_variables, sources: Vec::new(), listening: Vec::new() };
         for settings in event_sources {
             parts.add(settings, warnings).await?;
         }
-        let Parts { sources, mut listening, .. } = parts;
+        let Parts { sources, mut listening, secret_variables, .. } = parts;
         let (statuses, status) = watch::channel(statuses(&sources, &listening));
         let at_shutdown = match sidecar.at_shutdown {
             settings::AtShutdown::End => AtShutdown::EndMatches,
@@ -118,6 +123,7 @@ impl Sidecar {
                 options.grpc_port = port_of(&listening, "gRPC");
                 options.http_port = port_of(&listening, "HTTP");
                 options.environment = environment(&listening);
+                options.secret_variables = secret_variables;
                 options.stop_deadline = for_sources(deadline);
                 options.keep_servers = at_shutdown == AtShutdown::KeepMatches;
                 options.settings = shown;
@@ -129,7 +135,8 @@ impl Sidecar {
                 Some(port)
             }
         };
-        Ok(Self { manager, sources, statuses, control, listening, at_shutdown, deadline })
+        let temporary = sidecar.is_folder_temporary.then_some(sidecar.data_folder);
+        Ok(Self { manager, sources, statuses, control, listening, at_shutdown, deadline, temporary })
     }
 
     /// Where it listens.
@@ -143,7 +150,7 @@ impl Sidecar {
     /// # Errors
     /// [`SourceError`] of the first event source that could not go on; everything else ends in order then, too.
     pub async fn run(self, closing: CancellationToken) -> Result<ShutdownReport, SourceError> {
-        let Self { manager, sources, statuses, control, at_shutdown, deadline, .. } = self;
+        let Self { manager, sources, statuses, control, at_shutdown, deadline, temporary, .. } = self;
         // Cancelled by the signal, by the last event source, and by one that failed.
         let closing = closing.child_token();
         let mut tasks = JoinSet::new();
@@ -172,6 +179,11 @@ impl Sidecar {
         tasks.abort_all();
         let left = deadline.saturating_sub(began.elapsed());
         let report = manager.shutdown(at_shutdown, left).await;
+        if let Some(folder) = temporary.filter(|_| report.undelivered == 0 && report.kept == 0)
+            && let Err(error) = std::fs::remove_dir_all(&folder)
+        {
+            tracing::warn!(folder = %folder.display(), %error, "a folder that is not needed any more stays");
+        }
         failed.or(late).map_or(Ok(report), Err)
     }
 }
@@ -179,6 +191,7 @@ impl Sidecar {
 /// The event sources, one after the other as they are made.
 struct Parts {
     manager: Manager,
+    secret_variables: Vec<String>,
     sources: Vec<Box<dyn EventSource>>,
     listening: Vec<Listening>,
 }
@@ -200,7 +213,7 @@ impl Parts {
                 Box::new(source)
             }
             EventSourceSettings::AgonesSdk(settings) => {
-                let options = agones_options(settings, &self.manager);
+                let options = agones_options(*settings, &self.manager);
                 let source = AgonesSource::bind(options).await?;
                 self.note(source.name(), source.grpc_address(), source.http_address());
                 Box::new(source)
@@ -211,7 +224,8 @@ impl Parts {
             }
             EventSourceSettings::Process(block) => {
                 let settings = block.read(warnings)?;
-                Box::new(ProcessSource::new(settings).map_err(|bad| at(&block, &bad))?)
+                let source = ProcessSource::new(settings).map_err(|bad| at(&block, &bad))?;
+                Box::new(source.without_variables(&self.secret_variables))
             }
         };
         self.sources.push(source);
@@ -229,11 +243,12 @@ fn at(block: &Block, bad: &BadSetting) -> SettingsError {
     SettingsError::at(format!("{}.{}", block.path(), bad.key), bad.problem.clone())
 }
 
-fn manager_options(settings: &SidecarSettings) -> ManagerOptions {
+fn manager_options(settings: &SidecarSettings, server_id: Option<String>) -> ManagerOptions {
     ManagerOptions {
         override_connection_details: settings.override_connection_details,
         auto_populate_ids: settings.auto_populate_ids,
         data: Some(settings.data_folder.clone()),
+        server_id,
         silent_after: settings.silent_after,
     }
 }
@@ -278,8 +293,7 @@ async fn until_done(
 }
 
 fn statuses(sources: &[Box<dyn EventSource>], listening: &[Listening]) -> Vec<SourceStatus> {
-    let status = |source: &Box<dyn EventSource>| {
-        let name = source.name();
+    let status = |name: &'static str| {
         let here = listening.iter().filter(|one| one.part == name);
         SourceStatus {
             name: name.to_owned(),
@@ -287,7 +301,7 @@ fn statuses(sources: &[Box<dyn EventSource>], listening: &[Listening]) -> Vec<So
             state: SourceState::Running,
         }
     };
-    sources.iter().map(status).collect()
+    sources.iter().map(|source| status(source.name())).collect()
 }
 
 fn set_state(statuses: &watch::Sender<Vec<SourceStatus>>, name: &str, state: SourceState) {
@@ -336,13 +350,11 @@ fn agones_options(settings: AgonesSettings, manager: &Manager) -> AgonesOptions 
         failure_threshold: settings.health.failure_threshold,
         initial_delay: settings.health.initial_delay,
     };
-    let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
     let counter = |counter: settings::AgonesCounter| agones::Counter {
-        count: number(counter.count),
-        capacity: number(counter.capacity),
+        count: counter.count,
+        capacity: counter.capacity,
     };
-    let list =
-        |list: settings::AgonesList| agones::List { capacity: number(list.capacity), values: list.values };
+    let list = |list: settings::AgonesList| agones::List { capacity: list.capacity, values: list.values };
     AgonesOptions {
         grpc_listen: grpc_listen_addr,
         http_listen: http_listen_addr,

@@ -491,8 +491,8 @@ pub(crate) struct BenchReplay {
     pub(crate) json: bool,
 }
 
-fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
-    humantime::parse_duration(text)
+fn duration(text: &str) -> Result<Duration, String> {
+    sortie_config::duration_of(text)
 }
 
 fn permission(text: &str) -> Result<sortie_config::Permission, String> {

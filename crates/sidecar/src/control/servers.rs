@@ -5,7 +5,6 @@
 //! of the process.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,7 +17,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::Code;
 
 use super::messages::{Server, ServerConnectionDetails, ServerProfile, TerminateServerResponse};
-use crate::child::Child;
+use crate::child::{Child, inherited};
 use crate::http_answer::Refused;
 use crate::manager::{Manager, ServerState, ServerView};
 
@@ -31,8 +30,6 @@ const KILL_WAIT: Duration = Duration::from_secs(10);
 
 /// What the calls of these servers are listed under.
 const SOURCE: &str = "sidecar_api";
-/// Variables that configure Sortie and its sidecar begin with this; keys are among them.
-const OUR_PREFIX: &str = "SORTIE_";
 /// The id that the server is known by, for it to send in its calls.
 const SERVER_ID: &str = "SORTIE_SERVER_ID";
 /// Where players reach it, and the port that it is to listen on for that, as far as the resolver knows.
@@ -321,16 +318,8 @@ impl Shared {
         let mut command = Command::new(program(&profile.command)?);
         // What it writes goes where the sidecar's own log goes: whoever reads that wants to see both.
         command.args(&profile.args).stdin(Stdio::null());
-        command.env_clear().envs(self.inherited()).envs(&self.terms.environment);
+        command.env_clear().envs(inherited(&self.terms.secret_variables)).envs(&self.terms.environment);
         Ok(command)
-    }
-
-    /// Our own environment but for what configures us, our keys among it.
-    fn inherited(&self) -> impl Iterator<Item = (OsString, OsString)> {
-        std::env::vars_os().filter(|(name, _)| {
-            let name = name.to_string_lossy();
-            !name.starts_with(OUR_PREFIX) && !self.terms.secret_variables.iter().any(|secret| *secret == name)
-        })
     }
 
     fn set_life(&self, id: &str, life: Life) {

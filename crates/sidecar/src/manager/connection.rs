@@ -9,7 +9,7 @@ pub(super) fn replaced(address: &Address, sent: &str) -> String {
 
 /// The port of `7777`, `:7777`, `host:7777` and `[::1]:7777`. Anything else says nothing of a port that could be told
 /// for certain.
-fn port_of(sent: &str) -> Option<u16> {
+pub(super) fn port_of(sent: &str) -> Option<u16> {
     let sent = sent.trim();
     let port = match sent.rsplit_once(':') {
         None => sent,

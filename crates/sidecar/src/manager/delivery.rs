@@ -217,6 +217,11 @@ pub(super) fn end_call(server_id: &str, match_id: String) -> Call {
     Call::EndMatch(EndMatchRequest { server_id: server_id.to_owned(), match_id, hint_flags })
 }
 
+/// Whether it says nothing of the call, but of whoever makes it: a key can be put right.
+fn is_about_the_key(status: &Status) -> bool {
+    matches!(Code::from(status.code), Code::Unauthenticated | Code::PermissionDenied)
+}
+
 /// Whether the backend says that the server does not have the match, whatever it has been told before.
 fn is_lost(status: &Status) -> bool {
     let is_about_the_match =
@@ -330,6 +335,10 @@ impl Shared {
         let (began, call) = (Instant::now(), &queued.call);
         let outcome = match self.send(call).await {
             Err(BackendError::Away(_)) => return Step::Away,
+            Err(BackendError::Refused(status)) if is_about_the_key(&status) => {
+                tracing::error!(text = status.message, "the backend does not take the API key: trying again");
+                return Step::Away;
+            }
             Ok(hints) => {
                 self.delivered(call, hints);
                 Outcome::Delivered

@@ -81,13 +81,21 @@ pub struct ManagerOptions {
     pub auto_populate_ids: bool,
     /// The folder that outlives the process. `None` keeps nothing: for tests.
     pub data: Option<PathBuf>,
+    /// The id that whoever started this sidecar knows its game server by: the first that is made.
+    pub server_id: Option<String>,
     /// A server that is not heard of for so long is gone. `None`: it is waited for as long as the sidecar lives.
     pub silent_after: Option<Duration>,
 }
 
 impl Default for ManagerOptions {
     fn default() -> Self {
-        Self { override_connection_details: false, auto_populate_ids: true, data: None, silent_after: None }
+        Self {
+            override_connection_details: false,
+            auto_populate_ids: true,
+            data: None,
+            server_id: None,
+            silent_after: None,
+        }
     }
 }
 
@@ -182,6 +190,7 @@ impl Manager {
             delivery::apply(&mut kept.held, &queued.call);
         }
         let manager = Self::begin(options, backend, resolver, store, kept);
+        manager.0.claim_kept();
         manager.0.resume();
         Ok(manager)
     }
@@ -193,7 +202,8 @@ impl Manager {
         store: Store,
         kept: Kept,
     ) -> Self {
-        let state = State { held: kept.held, queue: kept.queue, made: kept.ids, ..State::default() };
+        let made = known_ids(kept.ids, options.server_id.as_deref());
+        let state = State { held: kept.held, queue: kept.queue, made, ..State::default() };
         let silent_after = options.silent_after;
         let shared = Arc::new(Shared {
             options,
@@ -402,7 +412,8 @@ impl Shared {
         if let Some(id) = state.made.get(source) {
             return id.clone();
         }
-        let id = new_server_id();
+        let given = self.options.server_id.as_ref().filter(|_| state.made.is_empty());
+        let id = given.cloned().unwrap_or_else(new_server_id);
         state.made.insert(source.to_owned(), id.clone());
         // Once in the life of a folder, so it may wait for the disk.
         if let Err(error) = self.store.save_ids(&state.made) {
@@ -436,6 +447,25 @@ impl Shared {
         let mut state = self.state();
         if let Some(server) = state.held.servers.get_mut(server_id) {
             server.address = None;
+        }
+    }
+
+    /// Servers of an earlier life still listen where they did.
+    fn claim_kept(&self) {
+        let kept: Vec<_> = {
+            let state = self.state();
+            let servers = state.held.servers.iter();
+            servers
+                .map(|(id, server)| (id.clone(), server.address.as_ref().and_then(|one| one.port)))
+                .collect()
+        };
+        kept.into_iter().for_each(|(id, port)| self.claim(&id, port));
+    }
+
+    /// The server listens there already, so no other port is to be found for it.
+    fn claim(&self, server_id: &str, port: Option<u16>) {
+        if let (Some(resolver), Some(port)) = (&self.resolver, port) {
+            resolver.claim(server_id, port);
         }
     }
 
@@ -479,6 +509,7 @@ impl Shared {
         if !self.options.override_connection_details {
             return Ok(());
         }
+        self.claim(&request.server_id, connection::port_of(&request.connection_details));
         match self.address_of(&request.server_id).await {
             Ok(Some(address)) => {
                 request.connection_details = connection::replaced(&address, &request.connection_details);
@@ -546,6 +577,14 @@ impl Shared {
 
     fn is_hintless(&self) -> bool {
         self.is_hintless.load(Ordering::Relaxed)
+    }
+}
+
+/// The ids that were made before, unless another one was given since: then they are those of another life.
+fn known_ids(made: BTreeMap<String, String>, given: Option<&str>) -> BTreeMap<String, String> {
+    match given {
+        Some(given) if !made.values().any(|id| id == given) => BTreeMap::new(),
+        _ => made,
     }
 }
 

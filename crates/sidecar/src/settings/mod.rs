@@ -31,7 +31,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
-use crate::resolver::ResolverSettings;
+use crate::resolver::fixed::StaticOptions;
+use crate::resolver::{ResolveError, ResolverSettings};
 pub use backends::{BACKENDS, BackendSettings, CatenaBackendSettings, NoopBackendSettings};
 use choice::{Choice, Kind};
 pub use document::MAX_FILE_BYTES;
@@ -62,6 +63,10 @@ pub struct Settings {
     pub backend: BackendSettings,
     /// The sidecar itself.
     pub sidecar: SidecarSettings,
+    /// The id that whoever started this sidecar knows its game server by: `SORTIE_SERVER_ID`.
+    pub server_id: Option<String>,
+    /// Variables of the environment that hold keys: programs must not inherit them.
+    pub secret_variables: Vec<String>,
 }
 
 /// Settings, and what is odd about them.
@@ -161,13 +166,24 @@ impl Reading<'_> {
         let resolver = self.resolver(&app.resolver);
         let backend = self.backend(&app.backend);
         let sidecar = read(&app.sidecar, "app.sidecar", &mut self.warnings)
-            .and_then(|keys: own::SidecarKeys| keys.checked(self.place, !app.resolver.is_null()));
+            .and_then(|keys: own::SidecarKeys| keys.checked(self.place, resolver.is_some()));
         let sidecar = self.keep(sidecar);
         let whole = logging.zip(backend).zip(sidecar).filter(|_| self.problems.is_empty());
         let Some(((logging, backend), sidecar)) = whole else {
             return Err(SettingsError { problems: self.problems });
         };
-        let settings = Settings { motd, logging, event_sources, resolver, backend, sidecar };
+        let server_id = backends::given(self.place.variables, "SORTIE_SERVER_ID").map(str::to_owned);
+        let secret_variables = secret_variables(&[&app.backend, &app.sidecar]);
+        let settings = Settings {
+            motd,
+            logging,
+            event_sources,
+            resolver,
+            backend,
+            sidecar,
+            server_id,
+            secret_variables,
+        };
         if settings.sidecar.override_connection_details && settings.resolver.is_none() {
             let path = "app.sidecar.MatchManagementStrategy.OverrideConnectionDetails".to_owned();
             let text = "has no effect: there is no app.resolver, so game servers' own details are sent";
@@ -220,7 +236,11 @@ impl Reading<'_> {
 
     fn resolver(&mut self, value: &Value) -> Option<ResolverSettings> {
         if value.is_null() {
-            return None;
+            let address = backends::given(self.place.variables, "SORTIE_PUBLIC_ADDRESS")?;
+            let address = address
+                .parse()
+                .map_err(|ResolveError(problem)| SettingsError::at("SORTIE_PUBLIC_ADDRESS", problem));
+            return self.keep(address).map(|address| ResolverSettings::Static(StaticOptions { address }));
         }
         let (name, block) = self.choice(value, &choice::RESOLVER).pop()?;
         let settings = ResolverSettings::read(name, &block, &mut self.warnings);
@@ -249,6 +269,21 @@ impl Reading<'_> {
         let matches = settings.matches.map(|file| self.place.base.join(file));
         Ok(BackendSettings::Noop(NoopBackendSettings { matches, ..settings }))
     }
+}
+
+/// What `ApiKeyEnv` names, wherever in these blocks.
+fn secret_variables(blocks: &[&Value]) -> Vec<String> {
+    fn find(value: &Value, found: &mut Vec<String>) {
+        for (key, value) in value.as_object().into_iter().flatten() {
+            match value {
+                Value::String(name) if reading::same(key, "ApiKeyEnv") => found.push(name.clone()),
+                other => find(other, found),
+            }
+        }
+    }
+    let mut found = Vec::new();
+    blocks.iter().for_each(|block| find(block, &mut found));
+    found
 }
 
 /// A duration that is to be more than none.

@@ -95,6 +95,8 @@ pub struct SidecarSettings {
     pub auto_populate_ids: bool,
     /// Where what must outlive the process is kept. Each sidecar of a machine needs its own.
     pub data_folder: PathBuf,
+    /// The folder is for this one game server: when that has ended with nothing left to tell, so has the folder.
+    pub is_folder_temporary: bool,
     /// How long a server may be silent until it is gone; `None`: for ever.
     pub silent_after: Option<Duration>,
     /// What becomes of matches at the end.
@@ -171,15 +173,18 @@ impl SidecarKeys {
         if self.data_folder.as_ref().is_some_and(|folder| folder.as_os_str().is_empty()) {
             return Err(SettingsError::at(join(path, "DataFolder"), "must not be empty"));
         }
+        let (data_folder, is_folder_temporary) = match self.data_folder {
+            Some(folder) => (place.base.join(folder), false),
+            None => usual_folder(place.variables)?,
+        };
         let strategy = self.match_management_strategy;
         Ok(SidecarSettings {
             debug_panel_addr: self.debug_panel_addr,
             api_key,
             override_connection_details: strategy.override_connection_details.unwrap_or(has_resolver),
             auto_populate_ids: strategy.auto_populate_ids.unwrap_or(true),
-            data_folder: self
-                .data_folder
-                .map_or_else(|| usual_folder(place.variables), |folder| place.base.join(folder)),
+            data_folder,
+            is_folder_temporary,
             silent_after: self.server_health.silent_after,
             at_shutdown: self.shutdown.matches,
             shutdown_deadline: self.shutdown.deadline,
@@ -197,8 +202,18 @@ fn within(path: &str, key: &str, duration: Duration, most: Duration) -> Result<(
 }
 
 /// Where the state of a program belongs: what systemd says, else what the XDG base directory specification says, else
-/// the working folder.
-fn usual_folder(variables: &Variables) -> PathBuf {
+/// the working folder. Servers that a control plane starts are many on one machine: each has a folder within that.
+fn usual_folder(variables: &Variables) -> Result<(PathBuf, bool), SettingsError> {
+    let folder = state_folder(variables);
+    let Some(id) = backends::given(variables, "SORTIE_SERVER_ID") else { return Ok((folder, false)) };
+    if !id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_') {
+        let problem = "SORTIE_SERVER_ID is no name for a folder: say which one is to be used";
+        return Err(SettingsError::at("app.sidecar.DataFolder", problem));
+    }
+    Ok((folder.join(id), true))
+}
+
+fn state_folder(variables: &Variables) -> PathBuf {
     let given = |name| backends::given(variables, name);
     // A list, of which a unit with one folder has one.
     if let Some(folder) = given("STATE_DIRECTORY").and_then(|folders| folders.split(':').next()) {

@@ -48,6 +48,14 @@ impl ProcessSource {
         let ports = ports.map_err(|error| BadSetting::new("PortRange", error.to_string()))?;
         Ok(Self { settings, ports })
     }
+
+    /// The same, without these variables of the sidecar for the programs: they hold secrets. Those that begin with
+    /// `SORTIE_` are kept from them in any case, unless they are for game servers.
+    #[must_use]
+    pub fn without_variables(mut self, names: &[String]) -> Self {
+        self.settings.secrets = names.to_vec();
+        self
+    }
 }
 
 #[async_trait]

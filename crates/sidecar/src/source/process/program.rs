@@ -3,7 +3,6 @@
 //! `PR_SET_PDEATHSIG` would end it with a sidecar that is killed, but can only be set between fork and exec, which is
 //! unsafe code. A program that outlives its sidecar finds its output closed, and the end of its standard input.
 
-use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -13,12 +12,7 @@ use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 
 use super::handover::Handed;
 use super::output::Output;
-use crate::child::Child;
-
-/// What the variables that configure the sidecar begin with, its keys among them.
-const OUR_PREFIX: &str = "SORTIE_";
-/// Those that are for game servers, whoever starts them.
-const FOR_GAME_SERVERS: [&str; 2] = ["SORTIE_NETCODE_KEY", "SORTIE_PROTOCOL_ID"];
+use crate::child::{Child, inherited};
 
 /// Why a program could not be started. The text says what was wrong and what to do.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -30,6 +24,8 @@ pub(super) struct Order<'a> {
     pub(super) command: &'a Path,
     pub(super) working_directory: Option<&'a Path>,
     pub(super) handed: Handed,
+    /// Variables of the sidecar that it does not inherit.
+    pub(super) secrets: &'a [String],
     /// Whether a match will be written to its standard input.
     pub(super) takes_lines: bool,
 }
@@ -68,16 +64,10 @@ fn command(order: &Order<'_>) -> Result<Command, StartError> {
         check_working_directory(folder)?;
         command.current_dir(folder);
     }
-    command.env_clear().envs(inherited()).envs(&order.handed.variables);
+    command.env_clear().envs(inherited(order.secrets)).envs(&order.handed.variables);
     let input = if order.takes_lines { Stdio::piped() } else { Stdio::null() };
     command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
     Ok(command)
-}
-
-fn inherited() -> impl Iterator<Item = (OsString, OsString)> {
-    let is_for_games = |name: &OsStr| FOR_GAME_SERVERS.iter().any(|game| name == *game);
-    std::env::vars_os()
-        .filter(move |(name, _)| !name.to_string_lossy().starts_with(OUR_PREFIX) || is_for_games(name))
 }
 
 /// The program to run. A path is made absolute: relative to which folder it is looked up after a change of the working

@@ -189,6 +189,8 @@ pub(super) struct Checked {
     pub(super) port_range: Option<PortRange>,
     pub(super) requirements: String,
     pub(super) request_interval: Duration,
+    /// Variables of the sidecar that programs do not inherit.
+    pub(super) secrets: Vec<String>,
 }
 
 impl ProcessSettings {
@@ -238,6 +240,7 @@ impl ProcessSettings {
             port_range: port_range.map(|(range, _)| range),
             requirements: self.requirements,
             request_interval: self.request_interval,
+            secrets: Vec::new(),
         })
     }
 

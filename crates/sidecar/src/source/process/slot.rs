@@ -422,6 +422,7 @@ impl Slot {
             command: &settings.command,
             working_directory: settings.working_directory.as_deref(),
             handed,
+            secrets: &settings.secrets,
             takes_lines: settings.match_line,
         };
         let Started { child: program, input } = start(&order, &mut output)?;
