@@ -2,7 +2,6 @@
 
 mod catena;
 mod noop;
-mod secret;
 
 use async_trait::async_trait;
 use sortie_wire::catena::server_manager::{
@@ -13,7 +12,6 @@ use sortie_wire::status::Status;
 
 pub use catena::{CatenaBackend, CatenaBackendError, CatenaBackendOptions};
 pub use noop::{NoopBackend, NoopError, NoopOptions};
-pub use secret::{ApiKeyError, ApiKeySource, MAX_KEY_BYTES, Secret};
 
 /// Why a backend did not do what it was asked.
 #[derive(Clone, PartialEq, Debug, thiserror::Error)]

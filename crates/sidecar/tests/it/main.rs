@@ -7,4 +7,11 @@
     reason = "a broken expectation fails the test"
 )]
 
+mod backend;
+mod catena_api;
 mod control;
+mod fake_backend;
+mod manager;
+mod manager_disk;
+mod manager_kills;
+mod manager_next;

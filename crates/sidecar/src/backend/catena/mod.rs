@@ -23,8 +23,8 @@ use sortie_wire::catena::server_manager::{
 use sortie_wire::status::{Status, reason};
 use tonic::Code;
 
-use super::secret::Secret;
 use super::{Backend, BackendError};
+use crate::settings::Secret;
 
 /// Longest time to connect.
 const CONNECT_TIME: Duration = Duration::from_secs(5);
@@ -91,7 +91,7 @@ impl CatenaBackend {
         if !url.has_host() || has_login || !is_plain {
             return Err(wrong());
         }
-        let bearer = options.api_key.as_ref().map(|key| format!("Bearer {}", key.reveal()));
+        let bearer = options.api_key.as_ref().map(|key| format!("Bearer {}", key.text()));
         let ca = options.ca.as_deref();
         let transport = match url.scheme() {
             "http" | "https" => Transport::Http(http::Http::new(&url, bearer.as_deref(), ca)?),
