@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -127,10 +126,10 @@ impl Sidecar {
         let program = Program::new(self.folder.path().join(id));
         let path = program.folder.join("server.sh");
         let (say, hold) = (program.folder.join("say"), program.folder.join("hold"));
-        let head = format!("#!/bin/sh\nsay='{}'\nhold='{}'\n", say.display(), hold.display());
+        let head = format!("say='{}'\nhold='{}'\n", say.display(), hold.display());
         fs::write(&path, head + script).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        let profile = json!({"profileId": id, "command": path, "args": ["one", "two words", "$(three)"]});
+        let args = json!([path, "one", "two words", "$(three)"]);
+        let profile = json!({"profileId": id, "command": "sh", "args": args});
         self.ok("POST", "/api/v1/profiles", json!({"profiles": [profile]})).await;
         program
     }

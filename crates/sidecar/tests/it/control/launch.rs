@@ -1,6 +1,7 @@
 //! Real programs: started, ended, and what becomes of them.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -122,8 +123,9 @@ async fn what_cannot_be_started_is_said() {
     let plain = folder.join("plain.txt");
     std::fs::write(&plain, "#!/bin/sh\n").unwrap();
     let lost = folder.join("lost.sh");
-    std::fs::write(&lost, "#!/no/such/interpreter\n").unwrap();
-    std::fs::set_permissions(&lost, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    // Written by another process: a file that is still open for writing here would be one that cannot be run.
+    let write = "echo '#!/no/such/interpreter' >\"$0\" && chmod +x \"$0\"";
+    assert!(Command::new("sh").args(["-c", write]).arg(&lost).status().unwrap().success());
     for (id, command, says) in [
         ("none", "/no/such/program", "does not exist"),
         ("bare", "no-such-program-anywhere", "does not exist"),
@@ -166,7 +168,8 @@ async fn a_server_gets_its_arguments_as_they_are_and_no_secret() {
     let id = sidecar.launch("p").await.next().await.unwrap().server_id;
     assert_eq!(program.says().await, "3|one|two words|$(three)");
     assert_eq!(program.says().await, format!("{id}|localhost:8085|path|"));
-    let other = json!({"profileId": "p", "argumentOverride": ["; echo x", "-"]});
+    let script = program.folder.join("server.sh");
+    let other = json!({"profileId": "p", "argumentOverride": [script, "; echo x", "-"]});
     sidecar.ok("POST", "/api/v1/servers/launch", other).await;
     assert_eq!(program.says().await, "2|; echo x|-|");
 }
