@@ -14,11 +14,13 @@
 //! | who answers them | [`backend`] |
 //! | where players reach a server | [`resolver`] |
 //! | the settings file | [`settings`] |
+//! | answers over HTTP, for every port that gives some | `http_answer` |
 //!
 //! Everything is said in the messages of the Catena server manager: it is the contract on both sides of a sidecar,
 //! and the event sources that speak another one translate to it.
 
 pub mod backend;
+mod http_answer;
 pub mod manager;
 pub mod resolver;
 pub mod settings;

@@ -130,15 +130,16 @@ pub(super) async fn enqueue(
     drop(writer);
     for call in &calls {
         shared.apply(call);
-        start(shared, call.server_id());
+        start(shared, call.server_id(), shared.is_closing());
     }
     Ok((0, Outcome::Queued))
 }
 
-/// Begins to deliver what waits for the server, unless that is going on.
-pub(super) fn start(shared: &Arc<Shared>, server_id: &str) {
+/// Begins to deliver what waits for the server, unless that is going on: at once, or after a pause, because the backend
+/// was found away a moment ago.
+pub(super) fn start(shared: &Arc<Shared>, server_id: &str, at_once: bool) {
     if shared.state().lanes.insert(server_id.to_owned()) {
-        tokio::spawn(lane(Arc::downgrade(shared), server_id.to_owned()));
+        tokio::spawn(lane(Arc::downgrade(shared), server_id.to_owned(), at_once));
     }
 }
 
@@ -148,31 +149,40 @@ enum Step {
     Idle,
 }
 
-async fn lane(manager: Weak<Shared>, server_id: String) {
-    let mut failures = 0;
-    while let Some(shared) = manager.upgrade() {
-        let (closing, stopped) = (shared.closing.clone(), shared.stopped.clone());
+async fn lane(manager: Weak<Shared>, server_id: String, at_once: bool) {
+    let mut failures = u32::from(!at_once);
+    loop {
+        if failures > 0 && !rest(&manager, failures).await {
+            return;
+        }
+        let Some(shared) = manager.upgrade() else { return };
         let step = tokio::select! {
             biased;
-            () = stopped.cancelled() => return,
+            () = shared.stopped.cancelled() => return,
             step = shared.step(&server_id) => step,
         };
-        drop(shared);
         match step {
             Step::Idle => return,
             Step::Delivered => failures = 0,
-            Step::Away => {
-                failures += 1;
-                let pause = backoff::delay(failures);
-                tokio::select! {
-                    biased;
-                    () = stopped.cancelled() => return,
-                    () = sleep(pause.min(LAST_PAUSE)), if closing.is_cancelled() => {}
-                    () = closing.cancelled(), if !closing.is_cancelled() => {}
-                    () = sleep(pause) => {}
-                }
-            }
+            Step::Away => failures += 1,
         }
+    }
+}
+
+/// Waits before the next try, without keeping the manager alive. False if there is to be none.
+async fn rest(manager: &Weak<Shared>, failures: u32) -> bool {
+    let Some((closing, stopped)) =
+        manager.upgrade().map(|shared| (shared.closing.clone(), shared.stopped.clone()))
+    else {
+        return false;
+    };
+    let pause = backoff::delay(failures);
+    let is_closing = closing.is_cancelled();
+    tokio::select! {
+        biased;
+        () = stopped.cancelled() => false,
+        () = closing.cancelled(), if !is_closing => true,
+        () = sleep(if is_closing { pause.min(LAST_PAUSE) } else { pause }) => true,
     }
 }
 
@@ -227,7 +237,7 @@ impl Shared {
         busy.sort_unstable();
         busy.dedup();
         for server_id in busy {
-            start(self, &server_id);
+            start(self, &server_id, true);
         }
         for server_id in unfinished {
             let shared = Arc::clone(self);

@@ -359,3 +359,226 @@ impl Held {
             .filter(move |(_, server)| speaks(server) && server.state != ServerState::Terminated)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::manager::stored;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn game(id: &str) -> Match {
+        Match { match_id: id.to_owned(), match_properties: "{\"a\":1}".to_owned(), ..Match::default() }
+    }
+
+    fn ready(id: &str, match_id: &str) -> MatchReadyRequest {
+        MatchReadyRequest {
+            server_id: id.to_owned(),
+            match_id: match_id.to_owned(),
+            connection_details: format!("h:{match_id}"),
+            ..MatchReadyRequest::default()
+        }
+    }
+
+    fn holding(matches: &[&str]) -> Held {
+        let mut held = Held::default();
+        held.register("s", "x", Duration::ZERO).unwrap();
+        for id in matches {
+            assert!(held.hold("s", game(id), 0));
+        }
+        held
+    }
+
+    #[test]
+    fn a_match_is_given_once_in_the_order_of_arrival() {
+        let mut held = holding(&["b", "a"]);
+        let given: Vec<_> = std::iter::from_fn(|| held.give("s")).map(|(game, _)| game.match_id).collect();
+        assert_eq!(given, ["b", "a"]);
+        // The backend gives one a second time: it may not have been heard of.
+        held.hold("s", game("b"), 4);
+        assert_eq!(held.give("s"), Some((game("b"), 4)));
+        assert_eq!(held.matches_of("s"), ["b", "a"]);
+    }
+
+    #[test]
+    fn the_one_match_is_the_one_that_the_backend_knows() {
+        let mut held = holding(&["a", "b"]);
+        assert!(held.only_match("s").unwrap_err().contains("2 matches: a, b"));
+        held.disown("s", "a");
+        assert_eq!(held.only_match("s").unwrap(), "b");
+        held.disown("s", "b");
+        assert!(held.only_match("s").is_err());
+        held.end("s", "b", false);
+        assert_eq!(held.only_match("s").unwrap(), "a");
+    }
+
+    #[test]
+    fn many_matches_are_not_all_named() {
+        let ids: Vec<_> = (0..20).map(|number| format!("m{number}")).collect();
+        let held = holding(&ids.iter().map(String::as_str).collect::<Vec<_>>());
+        let text = held.only_match("s").unwrap_err();
+        assert!(text.contains("20 matches: m0, ") && text.ends_with("m9, …"), "{text}");
+    }
+
+    #[test]
+    fn a_server_goes_from_state_to_state() {
+        let mut held = holding(&[]);
+        let state = |held: &Held| held.servers["s"].state;
+        assert_eq!(state(&held), ServerState::Started);
+        held.asks("s").unwrap();
+        assert_eq!(state(&held), ServerState::Ready);
+        held.hold("s", game("a"), 0);
+        assert_eq!(state(&held), ServerState::InMatch);
+        assert!(!held.end("s", "a", false));
+        assert_eq!(state(&held), ServerState::Ready);
+        held.ready(&ready("s", "b"));
+        assert!(held.end("s", "b", true), "it exits and holds nothing");
+        assert_eq!(state(&held), ServerState::Done);
+        assert_eq!(held.gone("s"), Some(Vec::new()));
+        assert_eq!(held.gone("s"), None);
+        assert!(!held.hold("s", game("c"), 0), "nobody is there to play it");
+        held.register("s", "x", SECOND).unwrap();
+        held.forget("s");
+        assert_eq!(state(&held), ServerState::Started, "it came back before it was forgotten");
+    }
+
+    #[test]
+    fn only_what_is_ready_and_not_disowned_is_told_again() {
+        let mut held = holding(&["a", "b", "c"]);
+        held.ready(&ready("s", "b"));
+        held.ready(&ready("s", "c"));
+        held.disown("s", "c");
+        assert_eq!(held.all_untold(), ["s"]);
+        assert_eq!(held.untold("s"), Some(ready("s", "b")));
+        held.told("s", "b");
+        assert_eq!(held.untold("s"), None);
+    }
+
+    #[test]
+    fn silence_is_counted_from_the_last_sign_of_life() {
+        let mut held = holding(&[]);
+        assert_eq!(held.next_silence(5 * SECOND), Some(5 * SECOND));
+        held.heard("s", 3 * SECOND);
+        assert!(held.silent(7 * SECOND, 5 * SECOND).is_empty());
+        assert_eq!(held.silent(8 * SECOND, 5 * SECOND), ["s"]);
+        held.asks("s").unwrap();
+        assert!(held.silent(100 * SECOND, 5 * SECOND).is_empty(), "it waits for an answer");
+        held.asked("s", 100 * SECOND);
+        assert_eq!(held.silent(105 * SECOND, 5 * SECOND), ["s"]);
+        held.servers.get_mut("s").unwrap().vouched_for = true;
+        assert_eq!(held.next_silence(5 * SECOND), None);
+    }
+
+    #[test]
+    fn a_server_too_many_takes_the_place_of_one_that_holds_nothing() {
+        let mut held = holding(&["a"]);
+        for number in 1..MAX_SERVERS as u32 {
+            held.register(&format!("x{number}"), "x", SECOND * number).unwrap();
+        }
+        assert_eq!(held.register("new", "x", SECOND * 5_000), Ok(Some("x1".to_owned())));
+        assert!(held.servers.contains_key("s"), "it was silent longest, but it has a match");
+        for server in held.servers.values_mut() {
+            server.asking = 1;
+        }
+        let too_many = held.register("newer", "x", SECOND).unwrap_err();
+        assert_eq!(too_many.to_string(), "too many servers: a sidecar holds at most 1000");
+        assert_eq!(held.asks("s").unwrap_err().what, "matches", "each question may bring one");
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Register(u8),
+        Asks(u8),
+        Asked(u8),
+        Hold(u8, u8),
+        Give(u8),
+        Ready(u8, u8),
+        End(u8, u8, bool),
+        Disown(u8, u8),
+        AllUntold,
+        Told(u8, u8),
+        Gone(u8),
+        Forget(u8),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let (server, id) = (0..3_u8, 0..4_u8);
+        prop_oneof![
+            server.clone().prop_map(Step::Register),
+            server.clone().prop_map(Step::Asks),
+            server.clone().prop_map(Step::Asked),
+            (server.clone(), id.clone()).prop_map(|(server, id)| Step::Hold(server, id)),
+            server.clone().prop_map(Step::Give),
+            (server.clone(), id.clone()).prop_map(|(server, id)| Step::Ready(server, id)),
+            (server.clone(), id.clone(), any::<bool>()).prop_map(|(s, id, exits)| Step::End(s, id, exits)),
+            (server.clone(), id.clone()).prop_map(|(server, id)| Step::Disown(server, id)),
+            Just(Step::AllUntold),
+            (server.clone(), id).prop_map(|(server, id)| Step::Told(server, id)),
+            server.clone().prop_map(Step::Gone),
+            server.prop_map(Step::Forget),
+        ]
+    }
+
+    fn take(held: &mut Held, step: &Step) {
+        let (s, m) = (|server: &u8| format!("s{server}"), |id: &u8| format!("m{id}"));
+        match step {
+            Step::Register(server) => drop(held.register(&s(server), "x", Duration::ZERO)),
+            Step::Asks(server) => drop(held.asks(&s(server))),
+            Step::Asked(server) => held.asked(&s(server), Duration::ZERO),
+            Step::Hold(server, id) => drop(held.hold(&s(server), game(&m(id)), 0)),
+            Step::Give(server) => drop(held.give(&s(server))),
+            Step::Ready(server, id) => held.ready(&ready(&s(server), &m(id))),
+            Step::End(server, id, exits) => drop(held.end(&s(server), &m(id), *exits)),
+            Step::Disown(server, id) => held.disown(&s(server), &m(id)),
+            Step::AllUntold => drop(held.all_untold()),
+            Step::Told(server, id) => held.told(&s(server), &m(id)),
+            Step::Gone(server) => drop(held.gone(&s(server))),
+            Step::Forget(server) => held.forget(&s(server)),
+        }
+    }
+
+    /// What a restart does not know of.
+    fn without_memory(mut held: Held) -> Held {
+        for server in held.servers.values_mut() {
+            server.has_asked = server.state != ServerState::Started;
+            (server.heard, server.asking, server.vouched_for, server.owed_hints) =
+                (Duration::ZERO, 0, false, 0);
+            for game in &mut server.matches {
+                (game.given, game.untold, game.hints) = (false, false, 0);
+            }
+        }
+        held
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_happens_what_is_held_makes_sense_and_can_be_kept(
+            steps in prop::collection::vec(step(), 0..60),
+        ) {
+            let mut held = Held::default();
+            for step in &steps {
+                take(&mut held, step);
+                for (id, server) in &held.servers {
+                    let mut ids: Vec<_> = server.matches.iter().map(|held| &held.id).collect();
+                    ids.sort_unstable();
+                    ids.dedup();
+                    prop_assert_eq!(ids.len(), server.matches.len(), "{} holds one twice", id);
+                    let is_in_match = server.state == ServerState::InMatch;
+                    let may_hold = is_in_match || matches!(server.state, ServerState::Terminated | ServerState::Started);
+                    prop_assert!(server.matches.is_empty() || may_hold, "{} is {:?}", id, server.state);
+                    prop_assert!(!is_in_match || !server.matches.is_empty(), "{} is in no match", id);
+                    for game in &server.matches {
+                        prop_assert!(!game.untold || matches!(game.stage, Stage::Ready(_)) && !game.disowned);
+                    }
+                    if let Ok(only) = held.only_match(id) {
+                        prop_assert!(server.matches.iter().any(|game| game.id == only));
+                    }
+                }
+            }
+            let kept = stored::read_held(&stored::write_held(&held));
+            prop_assert_eq!(kept, Ok(without_memory(held)));
+        }
+    }
+}

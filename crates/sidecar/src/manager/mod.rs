@@ -8,7 +8,7 @@
 //! | `delivery` | MatchReady and EndMatch, until the backend has taken or refused them |
 //! | `silence` | servers that are no longer heard of |
 //! | `ending` | the sidecar's own end |
-//! | `store`, `stored` | the folder that outlives the process |
+//! | `store`, `slots`, `stored` | the folder that outlives the process |
 //! | `view` | what is shown to people |
 //!
 //! The backend is asked first, and a call is written down only if it is away: so that what a game server hears while all
@@ -23,6 +23,7 @@ mod held;
 mod next;
 mod queue;
 mod silence;
+mod slots;
 mod store;
 mod stored;
 mod view;
@@ -104,7 +105,7 @@ struct Shared {
     state: Mutex<State>,
     /// Held while `queue.json` is written: the queue changes only under it, after its file.
     queue_writer: tokio::sync::Mutex<()>,
-    /// Held while `held.json` is written: the newest version that is in it.
+    /// Held while what is held is written: the newest version that is.
     held_writer: Mutex<u64>,
     changes: watch::Sender<u64>,
     /// The backend answers again.
@@ -512,7 +513,7 @@ impl Shared {
         tracing::warn!(why, "the backend is away");
         self.changed();
         for server_id in untold {
-            delivery::start(self, &server_id);
+            delivery::start(self, &server_id, false);
         }
     }
 

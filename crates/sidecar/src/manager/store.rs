@@ -1,16 +1,15 @@
 //! The folder that outlives the process.
 //!
 //! ```text
-//! <data>/lock         held while a sidecar uses the folder
-//! <data>/ids.json     server ids that were made, by event source; synced
-//! <data>/held.json    servers and matches; not synced
-//! <data>/queue.json   calls that the backend has not heard of; synced
+//! <data>/lock              held while a sidecar uses the folder
+//! <data>/ids.json          server ids that were made, by event source; synced
+//! <data>/queue.json        calls that the backend has not heard of; synced
+//! <data>/held.0, held.1    servers and matches, in turn; not synced
 //! ```
 //!
-//! Each file is replaced as a whole: written under another name, then renamed. `held.json` changes with every match, on
-//! the way of a call that must not wait for a disk, and is not synced: it survives a kill of the process, which is what
-//! it is for; a power cut ends the game servers too, and may leave it empty. `queue.json` holds what game servers were
-//! promised; it is written only while the backend is away.
+//! `queue.json` holds what game servers were promised, and is written only while the backend is away: under another
+//! name, synced, then renamed. What is held changes with every match, on the way of a call that must not wait for a disk,
+//! and is not synced: it survives a kill of the process, which is what it is for. A power cut ends the game servers too.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -18,17 +17,18 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::held::Held;
 use super::queue::Queue;
-use super::stored;
+use super::{slots, stored};
 
 /// Longest file that is read, in bytes: 64 MiB.
 const MAX_FILE_BYTES: u64 = 64 << 20;
 
 const LOCK: &str = "lock";
 const IDS: &str = "ids.json";
-const HELD: &str = "held.json";
+const HELD: [&str; 2] = ["held.0", "held.1"];
 const QUEUE: &str = "queue.json";
 
 /// Why a folder cannot be used.
@@ -71,12 +71,17 @@ pub trait Disk: Send + Sync {
     /// What the system says.
     fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>>;
 
-    /// Replaces the file as a whole, or leaves it as it was. With `durable` it outlives a power cut once this returns,
-    /// without it a kill of the process.
+    /// Replaces the file as a whole, or leaves it as it was. Once this returns it outlives a power cut.
     ///
     /// # Errors
     /// What the system says.
-    fn replace(&self, path: &Path, content: &[u8], durable: bool) -> io::Result<()>;
+    fn replace(&self, path: &Path, content: &[u8]) -> io::Result<()>;
+
+    /// Writes over the file. Once this returns it outlives a kill of the process; a kill before that leaves anything.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn overwrite(&self, path: &Path, content: &[u8]) -> io::Result<()>;
 }
 
 /// The system's files.
@@ -98,18 +103,23 @@ impl Disk for SystemDisk {
         Ok(Some(content))
     }
 
-    fn replace(&self, path: &Path, content: &[u8], durable: bool) -> io::Result<()> {
+    fn replace(&self, path: &Path, content: &[u8]) -> io::Result<()> {
         let fresh = path.with_extension("new");
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
         file.write_all(content)?;
-        if durable {
-            file.sync_all()?;
-        }
+        file.sync_all()?;
         fs::rename(&fresh, path)?;
         match path.parent() {
-            Some(folder) if durable => File::open(folder)?.sync_all(),
-            _ => Ok(()),
+            Some(folder) => File::open(folder)?.sync_all(),
+            None => Ok(()),
         }
+    }
+
+    fn overwrite(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        // Not truncated first, which would give its blocks back only to ask for new ones.
+        let mut file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        file.write_all(content)?;
+        file.set_len(content.len() as u64)
     }
 }
 
@@ -128,6 +138,8 @@ pub(super) struct Store(Option<Arc<Folder>>);
 struct Folder {
     path: PathBuf,
     disk: Arc<dyn Disk>,
+    /// Sequence number of the newest slot.
+    sequence: AtomicU64,
     _lock: File,
 }
 
@@ -140,25 +152,28 @@ impl Store {
         let failed = |doing, source| OpenError::Io { doing, path: path.to_owned(), source };
         fs::create_dir_all(path).map_err(|source| failed("create", source))?;
         let lock = lock(path)?;
-        let folder = Folder { path: path.to_owned(), disk, _lock: lock };
+        let folder = Folder { path: path.to_owned(), disk, sequence: AtomicU64::new(0), _lock: lock };
         let kept = Kept {
             ids: folder.load(IDS, stored::read_ids)?,
-            held: folder.load(HELD, |bytes| match bytes {
-                // What a power cut leaves of a file that was renamed and not synced.
-                [] => Ok(Held::default()),
-                bytes => stored::read_held(bytes),
-            })?,
+            held: folder.load_held()?,
             queue: folder.load(QUEUE, stored::read_queue)?,
         };
         Ok((Self(Some(Arc::new(folder))), kept))
     }
 
     pub(super) fn save_ids(&self, ids: &BTreeMap<String, String>) -> io::Result<()> {
-        self.replace(IDS, &stored::write_ids(ids), true)
+        self.replace(IDS, &stored::write_ids(ids))
     }
 
-    pub(super) fn save_held(&self, content: &[u8]) -> io::Result<()> {
-        self.replace(HELD, content, false)
+    /// Only one at a time.
+    pub(super) fn save_held(&self, document: &[u8]) -> io::Result<()> {
+        let Some(folder) = &self.0 else { return Ok(()) };
+        let sequence = folder.sequence.load(Ordering::Relaxed) + 1;
+        let slot = HELD[usize::from(sequence % 2 == 1)];
+        folder.disk.overwrite(&folder.path.join(slot), &slots::encode(sequence, document))?;
+        // Not before it is written: the next write would go over the last good one.
+        folder.sequence.store(sequence, Ordering::Relaxed);
+        Ok(())
     }
 
     pub(super) const fn keeps(&self) -> bool {
@@ -171,13 +186,13 @@ impl Store {
             return Ok(());
         }
         let (store, content) = (self.clone(), stored::write_queue(queue));
-        let saved = tokio::task::spawn_blocking(move || store.replace(QUEUE, &content, true));
+        let saved = tokio::task::spawn_blocking(move || store.replace(QUEUE, &content));
         saved.await.unwrap_or_else(|error| Err(io::Error::other(error)))
     }
 
-    fn replace(&self, name: &str, content: &[u8], durable: bool) -> io::Result<()> {
+    fn replace(&self, name: &str, content: &[u8]) -> io::Result<()> {
         match &self.0 {
-            Some(folder) => folder.disk.replace(&folder.path.join(name), content, durable),
+            Some(folder) => folder.disk.replace(&folder.path.join(name), content),
             None => Ok(()),
         }
     }
@@ -189,11 +204,44 @@ impl Folder {
         name: &str,
         read: impl FnOnce(&[u8]) -> Result<T, String>,
     ) -> Result<T, OpenError> {
+        match self.read(name)? {
+            Some(bytes) => {
+                read(&bytes).map_err(|problem| OpenError::Damaged { path: self.path.join(name), problem })
+            }
+            None => Ok(T::default()),
+        }
+    }
+
+    fn read(&self, name: &str) -> Result<Option<Vec<u8>>, OpenError> {
         let path = self.path.join(name);
-        match self.disk.read(&path) {
-            Ok(Some(bytes)) => read(&bytes).map_err(|problem| OpenError::Damaged { path, problem }),
-            Ok(None) => Ok(T::default()),
-            Err(source) => Err(OpenError::Io { doing: "read", path, source }),
+        self.disk.read(&path).map_err(|source| OpenError::Io { doing: "read", path, source })
+    }
+
+    /// The newer slot that is whole. One that is not was being written at a kill; that neither is, is damage.
+    fn load_held(&self) -> Result<Held, OpenError> {
+        let mut newest: Option<(u64, &str, Vec<u8>)> = None;
+        let mut broken = 0;
+        for name in HELD {
+            let Some(content) = self.read(name)?.filter(|content| !content.is_empty()) else { continue };
+            match slots::decode(&content) {
+                Some((sequence, document)) if newest.as_ref().is_none_or(|(last, ..)| *last < sequence) => {
+                    newest = Some((sequence, name, document.to_vec()));
+                }
+                Some(_) => {}
+                None => broken += 1,
+            }
+        }
+        let damaged = |name, problem| OpenError::Damaged { path: self.path.join(name), problem };
+        match newest {
+            Some((sequence, name, document)) => {
+                self.sequence.store(sequence, Ordering::Relaxed);
+                stored::read_held(&document).map_err(|problem| damaged(name, problem))
+            }
+            None if broken == HELD.len() => {
+                let [first, second] = HELD;
+                Err(damaged(first, format!("neither it nor {second} is whole")))
+            }
+            None => Ok(Held::default()),
         }
     }
 }

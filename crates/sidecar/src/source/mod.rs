@@ -1,11 +1,14 @@
 //! Where a game server's calls come from.
 
 pub mod agones;
+mod catena_api;
 
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use crate::manager::Manager;
+
+pub use catena_api::{CatenaApiOptions, CatenaApiSource};
 
 /// Why an event source cannot go on. The text says what was wrong and what to do.
 #[derive(Debug, thiserror::Error)]

@@ -1,4 +1,4 @@
-//! The sidecar's parts, together and from outside.
+//! The parts of the sidecar as the world meets them.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,3 +11,10 @@ mod agones;
 mod agones_faults;
 mod agones_rest;
 mod agones_site;
+mod backend;
+mod catena_api;
+mod fake_backend;
+mod manager;
+mod manager_disk;
+mod manager_kills;
+mod manager_next;
