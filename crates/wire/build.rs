@@ -4,6 +4,7 @@
 //! in [`JSON_PACKAGES`] also get canonical JSON and are published through reflection: the others are bytes that
 //! Sortie writes for itself, and [`AGONES`].
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
@@ -70,7 +71,14 @@ fn has_json(file: &FileDescriptorProto) -> bool {
 
 /// What reflection shows: the JSON packages and what they import, without comments.
 fn published(set: &FileDescriptorSet) -> FileDescriptorSet {
-    let shown = |file: &&FileDescriptorProto| has_json(file) || file.package().starts_with("google.");
+    // A file comes after those that it imports.
+    let mut imported = BTreeSet::new();
+    for file in set.file.iter().rev() {
+        if has_json(file) || imported.contains(file.name()) {
+            imported.extend(file.dependency.iter().map(String::as_str));
+        }
+    }
+    let shown = |file: &&FileDescriptorProto| has_json(file) || imported.contains(file.name());
     let bare = |file: &FileDescriptorProto| FileDescriptorProto { source_code_info: None, ..file.clone() };
     FileDescriptorSet { file: set.file.iter().filter(shown).map(bare).collect() }
 }

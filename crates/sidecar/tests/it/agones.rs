@@ -70,7 +70,7 @@ async fn requirements_and_identity_are_those_of_the_settings() {
     let (meta, health) = (server.object_meta.unwrap(), server.spec.unwrap().health.unwrap());
     assert_eq!((meta.name.as_str(), meta.namespace.as_str()), ("gs-1", "games"));
     assert!(meta.uid.starts_with("server-"), "{}", meta.uid);
-    assert_eq!((health.disabled, health.period_seconds, health.failure_threshold), (false, 5, 5));
+    assert_eq!((health.disabled, health.period_seconds, health.failure_threshold), (false, 5, 3));
     site.stop().await;
 }
 

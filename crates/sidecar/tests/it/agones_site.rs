@@ -27,6 +27,9 @@ use tonic::{Code, Streaming};
 /// Longest wait for anything that has to come.
 const DEADLINE: Duration = Duration::from_secs(120);
 
+/// Most calls that a test may make the control plane hear before it looks.
+const MAX_HEARD: usize = 256;
+
 /// What the control plane heard.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Heard {
@@ -41,12 +44,12 @@ pub(crate) struct ControlPlane {
     /// What is answered to anything else, instead of what was asked for.
     failure: Mutex<Option<BackendError>>,
     more: Notify,
-    heard: mpsc::UnboundedSender<Heard>,
+    heard: mpsc::Sender<Heard>,
 }
 
 impl ControlPlane {
-    pub(crate) fn new() -> (Arc<Self>, mpsc::UnboundedReceiver<Heard>) {
-        let (heard, ears) = mpsc::unbounded_channel();
+    pub(crate) fn new() -> (Arc<Self>, mpsc::Receiver<Heard>) {
+        let (heard, ears) = mpsc::channel(MAX_HEARD);
         let (answers, failure, more) = (Mutex::default(), Mutex::default(), Notify::new());
         (Arc::new(Self { answers, failure, more, heard }), ears)
     }
@@ -79,7 +82,7 @@ impl Backend for ControlPlane {
         &self,
         request: RequestMatchRequest,
     ) -> Result<RequestMatchResponse, BackendError> {
-        let _ = self.heard.send(Heard::Asked { requirements: request.requirements });
+        let _ = self.heard.try_send(Heard::Asked { requirements: request.requirements });
         loop {
             let more = self.more.notified();
             let answer = self.answers.lock().unwrap().pop_front();
@@ -93,14 +96,14 @@ impl Backend for ControlPlane {
     async fn match_ready(&self, request: MatchReadyRequest) -> Result<MatchReadyResponse, BackendError> {
         self.failure()?;
         let MatchReadyRequest { match_id, connection_details, .. } = request;
-        let _ = self.heard.send(Heard::Ready { match_id: match_id.clone(), connection_details });
+        let _ = self.heard.try_send(Heard::Ready { match_id: match_id.clone(), connection_details });
         Ok(MatchReadyResponse { match_id, hint_flags: 0 })
     }
 
     async fn end_match(&self, request: EndMatchRequest) -> Result<EndMatchResponse, BackendError> {
         self.failure()?;
         let EndMatchRequest { match_id, hint_flags, .. } = request;
-        let _ = self.heard.send(Heard::Ended { match_id: match_id.clone(), hints: hint_flags });
+        let _ = self.heard.try_send(Heard::Ended { match_id: match_id.clone(), hints: hint_flags });
         Ok(EndMatchResponse { match_id, hint_flags: 0 })
     }
 }
@@ -153,7 +156,7 @@ pub(crate) fn options() -> AgonesOptions {
 /// The source, running.
 pub(crate) struct Site {
     pub(crate) control_plane: Arc<ControlPlane>,
-    pub(crate) ears: mpsc::UnboundedReceiver<Heard>,
+    pub(crate) ears: mpsc::Receiver<Heard>,
     pub(crate) grpc: String,
     pub(crate) http: String,
     closing: CancellationToken,
@@ -172,7 +175,7 @@ impl Site {
         options: AgonesOptions,
         manager: Manager,
         control_plane: Arc<ControlPlane>,
-        ears: mpsc::UnboundedReceiver<Heard>,
+        ears: mpsc::Receiver<Heard>,
     ) -> Self {
         let source = AgonesSource::bind(options).await.unwrap();
         let grpc = format!("http://{}", source.grpc_address().unwrap());
@@ -216,7 +219,7 @@ impl Site {
     }
 
     /// The source ends because the process does. What the control plane heard stays.
-    pub(crate) async fn stop(self) -> mpsc::UnboundedReceiver<Heard> {
+    pub(crate) async fn stop(self) -> mpsc::Receiver<Heard> {
         self.closing.cancel();
         within(self.running).await.unwrap().unwrap();
         self.ears

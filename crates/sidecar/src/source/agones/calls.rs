@@ -1,9 +1,14 @@
 //! Every call, once, for both transports: a message in, a message or a refusal out.
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "all calls have one shape, whatever they do with the message"
+)]
 
 use sortie_wire::agones::{alpha, beta, sdk};
 
 use super::counts::{Counter, CounterChange, List, ListChange};
 use super::desk::Desk;
+use super::game_server::GameServer;
 use super::refusal::{Refusal, quoted};
 
 type Answer<T> = Result<T, Refusal>;
@@ -14,7 +19,7 @@ pub(super) fn ready(desk: &Desk, _: sdk::Empty) -> Answer<sdk::Empty> {
 }
 
 pub(super) fn allocate(desk: &Desk, _: sdk::Empty) -> Answer<sdk::Empty> {
-    desk.call(|game_server, now| game_server.allocate(now));
+    desk.call(GameServer::allocate);
     Ok(sdk::Empty {})
 }
 
@@ -24,7 +29,7 @@ pub(super) fn shutdown(desk: &Desk, _: sdk::Empty) -> Answer<sdk::Empty> {
 }
 
 pub(super) fn health(desk: &Desk, _: sdk::Empty) -> Answer<sdk::Empty> {
-    desk.call(|game_server, now| game_server.heard(now));
+    desk.call(GameServer::heard);
     Ok(sdk::Empty {})
 }
 

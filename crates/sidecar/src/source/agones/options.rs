@@ -7,15 +7,16 @@ use std::time::Duration;
 use sortie_serving::ListenAddr;
 
 use super::counts::{Counter, Counts, List, MAX_PLAYERS, Players};
+use crate::settings::AgonesSettings;
 
 /// Where game servers look for gRPC if nothing tells them otherwise, by Agones.
 pub const DEFAULT_GRPC_PORT: u16 = 9357;
 /// Where they look for HTTP.
 pub const DEFAULT_HTTP_PORT: u16 = 9358;
 /// Most counters, and most lists.
-pub const MAX_COUNTS: usize = 64;
+pub const MAX_COUNTS: usize = 100;
 /// Most ports.
-pub const MAX_PORTS: usize = 64;
+pub const MAX_PORTS: usize = 100;
 
 /// After how long a silence a server is lost: `period` times `failure_threshold`, and `initial_delay` more after its
 /// first call. The defaults are those of Agones.
@@ -23,7 +24,7 @@ pub const MAX_PORTS: usize = 64;
 pub struct HealthOptions {
     /// `Period`: how often the server says that it is well, 5 s by default.
     pub period: Duration,
-    /// `FailureThreshold`: periods without a word, 5 by default.
+    /// `FailureThreshold`: periods without a word, 3 by default.
     pub failure_threshold: u32,
     /// `InitialDelay`: 5 s by default.
     pub initial_delay: Duration,
@@ -31,7 +32,7 @@ pub struct HealthOptions {
 
 impl Default for HealthOptions {
     fn default() -> Self {
-        Self { period: Duration::from_secs(5), failure_threshold: 5, initial_delay: Duration::from_secs(5) }
+        Self { period: Duration::from_secs(5), failure_threshold: 3, initial_delay: Duration::from_secs(5) }
     }
 }
 
@@ -92,6 +93,38 @@ fn local(port: u16) -> ListenAddr {
         .unwrap_or_else(|_| SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())
 }
 
+impl From<&AgonesSettings> for AgonesOptions {
+    /// What no key says has its default. Numbers beyond 63 bits are the highest ones.
+    fn from(settings: &AgonesSettings) -> Self {
+        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let health = &settings.health;
+        let counters = settings.counters.iter().map(|(name, counter)| {
+            let (count, capacity) = (number(counter.count), number(counter.capacity));
+            (name.clone(), Counter { count, capacity })
+        });
+        let lists = settings.lists.iter().map(|(name, list)| {
+            (name.clone(), List { capacity: number(list.capacity), values: list.values.clone() })
+        });
+        Self {
+            grpc_listen: settings.grpc_listen_addr.clone(),
+            http_listen: settings.http_listen_addr.clone(),
+            requirements: settings.requirements.clone(),
+            ready_label: settings.ready_label,
+            health: (!health.disabled).then_some(HealthOptions {
+                period: health.period,
+                failure_threshold: health.failure_threshold,
+                initial_delay: health.initial_delay,
+            }),
+            name: settings.name.clone().unwrap_or_default(),
+            namespace: settings.namespace.clone(),
+            ports: settings.ports.iter().map(|port| (port.name.clone(), port.port)).collect(),
+            counters: counters.collect(),
+            lists: lists.collect(),
+            ..Self::default()
+        }
+    }
+}
+
 impl AgonesOptions {
     /// The first setting that cannot be, by its key.
     pub(super) fn check(&self) -> Result<(), String> {
@@ -136,6 +169,7 @@ impl AgonesOptions {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::{AgonesCounter, AgonesHealth, AgonesList, AgonesPort};
 
     #[test]
     fn the_defaults_are_those_of_agones() {
@@ -143,6 +177,39 @@ mod tests {
         assert_eq!(options.check(), Ok(()));
         assert_eq!(options.grpc_listen.to_string(), "localhost:9357");
         assert_eq!(options.http_listen.to_string(), "localhost:9358");
+    }
+
+    #[test]
+    fn settings_become_options() {
+        let health = AgonesHealth { disabled: true, ..AgonesHealth::default() };
+        let settings = AgonesSettings {
+            grpc_listen_addr: ":1".parse().unwrap(),
+            http_listen_addr: ":2".parse().unwrap(),
+            requirements: "x".to_owned(),
+            ready_label: true,
+            health,
+            namespace: "games".to_owned(),
+            name: Some("gs".to_owned()),
+            ports: vec![AgonesPort { name: "game".to_owned(), port: 9000 }],
+            counters: [("rooms".to_owned(), AgonesCounter { count: 1, capacity: u64::MAX })].into(),
+            lists: [("teams".to_owned(), AgonesList { values: vec!["red".to_owned()], capacity: 2 })].into(),
+        };
+        let wanted = AgonesOptions {
+            grpc_listen: ":1".parse().unwrap(),
+            http_listen: ":2".parse().unwrap(),
+            requirements: "x".to_owned(),
+            ready_label: true,
+            health: None,
+            namespace: "games".to_owned(),
+            name: "gs".to_owned(),
+            ports: vec![("game".to_owned(), 9000)],
+            counters: [("rooms".to_owned(), Counter { count: 1, capacity: i64::MAX })].into(),
+            lists: [("teams".to_owned(), List { capacity: 2, values: vec!["red".to_owned()] })].into(),
+            ..AgonesOptions::default()
+        };
+        assert_eq!(AgonesOptions::from(&settings), wanted);
+        let watched = AgonesSettings { health: AgonesHealth::default(), ..settings };
+        assert_eq!(AgonesOptions::from(&watched).health, Some(HealthOptions::default()));
     }
 
     #[test]

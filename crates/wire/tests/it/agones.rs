@@ -1,0 +1,69 @@
+//! Golden documents in `contract/golden/agones`, made with Google's Python implementation from the `.proto` files that
+//! Agones publishes: `<name>.hex` is the protobuf, `<name>.json` the JSON of its HTTP gateway.
+
+use std::fmt::Debug;
+use std::fs;
+use std::path::PathBuf;
+
+use prost::Message;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use sortie_wire::agones::{alpha, beta, sdk};
+use sortie_wire::json;
+
+fn read(file: &str) -> String {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../contract/golden/agones");
+    fs::read_to_string(folder.join(file)).unwrap().trim_end().to_owned()
+}
+
+fn bytes(name: &str) -> Vec<u8> {
+    let text = read(&format!("{name}.hex"));
+    text.as_bytes()
+        .chunks(2)
+        .map(|pair| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap())
+        .collect()
+}
+
+/// Both forms, both ways. The order of fields in JSON means nothing.
+fn check<T: Message + Default + PartialEq + Debug + Serialize + DeserializeOwned>(name: &str) {
+    let message = T::decode(&*bytes(name)).unwrap();
+    let golden = read(&format!("{name}.json"));
+    let written: Value = serde_json::from_slice(&json::encode(&message).unwrap()).unwrap();
+    assert_eq!(written, serde_json::from_str::<Value>(&golden).unwrap(), "{name}");
+    let from_json: T = json::decode(golden.as_bytes()).unwrap();
+    assert_eq!(from_json, message, "{name}");
+    assert_eq!(from_json.encode_to_vec(), bytes(name), "{name}");
+}
+
+#[test]
+fn messages_are_those_that_agones_publishes() {
+    check::<sdk::GameServer>("game_server");
+    check::<sdk::GameServer>("game_server.empty");
+    check::<sdk::KeyValue>("key_value");
+    check::<sdk::Duration>("duration");
+    check::<beta::Counter>("counter");
+    check::<beta::List>("list");
+    check::<beta::AddListValueRequest>("add_list_value_request");
+    check::<alpha::PlayerId>("player_id");
+    check::<alpha::PlayerIdList>("player_id_list");
+    check::<alpha::Count>("count");
+    check::<alpha::Bool>("bool");
+}
+
+#[test]
+fn requests_without_json_are_those_that_agones_publishes() {
+    let change = beta::CounterUpdateRequest {
+        name: "rooms".to_owned(),
+        count: Some(0),
+        capacity: Some(9),
+        count_diff: -2,
+    };
+    let request = beta::UpdateCounterRequest { counter_update_request: Some(change) };
+    assert_eq!(request.encode_to_vec(), bytes("update_counter_request"));
+    let list = beta::List { name: "teams".to_owned(), capacity: 3, values: vec!["red".to_owned()] };
+    let paths = ["capacity", "values"].map(str::to_owned).to_vec();
+    let request =
+        beta::UpdateListRequest { list: Some(list), update_mask: Some(prost_types::FieldMask { paths }) };
+    assert_eq!(request.encode_to_vec(), bytes("update_list_request"));
+}
