@@ -22,8 +22,8 @@ use crate::control::{ControlError, ControlKey, ControlOptions, ControlPort, Sour
 use crate::manager::{AtShutdown, Manager, ManagerOptions, OpenError, ShutdownReport};
 use crate::resolver;
 use crate::settings::{
-    self, AgonesSettings, BackendSettings, Block, EventSourceSettings, Note, Settings, SettingsError,
-    SidecarSettings, Variables,
+    self, BackendSettings, Block, EventSourceSettings, Note, Settings, SettingsError, SidecarSettings,
+    Variables,
 };
 use crate::source::agones::{self, AgonesOptions, AgonesSource};
 
@@ -103,12 +103,11 @@ impl Sidecar {
         let resolver_name = resolver.as_ref().map(|resolver| resolver.name().to_owned());
         let resolver = resolver::from_settings(resolver.as_ref(), variables)?;
         let manager = Manager::open(manager_options(&sidecar, server_id), open_backend(backend)?, resolver)?;
-        let mut parts =
-            Parts { manager: manager.clone(), secret_variables, sources: Vec::new(), listening: Vec::new() };
+        let mut parts = Parts { secret_variables, sources: Vec::new(), listening: Vec::new() };
         for settings in event_sources {
             parts.add(settings, warnings).await?;
         }
-        let Parts { sources, mut listening, secret_variables, .. } = parts;
+        let Parts { sources, mut listening, secret_variables } = parts;
         let (statuses, status) = watch::channel(statuses(&sources, &listening));
         let at_shutdown = match sidecar.at_shutdown {
             settings::AtShutdown::End => AtShutdown::EndMatches,
@@ -190,7 +189,6 @@ impl Sidecar {
 
 /// The event sources, one after the other as they are made.
 struct Parts {
-    manager: Manager,
     secret_variables: Vec<String>,
     sources: Vec<Box<dyn EventSource>>,
     listening: Vec<Listening>,
@@ -213,8 +211,7 @@ impl Parts {
                 Box::new(source)
             }
             EventSourceSettings::AgonesSdk(settings) => {
-                let options = agones_options(*settings, &self.manager);
-                let source = AgonesSource::bind(options).await?;
+                let source = AgonesSource::bind(AgonesOptions::from(&*settings)).await?;
                 self.note(source.name(), source.grpc_address(), source.http_address());
                 Box::new(source)
             }
@@ -341,31 +338,4 @@ fn reached_at(mut address: SocketAddr) -> SocketAddr {
         });
     }
     address
-}
-
-fn agones_options(settings: AgonesSettings, manager: &Manager) -> AgonesOptions {
-    let AgonesSettings { grpc_listen_addr, http_listen_addr, requirements, ready_label, .. } = settings;
-    let health = agones::HealthOptions {
-        period: settings.health.period,
-        failure_threshold: settings.health.failure_threshold,
-        initial_delay: settings.health.initial_delay,
-    };
-    let counter = |counter: settings::AgonesCounter| agones::Counter {
-        count: counter.count,
-        capacity: counter.capacity,
-    };
-    let list = |list: settings::AgonesList| agones::List { capacity: list.capacity, values: list.values };
-    AgonesOptions {
-        grpc_listen: grpc_listen_addr,
-        http_listen: http_listen_addr,
-        requirements,
-        ready_label,
-        health: (!settings.health.disabled).then_some(health),
-        name: settings.name.unwrap_or_else(|| manager.server_id_of(agones::NAME)),
-        namespace: settings.namespace,
-        ports: settings.ports.into_iter().map(|port| (port.name, port.port)).collect(),
-        counters: settings.counters.into_iter().map(|(name, one)| (name, counter(one))).collect(),
-        lists: settings.lists.into_iter().map(|(name, one)| (name, list(one))).collect(),
-        ..AgonesOptions::default()
-    }
 }

@@ -94,16 +94,14 @@ fn local(port: u16) -> ListenAddr {
 }
 
 impl From<&AgonesSettings> for AgonesOptions {
-    /// What no key says has its default. Numbers beyond 63 bits are the highest ones.
     fn from(settings: &AgonesSettings) -> Self {
-        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         let health = &settings.health;
         let counters = settings.counters.iter().map(|(name, counter)| {
-            let (count, capacity) = (number(counter.count), number(counter.capacity));
+            let (count, capacity) = (counter.count, counter.capacity);
             (name.clone(), Counter { count, capacity })
         });
         let lists = settings.lists.iter().map(|(name, list)| {
-            (name.clone(), List { capacity: number(list.capacity), values: list.values.clone() })
+            (name.clone(), List { capacity: list.capacity, values: list.values.clone() })
         });
         Self {
             grpc_listen: settings.grpc_listen_addr.clone(),
@@ -120,7 +118,8 @@ impl From<&AgonesSettings> for AgonesOptions {
             ports: settings.ports.iter().map(|port| (port.name.clone(), port.port)).collect(),
             counters: counters.collect(),
             lists: lists.collect(),
-            ..Self::default()
+            address: settings.address.clone(),
+            player_capacity: settings.player_capacity,
         }
     }
 }
@@ -190,8 +189,10 @@ mod tests {
             health,
             namespace: "games".to_owned(),
             name: Some("gs".to_owned()),
+            address: "10.0.0.7".to_owned(),
             ports: vec![AgonesPort { name: "game".to_owned(), port: 9000 }],
-            counters: [("rooms".to_owned(), AgonesCounter { count: 1, capacity: u64::MAX })].into(),
+            player_capacity: 8,
+            counters: [("rooms".to_owned(), AgonesCounter { count: 1, capacity: i64::MAX })].into(),
             lists: [("teams".to_owned(), AgonesList { values: vec!["red".to_owned()], capacity: 2 })].into(),
         };
         let wanted = AgonesOptions {
@@ -202,10 +203,11 @@ mod tests {
             health: None,
             namespace: "games".to_owned(),
             name: "gs".to_owned(),
+            address: "10.0.0.7".to_owned(),
             ports: vec![("game".to_owned(), 9000)],
+            player_capacity: 8,
             counters: [("rooms".to_owned(), Counter { count: 1, capacity: i64::MAX })].into(),
             lists: [("teams".to_owned(), List { capacity: 2, values: vec!["red".to_owned()] })].into(),
-            ..AgonesOptions::default()
         };
         assert_eq!(AgonesOptions::from(&settings), wanted);
         let watched = AgonesSettings { health: AgonesHealth::default(), ..settings };
