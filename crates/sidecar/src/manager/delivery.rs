@@ -4,7 +4,8 @@
 //! is done. Calls of one server reach the backend in order: while some of them wait, a newer one waits behind them.
 //! Each server with something to deliver has a lane, a task that ends when there is nothing more.
 //!
-//! A refusal counts as delivered: the backend has heard of it, and would say the same again.
+//! A refusal counts as delivered: the backend has heard of it, and would say the same again. Not one of the API key, which
+//! can be put right.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;

@@ -45,6 +45,13 @@ pub use sources::{
     EventSourceSettings,
 };
 
+/// The id that a control plane gives a server which it starts.
+const SERVER_ID: &str = "SORTIE_SERVER_ID";
+/// The port that it gives it.
+const PORT: &str = "SORTIE_PORT";
+/// Where players reach that server.
+const PUBLIC_ADDRESS: &str = "SORTIE_PUBLIC_ADDRESS";
+
 /// Environment variables by name.
 pub type Variables = BTreeMap<String, String>;
 
@@ -116,6 +123,18 @@ struct Place<'a> {
     variables: &'a Variables,
 }
 
+impl Place<'_> {
+    /// The variable by which whoever started this sidecar says where its game server is reached, and the address. Of a
+    /// server that is told its port only, its players are on the same machine.
+    fn given_address(&self) -> Option<(&'static str, String)> {
+        if let Some(address) = backends::given(self.variables, PUBLIC_ADDRESS) {
+            return Some((PUBLIC_ADDRESS, address.to_owned()));
+        }
+        backends::given(self.variables, SERVER_ID)?;
+        backends::given(self.variables, PORT).map(|port| (PORT, format!("127.0.0.1:{port}")))
+    }
+}
+
 /// Reads and checks the file at `path`, and the keys in files that it names. Relative paths in it start at its folder.
 ///
 /// # Errors
@@ -165,14 +184,17 @@ impl Reading<'_> {
         let event_sources = self.event_sources(&app.event_source);
         let resolver = self.resolver(&app.resolver);
         let backend = self.backend(&app.backend);
+        // A port alone says less than a game server may know.
+        let is_known = backends::given(self.place.variables, PUBLIC_ADDRESS).is_some();
+        let overrides = !app.resolver.is_null() || is_known;
         let sidecar = read(&app.sidecar, "app.sidecar", &mut self.warnings)
-            .and_then(|keys: own::SidecarKeys| keys.checked(self.place, resolver.is_some()));
+            .and_then(|keys: own::SidecarKeys| keys.checked(self.place, overrides));
         let sidecar = self.keep(sidecar);
         let whole = logging.zip(backend).zip(sidecar).filter(|_| self.problems.is_empty());
         let Some(((logging, backend), sidecar)) = whole else {
             return Err(SettingsError { problems: self.problems });
         };
-        let server_id = backends::given(self.place.variables, "SORTIE_SERVER_ID").map(str::to_owned);
+        let server_id = backends::given(self.place.variables, SERVER_ID).map(str::to_owned);
         let secret_variables = secret_variables(&[&app.backend, &app.sidecar]);
         let settings = Settings {
             motd,
@@ -236,10 +258,9 @@ impl Reading<'_> {
 
     fn resolver(&mut self, value: &Value) -> Option<ResolverSettings> {
         if value.is_null() {
-            let address = backends::given(self.place.variables, "SORTIE_PUBLIC_ADDRESS")?;
-            let address = address
-                .parse()
-                .map_err(|ResolveError(problem)| SettingsError::at("SORTIE_PUBLIC_ADDRESS", problem));
+            let (name, address) = self.place.given_address()?;
+            let wrong = |ResolveError(problem)| SettingsError::at(name, problem);
+            let address = address.parse().map_err(wrong);
             return self.keep(address).map(|address| ResolverSettings::Static(StaticOptions { address }));
         }
         let (name, block) = self.choice(value, &choice::RESOLVER).pop()?;

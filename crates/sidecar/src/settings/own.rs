@@ -205,7 +205,7 @@ fn within(path: &str, key: &str, duration: Duration, most: Duration) -> Result<(
 /// the working folder. Servers that a control plane starts are many on one machine: each has a folder within that.
 fn usual_folder(variables: &Variables) -> Result<(PathBuf, bool), SettingsError> {
     let folder = state_folder(variables);
-    let Some(id) = backends::given(variables, "SORTIE_SERVER_ID") else { return Ok((folder, false)) };
+    let Some(id) = backends::given(variables, super::SERVER_ID) else { return Ok((folder, false)) };
     if !id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_') {
         let problem = "SORTIE_SERVER_ID is no name for a folder: say which one is to be used";
         return Err(SettingsError::at("app.sidecar.DataFolder", problem));

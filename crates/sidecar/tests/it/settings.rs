@@ -327,6 +327,39 @@ fn the_data_folder_is_where_the_state_of_programs_belongs() {
 }
 
 #[test]
+fn a_server_that_a_control_plane_starts_is_told_the_rest() {
+    let given = [
+        ("HOME", "/home/me"),
+        ("SORTIE_SERVER_ID", "server-1"),
+        ("SORTIE_API", "http://127.0.0.1:7400"),
+        ("SORTIE_PORT", "7801"),
+    ];
+    let address = |settings: &Settings| match &settings.resolver {
+        Some(ResolverSettings::Static(options)) => options.address.to_string(),
+        other => panic!("{other:?}"),
+    };
+    let settings = app(SOURCE, &given);
+    assert_eq!(settings.server_id.as_deref(), Some("server-1"));
+    assert_eq!(settings.sidecar.data_folder, Path::new("/home/me/.local/state/sortie-sidecar/server-1"));
+    assert!(settings.sidecar.is_folder_temporary);
+    assert_eq!(address(&settings), "127.0.0.1:7801");
+    assert!(!settings.sidecar.override_connection_details, "the game server may know better");
+
+    let public = [&given[..], &[("SORTIE_PUBLIC_ADDRESS", "203.0.113.7:7801")]].concat();
+    let settings = app(SOURCE, &public);
+    assert_eq!(address(&settings), "203.0.113.7:7801");
+    assert!(settings.sidecar.override_connection_details);
+
+    let wrong = [&given[..], &[("SORTIE_PUBLIC_ADDRESS", "nowhere:0")]].concat();
+    let folder = Folder::with("config.json", &format!(r#"{{"app": {{{SOURCE}}}}}"#));
+    let error = folder.load(&wrong).unwrap_err().to_string();
+    assert!(error.starts_with("SORTIE_PUBLIC_ADDRESS: "), "{error}");
+    let odd = [("SORTIE_SERVER_ID", "../1")];
+    let error = folder.load(&odd).unwrap_err().to_string();
+    assert!(error.starts_with("app.sidecar.DataFolder: "), "{error}");
+}
+
+#[test]
 fn what_the_sidecar_may_do_is_said() {
     let text = format!(
         r#"{SOURCE}, "resolver": {{"use": "interface_resolver"}}, "sidecar": {{"ServerHealth": {{"SilentAfter": "90s"}},
