@@ -1,6 +1,7 @@
 //! Golden documents in `contract/golden/agones`, made with Google's Python implementation from the `.proto` files that
 //! Agones publishes: `<name>.hex` is the protobuf, `<name>.json` the JSON of its HTTP gateway.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::fs;
 use std::path::PathBuf;
@@ -12,9 +13,29 @@ use serde_json::Value;
 use sortie_wire::agones::{alpha, beta, sdk};
 use sortie_wire::json;
 
+/// Messages in both forms.
+const MESSAGES: [&str; 11] = [
+    "add_list_value_request",
+    "bool",
+    "count",
+    "counter",
+    "duration",
+    "game_server",
+    "game_server.empty",
+    "key_value",
+    "list",
+    "player_id",
+    "player_id_list",
+];
+/// Messages as protobuf alone.
+const REQUESTS: [&str; 2] = ["update_counter_request", "update_list_request"];
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../contract/golden/agones")
+}
+
 fn read(file: &str) -> String {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../contract/golden/agones");
-    fs::read_to_string(folder.join(file)).unwrap().trim_end().to_owned()
+    fs::read_to_string(folder().join(file)).unwrap().trim_end().to_owned()
 }
 
 fn bytes(name: &str) -> Vec<u8> {
@@ -38,17 +59,30 @@ fn check<T: Message + Default + PartialEq + Debug + Serialize + DeserializeOwned
 
 #[test]
 fn messages_are_those_that_agones_publishes() {
-    check::<sdk::GameServer>("game_server");
-    check::<sdk::GameServer>("game_server.empty");
-    check::<sdk::KeyValue>("key_value");
-    check::<sdk::Duration>("duration");
-    check::<beta::Counter>("counter");
-    check::<beta::List>("list");
-    check::<beta::AddListValueRequest>("add_list_value_request");
-    check::<alpha::PlayerId>("player_id");
-    check::<alpha::PlayerIdList>("player_id_list");
-    check::<alpha::Count>("count");
-    check::<alpha::Bool>("bool");
+    for name in MESSAGES {
+        match name {
+            "add_list_value_request" => check::<beta::AddListValueRequest>(name),
+            "bool" => check::<alpha::Bool>(name),
+            "count" => check::<alpha::Count>(name),
+            "counter" => check::<beta::Counter>(name),
+            "duration" => check::<sdk::Duration>(name),
+            "game_server" | "game_server.empty" => check::<sdk::GameServer>(name),
+            "key_value" => check::<sdk::KeyValue>(name),
+            "list" => check::<beta::List>(name),
+            "player_id" => check::<alpha::PlayerId>(name),
+            "player_id_list" => check::<alpha::PlayerIdList>(name),
+            other => panic!("{other} is not checked"),
+        }
+    }
+}
+
+#[test]
+fn no_golden_document_is_left_out() {
+    let entries = fs::read_dir(folder()).unwrap();
+    let found: BTreeSet<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let both = MESSAGES.iter().flat_map(|name| [format!("{name}.hex"), format!("{name}.json")]);
+    let wanted: BTreeSet<_> = both.chain(REQUESTS.map(|name| format!("{name}.hex"))).collect();
+    assert_eq!(found, wanted);
 }
 
 #[test]
@@ -60,10 +94,10 @@ fn requests_without_json_are_those_that_agones_publishes() {
         count_diff: -2,
     };
     let request = beta::UpdateCounterRequest { counter_update_request: Some(change) };
-    assert_eq!(request.encode_to_vec(), bytes("update_counter_request"));
+    assert_eq!(request.encode_to_vec(), bytes(REQUESTS[0]));
     let list = beta::List { name: "teams".to_owned(), capacity: 3, values: vec!["red".to_owned()] };
     let paths = ["capacity", "values"].map(str::to_owned).to_vec();
     let request =
         beta::UpdateListRequest { list: Some(list), update_mask: Some(prost_types::FieldMask { paths }) };
-    assert_eq!(request.encode_to_vec(), bytes("update_list_request"));
+    assert_eq!(request.encode_to_vec(), bytes(REQUESTS[1]));
 }

@@ -420,5 +420,4 @@ fn described(game: &Match) -> [(String, String); 4] {
 }
 
 #[cfg(test)]
-#[path = "game_server_tests.rs"]
 mod tests;
