@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use proptest::collection::vec;
 use proptest::prelude::*;
+use sortie_sidecar::resolver::ResolveError;
 use sortie_sidecar::resolver::ports::{MAX_RANGES, MAX_TESTS, PortRange, Ports};
 
 fn ranges(bounds: &[(u16, u16)]) -> Vec<PortRange> {
@@ -106,19 +107,33 @@ fn too_many_ranges() {
 
 #[test]
 fn ports_of_this_machine_are_tested() {
-    let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let [one, other] = [udp.local_addr().unwrap().port(), tcp.local_addr().unwrap().port()];
-    if one == other {
-        return;
-    }
+    // Below those that the system hands out, so that no other test is given one of them.
+    let mut free = (21_000..32_000).filter(|port| {
+        TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()
+            && UdpSocket::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()
+    });
+    let [one, other] = [free.next().unwrap(), free.next().unwrap()];
+    let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, one)).unwrap();
+    let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, other)).unwrap();
     let ports = Ports::of(&ranges(&[(one, one), (other, other)])).unwrap();
     assert!(error(&ports, "a").starts_with("none of the 2 ports"));
     drop(udp);
-    assert_eq!(ports.get("a"), Ok(Some(one)));
+    assert_eq!(freed(&ports, "a"), Ok(Some(one)));
     assert!(error(&ports, "b").starts_with("none of the 1 ports"));
     drop(tcp);
-    assert_eq!(ports.get("b"), Ok(Some(other)));
+    assert_eq!(freed(&ports, "b"), Ok(Some(other)));
+}
+
+/// The port of a server, once it is free: a program that another test is just starting has a copy of every socket until
+/// it runs.
+fn freed(ports: &Ports, server: &str) -> Result<Option<u16>, ResolveError> {
+    for _ in 0..100_000 {
+        if let Ok(port) = ports.get(server) {
+            return Ok(port);
+        }
+        std::thread::yield_now();
+    }
+    ports.get(server)
 }
 
 #[derive(Clone, Debug)]
