@@ -117,3 +117,24 @@ async fn players_join_where_a_server_is() {
     }
     assert_clean(&site);
 }
+
+#[tokio::test]
+async fn a_sidecar_is_held_against_none() {
+    let site = Site::new();
+    let document = bench(&site, &["sidecar", "--in-flight", "1,4", "--for", "300ms"]).await;
+    let levels = document["levels"].as_array().unwrap();
+    let measured = levels.iter().map(|level| {
+        let backend = level["backend"].as_str().unwrap();
+        format!("{backend} {}", level["in_flight"])
+    });
+    assert_eq!(measured.collect::<Vec<_>>(), ["grpc 1", "grpc 4", "http 1", "http 4"]);
+    for level in levels {
+        for call in ["request", "ready", "end"] {
+            let call = &level["calls"][call];
+            assert!(calls(&call["through"]) > 0 && calls(&call["direct"]) > 0, "{level}");
+            assert_positive(call, &["p99_ratio"]);
+        }
+    }
+    assert_positive(&document["idle"], &["start_ms", "resident_mib"]);
+    assert_clean(&site);
+}

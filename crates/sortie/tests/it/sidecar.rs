@@ -161,6 +161,29 @@ async fn a_grpc_client_in_another_language_plays_through_it() {
 }
 
 #[tokio::test]
+async fn a_server_built_for_agones_plays_through_it() {
+    let site = Site::with_config(&without_servers());
+    let control_plane = site.up(&[]).await;
+    let mut settings = settings(&control_plane.url);
+    settings["app"]["event_source"] = json!({"use": "agones_sdk_event_source", "configs": {
+        "agones_sdk_event_source": {
+            "GrpcListenAddr": "127.0.0.1:0", "HttpListenAddr": "127.0.0.1:0",
+            "Ports": [{"Name": "game", "Port": 7777}],
+        },
+    }});
+    let sidecar = Sidecar::start(&site, &settings).await;
+    let id = submitted(&control_plane).await;
+    let address = sidecar.address("agones_sdk_event_source: HTTP").to_owned();
+    let played = python::run(&site, "agones_server.py", &[&address]).await;
+    assert_eq!(played.stdout.trim(), id);
+    let ready = control_plane.event("sortie.match.ready", Some(&id)).await;
+    assert_eq!(ready["data"]["connection"]["details"], "203.0.113.7:7777");
+    let ended = control_plane.event("sortie.match.ended", Some(&id)).await;
+    assert_eq!(ended["data"]["cause"], "server");
+    sidecar.stop().await;
+}
+
+#[tokio::test]
 async fn a_fleet_runs_it_and_players_come_through_the_gateway() {
     let site = Site::new();
     let path = site.path("virtual.json");
