@@ -103,9 +103,15 @@ pub(crate) fn run_shortly(target: &Path, cargo: Command) -> Result<(), Stop> {
 pub(crate) fn clean(target: &Path, mut cargo: Command) -> Result<Command, Stop> {
     cargo.args(["clean", "--manifest-path", FUZZ_MANIFEST, "--target-dir"]).arg(target.join("fuzz"));
     cargo.args(["--target", &host()?]);
-    for package in
-        ["sortie-fuzz", "sortie-config", "sortie-domain", "sortie-engine", "sortie-tokens", "sortie-wire"]
-    {
+    for package in [
+        "sortie-fuzz",
+        "sortie-config",
+        "sortie-document",
+        "sortie-domain",
+        "sortie-engine",
+        "sortie-tokens",
+        "sortie-wire",
+    ] {
         cargo.args(["--package", package]);
     }
     Ok(cargo)

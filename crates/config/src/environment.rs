@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
+use sortie_document::kind_of;
 
 use crate::finding::{Finding, Findings, Origins};
 use crate::keys::{self, Kind};
@@ -165,7 +166,7 @@ fn as_table(value: &mut Value) -> Result<&mut Map<String, Value>, Misplaced> {
     if value.is_null() {
         *value = Value::Object(Map::new());
     }
-    let kind = parse::kind_of(value);
+    let kind = kind_of(value);
     value
         .as_object_mut()
         .ok_or_else(|| Misplaced::Because(format!("sets a key of a table that is {kind} in the file")))

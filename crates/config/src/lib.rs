@@ -39,8 +39,6 @@ pub use model::{
     LocalProcessConfig, LogConfig, LogFormat, Permission, Players, TlsConfig,
 };
 pub use netcode::{KEY_BYTES, KeySource, NetcodeKey};
-pub use parse::duration_of;
 pub use plain::{reference_json, reference_text};
 pub use players::{PlayerKeys, PlayersConfig, Secret, SecretSource};
 pub use show::HIDDEN;
-pub use source::{MAX_FILE_BYTES, MAX_VALUES};

@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::path::PathBuf;
 
 use serde_json::{Map, Value};
+use sortie_document::kind_of;
 
 use crate::finding::{Finding, Findings, Origins};
 use crate::keys::{self, Kind, Presence};
@@ -66,7 +67,7 @@ impl<'a> Section<'a> {
             None | Some(Value::Null) => return Vec::new(),
             Some(Value::Array(entries)) => entries,
             Some(other) => {
-                self.problem(key, format!("must be a list of tables, is {}", parse::kind_of(other)));
+                self.problem(key, format!("must be a list of tables, is {}", kind_of(other)));
                 return Vec::new();
             }
         };
@@ -81,11 +82,7 @@ impl<'a> Section<'a> {
             Value::Object(table) => Cow::Borrowed(table),
             Value::Null => Cow::Owned(Map::new()),
             other => {
-                self.note(
-                    &self.reading.problems,
-                    path,
-                    format!("must be a table, is {}", parse::kind_of(other)),
-                );
+                self.note(&self.reading.problems, path, format!("must be a table, is {}", kind_of(other)));
                 return None;
             }
         };

@@ -492,7 +492,7 @@ pub(crate) struct BenchReplay {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    sortie_config::duration_of(text)
+    sortie_document::duration(text)
 }
 
 fn permission(text: &str) -> Result<sortie_config::Permission, String> {

@@ -9,7 +9,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("sortie-tokens", &[]),
     ("sortie-wire", &["sortie-domain"]),
     ("sortie-engine", &["sortie-domain"]),
-    ("sortie-config", &["sortie-domain"]),
+    ("sortie-config", &["sortie-document", "sortie-domain"]),
     ("sortie-identity", &["sortie-domain", "sortie-tls"]),
     ("sortie-testkit", &["sortie-domain"]),
     // Adapters never use each other.
@@ -26,13 +26,15 @@ const ROOMS: &[(&str, &[&str])] = &[
             "sortie-tokens",
         ],
     ),
+    // How to read a file of settings, which is no contract of ours.
+    ("sortie-document", &[]),
     // How to serve on a port, which is no contract of ours.
     ("sortie-serving", &["sortie-wire"]),
     // How to speak TLS, which is no contract of ours.
     ("sortie-tls", &[]),
     // A game of anybody's: it has the public contracts only.
     ("sortie-arena", &["sortie-tls"]),
-    ("sortie-sidecar", &["sortie-serving", "sortie-tls", "sortie-wire"]),
+    ("sortie-sidecar", &["sortie-document", "sortie-serving", "sortie-tls", "sortie-wire"]),
     ("sortie-fuzz", &["sortie-config", "sortie-domain", "sortie-engine", "sortie-tokens", "sortie-wire"]),
     ("xtask", &["sortie-domain", "sortie-testkit"]),
 ];

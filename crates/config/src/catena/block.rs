@@ -3,7 +3,9 @@
 use serde_json::{Map, Value};
 
 use super::Import;
-use crate::parse::{join, kind_of};
+use sortie_document::kind_of;
+
+use crate::parse::join;
 
 /// An object of the settings.
 pub(super) struct Block<'a> {

@@ -1,12 +1,13 @@
 //! Their allocators as fleets.
 
 use serde_json::Value;
+use sortie_document::kind_of;
 use sortie_domain::broker::requirements;
 use toml::Table;
 
 use super::block::Block;
 use super::{Import, arguments, seconds, shown};
-use crate::parse::{DAY, SECOND, YEAR, kind_of, quoted};
+use crate::parse::{DAY, SECOND, YEAR, quoted};
 
 /// The one allocator whose fleets can be taken over: processes on the machine of the broker.
 const LOCAL: &str = "CatenaLocalBareMetalAllocator";

@@ -17,14 +17,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
+use sortie_document::{Format, kind_of, parse, read_text};
 use toml::Table;
 
 use crate::checked;
 use crate::finding::{Finding, Findings, MAX_FINDINGS, Problems};
 use crate::load::Overrides;
-use crate::parse::{SECOND, YEAR, kind_of};
+use crate::parse::{SECOND, YEAR};
 use crate::section::{Reading, Section};
-use crate::source::{self, Format};
 use block::Block;
 
 /// What became of the settings.
@@ -48,12 +48,8 @@ impl std::fmt::Debug for CatenaImport {
 /// [`Problems`]: the file cannot be read, is no JSON, has no match broker's settings, or some of them are none.
 pub fn import_catena(path: &Path) -> Result<CatenaImport, Problems> {
     let problem = |text: String| Problems::one(path.display().to_string(), text);
-    let mut text = source::read_text(path).map_err(problem)?;
-    json_strip_comments::strip(&mut text)
-        .map_err(|_| problem("is no valid JSON: a slash begins no comment".to_owned()))?;
-    // Editors of the other system begin a file with a byte order mark.
-    let text = text.trim_start_matches('\u{feff}');
-    let tree = match source::parse(Format::Json, text).map_err(problem)? {
+    let text = read_text(path).map_err(problem)?;
+    let tree = match parse(Format::CommentedJson, &text).map_err(problem)? {
         Value::Object(tree) => tree,
         other => return Err(problem(format!("must hold an object at its top, is {}", kind_of(&other)))),
     };
@@ -200,7 +196,7 @@ fn opening(notes: &[String]) -> String {
 /// What `sortie config check` would say.
 fn check(written: &str) -> Result<(), Problems> {
     let internal = |text: String| Problems::one("the outcome", text);
-    let tree = match source::parse(Format::Toml, written).map_err(internal)? {
+    let tree = match parse(Format::Toml, written).map_err(internal)? {
         Value::Object(tree) => tree,
         _ => Map::new(),
     };

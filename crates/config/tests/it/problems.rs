@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use sortie_config::{Config, Finding, MAX_FILE_BYTES, MAX_FINDINGS, Overrides};
+use sortie_config::{Config, Finding, MAX_FINDINGS, Overrides};
+use sortie_document::MAX_FILE_BYTES;
 
 use crate::{FLEET, FULL, Folder, GAME_KEY, problems, toml};
 

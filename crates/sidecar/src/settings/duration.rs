@@ -10,11 +10,6 @@ use std::time::Duration;
 use serde::de::{Deserializer, Error, Visitor};
 use serde::ser::Serializer;
 
-/// Most digits in a row. The parser's own arithmetic panics near the greatest number of seconds there is.
-const MAX_DIGITS: usize = 12;
-/// Longest text of a duration, in bytes.
-const MAX_TEXT_BYTES: usize = 64;
-
 /// What is said to anything else.
 const RIGHT: &str = "a duration with a unit, like \"5s\", \"1m30s\" or \"250ms\"";
 
@@ -24,13 +19,7 @@ const RIGHT: &str = "a duration with a unit, like \"5s\", \"1m30s\" or \"250ms\"
 /// What would be right.
 pub fn parse(text: &str) -> Result<Duration, String> {
     let wrong = |why: String| format!("must be {RIGHT}; {:?} is not{why}", super::reading::cut(text));
-    let longest = text.split(|one: char| !one.is_ascii_digit()).map(str::len).max();
-    if text.len() > MAX_TEXT_BYTES || longest > Some(MAX_DIGITS) {
-        return Err(wrong(": it is too long".to_owned()));
-    }
-    // Go writes microseconds with either of the two letters that look the same.
-    let text = text.replace('\u{3bc}', "\u{b5}");
-    humantime::parse_duration(&text).map_err(|error| wrong(format!(": {error}")))
+    sortie_document::duration(text).map_err(|problem| wrong(format!(": {problem}")))
 }
 
 /// Reads one.

@@ -30,15 +30,15 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
+use sortie_document::kind_of;
 
 use crate::resolver::fixed::StaticOptions;
 use crate::resolver::{ResolveError, ResolverSettings};
 pub use backends::{BACKENDS, BackendSettings, CatenaBackendSettings, NoopBackendSettings};
 use choice::{Choice, Kind};
-pub use document::MAX_FILE_BYTES;
 pub use own::{AtShutdown, Encoder, Level, Logging, MAX_DEADLINE, MAX_SILENCE, SidecarSettings};
+use reading::join;
 pub use reading::{Note, SettingsError, read};
-use reading::{join, kind_of};
 pub use secret::{HIDDEN, MAX_KEY_BYTES, Secret};
 pub use sources::{
     AgonesCounter, AgonesHealth, AgonesList, AgonesPort, AgonesSettings, CatenaApiSettings, EVENT_SOURCES,

@@ -11,6 +11,7 @@ use serde::de::value::{MapDeserializer, SeqDeserializer};
 use serde::de::{DeserializeOwned, Deserializer, Error as _, IntoDeserializer, Visitor};
 use serde::forward_to_deserialize_any;
 use serde_json::{Error, Value};
+use sortie_document::kind_of;
 
 /// Most warnings that are kept, each.
 const MAX_WARNINGS: usize = 100;
@@ -106,18 +107,6 @@ pub(super) fn hint(wrong: &str, names: &[&str]) -> String {
 /// The names, for people.
 pub(super) fn one_of(names: &[&str]) -> String {
     names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(" or ")
-}
-
-/// What kind of value it is, without the value.
-pub(super) const fn kind_of(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "nothing",
-        Value::Bool(_) => "true or false",
-        Value::Number(_) => "a number",
-        Value::String(_) => "text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "a table",
-    }
 }
 
 /// A value, where it stands, and where to note what nobody knows.

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
+use sortie_document::kind_of;
 
-use super::reading::{SettingsError, join, kind_of};
-use super::{Variables, document};
+use super::Variables;
+use super::reading::{SettingsError, join};
 
 /// Longest API key, in bytes: it has to fit into a header.
 pub const MAX_KEY_BYTES: usize = 4096;
@@ -73,7 +74,7 @@ impl KeyPlace<'_> {
             (Some(Secret(text)), None, None) => checked(self.path, "ApiKey", "", &text),
             (None, Some(file), None) => {
                 let file = self.base.join(file);
-                let text = document::read_text(&file).map_err(|problem| {
+                let text = sortie_document::read_text(&file).map_err(|problem| {
                     SettingsError::at(join(self.path, "ApiKeyFile"), format!("{} {problem}", file.display()))
                 })?;
                 checked(self.path, "ApiKeyFile", &format!("{} ", file.display()), text.trim())

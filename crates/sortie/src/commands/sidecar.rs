@@ -26,7 +26,7 @@ pub(crate) async fn run(options: cli::Sidecar) -> Result<ExitCode, Failure> {
     if let Some(motd) = &settings.motd {
         tracing::info!("{motd}");
     }
-    let mut signals = Signals::listen()?;
+    let signals = Signals::listen()?;
     let sidecar = Sidecar::start(settings, &variables, &mut warnings).await;
     for warning in &warnings {
         tracing::warn!("{warning}");
@@ -38,21 +38,11 @@ pub(crate) async fn run(options: cli::Sidecar) -> Result<ExitCode, Failure> {
     line("ready")?;
     let closing = CancellationToken::new();
     let running = tokio::spawn(sidecar.run(closing.clone()));
-    tokio::pin!(running);
-    let ended = tokio::select! {
-        ended = &mut running => ended,
-        _ = signals.next() => {
-            closing.cancel();
-            tokio::select! {
-                ended = running => ended,
-                signal = signals.next() => {
-                    tracing::warn!("a second signal: not waiting for an ordered end");
-                    return Ok(signal.exit_code());
-                }
-            }
-        }
+    let ended = match signals.outlast(&closing, running).await {
+        Ok(ended) => ended?,
+        Err(code) => return Ok(code),
     };
-    let report = ended?.map_err(|error| Failure::new(error.to_string()))?;
+    let report = ended.map_err(|error| Failure::new(error.to_string()))?;
     tracing::info!(undelivered = report.undelivered, kept = report.kept, "the sidecar has ended");
     Ok(ExitCode::SUCCESS)
 }

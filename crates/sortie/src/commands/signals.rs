@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use crate::failure::Failure;
 
@@ -15,6 +16,30 @@ pub(crate) struct Signals {
 impl Signals {
     pub(crate) fn listen() -> Result<Self, Failure> {
         Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    /// Waits for `running`, which the first signal asks to end by cancelling `closing`; the second is not answered with
+    /// patience.
+    ///
+    /// # Errors
+    /// The exit code of a process that the second signal has ended.
+    pub(crate) async fn outlast<T>(
+        mut self,
+        closing: &CancellationToken,
+        running: impl Future<Output = T>,
+    ) -> Result<T, ExitCode> {
+        tokio::pin!(running);
+        tokio::select! {
+            ended = &mut running => return Ok(ended),
+            _ = self.next() => closing.cancel(),
+        }
+        tokio::select! {
+            ended = running => Ok(ended),
+            signal = self.next() => {
+                tracing::warn!("a second signal: not waiting for an ordered end");
+                Err(signal.exit_code())
+            }
+        }
     }
 
     /// Waits for the next signal.

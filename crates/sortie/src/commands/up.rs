@@ -1,9 +1,8 @@
 //! `sortie up`: the control plane until a signal.
 
 use std::process::ExitCode;
-use std::sync::Arc;
 
-use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use super::config::load;
 use super::output::line;
@@ -19,25 +18,16 @@ pub(crate) async fn run(options: cli::Up) -> Result<ExitCode, Failure> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    let mut signals = Signals::listen()?;
+    let signals = Signals::listen()?;
     let node = Node::start(&config).await?;
     if let Err(problem) = line(format_args!("listening on {}://{}", config.scheme(), node.address)) {
         tracing::warn!(%problem, address = %node.address, "cannot say on standard output where it listens");
     }
-    let asked = Arc::new(Notify::new());
-    let stop = Arc::clone(&asked);
-    let running = tokio::spawn(node.run(async move { stop.notified().await }));
-    tokio::pin!(running);
-    tokio::select! {
-        outcome = &mut running => return Ok(report(&outcome?)),
-        _ = signals.next() => asked.notify_one(),
-    }
-    tokio::select! {
-        outcome = running => Ok(report(&outcome?)),
-        signal = signals.next() => {
-            tracing::warn!("a second signal: not waiting for an ordered end");
-            Ok(signal.exit_code())
-        }
+    let closing = CancellationToken::new();
+    let running = tokio::spawn(node.run(closing.clone().cancelled_owned()));
+    match signals.outlast(&closing, running).await {
+        Ok(outcome) => Ok(report(&outcome?)),
+        Err(code) => Ok(code),
     }
 }
 
