@@ -6,11 +6,11 @@ It says nothing of matches, for Agones has none. Prints the match that it finds 
 import json
 import sys
 
-from agones_python_sdk import ApiClient, Configuration, SdkApi
+from agones_python_sdk import ApiClient, Configuration, SDKApi
 
 DEADLINE = 60
 
-sdk = SdkApi(ApiClient(Configuration(host=f"http://{sys.argv[1]}")))
+sdk = SDKApi(ApiClient(Configuration(host=f"http://{sys.argv[1]}")))
 watched = sdk.watch_game_server_without_preload_content(_request_timeout=DEADLINE)
 states = (json.loads(line)["result"] for line in watched)
 
