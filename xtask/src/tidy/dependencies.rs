@@ -19,6 +19,8 @@ const ROOMS: &[(&str, &[&str])] = &[
         "sortie-gateway",
         &["sortie-domain", "sortie-engine", "sortie-identity", "sortie-wire", "sortie-tokens"],
     ),
+    // Ports for devices, which know nothing of matches.
+    ("sortie-dispatch", &["sortie-serving", "sortie-tls"]),
     // How to serve on a port, which is no contract of ours.
     ("sortie-serving", &["sortie-wire"]),
     // How to speak TLS, which is no contract of ours.
@@ -26,7 +28,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     // A game of anybody's: it has the public contracts only.
     ("sortie-arena", &["sortie-tls"]),
     ("sortie-sidecar", &["sortie-serving", "sortie-tls", "sortie-wire"]),
-    ("sortie-fuzz", &["sortie-config", "sortie-domain", "sortie-engine", "sortie-tokens", "sortie-wire"]),
+    ("sortie-fuzz", &["sortie-config", "sortie-dispatch", "sortie-domain", "sortie-engine", "sortie-tokens", "sortie-wire"]),
     ("xtask", &["sortie-domain", "sortie-testkit"]),
 ];
 const ADAPTER: &[&str] = &["sortie-domain", "sortie-engine", "sortie-wire"];

@@ -1,0 +1,122 @@
+//! Lets bytes gather while much is coming, so that one system call fetches what would take ten.
+//!
+//! A device that sends without a pause is read as often as it sends, when its bytes are read as soon as they come: most
+//! of the time then goes into system calls. To wait for some microseconds lets more come. Timers of tokio have
+//! milliseconds, so the wait is on a timer of the kernel, one for all. Who waits, and when, is [`Pace`]: never a lone
+//! packet, and never a device that is being answered.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+};
+use tokio::io::unix::AsyncFd;
+
+/// How long bytes gather.
+const GATHER: Duration = Duration::from_micros(60);
+/// Reads with no more than this between them are of one stream.
+const QUICK: Duration = Duration::from_micros(250);
+/// So many quick reads, one after the other, are load.
+const LOAD_READS: u8 = 8;
+/// A read of so many bytes is worth its system call: nothing has to gather.
+const FULL_BYTES: usize = 32 << 10;
+
+/// One timer for whoever lets bytes gather.
+#[derive(Default)]
+pub(crate) struct Gather {
+    timer: OnceLock<Option<AsyncFd<OwnedFd>>>,
+    is_set: AtomicBool,
+}
+
+impl Gather {
+    /// Waits for about [`GATHER`]; where the system has no such timer, not at all.
+    pub(crate) async fn pause(&self) {
+        let Some(timer) = self.timer.get_or_init(|| timer().ok()) else { return };
+        if !self.is_set.swap(true, Ordering::AcqRel) && set(timer.get_ref()).is_err() {
+            self.is_set.store(false, Ordering::Release);
+            return;
+        }
+        if let Ok(mut ready) = timer.readable().await {
+            ready.clear_ready();
+        }
+        self.is_set.store(false, Ordering::Release);
+    }
+}
+
+#[allow(
+    deprecated,
+    reason = "deprecated for types whose descriptor may change while it is registered; an OwnedFd's does not"
+)]
+fn timer() -> io::Result<AsyncFd<OwnedFd>> {
+    let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
+    AsyncFd::new(timerfd_create(TimerfdClockId::Monotonic, flags)?)
+}
+
+fn set(timer: &OwnedFd) -> rustix::io::Result<()> {
+    let once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let value = Timespec { tv_sec: 0, tv_nsec: GATHER.as_nanos() as _ };
+    timerfd_settime(timer, TimerfdTimerFlags::empty(), &Itimerspec { it_interval: once, it_value: value })?;
+    Ok(())
+}
+
+/// How fast somebody sends.
+pub(crate) struct Pace {
+    last: Instant,
+    quick: u8,
+    answers: u32,
+}
+
+impl Pace {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self { last: now, quick: 0, answers: 0 }
+    }
+
+    /// Takes note of a read. `answers` is how often the sender was written to.
+    pub(crate) fn note(&mut self, now: Instant, bytes: usize, answers: u32) {
+        let is_quick = now.duration_since(self.last) <= QUICK && answers == self.answers && bytes < FULL_BYTES;
+        self.quick = if is_quick { self.quick.saturating_add(1) } else { 0 };
+        (self.last, self.answers) = (now, answers);
+    }
+
+    /// Whether it pays to let bytes gather.
+    pub(crate) fn is_load(&self) -> bool {
+        self.quick >= LOAD_READS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_stream_without_answers_is_load() {
+        let start = Instant::now();
+        let at = |micros: u64| start + Duration::from_micros(micros);
+        let after = |step: u64, bytes: usize, answered: u32| {
+            let mut pace = Pace::new(start);
+            for read in 0..20_u32 {
+                pace.note(at(step * (1 + u64::from(read))), bytes, read * answered);
+            }
+            pace
+        };
+        assert!(after(50, 64, 0).is_load());
+        assert!(!after(50, 64, 1).is_load(), "a device that is being answered");
+        assert!(!after(1_000, 64, 0).is_load(), "single packets");
+        assert!(!after(50, FULL_BYTES, 0).is_load(), "enough at a time as it is");
+        let mut pace = after(50, 64, 0);
+        pace.note(at(10_000), 64, 0);
+        assert!(!pace.is_load(), "the stream has paused");
+    }
+
+    #[tokio::test]
+    async fn a_pause_ends() {
+        let gather = Gather::default();
+        for _ in 0..3 {
+            tokio::join!(gather.pause(), gather.pause());
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Ports on demand: drivers ask for TCP and UDP ports by websocket, and devices connect to those.
+//!
+//! | where | what |
+//! |---|---|
+//! | [`frame`] | what drivers and dispatcher say to each other |
+//! | [`Dispatch`] | the dispatcher: its routes, its end |
+//! | [`DispatchOptions`] | who may use it, which ports, every limit |
+//! | `http` | routes: who may call them, and with which parameters |
+//! | `session` | a driver's websocket |
+//! | `outbound` | what waits to be sent to a driver |
+//! | `hub` | every open port and who uses it |
+//! | `tcp`, `udp` | ports |
+//! | `gather` | lets bytes gather under load |
+//! | `tokens` | tokens for some ports and some devices |
+//!
+//! A crate of its own because it knows nothing of matches and servers: whatever has a port can be reached through it.
+//!
+//! Bytes of devices are read behind room for the heads of their message and sent from where they are. Nothing is
+//! unlimited: what waits for a driver keeps its devices from being read, and what waits for a device is put aside up to
+//! a limit, and then keeps the driver from being read.
+
+mod accept;
+mod bind;
+mod budget;
+mod driver;
+pub mod frame;
+mod gather;
+mod http;
+mod hub;
+mod message;
+mod options;
+mod outbound;
+mod session;
+mod tcp;
+mod tokens;
+mod udp;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+
+pub use accept::{AcceptError, AcceptList};
+pub use driver::{Counted, Protocol};
+pub use hub::{DispatchStats, DriverStats, Listing, PortStats};
+pub use options::{DispatchOptions, Limits, MIN_QUEUE_BYTES, OptionsError, Secret, Version};
+
+/// A dispatcher. Clones are the same one.
+#[derive(Clone)]
+pub struct Dispatch {
+    hub: Arc<hub::Hub>,
+}
+
+impl Dispatch {
+    /// A dispatcher without drivers.
+    ///
+    /// # Errors
+    /// [`OptionsError`] if it could not work with these options.
+    pub fn new(options: DispatchOptions) -> Result<Self, OptionsError> {
+        Ok(Self { hub: Arc::new(hub::Hub::new(options)?) })
+    }
+
+    /// Its routes, of both path families. They want a server that can upgrade connections, like [`sortie_serving::serve`].
+    #[must_use]
+    pub fn router(&self) -> Router {
+        http::router(Arc::clone(&self.hub))
+    }
+
+    /// Drivers and devices of each port.
+    pub async fn listing(&self) -> Listing {
+        self.hub.listing().await
+    }
+
+    /// What goes through.
+    pub async fn stats(&self) -> DispatchStats {
+        self.hub.stats().await
+    }
+
+    /// Closes every websocket with code 1001, and every device's connection after what was written to it. Whoever has
+    /// not ended after `deadline` is broken off. New drivers are refused from the start.
+    pub async fn shutdown(&self, deadline: Duration) {
+        self.hub.shut_down(deadline).await;
+    }
+}
+
+/// What a panic left behind is as good as it was before it.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

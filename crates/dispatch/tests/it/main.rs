@@ -1,0 +1,10 @@
+//! The dispatcher from outside: plain sockets as devices, and a websocket client that is not its own as driver.
+
+mod devices;
+mod doors;
+mod drivers;
+mod faults;
+mod harness;
+mod many;
+mod tokens;
+mod udp;
