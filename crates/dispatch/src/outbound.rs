@@ -142,10 +142,6 @@ impl Outbound {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn is_ended(&self) -> bool {
-        self.ended.is_cancelled()
-    }
-
     /// Waits until the websocket is to end.
     pub(crate) async fn ended(&self) {
         self.ended.cancelled().await;

@@ -63,7 +63,7 @@ impl World {
     /// The status and the document of the answer to a GET.
     pub(crate) async fn get(&self, path_and_query: &str) -> (u16, serde_json::Value) {
         let url = self.url(path_and_query);
-        let answer = soon(sortie_tls::http_client(&url, None).unwrap().get(&url).send()).await.unwrap();
+        let answer = soon(sortie_tls::http_client(&url, None).unwrap().build().unwrap().get(&url).send()).await.unwrap();
         (answer.status().as_u16(), soon(answer.json()).await.unwrap())
     }
 
@@ -91,7 +91,7 @@ impl World {
     }
 
     /// Waits until statistics are as asked for.
-    pub(crate) async fn until(&self, wanted: impl Fn(&sortie_dispatch::DispatchStats) -> bool) {
+    pub(crate) async fn until(&self, mut wanted: impl FnMut(&sortie_dispatch::DispatchStats) -> bool) {
         soon(async {
             while !wanted(&self.dispatch.stats().await) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
