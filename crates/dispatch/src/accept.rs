@@ -44,10 +44,7 @@ impl AcceptList {
     ///
     /// # Errors
     /// As there.
-    pub fn collect<'a>(
-        entries: impl IntoIterator<Item = &'a str>,
-        most: usize,
-    ) -> Result<Self, AcceptError> {
+    pub fn collect<'a>(entries: impl IntoIterator<Item = &'a str>, most: usize) -> Result<Self, AcceptError> {
         let mut nets = Vec::new();
         for (place, entry) in entries.into_iter().enumerate() {
             if place >= most {

@@ -226,7 +226,10 @@ mod tests {
         let cases = [
             (include_str!("../../../contract/golden/dispatch/opened.hex"), device(Kind::Opened, &b""[..])),
             (include_str!("../../../contract/golden/dispatch/closed.hex"), device(Kind::Closed, b"")),
-            (include_str!("../../../contract/golden/dispatch/received.hex"), device(Kind::Received, b"hello")),
+            (
+                include_str!("../../../contract/golden/dispatch/received.hex"),
+                device(Kind::Received, b"hello"),
+            ),
             (include_str!("../../../contract/golden/dispatch/write.hex"), device(Kind::Write, b"\x00\xff")),
             (include_str!("../../../contract/golden/dispatch/close.hex"), device(Kind::Close, b"")),
             (

@@ -77,7 +77,8 @@ impl Pace {
 
     /// Takes note of a read. `answers` is how often the sender was written to.
     pub(crate) fn note(&mut self, now: Instant, bytes: usize, answers: u32) {
-        let is_quick = now.duration_since(self.last) <= QUICK && answers == self.answers && bytes < FULL_BYTES;
+        let is_quick =
+            now.duration_since(self.last) <= QUICK && answers == self.answers && bytes < FULL_BYTES;
         self.quick = if is_quick { self.quick.saturating_add(1) } else { 0 };
         (self.last, self.answers) = (now, answers);
     }

@@ -52,7 +52,9 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
 /// Why a request is refused. The texts are for whoever sent it.
 #[derive(Debug, Error)]
 enum Refused {
-    #[error("send the secret, or a dispatch token, as `Authorization: Bearer …` or as `bearer_token` in the query")]
+    #[error(
+        "send the secret, or a dispatch token, as `Authorization: Bearer …` or as `bearer_token` in the query"
+    )]
     NotSignedIn,
     #[error("{0} is missing")]
     Missing(&'static str),
@@ -81,7 +83,9 @@ impl Refused {
         match self {
             Self::NotSignedIn => StatusCode::UNAUTHORIZED,
             Self::Missing(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::Port(_) | Self::Accept(_) | Self::Document(_) | Self::Field { .. } => StatusCode::BAD_REQUEST,
+            Self::Port(_) | Self::Accept(_) | Self::Document(_) | Self::Field { .. } => {
+                StatusCode::BAD_REQUEST
+            }
             Self::NoWebsocket(_) => StatusCode::UPGRADE_REQUIRED,
             Self::Scope(_) => StatusCode::FORBIDDEN,
             Self::Join(JoinError::Forbidden(_) | JoinError::NotPermitted(_)) => StatusCode::FORBIDDEN,
@@ -217,7 +221,8 @@ async fn udp_dispatch(State(hub): State<Arc<Hub>>, request: Request) -> Result<R
 
 async fn dispatch(hub: Arc<Hub>, protocol: Protocol, mut request: Request) -> Result<Response, Refused> {
     let wish = wish(&hub, protocol, &request)?;
-    let response = create_response_with_body(&request, axum::body::Body::empty).map_err(Refused::NoWebsocket)?;
+    let response =
+        create_response_with_body(&request, axum::body::Body::empty).map_err(Refused::NoWebsocket)?;
     let upgrade = hyper::upgrade::on(&mut request);
     let joined = hub.join(wish).await?;
     // From here to the end of the session nothing can drop it: the driver leaves in any case.

@@ -80,7 +80,8 @@ impl Shared {
         let mut waiting = lock(&self.half_closed);
         waiting.push_back(Arc::downgrade(device));
         let mut let_go = Vec::new();
-        while waiting.len() > self.limits.half_closed || waiting.front().is_some_and(|first| first.strong_count() == 0)
+        while waiting.len() > self.limits.half_closed
+            || waiting.front().is_some_and(|first| first.strong_count() == 0)
         {
             let_go.extend(waiting.pop_front().and_then(|device| device.upgrade()));
         }
@@ -213,14 +214,12 @@ impl Ports {
     ) -> io::Result<Port> {
         match protocol {
             Protocol::Tcp => {
-                let port =
-                    TcpPort::open(number, bind::listen(&options.hosts, number)?, Arc::clone(shared))?;
+                let port = TcpPort::open(number, bind::listen(&options.hosts, number)?, Arc::clone(shared))?;
                 self.tcp.insert(number, Arc::clone(&port));
                 Ok(Port::Tcp(port))
             }
             Protocol::Udp => {
-                let port =
-                    UdpPort::open(number, bind::receive(&options.hosts, number)?, Arc::clone(shared))?;
+                let port = UdpPort::open(number, bind::receive(&options.hosts, number)?, Arc::clone(shared))?;
                 self.udp.insert(number, Arc::clone(&port));
                 Ok(Port::Udp(port))
             }

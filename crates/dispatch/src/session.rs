@@ -28,7 +28,11 @@ const READ_BUFFER_BYTES: usize = 64 << 10;
 const LEFTOVER_BYTES: usize = 16 << 10;
 
 /// Serves a driver that has joined, until its websocket is closed.
-pub(crate) async fn run(hub: Arc<Hub>, joined: Joined, io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
+pub(crate) async fn run(
+    hub: Arc<Hub>,
+    joined: Joined,
+    io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+) {
     let limits = hub.shared.limits.clone();
     let driver = Arc::clone(&joined.driver);
     let is_stream = joined.port.is_stream();
@@ -95,7 +99,10 @@ async fn keep_alive(driver: &Driver, limits: &Limits) -> End {
         sleep(limits.ping_period).await;
         if driver.silence() >= limits.ping_period + limits.ping_deadline {
             let seconds = driver.silence().as_secs();
-            return End::new(close_code::NO_ANSWER, format!("nothing was heard for {seconds} s, not even an answer to a ping"));
+            return End::new(
+                close_code::NO_ANSWER,
+                format!("nothing was heard for {seconds} s, not even an answer to a ping"),
+            );
         }
         driver.outbound.control(ping());
         driver.outbound.rest();

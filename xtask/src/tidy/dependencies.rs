@@ -28,7 +28,17 @@ const ROOMS: &[(&str, &[&str])] = &[
     // A game of anybody's: it has the public contracts only.
     ("sortie-arena", &["sortie-tls"]),
     ("sortie-sidecar", &["sortie-serving", "sortie-tls", "sortie-wire"]),
-    ("sortie-fuzz", &["sortie-config", "sortie-dispatch", "sortie-domain", "sortie-engine", "sortie-tokens", "sortie-wire"]),
+    (
+        "sortie-fuzz",
+        &[
+            "sortie-config",
+            "sortie-dispatch",
+            "sortie-domain",
+            "sortie-engine",
+            "sortie-tokens",
+            "sortie-wire",
+        ],
+    ),
     ("xtask", &["sortie-domain", "sortie-testkit"]),
 ];
 const ADAPTER: &[&str] = &["sortie-domain", "sortie-engine", "sortie-wire"];

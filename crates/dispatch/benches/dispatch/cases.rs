@@ -115,7 +115,9 @@ fn play_driver(mut driver: Driver, count: usize, part: Part, size: usize, counts
 
 fn throughput(title: &str, round: impl Fn(Relay, usize, usize) -> (f64, f64)) {
     println!("\n{title}: messages/s (CPU of the relay, µs a message)");
-    println!("| bytes | devices | plain (a) | naive (b) | sortie | sortie/a | sortie/b |\n|---|---|---|---|---|---|---|");
+    println!(
+        "| bytes | devices | plain (a) | naive (b) | sortie | sortie/a | sortie/b |\n|---|---|---|---|---|---|---|"
+    );
     for size in SIZES {
         for count in COUNTS {
             let [plain, naive, sortie] = turns(|relay| {
@@ -152,7 +154,9 @@ pub(crate) fn down() {
 
 pub(crate) fn echo() {
     println!("\necho of 64 bytes, µs: p50, p99 (echoes/s)");
-    println!("| devices | plain (a) | naive (b) | sortie | p50 sortie/b | p99 sortie/b |\n|---|---|---|---|---|---|");
+    println!(
+        "| devices | plain (a) | naive (b) | sortie | p50 sortie/b | p99 sortie/b |\n|---|---|---|---|---|---|"
+    );
     for count in COUNTS {
         let [plain, naive, sortie] = turns(|relay| {
             let (_, _, counts) = tcp_round(relay, count, Part::Ask(64), Part::Echo, 64);

@@ -49,7 +49,11 @@ impl Write for Source<'_> {
 }
 
 impl AsyncRead for Source<'_> {
-    fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        to: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let most = to.remaining();
         to.put_slice(self.next(most));
         Poll::Ready(Ok(()))

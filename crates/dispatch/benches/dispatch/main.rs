@@ -7,7 +7,10 @@
 //! take turns, and the median of the rounds counts.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark fails by panicking")]
 #![allow(missing_docs, reason = "nothing here is public")]
-#![allow(clippy::disallowed_methods, reason = "the load sleeps while it is counted, and a relay ends with its parent")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the load sleeps while it is counted, and a relay ends with its parent"
+)]
 
 mod cases;
 mod driver;

@@ -111,7 +111,8 @@ async fn plain_tcp(from: u16, to: u16) {
             let mut driver = TcpStream::connect(("127.0.0.1", to)).await.unwrap();
             device.set_nodelay(true).unwrap();
             driver.set_nodelay(true).unwrap();
-            let _ = tokio::io::copy_bidirectional_with_sizes(&mut device, &mut driver, 64 << 10, 64 << 10).await;
+            let _ =
+                tokio::io::copy_bidirectional_with_sizes(&mut device, &mut driver, 64 << 10, 64 << 10).await;
         });
     }
 }
@@ -156,7 +157,11 @@ async fn naive_driver(stream: TcpStream) {
     let accepts = if uri.contains("udp_dispatch") {
         tokio::spawn(naive_udp(UdpSocket::bind(("127.0.0.1", port)).await.unwrap(), sink))
     } else {
-        tokio::spawn(naive_tcp(TcpListener::bind(("127.0.0.1", port)).await.unwrap(), sink, Arc::clone(&devices)))
+        tokio::spawn(naive_tcp(
+            TcpListener::bind(("127.0.0.1", port)).await.unwrap(),
+            sink,
+            Arc::clone(&devices),
+        ))
     };
     while let Some(Ok(message)) = messages.next().await {
         let Message::Binary(message) = message else { break };

@@ -98,7 +98,12 @@ enum Way {
 impl Device {
     /// Writes `pieces`, in order, or puts them aside; waits for a device that cannot keep up, see
     /// [`crate::Limits::device_patience`].
-    pub(super) async fn write(self: &Arc<Self>, port: &TcpPort, driver: &Driver, mut pieces: VecDeque<Bytes>) {
+    pub(super) async fn write(
+        self: &Arc<Self>,
+        port: &TcpPort,
+        driver: &Driver,
+        mut pieces: VecDeque<Bytes>,
+    ) {
         let bytes: usize = pieces.iter().map(Bytes::len).sum();
         let messages = pieces.len();
         match self.way() {
@@ -160,8 +165,7 @@ impl Device {
             }
             held.get_or_insert_with(|| Held::new(driver));
             // A device alone with its driver holds up nobody.
-            let patience =
-                if port.has_one_device() { limits.device_stall } else { limits.device_patience };
+            let patience = if port.has_one_device() { limits.device_stall } else { limits.device_patience };
             let waited = timeout(patience, moved).await;
             let now = lock(&self.writes.state).progress;
             if waited.is_err() && progress == Some(now) {

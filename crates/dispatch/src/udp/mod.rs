@@ -152,11 +152,7 @@ impl UdpPort {
 
     /// Does what `messages` say, and leaves it empty. A message that is no order ends the websocket, after all before
     /// it have been carried out.
-    pub(crate) async fn carry_out(
-        &self,
-        driver: &Arc<Driver>,
-        messages: &mut Vec<Bytes>,
-    ) -> Result<(), End> {
+    pub(crate) async fn carry_out(&self, driver: &Arc<Driver>, messages: &mut Vec<Bytes>) -> Result<(), End> {
         let mut wrong = None;
         let mut by_socket: Vec<Vec<(SocketAddr, Bytes)>> = Vec::new();
         by_socket.resize_with(self.sockets.len(), Vec::new);
@@ -164,7 +160,9 @@ impl UdpPort {
             match order(message) {
                 Ok((to, payload)) => match self.way(driver, to) {
                     Some(place) => {
-                        if let (Some(queue), Some(socket)) = (by_socket.get_mut(place), self.sockets.get(place)) {
+                        if let (Some(queue), Some(socket)) =
+                            (by_socket.get_mut(place), self.sockets.get(place))
+                        {
                             queue.push((socket.address(to), payload));
                         }
                     }

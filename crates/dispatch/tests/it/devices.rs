@@ -17,7 +17,10 @@ async fn a_device_speaks_and_is_answered() {
     assert_eq!(opened.address, "127.0.0.1");
     device.write_all(b"hello").await.unwrap();
     let received = driver.expect(Kind::Received).await;
-    assert_eq!((received.id, received.address, &received.payload[..]), (opened.id, opened.address, &b"hello"[..]));
+    assert_eq!(
+        (received.id, received.address, &received.payload[..]),
+        (opened.id, opened.address, &b"hello"[..])
+    );
     driver.write(opened.id, b"hi there").await;
     assert_eq!(exactly(&mut device, 8).await, b"hi there");
     drop(device);

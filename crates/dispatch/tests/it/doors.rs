@@ -19,7 +19,8 @@ async fn both_path_families_serve() {
     let mut drivers = Vec::new();
     for family in FAMILIES {
         for (kind, port) in [("tcp", tcp), ("udp", udp)] {
-            let path = format!("{family}/{kind}_dispatch?bearer_token={}&port={port}&accept=127.0.0.1", secret());
+            let path =
+                format!("{family}/{kind}_dispatch?bearer_token={}&port={port}&accept=127.0.0.1", secret());
             drivers.push(world.open(&path).await.unwrap());
         }
     }
@@ -75,7 +76,11 @@ async fn nobody_gets_in_without_the_secret() {
 #[tokio::test]
 async fn the_secret_may_be_in_a_header() {
     let world = World::start(options()).await;
-    let url = format!("ws://127.0.0.1:{}/api/server/tcp_dispatch?port={}&accept=127.0.0.1", world.port, free_port());
+    let url = format!(
+        "ws://127.0.0.1:{}/api/server/tcp_dispatch?port={}&accept=127.0.0.1",
+        world.port,
+        free_port()
+    );
     let mut request = url.into_client_request().unwrap();
     request.headers_mut().insert("authorization", "Bearer a shared secret".parse().unwrap());
     soon(connect_async(request)).await.unwrap();
@@ -132,7 +137,8 @@ async fn a_port_that_cannot_be_had_is_told_before_the_upgrade() {
     let allowed_ports = vec![1024..=u16::MAX];
     let world = World::start(DispatchOptions { allowed_ports, ..options() }).await;
     let open = async |kind: &str, port: u16| {
-        let path = format!("/api/server/{kind}_dispatch?bearer_token={}&port={port}&accept=127.0.0.1", secret());
+        let path =
+            format!("/api/server/{kind}_dispatch?bearer_token={}&port={port}&accept=127.0.0.1", secret());
         world.open(&path).await
     };
     let taken = TcpListener::bind(("0.0.0.0", port)).unwrap();
@@ -159,7 +165,8 @@ async fn limits_are_told() {
     let world = World::start(narrow).await;
     let (one, two) = (free_port(), free_port());
     let open = async |kind: &str, port: u16| {
-        let path = format!("/api/server/{kind}_dispatch?bearer_token={}&port={port}&accept=127.0.0.1", secret());
+        let path =
+            format!("/api/server/{kind}_dispatch?bearer_token={}&port={port}&accept=127.0.0.1", secret());
         world.open(&path).await
     };
     let _first = open("tcp", one).await.unwrap();

@@ -219,9 +219,16 @@ async fn bytes_that_are_no_websocket_end_it() {
     let world = World::start(options()).await;
     let port = free_port();
     // Unmasked, with reserved bits, an unknown opcode, a control frame in parts.
-    for bytes in [&[0x82, 0x01, 0x00][..], &[0xf2, 0x80, 0, 0, 0, 0], &[0x83, 0x80, 0, 0, 0, 0], &[0x09, 0x80, 0, 0, 0, 0]] {
+    for bytes in [
+        &[0x82, 0x01, 0x00][..],
+        &[0xf2, 0x80, 0, 0, 0, 0],
+        &[0x83, 0x80, 0, 0, 0, 0],
+        &[0x09, 0x80, 0, 0, 0, 0],
+    ] {
         let driver = world.tcp(port, "127.0.0.1").await;
-        let tokio_tungstenite::MaybeTlsStream::Plain(mut stream) = driver.socket.into_inner() else { panic!() };
+        let tokio_tungstenite::MaybeTlsStream::Plain(mut stream) = driver.socket.into_inner() else {
+            panic!()
+        };
         stream.write_all(bytes).await.unwrap();
         let mut answer = Vec::new();
         soon(stream.read_to_end(&mut answer)).await.unwrap();
@@ -237,7 +244,8 @@ fn any_messages_leave_the_port_as_it_was() {
         let world = World::start(options()).await;
         (world, [free_port(), free_port()])
     });
-    let frame = (0_u8..6, "[0-9a-f.:]{0,50}", any::<u64>(), prop::collection::vec(any::<u8>(), 0..40), 0_usize..100);
+    let frame =
+        (0_u8..6, "[0-9a-f.:]{0,50}", any::<u64>(), prop::collection::vec(any::<u8>(), 0..40), 0_usize..100);
     let message = prop_oneof![
         prop::collection::vec(any::<u8>(), 0..60),
         frame.prop_map(|(kind, address, id, payload, cut)| {
@@ -255,10 +263,18 @@ fn any_messages_leave_the_port_as_it_was() {
             runtime.block_on(async {
                 for is_stream in [true, false] {
                     let port = ports[usize::from(is_stream)];
-                    let mut driver =
-                        if is_stream { world.tcp(port, "127.0.0.1").await } else { world.udp(port, "127.0.0.1").await };
+                    let mut driver = if is_stream {
+                        world.tcp(port, "127.0.0.1").await
+                    } else {
+                        world.udp(port, "127.0.0.1").await
+                    };
                     for message in &messages {
-                        if driver.socket.send(tokio_tungstenite::tungstenite::Message::binary(message.clone())).await.is_err() {
+                        if driver
+                            .socket
+                            .send(tokio_tungstenite::tungstenite::Message::binary(message.clone()))
+                            .await
+                            .is_err()
+                        {
                             break;
                         }
                     }

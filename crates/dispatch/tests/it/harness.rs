@@ -63,7 +63,9 @@ impl World {
     /// The status and the document of the answer to a GET.
     pub(crate) async fn get(&self, path_and_query: &str) -> (u16, serde_json::Value) {
         let url = self.url(path_and_query);
-        let answer = soon(sortie_tls::http_client(&url, None).unwrap().build().unwrap().get(&url).send()).await.unwrap();
+        let answer = soon(sortie_tls::http_client(&url, None).unwrap().build().unwrap().get(&url).send())
+            .await
+            .unwrap();
         (answer.status().as_u16(), soon(answer.json()).await.unwrap())
     }
 
@@ -81,12 +83,14 @@ impl World {
     }
 
     pub(crate) async fn tcp(&self, port: u16, accept: &str) -> Driver {
-        let query = format!("/api/dispatch/v1/tcp_dispatch?bearer_token={}&port={port}&accept={accept}", secret());
+        let query =
+            format!("/api/dispatch/v1/tcp_dispatch?bearer_token={}&port={port}&accept={accept}", secret());
         self.open(&query).await.unwrap()
     }
 
     pub(crate) async fn udp(&self, port: u16, accept: &str) -> Driver {
-        let query = format!("/api/dispatch/v1/udp_dispatch?bearer_token={}&port={port}&accept={accept}", secret());
+        let query =
+            format!("/api/dispatch/v1/udp_dispatch?bearer_token={}&port={port}&accept={accept}", secret());
         self.open(&query).await.unwrap()
     }
 
@@ -227,5 +231,7 @@ pub(crate) async fn exactly(stream: &mut TcpStream, bytes: usize) -> Vec<u8> {
 
 /// Bytes that show where they belong: of a device, and in order.
 pub(crate) fn pattern(device: u64, from: usize, bytes: usize) -> Vec<u8> {
-    (from..from + bytes).map(|place| (place.wrapping_mul(31) as u64 ^ device.wrapping_mul(97)) as u8).collect()
+    (from..from + bytes)
+        .map(|place| (place.wrapping_mul(31) as u64 ^ device.wrapping_mul(97)) as u8)
+        .collect()
 }

@@ -15,7 +15,8 @@ fn sockets_of(port: u16) -> usize {
     let own = format!(":{port:04X}");
     let is_held = |line: &&str| {
         let mut fields = line.split_whitespace();
-        let (local, state, inode) = (fields.nth(1).unwrap_or(""), fields.nth(1).unwrap_or(""), fields.nth(5).unwrap_or("0"));
+        let (local, state, inode) =
+            (fields.nth(1).unwrap_or(""), fields.nth(1).unwrap_or(""), fields.nth(5).unwrap_or("0"));
         local.ends_with(&own) && state != "0A" && inode != "0"
     };
     table.lines().skip(1).filter(is_held).count()
@@ -43,13 +44,16 @@ async fn bursts_of_connections_are_all_heard() {
             let said = driver.hear().await.unwrap();
             match said.kind {
                 Kind::Opened => assert!(ids.insert(said.id, Vec::new()).is_none()),
-                Kind::Received => ids.get_mut(&said.id).expect("opened first").extend_from_slice(&said.payload),
+                Kind::Received => {
+                    ids.get_mut(&said.id).expect("opened first").extend_from_slice(&said.payload)
+                }
                 _ => {}
             }
         }
         let mut names: Vec<_> = ids.values().cloned().collect();
         names.sort();
-        let expected: Vec<_> = (total..total + count).map(|name| (name as u32).to_be_bytes().to_vec()).collect();
+        let expected: Vec<_> =
+            (total..total + count).map(|name| (name as u32).to_be_bytes().to_vec()).collect();
         assert_eq!(names, expected);
         for id in ids.keys() {
             driver.write(*id, &id.to_be_bytes()).await;
@@ -217,7 +221,10 @@ async fn a_thousand_ports() {
     let mut drivers = Vec::new();
     while drivers.len() < PORTS {
         let port = free_port();
-        let path = format!("/api/server/tcp_dispatch?bearer_token={}&port={port}&accept=127.0.0.1", crate::harness::secret());
+        let path = format!(
+            "/api/server/tcp_dispatch?bearer_token={}&port={port}&accept=127.0.0.1",
+            crate::harness::secret()
+        );
         // Another test may have taken it meanwhile.
         if let Ok(driver) = world.open(&path).await {
             drivers.push((port, driver));

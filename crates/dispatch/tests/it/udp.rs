@@ -178,7 +178,11 @@ async fn a_driver_that_does_not_read_loses_the_oldest_datagrams() {
             device.send(&[&last.to_be_bytes()[..], &[0; 1020]].concat()).await.unwrap();
         }
         let stats = world.dispatch.stats().await;
-        assert!(stats.queued_bytes <= sortie_dispatch::MIN_QUEUE_BYTES + (64 << 10), "{}", stats.queued_bytes);
+        assert!(
+            stats.queued_bytes <= sortie_dispatch::MIN_QUEUE_BYTES + (64 << 10),
+            "{}",
+            stats.queued_bytes
+        );
     }
     // What is newest is there in the end, and nothing comes out of order.
     world.until(|stats| stats.total.received_messages >= u64::from(last)).await;
