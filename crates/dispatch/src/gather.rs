@@ -22,8 +22,10 @@ const GATHER: Duration = Duration::from_micros(60);
 const QUICK: Duration = Duration::from_micros(250);
 /// So many quick reads, one after the other, are load.
 const LOAD_READS: u8 = 8;
-/// A read of so many bytes is worth its system call: nothing has to gather.
-const FULL_BYTES: usize = 32 << 10;
+/// A read of so many bytes is worth its system call without a wait: nothing has to gather.
+const WORTHY_BYTES: usize = 12 << 10;
+/// With so many bytes after a wait, the wait has become a brake.
+const FULL_BYTES: usize = 48 << 10;
 
 /// One timer for whoever lets bytes gather.
 #[derive(Default)]
@@ -77,8 +79,9 @@ impl Pace {
 
     /// Takes note of a read. `answers` is how often the sender was written to.
     pub(crate) fn note(&mut self, now: Instant, bytes: usize, answers: u32) {
-        let is_quick =
-            now.duration_since(self.last) <= QUICK && answers == self.answers && bytes < FULL_BYTES;
+        let enough = if self.is_load() { FULL_BYTES } else { WORTHY_BYTES };
+        let follows = now.duration_since(self.last) <= QUICK && answers == self.answers;
+        let is_quick = follows && bytes < enough;
         self.quick = if is_quick { self.quick.saturating_add(1) } else { 0 };
         (self.last, self.answers) = (now, answers);
     }
@@ -107,7 +110,12 @@ mod tests {
         assert!(after(50, 64, 0).is_load());
         assert!(!after(50, 64, 1).is_load(), "a device that is being answered");
         assert!(!after(1_000, 64, 0).is_load(), "single packets");
-        assert!(!after(50, FULL_BYTES, 0).is_load(), "enough at a time as it is");
+        assert!(!after(50, WORTHY_BYTES, 0).is_load(), "enough at a time as it is");
+        let mut pace = after(50, 64, 0);
+        pace.note(at(1_050), WORTHY_BYTES, 0);
+        assert!(pace.is_load(), "it is enough because it was waited for");
+        pace.note(at(1_100), FULL_BYTES, 0);
+        assert!(!pace.is_load(), "it would be enough without");
         let mut pace = after(50, 64, 0);
         pace.note(at(10_000), 64, 0);
         assert!(!pace.is_load(), "the stream has paused");

@@ -61,7 +61,6 @@ impl Dispatch {
     }
 
     /// Its routes, of both path families. They want a server that can upgrade connections, like [`sortie_serving::serve`].
-    #[must_use]
     pub fn router(&self) -> Router {
         http::router(Arc::clone(&self.hub))
     }

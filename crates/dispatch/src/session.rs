@@ -22,8 +22,11 @@ use crate::message::ping;
 use crate::options::Limits;
 use crate::outbound::{End, Patience, close_code, write_out};
 
-/// What is read from a driver at a time, in bytes.
-const READ_BUFFER_BYTES: usize = 64 << 10;
+/// What is read from a driver at a time, in bytes. Not more, because tungstenite clears all of it for each read.
+const READ_BUFFER_BYTES: usize = 32 << 10;
+/// What is read from a driver before it is carried out, in bytes, while more is there at once: what goes to one device
+/// is written together.
+const BATCH_BYTES: usize = 256 << 10;
 /// What is read and thrown away of a driver that has been told to go, at a time, in bytes.
 const LEFTOVER_BYTES: usize = 16 << 10;
 
@@ -174,20 +177,30 @@ impl<R: AsyncRead + Unpin> Inbound<R> {
 struct Feed<R> {
     io: R,
     waker: Waker,
-    /// One read from the connection for each batch of messages, so that they are carried out before more is read.
+    /// Reads from the connection end with the first that brings less than it could, so that what has come is carried
+    /// out before anything is waited for.
     may_read: bool,
+    /// What may still be read before that, in bytes.
+    left: usize,
     is_pending: bool,
     answers: Vec<u8>,
 }
 
 impl<R> Feed<R> {
     fn new(io: R) -> Self {
-        Self { io, waker: Waker::noop().clone(), may_read: true, is_pending: false, answers: Vec::new() }
+        Self {
+            io,
+            waker: Waker::noop().clone(),
+            may_read: true,
+            left: BATCH_BYTES,
+            is_pending: false,
+            answers: Vec::new(),
+        }
     }
 
     fn begin(&mut self, context: &Context<'_>) {
         self.waker.clone_from(context.waker());
-        (self.may_read, self.is_pending) = (true, false);
+        (self.may_read, self.left, self.is_pending) = (true, BATCH_BYTES, false);
     }
 }
 
@@ -198,7 +211,12 @@ impl<R: AsyncRead + Unpin> Read for Feed<R> {
         }
         let mut to = ReadBuf::new(to);
         match Pin::new(&mut self.io).poll_read(&mut Context::from_waker(&self.waker), &mut to) {
-            Poll::Ready(read) => read.map(|()| to.filled().len()),
+            Poll::Ready(read) => {
+                read?;
+                self.left = self.left.saturating_sub(to.filled().len());
+                self.may_read = to.remaining() == 0 && self.left > 0;
+                Ok(to.filled().len())
+            }
             Poll::Pending => {
                 self.is_pending = true;
                 Err(io::ErrorKind::WouldBlock.into())

@@ -59,10 +59,20 @@ pub(crate) fn devices(port: u16, count: usize, part: Part, counts: Arc<Counts>) 
     on_a_thread(async move {
         let mut streams = Vec::new();
         for _ in 0..count {
-            streams.push(TcpStream::connect(("127.0.0.1", port)).await.unwrap());
+            streams.push(connected(port).await);
         }
         play(streams, part, counts).await;
     })
+}
+
+/// The minimal relay opens its port only after it has let the driver in.
+async fn connected(port: u16) -> TcpStream {
+    loop {
+        match TcpStream::connect(("127.0.0.1", port)).await {
+            Ok(stream) => return stream,
+            Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+        }
+    }
 }
 
 /// The driver's side of a plain relay, on `listener`.

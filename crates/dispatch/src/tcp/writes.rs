@@ -24,7 +24,7 @@ use crate::lock;
 const BATCH_PIECES: usize = 64;
 /// How long the task of a driver waits for a device that takes no more just now. Longer than a device that reads
 /// needs, and shorter than what others notice.
-const MOMENT: Duration = Duration::from_millis(2);
+const MOMENT: Duration = Duration::from_millis(5);
 
 /// What waits for a device, and whose turn it is.
 #[derive(Default)]
@@ -109,7 +109,7 @@ impl Device {
         match self.way() {
             Way::Direct => {
                 let mut turn = Turn { device: self, shared: &port.shared, pieces: &mut pieces };
-                turn.write().await;
+                turn.write(port, driver).await;
             }
             Way::Backlog => {
                 if !self.wait_for_room(port, driver, bytes).await {
@@ -234,10 +234,15 @@ struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    async fn write(&mut self) {
+    /// Writes until everything is written, or the device takes nothing for a moment. A device alone with its driver
+    /// holds up nobody, and is waited for for longer.
+    async fn write(&mut self, port: &TcpPort, driver: &Driver) {
+        let mut held = None;
+        let mut waited = Duration::ZERO;
         while !self.pieces.is_empty() {
             match self.device.try_write(self.pieces) {
                 Ok(written) => {
+                    waited = Duration::ZERO;
                     let mut state = lock(&self.device.writes.state);
                     state.progress = state.progress.wrapping_add(1);
                     drop(state);
@@ -245,7 +250,12 @@ impl Turn<'_> {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     if timeout(MOMENT, self.device.stream.writable()).await.is_err() {
-                        return;
+                        waited += MOMENT;
+                        let is_alone = port.has_one_device() && waited < self.shared.limits.device_stall;
+                        if !is_alone || self.device.writes.is_broken() {
+                            return;
+                        }
+                        held.get_or_insert_with(|| Held::new(driver));
                     }
                 }
                 Err(_) => {

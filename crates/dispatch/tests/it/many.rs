@@ -45,7 +45,7 @@ async fn bursts_of_connections_are_all_heard() {
             match said.kind {
                 Kind::Opened => assert!(ids.insert(said.id, Vec::new()).is_none()),
                 Kind::Received => {
-                    ids.get_mut(&said.id).expect("opened first").extend_from_slice(&said.payload)
+                    ids.get_mut(&said.id).expect("opened first").extend_from_slice(&said.payload);
                 }
                 _ => {}
             }
@@ -179,6 +179,7 @@ async fn ten_thousand_connections_leave_nothing_behind() {
         let mut kinds = [0_usize; 3];
         while kinds[1] < ROUNDS * ROUND {
             let message = soon(futures::StreamExt::next(&mut frames)).await.unwrap().unwrap();
+            assert!(!message.is_close(), "{message:?}");
             if message.is_binary() {
                 kinds[usize::from(message.into_data()[0])] += 1;
             }
