@@ -17,7 +17,14 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("sortie-api", &["sortie-domain", "sortie-engine", "sortie-identity", "sortie-serving", "sortie-wire"]),
     (
         "sortie-gateway",
-        &["sortie-domain", "sortie-engine", "sortie-identity", "sortie-wire", "sortie-tokens"],
+        &[
+            "sortie-domain",
+            "sortie-engine",
+            "sortie-identity",
+            "sortie-serving",
+            "sortie-wire",
+            "sortie-tokens",
+        ],
     ),
     // Ports for devices, which know nothing of matches.
     ("sortie-dispatch", &["sortie-serving", "sortie-tls"]),

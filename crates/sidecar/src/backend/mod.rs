@@ -1,11 +1,17 @@
 //! Who answers a game server's calls.
 
+mod catena;
+mod noop;
+
 use async_trait::async_trait;
 use sortie_wire::catena::server_manager::{
     EndMatchRequest, EndMatchResponse, MatchReadyRequest, MatchReadyResponse, RequestMatchRequest,
     RequestMatchResponse,
 };
 use sortie_wire::status::Status;
+
+pub use catena::{CatenaBackend, CatenaBackendError, CatenaBackendOptions};
+pub use noop::{NoopBackend, NoopError, NoopOptions};
 
 /// Why a backend did not do what it was asked.
 #[derive(Clone, PartialEq, Debug, thiserror::Error)]
