@@ -28,6 +28,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     // Ports for devices, which know nothing of matches.
     ("sortie-dispatch", &["sortie-serving", "sortie-tls"]),
+    // A driver of those ports, on the other side of the contract: it has the frames only.
+    ("sortie-tunnel", &["sortie-dispatch", "sortie-tls"]),
     // How to serve on a port, which is no contract of ours.
     ("sortie-serving", &["sortie-wire"]),
     // How to speak TLS, which is no contract of ours.
