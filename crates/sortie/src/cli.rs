@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use sortie_serving::ListenAddr;
 
 /// Brings players and dedicated game servers together.
 #[derive(Parser, Debug)]
@@ -24,6 +25,8 @@ pub(crate) enum Command {
     Arena(Arena),
     /// Stand beside a game server, and speak to whatever matches it
     Sidecar(Sidecar),
+    /// Open TCP and UDP ports for drivers that ask for them by websocket, or be such a driver
+    Dispatch(Dispatch),
     /// Submit, list, show, explain or cancel matches of a running control plane
     Match(Match),
     /// Game servers of a running control plane
@@ -70,6 +73,33 @@ pub(crate) struct Sidecar {
     /// Settings file: JSON as the Catena sidecar has it, or the same keys as TOML
     #[arg(long, env = "SORTIE_SIDECAR_CONFIG")]
     pub(crate) config: PathBuf,
+}
+
+#[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Dispatch {
+    #[command(subcommand)]
+    pub(crate) role: Option<DispatchRole>,
+    #[command(flatten)]
+    pub(crate) serve: DispatchServe,
+}
+
+/// What is not the dispatcher itself.
+#[derive(Subcommand, Debug)]
+pub(crate) enum DispatchRole {}
+
+/// The dispatcher alone, without a control plane.
+#[derive(Args, Debug)]
+pub(crate) struct DispatchServe {
+    /// Configuration file (TOML, JSON or YAML); without it ./sortie.toml is read if there is one
+    #[arg(long, env = "SORTIE_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Address and port of the websockets (SG_SERVER_HOST and SG_SERVER_PORT)
+    #[arg(long)]
+    pub(crate) listen: Option<ListenAddr>,
+    /// Development mode: no secret needed, loopback only
+    #[arg(long)]
+    pub(crate) dev: bool,
 }
 
 #[derive(Args, Debug)]

@@ -54,6 +54,7 @@ async fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Demo(options) => commands::demo::run(options).await,
         Command::Arena(options) => commands::arena::run(options).await,
         Command::Sidecar(options) => commands::sidecar::run(options).await,
+        Command::Dispatch(options) => commands::dispatch::run(options).await,
         Command::Match(options) => commands::matches::run(options).await,
         Command::Server(options) => commands::lists::servers(options).await,
         Command::Fleet(options) => commands::lists::fleets(options).await,

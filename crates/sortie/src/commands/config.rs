@@ -48,15 +48,22 @@ fn reference(format: ReferenceFormat) -> String {
 
 /// The configuration from file, environment and command line.
 pub(crate) fn load(source: &Source) -> Result<Config, Failure> {
-    let found = Some(PathBuf::from(DEFAULT_FILE)).filter(|path| path.exists());
-    let path = source.config.clone().or(found);
     let overrides =
         Overrides { listen: source.listen, data: source.data.clone(), dev: source.dev.then_some(true) };
-    let mut config = parse(path.as_deref(), overrides)?;
+    let mut config = parse(file(source.config.clone()).as_deref(), overrides)?;
     if config.dev && config.fleets.is_empty() {
         add_arena(&mut config)?;
     }
     Ok(config)
+}
+
+/// The configuration from file and environment, for what is no control plane.
+pub(crate) fn load_file(named: Option<PathBuf>) -> Result<Config, Failure> {
+    parse(file(named).as_deref(), Overrides::default())
+}
+
+fn file(named: Option<PathBuf>) -> Option<PathBuf> {
+    named.or_else(|| Some(PathBuf::from(DEFAULT_FILE)).filter(|path| path.exists()))
 }
 
 fn parse(path: Option<&Path>, overrides: Overrides) -> Result<Config, Failure> {
