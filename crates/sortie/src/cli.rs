@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use sortie_serving::ListenAddr;
+use sortie_tunnel::Target;
 
 /// Brings players and dedicated game servers together.
 #[derive(Parser, Debug)]
@@ -86,7 +87,39 @@ pub(crate) struct Dispatch {
 
 /// What is not the dispatcher itself.
 #[derive(Subcommand, Debug)]
-pub(crate) enum DispatchRole {}
+pub(crate) enum DispatchRole {
+    /// Make a local server reachable at a port of a dispatcher
+    Tunnel(DispatchTunnel),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DispatchTunnel {
+    /// host:port of the local server
+    #[arg(long)]
+    pub(crate) to: Target,
+    /// The dispatcher: ws://host:3000 or wss://host:3000
+    #[arg(long, env = "SORTIE_DISPATCH_URL")]
+    pub(crate) url: String,
+    /// The port that it is to open
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: u16,
+    /// TCP; with neither this nor --udp it is both
+    #[arg(long)]
+    pub(crate) tcp: bool,
+    /// UDP
+    #[arg(long)]
+    pub(crate) udp: bool,
+    /// Who may come: addresses and ranges, with commas in between
+    #[arg(long, default_value = "0.0.0.0/0,::/0")]
+    pub(crate) accept: String,
+    /// File with the dispatcher's secret or a dispatch token, read again for each connection; without it the secret is
+    /// that of SORTIE_DISPATCH_TOKEN, PLACE_SERVER_SECRET or SERVER_SECRET
+    #[arg(long, env = "SORTIE_DISPATCH_TOKEN_FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// PEM file with roots to trust beside those of the system
+    #[arg(long, env = "SORTIE_CA")]
+    pub(crate) ca: Option<PathBuf>,
+}
 
 /// The dispatcher alone, without a control plane.
 #[derive(Args, Debug)]

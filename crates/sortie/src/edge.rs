@@ -57,16 +57,21 @@ pub(crate) const fn address_limits(config: &Config) -> AddressLimits {
     }
 }
 
-/// Raises the limit of open files to what the configured connections need, and no further: game servers inherit it, and
-/// some programs do not bear a large one. Gives the connections that there can be.
+/// Raises the limit of open files to what is wanted, and no further: game servers inherit it, and some programs do not
+/// bear a large one. Gives what there can be.
+pub(crate) fn allow_files(wanted: u64) -> u64 {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let Some(current) = current.filter(|current| *current < wanted) else { return wanted };
+    let allowed = maximum.map_or(wanted, |maximum| wanted.min(maximum));
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(allowed), maximum });
+    raised.map_or(current, |()| allowed)
+}
+
+/// Raises the limit of open files to what the configured connections need. Gives the connections that there can be.
 pub(crate) fn connections(config: &Config) -> usize {
     let configured = config.limits.connections;
     let wanted = configured as u64 + OTHER_FILES;
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    let Some(current) = current.filter(|current| *current < wanted) else { return configured };
-    let allowed = maximum.map_or(wanted, |maximum| wanted.min(maximum));
-    let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(allowed), maximum });
-    let files = raised.map_or(current, |()| allowed);
+    let files = allow_files(wanted);
     if files >= wanted {
         return configured;
     }

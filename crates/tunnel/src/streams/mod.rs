@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use sortie_dispatch::frame::{Head, Kind};
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{Sender, channel};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -37,8 +37,7 @@ struct Shared {
 
 /// A device, as long as its local connection is there.
 struct Entry {
-    /// Unlimited by itself: every message in it has its room.
-    said: UnboundedSender<Said>,
+    said: Sender<Said>,
     room: Room,
     hold: Hold,
     cut: CancellationToken,
@@ -95,7 +94,7 @@ impl Streams {
             Kind::Received => self.receive(id, payload).await,
             Kind::Closed => {
                 if let Some(entry) = lock(&self.shared.devices).get(&id) {
-                    let _ended = entry.said.send(Said::Closed);
+                    let _ended = entry.said.try_send(Said::Closed);
                 }
             }
             Kind::Write | Kind::Close => return Err(format!("a frame of type {} came", kind as u8)),
@@ -112,8 +111,9 @@ impl Streams {
 
     async fn open(&self, head: Head, ip: IpAddr, id: u64) {
         let limits = &self.shared.limits;
-        let (said, hear) = unbounded_channel();
         let room = Room::new(limits.connection_bytes);
+        // As many as there can be room for, and CLOSED.
+        let (said, hear) = channel(room.messages() + 1);
         let cut = self.lost.token().child_token();
         let entry = Entry { said, room: room.clone(), hold: Hold::default(), cut: cut.clone() };
         let has_room = {
@@ -146,7 +146,7 @@ impl Streams {
         let Some(own) = self.room_of(id, &room, payload.len()).await else { return };
         let Some(all) = self.room_of_all(payload.len()).await else { return };
         // A copy, because what came is a part of a buffer that would stay as a whole.
-        let _ended = said.send(Said::Bytes { bytes: Bytes::copy_from_slice(payload), _room: (own, all) });
+        let _ended = said.try_send(Said::Bytes { bytes: Bytes::copy_from_slice(payload), _room: (own, all) });
     }
 
     /// Room with a local connection, whose device is disconnected if that takes too long.

@@ -40,6 +40,11 @@ impl Room {
         u32::try_from(bytes.saturating_add(MESSAGE_COST).min(self.size)).unwrap_or(u32::MAX)
     }
 
+    /// Most messages that there can be room for at a time.
+    pub(super) fn messages(&self) -> usize {
+        self.size / MESSAGE_COST + 1
+    }
+
     pub(super) fn try_take(&self, bytes: usize) -> Option<Taken> {
         Arc::clone(&self.free).try_acquire_many_owned(self.cost(bytes)).ok()
     }

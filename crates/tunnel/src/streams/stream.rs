@@ -15,7 +15,7 @@ use sortie_dispatch::frame::Head;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::Receiver;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -50,7 +50,7 @@ pub(super) struct Stream {
     pub(super) id: u64,
     pub(super) head: Head,
     pub(super) shared: Arc<Shared>,
-    pub(super) said: UnboundedReceiver<Said>,
+    pub(super) said: Receiver<Said>,
     pub(super) room: Room,
     pub(super) cut: CancellationToken,
 }
@@ -127,11 +127,7 @@ impl Stream {
 }
 
 /// Hands to the local server what its device says.
-async fn hand_over(
-    said: &mut UnboundedReceiver<Said>,
-    to: &mut WriteHalf<'_>,
-    write_time: Duration,
-) -> Handed {
+async fn hand_over(said: &mut Receiver<Said>, to: &mut WriteHalf<'_>, write_time: Duration) -> Handed {
     loop {
         let (end, bytes, _room) = match said.recv().await {
             Some(Said::Bytes { bytes, _room }) => (None, bytes, Some(_room)),

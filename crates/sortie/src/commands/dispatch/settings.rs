@@ -9,11 +9,14 @@ use std::net::SocketAddr;
 
 use sortie_dispatch::Secret;
 use sortie_serving::ListenAddr;
+use sortie_tunnel::{Token, TokenSource};
 
 use crate::failure::Failure;
 
 /// Variables that may hold the secret, the first one that does counts.
 const SECRETS: [&str; 2] = ["PLACE_SERVER_SECRET", "SERVER_SECRET"];
+/// What a tunnel shows may be another one than a dispatcher beside it wants.
+const TOKEN: &str = "SORTIE_DISPATCH_TOKEN";
 const HOST: &str = "SG_SERVER_HOST";
 const PORT: &str = "SG_SERVER_PORT";
 const ENVIRONMENT: &str = "SG_ENV";
@@ -38,6 +41,17 @@ impl<F: Fn(&str) -> Option<String>> Variables<F> {
     pub(super) fn secret(&self) -> Result<Option<Secret>, Failure> {
         let text = SECRETS.iter().find_map(|name| self.get(name));
         Ok(text.map(Secret::new).transpose()?)
+    }
+
+    /// What a tunnel shows a dispatcher.
+    ///
+    /// # Errors
+    /// If it could not be sent.
+    pub(super) fn token(&self) -> Result<TokenSource, Failure> {
+        let found = [TOKEN].iter().chain(&SECRETS).find_map(|name| Some((name, self.get(name)?)));
+        let Some((name, text)) = found else { return Ok(TokenSource::None) };
+        let token = Token::new(text).map_err(|problem| Failure::of(name, problem))?;
+        Ok(TokenSource::Fixed(token))
     }
 
     /// Where to listen; `None` where neither variable says anything.
@@ -103,7 +117,10 @@ mod tests {
         assert_eq!(listen(&[(HOST, "::"), (PORT, "81")]).unwrap().unwrap(), "[::]:81");
         assert_eq!(listen(&[(HOST, "localhost"), (PORT, "")]).unwrap().unwrap(), "localhost:3000");
         let problem = listen(&[(PORT, "70000")]).unwrap_err().to_string();
-        assert!(problem.starts_with("SG_SERVER_HOST, SG_SERVER_PORT: ") && problem.contains("70000"), "{problem}");
+        assert!(
+            problem.starts_with("SG_SERVER_HOST, SG_SERVER_PORT: ") && problem.contains("70000"),
+            "{problem}"
+        );
         assert_eq!(default_listen().to_string(), format!("{DEFAULT_HOST}:{DEFAULT_PORT}"));
     }
 
@@ -112,6 +129,16 @@ mod tests {
         assert!(of(&[]).secret().unwrap().is_none());
         assert!(of(&[("SERVER_SECRET", "")]).secret().unwrap().is_none());
         assert!(of(&[("PLACE_SERVER_SECRET", ""), ("SERVER_SECRET", "b")]).secret().unwrap().is_some());
+    }
+
+    #[test]
+    fn a_tunnel_shows_its_token_or_the_secret() {
+        let token = |pairs| of(pairs).token();
+        assert!(matches!(token(&[]), Ok(TokenSource::None)));
+        assert!(matches!(token(&[("SERVER_SECRET", "b")]), Ok(TokenSource::Fixed(_))));
+        // The token is looked at first.
+        let problem = token(&[("SERVER_SECRET", "b"), (TOKEN, "h\u{fc}sh")]).unwrap_err().to_string();
+        assert!(problem.starts_with("SORTIE_DISPATCH_TOKEN: ") && !problem.contains("sh "), "{problem}");
     }
 
     #[test]
