@@ -30,6 +30,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("sortie-dispatch", &["sortie-serving", "sortie-tls"]),
     // A driver of those ports, on the other side of the contract: it has the frames only.
     ("sortie-tunnel", &["sortie-dispatch", "sortie-tls"]),
+    ("sortie-dispatch-bench", &["sortie-dispatch", "sortie-serving"]),
     // How to serve on a port, which is no contract of ours.
     ("sortie-serving", &["sortie-wire"]),
     // How to speak TLS, which is no contract of ours.
