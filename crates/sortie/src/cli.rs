@@ -462,11 +462,16 @@ pub(crate) enum BenchAction {
     Gateway(BenchGateway),
     /// A game server's calls through a sidecar, against the same calls without one; a sidecar's start and memory
     Sidecar(BenchSidecar),
+    /// What goes through a dispatcher, against relays that do less
+    Dispatch(BenchDispatch),
     /// A start over a long log
     Replay(BenchReplay),
     /// What plays the gateway's matches
     #[command(hide = true)]
     GameServer,
+    /// A relay that is measured
+    #[command(hide = true)]
+    DispatchRelay(DispatchRelay),
 }
 
 /// What is measured.
@@ -542,6 +547,51 @@ pub(crate) struct BenchSidecar {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct BenchDispatch {
+    /// What to measure; everything if not given
+    #[arg(long = "case", value_enum, value_delimiter = ',')]
+    pub(crate) cases: Vec<DispatchCase>,
+    /// Bytes of a message, one size after the other
+    #[arg(long, default_value = "64,1024,16384", value_delimiter = ',', value_parser = bytes)]
+    pub(crate) sizes: Vec<usize>,
+    /// Devices that send or are sent to, one number after the other
+    #[arg(long, default_value = "1,100", value_delimiter = ',', value_parser = devices)]
+    pub(crate) devices: Vec<usize>,
+    /// Times that the dispatcher and the relays take turns
+    #[arg(long, default_value = "5", value_parser = rounds)]
+    pub(crate) rounds: usize,
+    /// How long each of them is measured in each turn
+    #[arg(long = "for", default_value = "800ms", value_parser = duration)]
+    pub(crate) lasting: Duration,
+    /// Idle devices whose memory is measured
+    #[arg(long, default_value = "5000", value_parser = devices)]
+    pub(crate) idle_devices: usize,
+    /// One line of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum, Debug)]
+pub(crate) enum DispatchCase {
+    /// Messages from devices to the driver
+    Up,
+    /// Messages from the driver to devices
+    Down,
+    /// Echoes, with one device and with many
+    Echo,
+    /// Datagrams, and how many are lost
+    Udp,
+    /// Memory of idle devices
+    Memory,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DispatchRelay {
+    /// What the benchmark says to it
+    pub(crate) arguments: Vec<String>,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct BenchReplay {
     /// Events of the log
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
@@ -552,6 +602,25 @@ pub(crate) struct BenchReplay {
     /// One line of JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Bytes of one message: what a frame of a dispatcher may have.
+fn bytes(text: &str) -> Result<usize, String> {
+    within(text, 1..=32 << 10)
+}
+
+/// Connections at a time: those of one address have about so many ports.
+fn devices(text: &str) -> Result<usize, String> {
+    within(text, 1..=20_000)
+}
+
+fn rounds(text: &str) -> Result<usize, String> {
+    within(text, 1..=1_000)
+}
+
+fn within(text: &str, range: std::ops::RangeInclusive<usize>) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| range.contains(number));
+    number.ok_or_else(|| format!("must be a number from {} to {}", range.start(), range.end()))
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

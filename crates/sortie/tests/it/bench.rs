@@ -117,3 +117,44 @@ async fn players_join_where_a_server_is() {
     }
     assert_clean(&site);
 }
+
+#[tokio::test]
+async fn a_dispatcher_is_held_against_relays() {
+    let site = Site::new();
+    let few =
+        ["--sizes", "64,1000", "--devices", "1,3", "--rounds", "1", "--for", "50ms", "--idle-devices", "50"];
+    let document = bench(&site, &[&["dispatch"], &few[..]].concat()).await;
+    let relays = |figures: &Value| assert_positive(figures, &["plain", "minimal", "sortie"]);
+    let throughput = document["throughput"].as_array().unwrap();
+    let of = |one: &Value| (one["is_up"] == true, one["bytes"].as_u64(), one["devices"].as_u64());
+    let mut measured: Vec<_> = throughput.iter().map(of).collect();
+    measured.sort_unstable();
+    let both = [64, 1000].map(|bytes| [1, 3].map(|devices| (Some(bytes), Some(devices)))).concat();
+    let wanted =
+        [false, true].map(|is_up| both.iter().map(move |(bytes, devices)| (is_up, *bytes, *devices)));
+    assert_eq!(measured, wanted.into_iter().flatten().collect::<Vec<_>>());
+    throughput.iter().for_each(|one| relays(&one["messages"]));
+    let echo = document["echo"].as_array().unwrap();
+    assert_eq!(echo.iter().map(|one| &one["devices"]).collect::<Vec<_>>(), [1, 3]);
+    for one in echo {
+        relays(&one["p50_micros"]);
+        relays(&one["p99_micros"]);
+    }
+    let udp = document["udp"].as_array().unwrap();
+    assert!(!udp.is_empty());
+    udp.iter().for_each(|one| relays(&one["received"]));
+    assert_eq!(document["memory"]["devices"], 50);
+    assert_clean(&site);
+}
+
+#[tokio::test]
+async fn one_case_of_a_dispatcher_is_shown_as_a_table() {
+    let site = Site::new();
+    let arguments =
+        ["bench", "dispatch", "--case", "echo", "--devices", "1", "--rounds", "1", "--for", "50ms"];
+    let finished = site.run(&arguments).await;
+    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+    assert!(finished.stdout.lines().filter(|line| line.starts_with('|')).count() >= 3, "{}", finished.stdout);
+    let refused = site.run(&["bench", "dispatch", "--devices", "0"]).await;
+    assert!(refused.stderr.contains("must be a number from 1 to 20000"), "{}", refused.stderr);
+}
