@@ -28,7 +28,8 @@ def frame(kind, ip, number, data=b""):
 
 
 def parsed(message):
-    assert isinstance(message, bytes), message
+    assert not isinstance(message, str), message
+    message = bytes(message)
     end = message.index(b"\0", 1)
     number, size = struct.unpack(">QI", message[end + 1 : end + 13])
     data = message[end + 13 :]
@@ -82,6 +83,12 @@ class Driver:
 
     async def write(self, ip, number, data):
         await self.send(WRITE, ip, number, data)
+
+    async def settle(self):
+        """Returns once everything that was sent has been carried out: a ping may be answered before what was read
+        together with it, and what comes after the answer is read later."""
+        for _ in range(2):
+            await soon(await soon(self.socket.ping()))
 
     async def leave(self):
         await soon(self.socket.close())
@@ -337,7 +344,7 @@ async def two_drivers():
     await first.write("127.0.0.3", foreign, b"not yours")
     await first.write("127.0.0.2", foreign, b"not yours")
     await first.send(CLOSE, "127.0.0.2", foreign)
-    await soon(await first.socket.ping())
+    await first.settle()
     await second.write("127.0.0.3", foreign, b"mine")
     assert await only.exactly(4) == b"mine"
     await first.leave()
@@ -365,6 +372,7 @@ async def datagrams(family):
     stranger.say(b"hello?")
     await one.write("127.0.0.3", stranger.number, b"nobody asked")
     await one.write("127.0.0.1", silent.number, b"nobody asked")
+    await one.settle()
     silent.say(b"now")
     assert (await one.expect(RECEIVED, "127.0.0.1", silent.number))[3] == b"now"
     await one.write("127.0.0.1", silent.number, b"answer")
