@@ -28,6 +28,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     // Ports for devices, which know nothing of matches.
     ("sortie-dispatch", &["sortie-serving", "sortie-tls"]),
+    ("sortie-dispatch-bench", &["sortie-dispatch", "sortie-serving"]),
     // How to serve on a port, which is no contract of ours.
     ("sortie-serving", &["sortie-wire"]),
     // How to speak TLS, which is no contract of ours.

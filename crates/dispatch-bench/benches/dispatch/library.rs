@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Message, WebSocket};
 
-use crate::driver::write_message;
+use sortie_dispatch_bench::write_message;
 
 const TOTAL_BYTES: usize = 128 << 20;
 /// What one read brings, in bytes.
