@@ -33,9 +33,10 @@ pub const NOT_SETTINGS: [&str; 12] = [
 ];
 
 /// Settings that name a variable with a secret, which need be no setting even if it begins like one.
-const SECRET_VARIABLES: [(&str, &str, &str); 2] = [
+const SECRET_VARIABLES: [(&str, &str, &str); 3] = [
     ("SORTIE_NETCODE__KEY_ENV", "netcode", "key_env"),
     ("SORTIE_PLAYERS__SECRET_ENV", "players", "secret_env"),
+    ("SORTIE_DISPATCH__SECRET_ENV", "dispatch", "secret_env"),
 ];
 
 /// Puts the settings among `variables` into `tree`; gives where each went.

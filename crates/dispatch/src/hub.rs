@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use schemars::JsonSchema;
 use serde::Serialize;
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -375,7 +376,8 @@ impl Hub {
 }
 
 /// Drivers and devices of each port: the answer of `GET /api/dispatch/v1`.
-#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, JsonSchema)]
+#[schemars(rename = "DispatchListing")]
 pub struct Listing {
     /// Drivers of each UDP port.
     pub udp_listeners: BTreeMap<u16, usize>,
@@ -386,7 +388,7 @@ pub struct Listing {
 }
 
 /// What goes through a dispatcher: the answer of `GET /v1/dispatch/stats`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct DispatchStats {
     /// Connected drivers.
     pub drivers: usize,
@@ -405,7 +407,8 @@ pub struct DispatchStats {
 }
 
 /// One open port.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
+#[schemars(rename = "DispatchPort")]
 pub struct PortStats {
     /// What it is for.
     pub protocol: Protocol,
@@ -418,7 +421,8 @@ pub struct PortStats {
 }
 
 /// One driver.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
+#[schemars(rename = "DispatchDriver")]
 pub struct DriverStats {
     /// Its number, which no other driver gets.
     pub id: u64,

@@ -1,0 +1,37 @@
+//! Errors in the form of Sortie's own API, for everything that is served beside it.
+
+use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::Response;
+use serde_json::{Value, json};
+
+use crate::body::json_response;
+
+/// When a caller who found no room, or nobody to serve, may come again, in seconds.
+const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
+
+/// What stands in `error`: `{"code", "message", "field"?}`. The message begins with the field.
+#[must_use]
+pub fn error_document(code: &str, problem: &str, field: Option<&str>) -> Value {
+    match field {
+        Some(field) => json!({"code": code, "message": format!("{field}: {problem}"), "field": field}),
+        None => json!({"code": code, "message": problem}),
+    }
+}
+
+/// `{"error": {"code", "message", "field"?}}`. `code` is a row of `contract/errors.md`, `status` the one of that row.
+#[must_use]
+pub fn error_response(status: StatusCode, code: &str, problem: &str, field: Option<&str>) -> Response {
+    let document = json!({"error": error_document(code, problem, field)});
+    let mut response = json_response(status, document.to_string().into_bytes());
+    match status {
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+            response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
+        }
+        StatusCode::UNAUTHORIZED => {
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        _ => {}
+    }
+    response
+}
