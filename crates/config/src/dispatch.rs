@@ -45,7 +45,8 @@ pub(crate) fn read(section: &Section<'_>, dev: Option<bool>) -> Option<DispatchC
     let listen = section.optional("listen", parse::socket);
     let secret = secret(section);
     let tls = section.section("tls").and_then(|section| edge::certificate(&section));
-    let hosts = section.get("hosts", |value| at_least_one(parse::list(MAX_HOSTS, host)(value)?, "an address"));
+    let hosts =
+        section.get("hosts", |value| at_least_one(parse::list(MAX_HOSTS, host)(value)?, "an address"));
     let allowed_ports = section
         .get("allowed_ports", |value| at_least_one(parse::list(MAX_RANGES, parse::ports)(value)?, "a range"));
     let only_to_peers_that_spoke = section.get("only_to_peers_that_spoke", parse::switch);
@@ -133,7 +134,8 @@ fn at_least_one<T>(list: Vec<T>, what: &str) -> Result<Vec<T>, String> {
 fn host(value: &Value) -> Result<IpAddr, String> {
     let parsed: Option<IpAddr> = value.as_str().and_then(|text| text.parse().ok());
     parsed.filter(|ip| !ip.is_multicast()).ok_or_else(|| {
-        "must be an IP address of this machine, \"0.0.0.0\" for all of IPv4, \"::\" for all of IPv6".to_owned()
+        "must be an IP address of this machine, \"0.0.0.0\" for all of IPv4, \"::\" for all of IPv6"
+            .to_owned()
     })
 }
 

@@ -37,8 +37,8 @@ pub use keys::{KeyDoc, Kind, Presence, reference};
 pub use load::Overrides;
 pub use markdown::{EXAMPLE, reference_markdown};
 pub use model::{
-    AllocatorConfig, ApiKey, Config, Dialect, DispatchConfig, DispatchLimits, Environment, FleetConfig, Game, GatewayConfig, LimitsConfig,
-    LocalProcessConfig, LogConfig, LogFormat, Permission, Players, TlsConfig,
+    AllocatorConfig, ApiKey, Config, Dialect, DispatchConfig, DispatchLimits, Environment, FleetConfig, Game,
+    GatewayConfig, LimitsConfig, LocalProcessConfig, LogConfig, LogFormat, Permission, Players, TlsConfig,
 };
 pub use netcode::{KEY_BYTES, KeySource, NetcodeKey};
 pub use parse::duration_of;

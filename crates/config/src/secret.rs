@@ -68,7 +68,8 @@ pub(crate) fn from_variable(
     name: &str,
     length: RangeInclusive<usize>,
 ) -> Result<Secret, String> {
-    let text = section.variable(name).ok_or_else(|| format!("names the variable {name}, which is not set"))?;
+    let text =
+        section.variable(name).ok_or_else(|| format!("names the variable {name}, which is not set"))?;
     secret(text.as_bytes(), length)
 }
 

@@ -10,8 +10,8 @@ use toml::{Table, Value};
 
 use crate::checked;
 use crate::model::{
-    AllocatorConfig, ApiKey, Config, DispatchConfig, DispatchLimits, FleetConfig, GatewayConfig, LimitsConfig, LocalProcessConfig, LogConfig,
-    Permission, TlsConfig,
+    AllocatorConfig, ApiKey, Config, DispatchConfig, DispatchLimits, FleetConfig, GatewayConfig,
+    LimitsConfig, LocalProcessConfig, LogConfig, Permission, TlsConfig,
 };
 use crate::netcode::KeySource;
 use crate::parse::show_size;

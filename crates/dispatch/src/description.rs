@@ -27,8 +27,14 @@ pub fn description() -> Value {
     let mut written = settings().for_serialize().into_generator();
     let wish = schema::<TokenWish>(&mut read);
     let mut paths = Map::new();
-    paths.insert("/v1/dispatch/tokens".to_owned(), json!({"post": tokens(&wish, &schema::<IssuedToken>(&mut written))}));
-    paths.insert("/v1/dispatch/stats".to_owned(), json!({"get": stats(&schema::<DispatchStats>(&mut written))}));
+    paths.insert(
+        "/v1/dispatch/tokens".to_owned(),
+        json!({"post": tokens(&wish, &schema::<IssuedToken>(&mut written))}),
+    );
+    paths.insert(
+        "/v1/dispatch/stats".to_owned(),
+        json!({"get": stats(&schema::<DispatchStats>(&mut written))}),
+    );
     for (family, id) in FAMILIES.into_iter().zip(["server", "dispatch"]) {
         family_paths(&mut paths, family, id, &schema::<Listing>(&mut written));
     }
@@ -84,9 +90,9 @@ fn tokens(wish: &Value, token: &Value) -> Value {
     let text = "A short-lived token for some ports and devices, to be given to a driver. Needs an API key with the \
         permission `admin`, or the secret of drivers.";
     let responses = json!({"201": answer("The token", token), "default": native_error()});
-    let mut tokens =
-        operation("issueDispatchToken", "Make a dispatch token", text, &operators(), &responses);
-    let example = json!({"ports": [7777], "accept": ["0.0.0.0/0", "::/0"], "protocol": "udp", "expires_in": "2h"});
+    let mut tokens = operation("issueDispatchToken", "Make a dispatch token", text, &operators(), &responses);
+    let example =
+        json!({"ports": [7777], "accept": ["0.0.0.0/0", "::/0"], "protocol": "udp", "expires_in": "2h"});
     tokens["requestBody"] =
         json!({"required": true, "content": {"application/json": {"schema": wish, "example": example}}});
     tokens
@@ -136,7 +142,8 @@ fn websocket(id: &str, protocol: &str) -> Value {
     let text = "A websocket. The port is open when it is. Needs the secret of drivers, or a dispatch token for the port \
         and the devices.";
     let mut responses = Map::new();
-    responses.insert("101".to_owned(), json!({"description": "The websocket: binary frames, one message each"}));
+    responses
+        .insert("101".to_owned(), json!({"description": "The websocket: binary frames, one message each"}));
     for status in [400, 401, 403, 409, 422, 426, 503] {
         responses.insert(status.to_string(), plain_error());
     }
@@ -147,11 +154,13 @@ fn websocket(id: &str, protocol: &str) -> Value {
         &json!([{SECRET: []}, {IN_QUERY: []}]),
         &Value::Object(responses),
     );
-    let parameter = |name: &str, schema: Value, text: &str| {
-        json!({"name": name, "in": "query", "required": true, "schema": schema, "description": text})
-    };
+    let parameter = |name: &str, schema: Value, text: &str| json!({"name": name, "in": "query", "required": true, "schema": schema, "description": text});
     websocket["parameters"] = json!([
-        parameter("port", json!({"type": "integer", "minimum": 1, "maximum": 65535}), "The port for devices."),
+        parameter(
+            "port",
+            json!({"type": "integer", "minimum": 1, "maximum": 65535}),
+            "The port for devices."
+        ),
         parameter(
             "accept",
             json!({"type": "string", "example": "10.0.0.0/8,192.0.2.7"}),

@@ -15,7 +15,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
-use sortie_serving::json_response;
+use sortie_serving::{Place, json_response};
 use thiserror::Error;
 use tokio::time::timeout;
 use tungstenite::handshake::server::create_response_with_body;
@@ -213,6 +213,8 @@ async fn dispatch(hub: Arc<Hub>, protocol: Protocol, mut request: Request) -> Re
     let wish = wish(&hub, protocol, &request)?;
     let response =
         create_response_with_body(&request, axum::body::Body::empty).map_err(Refused::NoWebsocket)?;
+    // Kept, so that a driver counts as a connection until it leaves.
+    let place = request.extensions().get::<Place>().cloned();
     let upgrade = hyper::upgrade::on(&mut request);
     let joined = hub.join(wish).await?;
     // From here to the end of the session nothing can drop it: the driver leaves in any case.
@@ -222,6 +224,7 @@ async fn dispatch(hub: Arc<Hub>, protocol: Protocol, mut request: Request) -> Re
             Ok(Ok(upgraded)) => session::run(hub, joined, TokioIo::new(upgraded)).await,
             _ => hub.leave(joined).await,
         }
+        drop(place);
     });
     Ok(response)
 }

@@ -47,9 +47,20 @@ impl Source for Dispatch {
 
 fn tell(stats: &DispatchStats, told: &mut Told) {
     let ports = || stats.ports.iter();
-    let of_port = |of: fn(&PortStats) -> usize| ports().map(|port| (OfPort::new(port), of(port) as u64)).collect();
-    told.gauges("dispatch_drivers", "Connected drivers of each open port", None, of_port(|port| port.drivers.len()));
-    told.gauges("dispatch_devices", "Connected devices of each open port (TCP)", None, of_port(|port| port.devices));
+    let of_port =
+        |of: fn(&PortStats) -> usize| ports().map(|port| (OfPort::new(port), of(port) as u64)).collect();
+    told.gauges(
+        "dispatch_drivers",
+        "Connected drivers of each open port",
+        None,
+        of_port(|port| port.drivers.len()),
+    );
+    told.gauges(
+        "dispatch_devices",
+        "Connected devices of each open port (TCP)",
+        None,
+        of_port(|port| port.devices),
+    );
     let waiting = ports().flat_map(|port| {
         let OfPort { protocol, port: number } = OfPort::new(port);
         let of = move |id| OfDriver { protocol, port: number, driver: id };
@@ -57,7 +68,12 @@ fn tell(stats: &DispatchStats, told: &mut Told) {
     });
     told.gauges("dispatch_driver_queued", "What waits for a driver", Some(Unit::Bytes), waiting.collect());
     told.gauge("dispatch_queued", "What waits for all drivers", Some(Unit::Bytes), stats.queued_bytes as u64);
-    told.gauge("dispatch_backlog", "What waits for all devices", Some(Unit::Bytes), stats.backlog_bytes as u64);
+    told.gauge(
+        "dispatch_backlog",
+        "What waits for all devices",
+        Some(Unit::Bytes),
+        stats.backlog_bytes as u64,
+    );
     told.counter(
         "dispatch_turned_away_devices",
         "Devices that were disconnected at once because there were too many",
@@ -69,7 +85,12 @@ fn tell(stats: &DispatchStats, told: &mut Told) {
 
 fn counted(total: &Counted, told: &mut Told) {
     let bytes = Some(Unit::Bytes);
-    told.counter("dispatch_received", "From devices, once for each driver", bytes.clone(), total.received_bytes);
+    told.counter(
+        "dispatch_received",
+        "From devices, once for each driver",
+        bytes.clone(),
+        total.received_bytes,
+    );
     told.counter("dispatch_written", "From drivers to devices", bytes, total.written_bytes);
     let messages = [
         ("dispatch_received_messages", "From devices, once for each driver", total.received_messages),

@@ -129,3 +129,69 @@ impl Metrics {
         Ok(text)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::{Body, to_bytes};
+    use axum::http::{Request, StatusCode};
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    struct Well;
+
+    #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+    struct Place {
+        name: &'static str,
+    }
+
+    #[async_trait]
+    impl Source for Well {
+        async fn tell(&self, told: &mut Told) {
+            told.gauge("well_depth", "How deep it is", Some(Unit::Other("meters".to_owned())), 12);
+            told.counter("well_buckets", "Drawn since the start", None, 3);
+            let places = vec![(Place { name: "a \"quoted\" name" }, 1), (Place { name: "b" }, u64::MAX)];
+            told.gauges("well_frogs", "Frogs in it", None, places);
+        }
+    }
+
+    #[tokio::test]
+    async fn sources_are_asked_at_each_scrape_and_told_in_the_format_of_openmetrics() {
+        let text = Metrics::default().with(Well).text().await.unwrap();
+        for line in [
+            "# HELP sortie_well_depth_meters How deep it is.",
+            "# TYPE sortie_well_depth_meters gauge",
+            "# UNIT sortie_well_depth_meters meters",
+            "sortie_well_depth_meters 12",
+            "# TYPE sortie_well_buckets counter",
+            "sortie_well_buckets_total 3",
+            r#"sortie_well_frogs{name="a \"quoted\" name"} 1"#,
+            "sortie_well_frogs{name=\"b\"} 9223372036854775807",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
+        }
+        assert!(text.ends_with("# EOF\n"));
+        assert_eq!(Metrics::default().text().await.unwrap(), "# EOF\n");
+    }
+
+    #[tokio::test]
+    async fn only_those_who_may_see_them() {
+        let router = router(Metrics::default().with(Well), |headers| headers.contains_key("known"));
+        let ask = async |name: &str| {
+            let request = Request::get(PATH).header(name, "x").body(Body::empty()).unwrap();
+            let response = router.clone().oneshot(request).await.unwrap();
+            let (status, headers) = (response.status(), response.headers().clone());
+            let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+            (status, headers, String::from_utf8(body.to_vec()).unwrap())
+        };
+        let (status, headers, text) = ask("known").await;
+        assert_eq!((status, headers["content-type"].to_str().unwrap()), (StatusCode::OK, CONTENT_TYPE));
+        assert!(text.contains("sortie_well_buckets_total 3"));
+        let (status, headers, text) = ask("unknown").await;
+        assert_eq!(
+            (status, headers["www-authenticate"].to_str().unwrap()),
+            (StatusCode::UNAUTHORIZED, "Bearer")
+        );
+        assert!(text.contains(r#""code":"unauthenticated""#) && !text.contains("sortie_well"), "{text}");
+    }
+}

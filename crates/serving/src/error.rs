@@ -35,3 +35,29 @@ pub fn error_response(status: StatusCode, code: &str, problem: &str, field: Opti
     }
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_message_begins_with_the_field() {
+        let document = error_document("invalid_field", "is too long", Some("name"));
+        assert_eq!(
+            document,
+            json!({"code": "invalid_field", "message": "name: is too long", "field": "name"})
+        );
+        assert_eq!(
+            error_document("internal", "a bug", None),
+            json!({"code": "internal", "message": "a bug"})
+        );
+    }
+
+    #[test]
+    fn headers_say_what_to_do() {
+        let header = |status, name: &str| error_response(status, "c", "p", None).headers().get(name).cloned();
+        assert_eq!(header(StatusCode::UNAUTHORIZED, "www-authenticate").unwrap(), "Bearer");
+        assert_eq!(header(StatusCode::SERVICE_UNAVAILABLE, "retry-after").unwrap(), "5");
+        assert_eq!(header(StatusCode::BAD_REQUEST, "retry-after"), None);
+    }
+}

@@ -28,4 +28,4 @@ pub use grpc_body::limit_grpc_bodies;
 pub use limits::Limits;
 pub use listen::{ListenAddr, ListenAddrError};
 pub use per_address::network;
-pub use serve::serve;
+pub use serve::{Place, serve};

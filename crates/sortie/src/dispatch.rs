@@ -204,7 +204,9 @@ pub(crate) async fn serve(
 /// Files that a dispatcher holds open at most: a socket for each driver and device, and for each port and address.
 pub(crate) fn open_files(config: &DispatchConfig) -> u64 {
     let limits = &config.limits;
-    u64::from(limits.drivers) + u64::from(limits.devices) + u64::from(limits.ports) * config.hosts.len() as u64
+    u64::from(limits.drivers)
+        + u64::from(limits.devices)
+        + u64::from(limits.ports) * config.hosts.len() as u64
 }
 
 #[cfg(test)]

@@ -132,7 +132,13 @@ impl Node {
         spawn_reports(&mut supervisor, broker.clone(), gone);
         spawn_allocator(&mut supervisor, allocator, config.dev.then(|| broker.clone()));
         spawn_engine(&mut supervisor, engine, config.shutdown_deadline / 3);
-        Ok(Self { address, dispatch_address, broker, supervisor, shutdown_deadline: config.shutdown_deadline })
+        Ok(Self {
+            address,
+            dispatch_address,
+            broker,
+            supervisor,
+            shutdown_deadline: config.shutdown_deadline,
+        })
     }
 
     /// Serves until `stop`, then ends everything in order.

@@ -137,10 +137,7 @@ fn security_schemes() -> Map<String, Value> {
     let schemes = [
         ("bearer", json!({"type": "http", "scheme": "bearer", "description": about})),
         ("key", json!({"type": "apiKey", "in": "header", "name": "catena-api-key", "description": about})),
-        (
-            "player",
-            json!({"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": player}),
-        ),
+        ("player", json!({"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": player})),
         (
             "session",
             json!({"type": "apiKey", "in": "header", "name": "catena-session-id", "description": player}),

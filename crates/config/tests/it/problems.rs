@@ -425,6 +425,7 @@ fn drivers_show_a_secret_unless_only_this_machine_can_reach_them() {
         let is_told = warnings.iter().any(|warning| warning.path == "dispatch.secret_env");
         assert_eq!(is_told, is_short, "{warnings:?}");
     }
-    let unused = toml("dispatch = { enabled = true, tls = { certificate = 'a', key = 'b' } }").unwrap().warnings;
+    let unused =
+        toml("dispatch = { enabled = true, tls = { certificate = 'a', key = 'b' } }").unwrap().warnings;
     assert!(unused.iter().any(|warning| warning.path == "dispatch.tls"), "{unused:?}");
 }

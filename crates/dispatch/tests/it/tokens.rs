@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use sortie_dispatch::frame::Kind;
+use sortie_dispatch::{DispatchOptions, Operators};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::harness::{World, device, exactly, free_port, options, soon};
@@ -126,4 +127,25 @@ async fn wishes_that_make_no_sense_are_refused() {
         assert!(answer["error"]["message"].as_str().unwrap().contains(named), "{wish}: {answer}");
     }
     assert_eq!(ask(&world, "wrong", good()).await.0, 401);
+}
+
+#[tokio::test]
+async fn operators_make_tokens_and_open_no_ports() {
+    let operators =
+        Operators::new(|headers| headers.get("authorization").is_some_and(|text| text == "Bearer key"));
+    let world = World::start(DispatchOptions { secret: None, operators: Some(operators), ..options() }).await;
+    let port = free_port();
+    let wish = || json!({"ports": [port], "accept": ["127.0.0.1"]});
+    assert_eq!(ask(&world, "another", wish()).await.0, 401);
+    let (status, answer) = ask(&world, "key", wish()).await;
+    assert_eq!(status, 201, "{answer}");
+    for token in ["", "key", "another"] {
+        assert_eq!(world.open(&path("tcp", token, port, "127.0.0.1")).await.err().unwrap().0, 401);
+    }
+    let token = answer["token"].as_str().unwrap();
+    assert!(world.open(&path("tcp", token, port, "127.0.0.1")).await.is_ok());
+    let headers =
+        |bearer: &str| [("authorization".parse().unwrap(), bearer.parse().unwrap())].into_iter().collect();
+    assert!(world.dispatch.is_operator(&headers("Bearer key")));
+    assert!(!world.dispatch.is_operator(&headers(&format!("Bearer {token}"))));
 }

@@ -32,7 +32,9 @@ async fn the_description_is_valid_and_all_other_answers_are_as_described() {
 
 #[tokio::test]
 async fn what_is_described_is_served_and_by_no_other_method() {
-    let site = Site::with_config(&json!({"dev": true, "dispatch": {"enabled": true}, "fleets": {"quiet": idle_fleet()}}));
+    let site = Site::with_config(
+        &json!({"dev": true, "dispatch": {"enabled": true}, "fleets": {"quiet": idle_fleet()}}),
+    );
     let control_plane = site.up(&[]).await;
     let described = control_plane.ok("GET", "/openapi.json", Value::Null).await;
     for (path, item) in described["paths"].as_object().unwrap() {

@@ -8,7 +8,9 @@ use futures::{SinkExt as _, StreamExt as _};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use sortie_dispatch::frame::{Frame, Kind};
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader};
+use tokio::io::{
+    AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader,
+};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
@@ -215,7 +217,8 @@ async fn it_serves_as_the_environment_says_under_both_path_families() {
     assert!(url.starts_with("http://127.0.0.1:"), "{url}");
     for family in FAMILIES {
         let port = free_port();
-        let path = |kind: &str, token: &str| format!("{family}/{kind}_dispatch?port={port}&accept=127.0.0.1{token}");
+        let path =
+            |kind: &str, token: &str| format!("{family}/{kind}_dispatch?port={port}&accept=127.0.0.1{token}");
         assert_eq!(Driver::open(url, &path("tcp", ""), None).await.err().unwrap().0, 401);
         assert_eq!(Driver::open(url, &path("tcp", ""), Some("another")).await.err().unwrap().0, 401);
         let mut driver = Driver::open(url, &path("tcp", ""), Some(SECRET)).await.unwrap();
@@ -235,7 +238,10 @@ async fn it_serves_as_the_environment_says_under_both_path_families() {
         assert_eq!(get(&format!("{url}{family}"), None).await.0, 401);
         assert_eq!(get(&format!("{url}{family}/healthz"), None).await.0, 200);
         let (_, version) = json_of(get(&format!("{url}{family}/version"), None).await);
-        assert_eq!((&version["service"], &version["version"]), (&json!("dispatch"), &json!(env!("CARGO_PKG_VERSION"))));
+        assert_eq!(
+            (&version["service"], &version["version"]),
+            (&json!("dispatch"), &json!(env!("CARGO_PKG_VERSION")))
+        );
     }
     let (status, nothing) = json_of(get(&format!("{url}/none"), None).await);
     assert_eq!((status, &nothing["error"]["code"]), (404, &json!("not_found")));
@@ -307,6 +313,29 @@ async fn limits_and_ports_are_those_of_the_configuration() {
     passes(&mut driver, allowed).await;
     let (status, text) = Driver::open(&dispatcher.url, &path(allowed), Some(SECRET)).await.err().unwrap();
     assert!(status == 503 && text.contains("1 drivers already"), "{status} {text}");
+}
+
+#[tokio::test]
+async fn a_driver_counts_as_a_connection_until_it_leaves() {
+    let site = Site::with_config(&json!({"limits": {"connections_per_address": 1}}));
+    let variables = [("SERVER_SECRET", SECRET), ("SG_SERVER_PORT", "0")];
+    let dispatcher = Dispatcher::start(&site, &[], &variables).await;
+    let path = format!("/api/server/tcp_dispatch?port={}&accept=127.0.0.1", free_port());
+    let driver = Driver::open(&dispatcher.url, &path, Some(SECRET)).await.unwrap();
+    let host = dispatcher.url.strip_prefix("http://").unwrap();
+    let ask = async || {
+        let mut stream = TcpStream::connect(host).await.unwrap();
+        let mut answer = Vec::new();
+        // A reset is as good as an end.
+        let _ = stream
+            .write_all(b"GET /api/server/healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+            .await;
+        let _ = stream.read_to_end(&mut answer).await;
+        answer.len()
+    };
+    assert_eq!(soon("the end of a connection", ask()).await, 0);
+    drop(driver);
+    soon("room for another", async { while ask().await == 0 {} }).await;
 }
 
 #[tokio::test]
@@ -389,7 +418,10 @@ async fn drivers_come_over_tls_and_a_new_certificate_counts_without_a_restart() 
     late.write_all(b"to both").await.unwrap();
     other.opened().await;
     other.receive(b"to both").await;
-    assert!(Driver::open(&url.replace("https", "http"), &path, Some(SECRET)).await.is_err(), "plain HTTP is told");
+    assert!(
+        Driver::open(&url.replace("https", "http"), &path, Some(SECRET)).await.is_err(),
+        "plain HTTP is told"
+    );
 }
 
 /// A key with this permission.
@@ -430,7 +462,11 @@ async fn a_control_plane_gives_out_tokens_to_drivers() {
     }
     let mut driver = Driver::open(url, &path(port, "127.0.0.1"), Some(token)).await.unwrap();
     let (id, _device) = passes(&mut driver, port).await;
-    assert_eq!(get(&format!("{url}/v1/dispatch/stats"), Some(token)).await.0, 401, "a token is for its port only");
+    assert_eq!(
+        get(&format!("{url}/v1/dispatch/stats"), Some(token)).await.0,
+        401,
+        "a token is for its port only"
+    );
 
     let (_, stats) = json_of(get(&format!("{url}/v1/dispatch/stats"), Some(&admin)).await);
     let (_, metrics) = get(&format!("{url}/metrics"), Some(&admin)).await;
@@ -451,7 +487,9 @@ async fn a_control_plane_gives_out_tokens_to_drivers() {
     for line in [
         format!("sortie_dispatch_drivers{{protocol=\"tcp\",port=\"{port}\"}} 1"),
         format!("sortie_dispatch_devices{{protocol=\"tcp\",port=\"{port}\"}} 1"),
-        format!("sortie_dispatch_driver_queued_bytes{{protocol=\"tcp\",port=\"{port}\",driver=\"{driver_id}\"}} 0"),
+        format!(
+            "sortie_dispatch_driver_queued_bytes{{protocol=\"tcp\",port=\"{port}\",driver=\"{driver_id}\"}} 0"
+        ),
     ] {
         assert!(metrics.lines().any(|found| found == line), "{line} in {metrics}");
     }

@@ -106,7 +106,10 @@ mod tests {
         assert_eq!(listen(&[(HOST, "::"), (PORT, "81")]).unwrap().unwrap(), "[::]:81");
         assert_eq!(listen(&[(HOST, "localhost"), (PORT, "")]).unwrap().unwrap(), "localhost:3000");
         let problem = listen(&[(PORT, "70000")]).unwrap_err().to_string();
-        assert!(problem.starts_with("SG_SERVER_HOST, SG_SERVER_PORT: ") && problem.contains("70000"), "{problem}");
+        assert!(
+            problem.starts_with("SG_SERVER_HOST, SG_SERVER_PORT: ") && problem.contains("70000"),
+            "{problem}"
+        );
         assert_eq!(default_listen().to_string(), format!("{DEFAULT_HOST}:{DEFAULT_PORT}"));
     }
 
