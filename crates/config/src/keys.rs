@@ -436,13 +436,13 @@ static KEYS: &[KeyDoc] = &[
     key(
         "dispatch.hosts",
         Texts,
-        Default("0.0.0.0,::"),
+        Default(r#"["0.0.0.0", "::"]"#),
         "IP addresses of this machine on which ports for devices are opened; `0.0.0.0` is all of IPv4, `::` all of IPv6. 1 to 64.",
     ),
     key(
         "dispatch.allowed_ports",
         Texts,
-        Default("1-65535"),
+        Default(r#"["1-65535"]"#),
         "Ports that drivers may have opened, as `7000` or `7000-7999`. 1 to 256 entries.",
     ),
     key(

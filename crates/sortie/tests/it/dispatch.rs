@@ -403,25 +403,22 @@ async fn drivers_come_over_tls_and_a_new_certificate_counts_without_a_restart() 
     let mut driver = over_tls(&site, url, &path).await.unwrap();
     let (id, mut held) = passes(&mut driver, port).await;
     certify(&site);
+    let other_port = free_port();
+    let other_path = format!("/api/server/tcp_dispatch?port={other_port}&accept=127.0.0.1");
     let connecting = async {
         loop {
-            if let Some(driver) = over_tls(&site, url, &path).await {
+            if let Some(driver) = over_tls(&site, url, &other_path).await {
                 break driver;
             }
         }
     };
     let mut other = soon("the new certificate", connecting).await;
+    passes(&mut other, other_port).await;
     // Whoever was there before stays.
     driver.write(id, b"still here").await;
     exactly(&mut held, b"still here").await;
-    let mut late = device(port).await;
-    late.write_all(b"to both").await.unwrap();
-    other.opened().await;
-    other.receive(b"to both").await;
-    assert!(
-        Driver::open(&url.replace("https", "http"), &path, Some(SECRET)).await.is_err(),
-        "plain HTTP is told"
-    );
+    let (status, text) = get(&url.replace("https", "http"), None).await;
+    assert!(status == 400 && text.contains("https://"), "{status} {text}");
 }
 
 /// A key with this permission.
@@ -511,13 +508,11 @@ async fn a_control_plane_gives_out_tokens_to_drivers() {
 async fn drivers_of_a_control_plane_may_have_a_port_of_their_own() {
     let own = fixed_address();
     let site = Site::with_config(&json!({
-        "dispatch": {"enabled": true, "listen": own, "secret_env": "DRIVERS"}, "fleets": {"quiet": idle_fleet()},
+        "dispatch": {"enabled": true, "listen": own, "secret_file": "secret"}, "fleets": {"quiet": idle_fleet()},
     }));
+    std::fs::write(site.path("secret"), SECRET).unwrap();
     let admin = key(&site, "admin").await;
-    let mut up = site.sortie(&["up", "--listen", "127.0.0.1:0"]);
-    up.env("DRIVERS", SECRET);
-    let log = std::fs::File::create(site.path("stderr")).unwrap();
-    let control_plane = crate::control_plane::ControlPlane::start(up, log, site.path("stderr")).await;
+    let control_plane = site.up(&[]).await;
     let port = free_port();
     let path = format!("/api/dispatch/v1/tcp_dispatch?port={port}&accept=127.0.0.1");
     let own = format!("http://{own}");

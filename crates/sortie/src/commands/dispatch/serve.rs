@@ -28,7 +28,8 @@ pub(crate) async fn run(options: cli::DispatchServe) -> Result<ExitCode, Failure
     let config = config::load_file(options.config)?;
     let variables = Variables(|name: &str| std::env::var(name).ok());
     logging::start(&variables.levels(&config.log.level), config.log.format);
-    for warning in &config.warnings {
+    // The rest of the configuration is the control plane's.
+    for warning in config.warnings.iter().filter(|warning| warning.path.starts_with("dispatch.")) {
         tracing::warn!("{warning}");
     }
     let configured = config.dispatch.listen.map(ListenAddr::from);
