@@ -23,6 +23,8 @@ use crate::metrics;
 const COMMIT: Option<&str> = option_env!("SORTIE_BUILD_COMMIT");
 const BUILD_TIME: Option<&str> = option_env!("SORTIE_BUILD_TIME");
 const UNKNOWN: &str = "unknown";
+/// Connections at a port for drivers that are no drivers: probes, statistics, and drivers that are refused.
+const OTHER_CONNECTIONS: usize = 1_024;
 
 /// How a dispatcher with this configuration behaves.
 pub(crate) fn options(
@@ -114,6 +116,7 @@ pub(crate) struct Role {
 
 struct OwnPort {
     listener: TcpListener,
+    connections: usize,
     tls: Option<Arc<ServerConfig>>,
     router: Router,
 }
@@ -160,7 +163,8 @@ impl Role {
                 close.cancel();
             };
             match own {
-                Some(OwnPort { listener, tls, router }) => {
+                Some(OwnPort { listener, connections, tls, router }) => {
+                    let limits = sortie_serving::Limits { connections, ..limits };
                     let serving = serve(&dispatch, listener, tls, router, &limits, closing);
                     tokio::join!(serving, end);
                 }
@@ -180,7 +184,8 @@ impl OwnPort {
         let listener = TcpListener::bind(listen)
             .await
             .map_err(|error| Failure::of(format!("dispatch.listen: cannot listen on {listen}"), error))?;
-        Ok(Self { listener, tls, router: router(dispatch) })
+        let connections = own_connections(&config.dispatch);
+        Ok(Self { listener, connections, tls, router: router(dispatch) })
     }
 }
 
@@ -201,12 +206,17 @@ pub(crate) async fn serve(
     tokio::join!(sortie_serving::serve(listener, router, tls, limits, closing), end);
 }
 
-/// Files that a dispatcher holds open at most: a socket for each driver and device, and for each port and address.
+/// Files that a dispatcher holds open at most, beside the connections of the port that it shares: a socket for each
+/// device, and for each port and address; with a port of its own, for each connection there.
 pub(crate) fn open_files(config: &DispatchConfig) -> u64 {
     let limits = &config.limits;
-    u64::from(limits.drivers)
-        + u64::from(limits.devices)
-        + u64::from(limits.ports) * config.hosts.len() as u64
+    let devices = u64::from(limits.devices) + u64::from(limits.ports) * config.hosts.len() as u64;
+    devices + config.listen.map_or(0, |_| own_connections(config) as u64)
+}
+
+/// Connections at a time at a port of its own.
+fn own_connections(config: &DispatchConfig) -> usize {
+    limits(&config.limits).drivers + OTHER_CONNECTIONS
 }
 
 #[cfg(test)]

@@ -113,7 +113,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         if let Some(bearer) = bearer {
             request.headers_mut().insert("authorization", format!("Bearer {bearer}").parse().unwrap());
         }
-        match soon("an answer to the handshake", client_async(request, stream)).await {
+        match soon("an answer to the handshake", Box::pin(client_async(request, stream))).await {
             Ok((socket, _)) => Ok(Self(socket)),
             Err(Error::Http(answer)) => {
                 let text = String::from_utf8_lossy(answer.body().as_deref().unwrap_or_default()).into_owned();
@@ -255,8 +255,10 @@ async fn production_says_less() {
         let variables = [("SERVER_SECRET", SECRET), ("SG_SERVER_PORT", "0"), ("SG_ENV", environment)];
         let dispatcher = Dispatcher::start(&site, &[], &variables).await;
         let path = format!("/api/server/tcp_dispatch?port={}&accept=127.0.0.1", free_port());
-        let driver = Driver::open(&dispatcher.url, &path, Some(SECRET)).await.unwrap();
-        drop(driver);
+        let mut driver = Driver::open(&dispatcher.url, &path, Some(SECRET)).await.unwrap();
+        driver.0.close(None).await.unwrap();
+        // Answered after it was noted.
+        soon("the end of a websocket", async { while driver.0.next().await.is_some() {} }).await;
         signal(dispatcher.pid, Signal::TERM);
         let stderr = dispatcher.stderr.clone();
         assert_eq!(dispatcher.ended().await.code(), Some(0));

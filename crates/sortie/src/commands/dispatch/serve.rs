@@ -54,8 +54,7 @@ async fn serve(config: &Config, door: Door) -> Result<ExitCode, Failure> {
     let tls = edge::tls(dispatch::certificate(config))?;
     let dispatcher = Dispatch::new(dispatch::options(&config.dispatch, secret, None))
         .map_err(|problem| Failure::of("dispatch", problem))?;
-    let more = dispatch::open_files(&config.dispatch);
-    let connections = edge::connections(config, more);
+    let connections = edge::connections(config, dispatch::open_files(&config.dispatch));
     let limits = Limits { connections, grace: config.shutdown_deadline, ..edge::limits(config) };
     let closing = CancellationToken::new();
     let close = closing.clone();
