@@ -153,8 +153,9 @@ impl Role {
     }
 
     /// Serves until the stop, which ends websockets and devices in order.
-    pub(crate) fn spawn(self, supervisor: &mut Supervisor, limits: sortie_serving::Limits) {
+    pub(crate) fn spawn(self, supervisor: &mut Supervisor, limits: &sortie_serving::Limits) {
         let Self { dispatch, own } = self;
+        let limits = limits.clone();
         supervisor.spawn("the dispatcher", Stage::Door, OnFailure::StopAll, |stop| async move {
             let closing = CancellationToken::new();
             let close = closing.clone();

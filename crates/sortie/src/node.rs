@@ -125,7 +125,7 @@ impl Node {
         let dispatch_address = dispatch.as_ref().and_then(dispatch::Role::address);
         let mut supervisor = Supervisor::new();
         if let Some(dispatch) = dispatch {
-            dispatch.spawn(&mut supervisor, limits.clone());
+            dispatch.spawn(&mut supervisor, &limits);
         }
         let door = Door { listener, tls, router, gateway, limits, closing };
         edge::spawn_listener(&mut supervisor, door);
