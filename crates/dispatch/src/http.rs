@@ -14,9 +14,8 @@ use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
-use sortie_serving::{BodyError, json_response, read_body};
+use sortie_serving::{BodyError, halves, json_response, read_body};
 use thiserror::Error;
 use tokio::time::timeout;
 use tungstenite::handshake::server::create_response_with_body;
@@ -229,7 +228,7 @@ async fn dispatch(hub: Arc<Hub>, protocol: Protocol, mut request: Request) -> Re
     let tracker = hub.shared.tracker.clone();
     tracker.spawn(async move {
         match timeout(UPGRADE_DEADLINE, upgrade).await {
-            Ok(Ok(upgraded)) => session::run(hub, joined, TokioIo::new(upgraded)).await,
+            Ok(Ok(upgraded)) => session::run(hub, joined, halves(upgraded)).await,
             _ => hub.leave(joined).await,
         }
     });

@@ -7,6 +7,7 @@
 //! | [`DispatchOptions`] | who may use it, which ports, every limit |
 //! | `http` | routes: who may call them, and with which parameters |
 //! | `session` | a driver's websocket |
+//! | [`websocket`] | what the bytes of a driver's websocket say |
 //! | `outbound` | what waits to be sent to a driver |
 //! | `hub` | every open port and who uses it |
 //! | `tcp`, `udp` | ports |
@@ -34,6 +35,7 @@ mod session;
 mod tcp;
 mod tokens;
 mod udp;
+pub mod websocket;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
