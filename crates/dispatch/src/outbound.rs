@@ -278,9 +278,10 @@ impl Outbound {
             }
             state = lock(&self.state);
         }
+        // Before anybody can give it back.
+        self.all.take(cost);
         state.add(chunk, is_rest);
         drop(state);
-        self.all.take(cost);
         self.arrived.notify_one();
         cost
     }

@@ -61,6 +61,7 @@ async fn run_on(hub: Arc<Hub>, joined: Joined, first: Bytes, reading: impl Async
     let mut inbound = Inbound {
         io: reading,
         messages: Messages::new(limits.message_bytes),
+        is_unread: !first.is_empty(),
         buffer: first.into(),
         spaces: Arc::clone(&hub.shared.spaces),
         most_bytes: limits.message_bytes,
@@ -131,23 +132,19 @@ struct Inbound<R> {
     buffer: BytesMut,
     spaces: Arc<Spaces>,
     most_bytes: usize,
+    /// There is something in `buffer` that nobody has looked at.
+    is_unread: bool,
 }
 
 impl<R: AsyncRead + Unpin> Inbound<R> {
-    /// The messages that come next, as many as one read brings, and answers to pings. `Some` if nothing comes after
+    /// Reads once: the messages that it brings, which may be none, and answers to pings. `Some` if nothing comes after
     /// them.
     async fn next(&mut self, messages: &mut Vec<Bytes>, answers: &mut Vec<Bytes>) -> Option<End> {
-        loop {
-            if let Err(end) = self.take_apart(messages, answers) {
-                return Some(end);
-            }
-            if !messages.is_empty() || !answers.is_empty() {
-                return None;
-            }
-            if !matches!(poll_fn(|context| self.poll_read(context)).await, Ok(1..)) {
-                return Some(End::gone());
-            }
+        if !self.is_unread && !matches!(poll_fn(|context| self.poll_read(context)).await, Ok(1..)) {
+            return Some(End::gone());
         }
+        self.is_unread = false;
+        self.take_apart(messages, answers).err()
     }
 
     /// Reads once. Space is held only while there is something in it.

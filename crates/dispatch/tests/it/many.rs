@@ -1,16 +1,16 @@
 //! Many devices, many ports, many drivers.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt as _;
 use futures::future::join_all;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use socket2::{Domain, Socket, Type};
 use sortie_dispatch::DispatchOptions;
 use sortie_dispatch::frame::Kind;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::Semaphore;
 
 use crate::harness::{
     Driver, World, device, device_from, exactly, free_port, options, pattern, rest, secret, soon,
@@ -175,31 +175,30 @@ async fn writes_to_a_hundred_devices_arrive_whole() {
     assert!(found == expected);
 }
 
-/// What came of connections: OPENED, CLOSED and RECEIVED messages.
-async fn count_frames(driver: Driver, closed: usize) -> ([usize; 3], Driver) {
-    let (mut driver, mut kinds) = (driver, [0_usize; 3]);
+/// Counts OPENED, CLOSED and RECEIVED messages, until so many devices are closed. Each makes room for another.
+async fn count_frames(driver: &mut Driver, closed: usize, room: &Semaphore) -> [usize; 3] {
+    let mut kinds = [0_usize; 3];
     while kinds[1] < closed {
-        let message = soon(driver.socket.next()).await.unwrap().unwrap();
-        assert!(!message.is_close(), "{message:?}");
-        if message.is_binary() {
-            kinds[usize::from(message.into_data()[0])] += 1;
+        let said = driver.hear().await.unwrap();
+        kinds[said.kind as usize] += 1;
+        if said.kind == Kind::Closed {
+            room.add_permits(1);
         }
     }
-    (kinds, driver)
+    kinds
 }
 
 /// Devices that connect from an address of their own, one after the other. Most of them break their connection, so that
 /// nothing of it stays in the system; every tenth ends it in order.
-fn connect_and_close(port: u16, last: u8, count: usize) {
+async fn connect_and_close(port: u16, last: u8, count: usize, room: Arc<Semaphore>) {
     for number in 0..count {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        socket.bind(&SocketAddr::from(([127, 0, 0, last], 0)).into()).unwrap();
-        socket.connect(&SocketAddr::from(([127, 0, 0, 1], port)).into()).unwrap();
+        room.acquire().await.unwrap().forget();
+        let mut device = device_from(last, port).await;
         if number % 3 == 0 {
-            socket.send(b"hello").unwrap();
+            device.write_all(b"hello").await.unwrap();
         }
         if number % 10 != 0 {
-            socket.set_linger(Some(Duration::ZERO)).unwrap();
+            device.set_zero_linger().unwrap();
         }
     }
 }
@@ -209,16 +208,18 @@ async fn a_hundred_thousand_connections_leave_nothing_behind() {
     const ADDRESSES: u8 = 4;
     const EACH: usize = 25_000;
     const ALL: usize = ADDRESSES as usize * EACH;
+    /// One that is broken before the system has put it in the queue of the port is nowhere: so there is room for all.
+    const AT_A_TIME: usize = 1_000;
     let world = World::start(options()).await;
     let port = free_port();
-    let driver = world.tcp(port, "127.0.0.0/8").await;
-    // One that was broken before it was accepted is none; so the last one tells when all have been.
-    let connecting: Vec<_> = (1..=ADDRESSES)
-        .map(|last| tokio::task::spawn_blocking(move || connect_and_close(port, last, EACH)))
+    let mut driver = world.tcp(port, "127.0.0.0/8").await;
+    let room = Arc::new(Semaphore::new(AT_A_TIME));
+    let devices: Vec<_> = (1..=ADDRESSES)
+        .map(|last| tokio::spawn(connect_and_close(port, last, EACH, Arc::clone(&room))))
         .collect();
-    let (kinds, driver) = count_frames(driver, ALL).await;
-    for thread in connecting {
-        soon(thread).await.unwrap();
+    let kinds = count_frames(&mut driver, ALL, &room).await;
+    for all in devices {
+        soon(all).await.unwrap();
     }
     assert_eq!((kinds[0], kinds[1]), (ALL, ALL));
     assert_eq!(world.dispatch.stats().await.devices, 0);
