@@ -13,9 +13,8 @@ use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use hyper_util::rt::TokioIo;
 use serde::Serialize;
-use sortie_serving::{Place, json_response};
+use sortie_serving::{Place, halves, json_response};
 use thiserror::Error;
 use tokio::time::timeout;
 use tungstenite::handshake::server::create_response_with_body;
@@ -221,7 +220,7 @@ async fn dispatch(hub: Arc<Hub>, protocol: Protocol, mut request: Request) -> Re
     let tracker = hub.shared.tracker.clone();
     tracker.spawn(async move {
         match timeout(UPGRADE_DEADLINE, upgrade).await {
-            Ok(Ok(upgraded)) => session::run(hub, joined, TokioIo::new(upgraded)).await,
+            Ok(Ok(upgraded)) => session::run(hub, joined, halves(upgraded)).await,
             _ => hub.leave(joined).await,
         }
         drop(place);

@@ -24,6 +24,7 @@ use crate::gather::Gather;
 use crate::lock;
 use crate::options::{DispatchOptions, Limits, OptionsError};
 use crate::outbound::{End, Outbound, close_code};
+use crate::session::Spaces;
 use crate::tcp::{self, Device, TcpPort};
 use crate::tokens::{Allowance, Tokens};
 use crate::udp::UdpPort;
@@ -38,6 +39,8 @@ pub(crate) struct Shared {
     /// Bytes that wait for devices.
     pub(crate) backlog: Budget,
     pub(crate) tracker: TaskTracker,
+    /// For what drivers send.
+    pub(crate) spaces: Arc<Spaces>,
     places: Arc<Semaphore>,
     turned_away: AtomicU64,
     ids: AtomicU64,
@@ -54,6 +57,7 @@ impl Shared {
             queued: Arc::new(Budget::new(limits.queue_bytes)),
             backlog: Budget::new(limits.backlog_bytes),
             tracker: TaskTracker::new(),
+            spaces: Arc::default(),
             places: Arc::new(Semaphore::new(limits.devices)),
             turned_away: AtomicU64::new(0),
             ids: AtomicU64::new(1),

@@ -9,6 +9,7 @@
 //! | `native` | routes of our own: dispatch tokens, statistics |
 //! | `metrics`, `description` | the statistics for monitoring; the routes in an OpenAPI document |
 //! | `session` | a driver's websocket |
+//! | [`websocket`] | what the bytes of a driver's websocket say |
 //! | `outbound` | what waits to be sent to a driver |
 //! | `hub` | every open port and who uses it |
 //! | `tcp`, `udp` | ports |
@@ -39,6 +40,7 @@ mod session;
 mod tcp;
 mod tokens;
 mod udp;
+pub mod websocket;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

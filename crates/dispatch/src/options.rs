@@ -137,8 +137,8 @@ pub struct Limits {
     pub backlog_bytes: usize,
     /// A driver that takes nothing for so long while something waits for it is cut off.
     pub driver_stall: Duration,
-    /// A device whose backlog is full and that takes nothing for so long, while its driver has other devices, is
-    /// disconnected: until then the driver's messages to the others wait.
+    /// A device with other devices beside it is disconnected after its driver has had to wait for room in its backlog for
+    /// so long, and half of it was never free in between: until then the driver's messages to the others wait.
     pub device_patience: Duration,
     /// A device that takes nothing for so long while something waits for it is disconnected.
     pub device_stall: Duration,

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`ListenAddr`] | an address as settings have it, and the listener there |
 //! | [`serve()`] | connections: how many, how long they may dawdle, and how they end |
-//! | `opening` | from a connection of TCP to one that can be served |
+//! | `opening` | from a connection of TCP to one that can be served, and [back](halves) once it is upgraded |
 //! | `per_address` | how many connections one address has, and [what counts as one](network) |
 //! | [`read_body`], [`limit_grpc_bodies`] | bodies in, each within its size and its time |
 //! | [`json_response`], [`error_response`] | documents out |
@@ -27,5 +27,6 @@ pub use error::{error_document, error_response};
 pub use grpc_body::limit_grpc_bodies;
 pub use limits::Limits;
 pub use listen::{ListenAddr, ListenAddrError};
+pub use opening::{Halves, halves};
 pub use per_address::network;
 pub use serve::{Place, serve};
