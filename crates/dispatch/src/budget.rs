@@ -27,6 +27,7 @@ impl Budget {
         self.used() < self.limit
     }
 
+    /// To be called before the same bytes can be given back.
     pub(crate) fn take(&self, bytes: usize) {
         self.used.fetch_add(bytes, Ordering::Relaxed);
     }

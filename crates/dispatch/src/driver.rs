@@ -4,15 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::accept::AcceptList;
 use crate::outbound::Outbound;
 use crate::tokens::Allowance;
 
 /// What a port is for.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(rename = "DispatchProtocol")]
 pub enum Protocol {
     /// Connections of devices.
     Tcp,
@@ -33,7 +35,8 @@ pub(crate) struct Counters {
 }
 
 /// [`Counters`] at one moment.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, JsonSchema)]
+#[schemars(rename = "DispatchCounted")]
 pub struct Counted {
     /// Bytes from devices, for drivers: once for each driver.
     pub received_bytes: u64,

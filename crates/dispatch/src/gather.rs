@@ -6,7 +6,6 @@
 //! packet, and never a device that is being answered.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -14,10 +13,13 @@ use std::time::{Duration, Instant};
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
-use tokio::io::unix::AsyncFd;
+use tokio::net::unix::pipe::Receiver;
+use tokio::sync::Notify;
 
 /// How long bytes gather.
 const GATHER: Duration = Duration::from_micros(60);
+/// What a timer has to say: how often it has fired, in bytes: timerfd_create(2).
+const FIRED_BYTES: usize = 8;
 /// Reads with no more than this between them are of one stream.
 const QUICK: Duration = Duration::from_micros(250);
 /// So many quick reads, one after the other, are load.
@@ -30,35 +32,49 @@ const FULL_BYTES: usize = 48 << 10;
 /// One timer for whoever lets bytes gather.
 #[derive(Default)]
 pub(crate) struct Gather {
-    timer: OnceLock<Option<AsyncFd<OwnedFd>>>,
+    timer: OnceLock<Option<Receiver>>,
     is_set: AtomicBool,
+    fired: Notify,
 }
 
 impl Gather {
-    /// Waits for about [`GATHER`]; where the system has no such timer, not at all.
+    /// Waits for about [`GATHER`], or for the rest of it if others wait already; where the system has no such timer, not
+    /// at all.
     pub(crate) async fn pause(&self) {
         let Some(timer) = self.timer.get_or_init(|| timer().ok()) else { return };
-        if !self.is_set.swap(true, Ordering::AcqRel) && set(timer.get_ref()).is_err() {
-            self.is_set.store(false, Ordering::Release);
+        let fired = self.fired.notified();
+        if self.is_set.swap(true, Ordering::AcqRel) {
+            return fired.await;
+        }
+        let _lead = Lead(self);
+        if set(timer).is_err() {
             return;
         }
-        if let Ok(mut ready) = timer.readable().await {
-            ready.clear_ready();
-        }
-        self.is_set.store(false, Ordering::Release);
+        // Once it is read, the timer is quiet. It may look as if it had fired when it is only that nobody has looked.
+        while timer.readable().await.is_ok()
+            && let Err(error) = timer.try_read(&mut [0; FIRED_BYTES])
+            && error.kind() == io::ErrorKind::WouldBlock
+        {}
     }
 }
 
-#[allow(
-    deprecated,
-    reason = "deprecated for types whose descriptor may change while it is registered; an OwnedFd's does not"
-)]
-fn timer() -> io::Result<AsyncFd<OwnedFd>> {
-    let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
-    AsyncFd::new(timerfd_create(TimerfdClockId::Monotonic, flags)?)
+/// Whoever waits for the timer itself. Dropped, all others go on.
+struct Lead<'a>(&'a Gather);
+
+impl Drop for Lead<'_> {
+    fn drop(&mut self) {
+        self.0.is_set.store(false, Ordering::Release);
+        self.0.fired.notify_waiters();
+    }
 }
 
-fn set(timer: &OwnedFd) -> rustix::io::Result<()> {
+/// Seen by tokio as a pipe, because of what it can wait for without `unsafe`, a pipe is what a timer is most like.
+fn timer() -> io::Result<Receiver> {
+    let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
+    Receiver::from_owned_fd_unchecked(timerfd_create(TimerfdClockId::Monotonic, flags)?)
+}
+
+fn set(timer: &Receiver) -> rustix::io::Result<()> {
     let once = Timespec { tv_sec: 0, tv_nsec: 0 };
     let value = Timespec { tv_sec: 0, tv_nsec: GATHER.as_nanos() as _ };
     timerfd_settime(timer, TimerfdTimerFlags::empty(), &Itimerspec { it_interval: once, it_value: value })?;

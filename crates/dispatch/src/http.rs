@@ -4,19 +4,17 @@
 //! comes after it is not axum's websocket: see `session`.
 
 use std::borrow::Cow;
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, WWW_AUTHENTICATE};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use hyper_util::rt::TokioIo;
-use serde::{Deserialize, Serialize};
-use sortie_serving::{BodyError, json_response, read_body};
+use axum::routing::get;
+use serde::Serialize;
+use sortie_serving::{Place, halves, json_response};
 use thiserror::Error;
 use tokio::time::timeout;
 use tungstenite::handshake::server::create_response_with_body;
@@ -24,17 +22,14 @@ use tungstenite::handshake::server::create_response_with_body;
 use crate::accept::{AcceptError, AcceptList};
 use crate::driver::Protocol;
 use crate::hub::{Hub, JoinError, Wish};
+use crate::native;
 use crate::session;
-use crate::tokens::{Allowance, Grant, IssueError, Scope, ScopeError};
+use crate::tokens::{Allowance, Grant, ScopeError};
 
 /// Both path families: the one of old, and the one of today.
-const FAMILIES: [&str; 2] = ["/api/server", "/api/dispatch/v1"];
+pub(crate) const FAMILIES: [&str; 2] = ["/api/server", "/api/dispatch/v1"];
 /// How long the connection of an opened websocket may take to be handed over.
 const UPGRADE_DEADLINE: Duration = Duration::from_secs(10);
-/// Ranges of ports in one dispatch token.
-const MAX_TOKEN_PORTS: usize = 256;
-/// Life of a dispatch token that asks for none.
-const TOKEN_LIFE: Duration = Duration::from_secs(10 * 60);
 
 pub(crate) fn router(hub: Arc<Hub>) -> Router {
     let mut router = Router::new();
@@ -46,7 +41,7 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
             .route(&format!("{family}/tcp_dispatch"), get(tcp_dispatch))
             .route(&format!("{family}/udp_dispatch"), get(udp_dispatch));
     }
-    router.route("/v1/dispatch/stats", get(stats)).route("/v1/dispatch/tokens", post(issue)).with_state(hub)
+    router.with_state(Arc::clone(&hub)).merge(native::router(hub))
 }
 
 /// Why a request is refused. The texts are for whoever sent it.
@@ -68,14 +63,6 @@ enum Refused {
     Scope(#[from] ScopeError),
     #[error("{0}")]
     Join(#[from] JoinError),
-    #[error("{0}")]
-    Body(#[from] BodyError),
-    #[error("the body is not as expected: {0}")]
-    Document(serde_json::Error),
-    #[error("{field}: {problem}")]
-    Field { field: &'static str, problem: String },
-    #[error("{0}")]
-    Issue(#[from] IssueError),
 }
 
 impl Refused {
@@ -83,17 +70,13 @@ impl Refused {
         match self {
             Self::NotSignedIn => StatusCode::UNAUTHORIZED,
             Self::Missing(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::Port(_) | Self::Accept(_) | Self::Document(_) | Self::Field { .. } => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::Port(_) | Self::Accept(_) => StatusCode::BAD_REQUEST,
             Self::NoWebsocket(_) => StatusCode::UPGRADE_REQUIRED,
             Self::Scope(_) => StatusCode::FORBIDDEN,
             Self::Join(JoinError::Forbidden(_) | JoinError::NotPermitted(_)) => StatusCode::FORBIDDEN,
             Self::Join(JoinError::InUse { .. }) => StatusCode::CONFLICT,
             Self::Join(JoinError::System { .. }) => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Join(_) | Self::Issue(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Body(BodyError::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Body(BodyError::TooSlow { .. }) => StatusCode::REQUEST_TIMEOUT,
+            Self::Join(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 }
@@ -115,17 +98,22 @@ impl IntoResponse for Refused {
     }
 }
 
-/// Documents of this module always have a JSON form.
-fn json(status: StatusCode, document: &impl Serialize) -> Response {
+/// Documents of this crate always have a JSON form.
+pub(crate) fn json(status: StatusCode, document: &impl Serialize) -> Response {
     json_response(status, serde_json::to_vec(document).unwrap_or_default())
 }
 
 /// The parameters of a request.
-struct Query<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
+pub(crate) struct Query<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
 
 impl<'a> Query<'a> {
-    fn of(request: &'a Request) -> Self {
+    pub(crate) fn of(request: &'a Request) -> Self {
         Self(form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes()).collect())
+    }
+
+    /// No parameters at all.
+    pub(crate) const fn none() -> Self {
+        Self(Vec::new())
     }
 
     /// The first of that name.
@@ -139,7 +127,7 @@ impl<'a> Query<'a> {
 }
 
 /// Who calls.
-enum Caller {
+pub(crate) enum Caller {
     /// Somebody with the secret, who may do everything.
     Owner,
     /// A driver with a dispatch token.
@@ -147,25 +135,23 @@ enum Caller {
 }
 
 impl Caller {
-    fn of(hub: &Hub, request: &Request, query: &Query<'_>) -> Result<Self, Refused> {
-        let Some(secret) = &hub.options.secret else { return Ok(Self::Owner) };
-        let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let header = header.and_then(|value| value.split_once(' '));
-        let header = header.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-        let token = query.get("bearer_token").or(header.map(|(_, token)| token.trim()));
-        let token = token.ok_or(Refused::NotSignedIn)?;
-        if secret.is(token) {
-            return Ok(Self::Owner);
+    /// `None` for somebody who is not let in.
+    pub(crate) fn of(hub: &Hub, headers: &HeaderMap, query: &Query<'_>) -> Option<Self> {
+        if hub.options.is_open() {
+            return Some(Self::Owner);
         }
-        hub.tokens.find(token).map(Self::Guest).ok_or(Refused::NotSignedIn)
+        let token = query.get("bearer_token").or_else(|| bearer(headers))?;
+        if hub.options.secret.as_ref().is_some_and(|secret| secret.is(token)) {
+            return Some(Self::Owner);
+        }
+        hub.tokens.find(token).map(Self::Guest)
     }
 
-    /// Guests have their ports and nothing else.
-    fn need_owner(hub: &Hub, request: &Request) -> Result<(), Refused> {
-        match Self::of(hub, request, &Query::of(request))? {
-            Self::Owner => Ok(()),
-            Self::Guest(_) => Err(Refused::NotSignedIn),
-        }
+    /// Whether somebody may see and do what is not about one port: guests have their ports and nothing else, while
+    /// operators open no ports themselves.
+    pub(crate) fn is_owner_or_operator(hub: &Hub, headers: &HeaderMap, query: &Query<'_>) -> bool {
+        matches!(Self::of(hub, headers, query), Some(Self::Owner))
+            || hub.options.operators.as_ref().is_some_and(|operators| operators.know(headers))
     }
 
     fn admit(&self, wish: &Wish) -> Result<Option<Arc<Allowance>>, ScopeError> {
@@ -174,6 +160,12 @@ impl Caller {
             Self::Guest(grant) => grant.admit(wish.protocol, wish.port, &wish.accept).map(Some),
         }
     }
+}
+
+/// What stands after `Bearer`.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 async fn healthy() -> Response {
@@ -202,13 +194,10 @@ async fn version(State(hub): State<Arc<Hub>>) -> Response {
 }
 
 async fn listing(State(hub): State<Arc<Hub>>, request: Request) -> Result<Response, Refused> {
-    Caller::need_owner(&hub, &request)?;
+    if !Caller::is_owner_or_operator(&hub, request.headers(), &Query::of(&request)) {
+        return Err(Refused::NotSignedIn);
+    }
     Ok(json(StatusCode::OK, &hub.listing().await))
-}
-
-async fn stats(State(hub): State<Arc<Hub>>, request: Request) -> Result<Response, Refused> {
-    Caller::need_owner(&hub, &request)?;
-    Ok(json(StatusCode::OK, &hub.stats().await))
 }
 
 async fn tcp_dispatch(State(hub): State<Arc<Hub>>, request: Request) -> Result<Response, Refused> {
@@ -223,22 +212,25 @@ async fn dispatch(hub: Arc<Hub>, protocol: Protocol, mut request: Request) -> Re
     let wish = wish(&hub, protocol, &request)?;
     let response =
         create_response_with_body(&request, axum::body::Body::empty).map_err(Refused::NoWebsocket)?;
+    // Kept, so that a driver counts as a connection until it leaves.
+    let place = request.extensions().get::<Place>().cloned();
     let upgrade = hyper::upgrade::on(&mut request);
     let joined = hub.join(wish).await?;
     // From here to the end of the session nothing can drop it: the driver leaves in any case.
     let tracker = hub.shared.tracker.clone();
     tracker.spawn(async move {
         match timeout(UPGRADE_DEADLINE, upgrade).await {
-            Ok(Ok(upgraded)) => session::run(hub, joined, TokioIo::new(upgraded)).await,
+            Ok(Ok(upgraded)) => session::run(hub, joined, halves(upgraded)).await,
             _ => hub.leave(joined).await,
         }
+        drop(place);
     });
     Ok(response)
 }
 
 fn wish(hub: &Hub, protocol: Protocol, request: &Request) -> Result<Wish, Refused> {
     let query = Query::of(request);
-    let caller = Caller::of(hub, request, &query)?;
+    let caller = Caller::of(hub, request.headers(), &query).ok_or(Refused::NotSignedIn)?;
     let port = query.need("port")?;
     let accept = query.need("accept")?;
     let port = port_number(port).ok_or_else(|| Refused::Port(port.chars().take(64).collect()))?;
@@ -250,112 +242,9 @@ fn wish(hub: &Hub, protocol: Protocol, request: &Request) -> Result<Wish, Refuse
 }
 
 /// Digits only: a sign is no part of a port.
-fn port_number(text: &str) -> Option<u16> {
+pub(crate) fn port_number(text: &str) -> Option<u16> {
     let is_digits = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|port| is_digits && *port > 0)
-}
-
-/// What `POST /v1/dispatch/tokens` takes.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TokenWish {
-    ports: Option<Vec<Ports>>,
-    accept: Option<Vec<String>>,
-    protocol: Option<WishedProtocol>,
-    /// A duration with its unit.
-    expires_in: Option<String>,
-    bytes: Option<u64>,
-    bytes_per_second: Option<u64>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum WishedProtocol {
-    Tcp,
-    Udp,
-}
-
-/// A port or a range of ports.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Ports {
-    One(u64),
-    Range(String),
-}
-
-impl Ports {
-    fn range(&self) -> Option<RangeInclusive<u16>> {
-        match self {
-            Self::One(port) => u16::try_from(*port).ok().filter(|port| *port > 0).map(|port| port..=port),
-            Self::Range(text) => {
-                let (first, last) = text.split_once('-').unwrap_or((text, text));
-                let (first, last) = (port_number(first.trim())?, port_number(last.trim())?);
-                (first <= last).then_some(first..=last)
-            }
-        }
-    }
-}
-
-async fn issue(State(hub): State<Arc<Hub>>, request: Request) -> Result<Response, Refused> {
-    #[derive(Serialize)]
-    struct Answer {
-        token: String,
-        /// RFC 3339, UTC.
-        expires_at: String,
-    }
-    Caller::need_owner(&hub, &request)?;
-    let body = read_body(request, &sortie_serving::Limits::default()).await?;
-    let wish: TokenWish = serde_json::from_slice(&body).map_err(Refused::Document)?;
-    let issued = hub.tokens.issue(scope(&hub, &wish)?)?;
-    let expires_at = humantime::format_rfc3339_seconds(issued.expires_at).to_string();
-    let mut response = json(StatusCode::CREATED, &Answer { token: issued.token, expires_at });
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response)
-}
-
-fn scope(hub: &Hub, wish: &TokenWish) -> Result<Scope, Refused> {
-    let limits = &hub.shared.limits;
-    let ports = wish.ports.as_ref().filter(|ports| !ports.is_empty()).ok_or(Refused::Missing("ports"))?;
-    if ports.len() > MAX_TOKEN_PORTS {
-        let problem = format!("has more than {MAX_TOKEN_PORTS} entries: use ranges like \"7000-7999\"");
-        return Err(Refused::Field { field: "ports", problem });
-    }
-    let ports = ports.iter().map(Ports::range).collect::<Option<_>>().ok_or_else(|| Refused::Field {
-        field: "ports",
-        problem: "an entry is a port from 1 to 65535, or a range like \"7000-7999\"".to_owned(),
-    })?;
-    let accept = wish.accept.as_ref().ok_or(Refused::Missing("accept"))?;
-    let accept = AcceptList::collect(accept.iter().map(String::as_str), limits.accept_entries)
-        .map_err(Refused::Accept)?;
-    let life = match &wish.expires_in {
-        None => Ok(TOKEN_LIFE.min(limits.token_time)),
-        Some(text) => humantime::parse_duration(text)
-            .map_err(|error| format!("{text:?} is no duration like \"10m\": {error}"))
-            .and_then(|life| {
-                let is_short = !life.is_zero() && life <= limits.token_time;
-                let most = humantime::format_duration(limits.token_time);
-                if is_short { Ok(life) } else { Err(format!("has to be above 0 and at most {most}")) }
-            }),
-    };
-    let life = life.map_err(|problem| Refused::Field { field: "expires_in", problem })?;
-    for (field, value) in [("bytes", wish.bytes), ("bytes_per_second", wish.bytes_per_second)] {
-        if value == Some(0) {
-            let problem = "has to be above 0; leave it out for no limit".to_owned();
-            return Err(Refused::Field { field, problem });
-        }
-    }
-    let protocol = wish.protocol.as_ref().map(|protocol| match protocol {
-        WishedProtocol::Tcp => Protocol::Tcp,
-        WishedProtocol::Udp => Protocol::Udp,
-    });
-    Ok(Scope {
-        protocol,
-        ports,
-        accept,
-        life,
-        most_bytes: wish.bytes,
-        bytes_per_second: wish.bytes_per_second,
-    })
 }
 
 #[cfg(test)]
@@ -368,9 +257,5 @@ mod tests {
         for bad in ["", "0", "70000", "65536", "+6001", "-1", "6001 ", "0x10", "six"] {
             assert_eq!(port_number(bad), None, "{bad:?}");
         }
-        assert_eq!(Ports::Range("7000-7999".to_owned()).range(), Some(7000..=7999));
-        assert_eq!(Ports::Range("7000".to_owned()).range(), Some(7000..=7000));
-        assert_eq!(Ports::Range("7999-7000".to_owned()).range(), None);
-        assert_eq!(Ports::One(0).range(), None);
     }
 }

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use schemars::JsonSchema;
 use serde::Serialize;
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -23,6 +24,7 @@ use crate::gather::Gather;
 use crate::lock;
 use crate::options::{DispatchOptions, Limits, OptionsError};
 use crate::outbound::{End, Outbound, close_code};
+use crate::session::Spaces;
 use crate::tcp::{self, Device, TcpPort};
 use crate::tokens::{Allowance, Tokens};
 use crate::udp::UdpPort;
@@ -37,6 +39,8 @@ pub(crate) struct Shared {
     /// Bytes that wait for devices.
     pub(crate) backlog: Budget,
     pub(crate) tracker: TaskTracker,
+    /// For what drivers send.
+    pub(crate) spaces: Arc<Spaces>,
     places: Arc<Semaphore>,
     turned_away: AtomicU64,
     ids: AtomicU64,
@@ -53,6 +57,7 @@ impl Shared {
             queued: Arc::new(Budget::new(limits.queue_bytes)),
             backlog: Budget::new(limits.backlog_bytes),
             tracker: TaskTracker::new(),
+            spaces: Arc::default(),
             places: Arc::new(Semaphore::new(limits.devices)),
             turned_away: AtomicU64::new(0),
             ids: AtomicU64::new(1),
@@ -375,7 +380,8 @@ impl Hub {
 }
 
 /// Drivers and devices of each port: the answer of `GET /api/dispatch/v1`.
-#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, JsonSchema)]
+#[schemars(rename = "DispatchListing")]
 pub struct Listing {
     /// Drivers of each UDP port.
     pub udp_listeners: BTreeMap<u16, usize>,
@@ -386,7 +392,7 @@ pub struct Listing {
 }
 
 /// What goes through a dispatcher: the answer of `GET /v1/dispatch/stats`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct DispatchStats {
     /// Connected drivers.
     pub drivers: usize,
@@ -405,7 +411,8 @@ pub struct DispatchStats {
 }
 
 /// One open port.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
+#[schemars(rename = "DispatchPort")]
 pub struct PortStats {
     /// What it is for.
     pub protocol: Protocol,
@@ -418,7 +425,8 @@ pub struct PortStats {
 }
 
 /// One driver.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
+#[schemars(rename = "DispatchDriver")]
 pub struct DriverStats {
     /// Its number, which no other driver gets.
     pub id: u64,

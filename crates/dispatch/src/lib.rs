@@ -5,8 +5,11 @@
 //! | [`frame`] | what drivers and dispatcher say to each other |
 //! | [`Dispatch`] | the dispatcher: its routes, its end |
 //! | [`DispatchOptions`] | who may use it, which ports, every limit |
-//! | `http` | routes: who may call them, and with which parameters |
+//! | `http` | routes of the contract: who may call them, and with which parameters |
+//! | `native` | routes of our own: dispatch tokens, statistics |
+//! | `metrics`, `description` | the statistics for monitoring; the routes in an OpenAPI document |
 //! | `session` | a driver's websocket |
+//! | [`websocket`] | what the bytes of a driver's websocket say |
 //! | `outbound` | what waits to be sent to a driver |
 //! | `hub` | every open port and who uses it |
 //! | `tcp`, `udp` | ports |
@@ -22,28 +25,34 @@
 mod accept;
 mod bind;
 mod budget;
+mod description;
 mod driver;
 pub mod frame;
 mod gather;
 mod http;
 mod hub;
 mod message;
+mod metrics;
+mod native;
 mod options;
 mod outbound;
 mod session;
 mod tcp;
 mod tokens;
 mod udp;
+pub mod websocket;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::HeaderMap;
 
 pub use accept::{AcceptError, AcceptList};
+pub use description::description;
 pub use driver::{Counted, Protocol};
 pub use hub::{DispatchStats, DriverStats, Listing, PortStats};
-pub use options::{DispatchOptions, Limits, MIN_QUEUE_BYTES, OptionsError, Secret, Version};
+pub use options::{DispatchOptions, Limits, MIN_QUEUE_BYTES, Operators, OptionsError, Secret, Version};
 
 /// A dispatcher. Clones are the same one.
 #[derive(Clone)]
@@ -63,6 +72,12 @@ impl Dispatch {
     /// Its routes, of both path families. They want a server that can upgrade connections, like [`sortie_serving::serve`].
     pub fn router(&self) -> Router {
         http::router(Arc::clone(&self.hub))
+    }
+
+    /// Whether the headers of a request show the secret, or come from an operator: somebody who may see statistics.
+    #[must_use]
+    pub fn is_operator(&self, headers: &HeaderMap) -> bool {
+        http::Caller::is_owner_or_operator(&self.hub, headers, &http::Query::none())
     }
 
     /// Drivers and devices of each port.

@@ -67,6 +67,11 @@ pub(crate) fn ping() -> Bytes {
     written(WebsocketFrame::ping(Bytes::new()))
 }
 
+/// The answer to a ping with that payload.
+pub(crate) fn pong(payload: Bytes) -> Bytes {
+    written(WebsocketFrame::pong(payload))
+}
+
 /// A close frame. What is too long of the reason is left out.
 pub(crate) fn close(code: u16, reason: &str) -> Bytes {
     let mut end = reason.len().min(MAX_REASON_BYTES);

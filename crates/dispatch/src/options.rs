@@ -3,8 +3,10 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
+use axum::http::HeaderMap;
 use subtle::ConstantTimeEq as _;
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -35,6 +37,28 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// Says from the headers of a request whether it comes from an operator: somebody who may see statistics and make
+/// dispatch tokens without knowing the secret. It is asked at each request, so it has to be quick.
+#[derive(Clone)]
+pub struct Operators(Arc<dyn Fn(&HeaderMap) -> bool + Send + Sync>);
+
+impl Operators {
+    /// Those whom `know` knows.
+    pub fn new(know: impl Fn(&HeaderMap) -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(know))
+    }
+
+    pub(crate) fn know(&self, headers: &HeaderMap) -> bool {
+        (self.0)(headers)
+    }
+}
+
+impl fmt::Debug for Operators {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Operators(…)")
+    }
+}
+
 /// What `…/version` answers.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Version {
@@ -51,8 +75,11 @@ pub struct Version {
 /// How a dispatcher behaves.
 #[derive(Clone, Debug)]
 pub struct DispatchOptions {
-    /// What drivers and operators send. `None` lets everyone in: for development on loopback only.
+    /// What drivers and operators send. Without it and without `operators`, everyone is let in: for development on
+    /// loopback only. Without it alone, drivers need a dispatch token.
     pub secret: Option<Secret>,
+    /// Who else may see statistics and make dispatch tokens.
+    pub operators: Option<Operators>,
     /// Addresses of this machine on which ports for devices are opened.
     pub hosts: Vec<IpAddr>,
     /// Ports that drivers may have opened.
@@ -69,6 +96,7 @@ impl Default for DispatchOptions {
     fn default() -> Self {
         Self {
             secret: None,
+            operators: None,
             hosts: vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
             allowed_ports: vec![1..=u16::MAX],
             only_to_peers_that_spoke: true,
@@ -109,8 +137,8 @@ pub struct Limits {
     pub backlog_bytes: usize,
     /// A driver that takes nothing for so long while something waits for it is cut off.
     pub driver_stall: Duration,
-    /// A device whose backlog is full and that takes nothing for so long, while its driver has other devices, is
-    /// disconnected: until then the driver's messages to the others wait.
+    /// A device with other devices beside it is disconnected after its driver has had to wait for room in its backlog for
+    /// so long, and half of it was never free in between: until then the driver's messages to the others wait.
     pub device_patience: Duration,
     /// A device that takes nothing for so long while something waits for it is disconnected.
     pub device_stall: Duration,
@@ -216,6 +244,11 @@ impl DispatchOptions {
             }
         }
         Ok(())
+    }
+
+    /// Whether everyone may do everything.
+    pub(crate) const fn is_open(&self) -> bool {
+        self.secret.is_none() && self.operators.is_none()
     }
 
     pub(crate) fn allows(&self, port: u16) -> bool {

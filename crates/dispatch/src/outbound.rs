@@ -3,15 +3,20 @@
 //! A queue of whole messages, so that control frames can go in between them, and so that several drivers of a port can
 //! share the bytes of one. Its room is a semaphore of bytes: devices that wait for room get it in turn, and a device is
 //! read only once there is room for what may be read. Datagrams do not wait: the oldest make room.
+//!
+//! A message that comes while nothing waits and nobody writes is written by whoever has it: see [`State::direct_line`].
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::net::Shutdown;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, Bytes, BytesMut};
+use socket2::SockRef;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -30,6 +35,10 @@ const MAX_CONTROLS: usize = 16;
 const MAX_SPACES: usize = 4;
 /// With two writes so close together, the second waits until other tasks have had their turn to add to it.
 const BUSY: Duration = Duration::from_micros(100);
+/// Who sends datagrams: one for all of them. Numbers of devices begin at 1.
+const DATAGRAMS: u64 = 0;
+/// A message of so many bytes is worth a system call of its own.
+const WORTHY_BYTES: usize = 8 << 10;
 
 /// Why a websocket is closed: RFC 6455, section 7.4.1.
 pub(crate) mod close_code {
@@ -97,6 +106,17 @@ impl Chunk {
     }
 }
 
+/// Who writes to the connection.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+enum Turn {
+    #[default]
+    Nobody,
+    /// Whoever has something to send.
+    Sender,
+    /// The task of the queue.
+    Writer,
+}
+
 #[derive(Default)]
 struct State {
     chunks: VecDeque<Chunk>,
@@ -104,6 +124,53 @@ struct State {
     /// Bytes of all chunks, and of those that are being sent.
     bytes: usize,
     end: Option<End>,
+    /// Where to write to without the writer's help, if that can be done.
+    line: Option<Arc<OwnedWriteHalf>>,
+    turn: Turn,
+    /// Who sent last, and when.
+    last: Option<(u64, Instant)>,
+}
+
+impl State {
+    /// Where to write `bytes` of `sender` to at once: if nothing waits, and nobody else is likely to have something to
+    /// send with it.
+    fn direct_line(&mut self, sender: u64, bytes: usize) -> Option<Arc<OwnedWriteHalf>> {
+        let now = Instant::now();
+        let last = self.last.replace((sender, now));
+        if self.turn != Turn::Nobody || !self.chunks.is_empty() || !self.controls.is_empty() {
+            return None;
+        }
+        let has_company = last.is_some_and(|(other, time)| other != sender && now - time < BUSY);
+        if has_company && bytes < WORTHY_BYTES {
+            return None;
+        }
+        let line = self.line.clone()?;
+        self.turn = Turn::Sender;
+        Some(line)
+    }
+
+    fn is_waited_for(&self) -> bool {
+        !self.chunks.is_empty() || !self.controls.is_empty() || self.end.is_some()
+    }
+
+    /// At the end, or in front if it is whoever has the turn that could not write all of it.
+    fn add(&mut self, chunk: Chunk, is_rest: bool) {
+        self.bytes += chunk.cost;
+        if is_rest {
+            self.turn = Turn::Nobody;
+            self.chunks.push_front(chunk);
+        } else {
+            self.chunks.push_back(chunk);
+        }
+    }
+
+    /// Takes the oldest message that is not being sent.
+    fn drop_oldest(&mut self) -> Option<Chunk> {
+        let place = usize::from(self.chunks.front().is_some_and(Chunk::is_begun));
+        let oldest = self.chunks.remove(place)?;
+        self.bytes -= oldest.cost;
+        Some(oldest)
+    }
 }
 
 /// The queue of one driver.
@@ -189,47 +256,92 @@ impl Outbound {
         lock(&self.spaces).clear();
     }
 
-    fn send(&self, bytes: Bytes) {
-        let cost = bytes.len();
+    /// Where to write to without the writer's help.
+    pub(crate) fn write_to(&self, line: &Arc<OwnedWriteHalf>) {
+        lock(&self.state).line = Some(Arc::clone(line));
+    }
+
+    /// Sends a message, or adds it to what waits. What it takes of the queue's room, in bytes.
+    fn send(&self, sender: u64, bytes: Bytes) -> usize {
+        let mut chunk = Chunk::messages(bytes, 1);
+        let cost = chunk.cost;
+        let mut state = lock(&self.state);
+        if state.end.is_some() {
+            return 0;
+        }
+        let line = state.direct_line(sender, cost);
+        let is_rest = line.is_some();
+        if let Some(line) = line {
+            drop(state);
+            if self.send_now(&line, &mut chunk) {
+                return 0;
+            }
+            state = lock(&self.state);
+        }
+        // Before anybody can give it back.
+        self.all.take(cost);
+        state.add(chunk, is_rest);
+        drop(state);
+        self.arrived.notify_one();
+        cost
+    }
+
+    /// Writes here and now: to wake up the writer for a lone message takes longer than that. `false` if something is
+    /// left, and the turn with it.
+    fn send_now(&self, line: &OwnedWriteHalf, chunk: &mut Chunk) -> bool {
+        // An error is for the writer, who will meet it, too.
+        chunk.bytes.advance(line.try_write(&chunk.bytes).unwrap_or(0));
+        if !chunk.bytes.is_empty() {
+            return false;
+        }
+        let mut state = lock(&self.state);
+        state.turn = Turn::Nobody;
+        let is_waited_for = state.is_waited_for();
+        drop(state);
+        if is_waited_for {
+            self.arrived.notify_one();
+        }
+        true
+    }
+
+    /// Sends datagrams, as messages one after the other, or adds them to what waits. The oldest that wait make room for
+    /// them.
+    pub(crate) fn send_datagrams(&self, bytes: Bytes, messages: u32) {
+        let mut chunk = Chunk::messages(bytes, messages);
         let mut state = lock(&self.state);
         if state.end.is_some() {
             return;
         }
-        state.bytes += cost;
-        state.chunks.push_back(Chunk::messages(bytes, 1));
-        drop(state);
-        self.all.take(cost);
-        self.arrived.notify_one();
-    }
-
-    /// Adds datagrams, as messages one after the other. The oldest that wait make room for them.
-    pub(crate) fn send_datagrams(&self, bytes: Bytes, messages: u32) {
-        let cost = bytes.len();
-        let mut dropped = 0;
-        let mut freed = 0;
-        {
-            let mut state = lock(&self.state);
-            if state.end.is_some() {
+        let line = state.direct_line(DATAGRAMS, chunk.cost);
+        let is_rest = line.is_some();
+        if let Some(line) = line {
+            drop(state);
+            if self.send_now(&line, &mut chunk) {
                 return;
             }
-            let is_full = |state: &State, freed: usize| {
-                state.bytes + cost > self.limit || !self.all.has_room() && freed < cost
-            };
-            while is_full(&state, freed)
-                && let Some(oldest) = state.chunks.pop_front()
-            {
-                state.bytes -= oldest.cost;
-                freed += oldest.cost;
-                dropped += u64::from(oldest.messages);
-            }
-            if is_full(&state, freed) {
-                dropped += u64::from(messages);
-            } else {
-                state.bytes += cost;
-                state.chunks.push_back(Chunk::messages(bytes, messages));
-                self.all.take(cost);
-            }
+            state = lock(&self.state);
         }
+        let (mut dropped, mut freed) = (0, 0);
+        let is_full = |state: &State, freed: usize| {
+            state.bytes + chunk.cost > self.limit || !self.all.has_room() && freed < chunk.cost
+        };
+        while is_full(&state, freed)
+            && let Some(oldest) = state.drop_oldest()
+        {
+            freed += oldest.cost;
+            dropped += u64::from(oldest.messages);
+        }
+        // What was begun has to be ended.
+        if is_full(&state, freed) && !chunk.is_begun() {
+            dropped += u64::from(messages);
+            if is_rest {
+                state.turn = Turn::Nobody;
+            }
+        } else {
+            self.all.take(chunk.cost);
+            state.add(chunk, is_rest);
+        }
+        drop(state);
         self.all.give(freed);
         self.dropped.fetch_add(dropped, Ordering::Relaxed);
         self.arrived.notify_one();
@@ -249,6 +361,10 @@ impl Outbound {
     /// Moves what is to be sent next to `batch`, which is empty. The reason once the websocket is to end.
     fn take(&self, batch: &mut VecDeque<Chunk>) -> Option<End> {
         let mut state = lock(&self.state);
+        if state.turn == Turn::Sender {
+            // Who will say so when it is done.
+            return None;
+        }
         let all = state.end.as_ref().is_some_and(|end| end.flush);
         if state.end.is_none() || all {
             batch.extend(state.controls.drain(..).map(Chunk::control));
@@ -258,7 +374,11 @@ impl Outbound {
                 bytes += chunk.cost;
                 batch.push_back(chunk);
             }
+        } else if state.chunks.front().is_some_and(Chunk::is_begun) {
+            // A message is ended before the close frame.
+            batch.extend(state.chunks.pop_front());
         }
+        state.turn = if batch.is_empty() { Turn::Nobody } else { Turn::Writer };
         state.end.clone()
     }
 
@@ -285,16 +405,50 @@ pub(crate) struct Reserved<'a> {
 }
 
 impl Reserved<'_> {
-    /// Adds a message of at most [`READ_BYTES`]; the room that it does not need is given back.
-    pub(crate) fn send(mut self, message: Bytes) {
-        self.bytes = self.bytes.saturating_sub(message.len());
-        self.outbound.send(message);
+    /// Sends a message of `sender` of at most [`READ_BYTES`]; the room that it does not need is given back.
+    pub(crate) fn send(mut self, sender: u64, message: Bytes) {
+        self.bytes = self.bytes.saturating_sub(self.outbound.send(sender, message));
     }
 }
 
 impl Drop for Reserved<'_> {
     fn drop(&mut self) {
         self.outbound.room.add_permits(self.bytes);
+    }
+}
+
+/// The connection to a driver, to write to.
+pub(crate) enum Line {
+    /// Of plain TCP, which [`Outbound::write_to`] has, too.
+    Tcp(Arc<OwnedWriteHalf>),
+    Other(Box<dyn AsyncWrite + Send + Unpin>),
+}
+
+impl Line {
+    async fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(line) => loop {
+                match line.try_write_vectored(slices) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => line.writable().await?,
+                    written => return written,
+                }
+            },
+            Self::Other(io) => io.write_vectored(slices).await,
+        }
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Tcp(_) => Ok(()),
+            Self::Other(io) => io.flush().await,
+        }
+    }
+
+    async fn shutdown(&mut self) -> io::Result<()> {
+        match self {
+            Self::Tcp(line) => SockRef::from(line.as_ref().as_ref()).shutdown(Shutdown::Write),
+            Self::Other(io) => io.shutdown().await,
+        }
     }
 }
 
@@ -308,15 +462,15 @@ pub(crate) struct Patience {
 }
 
 /// Sends what comes into the queue until the websocket ends, and its close frame.
-pub(crate) async fn write_out(
-    outbound: &Outbound,
-    mut io: impl AsyncWrite + Unpin,
-    is_stream: bool,
-    patience: Patience,
-) {
+pub(crate) async fn write_out(outbound: &Outbound, mut io: Line, is_stream: bool, patience: Patience) {
+    write_to_end(outbound, &mut io, is_stream, patience).await;
+    lock(&outbound.state).line = None;
+}
+
+async fn write_to_end(outbound: &Outbound, io: &mut Line, is_stream: bool, patience: Patience) {
     let mut writer = Writer { outbound, batch: VecDeque::new(), is_stream };
     let end = loop {
-        match writer.next_batch(&mut io, patience.stall).await {
+        match writer.next_batch(io, patience.stall).await {
             Ok(None) => {}
             Ok(Some(end)) => break end,
             Err(_) => {
@@ -329,7 +483,7 @@ pub(crate) async fn write_out(
     let farewell = async {
         writer.batch.push_back(Chunk::control(message::close(code, &end.reason)));
         while !writer.batch.is_empty() {
-            writer.write_some(&mut io).await?;
+            writer.write_some(io).await?;
         }
         io.shutdown().await
     };
@@ -346,11 +500,7 @@ struct Writer<'a> {
 impl Writer<'_> {
     /// Waits for something to send and sends it. `Some` once the websocket is to end, with what has to be sent before
     /// the close frame left in `batch`.
-    async fn next_batch(
-        &mut self,
-        io: &mut (impl AsyncWrite + Unpin),
-        stall: Duration,
-    ) -> io::Result<Option<End>> {
+    async fn next_batch(&mut self, io: &mut Line, stall: Duration) -> io::Result<Option<End>> {
         let mut last = None::<Instant>;
         loop {
             let end = self.outbound.take(&mut self.batch);
@@ -371,11 +521,7 @@ impl Writer<'_> {
         }
     }
 
-    async fn write_batch(
-        &mut self,
-        io: &mut (impl AsyncWrite + Unpin),
-        stall: Duration,
-    ) -> io::Result<Option<End>> {
+    async fn write_batch(&mut self, io: &mut Line, stall: Duration) -> io::Result<Option<End>> {
         let outbound = self.outbound;
         while !self.batch.is_empty() {
             let written = tokio::select! {
@@ -405,7 +551,7 @@ impl Writer<'_> {
     }
 
     /// One system call.
-    async fn write_some(&mut self, io: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+    async fn write_some(&mut self, io: &mut Line) -> io::Result<()> {
         let mut slices = [IoSlice::new(&[]); BATCH_MESSAGES];
         let mut count = 0;
         for (slice, chunk) in slices.iter_mut().zip(&self.batch) {

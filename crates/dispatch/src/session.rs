@@ -1,57 +1,70 @@
 //! A driver's websocket, from its opening to its close.
 //!
-//! tungstenite reads, and is given no connection but what was read of one: it answers and closes into a buffer, because
-//! what is sent goes through the driver's queue.
+//! What is read at once is carried out at once, before more is read: so the space that it was read to is free again, and
+//! still in the processor's cache.
 
-use std::io::{self, Read, Write};
-use std::mem::take;
+use std::future::poll_fn;
+use std::io;
+use std::mem::replace;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 
-use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf, split};
+use bytes::{Bytes, BytesMut};
+use sortie_serving::Halves;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::time::{sleep, timeout};
-use tungstenite::error::{CapacityError, ProtocolError};
-use tungstenite::protocol::{Role, WebSocketConfig};
-use tungstenite::{Error, Message, WebSocket};
+use tokio_util::io::poll_read_buf;
 
 use crate::driver::Driver;
 use crate::hub::{Hub, Joined};
-use crate::message::ping;
+use crate::lock;
+use crate::message::{ping, pong};
 use crate::options::Limits;
-use crate::outbound::{End, Patience, close_code, write_out};
+use crate::outbound::{End, Line, Patience, close_code, write_out};
+use crate::websocket::{Event, Messages, Violation};
 
-/// What is read from a driver at a time, in bytes. Not more, because tungstenite clears all of it for each read.
-const READ_BUFFER_BYTES: usize = 32 << 10;
-/// What is read from a driver before it is carried out, in bytes, while more is there at once: what goes to one device
-/// is written together.
-const BATCH_BYTES: usize = 256 << 10;
+/// Most that is read from a driver at a time, in bytes: what of it goes to one device is written together.
+const READ_BYTES: usize = 256 << 10;
+/// Smallest space that is worth a read, in bytes.
+const MIN_SPACE_BYTES: usize = 64 << 10;
+/// With so many bytes or fewer of a frame that has begun, space is given back until more comes.
+const SMALL_BYTES: usize = 4 << 10;
+/// Spare spaces of [`READ_BYTES`]: as many as are used at a time, on most machines.
+const MAX_SPACES: usize = 8;
 /// What is read and thrown away of a driver that has been told to go, at a time, in bytes.
 const LEFTOVER_BYTES: usize = 16 << 10;
 
 /// Serves a driver that has joined, until its websocket is closed.
-pub(crate) async fn run(
-    hub: Arc<Hub>,
-    joined: Joined,
-    io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-) {
+pub(crate) async fn run(hub: Arc<Hub>, joined: Joined, halves: Halves) {
+    match halves {
+        Halves::Tcp(first, reading, writing) => {
+            let writing = Arc::new(writing);
+            joined.driver.outbound.write_to(&writing);
+            run_on(hub, joined, first, reading, Line::Tcp(writing)).await;
+        }
+        Halves::Other(first, reading, writing) => {
+            run_on(hub, joined, first, reading, Line::Other(writing)).await;
+        }
+    }
+}
+
+async fn run_on(hub: Arc<Hub>, joined: Joined, first: Bytes, reading: impl AsyncRead + Unpin, line: Line) {
     let limits = hub.shared.limits.clone();
     let driver = Arc::clone(&joined.driver);
     let is_stream = joined.port.is_stream();
-    let (reading, writing) = split(io);
     let patience = Patience { stall: limits.driver_stall, close: limits.close_time };
     let writer = {
         let driver = Arc::clone(&driver);
-        tokio::spawn(async move { write_out(&driver.outbound, writing, is_stream, patience).await })
+        tokio::spawn(async move { write_out(&driver.outbound, line, is_stream, patience).await })
     };
-    let config = WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER_BYTES)
-        .max_message_size(Some(limits.message_bytes))
-        .max_frame_size(Some(limits.message_bytes));
     let mut inbound = Inbound {
-        socket: WebSocket::from_raw_socket(Feed::new(reading), Role::Server, Some(config)),
-        message_bytes: limits.message_bytes,
+        io: reading,
+        messages: Messages::new(limits.message_bytes),
+        is_unread: !first.is_empty(),
+        buffer: first.into(),
+        spaces: Arc::clone(&hub.shared.spaces),
+        most_bytes: limits.message_bytes,
     };
     driver.hear();
     let end = tokio::select! {
@@ -66,7 +79,7 @@ pub(crate) async fn run(
     }
     hub.leave(joined).await;
     // A connection that is closed with bytes unread is reset, and then the close frame is lost.
-    let mut reading = inbound.socket.into_inner().io;
+    let mut reading = inbound.io;
     let pass_over = async {
         let mut leftovers = vec![0; LEFTOVER_BYTES];
         while reading.read(&mut leftovers).await.is_ok_and(|bytes| bytes > 0) {}
@@ -77,13 +90,12 @@ pub(crate) async fn run(
 /// Carries out what the driver sends, until it or what it sends ends the websocket.
 async fn read(inbound: &mut Inbound<impl AsyncRead + Unpin>, joined: &Joined) -> End {
     let Joined { driver, port } = joined;
-    let mut messages = Vec::new();
+    let (mut messages, mut answers) = (Vec::new(), Vec::new());
     loop {
-        let end = inbound.next(&mut messages).await;
+        let end = inbound.next(&mut messages, &mut answers).await;
         driver.hear();
-        let answers = inbound.answers();
-        if !answers.is_empty() {
-            driver.outbound.control(answers);
+        for answer in answers.drain(..) {
+            driver.outbound.control(answer);
         }
         if !messages.is_empty()
             && let Err(end) = port.carry_out(driver, &mut messages).await
@@ -114,124 +126,88 @@ async fn keep_alive(driver: &Driver, limits: &Limits) -> End {
 
 /// What a driver sends.
 struct Inbound<R> {
-    socket: WebSocket<Feed<R>>,
-    message_bytes: usize,
+    io: R,
+    messages: Messages,
+    /// What has been read and is no whole frame yet.
+    buffer: BytesMut,
+    spaces: Arc<Spaces>,
+    most_bytes: usize,
+    /// There is something in `buffer` that nobody has looked at.
+    is_unread: bool,
 }
 
 impl<R: AsyncRead + Unpin> Inbound<R> {
-    /// The messages that come next, as many as one read has brought. `Some` if nothing comes after them.
-    async fn next(&mut self, messages: &mut Vec<Bytes>) -> Option<End> {
-        std::future::poll_fn(|context| self.poll_next(context, messages)).await
-    }
-
-    fn poll_next(&mut self, context: &mut Context<'_>, messages: &mut Vec<Bytes>) -> Poll<Option<End>> {
-        self.socket.get_mut().begin(context);
-        loop {
-            let end = match self.socket.read() {
-                Ok(Message::Binary(message)) => {
-                    messages.push(message);
-                    continue;
-                }
-                Ok(Message::Text(_)) => End::new(close_code::NO_TEXT, "frames are binary messages, not text"),
-                Ok(Message::Close(frame)) => {
-                    let code = frame.map_or(close_code::NORMAL, |frame| frame.code.into());
-                    End::new(code, "")
-                }
-                Ok(_) => continue,
-                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let feed = self.socket.get_mut();
-                    if !messages.is_empty() || !feed.answers.is_empty() {
-                        return Poll::Ready(None);
-                    }
-                    if feed.is_pending {
-                        return Poll::Pending;
-                    }
-                    feed.may_read = true;
-                    continue;
-                }
-                Err(error) => self.end(&error),
-            };
-            return Poll::Ready(Some(end));
+    /// Reads once: the messages that it brings, which may be none, and answers to pings. `Some` if nothing comes after
+    /// them.
+    async fn next(&mut self, messages: &mut Vec<Bytes>, answers: &mut Vec<Bytes>) -> Option<End> {
+        if !self.is_unread && !matches!(poll_fn(|context| self.poll_read(context)).await, Ok(1..)) {
+            return Some(End::gone());
         }
+        self.is_unread = false;
+        self.take_apart(messages, answers).err()
     }
 
-    fn end(&self, error: &Error) -> End {
-        match error {
-            Error::Capacity(CapacityError::MessageTooLong { .. }) => {
-                End::new(close_code::TOO_BIG, format!("a message may have {} bytes", self.message_bytes))
-            }
-            Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => End::gone(),
-            Error::Protocol(error) => End::new(close_code::PROTOCOL, error.to_string()),
-            Error::Utf8(_) => End::new(close_code::MALFORMED, "the text is no UTF-8"),
-            _ => End::gone(),
+    /// Reads once. Space is held only while there is something in it.
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let missing = self.messages.needed().saturating_sub(self.buffer.len()).max(MIN_SPACE_BYTES);
+        // By now nobody holds messages of the last read.
+        if !self.buffer.try_reclaim(missing) {
+            let space = self.spaces.take(missing + self.buffer.len());
+            let begun = replace(&mut self.buffer, space);
+            self.buffer.extend_from_slice(&begun);
+            self.spaces.give_back(begun);
         }
-    }
-
-    /// Answers to pings.
-    fn answers(&mut self) -> Bytes {
-        take(&mut self.socket.get_mut().answers).into()
-    }
-}
-
-/// A connection as tungstenite sees it.
-struct Feed<R> {
-    io: R,
-    waker: Waker,
-    /// Reads from the connection end with the first that brings less than it could, so that what has come is carried
-    /// out before anything is waited for.
-    may_read: bool,
-    /// What may still be read before that, in bytes.
-    left: usize,
-    is_pending: bool,
-    answers: Vec<u8>,
-}
-
-impl<R> Feed<R> {
-    fn new(io: R) -> Self {
-        Self {
-            io,
-            waker: Waker::noop().clone(),
-            may_read: true,
-            left: BATCH_BYTES,
-            is_pending: false,
-            answers: Vec::new(),
+        let read = poll_read_buf(Pin::new(&mut self.io), context, &mut self.buffer);
+        if read.is_pending() && self.buffer.len() <= SMALL_BYTES {
+            let begun = BytesMut::from(self.buffer.as_ref());
+            self.spaces.give_back(replace(&mut self.buffer, begun));
         }
+        read
     }
 
-    fn begin(&mut self, context: &Context<'_>) {
-        self.waker.clone_from(context.waker());
-        (self.may_read, self.left, self.is_pending) = (true, BATCH_BYTES, false);
-    }
-}
-
-impl<R: AsyncRead + Unpin> Read for Feed<R> {
-    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
-        if !take(&mut self.may_read) {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        let mut to = ReadBuf::new(to);
-        match Pin::new(&mut self.io).poll_read(&mut Context::from_waker(&self.waker), &mut to) {
-            Poll::Ready(read) => {
-                read?;
-                self.left = self.left.saturating_sub(to.filled().len());
-                self.may_read = to.remaining() == 0 && self.left > 0;
-                Ok(to.filled().len())
-            }
-            Poll::Pending => {
-                self.is_pending = true;
-                Err(io::ErrorKind::WouldBlock.into())
+    fn take_apart(&mut self, messages: &mut Vec<Bytes>, answers: &mut Vec<Bytes>) -> Result<(), End> {
+        while let Some(event) = self.messages.next(&mut self.buffer).map_err(|why| self.end(why))? {
+            match event {
+                Event::Message(message) => messages.push(message),
+                Event::Ping(payload) => answers.push(pong(payload)),
+                Event::Pong => {}
+                Event::Close(code) => return Err(End::new(code.unwrap_or(close_code::NORMAL), "")),
             }
         }
-    }
-}
-
-impl<R> Write for Feed<R> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.answers.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+
+    fn end(&self, violation: Violation) -> End {
+        match violation {
+            Violation::Protocol(problem) => End::new(close_code::PROTOCOL, problem),
+            Violation::TooLong => {
+                End::new(close_code::TOO_BIG, format!("a message may have {} bytes", self.most_bytes))
+            }
+            Violation::Text => End::new(close_code::NO_TEXT, "frames are binary messages, not text"),
+        }
+    }
+}
+
+/// Space to read what drivers send to, for all of them: only those of whom something is being carried out, or is there
+/// in part, have some.
+#[derive(Default)]
+pub(crate) struct Spaces(Mutex<Vec<BytesMut>>);
+
+impl Spaces {
+    /// Empty space for so many bytes at least.
+    fn take(&self, at_least: usize) -> BytesMut {
+        let spare = lock(&self.0).pop().filter(|space| space.capacity() >= at_least);
+        spare.unwrap_or_else(|| BytesMut::with_capacity(at_least.max(READ_BYTES)))
+    }
+
+    /// Keeps it if it is as large as it was and nobody else holds some of it.
+    fn give_back(&self, mut space: BytesMut) {
+        space.clear();
+        if space.try_reclaim(READ_BYTES) {
+            let mut spaces = lock(&self.0);
+            if spaces.len() < MAX_SPACES {
+                spaces.push(space);
+            }
+        }
     }
 }

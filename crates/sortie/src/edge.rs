@@ -17,9 +17,9 @@ use crate::failure::Failure;
 /// Files that are open beside connections: the log, the standard streams, the output of game servers.
 const OTHER_FILES: u64 = 4_096;
 
-/// What the port speaks TLS with, if it does.
-pub(crate) fn tls(config: &Config) -> Result<Option<Arc<ServerConfig>>, Failure> {
-    let tls = config.tls.as_ref().map(|tls| sortie_tls::server_config(certificate_files(tls)));
+/// What a port speaks TLS with, if it does.
+pub(crate) fn tls(config: Option<&TlsConfig>) -> Result<Option<Arc<ServerConfig>>, Failure> {
+    let tls = config.map(|tls| sortie_tls::server_config(certificate_files(tls)));
     tls.transpose().map_err(|problem| Failure::of("cannot speak TLS", problem))
 }
 
@@ -67,28 +67,30 @@ pub(crate) fn allow_files(wanted: u64) -> u64 {
     raised.map_or(current, |()| allowed)
 }
 
-/// Raises the limit of open files to what the configured connections need. Gives the connections that there can be.
-pub(crate) fn connections(config: &Config) -> usize {
+/// Raises the limit of open files to what the configured connections and `more` files need. Gives the connections that
+/// there can be.
+pub(crate) fn connections(config: &Config, more: u64) -> usize {
     let configured = config.limits.connections;
-    let wanted = configured as u64 + OTHER_FILES;
+    let others = OTHER_FILES + more;
+    let wanted = configured as u64 + others;
     let files = allow_files(wanted);
     if files >= wanted {
         return configured;
     }
-    let connections = usize::try_from(files.saturating_sub(OTHER_FILES).max(files / 2)).unwrap_or(configured);
+    let connections = usize::try_from(files.saturating_sub(others).max(files / 2)).unwrap_or(configured);
     // Whoever tries Sortie out does not need so many.
     if config.dev {
         tracing::info!(
             files,
             connections,
-            "the system allows fewer open files than limits.connections needs"
+            "the system allows fewer open files than the configured limits need"
         );
     } else {
         tracing::warn!(
             files,
             connections,
-            "the system allows fewer open files than limits.connections needs, so there can be fewer connections: \
-             raise its limit (ulimit -n, LimitNOFILE), or lower limits.connections"
+            "the system allows fewer open files than the configured limits need, so there can be fewer connections: \
+             raise its limit (ulimit -n, LimitNOFILE), or lower limits.connections and dispatch.limits"
         );
     }
     connections

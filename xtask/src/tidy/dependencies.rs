@@ -27,9 +27,11 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     // Ports for devices, which know nothing of matches.
-    ("sortie-dispatch", &["sortie-serving", "sortie-tls"]),
+    ("sortie-dispatch", &["sortie-metrics", "sortie-serving", "sortie-tls"]),
     // A driver of those ports, on the other side of the contract: it has the frames only.
     ("sortie-tunnel", &["sortie-dispatch", "sortie-tls"]),
+    // What roles tell, which is no contract of ours.
+    ("sortie-metrics", &["sortie-serving"]),
     ("sortie-dispatch-bench", &["sortie-dispatch", "sortie-serving"]),
     // How to serve on a port, which is no contract of ours.
     ("sortie-serving", &["sortie-wire"]),

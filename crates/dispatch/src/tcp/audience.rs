@@ -48,7 +48,7 @@ impl Audience {
                     continue;
                 }
                 if let Some(room) = driver.outbound.reserve().await {
-                    room.send(bare(&device.head, Kind::Opened));
+                    room.send(device.id, bare(&device.head, Kind::Opened));
                     self.members.push(Arc::clone(driver));
                 }
             }
@@ -56,13 +56,20 @@ impl Audience {
         }
     }
 
-    /// Tells everyone that the device will send nothing more.
+    /// Tells everyone that the device will send nothing more. It keeps its place among the devices until then, so that
+    /// those that wait for a slow driver have a limit.
     pub(crate) async fn farewell(&mut self, device: &Device) {
-        for driver in self.members.drain(..) {
-            if let Some(room) = driver.outbound.reserve().await {
-                room.send(bare(&device.head, Kind::Closed));
+        while let Some(driver) = self.members.pop() {
+            let room = driver.outbound.reserve().await;
+            if self.members.is_empty() {
+                // Before the last one knows: who is told may let another in.
+                device.leave_place();
+            }
+            if let Some(room) = room {
+                room.send(device.id, bare(&device.head, Kind::Closed));
             }
         }
+        device.leave_place();
     }
 
     /// Room for a message with everyone. Nobody's room is held while another's is waited for, so that one driver that

@@ -45,7 +45,7 @@ pub(crate) struct Device {
     /// Something is to be looked at: the drivers of the port, or how this is to end.
     look: Notify,
     is_connected: AtomicBool,
-    /// Counts against the limit of devices while it is connected.
+    /// Counts against the limit of devices until its drivers know that it sends nothing more.
     place: std::sync::Mutex<Option<OwnedSemaphorePermit>>,
 }
 
@@ -108,9 +108,13 @@ impl Device {
         }
     }
 
-    /// Neither counted nor in the way of other devices any more.
+    /// Counted no more.
     fn disconnect(&self) {
         self.is_connected.store(false, Ordering::Relaxed);
+    }
+
+    /// Not in the way of other devices any more.
+    pub(super) fn leave_place(&self) {
         lock(&self.place).take();
     }
 }
@@ -204,11 +208,16 @@ async fn read(
     }
 }
 
+/// Room with everyone, at a moment when there is room in all, too: nothing is awaited between this and the read.
 async fn room<'a>(audience: &'a Audience, port: &TcpPort) -> Option<Rooms<'a>> {
-    if !port.shared.queued.has_room() {
+    loop {
+        let rooms = audience.reserve().await?;
+        if port.shared.queued.has_room() {
+            return Some(rooms);
+        }
+        drop(rooms);
         port.shared.queued.room().await;
     }
-    audience.reserve().await
 }
 
 /// Reads once and hands it on. 0 if nothing was there after all.
@@ -229,7 +238,7 @@ fn fetch(
         Poll::Pending => Ok(0),
     };
     if let Ok(1..) = bytes {
-        hand_on(seal(&mut space, &device.head), rooms);
+        hand_on(device.id, seal(&mut space, &device.head), rooms);
         for driver in audience.members() {
             driver.counters.received(bytes.as_ref().copied().unwrap_or(0), 1);
         }
@@ -239,14 +248,14 @@ fn fetch(
 }
 
 /// Gives everyone the same message.
-fn hand_on(message: Bytes, rooms: Rooms<'_>) {
+fn hand_on(id: u64, message: Bytes, rooms: Rooms<'_>) {
     match rooms {
-        Rooms::One(room) => room.send(message),
+        Rooms::One(room) => room.send(id, message),
         Rooms::Many(rooms) => {
             // A copy, so that one of them does not hold the space of another, which may have been much larger.
             let message = Bytes::copy_from_slice(&message);
             for room in rooms {
-                room.send(message.clone());
+                room.send(id, message.clone());
             }
         }
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Device, TcpPort};
 use crate::driver::Driver;
@@ -48,6 +48,8 @@ struct State {
     count: u32,
     /// Grows with each write that was done.
     progress: u32,
+    /// Since when a driver has had to wait again and again: until half of what waited is written.
+    full_since: Option<Instant>,
 }
 
 impl Writes {
@@ -110,6 +112,11 @@ impl Device {
             Way::Direct => {
                 let mut turn = Turn { device: self, shared: &port.shared, pieces: &mut pieces };
                 turn.write(port, driver).await;
+                drop(turn);
+                if self.writes.is_broken() {
+                    driver.counters.unsent(messages);
+                    return;
+                }
             }
             Way::Backlog => {
                 if !self.wait_for_room(port, driver, bytes).await {
@@ -149,11 +156,11 @@ impl Device {
     async fn wait_for_room(&self, port: &TcpPort, driver: &Driver, bytes: usize) -> bool {
         let limits = &port.shared.limits;
         let mut held = None;
-        let mut progress = None;
         loop {
             let moved = self.writes.moved.notified();
-            {
-                let state = lock(&self.writes.state);
+            let is_alone = port.has_one_device();
+            let (full_since, progress) = {
+                let mut state = lock(&self.writes.state);
                 if state.is_broken {
                     return false;
                 }
@@ -161,19 +168,20 @@ impl Device {
                 if state.backlog.is_empty() || fits && port.shared.backlog.has_room() {
                     return true;
                 }
-                progress.get_or_insert(state.progress);
-            }
+                // Alone it holds up nobody, and only has to take something at all.
+                let full_since =
+                    if is_alone { Instant::now() } else { state.full_since.unwrap_or_else(Instant::now) };
+                state.full_since = Some(full_since);
+                (full_since, state.progress)
+            };
             held.get_or_insert_with(|| Held::new(driver));
-            // A device alone with its driver holds up nobody.
-            let patience = if port.has_one_device() { limits.device_stall } else { limits.device_patience };
-            let waited = timeout(patience, moved).await;
-            let now = lock(&self.writes.state).progress;
-            if waited.is_err() && progress == Some(now) {
-                tracing::info!(port = port.number, ip = %self.ip, id = self.id, "a device that takes nothing is cut off");
+            let patience = if is_alone { limits.device_stall } else { limits.device_patience };
+            let waited = timeout_at(full_since + patience, moved).await;
+            if waited.is_err() && !(is_alone && lock(&self.writes.state).progress != progress) {
+                tracing::info!(port = port.number, ip = %self.ip, id = self.id, "a device that takes too little is cut off");
                 self.break_off();
                 return false;
             }
-            progress = Some(now);
         }
     }
 
@@ -354,6 +362,9 @@ async fn write_out(device: &Device, shared: &Shared, pieces: &mut VecDeque<Bytes
         let mut state = lock(&device.writes.state);
         state.backlog_bytes -= written;
         state.progress = state.progress.wrapping_add(1);
+        if state.backlog_bytes <= shared.limits.device_backlog_bytes / 2 {
+            state.full_since = None;
+        }
         drop(state);
         shared.backlog.give(written);
         device.writes.moved.notify_waiters();

@@ -179,6 +179,20 @@ async fn pings_are_answered_and_sent() {
 }
 
 #[tokio::test]
+async fn a_driver_that_does_nothing_but_answer_pings_stays() {
+    let mut quick = options();
+    quick.limits.ping_period = Duration::from_millis(20);
+    quick.limits.ping_deadline = Duration::from_secs(1);
+    let world = World::start(quick).await;
+    let mut driver = world.tcp(free_port(), "127.0.0.1").await;
+    // For twice as long as it may be silent.
+    for _ in 0..100 {
+        let heard = soon(futures::StreamExt::next(&mut driver.socket)).await.unwrap().unwrap();
+        assert!(heard.is_ping(), "{heard:?}");
+    }
+}
+
+#[tokio::test]
 async fn the_end_of_the_dispatcher_is_in_order() {
     let world = World::start(options()).await;
     let port = free_port();

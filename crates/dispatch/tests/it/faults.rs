@@ -175,6 +175,96 @@ async fn a_driver_that_vanishes_leaves_devices_with_a_clean_end() {
 }
 
 #[tokio::test]
+async fn a_driver_killed_mid_stream_takes_nothing_from_another() {
+    let world = World::start(options()).await;
+    let port = free_port();
+    let mut stays = world.tcp(port, "127.0.0.1").await;
+    let mut killed = world.tcp(port, "127.0.0.1").await;
+    let (mut reading, mut writing) = device(port).await.into_split();
+    let id = stays.expect(Kind::Opened).await.id;
+    killed.expect(Kind::Opened).await;
+    let up = tokio::spawn(async move {
+        writing.write_all(&pattern(1, 0, MUCH)).await.unwrap();
+        writing
+    });
+    let dies = tokio::spawn(async move {
+        // It is in the middle of what it hears, and of a message of its own.
+        killed.receive(id, MUCH / 8).await;
+        killed.write(id, b"a whole one").await;
+        let tokio_tungstenite::MaybeTlsStream::Plain(mut stream) = killed.socket.into_inner() else {
+            panic!()
+        };
+        stream.write_all(&[0x82, 0xfe, 0x40, 0, 1, 2, 3, 4, 5]).await.unwrap();
+        // Only then, so that the device has what was whole: a reset throws away what was not read yet.
+        let mut whole = [0; 11];
+        reading.read_exact(&mut whole).await.unwrap();
+        assert_eq!(&whole, b"a whole one");
+        stream.set_zero_linger().unwrap();
+        reading
+    });
+    assert!(stays.receive(id, MUCH).await == pattern(1, 0, MUCH));
+    let mut reading = soon(dies).await.unwrap();
+    world.until(|stats| stats.drivers == 1).await;
+    stays.write(id, b"still here").await;
+    let mut answer = [0; 10];
+    soon(reading.read_exact(&mut answer)).await.unwrap();
+    assert_eq!(&answer, b"still here");
+    soon(up).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_device_that_is_too_slow_is_cut_off_though_it_reads() {
+    let mut small = short();
+    small.limits.device_backlog_bytes = sortie_dispatch::MIN_QUEUE_BYTES;
+    let world = World::start(small).await;
+    let port = free_port();
+    let mut driver = world.tcp(port, "127.0.0.1").await;
+    let mut slow = device(port).await;
+    let slow_id = driver.expect(Kind::Opened).await.id;
+    let mut good = device(port).await;
+    let good_id = driver.expect(Kind::Opened).await.id;
+    let trickle = tokio::spawn(async move {
+        let mut few = [0; 1 << 14];
+        while slow.read(&mut few).await.is_ok_and(|bytes| bytes > 0) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    while world.dispatch.stats().await.devices == 2 {
+        driver.write(slow_id, &[7; 1 << 16]).await;
+    }
+    driver.write(good_id, b"at last").await;
+    assert_eq!(exactly(&mut good, 7).await, b"at last");
+    soon(trickle).await.unwrap();
+}
+
+#[tokio::test]
+async fn devices_that_come_and_go_beside_a_stalled_driver_have_a_limit() {
+    let mut few = options();
+    few.limits.devices = 20;
+    let world = World::start(few).await;
+    let port = free_port();
+    let stalled = world.tcp(port, "127.0.0.1").await;
+    let mut talker = device(port).await;
+    let talks = tokio::spawn(async move {
+        let _ = talker.write_all(&pattern(1, 0, MUCH)).await;
+    });
+    let mut last = u64::MAX;
+    world
+        .until(|stats| {
+            let now = stats.total.received_bytes;
+            now > 0 && std::mem::replace(&mut last, now) == now
+        })
+        .await;
+    // Nobody can be told of them, so they keep their places.
+    while world.dispatch.stats().await.turned_away_devices == 0 {
+        device(port).await.set_zero_linger().unwrap();
+    }
+    drop(stalled);
+    world.until(|stats| stats.devices == 0 && stats.drivers == 0).await;
+    soon(talks).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_driver_that_answers_no_ping_is_cut_off() {
     let mut quick = options();
     quick.limits.ping_period = Duration::from_millis(50);

@@ -2,6 +2,9 @@
 
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -194,12 +197,17 @@ impl Driver {
     }
 }
 
-/// A port that is free for both protocols, now.
+/// A port that is free for both protocols, and that nobody else is given: below those that the system gives to whoever
+/// connects, of which tests with many devices have most, and each once.
 pub(crate) fn free_port() -> u16 {
+    const PORTS: RangeInclusive<u16> = 10_000..=32_000;
+    static NEXT: OnceLock<AtomicU16> = OnceLock::new();
+    let next = NEXT.get_or_init(|| AtomicU16::new(std::process::id() as u16));
     loop {
-        let listener = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        if std::net::UdpSocket::bind(("0.0.0.0", port)).is_ok() {
+        let port = PORTS.start() + next.fetch_add(1, Ordering::Relaxed) % PORTS.len() as u16;
+        if std::net::TcpListener::bind(("0.0.0.0", port)).is_ok()
+            && std::net::UdpSocket::bind(("0.0.0.0", port)).is_ok()
+        {
             return port;
         }
     }

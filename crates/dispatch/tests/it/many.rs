@@ -1,12 +1,20 @@
 //! Many devices, many ports, many drivers.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::join_all;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use sortie_dispatch::DispatchOptions;
 use sortie_dispatch::frame::Kind;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::Semaphore;
 
-use crate::harness::{World, device, free_port, options, pattern, soon};
+use crate::harness::{
+    Driver, World, device, device_from, exactly, free_port, options, pattern, rest, secret, soon,
+};
 
 /// Connections of devices that still have a descriptor. Not descriptors in all, which other tests have, too.
 fn sockets_of(port: u16) -> usize {
@@ -108,7 +116,7 @@ async fn a_driver_slower_than_a_hundred_devices_gets_every_byte() {
         messages += 1;
         if messages.is_multiple_of(16) {
             // Slower than they are.
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
     assert_eq!(heard.len(), DEVICES);
@@ -167,77 +175,159 @@ async fn writes_to_a_hundred_devices_arrive_whole() {
     assert!(found == expected);
 }
 
+/// Counts OPENED, CLOSED and RECEIVED messages, until so many devices are closed. Each makes room for another.
+async fn count_frames(driver: &mut Driver, closed: usize, room: &Semaphore) -> [usize; 3] {
+    let mut kinds = [0_usize; 3];
+    while kinds[1] < closed {
+        let said = driver.hear().await.unwrap();
+        kinds[said.kind as usize] += 1;
+        if said.kind == Kind::Closed {
+            room.add_permits(1);
+        }
+    }
+    kinds
+}
+
+/// Devices that connect from an address of their own, one after the other. Most of them break their connection, so that
+/// nothing of it stays in the system; every tenth ends it in order.
+async fn connect_and_close(port: u16, last: u8, count: usize, room: Arc<Semaphore>) {
+    for number in 0..count {
+        room.acquire().await.unwrap().forget();
+        let mut device = device_from(last, port).await;
+        if number % 3 == 0 {
+            device.write_all(b"hello").await.unwrap();
+        }
+        if number % 10 != 0 {
+            device.set_zero_linger().unwrap();
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_thousand_connections_leave_nothing_behind() {
-    const ROUNDS: usize = 100;
-    const ROUND: usize = 100;
+async fn a_hundred_thousand_connections_leave_nothing_behind() {
+    const ADDRESSES: u8 = 4;
+    const EACH: usize = 25_000;
+    const ALL: usize = ADDRESSES as usize * EACH;
+    /// One that is broken before the system has put it in the queue of the port is nowhere: so there is room for all.
+    const AT_A_TIME: usize = 1_000;
     let world = World::start(options()).await;
     let port = free_port();
-    let driver = world.tcp(port, "127.0.0.1").await;
-    let (_, mut frames) = futures::StreamExt::split(driver.socket);
-    let counts = tokio::spawn(async move {
-        let mut kinds = [0_usize; 3];
-        while kinds[1] < ROUNDS * ROUND {
-            let message = soon(futures::StreamExt::next(&mut frames)).await.unwrap().unwrap();
-            assert!(!message.is_close(), "{message:?}");
-            if message.is_binary() {
-                kinds[usize::from(message.into_data()[0])] += 1;
-            }
-        }
-        (kinds, frames)
-    });
-    for _ in 0..ROUNDS {
-        let devices = join_all((0..ROUND).map(async |number| {
-            let mut device = device(port).await;
-            device.write_all(b"hello").await.unwrap();
-            if number % 2 == 0 {
-                device.set_zero_linger().unwrap();
-            }
-        }))
-        .await;
-        drop(devices);
+    let mut driver = world.tcp(port, "127.0.0.0/8").await;
+    let room = Arc::new(Semaphore::new(AT_A_TIME));
+    let devices: Vec<_> = (1..=ADDRESSES)
+        .map(|last| tokio::spawn(connect_and_close(port, last, EACH, Arc::clone(&room))))
+        .collect();
+    let kinds = count_frames(&mut driver, ALL, &room).await;
+    for all in devices {
+        soon(all).await.unwrap();
     }
-    let (kinds, frames) = soon(counts).await.unwrap();
-    assert_eq!((kinds[0], kinds[1]), (ROUNDS * ROUND, ROUNDS * ROUND));
+    assert_eq!((kinds[0], kinds[1]), (ALL, ALL));
     assert_eq!(world.dispatch.stats().await.devices, 0);
     // Those that only sent an end may be waiting for an answer: not more than there may be, and none once the driver has gone.
     until_sockets_are(port, options().limits.half_closed).await;
-    drop(frames);
+    drop(driver);
     until_sockets_are(port, 0).await;
 }
 
 async fn until_sockets_are(port: u16, most: usize) {
     soon(async {
         while sockets_of(port) > most {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     })
     .await;
 }
 
+/// Descriptors that this process may have, once it has as many as it is allowed.
+fn descriptors() -> usize {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
+    maximum.map_or(usize::MAX, |most| most as usize)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_ports() {
+async fn ten_thousand_devices_a_thousand_ports_a_hundred_drivers_of_one_and_no_more() {
     const PORTS: usize = 1_000;
-    let world = World::start(options()).await;
+    const ON_ONE: usize = 100;
+    /// What the tests beside this one need, and its own websockets and listeners.
+    const OTHER_DESCRIPTORS: usize = 3_000 + 2 * (PORTS + ON_ONE) + PORTS;
+    // Both ends of a connection are in this process.
+    let most = (descriptors() - OTHER_DESCRIPTORS) / 2 / PORTS * PORTS;
+    let count = most.min(10_000);
+    if count < 10_000 {
+        eprintln!(
+            "with the descriptors that this process may have, there are {count} devices and not 10,000"
+        );
+    }
+    let mut exact = DispatchOptions { hosts: vec![Ipv4Addr::LOCALHOST.into()], ..options() };
+    exact.limits.devices = count;
+    exact.limits.ports = PORTS;
+    exact.limits.drivers = PORTS + ON_ONE - 1;
+    exact.limits.drivers_per_port = ON_ONE;
+    let world = World::start(exact).await;
     let mut drivers = Vec::new();
     while drivers.len() < PORTS {
         let port = free_port();
-        let path = format!(
-            "/api/server/tcp_dispatch?bearer_token={}&port={port}&accept=127.0.0.1",
-            crate::harness::secret()
-        );
-        // Another test may have taken it meanwhile.
-        if let Ok(driver) = world.open(&path).await {
-            drivers.push((port, driver));
+        drivers.push((port, world.tcp(port, "127.0.0.0/8").await));
+    }
+    let first = drivers[0].0;
+    let mut beside = Vec::new();
+    while beside.len() < ON_ONE - 1 {
+        beside.push(world.tcp(first, "127.0.0.0/8").await);
+    }
+    let refused = async |port: u16| {
+        let path = format!("/api/server/tcp_dispatch?bearer_token={}&port={port}&accept=127.0.0.1", secret());
+        world.open(&path).await.err().unwrap()
+    };
+    let (status, text) = refused(first).await;
+    assert!(status == 503 && text.contains("there are 1099 drivers already"), "{status} {text}");
+    drop(beside.pop());
+    world.until(|stats| stats.drivers == PORTS + ON_ONE - 2).await;
+    let (status, text) = refused(free_port()).await;
+    assert!(status == 503 && text.contains("1000 ports are open already"), "{status} {text}");
+
+    let mut devices = Vec::new();
+    while devices.len() < count {
+        let port = drivers[devices.len() % PORTS].0;
+        devices.push(device_from((devices.len() % 200) as u8 + 1, port).await);
+    }
+    world.until(|stats| stats.devices == count).await;
+    assert_eq!(rest(&mut device(first).await).await.unwrap_or_default(), b"");
+    world.until(|stats| stats.turned_away_devices == 1).await;
+
+    // Everyone is heard by all who should, and answered.
+    for (number, device) in devices.iter_mut().enumerate() {
+        device.write_all(&(number as u32).to_be_bytes()).await.unwrap();
+    }
+    let each = count / PORTS;
+    for (place, (_, driver)) in drivers.iter_mut().enumerate() {
+        let names = names(driver, each).await;
+        for (id, name) in &names {
+            assert_eq!(*name as usize % PORTS, place);
+            driver.write(*id, &name.to_be_bytes()).await;
         }
     }
-    assert_eq!(world.dispatch.listing().await.tcp_listeners.len(), PORTS);
-    for (port, driver) in drivers.iter_mut().step_by(50) {
-        let mut device = device(*port).await;
-        let id = driver.expect(Kind::Opened).await.id;
-        device.write_all(b"hello").await.unwrap();
-        assert_eq!(driver.receive(id, 5).await, b"hello");
+    for driver in &mut beside {
+        assert!(names(driver, each).await.values().all(|name| (*name as usize).is_multiple_of(PORTS)));
     }
-    drop(drivers);
-    world.until(|stats| stats.drivers == 0 && stats.ports.is_empty()).await;
+    for (number, device) in devices.iter_mut().enumerate() {
+        assert_eq!(exactly(device, 4).await, (number as u32).to_be_bytes());
+    }
+    drop((drivers, beside));
+    world.until(|stats| stats.drivers == 0 && stats.ports.is_empty() && stats.devices == 0).await;
+    for device in &mut devices {
+        assert_eq!(rest(device).await.unwrap(), b"");
+    }
+}
+
+/// What so many devices have said, four bytes each.
+async fn names(driver: &mut Driver, devices: usize) -> BTreeMap<u64, u32> {
+    let mut names = BTreeMap::new();
+    while names.len() < devices {
+        let said = driver.hear().await.unwrap();
+        if said.kind == Kind::Received {
+            names.insert(said.id, u32::from_be_bytes(said.payload[..].try_into().unwrap()));
+        }
+    }
+    names
 }

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use sortie_dispatch::frame::Kind;
+use sortie_dispatch::{DispatchOptions, Operators};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::harness::{World, device, exactly, free_port, options, soon};
@@ -105,9 +106,10 @@ async fn wishes_that_make_no_sense_are_refused() {
         wish
     };
     let cases = [
-        (json!({"accept": ["10.0.0.1"]}), 422, "ports"),
-        (json!({"ports": [6001]}), 422, "accept"),
-        (with("ports", json!([])), 422, "ports"),
+        (json!({"accept": ["10.0.0.1"]}), 400, "ports"),
+        (json!({"ports": [6001]}), 400, "accept"),
+        (json!([[6001], ["10.0.0.1"]]), 400, "object"),
+        (with("ports", json!([])), 400, "ports"),
         (with("ports", json!([0])), 400, "ports"),
         (with("ports", json!([70000])), 400, "ports"),
         (with("ports", json!(["7000-6000"])), 400, "ports"),
@@ -116,13 +118,34 @@ async fn wishes_that_make_no_sense_are_refused() {
         (with("expires_in", json!("0s")), 400, "expires_in"),
         (with("expires_in", json!("2days")), 400, "expires_in"),
         (with("bytes", json!(0)), 400, "bytes"),
-        (with("protocol", json!("sctp")), 400, "body"),
+        (with("protocol", json!("sctp")), 400, "sctp"),
         (with("surprise", json!(1)), 400, "surprise"),
     ];
     for (wish, status, named) in cases {
         let (found, answer) = ask(&world, "a shared secret", wish.clone()).await;
         assert_eq!(found, status, "{wish}: {answer}");
-        assert!(answer["error"].as_str().unwrap().contains(named), "{wish}: {answer}");
+        assert!(answer["error"]["message"].as_str().unwrap().contains(named), "{wish}: {answer}");
     }
     assert_eq!(ask(&world, "wrong", good()).await.0, 401);
+}
+
+#[tokio::test]
+async fn operators_make_tokens_and_open_no_ports() {
+    let operators =
+        Operators::new(|headers| headers.get("authorization").is_some_and(|text| text == "Bearer key"));
+    let world = World::start(DispatchOptions { secret: None, operators: Some(operators), ..options() }).await;
+    let port = free_port();
+    let wish = || json!({"ports": [port], "accept": ["127.0.0.1"]});
+    assert_eq!(ask(&world, "another", wish()).await.0, 401);
+    let (status, answer) = ask(&world, "key", wish()).await;
+    assert_eq!(status, 201, "{answer}");
+    for token in ["", "key", "another"] {
+        assert_eq!(world.open(&path("tcp", token, port, "127.0.0.1")).await.err().unwrap().0, 401);
+    }
+    let token = answer["token"].as_str().unwrap();
+    assert!(world.open(&path("tcp", token, port, "127.0.0.1")).await.is_ok());
+    let headers =
+        |bearer: &str| [("authorization".parse().unwrap(), bearer.parse().unwrap())].into_iter().collect();
+    assert!(world.dispatch.is_operator(&headers("Bearer key")));
+    assert!(!world.dispatch.is_operator(&headers(&format!("Bearer {token}"))));
 }

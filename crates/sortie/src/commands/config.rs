@@ -22,11 +22,12 @@ pub(crate) fn run(options: &cli::Config) -> Result<ExitCode, Failure> {
             for warning in &config.warnings {
                 line(format_args!("warning: {warning}"))?;
             }
-            if let Some(tls) = &config.tls {
+            for (section, tls) in [("tls", &config.tls), ("dispatch.tls", &config.dispatch.tls)] {
+                let Some(tls) = tls else { continue };
                 let expiry = edge::certificate_files(tls).check();
-                let expiry = expiry.map_err(|problem| Failure::of("tls", problem))?;
+                let expiry = expiry.map_err(|problem| Failure::of(section, problem))?;
                 if let Some(warning) = expiry.warning(SystemTime::now()) {
-                    line(format_args!("warning: tls.certificate: {warning}"))?;
+                    line(format_args!("warning: {section}.certificate: {warning}"))?;
                 }
             }
             line("the configuration is good")?;

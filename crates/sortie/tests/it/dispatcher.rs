@@ -7,7 +7,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 
 use crate::ready::Ready;
-use crate::site::{Site, soon};
+use crate::site::{Site, ports, soon};
 
 /// What drivers of these tests show.
 pub(crate) const SECRET: &str = "a secret of the tests";
@@ -69,15 +69,13 @@ impl Dispatcher {
     }
 }
 
-/// A port that is free for both protocols, now.
+/// A port that is free for both protocols, and that the system gives to no connection meanwhile.
 pub(crate) fn free_port() -> u16 {
-    loop {
-        let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
-        let port = listener.local_addr().unwrap().port();
-        if UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok() {
-            return port;
-        }
-    }
+    let is_free = |port: &u16| {
+        let address = (Ipv4Addr::UNSPECIFIED, *port);
+        TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok()
+    };
+    (0..10).map(|_| ports(1).0).find(is_free).expect("a free port")
 }
 
 pub(crate) async fn device(port: u16) -> TcpStream {

@@ -15,6 +15,7 @@ mod data_folder;
 mod demo;
 mod description;
 mod disk_full;
+mod dispatch;
 mod dispatch_conformance;
 mod dispatch_soak;
 mod dispatch_tunnel;

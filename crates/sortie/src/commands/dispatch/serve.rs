@@ -1,13 +1,10 @@
 //! `sortie dispatch`: ports on demand, until a signal.
 
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::time::Duration;
 
-use rustls::ServerConfig;
-use sortie_dispatch::{Dispatch, DispatchOptions};
-use sortie_serving::Limits;
-use tokio::net::TcpListener;
+use sortie_config::Config;
+use sortie_dispatch::{Dispatch, Secret};
+use sortie_serving::{Limits, ListenAddr};
 use tokio_util::sync::CancellationToken;
 
 use super::settings::{Variables, default_listen, need_secret};
@@ -15,40 +12,63 @@ use crate::cli;
 use crate::commands::config;
 use crate::commands::output::line;
 use crate::commands::signals::Signals;
+use crate::dispatch;
 use crate::edge;
 use crate::failure::Failure;
 use crate::logging;
 
+/// Where it listens, and what drivers show.
+struct Door {
+    listen: ListenAddr,
+    secret: Option<Secret>,
+    dev: bool,
+}
+
 pub(crate) async fn run(options: cli::DispatchServe) -> Result<ExitCode, Failure> {
     let config = config::load_file(options.config)?;
     let variables = Variables(|name: &str| std::env::var(name).ok());
-    logging::start(&variables.levels(&config.log.level, "info"), config.log.format);
-    for warning in &config.warnings {
+    logging::start(&variables.levels(&config.log.level), config.log.format);
+    // The rest of the configuration is the control plane's.
+    for warning in config.warnings.iter().filter(|warning| warning.path.starts_with("dispatch.")) {
         tracing::warn!("{warning}");
     }
+    let configured = config.dispatch.listen.map(ListenAddr::from);
     let listen = match options.listen {
         Some(listen) => listen,
-        None => variables.listen()?.unwrap_or_else(default_listen),
+        None => variables.listen()?.or(configured).unwrap_or_else(default_listen),
     };
-    let secret = variables.secret()?;
+    let secret = match variables.secret()? {
+        Some(secret) => Some(secret),
+        None => dispatch::configured_secret(&config.dispatch)?,
+    };
+    serve(&config, Door { listen, secret, dev: options.dev || config.dev }).await
+}
+
+async fn serve(config: &Config, door: Door) -> Result<ExitCode, Failure> {
+    let Door { listen, secret, dev } = door;
     let mut signals = Signals::listen()?;
     let listener =
         listen.bind().await.map_err(|error| Failure::of(format!("cannot listen on {listen}"), error))?;
     let address = listener.local_addr()?;
-    need_secret(secret.is_some(), options.dev || config.dev, address)?;
-    let tls = edge::tls(&config)?;
-    let scheme = if tls.is_some() { "https" } else { "http" };
-    let dispatch = Dispatch::new(DispatchOptions { secret, ..DispatchOptions::default() })?;
-    let served = Served { dispatch, listener, tls, limits: edge::limits(&config) };
+    need_secret(secret.is_some(), dev, address)?;
+    let tls = edge::tls(dispatch::certificate(config))?;
+    let dispatcher = Dispatch::new(dispatch::options(&config.dispatch, secret, None))
+        .map_err(|problem| Failure::of("dispatch", problem))?;
+    let connections = edge::connections(config, dispatch::open_files(&config.dispatch));
+    let limits = Limits { connections, grace: config.shutdown_deadline, ..edge::limits(config) };
     let closing = CancellationToken::new();
-    let running = tokio::spawn(served.run(closing.clone(), config.shutdown_deadline));
-    line(format_args!("listening on {scheme}://{address}"))?;
+    let close = closing.clone();
+    let running = tokio::spawn(async move {
+        let router = dispatch::router(&dispatcher);
+        dispatch::serve(&dispatcher, listener, tls, router, &limits, closing).await;
+    });
+    line(format_args!("listening on {}://{address}", dispatch::scheme(config)))?;
     line("ready")?;
     tokio::pin!(running);
     tokio::select! {
         ended = &mut running => ended?,
         _ = signals.next() => {
-            closing.cancel();
+            close.cancel();
             tokio::select! {
                 ended = running => ended?,
                 signal = signals.next() => {
@@ -60,26 +80,4 @@ pub(crate) async fn run(options: cli::DispatchServe) -> Result<ExitCode, Failure
     }
     tracing::info!("the dispatcher has ended");
     Ok(ExitCode::SUCCESS)
-}
-
-/// A dispatcher and its port.
-struct Served {
-    dispatch: Dispatch,
-    listener: TcpListener,
-    tls: Option<Arc<ServerConfig>>,
-    limits: Limits,
-}
-
-impl Served {
-    /// Until `closing` is cancelled; then drivers and devices have `deadline` to end in order.
-    async fn run(self, closing: CancellationToken, deadline: Duration) {
-        let Self { dispatch, listener, tls, limits } = self;
-        let stop = closing.clone();
-        let end = async {
-            stop.cancelled().await;
-            dispatch.shutdown(deadline).await;
-        };
-        let serving = sortie_serving::serve(listener, dispatch.router(), tls, &limits, closing);
-        tokio::join!(serving, end);
-    }
 }

@@ -23,6 +23,8 @@ const ENVIRONMENT: &str = "SG_ENV";
 /// What is listened on where nothing else is said.
 const DEFAULT_HOST: &str = "127.0.0.1";
 const DEFAULT_PORT: &str = "3000";
+/// `log.level` where nobody said.
+const DEFAULT_LEVELS: &str = "info";
 /// Levels of log lines where nobody said which, and this is no production.
 const DEVELOPMENT_LEVELS: &str = "info,sortie_dispatch=debug,sortie_serving=debug";
 
@@ -71,9 +73,10 @@ impl<F: Fn(&str) -> Option<String>> Variables<F> {
     }
 
     /// Levels of log lines. `configured` counts if it is not what it is by default.
-    pub(super) fn levels(&self, configured: &str, default: &str) -> String {
+    pub(super) fn levels(&self, configured: &str) -> String {
         let production = self.get(ENVIRONMENT).is_some_and(|text| text == "production");
-        let levels = if production || configured != default { configured } else { DEVELOPMENT_LEVELS };
+        let chosen = configured != DEFAULT_LEVELS;
+        let levels = if production || chosen { configured } else { DEVELOPMENT_LEVELS };
         levels.to_owned()
     }
 }
@@ -143,9 +146,9 @@ mod tests {
 
     #[test]
     fn production_says_less_unless_somebody_said_how_much() {
-        assert_eq!(of(&[(ENVIRONMENT, "production")]).levels("info", "info"), "info");
-        assert_eq!(of(&[(ENVIRONMENT, "staging")]).levels("info", "info"), DEVELOPMENT_LEVELS);
-        assert_eq!(of(&[]).levels("warn", "info"), "warn");
+        assert_eq!(of(&[(ENVIRONMENT, "production")]).levels("info"), "info");
+        assert_eq!(of(&[(ENVIRONMENT, "staging")]).levels("info"), DEVELOPMENT_LEVELS);
+        assert_eq!(of(&[]).levels("warn"), "warn");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 use tokio_util::sync::CancellationToken;
 
 use super::Tally;
-use crate::dispatcher::{SECRET, free_port, pattern, rest};
+use crate::dispatcher::{SECRET, pattern, rest};
 use crate::site::soon;
 
 /// A slow driver's pause after each message.
@@ -103,8 +103,7 @@ pub(super) async fn echo(mut driver: Driver, pace: Pace, leave: CancellationToke
 }
 
 /// One driver after the other whose connection breaks while its devices send.
-pub(super) async fn killed(address: String, stop: CancellationToken, tally: Arc<Tally>) {
-    let port = free_port();
+pub(super) async fn killed(address: String, port: u16, stop: CancellationToken, tally: Arc<Tally>) {
     while !stop.is_cancelled() {
         let mut driver = Driver::open(&address, "tcp", port).await;
         let mut devices = Vec::new();
@@ -131,11 +130,11 @@ pub(super) async fn killed(address: String, stop: CancellationToken, tally: Arc<
 /// One driver after the other that sends what is no frame, and is told so.
 pub(super) async fn malformed(
     address: String,
+    port: u16,
     mut random: fastrand::Rng,
     stop: CancellationToken,
     tally: Arc<Tally>,
 ) {
-    let port = free_port();
     while !stop.is_cancelled() {
         for protocol in ["tcp", "udp"] {
             let mut driver = Driver::open(&address, protocol, port).await;

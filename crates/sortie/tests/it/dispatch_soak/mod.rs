@@ -103,8 +103,10 @@ async fn soak() {
     let before = Gauge::read(pid);
     let tally = Arc::new(Tally::default());
     let mut memory = Vec::new();
+    // The same in each round, so that they are opened and closed again and again.
+    let ports = [(); 6].map(|()| free_port());
     for number in 1..=rounds {
-        round(&dispatcher, lasting, &mut random, &tally).await;
+        round(&dispatcher, ports, lasting, &mut random, &tally).await;
         let gauge = Gauge::settled(pid, before.descriptors).await;
         memory.push(gauge.resident_kib as f64);
         println!("round {number} of {rounds}: {gauge}; {}", tally.shown());
@@ -123,9 +125,15 @@ async fn soak() {
 }
 
 /// Load for a while; then everybody leaves.
-async fn round(dispatcher: &Dispatcher, lasting: Duration, random: &mut fastrand::Rng, tally: &Arc<Tally>) {
+async fn round(
+    dispatcher: &Dispatcher,
+    ports: [u16; 6],
+    lasting: Duration,
+    random: &mut fastrand::Rng,
+    tally: &Arc<Tally>,
+) {
     let (stop, leave) = (CancellationToken::new(), CancellationToken::new());
-    let [quick, slow, udp, lazy] = [(); 4].map(|()| free_port());
+    let [quick, slow, udp, lazy, killed, wrong] = ports;
     let (mut load, mut answering) = (JoinSet::new(), JoinSet::new());
     for (protocol, port, pace) in [
         ("tcp", quick, Pace::Quick),
@@ -148,8 +156,8 @@ async fn round(dispatcher: &Dispatcher, lasting: Duration, random: &mut fastrand
         load.spawn(devices::peer(udp, random.fork(), stop.clone(), Arc::clone(tally)));
     }
     let address = &dispatcher.address;
-    load.spawn(drivers::killed(address.clone(), stop.clone(), Arc::clone(tally)));
-    load.spawn(drivers::malformed(address.clone(), random.fork(), stop.clone(), Arc::clone(tally)));
+    load.spawn(drivers::killed(address.clone(), killed, stop.clone(), Arc::clone(tally)));
+    load.spawn(drivers::malformed(address.clone(), wrong, random.fork(), stop.clone(), Arc::clone(tally)));
     tokio::select! {
         () = sleep(lasting) => {}
         Some(ended) = load.join_next() => panic!("a part of the load broke off: {ended:?}"),
