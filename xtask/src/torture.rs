@@ -1,4 +1,4 @@
-//! `cargo xtask torture`: the test of the same name, for as many rounds as one has time for.
+//! `cargo xtask torture`: tests of the sortie package that go on for as long as one has time for.
 //!
 //! The same code and the same build as in `cargo xtask test`, so that what is found here is a failing test there.
 
@@ -10,21 +10,39 @@ const ROUNDS: &str = "SORTIE_TEST_TORTURE_ROUNDS";
 const SEED: &str = "SORTIE_TEST_TORTURE_SEED";
 const TEST: &str = "torture::torture";
 
+/// What the test in `crates/sortie/tests/it/dispatch_soak/mod.rs` reads.
+const SOAK_MINUTES: &str = "SORTIE_TEST_SOAK_MINUTES";
+const SOAK_SEED: &str = "SORTIE_TEST_SOAK_SEED";
+const SOAK: &str = "dispatch_soak::soak";
+
 /// How long to go on.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// How often the control plane is killed while it serves.
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "dispatch")]
     rounds: u32,
+    /// Not the control plane, but the dispatcher: under mixed load, every byte checked, memory and descriptors flat.
+    #[arg(long)]
+    dispatch: bool,
+    /// Minutes of that load.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1440), requires = "dispatch")]
+    minutes: u32,
     /// Seed of what is drawn; the timing of the machine is drawn by nobody.
     #[arg(long)]
     seed: Option<u64>,
 }
 
 pub(crate) fn run_rounds(args: &Args) -> Result<(), Stop> {
+    if args.dispatch {
+        return run_test(SOAK, (SOAK_MINUTES, args.minutes), (SOAK_SEED, args.seed));
+    }
+    run_test(TEST, (ROUNDS, args.rounds), (SEED, args.seed))
+}
+
+fn run_test(test: &str, length: (&str, u32), seed: (&str, Option<u64>)) -> Result<(), Stop> {
     let mut command = cargo();
-    command.args(["test", "--package", "sortie", "--test", "it", TEST, "--", "--exact", "--nocapture"]);
-    command.env(ROUNDS, args.rounds.to_string()).env_remove(SEED).current_dir(root());
-    command.envs(args.seed.map(|seed| (SEED, seed.to_string())));
+    command.args(["test", "--package", "sortie", "--test", "it", test, "--", "--exact", "--nocapture"]);
+    command.env(length.0, length.1.to_string()).env_remove(seed.0).current_dir(root());
+    command.envs(seed.1.map(|value| (seed.0, value.to_string())));
     run(&mut command, "The lines above say what was lost, and the seed with which it was.")
 }

@@ -226,6 +226,12 @@ impl Auth {
         Ok(Caller { permissions, player, pass })
     }
 
+    /// Whether `headers` show a key with `permission`; in development mode everybody has it.
+    #[must_use]
+    pub fn permits(&self, headers: &HeaderMap, permission: Permission) -> bool {
+        self.permissions(bearer(headers), headers).is_ok_and(|(permissions, _)| permissions.has(permission))
+    }
+
     /// What the key in `headers` permits; nothing, if there is none.
     fn permissions(
         &self,
@@ -404,6 +410,7 @@ mod tests {
             let may = [Permission::GameServerMatch, Permission::Client, Permission::Admin]
                 .map(|one| caller.has_any(&[one]));
             assert_eq!(may, expected);
+            assert_eq!(auth.permits(&headers(&[pairs]), Permission::Admin), expected[2]);
         }
         for bad in [
             &[("authorization", "Bearer alph")][..],
@@ -415,6 +422,7 @@ mod tests {
             &[],
         ] {
             assert!(auth.caller(&headers(bad)).await.is_err(), "{bad:?}");
+            assert!(!auth.permits(&headers(bad), Permission::GameServerMatch), "{bad:?}");
         }
     }
 

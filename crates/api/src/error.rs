@@ -13,7 +13,7 @@ use axum::response::Response;
 use serde_json::json;
 use sortie_domain::broker::Refusal;
 use sortie_engine::{CallError, SubscribeError, Unavailable};
-use sortie_serving::{BodyError, json_response};
+use sortie_serving::{BodyError, error_document, json_response};
 use sortie_wire::any::Any;
 use sortie_wire::json::{self, JsonError};
 use sortie_wire::status::{self, ErrorInfo, Status};
@@ -165,10 +165,7 @@ impl ApiError {
 
     /// `{"error": {"code", "message", "field"?, "earliest"?}}`
     pub(crate) fn native_json(&self) -> Vec<u8> {
-        let mut error = json!({"code": self.0.code, "message": self.message()});
-        if let Some(field) = &self.0.field {
-            error["field"] = field.as_str().into();
-        }
+        let mut error = error_document(self.0.code, &self.0.problem, self.0.field.as_deref());
         if let Some(earliest) = self.0.earliest {
             error["earliest"] = earliest.into();
         }

@@ -31,7 +31,8 @@ pub struct ApiOptions {
     pub source: String,
     /// Limits of requests and streams.
     pub limits: Limits,
-    /// What others serve on the same port: parts of an OpenAPI document (`tags`, `paths`, `components.schemas`).
+    /// What others serve on the same port: parts of an OpenAPI document (`tags`, `paths`, `components.schemas` and
+    /// `.securitySchemes`).
     pub described: Vec<serde_json::Value>,
     /// Cancelled when the process is to end: streams and held calls end, health says so.
     pub closing: CancellationToken,

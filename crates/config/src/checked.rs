@@ -10,6 +10,7 @@ use sortie_domain::broker::model::{FastSchedule, Settings};
 use sortie_domain::ids::FleetId;
 
 use crate::contradictions;
+use crate::dispatch;
 use crate::edge;
 use crate::fleets;
 use crate::keys;
@@ -49,6 +50,7 @@ pub(crate) fn config(top: &Section<'_>, overrides: Overrides) -> Option<Config> 
     let api_keys = api_keys(top);
     let players = top.section("players").and_then(|section| players::read(&section));
     let netcode_key = top.section("netcode").and_then(|section| netcode::read(&section));
+    let dispatch = top.section("dispatch").and_then(|section| dispatch::read(&section, dev));
     let fleets_section = top.section("fleets");
     let gateway_section = top.section("gateway");
     let gateway = gateway_section.as_ref().and_then(|section| gateway(section, fleets_section.as_ref()));
@@ -75,6 +77,7 @@ pub(crate) fn config(top: &Section<'_>, overrides: Overrides) -> Option<Config> 
         players: players?,
         netcode_key: netcode_key?,
         gateway: gateway?,
+        dispatch: dispatch?,
         fleets: fleets?,
         warnings: Vec::new(),
     };

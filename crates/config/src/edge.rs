@@ -1,5 +1,6 @@
 //! What stands between the network and the calls: TLS, and the limits of connections.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::model::{LimitsConfig, TlsConfig};
@@ -18,21 +19,38 @@ pub(crate) fn tls(section: &Section<'_>) -> Option<Option<TlsConfig>> {
     let certificate = section.optional_path("certificate");
     let key = section.optional_path("key");
     let ca = section.optional_path("ca");
-    match (certificate?, key?, ca?) {
-        (Some(certificate), Some(key), ca) => Some(Some(TlsConfig { certificate, key, ca })),
-        (Some(_), None, _) => {
+    let (certificate, key, ca) = (certificate?, key?, ca?);
+    if certificate.is_none() && key.is_none() && ca.is_some() {
+        section.problem("ca", "is given without `certificate`, so there is no TLS to trust");
+        return None;
+    }
+    pair(section, certificate, key, ca)
+}
+
+/// A section with a certificate and its key and nothing else; `Some(None)` if they are not given.
+pub(crate) fn certificate(section: &Section<'_>) -> Option<Option<TlsConfig>> {
+    let certificate = section.optional_path("certificate");
+    let key = section.optional_path("key");
+    pair(section, certificate?, key?, None)
+}
+
+fn pair(
+    section: &Section<'_>,
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+    ca: Option<PathBuf>,
+) -> Option<Option<TlsConfig>> {
+    match (certificate, key) {
+        (Some(certificate), Some(key)) => Some(Some(TlsConfig { certificate, key, ca })),
+        (Some(_), None) => {
             section.problem("key", "is required with `certificate`: name the file with its private key");
             None
         }
-        (None, Some(_), _) => {
+        (None, Some(_)) => {
             section.problem("certificate", "is required with `key`: name the file with its certificate");
             None
         }
-        (None, None, Some(_)) => {
-            section.problem("ca", "is given without `certificate`, so there is no TLS to trust");
-            None
-        }
-        (None, None, None) => Some(None),
+        (None, None) => Some(None),
     }
 }
 

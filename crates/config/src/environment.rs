@@ -16,11 +16,14 @@ use crate::parse;
 /// What all settings' variables begin with.
 const PREFIX: &str = "SORTIE_";
 
-/// Variables that begin with `SORTIE_` and are no settings: where the configuration is, and what game servers
-/// are given.
-pub const NOT_SETTINGS: [&str; 12] = [
+/// Variables that begin with `SORTIE_` and are no settings: where the configuration is, what game servers are
+/// given, and what the tunnel of a dispatcher takes.
+pub const NOT_SETTINGS: [&str; 15] = [
     "SORTIE_CONFIG",
     "SORTIE_SIDECAR_CONFIG",
+    "SORTIE_DISPATCH_URL",
+    "SORTIE_DISPATCH_TOKEN",
+    "SORTIE_DISPATCH_TOKEN_FILE",
     "SORTIE_API",
     "SORTIE_SERVER_ID",
     "SORTIE_PORT",
@@ -34,9 +37,10 @@ pub const NOT_SETTINGS: [&str; 12] = [
 ];
 
 /// Settings that name a variable with a secret, which need be no setting even if it begins like one.
-const SECRET_VARIABLES: [(&str, &str, &str); 2] = [
+const SECRET_VARIABLES: [(&str, &str, &str); 3] = [
     ("SORTIE_NETCODE__KEY_ENV", "netcode", "key_env"),
     ("SORTIE_PLAYERS__SECRET_ENV", "players", "secret_env"),
+    ("SORTIE_DISPATCH__SECRET_ENV", "dispatch", "secret_env"),
 ];
 
 /// Puts the settings among `variables` into `tree`; gives where each went.

@@ -6,11 +6,12 @@
 //! time for the documents.
 //!
 //! What comes out is plain data in the domain's types where it has them. Nothing here opens a socket or a log;
-//! the only file read beside the configuration is the netcode key's.
+//! the only files read beside the configuration are those that it names for keys and secrets.
 
 mod catena;
 mod checked;
 mod contradictions;
+mod dispatch;
 mod edge;
 mod environment;
 mod finding;
@@ -23,6 +24,7 @@ mod netcode;
 mod parse;
 mod plain;
 mod players;
+mod secret;
 mod section;
 mod show;
 mod source;
@@ -35,10 +37,11 @@ pub use keys::{KeyDoc, Kind, Presence, reference};
 pub use load::Overrides;
 pub use markdown::{EXAMPLE, reference_markdown};
 pub use model::{
-    AllocatorConfig, ApiKey, Config, Dialect, Environment, FleetConfig, Game, GatewayConfig, LimitsConfig,
-    LocalProcessConfig, LogConfig, LogFormat, Permission, Players, TlsConfig,
+    AllocatorConfig, ApiKey, Config, Dialect, DispatchConfig, DispatchLimits, Environment, FleetConfig, Game,
+    GatewayConfig, LimitsConfig, LocalProcessConfig, LogConfig, LogFormat, Permission, Players, TlsConfig,
 };
 pub use netcode::{KEY_BYTES, KeySource, NetcodeKey};
 pub use plain::{reference_json, reference_text};
-pub use players::{PlayerKeys, PlayersConfig, Secret, SecretSource};
+pub use players::{PlayerKeys, PlayersConfig};
+pub use secret::{Secret, SecretSource};
 pub use show::HIDDEN;

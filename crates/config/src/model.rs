@@ -14,6 +14,7 @@ use sortie_domain::ids::FleetId;
 use crate::finding::Finding;
 use crate::netcode::NetcodeKey;
 use crate::players::PlayersConfig;
+use crate::secret::{Secret, SecretSource};
 
 /// An enum whose variants have names in the configuration.
 macro_rules! choices {
@@ -121,6 +122,8 @@ pub struct Config {
     pub netcode_key: Option<NetcodeKey>,
     /// The players' door.
     pub gateway: GatewayConfig,
+    /// Ports on demand.
+    pub dispatch: DispatchConfig,
     /// Fleets in the order of their ids, at most [`FleetConfig::MAX`].
     pub fleets: Vec<FleetConfig>,
     /// What is allowed and most likely not meant.
@@ -255,6 +258,74 @@ pub struct GatewayConfig {
     pub cors_origins: Vec<String>,
     /// Taken in place of a player's loopback address.
     pub loopback_ip_replacement: Option<IpAddr>,
+}
+
+/// Ports on demand, for drivers and their devices.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DispatchConfig {
+    /// Whether a control plane has a dispatcher.
+    pub enabled: bool,
+    /// Where drivers come in; `None` for the control plane's own port.
+    pub listen: Option<SocketAddr>,
+    /// What drivers show, and where it came from: UTF-8.
+    pub secret: Option<(SecretSource, Secret)>,
+    /// What a port of its own speaks TLS with; without, that of the control plane. It has no `ca`.
+    pub tls: Option<TlsConfig>,
+    /// Addresses of this machine to open ports on; at least one.
+    pub hosts: Vec<IpAddr>,
+    /// Ports that may be opened; at least one range.
+    pub allowed_ports: Vec<RangeInclusive<u16>>,
+    /// Whether datagrams go only to addresses that have sent one.
+    pub only_to_peers_that_spoke: bool,
+    /// Every limit.
+    pub limits: DispatchLimits,
+}
+
+/// Limits of a dispatcher; sizes are in bytes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DispatchLimits {
+    /// Drivers at a time.
+    pub drivers: u32,
+    /// Drivers at a time of one port.
+    pub drivers_per_port: u32,
+    /// Open ports at a time.
+    pub ports: u32,
+    /// Connected devices at a time.
+    pub devices: u32,
+    /// Entries of an accept list.
+    pub accept_entries: u32,
+    /// Longest message of a driver.
+    pub message: u64,
+    /// What waits for one driver.
+    pub driver_queue: u64,
+    /// What waits for all drivers.
+    pub queue: u64,
+    /// What waits for one device.
+    pub device_backlog: u64,
+    /// What waits for all devices.
+    pub backlog: u64,
+    /// A driver that takes nothing for so long is cut off.
+    pub driver_stall: Duration,
+    /// A full device that holds up its driver's other devices for so long is disconnected.
+    pub device_patience: Duration,
+    /// A device that takes nothing for so long is disconnected.
+    pub device_stall: Duration,
+    /// How long a device that sends no more stays connected.
+    pub half_close_time: Duration,
+    /// Such devices at a time.
+    pub half_closed: u32,
+    /// Time between two pings.
+    pub ping_period: Duration,
+    /// A driver that is silent for so long after a ping is cut off.
+    pub ping_deadline: Duration,
+    /// How long an end may take.
+    pub close_time: Duration,
+    /// Senders of datagrams that a port remembers.
+    pub udp_peers_per_port: u32,
+    /// Dispatch tokens at a time.
+    pub tokens: u32,
+    /// Longest life of a dispatch token.
+    pub token_time: Duration,
 }
 
 /// What players name at the gateway.

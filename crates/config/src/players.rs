@@ -1,24 +1,17 @@
 //! How players sign in: which tokens are taken, and where the keys are that they are checked with.
 
-use std::fmt;
-use std::fs::File;
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use zeroize::Zeroizing;
-
 use crate::parse;
+use crate::secret::{self, MAX_SECRET_BYTES, Secret, SecretSource};
 use crate::section::Section;
 
-/// Largest file with a secret, in bytes.
-const MAX_SECRET_BYTES: u64 = 4096;
-/// Least bytes of a secret for HS256 (RFC 7518, 3.2).
-const MIN_SECRET_BYTES: usize = 32;
+/// Bytes of a secret for HS256; the least are those of RFC 7518, 3.2.
+const SECRET_BYTES: RangeInclusive<usize> = 32..=MAX_SECRET_BYTES;
 /// Longest issuer and audience, in characters.
 const MAX_NAME: usize = 1000;
-/// Longest name of a variable, in characters.
-const MAX_VARIABLE_NAME: usize = 128;
 /// Most that clocks may differ by.
 const MAX_LEEWAY: Duration = Duration::from_secs(600);
 
@@ -44,33 +37,6 @@ pub enum PlayerKeys {
     JwksFile(PathBuf),
     /// Public keys at this URL.
     JwksUrl(String),
-}
-
-/// Where a secret came from.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum SecretSource {
-    /// This file; absolute.
-    File(PathBuf),
-    /// The environment variable of this name.
-    Variable(String),
-}
-
-/// A secret. Never shows in `Debug`; its memory is cleared when it is dropped.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Zeroizing<Vec<u8>>);
-
-impl Secret {
-    /// The secret itself.
-    #[must_use]
-    pub const fn bytes(&self) -> &Zeroizing<Vec<u8>> {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(…)")
-    }
 }
 
 /// The section `players`; `Some(None)` where players do not sign in.
@@ -111,14 +77,8 @@ fn named(value: &serde_json::Value) -> Result<String, String> {
 }
 
 fn keys(section: &Section<'_>) -> Option<Option<PlayerKeys>> {
-    // A secret put here in place of its variable's name must not be quoted back.
-    let variable = |value: &_| {
-        let allowed = |character: char| character.is_ascii_alphanumeric() || character == '_';
-        parse::characters(1..=MAX_VARIABLE_NAME, allowed, "letters, digits and `_`")(value)
-            .map_err(|_| "must be the name of an environment variable".to_owned())
-    };
     let secret_file = section.optional_path("secret_file");
-    let secret_env = section.optional("secret_env", variable);
+    let secret_env = section.optional("secret_env", secret::variable_name);
     let jwks_file = section.optional_path("jwks_file");
     let jwks_url = section.optional("jwks_url", parse::fetched_url);
     let (secret_file, secret_env, jwks_file, jwks_url) = (secret_file?, secret_env?, jwks_file?, jwks_url?);
@@ -136,13 +96,11 @@ fn keys(section: &Section<'_>) -> Option<Option<PlayerKeys>> {
     let noted =
         |key, secret: Result<Secret, String>| secret.map_err(|problem| section.problem(key, problem)).ok();
     if let Some(path) = secret_file {
-        let secret = noted("secret_file", from_file(&path))?;
+        let secret = noted("secret_file", secret::from_file(&path, SECRET_BYTES))?;
         return Some(Some(PlayerKeys::Secret(SecretSource::File(path), secret)));
     }
     if let Some(name) = secret_env {
-        let text =
-            section.variable(&name).ok_or_else(|| format!("names the variable {name}, which is not set"));
-        let secret = noted("secret_env", text.and_then(|text| secret(text.as_bytes())))?;
+        let secret = noted("secret_env", secret::from_variable(section, &name, SECRET_BYTES))?;
         return Some(Some(PlayerKeys::Secret(SecretSource::Variable(name), secret)));
     }
     if let Some(url) = jwks_url {
@@ -155,26 +113,4 @@ fn keys(section: &Section<'_>) -> Option<Option<PlayerKeys>> {
         return Some(Some(PlayerKeys::JwksUrl(url)));
     }
     Some(jwks_file.map(PlayerKeys::JwksFile))
-}
-
-fn from_file(path: &Path) -> Result<Secret, String> {
-    let file = File::open(path).map_err(|error| format!("names a file that cannot be opened: {error}"))?;
-    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_SECRET_BYTES as usize + 1));
-    file.take(MAX_SECRET_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| format!("names a file that cannot be read: {error}"))?;
-    secret(&bytes)
-}
-
-/// The bytes as they stand, without a line's end.
-fn secret(bytes: &[u8]) -> Result<Secret, String> {
-    let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
-    let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
-    if bytes.len() < MIN_SECRET_BYTES || bytes.len() as u64 > MAX_SECRET_BYTES {
-        return Err(format!(
-            "leads to a secret of {} bytes: it must have {MIN_SECRET_BYTES} to {MAX_SECRET_BYTES} (openssl rand -hex 32)",
-            bytes.len()
-        ));
-    }
-    Ok(Secret(Zeroizing::new(bytes.to_vec())))
 }

@@ -1,5 +1,6 @@
 //! The effective configuration as a file.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,12 +10,13 @@ use toml::{Table, Value};
 
 use crate::checked;
 use crate::model::{
-    AllocatorConfig, ApiKey, Config, FleetConfig, GatewayConfig, LimitsConfig, LocalProcessConfig, LogConfig,
-    Permission, TlsConfig,
+    AllocatorConfig, ApiKey, Config, DispatchConfig, DispatchLimits, FleetConfig, GatewayConfig,
+    LimitsConfig, LocalProcessConfig, LogConfig, Permission, TlsConfig,
 };
 use crate::netcode::KeySource;
 use crate::parse::show_size;
-use crate::players::{PlayerKeys, PlayersConfig, SecretSource};
+use crate::players::{PlayerKeys, PlayersConfig};
+use crate::secret::SecretSource;
 
 /// What is shown in place of the value of a game server's environment variable.
 pub const HIDDEN: &str = "(hidden)";
@@ -45,6 +47,7 @@ impl Config {
         }
         put(&mut top, "netcode", netcode);
         put(&mut top, "gateway", gateway(&self.gateway));
+        put(&mut top, "dispatch", dispatch(&self.dispatch));
         let mut fleets = Table::new();
         for one in &self.fleets {
             put(&mut fleets, one.fleet.id.as_str(), fleet(one));
@@ -159,6 +162,50 @@ fn gateway(gateway: &GatewayConfig) -> Table {
     put(&mut table, "waiting_per_address", gateway.waiting_per_address);
     put(&mut table, "cors_origins", gateway.cors_origins.clone());
     put_some(&mut table, "loopback_ip_replacement", gateway.loopback_ip_replacement.map(|ip| ip.to_string()));
+    table
+}
+
+fn dispatch(config: &DispatchConfig) -> Table {
+    let mut table = Table::new();
+    put(&mut table, "enabled", config.enabled);
+    put_some(&mut table, "listen", config.listen.map(|listen| listen.to_string()));
+    match config.secret.as_ref().map(|(source, _)| source) {
+        Some(SecretSource::File(path)) => put(&mut table, "secret_file", shown_path(path)),
+        Some(SecretSource::Variable(name)) => put(&mut table, "secret_env", name.clone()),
+        None => {}
+    }
+    put_some(&mut table, "tls", config.tls.as_ref().map(tls));
+    put(&mut table, "hosts", config.hosts.iter().map(ToString::to_string).collect::<Vec<_>>());
+    let range = |ports: &RangeInclusive<u16>| format!("{}-{}", ports.start(), ports.end());
+    put(&mut table, "allowed_ports", config.allowed_ports.iter().map(range).collect::<Vec<_>>());
+    put(&mut table, "only_to_peers_that_spoke", config.only_to_peers_that_spoke);
+    put(&mut table, "limits", dispatch_limits(&config.limits));
+    table
+}
+
+fn dispatch_limits(limits: &DispatchLimits) -> Table {
+    let mut table = Table::new();
+    put(&mut table, "drivers", limits.drivers);
+    put(&mut table, "drivers_per_port", limits.drivers_per_port);
+    put(&mut table, "ports", limits.ports);
+    put(&mut table, "devices", limits.devices);
+    put(&mut table, "accept_entries", limits.accept_entries);
+    put(&mut table, "message", show_size(limits.message));
+    put(&mut table, "driver_queue", show_size(limits.driver_queue));
+    put(&mut table, "queue", show_size(limits.queue));
+    put(&mut table, "device_backlog", show_size(limits.device_backlog));
+    put(&mut table, "backlog", show_size(limits.backlog));
+    put(&mut table, "driver_stall", shown(limits.driver_stall));
+    put(&mut table, "device_patience", shown(limits.device_patience));
+    put(&mut table, "device_stall", shown(limits.device_stall));
+    put(&mut table, "half_close_time", shown(limits.half_close_time));
+    put(&mut table, "half_closed", limits.half_closed);
+    put(&mut table, "ping_period", shown(limits.ping_period));
+    put(&mut table, "ping_deadline", shown(limits.ping_deadline));
+    put(&mut table, "close_time", shown(limits.close_time));
+    put(&mut table, "udp_peers_per_port", limits.udp_peers_per_port);
+    put(&mut table, "tokens", limits.tokens);
+    put(&mut table, "token_time", shown(limits.token_time));
     table
 }
 

@@ -4,16 +4,17 @@
 //! |---|---|
 //! | [`ListenAddr`] | an address as settings have it, and the listener there |
 //! | [`serve()`] | connections: how many, how long they may dawdle, and how they end |
-//! | `opening` | from a connection of TCP to one that can be served |
+//! | `opening` | from a connection of TCP to one that can be served, and [back](halves) once it is upgraded |
 //! | `per_address` | how many connections one address has, and [what counts as one](network) |
 //! | [`read_body`], [`limit_grpc_bodies`] | bodies in, each within its size and its time |
-//! | [`json_response`] | documents out |
+//! | [`json_response`], [`error_response`] | documents out |
 //! | [`Limits`] | all of these limits |
 //!
 //! A crate of its own because control plane and sidecar both face callers whom they cannot trust to keep the rules, and
 //! share nothing else. What is served, and who may call it, is theirs.
 
 mod body;
+mod error;
 mod grpc_body;
 mod limits;
 mod listen;
@@ -22,8 +23,10 @@ mod per_address;
 mod serve;
 
 pub use body::{BodyError, empty_is_object, json_response, read_body};
+pub use error::{error_document, error_response};
 pub use grpc_body::limit_grpc_bodies;
 pub use limits::Limits;
 pub use listen::{ListenAddr, ListenAddrError};
+pub use opening::{Halves, halves};
 pub use per_address::network;
-pub use serve::serve;
+pub use serve::{Place, serve};

@@ -9,6 +9,10 @@ use std::io::{self, Cursor};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use hyper_util::server::conn::auto::upgrade::downcast;
 use tokio::io::{
     AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Chain, Join, ReadHalf, WriteHalf, join,
     split,
@@ -38,6 +42,43 @@ pub(crate) type Opened = Either<
 >;
 
 type Begun<R, W> = Join<Chain<Cursor<Vec<u8>>, R>, W>;
+
+/// Both sides of an upgraded connection. What has been read of it already comes first.
+pub enum Halves {
+    /// Of plain TCP: nothing stands between the caller and the socket, and the sides have no lock in common.
+    Tcp(Bytes, OwnedReadHalf, OwnedWriteHalf),
+    /// Of TLS, or of another server than [`crate::serve()`].
+    Other(Bytes, Box<dyn AsyncRead + Send + Unpin>, Box<dyn AsyncWrite + Send + Unpin>),
+}
+
+/// Takes an upgraded connection apart.
+#[must_use]
+pub fn halves(upgraded: Upgraded) -> Halves {
+    let (io, read) = match downcast::<TokioIo<Opened>>(upgraded) {
+        Ok(parts) => (parts.io.into_inner(), parts.read_buf),
+        Err(upgraded) => {
+            let (reading, writing) = split(TokioIo::new(upgraded));
+            return Halves::Other(Bytes::new(), Box::new(reading), Box::new(writing));
+        }
+    };
+    match io {
+        Either::Left(io) => {
+            let (reading, writing) = io.into_inner();
+            let (first, reading) = reading.into_inner();
+            Halves::Tcp(unread(&read, &first), reading, writing)
+        }
+        Either::Right(io) => {
+            let (reading, writing) = io.into_inner();
+            Halves::Other(read, Box::new(reading), Box::new(writing))
+        }
+    }
+}
+
+/// What hyper has read ahead, and what it has not read of `first`.
+fn unread(read: &Bytes, first: &Cursor<Vec<u8>>) -> Bytes {
+    let rest = first.get_ref().get(first.position() as usize..).unwrap_or_default();
+    if rest.is_empty() { read.clone() } else { [read, rest].concat().into() }
+}
 
 /// Opens connections, each within its time.
 #[derive(Clone)]

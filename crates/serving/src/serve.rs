@@ -4,6 +4,7 @@
 //! end, so that whoever comes then, a probe for one, is told that the process is about to end, and not met with a closed
 //! port. Such a late connection has one answer, and nobody waits for it.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +26,7 @@ use tower::util::MapRequest;
 
 use crate::limits::Limits;
 use crate::opening::{Opened, Opener};
-use crate::per_address::PerAddress;
+use crate::per_address::{PerAddress, Turn};
 
 /// Bytes of an HTTP/1 connection's buffer beyond its headers: the request line, and what is read ahead.
 const BUFFER_BYTES: usize = 16 << 10;
@@ -87,6 +88,19 @@ struct Door {
     tasks: JoinSet<()>,
 }
 
+/// A connection's place among those that there may be, in the extensions of each of its requests. It is given back with
+/// the last clone: whoever upgrades the connection keeps one until the upgraded connection ends, too.
+#[derive(Clone)]
+pub struct Place(
+    #[expect(dead_code, reason = "held, not looked at")] Arc<(Option<OwnedSemaphorePermit>, Option<Turn>)>,
+);
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Place")
+    }
+}
+
 /// Who has come.
 struct Caller {
     stream: TcpStream,
@@ -120,10 +134,8 @@ impl Door {
         // Answers are written whole; waiting for more to send would only delay them.
         let _ = stream.set_nodelay(true);
         let server = self.server.clone();
-        self.tasks.spawn(async move {
-            server.connection(stream, peer, watcher).await;
-            drop((place, turn));
-        });
+        let place = Place(Arc::new((place, turn)));
+        self.tasks.spawn(server.connection(stream, peer, watcher, place));
     }
 }
 
@@ -138,7 +150,7 @@ struct Server {
 
 impl Server {
     /// Serves one connection. The end of the process ends it in order if it has a watcher.
-    async fn connection(self, stream: TcpStream, peer: SocketAddr, watcher: Option<Watcher>) {
+    async fn connection(self, stream: TcpStream, peer: SocketAddr, watcher: Option<Watcher>, place: Place) {
         let opened: Option<Opened> = match watcher {
             None => self.opener.open(stream).await,
             Some(_) => tokio::select! {
@@ -149,6 +161,7 @@ impl Server {
         let Some(opened) = opened else { return };
         let told = MapRequest::new(self.router, move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(ConnectInfo(peer));
+            request.extensions_mut().insert(place.clone());
             request
         });
         let service = TowerToHyperService::new(told);

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use sortie_serving::ListenAddr;
+use sortie_tunnel::Target;
 
 /// Brings players and dedicated game servers together.
 #[derive(Parser, Debug)]
@@ -24,6 +26,8 @@ pub(crate) enum Command {
     Arena(Arena),
     /// Stand beside a game server, and speak to whatever matches it
     Sidecar(Sidecar),
+    /// Open TCP and UDP ports for drivers that ask for them by websocket, or be such a driver
+    Dispatch(Dispatch),
     /// Submit, list, show, explain or cancel matches of a running control plane
     Match(Match),
     /// Game servers of a running control plane
@@ -70,6 +74,65 @@ pub(crate) struct Sidecar {
     /// Settings file: JSON as the Catena sidecar has it, or the same keys as TOML
     #[arg(long, env = "SORTIE_SIDECAR_CONFIG")]
     pub(crate) config: PathBuf,
+}
+
+#[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Dispatch {
+    #[command(subcommand)]
+    pub(crate) role: Option<DispatchRole>,
+    #[command(flatten)]
+    pub(crate) serve: DispatchServe,
+}
+
+/// What is not the dispatcher itself.
+#[derive(Subcommand, Debug)]
+pub(crate) enum DispatchRole {
+    /// Make a local server reachable at a port of a dispatcher
+    Tunnel(DispatchTunnel),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DispatchTunnel {
+    /// host:port of the local server
+    #[arg(long)]
+    pub(crate) to: Target,
+    /// The dispatcher: ws://host:3000 or wss://host:3000
+    #[arg(long, env = "SORTIE_DISPATCH_URL")]
+    pub(crate) url: String,
+    /// The port that it is to open
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: u16,
+    /// TCP; with neither this nor --udp it is both
+    #[arg(long)]
+    pub(crate) tcp: bool,
+    /// UDP
+    #[arg(long)]
+    pub(crate) udp: bool,
+    /// Who may come: addresses and ranges, with commas in between
+    #[arg(long, default_value = "0.0.0.0/0,::/0")]
+    pub(crate) accept: String,
+    /// File with the dispatcher's secret or a dispatch token, read again for each connection; without it the secret is
+    /// that of SORTIE_DISPATCH_TOKEN, PLACE_SERVER_SECRET or SERVER_SECRET
+    #[arg(long, env = "SORTIE_DISPATCH_TOKEN_FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// PEM file with roots to trust beside those of the system
+    #[arg(long, env = "SORTIE_CA")]
+    pub(crate) ca: Option<PathBuf>,
+}
+
+/// The dispatcher alone, without a control plane.
+#[derive(Args, Debug)]
+pub(crate) struct DispatchServe {
+    /// Configuration file (TOML, JSON or YAML); without it ./sortie.toml is read if there is one
+    #[arg(long, env = "SORTIE_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Address and port of the websockets (SG_SERVER_HOST and SG_SERVER_PORT)
+    #[arg(long)]
+    pub(crate) listen: Option<ListenAddr>,
+    /// Development mode: no secret needed, loopback only
+    #[arg(long)]
+    pub(crate) dev: bool,
 }
 
 #[derive(Args, Debug)]
@@ -399,11 +462,16 @@ pub(crate) enum BenchAction {
     Gateway(BenchGateway),
     /// A game server's calls through a sidecar, against the same calls without one; a sidecar's start and memory
     Sidecar(BenchSidecar),
+    /// What goes through a dispatcher, against relays that do less
+    Dispatch(BenchDispatch),
     /// A start over a long log
     Replay(BenchReplay),
     /// What plays the gateway's matches
     #[command(hide = true)]
     GameServer,
+    /// A relay that is measured
+    #[command(hide = true)]
+    DispatchRelay(DispatchRelay),
 }
 
 /// What is measured.
@@ -479,6 +547,51 @@ pub(crate) struct BenchSidecar {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct BenchDispatch {
+    /// What to measure; everything if not given
+    #[arg(long = "case", value_enum, value_delimiter = ',')]
+    pub(crate) cases: Vec<DispatchCase>,
+    /// Bytes of a message, one size after the other
+    #[arg(long, default_value = "64,1024,16384", value_delimiter = ',', value_parser = bytes)]
+    pub(crate) sizes: Vec<usize>,
+    /// Devices that send or are sent to, one number after the other
+    #[arg(long, default_value = "1,100", value_delimiter = ',', value_parser = devices)]
+    pub(crate) devices: Vec<usize>,
+    /// Times that the dispatcher and the relays take turns
+    #[arg(long, default_value = "5", value_parser = rounds)]
+    pub(crate) rounds: usize,
+    /// How long each of them is measured in each turn
+    #[arg(long = "for", default_value = "800ms", value_parser = duration)]
+    pub(crate) lasting: Duration,
+    /// Idle devices whose memory is measured
+    #[arg(long, default_value = "5000", value_parser = devices)]
+    pub(crate) idle_devices: usize,
+    /// One line of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum, Debug)]
+pub(crate) enum DispatchCase {
+    /// Messages from devices to the driver
+    Up,
+    /// Messages from the driver to devices
+    Down,
+    /// Echoes, with one device and with many
+    Echo,
+    /// Datagrams, and how many are lost
+    Udp,
+    /// Memory of idle devices
+    Memory,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DispatchRelay {
+    /// What the benchmark says to it
+    pub(crate) arguments: Vec<String>,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct BenchReplay {
     /// Events of the log
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
@@ -489,6 +602,25 @@ pub(crate) struct BenchReplay {
     /// One line of JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Bytes of one message: what a frame of a dispatcher may have.
+fn bytes(text: &str) -> Result<usize, String> {
+    within(text, 1..=32 << 10)
+}
+
+/// Connections at a time: those of one address have about so many ports.
+fn devices(text: &str) -> Result<usize, String> {
+    within(text, 1..=20_000)
+}
+
+fn rounds(text: &str) -> Result<usize, String> {
+    within(text, 1..=1_000)
+}
+
+fn within(text: &str, range: std::ops::RangeInclusive<usize>) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| range.contains(number));
+    number.ok_or_else(|| format!("must be a number from {} to {}", range.start(), range.end()))
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -17,9 +17,9 @@ use crate::failure::Failure;
 /// Files that are open beside connections: the log, the standard streams, the output of game servers.
 const OTHER_FILES: u64 = 4_096;
 
-/// What the port speaks TLS with, if it does.
-pub(crate) fn tls(config: &Config) -> Result<Option<Arc<ServerConfig>>, Failure> {
-    let tls = config.tls.as_ref().map(|tls| sortie_tls::server_config(certificate_files(tls)));
+/// What a port speaks TLS with, if it does.
+pub(crate) fn tls(config: Option<&TlsConfig>) -> Result<Option<Arc<ServerConfig>>, Failure> {
+    let tls = config.map(|tls| sortie_tls::server_config(certificate_files(tls)));
     tls.transpose().map_err(|problem| Failure::of("cannot speak TLS", problem))
 }
 
@@ -57,33 +57,40 @@ pub(crate) const fn address_limits(config: &Config) -> AddressLimits {
     }
 }
 
-/// Raises the limit of open files to what the configured connections need, and no further: game servers inherit it, and
-/// some programs do not bear a large one. Gives the connections that there can be.
-pub(crate) fn connections(config: &Config) -> usize {
-    let configured = config.limits.connections;
-    let wanted = configured as u64 + OTHER_FILES;
+/// Raises the limit of open files to what is wanted, and no further: game servers inherit it, and some programs do not
+/// bear a large one. Gives what there can be.
+pub(crate) fn allow_files(wanted: u64) -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    let Some(current) = current.filter(|current| *current < wanted) else { return configured };
+    let Some(current) = current.filter(|current| *current < wanted) else { return wanted };
     let allowed = maximum.map_or(wanted, |maximum| wanted.min(maximum));
     let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(allowed), maximum });
-    let files = raised.map_or(current, |()| allowed);
+    raised.map_or(current, |()| allowed)
+}
+
+/// Raises the limit of open files to what the configured connections and `more` files need. Gives the connections that
+/// there can be.
+pub(crate) fn connections(config: &Config, more: u64) -> usize {
+    let configured = config.limits.connections;
+    let others = OTHER_FILES + more;
+    let wanted = configured as u64 + others;
+    let files = allow_files(wanted);
     if files >= wanted {
         return configured;
     }
-    let connections = usize::try_from(files.saturating_sub(OTHER_FILES).max(files / 2)).unwrap_or(configured);
+    let connections = usize::try_from(files.saturating_sub(others).max(files / 2)).unwrap_or(configured);
     // Whoever tries Sortie out does not need so many.
     if config.dev {
         tracing::info!(
             files,
             connections,
-            "the system allows fewer open files than limits.connections needs"
+            "the system allows fewer open files than the configured limits need"
         );
     } else {
         tracing::warn!(
             files,
             connections,
-            "the system allows fewer open files than limits.connections needs, so there can be fewer connections: \
-             raise its limit (ulimit -n, LimitNOFILE), or lower limits.connections"
+            "the system allows fewer open files than the configured limits need, so there can be fewer connections: \
+             raise its limit (ulimit -n, LimitNOFILE), or lower limits.connections and dispatch.limits"
         );
     }
     connections

@@ -5,6 +5,8 @@
 //! | `cli` | the command line |
 //! | `node` | a whole control plane: log, broker, allocators, API, gateway |
 //! | `edge` | TLS, limits, the listener and its end |
+//! | `dispatch` | the dispatcher as a role |
+//! | `metrics` | what every process tells of itself |
 //! | `secrets` | keys in the data folder |
 //! | `api_keys` | those of them that `sortie key` makes |
 //! | `commands` | a file a subcommand |
@@ -13,9 +15,11 @@
 mod api_keys;
 mod cli;
 mod commands;
+mod dispatch;
 mod edge;
 mod failure;
 mod logging;
+mod metrics;
 mod node;
 mod remote;
 mod secrets;
@@ -64,6 +68,7 @@ async fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Demo(options) => commands::demo::run(options).await,
         Command::Arena(options) => commands::arena::run(options).await,
         Command::Sidecar(options) => commands::sidecar::run(options).await,
+        Command::Dispatch(options) => commands::dispatch::run(options).await,
         Command::Match(options) => commands::matches::run(options).await,
         Command::Server(options) => commands::lists::servers(options).await,
         Command::Fleet(options) => commands::lists::fleets(options).await,

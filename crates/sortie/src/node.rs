@@ -11,7 +11,7 @@ use sortie_allocators::local_process::{
     ExitListener, LocalFleet, LocalProcess, LocalProcessAllocator, ServerEnvironment, ServerExit,
 };
 use sortie_allocators::{Allocator, Fleets};
-use sortie_api::{ApiKey, ApiOptions, Auth, ConfiguredAllocator};
+use sortie_api::{ApiKey, ApiOptions, Auth, ConfiguredAllocator, Permission};
 use sortie_config::{
     AllocatorConfig, Config, FleetConfig, LocalProcessConfig, PlayerKeys, Players, PlayersConfig,
 };
@@ -34,8 +34,10 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::api_keys::{self, ApiKeys};
+use crate::dispatch;
 use crate::edge::{self, Door};
 use crate::failure::Failure;
+use crate::metrics;
 use crate::secrets;
 
 /// Allocators that this build has.
@@ -51,6 +53,8 @@ const REPORT_PAUSE: Duration = Duration::from_millis(500);
 pub(crate) struct Node {
     /// Where it listens.
     pub(crate) address: SocketAddr,
+    /// Where drivers come in, if not there.
+    pub(crate) dispatch_address: Option<SocketAddr>,
     pub(crate) broker: Handle<Broker>,
     supervisor: Supervisor,
     shutdown_deadline: Duration,
@@ -90,8 +94,11 @@ impl Node {
         // First, because it holds the folder's lock.
         let log = EmbeddedLog::open(&config.data, options)?;
         let keys = Keys::load(config)?;
-        let tls = edge::tls(config)?;
-        let limits = Limits { connections: edge::connections(config), ..edge::limits(config) };
+        let tls = edge::tls(config.tls.as_ref())?;
+        let auth = auth(config, &keys);
+        let dispatch = dispatch::Role::start(config, &auth).await?;
+        let more = dispatch.as_ref().map_or(0, |_| dispatch::open_files(&config.dispatch));
+        let limits = Limits { connections: edge::connections(config, more), ..edge::limits(config) };
         let listener = TcpListener::bind(config.listen)
             .await
             .map_err(|error| Failure::of(format!("cannot listen on {}", config.listen), error))?;
@@ -112,14 +119,26 @@ impl Node {
         // In this order, so that what is at no path is answered by the API.
         let gateway = gateway(config, &keys, &broker, &closing)?;
         let router = gateway.clone().map(sortie_gateway::router).unwrap_or_default();
-        let router = router.merge(api(config, &keys, &broker, &closing));
+        let router = router.merge(beside(dispatch.as_ref(), &auth));
+        let described = described(&keys, dispatch.as_ref());
+        let router = router.merge(api(config, auth, described, &broker, &closing));
+        let dispatch_address = dispatch.as_ref().and_then(dispatch::Role::address);
         let mut supervisor = Supervisor::new();
+        if let Some(dispatch) = dispatch {
+            dispatch.spawn(&mut supervisor, &limits);
+        }
         let door = Door { listener, tls, router, gateway, limits, closing };
         edge::spawn_listener(&mut supervisor, door);
         spawn_reports(&mut supervisor, broker.clone(), gone);
         spawn_allocator(&mut supervisor, allocator, config.dev.then(|| broker.clone()));
         spawn_engine(&mut supervisor, engine, config.shutdown_deadline / 3);
-        Ok(Self { address, broker, supervisor, shutdown_deadline: config.shutdown_deadline })
+        Ok(Self {
+            address,
+            dispatch_address,
+            broker,
+            supervisor,
+            shutdown_deadline: config.shutdown_deadline,
+        })
     }
 
     /// Serves until `stop`, then ends everything in order.
@@ -317,7 +336,32 @@ fn spawn_reports(supervisor: &mut Supervisor, broker: Handle<Broker>, gone: Vec<
     });
 }
 
-fn api(config: &Config, keys: &Keys, broker: &Handle<Broker>, closing: &CancellationToken) -> axum::Router {
+/// What is served beside API and gateway: the dispatcher, and the metrics of every role.
+fn beside(dispatch: Option<&dispatch::Role>, auth: &Auth) -> axum::Router {
+    let (asked, dispatcher) = (auth.clone(), dispatch.map(|role| role.dispatch.clone()));
+    let metrics = metrics::of(dispatcher.clone());
+    let metrics = sortie_metrics::router(metrics, move |headers| {
+        asked.permits(headers, Permission::Admin)
+            || dispatcher.as_ref().is_some_and(|dispatcher| dispatcher.is_operator(headers))
+    });
+    dispatch.map(dispatch::Role::shared_router).unwrap_or_default().merge(metrics)
+}
+
+/// The descriptions of what others than the API serve at its port.
+fn described(keys: &Keys, dispatch: Option<&dispatch::Role>) -> Vec<serde_json::Value> {
+    let gateway = keys.netcode.iter().map(|_| sortie_gateway::description());
+    let dispatch = dispatch.filter(|role| role.address().is_none());
+    let dispatch = dispatch.map(|_| sortie_dispatch::description());
+    gateway.chain(dispatch).chain([sortie_metrics::description()]).collect()
+}
+
+fn api(
+    config: &Config,
+    auth: Auth,
+    described: Vec<serde_json::Value>,
+    broker: &Handle<Broker>,
+    closing: &CancellationToken,
+) -> axum::Router {
     let allocators = config.fleets.iter().map(|fleet| {
         let AllocatorConfig::LocalProcess(process) = &fleet.allocator;
         ConfiguredAllocator {
@@ -329,12 +373,12 @@ fn api(config: &Config, keys: &Keys, broker: &Handle<Broker>, closing: &Cancella
     });
     sortie_api::router(ApiOptions {
         broker: broker.clone(),
-        auth: auth(config, keys),
+        auth,
         allocators: allocators.collect(),
         available_allocators: AVAILABLE_ALLOCATORS.iter().map(ToString::to_string).collect(),
         source: "/sortie".to_owned(),
         limits: sortie_api::Limits { serving: edge::limits(config), ..sortie_api::Limits::default() },
-        described: keys.netcode.iter().map(|_| sortie_gateway::description()).collect(),
+        described,
         closing: closing.clone(),
     })
 }

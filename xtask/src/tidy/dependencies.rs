@@ -28,6 +28,13 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     // How to read a file of settings, which is no contract of ours.
     ("sortie-document", &[]),
+    // Ports for devices, which know nothing of matches.
+    ("sortie-dispatch", &["sortie-document", "sortie-metrics", "sortie-serving", "sortie-tls"]),
+    // A driver of those ports, on the other side of the contract: it has the frames only.
+    ("sortie-tunnel", &["sortie-dispatch", "sortie-tls"]),
+    // What roles tell, which is no contract of ours.
+    ("sortie-metrics", &["sortie-serving"]),
+    ("sortie-dispatch-bench", &["sortie-dispatch", "sortie-serving"]),
     // How to serve on a port, which is no contract of ours.
     ("sortie-serving", &["sortie-wire"]),
     // How to speak TLS, which is no contract of ours.
@@ -35,7 +42,17 @@ const ROOMS: &[(&str, &[&str])] = &[
     // A game of anybody's: it has the public contracts only.
     ("sortie-arena", &["sortie-tls"]),
     ("sortie-sidecar", &["sortie-document", "sortie-serving", "sortie-tls", "sortie-wire"]),
-    ("sortie-fuzz", &["sortie-config", "sortie-domain", "sortie-engine", "sortie-tokens", "sortie-wire"]),
+    (
+        "sortie-fuzz",
+        &[
+            "sortie-config",
+            "sortie-dispatch",
+            "sortie-domain",
+            "sortie-engine",
+            "sortie-tokens",
+            "sortie-wire",
+        ],
+    ),
     ("xtask", &["sortie-domain", "sortie-testkit"]),
 ];
 const ADAPTER: &[&str] = &["sortie-domain", "sortie-engine", "sortie-wire"];

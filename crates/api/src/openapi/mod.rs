@@ -28,7 +28,7 @@ const ABOUT: &str = "Sortie brings players and dedicated game servers together. 
     contract under `/api/v1` (and the same over gRPC), Sortie's own API under `/v1`, the players' door under \
     `/matchmaker`.";
 
-/// The whole document. `others` are parts of one (`tags`, `paths`, `components.schemas`) that describe what others
+/// The whole document. `others` are parts of one (`tags`, `paths`, `components.schemas` and `.securitySchemes`) that describe what others
 /// serve on the same port.
 pub(crate) fn document(others: &[Value]) -> Value {
     let described = schema::described();
@@ -51,9 +51,12 @@ pub(crate) fn document(others: &[Value]) -> Value {
     let mut all = schemas.into_definitions();
     all.extend(reachable(&described, &paths));
     all.insert("Error".to_owned(), native_error());
-    let mut tags = tags();
+    let (mut tags, mut schemes) = (tags(), security_schemes());
     for part in others {
         merge(part, &mut tags, &mut paths, &mut all);
+        for (name, scheme) in part["components"]["securitySchemes"].as_object().into_iter().flatten() {
+            schemes.entry(name.clone()).or_insert_with(|| scheme.clone());
+        }
     }
     json!({
         "openapi": "3.1.0",
@@ -66,7 +69,7 @@ pub(crate) fn document(others: &[Value]) -> Value {
         "servers": [{"url": "/", "description": "where this document comes from"}],
         "tags": tags,
         "paths": paths,
-        "components": {"securitySchemes": security_schemes(), "schemas": all},
+        "components": {"securitySchemes": schemes, "schemas": all},
     })
 }
 
@@ -125,18 +128,22 @@ fn security(permissions: &[Permission]) -> Value {
     permissions.iter().flat_map(of).collect()
 }
 
-fn security_schemes() -> Value {
+fn security_schemes() -> Map<String, Value> {
     let about = "An API key, made by `sortie key create`. It holds permissions: `game_server_match` for the calls of \
         game servers, `client` for those of players' backends, `admin` for everything. In development mode (`--dev`) \
         nobody needs one.";
     let player =
         "A player token: a JWT as `[players]` of the configuration asks for, whose subject is the player id.";
-    json!({
-        "bearer": {"type": "http", "scheme": "bearer", "description": about},
-        "key": {"type": "apiKey", "in": "header", "name": "catena-api-key", "description": about},
-        "player": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": player},
-        "session": {"type": "apiKey", "in": "header", "name": "catena-session-id", "description": player},
-    })
+    let schemes = [
+        ("bearer", json!({"type": "http", "scheme": "bearer", "description": about})),
+        ("key", json!({"type": "apiKey", "in": "header", "name": "catena-api-key", "description": about})),
+        ("player", json!({"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": player})),
+        (
+            "session",
+            json!({"type": "apiKey", "in": "header", "name": "catena-session-id", "description": player}),
+        ),
+    ];
+    schemes.into_iter().map(|(name, scheme)| (name.to_owned(), scheme)).collect()
 }
 
 fn tags() -> Vec<Value> {
@@ -301,12 +308,13 @@ mod tests {
         let other = json!({
             "tags": [{"name": "Door"}],
             "paths": {"/door": {"get": {}}, "/healthz": {"get": {"summary": "another"}}},
-            "components": {"schemas": {"Key": {"type": "string"}}},
+            "components": {"schemas": {"Key": {"type": "string"}}, "securitySchemes": {"knock": {"type": "http"}}},
         });
         let document = document(&[other]);
         assert!(document["paths"]["/door"]["get"].is_object());
         assert_ne!(document["paths"]["/healthz"]["get"]["summary"], "another");
         assert_eq!(document["components"]["schemas"]["Key"]["type"], "string");
+        assert_eq!(document["components"]["securitySchemes"]["knock"]["type"], "http");
         assert!(document["tags"].as_array().unwrap().contains(&json!({"name": "Door"})));
     }
 }

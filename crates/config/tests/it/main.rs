@@ -128,6 +128,41 @@ trusted_proxies = ["10.0.0.0/8", "192.0.2.1", "2001:db8::/32"]
 cors_origins = ["https://play.example.com", "http://localhost:8080/"]
 loopback_ip_replacement = "203.0.113.7"
 
+[dispatch]
+enabled = true
+listen = "127.0.0.1:3001"
+secret_env = "GAME_KEY"
+hosts = ["127.0.0.1", "::1"]
+allowed_ports = ["7000-7999", "162"]
+only_to_peers_that_spoke = false
+
+[dispatch.tls]
+certificate = "dispatch.crt"
+key = "dispatch.key"
+
+[dispatch.limits]
+drivers = 100
+drivers_per_port = 10
+ports = 50
+devices = 1000
+accept_entries = 20
+message = "2MiB"
+driver_queue = "512KiB"
+queue = "1GiB"
+device_backlog = "512KiB"
+backlog = "64MiB"
+driver_stall = "20s"
+device_patience = "500ms"
+device_stall = "30s"
+half_close_time = "5s"
+half_closed = 100
+ping_period = "10s"
+ping_deadline = "15s"
+close_time = "2s"
+udp_peers_per_port = 1000
+tokens = 5
+token_time = "2h"
+
 [fleets.arena]
 allocator = "local_process"
 description = "Duels"

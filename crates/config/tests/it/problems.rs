@@ -382,3 +382,51 @@ fn players_sign_in_with_tokens_that_can_be_checked_or_not_at_all() {
     let warnings = warned.load(&[]).unwrap().warnings;
     assert!(warnings.iter().any(|warning| warning.path == "players.jwks_url"), "{warnings:?}");
 }
+
+#[test]
+fn dispatch_says_everything_that_is_wrong_at_once() {
+    let found = problems(
+        "[dispatch]\nlisten = '3000'\nsecret_file = 'missing'\nhosts = []\nallowed_ports = ['0-10', '9-8', '7000']\n\
+         tls.certificate = 'a.pem'\nlimits = { drivers = 0, message = '1KiB', driver_stal = '1s', ping_period = '2h' }",
+    );
+    for (path, text) in [
+        ("dispatch.listen", "must be an IP address and a port"),
+        ("dispatch.secret_file", "names a file that cannot be opened"),
+        ("dispatch.hosts", "must have an address at least"),
+        ("dispatch.allowed_ports", "entry 0 must go from a lower port"),
+        ("dispatch.tls.key", "is required with `certificate`"),
+        ("dispatch.limits.drivers", "must be an integer from 1 to 1000000"),
+        ("dispatch.limits.message", "must be from 128KiB to 64MiB"),
+        ("dispatch.limits.driver_stal", "did you mean `driver_stall`?"),
+        ("dispatch.limits.ping_period", "must be from 1s to 1h"),
+    ] {
+        let one = found.iter().find(|problem| problem.starts_with(&format!("{path}: ")));
+        assert!(one.is_some_and(|problem| problem.contains(text)), "{path}: {text}\n{found:#?}");
+    }
+    assert_eq!(found.len(), 9, "{found:#?}");
+}
+
+#[test]
+fn drivers_show_a_secret_unless_only_this_machine_can_reach_them() {
+    let open = "dev = true\ndispatch = { enabled = true, listen = '0.0.0.0:3000' }";
+    one(open, "dispatch.listen: is 0.0.0.0:3000, but in development mode and without a secret everybody");
+    assert!(toml(&open.replace("0.0.0.0", "127.0.0.1")).is_ok());
+    assert!(toml(&open.replace("dev = true", "dev = false")).is_ok(), "drivers need a dispatch token");
+    assert!(toml(&open.replace("enabled = true", "enabled = false")).is_ok());
+    for (given, problem) in [
+        ("secret_env = 'A'\nsecret_file = 'b'", "dispatch.secret_env: is given together with `secret_file`"),
+        ("secret_env = 'MISSING'", "dispatch.secret_env: names the variable MISSING, which is not set"),
+        ("secret_env = 'a secret'", "dispatch.secret_env: must be the name of an environment variable"),
+    ] {
+        one(&format!("[dispatch]\n{given}"), problem);
+    }
+    let folder = Folder::with("sortie.toml", "dispatch.secret_env = 'SORTIE_DRIVERS'");
+    for (secret, is_short) in [("a long and shared secret", false), ("short", true)] {
+        let warnings = folder.load(&[("SORTIE_DRIVERS", secret)]).unwrap().warnings;
+        let is_told = warnings.iter().any(|warning| warning.path == "dispatch.secret_env");
+        assert_eq!(is_told, is_short, "{warnings:?}");
+    }
+    let unused =
+        toml("dispatch = { enabled = true, tls = { certificate = 'a', key = 'b' } }").unwrap().warnings;
+    assert!(unused.iter().any(|warning| warning.path == "dispatch.tls"), "{unused:?}");
+}

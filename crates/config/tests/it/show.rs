@@ -52,6 +52,17 @@ fn a_secret_of_player_tokens_is_shown_by_its_place() {
     }
 }
 
+#[test]
+fn the_secret_of_drivers_is_shown_by_its_place() {
+    let folder = Folder::with("sortie.toml", "dispatch = { enabled = true, secret_file = 'drivers.secret' }");
+    std::fs::write(folder.dir.path().join("drivers.secret"), "a long and shared secret\n").unwrap();
+    let config = folder.load(&[]).unwrap();
+    let (_, secret) = config.dispatch.secret.as_ref().unwrap();
+    assert_eq!(secret.bytes().as_slice(), b"a long and shared secret");
+    assert!(!config.show().contains("shared secret") && !format!("{config:?}").contains("shared secret"));
+    assert_eq!(reload(&config), config);
+}
+
 /// Adds the paths of all keys below `value`, as the table of keys writes them.
 fn paths(value: &toml::Value, place: &str, found: &mut BTreeSet<String>) {
     let known = |place: &str| reference().iter().any(|key| key.path == place);
@@ -78,7 +89,13 @@ fn every_key_of_the_reference_is_shown_and_no_other() {
     let config = Folder::with("sortie.toml", FULL).load(&[GAME_KEY]).unwrap();
     let mut found = BTreeSet::new();
     paths(&toml::from_str(&config.show()).unwrap(), "", &mut found);
-    let others = ["netcode.key_file", "players.secret_file", "players.secret_env", "players.jwks_file"];
+    let others = [
+        "netcode.key_file",
+        "players.secret_file",
+        "players.secret_env",
+        "players.jwks_file",
+        "dispatch.secret_file",
+    ];
     found.extend(others.map(str::to_owned));
     let all: BTreeSet<_> = reference().iter().map(|key: &KeyDoc| key.path.to_owned()).collect();
     assert_eq!(found, all);

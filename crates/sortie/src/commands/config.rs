@@ -22,11 +22,12 @@ pub(crate) fn run(options: &cli::Config) -> Result<ExitCode, Failure> {
             for warning in &config.warnings {
                 line(format_args!("warning: {warning}"))?;
             }
-            if let Some(tls) = &config.tls {
+            for (section, tls) in [("tls", &config.tls), ("dispatch.tls", &config.dispatch.tls)] {
+                let Some(tls) = tls else { continue };
                 let expiry = edge::certificate_files(tls).check();
-                let expiry = expiry.map_err(|problem| Failure::of("tls", problem))?;
+                let expiry = expiry.map_err(|problem| Failure::of(section, problem))?;
                 if let Some(warning) = expiry.warning(SystemTime::now()) {
-                    line(format_args!("warning: tls.certificate: {warning}"))?;
+                    line(format_args!("warning: {section}.certificate: {warning}"))?;
                 }
             }
             line("the configuration is good")?;
@@ -48,15 +49,22 @@ fn reference(format: ReferenceFormat) -> String {
 
 /// The configuration from file, environment and command line.
 pub(crate) fn load(source: &Source) -> Result<Config, Failure> {
-    let found = Some(PathBuf::from(DEFAULT_FILE)).filter(|path| path.exists());
-    let path = source.config.clone().or(found);
     let overrides =
         Overrides { listen: source.listen, data: source.data.clone(), dev: source.dev.then_some(true) };
-    let mut config = parse(path.as_deref(), overrides)?;
+    let mut config = parse(file(source.config.clone()).as_deref(), overrides)?;
     if config.dev && config.fleets.is_empty() {
         add_arena(&mut config)?;
     }
     Ok(config)
+}
+
+/// The configuration from file and environment, for what is no control plane.
+pub(crate) fn load_file(named: Option<PathBuf>) -> Result<Config, Failure> {
+    parse(file(named).as_deref(), Overrides::default())
+}
+
+fn file(named: Option<PathBuf>) -> Option<PathBuf> {
+    named.or_else(|| Some(PathBuf::from(DEFAULT_FILE)).filter(|path| path.exists()))
 }
 
 fn parse(path: Option<&Path>, overrides: Overrides) -> Result<Config, Failure> {

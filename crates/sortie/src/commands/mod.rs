@@ -6,6 +6,7 @@ pub(crate) mod completions;
 pub(crate) mod config;
 mod config_import;
 pub(crate) mod demo;
+pub(crate) mod dispatch;
 pub(crate) mod events;
 pub(crate) mod key;
 pub(crate) mod lists;

@@ -8,6 +8,7 @@ use super::config::load;
 use super::output::line;
 use super::signals::Signals;
 use crate::cli;
+use crate::dispatch;
 use crate::failure::Failure;
 use crate::logging;
 use crate::node::Node;
@@ -22,6 +23,12 @@ pub(crate) async fn run(options: cli::Up) -> Result<ExitCode, Failure> {
     let node = Node::start(&config).await?;
     if let Err(problem) = line(format_args!("listening on {}://{}", config.scheme(), node.address)) {
         tracing::warn!(%problem, address = %node.address, "cannot say on standard output where it listens");
+    }
+    if let Some(address) = node.dispatch_address {
+        let scheme = dispatch::scheme(&config);
+        if let Err(problem) = line(format_args!("drivers on {scheme}://{address}")) {
+            tracing::warn!(%problem, %address, "cannot say on standard output where drivers come in");
+        }
     }
     let closing = CancellationToken::new();
     let running = tokio::spawn(node.run(closing.clone().cancelled_owned()));

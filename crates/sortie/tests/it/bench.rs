@@ -138,3 +138,44 @@ async fn a_sidecar_is_held_against_none() {
     assert_positive(&document["idle"], &["start_ms", "resident_mib"]);
     assert_clean(&site);
 }
+async fn a_dispatcher_is_held_against_relays() {
+    let site = Site::new();
+    let few =
+        ["--sizes", "64", "--devices", "1,3", "--rounds", "1", "--for", "200ms", "--idle-devices", "50"];
+    let document = bench(&site, &[&["dispatch"], &few[..]].concat()).await;
+    // In so short a time, on a machine that is busy, some of them may have done nothing.
+    let relays = |figures: &Value| {
+        for relay in ["plain", "minimal", "sortie"] {
+            assert!(figures[relay].is_f64(), "{relay} in {figures}");
+        }
+    };
+    let throughput = document["throughput"].as_array().unwrap();
+    let of = |one: &Value| (one["is_up"] == true, one["bytes"].as_u64(), one["devices"].as_u64());
+    let mut measured: Vec<_> = throughput.iter().map(of).collect();
+    measured.sort_unstable();
+    let wanted = [(false, 1), (false, 3), (true, 1), (true, 3)];
+    assert_eq!(measured, wanted.map(|(is_up, devices)| (is_up, Some(64), Some(devices))));
+    throughput.iter().for_each(|one| relays(&one["messages"]));
+    let messages = throughput.iter().filter_map(|one| one["messages"]["sortie"].as_f64());
+    assert!(messages.sum::<f64>() > 0.0, "{document}");
+    let echo = document["echo"].as_array().unwrap();
+    assert_eq!(echo.iter().map(|one| &one["devices"]).collect::<Vec<_>>(), [1, 3]);
+    echo.iter().for_each(|one| relays(&one["p99_micros"]));
+    let udp = document["udp"].as_array().unwrap();
+    assert!(!udp.is_empty());
+    udp.iter().for_each(|one| relays(&one["received"]));
+    assert_eq!(document["memory"]["devices"], 50);
+    assert_clean(&site);
+}
+
+#[tokio::test]
+async fn one_case_of_a_dispatcher_is_shown_as_a_table() {
+    let site = Site::new();
+    let arguments =
+        ["bench", "dispatch", "--case", "echo", "--devices", "1", "--rounds", "1", "--for", "50ms"];
+    let finished = site.run(&arguments).await;
+    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+    assert!(finished.stdout.lines().filter(|line| line.starts_with('|')).count() >= 3, "{}", finished.stdout);
+    let refused = site.run(&["bench", "dispatch", "--devices", "0"]).await;
+    assert!(refused.stderr.contains("must be a number from 1 to 20000"), "{}", refused.stderr);
+}

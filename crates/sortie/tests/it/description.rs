@@ -24,7 +24,7 @@ async fn catena_answers_are_as_described() {
 #[tokio::test]
 async fn the_description_is_valid_and_all_other_answers_are_as_described() {
     // Without a fleet of its own it has the arena.
-    let site = Site::new();
+    let site = Site::with_config(&json!({"dispatch": {"enabled": true}}));
     let control_plane = site.up(&["--dev"]).await;
     let said = python::run(&site, "described_answers.py", &[&control_plane.url]).await.stdout;
     assert_eq!(said.trim().lines().last(), Some("done"), "{said}");
@@ -32,7 +32,9 @@ async fn the_description_is_valid_and_all_other_answers_are_as_described() {
 
 #[tokio::test]
 async fn what_is_described_is_served_and_by_no_other_method() {
-    let site = Site::with_config(&json!({"dev": true, "fleets": {"quiet": idle_fleet()}}));
+    let site = Site::with_config(
+        &json!({"dev": true, "dispatch": {"enabled": true}, "fleets": {"quiet": idle_fleet()}}),
+    );
     let control_plane = site.up(&[]).await;
     let described = control_plane.ok("GET", "/openapi.json", Value::Null).await;
     for (path, item) in described["paths"].as_object().unwrap() {

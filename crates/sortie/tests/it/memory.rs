@@ -7,7 +7,7 @@ use crate::site::{Site, idle_fleet};
 const MOST_KIB: u64 = 40 * 1024;
 
 /// Memory that a process has in use, in KiB.
-fn resident_kib(pid: i32) -> u64 {
+pub(crate) fn resident_kib(pid: i32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().strip_suffix(" kB").unwrap().parse().unwrap()

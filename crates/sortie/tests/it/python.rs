@@ -20,7 +20,8 @@ pub(crate) fn interpreter() -> &'static Path {
         let python = std::env::var_os(VARIABLE).map_or_else(make, PathBuf::from);
         succeed(Command::new(&python).args([
             "-c",
-            "import agones_python_sdk, cryptography, grpc, grpc_reflection, jsonschema, jwt, openapi_spec_validator",
+            "import agones_python_sdk, cryptography, grpc, grpc_reflection, jsonschema, jwt, openapi_spec_validator, \
+              prometheus_client, websockets",
         ]));
         python
     })

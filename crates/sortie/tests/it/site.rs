@@ -185,7 +185,7 @@ pub(crate) fn is_alive(pid: i32) -> bool {
 pub(crate) fn ports(count: u16) -> (u16, u16) {
     const FIRST: u16 = 10_000;
     /// Ports for one run of the tests. Two runs at a time seldom meet.
-    const PER_RUN: u16 = 300;
+    const PER_RUN: u16 = 400;
     static TAKEN: AtomicU16 = AtomicU16::new(0);
     let taken = TAKEN.fetch_add(count, Ordering::Relaxed);
     assert!(taken + count <= PER_RUN, "give the tests more ports");

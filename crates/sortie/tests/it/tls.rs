@@ -11,7 +11,7 @@ use crate::python;
 use crate::site::{NONE, Site, finish, idle_fleet, soon};
 
 /// Puts a new certificate for this machine there, and its root into `ca.pem`.
-fn certify(site: &Site) {
+pub(crate) fn certify(site: &Site) {
     let mut root = CertificateParams::new([]).unwrap();
     root.distinguished_name.push(DnType::CommonName, "a root of a test");
     root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

@@ -8,6 +8,7 @@ import urllib.request
 
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 DEADLINE = 60
 BASE = sys.argv[1]
@@ -138,6 +139,12 @@ def others():
         with open_call("GET", path) as response:
             assert response.headers["content-type"].startswith("text/html"), path
             check("GET", path, 200, "text/html", response.read().decode())
+    with open_call("GET", "/metrics") as response:
+        kind, text = response.headers["content-type"], response.read().decode()
+    check("GET", "/metrics", 200, kind, text)
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    assert families["sortie_build_info"].samples[0].value == 1, families
+    assert families["sortie_dispatch_received_bytes"].type == "counter", families
     with open_call("GET", "/docs/page.js") as response:
         check("GET", "/docs/page.js", 200, "*/*", response.read().decode())
 
@@ -163,11 +170,30 @@ def players():
         check("GET", "/matchmaker/ws", response.status, "text/plain", response.read().decode())
 
 
+def ports_on_demand():
+    wish = {
+        "ports": [7777, "8000-8999"], "accept": ["10.0.0.0/8"], "protocol": "udp", "expires_in": "5m", "bytes": 1,
+        "bytes_per_second": 1,
+    }
+    call("POST", "/v1/dispatch/tokens", wish, expect=201)
+    call("POST", "/v1/dispatch/tokens", {**wish, "ports": [0]}, expect=400)
+    assert call("GET", "/v1/dispatch/stats")["drivers"] == 0
+    for family in ["/api/server", "/api/dispatch/v1"]:
+        for path in ["", "/healthz", "/version"]:
+            call("GET", family + path)
+        for protocol in ["tcp", "udp"]:
+            path = f"{family}/{protocol}_dispatch"
+            call("GET", path + "?accept=10.0.0.1", expect=422)
+            call("GET", path + "?accept=10.0.0.1&port=0", expect=400)
+            call("GET", path + "?accept=10.0.0.1&port=7777", expect=426)
+
+
 specification()
 validator_can_fail()
 matches_and_seats()
 refusals()
 others()
+ports_on_demand()
 players()
 described = {
     (method.upper(), path, outcome)
@@ -175,7 +201,7 @@ described = {
     for method, operation in item.items() for outcome in operation["responses"]
 }
 # These have nothing to be wrong about, or need another kind of client.
-plain = ["/", "/matchmaker", "/docs", "/openapi.json", "/healthz", "/readyz"]
+plain = ["/", "/matchmaker", "/docs", "/openapi.json", "/healthz", "/readyz", "/metrics", "/v1/dispatch/stats"]
 missing = [one for one in described - checked if not (one[1] in plain and one[2] == "default") and one[2] != "101"]
 assert not missing, missing
 print("done")

@@ -10,6 +10,7 @@
 //! | `scale` | requests for matches with a long queue and many waiting servers, against few of both; memory |
 //! | `replay` | a start over a long log |
 //! | `sidecar` | a game server's calls through a sidecar, against the same calls without one |
+//! | `dispatch` | what goes through a dispatcher, against relays that do less |
 //! | `gateway` | players' seats and connect tokens, against the cheapest HTTP call |
 //! | `game_server` | what plays the gateway's matches, as a process of a fleet |
 //! | `target` | the control plane: a running one, or one of the benchmark's own |
@@ -21,6 +22,7 @@
 mod broker;
 mod client;
 mod disk;
+mod dispatch;
 mod game_server;
 mod gateway;
 mod load;
@@ -64,11 +66,13 @@ pub(crate) async fn run(options: Bench) -> Result<ExitCode, Failure> {
             BenchAction::Broker(options) => (Box::pin(broker::run(&options)).await?, options.target.json),
             BenchAction::Gateway(options) => (Box::pin(gateway::run(&options)).await?, options.target.json),
             BenchAction::Sidecar(options) => (Box::pin(sidecar::run(&options)).await?, options.json),
+            BenchAction::Dispatch(options) => (dispatch::run(&options).await?, options.json),
             BenchAction::Replay(options) => (replay::run(&options).await?, options.json),
             BenchAction::GameServer => {
                 game_server::run().await?;
                 return Ok(ExitCode::SUCCESS);
             }
+            BenchAction::DispatchRelay(options) => return dispatch::relay(options).await,
         };
         report(outcome, json)
     };

@@ -1,0 +1,178 @@
+//! Measures the dispatcher's data path, against (a) a plain relay without frames and (b) a minimal websocket relay with
+//! them, in one run.
+//!
+//! | where | what |
+//! |---|---|
+//! | [`run`] | the benchmark: [`BenchOptions`] in, a [`BenchReport`] out |
+//! | [`relay`] | a relay: what the processes do that the benchmark starts |
+//! | `cases` | what is measured |
+//! | `load` | devices, and the driver's side of a plain relay |
+//! | `driver` | the driver's side of a websocket |
+//!
+//! Each relay is a process of its own; this one is the devices and the driver, the driver without a websocket library,
+//! so that it is not what is measured. Machine and load decide the figures, so only ratios of one run mean anything:
+//! relays take turns, and the median of the rounds counts.
+//!
+//! A crate of its own because `sortie bench dispatch` and `cargo bench` share it, and because the dispatcher itself
+//! should not contain what it is compared with.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "threads that do nothing but load sleep while it is counted: a runtime would be load, too"
+)]
+
+mod cases;
+mod driver;
+mod load;
+mod relays;
+mod report;
+
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use thiserror::Error;
+
+pub use driver::write_message;
+pub use relays::relay;
+pub use report::{BenchReport, Echo, Figures, Memory, Throughput, Udp};
+
+/// What to measure.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Case {
+    /// Messages from devices to the driver.
+    Up,
+    /// Messages from the driver to devices.
+    Down,
+    /// A message of a device and its echo.
+    Echo,
+    /// Datagrams from a device to the driver.
+    Udp,
+    /// Memory of idle devices.
+    Memory,
+}
+
+impl Case {
+    /// Every case, in order.
+    pub const ALL: [Self; 5] = [Self::Up, Self::Down, Self::Echo, Self::Udp, Self::Memory];
+
+    /// Its name in reports and on command lines.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Echo => "echo",
+            Self::Udp => "udp",
+            Self::Memory => "memory",
+        }
+    }
+}
+
+/// How to measure.
+#[derive(Clone, Debug)]
+pub struct BenchOptions {
+    /// The program that a relay is started by, which calls [`relay`].
+    pub program: PathBuf,
+    /// Its arguments before those that [`relay`] is called with.
+    pub arguments: Vec<OsString>,
+    /// What to measure, in this order.
+    pub cases: Vec<Case>,
+    /// Bytes of a message, for each of which throughput is measured.
+    pub sizes: Vec<usize>,
+    /// Numbers of devices, for each of which throughput and echoes are measured.
+    pub devices: Vec<usize>,
+    /// Times that the relays take turns.
+    pub rounds: usize,
+    /// How long each is measured in each round.
+    pub time: Duration,
+    /// Devices whose memory is measured.
+    pub idle_devices: usize,
+}
+
+impl BenchOptions {
+    /// Everything, at full length.
+    #[must_use]
+    pub fn new(program: PathBuf, arguments: Vec<OsString>) -> Self {
+        Self {
+            program,
+            arguments,
+            cases: Case::ALL.to_vec(),
+            sizes: vec![64, 1024, 16 << 10],
+            devices: vec![1, 100],
+            rounds: 5,
+            time: Duration::from_millis(800),
+            idle_devices: 5_000,
+        }
+    }
+}
+
+/// Why there are no figures.
+#[derive(Debug, Error)]
+pub enum BenchError {
+    /// Sockets or processes did not do what they should.
+    #[error("{doing}: {error}")]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// A relay did not say what it should.
+    #[error("a relay answered {0:?} where it should not")]
+    Answer(String),
+    /// A relay was started with arguments that are none.
+    #[error("a relay cannot be started with {0:?}: the benchmark starts relays by itself")]
+    Arguments(Vec<String>),
+    /// Something is to be measured no times, or on nothing.
+    #[error("rounds, time, sizes and devices have to be above 0")]
+    Nothing,
+    /// The dispatcher does not take its options.
+    #[error("the dispatcher: {0}")]
+    Options(#[from] sortie_dispatch::OptionsError),
+    /// A thread of the load has panicked.
+    #[error("the load ended before it was over")]
+    Load,
+}
+
+impl BenchError {
+    pub(crate) fn io(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |error| Self::Io { doing, error }
+    }
+}
+
+/// Measures. Lines of a table for people go to `line` as they are known. Dropped, it stops after the case that it is at.
+///
+/// # Errors
+/// [`BenchError`].
+pub async fn run(
+    options: BenchOptions,
+    line: impl FnMut(&str) + Send + 'static,
+) -> Result<BenchReport, BenchError> {
+    let stop = StopOnDrop(Arc::default());
+    let is_over = Arc::clone(&stop.0);
+    let (tell, told) = tokio::sync::oneshot::channel();
+    // A thread that nobody waits for: what is dropped should not hold up the end of the process.
+    std::thread::spawn(move || {
+        let _ = tell.send(cases::run(&options, &is_over, line));
+    });
+    told.await.map_err(|_| BenchError::Load)?
+}
+
+struct StopOnDrop(Arc<AtomicBool>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// As many files as this process may have.
+fn raise_file_limit() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    // Where it may not, connecting fails and says so.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+}

@@ -1,0 +1,117 @@
+//! The statistics as metrics.
+//!
+//! Made from the very statistics of `GET /v1/dispatch/stats`, so that the two cannot differ. What is told of single
+//! drivers is only what waits for them: everything else is told once, because each new driver would be a new series.
+
+use async_trait::async_trait;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::registry::Unit;
+use sortie_metrics::{Source, Told};
+
+use crate::Dispatch;
+use crate::driver::{Counted, Protocol};
+use crate::hub::{DispatchStats, PortStats};
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct OfPort {
+    protocol: &'static str,
+    port: u16,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct OfDriver {
+    protocol: &'static str,
+    port: u16,
+    driver: u64,
+}
+
+impl OfPort {
+    const fn new(port: &PortStats) -> Self {
+        Self { protocol: name(port.protocol), port: port.port }
+    }
+}
+
+const fn name(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Tcp => "tcp",
+        Protocol::Udp => "udp",
+    }
+}
+
+#[async_trait]
+impl Source for Dispatch {
+    async fn tell(&self, told: &mut Told) {
+        tell(&self.stats().await, told);
+    }
+}
+
+fn tell(stats: &DispatchStats, told: &mut Told) {
+    let ports = || stats.ports.iter();
+    let of_port =
+        |of: fn(&PortStats) -> usize| ports().map(|port| (OfPort::new(port), of(port) as u64)).collect();
+    told.gauges(
+        "dispatch_drivers",
+        "Connected drivers of each open port",
+        None,
+        of_port(|port| port.drivers.len()),
+    );
+    told.gauges(
+        "dispatch_devices",
+        "Connected devices of each open port (TCP)",
+        None,
+        of_port(|port| port.devices),
+    );
+    let waiting = ports().flat_map(|port| {
+        let OfPort { protocol, port: number } = OfPort::new(port);
+        let of = move |id| OfDriver { protocol, port: number, driver: id };
+        port.drivers.iter().map(move |driver| (of(driver.id), driver.queued_bytes as u64))
+    });
+    told.gauges("dispatch_driver_queued", "What waits for a driver", Some(Unit::Bytes), waiting.collect());
+    told.gauge("dispatch_queued", "What waits for all drivers", Some(Unit::Bytes), stats.queued_bytes as u64);
+    told.gauge(
+        "dispatch_backlog",
+        "What waits for all devices",
+        Some(Unit::Bytes),
+        stats.backlog_bytes as u64,
+    );
+    told.counter(
+        "dispatch_turned_away_devices",
+        "Devices that were disconnected at once because there were too many",
+        None,
+        stats.turned_away_devices,
+    );
+    counted(&stats.total, told);
+}
+
+fn counted(total: &Counted, told: &mut Told) {
+    let bytes = Some(Unit::Bytes);
+    told.counter(
+        "dispatch_received",
+        "From devices, once for each driver",
+        bytes.clone(),
+        total.received_bytes,
+    );
+    told.counter("dispatch_written", "From drivers to devices", bytes, total.written_bytes);
+    let messages = [
+        ("dispatch_received_messages", "From devices, once for each driver", total.received_messages),
+        ("dispatch_written_messages", "From drivers to devices", total.written_messages),
+        (
+            "dispatch_dropped_messages",
+            "Datagrams for drivers that made room for newer ones or were beyond a rate",
+            total.dropped_messages,
+        ),
+        (
+            "dispatch_refused_messages",
+            "From drivers, about devices that they do not accept",
+            total.refused_messages,
+        ),
+        (
+            "dispatch_unsent_messages",
+            "From drivers, which the network or the device did not take",
+            total.unsent_messages,
+        ),
+    ];
+    for (name, help, value) in messages {
+        told.counter(name, help, None, value);
+    }
+}

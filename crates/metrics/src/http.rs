@@ -1,0 +1,78 @@
+//! `GET /metrics`.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE as CONTENT_TYPE_HEADER};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use serde_json::{Value, json};
+use sortie_serving::error_response;
+
+use crate::Metrics;
+
+/// Where metrics are.
+pub const PATH: &str = "/metrics";
+/// What they are served as: OpenMetrics 1.0.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// `GET /metrics` for whomever `may_see`, which is asked with the headers of each request.
+pub fn router(metrics: Metrics, may_see: impl Fn(&HeaderMap) -> bool + Send + Sync + 'static) -> Router {
+    let may_see = Arc::new(may_see);
+    let show = move |headers: HeaderMap| async move {
+        if !may_see(&headers) {
+            return not_you();
+        }
+        match metrics.text().await {
+            Ok(text) => shown(text),
+            Err(error) => {
+                tracing::error!(%error, "the metrics could not be written");
+                let problem = "something is wrong inside the server; its log says what";
+                error_response(StatusCode::INTERNAL_SERVER_ERROR, "internal", problem, None)
+            }
+        }
+    };
+    Router::new().route(PATH, get(show))
+}
+
+fn shown(text: String) -> Response {
+    let headers = [
+        (CONTENT_TYPE_HEADER, HeaderValue::from_static(CONTENT_TYPE)),
+        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ];
+    (headers, text).into_response()
+}
+
+fn not_you() -> Response {
+    let problem = "metrics need an API key with the permission `admin`, or the secret of drivers: \
+        `authorization: Bearer …`";
+    error_response(StatusCode::UNAUTHORIZED, "unauthenticated", problem, None)
+}
+
+/// `{"tags", "paths"}` of an OpenAPI 3.1 document; its errors are `Error` there.
+#[must_use]
+pub fn description() -> Value {
+    let metrics = json!({
+        "tags": ["Metrics"],
+        "operationId": "metrics",
+        "summary": "What the roles of this process count",
+        "description": "For Prometheus: the text format of OpenMetrics 1.0. Needs an API key with the permission `admin`, \
+            or the secret of drivers.",
+        "security": [{"bearer": ["admin"]}, {"key": ["admin"]}],
+        "responses": {
+            "200": {
+                "description": "The metrics",
+                "content": {CONTENT_TYPE: {"schema": {"type": "string"}}},
+            },
+            "default": {
+                "description": "An error; see the table of codes",
+                "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+            },
+        },
+    });
+    json!({
+        "tags": [{"name": "Metrics", "description": "For monitoring."}],
+        "paths": {PATH: {"get": metrics}},
+    })
+}

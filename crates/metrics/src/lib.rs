@@ -1,0 +1,197 @@
+//! What roles tell of themselves, as text for Prometheus.
+//!
+//! | where | what |
+//! |---|---|
+//! | [`Source`] | a role, which tells its metrics when it is asked |
+//! | [`Metrics`] | all roles of a process, and the text |
+//! | [`router`] | `GET /metrics` |
+//! | [`description`] | that route as a part of an OpenAPI document |
+//!
+//! A role is asked at each scrape, and its metrics are put together for that scrape only, from what it answers its own
+//! API with. Counters that live in a registry would be a second book beside the first: the two would differ sooner or
+//! later, and ports and drivers that are gone would have to be taken out again.
+
+mod http;
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+
+pub use http::{CONTENT_TYPE, PATH, description, router};
+
+/// What every name begins with.
+const PREFIX: &str = "sortie";
+
+/// A role that has something to tell.
+#[async_trait]
+pub trait Source: Send + Sync {
+    /// Adds what it has to tell now. Names are those of Prometheus without `sortie_` and without a unit: those are put
+    /// around them. Labels have few values, or values that are gone when what they name is.
+    async fn tell(&self, told: &mut Told);
+}
+
+/// What was told at one scrape.
+pub struct Told(Registry);
+
+impl fmt::Debug for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Told")
+    }
+}
+
+/// Values under labels that are told together.
+pub type Labelled<L> = Vec<(L, u64)>;
+
+impl Told {
+    fn new() -> Self {
+        Self(Registry::with_prefix(PREFIX))
+    }
+
+    /// A number that goes up and down.
+    pub fn gauge(&mut self, name: &str, help: &str, unit: Option<Unit>, value: u64) {
+        let gauge = Gauge::<i64>::default();
+        gauge.set(as_gauge(value));
+        match unit {
+            Some(unit) => self.0.register_with_unit(name, help, unit, gauge),
+            None => self.0.register(name, help, gauge),
+        }
+    }
+
+    /// The same, once for each of some labels.
+    pub fn gauges<L>(&mut self, name: &str, help: &str, unit: Option<Unit>, values: Labelled<L>)
+    where
+        L: EncodeLabelSet + Clone + Eq + std::hash::Hash + fmt::Debug + Send + Sync + 'static,
+    {
+        let family = Family::<L, Gauge>::default();
+        for (labels, value) in values {
+            family.get_or_create(&labels).set(as_gauge(value));
+        }
+        match unit {
+            Some(unit) => self.0.register_with_unit(name, help, unit, family),
+            None => self.0.register(name, help, family),
+        }
+    }
+
+    /// A number that only goes up. `_total` is put behind its name.
+    pub fn counter(&mut self, name: &str, help: &str, unit: Option<Unit>, value: u64) {
+        let counter = Counter::<u64>::default();
+        counter.inc_by(value);
+        match unit {
+            Some(unit) => self.0.register_with_unit(name, help, unit, counter),
+            None => self.0.register(name, help, counter),
+        }
+    }
+}
+
+/// What the library counts in; nothing that is counted here comes near its end.
+fn as_gauge(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// All roles of a process that have something to tell. Clones are the same.
+#[derive(Clone, Default)]
+pub struct Metrics {
+    sources: Vec<Arc<dyn Source>>,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").field("sources", &self.sources.len()).finish()
+    }
+}
+
+impl Metrics {
+    /// The same, with `source` too. Sources must not use each other's names.
+    #[must_use]
+    pub fn with(mut self, source: impl Source + 'static) -> Self {
+        self.sources.push(Arc::new(source));
+        self
+    }
+
+    /// What all of them have to tell now, in the text format of OpenMetrics 1.0, which Prometheus reads.
+    ///
+    /// # Errors
+    /// [`fmt::Error`] if the library refuses to write a value, which would be a bug of a source.
+    pub async fn text(&self) -> Result<String, fmt::Error> {
+        let mut told = Told::new();
+        for source in &self.sources {
+            source.tell(&mut told).await;
+        }
+        let mut text = String::new();
+        encode(&mut text, &told.0)?;
+        Ok(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::{Body, to_bytes};
+    use axum::http::{Request, StatusCode};
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    struct Well;
+
+    #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+    struct Place {
+        name: &'static str,
+    }
+
+    #[async_trait]
+    impl Source for Well {
+        async fn tell(&self, told: &mut Told) {
+            told.gauge("well_depth", "How deep it is", Some(Unit::Other("meters".to_owned())), 12);
+            told.counter("well_buckets", "Drawn since the start", None, 3);
+            let places = vec![(Place { name: "a \"quoted\" name" }, 1), (Place { name: "b" }, u64::MAX)];
+            told.gauges("well_frogs", "Frogs in it", None, places);
+        }
+    }
+
+    #[tokio::test]
+    async fn sources_are_asked_at_each_scrape_and_told_in_the_format_of_openmetrics() {
+        let text = Metrics::default().with(Well).text().await.unwrap();
+        for line in [
+            "# HELP sortie_well_depth_meters How deep it is.",
+            "# TYPE sortie_well_depth_meters gauge",
+            "# UNIT sortie_well_depth_meters meters",
+            "sortie_well_depth_meters 12",
+            "# TYPE sortie_well_buckets counter",
+            "sortie_well_buckets_total 3",
+            r#"sortie_well_frogs{name="a \"quoted\" name"} 1"#,
+            "sortie_well_frogs{name=\"b\"} 9223372036854775807",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
+        }
+        assert!(text.ends_with("# EOF\n"));
+        assert_eq!(Metrics::default().text().await.unwrap(), "# EOF\n");
+    }
+
+    #[tokio::test]
+    async fn only_those_who_may_see_them() {
+        let router = router(Metrics::default().with(Well), |headers| headers.contains_key("known"));
+        let ask = async |name: &str| {
+            let request = Request::get(PATH).header(name, "x").body(Body::empty()).unwrap();
+            let response = router.clone().oneshot(request).await.unwrap();
+            let (status, headers) = (response.status(), response.headers().clone());
+            let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+            (status, headers, String::from_utf8(body.to_vec()).unwrap())
+        };
+        let (status, headers, text) = ask("known").await;
+        assert_eq!((status, headers["content-type"].to_str().unwrap()), (StatusCode::OK, CONTENT_TYPE));
+        assert!(text.contains("sortie_well_buckets_total 3"));
+        let (status, headers, text) = ask("unknown").await;
+        assert_eq!(
+            (status, headers["www-authenticate"].to_str().unwrap()),
+            (StatusCode::UNAUTHORIZED, "Bearer")
+        );
+        assert!(text.contains(r#""code":"unauthenticated""#) && !text.contains("sortie_well"), "{text}");
+    }
+}
