@@ -43,11 +43,12 @@ struct Target {
     seeds: (&'static str, &'static str),
 }
 
-const TARGETS: [Target; 8] = [
+const TARGETS: [Target; 9] = [
     Target { name: "json_decode", short_runs: 5_000, seeds: ("contract/golden/catena", "json") },
     Target { name: "protobuf_decode", short_runs: 20_000, seeds: ("contract/golden/catena", "hex") },
     Target { name: "stored_records", short_runs: 20_000, seeds: ("contract/golden/records", "hex") },
     Target { name: "dispatch_frames", short_runs: 20_000, seeds: ("contract/golden/dispatch", "hex") },
+    Target { name: "dispatch_websocket", short_runs: 20_000, seeds: ("fuzz/seeds/websocket", "hex") },
     Target { name: "frames", short_runs: 3_000, seeds: ("fuzz/seeds/frames", "hex") },
     Target { name: "requirements", short_runs: 10_000, seeds: ("fuzz/seeds/requirements", "txt") },
     Target { name: "connect_token", short_runs: 10_000, seeds: ("contract/golden/netcode", "token") },

@@ -14,7 +14,7 @@ use crate::driver::{Driver, write_message};
 use crate::load::{Counts, Part, Player, connected, devices, plain_driver};
 use crate::relays::{Relay, Running};
 use crate::report::{self, BenchReport, Echo, Figures, Memory, Throughput, Udp};
-use crate::{BenchError, BenchOptions, Case, raise_file_limit};
+use crate::{BenchError, BenchOptions, Case, pause, raise_file_limit};
 
 /// Before anything is counted.
 const WARM_UP: Duration = Duration::from_millis(200);
@@ -120,7 +120,7 @@ impl Load {
         let (up, down) = (Arc::new(Counts::default()), Arc::new(Counts::default()));
         let (running, driver) = self.driver(options, relay, port, &up)?;
         let players = devices(port, self.devices, self.device, Arc::clone(&down));
-        thread::sleep(WARM_UP);
+        pause(WARM_UP);
         let (cpu, start) = (running.cpu()?, Instant::now());
         let counts = if matches!(self.device, Part::Send(_)) { &up } else { &down };
         let bytes = counts.measure(self.time);
@@ -307,7 +307,7 @@ fn udp_round(options: &BenchOptions, relay: Relay, bytes: usize) -> Result<Round
     let socket = UdpSocket::bind("127.0.0.1:0").map_err(BenchError::io("sending datagrams"))?;
     socket.connect(("127.0.0.1", port)).map_err(BenchError::io("sending datagrams"))?;
     // The minimal relay opens its port only after it has let the driver in.
-    thread::sleep(WARM_UP);
+    pause(WARM_UP);
     let (mut sent, payload) = (0_u64, vec![7; bytes]);
     let (cpu, start) = (running.cpu()?, Instant::now());
     while start.elapsed() < options.time {
@@ -316,7 +316,7 @@ fn udp_round(options: &BenchOptions, relay: Relay, bytes: usize) -> Result<Round
         }
     }
     let took = start.elapsed().as_secs_f64();
-    thread::sleep(AFTERWARDS);
+    pause(AFTERWARDS);
     let cpu = running.cpu()? - cpu;
     let received = counts.messages.load(Ordering::Relaxed) as f64;
     counts.end();
@@ -336,7 +336,7 @@ fn idle(options: &BenchOptions, relay: Relay) -> Result<(usize, usize), BenchErr
     let running = Running::start(options, relay, None)?;
     let port = free_port()?;
     let mut driver = Driver::open(running.port, "tcp", port)?;
-    thread::sleep(WARM_UP);
+    pause(WARM_UP);
     let before = running.resident()?;
     let mut devices = Vec::new();
     for _ in 0..options.idle_devices {
@@ -344,7 +344,7 @@ fn idle(options: &BenchOptions, relay: Relay) -> Result<(usize, usize), BenchErr
     }
     driver.opened(options.idle_devices)?;
     let each = || -> Result<usize, BenchError> {
-        thread::sleep(AFTERWARDS);
+        pause(AFTERWARDS);
         Ok(running.resident()?.saturating_sub(before) / options.idle_devices)
     };
     let idle = each()?;

@@ -15,10 +15,6 @@
 //!
 //! A crate of its own because `sortie bench dispatch` and `cargo bench` share it, and because the dispatcher itself
 //! should not contain what it is compared with.
-#![allow(
-    clippy::disallowed_methods,
-    reason = "threads that do nothing but load sleep while it is counted: a runtime would be load, too"
-)]
 
 mod cases;
 mod driver;
@@ -31,7 +27,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use thiserror::Error;
@@ -167,6 +163,14 @@ struct StopOnDrop(Arc<AtomicBool>);
 impl Drop for StopOnDrop {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Waits in a thread that does nothing but load or count it: a runtime would be load, too.
+fn pause(time: Duration) {
+    let end = Instant::now() + time;
+    while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+        std::thread::park_timeout(left);
     }
 }
 

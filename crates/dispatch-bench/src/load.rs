@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::BenchError;
+use crate::{BenchError, pause};
 
 /// What is read or poured at a time, in bytes.
 const BUFFER_BYTES: usize = 64 << 10;
@@ -60,7 +60,7 @@ impl Counts {
     pub(crate) fn measure(&self, time: Duration) -> f64 {
         self.is_counting.store(true, Ordering::Relaxed);
         let before = self.bytes.load(Ordering::Relaxed);
-        std::thread::sleep(time);
+        pause(time);
         self.is_counting.store(false, Ordering::Relaxed);
         (self.bytes.load(Ordering::Relaxed) - before) as f64
     }
@@ -93,7 +93,7 @@ pub(crate) fn connected(port: u16) -> io::Result<std::net::TcpStream> {
     let mut tries = 0;
     loop {
         match std::net::TcpStream::connect(("127.0.0.1", port)) {
-            Err(_) if tries < MAX_TRIES => std::thread::sleep(BETWEEN_TRIES),
+            Err(_) if tries < MAX_TRIES => pause(BETWEEN_TRIES),
             other => return other,
         }
         tries += 1;
@@ -141,7 +141,7 @@ fn send(mut streams: Vec<std::net::TcpStream>, bytes: usize, counts: &Counts) {
             }
         }
         if is_stuck {
-            std::thread::sleep(PAUSE);
+            pause(PAUSE);
         }
     }
 }

