@@ -365,6 +365,11 @@ impl Outbound {
             // Who will say so when it is done.
             return None;
         }
+        // A message that is begun is ended first: nothing goes in between its parts, neither a control frame nor the close
+        // frame.
+        if state.chunks.front().is_some_and(Chunk::is_begun) {
+            batch.extend(state.chunks.pop_front());
+        }
         let all = state.end.as_ref().is_some_and(|end| end.flush);
         if state.end.is_none() || all {
             batch.extend(state.controls.drain(..).map(Chunk::control));
@@ -374,9 +379,6 @@ impl Outbound {
                 bytes += chunk.cost;
                 batch.push_back(chunk);
             }
-        } else if state.chunks.front().is_some_and(Chunk::is_begun) {
-            // A message is ended before the close frame.
-            batch.extend(state.chunks.pop_front());
         }
         state.turn = if batch.is_empty() { Turn::Nobody } else { Turn::Writer };
         state.end.clone()
@@ -577,5 +579,44 @@ impl Writer<'_> {
         }
         // TLS keeps back what it could not send at once.
         if self.batch.is_empty() { io.flush().await } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A queue with a message of which three bytes are sent, one that waits, and a control frame.
+    fn queue() -> Outbound {
+        let outbound = Outbound::new(1 << 20, Arc::new(Budget::new(1 << 20)));
+        let mut begun = Chunk::messages(Bytes::from_static(b"message"), 1);
+        begun.bytes.advance(3);
+        for chunk in [begun, Chunk::messages(Bytes::from_static(b"next"), 1)] {
+            outbound.all.take(chunk.cost);
+            lock(&outbound.state).add(chunk, false);
+        }
+        outbound.control(Bytes::from_static(b"pong"));
+        outbound
+    }
+
+    fn taken(outbound: &Outbound) -> Vec<Bytes> {
+        let mut batch = VecDeque::new();
+        outbound.take(&mut batch);
+        batch.into_iter().map(|chunk| chunk.bytes).collect()
+    }
+
+    #[test]
+    fn a_control_frame_does_not_come_between_the_parts_of_a_message() {
+        assert_eq!(taken(&queue()), ["sage", "pong", "next"]);
+    }
+
+    #[test]
+    fn a_message_is_ended_before_the_end() {
+        let outbound = queue();
+        outbound.end(End::new(close_code::NO_ANSWER, "no answer"));
+        assert_eq!(taken(&outbound), ["sage"]);
+        let outbound = queue();
+        outbound.end(End { flush: true, ..End::new(close_code::NO_ANSWER, "no answer") });
+        assert_eq!(taken(&outbound), ["sage", "pong", "next"]);
     }
 }

@@ -270,6 +270,10 @@ mod tests {
                 Ok(Message::Binary(message)) => Event::Message(message),
                 Ok(Message::Ping(payload)) => Event::Ping(payload),
                 Ok(Message::Pong(_)) => Event::Pong,
+                // What it makes of a code that nobody may send.
+                Ok(Message::Close(Some(close))) if close.reason == "Protocol violation" => {
+                    return (events, true);
+                }
                 Ok(Message::Close(close)) => {
                     events.push(Event::Close(close.map(|close| close.code.into())));
                     return (events, false);

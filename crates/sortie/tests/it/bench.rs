@@ -138,6 +138,8 @@ async fn a_sidecar_is_held_against_none() {
     assert_positive(&document["idle"], &["start_ms", "resident_mib"]);
     assert_clean(&site);
 }
+
+#[tokio::test]
 async fn a_dispatcher_is_held_against_relays() {
     let site = Site::new();
     let few =
