@@ -27,8 +27,10 @@ use crate::message::{self, READ_BYTES};
 
 /// Messages in one system call: more make it no cheaper.
 const BATCH_MESSAGES: usize = 64;
-/// Bytes that are taken from the queue at a time; once taken, datagrams are not dropped any more.
+/// Bytes that are taken from the queue at a time, and the part of it that this may be: once taken, datagrams are not
+/// dropped any more, so that the newest would have to be, if all that is older were taken.
 const BATCH_BYTES: usize = 256 << 10;
+const BATCH_PART: usize = 4;
 /// Answers to pings that wait; beyond it the oldest is left out, which RFC 6455, section 5.5.3, allows.
 const MAX_CONTROLS: usize = 16;
 /// Spare spaces to read to: as many as may be read to at a time, on most machines.
@@ -373,8 +375,8 @@ impl Outbound {
         let all = state.end.as_ref().is_some_and(|end| end.flush);
         if state.end.is_none() || all {
             batch.extend(state.controls.drain(..).map(Chunk::control));
-            let mut bytes = 0;
-            while bytes < BATCH_BYTES || all {
+            let (mut bytes, most) = (0, BATCH_BYTES.min(self.limit / BATCH_PART));
+            while bytes < most || all {
                 let Some(chunk) = state.chunks.pop_front() else { break };
                 bytes += chunk.cost;
                 batch.push_back(chunk);
@@ -608,6 +610,21 @@ mod tests {
     #[test]
     fn a_control_frame_does_not_come_between_the_parts_of_a_message() {
         assert_eq!(taken(&queue()), ["sage", "pong", "next"]);
+    }
+
+    #[test]
+    fn the_newest_datagram_has_room_whatever_is_being_sent() {
+        let outbound = Outbound::new(256 << 10, Arc::new(Budget::new(1 << 20)));
+        let datagram = |number: u8| Bytes::from(vec![number; 16 << 10]);
+        for number in 0..16 {
+            outbound.send_datagrams(datagram(number), 1);
+        }
+        assert_eq!(taken(&outbound).len(), 4);
+        outbound.send_datagrams(datagram(16), 1);
+        assert_eq!(outbound.dropped(), 1);
+        let state = lock(&outbound.state);
+        let numbers: Vec<u8> = state.chunks.iter().map(|chunk| chunk.bytes[0]).collect();
+        assert_eq!(numbers, (5..=16).collect::<Vec<_>>());
     }
 
     #[test]

@@ -159,6 +159,7 @@ impl UdpPort {
         for message in messages.drain(..) {
             match order(message) {
                 Ok((to, payload)) => match self.way(driver, to) {
+                    Some(_) if !may_pass(driver, payload.len()) => driver.counters.dropped(1),
                     Some(place) => {
                         if let (Some(queue), Some(socket)) =
                             (by_socket.get_mut(place), self.sockets.get(place))
@@ -175,7 +176,7 @@ impl UdpPort {
             }
         }
         for (socket, datagrams) in self.sockets.iter().zip(&by_socket) {
-            self.send(socket, driver, datagrams).await?;
+            self.send(socket, driver, datagrams).await;
         }
         wrong.map_or(Ok(()), Err)
     }
@@ -193,12 +194,7 @@ impl UdpPort {
         self.sockets.iter().position(fits)
     }
 
-    async fn send(
-        &self,
-        socket: &Socket,
-        driver: &Driver,
-        datagrams: &[(SocketAddr, Bytes)],
-    ) -> Result<(), End> {
+    async fn send(&self, socket: &Socket, driver: &Driver, datagrams: &[(SocketAddr, Bytes)]) {
         let mut rest = datagrams;
         while !rest.is_empty() {
             let done = match batch::send(&socket.socket, rest) {
@@ -206,7 +202,6 @@ impl UdpPort {
                     let (sent, _) = rest.split_at(sent.min(rest.len()));
                     let bytes = sent.iter().map(|(_, bytes)| bytes.len()).sum();
                     driver.counters.written(bytes, sent.len());
-                    charge(driver, bytes)?;
                     sent.len()
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -228,14 +223,6 @@ impl UdpPort {
         if !datagrams.is_empty() {
             self.answers.fetch_add(1, Ordering::Relaxed);
         }
-        Ok(())
-    }
-}
-
-fn charge(driver: &Driver, bytes: usize) -> Result<(), End> {
-    match driver.allowance.as_ref().map(|allowance| allowance.charge(bytes)) {
-        Some(Passage::UsedUp) => Err(used_up()),
-        _ => Ok(()),
     }
 }
 
@@ -366,7 +353,8 @@ impl Parcel<'_> {
     }
 }
 
-/// Datagrams beyond the rate of a token are dropped: they do not wait.
+/// Datagrams beyond the rate of a token are dropped, in both directions: they do not wait. One that uses up the bytes of a
+/// token ends the driver.
 fn may_pass(driver: &Driver, bytes: usize) -> bool {
     let Some(allowance) = &driver.allowance else { return true };
     if !allowance.has_rate() {

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use sortie_dispatch::frame::Kind;
 use sortie_dispatch::{DispatchOptions, Operators};
 use tokio::io::AsyncWriteExt as _;
+use tokio::net::UdpSocket;
 
 use crate::harness::{World, device, exactly, free_port, options, soon};
 
@@ -94,6 +95,29 @@ async fn a_rate_slows_and_loses_nothing() {
     driver.write(id, &[8; 50_000]).await;
     driver.write(id, &[9; 50_000]).await;
     assert_eq!(exactly(&mut device, 100_000).await, [[8; 50_000], [9; 50_000]].concat());
+}
+
+#[tokio::test]
+async fn datagrams_beyond_a_rate_are_dropped_in_both_directions() {
+    let world = World::start(options()).await;
+    let port = free_port();
+    let wish = json!({"ports": [port], "accept": ["127.0.0.1"], "bytes_per_second": 1_000});
+    let token = token(&world, wish).await;
+    let mut driver = world.open(&path("udp", &token, port, "127.0.0.1")).await.unwrap();
+    let device = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    device.connect(("127.0.0.1", port)).await.unwrap();
+    device.send(&[]).await.unwrap();
+    let id = driver.expect(Kind::Received).await.id;
+    // What the rate allows in a minute: nothing more passes before that.
+    driver.write(id, &[2; 60_000]).await;
+    driver.write(id, &[3; 100]).await;
+    world.until(|stats| stats.total.dropped_messages == 1).await;
+    device.send(&[4; 100]).await.unwrap();
+    world.until(|stats| stats.total.dropped_messages == 2).await;
+    let total = world.dispatch.stats().await.total;
+    assert_eq!((total.received_messages, total.written_messages), (1, 1));
+    let mut buffer = [0; 65_536];
+    assert_eq!(soon(device.recv(&mut buffer)).await.unwrap(), 60_000);
 }
 
 #[tokio::test]
