@@ -1,8 +1,7 @@
 //! The routes as a part of an OpenAPI 3.1 document, for whoever serves them together with others.
 
-use schemars::generate::SchemaSettings;
-use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
+use sortie_serving::Schemas;
 
 use crate::http::FAMILIES;
 use crate::hub::{DispatchStats, Listing};
@@ -17,44 +16,28 @@ const IN_QUERY: &str = "dispatchQuery";
 /// are `Error` there.
 #[must_use]
 pub fn description() -> Value {
-    let settings = || {
-        SchemaSettings::draft2020_12().with(|settings| {
-            settings.definitions_path = "/components/schemas".into();
-            settings.meta_schema = None;
-        })
-    };
-    let mut read = settings().for_deserialize().into_generator();
-    let mut written = settings().for_serialize().into_generator();
-    let wish = schema::<TokenWish>(&mut read);
+    let mut schemas = Schemas::default();
+    let wish = schemas.read::<TokenWish>();
     let mut paths = Map::new();
     paths.insert(
         "/v1/dispatch/tokens".to_owned(),
-        json!({"post": tokens(&wish, &schema::<IssuedToken>(&mut written))}),
+        json!({"post": tokens(&wish, &schemas.written::<IssuedToken>())}),
     );
-    paths.insert(
-        "/v1/dispatch/stats".to_owned(),
-        json!({"get": stats(&schema::<DispatchStats>(&mut written))}),
-    );
+    paths.insert("/v1/dispatch/stats".to_owned(), json!({"get": stats(&schemas.written::<DispatchStats>())}));
     for (family, id) in FAMILIES.into_iter().zip(["server", "dispatch"]) {
-        family_paths(&mut paths, family, id, &schema::<Listing>(&mut written));
+        family_paths(&mut paths, family, id, &schemas.written::<Listing>());
     }
-    let mut schemas = read.take_definitions(true);
-    schemas.extend(written.take_definitions(true));
     let about = "Ports on demand: a driver asks for a TCP or UDP port by websocket, and speaks with the devices that \
         connect to it in binary frames. Docs: docs/dispatch.md.";
     let secret = "The secret of drivers, or a dispatch token.";
     json!({
         "tags": [{"name": TAG, "description": about}],
         "paths": paths,
-        "components": {"schemas": schemas, "securitySchemes": {
+        "components": {"schemas": schemas.into_definitions(), "securitySchemes": {
             SECRET: {"type": "http", "scheme": "bearer", "description": secret},
             IN_QUERY: {"type": "apiKey", "in": "query", "name": "bearer_token", "description": secret},
         }},
     })
-}
-
-fn schema<T: JsonSchema>(generator: &mut SchemaGenerator) -> Value {
-    generator.subschema_for::<T>().to_value()
 }
 
 fn operation(id: &str, summary: &str, text: &str, security: &Value, responses: &Value) -> Value {

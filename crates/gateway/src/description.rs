@@ -1,8 +1,7 @@
 //! The routes as a part of an OpenAPI 3.1 document, for whoever serves them together with others.
 
-use schemars::generate::SchemaSettings;
-use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Value, json};
+use sortie_serving::Schemas;
 
 use crate::feedback::Feedback;
 use crate::http::{Asked, WannaplayAnswer};
@@ -12,34 +11,21 @@ const TAG: &str = "Players";
 /// `{"tags", "paths", "components": {"schemas"}}` of an OpenAPI 3.1 document.
 #[must_use]
 pub fn description() -> Value {
-    let settings = || {
-        SchemaSettings::draft2020_12().with(|settings| {
-            settings.definitions_path = "/components/schemas".into();
-            settings.meta_schema = None;
-        })
-    };
-    let mut read = settings().for_deserialize().into_generator();
-    let mut written = settings().for_serialize().into_generator();
-    let paths = paths(&mut read, &mut written);
-    let mut schemas = read.take_definitions(true);
-    schemas.extend(written.take_definitions(true));
+    let mut schemas = Schemas::default();
+    let paths = paths(&mut schemas);
     let about = "The players' door. A player gets a seat in a match, and a connect token for its server. Where \
         `gateway.players` is `signed_in`, a player token has to be shown: as `authorization: Bearer <token>`, \
         `catena-session-id: <token>` or `token` in the query, the body or the first message.";
     json!({
         "tags": [{"name": TAG, "description": about}],
         "paths": paths,
-        "components": {"schemas": schemas},
+        "components": {"schemas": schemas.into_definitions()},
     })
 }
 
-fn schema<T: JsonSchema>(generator: &mut SchemaGenerator) -> Value {
-    generator.subschema_for::<T>().to_value()
-}
-
-fn paths(read: &mut SchemaGenerator, written: &mut SchemaGenerator) -> Value {
-    let asked = schema::<Asked>(read);
-    let (answer, feedback) = (schema::<WannaplayAnswer>(written), schema::<Feedback>(written));
+fn paths(schemas: &mut Schemas) -> Value {
+    let asked = schemas.read::<Asked>();
+    let (answer, feedback) = (schemas.written::<WannaplayAnswer>(), schemas.written::<Feedback>());
     let join = |id: &str| wannaplay(id, &answer);
     let join_with = |id: &str| with_body(join(id), &asked);
     json!({

@@ -8,6 +8,7 @@
 //! | `per_address` | how many connections one address has, and [what counts as one](network) |
 //! | [`read_body`], [`limit_grpc_bodies`] | bodies in, each within its size and its time |
 //! | [`json_response`], [`error_response`] | documents out |
+//! | [`Schemas`] | types in a description of routes |
 //! | [`Limits`] | all of these limits |
 //!
 //! A crate of its own because control plane and sidecar both face callers whom they cannot trust to keep the rules, and
@@ -20,6 +21,7 @@ mod limits;
 mod listen;
 mod opening;
 mod per_address;
+mod schemas;
 mod serve;
 
 pub use body::{BodyError, empty_is_object, json_response, read_body};
@@ -29,4 +31,5 @@ pub use limits::Limits;
 pub use listen::{ListenAddr, ListenAddrError};
 pub use opening::{Halves, halves};
 pub use per_address::network;
+pub use schemas::Schemas;
 pub use serve::{Place, serve};

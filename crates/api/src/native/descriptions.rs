@@ -1,12 +1,13 @@
 //! What each route of Sortie's own API, and each route for probes and readers, is described by in `/openapi.json`.
 
 use serde_json::{Value, json};
+use sortie_serving::Schemas;
 
 use super::explain::ExplanationView;
 use super::listing::{Fleets, MAX_PAGE, PAGE, Servers};
 use super::matches::{MatchView, Matches, Order, STATES, Submitted};
 use super::seats::{Claim, Released, Reserve, SeatView};
-use crate::openapi::{Operation, Schemas};
+use crate::openapi::Operation;
 
 /// One for each route that is not of the Catena contract.
 pub(crate) fn operations(schemas: &mut Schemas) -> Vec<Operation> {

@@ -10,9 +10,10 @@ mod operation;
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
+use sortie_serving::Schemas;
 use sortie_wire::schema::{self, Described, PLACE};
 
-pub(crate) use operation::{Operation, Schemas};
+pub(crate) use operation::Operation;
 
 use crate::auth::Permission;
 use crate::codes;
@@ -32,7 +33,7 @@ const ABOUT: &str = "Sortie brings players and dedicated game servers together. 
 /// serve on the same port.
 pub(crate) fn document(others: &[Value]) -> Value {
     let described = schema::described();
-    let mut schemas = Schemas::new();
+    let mut schemas = Schemas::default();
     let natives = native::operations(&mut schemas);
     let mut paths = Map::new();
     for rule in RULES {
@@ -254,7 +255,7 @@ mod tests {
         }
         let ruled = RULES.iter().map(|rule| rule.http.len()).sum::<usize>();
         assert_eq!(documented.len(), ruled, "{documented:#?}");
-        for operation in native::operations(&mut Schemas::new()) {
+        for operation in native::operations(&mut Schemas::default()) {
             let is_ruled = documented.contains(operation.route());
             assert!(is_ruled, "{} is described in native/descriptions.rs and has no rule", operation.route());
         }

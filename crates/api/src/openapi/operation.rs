@@ -1,43 +1,8 @@
 //! How a handler of Sortie's own API is described.
 
-use schemars::generate::SchemaSettings;
-use schemars::{JsonSchema, SchemaGenerator};
-use serde_json::{Map, Value, json};
-
-/// Schemas of the types that are read and written, each under its own name.
-pub(crate) struct Schemas {
-    read: SchemaGenerator,
-    written: SchemaGenerator,
-}
-
-impl Schemas {
-    pub(crate) fn new() -> Self {
-        let settings = || {
-            SchemaSettings::draft2020_12().with(|settings| {
-                settings.definitions_path = "/components/schemas".into();
-                settings.meta_schema = None;
-            })
-        };
-        // Apart, because a field that may be left out in a request can be one that is always there in an answer.
-        let read = settings().for_deserialize().into_generator();
-        Self { read, written: settings().for_serialize().into_generator() }
-    }
-
-    fn read<T: JsonSchema>(&mut self) -> Value {
-        self.read.subschema_for::<T>().to_value()
-    }
-
-    fn written<T: JsonSchema>(&mut self) -> Value {
-        self.written.subschema_for::<T>().to_value()
-    }
-
-    /// The schemas by name.
-    pub(super) fn into_definitions(mut self) -> Map<String, Value> {
-        let mut definitions = self.read.take_definitions(true);
-        definitions.extend(self.written.take_definitions(true));
-        definitions
-    }
-}
+use schemars::JsonSchema;
+use serde_json::{Value, json};
+use sortie_serving::Schemas;
 
 /// The description of one route. Who may call it, parameters in its path and the form of its errors are added from
 /// the rules.

@@ -1,23 +1,21 @@
 //! `sortie dispatch`, and the dispatcher of `sortie up`: the binary with real sockets.
 
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
-use std::path::PathBuf;
-use std::process::{ExitStatus, Stdio};
+use std::net::{Ipv4Addr, TcpListener};
 
 use futures::{SinkExt as _, StreamExt as _};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use sortie_dispatch::frame::{Frame, Kind};
-use tokio::io::{
-    AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader,
-};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
-use crate::site::{Finished, Site, finish, fixed_address, idle_fleet, ports, signal, soon};
+use crate::dispatcher::{device, free_port};
+use crate::ready::Ready;
+use crate::site::{Finished, Site, finish, fixed_address, idle_fleet, signal, soon};
 use crate::tls::certify;
 
 const SECRET: &str = "what drivers of this test show";
@@ -25,10 +23,8 @@ const FAMILIES: [&str; 2] = ["/api/server", "/api/dispatch/v1"];
 
 /// A dispatcher that serves; killed when dropped.
 struct Dispatcher {
-    child: Child,
-    pid: i32,
+    process: Ready,
     url: String,
-    stderr: PathBuf,
 }
 
 fn command(site: &Site, flags: &[&str], variables: &[(&str, &str)]) -> Command {
@@ -41,28 +37,11 @@ fn command(site: &Site, flags: &[&str], variables: &[(&str, &str)]) -> Command {
 }
 
 impl Dispatcher {
-    /// Waits until it says that it is ready.
     async fn start(site: &Site, flags: &[&str], variables: &[(&str, &str)]) -> Self {
-        let stderr = site.path("dispatch.stderr");
-        let log = std::fs::File::create(&stderr).unwrap();
-        let mut command = command(site, flags, variables);
-        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
-        let pid = i32::try_from(child.id().unwrap()).unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let said = || std::fs::read_to_string(&stderr).unwrap_or_default();
-        let mut next = async || soon("a line of `sortie dispatch`", lines.next_line()).await.unwrap();
-        let first = next().await.unwrap_or_else(|| panic!("it ended: {}", said()));
-        let url = first.strip_prefix("listening on ").unwrap_or_else(|| panic!("{first:?}: {}", said()));
-        assert_eq!(next().await.as_deref(), Some("ready"));
-        Self { child, pid, url: url.to_owned(), stderr }
-    }
-
-    async fn ended(mut self) -> ExitStatus {
-        soon("the end of `sortie dispatch`", self.child.wait()).await.unwrap()
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(&self.stderr).unwrap()
+        let process = Ready::start(site, "dispatch", command(site, flags, variables)).await;
+        let [line] = process.said.as_slice() else { panic!("{:?}", process.said) };
+        let url = line.strip_prefix("listening on ").unwrap_or_else(|| panic!("{line:?}")).to_owned();
+        Self { process, url }
     }
 }
 
@@ -166,20 +145,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     }
 }
 
-/// A port that nobody has.
-fn free_port() -> u16 {
-    let (first, last) = ports(4);
-    let free = |port: &u16| {
-        let every = (Ipv4Addr::UNSPECIFIED, *port);
-        TcpListener::bind(every).is_ok() && UdpSocket::bind(every).is_ok()
-    };
-    (first..=last).find(free).expect("a free port")
-}
-
-async fn device(port: u16) -> TcpStream {
-    soon("a connection", TcpStream::connect((Ipv4Addr::LOCALHOST, port))).await.unwrap()
-}
-
 async fn exactly(device: &mut TcpStream, wanted: &[u8]) {
     let mut found = vec![0; wanted.len()];
     soon("what the driver wrote", device.read_exact(&mut found)).await.unwrap();
@@ -245,7 +210,7 @@ async fn it_serves_as_the_environment_says_under_both_path_families() {
     }
     let (status, nothing) = json_of(get(&format!("{url}/none"), None).await);
     assert_eq!((status, &nothing["error"]["code"]), (404, &json!("not_found")));
-    assert!(!dispatcher.log().contains(SECRET));
+    assert!(!dispatcher.process.log().contains(SECRET));
 }
 
 #[tokio::test]
@@ -253,16 +218,15 @@ async fn production_says_less() {
     for (environment, is_said) in [("production", false), ("development", true)] {
         let site = Site::new();
         let variables = [("SERVER_SECRET", SECRET), ("SG_SERVER_PORT", "0"), ("SG_ENV", environment)];
-        let dispatcher = Dispatcher::start(&site, &[], &variables).await;
+        let mut dispatcher = Dispatcher::start(&site, &[], &variables).await;
         let path = format!("/api/server/tcp_dispatch?port={}&accept=127.0.0.1", free_port());
         let mut driver = Driver::open(&dispatcher.url, &path, Some(SECRET)).await.unwrap();
         driver.0.close(None).await.unwrap();
         // Answered after it was noted.
         soon("the end of a websocket", async { while driver.0.next().await.is_some() {} }).await;
-        signal(dispatcher.pid, Signal::TERM);
-        let stderr = dispatcher.stderr.clone();
-        assert_eq!(dispatcher.ended().await.code(), Some(0));
-        let log = std::fs::read_to_string(stderr).unwrap();
+        signal(dispatcher.process.pid, Signal::TERM);
+        assert_eq!(dispatcher.process.ended().await.code(), Some(0));
+        let log = dispatcher.process.log();
         assert_eq!(log.contains("DEBUG"), is_said, "{environment}: {log}");
     }
 }
@@ -344,14 +308,14 @@ async fn a_driver_counts_as_a_connection_until_it_leaves() {
 async fn drivers_and_devices_are_told_of_the_end() {
     let site = Site::new();
     let variables = [("SERVER_SECRET", SECRET), ("SG_SERVER_PORT", "0")];
-    let dispatcher = Dispatcher::start(&site, &[], &variables).await;
+    let mut dispatcher = Dispatcher::start(&site, &[], &variables).await;
     let port = free_port();
     let path = format!("/api/server/tcp_dispatch?port={port}&accept=127.0.0.1");
     let mut driver = Driver::open(&dispatcher.url, &path, Some(SECRET)).await.unwrap();
     let (id, mut device) = passes(&mut driver, port).await;
     driver.write(id, &[7; 100_000]).await;
     exactly(&mut device, &[7]).await;
-    signal(dispatcher.pid, Signal::TERM);
+    signal(dispatcher.process.pid, Signal::TERM);
     let (code, reason) = driver.hear().await.unwrap_err();
     assert_eq!(code, 1001, "{reason}");
     // What was written arrives, and then the end, which is no reset.
@@ -359,7 +323,7 @@ async fn drivers_and_devices_are_told_of_the_end() {
     soon("the end of the device's connection", device.read_to_end(&mut rest)).await.unwrap();
     assert_eq!(rest, [7; 99_999]);
     drop(driver);
-    assert_eq!(dispatcher.ended().await.code(), Some(0));
+    assert_eq!(dispatcher.process.ended().await.code(), Some(0));
     assert!(TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok());
 }
 
@@ -368,17 +332,16 @@ async fn a_second_signal_does_not_wait() {
     let limits = json!({"close_time": "1h", "device_stall": "1h"});
     let site = Site::with_config(&json!({"shutdown_deadline": "10m", "dispatch": {"limits": limits}}));
     let variables = [("SERVER_SECRET", SECRET), ("SG_SERVER_PORT", "0")];
-    let dispatcher = Dispatcher::start(&site, &[], &variables).await;
+    let mut dispatcher = Dispatcher::start(&site, &[], &variables).await;
     let port = free_port();
     let path = format!("/api/server/tcp_dispatch?port={port}&accept=127.0.0.1");
     // This driver answers no close frame, so that the ordered end waits for it.
     let _driver = Driver::open(&dispatcher.url, &path, Some(SECRET)).await.unwrap();
-    signal(dispatcher.pid, Signal::TERM);
-    signal(dispatcher.pid, Signal::INT);
-    let stderr = dispatcher.stderr.clone();
-    let code = dispatcher.ended().await.code();
+    signal(dispatcher.process.pid, Signal::TERM);
+    signal(dispatcher.process.pid, Signal::INT);
+    let code = dispatcher.process.ended().await.code();
     assert!(matches!(code, Some(130 | 143)), "{code:?}");
-    assert!(std::fs::read_to_string(stderr).unwrap().contains("a second signal"));
+    assert!(dispatcher.process.log().contains("a second signal"));
 }
 
 /// A driver over TLS that trusts the root that `ca.pem` has now; `None` if that does not do.

@@ -7,7 +7,7 @@ use crate::site::Site;
 #[tokio::test]
 async fn a_driver_in_python_finds_the_contract_kept() {
     let site = Site::new();
-    let dispatcher = Dispatcher::start(&site).await;
+    let mut dispatcher = Dispatcher::start(&site).await;
     let pid = dispatcher.process.pid.to_string();
     let said = python::run(&site, "dispatch_driver.py", &[&dispatcher.address, SECRET, &pid]).await.stdout;
     assert_eq!(said.trim().lines().last(), Some("done"), "{said}");

@@ -44,20 +44,18 @@ impl Ready {
     }
 
     /// How it ends by itself.
-    pub(crate) async fn ended(mut self) -> ExitStatus {
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
         soon("its end", self.child.wait()).await.unwrap()
     }
 
     /// Asks it to end, which it does without complaint.
-    pub(crate) async fn stop(self) {
+    pub(crate) async fn stop(mut self) {
         signal(self.pid, Signal::TERM);
-        let stderr = self.stderr.clone();
-        let status = self.ended().await;
-        assert_eq!(status.code(), Some(0), "{}", log_of(&stderr));
+        assert_eq!(self.ended().await.code(), Some(0), "{}", self.log());
     }
 
     /// Ends it as a power cut would.
-    pub(crate) async fn kill(self) {
+    pub(crate) async fn kill(mut self) {
         signal(self.pid, Signal::KILL);
         assert_eq!(self.ended().await.code(), None);
     }

@@ -1,25 +1,20 @@
 //! `sortie sidecar` between real game servers and a real control plane.
 
-use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::path::Path;
 use std::time::Duration;
 
-use rustix::process::Signal;
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::Child;
 
 use crate::control_plane::ControlPlane;
 use crate::python;
-use crate::site::{NONE, Site, finish, fixed_address, fleet, idle_fleet, signal, soon};
+use crate::ready::Ready;
+use crate::site::{NONE, Site, finish, fixed_address, fleet, idle_fleet, soon};
 
 const EXAMPLE: &str = "../../examples/game_server.py";
 
 /// A sidecar that serves; killed when dropped.
 struct Sidecar {
-    child: Child,
-    stderr: PathBuf,
-    pid: i32,
+    process: Ready,
     listening: Vec<(String, String)>,
 }
 
@@ -28,23 +23,13 @@ impl Sidecar {
     async fn start(site: &Site, settings: &Value) -> Self {
         let path = site.path("sidecar.json");
         std::fs::write(&path, settings.to_string()).unwrap();
-        let stderr = site.path("sidecar.stderr");
-        let log = std::fs::File::options().create(true).append(true).open(&stderr).unwrap();
-        let mut command = site.sortie(&["sidecar", "--config", path.to_str().unwrap()]);
-        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
-        let pid = i32::try_from(child.id().unwrap()).unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut listening = Vec::new();
-        loop {
-            let line = soon("a sidecar that is ready", lines.next_line()).await.unwrap();
-            let said = || std::fs::read_to_string(&stderr).unwrap_or_default();
-            let line = line.unwrap_or_else(|| panic!("it ended: {}", said()));
-            match line.rsplit_once(" on ") {
-                Some((what, address)) => listening.push((what.to_owned(), address.to_owned())),
-                None => break assert_eq!(line, "ready"),
-            }
-        }
-        Self { child, stderr, pid, listening }
+        let command = site.sortie(&["sidecar", "--config", path.to_str().unwrap()]);
+        let process = Ready::start(site, "sidecar", command).await;
+        let listening = process.said.iter().map(|line| {
+            let (what, address) = line.rsplit_once(" on ").unwrap_or_else(|| panic!("{line:?}"));
+            (what.to_owned(), address.to_owned())
+        });
+        Self { listening: listening.collect(), process }
     }
 
     /// Where this is served: `catena_api_event_source: HTTP` for one.
@@ -68,28 +53,8 @@ impl Sidecar {
     /// The answer of a call that must succeed.
     async fn ok(&self, name: &str, message: Value) -> Value {
         let (status, answer) = self.call(name, message).await;
-        assert_eq!(status, 200, "{name}: {answer}\n{}", self.log());
+        assert_eq!(status, 200, "{name}: {answer}\n{}", self.process.log());
         answer
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(&self.stderr).unwrap()
-    }
-
-    async fn ended(mut self) -> ExitStatus {
-        soon("the end of the sidecar", self.child.wait()).await.unwrap()
-    }
-
-    /// Asks it to end, which it does without complaint.
-    async fn stop(self) {
-        signal(self.pid, Signal::TERM);
-        let log = self.stderr.clone();
-        assert_eq!(self.ended().await.code(), Some(0), "{}", std::fs::read_to_string(log).unwrap());
-    }
-
-    async fn kill(self) {
-        signal(self.pid, Signal::KILL);
-        assert_eq!(self.ended().await.code(), None);
     }
 }
 
@@ -134,12 +99,12 @@ async fn a_game_server_in_python_plays_through_it() {
     assert_eq!(played.stdout, format!("playing {id} alice\nover\n"));
     // The id was made by the sidecar and is kept.
     let server = registered["subject"].clone();
-    sidecar.stop().await;
+    sidecar.process.stop().await;
     let sidecar = Sidecar::start(&site, &settings(&control_plane.url)).await;
     sidecar.ok("request_match", json!({})).await;
     let servers = control_plane.get("/v1/servers").await;
     assert!(servers["servers"].as_array().unwrap().iter().any(|one| one["server_id"] == server), "{servers}");
-    sidecar.stop().await;
+    sidecar.process.stop().await;
 }
 
 #[tokio::test]
@@ -156,7 +121,7 @@ async fn a_grpc_client_in_another_language_plays_through_it() {
         let ready = control_plane.event("sortie.match.ready", Some(&id)).await;
         assert_eq!(ready["data"]["connection"]["details"], "203.0.113.7:7777");
         control_plane.event("sortie.match.ended", Some(&id)).await;
-        sidecar.stop().await;
+        sidecar.process.stop().await;
     }
 }
 
@@ -180,7 +145,7 @@ async fn a_server_built_for_agones_plays_through_it() {
     assert_eq!(ready["data"]["connection"]["details"], "203.0.113.7:7777");
     let ended = control_plane.event("sortie.match.ended", Some(&id)).await;
     assert_eq!(ended["data"]["cause"], "server");
-    sidecar.stop().await;
+    sidecar.process.stop().await;
 }
 
 #[tokio::test]
@@ -246,7 +211,7 @@ async fn a_match_outlives_the_backend_and_the_sidecar() {
         "it is kept until it is delivered"
     );
     assert_eq!(sidecar.ok("request_match", json!({"serverId": "s2"})).await.get("match"), None);
-    sidecar.kill().await;
+    sidecar.process.kill().await;
     let sidecar = Sidecar::start(&site, &settings(&backend)).await;
     let ended = json!({"serverId": "s1"});
     assert_eq!(
@@ -260,7 +225,7 @@ async fn a_match_outlives_the_backend_and_the_sidecar() {
     let ready = events.find("sortie.match.ready", Some(&id)).await;
     assert_eq!(ready["data"]["connection"]["details"], "203.0.113.7:7777");
     events.find("sortie.match.ended", Some(&id)).await;
-    sidecar.stop().await;
+    sidecar.process.stop().await;
 }
 
 #[tokio::test]
@@ -273,7 +238,7 @@ async fn the_end_ends_its_matches_or_hands_them_over() {
     let id = submitted(&control_plane).await;
     sidecar.ok("request_match", json!({})).await;
     sidecar.ok("match_ready", json!({"connectionDetails": "7777"})).await;
-    sidecar.stop().await;
+    sidecar.process.stop().await;
     assert_eq!(control_plane.show(&id).await["state"], "ready", "it was handed over");
 
     settings["app"]["sidecar"]["Shutdown"] = json!({"Matches": "end"});
@@ -286,7 +251,7 @@ async fn the_end_ends_its_matches_or_hands_them_over() {
         tokio::spawn(async move { http.post(url).body(body).send().await })
     };
     control_plane.event("sortie.server.registered", Some("s2")).await;
-    sidecar.stop().await;
+    sidecar.process.stop().await;
     let ended = control_plane.event("sortie.match.ended", Some(&id)).await;
     assert_eq!(ended["data"]["cause"], "server");
     let _answer = soon("an answer to who waited", waiting).await.unwrap();

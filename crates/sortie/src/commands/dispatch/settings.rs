@@ -39,7 +39,7 @@ impl<F: Fn(&str) -> Option<String>> Variables<F> {
     /// What drivers have to show.
     ///
     /// # Errors
-    /// None that can be met: an empty one counts as none.
+    /// If it is no secret.
     pub(super) fn secret(&self) -> Result<Option<Secret>, Failure> {
         let text = SECRETS.iter().find_map(|name| self.get(name));
         Ok(text.map(Secret::new).transpose()?)

@@ -1,0 +1,45 @@
+//! Schemas of Rust types for a description of routes in OpenAPI.
+
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, SchemaGenerator};
+use serde_json::{Map, Value};
+
+/// Schemas of the types that are read and written, each under its own name, for OpenAPI 3.1's `/components/schemas`.
+pub struct Schemas {
+    read: SchemaGenerator,
+    written: SchemaGenerator,
+}
+
+impl Default for Schemas {
+    fn default() -> Self {
+        let settings = || {
+            SchemaSettings::draft2020_12().with(|settings| {
+                settings.definitions_path = "/components/schemas".into();
+                settings.meta_schema = None;
+            })
+        };
+        // Apart, because a field that may be left out in a request can be one that is always there in an answer.
+        let read = settings().for_deserialize().into_generator();
+        Self { read, written: settings().for_serialize().into_generator() }
+    }
+}
+
+impl Schemas {
+    /// The schema of a type that is read, or a reference to it.
+    pub fn read<T: JsonSchema>(&mut self) -> Value {
+        self.read.subschema_for::<T>().to_value()
+    }
+
+    /// The schema of a type that is written, or a reference to it.
+    pub fn written<T: JsonSchema>(&mut self) -> Value {
+        self.written.subschema_for::<T>().to_value()
+    }
+
+    /// What is referred to, by name.
+    #[must_use]
+    pub fn into_definitions(mut self) -> Map<String, Value> {
+        let mut definitions = self.read.take_definitions(true);
+        definitions.extend(self.written.take_definitions(true));
+        definitions
+    }
+}
