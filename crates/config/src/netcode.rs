@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use base64ct::{Base64, Encoding as _};
 use zeroize::Zeroizing;
 
-use crate::parse;
+use crate::secret;
 use crate::section::Section;
 
 /// Length of the key, in bytes.
@@ -16,8 +16,6 @@ pub const KEY_BYTES: usize = 32;
 
 /// Largest key file, in bytes: the longest form and room for a line's end.
 const MAX_KEY_FILE_BYTES: u64 = 128;
-/// Longest name of a variable, in characters.
-const MAX_VARIABLE_NAME: usize = 128;
 
 /// Where the key came from.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -57,15 +55,8 @@ impl fmt::Debug for NetcodeKey {
 
 /// The section `netcode`; `Some(None)` without a key.
 pub(crate) fn read(section: &Section<'_>) -> Option<Option<NetcodeKey>> {
-    let name = parse::characters(
-        1..=MAX_VARIABLE_NAME,
-        |character| character.is_ascii_alphanumeric() || character == '_',
-        "letters, digits and `_`, as the name of a variable",
-    );
-    // A key put here in place of its variable's name must not be quoted back.
-    let name = |value: &_| name(value).map_err(|_| "must be the name of an environment variable".to_owned());
     let file = section.optional_path("key_file");
-    let variable = section.optional("key_env", name);
+    let variable = section.optional("key_env", secret::variable_name);
     match (file?, variable?) {
         (None, None) => Some(None),
         (Some(_), Some(_)) => {
