@@ -257,6 +257,8 @@ macro_rules! causes {
     };
 }
 
+pub(crate) use causes;
+
 causes! {
     /// Who ended a match.
     EndCause {
