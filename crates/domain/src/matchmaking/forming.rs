@@ -97,13 +97,14 @@ impl Turn<'_> {
                 break;
             }
         }
-        while self.work < WORK_PER_TICK {
-            let Some((place, id)) = self.maker.beside.due.tickets.pop_first() else { break };
-            self.look_at(place, &id);
-        }
+        // Seats that were offered are for those who wait, before those who have only come.
         while self.work < WORK_PER_TICK {
             let Some((id, from)) = self.maker.beside.due.offers.pop_first() else { break };
             self.look_for_takers(&id, from);
+        }
+        while self.work < WORK_PER_TICK {
+            let Some((place, id)) = self.maker.beside.due.tickets.pop_first() else { break };
+            self.look_at(place, &id);
         }
         self.begin_rounds();
         self.maker.beside.carried = self.work >= WORK_PER_TICK;

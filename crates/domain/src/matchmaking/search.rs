@@ -244,6 +244,7 @@ impl<'a> Search<'a> {
                 chosen.push(*next);
             }
         }
+        chosen.sort_by_key(|candidate| candidate.place);
         let enough = players >= queue.min_players_per_team.max(1);
         enough.then(|| Vec::from([chosen.into_iter().map(|candidate| candidate.slot).collect()]))
     }
@@ -350,7 +351,11 @@ impl<'a> Search<'a> {
 
     /// The chosen tickets by team, if they fill the teams.
     fn fill(&mut self, attempt: &Attempt<'_>) -> Option<Vec<Vec<Slot>>> {
-        let chosen: Vec<Slot> = attempt.chosen().map(|candidate| candidate.slot).collect();
+        let mut chosen: Vec<(u64, Slot)> =
+            attempt.chosen().map(|candidate| (candidate.place, candidate.slot)).collect();
+        // By age, whoever it was that made the match possible.
+        chosen.sort_unstable();
+        let chosen: Vec<Slot> = chosen.into_iter().map(|(_, slot)| slot).collect();
         if attempt.teams.count <= 1 {
             return Some(Vec::from([chosen]));
         }
