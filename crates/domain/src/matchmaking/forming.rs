@@ -9,17 +9,17 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::hooks;
-use super::model::{Named, TicketState};
+use super::model::{Named, TicketSpec, TicketState};
 use super::pools::Slot;
 use super::search::{Aim, Found, Search};
 use super::settings::{Backfill, ExpirationAction};
 use super::state::State;
 use super::{Event, Matchmaker, Turn};
-use crate::ids::{MatchId, QueueId, TicketId};
+use crate::ids::{MatchId, QueueId, RegionId, TicketId};
 use crate::time::Timestamp;
 
 /// What one tick may do, in comparisons of two numbers: a few milliseconds.
-pub const WORK_PER_TICK: u64 = 600_000;
+pub const WORK_PER_TICK: u64 = 400_000;
 /// What bringing a ticket into its pools costs, likewise.
 const ENTER_COST: u64 = 400;
 /// What a match costs to form, for each of its tickets, likewise.
@@ -178,36 +178,36 @@ impl Turn<'_> {
     /// Makes a match of what was found.
     fn propose(&mut self, found: &Found) {
         let pools = &self.maker.beside.pools;
-        let named = |slot: &Slot| -> Option<Named> {
-            let waiting = pools.get(*slot)?;
-            self.maker.state.named(&waiting.profile.id)
+        let waiting = || found.teams.iter().flatten().filter_map(|slot| pools.get(*slot));
+        let Some(queue) = waiting().next().map(|waiting| waiting.queue.clone()) else { return };
+        let named = |slot: &Slot| {
+            let profile = &pools.get(*slot)?.profile;
+            Some(Named { ticket: profile.id.clone(), players: profile.spec.player_ids() })
         };
         let teams: Vec<Vec<Named>> =
             found.teams.iter().map(|team| team.iter().filter_map(named).collect()).collect();
-        let first = teams.iter().flatten().next();
-        let queue = first.and_then(|named| self.state().tickets.get(&named.ticket));
-        let Some(queue) = queue.map(|ticket| ticket.queue.clone()) else { return };
-        self.begin_match(queue, teams, found.region.clone());
+        let specs: Vec<_> =
+            waiting().map(|waiting| (Arc::clone(&waiting.profile.spec), waiting.profile.since)).collect();
+        self.begin_match(queue, teams, &specs, found.region.clone());
     }
 
-    /// Begins a match of these tickets, all of which wait in the queue.
+    /// Begins a match of these tickets, all of which wait in the queue; with what they asked for, and since when they
+    /// wait.
     pub(super) fn begin_match(
         &mut self,
         queue: QueueId,
         teams: Vec<Vec<Named>>,
-        region: Option<crate::ids::RegionId>,
+        tickets: &[(Arc<TicketSpec>, Timestamp)],
+        region: Option<RegionId>,
     ) {
-        let tickets = teams.iter().flatten().count() as u64;
-        self.work += FORM_COST * tickets;
-        let Some(rules) = self.state().queue(&queue) else { return };
-        let accept = rules.accept;
-        let (state, now) = (self.state(), self.now);
-        let spec = hooks::match_spec(state, &queue, &teams, region.as_ref());
-        for named in teams.iter().flatten() {
-            let Some(ticket) = self.maker.state.tickets.get(&named.ticket) else { continue };
-            let wait = now.since(ticket.waits_since);
-            self.maker.beside.waits.note(queue.clone(), wait);
+        self.work += FORM_COST * tickets.len() as u64;
+        let Some(settings) = self.state().queue(&queue) else { return };
+        let accept = settings.accept;
+        for (_, since) in tickets {
+            self.maker.beside.waits.note(queue.clone(), self.now.since(*since));
         }
+        let specs: Vec<_> = tickets.iter().map(|(spec, _)| Arc::clone(spec)).collect();
+        let spec = hooks::match_spec(self.state(), &queue, &teams, &specs, region.as_ref());
         let id = MatchId::draw(&mut self.draw);
         let teams: Arc<[Vec<Named>]> = teams.into();
         if let Some(accept) = accept {

@@ -117,15 +117,14 @@ pub(crate) fn match_spec(
     state: &State,
     queue: &QueueId,
     teams: &[Vec<Named>],
+    specs: &[Arc<TicketSpec>],
     region: Option<&RegionId>,
 ) -> MatchSpec {
-    let tickets = teams.iter().flatten().filter_map(|named| state.tickets.get(&named.ticket));
-    let specs: Vec<&Arc<TicketSpec>> = tickets.map(|ticket| &ticket.spec).collect();
     let players: Vec<PlayerId> = teams.iter().flatten().flat_map(|named| named.players.clone()).collect();
     let each = specs.iter().flat_map(|spec| spec.players());
     let given = each.filter(|player| player.properties.text().is_some());
     let player_properties = given.map(|player| (player.id.clone(), player.properties.clone())).collect();
-    let mut fields = common(&specs);
+    let mut fields = common(specs);
     fields.insert("queue_name".to_string(), text(queue.as_str()));
     if let Some(region) = region {
         fields.insert("region".to_string(), text(region.as_str()));
@@ -137,7 +136,7 @@ pub(crate) fn match_spec(
 }
 
 /// The properties in which all tickets agree.
-fn common(specs: &[&Arc<TicketSpec>]) -> BTreeMap<String, Rcvar> {
+fn common(specs: &[Arc<TicketSpec>]) -> BTreeMap<String, Rcvar> {
     let Some((first, others)) = specs.split_first() else { return BTreeMap::new() };
     let mut fields = variable(&first.properties).as_object().cloned().unwrap_or_default();
     for other in others.iter().filter(|other| other.properties != first.properties) {
@@ -151,13 +150,13 @@ type String = alloc::string::String;
 
 fn properties(fields: BTreeMap<String, Rcvar>) -> Properties {
     // Longer than a match may have: then it goes without.
-    Properties::parse(&Variable::Object(fields).to_string()).unwrap_or_default()
+    Properties::written(&Variable::Object(fields).to_string()).unwrap_or_default()
 }
 
 fn with(given: &Properties, name: &str, value: Rcvar) -> Properties {
     let mut fields = variable(given).as_object().cloned().unwrap_or_default();
     fields.insert(name.to_string(), value);
-    Properties::parse(&Variable::Object(fields).to_string()).unwrap_or_else(|_| given.clone())
+    Properties::written(&Variable::Object(fields).to_string()).unwrap_or_else(|_| given.clone())
 }
 
 /// Takes a match through the hooks behind `after`; gives the hook that has to be asked.

@@ -270,22 +270,23 @@ impl Turn<'_> {
     fn take_formed(&mut self, queue: &QueueId, formed: &FormedMatch) -> Result<(), String> {
         let Some(settings) = self.state().queue(queue) else { return Err(format!("queue {queue} is gone")) };
         let mut seen = BTreeSet::new();
-        let mut teams = Vec::new();
+        let (mut teams, mut tickets) = (Vec::new(), Vec::new());
         for team in &formed.teams {
             let mut named = Vec::new();
             for id in team {
                 let ticket = self.state().tickets.get(id);
-                let waits = ticket
-                    .is_some_and(|ticket| ticket.state == TicketState::Waiting && ticket.queue == *queue);
-                if !waits || !seen.insert(id) {
+                let waits =
+                    ticket.filter(|ticket| ticket.state == TicketState::Waiting && ticket.queue == *queue);
+                let Some(ticket) = waits.filter(|_| seen.insert(id)) else {
                     return Err(format!("ticket {id} does not wait in queue {queue}, or is used twice"));
-                }
-                named.extend(self.state().named(id));
+                };
+                tickets.push((Arc::clone(&ticket.spec), ticket.waits_since));
+                named.push(Named { ticket: id.clone(), players: ticket.spec.player_ids() });
             }
             teams.push(named);
         }
         check_teams(settings, &teams)?;
-        self.begin_match(queue.clone(), teams, formed.region.clone());
+        self.begin_match(queue.clone(), teams, &tickets, formed.region.clone());
         Ok(())
     }
 }

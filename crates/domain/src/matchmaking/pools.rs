@@ -43,6 +43,7 @@ struct Pool {
 
 /// A waiting ticket that is in its pools.
 pub(crate) struct Waiting {
+    pub(crate) queue: QueueId,
     pub(crate) profile: Profile,
     pub(crate) rules: Arc<Ruleset>,
     cell: i32,
@@ -125,7 +126,8 @@ impl Pools {
             self.timers.insert((until, place));
         }
         self.by_place.insert(place, slot);
-        *self.slots.get_mut(slot as usize)? = Some(Waiting { profile, rules, cell, pools });
+        *self.slots.get_mut(slot as usize)? =
+            Some(Waiting { queue: queue.clone(), profile, rules, cell, pools });
         Some(slot)
     }
 

@@ -69,7 +69,9 @@ pub(crate) struct Profile {
     pub(crate) id: TicketId,
     pub(crate) place: u64,
     pub(crate) size: u16,
-    spec: Arc<TicketSpec>,
+    pub(crate) spec: Arc<TicketSpec>,
+    /// From when its wait counts.
+    pub(crate) since: Timestamp,
     pub(crate) values: [f64; MAX_DISTANCES],
     pub(crate) windows: [f64; MAX_DISTANCES],
     /// Players of a team that it asks for.
@@ -213,6 +215,7 @@ impl Ruleset {
             place: ticket.place,
             size: u16::try_from(spec.size()).unwrap_or(u16::MAX),
             spec: Arc::clone(spec),
+            since: ticket.waits_since,
             values,
             windows,
             wanted: self.queue.wanted(waited),

@@ -248,12 +248,6 @@ impl Table {
         }
         heard
     }
-
-    /// Kinds of the events since the log had `mark` of them, without what is common to all.
-    pub(crate) fn kinds_since(&self, mark: usize) -> Vec<&'static str> {
-        let kinds = self.log[mark..].iter().map(|record| record.event.kind());
-        kinds.map(|kind| kind.trim_start_matches("sortie.")).collect()
-    }
 }
 
 pub(crate) fn settings<const N: usize>(queues: [(&str, Queue); N]) -> Settings {
