@@ -20,8 +20,10 @@ use crate::time::Timestamp;
 
 /// What one tick may do, in comparisons of two numbers: a few milliseconds.
 pub const WORK_PER_TICK: u64 = 400_000;
-/// What bringing a ticket into its pools costs, likewise.
-const ENTER_COST: u64 = 400;
+/// What finding out what a ticket demands costs, likewise.
+const ENTER_COST: u64 = 300;
+/// What bringing it into one pool costs, likewise.
+const POOL_COST: u64 = 100;
 /// What a match costs to form, for each of its tickets, likewise.
 const FORM_COST: u64 = 1_500;
 /// What the end of a ticket costs, likewise.
@@ -38,6 +40,8 @@ pub(crate) struct Due {
     pub(crate) by_rules: BTreeSet<u64>,
     /// Offers of free seats, with the place up to which tickets have been compared with them.
     pub(crate) offers: BTreeMap<MatchId, u64>,
+    /// Places of tickets that found no match and may take free seats.
+    pub(crate) unmatched: BTreeSet<u64>,
     /// Queues with news for the hook that forms their matches.
     pub(crate) rounds: BTreeSet<QueueId>,
 }
@@ -54,7 +58,7 @@ impl Due {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.tickets.is_empty() && self.offers.is_empty()
+        self.tickets.is_empty() && self.offers.is_empty() && self.unmatched.is_empty()
     }
 }
 
@@ -98,13 +102,18 @@ impl Turn<'_> {
             }
         }
         // Seats that were offered are for those who wait, before those who have only come.
-        while self.work < WORK_PER_TICK {
-            let Some((id, from)) = self.maker.beside.due.offers.pop_first() else { break };
-            self.look_for_takers(&id, from);
-        }
+        self.look_at_offers(Backfill::First);
         while self.work < WORK_PER_TICK {
             let Some((place, id)) = self.maker.beside.due.tickets.pop_first() else { break };
             self.look_at(place, &id);
+        }
+        // Only now is it known for whom there is no new match.
+        self.look_at_offers(Backfill::Last);
+        while self.work < WORK_PER_TICK {
+            let Some(place) = self.maker.beside.due.unmatched.pop_first() else { break };
+            if let Some(slot) = self.maker.beside.pools.slot(place) {
+                self.take_seats(slot);
+            }
         }
         self.begin_rounds();
         self.maker.beside.carried = self.work >= WORK_PER_TICK;
@@ -127,7 +136,23 @@ impl Turn<'_> {
             return;
         }
         if backfill == Backfill::Last {
-            self.take_seats(slot);
+            self.maker.beside.due.unmatched.insert(place);
+        }
+    }
+
+    /// Offers of queues that take seats at this time.
+    fn look_at_offers(&mut self, when: Backfill) {
+        let of_queue = |id: &&MatchId| {
+            let offered = self.state().offers.get(*id);
+            let queue = offered.and_then(|offered| self.state().queue(&offered.offer.queue));
+            queue.is_none_or(|queue| queue.backfill == when || queue.backfill == Backfill::Off)
+        };
+        let ids: Vec<MatchId> = self.maker.beside.due.offers.keys().filter(of_queue).cloned().collect();
+        for id in ids {
+            while self.work < WORK_PER_TICK {
+                let Some(from) = self.maker.beside.due.offers.remove(&id) else { break };
+                self.look_for_takers(&id, from);
+            }
         }
     }
 
@@ -141,7 +166,10 @@ impl Turn<'_> {
         let rules = self.maker.beside.pools.rules(&ticket.queue)?;
         let profile = rules.profile(ticket, self.now);
         let queue = ticket.queue.clone();
-        self.maker.beside.pools.enter(&queue, profile)
+        let slot = self.maker.beside.pools.enter(&queue, profile)?;
+        let pools = self.maker.beside.pools.get(slot).map_or(0, |waiting| waiting.pools.len());
+        self.work += POOL_COST * pools as u64;
+        Some(slot)
     }
 
     fn search(&mut self, slot: Slot, aim: Aim) -> Option<Found> {

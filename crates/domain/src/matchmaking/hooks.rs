@@ -131,7 +131,7 @@ pub(crate) fn match_spec(
     }
     let settings = state.queue(queue);
     let open = settings.filter(|queue| queue.backfill != Backfill::Off);
-    let capacity = open.and_then(|queue| queue.full()).map(|full| full.max(players.len() as u32));
+    let capacity = open.and_then(super::settings::Queue::full).map(|full| full.max(players.len() as u32));
     MatchSpec { players, properties: properties(fields), player_properties, capacity, ..MatchSpec::default() }
 }
 

@@ -196,10 +196,10 @@ impl<'a> Turn<'a> {
             }
             Event::SeatsWithdrawn { match_id }
             | Event::SeatsTaken { match_id, .. }
-            | Event::TicketSeated { match_id, .. } => {
-                if !state.offers.contains_key(match_id) {
-                    beside.seats.remove(match_id);
-                }
+            | Event::TicketSeated { match_id, .. }
+                if !state.offers.contains_key(match_id) =>
+            {
+                beside.seats.remove(match_id);
             }
             _ => {}
         }

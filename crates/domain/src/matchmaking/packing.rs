@@ -81,8 +81,9 @@ pub(crate) struct Item {
 }
 
 /// The team of each item, or `None` if none was found: within [`PACKING_STEPS`], so for sure only where there are few
-/// items. With `most_apart`, the most even teams found, if the averages of their ratings are that near.
-pub(crate) fn pack(items: &[Item], teams: Teams, most_apart: Option<f64>) -> Option<Vec<u32>> {
+/// items. With `most_apart`, the most even teams found, if the averages of their ratings are that near. Beside it, the
+/// steps that it took.
+pub(crate) fn pack(items: &[Item], teams: Teams, most_apart: Option<f64>) -> (Option<Vec<u32>>, usize) {
     let mut order: Vec<usize> = (0..items.len()).collect();
     // Large ones first, since they have the least choice; then the strong ones, so that the weak ones even out.
     let key = |at: &usize| items.get(*at).map_or((0, 0.0), |item| (item.size, item.rating));
@@ -102,8 +103,8 @@ pub(crate) fn pack(items: &[Item], teams: Teams, most_apart: Option<f64>) -> Opt
         steps: PACKING_STEPS,
     };
     packing.place(0);
-    let (apart, team_of) = packing.best?;
-    (most_apart.is_none_or(|most| apart <= most)).then_some(team_of)
+    let near = packing.best.filter(|(apart, _)| most_apart.is_none_or(|most| *apart <= most));
+    (near.map(|(_, team_of)| team_of), PACKING_STEPS - packing.steps)
 }
 
 struct Packing<'a> {
@@ -197,6 +198,10 @@ impl Packing<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn pack(items: &[Item], teams: Teams, most_apart: Option<f64>) -> Option<Vec<u32>> {
+        super::pack(items, teams, most_apart).0
+    }
 
     fn solo(rating: f64) -> Item {
         Item { size: 1, rating }

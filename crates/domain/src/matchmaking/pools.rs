@@ -10,12 +10,10 @@
 //!
 //! Nothing here is durable: it depends on the time (windows widen), and is made again from the state after a restart.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::{BTreeMap, BTreeSet, BinaryHeap, btree_map};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
-
-use alloc::collections::BinaryHeap;
 
 use super::rules::{Profile, Ruleset};
 use crate::ids::{QueueId, RegionId, TicketId};
@@ -28,10 +26,13 @@ const MAX_CELLS: usize = 32;
 type PoolKey = (u32, u8, Option<RegionId>, Arc<str>);
 
 /// A place in the one map: pool, size, cell, place in the queue.
-type Spot = (u32, u16, i32, u64);
+pub(crate) type Spot = (u32, u16, i32, u64);
 
 /// Index of a ticket in the slab.
 pub(crate) type Slot = u32;
+
+/// The tickets of one size in one cell, oldest first.
+pub(crate) type Cell<'a> = btree_map::Range<'a, Spot, Slot>;
 
 /// How many tickets of each size a pool has.
 #[derive(Default)]
@@ -195,41 +196,18 @@ impl Pools {
         self.pools.get(pool as usize)?.key.as_ref()?.2.as_ref()
     }
 
-    /// The others of a pool that are no larger than `largest` and whose first number may be within the ticket's window,
-    /// oldest first.
-    pub(crate) fn near<'a>(
-        &'a self,
-        pool: u32,
-        ticket: &'a Waiting,
-        largest: u16,
-    ) -> impl Iterator<Item = (u64, Slot)> + use<'a> {
+    /// The cells of a pool with tickets no larger than `largest` whose first number may be within the ticket's window.
+    pub(crate) fn cells_near(&self, pool: u32, ticket: &Waiting, largest: u16) -> Vec<Cell<'_>> {
         let mut cells = Vec::new();
         let sizes = self.pools.get(pool as usize).into_iter().flat_map(|pool| pool.counts.range(..=largest));
         for (size, _) in sizes {
             self.cells(pool, *size, ticket, &mut cells);
         }
-        let mut heap = BinaryHeap::new();
-        for (at, cell) in cells.iter_mut().enumerate() {
-            heap.extend(cell.next().map(|((_, _, _, place), slot)| Reverse((*place, *slot, at))));
-        }
-        let own = ticket.profile.place;
-        let merged = core::iter::from_fn(move || {
-            let Reverse((place, slot, at)) = heap.pop()?;
-            let next = cells.get_mut(at).and_then(Iterator::next);
-            heap.extend(next.map(|((_, _, _, place), slot)| Reverse((*place, *slot, at))));
-            Some((place, slot))
-        });
-        merged.filter(move |(place, _)| *place != own)
+        cells
     }
 
     /// The cells of one size that the ticket's window touches, nearest first on each side.
-    fn cells<'a>(
-        &'a self,
-        pool: u32,
-        size: u16,
-        ticket: &Waiting,
-        found: &mut Vec<alloc::collections::btree_map::Range<'a, Spot, Slot>>,
-    ) {
+    fn cells<'a>(&'a self, pool: u32, size: u16, ticket: &Waiting, found: &mut Vec<Cell<'a>>) {
         let profile = &ticket.profile;
         let (value, window) =
             (profile.values.first().copied().unwrap_or_default(), profile.windows.first().copied());
@@ -254,6 +232,21 @@ impl Pools {
             from = at.checked_sub(1);
         }
     }
+}
+
+/// The tickets of some cells, oldest first, but for that at the place `own`.
+pub(crate) fn merge(mut cells: Vec<Cell<'_>>, own: u64) -> impl Iterator<Item = Slot> {
+    let mut heap = BinaryHeap::new();
+    for (at, cell) in cells.iter_mut().enumerate() {
+        heap.extend(cell.next().map(|((_, _, _, place), slot)| Reverse((*place, *slot, at))));
+    }
+    let merged = core::iter::from_fn(move || {
+        let Reverse((place, slot, at)) = heap.pop()?;
+        let next = cells.get_mut(at).and_then(Iterator::next);
+        heap.extend(next.map(|((_, _, _, place), slot)| Reverse((*place, *slot, at))));
+        Some((place, slot))
+    });
+    merged.filter(move |(place, _)| *place != own).map(|(_, slot)| slot)
 }
 
 /// The pools of a ticket, in the order in which they are searched.

@@ -8,7 +8,7 @@
 use alloc::vec::Vec;
 
 use super::packing::{Item, Mix, Teams, pack};
-use super::pools::{Pools, Slot, Waiting};
+use super::pools::{Pools, Slot, Waiting, merge};
 use super::rules::Ruleset;
 use super::settings::MAX_DISTANCES;
 use crate::broker::model::MAX_PLAYERS;
@@ -19,13 +19,13 @@ pub(crate) const LOOKS_PER_SEARCH: usize = 256;
 /// Candidates of one size that one search keeps, beyond two for each that a match can hold.
 const CANDIDATES_OF_SIZE: usize = 32;
 /// Comparisons that one search makes at most, in each pool.
-pub(crate) const COMPARISONS_PER_SEARCH: u64 = 20_000;
+pub(crate) const COMPARISONS_PER_SEARCH: u64 = 40_000;
 /// What looking at a ticket costs, in comparisons of two numbers.
 const LOOK_COST: u64 = 16;
 /// What comparing two tickets by an expression or a list costs, likewise.
 const PAIR_COST: u64 = 400;
-/// What filling teams costs, likewise.
-const PACK_COST: u64 = 100;
+/// What a step of filling teams costs, likewise.
+const PACK_COST: u64 = 4;
 
 /// A match that can be formed.
 pub(crate) struct Found {
@@ -148,7 +148,9 @@ impl<'a> Search<'a> {
         let mut kept: alloc::collections::BTreeMap<u16, usize> = alloc::collections::BTreeMap::new();
         let mut found = Vec::new();
         let (mut looked, mut players) = (0, 0);
-        for (_, other) in self.pools.near(pool, ticket, largest) {
+        let cells = self.pools.cells_near(pool, ticket, largest);
+        self.cost += LOOK_COST * cells.len() as u64;
+        for other in merge(cells, ticket.profile.place) {
             looked += 1;
             if looked > looks {
                 self.cut = true;
@@ -359,13 +361,14 @@ impl<'a> Search<'a> {
         if attempt.teams.count <= 1 {
             return Some(Vec::from([chosen]));
         }
-        self.spend(PACK_COST);
         let waiting = || chosen.iter().filter_map(|slot| self.pools.get(*slot));
         let items: Vec<Item> = waiting()
             .map(|waiting| Item { size: waiting.profile.size, rating: waiting.profile.rating })
             .collect();
         let limit = waiting().map(|waiting| waiting.profile.balance).fold(f64::INFINITY, f64::min);
-        let team_of = pack(&items, attempt.teams, self.rules.balances().then_some(limit))?;
+        let (team_of, steps) = pack(&items, attempt.teams, self.rules.balances().then_some(limit));
+        self.spend(PACK_COST * steps as u64);
+        let team_of = team_of?;
         let mut teams = alloc::vec![Vec::new(); attempt.teams.count as usize];
         for (slot, team) in chosen.into_iter().zip(team_of) {
             if let Some(team) = teams.get_mut(team as usize) {

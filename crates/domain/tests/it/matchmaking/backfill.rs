@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use sortie_domain::broker::model::Properties;
 use sortie_domain::ids::MatchId;
 use sortie_domain::machine::Machine;
-use sortie_domain::matchmaking::model::{SeatOffer, Status};
+use sortie_domain::matchmaking::model::{SeatOffer, Status, TicketState};
 use sortie_domain::matchmaking::settings::{Backfill, Queue};
 use sortie_domain::matchmaking::{Command, Effect};
 
@@ -61,21 +61,23 @@ fn a_waiting_ticket_takes_free_seats_and_no_seat_is_given_twice() {
 
 #[test]
 fn a_new_ticket_finds_an_offer_that_is_there_before_or_after_new_matches() {
-    for (backfill, status) in [(Backfill::First, "m"), (Backfill::Last, "new"), (Backfill::Off, "new")] {
+    for (backfill, formed) in [(Backfill::First, 0), (Backfill::Last, 1), (Backfill::Off, 1)] {
         let mut table = Table::with(drop_in(backfill));
         table.done(Command::OfferSeats { offer: offer("m", 4) });
-        for who in ["a", "b", "c", "d"] {
+        for who in ["a", "b", "c", "d", "e"] {
             table.solo(who);
         }
         table.tick();
-        let new = table.formed().len();
-        match (backfill, status) {
-            (Backfill::First, _) => assert_eq!(new, 0),
-            (Backfill::Last, _) => {
-                assert_eq!(new, 0, "each arrives where three others are not yet looked at")
-            }
-            _ => assert_eq!(new, 1),
-        }
+        assert_eq!(table.formed().len(), formed, "{backfill:?}");
+        let seated = ["a", "b", "c", "d", "e"]
+            .iter()
+            .filter(|who| matches!(table.find(who).state, TicketState::Seating { .. }));
+        let expected = match backfill {
+            Backfill::First => 4,
+            Backfill::Last => 1,
+            Backfill::Off => 0,
+        };
+        assert_eq!(seated.count(), expected, "{backfill:?}");
     }
 }
 

@@ -164,7 +164,7 @@ impl Game {
             Play::Advance(millis) => self.table.advance(Duration::from_millis(millis)),
             Play::Restart => self.table.restart(),
             other => {
-                if let Some(command) = self.command(other) {
+                if let Some(command) = self.command(&other) {
                     // Some are refused: that leaves no trace, as the table sees to.
                     let before = self.table.log.len();
                     if self.table.ask(command).is_err() {
@@ -175,8 +175,8 @@ impl Game {
         }
     }
 
-    fn command(&self, play: Play) -> Option<Command> {
-        Some(match play {
+    fn command(&self, play: &Play) -> Option<Command> {
+        Some(match *play {
             Play::Cancel(index) => {
                 let page = self.table.maker.tickets(None, 100).items;
                 Command::Cancel {
@@ -380,8 +380,8 @@ proptest! {
                     let mut both: Vec<&Ticket> =
                         teams.iter().flatten().map(|named| &known[&named.ticket]).collect();
                     both.sort_by_key(|ticket| ticket.place);
-                    let older = waiting.iter().map(|id| &known[id]).filter(|other| other.place < both[0].place);
-                    let passed = older.filter(|other| accepts(&queue, other, both[1], record.time)).next();
+                    let mut older = waiting.iter().map(|id| &known[id]).filter(|other| other.place < both[0].place);
+                    let passed = older.find(|other| accepts(&queue, other, both[1], record.time));
                     prop_assert!(passed.is_none(), "{} was passed by for {}", passed.unwrap().id, both[0].id);
                     for ticket in &both {
                         waiting.remove(&ticket.id);
