@@ -69,7 +69,7 @@ impl Turn<'_> {
     }
 
     fn is_seating(&self, id: &TicketId, match_id: &MatchId) -> bool {
-        let ticket = self.state().tickets.get(id);
+        let ticket = self.state().ticket(id);
         ticket.is_some_and(
             |ticket| matches!(&ticket.state, TicketState::Seating { match_id: of, .. } if of == match_id),
         )
@@ -79,7 +79,7 @@ impl Turn<'_> {
     pub(super) fn take_seats(&mut self, slot: Slot) -> bool {
         let Some(waiting) = self.maker.beside.pools.get(slot) else { return false };
         let id = waiting.profile.id.clone();
-        let Some(ticket) = self.state().tickets.get(&id) else { return false };
+        let Some(ticket) = self.state().ticket(&id) else { return false };
         let open = self.state().index.open_offers.get(&ticket.queue);
         let offers: Vec<MatchId> =
             open.into_iter().flatten().take(OFFERS_PER_LOOK).map(|(_, id)| id.clone()).collect();

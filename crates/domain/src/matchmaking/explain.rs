@@ -109,7 +109,7 @@ impl Matchmaker {
         let Some(line) = self.state.index.lines.get(&ticket.queue) else { return };
         let mut kept_out: BTreeMap<Box<str>, usize> = BTreeMap::new();
         let others = line.by_place.values().filter(|other| **other != ticket.id);
-        for other in others.take(MAX_LOOKED_AT).filter_map(|id| self.state.tickets.get(id)) {
+        for other in others.take(MAX_LOOKED_AT).filter_map(|id| self.state.ticket(id)) {
             found.looked_at += 1;
             let profile = rules.profile(other, now);
             match rules.rule_between(&own, &profile).or_else(|| rules.refusing_rule(&profile)) {

@@ -35,7 +35,7 @@ pub(crate) const OFFERS_PER_LOOK: usize = 64;
 #[derive(Default)]
 pub(crate) struct Due {
     /// Tickets to be looked at, by place.
-    pub(crate) tickets: BTreeMap<u64, TicketId>,
+    pub(crate) tickets: BTreeSet<u64>,
     /// Those of them that the queue's own rules match although a hook forms its matches: the hook failed.
     pub(crate) by_rules: BTreeSet<u64>,
     /// Offers of free seats, with the place up to which tickets have been compared with them.
@@ -51,7 +51,7 @@ impl Due {
     pub(crate) fn everything(state: &State) -> Self {
         let mut due = Self::default();
         for line in state.index.lines.values() {
-            due.tickets.extend(line.by_place.iter().map(|(place, id)| (*place, id.clone())));
+            due.tickets.extend(line.by_place.keys());
         }
         due.offers = state.offers.keys().map(|id| (id.clone(), 0)).collect();
         due
@@ -94,9 +94,9 @@ impl Turn<'_> {
         }
         self.maker.beside.formed_at = self.now;
         self.maker.beside.carried = false;
-        while let Some((place, id)) = self.maker.beside.pools.take_due(self.now) {
+        while let Some(place) = self.maker.beside.pools.take_due(self.now) {
             self.work += ENTER_COST / 4;
-            self.maker.beside.due.tickets.insert(place, id);
+            self.maker.beside.due.tickets.insert(place);
             if self.work >= WORK_PER_TICK {
                 break;
             }
@@ -104,8 +104,8 @@ impl Turn<'_> {
         // Seats that were offered are for those who wait, before those who have only come.
         self.look_at_offers(Backfill::First);
         while self.work < WORK_PER_TICK {
-            let Some((place, id)) = self.maker.beside.due.tickets.pop_first() else { break };
-            self.look_at(place, &id);
+            let Some(place) = self.maker.beside.due.tickets.pop_first() else { break };
+            self.look_at(place);
         }
         // Only now is it known for whom there is no new match.
         self.look_at_offers(Backfill::Last);
@@ -119,18 +119,18 @@ impl Turn<'_> {
         self.maker.beside.carried = self.work >= WORK_PER_TICK;
     }
 
-    fn look_at(&mut self, place: u64, id: &TicketId) {
+    fn look_at(&mut self, place: u64) {
         let by_rules = self.maker.beside.due.by_rules.remove(&place);
-        let Some(slot) = self.enter_pools(id) else { return };
+        let Some(slot) = self.enter_pools(place) else { return };
         let Some(waiting) = self.maker.beside.pools.get(slot) else { return };
         let backfill = waiting.rules.queue.backfill;
         let former = waiting.rules.queue.former().is_some();
+        let queue = waiting.queue.clone();
         if backfill == Backfill::First && self.take_seats(slot) {
             return;
         }
         if former && !by_rules {
-            let queue = self.state().tickets.get(id).map(|ticket| ticket.queue.clone());
-            self.maker.beside.due.rounds.extend(queue);
+            self.maker.beside.due.rounds.insert(queue);
         } else if let Some(found) = self.search(slot, Aim::Equal) {
             self.propose(&found);
             return;
@@ -157,9 +157,9 @@ impl Turn<'_> {
     }
 
     /// Puts a waiting ticket into the pools by what it demands now.
-    pub(super) fn enter_pools(&mut self, id: &TicketId) -> Option<Slot> {
+    pub(super) fn enter_pools(&mut self, place: u64) -> Option<Slot> {
         self.work += ENTER_COST;
-        let ticket = self.maker.state.tickets.get(id)?;
+        let ticket = self.maker.state.tickets.get(&place)?;
         if ticket.state != TicketState::Waiting {
             return None;
         }
@@ -187,10 +187,11 @@ impl Turn<'_> {
     /// A ticket that has waited as long as its queue lets it: a last look where the queue wants one, then the end.
     pub(super) fn expire(&mut self, id: &TicketId) {
         self.work += END_COST;
-        let Some(ticket) = self.state().tickets.get(id) else { return };
+        let Some(ticket) = self.state().ticket(id) else { return };
+        let place = ticket.place;
         let last = self.state().queue(&ticket.queue).map(|queue| queue.expiration_action);
         if last == Some(ExpirationAction::Minimum)
-            && let Some(slot) = self.enter_pools(id)
+            && let Some(slot) = self.enter_pools(place)
         {
             let found = self.search(slot, Aim::Equal).or_else(|| self.search(slot, Aim::Last));
             if let Some(found) = found {

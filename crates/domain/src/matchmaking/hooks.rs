@@ -198,7 +198,7 @@ fn write_teams(teams: &[Vec<Named>], spec: &mut MatchSpec) {
 }
 
 fn write_parties(state: &State, teams: &[Vec<Named>], spec: &mut MatchSpec) {
-    let tickets = teams.iter().flatten().filter_map(|named| state.tickets.get(&named.ticket));
+    let tickets = teams.iter().flatten().filter_map(|named| state.ticket(&named.ticket));
     for ticket in tickets {
         let leader = ticket.spec.leader.as_ref();
         for party in &ticket.spec.parties {

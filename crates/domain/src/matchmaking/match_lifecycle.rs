@@ -174,7 +174,7 @@ impl Turn<'_> {
         let Some(formation) = self.state().formations.get(id) else { return };
         let heard = matches!(formation.stage, Stage::FindingServer { .. });
         let withdraw = heard && !matches!(cause, DissolveCause::NoServer | DissolveCause::Ended);
-        let left = formation.tickets().filter(|named| self.state().tickets.contains_key(&named.ticket));
+        let left = formation.tickets().filter(|named| self.state().ticket(&named.ticket).is_some());
         let returned = left.cloned().collect();
         self.emit(Event::MatchDissolved { id: id.clone(), cause, returned, heard, withdraw });
     }
@@ -203,7 +203,7 @@ impl Turn<'_> {
         let most = self.state().queue(&formation.queue).map_or(0, |queue| queue.max_requeues);
         let cause = if why == DissolveCause::Ended { FailCause::MatchFailed } else { FailCause::NoServer };
         for ticket in self.tickets_of(id) {
-            if self.state().tickets.get(&ticket).is_some_and(|ticket| ticket.requeues >= most) {
+            if self.state().ticket(&ticket).is_some_and(|ticket| ticket.requeues >= most) {
                 self.failed(&ticket, cause, reason);
             }
         }
@@ -261,9 +261,9 @@ impl Turn<'_> {
 
     fn form_by_rules(&mut self, queue: &QueueId, from: u64, last: u64) {
         let Some(line) = self.maker.state.index.lines.get(queue) else { return };
-        for (place, id) in line.by_place.range(from + 1..).take_while(|(place, _)| **place <= last) {
+        for (place, _) in line.by_place.range(from + 1..).take_while(|(place, _)| **place <= last) {
             self.maker.beside.due.by_rules.insert(*place);
-            self.maker.beside.due.tickets.insert(*place, id.clone());
+            self.maker.beside.due.tickets.insert(*place);
         }
     }
 
@@ -274,7 +274,7 @@ impl Turn<'_> {
         for team in &formed.teams {
             let mut named = Vec::new();
             for id in team {
-                let ticket = self.state().tickets.get(id);
+                let ticket = self.state().ticket(id);
                 let waits =
                     ticket.filter(|ticket| ticket.state == TicketState::Waiting && ticket.queue == *queue);
                 let Some(ticket) = waits.filter(|_| seen.insert(id)) else {

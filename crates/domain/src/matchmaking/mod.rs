@@ -12,6 +12,7 @@
 //! | `forming` | a tick: which tickets are looked at, and what becomes of what is found |
 //! | `search`, `packing` | is there a match for this ticket, and of whom; how tickets fill teams |
 //! | `pools`, `rules` | who is in reach of whom; what each ticket demands at a time |
+//! | `names` | finding things by text |
 //! | `timers` | every deadline, and what it ends |
 //! | `state` | the durable state, its indexes, how events change it |
 //! | [`explain`] | why a ticket still waits |
@@ -35,6 +36,7 @@ pub mod forming;
 mod hooks;
 pub mod match_lifecycle;
 pub mod model;
+mod names;
 mod packing;
 mod pools;
 mod queries;
@@ -156,7 +158,7 @@ impl<'a> Turn<'a> {
     /// Tickets that do not wait after this event.
     fn take_from_pools(&mut self, event: &Event) {
         let mut take = |id: &TicketId| {
-            if let Some(ticket) = self.maker.state.tickets.get(id) {
+            if let Some(ticket) = self.maker.state.ticket(id) {
                 self.maker.beside.pools.remove(ticket.place);
                 self.maker.beside.due.tickets.remove(&ticket.place);
             }
@@ -177,10 +179,10 @@ impl<'a> Turn<'a> {
     fn note_due(&mut self, event: &Event) {
         let (state, beside) = (&self.maker.state, &mut self.maker.beside);
         let mut note = |id: &TicketId| {
-            if let Some(ticket) = state.tickets.get(id)
+            if let Some(ticket) = state.ticket(id)
                 && ticket.state == TicketState::Waiting
             {
-                beside.due.tickets.insert(ticket.place, id.clone());
+                beside.due.tickets.insert(ticket.place);
             }
         };
         match event {
@@ -338,7 +340,7 @@ impl Machine for Matchmaker {
 /// Effects, from the state alone.
 impl Matchmaker {
     fn validation(&self, id: &TicketId) -> Option<Effect> {
-        let ticket = self.state.tickets.get(id)?;
+        let ticket = self.state.ticket(id)?;
         let TicketState::Validating(check) = &ticket.state else { return None };
         Some(Effect::ValidateTicket {
             hook: check.hook.clone(),
@@ -368,7 +370,7 @@ impl Matchmaker {
         let round = self.state.rounds.get(queue)?;
         let hook = round.check.as_ref()?.hook.clone();
         let tickets = self.round(queue, round.after).filter_map(|(_, id)| {
-            let ticket = self.state.tickets.get(id)?;
+            let ticket = self.state.ticket(id)?;
             Some((id.clone(), Arc::clone(&ticket.spec)))
         });
         Some(Effect::FormMatches {

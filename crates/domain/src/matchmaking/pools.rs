@@ -15,8 +15,9 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 
+use super::names::{Names, hash};
 use super::rules::{Profile, Ruleset};
-use crate::ids::{QueueId, RegionId, TicketId};
+use crate::ids::{QueueId, RegionId};
 use crate::time::Timestamp;
 
 /// Cells that one look visits on each side of a ticket's own.
@@ -60,7 +61,7 @@ pub(crate) struct Pools {
     spots: BTreeMap<Spot, Slot>,
     pools: Vec<Pool>,
     free_pools: Vec<u32>,
-    by_key: BTreeMap<PoolKey, u32>,
+    by_key: Names,
     /// When tickets next demand less.
     timers: BTreeSet<(Timestamp, u64)>,
     rulesets: BTreeMap<QueueId, (u32, Arc<Ruleset>)>,
@@ -89,15 +90,15 @@ impl Pools {
         self.timers.first().map(|(at, _)| *at)
     }
 
-    /// A ticket that demands less by `now`.
-    pub(crate) fn take_due(&mut self, now: Timestamp) -> Option<(u64, TicketId)> {
+    /// The place of a ticket that demands less by `now`.
+    pub(crate) fn take_due(&mut self, now: Timestamp) -> Option<u64> {
         while let Some((at, place)) = self.timers.first().copied() {
             if at > now {
                 return None;
             }
             self.timers.pop_first();
-            if let Some(waiting) = self.slot(place).and_then(|slot| self.get(slot)) {
-                return Some((place, waiting.profile.id.clone()));
+            if self.by_place.contains_key(&place) {
+                return Some(place);
             }
         }
         None
@@ -133,10 +134,15 @@ impl Pools {
     }
 
     fn pool(&mut self, key: PoolKey) -> u32 {
-        if let Some(known) = self.by_key.get(&key) {
-            return *known;
+        let hash = hash_of(&key);
+        let known = self.by_key.find(hash).filter_map(|number| u32::try_from(number).ok()).find(|number| {
+            let pool = self.pools.get(*number as usize);
+            pool.is_some_and(|pool| pool.key.as_ref() == Some(&key))
+        });
+        if let Some(known) = known {
+            return known;
         }
-        let pool = Pool { key: Some(key.clone()), ..Pool::default() };
+        let pool = Pool { key: Some(key), ..Pool::default() };
         let number = match self.free_pools.pop() {
             Some(free) => {
                 if let Some(place) = self.pools.get_mut(free as usize) {
@@ -149,7 +155,7 @@ impl Pools {
                 u32::try_from(self.pools.len() - 1).unwrap_or(u32::MAX)
             }
         };
-        self.by_key.insert(key, number);
+        self.by_key.insert(hash, u64::from(number));
         number
     }
 
@@ -174,7 +180,7 @@ impl Pools {
             if pool.counts.is_empty()
                 && let Some(key) = pool.key.take()
             {
-                self.by_key.remove(&key);
+                self.by_key.remove(hash_of(&key), u64::from(number));
                 self.free_pools.push(number);
             }
         }
@@ -232,6 +238,11 @@ impl Pools {
             from = at.checked_sub(1);
         }
     }
+}
+
+fn hash_of((queue, relaxed, region, values): &PoolKey) -> u64 {
+    let begin = u64::from(*queue) << 8 | u64::from(*relaxed);
+    hash(hash(begin, region.as_ref().map_or("", RegionId::as_str)), values)
 }
 
 /// The tickets of some cells, oldest first, but for that at the place `own`.

@@ -30,14 +30,13 @@ impl Matchmaker {
     /// The ticket of a player that is not over.
     #[must_use]
     pub fn ticket_of(&self, player: &PlayerId) -> Option<&Ticket> {
-        self.state.tickets.get(self.state.index.by_player.get(player)?)
+        self.state.ticket(self.state.index.by_player.get(player)?)
     }
 
-    /// Tickets that are not over, by id, from the one after `after`.
+    /// Tickets that are not over, oldest first, from the one behind the place `after`; 0 is before the first.
     #[must_use]
-    pub fn tickets(&self, after: Option<&TicketId>, most: usize) -> Page<Ticket> {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let mut tickets = self.state.tickets.range::<TicketId, _>((from, Bound::Unbounded));
+    pub fn tickets(&self, after: u64, most: usize) -> Page<Ticket> {
+        let mut tickets = self.state.tickets.range((Bound::Excluded(after), Bound::Unbounded));
         let items = tickets.by_ref().take(most).map(|(_, ticket)| ticket.clone()).collect();
         Page { items, more: tickets.next().is_some() }
     }

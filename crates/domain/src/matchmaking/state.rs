@@ -11,6 +11,7 @@ use super::event::Event;
 use super::model::{
     Check, DissolveCause, Formation, Named, Offered, Round, SeatOffer, Stage, Ticket, TicketEnd, TicketState,
 };
+use super::names::{Names, hash};
 use super::settings::{Queue, Settings};
 use crate::broker::ranks::Ranks;
 use crate::ids::{IdempotencyKey, MatchId, PlayerId, QueueId, TicketId};
@@ -29,7 +30,7 @@ pub struct Snapshot {
     pub settings: Arc<Settings>,
     /// Queues that are no longer configured and have tickets left.
     pub closed: Vec<(QueueId, Queue)>,
-    /// Tickets that are not over, by id.
+    /// Tickets that are not over, oldest first.
     pub tickets: Vec<Ticket>,
     /// Tickets that are over, oldest first.
     pub over: Vec<Ticket>,
@@ -64,6 +65,8 @@ pub(crate) struct Line {
 /// Derived from the records.
 #[derive(Default)]
 pub(crate) struct Indexes {
+    /// Places of tickets, over or not, by their ids.
+    by_id: Names,
     pub(crate) by_player: BTreeMap<PlayerId, TicketId>,
     pub(crate) by_key: BTreeMap<IdempotencyKey, TicketId>,
     pub(crate) lines: BTreeMap<QueueId, Line>,
@@ -72,15 +75,18 @@ pub(crate) struct Indexes {
     pub(crate) deadlines: BTreeSet<(Timestamp, Owner)>,
     /// Offers with free seats, oldest first.
     pub(crate) open_offers: BTreeMap<QueueId, BTreeSet<(u64, MatchId)>>,
-    over_order: BTreeSet<(Timestamp, u64, TicketId)>,
+    /// Places of tickets that are over: when, and by which event.
+    over_order: BTreeSet<(Timestamp, u64, u64)>,
 }
 
 pub(crate) struct State {
     pub(crate) seq: u64,
     pub(crate) settings: Arc<Settings>,
     pub(crate) closed: BTreeMap<QueueId, Queue>,
-    pub(crate) tickets: BTreeMap<TicketId, Ticket>,
-    pub(crate) over: BTreeMap<TicketId, Ticket>,
+    /// Tickets that are not over, by place.
+    pub(crate) tickets: BTreeMap<u64, Ticket>,
+    /// Tickets that are over, by place.
+    over: BTreeMap<u64, Ticket>,
     pub(crate) formations: BTreeMap<MatchId, Formation>,
     pub(crate) withdrawing: BTreeSet<MatchId>,
     pub(crate) offers: BTreeMap<MatchId, Offered>,
@@ -111,7 +117,7 @@ impl State {
             settings: Arc::clone(&self.settings),
             closed: self.closed.iter().map(|(id, queue)| (id.clone(), queue.clone())).collect(),
             tickets: self.tickets.values().cloned().collect(),
-            over: order.filter_map(|(_, _, id)| self.over.get(id).cloned()).collect(),
+            over: order.filter_map(|(_, _, place)| self.over.get(place).cloned()).collect(),
             formations: self.formations.values().cloned().collect(),
             withdrawing: self.withdrawing.iter().cloned().collect(),
             offers: self.offers.values().cloned().collect(),
@@ -153,8 +159,23 @@ impl State {
         self.settings.queues.iter().chain(&self.closed)
     }
 
+    /// A ticket, over or not.
     pub(crate) fn find(&self, id: &TicketId) -> Option<&Ticket> {
-        self.tickets.get(id).or_else(|| self.over.get(id))
+        let places = self.index.by_id.find(hash(0, id.as_str()));
+        let mut tickets =
+            places.filter_map(|place| self.tickets.get(&place).or_else(|| self.over.get(&place)));
+        tickets.find(|ticket| ticket.id == *id)
+    }
+
+    /// A ticket that is not over.
+    pub(crate) fn ticket(&self, id: &TicketId) -> Option<&Ticket> {
+        self.tickets.get(&self.place(id)?)
+    }
+
+    /// The place of a ticket that is not over.
+    fn place(&self, id: &TicketId) -> Option<u64> {
+        let mut places = self.index.by_id.find(hash(0, id.as_str()));
+        places.find(|place| self.tickets.get(place).is_some_and(|ticket| ticket.id == *id))
     }
 
     /// When a waiting ticket has waited as long as its queue lets it.
@@ -370,12 +391,13 @@ impl State {
             if *at + kept > now && self.over.len() <= OVER_KEPT {
                 break;
             }
-            let Some((_, _, id)) = self.index.over_order.pop_first() else { break };
-            let ticket = self.over.remove(&id);
-            if let Some(key) = ticket.and_then(|ticket| ticket.spec.idempotency_key.clone())
-                && self.index.by_key.get(&key) == Some(&id)
+            let Some((_, _, place)) = self.index.over_order.pop_first() else { break };
+            let Some(ticket) = self.over.remove(&place) else { continue };
+            self.index.by_id.remove(hash(0, ticket.id.as_str()), place);
+            if let Some(key) = &ticket.spec.idempotency_key
+                && self.index.by_key.get(key) == Some(&ticket.id)
             {
-                self.index.by_key.remove(&key);
+                self.index.by_key.remove(key);
             }
         }
     }
@@ -446,12 +468,14 @@ impl State {
         if let Some(key) = &ticket.spec.idempotency_key {
             self.index.by_key.insert(key.clone(), ticket.id.clone());
         }
+        self.index.by_id.insert(hash(0, ticket.id.as_str()), ticket.place);
         self.index.enter(&ticket);
-        self.tickets.insert(ticket.id.clone(), ticket);
+        self.tickets.insert(ticket.place, ticket);
     }
 
     fn update(&mut self, id: &TicketId, seq: u64, change: impl FnOnce(&mut Ticket)) {
-        let Some(ticket) = self.tickets.get_mut(id) else { return };
+        let place = self.place(id);
+        let Some(ticket) = place.and_then(|place| self.tickets.get_mut(&place)) else { return };
         self.index.leave(ticket);
         change(ticket);
         ticket.changed_seq = seq;
@@ -459,7 +483,8 @@ impl State {
     }
 
     fn end(&mut self, id: &TicketId, seq: u64, at: Timestamp, end: TicketEnd) {
-        let Some(mut ticket) = self.tickets.remove(id) else { return };
+        let place = self.place(id);
+        let Some(mut ticket) = place.and_then(|place| self.tickets.remove(&place)) else { return };
         self.index.leave(&ticket);
         for player in ticket.spec.players() {
             if self.index.by_player.get(&player.id) == Some(id) {
@@ -480,11 +505,12 @@ impl State {
 
     fn enter_over(&mut self, ticket: Ticket) {
         let TicketState::Over { at, .. } = &ticket.state else { return };
-        self.index.over_order.insert((*at, ticket.changed_seq, ticket.id.clone()));
+        self.index.over_order.insert((*at, ticket.changed_seq, ticket.place));
+        self.index.by_id.insert(hash(0, ticket.id.as_str()), ticket.place);
         if let Some(key) = &ticket.spec.idempotency_key {
             self.index.by_key.insert(key.clone(), ticket.id.clone());
         }
-        self.over.insert(ticket.id.clone(), ticket);
+        self.over.insert(ticket.place, ticket);
     }
 
     fn enter_formation(&mut self, formation: Formation) {
@@ -562,7 +588,7 @@ impl State {
 
     /// A ticket and its players, as events name them.
     pub(crate) fn named(&self, id: &TicketId) -> Option<Named> {
-        let ticket = self.tickets.get(id)?;
+        let ticket = self.ticket(id)?;
         Some(Named { ticket: id.clone(), players: ticket.spec.player_ids() })
     }
 }

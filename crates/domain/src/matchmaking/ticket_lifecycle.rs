@@ -114,7 +114,7 @@ impl Turn<'_> {
     }
 
     pub(super) fn ticket_validated(&mut self, id: &TicketId, hook: &HookId, verdict: TicketVerdict) -> Reply {
-        let Some(ticket) = self.state().tickets.get(id) else { return Reply::Done };
+        let Some(ticket) = self.state().ticket(id) else { return Reply::Done };
         let asked = matches!(&ticket.state, TicketState::Validating(Check { hook: of, .. }) if of == hook);
         if !asked {
             // Its time was over, or the answer came twice.
@@ -146,7 +146,7 @@ impl Turn<'_> {
     fn go_on(&mut self, id: &TicketId, hook: &HookId, spec: Arc<TicketSpec>, mut queue: QueueId) {
         let checked = hooks::validate(&self.state().settings, &spec, &mut queue, Some(hook), self.now);
         // A queue that was taken away meanwhile keeps the tickets that it has.
-        let kept = self.state().tickets.get(id).is_some_and(|ticket| ticket.queue == queue);
+        let kept = self.state().ticket(id).is_some_and(|ticket| ticket.queue == queue);
         let fits = checked.and_then(|check| {
             if kept && self.state().closed.contains_key(&queue) {
                 return Ok(check);

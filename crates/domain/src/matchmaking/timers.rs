@@ -37,7 +37,7 @@ impl Turn<'_> {
     fn give_up(&mut self, owner: &Owner) {
         match owner {
             Owner::Ticket(id) => {
-                let Some(ticket) = self.state().tickets.get(id) else { return };
+                let Some(ticket) = self.state().ticket(id) else { return };
                 let TicketState::Validating(check) = &ticket.state else { return };
                 let hook = check.hook.clone();
                 self.ticket_validated(id, &hook, TicketVerdict::Failed);

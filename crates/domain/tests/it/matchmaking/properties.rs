@@ -178,7 +178,7 @@ impl Game {
     fn command(&self, play: &Play) -> Option<Command> {
         Some(match *play {
             Play::Cancel(index) => {
-                let page = self.table.maker.tickets(None, 100).items;
+                let page = self.table.maker.tickets(0, 100).items;
                 Command::Cancel {
                     id: if page.is_empty() { return None } else { index.get(&page).id.clone() },
                 }
@@ -320,7 +320,7 @@ proptest! {
         for match_id in game.table.maker.formations().map(|formation| formation.id.clone()).collect::<Vec<_>>() {
             game.table.ready(&match_id);
         }
-        let left = game.table.maker.tickets(None, 1_000).items;
+        let left = game.table.maker.tickets(0, 1_000).items;
         prop_assert!(left.is_empty(), "{left:?}");
         prop_assert!(game.table.maker.formations().next().is_none());
         for n in 1..=game.tickets {

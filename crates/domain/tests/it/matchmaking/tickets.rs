@@ -209,7 +209,7 @@ fn a_changed_queue_counts_for_those_who_wait() {
 fn a_list_and_look_ups_find_tickets() {
     let mut table = Table::with(Queue { expiration_action: ExpirationAction::Drop, ..Queue::default() });
     table.start("t1", TicketSpec { idempotency_key: IdempotencyKey::new("k").ok(), ..spec(&["ann"]) });
-    let page = table.maker.tickets(None, 10);
+    let page = table.maker.tickets(0, 10);
     assert_eq!((page.items.len(), page.more), (1, false));
     assert_eq!(table.maker.ticket_of(&player_id("ann")).unwrap().id, ticket_id("t1"));
     assert_eq!(table.maker.ticket_of_key(&IdempotencyKey::new("k").unwrap()).unwrap().id, ticket_id("t1"));
