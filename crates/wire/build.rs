@@ -2,8 +2,9 @@
 //!
 //! All packages become prost types and, where they declare services, tonic clients and servers. Only the packages
 //! in [`JSON_PACKAGES`] also get canonical JSON and are published through reflection: the others are bytes that
-//! Sortie writes for itself.
+//! Sortie writes for itself, and [`AGONES`].
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
@@ -14,6 +15,17 @@ use prost_types::{FieldDescriptorProto, FileDescriptorProto, FileDescriptorSet};
 
 /// Prefixes of the packages that travel as JSON too.
 const JSON_PACKAGES: [&str; 2] = [".catena", ".google.rpc"];
+
+/// Agones's interface for game servers, which speaks JSON of another form and is none of our own services: its messages
+/// have all fields, under the names of the `.proto` file, and reflection does not show it.
+const AGONES: &str = ".agones";
+
+/// Messages of [`AGONES`] that never travel as JSON by themselves, and hold what pbjson has no JSON for.
+const AGONES_WITHOUT_JSON: [&str; 3] = [
+    ".agones.dev.sdk.beta.CounterUpdateRequest",
+    ".agones.dev.sdk.beta.UpdateCounterRequest",
+    ".agones.dev.sdk.beta.UpdateListRequest",
+];
 
 /// Written by hand, because prost's own has no JSON form.
 const ANY: (&str, &str) = (".google.protobuf.Any", "crate::any::Any");
@@ -59,7 +71,14 @@ fn has_json(file: &FileDescriptorProto) -> bool {
 
 /// What reflection shows: the JSON packages and what they import, without comments.
 fn published(set: &FileDescriptorSet) -> FileDescriptorSet {
-    let shown = |file: &&FileDescriptorProto| has_json(file) || file.package().starts_with("google.");
+    // A file comes after those that it imports.
+    let mut imported = BTreeSet::new();
+    for file in set.file.iter().rev() {
+        if has_json(file) || imported.contains(file.name()) {
+            imported.extend(file.dependency.iter().map(String::as_str));
+        }
+    }
+    let shown = |file: &&FileDescriptorProto| has_json(file) || imported.contains(file.name());
     let bare = |file: &FileDescriptorProto| FileDescriptorProto { source_code_info: None, ..file.clone() };
     FileDescriptorSet { file: set.file.iter().filter(shown).map(bare).collect() }
 }
@@ -87,7 +106,14 @@ fn append_json(set: &FileDescriptorSet, out: &Path) -> io::Result<()> {
     for file in &set.file {
         builder.register_file_descriptor(file.clone());
     }
-    for (package, code) in builder.generate(&JSON_PACKAGES, |_| Ok(Vec::new()))? {
+    let mut agones = pbjson_build::Builder::new();
+    agones.ignore_unknown_fields().btree_map(["."]).emit_fields().preserve_proto_field_names();
+    agones.exclude(AGONES_WITHOUT_JSON);
+    for file in &set.file {
+        agones.register_file_descriptor(file.clone());
+    }
+    let ours = builder.generate(&JSON_PACKAGES, |_| Ok(Vec::new()))?;
+    for (package, code) in ours.into_iter().chain(agones.generate(&[AGONES], |_| Ok(Vec::new()))?) {
         let path = out.join(format!("{package}.rs"));
         let mut types = fs::read(&path)?;
         types.extend(code);

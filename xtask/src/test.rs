@@ -96,6 +96,13 @@ impl Workshop {
         run_step(self.cargo().args(["fmt", "--manifest-path", FUZZ_MANIFEST, "--check"]), advice)?;
         time("format", began);
 
+        // At once, and for both: a lock file that a manifest has left behind would else be noticed by the last step.
+        let began = Instant::now();
+        let advice = "Run `cargo fetch` (and again with `--manifest-path fuzz/Cargo.toml`), and commit the lock files.";
+        run_step(self.cargo().args(["fetch", "--locked"]), advice)?;
+        run_step(self.cargo().args(["fetch", "--locked", "--manifest-path", FUZZ_MANIFEST]), advice)?;
+        time("lock files", began);
+
         let began = Instant::now();
         let advice = "Do what clippy says above; an exception needs `#[allow(…, reason = \"…\")]`.";
         let clippy = ["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"];

@@ -13,12 +13,12 @@ use axum::response::Response;
 use serde_json::json;
 use sortie_domain::broker::Refusal;
 use sortie_engine::{CallError, SubscribeError, Unavailable};
+use sortie_serving::{BodyError, json_response};
 use sortie_wire::any::Any;
 use sortie_wire::json::{self, JsonError};
 use sortie_wire::status::{self, ErrorInfo, Status};
 
 use crate::codes::{self, Code, Kind};
-use crate::http::json_response;
 
 /// When a caller who found no room, or nobody to serve, may come again, in seconds.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
@@ -228,6 +228,16 @@ impl From<CallError<Refusal>> for ApiError {
             CallError::Refused(refusal) => refusal.into(),
             CallError::Unavailable(why) => why.into(),
         }
+    }
+}
+
+impl From<BodyError> for ApiError {
+    fn from(error: BodyError) -> Self {
+        let code = match error {
+            BodyError::TooLarge { .. } => codes::TOO_LARGE,
+            BodyError::TooSlow { .. } => codes::TOO_SLOW,
+        };
+        code.error(error.to_string())
     }
 }
 

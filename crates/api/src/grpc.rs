@@ -3,8 +3,8 @@
 use std::pin::Pin;
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
 use futures::{Stream, StreamExt as _};
+use sortie_serving::limit_grpc_bodies;
 use sortie_wire::catena::common::*;
 use sortie_wire::catena::events::events_server::{Events, EventsServer};
 use sortie_wire::catena::events::*;
@@ -25,7 +25,6 @@ use crate::calls::{events, match_broker, server_manager};
 use crate::error::ApiError;
 use tonic_reflection::server::Builder;
 
-use crate::grpc_body::with_deadline;
 use crate::health::Health;
 use crate::state::Api;
 
@@ -34,7 +33,7 @@ type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// Every service, each under its full name.
 pub(crate) fn routes(api: &Api) -> Router {
-    let most = api.options.limits.body_bytes;
+    let most = api.options.limits.serving.body_bytes;
     let service = Service(api.clone());
     let mut routes =
         Routes::new(CatenaServerManagerServer::new(service.clone()).max_decoding_message_size(most))
@@ -52,8 +51,7 @@ pub(crate) fn routes(api: &Api) -> Router {
         // The descriptors are part of the program, so this is a bug; everything else works without them.
         (Err(error), _) | (_, Err(error)) => tracing::error!(%error, "gRPC reflection is not served"),
     }
-    let limited = from_fn_with_state(api.clone(), with_deadline);
-    routes.into_axum_router().reset_fallback().layer(limited)
+    limit_grpc_bodies(routes.into_axum_router().reset_fallback(), api.options.limits.serving.body_time)
 }
 
 fn reflection() -> Builder<'static> {

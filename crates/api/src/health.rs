@@ -12,13 +12,14 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use futures::Stream;
 use futures::stream::unfold;
+use sortie_serving::json_response;
 use tokio::sync::Semaphore;
 use tonic::{Request, Status};
 use tonic_health::pb;
 use tonic_health::pb::health_check_response::ServingStatus;
 
 use crate::error::{ApiError, Form};
-use crate::http::{Routes, json_response};
+use crate::http::Routes;
 use crate::state::Api;
 
 /// Time between two looks at the state for whoever watches it.

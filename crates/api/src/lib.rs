@@ -3,14 +3,13 @@
 //! | where | what |
 //! |---|---|
 //! | `calls` | every Catena call, once, for both transports |
-//! | `grpc`, `grpc_body`, `http` | the transports: a line a call |
+//! | `grpc`, `http` | the transports: a line a call |
 //! | `native` | Sortie's own JSON under `/v1`, and health |
 //! | `openapi`, `docs` | the description of all of it, made from the code, and the page that shows it |
 //! | `player_feed` | who hears of which match |
 //! | `rules` | who may call what, all of it in one table |
 //! | `gate`, [`auth`] | enforce the rules, for both transports |
 //! | `error` | one error, in the form that each transport gives it |
-//! | `serve`, `opening`, `per_address` | connections, their limits, their end |
 //!
 //! Nothing is decided here. A call becomes a command of the broker and its reply an answer, so that whatever comes
 //! in through another door meets the same rules.
@@ -22,23 +21,18 @@ mod docs;
 mod error;
 mod gate;
 mod grpc;
-mod grpc_body;
 mod health;
 mod http;
 mod native;
 mod openapi;
-mod opening;
 mod params;
-mod per_address;
 mod player_feed;
 mod router;
 mod rules;
-mod serve;
 mod state;
 
 pub use auth::{ApiKey, Auth, KeyRing, KeySource, Permission};
 pub use codes::codes;
 pub use router::{router, routes};
 pub use rules::calls;
-pub use serve::serve;
 pub use state::{ApiOptions, ConfiguredAllocator, Limits};

@@ -1,14 +1,21 @@
-//! The parameters of a query string: each at most once unless it is a list, none unknown.
+//! The parameters of a query string: each at most once unless it is a list, none unknown. And the one of a path.
 
 use std::fmt;
 use std::str::FromStr;
 
+use axum::extract::Path;
+use axum::extract::rejection::PathRejection;
 use axum::http::Uri;
 
 use crate::error::ApiError;
 
 /// Most parameters of a request.
 const MAX_PARAMS: usize = 64;
+
+/// The one parameter in the path.
+pub(crate) fn path_param(name: &str, param: Result<Path<String>, PathRejection>) -> Result<String, ApiError> {
+    param.map(|Path(text)| text).map_err(|_| ApiError::field(name, "must be UTF-8"))
+}
 
 /// Parameters that have not been asked for yet.
 pub(crate) struct Params(Vec<(String, String)>);

@@ -17,8 +17,9 @@ const PREFIX: &str = "SORTIE_";
 
 /// Variables that begin with `SORTIE_` and are no settings: where the configuration is, and what game servers
 /// are given.
-pub const NOT_SETTINGS: [&str; 11] = [
+pub const NOT_SETTINGS: [&str; 12] = [
     "SORTIE_CONFIG",
+    "SORTIE_SIDECAR_CONFIG",
     "SORTIE_API",
     "SORTIE_SERVER_ID",
     "SORTIE_PORT",

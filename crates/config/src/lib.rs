@@ -39,6 +39,7 @@ pub use model::{
     LocalProcessConfig, LogConfig, LogFormat, Permission, Players, TlsConfig,
 };
 pub use netcode::{KEY_BYTES, KeySource, NetcodeKey};
+pub use parse::duration_of;
 pub use plain::{reference_json, reference_text};
 pub use players::{PlayerKeys, PlayersConfig, Secret, SecretSource};
 pub use show::HIDDEN;

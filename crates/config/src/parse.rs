@@ -22,6 +22,11 @@ const MAX_QUOTED: usize = 80;
 /// Longest text of any key, in bytes.
 const MAX_TEXT_BYTES: usize = 8 * 1024;
 
+/// Longest text of a duration, in bytes.
+const MAX_DURATION_BYTES: usize = 64;
+/// Most digits in a row in it: the library's own arithmetic panics near the greatest number of seconds there is.
+const MAX_DURATION_DIGITS: usize = 12;
+
 /// One second.
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 /// One hour.
@@ -150,13 +155,25 @@ pub(crate) fn duration(range: RangeInclusive<Duration>) -> impl Fn(&Value) -> Re
     }
 }
 
+/// The duration that `text` says, as `"90s"` or `"1h 30m"`.
+///
+/// # Errors
+/// What is wrong with the text.
+pub fn duration_of(text: &str) -> Result<Duration, String> {
+    let longest = text.split(|one: char| !one.is_ascii_digit()).map(str::len).max();
+    if text.len() > MAX_DURATION_BYTES || longest > Some(MAX_DURATION_DIGITS) {
+        return Err("it is too long".to_owned());
+    }
+    humantime::parse_duration(text).map_err(|error| error.to_string())
+}
+
 /// A duration of any length.
 pub(crate) fn any_duration(value: &Value) -> Result<Duration, String> {
     let wrong = |why: String| {
         format!("must be a duration with a unit, like \"30s\" or \"2h\"; {} is not{why}", shown(value))
     };
     let text = value.as_str().ok_or_else(|| wrong(String::new()))?;
-    humantime::parse_duration(text).map_err(|error| wrong(format!(": {error}")))
+    duration_of(text).map_err(|problem| wrong(format!(": {problem}")))
 }
 
 /// A number of bytes within `range`.

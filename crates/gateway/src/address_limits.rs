@@ -9,6 +9,8 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use sortie_serving::network;
+
 /// Most addresses that are remembered. What is idle is forgotten first; if nothing is, all further ones share one
 /// allowance, so that a flood from many addresses does not get past by their number.
 const MAX_ADDRESSES: usize = 50_000;
@@ -119,13 +121,6 @@ impl Drop for Turn {
         if let Some(entry) = memory.entries.get_mut(&self.address) {
             entry.waiting = entry.waiting.saturating_sub(1);
         }
-    }
-}
-
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
-        v4 @ IpAddr::V4(_) => v4,
     }
 }
 

@@ -8,6 +8,7 @@ use sortie_domain::broker::model::{CancelCause, FailReason};
 use sortie_domain::broker::{Refusal, RefusalKind};
 use sortie_engine::{CallError, Unavailable};
 use sortie_identity::TokenError;
+use sortie_serving::BodyError;
 
 use crate::address_limits::TooMany;
 use crate::options::Game;
@@ -20,6 +21,8 @@ const RETRY_AFTER_SECONDS: u64 = 5;
 pub(crate) enum JoinError {
     #[error("{field}: {problem}")]
     Invalid { field: &'static str, problem: String },
+    #[error("{0}")]
+    Body(#[from] BodyError),
     #[error("name a game and a version; {offered}")]
     NoGameNamed { offered: String },
     #[error("there is no game {game}; {offered}")]
@@ -67,6 +70,8 @@ impl JoinError {
     pub(crate) fn status(&self) -> u16 {
         match self {
             Self::Invalid { .. } | Self::NoGameNamed { .. } => 400,
+            Self::Body(BodyError::TooLarge { .. }) => 413,
+            Self::Body(BodyError::TooSlow { .. }) => 408,
             Self::BadToken(TokenError::KeysUnavailable) => 503,
             Self::NotSignedIn | Self::BadToken(_) => 401,
             Self::UnknownGame { .. } => 404,
@@ -87,7 +92,7 @@ impl JoinError {
     /// A name of low cardinality, for numbers.
     pub(crate) fn label(&self) -> &'static str {
         match self {
-            Self::Invalid { .. } | Self::NoGameNamed { .. } => "invalid",
+            Self::Invalid { .. } | Self::Body(_) | Self::NoGameNamed { .. } => "invalid",
             Self::NotSignedIn => "not_signed_in",
             Self::BadToken(TokenError::KeysUnavailable) => "keys_unavailable",
             Self::BadToken(_) => "bad_token",

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequestParts, Path, Query, State};
+use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Path, Query, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::response::{Html, IntoResponse, Response};
@@ -22,8 +22,8 @@ use serde::{Deserialize, Serialize};
 use sortie_domain::ids::{Draw, PlayerId};
 use sortie_domain::machine::Moment;
 use sortie_identity::looks_like_token;
+use sortie_serving::{Limits, read_body};
 use tower_http::cors::{AllowOrigin, CorsLayer};
-use tower_http::timeout::RequestBodyTimeoutLayer;
 
 use crate::admission::Admission;
 use crate::client_ip::{Claims, client_ip, limited_ip};
@@ -48,8 +48,6 @@ pub fn router(gateway: Gateway) -> Router {
     routes()
         .into_iter()
         .fold(Router::new(), |router, (path, handlers)| router.route(path, handlers))
-        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .layer(RequestBodyTimeoutLayer::new(inner.options.first_message_deadline))
         .layer(cors)
         .with_state(inner)
 }
@@ -249,11 +247,24 @@ pub(crate) struct WannaplayAnswer {
     cert_digest: &'static str,
 }
 
+/// The whole body. Where it is too long the rest is read, so that its sender reads why.
+struct Whole(Bytes);
+
+impl FromRequest<Arc<Inner>> for Whole {
+    type Rejection = JoinError;
+
+    async fn from_request(request: Request, gateway: &Arc<Inner>) -> Result<Self, JoinError> {
+        let body_time = gateway.options.first_message_deadline;
+        let limits = Limits { body_bytes: MAX_BODY_BYTES, body_time, ..Limits::default() };
+        read_body(request, &limits).await.map(Self).map_err(|error| gateway.count(error.into()))
+    }
+}
+
 async fn wannaplay(
     State(gateway): State<Arc<Inner>>,
     Admitted { caller, permit }: Admitted,
     Query(query): Query<Asked>,
-    body: Bytes,
+    Whole(body): Whole,
 ) -> Result<Response, JoinError> {
     let asked = query.or(gateway.body(&body)?);
     let wish = gateway.wish(&caller, &asked, permit).await?;
@@ -293,11 +304,11 @@ async fn request(
     Path((game, version)): Path<(String, String)>,
     admitted: Result<Admitted, JoinError>,
     Query(query): Query<Asked>,
-    body: Bytes,
+    body: Result<Whole, JoinError>,
 ) -> Response {
     let wish = async {
         let Admitted { caller, permit } = admitted?;
-        let asked = query.or(gateway.body(&body)?);
+        let asked = query.or(gateway.body(&body?.0)?);
         let asked = Asked { game: Some(game), version: Some(version), ..asked };
         gateway.wish(&caller, &asked, permit).await
     };

@@ -24,7 +24,7 @@ pub const MAX_WAITS: usize = 20_000;
 pub const WAIT_DEADLINE: Duration = Duration::from_secs(120);
 /// Time between two progress reports, unless configured otherwise.
 pub const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
-/// Longest wait for the first message of a websocket, and for the next bytes of a body, unless configured otherwise.
+/// Longest wait for the first message of a websocket, and for a body, unless configured otherwise.
 pub const FIRST_MESSAGE_DEADLINE: Duration = Duration::from_secs(10);
 /// When each side of a game connection gives up a silent other side, unless configured otherwise.
 pub const TOKEN_TIMEOUT: Duration = Duration::from_secs(15);
@@ -80,7 +80,7 @@ pub struct GatewayOptions {
     pub wait_deadline: Duration,
     /// Time between two progress reports.
     pub progress_interval: Duration,
-    /// Longest wait for the first message of a websocket, and for the next bytes of a body.
+    /// Longest wait for the first message of a websocket, and for a body.
     pub first_message_deadline: Duration,
     /// Players who may wait at a time.
     pub max_waits: usize,

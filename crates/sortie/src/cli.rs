@@ -22,6 +22,8 @@ pub(crate) enum Command {
     Demo(Demo),
     /// The built-in game: a server for it, or bots that play it
     Arena(Arena),
+    /// Stand beside a game server, and speak to whatever matches it
+    Sidecar(Sidecar),
     /// Submit, list, show, explain or cancel matches of a running control plane
     Match(Match),
     /// Game servers of a running control plane
@@ -61,6 +63,13 @@ pub(crate) struct Source {
 pub(crate) struct Up {
     #[command(flatten)]
     pub(crate) source: Source,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Sidecar {
+    /// Settings file: JSON as the Catena sidecar has it, or the same keys as TOML
+    #[arg(long, env = "SORTIE_SIDECAR_CONFIG")]
+    pub(crate) config: PathBuf,
 }
 
 #[derive(Args, Debug)]
@@ -388,6 +397,8 @@ pub(crate) enum BenchAction {
     // Its own `--version` is the game's.
     #[command(disable_version_flag = true)]
     Gateway(BenchGateway),
+    /// A game server's calls through a sidecar, against the same calls without one; a sidecar's start and memory
+    Sidecar(BenchSidecar),
     /// A start over a long log
     Replay(BenchReplay),
     /// What plays the gateway's matches
@@ -452,6 +463,22 @@ pub(crate) struct BenchGateway {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct BenchSidecar {
+    /// Game servers that call at a time, one level after the other
+    #[arg(long, default_value = "1,8", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) in_flight: Vec<u16>,
+    /// How long each level is measured
+    #[arg(long = "for", default_value = "10s", value_parser = duration)]
+    pub(crate) lasting: Duration,
+    /// Folder for what is written on the way; the working folder if not given
+    #[arg(long)]
+    pub(crate) data: Option<PathBuf>,
+    /// One line of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct BenchReplay {
     /// Events of the log
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
@@ -464,8 +491,8 @@ pub(crate) struct BenchReplay {
     pub(crate) json: bool,
 }
 
-fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
-    humantime::parse_duration(text)
+fn duration(text: &str) -> Result<Duration, String> {
+    sortie_config::duration_of(text)
 }
 
 fn permission(text: &str) -> Result<sortie_config::Permission, String> {

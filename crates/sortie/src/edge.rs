@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustls::ServerConfig;
-use sortie_api::Limits;
 use sortie_config::{Config, TlsConfig};
 use sortie_engine::supervisor::{OnFailure, Stage, Supervisor};
 use sortie_gateway::{AddressLimits, Gateway};
+use sortie_serving::Limits;
 use sortie_tls::CertificateFiles;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -105,7 +105,7 @@ pub(crate) fn spawn_listener(supervisor: &mut Supervisor, door: Door) {
         let Door { listener, tls, router, gateway, limits, closing } = door;
         let close = closing.clone();
         let serving = async {
-            sortie_api::serve(listener, router, tls, &limits, closing).await;
+            sortie_serving::serve(listener, router, tls, &limits, closing).await;
             if let Some(gateway) = gateway {
                 let _in_time = tokio::time::timeout(limits.grace, gateway.closed()).await;
             }

@@ -53,6 +53,7 @@ async fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Up(options) => commands::up::run(options).await,
         Command::Demo(options) => commands::demo::run(options).await,
         Command::Arena(options) => commands::arena::run(options).await,
+        Command::Sidecar(options) => commands::sidecar::run(options).await,
         Command::Match(options) => commands::matches::run(options).await,
         Command::Server(options) => commands::lists::servers(options).await,
         Command::Fleet(options) => commands::lists::fleets(options).await,

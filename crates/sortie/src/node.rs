@@ -11,7 +11,7 @@ use sortie_allocators::local_process::{
     ExitListener, LocalFleet, LocalProcess, LocalProcessAllocator, ServerEnvironment, ServerExit,
 };
 use sortie_allocators::{Allocator, Fleets};
-use sortie_api::{ApiKey, ApiOptions, Auth, ConfiguredAllocator, Limits};
+use sortie_api::{ApiKey, ApiOptions, Auth, ConfiguredAllocator};
 use sortie_config::{
     AllocatorConfig, Config, FleetConfig, LocalProcessConfig, PlayerKeys, Players, PlayersConfig,
 };
@@ -25,6 +25,7 @@ use sortie_engine::{
 };
 use sortie_gateway::{Game, GameFleet, Gateway, GatewayOptions};
 use sortie_identity::{Fetching, PlayerTokens, TokenKeys, TokenOptions};
+use sortie_serving::Limits;
 use sortie_tokens::{Dialect, PrivateKey};
 use sortie_wire::stored;
 use tokio::net::TcpListener;
@@ -332,7 +333,7 @@ fn api(config: &Config, keys: &Keys, broker: &Handle<Broker>, closing: &Cancella
         allocators: allocators.collect(),
         available_allocators: AVAILABLE_ALLOCATORS.iter().map(ToString::to_string).collect(),
         source: "/sortie".to_owned(),
-        limits: edge::limits(config),
+        limits: sortie_api::Limits { serving: edge::limits(config), ..sortie_api::Limits::default() },
         described: keys.netcode.iter().map(|_| sortie_gateway::description()).collect(),
         closing: closing.clone(),
     })

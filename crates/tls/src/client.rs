@@ -30,11 +30,22 @@ pub enum RootsError {
 /// [`RootsError`]
 pub fn http_client(url: &str, ca: Option<&Path>) -> Result<ClientBuilder, RootsError> {
     let is_https = url.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:"));
-    let roots = if is_https { roots(ca)? } else { RootCertStore::empty() };
+    let config = trusting(if is_https { roots(ca)? } else { RootCertStore::empty() })?;
+    Ok(reqwest::Client::builder().no_proxy().tls_backend_preconfigured(config))
+}
+
+/// For clients of other protocols than HTTP: the same roots, and no application protocol yet.
+///
+/// # Errors
+/// [`RootsError`]
+pub fn client_config(ca: Option<&Path>) -> Result<ClientConfig, RootsError> {
+    trusting(roots(ca)?)
+}
+
+fn trusting(roots: RootCertStore) -> Result<ClientConfig, RootsError> {
     let builder = ClientConfig::builder_with_provider(crate::provider());
     let builder = builder.with_safe_default_protocol_versions().map_err(FileError::Library)?;
-    let config = builder.with_root_certificates(roots).with_no_client_auth();
-    Ok(reqwest::Client::builder().no_proxy().tls_backend_preconfigured(config))
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
 fn roots(ca: Option<&Path>) -> Result<RootCertStore, RootsError> {

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 
-pub use client::{RootsError, http_client};
+pub use client::{RootsError, client_config, http_client};
 pub use files::{CertificateFiles, Expiry, FileError, MAX_FILE_BYTES};
 pub use server::{LOOK_PERIOD, server_config};
 

@@ -3,6 +3,7 @@
 //! | what | where |
 //! |---|---|
 //! | messages, clients and servers of the Catena services | [`catena`] |
+//! | what a game server built for Agones calls | [`agones`] |
 //! | their canonical JSON, with errors that name the field | [`json`] |
 //! | the bit set that JSON and gRPC carry as `hintFlags` | [`hints`] |
 //! | errors, the same over gRPC and HTTP | [`status`] |
@@ -17,6 +18,7 @@
 //! Why pbjson and a layer of our own, and not reflection: reflection gets every corner of canonical JSON right but
 //! takes several times as long; pbjson is fast and the corners that it leaves out are few (see [`json`]).
 
+pub mod agones;
 pub mod any;
 pub mod catena;
 pub mod cloud_event;

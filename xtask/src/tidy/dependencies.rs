@@ -14,15 +14,25 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("sortie-testkit", &["sortie-domain"]),
     // Adapters never use each other.
     ("sortie-allocators", ADAPTER),
-    ("sortie-api", &["sortie-domain", "sortie-engine", "sortie-identity", "sortie-wire"]),
+    ("sortie-api", &["sortie-domain", "sortie-engine", "sortie-identity", "sortie-serving", "sortie-wire"]),
     (
         "sortie-gateway",
-        &["sortie-domain", "sortie-engine", "sortie-identity", "sortie-wire", "sortie-tokens"],
+        &[
+            "sortie-domain",
+            "sortie-engine",
+            "sortie-identity",
+            "sortie-serving",
+            "sortie-wire",
+            "sortie-tokens",
+        ],
     ),
+    // How to serve on a port, which is no contract of ours.
+    ("sortie-serving", &["sortie-wire"]),
     // How to speak TLS, which is no contract of ours.
     ("sortie-tls", &[]),
     // A game of anybody's: it has the public contracts only.
     ("sortie-arena", &["sortie-tls"]),
+    ("sortie-sidecar", &["sortie-serving", "sortie-tls", "sortie-wire"]),
     ("sortie-fuzz", &["sortie-config", "sortie-domain", "sortie-engine", "sortie-tokens", "sortie-wire"]),
     ("xtask", &["sortie-domain", "sortie-testkit"]),
 ];

@@ -13,10 +13,12 @@ use axum::http::header::{
 };
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
+use sortie_serving::json_response;
 
 use crate::codes;
 use crate::error::{ApiError, Form};
-use crate::http::{Routes, json_response, path_param};
+use crate::http::Routes;
+use crate::params::path_param;
 use crate::state::Api;
 
 const PAGE: &[u8] = include_bytes!("index.html");

@@ -8,13 +8,13 @@ use axum::response::Response;
 use axum::routing::MethodFilter;
 use futures::{Stream, StreamExt as _, stream};
 use serde::Serialize;
+use sortie_serving::json_response;
 use sortie_wire::catena::events::SubscribeToEventsByTagRequest;
 use sortie_wire::catena::match_broker::{
     AdminEndActiveMatchRequest, AdminGetActiveMatchByIdRequest, AdminXReconfigureMatchBrokerRequest,
 };
 use sortie_wire::json;
 
-use super::body::json_response;
 use super::routes::{Routes, answer};
 use crate::auth::Caller;
 use crate::calls::{events, match_broker, server_manager};

@@ -1,9 +1,7 @@
-//! Plain HTTP: bodies in, answers out, and the Catena routes.
+//! Plain HTTP: the routes, and those of Catena.
 
-mod body;
 mod catena;
 mod routes;
 
-pub(crate) use body::{empty_is_object, json_response, path_param, read_body};
 pub(crate) use catena::routes as catena_routes;
 pub(crate) use routes::Routes;

@@ -11,10 +11,11 @@ use axum::response::Response;
 use axum::routing::{MethodFilter, on};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use sortie_serving::{empty_is_object, json_response, read_body};
 use sortie_wire::json;
 
-use super::body::{empty_is_object, json_response, path_param, read_body};
 use crate::error::{ApiError, Form};
+use crate::params::path_param;
 use crate::state::Api;
 
 /// Routes, and the list of them.
@@ -74,7 +75,7 @@ impl Routes {
     {
         self.post(path, move |State(api): State<Api>, request: Request| async move {
             let result = async {
-                let body = read_body(request, &api.options.limits).await?;
+                let body = read_body(request, &api.options.limits.serving).await?;
                 call(api, json::decode(empty_is_object(&body))?).await
             };
             answer(result.await)

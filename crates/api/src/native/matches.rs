@@ -13,13 +13,13 @@ use serde_json::value::RawValue;
 use sortie_domain::broker::model::{MAX_PLAYERS, Match, MatchSpec, MatchState, Properties, SeatState};
 use sortie_domain::broker::{Command, Refusal, Reply};
 use sortie_domain::ids::{FleetId, IdempotencyKey, MatchId, PlayerId};
+use sortie_serving::read_body;
 
 use super::listing::PageParams;
 use super::{answer, parse, rfc3339};
 use crate::calls::unexpected;
 use crate::error::ApiError;
-use crate::http::{path_param, read_body};
-use crate::params::Params;
+use crate::params::{Params, path_param};
 use crate::state::Api;
 
 /// Names that `?state=` knows.
@@ -96,7 +96,7 @@ pub(super) struct Submitted {
 /// `POST /v1/matches`
 pub(super) async fn submit(State(api): State<Api>, request: Request) -> Response {
     let submit = async {
-        let body = read_body(request, &api.options.limits).await?;
+        let body = read_body(request, &api.options.limits.serving).await?;
         let spec = parse::<Order>(&body)?.spec()?;
         match api.call(Command::SubmitMatch { id: None, spec }).await? {
             Reply::Submitted { match_id } => {

@@ -15,10 +15,11 @@ use axum::response::Response;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sortie_domain::time::Timestamp;
+use sortie_serving::json_response;
 
 use crate::codes;
 use crate::error::{ApiError, Form};
-use crate::http::{Routes, json_response};
+use crate::http::Routes;
 
 pub(crate) use descriptions::operations;
 

@@ -12,11 +12,12 @@ use sortie_domain::broker::model::{Seat, SeatState};
 use sortie_domain::broker::{Command, Refusal, Reply};
 use sortie_domain::ids::{MatchId, PlayerId, SeatId, ServerId};
 use sortie_engine::CallError;
+use sortie_serving::{empty_is_object, read_body};
 
 use super::{answer, parse, rfc3339};
 use crate::calls::unexpected;
 use crate::error::ApiError;
-use crate::http::{empty_is_object, path_param, read_body};
+use crate::params::path_param;
 use crate::state::Api;
 
 /// Seconds that a player may take to claim a seat, unless the request says otherwise.
@@ -90,7 +91,7 @@ pub(super) async fn reserve(
 ) -> Response {
     let reserve = async {
         let id = path_param("match_id", id)?;
-        let body = read_body(request, &api.options.limits).await?;
+        let body = read_body(request, &api.options.limits.serving).await?;
         let Reserve { player_id, ttl_seconds } = parse(&body)?;
         let command = Command::ReserveSeat {
             match_id: MatchId::new(&id).map_err(|problem| ApiError::field("match_id", problem))?,
@@ -110,7 +111,7 @@ pub(super) async fn claim(
 ) -> Response {
     let claim = async {
         let seat = seat_id(id)?;
-        let body = read_body(request, &api.options.limits).await?;
+        let body = read_body(request, &api.options.limits.serving).await?;
         let Claim { server_id } = parse(empty_is_object(&body))?;
         let server = server_id.map(|text| ServerId::new(&text)).transpose();
         let server = server.map_err(|problem| ApiError::field("server_id", problem))?;

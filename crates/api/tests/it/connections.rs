@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sortie_api::{Auth, Limits};
 use sortie_domain::broker::event::Event;
+use sortie_serving::Limits;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -13,7 +13,7 @@ use crate::harness::{Server, soon};
 #[tokio::test]
 async fn a_body_that_is_too_long_is_refused() {
     let limits = Limits { body_bytes: 1000, ..Limits::default() };
-    let server = Server::start_with(Auth::dev(), limits).await;
+    let server = Server::start_limited(limits).await;
     let body = json!({"players": [], "properties": {"x": "y".repeat(1000)}}).to_string();
     let (status, answer) = server.send("POST", "/v1/matches", body.clone()).await;
     assert_eq!((status, &answer["error"]["code"]), (413, &json!("too_large")));
@@ -49,7 +49,7 @@ async fn whoever_still_sends_a_body_that_is_too_long_reads_the_answer() {
 #[tokio::test]
 async fn an_address_has_so_many_connections() {
     let limits = Limits { connections_per_address: Some(2), ..Limits::default() };
-    let server = Server::start_with(Auth::dev(), limits).await;
+    let server = Server::start_limited(limits).await;
     let mut open = Vec::new();
     let mut answer = [0; 12];
     for _ in 0..2 {
@@ -105,7 +105,7 @@ async fn headers_that_are_too_long_are_refused() {
 #[tokio::test]
 async fn a_body_that_does_not_come_is_not_waited_for() {
     let limits = Limits { body_time: Duration::from_millis(20), ..Limits::default() };
-    let server = Server::start_with(Auth::dev(), limits).await;
+    let server = Server::start_limited(limits).await;
     let mut stream = TcpStream::connect(&server.address).await.unwrap();
     stream.write_all(b"POST /v1/matches HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n{").await.unwrap();
     let mut answer = vec![0; 12];

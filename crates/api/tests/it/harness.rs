@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use reqwest::{Client, Method, RequestBuilder, Response};
 use serde_json::{Value, json};
-use sortie_api::{ApiOptions, Auth, ConfiguredAllocator, Limits, router, serve};
+use sortie_api::{ApiOptions, Auth, ConfiguredAllocator, Limits, router};
 use sortie_domain::broker::event::{Effect, Event};
 use sortie_domain::broker::model::{Fleet, Settings};
 use sortie_domain::broker::{Broker, Command};
@@ -16,6 +16,7 @@ use sortie_engine::{
     Codec, Cursor, DecodeError, EmbeddedLog, Engine, EngineOptions, Entropy, Handle, LogOptions, ManualClock,
     Parts, Performer, Retry,
 };
+use sortie_serving::serve;
 use sortie_wire::stored;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -99,6 +100,11 @@ impl Server {
         Self::start_with(Auth::dev(), Limits::default()).await
     }
 
+    /// In development mode, with these limits of requests and connections.
+    pub(crate) async fn start_limited(serving: sortie_serving::Limits) -> Self {
+        Self::start_with(Auth::dev(), Limits { serving, ..Limits::default() }).await
+    }
+
     pub(crate) async fn start_with(auth: Auth, limits: Limits) -> Self {
         let options = EngineOptions::default();
         let keeping = Keeping { log: LogOptions::default(), snapshot_every: options.snapshot_every_records };
@@ -135,7 +141,7 @@ impl Server {
         let address = listener.local_addr().unwrap().to_string();
         let router = router(options);
         let until = closing.clone();
-        let served = tokio::spawn(async move { serve(listener, router, None, &limits, until).await });
+        let served = tokio::spawn(async move { serve(listener, router, None, &limits.serving, until).await });
         let client = sortie_tls::http_client("http:", None).unwrap().build().unwrap();
         let broker = engine.handle();
         Self {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use sortie_api::{Auth, Limits};
+use sortie_serving::Limits;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -75,7 +75,7 @@ async fn rest(mut stream: TcpStream) -> String {
 #[tokio::test]
 async fn headers_that_drip_are_not_waited_for() {
     let limits = Limits { header_time: Duration::from_millis(50), ..Limits::default() };
-    let server = Server::start_with(Auth::dev(), limits).await;
+    let server = Server::start_limited(limits).await;
     for sent in [
         "",
         "P",
@@ -106,7 +106,7 @@ async fn headers_that_drip_are_not_waited_for() {
 #[tokio::test]
 async fn bodies_that_drip_are_not_waited_for() {
     let limits = Limits { body_time: Duration::from_millis(50), ..Limits::default() };
-    let server = Server::start_with(Auth::dev(), limits).await;
+    let server = Server::start_limited(limits).await;
     let before = server.state().await;
     for framing in ["content-length: 1000\r\n\r\n{", "transfer-encoding: chunked\r\n\r\n1\r\n{\r\n"] {
         let stream = TcpStream::connect(&server.address).await.unwrap();
@@ -144,7 +144,7 @@ async fn connections_that_are_half_closed() {
 #[tokio::test]
 async fn a_server_that_is_full_serves_again_when_somebody_leaves() {
     let limits = Limits { connections: 20, ..Limits::default() };
-    let server = Server::start_with(Auth::dev(), limits).await;
+    let server = Server::start_limited(limits).await;
     let mut idle = Vec::new();
     for _ in 0..20 {
         idle.push(TcpStream::connect(&server.address).await.unwrap());

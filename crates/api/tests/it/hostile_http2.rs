@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::SendRequest;
-use sortie_api::{Auth, Limits, calls};
+use sortie_api::calls;
+use sortie_serving::Limits;
 use sortie_wire::catena::server_manager::RequestMatchRequest;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -171,7 +172,7 @@ async fn values_that_are_none() {
 #[tokio::test]
 async fn a_message_that_never_ends_is_not_waited_for() {
     let limits = Limits { body_time: Duration::from_millis(50), ..Limits::default() };
-    let server = Server::start_with(Auth::dev(), limits).await;
+    let server = Server::start_limited(limits).await;
     let before = server.state().await;
     let connection = connect(&server).await;
     for path in unary() {

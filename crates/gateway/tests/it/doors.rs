@@ -113,6 +113,6 @@ async fn a_body_that_never_comes_is_not_waited_for() {
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut status = [0; 12];
     within(stream.read_exact(&mut status)).await.unwrap();
-    assert_eq!(&status, b"HTTP/1.1 400");
+    assert_eq!(&status, b"HTTP/1.1 408");
     assert!(world.matches().await.is_empty(), "nobody has joined");
 }

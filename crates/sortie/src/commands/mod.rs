@@ -11,5 +11,6 @@ pub(crate) mod key;
 pub(crate) mod lists;
 pub(crate) mod matches;
 mod output;
+pub(crate) mod sidecar;
 mod signals;
 pub(crate) mod up;

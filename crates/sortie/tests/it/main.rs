@@ -25,6 +25,7 @@ mod players;
 mod python;
 mod remote_commands;
 mod restart;
+mod sidecar;
 mod signals;
 mod site;
 mod tls;

@@ -7,6 +7,7 @@
     reason = "a broken expectation fails the test"
 )]
 
+mod agones;
 mod any;
 mod canonical;
 mod golden;

@@ -9,6 +9,7 @@
 //! | `broker` | whole lives of matches, against health checks and syncs |
 //! | `scale` | requests for matches with a long queue and many waiting servers, against few of both; memory |
 //! | `replay` | a start over a long log |
+//! | `sidecar` | a game server's calls through a sidecar, against the same calls without one |
 //! | `gateway` | players' seats and connect tokens, against the cheapest HTTP call |
 //! | `game_server` | what plays the gateway's matches, as a process of a fleet |
 //! | `target` | the control plane: a running one, or one of the benchmark's own |
@@ -25,6 +26,7 @@ mod gateway;
 mod load;
 mod replay;
 mod scale;
+mod sidecar;
 mod stats;
 mod target;
 
@@ -61,6 +63,7 @@ pub(crate) async fn run(options: Bench) -> Result<ExitCode, Failure> {
         let (outcome, json) = match options.action {
             BenchAction::Broker(options) => (Box::pin(broker::run(&options)).await?, options.target.json),
             BenchAction::Gateway(options) => (Box::pin(gateway::run(&options)).await?, options.target.json),
+            BenchAction::Sidecar(options) => (Box::pin(sidecar::run(&options)).await?, options.json),
             BenchAction::Replay(options) => (replay::run(&options).await?, options.json),
             BenchAction::GameServer => {
                 game_server::run().await?;

@@ -23,6 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const NEVER: &str = "24h";
 /// A server outlives its matches, or the configuration would be warned of.
 const LONGER_STILL: &str = "72h";
+/// What a control plane says when it serves; its address follows.
+const SERVES: &str = "listening on ";
 /// Name of the thread that decides and commits.
 const MACHINE_THREAD: &str = "(broker)";
 /// Unit of CPU times in `/proc`: USER_HZ, which is 100 on every platform that is built for.
@@ -68,8 +70,14 @@ impl Target {
             "fleets": fleets,
         });
         std::fs::write(&config, settings.to_string())?;
-        let (child, url) = start(&config).await?;
+        let (child, said) = start("up", &config, SERVES).await?;
+        let url = said.last().and_then(|line| line.strip_prefix(SERVES)).unwrap_or_default().to_owned();
         Ok(Self { url, key: None, folder, own: Some(Own { child, _data: data }) })
+    }
+
+    /// Its base address.
+    pub(super) fn url(&self) -> &str {
+        &self.url
     }
 
     pub(super) fn folder(&self) -> &Path {
@@ -87,11 +95,7 @@ impl Target {
 
     /// Memory that it really has, in MiB; `None` if it was not started here.
     pub(super) fn resident_mib(&self) -> Option<f64> {
-        let pid = self.own.as_ref()?.child.id()?;
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-        let kib: f64 = line.split_whitespace().next()?.parse().ok()?;
-        Some(kib / 1024.0)
+        resident_mib(&self.own.as_ref()?.child)
     }
 
     /// CPU time that it has used so far; `None` if it was not started here.
@@ -108,15 +112,8 @@ impl Target {
 
     /// Ends what was started here, with the game servers that it started.
     pub(super) async fn close(self) -> Result<(), Failure> {
-        let Some(Own { mut child, _data }) = self.own else { return Ok(()) };
-        let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        if let Some(pid) = pid {
-            kill_process(pid, Signal::TERM)?;
-        }
-        if timeout(PATIENCE, child.wait()).await.is_err() {
-            child.kill().await?;
-        }
-        Ok(())
+        let Some(Own { child, _data }) = self.own else { return Ok(()) };
+        end(child).await
     }
 }
 
@@ -144,21 +141,51 @@ fn cpu_time(of: &Path) -> Option<Duration> {
     Some(TICK * (user + system))
 }
 
-/// Runs `sortie up` and waits until it serves; gives its address.
-async fn start(config: &Path) -> Result<(Child, String), Failure> {
+/// Runs `sortie` with a role and its configuration, and waits until it has written `last`, at the beginning of a line.
+/// What it wrote until then.
+pub(super) async fn start(role: &str, config: &Path, last: &str) -> Result<(Child, Vec<String>), Failure> {
     let mut command = Command::new(std::env::current_exe()?);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("SORTIE_") {
             command.env_remove(name);
         }
     }
-    command.arg("up").arg("--config").arg(config);
+    command.arg(role).arg("--config").arg(config);
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
-    let output = child.stdout.take().ok_or_else(|| Failure::new("the control plane has no output"))?;
+    let output = child.stdout.take().ok_or_else(|| Failure::new("what was started has no output"))?;
     let mut lines = BufReader::new(output).lines();
-    let first = timeout(PATIENCE, lines.next_line()).await;
-    let first = first.map_err(|_| Failure::new("the control plane did not serve in time"))??;
-    let url = first.as_deref().and_then(|line| line.strip_prefix("listening on "));
-    let url = url.ok_or_else(|| Failure::new("the control plane did not start; it says why above"))?;
-    Ok((child, url.to_owned()))
+    let mut said = Vec::new();
+    let ready = async {
+        while let Some(line) = lines.next_line().await? {
+            let is_last = line.starts_with(last);
+            said.push(line);
+            if is_last {
+                return Ok(());
+            }
+        }
+        Err(Failure::new(format!("`sortie {role}` did not start; it says why above")))
+    };
+    let in_time = timeout(PATIENCE, ready).await;
+    in_time.unwrap_or_else(|_| Err(Failure::new(format!("`sortie {role}` did not serve in time"))))?;
+    Ok((child, said))
+}
+
+/// Asks for an ordered end, and does not wait for ever for it.
+pub(super) async fn end(mut child: Child) -> Result<(), Failure> {
+    let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    if let Some(pid) = pid {
+        kill_process(pid, Signal::TERM)?;
+    }
+    if timeout(PATIENCE, child.wait()).await.is_err() {
+        child.kill().await?;
+    }
+    Ok(())
+}
+
+/// Memory that a process really has, in MiB.
+pub(super) fn resident_mib(process: &Child) -> Option<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.id()?)).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: f64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kib / 1024.0)
 }

@@ -49,7 +49,8 @@ impl Drop for Turn {
 }
 
 /// What one household or host has: an IPv4 address, the /64 of an IPv6 one.
-fn network(address: IpAddr) -> IpAddr {
+#[must_use]
+pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
         v4 @ IpAddr::V4(_) => v4,

@@ -3,28 +3,34 @@
 //! tonic limits how long a message is, not how long it takes: a caller that sends one byte and then nothing would be
 //! waited for as long as its connection lives.
 
-use axum::BoxError;
+use std::time::Duration;
+
 use axum::body::{Body, BodyDataStream};
 use axum::extract::{Request, State};
-use axum::middleware::Next;
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
+use axum::{BoxError, Router};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::{Stream, unfold};
 use tokio::time::{Instant, timeout_at};
 use tonic::Status;
 
-use crate::state::Api;
-
 /// Services whose callers may go on asking as long as they like.
 const CONVERSATIONS: &str = "/grpc.reflection.";
 
+/// The same services, where each message has at most `body_time` to arrive. Those that hold a conversation, as
+/// reflection does, may go on as long as they like.
+pub fn limit_grpc_bodies(services: Router, body_time: Duration) -> Router {
+    services.layer(from_fn_with_state(body_time, with_deadline))
+}
+
 /// Gives the body of `request` the time that every body has.
-pub(crate) async fn with_deadline(State(api): State<Api>, request: Request, next: Next) -> Response {
+async fn with_deadline(State(body_time): State<Duration>, request: Request, next: Next) -> Response {
     if request.uri().path().starts_with(CONVERSATIONS) {
         return next.run(request).await;
     }
-    let deadline = Instant::now() + api.options.limits.body_time;
+    let deadline = Instant::now() + body_time;
     let limited = request.map(|body| Body::from_stream(until(deadline, body.into_data_stream())));
     next.run(limited).await
 }

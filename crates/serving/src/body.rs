@@ -3,28 +3,44 @@
 use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream, HttpBody as _};
-use axum::extract::Path;
 use axum::extract::Request;
-use axum::extract::rejection::PathRejection;
 use axum::http::header::{CONTENT_TYPE, EXPECT};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
+use thiserror::Error;
 
-use crate::codes;
-use crate::error::ApiError;
-use crate::state::Limits;
+use crate::limits::Limits;
 
 /// Most that is read and passed over of a body that is too long, in bytes, so that its sender reads the answer.
 const MAX_REST_BYTES: usize = 4 << 20;
 /// Longest time of that.
 const REST_TIME: Duration = Duration::from_secs(1);
 
-/// The whole body. Its content type does not matter: there is only JSON.
-pub(crate) async fn read_body(request: Request, limits: &Limits) -> Result<Bytes, ApiError> {
+/// Why a body is not read. The texts are for whoever sent it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub enum BodyError {
+    /// It has more bytes than a body may have.
+    #[error("the body is longer than {most} bytes")]
+    TooLarge {
+        /// The limit, in bytes.
+        most: usize,
+    },
+    /// It did not arrive in time.
+    #[error("the body did not arrive within {seconds} seconds")]
+    TooSlow {
+        /// The limit, in seconds.
+        seconds: u64,
+    },
+}
+
+/// The whole body, within [`Limits::body_bytes`] and [`Limits::body_time`]. Its content type does not matter.
+///
+/// # Errors
+/// [`BodyError`]; [`BodyError::TooLarge`] also for a body that broke off, where nobody reads the answer.
+pub async fn read_body(request: Request, limits: &Limits) -> Result<Bytes, BodyError> {
     let most = limits.body_bytes;
-    let too_large = || codes::TOO_LARGE.error(format!("the body is longer than {most} bytes"));
     // Whoever asks first whether to send it sends nothing after a no.
     let waits = request.headers().contains_key(EXPECT);
     let body = request.into_body();
@@ -34,18 +50,13 @@ pub(crate) async fn read_body(request: Request, limits: &Limits) -> Result<Bytes
         match tokio::time::timeout(limits.body_time, read_whole(&mut body, most)).await {
             Ok(Some(bytes)) => return Ok(bytes),
             Ok(None) => {}
-            Err(_) => {
-                let seconds = limits.body_time.as_secs();
-                return Err(
-                    codes::TOO_SLOW.error(format!("the body did not arrive within {seconds} seconds"))
-                );
-            }
+            Err(_) => return Err(BodyError::TooSlow { seconds: limits.body_time.as_secs() }),
         }
     }
     if !(waits && is_too_large) {
         let _ = tokio::time::timeout(REST_TIME, pass_over(&mut body)).await;
     }
-    Err(too_large())
+    Err(BodyError::TooLarge { most })
 }
 
 /// `None` if it is longer than `most` bytes, or broke off, and then nobody reads the answer.
@@ -73,17 +84,14 @@ async fn pass_over(body: &mut BodyDataStream) {
 }
 
 /// An absent body stands for an object without fields.
-pub(crate) fn empty_is_object(body: &[u8]) -> &[u8] {
+#[must_use]
+pub fn empty_is_object(body: &[u8]) -> &[u8] {
     if body.is_empty() { b"{}" } else { body }
 }
 
-/// The one parameter in the path.
-pub(crate) fn path_param(name: &str, param: Result<Path<String>, PathRejection>) -> Result<String, ApiError> {
-    param.map(|Path(text)| text).map_err(|_| ApiError::field(name, "must be UTF-8"))
-}
-
 /// A JSON document as the answer.
-pub(crate) fn json_response(status: StatusCode, document: Vec<u8>) -> Response {
+#[must_use]
+pub fn json_response(status: StatusCode, document: Vec<u8>) -> Response {
     let mut response = Response::new(Body::from(document));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -23,9 +23,9 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
 use tower::util::MapRequest;
 
+use crate::limits::Limits;
 use crate::opening::{Opened, Opener};
 use crate::per_address::PerAddress;
-use crate::state::Limits;
 
 /// Bytes of an HTTP/1 connection's buffer beyond its headers: the request line, and what is read ahead.
 const BUFFER_BYTES: usize = 16 << 10;

@@ -1,0 +1,103 @@
+//! A server on a free port, which says how long each body was.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::any;
+use sortie_serving::{BodyError, Limits, ListenAddr, json_response, limit_grpc_bodies, read_body, serve};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// No test waits longer for anything.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Awaits what a test cannot go on without.
+pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(PATIENCE, future).await.expect("it never happened")
+}
+
+/// A server under test; all of it ends with it.
+pub(crate) struct Server {
+    pub(crate) port: u16,
+    pub(crate) closing: CancellationToken,
+    pub(crate) served: Option<JoinHandle<()>>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.closing.cancel();
+        self.served.take().inspect(JoinHandle::abort);
+    }
+}
+
+impl Server {
+    pub(crate) async fn start(limits: Limits) -> Self {
+        let listener = "localhost:0".parse::<ListenAddr>().unwrap().bind().await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let closing = CancellationToken::new();
+        let until = closing.clone();
+        let router = router(&limits);
+        let served = tokio::spawn(async move { serve(listener, router, None, &limits, until).await });
+        Self { port, closing, served: Some(served) }
+    }
+
+    pub(crate) async fn connect(&self) -> TcpStream {
+        TcpStream::connect(("localhost", self.port)).await.unwrap()
+    }
+
+    /// A connection with `text` sent.
+    pub(crate) async fn say(&self, text: &str) -> TcpStream {
+        let mut stream = self.connect().await;
+        stream.write_all(text.as_bytes()).await.unwrap();
+        stream
+    }
+}
+
+fn router(limits: &Limits) -> Router {
+    let limits = limits.clone();
+    let measure = move |request: Request| async move {
+        match read_body(request, &limits).await {
+            Ok(body) => json_response(StatusCode::OK, format!("{{\"bytes\":{}}}", body.len()).into_bytes()),
+            Err(error) => refused(error),
+        }
+    };
+    let grpc = Router::new().route("/some.Service/Call", any(drained));
+    let grpc = grpc.route("/grpc.reflection.v1.ServerReflection/Ask", any(drained));
+    Router::new().route("/measure", any(measure)).merge(limit_grpc_bodies(grpc, Duration::from_millis(50)))
+}
+
+fn refused(error: BodyError) -> Response {
+    let status = match error {
+        BodyError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        BodyError::TooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
+    };
+    (status, error.to_string()).into_response()
+}
+
+/// Reads to the end, and tells how that came.
+async fn drained(request: Request) -> String {
+    match axum::body::to_bytes(request.into_body(), usize::MAX).await {
+        Ok(bytes) => format!("whole: {}", bytes.len()),
+        Err(error) => format!("broken: {:?}", std::error::Error::source(&error).map(ToString::to_string)),
+    }
+}
+
+/// Until the other side closes.
+pub(crate) async fn rest(mut stream: TcpStream) -> String {
+    let mut answer = Vec::new();
+    // Reset is as good as closed.
+    let _ = soon(stream.read_to_end(&mut answer)).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// The status of the answer that comes next.
+pub(crate) async fn status(stream: &mut TcpStream) -> u16 {
+    let mut line = [0; 12];
+    soon(stream.read_exact(&mut line)).await.unwrap();
+    String::from_utf8_lossy(&line[9..]).parse().unwrap()
+}

@@ -1,0 +1,12 @@
+//! Connections and bodies as peers meet them, behind a real socket.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a broken expectation fails the test"
+)]
+
+mod bodies;
+mod connections;
+mod harness;

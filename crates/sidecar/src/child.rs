@@ -1,0 +1,130 @@
+//! A program that this sidecar has started, with everything that it starts itself: one process group.
+//!
+//! Not `tokio::process::Child`, which reaps a process as soon as it has ended: from then on the number of its group may
+//! be somebody else's, and what the program has left running could not be ended without the risk to hit that. Here an
+//! ended process is left unreaped until its group is dealt with.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt as _;
+use std::process::{ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus};
+use std::time::Duration;
+
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::time::timeout;
+
+/// What the variables that configure the sidecar begin with, its keys among them.
+const OUR_PREFIX: &str = "SORTIE_";
+/// Those that are for game servers, whoever starts them.
+const FOR_GAME_SERVERS: [&str; 2] = ["SORTIE_NETCODE_KEY", "SORTIE_PROTOCOL_ID"];
+
+/// The environment that programs inherit: all of ours but what configures the sidecar, and `secrets`.
+pub(crate) fn inherited(secrets: &[String]) -> impl Iterator<Item = (OsString, OsString)> {
+    std::env::vars_os().filter(|(name, _)| {
+        let name = name.to_string_lossy();
+        let is_ours = name.starts_with(OUR_PREFIX) && !FOR_GAME_SERVERS.contains(&&*name);
+        !is_ours && !secrets.iter().any(|secret| *secret == name)
+    })
+}
+
+/// The program's group ends with this, unless it was [left](Self::leave).
+pub(crate) struct Child {
+    process: std::process::Child,
+    pid: Pid,
+    fd: AsyncFd<OwnedFd>,
+    is_over: bool,
+}
+
+impl Child {
+    /// Starts `command` as the leader of a group of its own: a terminal's Ctrl-C for the sidecar is none for it. Blocks;
+    /// needs a runtime.
+    ///
+    /// # Errors
+    /// What the system says. Nothing runs then.
+    pub(crate) fn start(command: &mut Command) -> io::Result<Self> {
+        let mut process = command.process_group(0).spawn()?;
+        match watched(&process) {
+            Ok((pid, fd)) => Ok(Self { process, pid, fd, is_over: false }),
+            Err(error) => {
+                // It has just begun, so it is the whole of its group.
+                process.kill()?;
+                process.wait()?;
+                Err(error)
+            }
+        }
+    }
+
+    /// The number of the process, for logs.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Our ends of the pipes that the command has asked for: standard input, output and error.
+    pub(crate) fn take_pipes(&mut self) -> (Option<ChildStdin>, Option<ChildStdout>, Option<ChildStderr>) {
+        (self.process.stdin.take(), self.process.stdout.take(), self.process.stderr.take())
+    }
+
+    /// Returns when the program itself has ended, whatever it has left running.
+    pub(crate) async fn exited(&self) {
+        if self.fd.readable().await.is_err() {
+            // Only a runtime that is shutting down refuses to watch; it drops this future next.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Asks it to end by SIGTERM, and kills it if it has not after `grace`. Returns when it has ended.
+    pub(crate) async fn stop(&self, grace: Duration) {
+        self.signal(Signal::TERM);
+        if timeout(grace, self.exited()).await.is_err() {
+            tracing::warn!(pid = self.id(), ?grace, "a process did not end in time: killing it");
+            self.signal(Signal::KILL);
+            self.exited().await;
+        }
+    }
+
+    /// Ends what it has left running, and says how it ended itself. To be called when it has
+    /// [exited](Self::exited): before that it is killed.
+    pub(crate) fn reap(mut self) -> io::Result<ExitStatus> {
+        self.signal(Signal::KILL);
+        self.is_over = true;
+        self.process.wait()
+    }
+
+    /// Goes on without this sidecar.
+    pub(crate) fn leave(mut self) {
+        self.is_over = true;
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Err(error) = kill_process_group(self.pid, signal) {
+            tracing::debug!(pid = self.id(), ?signal, %error, "a process group could not be signalled");
+        }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.signal(Signal::KILL);
+            // Whether it is reaped matters only to a sidecar that lives on, and nothing may wait here.
+            let _ended = self.process.try_wait();
+        }
+    }
+}
+
+fn watched(process: &std::process::Child) -> io::Result<(Pid, AsyncFd<OwnedFd>)> {
+    let number = i32::try_from(process.id()).map_err(io::Error::other)?;
+    let pid = Pid::from_raw(number).ok_or(io::ErrorKind::NotFound)?;
+    Ok((pid, readable(pidfd_open(pid, PidfdFlags::NONBLOCK)?)?))
+}
+
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe, for types whose descriptor may change; that of an OwnedFd cannot"
+)]
+fn readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::with_interest(fd, Interest::READABLE)
+}

@@ -1,0 +1,204 @@
+//! The sidecar's own API, and a page that shows what it does: one port for whoever operates it.
+//!
+//! | where | what |
+//! |---|---|
+//! | `routes`, `messages` | the API as the Catena sidecar has it: profiles, servers, sidecars |
+//! | `profiles` | what servers may be launched with |
+//! | `servers` | the programs that run, and what becomes of them |
+//! | `panel` | the debug panel at `/` |
+//! | `gate` | who may come in |
+//!
+//! A port of its own and not the game servers': whoever reaches this one can start programs.
+
+mod gate;
+mod messages;
+mod panel;
+mod profiles;
+mod routes;
+mod servers;
+mod state;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use serde::Serialize;
+use serde_json::Value;
+use sortie_serving::{Limits, ListenAddr, serve};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::http_answer::{not_this_way, nothing_here};
+use crate::manager::Manager;
+use gate::{Door, gate};
+
+pub use gate::ControlKey;
+pub use panel::{SEND_PAUSE, SIGN_OF_LIFE};
+pub use profiles::{MAX_PROFILE_BYTES, MAX_PROFILES};
+pub use servers::MAX_PROCESSES;
+pub use state::MAX_STREAMS;
+
+/// What the port is made of.
+#[derive(Clone, Debug)]
+pub struct ControlOptions {
+    /// Where it listens: `DebugPanelAddr`.
+    pub listen: ListenAddr,
+    /// Who has it may come in. Needed unless `listen` is a loopback address.
+    pub api_key: Option<ControlKey>,
+    /// Name of this machine.
+    pub hostname: String,
+    /// Port of the game servers' calls by gRPC, if there is one.
+    pub grpc_port: Option<u16>,
+    /// Port of the game servers' calls by HTTP, if there is one.
+    pub http_port: Option<u16>,
+    /// Variables that launched programs get: where the sidecar listens.
+    pub environment: BTreeMap<String, String>,
+    /// Variables of this process that launched programs do not inherit, because they hold secrets; those that begin
+    /// with `SORTIE_` are never inherited.
+    pub secret_variables: Vec<String>,
+    /// Time from SIGTERM to SIGKILL for launched programs.
+    pub stop_deadline: Duration,
+    /// Launched programs, and the matches that they hold, outlive the sidecar.
+    pub keep_servers: bool,
+    /// The settings, for the panel. Without secrets.
+    pub settings: Value,
+    /// Name of the resolver, if there is one.
+    pub resolver: Option<String>,
+    /// The event sources, for the panel. Whoever runs them says how they do.
+    pub sources: watch::Receiver<Vec<SourceStatus>>,
+    /// Limits of requests and connections.
+    pub limits: Limits,
+}
+
+impl ControlOptions {
+    /// Open to this machine, with nothing to tell of.
+    #[must_use]
+    pub fn new(listen: ListenAddr) -> Self {
+        Self {
+            listen,
+            api_key: None,
+            hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            grpc_port: None,
+            http_port: None,
+            environment: BTreeMap::new(),
+            secret_variables: Vec::new(),
+            stop_deadline: Duration::from_secs(10),
+            keep_servers: false,
+            settings: Value::Null,
+            resolver: None,
+            sources: watch::channel(Vec::new()).1,
+            limits: Limits { connections: 128, grace: Duration::from_secs(2), ..Limits::default() },
+        }
+    }
+}
+
+/// An event source, as the panel shows it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceStatus {
+    /// Its name in the settings.
+    pub name: String,
+    /// Where it listens, if it does.
+    pub listens: Vec<String>,
+    /// How it does.
+    pub state: SourceState,
+}
+
+/// How an event source does.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum SourceState {
+    /// It serves or plays game servers.
+    Running,
+    /// Its last game server has ended.
+    Done,
+    /// It could not go on, and why.
+    Failed(String),
+}
+
+/// Why the port cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// The system does not give the address.
+    #[error("app.sidecar.DebugPanelAddr: cannot listen on {listen}: {source}; take another address or port")]
+    Listen {
+        /// The address.
+        listen: ListenAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Others could start programs.
+    #[error(
+        "app.sidecar.DebugPanelAddr: {listen} can be reached from other machines, and whoever reaches it can start \
+         programs on this one: give app.sidecar an ApiKeyFile, ApiKeyEnv or ApiKey, or listen on localhost:{}",
+        .listen.port()
+    )]
+    NoKey {
+        /// The address.
+        listen: ListenAddr,
+    },
+}
+
+/// The port, bound and not served yet.
+pub struct ControlPort {
+    options: ControlOptions,
+    listener: TcpListener,
+    address: SocketAddr,
+    door: Door,
+}
+
+impl ControlPort {
+    /// Takes the port.
+    ///
+    /// # Errors
+    /// [`ControlError`]
+    pub async fn bind(mut options: ControlOptions) -> Result<Self, ControlError> {
+        let listen = options.listen.clone();
+        let cannot = |source| ControlError::Listen { listen: listen.clone(), source };
+        let listener = listen.bind().await.map_err(cannot)?;
+        let address = listener.local_addr().map_err(cannot)?;
+        let door = match options.api_key.take() {
+            Some(key) => Door::Locked(Arc::new(key)),
+            None if address.ip().to_canonical().is_loopback() => Door::Open,
+            None => return Err(ControlError::NoKey { listen }),
+        };
+        Ok(Self { options, listener, address, door })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `closing` is cancelled, and then ends the launched programs, or lets them go if they are to be
+    /// kept. Each one's end is reported to `manager` before this returns, so that the manager is to be ended after it.
+    pub async fn run(self, manager: Manager, closing: CancellationToken) {
+        let Self { options, listener, door, .. } = self;
+        let keep_servers = options.keep_servers;
+        let limits = options.limits.clone();
+        let control = state::Control::new(options, manager, closing.clone());
+        let servers = control.servers.clone();
+        let _ends_them_at_any_rate = servers.guard();
+        let ending = async {
+            closing.cancelled().await;
+            servers.close(keep_servers).await;
+        };
+        tokio::join!(serve(listener, router(control, door), None, &limits, closing.clone()), ending);
+    }
+}
+
+fn router(control: state::Control, door: Door) -> Router {
+    Router::new()
+        .merge(routes::routes())
+        .merge(panel::routes())
+        .fallback(nothing_here)
+        .method_not_allowed_fallback(not_this_way)
+        .with_state(control)
+        .layer(from_fn_with_state(door, gate))
+}

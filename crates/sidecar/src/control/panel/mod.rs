@@ -1,0 +1,188 @@
+//! The debug panel: one page that shows live what the sidecar holds and does.
+//!
+//! The page comes from this process alone, works without a network, and its policy makes a browser refuse whatever
+//! would come from elsewhere. It gets data and no markup: what others name, a match for one, it shows as text.
+
+use std::convert::Infallible;
+use std::time::{Duration, UNIX_EPOCH};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderMap, HeaderValue};
+use axum::response::sse::{Event, Sse};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use futures::stream::{Stream, unfold};
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+use super::SourceStatus;
+use super::state::{Control, Place};
+use crate::manager::{CallRecord, ManagerView};
+
+/// Shortest time between two documents to one page.
+pub const SEND_PAUSE: Duration = Duration::from_millis(250);
+/// Longest time between two: how long a server has been silent changes without an event, and a page that hears nothing
+/// should know that the sidecar is gone.
+pub const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
+
+/// Only from here.
+const POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+     require-trusted-types-for 'script'",
+);
+
+/// The page and what belongs to it.
+pub(super) fn routes() -> Router<Control> {
+    Router::new()
+        .route("/", get(|| file("text/html; charset=utf-8", include_str!("index.html"))))
+        .route("/panel.js", get(|| file("text/javascript; charset=utf-8", include_str!("panel.js"))))
+        .route("/panel.css", get(|| file("text/css; charset=utf-8", include_str!("panel.css"))))
+        .route("/events", get(events))
+}
+
+async fn file(kind: &'static str, text: &'static str) -> Response {
+    let mut response = Response::new(Body::from(text));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    guard(response.headers_mut());
+    response
+}
+
+fn guard(headers: &mut HeaderMap) {
+    headers.insert(CONTENT_SECURITY_POLICY, POLICY);
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+}
+
+/// What does not change while the sidecar runs.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct About<'a> {
+    id: &'a str,
+    hostname: &'a str,
+    version: &'static str,
+    began_ms: u64,
+    resolver: Option<&'a str>,
+    settings: &'a Value,
+}
+
+/// What does.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Now {
+    sources: Vec<SourceStatus>,
+    #[serde(flatten)]
+    held: ManagerView,
+    calls: Vec<CallRecord>,
+}
+
+/// `GET /events`: one event `about`, then an event `now` whenever something has changed.
+async fn events(State(control): State<Control>) -> Response {
+    let place = match control.place() {
+        Ok(place) => place,
+        Err(refused) => return refused.into_response(),
+    };
+    let mut response = Sse::new(Watch::new(control, place).into_events()).into_response();
+    guard(response.headers_mut());
+    response
+}
+
+/// One open page.
+struct Watch {
+    held: watch::Receiver<u64>,
+    sources: watch::Receiver<Vec<SourceStatus>>,
+    control: Control,
+    has_begun: bool,
+    /// Whether there is something that was not sent.
+    is_stale: bool,
+    not_before: Instant,
+    _place: Place,
+}
+
+impl Watch {
+    fn new(control: Control, place: Place) -> Self {
+        Self {
+            held: control.manager.changes(),
+            sources: control.options.sources.clone(),
+            control,
+            has_begun: false,
+            is_stale: true,
+            not_before: Instant::now(),
+            _place: place,
+        }
+    }
+
+    fn into_events(self) -> impl Stream<Item = Result<Event, Infallible>> {
+        unfold(self, |mut watch| async {
+            let event = watch.next().await?;
+            Some((Ok(event), watch))
+        })
+    }
+
+    async fn next(&mut self) -> Option<Event> {
+        if !self.has_begun {
+            self.has_begun = true;
+            return event("about", &self.about());
+        }
+        let closing = self.control.closing.clone();
+        tokio::select! {
+            biased;
+            () = closing.cancelled() => None,
+            () = self.changed() => event("now", &self.now()),
+        }
+    }
+
+    /// Returns when there is something to send and it may be sent.
+    async fn changed(&mut self) {
+        if !self.is_stale {
+            tokio::select! {
+                () = change(&mut self.held) => {}
+                () = change(&mut self.sources) => {}
+                () = tokio::time::sleep(SIGN_OF_LIFE) => {}
+            }
+            self.is_stale = true;
+        }
+        sleep_until(self.not_before).await;
+        self.is_stale = false;
+        self.not_before = Instant::now() + SEND_PAUSE;
+    }
+
+    fn about(&self) -> Value {
+        let options = &self.control.options;
+        let began = self.control.began.duration_since(UNIX_EPOCH).unwrap_or_default();
+        json!(About {
+            id: &self.control.id,
+            hostname: &options.hostname,
+            version: env!("CARGO_PKG_VERSION"),
+            began_ms: u64::try_from(began.as_millis()).unwrap_or(u64::MAX),
+            resolver: options.resolver.as_deref(),
+            settings: &options.settings,
+        })
+    }
+
+    fn now(&mut self) -> Now {
+        // Marked before the look, so that a change after it is noticed.
+        self.held.mark_unchanged();
+        let sources = self.sources.borrow_and_update().clone();
+        Now { sources, held: self.control.manager.view(), calls: self.control.manager.calls() }
+    }
+}
+
+/// Never, once whoever could change it has gone.
+async fn change<T>(watched: &mut watch::Receiver<T>) {
+    if watched.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// `None`, which ends the stream, for what has no JSON; there is nothing of that kind.
+fn event(name: &'static str, document: &impl Serialize) -> Option<Event> {
+    Event::default().event(name).json_data(document).ok()
+}

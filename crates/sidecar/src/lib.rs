@@ -1,0 +1,35 @@
+//! The sidecar: stands between a game server and whatever matches it, so that the game speaks one small contract, or
+//! none, and runs anywhere.
+//!
+//! ```text
+//! game server ──▶ event source ──▶ manager ──▶ backend ──▶ control plane
+//!                                     │
+//!                                     └── resolver: where players reach the server
+//! ```
+//!
+//! | what | where |
+//! |---|---|
+//! | the servers and matches that this sidecar holds, and every call about them | [`manager`] |
+//! | where a game server's calls come from | [`source`] |
+//! | who answers them | [`backend`] |
+//! | where players reach a server | [`resolver`] |
+//! | the settings file | [`settings`] |
+//! | the sidecar's own API and debug panel | [`control`] |
+//! | the parts put together | [`Sidecar`] |
+//! | programs that this sidecar starts | `child` |
+//! | answers over HTTP, for every port that gives some | `http_answer` |
+//!
+//! Everything is said in the messages of the Catena server manager: it is the contract on both sides of a sidecar,
+//! and the event sources that speak another one translate to it.
+
+pub mod backend;
+mod child;
+pub mod control;
+mod http_answer;
+pub mod manager;
+pub mod resolver;
+pub mod settings;
+mod sidecar;
+pub mod source;
+
+pub use sidecar::{Listening, Sidecar, StartError};

@@ -1,0 +1,82 @@
+//! The sidecar's own end: its matches end or are handed over, and what can be delivered is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::delivery::{self, Keep};
+use super::{Manager, Shared};
+
+/// What becomes of the matches that are held when the sidecar ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AtShutdown {
+    /// They end: the game servers go with the sidecar.
+    EndMatches,
+    /// They stay in the folder, for the next sidecar that opens it.
+    KeepMatches,
+}
+
+/// What was left at the end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ShutdownReport {
+    /// Calls that the backend has not heard of. They are in the folder, and the next sidecar that opens it delivers
+    /// them.
+    pub undelivered: usize,
+    /// Matches that were handed over.
+    pub kept: usize,
+}
+
+impl Manager {
+    /// Takes no further match, ends or keeps those that are held, and delivers what waits for the backend for at most
+    /// `deadline`. After that nothing is delivered any more. The first call decides; a further one only waits.
+    pub async fn shutdown(&self, how: AtShutdown, deadline: Duration) -> ShutdownReport {
+        let shared = &self.0;
+        let is_first = shared.ending.set(how).is_ok();
+        shared.closing.cancel();
+        let work = async {
+            if is_first && how == AtShutdown::EndMatches {
+                end_all(shared).await;
+            }
+            delivered(shared).await;
+        };
+        if timeout(deadline, work).await.is_err() {
+            tracing::warn!(?deadline, "the backend could not be told of everything in time");
+        }
+        shared.stopped.cancel();
+        let state = shared.state();
+        let kept = state.held.servers.values().map(|server| server.matches.len()).sum();
+        ShutdownReport { undelivered: state.queue.len(), kept }
+    }
+}
+
+/// All at once and through the queue: one write makes sure of all of them, and the lanes deliver them.
+async fn end_all(shared: &Arc<Shared>) {
+    let servers: Vec<_> = shared.state().held.servers.keys().cloned().collect();
+    let mut calls = Vec::new();
+    for server_id in &servers {
+        let matches = shared.change(|held| {
+            held.gone(server_id);
+            held.matches_of(server_id)
+        });
+        calls.extend(matches.into_iter().map(|match_id| delivery::end_call(server_id, match_id)));
+        shared.release(server_id);
+    }
+    if !calls.is_empty() {
+        let _nothing_fails_at_any_rate =
+            delivery::enqueue(shared, "sidecar", calls, Keep::AtAnyRate, "the sidecar ends").await;
+    }
+    for server_id in &servers {
+        shared.change(|held| held.forget(server_id));
+    }
+}
+
+/// Nothing waits for the backend any more.
+async fn delivered(shared: &Shared) {
+    let mut changes = shared.changes.subscribe();
+    while !shared.state().queue.is_empty() {
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+}

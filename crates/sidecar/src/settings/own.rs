@@ -1,0 +1,256 @@
+//! The settings of the sidecar itself, and of its log.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use sortie_serving::ListenAddr;
+
+use super::reading::{SettingsError, join};
+use super::secret::{KeyPlace, Secret};
+use super::{Place, Variables, as_text, backends, duration, positive};
+
+/// Longest `Shutdown.Deadline`.
+pub const MAX_DEADLINE: Duration = Duration::from_secs(10 * 60);
+/// Longest `ServerHealth.SilentAfter`.
+pub const MAX_SILENCE: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Folder of this program within folders for the state of programs.
+const FOLDER: &str = "sortie-sidecar";
+
+/// `app.logging`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Logging {
+    /// The least that is logged.
+    pub level: Level,
+    /// How it looks.
+    pub encoder: Encoder,
+}
+
+/// How grave something is that is logged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Everything.
+    Trace,
+    /// What helps to find a fault.
+    Debug,
+    /// What a person wants to know.
+    #[default]
+    Info,
+    /// What should not be.
+    #[serde(alias = "warning")]
+    Warn,
+    /// What went wrong. The Catena sidecar has three names more for what is graver.
+    #[serde(alias = "dpanic", alias = "panic", alias = "fatal")]
+    Error,
+}
+
+impl Level {
+    /// Its name: a directive for the filter of the log.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Trace => "trace",
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// How the log looks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Encoder {
+    /// Lines for people.
+    #[default]
+    Console,
+    /// An object a line.
+    Json,
+}
+
+/// What becomes of matches when the sidecar is told to end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AtShutdown {
+    /// They are ended.
+    #[default]
+    End,
+    /// They are kept for the next sidecar with the same `DataFolder`.
+    Keep,
+}
+
+/// `app.sidecar`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SidecarSettings {
+    /// Where the sidecar's own API and the debug panel are served; `None`: nowhere.
+    pub debug_panel_addr: Option<ListenAddr>,
+    /// What a caller of the sidecar's own API has to show.
+    pub api_key: Option<Secret>,
+    /// The resolver's address replaces what a game server sent.
+    pub override_connection_details: bool,
+    /// Missing ids are filled in.
+    pub auto_populate_ids: bool,
+    /// Where what must outlive the process is kept. Each sidecar of a machine needs its own.
+    pub data_folder: PathBuf,
+    /// The folder is for this one game server: when that has ended with nothing left to tell, so has the folder.
+    pub is_folder_temporary: bool,
+    /// How long a server may be silent until it is gone; `None`: for ever.
+    pub silent_after: Option<Duration>,
+    /// What becomes of matches at the end.
+    pub at_shutdown: AtShutdown,
+    /// From the signal to the end, at most.
+    pub shutdown_deadline: Duration,
+}
+
+/// As it is in the file.
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "PascalCase")]
+pub(super) struct SidecarKeys {
+    debug_panel_addr: Option<ListenAddr>,
+    api_key: Option<Secret>,
+    api_key_file: Option<PathBuf>,
+    api_key_env: Option<String>,
+    match_management_strategy: StrategyKeys,
+    data_folder: Option<PathBuf>,
+    server_health: HealthKeys,
+    shutdown: ShutdownKeys,
+}
+
+/// `MatchManagementStrategy`.
+#[derive(Serialize, Deserialize, Default)]
+#[serde(default, rename_all = "PascalCase")]
+struct StrategyKeys {
+    override_connection_details: Option<bool>,
+    #[serde(rename = "AutoPopulateIDs")]
+    auto_populate_ids: Option<bool>,
+}
+
+/// `ServerHealth`.
+#[derive(Serialize, Deserialize, Default)]
+#[serde(default, rename_all = "PascalCase")]
+struct HealthKeys {
+    #[serde(with = "duration::optional")]
+    silent_after: Option<Duration>,
+}
+
+/// `Shutdown`.
+#[derive(Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct ShutdownKeys {
+    matches: AtShutdown,
+    #[serde(with = "duration")]
+    deadline: Duration,
+}
+
+impl Default for ShutdownKeys {
+    fn default() -> Self {
+        Self { matches: AtShutdown::default(), deadline: Duration::from_secs(10) }
+    }
+}
+
+impl SidecarKeys {
+    pub(super) fn checked(
+        self,
+        place: Place<'_>,
+        has_resolver: bool,
+    ) -> Result<SidecarSettings, SettingsError> {
+        let path = "app.sidecar";
+        let key = KeyPlace {
+            path,
+            base: place.base,
+            text: self.api_key,
+            file: self.api_key_file,
+            variable: self.api_key_env,
+        };
+        let api_key = key.read(place.variables)?;
+        if let Some(silent_after) = self.server_health.silent_after {
+            within(path, "ServerHealth.SilentAfter", silent_after, MAX_SILENCE)?;
+        }
+        within(path, "Shutdown.Deadline", self.shutdown.deadline, MAX_DEADLINE)?;
+        if self.data_folder.as_ref().is_some_and(|folder| folder.as_os_str().is_empty()) {
+            return Err(SettingsError::at(join(path, "DataFolder"), "must not be empty"));
+        }
+        let (data_folder, is_folder_temporary) = match self.data_folder {
+            Some(folder) => (place.base.join(folder), false),
+            None => usual_folder(place.variables)?,
+        };
+        let strategy = self.match_management_strategy;
+        Ok(SidecarSettings {
+            debug_panel_addr: self.debug_panel_addr,
+            api_key,
+            override_connection_details: strategy.override_connection_details.unwrap_or(has_resolver),
+            auto_populate_ids: strategy.auto_populate_ids.unwrap_or(true),
+            data_folder,
+            is_folder_temporary,
+            silent_after: self.server_health.silent_after,
+            at_shutdown: self.shutdown.matches,
+            shutdown_deadline: self.shutdown.deadline,
+        })
+    }
+}
+
+fn within(path: &str, key: &str, duration: Duration, most: Duration) -> Result<(), SettingsError> {
+    positive(path, key, duration)?;
+    if duration > most {
+        let problem = format!("must be at most {}", humantime::format_duration(most));
+        return Err(SettingsError::at(join(path, key), problem));
+    }
+    Ok(())
+}
+
+/// Where the state of a program belongs: what systemd says, else what the XDG base directory specification says, else
+/// the working folder. Servers that a control plane starts are many on one machine: each has a folder within that.
+fn usual_folder(variables: &Variables) -> Result<(PathBuf, bool), SettingsError> {
+    let folder = state_folder(variables);
+    let Some(id) = backends::given(variables, super::SERVER_ID) else { return Ok((folder, false)) };
+    if !id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_') {
+        let problem = "SORTIE_SERVER_ID is no name for a folder: say which one is to be used";
+        return Err(SettingsError::at("app.sidecar.DataFolder", problem));
+    }
+    Ok((folder.join(id), true))
+}
+
+fn state_folder(variables: &Variables) -> PathBuf {
+    let given = |name| backends::given(variables, name);
+    // A list, of which a unit with one folder has one.
+    if let Some(folder) = given("STATE_DIRECTORY").and_then(|folders| folders.split(':').next()) {
+        return PathBuf::from(folder);
+    }
+    let by_home = given("HOME").map(|home| PathBuf::from(home).join(".local").join("state"));
+    // Relative ones are invalid by the specification.
+    let by_xdg = given("XDG_STATE_HOME").map(PathBuf::from).filter(|folder| folder.is_absolute());
+    by_xdg.or(by_home).unwrap_or_else(|| PathBuf::from(".")).join(FOLDER)
+}
+
+/// The keys as they are in effect.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct ShownKeys<'a> {
+    #[serde(serialize_with = "as_text")]
+    debug_panel_addr: Option<&'a ListenAddr>,
+    api_key: Option<&'a Secret>,
+    match_management_strategy: StrategyKeys,
+    data_folder: &'a PathBuf,
+    server_health: HealthKeys,
+    shutdown: ShutdownKeys,
+}
+
+impl Serialize for SidecarSettings {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let keys = ShownKeys {
+            debug_panel_addr: self.debug_panel_addr.as_ref(),
+            api_key: self.api_key.as_ref(),
+            match_management_strategy: StrategyKeys {
+                override_connection_details: Some(self.override_connection_details),
+                auto_populate_ids: Some(self.auto_populate_ids),
+            },
+            data_folder: &self.data_folder,
+            server_health: HealthKeys { silent_after: self.silent_after },
+            shutdown: ShutdownKeys { matches: self.at_shutdown, deadline: self.shutdown_deadline },
+        };
+        keys.serialize(serializer)
+    }
+}

@@ -1,0 +1,79 @@
+//! Where a game server's calls come from.
+
+pub mod agones;
+mod catena_api;
+pub mod process;
+pub mod virtual_server;
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sortie_wire::hints::HintFlag;
+use tokio_util::sync::CancellationToken;
+
+use crate::manager::Manager;
+
+pub use catena_api::{CatenaApiOptions, CatenaApiSource};
+
+/// Why an event source cannot go on. The text says what was wrong and what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{source_name}: {problem}")]
+pub struct SourceError {
+    /// Its name in the settings.
+    pub source_name: &'static str,
+    /// What was wrong.
+    pub problem: String,
+}
+
+/// A setting of an event source that cannot be used.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{key}: {problem}")]
+pub struct BadSetting {
+    /// The path of its key, within the settings block of its event source.
+    pub key: String,
+    /// What is wrong, and what would be right.
+    pub problem: String,
+}
+
+impl BadSetting {
+    pub(crate) fn new(key: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self { key: key.into(), problem: problem.into() }
+    }
+}
+
+/// Whether hints of the backend say that the server is to take no more matches.
+fn wants_shutdown(hint_flags: u32) -> bool {
+    hint_flags & HintFlag::Shutdown as u32 != 0
+}
+
+/// The duration of `key`, if it is in `range`.
+fn within(key: &str, duration: Duration, range: &RangeInclusive<Duration>) -> Result<(), BadSetting> {
+    if range.contains(&duration) {
+        return Ok(());
+    }
+    let [least, most, is] = [*range.start(), *range.end(), duration].map(humantime::format_duration);
+    Err(BadSetting::new(key, format!("must be from {least} to {most}, is {is}")))
+}
+
+/// The number of matches at a time of `key`, if it is possible.
+fn at_a_time(key: &str, matches: u32, most: u32) -> Result<usize, BadSetting> {
+    if !(1..=most).contains(&matches) {
+        return Err(BadSetting::new(key, format!("must be from 1 to {most}, is {matches}")));
+    }
+    Ok(matches as usize)
+}
+
+/// One of them, with its settings.
+#[async_trait]
+pub trait EventSource: Send {
+    /// The name it has in the settings.
+    fn name(&self) -> &'static str;
+
+    /// Serves or plays game servers until `closing` is cancelled. Returning earlier without an error means that there
+    /// is nothing left to do: its last game server has ended.
+    ///
+    /// # Errors
+    /// [`SourceError`]: the sidecar ends.
+    async fn run(self: Box<Self>, manager: Manager, closing: CancellationToken) -> Result<(), SourceError>;
+}

@@ -1,0 +1,80 @@
+//! A game server that there is not: asks for matches, says that they are ready and ends them, all by a plan.
+//!
+//! For trying a backend, an allocator or a client without a game, and for a game server that speaks no API and may be
+//! taken to be ready when it has a match. What to do and when is decided by a pure planner; what is here does it: the
+//! question for a match may take long, so it runs beside everything else, which happens one call after the other.
+
+mod behaviour;
+mod driver;
+mod planner;
+mod settings;
+
+use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
+
+use self::driver::{Calls, Driver, End};
+use self::planner::{Plan, Planner};
+pub use self::settings::{ChaosSettings, ParallelSettings, StrategySettings, VirtualServerSettings};
+use super::{BadSetting, EventSource, SourceError};
+use crate::manager::Manager;
+
+/// Its name in the settings.
+pub const NAME: &str = "virtual_server_event_source";
+
+/// A virtual server.
+pub struct VirtualServer {
+    plan: Plan,
+    seed: u64,
+    requirements: String,
+    /// Where players are sent without a resolver.
+    connection_details: String,
+}
+
+impl VirtualServer {
+    /// A virtual server by these settings.
+    ///
+    /// # Errors
+    /// [`BadSetting`]
+    pub fn new(settings: VirtualServerSettings) -> Result<Self, BadSetting> {
+        let (plan, seed) = settings.plan()?;
+        if settings.connection_details.is_empty() {
+            return Err(BadSetting::new("ConnectionDetails", "must say where players connect"));
+        }
+        Ok(Self {
+            plan,
+            seed: seed.unwrap_or_else(|| fastrand::u64(..)),
+            requirements: settings.requirements,
+            connection_details: settings.connection_details,
+        })
+    }
+}
+
+#[async_trait]
+impl EventSource for VirtualServer {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    async fn run(self: Box<Self>, manager: Manager, closing: CancellationToken) -> Result<(), SourceError> {
+        let server_id = manager.server_id_of(NAME);
+        tracing::info!(server_id, seed = self.seed, "a virtual server starts");
+        let calls = Calls {
+            manager: &manager,
+            server_id: &server_id,
+            requirements: &self.requirements,
+            connection_details: &self.connection_details,
+            pace: self.plan.interval,
+            closing: &closing,
+        };
+        let mut planner = Planner::new(self.plan, fastrand::Rng::with_seed(self.seed));
+        for server in manager.view().servers {
+            if server.id == server_id {
+                server.matches.into_iter().for_each(|held| planner.resume(held.id, held.is_ready));
+            }
+        }
+        if Driver::new(planner, &calls).run().await == End::Done {
+            manager.server_gone(&server_id, "its last match is over").await;
+        }
+        Ok(())
+    }
+}

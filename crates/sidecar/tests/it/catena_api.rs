@@ -1,0 +1,284 @@
+//! Game servers that call the sidecar: by tonic's client, by plain HTTP, and by sockets that break the rules.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sortie_serving::Limits;
+use sortie_sidecar::backend::{Backend as _, CatenaBackend, CatenaBackendOptions};
+use sortie_sidecar::manager::{Manager, ManagerOptions};
+use sortie_sidecar::source::{CatenaApiOptions, CatenaApiSource, EventSource as _};
+use sortie_wire::catena::server_manager::catena_server_manager_client::CatenaServerManagerClient;
+use sortie_wire::catena::server_manager::{
+    AdminAllocateServerRequest, ListServersRequest, RequestMatchRequest, ServerMatchInfo,
+};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic::Code;
+use tonic::transport::Channel;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+
+use crate::fake_backend::{FakeBackend, Mood, ask, end, game, not_held, ready};
+
+struct Sidecar {
+    grpc: SocketAddr,
+    http: SocketAddr,
+    manager: Manager,
+    closing: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Sidecar {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Sidecar {
+    /// gRPC and HTTP on one port.
+    async fn start(backend: &FakeBackend) -> Self {
+        let limits =
+            Limits { body_bytes: 10_000, body_time: Duration::from_millis(200), ..Limits::default() };
+        let any = || Some("127.0.0.1:0".parse().unwrap());
+        Self::with(backend, CatenaApiOptions { grpc_listen: any(), http_listen: any() }, limits).await
+    }
+
+    async fn with(backend: &FakeBackend, options: CatenaApiOptions, limits: Limits) -> Self {
+        let source = CatenaApiSource::bind(&options).await.unwrap().with_limits(limits);
+        let (grpc, http) = (source.grpc_address().unwrap(), source.http_address().unwrap());
+        let manager = Manager::new(ManagerOptions::default(), backend.shared(), None);
+        let closing = CancellationToken::new();
+        let run = Box::new(source).run(manager.clone(), closing.clone());
+        let task = tokio::spawn(async move { run.await.unwrap() });
+        Self { grpc, http, manager, closing, task }
+    }
+
+    async fn client(&self) -> CatenaServerManagerClient<Channel> {
+        CatenaServerManagerClient::connect(format!("http://{}", self.grpc)).await.unwrap()
+    }
+
+    async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> (u16, Value) {
+        let url = format!("http://{}{path}", self.http);
+        let response = plain().post(url).body(body).send().await.unwrap();
+        let status = response.status().as_u16();
+        (status, serde_json::from_slice(&response.bytes().await.unwrap()).unwrap())
+    }
+}
+
+fn plain() -> reqwest::Client {
+    sortie_tls::http_client("http://", None).unwrap().build().unwrap()
+}
+
+#[tokio::test]
+async fn a_match_from_question_to_end_over_grpc() {
+    let backend = FakeBackend::new();
+    let sidecar = Sidecar::start(&backend).await;
+    let mut client = sidecar.client().await;
+    backend.has(&["m1"]);
+    let response = client.request_match(ask("")).await.unwrap().into_inner();
+    assert_eq!(response.r#match, Some(game("m1")));
+    client.match_ready(ready("", "", "h:1")).await.unwrap();
+    let listed = client.list_servers(ListServersRequest {}).await.unwrap().into_inner().servers;
+    assert_eq!(listed.len(), 1);
+    assert!(listed[0].requested_match);
+    let held = ServerMatchInfo { match_id: "m1".to_owned(), connection_string: "h:1".to_owned() };
+    assert_eq!(listed[0].matches, [held]);
+    assert_eq!(client.end_match(end("", "")).await.unwrap().into_inner().match_id, "m1");
+    let id = sidecar.manager.server_id_of("catena_api_event_source");
+    assert_eq!(backend.heard()[2], format!("EndMatch {id} m1 0"));
+}
+
+#[tokio::test]
+async fn grpc_errors_carry_the_backends_words() {
+    let backend = FakeBackend::new();
+    let sidecar = Sidecar::start(&backend).await;
+    let mut client = sidecar.client().await;
+    backend.set(not_held());
+    let error = client.match_ready(ready("s", "m1", "h:1")).await.unwrap_err();
+    assert_eq!((error.code(), error.message()), (Code::FailedPrecondition, "not yours any more"));
+    let status = sortie_wire::status::Status::from(&error);
+    assert_eq!(sortie_wire::status::reason(&status).as_deref(), Some("match_not_held"));
+    let unknown = client.request_match(RequestMatchRequest { hint_flags: 64, ..ask("s") }).await.unwrap_err();
+    assert_eq!(unknown.code(), Code::InvalidArgument);
+    let admin = client.admin_allocate_server(AdminAllocateServerRequest::default()).await.unwrap_err();
+    assert_eq!(admin.code(), Code::Unimplemented);
+    assert!(admin.message().contains("control plane"));
+}
+
+#[tokio::test]
+async fn grpc_has_health_and_refuses_what_is_too_long_or_not_there() {
+    let backend = FakeBackend::new();
+    let sidecar = Sidecar::start(&backend).await;
+    let mut client = sidecar.client().await;
+    let long = client.match_ready(ready("s", "m1", &"x".repeat(20_000))).await.unwrap_err();
+    assert_eq!(long.code(), Code::OutOfRange);
+    let channel = Channel::from_shared(format!("http://{}", sidecar.grpc)).unwrap().connect().await.unwrap();
+    for service in ["", "catena.catena_server_manager.CatenaServerManager"] {
+        let request = HealthCheckRequest { service: service.to_owned() };
+        let health = HealthClient::new(channel.clone()).check(request).await.unwrap().into_inner();
+        assert_eq!(health.status, 1, "{service}");
+    }
+    let mut broker =
+        sortie_wire::catena::match_broker::catena_match_broker_client::CatenaMatchBrokerClient::new(channel);
+    let error =
+        broker.list_queued_matches(sortie_wire::catena::match_broker::ListQueuedMatchesRequest::default());
+    assert_eq!(error.await.unwrap_err().code(), Code::Unimplemented);
+}
+
+#[tokio::test]
+async fn a_match_from_question_to_end_over_http() {
+    let backend = FakeBackend::new();
+    let sidecar = Sidecar::start(&backend).await;
+    assert_eq!(sidecar.post("/api/v1/server/request_match", "").await, (200, json!({})));
+    backend.has(&["m1"]);
+    let (status, answer) = sidecar.post("/api/v1/server/request_match", r#"{"server_id":"s"}"#).await;
+    assert_eq!((status, &answer["match"]["matchId"]), (200, &json!("m1")));
+    let body = r#"{"serverId":"s","connectionDetails":"h:1","unknown":[]}"#;
+    assert_eq!(sidecar.post("/api/v1/server/match_ready", body).await, (200, json!({"matchId": "m1"})));
+    let (_, listed) = sidecar.post("/api/v1/servers", "{}").await;
+    let mine = listed["servers"].as_array().unwrap().iter().find(|server| server["serverId"] == "s").unwrap();
+    assert_eq!(mine["matches"], json!([{"matchId": "m1", "connectionString": "h:1"}]));
+    let url = format!("http://{}/api/v1/servers", sidecar.http);
+    let same: Value = plain().get(url).send().await.unwrap().json().await.unwrap();
+    assert_eq!(same, listed);
+    let body = r#"{"serverId":"s","hintFlags":"HINT_FLAG_SHUTDOWN"}"#;
+    assert_eq!(sidecar.post("/api/v1/server/end_match", body).await, (200, json!({"matchId": "m1"})));
+    assert_eq!(backend.heard().last().unwrap(), "EndMatch s m1 1");
+    let health = plain().get(format!("http://{}/healthz", sidecar.http)).send().await.unwrap();
+    assert_eq!(health.status(), 200);
+}
+
+#[tokio::test]
+async fn http_errors_have_the_contracts_form() {
+    let backend = FakeBackend::new();
+    let sidecar = Sidecar::start(&backend).await;
+    let long = format!(r#"{{"serverId":"{}"}}"#, "x".repeat(20_000));
+    let cases = [
+        ("/api/v1/server/end_match", "{", 400, 3, "invalid_json"),
+        ("/api/v1/server/end_match", r#"{"serverId":7}"#, 400, 3, "invalid_json"),
+        ("/api/v1/server/end_match", r#"{"hintFlags":64}"#, 400, 3, "invalid_json"),
+        ("/api/v1/server/end_match", r#"{"serverId":"s"}"#, 400, 3, "invalid_field"),
+        ("/api/v1/server/end_match", &*long, 413, 8, "too_large"),
+        ("/api/v1/server/allocate", "{}", 501, 12, "method_not_allowed"),
+        ("/healthz", "{}", 405, 12, "method_not_allowed"),
+        ("/nowhere", "{}", 404, 5, "not_found"),
+    ];
+    for (path, body, http, code, reason) in cases {
+        let (status, answer) = sidecar.post(path, body.to_owned()).await;
+        assert_eq!((status, &answer["code"]), (http, &json!(code)), "{path} {reason}: {answer}");
+        assert_eq!(answer["details"][0]["reason"], reason);
+        assert!(answer["message"].as_str().unwrap().len() > 5);
+    }
+    backend.set(not_held());
+    let (status, answer) =
+        sidecar.post("/api/v1/server/match_ready", r#"{"serverId":"s","matchId":"m"}"#).await;
+    assert_eq!((status, &answer["message"]), (400, &json!("not yours any more")));
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_not_waited_for() {
+    let sidecar = Sidecar::start(&FakeBackend::new()).await;
+    let mut stream = TcpStream::connect(sidecar.http).await.unwrap();
+    let head = "POST /api/v1/server/end_match HTTP/1.1\r\nhost: x\r\ncontent-length: 20\r\n\r\n{";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = vec![0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(String::from_utf8(answer).unwrap(), "HTTP/1.1 408");
+}
+
+/// A question over HTTP that is held; sent, and not waited for.
+async fn held_question(sidecar: &Sidecar, backend: &FakeBackend) -> TcpStream {
+    let body = r#"{"serverId":"s","hintFlags":2}"#;
+    let mut stream = TcpStream::connect(sidecar.http).await.unwrap();
+    let length = body.len();
+    let head = format!(
+        "POST /api/v1/server/request_match HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n{body}"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    backend.hears("RequestMatch s 2").await;
+    stream
+}
+
+async fn until(manager: &Manager, holds: impl Fn(&Manager) -> bool) {
+    let mut changes = manager.changes();
+    while !holds(manager) {
+        // Whether a call has been broken off is no change.
+        let _ = tokio::time::timeout(Duration::from_millis(5), changes.changed()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_match_for_a_question_that_was_broken_off_is_not_lost() {
+    let backend = FakeBackend::new();
+    let sidecar = Sidecar::start(&backend).await;
+    backend.set(Mood::Silent);
+    drop(held_question(&sidecar, &backend).await);
+    until(&sidecar.manager, |manager| !manager.view().servers[0].is_asking).await;
+    backend.has(&["m1"]);
+    backend.set(Mood::Answers);
+    until(&sidecar.manager, |manager| !manager.view().servers[0].matches.is_empty()).await;
+    let (_, answer) = sidecar.post("/api/v1/server/request_match", r#"{"serverId":"s"}"#).await;
+    assert_eq!(answer["match"]["matchId"], "m1");
+    assert_eq!(backend.heard().len(), 1, "nothing was asked a second time");
+}
+
+#[tokio::test]
+async fn a_held_question_does_not_hold_up_the_end() {
+    let backend = FakeBackend::new();
+    let mut sidecar = Sidecar::start(&backend).await;
+    backend.set(Mood::Silent);
+    let mut stream = held_question(&sidecar, &backend).await;
+    sidecar.closing.cancel();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("{}"), "{answer}");
+    (&mut sidecar.task).await.unwrap();
+}
+
+#[tokio::test]
+async fn each_contract_can_have_a_port_of_its_own() {
+    let backend = FakeBackend::new();
+    // Two addresses that differ as text, both free ports.
+    let options = CatenaApiOptions {
+        grpc_listen: Some("127.0.0.1:0".parse().unwrap()),
+        http_listen: Some("localhost:0".parse().unwrap()),
+    };
+    let sidecar = Sidecar::with(&backend, options, Limits::default()).await;
+    assert_ne!(sidecar.grpc, sidecar.http);
+    sidecar.client().await.request_match(ask("s")).await.unwrap();
+    assert_eq!(sidecar.post("/api/v1/server/request_match", "{}").await.0, 200);
+    let elsewhere = plain().post(format!("http://{}/api/v1/servers", sidecar.grpc)).send().await.unwrap();
+    assert_eq!(elsewhere.status(), 404);
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_an_error_that_names_the_key() {
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = Some(taken.local_addr().unwrap().into());
+    let grpc = CatenaApiOptions { grpc_listen: address.clone(), http_listen: None };
+    let http = CatenaApiOptions { grpc_listen: None, http_listen: address };
+    for (options, key) in [(grpc, "GrpcListenAddr: "), (http, "HttpListenAddr: ")] {
+        let error = CatenaApiSource::bind(&options).await.unwrap_err();
+        assert!(error.problem.starts_with(key), "{error}");
+    }
+    let error = CatenaApiSource::bind(&CatenaApiOptions::default()).await.unwrap_err();
+    assert!(error.problem.contains("GrpcListenAddr, HttpListenAddr or both"), "{error}");
+}
+
+#[tokio::test]
+async fn a_sidecar_can_be_the_backend_of_another() {
+    let backend = FakeBackend::new();
+    let sidecar = Sidecar::start(&backend).await;
+    backend.has(&["m1", "m2"]);
+    for (scheme, id) in [("http", "m1"), ("grpc", "m2")] {
+        let url = format!("{scheme}://{}", sidecar.http);
+        let client = CatenaBackend::new(&CatenaBackendOptions { url, api_key: None, ca: None }).unwrap();
+        let response = client.request_match(ask("s")).await.unwrap();
+        assert_eq!(response.r#match, Some(game(id)));
+        assert_eq!(client.match_ready(ready("s", id, "h:1")).await.unwrap().match_id, id);
+        assert_eq!(client.end_match(end("s", id)).await.unwrap().match_id, id);
+    }
+}

@@ -1,0 +1,156 @@
+//! A backend that does what a test says, and keeps what it heard.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use sortie_sidecar::backend::{Backend, BackendError};
+use sortie_wire::catena::server_manager::{
+    EndMatchRequest, EndMatchResponse, Match, MatchReadyRequest, MatchReadyResponse, RequestMatchRequest,
+    RequestMatchResponse,
+};
+use sortie_wire::status::{Status, refusal};
+use tokio::sync::watch;
+use tonic::Code;
+
+/// How it takes calls.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum Mood {
+    Answers,
+    Away,
+    /// Never answers.
+    Silent,
+    Refuses(Status),
+}
+
+#[derive(Clone)]
+pub(crate) struct FakeBackend(Arc<Inner>);
+
+struct Inner {
+    mood: watch::Sender<Mood>,
+    matches: Mutex<VecDeque<Match>>,
+    /// Hints of every answer.
+    hints: Mutex<u32>,
+    /// `RequestMatch server hints`, `MatchReady server match details`, `EndMatch server match hints`; arrivals, whether
+    /// or not they were taken.
+    heard: watch::Sender<Vec<String>>,
+}
+
+pub(crate) fn game(id: &str) -> Match {
+    Match { match_id: id.to_owned(), player_ids: vec!["p1".to_owned()], ..Match::default() }
+}
+
+pub(crate) fn ask(server: &str) -> RequestMatchRequest {
+    RequestMatchRequest { server_id: server.to_owned(), ..RequestMatchRequest::default() }
+}
+
+pub(crate) fn ready(server: &str, game: &str, details: &str) -> MatchReadyRequest {
+    MatchReadyRequest {
+        server_id: server.to_owned(),
+        match_id: game.to_owned(),
+        connection_details: details.to_owned(),
+        ..MatchReadyRequest::default()
+    }
+}
+
+pub(crate) fn end(server: &str, game: &str) -> EndMatchRequest {
+    EndMatchRequest { server_id: server.to_owned(), match_id: game.to_owned(), hint_flags: 0 }
+}
+
+pub(crate) fn not_held() -> Mood {
+    Mood::Refuses(refusal(Code::FailedPrecondition, "match_not_held", "not yours any more"))
+}
+
+impl FakeBackend {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Inner {
+            mood: watch::Sender::new(Mood::Answers),
+            matches: Mutex::default(),
+            hints: Mutex::default(),
+            heard: watch::Sender::default(),
+        }))
+    }
+
+    pub(crate) fn shared(&self) -> Arc<dyn Backend> {
+        Arc::new(self.clone())
+    }
+
+    pub(crate) fn set(&self, mood: Mood) {
+        self.0.mood.send_replace(mood);
+    }
+
+    pub(crate) fn set_hints(&self, hints: u32) {
+        *self.0.hints.lock().unwrap() = hints;
+    }
+
+    pub(crate) fn has(&self, ids: &[&str]) {
+        self.0.matches.lock().unwrap().extend(ids.iter().map(|id| game(id)));
+    }
+
+    pub(crate) fn has_match(&self, game: Match) {
+        self.0.matches.lock().unwrap().push_back(game);
+    }
+
+    /// It has no match any more.
+    pub(crate) fn takes_back(&self) {
+        self.0.matches.lock().unwrap().clear();
+    }
+
+    pub(crate) fn heard(&self) -> Vec<String> {
+        self.0.heard.borrow().clone()
+    }
+
+    pub(crate) fn forget_heard(&self) {
+        self.0.heard.send_modify(Vec::clear);
+    }
+
+    pub(crate) async fn hears(&self, what: &str) {
+        let mut heard = self.0.heard.subscribe();
+        heard.wait_for(|heard| heard.iter().any(|call| call == what)).await.unwrap();
+    }
+
+    pub(crate) async fn hears_calls(&self, count: usize) {
+        self.0.heard.subscribe().wait_for(|heard| heard.len() >= count).await.unwrap();
+    }
+
+    async fn take(&self, call: String) -> Result<u32, BackendError> {
+        self.0.heard.send_modify(|heard| heard.push(call));
+        let mut mood = self.0.mood.subscribe();
+        let now = mood.wait_for(|mood| *mood != Mood::Silent).await.unwrap().clone();
+        match now {
+            Mood::Away => Err(BackendError::Away("connection refused".to_owned())),
+            Mood::Refuses(status) => Err(BackendError::Refused(status)),
+            Mood::Answers | Mood::Silent => Ok(*self.0.hints.lock().unwrap()),
+        }
+    }
+}
+
+#[async_trait]
+impl Backend for FakeBackend {
+    fn name(&self) -> &'static str {
+        "fake_backend"
+    }
+
+    async fn request_match(
+        &self,
+        request: RequestMatchRequest,
+    ) -> Result<RequestMatchResponse, BackendError> {
+        let call = format!("RequestMatch {} {}", request.server_id, request.hint_flags);
+        let hint_flags = self.take(call).await?;
+        let game = self.0.matches.lock().unwrap().pop_front();
+        Ok(RequestMatchResponse { r#match: game, hint_flags })
+    }
+
+    async fn match_ready(&self, request: MatchReadyRequest) -> Result<MatchReadyResponse, BackendError> {
+        let (server, game) = (&request.server_id, &request.match_id);
+        let call = format!("MatchReady {server} {game} {}", request.connection_details);
+        let hint_flags = self.take(call).await?;
+        Ok(MatchReadyResponse { match_id: request.match_id, hint_flags })
+    }
+
+    async fn end_match(&self, request: EndMatchRequest) -> Result<EndMatchResponse, BackendError> {
+        let call = format!("EndMatch {} {} {}", request.server_id, request.match_id, request.hint_flags);
+        let hint_flags = self.take(call).await?;
+        Ok(EndMatchResponse { match_id: request.match_id, hint_flags })
+    }
+}

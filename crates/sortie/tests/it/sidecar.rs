@@ -1,0 +1,303 @@
+//! `sortie sidecar` between real game servers and a real control plane.
+
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::Child;
+
+use crate::control_plane::ControlPlane;
+use crate::python;
+use crate::site::{NONE, Site, finish, fixed_address, fleet, idle_fleet, signal, soon};
+
+const EXAMPLE: &str = "../../examples/game_server.py";
+
+/// A sidecar that serves; killed when dropped.
+struct Sidecar {
+    child: Child,
+    stderr: PathBuf,
+    pid: i32,
+    listening: Vec<(String, String)>,
+}
+
+impl Sidecar {
+    /// Waits until it says that it is ready.
+    async fn start(site: &Site, settings: &Value) -> Self {
+        let path = site.path("sidecar.json");
+        std::fs::write(&path, settings.to_string()).unwrap();
+        let stderr = site.path("sidecar.stderr");
+        let log = std::fs::File::options().create(true).append(true).open(&stderr).unwrap();
+        let mut command = site.sortie(&["sidecar", "--config", path.to_str().unwrap()]);
+        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+        let pid = i32::try_from(child.id().unwrap()).unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut listening = Vec::new();
+        loop {
+            let line = soon("a sidecar that is ready", lines.next_line()).await.unwrap();
+            let said = || std::fs::read_to_string(&stderr).unwrap_or_default();
+            let line = line.unwrap_or_else(|| panic!("it ended: {}", said()));
+            match line.rsplit_once(" on ") {
+                Some((what, address)) => listening.push((what.to_owned(), address.to_owned())),
+                None => break assert_eq!(line, "ready"),
+            }
+        }
+        Self { child, stderr, pid, listening }
+    }
+
+    /// Where this is served: `catena_api_event_source: HTTP` for one.
+    fn address(&self, what: &str) -> &str {
+        let found = self.listening.iter().find(|(name, _)| name == what);
+        &found.unwrap_or_else(|| panic!("no {what} in {:?}", self.listening)).1
+    }
+
+    fn http(&self) -> String {
+        format!("http://{}", self.address("catena_api_event_source: HTTP"))
+    }
+
+    /// Status and answer of a call of a game server.
+    async fn call(&self, name: &str, message: Value) -> (u16, Value) {
+        let url = format!("{}/api/v1/server/{name}", self.http());
+        let http = sortie_tls::http_client(&url, None).unwrap().build().unwrap();
+        let response = soon(name, http.post(url).body(message.to_string()).send()).await.unwrap();
+        (response.status().as_u16(), response.json().await.unwrap())
+    }
+
+    /// The answer of a call that must succeed.
+    async fn ok(&self, name: &str, message: Value) -> Value {
+        let (status, answer) = self.call(name, message).await;
+        assert_eq!(status, 200, "{name}: {answer}\n{}", self.log());
+        answer
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(&self.stderr).unwrap()
+    }
+
+    async fn ended(mut self) -> ExitStatus {
+        soon("the end of the sidecar", self.child.wait()).await.unwrap()
+    }
+
+    /// Asks it to end, which it does without complaint.
+    async fn stop(self) {
+        signal(self.pid, Signal::TERM);
+        let log = self.stderr.clone();
+        assert_eq!(self.ended().await.code(), Some(0), "{}", std::fs::read_to_string(log).unwrap());
+    }
+
+    async fn kill(self) {
+        signal(self.pid, Signal::KILL);
+        assert_eq!(self.ended().await.code(), None);
+    }
+}
+
+/// Settings for game servers that call, on ports that the system chooses.
+fn settings(backend: &str) -> Value {
+    json!({"app": {
+        "event_source": {"use": "catena_api_event_source", "configs": {"catena_api_event_source": {
+            "GrpcListenAddr": "127.0.0.1:0", "HttpListenAddr": "127.0.0.1:0",
+        }}},
+        "resolver": {"use": "static_resolver", "configs": {"static_resolver": {"Address": "203.0.113.7"}}},
+        "backend": {"use": "catena_backend", "configs": {"catena_backend": {"url": backend}}},
+        "sidecar": {"DataFolder": "sidecar-data"},
+    }})
+}
+
+/// A control plane whose own fleet takes no match.
+fn without_servers() -> Value {
+    json!({"dev": true, "fleets": {"quiet": idle_fleet()}})
+}
+
+async fn submitted(control_plane: &ControlPlane) -> String {
+    control_plane.submit(json!({"players": ["alice"]})).await
+}
+
+#[tokio::test]
+async fn a_game_server_in_python_plays_through_it() {
+    let site = Site::with_config(&without_servers());
+    let control_plane = site.up(&[]).await;
+    let sidecar = Sidecar::start(&site, &settings(&control_plane.url)).await;
+    let mut server = site.command("python3");
+    server.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(EXAMPLE));
+    server.env("CATENA_SIDECAR_HTTP", sidecar.http()).env("PLAY_SECONDS", "0").env("GAME_PORT", "0");
+    let playing = tokio::spawn(finish(server));
+    let registered = control_plane.event("sortie.server.registered", None).await;
+    let id = submitted(&control_plane).await;
+    let ready = control_plane.event("sortie.match.ready", Some(&id)).await;
+    let details = ready["data"]["connection"]["details"].as_str().unwrap();
+    assert!(details.starts_with("203.0.113.7:"), "{details}");
+    control_plane.event("sortie.match.ended", Some(&id)).await;
+    let played = soon("the end of the example", playing).await.unwrap();
+    assert_eq!(played.code, Some(0), "{} {}", played.stdout, played.stderr);
+    assert_eq!(played.stdout, format!("playing {id} alice\nover\n"));
+    // The id was made by the sidecar and is kept.
+    let server = registered["subject"].clone();
+    sidecar.stop().await;
+    let sidecar = Sidecar::start(&site, &settings(&control_plane.url)).await;
+    sidecar.ok("request_match", json!({})).await;
+    let servers = control_plane.get("/v1/servers").await;
+    assert!(servers["servers"].as_array().unwrap().iter().any(|one| one["server_id"] == server), "{servers}");
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn a_grpc_client_in_another_language_plays_through_it() {
+    let site = Site::with_config(&without_servers());
+    let control_plane = site.up(&[]).await;
+    for scheme in ["http://", "grpc://"] {
+        let backend = control_plane.url.replace("http://", scheme);
+        let sidecar = Sidecar::start(&site, &settings(&backend)).await;
+        let id = submitted(&control_plane).await;
+        let address = sidecar.address("catena_api_event_source: gRPC").to_owned();
+        let played = python::run(&site, "grpc_beside_sidecar.py", &[&address]).await;
+        assert_eq!(played.stdout.trim(), id);
+        let ready = control_plane.event("sortie.match.ready", Some(&id)).await;
+        assert_eq!(ready["data"]["connection"]["details"], "203.0.113.7:7777");
+        control_plane.event("sortie.match.ended", Some(&id)).await;
+        sidecar.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_fleet_runs_it_and_players_come_through_the_gateway() {
+    let site = Site::new();
+    let path = site.path("virtual.json");
+    // Neither a backend nor an address: a server that Sortie starts is told of both.
+    let settings = json!({"app": {"event_source": {
+        "use": "virtual_server_event_source",
+        "configs": {"virtual_server_event_source": {
+            "strategy": "continuous_strategy",
+            "continuous_strategy": {"RequestInterval": "50ms", "MatchDuration": "1h"},
+        }},
+    }}});
+    std::fs::write(&path, settings.to_string()).unwrap();
+    let arguments = ["sidecar", "--config", path.to_str().unwrap()];
+    let mut own = fleet(Path::new(env!("CARGO_BIN_EXE_sortie")), &arguments, 2, &json!({}));
+    own["game"] = "arena".into();
+    own["version"] = "1".into();
+    own["capacity"] = 2.into();
+    site.configure(&json!({"dev": true, "fleets": {"own": own}}));
+    let control_plane = site.up(&[]).await;
+    let join = "/matchmaker/wannaplay?game=arena&version=1";
+    let first = control_plane.ok("POST", join, Value::Null).await;
+    let second = control_plane.ok("POST", join, Value::Null).await;
+    assert_eq!(first["link"], second["link"], "both play in one match");
+    let ready = control_plane.event("sortie.match.ready", None).await;
+    assert_eq!(ready["data"]["connection"]["details"], first["link"]);
+    assert_eq!(site.game_servers().len(), 1);
+    let third = control_plane.ok("POST", join, Value::Null).await;
+    assert_ne!(third["link"], first["link"], "the match is full");
+    for server in control_plane.get("/v1/servers").await["servers"].as_array().unwrap() {
+        let request = json!({"serverId": server["server_id"]});
+        control_plane.ok("POST", "/api/v1/server/deallocate", request).await;
+    }
+    for _ in 0..2 {
+        control_plane.event("sortie.allocation.ended", None).await;
+    }
+    let gone = async {
+        while site.game_servers() != NONE {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    soon("the end of the servers", gone).await;
+}
+
+#[tokio::test]
+async fn a_match_outlives_the_backend_and_the_sidecar() {
+    let site = Site::with_config(&without_servers());
+    let address = fixed_address();
+    let control_plane = site.up(&["--listen", &address]).await;
+    let backend = control_plane.url.clone();
+    let sidecar = Sidecar::start(&site, &settings(&backend)).await;
+    let id = submitted(&control_plane).await;
+    let offer = sidecar.ok("request_match", json!({"serverId": "s1"})).await;
+    assert_eq!(offer["match"]["matchId"], json!(id));
+    control_plane.kill().await;
+
+    let ready = json!({"serverId": "s1", "connectionDetails": "7777"});
+    assert_eq!(
+        sidecar.ok("match_ready", ready).await["matchId"],
+        json!(id),
+        "it is kept until it is delivered"
+    );
+    assert_eq!(sidecar.ok("request_match", json!({"serverId": "s2"})).await.get("match"), None);
+    sidecar.kill().await;
+    let sidecar = Sidecar::start(&site, &settings(&backend)).await;
+    let ended = json!({"serverId": "s1"});
+    assert_eq!(
+        sidecar.ok("end_match", ended).await["matchId"],
+        json!(id),
+        "the match is known without its id"
+    );
+
+    let control_plane = site.up(&["--listen", &address]).await;
+    let mut events = control_plane.events().await;
+    let ready = events.find("sortie.match.ready", Some(&id)).await;
+    assert_eq!(ready["data"]["connection"]["details"], "203.0.113.7:7777");
+    events.find("sortie.match.ended", Some(&id)).await;
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn the_end_ends_its_matches_or_hands_them_over() {
+    let site = Site::with_config(&without_servers());
+    let control_plane = site.up(&[]).await;
+    let mut settings = settings(&control_plane.url);
+    settings["app"]["sidecar"]["Shutdown"] = json!({"Matches": "keep", "Deadline": "20s"});
+    let sidecar = Sidecar::start(&site, &settings).await;
+    let id = submitted(&control_plane).await;
+    sidecar.ok("request_match", json!({})).await;
+    sidecar.ok("match_ready", json!({"connectionDetails": "7777"})).await;
+    sidecar.stop().await;
+    assert_eq!(control_plane.show(&id).await["state"], "ready", "it was handed over");
+
+    settings["app"]["sidecar"]["Shutdown"] = json!({"Matches": "end"});
+    let sidecar = Sidecar::start(&site, &settings).await;
+    // Somebody waits for a match while the sidecar is told to end.
+    let waiting = {
+        let url = format!("{}/api/v1/server/request_match", sidecar.http());
+        let http = sortie_tls::http_client(&url, None).unwrap().build().unwrap();
+        let body = json!({"serverId": "s2", "hintFlags": 2}).to_string();
+        tokio::spawn(async move { http.post(url).body(body).send().await })
+    };
+    control_plane.event("sortie.server.registered", Some("s2")).await;
+    sidecar.stop().await;
+    let ended = control_plane.event("sortie.match.ended", Some(&id)).await;
+    assert_eq!(ended["data"]["cause"], "server");
+    let _answer = soon("an answer to who waited", waiting).await.unwrap();
+}
+
+#[tokio::test]
+async fn settings_that_cannot_be_are_refused_by_their_key() {
+    let site = Site::new();
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let mut no_port = settings("http://127.0.0.1:1");
+    no_port["app"]["event_source"]["configs"]["catena_api_event_source"]["HttpListenAddr"] = json!(taken);
+    let mut unknown = settings("http://127.0.0.1:1");
+    unknown["app"]["event_source"]["use"] = json!("catena_event_source");
+    let mut missing = settings("http://127.0.0.1:1");
+    missing["app"]["event_source"]["configs"] = json!({});
+    let mut wrong = settings("http://127.0.0.1:1");
+    wrong["app"]["event_source"]["configs"]["catena_api_event_source"]["GrpcListenAddr"] = json!(8080);
+    let mut interval = settings("http://127.0.0.1:1");
+    interval["app"]["event_source"] = json!({"use": "virtual_server_event_source", "configs": {
+        "virtual_server_event_source": {
+            "strategy": "continuous_strategy", "continuous_strategy": {"RequestInterval": 5},
+        },
+    }});
+    for (settings, said) in [
+        (no_port, "catena_api_event_source: HttpListenAddr"),
+        (unknown, "app.event_source.use"),
+        (missing, "app.event_source.configs"),
+        (wrong, "app.event_source.configs.catena_api_event_source.GrpcListenAddr"),
+        (interval, "virtual_server_event_source.continuous_strategy.RequestInterval"),
+    ] {
+        std::fs::write(site.path("bad.json"), settings.to_string()).unwrap();
+        let refused = site.run(&["sidecar", "--config", "bad.json"]).await;
+        assert_eq!((refused.code, refused.stdout.as_str()), (Some(1), ""), "{}", refused.stderr);
+        assert!(refused.stderr.contains(said), "{said}: {}", refused.stderr);
+    }
+}
