@@ -17,8 +17,6 @@ const MAX_SECRET_BYTES: u64 = 4096;
 const MIN_SECRET_BYTES: usize = 32;
 /// Longest issuer and audience, in characters.
 const MAX_NAME: usize = 1000;
-/// Longest name of a variable, in characters.
-const MAX_VARIABLE_NAME: usize = 128;
 /// Most that clocks may differ by.
 const MAX_LEEWAY: Duration = Duration::from_secs(600);
 
@@ -60,6 +58,10 @@ pub enum SecretSource {
 pub struct Secret(Zeroizing<Vec<u8>>);
 
 impl Secret {
+    pub(crate) fn of(bytes: &[u8]) -> Self {
+        Self(Zeroizing::new(bytes.to_vec()))
+    }
+
     /// The secret itself.
     #[must_use]
     pub const fn bytes(&self) -> &Zeroizing<Vec<u8>> {
@@ -111,14 +113,8 @@ fn named(value: &serde_json::Value) -> Result<String, String> {
 }
 
 fn keys(section: &Section<'_>) -> Option<Option<PlayerKeys>> {
-    // A secret put here in place of its variable's name must not be quoted back.
-    let variable = |value: &_| {
-        let allowed = |character: char| character.is_ascii_alphanumeric() || character == '_';
-        parse::characters(1..=MAX_VARIABLE_NAME, allowed, "letters, digits and `_`")(value)
-            .map_err(|_| "must be the name of an environment variable".to_owned())
-    };
     let secret_file = section.optional_path("secret_file");
-    let secret_env = section.optional("secret_env", variable);
+    let secret_env = section.optional("secret_env", parse::variable_name);
     let jwks_file = section.optional_path("jwks_file");
     let jwks_url = section.optional("jwks_url", parse::fetched_url);
     let (secret_file, secret_env, jwks_file, jwks_url) = (secret_file?, secret_env?, jwks_file?, jwks_url?);
@@ -176,5 +172,5 @@ fn secret(bytes: &[u8]) -> Result<Secret, String> {
             bytes.len()
         ));
     }
-    Ok(Secret(Zeroizing::new(bytes.to_vec())))
+    Ok(Secret::of(bytes))
 }

@@ -40,16 +40,8 @@ pub(crate) enum HookKind {
 }
 
 /// Keys of hooks that are called.
-const OUTSIDE: &[&str] = &[
-    "name",
-    "url",
-    "timeout",
-    "on_failure",
-    "concurrency",
-    "breaker_failures",
-    "breaker_pause",
-    "key_env",
-];
+const OUTSIDE: &[&str] =
+    &["name", "url", "timeout", "on_failure", "concurrency", "breaker_failures", "breaker_pause", "key_env"];
 
 impl HookKind {
     pub(crate) const NAMES: &'static [&'static str] = &[
@@ -149,13 +141,19 @@ impl Hooks {
         if let (Hook::Outside(outside), Some(place)) = (&hook, place) {
             let of_all = (None, outside.id.clone());
             let own = (queue.cloned(), outside.id.clone());
-            if self.places.contains_key(&own) || common.is_some_and(|common| common.places.contains_key(&of_all)) {
+            if self.places.contains_key(&own)
+                || common.is_some_and(|common| common.places.contains_key(&of_all))
+            {
                 section.problem("name", format!("{:?} names an earlier hook too", outside.id.as_str()));
                 return None;
             }
-            let forms = |hook: &Hook| matches!(hook, Hook::Outside(hook) if hook.about == HookPoint::FormMatch);
+            let forms =
+                |hook: &Hook| matches!(hook, Hook::Outside(hook) if hook.about == HookPoint::FormMatch);
             if forms(&hook) && self.settings.iter().any(forms) {
-                section.problem("kind", "is `form_match`, as an earlier hook's: one forms the matches of a queue");
+                section.problem(
+                    "kind",
+                    "is `form_match`, as an earlier hook's: one forms the matches of a queue",
+                );
                 return None;
             }
             self.places.insert(own, place);
@@ -168,9 +166,8 @@ impl Hooks {
 /// One hook, and where it is if it is outside.
 fn hook(section: &Section<'_>, queues: &[&str], of_queue: bool) -> Option<(Hook, Option<HookConfig>)> {
     let kind = section.get("kind", parse::choice(HookKind::NAMES, HookKind::by_name));
-    let id = section.optional("name", |value| {
-        HookId::new(parse::text(value)?).map_err(|problem| problem.to_string())
-    });
+    let id = section
+        .optional("name", |value| HookId::new(parse::text(value)?).map_err(|problem| problem.to_string()));
     let url = section.optional("url", parse::fetched_url);
     let timeout = section.get("timeout", parse::duration(TIMEOUTS));
     let on_failure = section.get("on_failure", parse::choice(ON_FAILURE, on_failure));

@@ -24,6 +24,13 @@ use crate::section::Section;
 pub(crate) use hooks::{HookKind, Hooks};
 pub(crate) use rules::RuleName;
 
+/// Names of choices.
+pub(crate) mod names {
+    pub(crate) use super::hooks::ON_FAILURE;
+    pub(crate) use super::queues::{BACKFILLS, EXPIRATION_ACTIONS};
+    pub(crate) use super::rules::MEASURES;
+}
+
 /// Shortest and longest time between two ticks.
 const TICKS: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
 

@@ -103,7 +103,8 @@ pub(super) fn read(section: &Section<'_>) -> Option<Vec<Rule>> {
 /// Whether there are no more rules of each kind than there can be; too many are noted.
 fn counts(section: &Section<'_>, rules: &[Rule]) -> bool {
     let relaxes = |rule: &Rule| matches!(rule.kind, RuleKind::Equal { .. }) && rule.relax_after.is_some();
-    let of_kind = |name: &'static str, most| (name, most, rules.iter().filter(|r| name_of(&r.kind) == name).count());
+    let of_kind =
+        |name: &'static str, most| (name, most, rules.iter().filter(|r| name_of(&r.kind) == name).count());
     let relaxing = rules.iter().filter(|rule| relaxes(rule)).count();
     let counts = [
         of_kind("latency", 1),
@@ -142,7 +143,8 @@ fn rule(name: &str, section: &Section<'_>) -> Option<Rule> {
     if !belongs(section, chosen) {
         return None;
     }
-    let require = |key: &str| section.problem(key, format!("is required with the kind `{}`", chosen.keys().0));
+    let require =
+        |key: &str| section.problem(key, format!("is required with the kind `{}`", chosen.keys().0));
     let property = || {
         property.clone()?.map(Box::from).or_else(|| {
             require("property");
@@ -186,10 +188,12 @@ fn rule(name: &str, section: &Section<'_>) -> Option<Rule> {
 /// Whether every key that is given goes with the kind; others are noted.
 fn belongs(section: &Section<'_>, kind: RuleName) -> bool {
     let (name, keys) = kind.keys();
-    let strangers = section.names().filter(|key| !["kind", "relax_after"].contains(key) && !keys.contains(key));
+    let strangers =
+        section.names().filter(|key| !["kind", "relax_after"].contains(key) && !keys.contains(key));
     let strangers: Vec<&str> = strangers.filter(|key| section.given(key)).collect();
     for key in &strangers {
-        let known = keys.iter().chain(&["relax_after"]).map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
+        let known =
+            keys.iter().chain(&["relax_after"]).map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
         section.problem(key, format!("means nothing with the kind `{name}`, which takes {known}"));
     }
     strangers.is_empty()
@@ -216,7 +220,9 @@ fn widen(section: &Section<'_>) -> Option<Vec<WidenStep>> {
 /// Whether the rule allows more and more; what does not is noted.
 fn widens(section: &Section<'_>, rule: &Rule) -> bool {
     let first = match &rule.kind {
-        RuleKind::Distance { most, .. } | RuleKind::Latency { most } | RuleKind::Balance { most, .. } => *most,
+        RuleKind::Distance { most, .. } | RuleKind::Latency { most } | RuleKind::Balance { most, .. } => {
+            *most
+        }
         RuleKind::Equal { .. } | RuleKind::Expression { .. } | RuleKind::NotBlocked => 0.0,
     };
     let (mut after, mut allowed) = (Duration::ZERO, first);

@@ -71,7 +71,8 @@ fn hooks(top: &Section<'_>, id: &QueueId, queue: &Queue, settings: &Settings) {
     let stack = || settings.hooks.iter().chain(&queue.hooks);
     let hosted = stack().any(|hook| matches!(hook, Hook::PeerToPeerHost(_)));
     if hosted && queue.backfill != Backfill::Off {
-        let text = "is on, but with a hook `peer_to_peer_host` matches have no server that could have free seats";
+        let text =
+            "is on, but with a hook `peer_to_peer_host` matches have no server that could have free seats";
         of_queue(top, id, &["backfill"], text);
     }
     routes(top, &["matchmaker", "queues", id.as_str(), "hooks"], &queue.hooks, settings);

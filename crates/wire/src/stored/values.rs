@@ -8,7 +8,8 @@ use sortie_domain::broker::model::{
     CancelCause, EndCause, FailReason, FastSchedule, GoneCause, Properties, Seat, SeatEnd,
 };
 use sortie_domain::ids::{
-    AllocationId, FleetId, HookId, IdempotencyKey, MatchId, PlayerId, QueueId, RegionId, SeatId, ServerId, TicketId,
+    AllocationId, FleetId, HookId, IdempotencyKey, MatchId, PlayerId, QueueId, RegionId, SeatId, ServerId,
+    TicketId,
 };
 use sortie_domain::time::Timestamp;
 
