@@ -601,7 +601,7 @@ static KEYS: &[KeyDoc] = &[
         "matchmaker.queues.<name>.players_per_team",
         "players",
         Optional("allowed only with `teams` 0, where it means no limit"),
-        "Players of a full team. A match has at most 10000.",
+        "Players of a full team. A match has at most 1000.",
     ),
     count(
         "matchmaker.queues.<name>.min_players_per_team",

@@ -9,13 +9,13 @@ mod rules;
 pub(crate) mod show;
 pub(crate) mod warnings;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
 use sortie_domain::ids::{HookId, QueueId};
 use sortie_domain::matchmaking::Settings;
-use sortie_domain::matchmaking::settings::MAX_QUEUES;
+use sortie_domain::matchmaking::settings::{Hook, MAX_QUEUES};
 
 use crate::parse::{self, YEAR};
 use crate::players::Secret;
@@ -97,11 +97,37 @@ pub(crate) fn read(section: &Section<'_>, given: bool) -> Option<Option<Matchmak
         own.places.extend(queue.hooks);
         settings.queues.insert(queue.id, queue.settings);
     }
+    if sends_on(section, &settings) {
+        return None;
+    }
     if let Err(problem) = settings.check() {
         section.refuse(problem);
         return None;
     }
     Some(Some(MatchmakerConfig { settings, hooks: own.places }))
+}
+
+/// Whether a queue sends tickets to one that sends them on, which is noted: nobody could say where they end up.
+fn sends_on(section: &Section<'_>, settings: &Settings) -> bool {
+    let routes = |hook: &Hook| match hook {
+        Hook::QueueByPartySize(queues) => Some(queues.clone()),
+        _ => None,
+    };
+    let sends = |id: &QueueId| {
+        settings.queues.get(id).is_some_and(|queue| queue.hooks.iter().any(|hook| routes(hook).is_some()))
+    };
+    let mut found = false;
+    for (id, queue) in &settings.queues {
+        let targets = queue.hooks.iter().filter_map(routes).flat_map(BTreeMap::into_values);
+        for target in targets.filter(sends).collect::<BTreeSet<_>>() {
+            let text = format!(
+                "send tickets to the queue {target}, which sends them on; name the one where they end up"
+            );
+            section.problem_below(&["queues", id.as_str(), "hooks"], text);
+            found = true;
+        }
+    }
+    found
 }
 
 /// Whether there are too many queues, which is noted.

@@ -59,7 +59,9 @@ fn paths(value: &toml::Value, place: &str, found: &mut BTreeSet<String>) {
         _ if known(place) => drop(found.insert(place.to_owned())),
         toml::Value::Table(table) => {
             for (name, value) in table {
-                let name = if place == "fleets" { "<name>" } else { name };
+                let is_own =
+                    ["fleets", "matchmaker.queues", "matchmaker.queues.<name>.rules"].contains(&place);
+                let name = if is_own { "<name>" } else { name };
                 let below = if place.is_empty() { name.to_owned() } else { format!("{place}.{name}") };
                 paths(value, &below, found);
             }
