@@ -637,7 +637,7 @@ static KEYS: &[KeyDoc] = &[
         "matchmaker.queues.<name>.seat_timeout",
         Duration,
         Default("30s"),
-        "How long a ticket waits for such seats before it returns to its place, and how long they are then kept for its players: 1s to 1h.",
+        "How long a ticket waits for such seats before it returns to its place, 1s to 1h.",
     ),
     count(
         "matchmaker.queues.<name>.max_requeues",

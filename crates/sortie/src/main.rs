@@ -16,6 +16,7 @@ mod commands;
 mod edge;
 mod failure;
 mod logging;
+mod matchmaker;
 mod node;
 mod remote;
 mod secrets;

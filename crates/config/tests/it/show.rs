@@ -80,7 +80,13 @@ fn every_key_of_the_reference_is_shown_and_no_other() {
     let config = Folder::with("sortie.toml", FULL).load(&[GAME_KEY]).unwrap();
     let mut found = BTreeSet::new();
     paths(&toml::from_str(&config.show()).unwrap(), "", &mut found);
-    let others = ["netcode.key_file", "players.secret_file", "players.secret_env", "players.jwks_file"];
+    let others = [
+        "netcode.key_file",
+        "players.secret_file",
+        "players.secret_env",
+        "players.jwks_file",
+        "matchmaker.hooks[].property",
+    ];
     found.extend(others.map(str::to_owned));
     let all: BTreeSet<_> = reference().iter().map(|key: &KeyDoc| key.path.to_owned()).collect();
     assert_eq!(found, all);

@@ -57,6 +57,12 @@ impl Matchmaker {
         self.state.offers.values()
     }
 
+    /// The offer of a match's free seats.
+    #[must_use]
+    pub fn offered(&self, id: &MatchId) -> Option<&Offered> {
+        self.state.offers.get(id)
+    }
+
     /// How many tickets wait in a queue.
     #[must_use]
     pub fn waiting(&self, queue: &QueueId) -> usize {
