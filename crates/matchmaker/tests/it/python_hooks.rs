@@ -82,8 +82,8 @@ async fn the_example_refuses_forms_and_chooses() {
     let (ann, _) = (world.ticket("duel", &["ann"]).await, world.ticket("duel", &["ben"]).await);
     let match_id = world.serve("server").await;
     world.until_status(&ann, Status::Completed).await;
-    let spec = world.broker().query(move |broker| broker.find_match(&match_id).unwrap().spec.clone());
-    let spec = spec.await.unwrap();
+    let broker = world.broker();
+    let spec = broker.query(move |broker| broker.find_match(&match_id).unwrap().spec.clone()).await.unwrap();
     let properties: serde_json::Value = serde_json::from_str(spec.properties.text().unwrap()).unwrap();
     assert_eq!(properties["map"], "harbour");
     assert_eq!(properties["queue_name"], "duel");
