@@ -670,7 +670,7 @@ static KEYS: &[KeyDoc] = &[
         "matchmaker.queues.<name>.rules.<name>.kind",
         Choice(RuleName::NAMES),
         Required,
-        "What tickets of one match must have in common; `docs/matchmaking.md` has an example of each. A queue has at most 32 rules.",
+        "What tickets of one match must have in common. A queue has at most 32 rules.",
     ),
     key(
         "matchmaker.queues.<name>.rules.<name>.property",
