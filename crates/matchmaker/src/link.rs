@@ -29,6 +29,8 @@ use offers::OpenMatches;
 pub const RECONCILE_EVERY: Duration = Duration::from_secs(30);
 /// Changes of free seats are gathered for so long, so that a match that fills up makes few offers.
 pub const SETTLE: Duration = Duration::from_millis(50);
+/// Matches that are looked at in one go: the machines do nothing else meanwhile.
+const MATCHES_PER_LOOK: usize = 1_000;
 /// Pause before something is told again to a matchmaker that cannot take it, and before a lost log is followed anew.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -162,8 +164,12 @@ impl Link {
 
     /// Offers what seats are free in the matches that have changed, and takes back what are not.
     async fn look(&self, following: &mut Following) -> Result<(), Ended> {
-        following.look_at = None;
-        let ids: Arc<BTreeSet<MatchId>> = Arc::new(std::mem::take(&mut following.changed));
+        let mut ids = std::mem::take(&mut following.changed);
+        if let Some(next) = ids.iter().nth(MATCHES_PER_LOOK).cloned() {
+            following.changed = ids.split_off(&next);
+        }
+        following.look_at = (!following.changed.is_empty()).then(Instant::now);
+        let ids = Arc::new(ids);
         let of_maker = Arc::clone(&ids);
         // In this order: a seat that is taken in between was promised before. What is wrong by a ticket that is seated
         // meanwhile is looked at again, because that is an event; until then the broker refuses what is not there.

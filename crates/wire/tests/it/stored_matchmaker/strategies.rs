@@ -65,8 +65,8 @@ fn number() -> impl Strategy<Value = f64> {
 }
 
 fn properties() -> impl Strategy<Value = Properties> {
-    let texts = ["", "{}", r#" {"deep": [[{"a": null}]], "n": -1.5e300} "#];
-    select(&texts[..]).prop_map(|text| Properties::parse(text).unwrap())
+    let texts = vec!["", "{}", r#" {"deep": [[{"a": null}]], "n": -1.5e300} "#];
+    select(texts).prop_map(|text| Properties::parse(text).unwrap())
 }
 
 fn check() -> impl Strategy<Value = Check> {
@@ -145,9 +145,9 @@ fn offer() -> impl Strategy<Value = Arc<SeatOffer>> {
 }
 
 fn hook() -> impl Strategy<Value = Hook> {
-    let points = [HookPoint::ValidateTicket, HookPoint::FormMatch, HookPoint::NewMatch];
-    let failures = [OnFailure::Accept, OnFailure::Refuse];
-    let outside = (hook_id(), select(&points[..]), duration(), select(&failures[..]))
+    let points = vec![HookPoint::ValidateTicket, HookPoint::FormMatch, HookPoint::NewMatch];
+    let failures = vec![OnFailure::Accept, OnFailure::Refuse];
+    let outside = (hook_id(), select(points), duration(), select(failures))
         .prop_map(|(id, about, timeout, on_failure)| OutsideHook { id, about, timeout, on_failure });
     prop_oneof![
         btree_map(any::<u32>(), queue_id(), 0..MANY).prop_map(Hook::QueueByPartySize),
@@ -159,10 +159,10 @@ fn hook() -> impl Strategy<Value = Hook> {
 }
 
 fn rule() -> impl Strategy<Value = Rule> {
-    let measures = [Measure::Ticket, Measure::Average, Measure::Max];
+    let measures = vec![Measure::Ticket, Measure::Average, Measure::Max];
     let kind = prop_oneof![
         name().prop_map(|property| RuleKind::Equal { property }),
-        (name(), select(&measures[..]), number(), number()).prop_map(|(property, measure, most, missing)| {
+        (name(), select(measures), number(), number()).prop_map(|(property, measure, most, missing)| {
             RuleKind::Distance { property, measure, most, missing }
         }),
         number().prop_map(|most| RuleKind::Latency { most }),
