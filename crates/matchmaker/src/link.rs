@@ -92,11 +92,11 @@ impl Link {
             };
             tokio::select! {
                 record = following.of_broker.next() => {
-                    let record = record.map_err(lost)?;
+                    let record = record.map_err(|error| lost(&error))?;
                     self.heard(&record, &mut following).await?;
                 }
                 record = following.of_maker.next() => {
-                    let record = record.map_err(lost)?;
+                    let record = record.map_err(|error| lost(&error))?;
                     if following.noted(&record.event) {
                         reconcile_at = Instant::now();
                     }
@@ -112,14 +112,14 @@ impl Link {
 
     /// Compares the states, and follows from there.
     async fn begin(&self) -> Result<Following, Ended> {
-        let from = self.broker.query(|broker| broker.last_seq()).await?;
+        let from = self.broker.query(Broker::last_seq).await?;
         let of_broker = self.broker.subscribe(Cursor::From(from + 1));
         let (from, matches, queues) = self.maker.query(ask_maker).await?;
         let of_maker = self.maker.subscribe(Cursor::From(from + 1));
         self.settle(matches).await?;
         let open = self.broker.query(OpenMatches::ask).await?;
         let open = OpenMatches::new(queues, open);
-        let offered = self.maker.query(|maker| offers::offered(maker)).await?;
+        let offered = self.maker.query(offers::offered).await?;
         let changed: BTreeSet<MatchId> = open.ids().chain(&offered).cloned().collect();
         let look_at = (!changed.is_empty()).then(Instant::now);
         Ok(Following { of_broker, of_maker, open, changed, look_at })
@@ -231,7 +231,7 @@ fn ask_maker(maker: &Matchmaker) -> (u64, Vec<(MatchId, bool)>, BTreeSet<QueueId
     (maker.last_seq(), matches.collect(), offers::queues(maker))
 }
 
-fn lost(error: SubscribeError) -> Ended {
+fn lost(error: &SubscribeError) -> Ended {
     if matches!(error, SubscribeError::Ended) {
         return Ended::Engine;
     }

@@ -47,8 +47,8 @@ fn envelope(
         "type": kind,
         "time": rfc3339(time),
         "datacontenttype": "application/json",
-        "data": data,
     });
+    document["data"] = data;
     // An attribute of CloudEvents that is not set has to be left out.
     if let Some(subject) = subject {
         document["subject"] = subject.into();
