@@ -222,7 +222,7 @@ fn what_does_not_go_together_is_warned_of() {
     let rule = "rules.r = {kind = 'latency', most = 1}\n";
     warned(&format!("{QUEUE}{hook}{rule}"), "matchmaker.queues.q.rules");
     let hook = "hooks = [{kind = 'queue_by_party_size', queues = {3 = 'q'}}]\n";
-    warned(&format!("{hook_of_all}{QUEUE}", hook_of_all = format!("matchmaker.{hook}")), "matchmaker.hooks");
+    warned(&format!("matchmaker.{hook}{QUEUE}"), "matchmaker.hooks");
     let key =
         "hooks = [{kind = 'new_match', name = 'n', url = 'http://hooks.example.com/', key_env = 'K'}]\n";
     let config = Folder::with("sortie.toml", &format!("broker.server_max_lifetime = '3h'\n{QUEUE}{key}"));

@@ -23,6 +23,10 @@ use zeroize::Zeroizing;
 
 use crate::world::{HookMap, World, duel, queue_id, settings, soon, spec};
 
+/// Calls that a test may hear of before it looks.
+const NEWS: usize = 100;
+/// Whether it is the failure that is expected.
+type IsIt = fn(&HookError) -> bool;
 /// A time that no test waits for.
 const LONG: Duration = Duration::from_secs(600);
 
@@ -61,17 +65,16 @@ async fn answering(status: StatusCode, body: impl Into<Bytes>) -> String {
 
 async fn ask(hooks: &Hooks, queue: &str) -> Result<TicketVerdict, HookError> {
     let ticket = TicketId::new("ticket-1").unwrap();
-    let asked = hooks.validate_ticket(&queue_id(queue), &hook_id(), &ticket, &spec(queue, &["ann"])).await;
-    asked
+    hooks.validate_ticket(&queue_id(queue), &hook_id(), &ticket, &spec(queue, &["ann"])).await
 }
 
 #[tokio::test]
 async fn a_hook_is_sent_the_ticket_and_the_key() {
-    let (sender, mut received) = mpsc::unbounded_channel();
+    let (sender, mut received) = mpsc::channel(NEWS);
     let note = move |headers: HeaderMap, body: Bytes| {
         let sender = sender.clone();
         async move {
-            sender.send((headers, body)).unwrap();
+            sender.try_send((headers, body)).unwrap();
             r#"{"accept": true}"#
         }
     };
@@ -109,7 +112,7 @@ async fn every_failure_has_its_name() {
     };
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let hanging = format!("http://{}/", silent.local_addr().unwrap());
-    let failures: [(String, fn(&HookError) -> bool); 7] = [
+    let failures: [(String, IsIt); 7] = [
         (answering(StatusCode::INTERNAL_SERVER_ERROR, "").await, |e| *e == HookError::Status(500)),
         (answering(StatusCode::NO_CONTENT, "").await, |e| *e == HookError::Status(204)),
         (redirecting, |e| *e == HookError::Status(307)),
@@ -153,20 +156,21 @@ async fn a_hook_that_keeps_failing_is_left_alone() {
 #[derive(Clone)]
 struct Holding {
     gate: Arc<Semaphore>,
-    held: mpsc::UnboundedSender<()>,
+    held: mpsc::Sender<()>,
 }
 
 async fn hold(State(holding): State<Holding>, body: Bytes) -> Response {
     let question: serde_json::Value = serde_json::from_slice(&body).unwrap();
     if question["queue"] == "slow" {
-        holding.held.send(()).unwrap();
+        // Who has heard enough does not look any more.
+        let _ = holding.held.try_send(());
         let _passed = holding.gate.acquire().await.unwrap();
     }
     r#"{"accept": true}"#.into_response()
 }
 
-async fn holding() -> (String, Arc<Semaphore>, mpsc::UnboundedReceiver<()>) {
-    let (held, told) = mpsc::unbounded_channel();
+async fn holding() -> (String, Arc<Semaphore>, mpsc::Receiver<()>) {
+    let (held, told) = mpsc::channel(NEWS);
     let gate = Arc::new(Semaphore::new(0));
     let state = Holding { gate: Arc::clone(&gate), held };
     (serve(Router::new().route("/", post(hold)).with_state(state)).await, gate, told)

@@ -13,10 +13,13 @@ use tokio::sync::mpsc;
 
 use crate::world::{HookMap, World, duel, settings, soon};
 
+/// Effects that a test may carry out before it looks.
+const EFFECTS: usize = 100;
+
 /// Carries effects out and never tells: the process ends in between.
 struct Silent {
     work: Work,
-    done: mpsc::UnboundedSender<&'static str>,
+    done: mpsc::Sender<&'static str>,
 }
 
 #[async_trait]
@@ -32,15 +35,15 @@ impl Performer<Matchmaker> for Silent {
             _ => "other",
         };
         self.work.perform(effect).await?;
-        self.done.send(what).unwrap();
+        self.done.try_send(what).unwrap();
         std::future::pending().await
     }
 }
 
 /// Restarts the matchmaker such that what it has done outside does not get into its log.
-async fn silence(world: &mut World) -> mpsc::UnboundedReceiver<&'static str> {
+async fn silence(world: &mut World) -> mpsc::Receiver<&'static str> {
     world.kill_maker();
-    let (done, told) = mpsc::unbounded_channel();
+    let (done, told) = mpsc::channel(EFFECTS);
     let work = Work::new(world.broker(), Hooks::new(HookMap::new()).unwrap());
     world.start_maker_with(Arc::new(Silent { work, done })).await;
     told
