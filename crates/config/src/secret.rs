@@ -14,8 +14,6 @@ use crate::section::Section;
 
 /// Most bytes of a secret.
 pub(crate) const MAX_SECRET_BYTES: usize = 4096;
-/// Longest name of a variable, in characters.
-const MAX_VARIABLE_NAME: usize = 128;
 
 /// Where a secret came from.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -42,14 +40,6 @@ impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(…)")
     }
-}
-
-/// The name of an environment variable.
-pub(crate) fn variable_name(value: &Value) -> Result<String, String> {
-    let allowed = |character: char| character.is_ascii_alphanumeric() || character == '_';
-    // A secret put here in place of its variable's name must not be quoted back.
-    parse::characters(1..=MAX_VARIABLE_NAME, allowed, "letters, digits and `_`")(value)
-        .map_err(|_| "must be the name of an environment variable".to_owned())
 }
 
 /// The secret in the file at `path`, of as many bytes as `length` allows.

@@ -19,6 +19,7 @@ mod dispatch;
 mod edge;
 mod failure;
 mod logging;
+mod matchmaker;
 mod metrics;
 mod node;
 mod remote;

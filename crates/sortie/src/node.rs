@@ -1,5 +1,5 @@
-//! A whole control plane in one process: data folder, log, broker, allocators, API and gateway, in this order, each
-//! resting on the ones before. They end the other way round.
+//! A whole control plane in one process: data folder, log, broker, allocators, matchmaker, API and gateway, in this
+//! order, each resting on the ones before. They end the other way round.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -37,6 +37,7 @@ use crate::api_keys::{self, ApiKeys};
 use crate::dispatch;
 use crate::edge::{self, Door};
 use crate::failure::Failure;
+use crate::matchmaker;
 use crate::metrics;
 use crate::secrets;
 
@@ -115,6 +116,7 @@ impl Node {
             running.into_iter().map(|placement| (placement.allocation, placement.server)).collect();
         configure(config, &broker).await?;
         let gone = reconcile(&broker, &allocator, running).await?;
+        let matchmaker = matchmaker::start(config, &broker).await?;
         let closing = CancellationToken::new();
         // In this order, so that what is at no path is answered by the API.
         let gateway = gateway(config, &keys, &broker, &closing)?;
@@ -131,6 +133,9 @@ impl Node {
         edge::spawn_listener(&mut supervisor, door);
         spawn_reports(&mut supervisor, broker.clone(), gone);
         spawn_allocator(&mut supervisor, allocator, config.dev.then(|| broker.clone()));
+        if let Some(engine) = matchmaker {
+            matchmaker::spawn(&mut supervisor, engine, broker.clone(), config.shutdown_deadline / 3);
+        }
         spawn_engine(&mut supervisor, engine, config.shutdown_deadline / 3);
         Ok(Self {
             address,
@@ -491,10 +496,15 @@ fn spawn_engine(supervisor: &mut Supervisor, engine: Engine<Broker>, deadline: D
             ended = handle.ended() => ended,
             () = stop.stopped() => engine.shutdown(deadline).await,
         };
-        match ended {
-            Ended::Ordered => Ok(()),
-            Ended::Killed => Err("it was stopped".into()),
-            Ended::Failed(problem) => Err(problem.into()),
-        }
+        outcome(ended)
     });
+}
+
+/// What the end of an engine means for its task.
+pub(crate) fn outcome(ended: Ended) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    match ended {
+        Ended::Ordered => Ok(()),
+        Ended::Killed => Err("it was stopped".into()),
+        Ended::Failed(problem) => Err(problem.into()),
+    }
 }

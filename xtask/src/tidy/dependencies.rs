@@ -14,6 +14,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("sortie-testkit", &["sortie-domain"]),
     // Adapters never use each other.
     ("sortie-allocators", ADAPTER),
+    ("sortie-matchmaker", &["sortie-domain", "sortie-engine", "sortie-tls", "sortie-wire"]),
     ("sortie-api", &["sortie-domain", "sortie-engine", "sortie-identity", "sortie-serving", "sortie-wire"]),
     (
         "sortie-gateway",
