@@ -7,6 +7,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::command::{FormedMatch, MatchVerdict, Refusal, Reply};
+use super::forming::Chosen;
 use super::model::{CancelCause, Check, DissolveCause, FailCause, Formation, Named, Stage, TicketState};
 use super::settings::{OnFailure, Queue};
 use super::{Event, Turn, hooks};
@@ -280,7 +281,8 @@ impl Turn<'_> {
                 let Some(ticket) = waits.filter(|_| seen.insert(id)) else {
                     return Err(format!("ticket {id} does not wait in queue {queue}, or is used twice"));
                 };
-                tickets.push((Arc::clone(&ticket.spec), ticket.waits_since));
+                let (place, spec, since) = (ticket.place, Arc::clone(&ticket.spec), ticket.waits_since);
+                tickets.push(Chosen { place, spec, since });
                 named.push(Named { ticket: id.clone(), players: ticket.spec.player_ids() });
             }
             teams.push(named);

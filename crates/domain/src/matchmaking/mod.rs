@@ -168,11 +168,15 @@ impl<'a> Turn<'a> {
             | Event::TicketFailed { ticket, .. }
             | Event::TicketTimedOut { ticket }
             | Event::SeatsTaken { ticket, .. } => take(&ticket.ticket),
-            Event::MatchProposed { teams, .. } | Event::MatchFormed { teams, .. } => {
-                teams.iter().flatten().for_each(|named| take(&named.ticket));
-            }
+            // Those of a new match are taken out when it begins.
             _ => {}
         }
+    }
+
+    /// The ticket at this place is in a match from now on.
+    fn take_place(&mut self, place: u64) {
+        self.maker.beside.pools.remove(place);
+        self.maker.beside.due.tickets.remove(&place);
     }
 
     /// What has to be looked at because of an event.
@@ -190,7 +194,10 @@ impl<'a> Turn<'a> {
                 beside.awake = false;
                 self.maker.wake();
             }
-            Event::TicketStarted { id, .. } | Event::TicketChecked { id, .. } => note(id),
+            Event::TicketStarted { check: None, .. } => {
+                beside.due.tickets.insert(state.seq);
+            }
+            Event::TicketChecked { id, check: None, .. } => note(id),
             Event::MatchDissolved { returned, .. } => returned.iter().for_each(|named| note(&named.ticket)),
             Event::TicketReturned { ticket, .. } => note(&ticket.ticket),
             Event::SeatsOffered { offer } => {

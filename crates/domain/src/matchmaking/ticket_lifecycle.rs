@@ -25,8 +25,8 @@ impl Turn<'_> {
         }
         check_spec(&spec)?;
         for player in spec.players() {
-            if let Some(ticket) = self.state().index.by_player.get(&player.id) {
-                return Err(Refusal::PlayerWaits { player: player.id.clone(), ticket: ticket.clone() });
+            if let Some(ticket) = self.state().ticket_of(&player.id) {
+                return Err(Refusal::PlayerWaits { player: player.id.clone(), ticket: ticket.id.clone() });
             }
         }
         let mut queue = spec.queue.clone();
