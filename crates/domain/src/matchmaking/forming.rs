@@ -14,12 +14,12 @@ use super::pools::{Slot, Waiting};
 use super::search::{Aim, Found, Search};
 use super::settings::{Backfill, ExpirationAction};
 use super::state::State;
-use super::{Event, Matchmaker, Turn};
+use super::{BrokenRule, Event, Matchmaker, Turn};
 use crate::ids::{MatchId, QueueId, RegionId, TicketId};
 use crate::time::Timestamp;
 
 /// What one tick may do, in comparisons of two numbers: a few milliseconds.
-pub const WORK_PER_TICK: u64 = 400_000;
+pub const WORK_PER_TICK: u64 = 200_000;
 /// What finding out what a ticket demands costs, likewise.
 const ENTER_COST: u64 = 300;
 /// What bringing it into one pool costs, likewise.
@@ -106,7 +106,9 @@ impl Turn<'_> {
         self.maker.beside.carried = false;
         while let Some(place) = self.maker.beside.pools.take_due(self.now) {
             self.work += ENTER_COST / 4;
-            self.maker.beside.due.tickets.insert(place);
+            if !self.broken(BrokenRule::ForgetWidening) {
+                self.maker.beside.due.tickets.insert(place);
+            }
             if self.work >= WORK_PER_TICK {
                 break;
             }

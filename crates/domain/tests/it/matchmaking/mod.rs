@@ -7,7 +7,6 @@ mod genres;
 mod hooks;
 mod limits;
 mod matches;
-mod oracle;
 mod properties;
 mod queues;
 mod rules;
