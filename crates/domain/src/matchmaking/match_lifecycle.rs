@@ -248,6 +248,9 @@ impl Turn<'_> {
         let Some(known) = self.state().rounds.get(queue) else { return Reply::Done };
         let Some(check) = known.check.clone().filter(|_| known.number == round) else { return Reply::Done };
         let (from, last) = (known.after, self.round_end(queue, known.after));
+        // A hook that the queue does not have any more has no say.
+        let former = self.state().queue(queue).and_then(Queue::former);
+        let matches = matches.filter(|_| former.is_some_and(|former| former.id == check.hook));
         match matches {
             Some(matches) => {
                 for (at, formed) in matches.into_iter().take(MAX_FORMED).enumerate() {

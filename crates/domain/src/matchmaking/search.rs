@@ -4,6 +4,9 @@
 //! at once, and only for matches with itself in them; all else was looked at earlier. Candidates come oldest first
 //! and are tried in that order, each time with only those left that go with all chosen so far. On a pool of a few dozen
 //! tickets in reach that is exhaustive; beyond that it stops at a stated number of steps.
+//!
+//! Of the matches in several pools, the one with the oldest ticket is taken, and not the one in the best region: where
+//! there are always others in a better region, somebody who bears one region only would wait for ever.
 
 use alloc::vec::Vec;
 
@@ -93,17 +96,23 @@ impl<'a> Search<'a> {
         {
             return None;
         }
+        let mut oldest: Option<(u64, u32, Vec<Vec<Slot>>)> = None;
         for pool in &ticket.pools {
             let share = self.budget / 2;
             self.left = share;
             let teams = self.find_in(*pool, slot, ticket, aim);
             self.budget = self.budget.saturating_sub(share - self.left);
-            if let Some(teams) = teams {
-                let region = self.best_region(&teams, self.pools.region(*pool));
-                return Some(Found { teams, region });
+            let Some(teams) = teams else { continue };
+            let others = teams.iter().flatten().filter(|other| **other != slot);
+            let places = others.filter_map(|other| Some(self.pools.get(*other)?.profile.place));
+            let place = places.min().unwrap_or(u64::MAX);
+            if oldest.as_ref().is_none_or(|(of_other, ..)| place < *of_other) {
+                oldest = Some((place, *pool, teams));
             }
         }
-        None
+        let (_, pool, teams) = oldest?;
+        let region = self.best_region(&teams, self.pools.region(pool));
+        Some(Found { teams, region })
     }
 
     fn find_in(&mut self, pool: u32, slot: Slot, ticket: &Waiting, aim: Aim) -> Option<Vec<Vec<Slot>>> {

@@ -209,7 +209,8 @@ impl World {
             teams.iter().flatten().filter_map(|named| self.maker.ticket(&named.ticket).cloned()).collect();
         let all: Vec<&Ticket> = tickets.iter().collect();
         if !go_together(&settings, &all, record.time) {
-            self.fail(format!("5: the tickets of match {id} do not go together"));
+            let rules = &settings.rules;
+            self.fail(format!("5: the tickets of match {id} do not go together by {rules:?}: {tickets:?}"));
         }
         let balanced = settings.rules.iter().any(|rule| matches!(rule.kind, RuleKind::Balance { .. }));
         if settings.expiration_action == ExpirationAction::Drop && settings.players_per_team == 1 && !balanced
@@ -240,6 +241,8 @@ impl World {
             ticket.state == TicketState::Waiting
                 && ticket.queue == *queue
                 && ticket.place < older.place
+                // Larger ones may be left from before the queue was made smaller.
+                && ticket.spec.size() == 1
                 && self.time_of(ticket.changed_seq) <= before
                 && accepts(settings, ticket, younger, before)
                 && accepts(settings, younger, ticket, before)

@@ -3,6 +3,7 @@
 mod backfill;
 mod entities;
 mod explain;
+mod fairness;
 mod genres;
 mod hooks;
 mod limits;
