@@ -325,11 +325,10 @@ impl World {
     fn deliver(&mut self, call: CallId, answer: Answer<Matchmaker>) {
         let Some(caller) = self.calls.remove(&call) else { return };
         match (caller, answer) {
-            (Caller::Starter(spec), Ok(Reply::Started { ticket })) => {
-                if self.rng.u8(0..60) > 0 {
-                    self.started.insert(ticket.clone());
-                    self.specs.push((Some(ticket), spec));
-                }
+            // Some answers get lost on their way.
+            (Caller::Starter(spec), Ok(Reply::Started { ticket })) if self.rng.u8(0..60) > 0 => {
+                self.started.insert(ticket.clone());
+                self.specs.push((Some(ticket), spec));
             }
             (Caller::Canceller(id), Ok(_)) => drop(self.cancelled.insert(id)),
             (Caller::Outcome(effect), _) => drop(self.effects.remove(&effect)),
