@@ -15,7 +15,7 @@ use super::forming::OFFERS_PER_LOOK;
 use super::model::{MAX_RATINGS, SeatOffer, TicketState};
 use super::pools::Slot;
 use super::rules::Seats;
-use super::{Event, Turn};
+use super::{BrokenRule, Event, Turn};
 use crate::broker::model::{Connection, MAX_CAPACITY, MAX_PLAYERS};
 use crate::ids::{MatchId, TicketId};
 
@@ -95,8 +95,9 @@ impl Turn<'_> {
             return false;
         };
         let free = self.state().offers.get(match_id).map_or(0, |offered| offered.free);
-        let fits =
-            u32::from(waiting.profile.size) <= free && waiting.rules.seats_fit(&waiting.profile, seats);
+        let room =
+            u32::from(waiting.profile.size) <= free || (free > 0 && self.broken(BrokenRule::OversellSeats));
+        let fits = room && waiting.rules.seats_fit(&waiting.profile, seats);
         let timeout = waiting.rules.queue.seat_timeout;
         let Some(ticket) = self.state().named(id).filter(|_| fits) else { return false };
         let until = self.now + timeout;

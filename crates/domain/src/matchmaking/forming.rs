@@ -10,16 +10,16 @@ use alloc::vec::Vec;
 
 use super::hooks;
 use super::model::{Named, TicketSpec, TicketState};
-use super::pools::Slot;
+use super::pools::{Slot, Waiting};
 use super::search::{Aim, Found, Search};
 use super::settings::{Backfill, ExpirationAction};
 use super::state::State;
-use super::{Event, Matchmaker, Turn};
+use super::{BrokenRule, Event, Matchmaker, Turn};
 use crate::ids::{MatchId, QueueId, RegionId, TicketId};
 use crate::time::Timestamp;
 
 /// What one tick may do, in comparisons of two numbers: a few milliseconds.
-pub const WORK_PER_TICK: u64 = 400_000;
+pub const WORK_PER_TICK: u64 = 200_000;
 /// What finding out what a ticket demands costs, likewise.
 const ENTER_COST: u64 = 300;
 /// What bringing it into one pool costs, likewise.
@@ -30,6 +30,16 @@ const FORM_COST: u64 = 1_500;
 const END_COST: u64 = 1_000;
 /// Offers that one ticket is compared with: the oldest.
 pub(crate) const OFFERS_PER_LOOK: usize = 64;
+/// New offers that one tick looks at.
+const OFFERS_PER_TICK: usize = 1_024;
+
+/// A ticket of a match that begins.
+pub(super) struct Chosen {
+    pub(super) place: u64,
+    pub(super) spec: Arc<TicketSpec>,
+    /// From when its wait counted.
+    pub(super) since: Timestamp,
+}
 
 /// What a restart may forget: it is made again from the state.
 #[derive(Default)]
@@ -96,7 +106,9 @@ impl Turn<'_> {
         self.maker.beside.carried = false;
         while let Some(place) = self.maker.beside.pools.take_due(self.now) {
             self.work += ENTER_COST / 4;
-            self.maker.beside.due.tickets.insert(place);
+            if !self.broken(BrokenRule::ForgetWidening) {
+                self.maker.beside.due.tickets.insert(place);
+            }
             if self.work >= WORK_PER_TICK {
                 break;
             }
@@ -147,7 +159,8 @@ impl Turn<'_> {
             let queue = offered.and_then(|offered| self.state().queue(&offered.offer.queue));
             queue.is_none_or(|queue| queue.backfill == when || queue.backfill == Backfill::Off)
         };
-        let ids: Vec<MatchId> = self.maker.beside.due.offers.keys().filter(of_queue).cloned().collect();
+        let offers = self.maker.beside.due.offers.keys().take(OFFERS_PER_TICK);
+        let ids: Vec<MatchId> = offers.filter(of_queue).cloned().collect();
         for id in ids {
             while self.work < WORK_PER_TICK {
                 let Some(from) = self.maker.beside.due.offers.remove(&id) else { break };
@@ -164,7 +177,9 @@ impl Turn<'_> {
             return None;
         }
         let rules = self.maker.beside.pools.rules(&ticket.queue)?;
-        let profile = rules.profile(ticket, self.now);
+        let pools = &self.maker.beside.pools;
+        let known = pools.slot(place).and_then(|slot| pools.get(slot)).map(|waiting| &waiting.profile);
+        let profile = rules.profile_again(ticket, known, self.now);
         let queue = ticket.queue.clone();
         let slot = self.maker.beside.pools.enter(&queue, profile)?;
         let pools = self.maker.beside.pools.get(slot).map_or(0, |waiting| waiting.pools.len());
@@ -215,27 +230,32 @@ impl Turn<'_> {
         };
         let teams: Vec<Vec<Named>> =
             found.teams.iter().map(|team| team.iter().filter_map(named).collect()).collect();
-        let specs: Vec<_> =
-            waiting().map(|waiting| (Arc::clone(&waiting.profile.spec), waiting.profile.since)).collect();
-        self.begin_match(queue, teams, &specs, found.region.clone());
+        let tickets: Vec<Chosen> = waiting()
+            .map(|Waiting { profile, .. }| Chosen {
+                place: profile.place,
+                spec: Arc::clone(&profile.spec),
+                since: profile.since,
+            })
+            .collect();
+        self.begin_match(queue, teams, &tickets, found.region.clone());
     }
 
-    /// Begins a match of these tickets, all of which wait in the queue; with what they asked for, and since when they
-    /// wait.
+    /// Begins a match of these tickets, all of which wait in the queue.
     pub(super) fn begin_match(
         &mut self,
         queue: QueueId,
         teams: Vec<Vec<Named>>,
-        tickets: &[(Arc<TicketSpec>, Timestamp)],
+        tickets: &[Chosen],
         region: Option<RegionId>,
     ) {
         self.work += FORM_COST * tickets.len() as u64;
         let Some(settings) = self.state().queue(&queue) else { return };
         let accept = settings.accept;
-        for (_, since) in tickets {
-            self.maker.beside.waits.note(queue.clone(), self.now.since(*since));
+        for ticket in tickets {
+            self.maker.beside.waits.note(queue.clone(), self.now.since(ticket.since));
+            self.take_place(ticket.place);
         }
-        let specs: Vec<_> = tickets.iter().map(|(spec, _)| Arc::clone(spec)).collect();
+        let specs: Vec<_> = tickets.iter().map(|ticket| Arc::clone(&ticket.spec)).collect();
         let spec = hooks::match_spec(self.state(), &queue, &teams, &specs, region.as_ref());
         let id = MatchId::draw(&mut self.draw);
         let teams: Arc<[Vec<Named>]> = teams.into();

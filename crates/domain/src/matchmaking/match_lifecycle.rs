@@ -7,9 +7,10 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::command::{FormedMatch, MatchVerdict, Refusal, Reply};
+use super::forming::Chosen;
 use super::model::{CancelCause, Check, DissolveCause, FailCause, Formation, Named, Stage, TicketState};
 use super::settings::{OnFailure, Queue};
-use super::{Event, Turn, hooks};
+use super::{BrokenRule, Event, Turn, hooks};
 use crate::broker::model::{Connection, MAX_PLAYERS, MatchSpec};
 use crate::ids::{HookId, MatchId, PlayerId, QueueId, RegionId, TicketId};
 
@@ -51,7 +52,8 @@ impl Turn<'_> {
         }
         if let Some(formation) = self.state().formations.get(id)
             && let Stage::Accepting { accepted, .. } = &formation.stage
-            && formation.tickets().flat_map(|named| &named.players).all(|player| accepted.contains(player))
+            && (formation.tickets().flat_map(|named| &named.players).all(|player| accepted.contains(player))
+                || self.broken(BrokenRule::AcceptForAll))
         {
             let draft = Draft::of(formation);
             self.check_match(draft, None);
@@ -175,13 +177,18 @@ impl Turn<'_> {
         let heard = matches!(formation.stage, Stage::FindingServer { .. });
         let withdraw = heard && !matches!(cause, DissolveCause::NoServer | DissolveCause::Ended);
         let left = formation.tickets().filter(|named| self.state().ticket(&named.ticket).is_some());
-        let returned = left.cloned().collect();
+        let lost = usize::from(self.broken(BrokenRule::LoseReturned));
+        let returned = left.skip(lost).cloned().collect();
+        let withdraw = withdraw && !self.broken(BrokenRule::ForgetWithdrawal);
         self.emit(Event::MatchDissolved { id: id.clone(), cause, returned, heard, withdraw });
     }
 
     pub(super) fn submitted(&mut self, id: MatchId) -> Reply {
         let formation = self.state().formations.get(&id);
         if formation.is_some_and(|formation| formation.stage == Stage::FindingServer { submitted: false }) {
+            if self.broken(BrokenRule::ChangeWithoutEvent) {
+                self.maker.state.withdrawing.insert(id.clone());
+            }
             self.emit(Event::MatchSubmitted { id });
         }
         Reply::Done
@@ -214,8 +221,13 @@ impl Turn<'_> {
     pub(super) fn match_ready(&mut self, id: MatchId, connection: Connection) -> Reply {
         let Some(formation) = self.state().formations.get(&id) else { return Reply::Done };
         if matches!(formation.stage, Stage::FindingServer { .. }) {
-            let tickets = formation.tickets().cloned().collect();
-            self.emit(Event::MatchReady { id, tickets, connection: Arc::new(connection) });
+            let (tickets, connection): (Vec<Named>, _) =
+                (formation.tickets().cloned().collect(), Arc::new(connection));
+            if self.broken(BrokenRule::ReadyTwice) {
+                let (tickets, connection) = (tickets.clone(), Arc::clone(&connection));
+                self.emit(Event::MatchReady { id: id.clone(), tickets, connection });
+            }
+            self.emit(Event::MatchReady { id, tickets, connection });
         }
         Reply::Done
     }
@@ -236,6 +248,9 @@ impl Turn<'_> {
         let Some(known) = self.state().rounds.get(queue) else { return Reply::Done };
         let Some(check) = known.check.clone().filter(|_| known.number == round) else { return Reply::Done };
         let (from, last) = (known.after, self.round_end(queue, known.after));
+        // A hook that the queue does not have any more has no say.
+        let former = self.state().queue(queue).and_then(Queue::former);
+        let matches = matches.filter(|_| former.is_some_and(|former| former.id == check.hook));
         match matches {
             Some(matches) => {
                 for (at, formed) in matches.into_iter().take(MAX_FORMED).enumerate() {
@@ -280,7 +295,8 @@ impl Turn<'_> {
                 let Some(ticket) = waits.filter(|_| seen.insert(id)) else {
                     return Err(format!("ticket {id} does not wait in queue {queue}, or is used twice"));
                 };
-                tickets.push((Arc::clone(&ticket.spec), ticket.waits_since));
+                let (place, spec, since) = (ticket.place, Arc::clone(&ticket.spec), ticket.waits_since);
+                tickets.push(Chosen { place, spec, since });
                 named.push(Named { ticket: id.clone(), players: ticket.spec.player_ids() });
             }
             teams.push(named);

@@ -72,6 +72,64 @@ pub const FORM_BATCH: usize = 1_000;
 pub struct Matchmaker {
     state: State,
     beside: Beside,
+    #[cfg(feature = "broken-rules")]
+    broken: Option<BrokenRule>,
+}
+
+/// Rules that the simulation breaks on purpose, to show that it would notice.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BrokenRule {
+    /// A player who waits may wait once more.
+    StartTwice,
+    /// Tickets of a match are still there for another one.
+    MatchTwice,
+    /// Tickets wait for ever.
+    ForgetExpiry,
+    /// Tickets demand for ever what they demanded first.
+    ForgetWidening,
+    /// Tickets that come back are not looked at.
+    ForgetReturned,
+    /// One of the tickets of a match that came to nothing does not come back.
+    LoseReturned,
+    /// A ticket is acknowledged and not recorded.
+    LoseTicket,
+    /// A hook that does not answer is waited for, for ever.
+    ForgetHook,
+    /// Players may think about a match for ever.
+    ForgetAcceptance,
+    /// One player accepts for all.
+    AcceptForAll,
+    /// Free seats are given twice.
+    OversellSeats,
+    /// Players hear twice that they can connect.
+    ReadyTwice,
+    /// A refused call leaves an event.
+    RefuseWithTrace,
+    /// State changes without an event.
+    ChangeWithoutEvent,
+    /// Nobody is told that a match is not wanted any more.
+    ForgetWithdrawal,
+}
+
+impl BrokenRule {
+    /// Every one of them.
+    pub const ALL: &'static [Self] = &[
+        Self::StartTwice,
+        Self::MatchTwice,
+        Self::ForgetExpiry,
+        Self::ForgetWidening,
+        Self::ForgetReturned,
+        Self::LoseReturned,
+        Self::LoseTicket,
+        Self::ForgetHook,
+        Self::ForgetAcceptance,
+        Self::AcceptForAll,
+        Self::OversellSeats,
+        Self::ReadyTwice,
+        Self::RefuseWithTrace,
+        Self::ChangeWithoutEvent,
+        Self::ForgetWithdrawal,
+    ];
 }
 
 /// What a restart may forget.
@@ -97,7 +155,33 @@ impl Matchmaker {
     /// A matchmaker without queues.
     #[must_use]
     pub fn new() -> Self {
-        Self { state: State::new(), beside: Beside::default() }
+        Self::with_state(State::new())
+    }
+
+    fn with_state(state: State) -> Self {
+        Self {
+            state,
+            beside: Beside::default(),
+            #[cfg(feature = "broken-rules")]
+            broken: None,
+        }
+    }
+
+    /// Breaks one rule, for a simulation that must notice.
+    #[cfg(feature = "broken-rules")]
+    pub const fn break_rule(&mut self, rule: BrokenRule) {
+        self.broken = Some(rule);
+    }
+
+    #[cfg(feature = "broken-rules")]
+    fn broken(&self, rule: BrokenRule) -> bool {
+        self.broken == Some(rule)
+    }
+
+    #[cfg(not(feature = "broken-rules"))]
+    #[allow(clippy::unused_self, reason = "the same call as with the feature")]
+    const fn broken(&self, _: BrokenRule) -> bool {
+        false
     }
 
     /// Makes what is beside the state, where that was not done since the last restart or change of the settings.
@@ -146,6 +230,10 @@ impl<'a> Turn<'a> {
         &self.maker.state
     }
 
+    fn broken(&self, rule: BrokenRule) -> bool {
+        self.maker.broken(rule)
+    }
+
     /// Decides: the event is applied at once and goes to the log with this step.
     fn emit(&mut self, event: Event) {
         self.take_from_pools(&event);
@@ -168,15 +256,22 @@ impl<'a> Turn<'a> {
             | Event::TicketFailed { ticket, .. }
             | Event::TicketTimedOut { ticket }
             | Event::SeatsTaken { ticket, .. } => take(&ticket.ticket),
-            Event::MatchProposed { teams, .. } | Event::MatchFormed { teams, .. } => {
-                teams.iter().flatten().for_each(|named| take(&named.ticket));
-            }
+            // Those of a new match are taken out when it begins.
             _ => {}
+        }
+    }
+
+    /// The ticket at this place is in a match from now on.
+    fn take_place(&mut self, place: u64) {
+        self.maker.beside.due.tickets.remove(&place);
+        if !self.broken(BrokenRule::MatchTwice) {
+            self.maker.beside.pools.remove(place);
         }
     }
 
     /// What has to be looked at because of an event.
     fn note_due(&mut self, event: &Event) {
+        let forgets = self.broken(BrokenRule::ForgetReturned);
         let (state, beside) = (&self.maker.state, &mut self.maker.beside);
         let mut note = |id: &TicketId| {
             if let Some(ticket) = state.ticket(id)
@@ -190,7 +285,11 @@ impl<'a> Turn<'a> {
                 beside.awake = false;
                 self.maker.wake();
             }
-            Event::TicketStarted { id, .. } | Event::TicketChecked { id, .. } => note(id),
+            Event::TicketStarted { check: None, .. } => {
+                beside.due.tickets.insert(state.seq);
+            }
+            Event::TicketChecked { id, check: None, .. } => note(id),
+            Event::MatchDissolved { .. } if forgets => {}
             Event::MatchDissolved { returned, .. } => returned.iter().for_each(|named| note(&named.ticket)),
             Event::TicketReturned { ticket, .. } => note(&ticket.ticket),
             Event::SeatsOffered { offer } => {
@@ -265,7 +364,14 @@ impl Machine for Matchmaker {
         let mut turn = Turn::new(self, at, step);
         let before = turn.step.records.len();
         let answer = turn.carry_out(command);
-        debug_assert!(answer.is_ok() || turn.step.records.len() == before, "a refused command left an event");
+        debug_assert!(
+            cfg!(feature = "broken-rules") || answer.is_ok() || turn.step.records.len() == before,
+            "a refused command left an event"
+        );
+        if answer.is_err() && turn.broken(BrokenRule::RefuseWithTrace) {
+            let settings = Arc::clone(&turn.state().settings);
+            turn.emit(Event::Configured { settings });
+        }
         turn.step.answers.push((call, answer));
     }
 
@@ -333,7 +439,7 @@ impl Machine for Matchmaker {
     }
 
     fn restore(snapshot: Snapshot) -> Self {
-        Self { state: State::restore(snapshot), beside: Beside::default() }
+        Self::with_state(State::restore(snapshot))
     }
 }
 

@@ -2,8 +2,9 @@
 //!
 //! Tickets of one queue that agree in every equality and can bear one region are a *pool*; a ticket is in a pool for
 //! each region that it can bear, and once its equalities relax, in those of everyone who is as relaxed. Within a pool
-//! tickets lie by size and by *cells* of the first number that rules compare; within a cell the oldest is first. So who is
-//! within reach of a ticket, oldest first, is a merge of a few cells, however many tickets wait.
+//! tickets lie by *cells* of the first number that rules compare, and by size; within both the oldest is first. So those
+//! who are within reach of a ticket lie side by side: few are read in one go and put in order, and of many the oldest are
+//! found by a merge of a few cells, however many tickets wait.
 //!
 //! All of it is one ordered map with small keys. A map for each pool would be easier to read, but a million tickets can
 //! have nearly as many pools, and a map for each takes several times the memory.
@@ -12,7 +13,7 @@
 
 use alloc::collections::{BTreeMap, BTreeSet, BinaryHeap, btree_map};
 use alloc::sync::Arc;
-use alloc::vec::Vec;
+use alloc::vec::{self, Vec};
 use core::cmp::Reverse;
 
 use super::names::{Names, hash};
@@ -22,25 +23,48 @@ use crate::time::Timestamp;
 
 /// Cells that one look visits on each side of a ticket's own.
 const MAX_CELLS: usize = 32;
+/// Tickets in reach that are read in one go; of more, the oldest are found cell by cell.
+const FEW: usize = 96;
 
 /// Names a pool: queue, relaxed equalities, region, and the values that all have in common.
 type PoolKey = (u32, u8, Option<RegionId>, Arc<str>);
 
-/// A place in the one map: pool, size, cell, place in the queue.
-pub(crate) type Spot = (u32, u16, i32, u64);
+/// A place in the one map: pool, cell, size, place in the queue.
+type Spot = (u32, i32, u16, u64);
 
 /// Index of a ticket in the slab.
 pub(crate) type Slot = u32;
 
 /// The tickets of one size in one cell, oldest first.
-pub(crate) type Cell<'a> = btree_map::Range<'a, Spot, Slot>;
+type Cell<'a> = btree_map::Range<'a, Spot, Slot>;
 
 /// How many tickets of each size a pool has.
 #[derive(Default)]
 struct Pool {
     key: Option<PoolKey>,
-    counts: BTreeMap<u16, u32>,
+    /// By size.
+    counts: Vec<(u16, u32)>,
     players: u32,
+}
+
+impl Pool {
+    fn add(&mut self, size: u16) {
+        self.players += u32::from(size);
+        match self.counts.binary_search_by_key(&size, |(of, _)| *of) {
+            Ok(at) => self.counts.iter_mut().skip(at).take(1).for_each(|(_, count)| *count += 1),
+            Err(at) => self.counts.insert(at, (size, 1)),
+        }
+    }
+
+    fn take(&mut self, size: u16) {
+        self.players -= u32::from(size);
+        self.counts.iter_mut().filter(|(of, _)| *of == size).for_each(|(_, count)| *count -= 1);
+        self.counts.retain(|(_, count)| *count > 0);
+    }
+
+    fn count(&self, size: u16) -> u32 {
+        self.counts.iter().find(|(of, _)| *of == size).map_or(0, |(_, count)| *count)
+    }
 }
 
 /// A waiting ticket that is in its pools.
@@ -106,6 +130,11 @@ impl Pools {
 
     /// Puts a ticket into its pools, or into others if it was there with other demands.
     pub(crate) fn enter(&mut self, queue: &QueueId, profile: Profile) -> Option<Slot> {
+        if let Some(slot) = self.slot(profile.place)
+            && self.get(slot).is_some_and(|waiting| waiting.profile.lies_where(&profile))
+        {
+            return self.renew(slot, profile);
+        }
         self.remove(profile.place);
         let (number, rules) = self.rulesets.get(queue)?;
         let (number, rules) = (*number, Arc::clone(rules));
@@ -118,10 +147,9 @@ impl Pools {
             Slot::try_from(self.slots.len() - 1).unwrap_or(Slot::MAX)
         });
         for pool in &pools {
-            self.spots.insert((*pool, profile.size, cell, place), slot);
+            self.spots.insert((*pool, cell, profile.size, place), slot);
             if let Some(pool) = self.pools.get_mut(*pool as usize) {
-                *pool.counts.entry(profile.size).or_default() += 1;
-                pool.players += u32::from(profile.size);
+                pool.add(profile.size);
             }
         }
         if let Some(until) = profile.until {
@@ -130,6 +158,22 @@ impl Pools {
         self.by_place.insert(place, slot);
         *self.slots.get_mut(slot as usize)? =
             Some(Waiting { queue: queue.clone(), profile, rules, cell, pools });
+        Some(slot)
+    }
+
+    /// The ticket demands something else and lies where it lay.
+    fn renew(&mut self, slot: Slot, profile: Profile) -> Option<Slot> {
+        let waiting = self.slots.get_mut(slot as usize)?.as_mut()?;
+        let place = profile.place;
+        if waiting.profile.until != profile.until {
+            if let Some(until) = waiting.profile.until {
+                self.timers.remove(&(until, place));
+            }
+            if let Some(until) = profile.until {
+                self.timers.insert((until, place));
+            }
+        }
+        waiting.profile = profile;
         Some(slot)
     }
 
@@ -168,15 +212,9 @@ impl Pools {
             self.timers.remove(&(until, place));
         }
         for number in waiting.pools {
-            self.spots.remove(&(number, waiting.profile.size, waiting.cell, place));
+            self.spots.remove(&(number, waiting.cell, waiting.profile.size, place));
             let Some(pool) = self.pools.get_mut(number as usize) else { continue };
-            pool.players -= u32::from(waiting.profile.size);
-            if let Some(count) = pool.counts.get_mut(&waiting.profile.size) {
-                *count -= 1;
-                if *count == 0 {
-                    pool.counts.remove(&waiting.profile.size);
-                }
-            }
+            pool.take(waiting.profile.size);
             if pool.counts.is_empty()
                 && let Some(key) = pool.key.take()
             {
@@ -193,8 +231,7 @@ impl Pools {
 
     /// How many tickets of a size a pool has.
     pub(crate) fn count(&self, pool: u32, size: u16) -> u32 {
-        let counts = self.pools.get(pool as usize).map(|pool| &pool.counts);
-        counts.and_then(|counts| counts.get(&size)).copied().unwrap_or_default()
+        self.pools.get(pool as usize).map_or(0, |pool| pool.count(size))
     }
 
     /// Whom the region of a pool is named after.
@@ -202,40 +239,127 @@ impl Pools {
         self.pools.get(pool as usize)?.key.as_ref()?.2.as_ref()
     }
 
-    /// The cells of a pool with tickets no larger than `largest` whose first number may be within the ticket's window.
-    pub(crate) fn cells_near(&self, pool: u32, ticket: &Waiting, largest: u16) -> Vec<Cell<'_>> {
-        let mut cells = Vec::new();
-        let sizes = self.pools.get(pool as usize).into_iter().flat_map(|pool| pool.counts.range(..=largest));
-        for (size, _) in sizes {
-            self.cells(pool, *size, ticket, &mut cells);
+    /// The tickets of a pool whose first number may be within the window of `ticket`, oldest first, without itself.
+    pub(crate) fn near(&self, pool: u32, ticket: &Waiting) -> Near<'_> {
+        let (low, high) = reach(ticket);
+        let all = self.spots.range((pool, low, 0, 0)..=(pool, high, u16::MAX, u64::MAX));
+        let own = ticket.profile.place;
+        let mut few: Vec<(u64, Slot)> =
+            all.take(FEW + 1).map(|((_, _, _, place), slot)| (*place, *slot)).collect();
+        if few.len() <= FEW {
+            few.retain(|(place, _)| *place != own);
+            few.sort_unstable();
+            return Near::Few(few.into_iter());
         }
-        cells
+        Near::Many(Merge::new(self.cells(pool, ticket.cell, (low, high)), own))
     }
 
-    /// The cells of one size that the ticket's window touches, nearest first on each side.
-    fn cells<'a>(&'a self, pool: u32, size: u16, ticket: &Waiting, found: &mut Vec<Cell<'a>>) {
-        let profile = &ticket.profile;
-        let (value, window) =
-            (profile.values.first().copied().unwrap_or_default(), profile.windows.first().copied());
-        let window = if ticket.rules.distances() == 0 { 0.0 } else { window.unwrap_or_default() };
-        let (low, high) =
-            (cell_of(value - window, ticket.rules.cell), cell_of(value + window, ticket.rules.cell));
-        let cell = |at: i32| self.spots.range((pool, size, at, 0)..=(pool, size, at, u64::MAX));
-        let mut from = Some(ticket.cell);
-        for _ in 0..=MAX_CELLS {
-            let Some(start) = from.filter(|start| *start <= high) else { break };
-            let mut next = self.spots.range((pool, size, start, 0)..=(pool, size, high, u64::MAX));
-            let Some(((_, _, at, _), _)) = next.next() else { break };
-            found.push(cell(*at));
-            from = at.checked_add(1);
+    /// The cells from `low` to `high` that have tickets, those next to `own` first on each side.
+    fn cells(&self, pool: u32, own: i32, (low, high): (i32, i32)) -> Vec<Cell<'_>> {
+        let mut found = Vec::new();
+        let group =
+            |cell: i32, size: u16| self.spots.range((pool, cell, size, 0)..=(pool, cell, size, u64::MAX));
+        let (mut from, mut seen, mut last) = ((own, 0), 0, None);
+        loop {
+            let mut next = self.spots.range((pool, from.0, from.1, 0)..=(pool, high, u16::MAX, u64::MAX));
+            let Some(((_, cell, size, _), _)) = next.next() else { break };
+            seen += usize::from(last.replace(*cell) != Some(*cell));
+            if seen > MAX_CELLS + 1 {
+                break;
+            }
+            found.push(group(*cell, *size));
+            let Some(after) = after(*cell, *size) else { break };
+            from = after;
         }
-        let mut from = ticket.cell.checked_sub(1);
-        for _ in 0..MAX_CELLS {
-            let Some(start) = from.filter(|start| *start >= low) else { break };
-            let mut next = self.spots.range((pool, size, low, 0)..=(pool, size, start, u64::MAX));
-            let Some(((_, _, at, _), _)) = next.next_back() else { break };
-            found.push(cell(*at));
-            from = at.checked_sub(1);
+        let (mut below, mut seen, mut last) = ((own, 0), 0, None);
+        loop {
+            let mut next = self.spots.range((pool, low, 0, 0)..(pool, below.0, below.1, 0));
+            let Some(((_, cell, size, _), _)) = next.next_back() else { break };
+            seen += usize::from(last.replace(*cell) != Some(*cell));
+            if seen > MAX_CELLS {
+                break;
+            }
+            found.push(group(*cell, *size));
+            below = (*cell, *size);
+        }
+        found
+    }
+}
+
+/// What comes after the tickets of one size in one cell.
+fn after(cell: i32, size: u16) -> Option<(i32, u16)> {
+    match size.checked_add(1) {
+        Some(size) => Some((cell, size)),
+        None => Some((cell.checked_add(1)?, 0)),
+    }
+}
+
+/// The first and the last cell that a ticket's window touches.
+fn reach(ticket: &Waiting) -> (i32, i32) {
+    let profile = &ticket.profile;
+    if ticket.rules.distances() == 0 {
+        return (ticket.cell, ticket.cell);
+    }
+    let (value, window) = (profile.values.first().copied(), profile.windows.first().copied());
+    let (value, window) = (value.unwrap_or_default(), window.unwrap_or_default());
+    (cell_of(value - window, ticket.rules.cell), cell_of(value + window, ticket.rules.cell))
+}
+
+/// Tickets in reach, oldest first.
+pub(crate) enum Near<'a> {
+    Few(vec::IntoIter<(u64, Slot)>),
+    Many(Merge<'a>),
+}
+
+impl Near<'_> {
+    /// What finding them has cost, in tickets looked at.
+    pub(crate) fn looks(&self) -> u64 {
+        match self {
+            Self::Few(few) => few.len() as u64,
+            Self::Many(merge) => (FEW + merge.cells.len()) as u64,
+        }
+    }
+}
+
+impl Iterator for Near<'_> {
+    type Item = Slot;
+
+    fn next(&mut self) -> Option<Slot> {
+        match self {
+            Self::Few(few) => few.next().map(|(_, slot)| slot),
+            Self::Many(merge) => merge.next(),
+        }
+    }
+}
+
+/// The tickets of some cells, oldest first, but for that at the place `own`.
+pub(crate) struct Merge<'a> {
+    cells: Vec<Cell<'a>>,
+    heads: BinaryHeap<Reverse<(u64, Slot, usize)>>,
+    own: u64,
+}
+
+impl<'a> Merge<'a> {
+    fn new(cells: Vec<Cell<'a>>, own: u64) -> Self {
+        let mut merge = Self { heads: BinaryHeap::with_capacity(cells.len()), cells, own };
+        for at in 0..merge.cells.len() {
+            merge.go_on(at);
+        }
+        merge
+    }
+
+    fn go_on(&mut self, at: usize) {
+        let next = self.cells.get_mut(at).and_then(Iterator::next);
+        self.heads.extend(next.map(|((_, _, _, place), slot)| Reverse((*place, *slot, at))));
+    }
+
+    fn next(&mut self) -> Option<Slot> {
+        loop {
+            let Reverse((place, slot, at)) = self.heads.pop()?;
+            self.go_on(at);
+            if place != self.own {
+                return Some(slot);
+            }
         }
     }
 }
@@ -243,21 +367,6 @@ impl Pools {
 fn hash_of((queue, relaxed, region, values): &PoolKey) -> u64 {
     let begin = u64::from(*queue) << 8 | u64::from(*relaxed);
     hash(hash(begin, region.as_ref().map_or("", RegionId::as_str)), values)
-}
-
-/// The tickets of some cells, oldest first, but for that at the place `own`.
-pub(crate) fn merge(mut cells: Vec<Cell<'_>>, own: u64) -> impl Iterator<Item = Slot> {
-    let mut heap = BinaryHeap::new();
-    for (at, cell) in cells.iter_mut().enumerate() {
-        heap.extend(cell.next().map(|((_, _, _, place), slot)| Reverse((*place, *slot, at))));
-    }
-    let merged = core::iter::from_fn(move || {
-        let Reverse((place, slot, at)) = heap.pop()?;
-        let next = cells.get_mut(at).and_then(Iterator::next);
-        heap.extend(next.map(|((_, _, _, place), slot)| Reverse((*place, *slot, at))));
-        Some((place, slot))
-    });
-    merged.filter(move |(place, _)| *place != own).map(|(_, slot)| slot)
 }
 
 /// The pools of a ticket, in the order in which they are searched.

@@ -30,7 +30,7 @@ impl Matchmaker {
     /// The ticket of a player that is not over.
     #[must_use]
     pub fn ticket_of(&self, player: &PlayerId) -> Option<&Ticket> {
-        self.state.ticket(self.state.index.by_player.get(player)?)
+        self.state.ticket_of(player)
     }
 
     /// Tickets that are not over, oldest first, from the one behind the place `after`; 0 is before the first.

@@ -198,18 +198,25 @@ impl Ruleset {
 
     /// What a ticket is and demands now.
     pub(crate) fn profile(&self, ticket: &Ticket, now: Timestamp) -> Profile {
+        self.profile_again(ticket, None, now)
+    }
+
+    /// What a ticket is and demands now, where it is known what it was and demanded before: what it is does not change.
+    pub(crate) fn profile_again(&self, ticket: &Ticket, known: Option<&Profile>, now: Timestamp) -> Profile {
         let waited = now.since(ticket.waits_since);
         let spec = &ticket.spec;
-        let properties = self.looks_at_properties().then(|| variable(&spec.properties));
-        let (mut values, mut windows) = ([0.0; MAX_DISTANCES], [f64::INFINITY; MAX_DISTANCES]);
-        for ((distance, value), window) in self.distances.iter().zip(&mut values).zip(&mut windows) {
-            *value = distance.value(spec, properties.as_ref());
+        let known = known.filter(|known| Arc::ptr_eq(&known.spec, spec));
+        let (values, equal, rating) = match known {
+            Some(known) => (known.values, Arc::clone(&known.equal), known.rating),
+            None => self.nature(spec),
+        };
+        let mut windows = [f64::INFINITY; MAX_DISTANCES];
+        for (distance, window) in self.distances.iter().zip(&mut windows) {
             *window = self.limit(distance.rule, waited);
         }
         let rules = self.queue.rules.iter();
         let relaxed = rules.enumerate().filter(|(_, rule)| rule.allows(waited).is_none());
         let relaxed = relaxed.fold(0_u64, |bits, (at, _)| bits | 1 << at.min(63));
-        let (equal, relaxed_equal) = self.equal(properties.as_ref(), relaxed);
         let mut profile = Profile {
             id: ticket.id.clone(),
             place: ticket.place,
@@ -221,16 +228,26 @@ impl Ruleset {
             wanted: self.queue.wanted(waited),
             regions: self.regions(spec, waited),
             equal,
-            relaxed_equal,
+            relaxed_equal: self.relaxed_equal(relaxed),
             balance: self.balance.as_ref().map_or(f64::INFINITY, |(rule, _, _)| self.limit(*rule, waited)),
-            rating: self.rating(spec),
+            rating,
             relaxed,
             eligible: true,
             until: self.widens_after(waited).map(|after| ticket.waits_since + after),
-            document: OnceCell::new(),
+            document: known.map(|known| known.document.clone()).unwrap_or_default(),
         };
         profile.eligible = self.refusing_rule(&profile).is_none();
         profile
+    }
+
+    /// What a ticket is, whatever the time: its numbers, the values that must be equal, the sum of its ratings.
+    fn nature(&self, spec: &TicketSpec) -> ([f64; MAX_DISTANCES], Arc<str>, f64) {
+        let properties = self.looks_at_properties().then(|| variable(&spec.properties));
+        let mut values = [0.0; MAX_DISTANCES];
+        for (distance, value) in self.distances.iter().zip(&mut values) {
+            *value = distance.value(spec, properties.as_ref());
+        }
+        (values, self.equal(properties.as_ref()), self.rating(spec))
     }
 
     fn looks_at_properties(&self) -> bool {
@@ -244,19 +261,24 @@ impl Ruleset {
         rules.chain(self.queue.wants_less_after(waited)).min()
     }
 
-    fn equal(&self, properties: Option<&Rcvar>, relaxed: u64) -> (Arc<str>, u8) {
-        let Some(properties) = properties.filter(|_| !self.equalities.is_empty()) else {
-            return (Arc::from(""), 0);
-        };
-        let (mut key, mut bits) = (String::new(), 0);
+    fn equal(&self, properties: Option<&Rcvar>) -> Arc<str> {
+        let mut key = String::new();
         for (at, equality) in self.equalities.iter().enumerate() {
             if at > 0 {
                 key.push(SEPARATOR);
             }
-            write_value(&at_path(properties, &equality.path), &mut key);
-            bits |= u8::from(is_set(relaxed, equality.rule)) << at.min(7);
+            if let Some(properties) = properties {
+                write_value(&at_path(properties, &equality.path), &mut key);
+            }
         }
-        (Arc::from(key), bits)
+        Arc::from(key)
+    }
+
+    /// Equalities that demand nothing any more, as bits.
+    fn relaxed_equal(&self, relaxed: u64) -> u8 {
+        let equalities = self.equalities.iter().enumerate();
+        equalities
+            .fold(0, |bits, (at, equality)| bits | u8::from(is_set(relaxed, equality.rule)) << at.min(7))
     }
 
     /// Regions that the ticket can bear, best first.
@@ -424,6 +446,14 @@ impl Distance {
 }
 
 impl Profile {
+    /// Whether a ticket that is and demands this lies in the same pools, at the same spot.
+    pub(crate) fn lies_where(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.spec, &other.spec)
+            && self.equal == other.equal
+            && (self.relaxed_equal, self.eligible) == (other.relaxed_equal, other.eligible)
+            && self.regions == other.regions
+    }
+
     /// The ticket as expressions see it: `{"id", "size", "players", "properties", "ratings", "player_properties"}`,
     /// where a rating is the average of its players.
     fn document(&self) -> &Rcvar {

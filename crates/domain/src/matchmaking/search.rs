@@ -4,11 +4,14 @@
 //! at once, and only for matches with itself in them; all else was looked at earlier. Candidates come oldest first
 //! and are tried in that order, each time with only those left that go with all chosen so far. On a pool of a few dozen
 //! tickets in reach that is exhaustive; beyond that it stops at a stated number of steps.
+//!
+//! Of the matches in several pools, the one with the oldest ticket is taken, and not the one in the best region: where
+//! there are always others in a better region, somebody who bears one region only would wait for ever.
 
 use alloc::vec::Vec;
 
 use super::packing::{Item, Mix, Teams, pack};
-use super::pools::{Pools, Slot, Waiting, merge};
+use super::pools::{Pools, Slot, Waiting};
 use super::rules::Ruleset;
 use super::settings::MAX_DISTANCES;
 use crate::broker::model::MAX_PLAYERS;
@@ -18,14 +21,14 @@ use crate::ids::RegionId;
 pub(crate) const LOOKS_PER_SEARCH: usize = 256;
 /// Candidates of one size that one search keeps, beyond two for each that a match can hold.
 const CANDIDATES_OF_SIZE: usize = 32;
-/// Comparisons that one search makes at most, in each pool.
-pub(crate) const COMPARISONS_PER_SEARCH: u64 = 40_000;
+/// Comparisons that one search makes at most, in all pools of its ticket: in each, half of what is left.
+const COMPARISONS_PER_SEARCH: u64 = 80_000;
 /// What looking at a ticket costs, in comparisons of two numbers.
 const LOOK_COST: u64 = 16;
 /// What comparing two tickets by an expression or a list costs, likewise.
 const PAIR_COST: u64 = 400;
 /// What a step of filling teams costs, likewise.
-const PACK_COST: u64 = 4;
+const PACK_COST: u64 = 20;
 
 /// A match that can be formed.
 pub(crate) struct Found {
@@ -51,6 +54,8 @@ pub(crate) struct Search<'a> {
     pub(crate) cost: u64,
     /// Whether a search ended before it had seen everything.
     pub(crate) cut: bool,
+    /// Comparisons that are left for all pools, and for the one that is searched.
+    budget: u64,
     left: u64,
 }
 
@@ -79,7 +84,7 @@ struct Attempt<'a> {
 
 impl<'a> Search<'a> {
     pub(crate) const fn new(pools: &'a Pools, rules: &'a Ruleset) -> Self {
-        Self { pools, rules, cost: 0, cut: false, left: 0 }
+        Self { pools, rules, cost: 0, cut: false, budget: COMPARISONS_PER_SEARCH, left: 0 }
     }
 
     /// The match for the ticket, if there is one.
@@ -91,18 +96,27 @@ impl<'a> Search<'a> {
         {
             return None;
         }
+        let mut oldest: Option<(u64, u32, Vec<Vec<Slot>>)> = None;
         for pool in &ticket.pools {
-            if let Some(teams) = self.find_in(*pool, slot, ticket, aim) {
-                let region = self.best_region(&teams, self.pools.region(*pool));
-                return Some(Found { teams, region });
+            let share = self.budget / 2;
+            self.left = share;
+            let teams = self.find_in(*pool, slot, ticket, aim);
+            self.budget = self.budget.saturating_sub(share - self.left);
+            let Some(teams) = teams else { continue };
+            let others = teams.iter().flatten().filter(|other| **other != slot);
+            let places = others.filter_map(|other| Some(self.pools.get(*other)?.profile.place));
+            let place = places.min().unwrap_or(u64::MAX);
+            if oldest.as_ref().is_none_or(|(of_other, ..)| place < *of_other) {
+                oldest = Some((place, *pool, teams));
             }
         }
-        None
+        let (_, pool, teams) = oldest?;
+        let region = self.best_region(&teams, self.pools.region(pool));
+        Some(Found { teams, region })
     }
 
     fn find_in(&mut self, pool: u32, slot: Slot, ticket: &Waiting, aim: Aim) -> Option<Vec<Vec<Slot>>> {
-        self.left = COMPARISONS_PER_SEARCH;
-        self.cost += LOOK_COST;
+        self.spend(LOOK_COST);
         let queue = &self.rules.queue;
         let least = queue.teams.max(1) * queue.min_players_per_team.max(1);
         if self.pools.players(pool) < least {
@@ -120,16 +134,26 @@ impl<'a> Search<'a> {
     }
 
     /// Whether the sizes in a pool can fill teams at all.
-    fn sizes_can_do(&self, pool: u32) -> bool {
+    fn sizes_can_do(&mut self, pool: u32) -> bool {
         let queue = &self.rules.queue;
+        if queue.teams.max(1) * queue.players_per_team <= 2 {
+            // Whoever is in the pool besides the ticket will do.
+            return true;
+        }
         let Ok(most) = u16::try_from(queue.players_per_team) else { return true };
         let counts: Vec<u32> = (1..=most).map(|size| self.pools.count(pool, size)).collect();
         let mut sizes = queue.min_players_per_team.max(1)..=queue.players_per_team;
-        sizes.any(|size| {
+        let mut looked = 0;
+        let found = sizes.any(|size| {
             let mixes = u16::try_from(size).ok().and_then(|size| self.rules.mixes(size));
             let Some(mixes) = mixes else { return true };
-            mixes.iter().any(|mix| mix.iter().zip(&counts).all(|(needs, has)| u32::from(*needs) <= *has))
-        })
+            mixes.iter().any(|mix| {
+                looked += 1;
+                mix.iter().zip(&counts).all(|(needs, has)| u32::from(*needs) <= *has)
+            })
+        });
+        self.spend(looked);
+        found
     }
 
     /// The ticket itself, then those that go with it: by preference, then oldest first.
@@ -148,16 +172,19 @@ impl<'a> Search<'a> {
         let mut kept: alloc::collections::BTreeMap<u16, usize> = alloc::collections::BTreeMap::new();
         let mut found = Vec::new();
         let (mut looked, mut players) = (0, 0);
-        let cells = self.pools.cells_near(pool, ticket, largest);
-        self.cost += LOOK_COST * cells.len() as u64;
-        for other in merge(cells, ticket.profile.place) {
+        let others = self.pools.near(pool, ticket);
+        self.spend(LOOK_COST * others.looks());
+        for other in others {
             looked += 1;
-            if looked > looks {
+            if looked > looks || self.left == 0 {
                 self.cut = true;
                 break;
             }
             let Some(waiting) = self.pools.get(other) else { continue };
             let mut next = candidate(other, waiting, 0);
+            if next.size > largest {
+                continue;
+            }
             let of_size = kept.entry(next.size).or_default();
             if *of_size >= CANDIDATES_OF_SIZE + 2 * most / usize::from(next.size.max(1)) {
                 self.cut = true;
@@ -180,7 +207,7 @@ impl<'a> Search<'a> {
                 break;
             }
         }
-        self.cost += looked as u64 * LOOK_COST;
+        self.spend(looked as u64 * LOOK_COST);
         found.sort_by_key(|candidate| (candidate.misses, candidate.place));
         found.insert(0, own);
         Some(found)
@@ -264,6 +291,7 @@ impl<'a> Search<'a> {
         if own.size > teams.most {
             return None;
         }
+        self.spend(mixes.map_or(0, |mixes| mixes.len() as u64));
         let mixes = mixes.map(|mixes| possible(mixes, candidates));
         if mixes.as_ref().is_some_and(Vec::is_empty) {
             return None;
@@ -306,6 +334,7 @@ impl<'a> Search<'a> {
                 continue;
             }
             attempt.choose(*index);
+            self.spend(attempt.mixes.as_ref().map_or(0, |mixes| mixes.len() as u64));
             if attempt.sizes_fit()
                 && let Some(found) = self.extend(attempt, &left.0, players + u32::from(next.size), asked_for)
             {

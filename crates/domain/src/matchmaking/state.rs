@@ -20,6 +20,8 @@ use crate::time::Timestamp;
 
 /// Tickets that are over and can still be asked about; the oldest go first, before their time if need be.
 pub const OVER_KEPT: usize = 1_000_000;
+/// Statuses beyond their time that are forgotten with one event.
+const FORGOTTEN_PER_EVENT: usize = 16;
 
 /// The whole durable state as plain data, each list in a fixed order.
 #[derive(Clone, PartialEq, Debug)]
@@ -67,7 +69,8 @@ pub(crate) struct Line {
 pub(crate) struct Indexes {
     /// Places of tickets, over or not, by their ids.
     by_id: Names,
-    pub(crate) by_player: BTreeMap<PlayerId, TicketId>,
+    /// Places of tickets that are not over, by their players' ids.
+    by_player: Names,
     pub(crate) by_key: BTreeMap<IdempotencyKey, TicketId>,
     pub(crate) lines: BTreeMap<QueueId, Line>,
     /// How many tickets that are not over each queue has.
@@ -169,13 +172,29 @@ impl State {
 
     /// A ticket that is not over.
     pub(crate) fn ticket(&self, id: &TicketId) -> Option<&Ticket> {
-        self.tickets.get(&self.place(id)?)
+        let places = self.index.by_id.find(hash(0, id.as_str()));
+        let mut tickets = places.filter_map(|place| self.tickets.get(&place));
+        tickets.find(|ticket| ticket.id == *id)
     }
 
     /// The place of a ticket that is not over.
     fn place(&self, id: &TicketId) -> Option<u64> {
+        self.ticket(id).map(|ticket| ticket.place)
+    }
+
+    /// The place that a ticket has if it is not over: nearly always there is one for the hash of its id, and then the ticket
+    /// there, which the caller is about to look up, is not looked at.
+    fn likely_place(&self, id: &TicketId) -> Option<u64> {
         let mut places = self.index.by_id.find(hash(0, id.as_str()));
-        places.find(|place| self.tickets.get(place).is_some_and(|ticket| ticket.id == *id))
+        let first = places.next()?;
+        if places.next().is_none() { Some(first) } else { self.place(id) }
+    }
+
+    /// The ticket of a player that is not over.
+    pub(crate) fn ticket_of(&self, player: &PlayerId) -> Option<&Ticket> {
+        let places = self.index.by_player.find(hash(0, player.as_str()));
+        let mut tickets = places.filter_map(|place| self.tickets.get(&place));
+        tickets.find(|ticket| ticket.spec.players().any(|of| of.id == *player))
     }
 
     /// When a waiting ticket has waited as long as its queue lets it.
@@ -384,13 +403,17 @@ impl State {
         });
     }
 
-    /// Statuses are kept for a time only, and by the log's own clock, so that a replay forgets the same ones.
+    /// Statuses are kept for a time only, and by the log's own clock, so that a replay forgets the same ones. Some with
+    /// each event, so that none takes long after a pause; a ticket has more events than one in this many.
     fn forget_old(&mut self, now: Timestamp) {
         let kept = self.settings.status_expiration;
+        let mut most = FORGOTTEN_PER_EVENT;
         while let Some((at, _, _)) = self.index.over_order.first() {
-            if *at + kept > now && self.over.len() <= OVER_KEPT {
+            let expired = *at + kept <= now && most > 0;
+            if !expired && self.over.len() <= OVER_KEPT {
                 break;
             }
+            most = most.saturating_sub(1);
             let Some((_, _, place)) = self.index.over_order.pop_first() else { break };
             let Some(ticket) = self.over.remove(&place) else { continue };
             self.index.by_id.remove(hash(0, ticket.id.as_str()), place);
@@ -463,7 +486,7 @@ impl Indexes {
 impl State {
     fn enter(&mut self, ticket: Ticket) {
         for player in ticket.spec.players() {
-            self.index.by_player.insert(player.id.clone(), ticket.id.clone());
+            self.index.by_player.insert(hash(0, player.id.as_str()), ticket.place);
         }
         if let Some(key) = &ticket.spec.idempotency_key {
             self.index.by_key.insert(key.clone(), ticket.id.clone());
@@ -474,8 +497,9 @@ impl State {
     }
 
     fn update(&mut self, id: &TicketId, seq: u64, change: impl FnOnce(&mut Ticket)) {
-        let place = self.place(id);
-        let Some(ticket) = place.and_then(|place| self.tickets.get_mut(&place)) else { return };
+        let place = self.likely_place(id);
+        let ticket = place.and_then(|place| self.tickets.get_mut(&place)).filter(|ticket| ticket.id == *id);
+        let Some(ticket) = ticket else { return };
         self.index.leave(ticket);
         change(ticket);
         ticket.changed_seq = seq;
@@ -487,9 +511,7 @@ impl State {
         let Some(mut ticket) = place.and_then(|place| self.tickets.remove(&place)) else { return };
         self.index.leave(&ticket);
         for player in ticket.spec.players() {
-            if self.index.by_player.get(&player.id) == Some(id) {
-                self.index.by_player.remove(&player.id);
-            }
+            self.index.by_player.remove(hash(0, player.id.as_str()), ticket.place);
         }
         if let TicketState::Seating { match_id, .. } = &ticket.state {
             let match_id = match_id.clone();

@@ -12,7 +12,7 @@ use super::model::{
 };
 use super::rules::Ruleset;
 use super::settings::{OnFailure, RuleKind, largest_ticket};
-use super::{Event, MAX_TICKETS, Turn, hooks};
+use super::{BrokenRule, Event, MAX_TICKETS, Turn, hooks};
 use crate::ids::{HookId, QueueId, TicketId};
 
 impl Turn<'_> {
@@ -25,8 +25,10 @@ impl Turn<'_> {
         }
         check_spec(&spec)?;
         for player in spec.players() {
-            if let Some(ticket) = self.state().index.by_player.get(&player.id) {
-                return Err(Refusal::PlayerWaits { player: player.id.clone(), ticket: ticket.clone() });
+            if let Some(ticket) = self.state().ticket_of(&player.id)
+                && !self.broken(BrokenRule::StartTwice)
+            {
+                return Err(Refusal::PlayerWaits { player: player.id.clone(), ticket: ticket.id.clone() });
             }
         }
         let mut queue = spec.queue.clone();
@@ -36,7 +38,9 @@ impl Turn<'_> {
         let check = hooks::validate(&self.state().settings, &spec, &mut queue, None, self.now)?;
         self.check_fits(&queue, &spec)?;
         let id = id.unwrap_or_else(|| TicketId::draw(&mut self.draw));
-        self.emit(Event::TicketStarted { id: id.clone(), spec: Arc::new(spec), queue, check });
+        if !self.broken(BrokenRule::LoseTicket) {
+            self.emit(Event::TicketStarted { id: id.clone(), spec: Arc::new(spec), queue, check });
+        }
         Ok(Reply::Started { ticket: id })
     }
 

@@ -4,7 +4,7 @@ use super::command::{MatchVerdict, TicketVerdict};
 use super::forming::WORK_PER_TICK;
 use super::model::{Stage, TicketState};
 use super::state::Owner;
-use super::{Event, Matchmaker, Turn};
+use super::{BrokenRule, Event, Matchmaker, Turn};
 use crate::ids::{QueueId, TicketId};
 use crate::time::Timestamp;
 
@@ -36,6 +36,7 @@ impl Turn<'_> {
 
     fn give_up(&mut self, owner: &Owner) {
         match owner {
+            Owner::Ticket(_) if self.broken(BrokenRule::ForgetHook) => {}
             Owner::Ticket(id) => {
                 let Some(ticket) = self.state().ticket(id) else { return };
                 let TicketState::Validating(check) = &ticket.state else { return };
@@ -45,6 +46,7 @@ impl Turn<'_> {
             Owner::Formation(id) => {
                 let Some(formation) = self.state().formations.get(id) else { return };
                 match &formation.stage {
+                    Stage::Accepting { .. } if self.broken(BrokenRule::ForgetAcceptance) => {}
                     Stage::Accepting { .. } => self.not_accepted(id),
                     Stage::Checking(check) => {
                         let hook = check.hook.clone();
@@ -67,6 +69,9 @@ impl Turn<'_> {
     }
 
     fn oldest_expired(&self) -> Option<TicketId> {
+        if self.broken(BrokenRule::ForgetExpiry) {
+            return None;
+        }
         let index = &self.state().index;
         index.lines.iter().find_map(|(queue, line)| self.expired_of(queue, line))
     }

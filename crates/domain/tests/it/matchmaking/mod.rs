@@ -3,11 +3,11 @@
 mod backfill;
 mod entities;
 mod explain;
+mod fairness;
 mod genres;
 mod hooks;
 mod limits;
 mod matches;
-mod oracle;
 mod properties;
 mod queues;
 mod rules;

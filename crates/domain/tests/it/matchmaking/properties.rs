@@ -13,8 +13,8 @@ use sortie_domain::matchmaking::settings::{
 };
 use sortie_domain::matchmaking::{Command, Event, MatchVerdict, TicketVerdict};
 use sortie_domain::time::Timestamp;
+use sortie_testkit::oracle::{MOST_TICKETS, accepts, legal_match};
 
-use super::oracle::{MOST_TICKETS, accepts, legal_match};
 use super::rules::{equal, latency};
 use super::table::{
     Table, at, check_players, far_from, outside, player_id, queue_id, rated, secs, settings, spec,

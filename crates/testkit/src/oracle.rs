@@ -1,4 +1,4 @@
-//! Is there a match to be made? Found by trying everything, without any of the matchmaker's own code.
+//! Is there a match to be made, and may this one be? Found by trying everything, without any of the matchmaker's own code.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use sortie_domain::matchmaking::settings::{Measure, Queue, Rule, RuleKind};
 use sortie_domain::time::Timestamp;
 
 /// Tickets of which every subset is tried.
-pub(crate) const MOST_TICKETS: usize = 12;
+pub const MOST_TICKETS: usize = 12;
 
 /// What a rule allows a ticket now; `None` if it is relaxed.
 fn allows(rule: &Rule, ticket: &Ticket, now: Timestamp) -> Option<f64> {
@@ -30,7 +30,7 @@ fn allows(rule: &Rule, ticket: &Ticket, now: Timestamp) -> Option<f64> {
 
 fn property(ticket: &Ticket, name: &str) -> Variable {
     let text = ticket.spec.properties.text().unwrap_or("{}");
-    Variable::clone(&Variable::from_json(text).unwrap().get_field(name))
+    Variable::from_json(text).map_or(Variable::Null, |all| Variable::clone(&all.get_field(name)))
 }
 
 fn ratings(ticket: &Ticket, name: &str, missing: f64) -> Vec<f64> {
@@ -54,7 +54,8 @@ fn blocks(from: &Ticket, whom: &Ticket) -> bool {
 }
 
 /// What `one` demands of `other`, for rules between two tickets.
-pub(crate) fn accepts(queue: &Queue, one: &Ticket, other: &Ticket, now: Timestamp) -> bool {
+#[must_use]
+pub fn accepts(queue: &Queue, one: &Ticket, other: &Ticket, now: Timestamp) -> bool {
     queue.rules.iter().all(|rule| {
         let Some(allowed) = allows(rule, one, now) else { return true };
         match &rule.kind {
@@ -143,28 +144,34 @@ fn balanced(queue: &Queue, tickets: &[&Ticket], teams: &[Vec<usize>], now: Times
     })
 }
 
-/// Tickets that could play together by now, if there are any.
-pub(crate) fn legal_match(queue: &Queue, waiting: &[Ticket], now: Timestamp) -> Option<Vec<String>> {
-    assert!(waiting.len() <= MOST_TICKETS);
+/// Whether all tickets accept one another, and a region, at a time.
+#[must_use]
+pub fn go_together(queue: &Queue, tickets: &[&Ticket], now: Timestamp) -> bool {
+    let accept = |one: &&Ticket| {
+        let mut others = tickets.iter().filter(|other| other.id != one.id);
+        others.all(|other| accepts(queue, one, other, now))
+    };
+    tickets.iter().all(accept) && (tickets.is_empty() || share_a_region(queue, tickets, now))
+}
+
+/// Tickets that could play together by now, if there are any. Of more than [`MOST_TICKETS`] only the first are tried.
+#[must_use]
+pub fn legal_match(queue: &Queue, waiting: &[Ticket], now: Timestamp) -> Option<Vec<String>> {
+    let waiting = waiting.get(..MOST_TICKETS).unwrap_or(waiting);
     let teams = queue.teams.max(1);
     for subset in 1..1_u32 << waiting.len() {
         let tickets: Vec<&Ticket> =
             (0..waiting.len()).filter(|at| subset & (1 << at) != 0).map(|at| &waiting[at]).collect();
-        let count: u32 = tickets.iter().map(|ticket| u32::try_from(ticket.spec.size()).unwrap()).sum();
+        let count: u32 =
+            tickets.iter().map(|ticket| u32::try_from(ticket.spec.size()).unwrap_or(u32::MAX)).sum();
         let size = count / teams;
         let right_size =
             count == size * teams && (queue.min_players_per_team..=queue.players_per_team).contains(&size);
         if !right_size || !tickets.iter().any(|ticket| wanted(queue, ticket, now) <= size) {
             continue;
         }
-        let go_together = tickets
-            .iter()
-            .all(|one| tickets.iter().all(|other| one.id == other.id || accepts(queue, one, other, now)));
         let mut empty = vec![Vec::new(); teams as usize];
-        if go_together
-            && share_a_region(queue, &tickets, now)
-            && fills(queue, &tickets, size as usize, &mut empty, 0, now)
-        {
+        if go_together(queue, &tickets, now) && fills(queue, &tickets, size as usize, &mut empty, 0, now) {
             return Some(tickets.iter().map(|ticket| ticket.id.to_string()).collect());
         }
     }
