@@ -18,6 +18,7 @@ use sortie_config::{
 use sortie_domain::broker::model::AllocationState;
 use sortie_domain::broker::{Broker, Command};
 use sortie_domain::ids::{AllocationId, FleetId};
+use sortie_domain::matchmaking::Matchmaker;
 use sortie_engine::supervisor::{OnFailure, Outcome, Stage, Supervisor};
 use sortie_engine::{
     CallError, Codec, Cursor, DecodeError, EmbeddedLog, Ended, Engine, EngineOptions, Entropy, Handle,
@@ -123,7 +124,8 @@ impl Node {
         let router = gateway.clone().map(sortie_gateway::router).unwrap_or_default();
         let router = router.merge(beside(dispatch.as_ref(), &auth));
         let described = described(&keys, dispatch.as_ref());
-        let router = router.merge(api(config, auth, described, &broker, &closing));
+        let maker = matchmaker.as_ref().map(Engine::handle);
+        let router = router.merge(api(config, auth, described, (&broker, maker), &closing));
         let dispatch_address = dispatch.as_ref().and_then(dispatch::Role::address);
         let mut supervisor = Supervisor::new();
         if let Some(dispatch) = dispatch {
@@ -364,7 +366,7 @@ fn api(
     config: &Config,
     auth: Auth,
     described: Vec<serde_json::Value>,
-    broker: &Handle<Broker>,
+    (broker, matchmaker): (&Handle<Broker>, Option<Handle<Matchmaker>>),
     closing: &CancellationToken,
 ) -> axum::Router {
     let allocators = config.fleets.iter().map(|fleet| {
@@ -378,6 +380,8 @@ fn api(
     });
     sortie_api::router(ApiOptions {
         broker: broker.clone(),
+        matchmaker,
+        clock: Arc::new(SystemClock::start()),
         auth,
         allocators: allocators.collect(),
         available_allocators: AVAILABLE_ALLOCATORS.iter().map(ToString::to_string).collect(),

@@ -330,6 +330,20 @@ pub struct Named {
     pub players: Vec<PlayerId>,
 }
 
+/// What is asked of the broker for a match of tickets: marked, so that whoever knows the broker's side only can tell it
+/// from a match that somebody else submitted. Its idempotency key is its own id, which nobody knows before.
+#[must_use]
+pub fn marked(id: &MatchId, mut spec: MatchSpec) -> MatchSpec {
+    spec.idempotency_key = IdempotencyKey::new(id.as_str()).ok();
+    spec
+}
+
+/// Whether a match of the broker is one of tickets.
+#[must_use]
+pub fn is_marked(id: &MatchId, spec: &MatchSpec) -> bool {
+    spec.idempotency_key.as_ref().is_some_and(|key| key.as_str() == id.as_str())
+}
+
 /// A match that is being made: from its tickets being chosen until its players can connect.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Formation {
