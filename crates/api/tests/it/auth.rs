@@ -189,7 +189,11 @@ async fn each_route_opens_for_its_callers_only() {
     assert_eq!(listed, tabled, "every route has a row here");
     for (route, openers) in TABLE {
         let (method, pattern) = route.split_once(' ').unwrap();
-        let path = pattern.replace("{matchId}", "x").replace("{ticketId}", "x").replace("{id}", "x").replace("{file}", "x");
+        let path = pattern
+            .replace("{matchId}", "x")
+            .replace("{ticketId}", "x")
+            .replace("{id}", "x")
+            .replace("{file}", "x");
         let anybody = *openers == ANYBODY;
         for stranger in ["nobody", "wrong"] {
             let status = status(&server, method, &path, stranger).await;

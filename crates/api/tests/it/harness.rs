@@ -231,7 +231,8 @@ impl Server {
         self.stop_engine().await;
         let data = self.data.take().unwrap();
         let clock = self.clock.clone();
-        Self::start_in(data, clock, Auth::dev(), Limits::default(), Keeping::default(), self.maker.is_some()).await
+        Self::start_in(data, clock, Auth::dev(), Limits::default(), Keeping::default(), self.maker.is_some())
+            .await
     }
 
     async fn start_in(
@@ -353,7 +354,8 @@ impl Server {
 
     /// All that is durable, as bytes.
     pub(crate) async fn state(&self) -> Vec<u8> {
-        let mut state = self.broker.query(|broker| stored::encode_snapshot(&broker.snapshot())).await.unwrap();
+        let mut state =
+            self.broker.query(|broker| stored::encode_snapshot(&broker.snapshot())).await.unwrap();
         if let Some(maker) = &self.maker {
             let own = maker.query(|maker| stored::matchmaker::encode_snapshot(&maker.snapshot())).await;
             state.extend(own.unwrap());

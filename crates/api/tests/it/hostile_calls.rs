@@ -215,7 +215,10 @@ async fn queries() {
     for call in calls().into_iter().filter(|call| call.contains("/api/") || call.contains("/v1/")) {
         let (method, path) = call.split_once(' ').unwrap();
         let wrong_id = method == "DELETE" || path.ends_with("/claim");
-        let path = path.replace("{id}", if wrong_id { "none" } else { &id }).replace("{matchId}", &id).replace("{ticketId}", &id);
+        let path = path
+            .replace("{id}", if wrong_id { "none" } else { &id })
+            .replace("{matchId}", &id)
+            .replace("{ticketId}", &id);
         if path.contains("/admin/delete/") {
             continue;
         }
