@@ -113,7 +113,7 @@ fn account(player: &Player) -> Entity {
         metadata.insert("ratings".to_owned(), raw(&json!(ratings.collect::<BTreeMap<_, _>>()).to_string()));
     }
     if !player.blocked.is_empty() {
-        let blocked: Vec<_> = player.blocked.iter().map(|blocked| blocked.as_str()).collect();
+        let blocked: Vec<_> = player.blocked.iter().map(sortie_domain::ids::PlayerId::as_str).collect();
         metadata.insert("blocked".to_owned(), raw(&json!(blocked).to_string()));
     }
     Entity {

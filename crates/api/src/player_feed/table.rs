@@ -272,7 +272,7 @@ impl Table {
                 }
             }
             BrokerEvent::SeatReserved { seat, match_id, player, .. } => {
-                self.seat(seat, match_id, player, own)
+                self.seat(seat, match_id, player, own);
             }
             BrokerEvent::SeatClosed { seat, match_id, .. } => self.unseat(seat, match_id),
             BrokerEvent::MatchFailed { id, players, reason } => {
