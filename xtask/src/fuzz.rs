@@ -43,10 +43,11 @@ struct Target {
     seeds: (&'static str, &'static str),
 }
 
-const TARGETS: [Target; 9] = [
+const TARGETS: [Target; 10] = [
     Target { name: "json_decode", short_runs: 5_000, seeds: ("contract/golden/catena", "json") },
     Target { name: "protobuf_decode", short_runs: 20_000, seeds: ("contract/golden/catena", "hex") },
     Target { name: "stored_records", short_runs: 20_000, seeds: ("contract/golden/records", "hex") },
+    Target { name: "stored_tickets", short_runs: 20_000, seeds: ("contract/golden/matchmaker", "hex") },
     Target { name: "dispatch_frames", short_runs: 20_000, seeds: ("contract/golden/dispatch", "hex") },
     Target { name: "dispatch_websocket", short_runs: 20_000, seeds: ("fuzz/seeds/websocket", "hex") },
     Target { name: "frames", short_runs: 3_000, seeds: ("fuzz/seeds/frames", "hex") },

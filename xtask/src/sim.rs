@@ -5,13 +5,13 @@
 
 use std::any::Any;
 use std::fmt;
-use std::ops::Range;
-use std::panic::catch_unwind;
+use std::ops::{AddAssign, Range};
+use std::panic::{UnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use sortie_testkit::sim::{BrokenRule, Report, run as run_seed};
+use sortie_testkit::{matchmaking, sim as broker};
 
 use crate::step::Stop;
 
@@ -21,6 +21,9 @@ const SEEDS_WORTH_PROGRESS: u64 = 100;
 /// How to run the simulation.
 #[derive(clap::Args)]
 pub(crate) struct Args {
+    /// The machine to simulate.
+    #[arg(long, value_enum, default_value_t = Machine::Broker)]
+    machine: Machine,
     /// How many seeds to run.
     #[arg(long, required_unless_present = "seed", conflicts_with = "seed")]
     seeds: Option<u64>,
@@ -30,13 +33,20 @@ pub(crate) struct Args {
     /// Run one seed: the replay of a failure.
     #[arg(long)]
     seed: Option<u64>,
-    /// Break this rule on purpose, to see that it is noticed.
-    #[arg(long, value_parser = rule)]
-    rule: Option<BrokenRule>,
+    /// Break this rule of the machine on purpose, to see that it is noticed.
+    #[arg(long)]
+    rule: Option<String>,
+}
+
+/// A machine that has a simulation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+enum Machine {
+    Broker,
+    Matchmaker,
 }
 
 /// A rule's name on the command line: `oversell-seats`.
-fn name(rule: BrokenRule) -> String {
+fn name(rule: impl fmt::Debug) -> String {
     let mut name = String::new();
     for letter in format!("{rule:?}").chars() {
         if letter.is_uppercase() && !name.is_empty() {
@@ -47,10 +57,13 @@ fn name(rule: BrokenRule) -> String {
     name
 }
 
-fn rule(text: &str) -> Result<BrokenRule, String> {
-    let found = BrokenRule::ALL.iter().copied().find(|rule| name(*rule) == text);
-    let names = || BrokenRule::ALL.iter().map(|rule| name(*rule)).collect::<Vec<_>>().join(", ");
-    found.ok_or_else(|| format!("the rules that can be broken are {}", names()))
+fn rule<R: Copy + fmt::Debug>(rules: &[R], text: &str) -> Result<R, Stop> {
+    let found = rules.iter().copied().find(|rule| name(*rule) == text);
+    let names = || rules.iter().map(name).collect::<Vec<_>>().join(", ");
+    let problem = || {
+        Stop::new(format!("no rule is named {text}"), format!("Those that can be broken are {}.", names()))
+    };
+    found.ok_or_else(problem)
 }
 
 impl Args {
@@ -61,45 +74,67 @@ impl Args {
         }
     }
 
-    fn rule_words(&self) -> String {
-        self.rule.map_or_else(String::new, |rule| format!(" --rule {}", name(rule)))
+    /// The command line for one seed.
+    fn replay(&self, seed: u64) -> String {
+        let machine = if self.machine == Machine::Broker { "" } else { " --machine matchmaker" };
+        let rule = self.rule.as_ref().map_or_else(String::new, |rule| format!(" --rule {rule}"));
+        format!("cargo xtask sim{machine} --seed {seed}{rule}")
+    }
+
+    fn broken<R: Copy + fmt::Debug>(&self, rules: &[R]) -> Result<Option<R>, Stop> {
+        self.rule.as_deref().map(|text| rule(rules, text)).transpose()
     }
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Stop> {
+    match args.machine {
+        Machine::Broker => {
+            let broken = args.broken(broker::BrokenRule::ALL)?;
+            run_with(args, |seed| outcome(|| broker::run(seed, broken)))
+        }
+        Machine::Matchmaker => {
+            let broken = args.broken(matchmaking::BrokenRule::ALL)?;
+            run_with(args, |seed| outcome(|| matchmaking::run(seed, broken)))
+        }
+    }
+}
+
+fn run_with<R: Sum>(args: &Args, simulate: impl Fn(u64) -> Result<R, String> + Sync) -> Result<(), Stop> {
     let range = args.range();
     let began = Instant::now();
-    let tally = over(range.clone(), |seed| outcome(seed, args.rule));
+    let tally = over(range.clone(), simulate);
     println!(
         "{} of {} seeds in {:.1} s",
         tally.count,
         range.end - range.start,
         began.elapsed().as_secs_f64()
     );
-    println!("{}", Shown(tally.sum));
-    match (tally.first, args.rule) {
+    println!("{}", tally.sum);
+    match (tally.first, &args.rule) {
         (None, None) => Ok(()),
         (None, Some(rule)) => Err(Stop::new(
-            format!("nobody noticed that {} is broken", name(rule)),
-            "More seeds may show it; if not, an invariant is missing in crates/testkit/src/sim/checks.rs.",
+            format!("nobody noticed that {rule} is broken"),
+            "More seeds may show it; if not, an invariant is missing in crates/testkit/src.",
         )),
-        (Some((seed, problem)), None) => Err(Stop::new(
-            format!("seed {seed}: {problem}"),
-            format!("Replay: cargo xtask sim --seed {seed}"),
-        )),
+        (Some((seed, problem)), None) => {
+            Err(Stop::new(format!("seed {seed}: {problem}"), format!("Replay: {}", args.replay(seed))))
+        }
         (Some((seed, problem)), Some(rule)) => {
-            println!("noticed at seed {seed} that {} is broken: {problem}", name(rule));
-            println!("replay: cargo xtask sim --seed {seed}{}", args.rule_words());
+            println!("noticed at seed {seed} that {rule} is broken: {problem}");
+            println!("replay: {}", args.replay(seed));
             Ok(())
         }
     }
 }
 
-type Outcome = Result<Report, String>;
+/// What a schedule went through, and many of them together.
+trait Sum: AddAssign + Default + fmt::Display + Send {}
+
+impl<R: AddAssign + Default + fmt::Display + Send> Sum for R {}
 
 /// One schedule. A panic is an outcome too: assertions in the machine are invariants.
-fn outcome(seed: u64, rule: Option<BrokenRule>) -> Outcome {
-    match catch_unwind(|| run_seed(seed, rule)) {
+fn outcome<R>(simulate: impl FnOnce() -> Result<R, broker::Failure> + UnwindSafe) -> Result<R, String> {
+    match catch_unwind(simulate) {
         Ok(Ok(report)) => Ok(report),
         Ok(Err(failure)) => Err(format!("after {} inputs: {}", failure.inputs, failure.problem)),
         Err(panic) => Err(format!("panic: {}", text_of(panic.as_ref()))),
@@ -113,18 +148,18 @@ fn text_of(panic: &(dyn Any + Send)) -> &str {
 
 /// What many seeds came to.
 #[derive(Default)]
-struct Tally {
+struct Tally<R> {
     count: u64,
-    sum: Report,
+    sum: R,
     /// The failing seed that is the lowest.
     first: Option<(u64, String)>,
 }
 
-impl Tally {
-    fn add(&mut self, seed: u64, outcome: Outcome) {
+impl<R: Sum> Tally<R> {
+    fn add(&mut self, seed: u64, outcome: Result<R, String>) {
         self.count += 1;
         match outcome {
-            Ok(report) => add(&mut self.sum, &report),
+            Ok(report) => self.sum += report,
             Err(problem) if self.first.as_ref().is_none_or(|(first, _)| seed < *first) => {
                 self.first = Some((seed, problem));
             }
@@ -133,19 +168,8 @@ impl Tally {
     }
 }
 
-const fn add(sum: &mut Report, report: &Report) {
-    let Report { inputs, events, crashes, matches, ready, processes, claims } = *report;
-    sum.inputs += inputs;
-    sum.events += events;
-    sum.crashes += crashes;
-    sum.matches += matches;
-    sum.ready += ready;
-    sum.processes += processes;
-    sum.claims += claims;
-}
-
 /// Runs `range` on all cores up to its first failure: that of the lowest seed, whatever the cores do.
-fn over(range: Range<u64>, run: impl Fn(u64) -> Outcome + Sync) -> Tally {
+fn over<R: Sum>(range: Range<u64>, run: impl Fn(u64) -> Result<R, String> + Sync) -> Tally<R> {
     let next = AtomicU64::new(range.start);
     let end = AtomicU64::new(range.end);
     let tally = Mutex::new(Tally::default());
@@ -175,23 +199,10 @@ fn over(range: Range<u64>, run: impl Fn(u64) -> Outcome + Sync) -> Tally {
     tally.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Reports added up, for people.
-struct Shown(Report);
-
-impl fmt::Display for Shown {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Report { inputs, events, crashes, matches, ready, processes, claims } = self.0;
-        write!(
-            f,
-            "{inputs} inputs, {events} events, {crashes} crashes, {matches} matches, {ready} of them ready, \
-             {processes} server processes, {claims} seats claimed"
-        )
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use broker::{BrokenRule, Report};
 
     #[test]
     fn the_lowest_failing_seed_is_the_first_failure() {
@@ -210,13 +221,14 @@ mod tests {
 
     #[test]
     fn rules_have_names_and_others_are_refused_with_the_list() {
-        assert_eq!(rule("oversell-seats"), Ok(BrokenRule::OversellSeats));
-        assert!(rule("oversell").unwrap_err().contains("oversell-seats, claim-twice"));
+        assert_eq!(rule(BrokenRule::ALL, "oversell-seats").ok(), Some(BrokenRule::OversellSeats));
+        let refused = rule(BrokenRule::ALL, "oversell").unwrap_err().to_string();
+        assert!(refused.contains("oversell-seats, claim-twice"), "{refused}");
     }
 
     #[test]
     fn a_broken_rule_is_noticed_and_a_panic_is_a_failure() {
-        let noticed = over(0..50, |seed| outcome(seed, Some(BrokenRule::LoseMatch)));
+        let noticed = over(0..50, |seed| outcome(|| broker::run(seed, Some(BrokenRule::LoseMatch))));
         assert!(noticed.first.is_some_and(|(_, problem)| problem.contains("6: ")));
         assert_eq!(text_of(&*catch_unwind(|| panic!("at {}", 3)).unwrap_err()), "at 3");
     }

@@ -373,6 +373,11 @@ impl Caller {
         self.player.as_ref().ok_or_else(missing)
     }
 
+    /// The player, if the caller is one or names one.
+    pub(crate) const fn player_named(&self) -> Option<&PlayerId> {
+        self.player.as_ref()
+    }
+
     /// What let the caller in.
     pub(crate) fn pass(&self) -> Pass {
         self.pass.clone()

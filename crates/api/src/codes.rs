@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use axum::http::StatusCode;
 use sortie_domain::broker::{Refusal, RefusalKind};
+use sortie_domain::matchmaking;
 use sortie_engine::Unavailable;
 use tonic::Code as Grpc;
 
@@ -16,6 +17,8 @@ pub(crate) enum Kind {
     Unauthenticated,
     Forbidden,
     NotFound,
+    /// A part of the contract that is not configured.
+    Absent,
     NotAllowed,
     Exists,
     Conflict,
@@ -35,7 +38,7 @@ impl Kind {
             Self::Unauthenticated => Grpc::Unauthenticated,
             Self::Forbidden => Grpc::PermissionDenied,
             Self::NotFound => Grpc::NotFound,
-            Self::NotAllowed => Grpc::Unimplemented,
+            Self::NotAllowed | Self::Absent => Grpc::Unimplemented,
             Self::Exists => Grpc::AlreadyExists,
             Self::Conflict | Self::Gone => Grpc::FailedPrecondition,
             Self::TooSlow => Grpc::DeadlineExceeded,
@@ -51,7 +54,7 @@ impl Kind {
             Self::Invalid => StatusCode::BAD_REQUEST,
             Self::Unauthenticated => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
-            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::NotFound | Self::Absent => StatusCode::NOT_FOUND,
             Self::NotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Exists | Self::Conflict => StatusCode::CONFLICT,
             Self::Gone => StatusCode::GONE,
@@ -115,6 +118,8 @@ codes! {
     FORBIDDEN = "forbidden", Forbidden;
     /// Nothing is at this path.
     NOT_FOUND = "not_found", NotFound;
+    /// What would answer is not configured.
+    NO_MATCHMAKER = "no_matchmaker", Absent;
     /// Something is at this path, but not for this method.
     METHOD_NOT_ALLOWED = "method_not_allowed", NotAllowed;
     /// Records that are no longer kept.
@@ -158,11 +163,12 @@ impl From<Unavailable> for Code {
     }
 }
 
-/// Every stable code that an answer may carry, of this layer and of the broker; each has a row in
+/// Every stable code that an answer may carry, of this layer and of the machines; each has a row in
 /// `contract/errors.md`.
 #[must_use]
 pub fn codes() -> Vec<&'static str> {
-    let mut codes: Vec<_> = ALL.iter().map(|code| code.name).chain(Refusal::CODES.iter().copied()).collect();
+    let refusals = Refusal::CODES.iter().chain(matchmaking::Refusal::CODES).copied();
+    let mut codes: Vec<_> = ALL.iter().map(|code| code.name).chain(refusals).collect();
     codes.sort_unstable();
     codes.dedup();
     codes

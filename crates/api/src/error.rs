@@ -12,6 +12,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use serde_json::json;
 use sortie_domain::broker::Refusal;
+use sortie_domain::matchmaking;
 use sortie_engine::{CallError, SubscribeError, Unavailable};
 use sortie_serving::{BodyError, error_document, json_response};
 use sortie_wire::any::Any;
@@ -140,7 +141,7 @@ impl ApiError {
     fn catena_status(&self) -> StatusCode {
         match self.0.kind {
             // These are about HTTP itself and have no counterpart in gRPC.
-            Kind::NotAllowed | Kind::TooLarge | Kind::TooSlow => self.0.kind.http(),
+            Kind::Absent | Kind::NotAllowed | Kind::TooLarge | Kind::TooSlow => self.0.kind.http(),
             kind => StatusCode::from_u16(status::http_code(kind.grpc()))
                 .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
         }
@@ -213,14 +214,26 @@ impl From<Refusal> for ApiError {
     }
 }
 
+impl From<matchmaking::Refusal> for ApiError {
+    fn from(refusal: matchmaking::Refusal) -> Self {
+        let (code, kind) = (refusal.code(), refusal.kind().into());
+        match refusal {
+            matchmaking::Refusal::InvalidField { field, problem } => {
+                Self::from_parts(code, kind, Some(field.to_owned()), problem.into())
+            }
+            other => Self::from_parts(code, kind, None, other.to_string().into()),
+        }
+    }
+}
+
 impl From<Unavailable> for ApiError {
     fn from(why: Unavailable) -> Self {
         Code::from(why).error(why.to_string())
     }
 }
 
-impl From<CallError<Refusal>> for ApiError {
-    fn from(error: CallError<Refusal>) -> Self {
+impl<R: Into<Self>> From<CallError<R>> for ApiError {
+    fn from(error: CallError<R>) -> Self {
         match error {
             CallError::Refused(refusal) => refusal.into(),
             CallError::Unavailable(why) => why.into(),
@@ -333,5 +346,35 @@ mod tests {
             assert_eq!(documented[error.0.code], row(error.0.kind), "{}", error.0.code);
         }
         assert_eq!(documented["invalid_requirements"], row(Kind::Invalid));
+    }
+
+    #[test]
+    fn refusals_of_the_matchmaker_have_the_documented_status() {
+        use matchmaking::Refusal;
+        use sortie_domain::ids::{QueueId, TicketId};
+
+        let (ticket, player) = (TicketId::new("t").unwrap(), PlayerId::new("p").unwrap());
+        let (queue, game) = (QueueId::new("q").unwrap(), MatchId::new("m").unwrap());
+        let refusals = [
+            Refusal::InvalidField { field: "entity", problem: "is wrong".to_owned() },
+            Refusal::QueueNotFound(queue.clone()),
+            Refusal::TicketNotFound(ticket.clone()),
+            Refusal::MatchNotFound(game.clone()),
+            Refusal::TicketExists(ticket.clone()),
+            Refusal::KeyReused(ticket.clone()),
+            Refusal::PlayerWaits { player: player.clone(), ticket: ticket.clone() },
+            Refusal::TicketOver { ticket, status: "FAILED" },
+            Refusal::NothingToAccept(game),
+            Refusal::NotInMatch(player),
+            Refusal::RuleRefuses { queue, rule: "map".to_owned() },
+            Refusal::Refused("not you".to_owned()),
+            Refusal::TooMany { what: "tickets", limit: 3 },
+        ];
+        assert_eq!(refusals.len(), Refusal::CODES.len());
+        let documented = documented();
+        for refusal in refusals {
+            let error = ApiError::from(refusal);
+            assert_eq!(documented[error.0.code], row(error.0.kind), "{}", error.0.code);
+        }
     }
 }

@@ -12,6 +12,10 @@ use sortie_wire::catena::match_broker::catena_match_broker_server::{
     CatenaMatchBroker, CatenaMatchBrokerServer,
 };
 use sortie_wire::catena::match_broker::*;
+use sortie_wire::catena::matchmaking::catena_matchmaking_server::{
+    CatenaMatchmaking, CatenaMatchmakingServer,
+};
+use sortie_wire::catena::matchmaking::*;
 use sortie_wire::catena::server_manager::catena_server_manager_server::{
     CatenaServerManager, CatenaServerManagerServer,
 };
@@ -21,11 +25,12 @@ use tonic::{Request, Response, Status};
 use tonic_health::pb::health_server::HealthServer;
 
 use crate::auth::Caller;
-use crate::calls::{events, match_broker, server_manager};
+use crate::calls::{events, match_broker, matchmaking, server_manager};
 use crate::error::ApiError;
 use tonic_reflection::server::Builder;
 
 use crate::health::Health;
+use crate::player_feed::resumed;
 use crate::state::Api;
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -38,6 +43,7 @@ pub(crate) fn routes(api: &Api) -> Router {
     let mut routes =
         Routes::new(CatenaServerManagerServer::new(service.clone()).max_decoding_message_size(most))
             .add_service(CatenaMatchBrokerServer::new(service.clone()).max_decoding_message_size(most))
+            .add_service(CatenaMatchmakingServer::new(service.clone()).max_decoding_message_size(most))
             .add_service(EventsServer::new(service).max_decoding_message_size(most))
             .add_service(HealthServer::new(Health::new(api.clone())).max_decoding_message_size(most));
     // Many tools still speak the draft of the reflection service only.
@@ -75,13 +81,25 @@ where
     answer(stream.map(boxed))
 }
 
+/// Who calls, as the gate found out.
+fn caller_of<T>(request: &Request<T>) -> Caller {
+    request.extensions().get().cloned().unwrap_or_else(Caller::nobody)
+}
+
 macro_rules! unary {
-    (impl $service:ident { $($method:ident($request:ty) -> $response:ty = $call:path;)* }) => {
+    (
+        impl $service:ident { $($method:ident($request:ty) -> $response:ty = $call:path;)* }
+        $(as caller { $($own:ident($order:ty) -> $reply:ty = $own_call:path;)* })?
+    ) => {
         #[tonic::async_trait]
         impl $service for Service {
             $(async fn $method(&self, request: Request<$request>) -> Answer<$response> {
                 answer($call(self.0.clone(), request.into_inner()).await)
             })*
+            $($(async fn $own(&self, request: Request<$order>) -> Answer<$reply> {
+                let caller = caller_of(&request);
+                answer($own_call(self.0.clone(), caller, request.into_inner()).await)
+            })*)?
         }
     };
 }
@@ -113,6 +131,24 @@ unary! {
     }
 }
 
+#[rustfmt::skip]
+unary! {
+    impl CatenaMatchmaking {
+        server_start_matchmaking(StartMatchmakingRequest) -> StartMatchmakingResponse = matchmaking::server_start_matchmaking;
+        server_cancel_matchmaking(CancelMatchmakingRequest) -> CancelMatchmakingResponse = matchmaking::server_cancel_matchmaking;
+        server_get_matchmaking_status(GetMatchmakingStatusRequest) -> GetMatchmakingStatusResponse = matchmaking::server_get_matchmaking_status;
+        list_tickets(ListTicketsRequest) -> ListTicketsResponse = matchmaking::list_tickets;
+        get_service_health(GetServiceHealthRequest) -> GetServiceHealthResponse = matchmaking::get_service_health;
+        admin_x_get_matchmaker_config(AdminXGetMatchmakerConfigRequest) -> AdminXGetMatchmakerConfigResponse = matchmaking::admin_x_get_matchmaker_config;
+        admin_x_reconfigure_matchmaker(AdminXReconfigureMatchmakerRequest) -> AdminXReconfigureMatchmakerResponse = matchmaking::admin_x_reconfigure_matchmaker;
+    }
+    as caller {
+        start_matchmaking(StartMatchmakingRequest) -> StartMatchmakingResponse = matchmaking::start_matchmaking;
+        cancel_matchmaking(CancelMatchmakingRequest) -> CancelMatchmakingResponse = matchmaking::cancel_matchmaking;
+        get_matchmaking_status(GetMatchmakingStatusRequest) -> GetMatchmakingStatusResponse = matchmaking::get_matchmaking_status;
+    }
+}
+
 #[tonic::async_trait]
 impl Events for Service {
     type SubscribeToEventsStream = Streamed<SubscribeToEventsResponse>;
@@ -122,17 +158,18 @@ impl Events for Service {
         &self,
         request: Request<SubscribeToEventsRequest>,
     ) -> Answer<Self::SubscribeToEventsStream> {
-        let nobody = Caller::nobody();
-        let caller = request.extensions().get().unwrap_or(&nobody);
-        streamed(events::subscribe_to_events(self.0.clone(), caller).await)
+        let caller = caller_of(&request);
+        match resumed(&request.metadata().clone().into_headers(), None) {
+            Ok(from) => streamed(events::subscribe_to_events(self.0.clone(), &caller, from).await),
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn subscribe_to_events_by_tag(
         &self,
         request: Request<SubscribeToEventsByTagRequest>,
     ) -> Answer<Self::SubscribeToEventsByTagStream> {
-        let nobody = Caller::nobody();
-        let caller = request.extensions().get().unwrap_or(&nobody).clone();
+        let caller = caller_of(&request);
         streamed(events::subscribe_to_events_by_tag(self.0.clone(), &caller, request.into_inner()).await)
     }
 

@@ -26,12 +26,16 @@ use crate::state::Api;
 const WATCH_PERIOD: Duration = Duration::from_secs(1);
 
 /// The services that can be asked about; the empty name is the whole server.
-const SERVICES: [&str; 4] = [
+const SERVICES: [&str; 5] = [
     "",
     "catena.catena_server_manager.CatenaServerManager",
     "catena.catena_match_broker.CatenaMatchBroker",
     "catena.events.Events",
+    MATCHMAKING,
 ];
+
+/// The one of them that need not be there.
+const MATCHMAKING: &str = "catena.catena_matchmaking.CatenaMatchmaking";
 
 /// Probes.
 pub(crate) fn routes() -> Routes {
@@ -66,8 +70,13 @@ impl Health {
     }
 }
 
-async fn status(api: &Api) -> ServingStatus {
-    match api.not_serving().await {
+async fn status(api: &Api, service: &str) -> ServingStatus {
+    let problem = match service {
+        MATCHMAKING => api.maker_not_serving().await,
+        "" => api.not_serving().await,
+        _ => api.broker_not_serving().await,
+    };
+    match problem {
         None => ServingStatus::Serving,
         Some(_) => ServingStatus::NotServing,
     }
@@ -85,8 +94,9 @@ impl pb::health_server::Health for Health {
         &self,
         request: Request<pb::HealthCheckRequest>,
     ) -> Result<tonic::Response<pb::HealthCheckResponse>, Status> {
-        if SERVICES.contains(&request.get_ref().service.as_str()) {
-            Ok(tonic::Response::new(response(status(&self.api).await)))
+        let service = request.get_ref().service.as_str();
+        if SERVICES.contains(&service) {
+            Ok(tonic::Response::new(response(status(&self.api, service).await)))
         } else {
             Err(Status::not_found("no such service is here"))
         }
@@ -96,7 +106,7 @@ impl pb::health_server::Health for Health {
         &self,
         request: Request<pb::HealthCheckRequest>,
     ) -> Result<tonic::Response<Self::WatchStream>, Status> {
-        let is_known = SERVICES.contains(&request.get_ref().service.as_str());
+        let service = SERVICES.into_iter().find(|service| *service == request.get_ref().service);
         let permit = Arc::clone(&self.watches).try_acquire_owned();
         let permit = permit.map_err(|_| ApiError::too_many("watches of health", MAX_WATCHES))?;
         let mut ticks = tokio::time::interval(WATCH_PERIOD);
@@ -109,7 +119,10 @@ impl pb::health_server::Health for Health {
                     () = api.options.closing.cancelled(), if last == Some(ServingStatus::NotServing) => return None,
                     _ = ticks.tick() => {}
                 }
-                let now = if is_known { status(&api).await } else { ServingStatus::ServiceUnknown };
+                let now = match service {
+                    Some(service) => status(&api, service).await,
+                    None => ServingStatus::ServiceUnknown,
+                };
                 if last != Some(now) {
                     return Some((Ok(response(now)), (api, Some(now), ticks, permit)));
                 }

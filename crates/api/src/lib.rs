@@ -6,12 +6,12 @@
 //! | `grpc`, `http` | the transports: a line a call |
 //! | `native` | Sortie's own JSON under `/v1`, and health |
 //! | `openapi`, `docs` | the description of all of it, made from the code, and the page that shows it |
-//! | `player_feed` | who hears of which match |
+//! | `player_feed` | who hears of which ticket and which match |
 //! | `rules` | who may call what, all of it in one table |
 //! | `gate`, [`auth`] | enforce the rules, for both transports |
 //! | `error` | one error, in the form that each transport gives it |
 //!
-//! Nothing is decided here. A call becomes a command of the broker and its reply an answer, so that whatever comes
+//! Nothing is decided here. A call becomes a command of the broker or the matchmaker and its reply an answer, so that whatever comes
 //! in through another door meets the same rules.
 
 pub mod auth;

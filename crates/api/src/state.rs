@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sortie_domain::broker::{Broker, Command, Refusal, Reply};
-use sortie_engine::{CallError, Handle, Unavailable};
+use sortie_domain::matchmaking::{self, Matchmaker};
+use sortie_domain::time::Timestamp;
+use sortie_engine::{CallError, Clock, Handle, Hosted, Unavailable};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +23,10 @@ use crate::player_feed::PlayerFeed;
 pub struct ApiOptions {
     /// The broker that answers.
     pub broker: Handle<Broker>,
+    /// The matchmaker that answers, where there is one. Without it its calls are refused.
+    pub matchmaker: Option<Handle<Matchmaker>>,
+    /// The time that explanations are about.
+    pub clock: Arc<dyn Clock>,
     /// Who may call.
     pub auth: Auth,
     /// The fleets' allocators, in the order in which they are tried.
@@ -103,8 +109,9 @@ impl fmt::Debug for Api {
 
 impl Api {
     pub(crate) fn new(options: ApiOptions) -> Self {
+        let (broker, maker) = (options.broker.clone(), options.matchmaker.clone());
         let player_feed =
-            PlayerFeed::new(options.broker.clone(), options.limits.player_streams, options.closing.clone());
+            PlayerFeed::new(broker, maker, options.limits.player_streams, options.closing.clone());
         let log_streams = Arc::new(Semaphore::new(options.limits.log_streams));
         Self(Arc::new(Shared { options, player_feed, openapi: OnceLock::new(), log_streams }))
     }
@@ -143,21 +150,69 @@ impl Shared {
         self.options.broker.query(ask).await.map_err(ApiError::from)
     }
 
+    /// The matchmaker.
+    fn maker(&self) -> Result<&Handle<Matchmaker>, ApiError> {
+        let none = "there is no matchmaker here: none is configured";
+        self.options.matchmaker.as_ref().ok_or_else(|| codes::NO_MATCHMAKER.error(none))
+    }
+
+    /// Gives the matchmaker a command.
+    pub(crate) async fn call_maker(
+        &self,
+        command: matchmaking::Command,
+    ) -> Result<matchmaking::Reply, ApiError> {
+        self.maker()?.call(command).await.map_err(ApiError::from)
+    }
+
+    /// Asks the matchmaker's state.
+    pub(crate) async fn query_maker<R: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&Matchmaker) -> R + Send + 'static,
+    ) -> Result<R, ApiError> {
+        self.maker()?.query(ask).await.map_err(ApiError::from)
+    }
+
+    /// The time now.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.options.clock.now()
+    }
+
     /// Why no call would be served now, if so.
     pub(crate) async fn not_serving(&self) -> Option<ApiError> {
+        match (self.broker_not_serving().await, &self.options.matchmaker) {
+            (None, Some(_)) => self.maker_not_serving().await,
+            (problem, _) => problem,
+        }
+    }
+
+    /// Why no call of the broker would be served now, if so.
+    pub(crate) async fn broker_not_serving(&self) -> Option<ApiError> {
+        self.engine_not_serving(&self.options.broker, "the broker").await
+    }
+
+    /// Why no call of the matchmaker would be served now, if so.
+    pub(crate) async fn maker_not_serving(&self) -> Option<ApiError> {
+        match self.maker() {
+            Ok(maker) => self.engine_not_serving(maker, "the matchmaker").await,
+            Err(error) => Some(error),
+        }
+    }
+
+    async fn engine_not_serving<M: Hosted>(&self, engine: &Handle<M>, name: &str) -> Option<ApiError> {
         if self.options.closing.is_cancelled() {
             return Some(Unavailable::ShuttingDown.into());
         }
-        // First a question, because a broker that has just begun, or has ended, cannot say so by itself.
-        if let Err(error) = self.query(|_| ()).await {
-            return Some(error);
+        // First a question, because a machine that has just begun, or has ended, cannot say so by itself.
+        if let Err(error) = engine.query(|_| ()).await {
+            return Some(error.into());
         }
-        let stats = self.options.broker.stats();
+        let stats = engine.stats();
         match stats.refused {
             Some(why) => Some(why.into()),
             None if stats.accepting => None,
             None => {
-                Some(codes::UNAVAILABLE.error("the broker has not begun; nothing is accepted until it has"))
+                let text = format!("{name} has not begun; nothing is accepted until it has");
+                Some(codes::UNAVAILABLE.error(text))
             }
         }
     }

@@ -15,6 +15,7 @@ use crate::edge;
 use crate::fleets;
 use crate::keys;
 use crate::load::Overrides;
+use crate::matchmaker;
 use crate::model::{ApiKey, Config, GatewayConfig, LogConfig, LogFormat, Permission, Players};
 use crate::netcode;
 use crate::parse::{self, HOUR, SECOND};
@@ -54,6 +55,8 @@ pub(crate) fn config(top: &Section<'_>, overrides: Overrides) -> Option<Config> 
     let fleets_section = top.section("fleets");
     let gateway_section = top.section("gateway");
     let gateway = gateway_section.as_ref().and_then(|section| gateway(section, fleets_section.as_ref()));
+    let matchmaker =
+        top.section("matchmaker").and_then(|section| matchmaker::read(&section, top.given("matchmaker")));
     let must_sign_in = gateway.as_ref().is_some_and(|gateway| gateway.players == Players::SignedIn);
     if must_sign_in
         && players == Some(None)
@@ -79,6 +82,7 @@ pub(crate) fn config(top: &Section<'_>, overrides: Overrides) -> Option<Config> 
         gateway: gateway?,
         dispatch: dispatch?,
         fleets: fleets?,
+        matchmaker: matchmaker?,
         warnings: Vec::new(),
     };
     contradictions::warn(top, &config);

@@ -9,6 +9,7 @@ use std::time::Duration;
 use sortie_domain::broker::conjuncts::Conjuncts;
 use sortie_domain::broker::model::{FastSchedule, Properties};
 
+use crate::matchmaker;
 use crate::model::{AllocatorConfig, Config, FleetConfig, Game};
 use crate::section::Section;
 
@@ -21,6 +22,9 @@ pub(crate) fn warn(top: &Section<'_>, config: &Config) {
         requirements(top, fleet);
     }
     games_without_a_fleet(top, config);
+    if let Some(matchmaker) = &config.matchmaker {
+        matchmaker::warnings::warn(top, matchmaker);
+    }
 }
 
 fn shown(duration: Duration) -> humantime::FormattedDuration {

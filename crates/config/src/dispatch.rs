@@ -94,7 +94,7 @@ fn reach(section: &Section<'_>, config: &DispatchConfig, dev: Option<bool>) {
 
 fn secret(section: &Section<'_>) -> Option<Option<(SecretSource, Secret)>> {
     let file = section.optional_path("secret_file");
-    let variable = section.optional("secret_env", secret::variable_name);
+    let variable = section.optional("secret_env", parse::variable_name);
     let (key, source, secret) = match (file?, variable?) {
         (None, None) => return Some(None),
         (Some(_), Some(_)) => {

@@ -9,12 +9,9 @@ use serde_json::{Map, Value};
 use sortie_document::kind_of;
 
 use crate::finding::{Finding, Findings, Origins};
-use crate::keys::{self, Kind};
+use crate::keys::{self, Kind, PREFIX};
 use crate::model::ApiKey;
 use crate::parse;
-
-/// What all settings' variables begin with.
-const PREFIX: &str = "SORTIE_";
 
 /// Variables that begin with `SORTIE_` and are no settings: where the configuration is, what game servers are
 /// given, and what the tunnel of a dispatcher takes.
@@ -200,10 +197,17 @@ fn own_name(table: &Map<String, Value>, segment: &str) -> Result<String, Misplac
 
 /// The variable that sets the key at `place`, with the user's own names in it taken from `segments`.
 fn variable(place: &str, segments: &[&str]) -> String {
-    let own = segments.get(1).copied().filter(|name| !name.is_empty());
-    let place =
-        place.replace("[]", &format!(".{}", own.unwrap_or("0"))).replace("<name>", own.unwrap_or("NAME"));
-    format!("{PREFIX}{}", place.to_ascii_uppercase().replace('.', "__"))
+    let own =
+        |at: usize, otherwise| segments.get(at).copied().filter(|own| !own.is_empty()).unwrap_or(otherwise);
+    let mut parts: Vec<&str> = Vec::new();
+    for part in place.split('.') {
+        let list = part.strip_suffix("[]");
+        parts.push(if part == "<name>" { own(parts.len(), "NAME") } else { list.unwrap_or(part) });
+        if list.is_some() {
+            parts.push(own(parts.len(), "0"));
+        }
+    }
+    format!("{PREFIX}{}", parts.join("__").to_ascii_uppercase())
 }
 
 fn suggest(name: &str, segments: &[&str]) -> Option<String> {

@@ -19,6 +19,7 @@ mod fleets;
 mod keys;
 mod load;
 mod markdown;
+mod matchmaker;
 mod model;
 mod netcode;
 mod parse;
@@ -36,6 +37,7 @@ pub use ipnet::IpNet;
 pub use keys::{KeyDoc, Kind, Presence, reference};
 pub use load::Overrides;
 pub use markdown::{EXAMPLE, reference_markdown};
+pub use matchmaker::{HookConfig, HookKey, MatchmakerConfig};
 pub use model::{
     AllocatorConfig, ApiKey, Config, Dialect, DispatchConfig, DispatchLimits, Environment, FleetConfig, Game,
     GatewayConfig, LimitsConfig, LocalProcessConfig, LogConfig, LogFormat, Permission, Players, TlsConfig,

@@ -12,6 +12,7 @@ use sortie_domain::broker::model::{Fleet, Settings};
 use sortie_domain::ids::FleetId;
 
 use crate::finding::Finding;
+use crate::matchmaker::MatchmakerConfig;
 use crate::netcode::NetcodeKey;
 use crate::players::PlayersConfig;
 use crate::secret::{Secret, SecretSource};
@@ -94,7 +95,7 @@ choices! {
 }
 
 /// The whole configuration.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Config {
     /// Address to listen on; port 0 takes a free one.
     pub listen: SocketAddr,
@@ -126,6 +127,8 @@ pub struct Config {
     pub dispatch: DispatchConfig,
     /// Fleets in the order of their ids, at most [`FleetConfig::MAX`].
     pub fleets: Vec<FleetConfig>,
+    /// The matchmaker; `None` where there is none.
+    pub matchmaker: Option<MatchmakerConfig>,
     /// What is allowed and most likely not meant.
     pub warnings: Vec<Finding>,
 }

@@ -23,6 +23,9 @@ const MAX_QUOTED: usize = 80;
 /// Longest text of any key, in bytes.
 const MAX_TEXT_BYTES: usize = 8 * 1024;
 
+/// Longest name of a variable, in characters.
+const MAX_VARIABLE_NAME: usize = 128;
+
 /// One second.
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 /// One hour.
@@ -109,6 +112,22 @@ where
             format!("must be an integer from {} to {}, is {}", range.start(), range.end(), shown(value))
         })
     }
+}
+
+/// A number within `range`.
+pub(crate) fn number(range: RangeInclusive<f64>) -> impl Fn(&Value) -> Result<f64, String> {
+    move |value| {
+        value.as_f64().filter(|number| range.contains(number)).ok_or_else(|| {
+            format!("must be a number from {} to {}, is {}", range.start(), range.end(), shown(value))
+        })
+    }
+}
+
+/// The name of an environment variable. What stands in its place by mistake may be a secret and is not quoted.
+pub(crate) fn variable_name(value: &Value) -> Result<String, String> {
+    let allowed = |character: char| character.is_ascii_alphanumeric() || character == '_';
+    characters(1..=MAX_VARIABLE_NAME, allowed, "letters, digits and `_`")(value)
+        .map_err(|_| "must be the name of an environment variable".to_owned())
 }
 
 /// 64 bits as an integer, or as text: decimal or `0x…`.

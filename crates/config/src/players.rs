@@ -78,7 +78,7 @@ fn named(value: &serde_json::Value) -> Result<String, String> {
 
 fn keys(section: &Section<'_>) -> Option<Option<PlayerKeys>> {
     let secret_file = section.optional_path("secret_file");
-    let secret_env = section.optional("secret_env", secret::variable_name);
+    let secret_env = section.optional("secret_env", parse::variable_name);
     let jwks_file = section.optional_path("jwks_file");
     let jwks_url = section.optional("jwks_url", parse::fetched_url);
     let (secret_file, secret_env, jwks_file, jwks_url) = (secret_file?, secret_env?, jwks_file?, jwks_url?);

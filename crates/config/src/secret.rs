@@ -6,16 +6,12 @@ use std::io::Read as _;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
 use zeroize::Zeroizing;
 
-use crate::parse;
 use crate::section::Section;
 
 /// Most bytes of a secret.
 pub(crate) const MAX_SECRET_BYTES: usize = 4096;
-/// Longest name of a variable, in characters.
-const MAX_VARIABLE_NAME: usize = 128;
 
 /// Where a secret came from.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -31,6 +27,11 @@ pub enum SecretSource {
 pub struct Secret(Zeroizing<Vec<u8>>);
 
 impl Secret {
+    /// These bytes are one.
+    pub(crate) fn of(bytes: &[u8]) -> Self {
+        Self(Zeroizing::new(bytes.to_vec()))
+    }
+
     /// The secret itself.
     #[must_use]
     pub const fn bytes(&self) -> &Zeroizing<Vec<u8>> {
@@ -42,14 +43,6 @@ impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(…)")
     }
-}
-
-/// The name of an environment variable.
-pub(crate) fn variable_name(value: &Value) -> Result<String, String> {
-    let allowed = |character: char| character.is_ascii_alphanumeric() || character == '_';
-    // A secret put here in place of its variable's name must not be quoted back.
-    parse::characters(1..=MAX_VARIABLE_NAME, allowed, "letters, digits and `_`")(value)
-        .map_err(|_| "must be the name of an environment variable".to_owned())
 }
 
 /// The secret in the file at `path`, of as many bytes as `length` allows.
@@ -85,5 +78,5 @@ fn secret(bytes: &[u8], length: RangeInclusive<usize>) -> Result<Secret, String>
             length.end()
         ));
     }
-    Ok(Secret(Zeroizing::new(bytes.to_vec())))
+    Ok(Secret::of(bytes))
 }

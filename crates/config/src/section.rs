@@ -195,6 +195,12 @@ impl<'a> Section<'a> {
         self.note(&self.reading.warnings, path, text.into());
     }
 
+    /// Notes what is wrong with the key that `keys` lead to from here, one level each.
+    pub(crate) fn problem_below(&self, keys: &[&str], text: impl Into<String>) {
+        let path = keys.iter().fold(self.path.clone(), |path, key| parse::join(&path, key));
+        self.note(&self.reading.problems, path, text.into());
+    }
+
     /// Notes what is wrong with this section itself.
     pub(crate) fn refuse(&self, text: impl Into<String>) {
         self.note(&self.reading.problems, self.path.clone(), text.into());

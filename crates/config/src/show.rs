@@ -9,6 +9,7 @@ use sortie_domain::ids::FleetId;
 use toml::{Table, Value};
 
 use crate::checked;
+use crate::matchmaker;
 use crate::model::{
     AllocatorConfig, ApiKey, Config, DispatchConfig, DispatchLimits, FleetConfig, GatewayConfig,
     LimitsConfig, LocalProcessConfig, LogConfig, Permission, TlsConfig,
@@ -53,15 +54,16 @@ impl Config {
             put(&mut fleets, one.fleet.id.as_str(), fleet(one));
         }
         put(&mut top, "fleets", fleets);
+        put_some(&mut top, "matchmaker", self.matchmaker.as_ref().map(matchmaker::show::table));
         top.to_string()
     }
 }
 
-fn put(table: &mut Table, key: &str, value: impl Into<Value>) {
+pub(crate) fn put(table: &mut Table, key: &str, value: impl Into<Value>) {
     table.insert(key.to_owned(), value.into());
 }
 
-fn put_some(table: &mut Table, key: &str, value: Option<impl Into<Value>>) {
+pub(crate) fn put_some(table: &mut Table, key: &str, value: Option<impl Into<Value>>) {
     if let Some(value) = value {
         put(table, key, value);
     }
@@ -71,7 +73,7 @@ fn shown_path(path: &Path) -> String {
     path.display().to_string()
 }
 
-fn shown(duration: Duration) -> String {
+pub(crate) fn shown(duration: Duration) -> String {
     humantime::format_duration(duration).to_string()
 }
 

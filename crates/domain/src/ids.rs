@@ -115,6 +115,14 @@ ids! {
     AllocationId = "allocation";
     /// Names one fleet: the key of its block in the configuration.
     FleetId = "fleet";
+    /// Names one ticket: a player's or a party's wish to play.
+    TicketId = "ticket";
+    /// Names one queue of the matchmaker: the key of its block in the configuration.
+    QueueId = "queue";
+    /// Names one region that latencies are measured to.
+    RegionId = "region";
+    /// Names one hook of the matchmaker: the key of its block in the configuration.
+    HookId = "hook";
     /// Chosen by a caller, so that the same order given twice is carried out once.
     IdempotencyKey = "key";
 }

@@ -30,6 +30,10 @@ pub(crate) enum Command {
     Dispatch(Dispatch),
     /// Submit, list, show, explain or cancel matches of a running control plane
     Match(Match),
+    /// Start, list, show, explain or call off tickets of players, and agree to their matches or not
+    Ticket(Ticket),
+    /// Queues of a running control plane, where tickets wait
+    Queue(Listing),
     /// Game servers of a running control plane
     Server(Listing),
     /// Fleets of a running control plane
@@ -303,6 +307,77 @@ pub(crate) struct MatchId {
     pub(crate) remote: Remote,
     /// The match's id
     pub(crate) id: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Ticket {
+    #[command(subcommand)]
+    pub(crate) action: TicketAction,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum TicketAction {
+    /// Start a ticket
+    Start(TicketStart),
+    /// List tickets that are not over
+    List(TicketList),
+    /// Show one ticket
+    Show(TicketId),
+    /// Say why a ticket still waits
+    Explain(TicketId),
+    /// Call a ticket off
+    Cancel(TicketId),
+    /// Agree to the match that a ticket is in
+    Accept(TicketVote),
+    /// Decline the match that a ticket is in
+    Decline(TicketVote),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct TicketStart {
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+    /// The queue
+    #[arg(long)]
+    pub(crate) queue: String,
+    /// A player's id, or a JSON object like {"id": "p1", "ratings": {"mmr": 1200}}; repeat for each player
+    #[arg(long = "player", required = true)]
+    pub(crate) players: Vec<String>,
+    /// The player who speaks for all
+    #[arg(long)]
+    pub(crate) leader: Option<String>,
+    /// Properties of the ticket, a JSON object
+    #[arg(long)]
+    pub(crate) properties: Option<String>,
+    /// The same ticket under the same key is started once
+    #[arg(long)]
+    pub(crate) idempotency_key: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct TicketList {
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+    /// Only that of this player
+    #[arg(long)]
+    pub(crate) player: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct TicketId {
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+    /// The ticket's id
+    pub(crate) id: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct TicketVote {
+    #[command(flatten)]
+    pub(crate) ticket: TicketId,
+    /// Whose vote it is
+    #[arg(long)]
+    pub(crate) player: String,
 }
 
 #[derive(Args, Debug)]

@@ -19,6 +19,7 @@ mod dispatch;
 mod edge;
 mod failure;
 mod logging;
+mod matchmaker;
 mod metrics;
 mod node;
 mod remote;
@@ -70,6 +71,8 @@ async fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Sidecar(options) => commands::sidecar::run(options).await,
         Command::Dispatch(options) => commands::dispatch::run(options).await,
         Command::Match(options) => commands::matches::run(options).await,
+        Command::Ticket(options) => commands::tickets::run(options).await,
+        Command::Queue(options) => commands::lists::queues(options).await,
         Command::Server(options) => commands::lists::servers(options).await,
         Command::Fleet(options) => commands::lists::fleets(options).await,
         Command::Events(options) => commands::events::run(options).await,

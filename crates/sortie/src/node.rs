@@ -1,5 +1,5 @@
-//! A whole control plane in one process: data folder, log, broker, allocators, API and gateway, in this order, each
-//! resting on the ones before. They end the other way round.
+//! A whole control plane in one process: data folder, log, broker, allocators, matchmaker, API and gateway, in this
+//! order, each resting on the ones before. They end the other way round.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -18,6 +18,7 @@ use sortie_config::{
 use sortie_domain::broker::model::AllocationState;
 use sortie_domain::broker::{Broker, Command};
 use sortie_domain::ids::{AllocationId, FleetId};
+use sortie_domain::matchmaking::Matchmaker;
 use sortie_engine::supervisor::{OnFailure, Outcome, Stage, Supervisor};
 use sortie_engine::{
     CallError, Codec, Cursor, DecodeError, EmbeddedLog, Ended, Engine, EngineOptions, Entropy, Handle,
@@ -37,6 +38,7 @@ use crate::api_keys::{self, ApiKeys};
 use crate::dispatch;
 use crate::edge::{self, Door};
 use crate::failure::Failure;
+use crate::matchmaker;
 use crate::metrics;
 use crate::secrets;
 
@@ -115,13 +117,15 @@ impl Node {
             running.into_iter().map(|placement| (placement.allocation, placement.server)).collect();
         configure(config, &broker).await?;
         let gone = reconcile(&broker, &allocator, running).await?;
+        let matchmaker = matchmaker::start(config, &broker).await?;
         let closing = CancellationToken::new();
         // In this order, so that what is at no path is answered by the API.
         let gateway = gateway(config, &keys, &broker, &closing)?;
         let router = gateway.clone().map(sortie_gateway::router).unwrap_or_default();
         let router = router.merge(beside(dispatch.as_ref(), &auth));
         let described = described(&keys, dispatch.as_ref());
-        let router = router.merge(api(config, auth, described, &broker, &closing));
+        let maker = matchmaker.as_ref().map(Engine::handle);
+        let router = router.merge(api(config, auth, described, (&broker, maker), &closing));
         let dispatch_address = dispatch.as_ref().and_then(dispatch::Role::address);
         let mut supervisor = Supervisor::new();
         if let Some(dispatch) = dispatch {
@@ -131,6 +135,9 @@ impl Node {
         edge::spawn_listener(&mut supervisor, door);
         spawn_reports(&mut supervisor, broker.clone(), gone);
         spawn_allocator(&mut supervisor, allocator, config.dev.then(|| broker.clone()));
+        if let Some(engine) = matchmaker {
+            matchmaker::spawn(&mut supervisor, engine, broker.clone(), config.shutdown_deadline / 3);
+        }
         spawn_engine(&mut supervisor, engine, config.shutdown_deadline / 3);
         Ok(Self {
             address,
@@ -359,7 +366,7 @@ fn api(
     config: &Config,
     auth: Auth,
     described: Vec<serde_json::Value>,
-    broker: &Handle<Broker>,
+    (broker, matchmaker): (&Handle<Broker>, Option<Handle<Matchmaker>>),
     closing: &CancellationToken,
 ) -> axum::Router {
     let allocators = config.fleets.iter().map(|fleet| {
@@ -373,6 +380,8 @@ fn api(
     });
     sortie_api::router(ApiOptions {
         broker: broker.clone(),
+        matchmaker,
+        clock: Arc::new(SystemClock::start()),
         auth,
         allocators: allocators.collect(),
         available_allocators: AVAILABLE_ALLOCATORS.iter().map(ToString::to_string).collect(),
@@ -491,10 +500,15 @@ fn spawn_engine(supervisor: &mut Supervisor, engine: Engine<Broker>, deadline: D
             ended = handle.ended() => ended,
             () = stop.stopped() => engine.shutdown(deadline).await,
         };
-        match ended {
-            Ended::Ordered => Ok(()),
-            Ended::Killed => Err("it was stopped".into()),
-            Ended::Failed(problem) => Err(problem.into()),
-        }
+        outcome(ended)
     });
+}
+
+/// What the end of an engine means for its task.
+pub(crate) fn outcome(ended: Ended) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    match ended {
+        Ended::Ordered => Ok(()),
+        Ended::Killed => Err("it was stopped".into()),
+        Ended::Failed(problem) => Err(problem.into()),
+    }
 }

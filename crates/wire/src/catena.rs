@@ -15,7 +15,8 @@ pub mod match_broker {
     pub use crate::generated::catena::match_broker::Match;
 }
 
-/// The events of matchmaking, which players receive through [`events`].
+/// Service `catena.catena_matchmaking.CatenaMatchmaking`: tickets; and their events, which players receive through
+/// [`events`].
 pub mod matchmaking {
     pub use crate::generated::catena::catena_matchmaking::*;
     pub use crate::generated::catena::match_broker::Match;

@@ -6,17 +6,20 @@
 //!
 //! In `data` every field of the event is there, `null` where it is not set. A cause comes with a `text` for people.
 //! Durations end in `_ms` (milliseconds, a part of one rounded up). A client id is a string, because many readers of
-//! JSON keep only 53 bits of a number.
+//! JSON keep only 53 bits of a number. Those of the matchmaker are in [`matchmaker`].
+
+pub mod matchmaker;
 
 use std::time::{Duration, SystemTime};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use sortie_domain::broker::Event;
-use sortie_domain::broker::model::{Connection, FastSchedule, Fleet, MatchSpec, Properties, Settings};
-use sortie_domain::ids::{FleetId, IdempotencyKey, MatchId, PlayerId};
+use sortie_domain::broker::model::{FastSchedule, Fleet, Settings};
+use sortie_domain::ids::MatchId;
 use sortie_domain::machine::Record;
 use sortie_domain::time::Timestamp;
 
+use crate::documents;
 use crate::stored::whole_millis;
 
 /// The end of the year 9999, the last that RFC 3339 can write.
@@ -26,17 +29,28 @@ const LAST_MILLIS: u64 = 253_402_300_799_999;
 #[must_use]
 pub fn cloud_event(record: &Record<Event>, source: &str) -> Value {
     let Record { seq, time, event } = record;
+    envelope(&seq.to_string(), *time, source, event.kind(), subject(event), data(event))
+}
+
+fn envelope(
+    id: &str,
+    time: Timestamp,
+    source: &str,
+    kind: &str,
+    subject: Option<&str>,
+    data: Value,
+) -> Value {
     let mut document = json!({
         "specversion": "1.0",
-        "id": seq.to_string(),
+        "id": id,
         "source": source,
-        "type": event.kind(),
-        "time": rfc3339(*time),
+        "type": kind,
+        "time": rfc3339(time),
         "datacontenttype": "application/json",
-        "data": data(event),
     });
+    document["data"] = data;
     // An attribute of CloudEvents that is not set has to be left out.
-    if let Some(subject) = subject(event) {
+    if let Some(subject) = subject {
         document["subject"] = subject.into();
     }
     document
@@ -81,22 +95,22 @@ fn data(event: &Event) -> Value {
             "settings": settings_data(settings), "fleets": fleets.iter().map(fleet_data).collect::<Value>(),
         }),
         Event::Reconfigured { settings } => json!({ "settings": settings_data(settings) }),
-        Event::MatchQueued { id, spec } => spec_data(id, spec),
+        Event::MatchQueued { id, spec } => documents::match_spec(id, spec),
         Event::MatchPickedUp { id, server } | Event::MatchReturned { id, server } => {
             json!({ "match_id": id.as_str(), "server_id": server.as_str() })
         }
         Event::MatchReady { id, server, players, connection } => json!({
             "match_id": id.as_str(), "server_id": server.as_str(),
-            "players": players_data(players), "connection": connection_data(connection),
+            "players": documents::players(players), "connection": documents::connection(connection),
         }),
         Event::MatchEnded { id, players, cause } => json!({
-            "match_id": id.as_str(), "players": players_data(players), "cause": cause.name(), "text": cause.text(),
+            "match_id": id.as_str(), "players": documents::players(players), "cause": cause.name(), "text": cause.text(),
         }),
         Event::MatchFailed { id, players, reason } => json!({
-            "match_id": id.as_str(), "players": players_data(players), "reason": reason.name(), "text": reason.text(),
+            "match_id": id.as_str(), "players": documents::players(players), "reason": reason.name(), "text": reason.text(),
         }),
         Event::MatchCancelled { id, players, cause } => json!({
-            "match_id": id.as_str(), "players": players_data(players), "cause": cause.name(), "text": cause.text(),
+            "match_id": id.as_str(), "players": documents::players(players), "cause": cause.name(), "text": cause.text(),
         }),
         Event::SeatReserved { seat, match_id, player, client_id, ttl } => json!({
             "seat_id": seat.as_str(), "match_id": match_id.as_str(), "player_id": player.as_str(),
@@ -128,40 +142,6 @@ fn data(event: &Event) -> Value {
             "allocation_id": allocation.as_str(), "fleet": fleet.as_str(), "error": error.as_deref(),
         }),
     }
-}
-
-fn players_data(players: &[PlayerId]) -> Value {
-    players.iter().map(PlayerId::as_str).collect()
-}
-
-fn spec_data(id: &MatchId, spec: &MatchSpec) -> Value {
-    let MatchSpec { players, properties, player_properties, capacity, fleet, idempotency_key } = spec;
-    let of_players = player_properties
-        .iter()
-        .map(|(player, properties)| (player.as_str().to_owned(), properties_data(properties)));
-    json!({
-        "match_id": id.as_str(),
-        "players": players_data(players),
-        "properties": properties_data(properties),
-        "player_properties": of_players.collect::<Map<_, _>>(),
-        "capacity": capacity,
-        "fleet": fleet.as_ref().map(FleetId::as_str),
-        "idempotency_key": idempotency_key.as_ref().map(IdempotencyKey::as_str),
-    })
-}
-
-/// Properties as the object that they are. A text that is none, which the domain would not have taken, is shown as it
-/// is: an event that cannot be sent would stop all those behind it.
-fn properties_data(properties: &Properties) -> Value {
-    let Some(text) = properties.text() else { return json!({}) };
-    serde_json::from_str(text).unwrap_or_else(|_| text.into())
-}
-
-fn connection_data(connection: &Connection) -> Value {
-    let Connection { details, per_player } = connection;
-    let of_players =
-        per_player.iter().map(|(player, details)| (player.as_str().to_owned(), (**details).into()));
-    json!({ "details": **details, "per_player": of_players.collect::<Map<_, _>>() })
 }
 
 fn settings_data(settings: &Settings) -> Value {

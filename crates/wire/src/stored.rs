@@ -4,10 +4,12 @@
 //! at will, and a log written years ago still reads. Protobuf, because it is compact, says of each field whether it
 //! is there, and can be read by other programs.
 //!
-//! Both directions of a record come from one line of a table (`records`), so that neither can forget a field; how
-//! single values are stored is in `values`.
+//! Both directions of a record come from one line of a table (`tables`), so that neither can forget a field; how
+//! single values are stored is in `values`. The matchmaker's records, in a log of their own, are in [`matchmaker`].
 
+pub mod matchmaker;
 mod records;
+mod tables;
 mod values;
 
 pub(crate) use values::whole_millis;
@@ -55,6 +57,9 @@ pub enum FieldProblem {
     /// A number that stands for nothing in this version.
     #[error("has the number {0}, which this version of Sortie does not know; use the version that wrote it")]
     UnknownNumber(i32),
+    /// Not a number.
+    #[error("is not a number (NaN)")]
+    NotANumber,
     /// No id.
     #[error("is no id: it {0}")]
     BadId(BadId),
@@ -156,10 +161,10 @@ pub fn decode_snapshot(bytes: &[u8]) -> Result<Snapshot, StoredError> {
 
 /// Appends one list of a snapshot in pieces, so that a state of a million matches is not held twice. The bytes of
 /// messages one after the other are the bytes of a message with all their elements.
-fn append_list<T: Stored<Form>, Form>(
+fn append_list<T: Stored<Form>, Form, Whole: Message>(
     list: &[T],
     out: &mut Vec<u8>,
-    wrap: impl Fn(Vec<Form>) -> log::StoredSnapshot,
+    wrap: impl Fn(Vec<Form>) -> Whole,
 ) {
     for chunk in list.chunks(SNAPSHOT_CHUNK) {
         append(&wrap(chunk.iter().map(Stored::store).collect()), out);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use sortie_domain::broker::Refusal;
+use sortie_domain::{broker, matchmaking};
 
 use super::{Finding, Repository};
 
@@ -11,18 +11,24 @@ const DOCUMENT: &str = "contract/errors.md";
 /// this program wait for most of the workspace.
 const API_TABLE: &str = "crates/api/src/codes.rs";
 
-/// The broker's codes and the API's have rows, each once and no others.
+/// The codes of the machines and of the API have rows, each once and no others.
 pub(super) fn every_error_code_is_documented(repository: &Repository) -> Vec<Finding> {
     let Some(table) = repository.tree.text(API_TABLE).map(api_codes).filter(|codes| !codes.is_empty()) else {
         return vec![Finding::new(API_TABLE, "the table `codes!` is not where it was")];
     };
-    let codes: BTreeSet<&str> = table.into_iter().chain(Refusal::CODES.iter().copied()).collect();
+    let mut codes: BTreeSet<&str> = refusals().collect();
+    codes.extend(table);
     let rows = rows(repository.tree.text(DOCUMENT).unwrap_or_default());
     let mut seen = BTreeSet::new();
     let twice = rows.iter().filter(|row| !seen.insert(**row)).map(|row| format!("`{row}` has two rows"));
     let missing = codes.iter().filter(|code| !rows.contains(code)).map(|code| format!("`{code}` has no row"));
     let gone = rows.iter().filter(|row| !codes.contains(**row)).map(|row| format!("nothing gives `{row}`"));
     twice.chain(missing).chain(gone).map(|problem| Finding::new(DOCUMENT, problem)).collect()
+}
+
+/// Those of the machines, some perhaps twice.
+fn refusals() -> impl Iterator<Item = &'static str> {
+    broker::Refusal::CODES.iter().chain(matchmaking::Refusal::CODES).copied()
 }
 
 fn api_codes(source: &str) -> Vec<&str> {
@@ -41,7 +47,8 @@ mod tests {
 
     #[test]
     fn codes_without_a_row_and_rows_without_a_code_are_found() {
-        let rows: String = Refusal::CODES.iter().map(|code| format!("| `{code}` | 400 |\n")).collect();
+        let codes: BTreeSet<_> = refusals().collect();
+        let rows: String = codes.into_iter().map(|code| format!("| `{code}` | 400 |\n")).collect();
         let rows = rows.replace("| `no_fleet` | 400 |\n", "| `old` | 400 |\n") + "| `too_many` | 429 |\n";
         let table =
             "codes! {\n    /// A bug.\n    INTERNAL = \"internal\", Internal;\n}\nconst A: &str = \"b\";\n";

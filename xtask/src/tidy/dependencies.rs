@@ -12,8 +12,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("sortie-config", &["sortie-document", "sortie-domain"]),
     ("sortie-identity", &["sortie-domain", "sortie-tls"]),
     ("sortie-testkit", &["sortie-domain"]),
+    ("sortie-load", &["sortie-domain"]),
     // Adapters never use each other.
     ("sortie-allocators", ADAPTER),
+    ("sortie-matchmaker", &["sortie-domain", "sortie-engine", "sortie-tls", "sortie-wire"]),
     ("sortie-api", &["sortie-domain", "sortie-engine", "sortie-identity", "sortie-serving", "sortie-wire"]),
     (
         "sortie-gateway",

@@ -1,7 +1,5 @@
 //! Service `catena.events.Events`: what players hear, and matches that come in as events.
 
-use std::collections::VecDeque;
-
 use futures::Stream;
 use futures::stream::unfold;
 use sortie_domain::broker::event::Event as BrokerEvent;
@@ -22,7 +20,7 @@ use super::refused;
 use crate::auth::{Caller, Pass};
 use crate::codes;
 use crate::error::ApiError;
-use crate::player_feed::Listener;
+use crate::player_feed::{Listener, Position};
 use crate::state::Api;
 
 /// The tag of events that tell of a new match.
@@ -63,14 +61,15 @@ async fn emit(api: &Api, event: Option<Event>) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Tells a player what becomes of the player's matches, beginning with how they stand. The first event is empty:
-/// it shows that the stream is open.
+/// Tells a player what becomes of the player's tickets and matches: all that came after the event `from`, or without it
+/// how they stand and what comes after that. The first event is empty: it shows that the stream is open.
 pub(crate) async fn subscribe_to_events(
     api: Api,
     caller: &Caller,
+    from: Option<Position>,
 ) -> Result<impl Stream<Item = Result<SubscribeToEventsResponse, ApiError>> + Send + use<>, ApiError> {
-    let (present, listener) = api.player_feed.listen(caller.player()?).await?;
-    let stream = PlayerStream { pulse: Pulse::new(&api, caller), present: present.into(), listener };
+    let listener = api.player_feed.listen(caller.player()?, from).await?;
+    let stream = PlayerStream { pulse: Pulse::new(&api, caller), listener };
     Ok(unfold(Some(stream), |stream| async move {
         let mut stream = stream?;
         let event = stream.next().await.and_then(|event| stream.pulse.pass.check().map(|()| event));
@@ -138,8 +137,6 @@ fn empty() -> Event {
 
 struct PlayerStream {
     pulse: Pulse,
-    /// How the player's matches stand, to be told first.
-    present: VecDeque<Event>,
     listener: Listener,
 }
 
@@ -147,9 +144,6 @@ impl PlayerStream {
     async fn next(&mut self) -> Result<Event, ApiError> {
         if self.pulse.is_first() {
             return Ok(empty());
-        }
-        if let Some(event) = self.present.pop_front() {
-            return Ok(event);
         }
         tokio::select! {
             biased;

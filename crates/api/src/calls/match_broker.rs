@@ -22,21 +22,25 @@ use crate::state::Api;
 /// Most matches in one list. The contract has no pages, and an answer has to end somewhere; `/v1/matches` has pages.
 pub(crate) const MAX_LISTED: usize = 10_000;
 
-const MINUTE: Duration = Duration::from_secs(60);
-const SECOND: Duration = Duration::from_secs(1);
+pub(super) const MINUTE: Duration = Duration::from_secs(60);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
 
 /// Whether calls are served.
 pub(crate) async fn get_service_health(
     api: Api,
     _: GetServiceHealthRequest,
 ) -> Result<GetServiceHealthResponse, ApiError> {
-    let problem = api.not_serving().await;
+    Ok(health("broker", api.broker_not_serving().await.as_ref()))
+}
+
+/// The health of a service of one component.
+pub(super) fn health(component: &str, problem: Option<&ApiError>) -> GetServiceHealthResponse {
     let component = ComponentHealth {
-        component: "broker".to_owned(),
+        component: component.to_owned(),
         healthy: problem.is_none(),
-        status: problem.as_ref().map_or_else(|| "serving".to_owned(), ApiError::message),
+        status: problem.map_or_else(|| "serving".to_owned(), ApiError::message),
     };
-    Ok(GetServiceHealthResponse { healthy: problem.is_none(), components: vec![component] })
+    GetServiceHealthResponse { healthy: problem.is_none(), components: vec![component] }
 }
 
 /// Matches that wait for a server, oldest first, at most [`MAX_LISTED`].

@@ -1,11 +1,14 @@
 //! Every Catena call, once, for both transports: a message in, a message or an error out.
 
 pub(crate) mod convert;
+mod entities;
 pub(crate) mod events;
 pub(crate) mod match_broker;
+pub(crate) mod matchmaking;
+pub(crate) mod matchmaking_config;
 pub(crate) mod server_manager;
 
-use sortie_domain::broker::{Refusal, Reply};
+use sortie_domain::broker::Refusal;
 use sortie_domain::ids::{BadId, MatchId, ServerId};
 use sortie_engine::CallError;
 
@@ -44,8 +47,8 @@ fn refused(error: CallError<Refusal>) -> ApiError {
     })
 }
 
-/// The broker answered a command with the reply of another one. What the reply holds is none of the log's business.
-pub(crate) fn unexpected(reply: &Reply) -> ApiError {
+/// A machine answered a command with the reply of another one. What the reply holds is none of the log's business.
+pub(crate) fn unexpected<T>(reply: &T) -> ApiError {
     ApiError::internal(format_args!(
         "reply {:?} does not belong to the command",
         std::mem::discriminant(reply)

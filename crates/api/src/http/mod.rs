@@ -2,6 +2,7 @@
 
 mod catena;
 mod routes;
+mod streams;
 
 pub(crate) use catena::routes as catena_routes;
 pub(crate) use routes::Routes;

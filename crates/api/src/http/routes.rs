@@ -2,18 +2,19 @@
 
 use std::future::Future;
 
-use axum::Router;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::handler::Handler;
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::{MethodFilter, on};
+use axum::{Extension, Router};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sortie_serving::{empty_is_object, json_response, read_body};
 use sortie_wire::json;
 
+use crate::auth::Caller;
 use crate::error::{ApiError, Form};
 use crate::params::path_param;
 use crate::state::Api;
@@ -82,6 +83,25 @@ impl Routes {
         })
     }
 
+    /// The same of a call that depends on who makes it.
+    pub(crate) fn call_as<Req, Res, Fut>(self, path: &str, call: fn(Api, Caller, Req) -> Fut) -> Self
+    where
+        Req: DeserializeOwned + Send + 'static,
+        Res: Serialize + 'static,
+        Fut: Future<Output = Result<Res, ApiError>> + Send + 'static,
+    {
+        let handler = move |State(api): State<Api>,
+                            Extension(caller): Extension<Caller>,
+                            request: Request| async move {
+            let result = async {
+                let body = read_body(request, &api.options.limits.serving).await?;
+                call(api, caller, json::decode(empty_is_object(&body))?).await
+            };
+            answer(result.await)
+        };
+        self.post(path, handler)
+    }
+
     /// A Catena call without anything to say.
     pub(crate) fn ask<Req, Res, Fut>(self, path: &str, call: fn(Api, Req) -> Fut) -> Self
     where
@@ -96,18 +116,19 @@ impl Routes {
     pub(crate) fn about<Req, Res, Fut>(
         self,
         (method, filter): (&str, MethodFilter),
-        path: &str,
+        (path, param): (&str, &'static str),
         name: fn(String) -> Req,
-        call: fn(Api, Req) -> Fut,
+        call: fn(Api, Caller, Req) -> Fut,
     ) -> Self
     where
         Req: Send + 'static,
         Res: Serialize + 'static,
         Fut: Future<Output = Result<Res, ApiError>> + Send + 'static,
     {
-        let handler = move |State(api): State<Api>, id: Result<Path<String>, PathRejection>| async move {
-            match path_param("matchId", id) {
-                Ok(id) => answer(call(api, name(id)).await),
+        type Id = Result<Path<String>, PathRejection>;
+        let handler = move |State(api): State<Api>, Extension(caller): Extension<Caller>, id: Id| async move {
+            match path_param(param, id) {
+                Ok(id) => answer(call(api, caller, name(id)).await),
                 Err(error) => error.respond(Form::Catena),
             }
         };

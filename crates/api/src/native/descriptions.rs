@@ -6,13 +6,18 @@ use sortie_serving::Schemas;
 use super::explain::ExplanationView;
 use super::listing::{Fleets, MAX_PAGE, PAGE, Servers};
 use super::matches::{MatchView, Matches, Order, STATES, Submitted};
+use super::queues::Queues;
 use super::seats::{Claim, Released, Reserve, SeatView};
+use super::ticket_explain::ExplanationView as TicketExplanation;
+use super::ticket_view::TicketView;
+use super::tickets::{Order as TicketOrder, Started, Tickets, Vote};
 use crate::openapi::Operation;
 
 /// One for each route that is not of the Catena contract.
 pub(crate) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
     let mut operations = matches(schemas);
     operations.extend(seats(schemas));
+    operations.extend(tickets(schemas));
     operations.extend(listings(schemas));
     operations.extend([events()]);
     operations.extend(health());
@@ -66,6 +71,53 @@ fn seats(schemas: &mut Schemas) -> Vec<Operation> {
             200,
             "It is free",
         ),
+    ]
+}
+
+fn tickets(schemas: &mut Schemas) -> Vec<Operation> {
+    const TAG: &str = "Tickets";
+    let players =
+        json!([{"id": "alice", "ratings": {"mmr": 1200}, "latencies": {"eu-1": 24}}, {"id": "bob"}]);
+    let order =
+        json!({"queue": "ranked", "players": players, "leader": "alice", "properties": {"map": "dust"}});
+    let vote = json!({"player_id": "alice"});
+    let (text, place) = (json!({"type": "string"}), json!({"type": "string"}));
+    let limit = json!({"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": PAGE});
+    let new = |route, id, summary| Operation::new(route, TAG, id, summary);
+    vec![
+        new("POST /v1/tickets", "startTicket", "Start a ticket: players want to play")
+            .text("A player starts tickets that it is in; what becomes of one its players hear as events.")
+            .body::<TicketOrder>(schemas, true, &order)
+            .answer::<Started>(schemas, 201, "It is taken"),
+        new("GET /v1/tickets", "listTickets", "List tickets that are not over, oldest first")
+            .text("To a player: its own.")
+            .query("player", &text, "Only that of this player.")
+            .query("after", &place, "The page begins after this place: `next` of the page before.")
+            .query("limit", &limit, "Most items of the page.")
+            .answer::<Tickets>(schemas, 200, "A page of tickets"),
+        new("GET /v1/tickets/{id}", "showTicket", "Show a ticket")
+            .text("Tickets that are over are shown for a while.")
+            .answer::<TicketView>(schemas, 200, "The ticket"),
+        new("DELETE /v1/tickets/{id}", "cancelTicket", "Call a ticket off").answer::<TicketView>(
+            schemas,
+            200,
+            "The ticket, which is over",
+        ),
+        new("POST /v1/tickets/{id}/accept", "acceptMatch", "Agree to the match that a ticket is in")
+            .body::<Vote>(schemas, false, &vote)
+            .answer::<TicketView>(schemas, 200, "The ticket"),
+        new("POST /v1/tickets/{id}/decline", "declineMatch", "Decline the match that a ticket is in")
+            .text("The ticket is called off; the others go back to their places.")
+            .body::<Vote>(schemas, false, &vote)
+            .answer::<TicketView>(schemas, 200, "The ticket, which is over"),
+        new("GET /v1/tickets/{id}/explain", "explainTicket", "Explain why a ticket still waits")
+            .text("As data and in words.")
+            .answer::<TicketExplanation>(schemas, 200, "The explanation"),
+        paged(new("GET /v1/queues", "listQueues", "List queues, by name").answer::<Queues>(
+            schemas,
+            200,
+            "A page of queues",
+        )),
     ]
 }
 

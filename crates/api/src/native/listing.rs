@@ -38,7 +38,7 @@ impl<Id> PageParams<Id> {
     }
 }
 
-fn page_of<Id>(uri: &Uri, new: fn(&str) -> Result<Id, BadId>) -> Result<PageParams<Id>, ApiError> {
+pub(super) fn page_of<Id>(uri: &Uri, new: fn(&str) -> Result<Id, BadId>) -> Result<PageParams<Id>, ApiError> {
     let mut params = Params::of(uri)?;
     let page = PageParams::take(&mut params, new)?;
     params.finish().map(|()| page)

@@ -10,13 +10,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
-use sortie_domain::broker::model::{MAX_PLAYERS, Match, MatchSpec, MatchState, Properties, SeatState};
+use sortie_domain::broker::model::{MAX_PLAYERS, Match, MatchSpec, MatchState, SeatState};
 use sortie_domain::broker::{Command, Refusal, Reply};
 use sortie_domain::ids::{FleetId, IdempotencyKey, MatchId, PlayerId};
 use sortie_serving::read_body;
 
 use super::listing::PageParams;
-use super::{answer, parse, rfc3339};
+use super::{answer, parse, properties, raw, rfc3339};
 use crate::calls::unexpected;
 use crate::error::ApiError;
 use crate::params::{Params, path_param};
@@ -80,10 +80,6 @@ impl Order {
             idempotency_key: key.map_err(|problem| ApiError::field("idempotency_key", problem))?,
         })
     }
-}
-
-fn properties(field: String, raw: &RawValue) -> Result<Properties, ApiError> {
-    Properties::parse(raw.get()).map_err(|problem| ApiError::field(field, problem))
 }
 
 /// Where a match is to be found.
@@ -253,10 +249,4 @@ fn view(game: &Match) -> Result<MatchView, ApiError> {
         queued_at: rfc3339(game.queued_at),
         state_since: rfc3339(since),
     })
-}
-
-/// Properties exactly as they were sent.
-fn raw(properties: &Properties) -> Result<Box<RawValue>, ApiError> {
-    let text = properties.text().unwrap_or("{}");
-    RawValue::from_string(text.to_owned()).map_err(ApiError::internal)
 }

@@ -8,12 +8,18 @@ mod event_stream;
 mod explain;
 mod listing;
 mod matches;
+mod queues;
 mod seats;
+mod ticket_explain;
+mod ticket_view;
+mod tickets;
 
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+use sortie_domain::broker::model::Properties;
 use sortie_domain::time::Timestamp;
 use sortie_serving::json_response;
 
@@ -22,6 +28,7 @@ use crate::error::{ApiError, Form};
 use crate::http::Routes;
 
 pub(crate) use descriptions::operations;
+pub(crate) use ticket_view::state_name;
 
 /// Every route.
 pub(crate) fn routes() -> Routes {
@@ -34,6 +41,14 @@ pub(crate) fn routes() -> Routes {
         .post("/v1/matches/{id}/seats", seats::reserve)
         .post("/v1/seats/{id}/claim", seats::claim)
         .delete("/v1/seats/{id}", seats::release)
+        .post("/v1/tickets", tickets::start)
+        .get("/v1/tickets", tickets::list)
+        .get("/v1/tickets/{id}", tickets::show)
+        .delete("/v1/tickets/{id}", tickets::cancel)
+        .post("/v1/tickets/{id}/accept", tickets::accept)
+        .post("/v1/tickets/{id}/decline", tickets::decline)
+        .get("/v1/tickets/{id}/explain", ticket_explain::explain)
+        .get("/v1/queues", queues::queues)
         .get("/v1/servers", listing::servers)
         .get("/v1/fleets", listing::fleets)
         .get("/v1/events", event_stream::events)
@@ -88,8 +103,19 @@ fn unreadable(path: String, error: &serde_json::Error) -> ApiError {
     }
 }
 
+/// Properties as they are sent in.
+fn properties(field: String, raw: &RawValue) -> Result<Properties, ApiError> {
+    Properties::parse(raw.get()).map_err(|problem| ApiError::field(field, problem))
+}
+
+/// Properties exactly as they were sent.
+fn raw(properties: &Properties) -> Result<Box<RawValue>, ApiError> {
+    let text = properties.text().unwrap_or("{}");
+    RawValue::from_string(text.to_owned()).map_err(ApiError::internal)
+}
+
 /// RFC 3339, UTC, milliseconds.
-fn rfc3339(time: Timestamp) -> String {
+pub(crate) fn rfc3339(time: Timestamp) -> String {
     /// The end of the year 9999, which is as far as RFC 3339 goes.
     const LAST_MILLIS: u64 = 253_402_300_799_999;
     let since_epoch = std::time::Duration::from_millis(time.as_millis().min(LAST_MILLIS));

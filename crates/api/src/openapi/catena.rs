@@ -9,8 +9,16 @@ const BY_QUERY: [&str; 1] = ["POST /api/v1/matchbroker/admin/reconfigure"];
 /// The service whose own name is also that of something of ours.
 const EVENTS: &str = "catena.events.Events";
 
-/// The header that says which player a stream is for.
-const SESSION: (&str, &str) = ("catena.events.Events", "SubscribeToEvents");
+/// Calls of a player's own, which a header names.
+const SESSION: [(&str, &str); 4] = [
+    (EVENTS, "SubscribeToEvents"),
+    (MATCHMAKING, "StartMatchmaking"),
+    (MATCHMAKING, "CancelMatchmaking"),
+    (MATCHMAKING, "GetMatchmakingStatus"),
+];
+
+/// Players who look for a match.
+const MATCHMAKING: &str = "catena.catena_matchmaking.CatenaMatchmaking";
 
 macro_rules! golden {
     ($name:literal) => {
@@ -90,13 +98,23 @@ fn fields(described: &Described, called: &Method, path: &str) -> (Vec<Value>, Ve
     (all(in_path), all(in_query))
 }
 
-/// The player, for the stream that is a player's own.
-fn session(called: &Method) -> Option<Value> {
-    (SESSION == (called.service.as_str(), called.name.as_str())).then(|| {
+/// The player, for what is a player's own, and where its stream is resumed.
+fn session(called: &Method) -> Vec<Value> {
+    let is_of_player = SESSION.contains(&(called.service.as_str(), called.name.as_str()));
+    let player = is_of_player.then(|| {
         json!({
             "name": "catena-session-id", "in": "header", "required": false, "schema": {"type": "string"},
             "description": "The player: a player token, or beside an API key the player id in plain text. It may be \
                 left out where `authorization` has a player token. Older clients send `session-id`.",
         })
-    })
+    });
+    let resumes = is_of_player && called.streams;
+    let resumed = resumes.then(|| {
+        json!({
+            "name": "last-event-id", "in": "header", "required": false, "schema": {"type": "string"},
+            "description": "Goes on after the event with this `eventId`, instead of beginning with how tickets and matches \
+                stand. Who cannot send headers sends it as the parameter `lastEventId`.",
+        })
+    });
+    player.into_iter().chain(resumed).collect()
 }

@@ -152,10 +152,12 @@ fn tags() -> Vec<Value> {
     vec![
         tag("Matches", "Matches, in Sortie's own API."),
         tag("Seats", "Places of players in matches, for drop-in play."),
+        tag("Tickets", "Players who look for a match, and the queues where they wait."),
         tag("Servers and fleets", "What runs, and what could."),
         tag("Events", "Everything that was decided, as it is decided."),
         tag("CatenaServerManager", "Catena's contract: what game servers call."),
         tag("CatenaMatchBroker", "Catena's contract: what operators ask of the match broker."),
+        tag("CatenaMatchmaking", "Catena's contract: players who look for a match, by tickets."),
         tag("CatenaEvents", "Catena's contract: what players and their backends hear and say."),
         tag("Health", "For probes."),
         tag("Description", "This document, and the page that shows it."),

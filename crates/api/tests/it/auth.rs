@@ -89,6 +89,16 @@ const TABLE: &[(&str, &[&str])] = &[
     ("GET /api/v1/matchbroker/admin/allocators/configured", ADMIN),
     ("GET /api/v1/matchbroker/admin/config", ADMIN),
     ("POST /api/v1/matchbroker/admin/reconfigure", ADMIN),
+    ("POST /api/v1/matchmaking/start", CLIENT_OR_PLAYER),
+    ("POST /api/v1/matchmaking/cancel", CLIENT_OR_PLAYER),
+    ("GET /api/v1/matchmaking/{ticketId}", CLIENT_OR_PLAYER),
+    ("POST /api/v1/matchmaking/server/start", CLIENT),
+    ("POST /api/v1/matchmaking/server/cancel", CLIENT),
+    ("GET /api/v1/matchmaking/server/{ticketId}", CLIENT),
+    ("GET /api/v1/matchmaking/tickets", CLIENT),
+    ("GET /api/v1/matchmaking/healthz", ANYBODY),
+    ("GET /api/v1/matchmaking/admin/config", ADMIN),
+    ("POST /api/v1/matchmaking/admin/config", ADMIN),
     ("GET /api/v1/events/subscribe", CLIENT_OR_PLAYER),
     ("GET /api/v1/events/subscribe/tags", CLIENT),
     ("POST /api/v1/events/emit", CLIENT),
@@ -99,6 +109,14 @@ const TABLE: &[(&str, &[&str])] = &[
     ("DELETE /v1/matches/{id}", CLIENT),
     ("GET /v1/matches/{id}/explain", CLIENT),
     ("POST /v1/matches/{id}/seats", CLIENT),
+    ("POST /v1/tickets", CLIENT_OR_PLAYER),
+    ("GET /v1/tickets", CLIENT_OR_PLAYER),
+    ("GET /v1/tickets/{id}", CLIENT_OR_PLAYER),
+    ("DELETE /v1/tickets/{id}", CLIENT_OR_PLAYER),
+    ("POST /v1/tickets/{id}/accept", CLIENT_OR_PLAYER),
+    ("POST /v1/tickets/{id}/decline", CLIENT_OR_PLAYER),
+    ("GET /v1/tickets/{id}/explain", CLIENT_OR_PLAYER),
+    ("GET /v1/queues", CLIENT_OR_PLAYER),
     ("POST /v1/seats/{id}/claim", GAME),
     ("DELETE /v1/seats/{id}", CLIENT_OR_GAME),
     ("GET /v1/servers", ADMIN),
@@ -128,6 +146,16 @@ const METHODS: &[(&str, &[&str])] = &[
     ("catena.catena_match_broker.CatenaMatchBroker/AdminGetConfiguredAllocators", ADMIN),
     ("catena.catena_match_broker.CatenaMatchBroker/AdminXGetMatchBrokerConfig", ADMIN),
     ("catena.catena_match_broker.CatenaMatchBroker/AdminXReconfigureMatchBroker", ADMIN),
+    ("catena.catena_matchmaking.CatenaMatchmaking/StartMatchmaking", CLIENT_OR_PLAYER),
+    ("catena.catena_matchmaking.CatenaMatchmaking/CancelMatchmaking", CLIENT_OR_PLAYER),
+    ("catena.catena_matchmaking.CatenaMatchmaking/GetMatchmakingStatus", CLIENT_OR_PLAYER),
+    ("catena.catena_matchmaking.CatenaMatchmaking/ServerStartMatchmaking", CLIENT),
+    ("catena.catena_matchmaking.CatenaMatchmaking/ServerCancelMatchmaking", CLIENT),
+    ("catena.catena_matchmaking.CatenaMatchmaking/ServerGetMatchmakingStatus", CLIENT),
+    ("catena.catena_matchmaking.CatenaMatchmaking/ListTickets", CLIENT),
+    ("catena.catena_matchmaking.CatenaMatchmaking/GetServiceHealth", ANYBODY),
+    ("catena.catena_matchmaking.CatenaMatchmaking/AdminXGetMatchmakerConfig", ADMIN),
+    ("catena.catena_matchmaking.CatenaMatchmaking/AdminXReconfigureMatchmaker", ADMIN),
     ("catena.events.Events/SubscribeToEvents", CLIENT_OR_PLAYER),
     ("catena.events.Events/SubscribeToEventsByTag", CLIENT),
     ("catena.events.Events/EmitUpdateEvent", CLIENT),
@@ -161,7 +189,11 @@ async fn each_route_opens_for_its_callers_only() {
     assert_eq!(listed, tabled, "every route has a row here");
     for (route, openers) in TABLE {
         let (method, pattern) = route.split_once(' ').unwrap();
-        let path = pattern.replace("{matchId}", "x").replace("{id}", "x").replace("{file}", "x");
+        let path = pattern
+            .replace("{matchId}", "x")
+            .replace("{ticketId}", "x")
+            .replace("{id}", "x")
+            .replace("{file}", "x");
         let anybody = *openers == ANYBODY;
         for stranger in ["nobody", "wrong"] {
             let status = status(&server, method, &path, stranger).await;

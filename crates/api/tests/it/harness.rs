@@ -9,8 +9,11 @@ use sortie_api::{ApiOptions, Auth, ConfiguredAllocator, Limits, router};
 use sortie_domain::broker::event::{Effect, Event};
 use sortie_domain::broker::model::{Fleet, Settings};
 use sortie_domain::broker::{Broker, Command};
-use sortie_domain::ids::FleetId;
+use sortie_domain::ids::{FleetId, QueueId};
 use sortie_domain::machine::{Machine as _, Record};
+use sortie_domain::matchmaking::model::marked;
+use sortie_domain::matchmaking::settings::{Queue, Settings as MakerSettings};
+use sortie_domain::matchmaking::{self, Matchmaker};
 use sortie_domain::time::Timestamp;
 use sortie_engine::{
     Codec, Cursor, DecodeError, EmbeddedLog, Engine, EngineOptions, Entropy, Handle, LogOptions, ManualClock,
@@ -39,6 +42,13 @@ struct Keeping {
     snapshot_every: u64,
 }
 
+impl Default for Keeping {
+    fn default() -> Self {
+        let snapshot_every = EngineOptions::default().snapshot_every_records;
+        Self { log: LogOptions::default(), snapshot_every }
+    }
+}
+
 struct Platform;
 
 #[async_trait::async_trait]
@@ -55,22 +65,107 @@ impl Performer<Broker> for Platform {
     }
 }
 
+/// What becomes of the matchmaker's matches: they are submitted to the broker.
+struct Submitting(Handle<Broker>);
+
+#[async_trait::async_trait]
+impl Performer<Matchmaker> for Submitting {
+    fn key(&self, effect: &matchmaking::Effect) -> String {
+        match effect {
+            matchmaking::Effect::Submit { match_id, .. } | matchmaking::Effect::Withdraw { match_id } => {
+                match_id.to_string()
+            }
+            other => panic!("no test is about {other:?}"),
+        }
+    }
+
+    async fn perform(&self, effect: matchmaking::Effect) -> Result<Option<matchmaking::Command>, Retry> {
+        Ok(Some(match effect {
+            matchmaking::Effect::Submit { match_id, spec } => {
+                let spec = marked(&match_id, (*spec).clone());
+                let submit = Command::SubmitMatch { id: Some(match_id.clone()), spec };
+                self.0.call(submit).await.unwrap();
+                matchmaking::Command::Submitted { match_id }
+            }
+            matchmaking::Effect::Withdraw { match_id } => {
+                let _gone_is_fine = self.0.call(Command::CancelMatch { id: match_id.clone() }).await;
+                matchmaking::Command::Withdrawn { match_id }
+            }
+            other => panic!("no test is about {other:?}"),
+        }))
+    }
+}
+
+/// Tells the matchmaker that its matches are ready, as they are.
+async fn tell_ready(broker: Handle<Broker>, maker: Handle<Matchmaker>) {
+    let mut events = broker.subscribe(Cursor::Earliest);
+    while let Ok(record) = events.next().await {
+        let command = match &record.event {
+            Event::MatchReady { id, connection, .. } => {
+                matchmaking::Command::MatchReady { match_id: id.clone(), connection: (**connection).clone() }
+            }
+            Event::MatchFailed { id, reason, .. } => {
+                matchmaking::Command::NoServer { match_id: id.clone(), reason: reason.text().to_owned() }
+            }
+            _ => continue,
+        };
+        let _ended_is_fine = maker.call(command).await;
+    }
+}
+
+/// Queues of a test: `duel` is for two, `asked` asks them first, `crowd` is never full.
+pub(crate) fn queues() -> MakerSettings {
+    let duel = Queue { max_requeues: 0, ..Queue::default() };
+    let asked = Queue { accept: Some(Duration::from_secs(20)), ..duel.clone() };
+    let crowd = Queue { players_per_team: 100, min_players_per_team: 100, ..duel.clone() };
+    let queues = [("duel", duel), ("asked", asked), ("crowd", crowd)];
+    let queues = queues.map(|(name, queue)| (QueueId::new(name).unwrap(), queue));
+    MakerSettings { queues: queues.into(), tick: Duration::ZERO, ..MakerSettings::default() }
+}
+
+async fn start_maker(data: &TempDir, clock: &ManualClock, broker: Handle<Broker>) -> Engine<Matchmaker> {
+    let folder = data.path().join("matchmaker");
+    std::fs::create_dir_all(&folder).unwrap();
+    let parts = Parts {
+        name: "matchmaker",
+        log: Box::new(EmbeddedLog::open(&folder, LogOptions::default()).unwrap()),
+        codec: Codec {
+            encode_event: stored::matchmaker::encode_event,
+            decode_event: |bytes| stored::matchmaker::decode_event(bytes).map_err(DecodeError::new),
+            encode_snapshot: stored::matchmaker::encode_snapshot,
+            decode_snapshot: |bytes| stored::matchmaker::decode_snapshot(bytes).map_err(DecodeError::new),
+        },
+        empty: Box::new(Matchmaker::new),
+        performer: Arc::new(Submitting(broker)),
+        clock: Arc::new(clock.clone()),
+        entropy: Entropy::seeded(11),
+        options: EngineOptions::default(),
+    };
+    let engine = Engine::start(parts).await.unwrap();
+    engine.handle().call(matchmaking::Command::Configure { settings: queues() }).await.unwrap();
+    engine
+}
+
 /// A server under test; all of it ends with it.
 pub(crate) struct Server {
     pub(crate) address: String,
     pub(crate) clock: ManualClock,
     pub(crate) closing: CancellationToken,
     pub(crate) broker: Handle<Broker>,
+    pub(crate) maker: Option<Handle<Matchmaker>>,
     pub(crate) served: Option<JoinHandle<()>>,
+    told: Option<JoinHandle<()>>,
     engine: Option<Engine<Broker>>,
+    maker_engine: Option<Engine<Matchmaker>>,
     client: Client,
-    _data: TempDir,
+    data: Option<TempDir>,
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         self.closing.cancel();
         self.served.take().inspect(JoinHandle::abort);
+        self.told.take().inspect(JoinHandle::abort);
     }
 }
 
@@ -106,24 +201,60 @@ impl Server {
     }
 
     pub(crate) async fn start_with(auth: Auth, limits: Limits) -> Self {
-        let options = EngineOptions::default();
-        let keeping = Keeping { log: LogOptions::default(), snapshot_every: options.snapshot_every_records };
-        Self::start_keeping(auth, limits, keeping).await
+        Self::start_keeping(auth, limits, Keeping::default(), true).await
+    }
+
+    /// In development mode, without a matchmaker.
+    pub(crate) async fn start_without_matchmaker() -> Self {
+        Self::start_keeping(Auth::dev(), Limits::default(), Keeping::default(), false).await
     }
 
     /// With a log that forgets soon.
     pub(crate) async fn start_forgetful() -> Self {
         let log = LogOptions { segment_bytes: 200, retention_bytes: 0 };
-        Self::start_keeping(Auth::dev(), Limits::default(), Keeping { log, snapshot_every: 5 }).await
+        Self::start_keeping(Auth::dev(), Limits::default(), Keeping { log, snapshot_every: 5 }, false).await
     }
 
-    async fn start_keeping(auth: Auth, limits: Limits, keeping: Keeping) -> Self {
+    async fn start_keeping(auth: Auth, limits: Limits, keeping: Keeping, matchmaker: bool) -> Self {
         let data = tempfile::tempdir().unwrap();
         let clock = ManualClock::at(Timestamp::from_millis(1_790_000_000_000));
+        Self::start_in(data, clock, auth, limits, keeping, matchmaker).await
+    }
+
+    /// As after a restart: another process over the same logs.
+    pub(crate) async fn restart(mut self) -> Self {
+        self.closing.cancel();
+        self.told.take().inspect(JoinHandle::abort);
+        if let Some(maker) = self.maker_engine.take() {
+            maker.shutdown(Duration::ZERO).await;
+        }
+        self.stop_engine().await;
+        let data = self.data.take().unwrap();
+        let clock = self.clock.clone();
+        Self::start_in(data, clock, Auth::dev(), Limits::default(), Keeping::default(), self.maker.is_some())
+            .await
+    }
+
+    async fn start_in(
+        data: TempDir,
+        clock: ManualClock,
+        auth: Auth,
+        limits: Limits,
+        keeping: Keeping,
+        matchmaker: bool,
+    ) -> Self {
         let engine = start_engine(&data, &clock, keeping).await;
+        let maker_engine = match matchmaker {
+            true => Some(start_maker(&data, &clock, engine.handle()).await),
+            false => None,
+        };
+        let maker = maker_engine.as_ref().map(Engine::handle);
+        let told = maker.clone().map(|maker| tokio::spawn(tell_ready(engine.handle(), maker)));
         let closing = CancellationToken::new();
         let options = ApiOptions {
             broker: engine.handle(),
+            matchmaker: maker.clone(),
+            clock: Arc::new(clock.clone()),
             auth,
             allocators: vec![ConfiguredAllocator {
                 name: "local".into(),
@@ -149,10 +280,13 @@ impl Server {
             clock,
             closing,
             broker,
+            maker,
             served: Some(served),
+            told,
             engine: Some(engine),
+            maker_engine,
             client,
-            _data: data,
+            data: Some(data),
         }
     }
 
@@ -220,7 +354,26 @@ impl Server {
 
     /// All that is durable, as bytes.
     pub(crate) async fn state(&self) -> Vec<u8> {
-        self.broker.query(|broker| stored::encode_snapshot(&broker.snapshot())).await.unwrap()
+        let mut state =
+            self.broker.query(|broker| stored::encode_snapshot(&broker.snapshot())).await.unwrap();
+        if let Some(maker) = &self.maker {
+            let own = maker.query(|maker| stored::matchmaker::encode_snapshot(&maker.snapshot())).await;
+            state.extend(own.unwrap());
+        }
+        state
+    }
+
+    /// A ticket of these players, started.
+    pub(crate) async fn ticket(&self, queue: &str, players: &[&str]) -> String {
+        let players: Vec<_> = players.iter().map(|id| json!({"id": id})).collect();
+        let answer = self.ok("POST", "/v1/tickets", json!({"queue": queue, "players": players})).await;
+        answer["ticket_id"].as_str().unwrap().to_owned()
+    }
+
+    /// Waits for an event of the matchmaker that is in the log or comes into it.
+    pub(crate) async fn await_ticket(&self, wanted: impl Fn(&Record<matchmaking::Event>) -> bool) {
+        let mut events = self.maker.as_ref().unwrap().subscribe(Cursor::Earliest);
+        soon(async { while !wanted(&events.next().await.unwrap()) {} }).await;
     }
 
     /// Waits for an event that is in the log or comes into it.

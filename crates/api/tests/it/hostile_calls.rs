@@ -9,12 +9,13 @@ use tokio::net::TcpStream;
 
 use crate::harness::{Server, soon};
 
-/// A server with a match that is played, one that waits, and a seat in the first.
+/// A server with a match that is played, one that waits, a seat in the first, and a ticket that waits.
 async fn busy() -> (Server, String) {
     let server = Server::start().await.with_fleet().await;
     let id = server.ready_match("s1", json!({"players": ["p1"], "capacity": 3})).await;
     server.ok("POST", &format!("/v1/matches/{id}/seats"), json!({"player_id": "p2"})).await;
     server.submit(&["p3"]).await;
+    server.ticket("crowd", &["p4"]).await;
     (server, id)
 }
 
@@ -89,6 +90,13 @@ fn wrong_values() -> Vec<Vec<u8>> {
         "ttl_seconds",
         "server_id",
         "idempotency_key",
+        "entity",
+        "ticketId",
+        "config",
+        "queue",
+        "parties",
+        "leader",
+        "latencies",
     ];
     let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
     let long = format!("\"{}\"", "x".repeat(200_000));
@@ -135,7 +143,7 @@ async fn bodies() {
     let before = server.state().await;
     for call in calls().into_iter().filter(|call| call.contains("/api/") || call.contains("/v1/")) {
         let (method, path) = call.split_once(' ').unwrap();
-        let path = path.replace("{id}", &id).replace("{matchId}", &id);
+        let path = path.replace("{id}", &id).replace("{matchId}", &id).replace("{ticketId}", &id);
         if method == "DELETE" || path.ends_with("/claim") || path.ends_with("/reconfigure") {
             // What these change, they change whatever the body is: see `ids` and `queries`.
             continue;
@@ -165,7 +173,7 @@ async fn ids() {
     for call in calls().into_iter().filter(|call| call.contains('{')) {
         let (method, path) = call.split_once(' ').unwrap();
         for id in bad {
-            let path = path.replace("{id}", id).replace("{matchId}", id);
+            let path = path.replace("{id}", id).replace("{matchId}", id).replace("{ticketId}", id);
             for body in [r#"{"player_id": "q"}"#, ""] {
                 let found = status(&server, &request(method, path.as_bytes(), "", body.as_bytes())).await;
                 assert!(found.is_some_and(|code| (400..500).contains(&code)), "{method} {path}: {found:?}");
@@ -207,7 +215,10 @@ async fn queries() {
     for call in calls().into_iter().filter(|call| call.contains("/api/") || call.contains("/v1/")) {
         let (method, path) = call.split_once(' ').unwrap();
         let wrong_id = method == "DELETE" || path.ends_with("/claim");
-        let path = path.replace("{id}", if wrong_id { "none" } else { &id }).replace("{matchId}", &id);
+        let path = path
+            .replace("{id}", if wrong_id { "none" } else { &id })
+            .replace("{matchId}", &id)
+            .replace("{ticketId}", &id);
         if path.contains("/admin/delete/") {
             continue;
         }

@@ -23,3 +23,5 @@ mod hostile_http2;
 mod native;
 mod openapi;
 mod schemas;
+mod ticket_events;
+mod tickets;

@@ -1,4 +1,4 @@
-//! The settings of a Catena node's match broker as a configuration that does the same.
+//! The settings of a Catena node's match broker and matchmaker as a configuration that does the same.
 //!
 //! What has no counterpart here is left out and said, never guessed; what must be given here and is not there is
 //! chosen and said. The outcome is checked as any configuration is before anybody sees it, so that it can be used as
@@ -10,6 +10,7 @@
 mod arguments;
 mod block;
 mod fleet;
+mod matchmaker;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -45,7 +46,8 @@ impl std::fmt::Debug for CatenaImport {
 /// The configuration that does what the settings in the file at `path` do.
 ///
 /// # Errors
-/// [`Problems`]: the file cannot be read, is no JSON, has no match broker's settings, or some of them are none.
+/// [`Problems`]: the file cannot be read, is no JSON, has neither a match broker's nor a matchmaker's settings, or some
+/// of them are none.
 pub fn import_catena(path: &Path) -> Result<CatenaImport, Problems> {
     let problem = |text: String| Problems::one(path.display().to_string(), text);
     let text = read_text(path).map_err(problem)?;
@@ -103,25 +105,31 @@ impl Import {
     fn settings(&mut self, tree: &Map<String, Value>) -> Table {
         let Some(mut top) = Block::of(self, "", tree) else { return Table::new() };
         let catena = top.take("Catena").and_then(|(path, value)| Block::open(self, path, value));
-        let within = catena.map(|mut catena| (catena.take("MatchBroker"), catena));
-        let (broker, catena) = match within {
-            Some((Some(broker), catena)) => (Some(broker), Some(catena)),
-            Some((None, catena)) => (top.take("MatchBroker"), Some(catena)),
-            None => (top.take("MatchBroker"), None),
+        let (mut own, mut rest) = (catena, Some(top));
+        let mut of = |name| {
+            let blocks = [&mut own, &mut rest].into_iter().flatten();
+            blocks.filter_map(|block| block.take(name)).next()
         };
-        let Some((path, broker)) = broker else {
+        let (broker, matchmaker) = (of("MatchBroker"), of("Matchmaker"));
+        if broker.is_none() && matchmaker.is_none() {
             self.problem(
                 "MatchBroker",
-                "is not there, neither under Catena nor at the top: nothing to take over",
+                "is not there, neither under Catena nor at the top, and no Matchmaker either: nothing to take over",
             );
             return Table::new();
-        };
-        let table = Block::open(self, path, broker).map(|broker| self.match_broker(broker));
-        self.left_over(&top);
-        if let Some(catena) = catena {
-            self.left_over(&catena);
         }
-        table.unwrap_or_default()
+        let mut table = Table::new();
+        if let Some(broker) = broker.and_then(|(path, value)| Block::open(self, path, value)) {
+            table = self.match_broker(broker);
+        }
+        if let Some(block) = matchmaker.and_then(|(path, value)| Block::open(self, path, value)) {
+            let matchmaker = self.matchmaker(block);
+            table.insert("matchmaker".to_owned(), matchmaker.into());
+        }
+        for block in [rest, own].into_iter().flatten() {
+            self.left_over(&block);
+        }
+        table
     }
 
     fn match_broker(&mut self, mut block: Block<'_>) -> Table {

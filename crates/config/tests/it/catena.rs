@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use sortie_config::{AllocatorConfig, CatenaImport, Config, Problems, import_catena};
 use sortie_domain::broker::model::FastSchedule;
+use sortie_domain::matchmaking::settings::ExpirationAction;
 
 use crate::Folder;
 
@@ -14,7 +15,23 @@ const SETTINGS: &str = r#"{
   // The node.
   "Logging": { "Level": "debug" },
   "Catena": {
-    "Matchmaker": { "StatusExpirationMinutes": 5 },
+    "Matchmaker": {
+      "StatusExpirationMinutes": 5,
+      "CustomHooks": "CatenaPartyMembershipHooks",
+      "matchmakingqueues": {
+        "ranked": {
+          "QueueName": "ranked",
+          "Teams": 2,
+          "PlayersPerTeam": 5,
+          "MinPlayersPerTeam": 3,
+          "TicketExpirationSeconds": 90,
+          "ExpirationAction": "minimum",
+          "CustomStrategy": "MyStrategy",
+          "CustomHooks": "Studio.BanHooks",
+        },
+        "everybody": { "Teams": 0, "ExpirationAction": "minimum", "TicketExpirationSeconds": "0" },
+      },
+    },
     "matchbroker": {
       "FastSchedule": 2,
       "ServerMaxLifetimeMinutes": 130, /* longer than a match */
@@ -90,6 +107,34 @@ fn the_configuration_does_the_same() {
     assert_eq!(local.environment.0["LEVEL"], "3");
     assert_eq!((local.reaper_period, local.max_run_time), (seconds(7), Some(seconds(90 * 60))));
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+
+    let matchmaker = config.matchmaker.unwrap().settings;
+    assert_eq!((matchmaker.status_expiration, matchmaker.hooks.len()), (seconds(300), 1));
+    let [everybody, ranked] = &matchmaker.queues.values().collect::<Vec<_>>()[..] else {
+        panic!("{matchmaker:?}")
+    };
+    assert_eq!((ranked.teams, ranked.players_per_team, ranked.min_players_per_team), (2, 5, 3));
+    assert_eq!((ranked.ticket_expiration, everybody.ticket_expiration), (seconds(90), seconds(1)));
+    assert_eq!(everybody.full(), None);
+    assert_eq!(everybody.expiration_action, ExpirationAction::Minimum);
+}
+
+#[test]
+fn a_matchmaker_alone_will_do_and_what_is_wrong_with_it_is_named() {
+    let queue = |queue: Value| json!({"Matchmaker": {"MatchmakingQueues": {"q": queue}}}).to_string();
+    let (config, notes) = imported(&queue(json!({"QueueName": "duel", "Teams": 2, "PlayersPerTeam": 1})));
+    let matchmaker = config.matchmaker.unwrap();
+    assert_eq!(matchmaker.settings.queues.keys().next().unwrap().as_str(), "duel");
+    assert_eq!(notes.len(), 1, "{notes:?}");
+    for (wrong, place) in [
+        (json!({"Teams": 2}), "Matchmaker.MatchmakingQueues.q.PlayersPerTeam"),
+        (json!({"Teams": 0, "ExpirationAction": "wait"}), "Matchmaker.MatchmakingQueues.q.ExpirationAction"),
+        (json!({"Teams": "x"}), "Matchmaker.MatchmakingQueues.q.Teams"),
+        (json!([]), "Matchmaker.MatchmakingQueues.q"),
+    ] {
+        let found = problems(&queue(wrong));
+        assert!(found.iter().any(|(path, _)| path == place), "{place} is not in {found:?}");
+    }
 }
 
 #[test]
@@ -97,7 +142,10 @@ fn what_is_not_as_it_was_is_said_in_the_notes_and_in_the_file() {
     let import = import(SETTINGS).unwrap();
     for (path, text) in [
         ("Logging", "left out"),
-        ("Catena.Matchmaker", "left out"),
+        ("Catena.Matchmaker.CustomHooks", "`party_membership`"),
+        ("Catena.Matchmaker.matchmakingqueues.ranked.CustomStrategy", "left out"),
+        ("Catena.Matchmaker.matchmakingqueues.ranked.CustomHooks", "`validate_ticket`"),
+        ("Catena.Matchmaker.matchmakingqueues.everybody.TicketExpirationSeconds", "1s was taken"),
         ("Catena.matchbroker.NewIdea", "left out"),
         ("Catena.matchbroker.ScheduleFrequencySeconds", "1s was taken"),
         ("Catena.matchbroker.Allocators[0].Configuration", "max = 50"),

@@ -37,6 +37,10 @@ fn variables_reach_every_level() {
         ("SORTIE_FLEETS__ARENA__PROTOCOL_ID", "0x10"),
         ("SORTIE_FLEETS__BIG_MAPS__WARM", "1"),
         ("SORTIE_FLEETS__ARENA__LOCAL_PROCESS__ENVIRONMENT__Mixed__Case", "1"),
+        ("SORTIE_MATCHMAKER__QUEUES__ARENA__PLAYERS_PER_TEAM", "6"),
+        ("SORTIE_MATCHMAKER__QUEUES__ARENA__RULES__PING__MOST", "70.5"),
+        ("SORTIE_MATCHMAKER__QUEUES__ARENA__HOOKS__0__TIMEOUT", "4s"),
+        ("SORTIE_MATCHMAKER__QUEUES__ARENA__RULES__ARENA__WIDEN__1__MOST", "500"),
     ];
     let config = Folder::with("sortie.toml", FULL).load(&variables).unwrap();
     assert!(!config.dev);
@@ -49,6 +53,12 @@ fn variables_reach_every_level() {
     assert_eq!(config.fleets[1].fleet.warm, 1, "a name with a space is found");
     let AllocatorConfig::LocalProcess(local) = &config.fleets[0].allocator;
     assert_eq!(local.environment.0["Mixed__Case"], "1");
+    let matchmaker = config.matchmaker.unwrap();
+    let arena = matchmaker.settings.queues.values().next().unwrap();
+    assert_eq!((arena.players_per_team, arena.rules[0].widen[1].value), (6, 500.0));
+    assert_eq!(arena.rules[7].kind, sortie_domain::matchmaking::settings::RuleKind::Latency { most: 70.5 });
+    let hook = matchmaker.hooks.values().find(|hook| hook.url.ends_with("/maps")).unwrap();
+    assert_eq!(hook.timeout, Duration::from_secs(4));
     assert_eq!(local.environment.0["RUST_LOG"], "debug", "what the file says beside it stays");
 }
 

@@ -5,6 +5,7 @@ mod catena;
 mod contradictions;
 mod environment;
 mod formats;
+mod matchmaker;
 mod problems;
 mod properties;
 mod reference;
@@ -194,6 +195,107 @@ reaper_period = "10s"
 [fleets."big maps"]
 max = 1
 local_process.path = "/opt/big"
+
+[matchmaker]
+status_expiration = "5m"
+tick = "50ms"
+
+[[matchmaker.hooks]]
+kind = "validate_ticket"
+name = "bans"
+url = "https://hooks.example.com/bans"
+timeout = "1s"
+on_failure = "refuse"
+concurrency = 4
+breaker_failures = 3
+breaker_pause = "20s"
+key_env = "GAME_KEY"
+
+[[matchmaker.hooks]]
+kind = "queue_by_party_size"
+queues = { 1 = "arena", 2 = "open" }
+
+[[matchmaker.hooks]]
+kind = "party_membership"
+
+[matchmaker.queues.arena]
+teams = 2
+players_per_team = 5
+min_players_per_team = 4
+ticket_expiration = "3m"
+expiration_action = "minimum"
+accept = "20s"
+backfill = "first"
+seat_timeout = "10s"
+max_requeues = 1
+
+[[matchmaker.queues.arena.hooks]]
+kind = "new_match"
+name = "maps"
+url = "http://127.0.0.1:9000/maps"
+timeout = "3s"
+on_failure = "refuse"
+concurrency = 1
+breaker_failures = 1
+breaker_pause = "1m"
+key_env = "GAME_KEY"
+
+[[matchmaker.queues.arena.hooks]]
+kind = "team_data"
+
+[[matchmaker.queues.arena.hooks]]
+kind = "queue_by_party_size"
+queues = { 2 = "open", 5 = "open" }
+
+[matchmaker.queues.arena.rules.arena]
+kind = "distance"
+property = "mmr"
+measure = "max"
+most = 100
+missing = 1000.5
+widen = [{ after = "15s", most = 200 }, { after = "30s", most = 400.25 }]
+relax_after = "1m"
+
+[matchmaker.queues.arena.rules.blocks]
+kind = "not_blocked"
+
+[matchmaker.queues.arena.rules.even]
+kind = "balance"
+property = "mmr"
+
+[matchmaker.queues.arena.rules.language]
+kind = "preferred"
+expression = "ticket.properties.language == candidate.properties.language"
+
+[matchmaker.queues.arena.rules.level]
+kind = "ticket"
+expression = "ticket.properties.level > `1`"
+
+[matchmaker.queues.arena.rules.map]
+kind = "equal"
+property = "map.name"
+relax_after = "40s"
+
+[matchmaker.queues.arena.rules.mode]
+kind = "required"
+expression = "ticket.properties.mode == candidate.properties.mode"
+
+[matchmaker.queues.arena.rules.ping]
+kind = "latency"
+most = 60
+
+[matchmaker.queues.open]
+teams = 0
+expiration_action = "minimum"
+
+[[matchmaker.queues.open.hooks]]
+kind = "peer_to_peer_host"
+property = "host"
+
+[[matchmaker.queues.open.hooks]]
+kind = "form_match"
+name = "groups"
+url = "http://127.0.0.1:9000/groups"
 "#;
 
 /// What [`FULL`] needs in the environment.

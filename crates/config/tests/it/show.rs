@@ -70,7 +70,9 @@ fn paths(value: &toml::Value, place: &str, found: &mut BTreeSet<String>) {
         _ if known(place) => drop(found.insert(place.to_owned())),
         toml::Value::Table(table) => {
             for (name, value) in table {
-                let name = if place == "fleets" { "<name>" } else { name };
+                let is_own =
+                    ["fleets", "matchmaker.queues", "matchmaker.queues.<name>.rules"].contains(&place);
+                let name = if is_own { "<name>" } else { name };
                 let below = if place.is_empty() { name.to_owned() } else { format!("{place}.{name}") };
                 paths(value, &below, found);
             }
@@ -95,6 +97,7 @@ fn every_key_of_the_reference_is_shown_and_no_other() {
         "players.secret_env",
         "players.jwks_file",
         "dispatch.secret_file",
+        "matchmaker.hooks[].property",
     ];
     found.extend(others.map(str::to_owned));
     let all: BTreeSet<_> = reference().iter().map(|key: &KeyDoc| key.path.to_owned()).collect();

@@ -37,7 +37,7 @@ pub mod model;
 mod placement;
 mod queries;
 mod queue;
-mod ranks;
+pub(crate) mod ranks;
 mod recent;
 pub mod requirements;
 mod seats;
@@ -46,7 +46,7 @@ mod state;
 mod timers;
 mod verdicts;
 mod waiting;
-mod waits;
+pub(crate) mod waits;
 pub mod words;
 
 pub use command::{Command, Hints, Offer, Refusal, RefusalKind, Reply};

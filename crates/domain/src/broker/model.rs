@@ -35,17 +35,26 @@ impl Properties {
         if text.trim().is_empty() {
             return Ok(Self(None));
         }
+        let written = Self::written(text)?;
+        match jmespath::Variable::from_json(text) {
+            Ok(value) if value.is_object() => Ok(written),
+            Ok(_) => Err("must be a JSON object".to_string()),
+            Err(problem) => Err(alloc::format!("must be a JSON object: {problem}")),
+        }
+    }
+
+    /// Takes the text of a JSON object that this crate has written.
+    ///
+    /// # Errors
+    /// What is wrong, if it is longer than [`MAX_PROPERTIES_BYTES`].
+    pub(crate) fn written(text: &str) -> Result<Self, String> {
         if text.len() > MAX_PROPERTIES_BYTES {
             return Err(alloc::format!(
                 "has {} bytes, at most {MAX_PROPERTIES_BYTES} are allowed",
                 text.len()
             ));
         }
-        match jmespath::Variable::from_json(text) {
-            Ok(value) if value.is_object() => Ok(Self(Some(Arc::from(text)))),
-            Ok(_) => Err("must be a JSON object".to_string()),
-            Err(problem) => Err(alloc::format!("must be a JSON object: {problem}")),
-        }
+        Ok(Self(Some(Arc::from(text))))
     }
 
     /// The text; `None` where nothing was sent.
@@ -256,6 +265,8 @@ macro_rules! causes {
         }
     };
 }
+
+pub(crate) use causes;
 
 causes! {
     /// Who ended a match.

@@ -169,6 +169,12 @@ impl Requirements {
         self.interpret(&requirement.text, ast, root).is_some_and(|value| value.is_truthy())
     }
 
+    /// Whether a value that is no match document fits.
+    pub(crate) fn fits_value(&self, requirement: &Requirement, root: &Rcvar) -> bool {
+        let Some(ast) = &requirement.ast else { return true };
+        self.interpret(&requirement.text, ast, root).is_some_and(|value| value.is_truthy())
+    }
+
     /// The value of `ast`, a part of the expression `text`; `None` where its evaluation fails.
     pub(super) fn value(&self, text: &str, ast: &Ast, document: &Document<'_>) -> Option<Rcvar> {
         self.interpret(text, ast, document.root(looks_at_players(ast)))

@@ -12,10 +12,23 @@ use crate::ids::FleetId;
 /// Waits that are remembered, of all fleets together.
 const WAITS_KEPT: usize = 1_000;
 
-/// The newest waits.
-#[derive(Default)]
-pub(crate) struct Waits {
-    newest: VecDeque<(Option<FleetId>, Duration)>,
+/// The newest waits, each under a key: for the broker the fleet, for the matchmaker the queue.
+pub(crate) struct Waits<K = Option<FleetId>> {
+    newest: VecDeque<(K, Duration)>,
+}
+
+impl<K> Default for Waits<K> {
+    fn default() -> Self {
+        Self { newest: VecDeque::new() }
+    }
+}
+
+/// What some waits come to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Shares {
+    pub(crate) seen: usize,
+    pub(crate) p50: Duration,
+    pub(crate) p90: Duration,
 }
 
 /// How long matches waited from being queued until players could connect.
@@ -31,21 +44,29 @@ pub struct TypicalWait {
     pub p90: Duration,
 }
 
-impl Waits {
-    pub(crate) fn note(&mut self, fleet: Option<FleetId>, wait: Duration) {
+impl<K> Waits<K> {
+    pub(crate) fn note(&mut self, of: K, wait: Duration) {
         if self.newest.len() == WAITS_KEPT {
             self.newest.pop_front();
         }
-        self.newest.push_back((fleet, wait));
+        self.newest.push_back((of, wait));
     }
 
-    /// Of one fleet, or of all; `None` if none was seen.
-    pub(crate) fn typical(&self, fleet: Option<&FleetId>) -> Option<TypicalWait> {
-        let of_fleet = self.newest.iter().filter(|(of, _)| fleet.is_none() || of.as_ref() == fleet);
-        let mut waits: Vec<Duration> = of_fleet.map(|(_, wait)| *wait).collect();
+    /// Of those whose key is wanted; `None` if none was seen.
+    pub(crate) fn shares(&self, wanted: impl Fn(&K) -> bool) -> Option<Shares> {
+        let found = self.newest.iter().filter(|(of, _)| wanted(of));
+        let mut waits: Vec<Duration> = found.map(|(_, wait)| *wait).collect();
         waits.sort_unstable();
         let share = |tenths: usize| waits.get((waits.len() * tenths).div_ceil(10).saturating_sub(1)).copied();
-        Some(TypicalWait { fleet: fleet.cloned(), seen: waits.len(), p50: share(5)?, p90: share(9)? })
+        Some(Shares { seen: waits.len(), p50: share(5)?, p90: share(9)? })
+    }
+}
+
+impl Waits {
+    /// Of one fleet, or of all; `None` if none was seen.
+    pub(crate) fn typical(&self, fleet: Option<&FleetId>) -> Option<TypicalWait> {
+        let Shares { seen, p50, p90 } = self.shares(|of| fleet.is_none() || of.as_ref() == fleet)?;
+        Some(TypicalWait { fleet: fleet.cloned(), seen, p50, p90 })
     }
 }
 
@@ -56,7 +77,7 @@ mod tests {
     #[test]
     fn the_newest_waits_of_a_fleet_count() {
         let (eu, us) = (FleetId::new("eu").unwrap(), FleetId::new("us").unwrap());
-        let mut waits = Waits::default();
+        let mut waits: Waits = Waits::default();
         assert_eq!(waits.typical(None), None);
         for seconds in (1..=10).rev() {
             waits.note(Some(eu.clone()), Duration::from_secs(seconds));

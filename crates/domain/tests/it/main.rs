@@ -1,4 +1,4 @@
-//! The broker's contract, sentence by sentence, as examples in virtual time.
+//! The contracts of the broker and of the matchmaker, sentence by sentence, as examples in virtual time.
 //!
 //! The simulation in `testkit` looks for schedules that break an invariant; these tests say what a single call,
 //! timer or setting is to do. Each one plays a few calls on a [`table::Table`].
@@ -15,6 +15,7 @@ mod fleets;
 mod index;
 mod limits;
 mod matches;
+mod matchmaking;
 mod properties;
 mod schedule;
 mod seats;

@@ -1,4 +1,4 @@
-//! `sortie server list`, `sortie fleet list`.
+//! `sortie queue list`, `sortie server list`, `sortie fleet list`.
 
 use std::process::ExitCode;
 
@@ -6,6 +6,18 @@ use super::output::{Column, items};
 use crate::cli::{Listing, ListingAction};
 use crate::failure::Failure;
 use crate::remote::ControlPlane;
+
+pub(crate) async fn queues(options: Listing) -> Result<ExitCode, Failure> {
+    let columns = [
+        ("QUEUE", "/queue"),
+        ("WAITING", "/waiting"),
+        ("TEAMS", "/teams"),
+        ("PLAYERS PER TEAM", "/players_per_team"),
+        ("BACKFILL", "/backfill"),
+        ("RULES", "/rules"),
+    ];
+    list(options, "/v1/queues", "queues", &columns).await
+}
 
 pub(crate) async fn servers(options: Listing) -> Result<ExitCode, Failure> {
     let columns =

@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
-use super::output::{item, items, line};
+use super::output::{explained, item, items, json_of, line};
 use crate::cli::{self, MatchAction, Submit};
 use crate::failure::Failure;
 use crate::remote::{ControlPlane, escape};
@@ -46,13 +46,7 @@ async fn explain(one: cli::MatchId) -> Result<(), Failure> {
     let json = one.remote.json;
     let path = format!("/v1/matches/{}/explain", escape(&one.id));
     let told = ControlPlane::new(one.remote)?.call(Method::GET, &path, None).await?;
-    if json {
-        return line(told);
-    }
-    let text = |at: &str| told.get(at).and_then(Value::as_str).unwrap_or_default();
-    line(format_args!("{} is {}: {}", text("match_id"), text("state"), text("summary")))?;
-    let sentences = told.get("sentences").and_then(Value::as_array);
-    sentences.into_iter().flatten().filter_map(Value::as_str).try_for_each(line)
+    explained(&told, "match_id", json)
 }
 
 async fn submit(submission: Submit) -> Result<(), Failure> {
@@ -60,9 +54,7 @@ async fn submit(submission: Submit) -> Result<(), Failure> {
     let mut body = Map::new();
     body.insert("players".to_owned(), json!(players));
     if let Some(text) = properties {
-        let parsed: Value =
-            serde_json::from_str(&text).map_err(|error| Failure::of("--properties is no JSON", error))?;
-        body.insert("properties".to_owned(), parsed);
+        body.insert("properties".to_owned(), json_of("--properties", &text)?);
     }
     let optional = [
         ("capacity", capacity.map(|capacity| json!(capacity))),

@@ -14,4 +14,5 @@ pub(crate) mod matches;
 mod output;
 pub(crate) mod sidecar;
 mod signals;
+pub(crate) mod tickets;
 pub(crate) mod up;

@@ -56,3 +56,19 @@ fn cell(value: Option<&Value>) -> String {
         Some(value) => value.to_string(),
     }
 }
+
+/// An explanation in its own words, or as JSON. `id` is where it says what it is about.
+pub(crate) fn explained(told: &Value, id: &str, json: bool) -> Result<(), Failure> {
+    if json {
+        return line(told);
+    }
+    let text = |at: &str| told.get(at).and_then(Value::as_str).unwrap_or_default();
+    line(format_args!("{} is {}: {}", text(id), text("state"), text("summary")))?;
+    let sentences = told.get("sentences").and_then(Value::as_array);
+    sentences.into_iter().flatten().filter_map(Value::as_str).try_for_each(line)
+}
+
+/// What an option gives as JSON.
+pub(crate) fn json_of(option: &str, text: &str) -> Result<Value, Failure> {
+    serde_json::from_str(text).map_err(|error| Failure::of(format!("{option} is no JSON"), error))
+}

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::matchmaker::crowd;
 use crate::python;
 use crate::site::{Site, fleet, idle_fleet};
 
@@ -13,7 +14,7 @@ async fn catena_answers_are_as_described() {
     // So that a server is started when one is asked for, and not for any match that waits.
     let only = json!({"requirements": "contains(PlayerIds, 'p4')"});
     let server = fleet(python::interpreter(), &[script.to_str().unwrap(), "silent"], 2, &only);
-    let site = Site::with_config(&json!({"dev": true, "fleets": {"local": server}}));
+    let site = Site::with_config(&json!({"dev": true, "fleets": {"local": server}, "matchmaker": crowd()}));
     let control_plane = site.up(&[]).await;
     let described = control_plane.ok("GET", "/openapi.json", Value::Null).await;
     std::fs::write(site.path("openapi.json"), described.to_string()).unwrap();
@@ -24,7 +25,7 @@ async fn catena_answers_are_as_described() {
 #[tokio::test]
 async fn the_description_is_valid_and_all_other_answers_are_as_described() {
     // Without a fleet of its own it has the arena.
-    let site = Site::with_config(&json!({"dispatch": {"enabled": true}}));
+    let site = Site::with_config(&json!({"dispatch": {"enabled": true}, "matchmaker": crowd()}));
     let control_plane = site.up(&["--dev"]).await;
     let said = python::run(&site, "described_answers.py", &[&control_plane.url]).await.stdout;
     assert_eq!(said.trim().lines().last(), Some("done"), "{said}");
@@ -33,7 +34,7 @@ async fn the_description_is_valid_and_all_other_answers_are_as_described() {
 #[tokio::test]
 async fn what_is_described_is_served_and_by_no_other_method() {
     let site = Site::with_config(
-        &json!({"dev": true, "dispatch": {"enabled": true}, "fleets": {"quiet": idle_fleet()}}),
+        &json!({"dev": true, "dispatch": {"enabled": true}, "fleets": {"quiet": idle_fleet()}, "matchmaker": crowd()}),
     );
     let control_plane = site.up(&[]).await;
     let described = control_plane.ok("GET", "/openapi.json", Value::Null).await;

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::control_plane::{END, READY, REQUEST};
+use crate::matchmaker::crowd;
 use crate::python;
 use crate::site::{Site, fleet, idle_fleet, soon};
 
@@ -63,7 +64,7 @@ async fn every_answer_over_http_is_as_published() {
     // So that a server is started when one is asked for, and not for any match that waits.
     let only = json!({"requirements": "contains(PlayerIds, 'p4')"});
     let server = fleet(python::interpreter(), &[script.to_str().unwrap(), "silent"], 2, &only);
-    let site = Site::with_config(&json!({"dev": true, "fleets": {"local": server}}));
+    let site = Site::with_config(&json!({"dev": true, "fleets": {"local": server}, "matchmaker": crowd()}));
     let control_plane = site.up(&[]).await;
     let contract = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../contract/catena/openapi.yaml");
     let contract: Value = serde_yaml_ng::from_str(&std::fs::read_to_string(contract).unwrap()).unwrap();

@@ -25,6 +25,7 @@ mod fleets;
 mod game_servers;
 mod idle_peers;
 mod keys;
+mod matchmaker;
 mod memory;
 mod players;
 mod python;

@@ -114,6 +114,45 @@ def matches_and_seats():
     call("POST", f"/v1/matches/{other}/seats", {"player_id": "d"}, expect=409)
 
 
+def tickets():
+    players = [
+        {"id": "t1", "ratings": {"mmr": 1200}, "latencies": {"eu": 20}, "blocked": ["x"], "properties": {"skin": "red"}},
+        {"id": "t2"},
+    ]
+    order = {
+        "queue": "crowd", "players": players, "leader": "t1", "properties": {"map": "dust"}, "latencies": {"eu": 30},
+        "idempotency_key": "tk",
+    }
+    ticket = call("POST", "/v1/tickets", order, expect=201)["ticket_id"]
+    parties = [{"id": "one", "players": [{"id": "t3"}]}, {"players": [{"id": "t4"}]}]
+    other = call("POST", "/v1/tickets", {"queue": "crowd", "parties": parties}, expect=201)["ticket_id"]
+    assert call("GET", f"/v1/tickets/{ticket}")["state"] == "waiting"
+    assert [one["ticket_id"] for one in call("GET", "/v1/tickets?limit=1")["tickets"]] == [ticket]
+    assert [one["ticket_id"] for one in call("GET", "/v1/tickets?player=t4")["tickets"]] == [other]
+    explained = call("GET", f"/v1/tickets/{other}/explain")
+    assert explained["ahead"] == 1 and explained["sentences"], explained
+    assert "crowd" in [one["queue"] for one in call("GET", "/v1/queues")["queues"]]
+    for one in [ticket, other]:
+        assert call("DELETE", f"/v1/tickets/{one}")["state"] == "cancelled"
+    assert call("GET", f"/v1/tickets/{ticket}/explain")["state"] == "cancelled"
+
+    asked = [call("POST", "/v1/tickets", {"queue": "asked", "players": [{"id": one}]}, expect=201) for one in "uv"]
+    first, second = [one["ticket_id"] for one in asked]
+    while call("GET", f"/v1/tickets/{first}")["state"] != "proposed":
+        pass
+    assert call("POST", f"/v1/tickets/{first}/accept", {"player_id": "u"})["accept"]["accepted"] == ["u"]
+    assert call("POST", f"/v1/tickets/{second}/decline", {"player_id": "v"})["reason"] == "declined"
+    call("POST", f"/v1/tickets/{first}/accept", {"player_id": "u"}, expect=409)
+    call("POST", f"/v1/tickets/{second}/decline", {}, expect=400)
+    call("DELETE", f"/v1/tickets/{first}")
+    call("POST", "/v1/tickets", {"queue": "crowd"}, expect=400)
+    for path in ["/v1/tickets/none", "/v1/tickets/none/explain"]:
+        call("GET", path, expect=404)
+    call("DELETE", "/v1/tickets/none", expect=404)
+    for path in ["/v1/tickets", "/v1/queues"]:
+        call("GET", path + "?limit=0", expect=400)
+
+
 def refusals():
     call("POST", "/v1/matches", {"players": [3]}, expect=400)
     call("POST", "/v1/matches/none/seats", {"player_id": "b"}, expect=404)
@@ -191,6 +230,7 @@ def ports_on_demand():
 specification()
 validator_can_fail()
 matches_and_seats()
+tickets()
 refusals()
 others()
 ports_on_demand()

@@ -13,6 +13,7 @@ mod platform;
 mod world;
 
 use std::fmt;
+use std::ops::AddAssign;
 
 pub use sortie_domain::broker::BrokenRule;
 
@@ -35,9 +36,35 @@ pub struct Report {
     pub claims: u64,
 }
 
+impl AddAssign for Report {
+    fn add_assign(&mut self, other: Self) {
+        let Self { inputs, events, crashes, matches, ready, processes, claims } = other;
+        self.inputs += inputs;
+        self.events += events;
+        self.crashes += crashes;
+        self.matches += matches;
+        self.ready += ready;
+        self.processes += processes;
+        self.claims += claims;
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { inputs, events, crashes, matches, ready, processes, claims } = self;
+        write!(
+            f,
+            "{inputs} inputs, {events} events, {crashes} crashes, {matches} matches, {ready} of them ready, \
+             {processes} server processes, {claims} seats claimed"
+        )
+    }
+}
+
 /// An invariant that did not hold.
 #[derive(Clone, Debug)]
 pub struct Failure {
+    /// The machine that was simulated, as `cargo xtask sim --machine` calls it.
+    pub machine: &'static str,
     /// The schedule in which it happened.
     pub seed: u64,
     /// After how many inputs.
@@ -48,8 +75,9 @@ pub struct Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, inputs, problem } = self;
-        write!(f, "seed {seed}, after {inputs} inputs: {problem}\nreplay: cargo xtask sim --seed {seed}")
+        let Self { machine, seed, inputs, problem } = self;
+        let replay = format!("cargo xtask sim --machine {machine} --seed {seed}");
+        write!(f, "seed {seed}, after {inputs} inputs: {problem}\nreplay: {replay}")
     }
 }
 

@@ -143,7 +143,9 @@ impl World {
         self.report.processes = self.platform.started;
         match self.problem {
             None => Ok(self.report),
-            Some(problem) => Err(Failure { seed: self.seed, inputs: self.report.inputs, problem }),
+            Some(problem) => {
+                Err(Failure { machine: "broker", seed: self.seed, inputs: self.report.inputs, problem })
+            }
         }
     }
 

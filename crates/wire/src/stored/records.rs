@@ -1,7 +1,4 @@
-//! The tables of records: which fields each has, and which alternatives each state.
-//!
-//! A line names the fields once for both directions, under the names that they have in the `.proto` file and in the
-//! domain alike. A field or alternative that is missing here does not compile.
+//! The tables of the broker's records: which fields each has, and which alternatives each state.
 
 use sortie_domain::broker::model::{
     Allocation, AllocationState, Connection, Fleet, FleetHealth, GoneCause, Match, MatchSpec, MatchState,
@@ -11,42 +8,10 @@ use sortie_domain::broker::{Configured, Event};
 use sortie_domain::ids::{FleetId, SeatId, ServerId};
 
 use super::log::{allocation, r#match as game, seat, server, stored_event};
+use super::tables::{alternatives, records};
 use super::{FieldProblem, Place, Stored, StoredError, log};
 
-/// Structs of the domain, each stored as the message of the same name.
-macro_rules! records {
-    ($($name:ident { $($field:ident),* })*) => {$(
-        impl Stored<log::$name> for $name {
-            fn store(&self) -> log::$name {
-                let Self { $($field),* } = self;
-                log::$name { $($field: Stored::store($field)),* }
-            }
-
-            fn load(form: log::$name, _: Place) -> Result<Self, StoredError> {
-                let log::$name { $($field),* } = form;
-                Ok(Self {
-                    $($field: Stored::load(
-                        $field,
-                        Place { message: stringify!($name), field: stringify!($field) },
-                    )?),*
-                })
-            }
-        }
-
-        impl Stored<Option<log::$name>> for $name {
-            fn store(&self) -> Option<log::$name> {
-                Some(Stored::store(self))
-            }
-
-            fn load(form: Option<log::$name>, place: Place) -> Result<Self, StoredError> {
-                let form = form.ok_or_else(|| place.has(FieldProblem::Missing))?;
-                Stored::load(form, place)
-            }
-        }
-    )*};
-}
-
-records! {
+records! { log:
     MatchSpec { players, properties, player_properties, capacity, fleet, idempotency_key }
     Match { id, spec, state, queued_seq, queued_at, changed_seq, pickups, server, seats }
     Connection { details, per_player }
@@ -59,34 +24,6 @@ records! {
         schedule_frequency, delay_allocation, wait
     }
     Configured { settings, fleets }
-}
-
-/// Enums of the domain, each stored as a oneof of messages in `$module`, which the `.proto` file calls `$prefix…`.
-macro_rules! alternatives {
-    ($($name:ident = $outer:ident::$oneof:ident of $module:ident, $prefix:literal {
-        $($variant:ident { $($field:ident),* })*
-    })*) => {$(
-        impl Stored<Option<$outer::$oneof>> for $name {
-            fn store(&self) -> Option<$outer::$oneof> {
-                Some(match self {
-                    $(Self::$variant { $($field),* } => {
-                        $outer::$oneof::$variant($module::$variant { $($field: Stored::store($field)),* })
-                    })*
-                })
-            }
-
-            fn load(form: Option<$outer::$oneof>, place: Place) -> Result<Self, StoredError> {
-                match form.ok_or_else(|| place.has(FieldProblem::Missing))? {
-                    $($outer::$oneof::$variant($module::$variant { $($field),* }) => Ok(Self::$variant {
-                        $($field: Stored::load(
-                            $field,
-                            Place { message: concat!($prefix, stringify!($variant)), field: stringify!($field) },
-                        )?),*
-                    }),)*
-                }
-            }
-        }
-    )*};
 }
 
 alternatives! {

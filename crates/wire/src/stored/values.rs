@@ -7,9 +7,13 @@ use std::time::Duration;
 use sortie_domain::broker::model::{
     CancelCause, EndCause, FailReason, FastSchedule, GoneCause, Properties, Seat, SeatEnd,
 };
-use sortie_domain::ids::{AllocationId, FleetId, IdempotencyKey, MatchId, PlayerId, SeatId, ServerId};
+use sortie_domain::ids::{
+    AllocationId, FleetId, HookId, IdempotencyKey, MatchId, PlayerId, QueueId, RegionId, SeatId, ServerId,
+    TicketId,
+};
 use sortie_domain::time::Timestamp;
 
+use super::tables::{causes, choices};
 use super::{FieldProblem, Place, Stored, StoredError, log};
 
 macro_rules! as_they_are {
@@ -26,7 +30,18 @@ macro_rules! as_they_are {
     )*};
 }
 
-as_they_are!(u32, i32, u64, String);
+as_they_are!(bool, u32, i32, u64, String);
+
+/// What is not a number equals nothing, not even itself, so no state has it.
+impl Stored<Self> for f64 {
+    fn store(&self) -> Self {
+        *self
+    }
+
+    fn load(form: Self, place: Place) -> Result<Self, StoredError> {
+        if form.is_nan() { Err(place.has(FieldProblem::NotANumber)) } else { Ok(form) }
+    }
+}
 
 macro_rules! ids {
     ($($kind:ty),*) => {$(
@@ -43,43 +58,11 @@ macro_rules! ids {
 }
 
 ids!(MatchId, PlayerId, ServerId, SeatId, AllocationId, FleetId, IdempotencyKey);
-
-macro_rules! causes {
-    ($($kind:ty),*) => {$(
-        impl Stored<i32> for $kind {
-            fn store(&self) -> i32 {
-                self.number().cast_signed()
-            }
-
-            fn load(form: i32, place: Place) -> Result<Self, StoredError> {
-                Self::from_number(form.cast_unsigned())
-                    .ok_or_else(|| place.has(FieldProblem::UnknownNumber(form)))
-            }
-        }
-    )*};
-}
+ids!(TicketId, QueueId, RegionId, HookId);
 
 causes!(EndCause, FailReason, CancelCause, SeatEnd, GoneCause);
 
-impl Stored<i32> for FastSchedule {
-    fn store(&self) -> i32 {
-        let form = match self {
-            Self::OnSchedule => log::FastSchedule::OnSchedule,
-            Self::UnlessFree => log::FastSchedule::UnlessFree,
-            Self::Always => log::FastSchedule::Always,
-        };
-        form.into()
-    }
-
-    fn load(form: i32, place: Place) -> Result<Self, StoredError> {
-        match log::FastSchedule::try_from(form) {
-            Ok(log::FastSchedule::OnSchedule) => Ok(Self::OnSchedule),
-            Ok(log::FastSchedule::UnlessFree) => Ok(Self::UnlessFree),
-            Ok(log::FastSchedule::Always) => Ok(Self::Always),
-            Err(_) => Err(place.has(FieldProblem::UnknownNumber(form))),
-        }
-    }
-}
+choices! { log: FastSchedule { OnSchedule, UnlessFree, Always } }
 
 impl Stored<u64> for Timestamp {
     fn store(&self) -> u64 {
@@ -107,6 +90,16 @@ impl Stored<u64> for Duration {
 }
 
 impl Stored<String> for Arc<str> {
+    fn store(&self) -> String {
+        String::from(&**self)
+    }
+
+    fn load(form: String, _: Place) -> Result<Self, StoredError> {
+        Ok(Self::from(form))
+    }
+}
+
+impl Stored<String> for Box<str> {
     fn store(&self) -> String {
         String::from(&**self)
     }
@@ -156,7 +149,7 @@ impl<T: Stored<Form>, Form> Stored<Vec<Form>> for Vec<T> {
     }
 }
 
-impl Stored<Vec<String>> for BTreeSet<MatchId> {
+impl<T: Stored<String> + Ord> Stored<Vec<String>> for BTreeSet<T> {
     fn store(&self) -> Vec<String> {
         self.iter().map(Stored::store).collect()
     }
@@ -166,13 +159,13 @@ impl Stored<Vec<String>> for BTreeSet<MatchId> {
     }
 }
 
-impl<T: Stored<String>> Stored<BTreeMap<String, String>> for BTreeMap<PlayerId, T> {
-    fn store(&self) -> BTreeMap<String, String> {
-        self.iter().map(|(player, value)| (player.store(), value.store())).collect()
+impl<K: Stored<Key> + Ord, T: Stored<Form>, Key: Ord, Form> Stored<BTreeMap<Key, Form>> for BTreeMap<K, T> {
+    fn store(&self) -> BTreeMap<Key, Form> {
+        self.iter().map(|(key, value)| (key.store(), value.store())).collect()
     }
 
-    fn load(form: BTreeMap<String, String>, place: Place) -> Result<Self, StoredError> {
-        let entry = |(player, value)| Ok((PlayerId::load(player, place)?, T::load(value, place)?));
+    fn load(form: BTreeMap<Key, Form>, place: Place) -> Result<Self, StoredError> {
+        let entry = |(key, value)| Ok((K::load(key, place)?, T::load(value, place)?));
         form.into_iter().map(entry).collect()
     }
 }
@@ -188,25 +181,29 @@ impl Stored<Vec<log::Seat>> for BTreeMap<SeatId, Seat> {
     }
 }
 
+/// The `.proto` file spells the names and numbers of the domain.
+#[cfg(test)]
+macro_rules! same_causes {
+    ($package:ident: $($kind:ident = $prefix:literal;)*) => {$({
+        for cause in $kind::ALL {
+            let form = $package::$kind::try_from(cause.store()).unwrap();
+            assert_eq!(form.as_str_name(), format!("{}_{}", $prefix, cause.name().to_uppercase()));
+        }
+        let beyond = i32::try_from($kind::ALL.len()).unwrap() + 1;
+        assert!($package::$kind::try_from(beyond).is_err(), "{} has a number that the domain lacks", $prefix);
+    })*};
+}
+
+#[cfg(test)]
+pub(crate) use same_causes;
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The `.proto` file spells the names and numbers of the domain.
-    macro_rules! same_causes {
-        ($($kind:ident = $prefix:literal;)*) => {$({
-            for cause in $kind::ALL {
-                let form = log::$kind::try_from(cause.store()).unwrap();
-                assert_eq!(form.as_str_name(), format!("{}_{}", $prefix, cause.name().to_uppercase()));
-            }
-            let beyond = i32::try_from($kind::ALL.len()).unwrap() + 1;
-            assert!(log::$kind::try_from(beyond).is_err(), "{} has a number that the domain lacks", $prefix);
-        })*};
-    }
-
     #[test]
     fn causes_have_the_names_and_numbers_of_the_domain() {
-        same_causes! {
+        same_causes! { log:
             EndCause = "END_CAUSE";
             FailReason = "FAIL_REASON";
             CancelCause = "CANCEL_CAUSE";

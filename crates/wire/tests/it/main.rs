@@ -16,3 +16,4 @@ mod schemas;
 mod services;
 mod status;
 mod stored;
+mod stored_matchmaker;

@@ -44,7 +44,7 @@ pub(crate) fn all() -> Vec<MessageType> {
         "Catena.Events": events::AdminEmitUpdateEventRequest, events::AdminEmitUpdateEventResponse,
             events::EmitUpdateEventRequest, events::EmitUpdateEventResponse, events::EmptyEvent, events::Event,
             events::SubscribeToEventsByTagResponse, events::SubscribeToEventsResponse;
-        "Catena.Groups": common::EntityMetadata, common::MetadataEntry, common::MetadataMap;
+        "Catena.Groups": common::Entity, common::EntityMetadata, common::MetadataEntry, common::MetadataMap;
         "Catena.MatchBroker": match_broker::Match;
         "Catena.ServerManager": server_manager::AdminAllocateServerRequest,
             server_manager::AdminAllocateServerResponse, server_manager::AdminDeallocateServerRequest,
@@ -63,7 +63,14 @@ pub(crate) fn all() -> Vec<MessageType> {
             match_broker::AdminGetConfiguredAllocatorsResponse, match_broker::AdminListActiveMatchesResponse,
             match_broker::AdminXGetMatchBrokerConfigResponse, match_broker::AdminXReconfigureMatchBrokerResponse,
             match_broker::AllocatorConfiguration, match_broker::ListQueuedMatchesResponse;
-        "Services.CatenaMatchmaking": matchmaking::MatchmakingStatusUpdateEvent, matchmaking::NewMatchEvent;
+        "Services.CatenaMatchmaking": matchmaking::AdminXGetMatchmakerConfigResponse,
+            matchmaking::AdminXReconfigureMatchmakerRequest, matchmaking::AdminXReconfigureMatchmakerResponse,
+            matchmaking::CancelMatchmakingRequest, matchmaking::CancelMatchmakingResponse,
+            matchmaking::CatenaMatchmakerConfig, matchmaking::FlexMatchConfig, matchmaking::GameLiftConfig,
+            matchmaking::GetMatchmakingStatusResponse, matchmaking::ListTicketsResponse,
+            matchmaking::MatchmakingStatusUpdateEvent, matchmaking::MatchmakingTicketWithState,
+            matchmaking::NewMatchEvent, matchmaking::QueueConfig, matchmaking::StartMatchmakingRequest,
+            matchmaking::StartMatchmakingResponse;
         "Services.CatenaParties": events::PartyEventValue, events::PartyUpdateEvent, events::Player;
     }
 }

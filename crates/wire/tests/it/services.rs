@@ -39,6 +39,12 @@ fn services_have_the_published_methods() {
           AdminXGetMatchBrokerConfig, AdminXReconfigureMatchBroker",
         ),
         (
+            "catena.catena_matchmaking.CatenaMatchmaking",
+            "StartMatchmaking, CancelMatchmaking, GetMatchmakingStatus, ServerStartMatchmaking, \
+          ServerCancelMatchmaking, ServerGetMatchmakingStatus, ListTickets, GetServiceHealth, \
+          AdminXGetMatchmakerConfig, AdminXReconfigureMatchmaker",
+        ),
+        (
             "catena.events.Events",
             "SubscribeToEvents stream, SubscribeToEventsByTag stream, EmitUpdateEvent, AdminEmitUpdateEvent",
         ),

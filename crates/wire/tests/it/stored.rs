@@ -1,5 +1,6 @@
 //! Stored records and the events that leave the system: golden ones, any at all, and hostile bytes.
 
+pub(crate) mod files;
 mod golden;
 mod hostile;
 mod samples;

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
 
 use sortie_domain::broker::Event;
 use sortie_domain::machine::Record;
@@ -13,30 +12,14 @@ use sortie_domain::time::Timestamp;
 use sortie_wire::cloud_event::cloud_event;
 use sortie_wire::stored::{decode_event, decode_snapshot, encode_snapshot};
 
+use super::files::{assert_golden, contract, golden, hex, unhex};
 use super::{check_attributes, encoded, samples};
 
-fn contract(path: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../contract").join(path)
-}
-
-fn golden(file: &str) -> String {
-    let text = fs::read_to_string(contract("golden/records").join(file));
-    text.unwrap_or_default().trim_end().to_owned()
-}
+const FOLDER: &str = "golden/records";
 
 /// `sortie.match.queued` is in `match.queued`.
 fn name(event: &Event) -> &'static str {
     event.kind().strip_prefix("sortie.").unwrap()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let lines = bytes.chunks(48).map(|chunk| chunk.iter().map(|byte| format!("{byte:02x}")).collect());
-    lines.collect::<Vec<String>>().join("\n")
-}
-
-fn unhex(text: &str) -> Vec<u8> {
-    let digits: Vec<char> = text.chars().filter(|character| !character.is_whitespace()).collect();
-    digits.chunks(2).map(|pair| u8::from_str_radix(&pair.iter().collect::<String>(), 16).unwrap()).collect()
 }
 
 /// One of each event, with a place in a log.
@@ -48,29 +31,22 @@ fn records() -> impl Iterator<Item = Record<Event>> {
     })
 }
 
-/// Compares every `(file, content)` and shows all that differ in full, ready to be looked at or copied.
-fn assert_golden(documents: Vec<(String, String)>) {
-    let differing = documents.into_iter().filter(|(file, content)| golden(file) != *content);
-    let shown: Vec<String> = differing.map(|(file, content)| format!("=== {file}\n{content}")).collect();
-    assert!(shown.is_empty(), "not as in contract/golden/records:\n{}", shown.join("\n"));
-}
-
 #[test]
 fn stored_records_are_the_golden_ones() {
     let events = samples::events().into_iter();
     let mut documents: Vec<_> =
         events.map(|event| (format!("{}.hex", name(&event)), hex(&encoded(&event)))).collect();
     documents.push(("snapshot.hex".to_owned(), hex(&encode_snapshot(&samples::snapshot()))));
-    assert_golden(documents);
+    assert_golden(FOLDER, documents);
 }
 
 #[test]
 fn golden_records_can_be_read() {
     for event in samples::events() {
-        let bytes = unhex(&golden(&format!("{}.hex", name(&event))));
+        let bytes = unhex(&golden(FOLDER, &format!("{}.hex", name(&event))));
         assert_eq!(decode_event(&bytes).unwrap(), event);
     }
-    assert_eq!(decode_snapshot(&unhex(&golden("snapshot.hex"))).unwrap(), samples::snapshot());
+    assert_eq!(decode_snapshot(&unhex(&golden(FOLDER, "snapshot.hex"))).unwrap(), samples::snapshot());
 }
 
 #[test]
@@ -80,7 +56,7 @@ fn events_leave_the_system_as_the_golden_ones() {
         check_attributes(&document, &record);
         (format!("{}.json", name(&record.event)), serde_json::to_string_pretty(&document).unwrap())
     };
-    assert_golden(records().map(document).collect());
+    assert_golden(FOLDER, records().map(document).collect());
 }
 
 #[test]
@@ -94,7 +70,7 @@ fn every_event_has_its_golden_documents_and_nothing_else_does() {
     let mut expected: BTreeSet<String> =
         kinds.iter().flat_map(|kind| [format!("{kind}.hex"), format!("{kind}.json")]).collect();
     expected.insert("snapshot.hex".to_owned());
-    let files = fs::read_dir(contract("golden/records")).unwrap();
+    let files = fs::read_dir(contract(FOLDER)).unwrap();
     let found: BTreeSet<String> =
         files.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     assert_eq!(found, expected);

@@ -1,0 +1,216 @@
+//! Service `catena.catena_matchmaking.CatenaMatchmaking`: tickets of players.
+//!
+//! A player starts tickets for itself and its party, and sees and calls off those that it is in; any of its players may,
+//! so that nobody is kept in a ticket that somebody else started. Backends with a key do the same for everybody.
+
+use serde_json::json;
+use sortie_domain::ids::{PlayerId, TicketId};
+use sortie_domain::matchmaking::model::{Status, Ticket, TicketSpec};
+use sortie_domain::matchmaking::{Command, Refusal, Reply};
+use sortie_wire::catena::common::{GetServiceHealthRequest, GetServiceHealthResponse};
+use sortie_wire::catena::matchmaking::{
+    AdminXGetMatchmakerConfigRequest, AdminXGetMatchmakerConfigResponse, AdminXReconfigureMatchmakerRequest,
+    AdminXReconfigureMatchmakerResponse, CancelMatchmakingRequest, CancelMatchmakingResponse,
+    GetMatchmakingStatusRequest, GetMatchmakingStatusResponse, ListTicketsRequest, ListTicketsResponse,
+    MatchmakingStatus, MatchmakingTicketWithState, StartMatchmakingRequest, StartMatchmakingResponse,
+};
+
+use super::match_broker::{MAX_LISTED, health};
+use super::{entities, id, matchmaking_config, unexpected};
+use crate::auth::Caller;
+use crate::codes;
+use crate::error::ApiError;
+use crate::native::{rfc3339, state_name};
+use crate::state::Api;
+
+/// Tickets asked from the matchmaker at once, so that listing them does not hold up everybody else.
+const TICKETS_AT_ONCE: usize = 1_000;
+
+/// A player wants to play.
+pub(crate) async fn start_matchmaking(
+    api: Api,
+    caller: Caller,
+    request: StartMatchmakingRequest,
+) -> Result<StartMatchmakingResponse, ApiError> {
+    caller.player()?;
+    let mut spec = entities::spec(request.entity)?;
+    as_own(&caller, &mut spec, "entity")?;
+    start(&api, spec).await
+}
+
+/// A backend wants players to play.
+pub(crate) async fn server_start_matchmaking(
+    api: Api,
+    request: StartMatchmakingRequest,
+) -> Result<StartMatchmakingResponse, ApiError> {
+    start(&api, entities::spec(request.entity)?).await
+}
+
+async fn start(api: &Api, spec: TicketSpec) -> Result<StartMatchmakingResponse, ApiError> {
+    match api.call_maker(Command::Start { id: None, spec }).await.map_err(entities::named)? {
+        Reply::Started { ticket } => Ok(StartMatchmakingResponse { ticket_id: ticket.as_str().to_owned() }),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// Makes sure that a player starts a ticket of its own: it is among the players, and it leads them. `field` names them.
+pub(crate) fn as_own(caller: &Caller, spec: &mut TicketSpec, field: &str) -> Result<(), ApiError> {
+    let player = caller.player()?;
+    if !spec.players().any(|one| one.id == *player) {
+        let problem = format!("a player starts tickets of its own: {player} must be among the players");
+        return Err(codes::FORBIDDEN.error(problem).about(field));
+    }
+    match &spec.leader {
+        Some(leader) if leader != player => {
+            let problem = format!("a party's ticket is started by its leader: {player} is not");
+            Err(codes::FORBIDDEN.error(problem).about("leader"))
+        }
+        None if spec.size() > 1 => {
+            spec.leader = Some(player.clone());
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A player does not want to play any more.
+pub(crate) async fn cancel_matchmaking(
+    api: Api,
+    caller: Caller,
+    request: CancelMatchmakingRequest,
+) -> Result<CancelMatchmakingResponse, ApiError> {
+    caller.player()?;
+    let id = ticket_id(&request.ticket_id)?;
+    find(&api, &caller, id.clone(), |_| ()).await?;
+    cancel(&api, id).await
+}
+
+/// A backend does not want players to play any more.
+pub(crate) async fn server_cancel_matchmaking(
+    api: Api,
+    request: CancelMatchmakingRequest,
+) -> Result<CancelMatchmakingResponse, ApiError> {
+    cancel(&api, ticket_id(&request.ticket_id)?).await
+}
+
+async fn cancel(api: &Api, id: TicketId) -> Result<CancelMatchmakingResponse, ApiError> {
+    match api.call_maker(Command::Cancel { id }).await? {
+        Reply::Ticket(_) => Ok(CancelMatchmakingResponse {}),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// How a ticket of the player stands.
+pub(crate) async fn get_matchmaking_status(
+    api: Api,
+    caller: Caller,
+    request: GetMatchmakingStatusRequest,
+) -> Result<GetMatchmakingStatusResponse, ApiError> {
+    caller.player()?;
+    let status = find(&api, &caller, ticket_id(&request.ticket_id)?, Ticket::status).await?;
+    Ok(GetMatchmakingStatusResponse { status: status_message(status).into() })
+}
+
+/// How a ticket stands.
+pub(crate) async fn server_get_matchmaking_status(
+    api: Api,
+    request: GetMatchmakingStatusRequest,
+) -> Result<GetMatchmakingStatusResponse, ApiError> {
+    let id = ticket_id(&request.ticket_id)?;
+    let wanted = id.clone();
+    let status = api.query_maker(move |maker| maker.ticket(&wanted).map(Ticket::status)).await?;
+    let status = status.ok_or(Refusal::TicketNotFound(id))?;
+    Ok(GetMatchmakingStatusResponse { status: status_message(status).into() })
+}
+
+/// What is wanted of a ticket. To a player those of others are not there, so that nobody can try ids.
+pub(crate) async fn find<R: Send + 'static>(
+    api: &Api,
+    caller: &Caller,
+    id: TicketId,
+    wanted: impl FnOnce(&Ticket) -> R + Send + 'static,
+) -> Result<R, ApiError> {
+    let (player, asked) = (caller.player_named().cloned(), id.clone());
+    let found = api.query_maker(move |maker| {
+        let ticket = maker.ticket(&asked)?;
+        let own = |player: &PlayerId| ticket.spec.players().any(|one| one.id == *player);
+        player.as_ref().is_none_or(own).then(|| wanted(ticket))
+    });
+    found.await?.ok_or_else(|| Refusal::TicketNotFound(id).into())
+}
+
+/// Tickets that are not over, oldest first, at most [`MAX_LISTED`].
+pub(crate) async fn list_tickets(api: Api, _: ListTicketsRequest) -> Result<ListTicketsResponse, ApiError> {
+    let (mut tickets, mut after) = (Vec::new(), 0);
+    while tickets.len() < MAX_LISTED {
+        let page = api.query_maker(move |maker| maker.tickets(after, TICKETS_AT_ONCE)).await?;
+        let last = page.items.last().map_or(after, |ticket| ticket.place);
+        tickets.extend(page.items.iter().map(ticket_message));
+        if !page.more {
+            break;
+        }
+        after = last;
+    }
+    Ok(ListTicketsResponse { tickets })
+}
+
+fn ticket_message(ticket: &Ticket) -> MatchmakingTicketWithState {
+    let mut state = json!({
+        "queue": ticket.queue.as_str(), "state": state_name(&ticket.state), "startedAt": rfc3339(ticket.started_at),
+    });
+    if let Some(id) = ticket.match_id() {
+        state["matchId"] = id.as_str().into();
+    }
+    MatchmakingTicketWithState {
+        ticket_id: ticket.id.as_str().to_owned(),
+        entity: Some(entities::tree(&ticket.spec)),
+        status: status_message(ticket.status()).into(),
+        matchmaker_state: state.to_string(),
+    }
+}
+
+/// Whether calls are served.
+pub(crate) async fn get_service_health(
+    api: Api,
+    _: GetServiceHealthRequest,
+) -> Result<GetServiceHealthResponse, ApiError> {
+    Ok(health("matchmaker", api.maker_not_serving().await.as_ref()))
+}
+
+/// The queues in force, as far as the contract knows them.
+pub(crate) async fn admin_x_get_matchmaker_config(
+    api: Api,
+    _: AdminXGetMatchmakerConfigRequest,
+) -> Result<AdminXGetMatchmakerConfigResponse, ApiError> {
+    let settings = api.query_maker(|maker| maker.settings().clone()).await?;
+    let config = Some(matchmaking_config::message(&settings));
+    Ok(AdminXGetMatchmakerConfigResponse { catena_matchmaker_config: config, ..Default::default() })
+}
+
+/// Changes the queues. Tickets stay where they are, also those of a queue that is gone.
+pub(crate) async fn admin_x_reconfigure_matchmaker(
+    api: Api,
+    request: AdminXReconfigureMatchmakerRequest,
+) -> Result<AdminXReconfigureMatchmakerResponse, ApiError> {
+    let settings = api.query_maker(|maker| maker.settings().clone()).await?;
+    let settings = matchmaking_config::changed(settings, &request.config)?;
+    match api.call_maker(Command::Configure { settings }).await.map_err(entities::named)? {
+        Reply::Done => Ok(AdminXReconfigureMatchmakerResponse { success: true }),
+        other => Err(unexpected(&other)),
+    }
+}
+
+fn ticket_id(text: &str) -> Result<TicketId, ApiError> {
+    id("ticketId", text, TicketId::new)
+}
+
+const fn status_message(status: Status) -> MatchmakingStatus {
+    match status {
+        Status::InProgress => MatchmakingStatus::InProgress,
+        Status::FindingServer => MatchmakingStatus::FindingServer,
+        Status::Completed => MatchmakingStatus::Completed,
+        Status::Failed => MatchmakingStatus::Failed,
+        Status::Cancelled => MatchmakingStatus::Cancelled,
+        Status::TimedOut => MatchmakingStatus::MatchmakingTimedOut,
+    }
+}

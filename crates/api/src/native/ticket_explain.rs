@@ -1,0 +1,180 @@
+//! Why a ticket still waits: the matchmaker's explanation, as data and in words.
+
+use axum::Extension;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use schemars::JsonSchema;
+use serde::Serialize;
+use sortie_domain::ids::PlayerId;
+use sortie_domain::matchmaking::{Explanation, KeptOut, Refusal};
+
+use super::ticket_view::{STATES, state_name};
+use super::tickets::{seen_by, ticket_id};
+use super::{answer, rfc3339};
+use crate::auth::Caller;
+use crate::state::Api;
+
+/// `GET /v1/tickets/{id}/explain`
+pub(super) async fn explain(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    id: Result<Path<String>, PathRejection>,
+) -> Response {
+    let explain = async {
+        let (id, seer) = (ticket_id(id)?, seen_by(&caller)?);
+        let (wanted, now) = (id.clone(), api.now());
+        let found = api.query_maker(move |maker| {
+            let ticket = maker.ticket(&wanted)?;
+            let own = |player: &PlayerId| ticket.spec.players().any(|one| one.id == *player);
+            let seen = seer.as_ref().is_none_or(own);
+            let told = maker.explain(&wanted, now).filter(|_| seen)?;
+            Some((state_name(&ticket.state), told))
+        });
+        let (state, told) = found.await?.ok_or(Refusal::TicketNotFound(id))?;
+        Ok((StatusCode::OK, ExplanationView::new(state, told)))
+    };
+    answer(explain.await)
+}
+
+/// An explanation as it is shown. Times are RFC 3339. What is about others is of the oldest tickets of the queue.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "TicketExplanation")]
+pub(super) struct ExplanationView {
+    ticket_id: String,
+    queue: String,
+    #[schemars(extend("enum" = STATES))]
+    state: &'static str,
+    /// One line.
+    summary: String,
+    sentences: Vec<String>,
+    waited_seconds: f64,
+    /// Older tickets that wait in the queue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ahead: Option<usize>,
+    /// Others that wait in the queue and were looked at, and those that were not.
+    looked_at: usize,
+    not_looked_at: usize,
+    /// How many of those looked at could be in one match with it.
+    in_reach: usize,
+    /// Players of those in reach, and its own.
+    players_in_reach: usize,
+    /// Players of a full match.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    players_wanted: Option<u32>,
+    /// Players of a team that it asks for now.
+    team_wanted: u32,
+    /// Rules that keep others out, each of which counts under the first rule that does.
+    kept_out: Vec<KeptOutView>,
+    /// A rule over the ticket alone that keeps it from being matched.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held_by: Option<String>,
+    /// When it next demands less.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
+    widens_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
+    expires_at: Option<String>,
+    /// How long tickets of the queue waited lately, as far as this process has seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    typical_wait: Option<WaitView>,
+}
+
+/// A rule, and how many tickets it keeps out.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "KeptOut")]
+struct KeptOutView {
+    rule: String,
+    tickets: usize,
+}
+
+/// Half of the tickets waited at most so long, nine in ten at most so long.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "TicketWait")]
+struct WaitView {
+    p50_seconds: f64,
+    p90_seconds: f64,
+}
+
+impl ExplanationView {
+    fn new(state: &'static str, told: Explanation) -> Self {
+        let (summary, sentences) = (summary(state, &told), sentences(&told));
+        let kept_out = told.kept_out.into_iter();
+        Self {
+            ticket_id: told.ticket.to_string(),
+            queue: told.queue.to_string(),
+            state,
+            summary,
+            sentences,
+            waited_seconds: told.waited.as_secs_f64(),
+            ahead: told.ahead,
+            looked_at: told.looked_at,
+            not_looked_at: told.not_looked_at,
+            in_reach: told.in_reach,
+            players_in_reach: told.players_in_reach,
+            players_wanted: told.players_wanted,
+            team_wanted: told.team_wanted,
+            kept_out: kept_out
+                .map(|KeptOut { rule, tickets }| KeptOutView { rule: rule.into(), tickets })
+                .collect(),
+            held_by: told.held_by.map(Into::into),
+            widens_at: told.widens_at.map(rfc3339),
+            expires_at: told.expires_at.map(rfc3339),
+            typical_wait: told.typical_wait.map(|(p50, p90)| WaitView {
+                p50_seconds: p50.as_secs_f64(),
+                p90_seconds: p90.as_secs_f64(),
+            }),
+        }
+    }
+}
+
+fn summary(state: &str, told: &Explanation) -> String {
+    match (state, told.ahead) {
+        ("waiting", Some(ahead)) => format!("waiting for other players: {ahead} tickets are older"),
+        ("validating", _) => "a hook looks at the ticket".to_owned(),
+        ("proposed", _) => "a match was found; its players or a hook have yet to agree to it".to_owned(),
+        ("finding_server", _) => "a match was found; a server is looked for".to_owned(),
+        ("seating", _) => "it is to get free seats of a running match".to_owned(),
+        ("completed", _) => "its players can connect".to_owned(),
+        ("timed_out", _) => "no match was found in time".to_owned(),
+        (over, _) => format!("the ticket is {over}"),
+    }
+}
+
+/// What a waiting ticket waits for.
+fn sentences(told: &Explanation) -> Vec<String> {
+    if told.ahead.is_none() {
+        return Vec::new();
+    }
+    let mut sentences = vec![match told.players_wanted {
+        Some(wanted) => format!(
+            "{} players are in reach, its own among them; a full match has {wanted}, and it asks for teams of {} now.",
+            told.players_in_reach, told.team_wanted
+        ),
+        None => format!("{} players are in reach, its own among them.", told.players_in_reach),
+    }];
+    if let Some(rule) = &told.held_by {
+        sentences.push(format!("The rule `{rule}` keeps the ticket from being matched for now."));
+    }
+    let kept_out = told.kept_out.iter();
+    sentences
+        .extend(kept_out.map(|one| format!("The rule `{}` keeps {} tickets out.", one.rule, one.tickets)));
+    if told.not_looked_at > 0 {
+        sentences.push(format!("{} younger tickets were not looked at.", told.not_looked_at));
+    }
+    if let Some(at) = told.widens_at {
+        sentences.push(format!("At {} it demands less.", rfc3339(at)));
+    }
+    if let Some(at) = told.expires_at {
+        sentences.push(format!("At {} it has waited as long as its queue lets it.", rfc3339(at)));
+    }
+    if let Some((p50, p90)) = told.typical_wait {
+        let (p50, p90) = (p50.as_secs_f64(), p90.as_secs_f64());
+        sentences.push(format!(
+            "Lately half of the tickets waited at most {p50:.1} s, nine in ten at most {p90:.1} s."
+        ));
+    }
+    sentences
+}

@@ -1,0 +1,196 @@
+//! A ticket as it is shown.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use sortie_domain::ids::PlayerId;
+use sortie_domain::matchmaking::Matchmaker;
+use sortie_domain::matchmaking::model::{Party, Player, Stage, Ticket, TicketEnd, TicketState};
+
+use super::{raw, rfc3339};
+use crate::error::ApiError;
+
+/// Names of the states of a ticket.
+pub(super) const STATES: [&str; 9] = [
+    "validating",
+    "waiting",
+    "proposed",
+    "finding_server",
+    "seating",
+    "completed",
+    "failed",
+    "cancelled",
+    "timed_out",
+];
+
+/// The name of a state.
+pub(crate) const fn state_name(state: &TicketState) -> &'static str {
+    match state {
+        TicketState::Validating(_) => STATES[0],
+        TicketState::Waiting => STATES[1],
+        TicketState::Proposed { .. } => STATES[2],
+        TicketState::FindingServer { .. } => STATES[3],
+        TicketState::Seating { .. } => STATES[4],
+        TicketState::Over { end: TicketEnd::Completed { .. }, .. } => STATES[5],
+        TicketState::Over { end: TicketEnd::Failed { .. }, .. } => STATES[6],
+        TicketState::Over { end: TicketEnd::Cancelled(_), .. } => STATES[7],
+        TicketState::Over { end: TicketEnd::TimedOut, .. } => STATES[8],
+    }
+}
+
+/// A ticket as it is shown. Times are RFC 3339.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Ticket")]
+pub(super) struct TicketView {
+    ticket_id: String,
+    /// The queue that it is in, which a hook may have chosen.
+    queue: String,
+    #[schemars(extend("enum" = STATES))]
+    state: &'static str,
+    /// The stable name of why it is over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    /// The same in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+    parties: Vec<PartyView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    leader: Option<String>,
+    #[schemars(with = "BTreeMap<String, Value>")]
+    properties: Box<RawValue>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    latencies: BTreeMap<String, u32>,
+    /// The match that it is in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    match_id: Option<String>,
+    /// Whether its players have to agree to the match.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    accept: Option<AcceptView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connection_details: Option<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    per_player_connection_details: BTreeMap<String, String>,
+    /// How often it came back because no server could be had.
+    requeues: u32,
+    #[schemars(extend("format" = "date-time"))]
+    started_at: String,
+    /// From when its wait counts: time in matches that came to nothing does not.
+    #[schemars(extend("format" = "date-time"))]
+    waits_since: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
+    over_at: Option<String>,
+}
+
+/// Players who came together.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Party")]
+struct PartyView {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    players: Vec<PlayerView>,
+}
+
+/// One player of a ticket.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "TicketPlayer")]
+struct PlayerView {
+    id: String,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    ratings: BTreeMap<String, f64>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    latencies: BTreeMap<String, u32>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    blocked: Vec<String>,
+    #[schemars(with = "BTreeMap<String, Value>")]
+    properties: Box<RawValue>,
+}
+
+/// The match waits until all of its players have agreed.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "AcceptStep")]
+struct AcceptView {
+    #[schemars(extend("format" = "date-time"))]
+    until: String,
+    /// Players of this ticket who have agreed.
+    accepted: Vec<String>,
+    /// Players of the match who have agreed, and all of them.
+    players_accepted: usize,
+    players: usize,
+}
+
+/// A ticket, with what is known of the match that it is in.
+pub(super) fn view(maker: &Matchmaker, ticket: &Ticket) -> Result<TicketView, ApiError> {
+    let spec = &ticket.spec;
+    let (over_at, end) = match &ticket.state {
+        TicketState::Over { at, end } => (Some(*at), Some(end)),
+        _ => (None, None),
+    };
+    let (reason, message) = match end {
+        Some(TicketEnd::Failed { cause, detail }) => {
+            let text = if detail.is_empty() { cause.text() } else { detail };
+            (Some(cause.name()), Some(text.to_owned()))
+        }
+        Some(TicketEnd::Cancelled(cause)) => (Some(cause.name()), Some(cause.text().to_owned())),
+        _ => (None, None),
+    };
+    let connection = match end {
+        Some(TicketEnd::Completed { connection, .. }) => Some(connection),
+        _ => None,
+    };
+    let own = |player: &PlayerId| spec.players().any(|one| one.id == *player);
+    let per_player = connection.into_iter().flat_map(|connection| &connection.per_player);
+    Ok(TicketView {
+        ticket_id: ticket.id.to_string(),
+        queue: ticket.queue.to_string(),
+        state: state_name(&ticket.state),
+        reason,
+        message,
+        parties: spec.parties.iter().map(party_view).collect::<Result<_, _>>()?,
+        leader: spec.leader.as_ref().map(ToString::to_string),
+        properties: raw(&spec.properties)?,
+        latencies: spec.latencies.iter().map(|(region, latency)| (region.to_string(), *latency)).collect(),
+        match_id: ticket.match_id().map(ToString::to_string),
+        accept: accept_view(maker, ticket),
+        connection_details: connection.map(|connection| connection.details.as_ref().to_owned()),
+        per_player_connection_details: per_player
+            .filter(|(player, _)| own(player))
+            .map(|(player, details)| (player.to_string(), details.as_ref().to_owned()))
+            .collect(),
+        requeues: ticket.requeues,
+        started_at: rfc3339(ticket.started_at),
+        waits_since: rfc3339(ticket.waits_since),
+        over_at: over_at.map(rfc3339),
+    })
+}
+
+fn party_view(party: &Party) -> Result<PartyView, ApiError> {
+    let players = party.players.iter().map(player_view).collect::<Result<_, _>>()?;
+    Ok(PartyView { id: party.id.as_deref().map(str::to_owned), players })
+}
+
+fn player_view(player: &Player) -> Result<PlayerView, ApiError> {
+    Ok(PlayerView {
+        id: player.id.to_string(),
+        ratings: player.ratings.iter().map(|(name, rating)| (name.to_string(), *rating)).collect(),
+        latencies: player.latencies.iter().map(|(region, latency)| (region.to_string(), *latency)).collect(),
+        blocked: player.blocked.iter().map(ToString::to_string).collect(),
+        properties: raw(&player.properties)?,
+    })
+}
+
+fn accept_view(maker: &Matchmaker, ticket: &Ticket) -> Option<AcceptView> {
+    let TicketState::Proposed { match_id, .. } = &ticket.state else { return None };
+    let formation = maker.formation(match_id)?;
+    let Stage::Accepting { until, accepted } = &formation.stage else { return None };
+    let own = ticket.spec.players().map(|player| &player.id);
+    Some(AcceptView {
+        until: rfc3339(*until),
+        accepted: own.filter(|player| accepted.contains(*player)).map(ToString::to_string).collect(),
+        players_accepted: accepted.len(),
+        players: formation.tickets().map(|named| named.players.len()).sum(),
+    })
+}

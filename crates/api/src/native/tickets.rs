@@ -1,0 +1,366 @@
+//! Tickets: start, list, show, call off, agree to a match or not.
+//!
+//! A player does so for tickets that it is in; who has a key for those of everybody, in the name of a player where one
+//! is meant.
+
+use std::collections::BTreeMap;
+
+use axum::Extension;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::http::{StatusCode, Uri};
+use axum::response::Response;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use sortie_domain::ids::{IdempotencyKey, MatchId, PlayerId, QueueId, RegionId, TicketId};
+use sortie_domain::matchmaking::model::{MAX_TICKET_PLAYERS, Party, Player, TicketSpec, TicketState};
+use sortie_domain::matchmaking::{Command, Refusal, Reply};
+use sortie_serving::{empty_is_object, read_body};
+
+use super::listing::{MAX_PAGE, PAGE};
+use super::ticket_view::{TicketView, view};
+use super::{answer, parse, properties};
+use crate::auth::{Caller, Permission};
+use crate::calls::matchmaking::{as_own, find};
+use crate::calls::unexpected;
+use crate::codes::{self, Code, Kind};
+use crate::error::ApiError;
+use crate::params::{Params, path_param};
+use crate::state::Api;
+
+/// A ticket to be started: one party by `players`, or several by `parties`. All of them land on one team.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "TicketOrder")]
+pub(super) struct Order {
+    /// The queue's name.
+    queue: String,
+    #[serde(default)]
+    #[schemars(length(max = MAX_TICKET_PLAYERS))]
+    players: Vec<PlayerOrder>,
+    #[serde(default)]
+    #[schemars(length(max = MAX_TICKET_PLAYERS))]
+    parties: Vec<PartyOrder>,
+    /// The player who speaks for all; of a ticket that a player starts for several, that player.
+    leader: Option<String>,
+    /// What rules and servers look at.
+    #[schemars(with = "Option<BTreeMap<String, Value>>")]
+    properties: Option<Box<RawValue>>,
+    /// Round trip to regions of players who name none themselves, in milliseconds.
+    #[serde(default)]
+    latencies: BTreeMap<String, u32>,
+    /// The same order under the same key is one ticket.
+    idempotency_key: Option<String>,
+}
+
+/// Players who came together.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct PartyOrder {
+    id: Option<String>,
+    players: Vec<PlayerOrder>,
+}
+
+/// One player of a ticket.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct PlayerOrder {
+    id: String,
+    /// Numbers that rules compare, by name.
+    #[serde(default)]
+    ratings: BTreeMap<Box<str>, f64>,
+    /// Round trip to regions, in milliseconds.
+    #[serde(default)]
+    latencies: BTreeMap<String, u32>,
+    /// Players whom this one will not play with.
+    #[serde(default)]
+    blocked: Vec<String>,
+    /// Passed on into the match.
+    #[schemars(with = "Option<BTreeMap<String, Value>>")]
+    properties: Option<Box<RawValue>>,
+}
+
+impl Order {
+    fn spec(self) -> Result<TicketSpec, ApiError> {
+        let parties = match (self.players.is_empty(), self.parties.is_empty()) {
+            (false, true) => vec![party("players", None, self.players)?],
+            (true, false) => {
+                let numbered = self.parties.into_iter().zip(0..);
+                let party = |(one, at): (PartyOrder, usize)| {
+                    let id = one.id.map(|id| party_id(at, &id)).transpose()?;
+                    party(&format!("parties[{at}].players"), id, one.players)
+                };
+                numbered.map(party).collect::<Result<_, _>>()?
+            }
+            _ => return Err(ApiError::field("players", "must be there, or `parties`, and not both")),
+        };
+        let leader = self.leader.map(|text| PlayerId::new(&text)).transpose();
+        let key = self.idempotency_key.map(|text| IdempotencyKey::new(&text)).transpose();
+        let of_ticket = self.properties.map(|raw| properties("properties".to_owned(), &raw)).transpose()?;
+        Ok(TicketSpec {
+            queue: QueueId::new(&self.queue).map_err(|problem| ApiError::field("queue", problem))?,
+            parties,
+            leader: leader.map_err(|problem| ApiError::field("leader", problem))?,
+            properties: of_ticket.unwrap_or_default(),
+            latencies: latencies("latencies", self.latencies)?,
+            idempotency_key: key.map_err(|problem| ApiError::field("idempotency_key", problem))?,
+        })
+    }
+}
+
+/// Ids of parties are kept within the limits of ours.
+fn party_id(at: usize, id: &str) -> Result<Box<str>, ApiError> {
+    let checked =
+        TicketId::new(id).map_err(|problem| ApiError::field(format!("parties[{at}].id"), problem))?;
+    Ok(checked.as_str().into())
+}
+
+fn party(field: &str, id: Option<Box<str>>, players: Vec<PlayerOrder>) -> Result<Party, ApiError> {
+    if players.len() > MAX_TICKET_PLAYERS {
+        return Err(ApiError::field(field, format!("names more than {MAX_TICKET_PLAYERS}")));
+    }
+    let players = players.into_iter().zip(0..).map(|(one, at)| player(&format!("{field}[{at}]"), one));
+    Ok(Party { id, players: players.collect::<Result<_, _>>()? })
+}
+
+fn player(field: &str, order: PlayerOrder) -> Result<Player, ApiError> {
+    let at = |name: &str| format!("{field}.{name}");
+    let blocked = order.blocked.iter().map(|id| PlayerId::new(id));
+    let own = order.properties.map(|raw| properties(at("properties"), &raw)).transpose()?;
+    Ok(Player {
+        id: PlayerId::new(&order.id).map_err(|problem| ApiError::field(at("id"), problem))?,
+        ratings: order.ratings,
+        latencies: latencies(&at("latencies"), order.latencies)?,
+        blocked: blocked
+            .collect::<Result<_, _>>()
+            .map_err(|problem| ApiError::field(at("blocked"), problem))?,
+        properties: own.unwrap_or_default(),
+    })
+}
+
+fn latencies(field: &str, given: BTreeMap<String, u32>) -> Result<BTreeMap<RegionId, u32>, ApiError> {
+    let regions = given.into_iter().map(|(region, latency)| Ok((RegionId::new(&region)?, latency)));
+    regions.collect::<Result<_, _>>().map_err(|problem: sortie_domain::ids::BadId| {
+        ApiError::field(field, format!("the name of a region {problem}"))
+    })
+}
+
+/// Where a ticket is to be found.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "TicketStarted")]
+pub(super) struct Started {
+    ticket_id: String,
+}
+
+/// Whose tickets the caller may speak of: everybody's with a key, else its own.
+fn is_client(caller: &Caller) -> bool {
+    caller.has_any(&[Permission::Client])
+}
+
+/// The same error, with fields under the names that they have here.
+fn named(error: ApiError) -> ApiError {
+    error.renamed(|field| (field == "entity").then(|| "players".to_owned()))
+}
+
+/// `POST /v1/tickets`
+pub(super) async fn start(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Response {
+    let start = async {
+        let body = read_body(request, &api.options.limits.serving).await?;
+        let mut spec = parse::<Order>(&body)?.spec()?;
+        if !is_client(&caller) {
+            as_own(&caller, &mut spec, "players")?;
+        }
+        match api.call_maker(Command::Start { id: None, spec }).await.map_err(named)? {
+            Reply::Started { ticket } => Ok((StatusCode::CREATED, Started { ticket_id: ticket.to_string() })),
+            other => Err(unexpected(&other)),
+        }
+    };
+    answer(start.await)
+}
+
+/// One page.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Tickets {
+    tickets: Vec<TicketView>,
+    /// The next page begins after this place; not there on the last page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+/// `GET /v1/tickets`
+pub(super) async fn list(State(api): State<Api>, Extension(caller): Extension<Caller>, uri: Uri) -> Response {
+    let list = async {
+        let mut params = Params::of(&uri)?;
+        let after = params.parsed("after", "`next` of the page before, a number")?.unwrap_or(0_u64);
+        let limit = params.parsed("limit", format_args!("a number from 1 to {MAX_PAGE}"))?.unwrap_or(PAGE);
+        let player = params.one("player")?;
+        params.finish()?;
+        if !(1..=MAX_PAGE).contains(&limit) {
+            return Err(ApiError::field("limit", format!("must be a number from 1 to {MAX_PAGE}")));
+        }
+        let player = player.map(|text| PlayerId::new(&text)).transpose();
+        let player = player.map_err(|problem| ApiError::field("player", problem))?;
+        let player = if is_client(&caller) { player } else { Some(caller.player()?.clone()) };
+        let (views, next) = match player {
+            Some(player) => {
+                let found =
+                    api.query_maker(move |maker| maker.ticket_of(&player).map(|own| view(maker, own)));
+                (found.await?.into_iter().collect::<Vec<_>>(), None)
+            }
+            None => {
+                let page = api.query_maker(move |maker| {
+                    let page = maker.tickets(after, limit);
+                    let last = page.items.last().filter(|_| page.more).map(|ticket| ticket.place);
+                    (page.items.iter().map(|ticket| view(maker, ticket)).collect(), last)
+                });
+                page.await?
+            }
+        };
+        let tickets = views.into_iter().collect::<Result<_, _>>()?;
+        Ok((StatusCode::OK, Tickets { tickets, next: next.map(|place| place.to_string()) }))
+    };
+    answer(list.await)
+}
+
+type Id = Result<Path<String>, PathRejection>;
+
+pub(super) fn ticket_id(id: Id) -> Result<TicketId, ApiError> {
+    TicketId::new(&path_param("ticket_id", id)?).map_err(|problem| ApiError::field("ticket_id", problem))
+}
+
+/// What the caller may see: with a key everything, else what its player is in.
+pub(super) fn seen_by(caller: &Caller) -> Result<Option<PlayerId>, ApiError> {
+    if is_client(caller) { Ok(None) } else { caller.player().cloned().map(Some) }
+}
+
+/// `GET /v1/tickets/{id}`
+pub(super) async fn show(State(api): State<Api>, Extension(caller): Extension<Caller>, id: Id) -> Response {
+    let show = async {
+        let (id, seer) = (ticket_id(id)?, seen_by(&caller)?);
+        let wanted = id.clone();
+        let found = api.query_maker(move |maker| {
+            let ticket = maker.ticket(&wanted)?;
+            let own = |player: &PlayerId| ticket.spec.players().any(|one| one.id == *player);
+            seer.as_ref().is_none_or(own).then(|| view(maker, ticket))
+        });
+        Ok((StatusCode::OK, found.await?.ok_or(Refusal::TicketNotFound(id))??))
+    };
+    answer(show.await)
+}
+
+/// `DELETE /v1/tickets/{id}`
+pub(super) async fn cancel(State(api): State<Api>, Extension(caller): Extension<Caller>, id: Id) -> Response {
+    let cancel = async {
+        let id = ticket_id(id)?;
+        visible(&api, &caller, id.clone()).await?;
+        match api.call_maker(Command::Cancel { id }).await? {
+            Reply::Ticket(ticket) => {
+                let shown = api.query_maker(move |maker| view(maker, &ticket)).await?;
+                Ok((StatusCode::OK, shown?))
+            }
+            other => Err(unexpected(&other)),
+        }
+    };
+    answer(cancel.await)
+}
+
+/// Makes sure that the ticket is there for the caller.
+async fn visible(api: &Api, caller: &Caller, id: TicketId) -> Result<(), ApiError> {
+    if is_client(caller) {
+        let wanted = id.clone();
+        let found = api.query_maker(move |maker| maker.ticket(&wanted).is_some()).await?;
+        return if found { Ok(()) } else { Err(Refusal::TicketNotFound(id).into()) };
+    }
+    find(api, caller, id, |_| ()).await
+}
+
+/// Who agrees to a match, or does not.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "MatchVote")]
+pub(super) struct Vote {
+    /// The player; a player who calls need not say it.
+    player_id: Option<String>,
+}
+
+/// `POST /v1/tickets/{id}/accept`
+pub(super) async fn accept(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    id: Id,
+    request: Request,
+) -> Response {
+    answer(vote(api, caller, id, request, |match_id, player| Command::Accept { match_id, player }).await)
+}
+
+/// `POST /v1/tickets/{id}/decline`
+pub(super) async fn decline(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    id: Id,
+    request: Request,
+) -> Response {
+    answer(vote(api, caller, id, request, |match_id, player| Command::Decline { match_id, player }).await)
+}
+
+/// Nobody is asked about a match that the ticket would be in.
+const NOTHING_TO_ACCEPT: Code = Code { name: "nothing_to_accept", kind: Kind::Conflict };
+
+async fn vote(
+    api: Api,
+    caller: Caller,
+    id: Id,
+    request: Request,
+    command: fn(MatchId, PlayerId) -> Command,
+) -> Result<(StatusCode, TicketView), ApiError> {
+    let id = ticket_id(id)?;
+    let body = read_body(request, &api.options.limits.serving).await?;
+    let Vote { player_id } = parse(empty_is_object(&body))?;
+    let player = voter(&caller, player_id)?;
+    visible(&api, &caller, id.clone()).await?;
+    let (wanted, voter) = (id.clone(), player.clone());
+    let proposed = api.query_maker(move |maker| {
+        let ticket = maker.ticket(&wanted)?;
+        let is_in = ticket.spec.players().any(|one| one.id == voter);
+        let proposed = match &ticket.state {
+            TicketState::Proposed { match_id, .. } => Some(match_id.clone()),
+            _ => None,
+        };
+        Some((is_in, proposed))
+    });
+    let (is_in, proposed) = proposed.await?.ok_or_else(|| Refusal::TicketNotFound(id.clone()))?;
+    if !is_in {
+        return Err(Refusal::NotInMatch(player).into());
+    }
+    let none = || {
+        NOTHING_TO_ACCEPT.error(format!("ticket {id} is in no match that waits to be accepted (any more)"))
+    };
+    match api.call_maker(command(proposed.ok_or_else(none)?, player)).await? {
+        Reply::Formation(_) => {}
+        other => return Err(unexpected(&other)),
+    }
+    let wanted = id.clone();
+    let shown = api.query_maker(move |maker| maker.ticket(&wanted).map(|ticket| view(maker, ticket))).await?;
+    Ok((StatusCode::OK, shown.ok_or(Refusal::TicketNotFound(id))??))
+}
+
+/// Whose vote it is.
+fn voter(caller: &Caller, named: Option<String>) -> Result<PlayerId, ApiError> {
+    let named = named.map(|text| PlayerId::new(&text)).transpose();
+    let named = named.map_err(|problem| ApiError::field("player_id", problem))?;
+    match (caller.player_named(), named) {
+        (Some(player), Some(named)) if *player != named => {
+            let problem = format!("names another player than the call is for, which is {player}");
+            Err(codes::FORBIDDEN.error(problem).about("player_id"))
+        }
+        (Some(player), _) => Ok(player.clone()),
+        (None, Some(named)) => Ok(named),
+        (None, None) => Err(ApiError::field("player_id", "must say whose vote this is")),
+    }
+}

@@ -1,0 +1,444 @@
+//! Who hears of which ticket and which match.
+//!
+//! One follower reads the logs of broker and matchmaker for all players, keeps for each live match who is in it and
+//! where they connect, and passes each event on to those who listen. Why not one subscription a player: with ten thousand
+//! players who listen, every event would wake ten thousand tasks, nearly all of which had nothing to do with it.
+//!
+//! A player hears of each ticket and each match exactly once what it came to, each log's events in its order. What becomes of
+//! a match of tickets is told by the matchmaker until its players can connect, and by the broker after that. Who begins
+//! to listen is told how tickets and matches stand; who comes back with the id of the last event hears what came
+//! since, also from another process over the same logs ([`cursor`]). A listener that does not keep up is cut off.
+
+mod cursor;
+mod news;
+mod table;
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use sortie_domain::broker::Broker;
+use sortie_domain::broker::event::Event as BrokerEvent;
+use sortie_domain::ids::{MatchId, PlayerId};
+use sortie_domain::machine::{Machine, Record};
+use sortie_domain::matchmaking::model::{Named, Stage, TicketState};
+use sortie_domain::matchmaking::{Event as MakerEvent, Matchmaker};
+use sortie_engine::{Cursor, Handle, Hosted, SubscribeError, Subscription};
+use sortie_wire::catena::events::Event;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::codes;
+use crate::error::ApiError;
+
+pub(crate) use cursor::{LAST_EVENT_ID, LAST_EVENT_ID_PARAM, Position, resumed};
+use news::News;
+use table::{Game, Known, Table, Told};
+
+/// Events that may wait for one listener.
+const WAITING_EVENTS: usize = 256;
+/// Records of each log that are read again when following begins, so that players can come back to where they were.
+const READ_AGAIN: u64 = 10_000;
+
+/// Starts the follower when the first player listens, and again should it ever have lost a log.
+pub(crate) struct PlayerFeed {
+    broker: Handle<Broker>,
+    maker: Option<Handle<Matchmaker>>,
+    most_listeners: usize,
+    closing: CancellationToken,
+    follower: tokio::sync::Mutex<Option<Arc<Follower>>>,
+}
+
+impl PlayerFeed {
+    pub(crate) fn new(
+        broker: Handle<Broker>,
+        maker: Option<Handle<Matchmaker>>,
+        most_listeners: usize,
+        closing: CancellationToken,
+    ) -> Self {
+        Self { broker, maker, most_listeners, closing, follower: tokio::sync::Mutex::new(None) }
+    }
+
+    /// What comes after `from`; without it how the player's tickets and matches stand, and what comes after that.
+    pub(crate) async fn listen(
+        &self,
+        player: &PlayerId,
+        from: Option<Position>,
+    ) -> Result<Listener, ApiError> {
+        let follower = self.follower().await?;
+        let listener = match from {
+            Some(from) => {
+                self.check_ahead(from).await?;
+                follower.resume(player, from, self.most_listeners)?
+            }
+            None => {
+                let standing = self.standing(player).await?;
+                follower.begin(player, standing, self.most_listeners)?
+            }
+        };
+        listener.ok_or_else(|| codes::STREAM_BROKEN.error("the log cannot be followed; try again later"))
+    }
+
+    async fn follower(&self) -> Result<Arc<Follower>, ApiError> {
+        let mut follower = self.follower.lock().await;
+        if let Some(running) = follower.as_ref().filter(|running| !running.table().closed) {
+            return Ok(Arc::clone(running));
+        }
+        let started = self.start().await?;
+        *follower = Some(Arc::clone(&started));
+        Ok(started)
+    }
+
+    /// How the player's ticket stands, if there is one that is not over, and which match it is in.
+    async fn standing(&self, player: &PlayerId) -> Result<Standing, ApiError> {
+        let Some(maker) = &self.maker else { return Ok(Standing::default()) };
+        let player = player.clone();
+        let asked = maker.query(move |maker| {
+            let ticket = maker.ticket_of(&player);
+            Standing {
+                seq: maker.last_seq(),
+                ticket: ticket.map(|ticket| (standing_of(maker, ticket), ticket.match_id().cloned())),
+            }
+        });
+        asked.await.map_err(ApiError::from)
+    }
+
+    /// A cursor ahead of the logs comes from others.
+    async fn check_ahead(&self, from: Position) -> Result<(), ApiError> {
+        let broker = self.broker.query(Broker::last_seq).await?;
+        let maker = match &self.maker {
+            Some(maker) => maker.query(Matchmaker::last_seq).await?,
+            None => 0,
+        };
+        if from.broker > broker {
+            return Err(SubscribeError::Ahead { asked: from.broker, last: broker }.into());
+        }
+        if from.maker > maker {
+            return Err(SubscribeError::Ahead { asked: from.maker, last: maker }.into());
+        }
+        Ok(())
+    }
+
+    /// Reads again what came last, takes over how everything stands, and follows from there.
+    async fn start(&self) -> Result<Arc<Follower>, ApiError> {
+        let (to_broker, games) = self.broker.query(|broker| (broker.last_seq(), live(broker))).await?;
+        let mut of_broker = self.broker.subscribe(again(&self.broker, to_broker));
+        let (mut maker_known, mut of_maker, mut to_maker) = (Known::default(), None, 0);
+        if let Some(maker) = &self.maker {
+            let (seq, known) = maker.query(|maker| (maker.last_seq(), known_of(maker))).await?;
+            (maker_known, to_maker) = (known, seq);
+            of_maker = Some(maker.subscribe(again(maker, seq)));
+        }
+        let floor = Position {
+            broker: of_broker.next_seq().saturating_sub(1),
+            maker: of_maker.as_ref().map_or(0, |of_maker| of_maker.next_seq().saturating_sub(1)),
+        };
+        let matches = read_to(&mut of_broker, to_broker).await?;
+        let tickets = match &mut of_maker {
+            Some(of_maker) => read_to(of_maker, to_maker).await?,
+            None => VecDeque::new(),
+        };
+        let unknown = begun_before(&matches);
+        let before = self.broker.query(move |broker| games_before(broker, &unknown)).await?;
+        let mut table = Table::new(floor, Known { games: before, ..Known::default() });
+        tell_again(&mut table, matches, tickets);
+        table.know(Known { games, ..maker_known });
+        let ended = self.closing.child_token();
+        let follower = Arc::new(Follower { table: Mutex::new(table), maker: self.maker.clone(), ended });
+        tokio::spawn(Arc::clone(&follower).follow(of_broker, of_maker));
+        Ok(follower)
+    }
+}
+
+/// How the player's ticket stands, from the matchmaker's log up to a place.
+#[derive(Default)]
+struct Standing {
+    seq: u64,
+    ticket: Option<(News, Option<MatchId>)>,
+}
+
+fn standing_of(maker: &Matchmaker, ticket: &sortie_domain::matchmaking::model::Ticket) -> News {
+    let proposed = match &ticket.state {
+        TicketState::Proposed { match_id, .. } => maker.formation(match_id),
+        _ => None,
+    };
+    let until = proposed.and_then(|formation| match &formation.stage {
+        Stage::Accepting { until, .. } => Some(*until),
+        _ => None,
+    });
+    News::standing(ticket, until)
+}
+
+fn live(broker: &Broker) -> Vec<(MatchId, Game)> {
+    broker.queued().chain(broker.active()).map(|game| (game.id.clone(), Game::from(game))).collect()
+}
+
+fn games_before(broker: &Broker, ids: &BTreeMap<MatchId, bool>) -> Vec<(MatchId, Game)> {
+    let found = ids.iter().filter_map(|(id, became_ready)| Some((broker.find_match(id)?, *became_ready)));
+    found.map(|(game, became_ready)| (game.id.clone(), Game::before(game, became_ready))).collect()
+}
+
+fn known_of(maker: &Matchmaker) -> Known {
+    let offers = maker.offers().flat_map(|offered| {
+        let tickets = offered.seating.keys().filter_map(|id| maker.ticket(id));
+        tickets.map(|ticket| {
+            let named = Named { ticket: ticket.id.clone(), players: ticket.spec.player_ids() };
+            (offered.offer.match_id.clone(), named)
+        })
+    });
+    let asked = maker.formations().filter(|formation| matches!(formation.stage, Stage::Accepting { .. }));
+    let proposals: HashSet<_> = asked.map(|formation| formation.id.clone()).collect();
+    Known { games: Vec::new(), seating: offers.collect(), proposals }
+}
+
+/// Where reading again begins, so that it ends at `last`.
+fn again<M: Hosted>(handle: &Handle<M>, last: u64) -> Cursor {
+    let earliest = handle.subscribe(Cursor::Earliest).next_seq();
+    Cursor::From(earliest.max((last + 1).saturating_sub(READ_AGAIN)))
+}
+
+type Records<M> = VecDeque<Arc<Record<<M as Machine>::Event>>>;
+
+async fn read_to<M: Hosted>(subscription: &mut Subscription<M>, last: u64) -> Result<Records<M>, ApiError> {
+    let mut records = VecDeque::new();
+    while subscription.next_seq() <= last {
+        records.push_back(subscription.next().await?);
+    }
+    Ok(records)
+}
+
+/// Matches that are spoken of and were queued before, each with whether it became ready since.
+fn begun_before(records: &Records<Broker>) -> BTreeMap<MatchId, bool> {
+    let (mut begun, mut before) = (HashSet::new(), BTreeMap::new());
+    for record in records {
+        let id = match &record.event {
+            BrokerEvent::MatchQueued { id, .. } => {
+                begun.insert(id);
+                continue;
+            }
+            BrokerEvent::MatchReady { id, .. }
+            | BrokerEvent::MatchFailed { id, .. }
+            | BrokerEvent::MatchCancelled { id, .. }
+            | BrokerEvent::MatchEnded { id, .. }
+            | BrokerEvent::SeatReserved { match_id: id, .. } => id,
+            _ => continue,
+        };
+        if !begun.contains(id) {
+            let became_ready = matches!(record.event, BrokerEvent::MatchReady { .. });
+            *before.entry(id.clone()).or_default() |= became_ready;
+        }
+    }
+    before
+}
+
+/// In the order of their times; what the matchmaker decided at the same time comes first, because matches follow from
+/// it.
+fn tell_again(table: &mut Table, mut matches: Records<Broker>, mut tickets: Records<Matchmaker>) {
+    loop {
+        let ticket_first = match (matches.front(), tickets.front()) {
+            (None, None) => return,
+            (Some(game), Some(ticket)) => ticket.time <= game.time,
+            (game, _) => game.is_none(),
+        };
+        if ticket_first && let Some(record) = tickets.pop_front() {
+            table.pass_on_ticket(&record);
+        } else if let Some(record) = matches.pop_front() {
+            table.pass_on(&record);
+        }
+    }
+}
+
+/// Reads the logs for all listeners. Ends with the process or when a log cannot be followed; its listeners are
+/// then cut off, and the next one to come starts another follower.
+struct Follower {
+    table: Mutex<Table>,
+    maker: Option<Handle<Matchmaker>>,
+    ended: CancellationToken,
+}
+
+/// One of the logs goes on.
+enum Heard {
+    Match(Arc<Record<BrokerEvent>>),
+    Ticket(Arc<Record<MakerEvent>>),
+}
+
+impl Follower {
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn follow(
+        self: Arc<Self>,
+        mut of_broker: Subscription<Broker>,
+        mut of_maker: Option<Subscription<Matchmaker>>,
+    ) {
+        // Should this end in a panic, listeners must not wait for ever.
+        let _close = CloseOnDrop(&self);
+        loop {
+            let heard = tokio::select! {
+                biased;
+                () = self.ended.cancelled() => return,
+                record = next_ticket(&mut of_maker) => record.map(Heard::Ticket),
+                record = of_broker.next() => record.map(Heard::Match),
+            };
+            let told = match heard {
+                Ok(Heard::Ticket(record)) => {
+                    self.table().pass_on_ticket(&record);
+                    Ok(())
+                }
+                Ok(Heard::Match(record)) => match self.catch_up(&mut of_maker).await {
+                    Ok(()) => {
+                        self.table().pass_on(&record);
+                        Ok(())
+                    }
+                    Err(error) => Err(error),
+                },
+                Err(error) => Err(error),
+            };
+            match told {
+                Ok(()) => {}
+                Err(SubscribeError::Ended) => return,
+                Err(error) => {
+                    tracing::error!(%error, "players' events cannot be followed; their streams begin anew");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Tells all that the matchmaker has decided by now: what the broker has just done may follow from it.
+    async fn catch_up(&self, of_maker: &mut Option<Subscription<Matchmaker>>) -> Result<(), SubscribeError> {
+        let (Some(maker), Some(of_maker)) = (&self.maker, of_maker) else { return Ok(()) };
+        let last = maker.stats().last_seq;
+        while of_maker.next_seq() <= last {
+            let record = of_maker.next().await?;
+            self.table().pass_on_ticket(&record);
+        }
+        Ok(())
+    }
+
+    /// `None` if it has ended.
+    fn begin(
+        self: &Arc<Self>,
+        player: &PlayerId,
+        standing: Standing,
+        most: usize,
+    ) -> Result<Option<Listener>, ApiError> {
+        let table = self.table();
+        if table.closed {
+            return Ok(None);
+        }
+        let heard = Position { broker: table.at.broker, maker: standing.seq };
+        let (news, in_match) = standing.ticket.unzip();
+        let mut present = table.present(player, in_match.flatten().as_ref());
+        present.extend(news);
+        // Only the last of them says where to resume: who hears a part of them begins anew.
+        let last = present.len().saturating_sub(1);
+        let numbered = present.iter().zip(0..);
+        let present = numbered.map(|(news, at)| news.event(player, (at == last).then_some(heard))).collect();
+        self.register(table, player, heard, present, most).map(Some)
+    }
+
+    /// `None` if it has ended.
+    fn resume(
+        self: &Arc<Self>,
+        player: &PlayerId,
+        from: Position,
+        most: usize,
+    ) -> Result<Option<Listener>, ApiError> {
+        let table = self.table();
+        if table.closed {
+            return Ok(None);
+        }
+        if !table.floor.is_within(from) {
+            let text = "what came after this event is not kept any more; subscribe without it to hear how tickets and \
+                        matches stand";
+            return Err(codes::CURSOR_GONE.error(text).about(LAST_EVENT_ID));
+        }
+        self.register(table, player, from, VecDeque::new(), most).map(Some)
+    }
+
+    fn register(
+        self: &Arc<Self>,
+        mut table: MutexGuard<'_, Table>,
+        player: &PlayerId,
+        heard: Position,
+        present: VecDeque<Event>,
+        most: usize,
+    ) -> Result<Listener, ApiError> {
+        if table.listening >= most {
+            return Err(ApiError::too_many("streams of players' events", most));
+        }
+        let missed = table.kept(player, heard).into();
+        let (sender, events) = mpsc::channel(WAITING_EVENTS);
+        let id = table.add(player, sender);
+        Ok(Listener {
+            id,
+            player: player.clone(),
+            heard,
+            present,
+            missed,
+            events,
+            follower: Arc::clone(self),
+        })
+    }
+}
+
+async fn next_ticket(
+    of_maker: &mut Option<Subscription<Matchmaker>>,
+) -> Result<Arc<Record<MakerEvent>>, SubscribeError> {
+    match of_maker {
+        Some(of_maker) => of_maker.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+struct CloseOnDrop<'a>(&'a Follower);
+
+impl Drop for CloseOnDrop<'_> {
+    fn drop(&mut self) {
+        let mut table = self.0.table();
+        *table = Table::default();
+        table.closed = true;
+    }
+}
+
+/// One player who listens.
+pub(crate) struct Listener {
+    id: u64,
+    player: PlayerId,
+    /// What came up to here the player has.
+    heard: Position,
+    /// How tickets and matches stand, to be told first.
+    present: VecDeque<Event>,
+    /// What came since, to be told next.
+    missed: VecDeque<Arc<Told>>,
+    events: mpsc::Receiver<Arc<Told>>,
+    follower: Arc<Follower>,
+}
+
+impl Listener {
+    /// The next event. A dropped future loses nothing.
+    pub(crate) async fn next(&mut self) -> Result<Event, ApiError> {
+        if let Some(event) = self.present.pop_front() {
+            return Ok(event);
+        }
+        loop {
+            let told = match self.missed.pop_front() {
+                Some(told) => told,
+                None => self.events.recv().await.ok_or_else(|| {
+                    codes::STREAM_BROKEN.error("events came faster than they were read; subscribe again")
+                })?,
+            };
+            if !told.is_within(self.heard) {
+                self.heard = self.heard.max(told.at);
+                return Ok(told.event(self.heard));
+            }
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.follower.table().remove(&self.player, self.id);
+    }
+}

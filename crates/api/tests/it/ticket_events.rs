@@ -1,0 +1,336 @@
+//! What players hear of their tickets, in every form that streams have, over breaks and restarts.
+
+use std::time::Duration;
+
+use futures::{SinkExt as _, StreamExt as _};
+use serde_json::{Value, json};
+use sortie_wire::catena::events::SubscribeToEventsRequest;
+use sortie_wire::catena::events::event::Payload;
+use sortie_wire::catena::events::events_client::EventsClient;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+
+use crate::events::listen;
+use crate::grpc::channel;
+use crate::harness::{Pieces, Server, soon};
+use crate::schemas::check_answer;
+
+const SUBSCRIBE: &str = "/api/v1/events/subscribe";
+
+/// One event of a player: its id, type without what all types begin with, ticket, and the additional data.
+#[derive(Clone, PartialEq, Debug)]
+struct Heard {
+    id: String,
+    kind: String,
+    message: String,
+    ticket: String,
+    data: Value,
+}
+
+impl Heard {
+    fn of(document: &Value) -> Option<Self> {
+        check_answer("GET", SUBSCRIBE, 200, document);
+        let event = &document["event"];
+        let update = event.get("matchmakingStatusUpdateEvent")?;
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let kind = text(&update["type"]).replace("MATCHMAKING_STATUS_UPDATE_TYPE_", "");
+        Some(Self {
+            id: text(&event["eventId"]),
+            kind: kind.replace("MATCHMAKING_STATUS_UPDATE_MATCHMAKING_", ""),
+            message: text(&update["message"]),
+            ticket: text(&update["ticketId"]),
+            data: serde_json::from_str(update["additionalEventData"].as_str().unwrap()).unwrap(),
+        })
+    }
+}
+
+async fn next(lines: &mut Pieces) -> Heard {
+    loop {
+        if let Some(heard) = Heard::of(&lines.json().await) {
+            return heard;
+        }
+    }
+}
+
+async fn resume(server: &Server, player: &str, id: &str) -> Pieces {
+    let headers = [("catena-session-id", player), ("last-event-id", id)];
+    let response = server.open(SUBSCRIBE, &headers).await;
+    assert_eq!(response.status(), 200);
+    Pieces::of(response, "\n")
+}
+
+/// Takes the match that waits, and is ready for it.
+async fn play(server: &Server) -> String {
+    let taken = async {
+        loop {
+            let offer = server
+                .ok("POST", "/api/v1/server/request_match", json!({"serverId": "s1", "hintFlags": 2}))
+                .await;
+            if let Some(id) = offer["match"]["matchId"].as_str() {
+                return id.to_owned();
+            }
+        }
+    };
+    let id = soon(taken).await;
+    let ready = json!({"serverId": "s1", "matchId": id, "connectionDetails": "a:1", "perPlayerConnectionDetails": {"p2": "b:2"}});
+    server.ok("POST", "/api/v1/server/match_ready", ready).await;
+    id
+}
+
+#[tokio::test]
+async fn a_player_hears_of_the_ticket_once_each_and_nothing_of_its_match_beside() {
+    let server = Server::start().await;
+    let (mut first, mut second) = (listen(&server, "p1").await, listen(&server, "p2").await);
+    let tickets = [server.ticket("duel", &["p1"]).await, server.ticket("duel", &["p2"]).await];
+    let game = play(&server).await;
+    for (lines, ticket, details) in [(&mut first, &tickets[0], "a:1"), (&mut second, &tickets[1], "b:2")] {
+        let heard = [next(lines).await, next(lines).await, next(lines).await];
+        let kinds = heard.each_ref().map(|heard| heard.kind.as_str());
+        assert_eq!(kinds, ["IN_PROGRESS", "FINDING_SERVER", "COMPLETED"]);
+        assert!(heard.iter().all(|heard| heard.ticket == *ticket), "{heard:?}");
+        assert_eq!((&heard[0].data, &heard[1].data), (&json!({}), &json!({"matchId": game})));
+        assert_eq!(heard[2].message, details);
+        assert_eq!(heard[2].data, json!({"matchId": game, "connectionDetails": details}));
+    }
+    // What ends the match after that is told by the broker, as news of the ticket.
+    server.ok("DELETE", &format!("/api/v1/matchbroker/admin/delete/{game}"), Value::Null).await;
+    let over = next(&mut first).await;
+    assert_eq!(
+        (over.kind.as_str(), &over.ticket, &over.data["reason"]),
+        ("CANCELLED", &tickets[0], &json!("admin"))
+    );
+    // Nothing came in between: the next is another ticket.
+    let other = server.ticket("crowd", &["p1"]).await;
+    assert_eq!(next(&mut first).await.ticket, other);
+}
+
+#[tokio::test]
+async fn ends_without_a_match_are_told_with_their_reason() {
+    let server = Server::start().await;
+    let mut lines = listen(&server, "p1").await;
+    let ticket = server.ticket("crowd", &["p1", "p2"]).await;
+    assert_eq!(next(&mut lines).await.kind, "IN_PROGRESS");
+    server.ok("DELETE", &format!("/v1/tickets/{ticket}"), Value::Null).await;
+    let heard = next(&mut lines).await;
+    assert_eq!((heard.kind.as_str(), heard.message.as_str()), ("CANCELLED", "it was cancelled on request"));
+    server.ticket("crowd", &["p1"]).await;
+    assert_eq!(next(&mut lines).await.kind, "IN_PROGRESS");
+    server.clock.advance(Duration::from_secs(120));
+    let heard = next(&mut lines).await;
+    assert_eq!((heard.kind.as_str(), heard.message.as_str()), ("TIMED_OUT", "no match was found in time"));
+    // No server for the match: its queue does not let tickets return.
+    server.ticket("duel", &["p1"]).await;
+    server.ticket("duel", &["p3"]).await;
+    assert_eq!([next(&mut lines).await.kind, next(&mut lines).await.kind], ["IN_PROGRESS", "FINDING_SERVER"]);
+    server
+        .await_event(|record| matches!(record.event, sortie_domain::broker::Event::MatchQueued { .. }))
+        .await;
+    server.clock.advance(Duration::from_secs(90));
+    let heard = next(&mut lines).await;
+    assert_eq!(
+        (heard.kind.as_str(), heard.message.as_str()),
+        ("FAILED", "no server could be obtained in time")
+    );
+}
+
+#[tokio::test]
+async fn players_who_are_asked_hear_by_when_and_that_it_came_to_nothing() {
+    let server = Server::start().await;
+    let mut lines = listen(&server, "p1").await;
+    server.ticket("asked", &["p1"]).await;
+    let second = server.ticket("asked", &["p2"]).await;
+    assert_eq!(next(&mut lines).await.data, json!({}));
+    let asked = next(&mut lines).await;
+    assert_eq!(
+        (asked.kind.as_str(), &asked.data["acceptUntil"]),
+        ("IN_PROGRESS", &json!("2026-09-21T14:13:40.000Z"))
+    );
+    let mut late = listen(&server, "p1").await;
+    assert_eq!(next(&mut late).await.data, asked.data, "whoever comes later is asked, too");
+    server.ok("POST", &format!("/v1/tickets/{second}/decline"), json!({"player_id": "p2"})).await;
+    let back = next(&mut lines).await;
+    assert_eq!((back.kind.as_str(), &back.data), ("IN_PROGRESS", &json!({"reason": "not_accepted"})));
+}
+
+#[tokio::test]
+async fn whoever_comes_later_is_told_how_the_ticket_stands() {
+    let server = Server::start().await;
+    let ticket = server.ticket("duel", &["p1"]).await;
+    let mut lines = listen(&server, "p1").await;
+    let heard = next(&mut lines).await;
+    assert_eq!(
+        (heard.kind.as_str(), heard.message.as_str(), &heard.ticket),
+        ("IN_PROGRESS", "waiting for other players", &ticket)
+    );
+    server.ticket("duel", &["p2"]).await;
+    assert_eq!(next(&mut lines).await.kind, "FINDING_SERVER");
+    let mut late = listen(&server, "p1").await;
+    assert_eq!(next(&mut late).await.kind, "FINDING_SERVER");
+    play(&server).await;
+    for lines in [&mut lines, &mut late] {
+        assert_eq!(next(lines).await.kind, "COMPLETED");
+    }
+    let mut last = listen(&server, "p1").await;
+    let heard = next(&mut last).await;
+    assert_eq!((heard.kind.as_str(), &heard.ticket), ("COMPLETED", &ticket));
+}
+
+/// A life of tickets with breaks anywhere must be heard as one without.
+#[tokio::test]
+async fn a_stream_is_resumed_anywhere_also_after_a_restart() {
+    let server = Server::start().await;
+    let mut whole = listen(&server, "p1").await;
+    let submitted = server.submit(&["p1"]).await;
+    server.ok("DELETE", &format!("/v1/matches/{submitted}"), Value::Null).await;
+    server.ticket("duel", &["p1"]).await;
+    server.ticket("duel", &["p2"]).await;
+    let game = play(&server).await;
+    let mut heard = Vec::new();
+    while heard.len() < 5 {
+        heard.push(next(&mut whole).await);
+    }
+    server.ok("DELETE", &format!("/api/v1/matchbroker/admin/delete/{game}"), Value::Null).await;
+    let waiting = server.ticket("crowd", &["p1"]).await;
+    server.ok("DELETE", &format!("/v1/tickets/{waiting}"), Value::Null).await;
+    while heard.len() < 8 {
+        heard.push(next(&mut whole).await);
+    }
+    let told = |heard: &[Heard]| {
+        let mut told: Vec<_> =
+            heard.iter().map(|one| (one.kind.clone(), one.ticket.clone(), one.data.to_string())).collect();
+        told.sort();
+        told
+    };
+    let mut server = server;
+    for life in 0..2 {
+        for at in 0..heard.len() {
+            let mut lines = resume(&server, "p1", &heard[at].id).await;
+            let mut since = Vec::new();
+            while since.len() < heard.len() - at - 1 {
+                since.push(next(&mut lines).await);
+            }
+            assert_eq!(told(&since), told(&heard[at + 1..]), "after {} in life {life}", heard[at].id);
+            // Where that stops it can be resumed again, in one go or event by event.
+            if let Some(one) = since.first() {
+                let mut lines = resume(&server, "p1", &one.id).await;
+                let mut rest = Vec::new();
+                while rest.len() < since.len() - 1 {
+                    rest.push(next(&mut lines).await);
+                }
+                assert_eq!(told(&rest), told(&since[1..]), "after {} in life {life}", one.id);
+            }
+        }
+        server = server.restart().await;
+    }
+    // Live from where it was, and nothing twice.
+    let mut lines = resume(&server, "p1", &heard[7].id).await;
+    let another = server.ticket("crowd", &["p1"]).await;
+    assert_eq!(next(&mut lines).await.ticket, another);
+}
+
+#[tokio::test]
+async fn a_cursor_of_other_logs_is_refused() {
+    let server = Server::start().await;
+    for (id, status, reason) in
+        [("x", 400, "invalid_field"), ("7000", 400, "cursor_ahead"), ("0.7000", 400, "cursor_ahead")]
+    {
+        let response = server.open(SUBSCRIBE, &[("catena-session-id", "p1"), ("last-event-id", id)]).await;
+        let found = response.status().as_u16();
+        let answer: Value = serde_json::from_str(&response.text().await.unwrap()).unwrap();
+        assert_eq!((found, &answer["details"][0]["reason"]), (status, &json!(reason)), "{id}");
+    }
+    let (status, _) = server.send("GET", "/api/v1/events/subscribe?from=1", "").await;
+    assert_eq!(status, 400);
+}
+
+#[tokio::test]
+async fn grpc_lines_server_sent_events_and_websockets_tell_the_same() {
+    let server = Server::start().await;
+    let mut lines = listen(&server, "p1").await;
+
+    let mut events = EventsClient::new(channel(&server).await);
+    let mut subscribe = tonic::Request::new(SubscribeToEventsRequest {});
+    subscribe.metadata_mut().insert("catena-session-id", "p1".parse().unwrap());
+    let mut over_grpc = soon(events.subscribe_to_events(subscribe)).await.unwrap().into_inner();
+
+    let headers = [("catena-session-id", "p1"), ("accept", "text/event-stream")];
+    let response = server.open(SUBSCRIBE, &headers).await;
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    let mut sent = Pieces::of(response, "\n\n");
+
+    let mut request = format!("ws://{}{SUBSCRIBE}", server.address).into_client_request().unwrap();
+    request.headers_mut().insert("catena-session-id", "p1".parse().unwrap());
+    let (mut socket, _) = soon(tokio_tungstenite::connect_async(request)).await.unwrap();
+
+    server.ticket("duel", &["p1"]).await;
+    server.ticket("duel", &["p2"]).await;
+    play(&server).await;
+    let mut heard = Vec::new();
+    while heard.len() < 3 {
+        heard.push(next(&mut lines).await);
+    }
+    for wanted in &heard {
+        let update = loop {
+            let event = soon(over_grpc.message()).await.unwrap().unwrap().event.unwrap();
+            if let Some(Payload::MatchmakingStatusUpdateEvent(update)) = event.payload {
+                break (event.event_id, update);
+            }
+        };
+        assert_eq!(
+            (&update.0, &update.1.ticket_id, &update.1.message),
+            (&wanted.id, &wanted.ticket, &wanted.message)
+        );
+        let found = loop {
+            let text = sent.next().await.unwrap();
+            let data = text.lines().find_map(|line| line.strip_prefix("data: ")).unwrap();
+            if let Some(heard) = Heard::of(&serde_json::from_str(data).unwrap()) {
+                let id = text.lines().find_map(|line| line.strip_prefix("id: "));
+                assert_eq!(id, Some(heard.id.as_str()));
+                break heard;
+            }
+        };
+        assert_eq!(found, *wanted);
+        let found = loop {
+            let message = soon(socket.next()).await.unwrap().unwrap();
+            let Message::Text(text) = message else { continue };
+            if let Some(heard) = Heard::of(&serde_json::from_str(&text).unwrap()) {
+                break heard;
+            }
+        };
+        assert_eq!(found, *wanted);
+    }
+    socket.send(Message::Ping(Vec::new().into())).await.unwrap();
+
+    // Resumed by a parameter, for who cannot send headers.
+    let path = format!("ws://{}{SUBSCRIBE}?lastEventId={}", server.address, heard[1].id);
+    let mut request = path.into_client_request().unwrap();
+    request.headers_mut().insert("catena-session-id", "p1".parse().unwrap());
+    let (mut resumed, _) = soon(tokio_tungstenite::connect_async(request)).await.unwrap();
+    let found = loop {
+        let Message::Text(text) = soon(resumed.next()).await.unwrap().unwrap() else { continue };
+        if let Some(heard) = Heard::of(&serde_json::from_str(&text).unwrap()) {
+            break heard;
+        }
+    };
+    assert_eq!(found, heard[2]);
+    // The end of the process is told.
+    server.closing.cancel();
+    let closed = soon(async {
+        loop {
+            match socket.next().await {
+                Some(Ok(Message::Close(frame))) => return frame,
+                Some(Ok(_)) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    });
+    assert_eq!(u16::from(closed.await.unwrap().code), 1001);
+}
+
+#[tokio::test]
+async fn a_websocket_that_is_none_is_refused() {
+    let server = Server::start().await;
+    let headers = [("catena-session-id", "p1"), ("upgrade", "websocket"), ("connection", "upgrade")];
+    let response = server.open(SUBSCRIBE, &headers).await;
+    assert_eq!(response.status(), 400);
+}

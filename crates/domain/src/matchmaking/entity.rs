@@ -1,0 +1,278 @@
+//! Tickets as Catena's contract sends them: trees of entities.
+//!
+//! An account is one player; a group or a match holds all accounts or all groups, never a mix. The metadata of the top
+//! entity names the queue (`queue_name`) and may hold `leader`, `idempotency_key`, `latencies` (a JSON object of region
+//! to milliseconds) and `properties` (a JSON object); every other entry of it becomes a property. The metadata of
+//! an account may hold `latencies`, `ratings` (a JSON object of name to number) and `blocked` (a JSON list of
+//! player ids); every other entry becomes a property of the player, and a whole number among them a rating too.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use jmespath::{Rcvar, Variable};
+
+use super::command::Refusal;
+use super::model::{MAX_TICKET_PLAYERS, Party, Player, TicketSpec};
+use crate::broker::model::Properties;
+use crate::ids::{IdempotencyKey, PlayerId, QueueId, RegionId};
+
+/// Deepest nesting of entities.
+pub const MAX_ENTITY_DEPTH: usize = 4;
+
+/// What an entity is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EntityKind {
+    /// Nothing that can play.
+    Other,
+    /// One player.
+    Account,
+    /// A party.
+    Group,
+    /// Several parties.
+    Match,
+}
+
+/// What is noted of an entity under one name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Metadata {
+    /// A text.
+    Text(String),
+    /// A whole number.
+    Integer(i64),
+    /// JSON.
+    Json(String),
+}
+
+/// One entity of a tree.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Entity {
+    /// Its id; of an account, the player's.
+    pub id: String,
+    /// What it is.
+    pub kind: EntityKind,
+    /// What it holds.
+    pub entities: Vec<Self>,
+    /// What is noted of it.
+    pub metadata: BTreeMap<String, Metadata>,
+}
+
+/// The ticket that a tree of entities asks for.
+///
+/// # Errors
+/// [`Refusal::InvalidField`] with what is wrong with the tree.
+pub fn ticket(top: &Entity) -> Result<TicketSpec, Refusal> {
+    let mut parties = Vec::new();
+    collect(top, None, 0, &mut parties)?;
+    let mut notes = Notes::of(top);
+    let queue = notes
+        .text("queue_name")?
+        .ok_or_else(|| Refusal::field("entity", "the metadata of the top entity must hold `queue_name`"))?;
+    let queue = QueueId::new(&queue).map_err(|problem| Refusal::field("queue_name", problem))?;
+    let leader = notes.text("leader")?;
+    let leader = leader.map(|id| PlayerId::new(&id).map_err(|problem| Refusal::field("leader", problem)));
+    let key = notes.text("idempotency_key")?;
+    let key = key
+        .map(|key| IdempotencyKey::new(&key).map_err(|problem| Refusal::field("idempotency_key", problem)));
+    // The latencies and properties of a lone account are its player's.
+    let (latencies, properties) = match top.kind {
+        EntityKind::Account => (BTreeMap::new(), notes.properties("properties")?),
+        _ => (notes.latencies()?, notes.properties("properties")?),
+    };
+    Ok(TicketSpec {
+        queue,
+        parties,
+        leader: leader.transpose()?,
+        properties,
+        latencies,
+        idempotency_key: key.transpose()?,
+    })
+}
+
+fn collect(
+    entity: &Entity,
+    party: Option<usize>,
+    depth: usize,
+    parties: &mut Vec<Party>,
+) -> Result<(), Refusal> {
+    if depth >= MAX_ENTITY_DEPTH {
+        let problem = format!("entities are nested deeper than {MAX_ENTITY_DEPTH}");
+        return Err(Refusal::field("entity", problem));
+    }
+    match entity.kind {
+        EntityKind::Account => {
+            let player = player(entity)?;
+            match party.and_then(|party| parties.get_mut(party)) {
+                Some(party) => party.players.push(player),
+                None => parties.push(Party { id: None, players: Vec::from([player]) }),
+            }
+            let count: usize = parties.iter().map(|party| party.players.len()).sum();
+            if count > MAX_TICKET_PLAYERS {
+                let problem = format!("holds more than {MAX_TICKET_PLAYERS} accounts");
+                return Err(Refusal::field("entity", problem));
+            }
+            Ok(())
+        }
+        EntityKind::Group | EntityKind::Match => collect_children(entity, depth, parties),
+        EntityKind::Other => {
+            let problem = format!("entity {:?} must be an account, a group or a match", shown(&entity.id));
+            Err(Refusal::field("entity", problem))
+        }
+    }
+}
+
+fn collect_children(entity: &Entity, depth: usize, parties: &mut Vec<Party>) -> Result<(), Refusal> {
+    let id = shown(&entity.id);
+    let accounts = entity.entities.iter().filter(|child| child.kind == EntityKind::Account).count();
+    let groups = entity.entities.iter().filter(|child| child.kind == EntityKind::Group).count();
+    if accounts > 0 && groups > 0 {
+        let problem =
+            format!("entity {id:?} holds accounts and groups; it must hold all accounts or all groups");
+        return Err(Refusal::field("entity", problem));
+    }
+    if accounts + groups == 0 {
+        let problem = format!("entity {id:?} holds neither accounts nor groups");
+        return Err(Refusal::field("entity", problem));
+    }
+    let party = (accounts > 0).then(|| {
+        let id = (!entity.id.is_empty()).then(|| Box::from(id));
+        parties.push(Party { id, players: Vec::new() });
+        parties.len() - 1
+    });
+    entity.entities.iter().try_for_each(|child| collect(child, party, depth + 1, parties))
+}
+
+fn player(entity: &Entity) -> Result<Player, Refusal> {
+    if !entity.entities.is_empty() {
+        let problem = format!("account {:?} holds entities; it is one player", shown(&entity.id));
+        return Err(Refusal::field("entity", problem));
+    }
+    let id = PlayerId::new(&entity.id).map_err(|problem| Refusal::field("entity.id", problem))?;
+    let mut notes = Notes::of(entity);
+    // Those of the ticket, where the account is all of it.
+    for name in ["queue_name", "leader", "idempotency_key", "properties"] {
+        notes.entries.remove(name);
+    }
+    let latencies = notes.latencies()?;
+    let mut ratings = notes.ratings()?;
+    let blocked = notes.blocked()?;
+    for (name, value) in &notes.entries {
+        if let Metadata::Integer(number) = value {
+            ratings.entry(Box::from(name.as_str())).or_insert(*number as f64);
+        }
+    }
+    let properties = notes.rest()?;
+    Ok(Player { id, ratings, latencies, blocked, properties })
+}
+
+/// The metadata of an entity, taken apart.
+struct Notes {
+    entries: BTreeMap<String, Metadata>,
+}
+
+impl Notes {
+    fn of(entity: &Entity) -> Self {
+        Self { entries: entity.metadata.clone() }
+    }
+
+    fn text(&mut self, name: &'static str) -> Result<Option<String>, Refusal> {
+        match self.entries.remove(name) {
+            None => Ok(None),
+            Some(Metadata::Text(text)) => Ok(Some(text)),
+            Some(_) => Err(Refusal::field(name, "must be a text")),
+        }
+    }
+
+    fn json(&mut self, name: &'static str) -> Result<Option<Variable>, Refusal> {
+        let text = match self.entries.remove(name) {
+            None => return Ok(None),
+            Some(Metadata::Json(text) | Metadata::Text(text)) => text,
+            Some(Metadata::Integer(_)) => return Err(Refusal::field(name, "must be JSON")),
+        };
+        // The limits and the check are those of properties.
+        if text.len() > crate::broker::model::MAX_PROPERTIES_BYTES {
+            return Err(Refusal::field(name, "is too long"));
+        }
+        Variable::from_json(&text).map(Some).map_err(|problem| Refusal::field(name, problem))
+    }
+
+    fn object(&mut self, name: &'static str) -> Result<BTreeMap<String, Rcvar>, Refusal> {
+        match self.json(name)? {
+            None => Ok(BTreeMap::new()),
+            Some(value) => {
+                value.as_object().cloned().ok_or_else(|| Refusal::field(name, "must be a JSON object"))
+            }
+        }
+    }
+
+    fn latencies(&mut self) -> Result<BTreeMap<RegionId, u32>, Refusal> {
+        let latencies = self.object("latencies")?.into_iter().map(|(region, value)| {
+            let region = RegionId::new(&region).map_err(|problem| Refusal::field("latencies", problem))?;
+            let latency = value.as_number().filter(|latency| (0.0..=4e9).contains(latency));
+            let latency =
+                latency.ok_or_else(|| Refusal::field("latencies", "must be milliseconds from 0 up"))?;
+            Ok((region, latency as u32))
+        });
+        latencies.collect()
+    }
+
+    fn ratings(&mut self) -> Result<BTreeMap<Box<str>, f64>, Refusal> {
+        let ratings = self.object("ratings")?.into_iter().map(|(name, value)| {
+            let rating = value.as_number().ok_or_else(|| Refusal::field("ratings", "must be numbers"))?;
+            Ok((Box::from(name.as_str()), rating))
+        });
+        ratings.collect()
+    }
+
+    fn blocked(&mut self) -> Result<Vec<PlayerId>, Refusal> {
+        let Some(value) = self.json("blocked")? else { return Ok(Vec::new()) };
+        let list = value.as_array().ok_or_else(|| Refusal::field("blocked", "must be a JSON list"))?;
+        let players = list.iter().map(|value| {
+            let id = value.as_string().ok_or_else(|| Refusal::field("blocked", "must hold player ids"))?;
+            PlayerId::new(id).map_err(|problem| Refusal::field("blocked", problem))
+        });
+        players.collect()
+    }
+
+    /// The object under `name`, with every other entry as a property of its own.
+    fn properties(&mut self, name: &'static str) -> Result<Properties, Refusal> {
+        let object = self.object(name)?;
+        // These belong to players.
+        for of_player in ["latencies", "ratings", "blocked"] {
+            self.entries.remove(of_player);
+        }
+        self.with_rest(object)
+    }
+
+    fn rest(&self) -> Result<Properties, Refusal> {
+        self.with_rest(BTreeMap::new())
+    }
+
+    fn with_rest(&self, mut object: BTreeMap<String, Rcvar>) -> Result<Properties, Refusal> {
+        for (name, value) in &self.entries {
+            let value = match value {
+                Metadata::Text(text) => Variable::String(text.clone()),
+                Metadata::Integer(number) => Variable::Number((*number).into()),
+                Metadata::Json(text) => {
+                    Variable::from_json(text).map_err(|problem| Refusal::field("metadata", problem))?
+                }
+            };
+            object.entry(name.clone()).or_insert_with(|| Rcvar::new(value));
+        }
+        if object.is_empty() {
+            return Ok(Properties::default());
+        }
+        let text = Variable::Object(object).to_string();
+        Properties::parse(&text).map_err(|problem| Refusal::field("properties", problem))
+    }
+}
+
+/// An id as messages show it.
+fn shown(id: &str) -> &str {
+    match id.char_indices().nth(crate::ids::MAX_ID_BYTES) {
+        Some((end, _)) => id.get(..end).unwrap_or_default(),
+        None => id,
+    }
+}

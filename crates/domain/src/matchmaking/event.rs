@@ -1,0 +1,376 @@
+//! What the matchmaker decides: the only thing that changes its durable state; and what is to be done because of it.
+
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::model::{CancelCause, Check, DissolveCause, FailCause, Named, SeatOffer, Status, TicketSpec};
+use super::settings::Settings;
+use crate::broker::model::{Connection, MatchSpec};
+use crate::ids::{HookId, MatchId, PlayerId, QueueId, RegionId, TicketId};
+use crate::time::Timestamp;
+
+/// A decision.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Event {
+    /// The configuration is this from now on.
+    Configured {
+        /// All of it.
+        settings: Arc<Settings>,
+    },
+    /// A ticket is taken.
+    TicketStarted {
+        /// Its id.
+        id: TicketId,
+        /// What was asked for.
+        spec: Arc<TicketSpec>,
+        /// The queue that it is in.
+        queue: QueueId,
+        /// The hook that is asked about it; `None` if it waits at once.
+        check: Option<Check>,
+    },
+    /// A hook has nothing against a ticket.
+    TicketChecked {
+        /// Which.
+        id: TicketId,
+        /// What is asked for from now on.
+        spec: Arc<TicketSpec>,
+        /// The queue that it is in from now on.
+        queue: QueueId,
+        /// The hook that is asked next; `None` if it waits.
+        check: Option<Check>,
+    },
+    /// A ticket was called off.
+    TicketCancelled {
+        /// It and its players.
+        ticket: Named,
+        /// By whom.
+        cause: CancelCause,
+    },
+    /// A ticket went wrong.
+    TicketFailed {
+        /// It and its players.
+        ticket: Named,
+        /// What went wrong.
+        cause: FailCause,
+        /// In the words of whoever said so; may be empty.
+        detail: Arc<str>,
+    },
+    /// A ticket has waited as long as its queue lets it.
+    TicketTimedOut {
+        /// It and its players.
+        ticket: Named,
+    },
+    /// Tickets are chosen for a match that its players or a hook have yet to agree to.
+    MatchProposed {
+        /// Its id.
+        id: MatchId,
+        /// The queue.
+        queue: QueueId,
+        /// Tickets, by team.
+        teams: Arc<[Vec<Named>]>,
+        /// Where it is to be played.
+        region: Option<RegionId>,
+        /// What is to be asked of the broker.
+        spec: Arc<MatchSpec>,
+        /// By when players have to accept; `None` where they are not asked.
+        accept_until: Option<Timestamp>,
+        /// The hook that is asked, where players are not.
+        check: Option<Check>,
+    },
+    /// A player agrees to a match.
+    MatchAccepted {
+        /// Which.
+        id: MatchId,
+        /// Who.
+        player: PlayerId,
+    },
+    /// Players, or a hook, have nothing against a match; the next hook is asked.
+    MatchChecked {
+        /// Which.
+        id: MatchId,
+        /// What is to be asked of the broker.
+        spec: Arc<MatchSpec>,
+        /// The hook that is asked.
+        check: Check,
+    },
+    /// A match is formed: a server is looked for.
+    MatchFormed {
+        /// Its id.
+        id: MatchId,
+        /// The queue.
+        queue: QueueId,
+        /// Tickets, by team.
+        teams: Arc<[Vec<Named>]>,
+        /// Where it is to be played.
+        region: Option<RegionId>,
+        /// What is asked of the broker.
+        spec: Arc<MatchSpec>,
+    },
+    /// Whoever finds servers has the match.
+    MatchSubmitted {
+        /// Which.
+        id: MatchId,
+    },
+    /// A match comes to nothing. Its tickets that are not over go back to their places.
+    MatchDissolved {
+        /// Which.
+        id: MatchId,
+        /// Why.
+        cause: DissolveCause,
+        /// Tickets that go back, with whether their players had heard of the match.
+        returned: Vec<Named>,
+        /// Whether players had heard that a server is looked for.
+        heard: bool,
+        /// Whether somebody looks for a server and has to be told.
+        withdraw: bool,
+    },
+    /// Nobody looks for a server for a dissolved match any more.
+    MatchWithdrawn {
+        /// Which.
+        id: MatchId,
+    },
+    /// The players of a match can connect. The matchmaker is done with it.
+    MatchReady {
+        /// Which.
+        id: MatchId,
+        /// Its tickets.
+        tickets: Vec<Named>,
+        /// Where.
+        connection: Arc<Connection>,
+    },
+    /// A running match has free seats.
+    SeatsOffered {
+        /// Them.
+        offer: Arc<SeatOffer>,
+    },
+    /// A running match takes nobody any more.
+    SeatsWithdrawn {
+        /// Which.
+        match_id: MatchId,
+    },
+    /// A ticket is to get free seats.
+    SeatsTaken {
+        /// Of which match.
+        match_id: MatchId,
+        /// It and its players.
+        ticket: Named,
+        /// When it goes back to its place if nothing is heard.
+        until: Timestamp,
+    },
+    /// The players of a ticket can connect to a running match.
+    TicketSeated {
+        /// Which match.
+        match_id: MatchId,
+        /// It and its players.
+        ticket: Named,
+        /// Where.
+        connection: Arc<Connection>,
+    },
+    /// The free seats were none: the ticket goes back to its place.
+    TicketReturned {
+        /// Which match.
+        match_id: MatchId,
+        /// It and its players.
+        ticket: Named,
+    },
+    /// A hook is asked to form matches of the waiting tickets of a queue.
+    RoundBegun {
+        /// Which queue.
+        queue: QueueId,
+        /// Counts up.
+        number: u64,
+        /// Tickets behind this place are looked at.
+        after: u64,
+        /// The hook.
+        check: Check,
+    },
+    /// It has answered, or its time is over.
+    RoundEnded {
+        /// Which queue.
+        queue: QueueId,
+        /// Where the next round goes on.
+        after: u64,
+    },
+}
+
+/// What the players of a ticket hear of an event.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Notice<'a> {
+    /// The ticket.
+    pub ticket: &'a TicketId,
+    /// Its players.
+    pub players: &'a [PlayerId],
+    /// Its status from now on.
+    pub status: Status,
+    /// In words.
+    pub message: String,
+    /// The match that it is in; where there is one.
+    pub match_id: Option<&'a MatchId>,
+    /// Where its players connect, once they can.
+    pub connection: Option<&'a Connection>,
+}
+
+impl Event {
+    /// The event's type as a CloudEvent, in the reverse-domain style of that specification.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Configured { .. } => "sortie.matchmaker.configured",
+            Self::TicketStarted { .. } => "sortie.ticket.started",
+            Self::TicketChecked { .. } => "sortie.ticket.checked",
+            Self::TicketCancelled { .. } => "sortie.ticket.cancelled",
+            Self::TicketFailed { .. } => "sortie.ticket.failed",
+            Self::TicketTimedOut { .. } => "sortie.ticket.timed_out",
+            Self::MatchProposed { .. } => "sortie.match.proposed",
+            Self::MatchAccepted { .. } => "sortie.match.accepted",
+            Self::MatchChecked { .. } => "sortie.match.checked",
+            Self::MatchFormed { .. } => "sortie.match.formed",
+            Self::MatchSubmitted { .. } => "sortie.match.submitted",
+            Self::MatchDissolved { .. } => "sortie.match.dissolved",
+            Self::MatchWithdrawn { .. } => "sortie.match.withdrawn",
+            Self::MatchReady { .. } => "sortie.tickets.completed",
+            Self::SeatsOffered { .. } => "sortie.seats.offered",
+            Self::SeatsWithdrawn { .. } => "sortie.seats.withdrawn",
+            Self::SeatsTaken { .. } => "sortie.seats.taken",
+            Self::TicketSeated { .. } => "sortie.ticket.seated",
+            Self::TicketReturned { .. } => "sortie.ticket.returned",
+            Self::RoundBegun { .. } => "sortie.round.begun",
+            Self::RoundEnded { .. } => "sortie.round.ended",
+        }
+    }
+
+    /// What players hear of it: each change of a ticket's status once. For the start of a ticket that is
+    /// `players`, since the event has them in its specification only.
+    pub fn notices<'a>(&'a self, players: &'a mut Vec<PlayerId>) -> Vec<Notice<'a>> {
+        let one = |named, status, message: &str| Vec::from([notice(named, status, message)]);
+        match self {
+            Self::TicketStarted { id, spec, .. } => {
+                *players = spec.player_ids();
+                let message = "waiting for other players".to_owned();
+                Vec::from([Notice {
+                    ticket: id,
+                    players,
+                    status: Status::InProgress,
+                    message,
+                    match_id: None,
+                    connection: None,
+                }])
+            }
+            Self::TicketCancelled { ticket, cause } => one(ticket, Status::Cancelled, cause.text()),
+            Self::TicketFailed { ticket, cause, detail } => {
+                let message = if detail.is_empty() { cause.text() } else { detail };
+                one(ticket, Status::Failed, message)
+            }
+            Self::TicketTimedOut { ticket } => one(ticket, Status::TimedOut, "no match was found in time"),
+            Self::MatchFormed { id, teams, .. } => {
+                let text = "a match was found; a server is looked for";
+                let named = teams.iter().flatten();
+                let found = named.map(|named| notice(named, Status::FindingServer, text).of(id));
+                found.collect()
+            }
+            Self::MatchDissolved { returned, heard: true, cause, .. } => {
+                let found = returned.iter().map(|named| notice(named, Status::InProgress, cause.text()));
+                found.collect()
+            }
+            Self::MatchReady { id, tickets, connection } => {
+                let named = tickets.iter();
+                named.map(|named| notice(named, Status::Completed, "").of(id).at(connection)).collect()
+            }
+            Self::SeatsTaken { match_id, ticket, .. } => {
+                let text = "a running match has free seats";
+                Vec::from([notice(ticket, Status::FindingServer, text).of(match_id)])
+            }
+            Self::TicketSeated { match_id, ticket, connection } => {
+                Vec::from([notice(ticket, Status::Completed, "").of(match_id).at(connection)])
+            }
+            Self::TicketReturned { ticket, .. } => {
+                one(ticket, Status::InProgress, "the seats were taken; waiting for other players")
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+fn notice<'a>(named: &'a Named, status: Status, message: &str) -> Notice<'a> {
+    Notice {
+        ticket: &named.ticket,
+        players: &named.players,
+        status,
+        message: message.to_owned(),
+        match_id: None,
+        connection: None,
+    }
+}
+
+impl<'a> Notice<'a> {
+    const fn of(mut self, match_id: &'a MatchId) -> Self {
+        self.match_id = Some(match_id);
+        self
+    }
+
+    const fn at(mut self, connection: &'a Connection) -> Self {
+        self.connection = Some(connection);
+        self
+    }
+}
+
+/// Work outside that follows from the state. Doing one twice does no harm.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Effect {
+    /// Ask a hook about a ticket. Outcome: `TicketValidated`.
+    ValidateTicket {
+        /// Which hook.
+        hook: HookId,
+        /// Which ticket.
+        ticket: TicketId,
+        /// The queue that it is in.
+        queue: QueueId,
+        /// What was asked for.
+        spec: Arc<TicketSpec>,
+    },
+    /// Ask a hook to form matches. Outcome: `MatchesFormed`.
+    FormMatches {
+        /// Which hook.
+        hook: HookId,
+        /// Of which queue.
+        queue: QueueId,
+        /// Which round.
+        round: u64,
+        /// The tickets that it may use, oldest first.
+        tickets: Vec<(TicketId, Arc<TicketSpec>)>,
+    },
+    /// Ask a hook about a match. Outcome: `MatchChecked`.
+    CheckMatch {
+        /// Which hook.
+        hook: HookId,
+        /// Which match.
+        match_id: MatchId,
+        /// Of which queue.
+        queue: QueueId,
+        /// Tickets, by team.
+        teams: Arc<[Vec<Named>]>,
+        /// The match.
+        spec: Arc<MatchSpec>,
+    },
+    /// Have a server found for a match. Outcome: `Submitted`; later `MatchReady`, `NoServer` or `MatchEnded`.
+    Submit {
+        /// Which match.
+        match_id: MatchId,
+        /// The match.
+        spec: Arc<MatchSpec>,
+    },
+    /// No server is wanted for a match any more, and if it has one already, it is over. Outcome: `Withdrawn`.
+    Withdraw {
+        /// Which match.
+        match_id: MatchId,
+    },
+    /// Reserve seats of a running match, one for each player, all or none. Outcome: `Seated` or `NotSeated`.
+    Seat {
+        /// Which match.
+        match_id: MatchId,
+        /// For whom.
+        ticket: Named,
+    },
+}

@@ -1,0 +1,291 @@
+//! A tick: which tickets are looked at, and what becomes of what is found.
+//!
+//! Work follows what changed. A ticket is looked at when it came or came back, when it demands less, and when free seats
+//! are offered; the oldest first, so that nobody who waits longer is passed by. What one tick may do is bounded; what is
+//! left over is done in the next, in the same order.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::hooks;
+use super::model::{Named, TicketSpec, TicketState};
+use super::pools::{Slot, Waiting};
+use super::search::{Aim, Found, Search};
+use super::settings::{Backfill, ExpirationAction};
+use super::state::State;
+use super::{BrokenRule, Event, Matchmaker, Turn};
+use crate::ids::{MatchId, QueueId, RegionId, TicketId};
+use crate::time::Timestamp;
+
+/// What one tick may do, in comparisons of two numbers: a few milliseconds.
+pub const WORK_PER_TICK: u64 = 200_000;
+/// What finding out what a ticket demands costs, likewise.
+const ENTER_COST: u64 = 300;
+/// What bringing it into one pool costs, likewise.
+const POOL_COST: u64 = 100;
+/// What a match costs to form, for each of its tickets, likewise.
+const FORM_COST: u64 = 1_500;
+/// What the end of a ticket costs, likewise.
+const END_COST: u64 = 1_000;
+/// Offers that one ticket is compared with: the oldest.
+pub(crate) const OFFERS_PER_LOOK: usize = 64;
+/// New offers that one tick looks at.
+const OFFERS_PER_TICK: usize = 1_024;
+
+/// A ticket of a match that begins.
+pub(super) struct Chosen {
+    pub(super) place: u64,
+    pub(super) spec: Arc<TicketSpec>,
+    /// From when its wait counted.
+    pub(super) since: Timestamp,
+}
+
+/// What a restart may forget: it is made again from the state.
+#[derive(Default)]
+pub(crate) struct Due {
+    /// Tickets to be looked at, by place.
+    pub(crate) tickets: BTreeSet<u64>,
+    /// Those of them that the queue's own rules match although a hook forms its matches: the hook failed.
+    pub(crate) by_rules: BTreeSet<u64>,
+    /// Offers of free seats, with the place up to which tickets have been compared with them.
+    pub(crate) offers: BTreeMap<MatchId, u64>,
+    /// Places of tickets that found no match and may take free seats.
+    pub(crate) unmatched: BTreeSet<u64>,
+    /// Queues with news for the hook that forms their matches.
+    pub(crate) rounds: BTreeSet<QueueId>,
+}
+
+impl Due {
+    /// After a restart, everything is to be looked at once.
+    pub(crate) fn everything(state: &State) -> Self {
+        let mut due = Self::default();
+        for line in state.index.lines.values() {
+            due.tickets.extend(line.by_place.keys());
+        }
+        due.offers = state.offers.keys().map(|id| (id.clone(), 0)).collect();
+        due
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.tickets.is_empty() && self.offers.is_empty() && self.unmatched.is_empty()
+    }
+}
+
+impl Matchmaker {
+    /// When matches are formed next; `None` where nothing has changed.
+    pub(crate) fn forms_at(&self) -> Option<Timestamp> {
+        let beside = &self.beside;
+        if !beside.awake {
+            let work = !self.state.index.lines.is_empty() || !self.state.offers.is_empty();
+            return work.then_some(Timestamp::ZERO);
+        }
+        let next = beside.formed_at + self.state.settings.tick;
+        let carried = beside.carried.then_some(beside.formed_at);
+        let changed = (!beside.due.is_empty() || self.round_is_due()).then_some(next);
+        let widens = beside.pools.next_timer().map(|at| at.max(next));
+        [carried, changed, widens].into_iter().flatten().min()
+    }
+
+    fn round_is_due(&self) -> bool {
+        self.beside
+            .due
+            .rounds
+            .iter()
+            .any(|queue| self.state.rounds.get(queue).is_none_or(|round| round.check.is_none()))
+    }
+}
+
+impl Turn<'_> {
+    /// Forms what can be formed, within the bound of one tick.
+    pub(super) fn form(&mut self) {
+        if self.maker.forms_at().is_none_or(|at| at > self.now) {
+            return;
+        }
+        self.maker.beside.formed_at = self.now;
+        self.maker.beside.carried = false;
+        while let Some(place) = self.maker.beside.pools.take_due(self.now) {
+            self.work += ENTER_COST / 4;
+            if !self.broken(BrokenRule::ForgetWidening) {
+                self.maker.beside.due.tickets.insert(place);
+            }
+            if self.work >= WORK_PER_TICK {
+                break;
+            }
+        }
+        // Seats that were offered are for those who wait, before those who have only come.
+        self.look_at_offers(Backfill::First);
+        while self.work < WORK_PER_TICK {
+            let Some(place) = self.maker.beside.due.tickets.pop_first() else { break };
+            self.look_at(place);
+        }
+        // Only now is it known for whom there is no new match.
+        self.look_at_offers(Backfill::Last);
+        while self.work < WORK_PER_TICK {
+            let Some(place) = self.maker.beside.due.unmatched.pop_first() else { break };
+            if let Some(slot) = self.maker.beside.pools.slot(place) {
+                self.take_seats(slot);
+            }
+        }
+        self.begin_rounds();
+        self.maker.beside.carried = self.work >= WORK_PER_TICK;
+    }
+
+    fn look_at(&mut self, place: u64) {
+        let by_rules = self.maker.beside.due.by_rules.remove(&place);
+        let Some(slot) = self.enter_pools(place) else { return };
+        let Some(waiting) = self.maker.beside.pools.get(slot) else { return };
+        let backfill = waiting.rules.queue.backfill;
+        let former = waiting.rules.queue.former().is_some();
+        let queue = waiting.queue.clone();
+        if backfill == Backfill::First && self.take_seats(slot) {
+            return;
+        }
+        if former && !by_rules {
+            self.maker.beside.due.rounds.insert(queue);
+        } else if let Some(found) = self.search(slot, Aim::Equal) {
+            self.propose(&found);
+            return;
+        }
+        if backfill == Backfill::Last {
+            self.maker.beside.due.unmatched.insert(place);
+        }
+    }
+
+    /// Offers of queues that take seats at this time.
+    fn look_at_offers(&mut self, when: Backfill) {
+        let of_queue = |id: &&MatchId| {
+            let offered = self.state().offers.get(*id);
+            let queue = offered.and_then(|offered| self.state().queue(&offered.offer.queue));
+            queue.is_none_or(|queue| queue.backfill == when || queue.backfill == Backfill::Off)
+        };
+        let offers = self.maker.beside.due.offers.keys().take(OFFERS_PER_TICK);
+        let ids: Vec<MatchId> = offers.filter(of_queue).cloned().collect();
+        for id in ids {
+            while self.work < WORK_PER_TICK {
+                let Some(from) = self.maker.beside.due.offers.remove(&id) else { break };
+                self.look_for_takers(&id, from);
+            }
+        }
+    }
+
+    /// Puts a waiting ticket into the pools by what it demands now.
+    pub(super) fn enter_pools(&mut self, place: u64) -> Option<Slot> {
+        self.work += ENTER_COST;
+        let ticket = self.maker.state.tickets.get(&place)?;
+        if ticket.state != TicketState::Waiting {
+            return None;
+        }
+        let rules = self.maker.beside.pools.rules(&ticket.queue)?;
+        let pools = &self.maker.beside.pools;
+        let known = pools.slot(place).and_then(|slot| pools.get(slot)).map(|waiting| &waiting.profile);
+        let profile = rules.profile_again(ticket, known, self.now);
+        let queue = ticket.queue.clone();
+        let slot = self.maker.beside.pools.enter(&queue, profile)?;
+        let pools = self.maker.beside.pools.get(slot).map_or(0, |waiting| waiting.pools.len());
+        self.work += POOL_COST * pools as u64;
+        Some(slot)
+    }
+
+    fn search(&mut self, slot: Slot, aim: Aim) -> Option<Found> {
+        let beside = &mut self.maker.beside;
+        let rules = Arc::clone(&beside.pools.get(slot)?.rules);
+        let mut search = Search::new(&beside.pools, &rules);
+        let found = search.find(slot, aim);
+        self.work += search.cost;
+        if found.is_none() && search.cut {
+            beside.cut_searches += 1;
+        }
+        found
+    }
+
+    /// A ticket that has waited as long as its queue lets it: a last look where the queue wants one, then the end.
+    pub(super) fn expire(&mut self, id: &TicketId) {
+        self.work += END_COST;
+        let Some(ticket) = self.state().ticket(id) else { return };
+        let place = ticket.place;
+        let last = self.state().queue(&ticket.queue).map(|queue| queue.expiration_action);
+        if last == Some(ExpirationAction::Minimum)
+            && let Some(slot) = self.enter_pools(place)
+        {
+            let found = self.search(slot, Aim::Equal).or_else(|| self.search(slot, Aim::Last));
+            if let Some(found) = found {
+                self.propose(&found);
+                return;
+            }
+        }
+        if let Some(ticket) = self.state().named(id) {
+            self.emit(Event::TicketTimedOut { ticket });
+        }
+    }
+
+    /// Makes a match of what was found.
+    fn propose(&mut self, found: &Found) {
+        let pools = &self.maker.beside.pools;
+        let waiting = || found.teams.iter().flatten().filter_map(|slot| pools.get(*slot));
+        let Some(queue) = waiting().next().map(|waiting| waiting.queue.clone()) else { return };
+        let named = |slot: &Slot| {
+            let profile = &pools.get(*slot)?.profile;
+            Some(Named { ticket: profile.id.clone(), players: profile.spec.player_ids() })
+        };
+        let teams: Vec<Vec<Named>> =
+            found.teams.iter().map(|team| team.iter().filter_map(named).collect()).collect();
+        let tickets: Vec<Chosen> = waiting()
+            .map(|Waiting { profile, .. }| Chosen {
+                place: profile.place,
+                spec: Arc::clone(&profile.spec),
+                since: profile.since,
+            })
+            .collect();
+        self.begin_match(queue, teams, &tickets, found.region.clone());
+    }
+
+    /// Begins a match of these tickets, all of which wait in the queue.
+    pub(super) fn begin_match(
+        &mut self,
+        queue: QueueId,
+        teams: Vec<Vec<Named>>,
+        tickets: &[Chosen],
+        region: Option<RegionId>,
+    ) {
+        self.work += FORM_COST * tickets.len() as u64;
+        let Some(settings) = self.state().queue(&queue) else { return };
+        let accept = settings.accept;
+        for ticket in tickets {
+            self.maker.beside.waits.note(queue.clone(), self.now.since(ticket.since));
+            self.take_place(ticket.place);
+        }
+        let specs: Vec<_> = tickets.iter().map(|ticket| Arc::clone(&ticket.spec)).collect();
+        let spec = hooks::match_spec(self.state(), &queue, &teams, &specs, region.as_ref());
+        let id = MatchId::draw(&mut self.draw);
+        let teams: Arc<[Vec<Named>]> = teams.into();
+        if let Some(accept) = accept {
+            let accept_until = Some(self.now + accept);
+            let spec = Arc::new(spec);
+            self.emit(Event::MatchProposed { id, queue, teams, region, spec, accept_until, check: None });
+            return;
+        }
+        self.check_match(
+            super::match_lifecycle::Draft { id, queue, teams, region, spec, is_new: true },
+            None,
+        );
+    }
+
+    /// Asks the hooks that form matches, where there is news for them.
+    fn begin_rounds(&mut self) {
+        for queue in core::mem::take(&mut self.maker.beside.due.rounds) {
+            let round = self.state().rounds.get(&queue);
+            if round.is_some_and(|round| round.check.is_some()) {
+                self.maker.beside.due.rounds.insert(queue);
+                continue;
+            }
+            let (number, after) = round.map_or((0, 0), |round| (round.number, round.after));
+            let hook = self.state().queue(&queue).and_then(|queue| queue.former());
+            let Some(check) = hook.map(|hook| hooks::ask(hook, self.now)) else { continue };
+            let line = self.state().index.lines.get(&queue);
+            let Some(line) = line else { continue };
+            let after = if line.by_place.range(after + 1..).next().is_some() { after } else { 0 };
+            self.emit(Event::RoundBegun { queue, number: number + 1, after, check });
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! A match's way here: its tickets chosen, accepted, checked, formed; then its players can connect, or it comes to nothing.
+
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::command::{FormedMatch, MatchVerdict, Refusal, Reply};
+use super::forming::Chosen;
+use super::model::{CancelCause, Check, DissolveCause, FailCause, Formation, Named, Stage, TicketState};
+use super::settings::{OnFailure, Queue};
+use super::{BrokenRule, Event, Turn, hooks};
+use crate::broker::model::{Connection, MAX_PLAYERS, MatchSpec};
+use crate::ids::{HookId, MatchId, PlayerId, QueueId, RegionId, TicketId};
+
+/// Matches that one answer of a hook may form.
+pub const MAX_FORMED: usize = 1_000;
+
+/// A match on its way through the hooks.
+pub(super) struct Draft {
+    pub(super) id: MatchId,
+    pub(super) queue: QueueId,
+    pub(super) teams: Arc<[Vec<Named>]>,
+    pub(super) region: Option<RegionId>,
+    pub(super) spec: MatchSpec,
+    /// No event has spoken of it.
+    pub(super) is_new: bool,
+}
+
+impl Draft {
+    fn of(formation: &Formation) -> Self {
+        Self {
+            id: formation.id.clone(),
+            queue: formation.queue.clone(),
+            teams: Arc::clone(&formation.teams),
+            region: formation.region.clone(),
+            spec: MatchSpec::clone(&formation.spec),
+            is_new: false,
+        }
+    }
+}
+
+impl Turn<'_> {
+    pub(super) fn accept(&mut self, id: &MatchId, player: PlayerId) -> Result<Reply, Refusal> {
+        let formation = self.asked_to_accept(id, &player)?;
+        let Stage::Accepting { accepted, .. } = &formation.stage else {
+            return Err(Refusal::NothingToAccept(id.clone()));
+        };
+        if !accepted.contains(&player) {
+            self.emit(Event::MatchAccepted { id: id.clone(), player });
+        }
+        if let Some(formation) = self.state().formations.get(id)
+            && let Stage::Accepting { accepted, .. } = &formation.stage
+            && (formation.tickets().flat_map(|named| &named.players).all(|player| accepted.contains(player))
+                || self.broken(BrokenRule::AcceptForAll))
+        {
+            let draft = Draft::of(formation);
+            self.check_match(draft, None);
+        }
+        Ok(Reply::Formation(self.state().formations.get(id).cloned()))
+    }
+
+    pub(super) fn decline(&mut self, id: &MatchId, player: &PlayerId) -> Result<Reply, Refusal> {
+        let formation = self.asked_to_accept(id, player)?;
+        let declines = formation.tickets().find(|named| named.players.contains(player));
+        if let Some(ticket) = declines.map(|named| named.ticket.clone()) {
+            self.cancelled(&ticket, CancelCause::Declined);
+        }
+        self.dissolve(id, DissolveCause::NotAccepted);
+        Ok(Reply::Formation(None))
+    }
+
+    fn asked_to_accept(&self, id: &MatchId, player: &PlayerId) -> Result<&Formation, Refusal> {
+        let formation = self.state().formations.get(id).ok_or_else(|| Refusal::MatchNotFound(id.clone()))?;
+        let until = match &formation.stage {
+            Stage::Accepting { until, .. } => *until,
+            Stage::Checking(_) | Stage::FindingServer { .. } => {
+                return Err(Refusal::NothingToAccept(id.clone()));
+            }
+        };
+        if until <= self.now {
+            return Err(Refusal::NothingToAccept(id.clone()));
+        }
+        if formation.team_of(player).is_none() {
+            return Err(Refusal::NotInMatch(player.clone()));
+        }
+        Ok(formation)
+    }
+
+    /// The time to accept is over: who has not agreed leaves.
+    pub(super) fn not_accepted(&mut self, id: &MatchId) {
+        let Some(formation) = self.state().formations.get(id) else { return };
+        let Stage::Accepting { accepted, .. } = &formation.stage else { return };
+        let silent =
+            formation.tickets().filter(|named| named.players.iter().any(|player| !accepted.contains(player)));
+        let silent: Vec<TicketId> = silent.map(|named| named.ticket.clone()).collect();
+        for ticket in silent {
+            self.cancelled(&ticket, CancelCause::NotAccepted);
+        }
+        self.dissolve(id, DissolveCause::NotAccepted);
+    }
+
+    /// Takes a match through the hooks behind `after`, and to whoever finds servers behind the last.
+    pub(super) fn check_match(&mut self, draft: Draft, after: Option<&HookId>) {
+        let Draft { id, queue, teams, region, mut spec, is_new } = draft;
+        let check = hooks::check_match(self.state(), &queue, &teams, &mut spec, after, self.now);
+        let host = hooks::host_address(&self.state().settings, &queue, &spec);
+        let spec = Arc::new(spec);
+        match check {
+            Some(check) if is_new => {
+                let check = Some(check);
+                self.emit(Event::MatchProposed { id, queue, teams, region, spec, accept_until: None, check });
+            }
+            Some(check) => self.emit(Event::MatchChecked { id, spec, check }),
+            None => {
+                let tickets = teams.iter().flatten().cloned().collect();
+                self.emit(Event::MatchFormed { id: id.clone(), queue, teams, region, spec });
+                match host {
+                    Ok(None) => {}
+                    Ok(Some(connection)) => {
+                        let connection = Arc::new(connection);
+                        self.emit(Event::MatchReady { id, tickets, connection });
+                    }
+                    Err(problem) => self.refuse_match(&id, &problem),
+                }
+            }
+        }
+    }
+
+    pub(super) fn match_checked(&mut self, id: &MatchId, hook: &HookId, verdict: MatchVerdict) -> Reply {
+        let Some(formation) = self.state().formations.get(id) else { return Reply::Done };
+        let asked = matches!(&formation.stage, Stage::Checking(Check { hook: of, .. }) if of == hook);
+        if !asked {
+            return Reply::Done;
+        }
+        let verdict = match verdict {
+            MatchVerdict::Failed => match hooks::on_failure(&self.state().settings, &formation.queue, hook) {
+                OnFailure::Accept => {
+                    MatchVerdict::Accept { properties: None, player_properties: Default::default() }
+                }
+                OnFailure::Refuse => MatchVerdict::Refuse { reason: format!("hook {hook} did not answer") },
+            },
+            verdict => verdict,
+        };
+        match verdict {
+            MatchVerdict::Accept { properties, player_properties } => {
+                let mut draft = Draft::of(formation);
+                draft.spec.properties = properties.unwrap_or(draft.spec.properties);
+                let players: BTreeSet<&PlayerId> = formation.spec.players.iter().collect();
+                let of_players = player_properties.into_iter().filter(|(player, _)| players.contains(player));
+                draft.spec.player_properties.extend(of_players);
+                self.check_match(draft, Some(hook));
+            }
+            MatchVerdict::Refuse { reason } => self.refuse_match(id, &reason),
+            MatchVerdict::Failed => {}
+        }
+        Reply::Done
+    }
+
+    /// The tickets of a match that may not be played fail: back in the queue, they would make the same match again.
+    fn refuse_match(&mut self, id: &MatchId, reason: &str) {
+        for ticket in self.tickets_of(id) {
+            self.failed(&ticket, FailCause::Refused, reason);
+        }
+        self.dissolve(id, DissolveCause::Refused);
+    }
+
+    fn tickets_of(&self, id: &MatchId) -> Vec<TicketId> {
+        let formation = self.state().formations.get(id);
+        formation.into_iter().flat_map(Formation::tickets).map(|named| named.ticket.clone()).collect()
+    }
+
+    /// A match comes to nothing; its tickets that are not over go back to their places.
+    pub(super) fn dissolve(&mut self, id: &MatchId, cause: DissolveCause) {
+        let Some(formation) = self.state().formations.get(id) else { return };
+        let heard = matches!(formation.stage, Stage::FindingServer { .. });
+        let withdraw = heard && !matches!(cause, DissolveCause::NoServer | DissolveCause::Ended);
+        let left = formation.tickets().filter(|named| self.state().ticket(&named.ticket).is_some());
+        let lost = usize::from(self.broken(BrokenRule::LoseReturned));
+        let returned = left.skip(lost).cloned().collect();
+        let withdraw = withdraw && !self.broken(BrokenRule::ForgetWithdrawal);
+        self.emit(Event::MatchDissolved { id: id.clone(), cause, returned, heard, withdraw });
+    }
+
+    pub(super) fn submitted(&mut self, id: MatchId) -> Reply {
+        let formation = self.state().formations.get(&id);
+        if formation.is_some_and(|formation| formation.stage == Stage::FindingServer { submitted: false }) {
+            if self.broken(BrokenRule::ChangeWithoutEvent) {
+                self.maker.state.withdrawing.insert(id.clone());
+            }
+            self.emit(Event::MatchSubmitted { id });
+        }
+        Reply::Done
+    }
+
+    pub(super) fn withdrawn(&mut self, id: MatchId) -> Reply {
+        if self.state().withdrawing.contains(&id) {
+            self.emit(Event::MatchWithdrawn { id });
+        }
+        Reply::Done
+    }
+
+    /// No server for a match, or none that stayed: its tickets go back, those that did so too often fail.
+    pub(super) fn no_server(&mut self, id: &MatchId, why: DissolveCause, reason: &str) -> Reply {
+        let Some(formation) = self.state().formations.get(id) else { return Reply::Done };
+        if !matches!(formation.stage, Stage::FindingServer { .. }) {
+            return Reply::Done;
+        }
+        let most = self.state().queue(&formation.queue).map_or(0, |queue| queue.max_requeues);
+        let cause = if why == DissolveCause::Ended { FailCause::MatchFailed } else { FailCause::NoServer };
+        for ticket in self.tickets_of(id) {
+            if self.state().ticket(&ticket).is_some_and(|ticket| ticket.requeues >= most) {
+                self.failed(&ticket, cause, reason);
+            }
+        }
+        self.dissolve(id, why);
+        Reply::Done
+    }
+
+    pub(super) fn match_ready(&mut self, id: MatchId, connection: Connection) -> Reply {
+        let Some(formation) = self.state().formations.get(&id) else { return Reply::Done };
+        if matches!(formation.stage, Stage::FindingServer { .. }) {
+            let (tickets, connection): (Vec<Named>, _) =
+                (formation.tickets().cloned().collect(), Arc::new(connection));
+            if self.broken(BrokenRule::ReadyTwice) {
+                let (tickets, connection) = (tickets.clone(), Arc::clone(&connection));
+                self.emit(Event::MatchReady { id: id.clone(), tickets, connection });
+            }
+            self.emit(Event::MatchReady { id, tickets, connection });
+        }
+        Reply::Done
+    }
+
+    pub(super) fn match_ended(&mut self, id: &MatchId, reason: &str) -> Reply {
+        self.withdraw_seats(id.clone());
+        self.no_server(id, DissolveCause::Ended, reason)
+    }
+
+    /// The matches that a hook has formed: each one is taken on its own, or not.
+    pub(super) fn matches_formed(
+        &mut self,
+        queue: &QueueId,
+        round: u64,
+        matches: Option<Vec<FormedMatch>>,
+    ) -> Reply {
+        let mut reply = (0, Vec::new());
+        let Some(known) = self.state().rounds.get(queue) else { return Reply::Done };
+        let Some(check) = known.check.clone().filter(|_| known.number == round) else { return Reply::Done };
+        let (from, last) = (known.after, self.round_end(queue, known.after));
+        // A hook that the queue does not have any more has no say.
+        let former = self.state().queue(queue).and_then(Queue::former);
+        let matches = matches.filter(|_| former.is_some_and(|former| former.id == check.hook));
+        match matches {
+            Some(matches) => {
+                for (at, formed) in matches.into_iter().take(MAX_FORMED).enumerate() {
+                    match self.take_formed(queue, &formed) {
+                        Ok(()) => reply.0 += 1,
+                        Err(problem) => reply.1.push((at, problem)),
+                    }
+                }
+            }
+            None if hooks::on_failure(&self.state().settings, queue, &check.hook) == OnFailure::Accept => {
+                self.form_by_rules(queue, from, last);
+            }
+            None => {}
+        }
+        self.emit(Event::RoundEnded { queue: queue.clone(), after: last });
+        // What is behind this round's tickets has its turn.
+        let line = self.state().index.lines.get(queue);
+        if last > 0 && line.is_some_and(|line| line.by_place.range(last + 1..).next().is_some()) {
+            self.maker.beside.due.rounds.insert(queue.clone());
+        }
+        Reply::Formed { taken: reply.0, ignored: reply.1 }
+    }
+
+    fn form_by_rules(&mut self, queue: &QueueId, from: u64, last: u64) {
+        let Some(line) = self.maker.state.index.lines.get(queue) else { return };
+        for (place, _) in line.by_place.range(from + 1..).take_while(|(place, _)| **place <= last) {
+            self.maker.beside.due.by_rules.insert(*place);
+            self.maker.beside.due.tickets.insert(*place);
+        }
+    }
+
+    fn take_formed(&mut self, queue: &QueueId, formed: &FormedMatch) -> Result<(), String> {
+        let Some(settings) = self.state().queue(queue) else { return Err(format!("queue {queue} is gone")) };
+        let mut seen = BTreeSet::new();
+        let (mut teams, mut tickets) = (Vec::new(), Vec::new());
+        for team in &formed.teams {
+            let mut named = Vec::new();
+            for id in team {
+                let ticket = self.state().ticket(id);
+                let waits =
+                    ticket.filter(|ticket| ticket.state == TicketState::Waiting && ticket.queue == *queue);
+                let Some(ticket) = waits.filter(|_| seen.insert(id)) else {
+                    return Err(format!("ticket {id} does not wait in queue {queue}, or is used twice"));
+                };
+                let (place, spec, since) = (ticket.place, Arc::clone(&ticket.spec), ticket.waits_since);
+                tickets.push(Chosen { place, spec, since });
+                named.push(Named { ticket: id.clone(), players: ticket.spec.player_ids() });
+            }
+            teams.push(named);
+        }
+        check_teams(settings, &teams)?;
+        self.begin_match(queue.clone(), teams, &tickets, formed.region.clone());
+        Ok(())
+    }
+}
+
+/// A hook's own logic stays within what players of the queue were told: its number and size of teams.
+fn check_teams(queue: &Queue, teams: &[Vec<Named>]) -> Result<(), String> {
+    let wanted = queue.teams.max(1) as usize;
+    if teams.len() != wanted {
+        return Err(format!("has {} teams, the queue has {wanted}", teams.len()));
+    }
+    let most = if queue.players_per_team == 0 { MAX_PLAYERS } else { queue.players_per_team as usize };
+    let least = queue.min_players_per_team.max(1) as usize;
+    for (at, team) in teams.iter().enumerate() {
+        let size: usize = team.iter().map(|named| named.players.len()).sum();
+        if size < least || size > most {
+            return Err(format!("team {at} has {size} players, teams of the queue have {least} to {most}"));
+        }
+    }
+    Ok(())
+}

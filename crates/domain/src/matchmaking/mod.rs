@@ -1,0 +1,489 @@
+//! The matchmaker: makes matches of tickets.
+//!
+//! | where | what |
+//! |---|---|
+//! | [`model`], [`settings`] | the things it knows; what queues, rules and hooks there can be |
+//! | [`entity`] | tickets as Catena's contract sends them |
+//! | [`command`], [`event`] | what it is asked, answers, refuses; what it decides, what players hear of it |
+//! | `ticket_lifecycle` | started, validated, waiting; how a ticket is called off |
+//! | `match_lifecycle` | chosen, accepted, checked, formed; how a match comes to nothing |
+//! | `backfill` | free seats of running matches |
+//! | `hooks` | those that are built in, and how hooks stack |
+//! | `forming` | a tick: which tickets are looked at, and what becomes of what is found |
+//! | `search`, `packing` | is there a match for this ticket, and of whom; how tickets fill teams |
+//! | `pools`, `rules` | who is in reach of whom; what each ticket demands at a time |
+//! | `names` | finding things by text |
+//! | `timers` | every deadline, and what it ends |
+//! | `state` | the durable state, its indexes, how events change it |
+//! | [`explain`] | why a ticket still waits |
+//!
+//! It knows the broker, or whoever else finds servers, by effects and commands only: a match that is formed goes out by
+//! [`Effect::Submit`], and comes back as ready, as over, or for want of a server.
+//!
+//! Commands change tickets; matches are formed by ticks, so that what a tick costs follows what changed since the last
+//! one and is bounded. [`forming`] says how, and why nobody is passed by.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+pub mod backfill;
+pub mod command;
+pub mod entity;
+pub mod event;
+pub mod explain;
+pub mod forming;
+mod hooks;
+pub mod match_lifecycle;
+pub mod model;
+mod names;
+mod packing;
+mod pools;
+mod queries;
+mod rules;
+mod search;
+pub mod settings;
+mod state;
+mod ticket_lifecycle;
+mod timers;
+
+pub use command::{Command, FormedMatch, MatchVerdict, Refusal, Reply, TicketVerdict};
+pub use event::{Effect, Event, Notice};
+pub use explain::{Explanation, KeptOut};
+pub use settings::Settings;
+pub use state::{OVER_KEPT, Snapshot};
+
+use crate::broker::waits::Waits;
+use crate::ids::{Draw, MatchId, QueueId, TicketId};
+use crate::machine::{Answer, CallId, Machine, Moment, Record, Step};
+use crate::time::Timestamp;
+use forming::Due;
+use model::{DissolveCause, Stage, TicketState};
+use pools::Pools;
+use rules::{Ruleset, Seats};
+use state::State;
+
+/// Most tickets that are not over.
+pub const MAX_TICKETS: usize = 2_000_000;
+/// Tickets that a hook which forms matches gets at a time: the oldest, then those behind them.
+pub const FORM_BATCH: usize = 1_000;
+
+/// The machine that makes matches of tickets.
+pub struct Matchmaker {
+    state: State,
+    beside: Beside,
+    #[cfg(feature = "broken-rules")]
+    broken: Option<BrokenRule>,
+}
+
+/// Rules that the simulation breaks on purpose, to show that it would notice.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BrokenRule {
+    /// A player who waits may wait once more.
+    StartTwice,
+    /// Tickets of a match are still there for another one.
+    MatchTwice,
+    /// Tickets wait for ever.
+    ForgetExpiry,
+    /// Tickets demand for ever what they demanded first.
+    ForgetWidening,
+    /// Tickets that come back are not looked at.
+    ForgetReturned,
+    /// One of the tickets of a match that came to nothing does not come back.
+    LoseReturned,
+    /// A ticket is acknowledged and not recorded.
+    LoseTicket,
+    /// A hook that does not answer is waited for, for ever.
+    ForgetHook,
+    /// Players may think about a match for ever.
+    ForgetAcceptance,
+    /// One player accepts for all.
+    AcceptForAll,
+    /// Free seats are given twice.
+    OversellSeats,
+    /// Players hear twice that they can connect.
+    ReadyTwice,
+    /// A refused call leaves an event.
+    RefuseWithTrace,
+    /// State changes without an event.
+    ChangeWithoutEvent,
+    /// Nobody is told that a match is not wanted any more.
+    ForgetWithdrawal,
+}
+
+impl BrokenRule {
+    /// Every one of them.
+    pub const ALL: &'static [Self] = &[
+        Self::StartTwice,
+        Self::MatchTwice,
+        Self::ForgetExpiry,
+        Self::ForgetWidening,
+        Self::ForgetReturned,
+        Self::LoseReturned,
+        Self::LoseTicket,
+        Self::ForgetHook,
+        Self::ForgetAcceptance,
+        Self::AcceptForAll,
+        Self::OversellSeats,
+        Self::ReadyTwice,
+        Self::RefuseWithTrace,
+        Self::ChangeWithoutEvent,
+        Self::ForgetWithdrawal,
+    ];
+}
+
+/// What a restart may forget.
+#[derive(Default)]
+struct Beside {
+    /// Whether what is here has been made from the state since the machine was restored.
+    awake: bool,
+    pools: Pools,
+    due: Due,
+    /// Offers of free seats as rules see them.
+    seats: BTreeMap<MatchId, Seats>,
+    /// When matches were formed last.
+    formed_at: Timestamp,
+    /// The last tick did not get to the end.
+    carried: bool,
+    /// Searches that ended at a limit with nothing found.
+    cut_searches: u64,
+    /// How long tickets waited lately.
+    waits: Waits<QueueId>,
+}
+
+impl Matchmaker {
+    /// A matchmaker without queues.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_state(State::new())
+    }
+
+    fn with_state(state: State) -> Self {
+        Self {
+            state,
+            beside: Beside::default(),
+            #[cfg(feature = "broken-rules")]
+            broken: None,
+        }
+    }
+
+    /// Breaks one rule, for a simulation that must notice.
+    #[cfg(feature = "broken-rules")]
+    pub const fn break_rule(&mut self, rule: BrokenRule) {
+        self.broken = Some(rule);
+    }
+
+    #[cfg(feature = "broken-rules")]
+    fn broken(&self, rule: BrokenRule) -> bool {
+        self.broken == Some(rule)
+    }
+
+    #[cfg(not(feature = "broken-rules"))]
+    #[allow(clippy::unused_self, reason = "the same call as with the feature")]
+    const fn broken(&self, _: BrokenRule) -> bool {
+        false
+    }
+
+    /// Makes what is beside the state, where that was not done since the last restart or change of the settings.
+    fn wake(&mut self) {
+        if self.beside.awake {
+            return;
+        }
+        let rules = self.state.queues().map(|(id, queue)| (id, Arc::new(Ruleset::new(queue))));
+        self.beside.pools = Pools::new(rules);
+        self.beside.due = Due::everything(&self.state);
+        self.beside.seats.clear();
+        self.beside.awake = true;
+    }
+
+    /// The tickets of the round that begins behind `after`, oldest first.
+    fn round(&self, queue: &QueueId, after: u64) -> impl Iterator<Item = (u64, &TicketId)> {
+        let line = self.state.index.lines.get(queue);
+        let tickets = line.into_iter().flat_map(move |line| line.by_place.range(after + 1..));
+        tickets.take(FORM_BATCH).map(|(place, id)| (*place, id))
+    }
+}
+
+impl Default for Matchmaker {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// One input being worked on.
+struct Turn<'a> {
+    maker: &'a mut Matchmaker,
+    step: &'a mut Step<Matchmaker>,
+    now: Timestamp,
+    draw: Draw,
+    /// What this turn has cost, in comparisons of two numbers.
+    work: u64,
+}
+
+impl<'a> Turn<'a> {
+    fn new(maker: &'a mut Matchmaker, at: Moment, step: &'a mut Step<Matchmaker>) -> Self {
+        maker.wake();
+        Self { maker, step, now: at.now, draw: Draw::new(at), work: 0 }
+    }
+
+    const fn state(&self) -> &State {
+        &self.maker.state
+    }
+
+    fn broken(&self, rule: BrokenRule) -> bool {
+        self.maker.broken(rule)
+    }
+
+    /// Decides: the event is applied at once and goes to the log with this step.
+    fn emit(&mut self, event: Event) {
+        self.take_from_pools(&event);
+        let record = Record { seq: self.state().seq + 1, time: self.now, event };
+        self.maker.state.apply(&record);
+        self.note_due(&record.event);
+        self.step.records.push(record);
+    }
+
+    /// Tickets that do not wait after this event.
+    fn take_from_pools(&mut self, event: &Event) {
+        let mut take = |id: &TicketId| {
+            if let Some(ticket) = self.maker.state.ticket(id) {
+                self.maker.beside.pools.remove(ticket.place);
+                self.maker.beside.due.tickets.remove(&ticket.place);
+            }
+        };
+        match event {
+            Event::TicketCancelled { ticket, .. }
+            | Event::TicketFailed { ticket, .. }
+            | Event::TicketTimedOut { ticket }
+            | Event::SeatsTaken { ticket, .. } => take(&ticket.ticket),
+            // Those of a new match are taken out when it begins.
+            _ => {}
+        }
+    }
+
+    /// The ticket at this place is in a match from now on.
+    fn take_place(&mut self, place: u64) {
+        self.maker.beside.due.tickets.remove(&place);
+        if !self.broken(BrokenRule::MatchTwice) {
+            self.maker.beside.pools.remove(place);
+        }
+    }
+
+    /// What has to be looked at because of an event.
+    fn note_due(&mut self, event: &Event) {
+        let forgets = self.broken(BrokenRule::ForgetReturned);
+        let (state, beside) = (&self.maker.state, &mut self.maker.beside);
+        let mut note = |id: &TicketId| {
+            if let Some(ticket) = state.ticket(id)
+                && ticket.state == TicketState::Waiting
+            {
+                beside.due.tickets.insert(ticket.place);
+            }
+        };
+        match event {
+            Event::Configured { .. } => {
+                beside.awake = false;
+                self.maker.wake();
+            }
+            Event::TicketStarted { check: None, .. } => {
+                beside.due.tickets.insert(state.seq);
+            }
+            Event::TicketChecked { id, check: None, .. } => note(id),
+            Event::MatchDissolved { .. } if forgets => {}
+            Event::MatchDissolved { returned, .. } => returned.iter().for_each(|named| note(&named.ticket)),
+            Event::TicketReturned { ticket, .. } => note(&ticket.ticket),
+            Event::SeatsOffered { offer } => {
+                beside.due.offers.insert(offer.match_id.clone(), 0);
+            }
+            Event::SeatsWithdrawn { match_id }
+            | Event::SeatsTaken { match_id, .. }
+            | Event::TicketSeated { match_id, .. }
+                if !state.offers.contains_key(match_id) =>
+            {
+                beside.seats.remove(match_id);
+            }
+            _ => {}
+        }
+    }
+
+    fn carry_out(&mut self, command: Command) -> Result<Reply, Refusal> {
+        match command {
+            Command::Configure { settings } => self.configure(settings),
+            Command::Start { id, spec } => self.start(id, spec),
+            Command::Cancel { id } => self.cancel(&id),
+            Command::Accept { match_id, player } => self.accept(&match_id, player),
+            Command::Decline { match_id, player } => self.decline(&match_id, &player),
+            Command::TicketValidated { ticket, hook, outcome } => {
+                Ok(self.ticket_validated(&ticket, &hook, outcome))
+            }
+            Command::MatchesFormed { queue, round, matches } => {
+                Ok(self.matches_formed(&queue, round, matches))
+            }
+            Command::MatchChecked { match_id, hook, outcome } => {
+                Ok(self.match_checked(&match_id, &hook, outcome))
+            }
+            Command::Submitted { match_id } => Ok(self.submitted(match_id)),
+            Command::Withdrawn { match_id } => Ok(self.withdrawn(match_id)),
+            Command::NoServer { match_id, reason } => {
+                Ok(self.no_server(&match_id, DissolveCause::NoServer, &reason))
+            }
+            Command::MatchReady { match_id, connection } => Ok(self.match_ready(match_id, connection)),
+            Command::MatchEnded { match_id, reason } => Ok(self.match_ended(&match_id, &reason)),
+            Command::OfferSeats { offer } => self.offer_seats(offer),
+            Command::WithdrawSeats { match_id } => Ok(self.withdraw_seats(match_id)),
+            Command::Seated { ticket, match_id, connection } => {
+                Ok(self.seated(&ticket, match_id, connection))
+            }
+            Command::NotSeated { ticket, match_id } => Ok(self.not_seated(&ticket, &match_id)),
+        }
+    }
+
+    fn configure(&mut self, settings: Settings) -> Result<Reply, Refusal> {
+        settings.check().map_err(|problem| Refusal::field("settings", problem))?;
+        if *self.state().settings != settings {
+            self.emit(Event::Configured { settings: Arc::new(settings) });
+        }
+        Ok(Reply::Done)
+    }
+
+    /// The last place of the round that begins behind `after`; `after` where it has no tickets.
+    fn round_end(&self, queue: &QueueId, after: u64) -> u64 {
+        self.maker.round(queue, after).last().map_or(after, |(place, _)| place)
+    }
+}
+
+impl Machine for Matchmaker {
+    type Command = Command;
+    type Event = Event;
+    type Reply = Reply;
+    type Refusal = Refusal;
+    type Effect = Effect;
+    type Snapshot = Snapshot;
+
+    fn handle(&mut self, at: Moment, call: CallId, command: Command, step: &mut Step<Self>) {
+        let mut turn = Turn::new(self, at, step);
+        let before = turn.step.records.len();
+        let answer = turn.carry_out(command);
+        debug_assert!(
+            cfg!(feature = "broken-rules") || answer.is_ok() || turn.step.records.len() == before,
+            "a refused command left an event"
+        );
+        if answer.is_err() && turn.broken(BrokenRule::RefuseWithTrace) {
+            let settings = Arc::clone(&turn.state().settings);
+            turn.emit(Event::Configured { settings });
+        }
+        turn.step.answers.push((call, answer));
+    }
+
+    fn tick(&mut self, at: Moment, step: &mut Step<Self>) {
+        let mut turn = Turn::new(self, at, step);
+        turn.form();
+        turn.fire_due();
+    }
+
+    fn next_deadline(&self) -> Option<Timestamp> {
+        self.earliest_deadline()
+    }
+
+    /// No call is kept for later.
+    fn abandon(&mut self, _: CallId) {}
+
+    /// A ticket outlives the connection that it was started over.
+    fn undelivered(&mut self, _: Moment, _: Answer<Self>, _: &mut Step<Self>) {}
+
+    fn apply(&mut self, record: &Record<Event>) {
+        self.state.apply(record);
+        if self.beside.awake {
+            self.beside = Beside::default();
+        }
+    }
+
+    fn last_seq(&self) -> u64 {
+        self.state.seq
+    }
+
+    fn effect(&self, event: &Event) -> Option<Effect> {
+        match event {
+            Event::TicketStarted { id, .. } | Event::TicketChecked { id, .. } => self.validation(id),
+            Event::MatchProposed { id, .. }
+            | Event::MatchChecked { id, .. }
+            | Event::MatchFormed { id, .. } => self.work_on(id),
+            Event::MatchDissolved { id, withdraw: true, .. } => {
+                Some(Effect::Withdraw { match_id: id.clone() })
+            }
+            Event::SeatsTaken { match_id, ticket, .. } => {
+                Some(Effect::Seat { match_id: match_id.clone(), ticket: ticket.clone() })
+            }
+            Event::RoundBegun { queue, .. } => self.forming_round(queue),
+            _ => None,
+        }
+    }
+
+    fn outstanding(&self) -> Vec<Effect> {
+        let state = &self.state;
+        let tickets = state.index.deadlines.iter().filter_map(|(_, owner)| match owner {
+            state::Owner::Ticket(id) => self.validation(id),
+            state::Owner::Round(queue) => self.forming_round(queue),
+            state::Owner::Seating(match_id, id) => {
+                Some(Effect::Seat { match_id: match_id.clone(), ticket: state.named(id)? })
+            }
+            state::Owner::Formation(_) => None,
+        });
+        let matches = state.formations.keys().filter_map(|id| self.work_on(id));
+        let withdrawing = state.withdrawing.iter().map(|id| Effect::Withdraw { match_id: id.clone() });
+        tickets.chain(matches).chain(withdrawing).collect()
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        self.state.snapshot()
+    }
+
+    fn restore(snapshot: Snapshot) -> Self {
+        Self::with_state(State::restore(snapshot))
+    }
+}
+
+/// Effects, from the state alone.
+impl Matchmaker {
+    fn validation(&self, id: &TicketId) -> Option<Effect> {
+        let ticket = self.state.ticket(id)?;
+        let TicketState::Validating(check) = &ticket.state else { return None };
+        Some(Effect::ValidateTicket {
+            hook: check.hook.clone(),
+            ticket: id.clone(),
+            queue: ticket.queue.clone(),
+            spec: Arc::clone(&ticket.spec),
+        })
+    }
+
+    fn work_on(&self, id: &MatchId) -> Option<Effect> {
+        let formation = self.state.formations.get(id)?;
+        let spec = Arc::clone(&formation.spec);
+        match &formation.stage {
+            Stage::Checking(check) => Some(Effect::CheckMatch {
+                hook: check.hook.clone(),
+                match_id: id.clone(),
+                queue: formation.queue.clone(),
+                teams: Arc::clone(&formation.teams),
+                spec,
+            }),
+            Stage::FindingServer { submitted: false } => Some(Effect::Submit { match_id: id.clone(), spec }),
+            Stage::Accepting { .. } | Stage::FindingServer { submitted: true } => None,
+        }
+    }
+
+    fn forming_round(&self, queue: &QueueId) -> Option<Effect> {
+        let round = self.state.rounds.get(queue)?;
+        let hook = round.check.as_ref()?.hook.clone();
+        let tickets = self.round(queue, round.after).filter_map(|(_, id)| {
+            let ticket = self.state.ticket(id)?;
+            Some((id.clone(), Arc::clone(&ticket.spec)))
+        });
+        Some(Effect::FormMatches {
+            hook,
+            queue: queue.clone(),
+            round: round.number,
+            tickets: tickets.collect(),
+        })
+    }
+}

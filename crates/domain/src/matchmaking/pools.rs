@@ -1,0 +1,433 @@
+//! Where waiting tickets are found by those that they could play with.
+//!
+//! Tickets of one queue that agree in every equality and can bear one region are a *pool*; a ticket is in a pool for
+//! each region that it can bear, and once its equalities relax, in those of everyone who is as relaxed. Within a pool
+//! tickets lie by *cells* of the first number that rules compare, and by size; within both the oldest is first. So those
+//! who are within reach of a ticket lie side by side: few are read in one go and put in order, and of many the oldest are
+//! found by a merge of a few cells, however many tickets wait.
+//!
+//! All of it is one ordered map with small keys. A map for each pool would be easier to read, but a million tickets can
+//! have nearly as many pools, and a map for each takes several times the memory.
+//!
+//! Nothing here is durable: it depends on the time (windows widen), and is made again from the state after a restart.
+
+use alloc::collections::{BTreeMap, BTreeSet, BinaryHeap, btree_map};
+use alloc::sync::Arc;
+use alloc::vec::{self, Vec};
+use core::cmp::Reverse;
+
+use super::names::{Names, hash};
+use super::rules::{Profile, Ruleset};
+use crate::ids::{QueueId, RegionId};
+use crate::time::Timestamp;
+
+/// Cells that one look visits on each side of a ticket's own.
+const MAX_CELLS: usize = 32;
+/// Tickets in reach that are read in one go; of more, the oldest are found cell by cell.
+const FEW: usize = 96;
+
+/// Names a pool: queue, relaxed equalities, region, and the values that all have in common.
+type PoolKey = (u32, u8, Option<RegionId>, Arc<str>);
+
+/// A place in the one map: pool, cell, size, place in the queue.
+type Spot = (u32, i32, u16, u64);
+
+/// Index of a ticket in the slab.
+pub(crate) type Slot = u32;
+
+/// The tickets of one size in one cell, oldest first.
+type Cell<'a> = btree_map::Range<'a, Spot, Slot>;
+
+/// How many tickets of each size a pool has.
+#[derive(Default)]
+struct Pool {
+    key: Option<PoolKey>,
+    /// By size.
+    counts: Vec<(u16, u32)>,
+    players: u32,
+}
+
+impl Pool {
+    fn add(&mut self, size: u16) {
+        self.players += u32::from(size);
+        match self.counts.binary_search_by_key(&size, |(of, _)| *of) {
+            Ok(at) => self.counts.iter_mut().skip(at).take(1).for_each(|(_, count)| *count += 1),
+            Err(at) => self.counts.insert(at, (size, 1)),
+        }
+    }
+
+    fn take(&mut self, size: u16) {
+        self.players -= u32::from(size);
+        self.counts.iter_mut().filter(|(of, _)| *of == size).for_each(|(_, count)| *count -= 1);
+        self.counts.retain(|(_, count)| *count > 0);
+    }
+
+    fn count(&self, size: u16) -> u32 {
+        self.counts.iter().find(|(of, _)| *of == size).map_or(0, |(_, count)| *count)
+    }
+}
+
+/// A waiting ticket that is in its pools.
+pub(crate) struct Waiting {
+    pub(crate) queue: QueueId,
+    pub(crate) profile: Profile,
+    pub(crate) rules: Arc<Ruleset>,
+    cell: i32,
+    /// In the order in which they are searched: fewest relaxed equalities first, then the best region.
+    pub(crate) pools: Vec<u32>,
+}
+
+#[derive(Default)]
+pub(crate) struct Pools {
+    slots: Vec<Option<Waiting>>,
+    free: Vec<Slot>,
+    by_place: BTreeMap<u64, Slot>,
+    spots: BTreeMap<Spot, Slot>,
+    pools: Vec<Pool>,
+    free_pools: Vec<u32>,
+    by_key: Names,
+    /// When tickets next demand less.
+    timers: BTreeSet<(Timestamp, u64)>,
+    rulesets: BTreeMap<QueueId, (u32, Arc<Ruleset>)>,
+}
+
+impl Pools {
+    /// The compiled rules of every queue, and nobody waiting.
+    pub(crate) fn new<'a>(queues: impl Iterator<Item = (&'a QueueId, Arc<Ruleset>)>) -> Self {
+        let rulesets = (0..).zip(queues).map(|(number, (id, rules))| (id.clone(), (number, rules))).collect();
+        Self { rulesets, ..Self::default() }
+    }
+
+    pub(crate) fn rules(&self, queue: &QueueId) -> Option<&Arc<Ruleset>> {
+        self.rulesets.get(queue).map(|(_, rules)| rules)
+    }
+
+    pub(crate) fn slot(&self, place: u64) -> Option<Slot> {
+        self.by_place.get(&place).copied()
+    }
+
+    pub(crate) fn get(&self, slot: Slot) -> Option<&Waiting> {
+        self.slots.get(slot as usize)?.as_ref()
+    }
+
+    pub(crate) fn next_timer(&self) -> Option<Timestamp> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// The place of a ticket that demands less by `now`.
+    pub(crate) fn take_due(&mut self, now: Timestamp) -> Option<u64> {
+        while let Some((at, place)) = self.timers.first().copied() {
+            if at > now {
+                return None;
+            }
+            self.timers.pop_first();
+            if self.by_place.contains_key(&place) {
+                return Some(place);
+            }
+        }
+        None
+    }
+
+    /// Puts a ticket into its pools, or into others if it was there with other demands.
+    pub(crate) fn enter(&mut self, queue: &QueueId, profile: Profile) -> Option<Slot> {
+        if let Some(slot) = self.slot(profile.place)
+            && self.get(slot).is_some_and(|waiting| waiting.profile.lies_where(&profile))
+        {
+            return self.renew(slot, profile);
+        }
+        self.remove(profile.place);
+        let (number, rules) = self.rulesets.get(queue)?;
+        let (number, rules) = (*number, Arc::clone(rules));
+        let cell = cell_of(profile.values.first().copied().unwrap_or_default(), rules.cell);
+        let keys = keys(number, &profile);
+        let pools: Vec<u32> = keys.into_iter().map(|key| self.pool(key)).collect();
+        let place = profile.place;
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            Slot::try_from(self.slots.len() - 1).unwrap_or(Slot::MAX)
+        });
+        for pool in &pools {
+            self.spots.insert((*pool, cell, profile.size, place), slot);
+            if let Some(pool) = self.pools.get_mut(*pool as usize) {
+                pool.add(profile.size);
+            }
+        }
+        if let Some(until) = profile.until {
+            self.timers.insert((until, place));
+        }
+        self.by_place.insert(place, slot);
+        *self.slots.get_mut(slot as usize)? =
+            Some(Waiting { queue: queue.clone(), profile, rules, cell, pools });
+        Some(slot)
+    }
+
+    /// The ticket demands something else and lies where it lay.
+    fn renew(&mut self, slot: Slot, profile: Profile) -> Option<Slot> {
+        let waiting = self.slots.get_mut(slot as usize)?.as_mut()?;
+        let place = profile.place;
+        if waiting.profile.until != profile.until {
+            if let Some(until) = waiting.profile.until {
+                self.timers.remove(&(until, place));
+            }
+            if let Some(until) = profile.until {
+                self.timers.insert((until, place));
+            }
+        }
+        waiting.profile = profile;
+        Some(slot)
+    }
+
+    fn pool(&mut self, key: PoolKey) -> u32 {
+        let hash = hash_of(&key);
+        let known = self.by_key.find(hash).filter_map(|number| u32::try_from(number).ok()).find(|number| {
+            let pool = self.pools.get(*number as usize);
+            pool.is_some_and(|pool| pool.key.as_ref() == Some(&key))
+        });
+        if let Some(known) = known {
+            return known;
+        }
+        let pool = Pool { key: Some(key), ..Pool::default() };
+        let number = match self.free_pools.pop() {
+            Some(free) => {
+                if let Some(place) = self.pools.get_mut(free as usize) {
+                    *place = pool;
+                }
+                free
+            }
+            None => {
+                self.pools.push(pool);
+                u32::try_from(self.pools.len() - 1).unwrap_or(u32::MAX)
+            }
+        };
+        self.by_key.insert(hash, u64::from(number));
+        number
+    }
+
+    /// The ticket at this place does not wait any more.
+    pub(crate) fn remove(&mut self, place: u64) {
+        let Some(slot) = self.by_place.remove(&place) else { return };
+        let Some(waiting) = self.slots.get_mut(slot as usize).and_then(Option::take) else { return };
+        self.free.push(slot);
+        if let Some(until) = waiting.profile.until {
+            self.timers.remove(&(until, place));
+        }
+        for number in waiting.pools {
+            self.spots.remove(&(number, waiting.cell, waiting.profile.size, place));
+            let Some(pool) = self.pools.get_mut(number as usize) else { continue };
+            pool.take(waiting.profile.size);
+            if pool.counts.is_empty()
+                && let Some(key) = pool.key.take()
+            {
+                self.by_key.remove(hash_of(&key), u64::from(number));
+                self.free_pools.push(number);
+            }
+        }
+    }
+
+    /// Players of all tickets in a pool.
+    pub(crate) fn players(&self, pool: u32) -> u32 {
+        self.pools.get(pool as usize).map_or(0, |pool| pool.players)
+    }
+
+    /// How many tickets of a size a pool has.
+    pub(crate) fn count(&self, pool: u32, size: u16) -> u32 {
+        self.pools.get(pool as usize).map_or(0, |pool| pool.count(size))
+    }
+
+    /// Whom the region of a pool is named after.
+    pub(crate) fn region(&self, pool: u32) -> Option<&RegionId> {
+        self.pools.get(pool as usize)?.key.as_ref()?.2.as_ref()
+    }
+
+    /// The tickets of a pool whose first number may be within the window of `ticket`, oldest first, without itself.
+    pub(crate) fn near(&self, pool: u32, ticket: &Waiting) -> Near<'_> {
+        let (low, high) = reach(ticket);
+        let all = self.spots.range((pool, low, 0, 0)..=(pool, high, u16::MAX, u64::MAX));
+        let own = ticket.profile.place;
+        let mut few: Vec<(u64, Slot)> =
+            all.take(FEW + 1).map(|((_, _, _, place), slot)| (*place, *slot)).collect();
+        if few.len() <= FEW {
+            few.retain(|(place, _)| *place != own);
+            few.sort_unstable();
+            return Near::Few(few.into_iter());
+        }
+        Near::Many(Merge::new(self.cells(pool, ticket.cell, (low, high)), own))
+    }
+
+    /// The cells from `low` to `high` that have tickets, those next to `own` first on each side.
+    fn cells(&self, pool: u32, own: i32, (low, high): (i32, i32)) -> Vec<Cell<'_>> {
+        let mut found = Vec::new();
+        let group =
+            |cell: i32, size: u16| self.spots.range((pool, cell, size, 0)..=(pool, cell, size, u64::MAX));
+        let (mut from, mut seen, mut last) = ((own, 0), 0, None);
+        loop {
+            let mut next = self.spots.range((pool, from.0, from.1, 0)..=(pool, high, u16::MAX, u64::MAX));
+            let Some(((_, cell, size, _), _)) = next.next() else { break };
+            seen += usize::from(last.replace(*cell) != Some(*cell));
+            if seen > MAX_CELLS + 1 {
+                break;
+            }
+            found.push(group(*cell, *size));
+            let Some(after) = after(*cell, *size) else { break };
+            from = after;
+        }
+        let (mut below, mut seen, mut last) = ((own, 0), 0, None);
+        loop {
+            let mut next = self.spots.range((pool, low, 0, 0)..(pool, below.0, below.1, 0));
+            let Some(((_, cell, size, _), _)) = next.next_back() else { break };
+            seen += usize::from(last.replace(*cell) != Some(*cell));
+            if seen > MAX_CELLS {
+                break;
+            }
+            found.push(group(*cell, *size));
+            below = (*cell, *size);
+        }
+        found
+    }
+}
+
+/// What comes after the tickets of one size in one cell.
+fn after(cell: i32, size: u16) -> Option<(i32, u16)> {
+    match size.checked_add(1) {
+        Some(size) => Some((cell, size)),
+        None => Some((cell.checked_add(1)?, 0)),
+    }
+}
+
+/// The first and the last cell that a ticket's window touches.
+fn reach(ticket: &Waiting) -> (i32, i32) {
+    let profile = &ticket.profile;
+    if ticket.rules.distances() == 0 {
+        return (ticket.cell, ticket.cell);
+    }
+    let (value, window) = (profile.values.first().copied(), profile.windows.first().copied());
+    let (value, window) = (value.unwrap_or_default(), window.unwrap_or_default());
+    (cell_of(value - window, ticket.rules.cell), cell_of(value + window, ticket.rules.cell))
+}
+
+/// Tickets in reach, oldest first.
+pub(crate) enum Near<'a> {
+    Few(vec::IntoIter<(u64, Slot)>),
+    Many(Merge<'a>),
+}
+
+impl Near<'_> {
+    /// What finding them has cost, in tickets looked at.
+    pub(crate) fn looks(&self) -> u64 {
+        match self {
+            Self::Few(few) => few.len() as u64,
+            Self::Many(merge) => (FEW + merge.cells.len()) as u64,
+        }
+    }
+}
+
+impl Iterator for Near<'_> {
+    type Item = Slot;
+
+    fn next(&mut self) -> Option<Slot> {
+        match self {
+            Self::Few(few) => few.next().map(|(_, slot)| slot),
+            Self::Many(merge) => merge.next(),
+        }
+    }
+}
+
+/// The tickets of some cells, oldest first, but for that at the place `own`.
+pub(crate) struct Merge<'a> {
+    cells: Vec<Cell<'a>>,
+    heads: BinaryHeap<Reverse<(u64, Slot, usize)>>,
+    own: u64,
+}
+
+impl<'a> Merge<'a> {
+    fn new(cells: Vec<Cell<'a>>, own: u64) -> Self {
+        let mut merge = Self { heads: BinaryHeap::with_capacity(cells.len()), cells, own };
+        for at in 0..merge.cells.len() {
+            merge.go_on(at);
+        }
+        merge
+    }
+
+    fn go_on(&mut self, at: usize) {
+        let next = self.cells.get_mut(at).and_then(Iterator::next);
+        self.heads.extend(next.map(|((_, _, _, place), slot)| Reverse((*place, *slot, at))));
+    }
+
+    fn next(&mut self) -> Option<Slot> {
+        loop {
+            let Reverse((place, slot, at)) = self.heads.pop()?;
+            self.go_on(at);
+            if place != self.own {
+                return Some(slot);
+            }
+        }
+    }
+}
+
+fn hash_of((queue, relaxed, region, values): &PoolKey) -> u64 {
+    let begin = u64::from(*queue) << 8 | u64::from(*relaxed);
+    hash(hash(begin, region.as_ref().map_or("", RegionId::as_str)), values)
+}
+
+/// The pools of a ticket, in the order in which they are searched.
+fn keys(queue: u32, profile: &Profile) -> Vec<PoolKey> {
+    if !profile.eligible {
+        return Vec::new();
+    }
+    let mut relaxed: Vec<u8> =
+        (0..=profile.relaxed_equal).filter(|bits| bits & !profile.relaxed_equal == 0).collect();
+    relaxed.sort_by_key(|bits| (bits.count_ones(), *bits));
+    let values = relaxed.into_iter().map(|bits| (bits, without(&profile.equal, bits)));
+    let of_regions = |(bits, values): (u8, Arc<str>)| {
+        let regions = profile.regions.iter();
+        regions.map(move |(region, _)| (queue, bits, region.clone(), Arc::clone(&values)))
+    };
+    values.flat_map(of_regions).collect()
+}
+
+/// The values that must be equal, without those that need not be.
+fn without(values: &Arc<str>, relaxed: u8) -> Arc<str> {
+    if relaxed == 0 {
+        return Arc::clone(values);
+    }
+    let mut kept = alloc::string::String::new();
+    for (at, value) in values.split('\u{1f}').enumerate() {
+        if at > 0 {
+            kept.push('\u{1f}');
+        }
+        if relaxed & (1 << at.min(7)) == 0 {
+            kept.push_str(value);
+        }
+    }
+    Arc::from(kept)
+}
+
+/// The cell of a number; numbers beyond the range of cells share the outermost.
+fn cell_of(value: f64, width: f64) -> i32 {
+    if width <= 0.0 {
+        return 0;
+    }
+    let cell = value / width;
+    let whole = cell as i32;
+    if cell < f64::from(whole) { whole.saturating_sub(1) } else { whole }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_are_as_wide_on_both_sides_of_zero() {
+        assert_eq!([-2.0, -0.5, 0.0, 0.5, 1.0].map(|value| cell_of(value, 1.0)), [-2, -1, 0, 0, 1]);
+        assert_eq!(cell_of(f64::INFINITY, 1.0), i32::MAX);
+        assert_eq!(cell_of(f64::NEG_INFINITY, 1.0), i32::MIN);
+        assert_eq!(cell_of(7.0, 0.0), 0);
+    }
+
+    #[test]
+    fn values_that_need_not_be_equal_are_left_out() {
+        let values: Arc<str> = Arc::from("a\u{1f}b\u{1f}c");
+        assert_eq!(&*without(&values, 0), "a\u{1f}b\u{1f}c");
+        assert_eq!(&*without(&values, 0b101), "\u{1f}b\u{1f}");
+    }
+}

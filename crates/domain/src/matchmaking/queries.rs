@@ -1,0 +1,83 @@
+//! Reading: what the API shows. Nothing here changes anything.
+
+use core::ops::Bound;
+
+use super::Matchmaker;
+use super::model::{Formation, Offered, Ticket};
+use super::settings::Settings;
+use crate::broker::Page;
+use crate::ids::{IdempotencyKey, MatchId, PlayerId, QueueId, TicketId};
+
+impl Matchmaker {
+    /// The settings in force.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.state.settings
+    }
+
+    /// A ticket, with its status; those that are over for as long as they are kept.
+    #[must_use]
+    pub fn ticket(&self, id: &TicketId) -> Option<&Ticket> {
+        self.state.find(id)
+    }
+
+    /// The ticket that was started under a key.
+    #[must_use]
+    pub fn ticket_of_key(&self, key: &IdempotencyKey) -> Option<&Ticket> {
+        self.state.find(self.state.index.by_key.get(key)?)
+    }
+
+    /// The ticket of a player that is not over.
+    #[must_use]
+    pub fn ticket_of(&self, player: &PlayerId) -> Option<&Ticket> {
+        self.state.ticket_of(player)
+    }
+
+    /// Tickets that are not over, oldest first, from the one behind the place `after`; 0 is before the first.
+    #[must_use]
+    pub fn tickets(&self, after: u64, most: usize) -> Page<Ticket> {
+        let mut tickets = self.state.tickets.range((Bound::Excluded(after), Bound::Unbounded));
+        let items = tickets.by_ref().take(most).map(|(_, ticket)| ticket.clone()).collect();
+        Page { items, more: tickets.next().is_some() }
+    }
+
+    /// A match that is being made.
+    #[must_use]
+    pub fn formation(&self, id: &MatchId) -> Option<&Formation> {
+        self.state.formations.get(id)
+    }
+
+    /// Every match that is being made, by id.
+    pub fn formations(&self) -> impl Iterator<Item = &Formation> {
+        self.state.formations.values()
+    }
+
+    /// Every offer of free seats, by match.
+    pub fn offers(&self) -> impl Iterator<Item = &Offered> {
+        self.state.offers.values()
+    }
+
+    /// The offer of a match's free seats.
+    #[must_use]
+    pub fn offered(&self, id: &MatchId) -> Option<&Offered> {
+        self.state.offers.get(id)
+    }
+
+    /// How many tickets wait in a queue.
+    #[must_use]
+    pub fn waiting(&self, queue: &QueueId) -> usize {
+        self.state.index.lines.get(queue).map_or(0, |line| line.by_place.len())
+    }
+
+    /// How many tickets are to be looked at in the next ticks.
+    #[must_use]
+    pub fn backlog(&self) -> usize {
+        self.beside.due.tickets.len()
+    }
+
+    /// Searches that ended at a limit with nothing found, since this process began.
+    #[must_use]
+    pub const fn cut_searches(&self) -> u64 {
+        self.beside.cut_searches
+    }
+}

@@ -1,0 +1,550 @@
+//! The rules of a queue, ready to be used: what each ticket demands at a time, and whether tickets go together.
+//!
+//! Rules are mutual: a match meets what each of its tickets demands, by that ticket's own wait. So nobody is given a
+//! worse match than their own wait allows for, and two tickets go together from one moment on: when the later of
+//! the two demands has widened. That is what makes it enough to look at a ticket when it comes and when it widens.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::cell::OnceCell;
+use core::time::Duration;
+
+use jmespath::{Rcvar, Variable};
+
+use super::model::{Player, SeatOffer, Ticket, TicketSpec};
+use super::packing::{Mix, mixes};
+use super::settings::{About, MAX_DISTANCES, Measure, Need, Queue, Rule, RuleKind};
+use crate::broker::model::Properties;
+use crate::broker::requirements::{Requirement, Requirements};
+use crate::ids::{PlayerId, RegionId, TicketId};
+use crate::time::Timestamp;
+
+/// Narrowest cell of the first distance, as a part of the widest finite window.
+const CELLS_PER_WINDOW: f64 = 8.0;
+/// Between the values of equality rules in a key.
+const SEPARATOR: char = '\u{1f}';
+
+/// A rule that asks for equality.
+struct Equality {
+    rule: usize,
+    path: Vec<String>,
+}
+
+struct Distance {
+    rule: usize,
+    name: Box<str>,
+    path: Vec<String>,
+    measure: Measure,
+    missing: f64,
+}
+
+struct Expression {
+    rule: usize,
+    requirement: Arc<Requirement>,
+    need: Need,
+}
+
+/// A queue's rules, compiled.
+pub(crate) struct Ruleset {
+    pub(crate) queue: Queue,
+    requirements: Requirements,
+    equalities: Vec<Equality>,
+    distances: Vec<Distance>,
+    latency: Option<usize>,
+    balance: Option<(usize, Box<str>, f64)>,
+    not_blocked: Option<usize>,
+    pairs: Vec<Expression>,
+    singles: Vec<Expression>,
+    /// Width of a cell of the first distance; 0 where there is none.
+    pub(crate) cell: f64,
+    /// For each size of a team, the mixes of ticket sizes that fill the teams; `None` where there are too many.
+    mixes: BTreeMap<u16, Option<Vec<Mix>>>,
+}
+
+/// What a waiting ticket is and demands from `since` until `until`.
+pub(crate) struct Profile {
+    pub(crate) id: TicketId,
+    pub(crate) place: u64,
+    pub(crate) size: u16,
+    pub(crate) spec: Arc<TicketSpec>,
+    /// From when its wait counts.
+    pub(crate) since: Timestamp,
+    pub(crate) values: [f64; MAX_DISTANCES],
+    pub(crate) windows: [f64; MAX_DISTANCES],
+    /// Players of a team that it asks for.
+    pub(crate) wanted: u32,
+    /// Regions that it can bear, best first, with the round trip; one without name where no rule looks at them.
+    pub(crate) regions: Vec<(Option<RegionId>, u32)>,
+    /// The values that must be equal.
+    pub(crate) equal: Arc<str>,
+    /// Those of them that need not be any more, as bits.
+    pub(crate) relaxed_equal: u8,
+    /// How far teams' averages may be apart.
+    pub(crate) balance: f64,
+    /// The sum of its players' ratings.
+    pub(crate) rating: f64,
+    /// Rules that demand nothing any more, as bits.
+    relaxed: u64,
+    /// Rules over the ticket alone let it be matched.
+    pub(crate) eligible: bool,
+    /// When it next demands less.
+    pub(crate) until: Option<Timestamp>,
+    /// As an expression sees it.
+    document: OnceCell<Rcvar>,
+}
+
+/// An offer of free seats, as rules see it.
+pub(crate) struct Seats {
+    pub(crate) place: u64,
+    offer: Arc<SeatOffer>,
+    equal: Vec<Option<String>>,
+    values: Vec<Option<f64>>,
+    document: OnceCell<Rcvar>,
+}
+
+impl Ruleset {
+    pub(crate) fn new(queue: &Queue) -> Self {
+        let mut set = Self {
+            queue: queue.clone(),
+            requirements: Requirements::new(),
+            equalities: Vec::new(),
+            distances: Vec::new(),
+            latency: None,
+            balance: None,
+            not_blocked: None,
+            pairs: Vec::new(),
+            singles: Vec::new(),
+            cell: 0.0,
+            mixes: BTreeMap::new(),
+        };
+        for (at, rule) in queue.rules.iter().enumerate() {
+            set.add(at, rule);
+        }
+        if let Some(first) = set.distances.first().and_then(|first| queue.rules.get(first.rule)) {
+            set.cell = cell_width(first);
+        }
+        if queue.teams > 0 {
+            let sizes = queue.min_players_per_team..=queue.players_per_team;
+            for size in sizes.filter_map(|size| u16::try_from(size).ok()) {
+                set.mixes.insert(size, mixes(queue.teams, size));
+            }
+        }
+        set
+    }
+
+    fn add(&mut self, at: usize, rule: &Rule) {
+        match &rule.kind {
+            RuleKind::Equal { property } => {
+                self.equalities.push(Equality { rule: at, path: path(property) });
+            }
+            RuleKind::Distance { property, measure, missing, .. } => self.distances.push(Distance {
+                rule: at,
+                name: property.clone(),
+                path: path(property),
+                measure: *measure,
+                missing: *missing,
+            }),
+            RuleKind::Latency { .. } => self.latency = Some(at),
+            RuleKind::Balance { property, missing, .. } => {
+                self.balance = Some((at, property.clone(), *missing));
+            }
+            RuleKind::NotBlocked => self.not_blocked = Some(at),
+            RuleKind::Expression { expression, about, need } => {
+                // Checked with the settings, so what does not compile is not there.
+                let Ok(requirement) = self.requirements.compile(expression) else { return };
+                let expression = Expression { rule: at, requirement, need: *need };
+                match about {
+                    About::Pair => self.pairs.push(expression),
+                    About::Ticket => self.singles.push(expression),
+                }
+            }
+        }
+    }
+
+    /// The mixes of ticket sizes that fill teams of this size; `None` where they are not known.
+    pub(crate) fn mixes(&self, size: u16) -> Option<&[Mix]> {
+        self.mixes.get(&size)?.as_deref()
+    }
+
+    /// Whether pairs of tickets have to be looked at beyond their numbers.
+    pub(crate) const fn compares_pairs(&self) -> bool {
+        !self.pairs.is_empty() || self.not_blocked.is_some()
+    }
+
+    /// Whether there are expressions over single tickets.
+    pub(crate) const fn judges_singles(&self) -> bool {
+        !self.singles.is_empty()
+    }
+
+    pub(crate) const fn balances(&self) -> bool {
+        self.balance.is_some()
+    }
+
+    pub(crate) const fn distances(&self) -> usize {
+        self.distances.len()
+    }
+
+    fn allows(&self, rule: usize, waited: Duration) -> Option<f64> {
+        self.queue.rules.get(rule)?.allows(waited)
+    }
+
+    /// The rule's limit for a number; without end where it is relaxed.
+    fn limit(&self, rule: usize, waited: Duration) -> f64 {
+        self.allows(rule, waited).unwrap_or(f64::INFINITY)
+    }
+
+    /// What a ticket is and demands now.
+    pub(crate) fn profile(&self, ticket: &Ticket, now: Timestamp) -> Profile {
+        self.profile_again(ticket, None, now)
+    }
+
+    /// What a ticket is and demands now, where it is known what it was and demanded before: what it is does not change.
+    pub(crate) fn profile_again(&self, ticket: &Ticket, known: Option<&Profile>, now: Timestamp) -> Profile {
+        let waited = now.since(ticket.waits_since);
+        let spec = &ticket.spec;
+        let known = known.filter(|known| Arc::ptr_eq(&known.spec, spec));
+        let (values, equal, rating) = match known {
+            Some(known) => (known.values, Arc::clone(&known.equal), known.rating),
+            None => self.nature(spec),
+        };
+        let mut windows = [f64::INFINITY; MAX_DISTANCES];
+        for (distance, window) in self.distances.iter().zip(&mut windows) {
+            *window = self.limit(distance.rule, waited);
+        }
+        let rules = self.queue.rules.iter();
+        let relaxed = rules.enumerate().filter(|(_, rule)| rule.allows(waited).is_none());
+        let relaxed = relaxed.fold(0_u64, |bits, (at, _)| bits | 1 << at.min(63));
+        let mut profile = Profile {
+            id: ticket.id.clone(),
+            place: ticket.place,
+            size: u16::try_from(spec.size()).unwrap_or(u16::MAX),
+            spec: Arc::clone(spec),
+            since: ticket.waits_since,
+            values,
+            windows,
+            wanted: self.queue.wanted(waited),
+            regions: self.regions(spec, waited),
+            equal,
+            relaxed_equal: self.relaxed_equal(relaxed),
+            balance: self.balance.as_ref().map_or(f64::INFINITY, |(rule, _, _)| self.limit(*rule, waited)),
+            rating,
+            relaxed,
+            eligible: true,
+            until: self.widens_after(waited).map(|after| ticket.waits_since + after),
+            document: known.map(|known| known.document.clone()).unwrap_or_default(),
+        };
+        profile.eligible = self.refusing_rule(&profile).is_none();
+        profile
+    }
+
+    /// What a ticket is, whatever the time: its numbers, the values that must be equal, the sum of its ratings.
+    fn nature(&self, spec: &TicketSpec) -> ([f64; MAX_DISTANCES], Arc<str>, f64) {
+        let properties = self.looks_at_properties().then(|| variable(&spec.properties));
+        let mut values = [0.0; MAX_DISTANCES];
+        for (distance, value) in self.distances.iter().zip(&mut values) {
+            *value = distance.value(spec, properties.as_ref());
+        }
+        (values, self.equal(properties.as_ref()), self.rating(spec))
+    }
+
+    fn looks_at_properties(&self) -> bool {
+        !self.equalities.is_empty()
+            || self.distances.iter().any(|distance| distance.measure == Measure::Ticket)
+    }
+
+    /// When a ticket next demands less, after a wait.
+    pub(crate) fn widens_after(&self, waited: Duration) -> Option<Duration> {
+        let rules = self.queue.rules.iter().filter_map(|rule| rule.widens_after(waited));
+        rules.chain(self.queue.wants_less_after(waited)).min()
+    }
+
+    fn equal(&self, properties: Option<&Rcvar>) -> Arc<str> {
+        let mut key = String::new();
+        for (at, equality) in self.equalities.iter().enumerate() {
+            if at > 0 {
+                key.push(SEPARATOR);
+            }
+            if let Some(properties) = properties {
+                write_value(&at_path(properties, &equality.path), &mut key);
+            }
+        }
+        Arc::from(key)
+    }
+
+    /// Equalities that demand nothing any more, as bits.
+    fn relaxed_equal(&self, relaxed: u64) -> u8 {
+        let equalities = self.equalities.iter().enumerate();
+        equalities
+            .fold(0, |bits, (at, equality)| bits | u8::from(is_set(relaxed, equality.rule)) << at.min(7))
+    }
+
+    /// Regions that the ticket can bear, best first.
+    fn regions(&self, spec: &TicketSpec, waited: Duration) -> Vec<(Option<RegionId>, u32)> {
+        let Some(rule) = self.latency else { return Vec::from([(None, 0)]) };
+        let most = self.limit(rule, waited);
+        let all = spec.worst_latencies().into_iter();
+        let mut regions: Vec<_> = all
+            .filter(|(_, latency)| f64::from(*latency) <= most)
+            .map(|(id, latency)| (Some(id), latency))
+            .collect();
+        regions.sort_by(|a, b| (a.1, &a.0).cmp(&(b.1, &b.0)));
+        regions
+    }
+
+    fn rating(&self, spec: &TicketSpec) -> f64 {
+        let Some((_, name, missing)) = &self.balance else { return 0.0 };
+        spec.players().map(|player| player.ratings.get(name).copied().unwrap_or(*missing)).sum()
+    }
+
+    /// The rule over the ticket alone that keeps it from being matched now.
+    pub(crate) fn refusing_rule(&self, profile: &Profile) -> Option<&Rule> {
+        let refusing = self.singles.iter().find(|single| {
+            !is_set(profile.relaxed, single.rule) && !self.fits(single, profile.document(), None)
+        });
+        self.queue.rules.get(refusing?.rule)
+    }
+
+    fn fits(&self, expression: &Expression, ticket: &Rcvar, candidate: Option<&Rcvar>) -> bool {
+        let mut fields = BTreeMap::from([("ticket".to_string(), Rcvar::clone(ticket))]);
+        if let Some(candidate) = candidate {
+            fields.insert("candidate".to_string(), Rcvar::clone(candidate));
+        }
+        let root = Rcvar::new(Variable::Object(fields));
+        self.requirements.fits_value(&expression.requirement, &root)
+    }
+
+    /// Whether two tickets may be in one match, by everything but their numbers, equalities and regions.
+    pub(crate) fn pair_fits(&self, one: &Profile, other: &Profile) -> bool {
+        self.blocker(one, other).is_none()
+            && self
+                .pairs
+                .iter()
+                .filter(|pair| pair.need == Need::Required)
+                .all(|pair| self.demand_met(pair, one, other) && self.demand_met(pair, other, one))
+    }
+
+    fn demand_met(&self, pair: &Expression, ticket: &Profile, candidate: &Profile) -> bool {
+        is_set(ticket.relaxed, pair.rule) || self.fits(pair, ticket.document(), Some(candidate.document()))
+    }
+
+    /// The rule about blocked players, where it keeps two tickets apart.
+    fn blocker(&self, one: &Profile, other: &Profile) -> Option<usize> {
+        let rule = self.not_blocked?;
+        let blocks = |from: &Profile, whom: &Profile| {
+            !is_set(from.relaxed, rule)
+                && from.spec.players().any(|player| {
+                    player.blocked.iter().any(|blocked| whom.spec.players().any(|whom| whom.id == *blocked))
+                })
+        };
+        (blocks(one, other) || blocks(other, one)).then_some(rule)
+    }
+
+    /// How many preferred expressions a candidate does not meet.
+    pub(crate) fn misses(&self, ticket: &Profile, candidate: &Profile) -> u8 {
+        let preferred = self.pairs.iter().filter(|pair| pair.need == Need::Preferred);
+        let missed = preferred.filter(|pair| !self.demand_met(pair, ticket, candidate));
+        u8::try_from(missed.count()).unwrap_or(u8::MAX)
+    }
+
+    /// The first rule that keeps two tickets out of one match: for explanations, by looking at everything.
+    pub(crate) fn rule_between(&self, one: &Profile, other: &Profile) -> Option<&Rule> {
+        let rule = self.unequal(one, other).or_else(|| self.too_far(one, other));
+        let rule = rule.or_else(|| self.no_region(one, other)).or_else(|| self.blocker(one, other));
+        let rule = rule.or_else(|| {
+            let mut required = self.pairs.iter().filter(|pair| pair.need == Need::Required);
+            let unmet = required
+                .find(|pair| !self.demand_met(pair, one, other) || !self.demand_met(pair, other, one));
+            unmet.map(|pair| pair.rule)
+        });
+        self.queue.rules.get(rule?)
+    }
+
+    fn unequal(&self, one: &Profile, other: &Profile) -> Option<usize> {
+        let values = one.equal.split(SEPARATOR).zip(other.equal.split(SEPARATOR));
+        let mut equalities = self.equalities.iter().zip(values);
+        let found = equalities.find(|(equality, (a, b))| {
+            a != b && !(is_set(one.relaxed, equality.rule) && is_set(other.relaxed, equality.rule))
+        });
+        found.map(|(equality, _)| equality.rule)
+    }
+
+    fn too_far(&self, one: &Profile, other: &Profile) -> Option<usize> {
+        let numbers = one.values.iter().zip(&other.values).zip(one.windows.iter().zip(&other.windows));
+        let mut distances = self.distances.iter().zip(numbers);
+        let found = distances.find(|(_, ((a, b), (x, y)))| (*a - *b).abs() > x.min(**y));
+        found.map(|(distance, _)| distance.rule)
+    }
+
+    fn no_region(&self, one: &Profile, other: &Profile) -> Option<usize> {
+        let shared = one.regions.iter().any(|(region, _)| other.regions.iter().any(|(of, _)| of == region));
+        if shared { None } else { self.latency }
+    }
+
+    /// An offer of free seats, as rules see it.
+    pub(crate) fn seats(&self, offer: &Arc<SeatOffer>, place: u64) -> Seats {
+        let properties = variable(&offer.properties);
+        let equal = self.equalities.iter().map(|equality| {
+            let value = at_path(&properties, &equality.path);
+            let mut text = String::new();
+            write_value(&value, &mut text);
+            (!value.is_null()).then_some(text)
+        });
+        let values = self.distances.iter().map(|distance| {
+            let own = offer.ratings.get(&distance.name).copied();
+            own.or_else(|| at_path(&properties, &distance.path).as_number())
+        });
+        let (equal, values) = (equal.collect(), values.collect());
+        Seats { place, offer: Arc::clone(offer), equal, values, document: OnceCell::new() }
+    }
+
+    /// Whether free seats are what a ticket demands.
+    pub(crate) fn seats_fit(&self, ticket: &Profile, seats: &Seats) -> bool {
+        let offer = &seats.offer;
+        let mut equal = self.equalities.iter().zip(&seats.equal).zip(ticket.equal.split(SEPARATOR));
+        let mut near = ticket.values.iter().zip(&ticket.windows).zip(&seats.values);
+        ticket.eligible
+            && equal.all(|((equality, theirs), own)| {
+                is_set(ticket.relaxed, equality.rule) || theirs.as_ref().is_none_or(|theirs| theirs == own)
+            })
+            && near.all(|((own, window), theirs)| theirs.is_none_or(|theirs| (theirs - own).abs() <= *window))
+            && (self.latency.is_none()
+                || offer.region.is_none()
+                || ticket.regions.iter().any(|(region, _)| *region == offer.region))
+            && self.players_fit(ticket, &offer.players)
+            && self.pairs.iter().filter(|pair| pair.need == Need::Required).all(|pair| {
+                is_set(ticket.relaxed, pair.rule)
+                    || self.fits(pair, ticket.document(), Some(seats.document()))
+            })
+    }
+
+    fn players_fit(&self, ticket: &Profile, players: &[PlayerId]) -> bool {
+        let already = ticket.spec.players().any(|player| players.contains(&player.id));
+        let blocked = self.not_blocked.is_some_and(|rule| {
+            let blocks = |player: &Player| player.blocked.iter().any(|blocked| players.contains(blocked));
+            !is_set(ticket.relaxed, rule) && ticket.spec.players().any(blocks)
+        });
+        !already && !blocked
+    }
+}
+
+impl Distance {
+    fn value(&self, spec: &TicketSpec, properties: Option<&Rcvar>) -> f64 {
+        let ratings =
+            || spec.players().map(|player| player.ratings.get(&self.name).copied().unwrap_or(self.missing));
+        match self.measure {
+            Measure::Ticket => {
+                let number = properties.and_then(|properties| at_path(properties, &self.path).as_number());
+                number.unwrap_or(self.missing)
+            }
+            Measure::Average => ratings().sum::<f64>() / spec.size().max(1) as f64,
+            Measure::Max => ratings().fold(f64::NEG_INFINITY, f64::max),
+        }
+    }
+}
+
+impl Profile {
+    /// Whether a ticket that is and demands this lies in the same pools, at the same spot.
+    pub(crate) fn lies_where(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.spec, &other.spec)
+            && self.equal == other.equal
+            && (self.relaxed_equal, self.eligible) == (other.relaxed_equal, other.eligible)
+            && self.regions == other.regions
+    }
+
+    /// The ticket as expressions see it: `{"id", "size", "players", "properties", "ratings", "player_properties"}`,
+    /// where a rating is the average of its players.
+    fn document(&self) -> &Rcvar {
+        self.document.get_or_init(|| {
+            let spec = &self.spec;
+            let mut sums: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
+            for (name, rating) in spec.players().flat_map(|player| &player.ratings) {
+                let (sum, count) = sums.entry(name).or_default();
+                *sum += rating;
+                *count += 1.0;
+            }
+            let ratings =
+                sums.into_iter().map(|(name, (sum, count))| (name.to_string(), number(sum / count)));
+            let players = spec.players();
+            let of_players =
+                players.map(|player| (player.id.to_string(), variable(&player.properties))).collect();
+            object([
+                ("id", text(self.id.as_str())),
+                ("size", number(f64::from(self.size))),
+                ("players", list(spec.players().map(|player| &player.id))),
+                ("properties", variable(&spec.properties)),
+                ("ratings", Rcvar::new(Variable::Object(ratings.collect()))),
+                ("player_properties", Rcvar::new(Variable::Object(of_players))),
+            ])
+        })
+    }
+}
+
+impl Seats {
+    /// The match as expressions see it, in the place of a candidate.
+    fn document(&self) -> &Rcvar {
+        self.document.get_or_init(|| {
+            let ratings = self.offer.ratings.iter().map(|(name, rating)| (name.to_string(), number(*rating)));
+            object([
+                ("id", text(self.offer.match_id.as_str())),
+                ("size", number(self.offer.players.len() as f64)),
+                ("players", list(self.offer.players.iter())),
+                ("properties", variable(&self.offer.properties)),
+                ("ratings", Rcvar::new(Variable::Object(ratings.collect()))),
+            ])
+        })
+    }
+}
+
+fn cell_width(rule: &Rule) -> f64 {
+    let numbers = rule.allows(Duration::ZERO).into_iter().chain(rule.widen.iter().map(|step| step.value));
+    let finite = numbers.filter(|number| number.is_finite() && *number > 0.0);
+    let (least, most) =
+        finite.fold((f64::INFINITY, 0.0_f64), |(least, most), value| (least.min(value), most.max(value)));
+    if most > 0.0 { least.max(most / CELLS_PER_WINDOW) } else { 1.0 }
+}
+
+const fn is_set(bits: u64, at: usize) -> bool {
+    at < 64 && bits & (1 << at) != 0
+}
+
+fn path(property: &str) -> Vec<String> {
+    property.split('.').map(ToString::to_string).collect()
+}
+
+fn at_path(root: &Rcvar, path: &[String]) -> Rcvar {
+    path.iter().fold(Rcvar::clone(root), |value, name| value.get_field(name))
+}
+
+/// A value as text, such that equal values give equal texts: `1` and `1.0` do.
+fn write_value(value: &Variable, out: &mut String) {
+    match value.as_number() {
+        Some(number) => out.push_str(&number.to_string()),
+        None => out.push_str(&value.to_string()),
+    }
+}
+
+pub(crate) fn variable(properties: &Properties) -> Rcvar {
+    // The text was checked when the properties were made, so the fallback is never taken.
+    let parsed = properties.text().and_then(|text| Variable::from_json(text).ok());
+    Rcvar::new(parsed.unwrap_or_else(|| Variable::Object(BTreeMap::new())))
+}
+
+pub(crate) fn object<const N: usize>(fields: [(&str, Rcvar); N]) -> Rcvar {
+    let fields = fields.into_iter().map(|(name, value)| (name.to_string(), value));
+    Rcvar::new(Variable::Object(fields.collect()))
+}
+
+pub(crate) fn text(text: &str) -> Rcvar {
+    Rcvar::new(Variable::String(text.to_string()))
+}
+
+pub(crate) fn number(value: f64) -> Rcvar {
+    Rcvar::new(Variable::from_serializable(value).unwrap_or(Variable::Null))
+}
+
+pub(crate) fn list<'a>(players: impl Iterator<Item = &'a PlayerId>) -> Rcvar {
+    Rcvar::new(Variable::Array(players.map(|player| text(player.as_str())).collect()))
+}

@@ -1,0 +1,525 @@
+//! What the matchmaker goes by: queues, their rules and hooks. All of it can be changed while it runs.
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::model::MAX_TICKET_PLAYERS;
+use crate::broker::model::MAX_PLAYERS;
+use crate::broker::requirements;
+use crate::ids::{HookId, QueueId};
+
+/// Most queues.
+pub const MAX_QUEUES: usize = 1_000;
+/// Most rules of one queue.
+pub const MAX_RULES: usize = 32;
+/// Most rules of one queue that compare numbers by distance.
+pub const MAX_DISTANCES: usize = 4;
+/// Most rules of one queue that ask for equality.
+pub const MAX_EQUALITIES: usize = 8;
+/// Most of them that relax.
+pub const MAX_RELAXING_EQUALITIES: usize = 3;
+/// Most steps in which one rule widens.
+pub const MAX_STEPS: usize = 16;
+/// Most hooks of the matchmaker, or of one queue.
+pub const MAX_HOOKS: usize = 16;
+/// Longest duration of a setting.
+const YEAR: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// What the matchmaker goes by.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Settings {
+    /// Every queue, by name.
+    pub queues: BTreeMap<QueueId, Queue>,
+    /// How long the status of a ticket that is over can be asked for.
+    pub status_expiration: Duration,
+    /// Matches are formed so often, from what has changed since.
+    pub tick: Duration,
+    /// Asked for the tickets and matches of every queue, in order, before the queue's own.
+    pub hooks: Vec<Hook>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            queues: BTreeMap::new(),
+            status_expiration: Duration::from_secs(10 * 60),
+            tick: Duration::from_millis(100),
+            hooks: Vec::new(),
+        }
+    }
+}
+
+/// One queue.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Queue {
+    /// Teams of a match; 1 is a match without teams, 0 one of whoever is there when a ticket expires.
+    pub teams: u32,
+    /// Players of a full team.
+    pub players_per_team: u32,
+    /// Players that a team has at least. The size asked for sinks to it in equal steps as a ticket nears expiry.
+    pub min_players_per_team: u32,
+    /// Longest wait of a ticket.
+    pub ticket_expiration: Duration,
+    /// What happens then.
+    pub expiration_action: ExpirationAction,
+    /// How long players have to accept a match; `None` asks nobody.
+    pub accept: Option<Duration>,
+    /// Whether tickets take free seats of running matches.
+    pub backfill: Backfill,
+    /// How long a ticket that is to get free seats waits for them before it returns.
+    pub seat_timeout: Duration,
+    /// How often a ticket returns to its place when no server could be had, before it fails.
+    pub max_requeues: u32,
+    /// Asked for the tickets and matches of this queue, in order.
+    pub hooks: Vec<Hook>,
+    /// What tickets of one match must have in common.
+    pub rules: Vec<Rule>,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self {
+            teams: 2,
+            players_per_team: 1,
+            min_players_per_team: 1,
+            ticket_expiration: Duration::from_secs(120),
+            expiration_action: ExpirationAction::Drop,
+            accept: None,
+            backfill: Backfill::Off,
+            seat_timeout: Duration::from_secs(30),
+            max_requeues: 3,
+            hooks: Vec::new(),
+            rules: Vec::new(),
+        }
+    }
+}
+
+/// What happens to a ticket that has waited as long as its queue lets it.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum ExpirationAction {
+    /// It times out.
+    #[default]
+    Drop,
+    /// It gets a match of whoever is there, with teams of at least the minimum; where there is none, it times out.
+    Minimum,
+}
+
+/// Whether tickets take free seats of running matches.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Backfill {
+    /// Never.
+    #[default]
+    Off,
+    /// Before a new match is formed.
+    First,
+    /// Where no new match can be formed.
+    Last,
+}
+
+/// Something that has a say about tickets or matches.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Hook {
+    /// Sends a ticket to the queue for its number of players.
+    QueueByPartySize(BTreeMap<u32, QueueId>),
+    /// Takes tickets only from a leader who is one of the players, and tells players' properties which party they are in.
+    PartyMembership,
+    /// Writes the teams into the match's properties, and its team into each player's.
+    TeamData,
+    /// Does without a server: everybody gets the first player's property of this name as the address to connect to.
+    PeerToPeerHost(Box<str>),
+    /// Own logic elsewhere.
+    Outside(OutsideHook),
+}
+
+/// Own logic elsewhere, reached by an effect; its outcome is a command.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OutsideHook {
+    /// Names it; each once among those of the matchmaker and of one queue.
+    pub id: HookId,
+    /// What it is asked about.
+    pub about: HookPoint,
+    /// How long its answer is waited for.
+    pub timeout: Duration,
+    /// What happens where it fails, or does not answer in time.
+    pub on_failure: OnFailure,
+}
+
+/// What a hook is asked about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HookPoint {
+    /// A ticket, before it waits.
+    ValidateTicket,
+    /// The waiting tickets of a queue: it forms the matches.
+    FormMatch,
+    /// A match, before a server is looked for.
+    NewMatch,
+}
+
+/// What happens where a hook fails.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OnFailure {
+    /// As if it had no objection; where it was to form matches, the queue's rules do.
+    Accept,
+    /// As if it had refused; where it was to form matches, none are.
+    Refuse,
+}
+
+/// One rule of a queue. Where it widens, the wait of each ticket counts for what that ticket demands, and a match has
+/// to meet what each of its tickets demands.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Rule {
+    /// Names it for people.
+    pub name: Box<str>,
+    /// What it demands.
+    pub kind: RuleKind,
+    /// The number that it allows after some time, for rules that have one; each later and larger than the one before.
+    pub widen: Vec<WidenStep>,
+    /// When it demands nothing any more.
+    pub relax_after: Option<Duration>,
+}
+
+/// From `after` of waiting on, `value` is allowed.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct WidenStep {
+    /// The ticket's wait.
+    pub after: Duration,
+    /// The number allowed.
+    pub value: f64,
+}
+
+/// What a rule demands.
+#[derive(Clone, PartialEq, Debug)]
+pub enum RuleKind {
+    /// The same value of a ticket's property.
+    Equal {
+        /// The property's name; names of nested ones are joined by dots.
+        property: Box<str>,
+    },
+    /// Numbers that are near one another.
+    Distance {
+        /// Name of the rating, or of a number among the ticket's properties.
+        property: Box<str>,
+        /// How a ticket of several players gets its number.
+        measure: Measure,
+        /// The distance allowed at first.
+        most: f64,
+        /// The number of a player who has none.
+        missing: f64,
+    },
+    /// A region that all players can bear.
+    Latency {
+        /// The round trip allowed at first, in milliseconds.
+        most: f64,
+    },
+    /// An expression that is true of each two tickets of a match, both ways round, or of each ticket.
+    Expression {
+        /// JMESPath over `{"ticket": …, "candidate": …}`.
+        expression: String,
+        /// What it is about.
+        about: About,
+        /// Whether a match must meet it.
+        need: Need,
+    },
+    /// Nobody plays with a player whom they have blocked.
+    NotBlocked,
+    /// Teams of about the same strength; of the ways to make teams, the most even is taken.
+    Balance {
+        /// Name of the rating.
+        property: Box<str>,
+        /// How far the averages of teams may be apart at first; [`f64::INFINITY`] for as even as can be.
+        most: f64,
+        /// The rating of a player who has none.
+        missing: f64,
+    },
+}
+
+/// How a ticket of several players gets its number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Measure {
+    /// It is among the ticket's properties.
+    Ticket,
+    /// The average of its players' ratings.
+    Average,
+    /// The largest of its players' ratings.
+    Max,
+}
+
+/// What an expression is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum About {
+    /// Each two tickets.
+    Pair,
+    /// Each ticket.
+    Ticket,
+}
+
+/// Whether a match must meet an expression.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Need {
+    /// It must.
+    Required,
+    /// Tickets that meet it come before older ones that do not.
+    Preferred,
+}
+
+impl Rule {
+    /// A rule that does not widen.
+    #[must_use]
+    pub fn new(name: &str, kind: RuleKind) -> Self {
+        Self { name: name.into(), kind, widen: Vec::new(), relax_after: None }
+    }
+
+    /// What it allows after a wait: `None` if it demands nothing any more. Rules without a number allow 0.
+    #[must_use]
+    pub fn allows(&self, waited: Duration) -> Option<f64> {
+        if self.relax_after.is_some_and(|after| after <= waited) {
+            return None;
+        }
+        let reached = self.widen.iter().rev().find(|step| step.after <= waited);
+        Some(reached.map_or_else(|| self.first(), |step| step.value))
+    }
+
+    /// When it next allows more, after a wait.
+    #[must_use]
+    pub fn widens_after(&self, waited: Duration) -> Option<Duration> {
+        let steps = self.widen.iter().map(|step| step.after).chain(self.relax_after);
+        steps.filter(|after| *after > waited).min()
+    }
+
+    const fn first(&self) -> f64 {
+        match &self.kind {
+            RuleKind::Distance { most, .. } | RuleKind::Latency { most } | RuleKind::Balance { most, .. } => {
+                *most
+            }
+            RuleKind::Equal { .. } | RuleKind::Expression { .. } | RuleKind::NotBlocked => 0.0,
+        }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let numbered = matches!(
+            self.kind,
+            RuleKind::Distance { .. } | RuleKind::Latency { .. } | RuleKind::Balance { .. }
+        );
+        if !numbered && !self.widen.is_empty() {
+            return Err("has no number that could widen; use `relax_after`".to_string());
+        }
+        if self.widen.len() > MAX_STEPS {
+            return Err(format!("has {} steps, at most {MAX_STEPS} are allowed", self.widen.len()));
+        }
+        if self.first().is_nan() || self.first() < 0.0 {
+            return Err("allows less than 0".to_string());
+        }
+        let mut before = (Duration::ZERO, self.first());
+        for step in &self.widen {
+            if step.after <= before.0 || step.value.is_nan() || step.value <= before.1 {
+                return Err("must widen: each step later and larger than the one before".to_string());
+            }
+            before = (step.after, step.value);
+        }
+        if self.relax_after.is_some_and(|after| after <= before.0) {
+            return Err("must relax after its last step".to_string());
+        }
+        self.check_kind()
+    }
+
+    fn check_kind(&self) -> Result<(), String> {
+        match &self.kind {
+            RuleKind::Expression { expression, about, need } => {
+                if (*about, *need) == (About::Ticket, Need::Preferred) {
+                    return Err("is preferred, so it has to compare two tickets".to_string());
+                }
+                requirements::check(expression).map_err(|problem| problem.to_string())
+            }
+            RuleKind::Distance { missing, .. } | RuleKind::Balance { missing, .. }
+                if !missing.is_finite() =>
+            {
+                Err("`missing` must be a number".to_string())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Queue {
+    /// Players of a full match; `None` where nothing limits them.
+    #[must_use]
+    pub const fn full(&self) -> Option<u32> {
+        let teams = if self.teams == 0 { 1 } else { self.teams };
+        if self.players_per_team == 0 { None } else { Some(teams.saturating_mul(self.players_per_team)) }
+    }
+
+    /// Players of a team that a ticket asks for after a wait.
+    #[must_use]
+    pub fn wanted(&self, waited: Duration) -> u32 {
+        let steps = self.players_per_team.saturating_sub(self.min_players_per_team);
+        let whole = self.ticket_expiration.as_millis().max(1);
+        let taken = waited.as_millis().saturating_mul(u128::from(steps) + 1) / whole;
+        self.players_per_team - u32::try_from(taken).unwrap_or(u32::MAX).min(steps)
+    }
+
+    /// When a ticket next asks for less, after a wait.
+    #[must_use]
+    pub fn wants_less_after(&self, waited: Duration) -> Option<Duration> {
+        let steps = self.players_per_team.saturating_sub(self.min_players_per_team);
+        let taken = self.players_per_team - self.wanted(waited);
+        let next = (taken < steps).then(|| {
+            let whole = self.ticket_expiration.as_millis().saturating_mul(u128::from(taken) + 1);
+            whole.div_ceil(u128::from(steps) + 1)
+        })?;
+        Some(Duration::from_millis(u64::try_from(next).unwrap_or(u64::MAX)))
+    }
+
+    /// The hook that forms this queue's matches, where one does.
+    #[must_use]
+    pub fn former(&self) -> Option<&OutsideHook> {
+        self.hooks.iter().find_map(|hook| match hook {
+            Hook::Outside(hook) if hook.about == HookPoint::FormMatch => Some(hook),
+            _ => None,
+        })
+    }
+
+    fn check(&self, settings: &Settings) -> Result<(), String> {
+        let full = self.full().unwrap_or(0) as usize;
+        if full > MAX_PLAYERS {
+            return Err(format!("has matches of {full} players, at most {MAX_PLAYERS} are allowed"));
+        }
+        if self.teams > 0 && self.players_per_team == 0 {
+            return Err("`players_per_team` must be at least 1; only with `teams` 0 may it be 0".to_string());
+        }
+        if self.players_per_team > 0 && self.min_players_per_team > self.players_per_team {
+            return Err("`min_players_per_team` must be at most `players_per_team`".to_string());
+        }
+        if self.teams > 0 && self.min_players_per_team == 0 {
+            return Err("`min_players_per_team` must be at least 1".to_string());
+        }
+        if self.ticket_expiration < Duration::from_secs(1) || self.ticket_expiration > YEAR {
+            return Err("`ticket_expiration` must be 1 second to 366 days".to_string());
+        }
+        if self.accept.is_some_and(|accept| accept.is_zero() || accept > YEAR) {
+            return Err("`accept` must be longer than nothing and at most 366 days".to_string());
+        }
+        self.check_rules()?;
+        self.check_hooks(settings)
+    }
+
+    fn check_rules(&self) -> Result<(), String> {
+        if self.rules.len() > MAX_RULES {
+            return Err(format!("has {} rules, at most {MAX_RULES} are allowed", self.rules.len()));
+        }
+        let mut names = BTreeSet::new();
+        for rule in &self.rules {
+            rule.check().map_err(|problem| format!("rule `{}` {problem}", rule.name))?;
+            if !names.insert(&rule.name) {
+                return Err(format!("has two rules `{}`", rule.name));
+            }
+        }
+        let count = |wanted: fn(&Rule) -> bool| self.rules.iter().filter(|rule| wanted(rule)).count();
+        let equal = |rule: &Rule| matches!(rule.kind, RuleKind::Equal { .. });
+        let limits = [
+            ("latency", count(|rule| matches!(rule.kind, RuleKind::Latency { .. })), 1),
+            ("balance", count(|rule| matches!(rule.kind, RuleKind::Balance { .. })), 1),
+            ("distance", count(|rule| matches!(rule.kind, RuleKind::Distance { .. })), MAX_DISTANCES),
+            ("equality", count(equal), MAX_EQUALITIES),
+            (
+                "relaxing equality",
+                count(|rule| matches!(rule.kind, RuleKind::Equal { .. }) && rule.relax_after.is_some()),
+                MAX_RELAXING_EQUALITIES,
+            ),
+        ];
+        match limits.iter().find(|(_, found, most)| found > most) {
+            Some((kind, found, most)) => {
+                Err(format!("has {found} rules of the kind {kind}, at most {most} are allowed"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn check_hooks(&self, settings: &Settings) -> Result<(), String> {
+        check_hooks(settings.hooks.iter().chain(&self.hooks))?;
+        let formers = self
+            .hooks
+            .iter()
+            .filter(|hook| matches!(hook, Hook::Outside(hook) if hook.about == HookPoint::FormMatch));
+        if formers.count() > 1 {
+            return Err("has more than one hook that forms matches".to_string());
+        }
+        for hook in settings.hooks.iter().chain(&self.hooks) {
+            let Hook::QueueByPartySize(queues) = hook else { continue };
+            if let Some(unknown) = queues.values().find(|queue| !settings.queues.contains_key(*queue)) {
+                return Err(format!("sends tickets to queue {unknown}, which is not configured"));
+            }
+        }
+        for hook in &self.hooks {
+            let Hook::QueueByPartySize(queues) = hook else { continue };
+            let sends_on = |queue: &&QueueId| {
+                let hooks = settings.queues.get(*queue).map(|queue| queue.hooks.as_slice());
+                hooks.unwrap_or_default().iter().any(|hook| matches!(hook, Hook::QueueByPartySize(_)))
+            };
+            if let Some(queue) = queues.values().find(sends_on) {
+                return Err(format!(
+                    "sends tickets to queue {queue}, which sends them on; name the last one"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_hooks<'a>(hooks: impl Iterator<Item = &'a Hook>) -> Result<(), String> {
+    let mut ids = BTreeSet::new();
+    let mut count = 0;
+    for hook in hooks {
+        count += 1;
+        if let Hook::Outside(hook) = hook {
+            if !ids.insert(&hook.id) {
+                return Err(format!("has two hooks {}", hook.id));
+            }
+            if hook.timeout.is_zero() || hook.timeout > YEAR {
+                return Err(format!("hook {}: `timeout` must be longer than nothing", hook.id));
+            }
+        }
+    }
+    if count > 2 * MAX_HOOKS {
+        return Err(format!("has {count} hooks, at most {} are allowed", 2 * MAX_HOOKS));
+    }
+    Ok(())
+}
+
+impl Settings {
+    /// The first setting that is out of range, and what is wrong with it.
+    ///
+    /// # Errors
+    /// What is wrong, naming the queue and the rule.
+    pub fn check(&self) -> Result<(), String> {
+        if self.queues.len() > MAX_QUEUES {
+            return Err(format!("{} queues, at most {MAX_QUEUES} are allowed", self.queues.len()));
+        }
+        if self.status_expiration > YEAR {
+            return Err("`status_expiration` must be at most 366 days".to_string());
+        }
+        if self.tick > Duration::from_secs(60) {
+            return Err("`tick` must be at most 60 seconds".to_string());
+        }
+        let forms = |hook: &Hook| matches!(hook, Hook::Outside(hook) if hook.about == HookPoint::FormMatch);
+        if self.hooks.iter().any(forms) {
+            return Err("`hooks`: a hook that forms matches belongs to one queue".to_string());
+        }
+        for (id, queue) in &self.queues {
+            queue.check(self).map_err(|problem| format!("queue {id} {problem}"))?;
+        }
+        Ok(())
+    }
+}
+
+/// Most players that a ticket of this queue may have, so that they fit on one team.
+#[must_use]
+pub fn largest_ticket(queue: &Queue) -> usize {
+    match queue.players_per_team as usize {
+        0 => MAX_TICKET_PLAYERS,
+        most => most.min(MAX_TICKET_PLAYERS),
+    }
+}

@@ -1,0 +1,229 @@
+//! A ticket's way: started, validated, waiting; and how it is called off.
+
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::ToString;
+use alloc::sync::Arc;
+
+use super::command::{Refusal, Reply, TicketVerdict};
+use super::model::{
+    CancelCause, Check, DissolveCause, FailCause, MAX_BLOCKED, MAX_RATING, MAX_RATINGS, MAX_REGIONS, Player,
+    Ticket, TicketSpec, TicketState,
+};
+use super::rules::Ruleset;
+use super::settings::{OnFailure, RuleKind, largest_ticket};
+use super::{BrokenRule, Event, MAX_TICKETS, Turn, hooks};
+use crate::ids::{HookId, QueueId, TicketId};
+
+impl Turn<'_> {
+    pub(super) fn start(&mut self, id: Option<TicketId>, spec: TicketSpec) -> Result<Reply, Refusal> {
+        if let Some(known) = self.known(id.as_ref(), &spec)? {
+            return Ok(Reply::Started { ticket: known });
+        }
+        if self.state().tickets.len() >= MAX_TICKETS {
+            return Err(Refusal::TooMany { what: "tickets that wait", limit: MAX_TICKETS });
+        }
+        check_spec(&spec)?;
+        for player in spec.players() {
+            if let Some(ticket) = self.state().ticket_of(&player.id)
+                && !self.broken(BrokenRule::StartTwice)
+            {
+                return Err(Refusal::PlayerWaits { player: player.id.clone(), ticket: ticket.id.clone() });
+            }
+        }
+        let mut queue = spec.queue.clone();
+        if !self.state().settings.queues.contains_key(&queue) {
+            return Err(Refusal::QueueNotFound(queue));
+        }
+        let check = hooks::validate(&self.state().settings, &spec, &mut queue, None, self.now)?;
+        self.check_fits(&queue, &spec)?;
+        let id = id.unwrap_or_else(|| TicketId::draw(&mut self.draw));
+        if !self.broken(BrokenRule::LoseTicket) {
+            self.emit(Event::TicketStarted { id: id.clone(), spec: Arc::new(spec), queue, check });
+        }
+        Ok(Reply::Started { ticket: id })
+    }
+
+    /// The ticket that was begun under this id or key before, with the same content.
+    fn known(&self, id: Option<&TicketId>, spec: &TicketSpec) -> Result<Option<TicketId>, Refusal> {
+        let state = self.state();
+        let by_key = spec.idempotency_key.as_ref().and_then(|key| state.index.by_key.get(key));
+        if let Some(ticket) = by_key.and_then(|id| state.find(id)) {
+            let same = *ticket.spec == *spec && id.is_none_or(|id| *id == ticket.id);
+            return if same {
+                Ok(Some(ticket.id.clone()))
+            } else {
+                Err(Refusal::KeyReused(ticket.id.clone()))
+            };
+        }
+        match id.and_then(|id| state.find(id)) {
+            Some(ticket) if *ticket.spec == *spec => Ok(Some(ticket.id.clone())),
+            Some(ticket) => Err(Refusal::TicketExists(ticket.id.clone())),
+            None => Ok(None),
+        }
+    }
+
+    /// Whether a queue can ever do anything with such a ticket.
+    fn check_fits(&self, id: &QueueId, spec: &TicketSpec) -> Result<(), Refusal> {
+        let queue = self.state().settings.queues.get(id).ok_or_else(|| Refusal::QueueNotFound(id.clone()))?;
+        let (size, most) = (spec.size(), largest_ticket(queue));
+        if size > most {
+            let problem = format!("has {size} players, and a team of queue {id} has at most {most}");
+            return Err(Refusal::field("entity", problem));
+        }
+        let looks_at_latency = queue.rules.iter().any(|rule| matches!(rule.kind, RuleKind::Latency { .. }));
+        if looks_at_latency && spec.worst_latencies().is_empty() {
+            let problem = format!("queue {id} needs at least one region that all players have measured");
+            return Err(Refusal::field("latencies", problem));
+        }
+        let rules = self.maker.beside.pools.rules(id);
+        match rules.and_then(|rules| refused_for_ever(rules, id, spec, self.now)) {
+            Some(rule) => Err(Refusal::RuleRefuses { queue: id.clone(), rule }),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn cancel(&mut self, id: &TicketId) -> Result<Reply, Refusal> {
+        let ticket = self.state().find(id).ok_or_else(|| Refusal::TicketNotFound(id.clone()))?;
+        if let TicketState::Over { end, .. } = &ticket.state {
+            return match end {
+                super::model::TicketEnd::Cancelled(_) => Ok(Reply::Ticket(ticket.clone())),
+                _ => Err(Refusal::TicketOver { ticket: id.clone(), status: ticket.status().name() }),
+            };
+        }
+        let from = match &ticket.state {
+            TicketState::Proposed { match_id, .. } | TicketState::FindingServer { match_id, .. } => {
+                Some(match_id.clone())
+            }
+            _ => None,
+        };
+        self.cancelled(id, CancelCause::Requested);
+        if let Some(match_id) = from {
+            self.dissolve(&match_id, DissolveCause::Cancelled);
+        }
+        let ticket = self.state().find(id).ok_or_else(|| Refusal::TicketNotFound(id.clone()))?;
+        Ok(Reply::Ticket(ticket.clone()))
+    }
+
+    pub(super) fn cancelled(&mut self, id: &TicketId, cause: CancelCause) {
+        if let Some(ticket) = self.state().named(id) {
+            self.emit(Event::TicketCancelled { ticket, cause });
+        }
+    }
+
+    pub(super) fn failed(&mut self, id: &TicketId, cause: FailCause, detail: &str) {
+        if let Some(ticket) = self.state().named(id) {
+            self.emit(Event::TicketFailed { ticket, cause, detail: Arc::from(detail) });
+        }
+    }
+
+    pub(super) fn ticket_validated(&mut self, id: &TicketId, hook: &HookId, verdict: TicketVerdict) -> Reply {
+        let Some(ticket) = self.state().ticket(id) else { return Reply::Done };
+        let asked = matches!(&ticket.state, TicketState::Validating(Check { hook: of, .. }) if of == hook);
+        if !asked {
+            // Its time was over, or the answer came twice.
+            return Reply::Done;
+        }
+        let (mut spec, mut queue) = (Arc::clone(&ticket.spec), ticket.queue.clone());
+        let verdict = match verdict {
+            TicketVerdict::Failed => match hooks::on_failure(&self.state().settings, &queue, hook) {
+                OnFailure::Accept => TicketVerdict::Accept { queue: None, properties: None },
+                OnFailure::Refuse => TicketVerdict::Refuse { reason: format!("hook {hook} did not answer") },
+            },
+            verdict => verdict,
+        };
+        match verdict {
+            TicketVerdict::Accept { queue: other, properties } => {
+                if let Some(properties) = properties {
+                    Arc::make_mut(&mut spec).properties = properties;
+                }
+                queue = other.unwrap_or(queue);
+                self.go_on(id, hook, spec, queue);
+            }
+            TicketVerdict::Refuse { reason } => self.failed(id, FailCause::Refused, &reason),
+            TicketVerdict::Failed => {}
+        }
+        Reply::Done
+    }
+
+    /// Behind a hook that had nothing against the ticket.
+    fn go_on(&mut self, id: &TicketId, hook: &HookId, spec: Arc<TicketSpec>, mut queue: QueueId) {
+        let checked = hooks::validate(&self.state().settings, &spec, &mut queue, Some(hook), self.now);
+        // A queue that was taken away meanwhile keeps the tickets that it has.
+        let kept = self.state().ticket(id).is_some_and(|ticket| ticket.queue == queue);
+        let fits = checked.and_then(|check| {
+            if kept && self.state().closed.contains_key(&queue) {
+                return Ok(check);
+            }
+            self.check_fits(&queue, &spec).map(|()| check)
+        });
+        match fits {
+            Ok(check) => self.emit(Event::TicketChecked { id: id.clone(), spec, queue, check }),
+            Err(refusal) => self.failed(id, FailCause::Refused, &refusal.to_string()),
+        }
+    }
+}
+
+/// The rule over the ticket alone that will never let it be matched.
+fn refused_for_ever(
+    rules: &Ruleset,
+    id: &QueueId,
+    spec: &TicketSpec,
+    now: crate::time::Timestamp,
+) -> Option<alloc::string::String> {
+    if !rules.judges_singles() {
+        return None;
+    }
+    let ticket = Ticket {
+        id: TicketId::new("new").ok()?,
+        spec: Arc::new(spec.clone()),
+        queue: id.clone(),
+        place: 0,
+        started_at: now,
+        waits_since: now,
+        changed_seq: 0,
+        requeues: 0,
+        state: TicketState::Waiting,
+    };
+    let refusing =
+        rules.refusing_rule(&rules.profile(&ticket, now)).filter(|rule| rule.relax_after.is_none());
+    refusing.map(|rule| rule.name.to_string())
+}
+
+fn check_spec(spec: &TicketSpec) -> Result<(), Refusal> {
+    let refuse = |problem: alloc::string::String| Err(Refusal::field("entity", problem));
+    if spec.size() == 0 || spec.parties.iter().any(|party| party.players.is_empty()) {
+        return refuse("holds a party without players".to_string());
+    }
+    let mut seen = BTreeSet::new();
+    for player in spec.players() {
+        if !seen.insert(&player.id) {
+            return refuse(format!("player {} is in it twice", player.id));
+        }
+        check_player(player)?;
+    }
+    if spec.latencies.len() > MAX_REGIONS {
+        return Err(Refusal::field("latencies", format!("name at most {MAX_REGIONS} regions")));
+    }
+    match &spec.leader {
+        Some(leader) if !seen.contains(leader) => {
+            Err(Refusal::field("leader", format!("{leader} must be one of the ticket's players")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_player(player: &Player) -> Result<(), Refusal> {
+    if player.latencies.len() > MAX_REGIONS {
+        return Err(Refusal::field("latencies", format!("name at most {MAX_REGIONS} regions")));
+    }
+    let bad = |rating: &f64| !rating.is_finite() || rating.abs() > MAX_RATING;
+    if player.ratings.len() > MAX_RATINGS || player.ratings.values().any(bad) {
+        let problem = format!("must be at most {MAX_RATINGS} numbers, each from -1e12 to 1e12");
+        return Err(Refusal::field("ratings", problem));
+    }
+    if player.blocked.len() > MAX_BLOCKED {
+        return Err(Refusal::field("blocked", format!("names at most {MAX_BLOCKED} players")));
+    }
+    Ok(())
+}

@@ -1,0 +1,179 @@
+use std::collections::BTreeMap;
+
+use sortie_domain::broker::model::Properties;
+use sortie_domain::ids::MatchId;
+use sortie_domain::machine::Machine;
+use sortie_domain::matchmaking::model::{SeatOffer, Status, TicketState};
+use sortie_domain::matchmaking::settings::{Backfill, Queue};
+use sortie_domain::matchmaking::{Command, Effect};
+
+use super::rules::{equal, latency, skill};
+use super::table::{Table, at, far_from, player_id, queue_id, rated, region, secs, spec, with_properties};
+
+fn drop_in(backfill: Backfill) -> Queue {
+    Queue { backfill, teams: 1, players_per_team: 4, min_players_per_team: 4, ..Queue::default() }
+}
+
+fn offer(id: &str, seats: u32) -> SeatOffer {
+    SeatOffer {
+        match_id: MatchId::new(id).unwrap(),
+        queue: queue_id("q"),
+        seats,
+        region: None,
+        properties: Properties::default(),
+        ratings: BTreeMap::new(),
+        players: Vec::new(),
+    }
+}
+
+fn seated(table: &mut Table, who: &str, id: &str) {
+    let (ticket, match_id) = (table.find(who).id.clone(), MatchId::new(id).unwrap());
+    table.done(Command::Seated { ticket, match_id, connection: at("203.0.113.7:7777") });
+}
+
+#[test]
+fn a_waiting_ticket_takes_free_seats_and_no_seat_is_given_twice() {
+    let mut table = Table::with(drop_in(Backfill::Last));
+    table.start("trio", spec(&["a", "b", "c"]));
+    table.start("duo", spec(&["d", "e"]));
+    table.solo("f");
+    table.tick();
+    // A trio and a solo are four: that is a match. The duo is left.
+    assert_eq!(table.formed().len(), 1);
+    table.solo("g");
+    table.done(Command::OfferSeats { offer: offer("m", 2) });
+    table.tick();
+    assert_eq!((table.status("duo"), table.status("g")), (Status::FindingServer, Status::InProgress));
+    assert!(matches!(table.effects.last(), Some(Effect::Seat { .. })));
+    // The server says again what it said before: the two seats are promised.
+    table.done(Command::OfferSeats { offer: offer("m", 2) });
+    table.tick();
+    assert_eq!(table.status("g"), Status::InProgress);
+    table.done(Command::OfferSeats { offer: offer("m", 3) });
+    table.tick();
+    assert_eq!(table.status("g"), Status::FindingServer);
+    seated(&mut table, "duo", "m");
+    seated(&mut table, "g", "m");
+    seated(&mut table, "g", "m");
+    assert_eq!(table.heard("duo"), [Status::InProgress, Status::FindingServer, Status::Completed]);
+    assert_eq!(table.maker.offers().count(), 0);
+}
+
+#[test]
+fn a_new_ticket_finds_an_offer_that_is_there_before_or_after_new_matches() {
+    for (backfill, formed) in [(Backfill::First, 0), (Backfill::Last, 1), (Backfill::Off, 1)] {
+        let mut table = Table::with(drop_in(backfill));
+        table.done(Command::OfferSeats { offer: offer("m", 4) });
+        for who in ["a", "b", "c", "d", "e"] {
+            table.solo(who);
+        }
+        table.tick();
+        assert_eq!(table.formed().len(), formed, "{backfill:?}");
+        let seated = ["a", "b", "c", "d", "e"]
+            .iter()
+            .filter(|who| matches!(table.find(who).state, TicketState::Seating { .. }));
+        let expected = match backfill {
+            Backfill::First => 4,
+            Backfill::Last => 1,
+            Backfill::Off => 0,
+        };
+        assert_eq!(seated.count(), expected, "{backfill:?}");
+    }
+}
+
+#[test]
+fn seats_that_were_not_there_send_the_ticket_back_and_end_the_offer() {
+    let mut table = Table::with(drop_in(Backfill::First));
+    table.done(Command::OfferSeats { offer: offer("m", 2) });
+    table.solo("a");
+    table.tick();
+    let (ticket, match_id) = (table.find("a").id.clone(), MatchId::new("m").unwrap());
+    table.done(Command::NotSeated { ticket, match_id });
+    table.tick();
+    assert_eq!(table.status("a"), Status::InProgress);
+    assert_eq!(table.maker.offers().count(), 0, "no storm: it is not tried again");
+    assert_eq!(table.heard("a"), [Status::InProgress, Status::FindingServer, Status::InProgress]);
+}
+
+#[test]
+fn who_waits_for_a_seat_too_long_goes_back() {
+    let mut table = Table::with(Queue { seat_timeout: secs(5), ..drop_in(Backfill::First) });
+    table.done(Command::OfferSeats { offer: offer("m", 1) });
+    table.solo("a");
+    table.tick();
+    assert_eq!(table.status("a"), Status::FindingServer);
+    table.restart();
+    assert_eq!(table.maker.outstanding().len(), 1);
+    table.advance(secs(6));
+    assert_eq!(table.status("a"), Status::InProgress);
+    seated(&mut table, "a", "m");
+    assert_eq!(table.status("a"), Status::InProgress, "that came too late");
+}
+
+#[test]
+fn free_seats_are_for_those_whom_the_rules_let_in() {
+    let rules = vec![equal("map"), skill(50.0), latency(80.0)];
+    let mut table = Table::with(Queue { rules, ..drop_in(Backfill::First) });
+    let ticket = |map: &str, rating, eu, who| {
+        let spec = rated(rating, spec(&[who]));
+        far_from(&[("eu", eu)], with_properties(&format!(r#"{{"map":"{map}"}}"#), spec))
+    };
+    let offer = SeatOffer {
+        region: Some(region("eu")),
+        properties: Properties::parse(r#"{"map":"forest"}"#).unwrap(),
+        ratings: BTreeMap::from([("mmr".into(), 1000.0)]),
+        players: vec![player_id("old")],
+        ..offer("m", 4)
+    };
+    table.done(Command::OfferSeats { offer });
+    table.start("desert", ticket("desert", 1000.0, 10, "a"));
+    table.start("strong", ticket("forest", 1080.0, 10, "b"));
+    table.start("far", ticket("forest", 1000.0, 81, "c"));
+    table.start("right", ticket("forest", 1050.0, 80, "d"));
+    table.start("old", ticket("forest", 1000.0, 10, "old"));
+    table.tick();
+    let statuses = ["desert", "strong", "far", "right", "old"].map(|who| table.status(who));
+    let waits = Status::InProgress;
+    assert_eq!(statuses, [waits, waits, waits, Status::FindingServer, waits]);
+    table.advance(secs(10));
+    assert_eq!(table.status("strong"), Status::FindingServer, "its window has widened");
+}
+
+#[test]
+fn an_offer_ends_when_it_is_withdrawn_or_the_match_is_over() {
+    let mut table = Table::with(drop_in(Backfill::First));
+    for (end, id) in [
+        (Command::WithdrawSeats { match_id: MatchId::new("one").unwrap() }, "one"),
+        (Command::MatchEnded { match_id: MatchId::new("two").unwrap(), reason: "over".into() }, "two"),
+    ] {
+        table.done(Command::OfferSeats { offer: offer(id, 3) });
+        table.done(end);
+    }
+    table.solo("a");
+    table.tick();
+    assert_eq!(table.status("a"), Status::InProgress);
+    assert_eq!(table.maker.offers().count(), 0);
+}
+
+#[test]
+fn offers_that_make_no_sense_are_refused() {
+    let mut table = Table::with(drop_in(Backfill::First));
+    table.refused("invalid_field", Command::OfferSeats { offer: offer("m", 0) });
+    let twice = SeatOffer { players: vec![player_id("a"), player_id("a")], ..offer("m", 1) };
+    table.refused("invalid_field", Command::OfferSeats { offer: twice });
+    let unknown = SeatOffer { queue: queue_id("unknown"), ..offer("m", 1) };
+    table.refused("queue_not_found", Command::OfferSeats { offer: unknown });
+}
+
+#[test]
+fn who_cancels_while_waiting_for_a_seat_is_gone() {
+    let mut table = Table::with(drop_in(Backfill::First));
+    table.done(Command::OfferSeats { offer: offer("m", 1) });
+    table.solo("a");
+    table.tick();
+    table.cancel("a");
+    assert_eq!(table.status("a"), Status::Cancelled);
+    seated(&mut table, "a", "m");
+    assert_eq!(table.status("a"), Status::Cancelled);
+    assert_eq!(table.maker.offers().count(), 0);
+}

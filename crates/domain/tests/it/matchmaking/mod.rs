@@ -1,0 +1,15 @@
+//! The matchmaker's contract, sentence by sentence, as examples in virtual time.
+
+mod backfill;
+mod entities;
+mod explain;
+mod fairness;
+mod genres;
+mod hooks;
+mod limits;
+mod matches;
+mod properties;
+mod queues;
+mod rules;
+mod table;
+mod tickets;

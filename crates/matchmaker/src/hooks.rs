@@ -1,0 +1,226 @@
+//! Hooks: own logic in any language, called by `POST` with JSON.
+//!
+//! | asked about | is sent, beside `hook`, `name` and `queue` | answers |
+//! |---|---|---|
+//! | `validate_ticket` | `ticket` | `{"accept": true, "queue": …, "properties": {…}}`, or `{"accept": false, "reason": …}` |
+//! | `form_match` | `round`, `tickets`, the oldest first | `{"matches": [{"teams": [[ticket ids], …], "region": …}]}` |
+//! | `new_match` | `match`, `teams` | `{"accept": true, "properties": {…}, "player_properties": {…}}`, or `{"accept": false, "reason": …}` |
+//!
+//! What an answer leaves out stays as it is. A hook fails that cannot be reached, answers with another status than 200,
+//! with something else, or too late; what that stands for is configured, and the machine knows it. No call is made twice:
+//! players wait, and the machine has a deadline of its own.
+//!
+//! **Queues do not wait for each other.** Each queue has its own turns, its own count of failures and its own limit of
+//! calls that wait, even at a hook that is asked for all of them: a hook that is slow for the tickets of one queue has
+//! that queue's turns taken, and no other's.
+
+mod answers;
+mod breaker;
+mod call;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sortie_domain::broker::model::MatchSpec;
+use sortie_domain::ids::{HookId, MatchId, QueueId, TicketId};
+use sortie_domain::matchmaking::model::{Named, TicketSpec};
+use sortie_domain::matchmaking::{FormedMatch, MatchVerdict, TicketVerdict};
+use sortie_tls::RootsError;
+use sortie_wire::documents;
+use zeroize::Zeroizing;
+
+use call::{Client, Lane};
+
+pub use call::{MAX_ANSWER_BYTES, MAX_WAITING_CALLS};
+
+/// Where a hook is, and how it is called.
+#[derive(Clone)]
+pub struct HookOptions {
+    /// `http` or `https`. Holds no secret: it is named in messages.
+    pub url: String,
+    /// Longest time of a call, the wait for its turn included.
+    pub timeout: Duration,
+    /// Calls at a time for one queue.
+    pub concurrency: usize,
+    /// After so many failures in a row it is not called for a while.
+    pub breaker_failures: u32,
+    /// For how long; then one call tries.
+    pub breaker_pause: Duration,
+    /// Sent as `authorization: Bearer …`.
+    pub key: Option<Zeroizing<String>>,
+}
+
+impl fmt::Debug for HookOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HookOptions").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+/// Why a hook's options are none.
+#[derive(Debug, thiserror::Error)]
+pub enum BadHookOptions {
+    /// Nobody can be trusted.
+    #[error("hook {hook}: {source}")]
+    Roots {
+        /// Which.
+        hook: HookId,
+        /// What is wrong.
+        source: RootsError,
+    },
+    /// No client can be made.
+    #[error("hook {hook}: {source}")]
+    Client {
+        /// Which.
+        hook: HookId,
+        /// What is wrong.
+        source: reqwest::Error,
+    },
+    /// It is no URL.
+    #[error("hook {hook}: {url} is no URL")]
+    Url {
+        /// Which.
+        hook: HookId,
+        /// What was given.
+        url: String,
+    },
+    /// It cannot stand in a header.
+    #[error("hook {hook}: its key has characters that a header cannot hold")]
+    Key {
+        /// Which.
+        hook: HookId,
+    },
+}
+
+/// Why a hook gave no verdict.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum HookError {
+    /// Nobody knows where it is.
+    #[error("is not configured (any more)")]
+    Unknown,
+    /// Too many calls wait for it.
+    #[error("has {MAX_WAITING_CALLS} calls waiting for their turn")]
+    Overloaded,
+    /// It failed too often lately and is left alone.
+    #[error("failed too often and is left alone for a while")]
+    Resting,
+    /// Its time is over.
+    #[error("did not answer in time")]
+    Late,
+    /// It could not be reached, or broke off.
+    #[error("{0}")]
+    Unreachable(String),
+    /// It answered with this status.
+    #[error("answered with the status {0}, not with 200")]
+    Status(u16),
+    /// It answered with too much.
+    #[error("answered with more than {MAX_ANSWER_BYTES} bytes")]
+    TooLong,
+    /// What it answered is no verdict.
+    #[error("answered with something else: {0}")]
+    NoVerdict(String),
+}
+
+type Key = (Option<QueueId>, HookId);
+
+/// Every hook that is called.
+pub struct Hooks {
+    clients: BTreeMap<Key, Arc<Client>>,
+    /// By queue and hook; made when a queue first asks. As many as the configuration has of both, at most.
+    lanes: Mutex<BTreeMap<(QueueId, HookId), Arc<Lane>>>,
+}
+
+impl Hooks {
+    /// Hooks of all queues are under `None`, those of one queue under its name.
+    ///
+    /// # Errors
+    /// [`BadHookOptions`]
+    pub fn new(options: BTreeMap<(Option<QueueId>, HookId), HookOptions>) -> Result<Self, BadHookOptions> {
+        let clients = options.into_iter().map(|(key, options)| {
+            let client = Client::new(&key.1, options)?;
+            Ok((key, Arc::new(client)))
+        });
+        Ok(Self { clients: clients.collect::<Result<_, _>>()?, lanes: Mutex::default() })
+    }
+
+    /// What a hook says of a ticket.
+    ///
+    /// # Errors
+    /// [`HookError`]
+    pub async fn validate_ticket(
+        &self,
+        queue: &QueueId,
+        hook: &HookId,
+        ticket: &TicketId,
+        spec: &TicketSpec,
+    ) -> Result<TicketVerdict, HookError> {
+        let question = json!({ "ticket": documents::ticket_spec(ticket, spec) });
+        self.ask("validate_ticket", queue, hook, question, answers::ticket).await
+    }
+
+    /// The matches that a hook forms of waiting tickets.
+    ///
+    /// # Errors
+    /// [`HookError`]
+    pub async fn form_matches(
+        &self,
+        queue: &QueueId,
+        hook: &HookId,
+        round: u64,
+        tickets: &[(TicketId, Arc<TicketSpec>)],
+    ) -> Result<Vec<FormedMatch>, HookError> {
+        let tickets: Value = tickets.iter().map(|(id, spec)| documents::ticket_spec(id, spec)).collect();
+        let question = json!({ "round": round, "tickets": tickets });
+        self.ask("form_match", queue, hook, question, answers::matches).await
+    }
+
+    /// What a hook says of a match.
+    ///
+    /// # Errors
+    /// [`HookError`]
+    pub async fn check_match(
+        &self,
+        queue: &QueueId,
+        hook: &HookId,
+        id: &MatchId,
+        teams: &[Vec<Named>],
+        spec: &MatchSpec,
+    ) -> Result<MatchVerdict, HookError> {
+        let question = json!({ "match": documents::match_spec(id, spec), "teams": documents::teams(teams) });
+        self.ask("new_match", queue, hook, question, answers::of_match).await
+    }
+
+    async fn ask<T>(
+        &self,
+        about: &'static str,
+        queue: &QueueId,
+        hook: &HookId,
+        mut question: Value,
+        read: fn(&[u8]) -> Result<T, String>,
+    ) -> Result<T, HookError> {
+        question["hook"] = about.into();
+        question["name"] = hook.as_str().into();
+        question["queue"] = queue.as_str().into();
+        let lane = self.lane(queue, hook).ok_or(HookError::Unknown)?;
+        let answer = lane.call(question.to_string(), read).await;
+        if let Err(error) = &answer {
+            tracing::debug!(%queue, %hook, about, %error, "a hook failed; its default counts");
+        }
+        answer
+    }
+
+    /// The queue's own hook of this name, or the one of all queues.
+    fn lane(&self, queue: &QueueId, hook: &HookId) -> Option<Arc<Lane>> {
+        let own = self.clients.get(&(Some(queue.clone()), hook.clone()));
+        let client = own.or_else(|| self.clients.get(&(None, hook.clone())))?;
+        let mut lanes = self.lanes();
+        let new = || Arc::new(Lane::new(format!("{hook} of queue {queue}"), Arc::clone(client)));
+        Some(Arc::clone(lanes.entry((queue.clone(), hook.clone())).or_insert_with(new)))
+    }
+
+    fn lanes(&self) -> MutexGuard<'_, BTreeMap<(QueueId, HookId), Arc<Lane>>> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,154 @@
+//! What hooks answer. Unknown fields are ignored; one that is known and wrong makes the answer no verdict, because
+//! nobody knows what its writer meant.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use sortie_domain::broker::model::Properties;
+use sortie_domain::ids::{PlayerId, QueueId, RegionId, TicketId};
+use sortie_domain::matchmaking::match_lifecycle::MAX_FORMED;
+use sortie_domain::matchmaking::{FormedMatch, MatchVerdict, TicketVerdict};
+
+/// Longest reason, in characters; the rest is cut off.
+const MAX_REASON: usize = 500;
+/// What players hear of a hook that gives no reason.
+const NO_REASON: &str = "it was refused";
+
+#[derive(Deserialize)]
+struct Verdict {
+    accept: bool,
+    reason: Option<String>,
+    queue: Option<String>,
+    properties: Option<Map<String, Value>>,
+    player_properties: Option<BTreeMap<String, Map<String, Value>>>,
+}
+
+#[derive(Deserialize)]
+struct Matches {
+    matches: Vec<Formed>,
+}
+
+#[derive(Deserialize)]
+struct Formed {
+    teams: Vec<Vec<String>>,
+    region: Option<String>,
+}
+
+fn parse<T: DeserializeOwned>(answer: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(answer).map_err(|error| error.to_string())
+}
+
+/// To `validate_ticket`.
+pub(super) fn ticket(answer: &[u8]) -> Result<TicketVerdict, String> {
+    let verdict: Verdict = parse(answer)?;
+    if !verdict.accept {
+        return Ok(TicketVerdict::Refuse { reason: reason(verdict.reason) });
+    }
+    let queue =
+        verdict.queue.map(|queue| QueueId::new(&queue).map_err(|problem| format!("queue: {problem}")));
+    Ok(TicketVerdict::Accept {
+        queue: queue.transpose()?,
+        properties: verdict.properties.map(properties).transpose()?,
+    })
+}
+
+/// To `new_match`.
+pub(super) fn of_match(answer: &[u8]) -> Result<MatchVerdict, String> {
+    let verdict: Verdict = parse(answer)?;
+    if !verdict.accept {
+        return Ok(MatchVerdict::Refuse { reason: reason(verdict.reason) });
+    }
+    let of_players = verdict.player_properties.unwrap_or_default().into_iter().map(|(player, own)| {
+        let player = PlayerId::new(&player).map_err(|problem| format!("player_properties: {problem}"))?;
+        Ok::<_, String>((player, properties(own)?))
+    });
+    Ok(MatchVerdict::Accept {
+        player_properties: of_players.collect::<Result<_, _>>()?,
+        properties: verdict.properties.map(properties).transpose()?,
+    })
+}
+
+/// To `form_match`.
+pub(super) fn matches(answer: &[u8]) -> Result<Vec<FormedMatch>, String> {
+    let Matches { matches } = parse(answer)?;
+    if matches.len() > MAX_FORMED {
+        return Err(format!("{} matches, at most {MAX_FORMED} are allowed", matches.len()));
+    }
+    matches.into_iter().map(formed).collect()
+}
+
+fn formed(formed: Formed) -> Result<FormedMatch, String> {
+    let ticket = |id: String| TicketId::new(&id).map_err(|problem| format!("teams: {problem}"));
+    let team = |team: Vec<String>| team.into_iter().map(ticket).collect();
+    let region = formed.region.map(|id| RegionId::new(&id).map_err(|problem| format!("region: {problem}")));
+    let teams = formed.teams.into_iter().map(team).collect::<Result<_, String>>()?;
+    Ok(FormedMatch { teams, region: region.transpose()? })
+}
+
+fn properties(properties: Map<String, Value>) -> Result<Properties, String> {
+    let text = Value::Object(properties).to_string();
+    Properties::parse(&text).map_err(|problem| format!("properties: {problem}"))
+}
+
+fn reason(reason: Option<String>) -> String {
+    let reason: String = reason.unwrap_or_default().chars().take(MAX_REASON).collect();
+    if reason.trim().is_empty() { NO_REASON.to_owned() } else { reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verdicts_about_tickets() {
+        let accept = TicketVerdict::Accept { queue: None, properties: None };
+        assert_eq!(ticket(br#"{"accept": true, "more": 1, "reason": null}"#), Ok(accept));
+        let changed = ticket(br#"{"accept": true, "queue": "vip", "properties": {"level": 3}}"#);
+        let wanted = TicketVerdict::Accept {
+            queue: Some(QueueId::new("vip").unwrap()),
+            properties: Some(Properties::parse(r#"{"level":3}"#).unwrap()),
+        };
+        assert_eq!(changed, Ok(wanted));
+        let refused = |reason: &str| TicketVerdict::Refuse { reason: reason.to_owned() };
+        assert_eq!(ticket(br#"{"accept": false, "reason": "banned"}"#), Ok(refused("banned")));
+        assert_eq!(ticket(br#"{"accept": false}"#), Ok(refused(NO_REASON)));
+        let long = format!(r#"{{"accept": false, "reason": "{}"}}"#, "ä".repeat(1_000));
+        assert_eq!(ticket(long.as_bytes()), Ok(refused(&"ä".repeat(MAX_REASON))));
+    }
+
+    #[test]
+    fn what_is_no_verdict_is_an_error() {
+        for answer in [
+            &b""[..],
+            b"[]",
+            b"true",
+            br#"{"accept": "yes"}"#,
+            br#"{"reason": "none"}"#,
+            br#"{"accept": true, "properties": [1]}"#,
+            b"\xff",
+        ] {
+            assert!(ticket(answer).is_err() && of_match(answer).is_err() && matches(answer).is_err());
+        }
+        assert!(ticket(br#"{"accept": true, "queue": ""}"#).is_err());
+        assert!(of_match(br#"{"accept": true, "player_properties": {"": {}}}"#).is_err());
+        let long = format!(r#"{{"accept": true, "properties": {{"a": "{}"}}}}"#, "x".repeat(70_000));
+        assert!(ticket(long.as_bytes()).is_err(), "longer than properties may be");
+        assert!(matches(br#"{"matches": [{"teams": [[""]]}]}"#).is_err());
+        let many = format!(r#"{{"matches": [{}]}}"#, vec![r#"{"teams": []}"#; MAX_FORMED + 1].join(","));
+        assert!(matches(many.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn matches_and_verdicts_about_them() {
+        let formed = matches(br#"{"matches": [{"teams": [["a"], ["b", "c"]], "region": "eu"}]}"#).unwrap();
+        assert_eq!((formed.len(), formed[0].teams[1].len()), (1, 2));
+        assert_eq!(formed[0].region.as_ref().map(RegionId::as_str), Some("eu"));
+        let verdict = of_match(br#"{"accept": true, "player_properties": {"ann": {"x": 1}}}"#).unwrap();
+        let MatchVerdict::Accept { properties: None, player_properties } = verdict else {
+            panic!("{verdict:?}")
+        };
+        assert_eq!(player_properties.len(), 1);
+    }
+}

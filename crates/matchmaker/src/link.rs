@@ -1,0 +1,279 @@
+//! What becomes of the matchmaker's matches at the broker, and which running matches have free seats.
+//!
+//! Both are told to the matchmaker as commands, by following the broker's log. Where following begins (at the start,
+//! after the log was lost, and every [`RECONCILE_EVERY`]), the two states are compared first, so that nothing depends
+//! on what was followed before. A command that comes twice changes nothing the second time.
+//!
+//! In this order, so that nothing falls in between: the place in the broker's log, then the matchmaker's matches, then
+//! how those stand at the broker. A match that is submitted after the second step has its events after the first.
+
+mod offers;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sortie_domain::broker::model::{Connection, EndCause, FailReason, Match, MatchState};
+use sortie_domain::broker::{Broker, Event as BrokerEvent};
+use sortie_domain::ids::{MatchId, QueueId};
+use sortie_domain::machine::{Machine as _, Record};
+use sortie_domain::matchmaking::model::Stage;
+use sortie_domain::matchmaking::{Command, Event, Matchmaker};
+use sortie_engine::{CallError, Cursor, Handle, SubscribeError, Subscription, Unavailable};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use offers::OpenMatches;
+
+/// The states are compared so often even if nothing was missed: what one of them forgot in an unforeseen way does not
+/// keep anybody waiting for longer.
+pub const RECONCILE_EVERY: Duration = Duration::from_secs(30);
+/// Changes of free seats are gathered for so long, so that a match that fills up makes few offers.
+pub const SETTLE: Duration = Duration::from_millis(50);
+/// Matches that are looked at in one go: the machines do nothing else meanwhile.
+const MATCHES_PER_LOOK: usize = 1_000;
+/// Pause before something is told again to a matchmaker that cannot take it, and before a lost log is followed anew.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Why the link ends.
+enum Ended {
+    /// One of the engines has ended.
+    Engine,
+    /// Following begins anew.
+    Again,
+}
+
+impl From<Unavailable> for Ended {
+    fn from(why: Unavailable) -> Self {
+        match why {
+            Unavailable::ShuttingDown | Unavailable::Stopped => Self::Engine,
+            Unavailable::Overloaded
+            | Unavailable::DiskFull
+            | Unavailable::DiskFailed
+            | Unavailable::BatchTooLarge => Self::Again,
+        }
+    }
+}
+
+/// Tells `maker` what becomes of its matches at `broker`, until one of the two ends.
+pub async fn follow(broker: Handle<Broker>, maker: Handle<Matchmaker>) {
+    let link = Link { broker, maker };
+    while let Err(Ended::Again) = link.follow().await {
+        sleep(PAUSE).await;
+    }
+}
+
+struct Link {
+    broker: Handle<Broker>,
+    maker: Handle<Matchmaker>,
+}
+
+/// What both logs say from a moment on, and what is known of it.
+struct Following {
+    of_broker: Subscription<Broker>,
+    of_maker: Subscription<Matchmaker>,
+    open: OpenMatches,
+    /// Matches whose free seats have changed.
+    changed: BTreeSet<MatchId>,
+    /// When that is looked at.
+    look_at: Option<Instant>,
+}
+
+impl Link {
+    async fn follow(&self) -> Result<(), Ended> {
+        let mut following = self.begin().await?;
+        let mut reconcile_at = Instant::now() + RECONCILE_EVERY;
+        loop {
+            let look_at = following.look_at;
+            let look = async {
+                match look_at {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                record = following.of_broker.next() => {
+                    let record = record.map_err(|error| lost(&error))?;
+                    self.heard(&record, &mut following).await?;
+                }
+                record = following.of_maker.next() => {
+                    let record = record.map_err(|error| lost(&error))?;
+                    if following.noted(&record.event) {
+                        reconcile_at = Instant::now();
+                    }
+                }
+                () = look => self.look(&mut following).await?,
+                () = sleep_until(reconcile_at) => {
+                    following = self.begin().await?;
+                    reconcile_at = Instant::now() + RECONCILE_EVERY;
+                }
+            }
+        }
+    }
+
+    /// Compares the states, and follows from there.
+    async fn begin(&self) -> Result<Following, Ended> {
+        let from = self.broker.query(Broker::last_seq).await?;
+        let of_broker = self.broker.subscribe(Cursor::From(from + 1));
+        let (from, matches, queues) = self.maker.query(ask_maker).await?;
+        let of_maker = self.maker.subscribe(Cursor::From(from + 1));
+        self.settle(matches).await?;
+        let open = self.broker.query(OpenMatches::ask).await?;
+        let open = OpenMatches::new(queues, open);
+        let offered = self.maker.query(offers::offered).await?;
+        let changed: BTreeSet<MatchId> = open.ids().chain(&offered).cloned().collect();
+        let look_at = (!changed.is_empty()).then(Instant::now);
+        Ok(Following { of_broker, of_maker, open, changed, look_at })
+    }
+
+    /// Tells how these matches stand, each with whether the broker was said to have it.
+    async fn settle(&self, matches: Vec<(MatchId, bool)>) -> Result<(), Ended> {
+        let ids: Vec<MatchId> = matches.iter().map(|(id, _)| id.clone()).collect();
+        let standing = self.broker.query(move |broker| {
+            let found = ids.iter().filter_map(|id| Some((id.clone(), broker.find_match(id)?)));
+            found.map(|(id, game)| (id, Standing::of(game))).collect::<BTreeMap<_, _>>()
+        });
+        let mut standing = standing.await?;
+        for (id, submitted) in matches {
+            let command = match standing.remove(&id) {
+                Some(standing) => standing.command(id),
+                // It is submitted when that effect is carried out, which it is until it has an outcome.
+                None if !submitted => None,
+                None => {
+                    let reason = "the broker does not know the match any more".to_owned();
+                    Some(Command::NoServer { match_id: id, reason })
+                }
+            };
+            if let Some(command) = command {
+                self.tell(command).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// An event of the broker.
+    async fn heard(&self, record: &Record<BrokerEvent>, following: &mut Following) -> Result<(), Ended> {
+        let Some((id, standing)) = following.open.note(&record.event) else { return Ok(()) };
+        if following.open.has(&id) {
+            following.mark(id.clone());
+        }
+        match standing.and_then(|standing| standing.command(id)) {
+            Some(command) => self.tell(command).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Offers what seats are free in the matches that have changed, and takes back what are not.
+    async fn look(&self, following: &mut Following) -> Result<(), Ended> {
+        let mut ids = std::mem::take(&mut following.changed);
+        if let Some(next) = ids.iter().nth(MATCHES_PER_LOOK).cloned() {
+            following.changed = ids.split_off(&next);
+        }
+        following.look_at = (!following.changed.is_empty()).then(Instant::now);
+        let ids = Arc::new(ids);
+        let of_maker = Arc::clone(&ids);
+        // In this order: a seat that is taken in between was promised before. What is wrong by a ticket that is seated
+        // meanwhile is looked at again, because that is an event; until then the broker refuses what is not there.
+        let games = self.broker.query(move |broker| offers::games(broker, &ids)).await?;
+        let promised = self.maker.query(move |maker| offers::promised(maker, &of_maker)).await?;
+        for command in following.open.plan(&games, &promised) {
+            self.tell(command).await?;
+        }
+        Ok(())
+    }
+
+    /// Returns when the matchmaker has taken note. What it refuses it has no use for.
+    async fn tell(&self, command: Command) -> Result<(), Ended> {
+        loop {
+            match self.maker.call(command.clone()).await {
+                Ok(_) => return Ok(()),
+                Err(CallError::Refused(refusal)) => {
+                    tracing::debug!(%refusal, "the matchmaker has no use for news of the broker");
+                    return Ok(());
+                }
+                Err(CallError::Unavailable(why)) => {
+                    if matches!(Ended::from(why), Ended::Engine) {
+                        return Err(Ended::Engine);
+                    }
+                    sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+impl Following {
+    fn mark(&mut self, id: MatchId) {
+        self.changed.insert(id);
+        self.look_at.get_or_insert_with(|| Instant::now() + SETTLE);
+    }
+
+    /// An event of the matchmaker. True if everything has to be compared anew.
+    fn noted(&mut self, event: &Event) -> bool {
+        match event {
+            // Seats that were promised are taken, or free again.
+            Event::TicketSeated { match_id, .. } | Event::TicketReturned { match_id, .. } => {
+                self.mark(match_id.clone());
+                false
+            }
+            Event::Configured { .. } => true,
+            _ => false,
+        }
+    }
+}
+
+/// The place in the matchmaker's log, its matches that wait for a server with whether the broker was said to have them,
+/// and the queues whose tickets take free seats.
+fn ask_maker(maker: &Matchmaker) -> (u64, Vec<(MatchId, bool)>, BTreeSet<QueueId>) {
+    let matches = maker.formations().filter_map(|formation| match &formation.stage {
+        Stage::FindingServer { submitted } => Some((formation.id.clone(), *submitted)),
+        Stage::Accepting { .. } | Stage::Checking(_) => None,
+    });
+    (maker.last_seq(), matches.collect(), offers::queues(maker))
+}
+
+fn lost(error: &SubscribeError) -> Ended {
+    if matches!(error, SubscribeError::Ended) {
+        return Ended::Engine;
+    }
+    tracing::warn!(%error, "the matchmaker lost the log that it follows and compares the states instead");
+    Ended::Again
+}
+
+/// How a match stands at the broker, as far as the matchmaker wants to know.
+enum Standing {
+    Waiting,
+    Ready(Arc<Connection>),
+    Failed(FailReason),
+    Ended(&'static str),
+}
+
+impl Standing {
+    fn of(game: &Match) -> Self {
+        match &game.state {
+            MatchState::Queued | MatchState::PickedUp { .. } => Self::Waiting,
+            MatchState::Ready { connection, .. } => Self::Ready(Arc::clone(connection)),
+            MatchState::Ended { cause, .. } => Self::ended(*cause),
+            MatchState::Failed { reason, .. } => Self::Failed(*reason),
+            MatchState::Cancelled { cause, .. } => Self::Ended(cause.text()),
+        }
+    }
+
+    const fn ended(cause: EndCause) -> Self {
+        Self::Ended(cause.text())
+    }
+
+    fn command(self, match_id: MatchId) -> Option<Command> {
+        match self {
+            Self::Waiting => None,
+            Self::Ready(connection) => {
+                Some(Command::MatchReady { match_id, connection: (*connection).clone() })
+            }
+            // No server ever had it.
+            Self::Failed(reason @ (FailReason::PickupTimeout | FailReason::FleetRemoved)) => {
+                Some(Command::NoServer { match_id, reason: reason.text().to_owned() })
+            }
+            Self::Failed(reason) => Some(Command::MatchEnded { match_id, reason: reason.text().to_owned() }),
+            Self::Ended(text) => Some(Command::MatchEnded { match_id, reason: text.to_owned() }),
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Free seats of running matches, as the matchmaker may offer them.
+//!
+//! A match has seats to offer if it runs, was asked for with a capacity, and its properties name a queue whose tickets
+//! take such seats (`queue_name`, which the matchmaker writes into the matches that it makes). How many are free says
+//! the broker; those that it has reserved for tickets which the matchmaker is still waiting for count as promised, not
+//! as taken, because the matchmaker takes promised ones off by itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde_json::Value;
+use sortie_domain::broker::model::{Match, MatchSpec, MatchState, Properties};
+use sortie_domain::broker::{Broker, Event as BrokerEvent};
+use sortie_domain::ids::{MatchId, PlayerId, QueueId, RegionId};
+use sortie_domain::matchmaking::model::SeatOffer;
+use sortie_domain::matchmaking::settings::Backfill;
+use sortie_domain::matchmaking::{Command, Matchmaker};
+
+use super::Standing;
+
+/// Live matches that may have seats to offer, with whose tickets may take them.
+pub(super) struct OpenMatches {
+    queues: BTreeSet<QueueId>,
+    /// As many as the broker has live matches, at most.
+    matches: BTreeMap<MatchId, (QueueId, Option<RegionId>)>,
+}
+
+/// What the matchmaker has promised of a match's seats.
+pub(super) struct Promised {
+    offer: Arc<SeatOffer>,
+    /// Seats that nobody is to get.
+    free: u32,
+    /// Seats that tickets are to get.
+    seats: u32,
+    /// The players of those tickets.
+    players: BTreeSet<PlayerId>,
+}
+
+/// The queues whose tickets take free seats.
+pub(super) fn queues(maker: &Matchmaker) -> BTreeSet<QueueId> {
+    let queues = maker.settings().queues.iter();
+    queues.filter(|(_, queue)| queue.backfill != Backfill::Off).map(|(id, _)| id.clone()).collect()
+}
+
+/// Matches whose seats are on offer.
+pub(super) fn offered(maker: &Matchmaker) -> BTreeSet<MatchId> {
+    maker.offers().map(|offered| offered.offer.match_id.clone()).collect()
+}
+
+pub(super) fn promised(maker: &Matchmaker, ids: &BTreeSet<MatchId>) -> BTreeMap<MatchId, Promised> {
+    let found = ids.iter().filter_map(|id| {
+        let offered = maker.offered(id)?;
+        let tickets = offered.seating.keys().filter_map(|ticket| maker.ticket(ticket));
+        let players = tickets.flat_map(|ticket| ticket.spec.player_ids()).collect();
+        let seats = offered.seating.values().map(|(seats, _)| *seats).sum();
+        let promised = Promised { offer: Arc::clone(&offered.offer), free: offered.free, seats, players };
+        Some((id.clone(), promised))
+    });
+    found.collect()
+}
+
+/// Those of the matches that run.
+pub(super) fn games(broker: &Broker, ids: &BTreeSet<MatchId>) -> Vec<Match> {
+    let running = |game: &&Match| matches!(game.state, MatchState::Ready { .. });
+    ids.iter().filter_map(|id| broker.find_match(id)).filter(running).cloned().collect()
+}
+
+impl OpenMatches {
+    /// Live matches with a capacity.
+    pub(super) fn ask(broker: &Broker) -> Vec<(MatchId, Arc<MatchSpec>)> {
+        let live = broker.queued().chain(broker.active());
+        let open = live.filter(|game| game.spec.capacity.is_some());
+        open.map(|game| (game.id.clone(), Arc::clone(&game.spec))).collect()
+    }
+
+    pub(super) fn new(queues: BTreeSet<QueueId>, open: Vec<(MatchId, Arc<MatchSpec>)>) -> Self {
+        let mut known = Self { queues, matches: BTreeMap::new() };
+        for (id, spec) in open {
+            known.enter(&id, &spec);
+        }
+        known
+    }
+
+    pub(super) fn ids(&self) -> impl Iterator<Item = &MatchId> {
+        self.matches.keys()
+    }
+
+    pub(super) fn has(&self, id: &MatchId) -> bool {
+        self.matches.contains_key(id)
+    }
+
+    fn enter(&mut self, id: &MatchId, spec: &MatchSpec) {
+        if spec.capacity.is_none() || self.queues.is_empty() {
+            return;
+        }
+        let Some((queue, region)) = place(&spec.properties) else { return };
+        if self.queues.contains(&queue) {
+            self.matches.insert(id.clone(), (queue, region));
+        }
+    }
+
+    /// The match that an event is about, if its seats or its standing are news to the matchmaker, with the latter.
+    pub(super) fn note(&mut self, event: &BrokerEvent) -> Option<(MatchId, Option<Standing>)> {
+        let (id, standing) = match event {
+            BrokerEvent::MatchQueued { id, spec } => {
+                self.enter(id, spec);
+                return None;
+            }
+            BrokerEvent::MatchReady { id, connection, .. } => (id, Standing::Ready(Arc::clone(connection))),
+            BrokerEvent::MatchEnded { id, cause, .. } => (id, Standing::ended(*cause)),
+            BrokerEvent::MatchFailed { id, reason, .. } => (id, Standing::Failed(*reason)),
+            BrokerEvent::MatchCancelled { id, cause, .. } => (id, Standing::Ended(cause.text())),
+            BrokerEvent::SeatReserved { match_id, .. } | BrokerEvent::SeatClosed { match_id, .. } => {
+                return self.has(match_id).then(|| (match_id.clone(), None));
+            }
+            _ => return None,
+        };
+        if !matches!(standing, Standing::Ready(_)) {
+            self.matches.remove(id);
+        }
+        Some((id.clone(), Some(standing)))
+    }
+
+    /// What is to be said of the matches in `promised`, and of those among `games`, which run.
+    pub(super) fn plan(&self, games: &[Match], promised: &BTreeMap<MatchId, Promised>) -> Vec<Command> {
+        let running: BTreeMap<&MatchId, &Match> = games.iter().map(|game| (&game.id, game)).collect();
+        let over = promised
+            .iter()
+            .filter(|(id, promised)| promised.free > 0 && !(running.contains_key(id) && self.has(id)));
+        let over = over.map(|(id, _)| Command::WithdrawSeats { match_id: id.clone() });
+        let open = games.iter().filter_map(|game| {
+            let (queue, region) = self.matches.get(&game.id)?;
+            change(game, queue, region.as_ref(), promised.get(&game.id))
+        });
+        over.chain(open).collect()
+    }
+}
+
+/// What is to be said of a running match.
+fn change(
+    game: &Match,
+    queue: &QueueId,
+    region: Option<&RegionId>,
+    promised: Option<&Promised>,
+) -> Option<Command> {
+    let reserved = promised.map_or(0, |promised| {
+        let mine = game.seats.values().filter(|seat| promised.players.contains(&seat.player));
+        u32::try_from(mine.count()).unwrap_or(u32::MAX)
+    });
+    let seats = game.free_places().saturating_add(reserved);
+    let (free_now, to_come) = promised.map_or((0, 0), |promised| (promised.free, promised.seats));
+    let free = seats.saturating_sub(to_come);
+    if free == 0 {
+        return (free_now > 0).then(|| Command::WithdrawSeats { match_id: game.id.clone() });
+    }
+    let offer = SeatOffer {
+        match_id: game.id.clone(),
+        queue: queue.clone(),
+        seats,
+        region: region.cloned(),
+        properties: game.spec.properties.clone(),
+        ratings: BTreeMap::new(),
+        players: game.players(),
+    };
+    let same = |known: &Promised| {
+        free == free_now && SeatOffer { seats: known.offer.seats, ..offer.clone() } == *known.offer
+    };
+    if promised.is_some_and(same) { None } else { Some(Command::OfferSeats { offer }) }
+}
+
+/// Whose tickets a match is for, and where it is played.
+fn place(properties: &Properties) -> Option<(QueueId, Option<RegionId>)> {
+    let properties: Value = serde_json::from_str(properties.text()?).ok()?;
+    let queue = QueueId::new(properties.get("queue_name")?.as_str()?).ok()?;
+    let region = properties.get("region").and_then(Value::as_str);
+    Some((queue, region.and_then(|region| RegionId::new(region).ok())))
+}

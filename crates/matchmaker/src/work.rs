@@ -1,0 +1,89 @@
+//! The matchmaker's effects, carried out.
+
+use async_trait::async_trait;
+use sortie_domain::broker::{self, Broker};
+use sortie_domain::ids::MatchId;
+use sortie_domain::matchmaking::model::marked;
+use sortie_domain::matchmaking::{Command, Effect, Matchmaker, TicketVerdict};
+use sortie_engine::{CallError, Handle, Performer, Retry};
+
+use crate::hooks::Hooks;
+use crate::seats::Seats;
+
+/// Carries out the matchmaker's effects: matches go to the broker, questions to hooks.
+///
+/// Those of hooks are never tried again: what a hook that fails stands for is configured, and its players wait.
+pub struct Work {
+    broker: Handle<Broker>,
+    hooks: Hooks,
+    seats: Seats,
+}
+
+impl Work {
+    /// Matches go to `broker`.
+    #[must_use]
+    pub fn new(broker: Handle<Broker>, hooks: Hooks) -> Self {
+        Self { seats: Seats::new(broker.clone()), broker, hooks }
+    }
+
+    async fn submit(&self, match_id: MatchId, spec: broker::model::MatchSpec) -> Result<Command, Retry> {
+        let spec = marked(&match_id, spec);
+        let command = broker::Command::SubmitMatch { id: Some(match_id.clone()), spec };
+        match self.broker.call(command).await {
+            Ok(_) => Ok(Command::Submitted { match_id }),
+            // There will be room again.
+            Err(CallError::Refused(refusal @ broker::Refusal::TooMany { .. })) => {
+                Err(Retry::because(refusal.to_string()))
+            }
+            Err(CallError::Refused(refusal)) => {
+                Ok(Command::NoServer { match_id, reason: refusal.to_string() })
+            }
+            Err(CallError::Unavailable(why)) => Err(Retry::because(why.to_string())),
+        }
+    }
+
+    async fn withdraw(&self, match_id: MatchId) -> Result<Command, Retry> {
+        match self.broker.call(broker::Command::CancelMatch { id: match_id.clone() }).await {
+            // Refused: it never came there, or is over.
+            Ok(_) | Err(CallError::Refused(_)) => Ok(Command::Withdrawn { match_id }),
+            Err(CallError::Unavailable(why)) => Err(Retry::because(why.to_string())),
+        }
+    }
+}
+
+#[async_trait]
+impl Performer<Matchmaker> for Work {
+    /// What is done for one match is done in order, so that a match is never withdrawn before it is submitted.
+    fn key(&self, effect: &Effect) -> String {
+        match effect {
+            Effect::ValidateTicket { ticket, .. } => format!("ticket {ticket}"),
+            Effect::FormMatches { queue, .. } => format!("queue {queue}"),
+            Effect::CheckMatch { match_id, .. }
+            | Effect::Submit { match_id, .. }
+            | Effect::Withdraw { match_id } => format!("match {match_id}"),
+            Effect::Seat { ticket, .. } => format!("seat {}", ticket.ticket),
+        }
+    }
+
+    async fn perform(&self, effect: Effect) -> Result<Option<Command>, Retry> {
+        let outcome = match effect {
+            Effect::ValidateTicket { hook, ticket, queue, spec } => {
+                let outcome = self.hooks.validate_ticket(&queue, &hook, &ticket, &spec).await;
+                Command::TicketValidated { ticket, hook, outcome: outcome.unwrap_or(TicketVerdict::Failed) }
+            }
+            Effect::FormMatches { hook, queue, round, tickets } => {
+                let matches = self.hooks.form_matches(&queue, &hook, round, &tickets).await.ok();
+                Command::MatchesFormed { queue, round, matches }
+            }
+            Effect::CheckMatch { hook, match_id, queue, teams, spec } => {
+                let outcome = self.hooks.check_match(&queue, &hook, &match_id, &teams, &spec).await;
+                let outcome = outcome.unwrap_or(sortie_domain::matchmaking::MatchVerdict::Failed);
+                Command::MatchChecked { match_id, hook, outcome }
+            }
+            Effect::Submit { match_id, spec } => self.submit(match_id, (*spec).clone()).await?,
+            Effect::Withdraw { match_id } => self.withdraw(match_id).await?,
+            Effect::Seat { match_id, ticket } => self.seats.take(match_id, ticket).await?,
+        };
+        Ok(Some(outcome))
+    }
+}

@@ -1,0 +1,374 @@
+//! The invariants. Each message begins with the number that ARCHITECTURE.md gives the invariant.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sortie_domain::ids::{MatchId, PlayerId, QueueId, TicketId};
+use sortie_domain::machine::{Machine, Record};
+use sortie_domain::matchmaking::model::{Named, Stage, Status, Ticket, TicketState};
+use sortie_domain::matchmaking::settings::{Backfill, ExpirationAction, Queue, RuleKind};
+use sortie_domain::matchmaking::{Event, Matchmaker};
+use sortie_domain::time::Timestamp;
+
+use super::world::World;
+use crate::oracle::{accepts, go_together, legal_match};
+
+/// Tickets of which every subset is tried after a tick.
+const MOST_TRIED: usize = 9;
+/// Longer than a tick, in milliseconds.
+const A_TICK: u64 = 110;
+
+impl World {
+    /// What must hold in every state.
+    pub(super) fn check_state(&mut self) {
+        let snapshot = self.maker.snapshot();
+        let mut players: BTreeSet<&PlayerId> = BTreeSet::new();
+        let mut in_matches: BTreeMap<&TicketId, &MatchId> = BTreeMap::new();
+        let mut problems = Vec::new();
+        for formation in &snapshot.formations {
+            for named in formation.tickets() {
+                if let Some(other) = in_matches.insert(&named.ticket, &formation.id) {
+                    problems.push(format!("5: ticket {} is in {other} and {}", named.ticket, formation.id));
+                }
+            }
+        }
+        for offered in &snapshot.offers {
+            for ticket in offered.seating.keys() {
+                if let Some(other) = in_matches.insert(ticket, &offered.offer.match_id) {
+                    let id = &offered.offer.match_id;
+                    problems.push(format!("5: ticket {ticket} is in {other} and takes seats of {id}"));
+                }
+            }
+        }
+        for ticket in &snapshot.tickets {
+            for player in ticket.spec.players() {
+                if !players.insert(&player.id) {
+                    problems.push(format!("5: player {} is in two tickets", player.id));
+                }
+            }
+            if ticket.match_id() != in_matches.get(&ticket.id).copied() {
+                let (id, own) = (&ticket.id, ticket.match_id());
+                problems.push(format!("5: ticket {id} believes to be in {own:?}, which does not know it"));
+            }
+        }
+        problems.into_iter().for_each(|problem| self.fail(problem));
+    }
+
+    /// Right after the timers have run, nothing may be overdue.
+    pub(super) fn check_due(&mut self) {
+        let (now, snapshot) = (self.time(), self.maker.snapshot());
+        let late = |ticket: &&Ticket| match &ticket.state {
+            TicketState::Waiting => expires_at(&self.maker, ticket).is_some_and(|at| at <= now),
+            TicketState::Validating(check) => check.until <= now,
+            _ => false,
+        };
+        let ticket = snapshot.tickets.iter().find(late).map(|ticket| ticket.id.clone());
+        let formation = snapshot.formations.iter().find(|formation| match &formation.stage {
+            Stage::Accepting { until, .. } => *until <= now,
+            Stage::Checking(check) => check.until <= now,
+            Stage::FindingServer { .. } => false,
+        });
+        let formation = formation.map(|formation| formation.id.clone());
+        let seating = snapshot.offers.iter().flat_map(|offered| &offered.seating);
+        let seating = seating.clone().find(|(_, (_, until))| *until <= now).map(|(id, _)| id.clone());
+        if let Some(id) = ticket.or(seating) {
+            self.fail(format!("2: ticket {id} is beyond its time"));
+        }
+        if let Some(id) = formation {
+            self.fail(format!("2: match {id} is beyond its time"));
+        }
+    }
+
+    /// After a tick: whoever has waited for longer than one, and could have played then, has been matched.
+    pub(super) fn check_overlooked(&mut self) {
+        let before = Timestamp::from_millis(self.now.saturating_sub(A_TICK));
+        if self.changed_lately(before) {
+            return;
+        }
+        let snapshot = self.maker.snapshot();
+        for (id, queue) in &self.maker.settings().queues.clone() {
+            if queue.former().is_some() {
+                continue;
+            }
+            let waited = |ticket: &&Ticket| {
+                ticket.state == TicketState::Waiting
+                    && ticket.queue == *id
+                    && self.time_of(ticket.changed_seq) <= before
+            };
+            let waiting: Vec<Ticket> = snapshot.tickets.iter().filter(waited).cloned().collect();
+            if waiting.is_empty() || waiting.len() > MOST_TRIED {
+                continue;
+            }
+            self.report.compared += 1;
+            if let Some(tickets) = legal_match(queue, &waiting, before) {
+                self.fail(format!("5: {tickets:?} of queue {id} could play together and still wait"));
+            }
+            self.check_free_seats(id, queue, &waiting);
+        }
+    }
+
+    /// Whether the rules have changed since then, or the process is new.
+    fn changed_lately(&self, since: Timestamp) -> bool {
+        let recent = self.records().rev().take_while(|record| record.time > since);
+        recent.into_iter().any(|record| matches!(record.event, Event::Configured { .. }))
+    }
+
+    /// Of a queue without rules, nobody who fits waits while seats are free.
+    fn check_free_seats(&mut self, id: &QueueId, queue: &Queue, waiting: &[Ticket]) {
+        if queue.backfill == Backfill::Off || !queue.rules.is_empty() {
+            return;
+        }
+        let before = Timestamp::from_millis(self.now.saturating_sub(A_TICK));
+        let offers = self.maker.snapshot().offers.into_iter();
+        let open = offers.filter(|offered| {
+            offered.offer.queue == *id && offered.free > 0 && self.time_of(offered.place) <= before
+        });
+        for offered in open.collect::<Vec<_>>() {
+            let fits = waiting.iter().find(|ticket| {
+                let inside = |player: &PlayerId| offered.offer.players.contains(player);
+                ticket.spec.size() <= offered.free as usize
+                    && !ticket.spec.players().any(|player| inside(&player.id))
+            });
+            // Seats that were taken and came back are offered anew, so what is free now was free then.
+            if let Some(ticket) = fits.map(|ticket| ticket.id.clone())
+                && offered.seating.is_empty()
+            {
+                self.fail(format!("5: {ticket} waits while {} has free seats", offered.offer.match_id));
+            }
+        }
+    }
+
+    fn records(&self) -> impl DoubleEndedIterator<Item = &Record<Event>> {
+        self.log.iter().chain(&self.step.records)
+    }
+
+    fn time_of(&self, seq: u64) -> Timestamp {
+        let at = usize::try_from(seq).unwrap_or(usize::MAX).wrapping_sub(1);
+        let durable = self.log.get(at);
+        let record = durable.or_else(|| self.step.records.get(at.wrapping_sub(self.log.len())));
+        record.map_or(Timestamp::ZERO, |record| record.time)
+    }
+
+    /// What must hold of each decision, right after it.
+    pub(super) fn check_event(&mut self, record: &Record<Event>) {
+        match &record.event {
+            Event::TicketStarted { .. } => self.report.tickets += 1,
+            Event::MatchProposed { id, queue, teams, .. } => self.check_match(record, id, queue, teams),
+            Event::MatchFormed { id, queue, teams, spec, .. } => {
+                if self.is_new(record.seq, id) {
+                    self.check_match(record, id, queue, teams);
+                }
+                self.check_accepted(record.seq, id, &spec.players);
+            }
+            Event::SeatsTaken { match_id, .. } => self.check_seats(record.seq, match_id),
+            _ => {}
+        }
+    }
+
+    /// Since an offer was made, no more seats are promised than it had.
+    fn check_seats(&mut self, until: u64, id: &MatchId) {
+        let (mut free, mut taken): (i64, BTreeMap<TicketId, i64>) = (0, BTreeMap::new());
+        for record in self.records().take_while(|record| record.seq <= until) {
+            match &record.event {
+                Event::SeatsOffered { offer } if offer.match_id == *id => {
+                    free = (i64::from(offer.seats) - taken.values().sum::<i64>()).max(0);
+                }
+                Event::SeatsWithdrawn { match_id } if match_id == id => free = 0,
+                Event::SeatsTaken { match_id, ticket, .. } if match_id == id => {
+                    free -= ticket.players.len() as i64;
+                    taken.insert(ticket.ticket.clone(), ticket.players.len() as i64);
+                }
+                Event::TicketSeated { ticket, .. }
+                | Event::TicketReturned { ticket, .. }
+                | Event::TicketCancelled { ticket, .. } => drop(taken.remove(&ticket.ticket)),
+                _ => {}
+            }
+        }
+        if free < 0 {
+            self.fail(format!("4: match {id} has promised {} seats twice", -free));
+        }
+    }
+
+    fn is_new(&self, seq: u64, id: &MatchId) -> bool {
+        let mut before = self.records().take_while(|record| record.seq < seq);
+        !before.any(|record| matches!(&record.event, Event::MatchProposed { id: of, .. } if of == id))
+    }
+
+    /// A match is one that its queue allows, and passes nobody by.
+    fn check_match(&mut self, record: &Record<Event>, id: &MatchId, queue: &QueueId, teams: &[Vec<Named>]) {
+        let Some(settings) = self.maker.settings().queues.get(queue).cloned() else { return };
+        let sizes: Vec<usize> =
+            teams.iter().map(|team| team.iter().map(|named| named.players.len()).sum()).collect();
+        let allowed = settings.min_players_per_team as usize..=settings.players_per_team as usize;
+        if sizes.len() != settings.teams as usize || sizes.iter().any(|size| !allowed.contains(size)) {
+            self.fail(format!("5: match {id} has teams of {sizes:?} players"));
+        }
+        if settings.former().is_some() {
+            return;
+        }
+        let tickets: Vec<Ticket> =
+            teams.iter().flatten().filter_map(|named| self.maker.ticket(&named.ticket).cloned()).collect();
+        let all: Vec<&Ticket> = tickets.iter().collect();
+        if !go_together(&settings, &all, record.time) {
+            let rules = &settings.rules;
+            self.fail(format!("5: the tickets of match {id} do not go together by {rules:?}: {tickets:?}"));
+        }
+        let balanced = settings.rules.iter().any(|rule| matches!(rule.kind, RuleKind::Balance { .. }));
+        if settings.expiration_action == ExpirationAction::Drop && settings.players_per_team == 1 && !balanced
+        {
+            self.check_passed_by(record, &settings, queue, &all);
+        }
+    }
+
+    /// One against one: nobody older, who has waited for longer than a tick, could have had the younger of the two.
+    fn check_passed_by(
+        &mut self,
+        record: &Record<Event>,
+        settings: &Queue,
+        queue: &QueueId,
+        both: &[&Ticket],
+    ) {
+        let before = Timestamp::from_millis(self.now.saturating_sub(A_TICK));
+        let (Some(older), Some(younger)) =
+            (both.iter().min_by_key(|ticket| ticket.place), both.iter().max_by_key(|ticket| ticket.place))
+        else {
+            return;
+        };
+        if both.len() != 2 || self.changed_lately(before) {
+            return;
+        }
+        let snapshot = self.maker.snapshot();
+        let passed = snapshot.tickets.iter().find(|ticket| {
+            ticket.state == TicketState::Waiting
+                && ticket.queue == *queue
+                && ticket.place < older.place
+                // Larger ones may be left from before the queue was made smaller.
+                && ticket.spec.size() == 1
+                && self.time_of(ticket.changed_seq) <= before
+                && accepts(settings, ticket, younger, before)
+                && accepts(settings, younger, ticket, before)
+                && go_together(settings, &[ticket, younger], before)
+        });
+        if let Some(id) = passed.map(|ticket| ticket.id.clone()) {
+            self.fail(format!("5: {id} was passed by for {} at {}", older.id, record.time.as_millis()));
+        }
+    }
+
+    /// A match that its players were asked about is formed with the consent of all.
+    fn check_accepted(&mut self, seq: u64, id: &MatchId, players: &[PlayerId]) {
+        let (mut asked, mut accepted) = (false, BTreeSet::new());
+        for record in self.records().take_while(|record| record.seq <= seq) {
+            match &record.event {
+                Event::MatchProposed { id: of, accept_until: Some(_), .. } if of == id => asked = true,
+                Event::MatchAccepted { id: of, player } if of == id => {
+                    accepted.insert(player.clone());
+                }
+                _ => {}
+            }
+        }
+        if asked && players.iter().any(|player| !accepted.contains(player)) {
+            self.fail(format!("5: match {id} is formed, and not all of its players have accepted it"));
+        }
+    }
+
+    /// After a crash: the log holds what was acknowledged, and every way to replay it gives the same state.
+    pub(super) fn check_replay(&mut self) {
+        let mut replayed = Matchmaker::new();
+        self.log.iter().for_each(|record| replayed.apply(record));
+        let state = replayed.snapshot();
+        if state != self.maker.snapshot() {
+            self.fail("6: snapshot and replay differ from replay alone".into());
+        }
+        let restored = Matchmaker::restore(state.clone());
+        if restored.snapshot() != state {
+            self.fail("6: a snapshot does not survive being restored".into());
+        }
+        if replayed.next_deadline() != restored.next_deadline() {
+            self.fail("6: deadlines differ after a restore".into());
+        }
+        if replayed.outstanding() != restored.outstanding() {
+            self.fail("6: effects differ after a restore".into());
+        }
+        self.check_acknowledged();
+    }
+
+    fn check_acknowledged(&mut self) {
+        let (mut started, mut cancelled) = (BTreeSet::new(), BTreeSet::new());
+        for record in &self.log {
+            match &record.event {
+                Event::TicketStarted { id, .. } => drop(started.insert(id.clone())),
+                Event::TicketCancelled { ticket, .. } => drop(cancelled.insert(ticket.ticket.clone())),
+                _ => {}
+            }
+        }
+        let lost = [
+            ("ticket", self.started.difference(&started).next().cloned()),
+            ("end of ticket", self.cancelled.difference(&cancelled).next().cloned()),
+        ];
+        for (what, id) in lost {
+            if let Some(id) = id {
+                self.fail(format!("6: {what} {id} was acknowledged and is not in the log"));
+            }
+        }
+    }
+
+    /// When everything has come to rest.
+    pub(super) fn check_end(&mut self) {
+        if self.problem.is_some() {
+            return;
+        }
+        let mut replayed = Matchmaker::new();
+        self.log.iter().for_each(|record| replayed.apply(record));
+        if replayed.snapshot() != self.maker.snapshot() {
+            self.fail("6: the state is not what the log says".into());
+        }
+        self.check_acknowledged();
+        self.check_heard();
+        let snapshot = self.maker.snapshot();
+        if let Some(ticket) = snapshot.tickets.first() {
+            self.fail(format!("2: ticket {} is {} for ever", ticket.id, ticket.status().name()));
+        }
+        if let Some(formation) = snapshot.formations.first() {
+            self.fail(format!("2: match {} is being made for ever", formation.id));
+        }
+        if let Some(id) = snapshot.withdrawing.first() {
+            self.fail(format!("2: match {id} is being withdrawn for ever"));
+        }
+        let completed: BTreeSet<&MatchId> = self.completed().collect();
+        let unwanted = self.outside.first_unwanted(|id| completed.contains(id)).cloned();
+        if let Some(id) = unwanted {
+            self.fail(format!("5: match {id} has a server, and its players play elsewhere"));
+        }
+    }
+
+    fn completed(&self) -> impl Iterator<Item = &MatchId> {
+        self.log.iter().filter_map(|record| match &record.event {
+            Event::MatchReady { id, .. } => Some(id),
+            _ => None,
+        })
+    }
+
+    /// What players hear of each ticket, in log order: waiting and finding a server in turns, then one end, then nothing.
+    fn check_heard(&mut self) {
+        let mut heard: BTreeMap<TicketId, Vec<Status>> = BTreeMap::new();
+        for record in &self.log {
+            let mut players = Vec::new();
+            for notice in record.event.notices(&mut players) {
+                heard.entry(notice.ticket.clone()).or_default().push(notice.status);
+            }
+        }
+        for (id, statuses) in heard {
+            let begun = statuses.first() == Some(&Status::InProgress);
+            let turns = statuses.windows(2).all(|pair| match pair {
+                [one, next] => one != next && !one.is_last(),
+                _ => true,
+            });
+            if !begun || !turns || !statuses.last().is_some_and(|last| last.is_last()) {
+                self.fail(format!("7: the players of ticket {id} heard {statuses:?}"));
+            }
+        }
+    }
+}
+
+fn expires_at(maker: &Matchmaker, ticket: &Ticket) -> Option<Timestamp> {
+    Some(ticket.waits_since + maker.settings().queues.get(&ticket.queue)?.ticket_expiration)
+}

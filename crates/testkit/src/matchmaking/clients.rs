@@ -1,0 +1,207 @@
+//! Who comes: parties that want to play, players who accept or decline, administrators who change the queues.
+
+use std::time::Duration;
+
+use sortie_domain::broker::model::Properties;
+use sortie_domain::ids::{HookId, IdempotencyKey, MatchId, PlayerId, QueueId, RegionId, TicketId};
+use sortie_domain::matchmaking::Command;
+use sortie_domain::matchmaking::model::{Party, Player, TicketSpec};
+use sortie_domain::matchmaking::settings::{
+    Backfill, ExpirationAction, Hook, HookPoint, Measure, OnFailure, OutsideHook, Queue, Rule, RuleKind,
+    WidenStep,
+};
+
+use super::world::{Caller, Task, World};
+
+/// Everybody who plays: few, so that they come twice.
+const PLAYERS: u32 = 60;
+/// Queues; there may be fewer at a time.
+const QUEUES: [&str; 3] = ["a", "b", "c"];
+/// Numbers of teams and players, and fewest players.
+const SIZES: [(u32, u32, u32); 6] = [(2, 1, 1), (2, 1, 1), (2, 2, 1), (1, 3, 2), (2, 3, 2), (3, 1, 1)];
+
+impl World {
+    pub(super) fn client(&mut self) {
+        if !self.busy {
+            return;
+        }
+        match self.rng.u8(0..40) {
+            0..24 => self.start(),
+            24..27 => self.cancel(),
+            27 => self.configure(),
+            28 => self.start_again(),
+            29..32 => {
+                self.count += 1;
+                if let Ok(id) = MatchId::new(&format!("running-{}", self.count)) {
+                    self.offer(id, Vec::new());
+                }
+            }
+            32 => {
+                if let Some(id) = self.some_running() {
+                    self.offer(id, Vec::new());
+                }
+            }
+            33 => {
+                if let Some(match_id) = self.some_running() {
+                    self.input(Command::WithdrawSeats { match_id }, Caller::Other);
+                }
+            }
+            34 => self.garbage(),
+            _ => {}
+        }
+        let delay = self.rng.u64(0..1500);
+        self.plan(delay, Task::Client);
+    }
+
+    fn start(&mut self) {
+        let Some(spec) = self.spec() else { return };
+        self.count += 1;
+        let id = TicketId::new(&format!("t-{}", self.count)).ok().filter(|_| self.rng.bool());
+        self.input(Command::Start { id, spec: spec.clone() }, Caller::Starter(spec));
+    }
+
+    /// Somebody who does not know whether it worked asks once more.
+    fn start_again(&mut self) {
+        let late = self.specs.len().saturating_sub(5);
+        let known: Vec<_> = self.specs.get(late..).unwrap_or_default().to_vec();
+        if let Some((id, spec)) = self.rng.choice(&known).cloned() {
+            self.input(Command::Start { id, spec: spec.clone() }, Caller::Starter(spec));
+        }
+    }
+
+    fn cancel(&mut self) {
+        let tickets: Vec<TicketId> =
+            self.maker.tickets(0, 100).items.into_iter().map(|ticket| ticket.id).collect();
+        if let Some(id) = self.rng.choice(&tickets).cloned() {
+            self.input(Command::Cancel { id: id.clone() }, Caller::Canceller(id));
+        }
+    }
+
+    /// Most players accept; some decline, some say nothing.
+    pub(super) fn consider(&mut self, match_id: MatchId, player: PlayerId) {
+        match self.rng.u8(0..20) {
+            0 => self.input(Command::Decline { match_id, player }, Caller::Other),
+            1 => {}
+            _ => self.input(Command::Accept { match_id, player }, Caller::Other),
+        }
+    }
+
+    fn garbage(&mut self) {
+        let (Ok(match_id), Ok(player), Ok(id)) =
+            (MatchId::new("nothing"), PlayerId::new("nobody"), TicketId::new("never"))
+        else {
+            return;
+        };
+        let command = match self.rng.u8(0..4) {
+            0 => Command::Cancel { id },
+            1 => Command::Accept { match_id, player },
+            2 => Command::NoServer { match_id, reason: "what".into() },
+            _ => Command::MatchEnded { match_id, reason: "what".into() },
+        };
+        self.input(command, Caller::Other);
+    }
+
+    fn spec(&mut self) -> Option<TicketSpec> {
+        let mut players = Vec::new();
+        let rating = f64::from(self.rng.u32(0..10)) * 30.0;
+        for _ in 0..*self.rng.choice(&[1, 1, 1, 2, 2, 3])? {
+            let mut player = Player::new(PlayerId::new(&format!("p{}", self.rng.u32(0..PLAYERS))).ok()?);
+            player.ratings.insert("mmr".into(), rating);
+            if self.rng.u8(0..10) == 0 {
+                player.blocked.extend(PlayerId::new(&format!("p{}", self.rng.u32(0..PLAYERS))));
+            }
+            players.push(player);
+        }
+        let latency = |rng: &mut fastrand::Rng| *rng.choice(&[20_u32, 60, 120]).unwrap_or(&20);
+        let regions = ["eu", "us"].into_iter().filter_map(|id| RegionId::new(id).ok());
+        let latencies = regions.map(|region| (region, latency(&mut self.rng))).collect();
+        let properties = *self.rng.choice(&[r#"{"map":"forest"}"#, r#"{"map":"desert"}"#, ""])?;
+        self.count += 1;
+        let key = IdempotencyKey::new(&format!("key-{}", self.count)).ok().filter(|_| self.rng.bool());
+        Some(TicketSpec {
+            queue: QueueId::new(self.rng.choice(&QUEUES)?).ok()?,
+            leader: players.first().map(|player| player.id.clone()),
+            parties: vec![Party { id: None, players }],
+            properties: Properties::parse(properties).unwrap_or_default(),
+            latencies,
+            idempotency_key: key,
+        })
+    }
+
+    /// The first settings, or other ones: a queue changes, goes, or comes back.
+    pub(super) fn configure(&mut self) {
+        let first = self.settings.queues.is_empty();
+        let changed: Vec<&str> =
+            if first { QUEUES.to_vec() } else { self.rng.choice(&QUEUES).copied().into_iter().collect() };
+        for name in changed {
+            let Ok(id) = QueueId::new(name) else { continue };
+            if !first && self.rng.u8(0..4) == 0 {
+                self.settings.queues.remove(&id);
+            } else {
+                let queue = self.queue();
+                self.settings.queues.insert(id, queue);
+            }
+        }
+        self.settings.status_expiration = Duration::from_secs(3_600);
+        self.input(Command::Configure { settings: self.settings.clone() }, Caller::Other);
+    }
+
+    fn queue(&mut self) -> Queue {
+        let (teams, players_per_team, min_players_per_team) = *self.rng.choice(&SIZES).unwrap_or(&(2, 1, 1));
+        let actions = [ExpirationAction::Drop, ExpirationAction::Minimum];
+        let backfills = [Backfill::Off, Backfill::First, Backfill::Last];
+        Queue {
+            teams,
+            players_per_team,
+            min_players_per_team,
+            ticket_expiration: Duration::from_secs(self.rng.u64(20..60)),
+            expiration_action: self.rng.choice(&actions).copied().unwrap_or_default(),
+            accept: (self.rng.u8(0..3) == 0).then(|| Duration::from_secs(4)),
+            backfill: self.rng.choice(&backfills).copied().unwrap_or_default(),
+            seat_timeout: Duration::from_secs(5),
+            max_requeues: self.rng.u32(0..3),
+            hooks: self.hooks(),
+            rules: self.rules(),
+        }
+    }
+
+    fn hooks(&mut self) -> Vec<Hook> {
+        let mut hooks = Vec::new();
+        let points = [
+            ("v", HookPoint::ValidateTicket, 4),
+            ("w", HookPoint::ValidateTicket, 6),
+            ("f", HookPoint::FormMatch, 6),
+            ("n", HookPoint::NewMatch, 4),
+        ];
+        for (name, about, one_in) in points {
+            let on_failure = if self.rng.bool() { OnFailure::Accept } else { OnFailure::Refuse };
+            let Ok(id) = HookId::new(name) else { continue };
+            if self.rng.u8(0..one_in) == 0 {
+                let timeout = Duration::from_secs(3);
+                hooks.push(Hook::Outside(OutsideHook { id, about, timeout, on_failure }));
+            }
+        }
+        hooks.extend([Hook::TeamData, Hook::PartyMembership].into_iter().filter(|_| self.rng.bool()));
+        hooks
+    }
+
+    fn rules(&mut self) -> Vec<Rule> {
+        let after = Duration::from_secs;
+        let step = |seconds, value| WidenStep { after: after(seconds), value };
+        let property = || "mmr".into();
+        let skill =
+            RuleKind::Distance { property: property(), measure: Measure::Average, most: 30.0, missing: 0.0 };
+        let balance = RuleKind::Balance { property: property(), most: 60.0, missing: 0.0 };
+        let all = [
+            Rule {
+                relax_after: Some(after(15)),
+                ..Rule::new("map", RuleKind::Equal { property: "map".into() })
+            },
+            Rule { widen: vec![step(4, 60.0), step(9, 150.0)], ..Rule::new("skill", skill) },
+            Rule { widen: vec![step(7, 130.0)], ..Rule::new("ping", RuleKind::Latency { most: 70.0 }) },
+            Rule { relax_after: Some(after(12)), ..Rule::new("blocks", RuleKind::NotBlocked) },
+            Rule { relax_after: Some(after(10)), ..Rule::new("fair", balance) },
+        ];
+        all.into_iter().filter(|_| self.rng.bool()).collect()
+    }
+}

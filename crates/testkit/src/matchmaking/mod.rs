@@ -1,0 +1,74 @@
+//! One run of the matchmaker in a simulated world. See [`run`].
+//!
+//! | file | what |
+//! |---|---|
+//! | `world` | the agenda, the log with its crashes, delivery of answers |
+//! | `outside` | hooks, whoever finds servers, seats of running matches: late, twice, or not at all |
+//! | `clients` | parties who come, go, accept and decline; administrators |
+//! | `checks` | the invariants, after every step |
+
+mod checks;
+mod clients;
+mod outside;
+mod world;
+
+use std::fmt;
+use std::ops::AddAssign;
+
+pub use sortie_domain::matchmaking::BrokenRule;
+
+use crate::sim::Failure;
+
+/// What a run went through.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Report {
+    /// Inputs given to the matchmaker.
+    pub inputs: u64,
+    /// Events in the log at the end.
+    pub events: u64,
+    /// Times the process was killed.
+    pub crashes: u64,
+    /// Tickets that were taken.
+    pub tickets: u64,
+    /// Matches that were formed.
+    pub matches: u64,
+    /// Tickets whose players could connect to a new match.
+    pub completed: u64,
+    /// Tickets whose players got free seats.
+    pub seated: u64,
+    /// Times that trying everything was compared with what was formed.
+    pub compared: u64,
+}
+
+impl AddAssign for Report {
+    fn add_assign(&mut self, other: Self) {
+        let Self { inputs, events, crashes, tickets, matches, completed, seated, compared } = other;
+        self.inputs += inputs;
+        self.events += events;
+        self.crashes += crashes;
+        self.tickets += tickets;
+        self.matches += matches;
+        self.completed += completed;
+        self.seated += seated;
+        self.compared += compared;
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { inputs, events, crashes, tickets, matches, completed, seated, compared } = self;
+        write!(
+            f,
+            "{inputs} inputs, {events} events, {crashes} crashes, {tickets} tickets, {completed} of them completed and {seated} \
+             seated, {matches} matches formed, {compared} comparisons with trying everything"
+        )
+    }
+}
+
+/// Runs the schedule of `seed`, with one rule broken on purpose if one is given.
+///
+/// # Errors
+/// The first invariant that did not hold.
+pub fn run(seed: u64, broken: Option<BrokenRule>) -> Result<Report, Failure> {
+    world::World::new(seed, broken).run()
+}

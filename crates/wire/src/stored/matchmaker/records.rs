@@ -1,0 +1,205 @@
+//! The tables of the matchmaker's records: which fields each has, and which alternatives each state.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use sortie_domain::ids::{QueueId, TicketId};
+use sortie_domain::matchmaking::Event;
+use sortie_domain::matchmaking::model::{
+    CancelCause, Check, DissolveCause, FailCause, Formation, Named, Offered, Party, Player, Round, SeatOffer,
+    Stage, Ticket, TicketEnd, TicketSpec, TicketState,
+};
+use sortie_domain::matchmaking::settings::{
+    About, Backfill, ExpirationAction, Hook, HookPoint, Measure, Need, OnFailure, OutsideHook, Queue, Rule,
+    RuleKind, Settings, WidenStep,
+};
+use sortie_domain::time::Timestamp;
+
+use super::form::{self, formation, hook, rule, stored_event, ticket, ticket_end};
+use crate::stored::tables::{alternatives, causes, choices, records};
+use crate::stored::{FieldProblem, Place, Stored, StoredError};
+
+records! { form:
+    Settings { queues, status_expiration, tick, hooks }
+    Queue {
+        teams, players_per_team, min_players_per_team, ticket_expiration, expiration_action, accept, backfill,
+        seat_timeout, max_requeues, hooks, rules
+    }
+    OutsideHook { id, about, timeout, on_failure }
+    Rule { name, kind, widen, relax_after }
+    WidenStep { after, value }
+    Player { id, ratings, latencies, blocked, properties }
+    Party { id, players }
+    TicketSpec { queue, parties, leader, properties, latencies, idempotency_key }
+    Check { hook, until }
+    Ticket { id, spec, queue, place, started_at, waits_since, changed_seq, requeues, state }
+    Named { ticket, players }
+    Formation { id, queue, teams, region, spec, stage }
+    SeatOffer { match_id, queue, seats, region, properties, ratings, players }
+    Offered { offer, place, seating, free }
+}
+
+alternatives! {
+    Event = stored_event::Event of form, "" {
+        Configured { settings }
+        TicketStarted { id, spec, queue, check }
+        TicketChecked { id, spec, queue, check }
+        TicketCancelled { ticket, cause }
+        TicketFailed { ticket, cause, detail }
+        TicketTimedOut { ticket }
+        MatchProposed { id, queue, teams, region, spec, accept_until, check }
+        MatchAccepted { id, player }
+        MatchChecked { id, spec, check }
+        MatchFormed { id, queue, teams, region, spec }
+        MatchSubmitted { id }
+        MatchDissolved { id, cause, returned, heard, withdraw }
+        MatchWithdrawn { id }
+        MatchReady { id, tickets, connection }
+        SeatsOffered { offer }
+        SeatsWithdrawn { match_id }
+        SeatsTaken { match_id, ticket, until }
+        TicketSeated { match_id, ticket, connection }
+        TicketReturned { match_id, ticket }
+        RoundBegun { queue, number, after, check }
+        RoundEnded { queue, after }
+    }
+    TicketState = ticket::State of ticket, "Ticket." {
+        Validating { check @ 0 }
+        Waiting {}
+        Proposed { match_id, since }
+        FindingServer { match_id, since }
+        Seating { match_id, since }
+        Over { at, end }
+    }
+    TicketEnd = ticket_end::End of ticket_end, "TicketEnd." {
+        Completed { match_id, connection }
+        Failed { cause, detail }
+        Cancelled { cause @ 0 }
+        TimedOut {}
+    }
+    Stage = formation::Stage of formation, "Formation." {
+        Accepting { until, accepted }
+        Checking { check @ 0 }
+        FindingServer { submitted }
+    }
+    Hook = hook::Kind of hook, "Hook." {
+        QueueByPartySize { queues @ 0 }
+        PartyMembership {}
+        TeamData {}
+        PeerToPeerHost { property @ 0 }
+        Outside { hook @ 0 }
+    }
+    RuleKind = rule::Kind of rule, "Rule." {
+        Equal { property }
+        Distance { property, measure, most, missing }
+        Latency { most }
+        Expression { expression, about, need }
+        NotBlocked {}
+        Balance { property, most, missing }
+    }
+}
+
+choices! { form:
+    ExpirationAction { Drop, Minimum }
+    Backfill { Off, First, Last }
+    HookPoint { ValidateTicket, FormMatch, NewMatch }
+    OnFailure { Accept, Refuse }
+    Measure { Ticket, Average, Max }
+    About { Pair, Ticket }
+    Need { Required, Preferred }
+}
+
+causes!(CancelCause, DissolveCause, FailCause);
+
+impl Stored<form::Hook> for Hook {
+    fn store(&self) -> form::Hook {
+        form::Hook { kind: self.store() }
+    }
+
+    fn load(form: form::Hook, _: Place) -> Result<Self, StoredError> {
+        Stored::load(form.kind, Place { message: "Hook", field: "kind" })
+    }
+}
+
+impl Stored<Option<form::TicketEnd>> for TicketEnd {
+    fn store(&self) -> Option<form::TicketEnd> {
+        Some(form::TicketEnd { end: self.store() })
+    }
+
+    fn load(form: Option<form::TicketEnd>, place: Place) -> Result<Self, StoredError> {
+        let form = form.ok_or_else(|| place.has(FieldProblem::Missing))?;
+        Stored::load(form.end, Place { message: "TicketEnd", field: "end" })
+    }
+}
+
+impl Stored<Vec<form::Team>> for Arc<[Vec<Named>]> {
+    fn store(&self) -> Vec<form::Team> {
+        self.iter().map(|team| form::Team { tickets: team.store() }).collect()
+    }
+
+    fn load(form: Vec<form::Team>, _: Place) -> Result<Self, StoredError> {
+        let place = Place { message: "Team", field: "tickets" };
+        form.into_iter().map(|team| Stored::load(team.tickets, place)).collect()
+    }
+}
+
+impl Stored<Vec<form::Seating>> for BTreeMap<TicketId, (u32, Timestamp)> {
+    fn store(&self) -> Vec<form::Seating> {
+        let seating = self.iter().map(|(ticket, (seats, until))| form::Seating {
+            ticket: ticket.store(),
+            seats: *seats,
+            until: until.store(),
+        });
+        seating.collect()
+    }
+
+    fn load(form: Vec<form::Seating>, _: Place) -> Result<Self, StoredError> {
+        let place = |field| Place { message: "Seating", field };
+        let entry = |form: form::Seating| {
+            let until = Stored::load(form.until, place("until"))?;
+            Ok((Stored::load(form.ticket, place("ticket"))?, (form.seats, until)))
+        };
+        form.into_iter().map(entry).collect()
+    }
+}
+
+impl Stored<form::ClosedQueue> for (QueueId, Queue) {
+    fn store(&self) -> form::ClosedQueue {
+        let (id, queue) = self;
+        form::ClosedQueue { id: id.store(), queue: queue.store() }
+    }
+
+    fn load(form: form::ClosedQueue, _: Place) -> Result<Self, StoredError> {
+        let place = |field| Place { message: "ClosedQueue", field };
+        Ok((Stored::load(form.id, place("id"))?, Stored::load(form.queue, place("queue"))?))
+    }
+}
+
+impl Stored<form::QueueRound> for (QueueId, Round) {
+    fn store(&self) -> form::QueueRound {
+        let (queue, Round { number, after, check }) = self;
+        form::QueueRound { queue: queue.store(), number: *number, after: *after, check: check.store() }
+    }
+
+    fn load(form: form::QueueRound, _: Place) -> Result<Self, StoredError> {
+        let place = |field| Place { message: "QueueRound", field };
+        let check = Stored::load(form.check, place("check"))?;
+        let round = Round { number: form.number, after: form.after, check };
+        Ok((Stored::load(form.queue, place("queue"))?, round))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The `.proto` file spells the names and numbers of the domain.
+    #[test]
+    fn causes_have_the_names_and_numbers_of_the_domain() {
+        crate::stored::values::same_causes! { form:
+            CancelCause = "CANCEL_CAUSE";
+            DissolveCause = "DISSOLVE_CAUSE";
+            FailCause = "FAIL_CAUSE";
+        }
+    }
+}
