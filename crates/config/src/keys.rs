@@ -409,6 +409,12 @@ static KEYS: &[KeyDoc] = &[
         "Time between two progress reports to a waiting player, 100ms to 1m.",
     ),
     key(
+        "gateway.reconnect_grace",
+        Duration,
+        Default("30s"),
+        "How long the ticket of a player whose connection is gone waits on, to be found again by the same player; then it is called off. 0s to 1h.",
+    ),
+    key(
         "gateway.trusted_proxies",
         Texts,
         Default("[]"),
