@@ -6,10 +6,8 @@ use std::io::Read as _;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
 use zeroize::Zeroizing;
 
-use crate::parse;
 use crate::section::Section;
 
 /// Most bytes of a secret.
@@ -29,6 +27,11 @@ pub enum SecretSource {
 pub struct Secret(Zeroizing<Vec<u8>>);
 
 impl Secret {
+    /// These bytes.
+    pub(crate) fn of(bytes: &[u8]) -> Self {
+        Self(Zeroizing::new(bytes.to_vec()))
+    }
+
     /// The secret itself.
     #[must_use]
     pub const fn bytes(&self) -> &Zeroizing<Vec<u8>> {
@@ -75,5 +78,5 @@ fn secret(bytes: &[u8], length: RangeInclusive<usize>) -> Result<Secret, String>
             length.end()
         ));
     }
-    Ok(Secret(Zeroizing::new(bytes.to_vec())))
+    Ok(Secret::of(bytes))
 }

@@ -4,13 +4,14 @@
 //! names say, and each is noted. A class of the operator's own has to become a hook that is called by HTTP.
 
 use serde_json::Value;
+use sortie_document::kind_of;
 use sortie_domain::ids::QueueId;
 use sortie_domain::matchmaking::settings::MAX_QUEUES;
 use toml::Table;
 
 use super::block::Block;
 use super::{Import, seconds, shown};
-use crate::parse::{SECOND, YEAR, kind_of, quoted};
+use crate::parse::{SECOND, YEAR, quoted};
 
 /// What the names of their hooks say, in small letters without anything between words, and the kind here.
 const HOOKS: [(&str, &str); 4] = [

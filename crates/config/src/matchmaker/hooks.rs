@@ -12,7 +12,7 @@ use super::queues::one_of;
 use super::{HookConfig, HookKey};
 use crate::keys;
 use crate::parse::{self, HOUR};
-use crate::players::Secret;
+use crate::secret::Secret;
 use crate::section::Section;
 
 /// Shortest and longest time of a call.
@@ -254,7 +254,7 @@ fn belongs(section: &Section<'_>, kind: HookKind) -> bool {
 /// Queues by the number of players.
 fn by_size(value: &Value, queues: &[&str]) -> Result<BTreeMap<u32, QueueId>, String> {
     let table = value.as_object().ok_or_else(|| {
-        format!("must be a table of numbers of players to queues, is {}", parse::kind_of(value))
+        format!("must be a table of numbers of players to queues, is {}", sortie_document::kind_of(value))
     })?;
     let (mut good, mut faults) = (BTreeMap::new(), Vec::new());
     for (size, queue) in table {

@@ -18,7 +18,7 @@ use sortie_domain::matchmaking::Settings;
 use sortie_domain::matchmaking::settings::{Hook, MAX_QUEUES};
 
 use crate::parse::{self, YEAR};
-use crate::players::Secret;
+use crate::secret::Secret;
 use crate::section::Section;
 
 pub(crate) use hooks::{HookKind, Hooks};
