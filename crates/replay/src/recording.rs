@@ -55,8 +55,8 @@ impl Recorder {
     }
 
     /// The settings in force before the first event, where they are known.
-    pub fn begin(&mut self, settings: Settings) {
-        self.found.settings.insert(0, (Timestamp::ZERO, Arc::new(settings)));
+    pub fn begin(&mut self, settings: Arc<Settings>) {
+        self.found.settings.insert(0, (Timestamp::ZERO, settings));
     }
 
     /// The next event of the log.
