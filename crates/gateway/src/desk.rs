@@ -269,8 +269,7 @@ impl Shared {
         }
         let until = Instant::now() + self.grace;
         let news = Arc::new(Notify::new());
-        let seen =
-            Seen { ticket, is_ours: true, is_started: true, here: 0, away_until: Some(until), news };
+        let seen = Seen { ticket, is_ours: true, is_started: true, here: 0, away_until: Some(until), news };
         book.players.insert(player.clone(), seen);
         book.away.insert((until, player));
     }

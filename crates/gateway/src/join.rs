@@ -75,11 +75,7 @@ pub(crate) async fn join(gateway: Arc<Inner>, wish: Wish, reports: Reports) -> R
     found
 }
 
-async fn search(
-    gateway: &Inner,
-    wish: &Wish,
-    progress: &mut Progress<'_>,
-) -> Result<Admission, JoinError> {
+async fn search(gateway: &Inner, wish: &Wish, progress: &mut Progress<'_>) -> Result<Admission, JoinError> {
     progress.send(Feedback::Acknowledged).await;
     match &wish.aim {
         Aim::DropIn(candidates) => Search { gateway, candidates, player: &wish.player, progress }.run().await,

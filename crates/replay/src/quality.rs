@@ -56,7 +56,8 @@ impl fmt::Display for Measure {
 pub fn measures<'a>(settings: impl IntoIterator<Item = &'a Settings>) -> Vec<Measure> {
     let mut measures = Vec::new();
     let mut names = BTreeSet::new();
-    let rules = settings.into_iter().flat_map(|settings| settings.queues.values()).flat_map(|queue| &queue.rules);
+    let rules =
+        settings.into_iter().flat_map(|settings| settings.queues.values()).flat_map(|queue| &queue.rules);
     for rule in rules {
         let measure = match &rule.kind {
             RuleKind::Distance { property, measure, missing, .. } => {

@@ -8,7 +8,7 @@ use sortie_domain::ids::{MatchId, QueueId, RegionId, TicketId};
 use sortie_domain::machine::{CallId, Machine, Moment, Step};
 use sortie_domain::matchmaking::model::{CancelCause, Named, TicketSpec};
 use sortie_domain::matchmaking::settings::Hook;
-use sortie_domain::matchmaking::{Command, Effect, Event, Matchmaker, MatchVerdict, Refusal, Settings};
+use sortie_domain::matchmaking::{Command, Effect, Event, MatchVerdict, Matchmaker, Refusal, Settings};
 use sortie_domain::time::Timestamp;
 
 use crate::quality::Measure;
@@ -39,7 +39,9 @@ impl Rules {
 #[derive(Clone, PartialEq, Debug, thiserror::Error)]
 pub enum ReplayError {
     /// There are no rules.
-    #[error("there are no rules to replay the tickets with: name a configuration with a section `matchmaker`")]
+    #[error(
+        "there are no rules to replay the tickets with: name a configuration with a section `matchmaker`"
+    )]
     NoRules,
     /// The matchmaker does not take the settings.
     #[error("the matchmaker does not take the settings: {0}")]
@@ -88,9 +90,10 @@ enum What<'a> {
 /// Everything that happens, by time; at one time settings first, so that there are some before any ticket.
 fn inputs<'a>(arrivals: &'a [Arrival], rules: &'a Rules) -> Vec<Input<'a>> {
     let first = arrivals.first().map_or(Timestamp::ZERO, |arrival| arrival.at);
-    let settings = rules.settings.iter().map(|(from, settings)| {
-        Input { at: (*from).max(first), what: What::Configure(settings) }
-    });
+    let settings = rules
+        .settings
+        .iter()
+        .map(|(from, settings)| Input { at: (*from).max(first), what: What::Configure(settings) });
     let arriving = arrivals.iter().map(|arrival| Input { at: arrival.at, what: What::Arrive(arrival) });
     let leaving = arrivals.iter().filter_map(|arrival| {
         let at = arrival.left_at?;
@@ -175,7 +178,8 @@ impl<'a> Run<'a> {
             return;
         }
         // A hook may have sent it to another queue.
-        let queue = self.maker.ticket(&arrival.id).map_or_else(|| asked.clone(), |ticket| ticket.queue.clone());
+        let queue =
+            self.maker.ticket(&arrival.id).map_or_else(|| asked.clone(), |ticket| ticket.queue.clone());
         if let Some(live) = self.live.get_mut(&arrival.id) {
             live.queue = queue.clone();
         }

@@ -145,12 +145,58 @@ pub(crate) struct Demo {
     /// How long bots keep arriving
     #[arg(long = "for", default_value = "20s", value_parser = duration)]
     pub(crate) lasting: Duration,
+    /// Play through tickets of the matchmaker instead of dropping in, in matches of this form, like 2v2
+    #[arg(long, value_name = "FORM")]
+    pub(crate) queue: Option<Teams>,
     /// Seed of what the bots do
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
     /// End with one line of JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Teams of equal size, written like `2v2`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Teams {
+    pub(crate) teams: u32,
+    pub(crate) players: u32,
+}
+
+impl Teams {
+    /// Most players of a match.
+    const MOST: u32 = 100;
+}
+
+impl std::str::FromStr for Teams {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || {
+            format!(
+                "must be teams of equal size, like 1v1, 2v2 or 3v3v3, with at most {} players",
+                Self::MOST
+            )
+        };
+        let sizes: Vec<u32> =
+            text.split('v').map(str::parse).collect::<Result<_, _>>().map_err(|_| wrong())?;
+        let (teams, players) =
+            (u32::try_from(sizes.len()).map_err(|_| wrong())?, *sizes.first().ok_or_else(wrong)?);
+        let fits =
+            teams >= 2 && players >= 1 && teams.checked_mul(players).is_some_and(|all| all <= Self::MOST);
+        if fits && sizes.iter().all(|size| *size == players) {
+            Ok(Self { teams, players })
+        } else {
+            Err(wrong())
+        }
+    }
+}
+
+impl std::fmt::Display for Teams {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let sizes = (0..self.teams).map(|_| self.players.to_string());
+        f.write_str(&sizes.collect::<Vec<_>>().join("v"))
+    }
 }
 
 #[derive(Args, Debug)]
@@ -216,6 +262,9 @@ pub(crate) struct ArenaPlay {
     /// Version to ask for
     #[arg(long)]
     pub(crate) version: Option<String>,
+    /// Queue to enter; without it bots drop in
+    #[arg(long)]
+    pub(crate) queue: Option<String>,
     /// Seed of what the bots do
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,

@@ -122,7 +122,9 @@ mod tests {
     fn every_status_has_words() {
         let said = |status| summary(&Explanation { status, ahead: None, ..waiting() }, NOW);
         assert_eq!(said(Status::InProgress), "waiting in queue 2v2");
-        for status in [Status::FindingServer, Status::Completed, Status::Failed, Status::Cancelled, Status::TimedOut] {
+        for status in
+            [Status::FindingServer, Status::Completed, Status::Failed, Status::Cancelled, Status::TimedOut]
+        {
             assert!(!said(status).is_empty());
         }
     }

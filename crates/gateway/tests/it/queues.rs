@@ -130,7 +130,10 @@ async fn every_door_leads_into_a_queue() {
     };
     let (ann, bob, cid, dee) = tokio::join!(waiting, answering, streaming, talking);
     for answer in [ann, bob] {
-        assert_eq!((answer.status().as_u16(), &answer.headers()["sortie-join"]), (200, &"queue".parse().unwrap()));
+        assert_eq!(
+            (answer.status().as_u16(), &answer.headers()["sortie-join"]),
+            (200, &"queue".parse().unwrap())
+        );
         let answer: Value = answer.json().await.unwrap();
         check(&world, &opened(&answer["connect_token"], Dialect::Standard), "127.0.0.1:7001").await;
     }
@@ -348,5 +351,9 @@ async fn who_has_taken_the_seat_is_told_so() {
     let mut ann = enter(&world, "ann", "duel").await;
     assert_eq!(last(&mut ann).await["Error"][0], 409);
     let game = world.matches().await.pop().unwrap();
-    assert!(game.seats.values().any(|seat| seat.player == player && matches!(seat.state, SeatState::Claimed { .. })));
+    assert!(
+        game.seats
+            .values()
+            .any(|seat| seat.player == player && matches!(seat.state, SeatState::Claimed { .. }))
+    );
 }

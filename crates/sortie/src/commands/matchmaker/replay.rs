@@ -50,7 +50,9 @@ fn rules(options: &MatchmakerReplay, recording: &Recording) -> Result<Vec<Rules>
         rules.push(Rules::fixed(&path.display().to_string(), settings));
     }
     if rules.is_empty() {
-        return Err(Failure::new("a file has no rules of its own: name a configuration that has some with --config"));
+        return Err(Failure::new(
+            "a file has no rules of its own: name a configuration that has some with --config",
+        ));
     }
     Ok(rules)
 }
@@ -93,16 +95,17 @@ fn table(reports: &[Report], of_queue: &[&QueueReport]) -> Table {
         queue.players_per_match.map_or_else(|| "–".to_owned(), |players| format!("{players:.1}"))
     });
     row("wait, seconds", &|queue| {
-        let seconds = queue.wait_ms.map(|Shares { p50, p95, most }| {
-            Shares { p50: p50 / 1e3, p95: p95 / 1e3, most: most / 1e3 }
+        let seconds = queue.wait_ms.map(|Shares { p50, p95, most }| Shares {
+            p50: p50 / 1e3,
+            p95: p95 / 1e3,
+            most: most / 1e3,
         });
         shares(seconds)
     });
     let names: BTreeSet<&String> = of_queue.iter().flat_map(|queue| queue.quality.keys()).collect();
     // A measure that no match of the queue has is one of other queues.
-    let measured = |name: &&&String| {
-        of_queue.iter().any(|queue| queue.quality.get(**name).is_some_and(Option::is_some))
-    };
+    let measured =
+        |name: &&&String| of_queue.iter().any(|queue| queue.quality.get(**name).is_some_and(Option::is_some));
     for name in names.iter().filter(measured) {
         row(name, &|queue| shares(queue.quality.get(*name).copied().flatten()));
     }
