@@ -27,7 +27,7 @@ pub enum SecretSource {
 pub struct Secret(Zeroizing<Vec<u8>>);
 
 impl Secret {
-    /// These bytes.
+    /// These bytes are one.
     pub(crate) fn of(bytes: &[u8]) -> Self {
         Self(Zeroizing::new(bytes.to_vec()))
     }

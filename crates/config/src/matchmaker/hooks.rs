@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
+use sortie_document::kind_of;
 use sortie_domain::ids::{HookId, QueueId};
 use sortie_domain::matchmaking::model::MAX_TICKET_PLAYERS;
 use sortie_domain::matchmaking::settings::{Hook, HookPoint, MAX_HOOKS, OnFailure, OutsideHook};
@@ -253,9 +254,9 @@ fn belongs(section: &Section<'_>, kind: HookKind) -> bool {
 
 /// Queues by the number of players.
 fn by_size(value: &Value, queues: &[&str]) -> Result<BTreeMap<u32, QueueId>, String> {
-    let table = value.as_object().ok_or_else(|| {
-        format!("must be a table of numbers of players to queues, is {}", sortie_document::kind_of(value))
-    })?;
+    let table = value
+        .as_object()
+        .ok_or_else(|| format!("must be a table of numbers of players to queues, is {}", kind_of(value)))?;
     let (mut good, mut faults) = (BTreeMap::new(), Vec::new());
     for (size, queue) in table {
         let number = size.parse().ok().filter(|size| (1..=MAX_TICKET_PLAYERS as u32).contains(size));
