@@ -55,6 +55,8 @@ struct Arrival {
 enum Visit {
     /// The bot has played long enough, or was told to stop.
     Done,
+    /// The bot waited in a queue, and no more bots come.
+    WentHome,
     /// The match ended before the bot did.
     Over(Failure),
     /// Something is wrong.
@@ -93,6 +95,7 @@ impl Player {
                     self.tell(BotEvent::Left { bot, updates: self.updates }).await;
                     return true;
                 }
+                Visit::WentHome => return true,
                 Visit::Failed(failure) => break failure,
                 Visit::Over(failure) => failure,
             };
@@ -133,7 +136,9 @@ impl Player {
         let goes_home = around.goes_home_at.filter(|_| around.wish.queue.is_some());
         let answer = tokio::select! {
             answer = timeout(wait, ask) => answer,
-            () = sleep_until(goes_home.unwrap_or(asked)), if goes_home.is_some() => return Visit::Done,
+            () = sleep_until(goes_home.unwrap_or(asked)), if goes_home.is_some() => {
+                return Visit::WentHome;
+            }
             () = stopped(&mut self.around.stop) => return Visit::Done,
         };
         let invitation = match answer {
