@@ -154,7 +154,7 @@ impl<'a> Run<'a> {
         let (at, mut step) = (self.moment(), Step::new());
         self.maker.handle(at, CallId(self.inputs), command, &mut step);
         let refused = step.answers.iter().find_map(|(_, answer)| answer.clone().err());
-        self.take(step);
+        self.take(&step);
         refused.map_or(Ok(()), Err)
     }
 
@@ -202,7 +202,7 @@ impl<'a> Run<'a> {
             self.now = self.now.max(due);
             let (at, mut step) = (self.moment(), Step::new());
             self.maker.tick(at, &mut step);
-            self.take(step);
+            self.take(&step);
         }
         self.now = self.now.max(until);
         Ok(())
@@ -219,7 +219,7 @@ impl<'a> Run<'a> {
     }
 
     /// What was decided, and what the world would answer to it.
-    fn take(&mut self, step: Step<Matchmaker>) {
+    fn take(&mut self, step: &Step<Matchmaker>) {
         let mut answers = Vec::new();
         for record in &step.records {
             self.note(&record.event);
