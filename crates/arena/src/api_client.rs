@@ -256,6 +256,19 @@ struct WannaPlay<'a> {
     game: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queue: Option<&'a str>,
+}
+
+/// What is asked of the gateway; what is `None` is left to it.
+#[derive(Clone, Default, Debug)]
+pub struct Wish {
+    /// The game.
+    pub game: Option<String>,
+    /// Its version.
+    pub version: Option<String>,
+    /// The queue to enter; `None` is any match with room.
+    pub queue: Option<String>,
 }
 
 /// The gateway's header that says `warm` where no server had to be started.
@@ -383,14 +396,15 @@ impl ApiClient {
     pub async fn wanna_play(
         &self,
         player_id: &str,
-        game: Option<&str>,
-        version: Option<&str>,
+        wish: &Wish,
         wait: Duration,
     ) -> Result<Invitation, ApiError> {
+        let Wish { game, version, queue } = wish;
+        let body = WannaPlay { game: game.as_deref(), version: version.as_deref(), queue: queue.as_deref() };
         let request = self
             .post(&["matchmaker", "wannaplay"])
             .header("catena-session-id", player_id)
-            .json(&WannaPlay { game, version })
+            .json(&body)
             .timeout(wait);
         let (headers, mut invitation): (_, Invitation) = self.ask_for("wannaplay", request).await?;
         invitation.warm = headers.get(JOIN_HEADER).is_some_and(|value| value == "warm");

@@ -9,6 +9,7 @@ use sortie_domain::broker::model::Seat;
 use sortie_domain::time::Timestamp;
 use sortie_tokens::{Drawn, TokenSpec, USER_DATA_BYTES, mint};
 
+use crate::desk::Visit;
 use crate::error::JoinError;
 use crate::options::{GameFleet, GatewayOptions};
 use crate::seat_guard::SeatGuard;
@@ -18,9 +19,47 @@ pub(crate) struct Admission {
     pub(crate) address: SocketAddr,
     /// The connect token in base64: whoever has it gets in, so it goes to the player and nowhere else.
     pub(crate) token: String,
-    pub(crate) seat: SeatGuard,
-    /// Whether a server had the match already.
-    pub(crate) warm: bool,
+    pub(crate) given: Given,
+    pub(crate) way: Way,
+}
+
+/// What is taken back unless the player is told of it.
+pub(crate) enum Given {
+    /// A seat: it is given back.
+    Seat(SeatGuard),
+    /// The match of a ticket: its player may come for it again.
+    Ticket(Visit),
+}
+
+impl Given {
+    /// The player has been told.
+    pub(crate) fn keep(self) {
+        match self {
+            Self::Seat(seat) => seat.keep(),
+            Self::Ticket(visit) => visit.over(),
+        }
+    }
+}
+
+/// How a player came to a seat.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Way {
+    /// A server had the match already.
+    Warm,
+    /// A server had to be waited for.
+    Cold,
+    /// By a ticket.
+    Queue,
+}
+
+impl Way {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Warm => "warm",
+            Self::Cold => "cold",
+            Self::Queue => "queue",
+        }
+    }
 }
 
 /// A connect token for `seat`, good until the seat expires. Its user data begins with the seat's id, for the server

@@ -68,7 +68,9 @@ fn query(names: &[&str]) -> Vec<Value> {
 }
 
 fn wannaplay(id: &str, answer: &Value) -> Value {
-    let text = "Waits until there is a seat. Asking again is safe: a seat that nobody takes is given back.";
+    let text = "Waits until there is a seat. Asking again is safe: a seat that nobody takes is given back. With a \
+        `queue`, takes a ticket, or finds the one that the player has, and waits for its match; where that takes longer \
+        than the gateway waits (408), asking again soon keeps the ticket's place.";
     let responses = json!({
         "200": {"description": "The way in", "content": {"application/json": {"schema": answer}}},
         "default": {
@@ -77,7 +79,7 @@ fn wannaplay(id: &str, answer: &Value) -> Value {
         },
     });
     let mut operation = operation(id, "Ask for a seat, get one answer", text, &responses);
-    operation["parameters"] = query(&["game", "version", "client_ip", "token"]).into();
+    operation["parameters"] = query(&["game", "version", "client_ip", "token", "queue"]).into();
     operation
 }
 
@@ -93,7 +95,7 @@ fn request(feedback: &Value) -> Value {
     let in_path =
         |name: &str| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}});
     let mut parameters = vec![in_path("game"), in_path("version")];
-    parameters.extend(query(&["client_ip", "token"]));
+    parameters.extend(query(&["client_ip", "token", "queue"]));
     operation["parameters"] = parameters.into();
     operation
 }
@@ -109,7 +111,7 @@ fn websocket() -> Value {
         },
     });
     let mut operation = operation("requestByWebsocket", "Ask for a seat by websocket", text, &responses);
-    operation["parameters"] = query(&["game", "version", "client_ip", "token"]).into();
+    operation["parameters"] = query(&["game", "version", "client_ip", "token", "queue"]).into();
     operation
 }
 

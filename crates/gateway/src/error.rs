@@ -6,6 +6,8 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use sortie_domain::broker::model::{CancelCause, FailReason};
 use sortie_domain::broker::{Refusal, RefusalKind};
+use sortie_domain::matchmaking;
+use sortie_domain::matchmaking::model::{FailCause, TicketEnd};
 use sortie_engine::{CallError, Unavailable};
 use sortie_identity::TokenError;
 use sortie_serving::BodyError;
@@ -41,6 +43,22 @@ pub(crate) enum JoinError {
     TooManyFromAddress,
     #[error("no seat was found in time; try again")]
     Deadline,
+    #[error("the ticket still waits; ask again soon with the same `queue`, and it keeps its place")]
+    StillWaits,
+    #[error("queue: there are none, because no matchmaker is configured; leave `queue` out")]
+    NoQueues,
+    #[error("{0}")]
+    TicketRefused(Box<matchmaking::Refusal>),
+    #[error("{}", end_of_ticket(.0))]
+    TicketOver(Box<TicketEnd>),
+    #[error("the ticket is not known any more; enter the queue anew")]
+    TicketForgotten,
+    #[error("too many connections of this player enter and leave at a time; try again")]
+    EntersTwice,
+    #[error("the player has taken the seat in this match already")]
+    AlreadyPlays,
+    #[error("the match's server runs no game that there are tokens for; name a `game` and a `version`")]
+    NoGame,
     #[error("{}", .0.text())]
     MatchFailed(FailReason),
     #[error("{}", .0.text())]
@@ -69,16 +87,32 @@ impl JoinError {
     /// The HTTP status, which is also the code of an `Error` feedback.
     pub(crate) fn status(&self) -> u16 {
         match self {
-            Self::Invalid { .. } | Self::NoGameNamed { .. } => 400,
+            Self::Invalid { .. } | Self::NoGameNamed { .. } | Self::NoQueues => 400,
             Self::Body(BodyError::TooLarge { .. }) => 413,
             Self::Body(BodyError::TooSlow { .. }) => 408,
             Self::BadToken(TokenError::KeysUnavailable) => 503,
             Self::NotSignedIn | Self::BadToken(_) => 401,
             Self::UnknownGame { .. } => 404,
             Self::TooOften(_) | Self::TooManyFromAddress => 429,
-            Self::Deadline => 408,
+            Self::Deadline | Self::StillWaits => 408,
+            Self::TicketRefused(refusal) => match refusal.kind() {
+                RefusalKind::Invalid => 400,
+                RefusalKind::NotFound => 404,
+                RefusalKind::Exists | RefusalKind::Conflict => 409,
+                RefusalKind::Gone => 410,
+                RefusalKind::Exhausted => 503,
+            },
+            Self::TicketOver(end) => match **end {
+                TicketEnd::TimedOut => 408,
+                TicketEnd::Cancelled(_) => 410,
+                TicketEnd::Failed { cause: FailCause::Refused, .. } => 403,
+                TicketEnd::Failed { .. } | TicketEnd::Completed { .. } => 503,
+            },
+            Self::EntersTwice | Self::AlreadyPlays => 409,
+            Self::NoGame => 502,
             Self::MatchCancelled(_) => 410,
             Self::NoAddress => 502,
+            Self::TicketForgotten => 503,
             Self::TooManyWaiting | Self::MatchFailed(_) | Self::MatchesEnded | Self::Unavailable(_) => 503,
             Self::Refused(refusal) => match refusal.kind() {
                 // The player has named nothing that the broker could not have: the fleet behind the game is gone.
@@ -101,6 +135,18 @@ impl JoinError {
             Self::TooOften(_) => "too_often",
             Self::TooManyFromAddress => "too_many_from_address",
             Self::Deadline => "deadline",
+            Self::StillWaits => "still_waits",
+            Self::NoQueues => "no_queues",
+            Self::TicketRefused(refusal) => refusal.code(),
+            Self::TicketOver(end) => match **end {
+                TicketEnd::TimedOut => "ticket_timed_out",
+                TicketEnd::Cancelled(_) => "ticket_cancelled",
+                TicketEnd::Failed { .. } | TicketEnd::Completed { .. } => "ticket_failed",
+            },
+            Self::TicketForgotten => "ticket_forgotten",
+            Self::EntersTwice => "enters_twice",
+            Self::AlreadyPlays => "already_plays",
+            Self::NoGame => "no_game",
             Self::MatchFailed(reason) => reason.name(),
             Self::MatchCancelled(_) => "cancelled",
             Self::MatchesEnded => "matches_ended",
@@ -110,6 +156,11 @@ impl JoinError {
             Self::NoToken | Self::NoRandomness => "no_token",
             Self::OtherReply => "other_reply",
         }
+    }
+
+    /// Whether nothing is to be had by the ticket any more.
+    pub(crate) const fn is_end_of_ticket(&self) -> bool {
+        matches!(self, Self::TicketOver(_) | Self::TicketForgotten)
     }
 
     /// Whether the request itself is wrong.
@@ -140,6 +191,17 @@ impl JoinError {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
+    }
+}
+
+/// In the words of whoever ended it, where there are any.
+fn end_of_ticket(end: &TicketEnd) -> &str {
+    match end {
+        TicketEnd::Failed { cause, detail } if detail.is_empty() => cause.text(),
+        TicketEnd::Failed { detail, .. } => detail,
+        TicketEnd::Cancelled(cause) => cause.text(),
+        TicketEnd::TimedOut => "no match was found in time",
+        TicketEnd::Completed { .. } => "the match was ready",
     }
 }
 

@@ -9,10 +9,9 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 
 use crate::Inner;
-use crate::admission::Admission;
+use crate::admission::{Admission, Given};
 use crate::error::JoinError;
 use crate::join::{Wish, join};
-use crate::seat_guard::SeatGuard;
 
 /// Feedback that may wait to be sent to one player, in messages.
 const FEEDBACK_QUEUE: usize = 16;
@@ -22,7 +21,7 @@ const FEEDBACK_QUEUE: usize = 16;
 pub(crate) enum Feedback {
     /// The wish was understood.
     Acknowledged,
-    /// A seat is reserved: its id.
+    /// A seat is reserved, or a ticket is in the queue: its id.
     SessionRequestAccepted(String),
     /// What is going on, in words.
     ProgressReport(String),
@@ -82,11 +81,12 @@ impl Reports {
 /// A message on its way to the player.
 pub(crate) struct Outgoing {
     pub(crate) feedback: Feedback,
-    /// The seat that the message is about to give the player: to be kept once the message is out.
-    pub(crate) seat: Option<SeatGuard>,
+    /// What the message is about to give the player: to be kept once the message is out.
+    pub(crate) given: Option<Given>,
 }
 
-/// A join with its feedback, driven by whoever asks for the next message: dropped, it gives the seat back.
+/// A join with its feedback, driven by whoever asks for the next message: dropped, it gives the seat back,
+/// or leaves the ticket to be found again.
 pub(crate) struct Joining {
     join: Option<BoxFuture<'static, Result<Admission, JoinError>>>,
     reports: mpsc::Receiver<Feedback>,
@@ -105,7 +105,7 @@ impl Joining {
         while let Some(join) = &mut self.join {
             tokio::select! {
                 biased;
-                Some(feedback) = self.reports.recv() => return Some(Outgoing { feedback, seat: None }),
+                Some(feedback) = self.reports.recv() => return Some(Outgoing { feedback, given: None }),
                 joined = join => {
                     self.join = None;
                     self.last = Some(last(joined));
@@ -113,7 +113,7 @@ impl Joining {
             }
         }
         match self.reports.try_recv() {
-            Ok(feedback) => Some(Outgoing { feedback, seat: None }),
+            Ok(feedback) => Some(Outgoing { feedback, given: None }),
             Err(_) => self.last.take(),
         }
     }
@@ -121,8 +121,8 @@ impl Joining {
 
 fn last(joined: Result<Admission, JoinError>) -> Outgoing {
     match joined {
-        Ok(admission) => Outgoing { feedback: Feedback::ready(&admission), seat: Some(admission.seat) },
-        Err(error) => Outgoing { feedback: Feedback::error(&error), seat: None },
+        Ok(admission) => Outgoing { feedback: Feedback::ready(&admission), given: Some(admission.given) },
+        Err(error) => Outgoing { feedback: Feedback::error(&error), given: None },
     }
 }
 

@@ -19,6 +19,7 @@ use bytes::Bytes;
 use futures::stream;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sortie_domain::ids::{Draw, PlayerId};
 use sortie_domain::machine::Moment;
 use sortie_identity::looks_like_token;
@@ -29,8 +30,9 @@ use crate::admission::Admission;
 use crate::client_ip::{Claims, client_ip, limited_ip};
 use crate::error::JoinError;
 use crate::feedback::{Feedback, Joining, Reports};
-use crate::join::{Wish, join, now};
+use crate::join::{Aim, Wish, join, now};
 use crate::options::{GatewayOptions, MAX_BODY_BYTES};
+use crate::queue::{Entry, Told};
 use crate::{Gateway, Inner, WaitPermit, ws};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -86,6 +88,12 @@ pub(crate) struct Asked {
     pub(crate) client_ip: Option<String>,
     /// A player token, for where no header can be set, as on a browser's websocket.
     pub(crate) token: Option<Shown>,
+    /// The queue of the matchmaker to enter. Without it the player gets a seat in any match of the game.
+    pub(crate) queue: Option<String>,
+    /// What rules and servers look at, for a queue: a JSON object. `game` and `version` are put in.
+    pub(crate) properties: Option<Value>,
+    /// Round trips to regions, for a queue: milliseconds by name, like `{"eu": 30}`.
+    pub(crate) latencies: Option<Value>,
 }
 
 /// A player token as it was shown. Whoever has it is that player, so `Debug` does not show it.
@@ -110,6 +118,9 @@ impl Asked {
             version: pick(self.version, other.version),
             client_ip: pick(self.client_ip, other.client_ip),
             token: self.token.filter(|shown| !shown.0.is_empty()).or(other.token),
+            queue: pick(self.queue, other.queue),
+            properties: self.properties.or(other.properties),
+            latencies: self.latencies.or(other.latencies),
         }
     }
 
@@ -181,30 +192,50 @@ impl Inner {
         permit: WaitPermit,
     ) -> Result<Wish, JoinError> {
         let checked = async {
-            let player = self.player(caller, asked).await?;
-            let candidates = self.games.find(asked.game.as_deref(), asked.version.as_deref())?;
+            let (player, is_known) = match self.player(caller, asked).await? {
+                Some(player) => (player, true),
+                None => (anonymous()?, false),
+            };
+            let aim = self.aim(asked, is_known)?;
             let client_ip = client_ip(caller.claims(asked.client_ip.as_deref()), &self.options)?;
-            Ok(Wish { candidates, player, client_ip, permit })
+            Ok(Wish { aim, player, client_ip, permit })
         };
         checked.await.map_err(|error| self.count(error))
+    }
+
+    fn aim(&self, asked: &Asked, is_known: bool) -> Result<Aim, JoinError> {
+        let find = || self.games.find(asked.game.as_deref(), asked.version.as_deref());
+        let Some(queue) = &asked.queue else { return Ok(Aim::DropIn(find()?)) };
+        if self.desk.is_none() {
+            return Err(JoinError::NoQueues);
+        }
+        let candidates = match find() {
+            // Whoever enters a queue need not name a game, if its servers are known to run one.
+            Err(JoinError::NoGameNamed { .. }) => None,
+            found => Some(found?),
+        };
+        let (properties, latencies) = (asked.properties.as_ref(), asked.latencies.as_ref());
+        Ok(Aim::Queue(Entry::new(Told { queue, properties, latencies }, candidates, is_known)?))
     }
 
     fn body(&self, body: &[u8]) -> Result<Asked, JoinError> {
         Asked::from_body(body).map_err(|error| self.count(error))
     }
 
-    async fn player(&self, caller: &Caller, asked: &Asked) -> Result<PlayerId, JoinError> {
+    /// Who asks; `None` for somebody whom nothing tells from others.
+    async fn player(&self, caller: &Caller, asked: &Asked) -> Result<Option<PlayerId>, JoinError> {
         if let Some(tokens) = &self.options.players
             && let Some(token) = caller.token(asked)
         {
-            return tokens.player(token).await.map_err(JoinError::BadToken);
+            return tokens.player(token).await.map(Some).map_err(JoinError::BadToken);
         }
         match &caller.session {
             Some(session) if self.options.dev => {
-                PlayerId::new(session).map_err(|bad| JoinError::invalid("session-id", bad.to_string()))
+                let player = PlayerId::new(session);
+                player.map(Some).map_err(|bad| JoinError::invalid("session-id", bad.to_string()))
             }
             _ if self.options.must_sign_in => Err(JoinError::NotSignedIn),
-            _ => anonymous(),
+            _ => Ok(None),
         }
     }
 }
@@ -272,9 +303,9 @@ async fn wannaplay(
     Ok(answer(admission))
 }
 
-/// The one answer. The seat is kept when the server takes the body to send it.
+/// The one answer. It counts as given when the server takes the body to send it.
 fn answer(admission: Admission) -> Response {
-    let Admission { address, token, seat, warm } = admission;
+    let Admission { address, token, given, way } = admission;
     let answer = WannaplayAnswer {
         connect_token: token,
         gameserver_ip: address.ip(),
@@ -286,15 +317,16 @@ fn answer(admission: Admission) -> Response {
     let json = serde_json::to_vec(&answer).unwrap_or_default();
     let length = HeaderValue::from(json.len());
     let body = stream::once(async move {
-        seat.keep();
+        given.keep();
         Ok::<_, Infallible>(Bytes::from(json))
     });
-    let join = (JOIN, HeaderValue::from_static(if warm { "warm" } else { "cold" }));
+    let join = (JOIN, HeaderValue::from_static(way.name()));
     ([(header::CONTENT_LENGTH, length), JSON, NOT_STORED, join], Body::from_stream(body)).into_response()
 }
 
 const JSON: (HeaderName, HeaderValue) = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-/// Tells whoever measures whether a server was there already (`warm`) or had to be waited for (`cold`).
+/// Tells whoever measures whether a server was there already (`warm`) or had to be waited for (`cold`), or the
+/// seat came by a ticket (`queue`).
 const JOIN: HeaderName = HeaderName::from_static("sortie-join");
 /// Whoever has a connect token gets in.
 const NOT_STORED: (HeaderName, HeaderValue) = (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -318,12 +350,12 @@ async fn request(
     }
 }
 
-/// One feedback object a chunk. The seat is kept when the server takes the last chunk to send it.
+/// One feedback object a chunk. What it gives is kept when the server takes the last chunk to send it.
 fn chunks(joining: Joining) -> Response {
     let chunks = stream::unfold(joining, async |mut joining| {
         let outgoing = joining.next().await?;
-        if let Some(seat) = outgoing.seat {
-            seat.keep();
+        if let Some(given) = outgoing.given {
+            given.keep();
         }
         Some((Ok::<_, Infallible>(line(&outgoing.feedback)), joining))
     });

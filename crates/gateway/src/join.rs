@@ -6,7 +6,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sortie_domain::broker::model::{Match, MatchState, Seat, SeatState};
 use sortie_domain::broker::words::summary;
@@ -14,27 +14,37 @@ use sortie_domain::broker::{Broker, Command, Refusal, Reply, Standing};
 use sortie_domain::ids::{PlayerId, SeatId};
 use sortie_domain::time::Timestamp;
 use sortie_engine::{CallError, Handle, Unavailable};
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
+use tokio::time::timeout;
 
 use crate::address::resolve;
-use crate::admission::{Admission, token};
+use crate::admission::{Admission, Given, Way, token};
 use crate::error::JoinError;
 use crate::feedback::{Feedback, Reports};
 use crate::games::{Candidate, Candidates, first_with_room};
+use crate::progress::Progress;
+use crate::queue::{self, Entry};
 use crate::seat_guard::SeatGuard;
 use crate::stats::Start;
 use crate::{Inner, WaitPermit};
 
-/// Seats that are tried for one player, where matches end before they can be joined.
-const MAX_ATTEMPTS: u32 = 3;
+/// Seats, or tickets, that are tried for one player, where matches end before they can be joined.
+pub(crate) const MAX_ATTEMPTS: u32 = 3;
 
 /// What a player wants.
 pub(crate) struct Wish {
-    pub(crate) candidates: Candidates,
+    pub(crate) aim: Aim,
     pub(crate) player: PlayerId,
     pub(crate) client_ip: Option<IpAddr>,
     /// Held as long as the player waits.
     pub(crate) permit: WaitPermit,
+}
+
+/// Where a player wants to go.
+pub(crate) enum Aim {
+    /// Into any match of a game.
+    DropIn(Candidates),
+    /// Into a queue.
+    Queue(Entry),
 }
 
 /// Finds a seat for a player, telling `reports` what is going on.
@@ -43,13 +53,16 @@ pub(crate) struct Wish {
 /// [`JoinError`]; the seat, if there was one, is given back, as it is when the future is dropped.
 pub(crate) async fn join(gateway: Arc<Inner>, wish: Wish, reports: Reports) -> Result<Admission, JoinError> {
     let mut start = Start::new(&gateway.counters);
-    let mut search = Search::new(&gateway, &wish, &reports);
+    let mut progress = Progress::new(&reports, gateway.options.progress_interval, wish.client_ip);
+    let (searching, limit) = (search(&gateway, &wish, &mut progress), limit(&gateway, &wish.aim, &reports));
     let found = tokio::select! {
         biased;
-        found = timeout(gateway.options.wait_deadline, search.run()) => found.unwrap_or(Err(JoinError::Deadline)),
+        found = within(limit, searching) => found,
         () = gateway.options.closing.cancelled() => Err(Unavailable::ShuttingDown.into()),
     };
-    start.warm = search.warm;
+    if let Ok(admission) = &found {
+        start.way = admission.way;
+    }
     let took_ms = start.finish(found.as_ref().err().map(JoinError::label)).as_millis() as u64;
     let (player, ip) = (&wish.player, wish.client_ip.map(tracing::field::display));
     match &found {
@@ -60,6 +73,33 @@ pub(crate) async fn join(gateway: Arc<Inner>, wish: Wish, reports: Reports) -> R
     }
     drop(wish.permit);
     found
+}
+
+async fn search(gateway: &Inner, wish: &Wish, progress: &mut Progress<'_>) -> Result<Admission, JoinError> {
+    progress.send(Feedback::Acknowledged).await;
+    match &wish.aim {
+        Aim::DropIn(candidates) => Search { gateway, candidates, player: &wish.player, progress }.run().await,
+        Aim::Queue(entry) => queue::play(gateway, &wish.player, entry, progress).await,
+    }
+}
+
+/// How long a player is kept waiting, and what is said then. Whoever hears how a ticket fares waits as long as the ticket.
+fn limit(gateway: &Inner, aim: &Aim, reports: &Reports) -> Option<(Duration, JoinError)> {
+    let longest = gateway.options.wait_deadline;
+    match aim {
+        Aim::DropIn(_) => Some((longest, JoinError::Deadline)),
+        Aim::Queue(_) => (!reports.wanted()).then_some((longest, JoinError::StillWaits)),
+    }
+}
+
+async fn within(
+    limit: Option<(Duration, JoinError)>,
+    searching: impl Future<Output = Result<Admission, JoinError>>,
+) -> Result<Admission, JoinError> {
+    match limit {
+        Some((longest, error)) => timeout(longest, searching).await.unwrap_or(Err(error)),
+        None => searching.await,
+    }
 }
 
 /// A seat, its match as it was last heard of, and the fleet that it is in.
@@ -78,41 +118,32 @@ enum Waited {
     Lost,
 }
 
-struct Search<'a> {
+/// The search for a seat in any match of a game.
+struct Search<'a, 'b> {
     gateway: &'a Inner,
-    wish: &'a Wish,
-    reports: &'a Reports,
-    ticks: Interval,
-    last_report: Option<String>,
-    /// Whether a server had the first match already.
-    warm: bool,
+    candidates: &'a Candidates,
+    player: &'a PlayerId,
+    progress: &'a mut Progress<'b>,
 }
 
-impl<'a> Search<'a> {
-    fn new(gateway: &'a Inner, wish: &'a Wish, reports: &'a Reports) -> Self {
-        let period = gateway.options.progress_interval;
-        let mut ticks = interval_at(Instant::now() + period, period);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { gateway, wish, reports, ticks, last_report: None, warm: false }
-    }
-
+impl<'a> Search<'a, '_> {
     const fn broker(&self) -> &'a Handle<Broker> {
         &self.gateway.broker
     }
 
     async fn run(&mut self) -> Result<Admission, JoinError> {
-        self.reports.send(Feedback::Acknowledged).await;
         for attempt in 0..MAX_ATTEMPTS {
             let mut reserved = self.reserve().await?;
-            self.warm = attempt == 0 && reserved.game.state != MatchState::Queued;
-            self.reports.send(Feedback::SessionRequestAccepted(reserved.seat.to_string())).await;
+            let is_warm = attempt == 0 && reserved.game.state != MatchState::Queued;
+            let way = if is_warm { Way::Warm } else { Way::Cold };
+            self.progress.send(Feedback::SessionRequestAccepted(reserved.seat.to_string())).await;
             match self.wait(&mut reserved).await? {
                 Waited::Ready { seat, expires_at, details } => {
                     let address = resolve(&details).await.ok_or_else(|| {
                         tracing::warn!(game = %seat.match_id, "connection details that are no address");
                         JoinError::NoAddress
                     })?;
-                    return self.admit(reserved, &seat, expires_at, address);
+                    return self.admit(reserved, &seat, expires_at, address, way);
                 }
                 Waited::Lost => tracing::debug!(seat = %reserved.seat, "lost a seat, trying again"),
             }
@@ -126,22 +157,22 @@ impl<'a> Search<'a> {
         seat: &Seat,
         expires_at: Timestamp,
         address: SocketAddr,
+        way: Way,
     ) -> Result<Admission, JoinError> {
         let token = token(&self.gateway.options, &reserved.candidate.fleet, seat, expires_at, address)?;
-        Ok(Admission { address, token, seat: reserved.guard, warm: self.warm })
+        Ok(Admission { address, token, given: Given::Seat(reserved.guard), way })
     }
 
     /// A seat in the fleet that can give one soonest; in another, if the broker does not know that one (any more).
     async fn reserve(&self) -> Result<Reserved<'a>, JoinError> {
-        let wish = self.wish;
         let first = self.first_candidate().await?;
-        let (before, from_first) = wish.candidates.split_at(first);
+        let (before, from_first) = self.candidates.split_at(first);
         let mut refusal = JoinError::OtherReply;
         for candidate in from_first.iter().chain(before) {
             let fleet = &candidate.fleet;
             let command = Command::Join {
                 fleet: fleet.fleet.clone(),
-                player: wish.player.clone(),
+                player: self.player.clone(),
                 capacity: fleet.capacity,
                 ttl: fleet.seat_ttl,
                 properties: candidate.properties.clone(),
@@ -163,11 +194,10 @@ impl<'a> Search<'a> {
 
     /// With one fleet there is nothing to choose, and the broker is spared a question.
     async fn first_candidate(&self) -> Result<usize, JoinError> {
-        if self.wish.candidates.len() < 2 {
+        if self.candidates.len() < 2 {
             return Ok(0);
         }
-        let fleets: Vec<_> =
-            self.wish.candidates.iter().map(|candidate| candidate.fleet.fleet.clone()).collect();
+        let fleets: Vec<_> = self.candidates.iter().map(|candidate| candidate.fleet.fleet.clone()).collect();
         let now = now();
         Ok(self.broker().query(move |broker| first_with_room(broker, &fleets, now)).await?)
     }
@@ -212,50 +242,31 @@ impl<'a> Search<'a> {
                     Err(CallError::Refused(Refusal::MatchNotFound(_))) => Ok(None),
                     Err(error) => Err(error.into()),
                 },
-                _ = self.ticks.tick(), if self.reports.wanted() => {
-                    let text = self.text(game).await;
-                    self.report(text).await;
+                () = self.progress.due(), if self.progress.wanted() => {
+                    let text = text(self.gateway, game).await;
+                    self.progress.report(text).await;
                 }
             }
         }
     }
 
-    /// Reports, unless the player would hear the same again: others taking seats is no news.
     async fn report_news(&mut self, game: &Match) {
-        if !self.reports.wanted() {
-            return;
+        if self.progress.wanted() {
+            let text = text(self.gateway, game).await;
+            self.progress.news(text).await;
         }
-        let text = self.text(game).await;
-        if self.last_report.as_ref() != Some(&text) {
-            self.report(text).await;
-        }
-    }
-
-    async fn text(&self, game: &Match) -> String {
-        let known = Standing::from(&game.state);
-        if game.state != MatchState::Queued {
-            return summary(&known);
-        }
-        let id = game.id.clone();
-        let asked = self.broker().query(move |broker| broker.standing(&id)).await;
-        // Whoever waits for news hears why there was no answer.
-        summary(&asked.ok().flatten().unwrap_or(known))
-    }
-
-    async fn report(&mut self, text: String) {
-        let told = match self.last_report {
-            None => from_where(self.wish.client_ip, &text),
-            Some(_) => text.clone(),
-        };
-        self.last_report = Some(text);
-        self.ticks.reset();
-        self.reports.send(Feedback::ProgressReport(told)).await;
     }
 }
 
-/// `text`, and for whom it is told.
-fn from_where(client_ip: Option<IpAddr>, text: &str) -> String {
-    client_ip.map_or_else(|| text.to_owned(), |ip| format!("joining from {ip}: {text}"))
+async fn text(gateway: &Inner, game: &Match) -> String {
+    let known = Standing::from(&game.state);
+    if game.state != MatchState::Queued {
+        return summary(&known);
+    }
+    let id = game.id.clone();
+    let asked = gateway.broker.query(move |broker| broker.standing(&id)).await;
+    // Whoever waits for news hears why there was no answer.
+    summary(&asked.ok().flatten().unwrap_or(known))
 }
 
 /// The time by the wall clock.

@@ -5,7 +5,8 @@
 //! | `http` | the routes: one answer (`wannaplay`), or feedback streamed in chunks |
 //! | `ws` | the same feedback over a websocket |
 //! | `join` | what all of them do: reserve a seat, wait for its match, mint a token |
-//! | `feedback` | what a player hears meanwhile |
+//! | `queue`, `desk` | the same through a queue of the matchmaker: take a ticket, wait, take the seat in its match; who waits for which ticket |
+//! | `feedback`, `progress` | what a player hears meanwhile |
 //! | `games` | the games there are, and which fleet a player is sent to |
 //! | `admission`, `address` | the token, and where the server is |
 //! | `description` | the routes as a part of an OpenAPI document |
@@ -14,19 +15,23 @@
 //!
 //! The routes and their JSON are those of bevygap, so that its clients work unchanged. There, a matchmaker talks to
 //! the platform and bookkeeping in NATS tells who holds what; here the broker's seat is that bookkeeping, and the
-//! gateway keeps nothing: a player who goes away, at whatever moment, is a seat given back.
+//! gateway keeps nothing: a player who goes away, at whatever moment, is a seat given back. Only a ticket outlives its
+//! connection, for a while.
 
 mod address;
 mod address_limits;
 mod admission;
 mod client_ip;
 mod description;
+mod desk;
 mod error;
 mod feedback;
 mod games;
 mod http;
 mod join;
 mod options;
+mod progress;
+mod queue;
 mod seat_guard;
 mod stats;
 mod ws;
@@ -41,6 +46,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
 
 use address_limits::{Addresses, Turn};
+use desk::Desk;
 use error::JoinError;
 use games::Games;
 use stats::Counters;
@@ -50,7 +56,7 @@ pub use description::description;
 pub use http::router;
 pub use options::{
     BadOptions, FIRST_MESSAGE_DEADLINE, Game, GameFleet, GatewayOptions, MAX_BODY_BYTES, MAX_NAME_CHARS,
-    MAX_WAITS, PROGRESS_INTERVAL, TOKEN_TIMEOUT, WAIT_DEADLINE,
+    MAX_WAITS, PROGRESS_INTERVAL, RECONNECT_GRACE, TOKEN_TIMEOUT, WAIT_DEADLINE,
 };
 pub use stats::{GatewayStats, LATENCY_BOUNDS, Latencies};
 
@@ -64,6 +70,8 @@ pub(crate) struct Inner {
     pub(crate) broker: Handle<Broker>,
     pub(crate) options: GatewayOptions,
     pub(crate) games: Games,
+    /// Where there is a matchmaker.
+    pub(crate) desk: Option<Desk>,
     pub(crate) counters: Counters,
     waits: Arc<Semaphore>,
     addresses: Addresses,
@@ -77,17 +85,19 @@ pub(crate) struct WaitPermit {
 }
 
 impl Gateway {
-    /// A gateway to the fleets of `broker`.
+    /// A gateway to the fleets of `broker`. With a matchmaker, only inside of a tokio runtime, in which its log is followed.
     ///
     /// # Errors
     /// [`BadOptions`] if the options contradict themselves.
     pub fn new(broker: Handle<Broker>, options: GatewayOptions) -> Result<Self, BadOptions> {
         options.check()?;
         let games = Games::new(&options)?;
+        let matchmaker = options.matchmaker.clone();
+        let desk = matchmaker.map(|maker| Desk::new(maker, options.reconnect_grace, options.max_waits));
         let waits = Arc::new(Semaphore::new(options.max_waits));
         let addresses = Addresses::new(options.per_address);
         let (counters, sockets) = (Counters::default(), TaskTracker::new());
-        let inner = Inner { broker, options, games, counters, waits, addresses, sockets };
+        let inner = Inner { broker, options, games, desk, counters, waits, addresses, sockets };
         Ok(Self { inner: Arc::new(inner) })
     }
 

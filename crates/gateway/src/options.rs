@@ -8,6 +8,8 @@ use axum::http::HeaderValue;
 use ipnet::IpNet;
 use serde_json::{Map, Value};
 use sortie_domain::ids::FleetId;
+use sortie_domain::matchmaking::Matchmaker;
+use sortie_engine::Handle;
 use sortie_identity::PlayerTokens;
 use sortie_tokens::{Dialect, PrivateKey};
 use tokio_util::sync::CancellationToken;
@@ -24,6 +26,8 @@ pub const MAX_WAITS: usize = 20_000;
 pub const WAIT_DEADLINE: Duration = Duration::from_secs(120);
 /// Time between two progress reports, unless configured otherwise.
 pub const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
+/// How long the ticket of a player whose connection is gone waits on, unless configured otherwise.
+pub const RECONNECT_GRACE: Duration = Duration::from_secs(30);
 /// Longest wait for the first message of a websocket, and for a body, unless configured otherwise.
 pub const FIRST_MESSAGE_DEADLINE: Duration = Duration::from_secs(10);
 /// When each side of a game connection gives up a silent other side, unless configured otherwise.
@@ -65,9 +69,13 @@ pub struct GameFleet {
     pub properties: Map<String, Value>,
 }
 
-/// How a gateway behaves. `Debug` output does not show the key.
-#[derive(Clone, Debug)]
+/// How a gateway behaves.
+#[derive(Clone)]
 pub struct GatewayOptions {
+    /// Where tickets go; `None` where there are no queues.
+    pub matchmaker: Option<Handle<Matchmaker>>,
+    /// How long the ticket of a player whose connection is gone waits on.
+    pub reconnect_grace: Duration,
     /// Every fleet that players can be sent to.
     pub games: Vec<GameFleet>,
     /// For players who name no game.
@@ -107,6 +115,8 @@ impl GatewayOptions {
     #[must_use]
     pub fn new(games: Vec<GameFleet>, private_key: PrivateKey) -> Self {
         Self {
+            matchmaker: None,
+            reconnect_grace: RECONNECT_GRACE,
             games,
             default_game: None,
             private_key,

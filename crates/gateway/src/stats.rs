@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::admission::Way;
+
 /// Upper bounds of the first buckets of [`Latencies`]; the last bucket has none.
 pub const LATENCY_BOUNDS: [Duration; 12] = [
     Duration::from_millis(1),
@@ -49,6 +51,8 @@ pub struct GatewayStats {
     pub warm: Latencies,
     /// Joins that had to wait for a server.
     pub cold: Latencies,
+    /// Joins by a ticket: the time from the request to the seat.
+    pub queued: Latencies,
     /// Joins that failed, by reason: a fixed set of names.
     pub failed: BTreeMap<&'static str, u64>,
     /// Players who went away before there was an answer.
@@ -59,6 +63,7 @@ pub struct GatewayStats {
 pub(crate) struct Counters {
     warm: Histogram,
     cold: Histogram,
+    queued: Histogram,
     failed: Mutex<BTreeMap<&'static str, u64>>,
     abandoned: AtomicU64,
 }
@@ -91,6 +96,7 @@ impl Counters {
             waiting,
             warm: self.warm.read(),
             cold: self.cold.read(),
+            queued: self.queued.read(),
             failed: self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             abandoned: self.abandoned.load(Ordering::Relaxed),
         }
@@ -106,12 +112,12 @@ pub(crate) struct Start<'a> {
     counters: &'a Counters,
     at: Instant,
     finished: bool,
-    pub(crate) warm: bool,
+    pub(crate) way: Way,
 }
 
 impl<'a> Start<'a> {
     pub(crate) fn new(counters: &'a Counters) -> Self {
-        Self { counters, at: Instant::now(), finished: false, warm: false }
+        Self { counters, at: Instant::now(), finished: false, way: Way::Cold }
     }
 
     /// Counts the join, as failed if a reason is given, and says how long it took.
@@ -120,8 +126,14 @@ impl<'a> Start<'a> {
         let took = self.at.elapsed();
         match failed {
             Some(reason) => self.counters.failed(reason),
-            None if self.warm => self.counters.warm.add(took),
-            None => self.counters.cold.add(took),
+            None => {
+                let histogram = match self.way {
+                    Way::Warm => &self.counters.warm,
+                    Way::Cold => &self.counters.cold,
+                    Way::Queue => &self.counters.queued,
+                };
+                histogram.add(took);
+            }
         }
         took
     }
@@ -156,7 +168,7 @@ mod tests {
         drop(Start::new(&counters));
         Start::new(&counters).finish(Some("deadline"));
         let mut warm = Start::new(&counters);
-        warm.warm = true;
+        warm.way = Way::Warm;
         warm.finish(None);
         let read = counters.read(7);
         assert_eq!((read.waiting, read.abandoned, read.warm.count(), read.cold.count()), (7, 1, 1, 0));

@@ -108,8 +108,8 @@ async fn tell(mut socket: WebSocket, mut joining: Joining) {
         if !send(&mut socket, outgoing.feedback.to_json()).await {
             return;
         }
-        if let Some(seat) = outgoing.seat {
-            seat.keep();
+        if let Some(given) = outgoing.given {
+            given.keep();
         }
     }
     close(socket, close_code::NORMAL).await;

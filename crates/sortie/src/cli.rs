@@ -40,6 +40,8 @@ pub(crate) enum Command {
     Fleet(Listing),
     /// Events of a running control plane
     Events(Events),
+    /// What was recorded of the matchmaker's tickets, and what other rules would have made of them
+    Matchmaker(Matchmaker),
     /// Check or show the configuration
     Config(Config),
     /// Make, list or revoke API keys
@@ -147,12 +149,58 @@ pub(crate) struct Demo {
     /// How long bots keep arriving
     #[arg(long = "for", default_value = "20s", value_parser = duration)]
     pub(crate) lasting: Duration,
+    /// Play through tickets of the matchmaker instead of dropping in, in matches of this form, like 2v2
+    #[arg(long, value_name = "FORM")]
+    pub(crate) queue: Option<Teams>,
     /// Seed of what the bots do
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
     /// End with one line of JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Teams of equal size, written like `2v2`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Teams {
+    pub(crate) teams: u32,
+    pub(crate) players: u32,
+}
+
+impl Teams {
+    /// Most players of a match.
+    const MOST: u32 = 100;
+}
+
+impl std::str::FromStr for Teams {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || {
+            format!(
+                "must be teams of equal size, like 1v1, 2v2 or 3v3v3, with at most {} players",
+                Self::MOST
+            )
+        };
+        let sizes: Vec<u32> =
+            text.split('v').map(str::parse).collect::<Result<_, _>>().map_err(|_| wrong())?;
+        let (teams, players) =
+            (u32::try_from(sizes.len()).map_err(|_| wrong())?, *sizes.first().ok_or_else(wrong)?);
+        let fits =
+            teams >= 2 && players >= 1 && teams.checked_mul(players).is_some_and(|all| all <= Self::MOST);
+        if fits && sizes.iter().all(|size| *size == players) {
+            Ok(Self { teams, players })
+        } else {
+            Err(wrong())
+        }
+    }
+}
+
+impl std::fmt::Display for Teams {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let sizes = (0..self.teams).map(|_| self.players.to_string());
+        f.write_str(&sizes.collect::<Vec<_>>().join("v"))
+    }
 }
 
 #[derive(Args, Debug)]
@@ -218,6 +266,9 @@ pub(crate) struct ArenaPlay {
     /// Version to ask for
     #[arg(long)]
     pub(crate) version: Option<String>,
+    /// Queue to enter; without it bots drop in
+    #[arg(long)]
+    pub(crate) queue: Option<String>,
     /// Seed of what the bots do
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
@@ -417,6 +468,38 @@ pub(crate) struct Tail {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct Matchmaker {
+    #[command(subcommand)]
+    pub(crate) action: MatchmakerAction,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum MatchmakerAction {
+    /// Let recorded tickets come again, under several sets of rules, in virtual time
+    Replay(MatchmakerReplay),
+    /// Write the recorded tickets of a data folder as lines of JSON
+    Export(MatchmakerExport),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct MatchmakerReplay {
+    /// Data folder of a control plane that does not run, or a file of exported tickets
+    pub(crate) source: PathBuf,
+    /// Configuration with other rules; repeat to hold several against each other
+    #[arg(long = "config")]
+    pub(crate) configs: Vec<PathBuf>,
+    /// One line of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct MatchmakerExport {
+    /// Data folder of a control plane that does not run
+    pub(crate) data: PathBuf,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct Config {
     #[command(subcommand)]
     pub(crate) action: ConfigAction,
@@ -539,6 +622,8 @@ pub(crate) enum BenchAction {
     Sidecar(BenchSidecar),
     /// What goes through a dispatcher, against relays that do less
     Dispatch(BenchDispatch),
+    /// The matchmaker's ticks with many tickets, against a plain scan
+    Matchmaker(BenchMatchmaker),
     /// A start over a long log
     Replay(BenchReplay),
     /// What plays the gateway's matches
@@ -677,6 +762,41 @@ pub(crate) struct BenchReplay {
     /// One line of JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BenchMatchmaker {
+    /// Tickets that wait, one number after the other
+    #[arg(long, default_value = "1000,10000,100000,1000000", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=1_500_000))]
+    pub(crate) tickets: Vec<u32>,
+    /// The queue; each of them if not given
+    #[arg(long = "queue", value_enum, value_delimiter = ',')]
+    pub(crate) queues: Vec<MatchmakerCase>,
+    /// Tickets that arrive in a second
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) arrivals: u32,
+    /// Seconds of virtual time before anything is measured
+    #[arg(long, default_value_t = 45, value_parser = clap::value_parser!(u32).range(0..=600))]
+    pub(crate) warm_up: u32,
+    /// Seconds of virtual time that are measured
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=600))]
+    pub(crate) seconds: u32,
+    /// One line of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum, Debug)]
+pub(crate) enum MatchmakerCase {
+    /// One against one, with the same value of a property
+    #[value(name = "1v1-equality")]
+    Equality,
+    /// One against one, by a rating, within a distance that widens
+    #[value(name = "1v1-skill")]
+    Skill,
+    /// Five against five in parties, by rating and latency
+    #[value(name = "5v5-skill-latency-parties")]
+    Parties,
 }
 
 /// Bytes of one message: what a frame of a dispatcher may have.

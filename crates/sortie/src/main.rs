@@ -76,6 +76,7 @@ async fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Server(options) => commands::lists::servers(options).await,
         Command::Fleet(options) => commands::lists::fleets(options).await,
         Command::Events(options) => commands::events::run(options).await,
+        Command::Matchmaker(options) => commands::matchmaker::run(options).await,
         Command::Config(options) => commands::config::run(&options),
         Command::Key(options) => commands::key::run(options),
         Command::Completions(options) => commands::completions::run(&options),

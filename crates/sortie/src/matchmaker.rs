@@ -22,7 +22,7 @@ use crate::failure::Failure;
 use crate::node::outcome;
 
 /// The folder of its log, within the data folder.
-const FOLDER: &str = "matchmaker";
+pub(crate) const FOLDER: &str = "matchmaker";
 
 fn folder(config: &Config) -> PathBuf {
     config.data.join(FOLDER)

@@ -120,7 +120,8 @@ impl Node {
         let matchmaker = matchmaker::start(config, &broker).await?;
         let closing = CancellationToken::new();
         // In this order, so that what is at no path is answered by the API.
-        let gateway = gateway(config, &keys, &broker, &closing)?;
+        let maker = matchmaker.as_ref().map(Engine::handle);
+        let gateway = gateway(config, &keys, &broker, maker, &closing)?;
         let router = gateway.clone().map(sortie_gateway::router).unwrap_or_default();
         let router = router.merge(beside(dispatch.as_ref(), &auth));
         let described = described(&keys, dispatch.as_ref());
@@ -411,6 +412,7 @@ fn gateway(
     config: &Config,
     keys: &Keys,
     broker: &Handle<Broker>,
+    matchmaker: Option<Handle<Matchmaker>>,
     closing: &CancellationToken,
 ) -> Result<Option<Gateway>, Failure> {
     let Some(key) = keys.netcode.clone() else { return Ok(None) };
@@ -430,6 +432,8 @@ fn gateway(
     let default = config.gateway.default_fleet.as_ref();
     let default = default.and_then(|id| config.fleets.iter().find(|fleet| fleet.fleet.id == *id));
     let options = GatewayOptions {
+        matchmaker,
+        reconnect_grace: config.gateway.reconnect_grace,
         default_game: default.and_then(|fleet| fleet.game.as_ref()).map(game),
         wait_deadline: config.gateway.wait_deadline,
         progress_interval: config.gateway.progress_interval,

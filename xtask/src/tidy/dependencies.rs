@@ -13,6 +13,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("sortie-identity", &["sortie-domain", "sortie-tls"]),
     ("sortie-testkit", &["sortie-domain"]),
     ("sortie-load", &["sortie-domain"]),
+    ("sortie-replay", &["sortie-domain", "sortie-wire"]),
     // Adapters never use each other.
     ("sortie-allocators", ADAPTER),
     ("sortie-matchmaker", &["sortie-domain", "sortie-engine", "sortie-tls", "sortie-wire"]),

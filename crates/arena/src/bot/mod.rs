@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-use crate::api_client::{ApiClient, ApiError, ApiKey};
+use crate::api_client::{ApiClient, ApiError, ApiKey, Wish};
 use crate::bot::player::{Player, Surroundings};
 
 pub use event::{BotEvent, FailureReason, Latency, PlaySummary};
@@ -69,6 +69,8 @@ pub struct PlayOptions {
     pub game: Option<String>,
     /// The version of the game to ask for; `None` leaves it to the gateway.
     pub version: Option<String>,
+    /// The queue to enter; `None` is any match with room.
+    pub queue: Option<String>,
     /// When bots arrive.
     pub arrivals: Arrivals,
     /// How long each bot plays from its first update on; drawn for each.
@@ -89,6 +91,7 @@ impl PlayOptions {
             ca: None,
             game: None,
             version: None,
+            queue: None,
             arrivals,
             play_for: Duration::from_secs(2)..=Duration::from_secs(5),
             join_within: Duration::from_secs(60),
@@ -201,8 +204,8 @@ impl<F: FnMut(&BotEvent)> Run<F> {
             bots,
             around: Surroundings {
                 api,
-                game: options.game,
-                version: options.version,
+                wish: Wish { game: options.game, version: options.version, queue: options.queue },
+                goes_home_at: lasting.map(|lasting| now + lasting),
                 join_within: options.join_within,
                 events,
                 stop: stopped,

@@ -7,7 +7,7 @@ use renetcode::DisconnectReason;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
-use crate::api_client::{ApiClient, ApiError};
+use crate::api_client::{ApiClient, ApiError, Wish};
 use crate::bot::check::Check;
 use crate::bot::event::{BotEvent, FailureReason};
 use crate::bot::link::Link;
@@ -30,8 +30,9 @@ const TURN_ONE_IN: u32 = 8;
 #[derive(Clone)]
 pub(crate) struct Surroundings {
     pub(crate) api: ApiClient,
-    pub(crate) game: Option<String>,
-    pub(crate) version: Option<String>,
+    pub(crate) wish: Wish,
+    /// When bots do not arrive any more: whoever waits in a queue then may wait for others who never come.
+    pub(crate) goes_home_at: Option<Instant>,
     pub(crate) join_within: Duration,
     pub(crate) events: mpsc::Sender<BotEvent>,
     pub(crate) stop: watch::Receiver<bool>,
@@ -54,6 +55,8 @@ struct Arrival {
 enum Visit {
     /// The bot has played long enough, or was told to stop.
     Done,
+    /// The bot waited in a queue, and no more bots come.
+    WentHome,
     /// The match ended before the bot did.
     Over(Failure),
     /// Something is wrong.
@@ -92,6 +95,7 @@ impl Player {
                     self.tell(BotEvent::Left { bot, updates: self.updates }).await;
                     return true;
                 }
+                Visit::WentHome => return true,
                 Visit::Failed(failure) => break failure,
                 Visit::Over(failure) => failure,
             };
@@ -128,14 +132,13 @@ impl Player {
         let asked = Instant::now();
         let around = self.around.clone();
         let wait = around.join_within;
-        let ask = around.api.wanna_play(
-            &self.plan.player_id,
-            around.game.as_deref(),
-            around.version.as_deref(),
-            wait,
-        );
+        let ask = around.api.wanna_play(&self.plan.player_id, &around.wish, wait);
+        let goes_home = around.goes_home_at.filter(|_| around.wish.queue.is_some());
         let answer = tokio::select! {
             answer = timeout(wait, ask) => answer,
+            () = sleep_until(goes_home.unwrap_or(asked)), if goes_home.is_some() => {
+                return Visit::WentHome;
+            }
             () = stopped(&mut self.around.stop) => return Visit::Done,
         };
         let invitation = match answer {

@@ -3,6 +3,7 @@
 
 mod catena;
 mod contradictions;
+mod documents;
 mod environment;
 mod formats;
 mod matchmaker;
@@ -122,6 +123,7 @@ default_fleet = "arena"
 players = "signed_in"
 wait_deadline = "60s"
 progress_interval = "500ms"
+reconnect_grace = "45s"
 rate_per_address = 0
 burst_per_address = 7
 waiting_per_address = 0

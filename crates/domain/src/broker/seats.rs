@@ -60,13 +60,14 @@ impl Turn<'_> {
         if game.state.is_over() {
             return Err(Refusal::MatchOver { match_id: id.clone(), state: game.state.name() });
         }
-        if game.spec.capacity.is_none() {
+        // Who is named has a place for the whole match, so taking it is no joining later.
+        let named = game.spec.players.contains(&player);
+        if game.spec.capacity.is_none() && !named {
             return Err(Refusal::NoCapacity(id.clone()));
         }
         if has_seat(game, &player) {
             return Err(Refusal::AlreadySeated(player));
         }
-        let named = game.spec.players.contains(&player);
         if !named && game.free_places() == 0 && !self.broken(BrokenRule::OversellSeats) {
             return Err(Refusal::MatchFull(id.clone()));
         }

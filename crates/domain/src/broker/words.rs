@@ -53,7 +53,8 @@ const fn outlook(prospect: Prospect) -> &'static str {
     }
 }
 
-struct Ordinal(usize);
+/// A number as people say a place.
+pub(crate) struct Ordinal(pub(crate) usize);
 
 impl fmt::Display for Ordinal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -264,7 +265,8 @@ fn of_wait(wait: Option<&TypicalWait>) -> String {
     format!("Of the last {seen} matches{of}, half were ready within {half} and nine in ten within {most}.")
 }
 
-fn seconds(duration: Duration) -> String {
+/// A duration with the precision that people need.
+pub(crate) fn seconds(duration: Duration) -> String {
     match duration.as_millis() {
         0..10_000 => format!("{:.1} s", duration.as_secs_f64()),
         10_000..120_000 => format!("{} s", duration.as_secs()),

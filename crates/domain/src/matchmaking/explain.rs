@@ -11,6 +11,7 @@ use core::time::Duration;
 use super::Matchmaker;
 use super::model::{Status, Ticket, TicketState};
 use super::rules::Ruleset;
+use super::settings::Queue;
 use crate::ids::{QueueId, TicketId};
 use crate::time::Timestamp;
 
@@ -71,11 +72,26 @@ impl Matchmaker {
     /// Why a ticket stands where it stands; `None` if it is not known.
     #[must_use]
     pub fn explain(&self, id: &TicketId, now: Timestamp) -> Option<Explanation> {
+        let mut explanation = self.glance(id, now)?;
+        let ticket = self.state.find(id)?;
+        if ticket.state == TicketState::Waiting
+            && let Some(queue) = self.state.queue(&ticket.queue)
+        {
+            self.explain_waiting(ticket, &Ruleset::new(queue), now, &mut explanation);
+        }
+        Some(explanation)
+    }
+
+    /// The same without a look at other tickets, which costs next to nothing: where it stands, its place, how long others
+    /// waited. `None` if it is not known.
+    #[must_use]
+    pub fn glance(&self, id: &TicketId, now: Timestamp) -> Option<Explanation> {
         let ticket = self.state.find(id)?;
         let waits = ticket.state == TicketState::Waiting;
         let shares = self.beside.waits.shares(|of| *of == ticket.queue);
         let line = self.state.index.lines.get(&ticket.queue);
-        let mut explanation = Explanation {
+        let queue = self.state.queue(&ticket.queue).filter(|_| waits);
+        Some(Explanation {
             ticket: id.clone(),
             queue: ticket.queue.clone(),
             status: ticket.status(),
@@ -86,19 +102,14 @@ impl Matchmaker {
             in_reach: 0,
             named: Vec::new(),
             players_in_reach: ticket.spec.size(),
-            players_wanted: None,
+            players_wanted: queue.and_then(Queue::full),
             team_wanted: 0,
             kept_out: Vec::new(),
             held_by: None,
             widens_at: None,
             expires_at: if waits { self.state.expires_at(ticket) } else { None },
             typical_wait: shares.map(|shares| (shares.p50, shares.p90)),
-        };
-        if waits && let Some(queue) = self.state.queue(&ticket.queue) {
-            explanation.players_wanted = queue.full();
-            self.explain_waiting(ticket, &Ruleset::new(queue), now, &mut explanation);
-        }
-        Some(explanation)
+        })
     }
 
     fn explain_waiting(&self, ticket: &Ticket, rules: &Ruleset, now: Timestamp, found: &mut Explanation) {

@@ -15,7 +15,7 @@
 //! | `names` | finding things by text |
 //! | `timers` | every deadline, and what it ends |
 //! | `state` | the durable state, its indexes, how events change it |
-//! | [`explain`] | why a ticket still waits |
+//! | [`explain`], [`words`] | why a ticket still waits: as data; in words |
 //!
 //! It knows the broker, or whoever else finds servers, by effects and commands only: a match that is formed goes out by
 //! [`Effect::Submit`], and comes back as ready, as over, or for want of a server.
@@ -46,6 +46,7 @@ pub mod settings;
 mod state;
 mod ticket_lifecycle;
 mod timers;
+pub mod words;
 
 pub use command::{Command, FormedMatch, MatchVerdict, Refusal, Reply, TicketVerdict};
 pub use event::{Effect, Event, Notice};

@@ -41,6 +41,11 @@ impl Matchmaker {
         Page { items, more: tickets.next().is_some() }
     }
 
+    /// Tickets that are over and still kept, oldest first by when they came.
+    pub fn over(&self) -> impl Iterator<Item = &Ticket> {
+        self.state.over.values()
+    }
+
     /// A match that is being made.
     #[must_use]
     pub fn formation(&self, id: &MatchId) -> Option<&Formation> {

@@ -89,7 +89,7 @@ pub(crate) struct State {
     /// Tickets that are not over, by place.
     pub(crate) tickets: BTreeMap<u64, Ticket>,
     /// Tickets that are over, by place.
-    over: BTreeMap<u64, Ticket>,
+    pub(crate) over: BTreeMap<u64, Ticket>,
     pub(crate) formations: BTreeMap<MatchId, Formation>,
     pub(crate) withdrawing: BTreeSet<MatchId>,
     pub(crate) offers: BTreeMap<MatchId, Offered>,

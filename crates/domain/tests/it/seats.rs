@@ -116,6 +116,16 @@ fn a_match_of_another_fleet_or_without_a_capacity_is_not_joined() {
 }
 
 #[test]
+fn named_players_take_seats_where_nobody_else_can() {
+    let mut table = Table::with_fleets(vec![fleet("eu")]);
+    let closed = table.submit("closed", spec(&["ann"]));
+    table.refused("no_capacity", reserve(&closed, "bob"));
+    let (seat, _) = table.seat(reserve(&closed, "ann"));
+    assert_eq!(seat.match_id, closed);
+    table.refused("already_seated", reserve(&closed, "ann"));
+}
+
+#[test]
 fn named_players_hold_their_places_for_the_whole_match() {
     let (mut table, _, id) = running(3, &["ann", "bob"]);
     assert_eq!(table.free_places(&id), 1);

@@ -1,5 +1,6 @@
 //! A broker, its engine, game servers that do as they are told, and a gateway that listens.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -12,12 +13,14 @@ use sortie_domain::broker::model::{Connection, FastSchedule, Fleet, Match, SeatS
 use sortie_domain::broker::{Broker, Command, Effect, Event, Hints, Offer, Reply};
 use sortie_domain::ids::{FleetId, MatchId, SeatId, ServerId};
 use sortie_domain::machine::{Machine, Record};
+use sortie_domain::matchmaking::{self, Matchmaker};
 use sortie_domain::time::Timestamp;
 use sortie_engine::{
     Codec, Cursor, DecodeError, EmbeddedLog, Engine, EngineOptions, Entropy, Handle, LogOptions, ManualClock,
     Parts, Performer, Retry, Subscription,
 };
 use sortie_gateway::{Game, GameFleet, Gateway, GatewayOptions, router};
+use sortie_matchmaker::{Hooks, Work};
 use sortie_tokens::{Dialect, PrivateKey, Token, open};
 use sortie_wire::stored;
 use tokio::net::{TcpListener, TcpStream};
@@ -42,11 +45,14 @@ pub(crate) struct Script {
     pub(crate) readies: usize,
     /// What servers say about where they are, given their number.
     pub(crate) connection: fn(u16, &Offer) -> Connection,
+    /// What the matchmaker goes by, where there is one.
+    pub(crate) queues: Option<sortie_domain::matchmaking::Settings>,
 }
 
 impl Default for Script {
     fn default() -> Self {
-        Self { boots: Semaphore::MAX_PERMITS / 2, readies: Semaphore::MAX_PERMITS / 2, connection: loopback }
+        let (boots, readies) = (Semaphore::MAX_PERMITS / 2, Semaphore::MAX_PERMITS / 2);
+        Self { boots, readies, connection: loopback, queues: None }
     }
 }
 
@@ -180,12 +186,48 @@ pub(crate) struct World {
     listening: JoinHandle<()>,
     platform: Arc<Platform>,
     engine: Option<Engine<Broker>>,
+    /// Where there are queues.
+    making: Option<Making>,
     _data: tempfile::TempDir,
+}
+
+struct Making {
+    engine: Engine<Matchmaker>,
+    linking: JoinHandle<()>,
+}
+
+impl Making {
+    async fn start(
+        data: &std::path::Path,
+        clock: &ManualClock,
+        broker: &Handle<Broker>,
+        settings: sortie_domain::matchmaking::Settings,
+    ) -> Self {
+        let hooks = Hooks::new(BTreeMap::new()).unwrap();
+        let engine = Engine::start(Parts {
+            name: "matchmaker",
+            log: Box::new(EmbeddedLog::open(&data.join("matchmaker"), LogOptions::default()).unwrap()),
+            codec: sortie_matchmaker::codec(),
+            empty: Box::new(Matchmaker::new),
+            performer: Arc::new(Work::new(broker.clone(), hooks)),
+            clock: Arc::new(clock.clone()),
+            entropy: Entropy::seeded(8),
+            options: EngineOptions::default(),
+        });
+        let engine = engine.await.unwrap();
+        let command = matchmaking::Command::Configure { settings };
+        engine.handle().call(command).await.unwrap();
+        let linking = tokio::spawn(sortie_matchmaker::follow(broker.clone(), engine.handle()));
+        Self { engine, linking }
+    }
 }
 
 impl Drop for World {
     fn drop(&mut self) {
         self.listening.abort();
+        if let Some(making) = &self.making {
+            making.linking.abort();
+        }
         self.platform.servers.lock().unwrap().iter().for_each(AbortHandle::abort);
     }
 }
@@ -206,7 +248,7 @@ impl World {
     /// A world with these fleets, each with its most servers.
     pub(crate) async fn start_with_fleets(
         script: Script,
-        options: GatewayOptions,
+        mut options: GatewayOptions,
         fleets: Vec<(FleetId, u32)>,
     ) -> Self {
         let data = tempfile::tempdir().unwrap();
@@ -232,13 +274,20 @@ impl World {
         let broker = engine.handle();
         platform.broker.set(broker.clone()).ok().unwrap();
         configure(&broker, fleets).await;
+        let mut making = None;
+        if let Some(settings) = script.queues {
+            let started = Making::start(data.path(), &clock, &broker, settings).await;
+            options.matchmaker = Some(started.engine.handle());
+            making = Some(started);
+        }
         let gateway = Gateway::new(broker.clone(), options).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let service = router(gateway.clone()).into_make_service_with_connect_info::<SocketAddr>();
         let listening = tokio::spawn(async move { axum::serve(listener, service).await.unwrap() });
         let http = sortie_tls::http_client("http:", None).unwrap().build().unwrap();
-        Self { broker, gateway, clock, http, address, listening, platform, engine: Some(engine), _data: data }
+        let engine = Some(engine);
+        Self { broker, gateway, clock, http, address, listening, platform, engine, making, _data: data }
     }
 
     pub(crate) fn let_boot(&self, servers: usize) {
@@ -287,6 +336,11 @@ impl World {
         socket
     }
 
+    /// The matchmaker of a world with queues.
+    pub(crate) fn maker(&self) -> Handle<Matchmaker> {
+        self.making.as_ref().expect("a world with queues").engine.handle()
+    }
+
     pub(crate) fn events(&self) -> Events {
         Events(self.broker.subscribe(Cursor::Earliest))
     }
@@ -319,7 +373,7 @@ async fn configure(broker: &Handle<Broker>, fleets: Vec<(FleetId, u32)>) {
 }
 
 /// A streamed answer.
-pub(crate) struct Chunks(reqwest::Response);
+pub(crate) struct Chunks(pub(crate) reqwest::Response);
 
 impl Chunks {
     /// The next feedback; `None` after the last. Each is a chunk of its own, and a line.

@@ -8,6 +8,7 @@ mod harness;
 mod hostile;
 mod leaving;
 mod players;
+mod queues;
 mod seats;
 mod tokens;
 mod waiting;

@@ -52,7 +52,7 @@ async fn run_bots(options: ArenaPlay) -> Result<ExitCode, Failure> {
     let mut bots = PlayOptions::new(options.remote.url.clone(), arrivals, options.seed);
     bots.api_key = options.remote.key.clone().map(ApiKey::new);
     bots.ca = options.remote.ca.clone();
-    (bots.game, bots.version) = (options.game, options.version);
+    (bots.game, bots.version, bots.queue) = (options.game, options.version, options.queue);
     bots.play_for = options.lasting..=options.lasting;
     let mut signals = Signals::listen()?;
     let stop = async move {

@@ -8,7 +8,7 @@ use sortie_config::{Config, Overrides};
 
 use super::config_import;
 use super::output::line;
-use crate::cli::{self, ConfigAction, ReferenceFormat, Source};
+use crate::cli::{self, ConfigAction, ReferenceFormat, Source, Teams};
 use crate::edge;
 use crate::failure::Failure;
 
@@ -93,17 +93,19 @@ pub(crate) struct ArenaFleet {
     pub(crate) warm: u32,
     pub(crate) capacity: u32,
     pub(crate) ports: std::ops::RangeInclusive<u16>,
+    /// A queue to play through, of the name that this is written as.
+    pub(crate) queue: Option<Teams>,
 }
 
 impl Default for ArenaFleet {
     fn default() -> Self {
-        Self { max: 8, warm: 1, capacity: 8, ports: 7800..=7899 }
+        Self { max: 8, warm: 1, capacity: 8, ports: 7800..=7899, queue: None }
     }
 }
 
 /// A configuration with one fleet of arena servers, run by the program at `binary`.
 pub(crate) fn arena_config(binary: &Path, fleet: &ArenaFleet) -> Result<Config, Failure> {
-    let settings = serde_json::json!({
+    let mut settings = serde_json::json!({
         "dev": true,
         "gateway": { "default_fleet": "arena" },
         "fleets": { "arena": {
@@ -124,6 +126,11 @@ pub(crate) fn arena_config(binary: &Path, fleet: &ArenaFleet) -> Result<Config, 
             },
         } },
     });
+    if let Some(Teams { teams, players }) = fleet.queue {
+        let name = Teams { teams, players }.to_string();
+        let queue = serde_json::json!({ "teams": teams, "players_per_team": players });
+        settings["matchmaker"] = serde_json::json!({ "queues": { name: queue } });
+    }
     let file = tempfile::Builder::new().suffix(".json").tempfile()?;
     std::fs::write(file.path(), settings.to_string())?;
     Config::load(Some(file.path()), std::iter::empty(), Overrides::default())

@@ -11,6 +11,7 @@ pub(crate) mod events;
 pub(crate) mod key;
 pub(crate) mod lists;
 pub(crate) mod matches;
+pub(crate) mod matchmaker;
 mod output;
 pub(crate) mod sidecar;
 mod signals;

@@ -140,6 +140,25 @@ async fn a_sidecar_is_held_against_none() {
 }
 
 #[tokio::test]
+async fn the_matchmakers_ticks_are_held_against_a_plain_scan() {
+    let site = Site::new();
+    let few =
+        ["--tickets", "200", "--queue", "1v1-skill", "--arrivals", "20", "--warm-up", "5", "--seconds", "5"];
+    let document = bench(&site, &[&["matchmaker"], &few[..]].concat()).await;
+    let [steady] = &document["steady"].as_array().unwrap()[..] else { panic!("{document}") };
+    assert_eq!((&steady["queue"], &steady["arrivals_per_second"]), (&json!("1v1-skill"), &json!(20)));
+    assert_positive(steady, &["tickets_matched", "tickets_matched_per_second", "busy"]);
+    for of in ["ticks", "starts"] {
+        assert_positive(&steady[of], &["count", "p50_ms", "longest_ms", "longest_on_the_wall_ms"]);
+    }
+    let [crowd] = &document["crowds"].as_array().unwrap()[..] else { panic!("{document}") };
+    assert_eq!(crowd["tickets"], 200);
+    assert_positive(crowd, &["tickets_matched", "tickets_matched_per_second"]);
+    assert_positive(&crowd["scan"], &["matched_share", "ms"]);
+    assert_clean(&site);
+}
+
+#[tokio::test]
 async fn a_dispatcher_is_held_against_relays() {
     let site = Site::new();
     let few =

@@ -49,6 +49,22 @@ async fn players_come_and_go_and_nothing_is_left() {
 }
 
 #[tokio::test]
+async fn players_play_through_tickets_of_a_queue() {
+    let site = Site::new();
+    let finished = site.run(&["demo", "--queue", "2v2", "--players", "8", "--for", "5s", "--json"]).await;
+    assert_eq!(finished.code, Some(0), "{} {}", finished.stdout, finished.stderr);
+    let summary = finished.json();
+    assert_eq!((&summary["servers_left"], &summary["failures"]), (&json!(0), &json!({})));
+    assert!(summary["players_joined"].as_u64() >= Some(4), "{summary}");
+    assert!(summary["join_ms_queue"]["p50"].is_f64(), "{summary}");
+    assert!(finished.stdout.contains("join time, queue"), "{}", finished.stdout);
+    assert_eq!(site.processes(), NONE, "processes are left");
+
+    let refused = site.run(&["demo", "--queue", "2v3"]).await;
+    assert!(refused.stderr.contains("teams of equal size"), "{}", refused.stderr);
+}
+
+#[tokio::test]
 async fn an_interrupt_ends_it_cleanly() {
     let site = Site::new();
     let mut command = site.sortie(&["demo", "--players", "5", "--for", "1m", "--json"]);

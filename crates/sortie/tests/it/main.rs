@@ -29,6 +29,7 @@ mod matchmaker;
 mod memory;
 mod players;
 mod python;
+mod queue;
 mod ready;
 mod remote_commands;
 mod restart;

@@ -10,6 +10,7 @@
 //! | `scale` | requests for matches with a long queue and many waiting servers, against few of both; memory |
 //! | `replay` | a start over a long log |
 //! | `sidecar` | a game server's calls through a sidecar, against the same calls without one |
+//! | `matchmaker` | the matchmaker's ticks, against a plain scan |
 //! | `dispatch` | what goes through a dispatcher, against relays that do less |
 //! | `gateway` | players' seats and connect tokens, against the cheapest HTTP call |
 //! | `game_server` | what plays the gateway's matches, as a process of a fleet |
@@ -26,6 +27,7 @@ mod dispatch;
 mod game_server;
 mod gateway;
 mod load;
+mod matchmaker;
 mod replay;
 mod scale;
 mod sidecar;
@@ -67,6 +69,7 @@ pub(crate) async fn run(options: Bench) -> Result<ExitCode, Failure> {
             BenchAction::Gateway(options) => (Box::pin(gateway::run(&options)).await?, options.target.json),
             BenchAction::Sidecar(options) => (Box::pin(sidecar::run(&options)).await?, options.json),
             BenchAction::Dispatch(options) => (dispatch::run(&options).await?, options.json),
+            BenchAction::Matchmaker(options) => (matchmaker::run(&options).await?, options.json),
             BenchAction::Replay(options) => (replay::run(&options).await?, options.json),
             BenchAction::GameServer => {
                 game_server::run().await?;

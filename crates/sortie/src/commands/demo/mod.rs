@@ -20,7 +20,7 @@ use super::arena::{failures, millis, percentiles, times};
 use super::config::{ArenaFleet, arena_config};
 use super::output::line;
 use super::signals::Signals;
-use crate::cli;
+use crate::cli::{self, Teams};
 use crate::failure::Failure;
 use crate::logging;
 use crate::node::{Node, retire_fleets};
@@ -52,12 +52,18 @@ pub(crate) async fn run(options: cli::Demo) -> Result<ExitCode, Failure> {
     logging::start("warn", LogFormat::Text);
     let data = tempfile::tempdir().map_err(|error| Failure::of("cannot make a temporary folder", error))?;
     let binary = std::env::current_exe()?;
+    // Matches of a queue take nobody after their first players.
+    let (size, spare) = match options.queue {
+        Some(Teams { teams, players }) => (teams * players, 3),
+        None => (CAPACITY, 2),
+    };
     // Enough for everybody, and some more while old matches run out.
     let fleet = ArenaFleet {
-        max: options.players.div_ceil(CAPACITY) * 2 + WARM + 1,
+        max: options.players.div_ceil(size) * spare + WARM + 1,
         warm: WARM,
         capacity: CAPACITY,
         ports: PORTS,
+        queue: options.queue,
     };
     let mut config = arena_config(&binary, &fleet)?;
     config.data = data.path().to_owned();
@@ -78,7 +84,7 @@ pub(crate) async fn run(options: cli::Demo) -> Result<ExitCode, Failure> {
     let outcome = running.await?;
     counting.await?;
     let (played, servers_left) = (played?, servers_left?);
-    report(&played, &counters, servers_left, options.json)?;
+    report(&options, &played, &counters, servers_left)?;
     let clean = outcome.failed.is_none() && outcome.broken_off.is_empty() && servers_left == 0;
     let good = played.summary.failures() == 0 && played.summary.joined > 0;
     Ok(if good && clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -99,7 +105,8 @@ async fn play_all(
     signals: &mut Signals,
 ) -> Result<Played, Failure> {
     let arrivals = Arrivals::Keep { players: options.players, lasting: options.lasting };
-    let bots = PlayOptions::new(url.to_owned(), arrivals, options.seed);
+    let mut bots = PlayOptions::new(url.to_owned(), arrivals, options.seed);
+    bots.queue = options.queue.map(|queue| queue.to_string());
     let measuring = {
         let (url, broker) = (url.to_owned(), broker.clone());
         tokio::spawn(async move { handover::measure(&url, &broker, HANDOVERS).await })
@@ -194,14 +201,23 @@ fn show(bar: Option<&ProgressBar>, elapsed: Duration, counters: &Counters) -> Re
     }
 }
 
-fn report(played: &Played, counters: &Counters, servers_left: usize, json: bool) -> Result<(), Failure> {
+fn report(
+    options: &cli::Demo,
+    played: &Played,
+    counters: &Counters,
+    servers_left: usize,
+) -> Result<(), Failure> {
     let Played { summary, handovers } = played;
     let matches = counters.matches.load(Ordering::Relaxed);
     let servers = counters.servers.load(Ordering::Relaxed);
     line(format_args!("players joined    {} ({} played to the end)", summary.joined, summary.left))?;
     line(format_args!("matches played    {matches}"))?;
-    line(format_args!("join time, warm   {}", times(&summary.join_warm)))?;
-    line(format_args!("join time, cold   {}", times(&summary.join_cold)))?;
+    if options.queue.is_some() {
+        line(format_args!("join time, queue  {}", times(&summary.join)))?;
+    } else {
+        line(format_args!("join time, warm   {}", times(&summary.join_warm)))?;
+        line(format_args!("join time, cold   {}", times(&summary.join_cold)))?;
+    }
     line(format_args!("match to server   {}", handover_times(handovers)))?;
     line(format_args!("servers started   {servers}, left running {servers_left}"))?;
     let failures = failures(summary);
@@ -209,16 +225,21 @@ fn report(played: &Played, counters: &Counters, servers_left: usize, json: bool)
     for (reason, count) in &failures {
         line(format_args!("  {reason}: {count}"))?;
     }
-    if json {
-        line(json!({
+    if options.json {
+        let mut document = json!({
             "players_joined": summary.joined,
             "matches_played": matches,
             "servers_started": servers,
             "servers_left": servers_left,
-            "join_ms_warm": percentiles(&summary.join_warm),
-            "join_ms_cold": percentiles(&summary.join_cold),
             "failures": failures,
-        }))?;
+        });
+        if options.queue.is_some() {
+            document["join_ms_queue"] = percentiles(&summary.join);
+        } else {
+            document["join_ms_warm"] = percentiles(&summary.join_warm);
+            document["join_ms_cold"] = percentiles(&summary.join_cold);
+        }
+        line(document)?;
     }
     Ok(())
 }

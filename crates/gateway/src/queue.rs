@@ -1,0 +1,406 @@
+//! One player's way to a seat through a queue of the matchmaker: take a ticket or find the one there is, wait until a
+//! match is made of it and can be played, take the seat in it, mint the token.
+//!
+//! The ticket is the matchmaker's and outlives the connection; `desk` says for how long. So is the seat the broker's: a
+//! player who goes away before the token arrives finds seat and token again, until the seat expires by itself.
+
+use std::collections::BTreeMap;
+use std::pin::pin;
+
+use serde_json::{Map, Value};
+use sortie_domain::broker::model::{Match, MatchState, Properties, Seat, SeatState};
+use sortie_domain::broker::{self, Broker};
+use sortie_domain::ids::{Draw, FleetId, MatchId, PlayerId, QueueId, RegionId, TicketId};
+use sortie_domain::machine::Moment;
+use sortie_domain::matchmaking::model::{Party, Player, Stage, Ticket, TicketEnd, TicketSpec, TicketState};
+use sortie_domain::matchmaking::settings::{Hook, Settings};
+use sortie_domain::matchmaking::words::summary;
+use sortie_domain::matchmaking::{Command, Matchmaker, Refusal};
+use sortie_domain::time::Timestamp;
+use sortie_engine::CallError;
+
+use crate::Inner;
+use crate::address::resolve;
+use crate::admission::{Admission, Given, Way, token};
+use crate::desk::{Desk, Entered, Found, Visit, key};
+use crate::error::JoinError;
+use crate::feedback::Feedback;
+use crate::games::Candidates;
+use crate::join::{MAX_ATTEMPTS, now};
+use crate::options::GameFleet;
+use crate::progress::Progress;
+
+/// How often a player's ticket is looked for, where other connections of the same player come and go.
+const MAX_LOOKS: u32 = 16;
+
+/// What a player asks a queue for.
+pub(crate) struct Entry {
+    pub(crate) queue: QueueId,
+    pub(crate) properties: Properties,
+    pub(crate) latencies: BTreeMap<RegionId, u32>,
+    /// The fleets of the game, where one is named.
+    pub(crate) candidates: Option<Candidates>,
+    /// Whether the player is known by more than this request.
+    pub(crate) is_known: bool,
+}
+
+/// What a player says of a ticket, unchecked.
+#[derive(Clone, Copy)]
+pub(crate) struct Told<'a> {
+    pub(crate) queue: &'a str,
+    pub(crate) properties: Option<&'a Value>,
+    pub(crate) latencies: Option<&'a Value>,
+}
+
+impl Entry {
+    /// Checks what a player says. Rules and servers see the game that was asked for as `game` and `version`.
+    ///
+    /// # Errors
+    /// [`JoinError::Invalid`], naming the field.
+    pub(crate) fn new(
+        told: Told<'_>,
+        candidates: Option<Candidates>,
+        is_known: bool,
+    ) -> Result<Self, JoinError> {
+        let queue = QueueId::new(told.queue).map_err(|bad| JoinError::invalid("queue", bad.to_string()))?;
+        let mut properties = match told.properties {
+            None | Some(Value::Null) => Map::new(),
+            Some(Value::Object(properties)) => properties.clone(),
+            Some(_) => return Err(JoinError::invalid("properties", "must be a JSON object")),
+        };
+        if let Some(candidate) = candidates.as_ref().and_then(|candidates| candidates.first()) {
+            properties.insert("game".to_owned(), candidate.fleet.game.name.as_str().into());
+            properties.insert("version".to_owned(), candidate.fleet.game.version.as_str().into());
+        }
+        let text = if properties.is_empty() { String::new() } else { Value::Object(properties).to_string() };
+        let properties =
+            Properties::parse(&text).map_err(|problem| JoinError::invalid("properties", problem))?;
+        let latencies = told.latencies.map(latencies).transpose()?.unwrap_or_default();
+        Ok(Self { queue, properties, latencies, candidates, is_known })
+    }
+
+    fn spec(&self, player: &PlayerId, id: &TicketId) -> TicketSpec {
+        TicketSpec {
+            queue: self.queue.clone(),
+            parties: vec![Party { id: None, players: vec![Player::new(player.clone())] }],
+            leader: Some(player.clone()),
+            properties: self.properties.clone(),
+            latencies: self.latencies.clone(),
+            idempotency_key: key(id),
+        }
+    }
+}
+
+fn latencies(told: &Value) -> Result<BTreeMap<RegionId, u32>, JoinError> {
+    let wrong =
+        || JoinError::invalid("latencies", r#"must be milliseconds by region, like {"eu": 30, "us": 110}"#);
+    let regions = match told {
+        Value::Null => return Ok(BTreeMap::new()),
+        Value::Object(regions) => regions,
+        _ => return Err(wrong()),
+    };
+    let read = |(region, latency): (&String, &Value)| {
+        let region = RegionId::new(region).ok()?;
+        Some((region, u32::try_from(latency.as_u64()?).ok()?))
+    };
+    regions.iter().map(|region| read(region).ok_or_else(wrong)).collect()
+}
+
+/// Waits in the queue and takes the seat.
+///
+/// # Errors
+/// [`JoinError`]; the ticket, where it is not over, stays for a while.
+pub(crate) async fn play(
+    gateway: &Inner,
+    player: &PlayerId,
+    entry: &Entry,
+    progress: &mut Progress<'_>,
+) -> Result<Admission, JoinError> {
+    let Some(desk) = &gateway.desk else { return Err(JoinError::NoQueues) };
+    let queueing = Queueing { gateway, desk, player, entry };
+    for _ in 0..MAX_ATTEMPTS {
+        let visit = queueing.enter().await?;
+        progress.send(Feedback::SessionRequestAccepted(visit.ticket.to_string())).await;
+        let visit = match queueing.wait(&visit, progress).await {
+            Ok(match_id) => match queueing.seat(&match_id).await? {
+                Some(seated) => return queueing.admit(seated, visit).await,
+                // It was over before its player came.
+                None => visit,
+            },
+            Err(error) => {
+                if error.is_end_of_ticket() {
+                    visit.over();
+                }
+                return Err(error);
+            }
+        };
+        tracing::debug!(ticket = %visit.ticket, "the match of a ticket is over, entering anew");
+        visit.over();
+    }
+    Err(JoinError::MatchesEnded)
+}
+
+struct Queueing<'a> {
+    gateway: &'a Inner,
+    desk: &'a Desk,
+    player: &'a PlayerId,
+    entry: &'a Entry,
+}
+
+/// A seat in a match that can be played.
+struct Seated {
+    seat: Seat,
+    game: Match,
+    fleet: GameFleet,
+}
+
+/// What the matchmaker knows of a player's ticket.
+enum Known {
+    /// It waits, is in a match, or its players can connect; in the queue that was asked for.
+    Good(Ticket),
+    /// It waits in another queue, or is in a match of it.
+    Elsewhere(Ticket),
+    None,
+}
+
+/// Where a ticket stands.
+enum Standing {
+    /// In words.
+    Waiting(String),
+    Completed(MatchId),
+    Over(TicketEnd),
+    Forgotten,
+}
+
+impl Queueing<'_> {
+    /// The player's ticket: the one there is, or a new one.
+    async fn enter(&self) -> Result<Visit, JoinError> {
+        for _ in 0..MAX_LOOKS {
+            match self.desk.find(self.player, self.entry.is_known) {
+                Found::Ticket(visit) => match self.known(Some(visit.ticket.clone())).await? {
+                    Known::Good(_) => return Ok(visit),
+                    Known::Elsewhere(ticket) => return Err(self.waits(&ticket)),
+                    Known::None => visit.over(),
+                },
+                Found::Soon(news) => {
+                    let mut soon = pin!(news.notified());
+                    soon.as_mut().enable();
+                    // It may have started in between.
+                    if matches!(self.desk.find(self.player, self.entry.is_known), Found::Soon(_)) {
+                        soon.await;
+                    }
+                }
+                Found::Nothing => {
+                    if let Some(visit) = self.begin().await? {
+                        return Ok(visit);
+                    }
+                }
+            }
+        }
+        Err(JoinError::EntersTwice)
+    }
+
+    /// A ticket that somebody has started for the player, or a new one; `None` if another connection was faster.
+    async fn begin(&self) -> Result<Option<Visit>, JoinError> {
+        match self.known(None).await? {
+            Known::Good(ticket) => {
+                return Ok(self.desk.enter(self.player, &Entered::Known(&ticket), self.entry.is_known));
+            }
+            Known::Elsewhere(ticket) => return Err(self.waits(&ticket)),
+            Known::None => {}
+        }
+        let draw = || getrandom::u64().map_err(|_| JoinError::NoRandomness);
+        let moment = Moment { now: now(), entropy: [draw()?, draw()?] };
+        let id = TicketId::draw(&mut Draw::new(moment));
+        // Noted first: a ticket that is started for a player who goes away meanwhile is called off.
+        let Some(visit) = self.desk.enter(self.player, &Entered::New(&id), self.entry.is_known) else {
+            return Ok(None);
+        };
+        let spec = self.entry.spec(self.player, &id);
+        match self.desk.maker.call(Command::Start { id: Some(id), spec }).await {
+            Ok(_) => {
+                visit.started();
+                Ok(Some(visit))
+            }
+            Err(CallError::Refused(refusal)) => {
+                visit.over();
+                Err(JoinError::TicketRefused(Box::new(refusal)))
+            }
+            Err(CallError::Unavailable(why)) => Err(why.into()),
+        }
+    }
+
+    fn waits(&self, ticket: &Ticket) -> JoinError {
+        let (player, ticket) = (self.player.clone(), ticket.id.clone());
+        JoinError::TicketRefused(Box::new(Refusal::PlayerWaits { player, ticket }))
+    }
+
+    /// What is known of this ticket, or of the one that the player has.
+    async fn known(&self, id: Option<TicketId>) -> Result<Known, JoinError> {
+        let (player, queue) = (self.player.clone(), self.entry.queue.clone());
+        let known = self.desk.maker.query(move |maker| {
+            let settings = maker.settings();
+            if settings.queues.contains_key(&queue) && does_without_a_server(settings, &queue) {
+                return Err(());
+            }
+            let ticket = match &id {
+                Some(id) => maker.ticket(id),
+                None => maker.ticket_of(&player),
+            };
+            let Some(ticket) = ticket else { return Ok(Known::None) };
+            // A hook may have sent it on to another queue.
+            let is_there = ticket.queue == queue || ticket.spec.queue == queue;
+            Ok(match &ticket.state {
+                TicketState::Over { end: TicketEnd::Completed { .. }, .. } if is_there => {
+                    Known::Good(ticket.clone())
+                }
+                TicketState::Over { .. } => Known::None,
+                _ if is_there => Known::Good(ticket.clone()),
+                _ => Known::Elsewhere(ticket.clone()),
+            })
+        });
+        known.await?.map_err(|()| {
+            let text = "its matches are played without a game server, so there is no token for them: take tickets \
+                by the API";
+            JoinError::invalid("queue", text)
+        })
+    }
+
+    /// Waits until a match that is made of the ticket can be played.
+    async fn wait(&self, visit: &Visit, progress: &mut Progress<'_>) -> Result<MatchId, JoinError> {
+        let mut is_due = false;
+        loop {
+            let mut news = pin!(visit.news.notified());
+            // What happens from here on wakes.
+            news.as_mut().enable();
+            let text = match self.standing(visit.ticket.clone(), progress.wanted()).await? {
+                Standing::Waiting(text) => text,
+                Standing::Completed(match_id) => return Ok(match_id),
+                Standing::Over(end) => return Err(JoinError::TicketOver(Box::new(end))),
+                Standing::Forgotten => return Err(JoinError::TicketForgotten),
+            };
+            if progress.wanted() && is_due {
+                progress.report(text).await;
+            } else if progress.wanted() {
+                progress.news(text).await;
+            }
+            is_due = tokio::select! {
+                () = news => false,
+                () = progress.due(), if progress.wanted() => true,
+            };
+        }
+    }
+
+    async fn standing(&self, id: TicketId, in_words: bool) -> Result<Standing, JoinError> {
+        let in_full = in_words && self.desk.may_explain();
+        let now = now();
+        Ok(self.desk.maker.query(move |maker| standing(maker, &id, in_full, now)).await?)
+    }
+
+    /// The player's seat in the match, with the fleet that plays it; `None` if the match is over.
+    async fn seat(&self, match_id: &MatchId) -> Result<Option<Seated>, JoinError> {
+        let broker = &self.gateway.broker;
+        let id = match_id.clone();
+        let Some((fleet, _)) = broker.query(move |broker| ready_match(broker, &id)).await? else {
+            return Ok(None);
+        };
+        let fleet = self.fleet(fleet.as_ref())?;
+        let (player, ttl) = (self.player.clone(), fleet.seat_ttl);
+        let reserve = broker::Command::ReserveSeat { match_id: match_id.clone(), player, ttl };
+        let (seat, game) = match broker.call(reserve).await {
+            Ok(broker::Reply::Seated { seat, game }) => (seat, game),
+            Ok(_) => return Err(JoinError::OtherReply),
+            // By another connection of this player, or by the matchmaker, for a ticket that takes a free seat.
+            Err(CallError::Refused(broker::Refusal::AlreadySeated(_))) => {
+                match self.taken_seat(match_id).await? {
+                    Some(found) => found,
+                    None => return Ok(None),
+                }
+            }
+            Err(CallError::Refused(
+                broker::Refusal::MatchOver { .. }
+                | broker::Refusal::MatchNotFound(_)
+                | broker::Refusal::MatchFull(_),
+            )) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Some(Seated { seat, game, fleet: fleet.clone() }))
+    }
+
+    async fn taken_seat(&self, match_id: &MatchId) -> Result<Option<(Seat, Match)>, JoinError> {
+        let (id, player) = (match_id.clone(), self.player.clone());
+        let found = self.gateway.broker.query(move |broker| {
+            let (_, game) = ready_match(broker, &id)?;
+            let seat = game.seats.values().find(|seat| seat.player == player)?.clone();
+            Some((seat, game))
+        });
+        Ok(found.await?)
+    }
+
+    /// How the tokens for a fleet's servers are made. A server that belongs to no fleet of a game is taken to run the game
+    /// that was asked for.
+    fn fleet(&self, id: Option<&FleetId>) -> Result<&GameFleet, JoinError> {
+        let games = &self.gateway.options.games;
+        let named = id.and_then(|id| games.iter().find(|game| game.fleet == *id));
+        let asked = || Some(&self.entry.candidates.as_ref()?.first()?.fleet);
+        named.or_else(asked).ok_or(JoinError::NoGame)
+    }
+
+    async fn admit(&self, seated: Seated, visit: Visit) -> Result<Admission, JoinError> {
+        let Seated { seat, game, fleet } = seated;
+        let expires_at = match seat.state {
+            SeatState::Reserved { expires_at: Some(expires_at) } => expires_at,
+            SeatState::Reserved { expires_at: None } => return Err(JoinError::MatchesEnded),
+            SeatState::Claimed { .. } => {
+                visit.over();
+                return Err(JoinError::AlreadyPlays);
+            }
+        };
+        let MatchState::Ready { connection, .. } = &game.state else { return Err(JoinError::MatchesEnded) };
+        let address = resolve(connection.for_player(&seat.player)).await.ok_or_else(|| {
+            tracing::warn!(game = %seat.match_id, "connection details that are no address");
+            JoinError::NoAddress
+        })?;
+        let token = token(&self.gateway.options, &fleet, &seat, expires_at, address)?;
+        Ok(Admission { address, token, given: Given::Ticket(visit), way: Way::Queue })
+    }
+}
+
+fn does_without_a_server(settings: &Settings, queue: &QueueId) -> bool {
+    let own = settings.queues.get(queue).map(|queue| &queue.hooks);
+    let mut hooks = settings.hooks.iter().chain(own.into_iter().flatten());
+    hooks.any(|hook| matches!(hook, Hook::PeerToPeerHost(_)))
+}
+
+/// A match that can be played, and the fleet of its server.
+fn ready_match(broker: &Broker, id: &MatchId) -> Option<(Option<FleetId>, Match)> {
+    let game = broker.find_match(id).filter(|game| matches!(game.state, MatchState::Ready { .. }))?;
+    let server = game.server.as_ref().and_then(|server| broker.allocation_of(server));
+    Some((server.map(|order| order.fleet.clone()), game.clone()))
+}
+
+fn standing(maker: &Matchmaker, id: &TicketId, in_full: bool, now: Timestamp) -> Standing {
+    let Some(ticket) = maker.ticket(id) else { return Standing::Forgotten };
+    match &ticket.state {
+        TicketState::Over { end: TicketEnd::Completed { match_id, .. }, .. } => {
+            Standing::Completed(match_id.clone())
+        }
+        TicketState::Over { end, .. } => Standing::Over(end.clone()),
+        TicketState::Proposed { match_id, .. } => Standing::Waiting(proposal(maker, match_id)),
+        _ => {
+            let known = if in_full { maker.explain(id, now) } else { maker.glance(id, now) };
+            known.map_or(Standing::Forgotten, |known| Standing::Waiting(summary(&known, now)))
+        }
+    }
+}
+
+fn proposal(maker: &Matchmaker, match_id: &MatchId) -> String {
+    let formation = maker.formation(match_id);
+    match formation.map(|formation| (&formation.stage, formation.tickets())) {
+        Some((Stage::Accepting { accepted, .. }, tickets)) => {
+            let players = tickets.map(|named| named.players.len()).sum::<usize>();
+            format!("a match was found: {} of {players} players have accepted it", accepted.len())
+        }
+        _ => "a match was found and is looked at".to_owned(),
+    }
+}

@@ -1,0 +1,246 @@
+//! A recording as lines of JSON, one a ticket: `{"at": "2026-01-31T12:00:00.000Z", "ticket": {…}, "left_at": null}`.
+//!
+//! The ticket is written as the events and the hooks have it (`sortie_wire::documents`). Of what is read, only `at`, and in
+//! `ticket` a `queue` and at least one player must be there, so that other programs can make such files easily.
+
+use std::collections::BTreeMap;
+use std::io::BufRead;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use sortie_domain::broker::model::Properties;
+use sortie_domain::ids::{BadId, PlayerId, QueueId, RegionId, TicketId};
+use sortie_domain::matchmaking::model::{Party, Player, TicketSpec};
+use sortie_domain::time::Timestamp;
+use sortie_wire::documents;
+
+use crate::recording::{Arrival, MAX_ARRIVALS};
+
+/// Longest line that is read, in bytes.
+pub const MAX_LINE_BYTES: usize = 4 << 20;
+
+/// Why a file is no recording.
+#[derive(Debug, thiserror::Error)]
+#[error("line {line}: {problem}")]
+pub struct BadLine {
+    /// Counts from 1.
+    pub line: usize,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+/// A ticket as a line, without its end.
+#[must_use]
+pub fn write(arrival: &Arrival) -> String {
+    let time = |at: Timestamp| {
+        humantime::format_rfc3339_millis(SystemTime::UNIX_EPOCH + Duration::from_millis(at.as_millis()))
+            .to_string()
+    };
+    json!({
+        "at": time(arrival.at),
+        "ticket": documents::ticket_spec(&arrival.id, &arrival.spec),
+        "left_at": arrival.left_at.map(time),
+    })
+    .to_string()
+}
+
+/// The tickets of a file, by time. Empty lines are passed over.
+///
+/// # Errors
+/// [`BadLine`], the first one.
+pub fn read(mut file: impl BufRead) -> Result<Vec<Arrival>, BadLine> {
+    let mut arrivals = Vec::new();
+    let mut bytes = Vec::new();
+    for line in 1.. {
+        let bad = |problem: String| BadLine { line, problem };
+        bytes.clear();
+        let mut within = std::io::Read::take(&mut file, MAX_LINE_BYTES as u64 + 1);
+        let length = within.read_until(b'\n', &mut bytes).map_err(|error| bad(error.to_string()))?;
+        if length == 0 {
+            break;
+        }
+        if length > MAX_LINE_BYTES {
+            return Err(bad(format!("is longer than {MAX_LINE_BYTES} bytes")));
+        }
+        if bytes.trim_ascii().is_empty() {
+            continue;
+        }
+        if arrivals.len() == MAX_ARRIVALS {
+            return Err(bad(format!("is one too many: at most {MAX_ARRIVALS} tickets can be replayed")));
+        }
+        let read: Line = serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))?;
+        arrivals.push(read.arrival(line).map_err(bad)?);
+    }
+    arrivals.sort_by_key(|arrival| arrival.at);
+    Ok(arrivals)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    at: String,
+    ticket: Ticket,
+    #[serde(default)]
+    left_at: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Ticket {
+    #[serde(default)]
+    ticket_id: Option<String>,
+    queue: String,
+    parties: Vec<PartyLine>,
+    #[serde(default)]
+    leader: Option<String>,
+    #[serde(default)]
+    properties: Option<Map<String, Value>>,
+    #[serde(default)]
+    latencies: BTreeMap<String, u32>,
+    /// Means nothing here: each line is a ticket.
+    #[serde(default, rename = "idempotency_key")]
+    _idempotency_key: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PartyLine {
+    #[serde(default)]
+    id: Option<String>,
+    players: Vec<PlayerLine>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PlayerLine {
+    id: String,
+    #[serde(default)]
+    ratings: BTreeMap<String, f64>,
+    #[serde(default)]
+    latencies: BTreeMap<String, u32>,
+    #[serde(default)]
+    blocked: Vec<String>,
+    #[serde(default)]
+    properties: Option<Map<String, Value>>,
+}
+
+impl Line {
+    fn arrival(self, line: usize) -> Result<Arrival, String> {
+        let ticket = self.ticket;
+        let named = ticket.ticket_id.unwrap_or_else(|| format!("line-{line}"));
+        let parties = ticket.parties.into_iter().map(PartyLine::party).collect::<Result<_, _>>()?;
+        let spec = TicketSpec {
+            queue: QueueId::new(&ticket.queue).map_err(|bad| of("queue", &bad))?,
+            parties,
+            leader: ticket.leader.map(|id| player_id("leader", &id)).transpose()?,
+            properties: properties(ticket.properties)?,
+            latencies: latencies(ticket.latencies)?,
+            idempotency_key: None,
+        };
+        Ok(Arrival {
+            id: TicketId::new(&named).map_err(|bad| of("ticket_id", &bad))?,
+            at: time("at", &self.at)?,
+            spec: Arc::new(spec),
+            left_at: self.left_at.map(|at| time("left_at", &at)).transpose()?,
+        })
+    }
+}
+
+impl PartyLine {
+    fn party(self) -> Result<Party, String> {
+        let players = self.players.into_iter().map(PlayerLine::player).collect::<Result<_, _>>()?;
+        Ok(Party { id: self.id.map(Into::into), players })
+    }
+}
+
+impl PlayerLine {
+    fn player(self) -> Result<Player, String> {
+        let blocked = self.blocked.iter().map(|id| player_id("blocked", id)).collect::<Result<_, _>>()?;
+        Ok(Player {
+            id: player_id("id", &self.id)?,
+            ratings: self.ratings.into_iter().map(|(name, rating)| (name.into(), rating)).collect(),
+            latencies: latencies(self.latencies)?,
+            blocked,
+            properties: properties(self.properties)?,
+        })
+    }
+}
+
+fn of(field: &str, bad: &BadId) -> String {
+    format!("{field}: {bad}")
+}
+
+fn player_id(field: &str, id: &str) -> Result<PlayerId, String> {
+    PlayerId::new(id).map_err(|bad| of(field, &bad))
+}
+
+fn properties(given: Option<Map<String, Value>>) -> Result<Properties, String> {
+    let text = given.filter(|given| !given.is_empty()).map(|given| Value::Object(given).to_string());
+    Properties::parse(&text.unwrap_or_default()).map_err(|problem| format!("properties: {problem}"))
+}
+
+fn latencies(given: BTreeMap<String, u32>) -> Result<BTreeMap<RegionId, u32>, String> {
+    let read = |(region, latency): (String, u32)| {
+        let region = RegionId::new(&region).map_err(|bad| of("latencies", &bad))?;
+        Ok((region, latency))
+    };
+    given.into_iter().map(read).collect()
+}
+
+fn time(field: &str, text: &str) -> Result<Timestamp, String> {
+    let wrong = || format!("{field}: must be a time like 2026-01-31T12:00:00Z");
+    let time = humantime::parse_rfc3339(text).map_err(|_| wrong())?;
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).map_err(|_| wrong())?;
+    u64::try_from(since.as_millis()).map(Timestamp::from_millis).map_err(|_| wrong())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FULL: &str = r#"{"at": "2026-01-31T12:00:01.5Z", "left_at": "2026-01-31T12:00:09Z", "ticket": {
+        "ticket_id": "t-1", "queue": "ranked", "leader": "ann", "properties": {"map": "forest"}, "latencies": {"eu": 20},
+        "parties": [{"id": "p", "players": [{"id": "ann", "ratings": {"mmr": 1500.5}, "latencies": {"us": 90},
+        "blocked": ["bob"], "properties": {"level": 3}}]}]}}"#;
+
+    fn line(text: &str) -> String {
+        text.replace('\n', " ")
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let read_once = read(line(FULL).as_bytes()).unwrap();
+        let arrival = read_once.first().unwrap();
+        assert_eq!(arrival.id.as_str(), "t-1");
+        assert_eq!(arrival.left_at.unwrap().since(arrival.at), Duration::from_millis(7_500));
+        assert_eq!(read(write(arrival).as_bytes()).unwrap(), read_once);
+    }
+
+    #[test]
+    fn little_will_do_and_the_order_is_that_of_time() {
+        let least = r#"{"at": "2026-01-31T12:00:00Z", "ticket": {"queue": "q", "parties": [{"players": [{"id": "bob"}]}]}}"#;
+        let file = format!("{}\n\n{least}\n", line(FULL));
+        let ids: Vec<_> =
+            read(file.as_bytes()).unwrap().into_iter().map(|arrival| arrival.id.to_string()).collect();
+        assert_eq!(ids, ["line-3", "t-1"]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_line() {
+        let long = format!("\"{}\"", "x".repeat(MAX_LINE_BYTES));
+        for (text, says) in [
+            ("{}", "missing field"),
+            ("[", "EOF"),
+            (&line(FULL).replace("12:00:01.5Z", "noon"), "at: must be a time"),
+            (&line(FULL).replace("ranked", "a b\u{e9}"), "queue: "),
+            (&line(FULL).replace("\"leader\"", "\"chief\""), "unknown field `chief`"),
+            (&long, "is longer than"),
+        ] {
+            let error = read(format!("\n{text}").as_bytes()).unwrap_err();
+            assert_eq!(error.line, 2);
+            assert!(error.to_string().contains(says), "{error}");
+        }
+    }
+}

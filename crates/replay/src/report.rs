@@ -1,0 +1,110 @@
+//! Waits and quality, queue by queue.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// What a set of rules led to.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Report {
+    /// What the rules are called.
+    pub rules: String,
+    /// By queue.
+    pub queues: BTreeMap<String, QueueReport>,
+}
+
+/// What became of the tickets of one queue.
+#[derive(Clone, PartialEq, Debug, Default, Serialize)]
+pub struct QueueReport {
+    /// Tickets that came.
+    pub tickets: usize,
+    /// Tickets that were in a match.
+    pub matched: usize,
+    /// Tickets that waited as long as the queue lets them.
+    pub timed_out: usize,
+    /// Tickets that were called off before there was a match.
+    pub left: usize,
+    /// Tickets that the queue does not take, or that there is no queue for.
+    pub refused: usize,
+    /// Tickets that failed.
+    pub failed: usize,
+    /// Matches.
+    pub matches: usize,
+    /// Players in a match, on average; `None` without one.
+    pub players_per_match: Option<f64>,
+    /// How long tickets waited that were matched, in milliseconds.
+    pub wait_ms: Option<Shares>,
+    /// What was measured of the matches, by name; less is better.
+    pub quality: BTreeMap<String, Option<Shares>>,
+}
+
+/// Of many numbers: half are at most so large, 95 of 100, all.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+pub struct Shares {
+    /// Half of them.
+    pub p50: f64,
+    /// 95 of 100.
+    pub p95: f64,
+    /// All.
+    pub most: f64,
+}
+
+impl QueueReport {
+    /// Tickets that got no match although nobody called them off.
+    #[must_use]
+    pub const fn unmatched(&self) -> usize {
+        self.timed_out + self.refused + self.failed
+    }
+}
+
+impl Shares {
+    /// Of these numbers; `None` where there are none.
+    pub(crate) fn of(mut numbers: Vec<f64>) -> Option<Self> {
+        numbers.sort_by(f64::total_cmp);
+        let share = |percent: usize| {
+            let at = (numbers.len() * percent).div_ceil(100).saturating_sub(1);
+            numbers.get(at).copied()
+        };
+        Some(Self { p50: share(50)?, p95: share(95)?, most: share(100)? })
+    }
+}
+
+/// What is counted while a replay runs.
+#[derive(Default)]
+pub(crate) struct Counts {
+    pub(crate) report: QueueReport,
+    pub(crate) waits: Vec<Duration>,
+    pub(crate) players: usize,
+    /// By measure, in the order of the measures.
+    pub(crate) quality: Vec<Vec<f64>>,
+}
+
+impl Counts {
+    pub(crate) fn finish(self, measures: &[String]) -> QueueReport {
+        let millis = self.waits.iter().map(|wait| wait.as_secs_f64() * 1e3).collect();
+        let mut quality = self.quality;
+        quality.resize(measures.len(), Vec::new());
+        let matches = self.report.matches;
+        QueueReport {
+            players_per_match: (matches > 0).then(|| self.players as f64 / matches as f64),
+            wait_ms: Shares::of(millis),
+            quality: measures.iter().cloned().zip(quality.into_iter().map(Shares::of)).collect(),
+            ..self.report
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_numbers_that_were_there() {
+        assert_eq!(Shares::of(Vec::new()), None);
+        let of = |numbers: &[f64]| Shares::of(numbers.to_vec()).unwrap();
+        assert_eq!(of(&[3.0]), Shares { p50: 3.0, p95: 3.0, most: 3.0 });
+        let hundred: Vec<f64> = (1..=100).rev().map(f64::from).collect();
+        assert_eq!(of(&hundred), Shares { p50: 50.0, p95: 95.0, most: 100.0 });
+    }
+}

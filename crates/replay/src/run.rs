@@ -1,0 +1,304 @@
+//! The recorded tickets once more, through the matchmaker itself, in virtual time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use sortie_domain::broker::model::Connection;
+use sortie_domain::ids::{MatchId, QueueId, RegionId, TicketId};
+use sortie_domain::machine::{CallId, Machine, Moment, Step};
+use sortie_domain::matchmaking::model::{CancelCause, Named, TicketSpec};
+use sortie_domain::matchmaking::settings::Hook;
+use sortie_domain::matchmaking::{Command, Effect, Event, MatchVerdict, Matchmaker, Refusal, Settings};
+use sortie_domain::time::Timestamp;
+
+use crate::quality::Measure;
+use crate::recording::Arrival;
+use crate::report::{Counts, Report};
+
+/// Ticks at one time, before the matchmaker counts as stuck.
+const MAX_TICKS: usize = 1_000_000;
+
+/// A set of rules, and what it is called.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// For the report.
+    pub name: String,
+    /// The settings, and from when on; at least one.
+    pub settings: Vec<(Timestamp, Arc<Settings>)>,
+}
+
+impl Rules {
+    /// The same from beginning to end.
+    #[must_use]
+    pub fn fixed(name: &str, settings: Settings) -> Self {
+        Self { name: name.to_owned(), settings: vec![(Timestamp::ZERO, Arc::new(settings))] }
+    }
+}
+
+/// Why there is no report.
+#[derive(Clone, PartialEq, Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// There are no rules.
+    #[error(
+        "there are no rules to replay the tickets with: name a configuration with a section `matchmaker`"
+    )]
+    NoRules,
+    /// The matchmaker does not take the settings.
+    #[error("the matchmaker does not take the settings: {0}")]
+    Settings(Refusal),
+    /// The matchmaker has something to do at one time for ever, which is a fault of it.
+    #[error("the matchmaker does not come to rest at {} ms since 1970: this is a fault of the program", .0.as_millis())]
+    Stuck(Timestamp),
+}
+
+/// Lets the tickets come again, under these rules. `arrivals` are in the order of time.
+///
+/// # Errors
+/// [`ReplayError`]
+pub fn replay(arrivals: &[Arrival], rules: &Rules, measures: &[Measure]) -> Result<Report, ReplayError> {
+    if rules.settings.is_empty() {
+        return Err(ReplayError::NoRules);
+    }
+    let mut run = Run::new(measures);
+    for input in inputs(arrivals, rules) {
+        run.pass_time(input.at)?;
+        match input.what {
+            What::Configure(settings) => {
+                let command = Command::Configure { settings: without_hooks(settings) };
+                run.call(command).map_err(ReplayError::Settings)?;
+            }
+            What::Arrive(arrival) => run.arrive(arrival),
+            What::Leave(id) => run.leave(id),
+        }
+    }
+    run.rest()?;
+    Ok(run.report(&rules.name))
+}
+
+/// Something that happens at a time.
+struct Input<'a> {
+    at: Timestamp,
+    what: What<'a>,
+}
+
+enum What<'a> {
+    Configure(&'a Settings),
+    Arrive(&'a Arrival),
+    Leave(&'a TicketId),
+}
+
+/// Everything that happens, by time; at one time settings first, so that there are some before any ticket.
+fn inputs<'a>(arrivals: &'a [Arrival], rules: &'a Rules) -> Vec<Input<'a>> {
+    let first = arrivals.first().map_or(Timestamp::ZERO, |arrival| arrival.at);
+    let settings = rules
+        .settings
+        .iter()
+        .map(|(from, settings)| Input { at: (*from).max(first), what: What::Configure(settings) });
+    let arriving = arrivals.iter().map(|arrival| Input { at: arrival.at, what: What::Arrive(arrival) });
+    let leaving = arrivals.iter().filter_map(|arrival| {
+        let at = arrival.left_at?;
+        Some(Input { at, what: What::Leave(&arrival.id) })
+    });
+    let mut inputs: Vec<Input<'_>> = settings.chain(arriving).chain(leaving).collect();
+    inputs.sort_by_key(|input| input.at);
+    inputs
+}
+
+/// Own logic elsewhere cannot be asked about what never was.
+fn without_hooks(settings: &Settings) -> Settings {
+    let mut settings = settings.clone();
+    let is_here = |hook: &Hook| !matches!(hook, Hook::Outside(_));
+    settings.hooks.retain(is_here);
+    for queue in settings.queues.values_mut() {
+        queue.hooks.retain(is_here);
+    }
+    settings
+}
+
+struct Run<'a> {
+    maker: Matchmaker,
+    now: Timestamp,
+    inputs: u64,
+    measures: &'a [Measure],
+    /// Tickets that are not over, with when they came and where they wait.
+    live: BTreeMap<TicketId, Live<'a>>,
+    queues: BTreeMap<QueueId, Counts>,
+}
+
+struct Live<'a> {
+    at: Timestamp,
+    spec: &'a TicketSpec,
+    queue: QueueId,
+}
+
+impl<'a> Run<'a> {
+    fn new(measures: &'a [Measure]) -> Self {
+        Self {
+            maker: Matchmaker::new(),
+            now: Timestamp::ZERO,
+            inputs: 0,
+            measures,
+            live: BTreeMap::new(),
+            queues: BTreeMap::new(),
+        }
+    }
+
+    /// The same bits in every run.
+    const fn moment(&mut self) -> Moment {
+        self.inputs += 1;
+        let entropy = [self.inputs.wrapping_mul(0x9e37_79b9_7f4a_7c15), !self.inputs];
+        Moment { now: self.now, entropy }
+    }
+
+    fn call(&mut self, command: Command) -> Result<(), Refusal> {
+        let (at, mut step) = (self.moment(), Step::new());
+        self.maker.handle(at, CallId(self.inputs), command, &mut step);
+        let refused = step.answers.iter().find_map(|(_, answer)| answer.clone().err());
+        self.take(&step);
+        refused.map_or(Ok(()), Err)
+    }
+
+    fn counts(&mut self, queue: &QueueId) -> &mut Counts {
+        self.queues.entry(queue.clone()).or_default()
+    }
+
+    fn arrive(&mut self, arrival: &'a Arrival) {
+        let mut spec = TicketSpec::clone(&arrival.spec);
+        // Each is a ticket of its own here.
+        spec.idempotency_key = None;
+        let asked = &arrival.spec.queue;
+        // Before the call, because a match may be formed by it.
+        let live = Live { at: arrival.at, spec: &arrival.spec, queue: asked.clone() };
+        self.live.insert(arrival.id.clone(), live);
+        if self.call(Command::Start { id: Some(arrival.id.clone()), spec }).is_err() {
+            self.live.remove(&arrival.id);
+            let counts = self.counts(asked);
+            counts.report.tickets += 1;
+            counts.report.refused += 1;
+            return;
+        }
+        // A hook may have sent it to another queue.
+        let queue =
+            self.maker.ticket(&arrival.id).map_or_else(|| asked.clone(), |ticket| ticket.queue.clone());
+        if let Some(live) = self.live.get_mut(&arrival.id) {
+            live.queue = queue.clone();
+        }
+        self.counts(&queue).report.tickets += 1;
+    }
+
+    fn leave(&mut self, id: &TicketId) {
+        // Refused where it is over: there was a match for it.
+        let _was_over = self.call(Command::Cancel { id: id.clone() });
+    }
+
+    /// Ticks at every deadline until then, as a host does.
+    fn pass_time(&mut self, until: Timestamp) -> Result<(), ReplayError> {
+        let mut ticks = 0;
+        while let Some(due) = self.maker.next_deadline().filter(|due| *due <= until) {
+            ticks = if due > self.now { 0 } else { ticks + 1 };
+            if ticks == MAX_TICKS {
+                return Err(ReplayError::Stuck(self.now));
+            }
+            self.now = self.now.max(due);
+            let (at, mut step) = (self.moment(), Step::new());
+            self.maker.tick(at, &mut step);
+            self.take(&step);
+        }
+        self.now = self.now.max(until);
+        Ok(())
+    }
+
+    /// Until every ticket is over: each of them expires at last.
+    fn rest(&mut self) -> Result<(), ReplayError> {
+        while !self.live.is_empty()
+            && let Some(due) = self.maker.next_deadline()
+        {
+            self.pass_time(due.max(self.now))?;
+        }
+        Ok(())
+    }
+
+    /// What was decided, and what the world would answer to it.
+    fn take(&mut self, step: &Step<Matchmaker>) {
+        let mut answers = Vec::new();
+        for record in &step.records {
+            self.note(&record.event);
+            if let Event::MatchProposed { id, teams, accept_until: Some(_), .. } = &record.event {
+                let players = teams.iter().flatten().flat_map(|named| named.players.clone());
+                answers.extend(players.map(|player| Command::Accept { match_id: id.clone(), player }));
+            }
+            answers.extend(self.maker.effect(&record.event).into_iter().flat_map(answer));
+        }
+        for command in answers {
+            // Refused where it is of no use any more.
+            let _of_no_use = self.call(command);
+        }
+    }
+
+    fn note(&mut self, event: &Event) {
+        match event {
+            Event::MatchFormed { queue, teams, region, .. } => self.formed(queue, teams, region.as_ref()),
+            Event::TicketTimedOut { ticket } => self.over(ticket, |counts| counts.report.timed_out += 1),
+            Event::TicketCancelled { ticket, cause: CancelCause::Requested } => {
+                self.over(ticket, |counts| counts.report.left += 1);
+            }
+            Event::TicketCancelled { ticket, .. } | Event::TicketFailed { ticket, .. } => {
+                self.over(ticket, |counts| counts.report.failed += 1);
+            }
+            _ => {}
+        }
+    }
+
+    fn over(&mut self, ticket: &Named, count: impl FnOnce(&mut Counts)) {
+        if let Some(live) = self.live.remove(&ticket.ticket) {
+            count(self.counts(&live.queue));
+        }
+    }
+
+    fn formed(&mut self, queue: &QueueId, teams: &[Vec<Named>], region: Option<&RegionId>) {
+        let now = self.now;
+        let mut waits = Vec::new();
+        let mut specs: Vec<Vec<&TicketSpec>> = Vec::new();
+        for team in teams {
+            let live = team.iter().filter_map(|named| self.live.remove(&named.ticket));
+            let live: Vec<Live<'a>> = live.collect();
+            waits.extend(live.iter().map(|live| now.since(live.at)));
+            specs.push(live.iter().map(|live| live.spec).collect());
+        }
+        let measured: Vec<Option<f64>> =
+            self.measures.iter().map(|measure| measure.of(&specs, region)).collect();
+        let players = specs.iter().flatten().map(|spec| spec.size()).sum::<usize>();
+        let counts = self.counts(queue);
+        counts.report.matches += 1;
+        counts.report.matched += waits.len();
+        counts.players += players;
+        counts.waits.extend(waits);
+        counts.quality.resize(measured.len(), Vec::new());
+        for (numbers, found) in counts.quality.iter_mut().zip(measured) {
+            numbers.extend(found);
+        }
+    }
+
+    fn report(self, name: &str) -> Report {
+        let names: Vec<String> = self.measures.iter().map(ToString::to_string).collect();
+        let queues = self.queues.into_iter().map(|(id, counts)| (id.to_string(), counts.finish(&names)));
+        Report { rules: name.to_owned(), queues: queues.collect() }
+    }
+}
+
+/// What the world says to an effect: a server is there at once.
+fn answer(effect: Effect) -> Vec<Command> {
+    let ready = |match_id: MatchId| {
+        let connection = Connection::default();
+        vec![Command::Submitted { match_id: match_id.clone() }, Command::MatchReady { match_id, connection }]
+    };
+    match effect {
+        Effect::Submit { match_id, .. } => ready(match_id),
+        Effect::Withdraw { match_id } => vec![Command::Withdrawn { match_id }],
+        // There are no hooks, and no seats are on offer.
+        Effect::CheckMatch { hook, match_id, .. } => {
+            vec![Command::MatchChecked { match_id, hook, outcome: MatchVerdict::Failed }]
+        }
+        Effect::ValidateTicket { .. } | Effect::FormMatches { .. } | Effect::Seat { .. } => Vec::new(),
+    }
+}

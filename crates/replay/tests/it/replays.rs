@@ -1,0 +1,230 @@
+//! The same tickets under several rules, with known outcomes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sortie_domain::broker::model::Properties;
+use sortie_domain::ids::{HookId, PlayerId, QueueId, RegionId, TicketId};
+use sortie_domain::matchmaking::Settings;
+use sortie_domain::matchmaking::model::{Party, Player, TicketSpec};
+use sortie_domain::matchmaking::settings::{
+    Hook, HookPoint, Measure, OnFailure, OutsideHook, Queue, Rule, RuleKind, WidenStep,
+};
+use sortie_domain::time::Timestamp;
+use sortie_replay::quality::measures;
+use sortie_replay::{Arrival, QueueReport, ReplayError, Report, Rules, Shares, replay};
+
+const BEGIN: u64 = 1_700_000_000_000;
+
+/// One player of this name and rating, in the queue `q`.
+pub(crate) fn ticket(player: &str, rating: f64) -> TicketSpec {
+    let mut player = Player::new(PlayerId::new(player).unwrap());
+    player.ratings.insert("mmr".into(), rating);
+    TicketSpec {
+        queue: QueueId::new("q").unwrap(),
+        parties: vec![Party { id: None, players: vec![player] }],
+        leader: None,
+        properties: Properties::default(),
+        latencies: BTreeMap::new(),
+        idempotency_key: None,
+    }
+}
+
+/// A ticket that comes so many milliseconds after the beginning.
+fn at(millis: u64, spec: TicketSpec) -> Arrival {
+    let id = spec.players().next().unwrap().id.to_string();
+    let at = Timestamp::from_millis(BEGIN + millis);
+    Arrival { id: TicketId::new(&id).unwrap(), at, spec: Arc::new(spec), left_at: None }
+}
+
+fn leaving(millis: u64, arrival: Arrival) -> Arrival {
+    Arrival { left_at: Some(Timestamp::from_millis(BEGIN + millis)), ..arrival }
+}
+
+fn skill(most: f64, widen: &[(u64, f64)]) -> Rule {
+    let measure = Measure::Average;
+    let kind = RuleKind::Distance { property: "mmr".into(), measure, most, missing: 0.0 };
+    let steps =
+        widen.iter().map(|(after, value)| WidenStep { after: Duration::from_secs(*after), value: *value });
+    Rule { widen: steps.collect(), ..Rule::new("skill", kind) }
+}
+
+fn settings(queue: Queue) -> Settings {
+    Settings { queues: BTreeMap::from([(QueueId::new("q").unwrap(), queue)]), ..Settings::default() }
+}
+
+fn duel(rules: Vec<Rule>) -> Settings {
+    settings(Queue { rules, ticket_expiration: Duration::from_secs(60), ..Queue::default() })
+}
+
+fn run(arrivals: &[Arrival], settings: Settings) -> QueueReport {
+    let measures = measures([&settings]);
+    let report = replay(arrivals, &Rules::fixed("new", settings), &measures).unwrap();
+    report.queues["q"].clone()
+}
+
+/// Four players in two pairs that are near one another, and one who is far from all.
+fn five() -> Vec<Arrival> {
+    vec![
+        at(0, ticket("ann", 1_000.0)),
+        at(500, ticket("bob", 1_400.0)),
+        at(1_000, ticket("cid", 1_020.0)),
+        at(1_500, ticket("dee", 1_410.0)),
+        at(2_000, ticket("eve", 3_000.0)),
+    ]
+}
+
+#[test]
+fn stricter_rules_make_better_matches_and_longer_waits() {
+    let strict = run(&five(), duel(vec![skill(50.0, &[])]));
+    assert_eq!((strict.tickets, strict.matched, strict.timed_out, strict.matches), (5, 4, 1, 2));
+    assert_eq!((strict.unmatched(), strict.left, strict.players_per_match), (1, 0, Some(2.0)));
+    // Each of the older ones waited a second, and the tick that followed.
+    let wait = strict.wait_ms.unwrap();
+    assert!((1_000.0..=1_200.0).contains(&wait.p95) && wait.p50 <= 200.0, "{wait:?}");
+    let spread = strict.quality["spread of averages, mmr"].unwrap();
+    assert_eq!(spread, Shares { p50: 10.0, p95: 20.0, most: 20.0 });
+
+    // With any rating allowed the two oldest play each other, and so on.
+    let loose = run(&five(), duel(vec![skill(10_000.0, &[])]));
+    assert_eq!((loose.matched, loose.timed_out), (4, 1));
+    assert_eq!(loose.quality["spread of averages, mmr"].unwrap().most, 400.0);
+    assert!(loose.wait_ms.unwrap().p95 < wait.p95);
+}
+
+#[test]
+fn what_widens_in_time_is_matched_in_virtual_time() {
+    let widening = run(&five(), duel(vec![skill(5.0, &[(10, 50.0), (20, 5_000.0)])]));
+    assert_eq!(widening.matched, 4);
+    let wait = widening.wait_ms.unwrap();
+    assert!((10_000.0..=11_200.0).contains(&wait.most), "{wait:?}");
+}
+
+#[test]
+fn whoever_leaves_before_a_match_is_gone_and_after_it_is_not() {
+    let arrivals = [
+        leaving(300, at(0, ticket("ann", 0.0))),
+        at(1_000, ticket("bob", 0.0)),
+        leaving(9_000, at(2_000, ticket("cid", 0.0))),
+    ];
+    let found = run(&arrivals, duel(Vec::new()));
+    assert_eq!((found.tickets, found.left, found.matched, found.matches), (3, 1, 2, 1));
+}
+
+#[test]
+fn tickets_that_no_queue_takes_are_counted_and_not_lost() {
+    let mut elsewhere = ticket("ann", 0.0);
+    elsewhere.queue = QueueId::new("gone").unwrap();
+    let rules = Rules::fixed("new", duel(Vec::new()));
+    let report = replay(&[at(0, elsewhere)], &rules, &[]).unwrap();
+    let gone = &report.queues["gone"];
+    assert_eq!((gone.tickets, gone.refused, gone.unmatched(), gone.wait_ms), (1, 1, 1, None));
+}
+
+#[test]
+fn settings_change_when_they_did() {
+    let first = duel(vec![skill(50.0, &[])]);
+    let arrivals = [at(0, ticket("ann", 0.0)), at(1_000, ticket("bob", 100.0))];
+    let later = Timestamp::from_millis(BEGIN + 30_000);
+    let settings = vec![(Timestamp::ZERO, Arc::new(first)), (later, Arc::new(duel(vec![skill(200.0, &[])])))];
+    let report = replay(&arrivals, &Rules { name: "as recorded".to_owned(), settings }, &[]).unwrap();
+    let wait = report.queues["q"].wait_ms.unwrap();
+    assert!((30_000.0..=30_200.0).contains(&wait.most), "{wait:?}");
+}
+
+#[test]
+fn latency_and_balance_are_measured_of_teams() {
+    let queue = Queue {
+        players_per_team: 2,
+        min_players_per_team: 2,
+        rules: vec![
+            Rule::new("ping", RuleKind::Latency { most: 100.0 }),
+            Rule::new(
+                "fair",
+                RuleKind::Balance { property: "mmr".into(), most: f64::INFINITY, missing: 0.0 },
+            ),
+        ],
+        ..Queue::default()
+    };
+    let ratings = [1_000.0, 1_100.0, 1_200.0, 1_300.0];
+    let arrivals: Vec<Arrival> = ["ann", "bob", "cid", "dee"]
+        .into_iter()
+        .zip(ratings)
+        .zip([20, 30, 90, 40])
+        .map(|((player, rating), latency)| {
+            let latencies = BTreeMap::from([(RegionId::new("eu").unwrap(), latency)]);
+            at(0, TicketSpec { latencies, ..ticket(player, rating) })
+        })
+        .collect();
+    let found = run(&arrivals, settings(queue));
+    assert_eq!(found.matches, 1);
+    assert_eq!(found.quality["worst latency, ms"].unwrap().most, 90.0);
+    assert_eq!(found.quality["teams apart, mmr"].unwrap().most, 0.0);
+}
+
+#[test]
+fn everybody_accepts_and_hooks_elsewhere_are_not_asked() {
+    let hook = |id: &str, about| {
+        let (id, timeout) = (HookId::new(id).unwrap(), Duration::from_secs(1));
+        Hook::Outside(OutsideHook { id, about, timeout, on_failure: OnFailure::Refuse })
+    };
+    let queue = Queue {
+        accept: Some(Duration::from_secs(20)),
+        hooks: vec![hook("former", HookPoint::FormMatch), hook("checks", HookPoint::NewMatch)],
+        ..Queue::default()
+    };
+    let settings = Settings { hooks: vec![hook("bans", HookPoint::ValidateTicket)], ..settings(queue) };
+    let found = run(&[at(0, ticket("ann", 0.0)), at(0, ticket("bob", 0.0))], settings);
+    assert_eq!((found.matched, found.failed), (2, 0));
+}
+
+/// Many tickets by a small generator (xorshift64), so that every run has the same.
+fn many(count: u64) -> Vec<Arrival> {
+    let mut state: u64 = 42;
+    let mut draw = move |end: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % end
+    };
+    let mut now = 0;
+    let mut arrivals = Vec::new();
+    for number in 0..count {
+        now += draw(300);
+        let arrival = at(now, ticket(&format!("player-{number}"), draw(2_000) as f64));
+        let leaves = draw(10) == 0;
+        arrivals.push(if leaves { leaving(now + draw(60_000), arrival) } else { arrival });
+    }
+    arrivals
+}
+
+#[test]
+fn nobody_is_lost_and_the_same_comes_out_every_time() {
+    let arrivals = many(1_000);
+    let queue = Queue {
+        players_per_team: 2,
+        min_players_per_team: 1,
+        ticket_expiration: Duration::from_secs(30),
+        rules: vec![skill(30.0, &[(5, 60.0), (15, 200.0)])],
+        ..Queue::default()
+    };
+    let rules = Rules::fixed("new", settings(queue.clone()));
+    let measures = measures([&settings(queue)]);
+    let once = || -> Report { replay(&arrivals, &rules, &measures).unwrap() };
+    let found = once();
+    let of = &found.queues["q"];
+    assert_eq!(of.tickets, 1_000);
+    assert_eq!(of.matched + of.unmatched() + of.left, 1_000);
+    assert!(of.matched > 500 && of.left > 10, "{of:?}");
+    assert_eq!(found, once());
+}
+
+#[test]
+fn without_rules_or_with_bad_ones_there_is_no_report() {
+    let none = Rules { name: String::new(), settings: Vec::new() };
+    assert_eq!(replay(&five(), &none, &[]), Err(ReplayError::NoRules));
+    let bad = settings(Queue { players_per_team: 0, ..Queue::default() });
+    let refused = replay(&five(), &Rules::fixed("bad", bad), &[]).unwrap_err();
+    assert!(refused.to_string().contains("players_per_team"), "{refused}");
+}

@@ -1,0 +1,97 @@
+//! `sortie bench matchmaker`: how long the matchmaker's ticks take with many tickets that wait, and how fast it gets through
+//! a crowd, against a plain scan in the same run. The loads are in `crates/load`, which `cargo bench` runs, too.
+
+use serde_json::{Value, json};
+use sortie_load::crowd::Crowd;
+use sortie_load::steady::{Plan, Steady};
+use sortie_load::times::{Times, millis};
+use sortie_load::{Case, crowd, steady};
+
+use super::Outcome;
+use super::load::Errors;
+use crate::cli::{BenchMatchmaker, MatchmakerCase};
+use crate::commands::output::line;
+use crate::failure::Failure;
+
+pub(super) async fn run(options: &BenchMatchmaker) -> Result<Outcome, Failure> {
+    let cases = if options.queues.is_empty() {
+        Case::ALL.to_vec()
+    } else {
+        options.queues.iter().copied().map(case).collect()
+    };
+    let (mut steady, mut crowds) = (Vec::new(), Vec::new());
+    for case in cases {
+        for tickets in options.tickets.iter().copied() {
+            let plan = Plan {
+                arrivals: options.arrivals,
+                warm_up: options.warm_up,
+                seconds: options.seconds,
+                ..Plan::new(case, tickets)
+            };
+            // Nothing else is to be done on this thread meanwhile, and it is to be interruptible.
+            let found = tokio::task::spawn_blocking(move || steady::run(plan)).await??;
+            let crowd = tokio::task::spawn_blocking(move || crowd::run(case, tickets)).await??;
+            if !options.json {
+                // Shown as they are known: all of them take minutes.
+                line(&found)?;
+                line(&crowd)?;
+            }
+            steady.push(of_steady(&found));
+            crowds.push(of_crowd(&crowd));
+        }
+    }
+    let document = json!({ "bench": "matchmaker", "steady": steady, "crowds": crowds });
+    Ok(Outcome { json: document, text: Vec::new(), errors: Errors::default() })
+}
+
+const fn case(case: MatchmakerCase) -> Case {
+    match case {
+        MatchmakerCase::Equality => Case::Equality,
+        MatchmakerCase::Skill => Case::Skill,
+        MatchmakerCase::Parties => Case::Parties,
+    }
+}
+
+fn of_steady(found: &Steady) -> Value {
+    json!({
+        "queue": found.plan.case.name(),
+        "waiting": { "least": found.waited.0, "most": found.waited.1 },
+        "arrivals_per_second": found.plan.arrivals,
+        "tickets_matched": found.matched.0,
+        "matches": found.matched.1,
+        "tickets_expired": found.expired,
+        "tickets_matched_per_second": found.rate(),
+        "busy": found.busy(),
+        "ticks": times(&found.ticks),
+        "starts": times(&found.starts),
+        "bytes_per_ticket": found.bytes,
+        "backlog": found.backlog,
+        "searches_cut": found.cut_searches,
+        "scan_ms": { "arrival": millis(found.scan.each), "tick": millis(found.scan_of_a_tick()) },
+    })
+}
+
+fn of_crowd(found: &Crowd) -> Value {
+    let scan = found.scan.map(|(share, took)| json!({ "matched_share": share, "ms": millis(took) }));
+    json!({
+        "queue": found.case.name(),
+        "tickets": found.tickets,
+        "tickets_matched": found.matched,
+        "tickets_matched_per_second": found.rate(),
+        "ticks": times(&found.ticks),
+        "scan": scan,
+    })
+}
+
+/// In milliseconds of processor time, and the longest on the wall.
+fn times(times: &Times) -> Value {
+    let at = |thousandths| millis(times.processor(thousandths));
+    json!({
+        "count": times.count(),
+        "p50_ms": at(500),
+        "p99_ms": at(990),
+        "p999_ms": at(999),
+        "longest_ms": at(1_000),
+        "longest_on_the_wall_ms": millis(times.wall(1_000)),
+    })
+}
