@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use base64ct::{Base64, Encoding as _};
 use zeroize::Zeroizing;
 
-use crate::secret;
+use crate::parse;
 use crate::section::Section;
 
 /// Length of the key, in bytes.
@@ -56,7 +56,7 @@ impl fmt::Debug for NetcodeKey {
 /// The section `netcode`; `Some(None)` without a key.
 pub(crate) fn read(section: &Section<'_>) -> Option<Option<NetcodeKey>> {
     let file = section.optional_path("key_file");
-    let variable = section.optional("key_env", secret::variable_name);
+    let variable = section.optional("key_env", parse::variable_name);
     match (file?, variable?) {
         (None, None) => Some(None),
         (Some(_), Some(_)) => {
