@@ -255,16 +255,6 @@ async fn without_a_matchmaker_its_calls_say_so() {
 }
 
 #[tokio::test]
-async fn players_do_not_say_what_they_are_worth() {
-    let server = Server::start().await;
-    let order = json!({"queue": "duel", "players": [{"id": "p1", "ratings": {"mmr": 9000}}]});
-    let (status, answer) = call(&server, "p1", "POST", "/v1/tickets", order.clone()).await;
-    assert_eq!((status, &answer["error"]["code"]), (403, &json!("forbidden")), "{answer}");
-    assert_eq!(answer["error"]["field"], "ratings", "{answer}");
-    server.ok("POST", "/v1/tickets", order).await;
-}
-
-#[tokio::test]
 async fn a_native_ticket_is_shown_as_it_stands() {
     let server = Server::start().await;
     let order = json!({
