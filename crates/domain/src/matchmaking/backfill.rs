@@ -91,7 +91,8 @@ impl Turn<'_> {
         self.work += COMPARE_COST;
         self.know_seats(match_id);
         let beside = &self.maker.beside;
-        let (Some(waiting), Some((rules, seats))) = (beside.pools.get(slot), beside.seats.get(match_id)) else {
+        let (Some(waiting), Some((rules, seats))) = (beside.pools.get(slot), beside.seats.get(match_id))
+        else {
             return false;
         };
         if !Arc::ptr_eq(&waiting.rules, rules) {
@@ -116,8 +117,7 @@ impl Turn<'_> {
             return;
         };
         let Some(rules) = self.maker.beside.pools.rules(&offered.offer.queue) else { return };
-        let is_known =
-            |(of, seats): &(_, Seats)| Arc::ptr_eq(of, rules) && seats.place == offered.place;
+        let is_known = |(of, seats): &(_, Seats)| Arc::ptr_eq(of, rules) && seats.place == offered.place;
         if self.maker.beside.seats.get(match_id).is_some_and(is_known) {
             return;
         }

@@ -237,7 +237,14 @@ impl Turn<'_> {
         let pools = &self.maker.beside.pools;
         let known = pools.slot(place).and_then(|slot| pools.get(slot));
         let known = known.filter(|waiting| Arc::ptr_eq(&waiting.rules, rules));
-        let profile = rules.profile_again(ticket, known.map(|waiting| &waiting.profile), self.now);
+        let mut profile = rules.profile_again(ticket, known.map(|waiting| &waiting.profile), self.now);
+        if self.broken(BrokenRule::ForgetEqual) {
+            profile.equal = Arc::from("");
+        }
+        if self.broken(BrokenRule::ForgetLatency) && profile.regions.iter().all(|(of, _)| of.is_some()) {
+            let all = ticket.spec.worst_latencies().into_iter();
+            profile.regions = all.map(|(region, latency)| (Some(region), latency)).collect();
+        }
         let queue = ticket.queue.clone();
         let slot = self.maker.beside.pools.enter(&queue, profile)?;
         let pools = self.maker.beside.pools.get(slot).map_or(0, |waiting| waiting.pools.len());
@@ -246,9 +253,10 @@ impl Turn<'_> {
     }
 
     fn search(&mut self, slot: Slot, aim: Aim) -> Option<Found> {
+        let broken = self.maker.broken_rule();
         let beside = &mut self.maker.beside;
         let rules = Arc::clone(&beside.pools.get(slot)?.rules);
-        let mut search = Search::new(&beside.pools, &rules);
+        let mut search = Search::new(&beside.pools, &rules, broken);
         let found = search.find(slot, aim);
         self.work += search.cost;
         if found.is_none() && search.cut {

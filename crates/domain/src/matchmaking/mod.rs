@@ -113,6 +113,26 @@ pub enum BrokenRule {
     ForgetWithdrawal,
     /// Settings that were changed at run time are gone with the next start.
     ForgetReconfigured,
+    /// Of those who would do, the youngest are chosen.
+    FormNewest,
+    /// The oldest of those who would do is chosen, then the youngest.
+    FillNewest,
+    /// Of the matches in several pools, the one with the oldest is not taken.
+    FormElsewhere,
+    /// Tickets that differ in what must be equal are put together.
+    ForgetEqual,
+    /// Tickets that are far apart are put together.
+    ForgetDistance,
+    /// Expressions that compare two tickets, and lists of blocked players, are not looked at.
+    ForgetPairs,
+    /// Players are put into regions that they cannot bear.
+    ForgetLatency,
+    /// A match gets the region that is best for one of its tickets.
+    AnyRegion,
+    /// Teams are made however uneven they are.
+    ForgetBalance,
+    /// Teams may be smaller than anybody asks for.
+    ForgetSize,
 }
 
 impl BrokenRule {
@@ -134,7 +154,22 @@ impl BrokenRule {
         Self::ChangeWithoutEvent,
         Self::ForgetWithdrawal,
         Self::ForgetReconfigured,
+        Self::FormNewest,
+        Self::FillNewest,
+        Self::FormElsewhere,
+        Self::ForgetEqual,
+        Self::ForgetDistance,
+        Self::ForgetPairs,
+        Self::ForgetLatency,
+        Self::AnyRegion,
+        Self::ForgetBalance,
+        Self::ForgetSize,
     ];
+}
+
+/// Whether `rule` is the one that is broken; none is without the feature.
+fn is_broken(broken: Option<BrokenRule>, rule: BrokenRule) -> bool {
+    cfg!(feature = "broken-rules") && broken == Some(rule)
 }
 
 /// What a restart may forget.
@@ -178,15 +213,19 @@ impl Matchmaker {
         self.broken = Some(rule);
     }
 
-    #[cfg(feature = "broken-rules")]
     fn broken(&self, rule: BrokenRule) -> bool {
-        self.broken == Some(rule)
+        is_broken(self.broken_rule(), rule)
+    }
+
+    #[cfg(feature = "broken-rules")]
+    const fn broken_rule(&self) -> Option<BrokenRule> {
+        self.broken
     }
 
     #[cfg(not(feature = "broken-rules"))]
     #[allow(clippy::unused_self, reason = "the same call as with the feature")]
-    const fn broken(&self, _: BrokenRule) -> bool {
-        false
+    const fn broken_rule(&self) -> Option<BrokenRule> {
+        None
     }
 
     /// Begins to make what is beside the state, where that was not done since the last restart.

@@ -96,7 +96,10 @@ pub(crate) struct Pools {
 impl Pools {
     /// Compiles the rules of queues that are not as they were; gives these queues. Their tickets stay under the rules
     /// under which they entered until they enter again.
-    pub(crate) fn configure<'a>(&mut self, queues: impl Iterator<Item = (&'a QueueId, &'a Queue)>) -> Vec<QueueId> {
+    pub(crate) fn configure<'a>(
+        &mut self,
+        queues: impl Iterator<Item = (&'a QueueId, &'a Queue)>,
+    ) -> Vec<QueueId> {
         let mut before = core::mem::take(&mut self.rulesets);
         let mut changed = Vec::new();
         for (id, queue) in queues {
@@ -145,9 +148,8 @@ impl Pools {
     pub(crate) fn enter(&mut self, queue: &QueueId, profile: Profile) -> Option<Slot> {
         let (number, rules) = self.rulesets.get(queue)?;
         let (number, rules) = (*number, Arc::clone(rules));
-        let lies_there = |waiting: &Waiting| {
-            Arc::ptr_eq(&waiting.rules, &rules) && waiting.profile.lies_where(&profile)
-        };
+        let lies_there =
+            |waiting: &Waiting| Arc::ptr_eq(&waiting.rules, &rules) && waiting.profile.lies_where(&profile);
         if let Some(slot) = self.slot(profile.place)
             && self.get(slot).is_some_and(lies_there)
         {
