@@ -1,18 +1,20 @@
 //! How the matchmaker's cost grows with the tickets that wait: `cargo bench -p sortie-domain --bench matchmaker`.
 //!
-//! `-- --tickets 1000000` measures one size, `--queue 1v1-skill` one queue, `--crowd` or `--steady` one of the two loads.
-//! The loads are in `crates/load`.
+//! `-- --tickets 1000000` measures one size, `--queue 1v1-skill` one queue, `--steady`, `--crowd` or `--rare` one of the three
+//! loads. They are in `crates/load`.
 #![allow(clippy::panic, reason = "a benchmark fails by panicking")]
 #![allow(missing_docs, reason = "nothing here is public")]
 
 use sortie_load::steady::Plan;
-use sortie_load::{Case, crowd, steady};
+use sortie_load::{Case, crowd, rare, steady};
 
 const SIZES: [u32; 4] = [1_000, 10_000, 100_000, 1_000_000];
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
+    let one = ["--steady", "--crowd", "--rare"].into_iter().any(has);
+    let wanted = |load: &str| !one || has(load);
     let value = |flag: &str| {
         let at = arguments.iter().position(|argument| argument == flag)?;
         arguments.get(at + 1).map(String::as_str)
@@ -23,14 +25,17 @@ fn main() {
         value("--queue").map(|name| Case::named(name).unwrap_or_else(|| panic!("no queue is named {name}")));
     for case in case.map_or_else(|| Case::ALL.to_vec(), |case| vec![case]) {
         for size in only.map_or_else(|| SIZES.to_vec(), |only| vec![only]) {
-            if !has("--crowd") {
+            if wanted("--steady") {
                 println!(
                     "{}",
                     steady::run(Plan::new(case, size)).unwrap_or_else(|failure| panic!("{failure}"))
                 );
             }
-            if !has("--steady") {
+            if wanted("--crowd") {
                 println!("{}", crowd::run(case, size).unwrap_or_else(|failure| panic!("{failure}")));
+            }
+            if wanted("--rare") {
+                println!("{}", rare::run(case, size).unwrap_or_else(|failure| panic!("{failure}")));
             }
         }
     }

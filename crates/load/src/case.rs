@@ -203,7 +203,7 @@ impl Case {
 }
 
 /// The queue's name.
-const QUEUE: &str = "q";
+pub(crate) const QUEUE: &str = "q";
 
 fn latencies(bears: [bool; 3], random: &mut Random) -> [u32; 3] {
     bears.map(|bears| if bears { 20 + random.below(BEARABLE - 20) } else { BEARABLE + 20 })

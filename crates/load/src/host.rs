@@ -98,7 +98,10 @@ impl Host {
         Moment { now: Timestamp::from_millis(BEGIN + self.now), entropy }
     }
 
-    fn call(&mut self, command: Command) -> Result<(std::time::Duration, std::time::Duration), Failure> {
+    pub(crate) fn call(
+        &mut self,
+        command: Command,
+    ) -> Result<(std::time::Duration, std::time::Duration), Failure> {
         let (at, mut step) = (self.moment(), Step::new());
         let call = CallId(self.inputs);
         let watch = Watch::start();

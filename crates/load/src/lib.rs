@@ -8,6 +8,7 @@
 //! | [`case`] | the queues, and who comes to them |
 //! | [`steady`] | many wait, and about as many leave as come |
 //! | [`crowd`] | all come at once |
+//! | [`rare`] | steps that look at much: other rules, a restart, the answer of a hook |
 //! | [`scan`] | the plain way: every ticket is compared with every other |
 //! | [`host`] | a matchmaker in virtual time, and how long its steps take |
 //! | [`times`] | percentiles |
@@ -19,6 +20,7 @@
 pub mod case;
 pub mod crowd;
 pub mod host;
+pub mod rare;
 pub mod scan;
 pub mod steady;
 pub mod times;

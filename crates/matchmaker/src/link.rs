@@ -215,7 +215,7 @@ impl Following {
                 self.mark(match_id.clone());
                 false
             }
-            Event::Configured { .. } => true,
+            Event::Configured { .. } | Event::Reconfigured { .. } => true,
             _ => false,
         }
     }

@@ -63,7 +63,9 @@ impl Recorder {
     pub fn note(&mut self, record: &Record<Event>) {
         let at = record.time;
         match &record.event {
-            Event::Configured { settings } => self.found.settings.push((at, Arc::clone(settings))),
+            Event::Configured { settings } | Event::Reconfigured { settings } => {
+                self.found.settings.push((at, Arc::clone(settings)));
+            }
             Event::TicketStarted { id, spec, check: None, .. } => self.arrived(id, at, spec),
             Event::TicketStarted { id, spec, check: Some(_), .. } => {
                 self.checking.insert(id.clone(), Arc::clone(spec));

@@ -1,14 +1,20 @@
 //! Is there a match to be made, and may this one be? Found by trying everything, without any of the matchmaker's own code.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jmespath::Variable;
+use serde_json::{Value, json};
+use sortie_domain::ids::RegionId;
 use sortie_domain::matchmaking::model::Ticket;
-use sortie_domain::matchmaking::settings::{Measure, Queue, Rule, RuleKind};
+use sortie_domain::matchmaking::settings::{About, Measure, Need, Queue, Rule, RuleKind};
 use sortie_domain::time::Timestamp;
 
 /// Tickets of which every subset is tried.
 pub const MOST_TICKETS: usize = 12;
+
+/// Averages that are no further apart than this may be the same.
+const ROUNDING: f64 = 1e-6;
 
 /// What a rule allows a ticket now; `None` if it is relaxed.
 fn allows(rule: &Rule, ticket: &Ticket, now: Timestamp) -> Option<f64> {
@@ -31,6 +37,23 @@ fn allows(rule: &Rule, ticket: &Ticket, now: Timestamp) -> Option<f64> {
 fn property(ticket: &Ticket, name: &str) -> Variable {
     let text = ticket.spec.properties.text().unwrap_or("{}");
     Variable::from_json(text).map_or(Variable::Null, |all| Variable::clone(&all.get_field(name)))
+}
+
+/// A ticket as expressions see it, as far as they are used in tests.
+fn document(ticket: &Ticket) -> Value {
+    let text = ticket.spec.properties.text().unwrap_or("{}");
+    let properties: Value = serde_json::from_str(text).unwrap_or_default();
+    json!({"id": ticket.id.as_str(), "size": ticket.spec.size(), "properties": properties})
+}
+
+/// Whether `expression` is true of a ticket and, if there is one, a candidate.
+fn is_true(expression: &str, ticket: &Ticket, candidate: Option<&Ticket>) -> bool {
+    let data = match candidate {
+        None => json!({"ticket": document(ticket)}),
+        Some(candidate) => json!({"ticket": document(ticket), "candidate": document(candidate)}),
+    };
+    let found = jmespath::compile(expression).and_then(|expression| expression.search(data));
+    found.is_ok_and(|found| found.is_truthy())
 }
 
 fn ratings(ticket: &Ticket, name: &str, missing: f64) -> Vec<f64> {
@@ -65,25 +88,75 @@ pub fn accepts(queue: &Queue, one: &Ticket, other: &Ticket, now: Timestamp) -> b
                 (of(one) - of(other)).abs() <= allowed
             }
             RuleKind::NotBlocked => !blocks(one, other),
+            RuleKind::Expression { expression, about: About::Pair, need: Need::Required } => {
+                is_true(expression, one, Some(other))
+            }
             _ => true,
         }
     })
 }
 
-fn share_a_region(queue: &Queue, tickets: &[&Ticket], now: Timestamp) -> bool {
-    let mut rules = queue.rules.iter();
-    let Some(rule) = rules.find(|rule| matches!(rule.kind, RuleKind::Latency { .. })) else { return true };
-    let bears = |ticket: &Ticket, region| {
-        let worst = ticket.spec.worst_latencies();
-        let latency: Option<&u32> = worst.get(region);
-        latency
-            .is_some_and(|latency| allows(rule, ticket, now).is_none_or(|most| f64::from(*latency) <= most))
-    };
-    let of_first = tickets[0].spec.worst_latencies();
-    of_first.keys().any(|region| tickets.iter().all(|ticket| bears(ticket, region)))
+/// How many preferred expressions `other` does not meet, as `one` sees it.
+#[must_use]
+pub fn misses(queue: &Queue, one: &Ticket, other: &Ticket, now: Timestamp) -> usize {
+    let missed = queue.rules.iter().filter(|rule| match &rule.kind {
+        RuleKind::Expression { expression, about: About::Pair, need: Need::Preferred } => {
+            allows(rule, one, now).is_some() && !is_true(expression, one, Some(other))
+        }
+        _ => false,
+    });
+    missed.count()
 }
 
-fn wanted(queue: &Queue, ticket: &Ticket, now: Timestamp) -> u32 {
+fn latency_rule(queue: &Queue) -> Option<&Rule> {
+    queue.rules.iter().find(|rule| matches!(rule.kind, RuleKind::Latency { .. }))
+}
+
+/// The regions that a ticket can bear; `None` where no rule looks at them.
+fn regions(queue: &Queue, ticket: &Ticket, now: Timestamp) -> Option<BTreeSet<RegionId>> {
+    let allowed = allows(latency_rule(queue)?, ticket, now);
+    let bears = |latency: u32| allowed.is_none_or(|most| f64::from(latency) <= most);
+    let worst = ticket.spec.worst_latencies().into_iter();
+    Some(worst.filter(|(_, latency)| bears(*latency)).map(|(region, _)| region).collect())
+}
+
+fn share_a_region(queue: &Queue, tickets: &[&Ticket], now: Timestamp) -> bool {
+    let mut all = tickets.iter().filter_map(|ticket| regions(queue, ticket, now));
+    let Some(first) = all.next() else { return true };
+    !all.fold(first, |common, own| &common & &own).is_empty()
+}
+
+/// Whether a region is what a match of these tickets may have.
+#[must_use]
+pub fn all_bear(queue: &Queue, tickets: &[&Ticket], region: Option<&RegionId>, now: Timestamp) -> bool {
+    tickets.iter().all(|ticket| match (regions(queue, ticket, now), region) {
+        (None, region) => region.is_none(),
+        (Some(own), Some(region)) => own.contains(region),
+        (Some(_), None) => false,
+    })
+}
+
+/// Whether `other` goes with everybody with whom `one` goes, as far as equalities and regions are concerned: it has the
+/// same values, need not have them any more where that is true of `one`, and can bear each region that `one` can. `one`
+/// is taken as it is `now`, `other` as it was `before`.
+#[must_use]
+pub fn can_stand_in(queue: &Queue, other: &Ticket, one: &Ticket, before: Timestamp, now: Timestamp) -> bool {
+    let alike = queue.rules.iter().all(|rule| match &rule.kind {
+        RuleKind::Equal { property: name } => {
+            property(other, name) == property(one, name)
+                && (allows(rule, other, before).is_none() || allows(rule, one, now).is_some())
+        }
+        _ => true,
+    });
+    match (regions(queue, one, now), regions(queue, other, before)) {
+        (Some(own), Some(others)) => alike && own.is_subset(&others),
+        _ => alike,
+    }
+}
+
+/// Players of a team that a ticket asks for.
+#[must_use]
+pub fn wanted(queue: &Queue, ticket: &Ticket, now: Timestamp) -> u32 {
     let steps = queue.players_per_team - queue.min_players_per_team;
     let waited = now.since(ticket.waits_since);
     (0..=steps)
@@ -98,6 +171,12 @@ const fn rounding(step: u32) -> Duration {
 }
 
 /// Whether the tickets can be put into teams of `size`, balanced if a rule says so.
+#[must_use]
+pub fn fill(queue: &Queue, tickets: &[&Ticket], size: u32, now: Timestamp) -> bool {
+    let mut teams = vec![Vec::new(); queue.teams.max(1) as usize];
+    fills(queue, tickets, size as usize, &mut teams, 0, now)
+}
+
 fn fills(
     queue: &Queue,
     tickets: &[&Ticket],
@@ -107,8 +186,9 @@ fn fills(
     now: Timestamp,
 ) -> bool {
     if at == tickets.len() {
+        // Sums in another order may differ in the last places.
         return teams.iter().all(|team| players(tickets, team) == size)
-            && balanced(queue, tickets, teams, now);
+            && apart(queue, tickets, teams, now).is_none_or(|(apart, limit)| apart <= limit - ROUNDING);
     }
     (0..teams.len()).any(|team| {
         if players(tickets, &teams[team]) + tickets[at].spec.size() > size {
@@ -125,23 +205,31 @@ fn players(tickets: &[&Ticket], team: &[usize]) -> usize {
     team.iter().map(|at| tickets[*at].spec.size()).sum()
 }
 
-fn balanced(queue: &Queue, tickets: &[&Ticket], teams: &[Vec<usize>], now: Timestamp) -> bool {
-    queue.rules.iter().all(|rule| {
-        let RuleKind::Balance { property, missing, .. } = &rule.kind else { return true };
-        let limits = tickets.iter().filter_map(|ticket| allows(rule, ticket, now));
-        let limit = limits.fold(f64::INFINITY, f64::min);
-        let averages = teams.iter().map(|team| {
-            let all: Vec<f64> =
-                team.iter().flat_map(|at| ratings(tickets[*at], property, *missing)).collect();
-            all.iter().sum::<f64>() / all.len() as f64
-        });
-        let averages: Vec<f64> = averages.collect();
-        let (least, most) = averages
-            .iter()
-            .fold((f64::MAX, f64::MIN), |(least, most), value| (least.min(*value), most.max(*value)));
-        // Sums in another order may differ in the last places.
-        most - least <= limit - 1e-6
-    })
+/// How far the averages of these teams are apart, and how far they may be; `None` where no rule looks at that.
+fn apart(queue: &Queue, tickets: &[&Ticket], teams: &[Vec<usize>], now: Timestamp) -> Option<(f64, f64)> {
+    let (rule, property, missing) = queue.rules.iter().find_map(|rule| match &rule.kind {
+        RuleKind::Balance { property, missing, .. } => Some((rule, property, *missing)),
+        _ => None,
+    })?;
+    let limits = tickets.iter().filter_map(|ticket| allows(rule, ticket, now));
+    let limit = limits.fold(f64::INFINITY, f64::min);
+    let averages = teams.iter().map(|team| {
+        let all: Vec<f64> = team.iter().flat_map(|at| ratings(tickets[*at], property, missing)).collect();
+        all.iter().sum::<f64>() / all.len() as f64
+    });
+    let (least, most) =
+        averages.fold((f64::MAX, f64::MIN), |(least, most), value| (least.min(value), most.max(value)));
+    Some((most - least, limit))
+}
+
+/// Whether these teams are as even as the rules want them.
+#[must_use]
+pub fn even(queue: &Queue, teams: &[Vec<&Ticket>], now: Timestamp) -> bool {
+    let tickets: Vec<&Ticket> = teams.iter().flatten().copied().collect();
+    let mut next = 0..;
+    let numbers: Vec<Vec<usize>> =
+        teams.iter().map(|team| next.by_ref().take(team.len()).collect()).collect();
+    apart(queue, &tickets, &numbers, now).is_none_or(|(apart, limit)| apart <= limit + ROUNDING)
 }
 
 /// Whether all tickets accept one another, and a region, at a time.
@@ -159,9 +247,18 @@ pub fn go_together(queue: &Queue, tickets: &[&Ticket], now: Timestamp) -> bool {
 pub fn legal_match(queue: &Queue, waiting: &[Ticket], now: Timestamp) -> Option<Vec<String>> {
     let waiting = waiting.get(..MOST_TICKETS).unwrap_or(waiting);
     let teams = queue.teams.max(1);
+    let accept = |one: &Ticket| {
+        let accepted = waiting.iter().enumerate();
+        let accepted = accepted.filter(|(_, other)| other.id == one.id || accepts(queue, one, other, now));
+        accepted.fold(0_u32, |bits, (at, _)| bits | 1 << at)
+    };
+    let accepted: Vec<u32> = waiting.iter().map(accept).collect();
     for subset in 1..1_u32 << waiting.len() {
-        let tickets: Vec<&Ticket> =
-            (0..waiting.len()).filter(|at| subset & (1 << at) != 0).map(|at| &waiting[at]).collect();
+        let members = (0..waiting.len()).filter(|at| subset & (1 << at) != 0);
+        if members.clone().any(|at| subset & !accepted[at] != 0) {
+            continue;
+        }
+        let tickets: Vec<&Ticket> = members.map(|at| &waiting[at]).collect();
         let count: u32 =
             tickets.iter().map(|ticket| u32::try_from(ticket.spec.size()).unwrap_or(u32::MAX)).sum();
         let size = count / teams;
@@ -170,8 +267,7 @@ pub fn legal_match(queue: &Queue, waiting: &[Ticket], now: Timestamp) -> Option<
         if !right_size || !tickets.iter().any(|ticket| wanted(queue, ticket, now) <= size) {
             continue;
         }
-        let mut empty = vec![Vec::new(); teams as usize];
-        if go_together(queue, &tickets, now) && fills(queue, &tickets, size as usize, &mut empty, 0, now) {
+        if share_a_region(queue, &tickets, now) && fill(queue, &tickets, size, now) {
             return Some(tickets.iter().map(|ticket| ticket.id.to_string()).collect());
         }
     }

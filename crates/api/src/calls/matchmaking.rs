@@ -194,7 +194,7 @@ pub(crate) async fn admin_x_reconfigure_matchmaker(
 ) -> Result<AdminXReconfigureMatchmakerResponse, ApiError> {
     let settings = api.query_maker(|maker| maker.settings().clone()).await?;
     let settings = matchmaking_config::changed(settings, &request.config)?;
-    match api.call_maker(Command::Configure { settings }).await.map_err(entities::named)? {
+    match api.call_maker(Command::Reconfigure { settings }).await.map_err(entities::named)? {
         Reply::Done => Ok(AdminXReconfigureMatchmakerResponse { success: true }),
         other => Err(unexpected(&other)),
     }

@@ -91,9 +91,14 @@ impl Turn<'_> {
         self.work += COMPARE_COST;
         self.know_seats(match_id);
         let beside = &self.maker.beside;
-        let (Some(waiting), Some(seats)) = (beside.pools.get(slot), beside.seats.get(match_id)) else {
+        let (Some(waiting), Some((rules, seats))) = (beside.pools.get(slot), beside.seats.get(match_id))
+        else {
             return false;
         };
+        if !Arc::ptr_eq(&waiting.rules, rules) {
+            // It has yet to enter under the rules in force, and looks at offers when it does.
+            return false;
+        }
         let free = self.state().offers.get(match_id).map_or(0, |offered| offered.free);
         let room =
             u32::from(waiting.profile.size) <= free || (free > 0 && self.broken(BrokenRule::OversellSeats));
@@ -111,14 +116,13 @@ impl Turn<'_> {
             self.maker.beside.seats.remove(match_id);
             return;
         };
-        let known = self.maker.beside.seats.get(match_id);
-        if known.is_some_and(|seats: &Seats| seats.place == offered.place) {
+        let Some(rules) = self.maker.beside.pools.rules(&offered.offer.queue) else { return };
+        let is_known = |(of, seats): &(_, Seats)| Arc::ptr_eq(of, rules) && seats.place == offered.place;
+        if self.maker.beside.seats.get(match_id).is_some_and(is_known) {
             return;
         }
-        if let Some(rules) = self.maker.beside.pools.rules(&offered.offer.queue) {
-            let seats = rules.seats(&offered.offer, offered.place);
-            self.maker.beside.seats.insert(match_id.clone(), seats);
-        }
+        let seats = (Arc::clone(rules), rules.seats(&offered.offer, offered.place));
+        self.maker.beside.seats.insert(match_id.clone(), seats);
     }
 
     /// Compares an offer with the waiting tickets behind a place, oldest first.

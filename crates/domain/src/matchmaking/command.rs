@@ -15,9 +15,16 @@ use crate::ids::{HookId, MatchId, PlayerId, QueueId, RegionId, TicketId};
 /// What is asked of the matchmaker.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Command {
-    /// The configuration. Tickets of a queue that is gone stay in it; it takes no new ones.
+    /// The configuration as the operator wrote it. Taken over where it differs from what the operator wrote before; so
+    /// that settings changed at run time outlive a restart, but not an edited file. Tickets of a queue that is gone
+    /// stay in it; it takes no new ones.
     Configure {
         /// All of it.
+        settings: Settings,
+    },
+    /// Changes settings while running.
+    Reconfigure {
+        /// All of them, as they are to be from now on.
         settings: Settings,
     },
     /// A player or a party wants to play.

@@ -14,9 +14,14 @@ use crate::time::Timestamp;
 /// A decision.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Event {
-    /// The configuration is this from now on.
+    /// The operator's configuration is in force.
     Configured {
         /// All of it.
+        settings: Arc<Settings>,
+    },
+    /// Settings were changed at run time.
+    Reconfigured {
+        /// All of them, as they are from now on.
         settings: Arc<Settings>,
     },
     /// A ticket is taken.
@@ -218,6 +223,7 @@ impl Event {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Configured { .. } => "sortie.matchmaker.configured",
+            Self::Reconfigured { .. } => "sortie.matchmaker.reconfigured",
             Self::TicketStarted { .. } => "sortie.ticket.started",
             Self::TicketChecked { .. } => "sortie.ticket.checked",
             Self::TicketCancelled { .. } => "sortie.ticket.cancelled",

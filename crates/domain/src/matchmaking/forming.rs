@@ -3,23 +3,31 @@
 //! Work follows what changed. A ticket is looked at when it came or came back, when it demands less, and when free seats
 //! are offered; the oldest first, so that nobody who waits longer is passed by. What one tick may do is bounded; what is
 //! left over is done in the next, in the same order.
+//!
+//! Where the rules of a queue are new, or the process is, all who wait in it are looked at once: by a *sweep*, which is a
+//! place in the queue that moves on with each tick. Queues are swept in turns, and meanwhile half of each tick is for
+//! what else there is, so that neither a large queue nor those who come hold up the others.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::Bound;
 
 use super::hooks;
 use super::model::{Named, TicketSpec, TicketState};
 use super::pools::{Slot, Waiting};
 use super::search::{Aim, Found, Search};
 use super::settings::{Backfill, ExpirationAction};
-use super::state::State;
 use super::{BrokenRule, Event, Matchmaker, Turn};
 use crate::ids::{MatchId, QueueId, RegionId, TicketId};
 use crate::time::Timestamp;
 
 /// What one tick may do, in comparisons of two numbers: a few milliseconds.
 pub const WORK_PER_TICK: u64 = 200_000;
+/// What of it is left to sweeps, while there are any.
+const WORK_OF_SWEEPS: u64 = WORK_PER_TICK / 2;
+/// Tickets of one queue that are swept before the next queue has its turn.
+const SWEPT_AT_A_TURN: usize = 64;
 /// What finding out what a ticket demands costs, likewise.
 const ENTER_COST: u64 = 300;
 /// What bringing it into one pool costs, likewise.
@@ -30,6 +38,8 @@ const FORM_COST: u64 = 1_500;
 const END_COST: u64 = 1_000;
 /// Offers that one ticket is compared with: the oldest.
 pub(crate) const OFFERS_PER_LOOK: usize = 64;
+/// What it costs to see that a ticket is looked at later, likewise.
+const SKIP_COST: u64 = 50;
 /// New offers that one tick looks at.
 const OFFERS_PER_TICK: usize = 1_024;
 
@@ -54,21 +64,27 @@ pub(crate) struct Due {
     pub(crate) unmatched: BTreeSet<u64>,
     /// Queues with news for the hook that forms their matches.
     pub(crate) rounds: BTreeSet<QueueId>,
+    /// Queues in which all are to be looked at, with the place up to which they have been.
+    pub(crate) sweeps: BTreeMap<QueueId, u64>,
+    /// The queue whose turn it was last.
+    swept: Option<QueueId>,
 }
 
 impl Due {
-    /// After a restart, everything is to be looked at once.
-    pub(crate) fn everything(state: &State) -> Self {
-        let mut due = Self::default();
-        for line in state.index.lines.values() {
-            due.tickets.extend(line.by_place.keys());
-        }
-        due.offers = state.offers.keys().map(|id| (id.clone(), 0)).collect();
-        due
+    pub(crate) fn is_empty(&self) -> bool {
+        self.tickets.is_empty()
+            && self.offers.is_empty()
+            && self.unmatched.is_empty()
+            && self.sweeps.is_empty()
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.tickets.is_empty() && self.offers.is_empty() && self.unmatched.is_empty()
+    /// The queue whose turn it is, and where it goes on.
+    fn next_sweep(&mut self) -> Option<(QueueId, u64)> {
+        let behind = self.swept.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let mut next = self.sweeps.range((behind, Bound::Unbounded)).chain(&self.sweeps);
+        let (queue, after) = next.next().map(|(queue, after)| (queue.clone(), *after))?;
+        self.swept = Some(queue.clone());
+        Some((queue, after))
     }
 }
 
@@ -104,21 +120,21 @@ impl Turn<'_> {
         }
         self.maker.beside.formed_at = self.now;
         self.maker.beside.carried = false;
+        let sweeps = if self.maker.beside.due.sweeps.is_empty() { 0 } else { WORK_OF_SWEEPS };
         while let Some(place) = self.maker.beside.pools.take_due(self.now) {
             self.work += ENTER_COST / 4;
             if !self.broken(BrokenRule::ForgetWidening) {
                 self.maker.beside.due.tickets.insert(place);
             }
-            if self.work >= WORK_PER_TICK {
+            if self.work >= WORK_PER_TICK - sweeps {
                 break;
             }
         }
         // Seats that were offered are for those who wait, before those who have only come.
         self.look_at_offers(Backfill::First);
-        while self.work < WORK_PER_TICK {
-            let Some(place) = self.maker.beside.due.tickets.pop_first() else { break };
-            self.look_at(place);
-        }
+        self.look_at_due(WORK_PER_TICK - sweeps);
+        self.sweep();
+        self.look_at_due(WORK_PER_TICK);
         // Only now is it known for whom there is no new match.
         self.look_at_offers(Backfill::Last);
         while self.work < WORK_PER_TICK {
@@ -129,6 +145,47 @@ impl Turn<'_> {
         }
         self.begin_rounds();
         self.maker.beside.carried = self.work >= WORK_PER_TICK;
+    }
+
+    /// Those who came, came back or demand less, oldest first, until so much is done.
+    fn look_at_due(&mut self, most: u64) {
+        while self.work < most {
+            let Some(place) = self.maker.beside.due.tickets.pop_first() else { break };
+            if self.is_swept_later(place) {
+                self.work += SKIP_COST;
+            } else {
+                self.look_at(place);
+            }
+        }
+    }
+
+    fn is_swept_later(&self, place: u64) -> bool {
+        let sweeps = &self.maker.beside.due.sweeps;
+        let ticket = || self.state().tickets.get(&place);
+        !sweeps.is_empty()
+            && ticket().and_then(|ticket| sweeps.get(&ticket.queue)).is_some_and(|after| place > *after)
+    }
+
+    /// Looks at all who wait in a queue, oldest first, some in each tick.
+    fn sweep(&mut self) {
+        while self.work < WORK_PER_TICK {
+            let Some((queue, after)) = self.maker.beside.due.next_sweep() else { break };
+            let line = self.state().index.lines.get(&queue);
+            let next = line.into_iter().flat_map(|line| line.by_place.range(after + 1..));
+            let places: Vec<u64> = next.map(|(place, _)| *place).take(SWEPT_AT_A_TURN).collect();
+            if places.is_empty() {
+                self.maker.beside.due.sweeps.remove(&queue);
+                continue;
+            }
+            for place in places {
+                if self.work >= WORK_PER_TICK {
+                    break;
+                }
+                self.maker.beside.due.tickets.remove(&place);
+                self.maker.beside.due.sweeps.insert(queue.clone(), place);
+                self.look_at(place);
+            }
+        }
     }
 
     fn look_at(&mut self, place: u64) {
@@ -178,8 +235,16 @@ impl Turn<'_> {
         }
         let rules = self.maker.beside.pools.rules(&ticket.queue)?;
         let pools = &self.maker.beside.pools;
-        let known = pools.slot(place).and_then(|slot| pools.get(slot)).map(|waiting| &waiting.profile);
-        let profile = rules.profile_again(ticket, known, self.now);
+        let known = pools.slot(place).and_then(|slot| pools.get(slot));
+        let known = known.filter(|waiting| Arc::ptr_eq(&waiting.rules, rules));
+        let mut profile = rules.profile_again(ticket, known.map(|waiting| &waiting.profile), self.now);
+        if self.broken(BrokenRule::ForgetEqual) {
+            profile.equal = Arc::from("");
+        }
+        if self.broken(BrokenRule::ForgetLatency) && profile.regions.iter().all(|(of, _)| of.is_some()) {
+            let all = ticket.spec.worst_latencies().into_iter();
+            profile.regions = all.map(|(region, latency)| (Some(region), latency)).collect();
+        }
         let queue = ticket.queue.clone();
         let slot = self.maker.beside.pools.enter(&queue, profile)?;
         let pools = self.maker.beside.pools.get(slot).map_or(0, |waiting| waiting.pools.len());
@@ -188,9 +253,10 @@ impl Turn<'_> {
     }
 
     fn search(&mut self, slot: Slot, aim: Aim) -> Option<Found> {
+        let broken = self.maker.broken_rule();
         let beside = &mut self.maker.beside;
         let rules = Arc::clone(&beside.pools.get(slot)?.rules);
-        let mut search = Search::new(&beside.pools, &rules);
+        let mut search = Search::new(&beside.pools, &rules, broken);
         let found = search.find(slot, aim);
         self.work += search.cost;
         if found.is_none() && search.cut {

@@ -16,6 +16,8 @@ use crate::ids::{HookId, MatchId, PlayerId, QueueId, RegionId, TicketId};
 
 /// Matches that one answer of a hook may form.
 pub const MAX_FORMED: usize = 1_000;
+/// Tickets that one answer of a hook may name, so that taking it is one short step.
+pub const MAX_FORMED_TICKETS: usize = 1_000;
 
 /// A match on its way through the hooks.
 pub(super) struct Draft {
@@ -251,9 +253,20 @@ impl Turn<'_> {
         // A hook that the queue does not have any more has no say.
         let former = self.state().queue(queue).and_then(Queue::former);
         let matches = matches.filter(|_| former.is_some_and(|former| former.id == check.hook));
+        let mut beyond = false;
         match matches {
             Some(matches) => {
+                let mut named = 0;
                 for (at, formed) in matches.into_iter().take(MAX_FORMED).enumerate() {
+                    named += formed.teams.iter().map(Vec::len).sum::<usize>();
+                    beyond = named > MAX_FORMED_TICKETS;
+                    if beyond {
+                        reply.1.push((
+                            at,
+                            format!("and those after it: an answer may name {MAX_FORMED_TICKETS} tickets"),
+                        ));
+                        break;
+                    }
                     match self.take_formed(queue, &formed) {
                         Ok(()) => reply.0 += 1,
                         Err(problem) => reply.1.push((at, problem)),
@@ -266,9 +279,10 @@ impl Turn<'_> {
             None => {}
         }
         self.emit(Event::RoundEnded { queue: queue.clone(), after: last });
-        // What is behind this round's tickets has its turn.
+        // What is behind this round's tickets has its turn, and so has what was too much for this answer.
         let line = self.state().index.lines.get(queue);
-        if last > 0 && line.is_some_and(|line| line.by_place.range(last + 1..).next().is_some()) {
+        let behind = line.is_some_and(|line| line.by_place.range(last + 1..).next().is_some());
+        if beyond || (last > 0 && behind) {
             self.maker.beside.due.rounds.insert(queue.clone());
         }
         Reply::Formed { taken: reply.0, ignored: reply.1 }

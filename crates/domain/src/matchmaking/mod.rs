@@ -12,7 +12,7 @@
 //! | `forming` | a tick: which tickets are looked at, and what becomes of what is found |
 //! | `search`, `packing` | is there a match for this ticket, and of whom; how tickets fill teams |
 //! | `pools`, `rules` | who is in reach of whom; what each ticket demands at a time |
-//! | `names` | finding things by text |
+//! | `names`, `slab` | finding things by text, and by number |
 //! | `timers` | every deadline, and what it ends |
 //! | `state` | the durable state, its indexes, how events change it |
 //! | [`explain`], [`words`] | why a ticket still waits: as data; in words |
@@ -43,6 +43,7 @@ mod queries;
 mod rules;
 mod search;
 pub mod settings;
+mod slab;
 mod state;
 mod ticket_lifecycle;
 mod timers;
@@ -110,6 +111,28 @@ pub enum BrokenRule {
     ChangeWithoutEvent,
     /// Nobody is told that a match is not wanted any more.
     ForgetWithdrawal,
+    /// Settings that were changed at run time are gone with the next start.
+    ForgetReconfigured,
+    /// Of those who would do, the youngest are chosen.
+    FormNewest,
+    /// The oldest of those who would do is chosen, then the youngest.
+    FillNewest,
+    /// Of the matches in several pools, the one with the oldest is not taken.
+    FormElsewhere,
+    /// Tickets that differ in what must be equal are put together.
+    ForgetEqual,
+    /// Tickets that are far apart are put together.
+    ForgetDistance,
+    /// Expressions that compare two tickets, and lists of blocked players, are not looked at.
+    ForgetPairs,
+    /// Players are put into regions that they cannot bear.
+    ForgetLatency,
+    /// A match gets the region that is best for one of its tickets.
+    AnyRegion,
+    /// Teams are made however uneven they are.
+    ForgetBalance,
+    /// Teams may be smaller than anybody asks for.
+    ForgetSize,
 }
 
 impl BrokenRule {
@@ -130,7 +153,23 @@ impl BrokenRule {
         Self::RefuseWithTrace,
         Self::ChangeWithoutEvent,
         Self::ForgetWithdrawal,
+        Self::ForgetReconfigured,
+        Self::FormNewest,
+        Self::FillNewest,
+        Self::FormElsewhere,
+        Self::ForgetEqual,
+        Self::ForgetDistance,
+        Self::ForgetPairs,
+        Self::ForgetLatency,
+        Self::AnyRegion,
+        Self::ForgetBalance,
+        Self::ForgetSize,
     ];
+}
+
+/// Whether `rule` is the one that is broken; none is without the feature.
+fn is_broken(broken: Option<BrokenRule>, rule: BrokenRule) -> bool {
+    cfg!(feature = "broken-rules") && broken == Some(rule)
 }
 
 /// What a restart may forget.
@@ -140,8 +179,8 @@ struct Beside {
     awake: bool,
     pools: Pools,
     due: Due,
-    /// Offers of free seats as rules see them.
-    seats: BTreeMap<MatchId, Seats>,
+    /// Offers of free seats as these rules see them.
+    seats: BTreeMap<MatchId, (Arc<Ruleset>, Seats)>,
     /// When matches were formed last.
     formed_at: Timestamp,
     /// The last tick did not get to the end.
@@ -174,27 +213,39 @@ impl Matchmaker {
         self.broken = Some(rule);
     }
 
-    #[cfg(feature = "broken-rules")]
     fn broken(&self, rule: BrokenRule) -> bool {
-        self.broken == Some(rule)
+        is_broken(self.broken_rule(), rule)
+    }
+
+    #[cfg(feature = "broken-rules")]
+    const fn broken_rule(&self) -> Option<BrokenRule> {
+        self.broken
     }
 
     #[cfg(not(feature = "broken-rules"))]
     #[allow(clippy::unused_self, reason = "the same call as with the feature")]
-    const fn broken(&self, _: BrokenRule) -> bool {
-        false
+    const fn broken_rule(&self) -> Option<BrokenRule> {
+        None
     }
 
-    /// Makes what is beside the state, where that was not done since the last restart or change of the settings.
+    /// Begins to make what is beside the state, where that was not done since the last restart.
     fn wake(&mut self) {
-        if self.beside.awake {
-            return;
+        if !self.beside.awake {
+            self.beside.awake = true;
+            self.take_over_rules();
         }
-        let rules = self.state.queues().map(|(id, queue)| (id, Arc::new(Ruleset::new(queue))));
-        self.beside.pools = Pools::new(rules);
-        self.beside.due = Due::everything(&self.state);
-        self.beside.seats.clear();
-        self.beside.awake = true;
+    }
+
+    /// Goes by the rules in force. What has to be looked at again because of them is so by ticks: with many who wait,
+    /// it is more than one step may do.
+    fn take_over_rules(&mut self) {
+        for queue in self.beside.pools.configure(self.state.queues()) {
+            if self.state.index.lines.contains_key(&queue) {
+                self.beside.due.sweeps.insert(queue.clone(), 0);
+            }
+            let open = self.state.index.open_offers.get(&queue).into_iter().flatten();
+            self.beside.due.offers.extend(open.map(|(_, id)| (id.clone(), 0)));
+        }
     }
 
     /// The tickets of the round that begins behind `after`, oldest first.
@@ -282,10 +333,7 @@ impl<'a> Turn<'a> {
             }
         };
         match event {
-            Event::Configured { .. } => {
-                beside.awake = false;
-                self.maker.wake();
-            }
+            Event::Configured { .. } | Event::Reconfigured { .. } => self.maker.take_over_rules(),
             Event::TicketStarted { check: None, .. } => {
                 beside.due.tickets.insert(state.seq);
             }
@@ -310,6 +358,7 @@ impl<'a> Turn<'a> {
     fn carry_out(&mut self, command: Command) -> Result<Reply, Refusal> {
         match command {
             Command::Configure { settings } => self.configure(settings),
+            Command::Reconfigure { settings } => self.reconfigure(settings),
             Command::Start { id, spec } => self.start(id, spec),
             Command::Cancel { id } => self.cancel(&id),
             Command::Accept { match_id, player } => self.accept(&match_id, player),
@@ -340,9 +389,20 @@ impl<'a> Turn<'a> {
     }
 
     fn configure(&mut self, settings: Settings) -> Result<Reply, Refusal> {
-        settings.check().map_err(|problem| Refusal::field("settings", problem))?;
-        if *self.state().settings != settings {
+        check_settings(&settings)?;
+        let state = self.state();
+        let in_force = self.broken(BrokenRule::ForgetReconfigured).then_some(&state.settings);
+        let written = in_force.or(state.configured.as_ref());
+        if written.is_none_or(|written| **written != settings) {
             self.emit(Event::Configured { settings: Arc::new(settings) });
+        }
+        Ok(Reply::Done)
+    }
+
+    fn reconfigure(&mut self, settings: Settings) -> Result<Reply, Refusal> {
+        check_settings(&settings)?;
+        if *self.state().settings != settings {
+            self.emit(Event::Reconfigured { settings: Arc::new(settings) });
         }
         Ok(Reply::Done)
     }
@@ -351,6 +411,10 @@ impl<'a> Turn<'a> {
     fn round_end(&self, queue: &QueueId, after: u64) -> u64 {
         self.maker.round(queue, after).last().map_or(after, |(place, _)| place)
     }
+}
+
+fn check_settings(settings: &Settings) -> Result<(), Refusal> {
+    settings.check().map_err(|problem| Refusal::field("settings", problem))
 }
 
 impl Machine for Matchmaker {
@@ -371,7 +435,7 @@ impl Machine for Matchmaker {
         );
         if answer.is_err() && turn.broken(BrokenRule::RefuseWithTrace) {
             let settings = Arc::clone(&turn.state().settings);
-            turn.emit(Event::Configured { settings });
+            turn.emit(Event::Reconfigured { settings });
         }
         turn.step.answers.push((call, answer));
     }

@@ -18,6 +18,8 @@ use core::cmp::Reverse;
 
 use super::names::{Names, hash};
 use super::rules::{Profile, Ruleset};
+use super::settings::Queue;
+use super::slab::Slab;
 use crate::ids::{QueueId, RegionId};
 use crate::time::Timestamp;
 
@@ -32,16 +34,15 @@ type PoolKey = (u32, u8, Option<RegionId>, Arc<str>);
 /// A place in the one map: pool, cell, size, place in the queue.
 type Spot = (u32, i32, u16, u64);
 
-/// Index of a ticket in the slab.
+/// Number of a ticket in the slab.
 pub(crate) type Slot = u32;
 
 /// The tickets of one size in one cell, oldest first.
 type Cell<'a> = btree_map::Range<'a, Spot, Slot>;
 
 /// How many tickets of each size a pool has.
-#[derive(Default)]
 struct Pool {
-    key: Option<PoolKey>,
+    key: PoolKey,
     /// By size.
     counts: Vec<(u16, u32)>,
     players: u32,
@@ -79,23 +80,38 @@ pub(crate) struct Waiting {
 
 #[derive(Default)]
 pub(crate) struct Pools {
-    slots: Vec<Option<Waiting>>,
-    free: Vec<Slot>,
+    slots: Slab<Waiting>,
     by_place: BTreeMap<u64, Slot>,
     spots: BTreeMap<Spot, Slot>,
-    pools: Vec<Pool>,
-    free_pools: Vec<u32>,
+    pools: Slab<Pool>,
     by_key: Names,
     /// When tickets next demand less.
     timers: BTreeSet<(Timestamp, u64)>,
+    /// With a number that no other rules had, so that tickets under old rules and new ones are never in one pool.
     rulesets: BTreeMap<QueueId, (u32, Arc<Ruleset>)>,
+    /// The last of these numbers.
+    numbered: u32,
 }
 
 impl Pools {
-    /// The compiled rules of every queue, and nobody waiting.
-    pub(crate) fn new<'a>(queues: impl Iterator<Item = (&'a QueueId, Arc<Ruleset>)>) -> Self {
-        let rulesets = (0..).zip(queues).map(|(number, (id, rules))| (id.clone(), (number, rules))).collect();
-        Self { rulesets, ..Self::default() }
+    /// Compiles the rules of queues that are not as they were; gives these queues. Their tickets stay under the rules
+    /// under which they entered until they enter again.
+    pub(crate) fn configure<'a>(
+        &mut self,
+        queues: impl Iterator<Item = (&'a QueueId, &'a Queue)>,
+    ) -> Vec<QueueId> {
+        let mut before = core::mem::take(&mut self.rulesets);
+        let mut changed = Vec::new();
+        for (id, queue) in queues {
+            let same = before.remove(id).filter(|(_, rules)| rules.queue == *queue);
+            let rules = same.unwrap_or_else(|| {
+                changed.push(id.clone());
+                self.numbered = self.numbered.wrapping_add(1);
+                (self.numbered, Arc::new(Ruleset::new(queue)))
+            });
+            self.rulesets.insert(id.clone(), rules);
+        }
+        changed
     }
 
     pub(crate) fn rules(&self, queue: &QueueId) -> Option<&Arc<Ruleset>> {
@@ -107,7 +123,7 @@ impl Pools {
     }
 
     pub(crate) fn get(&self, slot: Slot) -> Option<&Waiting> {
-        self.slots.get(slot as usize)?.as_ref()
+        self.slots.get(slot)
     }
 
     pub(crate) fn next_timer(&self) -> Option<Timestamp> {
@@ -130,40 +146,38 @@ impl Pools {
 
     /// Puts a ticket into its pools, or into others if it was there with other demands.
     pub(crate) fn enter(&mut self, queue: &QueueId, profile: Profile) -> Option<Slot> {
+        let (number, rules) = self.rulesets.get(queue)?;
+        let (number, rules) = (*number, Arc::clone(rules));
+        let lies_there =
+            |waiting: &Waiting| Arc::ptr_eq(&waiting.rules, &rules) && waiting.profile.lies_where(&profile);
         if let Some(slot) = self.slot(profile.place)
-            && self.get(slot).is_some_and(|waiting| waiting.profile.lies_where(&profile))
+            && self.get(slot).is_some_and(lies_there)
         {
             return self.renew(slot, profile);
         }
         self.remove(profile.place);
-        let (number, rules) = self.rulesets.get(queue)?;
-        let (number, rules) = (*number, Arc::clone(rules));
         let cell = cell_of(profile.values.first().copied().unwrap_or_default(), rules.cell);
         let keys = keys(number, &profile);
         let pools: Vec<u32> = keys.into_iter().map(|key| self.pool(key)).collect();
-        let place = profile.place;
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(None);
-            Slot::try_from(self.slots.len() - 1).unwrap_or(Slot::MAX)
-        });
-        for pool in &pools {
-            self.spots.insert((*pool, cell, profile.size, place), slot);
-            if let Some(pool) = self.pools.get_mut(*pool as usize) {
-                pool.add(profile.size);
-            }
-        }
+        let (place, size) = (profile.place, profile.size);
         if let Some(until) = profile.until {
             self.timers.insert((until, place));
         }
+        let of = pools.clone();
+        let slot = self.slots.insert(Waiting { queue: queue.clone(), profile, rules, cell, pools });
+        for pool in of {
+            self.spots.insert((pool, cell, size, place), slot);
+            if let Some(pool) = self.pools.get_mut(pool) {
+                pool.add(size);
+            }
+        }
         self.by_place.insert(place, slot);
-        *self.slots.get_mut(slot as usize)? =
-            Some(Waiting { queue: queue.clone(), profile, rules, cell, pools });
         Some(slot)
     }
 
     /// The ticket demands something else and lies where it lay.
     fn renew(&mut self, slot: Slot, profile: Profile) -> Option<Slot> {
-        let waiting = self.slots.get_mut(slot as usize)?.as_mut()?;
+        let waiting = self.slots.get_mut(slot)?;
         let place = profile.place;
         if waiting.profile.until != profile.until {
             if let Some(until) = waiting.profile.until {
@@ -180,25 +194,13 @@ impl Pools {
     fn pool(&mut self, key: PoolKey) -> u32 {
         let hash = hash_of(&key);
         let known = self.by_key.find(hash).filter_map(|number| u32::try_from(number).ok()).find(|number| {
-            let pool = self.pools.get(*number as usize);
-            pool.is_some_and(|pool| pool.key.as_ref() == Some(&key))
+            let pool = self.pools.get(*number);
+            pool.is_some_and(|pool| pool.key == key)
         });
         if let Some(known) = known {
             return known;
         }
-        let pool = Pool { key: Some(key), ..Pool::default() };
-        let number = match self.free_pools.pop() {
-            Some(free) => {
-                if let Some(place) = self.pools.get_mut(free as usize) {
-                    *place = pool;
-                }
-                free
-            }
-            None => {
-                self.pools.push(pool);
-                u32::try_from(self.pools.len() - 1).unwrap_or(u32::MAX)
-            }
-        };
+        let number = self.pools.insert(Pool { key, counts: Vec::new(), players: 0 });
         self.by_key.insert(hash, u64::from(number));
         number
     }
@@ -206,37 +208,35 @@ impl Pools {
     /// The ticket at this place does not wait any more.
     pub(crate) fn remove(&mut self, place: u64) {
         let Some(slot) = self.by_place.remove(&place) else { return };
-        let Some(waiting) = self.slots.get_mut(slot as usize).and_then(Option::take) else { return };
-        self.free.push(slot);
+        let Some(waiting) = self.slots.remove(slot) else { return };
         if let Some(until) = waiting.profile.until {
             self.timers.remove(&(until, place));
         }
         for number in waiting.pools {
             self.spots.remove(&(number, waiting.cell, waiting.profile.size, place));
-            let Some(pool) = self.pools.get_mut(number as usize) else { continue };
+            let Some(pool) = self.pools.get_mut(number) else { continue };
             pool.take(waiting.profile.size);
             if pool.counts.is_empty()
-                && let Some(key) = pool.key.take()
+                && let Some(pool) = self.pools.remove(number)
             {
-                self.by_key.remove(hash_of(&key), u64::from(number));
-                self.free_pools.push(number);
+                self.by_key.remove(hash_of(&pool.key), u64::from(number));
             }
         }
     }
 
     /// Players of all tickets in a pool.
     pub(crate) fn players(&self, pool: u32) -> u32 {
-        self.pools.get(pool as usize).map_or(0, |pool| pool.players)
+        self.pools.get(pool).map_or(0, |pool| pool.players)
     }
 
     /// How many tickets of a size a pool has.
     pub(crate) fn count(&self, pool: u32, size: u16) -> u32 {
-        self.pools.get(pool as usize).map_or(0, |pool| pool.count(size))
+        self.pools.get(pool).map_or(0, |pool| pool.count(size))
     }
 
     /// Whom the region of a pool is named after.
     pub(crate) fn region(&self, pool: u32) -> Option<&RegionId> {
-        self.pools.get(pool as usize)?.key.as_ref()?.2.as_ref()
+        self.pools.get(pool)?.key.2.as_ref()
     }
 
     /// The tickets of a pool whose first number may be within the window of `ticket`, oldest first, without itself.

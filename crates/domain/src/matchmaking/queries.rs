@@ -74,10 +74,15 @@ impl Matchmaker {
         self.state.index.lines.get(queue).map_or(0, |line| line.by_place.len())
     }
 
-    /// How many tickets are to be looked at in the next ticks.
+    /// How many tickets are to be looked at in the next ticks, at most.
     #[must_use]
     pub fn backlog(&self) -> usize {
-        self.beside.due.tickets.len()
+        let due = &self.beside.due;
+        let swept = due.sweeps.iter().filter_map(|(queue, after)| {
+            let line = self.state.index.lines.get(queue)?;
+            Some(line.by_place.len() - line.ranks.before(after + 1))
+        });
+        due.tickets.len() + swept.sum::<usize>()
     }
 
     /// Searches that ended at a limit with nothing found, since this process began.

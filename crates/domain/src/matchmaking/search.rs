@@ -14,6 +14,8 @@ use super::packing::{Item, Mix, Teams, pack};
 use super::pools::{Pools, Slot, Waiting};
 use super::rules::Ruleset;
 use super::settings::MAX_DISTANCES;
+use super::{BrokenRule, is_broken};
+
 use crate::broker::model::MAX_PLAYERS;
 use crate::ids::RegionId;
 
@@ -57,6 +59,7 @@ pub(crate) struct Search<'a> {
     /// Comparisons that are left for all pools, and for the one that is searched.
     budget: u64,
     left: u64,
+    broken: Option<BrokenRule>,
 }
 
 #[derive(Clone, Copy)]
@@ -83,8 +86,12 @@ struct Attempt<'a> {
 }
 
 impl<'a> Search<'a> {
-    pub(crate) const fn new(pools: &'a Pools, rules: &'a Ruleset) -> Self {
-        Self { pools, rules, cost: 0, cut: false, budget: COMPARISONS_PER_SEARCH, left: 0 }
+    pub(crate) const fn new(pools: &'a Pools, rules: &'a Ruleset, broken: Option<BrokenRule>) -> Self {
+        Self { pools, rules, cost: 0, cut: false, budget: COMPARISONS_PER_SEARCH, left: 0, broken }
+    }
+
+    fn broken(&self, rule: BrokenRule) -> bool {
+        is_broken(self.broken, rule)
     }
 
     /// The match for the ticket, if there is one.
@@ -106,7 +113,8 @@ impl<'a> Search<'a> {
             let others = teams.iter().flatten().filter(|other| **other != slot);
             let places = others.filter_map(|other| Some(self.pools.get(*other)?.profile.place));
             let place = places.min().unwrap_or(u64::MAX);
-            if oldest.as_ref().is_none_or(|(of_other, ..)| place < *of_other) {
+            let is_older = |of_other: u64| (place < of_other) != self.broken(BrokenRule::FormElsewhere);
+            if oldest.as_ref().is_none_or(|(of_other, ..)| is_older(*of_other)) {
                 oldest = Some((place, *pool, teams));
             }
         }
@@ -193,7 +201,7 @@ impl<'a> Search<'a> {
                 }
                 continue;
             }
-            if !near(&own, &next, self.rules.distances()) || !self.pair_fits(ticket, waiting) {
+            if !self.near(&own, &next) || !self.pair_fits(ticket, waiting) {
                 continue;
             }
             if self.rules.compares_pairs() {
@@ -209,12 +217,18 @@ impl<'a> Search<'a> {
         }
         self.spend(looked as u64 * LOOK_COST);
         found.sort_by_key(|candidate| (candidate.misses, candidate.place));
+        if self.broken(BrokenRule::FormNewest) {
+            found.reverse();
+        }
+        if self.broken(BrokenRule::FillNewest) {
+            found.get_mut(1..).unwrap_or_default().reverse();
+        }
         found.insert(0, own);
         Some(found)
     }
 
     fn pair_fits(&mut self, one: &Waiting, other: &Waiting) -> bool {
-        if !self.rules.compares_pairs() {
+        if !self.rules.compares_pairs() || self.broken(BrokenRule::ForgetPairs) {
             return true;
         }
         self.spend(PAIR_COST);
@@ -231,14 +245,16 @@ impl<'a> Search<'a> {
         let queue = &self.rules.queue;
         let count = queue.teams.max(1);
         let (least, most) = (queue.min_players_per_team.max(1), queue.players_per_team);
+        let any_size = self.broken(BrokenRule::ForgetSize);
         for size in (least..=most).rev() {
-            if !candidates.iter().any(|candidate| candidate.wanted <= size) {
+            if !any_size && !candidates.iter().any(|candidate| candidate.wanted <= size) {
                 continue;
             }
             let Ok(per_team) = u16::try_from(size) else { continue };
             let teams = Teams { count, least: per_team, most: per_team };
             let mixes = self.rules.mixes(per_team);
-            if let Some(found) = self.attempt(candidates, teams, count * size, size, mixes) {
+            let wanted = if any_size { u32::MAX } else { size };
+            if let Some(found) = self.attempt(candidates, teams, count * size, wanted, mixes) {
                 return Some(found);
             }
         }
@@ -368,8 +384,12 @@ impl<'a> Search<'a> {
         found
     }
 
+    fn near(&self, one: &Candidate, other: &Candidate) -> bool {
+        near(one, other, self.rules.distances()) || self.broken(BrokenRule::ForgetDistance)
+    }
+
     fn go_together(&mut self, one: &Candidate, other: &Candidate) -> bool {
-        if !near(one, other, self.rules.distances()) {
+        if !self.near(one, other) {
             return false;
         }
         if !self.rules.compares_pairs() {
@@ -395,6 +415,7 @@ impl<'a> Search<'a> {
             .map(|waiting| Item { size: waiting.profile.size, rating: waiting.profile.rating })
             .collect();
         let limit = waiting().map(|waiting| waiting.profile.balance).fold(f64::INFINITY, f64::min);
+        let limit = if self.broken(BrokenRule::ForgetBalance) { f64::INFINITY } else { limit };
         let (team_of, steps) = pack(&items, attempt.teams, self.rules.balances().then_some(limit));
         self.spend(PACK_COST * steps as u64);
         let team_of = team_of?;
@@ -415,6 +436,9 @@ impl<'a> Search<'a> {
             let regions = first.profile.regions.iter();
             regions.filter_map(|(region, latency)| Some((region.clone()?, *latency))).collect()
         });
+        if self.broken(BrokenRule::AnyRegion) {
+            return common.into_iter().next().map(|(region, _)| region);
+        }
         for ticket in tickets {
             common.retain_mut(|(region, worst)| {
                 let regions = &ticket.profile.regions;

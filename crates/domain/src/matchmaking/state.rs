@@ -30,6 +30,8 @@ pub struct Snapshot {
     pub seq: u64,
     /// The settings in force.
     pub settings: Arc<Settings>,
+    /// The configuration as it was written last.
+    pub configured: Option<Arc<Settings>>,
     /// Queues that are no longer configured and have tickets left.
     pub closed: Vec<(QueueId, Queue)>,
     /// Tickets that are not over, oldest first.
@@ -85,6 +87,7 @@ pub(crate) struct Indexes {
 pub(crate) struct State {
     pub(crate) seq: u64,
     pub(crate) settings: Arc<Settings>,
+    pub(crate) configured: Option<Arc<Settings>>,
     pub(crate) closed: BTreeMap<QueueId, Queue>,
     /// Tickets that are not over, by place.
     pub(crate) tickets: BTreeMap<u64, Ticket>,
@@ -102,6 +105,7 @@ impl State {
         Self {
             seq: 0,
             settings: Arc::new(Settings::default()),
+            configured: None,
             closed: BTreeMap::new(),
             tickets: BTreeMap::new(),
             over: BTreeMap::new(),
@@ -118,6 +122,7 @@ impl State {
         Snapshot {
             seq: self.seq,
             settings: Arc::clone(&self.settings),
+            configured: self.configured.clone(),
             closed: self.closed.iter().map(|(id, queue)| (id.clone(), queue.clone())).collect(),
             tickets: self.tickets.values().cloned().collect(),
             over: order.filter_map(|(_, _, place)| self.over.get(place).cloned()).collect(),
@@ -132,6 +137,7 @@ impl State {
         let mut state = Self::new();
         state.seq = snapshot.seq;
         state.settings = snapshot.settings;
+        state.configured = snapshot.configured;
         state.closed = snapshot.closed.into_iter().collect();
         for ticket in snapshot.over {
             state.enter_over(ticket);
@@ -206,7 +212,11 @@ impl State {
     pub(crate) fn apply(&mut self, record: &Record<Event>) {
         self.seq = record.seq;
         match &record.event {
-            Event::Configured { settings } => self.configure(settings),
+            Event::Configured { settings } => {
+                self.configure(settings);
+                self.configured = Some(Arc::clone(settings));
+            }
+            Event::Reconfigured { settings } => self.configure(settings),
             Event::TicketStarted { .. }
             | Event::TicketChecked { .. }
             | Event::TicketCancelled { .. }

@@ -71,8 +71,9 @@ fn settings_are_kept_with_their_times() {
     let found = recording(vec![
         started("a", ticket("a", 0.0), false),
         Event::Configured { settings: Arc::new(settings.clone()) },
+        Event::Reconfigured { settings: Arc::new(Settings::default()) },
     ]);
     let kept: Vec<_> =
         found.settings.iter().map(|(from, settings)| (from.as_millis(), &**settings)).collect();
-    assert_eq!(kept, [(0, &Settings::default()), (2_000, &settings)]);
+    assert_eq!(kept, [(0, &Settings::default()), (2_000, &settings), (3_000, &Settings::default())]);
 }

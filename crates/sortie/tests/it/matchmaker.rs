@@ -241,6 +241,47 @@ async fn it_runs_only_where_it_is_configured_and_its_log_is_not_forgotten() {
     assert!(said.contains("there is the log of a matchmaker, but none is configured"), "{said}");
 }
 
+/// The names of the queues, and how many minutes statuses are kept.
+async fn queues(control_plane: &ControlPlane) -> (Vec<String>, Value) {
+    let config = control_plane.get("/api/v1/matchmaking/admin/config").await;
+    let config = &config["catenaMatchmakerConfig"];
+    let names = config["matchmakingQueues"].as_object().unwrap().keys().cloned().collect();
+    (names, config["statusExpirationMinutes"].clone())
+}
+
+#[tokio::test]
+async fn queues_changed_at_run_time_outlive_a_kill_but_not_an_edited_file() {
+    let site = Site::with_config(&config());
+    let control_plane = site.up(&[]).await;
+    let change = json!({"StatusExpirationMinutes": 3, "MatchmakingQueues": {"coop": {}, "late": {"PlayersPerTeam": 2}}});
+    let body = json!({"config": change.to_string()});
+    control_plane.ok("POST", "/api/v1/matchmaking/admin/config", body).await;
+    let changed = queues(&control_plane).await;
+    assert_eq!(
+        (&changed.0[..], changed.1.as_str()),
+        (&["coop".to_owned(), "late".to_owned()][..], Some("3"))
+    );
+    let waiting = ticket(&control_plane, "late", "ann").await;
+    control_plane.kill().await;
+
+    let control_plane = site.up(&[]).await;
+    assert_eq!(queues(&control_plane).await, changed);
+    assert_eq!(control_plane.get(&format!("/v1/tickets/{waiting}")).await["queue"], "late");
+    control_plane.stop().await;
+
+    let mut edited = config();
+    edited["matchmaker"]["queues"]["coop"]["players_per_team"] = json!(3);
+    site.configure(&edited);
+    let control_plane = site.up(&[]).await;
+    assert_eq!(queues(&control_plane).await.0, ["coop"]);
+    assert_eq!(
+        control_plane.get(&format!("/v1/tickets/{waiting}")).await["state"],
+        "waiting",
+        "nobody is lost"
+    );
+    control_plane.stop().await;
+}
+
 #[tokio::test]
 async fn a_configuration_that_makes_no_sense_stops_the_start_with_its_keys() {
     let mut config = config();

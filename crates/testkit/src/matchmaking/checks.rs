@@ -1,21 +1,24 @@
 //! The invariants. Each message begins with the number that ARCHITECTURE.md gives the invariant.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use sortie_domain::ids::{MatchId, PlayerId, QueueId, TicketId};
+use sortie_domain::ids::{MatchId, PlayerId, QueueId, RegionId, TicketId};
 use sortie_domain::machine::{Machine, Record};
 use sortie_domain::matchmaking::model::{Named, Stage, Status, Ticket, TicketState};
-use sortie_domain::matchmaking::settings::{Backfill, ExpirationAction, Queue, RuleKind};
+use sortie_domain::matchmaking::settings::{Backfill, ExpirationAction, Need, Queue, RuleKind};
 use sortie_domain::matchmaking::{Event, Matchmaker};
 use sortie_domain::time::Timestamp;
 
 use super::world::World;
-use crate::oracle::{accepts, go_together, legal_match};
+use crate::oracle::{all_bear, can_stand_in, even, fill, go_together, legal_match, misses, wanted};
 
 /// Tickets of which every subset is tried after a tick.
 const MOST_TRIED: usize = 9;
 /// Longer than a tick, in milliseconds.
 const A_TICK: u64 = 110;
+/// So much later than a ticket does, trying everything sees that it asks for less.
+const ROUNDED: Duration = Duration::from_millis(1);
 
 impl World {
     /// What must hold in every state.
@@ -109,7 +112,8 @@ impl World {
     /// Whether the rules have changed since then, or the process is new.
     fn changed_lately(&self, since: Timestamp) -> bool {
         let recent = self.records().rev().take_while(|record| record.time > since);
-        recent.into_iter().any(|record| matches!(record.event, Event::Configured { .. }))
+        let changes = |event: &Event| matches!(event, Event::Configured { .. } | Event::Reconfigured { .. });
+        recent.into_iter().any(|record| changes(&record.event))
     }
 
     /// Of a queue without rules, nobody who fits waits while seats are free.
@@ -152,10 +156,12 @@ impl World {
     pub(super) fn check_event(&mut self, record: &Record<Event>) {
         match &record.event {
             Event::TicketStarted { .. } => self.report.tickets += 1,
-            Event::MatchProposed { id, queue, teams, .. } => self.check_match(record, id, queue, teams),
-            Event::MatchFormed { id, queue, teams, spec, .. } => {
+            Event::MatchProposed { id, queue, teams, region, .. } => {
+                self.check_match(record, id, queue, teams, region.as_ref());
+            }
+            Event::MatchFormed { id, queue, teams, region, spec } => {
                 if self.is_new(record.seq, id) {
-                    self.check_match(record, id, queue, teams);
+                    self.check_match(record, id, queue, teams, region.as_ref());
                 }
                 self.check_accepted(record.seq, id, &spec.players);
             }
@@ -194,7 +200,14 @@ impl World {
     }
 
     /// A match is one that its queue allows, and passes nobody by.
-    fn check_match(&mut self, record: &Record<Event>, id: &MatchId, queue: &QueueId, teams: &[Vec<Named>]) {
+    fn check_match(
+        &mut self,
+        record: &Record<Event>,
+        id: &MatchId,
+        queue: &QueueId,
+        teams: &[Vec<Named>],
+        region: Option<&RegionId>,
+    ) {
         let Some(settings) = self.maker.settings().queues.get(queue).cloned() else { return };
         let sizes: Vec<usize> =
             teams.iter().map(|team| team.iter().map(|named| named.players.len()).sum()).collect();
@@ -205,51 +218,91 @@ impl World {
         if settings.former().is_some() {
             return;
         }
-        let tickets: Vec<Ticket> =
-            teams.iter().flatten().filter_map(|named| self.maker.ticket(&named.ticket).cloned()).collect();
-        let all: Vec<&Ticket> = tickets.iter().collect();
+        let known = |named: &Named| self.maker.ticket(&named.ticket).cloned();
+        let tickets: Vec<Vec<Ticket>> =
+            teams.iter().map(|team| team.iter().filter_map(known).collect()).collect();
+        let tickets: Vec<Vec<&Ticket>> = tickets.iter().map(|team| team.iter().collect()).collect();
+        let all: Vec<&Ticket> = tickets.iter().flatten().copied().collect();
+        let rules = || format!("by {:?}: {all:?}", settings.rules);
         if !go_together(&settings, &all, record.time) {
-            let rules = &settings.rules;
-            self.fail(format!("5: the tickets of match {id} do not go together by {rules:?}: {tickets:?}"));
+            self.fail(format!("5: the tickets of match {id} do not go together {}", rules()));
         }
-        let balanced = settings.rules.iter().any(|rule| matches!(rule.kind, RuleKind::Balance { .. }));
-        if settings.expiration_action == ExpirationAction::Drop && settings.players_per_team == 1 && !balanced
-        {
-            self.check_passed_by(record, &settings, queue, &all);
+        if !all_bear(&settings, &all, region, record.time) {
+            self.fail(format!("5: not all can bear {region:?}, where match {id} is played, {}", rules()));
         }
+        if !even(&settings, &tickets, record.time) {
+            self.fail(format!("5: the teams of match {id} are not balanced {}", rules()));
+        }
+        let at_expiry = settings.expiration_action == ExpirationAction::Minimum
+            && all.iter().any(|ticket| ticket.waits_since + settings.ticket_expiration <= record.time);
+        if at_expiry {
+            // Whoever is there will do.
+            return;
+        }
+        let size = sizes.iter().copied().max().unwrap_or_default() as u32;
+        let asked_for = all.iter().any(|ticket| wanted(&settings, ticket, record.time + ROUNDED) <= size);
+        if sizes.iter().any(|other| *other as u32 != size) || !asked_for {
+            self.fail(format!("5: nobody asked for the teams of {sizes:?} players of match {id}"));
+        }
+        self.check_passed_by(record, &settings, queue, &all, size);
     }
 
-    /// One against one: nobody older, who has waited for longer than a tick, could have had the younger of the two.
+    /// Nobody was passed by. After a match was formed, no ticket that is outside of it may still wait that was older than
+    /// one of its members and could have taken that member's place, and could have done so for longer than a tick.
+    ///
+    /// It could have if it is as large; if, by what each demanded a tick ago, it and all other members go together both ways,
+    /// share a region, ask for teams of that size, and can be put into teams that are balanced; if no `preferred` rule of
+    /// another member speaks for the younger; and if a search that found the member finds it as well. A search is for one
+    /// pool at a time, so that is so if it lies in every pool in which the member lies ([`can_stand_in`]). It is also so,
+    /// without `preferred` rules, if it is older than all members, because of what is found in several pools the match
+    /// with the oldest is taken.
+    ///
+    /// Not checked are matches that hooks formed, those formed because a ticket expired, and those of the first tick after
+    /// other rules.
     fn check_passed_by(
         &mut self,
         record: &Record<Event>,
         settings: &Queue,
         queue: &QueueId,
-        both: &[&Ticket],
+        members: &[&Ticket],
+        size: u32,
     ) {
         let before = Timestamp::from_millis(self.now.saturating_sub(A_TICK));
-        let (Some(older), Some(younger)) =
-            (both.iter().min_by_key(|ticket| ticket.place), both.iter().max_by_key(|ticket| ticket.place))
-        else {
-            return;
-        };
-        if both.len() != 2 || self.changed_lately(before) {
+        if self.changed_lately(before) {
             return;
         }
+        let prefers = settings
+            .rules
+            .iter()
+            .any(|rule| matches!(&rule.kind, RuleKind::Expression { need, .. } if *need == Need::Preferred));
+        let oldest = members.iter().map(|ticket| ticket.place).min().unwrap_or_default();
+        let passed_by = |ticket: &Ticket, member: &Ticket| {
+            let others: Vec<&Ticket> =
+                members.iter().copied().filter(|other| other.id != member.id).collect();
+            let instead: Vec<&Ticket> = others.iter().copied().chain([ticket]).collect();
+            let as_liked = |other: &&Ticket| {
+                misses(settings, other, ticket, record.time) <= misses(settings, other, member, record.time)
+            };
+            let is_found = can_stand_in(settings, ticket, member, before, record.time)
+                || (!prefers && ticket.place < oldest);
+            ticket.place < member.place
+                && ticket.spec.size() == member.spec.size()
+                && is_found
+                && (!prefers || others.iter().all(as_liked))
+                && instead.iter().any(|one| wanted(settings, one, before) <= size)
+                && go_together(settings, &instead, before)
+                && fill(settings, &instead, size, before)
+        };
         let snapshot = self.maker.snapshot();
-        let passed = snapshot.tickets.iter().find(|ticket| {
+        let waited = snapshot.tickets.iter().filter(|ticket| {
             ticket.state == TicketState::Waiting
                 && ticket.queue == *queue
-                && ticket.place < older.place
-                // Larger ones may be left from before the queue was made smaller.
-                && ticket.spec.size() == 1
                 && self.time_of(ticket.changed_seq) <= before
-                && accepts(settings, ticket, younger, before)
-                && accepts(settings, younger, ticket, before)
-                && go_together(settings, &[ticket, younger], before)
         });
-        if let Some(id) = passed.map(|ticket| ticket.id.clone()) {
-            self.fail(format!("5: {id} was passed by for {} at {}", older.id, record.time.as_millis()));
+        let mut pairs = waited.flat_map(|ticket| members.iter().map(move |member| (ticket, *member)));
+        if let Some((ticket, member)) = pairs.find(|(ticket, member)| passed_by(ticket, member)) {
+            let (id, other, at) = (&ticket.id, &member.id, record.time.as_millis());
+            self.fail(format!("5: {id} was passed by for {other} at {at}"));
         }
     }
 

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use sortie_domain::broker::model::Properties;
 use sortie_domain::ids::{HookId, IdempotencyKey, MatchId, PlayerId, QueueId, RegionId, TicketId};
-use sortie_domain::matchmaking::Command;
 use sortie_domain::matchmaking::model::{Party, Player, TicketSpec};
 use sortie_domain::matchmaking::settings::{
-    Backfill, ExpirationAction, Hook, HookPoint, Measure, OnFailure, OutsideHook, Queue, Rule, RuleKind,
-    WidenStep,
+    About, Backfill, ExpirationAction, Hook, HookPoint, Measure, Need, OnFailure, OutsideHook, Queue, Rule,
+    RuleKind, WidenStep,
 };
+use sortie_domain::matchmaking::{Command, Event};
 
 use super::world::{Caller, Task, World};
 
@@ -49,7 +49,7 @@ impl World {
             34 => self.garbage(),
             _ => {}
         }
-        let delay = self.rng.u64(0..1500);
+        let delay = self.rng.u64(0..1000);
         self.plan(delay, Task::Client);
     }
 
@@ -128,7 +128,7 @@ impl World {
         })
     }
 
-    /// The first settings, or other ones: a queue changes, goes, or comes back.
+    /// The first settings, or other ones: a queue changes, goes, or comes back, in the operator's file or at run time.
     pub(super) fn configure(&mut self) {
         let first = self.settings.queues.is_empty();
         let changed: Vec<&str> =
@@ -143,7 +143,33 @@ impl World {
             }
         }
         self.settings.status_expiration = Duration::from_secs(3_600);
-        self.input(Command::Configure { settings: self.settings.clone() }, Caller::Other);
+        let settings = self.settings.clone();
+        if !first && self.rng.u8(0..3) > 0 {
+            return self.input(Command::Reconfigure { settings }, Caller::Other);
+        }
+        self.file = settings;
+        // An edited file is read at once, or with the next start.
+        if first || self.rng.bool() {
+            self.read_file();
+        } else {
+            self.settings = self.maker.settings().clone();
+        }
+    }
+
+    /// Takes over the operator's file; what was changed at run time stays if the file is as it was.
+    pub(super) fn read_file(&mut self) {
+        let records = self.log.iter().chain(&self.step.records).rev();
+        let written = records.clone().find_map(|record| match &record.event {
+            Event::Configured { settings } => Some(settings),
+            _ => None,
+        });
+        let is_known = written.is_some_and(|written| **written == self.file);
+        let expected = if is_known { self.maker.settings().clone() } else { self.file.clone() };
+        self.input(Command::Configure { settings: self.file.clone() }, Caller::Other);
+        if *self.maker.settings() != expected {
+            self.fail("6: the settings are neither the newest file nor what was changed since".into());
+        }
+        self.settings = expected;
     }
 
     fn queue(&mut self) -> Queue {
@@ -186,12 +212,16 @@ impl World {
     }
 
     fn rules(&mut self) -> Vec<Rule> {
-        let after = Duration::from_secs;
+        let (after, about) = (Duration::from_secs, About::Pair);
         let step = |seconds, value| WidenStep { after: after(seconds), value };
         let property = || "mmr".into();
         let skill =
             RuleKind::Distance { property: property(), measure: Measure::Average, most: 30.0, missing: 0.0 };
         let balance = RuleKind::Balance { property: property(), most: 60.0, missing: 0.0 };
+        let pair =
+            |expression: &str, need| RuleKind::Expression { expression: expression.into(), about, need };
+        let alike = "ticket.size == candidate.size || ticket.properties.map == candidate.properties.map";
+        let favourite = "candidate.properties.map == 'forest'";
         let all = [
             Rule {
                 relax_after: Some(after(15)),
@@ -201,7 +231,15 @@ impl World {
             Rule { widen: vec![step(7, 130.0)], ..Rule::new("ping", RuleKind::Latency { most: 70.0 }) },
             Rule { relax_after: Some(after(12)), ..Rule::new("blocks", RuleKind::NotBlocked) },
             Rule { relax_after: Some(after(10)), ..Rule::new("fair", balance) },
+            Rule { relax_after: Some(after(11)), ..Rule::new("alike", pair(alike, Need::Required)) },
+            Rule { relax_after: Some(after(13)), ..Rule::new("taste", pair(favourite, Need::Preferred)) },
         ];
-        all.into_iter().filter(|_| self.rng.bool()).collect()
+        if self.rng.u8(0..3) == 0 {
+            // One alone lets more tickets be where it matters.
+            return self.rng.choice(all).into_iter().collect();
+        }
+        // Those that compare every two tickets are rarer, because they make the others matter less.
+        let wanted = |rule: &Rule| matches!(rule.kind, RuleKind::Expression { .. });
+        all.into_iter().filter(|rule| self.rng.u8(0..if wanted(rule) { 4 } else { 2 }) == 0).collect()
     }
 }

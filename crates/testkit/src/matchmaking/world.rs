@@ -74,7 +74,10 @@ pub(super) struct World {
     calls: BTreeMap<CallId, Caller>,
     pub(super) effects: BTreeMap<u64, Effect>,
     pub(super) outside: Outside,
+    /// In force, as far as clients know.
     pub(super) settings: Settings,
+    /// What the operator's file says.
+    pub(super) file: Settings,
     pub(super) specs: Vec<(Option<TicketId>, TicketSpec)>,
     pub(super) started: BTreeSet<TicketId>,
     pub(super) cancelled: BTreeSet<TicketId>,
@@ -102,6 +105,7 @@ impl World {
             effects: BTreeMap::new(),
             outside: Outside::default(),
             settings: Settings::default(),
+            file: Settings::default(),
             specs: Vec::new(),
             started: BTreeSet::new(),
             cancelled: BTreeSet::new(),
@@ -305,10 +309,7 @@ impl World {
                 self.plan(delay, Task::News(id));
             }
         }
-        self.settings = self.maker.settings().clone();
-        if self.settings.queues.is_empty() {
-            self.configure();
-        }
+        self.read_file();
         self.plan_tick();
     }
 

@@ -55,7 +55,7 @@ fn status_data(player: &PlayerId, notice: &Notice<'_>) -> Value {
 /// The id of what the event is about: the match, else the ticket, else the queue.
 fn subject(event: &Event) -> Option<&str> {
     Some(match event {
-        Event::Configured { .. } => return None,
+        Event::Configured { .. } | Event::Reconfigured { .. } => return None,
         Event::TicketStarted { id, .. } | Event::TicketChecked { id, .. } => id.as_str(),
         Event::TicketCancelled { ticket, .. }
         | Event::TicketFailed { ticket, .. }
@@ -78,7 +78,7 @@ fn subject(event: &Event) -> Option<&str> {
 
 fn data(event: &Event) -> Value {
     match event {
-        Event::Configured { settings } => settings_data(settings),
+        Event::Configured { settings } | Event::Reconfigured { settings } => settings_data(settings),
         Event::TicketStarted { id, spec, queue, check } | Event::TicketChecked { id, spec, queue, check } => {
             let mut ticket = documents::ticket_spec(id, spec);
             ticket["queue"] = queue.as_str().into();

@@ -30,9 +30,21 @@ pub fn decode_event(bytes: &[u8]) -> Result<Event, StoredError> {
 pub fn encode_snapshot(snapshot: &Snapshot) -> Vec<u8> {
     use form::StoredSnapshot as Form;
 
-    let Snapshot { seq, settings, closed, tickets, over, formations, withdrawing, offers, rounds } = snapshot;
+    let Snapshot {
+        seq,
+        settings,
+        configured,
+        closed,
+        tickets,
+        over,
+        formations,
+        withdrawing,
+        offers,
+        rounds,
+    } = snapshot;
     let mut out = Vec::new();
-    append(&Form { seq: *seq, settings: settings.store(), ..Form::default() }, &mut out);
+    let (settings, configured) = (settings.store(), configured.store());
+    append(&Form { seq: *seq, settings, configured, ..Form::default() }, &mut out);
     append_list(closed, &mut out, |closed| Form { closed, ..Form::default() });
     append_list(tickets, &mut out, |tickets| Form { tickets, ..Form::default() });
     append_list(over, &mut out, |over| Form { over, ..Form::default() });
@@ -56,6 +68,7 @@ pub fn decode_snapshot(bytes: &[u8]) -> Result<Snapshot, StoredError> {
     Ok(Snapshot {
         seq: stored.seq,
         settings: Stored::load(stored.settings, place("settings"))?,
+        configured: Stored::load(stored.configured, place("configured"))?,
         closed: Stored::load(stored.closed, place("closed"))?,
         tickets: Stored::load(stored.tickets, place("tickets"))?,
         over: Stored::load(stored.over, place("over"))?,

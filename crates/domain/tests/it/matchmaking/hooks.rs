@@ -1,8 +1,9 @@
 use std::collections::BTreeMap;
 
 use sortie_domain::broker::model::Properties;
-use sortie_domain::ids::IdempotencyKey;
+use sortie_domain::ids::{IdempotencyKey, TicketId};
 use sortie_domain::machine::Machine;
+use sortie_domain::matchmaking::match_lifecycle::MAX_FORMED_TICKETS;
 use sortie_domain::matchmaking::model::{Status, TicketSpec};
 use sortie_domain::matchmaking::settings::{Hook, HookPoint, OnFailure, Queue, Settings};
 use sortie_domain::matchmaking::{Command, Effect, FormedMatch, MatchVerdict, Reply, TicketVerdict};
@@ -300,4 +301,36 @@ fn a_validated_ticket_that_does_not_fit_its_queue_fails() {
         TicketVerdict::Accept { queue: Some(queue_id("solos")), properties: None, ratings: BTreeMap::new() };
     validated(&mut table, "duo", "v", outcome);
     assert_eq!(table.status("duo"), Status::Failed);
+}
+
+/// An answer is taken in one step, so it is bounded; nothing of what is left out is forgotten.
+#[test]
+fn an_answer_that_names_too_many_tickets_is_taken_in_part_and_the_rest_is_asked_about_again() {
+    let mut table = Table::with(hooked(vec![outside("f", HookPoint::FormMatch, OnFailure::Refuse)]));
+    let names: Vec<String> = (0..MAX_FORMED_TICKETS + 200).map(|n| format!("p{n:04}")).collect();
+    for who in &names {
+        table.solo(who);
+    }
+    table.advance(secs(1));
+    let all = names.chunks(2).map(|two| pair(&two[0], &two[1])).collect();
+    let (round, _) = asked(&table);
+    let queue = queue_id("q");
+    let answer = Command::MatchesFormed { queue: queue.clone(), round, matches: Some(all) };
+    let Reply::Formed { taken, ignored } = table.ok(answer) else { panic!() };
+    assert_eq!((taken, ignored.len(), ignored[0].0), (MAX_FORMED_TICKETS / 2, 1, MAX_FORMED_TICKETS / 2));
+    assert!(ignored[0].1.contains("may name 1000 tickets"), "{ignored:?}");
+    table.tick();
+    let (next, tickets) = asked(&table);
+    assert_eq!((next, tickets.len()), (round + 1, 200));
+}
+
+/// The round that a hook is asked about, and its tickets.
+fn asked(table: &Table) -> (u64, Vec<TicketId>) {
+    let rounds = table.maker.outstanding().into_iter().filter_map(|effect| match effect {
+        Effect::FormMatches { round, tickets, .. } => {
+            Some((round, tickets.into_iter().map(|(id, _)| id).collect()))
+        }
+        _ => None,
+    });
+    rounds.last().expect("a round")
 }

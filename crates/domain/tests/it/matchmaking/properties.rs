@@ -9,7 +9,7 @@ use sortie_domain::ids::{MatchId, TicketId};
 use sortie_domain::machine::Machine;
 use sortie_domain::matchmaking::model::{SeatOffer, Stage, Status, Ticket, TicketSpec, TicketState};
 use sortie_domain::matchmaking::settings::{
-    Backfill, ExpirationAction, HookPoint, Measure, OnFailure, Queue, Rule, RuleKind, WidenStep,
+    Backfill, ExpirationAction, HookPoint, Measure, OnFailure, Queue, Rule, RuleKind, Settings, WidenStep,
 };
 use sortie_domain::matchmaking::{Command, Event, MatchVerdict, TicketVerdict};
 use sortie_domain::time::Timestamp;
@@ -402,13 +402,58 @@ proptest! {
                 game.table.tick();
             }
             let queue = if n % 2 == 0 { other.clone() } else { one.clone() };
-            game.table.done(Command::Configure { settings: settings([("q", queue)]) });
+            let settings = settings([("q", queue)]);
+            match n % 3 {
+                0 => game.table.done(Command::Configure { settings }),
+                1 => game.table.done(Command::Reconfigure { settings }),
+                _ => game.table.restart(),
+            }
         }
         game.table.done(Command::Configure { settings: settings([]) });
         game.table.advance(secs(100));
         for n in 1..=game.tickets {
             let status = game.table.status(&format!("t{n}"));
             prop_assert!(matches!(status, Status::FindingServer | Status::TimedOut), "{status:?}");
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    File(u64),
+    AtRunTime(u64),
+    Restart,
+}
+
+proptest! {
+    /// In force is the newest of: a file that was edited, a change at run time. A restart is neither.
+    #[test]
+    fn the_last_change_is_in_force(changes in proptest::collection::vec(prop_oneof![
+        (1..4_u64).prop_map(Change::File), (1..4_u64).prop_map(Change::AtRunTime), Just(Change::Restart),
+    ], 1..20)) {
+        let with = |tick| Settings { tick: Duration::from_millis(tick), ..settings([("q", Queue::default())]) };
+        let mut table = Table::configured(with(1));
+        let (mut file, mut in_force) = (1, 1);
+        for change in changes {
+            match change {
+                Change::File(tick) => {
+                    in_force = if tick == file { in_force } else { tick };
+                    file = tick;
+                    table.done(Command::Configure { settings: with(tick) });
+                }
+                Change::AtRunTime(tick) => {
+                    in_force = tick;
+                    table.done(Command::Reconfigure { settings: with(tick) });
+                }
+                Change::Restart => {
+                    table.restart();
+                    // What every start does.
+                    let events = table.log.len();
+                    table.done(Command::Configure { settings: with(file) });
+                    prop_assert_eq!(table.log.len(), events);
+                }
+            }
+            prop_assert_eq!(table.maker.settings(), &with(in_force));
         }
     }
 }

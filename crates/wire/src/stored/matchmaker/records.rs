@@ -42,6 +42,7 @@ records! { form:
 alternatives! {
     Event = stored_event::Event of form, "" {
         Configured { settings }
+        Reconfigured { settings }
         TicketStarted { id, spec, queue, check }
         TicketChecked { id, spec, queue, check }
         TicketCancelled { ticket, cause }

@@ -32,6 +32,8 @@ fn a_bad_event_is_refused_with_the_field_named() {
         (bytes(4, &bytes(1, &bytes(1, b"t"))), "TicketCancelled.cause", "the number 0"),
         (bytes(14, &bytes(1, b"m")), "MatchReady.connection", "is missing"),
         (bytes(15, b""), "SeatsOffered.offer", "is missing"),
+        // Field 22.
+        (b"\xb2\x01\x00".to_vec(), "Reconfigured.settings", "is missing"),
     ] {
         let text = decode_event(&stored).unwrap_err().to_string();
         assert!(text.starts_with(&format!("{field} of a stored record")) && text.contains(problem), "{text}");

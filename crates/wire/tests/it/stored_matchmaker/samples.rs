@@ -170,6 +170,8 @@ pub(super) fn events() -> Vec<Event> {
     let mut events = ticket_events();
     events.extend(match_events());
     events.extend(seat_events());
+    // Places in the log are in golden documents, so what is new is last.
+    events.push(Event::Reconfigured { settings: settings() });
     events
 }
 
@@ -254,6 +256,7 @@ pub(super) fn snapshot() -> Snapshot {
     Snapshot {
         seq: 300,
         settings: settings(),
+        configured: Some(Arc::new(Settings::default())),
         closed: vec![(QueueId::new("closed").unwrap(), Queue::default())],
         tickets: vec![
             ticket(1, TicketState::Validating(check())),

@@ -290,6 +290,7 @@ fn match_event() -> impl Strategy<Value = Event> {
 fn other_event() -> impl Strategy<Value = Event> {
     prop_oneof![
         settings().prop_map(|settings| Event::Configured { settings }),
+        settings().prop_map(|settings| Event::Reconfigured { settings }),
         offer().prop_map(|offer| Event::SeatsOffered { offer }),
         match_id().prop_map(|match_id| Event::SeatsWithdrawn { match_id }),
         (match_id(), named(), time()).prop_map(|(match_id, ticket, until)| Event::SeatsTaken {
@@ -365,10 +366,18 @@ pub(super) fn snapshot() -> impl Strategy<Value = Snapshot> {
     let queues = (vec((queue_id(), queue()), 0..MANY), vec((queue_id(), round), 0..MANY));
     let tickets = (vec(ticket(), 0..MANY), vec(ticket(), 0..MANY));
     let matches = (vec(formation(), 0..MANY), vec(match_id(), 0..MANY), vec(offered(), 0..MANY));
-    (any::<u64>(), settings(), queues, tickets, matches).prop_map(
-        |(seq, settings, (closed, rounds), (tickets, over), (formations, withdrawing, offers))| Snapshot {
+    let settings = (settings(), option::of(settings()));
+    (any::<u64>(), settings, queues, tickets, matches).prop_map(
+        |(
+            seq,
+            (settings, configured),
+            (closed, rounds),
+            (tickets, over),
+            (formations, withdrawing, offers),
+        )| Snapshot {
             seq,
             settings,
+            configured,
             closed,
             tickets,
             over,
