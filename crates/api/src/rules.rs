@@ -86,7 +86,7 @@ pub(crate) const RULES: &[Rule] = &[
     http(CLIENT_OR_PLAYER, &["POST /v1/tickets", "GET /v1/tickets", "GET /v1/tickets/{id}", "DELETE /v1/tickets/{id}"]),
     http(CLIENT_OR_PLAYER, &["POST /v1/tickets/{id}/accept", "POST /v1/tickets/{id}/decline", "GET /v1/tickets/{id}/explain"]),
     http(CLIENT_OR_PLAYER, &["GET /v1/queues"]),
-    http(GAME_SERVER, &["POST /v1/seats/{id}/claim"]),
+    http(GAME_SERVER, &["POST /v1/seats/{id}/claim", "PUT /v1/matches/{id}/free-seats"]),
     http(CLIENT_OR_GAME_SERVER, &["DELETE /v1/seats/{id}"]),
     http(ADMIN, &["GET /v1/servers"]),
     http(CLIENT, &["GET /v1/fleets"]),

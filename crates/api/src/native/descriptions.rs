@@ -7,7 +7,7 @@ use super::explain::ExplanationView;
 use super::listing::{Fleets, MAX_PAGE, PAGE, Servers};
 use super::matches::{MatchView, Matches, Order, STATES, Submitted};
 use super::queues::Queues;
-use super::seats::{Claim, Released, Reserve, SeatView};
+use super::seats::{Claim, FreeSeats, Released, Reserve, SeatView};
 use super::ticket_explain::ExplanationView as TicketExplanation;
 use super::ticket_view::TicketView;
 use super::tickets::{Order as TicketOrder, Started, Tickets, Vote};
@@ -71,6 +71,15 @@ fn seats(schemas: &mut Schemas) -> Vec<Operation> {
             200,
             "It is free",
         ),
+        Operation::new(
+            "PUT /v1/matches/{id}/free-seats",
+            TAG,
+            "reportFreeSeats",
+            "Say how many seats are free",
+        )
+        .text("For the game server of a match that is ready. To say the same again does no harm.")
+        .body::<FreeSeats>(schemas, true, &json!({"free": 2, "server_id": "server-1"}))
+        .answer::<MatchView>(schemas, 200, "The match"),
     ]
 }
 

@@ -1,4 +1,4 @@
-//! Seats: drop-in play.
+//! Seats: drop-in play; and free ones, of which a game server speaks.
 
 use std::time::Duration;
 
@@ -8,12 +8,13 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sortie_domain::broker::model::{Seat, SeatState};
+use sortie_domain::broker::model::{MAX_CAPACITY, Seat, SeatState};
 use sortie_domain::broker::{Command, Refusal, Reply};
 use sortie_domain::ids::{MatchId, PlayerId, SeatId, ServerId};
 use sortie_engine::CallError;
 use sortie_serving::{empty_is_object, read_body};
 
+use super::matches::{match_id, view};
 use super::{answer, parse, rfc3339};
 use crate::calls::unexpected;
 use crate::error::ApiError;
@@ -39,6 +40,19 @@ pub(super) struct Reserve {
 #[schemars(rename = "SeatClaim")]
 pub(super) struct Claim {
     /// If given, the seat's match has to be on this server.
+    server_id: Option<String>,
+}
+
+/// How many further players a match takes.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "FreeSeats")]
+pub(super) struct FreeSeats {
+    /// Places without a player, and not kept for a named one who is still to come. Those of seats that are reserved
+    /// count as free: they are taken off here.
+    #[schemars(range(max = MAX_CAPACITY))]
+    free: u32,
+    /// If given, the match has to be on this server.
     server_id: Option<String>,
 }
 
@@ -113,12 +127,34 @@ pub(super) async fn claim(
         let seat = seat_id(id)?;
         let body = read_body(request, &api.options.limits.serving).await?;
         let Claim { server_id } = parse(empty_is_object(&body))?;
-        let server = server_id.map(|text| ServerId::new(&text)).transpose();
-        let server = server.map_err(|problem| ApiError::field("server_id", problem))?;
-        let reply = api.call(Command::ClaimSeat { seat, server }).await;
+        let reply = api.call(Command::ClaimSeat { seat, server: server(server_id)? }).await;
         seated(reply).map(|seat| (StatusCode::OK, seat))
     };
     answer(claim.await)
+}
+
+fn server(id: Option<String>) -> Result<Option<ServerId>, ApiError> {
+    let id = id.map(|text| ServerId::new(&text)).transpose();
+    id.map_err(|problem| ApiError::field("server_id", problem))
+}
+
+/// `PUT /v1/matches/{id}/free-seats`
+pub(super) async fn report_free(
+    State(api): State<Api>,
+    id: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Response {
+    let report = async {
+        let match_id = match_id(id)?;
+        let body = read_body(request, &api.options.limits.serving).await?;
+        let FreeSeats { free, server_id } = parse(&body)?;
+        let command = Command::ReportFreePlaces { match_id, server: server(server_id)?, free };
+        match api.call(command).await? {
+            Reply::Match(game) => Ok((StatusCode::OK, view(&game)?)),
+            other => Err(unexpected(&other)),
+        }
+    };
+    answer(report.await)
 }
 
 /// `DELETE /v1/seats/{id}`

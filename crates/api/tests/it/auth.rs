@@ -118,6 +118,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("GET /v1/tickets/{id}/explain", CLIENT_OR_PLAYER),
     ("GET /v1/queues", CLIENT_OR_PLAYER),
     ("POST /v1/seats/{id}/claim", GAME),
+    ("PUT /v1/matches/{id}/free-seats", GAME),
     ("DELETE /v1/seats/{id}", CLIENT_OR_GAME),
     ("GET /v1/servers", ADMIN),
     ("GET /v1/fleets", CLIENT),

@@ -123,6 +123,31 @@ async fn seats_are_reserved_claimed_once_and_released() {
 }
 
 #[tokio::test]
+async fn a_game_server_says_how_many_seats_are_free() {
+    let server = Server::start().await;
+    let id = server.ready_match("s1", json!({"players": ["p1"]})).await;
+    let (seats, free) = (format!("/v1/matches/{id}/seats"), format!("/v1/matches/{id}/free-seats"));
+    let (status, answer) = server.send("POST", &seats, r#"{"player_id":"p2"}"#).await;
+    assert_eq!((status, &answer["error"]["code"]), (409, &json!("no_capacity")));
+    let view = server.ok("PUT", &free, json!({"free": 2, "server_id": "s1"})).await;
+    assert_eq!((&view["match_id"], &view["capacity"]), (&json!(id), &json!(3)));
+    assert_eq!(view["seats"], json!({"reserved": 0, "claimed": 0, "free": 2}));
+    server.ok("POST", &seats, json!({"player_id": "p2"})).await;
+    let view = server.ok("PUT", &free, json!({"free": 2})).await;
+    assert_eq!(view["seats"], json!({"reserved": 1, "claimed": 0, "free": 1}));
+
+    let (status, answer) = server.send("PUT", &free, r#"{"free":1,"server_id":"s2"}"#).await;
+    assert_eq!((status, &answer["error"]["code"]), (409, &json!("match_not_held")));
+    let waiting = server.submit(&["p3"]).await;
+    let (status, answer) =
+        server.send("PUT", &format!("/v1/matches/{waiting}/free-seats"), r#"{"free":1}"#).await;
+    assert_eq!((status, &answer["error"]["code"]), (409, &json!("not_ready")));
+    server.ok("DELETE", &format!("/v1/matches/{id}"), Value::Null).await;
+    let (status, answer) = server.send("PUT", &free, r#"{"free":1}"#).await;
+    assert_eq!((status, &answer["error"]["code"]), (410, &json!("match_over")));
+}
+
+#[tokio::test]
 async fn an_unclaimed_seat_expires() {
     let server = Server::start().await;
     let id = server.ready_match("s1", json!({"players": [], "capacity": 1})).await;

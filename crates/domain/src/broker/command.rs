@@ -480,7 +480,10 @@ impl fmt::Display for Refusal {
             }
             Self::MatchOver { match_id, state } => write!(f, "match {match_id} is over: it is {state}"),
             Self::NoCapacity(id) => {
-                write!(f, "match {id} takes no further players: it was submitted without a capacity")
+                write!(
+                    f,
+                    "match {id} takes no further players: it was submitted without a capacity, and its server has said of no free seats"
+                )
             }
             Self::MatchFull(id) => write!(f, "match {id} is full"),
             Self::AlreadySeated(player) => write!(f, "player {player} has a seat in this match"),
