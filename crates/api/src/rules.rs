@@ -80,7 +80,7 @@ pub(crate) const RULES: &[Rule] = &[
     both(ADMIN, &["POST /api/v1/admin/events/emit"], &["catena.events.Events/AdminEmitUpdateEvent"]),
 
     http(CLIENT, &["POST /v1/matches", "GET /v1/matches", "DELETE /v1/matches/{id}"]),
-    http(CLIENT_OR_GAME_SERVER, &["GET /v1/matches/{id}"]),
+    http(CLIENT_OR_GAME_SERVER, &["GET /v1/matches/{id}", "GET /v1/matches/{id}/seats"]),
     http(CLIENT, &["GET /v1/matches/{id}/explain"]),
     http(CLIENT, &["POST /v1/matches/{id}/seats"]),
     http(CLIENT_OR_PLAYER, &["POST /v1/tickets", "GET /v1/tickets", "GET /v1/tickets/{id}", "DELETE /v1/tickets/{id}"]),

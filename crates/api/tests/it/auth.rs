@@ -109,6 +109,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("DELETE /v1/matches/{id}", CLIENT),
     ("GET /v1/matches/{id}/explain", CLIENT),
     ("POST /v1/matches/{id}/seats", CLIENT),
+    ("GET /v1/matches/{id}/seats", CLIENT_OR_GAME),
     ("POST /v1/tickets", CLIENT_OR_PLAYER),
     ("GET /v1/tickets", CLIENT_OR_PLAYER),
     ("GET /v1/tickets/{id}", CLIENT_OR_PLAYER),

@@ -136,6 +136,13 @@ impl Match {
         players
     }
 
+    /// Those of them who are there or may come: without named players whose place is not kept any more.
+    #[must_use]
+    pub fn expected_players(&self) -> Vec<PlayerId> {
+        let named = self.spec.players.iter().filter(|player| self.keeps_place_for(player));
+        named.chain(self.seats_beside_kept().map(|seat| &seat.player)).cloned().collect()
+    }
+
     /// Places in all; `None` if nobody can join.
     #[must_use]
     pub fn capacity(&self) -> Option<u32> {

@@ -8,7 +8,7 @@ use sortie_domain::broker::model::{MAX_CAPACITY, Match, MatchSpec, Seat, SeatSta
 use sortie_domain::broker::{Command, RefusalKind, Reply};
 use sortie_domain::ids::{MatchId, PlayerId, ServerId};
 
-use crate::table::{Asked, Table, claim, fleet, fleet_id, game, player, secs, server, spec};
+use crate::table::{Asked, Table, claim, fleet, fleet_id, game, player, players, secs, server, spec};
 
 const TTL: std::time::Duration = secs(10);
 
@@ -176,7 +176,9 @@ fn a_named_player_who_left_takes_a_free_place_like_anybody_else() {
     table.refused("match_full", reserve(&id, "ann"));
     table.say_free(&id, &host, 1);
     assert_eq!(table.places(&id), (1, Some(2)));
+    assert_eq!(table.find(&id).expected_players(), [player("bob")]);
     table.take_seat(&id, "ann");
+    assert_eq!(table.find(&id).expected_players(), players(&["bob", "ann"]));
     table.refused("match_full", reserve(&id, "cat"));
 }
 

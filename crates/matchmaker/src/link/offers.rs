@@ -162,7 +162,7 @@ fn change(
         region: region.cloned(),
         properties: game.spec.properties.clone(),
         ratings: BTreeMap::new(),
-        players: game.players(),
+        players: game.expected_players(),
     };
     let same = |known: &Promised| {
         free == free_now && SeatOffer { seats: known.offer.seats, ..offer.clone() } == *known.offer
