@@ -66,7 +66,7 @@ pub struct Limits {
     pub player_streams: usize,
     /// Streams that follow the whole log at a time: CloudEvents, events by tag.
     pub log_streams: usize,
-    /// Time between signs of life on a stream.
+    /// Time between signs of life on a stream, and longest wait for news of a match.
     pub heartbeat: Duration,
 }
 

@@ -71,7 +71,8 @@ fn subject(event: &Event) -> Option<&str> {
         | Event::MatchReady { id, .. }
         | Event::MatchEnded { id, .. }
         | Event::MatchFailed { id, .. }
-        | Event::MatchCancelled { id, .. } => Some(id.as_str()),
+        | Event::MatchCancelled { id, .. }
+        | Event::MatchPlacesReported { id, .. } => Some(id.as_str()),
         Event::SeatReserved { match_id, .. }
         | Event::SeatClaimed { match_id, .. }
         | Event::SeatClosed { match_id, .. } => Some(match_id.as_str()),
@@ -112,6 +113,7 @@ fn data(event: &Event) -> Value {
         Event::MatchCancelled { id, players, cause } => json!({
             "match_id": id.as_str(), "players": documents::players(players), "cause": cause.name(), "text": cause.text(),
         }),
+        Event::MatchPlacesReported { id, free } => json!({ "match_id": id.as_str(), "free": free }),
         Event::SeatReserved { seat, match_id, player, client_id, ttl } => json!({
             "seat_id": seat.as_str(), "match_id": match_id.as_str(), "player_id": player.as_str(),
             "client_id": client_id.to_string(), "ttl_ms": whole_millis(*ttl),

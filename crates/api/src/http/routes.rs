@@ -51,6 +51,10 @@ impl Routes {
         self.on("POST", MethodFilter::POST, path, handler)
     }
 
+    pub(crate) fn put<H: Handler<T, Api>, T: 'static>(self, path: &str, handler: H) -> Self {
+        self.on("PUT", MethodFilter::PUT, path, handler)
+    }
+
     pub(crate) fn delete<H: Handler<T, Api>, T: 'static>(self, path: &str, handler: H) -> Self {
         self.on("DELETE", MethodFilter::DELETE, path, handler)
     }

@@ -7,7 +7,7 @@ use super::explain::ExplanationView;
 use super::listing::{Fleets, MAX_PAGE, PAGE, Servers};
 use super::matches::{MatchView, Matches, Order, STATES, Submitted};
 use super::queues::Queues;
-use super::seats::{Claim, Released, Reserve, SeatView};
+use super::seats::{Claim, FreeSeats, MatchSeats, Released, Reserve, SeatView};
 use super::ticket_explain::ExplanationView as TicketExplanation;
 use super::ticket_view::TicketView;
 use super::tickets::{Order as TicketOrder, Started, Tickets, Vote};
@@ -63,6 +63,15 @@ fn seats(schemas: &mut Schemas) -> Vec<Operation> {
         Operation::new("POST /v1/matches/{id}/seats", TAG, "reserveSeat", "Reserve a seat for a player")
             .body::<Reserve>(schemas, true, &reserve)
             .answer::<SeatView>(schemas, 201, "The seat"),
+        Operation::new(
+            "GET /v1/matches/{id}/seats",
+            TAG,
+            "listSeats",
+            "List the seats of a match: who comes",
+        )
+        .text("With `seen`, answered when there is news of the match, or after 15 seconds.")
+        .query("seen", &json!({"type": "integer", "minimum": 0}), "`seen` of the answer before.")
+        .answer::<MatchSeats>(schemas, 200, "Its seats"),
         Operation::new("POST /v1/seats/{id}/claim", TAG, "claimSeat", "Claim a seat: its player is there")
             .body::<Claim>(schemas, false, &json!({"server_id": "server-1"}))
             .answer::<SeatView>(schemas, 200, "The seat"),
@@ -71,6 +80,15 @@ fn seats(schemas: &mut Schemas) -> Vec<Operation> {
             200,
             "It is free",
         ),
+        Operation::new(
+            "PUT /v1/matches/{id}/free-seats",
+            TAG,
+            "reportFreeSeats",
+            "Say how many seats are free",
+        )
+        .text("For the game server of a match that is ready. To say the same again does no harm.")
+        .body::<FreeSeats>(schemas, true, &json!({"free": 2, "server_id": "server-1"}))
+        .answer::<MatchView>(schemas, 200, "The match"),
     ]
 }
 

@@ -184,7 +184,7 @@ pub(super) struct MatchView {
     properties: Box<RawValue>,
     #[schemars(with = "BTreeMap<String, BTreeMap<String, Value>>")]
     player_properties: BTreeMap<String, Box<RawValue>>,
-    /// Places; null for a match that nobody can join.
+    /// Places, as they were ordered or as the server counts them; null for a match that nobody can join.
     capacity: Option<u32>,
     seats: Seats,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -213,7 +213,7 @@ struct Seats {
     free: u32,
 }
 
-fn view(game: &Match) -> Result<MatchView, ApiError> {
+pub(super) fn view(game: &Match) -> Result<MatchView, ApiError> {
     let (since, message) = match &game.state {
         MatchState::Queued => (game.queued_at, None),
         MatchState::PickedUp { at } | MatchState::Ready { at, .. } => (*at, None),
@@ -238,7 +238,7 @@ fn view(game: &Match) -> Result<MatchView, ApiError> {
         player_properties: of_players
             .map(|(player, properties)| Ok((player.to_string(), raw(properties)?)))
             .collect::<Result<_, ApiError>>()?,
-        capacity: game.spec.capacity,
+        capacity: game.capacity(),
         seats: Seats { reserved: game.seats.len() - claimed, claimed, free: game.free_places() },
         fleet: game.spec.fleet.as_ref().map(ToString::to_string),
         server_id: game.server.as_ref().map(ToString::to_string),

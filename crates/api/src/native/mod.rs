@@ -39,6 +39,8 @@ pub(crate) fn routes() -> Routes {
         .delete("/v1/matches/{id}", matches::cancel)
         .get("/v1/matches/{id}/explain", explain::explain)
         .post("/v1/matches/{id}/seats", seats::reserve)
+        .get("/v1/matches/{id}/seats", seats::list)
+        .put("/v1/matches/{id}/free-seats", seats::report_free)
         .post("/v1/seats/{id}/claim", seats::claim)
         .delete("/v1/seats/{id}", seats::release)
         .post("/v1/tickets", tickets::start)

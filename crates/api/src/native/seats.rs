@@ -1,23 +1,25 @@
-//! Seats: drop-in play.
+//! Seats: drop-in play. A game server says how many are free, and hears by a call that waits who comes: in an order that
+//! suits it, of its own match only, and without reading the events of everybody.
 
 use std::time::Duration;
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sortie_domain::broker::model::{Seat, SeatState};
+use sortie_domain::broker::model::{MAX_CAPACITY, Match, Seat, SeatState};
 use sortie_domain::broker::{Command, Refusal, Reply};
 use sortie_domain::ids::{MatchId, PlayerId, SeatId, ServerId};
 use sortie_engine::CallError;
 use sortie_serving::{empty_is_object, read_body};
 
+use super::matches::{STATES, match_id, view};
 use super::{answer, parse, rfc3339};
 use crate::calls::unexpected;
 use crate::error::ApiError;
-use crate::params::path_param;
+use crate::params::{Params, path_param};
 use crate::state::Api;
 
 /// Seconds that a player may take to claim a seat, unless the request says otherwise.
@@ -42,6 +44,19 @@ pub(super) struct Claim {
     server_id: Option<String>,
 }
 
+/// How many further players a match takes.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "FreeSeats")]
+pub(super) struct FreeSeats {
+    /// Places without a player, and not kept for a named one who is still to come. Those of seats that are reserved
+    /// count as free: they are taken off here.
+    #[schemars(range(max = MAX_CAPACITY))]
+    free: u32,
+    /// If given, the match has to be on this server.
+    server_id: Option<String>,
+}
+
 /// A seat as it is shown.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Seat")]
@@ -57,6 +72,19 @@ pub(super) struct SeatView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     expires_at: Option<String>,
+}
+
+/// Who is on the way to a match, and who is there.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "MatchSeats")]
+pub(super) struct MatchSeats {
+    /// Where the match stands: no seat comes after `ended`, `failed` or `cancelled`.
+    #[schemars(extend("enum" = STATES))]
+    state: &'static str,
+    /// What the next call gives as `seen`.
+    seen: u64,
+    /// Seats that are reserved or claimed, by id.
+    seats: Vec<SeatView>,
 }
 
 /// The seat that was given back.
@@ -103,6 +131,44 @@ pub(super) async fn reserve(
     answer(reserve.await)
 }
 
+/// `GET /v1/matches/{id}/seats`
+pub(super) async fn list(
+    State(api): State<Api>,
+    id: Result<Path<String>, PathRejection>,
+    uri: Uri,
+) -> Response {
+    let list = async {
+        let id = match_id(id)?;
+        let mut params = Params::of(&uri)?;
+        let seen = params.parsed("seen", "`seen` of an earlier answer")?;
+        params.finish()?;
+        let game = match seen {
+            Some(seen) => news(&api, &id, seen).await?,
+            None => find(&api, &id).await?,
+        };
+        let seats = game.seats.into_values().map(SeatView::from).collect();
+        Ok((StatusCode::OK, MatchSeats { state: game.state.name(), seen: game.changed_seq, seats }))
+    };
+    answer(list.await)
+}
+
+/// The match once there is news of it, or as it is after a while.
+async fn news(api: &Api, id: &MatchId, seen: u64) -> Result<Match, ApiError> {
+    let watch = api.call(Command::WatchMatch { id: id.clone(), seen });
+    match tokio::time::timeout(api.options.limits.heartbeat, watch).await {
+        Ok(Ok(Reply::Match(game))) => Ok(game),
+        Ok(Ok(other)) => Err(unexpected(&other)),
+        Ok(Err(error)) => Err(error.into()),
+        Err(_) => find(api, id).await,
+    }
+}
+
+async fn find(api: &Api, id: &MatchId) -> Result<Match, ApiError> {
+    let wanted = id.clone();
+    let game = api.query(move |broker| broker.find_match(&wanted).cloned()).await?;
+    game.ok_or_else(|| Refusal::MatchNotFound(id.clone()).into())
+}
+
 /// `POST /v1/seats/{id}/claim`
 pub(super) async fn claim(
     State(api): State<Api>,
@@ -113,12 +179,34 @@ pub(super) async fn claim(
         let seat = seat_id(id)?;
         let body = read_body(request, &api.options.limits.serving).await?;
         let Claim { server_id } = parse(empty_is_object(&body))?;
-        let server = server_id.map(|text| ServerId::new(&text)).transpose();
-        let server = server.map_err(|problem| ApiError::field("server_id", problem))?;
-        let reply = api.call(Command::ClaimSeat { seat, server }).await;
+        let reply = api.call(Command::ClaimSeat { seat, server: server(server_id)? }).await;
         seated(reply).map(|seat| (StatusCode::OK, seat))
     };
     answer(claim.await)
+}
+
+fn server(id: Option<String>) -> Result<Option<ServerId>, ApiError> {
+    let id = id.map(|text| ServerId::new(&text)).transpose();
+    id.map_err(|problem| ApiError::field("server_id", problem))
+}
+
+/// `PUT /v1/matches/{id}/free-seats`
+pub(super) async fn report_free(
+    State(api): State<Api>,
+    id: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Response {
+    let report = async {
+        let match_id = match_id(id)?;
+        let body = read_body(request, &api.options.limits.serving).await?;
+        let FreeSeats { free, server_id } = parse(&body)?;
+        let command = Command::ReportFreePlaces { match_id, server: server(server_id)?, free };
+        match api.call(command).await? {
+            Reply::Match(game) => Ok((StatusCode::OK, view(&game)?)),
+            other => Err(unexpected(&other)),
+        }
+    };
+    answer(report.await)
 }
 
 /// `DELETE /v1/seats/{id}`

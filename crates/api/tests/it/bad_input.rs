@@ -207,6 +207,19 @@ async fn native_calls() {
     for (body, field) in table {
         refused(&server, "POST", &seats, body.to_string(), field).await;
     }
+    let free_seats = format!("/v1/matches/{id}/free-seats");
+    let table = [
+        (json!({}), "free"),
+        (json!({"free": -1}), "free"),
+        (json!({"free": 0.5}), "free"),
+        (json!({"free": "1"}), "free"),
+        (json!({"free": 10_001}), "free"),
+        (json!({"free": 1, "server_id": ""}), "server_id"),
+        (json!({"free": 1, "server": "s1"}), "server"),
+    ];
+    for (body, field) in table {
+        refused(&server, "PUT", &free_seats, body.to_string(), field).await;
+    }
     let table = [
         ("GET", "/v1/matches?limit=0", "limit"),
         ("GET", "/v1/matches?limit=1001", "limit"),
@@ -222,6 +235,12 @@ async fn native_calls() {
         ("DELETE", "/v1/matches/unknown", ""),
         ("DELETE", "/v1/seats/unknown", ""),
         ("POST", "/v1/seats/unknown/claim", ""),
+        ("PUT", "/v1/matches/%0a/free-seats", "match_id"),
+        ("GET", "/v1/matches/%0a/seats", "match_id"),
+        ("GET", "/v1/matches/unknown/seats", ""),
+        ("GET", "/v1/matches/unknown/seats?seen=1", ""),
+        ("GET", "/v1/matches/unknown/seats?seen=-1", "seen"),
+        ("GET", "/v1/matches/unknown/seats?since=1", "since"),
         ("GET", "/v1/events?from=first", "from"),
         ("GET", "/v1/events?from=1000000", ""),
         ("GET", "/v1/events?form=1", "form"),

@@ -97,6 +97,7 @@ fn wrong_values() -> Vec<Vec<u8>> {
         "parties",
         "leader",
         "latencies",
+        "free",
     ];
     let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
     let long = format!("\"{}\"", "x".repeat(200_000));

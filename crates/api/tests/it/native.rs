@@ -1,6 +1,9 @@
 //! Sortie's own API.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
+use sortie_api::{Auth, Limits};
 use sortie_domain::broker::event::Event;
 
 use crate::harness::Server;
@@ -123,11 +126,68 @@ async fn seats_are_reserved_claimed_once_and_released() {
 }
 
 #[tokio::test]
+async fn a_game_server_says_how_many_seats_are_free() {
+    let server = Server::start().await;
+    let id = server.ready_match("s1", json!({"players": ["p1"]})).await;
+    let (seats, free) = (format!("/v1/matches/{id}/seats"), format!("/v1/matches/{id}/free-seats"));
+    let (status, answer) = server.send("POST", &seats, r#"{"player_id":"p2"}"#).await;
+    assert_eq!((status, &answer["error"]["code"]), (409, &json!("no_capacity")));
+    let view = server.ok("PUT", &free, json!({"free": 2, "server_id": "s1"})).await;
+    assert_eq!((&view["match_id"], &view["capacity"]), (&json!(id), &json!(3)));
+    assert_eq!(view["seats"], json!({"reserved": 0, "claimed": 0, "free": 2}));
+    server.ok("POST", &seats, json!({"player_id": "p2"})).await;
+    let view = server.ok("PUT", &free, json!({"free": 2})).await;
+    assert_eq!(view["seats"], json!({"reserved": 1, "claimed": 0, "free": 1}));
+
+    let (status, answer) = server.send("PUT", &free, r#"{"free":1,"server_id":"s2"}"#).await;
+    assert_eq!((status, &answer["error"]["code"]), (409, &json!("match_not_held")));
+    let waiting = server.submit(&["p3"]).await;
+    let (status, answer) =
+        server.send("PUT", &format!("/v1/matches/{waiting}/free-seats"), r#"{"free":1}"#).await;
+    assert_eq!((status, &answer["error"]["code"]), (409, &json!("not_ready")));
+    server.ok("DELETE", &format!("/v1/matches/{id}"), Value::Null).await;
+    let (status, answer) = server.send("PUT", &free, r#"{"free":1}"#).await;
+    assert_eq!((status, &answer["error"]["code"]), (410, &json!("match_over")));
+}
+
+#[tokio::test]
+async fn a_game_server_hears_who_comes() {
+    let server = Server::start().await;
+    let id = server.ready_match("s1", json!({"players": ["p1"], "capacity": 3})).await;
+    let seats = format!("/v1/matches/{id}/seats");
+    let first = server.ok("GET", &seats, Value::Null).await;
+    assert_eq!((&first["state"], &first["seats"]), (&json!("ready"), &json!([])));
+    let news = format!("{seats}?seen={}", first["seen"]);
+    let seat = async {
+        // Whether the call waits by now or begins to after this: it hears of it.
+        server.ok("POST", &seats, json!({"player_id": "p2"})).await
+    };
+    let (heard, seat) = tokio::join!(server.ok("GET", &news, Value::Null), seat);
+    assert_eq!(heard["seats"], json!([seat]));
+    let news = format!("{seats}?seen={}", heard["seen"]);
+    let end = async { server.ok("DELETE", &format!("/v1/matches/{id}"), Value::Null).await };
+    let (over, _) = tokio::join!(server.ok("GET", &news, Value::Null), end);
+    assert_eq!((&over["state"], &over["seats"]), (&json!("cancelled"), &json!([])));
+    assert_eq!(server.ok("GET", &news, Value::Null).await, over, "there is no more to wait for");
+}
+
+#[tokio::test]
+async fn a_game_server_that_waits_for_news_in_vain_is_answered_all_the_same() {
+    let limits = Limits { heartbeat: Duration::from_millis(10), ..Limits::default() };
+    let server = Server::start_with(Auth::dev(), limits).await;
+    let id = server.ready_match("s1", json!({"players": ["p1"], "capacity": 3})).await;
+    let seats = format!("/v1/matches/{id}/seats");
+    let first = server.ok("GET", &seats, Value::Null).await;
+    let again = server.ok("GET", &format!("{seats}?seen={}", first["seen"]), Value::Null).await;
+    assert_eq!(again, first);
+}
+
+#[tokio::test]
 async fn an_unclaimed_seat_expires() {
     let server = Server::start().await;
     let id = server.ready_match("s1", json!({"players": [], "capacity": 1})).await;
     server.ok("POST", &format!("/v1/matches/{id}/seats"), json!({"player_id": "p2"})).await;
-    server.clock.advance(std::time::Duration::from_secs(30));
+    server.clock.advance(Duration::from_secs(30));
     server.await_event(|record| matches!(record.event, Event::SeatClosed { .. })).await;
     let view = server.ok("GET", &format!("/v1/matches/{id}"), Value::Null).await;
     assert_eq!(view["seats"]["free"], 1);

@@ -165,6 +165,16 @@ pub enum Command {
         /// Which seat.
         seat: SeatId,
     },
+    /// How many places of a match are free for further players, as its server counts: without a player, and not kept
+    /// for a named one who is still to come. Places of seats that are reserved are taken off by the broker.
+    ReportFreePlaces {
+        /// Which match.
+        match_id: MatchId,
+        /// The server that says so; `None` leaves unchecked whether it has the match.
+        server: Option<ServerId>,
+        /// How many.
+        free: u32,
+    },
     /// Kept until there is news of the match later than event `seen`.
     WatchMatch {
         /// Which match.
@@ -260,7 +270,7 @@ pub enum Reply {
         /// Its match.
         game: Match,
     },
-    /// To `CancelMatch`, `EndActiveMatch`, `WatchMatch`: the match as it is now.
+    /// To `CancelMatch`, `EndActiveMatch`, `ReportFreePlaces`, `WatchMatch`: the match as it is now.
     Match(Match),
 }
 
@@ -323,7 +333,7 @@ pub enum Refusal {
         /// Its state.
         state: &'static str,
     },
-    /// The match takes no further players: it was submitted without a capacity.
+    /// The match takes no further players: it was submitted without a capacity, and its server says of no free place.
     NoCapacity(MatchId),
     /// Every place is taken.
     MatchFull(MatchId),
@@ -470,12 +480,15 @@ impl fmt::Display for Refusal {
             }
             Self::MatchOver { match_id, state } => write!(f, "match {match_id} is over: it is {state}"),
             Self::NoCapacity(id) => {
-                write!(f, "match {id} takes no further players: it was submitted without a capacity")
+                write!(
+                    f,
+                    "match {id} takes no further players: it was submitted without a capacity, and its server has said of no free seats"
+                )
             }
             Self::MatchFull(id) => write!(f, "match {id} is full"),
             Self::AlreadySeated(player) => write!(f, "player {player} has a seat in this match"),
             Self::AlreadyClaimed(seat) => write!(f, "seat {seat} is claimed already"),
-            Self::NotReady(id) => write!(f, "match {id} is not ready, so no seat of it can be claimed yet"),
+            Self::NotReady(id) => write!(f, "match {id} is not ready, so nobody can be in it yet"),
             Self::OtherServer(seat) => write!(f, "seat {seat} belongs to a match on another server"),
             Self::SeatOver { seat, end } => write!(f, "seat {seat} is no more: {}", end.text()),
             Self::NoFleet { why } if why.is_empty() => write!(f, "no fleet is configured"),

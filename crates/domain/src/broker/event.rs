@@ -113,6 +113,13 @@ pub enum Event {
         /// How it ended.
         end: SeatEnd,
     },
+    /// The server has said how many places are free, and that was news.
+    MatchPlacesReported {
+        /// Which match.
+        id: MatchId,
+        /// Places without a player, as the server counts them.
+        free: u32,
+    },
     /// A server that nobody ordered has made itself known.
     ServerRegistered {
         /// Which.
@@ -204,6 +211,7 @@ impl Event {
             Self::MatchEnded { .. } => "sortie.match.ended",
             Self::MatchFailed { .. } => "sortie.match.failed",
             Self::MatchCancelled { .. } => "sortie.match.cancelled",
+            Self::MatchPlacesReported { .. } => "sortie.match.places_reported",
             Self::SeatReserved { .. } => "sortie.seat.reserved",
             Self::SeatClaimed { .. } => "sortie.seat.claimed",
             Self::SeatClosed { .. } => "sortie.seat.closed",
@@ -231,7 +239,8 @@ impl Event {
             | Self::MatchReady { id, .. }
             | Self::MatchEnded { id, .. }
             | Self::MatchFailed { id, .. }
-            | Self::MatchCancelled { id, .. } => Some(id),
+            | Self::MatchCancelled { id, .. }
+            | Self::MatchPlacesReported { id, .. } => Some(id),
             Self::SeatReserved { match_id, .. }
             | Self::SeatClaimed { match_id, .. }
             | Self::SeatClosed { match_id, .. } => Some(match_id),

@@ -7,7 +7,7 @@
 //! | `match_lifecycle` | queued → picked up → ready → ended, cancelled or failed |
 //! | `server_lifecycle` | pending → available → full → draining → gone; the game servers' calls |
 //! | `allocation_lifecycle` | from the order for a server to nothing being left of it |
-//! | `seats` | drop-in play: reserve, claim, release, expire |
+//! | `seats` | drop-in play: reserve, claim, release, expire; free places by the server's word |
 //! | `placement` | who gets which match, and when a new server is ordered |
 //! | `timers` | every deadline, and what it ends |
 //! | `state` | the durable state, its indexes, how events change it |
@@ -130,6 +130,8 @@ pub enum BrokenRule {
     OversellSeats,
     /// A seat is claimed twice.
     ClaimTwice,
+    /// A server's free places are promised to others beside those who are on their way to them.
+    IgnoreReserved,
     /// Unclaimed seats are kept for ever.
     KeepSeats,
     /// A match is acknowledged and not recorded.
@@ -157,6 +159,7 @@ impl BrokenRule {
         Self::ForgetStop,
         Self::OversellSeats,
         Self::ClaimTwice,
+        Self::IgnoreReserved,
         Self::KeepSeats,
         Self::LoseMatch,
         Self::RefuseWithTrace,
@@ -312,6 +315,9 @@ impl<'a> Turn<'a> {
             }
             Command::ClaimSeat { seat, server } => self.claim_seat(&seat, server.as_ref()).map(Some),
             Command::ReleaseSeat { seat } => self.release_seat(&seat).map(Some),
+            Command::ReportFreePlaces { match_id, server, free } => {
+                self.report_free_places(&match_id, server.as_ref(), free).map(Some)
+            }
             Command::WatchMatch { id, seen } => self.watch(call, id, seen),
             Command::AllocationStarted { allocation } => Ok(Some(self.allocation_started(&allocation))),
             Command::AllocationFailed { allocation, error } => {

@@ -102,8 +102,31 @@ pub struct Match {
     pub server: Option<ServerId>,
     /// Live seats.
     pub seats: BTreeMap<SeatId, Seat>,
+    /// Places without a player by the word of its server, less those who have claimed a seat since; `None` until it
+    /// speaks.
+    pub reported_free: Option<u32>,
+    /// Named players who were in it and gave their seat back.
+    pub left: BTreeSet<PlayerId>,
 }
 
+/// Places are counted in two ways. Until the server speaks, the order counts: its capacity, less one place for each
+/// named player for the whole match, less one for each seat of anybody else.
+///
+/// A server that [says how many places are free](super::Command::ReportFreePlaces) knows better who is there, but not
+/// who is on the way. So what it says counts, less the seats that are reserved. The order's capacity counts no more. It
+/// follows that
+///
+/// * a place that somebody is on the way to is promised to nobody else, whether the server was told of it or not;
+/// * a claim changes nothing: the place is taken off what the server said, and is no longer reserved;
+/// * the place of a seat that was claimed is free when the server says so, not when the seat ends: which of the two
+///   comes first makes no difference;
+/// * a player who came without a claim is taken off twice, by the server as there and by the seat as coming, until that
+///   seat expires: too few places are promised meanwhile, and as many as there are afterwards;
+/// * whatever went wrong in between is right again with the server's next word.
+///
+/// The server does not count places that it keeps for named players who are still to come, and their seats take nothing
+/// off. A named player who gave a claimed seat back has no place any more but what the server counts as free, and takes
+/// one of those like anybody else. A server that keeps the place keeps the seat claimed.
 impl Match {
     /// Every player of the match, named or seated, each once.
     #[must_use]
@@ -113,22 +136,63 @@ impl Match {
         players
     }
 
-    /// Places taken: a named player holds one for the whole match, anyone else with a seat.
+    /// Those of them who are there or may come: without named players whose place is not kept any more.
+    #[must_use]
+    pub fn expected_players(&self) -> Vec<PlayerId> {
+        let named = self.spec.players.iter().filter(|player| self.keeps_place_for(player));
+        named.chain(self.seats_beside_kept().map(|seat| &seat.player)).cloned().collect()
+    }
+
+    /// Places in all; `None` if nobody can join.
+    #[must_use]
+    pub fn capacity(&self) -> Option<u32> {
+        match self.reported_free {
+            Some(_) => Some(self.occupied().saturating_add(self.free_places())),
+            None => self.spec.capacity,
+        }
+    }
+
+    /// Places taken: those that are kept for named players, and the seats of everyone else.
     #[must_use]
     pub fn occupied(&self) -> u32 {
-        let places = self.spec.players.len() + self.seated_beside_named().count();
-        u32::try_from(places).unwrap_or(u32::MAX)
+        let left = if self.reported_free.is_some() { self.left.len() } else { 0 };
+        count(self.spec.players.len().saturating_sub(left) + self.seats_beside_kept().count())
     }
 
     /// Places free; 0 where the match has no capacity.
     #[must_use]
     pub fn free_places(&self) -> u32 {
-        self.spec.capacity.map_or(0, |capacity| capacity.saturating_sub(self.occupied()))
+        match self.reported_free {
+            Some(free) => free.saturating_sub(self.coming()),
+            None => self.spec.capacity.map_or(0, |capacity| capacity.saturating_sub(self.occupied())),
+        }
+    }
+
+    /// Whether a place is kept for the player: named players have one for the whole match or, where the server counts
+    /// its places, until they leave.
+    #[must_use]
+    pub fn keeps_place_for(&self, player: &PlayerId) -> bool {
+        let left = self.reported_free.is_some() && self.left.contains(player);
+        !left && self.spec.players.contains(player)
+    }
+
+    /// Players on the way to a place that is not kept for them anyway.
+    fn coming(&self) -> u32 {
+        let reserved = |seat: &&Seat| matches!(seat.state, SeatState::Reserved { .. });
+        count(self.seats_beside_kept().filter(reserved).count())
+    }
+
+    fn seats_beside_kept(&self) -> impl Iterator<Item = &Seat> {
+        self.seats.values().filter(|seat| !self.keeps_place_for(&seat.player))
     }
 
     fn seated_beside_named(&self) -> impl Iterator<Item = &PlayerId> {
         self.seats.values().map(|seat| &seat.player).filter(|player| !self.spec.players.contains(player))
     }
+}
+
+fn count(places: usize) -> u32 {
+    u32::try_from(places).unwrap_or(u32::MAX)
 }
 
 /// Where a match stands.

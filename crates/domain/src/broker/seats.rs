@@ -1,11 +1,15 @@
 //! Seats: drop-in play. A seat is one player's place in one match: reserved → claimed → released, or expired.
+//!
+//! How places are counted, and how a server's own count fits in, is told at [`Match`].
 
 use alloc::format;
 use core::time::Duration;
 
 use super::command::{Refusal, Reply};
 use super::event::Event;
-use super::model::{CancelCause, Match, MatchSpec, MatchState, Properties, Seat, SeatEnd, SeatState};
+use super::model::{
+    CancelCause, MAX_CAPACITY, Match, MatchSpec, MatchState, Properties, Seat, SeatEnd, SeatState,
+};
 use super::{BrokenRule, Turn};
 use crate::ids::{FleetId, MatchId, PlayerId, SeatId, ServerId};
 
@@ -60,15 +64,15 @@ impl Turn<'_> {
         if game.state.is_over() {
             return Err(Refusal::MatchOver { match_id: id.clone(), state: game.state.name() });
         }
-        // Who is named has a place for the whole match, so taking it is no joining later.
-        let named = game.spec.players.contains(&player);
-        if game.spec.capacity.is_none() && !named {
+        // Whose place is kept does not join later by taking it.
+        let kept = game.keeps_place_for(&player);
+        if game.capacity().is_none() && !kept {
             return Err(Refusal::NoCapacity(id.clone()));
         }
         if has_seat(game, &player) {
             return Err(Refusal::AlreadySeated(player));
         }
-        if !named && game.free_places() == 0 && !self.broken(BrokenRule::OversellSeats) {
+        if !kept && game.free_places() == 0 && !self.broken(BrokenRule::OversellSeats) {
             return Err(Refusal::MatchFull(id.clone()));
         }
         let seat = self.reserve(id, player, ttl);
@@ -117,6 +121,33 @@ impl Turn<'_> {
         let match_id = game.id.clone();
         self.close(id, &match_id, SeatEnd::Released);
         Ok(Reply::Done)
+    }
+
+    /// The server says how many further players it takes. Once more is no fault, and no event where that is known.
+    pub(super) fn report_free_places(
+        &mut self,
+        id: &MatchId,
+        server: Option<&ServerId>,
+        free: u32,
+    ) -> Result<Reply, Refusal> {
+        if free > MAX_CAPACITY {
+            return Err(Refusal::field("free", format!("must be 0 to {MAX_CAPACITY}")));
+        }
+        if let Some(server) = server {
+            self.held(server, id)?;
+        }
+        let game = self.find(id)?;
+        if game.state.is_over() {
+            return Err(Refusal::MatchOver { match_id: id.clone(), state: game.state.name() });
+        }
+        if !matches!(game.state, MatchState::Ready { .. }) {
+            return Err(Refusal::NotReady(id.clone()));
+        }
+        let coming = if self.broken(BrokenRule::IgnoreReserved) { game.occupied() } else { 0 };
+        if game.reported_free != Some(free) {
+            self.emit(Event::MatchPlacesReported { id: id.clone(), free: free + coming });
+        }
+        self.find(id).map(|game| Reply::Match(game.clone()))
     }
 
     fn find_seat(&self, id: &SeatId) -> Result<(&Match, &Seat), Refusal> {

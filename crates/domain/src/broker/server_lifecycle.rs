@@ -200,7 +200,7 @@ impl Turn<'_> {
         if self.is_unwanted(server) { Hints::SHUTDOWN } else { Hints::NONE }
     }
 
-    fn held(&self, server: &ServerId, match_id: &MatchId) -> Result<&Match, Refusal> {
+    pub(super) fn held(&self, server: &ServerId, match_id: &MatchId) -> Result<&Match, Refusal> {
         let game = self.find(match_id)?;
         if game.server.as_ref() == Some(server) && !game.state.is_over() {
             return Ok(game);

@@ -214,7 +214,8 @@ impl State {
             | Event::MatchReady { .. }
             | Event::MatchEnded { .. }
             | Event::MatchFailed { .. }
-            | Event::MatchCancelled { .. } => self.apply_match(record),
+            | Event::MatchCancelled { .. }
+            | Event::MatchPlacesReported { .. } => self.apply_match(record),
             Event::SeatReserved { .. } | Event::SeatClaimed { .. } | Event::SeatClosed { .. } => {
                 self.apply_seat(record);
             }
@@ -285,6 +286,9 @@ impl State {
             Event::MatchCancelled { id, cause, .. } => {
                 self.finish(id, *seq, MatchState::Cancelled { at: *at, cause: *cause });
             }
+            Event::MatchPlacesReported { id, free } => {
+                self.update_match(id, |game| game.reported_free = Some(*free));
+            }
             _ => {}
         }
     }
@@ -308,6 +312,8 @@ impl State {
             pickups: 0,
             server: None,
             seats: BTreeMap::new(),
+            reported_free: None,
+            left: BTreeSet::new(),
         };
         self.index_key(&game);
         self.index.enter_match(&game, true);
@@ -389,13 +395,11 @@ impl State {
                     game.seats.insert(seat.clone(), new);
                 });
             }
-            Event::SeatClaimed { seat, match_id } => self.update_match(match_id, |game| {
-                if let Some(seat) = game.seats.get_mut(seat) {
-                    seat.state = SeatState::Claimed { at: record.time };
-                }
-            }),
+            Event::SeatClaimed { seat, match_id } => {
+                self.update_match(match_id, |game| claim(game, seat, record.time));
+            }
             Event::SeatClosed { seat, match_id, end } => {
-                self.update_match(match_id, |game| drop(game.seats.remove(seat)));
+                self.update_match(match_id, |game| close(game, seat));
                 self.closed_seats.insert(seat.clone(), *end);
             }
             _ => {}
@@ -684,6 +688,28 @@ fn ready(game: &mut Match, at: Timestamp, connection: &Arc<Connection>) {
         if let SeatState::Reserved { expires_at } = &mut seat.state {
             *expires_at = Some(at + seat.ttl);
         }
+    }
+}
+
+/// The player is there, on a place that the server may have counted as free.
+fn claim(game: &mut Match, seat: &SeatId, at: Timestamp) {
+    let Some(claimed) = game.seats.get(seat) else { return };
+    let kept = game.keeps_place_for(&claimed.player);
+    let came = matches!(claimed.state, SeatState::Reserved { .. });
+    if let Some(free) = game.reported_free.as_mut().filter(|_| came && !kept) {
+        *free = free.saturating_sub(1);
+    }
+    if let Some(seat) = game.seats.get_mut(seat) {
+        seat.state = SeatState::Claimed { at };
+    }
+}
+
+/// The place is free again. Named players who were there are not any more; those who never came may still come.
+fn close(game: &mut Match, seat: &SeatId) {
+    if let Some(Seat { player, state: SeatState::Claimed { .. }, .. }) = game.seats.remove(seat)
+        && game.spec.players.contains(&player)
+    {
+        game.left.insert(player);
     }
 }
 

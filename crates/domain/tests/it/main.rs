@@ -16,6 +16,7 @@ mod index;
 mod limits;
 mod matches;
 mod matchmaking;
+mod places;
 mod properties;
 mod schedule;
 mod seats;

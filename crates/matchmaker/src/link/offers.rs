@@ -1,9 +1,10 @@
 //! Free seats of running matches, as the matchmaker may offer them.
 //!
-//! A match has seats to offer if it runs, was asked for with a capacity, and its properties name a queue whose tickets
-//! take such seats (`queue_name`, which the matchmaker writes into the matches that it makes). How many are free says
-//! the broker; those that it has reserved for tickets which the matchmaker is still waiting for count as promised, not
-//! as taken, because the matchmaker takes promised ones off by itself.
+//! A match has seats to offer if it runs, and its properties name a queue whose tickets take such seats (`queue_name`,
+//! which the matchmaker writes into the matches that it makes). How many are free says the broker, by the capacity that
+//! the match was asked for with or by the word of its server, which may come at any time; those that it has reserved for
+//! tickets which the matchmaker is still waiting for count as promised, not as taken, because the matchmaker takes
+//! promised ones off by itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -66,11 +67,10 @@ pub(super) fn games(broker: &Broker, ids: &BTreeSet<MatchId>) -> Vec<Match> {
 }
 
 impl OpenMatches {
-    /// Live matches with a capacity.
+    /// Live matches.
     pub(super) fn ask(broker: &Broker) -> Vec<(MatchId, Arc<MatchSpec>)> {
         let live = broker.queued().chain(broker.active());
-        let open = live.filter(|game| game.spec.capacity.is_some());
-        open.map(|game| (game.id.clone(), Arc::clone(&game.spec))).collect()
+        live.map(|game| (game.id.clone(), Arc::clone(&game.spec))).collect()
     }
 
     pub(super) fn new(queues: BTreeSet<QueueId>, open: Vec<(MatchId, Arc<MatchSpec>)>) -> Self {
@@ -90,7 +90,7 @@ impl OpenMatches {
     }
 
     fn enter(&mut self, id: &MatchId, spec: &MatchSpec) {
-        if spec.capacity.is_none() || self.queues.is_empty() {
+        if self.queues.is_empty() {
             return;
         }
         let Some((queue, region)) = place(&spec.properties) else { return };
@@ -110,8 +110,10 @@ impl OpenMatches {
             BrokerEvent::MatchEnded { id, cause, .. } => (id, Standing::ended(*cause)),
             BrokerEvent::MatchFailed { id, reason, .. } => (id, Standing::Failed(*reason)),
             BrokerEvent::MatchCancelled { id, cause, .. } => (id, Standing::Ended(cause.text())),
-            BrokerEvent::SeatReserved { match_id, .. } | BrokerEvent::SeatClosed { match_id, .. } => {
-                return self.has(match_id).then(|| (match_id.clone(), None));
+            BrokerEvent::SeatReserved { match_id: id, .. }
+            | BrokerEvent::SeatClosed { match_id: id, .. }
+            | BrokerEvent::MatchPlacesReported { id, .. } => {
+                return self.has(id).then(|| (id.clone(), None));
             }
             _ => return None,
         };
@@ -160,7 +162,7 @@ fn change(
         region: region.cloned(),
         properties: game.spec.properties.clone(),
         ratings: BTreeMap::new(),
-        players: game.players(),
+        players: game.expected_players(),
     };
     let same = |known: &Promised| {
         free == free_now && SeatOffer { seats: known.offer.seats, ..offer.clone() } == *known.offer

@@ -1,9 +1,12 @@
 //! Free seats of running matches: who waits gets them, each once, and none when they are gone.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use futures::future::join_all;
 use sortie_domain::broker::{self, Broker};
 use sortie_domain::ids::{MatchId, SeatId};
+use sortie_domain::matchmaking::Event;
 use sortie_domain::matchmaking::model::Status;
 use sortie_domain::matchmaking::settings::{Backfill, Queue};
 
@@ -23,15 +26,19 @@ fn coop() -> Queue {
 
 /// A match of two that runs, with one place free.
 async fn running(world: &World) -> MatchId {
+    running_on(world, "server", Some(3)).await
+}
+
+async fn running_on(world: &World, server: &str, capacity: Option<u32>) -> MatchId {
     // A form of the match that does not wait for the third: any source of matches may make one.
     let spec = broker::model::MatchSpec {
         players: vec![player("ann"), player("ben")],
         properties: broker::model::Properties::parse(r#"{"queue_name": "coop"}"#).unwrap(),
-        capacity: Some(3),
+        capacity,
         ..broker::model::MatchSpec::default()
     };
     world.broker().call(broker::Command::SubmitMatch { id: None, spec }).await.unwrap();
-    world.serve("server").await
+    world.serve(server).await
 }
 
 fn seats(id: &MatchId) -> impl Fn(&Broker) -> Vec<(SeatId, String)> + Clone + Send + 'static {
@@ -97,4 +104,70 @@ async fn a_party_gets_seats_for_all_or_none() {
     assert_eq!(world.find(&pair).await.status(), Status::InProgress);
     let taken = world.broker().query(seats(&match_id)).await.unwrap();
     assert_eq!((taken.len(), taken[0].1.as_str()), (1, "eve"));
+}
+
+#[tokio::test]
+async fn a_server_that_says_of_free_places_gets_players_for_those_and_no_more() {
+    let world = World::new(settings(&[("coop", coop())])).await;
+    let match_id = running_on(&world, "server", None).await;
+    let pair = world.ticket("coop", &["cleo", "dora"]).await;
+    world.say_free("server", &match_id, 2).await;
+    let ticket = world.until_status(&pair, Status::Completed).await;
+    assert_eq!(ticket.match_id(), Some(&match_id));
+
+    let third = world.ticket("coop", &["eve"]).await;
+    let other = running_on(&world, "other", None).await;
+    world.say_free("other", &other, 1).await;
+    let ticket = world.until_status(&third, Status::Completed).await;
+    assert_eq!(ticket.match_id(), Some(&other));
+    let taken = world.broker().query(seats(&match_id)).await.unwrap();
+    let taken: BTreeSet<_> = taken.iter().map(|(_, player)| player.as_str()).collect();
+    assert_eq!(taken, BTreeSet::from(["cleo", "dora"]));
+}
+
+#[tokio::test]
+async fn seats_that_are_promised_are_not_promised_again_by_what_the_server_says() {
+    let world = World::new(settings(&[("coop", coop())])).await;
+    let full = running_on(&world, "server", None).await;
+    world.say_free("server", &full, 2).await;
+    let pair = world.ticket("coop", &["cleo", "dora"]).await;
+    world.until_status(&pair, Status::Completed).await;
+    // Nobody has come yet. Saying less and then the same again makes the link look, and there is nothing to offer.
+    world.say_free("server", &full, 1).await;
+    world.say_free("server", &full, 2).await;
+    let eve = world.ticket("coop", &["eve"]).await;
+    let other = running_on(&world, "other", None).await;
+    world.say_free("other", &other, 1).await;
+    let ticket = world.until_status(&eve, Status::Completed).await;
+    assert_eq!(ticket.match_id(), Some(&other));
+
+    // Whoever leaves makes room, once the server says so.
+    let fay = world.ticket("coop", &["fay"]).await;
+    let taken = world.broker().query(seats(&full)).await.unwrap();
+    for (seat, _) in &taken {
+        world.broker().call(broker::Command::ClaimSeat { seat: seat.clone(), server: None }).await.unwrap();
+    }
+    world.say_free("server", &full, 0).await;
+    world.broker().call(broker::Command::ReleaseSeat { seat: taken[0].0.clone() }).await.unwrap();
+    world.say_free("server", &full, 1).await;
+    let ticket = world.until_status(&fay, Status::Completed).await;
+    assert_eq!(ticket.match_id(), Some(&full));
+}
+
+#[tokio::test]
+async fn a_storm_of_what_a_server_says_makes_few_offers() {
+    const REPORTS: usize = 400;
+    let world = World::new(settings(&[("coop", coop())])).await;
+    let match_id = running_on(&world, "server", None).await;
+    let reports = (0..REPORTS).map(|n| world.say_free("server", &match_id, 1 + u32::from(n % 2 == 0)));
+    soon("all reports", join_all(reports)).await;
+    let cleo = world.ticket("coop", &["cleo"]).await;
+    world.until_status(&cleo, Status::Completed).await;
+    let last = world.maker().stats().last_seq;
+    let (mut events, mut offers) = (world.maker().subscribe(sortie_engine::Cursor::Earliest), 0);
+    while events.next_seq() <= last {
+        let record = events.next().await.unwrap();
+        offers += usize::from(matches!(record.event, Event::SeatsOffered { .. }));
+    }
+    assert!(offers * 4 < REPORTS, "{offers} offers of {REPORTS} reports");
 }

@@ -292,6 +292,16 @@ impl World {
         self.broker().call(command).await.unwrap();
     }
 
+    /// The game server says how many places of its match are free.
+    pub(crate) async fn say_free(&self, server: &str, match_id: &MatchId, free: u32) {
+        let command = broker::Command::ReportFreePlaces {
+            match_id: match_id.clone(),
+            server: Some(ServerId::new(server).unwrap()),
+            free,
+        };
+        self.broker().call(command).await.unwrap();
+    }
+
     pub(crate) async fn end(&self, server: &str, match_id: &MatchId) {
         let command = broker::Command::EndMatch {
             server: ServerId::new(server).unwrap(),

@@ -225,6 +225,73 @@ async fn free_seats_of_a_running_match_reach_the_matchmaker_over_kills() {
     assert!(site.data("matchmaker/snapshots").is_dir());
 }
 
+/// Who is on the way to a match and who is there, once there are so many, as its server hears it.
+async fn seats(control_plane: &ControlPlane, id: &str, count: usize) -> Vec<Value> {
+    let path = format!("/v1/matches/{id}/seats");
+    let heard = async {
+        let mut heard = control_plane.ok("GET", &path, Value::Null).await;
+        while heard["seats"].as_array().unwrap().len() < count {
+            heard = control_plane.ok("GET", &format!("{path}?seen={}", heard["seen"]), Value::Null).await;
+        }
+        heard["seats"].as_array().unwrap().clone()
+    };
+    soon("seats", heard).await
+}
+
+/// Waits until a ticket has brought its players into a match, which must be this one.
+async fn completed(control_plane: &ControlPlane, ticket: &str, game: &str) {
+    let path = format!("/v1/tickets/{ticket}");
+    let shown = async {
+        loop {
+            let shown = control_plane.get(&path).await;
+            if shown["state"] == "completed" {
+                return shown;
+            }
+        }
+    };
+    assert_eq!(soon("a seat for the ticket", shown).await["match_id"], json!(game));
+}
+
+#[tokio::test]
+async fn a_game_server_says_of_free_seats_and_hears_who_comes_over_a_kill() {
+    let site = Site::with_config(&config());
+    let control_plane = site.up(&[]).await;
+    let closed = json!({"players": ["ann"], "properties": {"queue_name": "coop"}});
+    let game = control_plane.ready_match("s1", closed).await;
+    let (listed, free) = (format!("/v1/matches/{game}/seats"), format!("/v1/matches/{game}/free-seats"));
+    assert_eq!(control_plane.ok("GET", &listed, Value::Null).await["seats"], json!([]));
+
+    let party = json!({"queue": "coop", "players": [{"id": "bob"}, {"id": "cat"}]});
+    let party = control_plane.ok("POST", "/v1/tickets", party).await;
+    control_plane.ok("PUT", &free, json!({"free": 2, "server_id": "s1"})).await;
+    let coming = seats(&control_plane, &game, 2).await;
+    let mut who: Vec<_> = coming.iter().map(|seat| seat["player_id"].as_str().unwrap()).collect();
+    who.sort_unstable();
+    assert_eq!(who, ["bob", "cat"]);
+    for seat in &coming {
+        let claim = format!("/v1/seats/{}/claim", seat["seat_id"].as_str().unwrap());
+        control_plane.ok("POST", &claim, json!({"server_id": "s1"})).await;
+    }
+    control_plane.kill().await;
+
+    let control_plane = site.up(&[]).await;
+    let there = control_plane.ok("GET", &listed, Value::Null).await;
+    assert_eq!(there["seats"].as_array().unwrap().len(), 2);
+    assert!(there["seats"].as_array().unwrap().iter().all(|seat| seat["state"] == "claimed"), "{there}");
+    completed(&control_plane, party["ticket_id"].as_str().unwrap(), &game).await;
+
+    // One of them leaves, and the next one comes.
+    let dan = ticket(&control_plane, "coop", "dan").await;
+    let gone = coming[0]["seat_id"].as_str().unwrap();
+    control_plane.ok("DELETE", &format!("/v1/seats/{gone}"), Value::Null).await;
+    let view = control_plane.ok("PUT", &free, json!({"free": 1, "server_id": "s1"})).await;
+    assert_eq!((&view["state"], &view["seats"]["claimed"]), (&json!("ready"), &json!(1)));
+    let there = seats(&control_plane, &game, 2).await;
+    assert!(there.iter().any(|seat| seat["player_id"] == "dan" && seat["state"] == "reserved"), "{there:?}");
+    completed(&control_plane, &dan, &game).await;
+    control_plane.stop().await;
+}
+
 #[tokio::test]
 async fn it_runs_only_where_it_is_configured_and_its_log_is_not_forgotten() {
     let site = Site::with_config(&json!({"dev": true, "fleets": {"quiet": idle_fleet()}}));

@@ -104,7 +104,14 @@ def matches_and_seats():
     assert shown["state"] == "ready", shown
     seats = f"/v1/matches/{match}/seats"
     seat = call("POST", seats, {"player_id": "b", "ttl_seconds": 60}, expect=201)["seat_id"]
+    listed = call("GET", seats)
+    assert [one["seat_id"] for one in listed["seats"]] == [seat], listed
     call("POST", f"/v1/seats/{seat}/claim", {"server_id": "s1"})
+    assert call("GET", f"{seats}?seen={listed['seen']}")["seats"][0]["state"] == "claimed"
+    free = f"/v1/matches/{match}/free-seats"
+    assert call("PUT", free, {"free": 2, "server_id": "s1"})["seats"]["free"] == 2
+    call("PUT", free, {"free": 2, "server_id": "s2"}, expect=409)
+    call("PUT", free, {"free": -1}, expect=400)
     call("GET", "/v1/servers")
     call("GET", "/v1/fleets")
     call("DELETE", f"/v1/seats/{seat}")
@@ -157,6 +164,9 @@ def refusals():
     call("POST", "/v1/matches", {"players": [3]}, expect=400)
     call("POST", "/v1/matches/none/seats", {"player_id": "b"}, expect=404)
     call("POST", "/v1/seats/none/claim", {}, expect=404)
+    call("PUT", "/v1/matches/none/free-seats", {"free": 1}, expect=404)
+    call("GET", "/v1/matches/none/seats", expect=404)
+    call("GET", "/v1/matches/none/seats?seen=x", expect=400)
     for path in ["/v1/matches/none", "/v1/matches/none/explain"]:
         call("GET", path, expect=404)
     for path in ["/v1/matches/none", "/v1/seats/none"]:

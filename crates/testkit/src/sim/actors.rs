@@ -131,6 +131,8 @@ pub(super) enum Caller {
     Outcome(AllocationId),
     /// The platform, with the end of a process.
     Exit(AllocationId),
+    /// A server that said how many places are free.
+    Places,
     /// An administrator.
     Admin,
 }

@@ -6,9 +6,11 @@
 //! | `platform` | starts and stops processes, late, twice, or not at all |
 //! | `actors` | game servers, well-behaved and hostile; clients; administrators |
 //! | `checks` | the invariants of ARCHITECTURE.md, after every step |
+//! | `places` | game servers that say how many places are free, and what must come of it |
 
 mod actors;
 mod checks;
+mod places;
 mod platform;
 mod world;
 

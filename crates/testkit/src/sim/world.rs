@@ -229,7 +229,7 @@ impl World {
     }
 
     /// Gives the broker one command. What is due comes first, so that whatever a refused command leaves is its own.
-    fn input(&mut self, command: Command, caller: Caller) -> CallId {
+    pub(super) fn input(&mut self, command: Command, caller: Caller) -> CallId {
         let at = self.moment();
         self.broker.tick(at, &mut self.step);
         self.check_due();
@@ -238,11 +238,12 @@ impl World {
         let call = CallId(self.count);
         self.calls.insert(call, caller);
         let (records, answers) = (self.step.records.len(), self.step.answers.len());
-        let expected = self.expected_offer(&command);
+        let (expected, free) = (self.expected_offer(&command), self.expected_free(&command));
         self.broker.handle(at, call, command, &mut self.step);
         if let Some(expected) = expected {
             self.check_offer(call, &expected, answers);
         }
+        self.check_places(call, free, answers);
         let refused = self.step.answers[answers..].iter().any(|(to, answer)| *to == call && answer.is_err());
         if refused && self.step.records.len() > records {
             self.fail(format!("6: a refused command left {:?}", self.step.records[records].event));
@@ -473,6 +474,7 @@ impl World {
             (Some(_), _) if manner == Manner::Crashes => self.exit(id, "killed by signal 11"),
             (Some(_), _) if manner == Manner::NeverReady => {}
             (Some(game), _) => self.say_ready(id, &game),
+            (None, Some(game)) if self.rng.u8(0..3) == 0 => self.say_free(id, &game),
             (None, Some(game)) if !room || self.rng.bool() => self.say_end(id, &game),
             _ if asking || !self.busy => {}
             _ => self.ask(id),
@@ -587,8 +589,9 @@ impl World {
     fn lie(&mut self, id: &ServerId) {
         let matches: Vec<_> = self.matches.iter().cloned().collect();
         let Some(game) = self.rng.choice(&matches).cloned() else { return };
-        match self.rng.u8(0..3) {
+        match self.rng.u8(0..4) {
             0 => self.say_ready(id, &game),
+            3 => self.say_free(id, &game),
             1 => {
                 let command =
                     Command::EndMatch { server: id.clone(), match_id: game.clone(), hints: Hints::NONE };

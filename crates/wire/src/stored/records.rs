@@ -13,7 +13,7 @@ use super::{FieldProblem, Place, Stored, StoredError, log};
 
 records! { log:
     MatchSpec { players, properties, player_properties, capacity, fleet, idempotency_key }
-    Match { id, spec, state, queued_seq, queued_at, changed_seq, pickups, server, seats }
+    Match { id, spec, state, queued_seq, queued_at, changed_seq, pickups, server, seats, reported_free, left }
     Connection { details, per_player }
     Seat { id, match_id, player, client_id, ttl, state }
     Server { id, fleet, state, born_at, matches }
@@ -51,6 +51,7 @@ alternatives! {
         AllocationStarted { allocation }
         AllocationStopOrdered { allocation, fleet, error }
         AllocationEnded { allocation, fleet, error }
+        MatchPlacesReported { id, free }
     }
     MatchState = game::State of game, "Match." {
         Queued {}

@@ -90,6 +90,7 @@ pub(super) fn events() -> Vec<Event> {
     events.extend(seat_events());
     events.extend(server_events());
     events.extend(allocation_events());
+    events.push(Event::MatchPlacesReported { id: match_id("match-1"), free: 3 });
     events
 }
 
@@ -163,7 +164,11 @@ pub(super) fn snapshot() -> Snapshot {
         matches: vec![
             one_match("match-1", MatchState::Queued),
             one_match("match-2", MatchState::PickedUp { at: at(2) }),
-            one_match("match-3", MatchState::Ready { at: at(3), connection: Arc::new(connection()) }),
+            Match {
+                reported_free: Some(0),
+                left: BTreeSet::from([player("ben")]),
+                ..one_match("match-3", MatchState::Ready { at: at(3), connection: Arc::new(connection()) })
+            },
         ],
         finished: vec![
             one_match("match-4", MatchState::Ended { at: at(4), cause: EndCause::Server }),
@@ -203,6 +208,8 @@ fn one_match(id: &str, state: MatchState) -> Match {
         pickups: 1,
         server: Some(server_id("server-2")),
         seats: seats.into_iter().map(|seat| (seat.id.clone(), seat)).collect(),
+        reported_free: None,
+        left: BTreeSet::new(),
     }
 }
 

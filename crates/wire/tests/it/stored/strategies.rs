@@ -141,7 +141,7 @@ fn gone_cause() -> impl Strategy<Value = GoneCause> {
 pub(super) fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         2 => configuration_event(),
-        7 => match_event(),
+        8 => match_event(),
         3 => seat_event(),
         6 => server_event(),
         5 => allocation_event(),
@@ -178,6 +178,7 @@ fn match_event() -> impl Strategy<Value = Event> {
             players,
             cause
         }),
+        (match_id(), any::<u32>()).prop_map(|(id, free)| Event::MatchPlacesReported { id, free }),
     ]
 }
 
@@ -255,18 +256,32 @@ fn seat() -> impl Strategy<Value = Seat> {
 
 fn one_match() -> impl Strategy<Value = Match> {
     let numbers = any::<(u64, u64, u32)>();
-    (match_id(), spec(), match_state(), numbers, time(), option::of(server_id()), vec(seat(), 0..MANY))
-        .prop_map(|(id, spec, state, (queued_seq, changed_seq, pickups), queued_at, server, seats)| Match {
+    let places = (vec(seat(), 0..MANY), option::of(any::<u32>()), btree_set(player(), 0..MANY));
+    (match_id(), spec(), match_state(), numbers, time(), option::of(server_id()), places).prop_map(
+        |(
             id,
             spec,
             state,
-            queued_seq,
+            (queued_seq, changed_seq, pickups),
             queued_at,
-            changed_seq,
-            pickups,
             server,
-            seats: seats.into_iter().map(|seat| (seat.id.clone(), seat)).collect(),
-        })
+            (seats, reported_free, left),
+        )| {
+            Match {
+                id,
+                spec,
+                state,
+                queued_seq,
+                queued_at,
+                changed_seq,
+                pickups,
+                server,
+                seats: seats.into_iter().map(|seat| (seat.id.clone(), seat)).collect(),
+                reported_free,
+                left,
+            }
+        },
+    )
 }
 
 fn server() -> impl Strategy<Value = Server> {
