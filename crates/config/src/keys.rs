@@ -57,7 +57,7 @@ impl Kind {
             Self::Path => "path".to_owned(),
             Self::Texts => "list of texts".to_owned(),
             Self::Choices(names) => format!("list of {}", quoted(names).join(", ")),
-            Self::Table => "table of texts".to_owned(),
+            Self::Table => "table".to_owned(),
         }
     }
 

@@ -14,6 +14,7 @@ use bytesize::ByteSize;
 use ipnet::IpNet;
 use serde_json::Value;
 use sortie_document::kind_of;
+use sortie_domain::broker::model::Properties;
 use url::Url;
 
 use crate::keys;
@@ -256,6 +257,14 @@ pub(crate) fn variables(most: usize) -> impl Fn(&Value) -> Result<BTreeMap<Strin
         }
         if faults.is_empty() { Ok(good) } else { Err(faults.join("; ")) }
     }
+}
+
+/// Properties of a match.
+pub(crate) fn properties(value: &Value) -> Result<Properties, String> {
+    if !value.is_object() {
+        return Err(format!("must be a table, is {}", kind_of(value)));
+    }
+    Properties::parse(&value.to_string())
 }
 
 /// A path, made absolute: from `base`, which itself may start at the working folder.

@@ -711,6 +711,12 @@ pub(super) static KEYS: &[KeyDoc] = &[
         Default("3"),
         "How often a ticket returns to its place when no server could be had, before it fails: up to 1000.",
     ),
+    key(
+        "matchmaker.queues.<name>.properties",
+        Table,
+        Optional("only those in which all tickets of a match agree"),
+        "Properties of every match, like `{game = \"arena\", version = \"1\"}`: what its server is found by. They come before those of tickets.",
+    ),
     key("matchmaker.queues.<name>.hooks[].kind", Choice(HookKind::NAMES), Required, HOOK.kind),
     key("matchmaker.queues.<name>.hooks[].name", Text, Optional(HOOK.outside), HOOK.name),
     key("matchmaker.queues.<name>.hooks[].url", Text, Optional(HOOK.outside), HOOK.url),

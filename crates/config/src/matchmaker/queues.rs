@@ -70,6 +70,7 @@ fn queue(name: &str, section: &Section<'_>, known: &[&str], common: Option<&Hook
     let backfill = section.get("backfill", parse::choice(BACKFILLS, backfill));
     let seat_timeout = section.get("seat_timeout", parse::duration(SECOND..=HOUR));
     let max_requeues = section.get("max_requeues", parse::integer(0..=MAX_REQUEUES));
+    let properties = section.optional("properties", parse::properties);
     let hooks = hooks::read(section, known, Some((name, common)));
     let rules = section.section("rules").and_then(|section| rules::read(&section));
     let (teams, players_per_team, min_players_per_team) = sizes?;
@@ -86,6 +87,7 @@ fn queue(name: &str, section: &Section<'_>, known: &[&str], common: Option<&Hook
             backfill: backfill?,
             seat_timeout: seat_timeout?,
             max_requeues: max_requeues?,
+            properties: properties?.unwrap_or_default(),
             hooks: hooks.settings,
             rules: rules?,
         },

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use sortie_domain::broker::model::Properties;
 use sortie_domain::ids::{HookId, QueueId};
 use sortie_domain::matchmaking::settings::{
     Backfill, ExpirationAction, Hook, Measure, OnFailure, OutsideHook, Queue, Rule, RuleKind,
@@ -47,6 +48,7 @@ fn queue(id: &QueueId, queue: &Queue, places: &Places) -> Table {
     put(&mut table, "backfill", backfill);
     put(&mut table, "seat_timeout", shown(queue.seat_timeout));
     put(&mut table, "max_requeues", queue.max_requeues);
+    put_some(&mut table, "properties", properties(&queue.properties));
     put(&mut table, "hooks", hooks(&queue.hooks, Some(id), places));
     let mut rules = Table::new();
     for one in &queue.rules {
@@ -54,6 +56,10 @@ fn queue(id: &QueueId, queue: &Queue, places: &Places) -> Table {
     }
     put(&mut table, "rules", rules);
     table
+}
+
+fn properties(properties: &Properties) -> Option<Table> {
+    serde_json::from_str(properties.text()?).ok()
 }
 
 fn hooks(hooks: &[Hook], of: Option<&QueueId>, places: &Places) -> Vec<Table> {

@@ -230,6 +230,7 @@ accept = "20s"
 backfill = "first"
 seat_timeout = "10s"
 max_requeues = 1
+properties = { game = "arena", version = "1", teams = 2 }
 
 [[matchmaker.queues.arena.hooks]]
 kind = "new_match"

@@ -40,6 +40,7 @@ fn every_key_of_a_queue_arrives() {
     assert_eq!(arena.expiration_action, ExpirationAction::Minimum);
     assert_eq!((arena.accept, arena.backfill), (Some(Duration::from_secs(20)), Backfill::First));
     assert_eq!((arena.seat_timeout, arena.max_requeues), (Duration::from_secs(10), 1));
+    assert_eq!(arena.properties.text(), Some(r#"{"game":"arena","teams":2,"version":"1"}"#));
     let open = &config.settings.queues[&queue("open")];
     assert_eq!((open.full(), open.accept, open.max_requeues), (None, None, 3));
 }

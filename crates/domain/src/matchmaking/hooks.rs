@@ -112,7 +112,7 @@ fn validate_by(hook: &Hook, spec: &TicketSpec, now: Timestamp) -> Result<Validat
 }
 
 /// The match that tickets make before any hook has seen it: its properties are those in which all tickets agree, with
-/// `queue_name` and `region`.
+/// those of the queue, `queue_name` and `region`.
 pub(crate) fn match_spec(
     state: &State,
     queue: &QueueId,
@@ -124,12 +124,15 @@ pub(crate) fn match_spec(
     let each = specs.iter().flat_map(|spec| spec.players());
     let given = each.filter(|player| player.properties.text().is_some());
     let player_properties = given.map(|player| (player.id.clone(), player.properties.clone())).collect();
+    let settings = state.queue(queue);
     let mut fields = common(specs);
+    if let Some(own) = settings.and_then(|queue| variable(&queue.properties).as_object().cloned()) {
+        fields.extend(own);
+    }
     fields.insert("queue_name".to_string(), text(queue.as_str()));
     if let Some(region) = region {
         fields.insert("region".to_string(), text(region.as_str()));
     }
-    let settings = state.queue(queue);
     let open = settings.filter(|queue| queue.backfill != Backfill::Off);
     let capacity = open.and_then(super::settings::Queue::full).map(|full| full.max(players.len() as u32));
     MatchSpec { players, properties: properties(fields), player_properties, capacity, ..MatchSpec::default() }

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::model::MAX_TICKET_PLAYERS;
-use crate::broker::model::MAX_PLAYERS;
+use crate::broker::model::{MAX_PLAYERS, Properties};
 use crate::broker::requirements;
 use crate::ids::{HookId, QueueId};
 
@@ -74,6 +74,8 @@ pub struct Queue {
     pub seat_timeout: Duration,
     /// How often a ticket returns to its place when no server could be had, before it fails.
     pub max_requeues: u32,
+    /// Every match has these, whatever its tickets bring: what its server is found by.
+    pub properties: Properties,
     /// Asked for the tickets and matches of this queue, in order.
     pub hooks: Vec<Hook>,
     /// What tickets of one match must have in common.
@@ -92,6 +94,7 @@ impl Default for Queue {
             backfill: Backfill::Off,
             seat_timeout: Duration::from_secs(30),
             max_requeues: 3,
+            properties: Properties::default(),
             hooks: Vec::new(),
             rules: Vec::new(),
         }

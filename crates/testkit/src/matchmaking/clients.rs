@@ -186,6 +186,7 @@ impl World {
             backfill: self.rng.choice(&backfills).copied().unwrap_or_default(),
             seat_timeout: Duration::from_secs(5),
             max_requeues: self.rng.u32(0..3),
+            properties: Properties::default(),
             hooks: self.hooks(),
             rules: self.rules(),
         }

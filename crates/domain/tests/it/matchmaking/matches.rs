@@ -1,9 +1,10 @@
+use sortie_domain::broker::model::Properties;
 use sortie_domain::machine::Machine;
 use sortie_domain::matchmaking::model::{Stage, Status};
 use sortie_domain::matchmaking::settings::Queue;
 use sortie_domain::matchmaking::{Command, Effect};
 
-use super::table::{Table, ids, player_id, secs, spec};
+use super::table::{Table, ids, player_id, secs, spec, with_properties};
 
 fn accepting() -> Table {
     let mut table = Table::with(Queue { accept: Some(secs(10)), ..Queue::default() });
@@ -29,6 +30,17 @@ fn a_match_is_formed_when_all_players_have_accepted_it() {
     assert_eq!(table.together(), [ids(&["ann", "bob"])]);
     table.refused("nothing_to_accept", accept("bob"));
     assert!(matches!(table.effects.last(), Some(Effect::Submit { .. })));
+}
+
+#[test]
+fn every_match_of_a_queue_has_its_properties() {
+    let properties = Properties::parse(r#"{"game":"arena","version":"1"}"#).unwrap();
+    let mut table = Table::with(Queue { properties, ..Queue::default() });
+    table.start("ann", with_properties(r#"{"game":"other","map":"cave"}"#, spec(&["ann"])));
+    table.start("bob", with_properties(r#"{"map":"cave"}"#, spec(&["bob"])));
+    table.tick();
+    let found = table.formation().spec.properties.clone();
+    assert_eq!(found.text(), Some(r#"{"game":"arena","map":"cave","queue_name":"q","version":"1"}"#));
 }
 
 #[test]

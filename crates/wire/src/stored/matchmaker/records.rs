@@ -23,7 +23,7 @@ records! { form:
     Settings { queues, status_expiration, tick, hooks }
     Queue {
         teams, players_per_team, min_players_per_team, ticket_expiration, expiration_action, accept, backfill,
-        seat_timeout, max_requeues, hooks, rules
+        seat_timeout, max_requeues, hooks, rules, properties
     }
     OutsideHook { id, about, timeout, on_failure }
     Rule { name, kind, widen, relax_after }

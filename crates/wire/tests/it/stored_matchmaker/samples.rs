@@ -86,6 +86,7 @@ fn queue() -> Queue {
         backfill: Backfill::First,
         seat_timeout: seconds(30),
         max_requeues: 3,
+        properties: Properties::parse(r#"{"game":"arena"}"#).unwrap(),
         hooks: vec![
             Hook::QueueByPartySize(BTreeMap::from([(1, queue_id())])),
             Hook::PartyMembership,

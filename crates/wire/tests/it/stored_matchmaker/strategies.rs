@@ -191,11 +191,12 @@ fn queue() -> impl Strategy<Value = Queue> {
     );
     let lists = (vec(hook(), 0..MANY), vec(rule(), 0..MANY));
     let durations = (duration(), option::of(duration()), duration());
-    (any::<[u32; 4]>(), choices, durations, lists).prop_map(
+    (any::<[u32; 4]>(), choices, durations, properties(), lists).prop_map(
         |(
             numbers,
             (expiration_action, backfill),
             (ticket_expiration, accept, seat_timeout),
+            properties,
             (hooks, rules),
         )| {
             let [teams, players_per_team, min_players_per_team, max_requeues] = numbers;
@@ -209,6 +210,7 @@ fn queue() -> impl Strategy<Value = Queue> {
                 backfill,
                 seat_timeout,
                 max_requeues,
+                properties,
                 hooks,
                 rules,
             }
