@@ -19,6 +19,16 @@ pub const MAX_FORMED: usize = 1_000;
 /// Tickets that one answer of a hook may name, so that taking it is one short step.
 pub const MAX_FORMED_TICKETS: usize = 1_000;
 
+/// What became of the matches of an answer.
+#[derive(Default)]
+struct Taken {
+    taken: usize,
+    /// Why others were not taken, by their numbers.
+    ignored: Vec<(usize, String)>,
+    /// It named more tickets than one may.
+    too_much: bool,
+}
+
 /// A match on its way through the hooks.
 pub(super) struct Draft {
     pub(super) id: MatchId,
@@ -246,46 +256,47 @@ impl Turn<'_> {
         round: u64,
         matches: Option<Vec<FormedMatch>>,
     ) -> Reply {
-        let mut reply = (0, Vec::new());
         let Some(known) = self.state().rounds.get(queue) else { return Reply::Done };
         let Some(check) = known.check.clone().filter(|_| known.number == round) else { return Reply::Done };
         let (from, last) = (known.after, self.round_end(queue, known.after));
         // A hook that the queue does not have any more has no say.
         let former = self.state().queue(queue).and_then(Queue::former);
         let matches = matches.filter(|_| former.is_some_and(|former| former.id == check.hook));
-        let mut beyond = false;
+        let mut answer = Taken::default();
         match matches {
-            Some(matches) => {
-                let mut named = 0;
-                for (at, formed) in matches.into_iter().take(MAX_FORMED).enumerate() {
-                    named += formed.teams.iter().map(Vec::len).sum::<usize>();
-                    beyond = named > MAX_FORMED_TICKETS;
-                    if beyond {
-                        reply.1.push((
-                            at,
-                            format!("and those after it: an answer may name {MAX_FORMED_TICKETS} tickets"),
-                        ));
-                        break;
-                    }
-                    match self.take_formed(queue, &formed) {
-                        Ok(()) => reply.0 += 1,
-                        Err(problem) => reply.1.push((at, problem)),
-                    }
-                }
-            }
+            Some(matches) => answer = self.take_answer(queue, &matches),
             None if hooks::on_failure(&self.state().settings, queue, &check.hook) == OnFailure::Accept => {
                 self.form_by_rules(queue, from, last);
             }
             None => {}
         }
         self.emit(Event::RoundEnded { queue: queue.clone(), after: last });
-        // What is behind this round's tickets has its turn, and so has what was too much for this answer.
+        // What is behind this round's tickets has its turn, and so has what was too much for one answer.
         let line = self.state().index.lines.get(queue);
         let behind = line.is_some_and(|line| line.by_place.range(last + 1..).next().is_some());
-        if beyond || (last > 0 && behind) {
+        if (answer.too_much && answer.taken > 0) || (last > 0 && behind) {
             self.maker.beside.due.rounds.insert(queue.clone());
         }
-        Reply::Formed { taken: reply.0, ignored: reply.1 }
+        Reply::Formed { taken: answer.taken, ignored: answer.ignored }
+    }
+
+    /// Takes the matches of an answer up to the limits.
+    fn take_answer(&mut self, queue: &QueueId, matches: &[FormedMatch]) -> Taken {
+        let (mut answer, mut named) = (Taken::default(), 0);
+        for (at, formed) in matches.iter().take(MAX_FORMED).enumerate() {
+            named += formed.teams.iter().map(Vec::len).sum::<usize>();
+            if named > MAX_FORMED_TICKETS {
+                let problem = format!("and those behind it: an answer may name {MAX_FORMED_TICKETS} tickets");
+                answer.ignored.push((at, problem));
+                answer.too_much = true;
+                break;
+            }
+            match self.take_formed(queue, formed) {
+                Ok(()) => answer.taken += 1,
+                Err(problem) => answer.ignored.push((at, problem)),
+            }
+        }
+        answer
     }
 
     fn form_by_rules(&mut self, queue: &QueueId, from: u64, last: u64) {
