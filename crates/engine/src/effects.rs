@@ -46,6 +46,18 @@ pub trait Performer<M: Machine>: Send + Sync {
     /// # Errors
     /// [`Retry`] if there is no outcome yet.
     async fn perform(&self, effect: M::Effect) -> Result<Option<M::Command>, Retry>;
+
+    /// The machine has refused the outcome of `effect`: it has no use for what was done (any more). Undoes that where
+    /// it would do harm until it ends by itself. Before the next effect of the same key.
+    ///
+    /// # Errors
+    /// [`Retry`] if the effect is to be performed, and its outcome to be told, once more.
+    async fn refused(&self, _effect: M::Effect) -> Result<(), Retry>
+    where
+        M::Effect: Send + 'static,
+    {
+        Ok(())
+    }
 }
 
 /// An attempt had no outcome; another is to be made.
@@ -236,10 +248,11 @@ impl<M: Hosted> Inner<M> {
     }
 
     async fn perform(&self, effect: M::Effect) -> Result<(), Retry> {
-        let Some(outcome) = self.performer.perform(effect).await? else { return Ok(()) };
+        let Some(outcome) = self.performer.perform(effect.clone()).await? else { return Ok(()) };
         match self.calls.call(outcome, Caller::Effect).await {
-            // A refusal is an answer: the machine knows the outcome and has no use for it any more.
-            Ok(_) => Ok(()),
+            Ok(Ok(_)) => Ok(()),
+            // That is an answer, too: the machine knows the outcome and has no use for it any more.
+            Ok(Err(_)) => self.performer.refused(effect).await,
             Err(unavailable) => Err(Retry::because(unavailable.to_string())),
         }
     }

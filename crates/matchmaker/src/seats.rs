@@ -1,8 +1,9 @@
 //! Seats of a running match for the players of a ticket: for all of them, or for none.
 //!
 //! Taken one by one, because the broker knows seats of single players. A repetition after a crash finds those that it
-//! has taken already and goes on; where one cannot be had, those of the same ticket are given back. Whatever is left
-//! over, because the process ended in between or the ticket was called off, expires by itself.
+//! has taken already and goes on; where one cannot be had, those of the same ticket are given back, and so are all of
+//! them if the ticket was called off or its time was over meanwhile. What is left over because the process ended in
+//! between expires by itself.
 
 use std::time::Duration;
 
@@ -54,7 +55,7 @@ impl Seats {
         self.broker.query(move |broker| broker.find_match(&id).cloned()).await.map_err(retry)
     }
 
-    async fn give_back(&self, match_id: &MatchId, players: &[PlayerId]) -> Result<(), Retry> {
+    pub(crate) async fn give_back(&self, match_id: &MatchId, players: &[PlayerId]) -> Result<(), Retry> {
         let Some(game) = self.find(match_id).await? else { return Ok(()) };
         let is_one =
             |seat: &&Seat| matches!(seat.state, SeatState::Reserved { .. }) && players.contains(&seat.player);

@@ -53,15 +53,16 @@ impl Work {
 
 #[async_trait]
 impl Performer<Matchmaker> for Work {
-    /// What is done for one match is done in order, so that a match is never withdrawn before it is submitted.
+    /// What is done for one match is done in order, so that a match is never withdrawn before it is submitted, and that
+    /// seats which are given back are not those that a later ticket of the same player has got.
     fn key(&self, effect: &Effect) -> String {
         match effect {
             Effect::ValidateTicket { ticket, .. } => format!("ticket {ticket}"),
             Effect::FormMatches { queue, .. } => format!("queue {queue}"),
             Effect::CheckMatch { match_id, .. }
             | Effect::Submit { match_id, .. }
-            | Effect::Withdraw { match_id } => format!("match {match_id}"),
-            Effect::Seat { ticket, .. } => format!("seat {}", ticket.ticket),
+            | Effect::Withdraw { match_id }
+            | Effect::Seat { match_id, .. } => format!("match {match_id}"),
         }
     }
 
@@ -85,5 +86,12 @@ impl Performer<Matchmaker> for Work {
             Effect::Seat { match_id, ticket } => self.seats.take(match_id, ticket).await?,
         };
         Ok(Some(outcome))
+    }
+
+    async fn refused(&self, effect: Effect) -> Result<(), Retry> {
+        match effect {
+            Effect::Seat { match_id, ticket } => self.seats.give_back(&match_id, &ticket.players).await,
+            _ => Ok(()),
+        }
     }
 }

@@ -12,7 +12,7 @@ use core::ops::Bound;
 
 use super::command::{Refusal, Reply};
 use super::forming::OFFERS_PER_LOOK;
-use super::model::{MAX_RATINGS, SeatOffer, TicketState};
+use super::model::{MAX_RATINGS, SeatOffer, TicketEnd, TicketState};
 use super::pools::Slot;
 use super::rules::Seats;
 use super::{BrokenRule, Event, Turn};
@@ -47,14 +47,28 @@ impl Turn<'_> {
         Reply::Done
     }
 
-    pub(super) fn seated(&mut self, id: &TicketId, match_id: MatchId, connection: Connection) -> Reply {
-        if self.is_seating(id, &match_id)
-            && let Some(ticket) = self.state().named(id)
-        {
+    /// Refused where the ticket has gone on meanwhile, so that whoever keeps the seats gives them to others. To say it
+    /// twice is no fault.
+    pub(super) fn seated(
+        &mut self,
+        id: &TicketId,
+        match_id: MatchId,
+        connection: Connection,
+    ) -> Result<Reply, Refusal> {
+        let named = self.state().named(id).filter(|_| self.is_seating(id, &match_id));
+        if let Some(ticket) = named {
             let connection = Arc::new(connection);
             self.emit(Event::TicketSeated { match_id, ticket, connection });
+            return Ok(Reply::Done);
         }
-        Reply::Done
+        match self.state().find(id).map(|ticket| &ticket.state) {
+            Some(TicketState::Over { end: TicketEnd::Completed { match_id: of, .. }, .. })
+                if *of == match_id =>
+            {
+                Ok(Reply::Done)
+            }
+            _ => Err(Refusal::SeatsNotWanted { ticket: id.clone(), match_id }),
+        }
     }
 
     /// The seats were not there: whatever else was offered of that match is not either.

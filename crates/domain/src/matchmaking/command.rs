@@ -253,6 +253,13 @@ pub enum Refusal {
     },
     /// The match's players are not asked to accept (any more).
     NothingToAccept(MatchId),
+    /// The ticket waits for no seats of that match (any more): they are for others.
+    SeatsNotWanted {
+        /// The ticket.
+        ticket: TicketId,
+        /// The match.
+        match_id: MatchId,
+    },
     /// The player is not in the match.
     NotInMatch(PlayerId),
     /// A rule of the queue lets no such ticket wait.
@@ -285,6 +292,7 @@ impl Refusal {
         "player_waits",
         "ticket_over",
         "nothing_to_accept",
+        "seats_not_wanted",
         "not_in_match",
         "rule_refuses",
         "ticket_refused",
@@ -304,6 +312,7 @@ impl Refusal {
             Self::PlayerWaits { .. } => "player_waits",
             Self::TicketOver { .. } => "ticket_over",
             Self::NothingToAccept(_) => "nothing_to_accept",
+            Self::SeatsNotWanted { .. } => "seats_not_wanted",
             Self::NotInMatch(_) => "not_in_match",
             Self::RuleRefuses { .. } => "rule_refuses",
             Self::Refused(_) => "ticket_refused",
@@ -320,9 +329,10 @@ impl Refusal {
                 RefusalKind::NotFound
             }
             Self::TicketExists(_) | Self::KeyReused(_) => RefusalKind::Exists,
-            Self::PlayerWaits { .. } | Self::NothingToAccept(_) | Self::NotInMatch(_) => {
-                RefusalKind::Conflict
-            }
+            Self::PlayerWaits { .. }
+            | Self::NothingToAccept(_)
+            | Self::SeatsNotWanted { .. }
+            | Self::NotInMatch(_) => RefusalKind::Conflict,
             Self::TicketOver { .. } => RefusalKind::Gone,
             Self::TooMany { .. } => RefusalKind::Exhausted,
         }
@@ -353,6 +363,9 @@ impl fmt::Display for Refusal {
             Self::TicketOver { ticket, status } => write!(f, "ticket {ticket} is over: it is {status}"),
             Self::NothingToAccept(id) => {
                 write!(f, "match {id} is not waiting for its players to accept it (any more)")
+            }
+            Self::SeatsNotWanted { ticket, match_id } => {
+                write!(f, "ticket {ticket} waits for no seats of match {match_id} any more; give them back")
             }
             Self::NotInMatch(player) => write!(f, "player {player} is not in this match"),
             Self::RuleRefuses { queue, rule } => {

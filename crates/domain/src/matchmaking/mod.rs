@@ -381,9 +381,7 @@ impl<'a> Turn<'a> {
             Command::MatchEnded { match_id, reason } => Ok(self.match_ended(&match_id, &reason)),
             Command::OfferSeats { offer } => self.offer_seats(offer),
             Command::WithdrawSeats { match_id } => Ok(self.withdraw_seats(match_id)),
-            Command::Seated { ticket, match_id, connection } => {
-                Ok(self.seated(&ticket, match_id, connection))
-            }
+            Command::Seated { ticket, match_id, connection } => self.seated(&ticket, match_id, connection),
             Command::NotSeated { ticket, match_id } => Ok(self.not_seated(&ticket, &match_id)),
         }
     }

@@ -1,16 +1,46 @@
 //! Free seats of running matches: who waits gets them, each once, and none when they are gone.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures::future::join_all;
 use sortie_domain::broker::{self, Broker};
 use sortie_domain::ids::{MatchId, SeatId};
-use sortie_domain::matchmaking::Event;
 use sortie_domain::matchmaking::model::Status;
 use sortie_domain::matchmaking::settings::{Backfill, Queue};
+use sortie_domain::matchmaking::{Command, Effect, Event, Matchmaker};
+use sortie_engine::{Performer, Retry};
+use sortie_matchmaker::{Hooks, Work};
+use tokio::sync::{Notify, Semaphore};
 
-use crate::world::{World, player, settings, soon};
+use crate::world::{HookMap, World, player, settings, soon};
+
+/// Takes seats and tells of it when a test lets it.
+struct Slow {
+    work: Work,
+    taken: Notify,
+    told: Semaphore,
+}
+
+#[async_trait]
+impl Performer<Matchmaker> for Slow {
+    fn key(&self, effect: &Effect) -> String {
+        self.work.key(effect)
+    }
+
+    async fn perform(&self, effect: Effect) -> Result<Option<Command>, Retry> {
+        let outcome = self.work.perform(effect).await?;
+        self.taken.notify_one();
+        self.told.acquire().await.unwrap().forget();
+        Ok(outcome)
+    }
+
+    async fn refused(&self, effect: Effect) -> Result<(), Retry> {
+        self.work.refused(effect).await
+    }
+}
 
 /// Co-op for three that begins with two.
 fn coop() -> Queue {
@@ -170,4 +200,27 @@ async fn a_storm_of_what_a_server_says_makes_few_offers() {
         offers += usize::from(matches!(record.event, Event::SeatsOffered { .. }));
     }
     assert!(offers * 4 < REPORTS, "{offers} offers of {REPORTS} reports");
+}
+
+#[tokio::test]
+async fn seats_that_were_taken_for_a_ticket_that_was_called_off_are_given_back_at_once() {
+    let mut world = World::new(settings(&[("coop", coop())])).await;
+    world.kill_maker();
+    let work = Work::new(world.broker(), Hooks::new(HookMap::new()).unwrap());
+    let slow = Arc::new(Slow { work, taken: Notify::new(), told: Semaphore::new(0) });
+    world.start_maker_with(Arc::clone(&slow) as _).await;
+    world.link();
+    let match_id = running(&world).await;
+    let cleo = world.ticket("coop", &["cleo"]).await;
+    soon("a seat", slow.taken.notified()).await;
+    assert_eq!(world.broker().query(seats(&match_id)).await.unwrap().len(), 1);
+    world.maker().call(Command::Cancel { id: cleo.clone() }).await.unwrap();
+    slow.told.add_permits(2);
+    let found = seats(&match_id);
+    // The broker's clock stands still, so that no seat expires.
+    world.until_broker("no seat", move |broker| found(broker).is_empty()).await;
+    let dora = world.ticket("coop", &["dora"]).await;
+    let ticket = world.until_status(&dora, Status::Completed).await;
+    assert_eq!(ticket.match_id(), Some(&match_id));
+    assert_eq!(world.find(&cleo).await.status(), Status::Cancelled);
 }

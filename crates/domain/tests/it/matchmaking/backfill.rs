@@ -106,7 +106,8 @@ fn who_waits_for_a_seat_too_long_goes_back() {
     assert_eq!(table.maker.outstanding().len(), 1);
     table.advance(secs(6));
     assert_eq!(table.status("a"), Status::InProgress);
-    seated(&mut table, "a", "m");
+    let (ticket, match_id) = (table.find("a").id.clone(), MatchId::new("m").unwrap());
+    table.refused("seats_not_wanted", Command::Seated { ticket, match_id, connection: at("there") });
     assert_eq!(table.status("a"), Status::InProgress, "that came too late");
 }
 
@@ -173,7 +174,8 @@ fn who_cancels_while_waiting_for_a_seat_is_gone() {
     table.tick();
     table.cancel("a");
     assert_eq!(table.status("a"), Status::Cancelled);
-    seated(&mut table, "a", "m");
+    let (ticket, match_id) = (table.find("a").id.clone(), MatchId::new("m").unwrap());
+    table.refused("seats_not_wanted", Command::Seated { ticket, match_id, connection: at("there") });
     assert_eq!(table.status("a"), Status::Cancelled);
     assert_eq!(table.maker.offers().count(), 0);
 }
