@@ -57,6 +57,20 @@ struct Entry {
     waiting: u32,
 }
 
+impl Entry {
+    /// Takes one of the allowance.
+    fn spend(&mut self, rate: u32, burst: u32, now: Instant) -> Result<(), TooMany> {
+        let Some(period) = Duration::from_secs(1).checked_div(rate) else { return Ok(()) };
+        let whole_at = self.whole_at.max(now) + period;
+        let allowance = period * burst;
+        if whole_at > now + allowance {
+            return Err(TooMany::Joins(whole_at - allowance - now));
+        }
+        self.whole_at = whole_at;
+        Ok(())
+    }
+}
+
 /// Remembers addresses. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Addresses {
@@ -89,16 +103,20 @@ impl Addresses {
         if waiting > 0 && entry.waiting >= waiting {
             return Err(TooMany::Waiting);
         }
-        if let Some(period) = Duration::from_secs(1).checked_div(rate) {
-            let whole_at = entry.whole_at.max(now) + period;
-            let allowance = period * burst;
-            if whole_at > now + allowance {
-                return Err(TooMany::Joins(whole_at - allowance - now));
-            }
-            entry.whole_at = whole_at;
-        }
+        entry.spend(rate, burst, now)?;
         entry.waiting += 1;
         Ok(Some(Turn { address, memory: Arc::clone(&self.memory) }))
+    }
+
+    /// Lets a player from `address`, who perhaps waits already, call at `now`: that costs as much as a join.
+    pub(crate) fn pass(&self, address: IpAddr, now: Instant) -> Result<(), TooMany> {
+        let AddressLimits { rate, burst, .. } = self.limits;
+        if rate == 0 {
+            return Ok(());
+        }
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let address = self.place(&mut memory, network(address), now);
+        memory.entries.entry(address).or_insert(Entry { whole_at: now, waiting: 0 }).spend(rate, burst, now)
     }
 
     /// Where `address` is counted.
@@ -138,6 +156,16 @@ mod tests {
     fn entered(addresses: &Addresses, address: &str, now: Instant, tries: usize) -> usize {
         let address = address.parse().unwrap();
         (0..tries).filter(|_| addresses.enter(address, now).is_ok()).count()
+    }
+
+    #[test]
+    fn whoever_waits_may_call_as_often_as_others_may_join() {
+        let (addresses, now, address) = (addresses(1, 3, 1), Instant::now(), "1.2.3.4".parse().unwrap());
+        let _waits = addresses.enter(address, now).unwrap();
+        assert_eq!(addresses.enter(address, now).err(), Some(TooMany::Waiting));
+        assert_eq!([(); 2].map(|()| addresses.pass(address, now)), [Ok(()); 2]);
+        assert_eq!(addresses.pass(address, now), Err(TooMany::Joins(SECOND)));
+        assert_eq!(addresses.pass(address, now + SECOND), Ok(()));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use sortie_serving::Schemas;
 
 use crate::feedback::Feedback;
 use crate::http::{Asked, WannaplayAnswer};
+use crate::vote::VoteAnswer;
 
 const TAG: &str = "Players";
 
@@ -26,6 +27,7 @@ pub fn description() -> Value {
 fn paths(schemas: &mut Schemas) -> Value {
     let asked = schemas.read::<Asked>();
     let (answer, feedback) = (schemas.written::<WannaplayAnswer>(), schemas.written::<Feedback>());
+    let voted = schemas.written::<VoteAnswer>();
     let join = |id: &str| wannaplay(id, &answer);
     let join_with = |id: &str| with_body(join(id), &asked);
     json!({
@@ -37,6 +39,10 @@ fn paths(schemas: &mut Schemas) -> Value {
         },
         "/matchmaker/request/{game}/{version}": {"post": with_body(request(&feedback), &asked)},
         "/matchmaker/ws": {"get": websocket()},
+        "/matchmaker/tickets/{id}/accept": {"post": vote("acceptMatch", "Agree to a match", &asked, &voted)},
+        "/matchmaker/tickets/{id}/decline": {
+            "post": vote("declineMatch", "Do not agree to a match", &asked, &voted),
+        },
     })
 }
 
@@ -70,7 +76,8 @@ fn query(names: &[&str]) -> Vec<Value> {
 fn wannaplay(id: &str, answer: &Value) -> Value {
     let text = "Waits until there is a seat. Asking again is safe: a seat that nobody takes is given back. With a \
         `queue`, takes a ticket, or finds the one that the player has, and waits for its match; where that takes longer \
-        than the gateway waits (408), asking again soon keeps the ticket's place.";
+        than the gateway waits (408), asking again soon keeps the ticket's place. Where a match asks for the player's \
+        agreement (428), the player accepts it by `/matchmaker/tickets/{id}/accept` and asks again.";
     let responses = json!({
         "200": {"description": "The way in", "content": {"application/json": {"schema": answer}}},
         "default": {
@@ -83,6 +90,30 @@ fn wannaplay(id: &str, answer: &Value) -> Value {
     operation
 }
 
+fn vote(id: &str, summary: &str, asked: &Value, voted: &Value) -> Value {
+    let text = "For a player of the ticket whose match asks for it, in a queue with `accept`; `id` is the ticket's or the \
+        match's. Saying it again does no harm. Whoever declines leaves the queue, with all players of the ticket.";
+    let responses = json!({
+        "200": {"description": "It counts", "content": {"application/json": {"schema": voted}}},
+        "default": {
+            "description": "It does not count, and why: 401 for somebody whom nothing tells from others, 404 where the \
+                player has no such ticket or match, 409 where nothing is asked (any more)",
+            "content": {"text/plain": {"schema": {"type": "string"}}},
+        },
+    });
+    let mut operation = with_body(operation(id, summary, text, &responses), asked);
+    operation["requestBody"]["description"] = "May be empty: only a `token` counts.".into();
+    operation["requestBody"]["content"]["application/json"]["example"] = json!({"token": "…"});
+    let mut parameters = vec![in_path("id")];
+    parameters.extend(query(&["token"]));
+    operation["parameters"] = parameters.into();
+    operation
+}
+
+fn in_path(name: &str) -> Value {
+    json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}})
+}
+
 fn request(feedback: &Value) -> Value {
     let lines =
         |text: &str| json!({"description": text, "content": {"application/json": {"schema": feedback}}});
@@ -92,8 +123,6 @@ fn request(feedback: &Value) -> Value {
     });
     let text = "The same as wannaplay, with progress.";
     let mut operation = operation("request", "Ask for a seat, hear what is going on", text, &responses);
-    let in_path =
-        |name: &str| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}});
     let mut parameters = vec![in_path("game"), in_path("version")];
     parameters.extend(query(&["client_ip", "token", "queue"]));
     operation["parameters"] = parameters.into();
@@ -103,7 +132,9 @@ fn request(feedback: &Value) -> Value {
 fn websocket() -> Value {
     let text = "A websocket. The first message is the player's, a text like `{\"game\": \"…\", \"version\": \"…\"}`; \
         then each message is a `Feedback`, the last of them SessionReady or Error. A first message that is no request \
-        is answered with a text that begins with `ERR`.";
+        is answered with a text that begins with `ERR`. When a ProgressReport asks to accept a match, the player says \
+        `{\"accept\": \"…\"}` or `{\"decline\": \"…\"}`, with the id of the ticket or of the match; a ProgressReport says \
+        what came of it. Other messages mean nothing.";
     let responses = json!({
         "101": {"description": "It is a websocket now"},
         "default": {

@@ -228,9 +228,9 @@ impl Shared {
         }
     }
 
-    fn wake(&self, named: &Named) {
+    fn wake<'a>(&self, players: impl IntoIterator<Item = &'a PlayerId>) {
         let book = self.book();
-        for seen in named.players.iter().filter_map(|player| book.players.get(player)) {
+        for seen in players.into_iter().filter_map(|player| book.players.get(player)) {
             seen.news.notify_waiters();
         }
     }
@@ -292,7 +292,10 @@ async fn follow(maker: Handle<Matchmaker>, shared: Arc<Shared>) {
         };
         tokio::select! {
             record = events.next() => match record {
-                Ok(record) => concerned(&record.event).for_each(|named| shared.wake(named)),
+                Ok(record) => match &record.event {
+                    Event::MatchAccepted { player, .. } => shared.wake([player]),
+                    event => concerned(event).for_each(|named| shared.wake(&named.players)),
+                },
                 // Whoever waits asks the matchmaker and hears that it has ended.
                 Err(SubscribeError::Ended) => return shared.wake_all(),
                 Err(error) => {

@@ -6,11 +6,14 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use sortie_domain::broker::model::{CancelCause, FailReason};
 use sortie_domain::broker::{Refusal, RefusalKind};
+use sortie_domain::ids::TicketId;
 use sortie_domain::matchmaking;
 use sortie_domain::matchmaking::model::{FailCause, TicketEnd};
+use sortie_domain::time::Timestamp;
 use sortie_engine::{CallError, Unavailable};
 use sortie_identity::TokenError;
 use sortie_serving::BodyError;
+use sortie_wire::cloud_event::rfc3339;
 
 use crate::address_limits::TooMany;
 use crate::options::Game;
@@ -35,6 +38,10 @@ pub(crate) enum JoinError {
     NotSignedIn,
     #[error("{0}")]
     BadToken(TokenError),
+    #[error(
+        "nothing tells you from other players: show a player token, or say it on the websocket that you wait on"
+    )]
+    NotKnown,
     #[error("too many players are waiting; try again later")]
     TooManyWaiting,
     #[error("too many joins from your address; try again in {} s", seconds(*.0))]
@@ -45,6 +52,13 @@ pub(crate) enum JoinError {
     Deadline,
     #[error("the ticket still waits; ask again soon with the same `queue`, and it keeps its place")]
     StillWaits,
+    #[error(
+        "a match was found: accept it by {} by `POST /matchmaker/tickets/{ticket}/accept`, then ask again with the same `queue`",
+        rfc3339(*.until)
+    )]
+    AcceptFirst { ticket: TicketId, until: Timestamp },
+    #[error("ticket {0} is in no match that waits to be accepted (any more)")]
+    NothingToAccept(TicketId),
     #[error("queue: there are none, because no matchmaker is configured; leave `queue` out")]
     NoQueues,
     #[error("{0}")]
@@ -91,7 +105,7 @@ impl JoinError {
             Self::Body(BodyError::TooLarge { .. }) => 413,
             Self::Body(BodyError::TooSlow { .. }) => 408,
             Self::BadToken(TokenError::KeysUnavailable) => 503,
-            Self::NotSignedIn | Self::BadToken(_) => 401,
+            Self::NotSignedIn | Self::NotKnown | Self::BadToken(_) => 401,
             Self::UnknownGame { .. } => 404,
             Self::TooOften(_) | Self::TooManyFromAddress => 429,
             Self::Deadline | Self::StillWaits => 408,
@@ -108,7 +122,8 @@ impl JoinError {
                 TicketEnd::Failed { cause: FailCause::Refused, .. } => 403,
                 TicketEnd::Failed { .. } | TicketEnd::Completed { .. } => 503,
             },
-            Self::EntersTwice | Self::AlreadyPlays => 409,
+            Self::EntersTwice | Self::AlreadyPlays | Self::NothingToAccept(_) => 409,
+            Self::AcceptFirst { .. } => 428,
             Self::NoGame => 502,
             Self::MatchCancelled(_) => 410,
             Self::NoAddress => 502,
@@ -134,8 +149,11 @@ impl JoinError {
             Self::TooManyWaiting => "too_many_waiting",
             Self::TooOften(_) => "too_often",
             Self::TooManyFromAddress => "too_many_from_address",
+            Self::NotKnown => "not_known",
             Self::Deadline => "deadline",
             Self::StillWaits => "still_waits",
+            Self::AcceptFirst { .. } => "accept_first",
+            Self::NothingToAccept(_) => "nothing_to_accept",
             Self::NoQueues => "no_queues",
             Self::TicketRefused(refusal) => refusal.code(),
             Self::TicketOver(end) => match **end {

@@ -8,13 +8,13 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Path, Query, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{MethodRouter, any, get, post};
+use axum::{Json, Router};
 use bytes::Bytes;
 use futures::stream;
 use schemars::JsonSchema;
@@ -33,6 +33,7 @@ use crate::feedback::{Feedback, Joining, Reports};
 use crate::join::{Aim, Wish, join, now};
 use crate::options::{GatewayOptions, MAX_BODY_BYTES};
 use crate::queue::{Entry, Told};
+use crate::vote::Vote;
 use crate::{Gateway, Inner, WaitPermit, ws};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -55,7 +56,7 @@ pub fn router(gateway: Gateway) -> Router {
 }
 
 /// Each path and what answers there; `description` has an operation for each of them.
-pub(crate) fn routes() -> [(&'static str, MethodRouter<Arc<Inner>>); 6] {
+pub(crate) fn routes() -> [(&'static str, MethodRouter<Arc<Inner>>); 8] {
     [
         ("/", get(page)),
         ("/matchmaker", get(page)),
@@ -63,6 +64,8 @@ pub(crate) fn routes() -> [(&'static str, MethodRouter<Arc<Inner>>); 6] {
         ("/matchmaker/wannaplay", get(wannaplay).post(wannaplay)),
         ("/matchmaker/request/{game}/{version}", post(request)),
         ("/matchmaker/ws", any(ws::connect)),
+        ("/matchmaker/tickets/{id}/accept", post(accept)),
+        ("/matchmaker/tickets/{id}/decline", post(decline)),
     ]
 }
 
@@ -152,6 +155,28 @@ impl FromRequestParts<Arc<Inner>> for Admitted {
     }
 }
 
+/// Who says something about a ticket, which is no wait.
+struct Speaker(Caller);
+
+impl FromRequestParts<Arc<Inner>> for Speaker {
+    type Rejection = JoinError;
+
+    async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Inner>) -> Result<Self, JoinError> {
+        let caller = Caller::of(parts);
+        gateway.pass(limited_ip(caller.claims(None), &gateway.options))?;
+        Ok(Self(caller))
+    }
+}
+
+/// How a player asks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Door {
+    /// Once, with no way back.
+    Http,
+    /// By a connection that goes both ways.
+    Websocket,
+}
+
 pub(crate) struct Caller {
     peer: Option<IpAddr>,
     forwarded_for: Option<String>,
@@ -189,6 +214,7 @@ impl Inner {
         &self,
         caller: &Caller,
         asked: &Asked,
+        door: Door,
         permit: WaitPermit,
     ) -> Result<Wish, JoinError> {
         let checked = async {
@@ -196,14 +222,14 @@ impl Inner {
                 Some(player) => (player, true),
                 None => (anonymous()?, false),
             };
-            let aim = self.aim(asked, is_known)?;
+            let aim = self.aim(asked, door, is_known)?;
             let client_ip = client_ip(caller.claims(asked.client_ip.as_deref()), &self.options)?;
             Ok(Wish { aim, player, client_ip, permit })
         };
         checked.await.map_err(|error| self.count(error))
     }
 
-    fn aim(&self, asked: &Asked, is_known: bool) -> Result<Aim, JoinError> {
+    fn aim(&self, asked: &Asked, door: Door, is_known: bool) -> Result<Aim, JoinError> {
         let find = || self.games.find(asked.game.as_deref(), asked.version.as_deref());
         let Some(queue) = &asked.queue else { return Ok(Aim::DropIn(find()?)) };
         if self.desk.is_none() {
@@ -215,7 +241,8 @@ impl Inner {
             found => Some(found?),
         };
         let (properties, latencies) = (asked.properties.as_ref(), asked.latencies.as_ref());
-        Ok(Aim::Queue(Entry::new(Told { queue, properties, latencies }, candidates, is_known)?))
+        let (told, can_vote) = (Told { queue, properties, latencies }, is_known || door == Door::Websocket);
+        Ok(Aim::Queue(Entry::new(told, candidates, is_known, can_vote)?))
     }
 
     fn body(&self, body: &[u8]) -> Result<Asked, JoinError> {
@@ -298,7 +325,7 @@ async fn wannaplay(
     Whole(body): Whole,
 ) -> Result<Response, JoinError> {
     let asked = query.or(gateway.body(&body)?);
-    let wish = gateway.wish(&caller, &asked, permit).await?;
+    let wish = gateway.wish(&caller, &asked, Door::Http, permit).await?;
     let admission = Box::pin(join(gateway, wish, Reports::NONE)).await?;
     Ok(answer(admission))
 }
@@ -342,12 +369,49 @@ async fn request(
         let Admitted { caller, permit } = admitted?;
         let asked = query.or(gateway.body(&body?.0)?);
         let asked = Asked { game: Some(game), version: Some(version), ..asked };
-        gateway.wish(&caller, &asked, permit).await
+        gateway.wish(&caller, &asked, Door::Http, permit).await
     };
     match wish.await {
         Ok(wish) => chunks(Joining::start(gateway, wish)),
         Err(error) => error.response(([JSON], line(&Feedback::error(&error)))),
     }
+}
+
+async fn accept(
+    state: State<Arc<Inner>>,
+    id: Path<String>,
+    speaker: Speaker,
+    query: Query<Asked>,
+    body: Whole,
+) -> Result<Response, JoinError> {
+    vote(state, id, speaker, query, body, Vote::Accept).await
+}
+
+async fn decline(
+    state: State<Arc<Inner>>,
+    id: Path<String>,
+    speaker: Speaker,
+    query: Query<Asked>,
+    body: Whole,
+) -> Result<Response, JoinError> {
+    vote(state, id, speaker, query, body, Vote::Decline).await
+}
+
+async fn vote(
+    State(gateway): State<Arc<Inner>>,
+    Path(id): Path<String>,
+    Speaker(caller): Speaker,
+    Query(query): Query<Asked>,
+    Whole(body): Whole,
+    vote: Vote,
+) -> Result<Response, JoinError> {
+    let asked = query.or(gateway.body(&body)?);
+    let voted = async {
+        let player = gateway.player(&caller, &asked).await?.ok_or(JoinError::NotKnown)?;
+        gateway.vote(&player, &id, vote).await
+    };
+    let answer = voted.await.map_err(|error| gateway.count(error))?;
+    Ok(([NOT_STORED], Json(answer)).into_response())
 }
 
 /// One feedback object a chunk. What it gives is kept when the server takes the last chunk to send it.

@@ -34,6 +34,7 @@ mod progress;
 mod queue;
 mod seat_guard;
 mod stats;
+mod vote;
 mod ws;
 
 use std::net::IpAddr;
@@ -126,6 +127,15 @@ impl Inner {
         let permit = Arc::clone(&self.waits).try_acquire_owned();
         let of_all = permit.map_err(|_| self.count(JoinError::TooManyWaiting))?;
         Ok(WaitPermit { _of_all: of_all, _of_address: of_address })
+    }
+
+    /// Lets a player from `address` say something, if it does not do so too often.
+    pub(crate) fn pass(&self, address: Option<IpAddr>) -> Result<(), JoinError> {
+        if self.options.closing.is_cancelled() {
+            return Err(self.count(Unavailable::ShuttingDown.into()));
+        }
+        let passed = address.map(|address| self.addresses.pass(address, Instant::now()));
+        passed.transpose().map(|_| ()).map_err(|too_many| self.count(too_many.into()))
     }
 
     /// Counts a failure that comes before any join could count it.

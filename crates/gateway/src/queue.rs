@@ -12,7 +12,7 @@ use sortie_domain::broker::model::{Match, MatchState, Properties, Seat, SeatStat
 use sortie_domain::broker::{self, Broker};
 use sortie_domain::ids::{Draw, FleetId, MatchId, PlayerId, QueueId, RegionId, TicketId};
 use sortie_domain::machine::Moment;
-use sortie_domain::matchmaking::model::{Party, Player, Stage, Ticket, TicketEnd, TicketSpec, TicketState};
+use sortie_domain::matchmaking::model::{Party, Player, Ticket, TicketEnd, TicketSpec, TicketState};
 use sortie_domain::matchmaking::settings::{Hook, Settings};
 use sortie_domain::matchmaking::words::summary;
 use sortie_domain::matchmaking::{Command, Matchmaker, Refusal};
@@ -29,9 +29,15 @@ use crate::games::Candidates;
 use crate::join::{MAX_ATTEMPTS, now};
 use crate::options::GameFleet;
 use crate::progress::Progress;
+use crate::vote;
 
 /// How often a player's ticket is looked for, where other connections of the same player come and go.
 const MAX_LOOKS: u32 = 16;
+/// Why a queue cannot be entered.
+const NO_SERVER: &str =
+    "its matches are played without a game server, so there is no token for them: take tickets by the API";
+const NO_VOTE: &str = "its players have to accept their matches, which nobody could tell from others who does it over \
+    this door: show a player token, or come by websocket";
 
 /// What a player asks a queue for.
 pub(crate) struct Entry {
@@ -42,6 +48,8 @@ pub(crate) struct Entry {
     pub(crate) candidates: Option<Candidates>,
     /// Whether the player is known by more than this request.
     pub(crate) is_known: bool,
+    /// Whether the player can say that it agrees to a match.
+    pub(crate) can_vote: bool,
 }
 
 /// What a player says of a ticket, unchecked.
@@ -61,6 +69,7 @@ impl Entry {
         told: Told<'_>,
         candidates: Option<Candidates>,
         is_known: bool,
+        can_vote: bool,
     ) -> Result<Self, JoinError> {
         let queue = QueueId::new(told.queue).map_err(|bad| JoinError::invalid("queue", bad.to_string()))?;
         let mut properties = match told.properties {
@@ -76,7 +85,7 @@ impl Entry {
         let properties =
             Properties::parse(&text).map_err(|problem| JoinError::invalid("properties", problem))?;
         let latencies = told.latencies.map(latencies).transpose()?.unwrap_or_default();
-        Ok(Self { queue, properties, latencies, candidates, is_known })
+        Ok(Self { queue, properties, latencies, candidates, is_known, can_vote })
     }
 
     fn spec(&self, player: &PlayerId, id: &TicketId) -> TicketSpec {
@@ -167,6 +176,8 @@ enum Known {
 enum Standing {
     /// In words.
     Waiting(String),
+    /// The player has to agree to a match until then.
+    Asked(Timestamp, String),
     Completed(MatchId),
     Over(TicketEnd),
     Forgotten,
@@ -238,10 +249,16 @@ impl Queueing<'_> {
     /// What is known of this ticket, or of the one that the player has.
     async fn known(&self, id: Option<TicketId>) -> Result<Known, JoinError> {
         let (player, queue) = (self.player.clone(), self.entry.queue.clone());
+        let can_vote = self.entry.can_vote;
         let known = self.desk.maker.query(move |maker| {
             let settings = maker.settings();
-            if settings.queues.contains_key(&queue) && does_without_a_server(settings, &queue) {
-                return Err(());
+            if let Some(own) = settings.queues.get(&queue) {
+                if does_without_a_server(settings, &queue) {
+                    return Err(NO_SERVER);
+                }
+                if own.accept.is_some() && !can_vote {
+                    return Err(NO_VOTE);
+                }
             }
             let ticket = match &id {
                 Some(id) => maker.ticket(id),
@@ -259,11 +276,7 @@ impl Queueing<'_> {
                 _ => Known::Elsewhere(ticket.clone()),
             })
         });
-        known.await?.map_err(|()| {
-            let text = "its matches are played without a game server, so there is no token for them: take tickets \
-                by the API";
-            JoinError::invalid("queue", text)
-        })
+        known.await?.map_err(|problem| JoinError::invalid("queue", problem))
     }
 
     /// Waits until a match that is made of the ticket can be played.
@@ -275,6 +288,11 @@ impl Queueing<'_> {
             news.as_mut().enable();
             let text = match self.standing(visit.ticket.clone(), progress.wanted()).await? {
                 Standing::Waiting(text) => text,
+                Standing::Asked(_, text) if progress.wanted() => text,
+                // Whoever gets one answer would not hear of it in time.
+                Standing::Asked(until, _) => {
+                    return Err(JoinError::AcceptFirst { ticket: visit.ticket.clone(), until });
+                }
                 Standing::Completed(match_id) => return Ok(match_id),
                 Standing::Over(end) => return Err(JoinError::TicketOver(Box::new(end))),
                 Standing::Forgotten => return Err(JoinError::TicketForgotten),
@@ -293,8 +311,8 @@ impl Queueing<'_> {
 
     async fn standing(&self, id: TicketId, in_words: bool) -> Result<Standing, JoinError> {
         let in_full = in_words && self.desk.may_explain();
-        let now = now();
-        Ok(self.desk.maker.query(move |maker| standing(maker, &id, in_full, now)).await?)
+        let (now, player) = (now(), self.player.clone());
+        Ok(self.desk.maker.query(move |maker| standing(maker, &id, &player, in_full, now)).await?)
     }
 
     /// The player's seat in the match, with the fleet that plays it; `None` if the match is over.
@@ -379,28 +397,24 @@ fn ready_match(broker: &Broker, id: &MatchId) -> Option<(Option<FleetId>, Match)
     Some((server.map(|order| order.fleet.clone()), game.clone()))
 }
 
-fn standing(maker: &Matchmaker, id: &TicketId, in_full: bool, now: Timestamp) -> Standing {
+fn standing(maker: &Matchmaker, id: &TicketId, player: &PlayerId, in_full: bool, now: Timestamp) -> Standing {
     let Some(ticket) = maker.ticket(id) else { return Standing::Forgotten };
     match &ticket.state {
         TicketState::Over { end: TicketEnd::Completed { match_id, .. }, .. } => {
             Standing::Completed(match_id.clone())
         }
         TicketState::Over { end, .. } => Standing::Over(end.clone()),
-        TicketState::Proposed { match_id, .. } => Standing::Waiting(proposal(maker, match_id)),
+        TicketState::Proposed { match_id, .. } => {
+            let Some(formation) = maker.formation(match_id) else { return Standing::Forgotten };
+            let text = vote::words(formation, player, now);
+            match vote::accept_by(formation, player) {
+                Some(until) => Standing::Asked(until, text),
+                None => Standing::Waiting(text),
+            }
+        }
         _ => {
             let known = if in_full { maker.explain(id, now) } else { maker.glance(id, now) };
             known.map_or(Standing::Forgotten, |known| Standing::Waiting(summary(&known, now)))
         }
-    }
-}
-
-fn proposal(maker: &Matchmaker, match_id: &MatchId) -> String {
-    let formation = maker.formation(match_id);
-    match formation.map(|formation| (&formation.stage, formation.tickets())) {
-        Some((Stage::Accepting { accepted, .. }, tickets)) => {
-            let players = tickets.map(|named| named.players.len()).sum::<usize>();
-            format!("a match was found: {} of {players} players have accepted it", accepted.len())
-        }
-        _ => "a match was found and is looked at".to_owned(),
     }
 }

@@ -1,6 +1,7 @@
 //! The door for players who keep a websocket open while they wait.
 //!
-//! What is wrong with the first message is told as a text `ERR …`; from then on everything is feedback, errors too.
+//! What is wrong with the first message is told as a text `ERR …`; from then on everything is feedback, errors too. Whoever
+//! waits for a match may agree to it here ([`vote`](crate::vote)); other messages mean nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,9 +16,10 @@ use tokio::time::{sleep, timeout};
 
 use crate::Inner;
 use crate::error::JoinError;
-use crate::feedback::{Feedback, Joining};
-use crate::http::{Admitted, Asked};
+use crate::feedback::{Feedback, Joining, Outgoing};
+use crate::http::{Admitted, Asked, Door};
 use crate::options::MAX_BODY_BYTES;
+use crate::vote::Voter;
 
 /// Longest wait for a player to take one message.
 const SEND_DEADLINE: Duration = Duration::from_secs(10);
@@ -52,8 +54,11 @@ pub(crate) async fn connect(
             First::TooLate => return tell_error(socket, &Unavailable::ShuttingDown.into()).await,
             First::Gone => return,
         };
-        match gateway.wish(&caller, &asked, permit).await {
-            Ok(wish) => tell(socket, Joining::start(gateway, wish)).await,
+        match gateway.wish(&caller, &asked, Door::Websocket, permit).await {
+            Ok(wish) => {
+                let voter = Voter::new(Arc::clone(&gateway), wish.player.clone());
+                tell(socket, Joining::start(gateway, wish), voter).await;
+            }
             Err(error) if error.is_callers_fault() => refuse(socket, &error.to_string()).await,
             Err(error) => tell_error(socket, &error).await,
         }
@@ -94,13 +99,17 @@ async fn first_message(socket: &mut WebSocket, deadline: Duration) -> First {
 }
 
 /// Passes feedback on until the last, or until the player is gone.
-async fn tell(mut socket: WebSocket, mut joining: Joining) {
+async fn tell(mut socket: WebSocket, mut joining: Joining, mut voter: Voter) {
     loop {
         let outgoing = tokio::select! {
             outgoing = joining.next() => outgoing,
             received = socket.recv() => match received {
-                // Nothing more is expected; whatever it is, the player is still there.
-                Some(Ok(Message::Text(_) | Message::Binary(_) | Message::Ping(_) | Message::Pong(_))) => continue,
+                Some(Ok(Message::Text(text))) => match voter.hear(&text).await {
+                    Some(told) => Some(Outgoing { feedback: Feedback::ProgressReport(told), given: None }),
+                    None => continue,
+                },
+                // Whatever it is, the player is still there.
+                Some(Ok(Message::Binary(_) | Message::Ping(_) | Message::Pong(_))) => continue,
                 None | Some(Ok(Message::Close(_)) | Err(_)) => return,
             },
         };

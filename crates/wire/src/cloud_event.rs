@@ -56,7 +56,9 @@ fn envelope(
     document
 }
 
-fn rfc3339(time: Timestamp) -> String {
+/// RFC 3339, UTC, milliseconds; at most the end of the year 9999, which is as far as RFC 3339 goes.
+#[must_use]
+pub fn rfc3339(time: Timestamp) -> String {
     let since_epoch = Duration::from_millis(time.as_millis().min(LAST_MILLIS));
     humantime::format_rfc3339_millis(SystemTime::UNIX_EPOCH + since_epoch).to_string()
 }

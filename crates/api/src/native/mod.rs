@@ -20,8 +20,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use sortie_domain::broker::model::Properties;
-use sortie_domain::time::Timestamp;
+
 use sortie_serving::json_response;
+pub(crate) use sortie_wire::cloud_event::rfc3339;
 
 use crate::codes;
 use crate::error::{ApiError, Form};
@@ -114,12 +115,4 @@ fn properties(field: String, raw: &RawValue) -> Result<Properties, ApiError> {
 fn raw(properties: &Properties) -> Result<Box<RawValue>, ApiError> {
     let text = properties.text().unwrap_or("{}");
     RawValue::from_string(text.to_owned()).map_err(ApiError::internal)
-}
-
-/// RFC 3339, UTC, milliseconds.
-pub(crate) fn rfc3339(time: Timestamp) -> String {
-    /// The end of the year 9999, which is as far as RFC 3339 goes.
-    const LAST_MILLIS: u64 = 253_402_300_799_999;
-    let since_epoch = std::time::Duration::from_millis(time.as_millis().min(LAST_MILLIS));
-    humantime::format_rfc3339_millis(std::time::SystemTime::UNIX_EPOCH + since_epoch).to_string()
 }

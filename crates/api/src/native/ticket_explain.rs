@@ -8,7 +8,7 @@ use axum::response::Response;
 use schemars::JsonSchema;
 use serde::Serialize;
 use sortie_domain::ids::PlayerId;
-use sortie_domain::matchmaking::{Explanation, KeptOut, Refusal};
+use sortie_domain::matchmaking::{ExpectedWait, Explanation, KeptOut, Refusal};
 
 use super::ticket_view::{STATES, state_name};
 use super::tickets::{seen_by, ticket_id};
@@ -80,6 +80,9 @@ pub(super) struct ExplanationView {
     /// How long tickets of the queue waited lately, as far as this process has seen.
     #[serde(skip_serializing_if = "Option::is_none")]
     typical_wait: Option<WaitView>,
+    /// How much longer the ticket is likely to wait: as much as those did lately that had waited as long as it has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expected_wait: Option<ExpectedView>,
 }
 
 /// A rule, and how many tickets it keeps out.
@@ -96,6 +99,16 @@ struct KeptOutView {
 struct WaitView {
     p50_seconds: f64,
     p90_seconds: f64,
+}
+
+/// Half of those waited at most so much longer, nine in ten at most so much longer; and how many they were, or 0 where
+/// nobody waited as long and the ticket gets a match of whoever is there when its time is over.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ExpectedWait")]
+struct ExpectedView {
+    p50_seconds: f64,
+    p90_seconds: f64,
+    tickets: usize,
 }
 
 impl ExplanationView {
@@ -125,6 +138,11 @@ impl ExplanationView {
             typical_wait: told.typical_wait.map(|(p50, p90)| WaitView {
                 p50_seconds: p50.as_secs_f64(),
                 p90_seconds: p90.as_secs_f64(),
+            }),
+            expected_wait: told.expected_wait.map(|ExpectedWait { seen, p50, p90 }| ExpectedView {
+                p50_seconds: p50.as_secs_f64(),
+                p90_seconds: p90.as_secs_f64(),
+                tickets: seen,
             }),
         }
     }
@@ -175,6 +193,17 @@ fn sentences(told: &Explanation) -> Vec<String> {
         sentences.push(format!(
             "Lately half of the tickets waited at most {p50:.1} s, nine in ten at most {p90:.1} s."
         ));
+    }
+    if let Some(ExpectedWait { seen, p50, p90 }) = told.expected_wait {
+        let (p50, p90) = (p50.as_secs_f64(), p90.as_secs_f64());
+        sentences.push(if seen == 0 {
+            format!("Nobody waited as long lately; in {p90:.1} s it gets a match of whoever is there.")
+        } else {
+            format!(
+                "Of {seen} that had waited as long as it has, half got a match within {p50:.1} s more, nine in ten \
+                 within {p90:.1} s."
+            )
+        });
     }
     sentences
 }

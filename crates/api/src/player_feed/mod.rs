@@ -5,16 +5,21 @@
 //! players who listen, every event would wake ten thousand tasks, nearly all of which had nothing to do with it.
 //!
 //! A player hears of each ticket and each match exactly once what it came to, each log's events in its order. What becomes of
-//! a match of tickets is told by the matchmaker until its players can connect, and by the broker after that. Who begins
+//! a match of tickets is told by the matchmaker until its players can connect, and by the broker after that: the end of
+//! a match that the matchmaker is not done with ([`underway`]) is told after what it says of it, and so is all that the
+//! broker says after that, because a place in its log says that everything before has been told. Who begins
 //! to listen is told how tickets and matches stand; who comes back with the id of the last event hears what came
 //! since, also from another process over the same logs ([`cursor`]). A listener that does not keep up is cut off.
 
 mod cursor;
 mod news;
 mod table;
+mod underway;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use sortie_domain::broker::Broker;
 use sortie_domain::broker::event::Event as BrokerEvent;
@@ -25,6 +30,7 @@ use sortie_domain::matchmaking::{Event as MakerEvent, Matchmaker};
 use sortie_engine::{Cursor, Handle, Hosted, SubscribeError, Subscription};
 use sortie_wire::catena::events::Event;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::codes;
@@ -33,11 +39,15 @@ use crate::error::ApiError;
 pub(crate) use cursor::{LAST_EVENT_ID, LAST_EVENT_ID_PARAM, Position, resumed};
 use news::News;
 use table::{Game, Known, Table, Told};
+use underway::{Due, Underway, over};
 
 /// Events that may wait for one listener.
 const WAITING_EVENTS: usize = 256;
 /// Records of each log that are read again when following begins, so that players can come back to where they were.
 const READ_AGAIN: u64 = 10_000;
+/// How long the end of a match waits for what the matchmaker says of it: twice as long as the two go without comparing
+/// their states. A matchmaker that takes longer cannot write, and is not to silence the broker for ever.
+const MAKER_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Starts the follower when the first player listens, and again should it ever have lost a log.
 pub(crate) struct PlayerFeed {
@@ -122,17 +132,17 @@ impl PlayerFeed {
     async fn start(&self) -> Result<Arc<Follower>, ApiError> {
         let (to_broker, games) = self.broker.query(|broker| (broker.last_seq(), live(broker))).await?;
         let mut of_broker = self.broker.subscribe(again(&self.broker, to_broker));
+        let from_broker = of_broker.next_seq().saturating_sub(1);
+        let matches = read_to(&mut of_broker, to_broker).await?;
         let (mut maker_known, mut of_maker, mut to_maker) = (Known::default(), None, 0);
         if let Some(maker) = &self.maker {
-            let (seq, known) = maker.query(|maker| (maker.last_seq(), known_of(maker))).await?;
-            (maker_known, to_maker) = (known, seq);
-            of_maker = Some(maker.subscribe(again(maker, seq)));
+            (to_maker, maker_known) = known_with(maker, &matches).await?;
+            of_maker = Some(maker.subscribe(again(maker, to_maker)));
         }
         let floor = Position {
-            broker: of_broker.next_seq().saturating_sub(1),
+            broker: from_broker,
             maker: of_maker.as_ref().map_or(0, |of_maker| of_maker.next_seq().saturating_sub(1)),
         };
-        let matches = read_to(&mut of_broker, to_broker).await?;
         let tickets = match &mut of_maker {
             Some(of_maker) => read_to(of_maker, to_maker).await?,
             None => VecDeque::new(),
@@ -187,7 +197,29 @@ fn known_of(maker: &Matchmaker) -> Known {
     });
     let asked = maker.formations().filter(|formation| matches!(formation.stage, Stage::Accepting { .. }));
     let proposals: HashSet<_> = asked.map(|formation| formation.id.clone()).collect();
-    Known { games: Vec::new(), seating: offers.collect(), proposals }
+    Known { games: Vec::new(), seating: offers.collect(), proposals, underway: Underway::of(maker) }
+}
+
+/// The place in the matchmaker's log and what is known there, once it is done with whatever is over at the broker.
+async fn known_with(maker: &Handle<Matchmaker>, matches: &Records<Broker>) -> Result<(u64, Known), ApiError> {
+    let ended: HashSet<MatchId> = matches.iter().filter_map(|record| over(&record.event)).cloned().collect();
+    let is_done = |known: &Known| !ended.iter().any(|id| known.underway.has(id));
+    let mut known = maker.query(|maker| (maker.last_seq(), known_of(maker))).await?;
+    let mut news = maker.subscribe(Cursor::From(known.0 + 1));
+    let done = timeout(MAKER_PATIENCE, async {
+        while !is_done(&known.1) {
+            news.next().await?;
+            known = maker.query(|maker| (maker.last_seq(), known_of(maker))).await?;
+        }
+        Ok(())
+    });
+    match done.await {
+        Ok(done) => done.map(|()| known),
+        Err(_) => {
+            tracing::warn!("the matchmaker does not say what became of matches that are over");
+            Ok(known)
+        }
+    }
 }
 
 /// Where reading again begins, so that it ends at `last`.
@@ -231,15 +263,19 @@ fn begun_before(records: &Records<Broker>) -> BTreeMap<MatchId, bool> {
 }
 
 /// In the order of their times; what the matchmaker decided at the same time comes first, because matches follow from
-/// it.
+/// it, and so does what it says of a match that is over.
 fn tell_again(table: &mut Table, mut matches: Records<Broker>, mut tickets: Records<Matchmaker>) {
+    let mut due: Due = tickets.iter().map(|record| &record.event).collect();
     loop {
         let ticket_first = match (matches.front(), tickets.front()) {
             (None, None) => return,
-            (Some(game), Some(ticket)) => ticket.time <= game.time,
+            (Some(game), Some(ticket)) => {
+                ticket.time <= game.time || over(&game.event).is_some_and(|id| due.has(id))
+            }
             (game, _) => game.is_none(),
         };
         if ticket_first && let Some(record) = tickets.pop_front() {
+            due.remove(&record.event);
             table.pass_on_ticket(&record);
         } else if let Some(record) = matches.pop_front() {
             table.pass_on(&record);
@@ -273,33 +309,34 @@ impl Follower {
     ) {
         // Should this end in a panic, listeners must not wait for ever.
         let _close = CloseOnDrop(&self);
+        let error = tokio::select! {
+            biased;
+            () = self.ended.cancelled() => return,
+            Err(error) = self.tell_on(&mut of_broker, &mut of_maker) => error,
+        };
+        if !matches!(error, SubscribeError::Ended) {
+            tracing::error!(%error, "players' events cannot be followed; their streams begin anew");
+        }
+    }
+
+    /// Tells what comes, until a log cannot be followed.
+    async fn tell_on(
+        &self,
+        of_broker: &mut Subscription<Broker>,
+        of_maker: &mut Option<Subscription<Matchmaker>>,
+    ) -> Result<Infallible, SubscribeError> {
         loop {
             let heard = tokio::select! {
                 biased;
-                () = self.ended.cancelled() => return,
-                record = next_ticket(&mut of_maker) => record.map(Heard::Ticket),
-                record = of_broker.next() => record.map(Heard::Match),
+                record = next_ticket(of_maker) => Heard::Ticket(record?),
+                record = of_broker.next() => Heard::Match(record?),
             };
-            let told = match heard {
-                Ok(Heard::Ticket(record)) => {
-                    self.table().pass_on_ticket(&record);
-                    Ok(())
-                }
-                Ok(Heard::Match(record)) => match self.catch_up(&mut of_maker).await {
-                    Ok(()) => {
-                        self.table().pass_on(&record);
-                        Ok(())
-                    }
-                    Err(error) => Err(error),
-                },
-                Err(error) => Err(error),
-            };
-            match told {
-                Ok(()) => {}
-                Err(SubscribeError::Ended) => return,
-                Err(error) => {
-                    tracing::error!(%error, "players' events cannot be followed; their streams begin anew");
-                    return;
+            match heard {
+                Heard::Ticket(record) => self.table().pass_on_ticket(&record),
+                Heard::Match(record) => {
+                    self.catch_up(of_maker).await?;
+                    self.await_maker(of_maker, &record.event).await?;
+                    self.table().pass_on(&record);
                 }
             }
         }
@@ -314,6 +351,26 @@ impl Follower {
             self.table().pass_on_ticket(&record);
         }
         Ok(())
+    }
+
+    /// Before the end of a match, tells what the matchmaker says of it, should it not be done with it yet.
+    async fn await_maker(
+        &self,
+        of_maker: &mut Option<Subscription<Matchmaker>>,
+        event: &BrokerEvent,
+    ) -> Result<(), SubscribeError> {
+        let (Some(of_maker), Some(id)) = (of_maker, over(event)) else { return Ok(()) };
+        let done = timeout(MAKER_PATIENCE, async {
+            while self.table().is_underway(id) {
+                let record = of_maker.next().await?;
+                self.table().pass_on_ticket(&record);
+            }
+            Ok(())
+        });
+        done.await.unwrap_or_else(|_| {
+            tracing::warn!(match_id = %id, "the matchmaker does not say what became of a match that is over");
+            Ok(())
+        })
     }
 
     /// `None` if it has ended.

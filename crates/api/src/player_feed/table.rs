@@ -15,11 +15,12 @@ use tokio::sync::mpsc;
 
 use super::cursor::Position;
 use super::news::News;
+use super::underway::Underway;
 
 /// Events that are kept for players who come back; the oldest go first.
 pub(super) const KEPT_EVENTS: usize = 50_000;
-/// Matches of tickets whose tickets are remembered until the broker says that they are over; the oldest go first,
-/// because what has no server never is.
+/// Matches of tickets that are remembered until the broker says that they are over; the oldest go first, because what
+/// has no server never is, and what came to nothing was over before.
 const KEPT_MATCHES: usize = 100_000;
 
 /// One event for one player, as it was told.
@@ -131,8 +132,17 @@ impl Game {
 #[derive(Default)]
 struct Tickets {
     named: Vec<Named>,
-    /// Whether the match was made of them, and their players have heard that they can connect.
-    completed: bool,
+    /// Players whose tickets have gone back: what becomes of the match is nothing to them.
+    gone: HashSet<PlayerId>,
+    /// What the match that was made of them came to for the matchmaker, once that has been told.
+    came_to: Option<CameTo>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum CameTo {
+    /// The players can connect; what follows is for the broker to tell.
+    Ready,
+    Nothing,
 }
 
 /// What is known from the states, where a table begins.
@@ -143,6 +153,7 @@ pub(super) struct Known {
     pub(super) seating: Vec<(MatchId, Named)>,
     /// Matches that players are asked about.
     pub(super) proposals: HashSet<MatchId>,
+    pub(super) underway: Underway,
 }
 
 #[derive(Default)]
@@ -157,6 +168,7 @@ pub(super) struct Table {
     games: HashMap<MatchId, Game>,
     by_player: HashMap<PlayerId, BTreeSet<MatchId>>,
     proposals: HashSet<MatchId>,
+    underway: Underway,
     tickets: HashMap<MatchId, Tickets>,
     tickets_order: VecDeque<MatchId>,
     listeners: HashMap<PlayerId, Vec<(u64, Sender)>>,
@@ -181,9 +193,10 @@ impl Table {
             self.enter(id, game);
         }
         for (id, named) in known.seating {
-            self.came_by(&id, &[named], false);
+            self.came_by(&id, &[named]);
         }
         self.proposals = known.proposals;
+        self.underway = known.underway;
     }
 
     pub(super) fn add(&mut self, player: &PlayerId, sender: Sender) -> u64 {
@@ -223,6 +236,12 @@ impl Table {
             self.by_player.entry(player.clone()).or_default().insert(id.clone());
         }
         self.games.insert(id, game);
+    }
+
+    /// Whether the matchmaker has still to say whether players can connect to the match.
+    pub(super) fn is_underway(&self, id: &MatchId) -> bool {
+        let was_ready = self.games.get(id).is_some_and(|game| game.connection.is_some());
+        was_ready && self.underway.has(id)
     }
 
     fn leave(&mut self, id: &MatchId) -> Option<Game> {
@@ -330,9 +349,19 @@ impl Table {
     /// A match is over. Of one of tickets the matchmaker tells, unless it is done with it.
     fn over(&mut self, id: &MatchId, players: &[PlayerId], own: Position, news: &News) {
         let game = self.leave(id);
-        let completed = self.tickets.get(id).is_some_and(|tickets| tickets.completed);
-        if game.is_none_or(|game| !game.of_tickets || game.completed || completed) {
-            for player in players {
+        let came_to = self.tickets.get(id).and_then(|tickets| tickets.came_to);
+        let is_told = match (&game, came_to) {
+            (Some(game), None) if game.of_tickets && !game.completed => {
+                if game.connection.is_some() {
+                    // Whether its players have heard that they can connect is not known any more.
+                    self.floor = self.floor.max(own);
+                }
+                false
+            }
+            (_, came_to) => came_to != Some(CameTo::Nothing),
+        };
+        for player in players.iter().filter(|_| is_told) {
+            if self.tickets.get(id).is_none_or(|tickets| !tickets.gone.contains(player)) {
                 let news = news.clone().about(self.ticket_of(id, player));
                 self.tell(player, own, news);
             }
@@ -343,6 +372,7 @@ impl Table {
     /// Takes note of an event of the matchmaker, and tells whom it concerns.
     pub(super) fn pass_on_ticket(&mut self, record: &Record<MakerEvent>) {
         self.at.maker = record.seq;
+        self.underway.note(&record.event);
         let own = Position { broker: 0, maker: record.seq };
         match &record.event {
             MakerEvent::MatchProposed { id, teams, accept_until: Some(until), .. } => {
@@ -358,16 +388,23 @@ impl Table {
                     self.tell_all(&named.players, own, |_| News::back(named, cause.name(), cause.text()));
                 }
             }
-            MakerEvent::MatchFormed { id, .. }
-            | MakerEvent::MatchChecked { id, .. }
-            | MakerEvent::MatchDissolved { id, .. } => {
+            MakerEvent::MatchFormed { id, .. } | MakerEvent::MatchChecked { id, .. } => {
                 self.proposals.remove(id);
             }
-            MakerEvent::MatchReady { id, tickets, .. } => self.came_by(id, tickets, true),
+            MakerEvent::MatchDissolved { id, heard, .. } => {
+                self.proposals.remove(id);
+                if *heard {
+                    self.came_by(id, &[]).came_to = Some(CameTo::Nothing);
+                }
+            }
+            MakerEvent::MatchReady { id, tickets, .. } => {
+                self.came_by(id, tickets).came_to = Some(CameTo::Ready);
+            }
             MakerEvent::SeatsTaken { match_id, ticket, .. }
             | MakerEvent::TicketSeated { match_id, ticket, .. } => {
-                self.came_by(match_id, std::slice::from_ref(ticket), false);
+                self.came_by(match_id, std::slice::from_ref(ticket));
             }
+            MakerEvent::TicketReturned { match_id, ticket } => self.went_back(match_id, ticket),
             _ => {}
         }
         let mut players = Vec::new();
@@ -377,19 +414,31 @@ impl Table {
     }
 
     /// Remembers which tickets bring their players into a match.
-    fn came_by(&mut self, id: &MatchId, tickets: &[Named], completed: bool) {
-        let known = self.tickets.entry(id.clone()).or_insert_with(|| {
+    fn came_by(&mut self, id: &MatchId, tickets: &[Named]) -> &mut Tickets {
+        if !self.tickets.contains_key(id) {
             self.tickets_order.push_back(id.clone());
-            Tickets::default()
-        });
-        known.completed |= completed;
-        known
-            .named
-            .extend(tickets.iter().filter(|named| !known.named.contains(named)).cloned().collect::<Vec<_>>());
-        while self.tickets_order.len() > KEPT_MATCHES {
-            let oldest = self.tickets_order.pop_front();
-            oldest.and_then(|id| self.tickets.remove(&id));
+            while self.tickets_order.len() > KEPT_MATCHES {
+                let oldest = self.tickets_order.pop_front();
+                oldest.and_then(|id| self.tickets.remove(&id));
+            }
         }
+        let known = self.tickets.entry(id.clone()).or_default();
+        for named in tickets {
+            for player in &named.players {
+                known.gone.remove(player);
+            }
+            if !known.named.contains(named) {
+                known.named.push(named.clone());
+            }
+        }
+        known
+    }
+
+    /// The ticket waits again.
+    fn went_back(&mut self, id: &MatchId, ticket: &Named) {
+        let Some(known) = self.tickets.get_mut(id) else { return };
+        known.named.retain(|named| named.ticket != ticket.ticket);
+        known.gone.extend(ticket.players.iter().cloned());
     }
 
     fn tell_all(&mut self, players: &[PlayerId], own: Position, news: impl Fn(&PlayerId) -> News) {
@@ -539,11 +588,13 @@ mod tests {
     }
 
     #[test]
-    fn a_match_of_tickets_that_nobody_could_connect_to_ends_for_the_matchmaker_only() {
+    fn a_match_of_tickets_that_the_matchmaker_is_not_known_to_be_done_with_ends_for_nobody() {
         let mut table = Table::default();
         of_tickets(&mut table, 1);
         table.pass_on(&ended(3, 1, EndCause::Admin));
         assert_eq!(heard(&table), Vec::<String>::new());
+        // Nothing is known of what the matchmaker made of it: whoever was told less does not go on from there.
+        assert_eq!(table.floor, Position { broker: 3, maker: 0 });
     }
 
     #[test]
@@ -572,5 +623,76 @@ mod tests {
         table.pass_on_ticket(&record(2, dissolved.clone()));
         table.pass_on_ticket(&record(3, dissolved));
         assert_eq!(heard(&table), ["0.1", "0.2"]);
+    }
+
+    fn seats_taken(table: &mut Table, seq: u64) {
+        let (match_id, ticket) = (match_id(1), named());
+        let until = Timestamp::from_millis(5);
+        table.pass_on_ticket(&record(seq, MakerEvent::SeatsTaken { match_id, ticket, until }));
+    }
+
+    /// A match that runs, and in which somebody is to get a seat.
+    fn seating() -> Table {
+        let mut table = Table::default();
+        let id = match_id(1);
+        let spec = Arc::new(MatchSpec::default());
+        table.pass_on(&record(1, BrokerEvent::MatchQueued { id: id.clone(), spec }));
+        let server = sortie_domain::ids::ServerId::new("s").unwrap();
+        let ready = BrokerEvent::MatchReady { id, server, players: vec![], connection: connection() };
+        table.pass_on(&record(2, ready));
+        seats_taken(&mut table, 1);
+        assert!(table.is_underway(&match_id(1)));
+        table
+    }
+
+    #[test]
+    fn the_end_of_a_match_waits_for_tickets_that_are_to_get_seats_of_it() {
+        let mut table = seating();
+        let seated =
+            MakerEvent::TicketSeated { match_id: match_id(1), ticket: named(), connection: connection() };
+        table.pass_on_ticket(&record(2, seated));
+        assert!(!table.is_underway(&match_id(1)));
+        table.pass_on(&ended(3, 1, EndCause::Admin));
+        assert_eq!(heard(&table), ["2.1", "2.2", "3.2"]);
+    }
+
+    #[test]
+    fn the_end_of_a_match_is_nothing_to_whose_ticket_went_back() {
+        let mut table = seating();
+        let returned = MakerEvent::TicketReturned { match_id: match_id(1), ticket: named() };
+        table.pass_on_ticket(&record(2, returned.clone()));
+        assert!(!table.is_underway(&match_id(1)));
+        // Once more, and this time for good.
+        seats_taken(&mut table, 3);
+        table.pass_on_ticket(&record(4, returned));
+        table.pass_on(&ended(3, 1, EndCause::Admin));
+        assert_eq!(heard(&table), ["2.1", "2.2", "2.3", "2.4"]);
+    }
+
+    #[test]
+    fn a_match_whose_tickets_went_back_ends_for_nobody() {
+        let mut table = Table::default();
+        let formed = MakerEvent::MatchFormed {
+            id: match_id(1),
+            queue: sortie_domain::ids::QueueId::new("q").unwrap(),
+            teams: vec![vec![named()]].into(),
+            region: None,
+            spec: Arc::new(MatchSpec::default()),
+        };
+        table.pass_on_ticket(&record(1, formed));
+        of_tickets(&mut table, 1);
+        assert!(table.is_underway(&match_id(1)));
+        let dissolved = MakerEvent::MatchDissolved {
+            id: match_id(1),
+            cause: sortie_domain::matchmaking::model::DissolveCause::Cancelled,
+            returned: vec![named()],
+            heard: true,
+            withdraw: true,
+        };
+        table.pass_on_ticket(&record(2, dissolved));
+        assert!(!table.is_underway(&match_id(1)));
+        table.pass_on(&ended(3, 1, EndCause::Admin));
+        assert_eq!(heard(&table), ["0.1", "2.2"]);
+        assert_eq!(table.floor, Position::default());
     }
 }

@@ -305,6 +305,11 @@ impl Server {
         self
     }
 
+    /// From now on a test tells the matchmaker what becomes of its matches.
+    pub(crate) fn hold_news(&mut self) {
+        self.told.take().inspect(JoinHandle::abort);
+    }
+
     pub(crate) async fn stop_engine(&mut self) {
         self.engine.take().unwrap().shutdown(Duration::ZERO).await;
     }

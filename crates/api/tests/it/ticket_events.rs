@@ -1,9 +1,13 @@
 //! What players hear of their tickets, in every form that streams have, over breaks and restarts.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
+use sortie_domain::broker::model::Connection;
+use sortie_domain::ids::MatchId;
+use sortie_domain::matchmaking::Command;
 use sortie_wire::catena::events::SubscribeToEventsRequest;
 use sortie_wire::catena::events::event::Payload;
 use sortie_wire::catena::events::events_client::EventsClient;
@@ -102,6 +106,54 @@ async fn a_player_hears_of_the_ticket_once_each_and_nothing_of_its_match_beside(
     // Nothing came in between: the next is another ticket.
     let other = server.ticket("crowd", &["p1"]).await;
     assert_eq!(next(&mut first).await.ticket, other);
+}
+
+/// What the two who wait for one another hear of a match that is over at the broker before the matchmaker knows that it
+/// was ready.
+async fn short_lived(said: impl FnOnce(MatchId) -> Command, wanted: &[&str]) {
+    let mut server = Server::start().await;
+    server.hold_news();
+    let mut lines = listen(&server, "p1").await;
+    server.ticket("duel", &["p1"]).await;
+    server.ticket("duel", &["p2"]).await;
+    let game = play(&server).await;
+    server.ok("DELETE", &format!("/api/v1/matchbroker/admin/delete/{game}"), Value::Null).await;
+    // Time enough to tell the end too early.
+    let another = server.submit(&["p1"]).await;
+    let mut late = listen(&server, "p1").await;
+    assert_eq!(next(&mut late).await.kind, "FINDING_SERVER");
+    server.maker.as_ref().unwrap().call(said(MatchId::new(&game).unwrap())).await.unwrap();
+    let mut heard = Vec::new();
+    while heard.len() < wanted.len() {
+        heard.push(soon(next(&mut lines)).await);
+    }
+    let kinds: Vec<_> = heard.iter().map(|heard| heard.kind.as_str()).collect();
+    assert_eq!(kinds, wanted);
+    assert_eq!(heard.last().unwrap().ticket, another);
+    for _ in 0..2 {
+        for at in 0..heard.len() - 1 {
+            let mut lines = resume(&server, "p1", &heard[at].id).await;
+            for wanted in &heard[at + 1..] {
+                let found = soon(next(&mut lines)).await;
+                assert_eq!((&found.kind, &found.ticket), (&wanted.kind, &wanted.ticket), "after {at}");
+            }
+        }
+        server = server.restart().await;
+        server.hold_news();
+    }
+}
+
+#[tokio::test]
+async fn a_match_that_is_over_before_its_players_are_told_of_it_ends_after_that() {
+    let connection = Connection { details: "a:1".into(), per_player: BTreeMap::new() };
+    let said = |match_id| Command::MatchReady { match_id, connection };
+    short_lived(said, &["IN_PROGRESS", "FINDING_SERVER", "COMPLETED", "CANCELLED", "FINDING_SERVER"]).await;
+}
+
+#[tokio::test]
+async fn a_match_that_is_over_before_the_matchmaker_hears_of_it_ends_once() {
+    let said = |match_id| Command::MatchEnded { match_id, reason: "it was stopped".into() };
+    short_lived(said, &["IN_PROGRESS", "FINDING_SERVER", "FAILED", "FINDING_SERVER"]).await;
 }
 
 #[tokio::test]

@@ -52,20 +52,29 @@ impl<K> Waits<K> {
         self.newest.push_back((of, wait));
     }
 
-    /// Of those whose key is wanted; `None` if none was seen.
-    pub(crate) fn shares(&self, wanted: impl Fn(&K) -> bool) -> Option<Shares> {
+    /// Of those whose key is wanted, the shortest first.
+    pub(crate) fn sorted(&self, wanted: impl Fn(&K) -> bool) -> Vec<Duration> {
         let found = self.newest.iter().filter(|(of, _)| wanted(of));
         let mut waits: Vec<Duration> = found.map(|(_, wait)| *wait).collect();
         waits.sort_unstable();
-        let share = |tenths: usize| waits.get((waits.len() * tenths).div_ceil(10).saturating_sub(1)).copied();
-        Some(Shares { seen: waits.len(), p50: share(5)?, p90: share(9)? })
+        waits
+    }
+}
+
+impl Shares {
+    /// Of waits of which the shortest comes first; `None` if there is none.
+    pub(crate) fn of(sorted: &[Duration]) -> Option<Self> {
+        let share =
+            |tenths: usize| sorted.get((sorted.len() * tenths).div_ceil(10).saturating_sub(1)).copied();
+        Some(Self { seen: sorted.len(), p50: share(5)?, p90: share(9)? })
     }
 }
 
 impl Waits {
     /// Of one fleet, or of all; `None` if none was seen.
     pub(crate) fn typical(&self, fleet: Option<&FleetId>) -> Option<TypicalWait> {
-        let Shares { seen, p50, p90 } = self.shares(|of| fleet.is_none() || of.as_ref() == fleet)?;
+        let waits = self.sorted(|of| fleet.is_none() || of.as_ref() == fleet);
+        let Shares { seen, p50, p90 } = Shares::of(&waits)?;
         Some(TypicalWait { fleet: fleet.cloned(), seen, p50, p90 })
     }
 }

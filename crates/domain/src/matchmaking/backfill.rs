@@ -119,6 +119,10 @@ impl Turn<'_> {
         let fits = room && waiting.rules.seats_fit(&waiting.profile, seats);
         let timeout = waiting.rules.queue.seat_timeout;
         let Some(ticket) = self.state().named(id).filter(|_| fits) else { return false };
+        let waited = self.state().ticket(id).map(|ticket| (ticket.queue.clone(), ticket.waits_since));
+        if let Some((queue, since)) = waited {
+            self.maker.beside.waits.note(queue, self.now.since(since));
+        }
         let until = self.now + timeout;
         self.emit(Event::SeatsTaken { match_id: match_id.clone(), ticket, until });
         true

@@ -11,7 +11,8 @@ use core::time::Duration;
 use super::Matchmaker;
 use super::model::{Status, Ticket, TicketState};
 use super::rules::Ruleset;
-use super::settings::Queue;
+use super::settings::{ExpirationAction, Queue};
+use crate::broker::waits::Shares;
 use crate::ids::{QueueId, TicketId};
 use crate::time::Timestamp;
 
@@ -57,6 +58,37 @@ pub struct Explanation {
     pub expires_at: Option<Timestamp>,
     /// How long tickets of the queue waited lately: half of them at most so long, nine in ten at most so long.
     pub typical_wait: Option<(Duration, Duration)>,
+    /// How much longer it is likely to wait; `None` where nothing tells.
+    pub expected_wait: Option<ExpectedWait>,
+}
+
+/// How much longer a waiting ticket is likely to wait: as much as those did lately, of its queue, that got a match after
+/// they had waited as long as it has.
+///
+/// That is the whole estimate, because it needs no idea of how tickets arrive and how rules widen: both are in what the
+/// others went through. It knows nothing of tickets that never got a match, and it is never later than the ticket's end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ExpectedWait {
+    /// How many those are. 0: nobody waited as long, and the queue makes a match of whoever is there when the ticket's time
+    /// is over, which both others then are.
+    pub seen: usize,
+    /// Half of them waited at most so much longer.
+    pub p50: Duration,
+    /// Nine in ten of them waited at most so much longer.
+    pub p90: Duration,
+}
+
+impl ExpectedWait {
+    /// For a ticket that has waited for `waited` and may for `left`, by the waits of others, the shortest first.
+    fn of(sorted: &[Duration], waited: Duration, left: Duration, at_end: ExpirationAction) -> Option<Self> {
+        let as_long = sorted.get(sorted.partition_point(|wait| *wait < waited)..).unwrap_or_default();
+        let more = |wait: Duration| wait.saturating_sub(waited).min(left);
+        match (Shares::of(as_long), at_end) {
+            (Some(Shares { seen, p50, p90 }), _) => Some(Self { seen, p50: more(p50), p90: more(p90) }),
+            (None, ExpirationAction::Minimum) => Some(Self { seen: 0, p50: left, p90: left }),
+            (None, ExpirationAction::Drop) => None,
+        }
+    }
 }
 
 /// How many tickets a rule keeps out.
@@ -88,14 +120,20 @@ impl Matchmaker {
     pub fn glance(&self, id: &TicketId, now: Timestamp) -> Option<Explanation> {
         let ticket = self.state.find(id)?;
         let waits = ticket.state == TicketState::Waiting;
-        let shares = self.beside.waits.shares(|of| *of == ticket.queue);
+        let others = self.beside.waits.sorted(|of| *of == ticket.queue);
+        let shares = Shares::of(&others);
+        let waited = now.since(ticket.waits_since);
         let line = self.state.index.lines.get(&ticket.queue);
         let queue = self.state.queue(&ticket.queue).filter(|_| waits);
+        let expires_at = if waits { self.state.expires_at(ticket) } else { None };
+        let expected_wait = queue.zip(expires_at).and_then(|(queue, end)| {
+            ExpectedWait::of(&others, waited, end.since(now), queue.expiration_action)
+        });
         Some(Explanation {
             ticket: id.clone(),
             queue: ticket.queue.clone(),
             status: ticket.status(),
-            waited: now.since(ticket.waits_since),
+            waited,
             ahead: line.filter(|_| waits).map(|line| line.ranks.before(ticket.place)),
             looked_at: 0,
             not_looked_at: 0,
@@ -107,8 +145,9 @@ impl Matchmaker {
             kept_out: Vec::new(),
             held_by: None,
             widens_at: None,
-            expires_at: if waits { self.state.expires_at(ticket) } else { None },
+            expires_at,
             typical_wait: shares.map(|shares| (shares.p50, shares.p90)),
+            expected_wait,
         })
     }
 
@@ -139,5 +178,45 @@ impl Matchmaker {
             kept_out.into_iter().map(|(rule, tickets)| KeptOut { rule, tickets }).collect();
         kept_out.sort_by(|a, b| b.tickets.cmp(&a.tickets).then_with(|| a.rule.cmp(&b.rule)));
         found.kept_out = kept_out;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn secs(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn expected(waits: &[u64], waited: u64, left: u64) -> Option<(usize, u64, u64)> {
+        let waits: Vec<_> = waits.iter().map(|wait| secs(*wait)).collect();
+        let found = ExpectedWait::of(&waits, secs(waited), secs(left), ExpirationAction::Drop)?;
+        Some((found.seen, found.p50.as_secs(), found.p90.as_secs()))
+    }
+
+    #[test]
+    fn what_those_waited_who_had_waited_as_long_is_to_be_expected() {
+        let waits = [0, 0, 1, 2, 3, 10, 20, 30, 60, 90];
+        assert_eq!(expected(&waits, 0, 300), Some((10, 3, 60)));
+        // Half of those who came through the first seconds were there for half a minute more.
+        assert_eq!(expected(&waits, 3, 300), Some((6, 17, 87)));
+        assert_eq!(expected(&waits, 4, 300), Some((5, 26, 86)));
+        assert_eq!(expected(&waits, 90, 300), Some((1, 0, 0)));
+    }
+
+    #[test]
+    fn it_is_never_more_than_the_ticket_has_left() {
+        assert_eq!(expected(&[60, 90], 50, 20), Some((2, 10, 20)));
+        assert_eq!(expected(&[60, 90], 50, 0), Some((2, 0, 0)));
+    }
+
+    #[test]
+    fn where_nobody_waited_as_long_the_end_is_known_or_nothing_is() {
+        for waits in [&[] as &[u64], &[1, 2, 3]] {
+            assert_eq!(expected(waits, 4, 60), None);
+        }
+        let found = ExpectedWait::of(&[secs(1)], secs(4), secs(60), ExpirationAction::Minimum);
+        assert_eq!(found, Some(ExpectedWait { seen: 0, p50: secs(60), p90: secs(60) }));
     }
 }

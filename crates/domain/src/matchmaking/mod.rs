@@ -51,7 +51,7 @@ pub mod words;
 
 pub use command::{Command, FormedMatch, MatchVerdict, Refusal, Reply, TicketVerdict};
 pub use event::{Effect, Event, Notice};
-pub use explain::{Explanation, KeptOut};
+pub use explain::{ExpectedWait, Explanation, KeptOut};
 pub use settings::Settings;
 pub use state::{OVER_KEPT, Snapshot};
 

@@ -2,14 +2,12 @@
 //!
 //! One place, because the gateway and the API tell of the same tickets and must not tell different things.
 
-use alloc::format;
-use alloc::string::{String, ToString};
-use core::time::Duration;
-
-use super::Explanation;
 use super::model::Status;
+use super::{ExpectedWait, Explanation};
 use crate::broker::words::{Ordinal, seconds};
 use crate::time::Timestamp;
+use alloc::format;
+use alloc::string::{String, ToString};
 
 /// Where a ticket stands, in one line: place, who is in reach, when it demands less, what to expect.
 #[must_use]
@@ -19,7 +17,7 @@ pub fn summary(explanation: &Explanation, now: Timestamp) -> String {
         (Status::InProgress, Some(ahead)) => {
             let place = Ordinal(ahead + 1);
             let (reach, next) = (reach(explanation), widens(explanation, now));
-            let wait = expected(explanation.typical_wait);
+            let wait = expected(explanation);
             format!("waiting for players: {place} in queue {queue}{reach}{next}{wait}")
         }
         // A hook looks at it, or its players have to agree.
@@ -54,18 +52,23 @@ fn widens(explanation: &Explanation, now: Timestamp) -> String {
     at.map(|at| format!("; it demands less in {}", seconds(at.since(now)))).unwrap_or_default()
 }
 
-fn expected(typical: Option<(Duration, Duration)>) -> String {
-    typical
-        .map(|(half, most)| {
+/// Where nothing tells of this ticket, at least how long others waited.
+fn expected(explanation: &Explanation) -> String {
+    match (explanation.expected_wait, explanation.typical_wait) {
+        (Some(ExpectedWait { seen: 0, p90, .. }), _) => format!("; at most {} more", seconds(p90)),
+        (Some(ExpectedWait { p50, .. }), _) => format!("; about {} more", seconds(p50)),
+        (None, Some((half, most))) => {
             format!("; half of the last waited at most {}, nine in ten {}", seconds(half), seconds(most))
-        })
-        .unwrap_or_default()
+        }
+        (None, None) => String::new(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use alloc::boxed::Box;
     use alloc::vec::Vec;
+    use core::time::Duration;
 
     use super::*;
     use crate::ids::{QueueId, TicketId};
@@ -92,6 +95,7 @@ mod tests {
             widens_at: None,
             expires_at: None,
             typical_wait: None,
+            expected_wait: None,
         }
     }
 
@@ -113,6 +117,13 @@ mod tests {
         let said = "waiting for players: 3rd in queue 2v2, 3 of 4 players in reach, the rule `skill` keeps 3 tickets out; \
             it demands less in 5.0 s; half of the last waited at most 12 s, nine in ten 40 s";
         assert_eq!(summary(&found, NOW), said);
+        let wait = |seen, p50, p90| {
+            let (p50, p90) = (Duration::from_secs(p50), Duration::from_secs(p90));
+            let expected_wait = Some(ExpectedWait { seen, p50, p90 });
+            summary(&Explanation { expected_wait, ..found.clone() }, NOW)
+        };
+        assert!(wait(7, 20, 50).ends_with("; it demands less in 5.0 s; about 20 s more"));
+        assert!(wait(0, 50, 50).ends_with("; at most 50 s more"));
         let held = Explanation { held_by: Some(Box::from("level")), widens_at: Some(NOW), ..found };
         let said = summary(&held, NOW);
         assert!(said.contains("held back by the rule `level`") && !said.contains("demands less"), "{said}");

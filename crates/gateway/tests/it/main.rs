@@ -1,6 +1,7 @@
 //! The gateway over real HTTP and websockets, in front of a real engine with a broker and scripted game servers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod accepting;
 mod doors;
 mod edge;
 mod faults;

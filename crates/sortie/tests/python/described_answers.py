@@ -17,9 +17,10 @@ OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 checked = set()
 
 
-def open_call(method, path, body=None):
+def open_call(method, path, body=None, player=None):
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(BASE + path, data=data, method=method)
+    headers = {"session-id": player} if player else {}
+    request = urllib.request.Request(BASE + path, data=data, method=method, headers=headers)
     try:
         return OPENER.open(request, timeout=DEADLINE)
     except urllib.error.HTTPError as error:
@@ -63,8 +64,8 @@ def check(method, path, status, kind, answer):
     checked.add((method, pattern, outcome))
 
 
-def call(method, path, body=None, expect=200):
-    with open_call(method, path, body) as response:
+def call(method, path, body=None, expect=200, player=None):
+    with open_call(method, path, body, player) as response:
         status, answer = response.status, json.load(response)
     assert status == expect, (method, path, status, answer)
     check(method, path, status, "application/json", answer)
@@ -217,6 +218,17 @@ def players():
     with open_call("GET", "/matchmaker/ws") as response:
         assert response.status == 400, response.status
         check("GET", "/matchmaker/ws", response.status, "text/plain", response.read().decode())
+    asked = [call("POST", "/v1/tickets", {"queue": "asked", "players": [{"id": one}]}, expect=201) for one in "xy"]
+    first, second = (f"/matchmaker/tickets/{one['ticket_id']}" for one in asked)
+    while call("GET", f"/v1/tickets/{asked[0]['ticket_id']}")["state"] != "proposed":
+        pass
+    assert "accepted" in call("POST", first + "/accept", player="x")["message"]
+    call("POST", second + "/decline", player="y")
+    for path in [first + "/accept", second + "/decline"]:
+        with open_call("POST", path, player="z") as response:
+            assert response.status == 404, response.status
+            check("POST", path, response.status, "text/plain", response.read().decode())
+    call("DELETE", f"/v1/tickets/{asked[0]['ticket_id']}")
 
 
 def ports_on_demand():

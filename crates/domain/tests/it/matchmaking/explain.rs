@@ -54,6 +54,19 @@ fn waits_of_others_tell_what_to_expect() {
     table.solo("c");
     let (half, most) = explain(&table, "c").typical_wait.unwrap();
     assert!(half < secs(1) && most >= secs(10), "{half:?} {most:?}");
+    let expected = explain(&table, "c").expected_wait.unwrap();
+    assert_eq!((expected.seen, expected.p50, expected.p90), (2, half, most));
+    // Of those who waited that long there is one.
+    table.advance(secs(4));
+    let expected = explain(&table, "c").expected_wait.unwrap();
+    assert_eq!(
+        (expected.seen, expected.p50 >= secs(5), expected.p50 <= secs(7)),
+        (1, true, true),
+        "{expected:?}"
+    );
+    table.advance(secs(30));
+    assert_eq!(explain(&table, "c").expected_wait, None, "nobody waited as long");
     assert_eq!(explain(&table, "a").ahead, None, "it does not wait any more");
+    assert_eq!(explain(&table, "a").expected_wait, None);
     assert_eq!(table.maker.explain(&ticket_id("nobody"), table.time()), None);
 }
