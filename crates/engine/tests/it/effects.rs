@@ -17,6 +17,8 @@ pub(crate) struct Worker {
     pub(crate) leave: Semaphore,
     pub(crate) begun: Journal<Job>,
     pub(crate) on_begin: Notify,
+    /// Jobs whose outcome the machine had no use for, with how many attempts had begun by then.
+    undone: Journal<(u64, usize)>,
     failures: Mutex<BTreeMap<u64, u32>>,
     panics: Mutex<BTreeMap<u64, u32>>,
 }
@@ -27,6 +29,7 @@ impl Worker {
             leave: Semaphore::new(permits),
             begun: Journal::default(),
             on_begin: Notify::new(),
+            undone: Journal::default(),
             failures: Mutex::default(),
             panics: Mutex::default(),
         })
@@ -74,6 +77,11 @@ impl Performer<Toy> for Worker {
         }
         Ok(Some(Command::Done(job.job)))
     }
+
+    async fn refused(&self, job: Job) -> Result<(), Retry> {
+        self.undone.lock().unwrap().push((job.job, self.begun().len()));
+        if use_up(&self.failures, job.job) { Err(Retry::because("told to")) } else { Ok(()) }
+    }
 }
 
 pub(crate) fn with(worker: &Arc<Worker>) -> Setup {
@@ -100,6 +108,24 @@ async fn an_effect_is_tried_until_it_has_an_outcome() {
     await_event(&handle, Event::Finished(1)).await;
     assert_eq!(worker.begun(), [1; 8]);
     assert!(state(&handle).await.jobs.is_empty());
+}
+
+#[tokio::test]
+async fn what_the_machine_has_no_use_for_is_undone_before_the_next_of_its_key() {
+    let (data, worker) = (tempdir().unwrap(), Worker::with_leave(0));
+    let engine = with(&worker).start(data.path()).await;
+    let handle = engine.handle();
+    for job in [1, 2] {
+        handle.call(Command::Start { lane: 1, job }).await.unwrap();
+    }
+    worker.await_begun(1).await;
+    handle.call(Command::Done(1)).await.unwrap();
+    worker.leave.add_permits(1);
+    worker.await_begun(2).await;
+    assert_eq!(*worker.undone.lock().unwrap(), [(1, 1)]);
+    worker.leave.add_permits(1);
+    await_event(&handle, Event::Finished(2)).await;
+    assert_eq!(worker.begun(), [1, 2]);
 }
 
 #[tokio::test]
