@@ -151,7 +151,7 @@ impl Shared {
     }
 
     /// The matchmaker.
-    fn maker(&self) -> Result<&Handle<Matchmaker>, ApiError> {
+    pub(crate) fn maker(&self) -> Result<&Handle<Matchmaker>, ApiError> {
         let none = "there is no matchmaker here: none is configured";
         self.options.matchmaker.as_ref().ok_or_else(|| codes::NO_MATCHMAKER.error(none))
     }

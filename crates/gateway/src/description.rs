@@ -39,9 +39,9 @@ fn paths(schemas: &mut Schemas) -> Value {
         },
         "/matchmaker/request/{game}/{version}": {"post": with_body(request(&feedback), &asked)},
         "/matchmaker/ws": {"get": websocket()},
-        "/matchmaker/tickets/{id}/accept": {"post": vote("acceptMatch", "Agree to a match", &asked, &voted)},
+        "/matchmaker/tickets/{id}/accept": {"post": vote("matchmakerAccept", "Agree to a match", &asked, &voted)},
         "/matchmaker/tickets/{id}/decline": {
-            "post": vote("declineMatch", "Do not agree to a match", &asked, &voted),
+            "post": vote("matchmakerDecline", "Do not agree to a match", &asked, &voted),
         },
     })
 }

@@ -6,6 +6,7 @@
 //! | `ws` | the same feedback over a websocket |
 //! | `join` | what all of them do: reserve a seat, wait for its match, mint a token |
 //! | `queue`, `desk` | the same through a queue of the matchmaker: take a ticket, wait, take the seat in its match; who waits for which ticket |
+//! | `vote` | whether a player agrees to a match, and in what words it is asked |
 //! | `feedback`, `progress` | what a player hears meanwhile |
 //! | `games` | the games there are, and which fleet a player is sent to |
 //! | `admission`, `address` | the token, and where the server is |

@@ -463,12 +463,33 @@ pub(crate) enum EventsAction {
 pub(crate) struct Tail {
     #[command(flatten)]
     pub(crate) remote: Remote,
+    /// Whose events: those of matches, servers and seats, or those of tickets
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) of: Log,
     /// Where to begin: a sequence number, earliest or latest
     #[arg(long, default_value = "latest")]
     pub(crate) from: String,
     /// Only types that begin so, like sortie.match; repeat for several
     #[arg(long = "type")]
     pub(crate) types: Vec<String>,
+}
+
+/// Which log.
+#[derive(ValueEnum, Clone, Copy, Default, Debug)]
+pub(crate) enum Log {
+    #[default]
+    Broker,
+    Matchmaker,
+}
+
+impl Log {
+    /// Its name in the API.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Broker => "broker",
+            Self::Matchmaker => "matchmaker",
+        }
+    }
 }
 
 #[derive(Args, Debug)]

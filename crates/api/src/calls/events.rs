@@ -1,10 +1,16 @@
 //! Service `catena.events.Events`: what players hear, and matches that come in as events.
 
+use std::sync::Arc;
+
 use futures::Stream;
 use futures::stream::unfold;
 use sortie_domain::broker::event::Event as BrokerEvent;
+use sortie_domain::broker::model::MatchSpec;
 use sortie_domain::broker::{Broker, Command};
-use sortie_engine::{Cursor, Subscription, Unavailable};
+use sortie_domain::ids::MatchId;
+use sortie_domain::machine::Record;
+use sortie_domain::matchmaking::{Event as MakerEvent, Matchmaker};
+use sortie_engine::{Cursor, Handle, SubscribeError, Subscription, Unavailable};
 use sortie_wire::catena::events::{
     AdminEmitUpdateEventRequest, AdminEmitUpdateEventResponse, EmitUpdateEventRequest,
     EmitUpdateEventResponse, EmptyEvent, Event, SubscribeToEventsByTagRequest,
@@ -79,6 +85,9 @@ pub(crate) async fn subscribe_to_events(
 }
 
 /// Tells of events with certain tags. The first one is empty.
+///
+/// A new match is one that the broker takes, whoever made it, or one of the matchmaker that needs no broker because its
+/// players connect to one of them.
 pub(crate) async fn subscribe_to_events_by_tag(
     api: Api,
     caller: &Caller,
@@ -89,8 +98,11 @@ pub(crate) async fn subscribe_to_events_by_tag(
         return Err(ApiError::field("eventTags", problem));
     }
     let permit = api.log_stream()?;
-    let subscription = api.options.broker.subscribe(Cursor::Latest);
-    let stream = TagStream { pulse: Pulse::new(&api, caller), subscription, _permit: permit };
+    let broker = api.options.broker.clone();
+    let of_broker = broker.subscribe(Cursor::Latest);
+    let of_maker = api.options.matchmaker.as_ref().map(|maker| maker.subscribe(Cursor::Latest));
+    let pulse = Pulse::new(&api, caller);
+    let stream = TagStream { pulse, broker, of_broker, of_maker, formed: None, _permit: permit };
     Ok(unfold(Some(stream), |stream| async move {
         let mut stream = stream?;
         let response = stream.next().await.and_then(|event| stream.pulse.pass.check().map(|()| event));
@@ -155,7 +167,11 @@ impl PlayerStream {
 
 struct TagStream {
     pulse: Pulse,
-    subscription: Subscription<Broker>,
+    broker: Handle<Broker>,
+    of_broker: Subscription<Broker>,
+    of_maker: Option<Subscription<Matchmaker>>,
+    /// What the newest event of the matchmaker has formed.
+    formed: Option<(MatchId, Arc<MatchSpec>)>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -167,17 +183,19 @@ impl TagStream {
         loop {
             tokio::select! {
                 biased;
-                record = self.subscription.next() => {
+                record = self.of_broker.next() => {
                     let record = record?;
-                    let BrokerEvent::MatchQueued { id, spec } = &record.event else { continue };
-                    let game = match_message(id, &spec.players, spec);
-                    let event = Event {
-                        event_id: record.seq.to_string(),
-                        payload: Some(Payload::NewMatchEvent(NewMatchEvent { r#match: Some(game) })),
-                        ..Event::default()
-                    };
-                    let event_tags = vec![NEW_MATCH.to_owned()];
-                    return Ok(SubscribeToEventsByTagResponse { event: Some(event), event_tags });
+                    if let BrokerEvent::MatchQueued { id, spec } = &record.event {
+                        let at = Position { broker: record.seq, maker: 0 };
+                        return Ok(new_match(at, id, spec));
+                    }
+                }
+                record = next_of(&mut self.of_maker) => {
+                    let record = record?;
+                    if let Some((id, spec)) = self.without_server(&record.event).await? {
+                        let at = Position { broker: 0, maker: record.seq };
+                        return Ok(new_match(at, &id, &spec));
+                    }
                 }
                 beat = self.pulse.beat() => {
                     return Ok(SubscribeToEventsByTagResponse { event: Some(beat?), event_tags: Vec::new() });
@@ -185,4 +203,45 @@ impl TagStream {
             }
         }
     }
+
+    /// The match that players connect to from now on and that the broker never hears of: it is ready with the event after
+    /// the one that formed it.
+    async fn without_server(
+        &mut self,
+        event: &MakerEvent,
+    ) -> Result<Option<(MatchId, Arc<MatchSpec>)>, ApiError> {
+        let formed = self.formed.take();
+        match event {
+            MakerEvent::MatchFormed { id, spec, .. } => {
+                self.formed = Some((id.clone(), Arc::clone(spec)));
+                Ok(None)
+            }
+            MakerEvent::MatchReady { id, .. } => {
+                let Some(formed) = formed.filter(|(of, _)| of == id) else { return Ok(None) };
+                let id = id.clone();
+                let known = self.broker.query(move |broker| broker.find_match(&id).is_some()).await?;
+                Ok((!known).then_some(formed))
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+async fn next_of(
+    of_maker: &mut Option<Subscription<Matchmaker>>,
+) -> Result<Arc<Record<MakerEvent>>, SubscribeError> {
+    match of_maker {
+        Some(of_maker) => of_maker.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn new_match(at: Position, id: &MatchId, spec: &MatchSpec) -> SubscribeToEventsByTagResponse {
+    let game = match_message(id, &spec.players, spec);
+    let event = Event {
+        event_id: at.to_string(),
+        payload: Some(Payload::NewMatchEvent(NewMatchEvent { r#match: Some(game) })),
+        ..Event::default()
+    };
+    SubscribeToEventsByTagResponse { event: Some(event), event_tags: vec![NEW_MATCH.to_owned()] }
 }

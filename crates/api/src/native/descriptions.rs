@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use sortie_serving::Schemas;
 
+use super::event_stream::LOGS;
 use super::explain::ExplanationView;
 use super::listing::{Fleets, MAX_PAGE, PAGE, Servers};
 use super::matches::{MatchView, Matches, Order, STATES, Submitted};
@@ -162,12 +163,14 @@ fn paged(operation: Operation) -> Operation {
 fn events() -> Operation {
     let types = json!({"type": "array", "items": {"type": "string"}, "example": ["sortie.match"]});
     let from = json!({"type": "string", "default": "latest", "example": "earliest"});
+    let of = json!({"type": "string", "enum": LOGS, "default": LOGS[0]});
     Operation::new("GET /v1/events", "Events", "followEvents", "Follow every event")
         .text(
             "Server-sent events that do not end. The data of each is a CloudEvent 1.0 in JSON, its id the event's place \
-             in the log, its name the event's type, like `sortie.match.ready`. An event named `error`, without an id, \
+             in the log, its name the event's type, like `sortie.match.ready` or `sortie.ticket.started`. An event named `error`, without an id, \
              says why the stream ends.",
         )
+        .query("of", &of, "Whose log is followed, the broker's or the matchmaker's. Each has ids of its own.")
         .query("from", &from, "Where to begin: `earliest`, `latest`, or an event's id.")
         .query("type", &types, "Only these types and those below them; several parameters, or commas.")
         .header("last-event-id", &json!({"type": "string"}), "Goes on after this event. Counts more than `from`.")

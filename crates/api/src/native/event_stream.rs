@@ -1,6 +1,8 @@
 //! `GET /v1/events`: every event as a CloudEvent, as server-sent events that can be resumed.
 //!
-//! `id` is the event's place in the log, so that a browser that comes back with `Last-Event-ID` misses nothing.
+//! `id` is the event's place in the log, so that a browser that comes back with `Last-Event-ID` misses nothing. Broker and
+//! matchmaker have a log each, and each stream is of one of them: an order of both together would be another one after
+//! a restart, and no single id could say how far a reader is.
 
 use std::convert::Infallible;
 
@@ -9,13 +11,14 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use axum::response::sse::{Event as SseEvent, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
-use futures::Stream;
 use futures::stream::unfold;
+use futures::{Stream, StreamExt as _};
+use serde_json::Value;
 use sortie_domain::broker::Broker;
-use sortie_domain::broker::event::Event;
-use sortie_domain::machine::{Machine as _, Record};
-use sortie_engine::{Cursor, SubscribeError, Subscription, Unavailable};
-use sortie_wire::cloud_event::cloud_event;
+use sortie_domain::machine::Record;
+use sortie_domain::matchmaking::Matchmaker;
+use sortie_engine::{Cursor, Handle, Hosted, SubscribeError, Subscription, Unavailable};
+use sortie_wire::cloud_event;
 use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Interval, MissedTickBehavior, interval};
@@ -26,6 +29,35 @@ use crate::params::Params;
 use crate::state::Api;
 
 const LAST_EVENT_ID: &str = "last-event-id";
+
+/// Whose log is followed, as the parameter `of` says it; the first is meant where nothing is said.
+pub(super) const LOGS: [&str; 2] = ["broker", "matchmaker"];
+
+/// A machine whose log can be followed.
+trait Logged: Hosted {
+    fn kind(event: &Self::Event) -> &'static str;
+    fn document(record: &Record<Self::Event>, source: &str) -> Value;
+}
+
+impl Logged for Broker {
+    fn kind(event: &Self::Event) -> &'static str {
+        event.kind()
+    }
+
+    fn document(record: &Record<Self::Event>, source: &str) -> Value {
+        cloud_event::cloud_event(record, source)
+    }
+}
+
+impl Logged for Matchmaker {
+    fn kind(event: &Self::Event) -> &'static str {
+        event.kind()
+    }
+
+    fn document(record: &Record<Self::Event>, source: &str) -> Value {
+        cloud_event::matchmaker::cloud_event(record, source)
+    }
+}
 
 /// Most types that one stream asks for.
 const MAX_TYPES: usize = 32;
@@ -39,20 +71,27 @@ pub(crate) async fn events(
 ) -> Response {
     let heartbeat = api.options.limits.heartbeat;
     match open(api, &caller, &headers, &uri).await {
-        Ok(stream) => {
-            Sse::new(stream.into_events()).keep_alive(KeepAlive::new().interval(heartbeat)).into_response()
-        }
+        Ok(events) => Sse::new(events).keep_alive(KeepAlive::new().interval(heartbeat)).into_response(),
         Err(error) => error.respond(Form::Native),
     }
 }
 
-type Shared = Arc<Record<Event>>;
+type Shared<M> = Arc<Record<<M as sortie_domain::machine::Machine>::Event>>;
 
-struct EventStream {
+type Events = std::pin::Pin<Box<dyn Stream<Item = Result<SseEvent, Infallible>> + Send>>;
+
+/// What the caller wants to hear.
+struct Wanted {
+    cursor: Cursor,
+    types: Vec<String>,
+    pass: Pass,
+}
+
+struct EventStream<M: Logged> {
     api: Api,
-    subscription: Subscription<Broker>,
+    subscription: Subscription<M>,
     /// Read already, to see whether the cursor is good.
-    first: Option<Shared>,
+    first: Option<Shared<M>>,
     types: Vec<String>,
     pass: Pass,
     /// When to look whether the key is still good, should nothing happen.
@@ -61,26 +100,45 @@ struct EventStream {
 }
 
 /// Checks the cursor, so that a bad one is answered with an error and not with a stream that breaks.
-async fn open(api: Api, caller: &Caller, headers: &HeaderMap, uri: &Uri) -> Result<EventStream, ApiError> {
+async fn open(api: Api, caller: &Caller, headers: &HeaderMap, uri: &Uri) -> Result<Events, ApiError> {
     let mut params = Params::of(uri)?;
-    let from = params.one("from")?;
+    let (from, of) = (params.one("from")?, params.one("of")?);
     let types = types(&params.all("type"))?;
     params.finish()?;
-    let cursor = cursor(headers, from.as_deref())?;
+    let wanted = Wanted { cursor: cursor(headers, from.as_deref())?, types, pass: caller.pass() };
+    match of.as_deref() {
+        None | Some("broker") => {
+            let broker = api.options.broker.clone();
+            Ok(begin(api, &broker, wanted).await?.into_events().boxed())
+        }
+        Some("matchmaker") => {
+            let maker = api.maker()?.clone();
+            Ok(begin(api, &maker, wanted).await?.into_events().boxed())
+        }
+        Some(_) => {
+            Err(ApiError::field("of", format!("must be {}", LOGS.map(|log| format!("`{log}`")).join(" or "))))
+        }
+    }
+}
+
+async fn begin<M: Logged>(api: Api, machine: &Handle<M>, wanted: Wanted) -> Result<EventStream<M>, ApiError> {
     let permit = api.log_stream()?;
-    let (subscription, first) = begin(&api, cursor).await?;
-    let pass = caller.pass();
+    let (subscription, first) = subscribe(machine, wanted.cursor).await?;
     let mut looks = interval(api.options.limits.heartbeat);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let Wanted { types, pass, .. } = wanted;
     Ok(EventStream { api, subscription, first, types, pass, looks, _permit: permit })
 }
 
-/// Begins to follow the log, and reads the first event if it is there already.
-async fn begin(api: &Api, cursor: Cursor) -> Result<(Subscription<Broker>, Option<Shared>), ApiError> {
+/// Begins to follow a log, and reads the first event if it is there already.
+async fn subscribe<M: Logged>(
+    machine: &Handle<M>,
+    cursor: Cursor,
+) -> Result<(Subscription<M>, Option<Shared<M>>), ApiError> {
     loop {
-        let mut subscription = api.options.broker.subscribe(cursor);
+        let mut subscription = machine.subscribe(cursor);
         let wanted = subscription.next_seq();
-        let last = api.query(Broker::last_seq).await?;
+        let last = machine.query(M::last_seq).await?;
         if wanted > last + 1 {
             return Err(SubscribeError::Ahead { asked: wanted, last }.into());
         }
@@ -131,7 +189,7 @@ fn is_wanted(types: &[String], kind: &str) -> bool {
     types.is_empty() || types.iter().any(below)
 }
 
-impl EventStream {
+impl<M: Logged> EventStream<M> {
     fn into_events(self) -> impl Stream<Item = Result<SseEvent, Infallible>> + Send {
         unfold(Some(self), |stream| async move {
             let mut stream = stream?;
@@ -149,7 +207,7 @@ impl EventStream {
         })
     }
 
-    async fn next(&mut self) -> Result<Shared, ApiError> {
+    async fn next(&mut self) -> Result<Shared<M>, ApiError> {
         loop {
             let record = match self.first.take() {
                 Some(record) => record,
@@ -164,15 +222,15 @@ impl EventStream {
                 },
             };
             self.pass.check()?;
-            if is_wanted(&self.types, record.event.kind()) {
+            if is_wanted(&self.types, M::kind(&record.event)) {
                 return Ok(record);
             }
         }
     }
 
-    fn show(&self, record: &Record<Event>) -> SseEvent {
-        let document = cloud_event(record, &self.api.options.source).to_string();
-        SseEvent::default().id(record.seq.to_string()).event(record.event.kind()).data(document)
+    fn show(&self, record: &Record<M::Event>) -> SseEvent {
+        let document = M::document(record, &self.api.options.source).to_string();
+        SseEvent::default().id(record.seq.to_string()).event(M::kind(&record.event)).data(document)
     }
 }
 

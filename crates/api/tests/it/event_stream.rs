@@ -91,3 +91,42 @@ async fn events_that_are_no_longer_kept_are_gone() {
     let mut events = follow(&server, "/v1/events?from=earliest", &[]).await;
     assert!(next(&mut events).await.0 > 1);
 }
+
+#[tokio::test]
+async fn the_log_of_the_matchmaker_is_followed_the_same_way() {
+    let server = Server::start().await;
+    let ticket = server.ticket("duel", &["p1"]).await;
+    let mut events = follow(&server, "/v1/events?of=matchmaker&from=earliest", &[]).await;
+    let configured = next(&mut events).await;
+    assert_eq!((configured.0, configured.1.as_str()), (1, "sortie.matchmaker.configured"));
+    let (seq, kind, data) = next(&mut events).await;
+    assert_eq!((seq, kind.as_str(), &data["subject"]), (2, "sortie.ticket.started", &json!(ticket)));
+    assert_eq!((&data["id"], &data["source"]), (&json!("2"), &json!("/sortie/test")));
+    server.ok("DELETE", &format!("/v1/tickets/{ticket}"), Value::Null).await;
+    assert_eq!(next(&mut events).await.1, "sortie.ticket.cancelled");
+    // A match of the broker is none of its events, and the other way round.
+    server.submit(&["p2"]).await;
+    let other = server.ticket("crowd", &["p3"]).await;
+    assert_eq!(next(&mut events).await.2["subject"], json!(other));
+
+    let header = [("last-event-id", "1")];
+    let path = "/v1/events?of=matchmaker&type=sortie.ticket.cancelled";
+    let mut resumed = follow(&server, path, &header).await;
+    assert_eq!(next(&mut resumed).await.0, 3);
+    let mut of_broker = follow(&server, "/v1/events?of=broker&from=earliest", &[]).await;
+    assert_eq!(next(&mut of_broker).await.1, "sortie.match.queued");
+
+    let (status, answer) = server.send("GET", "/v1/events?of=matchmaker&from=7000", "").await;
+    assert_eq!((status, &answer["error"]["code"]), (400, &json!("cursor_ahead")));
+    for path in ["/v1/events?of=everybody", "/v1/events?of=broker&of=matchmaker"] {
+        let (status, answer) = server.send("GET", path, "").await;
+        assert_eq!((status, &answer["error"]["field"]), (400, &json!("of")), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn there_is_no_log_of_a_matchmaker_that_does_not_run() {
+    let server = Server::start_without_matchmaker().await;
+    let (status, answer) = server.send("GET", "/v1/events?of=matchmaker", "").await;
+    assert_eq!((status, &answer["error"]["code"]), (404, &json!("no_matchmaker")));
+}

@@ -6,8 +6,9 @@ use std::time::Duration;
 use futures::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use sortie_domain::broker::model::Connection;
-use sortie_domain::ids::MatchId;
+use sortie_domain::ids::{MatchId, QueueId};
 use sortie_domain::matchmaking::Command;
+use sortie_domain::matchmaking::settings::Hook;
 use sortie_wire::catena::events::SubscribeToEventsRequest;
 use sortie_wire::catena::events::event::Payload;
 use sortie_wire::catena::events::events_client::EventsClient;
@@ -16,7 +17,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
 use crate::events::listen;
 use crate::grpc::channel;
-use crate::harness::{Pieces, Server, soon};
+use crate::harness::{Pieces, Server, queues, soon};
 use crate::schemas::check_answer;
 
 const SUBSCRIBE: &str = "/api/v1/events/subscribe";
@@ -377,6 +378,53 @@ async fn grpc_lines_server_sent_events_and_websockets_tell_the_same() {
         }
     });
     assert_eq!(u16::from(closed.await.unwrap().code), 1001);
+}
+
+/// Its players connect to the first of them.
+#[tokio::test]
+async fn a_match_without_a_server_is_told_to_players_and_as_a_new_match() {
+    let server = Server::start().await;
+    let mut settings = queues();
+    let duel = settings.queues.get_mut(&QueueId::new("duel").unwrap()).unwrap();
+    duel.hooks = vec![Hook::PeerToPeerHost("address".into())];
+    server.maker.as_ref().unwrap().call(Command::Configure { settings }).await.unwrap();
+    let tagged = server.open("/api/v1/events/subscribe/tags?eventTags=new-match", &[]).await;
+    let mut tagged = Pieces::of(tagged, "\n");
+    assert!(tagged.json().await["event"]["emptyEvent"].is_object());
+    let mut players = [listen(&server, "p1").await, listen(&server, "p2").await];
+
+    let host = json!({"id": "p1", "properties": {"address": "198.51.100.4:7000"}});
+    server.ok("POST", "/v1/tickets", json!({"queue": "duel", "players": [host]})).await;
+    server.ticket("duel", &["p2"]).await;
+    let mut found = Vec::new();
+    for lines in &mut players {
+        let heard = [next(lines).await, next(lines).await, next(lines).await];
+        assert_eq!(
+            heard.each_ref().map(|heard| heard.kind.as_str()),
+            ["IN_PROGRESS", "FINDING_SERVER", "COMPLETED"]
+        );
+        assert_eq!(heard[2].message, "198.51.100.4:7000");
+        assert_eq!(heard[2].data["connectionDetails"], "198.51.100.4:7000");
+        found.push(heard[2].data["matchId"].clone());
+    }
+    let told = tagged.json().await;
+    check_answer("GET", "/api/v1/events/subscribe/tags", 200, &told);
+    assert_eq!(told["eventTags"], json!(["new-match"]));
+    let game = &told["event"]["newMatchEvent"]["match"];
+    assert_eq!((&game["matchId"], &game["playerIds"]), (&found[0], &json!(["p1", "p2"])));
+    assert_eq!(found[0], found[1]);
+    let (status, answer) =
+        server.send("GET", &format!("/v1/matches/{}", found[0].as_str().unwrap()), "").await;
+    assert_eq!(status, 404, "the broker has nothing to do with it: {answer}");
+
+    // One that needs a server is told once, by the broker's log.
+    server.maker.as_ref().unwrap().call(Command::Configure { settings: queues() }).await.unwrap();
+    let both = [server.ticket("duel", &["p1"]).await, server.ticket("duel", &["p2"]).await];
+    let game = play(&server).await;
+    let told = tagged.json().await;
+    assert_eq!(told["event"]["newMatchEvent"]["match"]["matchId"], json!(game), "{both:?}");
+    let submitted = server.submit(&["p4"]).await;
+    assert_eq!(tagged.json().await["event"]["newMatchEvent"]["match"]["matchId"], json!(submitted));
 }
 
 #[tokio::test]

@@ -30,7 +30,7 @@ pub(crate) async fn run(options: cli::Events) -> Result<ExitCode, Failure> {
 async fn follow(tail: &Tail) -> Result<(), Failure> {
     let control_plane = ControlPlane::new(tail.remote.clone())?;
     let types: String = tail.types.iter().map(|name| format!("&type={}", escape(name))).collect();
-    let path = format!("/v1/events?from={}{types}", escape(&tail.from));
+    let path = format!("/v1/events?of={}&from={}{types}", tail.of.name(), escape(&tail.from));
     let mut last = None;
     // The first connection must succeed; one that is lost later is made again.
     let mut response = control_plane.stream(&path, None).await?;

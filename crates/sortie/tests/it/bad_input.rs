@@ -143,6 +143,7 @@ async fn fields_of_the_native_calls() {
         row("GET", "/v1/matches?stat=queued", "", "stat"),
         row("GET", "/v1/servers?after=%00", "", "after"),
         row("GET", "/v1/events?from=-1", "", "from"),
+        row("GET", "/v1/events?of=everybody", "", "of"),
         row("GET", "/v1/events?from=18446744073709551616", "", "from"),
     ];
     refuse(&control_plane, rows).await;

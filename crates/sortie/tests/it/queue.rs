@@ -1,6 +1,13 @@
 //! Players who enter a queue at the gateway of a real process, over kills; and what was recorded of them, replayed.
 
+use std::process::Stdio;
+
+use futures::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 use crate::control_plane::{ControlPlane, Lines, READY, REQUEST};
 use crate::site::{Site, idle_fleet, soon};
@@ -71,6 +78,99 @@ async fn a_ticket_outlives_a_kill_and_ends_with_a_token() {
         assert_eq!((&ready["ip"], &ready["port"]), (&json!("192.0.2.1"), &json!(7000)));
         assert!(ready["token"].as_str().is_some_and(|token| token.len() > 1_000));
     }
+    control_plane.stop().await;
+}
+
+/// A player at the websocket, whom nothing tells from others.
+struct Talk {
+    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    ticket: Value,
+}
+
+impl Talk {
+    async fn enter(control_plane: &ControlPlane) -> Self {
+        let url = control_plane.url.replace("http://", "ws://") + "/matchmaker/ws";
+        let (socket, _) = soon("a websocket", connect_async(&url)).await.unwrap();
+        let mut talk = Self { socket, ticket: Value::Null };
+        talk.say(&json!({"game": "arena", "version": "1", "queue": "asked"})).await;
+        talk.ticket = talk.until("SessionRequestAccepted", "").await;
+        talk
+    }
+
+    async fn say(&mut self, message: &Value) {
+        self.socket.send(Message::text(message.to_string())).await.unwrap();
+    }
+
+    /// Feedback up to the first of this kind that says this.
+    async fn until(&mut self, kind: &str, part: &str) -> Value {
+        let found = async {
+            loop {
+                let message = self.socket.next().await.expect("more feedback").unwrap();
+                let Ok(feedback) = serde_json::from_str::<Value>(message.to_text().unwrap()) else {
+                    continue;
+                };
+                if let Some(content) = feedback.get(kind).filter(|content| content.to_string().contains(part))
+                {
+                    return content.clone();
+                }
+            }
+        };
+        soon(kind, found).await
+    }
+}
+
+#[tokio::test]
+async fn players_agree_by_websocket_and_operators_see_it() {
+    let mut config = config(1);
+    config["matchmaker"]["queues"]["asked"] = json!({"players_per_team": 1, "accept": "60s"});
+    let site = Site::with_config(&config);
+    let control_plane = site.up(&[]).await;
+    let arguments =
+        ["events", "tail", "--of", "matchmaker", "--from", "earliest", "--type", "sortie.match", "--json"];
+    let mut command = control_plane.command(&site, &arguments);
+    let mut tail = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+    let mut lines = BufReader::new(tail.stdout.take().unwrap()).lines();
+    let mut next = async || {
+        let line = soon("an event", lines.next_line()).await.unwrap().expect("another event");
+        serde_json::from_str::<Value>(&line).unwrap()["type"].as_str().unwrap().to_owned()
+    };
+    let (mut ann, mut bob) = (Talk::enter(&control_plane).await, Talk::enter(&control_plane).await);
+    for talk in [&mut ann, &mut bob] {
+        talk.until("ProgressReport", "a match was found: accept it by ").await;
+    }
+    assert_eq!(next().await, "sortie.match.proposed");
+    ann.say(&json!({"accept": bob.ticket})).await;
+    ann.until("ProgressReport", "accept: no ticket ").await;
+    bob.say(&json!({"accept": bob.ticket})).await;
+    bob.until("ProgressReport", "1 of 2 players have").await;
+    assert_eq!(next().await, "sortie.match.accepted");
+    ann.say(&json!({"decline": ann.ticket})).await;
+    assert_eq!(ann.until("Error", "").await, json!([410, "one of its players declined the match"]));
+    assert_eq!(next().await, "sortie.match.dissolved");
+
+    bob.until("ProgressReport", "waiting for players: 1st in queue asked").await;
+    let mut cid = Talk::enter(&control_plane).await;
+    for talk in [&mut bob, &mut cid] {
+        talk.until("ProgressReport", "a match was found: accept it by ").await;
+        let accept = json!({"accept": talk.ticket});
+        talk.say(&accept).await;
+    }
+    let ask =
+        json!({"serverId": "s", "requirements": "MatchProperties.queue_name == 'asked'", "hintFlags": 2});
+    let id = soon("a match", async {
+        loop {
+            let answer = control_plane.ok("POST", REQUEST, ask.clone()).await;
+            if let Some(id) = answer.pointer("/match/matchId").and_then(Value::as_str) {
+                return id.to_owned();
+            }
+        }
+    });
+    let ready = json!({"serverId": "s", "matchId": id.await, "connectionDetails": "192.0.2.1:7000"});
+    control_plane.ok("POST", READY, ready).await;
+    for talk in [&mut bob, &mut cid] {
+        assert_eq!(talk.until("SessionReady", "").await["ip"], "192.0.2.1");
+    }
+    drop((ann, bob, cid));
     control_plane.stop().await;
 }
 

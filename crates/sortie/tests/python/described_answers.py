@@ -185,6 +185,10 @@ def others():
     with open_call("GET", "/v1/events?from=earliest") as stream:
         assert stream.headers["content-type"] == "text/event-stream"
         check("GET", "/v1/events", 200, "text/event-stream", stream.readline().decode())
+    with open_call("GET", "/v1/events?of=matchmaker&from=earliest") as stream:
+        lines = [stream.readline().decode() for _ in range(3)]
+        assert any(line.strip() == "event: sortie.matchmaker.configured" for line in lines), lines
+    call("GET", "/v1/events?of=everybody", expect=400)
     for path in ["/docs", "/", "/matchmaker"]:
         with open_call("GET", path) as response:
             assert response.headers["content-type"].startswith("text/html"), path
