@@ -14,8 +14,8 @@ use jmespath::{Rcvar, Variable};
 
 use super::command::Refusal;
 use super::model::{Check, Named, TicketSpec};
-use super::rules::{list, number, object, text, variable};
-use super::settings::{Backfill, Hook, HookPoint, OnFailure, OutsideHook, Settings};
+use super::rules::{list, number, number_of, object, text, variable};
+use super::settings::{Backfill, Hook, HookPoint, OnFailure, OutsideHook, Queue, Settings};
 use super::state::State;
 use crate::broker::model::{Connection, MatchSpec, Properties};
 use crate::ids::{HookId, PlayerId, QueueId, RegionId};
@@ -112,7 +112,7 @@ fn validate_by(hook: &Hook, spec: &TicketSpec, now: Timestamp) -> Result<Validat
 }
 
 /// The match that tickets make before any hook has seen it: its properties are those in which all tickets agree, with
-/// those of the queue, `queue_name` and `region`.
+/// those of the queue, `queue_name` and `region`; where others may come later, also what these are compared with.
 pub(crate) fn match_spec(
     state: &State,
     queue: &QueueId,
@@ -126,6 +126,10 @@ pub(crate) fn match_spec(
     let player_properties = given.map(|player| (player.id.clone(), player.properties.clone())).collect();
     let settings = state.queue(queue);
     let mut fields = common(specs);
+    let open = settings.filter(|queue| queue.backfill != Backfill::Off);
+    for (name, value) in open.into_iter().flat_map(|queue| strength(queue, specs)) {
+        fields.entry(name).or_insert_with(|| number(value));
+    }
     if let Some(own) = settings.and_then(|queue| variable(&queue.properties).as_object().cloned()) {
         fields.extend(own);
     }
@@ -133,9 +137,18 @@ pub(crate) fn match_spec(
     if let Some(region) = region {
         fields.insert("region".to_string(), text(region.as_str()));
     }
-    let open = settings.filter(|queue| queue.backfill != Backfill::Off);
-    let capacity = open.and_then(super::settings::Queue::full).map(|full| full.max(players.len() as u32));
+    let capacity = open.and_then(Queue::full).map(|full| full.max(players.len() as u32));
     MatchSpec { players, properties: properties(fields), player_properties, capacity, ..MatchSpec::default() }
+}
+
+/// The averages of the numbers by which a queue's rules compare tickets, so that who comes later is compared with them.
+fn strength<'a>(queue: &'a Queue, specs: &'a [Arc<TicketSpec>]) -> impl Iterator<Item = (String, f64)> + 'a {
+    queue.rules.iter().filter_map(|rule| {
+        let numbers: Vec<(&str, f64)> = specs.iter().filter_map(|spec| number_of(rule, spec)).collect();
+        let (name, _) = numbers.first()?;
+        let sum: f64 = numbers.iter().map(|(_, number)| number).sum();
+        Some(((*name).to_string(), sum / numbers.len() as f64))
+    })
 }
 
 /// The properties in which all tickets agree.

@@ -140,13 +140,9 @@ impl Ruleset {
             RuleKind::Equal { property } => {
                 self.equalities.push(Equality { rule: at, path: path(property) });
             }
-            RuleKind::Distance { property, measure, missing, .. } => self.distances.push(Distance {
-                rule: at,
-                name: property.clone(),
-                path: path(property),
-                measure: *measure,
-                missing: *missing,
-            }),
+            RuleKind::Distance { property, measure, missing, .. } => {
+                self.distances.push(Distance::new(at, property, *measure, *missing));
+            }
             RuleKind::Latency { .. } => self.latency = Some(at),
             RuleKind::Balance { property, missing, .. } => {
                 self.balance = Some((at, property.clone(), *missing));
@@ -430,7 +426,18 @@ impl Ruleset {
     }
 }
 
+/// The number by which a ticket is compared by such a rule, with its name; `None` for rules of other kinds.
+pub(crate) fn number_of<'a>(rule: &'a Rule, spec: &TicketSpec) -> Option<(&'a str, f64)> {
+    let RuleKind::Distance { property, measure, missing, .. } = &rule.kind else { return None };
+    let distance = Distance::new(0, property, *measure, *missing);
+    Some((property, distance.value(spec, Some(&variable(&spec.properties)))))
+}
+
 impl Distance {
+    fn new(rule: usize, property: &str, measure: Measure, missing: f64) -> Self {
+        Self { rule, name: property.into(), path: path(property), measure, missing }
+    }
+
     fn value(&self, spec: &TicketSpec, properties: Option<&Rcvar>) -> f64 {
         let ratings =
             || spec.players().map(|player| player.ratings.get(&self.name).copied().unwrap_or(self.missing));

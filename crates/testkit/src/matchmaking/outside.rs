@@ -145,7 +145,10 @@ impl World {
             4 => TicketVerdict::Accept {
                 queue: None,
                 properties: None,
-                ratings: [(PlayerId::new("p1").expect("an id"), [("mmr".into(), 1_000.0)].into())].into(),
+                ratings: PlayerId::new("p1")
+                    .into_iter()
+                    .map(|id| (id, [("mmr".into(), 90.0)].into()))
+                    .collect(),
             },
             _ => TicketVerdict::ACCEPT,
         }

@@ -179,3 +179,27 @@ fn who_cancels_while_waiting_for_a_seat_is_gone() {
     assert_eq!(table.status("a"), Status::Cancelled);
     assert_eq!(table.maker.offers().count(), 0);
 }
+
+#[test]
+fn who_comes_later_is_compared_with_the_average_of_those_who_came_first() {
+    let mut table = Table::with(Queue {
+        teams: 1,
+        players_per_team: 3,
+        min_players_per_team: 2,
+        rules: vec![skill(50.0)],
+        ..drop_in(Backfill::Last)
+    });
+    table.start("ann", rated(1_400.0, spec(&["ann"])));
+    table.start("bob", rated(1_480.0, spec(&["bob"])));
+    table.advance(secs(61));
+    let game = table.formation();
+    assert_eq!(game.spec.properties.text(), Some(r#"{"mmr":1440.0,"queue_name":"q"}"#));
+    let id = game.id.clone();
+    table.ready(&id);
+    let properties = game.spec.properties.clone();
+    table.done(Command::OfferSeats { offer: SeatOffer { properties, ..offer(id.as_str(), 1) } });
+    table.start("far", rated(1_500.0, spec(&["far"])));
+    table.start("near", rated(1_480.0, spec(&["near"])));
+    table.tick();
+    assert_eq!((table.status("far"), table.status("near")), (Status::InProgress, Status::FindingServer));
+}
