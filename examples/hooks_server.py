@@ -5,7 +5,7 @@
 
 answers three questions, each at a path of its own:
 
-    POST /validate   (kind "validate_ticket")   refuses tickets with a banned player
+    POST /validate   (kind "validate_ticket")   refuses tickets with a banned player, rates the others
     POST /form       (kind "form_match")        makes matches of two tickets, the oldest first
     POST /map        (kind "new_match")         chooses a map for the match
 
@@ -35,11 +35,12 @@ def players_of(ticket):
 
 
 def validate(question, options):
-    """Who may wait. Besides a refusal an answer may change the ticket's queue and its properties."""
+    """Who may wait, and what they are worth: ratings that players send themselves are worth nothing."""
     banned = [player for player in players_of(question["ticket"]) if player in options.banned]
     if banned:
         return {"accept": False, "reason": f"{', '.join(banned)} may not play"}
-    return {"accept": True}
+    ratings = {player: {"mmr": options.ratings.get(player, 1500)} for player in players_of(question["ticket"])}
+    return {"accept": True, "ratings": ratings}
 
 
 def form(question, _options):
@@ -100,6 +101,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--port", type=int, default=9000, help="0 takes a free one (default: 9000)")
     parser.add_argument("--banned", type=names, default=[], help="player ids, with commas between")
+    parser.add_argument("--ratings", type=json.loads, default={}, help='as JSON: {"ann": 1800}; others have 1500')
     parser.add_argument("--maps", type=names, default=["harbour"], help="names, with commas between")
     options = parser.parse_args()
     options.key = os.environ.get("HOOK_KEY", "")

@@ -2,7 +2,7 @@
 //!
 //! | asked about | is sent, beside `hook`, `name` and `queue` | answers |
 //! |---|---|---|
-//! | `validate_ticket` | `ticket` | `{"accept": true, "queue": …, "properties": {…}}`, or `{"accept": false, "reason": …}` |
+//! | `validate_ticket` | `ticket` | `{"accept": true, "queue": …, "properties": {…}, "ratings": {…}}`, or `{"accept": false, "reason": …}` |
 //! | `form_match` | `round`, `tickets`, the oldest first | `{"matches": [{"teams": [[ticket ids], …], "region": …}]}` |
 //! | `new_match` | `match`, `teams` | `{"accept": true, "properties": {…}, "player_properties": {…}}`, or `{"accept": false, "reason": …}` |
 //!

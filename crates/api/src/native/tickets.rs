@@ -68,7 +68,7 @@ struct PartyOrder {
 #[serde(deny_unknown_fields)]
 struct PlayerOrder {
     id: String,
-    /// Numbers that rules compare, by name.
+    /// Numbers that rules compare, by name. Not taken from players.
     #[serde(default)]
     ratings: BTreeMap<Box<str>, f64>,
     /// Round trip to regions, in milliseconds.
@@ -159,6 +159,16 @@ fn is_client(caller: &Caller) -> bool {
     caller.has_any(&[Permission::Client])
 }
 
+/// What a player is worth, another says.
+fn without_ratings(spec: &TicketSpec) -> Result<(), ApiError> {
+    if spec.players().all(|player| player.ratings.is_empty()) {
+        return Ok(());
+    }
+    let problem = "are not taken from players: a backend with a key starts rated tickets, or a hook \
+        `validate_ticket` gives the ratings";
+    Err(codes::FORBIDDEN.error(problem).about("ratings"))
+}
+
 /// The same error, with fields under the names that they have here.
 fn named(error: ApiError) -> ApiError {
     error.renamed(|field| (field == "entity").then(|| "players".to_owned()))
@@ -175,6 +185,7 @@ pub(super) async fn start(
         let mut spec = parse::<Order>(&body)?.spec()?;
         if !is_client(&caller) {
             as_own(&caller, &mut spec, "players")?;
+            without_ratings(&spec)?;
         }
         match api.call_maker(Command::Start { id: None, spec }).await.map_err(named)? {
             Reply::Started { ticket } => Ok((StatusCode::CREATED, Started { ticket_id: ticket.to_string() })),

@@ -284,6 +284,37 @@ async fn reflected(channel: Channel) -> BTreeSet<String> {
 }
 
 #[tokio::test]
+async fn a_player_starts_tickets_of_its_own_and_does_not_rate_itself() {
+    let server = Server::start_with(keys().with_players(player_tokens()), Limits::default()).await;
+    let send = async |method: &str, path: &str, player: &str, body: String| {
+        let request = server.request(method, path).bearer_auth(player_token(player)).body(body);
+        let response = soon(request.send()).await.unwrap();
+        (response.status().as_u16(), soon(response.json::<Value>()).await.unwrap())
+    };
+    let order = |player: &Value| json!({"queue": "duel", "players": [player]}).to_string();
+    for (player, field) in
+        [(json!({"id": "p2"}), "players"), (json!({"id": "p1", "ratings": {"mmr": 9000}}), "ratings")]
+    {
+        let (status, answer) = send("POST", "/v1/tickets", "p1", order(&player)).await;
+        let error = &answer["error"];
+        assert_eq!(
+            (status, &error["code"], &error["field"]),
+            (403, &json!("forbidden"), &json!(field)),
+            "{answer}"
+        );
+    }
+    let (status, answer) = send("POST", "/v1/tickets", "p1", order(&json!({"id": "p1"}))).await;
+    assert_eq!(status, 201, "{answer}");
+    let path = format!("/v1/tickets/{}", answer["ticket_id"].as_str().unwrap());
+    for (player, expected) in [("p1", 200), ("p2", 404)] {
+        assert_eq!(send("GET", &path, player, String::new()).await.0, expected, "{player}");
+    }
+    let rated = server.request("POST", "/v1/tickets").bearer_auth("client");
+    let rated = rated.body(order(&json!({"id": "p3", "ratings": {"mmr": 9000}})));
+    assert_eq!(soon(rated.send()).await.unwrap().status(), 201, "a backend does");
+}
+
+#[tokio::test]
 async fn a_player_hears_of_its_own_matches_only() {
     let server = Server::start_with(keys().with_players(player_tokens()), Limits::default()).await;
     let subscribe = "/api/v1/events/subscribe";

@@ -1,5 +1,6 @@
 //! What the matchmaker is asked, what it answers, and how it refuses.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -141,6 +142,8 @@ pub enum TicketVerdict {
         queue: Option<QueueId>,
         /// Its properties from now on; `None` leaves them.
         properties: Option<Properties>,
+        /// All ratings of the players that are named, from now on; the others keep theirs.
+        ratings: BTreeMap<PlayerId, BTreeMap<Box<str>, f64>>,
     },
     /// It may not.
     Refuse {
@@ -149,6 +152,11 @@ pub enum TicketVerdict {
     },
     /// The hook failed: its default counts.
     Failed,
+}
+
+impl TicketVerdict {
+    /// It may wait as it is.
+    pub const ACCEPT: Self = Self::Accept { queue: None, properties: None, ratings: BTreeMap::new() };
 }
 
 /// What a hook says of a match.

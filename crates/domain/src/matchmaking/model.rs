@@ -131,8 +131,10 @@ pub struct Check {
 pub struct Ticket {
     /// Its id.
     pub id: TicketId,
-    /// What was asked for.
+    /// What is asked for.
     pub spec: Arc<TicketSpec>,
+    /// What was asked for at first, where a hook has changed it since.
+    pub asked: Option<Arc<TicketSpec>>,
     /// The queue that it is in, which a hook may have chosen.
     pub queue: QueueId,
     /// Its place in the queue, for good: sequence number of the event that began it.
@@ -210,6 +212,12 @@ pub enum TicketEnd {
 }
 
 impl Ticket {
+    /// What was asked for at first.
+    #[must_use]
+    pub fn asked_for(&self) -> &TicketSpec {
+        self.asked.as_ref().unwrap_or(&self.spec)
+    }
+
     /// Its status, as players hear it.
     #[must_use]
     pub const fn status(&self) -> Status {

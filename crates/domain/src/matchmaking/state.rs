@@ -257,6 +257,7 @@ impl State {
             Event::TicketStarted { id, spec, queue, check } => self.enter(Ticket {
                 id: id.clone(),
                 spec: Arc::clone(spec),
+                asked: None,
                 queue: queue.clone(),
                 place: *seq,
                 started_at: *at,
@@ -266,7 +267,10 @@ impl State {
                 state: state_after(check.as_ref()),
             }),
             Event::TicketChecked { id, spec, queue, check } => self.update(id, *seq, |ticket| {
-                ticket.spec = Arc::clone(spec);
+                if *spec != ticket.spec {
+                    let before = core::mem::replace(&mut ticket.spec, Arc::clone(spec));
+                    ticket.asked.get_or_insert(before);
+                }
                 ticket.queue = queue.clone();
                 ticket.state = state_after(check.as_ref());
             }),

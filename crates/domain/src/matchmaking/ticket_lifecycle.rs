@@ -1,6 +1,7 @@
 //! A ticket's way: started, validated, waiting; and how it is called off.
 
-use alloc::collections::BTreeSet;
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::ToString;
 use alloc::sync::Arc;
@@ -13,7 +14,7 @@ use super::model::{
 use super::rules::Ruleset;
 use super::settings::{OnFailure, RuleKind, largest_ticket};
 use super::{BrokenRule, Event, MAX_TICKETS, Turn, hooks};
-use crate::ids::{HookId, QueueId, TicketId};
+use crate::ids::{HookId, PlayerId, QueueId, TicketId};
 
 impl Turn<'_> {
     pub(super) fn start(&mut self, id: Option<TicketId>, spec: TicketSpec) -> Result<Reply, Refusal> {
@@ -49,7 +50,7 @@ impl Turn<'_> {
         let state = self.state();
         let by_key = spec.idempotency_key.as_ref().and_then(|key| state.index.by_key.get(key));
         if let Some(ticket) = by_key.and_then(|id| state.find(id)) {
-            let same = *ticket.spec == *spec && id.is_none_or(|id| *id == ticket.id);
+            let same = ticket.asked_for() == spec && id.is_none_or(|id| *id == ticket.id);
             return if same {
                 Ok(Some(ticket.id.clone()))
             } else {
@@ -57,7 +58,7 @@ impl Turn<'_> {
             };
         }
         match id.and_then(|id| state.find(id)) {
-            Some(ticket) if *ticket.spec == *spec => Ok(Some(ticket.id.clone())),
+            Some(ticket) if ticket.asked_for() == spec => Ok(Some(ticket.id.clone())),
             Some(ticket) => Err(Refusal::TicketExists(ticket.id.clone())),
             None => Ok(None),
         }
@@ -127,15 +128,18 @@ impl Turn<'_> {
         let (mut spec, mut queue) = (Arc::clone(&ticket.spec), ticket.queue.clone());
         let verdict = match verdict {
             TicketVerdict::Failed => match hooks::on_failure(&self.state().settings, &queue, hook) {
-                OnFailure::Accept => TicketVerdict::Accept { queue: None, properties: None },
+                OnFailure::Accept => TicketVerdict::ACCEPT,
                 OnFailure::Refuse => TicketVerdict::Refuse { reason: format!("hook {hook} did not answer") },
             },
             verdict => verdict,
         };
         match verdict {
-            TicketVerdict::Accept { queue: other, properties } => {
+            TicketVerdict::Accept { queue: other, properties, ratings } => {
                 if let Some(properties) = properties {
                     Arc::make_mut(&mut spec).properties = properties;
+                }
+                if !ratings.is_empty() {
+                    rate(Arc::make_mut(&mut spec), ratings);
                 }
                 queue = other.unwrap_or(queue);
                 self.go_on(id, hook, spec, queue);
@@ -155,11 +159,21 @@ impl Turn<'_> {
             if kept && self.state().closed.contains_key(&queue) {
                 return Ok(check);
             }
+            check_spec(&spec)?;
             self.check_fits(&queue, &spec).map(|()| check)
         });
         match fits {
             Ok(check) => self.emit(Event::TicketChecked { id: id.clone(), spec, queue, check }),
             Err(refusal) => self.failed(id, FailCause::Refused, &refusal.to_string()),
+        }
+    }
+}
+
+/// Gives players their ratings; those of players who are not in the ticket are nobody's.
+fn rate(spec: &mut TicketSpec, mut ratings: BTreeMap<PlayerId, BTreeMap<Box<str>, f64>>) {
+    for player in spec.parties.iter_mut().flat_map(|party| &mut party.players) {
+        if let Some(own) = ratings.remove(&player.id) {
+            player.ratings = own;
         }
     }
 }
@@ -177,6 +191,7 @@ fn refused_for_ever(
     let ticket = Ticket {
         id: TicketId::new("new").ok()?,
         spec: Arc::new(spec.clone()),
+        asked: None,
         queue: id.clone(),
         place: 0,
         started_at: now,

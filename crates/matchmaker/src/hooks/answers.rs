@@ -23,6 +23,7 @@ struct Verdict {
     queue: Option<String>,
     properties: Option<Map<String, Value>>,
     player_properties: Option<BTreeMap<String, Map<String, Value>>>,
+    ratings: Option<BTreeMap<String, BTreeMap<Box<str>, f64>>>,
 }
 
 #[derive(Deserialize)]
@@ -48,7 +49,12 @@ pub(super) fn ticket(answer: &[u8]) -> Result<TicketVerdict, String> {
     }
     let queue =
         verdict.queue.map(|queue| QueueId::new(&queue).map_err(|problem| format!("queue: {problem}")));
+    let ratings = verdict.ratings.unwrap_or_default().into_iter().map(|(player, own)| {
+        let player = PlayerId::new(&player).map_err(|problem| format!("ratings: {problem}"))?;
+        Ok::<_, String>((player, own))
+    });
     Ok(TicketVerdict::Accept {
+        ratings: ratings.collect::<Result<_, _>>()?,
         queue: queue.transpose()?,
         properties: verdict.properties.map(properties).transpose()?,
     })
@@ -103,10 +109,13 @@ mod tests {
 
     #[test]
     fn verdicts_about_tickets() {
-        let accept = TicketVerdict::Accept { queue: None, properties: None };
-        assert_eq!(ticket(br#"{"accept": true, "more": 1, "reason": null}"#), Ok(accept));
-        let changed = ticket(br#"{"accept": true, "queue": "vip", "properties": {"level": 3}}"#);
+        let plain = ticket(br#"{"accept": true, "more": 1, "reason": null}"#);
+        assert_eq!(plain, Ok(TicketVerdict::ACCEPT));
+        let changed = ticket(
+            br#"{"accept": true, "queue": "vip", "properties": {"level": 3}, "ratings": {"ann": {"mmr": 1500}}}"#,
+        );
         let wanted = TicketVerdict::Accept {
+            ratings: [(PlayerId::new("ann").unwrap(), [("mmr".into(), 1500.0)].into())].into(),
             queue: Some(QueueId::new("vip").unwrap()),
             properties: Some(Properties::parse(r#"{"level":3}"#).unwrap()),
         };
@@ -127,6 +136,7 @@ mod tests {
             br#"{"accept": "yes"}"#,
             br#"{"reason": "none"}"#,
             br#"{"accept": true, "properties": [1]}"#,
+            br#"{"accept": true, "ratings": {"ann": {"mmr": "high"}}}"#,
             b"\xff",
         ] {
             assert!(ticket(answer).is_err() && of_match(answer).is_err() && matches(answer).is_err());

@@ -83,7 +83,7 @@ async fn a_hook_is_sent_the_ticket_and_the_key() {
     assert!(!format!("{options:?}").contains("s3cret"));
     let hooks = Hooks::new(of_all(options)).unwrap();
     let verdict = soon("the verdict", ask(&hooks, "duel")).await;
-    assert_eq!(verdict, Ok(TicketVerdict::Accept { queue: None, properties: None }));
+    assert_eq!(verdict, Ok(TicketVerdict::ACCEPT));
     let (headers, body) = received.recv().await.unwrap();
     assert_eq!(headers["authorization"], "Bearer s3cret");
     assert_eq!(headers["content-type"], "application/json");

@@ -25,7 +25,16 @@ impl Server {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/hooks_server.py");
         let mut child = Command::new("python3")
             .arg(script)
-            .args(["--port", "0", "--banned", "mallory", "--maps", "harbour"])
+            .args([
+                "--port",
+                "0",
+                "--banned",
+                "mallory",
+                "--maps",
+                "harbour",
+                "--ratings",
+                r#"{"ann": 1800}"#,
+            ])
             .env("HOOK_KEY", key)
             .stdout(Stdio::piped())
             .spawn()
@@ -81,7 +90,8 @@ async fn the_example_refuses_forms_and_chooses() {
 
     let (ann, _) = (world.ticket("duel", &["ann"]).await, world.ticket("duel", &["ben"]).await);
     let match_id = world.serve("server").await;
-    world.until_status(&ann, Status::Completed).await;
+    let ticket = world.until_status(&ann, Status::Completed).await;
+    assert_eq!(ticket.spec.players().next().unwrap().ratings["mmr"], 1800.0);
     let broker = world.broker();
     let spec = broker.query(move |broker| broker.find_match(&match_id).unwrap().spec.clone()).await.unwrap();
     let properties: serde_json::Value = serde_json::from_str(spec.properties.text().unwrap()).unwrap();

@@ -23,6 +23,7 @@ mod dispatcher;
 mod example;
 mod fleets;
 mod game_servers;
+mod genres;
 mod idle_peers;
 mod keys;
 mod matchmaker;

@@ -132,12 +132,22 @@ impl World {
         match self.rng.u8(0..8) {
             0 => TicketVerdict::Refuse { reason: "not today".into() },
             1 => TicketVerdict::Failed,
-            2 => TicketVerdict::Accept { queue: QueueId::new("a").ok(), properties: None },
+            2 => TicketVerdict::Accept {
+                queue: QueueId::new("a").ok(),
+                properties: None,
+                ratings: BTreeMap::new(),
+            },
             3 => TicketVerdict::Accept {
                 queue: None,
                 properties: Properties::parse(r#"{"map":"forest"}"#).ok(),
+                ratings: BTreeMap::new(),
             },
-            _ => TicketVerdict::Accept { queue: None, properties: None },
+            4 => TicketVerdict::Accept {
+                queue: None,
+                properties: None,
+                ratings: [(PlayerId::new("p1").expect("an id"), [("mmr".into(), 1_000.0)].into())].into(),
+            },
+            _ => TicketVerdict::ACCEPT,
         }
     }
 

@@ -1,13 +1,15 @@
 use std::collections::BTreeMap;
 
 use sortie_domain::broker::model::Properties;
+use sortie_domain::ids::IdempotencyKey;
 use sortie_domain::machine::Machine;
 use sortie_domain::matchmaking::model::{Status, TicketSpec};
 use sortie_domain::matchmaking::settings::{Hook, HookPoint, OnFailure, Queue, Settings};
 use sortie_domain::matchmaking::{Command, Effect, FormedMatch, MatchVerdict, Reply, TicketVerdict};
 
 use super::table::{
-    Table, hook_id, ids, outside, player_id, queue_id, secs, settings, spec, ticket_id, with_properties,
+    Table, hook_id, ids, outside, player_id, queue_id, rated, secs, settings, spec, ticket_id,
+    with_properties,
 };
 
 fn hooked(hooks: Vec<Hook>) -> Queue {
@@ -19,7 +21,7 @@ fn validated(table: &mut Table, who: &str, hook: &str, outcome: TicketVerdict) {
 }
 
 fn accept() -> TicketVerdict {
-    TicketVerdict::Accept { queue: None, properties: None }
+    TicketVerdict::ACCEPT
 }
 
 #[test]
@@ -36,13 +38,43 @@ fn validation_hooks_of_matchmaker_and_queue_are_asked_one_after_another() {
     validated(&mut table, "ann", "own", TicketVerdict::Refuse { reason: "too early".into() });
     assert_eq!(table.status("ann"), Status::InProgress, "that one was not asked");
     let properties = Properties::parse(r#"{"checked":true}"#).ok();
-    validated(&mut table, "ann", "all", TicketVerdict::Accept { queue: None, properties });
+    validated(
+        &mut table,
+        "ann",
+        "all",
+        TicketVerdict::Accept { queue: None, properties, ratings: BTreeMap::new() },
+    );
     table.restart();
     assert_eq!(asked(&table), "own");
     validated(&mut table, "ann", "own", accept());
     assert_eq!(table.maker.waiting(&queue_id("q")), 1);
     assert_eq!(table.find("ann").spec.properties.text(), Some(r#"{"checked":true}"#));
     assert_eq!(table.heard("ann"), [Status::InProgress]);
+}
+
+#[test]
+fn a_hook_says_what_its_players_are_worth() {
+    let hook = outside("v", HookPoint::ValidateTicket, OnFailure::Accept);
+    let mut table = Table::with(hooked(vec![hook]));
+    let order =
+        TicketSpec { idempotency_key: IdempotencyKey::new("k").ok(), ..rated(9_000.0, spec(&["ann"])) };
+    table.start("ann", order.clone());
+    let mmr = |rating: f64| [("mmr".into(), rating)].into();
+    let ratings = [(player_id("ann"), mmr(1_500.0)), (player_id("stranger"), mmr(1.0))].into();
+    let outcome = TicketVerdict::Accept { queue: None, properties: None, ratings };
+    validated(&mut table, "ann", "v", outcome);
+    table.restart();
+    let rating = |table: &Table| table.find("ann").spec.players().next().unwrap().ratings["mmr"];
+    assert_eq!(rating(&table), 1_500.0);
+    // What a hook has changed is no other order.
+    let again = table.ok(Command::Start { id: None, spec: order });
+    assert_eq!(again, Reply::Started { ticket: ticket_id("ann") });
+
+    table.start("bob", spec(&["bob"]));
+    let ratings = [(player_id("bob"), mmr(f64::INFINITY))].into();
+    let outcome = TicketVerdict::Accept { queue: None, properties: None, ratings };
+    validated(&mut table, "bob", "v", outcome);
+    assert_eq!(table.status("bob"), Status::Failed, "no number");
 }
 
 #[test]
@@ -264,7 +296,8 @@ fn a_validated_ticket_that_does_not_fit_its_queue_fails() {
         ("solos", Queue::default()),
     ]));
     table.start("duo", with_properties("{}", spec(&["a", "b"])));
-    let outcome = TicketVerdict::Accept { queue: Some(queue_id("solos")), properties: None };
+    let outcome =
+        TicketVerdict::Accept { queue: Some(queue_id("solos")), properties: None, ratings: BTreeMap::new() };
     validated(&mut table, "duo", "v", outcome);
     assert_eq!(table.status("duo"), Status::Failed);
 }

@@ -233,7 +233,7 @@ impl Game {
                 let outcome = match what {
                     0 => TicketVerdict::Refuse { reason: "no".into() },
                     1 => TicketVerdict::Failed,
-                    _ => TicketVerdict::Accept { queue: None, properties: None },
+                    _ => TicketVerdict::ACCEPT,
                 };
                 let (ticket, hook) = (ticket.id.clone(), check.hook.clone());
                 asked.push(Command::TicketValidated { ticket, hook, outcome });

@@ -32,7 +32,7 @@ records! { form:
     Party { id, players }
     TicketSpec { queue, parties, leader, properties, latencies, idempotency_key }
     Check { hook, until }
-    Ticket { id, spec, queue, place, started_at, waits_since, changed_seq, requeues, state }
+    Ticket { id, spec, queue, place, started_at, waits_since, changed_seq, requeues, state, asked }
     Named { ticket, players }
     Formation { id, queue, teams, region, spec, stage }
     SeatOffer { match_id, queue, seats, region, properties, ratings, players }

@@ -230,6 +230,7 @@ fn ticket(number: u64, state: TicketState) -> Ticket {
     Ticket {
         id: ticket_id(&format!("ticket-{number}")),
         spec: spec(),
+        asked: matches!(state, TicketState::Waiting).then(spec),
         queue: queue_id(),
         place: number,
         started_at: at(0),

@@ -326,17 +326,10 @@ fn ticket() -> impl Strategy<Value = Ticket> {
         (match_id(), time()).prop_map(|(match_id, since)| TicketState::Seating { match_id, since }),
         (time(), end).prop_map(|(at, end)| TicketState::Over { at, end }),
     ];
-    (ticket_id(), spec(), queue_id(), any::<(u64, u64, u32)>(), (time(), time()), state).prop_map(
-        |(id, spec, queue, (place, changed_seq, requeues), (started_at, waits_since), state)| Ticket {
-            id,
-            spec,
-            queue,
-            place,
-            started_at,
-            waits_since,
-            changed_seq,
-            requeues,
-            state,
+    let specs = (spec(), option::of(spec()));
+    (ticket_id(), specs, queue_id(), any::<(u64, u64, u32)>(), (time(), time()), state).prop_map(
+        |(id, (spec, asked), queue, (place, changed_seq, requeues), (started_at, waits_since), state)| {
+            Ticket { id, spec, asked, queue, place, started_at, waits_since, changed_seq, requeues, state }
         },
     )
 }
