@@ -178,6 +178,8 @@ enum Standing {
     Waiting(String),
     /// The player has to agree to a match until then.
     Asked(Timestamp, String),
+    /// A server is looked for, which the broker knows more of.
+    FindingServer(MatchId, String),
     Completed(MatchId),
     Over(TicketEnd),
     Forgotten,
@@ -288,6 +290,10 @@ impl Queueing<'_> {
             news.as_mut().enable();
             let text = match self.standing(visit.ticket.clone(), progress.wanted()).await? {
                 Standing::Waiting(text) => text,
+                Standing::FindingServer(match_id, text) if progress.wanted() => {
+                    self.finding_server(match_id).await.unwrap_or(text)
+                }
+                Standing::FindingServer(_, text) => text,
                 Standing::Asked(_, text) if progress.wanted() => text,
                 // Whoever gets one answer would not hear of it in time.
                 Standing::Asked(until, _) => {
@@ -313,6 +319,13 @@ impl Queueing<'_> {
         let in_full = in_words && self.desk.may_explain();
         let (now, player) = (now(), self.player.clone());
         Ok(self.desk.maker.query(move |maker| standing(maker, &id, &player, in_full, now)).await?)
+    }
+
+    /// Why there is no server yet; `None` if the broker does not know the match.
+    async fn finding_server(&self, match_id: MatchId) -> Option<String> {
+        let asked = self.gateway.broker.query(move |broker| broker.standing(&match_id)).await;
+        let standing = asked.ok().flatten()?;
+        Some(format!("a match was found; {}", broker::words::summary(&standing)))
     }
 
     /// The player's seat in the match, with the fleet that plays it; `None` if the match is over.
@@ -411,6 +424,12 @@ fn standing(maker: &Matchmaker, id: &TicketId, player: &PlayerId, in_full: bool,
                 Some(until) => Standing::Asked(until, text),
                 None => Standing::Waiting(text),
             }
+        }
+        TicketState::FindingServer { match_id, .. } => {
+            let known = maker.glance(id, now);
+            known.map_or(Standing::Forgotten, |known| {
+                Standing::FindingServer(match_id.clone(), summary(&known, now))
+            })
         }
         _ => {
             let known = if in_full { maker.explain(id, now) } else { maker.glance(id, now) };
