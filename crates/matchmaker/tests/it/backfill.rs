@@ -126,7 +126,9 @@ async fn offers_are_found_after_a_restart_and_end_with_the_match() {
 
 #[tokio::test]
 async fn a_party_gets_seats_for_all_or_none() {
-    let world = World::new(settings(&[("coop", coop())])).await;
+    // The three who come are too few for a match of their own, whatever they hear of first.
+    let queue = Queue { players_per_team: 6, min_players_per_team: 6, ..coop() };
+    let world = World::new(settings(&[("coop", queue)])).await;
     let match_id = running(&world).await;
     let pair = world.ticket("coop", &["cleo", "dora"]).await;
     let one = world.ticket("coop", &["eve"]).await;
