@@ -261,7 +261,7 @@ async fn a_ticket_that_expires_or_finds_no_server_ends_with_the_reason() {
 
     let mut ann = enter(&world, "ann", "duel").await;
     let mut bob = enter(&world, "bob", "duel").await;
-    ann.reports("a match was found; a server is looked for").await;
+    ann.reports("a match was found; waiting for a server: 1st in the queue, one has been started").await;
     world.clock.advance(Duration::from_secs(91));
     for player in [&mut ann, &mut bob] {
         assert_eq!(last(player).await, json!({"Error": [503, "no server could be obtained in time"]}));
