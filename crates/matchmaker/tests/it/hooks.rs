@@ -17,7 +17,7 @@ use sortie_domain::matchmaking::model::{Status, TicketEnd, TicketState};
 use sortie_domain::matchmaking::settings::{Hook, HookPoint, OnFailure, OutsideHook, Queue, Settings};
 use sortie_matchmaker::hooks::{MAX_ANSWER_BYTES, MAX_WAITING_CALLS};
 use sortie_matchmaker::{HookError, HookOptions, Hooks};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Mutex, Semaphore, mpsc};
 use zeroize::Zeroizing;
 
@@ -106,10 +106,10 @@ async fn every_failure_has_its_name() {
     let elsewhere = answering(StatusCode::OK, r#"{"accept": true}"#).await;
     let redirect = move || async move { Redirect::temporary(&elsewhere) };
     let redirecting = serve(Router::new().route("/", post(redirect))).await;
-    let closed = {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        format!("http://{}/", listener.local_addr().unwrap())
-    };
+    // Nobody listens there, and nobody else gets the port.
+    let bound = TcpSocket::new_v4().unwrap();
+    bound.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let closed = format!("http://{}/", bound.local_addr().unwrap());
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let hanging = format!("http://{}/", silent.local_addr().unwrap());
     let failures: [(String, IsIt); 7] = [
