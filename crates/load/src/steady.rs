@@ -57,9 +57,11 @@ impl Plan {
     /// How long the `at`-th of those who wait at the beginning, oldest first, has waited; in milliseconds.
     fn age(&self, at: u32) -> u64 {
         let share = 1.0 - f64::from(at) / f64::from(self.waiting.max(1));
-        let left = (-self.hazard() * self.expiration().as_secs_f64()).exp();
+        let expiration = self.expiration().as_secs_f64();
+        let left = (-self.hazard() * expiration).exp();
         let seconds = -(1.0 - share * (1.0 - left)).ln() / self.hazard();
-        (seconds * 1e3) as u64
+        // Where nobody is left to expire, the oldest would have come before all time.
+        (seconds.min(expiration) * 1e3) as u64
     }
 }
 
@@ -358,6 +360,8 @@ mod tests {
         assert!((274.0..275.0).contains(&life), "{life}");
         assert!((plan.age(0) as f64 / 1e3 - life).abs() < 0.1);
         assert_eq!(plan.age(1_000_000), 0);
+        let small = Plan::new(Case::Skill, 1_000);
+        assert_eq!(small.age(0), SHORTEST_LIFE.as_secs() * 1_000);
         assert!(plan.age(500_000) < 137_000, "more than half are younger than half the age");
     }
 }
