@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 use sortie_domain::ids::{MatchId, PlayerId, TicketId};
 use sortie_domain::matchmaking::model::{Formation, Stage, Ticket, TicketState};
+use sortie_domain::matchmaking::words::FINDING_SERVER;
 use sortie_domain::matchmaking::{Command, Matchmaker, Refusal, Reply};
 use sortie_domain::time::Timestamp;
 use sortie_engine::CallError;
@@ -173,7 +174,7 @@ pub(crate) fn words(formation: &Formation, player: &PlayerId, now: Timestamp) ->
     let (until, accepted) = match &formation.stage {
         Stage::Accepting { until, accepted } => (*until, accepted),
         Stage::Checking(_) => return "a match was found and is looked at".to_owned(),
-        Stage::FindingServer { .. } => return "a match was found; a server is looked for".to_owned(),
+        Stage::FindingServer { .. } => return FINDING_SERVER.to_owned(),
     };
     let players = formation.tickets().map(|named| named.players.len()).sum::<usize>();
     let (by, left, agreed) = (rfc3339(until), left(until, now), accepted.len());

@@ -4,12 +4,10 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use serde_json::Value;
-use sortie_domain::broker::model::Properties;
 use sortie_domain::ids::RegionId;
-use sortie_domain::matchmaking::Settings;
 use sortie_domain::matchmaking::model::TicketSpec;
 use sortie_domain::matchmaking::settings::{self, RuleKind};
+use sortie_domain::matchmaking::{Settings, number_of};
 
 /// Something that is measured of a match; less is better.
 #[derive(Clone, PartialEq, Debug)]
@@ -83,7 +81,7 @@ impl Measure {
         let tickets = teams.iter().flatten().copied();
         match self {
             Self::Spread { property, measure, missing } => {
-                range(tickets.map(|ticket| number(ticket, property, *measure, *missing)))
+                range(tickets.map(|ticket| number_of(ticket, property, *measure, *missing)))
             }
             Self::Latency => {
                 let region = region?;
@@ -95,21 +93,6 @@ impl Measure {
             }
         }
     }
-}
-
-fn number(ticket: &TicketSpec, property: &str, measure: settings::Measure, missing: f64) -> f64 {
-    let ratings = || ticket.players().map(|player| player.ratings.get(property).copied().unwrap_or(missing));
-    match measure {
-        settings::Measure::Ticket => property_of(&ticket.properties, property).unwrap_or(missing),
-        settings::Measure::Average => ratings().sum::<f64>() / ticket.size().max(1) as f64,
-        settings::Measure::Max => ratings().fold(f64::NEG_INFINITY, f64::max),
-    }
-}
-
-/// A number among properties; dots lead into nested ones.
-fn property_of(properties: &Properties, path: &str) -> Option<f64> {
-    let root: Value = serde_json::from_str(properties.text()?).ok()?;
-    path.split('.').try_fold(&root, |value, name| value.get(name))?.as_f64()
 }
 
 fn average(team: &[&TicketSpec], property: &str, missing: f64) -> Option<f64> {

@@ -8,6 +8,7 @@ use axum::response::Response;
 use schemars::JsonSchema;
 use serde::Serialize;
 use sortie_domain::ids::PlayerId;
+use sortie_domain::matchmaking::words::FINDING_SERVER;
 use sortie_domain::matchmaking::{ExpectedWait, Explanation, KeptOut, Refusal};
 
 use super::ticket_view::{STATES, state_name};
@@ -153,7 +154,7 @@ fn summary(state: &str, told: &Explanation) -> String {
         ("waiting", Some(ahead)) => format!("waiting for other players: {ahead} tickets are older"),
         ("validating", _) => "a hook looks at the ticket".to_owned(),
         ("proposed", _) => "a match was found; its players or a hook have yet to agree to it".to_owned(),
-        ("finding_server", _) => "a match was found; a server is looked for".to_owned(),
+        ("finding_server", _) => FINDING_SERVER.to_owned(),
         ("seating", _) => "it is to get free seats of a running match".to_owned(),
         ("completed", _) => "its players can connect".to_owned(),
         ("timed_out", _) => "no match was found in time".to_owned(),

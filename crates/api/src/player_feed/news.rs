@@ -5,6 +5,7 @@ use sortie_domain::broker::{Standing, words};
 use sortie_domain::ids::{MatchId, PlayerId, TicketId};
 use sortie_domain::matchmaking::event::Notice;
 use sortie_domain::matchmaking::model::{Named, Status, Ticket, TicketState};
+use sortie_domain::matchmaking::words::FINDING_SERVER;
 use sortie_domain::time::Timestamp;
 use sortie_wire::catena::events::{Event, event::Payload};
 use sortie_wire::catena::matchmaking::{
@@ -98,7 +99,7 @@ impl News {
     /// How a ticket stands that is not over. `accept_until` is of the match that it is proposed for.
     pub(super) fn standing(ticket: &Ticket, accept_until: Option<Timestamp>) -> Self {
         let message = match &ticket.state {
-            TicketState::FindingServer { .. } => "a match was found; a server is looked for".to_owned(),
+            TicketState::FindingServer { .. } => FINDING_SERVER.to_owned(),
             TicketState::Seating { .. } => "a running match has free seats".to_owned(),
             _ => match accept_until {
                 Some(until) => format!("a match was found; accept it by {}", rfc3339(until)),

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 
 use super::model::{CancelCause, Check, DissolveCause, FailCause, Named, SeatOffer, Status, TicketSpec};
 use super::settings::Settings;
+use super::words::FINDING_SERVER;
 use crate::broker::model::{Connection, MatchSpec};
 use crate::ids::{HookId, MatchId, PlayerId, QueueId, RegionId, TicketId};
 use crate::time::Timestamp;
@@ -271,9 +272,8 @@ impl Event {
             }
             Self::TicketTimedOut { ticket } => one(ticket, Status::TimedOut, "no match was found in time"),
             Self::MatchFormed { id, teams, .. } => {
-                let text = "a match was found; a server is looked for";
                 let named = teams.iter().flatten();
-                let found = named.map(|named| notice(named, Status::FindingServer, text).of(id));
+                let found = named.map(|named| notice(named, Status::FindingServer, FINDING_SERVER).of(id));
                 found.collect()
             }
             Self::MatchDissolved { returned, heard: true, cause, .. } => {

@@ -15,7 +15,7 @@ use jmespath::{Rcvar, Variable};
 use super::command::Refusal;
 use super::model::{Check, Named, TicketSpec};
 use super::rules::{list, number, number_of, object, text, variable};
-use super::settings::{Backfill, Hook, HookPoint, OnFailure, OutsideHook, Queue, Settings};
+use super::settings::{Backfill, Hook, HookPoint, OnFailure, OutsideHook, Queue, RuleKind, Settings};
 use super::state::State;
 use crate::broker::model::{Connection, MatchSpec, Properties};
 use crate::ids::{HookId, PlayerId, QueueId, RegionId};
@@ -143,11 +143,10 @@ pub(crate) fn match_spec(
 
 /// The averages of the numbers by which a queue's rules compare tickets, so that who comes later is compared with them.
 fn strength<'a>(queue: &'a Queue, specs: &'a [Arc<TicketSpec>]) -> impl Iterator<Item = (String, f64)> + 'a {
-    queue.rules.iter().filter_map(|rule| {
-        let numbers: Vec<(&str, f64)> = specs.iter().filter_map(|spec| number_of(rule, spec)).collect();
-        let (name, _) = numbers.first()?;
-        let sum: f64 = numbers.iter().map(|(_, number)| number).sum();
-        Some(((*name).to_string(), sum / numbers.len() as f64))
+    queue.rules.iter().filter(|_| !specs.is_empty()).filter_map(|rule| {
+        let RuleKind::Distance { property, measure, missing, .. } = &rule.kind else { return None };
+        let numbers = specs.iter().map(|spec| number_of(spec, property, *measure, *missing));
+        Some((property.to_string(), numbers.sum::<f64>() / specs.len() as f64))
     })
 }
 

@@ -52,6 +52,7 @@ pub mod words;
 pub use command::{Command, FormedMatch, MatchVerdict, Refusal, Reply, TicketVerdict};
 pub use event::{Effect, Event, Notice};
 pub use explain::{ExpectedWait, Explanation, KeptOut};
+pub use rules::number_of;
 pub use settings::Settings;
 pub use state::{OVER_KEPT, Snapshot};
 

@@ -426,11 +426,11 @@ impl Ruleset {
     }
 }
 
-/// The number by which a ticket is compared by such a rule, with its name; `None` for rules of other kinds.
-pub(crate) fn number_of<'a>(rule: &'a Rule, spec: &TicketSpec) -> Option<(&'a str, f64)> {
-    let RuleKind::Distance { property, measure, missing, .. } = &rule.kind else { return None };
-    let distance = Distance::new(0, property, *measure, *missing);
-    Some((property, distance.value(spec, Some(&variable(&spec.properties)))))
+/// The number by which a rule compares a ticket: of this property or rating, got by this measure; `missing` for who has
+/// none.
+#[must_use]
+pub fn number_of(spec: &TicketSpec, property: &str, measure: Measure, missing: f64) -> f64 {
+    Distance::new(0, property, measure, missing).value(spec, Some(&variable(&spec.properties)))
 }
 
 impl Distance {

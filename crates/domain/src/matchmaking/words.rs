@@ -9,6 +9,9 @@ use crate::time::Timestamp;
 use alloc::format;
 use alloc::string::{String, ToString};
 
+/// What players hear once a match is formed.
+pub const FINDING_SERVER: &str = "a match was found; a server is looked for";
+
 /// Where a ticket stands, in one line: place, who is in reach, when it demands less, what to expect.
 #[must_use]
 pub fn summary(explanation: &Explanation, now: Timestamp) -> String {
@@ -22,7 +25,7 @@ pub fn summary(explanation: &Explanation, now: Timestamp) -> String {
         }
         // A hook looks at it, or its players have to agree.
         (Status::InProgress, None) => format!("waiting in queue {queue}"),
-        (Status::FindingServer, _) => "a match was found; a server is looked for".to_string(),
+        (Status::FindingServer, _) => FINDING_SERVER.to_string(),
         (Status::Completed, _) => "the match is ready".to_string(),
         (Status::Failed, _) => "no match could be made".to_string(),
         (Status::Cancelled, _) => "the ticket was cancelled".to_string(),

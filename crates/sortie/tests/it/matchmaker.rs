@@ -1,10 +1,8 @@
 //! The matchmaker within the process: its log beside the broker's, over restarts, and joined to the broker.
 
-use std::fs;
-
 use serde_json::{Value, json};
 
-use crate::control_plane::{ControlPlane, Lines, READY, REQUEST};
+use crate::control_plane::{ControlPlane, Events, Lines, READY, REQUEST};
 use crate::python;
 use crate::site::{Site, idle_fleet, soon};
 
@@ -186,24 +184,10 @@ fn config() -> Value {
     })
 }
 
-/// Everything that is in the matchmaker's log.
-fn log(site: &Site) -> Vec<u8> {
-    let files = fs::read_dir(site.data("matchmaker/log")).into_iter().flatten().flatten();
-    files.flat_map(|file| fs::read(file.path()).unwrap_or_default()).collect()
-}
-
-fn holds(log: &[u8], text: &str) -> bool {
-    log.windows(text.len()).any(|bytes| bytes == text.as_bytes())
-}
-
-/// Waits until the matchmaker's log names a match.
-async fn noted(site: &Site, id: &str) {
-    let noted = async {
-        while !holds(&log(site), id) {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-    };
-    soon("a match in the matchmaker's log", noted).await;
+/// Waits until the matchmaker's log has free seats of a match.
+async fn noted(control_plane: &ControlPlane, id: &str) {
+    let mut events = Events::of(control_plane.request("GET", "/v1/events?of=matchmaker&from=earliest")).await;
+    events.find("sortie.seats.offered", Some(id)).await;
 }
 
 fn with_free_seats() -> Value {
@@ -215,12 +199,12 @@ async fn free_seats_of_a_running_match_reach_the_matchmaker_over_kills() {
     let site = Site::with_config(&config());
     let control_plane = site.up(&[]).await;
     let first = control_plane.ready_match("s1", with_free_seats()).await;
-    noted(&site, &first).await;
+    noted(&control_plane, &first).await;
     control_plane.kill().await;
 
     let control_plane = site.up(&[]).await;
     let second = control_plane.ready_match("s2", with_free_seats()).await;
-    noted(&site, &second).await;
+    noted(&control_plane, &second).await;
     control_plane.stop().await;
     assert!(site.data("matchmaker/snapshots").is_dir());
 }
