@@ -8,6 +8,7 @@ use alloc::sync::Arc;
 use core::fmt;
 
 use crate::machine::Moment;
+use crate::size::Size;
 
 /// Longest id, in bytes.
 pub const MAX_ID_BYTES: usize = 128;
@@ -85,6 +86,12 @@ macro_rules! ids {
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
+            }
+        }
+
+        impl Size for $name {
+            fn byte_size(&self) -> usize {
+                self.0.byte_size()
             }
         }
 

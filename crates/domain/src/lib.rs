@@ -12,4 +12,5 @@ pub mod broker;
 pub mod ids;
 pub mod machine;
 pub mod matchmaking;
+pub mod size;
 pub mod time;

@@ -11,6 +11,7 @@ use core::fmt;
 use core::time::Duration;
 
 use crate::ids::{AllocationId, FleetId, IdempotencyKey, MatchId, PlayerId, SeatId, ServerId};
+use crate::size::{ENTRY_BYTES, Size};
 use crate::time::Timestamp;
 
 /// Longest JSON text of one set of properties, in bytes.
@@ -64,6 +65,12 @@ impl Properties {
     }
 }
 
+impl Size for Properties {
+    fn byte_size(&self) -> usize {
+        self.0.byte_size()
+    }
+}
+
 /// What somebody asks for who wants a match.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct MatchSpec {
@@ -79,6 +86,17 @@ pub struct MatchSpec {
     pub fleet: Option<FleetId>,
     /// The order given twice under one key is one match.
     pub idempotency_key: Option<IdempotencyKey>,
+}
+
+impl Size for MatchSpec {
+    fn byte_size(&self) -> usize {
+        ENTRY_BYTES
+            + self.players.byte_size()
+            + self.properties.byte_size()
+            + self.player_properties.byte_size()
+            + self.fleet.byte_size()
+            + self.idempotency_key.byte_size()
+    }
 }
 
 /// One match.
@@ -281,6 +299,12 @@ impl Connection {
     #[must_use]
     pub fn for_player(&self, player: &PlayerId) -> &Arc<str> {
         self.per_player.get(player).unwrap_or(&self.details)
+    }
+}
+
+impl Size for Connection {
+    fn byte_size(&self) -> usize {
+        self.details.byte_size() + self.per_player.byte_size()
     }
 }
 

@@ -10,6 +10,7 @@ use core::fmt;
 
 use crate::broker::model::{Connection, MatchSpec, Properties, causes};
 use crate::ids::{HookId, IdempotencyKey, MatchId, PlayerId, QueueId, RegionId, TicketId};
+use crate::size::{ENTRY_BYTES, Size};
 use crate::time::Timestamp;
 
 /// Most players of one ticket.
@@ -115,6 +116,39 @@ impl TicketSpec {
         }
         worst.unwrap_or_default()
     }
+}
+
+impl Size for Player {
+    fn byte_size(&self) -> usize {
+        let ratings = self.ratings.keys().map(|name| ENTRY_BYTES + name.byte_size()).sum::<usize>();
+        self.id.byte_size()
+            + ratings
+            + latencies(&self.latencies)
+            + self.blocked.byte_size()
+            + self.properties.byte_size()
+    }
+}
+
+impl Size for Party {
+    fn byte_size(&self) -> usize {
+        ENTRY_BYTES + self.id.as_deref().map_or(0, Size::byte_size) + self.players.byte_size()
+    }
+}
+
+impl Size for TicketSpec {
+    fn byte_size(&self) -> usize {
+        ENTRY_BYTES
+            + self.queue.byte_size()
+            + self.parties.byte_size()
+            + self.leader.byte_size()
+            + self.properties.byte_size()
+            + latencies(&self.latencies)
+            + self.idempotency_key.byte_size()
+    }
+}
+
+fn latencies(latencies: &BTreeMap<RegionId, u32>) -> usize {
+    latencies.keys().map(|region| ENTRY_BYTES + region.byte_size()).sum()
 }
 
 /// A hook that was asked and has not answered.
