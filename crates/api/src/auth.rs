@@ -140,8 +140,13 @@ impl KeyRing {
 
 /// Says which keys are good now. It is asked at each call, so it has to be quick.
 pub trait KeySource: Send + Sync {
-    /// The keys that are good now.
+    /// The keys that are good now. Those that cannot be looked up are not among them.
     fn keys(&self) -> Arc<KeyRing>;
+
+    /// Why not every key can be looked up now, if so; for operators.
+    fn problem(&self) -> Option<String> {
+        None
+    }
 }
 
 /// The same keys for ever.
@@ -226,6 +231,11 @@ impl Auth {
         Ok(Caller { permissions, player, pass })
     }
 
+    /// Why not every key can be looked up now, if so.
+    pub(crate) fn problem(&self) -> Option<String> {
+        self.keys.as_ref().and_then(|source| source.problem())
+    }
+
     /// Whether `headers` show a key with `permission`; in development mode everybody has it.
     #[must_use]
     pub fn permits(&self, headers: &HeaderMap, permission: Permission) -> bool {
@@ -249,8 +259,7 @@ impl Auth {
         }
         let sha256 = Sha256::digest(key).into();
         let permissions = source.keys().permissions(&sha256);
-        let permissions =
-            permissions.ok_or_else(|| codes::UNAUTHENTICATED.error("this API key is not known"))?;
+        let permissions = permissions.ok_or_else(|| unknown(&**source, "this API key is not known"))?;
         Ok((permissions, Pass(Some((Arc::clone(source), sha256)))))
     }
 
@@ -302,6 +311,17 @@ impl Auth {
     }
 }
 
+/// A key is not among those that are good now: `unauthenticated` with this text, unless it may be among those that cannot be
+/// looked up.
+fn unknown(source: &dyn KeySource, text: &'static str) -> ApiError {
+    match source.problem() {
+        Some(_) => {
+            codes::UNAVAILABLE.error("API keys cannot be looked up now: try again, or see GET /readyz")
+        }
+        None => codes::UNAUTHENTICATED.error(text),
+    }
+}
+
 /// What stands after `Bearer`.
 type Bearer<'a> = Result<&'a str, ApiError>;
 
@@ -329,11 +349,11 @@ impl Pass {
     }
 
     /// # Errors
-    /// `unauthenticated` if the key has been revoked.
+    /// `unauthenticated` if the key has been revoked; `unavailable` if nobody can say.
     pub(crate) fn check(&self) -> Result<(), ApiError> {
         match &self.0 {
             Some((source, sha256)) if source.keys().permissions(sha256).is_none() => {
-                Err(codes::UNAUTHENTICATED.error("the API key has been revoked"))
+                Err(unknown(&**source, "the API key has been revoked"))
             }
             _ => Ok(()),
         }

@@ -179,6 +179,10 @@ impl Shared {
 
     /// Why no call would be served now, if so.
     pub(crate) async fn not_serving(&self) -> Option<ApiError> {
+        if self.options.auth.problem().is_some() {
+            let text = "API keys cannot be looked up: their file cannot be read, and the log says why";
+            return Some(codes::UNAVAILABLE.error(text));
+        }
         match (self.broker_not_serving().await, &self.options.matchmaker) {
             (None, Some(_)) => self.maker_not_serving().await,
             (problem, _) => problem,

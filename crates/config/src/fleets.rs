@@ -8,7 +8,7 @@ use sortie_domain::broker::model::{Fleet, MAX_CAPACITY};
 use sortie_domain::broker::requirements;
 use sortie_domain::ids::FleetId;
 
-use crate::keys::ALLOCATORS;
+use crate::keys::{ALLOCATORS, PREFIX};
 use crate::model::{AllocatorConfig, Dialect, Environment, FleetConfig, Game, LocalProcessConfig};
 use crate::parse::{self, DAY, HOUR, SECOND, YEAR};
 use crate::section::Section;
@@ -130,6 +130,7 @@ fn local_process(section: &Section<'_>, max: Option<u32>) -> Option<LocalProcess
     if let Some(environment) = &environment {
         warn_of_hidden(section, environment);
     }
+    let pass_environment = section.get("pass_environment", parse::list(MAX_ENTRIES, passed_variable));
     let working_folder = section.optional_path("working_folder");
     let ports = section.get("ports", parse::ports);
     if let (Some(ports), Some(max)) = (&ports, max)
@@ -149,6 +150,7 @@ fn local_process(section: &Section<'_>, max: Option<u32>) -> Option<LocalProcess
         path: path?,
         arguments: arguments?,
         environment: Environment(environment?),
+        pass_environment: pass_environment?,
         working_folder: working_folder?,
         ports: ports?,
         address: address?,
@@ -157,6 +159,21 @@ fn local_process(section: &Section<'_>, max: Option<u32>) -> Option<LocalProcess
         max_run_time: max_run_time?,
         reaper_period: reaper_period?,
     })
+}
+
+/// The name of a variable that servers inherit.
+fn passed_variable(value: &Value) -> Result<String, String> {
+    let name = parse::text(value)?;
+    if name.starts_with(PREFIX) {
+        return Err(format!(
+            "names a variable that begins with {PREFIX}, which configures the control plane: set what the servers need in \
+             `environment`"
+        ));
+    }
+    if name.is_empty() || name.contains(['=', '\0']) {
+        return Err("must be the name of a variable: not empty, and without `=`".to_owned());
+    }
+    Ok(name.to_owned())
 }
 
 fn warn_of_hidden(section: &Section<'_>, environment: &BTreeMap<String, String>) {

@@ -386,6 +386,8 @@ pub struct LocalProcessConfig {
     pub arguments: Vec<String>,
     /// Variables added to its environment.
     pub environment: Environment,
+    /// Names of our own variables that it inherits beside those that every server does.
+    pub pass_environment: Vec<String>,
     /// Folder it is started in; absolute.
     pub working_folder: Option<PathBuf>,
     /// One port a server; at least as many as the fleet's most servers.

@@ -240,6 +240,7 @@ fn local_process(local: &LocalProcessConfig) -> Table {
     put(&mut table, "arguments", local.arguments.clone());
     let hidden: Table = local.environment.0.keys().map(|name| (name.clone(), Value::from(HIDDEN))).collect();
     put(&mut table, "environment", hidden);
+    put(&mut table, "pass_environment", local.pass_environment.clone());
     put_some(&mut table, "working_folder", local.working_folder.as_deref().map(shown_path));
     put(&mut table, "ports", format!("{}-{}", local.ports.start(), local.ports.end()));
     put(&mut table, "address", local.address.to_string());

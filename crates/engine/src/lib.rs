@@ -28,4 +28,4 @@ pub use host::{
     CallError, Cursor, Ended, Engine, EngineOptions, Handle, Hosted, Parts, StartError, Stats,
     SubscribeError, Subscription, Unavailable,
 };
-pub use log::{EmbeddedLog, LogOptions};
+pub use log::{EmbeddedLog, FolderLock, LogOptions};

@@ -25,4 +25,4 @@ pub use token::{
     BadTokenOptions, MAX_TOKEN_BYTES, MIN_SECRET_BYTES, PlayerTokens, TokenError, TokenKeys, TokenOptions,
     looks_like_token,
 };
-pub use watched::{FileError, Watched};
+pub use watched::{FileError, Look, Watched};

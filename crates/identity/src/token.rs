@@ -23,7 +23,7 @@ use zeroize::Zeroizing;
 use crate::fetched::{Fetched, Fetching};
 use crate::jwks::{KeySet, MAX_DOCUMENT_BYTES};
 use crate::signatures;
-use crate::watched::{FileError, Watched};
+use crate::watched::{FileError, Look, Watched};
 
 /// Longest token, in bytes.
 pub const MAX_TOKEN_BYTES: usize = 8 << 10;
@@ -216,7 +216,13 @@ impl PlayerTokens {
         match &inner.keys {
             Keys::Secret(secret) if alg == Algorithm::HS256 => inner.check(token, alg, secret),
             Keys::Secret(_) => Err(TokenError::Algorithm),
-            Keys::File(file) => inner.check(token, alg, file.current().find(kid.as_deref(), alg)?),
+            Keys::File(file) => match file.look() {
+                Look::Good(keys) | Look::Damaged(keys, _) => {
+                    inner.check(token, alg, keys.find(kid.as_deref(), alg)?)
+                }
+                // A key that was taken out of the file must not be good only because the file cannot be read.
+                Look::Unreadable(..) => Err(TokenError::KeysUnavailable),
+            },
             Keys::Url(keys) => {
                 let key = keys.find(|keys| keys.find(kid.as_deref(), alg).cloned()).await?;
                 inner.check(token, alg, &key)

@@ -5,10 +5,13 @@
 //! take 0.4 µs of the processor on a local disk, and when whoever replaced the file has returned, the next use knows. The
 //! look follows links, so a folder that is swapped as a whole, as Kubernetes does with secrets, is noticed too.
 //!
-//! A change that cannot be read, or makes no sense, is logged once and changes nothing: the last good content holds.
+//! What a file counts as is taken together with its content: from the open file that is read. So a content that could not
+//! be read, because there was no descriptor left or the disk failed, is read again at the next use, and each use hears that
+//! nobody knows what the file says now ([`Look::Unreadable`]). A content that was read and makes no sense is logged once and
+//! changes nothing: the last good content holds until the file changes again ([`Look::Damaged`]).
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -46,12 +49,58 @@ pub enum FileError {
 /// Makes a value of a file's bytes, or of there being none.
 type Parse<T> = dyn Fn(Option<&[u8]>) -> Result<T, String> + Send + Sync;
 
+/// What a file stands for now.
+#[derive(Debug)]
+pub enum Look<T> {
+    /// This.
+    Good(Arc<T>),
+    /// Its content makes no sense: the last good content holds.
+    Damaged(Arc<T>, Arc<str>),
+    /// It has changed, or may have, and cannot be read. Whether the last good content still holds is for the caller to say:
+    /// what was taken out of the file since is in it.
+    Unreadable(Arc<T>, Arc<str>),
+}
+
+impl<T> Look<T> {
+    /// The last good content.
+    #[must_use]
+    pub fn last_good(self) -> Arc<T> {
+        match self {
+            Self::Good(value) | Self::Damaged(value, _) | Self::Unreadable(value, _) => value,
+        }
+    }
+}
+
 /// A file, as the value that its content stands for.
 pub struct Watched<T> {
     path: PathBuf,
     most: u64,
     parse: Box<Parse<T>>,
-    last: RwLock<(Stamp, Arc<T>)>,
+    last: RwLock<Last<T>>,
+}
+
+/// What was seen last.
+struct Last<T> {
+    /// Of the content that was read; `None` while it cannot be read.
+    stamp: Option<Stamp>,
+    /// The last good content.
+    value: Arc<T>,
+    /// What is wrong with what the file holds now.
+    problem: Option<Arc<str>>,
+}
+
+impl<T> Last<T> {
+    /// What holds while the file is as `stamp` says; `None` if it has to be read.
+    fn look(&self, stamp: Option<Stamp>) -> Option<Look<T>> {
+        if stamp.is_none() || self.stamp != stamp {
+            return None;
+        }
+        let value = Arc::clone(&self.value);
+        Some(match &self.problem {
+            None => Look::Good(value),
+            Some(problem) => Look::Damaged(value, Arc::clone(problem)),
+        })
+    }
 }
 
 impl<T> fmt::Debug for Watched<T> {
@@ -65,21 +114,25 @@ impl<T> fmt::Debug for Watched<T> {
 enum Stamp {
     File { device: u64, inode: u64, size: u64, modified: (i64, i64), changed: (i64, i64) },
     Missing,
-    Unreadable(io::ErrorKind),
 }
 
 impl Stamp {
-    fn of(path: &Path) -> Self {
+    fn of(found: &Metadata) -> Self {
+        Self::File {
+            device: found.dev(),
+            inode: found.ino(),
+            size: found.size(),
+            modified: (found.mtime(), found.mtime_nsec()),
+            changed: (found.ctime(), found.ctime_nsec()),
+        }
+    }
+
+    /// `None` where the system does not say.
+    fn at(path: &Path) -> Option<Self> {
         match fs::metadata(path) {
-            Ok(found) => Self::File {
-                device: found.dev(),
-                inode: found.ino(),
-                size: found.size(),
-                modified: (found.mtime(), found.mtime_nsec()),
-                changed: (found.ctime(), found.ctime_nsec()),
-            },
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::Missing,
-            Err(error) => Self::Unreadable(error.kind()),
+            Ok(found) => Some(Self::of(&found)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Some(Self::Missing),
+            Err(_) => None,
         }
     }
 }
@@ -89,61 +142,86 @@ impl<T> Watched<T> {
     /// problem continues a sentence that begins with the path.
     ///
     /// # Errors
-    /// [`FileError`] if the file is no good now. Later the last good content holds.
+    /// [`FileError`] if the file is no good now.
     pub fn open(
         path: PathBuf,
         most: u64,
         parse: impl Fn(Option<&[u8]>) -> Result<T, String> + Send + Sync + 'static,
     ) -> Result<Self, FileError> {
-        // The stamp first: what changes in between is read again.
-        let stamp = Stamp::of(&path);
-        let value = read(&path, most, &parse)?;
-        Ok(Self { path, most, parse: Box::new(parse), last: RwLock::new((stamp, Arc::new(value))) })
+        let (stamp, content) = read(&path, most)?;
+        let value = Arc::new(parsed(&path, content, &parse)?);
+        let last = Last { stamp: Some(stamp), value, problem: None };
+        Ok(Self { path, most, parse: Box::new(parse), last: RwLock::new(last) })
     }
 
-    /// What the file stands for now; if it is no good, what it last stood for.
-    pub fn current(&self) -> Arc<T> {
-        let stamp = Stamp::of(&self.path);
+    /// What the file stands for now.
+    pub fn look(&self) -> Look<T> {
         {
             let last = self.last.read().unwrap_or_else(PoisonError::into_inner);
-            if last.0 == stamp {
-                return Arc::clone(&last.1);
+            if let Some(look) = last.look(Stamp::at(&self.path)) {
+                return look;
             }
         }
         let mut last = self.last.write().unwrap_or_else(PoisonError::into_inner);
-        // Anew, because somebody else may have read something newer meanwhile.
-        let stamp = Stamp::of(&self.path);
-        if last.0 != stamp {
-            match read(&self.path, self.most, &*self.parse) {
-                Ok(value) => {
-                    tracing::info!(path = %self.path.display(), "a file has changed and was read again");
-                    last.1 = Arc::new(value);
-                }
-                Err(error) => {
-                    tracing::error!(%error, "a file has changed for the worse; what it held before holds");
-                }
-            }
-            last.0 = stamp;
+        // Anew, because another caller may have read something newer meanwhile.
+        if let Some(look) = last.look(Stamp::at(&self.path)) {
+            return look;
         }
-        Arc::clone(&last.1)
+        self.read_again(&mut last)
+    }
+
+    fn read_again(&self, last: &mut Last<T>) -> Look<T> {
+        let (stamp, content) = match read(&self.path, self.most) {
+            Ok(read) => read,
+            Err(error) => {
+                let problem: Arc<str> = error.to_string().into();
+                if last.problem.as_ref() != Some(&problem) {
+                    tracing::error!(%problem, "a file may have changed and cannot be read; trying again at each use");
+                }
+                (last.stamp, last.problem) = (None, Some(Arc::clone(&problem)));
+                return Look::Unreadable(Arc::clone(&last.value), problem);
+            }
+        };
+        last.stamp = Some(stamp);
+        match parsed(&self.path, content, &*self.parse) {
+            Ok(value) => {
+                tracing::info!(path = %self.path.display(), "a file has changed and was read again");
+                (last.value, last.problem) = (Arc::new(value), None);
+                Look::Good(Arc::clone(&last.value))
+            }
+            Err(error) => {
+                tracing::error!(%error, "a file has changed for the worse; what it held before holds");
+                let problem: Arc<str> = error.to_string().into();
+                last.problem = Some(Arc::clone(&problem));
+                Look::Damaged(Arc::clone(&last.value), problem)
+            }
+        }
     }
 }
 
-fn read<T>(path: &Path, most: u64, parse: &Parse<T>) -> Result<T, FileError> {
+/// A file's bytes, or that they are too many; nothing where there is no file.
+type Content = Result<Option<Vec<u8>>, FileError>;
+
+/// The content, and the stamp of the very file that was read: from before the first byte, so that a later change is
+/// noticed.
+fn read(path: &Path, most: u64) -> Result<(Stamp, Content), FileError> {
     let unreadable = |error| FileError::Unreadable { path: path.to_owned(), error };
-    let bytes = match File::open(path) {
-        Ok(file) => {
-            let mut bytes = Vec::new();
-            file.take(most + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-            Some(bytes)
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Stamp::Missing, Ok(None))),
         Err(error) => return Err(unreadable(error)),
     };
-    if bytes.as_ref().is_some_and(|bytes| bytes.len() as u64 > most) {
-        return Err(FileError::TooLarge { path: path.to_owned(), most });
+    let stamp = Stamp::of(&file.metadata().map_err(unreadable)?);
+    let mut bytes = Vec::new();
+    file.take(most + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > most {
+        return Ok((stamp, Err(FileError::TooLarge { path: path.to_owned(), most })));
     }
-    parse(bytes.as_deref()).map_err(|problem| FileError::Content { path: path.to_owned(), problem })
+    Ok((stamp, Ok(Some(bytes))))
+}
+
+fn parsed<T>(path: &Path, content: Content, parse: &Parse<T>) -> Result<T, FileError> {
+    parse(content?.as_deref()).map_err(|problem| FileError::Content { path: path.to_owned(), problem })
 }
 
 #[cfg(test)]
@@ -167,20 +245,20 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("number");
         let watched = Watched::open(path.clone(), 8, number).unwrap();
-        assert_eq!(*watched.current(), 0);
+        assert_eq!(*watched.look().last_good(), 0);
         // Each has the size of the one before.
         for text in ["1", "2", "3"] {
             replace(&path, text);
-            assert_eq!(watched.current().to_string(), text);
+            assert_eq!(watched.look().last_good().to_string(), text);
         }
         for bad in ["x", "123456789"] {
             replace(&path, bad);
-            assert_eq!(*watched.current(), 3, "{bad}");
+            assert_eq!(*watched.look().last_good(), 3, "{bad}");
         }
         fs::remove_file(&path).unwrap();
-        assert_eq!(*watched.current(), 0);
+        assert_eq!(*watched.look().last_good(), 0);
         replace(&path, "4");
-        assert_eq!(*watched.current(), 4);
+        assert_eq!(*watched.look().last_good(), 4);
     }
 
     #[test]
@@ -193,11 +271,11 @@ mod tests {
         let link = folder.path().join("link");
         std::os::unix::fs::symlink("old", &link).unwrap();
         let watched = Watched::open(link.join("number"), 8, number).unwrap();
-        assert_eq!(*watched.current(), 1);
+        assert_eq!(*watched.look().last_good(), 1);
         let fresh = folder.path().join("fresh");
         std::os::unix::fs::symlink("new", &fresh).unwrap();
         fs::rename(&fresh, &link).unwrap();
-        assert_eq!(*watched.current(), 2);
+        assert_eq!(*watched.look().last_good(), 2);
     }
 
     #[test]
@@ -212,5 +290,33 @@ mod tests {
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
         assert!(refused().starts_with("cannot read "));
+    }
+
+    /// No descriptor is left, the disk fails, or another user has replaced the file: whatever the reason, a content that
+    /// was not read is not taken for read.
+    #[test]
+    fn what_cannot_be_read_is_tried_again_at_each_use() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("number");
+        fs::write(&path, "1").unwrap();
+        let watched = Watched::open(path.clone(), 8, number).unwrap();
+        // Reading a folder fails for every user, root among them.
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        for _ in 0..2 {
+            let look = watched.look();
+            assert!(
+                matches!(&look, Look::Unreadable(last, problem) if **last == 1 && problem.contains("cannot read")),
+                "{look:?}"
+            );
+        }
+        fs::remove_dir(&path).unwrap();
+        fs::write(&path, "2").unwrap();
+        assert!(matches!(watched.look(), Look::Good(value) if *value == 2));
+        // The same content comes back under the same name and time: the stamp is that of what was read.
+        replace(&path, "x");
+        for _ in 0..2 {
+            assert!(matches!(watched.look(), Look::Damaged(last, _) if *last == 2));
+        }
     }
 }

@@ -6,9 +6,17 @@
 //! microsecond. What a revoked key has opened is closed: streams end with their next event or sign of life. A call that
 //! is held back is answered still, within `broker.wait`, because it may have taken a match already.
 //!
-//! The file is replaced as a whole, and whoever changes it holds a lock, so that of two commands at once none is lost.
+//! The file is replaced as a whole, and whoever changes it holds a lock, so that of two commands at once none is lost. It
+//! belongs to the user who runs the control plane, whoever changes it ([`crate::private`]). The command then asks the running
+//! control plane what it holds ([`crate::presence`]), and says so.
+//!
+//! While the file has changed and cannot be read, for lack of descriptors or by a failing disk, none of its keys is good: one
+//! that was revoked must not work because of that. Callers hear `unavailable` and `/readyz` says why; each call tries again.
+//! A file that can be read and makes no sense takes nothing away: `sortie key` never writes one, and a slip of an editor
+//! would close everybody's streams.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -16,9 +24,10 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use sortie_api::{ApiKey, KeyRing, KeySource};
 use sortie_config::Permission;
-use sortie_identity::Watched;
+use sortie_identity::{Look, Watched};
 
 use crate::failure::Failure;
+use crate::private;
 use crate::secrets::{self, hash, hex};
 
 /// The file.
@@ -79,7 +88,7 @@ fn parse(bytes: Option<&[u8]>) -> Result<Vec<StoredKey>, String> {
 
 fn stored(data: &Path) -> Result<Vec<StoredKey>, Failure> {
     let watched = Watched::open(data.join(API_KEYS), MAX_FILE_BYTES, parse)?;
-    Ok(watched.current().to_vec())
+    Ok(watched.look().last_good().to_vec())
 }
 
 /// The keys made here, in the order in which they were made.
@@ -153,44 +162,73 @@ fn change(
     change: impl FnOnce(&mut Vec<StoredKey>) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let _lock = lock(data)?;
-    let path = data.join(API_KEYS);
     let mut keys = stored(data)?;
     change(&mut keys)?;
-    let text = serde_json::to_vec_pretty(&keys)?;
-    secrets::write(&path, &text)
-        .map_err(|error| Failure::of(format!("cannot write {}", path.display()), error))
+    private::replace(data, API_KEYS, &serde_json::to_vec_pretty(&keys)?)
 }
 
 /// Held until it is dropped.
 fn lock(data: &Path) -> Result<File, Failure> {
     let path = data.join(LOCK);
-    let locked = fs::create_dir_all(data).and_then(|()| {
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path)?;
-        file.lock()?;
-        Ok(file)
-    });
-    locked.map_err(|error| Failure::of(format!("cannot lock {}", path.display()), error))
+    let failed = |error| Failure::of(format!("cannot lock {}", path.display()), error);
+    private::create_folder(data).map_err(failed)?;
+    let mut options = OpenOptions::new();
+    let file = options.create(true).truncate(false).write(true).mode(private::FILE_MODE).open(&path);
+    let file = file.map_err(failed)?;
+    private::hand_over(data, &file)?;
+    file.lock().map_err(failed)?;
+    Ok(file)
 }
 
 /// The keys of a process: those of the file as it is now, and others that stay the same.
 pub(crate) struct ApiKeys {
-    file: Watched<Arc<KeyRing>>,
+    file: Watched<Held>,
+    /// What holds while the file cannot be read.
+    others: Arc<KeyRing>,
+}
+
+/// The keys of one content of the file.
+struct Held {
+    names: Vec<String>,
+    /// Together with the others.
+    ring: Arc<KeyRing>,
 }
 
 impl ApiKeys {
     /// Keys of the data folder, together with `others`.
     pub(crate) fn open(data: &Path, others: Vec<ApiKey>) -> Result<Self, Failure> {
-        let ring = move |bytes: Option<&[u8]>| {
+        let alone = Arc::new(KeyRing::of(&others));
+        let held = move |bytes: Option<&[u8]>| {
             let checked = parse(bytes)?.iter().map(StoredKey::checked).collect::<Result<Vec<_>, _>>()?;
-            Ok(Arc::new(KeyRing::of(&[checked, others.clone()].concat())))
+            let names = checked.iter().map(|key| key.name.clone()).collect();
+            Ok(Held { names, ring: Arc::new(KeyRing::of(&[checked, others.clone()].concat())) })
         };
-        Ok(Self { file: Watched::open(data.join(API_KEYS), MAX_FILE_BYTES, ring)? })
+        Ok(Self { file: Watched::open(data.join(API_KEYS), MAX_FILE_BYTES, held)?, others: alone })
+    }
+
+    /// The names of the keys of the file that are good now, and what is wrong with the file, if anything is.
+    pub(crate) fn held(&self) -> (Vec<String>, Option<String>) {
+        match self.file.look() {
+            Look::Good(held) => (held.names.clone(), None),
+            Look::Damaged(held, problem) => (held.names.clone(), Some(problem.to_string())),
+            Look::Unreadable(_, problem) => (Vec::new(), Some(problem.to_string())),
+        }
     }
 }
 
 impl KeySource for ApiKeys {
     fn keys(&self) -> Arc<KeyRing> {
-        Arc::clone(&self.file.current())
+        match self.file.look() {
+            Look::Good(held) | Look::Damaged(held, _) => Arc::clone(&held.ring),
+            Look::Unreadable(..) => Arc::clone(&self.others),
+        }
+    }
+
+    fn problem(&self) -> Option<String> {
+        match self.file.look() {
+            Look::Good(_) | Look::Damaged(..) => None,
+            Look::Unreadable(_, problem) => Some(problem.to_string()),
+        }
     }
 }
 
@@ -202,6 +240,28 @@ pub(crate) fn is_empty(data: &Path) -> Result<bool, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+
+    /// A key that was revoked is not good again because the file cannot be read.
+    #[test]
+    fn while_the_file_cannot_be_read_only_other_keys_are_good() {
+        let data = tempfile::tempdir().unwrap();
+        create(data.path(), "ci", &[Permission::Client], &[]).unwrap();
+        let keys = ApiKeys::open(data.path(), Vec::new()).unwrap();
+        assert_eq!((keys.held(), keys.problem()), ((vec!["ci".to_owned()], None), None));
+        let (path, aside) = (data.path().join(API_KEYS), data.path().join("aside"));
+        fs::rename(&path, &aside).unwrap();
+        fs::create_dir(&path).unwrap();
+        for _ in 0..2 {
+            assert_eq!(keys.held().0, Vec::<String>::new());
+            assert!(Arc::ptr_eq(&keys.keys(), &keys.others));
+            let problem = keys.problem().unwrap();
+            assert!(problem.contains("cannot read"), "{problem}");
+        }
+        fs::remove_dir(&path).unwrap();
+        fs::rename(&aside, &path).unwrap();
+        assert_eq!((keys.held(), keys.problem()), ((vec!["ci".to_owned()], None), None));
+    }
 
     #[test]
     fn a_key_is_kept_as_a_hash_under_a_name_of_its_own_until_it_is_revoked() {

@@ -50,10 +50,15 @@ pub(crate) enum Command {
     Config(Config),
     /// Make, list or revoke API keys
     Key(Key),
+    /// Make an installation of its own of a copied data folder; game servers of the original are left alone
+    Restore(Restore),
     /// Print a script that completes this command line in a shell
     Completions(Completions),
     /// Measure a control plane
     Bench(Bench),
+    /// Started by the control plane beside each local game server
+    #[command(hide = true)]
+    KeepOutput(KeepOutput),
 }
 
 /// Where the configuration comes from.
@@ -558,7 +563,7 @@ pub(crate) enum KeyAction {
     Revoke(KeyRevoke),
 }
 
-/// Where the keys are.
+/// A data folder.
 #[derive(Args, Debug)]
 pub(crate) struct KeyPlace {
     /// Data folder; without it, that of the configuration
@@ -570,6 +575,25 @@ pub(crate) struct KeyPlace {
     /// One line of JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct KeepOutput {
+    /// The folder
+    pub(crate) folder: PathBuf,
+    /// Name of the file
+    pub(crate) name: String,
+    /// Most bytes of both files
+    pub(crate) limit: u64,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Restore {
+    #[command(flatten)]
+    pub(crate) place: KeyPlace,
+    /// Also for a folder that is no copy. Game servers that were started with it run on, and nobody stops them
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 #[derive(Args, Debug)]

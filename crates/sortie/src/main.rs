@@ -7,6 +7,9 @@
 //! | `edge` | TLS, limits, the listener and its end |
 //! | `dispatch` | the dispatcher as a role |
 //! | `metrics` | what every process tells of itself |
+//! | `installation` | whose data folder this is, and what becomes of a copy |
+//! | `presence` | that a control plane runs, and what it says of itself |
+//! | `private` | modes and owners of files in the data folder |
 //! | `secrets` | keys in the data folder |
 //! | `api_keys` | those of them that `sortie key` makes |
 //! | `commands` | a file a subcommand |
@@ -18,14 +21,20 @@ mod commands;
 mod dispatch;
 mod edge;
 mod failure;
+mod installation;
 mod logging;
 mod matchmaker;
 mod metrics;
 mod node;
+mod presence;
+mod private;
 mod remote;
 mod secrets;
 
+use std::io;
 use std::process::ExitCode;
+use std::sync::Mutex;
+use std::thread;
 
 use clap::Parser;
 use tokio::runtime::Builder;
@@ -35,6 +44,13 @@ use failure::Failure;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Command::KeepOutput(options) = &cli.command {
+        return keep_output(options);
+    }
+    if let Err(problem) = check_threads(&cli.command) {
+        eprintln!("sortie: {problem}");
+        return ExitCode::FAILURE;
+    }
     let runtime = match threads(&cli.command).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -63,7 +79,50 @@ fn threads(command: &Command) -> Builder {
     }
 }
 
+/// Needs no threads, and nothing else of what roles need.
+fn keep_output(options: &cli::KeepOutput) -> ExitCode {
+    let cli::KeepOutput { folder, name, limit } = options;
+    match sortie_allocators::local_process::keep_output(folder, name, *limit) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sortie: cannot keep the output of a game server: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Threads beside those of the runtime: machines, their snapshots, and work that blocks.
+const OTHER_THREADS: usize = 8;
+
+/// Whether the system lets the process have its threads. Asked first, because the runtime's library panics where it does not.
+fn check_threads(command: &Command) -> Result<(), Failure> {
+    let workers = match command {
+        Command::Sidecar(_) => 0,
+        _ => thread::available_parallelism().map_or(1, usize::from),
+    };
+    let wanted = workers + OTHER_THREADS;
+    start_threads(wanted).map_err(|error| {
+        Failure::new(format!(
+            "cannot start: the system does not allow the {wanted} threads that are needed ({error}): raise the limit of \
+             processes (ulimit -u, TasksMax= of systemd, the limit of pids of a container)"
+        ))
+    })
+}
+
+/// Has so many threads at once, and ends them.
+fn start_threads(count: usize) -> io::Result<()> {
+    let gate = Mutex::new(());
+    thread::scope(|scope| {
+        let closed = gate.lock();
+        let start = |_| thread::Builder::new().spawn_scoped(scope, || drop(gate.lock())).map(drop);
+        let started = (0..count).try_for_each(start);
+        drop(closed);
+        started
+    })
+}
+
 async fn run(command: Command) -> Result<ExitCode, Failure> {
+    commands::signals::outlive_file_limits()?;
     match command {
         Command::Up(options) => commands::up::run(options).await,
         Command::Demo(options) => commands::demo::run(options).await,
@@ -78,7 +137,10 @@ async fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Events(options) => commands::events::run(options).await,
         Command::Matchmaker(options) => commands::matchmaker::run(options).await,
         Command::Config(options) => commands::config::run(&options),
-        Command::Key(options) => commands::key::run(options),
+        Command::Key(options) => commands::key::run(options).await,
+        Command::Restore(options) => commands::restore::run(&options),
+        // Done before there is a runtime.
+        Command::KeepOutput(_) => Ok(ExitCode::SUCCESS),
         Command::Completions(options) => commands::completions::run(&options),
         Command::Bench(options) => commands::bench::run(options).await,
     }

@@ -20,6 +20,7 @@ use zeroize::Zeroizing;
 
 use crate::failure::Failure;
 use crate::node::outcome;
+use crate::private;
 
 /// The folder of its log, within the data folder.
 pub(crate) const FOLDER: &str = "matchmaker";
@@ -43,7 +44,7 @@ pub(crate) async fn start(
         }
         return Ok(None);
     };
-    std::fs::create_dir_all(&folder)
+    private::create_folder(&folder)
         .map_err(|error| Failure::of(format!("cannot create {}", folder.display()), error))?;
     let options = LogOptions { retention_bytes: config.log.retention, ..LogOptions::default() };
     let log = EmbeddedLog::open(&folder, options)?;

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::StreamExt as _;
 use sortie_allocators::local_process::{
-    ExitListener, LocalFleet, LocalProcess, LocalProcessAllocator, ServerEnvironment, ServerExit,
+    ExitListener, LocalFleet, LocalProcess, LocalProcessAllocator, OutputKeeper, ServerEnvironment,
+    ServerExit,
 };
 use sortie_allocators::{Allocator, Fleets};
 use sortie_api::{ApiKey, ApiOptions, Auth, ConfiguredAllocator, Permission};
@@ -17,7 +19,7 @@ use sortie_config::{
 };
 use sortie_domain::broker::model::AllocationState;
 use sortie_domain::broker::{Broker, Command};
-use sortie_domain::ids::{AllocationId, FleetId};
+use sortie_domain::ids::{AllocationId, FleetId, ServerId};
 use sortie_domain::matchmaking::Matchmaker;
 use sortie_engine::supervisor::{OnFailure, Outcome, Stage, Supervisor};
 use sortie_engine::{
@@ -38,8 +40,11 @@ use crate::api_keys::{self, ApiKeys};
 use crate::dispatch;
 use crate::edge::{self, Door};
 use crate::failure::Failure;
+use crate::installation::Installation;
 use crate::matchmaker;
 use crate::metrics;
+use crate::presence::{Presence, Report};
+use crate::private;
 use crate::secrets;
 
 /// Allocators that this build has.
@@ -48,6 +53,8 @@ const AVAILABLE_ALLOCATORS: &[&str] = &["local_process"];
 const SERVER_STOP_GRACE: Duration = Duration::from_secs(5);
 /// Longest a game server of a fleet without a limit of its own may run.
 const NO_RUN_TIME_LIMIT: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+/// Servers that nobody knows, stopped at a time.
+const MAX_STOPS: usize = 64;
 /// Pause before the end of a server is reported again to a broker that cannot take it.
 const REPORT_PAUSE: Duration = Duration::from_millis(500);
 
@@ -72,14 +79,29 @@ impl ExitListener for ExitReporter {
         let Ok(Some(broker)) = broker.wait_for(Option::is_some).await.map(|broker| broker.clone()) else {
             return std::future::pending().await;
         };
-        report_exit(&broker, exit.allocation, &exit.status).await;
+        let end = if exit.with_control_plane { End::Stopped } else { End::Exited(exit.status) };
+        report_exit(&broker, exit.allocation, end).await;
     }
 }
 
+/// How a server came to its end.
+#[derive(Clone)]
+enum End {
+    /// By itself, in these words.
+    Exited(String),
+    /// By us, which is no fault of its fleet.
+    Stopped,
+}
+
 /// Returns when the broker has taken note. One that has stopped never does; the next one is told.
-async fn report_exit(broker: &Handle<Broker>, allocation: AllocationId, status: &str) {
+async fn report_exit(broker: &Handle<Broker>, allocation: AllocationId, end: End) {
     loop {
-        let command = Command::ServerExited { allocation: allocation.clone(), status: status.to_owned() };
+        let command = match &end {
+            End::Exited(status) => {
+                Command::ServerExited { allocation: allocation.clone(), status: status.clone() }
+            }
+            End::Stopped => Command::AllocationStopped { allocation: allocation.clone() },
+        };
         match broker.call(command).await {
             Ok(_) | Err(CallError::Refused(_)) => return,
             Err(CallError::Unavailable(_)) => tokio::time::sleep(REPORT_PAUSE).await,
@@ -90,11 +112,17 @@ async fn report_exit(broker: &Handle<Broker>, allocation: AllocationId, status: 
 impl Node {
     /// Starts everything. When it returns the port is being served.
     pub(crate) async fn start(config: &Config) -> Result<Self, Failure> {
-        std::fs::create_dir_all(&config.data)
+        private::create_folder(&config.data)
             .map_err(|error| Failure::of(format!("cannot create {}", config.data.display()), error))?;
+        // First, because what may not be used is not to be changed either.
+        Installation::check(&config.data)?;
+        private::check_user(&config.data)?;
         let options = LogOptions { retention_bytes: config.log.retention, ..LogOptions::default() };
-        // First, because it holds the folder's lock.
+        // Then this, because it holds the folder's lock.
         let log = EmbeddedLog::open(&config.data, options)?;
+        let installation = Installation::open(&config.data)?;
+        let presence = Presence::claim(installation.id()).await?;
+        private::tighten(&config.data);
         let keys = Keys::load(config)?;
         let tls = edge::tls(config.tls.as_ref())?;
         let auth = auth(config, &keys);
@@ -108,7 +136,8 @@ impl Node {
         let (tell, told) = watch::channel(None);
         let local = local_fleets(config, &keys, &config.public_url_or(address));
         let reporter = Arc::new(ExitReporter(told));
-        let (allocator, running) = LocalProcessAllocator::open(&config.data, local, reporter).await?;
+        let (allocator, running) =
+            LocalProcessAllocator::open(&config.data, installation.id(), keeper(), local, reporter).await?;
         let allocator = Arc::new(allocator);
         let engine = start_engine(config, log, performer(config, &allocator)).await?;
         let broker = engine.handle();
@@ -116,7 +145,7 @@ impl Node {
         let running: Vec<_> =
             running.into_iter().map(|placement| (placement.allocation, placement.server)).collect();
         configure(config, &broker).await?;
-        let gone = reconcile(&broker, &allocator, running).await?;
+        let differences = differences(&broker, &allocator, running).await?;
         let matchmaker = matchmaker::start(config, &broker).await?;
         let closing = CancellationToken::new();
         // In this order, so that what is at no path is answered by the API.
@@ -134,8 +163,9 @@ impl Node {
         }
         let door = Door { listener, tls, router, gateway, limits, closing };
         edge::spawn_listener(&mut supervisor, door);
-        spawn_reports(&mut supervisor, broker.clone(), gone);
-        spawn_allocator(&mut supervisor, allocator, config.dev.then(|| broker.clone()));
+        spawn_presence(&mut supervisor, presence, report(config, &keys));
+        spawn_reconciliation(&mut supervisor, broker.clone(), &allocator, differences, installation);
+        spawn_allocator(&mut supervisor, allocator, config.dev);
         if let Some(engine) = matchmaker {
             matchmaker::spawn(&mut supervisor, engine, broker.clone(), config.shutdown_deadline / 3);
         }
@@ -248,6 +278,7 @@ fn local_process(config: &LocalProcessConfig) -> LocalProcess {
         path: config.path.clone(),
         arguments: config.arguments.clone(),
         environment: config.environment.0.clone(),
+        pass_environment: config.pass_environment.clone(),
         working_folder: config.working_folder.clone(),
         ports: config.ports.clone(),
         stop_grace: config.stop_grace,
@@ -303,45 +334,104 @@ async fn configure(config: &Config, broker: &Handle<Broker>) -> Result<(), Failu
     Ok(())
 }
 
-/// Brings broker and platform to agree after a restart: a server that the broker does not know is stopped, and
-/// one that is nowhere to be found is to be reported gone. Gives the latter.
-async fn reconcile(
+/// What broker and platform do not agree on after a start.
+struct Differences {
+    /// Servers that the broker does not know: to be stopped.
+    strangers: Vec<(AllocationId, ServerId)>,
+    /// Servers that are nowhere to be found: to be reported gone.
+    gone: Vec<AllocationId>,
+}
+
+async fn differences(
     broker: &Handle<Broker>,
     allocator: &LocalProcessAllocator,
-    running: Vec<(AllocationId, sortie_domain::ids::ServerId)>,
-) -> Result<Vec<AllocationId>, Failure> {
+    running: Vec<(AllocationId, ServerId)>,
+) -> Result<Differences, Failure> {
     let known: BTreeMap<_, _> = broker
         .query(|broker| broker.allocations().map(|order| (order.id.clone(), order.state)).collect())
         .await?;
-    for (allocation, server) in &running {
-        if !known.contains_key(allocation) {
-            tracing::warn!(%allocation, %server, "stopping a server that nobody knows");
-            allocator.stop(allocation, server).await.map_err(|error| Failure::new(error.message))?;
-        }
-    }
+    let strangers = running.into_iter().filter(|(allocation, _)| !known.contains_key(allocation)).collect();
     let placed = known.into_iter().filter(|(_, state)| {
         matches!(state, AllocationState::Started | AllocationState::Live | AllocationState::Leaving { .. })
     });
     // Asked now, and not taken from `running`: some were started since.
     let gone = placed.filter(|(allocation, _)| !allocator.knows(allocation));
-    Ok(gone.map(|(allocation, _)| allocation).collect())
+    Ok(Differences { strangers, gone: gone.map(|(allocation, _)| allocation).collect() })
 }
 
-/// Reports the servers that were gone at the start. A task of its own: on a full disk that takes until there is room,
-/// and callers have to be told so by then.
-fn spawn_reports(supervisor: &mut Supervisor, broker: Handle<Broker>, gone: Vec<AllocationId>) {
-    let report = async move {
+/// Stops strangers and reports servers that are gone. Tasks of their own, so that nobody waits: a server may take its time to
+/// stop, and on a full disk a report takes until there is room, and callers have to be told so by then.
+fn spawn_reconciliation(
+    supervisor: &mut Supervisor,
+    broker: Handle<Broker>,
+    allocator: &Arc<LocalProcessAllocator>,
+    Differences { strangers, gone }: Differences,
+    installation: Installation,
+) {
+    let reports = async move {
+        let was_copied = installation.was_copied();
         for allocation in gone {
-            report_exit(&broker, allocation, "was gone when the control plane started").await;
+            let status = if was_copied {
+                tracing::warn!(%allocation, "its server has stayed with the installation that this folder was copied from");
+                "has stayed with the installation that the data folder was copied from"
+            } else {
+                "was gone when the control plane started"
+            };
+            report_exit(&broker, allocation, End::Exited(status.to_owned())).await;
+        }
+        if was_copied {
+            installation.forget_the_original();
         }
     };
-    supervisor.spawn("the reports of lost servers", Stage::Work, OnFailure::GoOn, |stop| async move {
+    spawn_work(supervisor, "the reports of lost servers", reports);
+    let allocator = Arc::clone(allocator);
+    let stops =
+        futures::stream::iter(strangers).for_each_concurrent(MAX_STOPS, move |(allocation, server)| {
+            let allocator = Arc::clone(&allocator);
+            async move { stop_stranger(&allocator, &allocation, &server).await }
+        });
+    spawn_work(supervisor, "the end of unknown servers", stops);
+}
+
+async fn stop_stranger(allocator: &LocalProcessAllocator, allocation: &AllocationId, server: &ServerId) {
+    tracing::warn!(%allocation, %server, "stopping a server that nobody knows");
+    while let Err(error) = allocator.stop(allocation, server).await {
+        tracing::error!(%allocation, %server, error = error.message, "an unknown server could not be stopped");
+        tokio::time::sleep(REPORT_PAUSE).await;
+    }
+}
+
+/// Work that ends by itself, or with the control plane.
+fn spawn_work(
+    supervisor: &mut Supervisor,
+    name: &'static str,
+    work: impl Future<Output = ()> + Send + 'static,
+) {
+    supervisor.spawn(name, Stage::Work, OnFailure::GoOn, |stop| async move {
         tokio::select! {
-            () = report => {}
+            () = work => {}
             () = stop.stopped() => {}
         }
         Ok(())
     });
+}
+
+/// Says what this process holds to `sortie key`, and that it runs to copies of its folder.
+fn spawn_presence(
+    supervisor: &mut Supervisor,
+    presence: Option<Presence>,
+    report: impl Fn() -> Report + Send + Sync + 'static,
+) {
+    let Some(presence) = presence else { return };
+    spawn_work(supervisor, "the answers to `sortie key`", presence.answer(report));
+}
+
+fn report(config: &Config, keys: &Keys) -> impl Fn() -> Report + Send + Sync + 'static {
+    let (data, asks_for_keys, api) = (config.data.clone(), !config.dev, Arc::clone(&keys.api));
+    move || {
+        let (keys, problem) = api.held();
+        Report { process: std::process::id(), data: data.clone(), asks_for_keys, keys, problem }
+    }
 }
 
 /// What is served beside API and gateway: the dispatcher, and the metrics of every role.
@@ -458,20 +548,20 @@ const fn dialect(dialect: sortie_config::Dialect) -> Dialect {
     }
 }
 
-/// In development mode, where the broker is given, the servers go with the control plane; otherwise they play on and
-/// the next one adopts them.
-fn spawn_allocator(
-    supervisor: &mut Supervisor,
-    allocator: Arc<LocalProcessAllocator>,
-    takes_servers: Option<Handle<Broker>>,
-) {
+/// This program, which stays what it is when its file is replaced.
+fn keeper() -> OutputKeeper {
+    OutputKeeper { program: "/proc/self/exe".into(), arguments: vec!["keep-output".into()] }
+}
+
+/// In development mode the servers go with the control plane; otherwise they play on and the next one adopts them.
+fn spawn_allocator(supervisor: &mut Supervisor, allocator: Arc<LocalProcessAllocator>, takes_servers: bool) {
     supervisor.spawn("the local-process allocator", Stage::Work, OnFailure::GoOn, move |stop| async move {
         stop.stopped().await;
-        let Some(broker) = takes_servers else { return Ok(()) };
-        if let Err(problem) = retire_fleets(&broker, SERVER_STOP_GRACE).await {
-            tracing::warn!(%problem, "the fleets could not be retired");
+        if !takes_servers {
+            return Ok(());
         }
-        match allocator.stop_all(Duration::ZERO).await {
+        // Not by taking the fleets away: their matches would fail for that, and the next start has them again.
+        match allocator.stop_all(SERVER_STOP_GRACE).await {
             Ok(()) => Ok(()),
             Err(left) => Err(format!("{} game servers could not be stopped", left.len()).into()),
         }

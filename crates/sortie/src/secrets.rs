@@ -1,15 +1,16 @@
 //! Keys in the data folder, readable by their owner only: made once and kept, so that servers that outlive a
 //! restart still know them.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
 use sortie_config::Permission;
+use zeroize::Zeroizing;
 
 use crate::failure::Failure;
+use crate::private;
 
 /// Bytes of every key that is made here.
 const KEY_BYTES: usize = 32;
@@ -34,7 +35,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 /// The netcode key of the data folder, made at first use.
 pub(crate) fn netcode_key(data: &Path) -> Result<[u8; KEY_BYTES], Failure> {
     let path = data.join(NETCODE_KEY);
-    let digits = keep(&path, draw)?;
+    let digits = keep(data, NETCODE_KEY, draw)?;
     let bytes: Option<Vec<u8>> = (0..KEY_BYTES)
         .map(|at| digits.get(2 * at..2 * at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()))
         .collect();
@@ -49,7 +50,18 @@ pub(crate) fn netcode_key(data: &Path) -> Result<[u8; KEY_BYTES], Failure> {
 
 /// The API key for the game servers that are started here, made at first use.
 pub(crate) fn game_server_key(data: &Path) -> Result<String, Failure> {
-    keep(&data.join(GAME_SERVER_KEY), draw_api_key)
+    let key = keep(data, GAME_SERVER_KEY, draw_api_key)?;
+    let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    let digits = key.strip_prefix(API_KEY_PREFIX).filter(|digits| digits.len() == 2 * KEY_BYTES);
+    if digits.is_some_and(|digits| digits.bytes().all(is_digit)) {
+        return Ok(key);
+    }
+    Err(Failure::new(format!(
+        "{} does not hold {API_KEY_PREFIX} and {} hexadecimal digits: put the key back, or remove the file to get a new key, \
+         which game servers that run already do not have",
+        data.join(GAME_SERVER_KEY).display(),
+        2 * KEY_BYTES
+    )))
 }
 
 /// A fresh API key.
@@ -57,30 +69,23 @@ pub(crate) fn draw_api_key() -> Result<String, Failure> {
     Ok(format!("{API_KEY_PREFIX}{}", draw()?))
 }
 
-/// What the file holds; where there is none, what `make` makes.
-fn keep(path: &Path, make: impl FnOnce() -> Result<String, Failure>) -> Result<String, Failure> {
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(text.trim().to_owned()),
+/// Most bytes of a file with a key: many more than any has.
+const MAX_FILE_BYTES: u64 = 4096;
+
+/// What the file of the data folder holds; where there is none, what `make` makes.
+fn keep(data: &Path, name: &str, make: impl FnOnce() -> Result<String, Failure>) -> Result<String, Failure> {
+    let path = data.join(name);
+    let mut text = Zeroizing::new(String::new());
+    let read = File::open(&path).and_then(|file| file.take(MAX_FILE_BYTES).read_to_string(&mut text));
+    match read {
+        Ok(_) => Ok(text.trim().to_owned()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let made = make()?;
-            write(path, made.as_bytes())
-                .map_err(|error| Failure::of(format!("cannot write {}", path.display()), error))?;
+            private::replace(data, name, made.as_bytes())?;
             Ok(made)
         }
         Err(error) => Err(Failure::of(format!("cannot read {}", path.display()), error)),
     }
-}
-
-/// Replaces the file as a whole; only its owner may read it.
-pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(folder)?;
-    let fresh = path.with_extension("new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&fresh, path)?;
-    fs::File::open(folder)?.sync_all()
 }
 
 /// The key's hash, as it is kept.
@@ -100,6 +105,7 @@ pub(crate) const fn permission(permission: Permission) -> sortie_api::Permission
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
@@ -119,5 +125,25 @@ mod tests {
         fs::write(data.path().join(NETCODE_KEY), "half a secret").unwrap();
         let failure = netcode_key(data.path()).unwrap_err().to_string();
         assert!(failure.contains("64 hexadecimal digits") && !failure.contains("secret"), "{failure}");
+        let digits = "0123456789abcdef".repeat(4);
+        for bad in [
+            "",
+            "\n",
+            "x",
+            "sortie_",
+            &digits,
+            &format!("sortie_{}", &digits[1..]),
+            &format!("sortie_{}g", &digits[1..]),
+        ] {
+            fs::write(data.path().join(GAME_SERVER_KEY), bad).unwrap();
+            let failure = game_server_key(data.path()).unwrap_err().to_string();
+            assert!(
+                failure.contains("64 hexadecimal digits") && failure.contains("remove the file"),
+                "{failure}"
+            );
+            assert!(!failure.contains("0123"), "{failure}");
+        }
+        fs::write(data.path().join(GAME_SERVER_KEY), format!("sortie_{digits}\n")).unwrap();
+        assert_eq!(game_server_key(data.path()).unwrap(), format!("sortie_{digits}"));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, PipeWriter};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -11,6 +11,8 @@ use std::time::SystemTime;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use super::control_group::ControlGroup;
+use super::keeper::OutputKeeper;
 use super::output::Output;
 use super::ports::PortLease;
 use super::proc_files::OUR_PREFIX;
@@ -43,30 +45,54 @@ pub(super) fn launch(
     port: PortLease,
     output: &Output,
     folder: &Folder,
+    keeper: &OutputKeeper,
 ) -> Result<Launched, AllocatorError> {
     let mut command = command(order, fleet, port.port(), folder.id())?;
-    let log = output.create().and_then(|log| Ok((log.try_clone()?, log)));
-    let (stdout, stderr) = log.map_err(|error| {
+    let (kept, keeper) = keep(order, output, folder, keeper, &port).map_err(|error| {
+        output.discard();
         AllocatorError::transient(format!("cannot write {}: {error}", output.log.display()))
     })?;
-    command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
-    let mut child = port.while_none_is_tested(|| command.spawn()).map_err(|error| {
-        output.discard();
-        spawn_error(&error, &fleet.process)
-    })?;
-    match watch_and_record(order, &child, port.port(), folder) {
-        Ok((process, placement)) => Ok(Launched { placement, process, port }),
-        Err(error) => {
-            kill_unrecorded(&mut child);
-            output.discard();
-            Err(AllocatorError::transient(format!("cannot keep a record of the server: {error}")))
-        }
-    }
+    command.stdin(Stdio::null()).stdout(kept.0).stderr(kept.1);
+    let spawned = port.while_none_is_tested(|| command.spawn());
+    // With it our ends of the pipe, which would keep the keeper.
+    drop(command);
+    let failed = match spawned {
+        Ok(mut child) => match watch_and_record(order, &child, &keeper, port.port(), folder) {
+            Ok((process, placement)) => return Ok(Launched { placement, process, port }),
+            Err(error) => {
+                kill_unrecorded(&mut child);
+                AllocatorError::transient(format!("cannot keep a record of the server: {error}"))
+            }
+        },
+        Err(error) => spawn_error(&error, &fleet.process),
+    };
+    tokio::spawn(keeper.buried());
+    output.discard();
+    Err(failed)
+}
+
+/// Starts the process that keeps the output; gives the ends of its pipe for the server.
+fn keep(
+    order: &StartOrder,
+    output: &Output,
+    folder: &Folder,
+    keeper: &OutputKeeper,
+    port: &PortLease,
+) -> io::Result<((PipeWriter, PipeWriter), Process)> {
+    // Made here, so that an error is heard.
+    drop(output.create()?);
+    let (from, to) = io::pipe()?;
+    let both = (to.try_clone()?, to);
+    let name = format!("{}.log", order.allocation);
+    let child = port.while_none_is_tested(|| keeper.start(folder.path(), &name, output.limit, from))?;
+    let number = i32::try_from(child.id()).map_err(io::Error::other)?;
+    Ok((both, Process::open(number)?))
 }
 
 fn watch_and_record(
     order: &StartOrder,
     child: &Child,
+    keeper: &Process,
     port: u16,
     folder: &Folder,
 ) -> io::Result<(Process, Placement)> {
@@ -78,6 +104,8 @@ fn watch_and_record(
         fleet: order.fleet.clone(),
         port,
         process: process.identity().clone(),
+        keeper: Some(keeper.identity().clone()),
+        group: ControlGroup::of_new(folder.id(), &order.allocation, number),
         started_at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
     };
     folder.store(&placement)?;
@@ -112,14 +140,33 @@ fn command(
     // starts can be stopped with it.
     command.process_group(0);
     command.env_clear();
-    command.envs(inherited());
+    command.envs(inherited(settings));
     command.envs(environment(order, fleet, &placeholders, folder_id));
     Ok(command)
 }
 
-/// Our own environment but for what configures the control plane, its keys among it.
-fn inherited() -> impl Iterator<Item = (OsString, OsString)> {
-    std::env::vars_os().filter(|(name, _)| !name.to_string_lossy().starts_with(OUR_PREFIX))
+/// What every server inherits of our own environment: where programs and files are, and how people write. Everything else
+/// may be a secret of ours, under whatever name the configuration gives it.
+const INHERITED: [&str; 12] = [
+    "PATH",
+    "HOME",
+    "TMPDIR",
+    "TZ",
+    "LANG",
+    "LC_ALL",
+    "LC_COLLATE",
+    "LC_CTYPE",
+    "LC_MESSAGES",
+    "LC_MONETARY",
+    "LC_NUMERIC",
+    "LC_TIME",
+];
+
+/// Those variables, and what the fleet names beside them. Ours are never among them.
+fn inherited(settings: &LocalProcess) -> impl Iterator<Item = (&str, OsString)> {
+    let named = settings.pass_environment.iter().map(String::as_str);
+    let named = named.filter(|name| !name.starts_with(OUR_PREFIX));
+    INHERITED.into_iter().chain(named).filter_map(|name| Some((name, std::env::var_os(name)?)))
 }
 
 fn environment(

@@ -1,8 +1,8 @@
 //! Game servers as plain processes of this machine: for a laptop, and for a rented box without anything else.
 //!
-//! Servers outlive the control plane. They lead their own process group, write their output straight into a
-//! file, and are known again by a placement record or, if a crash came between start and record, by the ids in
-//! their environment; so a restart or an upgrade of the control plane interrupts no match. What runs the
+//! Servers outlive the control plane. They lead their own process group, write their output to a process that
+//! outlives it, too, and are known again by a placement record or, if a crash came between start and record, by the
+//! ids in their environment; so a restart or an upgrade of the control plane interrupts no match. What runs the
 //! control plane must leave its children alone for that (systemd: `KillMode=process`).
 //!
 //! One allocator serves every fleet of local processes: they share the machine's ports, and a server whose fleet
@@ -15,9 +15,11 @@
 //! | `watch` | one task a server, from start or recovery to the end |
 //! | `recovery` | which servers an earlier control plane has left |
 //! | `record` | the folder `servers`: placement records and output |
-//! | `process`, `proc_files`, `strays` | processes, and all that descends from one |
-//! | `ports`, `output` | the two things that a server uses up |
+//! | `process`, `proc_files`, `strays`, `control_group` | processes, and all that descends from one |
+//! | `ports`, `output`, `keeper` | the two things that a server uses up |
 
+mod control_group;
+mod keeper;
 mod launch;
 mod output;
 mod ports;
@@ -50,6 +52,7 @@ use self::settings::Terms;
 use self::watch::{Server, StopCause};
 use crate::{Allocator, AllocatorError, StartOrder, Started};
 
+pub use self::keeper::{OutputKeeper, keep_output};
 pub use self::record::Placement;
 pub use self::settings::{LocalFleet, LocalProcess, ServerEnvironment};
 
@@ -57,6 +60,8 @@ pub use self::settings::{LocalFleet, LocalProcess, ServerEnvironment};
 const MAX_ENDED_LOGS: usize = 200;
 /// Ended allocations that are remembered, so that a late second order for one starts nothing.
 const MAX_ENDED_REMEMBERED: usize = 10_000;
+/// Longest wait for the listener when everything is stopped.
+const REPORT_WAIT: Duration = Duration::from_secs(2);
 /// Time from SIGKILL until a process that is still there is reported as an error.
 const KILL_WAIT: Duration = Duration::from_secs(10);
 
@@ -69,6 +74,8 @@ pub struct ServerExit {
     pub server: ServerId,
     /// How it ended, in words: `exit status 3`, `killed by signal 11 (SIGSEGV)`.
     pub status: String,
+    /// Whether [`LocalProcessAllocator::stop_all`] has stopped it, so that nobody is to blame.
+    pub with_control_plane: bool,
 }
 
 /// Who is told of servers that ended by themselves.
@@ -99,6 +106,7 @@ pub struct LocalProcessAllocator {
 /// Held by the allocator and by the task of every server.
 struct Shared {
     folder: Folder,
+    keeper: OutputKeeper,
     fleets: BTreeMap<FleetId, LocalFleet>,
     listener: Arc<dyn ExitListener>,
     ports: Arc<Ports>,
@@ -175,8 +183,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl LocalProcessAllocator {
-    /// Takes over the servers that an earlier allocator left in the data folder, and reports to `listener` those
-    /// that ended meanwhile. Also returns the servers taken over: whoever no longer knows one of them stops it.
+    /// Takes over the servers that an earlier allocator of the same `installation` left in the data folder, and reports to
+    /// `listener` those that ended meanwhile. Also returns the servers taken over: whoever no longer knows one of them
+    /// stops it. What is left of servers that have ended is killed meanwhile.
     ///
     /// One allocator may use a data folder at a time. Needs a runtime.
     ///
@@ -184,16 +193,17 @@ impl LocalProcessAllocator {
     /// [`OpenError`] where records cannot be read or written.
     pub async fn open(
         data: &Path,
+        installation: &str,
+        keeper: OutputKeeper,
         fleets: BTreeMap<FleetId, LocalFleet>,
         listener: Arc<dyn ExitListener>,
     ) -> Result<(Self, Vec<Placement>), OpenError> {
-        let (folder, survey) =
-            survey(data.to_owned()).await.map_err(|source| OpenError { folder: data.to_owned(), source })?;
-        for stray in &survey.strays {
-            strays::clear(folder.id(), stray, None).await;
-        }
+        let (folder, survey) = survey(data.to_owned(), installation.to_owned())
+            .await
+            .map_err(|source| OpenError { folder: data.to_owned(), source })?;
         let shared = Arc::new(Shared {
             folder,
+            keeper,
             fleets,
             listener,
             ports: Arc::default(),
@@ -206,6 +216,9 @@ impl LocalProcessAllocator {
         for (process, placement) in running.chain(gone) {
             let port = shared.ports.claim(placement.port);
             shared.place(Server::new(placement, process, port, &shared));
+        }
+        for stray in survey.strays {
+            shared.clear_stray(stray);
         }
         Ok((Self { shared }, taken_over))
     }
@@ -236,6 +249,13 @@ impl LocalProcessAllocator {
             }
         };
         if tokio::time::timeout(most_grace.saturating_add(KILL_WAIT), all_gone).await.is_ok() {
+            let all_known = async {
+                for server in &servers {
+                    server.finished.cancelled().await;
+                }
+            };
+            // A listener that cannot take the news hears it from the next allocator.
+            let _known_or_not = tokio::time::timeout(REPORT_WAIT, all_known).await;
             return Ok(());
         }
         let left = servers.iter().filter(|server| !server.gone.is_cancelled());
@@ -243,10 +263,10 @@ impl LocalProcessAllocator {
     }
 }
 
-async fn survey(data: PathBuf) -> io::Result<(Folder, Survey)> {
+async fn survey(data: PathBuf, installation: String) -> io::Result<(Folder, Survey)> {
     let running = proc_files::running().await?;
     let surveyed = tokio::task::spawn_blocking(move || {
-        let folder = Folder::open(&data)?;
+        let folder = Folder::open(&data, &installation)?;
         recovery::survey(&folder, running).map(|survey| (folder, survey))
     });
     surveyed.await.unwrap_or_else(|stopped| Err(io::Error::other(stopped)))
@@ -304,6 +324,17 @@ impl Shared {
         self.spawn(watch::watch(Arc::clone(self), server));
     }
 
+    /// Kills what is left of a server that has ended. Its allocation has no other server until that is done, which would
+    /// carry the same ids.
+    fn clear_stray(self: &Arc<Self>, allocation: AllocationId) {
+        let Ok(Admission::Go(guard)) = self.admit(&allocation) else { return };
+        let shared = Arc::clone(self);
+        self.spawn(async move {
+            strays::clear(shared.folder.id(), &allocation, None, None).await;
+            drop(guard);
+        });
+    }
+
     /// The server is gone and everyone who has to know knows.
     fn forget(&self, allocation: &AllocationId) {
         let mut book = lock(&self.book);
@@ -340,7 +371,7 @@ impl Shared {
             let ports = &fleet.process.ports;
             let port = shared.ports.lease(ports).ok_or_else(|| no_port(&order.fleet, &fleet))?;
             let output = shared.output(&order.allocation, fleet.process.output_limit);
-            launch(&order, &fleet, port, &output, &shared.folder)
+            launch(&order, &fleet, port, &output, &shared.folder, &shared.keeper)
         });
         let launched = launched
             .await

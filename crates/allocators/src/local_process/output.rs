@@ -1,12 +1,13 @@
-//! Bounds the output of a server that writes straight into a file.
+//! The output files of a server, and the bounds of one that writes straight into its file.
 //!
-//! Why no pipe: the control plane at its other end may die, and the server would then block or be killed by
-//! SIGPIPE. So the server appends to a file of its own, whoever watches, and the watcher now and then moves the
-//! newest part aside and cuts the file. What the server writes between the last read and the cut is lost: a few
-//! lines at most, and only of a server that has already written more than is kept.
+//! A server writes to a process that keeps the bounds ([`keeper`](super::keeper)). One that an earlier version has started
+//! appends to the file itself: the watcher now and then moves the newest part aside and cuts the file. What the
+//! server writes between the last read and the cut is lost: a few lines at most, and only of a server that has already
+//! written more than is kept.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -24,10 +25,9 @@ pub(super) struct Output {
 }
 
 impl Output {
-    /// The file that a server is to write to. Appending, so that cutting it makes the server go on at its
-    /// new end.
+    /// The file that a server's output goes to. Appending, so that whoever cuts it makes the writer go on at its new end.
     pub(super) fn create(&self) -> io::Result<File> {
-        OpenOptions::new().create(true).append(true).open(&self.log)
+        OpenOptions::new().create(true).append(true).mode(0o600).open(&self.log)
     }
 
     /// Removes what a server that could not be started has left.
@@ -86,7 +86,8 @@ fn rotate(log: &Path, older: &Path, keep: u64) -> io::Result<()> {
     from.seek(SeekFrom::Start(size.saturating_sub(keep)))?;
     // To the very end, so that little is lost; but a server that writes as fast as this reads has to lose some.
     let most = keep.saturating_mul(2);
-    let copied = File::create(older).and_then(|mut to| io::copy(&mut (&mut from).take(most), &mut to));
+    let kept = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(older);
+    let copied = kept.and_then(|mut to| io::copy(&mut (&mut from).take(most), &mut to));
     // Cut whether or not the copy worked: a full disk is the likeliest reason why it did not.
     from.set_len(0)?;
     copied.map(|_| ())

@@ -91,6 +91,12 @@ impl Process {
         matches!(self.wait(WaitIdOptions::NOWAIT), Some(Ending::Known(_)))
     }
 
+    /// Takes note of its end when that comes, if it is a child of ours: nobody waits for it otherwise.
+    pub(super) async fn buried(self) {
+        self.exited().await;
+        let _reaped = self.reap();
+    }
+
     /// How it ended; `None` while it runs. Reaps a child.
     pub(super) fn reap(&self) -> Option<Ending> {
         self.wait(WaitIdOptions::empty())

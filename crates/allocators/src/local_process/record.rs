@@ -4,13 +4,15 @@
 //! use for. A record is written before the allocator says "started", and removed after the broker has accepted
 //! the end of the server, so that an end which nobody has heard of yet is reported after a restart.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sortie_domain::ids::{AllocationId, FleetId, ServerId};
 
+use super::control_group::ControlGroup;
 use super::process::Identity;
 
 /// Version of the format of a record.
@@ -29,6 +31,10 @@ pub struct Placement {
     pub port: u16,
     /// Its process.
     pub(super) process: Identity,
+    /// The process that keeps its output; none of an earlier version's.
+    pub(super) keeper: Option<Identity>,
+    /// Its control group, where it has one.
+    pub(super) group: Option<ControlGroup>,
     /// When it was started, RFC 3339 in UTC; for people.
     pub(super) started_at: String,
 }
@@ -52,12 +58,22 @@ struct Stored {
     process_start_ticks: u64,
     boot_id: String,
     started_at: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    keeper_pid: Option<i32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    keeper_start_ticks: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    control_group: Option<PathBuf>,
+    /// The installation whose server it is; earlier versions did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    installation: Option<String>,
 }
 
-impl From<&Placement> for Stored {
-    fn from(placement: &Placement) -> Self {
+impl Stored {
+    fn of(placement: &Placement, installation: &str) -> Self {
         Self {
             version: VERSION,
+            installation: Some(installation.to_owned()),
             allocation: placement.allocation.to_string(),
             server: placement.server.to_string(),
             fleet: placement.fleet.to_string(),
@@ -66,6 +82,9 @@ impl From<&Placement> for Stored {
             process_start_ticks: placement.process.started_ticks,
             boot_id: placement.process.boot.clone(),
             started_at: placement.started_at.clone(),
+            keeper_pid: placement.keeper.as_ref().map(|keeper| keeper.pid),
+            keeper_start_ticks: placement.keeper.as_ref().map(|keeper| keeper.started_ticks),
+            control_group: placement.group.as_ref().map(|group| group.path().to_owned()),
         }
     }
 }
@@ -82,6 +101,12 @@ impl TryFrom<Stored> for Placement {
             server: ServerId::new(&stored.server).map_err(|bad| format!("server {bad}"))?,
             fleet: FleetId::new(&stored.fleet).map_err(|bad| format!("fleet {bad}"))?,
             port: stored.port,
+            keeper: stored.keeper_pid.zip(stored.keeper_start_ticks).map(|(pid, started_ticks)| Identity {
+                pid,
+                started_ticks,
+                boot: stored.boot_id.clone(),
+            }),
+            group: stored.control_group.map(ControlGroup::at),
             process: Identity {
                 pid: stored.pid,
                 started_ticks: stored.process_start_ticks,
@@ -95,33 +120,25 @@ impl TryFrom<Stored> for Placement {
 /// The folder of the servers of one control plane: records and output.
 pub(super) struct Folder {
     path: PathBuf,
-    /// Names this folder in the environment of its servers; drawn once, when it is made.
+    /// Names the installation in the environment of its servers.
     id: String,
 }
 
 impl Folder {
     /// The folder `servers` in the data folder; made if it is not there.
-    pub(super) fn open(data: &Path) -> io::Result<Self> {
+    pub(super) fn open(data: &Path, installation: &str) -> io::Result<Self> {
         let path = data.join("servers");
-        fs::create_dir_all(&path)?;
-        let id_file = path.join("folder-id");
-        let id = match fs::read_to_string(&id_file) {
-            Ok(id) if !id.trim().is_empty() => id.trim().to_owned(),
-            Ok(_) => Self::draw_id(&path, &id_file)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::draw_id(&path, &id_file)?,
-            Err(error) => return Err(error),
-        };
-        Ok(Self { path, id })
-    }
-
-    fn draw_id(folder: &Path, file: &Path) -> io::Result<String> {
-        let id = uuid::Uuid::now_v7().to_string();
-        write_durably(folder, file, id.as_bytes())?;
-        Ok(id)
+        DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
+        Ok(Self { path, id: installation.to_owned() })
     }
 
     pub(super) fn id(&self) -> &str {
         &self.id
+    }
+
+    /// Where records and output are.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Where the output of a server goes.
@@ -140,7 +157,7 @@ impl Folder {
 
     /// Stores a record; on return it is durable.
     pub(super) fn store(&self, placement: &Placement) -> io::Result<()> {
-        let text = serde_json::to_vec(&Stored::from(placement))?;
+        let text = serde_json::to_vec(&Stored::of(placement, &self.id))?;
         write_durably(&self.path, &self.record(&placement.allocation), &text)
     }
 
@@ -156,13 +173,13 @@ impl Folder {
     }
 
     /// Every record. One that cannot be read is put aside: if its server runs, the server's environment says
-    /// what the record did.
+    /// what the record did. So is one of another installation, as a copied folder has: its server is not ours.
     pub(super) fn load(&self) -> io::Result<Vec<Placement>> {
         let mut placements = Vec::new();
         for entry in fs::read_dir(&self.path)? {
             let path = entry?.path();
             match path.extension().and_then(|extension| extension.to_str()) {
-                Some("json") => placements.extend(read_record(&path)?),
+                Some("json") => placements.extend(read_record(&path, &self.id)?),
                 // Half-written when the control plane ended.
                 Some("tmp") => fs::remove_file(&path)?,
                 _ => {}
@@ -192,9 +209,17 @@ impl Folder {
     }
 }
 
-fn read_record(path: &Path) -> io::Result<Option<Placement>> {
+fn read_record(path: &Path, installation: &str) -> io::Result<Option<Placement>> {
     let text = fs::read(path)?;
     let read = serde_json::from_slice::<Stored>(&text).map_err(|error| error.to_string());
+    if let Ok(Stored { installation: Some(other), .. }) = &read
+        && other != installation
+    {
+        let aside = path.with_extension("foreign");
+        tracing::warn!(file = %aside.display(), other, "put a placement record aside: it is another installation's");
+        fs::rename(path, aside)?;
+        return Ok(None);
+    }
     match read.and_then(Placement::try_from) {
         Ok(placement) => Ok(Some(placement)),
         Err(problem) => {
@@ -216,7 +241,7 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
 /// Replaces `file` in `folder` as a whole or not at all.
 fn write_durably(folder: &Path, file: &Path, content: &[u8]) -> io::Result<()> {
     let temporary = file.with_extension("tmp");
-    let mut out = File::create(&temporary)?;
+    let mut out = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
     out.write_all(content)?;
     out.sync_all()?;
     fs::rename(&temporary, file)?;
@@ -234,6 +259,8 @@ mod tests {
             fleet: FleetId::new("eu").unwrap(),
             port: 7001,
             process: Identity { pid: 42, started_ticks: 7, boot: "b".to_owned() },
+            keeper: Some(Identity { pid: 43, started_ticks: 8, boot: "b".to_owned() }),
+            group: Some(ControlGroup::at("/sys/fs/cgroup/a".into())),
             started_at: "2026-11-21T00:00:00Z".to_owned(),
         }
     }
@@ -241,10 +268,10 @@ mod tests {
     #[test]
     fn records_come_back_until_they_are_removed() {
         let data = tempfile::tempdir().unwrap();
-        let folder = Folder::open(data.path()).unwrap();
+        let folder = Folder::open(data.path(), "here").unwrap();
         folder.store(&placement("allocation-1")).unwrap();
         folder.store(&placement("allocation-2")).unwrap();
-        let again = Folder::open(data.path()).unwrap();
+        let again = Folder::open(data.path(), "here").unwrap();
         assert_eq!(again.id(), folder.id());
         folder.remove(&placement("allocation-1").allocation);
         assert_eq!(again.load().unwrap(), [placement("allocation-2")]);
@@ -253,7 +280,7 @@ mod tests {
     #[test]
     fn unreadable_records_are_put_aside_and_half_written_ones_removed() {
         let data = tempfile::tempdir().unwrap();
-        let folder = Folder::open(data.path()).unwrap();
+        let folder = Folder::open(data.path(), "here").unwrap();
         let at = |name: &str| data.path().join("servers").join(name);
         fs::write(at("allocation-1.json"), "{\"version\":1").unwrap();
         fs::write(at("allocation-2.json"), "").unwrap();
@@ -268,9 +295,26 @@ mod tests {
     }
 
     #[test]
+    fn records_of_another_installation_are_put_aside() {
+        let data = tempfile::tempdir().unwrap();
+        Folder::open(data.path(), "there").unwrap().store(&placement("allocation-1")).unwrap();
+        let folder = Folder::open(data.path(), "here").unwrap();
+        assert_eq!(folder.load().unwrap(), []);
+        let at = |name: &str| data.path().join("servers").join(name);
+        assert!(at("allocation-1.foreign").exists() && !at("allocation-1.json").exists());
+        // Those of an earlier version do not say whose they are.
+        folder.store(&placement("allocation-2")).unwrap();
+        let said = fs::read_to_string(at("allocation-2.json")).unwrap();
+        let earlier = said.replace(r#","installation":"here""#, "");
+        assert_ne!(said, earlier);
+        fs::write(at("allocation-2.json"), earlier).unwrap();
+        assert_eq!(folder.load().unwrap(), [placement("allocation-2")]);
+    }
+
+    #[test]
     fn only_the_newest_output_of_ended_servers_is_kept() {
         let data = tempfile::tempdir().unwrap();
-        let folder = Folder::open(data.path()).unwrap();
+        let folder = Folder::open(data.path(), "here").unwrap();
         for number in 0..5u64 {
             let id = placement(&format!("allocation-{number}")).allocation;
             let log = File::create(folder.log(&id)).unwrap();

@@ -87,6 +87,9 @@ fn rebuild(allocation: &AllocationId, members: &[Running]) -> Option<(Process, P
         fleet: FleetId::new(read(variable::FLEET)?).ok()?,
         port: read(variable::PORT)?.parse().ok()?,
         process: process.identity().clone(),
+        // Both go on, and end with what is in them.
+        keeper: None,
+        group: None,
         started_at: started_at(&process),
     };
     Some((process, placement))

@@ -26,14 +26,15 @@ pub struct LocalProcess {
     pub arguments: Vec<String>,
     /// Added to its environment; may replace anything but its own ids and port.
     pub environment: BTreeMap<String, String>,
+    /// Variables of the control plane that it inherits beside those that every server does.
+    pub pass_environment: Vec<String>,
     /// Where it runs; `None` for the control plane's own working folder.
     pub working_folder: Option<PathBuf>,
     /// Its port is one of these, free for UDP and TCP. Fleets may share ports.
     pub ports: RangeInclusive<u16>,
     /// Time from SIGTERM to SIGKILL, both to its whole process group.
     pub stop_grace: Duration,
-    /// Output kept, in bytes: the newest part. Exceeded by no more than what the server writes between two looks
-    /// at the file (20 ms to 1 s, by how fast it grows).
+    /// Output kept, in bytes: the newest part, and never more.
     pub output_limit: u64,
     /// A server older than this is stopped.
     pub max_run_time: Duration,
@@ -48,6 +49,7 @@ impl fmt::Debug for LocalProcess {
             .field("arguments", &self.arguments)
             // Operators put credentials here: the names say enough.
             .field("environment", &self.environment.keys().collect::<Vec<_>>())
+            .field("pass_environment", &self.pass_environment)
             .field("working_folder", &self.working_folder)
             .field("ports", &self.ports)
             .field("stop_grace", &self.stop_grace)
@@ -190,6 +192,7 @@ mod tests {
             path: "/bin/game".into(),
             arguments: Vec::new(),
             environment: BTreeMap::from([("DATABASE_URL".to_owned(), "secret-database".to_owned())]),
+            pass_environment: Vec::new(),
             working_folder: None,
             ports: 7000..=7009,
             stop_grace: Duration::ZERO,

@@ -1,11 +1,12 @@
-//! Ends what a server has left behind: members of its process group, and processes that left the group but
-//! still carry its ids in their environment. Without this a helper process would keep the server's port.
+//! Ends what a server has left behind: members of its process group, those of its control group, where it has one, and
+//! processes that left the group but still carry its ids in their environment. Without this a helper process would keep the server's port.
 
 use std::time::Duration;
 
 use rustix::process::Signal;
 use sortie_domain::ids::AllocationId;
 
+use super::control_group::ControlGroup;
 use super::launch::variable;
 use super::proc_files::{self, Running};
 use super::process::Process;
@@ -17,7 +18,12 @@ const ROUNDS_BEFORE_ERROR: u32 = 5;
 
 /// Kills what is left of the server of `allocation`, and returns when nothing is. `leader` is its process, which
 /// has ended.
-pub(super) async fn clear(folder_id: &str, allocation: &AllocationId, leader: Option<&Process>) {
+pub(super) async fn clear(
+    folder_id: &str,
+    allocation: &AllocationId,
+    leader: Option<&Process>,
+    control_group: Option<&ControlGroup>,
+) {
     let mut round = 0;
     loop {
         // While the leader is unreaped, the group's number cannot mean another group. After that only the
@@ -26,8 +32,12 @@ pub(super) async fn clear(folder_id: &str, allocation: &AllocationId, leader: Op
         if let Some(leader) = group {
             let _empty_is_fine = leader.signal_group(Signal::KILL);
         }
-        let left = left_of(folder_id, allocation, group.map(|leader| leader.identity().pid)).await;
+        let group = group.map(|leader| leader.identity().pid);
+        let left = left_of(folder_id, allocation, group, control_group).await;
         if left.is_empty() {
+            if let Some(group) = control_group {
+                group.remove();
+            }
             return;
         }
         round += 1;
@@ -48,13 +58,21 @@ pub(super) async fn clear(folder_id: &str, allocation: &AllocationId, leader: Op
 }
 
 /// The processes that belong to the server of `allocation`; `group` is its process group, where that is certain.
-async fn left_of(folder_id: &str, allocation: &AllocationId, group: Option<i32>) -> Vec<Process> {
+async fn left_of(
+    folder_id: &str,
+    allocation: &AllocationId,
+    group: Option<i32>,
+    control_group: Option<&ControlGroup>,
+) -> Vec<Process> {
+    let members = control_group.map(ControlGroup::members).unwrap_or_default();
     let running = proc_files::running().await.unwrap_or_else(|error| {
         tracing::warn!(%error, "cannot look for processes that a server left behind");
         Vec::new()
     });
     let is_left = |running: &&Running| {
-        Some(running.stat.group) == group || belongs(running, folder_id, Some(allocation.as_str()))
+        Some(running.stat.group) == group
+            || members.contains(&running.pid)
+            || belongs(running, folder_id, Some(allocation.as_str()))
     };
     running.iter().filter(is_left).filter_map(open).collect()
 }

@@ -17,6 +17,8 @@ use super::record::Placement;
 use super::settings::Terms;
 use super::{MAX_ENDED_LOGS, ServerExit, Shared, lock, strays};
 
+/// Longest wait for the rest of a server's output.
+const KEEPER_WAIT: Duration = Duration::from_secs(2);
 /// Shortest time between two looks of the reaper.
 const FASTEST_REAPER: Duration = Duration::from_millis(10);
 
@@ -151,6 +153,19 @@ impl Server {
         }
     }
 
+    /// Returns when all that the server wrote is where it is kept.
+    async fn output_kept(&self) {
+        match self.placement.keeper.as_ref().map(Process::reopen) {
+            // It ends with the last process that can write. One that nobody can find keeps it.
+            Some(Some(keeper)) => {
+                let buried = tokio::spawn(keeper.buried());
+                let _goes_on = tokio::time::timeout(KEEPER_WAIT, buried).await;
+            }
+            Some(None) => {}
+            None => self.output.bound().await,
+        }
+    }
+
     fn report(&self, end: &End, ending: Option<&Ending>) -> Option<ServerExit> {
         let status = match end {
             End::Exited => ending.unwrap_or(&Ending::Unknown).to_string(),
@@ -165,7 +180,13 @@ impl Server {
             End::Stopped(StopCause::Ordered) => return None,
         };
         let Placement { allocation, server, .. } = &self.placement;
-        Some(ServerExit { allocation: allocation.clone(), server: server.clone(), status })
+        let with_control_plane = matches!(end, End::Stopped(StopCause::ControlPlaneEnds { .. }));
+        Some(ServerExit {
+            allocation: allocation.clone(),
+            server: server.clone(),
+            status,
+            with_control_plane,
+        })
     }
 }
 
@@ -176,13 +197,13 @@ pub(super) async fn watch(shared: Arc<Shared>, server: Arc<Server>) {
     let end = match process {
         Some(process) => tokio::select! {
             end = server.end(process) => end,
-            never = server.output.keep_bounded() => match never {},
+            never = server.output.keep_bounded(), if server.placement.keeper.is_none() => match never {},
         },
         None => End::WhileAway,
     };
-    strays::clear(shared.folder.id(), allocation, process).await;
+    strays::clear(shared.folder.id(), allocation, process, server.placement.group.as_ref()).await;
     let ending = process.and_then(Process::reap);
-    server.output.bound().await;
+    server.output_kept().await;
     drop(lock(&server.port).take());
     server.gone.cancel();
     if let Some(exit) = server.report(&end, ending.as_ref()) {

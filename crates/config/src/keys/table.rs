@@ -593,6 +593,12 @@ pub(super) static KEYS: &[KeyDoc] = &[
         "Variables added to its environment, with the same placeholders. `config show` hides their values. At most 1000.",
     ),
     key(
+        "fleets.<name>.local_process.pass_environment",
+        Texts,
+        Default("[]"),
+        "Names of variables of the control plane that its servers inherit beside `PATH`, `HOME`, `TMPDIR`, `TZ`, `LANG` and the usual `LC_…`; nothing else is inherited. At most 1000.",
+    ),
+    key(
         "fleets.<name>.local_process.working_folder",
         Path,
         Optional("the working folder of the control plane"),

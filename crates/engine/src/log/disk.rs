@@ -4,7 +4,7 @@
 //! full or a failing disk at a chosen moment. Reading and opening need no such seam: real files can be damaged
 //! for a test directly.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
 
 /// How bytes get to the disk. The provided methods are the real ones.
@@ -40,6 +40,28 @@ pub trait Disk: Send + Sync {
 pub struct SystemDisk;
 
 impl Disk for SystemDisk {}
+
+/// For the user of this process alone, whatever its umask says.
+#[cfg(unix)]
+pub(super) fn private(options: &mut OpenOptions) -> &mut OpenOptions {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    options.mode(0o600)
+}
+
+/// Elsewhere files have no modes.
+#[cfg(not(unix))]
+pub(super) fn private(options: &mut OpenOptions) -> &mut OpenOptions {
+    options
+}
+
+/// Makes a folder for the user of this process alone, and those above it, where they are not there.
+pub(super) fn create_private_folder(path: &std::path::Path) -> io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
 
 /// Makes created, renamed and removed entries of `folder` durable.
 #[cfg(unix)]

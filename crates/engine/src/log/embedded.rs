@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::batch::Batch;
-use super::disk::{Disk, SystemDisk, sync_folder};
+use super::disk::{Disk, SystemDisk, create_private_folder, sync_folder};
 use super::errors::{AppendError, AppendErrorKind, OpenError, ReadError, SnapshotError};
 use super::frame::{self, MAX_BATCH_BYTES};
 use super::lock::FolderLock;
@@ -93,7 +93,7 @@ impl EmbeddedLog {
     pub fn open_on(data: &Path, options: LogOptions, disk: Arc<dyn Disk>) -> Result<Self, OpenError> {
         let (folder, snapshot_folder) = (data.join("log"), data.join("snapshots"));
         for needed in [&folder, &snapshot_folder] {
-            fs::create_dir_all(needed).map_err(|source| failed("create", needed, source))?;
+            create_private_folder(needed).map_err(|source| failed("create", needed, source))?;
         }
         let lock = FolderLock::take(data)?;
         sync_folder(data).map_err(|source| failed("sync", data, source))?;

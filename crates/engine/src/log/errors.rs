@@ -122,7 +122,10 @@ impl AppendError {
 impl From<io::Error> for AppendError {
     fn from(source: io::Error) -> Self {
         let kind = match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => AppendErrorKind::DiskFull,
+            // The last where a process may not write larger files (`ulimit -f`).
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                AppendErrorKind::DiskFull
+            }
             _ => AppendErrorKind::DiskFailed,
         };
         Self { kind, source: Some(source) }

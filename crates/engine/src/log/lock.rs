@@ -14,6 +14,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use super::disk::private;
 use super::errors::OpenError;
 
 const LOCK_FILE: &str = "lock";
@@ -22,22 +23,22 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Holds a data folder until it is dropped.
 #[derive(Debug)]
-pub(super) struct FolderLock {
+pub struct FolderLock {
     _file: File,
 }
 
 impl FolderLock {
-    pub(super) fn take(folder: &Path) -> Result<Self, OpenError> {
+    /// Takes the folder. Blocks for a little while where another process has it.
+    ///
+    /// # Errors
+    /// [`OpenError::Locked`] where another process has it, and whatever else the system says.
+    pub fn take(folder: &Path) -> Result<Self, OpenError> {
         let path = folder.join(LOCK_FILE);
         let fail = |source| OpenError::Io { doing: "lock", path: path.clone(), source };
         // Not truncated when opened: until we hold the lock, the content is another process's.
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(fail)?;
+        let mut options = OpenOptions::new();
+        let file = private(options.read(true).write(true).create(true).truncate(false)).open(&path);
+        let file = file.map_err(fail)?;
         let file = match file.try_lock() {
             Ok(()) => file,
             Err(TryLockError::WouldBlock) => wait_for(file)

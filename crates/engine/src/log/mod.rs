@@ -26,6 +26,7 @@ pub use disk::{Disk, SystemDisk};
 pub use embedded::{EmbeddedLog, LogOptions, RETENTION_BYTES, SEGMENT_BYTES};
 pub use errors::{AppendError, AppendErrorKind, OpenError, ReadError, SnapshotError};
 pub use frame::MAX_BATCH_BYTES;
+pub use lock::FolderLock;
 pub use snapshots::{KEPT_SNAPSHOTS, MAX_SNAPSHOT_BYTES};
 
 /// Where batches become durable.

@@ -8,7 +8,7 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::batch::Batch;
-use super::disk::{Disk, sync_folder};
+use super::disk::{Disk, private, sync_folder};
 use super::errors::OpenError;
 use super::frame;
 
@@ -84,7 +84,8 @@ impl Segment {
         disk: &dyn Disk,
     ) -> io::Result<(Self, File)> {
         let path = folder.join(file_name(first_seq));
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path)?;
+        let mut options = OpenOptions::new();
+        let file = private(options.read(true).write(true).create(true).truncate(true)).open(&path)?;
         let written = disk
             .write(&file, 0, &head(mark, first_seq))
             .and_then(|()| disk.sync(&file))

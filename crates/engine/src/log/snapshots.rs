@@ -5,14 +5,14 @@
 //!
 //! A file is: magic (8), version (4), CRC-32 of what follows (4), sequence number (8), time (8), payload.
 
-use std::fs::{self, File};
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sortie_domain::time::Timestamp;
 
-use super::disk::{Disk, sync_folder};
+use super::disk::{Disk, private, sync_folder};
 use super::errors::SnapshotError;
 use super::{SnapshotStore, StoredSnapshot};
 
@@ -87,7 +87,9 @@ impl SnapshotStore for Snapshots {
         }
         let path = self.path(snapshot.seq);
         let unfinished = path.with_extension(UNFINISHED);
-        let written = File::create(&unfinished).and_then(|file| {
+        let mut options = OpenOptions::new();
+        let created = private(options.write(true).create(true).truncate(true)).open(&unfinished);
+        let written = created.and_then(|file| {
             self.disk.write(&file, 0, &encode(snapshot))?;
             self.disk.sync(&file)
         });

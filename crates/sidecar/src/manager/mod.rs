@@ -611,7 +611,9 @@ fn too_many(error: &TooMany) -> Status {
 /// What a game server is told when its call could neither be made nor kept.
 fn not_kept(why: &str, error: &io::Error) -> Status {
     let reason = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "disk_full",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            "disk_full"
+        }
         _ => "disk_failed",
     };
     let text = format!(

@@ -12,9 +12,9 @@
 //! and is not synced: it survives a kill of the process, which is what it is for. A power cut ends the game servers too.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -157,8 +157,13 @@ impl Store {
 
     pub(super) fn open(path: &Path, disk: Arc<dyn Disk>) -> Result<(Self, Kept), OpenError> {
         let failed = |doing, source| OpenError::Io { doing, path: path.to_owned(), source };
-        fs::create_dir_all(path).map_err(|source| failed("create", source))?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(|source| failed("create", source))?;
         let lock = lock(path)?;
+        tighten(path);
         let folder = Folder { path: path.to_owned(), disk, sequence: AtomicU64::new(0), lock };
         let kept = Kept {
             ids: folder.load(IDS, stored::read_ids)?,
@@ -253,11 +258,34 @@ impl Folder {
     }
 }
 
+/// Takes from group and others what they may do with the folder, as an earlier version or a umask has left it. A folder with
+/// other files in it keeps its mode.
+fn tighten(folder: &Path) {
+    let ours = [LOCK, IDS, HELD[0], HELD[1], QUEUE];
+    let is_open = |path: &Path| {
+        fs::symlink_metadata(path).is_ok_and(|found| !found.is_symlink() && found.mode() & 0o077 != 0)
+    };
+    let close = |path: &Path, mode| {
+        if is_open(path) { fs::set_permissions(path, Permissions::from_mode(mode)) } else { Ok(()) }
+    };
+    let entries = fs::read_dir(folder)
+        .map(|entries| entries.flatten().map(|entry| entry.file_name()).collect::<Vec<_>>());
+    let only_ours = entries.is_ok_and(|names| names.iter().all(|name| ours.iter().any(|our| *name == **our)));
+    let files = ours.iter().map(|name| close(&folder.join(name), 0o600));
+    let folder_itself = only_ours.then(|| close(folder, 0o700));
+    for result in files.chain(folder_itself) {
+        if let Err(error) = result {
+            tracing::warn!(folder = %folder.display(), %error, "other users may read files of the data folder");
+        }
+    }
+}
+
 /// The lock is the system's, on an open file, so that a kill leaves none behind.
 fn lock(folder: &Path) -> Result<File, OpenError> {
     let path = folder.join(LOCK);
     let failed = |source| OpenError::Io { doing: "lock", path: path.clone(), source };
-    let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+    let mut options = OpenOptions::new();
+    let file = options.write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse { folder: folder.to_owned() }),

@@ -26,8 +26,15 @@ pub(crate) async fn run(options: cli::Sidecar) -> Result<ExitCode, Failure> {
     if let Some(motd) = &settings.motd {
         tracing::info!("{motd}");
     }
-    let signals = Signals::listen()?;
-    let sidecar = Sidecar::start(settings, &variables, &mut warnings).await;
+    let mut signals = Signals::listen()?;
+    let starting = async move {
+        let sidecar = Sidecar::start(settings, &variables, &mut warnings).await;
+        (sidecar, warnings)
+    };
+    let (sidecar, warnings) = match signals.while_starting(starting).await {
+        Ok(started) => started?,
+        Err(code) => return Ok(code),
+    };
     for warning in &warnings {
         tracing::warn!("{warning}");
     }

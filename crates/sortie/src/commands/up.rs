@@ -1,6 +1,7 @@
 //! `sortie up`: the control plane until a signal.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
@@ -19,8 +20,13 @@ pub(crate) async fn run(options: cli::Up) -> Result<ExitCode, Failure> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    let signals = Signals::listen()?;
-    let node = Node::start(&config).await?;
+    let mut signals = Signals::listen()?;
+    let config = Arc::new(config);
+    let own = Arc::clone(&config);
+    let node = match signals.while_starting(async move { Node::start(&own).await }).await {
+        Ok(started) => started??,
+        Err(code) => return Ok(code),
+    };
     if let Err(problem) = line(format_args!("listening on {}://{}", config.scheme(), node.address)) {
         tracing::warn!(%problem, address = %node.address, "cannot say on standard output where it listens");
     }

@@ -1,10 +1,10 @@
 //! Keys: who may call, and where secrets may not show.
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
 use serde_json::json;
 
-use crate::control_plane::REQUEST;
+use crate::control_plane::{ControlPlane, REQUEST};
 use crate::python;
 use crate::site::{Site, idle_fleet, soon};
 
@@ -173,4 +173,94 @@ async fn an_address_joins_so_often() {
     let refused: Vec<_> = answers.into_iter().flatten().filter(|answer| answer.status() == 429).collect();
     assert!(!refused.is_empty());
     assert!(refused.iter().all(|answer| answer.headers()["retry-after"] == "1"));
+}
+
+/// Nobody's number, by convention.
+const NOBODY: u32 = 65_534;
+
+/// Who owns a file, and its mode.
+fn owner(site: &Site, name: &str) -> (u32, u32) {
+    let found = std::fs::metadata(site.data(name)).unwrap();
+    (found.uid(), found.mode() & 0o777)
+}
+
+/// The control plane runs as a user of its own, and keys are made and revoked by root.
+#[tokio::test]
+async fn root_may_change_the_keys_of_another_user() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("only root can become another user: nothing was tested");
+        return;
+    }
+    let site = Site::new();
+    let give = |path: &std::path::Path| std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+    std::fs::create_dir(site.path("data")).unwrap();
+    for name in ["", "data", "tmp"] {
+        give(&site.path(name));
+    }
+    let keys = [create(&site, "one", &["client"]).await, create(&site, "two", &["client"]).await];
+    assert_eq!([owner(&site, "api_keys.json"), owner(&site, "api_keys.lock")], [(NOBODY, 0o600); 2]);
+    let mut command = site.sortie(&["up", "--listen", "127.0.0.1:0"]);
+    command.uid(NOBODY).gid(NOBODY);
+    let log = std::fs::File::options().create(true).append(true).open(site.path("stderr")).unwrap();
+    let control_plane = ControlPlane::start(command, log, site.path("stderr")).await;
+    let status = async |path: &str, key: &str| {
+        let request = control_plane.request("GET", path).header("catena-api-key", key);
+        request.send().await.unwrap().status().as_u16()
+    };
+    assert_eq!((status("/v1/matches", &keys[0]).await, status("/v1/matches", &keys[1]).await), (200, 200));
+    let revoked = site.run(&["key", "revoke", "--name", "one"]).await;
+    assert_eq!(revoked.code, Some(0), "{}", revoked.stderr);
+    let says = format!("the control plane (process {}) refuses it", control_plane.pid);
+    assert!(revoked.stdout.contains(&says), "{}", revoked.stdout);
+    assert_eq!((status("/v1/matches", &keys[0]).await, status("/v1/matches", &keys[1]).await), (401, 200));
+    assert_eq!([owner(&site, "api_keys.json"), owner(&site, "api_keys.lock")], [(NOBODY, 0o600); 2]);
+
+    // A file that it may not read, as earlier versions of the command left it: no key of it is good, and that shows.
+    std::os::unix::fs::chown(site.data("api_keys.json"), Some(0), Some(0)).unwrap();
+    assert_eq!((status("/v1/matches", &keys[1]).await, status("/readyz", "").await), (503, 503));
+    let listed = site.run(&["key", "list"]).await;
+    assert!(listed.code == Some(1) && listed.stderr.contains("cannot read"), "{}", listed.stderr);
+    give(&site.data("api_keys.json"));
+    assert_eq!((status("/v1/matches", &keys[1]).await, status("/readyz", "").await), (200, 200));
+
+    // And as root it is not started with the folder of another user.
+    control_plane.stop().await;
+    let said = site.refused(&[]).await;
+    assert!(said.contains(&NOBODY.to_string()) && said.contains("chown"), "{said}");
+    let revoked = site.run(&["key", "revoke", "--name", "two"]).await;
+    assert!(
+        revoked.code == Some(0) && revoked.stdout.contains("no control plane runs"),
+        "{}",
+        revoked.stdout
+    );
+}
+
+#[tokio::test]
+async fn the_data_folder_is_private_whatever_the_umask_says() {
+    let site = Site::with_config(&json!({"dev": true, "fleets": {"quiet": idle_fleet()}, "matchmaker": {}}));
+    let mut command = site.command("/bin/sh");
+    let run = "umask 000 && exec \"$0\" up --listen 127.0.0.1:0";
+    command.args(["-c", run, env!("CARGO_BIN_EXE_sortie")]);
+    let log = std::fs::File::options().create(true).append(true).open(site.path("stderr")).unwrap();
+    let control_plane = ControlPlane::start(command, log, site.path("stderr")).await;
+    control_plane.submit(json!({"players": ["p"]})).await;
+    create(&site, "admin", &["admin"]).await;
+    control_plane.stop().await;
+    let open =
+        std::process::Command::new("find").arg(site.path("data")).args(["-perm", "/077"]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&open.stdout), "");
+}
+
+#[tokio::test]
+async fn a_game_server_key_that_is_none_is_refused() {
+    let site = Site::with_config(&json!({"dev": true, "fleets": {"quiet": idle_fleet()}}));
+    std::fs::create_dir(site.path("data")).unwrap();
+    for bad in ["", "x", "sortie_abc"] {
+        std::fs::write(site.data("game_server.key"), bad).unwrap();
+        let said = site.refused(&[]).await;
+        assert!(
+            said.contains("game_server.key") && said.contains("64 hexadecimal digits"),
+            "{bad:?}: {said}"
+        );
+    }
 }

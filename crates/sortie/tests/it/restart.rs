@@ -129,3 +129,21 @@ async fn a_server_that_ended_meanwhile_is_missed_at_once() {
     let failed = control_plane.event("sortie.match.failed", Some(&id)).await;
     assert_eq!(failed["data"]["reason"], "server_exited");
 }
+
+#[tokio::test]
+async fn a_restart_in_development_fails_what_ran_for_the_right_reason_and_keeps_what_waited() {
+    let path = script("fleet_server.py");
+    let own = fleet(interpreter(), &[path.to_str().unwrap(), "hold"], 1, &json!({}));
+    let site = Site::with_config(&json!({"dev": true, "fleets": {"own": own}}));
+    let control_plane = site.up(&[]).await;
+    let playing = control_plane.submit(json!({"players": ["p"], "fleet": "own"})).await;
+    control_plane.event("sortie.match.ready", Some(&playing)).await;
+    let waiting = control_plane.submit(json!({"players": ["q"], "fleet": "own"})).await;
+    control_plane.stop().await;
+    assert_eq!(site.processes(), NONE, "in development mode the servers end with the control plane");
+
+    let control_plane = site.up(&[]).await;
+    let failed = control_plane.event("sortie.match.failed", Some(&playing)).await;
+    assert_eq!(failed["data"]["reason"], "server_exited", "its fleet is configured as before");
+    control_plane.event("sortie.match.ready", Some(&waiting)).await;
+}

@@ -7,7 +7,7 @@ use tokio_tungstenite::connect_async;
 
 use crate::control_plane::{END, Lines, REQUEST};
 use crate::python::{interpreter, script};
-use crate::site::{Site, fleet, idle_fleet, soon};
+use crate::site::{Site, fleet, idle_fleet, signal, soon};
 
 const WILLING_TO_WAIT: u32 = 2;
 
@@ -84,4 +84,48 @@ async fn a_second_signal_does_not_wait() {
     let code = control_plane.ended().await.code();
     assert!(matches!(code, Some(130 | 143)), "{code:?}");
     assert!(site.stderr().contains("a second signal"), "{}", site.stderr());
+}
+
+/// A start that waits for a pipe in place of a key, in a call of the system that no timer ends.
+#[tokio::test]
+async fn a_signal_ends_a_start_that_is_held_up() {
+    for (which, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
+        let site = Site::with_config(&json!({"dev": true, "fleets": {"quiet": idle_fleet()}}));
+        std::fs::create_dir(site.path("data")).unwrap();
+        let pipe = site.data("game_server.key");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let mut command = site.sortie(&["up", "--listen", "127.0.0.1:0"]);
+        let mut starting = command.spawn().unwrap();
+        // Opened when the start opens it, too.
+        let gate = tokio::task::spawn_blocking(|| std::fs::File::options().write(true).open(pipe));
+        let gate = soon("a start that waits", gate).await.unwrap().unwrap();
+        signal(i32::try_from(starting.id().unwrap()).unwrap(), which);
+        let status = soon("the end of the start", starting.wait()).await.unwrap();
+        assert_eq!(status.code(), Some(code), "{which:?}");
+        drop(gate);
+    }
+}
+
+#[tokio::test]
+async fn a_start_does_not_wait_for_unknown_servers_to_end() {
+    let path = script("fleet_server.py");
+    let mut stubborn = fleet(interpreter(), &[path.to_str().unwrap(), "stubborn"], 1, &json!({"warm": 1}));
+    stubborn["local_process"]["stop_grace"] = json!("10m");
+    let site = Site::with_config(&json!({"dev": true, "fleets": {"stubborn": stubborn}}));
+    let control_plane = site.up(&[]).await;
+    control_plane.event("sortie.allocation.started", None).await;
+    let servers = site.game_servers();
+    assert_eq!(servers.len(), 1);
+    control_plane.kill().await;
+    // From now on it is one of an order that nobody has given.
+    let entries = std::fs::read_dir(site.data("servers")).unwrap().flatten().map(|entry| entry.path());
+    let record = entries.into_iter().find(|path| path.extension().is_some_and(|end| end == "json")).unwrap();
+    let mut placement: Value = serde_json::from_slice(&std::fs::read(&record).unwrap()).unwrap();
+    placement["allocation"] = json!("allocation-unknown");
+    std::fs::write(site.data("servers/allocation-unknown.json"), placement.to_string()).unwrap();
+    let control_plane = site.up(&[]).await;
+    control_plane.get("/v1/servers").await;
+    assert!(site.stderr().contains("stopping a server that nobody knows"), "{}", site.stderr());
+    control_plane.signal(Signal::KILL);
+    control_plane.ended().await;
 }

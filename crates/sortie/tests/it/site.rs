@@ -20,8 +20,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// No process is left.
 pub(crate) const NONE: [i32; 0] = [];
 
-/// In the environment of everything that is started in a folder, and of whatever that starts: its path.
-const MARK: &str = "E2E_SITE";
+/// In the environment of everything that is started in a folder, and of whatever that starts: a folder in it. Game servers
+/// inherit it, too.
+const MARK: &str = "TMPDIR";
 
 /// A folder with a `sortie.toml`, a data folder and the processes that belong to it.
 pub(crate) struct Site {
@@ -88,7 +89,7 @@ impl Site {
                 command.env_remove(name);
             }
         }
-        command.env(MARK, self.folder.path()).env("TMPDIR", self.path("tmp"));
+        command.env(MARK, self.path("tmp"));
         command.current_dir(self.folder.path()).stdin(Stdio::null()).kill_on_drop(true);
         command
     }
@@ -126,16 +127,22 @@ impl Site {
 
     /// The processes that were started here, by whomever, and still run.
     pub(crate) fn processes(&self) -> Vec<i32> {
-        let wanted = format!("{MARK}={}", self.folder.path().display());
+        let wanted = format!("{MARK}={}", self.path("tmp").display());
         let entries = std::fs::read_dir("/proc").unwrap().flatten();
         let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
         pids.filter(|pid| is_alive(*pid) && variables(*pid).any(|variable| variable == wanted)).collect()
     }
 
+    /// The id of the installation of this data folder.
+    pub(crate) fn installation(&self) -> Option<String> {
+        let text = std::fs::read_to_string(self.data("installation.json")).ok()?;
+        serde_json::from_str::<Value>(&text).unwrap()["id"].as_str().map(str::to_owned)
+    }
+
     /// The game servers that were started for this data folder and still run.
     pub(crate) fn game_servers(&self) -> Vec<i32> {
-        let Ok(id) = std::fs::read_to_string(self.data("servers/folder-id")) else { return Vec::new() };
-        let wanted = format!("SORTIE_DATA_ID={}", id.trim());
+        let Some(id) = self.installation() else { return Vec::new() };
+        let wanted = format!("SORTIE_DATA_ID={id}");
         let here = self.processes();
         here.into_iter().filter(|pid| variables(*pid).any(|variable| variable == wanted)).collect()
     }

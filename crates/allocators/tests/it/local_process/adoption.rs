@@ -64,9 +64,8 @@ async fn the_exit_of_a_server_that_was_taken_over_is_noticed() {
 async fn the_exit_of_a_server_that_is_no_child_is_noticed() {
     let harness = Harness::new();
     drop(harness.open(harness.fleet(SERVER)).await);
-    let folder = std::fs::read_to_string(harness.kept("folder-id")).unwrap();
     let variables = [
-        ("SORTIE_DATA_ID", folder.as_str()),
+        ("SORTIE_DATA_ID", harness.installation.as_str()),
         ("SORTIE_ALLOCATION_ID", "allocation-a"),
         ("SORTIE_SERVER_ID", "server-a"),
         ("SORTIE_FLEET", "eu"),
@@ -153,8 +152,9 @@ async fn what_is_left_without_a_record_and_a_server_is_killed() {
     std::fs::remove_file(harness.record(&order)).unwrap();
     end_unwatched(pid);
     let mut opened = harness.open(fleet()).await;
-    assert!(!is_alive(child) && opened.taken_over.is_empty() && opened.is_silent());
+    assert!(opened.taken_over.is_empty() && opened.is_silent());
     opened.allocator.start(&order).await.unwrap();
+    assert!(!is_alive(child), "a server is started when nothing of the last one is left");
     // The order is carried out as if never given.
     harness.processes_are(2).await;
 }
@@ -201,20 +201,37 @@ async fn another_process_that_got_the_number_of_a_server_is_left_alone() {
 
 #[tokio::test]
 async fn a_record_of_an_earlier_boot_means_no_process_of_this_one() {
-    let harness = Harness::new();
+    let mut harness = Harness::new();
     let (order, pid) = left_running(&harness).await;
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
     let record = std::fs::read_to_string(harness.record(&order)).unwrap();
     let before = record.replace(boot.trim(), "00000000-0000-0000-0000-000000000000");
     assert_ne!(before, record);
-    std::fs::write(harness.record(&order), before).unwrap();
     // Such a process has none of our variables.
-    let variables = harness.kept("folder-id");
-    std::fs::write(&variables, "another-folder").unwrap();
+    let before = before.replace(&harness.installation, "another");
+    std::fs::write(harness.record(&order), before).unwrap();
+    harness.installation = "another".to_owned();
     let mut opened = harness.open(harness.fleet(SERVER)).await;
     assert_eq!(opened.exit().await.status, "exited while the control plane was away");
     assert!(is_alive(pid));
     end_unwatched(pid);
+}
+
+/// What a copied folder holds, records and all, is the original's.
+#[tokio::test]
+async fn servers_of_another_installation_are_left_alone() {
+    let mut harness = Harness::new();
+    let (order, pid) = left_running(&harness).await;
+    let original = std::mem::replace(&mut harness.installation, "copy".to_owned());
+    let mut opened = harness.open(harness.fleet(SERVER)).await;
+    assert!(opened.taken_over.is_empty() && opened.is_silent());
+    assert!(!opened.allocator.knows(&order.allocation));
+    opened.allocator.stop(&order.allocation, &order.server).await.unwrap();
+    opened.allocator.stop_all(std::time::Duration::ZERO).await.unwrap();
+    assert!(is_alive(pid));
+    assert!(harness.kept(&format!("{}.foreign", order.allocation)).exists());
+    end_unwatched(pid);
+    harness.installation = original;
 }
 
 #[tokio::test]

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use sortie_allocators::local_process::{
-    ExitListener, LocalFleet, LocalProcess, LocalProcessAllocator, Placement, ServerEnvironment, ServerExit,
+    ExitListener, LocalFleet, LocalProcess, LocalProcessAllocator, OutputKeeper, Placement,
+    ServerEnvironment, ServerExit, keep_output,
 };
 use sortie_allocators::{Allocator, StartOrder};
 use sortie_domain::ids::{AllocationId, FleetId};
@@ -20,6 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A data folder and what belongs to it.
 pub(crate) struct Harness {
     data: tempfile::TempDir,
+    /// The installation's id, different in each test.
+    pub(crate) installation: String,
 }
 
 /// An allocator under test and the ends of servers that it reported.
@@ -49,7 +52,8 @@ impl Harness {
     pub(crate) fn new() -> Self {
         let data = tempfile::tempdir().unwrap();
         std::fs::create_dir(data.path().join("out")).unwrap();
-        Self { data }
+        let installation = data.path().file_name().unwrap().to_string_lossy().into_owned();
+        Self { data, installation }
     }
 
     /// A fleet whose servers run a shell script in the folder of [`Harness::out`].
@@ -59,6 +63,7 @@ impl Harness {
                 path: "/bin/sh".into(),
                 arguments: vec!["-c".to_owned(), script.to_owned()],
                 environment: BTreeMap::new(),
+                pass_environment: Vec::new(),
                 working_folder: Some(self.out("")),
                 ports: 21_000..=29_999,
                 stop_grace: 2 * PATIENCE,
@@ -90,8 +95,15 @@ impl Harness {
         let (heard, exits) = mpsc::channel(64);
         let fleets = fleets.map(|(id, fleet)| (FleetId::new(id).unwrap(), fleet));
         let listener = Arc::new(Listener { heard, accepts });
-        let (allocator, taken_over) =
-            LocalProcessAllocator::open(self.data.path(), BTreeMap::from(fleets), listener).await.unwrap();
+        let (allocator, taken_over) = LocalProcessAllocator::open(
+            self.data.path(),
+            &self.installation,
+            keeper(),
+            BTreeMap::from(fleets),
+            listener,
+        )
+        .await
+        .unwrap();
         Opened { allocator, taken_over, exits }
     }
 
@@ -145,8 +157,7 @@ impl Harness {
 
     /// The running processes of this folder, of one allocation if one is given.
     pub(crate) fn processes(&self, allocation: Option<&AllocationId>) -> Vec<i32> {
-        let Ok(folder) = std::fs::read_to_string(self.kept("folder-id")) else { return Vec::new() };
-        let mut wanted = vec![format!("SORTIE_DATA_ID={folder}")];
+        let mut wanted = vec![format!("SORTIE_DATA_ID={}", self.installation)];
         wanted.extend(allocation.map(|id| format!("SORTIE_ALLOCATION_ID={id}")));
         let entries = std::fs::read_dir("/proc").unwrap().flatten();
         let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
@@ -193,6 +204,23 @@ impl Opened {
     pub(crate) fn is_silent(&mut self) -> bool {
         self.exits.try_recv().is_err()
     }
+}
+
+const KEEPER: &str = "local_process::harness::keeper_of_output";
+
+/// This program again, as [`keeper_of_output`].
+fn keeper() -> OutputKeeper {
+    let arguments = ["--exact", KEEPER, "--nocapture", "--"].map(Into::into).to_vec();
+    OutputKeeper { program: std::env::current_exe().unwrap(), arguments }
+}
+
+/// No test where it is run as one of all: then nothing follows its name.
+#[test]
+fn keeper_of_output() {
+    let arguments: Vec<_> = std::env::args().collect();
+    let Some(at) = arguments.iter().position(|argument| argument == "--") else { return };
+    let [folder, name, limit] = &arguments[at + 1..] else { panic!("{arguments:?}") };
+    keep_output(folder.as_ref(), name, limit.parse().unwrap()).unwrap();
 }
 
 /// Waits until `look` sees something.

@@ -134,24 +134,36 @@ async fn a_server_is_told_its_port_its_ids_and_the_control_plane() {
     assert_eq!(arguments.lines().collect::<Vec<_>>(), expected);
 }
 
-/// Runs itself once more, with a secret in the environment: a running test cannot set variables.
+/// Runs itself once more, with secrets in the environment: a running test cannot set variables.
 #[tokio::test]
-async fn what_configures_the_control_plane_is_not_inherited() {
-    const NAME: &str = "SORTIE_SECRET_OF_THE_CONTROL_PLANE";
-    if std::env::var_os(NAME).is_none() {
-        let this = "local_process::start::what_configures_the_control_plane_is_not_inherited";
+async fn a_server_inherits_what_is_on_the_list_and_what_its_fleet_names() {
+    const SECRETS: [&str; 3] =
+        ["SORTIE_SECRET_OF_THE_CONTROL_PLANE", "PLACE_SERVER_SECRET", "A_SECRET_OF_ANY_NAME"];
+    const INHERITED: [&str; 5] = ["HOME", "LANG", "LC_ALL", "TZ", "TMPDIR"];
+    if std::env::var_os(SECRETS[0]).is_none() {
+        let this = "local_process::start::a_server_inherits_what_is_on_the_list_and_what_its_fleet_names";
         let mut again = std::process::Command::new(std::env::current_exe().unwrap());
-        let output = again.args(["--exact", this]).env(NAME, "x").env("OTHER", "y").output().unwrap();
+        again.args(["--exact", this]).env("NAMED", "y").envs(SECRETS.map(|name| (name, "x")));
+        let folder = std::env::temp_dir();
+        let output = again.envs(INHERITED.map(|name| (name, &folder))).output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success() && said.contains("1 passed"), "{said}");
         return;
     }
     let harness = Harness::new();
-    let opened = harness.open(told_everything(&harness)).await;
+    let mut fleet = told_everything(&harness);
+    fleet.process.pass_environment = ["NAMED", "NOT_SET", SECRETS[0]].map(str::to_owned).to_vec();
+    let opened = harness.open(fleet).await;
     opened.allocator.start(&order("a", "eu")).await.unwrap();
     let environment = environment(&harness).await;
-    assert_eq!(environment.get("OTHER").map(String::as_str), Some("y"));
-    assert!(!environment.contains_key(NAME));
+    assert_eq!(environment.get("NAMED").map(String::as_str), Some("y"));
+    for name in INHERITED {
+        assert_eq!(environment.get(name).map(Into::into), std::env::var_os(name), "{name}");
+    }
+    assert!(environment.contains_key("PATH"));
+    for name in SECRETS {
+        assert!(!environment.contains_key(name), "{name}");
+    }
 }
 
 #[tokio::test]

@@ -69,7 +69,10 @@ pub(crate) async fn run(options: cli::Demo) -> Result<ExitCode, Failure> {
     config.data = data.path().to_owned();
     config.listen.set_port(0);
     let mut signals = Signals::listen()?;
-    let node = Node::start(&config).await?;
+    let node = match signals.while_starting(async move { Node::start(&config).await }).await {
+        Ok(started) => started??,
+        Err(code) => return Ok(code),
+    };
     line(format_args!("listening on http://{}", node.address))?;
     let (url, broker) = (format!("http://{}", node.address), node.broker.clone());
     let done = Arc::new(Notify::new());

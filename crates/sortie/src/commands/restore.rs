@@ -1,0 +1,43 @@
+//! `sortie restore`: makes an installation of its own of a copied data folder.
+
+use std::process::ExitCode;
+
+use serde_json::json;
+use sortie_engine::FolderLock;
+
+use super::key::Place;
+use super::output::line;
+use crate::cli;
+use crate::failure::Failure;
+use crate::installation;
+
+pub(crate) fn run(options: &cli::Restore) -> Result<ExitCode, Failure> {
+    let data = Place::find(&options.place)?.data;
+    if !data.is_dir() {
+        return Err(Failure::new(format!("there is no data folder {}", data.display())));
+    }
+    // Refused while a control plane has it.
+    let _lock = FolderLock::take(&data)?;
+    let restored = installation::restore(&data, options.force)?;
+    if options.place.json {
+        line(json!({
+            "data": data,
+            "installation": restored.id,
+            "original": restored.original,
+            "records_set_aside": restored.records,
+        }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    line(format_args!("{} is the installation {} from now on", data.display(), restored.id))?;
+    if restored.records > 0 {
+        line(format_args!(
+            "game servers of the original run on and belong to it: their {} records are in {}",
+            restored.records,
+            restored.aside.display()
+        ))?;
+    }
+    line(
+        "the next start ends the matches that ran on game servers of the original, and makes a new key for its own",
+    )?;
+    Ok(ExitCode::SUCCESS)
+}

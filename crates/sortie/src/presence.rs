@@ -1,0 +1,182 @@
+//! That a control plane of an installation runs on this machine, and what it says of itself.
+//!
+//! It holds an abstract socket that is named by the installation's id, for as long as it lives: the kernel gives the name to
+//! one process, and takes it back however that process ends. So a clone of a folder that cannot be told from its original
+//! does not start beside it, and `sortie key` finds the control plane whose keys it has changed, whatever address that
+//! listens on. Processes of other users are not listened to, on either side: anybody may take a name.
+//!
+//! A name is one within a network namespace, so a container is not seen from outside; the folder's lock is.
+
+use std::io;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener as StdListener, UnixStream as StdStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::failure::Failure;
+
+/// Longest wait for a name that a process leaves just now, or that its children hold until they run their own program.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Time between two tries.
+const PAUSE: Duration = Duration::from_millis(20);
+/// Longest time for one question and its answer.
+const ANSWER_TIME: Duration = Duration::from_secs(5);
+/// Longest answer, in bytes.
+const MAX_ANSWER: u64 = 4 << 20;
+
+/// What a control plane says of itself.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Report {
+    /// Its process.
+    pub(crate) process: u32,
+    /// Its data folder.
+    pub(crate) data: PathBuf,
+    /// Whether it asks for keys at all; not in development mode.
+    pub(crate) asks_for_keys: bool,
+    /// The names of the keys that it takes from its data folder.
+    pub(crate) keys: Vec<String>,
+    /// Why it cannot look keys up, if so.
+    pub(crate) problem: Option<String>,
+}
+
+/// Held as long as it lives.
+pub(crate) struct Presence(UnixListener);
+
+impl Presence {
+    /// Takes the place of the living control plane of an installation. Needs a runtime. `None` where it cannot be had for
+    /// another reason than that there is one.
+    ///
+    /// # Errors
+    /// [`Failure`] where another control plane of the installation runs.
+    pub(crate) async fn claim(installation: &str) -> Result<Option<Self>, Failure> {
+        let since = Instant::now();
+        loop {
+            let error = match bind(installation) {
+                Ok(listener) => return Ok(Some(Self(listener))),
+                Err(error) => error,
+            };
+            let waits = error.kind() == io::ErrorKind::AddrInUse && since.elapsed() < PATIENCE;
+            if !waits {
+                return unclaimed(installation, &error).await;
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// Tells whoever connects, as long as it is polled. One at a time: who asks are people at a terminal.
+    pub(crate) async fn answer(self, report: impl Fn() -> Report) {
+        loop {
+            match self.0.accept().await {
+                Ok((stream, _)) if may_speak(&stream) => {
+                    let _asks_again = timeout(ANSWER_TIME, tell(stream, &report())).await;
+                }
+                Ok(_) => {}
+                // As without descriptors.
+                Err(_) => sleep(PAUSE).await,
+            }
+        }
+    }
+}
+
+async fn tell(mut stream: UnixStream, report: &Report) -> io::Result<()> {
+    stream.write_all(&serde_json::to_vec(report)?).await?;
+    stream.shutdown().await
+}
+
+async fn unclaimed(installation: &str, error: &io::Error) -> Result<Option<Presence>, Failure> {
+    if error.kind() == io::ErrorKind::AddrInUse
+        && let Some(stream) = connect(installation).ok().filter(may_speak)
+    {
+        let other = heard(stream).await.ok();
+        let of = other.map(|other| format!(" (process {}, with {})", other.process, other.data.display()));
+        return Err(Failure::new(format!(
+            "another control plane of the same installation runs on this machine{}: stop it first. If this folder is a copy \
+             of the other one, run `sortie restore` on it",
+            of.unwrap_or_default()
+        )));
+    }
+    tracing::warn!(%error, "`sortie key` cannot ask this control plane, and copies of its folder may start beside it");
+    Ok(None)
+}
+
+/// What the running control plane of an installation says; `None` where none is seen.
+///
+/// # Errors
+/// What happened on the way.
+pub(crate) async fn ask(installation: &str) -> io::Result<Option<Report>> {
+    match connect(installation) {
+        Ok(stream) if may_speak(&stream) => heard(stream).await.map(Some),
+        Ok(_) => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+async fn heard(stream: UnixStream) -> io::Result<Report> {
+    let mut answer = Vec::new();
+    let reading = async { stream.take(MAX_ANSWER).read_to_end(&mut answer).await };
+    timeout(ANSWER_TIME, reading).await.map_err(|_| io::ErrorKind::TimedOut)??;
+    Ok(serde_json::from_slice(&answer)?)
+}
+
+fn address(installation: &str) -> io::Result<SocketAddr> {
+    SocketAddr::from_abstract_name(format!("sortie-{installation}"))
+}
+
+fn bind(installation: &str) -> io::Result<UnixListener> {
+    let listener = StdListener::bind_addr(&address(installation)?)?;
+    listener.set_nonblocking(true)?;
+    UnixListener::from_std(listener)
+}
+
+fn connect(installation: &str) -> io::Result<UnixStream> {
+    let stream = StdStream::connect_addr(&address(installation)?)?;
+    stream.set_nonblocking(true)?;
+    UnixStream::from_std(stream)
+}
+
+/// Whether the other side runs as the same user, or as root.
+fn may_speak(stream: &UnixStream) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == own || own == 0)
+}
+
+/// The process that has locked the data folder, if one has. It may be one that [`ask`] does not see.
+pub(crate) fn lock_holder(data: &Path) -> Option<String> {
+    let lock = std::fs::File::open(data.join("lock")).ok()?;
+    match lock.try_lock_shared() {
+        Err(std::fs::TryLockError::WouldBlock) => {
+            Some(std::fs::read_to_string(data.join("lock")).unwrap_or_default().trim().to_owned())
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> Report {
+        let keys = vec!["ci".to_owned()];
+        Report { process: 7, data: "/srv".into(), asks_for_keys: true, keys, problem: None }
+    }
+
+    #[tokio::test]
+    async fn one_process_holds_an_installation_and_says_what_it_knows() {
+        let id = format!("test-{}", std::process::id());
+        assert_eq!(ask(&id).await.unwrap(), None);
+        let held = Presence::claim(&id).await.unwrap().unwrap();
+        let answering = tokio::spawn(held.answer(report));
+        assert_eq!(ask(&id).await.unwrap(), Some(report()));
+        let refused = Presence::claim(&id).await.err().unwrap().to_string();
+        assert!(refused.contains("process 7, with /srv") && refused.contains("sortie restore"), "{refused}");
+        answering.abort();
+        assert!(answering.await.is_err());
+        assert!(Presence::claim(&id).await.unwrap().is_some());
+    }
+}
