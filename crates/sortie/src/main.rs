@@ -9,6 +9,7 @@
 //! | `metrics` | what every process tells of itself |
 //! | `secrets` | keys in the data folder |
 //! | `api_keys` | those of them that `sortie key` makes |
+//! | `terminal` | text of others, as terminals and logs may show it |
 //! | `commands` | a file a subcommand |
 //! | `remote` | the HTTP client of the subcommands that talk to a running `sortie` |
 
@@ -24,6 +25,7 @@ mod metrics;
 mod node;
 mod remote;
 mod secrets;
+mod terminal;
 
 use std::process::ExitCode;
 
@@ -48,7 +50,7 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(failure) => {
-            eprintln!("sortie: {failure}");
+            commands::output::note(format_args!("sortie: {failure}"));
             ExitCode::FAILURE
         }
     }

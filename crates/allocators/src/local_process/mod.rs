@@ -51,7 +51,7 @@ use self::watch::{Server, StopCause};
 use crate::{Allocator, AllocatorError, StartOrder, Started};
 
 pub use self::record::Placement;
-pub use self::settings::{LocalFleet, LocalProcess, ServerEnvironment};
+pub use self::settings::{LocalFleet, LocalProcess, ServerEnvironment, ServerKey};
 
 /// Ended servers whose output is kept.
 const MAX_ENDED_LOGS: usize = 200;
