@@ -7,6 +7,9 @@
 //! `session-id`); whose it is says the token, and no more than that player's own can be asked for with it. A backend
 //! that speaks for a player shows its key and names the player in `catena-session-id`, in plain text.
 //!
+//! A game server that is started here shows a key that names it ([`ServerKeys`]), and speaks for itself alone. Which
+//! servers the other keys with the permission of game servers speak for says [`ServersOfKey`], and `servers` enforces it.
+//!
 //! Which keys there are is asked anew at each call ([`KeySource`]), so that a key that is made or revoked counts from
 //! the next call on.
 //!
@@ -18,12 +21,13 @@ use std::sync::Arc;
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use sha2::{Digest, Sha256};
-use sortie_domain::ids::PlayerId;
-use sortie_identity::{PlayerTokens, TokenError, looks_like_token};
+use sortie_domain::ids::{FleetId, PlayerId};
+use sortie_identity::{PlayerTokens, ServerKeys, TokenError, looks_like_token};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
 use crate::codes;
 use crate::error::ApiError;
+use crate::servers::SpeaksFor;
 
 const API_KEY: &str = "catena-api-key";
 const SESSION_ID: &str = "catena-session-id";
@@ -86,6 +90,20 @@ impl Permissions {
     }
 }
 
+/// Which game servers the holder of a key with the permission of game servers speaks for. An administrator speaks for
+/// all.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub enum ServersOfKey {
+    /// Servers that registered themselves, each of which no other key speaks for.
+    #[default]
+    SelfRegistered,
+    /// The same, and servers that were started here and have not shown a key of their own: those that an older version
+    /// started.
+    Inherited,
+    /// Those that were started for these fleets.
+    OfFleets(Vec<FleetId>),
+}
+
 /// One key.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ApiKey {
@@ -95,6 +113,8 @@ pub struct ApiKey {
     pub sha256: [u8; 32],
     /// What its holder may do.
     pub permissions: Vec<Permission>,
+    /// Which game servers it speaks for.
+    pub servers: ServersOfKey,
 }
 
 impl fmt::Debug for ApiKey {
@@ -103,6 +123,7 @@ impl fmt::Debug for ApiKey {
         f.debug_struct("ApiKey")
             .field("name", &self.name)
             .field("permissions", &self.permissions)
+            .field("servers", &self.servers)
             .finish_non_exhaustive()
     }
 }
@@ -110,6 +131,7 @@ impl fmt::Debug for ApiKey {
 struct KnownKey {
     sha256: [u8; 32],
     permissions: Permissions,
+    servers: Arc<ServersOfKey>,
 }
 
 /// The keys that are good.
@@ -119,22 +141,25 @@ impl KeyRing {
     /// These.
     #[must_use]
     pub fn of(keys: &[ApiKey]) -> Self {
-        let known = keys
-            .iter()
-            .map(|key| KnownKey { sha256: key.sha256, permissions: Permissions::of(&key.permissions) });
+        let known = keys.iter().map(|key| KnownKey {
+            sha256: key.sha256,
+            permissions: Permissions::of(&key.permissions),
+            servers: Arc::new(key.servers.clone()),
+        });
         Self(known.collect())
     }
 
-    /// What the holder of the key with this hash may do; `None` if it is not known.
-    fn permissions(&self, sha256: &[u8; 32]) -> Option<Permissions> {
+    /// The key with this hash.
+    fn find(&self, sha256: &[u8; 32]) -> Option<&KnownKey> {
         // All keys are looked at, so that the time tells nothing about which one it was.
-        let (mut found, mut bits) = (Choice::from(0), 0);
-        for key in &self.0 {
+        let (mut found, mut place) = (Choice::from(0), 0);
+        for (key, at) in self.0.iter().zip(0_u64..) {
             let same = key.sha256.ct_eq(sha256);
-            bits = u8::conditional_select(&bits, &key.permissions.0, same);
+            place = u64::conditional_select(&place, &at, same);
             found |= same;
         }
-        bool::from(found).then_some(Permissions(bits))
+        let place = usize::try_from(place).ok().filter(|_| bool::from(found))?;
+        self.0.get(place)
     }
 }
 
@@ -164,6 +189,8 @@ pub struct Auth {
     /// `None` in development mode.
     keys: Option<Arc<dyn KeySource>>,
     players: Option<PlayerTokens>,
+    /// The keys of servers that are started here; `None` where none are.
+    servers: Option<ServerKeys>,
 }
 
 impl fmt::Debug for Auth {
@@ -176,7 +203,7 @@ impl Auth {
     /// Development mode: everybody may do everything, without a key, and is believed about which player it is for.
     #[must_use]
     pub const fn dev() -> Self {
-        Self { keys: None, players: None }
+        Self { keys: None, players: None, servers: None }
     }
 
     /// Whoever shows one of `keys` may do what it permits.
@@ -188,13 +215,24 @@ impl Auth {
     /// Whoever shows one of the keys that `source` has at that time may do what it permits.
     #[must_use]
     pub fn keys_from(source: Arc<dyn KeySource>) -> Self {
-        Self { keys: Some(source), players: None }
+        Self { keys: Some(source), players: None, servers: None }
     }
 
     /// The same, and players may show one of `tokens`.
     #[must_use]
     pub fn with_players(self, tokens: PlayerTokens) -> Self {
         Self { players: Some(tokens), ..self }
+    }
+
+    /// The same, and game servers may show one of `keys`.
+    #[must_use]
+    pub fn with_servers(self, keys: ServerKeys) -> Self {
+        Self { servers: Some(keys), ..self }
+    }
+
+    /// Whether servers that are started here have keys of their own.
+    pub(crate) const fn knows_servers(&self) -> bool {
+        self.servers.is_some()
     }
 
     /// Whoever sent `headers`.
@@ -204,15 +242,8 @@ impl Auth {
     /// beside the name of another; `invalid_field` for a player id that is none; `unavailable` if tokens cannot be
     /// checked.
     pub(crate) async fn caller(&self, headers: &HeaderMap) -> Result<Caller, ApiError> {
-        let bearer = bearer(headers);
-        let is_token = |bearer: &Bearer<'_>| {
-            self.players.is_some() && bearer.as_ref().is_ok_and(|text| looks_like_token(text))
-        };
-        let (token, bearer) = match bearer {
-            Some(bearer) if is_token(&bearer) => (bearer.ok(), None),
-            other => (None, other),
-        };
-        let (permissions, pass) = self.permissions(bearer, headers)?;
+        let (token, bearer) = self.token_or_key(headers);
+        let Shown { permissions, servers, pass } = self.shown(bearer, headers)?;
         let signed_in = match token {
             Some(token) => self.signed_in(token).await?,
             None => None,
@@ -228,7 +259,7 @@ impl Auth {
         if permissions == Permissions::NONE && player.is_none() {
             return Err(self.nothing_shown());
         }
-        Ok(Caller { permissions, player, pass })
+        Ok(Caller { permissions, player, servers, pass })
     }
 
     /// Why not every key can be looked up now, if so.
@@ -239,28 +270,49 @@ impl Auth {
     /// Whether `headers` show a key with `permission`; in development mode everybody has it.
     #[must_use]
     pub fn permits(&self, headers: &HeaderMap, permission: Permission) -> bool {
-        self.permissions(bearer(headers), headers).is_ok_and(|(permissions, _)| permissions.has(permission))
+        let (_, bearer) = self.token_or_key(headers);
+        self.shown(bearer, headers).is_ok_and(|shown| shown.permissions.has(permission))
+    }
+
+    /// What stands after `Bearer`: a player token, or anything else, which is an API key.
+    fn token_or_key<'a>(&self, headers: &'a HeaderMap) -> (Option<&'a str>, Option<Bearer<'a>>) {
+        let is_token = |bearer: &Bearer<'_>| {
+            self.players.is_some() && bearer.as_ref().is_ok_and(|text| looks_like_token(text))
+        };
+        match bearer(headers) {
+            Some(bearer) if is_token(&bearer) => (bearer.ok(), None),
+            other => (None, other),
+        }
     }
 
     /// What the key in `headers` permits; nothing, if there is none.
-    fn permissions(
-        &self,
-        bearer: Option<Bearer<'_>>,
-        headers: &HeaderMap,
-    ) -> Result<(Permissions, Pass), ApiError> {
-        let Some(source) = &self.keys else { return Ok((Permissions::EVERYTHING, Pass::for_ever())) };
+    fn shown(&self, bearer: Option<Bearer<'_>>, headers: &HeaderMap) -> Result<Shown, ApiError> {
+        let Some(source) = &self.keys else { return Ok(Shown::of(Permissions::EVERYTHING, SpeaksFor::All)) };
         let key = match (bearer, headers.get(API_KEY)) {
             (Some(bearer), _) => bearer?.as_bytes(),
             (None, Some(value)) => value.as_bytes().trim_ascii(),
-            (None, None) => return Ok((Permissions::NONE, Pass::for_ever())),
+            (None, None) => return Ok(Shown::of(Permissions::NONE, SpeaksFor::None)),
         };
         if key.is_empty() || key.len() > MAX_KEY_BYTES {
             return Err(codes::UNAUTHENTICATED.error(format!("an API key has 1 to {MAX_KEY_BYTES} bytes")));
         }
+        let server_of = |keys: &ServerKeys| keys.server(str::from_utf8(key).ok()?);
+        if let Some(server) = self.servers.as_ref().and_then(server_of) {
+            return Ok(Shown::of(Permissions::of(&[Permission::GameServerMatch]), SpeaksFor::Itself(server)));
+        }
         let sha256 = Sha256::digest(key).into();
-        let permissions = source.keys().permissions(&sha256);
-        let permissions = permissions.ok_or_else(|| unknown(&**source, "this API key is not known"))?;
-        Ok((permissions, Pass(Some((Arc::clone(source), sha256)))))
+        let ring = source.keys();
+        let known = ring.find(&sha256);
+        let known = known.ok_or_else(|| unknown(&**source, "this API key is not known"))?;
+        let servers = match known.permissions {
+            permissions if permissions.has(Permission::Admin) => SpeaksFor::All,
+            permissions if permissions.has(Permission::GameServerMatch) => {
+                SpeaksFor::of_key(sha256, Arc::clone(&known.servers))
+            }
+            _ => SpeaksFor::None,
+        };
+        let pass = Pass(Some(Opener { source: Arc::clone(source), sha256, needed: &[] }));
+        Ok(Shown { permissions: known.permissions, servers, pass })
     }
 
     /// The player whom `text` shows to be there; `None` if it is no token, or none is ever taken.
@@ -333,9 +385,32 @@ fn bearer(headers: &HeaderMap) -> Option<Bearer<'_>> {
     Some(text.map(str::trim_ascii).ok_or_else(bad))
 }
 
+/// What a key permits.
+struct Shown {
+    permissions: Permissions,
+    servers: SpeaksFor,
+    pass: Pass,
+}
+
+impl Shown {
+    /// Without a key that could be revoked.
+    const fn of(permissions: Permissions, servers: SpeaksFor) -> Self {
+        Self { permissions, servers, pass: Pass::for_ever() }
+    }
+}
+
 /// What lets a caller in, to look at again while an answer lasts.
 #[derive(Clone)]
-pub(crate) struct Pass(Option<(Arc<dyn KeySource>, [u8; 32])>);
+pub(crate) struct Pass(Option<Opener>);
+
+/// The key that a call was opened with, and what it was opened by: one of these permissions, or without any by the key
+/// being known.
+#[derive(Clone)]
+struct Opener {
+    source: Arc<dyn KeySource>,
+    sha256: [u8; 32],
+    needed: &'static [Permission],
+}
 
 impl fmt::Debug for Pass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -349,14 +424,17 @@ impl Pass {
     }
 
     /// # Errors
-    /// `unauthenticated` if the key has been revoked; `unavailable` if nobody can say.
+    /// `unauthenticated` if the key has been revoked; `unavailable` if nobody can say; `forbidden` if it has lost the permission that opened the call.
     pub(crate) fn check(&self) -> Result<(), ApiError> {
-        match &self.0 {
-            Some((source, sha256)) if source.keys().permissions(sha256).is_none() => {
-                Err(unknown(&**source, "the API key has been revoked"))
-            }
-            _ => Ok(()),
+        let Some(Opener { source, sha256, needed }) = &self.0 else { return Ok(()) };
+        let ring = source.keys();
+        let Some(key) = ring.find(sha256) else {
+            return Err(unknown(&**source, "the API key has been revoked"));
+        };
+        if needed.is_empty() || key.permissions.has_any(needed) {
+            return Ok(());
         }
+        Err(codes::FORBIDDEN.error("the API key has lost the permission that this was opened with"))
     }
 }
 
@@ -365,18 +443,25 @@ impl Pass {
 pub(crate) struct Caller {
     permissions: Permissions,
     player: Option<PlayerId>,
+    servers: SpeaksFor,
     pass: Pass,
 }
 
 impl Caller {
     /// Somebody who may do nothing that needs a permission, and speaks for no player.
     pub(crate) const fn nobody() -> Self {
-        Self { permissions: Permissions::NONE, player: None, pass: Pass::for_ever() }
+        let (permissions, servers) = (Permissions::NONE, SpeaksFor::None);
+        Self { permissions, player: None, servers, pass: Pass::for_ever() }
     }
 
     /// Whether the caller has one of `permissions`.
     pub(crate) fn has_any(&self, permissions: &[Permission]) -> bool {
         self.permissions.has_any(permissions)
+    }
+
+    /// Whether the caller has the permission `client`: it may see and do what is everybody's.
+    pub(crate) fn is_client(&self) -> bool {
+        self.permissions.has(Permission::Client)
     }
 
     /// Whether the caller is a player, or may speak for one and does.
@@ -398,6 +483,21 @@ impl Caller {
         self.player.as_ref()
     }
 
+    /// Which game servers the caller speaks for.
+    pub(crate) const fn servers(&self) -> &SpeaksFor {
+        &self.servers
+    }
+
+    /// The same caller, let in by one of `permissions` as far as it has them.
+    pub(crate) fn let_in_by(mut self, permissions: &'static [Permission]) -> Self {
+        if let Some(opener) = &mut self.pass.0
+            && self.permissions.has_any(permissions)
+        {
+            opener.needed = permissions;
+        }
+        self
+    }
+
     /// What let the caller in.
     pub(crate) fn pass(&self) -> Pass {
         self.pass.clone()
@@ -412,7 +512,8 @@ mod tests {
 
     fn key(name: &str, text: &str, permissions: &[Permission]) -> ApiKey {
         let permissions = permissions.to_vec();
-        ApiKey { name: name.into(), sha256: Sha256::digest(text).into(), permissions }
+        let servers = ServersOfKey::default();
+        ApiKey { name: name.into(), sha256: Sha256::digest(text).into(), permissions, servers }
     }
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -484,6 +585,9 @@ mod tests {
     #[test]
     fn debug_output_has_no_hash() {
         let key = key("a", "alpha", &[]);
-        assert_eq!(format!("{key:?}"), "ApiKey { name: \"a\", permissions: [], .. }");
+        assert_eq!(
+            format!("{key:?}"),
+            "ApiKey { name: \"a\", permissions: [], servers: SelfRegistered, .. }"
+        );
     }
 }

@@ -43,7 +43,7 @@ async fn admit(api: &Api, request: &Parts) -> Result<Caller, ApiError> {
     };
     let caller = api.options.auth.caller(&request.headers).await?;
     if caller.has_any(permissions) || players && caller.is_for_a_player() {
-        return Ok(caller);
+        return Ok(caller.let_in_by(permissions));
     }
     let names: Vec<_> = permissions.iter().map(|permission| permission.name()).collect();
     let mut problem = format!("this call needs an API key with the permission `{}`", names.join("` or `"));

@@ -107,12 +107,14 @@ macro_rules! unary {
 #[rustfmt::skip]
 unary! {
     impl CatenaServerManager {
-        request_match(RequestMatchRequest) -> RequestMatchResponse = server_manager::request_match;
-        match_ready(MatchReadyRequest) -> MatchReadyResponse = server_manager::match_ready;
-        end_match(EndMatchRequest) -> EndMatchResponse = server_manager::end_match;
         list_servers(ListServersRequest) -> ListServersResponse = server_manager::list_servers;
         admin_allocate_server(AdminAllocateServerRequest) -> AdminAllocateServerResponse = server_manager::admin_allocate_server;
         admin_deallocate_server(AdminDeallocateServerRequest) -> AdminDeallocateServerResponse = server_manager::admin_deallocate_server;
+    }
+    as caller {
+        request_match(RequestMatchRequest) -> RequestMatchResponse = server_manager::request_match;
+        match_ready(MatchReadyRequest) -> MatchReadyResponse = server_manager::match_ready;
+        end_match(EndMatchRequest) -> EndMatchResponse = server_manager::end_match;
     }
 }
 

@@ -8,6 +8,9 @@
 //! | `openapi`, `docs` | the description of all of it, made from the code, and the page that shows it |
 //! | `player_feed` | who hears of which ticket and which match |
 //! | `rules` | who may call what, all of it in one table |
+//! | `servers` | which game servers a caller speaks for, and what is theirs |
+//! | `sight` | what a caller sees of what it may ask for |
+//! | `player_order` | what a ticket may say that a player starts |
 //! | `gate`, [`auth`] | enforce the rules, for both transports |
 //! | `error` | one error, in the form that each transport gives it |
 //!
@@ -27,12 +30,16 @@ mod native;
 mod openapi;
 mod params;
 mod player_feed;
+mod player_order;
 mod router;
 mod rules;
+mod servers;
+mod sight;
 mod state;
 
-pub use auth::{ApiKey, Auth, KeyRing, KeySource, Permission};
+pub use auth::{ApiKey, Auth, KeyRing, KeySource, Permission, ServersOfKey};
 pub use codes::codes;
+pub use player_order::{NamingOthers, PlayerRights};
 pub use router::{router, routes};
 pub use rules::calls;
 pub use state::{ApiOptions, ConfiguredAllocator, Limits};

@@ -18,6 +18,8 @@ use crate::codes;
 use crate::error::ApiError;
 use crate::openapi;
 use crate::player_feed::PlayerFeed;
+use crate::player_order::PlayerRights;
+use crate::servers::Holders;
 
 /// What the API is made of.
 pub struct ApiOptions {
@@ -29,6 +31,8 @@ pub struct ApiOptions {
     pub clock: Arc<dyn Clock>,
     /// Who may call.
     pub auth: Auth,
+    /// What players may say in tickets that they start without a key.
+    pub player_rights: PlayerRights,
     /// The fleets' allocators, in the order in which they are tried.
     pub allocators: Vec<ConfiguredAllocator>,
     /// Names of the allocators that this build has.
@@ -88,6 +92,8 @@ pub(crate) struct Api(Arc<Shared>);
 pub(crate) struct Shared {
     pub(crate) options: ApiOptions,
     pub(crate) player_feed: PlayerFeed,
+    /// Who speaks for which game server.
+    pub(crate) holders: Holders,
     /// Made when it is first asked for.
     openapi: OnceLock<Bytes>,
     log_streams: Arc<Semaphore>,
@@ -113,7 +119,8 @@ impl Api {
         let player_feed =
             PlayerFeed::new(broker, maker, options.limits.player_streams, options.closing.clone());
         let log_streams = Arc::new(Semaphore::new(options.limits.log_streams));
-        Self(Arc::new(Shared { options, player_feed, openapi: OnceLock::new(), log_streams }))
+        let (holders, openapi) = (Holders::default(), OnceLock::new());
+        Self(Arc::new(Shared { options, player_feed, holders, openapi, log_streams }))
     }
 }
 

@@ -49,7 +49,9 @@ pub(crate) fn config(top: &Section<'_>, overrides: Overrides) -> Option<Config> 
     let log = top.section("log").and_then(|section| log(&section));
     let broker = top.section("broker").and_then(|section| broker(&section));
     let api_keys = api_keys(top);
-    let players = top.section("players").and_then(|section| players::read(&section));
+    let players_section = top.section("players");
+    let player_rights = players_section.as_ref().and_then(players::rights);
+    let players = players_section.and_then(|section| players::read(&section));
     let netcode_key = top.section("netcode").and_then(|section| netcode::read(&section));
     let dispatch = top.section("dispatch").and_then(|section| dispatch::read(&section, dev));
     let fleets_section = top.section("fleets");
@@ -78,6 +80,7 @@ pub(crate) fn config(top: &Section<'_>, overrides: Overrides) -> Option<Config> 
         broker: broker?,
         api_keys: api_keys?,
         players: players?,
+        player_rights: player_rights?,
         netcode_key: netcode_key?,
         gateway: gateway?,
         dispatch: dispatch?,

@@ -40,10 +40,11 @@ pub use markdown::{EXAMPLE, reference_markdown};
 pub use matchmaker::{HookConfig, HookKey, MatchmakerConfig};
 pub use model::{
     AllocatorConfig, ApiKey, Config, Dialect, DispatchConfig, DispatchLimits, Environment, FleetConfig, Game,
-    GatewayConfig, LimitsConfig, LocalProcessConfig, LogConfig, LogFormat, Permission, Players, TlsConfig,
+    GatewayConfig, LimitsConfig, LocalProcessConfig, LogConfig, LogFormat, NamingOthers, Permission, Players,
+    TlsConfig,
 };
 pub use netcode::{KEY_BYTES, KeySource, NetcodeKey};
 pub use plain::{reference_json, reference_text};
-pub use players::{PlayerKeys, PlayersConfig};
+pub use players::{PlayerKeys, PlayerRightsConfig, PlayersConfig};
 pub use secret::{Secret, SecretSource};
 pub use show::HIDDEN;

@@ -14,7 +14,7 @@ use sortie_domain::ids::FleetId;
 use crate::finding::Finding;
 use crate::matchmaker::MatchmakerConfig;
 use crate::netcode::NetcodeKey;
-use crate::players::PlayersConfig;
+use crate::players::{PlayerRightsConfig, PlayersConfig};
 use crate::secret::{Secret, SecretSource};
 
 /// An enum whose variants have names in the configuration.
@@ -83,6 +83,18 @@ choices! {
 }
 
 choices! {
+    /// Whether players may start tickets for others too.
+    NamingOthers {
+        /// Never.
+        No = "no",
+        /// In queues with the hook `party_membership`.
+        PartyHook = "party_hook",
+        /// In every queue.
+        Yes = "yes",
+    }
+}
+
+choices! {
     /// Format of a fleet's connect tokens.
     Dialect {
         /// The C reference and its bindings.
@@ -119,6 +131,8 @@ pub struct Config {
     pub api_keys: Vec<ApiKey>,
     /// How players sign in; `None` where they do not.
     pub players: Option<PlayersConfig>,
+    /// What players may say in tickets that they start themselves.
+    pub player_rights: PlayerRightsConfig,
     /// The key that seals connect tokens.
     pub netcode_key: Option<NetcodeKey>,
     /// The players' door.

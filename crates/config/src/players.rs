@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::model::NamingOthers;
 use crate::parse;
 use crate::secret::{self, MAX_SECRET_BYTES, Secret, SecretSource};
 use crate::section::Section;
@@ -28,6 +29,15 @@ pub struct PlayersConfig {
     pub keys: PlayerKeys,
 }
 
+/// What players may say in tickets that they start themselves, without a key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PlayerRightsConfig {
+    /// Whether for others too.
+    pub may_name_others: NamingOthers,
+    /// Whether ratings and other numbers that rules judge by are taken from players.
+    pub may_rate_themselves: bool,
+}
+
 /// What player tokens are checked with.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum PlayerKeys {
@@ -37,6 +47,14 @@ pub enum PlayerKeys {
     JwksFile(PathBuf),
     /// Public keys at this URL.
     JwksUrl(String),
+}
+
+/// What the section `players` says of their tickets.
+pub(crate) fn rights(section: &Section<'_>) -> Option<PlayerRightsConfig> {
+    let may_name_others =
+        section.get("may_name_others", parse::choice(NamingOthers::NAMES, NamingOthers::by_name));
+    let may_rate_themselves = section.get("may_rate_themselves", parse::switch);
+    Some(PlayerRightsConfig { may_name_others: may_name_others?, may_rate_themselves: may_rate_themselves? })
 }
 
 /// The section `players`; `Some(None)` where players do not sign in.

@@ -39,7 +39,7 @@ impl Config {
         put(&mut top, "log", log(&self.log));
         put(&mut top, "broker", broker(&self.broker));
         put(&mut top, "api_keys", self.api_keys.iter().map(api_key).collect::<Vec<_>>());
-        put(&mut top, "players", self.players.as_ref().map(players).unwrap_or_default());
+        put(&mut top, "players", players(self));
         let mut netcode = Table::new();
         match self.netcode_key.as_ref().map(crate::NetcodeKey::source) {
             Some(KeySource::File(path)) => put(&mut netcode, "key_file", shown_path(path)),
@@ -134,18 +134,26 @@ fn api_key(key: &ApiKey) -> Table {
     table
 }
 
-fn players(players: &PlayersConfig) -> Table {
+fn players(config: &Config) -> Table {
     let mut table = Table::new();
-    put(&mut table, "issuer", players.issuer.clone());
-    put(&mut table, "audience", players.audience.clone());
-    put(&mut table, "leeway", shown(players.leeway));
-    match &players.keys {
-        PlayerKeys::Secret(SecretSource::File(path), _) => put(&mut table, "secret_file", shown_path(path)),
-        PlayerKeys::Secret(SecretSource::Variable(name), _) => put(&mut table, "secret_env", name.clone()),
-        PlayerKeys::JwksFile(path) => put(&mut table, "jwks_file", shown_path(path)),
-        PlayerKeys::JwksUrl(url) => put(&mut table, "jwks_url", url.clone()),
+    if let Some(players) = &config.players {
+        signing_in(&mut table, players);
     }
+    put(&mut table, "may_name_others", config.player_rights.may_name_others.name());
+    put(&mut table, "may_rate_themselves", config.player_rights.may_rate_themselves);
     table
+}
+
+fn signing_in(table: &mut Table, players: &PlayersConfig) {
+    put(table, "issuer", players.issuer.clone());
+    put(table, "audience", players.audience.clone());
+    put(table, "leeway", shown(players.leeway));
+    match &players.keys {
+        PlayerKeys::Secret(SecretSource::File(path), _) => put(table, "secret_file", shown_path(path)),
+        PlayerKeys::Secret(SecretSource::Variable(name), _) => put(table, "secret_env", name.clone()),
+        PlayerKeys::JwksFile(path) => put(table, "jwks_file", shown_path(path)),
+        PlayerKeys::JwksUrl(url) => put(table, "jwks_url", url.clone()),
+    }
 }
 
 fn gateway(gateway: &GatewayConfig) -> Table {

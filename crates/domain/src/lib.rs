@@ -13,4 +13,5 @@ pub mod ids;
 pub mod machine;
 pub mod matchmaking;
 pub mod size;
+pub mod text;
 pub mod time;

@@ -1,7 +1,8 @@
 //! Who is believed about a player's address.
 //!
-//! A player could name any address, so what a request says about it counts only if it comes from a proxy that is
-//! configured as trusted, or in development mode. Otherwise the address is that of the connection.
+//! A player could name any address, so `client_ip` counts only from a backend that shows a key with which it speaks for
+//! players, or in development mode: a proxy passes on what players write into a query or a body. Of everybody else the
+//! address is that of the connection, or where this is a proxy that is configured as trusted, the one that it forwards for.
 //!
 //! Of `X-Forwarded-For`, to which each proxy adds at the end whom it was called by, the rightmost address that is no
 //! trusted proxy's counts: what stands before it is what the player likes it to be. The header `Forwarded` is not read;
@@ -21,6 +22,8 @@ pub(crate) struct Claims<'a> {
     pub(crate) peer: Option<IpAddr>,
     /// The address that the request names.
     pub(crate) asked: Option<&'a str>,
+    /// Whether the request shows a key that may speak for players.
+    pub(crate) speaks_for_players: bool,
     /// The headers `X-Forwarded-For`, with commas between them.
     pub(crate) forwarded_for: Option<&'a str>,
 }
@@ -32,8 +35,9 @@ pub(crate) struct Claims<'a> {
 pub(crate) fn client_ip(claims: Claims<'_>, options: &GatewayOptions) -> Result<Option<IpAddr>, JoinError> {
     let peer = claims.peer.map(|ip| ip.to_canonical());
     let trusted = options.dev || peer.is_some_and(|ip| is_among(ip, &options.trusted_proxies));
-    let claimed = if trusted { claimed(claims, options)? } else { None };
-    let ip = claimed.or(peer).map(|ip| ip.to_canonical());
+    let named = if options.dev || claims.speaks_for_players { named(claims)? } else { None };
+    let forwarded = claims.forwarded_for.filter(|_| trusted).and_then(|list| forwarded(list, options));
+    let ip = named.or(forwarded).or(peer).map(|ip| ip.to_canonical());
     Ok(ip.map(|ip| match options.loopback_replacement {
         Some(replacement) if ip.is_loopback() => replacement,
         _ => ip,
@@ -50,12 +54,9 @@ pub(crate) fn limited_ip(claims: Claims<'_>, options: &GatewayOptions) -> Option
     claims.forwarded_for.and_then(|list| forwarded(list, options))
 }
 
-fn claimed(claims: Claims<'_>, options: &GatewayOptions) -> Result<Option<IpAddr>, JoinError> {
-    if let Some(asked) = claims.asked {
-        let ip = asked.trim().parse();
-        return ip.map(Some).map_err(|_| JoinError::invalid("client_ip", "must be an IP address"));
-    }
-    Ok(claims.forwarded_for.and_then(|list| forwarded(list, options)))
+fn named(claims: Claims<'_>) -> Result<Option<IpAddr>, JoinError> {
+    let ip = claims.asked.map(|asked| asked.trim().parse()).transpose();
+    ip.map_err(|_| JoinError::invalid("client_ip", "must be an IP address"))
 }
 
 /// The rightmost address that is no trusted proxy's; `None` if there is none before something that is no address.
@@ -103,8 +104,15 @@ mod tests {
         forwarded_for: Option<&str>,
         options: &GatewayOptions,
     ) -> String {
-        let claims = Claims { peer: Some(peer.parse().unwrap()), asked, forwarded_for };
+        let peer = Some(peer.parse().unwrap());
+        let claims = Claims { peer, asked, speaks_for_players: false, forwarded_for };
         client_ip(claims, options).unwrap().unwrap().to_string()
+    }
+
+    fn with_key(peer: &str, asked: Option<&str>, forwarded_for: Option<&str>) -> String {
+        let peer = Some(peer.parse().unwrap());
+        let claims = Claims { peer, asked, speaks_for_players: true, forwarded_for };
+        client_ip(claims, &options()).unwrap().unwrap().to_string()
     }
 
     #[test]
@@ -114,8 +122,23 @@ mod tests {
     }
 
     #[test]
-    fn a_trusted_proxy_is_believed_what_is_asked_first() {
-        assert_eq!(found("10.1.2.3", Some("1.1.1.1"), Some("2.2.2.2"), &options()), "1.1.1.1");
+    fn what_a_player_names_never_beats_what_its_proxy_says() {
+        assert_eq!(found("10.1.2.3", Some("1.1.1.1"), Some("2.2.2.2"), &options()), "2.2.2.2");
+        assert_eq!(found("10.1.2.3", Some("1.1.1.1"), None, &options()), "10.1.2.3");
+        assert_eq!(found("10.1.2.3", Some("no address"), Some("2.2.2.2"), &options()), "2.2.2.2");
+    }
+
+    #[test]
+    fn a_backend_with_a_key_names_its_player_s_address() {
+        assert_eq!(with_key("9.9.9.9", Some("1.1.1.1"), None), "1.1.1.1");
+        assert_eq!(with_key("10.1.2.3", Some("1.1.1.1"), Some("2.2.2.2")), "1.1.1.1");
+        // Without a name it is as for everybody else.
+        assert_eq!(with_key("9.9.9.9", None, Some("2.2.2.2")), "9.9.9.9");
+        assert_eq!(with_key("10.1.2.3", None, Some("2.2.2.2")), "2.2.2.2");
+    }
+
+    #[test]
+    fn a_trusted_proxy_is_believed_about_whom_it_forwards_for() {
         assert_eq!(found("10.1.2.3", None, Some("2001:db8::1"), &options()), "2001:db8::1");
         assert_eq!(found("10.1.2.3", None, None, &options()), "10.1.2.3");
         assert_eq!(found("fd00::7", None, Some("2.2.2.2"), &options()), "2.2.2.2");
@@ -140,7 +163,8 @@ mod tests {
     #[test]
     fn limits_go_by_what_the_caller_cannot_choose() {
         let limited = |peer: &str, forwarded_for| {
-            let claims = Claims { peer: Some(peer.parse().unwrap()), asked: Some("1.1.1.1"), forwarded_for };
+            let peer = Some(peer.parse().unwrap());
+            let claims = Claims { peer, asked: Some("1.1.1.1"), speaks_for_players: true, forwarded_for };
             limited_ip(claims, &options()).map(|ip| ip.to_string())
         };
         assert_eq!(limited("9.9.9.9", Some("2.2.2.2")).as_deref(), Some("9.9.9.9"));
@@ -171,14 +195,14 @@ mod tests {
         for peer in ["127.0.0.1", "::1", "::ffff:127.0.0.1"] {
             assert_eq!(found(peer, None, None, &options()), "81.128.157.100");
         }
-        assert_eq!(found("10.1.2.3", Some("127.0.0.9"), None, &options()), "81.128.157.100");
+        assert_eq!(with_key("10.1.2.3", Some("127.0.0.9"), None), "81.128.157.100");
         let unchanged = GatewayOptions { loopback_replacement: None, ..options() };
         assert_eq!(found("127.0.0.1", None, None, &unchanged), "127.0.0.1");
     }
 
     #[test]
     fn an_unknown_peer_is_not_trusted() {
-        let claims = Claims { peer: None, asked: Some("1.1.1.1"), forwarded_for: None };
+        let claims = Claims { asked: Some("1.1.1.1"), ..Claims::default() };
         assert_eq!(client_ip(claims, &options()).unwrap(), None);
         assert_eq!(client_ip(claims, &dev()).unwrap(), Some("1.1.1.1".parse().unwrap()));
     }

@@ -39,6 +39,10 @@ pub(crate) enum JoinError {
     #[error("{0}")]
     BadToken(TokenError),
     #[error(
+        "{0}: is not taken from players, because the queue's rules judge by it: a backend with a key starts rated tickets, or a hook `validate_ticket` gives the ratings"
+    )]
+    RatesItself(String),
+    #[error(
         "nothing tells you from other players: show a player token, or say it on the websocket that you wait on"
     )]
     NotKnown,
@@ -106,6 +110,7 @@ impl JoinError {
             Self::Body(BodyError::TooSlow { .. }) => 408,
             Self::BadToken(TokenError::KeysUnavailable) => 503,
             Self::NotSignedIn | Self::NotKnown | Self::BadToken(_) => 401,
+            Self::RatesItself(_) => 403,
             Self::UnknownGame { .. } => 404,
             Self::TooOften(_) | Self::TooManyFromAddress => 429,
             Self::Deadline | Self::StillWaits => 408,
@@ -145,6 +150,7 @@ impl JoinError {
             Self::NotSignedIn => "not_signed_in",
             Self::BadToken(TokenError::KeysUnavailable) => "keys_unavailable",
             Self::BadToken(_) => "bad_token",
+            Self::RatesItself(_) => "rates_itself",
             Self::UnknownGame { .. } => "unknown_game",
             Self::TooManyWaiting => "too_many_waiting",
             Self::TooOften(_) => "too_often",
@@ -183,7 +189,7 @@ impl JoinError {
 
     /// Whether the request itself is wrong.
     pub(crate) fn is_callers_fault(&self) -> bool {
-        matches!(self.status(), 400 | 401)
+        matches!(self.status(), 400 | 401) || matches!(self, Self::RatesItself(_))
     }
 
     /// When to come again, in seconds, where that is all that is needed.

@@ -87,7 +87,7 @@ pub(crate) struct Asked {
     pub(crate) game: Option<String>,
     /// Its version.
     pub(crate) version: Option<String>,
-    /// The player's address, as a proxy that is trusted knows it.
+    /// The player's address; taken from backends that show a key with the permission `client`.
     pub(crate) client_ip: Option<String>,
     /// A player token, for where no header can be set, as on a browser's websocket.
     pub(crate) token: Option<Shown>,
@@ -149,7 +149,7 @@ impl FromRequestParts<Arc<Inner>> for Admitted {
     type Rejection = JoinError;
 
     async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Inner>) -> Result<Self, JoinError> {
-        let caller = Caller::of(parts);
+        let caller = Caller::of(parts, &gateway.options);
         let permit = gateway.admit(limited_ip(caller.claims(None), &gateway.options))?;
         Ok(Self { caller, permit })
     }
@@ -162,7 +162,7 @@ impl FromRequestParts<Arc<Inner>> for Speaker {
     type Rejection = JoinError;
 
     async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Inner>) -> Result<Self, JoinError> {
-        let caller = Caller::of(parts);
+        let caller = Caller::of(parts, &gateway.options);
         gateway.pass(limited_ip(caller.claims(None), &gateway.options))?;
         Ok(Self(caller))
     }
@@ -182,18 +182,22 @@ pub(crate) struct Caller {
     forwarded_for: Option<String>,
     session: Option<String>,
     bearer: Option<String>,
+    /// Whether it shows a key that may speak for players.
+    speaks_for_players: bool,
 }
 
 impl Caller {
-    fn of(parts: &Parts) -> Self {
+    fn of(parts: &Parts, options: &GatewayOptions) -> Self {
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
         let session = SESSION_HEADERS.iter().find_map(|name| text(&parts.headers, name));
         let bearer = text(&parts.headers, &header::AUTHORIZATION);
-        Self { peer, forwarded_for: forwarded_for(&parts.headers), session, bearer }
+        let speaks_for_players = options.speaks_for_players.as_ref().is_some_and(|ask| ask(&parts.headers));
+        Self { peer, forwarded_for: forwarded_for(&parts.headers), session, bearer, speaks_for_players }
     }
 
     fn claims<'a>(&'a self, asked: Option<&'a str>) -> Claims<'a> {
-        Claims { peer: self.peer, asked, forwarded_for: self.forwarded_for.as_deref() }
+        let (peer, speaks_for_players) = (self.peer, self.speaks_for_players);
+        Claims { peer, asked, speaks_for_players, forwarded_for: self.forwarded_for.as_deref() }
     }
 }
 
@@ -275,6 +279,8 @@ impl Caller {
             // Anything else is no token, and is refused as one.
             scheme.map_or(text, |scheme| text[scheme.len()..].trim())
         });
+        // A backend may show its key there.
+        let bearer = bearer.filter(|text| !self.speaks_for_players || looks_like_token(text));
         let session = self.session.as_deref().filter(|text| looks_like_token(text));
         bearer.or(session).or(asked.token.as_ref().map(|shown| shown.0.as_str()))
     }

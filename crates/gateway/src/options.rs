@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::HeaderValue;
+use axum::http::{HeaderMap, HeaderValue};
 use ipnet::IpNet;
 use serde_json::{Map, Value};
 use sortie_domain::ids::FleetId;
@@ -69,6 +70,9 @@ pub struct GameFleet {
     pub properties: Map<String, Value>,
 }
 
+/// Says of a request's headers whether they show a key that may speak for players.
+pub type SpeaksForPlayers = Arc<dyn Fn(&HeaderMap) -> bool + Send + Sync>;
+
 /// How a gateway behaves.
 #[derive(Clone)]
 pub struct GatewayOptions {
@@ -108,6 +112,10 @@ pub struct GatewayOptions {
     pub players: Option<PlayerTokens>,
     /// Whether players have to sign in.
     pub must_sign_in: bool,
+    /// Who is believed about a player's address without being a proxy; `None` for nobody.
+    pub speaks_for_players: Option<SpeaksForPlayers>,
+    /// Whether numbers that rules judge by are taken from players; in development mode they are.
+    pub may_rate_themselves: bool,
 }
 
 impl GatewayOptions {
@@ -133,6 +141,8 @@ impl GatewayOptions {
             dev: false,
             players: None,
             must_sign_in: false,
+            speaks_for_players: None,
+            may_rate_themselves: false,
         }
     }
 

@@ -43,6 +43,8 @@ const NO_VOTE: &str = "its players have to accept their matches, which nobody co
 pub(crate) struct Entry {
     pub(crate) queue: QueueId,
     pub(crate) properties: Properties,
+    /// Those of them that the player has sent.
+    told: Properties,
     pub(crate) latencies: BTreeMap<RegionId, u32>,
     /// The fleets of the game, where one is named.
     pub(crate) candidates: Option<Candidates>,
@@ -77,15 +79,20 @@ impl Entry {
             Some(Value::Object(properties)) => properties.clone(),
             Some(_) => return Err(JoinError::invalid("properties", "must be a JSON object")),
         };
+        let text = |properties: Map<String, Value>| {
+            if properties.is_empty() { String::new() } else { Value::Object(properties).to_string() }
+        };
+        let checked = |properties: Map<String, Value>| {
+            Properties::parse(&text(properties)).map_err(|problem| JoinError::invalid("properties", problem))
+        };
+        let judged = checked(properties.clone())?;
         if let Some(candidate) = candidates.as_ref().and_then(|candidates| candidates.first()) {
             properties.insert("game".to_owned(), candidate.fleet.game.name.as_str().into());
             properties.insert("version".to_owned(), candidate.fleet.game.version.as_str().into());
         }
-        let text = if properties.is_empty() { String::new() } else { Value::Object(properties).to_string() };
-        let properties =
-            Properties::parse(&text).map_err(|problem| JoinError::invalid("properties", problem))?;
+        let properties = checked(properties)?;
         let latencies = told.latencies.map(latencies).transpose()?.unwrap_or_default();
-        Ok(Self { queue, properties, latencies, candidates, is_known, can_vote })
+        Ok(Self { queue, properties, told: judged, latencies, candidates, is_known, can_vote })
     }
 
     fn spec(&self, player: &PlayerId, id: &TicketId) -> TicketSpec {
@@ -222,6 +229,7 @@ impl Queueing<'_> {
             Known::Elsewhere(ticket) => return Err(self.waits(&ticket)),
             Known::None => {}
         }
+        self.check_ratings().await?;
         let draw = || getrandom::u64().map_err(|_| JoinError::NoRandomness);
         let moment = Moment { now: now(), entropy: [draw()?, draw()?] };
         let id = TicketId::draw(&mut Draw::new(moment));
@@ -241,6 +249,20 @@ impl Queueing<'_> {
             }
             Err(CallError::Unavailable(why)) => Err(why.into()),
         }
+    }
+
+    /// How good a player is, another says.
+    async fn check_ratings(&self) -> Result<(), JoinError> {
+        let options = &self.gateway.options;
+        if options.dev || options.may_rate_themselves {
+            return Ok(());
+        }
+        let (queue, told) = (self.entry.queue.clone(), self.entry.told.clone());
+        let said = self
+            .desk
+            .maker
+            .query(move |maker| maker.rated(&queue).iter().find_map(|rated| rated.said_in_properties(&told)));
+        said.await?.map_or(Ok(()), |field| Err(JoinError::RatesItself(field)))
     }
 
     fn waits(&self, ticket: &Ticket) -> JoinError {

@@ -1,4 +1,4 @@
-//! Who a player is: signed tokens (JWT), and the keys that they are checked with.
+//! Who calls: players by signed tokens (JWT), game servers by keys of their own; and what these are checked with.
 //!
 //! | where | what |
 //! |---|---|
@@ -6,6 +6,7 @@
 //! | `jwks` | the keys of a JWKS document, and which of them a token is held against |
 //! | `fetched` | keys from a URL: when they are fetched, and what holds meanwhile |
 //! | `signatures` | the four algorithms, by ring |
+//! | `server_key` | keys of game servers, each made of the server's id |
 //! | `watched` | a file whose newest content counts |
 //!
 //! A crate of its own because both doors need it, the API and the gateway, and neither may use the other.
@@ -15,12 +16,14 @@
 
 mod fetched;
 mod jwks;
+mod server_key;
 mod signatures;
 mod token;
 mod watched;
 
 pub use fetched::Fetching;
 pub use jwks::{MAX_DOCUMENT_BYTES, MAX_KEYS};
+pub use server_key::ServerKeys;
 pub use token::{
     BadTokenOptions, MAX_TOKEN_BYTES, MIN_SECRET_BYTES, PlayerTokens, TokenError, TokenKeys, TokenOptions,
     looks_like_token,

@@ -22,8 +22,9 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
-use sortie_api::{ApiKey, KeyRing, KeySource};
+use sortie_api::{ApiKey, KeyRing, KeySource, ServersOfKey};
 use sortie_config::Permission;
+use sortie_domain::ids::FleetId;
 use sortie_identity::{Look, Watched};
 
 use crate::failure::Failure;
@@ -46,6 +47,9 @@ struct StoredKey {
     name: String,
     sha256: String,
     permissions: Vec<String>,
+    /// The fleets whose servers it speaks for; none: servers that register themselves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    fleets: Vec<String>,
     /// RFC 3339, UTC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     created_at: Option<String>,
@@ -58,7 +62,14 @@ impl StoredKey {
             let known = Permission::by_name(name);
             known.map(secrets::permission).ok_or_else(|| format!("permission {name:?}"))
         });
-        Ok(ApiKey { name: self.name.clone(), sha256, permissions: permissions.collect::<Result<_, _>>()? })
+        let fleets = self.fleets.iter().map(|name| FleetId::new(name));
+        let fleets: Vec<_> = fleets
+            .collect::<Result<_, _>>()
+            .map_err(|problem| format!("fleet of {:?} {problem}", self.name))?;
+        let servers =
+            if fleets.is_empty() { ServersOfKey::SelfRegistered } else { ServersOfKey::OfFleets(fleets) };
+        let (name, permissions) = (self.name.clone(), permissions.collect::<Result<_, _>>()?);
+        Ok(ApiKey { name, sha256, permissions, servers })
     }
 }
 
@@ -73,6 +84,7 @@ fn unhex(digits: &str) -> Option<[u8; 32]> {
 pub(crate) struct Listed {
     pub(crate) name: String,
     pub(crate) permissions: Vec<String>,
+    pub(crate) fleets: Vec<String>,
     pub(crate) created_at: Option<String>,
     /// `file` or `config`.
     pub(crate) source: &'static str,
@@ -96,28 +108,37 @@ pub(crate) fn list(data: &Path) -> Result<Vec<Listed>, Failure> {
     let listed = |key: StoredKey| Listed {
         name: key.name,
         permissions: key.permissions,
+        fleets: key.fleets,
         created_at: key.created_at,
         source: "file",
     };
     Ok(stored(data)?.into_iter().map(listed).collect())
 }
 
-/// Makes a key and keeps its hash. The key itself is kept nowhere. `taken` are names of keys elsewhere.
+/// Makes a key and keeps its hash. The key itself is kept nowhere. `fleets` are those whose servers it speaks for; `taken`
+/// are names of keys elsewhere.
 pub(crate) fn create(
     data: &Path,
     name: &str,
     permissions: &[Permission],
+    fleets: &[FleetId],
     taken: &[String],
 ) -> Result<String, Failure> {
     let printable = name.chars().all(|character| character == ' ' || character.is_ascii_graphic());
     if name.is_empty() || name.len() > MAX_NAME || !printable {
         return Err(Failure::new(format!("a key's name has 1 to {MAX_NAME} printable ASCII characters")));
     }
+    if !fleets.is_empty() && permissions != [Permission::GameServerMatch] {
+        return Err(Failure::new(
+            "--fleet says which game servers a key speaks for: give it with --permission game_server_match alone",
+        ));
+    }
     let key = secrets::draw_api_key()?;
     let stored = StoredKey {
         name: name.to_owned(),
         sha256: hex(&hash(&key)),
         permissions: permissions.iter().map(|permission| permission.name().to_owned()).collect(),
+        fleets: fleets.iter().map(ToString::to_string).collect(),
         created_at: Some(humantime::format_rfc3339_millis(SystemTime::now()).to_string()),
     };
     change(data, |keys| {
@@ -266,16 +287,16 @@ mod tests {
     #[test]
     fn a_key_is_kept_as_a_hash_under_a_name_of_its_own_until_it_is_revoked() {
         let data = tempfile::tempdir().unwrap();
-        let key = create(data.path(), "ci", &[Permission::Client], &[]).unwrap();
+        let key = create(data.path(), "ci", &[Permission::Client], &[], &[]).unwrap();
         let kept = fs::read_to_string(data.path().join(API_KEYS)).unwrap();
         assert!(!kept.contains(&key));
         let stored = stored(data.path()).unwrap()[0].checked().unwrap();
         assert_eq!((stored.name.as_str(), stored.sha256), ("ci", hash(&key)));
         assert_eq!(stored.permissions, [sortie_api::Permission::Client]);
-        assert!(create(data.path(), "ci", &[Permission::Admin], &[]).is_err());
-        assert!(create(data.path(), "other", &[Permission::Admin], &["other".to_owned()]).is_err());
+        assert!(create(data.path(), "ci", &[Permission::Admin], &[], &[]).is_err());
+        assert!(create(data.path(), "other", &[Permission::Admin], &[], &["other".to_owned()]).is_err());
         for bad in ["", "a\nb", &"x".repeat(65)] {
-            assert!(create(data.path(), bad, &[Permission::Admin], &[]).is_err(), "{bad:?}");
+            assert!(create(data.path(), bad, &[Permission::Admin], &[], &[]).is_err(), "{bad:?}");
         }
         revoke(data.path(), "ci", &[]).unwrap();
         assert!(is_empty(data.path()).unwrap());
@@ -289,6 +310,20 @@ mod tests {
     fn keys_of_an_older_version_are_read() {
         let old = format!(r#"[{{"name": "a", "sha256": "{}", "permissions": ["admin"]}}]"#, "0".repeat(64));
         assert_eq!(parse(Some(old.as_bytes())).unwrap()[0].created_at, None);
+    }
+
+    #[test]
+    fn a_key_for_fleets_speaks_for_their_servers_and_does_nothing_else() {
+        let data = tempfile::tempdir().unwrap();
+        let fleets = [FleetId::new("eu").unwrap(), FleetId::new("us").unwrap()];
+        create(data.path(), "eu", &[Permission::GameServerMatch], &fleets, &[]).unwrap();
+        create(data.path(), "any", &[Permission::GameServerMatch], &[], &[]).unwrap();
+        let stored = stored(data.path()).unwrap();
+        let servers: Vec<_> = stored.iter().map(|key| key.checked().unwrap().servers).collect();
+        assert_eq!(servers, [ServersOfKey::OfFleets(fleets.to_vec()), ServersOfKey::SelfRegistered]);
+        for others in [&[Permission::Client][..], &[Permission::GameServerMatch, Permission::Admin]] {
+            assert!(create(data.path(), "bad", others, &fleets, &[]).is_err(), "{others:?}");
+        }
     }
 
     #[test]
@@ -310,7 +345,9 @@ mod tests {
         std::thread::scope(|scope| {
             for at in 0..8 {
                 let data = data.path();
-                scope.spawn(move || create(data, &format!("key {at}"), &[Permission::Client], &[]).unwrap());
+                scope.spawn(move || {
+                    create(data, &format!("key {at}"), &[Permission::Client], &[], &[]).unwrap()
+                });
             }
         });
         assert_eq!(list(data.path()).unwrap().len(), 8);

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use sortie_domain::ids::FleetId;
 use sortie_serving::ListenAddr;
 use sortie_tunnel::Target;
 
@@ -604,6 +605,10 @@ pub(crate) struct KeyCreate {
     /// What its holder may do: game_server_match, client or admin; repeat for several
     #[arg(long = "permission", required = true, value_parser = permission)]
     pub(crate) permissions: Vec<sortie_config::Permission>,
+    /// Fleet whose game servers it speaks for; repeat for several. Without it, it speaks for servers that register
+    /// themselves
+    #[arg(long = "fleet", value_parser = fleet)]
+    pub(crate) fleets: Vec<FleetId>,
     #[command(flatten)]
     pub(crate) place: KeyPlace,
 }
@@ -655,6 +660,10 @@ pub(crate) struct Completions {
 
 fn duration(text: &str) -> Result<Duration, String> {
     sortie_document::duration(text)
+}
+
+fn fleet(text: &str) -> Result<FleetId, String> {
+    FleetId::new(text).map_err(|problem| problem.to_string())
 }
 
 fn permission(text: &str) -> Result<sortie_config::Permission, String> {

@@ -12,6 +12,7 @@
 //! | `private` | modes and owners of files in the data folder |
 //! | `secrets` | keys in the data folder |
 //! | `api_keys` | those of them that `sortie key` makes |
+//! | `terminal` | text of others, as terminals and logs may show it |
 //! | `commands` | a file a subcommand |
 //! | `remote` | the HTTP client of the subcommands that talk to a running `sortie` |
 
@@ -30,6 +31,7 @@ mod presence;
 mod private;
 mod remote;
 mod secrets;
+mod terminal;
 
 use std::io;
 use std::process::ExitCode;
@@ -64,7 +66,7 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(failure) => {
-            eprintln!("sortie: {failure}");
+            commands::output::note(format_args!("sortie: {failure}"));
             ExitCode::FAILURE
         }
     }

@@ -10,10 +10,12 @@ use async_trait::async_trait;
 use futures::StreamExt as _;
 use sortie_allocators::local_process::{
     ExitListener, LocalFleet, LocalProcess, LocalProcessAllocator, OutputKeeper, ServerEnvironment,
-    ServerExit,
+    ServerExit, ServerKey,
 };
 use sortie_allocators::{Allocator, Fleets};
-use sortie_api::{ApiKey, ApiOptions, Auth, ConfiguredAllocator, Permission};
+use sortie_api::{
+    ApiKey, ApiOptions, Auth, ConfiguredAllocator, NamingOthers, Permission, PlayerRights, ServersOfKey,
+};
 use sortie_config::{
     AllocatorConfig, Config, FleetConfig, LocalProcessConfig, PlayerKeys, Players, PlayersConfig,
 };
@@ -26,8 +28,8 @@ use sortie_engine::{
     CallError, Codec, Cursor, DecodeError, EmbeddedLog, Ended, Engine, EngineOptions, Entropy, Handle,
     LogOptions, Parts, SystemClock,
 };
-use sortie_gateway::{Game, GameFleet, Gateway, GatewayOptions};
-use sortie_identity::{Fetching, PlayerTokens, TokenKeys, TokenOptions};
+use sortie_gateway::{Game, GameFleet, Gateway, GatewayOptions, SpeaksForPlayers};
+use sortie_identity::{Fetching, PlayerTokens, ServerKeys, TokenKeys, TokenOptions};
 use sortie_serving::Limits;
 use sortie_tokens::{Dialect, PrivateKey};
 use sortie_wire::stored;
@@ -150,7 +152,7 @@ impl Node {
         let closing = CancellationToken::new();
         // In this order, so that what is at no path is answered by the API.
         let maker = matchmaker.as_ref().map(Engine::handle);
-        let gateway = gateway(config, &keys, &broker, maker, &closing)?;
+        let gateway = gateway(config, (&keys, &auth), &broker, maker, &closing)?;
         let router = gateway.clone().map(sortie_gateway::router).unwrap_or_default();
         let router = router.merge(beside(dispatch.as_ref(), &auth));
         let described = described(&keys, dispatch.as_ref());
@@ -189,7 +191,8 @@ impl Node {
 struct Keys {
     netcode: Option<PrivateKey>,
     netcode_hex: Option<String>,
-    game_server: String,
+    /// Makes the key of each game server that is started here.
+    servers: ServerKeys,
     api: Arc<ApiKeys>,
     players: Option<PlayerTokens>,
 }
@@ -219,16 +222,19 @@ impl Keys {
             name: "game servers".to_owned(),
             sha256: secrets::hash(&game_server),
             permissions: vec![sortie_api::Permission::GameServerMatch],
+            // Servers that an older version started show the secret itself.
+            servers: ServersOfKey::Inherited,
         }];
         others.extend(config.api_keys.iter().map(|key| ApiKey {
             name: key.name.clone(),
             sha256: key.sha256,
             permissions: key.permissions.iter().copied().map(secrets::permission).collect(),
+            servers: ServersOfKey::SelfRegistered,
         }));
         Ok(Self {
             netcode: netcode.map(PrivateKey::new),
             netcode_hex: netcode.map(|key| secrets::hex(&key)),
-            game_server,
+            servers: ServerKeys::new(game_server.as_bytes()),
             api: Arc::new(ApiKeys::open(&config.data, others)?),
             players: config.players.as_ref().map(player_tokens).transpose()?,
         })
@@ -252,6 +258,7 @@ fn player_tokens(config: &PlayersConfig) -> Result<PlayerTokens, Failure> {
 
 fn auth(config: &Config, keys: &Keys) -> Auth {
     let auth = if config.dev { Auth::dev() } else { Auth::keys_from(Arc::clone(&keys.api) as _) };
+    let auth = auth.with_servers(keys.servers.clone());
     match &keys.players {
         Some(tokens) => auth.with_players(tokens.clone()),
         None => auth,
@@ -263,7 +270,7 @@ fn local_fleets(config: &Config, keys: &Keys, url: &str) -> BTreeMap<FleetId, Lo
         let AllocatorConfig::LocalProcess(process) = &fleet.allocator;
         let environment = ServerEnvironment {
             api: url.to_owned(),
-            api_key: Some(keys.game_server.clone()),
+            api_key: Some(server_key(&keys.servers)),
             ca: config.tls.as_ref().and_then(|tls| tls.ca.as_ref()).map(|ca| ca.display().to_string()),
             netcode_key: keys.netcode_hex.clone(),
             protocol_id: Some(fleet.protocol_id),
@@ -271,6 +278,11 @@ fn local_fleets(config: &Config, keys: &Keys, url: &str) -> BTreeMap<FleetId, Lo
         (fleet.fleet.id.clone(), LocalFleet { process: local_process(process), environment })
     };
     config.fleets.iter().map(fleet).collect()
+}
+
+fn server_key(keys: &ServerKeys) -> ServerKey {
+    let keys = keys.clone();
+    Arc::new(move |server| keys.key(server))
 }
 
 fn local_process(config: &LocalProcessConfig) -> LocalProcess {
@@ -474,6 +486,7 @@ fn api(
         matchmaker,
         clock: Arc::new(SystemClock::start()),
         auth,
+        player_rights: player_rights(config),
         allocators: allocators.collect(),
         available_allocators: AVAILABLE_ALLOCATORS.iter().map(ToString::to_string).collect(),
         source: "/sortie".to_owned(),
@@ -481,6 +494,17 @@ fn api(
         described,
         closing: closing.clone(),
     })
+}
+
+fn player_rights(config: &Config) -> PlayerRights {
+    PlayerRights {
+        may_name_others: match config.player_rights.may_name_others {
+            sortie_config::NamingOthers::No => NamingOthers::No,
+            sortie_config::NamingOthers::PartyHook => NamingOthers::PartyHook,
+            sortie_config::NamingOthers::Yes => NamingOthers::Yes,
+        },
+        may_rate_themselves: config.player_rights.may_rate_themselves,
+    }
 }
 
 /// What operators may see of a fleet of local processes; its environment may hold secrets and is left out.
@@ -500,7 +524,7 @@ fn raw_configuration(fleet: &FleetConfig, process: &LocalProcessConfig) -> Strin
 
 fn gateway(
     config: &Config,
-    keys: &Keys,
+    (keys, auth): (&Keys, &Auth),
     broker: &Handle<Broker>,
     matchmaker: Option<Handle<Matchmaker>>,
     closing: &CancellationToken,
@@ -535,9 +559,16 @@ fn gateway(
         dev: config.dev,
         players: keys.players.clone(),
         must_sign_in: config.gateway.players == Players::SignedIn,
+        speaks_for_players: (!config.dev).then(|| speaks_for_players(auth)),
+        may_rate_themselves: config.player_rights.may_rate_themselves,
         ..GatewayOptions::new(games.collect(), key)
     };
     Ok(Some(Gateway::new(broker.clone(), options)?))
+}
+
+fn speaks_for_players(auth: &Auth) -> SpeaksForPlayers {
+    let auth = auth.clone();
+    Arc::new(move |headers| auth.permits(headers, Permission::Client))
 }
 
 const fn dialect(dialect: sortie_config::Dialect) -> Dialect {

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::cli::Remote;
 use crate::failure::Failure;
+use crate::terminal::escaped;
 
 /// Longest wait for an answer that comes at once or not at all.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
@@ -76,7 +77,7 @@ impl ControlPlane {
         let text = response.text().await.unwrap_or_default();
         let said = serde_json::from_str::<Value>(&text).ok();
         let message = said.as_ref().and_then(|said| said.pointer("/error/message")).and_then(Value::as_str);
-        Err(Failure::new(format!("{status}: {}", message.unwrap_or(&text))))
+        Err(Failure::new(format!("{status}: {}", escaped(message.unwrap_or(&text)))))
     }
 
     /// Every item of a list, page by page.

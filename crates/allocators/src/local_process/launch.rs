@@ -178,7 +178,7 @@ fn environment(
     let LocalFleet { process, environment } = fleet;
     let mut variables = BTreeMap::from([("SORTIE_API".to_owned(), environment.api.clone())]);
     let optional = [
-        ("SORTIE_API_KEY", environment.api_key.clone()),
+        ("SORTIE_API_KEY", environment.api_key.as_ref().map(|key| key(&order.server))),
         ("SORTIE_CA", environment.ca.clone()),
         ("SORTIE_NETCODE_KEY", environment.netcode_key.clone()),
         ("SORTIE_PROTOCOL_ID", environment.protocol_id.map(|id| id.to_string())),

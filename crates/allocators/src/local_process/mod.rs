@@ -54,7 +54,7 @@ use crate::{Allocator, AllocatorError, StartOrder, Started};
 
 pub use self::keeper::{OutputKeeper, keep_output};
 pub use self::record::Placement;
-pub use self::settings::{LocalFleet, LocalProcess, ServerEnvironment};
+pub use self::settings::{LocalFleet, LocalProcess, ServerEnvironment, ServerKey};
 
 /// Ended servers whose output is kept.
 const MAX_ENDED_LOGS: usize = 200;

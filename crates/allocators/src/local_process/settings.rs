@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use sortie_domain::ids::ServerId;
 
 use crate::StartOrder;
 
@@ -60,13 +63,16 @@ impl fmt::Debug for LocalProcess {
     }
 }
 
+/// Gives the API key of a server.
+pub type ServerKey = Arc<dyn Fn(&ServerId) -> String + Send + Sync>;
+
 /// What every server of a fleet is told about the control plane.
 #[derive(Clone)]
 pub struct ServerEnvironment {
     /// `SORTIE_API`: where the server manager API answers.
     pub api: String,
-    /// `SORTIE_API_KEY`: its key for that API, where one is asked for.
-    pub api_key: Option<String>,
+    /// `SORTIE_API_KEY`: each server's own key for that API, where one is asked for.
+    pub api_key: Option<ServerKey>,
     /// `SORTIE_CA`: a PEM file with roots to trust, where those of the system will not do.
     pub ca: Option<String>,
     /// `SORTIE_NETCODE_KEY`: the private key that connect tokens are sealed with, where the fleet uses them.
@@ -77,12 +83,11 @@ pub struct ServerEnvironment {
 
 impl fmt::Debug for ServerEnvironment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hidden = |key: &Option<String>| key.as_ref().map(|_| "…");
         f.debug_struct("ServerEnvironment")
             .field("api", &self.api)
-            .field("api_key", &hidden(&self.api_key))
+            .field("api_key", &self.api_key.as_ref().map(|_| "…"))
             .field("ca", &self.ca)
-            .field("netcode_key", &hidden(&self.netcode_key))
+            .field("netcode_key", &self.netcode_key.as_ref().map(|_| "…"))
             .field("protocol_id", &self.protocol_id)
             .finish()
     }
@@ -163,7 +168,7 @@ impl Placeholders<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sortie_domain::ids::{AllocationId, FleetId, ServerId};
+    use sortie_domain::ids::{AllocationId, FleetId};
 
     #[test]
     fn placeholders_are_replaced_once_and_other_braces_are_left() {
@@ -183,7 +188,7 @@ mod tests {
     fn debug_output_holds_no_secret() {
         let environment = ServerEnvironment {
             api: "http://127.0.0.1:8080".to_owned(),
-            api_key: Some("secret-api".to_owned()),
+            api_key: Some(Arc::new(|_| "secret-api".to_owned())),
             ca: None,
             netcode_key: Some("secret-netcode".to_owned()),
             protocol_id: Some(7),

@@ -4,7 +4,7 @@
 //! so that nobody is kept in a ticket that somebody else started. Backends with a key do the same for everybody.
 
 use serde_json::json;
-use sortie_domain::ids::{PlayerId, TicketId};
+use sortie_domain::ids::TicketId;
 use sortie_domain::matchmaking::model::{Status, Ticket, TicketSpec};
 use sortie_domain::matchmaking::{Command, Refusal, Reply};
 use sortie_wire::catena::common::{GetServiceHealthRequest, GetServiceHealthResponse};
@@ -18,9 +18,10 @@ use sortie_wire::catena::matchmaking::{
 use super::match_broker::{MAX_LISTED, health};
 use super::{entities, id, matchmaking_config, unexpected};
 use crate::auth::Caller;
-use crate::codes;
 use crate::error::ApiError;
 use crate::native::{rfc3339, state_name};
+use crate::player_order::{self, OwnRating};
+use crate::sight::Sight;
 use crate::state::Api;
 
 /// Tickets asked from the matchmaker at once, so that listing them does not hold up everybody else.
@@ -34,7 +35,7 @@ pub(crate) async fn start_matchmaking(
 ) -> Result<StartMatchmakingResponse, ApiError> {
     caller.player()?;
     let mut spec = entities::spec(request.entity)?;
-    as_own(&caller, &mut spec, "entity")?;
+    player_order::check(&api, &caller, &mut spec, "entity", OwnRating::TakenOut).await?;
     start(&api, spec).await
 }
 
@@ -50,26 +51,6 @@ async fn start(api: &Api, spec: TicketSpec) -> Result<StartMatchmakingResponse, 
     match api.call_maker(Command::Start { id: None, spec }).await.map_err(entities::named)? {
         Reply::Started { ticket } => Ok(StartMatchmakingResponse { ticket_id: ticket.as_str().to_owned() }),
         other => Err(unexpected(&other)),
-    }
-}
-
-/// Makes sure that a player starts a ticket of its own: it is among the players, and it leads them. `field` names them.
-pub(crate) fn as_own(caller: &Caller, spec: &mut TicketSpec, field: &str) -> Result<(), ApiError> {
-    let player = caller.player()?;
-    if !spec.players().any(|one| one.id == *player) {
-        let problem = format!("a player starts tickets of its own: {player} must be among the players");
-        return Err(codes::FORBIDDEN.error(problem).about(field));
-    }
-    match &spec.leader {
-        Some(leader) if leader != player => {
-            let problem = format!("a party's ticket is started by its leader: {player} is not");
-            Err(codes::FORBIDDEN.error(problem).about("leader"))
-        }
-        None if spec.size() > 1 => {
-            spec.leader = Some(player.clone());
-            Ok(())
-        }
-        _ => Ok(()),
     }
 }
 
@@ -123,19 +104,16 @@ pub(crate) async fn server_get_matchmaking_status(
     Ok(GetMatchmakingStatusResponse { status: status_message(status).into() })
 }
 
-/// What is wanted of a ticket. To a player those of others are not there, so that nobody can try ids.
-pub(crate) async fn find<R: Send + 'static>(
+/// What is wanted of a ticket of the player whom the caller is or names; those of others are not there.
+async fn find<R: Send + 'static>(
     api: &Api,
     caller: &Caller,
     id: TicketId,
     wanted: impl FnOnce(&Ticket) -> R + Send + 'static,
 ) -> Result<R, ApiError> {
-    let (player, asked) = (caller.player_named().cloned(), id.clone());
-    let found = api.query_maker(move |maker| {
-        let ticket = maker.ticket(&asked)?;
-        let own = |player: &PlayerId| ticket.spec.players().any(|one| one.id == *player);
-        player.as_ref().is_none_or(own).then(|| wanted(ticket))
-    });
+    let (sight, asked) = (Sight::Own(caller.player()?.clone()), id.clone());
+    let found =
+        api.query_maker(move |maker| sight.ticket(maker.ticket(&asked)?).map(|seen| wanted(seen.ticket())));
     found.await?.ok_or_else(|| Refusal::TicketNotFound(id).into())
 }
 

@@ -18,7 +18,9 @@ use sortie_wire::hints::UnknownHints;
 
 use super::convert::{match_message, order, server_state};
 use super::{match_id, refused, server_id, unexpected};
+use crate::auth::Caller;
 use crate::error::ApiError;
+use crate::servers::{self, Checked, Purpose};
 use crate::state::Api;
 
 /// Servers asked from the broker at once, so that listing them does not hold up everybody else.
@@ -27,13 +29,14 @@ const SERVERS_AT_ONCE: usize = 1_000;
 /// A server asks for a match; the call is held for as long as the broker's settings say if it is willing to wait.
 pub(crate) async fn request_match(
     api: Api,
+    caller: Caller,
     request: RequestMatchRequest,
 ) -> Result<RequestMatchResponse, ApiError> {
-    let command = Command::RequestMatch {
-        server: server_id(&request.server_id)?,
-        requirements: request.requirements,
-        hints: hints(request.hint_flags)?,
-    };
+    let (server, hints) = (server_id(&request.server_id)?, hints(request.hint_flags)?);
+    if servers::check(&api, &caller, &server, Purpose::Register).await? == Checked::Forgotten {
+        return Ok(RequestMatchResponse { r#match: None, hint_flags: Hints::SHUTDOWN.bits() });
+    }
+    let command = Command::RequestMatch { server, requirements: request.requirements, hints };
     match api.call_held(command).await.map_err(refused)? {
         Some(Reply::Requested { offer, hints }) => {
             let game = offer.map(|offer| match_message(&offer.match_id, &offer.players, &offer.spec));
@@ -48,10 +51,13 @@ pub(crate) async fn request_match(
 /// A server is ready for a match's players.
 pub(crate) async fn match_ready(
     api: Api,
+    caller: Caller,
     request: MatchReadyRequest,
 ) -> Result<MatchReadyResponse, ApiError> {
+    let server = server_id(&request.server_id)?;
+    servers::check(&api, &caller, &server, Purpose::Report).await?;
     let command = Command::MatchReady {
-        server: server_id(&request.server_id)?,
+        server,
         match_id: match_id(&request.match_id)?,
         connection: Connection {
             details: request.connection_details.into(),
@@ -67,9 +73,15 @@ pub(crate) async fn match_ready(
 }
 
 /// A match is over.
-pub(crate) async fn end_match(api: Api, request: EndMatchRequest) -> Result<EndMatchResponse, ApiError> {
+pub(crate) async fn end_match(
+    api: Api,
+    caller: Caller,
+    request: EndMatchRequest,
+) -> Result<EndMatchResponse, ApiError> {
+    let server = server_id(&request.server_id)?;
+    servers::check(&api, &caller, &server, Purpose::Report).await?;
     let command = Command::EndMatch {
-        server: server_id(&request.server_id)?,
+        server,
         match_id: match_id(&request.match_id)?,
         hints: hints(request.hint_flags)?,
     };

@@ -30,9 +30,9 @@ const DELETE: (&str, MethodFilter) = ("DELETE", MethodFilter::DELETE);
 #[rustfmt::skip]
 pub(crate) fn routes() -> Routes {
     Routes::default()
-        .call("/api/v1/server/request_match", server_manager::request_match)
-        .call("/api/v1/server/match_ready", server_manager::match_ready)
-        .call("/api/v1/server/end_match", server_manager::end_match)
+        .call_as("/api/v1/server/request_match", server_manager::request_match)
+        .call_as("/api/v1/server/match_ready", server_manager::match_ready)
+        .call_as("/api/v1/server/end_match", server_manager::end_match)
         .call("/api/v1/servers", server_manager::list_servers)
         .ask("/api/v1/servers", server_manager::list_servers)
         .call("/api/v1/server/allocate", server_manager::admin_allocate_server)

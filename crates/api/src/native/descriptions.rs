@@ -39,7 +39,7 @@ fn matches(schemas: &mut Schemas) -> Vec<Operation> {
             .answer::<Submitted>(schemas, 202, "It is queued"),
         paged(list),
         Operation::new("GET /v1/matches/{id}", TAG, "showMatch", "Show a match")
-            .text("Matches that are over are shown until they are forgotten.")
+            .text("Matches that are over are shown until they are forgotten. To a game server: those that it has.")
             .answer::<MatchView>(schemas, 200, "The match"),
         Operation::new("DELETE /v1/matches/{id}", TAG, "cancelMatch", "Cancel a match").answer::<MatchView>(
             schemas,
@@ -70,17 +70,19 @@ fn seats(schemas: &mut Schemas) -> Vec<Operation> {
             "listSeats",
             "List the seats of a match: who comes",
         )
-        .text("With `seen`, answered when there is news of the match, or after 15 seconds.")
+        .text(
+            "With `seen`, answered when there is news of the match, or after 15 seconds. To a game server: of matches \
+             that it has.",
+        )
         .query("seen", &json!({"type": "integer", "minimum": 0}), "`seen` of the answer before.")
         .answer::<MatchSeats>(schemas, 200, "Its seats"),
         Operation::new("POST /v1/seats/{id}/claim", TAG, "claimSeat", "Claim a seat: its player is there")
+            .text("For the game server that has the seat's match.")
             .body::<Claim>(schemas, false, &json!({"server_id": "server-1"}))
             .answer::<SeatView>(schemas, 200, "The seat"),
-        Operation::new("DELETE /v1/seats/{id}", TAG, "releaseSeat", "Give a seat back").answer::<Released>(
-            schemas,
-            200,
-            "It is free",
-        ),
+        Operation::new("DELETE /v1/seats/{id}", TAG, "releaseSeat", "Give a seat back")
+            .text("For the backend, and for the game server that has the seat's match.")
+            .answer::<Released>(schemas, 200, "It is free"),
         Operation::new(
             "PUT /v1/matches/{id}/free-seats",
             TAG,
@@ -105,17 +107,23 @@ fn tickets(schemas: &mut Schemas) -> Vec<Operation> {
     let new = |route, id, summary| Operation::new(route, TAG, id, summary);
     vec![
         new("POST /v1/tickets", "startTicket", "Start a ticket: players want to play")
-            .text("A player starts tickets that it is in; what becomes of one its players hear as events.")
+            .text(
+                "A player starts tickets for itself, and for others where `players.may_name_others` lets it; it says \
+                 nothing that the queue's rules judge by. What becomes of a ticket its players hear as events.",
+            )
             .body::<TicketOrder>(schemas, true, &order)
             .answer::<Started>(schemas, 201, "It is taken"),
         new("GET /v1/tickets", "listTickets", "List tickets that are not over, oldest first")
-            .text("To a player: its own.")
+            .text("To a player: the one that it is in.")
             .query("player", &text, "Only that of this player.")
             .query("after", &place, "The page begins after this place: `next` of the page before.")
             .query("limit", &limit, "Most items of the page.")
             .answer::<Tickets>(schemas, 200, "A page of tickets"),
         new("GET /v1/tickets/{id}", "showTicket", "Show a ticket")
-            .text("Tickets that are over are shown for a while.")
+            .text(
+                "Tickets that are over are shown for a while. To a player: those that it is in, and of the others in \
+                 them their ids.",
+            )
             .answer::<TicketView>(schemas, 200, "The ticket"),
         new("DELETE /v1/tickets/{id}", "cancelTicket", "Call a ticket off").answer::<TicketView>(
             schemas,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use axum::Extension;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::{StatusCode, Uri};
@@ -17,9 +18,11 @@ use sortie_serving::read_body;
 
 use super::listing::PageParams;
 use super::{answer, parse, properties, raw, rfc3339};
+use crate::auth::Caller;
 use crate::calls::unexpected;
 use crate::error::ApiError;
 use crate::params::{Params, path_param};
+use crate::servers;
 use crate::state::Api;
 
 /// Names that `?state=` knows.
@@ -142,9 +145,14 @@ pub(super) fn match_id(id: Result<Path<String>, PathRejection>) -> Result<MatchI
 }
 
 /// `GET /v1/matches/{id}`
-pub(super) async fn show(State(api): State<Api>, id: Result<Path<String>, PathRejection>) -> Response {
+pub(super) async fn show(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    id: Result<Path<String>, PathRejection>,
+) -> Response {
     let show = async {
         let id = match_id(id)?;
+        servers::check_visible(&api, &caller, &id).await?;
         let wanted = id.clone();
         match api.query(move |broker| broker.find_match(&wanted).cloned()).await? {
             Some(game) => Ok((StatusCode::OK, view(&game)?)),

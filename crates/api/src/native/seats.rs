@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::{StatusCode, Uri};
@@ -17,9 +18,11 @@ use sortie_serving::{empty_is_object, read_body};
 
 use super::matches::{STATES, match_id, view};
 use super::{answer, parse, rfc3339};
+use crate::auth::Caller;
 use crate::calls::unexpected;
 use crate::error::ApiError;
 use crate::params::{Params, path_param};
+use crate::servers;
 use crate::state::Api;
 
 /// Seconds that a player may take to claim a seat, unless the request says otherwise.
@@ -134,6 +137,7 @@ pub(super) async fn reserve(
 /// `GET /v1/matches/{id}/seats`
 pub(super) async fn list(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     id: Result<Path<String>, PathRejection>,
     uri: Uri,
 ) -> Response {
@@ -142,8 +146,15 @@ pub(super) async fn list(
         let mut params = Params::of(&uri)?;
         let seen = params.parsed("seen", "`seen` of an earlier answer")?;
         params.finish()?;
+        servers::check_visible(&api, &caller, &id).await?;
         let game = match seen {
-            Some(seen) => news(&api, &id, seen).await?,
+            Some(seen) => {
+                let news = news(&api, &id, seen).await?;
+                // It may have come to another server meanwhile, or the key may be good no more.
+                caller.pass().check()?;
+                servers::check_visible(&api, &caller, &id).await?;
+                news
+            }
             None => find(&api, &id).await?,
         };
         let seats = game.seats.into_values().map(SeatView::from).collect();
@@ -172,6 +183,7 @@ async fn find(api: &Api, id: &MatchId) -> Result<Match, ApiError> {
 /// `POST /v1/seats/{id}/claim`
 pub(super) async fn claim(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     id: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Response {
@@ -179,7 +191,8 @@ pub(super) async fn claim(
         let seat = seat_id(id)?;
         let body = read_body(request, &api.options.limits.serving).await?;
         let Claim { server_id } = parse(empty_is_object(&body))?;
-        let reply = api.call(Command::ClaimSeat { seat, server: server(server_id)? }).await;
+        let server = servers::check_seat(&api, &caller, &seat, server(server_id)?).await?;
+        let reply = api.call(Command::ClaimSeat { seat, server }).await;
         seated(reply).map(|seat| (StatusCode::OK, seat))
     };
     answer(claim.await)
@@ -193,6 +206,7 @@ fn server(id: Option<String>) -> Result<Option<ServerId>, ApiError> {
 /// `PUT /v1/matches/{id}/free-seats`
 pub(super) async fn report_free(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     id: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Response {
@@ -200,7 +214,8 @@ pub(super) async fn report_free(
         let match_id = match_id(id)?;
         let body = read_body(request, &api.options.limits.serving).await?;
         let FreeSeats { free, server_id } = parse(&body)?;
-        let command = Command::ReportFreePlaces { match_id, server: server(server_id)?, free };
+        let server = servers::check_match(&api, &caller, &match_id, server(server_id)?).await?;
+        let command = Command::ReportFreePlaces { match_id, server, free };
         match api.call(command).await? {
             Reply::Match(game) => Ok((StatusCode::OK, view(&game)?)),
             other => Err(unexpected(&other)),
@@ -210,9 +225,14 @@ pub(super) async fn report_free(
 }
 
 /// `DELETE /v1/seats/{id}`
-pub(super) async fn release(State(api): State<Api>, id: Result<Path<String>, PathRejection>) -> Response {
+pub(super) async fn release(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    id: Result<Path<String>, PathRejection>,
+) -> Response {
     let release = async {
         let seat = seat_id(id)?;
+        servers::check_release(&api, &caller, &seat).await?;
         let released = Released { seat_id: seat.to_string() };
         match api.call(Command::ReleaseSeat { seat }).await? {
             Reply::Done => Ok((StatusCode::OK, released)),

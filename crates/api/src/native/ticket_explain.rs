@@ -7,14 +7,14 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use schemars::JsonSchema;
 use serde::Serialize;
-use sortie_domain::ids::PlayerId;
 use sortie_domain::matchmaking::words::FINDING_SERVER;
 use sortie_domain::matchmaking::{ExpectedWait, Explanation, KeptOut, Refusal};
 
 use super::ticket_view::{STATES, state_name};
-use super::tickets::{seen_by, ticket_id};
+use super::tickets::ticket_id;
 use super::{answer, rfc3339};
 use crate::auth::Caller;
+use crate::sight::Sight;
 use crate::state::Api;
 
 /// `GET /v1/tickets/{id}/explain`
@@ -24,14 +24,11 @@ pub(super) async fn explain(
     id: Result<Path<String>, PathRejection>,
 ) -> Response {
     let explain = async {
-        let (id, seer) = (ticket_id(id)?, seen_by(&caller)?);
+        let (id, sight) = (ticket_id(id)?, Sight::of(&caller)?);
         let (wanted, now) = (id.clone(), api.now());
         let found = api.query_maker(move |maker| {
-            let ticket = maker.ticket(&wanted)?;
-            let own = |player: &PlayerId| ticket.spec.players().any(|one| one.id == *player);
-            let seen = seer.as_ref().is_none_or(own);
-            let told = maker.explain(&wanted, now).filter(|_| seen)?;
-            Some((state_name(&ticket.state), told))
+            let seen = sight.ticket(maker.ticket(&wanted)?)?;
+            Some((state_name(&seen.ticket().state), maker.explain(&wanted, now)?))
         });
         let (state, told) = found.await?.ok_or(Refusal::TicketNotFound(id))?;
         Ok((StatusCode::OK, ExplanationView::new(state, told)))

@@ -12,6 +12,7 @@ use sortie_domain::matchmaking::model::{Party, Player, Stage, Ticket, TicketEnd,
 
 use super::{raw, rfc3339};
 use crate::error::ApiError;
+use crate::sight::Seen;
 
 /// Names of the states of a ticket.
 pub(super) const STATES: [&str; 9] = [
@@ -71,6 +72,7 @@ pub(super) struct TicketView {
     accept: Option<AcceptView>,
     #[serde(skip_serializing_if = "Option::is_none")]
     connection_details: Option<String>,
+    /// Those of the ticket's players who have details of their own; to a player its own only.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     per_player_connection_details: BTreeMap<String, String>,
     /// How often it came back because no server could be had.
@@ -94,8 +96,8 @@ struct PartyView {
     players: Vec<PlayerView>,
 }
 
-/// One player of a ticket.
-#[derive(Serialize, JsonSchema)]
+/// One player of a ticket. To a player the others show their ids only.
+#[derive(Default, Serialize, JsonSchema)]
 #[schemars(rename = "TicketPlayer")]
 struct PlayerView {
     id: String,
@@ -105,8 +107,9 @@ struct PlayerView {
     latencies: BTreeMap<String, u32>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     blocked: Vec<String>,
-    #[schemars(with = "BTreeMap<String, Value>")]
-    properties: Box<RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<BTreeMap<String, Value>>")]
+    properties: Option<Box<RawValue>>,
 }
 
 /// The match waits until all of its players have agreed.
@@ -123,7 +126,8 @@ struct AcceptView {
 }
 
 /// A ticket, with what is known of the match that it is in.
-pub(super) fn view(maker: &Matchmaker, ticket: &Ticket) -> Result<TicketView, ApiError> {
+pub(super) fn view(maker: &Matchmaker, seen: &Seen<'_>) -> Result<TicketView, ApiError> {
+    let ticket = seen.ticket();
     let spec = &ticket.spec;
     let (over_at, end) = match &ticket.state {
         TicketState::Over { at, end } => (Some(*at), Some(end)),
@@ -141,15 +145,14 @@ pub(super) fn view(maker: &Matchmaker, ticket: &Ticket) -> Result<TicketView, Ap
         Some(TicketEnd::Completed { connection, .. }) => Some(connection),
         _ => None,
     };
-    let own = |player: &PlayerId| spec.players().any(|one| one.id == *player);
-    let per_player = connection.into_iter().flat_map(|connection| &connection.per_player);
+    let per_player = connection.into_iter().flat_map(|connection| seen.details_for(connection));
     Ok(TicketView {
         ticket_id: ticket.id.to_string(),
         queue: ticket.queue.to_string(),
         state: state_name(&ticket.state),
         reason,
         message,
-        parties: spec.parties.iter().map(party_view).collect::<Result<_, _>>()?,
+        parties: spec.parties.iter().map(|party| party_view(seen, party)).collect::<Result<_, _>>()?,
         leader: spec.leader.as_ref().map(ToString::to_string),
         properties: raw(&spec.properties)?,
         latencies: spec.latencies.iter().map(|(region, latency)| (region.to_string(), *latency)).collect(),
@@ -157,7 +160,6 @@ pub(super) fn view(maker: &Matchmaker, ticket: &Ticket) -> Result<TicketView, Ap
         accept: accept_view(maker, ticket),
         connection_details: connection.map(|connection| connection.details.as_ref().to_owned()),
         per_player_connection_details: per_player
-            .filter(|(player, _)| own(player))
             .map(|(player, details)| (player.to_string(), details.as_ref().to_owned()))
             .collect(),
         requeues: ticket.requeues,
@@ -167,18 +169,23 @@ pub(super) fn view(maker: &Matchmaker, ticket: &Ticket) -> Result<TicketView, Ap
     })
 }
 
-fn party_view(party: &Party) -> Result<PartyView, ApiError> {
-    let players = party.players.iter().map(player_view).collect::<Result<_, _>>()?;
+fn party_view<'a>(seen: &Seen<'a>, party: &'a Party) -> Result<PartyView, ApiError> {
+    let players = party.players.iter().map(|player| player_view(seen.player(player)));
+    let players = players.collect::<Result<_, _>>()?;
     Ok(PartyView { id: party.id.as_deref().map(str::to_owned), players })
 }
 
-fn player_view(player: &Player) -> Result<PlayerView, ApiError> {
+fn player_view(player: Result<&Player, &PlayerId>) -> Result<PlayerView, ApiError> {
+    let player = match player {
+        Ok(player) => player,
+        Err(id) => return Ok(PlayerView { id: id.to_string(), ..PlayerView::default() }),
+    };
     Ok(PlayerView {
         id: player.id.to_string(),
         ratings: player.ratings.iter().map(|(name, rating)| (name.to_string(), *rating)).collect(),
         latencies: player.latencies.iter().map(|(region, latency)| (region.to_string(), *latency)).collect(),
         blocked: player.blocked.iter().map(ToString::to_string).collect(),
-        properties: raw(&player.properties)?,
+        properties: Some(raw(&player.properties)?),
     })
 }
 

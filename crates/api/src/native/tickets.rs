@@ -22,12 +22,13 @@ use sortie_serving::{empty_is_object, read_body};
 use super::listing::{MAX_PAGE, PAGE};
 use super::ticket_view::{TicketView, view};
 use super::{answer, parse, properties};
-use crate::auth::{Caller, Permission};
-use crate::calls::matchmaking::{as_own, find};
+use crate::auth::Caller;
 use crate::calls::unexpected;
 use crate::codes::{self, Code, Kind};
 use crate::error::ApiError;
 use crate::params::{Params, path_param};
+use crate::player_order::{self, OwnRating};
+use crate::sight::Sight;
 use crate::state::Api;
 
 /// A ticket to be started: one party by `players`, or several by `parties`. All of them land on one team.
@@ -68,7 +69,7 @@ struct PartyOrder {
 #[serde(deny_unknown_fields)]
 struct PlayerOrder {
     id: String,
-    /// Numbers that rules compare, by name. Not taken from players.
+    /// Numbers that rules compare, by name. Not taken from players unless the configuration says so.
     #[serde(default)]
     ratings: BTreeMap<Box<str>, f64>,
     /// Round trip to regions, in milliseconds.
@@ -154,21 +155,6 @@ pub(super) struct Started {
     ticket_id: String,
 }
 
-/// Whose tickets the caller may speak of: everybody's with a key, else its own.
-fn is_client(caller: &Caller) -> bool {
-    caller.has_any(&[Permission::Client])
-}
-
-/// What a player is worth, another says.
-fn without_ratings(spec: &TicketSpec) -> Result<(), ApiError> {
-    if spec.players().all(|player| player.ratings.is_empty()) {
-        return Ok(());
-    }
-    let problem = "are not taken from players: a backend with a key starts rated tickets, or a hook \
-        `validate_ticket` gives the ratings";
-    Err(codes::FORBIDDEN.error(problem).about("ratings"))
-}
-
 /// The same error, with fields under the names that they have here.
 fn named(error: ApiError) -> ApiError {
     error.renamed(|field| (field == "entity").then(|| "players".to_owned()))
@@ -183,9 +169,8 @@ pub(super) async fn start(
     let start = async {
         let body = read_body(request, &api.options.limits.serving).await?;
         let mut spec = parse::<Order>(&body)?.spec()?;
-        if !is_client(&caller) {
-            as_own(&caller, &mut spec, "players")?;
-            without_ratings(&spec)?;
+        if !caller.is_client() {
+            player_order::check(&api, &caller, &mut spec, "players", OwnRating::Refused).await?;
         }
         match api.call_maker(Command::Start { id: None, spec }).await.map_err(named)? {
             Reply::Started { ticket } => Ok((StatusCode::CREATED, Started { ticket_id: ticket.to_string() })),
@@ -217,18 +202,25 @@ pub(super) async fn list(State(api): State<Api>, Extension(caller): Extension<Ca
         }
         let player = player.map(|text| PlayerId::new(&text)).transpose();
         let player = player.map_err(|problem| ApiError::field("player", problem))?;
-        let player = if is_client(&caller) { player } else { Some(caller.player()?.clone()) };
+        let sight = Sight::of(&caller)?;
+        let player = match &sight {
+            Sight::All => player,
+            Sight::Own(player) => Some(player.clone()),
+        };
         let (views, next) = match player {
             Some(player) => {
-                let found =
-                    api.query_maker(move |maker| maker.ticket_of(&player).map(|own| view(maker, own)));
+                let found = api.query_maker(move |maker| {
+                    let own = sight.ticket(maker.ticket_of(&player)?)?;
+                    Some(view(maker, &own))
+                });
                 (found.await?.into_iter().collect::<Vec<_>>(), None)
             }
             None => {
                 let page = api.query_maker(move |maker| {
                     let page = maker.tickets(after, limit);
                     let last = page.items.last().filter(|_| page.more).map(|ticket| ticket.place);
-                    (page.items.iter().map(|ticket| view(maker, ticket)).collect(), last)
+                    let seen = page.items.iter().filter_map(|ticket| sight.ticket(ticket));
+                    (seen.map(|ticket| view(maker, &ticket)).collect(), last)
                 });
                 page.await?
             }
@@ -245,22 +237,11 @@ pub(super) fn ticket_id(id: Id) -> Result<TicketId, ApiError> {
     TicketId::new(&path_param("ticket_id", id)?).map_err(|problem| ApiError::field("ticket_id", problem))
 }
 
-/// What the caller may see: with a key everything, else what its player is in.
-pub(super) fn seen_by(caller: &Caller) -> Result<Option<PlayerId>, ApiError> {
-    if is_client(caller) { Ok(None) } else { caller.player().cloned().map(Some) }
-}
-
 /// `GET /v1/tickets/{id}`
 pub(super) async fn show(State(api): State<Api>, Extension(caller): Extension<Caller>, id: Id) -> Response {
     let show = async {
-        let (id, seer) = (ticket_id(id)?, seen_by(&caller)?);
-        let wanted = id.clone();
-        let found = api.query_maker(move |maker| {
-            let ticket = maker.ticket(&wanted)?;
-            let own = |player: &PlayerId| ticket.spec.players().any(|one| one.id == *player);
-            seer.as_ref().is_none_or(own).then(|| view(maker, ticket))
-        });
-        Ok((StatusCode::OK, found.await?.ok_or(Refusal::TicketNotFound(id))??))
+        let id = ticket_id(id)?;
+        Ok((StatusCode::OK, shown(&api, Sight::of(&caller)?, id).await?))
     };
     answer(show.await)
 }
@@ -268,12 +249,12 @@ pub(super) async fn show(State(api): State<Api>, Extension(caller): Extension<Ca
 /// `DELETE /v1/tickets/{id}`
 pub(super) async fn cancel(State(api): State<Api>, Extension(caller): Extension<Caller>, id: Id) -> Response {
     let cancel = async {
-        let id = ticket_id(id)?;
-        visible(&api, &caller, id.clone()).await?;
-        match api.call_maker(Command::Cancel { id }).await? {
+        let (id, sight) = (ticket_id(id)?, Sight::of(&caller)?);
+        visible(&api, &sight, id.clone()).await?;
+        match api.call_maker(Command::Cancel { id: id.clone() }).await? {
             Reply::Ticket(ticket) => {
-                let shown = api.query_maker(move |maker| view(maker, &ticket)).await?;
-                Ok((StatusCode::OK, shown?))
+                let shown = api.query_maker(move |maker| Some(view(maker, &sight.ticket(&ticket)?)));
+                Ok((StatusCode::OK, shown.await?.ok_or(Refusal::TicketNotFound(id))??))
             }
             other => Err(unexpected(&other)),
         }
@@ -281,14 +262,18 @@ pub(super) async fn cancel(State(api): State<Api>, Extension(caller): Extension<
     answer(cancel.await)
 }
 
+/// The ticket, as far as it is there for the caller.
+async fn shown(api: &Api, sight: Sight, id: TicketId) -> Result<TicketView, ApiError> {
+    let wanted = id.clone();
+    let shown = api.query_maker(move |maker| Some(view(maker, &sight.ticket(maker.ticket(&wanted)?)?)));
+    shown.await?.ok_or(Refusal::TicketNotFound(id))?
+}
+
 /// Makes sure that the ticket is there for the caller.
-async fn visible(api: &Api, caller: &Caller, id: TicketId) -> Result<(), ApiError> {
-    if is_client(caller) {
-        let wanted = id.clone();
-        let found = api.query_maker(move |maker| maker.ticket(&wanted).is_some()).await?;
-        return if found { Ok(()) } else { Err(Refusal::TicketNotFound(id).into()) };
-    }
-    find(api, caller, id, |_| ()).await
+async fn visible(api: &Api, sight: &Sight, id: TicketId) -> Result<(), ApiError> {
+    let (wanted, sight) = (id.clone(), sight.clone());
+    let found = api.query_maker(move |maker| sight.ticket(maker.ticket(&wanted)?).map(drop)).await?;
+    found.ok_or_else(|| Refusal::TicketNotFound(id).into())
 }
 
 /// Who agrees to a match, or does not.
@@ -333,8 +318,8 @@ async fn vote(
     let id = ticket_id(id)?;
     let body = read_body(request, &api.options.limits.serving).await?;
     let Vote { player_id } = parse(empty_is_object(&body))?;
-    let player = voter(&caller, player_id)?;
-    visible(&api, &caller, id.clone()).await?;
+    let (player, sight) = (voter(&caller, player_id)?, Sight::of(&caller)?);
+    visible(&api, &sight, id.clone()).await?;
     let (wanted, voter) = (id.clone(), player.clone());
     let proposed = api.query_maker(move |maker| {
         let ticket = maker.ticket(&wanted)?;
@@ -356,9 +341,7 @@ async fn vote(
         Reply::Formation(_) => {}
         other => return Err(unexpected(&other)),
     }
-    let wanted = id.clone();
-    let shown = api.query_maker(move |maker| maker.ticket(&wanted).map(|ticket| view(maker, ticket))).await?;
-    Ok((StatusCode::OK, shown.ok_or(Refusal::TicketNotFound(id))??))
+    Ok((StatusCode::OK, shown(&api, sight, id).await?))
 }
 
 /// Whose vote it is.

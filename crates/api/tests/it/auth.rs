@@ -11,8 +11,9 @@ use prost_types::FileDescriptorProto;
 use ring::hmac;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use sortie_api::{ApiKey, Auth, KeyRing, KeySource, Limits, Permission};
-use sortie_identity::{Fetching, PlayerTokens, TokenKeys, TokenOptions};
+use sortie_api::{ApiKey, Auth, KeyRing, KeySource, Limits, Permission, ServersOfKey};
+use sortie_domain::ids::ServerId;
+use sortie_identity::{Fetching, PlayerTokens, ServerKeys, TokenKeys, TokenOptions};
 use sortie_wire::catena::server_manager::RequestMatchRequest;
 use sortie_wire::catena::server_manager::catena_server_manager_client::CatenaServerManagerClient;
 use tonic::Code;
@@ -28,19 +29,25 @@ use crate::harness::{Pieces, Server, soon};
 
 const SECRET: [u8; 32] = *b"the secret of the player tokens!";
 
-fn key(text: &str, permission: Permission) -> ApiKey {
-    ApiKey { name: text.into(), sha256: Sha256::digest(text).into(), permissions: vec![permission] }
+pub(crate) fn key(text: &str, permission: Permission) -> ApiKey {
+    let servers = ServersOfKey::default();
+    ApiKey { name: text.into(), sha256: Sha256::digest(text).into(), permissions: vec![permission], servers }
 }
 
 fn keys() -> Auth {
-    Auth::keys(&[
+    let keys = [
         key("game", Permission::GameServerMatch),
         key("client", Permission::Client),
         key("admin", Permission::Admin),
-    ])
+    ];
+    Auth::keys(&keys).with_servers(ServerKeys::new(b"the secret of the servers"))
 }
 
-fn player_tokens() -> PlayerTokens {
+pub(crate) fn server_key(server: &str) -> String {
+    ServerKeys::new(b"the secret of the servers").key(&ServerId::new(server).unwrap())
+}
+
+pub(crate) fn player_tokens() -> PlayerTokens {
     let options = TokenOptions {
         issuer: "the test".into(),
         audience: "sortie".into(),
@@ -51,7 +58,7 @@ fn player_tokens() -> PlayerTokens {
     PlayerTokens::new(options).unwrap()
 }
 
-fn player_token(player: &str) -> String {
+pub(crate) fn player_token(player: &str) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let claims = json!({"iss": "the test", "aud": "sortie", "sub": player, "exp": now + 600});
     let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
@@ -60,12 +67,12 @@ fn player_token(player: &str) -> String {
     format!("{message}.{}", encode(signature.as_ref()))
 }
 
-/// Who shows what: a key, a player token.
-const CALLERS: [&str; 4] = ["game", "client", "admin", "player"];
+/// Who shows what: a key, the own key of a server that was started here, a player token.
+const CALLERS: [&str; 5] = ["game", "server", "client", "admin", "player"];
 
-const GAME: &[&str] = &["game", "admin"];
+const GAME: &[&str] = &["game", "server", "admin"];
 const CLIENT: &[&str] = &["client", "admin"];
-const CLIENT_OR_GAME: &[&str] = &["game", "client", "admin"];
+const CLIENT_OR_GAME: &[&str] = &["game", "server", "client", "admin"];
 const CLIENT_OR_PLAYER: &[&str] = &["client", "admin", "player"];
 const ADMIN: &[&str] = &["admin"];
 /// Nothing has to be shown.
@@ -173,6 +180,7 @@ fn shown(caller: &str) -> Vec<(&'static str, String)> {
     match caller {
         "nobody" => vec![("catena-session-id", "p1".to_owned())],
         "player" => vec![("catena-session-id", player_token("p1"))],
+        "server" => vec![("authorization", format!("Bearer {}", server_key("server-x")))],
         key => vec![("authorization", format!("Bearer {key}")), ("catena-session-id", "p1".to_owned())],
     }
 }
@@ -384,6 +392,16 @@ impl KeySource for Changing {
 
 #[tokio::test]
 async fn a_key_that_is_revoked_opens_nothing_and_ends_what_it_opened() {
+    streams_end_with(key("next", Permission::Client), 401).await;
+}
+
+#[tokio::test]
+async fn a_key_that_loses_a_permission_loses_what_it_opened_with_it() {
+    streams_end_with(key("client", Permission::GameServerMatch), 403).await;
+}
+
+/// Opens every kind of stream with a key that then gives way to `next`, after which the key gets `refused`.
+async fn streams_end_with(next: ApiKey, refused: u16) {
     let source = Arc::new(Changing(Mutex::new(Arc::new(KeyRing::of(&[key("client", Permission::Client)])))));
     let limits = Limits { heartbeat: Duration::from_millis(20), ..Limits::default() };
     let server = Server::start_with(Auth::keys_from(source.clone()), limits).await;
@@ -395,9 +413,9 @@ async fn a_key_that_is_revoked_opens_nothing_and_ends_what_it_opened() {
         assert_eq!(response.status(), 200, "{path}");
         streams.push(Pieces::of(response, "\n"));
     }
-    *source.0.lock().unwrap() = Arc::new(KeyRing::of(&[key("next", Permission::Client)]));
-    assert_eq!(status(&server, "GET", "/v1/matches", "client").await, 401);
-    assert_eq!(status(&server, "GET", "/v1/matches", "next").await, 200);
+    *source.0.lock().unwrap() = Arc::new(KeyRing::of(&[next, key("other", Permission::Client)]));
+    assert_eq!(status(&server, "GET", "/v1/matches", "client").await, refused);
+    assert_eq!(status(&server, "GET", "/v1/matches", "other").await, 200);
     for mut stream in streams {
         soon(async { while stream.next().await.is_some() {} }).await;
     }

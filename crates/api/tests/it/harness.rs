@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use reqwest::{Client, Method, RequestBuilder, Response};
 use serde_json::{Value, json};
-use sortie_api::{ApiOptions, Auth, ConfiguredAllocator, Limits, router};
+use sortie_api::{ApiOptions, Auth, ConfiguredAllocator, Limits, PlayerRights, router};
 use sortie_domain::broker::event::{Effect, Event};
 use sortie_domain::broker::model::{Fleet, Settings};
 use sortie_domain::broker::{Broker, Command};
@@ -218,7 +218,14 @@ impl Server {
     async fn start_keeping(auth: Auth, limits: Limits, keeping: Keeping, matchmaker: bool) -> Self {
         let data = tempfile::tempdir().unwrap();
         let clock = ManualClock::at(Timestamp::from_millis(1_790_000_000_000));
-        Self::start_in(data, clock, auth, limits, keeping, matchmaker).await
+        Self::start_in(data, clock, auth, (limits, PlayerRights::default()), keeping, matchmaker).await
+    }
+
+    /// With these rights of players.
+    pub(crate) async fn start_for_players(auth: Auth, limits: Limits, rights: PlayerRights) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let clock = ManualClock::at(Timestamp::from_millis(1_790_000_000_000));
+        Self::start_in(data, clock, auth, (limits, rights), Keeping::default(), true).await
     }
 
     /// As after a restart: another process over the same logs.
@@ -231,15 +238,15 @@ impl Server {
         self.stop_engine().await;
         let data = self.data.take().unwrap();
         let clock = self.clock.clone();
-        Self::start_in(data, clock, Auth::dev(), Limits::default(), Keeping::default(), self.maker.is_some())
-            .await
+        let allowed = (Limits::default(), PlayerRights::default());
+        Self::start_in(data, clock, Auth::dev(), allowed, Keeping::default(), self.maker.is_some()).await
     }
 
     async fn start_in(
         data: TempDir,
         clock: ManualClock,
         auth: Auth,
-        limits: Limits,
+        (limits, player_rights): (Limits, PlayerRights),
         keeping: Keeping,
         matchmaker: bool,
     ) -> Self {
@@ -256,6 +263,7 @@ impl Server {
             matchmaker: maker.clone(),
             clock: Arc::new(clock.clone()),
             auth,
+            player_rights,
             allocators: vec![ConfiguredAllocator {
                 name: "local".into(),
                 description: "processes on this machine".into(),

@@ -22,6 +22,8 @@ mod hostile_http;
 mod hostile_http2;
 mod native;
 mod openapi;
+mod ownership;
+mod player_rights;
 mod schemas;
 mod ticket_events;
 mod tickets;

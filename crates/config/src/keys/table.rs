@@ -6,7 +6,7 @@ use super::Kind::{
 use super::Presence::{Default, Optional, Required};
 use super::{ALLOCATORS, KeyDoc, count, key};
 use crate::matchmaker::{HookKind, RuleName, names};
-use crate::model::{Dialect, LogFormat, Permission, Players};
+use crate::model::{Dialect, LogFormat, NamingOthers, Permission, Players};
 
 /// What the keys of a hook mean: the matchmaker's and each queue's have the same.
 struct HookMeanings {
@@ -252,6 +252,18 @@ pub(super) static KEYS: &[KeyDoc] = &[
         Text,
         Optional("exactly one of the four is given where players sign in"),
         "`https` or `http` URL of the same; asked when a token needs it, when its keys are 5m old, and at most every 10s when a token names a key that is not among them.",
+    ),
+    key(
+        "players.may_name_others",
+        Choice(NamingOthers::NAMES),
+        Default("party_hook"),
+        "Whether a player may start tickets for others too: with `party_hook` in queues with the hook `party_membership`; a key with the permission `client` always may.",
+    ),
+    key(
+        "players.may_rate_themselves",
+        Switch,
+        Default("false"),
+        "Whether ratings, and properties that rules compare as numbers, are taken from players.",
     ),
     key(
         "netcode.key_file",

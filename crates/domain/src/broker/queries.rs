@@ -6,7 +6,7 @@ use core::ops::Bound;
 
 use super::Broker;
 use super::model::{Allocation, Fleet, FleetHealth, Match, MatchState, Server, Settings};
-use crate::ids::{FleetId, MatchId, ServerId};
+use crate::ids::{FleetId, MatchId, SeatId, ServerId};
 
 /// One page of a list ordered by id.
 #[derive(Clone, PartialEq, Debug)]
@@ -74,6 +74,25 @@ impl Broker {
     pub fn servers(&self, after: Option<&ServerId>, most: usize) -> Page<Server> {
         let servers = self.state.servers.range((bound(after), Bound::Unbounded));
         page(servers.map(|(_, server)| server.clone()), most)
+    }
+
+    /// A server that is not gone.
+    #[must_use]
+    pub fn find_server(&self, id: &ServerId) -> Option<&Server> {
+        self.state.servers.get(id)
+    }
+
+    /// Whether a server is gone and would be told so. Of those that went long ago nothing is known any more.
+    #[must_use]
+    pub fn is_gone(&self, id: &ServerId) -> bool {
+        !self.state.servers.contains_key(id)
+            && (self.state.gone.get(id).is_some() || self.state.index.by_server.contains_key(id))
+    }
+
+    /// The match of a seat that is reserved or claimed.
+    #[must_use]
+    pub fn match_of_seat(&self, seat: &SeatId) -> Option<&Match> {
+        self.state.matches.get(self.state.index.seats.get(seat)?)
     }
 
     /// Where the players of a live match connect, once it is ready.

@@ -207,7 +207,7 @@ fn compile(text: &str) -> Result<Requirement, InvalidRequirements> {
 }
 
 /// The tree of an expression; `None` of an empty one.
-pub(super) fn parse(text: &str) -> Result<Option<Ast>, InvalidRequirements> {
+pub(crate) fn parse(text: &str) -> Result<Option<Ast>, InvalidRequirements> {
     let text = text.trim();
     if text.is_empty() {
         return Ok(None);

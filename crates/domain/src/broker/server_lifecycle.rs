@@ -14,6 +14,7 @@ use super::waiting::Waiter;
 use super::{BrokenRule, MAX_SERVERS, MAX_WAITERS, MAX_WAITERS_OF_SERVER, Turn};
 use crate::ids::{MatchId, ServerId};
 use crate::machine::CallId;
+use crate::text::is_deceptive;
 
 impl Turn<'_> {
     /// A server asks for a match: it gets the oldest that fits, or waits if it is willing to.
@@ -318,6 +319,14 @@ fn check_connection(connection: &Connection) -> Result<(), Refusal> {
         return Err(Refusal::field("connection_details", problem));
     }
     if connection.per_player.values().any(|details| too_long(details)) {
+        return Err(Refusal::field("per_player_connection_details", problem));
+    }
+    let deceptive = |text: &str| text.chars().any(is_deceptive);
+    let problem = "must not hold control characters or such as change the direction of text";
+    if deceptive(&connection.details) {
+        return Err(Refusal::field("connection_details", problem));
+    }
+    if connection.per_player.values().any(|details| deceptive(details)) {
         return Err(Refusal::field("per_player_connection_details", problem));
     }
     if connection.details.is_empty() && connection.per_player.is_empty() {

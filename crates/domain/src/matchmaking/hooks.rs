@@ -17,8 +17,9 @@ use super::model::{Check, Named, TicketSpec};
 use super::rules::{list, number, number_of, object, text, variable};
 use super::settings::{Backfill, Hook, HookPoint, OnFailure, OutsideHook, Queue, RuleKind, Settings};
 use super::state::State;
-use crate::broker::model::{Connection, MatchSpec, Properties};
+use crate::broker::model::{Connection, MAX_CONNECTION_BYTES, MatchSpec, Properties};
 use crate::ids::{HookId, PlayerId, QueueId, RegionId};
+use crate::text::is_deceptive;
 use crate::time::Timestamp;
 
 /// A hook that is asked from now on.
@@ -248,6 +249,10 @@ pub(crate) fn host_address(
     let host = spec.players.first().and_then(|player| spec.player_properties.get(player));
     let address = host.map(|properties| variable(properties).get_field(property));
     match address.as_ref().and_then(|address| address.as_string()) {
+        // Every player of the match gets it, as they would from a server.
+        Some(address) if address.len() > MAX_CONNECTION_BYTES || address.chars().any(is_deceptive) => {
+            Err(format!("the first player's property `{property}` is too long or holds control characters"))
+        }
         Some(address) => {
             let details = Arc::from(address.as_str());
             Ok(Some(Connection { details, per_player: BTreeMap::new() }))

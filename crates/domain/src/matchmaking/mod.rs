@@ -12,6 +12,7 @@
 //! | `forming` | a tick: which tickets are looked at, and what becomes of what is found |
 //! | `search`, `packing` | is there a match for this ticket, and of whom; how tickets fill teams |
 //! | `pools`, `rules` | who is in reach of whom; what each ticket demands at a time |
+//! | `rated` | what nobody may say of themselves, because rules judge by it |
 //! | `names`, `slab` | finding things by text, and by number |
 //! | `timers` | every deadline, and what it ends |
 //! | `state` | the durable state, its indexes, how events change it |
@@ -40,6 +41,7 @@ mod names;
 mod packing;
 mod pools;
 mod queries;
+mod rated;
 mod rules;
 mod search;
 pub mod settings;
@@ -52,6 +54,7 @@ pub mod words;
 pub use command::{Command, FormedMatch, MatchVerdict, Refusal, Reply, TicketVerdict};
 pub use event::{Effect, Event, Notice};
 pub use explain::{ExpectedWait, Explanation, KeptOut};
+pub use rated::Rated;
 pub use rules::number_of;
 pub use settings::Settings;
 pub use state::{OVER_KEPT, Snapshot};

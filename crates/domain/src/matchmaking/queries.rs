@@ -1,10 +1,11 @@
 //! Reading: what the API shows. Nothing here changes anything.
 
+use alloc::sync::Arc;
 use core::ops::Bound;
 
-use super::Matchmaker;
 use super::model::{Formation, Offered, Ticket};
 use super::settings::Settings;
+use super::{Matchmaker, Rated};
 use crate::broker::Page;
 use crate::ids::{IdempotencyKey, MatchId, PlayerId, QueueId, TicketId};
 
@@ -13,6 +14,11 @@ impl Matchmaker {
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.state.settings
+    }
+
+    /// What a queue's own rules judge players by.
+    pub(super) fn rated_of(&self, queue: &QueueId) -> Option<Arc<Rated>> {
+        self.beside.pools.rules(queue).map(|rules| Arc::clone(&rules.rated))
     }
 
     /// A ticket, with its status; those that are over for as long as they are kept.

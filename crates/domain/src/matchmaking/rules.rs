@@ -16,6 +16,7 @@ use jmespath::{Rcvar, Variable};
 
 use super::model::{Player, SeatOffer, Ticket, TicketSpec};
 use super::packing::{Mix, mixes};
+use super::rated::Rated;
 use super::settings::{About, MAX_DISTANCES, Measure, Need, Queue, Rule, RuleKind};
 use crate::broker::model::Properties;
 use crate::broker::requirements::{Requirement, Requirements};
@@ -50,6 +51,7 @@ struct Expression {
 /// A queue's rules, compiled.
 pub(crate) struct Ruleset {
     pub(crate) queue: Queue,
+    pub(crate) rated: Arc<Rated>,
     requirements: Requirements,
     equalities: Vec<Equality>,
     distances: Vec<Distance>,
@@ -109,6 +111,7 @@ impl Ruleset {
     pub(crate) fn new(queue: &Queue) -> Self {
         let mut set = Self {
             queue: queue.clone(),
+            rated: Arc::new(Rated::of(queue)),
             requirements: Requirements::new(),
             equalities: Vec::new(),
             distances: Vec::new(),

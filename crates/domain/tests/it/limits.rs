@@ -96,6 +96,31 @@ fn connection_details_have_a_longest_length() {
 }
 
 #[test]
+fn connection_details_hold_nothing_that_deceives_a_terminal() {
+    let mut table = Table::new();
+    let host = server("host");
+    let id = table.picked_up("m", &host);
+    let with = |connection| Command::MatchReady {
+        server: server("host"),
+        match_id: id.clone(),
+        connection,
+        hints: Hints::NONE,
+    };
+    let for_ann = |details: &str| Connection {
+        per_player: [(player("ann"), details.into())].into(),
+        ..at("203.0.113.7:7777")
+    };
+    for bad in
+        ['\u{1b}', '\u{7}', '\r', '\n', '\t', '\0', '\u{7f}', '\u{9b}', '\u{202e}', '\u{2066}', '\u{200f}']
+    {
+        let details = format!("203.0.113.7:7777{bad}[2J");
+        wrong(&mut table, "connection_details", with(at(&details)));
+        wrong(&mut table, "per_player_connection_details", with(for_ann(&details)));
+    }
+    table.noted(with(for_ann("zażółć 日本 wss://[2001:db8::1]:7777/?a=b c")));
+}
+
+#[test]
 fn properties_are_json_objects_of_limited_size() {
     let object = |bytes: usize| format!(r#"{{"a":"{}"}}"#, "x".repeat(bytes - r#"{"a":""}"#.len()));
     assert!(Properties::parse(&object(MAX_PROPERTIES_BYTES)).is_ok());

@@ -1,12 +1,14 @@
 //! What stands before the doors: limits for each address, and the end of the process.
 
+use std::sync::Arc;
+
 use reqwest::Client;
 use serde_json::Value;
 use sortie_gateway::{AddressLimits, GatewayOptions};
 use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Error as SocketError;
 
-use crate::harness::{Script, World, arena, options, within};
+use crate::harness::{Chunks, Script, World, arena, options, within};
 use crate::websocket::hear_until;
 
 const JOIN: &str = "/matchmaker/wannaplay";
@@ -112,4 +114,35 @@ async fn at_the_end_whoever_waits_is_told_and_nobody_joins() {
     assert_eq!(hear_until(&mut silent, "Error").await[0], 503);
     drop(silent);
     within(world.gateway.closed()).await;
+}
+
+#[tokio::test]
+async fn an_address_that_a_player_names_never_beats_its_proxy() {
+    let base = GatewayOptions {
+        trusted_proxies: vec!["127.0.0.0/8".parse().unwrap()],
+        speaks_for_players: Some(Arc::new(|headers| headers.contains_key("a-key"))),
+        ..options(vec![arena(8)])
+    };
+    let stranger = GatewayOptions { trusted_proxies: Vec::new(), ..base.clone() };
+    let named = "/matchmaker/request/arena/1.0?client_ip=5.5.5.5";
+    for (options, headers, expected) in [
+        (&base, &[("x-forwarded-for", "2.2.2.2")][..], "2.2.2.2"),
+        (&base, &[], "127.0.0.1"),
+        (&stranger, &[("x-forwarded-for", "2.2.2.2")], "127.0.0.1"),
+        (&base, &[("x-forwarded-for", "2.2.2.2"), ("a-key", "1")], "5.5.5.5"),
+        (&stranger, &[("a-key", "1")], "5.5.5.5"),
+    ] {
+        let world = World::start(Script::held(), options.clone()).await;
+        for by_body in [false, true] {
+            let path = if by_body { "/matchmaker/request/arena/1.0" } else { named };
+            let request = world.http.post(world.url(path));
+            let request = if by_body { request.body(r#"{"client_ip": "5.5.5.5"}"#) } else { request };
+            let request =
+                headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+            let mut chunks = Chunks(within(request.send()).await.unwrap());
+            let report = chunks.until("ProgressReport").await;
+            let told = format!("joining from {expected}: ");
+            assert!(report.as_str().unwrap().starts_with(&told), "{report} for {headers:?}");
+        }
+    }
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use sortie_domain::broker::model::SeatState;
 use sortie_domain::ids::{PlayerId, QueueId};
 use sortie_domain::matchmaking::model::{CancelCause, Party, Player, Ticket, TicketSpec};
-use sortie_domain::matchmaking::settings::{Hook, Queue, Settings};
+use sortie_domain::matchmaking::settings::{Hook, Measure, Queue, Rule, RuleKind, Settings};
 use sortie_domain::matchmaking::{Command, Event, Matchmaker, Reply};
 use sortie_engine::{Cursor, Subscription};
 use sortie_gateway::{Gateway, GatewayOptions};
@@ -356,4 +356,36 @@ async fn who_has_taken_the_seat_is_told_so() {
             .values()
             .any(|seat| seat.player == player && matches!(seat.state, SeatState::Claimed { .. }))
     );
+}
+
+#[tokio::test]
+async fn what_a_player_says_of_its_worth_is_refused_at_every_door() {
+    let level =
+        RuleKind::Distance { property: "level".into(), measure: Measure::Ticket, most: 1.0, missing: 0.0 };
+    let mut settings = queues();
+    let rated = Queue { rules: vec![Rule::new("level", level)], ..Queue::default() };
+    settings.queues.insert(QueueId::new("rated").unwrap(), rated);
+    let script = || Script { queues: Some(settings.clone()), ..Script::default() };
+    let body = json!({"queue": "rated", "properties": {"level": 99, "map": "forest"}});
+    let strangers = World::start(script(), options(vec![arena(4)])).await;
+    let answer = ask(&strangers, WANNAPLAY, None, &body).await;
+    assert_eq!(answer.status(), 403);
+    let text = answer.text().await.unwrap();
+    assert!(text.starts_with("properties.level: is not taken from players"), "{text}");
+    let mut chunks = Chunks(ask(&strangers, STREAM, None, &body).await);
+    assert_eq!(chunks.until("Error").await[0], 403);
+    let mut socket = strangers.websocket("/matchmaker/ws").await;
+    let mut first = body.clone();
+    (first["game"], first["version"]) = ("arena".into(), "1.0".into());
+    say(&mut socket, &first.to_string()).await;
+    assert_eq!(hear_until(&mut socket, "Error").await[0], 403);
+    assert_eq!(strangers.gateway.stats().failed["rates_itself"], 3);
+    let allowed = GatewayOptions { may_rate_themselves: true, ..options(vec![arena(4)]) };
+    for options in [allowed, known()] {
+        let world = World::start(script(), options).await;
+        let mut chunks = Chunks(ask(&world, STREAM, Some("ann"), &body).await);
+        chunks.until("SessionRequestAccepted").await;
+    }
+    let wish = json!({"queue": "rated", "properties": {"map": "forest"}});
+    Chunks(ask(&strangers, STREAM, None, &wish).await).until("SessionRequestAccepted").await;
 }

@@ -16,7 +16,7 @@ pub(super) fn run(options: &ImportCatena) -> Result<(), Failure> {
         None => line(import.toml.trim_end())?,
     }
     for note in &import.notes {
-        eprintln!("note: {note}");
+        super::output::note(format_args!("note: {note}"));
     }
     Ok(())
 }

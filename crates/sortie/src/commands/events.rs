@@ -6,11 +6,12 @@ use std::time::Duration;
 use futures::StreamExt;
 use serde_json::Value;
 
-use super::output::line;
+use super::output::{line, note};
 use super::signals::Signals;
 use crate::cli::{self, EventsAction, Tail};
 use crate::failure::Failure;
 use crate::remote::{ControlPlane, escape};
+use crate::terminal::escaped;
 
 /// Pause before a lost connection is made again.
 const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
@@ -56,7 +57,7 @@ async fn reconnect(control_plane: &ControlPlane, path: &str, last: Option<&str>)
         tokio::time::sleep(RECONNECT_PAUSE).await;
         match control_plane.stream(path, last).await {
             Ok(response) => return response,
-            Err(failure) => eprintln!("sortie: {failure}; trying again"),
+            Err(failure) => note(format_args!("sortie: {failure}; trying again")),
         }
     }
 }
@@ -70,7 +71,7 @@ fn take_line(text: &str, last: &mut Option<String>, json: bool) -> Result<(), Fa
     let Some(data) = text.strip_prefix("data:").map(str::trim) else { return Ok(()) };
     match serde_json::from_str::<Value>(data) {
         Ok(event) if !json => {
-            let part = |name: &str| event.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+            let part = |name: &str| escaped(event.get(name).and_then(Value::as_str).unwrap_or_default());
             let details = event.get("data").map(ToString::to_string).unwrap_or_default();
             line(format_args!(
                 "{:>8}  {}  {:<28} {}  {details}",

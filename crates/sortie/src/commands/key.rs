@@ -6,21 +6,26 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::config;
-use super::output::{Column, items, line};
+use super::output::{Column, items, line, note};
 use crate::api_keys::{self, Listed};
 use crate::cli::{self, KeyAction, KeyPlace, Source};
 use crate::failure::Failure;
 use crate::installation;
 use crate::presence::{self, Report};
 
-const COLUMNS: &[Column] =
-    &[("NAME", "/name"), ("PERMISSIONS", "/permissions"), ("CREATED", "/created_at"), ("SOURCE", "/source")];
+const COLUMNS: &[Column] = &[
+    ("NAME", "/name"),
+    ("PERMISSIONS", "/permissions"),
+    ("FLEETS", "/fleets"),
+    ("CREATED", "/created_at"),
+    ("SOURCE", "/source"),
+];
 
 pub(crate) async fn run(options: cli::Key) -> Result<ExitCode, Failure> {
     match options.action {
-        KeyAction::Create(cli::KeyCreate { name, permissions, place }) => {
+        KeyAction::Create(cli::KeyCreate { name, permissions, fleets, place }) => {
             let found = Place::find(&place)?;
-            let key = api_keys::create(&found.data, &name, &permissions, &found.names())?;
+            let key = api_keys::create(&found.data, &name, &permissions, &fleets, &found.names())?;
             let running = Running::ask(&found.data).await;
             if place.json {
                 line(json!({ "name": name, "key": key, "running": running.of(&name) }))?;
@@ -163,7 +168,7 @@ impl Place {
         let config = match (config::load(&source), &place.data) {
             (Ok(config), _) => config,
             (Err(problem), Some(data)) => {
-                eprintln!("sortie: keys of the configuration are left out: {problem}");
+                note(format_args!("sortie: keys of the configuration are left out: {problem}"));
                 return Ok(Self { data: data.clone(), configured: Vec::new() });
             }
             (Err(problem), None) => return Err(problem),
@@ -171,6 +176,7 @@ impl Place {
         let configured = config.api_keys.iter().map(|key| Listed {
             name: key.name.clone(),
             permissions: key.permissions.iter().map(|permission| permission.name().to_owned()).collect(),
+            fleets: Vec::new(),
             created_at: None,
             source: "config",
         });

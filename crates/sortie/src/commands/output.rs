@@ -1,4 +1,5 @@
-//! Tables for people, JSON for programs.
+//! Tables for people, JSON for programs. Whatever subcommands print goes through [`line`] and [`note`], which show text of
+//! others so that a terminal does not obey it.
 
 use std::io::{self, Write};
 
@@ -6,13 +7,22 @@ use comfy_table::{Table, presets};
 use serde_json::Value;
 
 use crate::failure::Failure;
+use crate::terminal::{escaped, escaped_lines};
 
-/// One line on standard output. A reader that has gone away is no error of ours.
+/// One line on standard output, or several of ours. A reader that has gone away is no error of ours.
 pub(crate) fn line(text: impl std::fmt::Display) -> Result<(), Failure> {
+    let text = text.to_string();
+    let text = escaped_lines(&text);
     match writeln!(io::stdout().lock(), "{text}").and_then(|()| io::stdout().flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::of("cannot write", error)),
         _ => Ok(()),
     }
+}
+
+/// The same on standard error, where nobody has to read it.
+pub(crate) fn note(text: impl std::fmt::Display) {
+    let text = text.to_string();
+    let _nobody_reads_it = writeln!(io::stderr().lock(), "{}", escaped_lines(&text));
 }
 
 /// A column: its heading, and where its value is in an item (a JSON pointer).
@@ -40,7 +50,7 @@ pub(crate) fn item(item: &Value, json: bool) -> Result<(), Failure> {
     table.load_preset(presets::NOTHING);
     for (name, value) in item.as_object().into_iter().flatten() {
         if !value.is_null() {
-            table.add_row([name.clone(), cell(Some(value))]);
+            table.add_row([escaped(name).into_owned(), cell(Some(value))]);
         }
     }
     line(table)
@@ -49,7 +59,7 @@ pub(crate) fn item(item: &Value, json: bool) -> Result<(), Failure> {
 fn cell(value: Option<&Value>) -> String {
     match value {
         None | Some(Value::Null) => String::new(),
-        Some(Value::String(text)) => text.clone(),
+        Some(Value::String(text)) => escaped(text).into_owned(),
         Some(Value::Array(values)) => {
             values.iter().map(|value| cell(Some(value))).collect::<Vec<_>>().join(" ")
         }
@@ -62,10 +72,10 @@ pub(crate) fn explained(told: &Value, id: &str, json: bool) -> Result<(), Failur
     if json {
         return line(told);
     }
-    let text = |at: &str| told.get(at).and_then(Value::as_str).unwrap_or_default();
+    let text = |at: &str| escaped(told.get(at).and_then(Value::as_str).unwrap_or_default());
     line(format_args!("{} is {}: {}", text(id), text("state"), text("summary")))?;
     let sentences = told.get("sentences").and_then(Value::as_array);
-    sentences.into_iter().flatten().filter_map(Value::as_str).try_for_each(line)
+    sentences.into_iter().flatten().filter_map(Value::as_str).map(escaped).try_for_each(line)
 }
 
 /// What an option gives as JSON.

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use sortie_domain::ids::ServerId;
+use sortie_identity::ServerKeys;
 
 use crate::control_plane::ControlPlane;
 use crate::python::{interpreter, script};
@@ -56,7 +58,9 @@ async fn a_server_is_given_what_it_needs_and_nothing_of_ours() {
         (server.as_str().unwrap(), "own", "77")
     );
     assert_eq!(value("NETCODE_KEY"), std::fs::read_to_string(site.data("netcode.key")).unwrap().trim());
-    assert_eq!(value("API_KEY"), std::fs::read_to_string(site.data("game_server.key")).unwrap().trim());
+    let secret = std::fs::read_to_string(site.data("game_server.key")).unwrap();
+    let own = ServerKeys::new(secret.trim().as_bytes()).server(value("API_KEY"));
+    assert_eq!(own.as_ref().map(ServerId::as_str), server.as_str(), "a key of its own");
     let shown = control_plane.show(&id).await;
     assert_eq!(shown["connection_details"], format!("127.0.0.1:{}", value("PORT")));
 

@@ -83,6 +83,41 @@ async fn a_key_permits_what_it_was_made_for() {
 }
 
 #[tokio::test]
+async fn a_game_server_that_is_started_here_has_a_key_of_its_own() {
+    let living = json!({"max": 2, "local_process": {"path": "/bin/sleep", "arguments": ["1000"]}});
+    let site = Site::with_config(&json!({"fleets": {"eu": living}}));
+    let admin = create(&site, "admin", &["admin"]).await;
+    let arguments =
+        ["key", "create", "--json", "--name", "eu", "--permission", "game_server_match", "--fleet", "eu"];
+    let of_fleet = site.run(&arguments).await.json()["key"].as_str().unwrap().to_owned();
+    let by_hand = create(&site, "by hand", &["game_server_match"]).await;
+    let listed = site.run(&["key", "list"]).await.stdout;
+    assert!(listed.contains("FLEETS") && listed.contains("eu"), "{listed}");
+    let mut control_plane = site.up(&[]).await;
+    control_plane.key = Some(admin);
+    let mut servers = Vec::new();
+    for _ in 0..2 {
+        let answer = control_plane.ok("POST", "/api/v1/server/allocate", json!({})).await;
+        servers.push(answer["serverId"].as_str().unwrap().to_owned());
+    }
+    let kept = std::fs::read_to_string(site.data("game_server.key")).unwrap();
+    let keys = sortie_identity::ServerKeys::new(kept.trim().as_bytes());
+    let [own, other] =
+        [&servers[0], &servers[1]].map(|id| keys.key(&sortie_domain::ids::ServerId::new(id).unwrap()));
+    control_plane.key = None;
+    let ask = async |key: &str| {
+        let request = control_plane.request("POST", REQUEST).header("authorization", format!("Bearer {key}"));
+        let body = json!({"serverId": servers[0]}).to_string();
+        request.body(body).send().await.unwrap().status().as_u16()
+    };
+    for (key, expected) in
+        [(&other, 403), (&by_hand, 403), (&of_fleet, 200), (&own, 200), (&kept.trim().to_owned(), 403)]
+    {
+        assert_eq!(ask(key).await, expected);
+    }
+}
+
+#[tokio::test]
 async fn keys_are_made_and_revoked_while_the_control_plane_runs() {
     let hash = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
     let configured = json!([{"name": "configured", "sha256": hash, "permissions": ["client"]}]);

@@ -165,3 +165,29 @@ async fn a_stream_of_events_is_resumed_where_it_broke_off() {
     let (status, answer) = control_plane.send("GET", "/v1/events?from=1000000", "").await;
     assert_eq!((status, &answer["error"]["code"]), (400, &json!("cursor_ahead")));
 }
+
+#[tokio::test]
+async fn text_of_others_does_not_move_the_cursor() {
+    let (site, control_plane) = quiet().await;
+    let told = "a\u{9b}2J\u{202e}b\u{7f}";
+    let order =
+        json!({"players": ["p1"], "properties": {"text": told, "\u{2066}name": "\u{1b}]0;x\u{7}\r\n"}});
+    let id = control_plane.submit(order).await;
+    for arguments in
+        [&["match", "show", &id][..], &["match", "show", "--json", &id], &["match", "list", "--json"]]
+    {
+        let shown = control_plane.run_ok(&site, arguments).await;
+        let bad: Vec<_> = shown
+            .stdout
+            .chars()
+            .filter(|one| *one != '\n' && sortie_domain::text::is_deceptive(*one))
+            .collect();
+        assert!(bad.is_empty(), "{bad:?} in {:?} of {arguments:?}", shown.stdout);
+        assert!(shown.stdout.contains("a\\u009b2J\\u202eb\\u007f"), "{}", shown.stdout);
+        if arguments == ["match", "show", "--json", &id] {
+            assert_eq!(shown.json()["properties"]["text"], told, "JSON means the same");
+        }
+    }
+    let refused = control_plane.run(&site, &["match", "show", "no\u{1b}[2Jbody"]).await;
+    assert!(refused.code == Some(1) && !refused.stderr.contains('\u{1b}'), "{:?}", refused.stderr);
+}

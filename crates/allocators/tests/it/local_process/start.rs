@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
 
 use sortie_allocators::{Allocator, ErrorKind};
 
 use super::harness::{Harness, Opened, eventually, taken_port};
 use crate::conformance::{Platform, conforms, order};
 use sortie_allocators::local_process::{LocalFleet, ServerEnvironment};
-use sortie_domain::ids::AllocationId;
+use sortie_domain::ids::{AllocationId, ServerId};
 
 struct Local {
     harness: Harness,
@@ -86,7 +87,7 @@ fn told_everything(harness: &Harness) -> LocalFleet {
     );
     fleet.environment = ServerEnvironment {
         api: "http://127.0.0.1:8080".to_owned(),
-        api_key: Some("the api key".to_owned()),
+        api_key: Some(Arc::new(|server: &ServerId| format!("the api key of {server}"))),
         ca: Some("/etc/ca.pem".to_owned()),
         netcode_key: Some("the netcode key".to_owned()),
         protocol_id: Some(7),
@@ -111,7 +112,7 @@ async fn a_server_is_told_its_port_its_ids_and_the_control_plane() {
     assert!(started.placement.contains(&port), "{}", started.placement);
     let expected = [
         ("SORTIE_API", "http://public:1"),
-        ("SORTIE_API_KEY", "the api key"),
+        ("SORTIE_API_KEY", "the api key of server-a"),
         ("SORTIE_CA", "/etc/ca.pem"),
         ("SORTIE_NETCODE_KEY", "the netcode key"),
         ("SORTIE_PROTOCOL_ID", "7"),

@@ -187,6 +187,19 @@ fn a_peer_to_peer_match_needs_no_server() {
 }
 
 #[test]
+fn a_peer_s_address_holds_nothing_that_deceives_a_terminal() {
+    let mut table = Table::with(hooked(vec![Hook::PeerToPeerHost("address".into())]));
+    let mut host = spec(&["host"]);
+    host.parties[0].players[0].properties =
+        Properties::parse(r#"{"address":"198.51.100.4:7000\u001b[2J"}"#).unwrap();
+    table.start("host", host);
+    table.solo("guest");
+    table.tick();
+    assert_eq!(table.status("guest"), Status::Failed);
+    assert!(!format!("{:?}", table.find("guest").state).contains("198.51"));
+}
+
+#[test]
 fn a_hook_may_change_or_refuse_a_new_match() {
     let hooks = vec![
         Hook::TeamData,

@@ -10,6 +10,7 @@ mod limits;
 mod matches;
 mod properties;
 mod queues;
+mod rated;
 mod reconfigured;
 mod rules;
 mod table;

@@ -39,7 +39,7 @@ use std::process::ExitCode;
 use serde_json::Value;
 use sortie_config::LogFormat;
 
-use super::output::line;
+use super::output::{line, note};
 use super::signals::Signals;
 use crate::cli::{Bench, BenchAction};
 use crate::failure::Failure;
@@ -95,7 +95,7 @@ fn report(outcome: Outcome, json: bool) -> Result<ExitCode, Failure> {
         text.iter().try_for_each(line)?;
     }
     for example in errors.examples() {
-        eprintln!("sortie: {example}");
+        note(format_args!("sortie: {example}"));
     }
     if errors.count() == 0 {
         return Ok(ExitCode::SUCCESS);

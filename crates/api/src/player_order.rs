@@ -1,0 +1,126 @@
+//! What a ticket may say that a player starts without a key: the same for every door.
+//!
+//! A player speaks for itself. Whom else it brings needs their consent, which it cannot show; how good it is, another
+//! says. What is allowed beyond that is configured ([`PlayerRights`]).
+
+use sha2::{Digest, Sha256};
+use sortie_domain::ids::{IdempotencyKey, PlayerId};
+use sortie_domain::matchmaking::Matchmaker;
+use sortie_domain::matchmaking::model::TicketSpec;
+use sortie_domain::matchmaking::settings::Hook;
+
+use crate::auth::Caller;
+use crate::codes;
+use crate::error::ApiError;
+use crate::state::Api;
+
+/// What players may say in tickets that they start without a key. The default is the safe one.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct PlayerRights {
+    /// Whether a player may start tickets for others too.
+    pub may_name_others: NamingOthers,
+    /// Whether ratings and other numbers that rules judge by are taken from players.
+    pub may_rate_themselves: bool,
+}
+
+/// Whether a player may start tickets for others too.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum NamingOthers {
+    /// Never.
+    No,
+    /// In queues with the hook `party_membership`.
+    #[default]
+    PartyHook,
+    /// In every queue.
+    Yes,
+}
+
+/// What becomes of a number that a player may not say of itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum OwnRating {
+    /// The ticket is refused.
+    Refused,
+    /// The ticket is taken without it, as clients of a contract expect that has such numbers anywhere.
+    TakenOut,
+}
+
+/// Makes sure that a player starts a ticket of its own: it is among the players, leads them, brings others only where
+/// that is allowed, and says nothing that rules judge by. `field` names the players.
+///
+/// # Errors
+/// `forbidden`, naming the field; `unauthenticated` if the caller speaks for no player.
+pub(crate) async fn check(
+    api: &Api,
+    caller: &Caller,
+    spec: &mut TicketSpec,
+    field: &str,
+    own_rating: OwnRating,
+) -> Result<(), ApiError> {
+    as_own(caller, spec, field)?;
+    if caller.is_client() {
+        return Ok(());
+    }
+    if let Some(key) = &spec.idempotency_key {
+        spec.idempotency_key = Some(own_key(caller.player()?, key)?);
+    }
+    let (rights, queue) = (api.options.player_rights, spec.queue.clone());
+    let asked = move |maker: &Matchmaker| {
+        let settings = maker.settings();
+        let own = settings.queues.get(&queue).map(|queue| queue.hooks.as_slice()).unwrap_or_default();
+        let has_party_hook =
+            settings.hooks.iter().chain(own).any(|hook| matches!(hook, Hook::PartyMembership));
+        (has_party_hook, maker.rated(&queue))
+    };
+    let (has_party_hook, rated) = api.query_maker(asked).await?;
+    let may_name = match rights.may_name_others {
+        NamingOthers::No => false,
+        NamingOthers::PartyHook => has_party_hook,
+        NamingOthers::Yes => true,
+    };
+    if spec.size() > 1 && !may_name {
+        let problem = "a player starts tickets for itself alone in this queue: others have to agree, so a backend with \
+            a key starts the tickets of parties (`players.may_name_others`)";
+        return Err(codes::FORBIDDEN.error(problem).about(field));
+    }
+    if rights.may_rate_themselves {
+        return Ok(());
+    }
+    match own_rating {
+        OwnRating::TakenOut => rated.iter().for_each(|rated| rated.take_from(spec)),
+        OwnRating::Refused => {
+            if let Some(said) = rated.iter().find_map(|rated| rated.said_in(spec)) {
+                let problem = "is not taken from players: a backend with a key starts rated tickets, or a hook \
+                    `validate_ticket` gives the ratings";
+                return Err(codes::FORBIDDEN.error(problem).about(said));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A player's keys are its own: nobody else can take one first, or learn that it is taken.
+fn own_key(player: &PlayerId, key: &IdempotencyKey) -> Result<IdempotencyKey, ApiError> {
+    let digest =
+        Sha256::new().chain_update(player.as_str()).chain_update([0]).chain_update(key.as_str()).finalize();
+    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    IdempotencyKey::new(&format!("player-{hex}")).map_err(ApiError::internal)
+}
+
+fn as_own(caller: &Caller, spec: &mut TicketSpec, field: &str) -> Result<(), ApiError> {
+    let player = caller.player()?;
+    if !spec.players().any(|one| one.id == *player) {
+        let problem = format!("a player starts tickets of its own: {player} must be among the players");
+        return Err(codes::FORBIDDEN.error(problem).about(field));
+    }
+    match &spec.leader {
+        Some(leader) if leader != player => {
+            let problem = format!("a party's ticket is started by its leader: {player} is not");
+            Err(codes::FORBIDDEN.error(problem).about("leader"))
+        }
+        None if spec.size() > 1 => {
+            spec.leader = Some(player.clone());
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}

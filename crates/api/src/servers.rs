@@ -1,0 +1,361 @@
+//! Which game servers a caller speaks for, and what is theirs: everything that a game server may ask for passes here.
+//!
+//! A server that was started here shows a key that names it. Any other key with the permission of game servers was made
+//! by hand: for fleets, or for servers that register themselves. Of the latter nothing is known but what they say, so
+//! who registers an id has it: as long as the server lives no other key speaks for it. That is remembered by this
+//! process only; after a restart the first key that speaks for such a server has it.
+//!
+//! What is asked of a server that is gone reaches the broker, which tells it to exit and changes nothing.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use sortie_domain::broker::model::Match;
+use sortie_domain::broker::{Broker, MAX_SERVERS, Refusal};
+use sortie_domain::ids::{FleetId, MatchId, SeatId, ServerId};
+
+use crate::auth::{Caller, ServersOfKey};
+use crate::codes;
+use crate::error::ApiError;
+use crate::state::Api;
+
+/// Servers of which is remembered who speaks for them.
+const MOST_REMEMBERED: usize = 2 * MAX_SERVERS;
+/// How long after it was last heard of a server may be unknown to the broker before another key may have its id: longer
+/// than any call takes.
+const STALE_AFTER: Duration = Duration::from_secs(120);
+/// Servers asked about at once, so that nobody else is held up.
+const ASKED_AT_ONCE: usize = 1_000;
+
+/// Which game servers a caller speaks for.
+#[derive(Clone, Debug)]
+pub(crate) enum SpeaksFor {
+    None,
+    /// All of them: administrators, and everybody in development mode.
+    All,
+    /// The one whose key it is.
+    Itself(ServerId),
+    /// Those of these fleets.
+    Fleets(Arc<ServersOfKey>),
+    /// Those that no other key speaks for; with `inherited` also those that were started here.
+    Registered {
+        key: Holder,
+        inherited: bool,
+    },
+}
+
+/// Who speaks for a server: the hash of a key, or the server by a key of its own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Holder {
+    Key([u8; 32]),
+    Itself,
+}
+
+impl SpeaksFor {
+    const fn registers_itself(&self) -> bool {
+        matches!(self, Self::Registered { .. })
+    }
+
+    pub(crate) fn of_key(sha256: [u8; 32], servers: Arc<ServersOfKey>) -> Self {
+        let key = Holder::Key(sha256);
+        match &*servers {
+            ServersOfKey::SelfRegistered => Self::Registered { key, inherited: false },
+            ServersOfKey::Inherited => Self::Registered { key, inherited: true },
+            ServersOfKey::OfFleets(_) => Self::Fleets(servers),
+        }
+    }
+}
+
+/// Who speaks for which server, as far as this process has heard.
+#[derive(Default)]
+pub(crate) struct Holders(Mutex<HashMap<ServerId, (Holder, Instant)>>);
+
+impl Holders {
+    fn lock(&self) -> MutexGuard<'_, HashMap<ServerId, (Holder, Instant)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes who speaks for a server, if nobody else does. `is_known`: the server lives, for the broker.
+    fn take(&self, server: &ServerId, holder: Holder, is_known: bool) -> bool {
+        let mut held = self.lock();
+        let now = Instant::now();
+        match held.get(server) {
+            // A server's own key is beyond doubt.
+            Some((other, seen))
+                if *other != holder
+                    && holder != Holder::Itself
+                    && (is_known || now.duration_since(*seen) < STALE_AFTER) =>
+            {
+                false
+            }
+            _ => {
+                held.insert(server.clone(), (holder, now));
+                true
+            }
+        }
+    }
+
+    /// Whether somebody spoke for a server lately. It has not gone and been forgotten since.
+    fn has_lately(&self, server: &ServerId, holder: Holder) -> bool {
+        self.lock().get(server).is_some_and(|(known, seen)| *known == holder && seen.elapsed() < STALE_AFTER)
+    }
+
+    fn is_full(&self) -> bool {
+        self.lock().len() >= MOST_REMEMBERED
+    }
+
+    /// Those last heard of long ago.
+    fn overdue(&self) -> Vec<ServerId> {
+        let held = self.lock();
+        let old = held.iter().filter(|(_, (_, seen))| seen.elapsed() >= STALE_AFTER);
+        old.map(|(id, _)| id.clone()).collect()
+    }
+
+    fn forget(&self, servers: &[ServerId]) {
+        let mut held = self.lock();
+        for server in servers {
+            held.remove(server);
+        }
+    }
+}
+
+/// What the broker knows of a server id.
+enum Known {
+    /// It lives, and was started for this fleet, if for any.
+    Live(Option<FleetId>),
+    Gone,
+    Unknown,
+}
+
+impl Known {
+    fn of(broker: &Broker, server: &ServerId) -> Self {
+        match broker.find_server(server) {
+            Some(known) => Self::Live(known.fleet.clone()),
+            None if broker.is_gone(server) => Self::Gone,
+            None => Self::Unknown,
+        }
+    }
+}
+
+/// What a call about a server is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To register it, if it is not yet.
+    Register,
+    /// To report of it; the broker refuses what is not so, and tells a server that is gone to exit.
+    Report,
+    /// What only a living server may.
+    Act,
+}
+
+fn not_yours(server: &ServerId) -> ApiError {
+    codes::FORBIDDEN.error(format!("this API key does not speak for the game server {server}"))
+}
+
+fn nothing_there() -> ApiError {
+    codes::FORBIDDEN.error("this is not at a game server that this API key speaks for")
+}
+
+/// What is to be answered to a call for a server that the caller speaks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Checked {
+    /// What the broker answers.
+    Go,
+    /// That it is to exit: it is gone for so long that the broker would register it anew.
+    Forgotten,
+}
+
+/// Makes sure that the caller speaks for `server`.
+///
+/// # Errors
+/// `forbidden` if it does not.
+pub(crate) async fn check(
+    api: &Api,
+    caller: &Caller,
+    server: &ServerId,
+    purpose: Purpose,
+) -> Result<Checked, ApiError> {
+    let holder = match caller.servers() {
+        SpeaksFor::All => return Ok(Checked::Go),
+        SpeaksFor::Itself(own) if own != server => return Err(not_yours(server)),
+        SpeaksFor::Itself(_) => Some(Holder::Itself),
+        SpeaksFor::Registered { key, .. } => Some(*key),
+        SpeaksFor::None | SpeaksFor::Fleets(_) => None,
+    };
+    if holder.is_some_and(|holder| api.holders.has_lately(server, holder)) {
+        return Ok(Checked::Go);
+    }
+    let asked = server.clone();
+    let known = api.query(move |broker| Known::of(broker, &asked)).await?;
+    if !speaks_for(api, caller, server, &known, purpose).await? {
+        return Err(not_yours(server));
+    }
+    let forgotten = matches!((holder, known), (Some(Holder::Itself), Known::Unknown));
+    Ok(if forgotten { Checked::Forgotten } else { Checked::Go })
+}
+
+async fn speaks_for(
+    api: &Api,
+    caller: &Caller,
+    server: &ServerId,
+    known: &Known,
+    purpose: Purpose,
+) -> Result<bool, ApiError> {
+    match (caller.servers(), known) {
+        (SpeaksFor::None, _) => return Ok(false),
+        (SpeaksFor::All, _) => return Ok(true),
+        (SpeaksFor::Itself(own), _) if own != server => return Ok(false),
+        // Nothing is changed for a server that is gone.
+        (_, Known::Gone) => return Ok(purpose != Purpose::Act),
+        (SpeaksFor::Itself(_), Known::Unknown) => return Ok(purpose != Purpose::Act),
+        (SpeaksFor::Itself(_), Known::Live(_)) => {}
+        (SpeaksFor::Fleets(fleets), known) => {
+            let ServersOfKey::OfFleets(fleets) = &**fleets else { return Ok(false) };
+            return Ok(matches!(known, Known::Live(Some(fleet)) if fleets.contains(fleet)));
+        }
+        (SpeaksFor::Registered { .. }, Known::Unknown) if purpose != Purpose::Register => {
+            return Ok(purpose == Purpose::Report);
+        }
+        // It has a key of its own, or one that an older version gave it.
+        (SpeaksFor::Registered { inherited: false, .. }, Known::Live(Some(_)))
+            if api.options.auth.knows_servers() =>
+        {
+            return Ok(false);
+        }
+        (SpeaksFor::Registered { .. }, _) => {}
+    }
+    let holder = match caller.servers() {
+        SpeaksFor::Registered { key, .. } => *key,
+        _ => Holder::Itself,
+    };
+    make_room(api).await?;
+    Ok(api.holders.take(server, holder, matches!(known, Known::Live(_))))
+}
+
+/// Forgets who speaks for servers that are not there any more, if there are too many to remember.
+///
+/// # Errors
+/// `too_many` if there are too many still.
+async fn make_room(api: &Api) -> Result<(), ApiError> {
+    if !api.holders.is_full() {
+        return Ok(());
+    }
+    for ids in api.holders.overdue().chunks(ASKED_AT_ONCE) {
+        let ids = ids.to_vec();
+        let dead = api.query(move |broker| {
+            ids.into_iter().filter(|id| broker.find_server(id).is_none()).collect::<Vec<_>>()
+        });
+        api.holders.forget(&dead.await?);
+    }
+    if api.holders.is_full() { Err(ApiError::too_many("game servers", MOST_REMEMBERED)) } else { Ok(()) }
+}
+
+/// Makes sure that a match is at a server that the caller speaks for; clients see all matches. What is not known passes,
+/// because the call itself says so.
+///
+/// # Errors
+/// `match_not_found` if it is not, so that nobody can try ids.
+pub(crate) async fn check_visible(api: &Api, caller: &Caller, id: &MatchId) -> Result<(), ApiError> {
+    if caller.is_client() {
+        return Ok(());
+    }
+    let wanted = id.clone();
+    let place = api.query(move |broker| broker.find_match(&wanted).map(|game| Place::of(broker, game)));
+    match place.await? {
+        Some(place) if !is_at_own(api, caller, &place).await? => {
+            Err(Refusal::MatchNotFound(id.clone()).into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Makes sure that the caller may act on a match; what is not known passes, because the call itself says so. Gives the
+/// server that the command is to be about, if it can be but one.
+///
+/// # Errors
+/// `forbidden` if it is at another server, or `named` is another one.
+pub(crate) async fn check_match(
+    api: &Api,
+    caller: &Caller,
+    id: &MatchId,
+    named: Option<ServerId>,
+) -> Result<Option<ServerId>, ApiError> {
+    let wanted = id.clone();
+    let place = api.query(move |broker| broker.find_match(&wanted).map(|game| Place::of(broker, game)));
+    check_place(api, caller, place.await?, named, false).await
+}
+
+/// The same about a seat and its match.
+///
+/// # Errors
+/// As those of [`check_match`].
+pub(crate) async fn check_seat(
+    api: &Api,
+    caller: &Caller,
+    id: &SeatId,
+    named: Option<ServerId>,
+) -> Result<Option<ServerId>, ApiError> {
+    let wanted = id.clone();
+    let place = api.query(move |broker| broker.match_of_seat(&wanted).map(|game| Place::of(broker, game)));
+    check_place(api, caller, place.await?, named, false).await
+}
+
+/// Makes sure that the caller may give a seat back; clients may any.
+///
+/// # Errors
+/// `forbidden` if its match is at no server that the caller speaks for.
+pub(crate) async fn check_release(api: &Api, caller: &Caller, id: &SeatId) -> Result<(), ApiError> {
+    if caller.is_client() {
+        return Ok(());
+    }
+    let wanted = id.clone();
+    let place = api.query(move |broker| broker.match_of_seat(&wanted).map(|game| Place::of(broker, game)));
+    check_place(api, caller, place.await?, None, true).await.map(drop)
+}
+
+async fn check_place(
+    api: &Api,
+    caller: &Caller,
+    place: Option<Place>,
+    named: Option<ServerId>,
+    gives_back: bool,
+) -> Result<Option<ServerId>, ApiError> {
+    if let SpeaksFor::All = caller.servers() {
+        return Ok(named);
+    }
+    if let (SpeaksFor::Itself(own), Some(named)) = (caller.servers(), &named)
+        && own != named
+    {
+        return Err(not_yours(named));
+    }
+    match &place {
+        // Nothing happens to what is at no server yet, but that it can be given back.
+        Some(Place { server: None }) if !gives_back && caller.servers().registers_itself() => {}
+        Some(place) if !is_at_own(api, caller, place).await? => return Err(nothing_there()),
+        _ => {}
+    }
+    Ok(match caller.servers() {
+        SpeaksFor::Itself(own) => Some(own.clone()),
+        _ => named.or_else(|| place?.server.map(|(server, _)| server)),
+    })
+}
+
+/// Where a match is.
+struct Place {
+    server: Option<(ServerId, Known)>,
+}
+
+impl Place {
+    fn of(broker: &Broker, game: &Match) -> Self {
+        let server = game.server.as_ref().map(|server| (server.clone(), Known::of(broker, server)));
+        Self { server }
+    }
+}
+
+async fn is_at_own(api: &Api, caller: &Caller, place: &Place) -> Result<bool, ApiError> {
+    match &place.server {
+        None => Ok(matches!(caller.servers(), SpeaksFor::All)),
+        Some((server, known)) => speaks_for(api, caller, server, known, Purpose::Act).await,
+    }
+}

@@ -1,0 +1,193 @@
+//! What a queue's rules judge players by: the numbers that nobody may say of themselves.
+//!
+//! That is every rating, and among the properties what a rule compares as a number: the property of a `distance` or a
+//! `balance`, whichever way it is measured, because matches carry it under that name too; and in an expression whatever
+//! is compared by order or handed to a function of numbers. What is compared for equality only (a map, a mode, a
+//! version) is a wish and no judgement.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use jmespath::ast::{Ast, Comparator};
+use jmespath::{Rcvar, Variable};
+
+use super::Matchmaker;
+use super::model::TicketSpec;
+use super::rules::variable;
+use super::settings::{Hook, HookPoint, Queue, RuleKind};
+use crate::broker::model::Properties;
+use crate::broker::requirements::{self, path_of};
+use crate::ids::QueueId;
+
+/// Functions that make a number of what they are given, or order it.
+const OF_NUMBERS: [&str; 11] =
+    ["abs", "avg", "ceil", "floor", "max", "max_by", "min", "min_by", "sort", "sort_by", "sum"];
+/// The function that makes a number of a text.
+const TO_NUMBER: &str = "to_number";
+
+/// Paths of properties that a queue's rules judge by.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Rated {
+    paths: BTreeSet<Vec<Box<str>>>,
+}
+
+impl Rated {
+    /// Those of a queue.
+    #[must_use]
+    pub fn of(queue: &Queue) -> Self {
+        let mut rated = Self::default();
+        for rule in &queue.rules {
+            match &rule.kind {
+                RuleKind::Distance { property, .. } | RuleKind::Balance { property, .. } => {
+                    rated.paths.insert(property.split('.').map(Box::from).collect());
+                    rated.paths.insert(Vec::from([property.clone()]));
+                }
+                RuleKind::Expression { expression, .. } => {
+                    // Checked with the settings, so what does not parse is not there.
+                    if let Ok(Some(ast)) = requirements::parse(expression) {
+                        rated.gather(&ast, false);
+                    }
+                }
+                RuleKind::Equal { .. } | RuleKind::Latency { .. } | RuleKind::NotBlocked => {}
+            }
+        }
+        rated
+    }
+
+    /// `judged`: whether the value of `ast` is compared by order.
+    fn gather(&mut self, ast: &Ast, judged: bool) {
+        if judged && let Some(path) = path_of(ast) {
+            let path: Vec<Box<str>> = path.iter().map(|name| Box::from(&**name)).collect();
+            self.paths.extend(within_properties(&path).filter(|path| !path.is_empty()).map(<[_]>::to_vec));
+            return;
+        }
+        match ast {
+            Ast::Comparison { comparator, lhs, rhs, .. } => {
+                let equality = matches!(comparator, Comparator::Equal | Comparator::NotEqual);
+                self.gather(lhs, judged || !equality);
+                self.gather(rhs, judged || !equality);
+            }
+            Ast::Function { name, args, .. } => {
+                let numbers = OF_NUMBERS.contains(&name.as_str()) || name == TO_NUMBER;
+                args.iter().for_each(|arg| self.gather(arg, judged || numbers));
+            }
+            Ast::Condition { predicate: one, then: other, .. }
+            | Ast::Projection { lhs: one, rhs: other, .. }
+            | Ast::And { lhs: one, rhs: other, .. }
+            | Ast::Or { lhs: one, rhs: other, .. }
+            | Ast::Subexpr { lhs: one, rhs: other, .. } => {
+                self.gather(one, judged);
+                self.gather(other, judged);
+            }
+            Ast::Expref { ast: node, .. }
+            | Ast::Flatten { node, .. }
+            | Ast::Not { node, .. }
+            | Ast::ObjectValues { node, .. } => self.gather(node, judged),
+            Ast::MultiList { elements, .. } => elements.iter().for_each(|one| self.gather(one, judged)),
+            Ast::MultiHash { elements, .. } => {
+                elements.iter().for_each(|one| self.gather(&one.value, judged));
+            }
+            Ast::Field { .. }
+            | Ast::Identity { .. }
+            | Ast::Index { .. }
+            | Ast::Literal { .. }
+            | Ast::Slice { .. } => {}
+        }
+    }
+
+    /// The first place in a ticket where it says how good a player is: `ratings`, or the path of a property.
+    #[must_use]
+    pub fn said_in(&self, spec: &TicketSpec) -> Option<String> {
+        if spec.players().any(|player| !player.ratings.is_empty()) {
+            return Some("ratings".to_string());
+        }
+        let of_players = spec.players().map(|player| &player.properties);
+        let mut all = core::iter::once(&spec.properties).chain(of_players);
+        all.find_map(|properties| self.said_in_properties(properties))
+    }
+
+    /// The path of the first of them that properties have.
+    #[must_use]
+    pub fn said_in_properties(&self, properties: &Properties) -> Option<String> {
+        properties.text()?;
+        let document = variable(properties);
+        let path = self.paths.iter().find(|path| has(&document, path))?;
+        Some(alloc::format!("properties.{}", path.join(".")))
+    }
+
+    /// Takes out whatever [`Self::said_in`] finds.
+    pub fn take_from(&self, spec: &mut TicketSpec) {
+        self.take(&mut spec.properties);
+        for player in spec.parties.iter_mut().flat_map(|party| &mut party.players) {
+            player.ratings.clear();
+            self.take(&mut player.properties);
+        }
+    }
+
+    fn take(&self, properties: &mut Properties) {
+        if self.said_in_properties(properties).is_none() {
+            return;
+        }
+        let document = variable(properties);
+        let left = self.paths.iter().fold(document, |document, path| without(&document, path));
+        // Shorter than it was, so it fits.
+        *properties = Properties::written(&left.to_string()).unwrap_or_default();
+    }
+}
+
+/// Where a path of an expression leads to within the properties of a ticket or a player; `None` if it leads elsewhere.
+/// A path that does not begin at a ticket goes on from somewhere within.
+fn within_properties(path: &[Box<str>]) -> Option<&[Box<str>]> {
+    let name = |at: usize| path.get(at).map(|name| &**name);
+    let from = usize::from(matches!(name(0), Some("ticket" | "candidate")));
+    match name(from) {
+        Some("properties") => path.get(from + 1..),
+        // By player id.
+        Some("player_properties") => path.get(from + 2..),
+        _ if from == 0 => Some(path),
+        _ => None,
+    }
+}
+
+fn has(value: &Variable, path: &[Box<str>]) -> bool {
+    let Some((first, rest)) = path.split_first() else { return true };
+    let Some(found) = value.as_object().and_then(|object| object.get(&**first)) else { return false };
+    has(found, rest)
+}
+
+fn without(value: &Rcvar, path: &[Box<str>]) -> Rcvar {
+    let (Some((first, rest)), Some(object)) = (path.split_first(), value.as_object()) else {
+        return Rcvar::clone(value);
+    };
+    let mut object = object.clone();
+    if rest.is_empty() {
+        object.remove(&**first);
+    } else if let Some(found) = object.get_mut(&**first) {
+        *found = without(found, rest);
+    }
+    Rcvar::new(Variable::Object(object))
+}
+
+impl Matchmaker {
+    /// What the tickets of a queue are judged by: there, and where its hooks may send them.
+    #[must_use]
+    pub fn rated(&self, queue: &QueueId) -> Vec<Arc<Rated>> {
+        let settings = self.settings();
+        let own = settings.queues.get(queue).map(|queue| queue.hooks.as_slice()).unwrap_or_default();
+        let mut queues = BTreeSet::from([queue]);
+        for hook in settings.hooks.iter().chain(own) {
+            match hook {
+                Hook::QueueByPartySize(others) => queues.extend(others.values()),
+                // It may send a ticket anywhere.
+                Hook::Outside(hook) if hook.about == HookPoint::ValidateTicket => {
+                    queues.extend(settings.queues.keys());
+                }
+                _ => {}
+            }
+        }
+        queues.into_iter().filter_map(|queue| self.rated_of(queue)).collect()
+    }
+}

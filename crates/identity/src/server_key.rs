@@ -1,0 +1,90 @@
+//! Keys of game servers: each server that is started here has one of its own, which says whose it is.
+//!
+//! A key is made of the server's id and a secret of the installation, and is checked with the same secret. So nothing is
+//! kept, nothing is lost at a restart, and a server that shows its key can be nobody but itself.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::hmac;
+use sortie_domain::ids::ServerId;
+
+/// Begins every such key, so that one that leaked is known for what it is.
+const PREFIX: &str = "sortie_server_";
+/// Stands before the id in what is signed, so that no other use of the secret gives a key.
+const CONTEXT: &[u8] = b"sortie game server key 1\0";
+
+/// Makes the keys of servers, and knows them again. Clones share the secret.
+#[derive(Clone)]
+pub struct ServerKeys(hmac::Key);
+
+impl fmt::Debug for ServerKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ServerKeys(…)")
+    }
+}
+
+impl ServerKeys {
+    /// Keys by this secret, which has to be as hard to guess as they are.
+    #[must_use]
+    pub fn new(secret: &[u8]) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
+    }
+
+    /// The key of one server: visible ASCII, less than 512 bytes.
+    #[must_use]
+    pub fn key(&self, server: &ServerId) -> String {
+        let mut signed = hmac::Context::with_key(&self.0);
+        signed.update(CONTEXT);
+        signed.update(server.as_str().as_bytes());
+        let (id, tag) = (URL_SAFE_NO_PAD.encode(server.as_str()), URL_SAFE_NO_PAD.encode(signed.sign()));
+        format!("{PREFIX}{id}.{tag}")
+    }
+
+    /// The server whose key this is; `None` for any other text. How long that takes tells nothing about the right tag.
+    #[must_use]
+    pub fn server(&self, key: &str) -> Option<ServerId> {
+        let (id, tag) = key.strip_prefix(PREFIX)?.split_once('.')?;
+        let (id, tag) = (URL_SAFE_NO_PAD.decode(id).ok()?, URL_SAFE_NO_PAD.decode(tag).ok()?);
+        hmac::verify(&self.0, &[CONTEXT, &id].concat(), &tag).ok()?;
+        ServerId::new(str::from_utf8(&id).ok()?).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(id: &str) -> ServerId {
+        ServerId::new(id).unwrap()
+    }
+
+    #[test]
+    fn a_key_names_its_server_and_nobody_can_make_one_without_the_secret() {
+        let keys = ServerKeys::new(b"secret");
+        let key = keys.key(&server("server-1"));
+        assert_eq!(keys.server(&key), Some(server("server-1")));
+        assert_eq!(keys.key(&server("server-1")), key, "the same after a restart");
+        assert_ne!(keys.key(&server("server-2")), key);
+        assert_eq!(ServerKeys::new(b"another").server(&key), None);
+        let (id, tag) = key.strip_prefix(PREFIX).unwrap().split_once('.').unwrap();
+        let other = URL_SAFE_NO_PAD.encode("server-2");
+        for bad in [
+            String::new(),
+            "secret".to_owned(),
+            format!("{PREFIX}{id}"),
+            format!("{PREFIX}{id}."),
+            format!("{PREFIX}{other}.{tag}"),
+            format!("{PREFIX}{id}.{}", &tag[1..]),
+            format!("{key}."),
+        ] {
+            assert_eq!(keys.server(&bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn debug_output_has_no_secret() {
+        assert_eq!(format!("{:?}", ServerKeys::new(b"secret")), "ServerKeys(…)");
+    }
+}
