@@ -64,6 +64,7 @@ pub(crate) fn limits(section: &Section<'_>) -> Option<LimitsConfig> {
     let headers = section.get("headers", parse::size(KIB..=MIB));
     let idle_time = section.get("idle_time", parse::duration(SECOND..=HOUR));
     let handshake_time = section.get("handshake_time", parse::duration(SECOND..=TEN_MINUTES));
+    let stall_time = section.get("stall_time", parse::duration(SECOND..=TEN_MINUTES));
     Some(LimitsConfig {
         connections: usize::try_from(connections?).ok()?,
         connections_per_address: usize::try_from(per_address?).ok().filter(|most| *most > 0),
@@ -73,6 +74,7 @@ pub(crate) fn limits(section: &Section<'_>) -> Option<LimitsConfig> {
         headers: u32::try_from(headers?).ok()?,
         idle_time: idle_time?,
         handshake_time: handshake_time?,
+        stall_time: stall_time?,
     })
 }
 

@@ -103,6 +103,8 @@ pub struct Config {
     pub data: PathBuf,
     /// Development mode: nobody needs a key. `listen` is a loopback address then.
     pub dev: bool,
+    /// Hosts that callers may name where no key is needed: names in lower case, and addresses, without a port.
+    pub dev_hosts: Vec<String>,
     /// What others are told to call, without a slash at its end; see [`Config::public_url_or`].
     pub public_url: Option<String>,
     /// Longest time of an ordered stop.
@@ -197,6 +199,8 @@ pub struct LimitsConfig {
     pub idle_time: Duration,
     /// Longest time of a TLS handshake.
     pub handshake_time: Duration,
+    /// Longest time that a caller may take nothing of what is sent to it.
+    pub stall_time: Duration,
 }
 
 /// Log lines, and the log of events.

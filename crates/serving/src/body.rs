@@ -72,6 +72,14 @@ async fn read_whole(body: &mut BodyDataStream, most: usize) -> Option<Bytes> {
     Some(whole.freeze())
 }
 
+/// Reads what comes of a body that nobody wants, so that its sender reads the answer; not of a sender who waits to be
+/// asked for it.
+pub(crate) async fn read_on(request: Request) {
+    if !request.headers().contains_key(EXPECT) {
+        let _ = tokio::time::timeout(REST_TIME, pass_over(&mut request.into_body().into_data_stream())).await;
+    }
+}
+
 /// Reads on to the end: to close a connection with bytes unread is to reset it, which takes back the answer.
 async fn pass_over(body: &mut BodyDataStream) {
     let mut left = MAX_REST_BYTES;

@@ -132,7 +132,8 @@ impl Node {
         if let Some(dispatch) = dispatch {
             dispatch.spawn(&mut supervisor, &limits);
         }
-        let door = Door { listener, tls, router, gateway, limits, closing };
+        let visitors = edge::visitors(config, !config.dev);
+        let door = Door { listener, tls, router, visitors, gateway, limits, closing };
         edge::spawn_listener(&mut supervisor, door);
         spawn_reports(&mut supervisor, broker.clone(), gone);
         spawn_allocator(&mut supervisor, allocator, config.dev.then(|| broker.clone()));

@@ -19,7 +19,7 @@ use sortie_engine::{
     Codec, Cursor, DecodeError, EmbeddedLog, Engine, EngineOptions, Entropy, Handle, LogOptions, ManualClock,
     Parts, Performer, Retry,
 };
-use sortie_serving::serve;
+use sortie_serving::{Visitors, serve};
 use sortie_wire::stored;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -272,7 +272,8 @@ impl Server {
         let address = listener.local_addr().unwrap().to_string();
         let router = router(options);
         let until = closing.clone();
-        let served = tokio::spawn(async move { serve(listener, router, None, &limits.serving, until).await });
+        let visitors = Visitors::with_credentials();
+        let served = tokio::spawn(async move { serve(listener, router, visitors, None, &limits.serving, until).await });
         let client = sortie_tls::http_client("http:", None).unwrap().build().unwrap();
         let broker = engine.handle();
         Self {

@@ -56,7 +56,13 @@ pub(super) static KEYS: &[KeyDoc] = &[
         "dev",
         Switch,
         Default("false"),
-        "Development mode: nobody needs a key, so `listen` must be a loopback address.",
+        "Development mode: nobody needs a key, so `listen` must be a loopback address, and web pages and hosts that are not of this machine get 403.",
+    ),
+    key(
+        "dev_hosts",
+        Texts,
+        Default("[]"),
+        "Names and addresses, without a port, that callers may name as the host where no key is needed, besides `localhost`, loopback addresses, the address that is bound and the host of `public_url`: those of a proxy, for one. At most 100.",
     ),
     key(
         "public_url",
@@ -130,6 +136,12 @@ pub(super) static KEYS: &[KeyDoc] = &[
         Duration,
         Default("10s"),
         "Longest time that a TLS handshake may take, 1s to 10m.",
+    ),
+    key(
+        "limits.stall_time",
+        Duration,
+        Default("30s"),
+        "Longest time that a caller may take nothing of what is sent to it, 1s to 10m: then its connection ends, or on HTTP/2 the one answer that it does not take.",
     ),
     key("log.format", Choice(LogFormat::NAMES), Default("text"), "Form of the lines on standard error."),
     key(
@@ -323,7 +335,7 @@ pub(super) static KEYS: &[KeyDoc] = &[
         "gateway.cors_origins",
         Texts,
         Default("[]"),
-        "Origins of web pages, like `https://play.example.com`, that may call the gateway; without cookies, and no `*`. At most 100.",
+        "Origins of web pages, as browsers send them, that may call the gateway and open websockets: `https://play.example.com`, `capacitor://localhost`, `tauri://localhost`, `null`; without cookies, and without `*`. Websockets of other pages get 403, but for those of the host itself and of `public_url`. In development mode these pages may make every call. At most 100.",
     ),
     key(
         "gateway.loopback_ip_replacement",

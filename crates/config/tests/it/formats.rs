@@ -63,7 +63,11 @@ fn every_key_arrives() {
     assert_eq!(gateway.reconnect_grace, Duration::from_secs(45));
     let proxies: Vec<_> = gateway.trusted_proxies.iter().map(ToString::to_string).collect();
     assert_eq!(proxies, ["10.0.0.0/8", "192.0.2.1/32", "2001:db8::/32"]);
-    assert_eq!(gateway.cors_origins, ["https://play.example.com", "http://localhost:8080"]);
+    let web = ["https://play.example.com", "http://localhost:8080", "https://a.example"];
+    let apps = ["capacitor://localhost", "tauri://localhost", "null"];
+    assert_eq!(gateway.cors_origins, [web, apps].concat());
+    assert_eq!(config.dev_hosts, ["box.lan", "2001:db8::1"]);
+    assert_eq!(config.limits.stall_time, Duration::from_secs(20));
     assert_eq!(gateway.loopback_ip_replacement, Some(IpAddr::from(Ipv4Addr::new(203, 0, 113, 7))));
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
 }

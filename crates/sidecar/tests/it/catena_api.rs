@@ -182,7 +182,7 @@ async fn http_errors_have_the_contracts_form() {
 async fn a_body_that_does_not_come_is_not_waited_for() {
     let sidecar = Sidecar::start(&FakeBackend::new()).await;
     let mut stream = TcpStream::connect(sidecar.http).await.unwrap();
-    let head = "POST /api/v1/server/end_match HTTP/1.1\r\nhost: x\r\ncontent-length: 20\r\n\r\n{";
+    let head = "POST /api/v1/server/end_match HTTP/1.1\r\nhost: localhost\r\ncontent-length: 20\r\n\r\n{";
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut answer = vec![0; 12];
     stream.read_exact(&mut answer).await.unwrap();
@@ -195,7 +195,7 @@ async fn held_question(sidecar: &Sidecar, backend: &FakeBackend) -> TcpStream {
     let mut stream = TcpStream::connect(sidecar.http).await.unwrap();
     let length = body.len();
     let head = format!(
-        "POST /api/v1/server/request_match HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n{body}"
+        "POST /api/v1/server/request_match HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\r\n{body}"
     );
     stream.write_all(head.as_bytes()).await.unwrap();
     backend.hears("RequestMatch s 2").await;
