@@ -378,6 +378,11 @@ impl Caller {
         self.player.as_ref()
     }
 
+    /// The key that the caller shows, by its SHA-256; `None` for a player's token, and where no key is needed.
+    pub(crate) fn key(&self) -> Option<[u8; 32]> {
+        self.pass.0.as_ref().map(|(_, sha256)| *sha256)
+    }
+
     /// What let the caller in.
     pub(crate) fn pass(&self) -> Pass {
         self.pass.clone()

@@ -29,6 +29,7 @@ mod params;
 mod player_feed;
 mod router;
 mod rules;
+mod shares;
 mod state;
 
 pub use auth::{ApiKey, Auth, KeyRing, KeySource, Permission};

@@ -347,7 +347,8 @@ pub(crate) fn is_open_to_others(url: &str) -> bool {
 
 /// An origin as browsers write it: that of a page on the web, of an app with a scheme of its own, or `null`.
 pub(crate) fn origin(value: &Value) -> Result<String, String> {
-    const RIGHT: &str = "must be an origin like \"https://play.example.com\", \"capacitor://localhost\" or \"null\"";
+    const RIGHT: &str =
+        "must be an origin like \"https://play.example.com\", \"capacitor://localhost\" or \"null\"";
     let written = text(value)?;
     if written == "null" {
         return Ok(written.to_owned());
@@ -385,7 +386,10 @@ pub(crate) fn host(value: &Value) -> Result<String, String> {
     if is_name {
         return Ok(written.to_ascii_lowercase());
     }
-    Err(format!("must be a name like \"sortie.example.com\" or an IP address, without a port, is {}", shown(value)))
+    Err(format!(
+        "must be a name like \"sortie.example.com\" or an IP address, without a port, is {}",
+        shown(value)
+    ))
 }
 
 fn web(value: &Value) -> Result<Url, String> {

@@ -98,6 +98,21 @@ fn limits(limits: &LimitsConfig) -> Table {
     put(&mut table, "idle_time", shown(limits.idle_time));
     put(&mut table, "handshake_time", shown(limits.handshake_time));
     put(&mut table, "stall_time", shown(limits.stall_time));
+    let callers = &limits.callers;
+    for (name, most) in [
+        ("player_streams", callers.player_streams),
+        ("log_streams", callers.log_streams),
+        ("streams_per_player", callers.streams_per_player),
+        ("streams_per_key", callers.streams_per_key),
+        ("waits", callers.waits),
+        ("waits_per_key", callers.waits_per_key),
+        ("watches", callers.watches),
+        ("watches_per_address", callers.watches_per_address),
+    ] {
+        put(&mut table, name, count(most));
+    }
+    put(&mut table, "rate_per_player", callers.rate_per_player);
+    put(&mut table, "burst_per_player", callers.burst_per_player);
     table
 }
 

@@ -50,7 +50,10 @@ pub(crate) async fn connect(
             First::TooLate => return tell_error(socket, &Unavailable::ShuttingDown.into()).await,
             First::Gone => return,
         };
-        match gateway.wish(&caller, &asked, Door::Websocket, permit).await {
+        let wish = gateway.wish(&caller, &asked, Door::Websocket, permit).await;
+        // Whoever waits is remembered by what was wished for, not by all that was sent.
+        drop((caller, asked));
+        match wish {
             Ok(wish) => {
                 let voter = Voter::new(Arc::clone(&gateway), wish.player.clone());
                 tell(socket, Joining::start(gateway, wish), voter).await;

@@ -19,6 +19,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+#[cfg(target_os = "linux")]
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
@@ -31,7 +33,7 @@ use crate::body::read_on;
 use crate::held::{Held, Place};
 use crate::limits::Limits;
 use crate::opening::{Opened, Opener};
-use crate::per_address::PerAddress;
+use crate::shares::{Shares, network};
 use crate::visitors::Visitors;
 
 /// Bytes of an HTTP/1 connection's buffer beyond its headers: the request line, and what is read ahead.
@@ -64,7 +66,7 @@ pub async fn serve(
     let mut door = Door {
         listener,
         places: Arc::new(Semaphore::new(limits.connections)),
-        per_address: PerAddress::new(limits.connections_per_address),
+        per_address: Shares::new(limits.connections_per_address),
         server,
         tasks: JoinSet::new(),
     };
@@ -98,7 +100,7 @@ pub async fn serve(
 struct Door {
     listener: TcpListener,
     places: Arc<Semaphore>,
-    per_address: PerAddress,
+    per_address: Shares<IpAddr>,
     server: Server,
     tasks: JoinSet<()>,
 }
@@ -129,12 +131,15 @@ impl Door {
     fn serve(&mut self, caller: Caller, watcher: Option<Watcher>) {
         while self.tasks.try_join_next().is_some() {}
         let Caller { stream, peer, place } = caller;
-        let Some(turn) = self.per_address.enter(peer.ip()) else {
+        let Some(turn) = self.per_address.enter(network(peer.ip())) else {
             tracing::debug!(%peer, "too many connections from one address");
             return;
         };
         // Answers are written whole; waiting for more to send would only delay them.
         let _ = stream.set_nodelay(true);
+        // What the system has taken for a peer that takes nothing is not kept longer than what waits here.
+        #[cfg(target_os = "linux")]
+        let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(self.server.stall_time));
         let server = self.server.clone();
         let place = Place::new(place, turn);
         self.tasks.spawn(server.connection(stream, peer, watcher, place));
@@ -166,7 +171,8 @@ impl Server {
         let Some(opened) = opened else { return };
         let opened = TokioIo::new(Held::new(opened, place, self.stall_time));
         let (answers, stall_time) = (Answers::default(), self.stall_time);
-        let calls = Calls { router: self.router, visitors: self.visitors, answers: answers.clone(), peer, local };
+        let calls =
+            Calls { router: self.router, visitors: self.visitors, answers: answers.clone(), peer, local };
         let service = service_fn(move |request| calls.clone().answer(request));
         let connection = self.builder.serve_connection_with_upgrades(opened, service).into_owned();
         let connection = async {

@@ -98,8 +98,7 @@ impl Visitors {
     /// The answer to a request that is not let in. `local` is the address that its connection was made to.
     pub(crate) fn refuse<B>(&self, request: &Request<B>, local: Option<IpAddr>) -> Option<Response> {
         let problem = self.judge(request, local).err()?;
-        let status =
-            if problem == NO_HOST { StatusCode::BAD_REQUEST } else { StatusCode::FORBIDDEN };
+        let status = if problem == NO_HOST { StatusCode::BAD_REQUEST } else { StatusCode::FORBIDDEN };
         Some(refusal_response(request, status, problem))
     }
 
@@ -149,8 +148,7 @@ impl Visitors {
         let port = |of: &Authority| of.port_u16().unwrap_or(usual_port);
         let is_same =
             |host: &Authority| host.host().eq_ignore_ascii_case(page.host()) && port(host) == port(page);
-        self.loopback_pages && is_loopback(page)
-            || !named.is_empty() && named.iter().all(is_same)
+        self.loopback_pages && is_loopback(page) || !named.is_empty() && named.iter().all(is_same)
     }
 }
 
@@ -241,7 +239,8 @@ mod tests {
 
     #[test]
     fn without_a_key_only_hosts_of_this_machine() {
-        let open = Visitors::without_credentials().and_hosts(["box.lan".to_owned(), "2001:db8::1".to_owned()]);
+        let open =
+            Visitors::without_credentials().and_hosts(["box.lan".to_owned(), "2001:db8::1".to_owned()]);
         for host in [
             "localhost",
             "LOCALHOST:7400",
@@ -282,7 +281,7 @@ mod tests {
             assert_eq!(found(&open, wrong), 400, "{wrong:?}");
         }
         assert_eq!(found(&open, &[("host", "localhost"), ("host", "localhost")]), 400);
-        let (mut old, _) = (request(&[]), ());
+        let mut old = request(&[]);
         *old.version_mut() = Version::HTTP_10;
         assert_eq!(status(&open, &old), 200, "HTTP/1.0 has no Host");
         // HTTP/2 has the host in the URI, and whoever sends both means both.
@@ -374,12 +373,16 @@ mod tests {
     #[test]
     fn refusals_have_the_form_of_what_was_called() {
         let refused = |path: &str, content_type: &str| {
-            let request = Request::post(path).header("host", "evil.example").header(CONTENT_TYPE, content_type);
+            let request =
+                Request::post(path).header("host", "evil.example").header(CONTENT_TYPE, content_type);
             Visitors::without_credentials().refuse(&request.body(()).unwrap(), None).unwrap()
         };
         for content_type in ["application/grpc", "application/grpc-web+proto", "application/grpc-web-text"] {
             let response = refused("/grpc.health.v1.Health/Check", content_type);
-            assert_eq!((response.status().as_u16(), &response.headers()["grpc-status"]), (403, &"7".parse().unwrap()));
+            assert_eq!(
+                (response.status().as_u16(), &response.headers()["grpc-status"]),
+                (403, &"7".parse().unwrap())
+            );
         }
         assert_eq!(refused("/v1/matches", "text/plain").status(), 403);
     }

@@ -107,8 +107,7 @@ impl Sidecar {
         let resolver = resolver::from_settings(resolver.as_ref(), variables)?;
         let manager = Manager::open(manager_options(&sidecar, server_id), open_backend(backend)?, resolver)?;
         let allowed_hosts = sidecar.allowed_hosts.clone();
-        let mut parts =
-            Parts { secret_variables, allowed_hosts, sources: Vec::new(), listening: Vec::new() };
+        let mut parts = Parts { secret_variables, allowed_hosts, sources: Vec::new(), listening: Vec::new() };
         for settings in event_sources {
             parts.add(settings, warnings).await?;
         }
@@ -247,9 +246,7 @@ impl Parts {
 
     /// Warns of ports without a key that other machines can reach: whoever does calls the backend with its key.
     fn warn_of_strangers(&self, part: &'static str, or: &str, warnings: &mut Vec<Note>) {
-        let open = |one: &&Listening| {
-            one.part == part && !one.address.ip().to_canonical().is_loopback()
-        };
+        let open = |one: &&Listening| one.part == part && !one.address.ip().to_canonical().is_loopback();
         for Listening { protocol, address, .. } in self.listening.iter().filter(open) {
             let key = if *protocol == "gRPC" { "GrpcListenAddr" } else { "HttpListenAddr" };
             let text = format!(

@@ -7,8 +7,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustls::ServerConfig;
 use sortie_config::{Config, TlsConfig};
 use sortie_engine::supervisor::{OnFailure, Stage, Supervisor};
-use sortie_gateway::{AddressLimits, Gateway};
-use sortie_serving::{Limits, Visitors};
+use sortie_gateway::Gateway;
+use sortie_serving::{Allowance, Allowances, Limits, Visitors};
 use sortie_tls::CertificateFiles;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -68,13 +68,36 @@ fn origin(url: &Uri) -> Option<String> {
     Some(format!("{}://{}", url.scheme_str()?, url.authority()?))
 }
 
+/// What callers of the API may have open at a time.
+pub(crate) fn api_limits(config: &Config) -> sortie_api::Limits {
+    let callers = &config.limits.callers;
+    sortie_api::Limits {
+        serving: limits(config),
+        player_streams: callers.player_streams,
+        log_streams: callers.log_streams,
+        streams_per_player: callers.streams_per_player,
+        streams_per_key: callers.streams_per_key,
+        waits: callers.waits,
+        waits_per_key: callers.waits_per_key,
+        watches: callers.watches,
+        watches_per_address: callers.watches_per_address,
+        ..sortie_api::Limits::default()
+    }
+}
+
+/// How often one player may call. As often as it likes in development mode, where programs play.
+pub(crate) fn player_calls(config: &Config) -> Allowances {
+    let (rate, burst) = (config.limits.callers.rate_per_player, config.limits.callers.burst_per_player);
+    Allowances::new(if config.dev { Allowance::NONE } else { Allowance { rate, burst, waiting: 0 } })
+}
+
 /// None in development mode, where everybody comes from one address.
-pub(crate) const fn address_limits(config: &Config) -> AddressLimits {
+pub(crate) const fn address_limits(config: &Config) -> Allowance {
     if config.dev {
-        return AddressLimits::NONE;
+        return Allowance::NONE;
     }
     let gateway = &config.gateway;
-    AddressLimits {
+    Allowance {
         rate: gateway.rate_per_address,
         burst: gateway.burst_per_address,
         waiting: gateway.waiting_per_address,

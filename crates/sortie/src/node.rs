@@ -26,7 +26,7 @@ use sortie_engine::{
 };
 use sortie_gateway::{Game, GameFleet, Gateway, GatewayOptions};
 use sortie_identity::{Fetching, PlayerTokens, TokenKeys, TokenOptions};
-use sortie_serving::Limits;
+use sortie_serving::{Allowances, Limits};
 use sortie_tokens::{Dialect, PrivateKey};
 use sortie_wire::stored;
 use tokio::net::TcpListener;
@@ -126,7 +126,13 @@ impl Node {
         let router = router.merge(beside(dispatch.as_ref(), &auth));
         let described = described(&keys, dispatch.as_ref());
         let maker = matchmaker.as_ref().map(Engine::handle);
-        let router = router.merge(api(config, auth, described, (&broker, maker), &closing));
+        let router = router.merge(api(
+            config,
+            (auth, keys.player_calls.clone()),
+            described,
+            (&broker, maker),
+            &closing,
+        ));
         let dispatch_address = dispatch.as_ref().and_then(dispatch::Role::address);
         let mut supervisor = Supervisor::new();
         if let Some(dispatch) = dispatch {
@@ -163,6 +169,8 @@ struct Keys {
     game_server: String,
     api: Arc<ApiKeys>,
     players: Option<PlayerTokens>,
+    /// How often one player may call, wherever it does.
+    player_calls: Allowances,
 }
 
 impl Keys {
@@ -202,6 +210,7 @@ impl Keys {
             game_server,
             api: Arc::new(ApiKeys::open(&config.data, others)?),
             players: config.players.as_ref().map(player_tokens).transpose()?,
+            player_calls: edge::player_calls(config),
         })
     }
 }
@@ -366,7 +375,7 @@ fn described(keys: &Keys, dispatch: Option<&dispatch::Role>) -> Vec<serde_json::
 
 fn api(
     config: &Config,
-    auth: Auth,
+    (auth, player_calls): (Auth, Allowances),
     described: Vec<serde_json::Value>,
     (broker, matchmaker): (&Handle<Broker>, Option<Handle<Matchmaker>>),
     closing: &CancellationToken,
@@ -388,7 +397,8 @@ fn api(
         allocators: allocators.collect(),
         available_allocators: AVAILABLE_ALLOCATORS.iter().map(ToString::to_string).collect(),
         source: "/sortie".to_owned(),
-        limits: sortie_api::Limits { serving: edge::limits(config), ..sortie_api::Limits::default() },
+        limits: edge::api_limits(config),
+        player_calls,
         described,
         closing: closing.clone(),
     })
@@ -439,6 +449,7 @@ fn gateway(
         wait_deadline: config.gateway.wait_deadline,
         progress_interval: config.gateway.progress_interval,
         per_address: edge::address_limits(config),
+        player_calls: keys.player_calls.clone(),
         closing: closing.clone(),
         trusted_proxies: config.gateway.trusted_proxies.clone(),
         cors_origins: config.gateway.cors_origins.clone(),

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::{StatusCode, Uri};
@@ -17,6 +18,7 @@ use sortie_serving::{empty_is_object, read_body};
 
 use super::matches::{STATES, match_id, view};
 use super::{answer, parse, rfc3339};
+use crate::auth::Caller;
 use crate::calls::unexpected;
 use crate::error::ApiError;
 use crate::params::{Params, path_param};
@@ -134,6 +136,7 @@ pub(super) async fn reserve(
 /// `GET /v1/matches/{id}/seats`
 pub(super) async fn list(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     id: Result<Path<String>, PathRejection>,
     uri: Uri,
 ) -> Response {
@@ -143,7 +146,10 @@ pub(super) async fn list(
         let seen = params.parsed("seen", "`seen` of an earlier answer")?;
         params.finish()?;
         let game = match seen {
-            Some(seen) => news(&api, &id, seen).await?,
+            Some(seen) => {
+                let _waits = api.shares.wait(&caller)?;
+                news(&api, &id, seen).await?
+            }
             None => find(&api, &id).await?,
         };
         let seats = game.seats.into_values().map(SeatView::from).collect();

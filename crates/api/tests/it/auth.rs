@@ -32,7 +32,7 @@ fn key(text: &str, permission: Permission) -> ApiKey {
     ApiKey { name: text.into(), sha256: Sha256::digest(text).into(), permissions: vec![permission] }
 }
 
-fn keys() -> Auth {
+pub(crate) fn keys() -> Auth {
     Auth::keys(&[
         key("game", Permission::GameServerMatch),
         key("client", Permission::Client),
@@ -40,7 +40,7 @@ fn keys() -> Auth {
     ])
 }
 
-fn player_tokens() -> PlayerTokens {
+pub(crate) fn player_tokens() -> PlayerTokens {
     let options = TokenOptions {
         issuer: "the test".into(),
         audience: "sortie".into(),
@@ -51,7 +51,7 @@ fn player_tokens() -> PlayerTokens {
     PlayerTokens::new(options).unwrap()
 }
 
-fn player_token(player: &str) -> String {
+pub(crate) fn player_token(player: &str) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let claims = json!({"iss": "the test", "aud": "sortie", "sub": player, "exp": now + 600});
     let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
@@ -66,13 +66,13 @@ const CALLERS: [&str; 4] = ["game", "client", "admin", "player"];
 const GAME: &[&str] = &["game", "admin"];
 const CLIENT: &[&str] = &["client", "admin"];
 const CLIENT_OR_GAME: &[&str] = &["game", "client", "admin"];
-const CLIENT_OR_PLAYER: &[&str] = &["client", "admin", "player"];
+pub(crate) const CLIENT_OR_PLAYER: &[&str] = &["client", "admin", "player"];
 const ADMIN: &[&str] = &["admin"];
 /// Nothing has to be shown.
 const ANYBODY: &[&str] = &CALLERS;
 
 /// Each route with those whom it opens for.
-const TABLE: &[(&str, &[&str])] = &[
+pub(crate) const TABLE: &[(&str, &[&str])] = &[
     ("POST /api/v1/server/request_match", GAME),
     ("POST /api/v1/server/match_ready", GAME),
     ("POST /api/v1/server/end_match", GAME),

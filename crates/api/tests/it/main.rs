@@ -23,5 +23,6 @@ mod hostile_http2;
 mod native;
 mod openapi;
 mod schemas;
+mod shares;
 mod ticket_events;
 mod tickets;

@@ -84,6 +84,16 @@ headers = "8KiB"
 idle_time = "1m"
 handshake_time = "5s"
 stall_time = "20s"
+player_streams = 1001
+log_streams = 1002
+streams_per_player = 3
+streams_per_key = 1004
+waits = 1005
+waits_per_key = 1006
+watches = 1007
+watches_per_address = 8
+rate_per_player = 9
+burst_per_player = 10
 
 [log]
 format = "json"

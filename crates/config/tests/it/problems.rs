@@ -139,8 +139,13 @@ fn each_bad_setting_of_the_gateway_is_one_problem() {
             "gateway.cors_origins: entry 0 must be an origin like \"https://play.example.com\", \"capacitor://localhost\" or \"null\": a `*` stands for nothing",
         );
     }
-    for wrong in ["play.example.com", "https://", "mailto:me@example.com", "NULL", "localhost:8080", "file:///"] {
-        one(&format!("gateway.cors_origins = ['{wrong}']"), "gateway.cors_origins: entry 0 must be an origin like");
+    for wrong in
+        ["play.example.com", "https://", "mailto:me@example.com", "NULL", "localhost:8080", "file:///"]
+    {
+        one(
+            &format!("gateway.cors_origins = ['{wrong}']"),
+            "gateway.cors_origins: entry 0 must be an origin like",
+        );
     }
     one(
         "gateway.cors_origins = ['https://me:secret@a.example']",

@@ -54,8 +54,9 @@ impl World {
         let port = listener.local_addr().unwrap().port();
         let closing = CancellationToken::new();
         let (router, until) = (dispatch.router(), closing.clone());
-        let served =
-            tokio::spawn(async move { serve(listener, router, Visitors::with_credentials(), None, &Limits::default(), until).await });
+        let served = tokio::spawn(async move {
+            serve(listener, router, Visitors::with_credentials(), None, &Limits::default(), until).await
+        });
         Self { dispatch, port, closing, served }
     }
 

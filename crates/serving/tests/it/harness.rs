@@ -12,7 +12,8 @@ use axum::routing::any;
 use bytes::Bytes;
 use futures::stream;
 use sortie_serving::{
-    BodyError, Halves, Limits, ListenAddr, Visitors, halves, json_response, limit_grpc_bodies, read_body, serve,
+    BodyError, Halves, Limits, ListenAddr, Visitors, halves, json_response, limit_grpc_bodies, read_body,
+    serve,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;

@@ -27,7 +27,11 @@ async fn an_upgraded_connection_keeps_its_place_until_it_ends() {
         let server = Server::start(limits).await;
         let open = [upgraded(&server, path).await, upgraded(&server, path).await];
         for _ in 0..20 {
-            assert_eq!(rest(server.say(ASK_ONCE).await).await, "", "{path}: the address has as many as it may");
+            assert_eq!(
+                rest(server.say(ASK_ONCE).await).await,
+                "",
+                "{path}: the address has as many as it may"
+            );
         }
         drop(open);
         // Their end is noticed at some time.

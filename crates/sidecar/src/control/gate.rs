@@ -133,7 +133,8 @@ mod tests {
     #[test]
     fn a_key_is_shown_as_bearer_or_as_the_password() {
         let key = ControlKey::new("s3cret").unwrap();
-        let is_good = |text: &str| key.is_shown(&HeaderMap::from_iter([(AUTHORIZATION, text.parse().unwrap())]));
+        let is_good =
+            |text: &str| key.is_shown(&HeaderMap::from_iter([(AUTHORIZATION, text.parse().unwrap())]));
         let basic = |pair: &str| format!("Basic {}", BASE64_STANDARD.encode(pair));
         for good in ["Bearer s3cret", "bearer  s3cret", &basic("me:s3cret"), &basic(":s3cret")] {
             assert!(is_good(good), "{good}");

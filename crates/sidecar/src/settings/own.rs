@@ -213,8 +213,7 @@ impl SidecarKeys {
 /// A name of a host or an IP address, without a port.
 fn is_host(text: &str) -> bool {
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-    text.parse::<IpAddr>().is_ok()
-        || (1..=MAX_HOST_CHARS).contains(&text.len()) && text.bytes().all(is_name)
+    text.parse::<IpAddr>().is_ok() || (1..=MAX_HOST_CHARS).contains(&text.len()) && text.bytes().all(is_name)
 }
 
 fn within(path: &str, key: &str, duration: Duration, most: Duration) -> Result<(), SettingsError> {

@@ -60,7 +60,9 @@ impl Dispatcher {
         let closing = CancellationToken::new();
         let (router, until) = (dispatch.router(), closing.clone());
         let limits = sortie_serving::Limits::default();
-        let served = tokio::spawn(async move { serve(listener, router, Visitors::with_credentials(), tls, &limits, until).await });
+        let served = tokio::spawn(async move {
+            serve(listener, router, Visitors::with_credentials(), tls, &limits, until).await
+        });
         Self { dispatch, address, closing, served }
     }
 
