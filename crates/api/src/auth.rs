@@ -498,6 +498,11 @@ impl Caller {
         self
     }
 
+    /// The key that the caller shows, by its SHA-256; `None` for a player's token, and where no key is needed.
+    pub(crate) fn key(&self) -> Option<[u8; 32]> {
+        self.pass.0.as_ref().map(|opener| opener.sha256)
+    }
+
     /// What let the caller in.
     pub(crate) fn pass(&self) -> Pass {
         self.pass.clone()

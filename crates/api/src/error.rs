@@ -14,7 +14,7 @@ use serde_json::json;
 use sortie_domain::broker::Refusal;
 use sortie_domain::matchmaking;
 use sortie_engine::{CallError, SubscribeError, Unavailable};
-use sortie_serving::{BodyError, error_document, json_response};
+use sortie_serving::{BodyError, TooMany, error_document, json_response};
 use sortie_wire::any::Any;
 use sortie_wire::json::{self, JsonError};
 use sortie_wire::status::{self, ErrorInfo, Status};
@@ -67,6 +67,8 @@ struct Inner {
     earliest: Option<u64>,
     /// Methods that the path has.
     allowed: Option<HeaderValue>,
+    /// When to come again, where that is known, in seconds.
+    retry_after: Option<u64>,
 }
 
 impl ApiError {
@@ -75,7 +77,16 @@ impl ApiError {
     }
 
     fn from_parts(code: &'static str, kind: Kind, field: Option<String>, problem: Cow<'static, str>) -> Self {
-        Self(Box::new(Inner { code, kind, field, problem, answer: None, earliest: None, allowed: None }))
+        Self(Box::new(Inner {
+            code,
+            kind,
+            field,
+            problem,
+            answer: None,
+            earliest: None,
+            allowed: None,
+            retry_after: None,
+        }))
     }
 
     /// A field, parameter or header is wrong.
@@ -177,7 +188,8 @@ impl ApiError {
         let mut response = json_response(status, body);
         let headers = response.headers_mut();
         if matches!(self.0.kind, Kind::Unavailable | Kind::Exhausted) {
-            headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
+            let pause = self.0.retry_after.map_or(RETRY_AFTER_SECONDS, HeaderValue::from);
+            headers.insert(RETRY_AFTER, pause);
         }
         if self.0.kind == Kind::Unauthenticated {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -238,6 +250,20 @@ impl<R: Into<Self>> From<CallError<R>> for ApiError {
             CallError::Refused(refusal) => refusal.into(),
             CallError::Unavailable(why) => why.into(),
         }
+    }
+}
+
+/// A player calls too often.
+impl From<TooMany> for ApiError {
+    fn from(too_many: TooMany) -> Self {
+        let TooMany::Calls(pause) = too_many else {
+            return codes::TOO_MANY.error("too many calls of this player wait; try again later");
+        };
+        let seconds = pause.as_millis().div_ceil(1000).max(1) as u64;
+        let mut error =
+            codes::TOO_MANY.error(format!("too many calls of this player; try again in {seconds} s"));
+        error.0.retry_after = Some(seconds);
+        error
     }
 }
 

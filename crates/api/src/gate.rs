@@ -1,30 +1,76 @@
 //! What every request passes first, HTTP or gRPC: is it served, who calls, may they.
 
+use std::time::Instant;
+
+use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::Response;
 
+use http_body_util::BodyExt as _;
+use sortie_serving::MostBytes;
+
 use crate::auth::Caller;
 use crate::codes;
 use crate::error::{ApiError, Form};
 use crate::rules::{self, Access};
+use crate::shares::Watch;
 use crate::state::Api;
+
+/// Longest body, and message of gRPC, of a player's call, in bytes.
+const PLAYERS_BYTES: usize = 64 << 10;
+/// The same of a call that anybody may make: a name of a service is the longest that any of them says.
+pub(crate) const ANYBODYS_BYTES: usize = 4 << 10;
+/// Calls that anybody may make and that go on for as long as the caller likes.
+const REFLECTION: &str = "/grpc.reflection.";
 
 /// Lets `request` pass with its [`Caller`], or answers it.
 pub(crate) async fn gate(State(api): State<Api>, request: Request, next: Next) -> Response {
     let form = Form::of(&request);
     let (mut parts, body) = request.into_parts();
     match admit(&api, &parts).await {
-        Ok(caller) => {
+        Ok(Admitted { caller, most_bytes, watch }) => {
             parts.extensions.insert(caller);
-            next.run(Request::from_parts(parts, body)).await
+            if let Some(most) = most_bytes {
+                parts.extensions.insert(MostBytes(most));
+            }
+            let response = next.run(Request::from_parts(parts, body)).await;
+            match watch {
+                Some(watch) => response.map(|body| held(body, watch)),
+                None => response,
+            }
         }
         Err(error) => error.respond(form),
     }
 }
 
-async fn admit(api: &Api, request: &Parts) -> Result<Caller, ApiError> {
+/// Who is let in, and what the call may take.
+struct Admitted {
+    caller: Caller,
+    /// Longest body, where it is shorter than that of others.
+    most_bytes: Option<usize>,
+    /// A place among the calls that anybody may make and that last.
+    watch: Option<Watch>,
+}
+
+/// The same body, with `watch` until its end.
+fn held(body: Body, watch: Watch) -> Body {
+    Body::new(body.map_frame(move |frame| {
+        let _until_the_end = &watch;
+        frame
+    }))
+}
+
+impl Admitted {
+    fn nobody(api: &Api, request: &Parts) -> Result<Self, ApiError> {
+        let converses = request.uri.path().starts_with(REFLECTION);
+        let watch = converses.then(|| api.shares.watch(&request.extensions)).transpose()?;
+        Ok(Self { caller: Caller::nobody(), most_bytes: (!converses).then_some(ANYBODYS_BYTES), watch })
+    }
+}
+
+async fn admit(api: &Api, request: &Parts) -> Result<Admitted, ApiError> {
     let path = request.uri.path();
     // Paths without parameters, gRPC methods among them, are their own pattern.
     let by_pattern = || rules::find(request.extensions.get::<MatchedPath>()?.as_str());
@@ -37,13 +83,19 @@ async fn admit(api: &Api, request: &Parts) -> Result<Caller, ApiError> {
         return Err(codes::METHOD_NOT_ALLOWED.error(problem).with_allowed(&allowed));
     };
     let (permissions, players) = match access {
-        Access::Anybody => return Ok(Caller::nobody()),
+        Access::Anybody => return Admitted::nobody(api, request),
         Access::Holders(permissions) => (permissions, false),
         Access::HoldersAndPlayers(permissions) => (permissions, true),
     };
     let caller = api.options.auth.caller(&request.headers).await?;
-    if caller.has_any(permissions) || players && caller.is_for_a_player() {
-        return Ok(caller.let_in_by(permissions));
+    if caller.has_any(permissions) {
+        let caller = caller.let_in_by(permissions);
+        return Ok(Admitted { caller, most_bytes: None, watch: None });
+    }
+    if let Some(player) = caller.player_named().filter(|_| players) {
+        let passed = api.options.player_calls.pass_named(player.as_str(), Instant::now());
+        passed.map_err(ApiError::from)?;
+        return Ok(Admitted { caller, most_bytes: Some(PLAYERS_BYTES), watch: None });
     }
     let names: Vec<_> = permissions.iter().map(|permission| permission.name()).collect();
     let mut problem = format!("this call needs an API key with the permission `{}`", names.join("` or `"));

@@ -29,6 +29,7 @@ use crate::calls::{events, match_broker, matchmaking, server_manager};
 use crate::error::ApiError;
 use tonic_reflection::server::Builder;
 
+use crate::gate::ANYBODYS_BYTES;
 use crate::health::Health;
 use crate::player_feed::resumed;
 use crate::state::Api;
@@ -45,14 +46,16 @@ pub(crate) fn routes(api: &Api) -> Router {
             .add_service(CatenaMatchBrokerServer::new(service.clone()).max_decoding_message_size(most))
             .add_service(CatenaMatchmakingServer::new(service.clone()).max_decoding_message_size(most))
             .add_service(EventsServer::new(service).max_decoding_message_size(most))
-            .add_service(HealthServer::new(Health::new(api.clone())).max_decoding_message_size(most));
+            .add_service(
+                HealthServer::new(Health::new(api.clone())).max_decoding_message_size(ANYBODYS_BYTES),
+            );
     // Many tools still speak the draft of the reflection service only.
     let (current, draft) = (reflection().build_v1(), reflection().build_v1alpha());
     match (current, draft) {
         (Ok(current), Ok(draft)) => {
             routes = routes
-                .add_service(current.max_decoding_message_size(most))
-                .add_service(draft.max_decoding_message_size(most));
+                .add_service(current.max_decoding_message_size(ANYBODYS_BYTES))
+                .add_service(draft.max_decoding_message_size(ANYBODYS_BYTES));
         }
         // The descriptors are part of the program, so this is a bug; everything else works without them.
         (Err(error), _) | (_, Err(error)) => tracing::error!(%error, "gRPC reflection is not served"),

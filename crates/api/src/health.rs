@@ -4,7 +4,6 @@
 //! nothing has to remember to report.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -13,7 +12,6 @@ use axum::response::Response;
 use futures::Stream;
 use futures::stream::unfold;
 use sortie_serving::json_response;
-use tokio::sync::Semaphore;
 use tonic::{Request, Status};
 use tonic_health::pb;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -55,18 +53,14 @@ async fn readyz(State(api): State<Api>) -> Response {
     }
 }
 
-/// Most calls of `Watch` at a time. Anybody may make them, so they have places of their own.
-const MAX_WATCHES: usize = 256;
-
 /// The health service.
 pub(crate) struct Health {
     api: Api,
-    watches: Arc<Semaphore>,
 }
 
 impl Health {
-    pub(crate) fn new(api: Api) -> Self {
-        Self { api, watches: Arc::new(Semaphore::new(MAX_WATCHES)) }
+    pub(crate) const fn new(api: Api) -> Self {
+        Self { api }
     }
 }
 
@@ -107,12 +101,12 @@ impl pb::health_server::Health for Health {
         request: Request<pb::HealthCheckRequest>,
     ) -> Result<tonic::Response<Self::WatchStream>, Status> {
         let service = SERVICES.into_iter().find(|service| *service == request.get_ref().service);
-        let permit = Arc::clone(&self.watches).try_acquire_owned();
-        let permit = permit.map_err(|_| ApiError::too_many("watches of health", MAX_WATCHES))?;
+        // Anybody may watch.
+        let share = self.api.shares.watch(request.extensions())?;
         let mut ticks = tokio::time::interval(WATCH_PERIOD);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let watch = (self.api.clone(), None, ticks, permit);
-        let changes = unfold(watch, move |(api, last, mut ticks, permit)| async move {
+        let watch = (self.api.clone(), None, ticks, share);
+        let changes = unfold(watch, move |(api, last, mut ticks, share)| async move {
             loop {
                 tokio::select! {
                     biased;
@@ -124,7 +118,7 @@ impl pb::health_server::Health for Health {
                     None => ServingStatus::ServiceUnknown,
                 };
                 if last != Some(now) {
-                    return Some((Ok(response(now)), (api, Some(now), ticks, permit)));
+                    return Some((Ok(response(now)), (api, Some(now), ticks, share)));
                 }
             }
         });

@@ -34,6 +34,7 @@ mod player_order;
 mod router;
 mod rules;
 mod servers;
+mod shares;
 mod sight;
 mod state;
 

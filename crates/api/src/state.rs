@@ -10,6 +10,7 @@ use sortie_domain::broker::{Broker, Command, Refusal, Reply};
 use sortie_domain::matchmaking::{self, Matchmaker};
 use sortie_domain::time::Timestamp;
 use sortie_engine::{CallError, Clock, Handle, Hosted, Unavailable};
+use sortie_serving::Allowances;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +21,7 @@ use crate::openapi;
 use crate::player_feed::PlayerFeed;
 use crate::player_order::PlayerRights;
 use crate::servers::Holders;
+use crate::shares::CallerShares;
 
 /// What the API is made of.
 pub struct ApiOptions {
@@ -41,6 +43,8 @@ pub struct ApiOptions {
     pub source: String,
     /// Limits of requests and streams.
     pub limits: Limits,
+    /// How often one player may call; shared with whatever else takes players' calls.
+    pub player_calls: Allowances,
     /// What others serve on the same port: parts of an OpenAPI document (`tags`, `paths`, `components.schemas` and
     /// `.securitySchemes`).
     pub described: Vec<serde_json::Value>,
@@ -70,6 +74,18 @@ pub struct Limits {
     pub player_streams: usize,
     /// Streams that follow the whole log at a time: CloudEvents, events by tag.
     pub log_streams: usize,
+    /// Streams at a time about one player.
+    pub streams_per_player: usize,
+    /// Streams at a time that one key has opened.
+    pub streams_per_key: usize,
+    /// Calls at a time that wait for news of a match.
+    pub waits: usize,
+    /// Those of one key.
+    pub waits_per_key: usize,
+    /// Watches of health, and conversations about reflection, at a time.
+    pub watches: usize,
+    /// Those from one address (of IPv6: one /64).
+    pub watches_per_address: usize,
     /// Time between signs of life on a stream, and longest wait for news of a match.
     pub heartbeat: Duration,
 }
@@ -79,7 +95,13 @@ impl Default for Limits {
         Self {
             serving: sortie_serving::Limits::default(),
             player_streams: 50_000,
-            log_streams: 1_000,
+            log_streams: 4_000,
+            streams_per_player: 16,
+            streams_per_key: 1_000,
+            waits: 50_000,
+            waits_per_key: 10_000,
+            watches: 4_096,
+            watches_per_address: 16,
             heartbeat: Duration::from_secs(15),
         }
     }
@@ -97,6 +119,8 @@ pub(crate) struct Shared {
     /// Made when it is first asked for.
     openapi: OnceLock<Bytes>,
     log_streams: Arc<Semaphore>,
+    /// What each caller has open.
+    pub(crate) shares: CallerShares,
 }
 
 impl Deref for Api {
@@ -119,8 +143,9 @@ impl Api {
         let player_feed =
             PlayerFeed::new(broker, maker, options.limits.player_streams, options.closing.clone());
         let log_streams = Arc::new(Semaphore::new(options.limits.log_streams));
+        let shares = CallerShares::new(&options.limits);
         let (holders, openapi) = (Holders::default(), OnceLock::new());
-        Self(Arc::new(Shared { options, player_feed, holders, openapi, log_streams }))
+        Self(Arc::new(Shared { options, player_feed, holders, openapi, log_streams, shares }))
     }
 }
 

@@ -22,6 +22,8 @@ use crate::parse::{self, HOUR, SECOND};
 use crate::players;
 use crate::section::Section;
 
+/// Most names of hosts in development mode.
+const MAX_DEV_HOSTS: usize = 100;
 /// Most networks, and most origins, of the gateway.
 const MAX_GATEWAY_ENTRIES: usize = 100;
 /// Most events between two snapshots.
@@ -39,6 +41,7 @@ pub(crate) fn config(top: &Section<'_>, overrides: Overrides) -> Option<Config> 
         None => top.path("data"),
     };
     let dev = overrides.dev.or_else(|| top.get("dev", parse::switch));
+    let dev_hosts = top.get("dev_hosts", parse::list(MAX_DEV_HOSTS, parse::host));
     let public_url = top.optional("public_url", parse::public_url);
     if let Some(listen) = listen {
         reach(top, listen, dev, public_url.as_ref());
@@ -72,6 +75,7 @@ pub(crate) fn config(top: &Section<'_>, overrides: Overrides) -> Option<Config> 
         listen: listen?,
         data: data?,
         dev: dev?,
+        dev_hosts: dev_hosts?,
         public_url: public_url?,
         shutdown_deadline: shutdown_deadline?,
         tls: tls?,

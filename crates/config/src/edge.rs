@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::model::{LimitsConfig, TlsConfig};
+use crate::model::{CallerLimits, LimitsConfig, TlsConfig};
 use crate::parse::{self, HOUR, SECOND};
 use crate::section::Section;
 
@@ -64,6 +64,8 @@ pub(crate) fn limits(section: &Section<'_>) -> Option<LimitsConfig> {
     let headers = section.get("headers", parse::size(KIB..=MIB));
     let idle_time = section.get("idle_time", parse::duration(SECOND..=HOUR));
     let handshake_time = section.get("handshake_time", parse::duration(SECOND..=TEN_MINUTES));
+    let stall_time = section.get("stall_time", parse::duration(SECOND..=TEN_MINUTES));
+    let callers = callers(section);
     Some(LimitsConfig {
         connections: usize::try_from(connections?).ok()?,
         connections_per_address: usize::try_from(per_address?).ok().filter(|most| *most > 0),
@@ -73,7 +75,41 @@ pub(crate) fn limits(section: &Section<'_>) -> Option<LimitsConfig> {
         headers: u32::try_from(headers?).ok()?,
         idle_time: idle_time?,
         handshake_time: handshake_time?,
+        stall_time: stall_time?,
+        callers: callers?,
     })
 }
 
+fn callers(section: &Section<'_>) -> Option<CallerLimits> {
+    let count = |name: &'static str, most: u32| {
+        section.get(name, parse::integer(1..=most)).and_then(|count: u32| usize::try_from(count).ok())
+    };
+    let player_streams = count("player_streams", MAX_STREAMS);
+    let log_streams = count("log_streams", MAX_SHARE);
+    let streams_per_player = count("streams_per_player", MAX_SHARE);
+    let streams_per_key = count("streams_per_key", MAX_STREAMS);
+    let waits = count("waits", MAX_STREAMS);
+    let waits_per_key = count("waits_per_key", MAX_STREAMS);
+    let watches = count("watches", MAX_SHARE);
+    let watches_per_address = count("watches_per_address", MAX_SHARE);
+    let rate_per_player = section.get("rate_per_player", parse::integer(0..=1_000));
+    let burst_per_player = section.get("burst_per_player", parse::integer(1..=100_000));
+    Some(CallerLimits {
+        player_streams: player_streams?,
+        log_streams: log_streams?,
+        streams_per_player: streams_per_player?,
+        streams_per_key: streams_per_key?,
+        waits: waits?,
+        waits_per_key: waits_per_key?,
+        watches: watches?,
+        watches_per_address: watches_per_address?,
+        rate_per_player: rate_per_player?,
+        burst_per_player: burst_per_player?,
+    })
+}
+
+/// Most streams, and waiting calls, of all or of one key.
+const MAX_STREAMS: u32 = 1_000_000;
+/// Most of what one of many may have.
+const MAX_SHARE: u32 = 100_000;
 const TEN_MINUTES: Duration = Duration::from_secs(600);

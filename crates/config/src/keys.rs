@@ -1,12 +1,20 @@
-//! The keys: `table` is the only place where a key's name, default and meaning are written.
+//! The keys: `table`, and `limits` for a part of them, are the only places where a key's name, default and meaning are
+//! written.
 //!
 //! In paths `<name>` stands for a name of the user's choice and `[]` for each entry of a list.
 
+mod limits;
 mod table;
+
+use std::sync::LazyLock;
 
 use serde_json::Value;
 
-use table::KEYS;
+use limits::LIMITS;
+use table::{REST, TOP};
+
+/// Every key, in the order of a file.
+static KEYS: LazyLock<Vec<KeyDoc>> = LazyLock::new(|| [TOP, LIMITS, REST].concat());
 
 /// What all settings' variables begin with.
 pub(crate) const PREFIX: &str = "SORTIE_";
@@ -128,7 +136,7 @@ pub(crate) const ALLOCATORS: &[&str] = &["local_process"];
 /// Every key there is, in the order of a file.
 #[must_use]
 pub fn reference() -> &'static [KeyDoc] {
-    KEYS
+    &KEYS
 }
 
 /// The key at a path of the table.

@@ -39,9 +39,9 @@ pub use load::Overrides;
 pub use markdown::{EXAMPLE, reference_markdown};
 pub use matchmaker::{HookConfig, HookKey, MatchmakerConfig};
 pub use model::{
-    AllocatorConfig, ApiKey, Config, Dialect, DispatchConfig, DispatchLimits, Environment, FleetConfig, Game,
-    GatewayConfig, LimitsConfig, LocalProcessConfig, LogConfig, LogFormat, NamingOthers, Permission, Players,
-    TlsConfig,
+    AllocatorConfig, ApiKey, CallerLimits, Config, Dialect, DispatchConfig, DispatchLimits, Environment,
+    FleetConfig, Game, GatewayConfig, LimitsConfig, LocalProcessConfig, LogConfig, LogFormat, NamingOthers,
+    Permission, Players, TlsConfig,
 };
 pub use netcode::{KEY_BYTES, KeySource, NetcodeKey};
 pub use plain::{reference_json, reference_text};

@@ -115,6 +115,8 @@ pub struct Config {
     pub data: PathBuf,
     /// Development mode: nobody needs a key. `listen` is a loopback address then.
     pub dev: bool,
+    /// Hosts that callers may name where no key is needed: names in lower case, and addresses, without a port.
+    pub dev_hosts: Vec<String>,
     /// What others are told to call, without a slash at its end; see [`Config::public_url_or`].
     pub public_url: Option<String>,
     /// Longest time of an ordered stop.
@@ -211,6 +213,35 @@ pub struct LimitsConfig {
     pub idle_time: Duration,
     /// Longest time of a TLS handshake.
     pub handshake_time: Duration,
+    /// Longest time that a caller may take nothing of what is sent to it.
+    pub stall_time: Duration,
+    /// What callers may have open, and how often they may call.
+    pub callers: CallerLimits,
+}
+
+/// What callers may have open at a time, and how often they may call.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CallerLimits {
+    /// Streams of players' events.
+    pub player_streams: usize,
+    /// Streams that follow a whole log.
+    pub log_streams: usize,
+    /// Streams about one player.
+    pub streams_per_player: usize,
+    /// Streams that one key has opened.
+    pub streams_per_key: usize,
+    /// Calls that wait for news of a match.
+    pub waits: usize,
+    /// Those of one key.
+    pub waits_per_key: usize,
+    /// Calls that anybody may make and that last.
+    pub watches: usize,
+    /// Those from one address.
+    pub watches_per_address: usize,
+    /// Calls a second of one player in the long run; 0 for no limit.
+    pub rate_per_player: u32,
+    /// Calls of one player at once after a pause.
+    pub burst_per_player: u32,
 }
 
 /// Log lines, and the log of events.

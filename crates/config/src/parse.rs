@@ -345,13 +345,51 @@ pub(crate) fn is_open_to_others(url: &str) -> bool {
     url.scheme() == "http" && !is_loopback
 }
 
-/// An origin as browsers write it.
+/// An origin as browsers write it: that of a page on the web, of an app with a scheme of its own, or `null`.
 pub(crate) fn origin(value: &Value) -> Result<String, String> {
-    let url = web(value)?;
-    if url.path() != "/" {
+    const RIGHT: &str =
+        "must be an origin like \"https://play.example.com\", \"capacitor://localhost\" or \"null\"";
+    let written = text(value)?;
+    if written == "null" {
+        return Ok(written.to_owned());
+    }
+    if written.contains('*') {
+        return Err(format!("{RIGHT}: a `*` stands for nothing, so name each origin"));
+    }
+    // What stands before an `@` or after a `?` may be a secret, so the text is not quoted.
+    let url = Url::parse(written).map_err(|error| format!("{RIGHT}: {error}"))?;
+    let host = url.host_str().filter(|host| !host.is_empty()).ok_or(RIGHT)?;
+    let is_more = !url.username().is_empty() || url.password().is_some() || url.query().is_some();
+    if is_more || url.fragment().is_some() {
+        return Err(format!("{RIGHT}, without user, query or fragment"));
+    }
+    if !matches!(url.path(), "" | "/") {
         return Err(format!("must be an origin without a path, is {}", shown(value)));
     }
-    Ok(url.origin().ascii_serialization())
+    if url.origin().is_tuple() {
+        return Ok(url.origin().ascii_serialization());
+    }
+    // The URL standard leaves schemes of apps without an origin; their browsers send scheme and host.
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    Ok(format!("{}://{}{port}", url.scheme(), host.to_ascii_lowercase()))
+}
+
+/// A host that requests name, without a port: a name, which becomes lower case, or an address.
+pub(crate) fn host(value: &Value) -> Result<String, String> {
+    let written = text(value)?;
+    let bare = written.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(written);
+    if let Ok(ip) = bare.parse::<IpAddr>() {
+        return Ok(ip.to_string());
+    }
+    let is_name = (1..=253).contains(&written.len())
+        && written.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+    if is_name {
+        return Ok(written.to_ascii_lowercase());
+    }
+    Err(format!(
+        "must be a name like \"sortie.example.com\" or an IP address, without a port, is {}",
+        shown(value)
+    ))
 }
 
 fn web(value: &Value) -> Result<Url, String> {

@@ -32,6 +32,7 @@ impl Config {
         put(&mut top, "listen", self.listen.to_string());
         put(&mut top, "data", shown_path(&self.data));
         put(&mut top, "dev", self.dev);
+        put(&mut top, "dev_hosts", self.dev_hosts.clone());
         put_some(&mut top, "public_url", self.public_url.clone());
         put(&mut top, "shutdown_deadline", shown(self.shutdown_deadline));
         put_some(&mut top, "tls", self.tls.as_ref().map(tls));
@@ -96,6 +97,22 @@ fn limits(limits: &LimitsConfig) -> Table {
     put(&mut table, "headers", show_size(limits.headers.into()));
     put(&mut table, "idle_time", shown(limits.idle_time));
     put(&mut table, "handshake_time", shown(limits.handshake_time));
+    put(&mut table, "stall_time", shown(limits.stall_time));
+    let callers = &limits.callers;
+    for (name, most) in [
+        ("player_streams", callers.player_streams),
+        ("log_streams", callers.log_streams),
+        ("streams_per_player", callers.streams_per_player),
+        ("streams_per_key", callers.streams_per_key),
+        ("waits", callers.waits),
+        ("waits_per_key", callers.waits_per_key),
+        ("watches", callers.watches),
+        ("watches_per_address", callers.watches_per_address),
+    ] {
+        put(&mut table, name, count(most));
+    }
+    put(&mut table, "rate_per_player", callers.rate_per_player);
+    put(&mut table, "burst_per_player", callers.burst_per_player);
     table
 }
 

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::{SinkExt as _, StreamExt as _};
 use sortie_dispatch::frame::{Frame, Kind};
 use sortie_dispatch::{Dispatch, DispatchOptions, Limits as DispatchLimits};
-use sortie_serving::{Limits, serve};
+use sortie_serving::{Limits, Visitors, serve};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio_tungstenite::tungstenite::Message;
@@ -162,7 +162,8 @@ async fn sortie() -> Result<(), BenchError> {
     let dispatch = Dispatch::new(DispatchOptions { hosts, limits, ..DispatchOptions::default() })?;
     let listener = listen(0).await?;
     println!("{}", listener.local_addr().map_err(BenchError::io("listening"))?.port());
-    serve(listener, dispatch.router(), None, &Limits::default(), CancellationToken::new()).await;
+    let visitors = Visitors::without_credentials();
+    serve(listener, dispatch.router(), visitors, None, &Limits::default(), CancellationToken::new()).await;
     Ok(())
 }
 

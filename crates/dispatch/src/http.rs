@@ -14,7 +14,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Serialize;
-use sortie_serving::{Place, halves, json_response};
+use sortie_serving::{halves, json_response};
 use thiserror::Error;
 use tokio::time::timeout;
 use tungstenite::handshake::server::create_response_with_body;
@@ -212,8 +212,6 @@ async fn dispatch(hub: Arc<Hub>, protocol: Protocol, mut request: Request) -> Re
     let wish = wish(&hub, protocol, &request)?;
     let response =
         create_response_with_body(&request, axum::body::Body::empty).map_err(Refused::NoWebsocket)?;
-    // Kept, so that a driver counts as a connection until it leaves.
-    let place = request.extensions().get::<Place>().cloned();
     let upgrade = hyper::upgrade::on(&mut request);
     let joined = hub.join(wish).await?;
     // From here to the end of the session nothing can drop it: the driver leaves in any case.
@@ -223,7 +221,6 @@ async fn dispatch(hub: Arc<Hub>, protocol: Protocol, mut request: Request) -> Re
             Ok(Ok(upgraded)) => session::run(hub, joined, halves(upgraded)).await,
             _ => hub.leave(joined).await,
         }
-        drop(place);
     });
     Ok(response)
 }

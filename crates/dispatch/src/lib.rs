@@ -74,6 +74,12 @@ impl Dispatch {
         http::router(Arc::clone(&self.hub))
     }
 
+    /// Whether everyone may do everything, because there is neither a secret nor anybody who knows operators.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.hub.options.is_open()
+    }
+
     /// Whether the headers of a request show the secret, or come from an operator: somebody who may see statistics.
     #[must_use]
     pub fn is_operator(&self, headers: &HeaderMap) -> bool {

@@ -12,10 +12,9 @@ use sortie_domain::matchmaking::model::{FailCause, TicketEnd};
 use sortie_domain::time::Timestamp;
 use sortie_engine::{CallError, Unavailable};
 use sortie_identity::TokenError;
-use sortie_serving::BodyError;
+use sortie_serving::{BodyError, TooMany};
 use sortie_wire::cloud_event::rfc3339;
 
-use crate::address_limits::TooMany;
 use crate::options::Game;
 
 /// When a player who was turned away for want of room may come again, in seconds.
@@ -50,6 +49,8 @@ pub(crate) enum JoinError {
     TooManyWaiting,
     #[error("too many joins from your address; try again in {} s", seconds(*.0))]
     TooOften(Duration),
+    #[error("too many calls of this player; try again in {} s", seconds(*.0))]
+    PlayerTooOften(Duration),
     #[error("too many players from your address are waiting; try again later")]
     TooManyFromAddress,
     #[error("no seat was found in time; try again")]
@@ -102,6 +103,14 @@ impl JoinError {
         Self::Invalid { field, problem: problem.into() }
     }
 
+    /// Of a player, not of an address.
+    pub(crate) const fn of_player(too_many: TooMany) -> Self {
+        match too_many {
+            TooMany::Calls(pause) => Self::PlayerTooOften(pause),
+            TooMany::Waiting => Self::TooManyWaiting,
+        }
+    }
+
     /// The HTTP status, which is also the code of an `Error` feedback.
     pub(crate) fn status(&self) -> u16 {
         match self {
@@ -112,7 +121,7 @@ impl JoinError {
             Self::NotSignedIn | Self::NotKnown | Self::BadToken(_) => 401,
             Self::RatesItself(_) => 403,
             Self::UnknownGame { .. } => 404,
-            Self::TooOften(_) | Self::TooManyFromAddress => 429,
+            Self::TooOften(_) | Self::PlayerTooOften(_) | Self::TooManyFromAddress => 429,
             Self::Deadline | Self::StillWaits => 408,
             Self::TicketRefused(refusal) => match refusal.kind() {
                 RefusalKind::Invalid => 400,
@@ -154,6 +163,7 @@ impl JoinError {
             Self::UnknownGame { .. } => "unknown_game",
             Self::TooManyWaiting => "too_many_waiting",
             Self::TooOften(_) => "too_often",
+            Self::PlayerTooOften(_) => "player_too_often",
             Self::TooManyFromAddress => "too_many_from_address",
             Self::NotKnown => "not_known",
             Self::Deadline => "deadline",
@@ -199,7 +209,7 @@ impl JoinError {
             | Self::TooManyFromAddress
             | Self::Unavailable(_)
             | Self::BadToken(TokenError::KeysUnavailable) => Some(RETRY_AFTER_SECONDS),
-            Self::TooOften(pause) => Some(seconds(*pause)),
+            Self::TooOften(pause) | Self::PlayerTooOften(pause) => Some(seconds(*pause)),
             _ => None,
         }
     }
@@ -237,7 +247,7 @@ fn seconds(pause: Duration) -> u64 {
 impl From<TooMany> for JoinError {
     fn from(too_many: TooMany) -> Self {
         match too_many {
-            TooMany::Joins(pause) => Self::TooOften(pause),
+            TooMany::Calls(pause) => Self::TooOften(pause),
             TooMany::Waiting => Self::TooManyFromAddress,
         }
     }

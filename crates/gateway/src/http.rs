@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Path, Query, Request, State};
@@ -258,7 +259,9 @@ impl Inner {
         if let Some(tokens) = &self.options.players
             && let Some(token) = caller.token(asked)
         {
-            return tokens.player(token).await.map(Some).map_err(JoinError::BadToken);
+            let player = tokens.player(token).await.map_err(JoinError::BadToken)?;
+            let passed = self.options.player_calls.pass_named(player.as_str(), Instant::now());
+            return passed.map(|()| Some(player)).map_err(JoinError::of_player);
         }
         match &caller.session {
             Some(session) if self.options.dev => {
@@ -332,6 +335,8 @@ async fn wannaplay(
 ) -> Result<Response, JoinError> {
     let asked = query.or(gateway.body(&body)?);
     let wish = gateway.wish(&caller, &asked, Door::Http, permit).await?;
+    // Whoever waits is remembered by what was wished for, not by all that was sent.
+    drop((caller, asked, body));
     let admission = Box::pin(join(gateway, wish, Reports::NONE)).await?;
     Ok(answer(admission))
 }

@@ -12,7 +12,6 @@
 //! | `admission`, `address` | the token, and where the server is |
 //! | `description` | the routes as a part of an OpenAPI document |
 //! | `client_ip` | who is believed about a player's address |
-//! | `address_limits` | how often one address may join |
 //!
 //! The routes and their JSON are those of bevygap, so that its clients work unchanged. There, a matchmaker talks to
 //! the platform and bookkeeping in NATS tells who holds what; here the broker's seat is that bookkeeping, and the
@@ -20,7 +19,6 @@
 //! connection, for a while.
 
 mod address;
-mod address_limits;
 mod admission;
 mod client_ip;
 mod description;
@@ -44,16 +42,15 @@ use std::time::Instant;
 
 use sortie_domain::broker::Broker;
 use sortie_engine::{Handle, Unavailable};
+use sortie_serving::{Allowances, Turn};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
 
-use address_limits::{Addresses, Turn};
 use desk::Desk;
 use error::JoinError;
 use games::Games;
 use stats::Counters;
 
-pub use address_limits::AddressLimits;
 pub use description::description;
 pub use http::router;
 pub use options::{
@@ -76,7 +73,7 @@ pub(crate) struct Inner {
     pub(crate) desk: Option<Desk>,
     pub(crate) counters: Counters,
     waits: Arc<Semaphore>,
-    addresses: Addresses,
+    addresses: Allowances,
     sockets: TaskTracker,
 }
 
@@ -97,7 +94,7 @@ impl Gateway {
         let matchmaker = options.matchmaker.clone();
         let desk = matchmaker.map(|maker| Desk::new(maker, options.reconnect_grace, options.max_waits));
         let waits = Arc::new(Semaphore::new(options.max_waits));
-        let addresses = Addresses::new(options.per_address);
+        let addresses = Allowances::new(options.per_address);
         let (counters, sockets) = (Counters::default(), TaskTracker::new());
         let inner = Inner { broker, options, games, desk, counters, waits, addresses, sockets };
         Ok(Self { inner: Arc::new(inner) })

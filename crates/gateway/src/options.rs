@@ -12,10 +12,9 @@ use sortie_domain::ids::FleetId;
 use sortie_domain::matchmaking::Matchmaker;
 use sortie_engine::Handle;
 use sortie_identity::PlayerTokens;
+use sortie_serving::{Allowance, Allowances};
 use sortie_tokens::{Dialect, PrivateKey};
 use tokio_util::sync::CancellationToken;
-
-use crate::address_limits::AddressLimits;
 
 /// Largest body and largest websocket message that is read, in bytes.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -97,7 +96,9 @@ pub struct GatewayOptions {
     /// Players who may wait at a time.
     pub max_waits: usize,
     /// What one address may do.
-    pub per_address: AddressLimits,
+    pub per_address: Allowance,
+    /// How often one player may call; shared with whatever else takes players' calls.
+    pub player_calls: Allowances,
     /// Cancelled when the process is to end: nobody joins any more, and whoever waits is told.
     pub closing: CancellationToken,
     /// Networks whose word on a player's address is taken.
@@ -133,7 +134,8 @@ impl GatewayOptions {
             progress_interval: PROGRESS_INTERVAL,
             first_message_deadline: FIRST_MESSAGE_DEADLINE,
             max_waits: MAX_WAITS,
-            per_address: AddressLimits::NONE,
+            per_address: Allowance::NONE,
+            player_calls: Allowances::new(Allowance::NONE),
             closing: CancellationToken::new(),
             trusted_proxies: Vec::new(),
             cors_origins: Vec::new(),

@@ -6,12 +6,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Extension;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
 use axum::extract::{Query, State};
 use axum::response::Response;
 use sortie_engine::Unavailable;
-use sortie_serving::Place;
 use tokio::time::{sleep, timeout};
 
 use crate::Inner;
@@ -32,8 +30,6 @@ pub(crate) async fn connect(
     State(gateway): State<Arc<Inner>>,
     Admitted { caller, permit }: Admitted,
     Query(query): Query<Asked>,
-    // Missing where another server than ours serves this.
-    place: Option<Extension<Place>>,
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, JoinError> {
     let upgrade = upgrade
@@ -42,7 +38,7 @@ pub(crate) async fn connect(
         .max_write_buffer_size(MAX_WRITE_BUFFER_BYTES);
     let open = gateway.sockets.token();
     Ok(upgrade.on_upgrade(async move |mut socket| {
-        let _until_it_ends = (open, place);
+        let _until_it_ends = open;
         let first = tokio::select! {
             first = first_message(&mut socket, gateway.options.first_message_deadline) => first,
             () = gateway.options.closing.cancelled() => First::TooLate,
@@ -54,7 +50,10 @@ pub(crate) async fn connect(
             First::TooLate => return tell_error(socket, &Unavailable::ShuttingDown.into()).await,
             First::Gone => return,
         };
-        match gateway.wish(&caller, &asked, Door::Websocket, permit).await {
+        let wish = gateway.wish(&caller, &asked, Door::Websocket, permit).await;
+        // Whoever waits is remembered by what was wished for, not by all that was sent.
+        drop((caller, asked));
+        match wish {
             Ok(wish) => {
                 let voter = Voter::new(Arc::clone(&gateway), wish.player.clone());
                 tell(socket, Joining::start(gateway, wish), voter).await;

@@ -35,12 +35,20 @@ pub enum BodyError {
     },
 }
 
+/// Longest body of one request, in bytes, in its extensions: for callers who may send less than [`Limits::body_bytes`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MostBytes(pub usize);
+
+pub(crate) fn most_bytes(request: &Request) -> Option<usize> {
+    request.extensions().get::<MostBytes>().map(|most| most.0)
+}
+
 /// The whole body, within [`Limits::body_bytes`] and [`Limits::body_time`]. Its content type does not matter.
 ///
 /// # Errors
 /// [`BodyError`]; [`BodyError::TooLarge`] also for a body that broke off, where nobody reads the answer.
 pub async fn read_body(request: Request, limits: &Limits) -> Result<Bytes, BodyError> {
-    let most = limits.body_bytes;
+    let most = most_bytes(&request).unwrap_or(usize::MAX).min(limits.body_bytes);
     // Whoever asks first whether to send it sends nothing after a no.
     let waits = request.headers().contains_key(EXPECT);
     let body = request.into_body();
@@ -70,6 +78,14 @@ async fn read_whole(body: &mut BodyDataStream, most: usize) -> Option<Bytes> {
         whole.extend_from_slice(&part);
     }
     Some(whole.freeze())
+}
+
+/// Reads what comes of a body that nobody wants, so that its sender reads the answer; not of a sender who waits to be
+/// asked for it.
+pub(crate) async fn read_on(request: Request) {
+    if !request.headers().contains_key(EXPECT) {
+        let _ = tokio::time::timeout(REST_TIME, pass_over(&mut request.into_body().into_data_stream())).await;
+    }
 }
 
 /// Reads on to the end: to close a connection with bytes unread is to reset it, which takes back the answer.

@@ -16,10 +16,15 @@ use futures::stream::{Stream, unfold};
 use tokio::time::{Instant, timeout_at};
 use tonic::Status;
 
+use crate::body::most_bytes;
+
+/// What stands before a message, in bytes: whether it is compressed, and its length.
+const FRAME_BYTES: usize = 5;
 /// Services whose callers may go on asking as long as they like.
 const CONVERSATIONS: &str = "/grpc.reflection.";
 
-/// The same services, where each message has at most `body_time` to arrive. Those that hold a conversation, as
+/// The same services, where each message has at most `body_time` to arrive, and as many bytes as
+/// [`MostBytes`](crate::MostBytes) says. Those that hold a conversation, as
 /// reflection does, may go on as long as they like.
 pub fn limit_grpc_bodies(services: Router, body_time: Duration) -> Router {
     services.layer(from_fn_with_state(body_time, with_deadline))
@@ -31,16 +36,30 @@ async fn with_deadline(State(body_time): State<Duration>, request: Request, next
         return next.run(request).await;
     }
     let deadline = Instant::now() + body_time;
-    let limited = request.map(|body| Body::from_stream(until(deadline, body.into_data_stream())));
+    let most = most_bytes(&request);
+    let limited = request.map(|body| Body::from_stream(until(deadline, most, body.into_data_stream())));
     next.run(limited).await
 }
 
-/// The data of a body, and an error at `deadline`.
-fn until(deadline: Instant, data: BodyDataStream) -> impl Stream<Item = Result<Bytes, BoxError>> {
-    unfold(Some(data), move |data| async move {
-        let mut data = data?;
+/// The data of a body; an error at `deadline`, and where a message in it is longer than `most` bytes.
+fn until(
+    deadline: Instant,
+    most: Option<usize>,
+    data: BodyDataStream,
+) -> impl Stream<Item = Result<Bytes, BoxError>> {
+    let left = most.map_or(usize::MAX, |most| most.saturating_add(FRAME_BYTES));
+    unfold(Some((data, left)), move |reading| async move {
+        let (mut data, left) = reading?;
         match timeout_at(deadline, data.next()).await {
-            Ok(next) => next.map(|read| (read.map_err(Into::into), Some(data))),
+            Ok(Some(Ok(part))) => match left.checked_sub(part.len()) {
+                Some(left) => Some((Ok(part), Some((data, left)))),
+                None => {
+                    let most = most.unwrap_or(usize::MAX);
+                    let long = Status::resource_exhausted(format!("the message is longer than {most} bytes"));
+                    Some((Err(long.into()), None))
+                }
+            },
+            Ok(next) => next.map(|read| (read.map_err(Into::into), Some((data, left)))),
             Err(_) => {
                 let late = Status::deadline_exceeded("the message did not arrive in time");
                 Some((Err(late.into()), None))

@@ -4,8 +4,11 @@
 //! |---|---|
 //! | [`ListenAddr`] | an address as settings have it, and the listener there |
 //! | [`serve()`] | connections: how many, how long they may dawdle, and how they end |
+//! | [`Visitors`] | which hosts a request may name, and which web pages may send it |
+//! | `held`, `answers` | a connection keeps its place, and ends when nothing is taken of what is sent; so does one answer |
 //! | `opening` | from a connection of TCP to one that can be served, and [back](halves) once it is upgraded |
-//! | `per_address` | how many connections one address has, and [what counts as one](network) |
+//! | [`Shares`] | how many of something each one has, and [what counts as one address](network) |
+//! | [`Allowances`] | how often one address or one player may call |
 //! | [`read_body`], [`limit_grpc_bodies`] | bodies in, each within its size and its time |
 //! | [`json_response`], [`error_response`] | documents out |
 //! | [`Schemas`] | types in a description of routes |
@@ -14,22 +17,29 @@
 //! A crate of its own because control plane and sidecar both face callers whom they cannot trust to keep the rules, and
 //! share nothing else. What is served, and who may call it, is theirs.
 
+mod allowance;
+mod answers;
 mod body;
 mod error;
 mod grpc_body;
+mod held;
 mod limits;
 mod listen;
 mod opening;
-mod per_address;
 mod schemas;
 mod serve;
+mod shares;
+mod visitors;
 
-pub use body::{BodyError, empty_is_object, json_response, read_body};
+pub use allowance::{Allowance, Allowances, TooMany, Turn};
+pub use body::{BodyError, MostBytes, empty_is_object, json_response, read_body};
 pub use error::{error_document, error_response};
 pub use grpc_body::limit_grpc_bodies;
+pub use held::Reading;
 pub use limits::Limits;
 pub use listen::{ListenAddr, ListenAddrError};
 pub use opening::{Halves, halves};
-pub use per_address::network;
 pub use schemas::Schemas;
-pub use serve::{Place, serve};
+pub use serve::serve;
+pub use shares::{Share, Shares, network};
+pub use visitors::Visitors;

@@ -24,6 +24,9 @@ pub struct Limits {
     pub handshake_time: Duration,
     /// Calls at a time on one HTTP/2 connection.
     pub calls_per_connection: u32,
+    /// Longest time that the other side may take nothing of what is written to it, or of one answer on HTTP/2; then the
+    /// connection ends, or that answer.
+    pub stall_time: Duration,
     /// Longest time that open calls have to end once the process is to end.
     pub grace: Duration,
 }
@@ -40,6 +43,7 @@ impl Default for Limits {
             connections_per_address: None,
             handshake_time: Duration::from_secs(10),
             calls_per_connection: 1_024,
+            stall_time: Duration::from_secs(30),
             grace: Duration::from_secs(10),
         }
     }

@@ -73,6 +73,15 @@ impl ListenAddr {
         self.port
     }
 
+    /// The name, where it is one and no address.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        match &self.host {
+            Host::Name(name) => Some(name),
+            Host::Every | Host::Ip(_) => None,
+        }
+    }
+
     /// Listens. Of several addresses of a name, the first that can be had.
     ///
     /// # Errors

@@ -25,6 +25,7 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 
+use crate::held::{Held, Reading};
 use crate::limits::Limits;
 
 /// What every HTTP/2 connection begins with: RFC 9113, section 3.4.
@@ -43,10 +44,11 @@ pub(crate) type Opened = Either<
 
 type Begun<R, W> = Join<Chain<Cursor<Vec<u8>>, R>, W>;
 
-/// Both sides of an upgraded connection. What has been read of it already comes first.
+/// Both sides of an upgraded connection. What has been read of it already comes first. The reading side keeps the
+/// connection's place among those that there may be.
 pub enum Halves {
     /// Of plain TCP: nothing stands between the caller and the socket, and the sides have no lock in common.
-    Tcp(Bytes, OwnedReadHalf, OwnedWriteHalf),
+    Tcp(Bytes, Reading<OwnedReadHalf>, OwnedWriteHalf),
     /// Of TLS, or of another server than [`crate::serve()`].
     Other(Bytes, Box<dyn AsyncRead + Send + Unpin>, Box<dyn AsyncWrite + Send + Unpin>),
 }
@@ -54,22 +56,23 @@ pub enum Halves {
 /// Takes an upgraded connection apart.
 #[must_use]
 pub fn halves(upgraded: Upgraded) -> Halves {
-    let (io, read) = match downcast::<TokioIo<Opened>>(upgraded) {
+    let (held, read) = match downcast::<TokioIo<Held<Opened>>>(upgraded) {
         Ok(parts) => (parts.io.into_inner(), parts.read_buf),
         Err(upgraded) => {
             let (reading, writing) = split(TokioIo::new(upgraded));
             return Halves::Other(Bytes::new(), Box::new(reading), Box::new(writing));
         }
     };
+    let (io, place) = held.into_parts();
     match io {
         Either::Left(io) => {
             let (reading, writing) = io.into_inner();
             let (first, reading) = reading.into_inner();
-            Halves::Tcp(unread(&read, &first), reading, writing)
+            Halves::Tcp(unread(&read, &first), Reading::new(reading, Some(place)), writing)
         }
         Either::Right(io) => {
             let (reading, writing) = io.into_inner();
-            Halves::Other(read, Box::new(reading), Box::new(writing))
+            Halves::Other(read, Box::new(Reading::new(reading, Some(place))), Box::new(writing))
         }
     }
 }

@@ -4,29 +4,37 @@
 //! end, so that whoever comes then, a probe for one, is told that the process is about to end, and not met with a closed
 //! port. Such a late connection has one answer, and nobody waits for it.
 
-use std::fmt;
-use std::net::SocketAddr;
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::ConnectInfo;
-use axum::http::Request;
+use axum::http::{Request, Version};
+use axum::response::Response;
 use hyper::body::Incoming;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use hyper_util::service::TowerToHyperService;
+#[cfg(target_os = "linux")]
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
-use tower::util::MapRequest;
+use tower::Service as _;
 
+use crate::answers::Answers;
+use crate::body::read_on;
+use crate::held::{Held, Place};
 use crate::limits::Limits;
 use crate::opening::{Opened, Opener};
-use crate::per_address::{PerAddress, Turn};
+use crate::shares::{Shares, network};
+use crate::visitors::Visitors;
 
 /// Bytes of an HTTP/1 connection's buffer beyond its headers: the request line, and what is read ahead.
 const BUFFER_BYTES: usize = 16 << 10;
@@ -37,20 +45,29 @@ const ALIVE_PERIOD: Duration = Duration::from_secs(20);
 /// Pause after the system had no connection to give, because too many files are open.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves `router` to whoever connects until `closing` is cancelled, over TLS if that is given; then lets open calls
-/// end, for at most [`Limits::grace`]. An error of one connection ends that connection only.
+/// Serves `router` to whoever connects and is among `visitors` until `closing` is cancelled, over TLS if that is given;
+/// then lets open calls end, for at most [`Limits::grace`]. An error of one connection ends that connection only.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
+    visitors: Visitors,
     tls: Option<Arc<ServerConfig>>,
     limits: &Limits,
     closing: CancellationToken,
 ) {
+    let server = Server {
+        builder: builder(limits),
+        opener: Opener::new(tls, limits),
+        router,
+        visitors: Arc::new(visitors),
+        stall_time: limits.stall_time,
+        closing,
+    };
     let mut door = Door {
         listener,
         places: Arc::new(Semaphore::new(limits.connections)),
-        per_address: PerAddress::new(limits.connections_per_address),
-        server: Server { builder: builder(limits), opener: Opener::new(tls, limits), router, closing },
+        per_address: Shares::new(limits.connections_per_address),
+        server,
         tasks: JoinSet::new(),
     };
     let graceful = GracefulShutdown::new();
@@ -83,22 +100,9 @@ pub async fn serve(
 struct Door {
     listener: TcpListener,
     places: Arc<Semaphore>,
-    per_address: PerAddress,
+    per_address: Shares<IpAddr>,
     server: Server,
     tasks: JoinSet<()>,
-}
-
-/// A connection's place among those that there may be, in the extensions of each of its requests. It is given back with
-/// the last clone: whoever upgrades the connection keeps one until the upgraded connection ends, too.
-#[derive(Clone)]
-pub struct Place(
-    #[expect(dead_code, reason = "held, not looked at")] Arc<(Option<OwnedSemaphorePermit>, Option<Turn>)>,
-);
-
-impl fmt::Debug for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Place")
-    }
 }
 
 /// Who has come.
@@ -127,14 +131,17 @@ impl Door {
     fn serve(&mut self, caller: Caller, watcher: Option<Watcher>) {
         while self.tasks.try_join_next().is_some() {}
         let Caller { stream, peer, place } = caller;
-        let Some(turn) = self.per_address.enter(peer.ip()) else {
+        let Some(turn) = self.per_address.enter(network(peer.ip())) else {
             tracing::debug!(%peer, "too many connections from one address");
             return;
         };
         // Answers are written whole; waiting for more to send would only delay them.
         let _ = stream.set_nodelay(true);
+        // What the system has taken for a peer that takes nothing is not kept longer than what waits here.
+        #[cfg(target_os = "linux")]
+        let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(self.server.stall_time));
         let server = self.server.clone();
-        let place = Place(Arc::new((place, turn)));
+        let place = Place::new(place, turn);
         self.tasks.spawn(server.connection(stream, peer, watcher, place));
     }
 }
@@ -145,12 +152,15 @@ struct Server {
     builder: Builder<TokioExecutor>,
     opener: Opener,
     router: Router,
+    visitors: Arc<Visitors>,
+    stall_time: Duration,
     closing: CancellationToken,
 }
 
 impl Server {
     /// Serves one connection. The end of the process ends it in order if it has a watcher.
     async fn connection(self, stream: TcpStream, peer: SocketAddr, watcher: Option<Watcher>, place: Place) {
+        let local = stream.local_addr().ok().map(|address| address.ip());
         let opened: Option<Opened> = match watcher {
             None => self.opener.open(stream).await,
             Some(_) => tokio::select! {
@@ -159,21 +169,54 @@ impl Server {
             },
         };
         let Some(opened) = opened else { return };
-        let told = MapRequest::new(self.router, move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(ConnectInfo(peer));
-            request.extensions_mut().insert(place.clone());
-            request
-        });
-        let service = TowerToHyperService::new(told);
-        let connection =
-            self.builder.serve_connection_with_upgrades(TokioIo::new(opened), service).into_owned();
-        let ended = match watcher {
-            Some(watcher) => watcher.watch(connection).await,
-            None => connection.await,
+        let opened = TokioIo::new(Held::new(opened, place, self.stall_time));
+        let (answers, stall_time) = (Answers::default(), self.stall_time);
+        let calls =
+            Calls { router: self.router, visitors: self.visitors, answers: answers.clone(), peer, local };
+        let service = service_fn(move |request| calls.clone().answer(request));
+        let connection = self.builder.serve_connection_with_upgrades(opened, service).into_owned();
+        let connection = async {
+            match watcher {
+                Some(watcher) => watcher.watch(connection).await,
+                None => connection.await,
+            }
+        };
+        let ended = tokio::select! {
+            ended = connection => ended,
+            () = answers.give_up_stalled(stall_time) => {
+                tracing::debug!(%peer, "a connection ended whose answers nobody takes");
+                return;
+            }
         };
         if let Err(error) = ended {
             tracing::debug!(%peer, %error, "a connection ended with an error");
         }
+    }
+}
+
+/// What the calls of one connection need.
+#[derive(Clone)]
+struct Calls {
+    router: Router,
+    visitors: Arc<Visitors>,
+    answers: Answers,
+    peer: SocketAddr,
+    local: Option<IpAddr>,
+}
+
+impl Calls {
+    async fn answer(mut self, mut request: Request<Incoming>) -> Result<Response, Infallible> {
+        if let Some(refusal) = self.visitors.refuse(&request, self.local) {
+            read_on(request.map(Body::new)).await;
+            return Ok(refusal);
+        }
+        request.extensions_mut().insert(ConnectInfo(self.peer));
+        if request.version() < Version::HTTP_2 {
+            return self.router.call(request).await;
+        }
+        let call = self.answers.call();
+        let response = self.router.call(request).await?;
+        Ok(response.map(|body| self.answers.watch(body, call)))
     }
 }
 

@@ -34,6 +34,9 @@ use crate::source::{BadSetting, CatenaApiOptions, CatenaApiSource, EventSource, 
 /// The part of the time for an ordered end that is kept for telling the backend.
 const FOR_THE_BACKEND: u32 = 3;
 
+/// The other way out for an event source whose callers can show a key.
+const OR_A_KEY: &str = ", or give ApiKeyFile, ApiKeyEnv or ApiKey, which game servers then send";
+
 /// Why a sidecar does not begin.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -103,11 +106,12 @@ impl Sidecar {
         let resolver_name = resolver.as_ref().map(|resolver| resolver.name().to_owned());
         let resolver = resolver::from_settings(resolver.as_ref(), variables)?;
         let manager = Manager::open(manager_options(&sidecar, server_id), open_backend(backend)?, resolver)?;
-        let mut parts = Parts { secret_variables, sources: Vec::new(), listening: Vec::new() };
+        let allowed_hosts = sidecar.allowed_hosts.clone();
+        let mut parts = Parts { secret_variables, allowed_hosts, sources: Vec::new(), listening: Vec::new() };
         for settings in event_sources {
             parts.add(settings, warnings).await?;
         }
-        let Parts { sources, mut listening, secret_variables } = parts;
+        let Parts { sources, mut listening, secret_variables, allowed_hosts } = parts;
         let (statuses, status) = watch::channel(statuses(&sources, &listening));
         let at_shutdown = match sidecar.at_shutdown {
             settings::AtShutdown::End => AtShutdown::EndMatches,
@@ -119,6 +123,7 @@ impl Sidecar {
             Some(listen) => {
                 let mut options = ControlOptions::new(listen);
                 options.api_key = sidecar.api_key.as_ref().and_then(|key| ControlKey::new(key.text()));
+                options.allowed_hosts = allowed_hosts;
                 options.grpc_port = port_of(&listening, "gRPC");
                 options.http_port = port_of(&listening, "HTTP");
                 options.environment = environment(&listening);
@@ -190,6 +195,7 @@ impl Sidecar {
 /// The event sources, one after the other as they are made.
 struct Parts {
     secret_variables: Vec<String>,
+    allowed_hosts: Vec<String>,
     sources: Vec<Box<dyn EventSource>>,
     listening: Vec<Listening>,
 }
@@ -202,17 +208,26 @@ impl Parts {
     ) -> Result<(), StartError> {
         let source: Box<dyn EventSource> = match settings {
             EventSourceSettings::CatenaApi(settings) => {
+                let has_key = settings.api_key.is_some();
                 let options = CatenaApiOptions {
                     grpc_listen: settings.grpc_listen_addr,
                     http_listen: settings.http_listen_addr,
+                    api_key: settings.api_key.as_ref().and_then(|key| ControlKey::new(key.text())),
+                    allowed_hosts: self.allowed_hosts.clone(),
                 };
                 let source = CatenaApiSource::bind(&options).await?;
                 self.note(source.name(), source.grpc_address(), source.http_address());
+                if !has_key {
+                    self.warn_of_strangers(source.name(), OR_A_KEY, warnings);
+                }
                 Box::new(source)
             }
             EventSourceSettings::AgonesSdk(settings) => {
-                let source = AgonesSource::bind(AgonesOptions::from(&*settings)).await?;
+                let allowed_hosts = self.allowed_hosts.clone();
+                let options = AgonesOptions { allowed_hosts, ..AgonesOptions::from(&*settings) };
+                let source = AgonesSource::bind(options).await?;
                 self.note(source.name(), source.grpc_address(), source.http_address());
+                self.warn_of_strangers(source.name(), "", warnings);
                 Box::new(source)
             }
             EventSourceSettings::VirtualServer(block) => {
@@ -227,6 +242,20 @@ impl Parts {
         };
         self.sources.push(source);
         Ok(())
+    }
+
+    /// Warns of ports without a key that other machines can reach: whoever does calls the backend with its key.
+    fn warn_of_strangers(&self, part: &'static str, or: &str, warnings: &mut Vec<Note>) {
+        let open = |one: &&Listening| one.part == part && !one.address.ip().to_canonical().is_loopback();
+        for Listening { protocol, address, .. } in self.listening.iter().filter(open) {
+            let key = if *protocol == "gRPC" { "GrpcListenAddr" } else { "HttpListenAddr" };
+            let text = format!(
+                "{address} can be reached from other machines, and whoever calls there needs no key and uses that of \
+                 the backend: listen on localhost:{}{or}",
+                address.port()
+            );
+            warnings.push(Note { path: format!("app.event_source.configs.{part}.{key}"), text });
+        }
     }
 
     fn note(&mut self, part: &'static str, grpc: Option<SocketAddr>, http: Option<SocketAddr>) {

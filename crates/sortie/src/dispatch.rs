@@ -11,7 +11,7 @@ use sortie_api::{Auth, Permission};
 use sortie_config::{Config, DispatchConfig, DispatchLimits, TlsConfig};
 use sortie_dispatch::{Dispatch, DispatchOptions, Limits, Operators, Secret, Version};
 use sortie_engine::supervisor::{OnFailure, Stage, Supervisor};
-use sortie_serving::error_response;
+use sortie_serving::{Visitors, error_response};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -119,6 +119,7 @@ struct OwnPort {
     connections: usize,
     tls: Option<Arc<ServerConfig>>,
     router: Router,
+    visitors: Visitors,
 }
 
 impl Role {
@@ -164,9 +165,10 @@ impl Role {
                 close.cancel();
             };
             match own {
-                Some(OwnPort { listener, connections, tls, router }) => {
+                Some(OwnPort { listener, connections, tls, router, visitors }) => {
                     let limits = sortie_serving::Limits { connections, ..limits };
-                    let serving = serve(&dispatch, listener, tls, router, &limits, closing);
+                    let port = Port { listener, tls, router, visitors };
+                    let serving = serve(&dispatch, port, &limits, closing);
                     tokio::join!(serving, end);
                 }
                 None => {
@@ -186,16 +188,23 @@ impl OwnPort {
             .await
             .map_err(|error| Failure::of(format!("dispatch.listen: cannot listen on {listen}"), error))?;
         let connections = own_connections(&config.dispatch);
-        Ok(Self { listener, connections, tls, router: router(dispatch) })
+        let visitors = edge::visitors(config, !dispatch.is_open());
+        Ok(Self { listener, connections, tls, router: router(dispatch), visitors })
     }
+}
+
+/// A port for drivers, and what is served there.
+pub(crate) struct Port {
+    pub(crate) listener: TcpListener,
+    pub(crate) tls: Option<Arc<ServerConfig>>,
+    pub(crate) router: Router,
+    pub(crate) visitors: Visitors,
 }
 
 /// Serves a port until `closing` is cancelled; then calls, drivers and devices have the limits' grace to end in order.
 pub(crate) async fn serve(
     dispatch: &Dispatch,
-    listener: TcpListener,
-    tls: Option<Arc<ServerConfig>>,
-    router: Router,
+    port: Port,
     limits: &sortie_serving::Limits,
     closing: CancellationToken,
 ) {
@@ -204,7 +213,8 @@ pub(crate) async fn serve(
         stop.cancelled().await;
         dispatch.shutdown(limits.grace).await;
     };
-    tokio::join!(sortie_serving::serve(listener, router, tls, limits, closing), end);
+    let Port { listener, tls, router, visitors } = port;
+    tokio::join!(sortie_serving::serve(listener, router, visitors, tls, limits, closing), end);
 }
 
 /// Files that a dispatcher holds open at most, beside the connections of the port that it shares: a socket for each

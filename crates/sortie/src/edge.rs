@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use axum::http::Uri;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustls::ServerConfig;
 use sortie_config::{Config, TlsConfig};
 use sortie_engine::supervisor::{OnFailure, Stage, Supervisor};
-use sortie_gateway::{AddressLimits, Gateway};
-use sortie_serving::Limits;
+use sortie_gateway::Gateway;
+use sortie_serving::{Allowance, Allowances, Limits, Visitors};
 use sortie_tls::CertificateFiles;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -38,19 +39,65 @@ pub(crate) fn limits(config: &Config) -> Limits {
         connections_per_address: limits.connections_per_address,
         handshake_time: limits.handshake_time,
         calls_per_connection: limits.calls_per_connection,
+        stall_time: limits.stall_time,
         // The listener's share of an ordered stop, which has three stages.
         grace: config.shutdown_deadline / 3,
         ..Limits::default()
     }
 }
 
+/// Who may call a port, where `needs_key` says whether callers show something there. Pages that this machine serves at
+/// other ports are let in where nobody does: a game's page is served by a tool of its own while it is worked on.
+pub(crate) fn visitors(config: &Config, needs_key: bool) -> Visitors {
+    let visitors = if needs_key {
+        Visitors::with_credentials()
+    } else {
+        Visitors::without_credentials().and_loopback_pages()
+    };
+    let url = config.public_url.as_deref().and_then(|url| url.parse::<Uri>().ok());
+    let (host, origin) = url.as_ref().and_then(|url| Some((url.host()?, origin(url)?))).unzip();
+    visitors
+        .and_hosts(config.dev_hosts.iter().cloned())
+        .and_hosts(host.map(ToOwned::to_owned))
+        .and_origins(config.gateway.cors_origins.iter().cloned())
+        .and_origins(origin)
+}
+
+/// The origin of pages at `url`, which never names a usual port.
+fn origin(url: &Uri) -> Option<String> {
+    Some(format!("{}://{}", url.scheme_str()?, url.authority()?))
+}
+
+/// What callers of the API may have open at a time.
+pub(crate) fn api_limits(config: &Config) -> sortie_api::Limits {
+    let callers = &config.limits.callers;
+    sortie_api::Limits {
+        serving: limits(config),
+        player_streams: callers.player_streams,
+        log_streams: callers.log_streams,
+        streams_per_player: callers.streams_per_player,
+        streams_per_key: callers.streams_per_key,
+        waits: callers.waits,
+        waits_per_key: callers.waits_per_key,
+        watches: callers.watches,
+        watches_per_address: callers.watches_per_address,
+        ..sortie_api::Limits::default()
+    }
+}
+
+/// How often one player may call. As often as it likes in development mode, where programs play.
+pub(crate) fn player_calls(config: &Config) -> Allowances {
+    let (rate, burst) = (config.limits.callers.rate_per_player, config.limits.callers.burst_per_player);
+    Allowances::new(if config.dev { Allowance::NONE } else { Allowance { rate, burst, waiting: 0 } })
+}
+
 /// None in development mode, where everybody comes from one address.
-pub(crate) const fn address_limits(config: &Config) -> AddressLimits {
+pub(crate) const fn address_limits(config: &Config) -> Allowance {
     if config.dev {
-        return AddressLimits::NONE;
+        return Allowance::NONE;
     }
     let gateway = &config.gateway;
-    AddressLimits {
+    Allowance {
         rate: gateway.rate_per_address,
         burst: gateway.burst_per_address,
         waiting: gateway.waiting_per_address,
@@ -101,6 +148,7 @@ pub(crate) struct Door {
     pub(crate) listener: TcpListener,
     pub(crate) tls: Option<Arc<ServerConfig>>,
     pub(crate) router: axum::Router,
+    pub(crate) visitors: Visitors,
     pub(crate) gateway: Option<Gateway>,
     pub(crate) limits: Limits,
     /// Cancelled when the end begins.
@@ -109,10 +157,10 @@ pub(crate) struct Door {
 
 pub(crate) fn spawn_listener(supervisor: &mut Supervisor, door: Door) {
     supervisor.spawn("the listener", Stage::Door, OnFailure::StopAll, |stop| async move {
-        let Door { listener, tls, router, gateway, limits, closing } = door;
+        let Door { listener, tls, router, visitors, gateway, limits, closing } = door;
         let close = closing.clone();
         let serving = async {
-            sortie_serving::serve(listener, router, tls, &limits, closing).await;
+            sortie_serving::serve(listener, router, visitors, tls, &limits, closing).await;
             if let Some(gateway) = gateway {
                 let _in_time = tokio::time::timeout(limits.grace, gateway.closed()).await;
             }

@@ -30,7 +30,7 @@ use sortie_engine::{
 };
 use sortie_gateway::{Game, GameFleet, Gateway, GatewayOptions, SpeaksForPlayers};
 use sortie_identity::{Fetching, PlayerTokens, ServerKeys, TokenKeys, TokenOptions};
-use sortie_serving::Limits;
+use sortie_serving::{Allowances, Limits};
 use sortie_tokens::{Dialect, PrivateKey};
 use sortie_wire::stored;
 use tokio::net::TcpListener;
@@ -157,13 +157,20 @@ impl Node {
         let router = router.merge(beside(dispatch.as_ref(), &auth));
         let described = described(&keys, dispatch.as_ref());
         let maker = matchmaker.as_ref().map(Engine::handle);
-        let router = router.merge(api(config, auth, described, (&broker, maker), &closing));
+        let router = router.merge(api(
+            config,
+            (auth, keys.player_calls.clone()),
+            described,
+            (&broker, maker),
+            &closing,
+        ));
         let dispatch_address = dispatch.as_ref().and_then(dispatch::Role::address);
         let mut supervisor = Supervisor::new();
         if let Some(dispatch) = dispatch {
             dispatch.spawn(&mut supervisor, &limits);
         }
-        let door = Door { listener, tls, router, gateway, limits, closing };
+        let visitors = edge::visitors(config, !config.dev);
+        let door = Door { listener, tls, router, visitors, gateway, limits, closing };
         edge::spawn_listener(&mut supervisor, door);
         spawn_presence(&mut supervisor, presence, report(config, &keys));
         spawn_reconciliation(&mut supervisor, broker.clone(), &allocator, differences, installation);
@@ -195,6 +202,8 @@ struct Keys {
     servers: ServerKeys,
     api: Arc<ApiKeys>,
     players: Option<PlayerTokens>,
+    /// How often one player may call, wherever it does.
+    player_calls: Allowances,
 }
 
 impl Keys {
@@ -237,6 +246,7 @@ impl Keys {
             servers: ServerKeys::new(game_server.as_bytes()),
             api: Arc::new(ApiKeys::open(&config.data, others)?),
             players: config.players.as_ref().map(player_tokens).transpose()?,
+            player_calls: edge::player_calls(config),
         })
     }
 }
@@ -467,7 +477,7 @@ fn described(keys: &Keys, dispatch: Option<&dispatch::Role>) -> Vec<serde_json::
 
 fn api(
     config: &Config,
-    auth: Auth,
+    (auth, player_calls): (Auth, Allowances),
     described: Vec<serde_json::Value>,
     (broker, matchmaker): (&Handle<Broker>, Option<Handle<Matchmaker>>),
     closing: &CancellationToken,
@@ -490,7 +500,8 @@ fn api(
         allocators: allocators.collect(),
         available_allocators: AVAILABLE_ALLOCATORS.iter().map(ToString::to_string).collect(),
         source: "/sortie".to_owned(),
-        limits: sortie_api::Limits { serving: edge::limits(config), ..sortie_api::Limits::default() },
+        limits: edge::api_limits(config),
+        player_calls,
         described,
         closing: closing.clone(),
     })
@@ -552,6 +563,7 @@ fn gateway(
         wait_deadline: config.gateway.wait_deadline,
         progress_interval: config.gateway.progress_interval,
         per_address: edge::address_limits(config),
+        player_calls: keys.player_calls.clone(),
         closing: closing.clone(),
         trusted_proxies: config.gateway.trusted_proxies.clone(),
         cors_origins: config.gateway.cors_origins.clone(),

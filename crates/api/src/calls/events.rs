@@ -27,6 +27,7 @@ use crate::auth::{Caller, Pass};
 use crate::codes;
 use crate::error::ApiError;
 use crate::player_feed::{Listener, Position};
+use crate::shares::OpenStream;
 use crate::state::Api;
 
 /// The tag of events that tell of a new match.
@@ -74,8 +75,10 @@ pub(crate) async fn subscribe_to_events(
     caller: &Caller,
     from: Option<Position>,
 ) -> Result<impl Stream<Item = Result<SubscribeToEventsResponse, ApiError>> + Send + use<>, ApiError> {
-    let listener = api.player_feed.listen(caller.player()?, from).await?;
-    let stream = PlayerStream { pulse: Pulse::new(&api, caller), listener };
+    let player = caller.player()?;
+    let pulse = Pulse::new(&api, caller)?;
+    let listener = api.player_feed.listen(player, from).await?;
+    let stream = PlayerStream { pulse, listener };
     Ok(unfold(Some(stream), |stream| async move {
         let mut stream = stream?;
         let event = stream.next().await.and_then(|event| stream.pulse.pass.check().map(|()| event));
@@ -97,11 +100,11 @@ pub(crate) async fn subscribe_to_events_by_tag(
         let problem = format!("must hold `{NEW_MATCH}`: no event has another tag");
         return Err(ApiError::field("eventTags", problem));
     }
+    let pulse = Pulse::new(&api, caller)?;
     let permit = api.log_stream()?;
     let broker = api.options.broker.clone();
     let of_broker = broker.subscribe(Cursor::Latest);
     let of_maker = api.options.matchmaker.as_ref().map(|maker| maker.subscribe(Cursor::Latest));
-    let pulse = Pulse::new(&api, caller);
     let stream = TagStream { pulse, broker, of_broker, of_maker, formed: None, _permit: permit };
     Ok(unfold(Some(stream), |stream| async move {
         let mut stream = stream?;
@@ -111,9 +114,10 @@ pub(crate) async fn subscribe_to_events_by_tag(
     }))
 }
 
-/// What every stream has beside its events: a first one, signs of life, an end, also that of the key it was opened
-/// with, which is noticed when there is something to send.
+/// What every stream has beside its events: a place among its caller's, a first one, signs of life, an end, also that of
+/// the key it was opened with, which is noticed when there is something to send.
 struct Pulse {
+    _open: OpenStream,
     opened: bool,
     heartbeat: Interval,
     closing: CancellationToken,
@@ -121,11 +125,13 @@ struct Pulse {
 }
 
 impl Pulse {
-    fn new(api: &Api, caller: &Caller) -> Self {
+    fn new(api: &Api, caller: &Caller) -> Result<Self, ApiError> {
+        let open = api.shares.stream(caller)?;
         let period = api.options.limits.heartbeat;
         let mut heartbeat = interval_at(Instant::now() + period, period);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { opened: false, heartbeat, closing: api.options.closing.clone(), pass: caller.pass() }
+        let closing = api.options.closing.clone();
+        Ok(Self { _open: open, opened: false, heartbeat, closing, pass: caller.pass() })
     }
 
     /// Whether this is the first time it is asked.

@@ -26,6 +26,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use crate::auth::{Caller, Pass};
 use crate::error::{ApiError, Form};
 use crate::params::Params;
+use crate::shares::OpenStream;
 use crate::state::Api;
 
 const LAST_EVENT_ID: &str = "last-event-id";
@@ -85,6 +86,7 @@ struct Wanted {
     cursor: Cursor,
     types: Vec<String>,
     pass: Pass,
+    open: OpenStream,
 }
 
 struct EventStream<M: Logged> {
@@ -97,6 +99,7 @@ struct EventStream<M: Logged> {
     /// When to look whether the key is still good, should nothing happen.
     looks: Interval,
     _permit: OwnedSemaphorePermit,
+    _open: OpenStream,
 }
 
 /// Checks the cursor, so that a bad one is answered with an error and not with a stream that breaks.
@@ -105,7 +108,8 @@ async fn open(api: Api, caller: &Caller, headers: &HeaderMap, uri: &Uri) -> Resu
     let (from, of) = (params.one("from")?, params.one("of")?);
     let types = types(&params.all("type"))?;
     params.finish()?;
-    let wanted = Wanted { cursor: cursor(headers, from.as_deref())?, types, pass: caller.pass() };
+    let cursor = cursor(headers, from.as_deref())?;
+    let wanted = Wanted { cursor, types, pass: caller.pass(), open: api.shares.stream(caller)? };
     match of.as_deref() {
         None | Some("broker") => {
             let broker = api.options.broker.clone();
@@ -126,8 +130,8 @@ async fn begin<M: Logged>(api: Api, machine: &Handle<M>, wanted: Wanted) -> Resu
     let (subscription, first) = subscribe(machine, wanted.cursor).await?;
     let mut looks = interval(api.options.limits.heartbeat);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let Wanted { types, pass, .. } = wanted;
-    Ok(EventStream { api, subscription, first, types, pass, looks, _permit: permit })
+    let Wanted { types, pass, open, .. } = wanted;
+    Ok(EventStream { api, subscription, first, types, pass, looks, _permit: permit, _open: open })
 }
 
 /// Begins to follow a log, and reads the first event if it is there already.

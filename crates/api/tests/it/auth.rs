@@ -34,7 +34,7 @@ pub(crate) fn key(text: &str, permission: Permission) -> ApiKey {
     ApiKey { name: text.into(), sha256: Sha256::digest(text).into(), permissions: vec![permission], servers }
 }
 
-fn keys() -> Auth {
+pub(crate) fn keys() -> Auth {
     let keys = [
         key("game", Permission::GameServerMatch),
         key("client", Permission::Client),
@@ -73,13 +73,13 @@ const CALLERS: [&str; 5] = ["game", "server", "client", "admin", "player"];
 const GAME: &[&str] = &["game", "server", "admin"];
 const CLIENT: &[&str] = &["client", "admin"];
 const CLIENT_OR_GAME: &[&str] = &["game", "server", "client", "admin"];
-const CLIENT_OR_PLAYER: &[&str] = &["client", "admin", "player"];
+pub(crate) const CLIENT_OR_PLAYER: &[&str] = &["client", "admin", "player"];
 const ADMIN: &[&str] = &["admin"];
 /// Nothing has to be shown.
 const ANYBODY: &[&str] = &CALLERS;
 
 /// Each route with those whom it opens for.
-const TABLE: &[(&str, &[&str])] = &[
+pub(crate) const TABLE: &[(&str, &[&str])] = &[
     ("POST /api/v1/server/request_match", GAME),
     ("POST /api/v1/server/match_ready", GAME),
     ("POST /api/v1/server/end_match", GAME),

@@ -19,7 +19,7 @@ use sortie_engine::{
     Codec, Cursor, DecodeError, EmbeddedLog, Engine, EngineOptions, Entropy, Handle, LogOptions, ManualClock,
     Parts, Performer, Retry,
 };
-use sortie_serving::serve;
+use sortie_serving::{Allowance, Allowances, Visitors, serve};
 use sortie_wire::stored;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -36,16 +36,17 @@ pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(PATIENCE, future).await.expect("it never happened")
 }
 
-/// How much of the log is kept.
+/// How much of the log is kept, and how often players may call.
 struct Keeping {
     log: LogOptions,
     snapshot_every: u64,
+    player_calls: Allowance,
 }
 
 impl Default for Keeping {
     fn default() -> Self {
         let snapshot_every = EngineOptions::default().snapshot_every_records;
-        Self { log: LogOptions::default(), snapshot_every }
+        Self { log: LogOptions::default(), snapshot_every, player_calls: Allowance::NONE }
     }
 }
 
@@ -204,6 +205,12 @@ impl Server {
         Self::start_keeping(auth, limits, Keeping::default(), true).await
     }
 
+    /// Where players may call so often.
+    pub(crate) async fn start_with_player_calls(auth: Auth, player_calls: Allowance) -> Self {
+        let keeping = Keeping { player_calls, ..Keeping::default() };
+        Self::start_keeping(auth, Limits::default(), keeping, true).await
+    }
+
     /// In development mode, without a matchmaker.
     pub(crate) async fn start_without_matchmaker() -> Self {
         Self::start_keeping(Auth::dev(), Limits::default(), Keeping::default(), false).await
@@ -212,7 +219,13 @@ impl Server {
     /// With a log that forgets soon.
     pub(crate) async fn start_forgetful() -> Self {
         let log = LogOptions { segment_bytes: 200, retention_bytes: 0 };
-        Self::start_keeping(Auth::dev(), Limits::default(), Keeping { log, snapshot_every: 5 }, false).await
+        Self::start_keeping(
+            Auth::dev(),
+            Limits::default(),
+            Keeping { log, snapshot_every: 5, ..Keeping::default() },
+            false,
+        )
+        .await
     }
 
     async fn start_keeping(auth: Auth, limits: Limits, keeping: Keeping, matchmaker: bool) -> Self {
@@ -250,6 +263,7 @@ impl Server {
         keeping: Keeping,
         matchmaker: bool,
     ) -> Self {
+        let player_calls = Allowances::new(keeping.player_calls);
         let engine = start_engine(&data, &clock, keeping).await;
         let maker_engine = match matchmaker {
             true => Some(start_maker(&data, &clock, engine.handle()).await),
@@ -273,6 +287,7 @@ impl Server {
             available_allocators: vec!["local_process".into()],
             source: "/sortie/test".into(),
             limits: limits.clone(),
+            player_calls,
             described: Vec::new(),
             closing: closing.clone(),
         };
@@ -280,7 +295,11 @@ impl Server {
         let address = listener.local_addr().unwrap().to_string();
         let router = router(options);
         let until = closing.clone();
-        let served = tokio::spawn(async move { serve(listener, router, None, &limits.serving, until).await });
+        let visitors = Visitors::with_credentials();
+        let served =
+            tokio::spawn(
+                async move { serve(listener, router, visitors, None, &limits.serving, until).await },
+            );
         let client = sortie_tls::http_client("http:", None).unwrap().build().unwrap();
         let broker = engine.handle();
         Self {

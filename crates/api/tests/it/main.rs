@@ -25,5 +25,6 @@ mod openapi;
 mod ownership;
 mod player_rights;
 mod schemas;
+mod shares;
 mod ticket_events;
 mod tickets;

@@ -39,7 +39,8 @@ const HOOK: HookMeanings = HookMeanings {
     property: "`peer_to_peer_host`: the first player's property with the address that all connect to.",
 };
 
-pub(super) static KEYS: &[KeyDoc] = &[
+/// Those before the limits of connections and calls.
+pub(super) static TOP: &[KeyDoc] = &[
     key(
         "listen",
         Text,
@@ -56,7 +57,13 @@ pub(super) static KEYS: &[KeyDoc] = &[
         "dev",
         Switch,
         Default("false"),
-        "Development mode: nobody needs a key, so `listen` must be a loopback address.",
+        "Development mode: nobody needs a key, so `listen` must be a loopback address, and web pages and hosts that are not of this machine get 403.",
+    ),
+    key(
+        "dev_hosts",
+        Texts,
+        Default("[]"),
+        "Names and addresses, without a port, that callers may name as the host where no key is needed, besides `localhost`, loopback addresses, the address that is bound and the host of `public_url`: those of a proxy, for one. At most 100.",
     ),
     key(
         "public_url",
@@ -88,49 +95,10 @@ pub(super) static KEYS: &[KeyDoc] = &[
         Optional("they trust the roots of their system"),
         "PEM file with roots that local game servers are to trust, for a certificate of your own authority: they find its path in `SORTIE_CA`.",
     ),
-    count(
-        "limits.connections",
-        "connections",
-        Default("65536"),
-        "Most at a time, 1 to 1000000, TLS handshakes among them; further ones wait. The limit of open files is raised to fit; where it cannot be, there are fewer.",
-    ),
-    count(
-        "limits.connections_per_address",
-        "connections",
-        Default("0"),
-        "Most at a time from one address (of IPv6 from one /64), up to 1000000; further ones are closed. 0: no limit, as behind a proxy, whose address all have.",
-    ),
-    count(
-        "limits.calls_per_connection",
-        "calls",
-        Default("1024"),
-        "Most calls at a time on one HTTP/2 connection, 1 to 100000.",
-    ),
-    key(
-        "limits.body",
-        Size,
-        Default("1MiB"),
-        "Longest body of a call, and message of gRPC, 1KiB to 64MiB; players' are 64KiB.",
-    ),
-    key(
-        "limits.body_time",
-        Duration,
-        Default("30s"),
-        "Longest time that a body may take to arrive, 1s to 10m.",
-    ),
-    key("limits.headers", Size, Default("16KiB"), "Headers of a request in all, 1KiB to 1MiB."),
-    key(
-        "limits.idle_time",
-        Duration,
-        Default("75s"),
-        "How long an HTTP/1 connection may be idle, and the headers of its next request take, 1s to 1h.",
-    ),
-    key(
-        "limits.handshake_time",
-        Duration,
-        Default("10s"),
-        "Longest time that a TLS handshake may take, 1s to 10m.",
-    ),
+];
+
+/// Those after the limits of connections and calls.
+pub(super) static REST: &[KeyDoc] = &[
     key("log.format", Choice(LogFormat::NAMES), Default("text"), "Form of the lines on standard error."),
     key(
         "log.level",
@@ -335,7 +303,7 @@ pub(super) static KEYS: &[KeyDoc] = &[
         "gateway.cors_origins",
         Texts,
         Default("[]"),
-        "Origins of web pages, like `https://play.example.com`, that may call the gateway; without cookies, and no `*`. At most 100.",
+        "Origins of web pages, as browsers send them, that may call the gateway and open websockets: `https://play.example.com`, `capacitor://localhost`, `tauri://localhost`, `null`; without cookies, and without `*`. Websockets of other pages get 403, but for those of the host itself and of `public_url`. In development mode these pages may make every call. At most 100.",
     ),
     key(
         "gateway.loopback_ip_replacement",

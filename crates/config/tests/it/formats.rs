@@ -5,7 +5,8 @@ use std::path::absolute;
 use std::time::Duration;
 
 use sortie_config::{
-    AllocatorConfig, Config, Dialect, Game, KeySource, LocalProcessConfig, LogFormat, Overrides, Permission,
+    AllocatorConfig, CallerLimits, Config, Dialect, Game, KeySource, LocalProcessConfig, LogFormat,
+    Overrides, Permission,
 };
 use sortie_domain::broker::model::{FastSchedule, Settings};
 
@@ -63,7 +64,24 @@ fn every_key_arrives() {
     assert_eq!(gateway.reconnect_grace, Duration::from_secs(45));
     let proxies: Vec<_> = gateway.trusted_proxies.iter().map(ToString::to_string).collect();
     assert_eq!(proxies, ["10.0.0.0/8", "192.0.2.1/32", "2001:db8::/32"]);
-    assert_eq!(gateway.cors_origins, ["https://play.example.com", "http://localhost:8080"]);
+    let web = ["https://play.example.com", "http://localhost:8080", "https://a.example"];
+    let apps = ["capacitor://localhost", "tauri://localhost", "null"];
+    assert_eq!(gateway.cors_origins, [web, apps].concat());
+    assert_eq!(config.dev_hosts, ["box.lan", "2001:db8::1"]);
+    assert_eq!(config.limits.stall_time, Duration::from_secs(20));
+    let callers = CallerLimits {
+        player_streams: 1001,
+        log_streams: 1002,
+        streams_per_player: 3,
+        streams_per_key: 1004,
+        waits: 1005,
+        waits_per_key: 1006,
+        watches: 1007,
+        watches_per_address: 8,
+        rate_per_player: 9,
+        burst_per_player: 10,
+    };
+    assert_eq!(config.limits.callers, callers);
     assert_eq!(gateway.loopback_ip_replacement, Some(IpAddr::from(Ipv4Addr::new(203, 0, 113, 7))));
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
 }

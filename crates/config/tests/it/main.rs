@@ -65,6 +65,7 @@ const FULL: &str = r#"
 listen = "127.0.0.1:7500"
 data = "state"
 dev = true
+dev_hosts = ["Box.lan", "[2001:db8::1]"]
 public_url = "https://sortie.example.com/api/"
 shutdown_deadline = "45s"
 
@@ -82,6 +83,17 @@ body_time = "20s"
 headers = "8KiB"
 idle_time = "1m"
 handshake_time = "5s"
+stall_time = "20s"
+player_streams = 1001
+log_streams = 1002
+streams_per_player = 3
+streams_per_key = 1004
+waits = 1005
+waits_per_key = 1006
+watches = 1007
+watches_per_address = 8
+rate_per_player = 9
+burst_per_player = 10
 
 [log]
 format = "json"
@@ -128,7 +140,7 @@ rate_per_address = 0
 burst_per_address = 7
 waiting_per_address = 0
 trusted_proxies = ["10.0.0.0/8", "192.0.2.1", "2001:db8::/32"]
-cors_origins = ["https://play.example.com", "http://localhost:8080/"]
+cors_origins = ["https://play.example.com", "http://localhost:8080/", "https://A.example:443", "capacitor://localhost", "tauri://localhost", "null"]
 loopback_ip_replacement = "203.0.113.7"
 
 [dispatch]

@@ -133,7 +133,27 @@ fn each_bad_setting_of_the_gateway_is_one_problem() {
         "gateway.cors_origins = ['https://a.example/x']",
         "gateway.cors_origins: entry 0 must be an origin without a path",
     );
-    one("gateway.cors_origins = ['*']", "gateway.cors_origins: entry 0 must be an http or https URL");
+    for foreign in ["*", "https://*.example.com", "https://play.example.com:*", "*://localhost"] {
+        one(
+            &format!("gateway.cors_origins = ['{foreign}']"),
+            "gateway.cors_origins: entry 0 must be an origin like \"https://play.example.com\", \"capacitor://localhost\" or \"null\": a `*` stands for nothing",
+        );
+    }
+    for wrong in
+        ["play.example.com", "https://", "mailto:me@example.com", "NULL", "localhost:8080", "file:///"]
+    {
+        one(
+            &format!("gateway.cors_origins = ['{wrong}']"),
+            "gateway.cors_origins: entry 0 must be an origin like",
+        );
+    }
+    one(
+        "gateway.cors_origins = ['https://me:secret@a.example']",
+        "\"null\", without user, query or fragment",
+    );
+    one("dev_hosts = ['box.lan:7400']", "dev_hosts: entry 0 must be a name like \"sortie.example.com\"");
+    one("dev_hosts = ['http://box.lan']", "dev_hosts: entry 0 must be a name like");
+    one("dev_hosts = ['*']", "dev_hosts: entry 0 must be a name like");
     one(
         "gateway.loopback_ip_replacement = '127.0.0.2'",
         "gateway.loopback_ip_replacement: must not be a loopback",

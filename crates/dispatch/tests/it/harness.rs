@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::{SinkExt as _, StreamExt as _};
 use sortie_dispatch::frame::{Frame, Kind};
 use sortie_dispatch::{Dispatch, DispatchOptions, Secret};
-use sortie_serving::{Limits, ListenAddr, serve};
+use sortie_serving::{Limits, ListenAddr, Visitors, serve};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
@@ -54,8 +54,9 @@ impl World {
         let port = listener.local_addr().unwrap().port();
         let closing = CancellationToken::new();
         let (router, until) = (dispatch.router(), closing.clone());
-        let served =
-            tokio::spawn(async move { serve(listener, router, None, &Limits::default(), until).await });
+        let served = tokio::spawn(async move {
+            serve(listener, router, Visitors::with_credentials(), None, &Limits::default(), until).await
+        });
         Self { dispatch, port, closing, served }
     }
 

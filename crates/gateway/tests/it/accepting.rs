@@ -8,7 +8,8 @@ use sortie_domain::ids::{PlayerId, QueueId};
 use sortie_domain::matchmaking::model::{Party, Player, TicketSpec};
 use sortie_domain::matchmaking::settings::{Queue, Settings};
 use sortie_domain::matchmaking::{Command, Reply};
-use sortie_gateway::{AddressLimits, GatewayOptions};
+use sortie_gateway::GatewayOptions;
+use sortie_serving::Allowance;
 use sortie_tokens::Dialect;
 
 use crate::harness::{Chunks, Script, WebSocket, World, arena, check, opened, options, within};
@@ -274,7 +275,7 @@ async fn players_of_a_party_answer_each_for_themselves() {
 
 #[tokio::test]
 async fn votes_count_against_the_allowance_of_an_address() {
-    let per_address = AddressLimits { rate: 1, burst: 3, waiting: 0 };
+    let per_address = Allowance { rate: 1, burst: 3, waiting: 0 };
     let world = world(GatewayOptions { per_address, ..known() }).await;
     let mut found = Vec::new();
     for _ in 0..10 {

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use reqwest::Client;
 use serde_json::Value;
-use sortie_gateway::{AddressLimits, GatewayOptions};
+use sortie_gateway::GatewayOptions;
+use sortie_serving::Allowance;
 use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Error as SocketError;
 
@@ -16,7 +17,7 @@ const JOIN: &str = "/matchmaker/wannaplay";
 /// So slow that no test sees the next join.
 fn one_join() -> GatewayOptions {
     GatewayOptions {
-        per_address: AddressLimits { rate: 1, burst: 1, waiting: 0 },
+        per_address: Allowance { rate: 1, burst: 1, waiting: 0 },
         trusted_proxies: vec!["127.0.0.0/8".parse().unwrap()],
         cors_origins: vec!["https://play.example.com".to_owned()],
         ..options(vec![arena(8)])
@@ -25,7 +26,7 @@ fn one_join() -> GatewayOptions {
 
 #[tokio::test]
 async fn whoever_joins_too_often_is_told_when_to_come_again() {
-    let limits = AddressLimits { rate: 1, burst: 1, waiting: 0 };
+    let limits = Allowance { rate: 1, burst: 1, waiting: 0 };
     let options = GatewayOptions { trusted_proxies: Vec::new(), per_address: limits, ..one_join() };
     let world = World::start(Script::default(), options).await;
     let answers = (0..50).map(|_| world.http.post(world.url(JOIN)).send());
@@ -47,7 +48,7 @@ async fn passed_on(http: &Client, url: &str, address: &str) -> u16 {
 
 #[tokio::test]
 async fn players_behind_a_trusted_proxy_are_told_apart() {
-    let limits = AddressLimits { rate: 0, burst: 1, waiting: 1 };
+    let limits = Allowance { rate: 0, burst: 1, waiting: 1 };
     let world = World::start(Script::held(), GatewayOptions { per_address: limits, ..one_join() }).await;
     let mut first = within(
         world
@@ -83,7 +84,7 @@ async fn players_behind_a_trusted_proxy_are_told_apart() {
 
 #[tokio::test]
 async fn a_websocket_is_refused_before_it_is_one() {
-    let limits = AddressLimits { rate: 0, burst: 1, waiting: 1 };
+    let limits = Allowance { rate: 0, burst: 1, waiting: 1 };
     let options = GatewayOptions { trusted_proxies: Vec::new(), per_address: limits, ..one_join() };
     let world = World::start(Script::held(), options).await;
     let _waits = world.websocket("/matchmaker/ws").await;

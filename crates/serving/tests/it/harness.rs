@@ -1,15 +1,23 @@
 //! A server on a free port, which says how long each body was.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::Request;
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
-use sortie_serving::{BodyError, Limits, ListenAddr, json_response, limit_grpc_bodies, read_body, serve};
+use bytes::Bytes;
+use futures::stream;
+use sortie_serving::{
+    BodyError, Halves, Limits, ListenAddr, Visitors, halves, json_response, limit_grpc_bodies, read_body,
+    serve,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +34,8 @@ pub(crate) struct Server {
     pub(crate) port: u16,
     pub(crate) closing: CancellationToken,
     pub(crate) served: Option<JoinHandle<()>>,
+    /// Answers of `/endless` that are under way.
+    pub(crate) endless: watch::Receiver<usize>,
 }
 
 impl Drop for Server {
@@ -37,13 +47,19 @@ impl Drop for Server {
 
 impl Server {
     pub(crate) async fn start(limits: Limits) -> Self {
+        Self::for_visitors(Visitors::with_credentials(), limits).await
+    }
+
+    pub(crate) async fn for_visitors(visitors: Visitors, limits: Limits) -> Self {
         let listener = "localhost:0".parse::<ListenAddr>().unwrap().bind().await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let closing = CancellationToken::new();
         let until = closing.clone();
-        let router = router(&limits);
-        let served = tokio::spawn(async move { serve(listener, router, None, &limits, until).await });
-        Self { port, closing, served: Some(served) }
+        let (count, endless) = watch::channel(0);
+        let router = router(&limits, count);
+        let served =
+            tokio::spawn(async move { serve(listener, router, visitors, None, &limits, until).await });
+        Self { port, closing, served: Some(served), endless }
     }
 
     pub(crate) async fn connect(&self) -> TcpStream {
@@ -58,7 +74,53 @@ impl Server {
     }
 }
 
-fn router(limits: &Limits) -> Router {
+/// One more, until it is dropped.
+struct Counted(watch::Sender<usize>);
+
+impl Counted {
+    fn new(count: &watch::Sender<usize>) -> Self {
+        count.send_modify(|count| *count += 1);
+        Self(count.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
+}
+
+/// An answer that goes on as long as it is taken.
+fn endless(count: &watch::Sender<usize>) -> Response {
+    let pieces = stream::unfold(Counted::new(count), |counted| async move {
+        Some((Ok::<_, Infallible>(Bytes::from_static(&[b'x'; 100_000])), counted))
+    });
+    Response::new(Body::from_stream(pieces))
+}
+
+/// An upgraded connection that sends one line and is held until the other side closes it.
+async fn upgraded(mut request: Request) -> Response {
+    let in_halves = request.uri().path() == "/halves";
+    let upgrade = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        let Ok(upgraded) = upgrade.await else { return };
+        if in_halves {
+            let Halves::Tcp(_, mut reading, mut writing) = halves(upgraded) else { return };
+            let _ = writing.write_all(b"open\n").await;
+            let _ = reading.read_to_end(&mut Vec::new()).await;
+        } else {
+            let mut socket = hyper_util::rt::TokioIo::new(upgraded);
+            let _ = socket.write_all(b"open\n").await;
+            let _ = socket.read_to_end(&mut Vec::new()).await;
+        }
+    });
+    let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
+    response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("lines"));
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    response
+}
+
+fn router(limits: &Limits, count: watch::Sender<usize>) -> Router {
     let limits = limits.clone();
     let measure = move |request: Request| async move {
         match read_body(request, &limits).await {
@@ -68,7 +130,13 @@ fn router(limits: &Limits) -> Router {
     };
     let grpc = Router::new().route("/some.Service/Call", any(drained));
     let grpc = grpc.route("/grpc.reflection.v1.ServerReflection/Ask", any(drained));
-    Router::new().route("/measure", any(measure)).merge(limit_grpc_bodies(grpc, Duration::from_millis(50)))
+    Router::new()
+        .route("/measure", any(measure))
+        .route("/endless", any(async move || endless(&count)))
+        .route("/never", any(std::future::pending::<()>))
+        .route("/upgrade", any(upgraded))
+        .route("/halves", any(upgraded))
+        .merge(limit_grpc_bodies(grpc, Duration::from_millis(50)))
 }
 
 fn refused(error: BodyError) -> Response {

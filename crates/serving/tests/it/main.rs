@@ -10,3 +10,6 @@
 mod bodies;
 mod connections;
 mod harness;
+mod pages;
+mod stalls;
+mod upgrades;

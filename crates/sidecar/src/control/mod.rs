@@ -50,6 +50,8 @@ pub struct ControlOptions {
     pub listen: ListenAddr,
     /// Who has it may come in. Needed unless `listen` is a loopback address.
     pub api_key: Option<ControlKey>,
+    /// Names of this machine that callers may use without a key, besides its loopback names.
+    pub allowed_hosts: Vec<String>,
     /// Name of this machine.
     pub hostname: String,
     /// Port of the game servers' calls by gRPC, if there is one.
@@ -82,6 +84,7 @@ impl ControlOptions {
         Self {
             listen,
             api_key: None,
+            allowed_hosts: Vec::new(),
             hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             grpc_port: None,
             http_port: None,
@@ -182,6 +185,8 @@ impl ControlPort {
         let Self { options, listener, door, .. } = self;
         let keep_servers = options.keep_servers;
         let limits = options.limits.clone();
+        let hosts = options.listen.name().map(ToOwned::to_owned);
+        let visitors = door.visitors().and_hosts(options.allowed_hosts.iter().cloned().chain(hosts));
         let control = state::Control::new(options, manager, closing.clone());
         let servers = control.servers.clone();
         let _ends_them_at_any_rate = servers.guard();
@@ -189,7 +194,8 @@ impl ControlPort {
             closing.cancelled().await;
             servers.close(keep_servers).await;
         };
-        tokio::join!(serve(listener, router(control, door), None, &limits, closing.clone()), ending);
+        let router = router(control, door);
+        tokio::join!(serve(listener, router, visitors, None, &limits, closing.clone()), ending);
     }
 }
 

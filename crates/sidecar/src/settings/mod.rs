@@ -195,7 +195,7 @@ impl Reading<'_> {
             return Err(SettingsError { problems: self.problems });
         };
         let server_id = backends::given(self.place.variables, SERVER_ID).map(str::to_owned);
-        let secret_variables = secret_variables(&[&app.backend, &app.sidecar]);
+        let secret_variables = secret_variables(&[&app.event_source, &app.backend, &app.sidecar]);
         let settings = Settings {
             motd,
             logging,
@@ -244,8 +244,8 @@ impl Reading<'_> {
     fn event_source(&mut self, name: &str, block: Block) -> Result<EventSourceSettings, SettingsError> {
         let [catena, agones, virtual_server, _] = EVENT_SOURCES;
         Ok(if name == catena {
-            let settings: CatenaApiSettings = block.read(&mut self.warnings)?;
-            EventSourceSettings::CatenaApi(settings.checked(&block.path)?)
+            let keys: sources::CatenaApiKeys = block.read(&mut self.warnings)?;
+            EventSourceSettings::CatenaApi(keys.checked(&block.path, self.place)?)
         } else if name == agones {
             let keys: sources::AgonesKeys = block.read(&mut self.warnings)?;
             EventSourceSettings::AgonesSdk(Box::new(keys.checked(&block.path, self.place.variables)?))

@@ -1,5 +1,6 @@
 //! The settings of the sidecar itself, and of its log.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,6 +15,10 @@ use super::{Place, Variables, as_text, backends, duration, positive};
 pub const MAX_DEADLINE: Duration = Duration::from_secs(10 * 60);
 /// Longest `ServerHealth.SilentAfter`.
 pub const MAX_SILENCE: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Most entries of `AllowedHosts`.
+pub const MAX_ALLOWED_HOSTS: usize = 64;
+/// Longest name of a host, in characters: RFC 1035, section 2.3.4.
+const MAX_HOST_CHARS: usize = 253;
 /// Folder of this program within folders for the state of programs.
 const FOLDER: &str = "sortie-sidecar";
 
@@ -89,6 +94,9 @@ pub struct SidecarSettings {
     pub debug_panel_addr: Option<ListenAddr>,
     /// What a caller of the sidecar's own API has to show.
     pub api_key: Option<Secret>,
+    /// Names and addresses, without a port, by which callers may call ports that ask for no key, besides those of this
+    /// machine itself.
+    pub allowed_hosts: Vec<String>,
     /// The resolver's address replaces what a game server sent.
     pub override_connection_details: bool,
     /// Missing ids are filled in.
@@ -113,6 +121,7 @@ pub(super) struct SidecarKeys {
     api_key: Option<Secret>,
     api_key_file: Option<PathBuf>,
     api_key_env: Option<String>,
+    allowed_hosts: Vec<String>,
     match_management_strategy: StrategyKeys,
     data_folder: Option<PathBuf>,
     server_health: HealthKeys,
@@ -166,6 +175,14 @@ impl SidecarKeys {
             variable: self.api_key_env,
         };
         let api_key = key.read(place.variables)?;
+        if self.allowed_hosts.len() > MAX_ALLOWED_HOSTS {
+            let problem = format!("has more than {MAX_ALLOWED_HOSTS} entries");
+            return Err(SettingsError::at(join(path, "AllowedHosts"), problem));
+        }
+        if let Some(wrong) = self.allowed_hosts.iter().find(|host| !is_host(host)) {
+            let problem = format!("{wrong:?} is neither a name nor an IP address, without a port");
+            return Err(SettingsError::at(join(path, "AllowedHosts"), problem));
+        }
         if let Some(silent_after) = self.server_health.silent_after {
             within(path, "ServerHealth.SilentAfter", silent_after, MAX_SILENCE)?;
         }
@@ -181,6 +198,7 @@ impl SidecarKeys {
         Ok(SidecarSettings {
             debug_panel_addr: self.debug_panel_addr,
             api_key,
+            allowed_hosts: self.allowed_hosts,
             override_connection_details: strategy.override_connection_details.unwrap_or(has_resolver),
             auto_populate_ids: strategy.auto_populate_ids.unwrap_or(true),
             data_folder,
@@ -190,6 +208,12 @@ impl SidecarKeys {
             shutdown_deadline: self.shutdown.deadline,
         })
     }
+}
+
+/// A name of a host or an IP address, without a port.
+fn is_host(text: &str) -> bool {
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    text.parse::<IpAddr>().is_ok() || (1..=MAX_HOST_CHARS).contains(&text.len()) && text.bytes().all(is_name)
 }
 
 fn within(path: &str, key: &str, duration: Duration, most: Duration) -> Result<(), SettingsError> {
@@ -232,6 +256,7 @@ struct ShownKeys<'a> {
     #[serde(serialize_with = "as_text")]
     debug_panel_addr: Option<&'a ListenAddr>,
     api_key: Option<&'a Secret>,
+    allowed_hosts: &'a [String],
     match_management_strategy: StrategyKeys,
     data_folder: &'a PathBuf,
     server_health: HealthKeys,
@@ -243,6 +268,7 @@ impl Serialize for SidecarSettings {
         let keys = ShownKeys {
             debug_panel_addr: self.debug_panel_addr.as_ref(),
             api_key: self.api_key.as_ref(),
+            allowed_hosts: &self.allowed_hosts,
             match_management_strategy: StrategyKeys {
                 override_connection_details: Some(self.override_connection_details),
                 auto_populate_ids: Some(self.auto_populate_ids),

@@ -2,17 +2,19 @@
 //! own modules: here they are a [`Block`].
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sortie_serving::ListenAddr;
 
 use super::reading::{SettingsError, join};
-use super::{Block, Variables, as_text, duration, positive};
+use super::secret::{KeyPlace, Secret};
+use super::{Block, Place, Variables, as_text, duration, positive};
 
-/// `catena_api_event_source`: at least one of the two.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
+/// `catena_api_event_source`: at least one of the two addresses.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+#[serde(rename_all = "PascalCase")]
 pub struct CatenaApiSettings {
     /// Where gRPC is served.
     #[serde(serialize_with = "as_text")]
@@ -20,15 +22,39 @@ pub struct CatenaApiSettings {
     /// Where HTTP is served; the same as the other for both on one port.
     #[serde(serialize_with = "as_text")]
     pub http_listen_addr: Option<ListenAddr>,
+    /// What game servers have to show; `None`: nothing.
+    pub api_key: Option<Secret>,
 }
 
-impl CatenaApiSettings {
-    pub(super) fn checked(self, path: &str) -> Result<Self, SettingsError> {
+/// As it is in the file.
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "PascalCase")]
+pub(super) struct CatenaApiKeys {
+    grpc_listen_addr: Option<ListenAddr>,
+    http_listen_addr: Option<ListenAddr>,
+    api_key: Option<Secret>,
+    api_key_file: Option<PathBuf>,
+    api_key_env: Option<String>,
+}
+
+impl CatenaApiKeys {
+    pub(super) fn checked(self, path: &str, place: Place<'_>) -> Result<CatenaApiSettings, SettingsError> {
         if self.grpc_listen_addr.is_none() && self.http_listen_addr.is_none() {
-            let problem = "GrpcListenAddr or HttpListenAddr must be given, like \":8085\"; or both";
+            let problem = "GrpcListenAddr or HttpListenAddr must be given, like \"localhost:8085\"; or both";
             return Err(SettingsError::at(path, problem));
         }
-        Ok(self)
+        let key = KeyPlace {
+            path,
+            base: place.base,
+            text: self.api_key,
+            file: self.api_key_file,
+            variable: self.api_key_env,
+        };
+        Ok(CatenaApiSettings {
+            grpc_listen_addr: self.grpc_listen_addr,
+            http_listen_addr: self.http_listen_addr,
+            api_key: key.read(place.variables)?,
+        })
     }
 }
 

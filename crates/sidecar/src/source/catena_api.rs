@@ -9,12 +9,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use axum::Router;
 use axum::extract::{Request as HttpRequest, State};
-use axum::http::header::CONTENT_TYPE;
+use axum::http::HeaderValue;
+use axum::http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response as HttpResponse};
 use axum::routing::{get, post};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sortie_serving::{Limits, ListenAddr, json_response, limit_grpc_bodies, serve};
+use sortie_serving::{Limits, ListenAddr, Visitors, json_response, limit_grpc_bodies, serve};
 use sortie_wire::catena::server_manager::catena_server_manager_server::{
     CatenaServerManager, CatenaServerManagerServer,
 };
@@ -32,7 +34,8 @@ use tonic::service::Routes;
 use tonic::{Code, Request, Response};
 use tonic_reflection::server::Builder;
 
-use super::{EventSource, SourceError};
+use super::{EventSource, SourceError, visitors};
+use crate::control::ControlKey;
 use crate::http_answer::{Refused, answer, not_this_way, nothing_here, read};
 use crate::manager::{Manager, MatchView, ServerView};
 
@@ -44,12 +47,16 @@ const CONNECTIONS: usize = 1_024;
 const GRACE: Duration = Duration::from_secs(2);
 
 /// Where game servers call. At least one is given; the same address twice is one port with both.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct CatenaApiOptions {
     /// `GrpcListenAddr`
     pub grpc_listen: Option<ListenAddr>,
     /// `HttpListenAddr`
     pub http_listen: Option<ListenAddr>,
+    /// What callers have to show; `None`: nothing.
+    pub api_key: Option<ControlKey>,
+    /// Names of this machine that callers may use without a key, besides its own address and its loopback names.
+    pub allowed_hosts: Vec<String>,
 }
 
 /// The event source, which listens already.
@@ -57,11 +64,13 @@ pub struct CatenaApiOptions {
 pub struct CatenaApiSource {
     doors: Vec<Door>,
     limits: Limits,
+    api_key: Option<ControlKey>,
 }
 
 #[derive(Debug)]
 struct Door {
     listener: TcpListener,
+    visitors: Visitors,
     has_grpc: bool,
     has_http: bool,
 }
@@ -76,19 +85,19 @@ impl CatenaApiSource {
         let mut doors = Vec::new();
         match (&options.grpc_listen, &options.http_listen) {
             (Some(grpc), Some(http)) if grpc == http => {
-                doors.push(door("GrpcListenAddr and HttpListenAddr", grpc, true, true).await?);
+                doors.push(door("GrpcListenAddr and HttpListenAddr", grpc, options, (true, true)).await?);
             }
             (None, None) => return Err(failed("give GrpcListenAddr, HttpListenAddr or both".to_owned())),
             (grpc, http) => {
                 if let Some(address) = grpc {
-                    doors.push(door("GrpcListenAddr", address, true, false).await?);
+                    doors.push(door("GrpcListenAddr", address, options, (true, false)).await?);
                 }
                 if let Some(address) = http {
-                    doors.push(door("HttpListenAddr", address, false, true).await?);
+                    doors.push(door("HttpListenAddr", address, options, (false, true)).await?);
                 }
             }
         }
-        Ok(Self { doors, limits })
+        Ok(Self { doors, limits, api_key: options.api_key.clone() })
     }
 
     /// The same with other limits of requests and connections.
@@ -111,9 +120,18 @@ impl CatenaApiSource {
     }
 }
 
-async fn door(key: &str, address: &ListenAddr, has_grpc: bool, has_http: bool) -> Result<Door, SourceError> {
+async fn door(
+    key: &str,
+    address: &ListenAddr,
+    options: &CatenaApiOptions,
+    (has_grpc, has_http): (bool, bool),
+) -> Result<Door, SourceError> {
+    let visitors = match &options.api_key {
+        Some(_) => Visitors::with_credentials(),
+        None => visitors(address, &options.allowed_hosts),
+    };
     match address.bind().await {
-        Ok(listener) => Ok(Door { listener, has_grpc, has_http }),
+        Ok(listener) => Ok(Door { listener, visitors, has_grpc, has_http }),
         Err(error) => Err(failed(format!("{key}: cannot listen on {address}: {error}"))),
     }
 }
@@ -129,16 +147,19 @@ impl EventSource for CatenaApiSource {
     }
 
     async fn run(self: Box<Self>, manager: Manager, closing: CancellationToken) -> Result<(), SourceError> {
-        let Self { doors, limits } = *self;
+        let Self { doors, limits, api_key } = *self;
         let api = Api { manager, limits: limits.clone(), closing: closing.clone() };
         let mut serving = Vec::new();
         for door in doors {
-            let router = router(&api, &door).await;
+            let mut router = router(&api, &door).await;
+            if let Some(key) = &api_key {
+                router = router.layer(from_fn_with_state(key.clone(), need_key));
+            }
             if let Ok(address) = door.listener.local_addr() {
                 let (grpc, http) = (door.has_grpc, door.has_http);
                 tracing::info!(%address, grpc, http, "game servers can call");
             }
-            serving.push(serve(door.listener, router, None, &limits, closing.clone()));
+            serving.push(serve(door.listener, router, door.visitors, None, &limits, closing.clone()));
         }
         futures::future::join_all(serving).await;
         Ok(())
@@ -164,10 +185,29 @@ async fn router(api: &Api, door: &Door) -> Router {
     router.fallback(elsewhere).method_not_allowed_fallback(not_this_way)
 }
 
+/// Lets callers with the key pass, and everybody who asks how the sidecar does.
+async fn need_key(State(key): State<ControlKey>, request: HttpRequest, next: Next) -> HttpResponse {
+    let path = request.uri().path();
+    if path == "/healthz" || path.starts_with("/grpc.health.v1.Health/") || key.is_shown(request.headers()) {
+        return next.run(request).await;
+    }
+    let problem = "this port needs the key of the event source: authorization: Bearer <key>";
+    if is_grpc(&request) {
+        return tonic::Status::unauthenticated(problem).into_http();
+    }
+    let mut response = Refused::new(Code::Unauthenticated, "unauthenticated", problem).into_response();
+    response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    response
+}
+
+fn is_grpc(request: &HttpRequest) -> bool {
+    let content_type = request.headers().get(CONTENT_TYPE);
+    content_type.is_some_and(|text| text.as_bytes().starts_with(b"application/grpc"))
+}
+
 /// A path that is not there, in the form of whoever asked for it.
 async fn elsewhere(request: HttpRequest) -> HttpResponse {
-    let content_type = request.headers().get(CONTENT_TYPE);
-    if content_type.is_some_and(|text| text.as_bytes().starts_with(b"application/grpc")) {
+    if is_grpc(&request) {
         return tonic::Status::unimplemented("nothing is at this path").into_http();
     }
     nothing_here().await.into_response()

@@ -9,6 +9,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use sortie_serving::{ListenAddr, Visitors};
 use sortie_wire::hints::HintFlag;
 use tokio_util::sync::CancellationToken;
 
@@ -40,6 +41,12 @@ impl BadSetting {
     pub(crate) fn new(key: impl Into<String>, problem: impl Into<String>) -> Self {
         Self { key: key.into(), problem: problem.into() }
     }
+}
+
+/// Who may call a port that asks for no key: programs that name this machine, and none of the pages of others.
+fn visitors(listen: &ListenAddr, allowed_hosts: &[String]) -> Visitors {
+    let name = listen.name().map(ToOwned::to_owned);
+    Visitors::without_credentials().and_hosts(allowed_hosts.iter().cloned().chain(name))
 }
 
 /// Whether hints of the backend say that the server is to take no more matches.

@@ -49,7 +49,8 @@ async fn axum_serve(listener: TcpListener, router: Router) {
 
 async fn over(listener: TcpListener, router: Router, tls: Option<Arc<ServerConfig>>) {
     let closing = tokio_util::sync::CancellationToken::new();
-    sortie_serving::serve(listener, router, tls, &sortie_serving::Limits::default(), closing).await;
+    let visitors = sortie_serving::Visitors::with_credentials();
+    sortie_serving::serve(listener, router, visitors, tls, &sortie_serving::Limits::default(), closing).await;
 }
 
 async fn scripted(State(script): State<Script>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {

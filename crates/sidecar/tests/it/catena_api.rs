@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use sortie_serving::Limits;
 use sortie_sidecar::backend::{Backend as _, CatenaBackend, CatenaBackendOptions};
+use sortie_sidecar::control::ControlKey;
 use sortie_sidecar::manager::{Manager, ManagerOptions};
 use sortie_sidecar::source::{CatenaApiOptions, CatenaApiSource, EventSource as _};
 use sortie_wire::catena::server_manager::catena_server_manager_client::CatenaServerManagerClient;
@@ -43,7 +44,12 @@ impl Sidecar {
         let limits =
             Limits { body_bytes: 10_000, body_time: Duration::from_millis(200), ..Limits::default() };
         let any = || Some("127.0.0.1:0".parse().unwrap());
-        Self::with(backend, CatenaApiOptions { grpc_listen: any(), http_listen: any() }, limits).await
+        Self::with(
+            backend,
+            CatenaApiOptions { grpc_listen: any(), http_listen: any(), ..CatenaApiOptions::default() },
+            limits,
+        )
+        .await
     }
 
     async fn with(backend: &FakeBackend, options: CatenaApiOptions, limits: Limits) -> Self {
@@ -182,7 +188,7 @@ async fn http_errors_have_the_contracts_form() {
 async fn a_body_that_does_not_come_is_not_waited_for() {
     let sidecar = Sidecar::start(&FakeBackend::new()).await;
     let mut stream = TcpStream::connect(sidecar.http).await.unwrap();
-    let head = "POST /api/v1/server/end_match HTTP/1.1\r\nhost: x\r\ncontent-length: 20\r\n\r\n{";
+    let head = "POST /api/v1/server/end_match HTTP/1.1\r\nhost: localhost\r\ncontent-length: 20\r\n\r\n{";
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut answer = vec![0; 12];
     stream.read_exact(&mut answer).await.unwrap();
@@ -195,7 +201,7 @@ async fn held_question(sidecar: &Sidecar, backend: &FakeBackend) -> TcpStream {
     let mut stream = TcpStream::connect(sidecar.http).await.unwrap();
     let length = body.len();
     let head = format!(
-        "POST /api/v1/server/request_match HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n{body}"
+        "POST /api/v1/server/request_match HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\r\n{body}"
     );
     stream.write_all(head.as_bytes()).await.unwrap();
     backend.hears("RequestMatch s 2").await;
@@ -245,6 +251,7 @@ async fn each_contract_can_have_a_port_of_its_own() {
     let options = CatenaApiOptions {
         grpc_listen: Some("127.0.0.1:0".parse().unwrap()),
         http_listen: Some("localhost:0".parse().unwrap()),
+        ..CatenaApiOptions::default()
     };
     let sidecar = Sidecar::with(&backend, options, Limits::default()).await;
     assert_ne!(sidecar.grpc, sidecar.http);
@@ -258,8 +265,8 @@ async fn each_contract_can_have_a_port_of_its_own() {
 async fn a_port_in_use_is_an_error_that_names_the_key() {
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = Some(taken.local_addr().unwrap().into());
-    let grpc = CatenaApiOptions { grpc_listen: address.clone(), http_listen: None };
-    let http = CatenaApiOptions { grpc_listen: None, http_listen: address };
+    let grpc = CatenaApiOptions { grpc_listen: address.clone(), ..CatenaApiOptions::default() };
+    let http = CatenaApiOptions { http_listen: address, ..CatenaApiOptions::default() };
     for (options, key) in [(grpc, "GrpcListenAddr: "), (http, "HttpListenAddr: ")] {
         let error = CatenaApiSource::bind(&options).await.unwrap_err();
         assert!(error.problem.starts_with(key), "{error}");
@@ -281,4 +288,72 @@ async fn a_sidecar_can_be_the_backend_of_another() {
         assert_eq!(client.match_ready(ready("s", id, "h:1")).await.unwrap().match_id, id);
         assert_eq!(client.end_match(end("s", id)).await.unwrap().match_id, id);
     }
+}
+
+const REQUEST: &str = "/api/v1/server/request_match";
+
+/// The status of a call with these headers.
+async fn status(sidecar: &Sidecar, path: &str, headers: &[(&str, &str)]) -> u16 {
+    let request = plain().post(format!("http://{}{path}", sidecar.http)).body("{}");
+    let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+    request.send().await.unwrap().status().as_u16()
+}
+
+#[tokio::test]
+async fn without_a_key_foreign_pages_and_hosts_are_kept_out() {
+    let sidecar = Sidecar::start(&FakeBackend::new()).await;
+    for path in [REQUEST, "/api/v1/servers", "/healthz", "/nothing", "/grpc.health.v1.Health/Check"] {
+        for headers in [
+            [("host", "evil.example"), ("x", "y")],
+            [("host", "localhost"), ("origin", "https://evil.example")],
+            [("origin", "null"), ("content-type", "text/plain")],
+            [("origin", "https://evil.example"), ("content-type", "application/grpc-web+proto")],
+            [("origin", "http://localhost:1"), ("content-type", "text/plain")],
+        ] {
+            assert_eq!(status(&sidecar, path, &headers).await, 403, "{path} {headers:?}");
+        }
+    }
+    assert_eq!(status(&sidecar, REQUEST, &[("host", "localhost:1")]).await, 200);
+    let foreign = tonic::transport::Endpoint::from_shared(format!("http://{}", sidecar.grpc)).unwrap();
+    let foreign = foreign.origin("http://evil.example".parse().unwrap()).connect().await.unwrap();
+    let refused = CatenaServerManagerClient::new(foreign).request_match(ask("s")).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+}
+
+#[tokio::test]
+async fn a_name_that_is_allowed_is_good() {
+    let any = || Some("127.0.0.1:0".parse().unwrap());
+    let allowed_hosts = vec!["sidecar".to_owned()];
+    let options = CatenaApiOptions {
+        grpc_listen: any(),
+        http_listen: any(),
+        allowed_hosts,
+        ..CatenaApiOptions::default()
+    };
+    let sidecar = Sidecar::with(&FakeBackend::new(), options, Limits::default()).await;
+    assert_eq!(status(&sidecar, REQUEST, &[("host", "sidecar:8085")]).await, 200);
+    assert_eq!(status(&sidecar, REQUEST, &[("host", "other:8085")]).await, 403);
+}
+
+#[tokio::test]
+async fn with_a_key_every_call_but_health_shows_it() {
+    let any = || Some("127.0.0.1:0".parse().unwrap());
+    let options = CatenaApiOptions {
+        grpc_listen: any(),
+        http_listen: any(),
+        api_key: ControlKey::new("s3cret"),
+        ..CatenaApiOptions::default()
+    };
+    let sidecar = Sidecar::with(&FakeBackend::new(), options, Limits::default()).await;
+    assert_eq!(status(&sidecar, REQUEST, &[]).await, 401);
+    assert_eq!(status(&sidecar, REQUEST, &[("authorization", "Bearer wrong")]).await, 401);
+    let shown = ("authorization", "Bearer s3cret");
+    assert_eq!(status(&sidecar, REQUEST, &[shown, ("host", "sidecar.lan")]).await, 200);
+    let mut client = sidecar.client().await;
+    assert_eq!(client.request_match(ask("s")).await.unwrap_err().code(), Code::Unauthenticated);
+    let mut request = tonic::Request::new(ask("s"));
+    request.metadata_mut().insert("authorization", "Bearer s3cret".parse().unwrap());
+    client.request_match(request).await.unwrap();
+    let channel = Channel::from_shared(format!("http://{}", sidecar.grpc)).unwrap().connect().await.unwrap();
+    HealthClient::new(channel).check(HealthCheckRequest { service: String::new() }).await.unwrap();
 }

@@ -35,7 +35,7 @@ async fn thousands_of_idle_connections_harm_nobody_and_leave_nothing() {
         b"P",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         b"GET /healthz HTTP/1.1\r\nx: ",
-        b"POST /v1/matches HTTP/1.1\r\nhost: x\r\ncontent-length: 18\r\n\r\n{\"players\": [",
+        b"POST /v1/matches HTTP/1.1\r\nhost: localhost\r\ncontent-length: 18\r\n\r\n{\"players\": [",
     ];
     let mut peers = Vec::with_capacity(PEERS);
     for opening in openings.iter().cycle().take(PEERS) {

@@ -29,6 +29,7 @@ mod idle_peers;
 mod keys;
 mod matchmaker;
 mod memory;
+mod pages;
 mod players;
 mod python;
 mod queue;

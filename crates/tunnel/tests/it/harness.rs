@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sortie_dispatch::{Dispatch, DispatchOptions, DispatchStats, Secret};
-use sortie_serving::{ListenAddr, serve};
+use sortie_serving::{ListenAddr, Visitors, serve};
 use sortie_tunnel::{ConnectError, Endpoint, Protocol, Target, Token, TokenSource, TunnelOptions, run};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
@@ -60,7 +60,9 @@ impl Dispatcher {
         let closing = CancellationToken::new();
         let (router, until) = (dispatch.router(), closing.clone());
         let limits = sortie_serving::Limits::default();
-        let served = tokio::spawn(async move { serve(listener, router, tls, &limits, until).await });
+        let served = tokio::spawn(async move {
+            serve(listener, router, Visitors::with_credentials(), tls, &limits, until).await
+        });
         Self { dispatch, address, closing, served }
     }
 

@@ -49,7 +49,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::desk::Desk;
 use self::driver::Driver;
-use super::{EventSource, SourceError};
+use super::{EventSource, SourceError, visitors};
 use crate::manager::{Manager, ServerState};
 
 pub use counts::{Counter, List, MAX_LIST_VALUES, MAX_PLAYERS, MAX_VALUE_BYTES};
@@ -119,6 +119,8 @@ impl EventSource for AgonesSource {
         let limits = limits();
         let services = grpc::routes(&desk, &limits);
         let gateway = rest::routes(&desk, &limits);
+        let for_grpc = visitors(&options.grpc_listen, &options.allowed_hosts);
+        let for_http = visitors(&options.http_listen, &options.allowed_hosts);
         let mut driver = Driver::new(desk, manager, server_id, options.requirements);
         let driving = async {
             driver.run(&ending).await;
@@ -130,8 +132,8 @@ impl EventSource for AgonesSource {
         };
         tokio::join!(
             driving,
-            serve(grpc, services, None, &limits, ending.clone()),
-            serve(http, gateway, None, &limits, ending.clone()),
+            serve(grpc, services, for_grpc, None, &limits, ending.clone()),
+            serve(http, gateway, for_http, None, &limits, ending.clone()),
         );
         // What the last calls said.
         driver.settle().await;

@@ -43,6 +43,8 @@ pub struct AgonesOptions {
     pub grpc_listen: ListenAddr,
     /// `HttpListenAddr`: `localhost:9358` by default.
     pub http_listen: ListenAddr,
+    /// Names of this machine that callers may use, besides its own address and its loopback names; none by default.
+    pub allowed_hosts: Vec<String>,
     /// `Requirements`: a JMESPath expression over the matches that the server can run; empty, as by default, for any.
     pub requirements: String,
     /// `ReadyLabel`: players connect once the server has set the label `match-ready`, and not as soon as it has the
@@ -72,6 +74,7 @@ impl Default for AgonesOptions {
         Self {
             grpc_listen: local(DEFAULT_GRPC_PORT),
             http_listen: local(DEFAULT_HTTP_PORT),
+            allowed_hosts: Vec::new(),
             requirements: String::new(),
             ready_label: false,
             health: Some(HealthOptions::default()),
@@ -106,6 +109,7 @@ impl From<&AgonesSettings> for AgonesOptions {
         Self {
             grpc_listen: settings.grpc_listen_addr.clone(),
             http_listen: settings.http_listen_addr.clone(),
+            allowed_hosts: Vec::new(),
             requirements: settings.requirements.clone(),
             ready_label: settings.ready_label,
             health: (!health.disabled).then_some(HealthOptions {

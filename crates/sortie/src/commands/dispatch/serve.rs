@@ -12,7 +12,7 @@ use crate::cli;
 use crate::commands::config;
 use crate::commands::output::line;
 use crate::commands::signals::Signals;
-use crate::dispatch;
+use crate::dispatch::{self, Port};
 use crate::edge;
 use crate::failure::Failure;
 use crate::logging;
@@ -58,9 +58,10 @@ async fn serve(config: &Config, door: Door) -> Result<ExitCode, Failure> {
     let limits = Limits { connections, grace: config.shutdown_deadline, ..edge::limits(config) };
     let closing = CancellationToken::new();
     let close = closing.clone();
+    let visitors = edge::visitors(config, !dispatcher.is_open());
+    let port = Port { listener, tls, router: dispatch::router(&dispatcher), visitors };
     let running = tokio::spawn(async move {
-        let router = dispatch::router(&dispatcher);
-        dispatch::serve(&dispatcher, listener, tls, router, &limits, closing).await;
+        dispatch::serve(&dispatcher, port, &limits, closing).await;
     });
     line(format_args!("listening on {}://{address}", dispatch::scheme(config)))?;
     line("ready")?;

@@ -1,0 +1,117 @@
+//! What one caller may have open at a time, so that nobody takes the places of all.
+//!
+//! Streams count for the player that they are about and for the key that opened them, so that neither a player with many
+//! connections nor a key that names many players holds more than its share. Waiting calls count for their key, what needs
+//! no key for the address that it comes from.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use axum::extract::ConnectInfo;
+use axum::http::Extensions;
+use sortie_domain::ids::PlayerId;
+use sortie_serving::{Share, Shares, network};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::auth::Caller;
+use crate::error::ApiError;
+use crate::state::Limits;
+
+/// A key, by its SHA-256.
+type Key = [u8; 32];
+
+/// The counts.
+pub(crate) struct CallerShares {
+    limits: Limits,
+    streams_of_players: Shares<PlayerId>,
+    streams_of_keys: Shares<Key>,
+    waits: Arc<Semaphore>,
+    waits_of_keys: Shares<Key>,
+    watches: Arc<Semaphore>,
+    watches_of_addresses: Shares<IpAddr>,
+}
+
+/// One of a caller's streams; over when it is dropped.
+pub(crate) struct OpenStream {
+    _player: Option<Share<PlayerId>>,
+    _key: Option<Share<Key>>,
+}
+
+/// One of a caller's waiting calls; over when it is dropped.
+pub(crate) struct Wait {
+    _of_all: OwnedSemaphorePermit,
+    _key: Option<Share<Key>>,
+}
+
+/// One of the watches of somebody who shows nothing; over when it is dropped.
+pub(crate) struct Watch {
+    _of_all: OwnedSemaphorePermit,
+    _address: Option<Share<IpAddr>>,
+}
+
+impl CallerShares {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self {
+            streams_of_players: Shares::new(Some(limits.streams_per_player)),
+            streams_of_keys: Shares::new(Some(limits.streams_per_key)),
+            waits: Arc::new(Semaphore::new(limits.waits)),
+            waits_of_keys: Shares::new(Some(limits.waits_per_key)),
+            watches: Arc::new(Semaphore::new(limits.watches)),
+            watches_of_addresses: Shares::new(Some(limits.watches_per_address)),
+            limits: limits.clone(),
+        }
+    }
+
+    /// A stream begins.
+    ///
+    /// # Errors
+    /// `too_many`
+    pub(crate) fn stream(&self, caller: &Caller) -> Result<OpenStream, ApiError> {
+        let player = share(&self.streams_of_players, caller.player_named().cloned(), || {
+            ApiError::too_many("streams of events of one player", self.limits.streams_per_player)
+        })?;
+        let key = share(&self.streams_of_keys, caller.key(), || {
+            ApiError::too_many("streams of events of one key", self.limits.streams_per_key)
+        })?;
+        Ok(OpenStream { _player: player, _key: key })
+    }
+
+    /// A call begins to wait.
+    ///
+    /// # Errors
+    /// `too_many`
+    pub(crate) fn wait(&self, caller: &Caller) -> Result<Wait, ApiError> {
+        let key = share(&self.waits_of_keys, caller.key(), || {
+            ApiError::too_many("waiting calls of one key", self.limits.waits_per_key)
+        })?;
+        let of_all = Arc::clone(&self.waits).try_acquire_owned();
+        let of_all = of_all.map_err(|_| ApiError::too_many("waiting calls", self.limits.waits))?;
+        Ok(Wait { _of_all: of_all, _key: key })
+    }
+
+    /// Somebody who need not show anything begins to watch.
+    ///
+    /// # Errors
+    /// `too_many`
+    pub(crate) fn watch(&self, of: &Extensions) -> Result<Watch, ApiError> {
+        let address = of.get::<ConnectInfo<SocketAddr>>().map(|info| network(info.0.ip()));
+        let address = share(&self.watches_of_addresses, address, || {
+            let what = "watches of health and conversations about reflection from one address";
+            ApiError::too_many(what, self.limits.watches_per_address)
+        })?;
+        let of_all = Arc::clone(&self.watches).try_acquire_owned();
+        let of_all = of_all.map_err(|_| {
+            ApiError::too_many("watches of health and conversations about reflection", self.limits.watches)
+        })?;
+        Ok(Watch { _of_all: of_all, _address: address })
+    }
+}
+
+/// A share of whoever it is, if it is somebody.
+fn share<K: Ord + Clone>(
+    shares: &Shares<K>,
+    of: Option<K>,
+    too_many: impl FnOnce() -> ApiError,
+) -> Result<Option<Share<K>>, ApiError> {
+    of.map_or(Ok(None), |of| shares.enter(of).ok_or_else(too_many))
+}

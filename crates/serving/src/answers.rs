@@ -1,0 +1,186 @@
+//! The answers of one HTTP/2 connection, and which of them nobody takes.
+//!
+//! On HTTP/2 a peer that reads its connection can still refuse the bytes of a single answer, by giving it no window
+//! ([RFC 9113, section 5.2](https://www.rfc-editor.org/rfc/rfc9113#section-5.2)), and what waits to be sent then waits for
+//! ever, with all that it holds: a place among the streams of events, above all. Nothing of that shows in the connection,
+//! so each answer is watched: its body is asked for the next piece only when there is a window for it.
+//!
+//! The connection goes on, because others may share it, as behind a proxy. It ends if it has nothing but such answers.
+
+use std::error::Error;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::BoxError;
+use axum::body::{Body, HttpBody};
+use bytes::Bytes;
+use hyper::body::{Frame, SizeHint};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+/// Longest piece that is handed over at a time, in bytes: what is taken of a long body shows by its pieces.
+const PIECE_BYTES: usize = 16 << 10;
+/// Looks at the answers within one stall time.
+const LOOKS: u32 = 4;
+
+/// Least time between two looks.
+const LEAST_PAUSE: Duration = Duration::from_millis(1);
+
+/// Why an answer ends that nobody takes.
+#[derive(Debug)]
+struct NotTaken;
+
+impl fmt::Display for NotTaken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the other side takes nothing of this answer")
+    }
+}
+
+impl Error for NotTaken {}
+
+/// The answers under way on one connection: at most as many as it has calls. Clones share them.
+#[derive(Clone, Default)]
+pub(crate) struct Answers {
+    watched: Arc<Mutex<Vec<Weak<Mutex<Answer>>>>>,
+    calls: Arc<AtomicUsize>,
+}
+
+/// A call that is under way; it ends when this is dropped.
+pub(crate) struct Call(Arc<AtomicUsize>);
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One answer.
+struct Answer {
+    /// `None` once it has been given up.
+    body: Option<Body>,
+    /// Since when nothing more was asked for; `None` while something is.
+    untaken_since: Option<Instant>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Answers {
+    /// A call begins.
+    pub(crate) fn call(&self) -> Call {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        Call(Arc::clone(&self.calls))
+    }
+
+    /// The same body, watched from here on, and `call` until its end.
+    pub(crate) fn watch(&self, body: Body, call: Call) -> Body {
+        if body.is_end_stream() {
+            return body;
+        }
+        let answer = Answer { body: Some(body), untaken_since: Some(Instant::now()) };
+        let answer = Arc::new(Mutex::new(answer));
+        let mut watched = lock(&self.watched);
+        if watched.len() == watched.capacity() {
+            watched.retain(|answer| answer.strong_count() > 0);
+        }
+        watched.push(Arc::downgrade(&answer));
+        drop(watched);
+        Body::new(Watched { answer, rest: Bytes::new(), _call: call })
+    }
+
+    /// Gives up answers of which nothing is taken for `stall_time`. Returns when the connection has no others.
+    pub(crate) async fn give_up_stalled(&self, stall_time: Duration) {
+        let mut looks = interval((stall_time / LOOKS).max(LEAST_PAUSE));
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            looks.tick().await;
+            let stalled = self.look(stall_time);
+            if stalled > 0 && stalled == self.calls.load(Ordering::Relaxed) {
+                return;
+            }
+        }
+    }
+
+    /// How many have been given up, those from now on among them.
+    fn look(&self, stall_time: Duration) -> usize {
+        let mut watched = lock(&self.watched);
+        let mut open = Vec::with_capacity(watched.len());
+        watched.retain(|answer| answer.upgrade().inspect(|answer| open.push(Arc::clone(answer))).is_some());
+        drop(watched);
+        let mut stalled = 0;
+        for answer in open {
+            let mut answer = lock(&answer);
+            if answer.untaken_since.is_some_and(|since| since.elapsed() >= stall_time) {
+                stalled += 1;
+                // With everything that it holds; the lock comes after it.
+                let body = answer.body.take();
+                drop(answer);
+                drop(body);
+            }
+        }
+        stalled
+    }
+}
+
+/// A body that is handed over in pieces.
+struct Watched {
+    answer: Arc<Mutex<Answer>>,
+    /// What is left of the last piece of the body.
+    rest: Bytes,
+    _call: Call,
+}
+
+impl Watched {
+    fn piece(&mut self) -> Frame<Bytes> {
+        Frame::data(self.rest.split_to(self.rest.len().min(PIECE_BYTES)))
+    }
+}
+
+impl HttpBody for Watched {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let shared = Arc::clone(&self.answer);
+        let mut answer = lock(&shared);
+        if !self.rest.is_empty() && answer.body.is_some() {
+            answer.untaken_since = Some(Instant::now());
+            return Poll::Ready(Some(Ok(self.piece())));
+        }
+        answer.untaken_since = None;
+        let Some(body) = &mut answer.body else { return Poll::Ready(Some(Err(NotTaken.into()))) };
+        let next = ready!(Pin::new(body).poll_frame(context));
+        answer.untaken_since = Some(Instant::now());
+        Poll::Ready(next.map(|frame| match frame?.into_data() {
+            Ok(data) => {
+                self.rest = data;
+                Ok(self.piece())
+            }
+            Err(trailers) => Ok(trailers),
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let answer = lock(&self.answer);
+        self.rest.is_empty() && answer.body.as_ref().is_some_and(HttpBody::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let answer = lock(&self.answer);
+        let Some(body) = &answer.body else { return SizeHint::default() };
+        let (hint, rest) = (body.size_hint(), self.rest.len() as u64);
+        let mut whole = SizeHint::new();
+        whole.set_lower(hint.lower().saturating_add(rest));
+        if let Some(upper) = hint.upper() {
+            whole.set_upper(upper.saturating_add(rest));
+        }
+        whole
+    }
+}

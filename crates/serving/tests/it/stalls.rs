@@ -1,0 +1,80 @@
+//! Callers that take nothing of what is sent to them.
+
+use std::time::Duration;
+
+use axum::http::Request;
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::client::SendRequest;
+use sortie_serving::Limits;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+
+use crate::harness::{Server, soon};
+
+const STALL: Duration = Duration::from_millis(400);
+
+async fn server() -> Server {
+    Server::start(Limits { stall_time: STALL, ..Limits::default() }).await
+}
+
+async fn endless(server: &mut Server, count: usize) {
+    soon(server.endless.wait_for(|open| *open == count)).await.unwrap();
+}
+
+/// A connection of HTTP/2 whose windows nobody enlarges.
+async fn connect(server: &Server) -> (SendRequest<Bytes>, JoinHandle<()>) {
+    let stream = TcpStream::connect(("localhost", server.port)).await.unwrap();
+    let mut builder = h2::client::Builder::new();
+    builder.initial_window_size(70_000).initial_connection_window_size(1 << 20);
+    let (calls, connection) = builder.handshake(stream).await.unwrap();
+    (calls, tokio::spawn(async move { drop(connection.await) }))
+}
+
+async fn ask(calls: &SendRequest<Bytes>, path: &str) -> RecvStream {
+    let request = Request::get(format!("http://localhost{path}")).body(()).unwrap();
+    let mut calls = soon(calls.clone().ready()).await.unwrap();
+    let (response, _) = calls.send_request(request, true).unwrap();
+    soon(response).await.unwrap().into_body()
+}
+
+#[tokio::test]
+async fn a_connection_of_http1_ends_when_nothing_is_read_from_it() {
+    let mut server = server().await;
+    let stalled = server.say("GET /endless HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    endless(&mut server, 1).await;
+    endless(&mut server, 0).await;
+    drop(stalled);
+}
+
+#[tokio::test]
+async fn an_answer_of_http2_that_nobody_takes_ends_and_the_others_go_on() {
+    let mut server = server().await;
+    let (calls, _connection) = connect(&server).await;
+    let request = Request::get("http://localhost/never").body(()).unwrap();
+    let (_unanswered, _) = soon(calls.clone().ready()).await.unwrap().send_request(request, true).unwrap();
+    let _stalled = ask(&calls, "/endless").await;
+    endless(&mut server, 1).await;
+    // One of which something is taken at all times is no stalled one.
+    let mut taken = ask(&calls, "/endless").await;
+    let mut bytes = 0;
+    while *server.endless.borrow() > 1 || bytes < 1 << 20 {
+        let piece = soon(taken.data()).await.unwrap().unwrap();
+        bytes += piece.len();
+        taken.flow_control().release_capacity(piece.len()).unwrap();
+        tokio::time::sleep(STALL / 100).await;
+    }
+    assert_eq!(*server.endless.borrow(), 1, "the stalled one has ended");
+    let mut answer = ask(&calls, "/measure").await;
+    assert_eq!(soon(answer.data()).await.unwrap().unwrap(), "{\"bytes\":0}");
+}
+
+#[tokio::test]
+async fn a_connection_with_nothing_but_such_answers_ends() {
+    let mut server = server().await;
+    let (calls, connection) = connect(&server).await;
+    let _stalled = [ask(&calls, "/endless").await, ask(&calls, "/endless").await];
+    endless(&mut server, 2).await;
+    endless(&mut server, 0).await;
+    soon(connection).await.unwrap();
+}
