@@ -19,11 +19,13 @@ mod dispatch;
 mod edge;
 mod failure;
 mod logging;
+mod machine_start;
 mod matchmaker;
 mod metrics;
 mod node;
 mod remote;
 mod secrets;
+mod used;
 
 use std::process::ExitCode;
 
@@ -64,6 +66,7 @@ fn threads(command: &Command) -> Builder {
 }
 
 async fn run(command: Command) -> Result<ExitCode, Failure> {
+    sortie_engine::clock::check_wall_clock(std::time::SystemTime::now())?;
     match command {
         Command::Up(options) => commands::up::run(options).await,
         Command::Demo(options) => commands::demo::run(options).await,

@@ -4,8 +4,9 @@
 //! full or a failing disk at a chosen moment. Reading and opening need no such seam: real files can be damaged
 //! for a test directly.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom, Write};
+use std::path::Path;
 
 /// How bytes get to the disk. The provided methods are the real ones.
 pub trait Disk: Send + Sync {
@@ -41,14 +42,31 @@ pub struct SystemDisk;
 
 impl Disk for SystemDisk {}
 
+/// Creates `folder` and those above it that are missing, durably: each is synced into the one that it is in.
+///
+/// # Errors
+/// What the system says.
+pub fn create_folder(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let above = folder.parent().filter(|above| !above.as_os_str().is_empty());
+    above.map_or(Ok(()), create_folder)?;
+    match fs::create_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => {}
+        created => created?,
+    }
+    sync_folder(above.unwrap_or(Path::new(".")))
+}
+
 /// Makes created, renamed and removed entries of `folder` durable.
 #[cfg(unix)]
-pub(super) fn sync_folder(folder: &std::path::Path) -> io::Result<()> {
+pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
 /// Elsewhere a folder cannot be opened as a file, and the file system orders such changes by itself.
 #[cfg(not(unix))]
-pub(super) fn sync_folder(_folder: &std::path::Path) -> io::Result<()> {
+pub(super) fn sync_folder(_folder: &Path) -> io::Result<()> {
     Ok(())
 }

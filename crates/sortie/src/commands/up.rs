@@ -12,15 +12,17 @@ use crate::dispatch;
 use crate::failure::Failure;
 use crate::logging;
 use crate::node::Node;
+use crate::used::Accepted;
 
 pub(crate) async fn run(options: cli::Up) -> Result<ExitCode, Failure> {
     let config = load(&options.source)?;
+    let accepted = Accepted { loss: options.accept_loss, clock: options.accept_clock };
     logging::start(&config.log.level, config.log.format);
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
     let signals = Signals::listen()?;
-    let node = Node::start(&config).await?;
+    let node = Node::start(&config, accepted).await?;
     if let Err(problem) = line(format_args!("listening on {}://{}", config.scheme(), node.address)) {
         tracing::warn!(%problem, address = %node.address, "cannot say on standard output where it listens");
     }

@@ -60,15 +60,74 @@ async fn a_second_process_is_refused() {
 async fn a_tail_that_was_never_finished_is_cut() {
     let (site, ids, log) = written().await;
     let sound = std::fs::read(&log).unwrap();
-    for garbage in [&b"x"[..], &[0xff; 100], &sound[28..40]] {
+    for garbage in [&b"x"[..], &[0xff; 100], &sound[48..60]] {
         std::fs::write(&log, [&sound, garbage].concat()).unwrap();
         assert_eq!(matches(&site).await, set(&ids));
         assert!(site.stderr().contains("WARN"), "{}", site.stderr());
     }
-    for cut in [1, 5, 30] {
-        std::fs::write(&log, &sound[..sound.len() - cut]).unwrap();
-        assert_eq!(matches(&site).await, set(&ids[..MATCHES - 1]), "{cut} bytes less");
+}
+
+/// The matches that are left when the loss is accepted; after that no flag is needed.
+async fn matches_after_loss(site: &Site) -> BTreeSet<String> {
+    site.up(&["--accept-loss"]).await.kill().await;
+    assert!(site.stderr().contains("WARN") && site.stderr().contains("--accept-loss"), "{}", site.stderr());
+    matches(site).await
+}
+
+#[tokio::test]
+async fn an_acknowledged_match_that_is_cut_off_or_changed_is_missed() {
+    let (site, ids, log) = written().await;
+    let (sound, end) = (std::fs::read(&log).unwrap(), std::fs::read(site.data("end")).unwrap());
+    let mut flipped = sound.clone();
+    flipped[sound.len() - 9] ^= 1;
+    for bytes in [&sound[..sound.len() - 1], &sound[..sound.len() - 30], &flipped] {
+        std::fs::write(&log, bytes).unwrap();
+        std::fs::write(site.data("end"), &end).unwrap();
+        let said = site.refused(&[]).await;
+        assert!(said.contains("damaged at byte ") && said.contains("--accept-loss"), "{said}");
+        assert!(std::fs::read(&log).unwrap() == bytes, "nothing is changed");
     }
+    assert_eq!(matches_after_loss(&site).await, set(&ids[..MATCHES - 1]));
+    let kept = site.data("lost").join(log.file_name().unwrap());
+    assert!(std::fs::read(kept).unwrap() == flipped, "what was cut off is kept");
+}
+
+#[tokio::test]
+async fn a_log_that_was_removed_as_a_whole_is_missed() {
+    let queues = json!({"duel": {"players_per_team": 1}});
+    let gone: [&[&str]; 4] = [
+        &["matchmaker"],
+        &["log"],
+        &["log", "snapshots", "end"],
+        &["log", "snapshots", "end", "used", "lock"],
+    ];
+    for names in gone {
+        let site = Site::with_config(&json!({
+            "dev": true, "fleets": {"quiet": idle_fleet()}, "matchmaker": {"queues": queues},
+        }));
+        let control_plane = site.up(&[]).await;
+        control_plane.submit(json!({"players": ["p"]})).await;
+        control_plane.kill().await;
+        for path in names.iter().map(|name| site.data(name)) {
+            if path.is_dir() {
+                std::fs::remove_dir_all(path).unwrap();
+            } else {
+                std::fs::remove_file(path).unwrap();
+            }
+        }
+        let said = site.refused(&[]).await;
+        assert!(said.contains("--accept-loss"), "{names:?}: {said}");
+        let left = matches_after_loss(&site).await.len();
+        assert_eq!(left, usize::from(names == ["matchmaker"]), "{names:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_flag_to_accept_a_loss_loses_nothing_where_there_is_none() {
+    let (site, ids, _) = written().await;
+    site.up(&["--accept-loss", "--accept-clock"]).await.kill().await;
+    assert_eq!(matches(&site).await, set(&ids));
+    assert!(!site.data("lost").exists());
 }
 
 #[tokio::test]

@@ -69,7 +69,7 @@ pub(crate) async fn run(options: cli::Demo) -> Result<ExitCode, Failure> {
     config.data = data.path().to_owned();
     config.listen.set_port(0);
     let mut signals = Signals::listen()?;
-    let node = Node::start(&config).await?;
+    let node = Node::start(&config, Accepted::default()).await?;
     line(format_args!("listening on http://{}", node.address))?;
     let (url, broker) = (format!("http://{}", node.address), node.broker.clone());
     let done = Arc::new(Notify::new());
