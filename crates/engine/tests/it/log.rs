@@ -327,6 +327,7 @@ fn old_segments_go_only_when_snapshots_stand_for_them_and_there_is_too_much() {
     ));
     let last = reader.last_seq();
     assert_eq!(read_all(&*reader, earliest, 99), (earliest..=last).collect::<Vec<_>>());
+    save(&*log.snapshots(), last).unwrap();
     drop(log);
     let total: u64 = fs::read_dir(data.path().join("log"))
         .unwrap()

@@ -149,3 +149,43 @@ async fn damage_in_the_middle_stops_the_start() {
     std::fs::write(&log, &sound).unwrap();
     assert_eq!(matches(&site).await, set(&ids));
 }
+
+#[tokio::test]
+async fn a_snapshot_that_cannot_be_written_is_told_and_keeps_nobody_waiting() {
+    let site = Site::with_config(&json!({
+        "dev": true, "fleets": {"quiet": idle_fleet()}, "log": {"snapshot_every": 2},
+    }));
+    let control_plane = site.up(&[]).await;
+    std::fs::remove_dir_all(site.data("snapshots")).unwrap();
+    let until = async |wanted: &str| {
+        for number in 0..100 {
+            control_plane.submit(json!({"players": [format!("{wanted}{number}")]})).await;
+            let ready = control_plane.get("/readyz").await;
+            if ready["status"] == wanted {
+                return ready;
+            }
+        }
+        panic!("it is never {wanted}");
+    };
+    let ready = until("degraded").await;
+    let problem = &ready["problems"][0];
+    assert_eq!(problem["code"], "snapshot_failed");
+    let text = problem["message"].as_str().unwrap();
+    assert!(text.contains("the broker") && text.contains("No such file"), "{text}");
+    assert!(!text.contains(site.path("data").to_str().unwrap()), "no paths for strangers: {text}");
+    let metrics =
+        async || control_plane.request("GET", "/metrics").send().await.unwrap().text().await.unwrap();
+    let told = metrics().await;
+    let line = |told: &str, name: &str| {
+        let begin = format!("sortie_{name}{{log=\"broker\"}} ");
+        let value = told.lines().find_map(|line| line.strip_prefix(&begin)).map(str::to_owned);
+        value.unwrap_or_else(|| panic!("no {name} in {told}")).parse::<u64>().unwrap()
+    };
+    assert!(line(&told, "snapshot_failures_total") >= 1);
+    assert!(line(&told, "log_last_seq") > line(&told, "snapshot_seq"));
+    std::fs::create_dir(site.data("snapshots")).unwrap();
+    until("ready").await;
+    let told = metrics().await;
+    assert!(line(&told, "snapshot_seq") > 0 && line(&told, "snapshot_age_seconds") < 3600);
+    control_plane.stop().await;
+}
