@@ -11,6 +11,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use futures::Stream;
 use futures::stream::unfold;
+use serde_json::json;
 use sortie_serving::json_response;
 use tonic::{Request, Status};
 use tonic_health::pb;
@@ -45,12 +46,20 @@ async fn healthz() -> Response {
     json_response(StatusCode::OK, br#"{"status":"ok"}"#.to_vec())
 }
 
-/// Calls are served.
+/// Calls are served. What is wrong beside that is said with the same status code: taking the control plane out of service
+/// would help nobody.
 async fn readyz(State(api): State<Api>) -> Response {
-    match api.not_serving().await {
-        None => json_response(StatusCode::OK, br#"{"status":"ready"}"#.to_vec()),
-        Some(error) => error.respond(Form::Native),
+    if let Some(error) = api.not_serving().await {
+        return error.respond(Form::Native);
     }
+    let problems: Vec<_> =
+        api.problems().into_iter().map(|(code, message)| json!({"code": code, "message": message})).collect();
+    let body = if problems.is_empty() {
+        json!({"status": "ready"})
+    } else {
+        json!({"status": "degraded", "problems": problems})
+    };
+    json_response(StatusCode::OK, body.to_string().into_bytes())
 }
 
 /// The health service.

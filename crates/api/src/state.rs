@@ -137,6 +137,9 @@ impl fmt::Debug for Api {
     }
 }
 
+/// In what a probe hears: the newest snapshot is older than it should be.
+const SNAPSHOT_FAILED: &str = "snapshot_failed";
+
 impl Api {
     pub(crate) fn new(options: ApiOptions) -> Self {
         let (broker, maker) = (options.broker.clone(), options.matchmaker.clone());
@@ -219,6 +222,22 @@ impl Shared {
             (None, Some(_)) => self.maker_not_serving().await,
             (problem, _) => problem,
         }
+    }
+
+    /// What is wrong although calls are served: code and text.
+    pub(crate) fn problems(&self) -> Vec<(&'static str, String)> {
+        let maker =
+            self.options.matchmaker.as_ref().map(|maker| ("the matchmaker", maker.snapshot_problem()));
+        let logs = [Some(("the broker", self.options.broker.snapshot_problem())), maker];
+        let problems = logs.into_iter().flatten().filter_map(|(name, problem)| {
+            let text = format!(
+                "no snapshot of {name} could be written: {}. Nothing is lost, but its log grows and the next start takes \
+                 longer",
+                problem?
+            );
+            Some((SNAPSHOT_FAILED, text))
+        });
+        problems.collect()
     }
 
     /// Why no call of the broker would be served now, if so.

@@ -23,6 +23,31 @@ pub trait Clock: Send + Sync {
     fn on_move(&self, _waker: Waker) {}
 }
 
+/// A wall clock that cannot be right.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum BadClock {
+    /// Times are counted from 1970 on.
+    #[error("the system's clock is at a time before the year 1970: set it, then start again")]
+    TooEarly,
+    /// Times are written with four digits of the year.
+    #[error("the system's clock is at a time after the year 9999: set it, then start again")]
+    TooLate,
+}
+
+/// Whether times like `now` can be counted and written.
+///
+/// # Errors
+/// [`BadClock`].
+pub fn check_wall_clock(now: SystemTime) -> Result<(), BadClock> {
+    /// The first second of the year 10000, since 1970.
+    const TOO_LATE: Duration = Duration::from_secs(253_402_300_800);
+    match now.duration_since(UNIX_EPOCH) {
+        Err(_) => Err(BadClock::TooEarly),
+        Ok(since) if since >= TOO_LATE => Err(BadClock::TooLate),
+        Ok(_) => Ok(()),
+    }
+}
+
 /// The wall clock, read once, and the monotonic clock since: stamps that people can read, and durations that a
 /// corrected wall clock cannot bend.
 #[derive(Clone, Copy, Debug)]
@@ -137,5 +162,21 @@ impl Entropy {
 impl fmt::Debug for Entropy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Entropy")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wall_clock_outside_of_what_can_be_written_is_named() {
+        let second = Duration::from_secs(1);
+        // date --date=10000-01-01T00:00:00Z +%s
+        let end = UNIX_EPOCH + Duration::from_secs(253_402_300_800);
+        assert_eq!(check_wall_clock(UNIX_EPOCH), Ok(()));
+        assert_eq!(check_wall_clock(end - second), Ok(()));
+        assert_eq!(check_wall_clock(UNIX_EPOCH - second), Err(BadClock::TooEarly));
+        assert_eq!(check_wall_clock(end), Err(BadClock::TooLate));
     }
 }

@@ -5,8 +5,14 @@
 
 use std::error::Error;
 use std::fmt;
+use std::io;
 
 use sortie_domain::machine::Machine;
+
+use crate::log::PieceSink;
+
+/// The pieces of a stored snapshot, in order, until the first error.
+pub type StoredPieces<'a> = dyn Iterator<Item = io::Result<Vec<u8>>> + 'a;
 
 /// Encodes and decodes what a machine stores.
 pub struct Codec<M: Machine> {
@@ -14,10 +20,11 @@ pub struct Codec<M: Machine> {
     pub encode_event: fn(&M::Event, &mut Vec<u8>),
     /// Reads an event's stored form.
     pub decode_event: fn(&[u8]) -> Result<M::Event, DecodeError>,
-    /// The stored form of a snapshot.
-    pub encode_snapshot: fn(&M::Snapshot) -> Vec<u8>,
-    /// Reads a snapshot's stored form.
-    pub decode_snapshot: fn(&[u8]) -> Result<M::Snapshot, DecodeError>,
+    /// Gives the stored form of a snapshot to the sink, piece by piece, so that it is never held as a whole. Stops at
+    /// the sink's first error.
+    pub encode_snapshot: fn(&M::Snapshot, PieceSink<'_>) -> io::Result<()>,
+    /// Reads a snapshot's stored form from its pieces, as they were given to the sink.
+    pub decode_snapshot: fn(&mut StoredPieces<'_>) -> Result<M::Snapshot, DecodeError>,
 }
 
 impl<M: Machine> Clone for Codec<M> {

@@ -21,11 +21,11 @@ pub mod host;
 pub mod log;
 pub mod supervisor;
 
-pub use clock::{Clock, Entropy, ManualClock, SystemClock};
-pub use codec::{Codec, DecodeError};
+pub use clock::{BadClock, Clock, Entropy, ManualClock, SystemClock};
+pub use codec::{Codec, DecodeError, StoredPieces};
 pub use effects::{EffectLimits, Performer, Retry};
 pub use host::{
-    CallError, Cursor, Ended, Engine, EngineOptions, Handle, Hosted, Parts, StartError, Stats,
+    CallError, ClockGuard, Cursor, Ended, Engine, EngineOptions, Handle, Hosted, Parts, StartError, Stats,
     SubscribeError, Subscription, Unavailable,
 };
 pub use log::{EmbeddedLog, FolderLock, LogOptions};

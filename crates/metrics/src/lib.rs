@@ -79,6 +79,21 @@ impl Told {
         }
     }
 
+    /// The same as [`Told::counter`], once for each of some labels.
+    pub fn counters<L>(&mut self, name: &str, help: &str, unit: Option<Unit>, values: Labelled<L>)
+    where
+        L: EncodeLabelSet + Clone + Eq + std::hash::Hash + fmt::Debug + Send + Sync + 'static,
+    {
+        let family = Family::<L, Counter>::default();
+        for (labels, value) in values {
+            family.get_or_create(&labels).inc_by(value);
+        }
+        match unit {
+            Some(unit) => self.0.register_with_unit(name, help, unit, family),
+            None => self.0.register(name, help, family),
+        }
+    }
+
     /// A number that only goes up. `_total` is put behind its name.
     pub fn counter(&mut self, name: &str, help: &str, unit: Option<Unit>, value: u64) {
         let counter = Counter::<u64>::default();
@@ -152,6 +167,7 @@ mod tests {
             told.counter("well_buckets", "Drawn since the start", None, 3);
             let places = vec![(Place { name: "a \"quoted\" name" }, 1), (Place { name: "b" }, u64::MAX)];
             told.gauges("well_frogs", "Frogs in it", None, places);
+            told.counters("well_leaps", "Of frogs", None, vec![(Place { name: "b" }, 5)]);
         }
     }
 
@@ -167,6 +183,7 @@ mod tests {
             "sortie_well_buckets_total 3",
             r#"sortie_well_frogs{name="a \"quoted\" name"} 1"#,
             "sortie_well_frogs{name=\"b\"} 9223372036854775807",
+            "sortie_well_leaps_total{name=\"b\"} 5",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
         }

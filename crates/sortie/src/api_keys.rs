@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use sortie_api::{ApiKey, KeyRing, KeySource, ServersOfKey};
 use sortie_config::Permission;
 use sortie_domain::ids::FleetId;
+use sortie_engine::log::create_folder;
 use sortie_identity::{Look, Watched};
 
 use crate::failure::Failure;
@@ -192,7 +193,7 @@ fn change(
 fn lock(data: &Path) -> Result<File, Failure> {
     let path = data.join(LOCK);
     let failed = |error| Failure::of(format!("cannot lock {}", path.display()), error);
-    private::create_folder(data).map_err(failed)?;
+    create_folder(data).map_err(failed)?;
     let mut options = OpenOptions::new();
     let file = options.create(true).truncate(false).write(true).mode(private::FILE_MODE).open(&path);
     let file = file.map_err(failed)?;

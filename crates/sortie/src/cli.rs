@@ -83,6 +83,13 @@ pub(crate) struct Source {
 pub(crate) struct Up {
     #[command(flatten)]
     pub(crate) source: Source,
+    /// Start although records that were acknowledged are missing or damaged, and go on with what is left; what is of no
+    /// use is put into the folder `lost` of the data folder
+    #[arg(long)]
+    pub(crate) accept_loss: bool,
+    /// Start although the clock is far ahead of the log: deadlines that have passed meanwhile fire at once
+    #[arg(long)]
+    pub(crate) accept_clock: bool,
 }
 
 #[derive(Args, Debug)]

@@ -98,7 +98,7 @@ pub(crate) fn scheme(config: &Config) -> &'static str {
 pub(crate) fn router(dispatch: &Dispatch) -> Router {
     let asked = dispatch.clone();
     let may_see = move |headers: &HeaderMap| asked.is_operator(headers);
-    let metrics = sortie_metrics::router(metrics::of(Some(dispatch.clone())), may_see);
+    let metrics = sortie_metrics::router(metrics::of(Some(dispatch.clone()), None), may_see);
     dispatch.router().merge(metrics).fallback(nothing_here)
 }
 

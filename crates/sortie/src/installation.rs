@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+use sortie_engine::log::create_folder;
 
 use crate::failure::Failure;
 use crate::private;
@@ -259,7 +260,7 @@ fn set_aside(servers: &Path, aside: &Path) -> Result<usize, Failure> {
     let mut moved = 0;
     for record in records {
         let Some(name) = record.file_name() else { continue };
-        private::create_folder(aside).map_err(failed)?;
+        create_folder(aside).map_err(failed)?;
         fs::rename(&record, aside.join(name)).map_err(failed)?;
         moved += 1;
     }

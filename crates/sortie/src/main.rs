@@ -24,6 +24,7 @@ mod edge;
 mod failure;
 mod installation;
 mod logging;
+mod machine_start;
 mod matchmaker;
 mod metrics;
 mod node;
@@ -32,6 +33,7 @@ mod private;
 mod remote;
 mod secrets;
 mod terminal;
+mod used;
 
 use std::io;
 use std::process::ExitCode;
@@ -125,6 +127,7 @@ fn start_threads(count: usize) -> io::Result<()> {
 
 async fn run(command: Command) -> Result<ExitCode, Failure> {
     commands::signals::outlive_file_limits()?;
+    sortie_engine::clock::check_wall_clock(std::time::SystemTime::now())?;
     match command {
         Command::Up(options) => commands::up::run(options).await,
         Command::Demo(options) => commands::demo::run(options).await,

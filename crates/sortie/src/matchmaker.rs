@@ -11,16 +11,16 @@ use sortie_config::{Config, HookConfig, MatchmakerConfig};
 use sortie_domain::broker::Broker;
 use sortie_domain::matchmaking::{Command, Matchmaker};
 use sortie_engine::effects::MAX_PENDING_EFFECTS;
+use sortie_engine::log::create_folder;
 use sortie_engine::supervisor::{OnFailure, Stage, Supervisor};
-use sortie_engine::{
-    EffectLimits, EmbeddedLog, Engine, EngineOptions, Entropy, Handle, LogOptions, Parts, SystemClock,
-};
+use sortie_engine::{EffectLimits, EmbeddedLog, Engine, EngineOptions, Entropy, Handle, Parts, SystemClock};
 use sortie_matchmaker::{HookOptions, Hooks, Work};
 use zeroize::Zeroizing;
 
 use crate::failure::Failure;
+use crate::machine_start::{self, Pending};
 use crate::node::outcome;
-use crate::private;
+use crate::used::{self, Accepted};
 
 /// The folder of its log, within the data folder.
 pub(crate) const FOLDER: &str = "matchmaker";
@@ -29,11 +29,12 @@ fn folder(config: &Config) -> PathBuf {
     config.data.join(FOLDER)
 }
 
-/// Starts it, if it is configured.
+/// Starts it, if it is configured; also gives its configuration, if that is not in force yet.
 pub(crate) async fn start(
     config: &Config,
     broker: &Handle<Broker>,
-) -> Result<Option<Engine<Matchmaker>>, Failure> {
+    accepted: Accepted,
+) -> Result<(Option<Engine<Matchmaker>>, Option<Pending<Matchmaker>>), Failure> {
     let folder = folder(config);
     let Some(own) = &config.matchmaker else {
         if folder.exists() {
@@ -42,12 +43,13 @@ pub(crate) async fn start(
                 "there is the log of a matchmaker, but none is configured: its tickets wait until one is"
             );
         }
-        return Ok(None);
+        return Ok((None, None));
     };
-    private::create_folder(&folder)
+    create_folder(&folder)
         .map_err(|error| Failure::of(format!("cannot create {}", folder.display()), error))?;
-    let options = LogOptions { retention_bytes: config.log.retention, ..LogOptions::default() };
+    let options = used::options(&config.data, used::MATCHMAKER, config.log.retention, accepted)?;
     let log = EmbeddedLog::open(&folder, options)?;
+    used::note(&config.data, used::MATCHMAKER)?;
     let hooks = Hooks::new(hooks(own)).map_err(|error| Failure::of("cannot call hooks", error))?;
     let parts = Parts {
         name: "matchmaker",
@@ -64,11 +66,12 @@ pub(crate) async fn start(
             ..EngineOptions::default()
         },
     };
-    let engine = Engine::start(parts).await?;
-    let command = Command::Configure { settings: own.settings.clone() };
-    let configured = engine.handle().call(command).await;
-    configured.map_err(|error| Failure::of("cannot configure the matchmaker", error))?;
-    Ok(Some(engine))
+    let engine =
+        machine_start::start("matchmaker", parts, machine_start::matchmaker_is_live, accepted).await?;
+    let settings = own.settings.clone();
+    let command = move || Command::Configure { settings: settings.clone() };
+    let unconfigured = machine_start::configure("matchmaker", &engine.handle(), command).await?;
+    Ok((Some(engine), unconfigured))
 }
 
 fn hooks(

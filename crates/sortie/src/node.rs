@@ -23,10 +23,11 @@ use sortie_domain::broker::model::AllocationState;
 use sortie_domain::broker::{Broker, Command};
 use sortie_domain::ids::{AllocationId, FleetId, ServerId};
 use sortie_domain::matchmaking::Matchmaker;
+use sortie_engine::log::create_folder;
 use sortie_engine::supervisor::{OnFailure, Outcome, Stage, Supervisor};
 use sortie_engine::{
-    CallError, Codec, Cursor, DecodeError, EmbeddedLog, Ended, Engine, EngineOptions, Entropy, Handle,
-    LogOptions, Parts, SystemClock,
+    CallError, Codec, Cursor, DecodeError, EmbeddedLog, Ended, Engine, EngineOptions, Entropy, Handle, Parts,
+    SystemClock,
 };
 use sortie_gateway::{Game, GameFleet, Gateway, GatewayOptions, SpeaksForPlayers};
 use sortie_identity::{Fetching, PlayerTokens, ServerKeys, TokenKeys, TokenOptions};
@@ -43,11 +44,13 @@ use crate::dispatch;
 use crate::edge::{self, Door};
 use crate::failure::Failure;
 use crate::installation::Installation;
+use crate::machine_start::{self, Pending};
 use crate::matchmaker;
 use crate::metrics;
 use crate::presence::{Presence, Report};
 use crate::private;
 use crate::secrets;
+use crate::used::{self, Accepted};
 
 /// Allocators that this build has.
 const AVAILABLE_ALLOCATORS: &[&str] = &["local_process"];
@@ -113,17 +116,18 @@ async fn report_exit(broker: &Handle<Broker>, allocation: AllocationId, end: End
 
 impl Node {
     /// Starts everything. When it returns the port is being served.
-    pub(crate) async fn start(config: &Config) -> Result<Self, Failure> {
-        private::create_folder(&config.data)
+    pub(crate) async fn start(config: &Config, accepted: Accepted) -> Result<Self, Failure> {
+        create_folder(&config.data)
             .map_err(|error| Failure::of(format!("cannot create {}", config.data.display()), error))?;
         // First, because what may not be used is not to be changed either.
         Installation::check(&config.data)?;
         private::check_user(&config.data)?;
-        let options = LogOptions { retention_bytes: config.log.retention, ..LogOptions::default() };
+        let options = used::options(&config.data, used::BROKER, config.log.retention, accepted)?;
         // Then this, because it holds the folder's lock.
         let log = EmbeddedLog::open(&config.data, options)?;
         let installation = Installation::open(&config.data)?;
         let presence = Presence::claim(installation.id()).await?;
+        used::note(&config.data, used::BROKER)?;
         private::tighten(&config.data);
         let keys = Keys::load(config)?;
         let tls = edge::tls(config.tls.as_ref())?;
@@ -141,20 +145,22 @@ impl Node {
         let (allocator, running) =
             LocalProcessAllocator::open(&config.data, installation.id(), keeper(), local, reporter).await?;
         let allocator = Arc::new(allocator);
-        let engine = start_engine(config, log, performer(config, &allocator)).await?;
+        let engine = start_engine(config, log, performer(config, &allocator), accepted).await?;
         let broker = engine.handle();
         tell.send_replace(Some(broker.clone()));
         let running: Vec<_> =
             running.into_iter().map(|placement| (placement.allocation, placement.server)).collect();
-        configure(config, &broker).await?;
+        let unconfigured = configure(config, &broker).await?;
         let differences = differences(&broker, &allocator, running).await?;
-        let matchmaker = matchmaker::start(config, &broker).await?;
+        let (matchmaker, maker_unconfigured) = matchmaker::start(config, &broker, accepted).await?;
         let closing = CancellationToken::new();
         // In this order, so that what is at no path is answered by the API.
         let maker = matchmaker.as_ref().map(Engine::handle);
         let gateway = gateway(config, (&keys, &auth), &broker, maker, &closing)?;
         let router = gateway.clone().map(sortie_gateway::router).unwrap_or_default();
-        let router = router.merge(beside(dispatch.as_ref(), &auth));
+        let logs =
+            metrics::Logs { broker: broker.clone(), matchmaker: matchmaker.as_ref().map(Engine::handle) };
+        let router = router.merge(beside(dispatch.as_ref(), &auth, logs));
         let described = described(&keys, dispatch.as_ref());
         let maker = matchmaker.as_ref().map(Engine::handle);
         let router = router.merge(api(
@@ -172,6 +178,8 @@ impl Node {
         let visitors = edge::visitors(config, !config.dev);
         let door = Door { listener, tls, router, visitors, gateway, limits, closing };
         edge::spawn_listener(&mut supervisor, door);
+        machine_start::spawn_configure(&mut supervisor, unconfigured);
+        machine_start::spawn_configure(&mut supervisor, maker_unconfigured);
         spawn_presence(&mut supervisor, presence, report(config, &keys));
         spawn_reconciliation(&mut supervisor, broker.clone(), &allocator, differences, installation);
         spawn_allocator(&mut supervisor, allocator, config.dev);
@@ -322,6 +330,7 @@ async fn start_engine(
     config: &Config,
     log: EmbeddedLog,
     performer: Fleets,
+    accepted: Accepted,
 ) -> Result<Engine<Broker>, Failure> {
     let parts = Parts {
         name: "broker",
@@ -336,7 +345,7 @@ async fn start_engine(
             ..EngineOptions::default()
         },
     };
-    Ok(Engine::start(parts).await?)
+    machine_start::start("broker", parts, machine_start::broker_is_live, accepted).await
 }
 
 /// Between the broker's types and its log.
@@ -344,16 +353,16 @@ pub(crate) fn codec() -> Codec<Broker> {
     Codec {
         encode_event: stored::encode_event,
         decode_event: |bytes| stored::decode_event(bytes).map_err(DecodeError::new),
-        encode_snapshot: stored::encode_snapshot,
-        decode_snapshot: |bytes| stored::decode_snapshot(bytes).map_err(DecodeError::new),
+        encode_snapshot: stored::write_snapshot,
+        decode_snapshot: |pieces| stored::read_snapshot(pieces).map_err(DecodeError::new),
     }
 }
 
-async fn configure(config: &Config, broker: &Handle<Broker>) -> Result<(), Failure> {
-    let fleets = config.fleets.iter().map(|fleet| fleet.fleet.clone()).collect();
-    let command = Command::Configure { settings: config.broker.clone(), fleets };
-    broker.call(command).await.map_err(|error| Failure::of("cannot configure the broker", error))?;
-    Ok(())
+async fn configure(config: &Config, broker: &Handle<Broker>) -> Result<Option<Pending<Broker>>, Failure> {
+    let fleets: Vec<_> = config.fleets.iter().map(|fleet| fleet.fleet.clone()).collect();
+    let settings = config.broker.clone();
+    let command = move || Command::Configure { settings: settings.clone(), fleets: fleets.clone() };
+    machine_start::configure("broker", broker, command).await
 }
 
 /// What broker and platform do not agree on after a start.
@@ -457,9 +466,9 @@ fn report(config: &Config, keys: &Keys) -> impl Fn() -> Report + Send + Sync + '
 }
 
 /// What is served beside API and gateway: the dispatcher, and the metrics of every role.
-fn beside(dispatch: Option<&dispatch::Role>, auth: &Auth) -> axum::Router {
+fn beside(dispatch: Option<&dispatch::Role>, auth: &Auth, logs: metrics::Logs) -> axum::Router {
     let (asked, dispatcher) = (auth.clone(), dispatch.map(|role| role.dispatch.clone()));
-    let metrics = metrics::of(dispatcher.clone());
+    let metrics = metrics::of(dispatcher.clone(), Some(logs));
     let metrics = sortie_metrics::router(metrics, move |headers| {
         asked.permits(headers, Permission::Admin)
             || dispatcher.as_ref().is_some_and(|dispatcher| dispatcher.is_operator(headers))

@@ -3,10 +3,12 @@
 //! Commands like `sortie key` may run as another user, most often as root. What they write then belongs to the user whose
 //! folder it is, because a file that the control plane cannot read any more is worse than a command that refuses.
 
-use std::fs::{self, DirBuilder, File, Metadata, Permissions};
+use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, fchown};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
 use std::path::Path;
+
+use sortie_engine::log::create_folder;
 
 use crate::failure::Failure;
 
@@ -23,14 +25,22 @@ const LOCK: &str = "lock";
 const FOLDERS: [(&str, &[&str]); 6] = [
     ("log", &[".log"]),
     ("snapshots", &[".snap", ".tmp"]),
-    ("matchmaker", &["lock"]),
+    ("matchmaker", &["lock", "end"]),
     ("matchmaker/log", &[".log"]),
     ("matchmaker/snapshots", &[".snap", ".tmp"]),
     ("servers", &[".json", ".log", ".log.1", ".damaged", ".foreign", "folder-id"]),
 ];
 /// Files beside them.
-const FILES: [&str; 6] =
-    [LOCK, "installation.json", "api_keys.json", "api_keys.lock", "game_server.key", "netcode.key"];
+const FILES: [&str; 8] = [
+    LOCK,
+    "end",
+    "used",
+    "installation.json",
+    "api_keys.json",
+    "api_keys.lock",
+    "game_server.key",
+    "netcode.key",
+];
 
 /// A user and a group, by their numbers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,11 +64,6 @@ impl Owner {
             Err(error) => Err(error),
         }
     }
-}
-
-/// Makes the folder and those above it, where they are not there.
-pub(crate) fn create_folder(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(path)
 }
 
 /// Replaces the file in the data folder as a whole. It belongs to the user who runs the control plane with the folder,

@@ -14,14 +14,17 @@ mod values;
 
 pub(crate) use values::whole_millis;
 
+use std::io;
+
 use prost::Message;
 use sortie_domain::broker::{Event, Snapshot};
 use sortie_domain::ids::BadId;
 
 use crate::generated::sortie::log::v1 as log;
 
-/// Records of one list of a snapshot that are held in their stored form at a time.
-const SNAPSHOT_CHUNK: usize = 1_000;
+/// A piece of a snapshot that has reached this size, in bytes, is given away: 256 KiB. So the largest one is that and one
+/// record.
+pub const PIECE_BYTES: usize = 256 << 10;
 
 /// Why stored bytes could not be read.
 #[derive(Clone, PartialEq, Debug, thiserror::Error)]
@@ -104,9 +107,11 @@ pub fn decode_event(bytes: &[u8]) -> Result<Event, StoredError> {
     Event::load(stored.event, Place { message: "StoredEvent", field: "event" })
 }
 
-/// The stored form of a snapshot. Equal snapshots give equal bytes.
-#[must_use]
-pub fn encode_snapshot(snapshot: &Snapshot) -> Vec<u8> {
+/// Gives the stored form of a snapshot to `sink`, in pieces of about [`PIECE_BYTES`]. Equal snapshots give equal pieces.
+///
+/// # Errors
+/// The first error of `sink`.
+pub fn write_snapshot(snapshot: &Snapshot, sink: Sink<'_>) -> io::Result<()> {
     use log::StoredSnapshot as Form;
 
     let Snapshot {
@@ -123,52 +128,156 @@ pub fn encode_snapshot(snapshot: &Snapshot) -> Vec<u8> {
     } = snapshot;
     let head =
         Form { seq: *seq, settings: settings.store(), configured: configured.store(), ..Form::default() };
-    let mut out = Vec::new();
-    append(&head, &mut out);
-    append_list(health, &mut out, |health| Form { health, ..Form::default() });
-    append_list(matches, &mut out, |matches| Form { matches, ..Form::default() });
-    append_list(finished, &mut out, |finished| Form { finished, ..Form::default() });
-    append_list(servers, &mut out, |servers| Form { servers, ..Form::default() });
-    append_list(gone, &mut out, |gone| Form { gone, ..Form::default() });
-    append_list(allocations, &mut out, |allocations| Form { allocations, ..Form::default() });
-    append_list(closed_seats, &mut out, |closed_seats| Form { closed_seats, ..Form::default() });
-    out
+    let mut out = Pieces::new(sink);
+    out.add(&head)?;
+    out.add_list(health, |health| Form { health, ..Form::default() })?;
+    out.add_list(matches, |matches| Form { matches, ..Form::default() })?;
+    out.add_list(finished, |finished| Form { finished, ..Form::default() })?;
+    out.add_list(servers, |servers| Form { servers, ..Form::default() })?;
+    out.add_list(gone, |gone| Form { gone, ..Form::default() })?;
+    out.add_list(allocations, |allocations| Form { allocations, ..Form::default() })?;
+    out.add_list(closed_seats, |closed_seats| Form { closed_seats, ..Form::default() })?;
+    out.finish()
 }
 
-/// Reads a snapshot's stored form.
+/// Reads a snapshot's stored form from its pieces; one piece of all the bytes does as well.
 ///
 /// # Errors
-/// [`StoredError`] for bytes that [`encode_snapshot`] of this version would not have written, except that fields of
-/// newer versions are ignored.
-pub fn decode_snapshot(bytes: &[u8]) -> Result<Snapshot, StoredError> {
+/// [`SnapshotReadError`] for pieces that [`write_snapshot`] of this version would not have written, except that fields of
+/// newer versions are ignored, and for the first error among `pieces`.
+pub fn read_snapshot(
+    pieces: &mut dyn Iterator<Item = io::Result<Vec<u8>>>,
+) -> Result<Snapshot, SnapshotReadError> {
     const MESSAGE: &str = "StoredSnapshot";
     let place = |field| Place { message: MESSAGE, field };
 
-    let stored: log::StoredSnapshot = decode(MESSAGE, bytes)?;
+    let (mut seq, mut settings, mut configured) = (0, None, None);
+    let (mut health, mut matches, mut finished, mut servers) = (vec![], vec![], vec![], vec![]);
+    let (mut gone, mut allocations, mut closed_seats) = (vec![], vec![], vec![]);
+    for piece in pieces {
+        let part: log::StoredSnapshot = decode(MESSAGE, &piece?)?;
+        seq = part.seq.max(seq);
+        settings = part.settings.or(settings);
+        configured = part.configured.or(configured);
+        extend(&mut health, part.health, place("health"))?;
+        extend(&mut matches, part.matches, place("matches"))?;
+        extend(&mut finished, part.finished, place("finished"))?;
+        extend(&mut servers, part.servers, place("servers"))?;
+        extend(&mut gone, part.gone, place("gone"))?;
+        extend(&mut allocations, part.allocations, place("allocations"))?;
+        extend(&mut closed_seats, part.closed_seats, place("closed_seats"))?;
+    }
+    let (settings, configured) =
+        (Stored::load(settings, place("settings"))?, Stored::load(configured, place("configured"))?);
     Ok(Snapshot {
-        seq: stored.seq,
-        settings: Stored::load(stored.settings, place("settings"))?,
-        configured: Stored::load(stored.configured, place("configured"))?,
-        health: Stored::load(stored.health, place("health"))?,
-        matches: Stored::load(stored.matches, place("matches"))?,
-        finished: Stored::load(stored.finished, place("finished"))?,
-        servers: Stored::load(stored.servers, place("servers"))?,
-        gone: Stored::load(stored.gone, place("gone"))?,
-        allocations: Stored::load(stored.allocations, place("allocations"))?,
-        closed_seats: Stored::load(stored.closed_seats, place("closed_seats"))?,
+        seq,
+        settings,
+        configured,
+        health,
+        matches,
+        finished,
+        servers,
+        gone,
+        allocations,
+        closed_seats,
     })
 }
 
-/// Appends one list of a snapshot in pieces, so that a state of a million matches is not held twice. The bytes of
-/// messages one after the other are the bytes of a message with all their elements.
-fn append_list<T: Stored<Form>, Form, Whole: Message>(
-    list: &[T],
-    out: &mut Vec<u8>,
-    wrap: impl Fn(Vec<Form>) -> Whole,
-) {
-    for chunk in list.chunks(SNAPSHOT_CHUNK) {
-        append(&wrap(chunk.iter().map(Stored::store).collect()), out);
+/// The stored form of a snapshot that is known to be small, as a whole: all pieces of [`write_snapshot`] together.
+#[must_use]
+pub fn encode_snapshot(snapshot: &Snapshot) -> Vec<u8> {
+    whole(|sink| write_snapshot(snapshot, sink))
+}
+
+/// Reads what [`encode_snapshot`] gives.
+///
+/// # Errors
+/// As [`read_snapshot`].
+pub fn decode_snapshot(bytes: &[u8]) -> Result<Snapshot, StoredError> {
+    read_snapshot(&mut std::iter::once(Ok(bytes.to_vec()))).map_err(|error| match error {
+        SnapshotReadError::Stored(error) => error,
+        // There was nothing to be read.
+        SnapshotReadError::Io(_) => {
+            Place { message: "StoredSnapshot", field: "seq" }.has(FieldProblem::Missing)
+        }
+    })
+}
+
+/// All that `write` gives, one after the other.
+fn whole(write: impl FnOnce(Sink<'_>) -> io::Result<()>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let written = write(&mut |piece| {
+        bytes.extend_from_slice(piece);
+        Ok(())
+    });
+    debug_assert!(written.is_ok(), "the sink takes everything");
+    bytes
+}
+
+/// Takes one piece of a snapshot.
+pub type Sink<'a> = &'a mut dyn FnMut(&[u8]) -> io::Result<()>;
+
+/// Why a snapshot could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotReadError {
+    /// A piece could not be had.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// A piece is not what is stored.
+    #[error(transparent)]
+    Stored(#[from] StoredError),
+}
+
+/// A snapshot on its way out, so that a state of a million matches is not held twice. The bytes of messages one after the
+/// other are the bytes of a message with all their elements, so each piece is a message, and so are all of them together.
+struct Pieces<'a> {
+    sink: Sink<'a>,
+    piece: Vec<u8>,
+}
+
+impl<'a> Pieces<'a> {
+    fn new(sink: Sink<'a>) -> Self {
+        Self { sink, piece: Vec::new() }
     }
+
+    fn add(&mut self, message: &impl Message) -> io::Result<()> {
+        append(message, &mut self.piece);
+        if self.piece.len() >= PIECE_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    /// Adds the elements of one list, each in the message that `wrap` makes of it.
+    fn add_list<'b, T: Stored<Form> + 'b, Form, Whole: Message>(
+        &mut self,
+        list: impl IntoIterator<Item = &'b T>,
+        wrap: impl Fn(Vec<Form>) -> Whole,
+    ) -> io::Result<()> {
+        list.into_iter().try_for_each(|element| self.add(&wrap(vec![element.store()])))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if !self.piece.is_empty() {
+            (self.sink)(&self.piece)?;
+            self.piece.clear();
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> io::Result<()> {
+        self.flush()
+    }
+}
+
+/// Adds the elements of one list of a piece.
+fn extend<T: Stored<Form>, Form>(
+    list: &mut Vec<T>,
+    part: Vec<Form>,
+    place: Place,
+) -> Result<(), StoredError> {
+    list.reserve(part.len());
+    for form in part {
+        list.push(T::load(form, place)?);
+    }
+    Ok(())
 }
 
 fn append(message: &impl Message, out: &mut Vec<u8>) {

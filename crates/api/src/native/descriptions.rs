@@ -189,6 +189,16 @@ fn health() -> [Operation; 2] {
     let status = |name: &str| -> Value {
         json!({"type": "object", "properties": {"status": {"const": name}}, "required": ["status"]})
     };
+    let texts = json!({"code": {"type": "string"}, "message": {"type": "string"}});
+    let problem = json!({"type": "object", "properties": texts, "required": ["code", "message"]});
+    let ready = json!({
+        "type": "object",
+        "properties": {
+            "status": {"enum": ["ready", "degraded"]},
+            "problems": {"type": "array", "items": problem},
+        },
+        "required": ["status"],
+    });
     [
         Operation::new("GET /healthz", "Health", "healthz", "Whether the process lives").content(
             200,
@@ -198,9 +208,9 @@ fn health() -> [Operation; 2] {
         ),
         Operation::new("GET /readyz", "Health", "readyz", "Whether calls are served").content(
             200,
-            "They are",
+            "They are; `degraded` where something else is wrong, which `problems` says",
             "application/json",
-            &status("ready"),
+            &ready,
         ),
     ]
 }

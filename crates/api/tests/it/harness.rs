@@ -133,8 +133,8 @@ async fn start_maker(data: &TempDir, clock: &ManualClock, broker: Handle<Broker>
         codec: Codec {
             encode_event: stored::matchmaker::encode_event,
             decode_event: |bytes| stored::matchmaker::decode_event(bytes).map_err(DecodeError::new),
-            encode_snapshot: stored::matchmaker::encode_snapshot,
-            decode_snapshot: |bytes| stored::matchmaker::decode_snapshot(bytes).map_err(DecodeError::new),
+            encode_snapshot: stored::matchmaker::write_snapshot,
+            decode_snapshot: |pieces| stored::matchmaker::read_snapshot(pieces).map_err(DecodeError::new),
         },
         empty: Box::new(Matchmaker::new),
         performer: Arc::new(Submitting(broker)),
@@ -174,8 +174,8 @@ async fn start_engine(data: &TempDir, clock: &ManualClock, keeping: Keeping) -> 
     let codec = Codec::<Broker> {
         encode_event: stored::encode_event,
         decode_event: |bytes| stored::decode_event(bytes).map_err(DecodeError::new),
-        encode_snapshot: stored::encode_snapshot,
-        decode_snapshot: |bytes| stored::decode_snapshot(bytes).map_err(DecodeError::new),
+        encode_snapshot: stored::write_snapshot,
+        decode_snapshot: |pieces| stored::read_snapshot(pieces).map_err(DecodeError::new),
     };
     let parts = Parts {
         name: "broker",
@@ -218,7 +218,7 @@ impl Server {
 
     /// With a log that forgets soon.
     pub(crate) async fn start_forgetful() -> Self {
-        let log = LogOptions { segment_bytes: 200, retention_bytes: 0 };
+        let log = LogOptions { segment_bytes: 200, retention_bytes: 0, ..LogOptions::default() };
         Self::start_keeping(
             Auth::dev(),
             Limits::default(),

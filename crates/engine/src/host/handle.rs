@@ -124,6 +124,13 @@ impl<M: Hosted> Handle<M> {
         self.shared.counters.read(self.shared.calls.queue.depth())
     }
 
+    /// Why the last snapshot could not be written; `None` if it was. Nothing is lost by that, but the log grows and the
+    /// next start takes longer.
+    #[must_use]
+    pub fn snapshot_problem(&self) -> Option<String> {
+        self.shared.counters.snapshot_problem()
+    }
+
     /// Waits for the engine's end and says how it came.
     pub async fn ended(&self) -> Ended {
         let mut ended = self.shared.ended.clone();

@@ -13,6 +13,7 @@ mod replay;
 mod snapshotting;
 mod stats;
 mod subscription;
+mod time;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -41,8 +42,10 @@ use snapshotting::Snapshotting;
 pub(crate) use stats::Counters;
 pub use stats::Stats;
 pub use subscription::{Cursor, LIVE_WINDOW_RECORDS, SubscribeError, Subscription};
+use time::HostTime;
+pub use time::{ClockGuard, MAX_IDLE_PAUSE, MAX_PAUSE};
 pub use worker::MAX_KEPT_CALLS;
-use worker::{HostTime, Worker};
+use worker::Worker;
 
 /// Inputs that may wait for the machine thread before a call is refused as too many, unless configured
 /// otherwise.
@@ -145,6 +148,14 @@ impl<M: Hosted> Engine<M> {
     /// # Errors
     /// [`StartError`] if the log cannot be replayed.
     pub async fn start(parts: Parts<M>) -> Result<Self, StartError> {
+        Self::start_guarded(parts, ClockGuard::open()).await
+    }
+
+    /// [`Engine::start`], unless the clock is so far ahead of the log that this would do harm.
+    ///
+    /// # Errors
+    /// [`StartError`] if the log cannot be replayed, or for such a clock.
+    pub async fn start_guarded(parts: Parts<M>, guard: ClockGuard<M>) -> Result<Self, StartError> {
         let runtime = Runtime::current();
         let queue = Queue::new(parts.options.queued_inputs);
         // A guard, so that a start that is dropped halfway ends the thread too.
@@ -153,7 +164,7 @@ impl<M: Hosted> Engine<M> {
         let (end, ended) = watch::channel(None);
         let name = parts.name.to_owned();
         let own_queue = Arc::clone(&queue);
-        let body = move || live(parts, runtime, &own_queue, started, ended, &end);
+        let body = move || live(parts, &guard, runtime, &own_queue, started, ended, &end);
         starting.thread = Some(thread::Builder::new().name(name).spawn(body).map_err(StartError::Thread)?);
         let (handle, effects) = begun.await.map_err(|_| StartError::Died)??;
         Ok(Self { handle, queue, effects, thread: starting.thread.take() })
@@ -211,6 +222,7 @@ type Begun<M> = Result<(Handle<M>, Effects<M>), StartError>;
 /// The life of the machine thread.
 fn live<M: Hosted>(
     parts: Parts<M>,
+    guard: &ClockGuard<M>,
     runtime: Runtime,
     queue: &Arc<Queue<M>>,
     started: oneshot::Sender<Begun<M>>,
@@ -218,7 +230,7 @@ fn live<M: Hosted>(
     end: &watch::Sender<Option<Ended>>,
 ) {
     let lived = catch_unwind(AssertUnwindSafe(|| {
-        let (mut worker, handle) = match assemble(parts, runtime, Arc::clone(queue), ended) {
+        let (mut worker, handle) = match assemble(parts, guard, runtime, Arc::clone(queue), ended) {
             Ok(assembled) => assembled,
             Err(error) => {
                 let _ = started.send(Err(error));
@@ -240,15 +252,17 @@ fn live<M: Hosted>(
 
 fn assemble<M: Hosted>(
     parts: Parts<M>,
+    guard: &ClockGuard<M>,
     runtime: Runtime,
     queue: Arc<Queue<M>>,
     ended: watch::Receiver<Option<Ended>>,
 ) -> Result<(Worker<M>, Handle<M>), StartError> {
     let Parts { log, codec, empty, performer, clock, mut entropy, options, .. } = parts;
     let replayed = replay::replay(&*log, codec, &*empty)?;
+    time::check(guard, &replayed.machine, replayed.time.max(log.last_alive()), clock.now())?;
     let counters = Arc::new(Counters::default());
     counters.last_seq.store(replayed.machine.last_seq(), Ordering::Relaxed);
-    counters.snapshot_seq.store(replayed.snapshot_seq, Ordering::Relaxed);
+    counters.has_snapshot(replayed.snapshot_seq, replayed.snapshot_time);
     let calls = Calls::new(Arc::clone(&queue));
     let jitter = Entropy::seeded(entropy.draw()[0]);
     let effects =

@@ -41,6 +41,14 @@ pub enum StartError {
         /// What the decoder said.
         source: DecodeError,
     },
+    /// The clock is so far ahead of the last sign of life that a start would end what lives in the machine.
+    #[error("the clock is {} minutes ahead of the log", now.since(*last).as_secs() / 60)]
+    ClockAhead {
+        /// The newest record, or when the log's owner was last known to live.
+        last: Timestamp,
+        /// What the clock says.
+        now: Timestamp,
+    },
     /// The machine thread could not be started.
     #[error("cannot start the machine thread: {0}")]
     Thread(io::Error),
@@ -54,6 +62,7 @@ pub(super) struct Replayed<M> {
     /// The time of the last record.
     pub(super) time: Timestamp,
     pub(super) snapshot_seq: u64,
+    pub(super) snapshot_time: Timestamp,
 }
 
 /// The machine as the log has it.
@@ -67,6 +76,7 @@ pub(super) fn replay<M: Machine>(
         machine: empty(),
         time: Timestamp::ZERO,
         snapshot_seq: 0,
+        snapshot_time: Timestamp::ZERO,
     });
     let records = catch_up(&mut replayed, &*log.reader(), codec)?;
     tracing::info!(
@@ -83,10 +93,11 @@ fn newest_snapshot<M: Machine>(
     codec: Codec<M>,
 ) -> Result<Option<Replayed<M>>, SnapshotError> {
     let mut at_most = u64::MAX;
-    while let Some(stored) = store.newest(at_most)? {
-        match (codec.decode_snapshot)(&stored.payload).map(M::restore) {
+    while let Some(mut stored) = store.newest(at_most)? {
+        match (codec.decode_snapshot)(&mut stored.pieces).map(M::restore) {
             Ok(machine) if machine.last_seq() == stored.seq => {
-                return Ok(Some(Replayed { machine, time: stored.time, snapshot_seq: stored.seq }));
+                let (time, seq) = (stored.time, stored.seq);
+                return Ok(Some(Replayed { machine, time, snapshot_seq: seq, snapshot_time: time }));
             }
             Ok(_) => tracing::warn!(seq = stored.seq, "passing over a snapshot of another place"),
             Err(error) => {

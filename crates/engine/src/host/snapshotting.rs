@@ -1,19 +1,21 @@
 //! When snapshots are taken, and by whom: the machine thread copies the state, another thread encodes and writes
 //! it, so that calls wait for the copy alone.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use sortie_domain::time::Timestamp;
 
 use super::Hosted;
 use super::stats::Counters;
 use crate::codec::Codec;
-use crate::log::{Log, SnapshotError, SnapshotStore, StoredSnapshot};
+use crate::log::{Log, SnapshotError, SnapshotStore};
 
-/// What a writer brings back: the snapshot's sequence number and the last record that no snapshot needs.
-type Written = Result<(u64, u64), SnapshotError>;
+/// How long after a failure the next attempt is made, if there are not enough new records before.
+const RETRY: Duration = Duration::from_secs(60);
+
+/// What a writer brings back: the snapshot's sequence number and time, and the last record that no snapshot needs.
+type Written = Result<(u64, Timestamp, u64), SnapshotError>;
 
 pub(super) struct Snapshotting {
     every_records: u64,
@@ -24,11 +26,20 @@ pub(super) struct Snapshotting {
     /// The time of the last durable record.
     time: Timestamp,
     writer: Option<JoinHandle<Written>>,
+    /// When a snapshot could not be written.
+    failed: Option<Instant>,
 }
 
 impl Snapshotting {
     pub(super) fn new(every_records: u64, written_seq: u64, time: Timestamp) -> Self {
-        Self { every_records: every_records.max(1), tried_seq: written_seq, written_seq, time, writer: None }
+        Self {
+            every_records: every_records.max(1),
+            tried_seq: written_seq,
+            written_seq,
+            time,
+            writer: None,
+            failed: None,
+        }
     }
 
     /// Takes note of the last durable record's time.
@@ -48,15 +59,17 @@ impl Snapshotting {
             self.join(log, counters);
         }
         let seq = machine.last_seq();
-        if self.writer.is_some() || seq.saturating_sub(self.tried_seq) < self.every_records {
+        let again = self.failed.is_some_and(|failed| failed.elapsed() >= RETRY) && seq > self.written_seq;
+        let due = again || seq.saturating_sub(self.tried_seq) >= self.every_records;
+        if self.writer.is_some() || !due {
             return;
         }
         self.tried_seq = seq;
         let (snapshot, store, time) = (machine.snapshot(), log.snapshots(), self.time);
-        let write = move || write(seq, time, (codec.encode_snapshot)(&snapshot), &store);
+        let write = move || write(seq, time, codec, &snapshot, &*store);
         match thread::Builder::new().name("sortie-snapshot".to_owned()).spawn(write) {
             Ok(writer) => self.writer = Some(writer),
-            Err(error) => tracing::warn!(seq, %error, "cannot start a thread to write a snapshot"),
+            Err(error) => self.fail(format!("cannot start a thread: {error}"), counters),
         }
     }
 
@@ -71,8 +84,7 @@ impl Snapshotting {
         self.join(log, counters);
         let seq = machine.last_seq();
         if seq > self.written_seq {
-            let payload = (codec.encode_snapshot)(&machine.snapshot());
-            let written = write(seq, self.time, payload, &log.snapshots());
+            let written = write(seq, self.time, codec, &machine.snapshot(), &*log.snapshots());
             self.take(written, log, counters);
         }
     }
@@ -80,20 +92,29 @@ impl Snapshotting {
     fn join(&mut self, log: &mut dyn Log, counters: &Counters) {
         match self.writer.take().map(JoinHandle::join) {
             Some(Ok(written)) => self.take(written, log, counters),
-            Some(Err(_)) => tracing::error!("the thread that wrote a snapshot panicked"),
+            Some(Err(_)) => self.fail("the thread that wrote it panicked".to_owned(), counters),
             None => {}
         }
     }
 
     fn take(&mut self, written: Written, log: &mut dyn Log, counters: &Counters) {
         match written {
-            Ok((seq, unneeded)) => {
-                self.written_seq = seq;
-                counters.snapshot_seq.store(seq, Ordering::Relaxed);
+            Ok((seq, time, unneeded)) => {
+                (self.written_seq, self.failed) = (seq, None);
+                counters.has_snapshot(seq, time);
                 log.retire(unneeded);
             }
-            Err(error) => tracing::warn!(%error, "no snapshot was written; the next start replays more"),
+            Err(error) => {
+                tracing::warn!(path = %error.path.display(), "cannot {} a snapshot", error.doing);
+                self.fail(error.source.to_string(), counters);
+            }
         }
+    }
+
+    fn fail(&mut self, problem: String, counters: &Counters) {
+        tracing::warn!(problem, "no snapshot was written: the log grows, and the next start replays more");
+        self.failed = Some(Instant::now());
+        counters.lacks_snapshot(problem);
     }
 }
 
@@ -106,6 +127,13 @@ impl Drop for Snapshotting {
     }
 }
 
-fn write(seq: u64, time: Timestamp, payload: Vec<u8>, store: &Arc<dyn SnapshotStore>) -> Written {
-    store.save(&StoredSnapshot { seq, time, payload }).map(|unneeded| (seq, unneeded))
+fn write<M: Hosted>(
+    seq: u64,
+    time: Timestamp,
+    codec: Codec<M>,
+    snapshot: &M::Snapshot,
+    store: &dyn SnapshotStore,
+) -> Written {
+    let unneeded = store.save(seq, time, &mut |sink| (codec.encode_snapshot)(snapshot, sink))?;
+    Ok((seq, time, unneeded))
 }

@@ -1,8 +1,10 @@
 //! Numbers for the operator, written by the machine thread and read by anybody.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use sortie_domain::time::Timestamp;
 
 use super::handle::Unavailable;
 
@@ -17,6 +19,10 @@ pub struct Stats {
     pub last_seq: u64,
     /// The newest snapshot.
     pub snapshot_seq: u64,
+    /// The time of the last record in it; [`Timestamp::ZERO`] while there is none.
+    pub snapshot_time: Timestamp,
+    /// Snapshots that could not be written.
+    pub failed_snapshots: u64,
     /// Records made durable.
     pub records: u64,
     /// Group commits.
@@ -33,12 +39,21 @@ pub struct Stats {
     pub pending_effects: usize,
 }
 
+/// The newest snapshot, and why there is no newer one.
+#[derive(Clone, Default, Debug)]
+struct SnapshotStatus {
+    seq: u64,
+    time: Timestamp,
+    failures: u64,
+    problem: Option<String>,
+}
+
 #[derive(Default)]
 pub(crate) struct Counters {
     pub(super) accepting: AtomicBool,
     refused: Mutex<Option<Unavailable>>,
     pub(super) last_seq: AtomicU64,
-    pub(super) snapshot_seq: AtomicU64,
+    snapshot: Mutex<SnapshotStatus>,
     pub(super) records: AtomicU64,
     pub(super) batches: AtomicU64,
     pub(super) failed_batches: AtomicU64,
@@ -54,12 +69,37 @@ impl Counters {
         self.accepting.store(why.is_none(), Ordering::Relaxed);
     }
 
+    /// There is a snapshot of everything up to `seq`, a record of the time `time`.
+    pub(super) fn has_snapshot(&self, seq: u64, time: Timestamp) {
+        let mut snapshot = self.snapshot();
+        (snapshot.seq, snapshot.time, snapshot.problem) = (seq, time, None);
+    }
+
+    /// No snapshot could be written because of `problem`.
+    pub(super) fn lacks_snapshot(&self, problem: String) {
+        let mut snapshot = self.snapshot();
+        snapshot.failures += 1;
+        snapshot.problem = Some(problem);
+    }
+
+    /// Why the last snapshot could not be written.
+    pub(super) fn snapshot_problem(&self) -> Option<String> {
+        self.snapshot().problem.clone()
+    }
+
+    fn snapshot(&self) -> MutexGuard<'_, SnapshotStatus> {
+        self.snapshot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn read(&self, queued: usize) -> Stats {
+        let SnapshotStatus { seq, time, failures, .. } = *self.snapshot();
         Stats {
             accepting: self.accepting.load(Ordering::Relaxed),
             refused: *self.refused.lock().unwrap_or_else(PoisonError::into_inner),
             last_seq: self.last_seq.load(Ordering::Relaxed),
-            snapshot_seq: self.snapshot_seq.load(Ordering::Relaxed),
+            snapshot_seq: seq,
+            snapshot_time: time,
+            failed_snapshots: failures,
             records: self.records.load(Ordering::Relaxed),
             batches: self.batches.load(Ordering::Relaxed),
             failed_batches: self.failed_batches.load(Ordering::Relaxed),

@@ -9,8 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use sortie_domain::machine::{Answer, CallId, Moment, Record, Step};
-use sortie_domain::time::Timestamp;
+use sortie_domain::machine::{Answer, CallId, Record, Step};
 use tokio::sync::broadcast;
 
 use super::handle::Unavailable;
@@ -18,8 +17,8 @@ use super::queue::{AnswerSender, Call, Caller, Input, Intake, Notice, Phase, Que
 use super::replay::{StartError, replay};
 use super::snapshotting::Snapshotting;
 use super::stats::Counters;
+use super::time::HostTime;
 use super::{Ended, Hosted};
-use crate::clock::{Clock, Entropy};
 use crate::codec::Codec;
 use crate::effects::{Effects, MAX_PENDING_EFFECTS};
 use crate::log::{AppendError, AppendErrorKind, Batch, Log};
@@ -38,33 +37,6 @@ const REFUSED_RETRY: Duration = Duration::from_secs(1);
 
 /// Longest sleep; only bounds the arithmetic of the system's wait.
 const MAX_SLEEP: Duration = Duration::from_secs(3600);
-
-/// The clock as machines see it: never behind the log, and never going back.
-pub(super) struct HostTime {
-    clock: Arc<dyn Clock>,
-    /// Added to the clock, whose wall clock may have been set back since the last record.
-    ahead: Duration,
-    entropy: Entropy,
-}
-
-impl HostTime {
-    pub(super) fn new(clock: Arc<dyn Clock>, entropy: Entropy, not_before: Timestamp) -> Self {
-        let ahead = not_before.since(clock.now());
-        Self { clock, ahead, entropy }
-    }
-
-    fn now(&self) -> Timestamp {
-        self.clock.now() + self.ahead
-    }
-
-    fn moment(&mut self) -> Moment {
-        Moment { now: self.now(), entropy: self.entropy.draw() }
-    }
-
-    fn wait_for(&self, deadline: Timestamp) -> Option<Duration> {
-        self.clock.wait_for(deadline - self.ahead)
-    }
-}
 
 /// What was decided and is not durable yet.
 struct Work<M: Hosted> {
@@ -105,10 +77,12 @@ impl<M: Hosted> Worker<M> {
         self.machine.outstanding().into_iter().for_each(|effect| self.effects.submit(effect));
         self.counters.accepting.store(true, Ordering::Relaxed);
         loop {
-            let Intake { inputs, notices, phase, all } = self.queue.take(BATCH_INPUTS, self.sleep());
+            let wait = self.time.until_alive(self.sleep());
+            let Intake { inputs, notices, phase, all } = self.queue.take(BATCH_INPUTS, wait);
             if phase == Phase::Killed {
                 return Ended::Killed;
             }
+            self.time.show_alive(&mut *self.log, phase >= Phase::Stopping);
             if let Err(error) = self.work(inputs, notices) {
                 tracing::error!(%error, "cannot rebuild the state from the log");
                 return Ended::Failed(error.to_string());

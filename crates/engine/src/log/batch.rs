@@ -10,6 +10,7 @@ const RECORD_HEAD_BYTES: usize = 12;
 pub struct Batch {
     first_seq: u64,
     count: u32,
+    last_time: Timestamp,
     body: Vec<u8>,
 }
 
@@ -28,16 +29,21 @@ impl Batch {
     /// An empty batch whose first record will be `first_seq`.
     #[must_use]
     pub const fn new(first_seq: u64) -> Self {
-        Self { first_seq, count: 0, body: Vec::new() }
+        Self { first_seq, count: 0, last_time: Timestamp::ZERO, body: Vec::new() }
     }
 
     /// A batch from its stored form; `None` unless `body` is exactly `count` records.
     pub(super) fn from_body(first_seq: u64, count: u32, body: Vec<u8>) -> Option<Self> {
         first_seq.checked_add(u64::from(count))?;
-        let batch = Self { first_seq, count, body };
+        let mut batch = Self { first_seq, count, last_time: Timestamp::ZERO, body };
         let mut records = batch.records();
-        let whole = records.by_ref().count();
-        (whole == count as usize && records.rest.is_empty()).then_some(batch)
+        let (mut whole, mut last_time) = (0, Timestamp::ZERO);
+        for record in records.by_ref() {
+            (whole, last_time) = (whole + 1, record.time);
+        }
+        let exact = whole == count as usize && records.rest.is_empty();
+        batch.last_time = last_time;
+        exact.then_some(batch)
     }
 
     /// Adds a record; `encode` appends its payload.
@@ -50,6 +56,7 @@ impl Batch {
         let length = (self.body.len() - length_at - 4) as u32;
         self.body[length_at..length_at + 4].copy_from_slice(&length.to_le_bytes());
         self.count += 1;
+        self.last_time = time;
     }
 
     /// Sequence number of the first record.
@@ -62,6 +69,12 @@ impl Batch {
     #[must_use]
     pub const fn last_seq(&self) -> u64 {
         (self.first_seq + self.count as u64).saturating_sub(1)
+    }
+
+    /// The time of the last record; [`Timestamp::ZERO`] while it is empty.
+    #[must_use]
+    pub const fn last_time(&self) -> Timestamp {
+        self.last_time
     }
 
     /// Number of records.

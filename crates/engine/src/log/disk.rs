@@ -4,8 +4,9 @@
 //! full or a failing disk at a chosen moment. Reading and opening need no such seam: real files can be damaged
 //! for a test directly.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
+use std::path::Path;
 
 /// How bytes get to the disk. The provided methods are the real ones.
 pub trait Disk: Send + Sync {
@@ -54,23 +55,35 @@ pub(super) fn private(options: &mut OpenOptions) -> &mut OpenOptions {
     options
 }
 
-/// Makes a folder for the user of this process alone, and those above it, where they are not there.
-pub(super) fn create_private_folder(path: &std::path::Path) -> io::Result<()> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
+/// Creates `folder` and those above it that are missing, for the user of this process alone, and durably: each is synced
+/// into the one that it is in.
+///
+/// # Errors
+/// What the system says.
+pub fn create_folder(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let above = folder.parent().filter(|above| !above.as_os_str().is_empty());
+    above.map_or(Ok(()), create_folder)?;
+    let mut builder = DirBuilder::new();
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
+    match builder.create(folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => {}
+        created => created?,
+    }
+    sync_folder(above.unwrap_or(Path::new(".")))
 }
 
 /// Makes created, renamed and removed entries of `folder` durable.
 #[cfg(unix)]
-pub(super) fn sync_folder(folder: &std::path::Path) -> io::Result<()> {
+pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
 /// Elsewhere a folder cannot be opened as a file, and the file system orders such changes by itself.
 #[cfg(not(unix))]
-pub(super) fn sync_folder(_folder: &std::path::Path) -> io::Result<()> {
+pub(super) fn sync_folder(_folder: &Path) -> io::Result<()> {
     Ok(())
 }

@@ -8,20 +8,31 @@
 //! ```text
 //! <data>/lock                        held while the log is open
 //! <data>/log/<first seq>.log         segments
+//! <data>/end                         how far the log was acknowledged
 //! <data>/snapshots/<seq>.snap        the newest snapshots
+//! <data>/lost/                       files that a start went on without, because somebody said so
 //! ```
+//!
+//! What is promised: after a process was killed, or the power failed, everything that was acknowledged is there, and
+//! what was not is removed by itself. Files that are missing or exchanged, and bytes that have changed, are noticed at
+//! the next start wherever they are, and nothing is changed before somebody has decided. The one exception, for the
+//! newest batches after a power cut, is in `end.rs`.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use sortie_domain::time::Timestamp;
+
 use super::batch::Batch;
-use super::disk::{Disk, SystemDisk, create_private_folder, sync_folder};
-use super::errors::{AppendError, AppendErrorKind, OpenError, ReadError, SnapshotError};
+use super::disk::{Disk, SystemDisk, create_folder, sync_folder};
+use super::end::{End, EndRecord};
+use super::errors::{AppendError, AppendErrorKind, OpenError, ReadError};
 use super::frame::{self, MAX_BATCH_BYTES};
 use super::lock::FolderLock;
-use super::segment::{self, Frames, Rest, Scan, Segment};
+use super::recovery::{Findings, snapshot_failed};
+use super::segment::{Frames, Seal, Segment};
 use super::snapshots::Snapshots;
 use super::{Log, LogReader, SnapshotStore};
 
@@ -45,11 +56,20 @@ pub struct LogOptions {
     pub segment_bytes: u64,
     /// Bytes of log to keep beyond what the snapshots need, for subscribers that come back.
     pub retention_bytes: u64,
+    /// Whether to go on, with a warning, where records that were acknowledged are missing or damaged.
+    pub accept_loss: bool,
+    /// Whether something says that there has been a log in the folder, so that finding none is a loss.
+    pub expected: bool,
 }
 
 impl Default for LogOptions {
     fn default() -> Self {
-        Self { segment_bytes: SEGMENT_BYTES, retention_bytes: RETENTION_BYTES }
+        Self {
+            segment_bytes: SEGMENT_BYTES,
+            retention_bytes: RETENTION_BYTES,
+            accept_loss: false,
+            expected: false,
+        }
     }
 }
 
@@ -65,7 +85,10 @@ pub struct EmbeddedLog {
     /// A failed append may have left bytes after the durable ones; they must go before anything is appended.
     needs_cut: bool,
     frame: Vec<u8>,
+    end: End,
     segments: Arc<Segments>,
+    /// Files that a snapshot stands for and that nothing leads to: they go with the next old segments.
+    strays: Vec<PathBuf>,
     snapshots: Arc<Snapshots>,
     _lock: FolderLock,
 }
@@ -74,6 +97,8 @@ pub struct EmbeddedLog {
 #[derive(Debug)]
 struct Segments {
     list: RwLock<Vec<Segment>>,
+    /// The last record while there is no segment.
+    floor: u64,
 }
 
 impl EmbeddedLog {
@@ -93,25 +118,43 @@ impl EmbeddedLog {
     pub fn open_on(data: &Path, options: LogOptions, disk: Arc<dyn Disk>) -> Result<Self, OpenError> {
         let (folder, snapshot_folder) = (data.join("log"), data.join("snapshots"));
         for needed in [&folder, &snapshot_folder] {
-            create_private_folder(needed).map_err(|source| failed("create", needed, source))?;
+            create_folder(needed).map_err(|source| failed("create", needed, source))?;
         }
         let lock = FolderLock::take(data)?;
-        sync_folder(data).map_err(|source| failed("sync", data, source))?;
-        let (segments, rest) = scan_all(&folder)?;
+        // A file that was created just before a power cut may have its bytes and not its name.
+        for needed in [data, &folder] {
+            sync_folder(needed).map_err(|source| failed("sync", needed, source))?;
+        }
         let snapshots = Snapshots::new(snapshot_folder, Arc::clone(&disk));
-        snapshots.remove_unfinished().map_err(|error| snapshot_failed(data, error))?;
-        check_snapshots(data, &segments, &snapshots)?;
-        let tail_bytes = segments.last().map_or(0, |last| last.bytes);
-        let tail = segments.last().map(|last| open_tail(last, rest, &*disk)).transpose()?;
+        let (mut end, found) = End::read(data.to_owned())
+            .map_err(|source| failed("read", &data.join(super::end::FILE), source))?;
+        let findings = Findings::look(data, &folder, found, &snapshots)?;
+        if findings.is_new()? && options.expected {
+            let error = OpenError::Gone { folder: data.to_owned() };
+            if !options.accept_loss {
+                return Err(error);
+            }
+            tracing::warn!(folder = %data.display(), "beginning with an empty log, as --accept-loss says");
+        }
+        let recovered = findings.recover(options.accept_loss)?;
+        snapshots.remove_unfinished().map_err(snapshot_failed)?;
+        let tail = recovered.open_tail(&*disk)?;
+        let time = end.record.time;
+        if let Err(error) = end.keep(recovered.end(time), &*disk) {
+            // Not worth the start; the next segment needs it and tries again.
+            tracing::warn!(%error, "cannot write down how far the log goes");
+        }
         Ok(Self {
             folder,
             options,
             disk,
             tail,
-            tail_bytes,
+            tail_bytes: recovered.segments.last().map_or(0, |last| last.bytes),
             needs_cut: false,
             frame: Vec::new(),
-            segments: Arc::new(Segments { list: RwLock::new(segments) }),
+            end,
+            segments: Arc::new(Segments { list: RwLock::new(recovered.segments), floor: recovered.floor }),
+            strays: recovered.strays,
             snapshots: Arc::new(snapshots),
             _lock: lock,
         })
@@ -160,11 +203,32 @@ impl EmbeddedLog {
         if full {
             // Only the last segment may be followed by zeros.
             self.cut_tail()?;
-            let (created, file) = Segment::create(&self.folder, first_seq, draw_mark()?, &*self.disk)?;
+            // Durable before the segment: one that names the segment before is never without it.
+            self.end.ensure(&*self.disk)?;
+            let before = self.segments.read().last().map_or_else(Seal::default, Segment::seal);
+            let (created, file) =
+                Segment::create(&self.folder, first_seq, draw_mark()?, before, &*self.disk)?;
             (self.tail, self.tail_bytes) = (Some(file), created.bytes);
+            let end = EndRecord::of(&created, self.end.record.time);
             self.segments.write().push(created);
+            if let Err(error) = self.end.keep(end, &*self.disk) {
+                tracing::warn!(%error, "cannot sync what says how far the log goes");
+            }
         }
         Ok(())
+    }
+}
+
+impl EmbeddedLog {
+    /// Gives their number.
+    fn remove_strays(&mut self) -> usize {
+        let strays = std::mem::take(&mut self.strays);
+        for path in &strays {
+            if let Err(error) = fs::remove_file(path) {
+                tracing::warn!(path = %path.display(), %error, "cannot remove an old log file");
+            }
+        }
+        strays.len()
     }
 }
 
@@ -172,6 +236,7 @@ impl Drop for EmbeddedLog {
     fn drop(&mut self) {
         // For tidiness alone: opening does the same.
         let _ = self.cut_tail();
+        let _ = self.end.keep(self.end.record, &*self.disk);
     }
 }
 
@@ -187,12 +252,14 @@ impl Log for EmbeddedLog {
         let mark = self.segments.read().last().map_or(0, |last| last.mark);
         let mut bytes = std::mem::take(&mut self.frame);
         bytes.clear();
-        frame::encode(mark, batch, &mut bytes);
+        let checksum = frame::encode(mark, batch, &mut bytes);
         let written = self.write_tail(&bytes);
         if written.is_ok()
             && let Some(last) = self.segments.write().last_mut()
         {
-            last.grow(batch, bytes.len() as u64);
+            last.grow(batch, bytes.len() as u64, checksum);
+            let time = self.end.record.time.max(batch.last_time());
+            self.end.note(EndRecord::of(last, time), &*self.disk);
         }
         self.frame = bytes;
         Ok(written?)
@@ -222,12 +289,25 @@ impl Log for EmbeddedLog {
             gone += 1;
         }
         segments.drain(..gone);
+        let needs_strays = segments.first().is_some_and(|first| first.first_seq - 1 > snapshot_seq);
         drop(segments);
+        if !needs_strays {
+            gone += self.remove_strays();
+        }
         if gone > 0
             && let Err(error) = sync_folder(&self.folder)
         {
             tracing::warn!(%error, "cannot sync the log folder after removing old files");
         }
+    }
+
+    fn note_alive(&mut self, time: Timestamp) {
+        let record = EndRecord { time: self.end.record.time.max(time), ..self.end.record };
+        self.end.note(record, &*self.disk);
+    }
+
+    fn last_alive(&self) -> Timestamp {
+        self.end.record.time
     }
 
     fn reader(&self) -> Arc<dyn LogReader> {
@@ -259,7 +339,7 @@ impl Segments {
     /// Where `seq` is; `None` if it is not written yet.
     fn span(&self, seq: u64) -> Result<Option<Span>, ReadError> {
         let segments = self.read();
-        let earliest = segments.first().map_or(1, |first| first.first_seq);
+        let earliest = segments.first().map_or(self.floor + 1, |first| first.first_seq);
         if seq < earliest {
             return Err(ReadError::Gone { asked: seq, earliest });
         }
@@ -275,11 +355,11 @@ impl Segments {
 
 impl LogReader for Segments {
     fn earliest_seq(&self) -> u64 {
-        self.read().first().map_or(1, |first| first.first_seq)
+        self.read().first().map_or(self.floor + 1, |first| first.first_seq)
     }
 
     fn last_seq(&self) -> u64 {
-        self.read().last().map_or(0, |last| last.last_seq)
+        self.read().last().map_or(self.floor, |last| last.last_seq)
     }
 
     fn read(&self, from: u64, max_bytes: usize) -> Result<Vec<Batch>, ReadError> {
@@ -297,7 +377,7 @@ impl LogReader for Segments {
             };
             while bytes < max_bytes && !frames.is_at_end() {
                 let damaged = ReadError::Damaged { file: span.path.clone(), offset: frames.at };
-                let batch = frames.next().map_err(fail)?.ok_or(damaged)?;
+                let (batch, _) = frames.next().map_err(fail)?.ok_or(damaged)?;
                 if batch.last_seq() >= next {
                     bytes += batch.body().len();
                     next = batch.last_seq() + 1;
@@ -313,79 +393,8 @@ fn failed(doing: &'static str, path: &Path, source: io::Error) -> OpenError {
     OpenError::Io { doing, path: path.to_owned(), source }
 }
 
-fn snapshot_failed(data: &Path, error: SnapshotError) -> OpenError {
-    match error {
-        SnapshotError::Io { doing, path, source } => OpenError::Io { doing, path, source },
-        SnapshotError::TooLarge { .. } => failed("list", data, io::Error::other(error)),
-    }
-}
-
 fn draw_mark() -> io::Result<u32> {
     let drawn = getrandom::u32().map_err(|error| io::Error::other(error.to_string()))?;
     // Zero would let a run of zeros begin like a frame.
     Ok(drawn.max(1))
-}
-
-/// Every segment of `folder` in order, and what follows the last one.
-fn scan_all(folder: &Path) -> Result<(Vec<Segment>, Rest), OpenError> {
-    let mut firsts = Vec::new();
-    for entry in fs::read_dir(folder).map_err(|source| failed("list", folder, source))? {
-        let path = entry.map_err(|source| failed("list", folder, source))?.path();
-        match segment::first_seq_of(&path) {
-            Some(first_seq) => firsts.push((first_seq, path)),
-            None => tracing::warn!(path = %path.display(), "not a log file; leaving it alone"),
-        }
-    }
-    firsts.sort_unstable();
-    let (mut segments, mut last_rest) = (Vec::<Segment>::new(), Rest::Nothing);
-    for (index, (first_seq, path)) in firsts.iter().enumerate() {
-        let expected = segments.last().map_or(*first_seq, |before| before.last_seq + 1);
-        match Segment::scan(path, *first_seq, index + 1 == firsts.len())? {
-            Scan::Unbegun => {
-                tracing::warn!(path = %path.display(), "removing a log file that was never begun");
-                fs::remove_file(path).map_err(|source| failed("remove", path, source))?;
-            }
-            Scan::Sound { segment, .. } if segment.first_seq != expected => {
-                let found = segment.first_seq;
-                return Err(OpenError::Discontinuous { file: segment.path, found, expected });
-            }
-            Scan::Sound { segment, rest } => {
-                segments.push(segment);
-                last_rest = rest;
-            }
-        }
-    }
-    Ok((segments, last_rest))
-}
-
-/// Refuses a log that ends before its newest snapshot, while its torn end is still there to be looked at.
-fn check_snapshots(data: &Path, segments: &[Segment], snapshots: &Snapshots) -> Result<(), OpenError> {
-    let seqs = snapshots.list().map_err(|error| snapshot_failed(data, error))?;
-    let last_seq = segments.last().map_or(0, |last| last.last_seq);
-    match seqs.last() {
-        Some(&snapshot_seq) if snapshot_seq > last_seq => {
-            Err(OpenError::BehindSnapshot { folder: data.to_owned(), last_seq, snapshot_seq })
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Opens the last segment for appending and removes what follows its sound part. That part is synced: a
-/// process that was killed between its write and its sync left it to the system's cache alone.
-fn open_tail(last: &Segment, rest: Rest, disk: &dyn Disk) -> Result<File, OpenError> {
-    let fail = |source| failed("repair", &last.path, source);
-    let file = OpenOptions::new().read(true).write(true).open(&last.path).map_err(fail)?;
-    if rest == Rest::Torn {
-        tracing::warn!(
-            path = %last.path.display(),
-            offset = last.bytes,
-            last_seq = last.last_seq,
-            "removing a batch that was broken off at the end of the log"
-        );
-    }
-    if rest != Rest::Nothing {
-        disk.resize(&file, last.bytes).map_err(fail)?;
-    }
-    disk.sync(&file).map_err(fail)?;
-    Ok(file)
 }

@@ -1,7 +1,8 @@
 //! What can go wrong with a log, for those who must tell people what to do about it.
 
+use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why a log could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -18,11 +19,13 @@ pub enum OpenError {
         /// The process that holds it, if it has said so.
         pid: Option<u32>,
     },
-    /// Something in the middle of the log is not what was written.
+    /// A file of the log is not what was written.
     #[error(
-        "the log file {} is damaged at byte {offset}: {what}. Records after that place are lost or out of \
-         order, so nothing was changed. Restore the data folder from a backup",
-        file.display()
+        "the log file {} is damaged at byte {offset}: {what}. {loss} cannot be read. Nothing was changed. Restore the data \
+         folder from a backup, or go on with the records up to {}, and without any later one, with `sortie up \
+         --accept-loss`",
+        file.display(),
+        loss.kept()
     )]
     Damaged {
         /// The damaged file.
@@ -31,7 +34,53 @@ pub enum OpenError {
         offset: u64,
         /// What is wrong there.
         what: &'static str,
+        /// The records that cannot be had.
+        loss: Loss,
     },
+    /// Files of the log are missing.
+    #[error(
+        "the log in {} is not whole: {loss} {}. Nothing was changed. Restore the missing files from a backup, or go \
+         on with the records up to {}, and without any later one, with `sortie up --accept-loss`",
+        folder.display(),
+        hole(before.as_deref(), *foreign),
+        loss.kept()
+    )]
+    Missing {
+        /// The data folder.
+        folder: PathBuf,
+        /// The file after the hole, where there is one.
+        before: Option<PathBuf>,
+        /// Whether the records of that file are the next ones, but do not belong to those before.
+        foreign: bool,
+        /// The records that cannot be had.
+        loss: Loss,
+    },
+    /// The file that says how far the log goes is missing or damaged.
+    #[error(
+        "{} is missing or damaged. It says how far the log goes, so nobody can tell whether records after {last_seq} \
+         are missing. Restore it from a backup together with the log, or go on with the records that are there with \
+         `sortie up --accept-loss`",
+        file.display()
+    )]
+    NoEnd {
+        /// The file.
+        file: PathBuf,
+        /// The last record that is there.
+        last_seq: u64,
+    },
+    /// There is no log where there was one.
+    #[error(
+        "{} has no log, although it had one. Nothing was changed. Restore the folders `log` and `snapshots` and the file \
+         `end` from a backup, or begin with an empty log with `sortie up --accept-loss`",
+        folder.display()
+    )]
+    Gone {
+        /// The data folder.
+        folder: PathBuf,
+    },
+    /// The snapshots could not be looked at.
+    #[error(transparent)]
+    Snapshot(SnapshotError),
     /// The file was written by a version that this one does not know.
     #[error(
         "{} has format version {version}, this program reads version {known}; run the program that wrote it",
@@ -45,35 +94,6 @@ pub enum OpenError {
         /// The version known here.
         known: u32,
     },
-    /// A segment is missing or is there twice.
-    #[error(
-        "the log file {} begins with record {found}, but record {expected} should come next; restore the \
-         missing log files from a backup",
-        file.display()
-    )]
-    Discontinuous {
-        /// The later file.
-        file: PathBuf,
-        /// The record it begins with.
-        found: u64,
-        /// The record it should begin with.
-        expected: u64,
-    },
-    /// A snapshot includes records that the log does not have.
-    #[error(
-        "the log in {} ends with record {last_seq}, but there is a snapshot at record {snapshot_seq}: the end \
-         of the log is lost. Restore the data folder from a backup, or remove that snapshot to go on without \
-         those records",
-        folder.display()
-    )]
-    BehindSnapshot {
-        /// The data folder.
-        folder: PathBuf,
-        /// The last record of the log.
-        last_seq: u64,
-        /// The last record in the newest snapshot.
-        snapshot_seq: u64,
-    },
     /// The system refused an operation.
     #[error("cannot {doing} {}: {source}", path.display())]
     Io {
@@ -84,6 +104,45 @@ pub enum OpenError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+/// Records that were acknowledged and cannot be had.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Loss {
+    /// The first of them.
+    pub from: u64,
+    /// The last one, where that is known.
+    pub to: Option<u64>,
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.to {
+            Some(to) if to > self.from => write!(f, "records {} to {to}", self.from),
+            Some(_) => write!(f, "record {}", self.from),
+            None => write!(f, "the records from {} on", self.from),
+        }
+    }
+}
+
+impl Loss {
+    /// The last record that is left.
+    const fn kept(self) -> u64 {
+        self.from - 1
+    }
+}
+
+fn hole(before: Option<&Path>, foreign: bool) -> String {
+    match before {
+        Some(file) if foreign => {
+            format!(
+                "are not those that belong here: {} was not written after the file before it",
+                file.display()
+            )
+        }
+        Some(file) => format!("are missing before {}", file.display()),
+        None => "are missing at its end".to_owned(),
+    }
 }
 
 /// Why a batch did not become durable.
@@ -161,23 +220,14 @@ pub enum ReadError {
     },
 }
 
-/// Why a snapshot could not be kept or looked for.
+/// Why a snapshot could not be kept or looked for: the system refused an operation, or the state cannot be stored.
 #[derive(Debug, thiserror::Error)]
-pub enum SnapshotError {
-    /// It is larger than [`MAX_SNAPSHOT_BYTES`](super::MAX_SNAPSHOT_BYTES).
-    #[error("a snapshot of {bytes} bytes is too large, the limit is {max} bytes", max = super::MAX_SNAPSHOT_BYTES)]
-    TooLarge {
-        /// Its size.
-        bytes: usize,
-    },
-    /// The system refused an operation.
-    #[error("cannot {doing} {}: {source}", path.display())]
-    Io {
-        /// What was tried.
-        doing: &'static str,
-        /// On which file or folder.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+#[error("cannot {doing} {}: {source}", path.display())]
+pub struct SnapshotError {
+    /// What was tried.
+    pub doing: &'static str,
+    /// On which file or folder.
+    pub path: PathBuf,
+    /// What the system said.
+    pub source: io::Error,
 }

@@ -26,15 +26,20 @@ pub const MAX_BATCH_BYTES: usize = 16 << 20;
 
 pub(super) const FRAME_HEAD_BYTES: usize = 24;
 
-/// Appends `batch` to `out`.
-pub(super) fn encode(mark: u32, batch: &Batch, out: &mut Vec<u8>) {
+/// What a disk writes wholly or not at all, in bytes.
+const SECTOR_BYTES: usize = 512;
+
+/// Appends `batch` to `out`; gives the frame's checksum.
+pub(super) fn encode(mark: u32, batch: &Batch, out: &mut Vec<u8>) -> u32 {
     let (first_seq, count) = (batch.first_seq().to_le_bytes(), batch.len().to_le_bytes());
+    let checksum = checksum(mark, first_seq, count, batch.body());
     out.extend_from_slice(&mark.to_le_bytes());
     out.extend_from_slice(&(batch.body().len() as u32).to_le_bytes());
-    out.extend_from_slice(&checksum(mark, first_seq, count, batch.body()).to_le_bytes());
+    out.extend_from_slice(&checksum.to_le_bytes());
     out.extend_from_slice(&first_seq);
     out.extend_from_slice(&count);
     out.extend_from_slice(batch.body());
+    checksum
 }
 
 fn checksum(mark: u32, first_seq: [u8; 8], count: [u8; 4], body: &[u8]) -> u32 {
@@ -67,9 +72,9 @@ fn head(mark: u32, bytes: &[u8; FRAME_HEAD_BYTES]) -> Option<Head> {
     })
 }
 
-/// Reads one frame from `source`, of which `remaining` bytes are left. `Ok(None)` if there is no whole and
-/// sound frame.
-pub(super) fn read(mark: u32, source: &mut impl Read, remaining: u64) -> io::Result<Option<Batch>> {
+/// Reads one frame from `source`, of which `remaining` bytes are left, with its checksum. `Ok(None)` if there is no
+/// whole and sound frame.
+pub(super) fn read(mark: u32, source: &mut impl Read, remaining: u64) -> io::Result<Option<(Batch, u32)>> {
     if remaining < FRAME_HEAD_BYTES as u64 {
         return Ok(None);
     }
@@ -85,7 +90,32 @@ pub(super) fn read(mark: u32, source: &mut impl Read, remaining: u64) -> io::Res
         return Ok(None);
     }
     let batch = Batch::from_body(u64::from_le_bytes(head.first_seq), u32::from_le_bytes(head.count), body);
-    Ok(batch.filter(|batch| !batch.is_empty()))
+    Ok(batch.filter(|batch| !batch.is_empty()).map(|batch| (batch, head.checksum)))
+}
+
+/// Whether `bytes`, which begin at the offset `at` of a file and are no sound frame, begin with one that was written as a
+/// whole and has changed since: its head announces `next_seq`, all of it is there, and no disk sector that it touches was
+/// left as zeros. What a kill or a power cut leaves of a frame lacks some of its sectors, or its end.
+pub(super) fn is_changed(mark: u32, bytes: &[u8], at: u64, next_seq: u64) -> bool {
+    let Some((first, _)) = bytes.split_first_chunk::<FRAME_HEAD_BYTES>() else { return false };
+    let Some(head) = head(mark, first).filter(|head| u64::from_le_bytes(head.first_seq) == next_seq) else {
+        return false;
+    };
+    let Some(mut rest) = bytes.get(..FRAME_HEAD_BYTES + head.body_bytes) else { return false };
+    let mut room = SECTOR_BYTES - (at % SECTOR_BYTES as u64) as usize;
+    while !rest.is_empty() {
+        let (sector, after) = rest.split_at(room.min(rest.len()));
+        let unwritten = if after.is_empty() { sector.last() == Some(&0) } else { is_zero(sector) };
+        if unwritten {
+            return false;
+        }
+        (rest, room) = (after, SECTOR_BYTES);
+    }
+    true
+}
+
+pub(super) fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| *byte == 0)
 }
 
 /// Whether a sound frame begins anywhere in `bytes`.

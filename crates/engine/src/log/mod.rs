@@ -11,23 +11,26 @@
 mod batch;
 mod disk;
 mod embedded;
+mod end;
 mod errors;
 mod frame;
 mod lock;
+mod recovery;
 mod segment;
 mod snapshots;
 
+use std::io;
 use std::sync::Arc;
 
 use sortie_domain::time::Timestamp;
 
 pub use batch::{Batch, BatchRecords, RawRecord};
-pub use disk::{Disk, SystemDisk};
+pub use disk::{Disk, SystemDisk, create_folder};
 pub use embedded::{EmbeddedLog, LogOptions, RETENTION_BYTES, SEGMENT_BYTES};
-pub use errors::{AppendError, AppendErrorKind, OpenError, ReadError, SnapshotError};
+pub use errors::{AppendError, AppendErrorKind, Loss, OpenError, ReadError, SnapshotError};
 pub use frame::MAX_BATCH_BYTES;
 pub use lock::FolderLock;
-pub use snapshots::{KEPT_SNAPSHOTS, MAX_SNAPSHOT_BYTES};
+pub use snapshots::{KEPT_SNAPSHOTS, MAX_PIECE_BYTES, Pieces};
 
 /// Where batches become durable.
 pub trait Log: Send {
@@ -46,6 +49,14 @@ pub trait Log: Send {
 
     /// Gives up old records, as far as the log's own limit asks for, but none after `snapshot_seq`.
     fn retire(&mut self, snapshot_seq: u64);
+
+    /// Takes note that the log's owner lives at `time`, if the log can remember that at no cost.
+    fn note_alive(&mut self, _time: Timestamp) {}
+
+    /// When the log's owner was last known to live, as far as the log remembers.
+    fn last_alive(&self) -> Timestamp {
+        Timestamp::ZERO
+    }
 
     /// Reads what is durable.
     fn reader(&self) -> Arc<dyn LogReader>;
@@ -71,27 +82,33 @@ pub trait LogReader: Send + Sync {
 }
 
 /// A machine's durable state at one place of the log.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Debug)]
 pub struct StoredSnapshot {
     /// The last record it includes.
     pub seq: u64,
     /// The time of that record.
     pub time: Timestamp,
-    /// The encoded state.
-    pub payload: Vec<u8>,
+    /// The encoded state, in the pieces that it was written in.
+    pub pieces: Pieces,
 }
+
+/// Takes one piece of a snapshot, of 1 to [`MAX_PIECE_BYTES`] bytes.
+pub type PieceSink<'a> = &'a mut dyn FnMut(&[u8]) -> io::Result<()>;
+
+/// Gives the pieces of a snapshot one by one to the sink, and stops at its first error.
+pub type WritePieces<'a> = &'a mut dyn FnMut(PieceSink<'_>) -> io::Result<()>;
 
 /// Keeps the newest snapshots, from any thread.
 pub trait SnapshotStore: Send + Sync {
-    /// Makes `snapshot` durable and gives up those that are too many. Returns the last record that no kept
-    /// snapshot needs for a replay, so that the log may give it up: that of the oldest one, or 0 while one that
-    /// turned out unreadable would leave none.
+    /// Makes the snapshot of everything up to `seq`, a record of the time `time`, durable and gives up those that are
+    /// too many. Returns the last record that no kept snapshot needs for a replay, so that the log may give it up: that
+    /// of the oldest one, or 0 while one that turned out unreadable would leave none.
     ///
     /// # Errors
     /// [`SnapshotError`]; the earlier ones are then untouched.
-    fn save(&self, snapshot: &StoredSnapshot) -> Result<u64, SnapshotError>;
+    fn save(&self, seq: u64, time: Timestamp, pieces: WritePieces<'_>) -> Result<u64, SnapshotError>;
 
-    /// The newest readable snapshot whose sequence number is at most `at_most`.
+    /// The newest snapshot whose sequence number is at most `at_most` and which is as it was written.
     ///
     /// # Errors
     /// [`SnapshotError`] if the folder cannot be listed. A damaged snapshot is passed over with a warning.

@@ -1,7 +1,23 @@
 //! One file of the embedded log: `<first sequence number, 20 digits>.log`.
 //!
-//! A head of [`HEAD_BYTES`], then frames. The head is durable before the first frame is written, so a file that
-//! is longer than a sound head but has none is damaged, and one that is not longer was never begun.
+//! A head, then frames. The head is durable before the first frame is written, so a file that is longer than a sound
+//! head but has none is damaged, and one that is not longer was never begun.
+//!
+//! A head of version 2 names the end of the segment before, so that a segment is sealed by the one after it: a file that
+//! was cut, changed or taken from elsewhere no longer fits its neighbours. All numbers are little-endian:
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 8 | magic |
+//! | 4 | version |
+//! | 4 | mark |
+//! | 8 | first sequence number |
+//! | 8 | first sequence number of the segment before, 0 if there is none (from version 2 on) |
+//! | 8 | length of the segment before, in bytes (from version 2 on) |
+//! | 4 | chain of the segment before (from version 2 on) |
+//! | 4 | CRC-32 of all that |
+//!
+//! The chain of a segment is the CRC-32 over the checksums of its head and its frames, in order.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
@@ -9,14 +25,19 @@ use std::path::{Path, PathBuf};
 
 use super::batch::Batch;
 use super::disk::{Disk, private, sync_folder};
+use super::end::EndRecord;
 use super::errors::OpenError;
 use super::frame;
 
 const MAGIC: &[u8; 8] = b"SORTILOG";
-const VERSION: u32 = 1;
+/// What is written.
+pub(super) const VERSION: u32 = 2;
+/// Of logs whose segments do not name the one before.
+const UNCHAINED: u32 = 1;
 
-/// Magic (8), version (4), mark (4), first sequence number (8), CRC-32 of all that (4).
-pub(super) const HEAD_BYTES: u64 = 28;
+const UNCHAINED_HEAD_BYTES: u64 = 28;
+/// Length of a head of [`VERSION`].
+pub(super) const HEAD_BYTES: u64 = 48;
 
 /// At most this many bytes of frames are passed over to find a record.
 const PLACE_SPACING_BYTES: u64 = 256 << 10;
@@ -30,6 +51,15 @@ struct Place {
     at: u64,
 }
 
+/// The end of a segment, as the next one remembers it.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(super) struct Seal {
+    /// 0 for that of no segment.
+    pub(super) first_seq: u64,
+    pub(super) bytes: u64,
+    pub(super) chain: u32,
+}
+
 /// What is known of one file: its durable part.
 #[derive(Debug)]
 pub(super) struct Segment {
@@ -39,13 +69,20 @@ pub(super) struct Segment {
     /// One less than `first_seq` while it has no record.
     pub(super) last_seq: u64,
     pub(super) bytes: u64,
+    pub(super) chain: u32,
+    /// The end of the segment before; `None` in a file of the version that does not say.
+    pub(super) before: Option<Seal>,
+    head_bytes: u64,
     places: Vec<Place>,
 }
 
 /// What opening found in a file.
+#[derive(Debug)]
 pub(super) enum Scan {
     /// Sound up to `Segment::bytes`.
     Sound { segment: Segment, rest: Rest },
+    /// Nothing in it can be read: its head is damaged, or another file has its name.
+    Unreadable(&'static str),
     /// Creation was interrupted before anything could be written to it.
     Unbegun,
 }
@@ -56,8 +93,10 @@ pub(super) enum Rest {
     Nothing,
     /// Zeros: the file was lengthened ahead of its use.
     Unused,
-    /// A batch that was broken off.
+    /// A batch that was broken off while it was written.
     Torn,
+    /// Something that was written as a whole and is not what was written; how that is known.
+    Changed(&'static str),
 }
 
 pub(super) fn file_name(first_seq: u64) -> String {
@@ -68,138 +107,220 @@ pub(super) fn file_name(first_seq: u64) -> String {
 pub(super) fn first_seq_of(path: &Path) -> Option<u64> {
     let name = path.file_name()?.to_str()?;
     let first_seq = name.strip_suffix(".log")?.parse().ok()?;
-    (file_name(first_seq) == name).then_some(first_seq)
+    (file_name(first_seq) == name && first_seq > 0).then_some(first_seq)
 }
 
 impl Segment {
-    fn empty(path: PathBuf, mark: u32, first_seq: u64) -> Self {
-        Self { path, mark, first_seq, last_seq: first_seq - 1, bytes: HEAD_BYTES, places: Vec::new() }
-    }
-
     /// Creates the file with its head, durably. On failure no file is left, if the disk allows that.
     pub(super) fn create(
         folder: &Path,
         first_seq: u64,
         mark: u32,
+        before: Seal,
         disk: &dyn Disk,
     ) -> io::Result<(Self, File)> {
         let path = folder.join(file_name(first_seq));
         let mut options = OpenOptions::new();
         let file = private(options.read(true).write(true).create(true).truncate(true)).open(&path)?;
-        let written = disk
-            .write(&file, 0, &head(mark, first_seq))
-            .and_then(|()| disk.sync(&file))
-            .and_then(|()| sync_folder(folder));
+        let head = Head { version: VERSION, mark, first_seq, before };
+        let (bytes, chain) = head.encode();
+        let written =
+            disk.write(&file, 0, &bytes).and_then(|()| disk.sync(&file)).and_then(|()| sync_folder(folder));
         if let Err(error) = written {
             // Left behind, it would be found without frames and be removed when the log is opened.
             let _ = fs::remove_file(&path);
             return Err(error);
         }
-        Ok((Self::empty(path, mark, first_seq), file))
+        Ok((Self::empty(path, head, chain), file))
+    }
+
+    fn empty(path: PathBuf, head: Head, chain: u32) -> Self {
+        Self {
+            path,
+            mark: head.mark,
+            first_seq: head.first_seq,
+            last_seq: head.first_seq - 1,
+            bytes: head.bytes(),
+            chain,
+            before: (head.version != UNCHAINED).then_some(head.before),
+            head_bytes: head.bytes(),
+            places: Vec::new(),
+        }
     }
 
     /// Takes note of a frame of `frame_bytes` that is now durable.
-    pub(super) fn grow(&mut self, batch: &Batch, frame_bytes: u64) {
+    pub(super) fn grow(&mut self, batch: &Batch, frame_bytes: u64, checksum: u32) {
         if self.places.last().is_none_or(|place| self.bytes - place.at >= PLACE_SPACING_BYTES) {
             self.places.push(Place { seq: batch.first_seq(), at: self.bytes });
         }
         self.last_seq = batch.last_seq();
         self.bytes += frame_bytes;
+        self.chain = chained(self.chain, checksum);
+    }
+
+    /// Its end as it is now.
+    pub(super) const fn seal(&self) -> Seal {
+        Seal { first_seq: self.first_seq, bytes: self.bytes, chain: self.chain }
+    }
+
+    /// Whether nothing is missing between it and `next`, and `next` was written after it.
+    pub(super) fn is_before(&self, next: &Self) -> bool {
+        self.last_seq + 1 == next.first_seq && next.before.is_none_or(|before| before == self.seal())
     }
 
     /// Where to begin reading to find `seq`.
     pub(super) fn place_before(&self, seq: u64) -> u64 {
         let after = self.places.partition_point(|place| place.seq <= seq);
-        after.checked_sub(1).and_then(|index| self.places.get(index)).map_or(HEAD_BYTES, |place| place.at)
+        let place = after.checked_sub(1).and_then(|index| self.places.get(index));
+        place.map_or(self.head_bytes, |place| place.at)
     }
 
-    /// Reads the whole file and checks it.
-    pub(super) fn scan(path: &Path, first_seq: u64, is_last: bool) -> Result<Scan, OpenError> {
+    /// Reads the whole file and checks it, also against what `end` says of it.
+    pub(super) fn scan(path: &Path, first_seq: u64, end: Option<&EndRecord>) -> Result<Scan, OpenError> {
         let fail = |source| OpenError::Io { doing: "read", path: path.to_owned(), source };
-        let damaged = |offset, what| OpenError::Damaged { file: path.to_owned(), offset, what };
         let mut file = File::open(path).map_err(fail)?;
         let length = file.metadata().map_err(fail)?.len();
-        let mark = match read_head(&mut file, length).map_err(fail)? {
-            Head::Sound { mark, first_seq: found } if found == first_seq => mark,
-            Head::Sound { .. } => return Err(damaged(0, "its head and its name disagree")),
-            Head::Version(version) => {
+        let (head, chain) = match read_head(&mut file).map_err(fail)? {
+            FoundHead::Sound(head, chain) if head.first_seq == first_seq => (head, chain),
+            FoundHead::Sound(..) => return Ok(Scan::Unreadable("its head and its name disagree")),
+            FoundHead::Version(version) => {
                 return Err(OpenError::UnknownVersion { file: path.to_owned(), version, known: VERSION });
             }
-            Head::Bad if is_last && length <= HEAD_BYTES => return Ok(Scan::Unbegun),
-            Head::Bad => return Err(damaged(0, "its head is not sound")),
+            FoundHead::Bad if length <= HEAD_BYTES => return Ok(Scan::Unbegun),
+            FoundHead::Bad => return Ok(Scan::Unreadable("its head is not sound")),
         };
-        let mut segment = Self::empty(path.to_owned(), mark, first_seq);
-        let mut frames = Frames::open(path, mark, HEAD_BYTES, length).map_err(fail)?;
-        while let Some(batch) = frames.next().map_err(fail)? {
+        let end = end.filter(|end| end.seal.first_seq == first_seq);
+        if end.is_some_and(|end| end.mark != head.mark) {
+            return Ok(Scan::Unreadable("it is not the file that was written here"));
+        }
+        let mut segment = Self::empty(path.to_owned(), head, chain);
+        let mut at_end = end.is_none_or(|end| end.seal == segment.seal());
+        let mut frames = Frames::open(path, segment.mark, segment.bytes, length).map_err(fail)?;
+        while let Some((batch, checksum)) = frames.next().map_err(fail)? {
             if batch.first_seq() != segment.last_seq + 1 {
-                return Err(damaged(segment.bytes, "its records do not follow those before"));
+                let rest = Rest::Changed("its records do not follow those before");
+                return Ok(Scan::Sound { segment, rest });
             }
-            segment.grow(&batch, frames.at - segment.bytes);
+            segment.grow(&batch, frames.at - segment.bytes, checksum);
+            at_end |= end.is_some_and(|end| end.seal == segment.seal());
         }
-        if segment.bytes == length {
-            return Ok(Scan::Sound { segment, rest: Rest::Nothing });
+        if !at_end && end.is_some_and(|end| end.seal.bytes <= segment.bytes) {
+            return Ok(Scan::Unreadable("its content is not what was written here"));
         }
-        if !is_last {
-            return Err(damaged(segment.bytes, "it breaks off, but there are later log files"));
-        }
-        let bytes = read_from(path, segment.bytes).map_err(fail)?;
-        if bytes.iter().all(|byte| *byte == 0) {
-            return Ok(Scan::Sound { segment, rest: Rest::Unused });
-        }
-        if frame::any_in(mark, &bytes) {
-            return Err(damaged(segment.bytes, "a batch is broken, but there are sound ones after it"));
-        }
-        Ok(Scan::Sound { segment, rest: Rest::Torn })
+        let rest = rest(&segment, length).map_err(fail)?;
+        Ok(Scan::Sound { segment, rest })
     }
 }
 
-fn head(mark: u32, first_seq: u64) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(HEAD_BYTES as usize);
-    bytes.extend_from_slice(MAGIC);
-    bytes.extend_from_slice(&VERSION.to_le_bytes());
-    bytes.extend_from_slice(&mark.to_le_bytes());
-    bytes.extend_from_slice(&first_seq.to_le_bytes());
-    bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
-    bytes
+/// What follows the sound part in a file of `length` bytes.
+fn rest(segment: &Segment, length: u64) -> io::Result<Rest> {
+    if segment.bytes == length {
+        return Ok(Rest::Nothing);
+    }
+    let mut file = File::open(&segment.path)?;
+    file.seek(SeekFrom::Start(segment.bytes))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(if frame::is_zero(&bytes) {
+        Rest::Unused
+    } else if frame::any_in(segment.mark, &bytes) {
+        Rest::Changed("a batch is broken, but there are sound ones after it")
+    } else if frame::is_changed(segment.mark, &bytes, segment.bytes, segment.last_seq + 1) {
+        Rest::Changed("a batch is there as a whole, but is not what was written")
+    } else {
+        Rest::Torn
+    })
 }
 
-enum Head {
-    Sound { mark: u32, first_seq: u64 },
+fn chained(chain: u32, checksum: u32) -> u32 {
+    let mut hasher = crc32fast::Hasher::new_with_initial(chain);
+    hasher.update(&checksum.to_le_bytes());
+    hasher.finalize()
+}
+
+struct Head {
+    version: u32,
+    mark: u32,
+    first_seq: u64,
+    before: Seal,
+}
+
+impl Head {
+    const fn bytes(&self) -> u64 {
+        if self.version == UNCHAINED { UNCHAINED_HEAD_BYTES } else { HEAD_BYTES }
+    }
+
+    /// Its bytes, and the chain that begins with them.
+    fn encode(&self) -> (Vec<u8>, u32) {
+        let mut bytes = Vec::with_capacity(HEAD_BYTES as usize);
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&self.version.to_le_bytes());
+        bytes.extend_from_slice(&self.mark.to_le_bytes());
+        bytes.extend_from_slice(&self.first_seq.to_le_bytes());
+        bytes.extend_from_slice(&self.before.first_seq.to_le_bytes());
+        bytes.extend_from_slice(&self.before.bytes.to_le_bytes());
+        bytes.extend_from_slice(&self.before.chain.to_le_bytes());
+        let checksum = crc32fast::hash(&bytes);
+        bytes.extend_from_slice(&checksum.to_le_bytes());
+        (bytes, checksum)
+    }
+}
+
+enum FoundHead {
+    /// With the chain that begins with it.
+    Sound(Head, u32),
     Version(u32),
     Bad,
 }
 
-fn read_head(file: &mut File, length: u64) -> io::Result<Head> {
-    if length < HEAD_BYTES {
-        return Ok(Head::Bad);
-    }
-    let mut bytes = [0; HEAD_BYTES as usize];
-    file.read_exact(&mut bytes)?;
-    Ok(parse_head(&bytes).unwrap_or(Head::Bad))
+fn read_head(file: &mut File) -> io::Result<FoundHead> {
+    let mut bytes = Vec::new();
+    file.take(HEAD_BYTES).read_to_end(&mut bytes)?;
+    Ok(parse_head(&bytes).unwrap_or(FoundHead::Bad))
 }
 
-fn parse_head(bytes: &[u8; HEAD_BYTES as usize]) -> Option<Head> {
-    let (content, checksum) = bytes.split_last_chunk::<4>()?;
-    let rest = content.strip_prefix(MAGIC)?;
+fn parse_head(bytes: &[u8]) -> Option<FoundHead> {
+    let (version, _) = bytes.strip_prefix(MAGIC)?.split_first_chunk::<4>()?;
+    let version = u32::from_le_bytes(*version);
+    let length = match version {
+        UNCHAINED => UNCHAINED_HEAD_BYTES,
+        // Of a version that is not known only that much is sure: that it says so in a head of some length.
+        VERSION => HEAD_BYTES,
+        _ => return is_other_version(bytes).then_some(FoundHead::Version(version)),
+    };
+    let (content, checksum) = bytes.get(..length as usize)?.split_last_chunk::<4>()?;
     if crc32fast::hash(content) != u32::from_le_bytes(*checksum) {
         return None;
     }
-    let (version, rest) = rest.split_first_chunk::<4>()?;
-    let version = u32::from_le_bytes(*version);
-    if version != VERSION {
-        return Some(Head::Version(version));
-    }
+    let rest = content.get(MAGIC.len() + 4..)?;
     let (mark, rest) = rest.split_first_chunk::<4>()?;
-    let first_seq = u64::from_le_bytes(*rest.first_chunk::<8>()?);
-    (first_seq > 0).then_some(Head::Sound { mark: u32::from_le_bytes(*mark), first_seq })
+    let (first_seq, rest) = rest.split_first_chunk::<8>()?;
+    let head = Head {
+        version,
+        mark: u32::from_le_bytes(*mark),
+        first_seq: u64::from_le_bytes(*first_seq),
+        before: parse_seal(rest).unwrap_or_default(),
+    };
+    (head.first_seq > 0).then_some(FoundHead::Sound(head, u32::from_le_bytes(*checksum)))
 }
 
-fn read_from(path: &Path, at: u64) -> io::Result<Vec<u8>> {
-    let mut file = File::open(path)?;
-    file.seek(SeekFrom::Start(at))?;
-    let mut rest = Vec::new();
-    file.read_to_end(&mut rest)?;
-    Ok(rest)
+fn parse_seal(bytes: &[u8]) -> Option<Seal> {
+    let (first_seq, rest) = bytes.split_first_chunk::<8>()?;
+    let (length, rest) = rest.split_first_chunk::<8>()?;
+    Some(Seal {
+        first_seq: u64::from_le_bytes(*first_seq),
+        bytes: u64::from_le_bytes(*length),
+        chain: u32::from_le_bytes(*rest.first_chunk::<4>()?),
+    })
+}
+
+/// Whether a head of one of the lengths known ends with its checksum: a later version, and no damaged number of one that
+/// is known.
+fn is_other_version(bytes: &[u8]) -> bool {
+    [UNCHAINED_HEAD_BYTES, HEAD_BYTES].into_iter().any(|length| {
+        let head = bytes.get(..length as usize).and_then(|head| head.split_last_chunk::<4>());
+        head.is_some_and(|(content, checksum)| crc32fast::hash(content) == u32::from_le_bytes(*checksum))
+    })
 }
 
 /// The frames of a file, in order.
@@ -218,13 +339,13 @@ impl Frames {
         Ok(Self { source: BufReader::with_capacity(READ_BUFFER_BYTES, file), mark, at, end })
     }
 
-    /// The next frame; `None` at the end, or at something that is no sound frame.
-    pub(super) fn next(&mut self) -> io::Result<Option<Batch>> {
-        let batch = frame::read(self.mark, &mut self.source, self.end.saturating_sub(self.at))?;
-        if let Some(batch) = &batch {
+    /// The next frame with its checksum; `None` at the end, or at something that is no sound frame.
+    pub(super) fn next(&mut self) -> io::Result<Option<(Batch, u32)>> {
+        let found = frame::read(self.mark, &mut self.source, self.end.saturating_sub(self.at))?;
+        if let Some((batch, _)) = &found {
             self.at += (frame::FRAME_HEAD_BYTES + batch.body().len()) as u64;
         }
-        Ok(batch)
+        Ok(found)
     }
 
     pub(super) fn is_at_end(&self) -> bool {

@@ -6,14 +6,16 @@ use std::sync::Arc;
 
 use sortie_domain::time::Timestamp;
 use sortie_engine::log::{
-    AppendErrorKind, Batch, EmbeddedLog, Log, LogOptions, LogReader, MAX_BATCH_BYTES, OpenError, ReadError,
-    StoredSnapshot,
+    AppendErrorKind, Batch, EmbeddedLog, Log, LogOptions, LogReader, MAX_BATCH_BYTES, MAX_PIECE_BYTES,
+    OpenError, PieceSink, ReadError, SnapshotError, SnapshotStore,
 };
 use tempfile::tempdir;
 
+use crate::damage::crc32;
 use crate::disk::{Fault, FaultyDisk};
 
-pub(crate) const TINY: LogOptions = LogOptions { segment_bytes: 200, retention_bytes: 600 };
+pub(crate) const TINY: LogOptions =
+    LogOptions { segment_bytes: 200, retention_bytes: 600, accept_loss: false, expected: false };
 
 /// The payload of record `seq`; lengths vary.
 pub(crate) fn payload(seq: u64) -> Vec<u8> {
@@ -216,8 +218,22 @@ fn what_could_not_be_removed_at_once_is_removed_before_the_next_append() {
     assert_eq!(open(data.path()).reader().last_seq(), last);
 }
 
-fn snapshot(seq: u64) -> StoredSnapshot {
-    StoredSnapshot { seq, time: Timestamp::from_millis(seq), payload: format!("state {seq}").into_bytes() }
+/// What a snapshot of these tests consists of.
+fn pieces(seq: u64) -> Vec<Vec<u8>> {
+    (0..3).map(|piece| format!("state {seq}, piece {piece}").into_bytes()).collect()
+}
+
+pub(crate) fn save(store: &dyn SnapshotStore, seq: u64) -> Result<u64, SnapshotError> {
+    let mut write = |sink: PieceSink<'_>| pieces(seq).iter().try_for_each(|piece| sink(piece));
+    store.save(seq, Timestamp::from_millis(seq), &mut write)
+}
+
+/// The newest one, which must be what was written.
+fn newest(store: &dyn SnapshotStore, at_most: u64) -> Option<u64> {
+    let found = store.newest(at_most).unwrap()?;
+    let read: Vec<_> = found.pieces.map(Result::unwrap).collect();
+    assert_eq!((found.time, read), (Timestamp::from_millis(found.seq), pieces(found.seq)));
+    Some(found.seq)
 }
 
 #[test]
@@ -226,23 +242,56 @@ fn the_newest_sound_snapshot_is_found_and_two_are_kept() {
     let mut log = open(data.path());
     fill(&mut log, 20);
     let store = log.snapshots();
-    assert_eq!(store.newest(u64::MAX).unwrap(), None);
-    assert_eq!(store.save(&snapshot(3)).unwrap(), 0, "one is not enough to give up what it stands for");
-    assert_eq!(store.save(&snapshot(5)).unwrap(), 3);
-    assert_eq!(store.save(&snapshot(9)).unwrap(), 5);
+    assert_eq!(newest(&*store, u64::MAX), None);
+    assert_eq!(save(&*store, 3).unwrap(), 0, "one is not enough to give up what it stands for");
+    assert_eq!(save(&*store, 5).unwrap(), 3);
+    assert_eq!(save(&*store, 9).unwrap(), 5);
     assert_eq!(fs::read_dir(data.path().join("snapshots")).unwrap().count(), 2);
-    assert_eq!(store.newest(u64::MAX).unwrap(), Some(snapshot(9)));
-    assert_eq!(store.newest(8).unwrap(), Some(snapshot(5)));
-    let newest = data.path().join("snapshots").join(format!("{:020}.snap", 9));
-    let sound = fs::read(&newest).unwrap();
+    assert_eq!(newest(&*store, u64::MAX), Some(9));
+    assert_eq!(newest(&*store, 8), Some(5));
+    let file = data.path().join("snapshots").join(format!("{:020}.snap", 9));
+    let sound = fs::read(&file).unwrap();
     for at in 0..sound.len() {
         let mut bytes = sound.clone();
         bytes[at] ^= 0x40;
-        fs::write(&newest, bytes).unwrap();
-        assert_eq!(store.newest(u64::MAX).unwrap(), Some(snapshot(5)), "byte {at}");
-        fs::write(&newest, &sound[..at]).unwrap();
-        assert_eq!(store.newest(u64::MAX).unwrap(), Some(snapshot(5)), "cut at {at}");
+        fs::write(&file, bytes).unwrap();
+        assert_eq!(newest(&*store, u64::MAX), Some(5), "byte {at}");
+        fs::write(&file, &sound[..at]).unwrap();
+        assert_eq!(newest(&*store, u64::MAX), Some(5), "cut at {at}");
     }
+}
+
+/// As version 1 of the format was written: one payload after head and time, with one checksum.
+#[test]
+fn a_snapshot_in_one_piece_of_the_first_version_is_read() {
+    let data = tempdir().unwrap();
+    let log = open(data.path());
+    let content = [&7_u64.to_le_bytes()[..], &70_u64.to_le_bytes(), b"the state"].concat();
+    let head = [&b"SORTSNAP"[..], &1_u32.to_le_bytes(), &crc32(&content).to_le_bytes()].concat();
+    let path = data.path().join("snapshots").join(format!("{:020}.snap", 7));
+    let sound = [head, content].concat();
+    fs::write(&path, &sound).unwrap();
+    let found = log.snapshots().newest(u64::MAX).unwrap().unwrap();
+    let read: Vec<_> = found.pieces.map(Result::unwrap).collect();
+    assert_eq!((found.seq, found.time.as_millis(), read), (7, 70, vec![b"the state".to_vec()]));
+    for at in 0..sound.len() {
+        let mut bytes = sound.clone();
+        bytes[at] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        assert!(log.snapshots().newest(u64::MAX).unwrap().is_none(), "byte {at}");
+    }
+}
+
+#[test]
+fn a_piece_that_is_too_large_or_empty_is_refused_and_leaves_nothing() {
+    let data = tempdir().unwrap();
+    let log = open(data.path());
+    for bytes in [0, MAX_PIECE_BYTES + 1] {
+        let piece = vec![1; bytes];
+        let error = log.snapshots().save(5, Timestamp::ZERO, &mut |sink| sink(&piece)).unwrap_err();
+        assert!(error.to_string().contains(&format!("a piece of {bytes} bytes")), "{error}");
+    }
+    assert_eq!(fs::read_dir(data.path().join("snapshots")).unwrap().count(), 0);
 }
 
 #[test]
@@ -250,11 +299,11 @@ fn a_snapshot_that_cannot_be_written_leaves_the_earlier_ones() {
     let (data, disk) = (tempdir().unwrap(), Arc::new(FaultyDisk::new()));
     let log = EmbeddedLog::open_on(data.path(), TINY, Arc::clone(&disk) as _).unwrap();
     let store = log.snapshots();
-    store.save(&snapshot(1)).unwrap();
+    save(&*store, 1).unwrap();
     for fault in [Fault::Full, Fault::SyncFails] {
         disk.set(fault);
-        store.save(&snapshot(2)).unwrap_err();
-        assert_eq!(store.newest(u64::MAX).unwrap(), Some(snapshot(1)));
+        save(&*store, 2).unwrap_err();
+        assert_eq!(newest(&*store, u64::MAX), Some(1));
         assert_eq!(fs::read_dir(data.path().join("snapshots")).unwrap().count(), 1);
     }
 }
@@ -278,6 +327,7 @@ fn old_segments_go_only_when_snapshots_stand_for_them_and_there_is_too_much() {
     ));
     let last = reader.last_seq();
     assert_eq!(read_all(&*reader, earliest, 99), (earliest..=last).collect::<Vec<_>>());
+    save(&*log.snapshots(), last).unwrap();
     drop(log);
     let total: u64 = fs::read_dir(data.path().join("log"))
         .unwrap()

@@ -3,15 +3,19 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sortie_domain::machine::Machine;
 use sortie_domain::time::Timestamp;
-use sortie_engine::log::{Batch, Log, LogOptions};
-use sortie_engine::{EmbeddedLog, Ended, Engine, EngineOptions, StartError};
+use sortie_engine::host::{MAX_IDLE_PAUSE, MAX_PAUSE};
+use sortie_engine::log::{Batch, Log, LogOptions, Loss, OpenError};
+use sortie_engine::{
+    Clock as _, ClockGuard, EmbeddedLog, Ended, Engine, EngineOptions, ManualClock, StartError,
+};
 use tempfile::tempdir;
 
-use crate::toy::{Command, Event, Setup, await_event, codec, state};
+use crate::toy::{Command, Event, START, Setup, Toy, await_event, codec, state};
 
 fn copy(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
@@ -29,7 +33,8 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-const SMALL: LogOptions = LogOptions { segment_bytes: 300, retention_bytes: 0 };
+const SMALL: LogOptions =
+    LogOptions { segment_bytes: 300, retention_bytes: 0, accept_loss: false, expected: false };
 
 fn small(every: u64) -> Setup {
     let options = EngineOptions { snapshot_every_records: every, ..EngineOptions::default() };
@@ -55,8 +60,10 @@ async fn at_any_reply_the_files_alone_give_the_same_state() {
         handle.call(Command::Add(round)).await.unwrap();
         handle.call(Command::Alarm(Duration::from_secs(round + 1))).await.unwrap();
         if round % 8 == 0 {
-            // The log first: a snapshot that is newer than the log's copy would rightly be refused.
+            // In the order in which they are written: a copy of the log is refused if it lacks what `end` or a snapshot
+            // names.
             let (copied, now) = (tempdir().unwrap(), state(&handle).await);
+            fs::copy(data.path().join("end"), copied.path().join("end")).unwrap();
             fs::create_dir(copied.path().join("log")).unwrap();
             copy(&data.path().join("log"), &copied.path().join("log"));
             fs::create_dir(copied.path().join("snapshots")).unwrap();
@@ -105,18 +112,29 @@ async fn the_earlier_snapshot_serves_when_the_newest_is_damaged() {
     let before = state(&engine.handle()).await;
     engine.shutdown(Duration::ZERO).await;
     let folder = data.path().join("snapshots");
-    let newest = folder.join(format!("{:020}.snap", before.seq));
-    let mut bytes = fs::read(&newest).unwrap();
-    *bytes.last_mut().unwrap() ^= 1;
-    fs::write(&newest, bytes).unwrap();
+    let spoil = |name: &Path| {
+        let mut bytes = fs::read(name).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(name, bytes).unwrap();
+    };
+    spoil(&folder.join(format!("{:020}.snap", before.seq)));
     let engine = small(1000).start(data.path()).await;
     assert_eq!(state(&engine.handle()).await, before);
     assert!(engine.handle().stats().snapshot_seq < before.seq);
     drop(engine);
 
-    fs::remove_dir_all(&folder).unwrap();
+    for entry in fs::read_dir(&folder).unwrap().map(Result::unwrap) {
+        if entry.path() != folder.join(format!("{:020}.snap", before.seq)) {
+            spoil(&entry.path());
+        }
+    }
     match Engine::start(small(1000).parts(data.path())).await.map(drop) {
         Err(StartError::NoSnapshot { earliest_seq }) => assert!(earliest_seq > 1),
+        other => panic!("{other:?}"),
+    }
+    fs::remove_dir_all(&folder).unwrap();
+    match EmbeddedLog::open(data.path(), SMALL).map(drop) {
+        Err(OpenError::Missing { loss: Loss { from: 1, to: Some(to) }, .. }) => assert!(to > 1),
         other => panic!("{other:?}"),
     }
 }
@@ -163,12 +181,128 @@ async fn alarms_set_before_a_restart_ring_after_it() {
     await_event(&engine.handle(), Event::Rang(crate::toy::START.as_millis() + 9000)).await;
 }
 
+/// Something lives in it: an alarm.
+fn guard(accept: bool) -> ClockGuard<Toy> {
+    ClockGuard { accept, is_live: |toy| !toy.state.alarms.is_empty() }
+}
+
+fn at(clock: &ManualClock) -> Setup {
+    Setup { clock: Arc::new(clock.clone()), ..Setup::default() }
+}
+
+#[tokio::test]
+async fn a_clock_far_ahead_is_refused_where_something_lives() {
+    let (data, clock) = (tempdir().unwrap(), ManualClock::at(START));
+    let engine = at(&clock).start(data.path()).await;
+    engine.handle().call(Command::Alarm(Duration::from_secs(9))).await.unwrap();
+    drop(engine);
+    let start = async |accept| Engine::start_guarded(at(&clock).parts(data.path()), guard(accept)).await;
+    clock.advance(MAX_PAUSE + Duration::from_millis(1));
+    match start(false).await.map(drop) {
+        Err(StartError::ClockAhead { last, now }) => assert_eq!((last, now), (START, clock.now())),
+        other => panic!("{other:?}"),
+    }
+    let engine = start(true).await.unwrap();
+    await_event(&engine.handle(), Event::Rang(START.as_millis() + 9000)).await;
+}
+
+#[tokio::test]
+async fn a_pause_within_the_hour_or_with_nothing_that_lives_is_none_of_its_business() {
+    let (data, clock) = (tempdir().unwrap(), ManualClock::at(START));
+    let start = async || Engine::start_guarded(at(&clock).parts(data.path()), guard(false)).await;
+    let engine = start().await.unwrap();
+    engine.handle().call(Command::Alarm(Duration::from_secs(9))).await.unwrap();
+    drop(engine);
+    clock.advance(MAX_PAUSE);
+    let engine = start().await.unwrap();
+    await_event(&engine.handle(), Event::Rang(START.as_millis() + 9000)).await;
+    drop(engine);
+    let idle_since = clock.now();
+    clock.advance(MAX_IDLE_PAUSE);
+    let engine = start().await.unwrap();
+    state(&engine.handle()).await;
+    drop(engine);
+    // Nothing was decided, but the log was told that somebody lived.
+    clock.advance(MAX_IDLE_PAUSE + Duration::from_millis(1));
+    match start().await.map(drop) {
+        Err(StartError::ClockAhead { last, .. }) => assert_eq!(last, idle_since + MAX_IDLE_PAUSE),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_long_life_without_records_is_no_absence() {
+    let (data, clock) = (tempdir().unwrap(), ManualClock::at(START));
+    let engine = at(&clock).start(data.path()).await;
+    engine.handle().call(Command::Alarm(3 * MAX_PAUSE)).await.unwrap();
+    clock.advance(2 * MAX_PAUSE);
+    state(&engine.handle()).await;
+    drop(engine);
+    clock.advance(MAX_PAUSE);
+    let engine = Engine::start_guarded(at(&clock).parts(data.path()), guard(false)).await.unwrap();
+    await_event(&engine.handle(), Event::Rang((START + 3 * MAX_PAUSE).as_millis())).await;
+}
+
+#[tokio::test]
+async fn after_a_start_in_the_future_stamps_come_back_to_the_clock() {
+    let (data, future) = (tempdir().unwrap(), ManualClock::at(START + Duration::from_secs(1_000)));
+    let engine = at(&future).start(data.path()).await;
+    engine.handle().call(Command::Add(1)).await.unwrap();
+    drop(engine);
+    let clock = ManualClock::at(START);
+    let engine = at(&clock).start(data.path()).await;
+    let set = async |after: u64| {
+        engine.handle().call(Command::Alarm(Duration::from_secs(after))).await.unwrap();
+        *state(&engine.handle()).await.alarms.last().unwrap()
+    };
+    // In milliseconds after the start of these tests.
+    let since = |stamp: u64| stamp - START.as_millis();
+    assert_eq!(since(set(9_000).await), 10_000_000, "it goes on where the log ends");
+    clock.advance(Duration::from_secs(9_999));
+    let due = set(10_000).await;
+    assert_eq!(since(due), 9_999_100 + 10_000_000, "nine of ten seconds count");
+    assert_eq!(state(&engine.handle()).await.alarms.len(), 2);
+    clock.advance(Duration::from_secs(1));
+    await_event(&engine.handle(), Event::Rang(START.as_millis() + 10_000_000)).await;
+    clock.advance(Duration::from_secs(10));
+    assert_eq!(since(set(20_000).await), 10_010_000 + 20_000_000, "and all of them once it has caught up");
+}
+
+#[tokio::test]
+async fn a_snapshot_that_cannot_be_written_is_counted_and_explained_until_one_can() {
+    let data = tempdir().unwrap();
+    let engine = small(1).start(data.path()).await;
+    let handle = engine.handle();
+    let folder = data.path().join("snapshots");
+    fs::remove_dir_all(&folder).unwrap();
+    while handle.stats().failed_snapshots == 0 {
+        handle.call(Command::Add(1)).await.unwrap();
+    }
+    let problem = handle.snapshot_problem().unwrap();
+    assert!(
+        problem.contains("No such file") && !problem.contains(data.path().to_str().unwrap()),
+        "{problem}"
+    );
+    assert!(handle.stats().accepting);
+    fs::create_dir(&folder).unwrap();
+    while handle.stats().snapshot_seq == 0 {
+        handle.call(Command::Add(1)).await.unwrap();
+    }
+    assert_eq!((handle.snapshot_problem(), handle.stats().snapshot_time), (None, START));
+}
+
 #[test]
 fn the_codec_of_these_tests_is_sound() {
     let mut toy = crate::toy::Toy::default();
     toy.state.finished = vec![4, 5];
     toy.state.jobs = [(1, 2)].into();
     toy.state.alarms = [7, 8].into();
-    let bytes = (codec().encode_snapshot)(&toy.snapshot());
-    assert_eq!((codec().decode_snapshot)(&bytes).unwrap(), toy.state);
+    let mut pieces = Vec::new();
+    let mut sink = |piece: &[u8]| {
+        pieces.push(Ok(piece.to_vec()));
+        Ok(())
+    };
+    (codec().encode_snapshot)(&toy.snapshot(), &mut sink).unwrap();
+    assert!(pieces.len() > 1);
+    assert_eq!((codec().decode_snapshot)(&mut pieces.into_iter()).unwrap(), toy.state);
 }

@@ -116,7 +116,7 @@ fn a_slow_subscriber_falls_out_of_the_window_and_still_gets_everything() {
 #[tokio::test]
 async fn a_cursor_older_than_the_log_is_told_where_it_begins() {
     let data = tempdir().unwrap();
-    let log = LogOptions { segment_bytes: 300, retention_bytes: 0 };
+    let log = LogOptions { segment_bytes: 300, retention_bytes: 0, ..LogOptions::default() };
     let options = EngineOptions { snapshot_every_records: 20, ..EngineOptions::default() };
     let setup = || Setup { log, options, ..Setup::default() };
     let engine = setup().start(data.path()).await;

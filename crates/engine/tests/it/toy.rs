@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 use std::future::Future;
+use std::io;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -13,10 +14,10 @@ use std::time::Duration;
 
 use sortie_domain::machine::{Answer, CallId, Machine, Moment, Record, Step};
 use sortie_domain::time::Timestamp;
-use sortie_engine::log::{Disk, SystemDisk};
+use sortie_engine::log::{Disk, PieceSink, SystemDisk};
 use sortie_engine::{
     Clock, Codec, Cursor, DecodeError, EmbeddedLog, Engine, EngineOptions, Entropy, Handle, LogOptions,
-    ManualClock, Parts, Performer, Retry, Subscription,
+    ManualClock, Parts, Performer, Retry, StoredPieces, Subscription,
 };
 use tokio::sync::oneshot;
 
@@ -241,17 +242,19 @@ fn decode_event(bytes: &[u8]) -> Result<Event, DecodeError> {
     })
 }
 
-fn encode_snapshot(state: &State) -> Vec<u8> {
+fn encode_snapshot(state: &State, sink: PieceSink<'_>) -> io::Result<()> {
     let mut text = format!("{} {} {} {}", state.seq, state.sum, state.taken_back, state.alarms.len());
     state.alarms.iter().for_each(|alarm| write!(text, " {alarm}").unwrap());
     write!(text, " {}", state.jobs.len()).unwrap();
     state.jobs.iter().for_each(|(job, lane)| write!(text, " {job} {lane}").unwrap());
     state.finished.iter().for_each(|job| write!(text, " {job}").unwrap());
-    text.into_bytes()
+    // In many pieces, which end anywhere.
+    text.as_bytes().chunks(7).try_for_each(sink)
 }
 
-fn decode_snapshot(bytes: &[u8]) -> Result<State, DecodeError> {
-    let mut rest = numbers(bytes)?;
+fn decode_snapshot(pieces: &mut StoredPieces<'_>) -> Result<State, DecodeError> {
+    let bytes = pieces.collect::<io::Result<Vec<_>>>().map_err(DecodeError::new)?.concat();
+    let mut rest = numbers(&bytes)?;
     let mut next = || rest.pop_front().ok_or_else(|| DecodeError::new("too short"));
     let mut state = State { seq: next()?, sum: next()?, taken_back: next()?, ..State::default() };
     for _ in 0..next()? {

@@ -83,8 +83,8 @@ fn broker_codec() -> Codec<Broker> {
     Codec {
         encode_event: stored::encode_event,
         decode_event: |bytes| stored::decode_event(bytes).map_err(DecodeError::new),
-        encode_snapshot: stored::encode_snapshot,
-        decode_snapshot: |bytes| stored::decode_snapshot(bytes).map_err(DecodeError::new),
+        encode_snapshot: stored::write_snapshot,
+        decode_snapshot: |pieces| stored::read_snapshot(pieces).map_err(DecodeError::new),
     }
 }
 

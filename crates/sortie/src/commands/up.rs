@@ -13,9 +13,11 @@ use crate::dispatch;
 use crate::failure::Failure;
 use crate::logging;
 use crate::node::Node;
+use crate::used::Accepted;
 
 pub(crate) async fn run(options: cli::Up) -> Result<ExitCode, Failure> {
     let config = load(&options.source)?;
+    let accepted = Accepted { loss: options.accept_loss, clock: options.accept_clock };
     logging::start(&config.log.level, config.log.format);
     for warning in &config.warnings {
         tracing::warn!("{warning}");
@@ -23,7 +25,7 @@ pub(crate) async fn run(options: cli::Up) -> Result<ExitCode, Failure> {
     let mut signals = Signals::listen()?;
     let config = Arc::new(config);
     let own = Arc::clone(&config);
-    let node = match signals.while_starting(async move { Node::start(&own).await }).await {
+    let node = match signals.while_starting(async move { Node::start(&own, accepted).await }).await {
         Ok(started) => started??,
         Err(code) => return Ok(code),
     };

@@ -60,15 +60,74 @@ async fn a_second_process_is_refused() {
 async fn a_tail_that_was_never_finished_is_cut() {
     let (site, ids, log) = written().await;
     let sound = std::fs::read(&log).unwrap();
-    for garbage in [&b"x"[..], &[0xff; 100], &sound[28..40]] {
+    for garbage in [&b"x"[..], &[0xff; 100], &sound[48..60]] {
         std::fs::write(&log, [&sound, garbage].concat()).unwrap();
         assert_eq!(matches(&site).await, set(&ids));
         assert!(site.stderr().contains("WARN"), "{}", site.stderr());
     }
-    for cut in [1, 5, 30] {
-        std::fs::write(&log, &sound[..sound.len() - cut]).unwrap();
-        assert_eq!(matches(&site).await, set(&ids[..MATCHES - 1]), "{cut} bytes less");
+}
+
+/// The matches that are left when the loss is accepted; after that no flag is needed.
+async fn matches_after_loss(site: &Site) -> BTreeSet<String> {
+    site.up(&["--accept-loss"]).await.kill().await;
+    assert!(site.stderr().contains("WARN") && site.stderr().contains("--accept-loss"), "{}", site.stderr());
+    matches(site).await
+}
+
+#[tokio::test]
+async fn an_acknowledged_match_that_is_cut_off_or_changed_is_missed() {
+    let (site, ids, log) = written().await;
+    let (sound, end) = (std::fs::read(&log).unwrap(), std::fs::read(site.data("end")).unwrap());
+    let mut flipped = sound.clone();
+    flipped[sound.len() - 9] ^= 1;
+    for bytes in [&sound[..sound.len() - 1], &sound[..sound.len() - 30], &flipped] {
+        std::fs::write(&log, bytes).unwrap();
+        std::fs::write(site.data("end"), &end).unwrap();
+        let said = site.refused(&[]).await;
+        assert!(said.contains("damaged at byte ") && said.contains("--accept-loss"), "{said}");
+        assert!(std::fs::read(&log).unwrap() == bytes, "nothing is changed");
     }
+    assert_eq!(matches_after_loss(&site).await, set(&ids[..MATCHES - 1]));
+    let kept = site.data("lost").join(log.file_name().unwrap());
+    assert!(std::fs::read(kept).unwrap() == flipped, "what was cut off is kept");
+}
+
+#[tokio::test]
+async fn a_log_that_was_removed_as_a_whole_is_missed() {
+    let queues = json!({"duel": {"players_per_team": 1}});
+    let gone: [&[&str]; 4] = [
+        &["matchmaker"],
+        &["log"],
+        &["log", "snapshots", "end"],
+        &["log", "snapshots", "end", "used", "lock"],
+    ];
+    for names in gone {
+        let site = Site::with_config(&json!({
+            "dev": true, "fleets": {"quiet": idle_fleet()}, "matchmaker": {"queues": queues},
+        }));
+        let control_plane = site.up(&[]).await;
+        control_plane.submit(json!({"players": ["p"]})).await;
+        control_plane.kill().await;
+        for path in names.iter().map(|name| site.data(name)) {
+            if path.is_dir() {
+                std::fs::remove_dir_all(path).unwrap();
+            } else {
+                std::fs::remove_file(path).unwrap();
+            }
+        }
+        let said = site.refused(&[]).await;
+        assert!(said.contains("--accept-loss"), "{names:?}: {said}");
+        let left = matches_after_loss(&site).await.len();
+        assert_eq!(left, usize::from(names == ["matchmaker"]), "{names:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_flag_to_accept_a_loss_loses_nothing_where_there_is_none() {
+    let (site, ids, _) = written().await;
+    site.up(&["--accept-loss", "--accept-clock"]).await.kill().await;
+    assert_eq!(matches(&site).await, set(&ids));
+    assert!(!site.data("lost").exists());
 }
 
 #[tokio::test]
@@ -89,4 +148,44 @@ async fn damage_in_the_middle_stops_the_start() {
     }
     std::fs::write(&log, &sound).unwrap();
     assert_eq!(matches(&site).await, set(&ids));
+}
+
+#[tokio::test]
+async fn a_snapshot_that_cannot_be_written_is_told_and_keeps_nobody_waiting() {
+    let site = Site::with_config(&json!({
+        "dev": true, "fleets": {"quiet": idle_fleet()}, "log": {"snapshot_every": 2},
+    }));
+    let control_plane = site.up(&[]).await;
+    std::fs::remove_dir_all(site.data("snapshots")).unwrap();
+    let until = async |wanted: &str| {
+        for number in 0..100 {
+            control_plane.submit(json!({"players": [format!("{wanted}{number}")]})).await;
+            let ready = control_plane.get("/readyz").await;
+            if ready["status"] == wanted {
+                return ready;
+            }
+        }
+        panic!("it is never {wanted}");
+    };
+    let ready = until("degraded").await;
+    let problem = &ready["problems"][0];
+    assert_eq!(problem["code"], "snapshot_failed");
+    let text = problem["message"].as_str().unwrap();
+    assert!(text.contains("the broker") && text.contains("No such file"), "{text}");
+    assert!(!text.contains(site.path("data").to_str().unwrap()), "no paths for strangers: {text}");
+    let metrics =
+        async || control_plane.request("GET", "/metrics").send().await.unwrap().text().await.unwrap();
+    let told = metrics().await;
+    let line = |told: &str, name: &str| {
+        let begin = format!("sortie_{name}{{log=\"broker\"}} ");
+        let value = told.lines().find_map(|line| line.strip_prefix(&begin)).map(str::to_owned);
+        value.unwrap_or_else(|| panic!("no {name} in {told}")).parse::<u64>().unwrap()
+    };
+    assert!(line(&told, "snapshot_failures_total") >= 1);
+    assert!(line(&told, "log_last_seq") > line(&told, "snapshot_seq"));
+    std::fs::create_dir(site.data("snapshots")).unwrap();
+    until("ready").await;
+    let told = metrics().await;
+    assert!(line(&told, "snapshot_seq") > 0 && line(&told, "snapshot_age_seconds") < 3600);
+    control_plane.stop().await;
 }

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -146,6 +147,46 @@ async fn it_refuses_while_there_is_no_room_and_goes_on_when_there_is() {
     assert!(is_alive(servers[0]));
     let left = std::fs::read_dir(site.data("snapshots")).unwrap().map(|entry| entry.unwrap().path());
     assert!(left.into_iter().all(|path| path.extension() == Some("snap".as_ref())));
+}
+
+/// What is due at the start needs a write, and so does a changed configuration.
+#[tokio::test]
+async fn a_start_without_room_serves_although_something_is_due() {
+    const PICKUP: Duration = Duration::from_secs(2);
+    let site = Site::new();
+    let Some(disk) = SmallDisk::mount(site.path("data")) else { return };
+    let config = |warm: u32| {
+        let mut fleet = crate::site::idle_fleet();
+        fleet["warm"] = warm.into();
+        let queues = json!({"duel": {"players_per_team": 1}});
+        json!({
+            "dev": true, "fleets": {"quiet": fleet}, "broker": {"match_pickup_time": "2s"},
+            "matchmaker": {"queues": queues},
+        })
+    };
+    site.configure(&config(0));
+    let control_plane = site.up(&[]).await;
+    disk.fill();
+    let (ids, _) = submit_all(&control_plane).await;
+    let last = ids.last().unwrap();
+    // Nothing tells of a deadline that could not be written.
+    tokio::time::sleep(PICKUP).await;
+    control_plane.kill().await;
+    for warm in [0, 0, 1] {
+        site.configure(&config(warm));
+        let control_plane = site.up(&[]).await;
+        assert_eq!(control_plane.show(last).await["state"], "queued");
+        let (status, answer) = control_plane.send("GET", "/readyz", "").await;
+        assert_eq!((status, &answer["error"]["code"]), (503, &json!("disk_full")), "{answer}");
+        control_plane.get("/v1/tickets").await;
+        control_plane.kill().await;
+    }
+    let control_plane = site.up(&[]).await;
+    disk.make_room();
+    // Nobody calls for that.
+    control_plane.event("sortie.match.failed", Some(last)).await;
+    control_plane.event("sortie.allocation.ordered", None).await;
+    assert_eq!(control_plane.get("/readyz").await, json!({"status": "ready"}));
 }
 
 #[tokio::test]

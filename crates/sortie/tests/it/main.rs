@@ -7,6 +7,7 @@ mod adoption;
 mod arena;
 mod bad_input;
 mod bench;
+mod clock;
 mod completions;
 mod config;
 mod control_plane;

@@ -5,9 +5,13 @@
 
 mod records;
 
+use std::io;
+
 use sortie_domain::matchmaking::{Event, Snapshot};
 
-use super::{Place, Stored, StoredError, append, append_list, decode};
+use super::{
+    FieldProblem, Pieces, Place, Sink, SnapshotReadError, Stored, StoredError, append, decode, extend,
+};
 use crate::generated::sortie::matchmaker::v1 as form;
 
 /// Appends the stored form of an event to `out`.
@@ -25,9 +29,12 @@ pub fn decode_event(bytes: &[u8]) -> Result<Event, StoredError> {
     Event::load(stored.event, Place { message: "StoredEvent", field: "event" })
 }
 
-/// The stored form of a snapshot. Equal snapshots give equal bytes.
-#[must_use]
-pub fn encode_snapshot(snapshot: &Snapshot) -> Vec<u8> {
+/// Gives the stored form of a snapshot to `sink`, in pieces of about [`PIECE_BYTES`](super::PIECE_BYTES). Equal snapshots
+/// give equal pieces.
+///
+/// # Errors
+/// The first error of `sink`.
+pub fn write_snapshot(snapshot: &Snapshot, sink: Sink<'_>) -> io::Result<()> {
     use form::StoredSnapshot as Form;
 
     let Snapshot {
@@ -42,39 +49,67 @@ pub fn encode_snapshot(snapshot: &Snapshot) -> Vec<u8> {
         offers,
         rounds,
     } = snapshot;
-    let mut out = Vec::new();
+    let mut out = Pieces::new(sink);
     let (settings, configured) = (settings.store(), configured.store());
-    append(&Form { seq: *seq, settings, configured, ..Form::default() }, &mut out);
-    append_list(closed, &mut out, |closed| Form { closed, ..Form::default() });
-    append_list(tickets, &mut out, |tickets| Form { tickets, ..Form::default() });
-    append_list(over, &mut out, |over| Form { over, ..Form::default() });
-    append_list(formations, &mut out, |formations| Form { formations, ..Form::default() });
-    append_list(withdrawing, &mut out, |withdrawing| Form { withdrawing, ..Form::default() });
-    append_list(offers, &mut out, |offers| Form { offers, ..Form::default() });
-    append_list(rounds, &mut out, |rounds| Form { rounds, ..Form::default() });
-    out
+    out.add(&Form { seq: *seq, settings, configured, ..Form::default() })?;
+    out.add_list(closed, |closed| Form { closed, ..Form::default() })?;
+    out.add_list(tickets, |tickets| Form { tickets, ..Form::default() })?;
+    out.add_list(over, |over| Form { over, ..Form::default() })?;
+    out.add_list(formations, |formations| Form { formations, ..Form::default() })?;
+    out.add_list(withdrawing, |withdrawing| Form { withdrawing, ..Form::default() })?;
+    out.add_list(offers, |offers| Form { offers, ..Form::default() })?;
+    out.add_list(rounds, |rounds| Form { rounds, ..Form::default() })?;
+    out.finish()
 }
 
-/// Reads a snapshot's stored form.
+/// Reads a snapshot's stored form from its pieces; one piece of all the bytes does as well.
 ///
 /// # Errors
-/// [`StoredError`] for bytes that [`encode_snapshot`] of this version would not have written, except that fields of
-/// newer versions are ignored.
-pub fn decode_snapshot(bytes: &[u8]) -> Result<Snapshot, StoredError> {
+/// [`SnapshotReadError`] for pieces that [`write_snapshot`] of this version would not have written, except that fields of
+/// newer versions are ignored, and for the first error among `pieces`.
+pub fn read_snapshot(
+    pieces: &mut dyn Iterator<Item = io::Result<Vec<u8>>>,
+) -> Result<Snapshot, SnapshotReadError> {
     const MESSAGE: &str = "StoredSnapshot";
     let place = |field| Place { message: MESSAGE, field };
 
-    let stored: form::StoredSnapshot = decode(MESSAGE, bytes)?;
-    Ok(Snapshot {
-        seq: stored.seq,
-        settings: Stored::load(stored.settings, place("settings"))?,
-        configured: Stored::load(stored.configured, place("configured"))?,
-        closed: Stored::load(stored.closed, place("closed"))?,
-        tickets: Stored::load(stored.tickets, place("tickets"))?,
-        over: Stored::load(stored.over, place("over"))?,
-        formations: Stored::load(stored.formations, place("formations"))?,
-        withdrawing: Stored::load(stored.withdrawing, place("withdrawing"))?,
-        offers: Stored::load(stored.offers, place("offers"))?,
-        rounds: Stored::load(stored.rounds, place("rounds"))?,
+    let (mut seq, mut settings, mut configured) = (0, None, None);
+    let (mut closed, mut tickets, mut over, mut formations) = (vec![], vec![], vec![], vec![]);
+    let (mut withdrawing, mut offers, mut rounds) = (vec![], vec![], vec![]);
+    for piece in pieces {
+        let part: form::StoredSnapshot = decode(MESSAGE, &piece?)?;
+        seq = part.seq.max(seq);
+        settings = part.settings.or(settings);
+        configured = part.configured.or(configured);
+        extend(&mut closed, part.closed, place("closed"))?;
+        extend(&mut tickets, part.tickets, place("tickets"))?;
+        extend(&mut over, part.over, place("over"))?;
+        extend(&mut formations, part.formations, place("formations"))?;
+        extend(&mut withdrawing, part.withdrawing, place("withdrawing"))?;
+        extend(&mut offers, part.offers, place("offers"))?;
+        extend(&mut rounds, part.rounds, place("rounds"))?;
+    }
+    let (settings, configured) =
+        (Stored::load(settings, place("settings"))?, Stored::load(configured, place("configured"))?);
+    Ok(Snapshot { seq, settings, configured, closed, tickets, over, formations, withdrawing, offers, rounds })
+}
+
+/// The stored form of a snapshot that is known to be small, as a whole: all pieces of [`write_snapshot`] together.
+#[must_use]
+pub fn encode_snapshot(snapshot: &Snapshot) -> Vec<u8> {
+    super::whole(|sink| write_snapshot(snapshot, sink))
+}
+
+/// Reads what [`encode_snapshot`] gives.
+///
+/// # Errors
+/// As [`read_snapshot`].
+pub fn decode_snapshot(bytes: &[u8]) -> Result<Snapshot, StoredError> {
+    read_snapshot(&mut std::iter::once(Ok(bytes.to_vec()))).map_err(|error| match error {
+        SnapshotReadError::Stored(error) => error,
+        // There was nothing to be read.
+        SnapshotReadError::Io(_) => {
+            Place { message: "StoredSnapshot", field: "seq" }.has(FieldProblem::Missing)
+        }
     })
 }

@@ -16,7 +16,10 @@ use sortie_domain::ids::ServerId;
 use sortie_domain::machine::{Machine, Record};
 use sortie_domain::time::Timestamp;
 use sortie_wire::cloud_event::cloud_event;
-use sortie_wire::stored::{decode_event, decode_snapshot, encode_event, encode_snapshot};
+use sortie_wire::stored::{
+    PIECE_BYTES, SnapshotReadError, decode_event, decode_snapshot, encode_event, encode_snapshot,
+    read_snapshot, write_snapshot,
+};
 
 fn encoded(event: &Event) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -78,6 +81,34 @@ fn long_lists_of_a_snapshot_keep_their_order() {
     let gone = |number: u32| (ServerId::new(&format!("server {number}")).unwrap(), GoneCause::Exited);
     let snapshot = Snapshot { gone: (0..2_500).rev().map(gone).collect(), ..empty_snapshot() };
     assert_eq!(decode_snapshot(&encode_snapshot(&snapshot)).unwrap(), snapshot);
+}
+
+#[test]
+fn a_large_snapshot_is_given_and_read_in_pieces_of_a_bounded_size() {
+    let id = |number: u32| ServerId::new(&format!("{number:0>120}")).unwrap();
+    let gone: Vec<_> = (0..20_000).map(|number| (id(number), GoneCause::Exited)).collect();
+    let snapshot = Snapshot { seq: 7, gone, ..empty_snapshot() };
+    let mut pieces = Vec::new();
+    let taken = write_snapshot(&snapshot, &mut |piece| {
+        pieces.push(piece.to_vec());
+        Ok(())
+    });
+    taken.unwrap();
+    assert!(pieces.len() > 5, "{}", pieces.len());
+    assert!(pieces.iter().all(|piece| (1..=PIECE_BYTES + 200).contains(&piece.len())));
+    assert_eq!(pieces.concat(), encode_snapshot(&snapshot), "together they are one message");
+    assert_eq!(read_snapshot(&mut pieces.into_iter().map(Ok)).unwrap(), snapshot);
+}
+
+#[test]
+fn a_sink_or_source_that_fails_ends_a_snapshot_with_its_error() {
+    let snapshot = empty_snapshot();
+    let full = || std::io::Error::from(std::io::ErrorKind::StorageFull);
+    let refused = write_snapshot(&snapshot, &mut |_| Err(full())).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::StorageFull);
+    let whole = encode_snapshot(&snapshot);
+    let broken = read_snapshot(&mut [Ok(whole), Err(full())].into_iter());
+    assert!(matches!(broken, Err(SnapshotReadError::Io(_))), "{broken:?}");
 }
 
 #[test]

@@ -69,7 +69,8 @@ pub(crate) async fn run(options: cli::Demo) -> Result<ExitCode, Failure> {
     config.data = data.path().to_owned();
     config.listen.set_port(0);
     let mut signals = Signals::listen()?;
-    let node = match signals.while_starting(async move { Node::start(&config).await }).await {
+    let start = async move { Node::start(&config, Accepted::default()).await };
+    let node = match signals.while_starting(start).await {
         Ok(started) => started??,
         Err(code) => return Ok(code),
     };

@@ -38,10 +38,10 @@ pub(super) fn of_folder(data: &Path) -> Result<Recording, Failure> {
     let reader = log.reader();
     let mut next = reader.earliest_seq();
     if next > 1
-        && let Some(snapshot) = log.snapshots().newest(u64::MAX)?
+        && let Some(mut snapshot) = log.snapshots().newest(u64::MAX)?
     {
         // The records that set them are given up; these are the nearest.
-        recorder.begin(stored::decode_snapshot(&snapshot.payload)?.settings);
+        recorder.begin(stored::read_snapshot(&mut snapshot.pieces)?.settings);
     }
     loop {
         let batches = reader.read(next, READ_BYTES)?;

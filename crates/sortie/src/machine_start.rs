@@ -1,0 +1,112 @@
+//! Starting a machine over its log: what is refused, what an operator may agree to, and what waits until there is room.
+
+use std::time::Duration;
+
+use sortie_domain::broker::Broker;
+use sortie_domain::machine::Machine;
+use sortie_domain::matchmaking::Matchmaker;
+use sortie_engine::supervisor::{OnFailure, Stage, Supervisor};
+use sortie_engine::{CallError, ClockGuard, Engine, Handle, Hosted, Parts, StartError, Unavailable};
+use sortie_wire::cloud_event::rfc3339;
+
+use crate::failure::Failure;
+use crate::used::Accepted;
+
+/// Pause between attempts to bring the configuration into force.
+const CONFIGURE_PAUSE: Duration = Duration::from_millis(500);
+
+/// Whether a match waits or is played.
+pub(crate) fn broker_is_live(broker: &Broker) -> bool {
+    broker.queued().next().is_some() || broker.active().next().is_some()
+}
+
+/// Whether a ticket waits.
+pub(crate) fn matchmaker_is_live(matchmaker: &Matchmaker) -> bool {
+    matchmaker.backlog() > 0 || matchmaker.formations().next().is_some()
+}
+
+/// Starts the machine `name`.
+pub(crate) async fn start<M: Hosted>(
+    name: &str,
+    parts: Parts<M>,
+    is_live: fn(&M) -> bool,
+    accepted: Accepted,
+) -> Result<Engine<M>, Failure> {
+    let guard = ClockGuard { accept: accepted.clock, is_live };
+    Engine::start_guarded(parts, guard).await.map_err(|error| match error {
+        StartError::ClockAhead { last, now } => Failure::new(format!(
+            "the clock says {}, but the log of the {name} ends at {}: either the clock is wrong, then set it, or this \
+             control plane was away for so long. Start with --accept-clock if that is so: deadlines that have passed \
+             meanwhile then fire at once, which ends matches and tickets, and stamps go on from that time",
+            rfc3339(now),
+            rfc3339(last),
+        )),
+        other => other.into(),
+    })
+}
+
+/// A configuration that could not be brought into force yet.
+pub(crate) struct Pending<M: Hosted> {
+    name: &'static str,
+    machine: Handle<M>,
+    command: Box<dyn Fn() -> M::Command + Send + Sync>,
+}
+
+/// Brings a configuration into force. Where the machine's log takes nothing now, what there is can still be read, so that
+/// is no reason not to start: then the attempt is given back.
+pub(crate) async fn configure<M: Hosted>(
+    name: &'static str,
+    machine: &Handle<M>,
+    command: impl Fn() -> M::Command + Send + Sync + 'static,
+) -> Result<Option<Pending<M>>, Failure>
+where
+    <M as Machine>::Refusal: std::fmt::Display,
+{
+    match machine.call(command()).await {
+        Ok(_) => Ok(None),
+        Err(CallError::Unavailable(why)) if may_pass(why) => {
+            tracing::error!(%why, "the configuration of the {name} is not in force; what there is can be read");
+            Ok(Some(Pending { name, machine: machine.clone(), command: Box::new(command) }))
+        }
+        Err(error) => Err(Failure::of(format!("cannot configure the {name}"), error)),
+    }
+}
+
+const fn may_pass(why: Unavailable) -> bool {
+    match why {
+        Unavailable::DiskFull | Unavailable::DiskFailed | Unavailable::Overloaded => true,
+        Unavailable::BatchTooLarge => true,
+        Unavailable::ShuttingDown | Unavailable::Stopped => false,
+    }
+}
+
+type Problem = Box<dyn std::error::Error + Send + Sync>;
+
+/// Goes on trying until the configuration is in force.
+pub(crate) fn spawn_configure<M: Hosted>(supervisor: &mut Supervisor, pending: Option<Pending<M>>)
+where
+    <M as Machine>::Refusal: std::fmt::Display,
+{
+    let Some(Pending { name, machine, command }) = pending else { return };
+    let task = "the configuration that waits for room";
+    supervisor.spawn(task, Stage::Work, OnFailure::StopAll, move |stop| async move {
+        let attempts = async {
+            loop {
+                match machine.call(command()).await {
+                    Ok(_) => return Ok::<_, Problem>(()),
+                    Err(CallError::Unavailable(why)) if may_pass(why) => {
+                        tokio::time::sleep(CONFIGURE_PAUSE).await;
+                    }
+                    Err(CallError::Unavailable(_)) => return Ok(()),
+                    Err(CallError::Refused(refusal)) => {
+                        return Err(format!("cannot configure the {name}: {refusal}").into());
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            done = attempts => done.inspect(|()| tracing::info!("the configuration of the {name} is in force")),
+            () = stop.stopped() => Ok(()),
+        }
+    });
+}
