@@ -26,7 +26,7 @@ use std::path::PathBuf;
 
 use sortie_domain::time::Timestamp;
 
-use super::disk::{Disk, sync_folder};
+use super::disk::{Disk, private, sync_folder};
 use super::segment::{Seal, Segment};
 
 /// Its name in the data folder.
@@ -111,7 +111,8 @@ impl End {
         }
         let path = self.folder.join(FILE);
         let fresh = path.with_extension("new");
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&fresh)?;
+        let mut options = OpenOptions::new();
+        let file = private(options.read(true).write(true).create(true).truncate(true)).open(&fresh)?;
         // Both slots, so that no later write needs room.
         let mut bytes = vec![0; (SLOT_SPACING * (SLOTS - 1)) as usize];
         bytes.extend_from_slice(&encode(self.writes + 1, &record));
