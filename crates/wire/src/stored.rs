@@ -14,9 +14,12 @@ mod values;
 
 pub(crate) use values::whole_millis;
 
+use std::sync::Arc;
+
 use prost::Message;
+use sortie_domain::broker::model::{Allocation, Match, Server};
 use sortie_domain::broker::{Event, Snapshot};
-use sortie_domain::ids::BadId;
+use sortie_domain::ids::{BadId, MatchId};
 
 use crate::generated::sortie::log::v1 as log;
 
@@ -60,6 +63,9 @@ pub enum FieldProblem {
     /// Not a number.
     #[error("is not a number (NaN)")]
     NotANumber,
+    /// Not the 16 bytes that stand for a content.
+    #[error("does not have the 16 bytes of a digest")]
+    NotADigest,
     /// No id.
     #[error("is no id: it {0}")]
     BadId(BadId),
@@ -120,18 +126,24 @@ pub fn encode_snapshot(snapshot: &Snapshot) -> Vec<u8> {
         gone,
         allocations,
         closed_seats,
+        ended_seats,
+        orders,
     } = snapshot;
     let head =
         Form { seq: *seq, settings: settings.store(), configured: configured.store(), ..Form::default() };
     let mut out = Vec::new();
     append(&head, &mut out);
-    append_list(health, &mut out, |health| Form { health, ..Form::default() });
-    append_list(matches, &mut out, |matches| Form { matches, ..Form::default() });
-    append_list(finished, &mut out, |finished| Form { finished, ..Form::default() });
-    append_list(servers, &mut out, |servers| Form { servers, ..Form::default() });
-    append_list(gone, &mut out, |gone| Form { gone, ..Form::default() });
-    append_list(allocations, &mut out, |allocations| Form { allocations, ..Form::default() });
-    append_list(closed_seats, &mut out, |closed_seats| Form { closed_seats, ..Form::default() });
+    append_all(pairs(health.iter()), &mut out, |health| Form { health, ..Form::default() });
+    append_all(matches.values().map(Stored::store), &mut out, |matches| Form { matches, ..Form::default() });
+    let finished = finished.iter().map(|(_, game)| game.store());
+    append_all(finished, &mut out, |finished| Form { finished, ..Form::default() });
+    append_all(servers.values().map(Stored::store), &mut out, |servers| Form { servers, ..Form::default() });
+    append_all(pairs(gone.iter()), &mut out, |gone| Form { gone, ..Form::default() });
+    let allocations = allocations.values().map(Stored::store);
+    append_all(allocations, &mut out, |allocations| Form { allocations, ..Form::default() });
+    append_all(pairs(closed_seats.iter()), &mut out, |closed_seats| Form { closed_seats, ..Form::default() });
+    append_all(pairs(ended_seats.iter()), &mut out, |ended_seats| Form { ended_seats, ..Form::default() });
+    append_all(pairs(orders.iter()), &mut out, |orders| Form { orders, ..Form::default() });
     out
 }
 
@@ -149,25 +161,64 @@ pub fn decode_snapshot(bytes: &[u8]) -> Result<Snapshot, StoredError> {
         seq: stored.seq,
         settings: Stored::load(stored.settings, place("settings"))?,
         configured: Stored::load(stored.configured, place("configured"))?,
-        health: Stored::load(stored.health, place("health"))?,
-        matches: Stored::load(stored.matches, place("matches"))?,
-        finished: Stored::load(stored.finished, place("finished"))?,
-        servers: Stored::load(stored.servers, place("servers"))?,
-        gone: Stored::load(stored.gone, place("gone"))?,
-        allocations: Stored::load(stored.allocations, place("allocations"))?,
-        closed_seats: Stored::load(stored.closed_seats, place("closed_seats"))?,
+        health: each(stored.health, place("health"), |pair| pair)?,
+        matches: each(stored.matches, place("matches"), keyed)?,
+        finished: each(stored.finished, place("finished"), keyed)?,
+        servers: each(stored.servers, place("servers"), |server: Server| (server.id.clone(), server))?,
+        gone: each(stored.gone, place("gone"), |pair| pair)?,
+        allocations: each(stored.allocations, place("allocations"), |order: Allocation| {
+            (order.id.clone(), order)
+        })?,
+        closed_seats: each(stored.closed_seats, place("closed_seats"), |pair| pair)?,
+        ended_seats: each(stored.ended_seats, place("ended_seats"), |pair| pair)?,
+        orders: each(stored.orders, place("orders"), |pair| pair)?,
     })
 }
 
-/// Appends one list of a snapshot in pieces, so that a state of a million matches is not held twice. The bytes of
-/// messages one after the other are the bytes of a message with all their elements.
+fn keyed(game: Arc<Match>) -> (MatchId, Arc<Match>) {
+    (game.id.clone(), game)
+}
+
+/// Entries of a list, one after the other into what they are collected in.
+fn each<T: Stored<Form>, Form, Key, Value, All: FromIterator<(Key, Value)>>(
+    list: Vec<Form>,
+    place: Place,
+    entry: impl Fn(T) -> (Key, Value),
+) -> Result<All, StoredError> {
+    list.into_iter().map(|form| T::load(form, place).map(&entry)).collect()
+}
+
+/// The stored form of keys with values.
+fn pairs<'a, Key: Clone + 'a, Value: Clone + 'a, Form>(
+    entries: impl Iterator<Item = (&'a Key, &'a Value)>,
+) -> impl Iterator<Item = Form>
+where
+    (Key, Value): Stored<Form>,
+{
+    entries.map(|(key, value)| (key.clone(), value.clone()).store())
+}
+
 fn append_list<T: Stored<Form>, Form, Whole: Message>(
     list: &[T],
     out: &mut Vec<u8>,
     wrap: impl Fn(Vec<Form>) -> Whole,
 ) {
-    for chunk in list.chunks(SNAPSHOT_CHUNK) {
-        append(&wrap(chunk.iter().map(Stored::store).collect()), out);
+    append_all(list.iter().map(Stored::store), out, wrap);
+}
+
+/// Appends one list of a snapshot in pieces, so that a state of a million matches is not held twice. The bytes of
+/// messages one after the other are the bytes of a message with all their elements.
+fn append_all<Form, Whole: Message>(
+    mut list: impl Iterator<Item = Form>,
+    out: &mut Vec<u8>,
+    wrap: impl Fn(Vec<Form>) -> Whole,
+) {
+    loop {
+        let chunk: Vec<Form> = list.by_ref().take(SNAPSHOT_CHUNK).collect();
+        if chunk.is_empty() {
+            return;
+        }
+        append(&wrap(chunk), out);
     }
 }
 
