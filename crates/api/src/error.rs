@@ -364,6 +364,7 @@ mod tests {
             Refusal::OtherServer(seat.clone()),
             Refusal::SeatOver { seat, end: SeatEnd::Expired },
             Refusal::NoFleet { why: BTreeMap::new() },
+            Refusal::OverBudget { limit: 3 },
             Refusal::TooMany { what: "things", limit: 3 },
         ];
         let documented = documented();

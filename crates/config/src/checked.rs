@@ -6,7 +6,7 @@ use std::path;
 use std::time::Duration;
 
 use serde_json::Value;
-use sortie_domain::broker::model::{FastSchedule, Settings};
+use sortie_domain::broker::model::{FastSchedule, MIN_BUDGET_BYTES, Settings};
 use sortie_domain::ids::FleetId;
 
 use crate::contradictions;
@@ -138,6 +138,20 @@ const TIMERS: [Timer; 7] = [
     ("wait", |settings| &mut settings.wait),
 ];
 
+/// A budget of bytes among the broker's settings.
+type Budget = (&'static str, fn(&mut Settings) -> &mut u64);
+
+const BUDGETS: [Budget; 2] = [
+    ("waiting_bytes", |settings| &mut settings.waiting_bytes),
+    ("kept_bytes", |settings| &mut settings.kept_bytes),
+];
+
+/// The budgets of `settings` under their names.
+pub(crate) fn budgets(settings: &Settings) -> impl Iterator<Item = (&'static str, u64)> {
+    let mut settings = settings.clone();
+    BUDGETS.into_iter().map(move |(name, field)| (name, *field(&mut settings)))
+}
+
 /// The durations of `settings` under their names.
 pub(crate) fn timers(settings: &Settings) -> impl Iterator<Item = (&'static str, Duration)> {
     let mut settings = settings.clone();
@@ -162,6 +176,12 @@ fn broker(section: &Section<'_>) -> Option<Settings> {
         };
         match section.get(name, parse::any_duration).filter(in_range) {
             Some(duration) => *field(&mut settings) = duration,
+            None => complete = false,
+        }
+    }
+    for (name, field) in BUDGETS {
+        match section.get(name, parse::size(MIN_BUDGET_BYTES..=MAX_RETENTION)) {
+            Some(bytes) => *field(&mut settings) = bytes,
             None => complete = false,
         }
     }

@@ -136,6 +136,9 @@ fn broker(settings: &Settings) -> Table {
     for (name, duration) in checked::timers(settings) {
         put(&mut table, name, shown(duration));
     }
+    for (name, bytes) in checked::budgets(settings) {
+        put(&mut table, name, show_size(bytes));
+    }
     table
 }
 

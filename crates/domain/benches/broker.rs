@@ -10,9 +10,11 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a benchmark fails by panicking")]
 #![allow(missing_docs, reason = "nothing here is public")]
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use sortie_domain::broker::model::{Connection, MatchSpec, Properties, Settings};
+use imbl::OrdMap;
+use sortie_domain::broker::model::{Connection, MAX_CAPACITY, MatchSpec, Properties, Settings};
 use sortie_domain::broker::requirements::{Document, Requirements};
 use sortie_domain::broker::{Broker, Command, Event, Hints, Offer, Reply};
 use sortie_domain::ids::{MatchId, PlayerId, ServerId};
@@ -302,6 +304,77 @@ fn replay() -> Duration {
     timed(|| records.iter().for_each(|record| broker.apply(record))).1
 }
 
+/// Every seat of the largest match: how long the worst call of each kind took.
+fn seats() -> Vec<(&'static str, Duration)> {
+    let mut bench = Bench::new(SMALL);
+    let host = ServerId::new("host").unwrap();
+    let open = MatchSpec { capacity: Some(MAX_CAPACITY), ..spec(0) };
+    let open = MatchSpec { properties: Properties::parse(r#"{"mode":"open"}"#).unwrap(), ..open };
+    bench.call(Command::SubmitMatch { id: Some(MatchId::new("open").unwrap()), spec: open });
+    let id = MatchId::new("open").unwrap();
+    let requirements = "MatchProperties.mode == 'open'".to_owned();
+    bench.call(Command::RequestMatch { server: host.clone(), requirements, hints: Hints::NONE });
+    let (mut worst, mut ids) = (Vec::new(), Vec::new());
+    // A snapshot that is being written, so that maps are shared with it.
+    let _shared = bench.broker.snapshot();
+    let each: Vec<Duration> = (0..MAX_CAPACITY - 2)
+        .map(|n| {
+            let player = PlayerId::new(&format!("guest-{n}")).unwrap();
+            let ttl = Duration::from_secs(3600);
+            let command = Command::ReserveSeat { match_id: id.clone(), player, ttl };
+            let (reply, time) = timed(|| bench.call(command));
+            let Some(Reply::Seated { seat, .. }) = reply else { panic!("{reply:?}") };
+            ids.push(seat.id);
+            time
+        })
+        .collect();
+    worst.push(("reserve one of 10,000 seats", each.into_iter().max().unwrap()));
+    let connection = Connection { details: "203.0.113.7:7777".into(), ..Connection::default() };
+    let ready =
+        Command::MatchReady { server: host.clone(), match_id: id.clone(), connection, hints: Hints::NONE };
+    worst.push(("ready with 10,000 seats", timed(|| bench.call(ready)).1));
+    let each = ids.iter().step_by(2).map(|seat| {
+        let command = Command::ClaimSeat { seat: seat.clone(), server: None };
+        timed(|| bench.call(command)).1
+    });
+    worst.push(("claim one of 10,000 seats", each.max().unwrap()));
+    let explain = timed(|| bench.broker.explain(&id)).1;
+    worst.push(("explain with 10,000 seats", explain));
+    worst.push(("list its players", timed(|| bench.broker.find_match(&id).unwrap().expected_players()).1));
+    let (server, match_id) = (host.clone(), id.clone());
+    let end = Command::EndMatch { server, match_id, hints: Hints::NONE };
+    worst.push(("end with 10,000 seats", timed(|| bench.call(end)).1));
+    worst
+}
+
+/// Persistent maps against plain ones, with the ids of matches: look-up and replacement, 100,000 entries.
+fn maps() {
+    let ids: Vec<MatchId> = (0..100_000).map(|n| MatchId::new(&format!("match-{n:032}")).unwrap()).collect();
+    let each = || (0..ids.len()).map(|n| &ids[n * 7_919 % ids.len()]);
+    let mut plain: BTreeMap<_, _> = ids.iter().map(|id| (id.clone(), 0_u64)).collect();
+    let mut persistent: OrdMap<_, _> = ids.iter().map(|id| (id.clone(), 0_u64)).collect();
+    let nanos = |time: Duration| time.as_nanos() / ids.len() as u128;
+    let found = [
+        timed(|| each().filter(|id| plain.get(*id).is_some()).count()),
+        timed(|| each().filter(|id| persistent.get(*id).is_some()).count()),
+    ];
+    assert!(found.iter().all(|(found, _)| *found == ids.len()));
+    println!("look-up in a map: BTreeMap {} ns, OrdMap {} ns", nanos(found[0].1), nanos(found[1].1));
+    let changed = [
+        timed(|| each().for_each(|id| *plain.get_mut(id).unwrap() += 1)).1,
+        timed(|| each().for_each(|id| *persistent.get_mut(id).unwrap() += 1)).1,
+    ];
+    println!("change in a map: BTreeMap {} ns, OrdMap {} ns", nanos(changed[0]), nanos(changed[1]));
+    let copy = persistent.clone();
+    let after_copy = timed(|| each().for_each(|id| *persistent.get_mut(id).unwrap() += 1)).1;
+    println!("change right after a copy: OrdMap {} ns, {} entries shared", nanos(after_copy), copy.len());
+    let come_and_go = [
+        timed(|| each().for_each(|id| drop((plain.remove(id), plain.insert(id.clone(), 1))))).1,
+        timed(|| each().for_each(|id| drop((persistent.remove(id), persistent.insert(id.clone(), 1))))).1,
+    ];
+    println!("out and in again: BTreeMap {} ns, OrdMap {} ns", nanos(come_and_go[0]), nanos(come_and_go[1]));
+}
+
 fn main() {
     let (mut small, mut large) = (Bench::new(SMALL), Bench::new(LARGE));
     println!("µs                          small p50      p99    large p50      p99   ratio of p99");
@@ -312,6 +385,10 @@ fn main() {
     }
     println!("naive request, large: {:.0} µs", micros(large.naive()));
     println!("snapshot, large: {:.0} µs", micros(timed(|| large.broker.snapshot()).1));
-    println!("memory, large: {} bytes a queued match, all indexes included", large.bytes_per_match);
+    let counted = large.broker.waiting_bytes() / large.size.queued;
+    let resident = large.bytes_per_match;
+    println!("memory, large: {resident} bytes a queued match, all indexes included; counted as {counted}");
+    seats().into_iter().for_each(|(what, worst)| println!("{what}, the worst: {:.0} µs", micros(worst)));
+    maps();
     println!("replay of {REPLAYED_EVENTS} events: {:.2} s", replay().as_secs_f64());
 }

@@ -384,7 +384,7 @@ impl Queueing<'_> {
         let (id, player) = (match_id.clone(), self.player.clone());
         let found = self.gateway.broker.query(move |broker| {
             let (_, game) = ready_match(broker, &id)?;
-            let seat = game.seats.values().find(|seat| seat.player == player)?.clone();
+            let seat = game.seats.of_player(&player)?.clone();
             Some((seat, game))
         });
         Ok(found.await?)

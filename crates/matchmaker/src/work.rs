@@ -32,9 +32,9 @@ impl Work {
         match self.broker.call(command).await {
             Ok(_) => Ok(Command::Submitted { match_id }),
             // There will be room again.
-            Err(CallError::Refused(refusal @ broker::Refusal::TooMany { .. })) => {
-                Err(Retry::because(refusal.to_string()))
-            }
+            Err(CallError::Refused(
+                refusal @ (broker::Refusal::TooMany { .. } | broker::Refusal::OverBudget { .. }),
+            )) => Err(Retry::because(refusal.to_string())),
             Err(CallError::Refused(refusal)) => {
                 Ok(Command::NoServer { match_id, reason: refusal.to_string() })
             }

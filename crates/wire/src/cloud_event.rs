@@ -162,6 +162,8 @@ fn settings_data(settings: &Settings) -> Value {
         "match_max_run_time_ms": whole_millis(settings.match_max_run_time),
         "schedule_frequency_ms": whole_millis(settings.schedule_frequency),
         "delay_allocation_ms": whole_millis(settings.delay_allocation),
+        "waiting_bytes": settings.waiting_bytes,
+        "kept_bytes": settings.kept_bytes,
         "wait_ms": whole_millis(settings.wait),
     })
 }

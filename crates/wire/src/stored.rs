@@ -15,10 +15,13 @@ mod values;
 pub(crate) use values::whole_millis;
 
 use std::io;
+use std::sync::Arc;
 
+use imbl::OrdMap;
 use prost::Message;
-use sortie_domain::broker::{Event, Snapshot};
-use sortie_domain::ids::BadId;
+use sortie_domain::broker::model::{Allocation, Match, Server};
+use sortie_domain::broker::{Event, Past, Snapshot};
+use sortie_domain::ids::{BadId, MatchId};
 
 use crate::generated::sortie::log::v1 as log;
 
@@ -63,6 +66,9 @@ pub enum FieldProblem {
     /// Not a number.
     #[error("is not a number (NaN)")]
     NotANumber,
+    /// Not the 16 bytes that stand for a content.
+    #[error("does not have the 16 bytes of a digest")]
+    NotADigest,
     /// No id.
     #[error("is no id: it {0}")]
     BadId(BadId),
@@ -125,18 +131,24 @@ pub fn write_snapshot(snapshot: &Snapshot, sink: Sink<'_>) -> io::Result<()> {
         gone,
         allocations,
         closed_seats,
+        ended_seats,
+        orders,
     } = snapshot;
     let head =
         Form { seq: *seq, settings: settings.store(), configured: configured.store(), ..Form::default() };
     let mut out = Pieces::new(sink);
     out.add(&head)?;
-    out.add_list(health, |health| Form { health, ..Form::default() })?;
-    out.add_list(matches, |matches| Form { matches, ..Form::default() })?;
+    out.add_list(pairs(health.iter()), |health| Form { health, ..Form::default() })?;
+    out.add_list(matches.values().map(Stored::store), |matches| Form { matches, ..Form::default() })?;
+    let finished = finished.iter().map(|(_, game)| game.store());
     out.add_list(finished, |finished| Form { finished, ..Form::default() })?;
-    out.add_list(servers, |servers| Form { servers, ..Form::default() })?;
-    out.add_list(gone, |gone| Form { gone, ..Form::default() })?;
+    out.add_list(servers.values().map(Stored::store), |servers| Form { servers, ..Form::default() })?;
+    out.add_list(pairs(gone.iter()), |gone| Form { gone, ..Form::default() })?;
+    let allocations = allocations.values().map(Stored::store);
     out.add_list(allocations, |allocations| Form { allocations, ..Form::default() })?;
-    out.add_list(closed_seats, |closed_seats| Form { closed_seats, ..Form::default() })?;
+    out.add_list(pairs(closed_seats.iter()), |closed_seats| Form { closed_seats, ..Form::default() })?;
+    out.add_list(pairs(ended_seats.iter()), |ended_seats| Form { ended_seats, ..Form::default() })?;
+    out.add_list(pairs(orders.iter()), |orders| Form { orders, ..Form::default() })?;
     out.finish()
 }
 
@@ -152,20 +164,26 @@ pub fn read_snapshot(
     let place = |field| Place { message: MESSAGE, field };
 
     let (mut seq, mut settings, mut configured) = (0, None, None);
-    let (mut health, mut matches, mut finished, mut servers) = (vec![], vec![], vec![], vec![]);
-    let (mut gone, mut allocations, mut closed_seats) = (vec![], vec![], vec![]);
+    let (mut health, mut matches, mut servers, mut allocations) =
+        (OrdMap::new(), OrdMap::new(), OrdMap::new(), OrdMap::new());
+    let (mut finished, mut gone, mut closed_seats) = (Past::default(), Past::default(), Past::default());
+    let (mut ended_seats, mut orders) = (Past::default(), Past::default());
     for piece in pieces {
         let part: log::StoredSnapshot = decode(MESSAGE, &piece?)?;
         seq = part.seq.max(seq);
         settings = part.settings.or(settings);
         configured = part.configured.or(configured);
-        extend(&mut health, part.health, place("health"))?;
-        extend(&mut matches, part.matches, place("matches"))?;
-        extend(&mut finished, part.finished, place("finished"))?;
-        extend(&mut servers, part.servers, place("servers"))?;
-        extend(&mut gone, part.gone, place("gone"))?;
-        extend(&mut allocations, part.allocations, place("allocations"))?;
-        extend(&mut closed_seats, part.closed_seats, place("closed_seats"))?;
+        extend(&mut health, part.health, place("health"), |pair| pair)?;
+        extend(&mut matches, part.matches, place("matches"), keyed)?;
+        extend(&mut finished, part.finished, place("finished"), keyed)?;
+        extend(&mut servers, part.servers, place("servers"), |server: Server| (server.id.clone(), server))?;
+        extend(&mut gone, part.gone, place("gone"), |pair| pair)?;
+        extend(&mut allocations, part.allocations, place("allocations"), |order: Allocation| {
+            (order.id.clone(), order)
+        })?;
+        extend(&mut closed_seats, part.closed_seats, place("closed_seats"), |pair| pair)?;
+        extend(&mut ended_seats, part.ended_seats, place("ended_seats"), |pair| pair)?;
+        extend(&mut orders, part.orders, place("orders"), |pair| pair)?;
     }
     let (settings, configured) =
         (Stored::load(settings, place("settings"))?, Stored::load(configured, place("configured"))?);
@@ -180,7 +198,23 @@ pub fn read_snapshot(
         gone,
         allocations,
         closed_seats,
+        ended_seats,
+        orders,
     })
+}
+
+fn keyed(game: Arc<Match>) -> (MatchId, Arc<Match>) {
+    (game.id.clone(), game)
+}
+
+/// The stored form of keys with values.
+fn pairs<'a, Key: Clone + 'a, Value: Clone + 'a, Form>(
+    entries: impl Iterator<Item = (&'a Key, &'a Value)>,
+) -> impl Iterator<Item = Form>
+where
+    (Key, Value): Stored<Form>,
+{
+    entries.map(|(key, value)| (key.clone(), value.clone()).store())
 }
 
 /// The stored form of a snapshot that is known to be small, as a whole: all pieces of [`write_snapshot`] together.
@@ -246,12 +280,12 @@ impl<'a> Pieces<'a> {
     }
 
     /// Adds the elements of one list, each in the message that `wrap` makes of it.
-    fn add_list<'b, T: Stored<Form> + 'b, Form, Whole: Message>(
+    fn add_list<Element, Whole: Message>(
         &mut self,
-        list: impl IntoIterator<Item = &'b T>,
-        wrap: impl Fn(Vec<Form>) -> Whole,
+        mut list: impl Iterator<Item = Element>,
+        wrap: impl Fn(Vec<Element>) -> Whole,
     ) -> io::Result<()> {
-        list.into_iter().try_for_each(|element| self.add(&wrap(vec![element.store()])))
+        list.try_for_each(|element| self.add(&wrap(vec![element])))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -267,15 +301,15 @@ impl<'a> Pieces<'a> {
     }
 }
 
-/// Adds the elements of one list of a piece.
-fn extend<T: Stored<Form>, Form>(
-    list: &mut Vec<T>,
+/// Adds the elements of one list of a piece to `all`, each as `entry` makes it.
+fn extend<T: Stored<Form>, Form, Entry>(
+    all: &mut impl Extend<Entry>,
     part: Vec<Form>,
     place: Place,
+    entry: impl Fn(T) -> Entry,
 ) -> Result<(), StoredError> {
-    list.reserve(part.len());
     for form in part {
-        list.push(T::load(form, place)?);
+        all.extend([entry(T::load(form, place)?)]);
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
-use sortie_domain::broker::model::{MAX_PLAYERS, Match, MatchSpec, MatchState, SeatState};
+use sortie_domain::broker::model::{MAX_PLAYERS, Match, MatchSpec, MatchState};
 use sortie_domain::broker::{Command, Refusal, Reply};
 use sortie_domain::ids::{FleetId, IdempotencyKey, MatchId, PlayerId};
 use sortie_serving::read_body;
@@ -47,7 +47,9 @@ pub(super) struct Order {
     capacity: Option<u32>,
     /// The fleet whose servers may take it.
     fleet: Option<String>,
-    /// The same order under the same key is one match.
+    /// The same order under the same key is one match, until 24 hours after that match is over; with very many orders
+    /// the oldest are forgotten earlier (`broker.kept_bytes`). Orders are the same if their content is: `{"a":1,"b":2}` and
+    /// `{"b":2,"a":1.0}` are, and so are `properties` left out and `{}`.
     idempotency_key: Option<String>,
 }
 
@@ -192,6 +194,9 @@ pub(super) struct MatchView {
     properties: Box<RawValue>,
     #[schemars(with = "BTreeMap<String, BTreeMap<String, Value>>")]
     player_properties: BTreeMap<String, Box<RawValue>>,
+    /// It is over, and its properties are shown as none because they have been forgotten to save memory.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    properties_forgotten: bool,
     /// Places, as they were ordered or as the server counts them; null for a match that nobody can join.
     capacity: Option<u32>,
     seats: Seats,
@@ -235,7 +240,7 @@ pub(super) fn view(game: &Match) -> Result<MatchView, ApiError> {
     };
     let per_player = connection.into_iter().flat_map(|connection| &connection.per_player);
     let of_players = game.spec.player_properties.iter();
-    let claimed = game.seats.values().filter(|seat| matches!(seat.state, SeatState::Claimed { .. })).count();
+    let claimed = game.seats.claimed() as usize;
     Ok(MatchView {
         match_id: game.id.to_string(),
         state: game.state.name(),
@@ -246,6 +251,7 @@ pub(super) fn view(game: &Match) -> Result<MatchView, ApiError> {
         player_properties: of_players
             .map(|(player, properties)| Ok((player.to_string(), raw(properties)?)))
             .collect::<Result<_, ApiError>>()?,
+        properties_forgotten: game.stripped,
         capacity: game.capacity(),
         seats: Seats { reserved: game.seats.len() - claimed, claimed, free: game.free_places() },
         fleet: game.spec.fleet.as_ref().map(ToString::to_string),

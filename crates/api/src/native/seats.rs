@@ -158,7 +158,7 @@ pub(super) async fn list(
             }
             None => find(&api, &id).await?,
         };
-        let seats = game.seats.into_values().map(SeatView::from).collect();
+        let seats = game.seats.values().cloned().map(SeatView::from).collect();
         Ok((StatusCode::OK, MatchSeats { state: game.state.name(), seen: game.changed_seq, seats }))
     };
     answer(list.await)

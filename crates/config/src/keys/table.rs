@@ -162,6 +162,18 @@ pub(super) static REST: &[KeyDoc] = &[
         "How long the call of a server that is willing to wait is held.",
     ),
     key(
+        "broker.waiting_bytes",
+        Size,
+        Default("512MiB"),
+        "Most memory for what waits and runs: queued and running matches with their seats and connection details, servers and allocations, as Sortie counts it. What would need more is refused with 429 (`over_budget`). 16MiB to 1PiB.",
+    ),
+    key(
+        "broker.kept_bytes",
+        Size,
+        Default("128MiB"),
+        "Most memory for what is over and still known: finished matches, servers that are gone, seats that are over, and for 24 hours the ids and idempotency keys of orders, which may take half of it. When it is full the oldest goes: properties of finished matches first. 16MiB to 1PiB.",
+    ),
+    key(
         "api_keys[].name",
         Text,
         Required,

@@ -32,7 +32,7 @@ impl Turn<'_> {
             }
         }
         let configured = Configured { settings, fleets };
-        if self.state().configured.as_ref() == Some(&configured) {
+        if self.state().configured.as_deref() == Some(&configured) {
             return Ok(Reply::Done);
         }
         let Configured { settings, fleets } = configured;
@@ -99,7 +99,7 @@ impl Turn<'_> {
         if !self.would_be_taken(&id, &spec) {
             self.fleet_for_new(&id, &spec).map_err(|why| Refusal::NoFleet { why })?;
         }
-        self.queue_match(Some(id.clone()), spec)?;
+        self.queue_match(Some(id.clone()), spec, 0)?;
         if !self.offer_to_waiting(&id) {
             self.order_for(&id);
         }

@@ -357,6 +357,11 @@ pub enum Refusal {
         /// Why not, fleet by fleet.
         why: BTreeMap<FleetId, &'static str>,
     },
+    /// What waits and runs takes all the memory that it may.
+    OverBudget {
+        /// The budget in bytes, see [`Settings::waiting_bytes`].
+        limit: u64,
+    },
     /// A limit is reached.
     TooMany {
         /// Of what.
@@ -388,6 +393,7 @@ impl Refusal {
         "other_server",
         "seat_over",
         "no_fleet",
+        "over_budget",
         "too_many",
     ];
 
@@ -414,6 +420,7 @@ impl Refusal {
             Self::OtherServer(_) => "other_server",
             Self::SeatOver { .. } => "seat_over",
             Self::NoFleet { .. } => "no_fleet",
+            Self::OverBudget { .. } => "over_budget",
             Self::TooMany { .. } => "too_many",
         }
     }
@@ -438,7 +445,7 @@ impl Refusal {
             | Self::OtherServer(_)
             | Self::NoFleet { .. } => RefusalKind::Conflict,
             Self::MatchOver { .. } | Self::SeatOver { .. } => RefusalKind::Gone,
-            Self::TooMany { .. } => RefusalKind::Exhausted,
+            Self::OverBudget { .. } | Self::TooMany { .. } => RefusalKind::Exhausted,
         }
     }
 
@@ -496,6 +503,10 @@ impl fmt::Display for Refusal {
                 write!(f, "no fleet can start a server:")?;
                 why.iter().try_for_each(|(fleet, reason)| write!(f, " {fleet} {reason};"))
             }
+            Self::OverBudget { limit } => write!(
+                f,
+                "what waits and runs takes {limit} bytes, as much as broker.waiting_bytes allows; try again later"
+            ),
             Self::TooMany { what, limit } => write!(f, "too many {what}: at most {limit} are allowed"),
         }
     }

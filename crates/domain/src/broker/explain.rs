@@ -14,13 +14,13 @@ use jmespath::ast::Ast;
 
 use super::Broker;
 use super::conjuncts::parts;
+use super::indexes::is_idle;
 use super::match_lifecycle::MAX_PICKUPS;
 use super::model::{
     AllocationState, CancelCause, EndCause, FailReason, Fleet, GoneCause, Match, MatchState, SeatState,
     ServerState,
 };
 use super::requirements::{self, Document};
-use super::state::is_idle;
 use super::waits::TypicalWait;
 use crate::ids::{FleetId, MatchId, ServerId};
 use crate::time::Timestamp;
@@ -363,9 +363,10 @@ impl Broker {
             | MatchState::Failed { at, .. }
             | MatchState::Cancelled { at, .. } => *at,
         };
-        let wants_server =
-            matches!(standing, Standing::Queued { .. } | Standing::Failed(FailReason::PickupTimeout));
-        let wants_fleet = wants_server || matches!(standing, Standing::Failed(_));
+        // Of a match without its properties nobody can say what would have fitted.
+        let wants_fleet = !game.stripped && matches!(standing, Standing::Queued { .. } | Standing::Failed(_));
+        let wants_server = wants_fleet
+            && matches!(standing, Standing::Queued { .. } | Standing::Failed(FailReason::PickupTimeout));
         let document = Document::new(&game.id, &game.spec);
         let fleets = self.open_fleets(game).take(if wants_fleet { MAX_FLEETS } else { 0 });
         let fleets: Vec<FleetAccount> =
@@ -394,7 +395,7 @@ impl Broker {
     fn holder(&self, server: &ServerId) -> Holder {
         let known = self.state.servers.get(server);
         let gone = match known.map(|known| known.state) {
-            None => self.state.gone.get(server).copied(),
+            None => self.state.kept.gone.get(server).copied(),
             Some(ServerState::Draining { cause }) => Some(cause),
             Some(_) => None,
         };

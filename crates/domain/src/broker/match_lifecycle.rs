@@ -3,14 +3,16 @@
 use alloc::format;
 use alloc::sync::Arc;
 
+use super::budget::MAX_MATCH_OVERHEAD_BYTES;
 use super::command::{Refusal, Reply};
 use super::event::Event;
 use super::model::{
     CancelCause, EndCause, FailReason, MAX_CAPACITY, MAX_PLAYERS, Match, MatchSpec, MatchState,
 };
-use super::{BrokenRule, MAX_QUEUED, MAX_WATCHERS, Turn};
+use super::{BrokenRule, MAX_QUEUED, MAX_WATCHERS, MAX_WATCHERS_OF_MATCH, Turn};
 use crate::ids::MatchId;
 use crate::machine::CallId;
+use crate::size::Size;
 
 /// How often a match is given out again after servers exited before they were ready for it.
 pub(super) const MAX_PICKUPS: u32 = 3;
@@ -21,28 +23,47 @@ impl Turn<'_> {
         if let Some(known) = self.known(id.as_ref(), &spec)? {
             return Ok(Reply::Submitted { match_id: known });
         }
-        let match_id = self.queue_match(id, spec)?;
+        let match_id = self.queue_match(id, spec, 0)?;
         self.find_server(&match_id);
         Ok(Reply::Submitted { match_id })
     }
 
-    /// The match that this order has made before.
+    /// The match that this order has made before, even if nothing else is known of it any more.
     pub(super) fn known(&self, id: Option<&MatchId>, spec: &MatchSpec) -> Result<Option<MatchId>, Refusal> {
         let by_key = spec.idempotency_key.as_ref().and_then(|key| self.state().index.by_key.get(key));
-        if let Some(game) = by_key.and_then(|known| self.broker.find_match(known)) {
-            let same = *game.spec == *spec && id.is_none_or(|id| *id == game.id);
-            return if same { Ok(Some(game.id.clone())) } else { Err(Refusal::KeyReused(game.id.clone())) };
+        if let Some(known) = by_key {
+            let same = self.is_order_of(known, spec) == Some(true) && id.is_none_or(|id| id == known);
+            return if same { Ok(Some(known.clone())) } else { Err(Refusal::KeyReused(known.clone())) };
         }
-        match id.and_then(|id| self.broker.find_match(id)) {
-            Some(game) if *game.spec == *spec => Ok(Some(game.id.clone())),
-            Some(game) => Err(Refusal::MatchExists(game.id.clone())),
+        match id.and_then(|id| Some((id, self.is_order_of(id, spec)?))) {
+            Some((known, true)) => Ok(Some(known.clone())),
+            Some((known, false)) => Err(Refusal::MatchExists(known.clone())),
             None => Ok(None),
         }
     }
 
-    /// Checks the order and puts the match into the queue.
-    pub(super) fn queue_match(&mut self, id: Option<MatchId>, spec: MatchSpec) -> Result<MatchId, Refusal> {
+    /// Whether the match was ordered by an order of this content; `None` where no such match is known or remembered.
+    fn is_order_of(&self, id: &MatchId, spec: &MatchSpec) -> Option<bool> {
+        if let Some(order) = self.state().kept.orders.get(id).filter(|_| !self.is_live(id)) {
+            return Some(order.content == spec.content());
+        }
+        let game = self.broker.find_match(id)?;
+        Some(*game.spec == *spec || game.spec.content() == spec.content())
+    }
+
+    fn is_live(&self, id: &MatchId) -> bool {
+        self.state().matches.contains_key(id)
+    }
+
+    /// Checks the order and puts the match into the queue. There must be room for it and `beside` more bytes.
+    pub(super) fn queue_match(
+        &mut self,
+        id: Option<MatchId>,
+        spec: MatchSpec,
+        beside: usize,
+    ) -> Result<MatchId, Refusal> {
         self.check_spec(&spec)?;
+        self.check_bytes(spec.byte_size() + MAX_MATCH_OVERHEAD_BYTES + beside)?;
         if self.state().index.queue.len() >= MAX_QUEUED {
             return Err(Refusal::TooMany { what: "matches in the queue", limit: MAX_QUEUED });
         }
@@ -115,8 +136,13 @@ impl Turn<'_> {
         if game.changed_seq > seen || game.state.is_over() {
             return Ok(Some(Reply::Match(game.clone())));
         }
-        if self.broker.beside.watchers.len() >= MAX_WATCHERS {
+        let watchers = &self.broker.beside.watchers;
+        if watchers.len() >= MAX_WATCHERS {
             return Err(Refusal::TooMany { what: "calls waiting for news of a match", limit: MAX_WATCHERS });
+        }
+        if watchers.of_match(&id) >= MAX_WATCHERS_OF_MATCH {
+            let what = "calls waiting for news of one match";
+            return Err(Refusal::TooMany { what, limit: MAX_WATCHERS_OF_MATCH });
         }
         self.broker.beside.watchers.insert(id, call);
         Ok(None)
@@ -127,19 +153,19 @@ impl Turn<'_> {
     }
 
     pub(super) fn ended(&mut self, id: &MatchId, cause: EndCause) {
-        if let Some(players) = self.state().matches.get(id).map(Match::players) {
+        if let Some(players) = self.state().matches.get(id).map(|game| game.players()) {
             self.emit(Event::MatchEnded { id: id.clone(), players, cause });
         }
     }
 
     pub(super) fn failed(&mut self, id: &MatchId, reason: FailReason) {
-        if let Some(players) = self.state().matches.get(id).map(Match::players) {
+        if let Some(players) = self.state().matches.get(id).map(|game| game.players()) {
             self.emit(Event::MatchFailed { id: id.clone(), players, reason });
         }
     }
 
     pub(super) fn cancelled(&mut self, id: &MatchId, cause: CancelCause) {
-        if let Some(players) = self.state().matches.get(id).map(Match::players) {
+        if let Some(players) = self.state().matches.get(id).map(|game| game.players()) {
             self.emit(Event::MatchCancelled { id: id.clone(), players, cause });
         }
     }

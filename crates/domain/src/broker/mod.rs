@@ -10,7 +10,10 @@
 //! | `seats` | drop-in play: reserve, claim, release, expire; free places by the server's word |
 //! | `placement` | who gets which match, and when a new server is ordered |
 //! | `timers` | every deadline, and what it ends |
-//! | `state` | the durable state, its indexes, how events change it |
+//! | `state`, `indexes` | the durable state, how events change it; what is found without looking at each record |
+//! | `seating` | who sits in a match, and how many |
+//! | `budget` | how much may wait |
+//! | `kept`, `past` | what is over and still known, within a budget of bytes |
 //! | `queue`, `verdicts`, `ranks` | which is the oldest match that fits; how many are older |
 //! | `askers`, `free` | which is the first server that a match fits; which servers are free |
 //! | `waiting` | calls that are answered later |
@@ -27,19 +30,24 @@ use alloc::vec::Vec;
 
 mod allocation_lifecycle;
 mod askers;
+mod budget;
 pub mod command;
 pub mod conjuncts;
 pub mod event;
 pub mod explain;
 mod free;
+mod indexes;
+mod kept;
 mod match_lifecycle;
 pub mod model;
+mod past;
 mod placement;
 mod queries;
 mod queue;
 pub(crate) mod ranks;
 mod recent;
 pub mod requirements;
+mod seating;
 mod seats;
 mod server_lifecycle;
 mod state;
@@ -52,18 +60,19 @@ pub mod words;
 pub use command::{Command, Hints, Offer, Refusal, RefusalKind, Reply};
 pub use event::{Effect, Event};
 pub use explain::{Explanation, Standing};
+pub use kept::{CLOSED_SEATS_KEPT, FINISHED_KEPT, GONE_KEPT, ORDERS_KEPT_FOR, PastOrder};
+pub use past::Past;
 pub use queries::{FleetView, Page};
-pub use state::{
-    CLOSED_SEATS_KEPT, Configured, FINISHED_KEPT, FIRST_BACKOFF, GONE_KEPT, MAX_BACKOFF, Snapshot,
-};
+pub use state::{Configured, FIRST_BACKOFF, MAX_BACKOFF, Snapshot};
 pub use timers::LEAVE_TIME;
 pub use waits::TypicalWait;
 
-use crate::ids::{Draw, MatchId, ServerId};
+use crate::ids::{Draw, MatchId, SeatId, ServerId};
 use crate::machine::{Answer, CallId, Machine, Moment, Record, Step};
 use crate::time::Timestamp;
 use free::{Expected, FreeServers};
 use model::{AllocationState, ServerState};
+use recent::Recent;
 use requirements::{Requirement, Requirements};
 use state::State;
 use waiting::{Waiters, Watchers};
@@ -79,6 +88,11 @@ pub const MAX_WAITERS: usize = 100_000;
 pub const MAX_WAITERS_OF_SERVER: usize = 64;
 /// Most calls that wait for news of a match.
 pub const MAX_WATCHERS: usize = 1_000_000;
+/// Most of them for one match: all of them are answered in one step.
+pub const MAX_WATCHERS_OF_MATCH: usize = 20_000;
+/// Seats that are remembered because more than one call was told of them. An answer that cannot be sent is taken back
+/// at once, so that few others come between.
+const MAX_TOLD_AGAIN: usize = 10_000;
 
 /// The machine that brings matches and servers together.
 pub struct Broker {
@@ -87,6 +101,15 @@ pub struct Broker {
     beside: Beside,
     #[cfg(feature = "broken-rules")]
     broken: Option<BrokenRule>,
+}
+
+/// Seats that more than one call was told of, the newest.
+struct ToldAgain(Recent<SeatId, ()>);
+
+impl Default for ToldAgain {
+    fn default() -> Self {
+        Self(Recent::new(MAX_TOLD_AGAIN))
+    }
 }
 
 /// What a restart may forget.
@@ -102,6 +125,8 @@ struct Beside {
     free: Option<FreeServers>,
     /// How long matches waited lately.
     waits: Waits,
+    /// Seats that players were told of once more when they asked for another.
+    told_again: ToldAgain,
     /// Matches that were in a server's hands when this process began, and which pickup that was: the answer that said
     /// so may have been lost with the process before. `None` until the first input.
     untold: Option<BTreeMap<MatchId, u32>>,
@@ -463,7 +488,7 @@ impl Turn<'_> {
         let drained: Vec<_> = self
             .changed
             .iter()
-            .filter_map(|id| self.state().finished.get(id)?.server.clone())
+            .filter_map(|id| self.state().kept.finished.get(id)?.server.clone())
             .filter_map(|id| {
                 let server = self.state().servers.get(&id)?;
                 match server.state {

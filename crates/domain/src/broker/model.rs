@@ -3,14 +3,19 @@
 //! Plain data, all of it durable: it is what a snapshot holds. Who may change what is the business of the
 //! `…_lifecycle` modules.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
-use crate::ids::{AllocationId, FleetId, IdempotencyKey, MatchId, PlayerId, SeatId, ServerId};
+use imbl::OrdSet;
+
+use super::seating::Count;
+pub use super::seating::Seats;
+use crate::content::{Digest, Digester};
+use crate::ids::{AllocationId, FleetId, IdempotencyKey, MAX_ID_BYTES, MatchId, PlayerId, SeatId, ServerId};
 use crate::size::{ENTRY_BYTES, Size};
 use crate::time::Timestamp;
 
@@ -20,12 +25,17 @@ pub const MAX_PROPERTIES_BYTES: usize = 64 * 1024;
 pub const MAX_PLAYERS: usize = 1_000;
 /// Most seats that one match may have.
 pub const MAX_CAPACITY: u32 = 10_000;
+/// Counted for a match beside what it holds, in bytes: its entries in the indexes of the broker.
+const MATCH_BYTES: usize = 768;
+/// Counted for a server, an allocation or a fleet's order beside its ids, in bytes.
+const SERVER_BYTES: usize = 512;
 /// Longest connection details, in bytes.
 pub const MAX_CONNECTION_BYTES: usize = 4096;
 
-/// A JSON object as text, exactly as it was sent; nothing at all counts as `{}`.
+/// A JSON object as text, exactly as it was sent; nothing at all counts as `{}`. Equal where the texts are; whether they
+/// say the same is told by [`Properties::content`].
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct Properties(Option<Arc<str>>);
+pub struct Properties(Option<(Arc<str>, Digest)>);
 
 impl Properties {
     /// Takes properties as somebody sent them.
@@ -55,19 +65,32 @@ impl Properties {
                 text.len()
             ));
         }
-        Ok(Self(Some(Arc::from(text))))
+        Ok(Self(Some((Arc::from(text), Digest::of_json(text)))))
     }
 
     /// The text; `None` where nothing was sent.
     #[must_use]
     pub fn text(&self) -> Option<&str> {
-        self.0.as_deref()
+        self.0.as_ref().map(|(text, _)| &**text)
+    }
+
+    /// Stands for what they say: the same for `{"a":1,"b":2}` and `{"b":2,"a":1.0}`, and for nothing and `{}`. It was
+    /// made with them and costs nothing here.
+    #[must_use]
+    pub fn content(&self) -> Digest {
+        self.0.as_ref().map_or_else(|| Digest::of_json("{}"), |(_, content)| *content)
+    }
+
+    /// Whether both say the same.
+    #[must_use]
+    pub fn same_content(&self, other: &Self) -> bool {
+        self == other || self.content() == other.content()
     }
 }
 
 impl Size for Properties {
     fn byte_size(&self) -> usize {
-        self.0.byte_size()
+        self.text().map_or(0, Size::byte_size)
     }
 }
 
@@ -86,6 +109,42 @@ pub struct MatchSpec {
     pub fleet: Option<FleetId>,
     /// The order given twice under one key is one match.
     pub idempotency_key: Option<IdempotencyKey>,
+}
+
+impl MatchSpec {
+    /// Stands for the order: equal for orders of the same content. It is stored, so what it is made of must never change;
+    /// a field that is new is left out where it is not given.
+    #[must_use]
+    pub fn content(&self) -> Digest {
+        let Self { players, properties, player_properties, capacity, fleet, idempotency_key } = self;
+        let mut digest = Digester::default();
+        digest.number(players.len() as u64);
+        for player in players {
+            digest.tagged(b'p', player.as_str().as_bytes());
+        }
+        digest.digest(properties.content());
+        let nothing = Properties::default();
+        for (player, properties) in player_properties.iter().filter(|(_, of)| !of.same_content(&nothing)) {
+            digest.tagged(b'o', player.as_str().as_bytes());
+            digest.digest(properties.content());
+        }
+        if let Some(capacity) = capacity {
+            digest.tag(b'c');
+            digest.number(u64::from(*capacity));
+        }
+        if let Some(fleet) = fleet {
+            digest.tagged(b'f', fleet.as_str().as_bytes());
+        }
+        if let Some(key) = idempotency_key {
+            digest.tagged(b'k', key.as_str().as_bytes());
+        }
+        digest.finish()
+    }
+
+    /// The order without its properties: what a match that is over may come down to.
+    pub(super) fn stripped(&self) -> Self {
+        Self { properties: Properties::default(), player_properties: BTreeMap::new(), ..self.clone() }
+    }
 }
 
 impl Size for MatchSpec {
@@ -118,13 +177,13 @@ pub struct Match {
     pub pickups: u32,
     /// The server that has it, or had it last.
     pub server: Option<ServerId>,
-    /// Live seats.
-    pub seats: BTreeMap<SeatId, Seat>,
+    /// Live seats, and the named players who were in it and gave their seat back.
+    pub seats: Seats,
     /// Places without a player by the word of its server, less those who have claimed a seat since; `None` until it
     /// speaks.
     pub reported_free: Option<u32>,
-    /// Named players who were in it and gave their seat back.
-    pub left: BTreeSet<PlayerId>,
+    /// The match is over, and its properties have been forgotten to keep within the budget.
+    pub stripped: bool,
 }
 
 /// Places are counted in two ways. Until the server speaks, the order counts: its capacity, less one place for each
@@ -150,15 +209,24 @@ impl Match {
     #[must_use]
     pub fn players(&self) -> Vec<PlayerId> {
         let mut players = self.spec.players.clone();
-        players.extend(self.seated_beside_named().cloned());
+        let seated = self.seats.values().map(|seat| &seat.player);
+        players.extend(seated.filter(|player| !self.names(player)).cloned());
         players
     }
 
     /// Those of them who are there or may come: without named players whose place is not kept any more.
     #[must_use]
     pub fn expected_players(&self) -> Vec<PlayerId> {
-        let named = self.spec.players.iter().filter(|player| self.keeps_place_for(player));
-        named.chain(self.seats_beside_kept().map(|seat| &seat.player)).cloned().collect()
+        let gone = |player: &PlayerId| self.reported_free.is_some() && self.seats.left().contains(player);
+        let named = self.spec.players.iter().filter(|player| !gone(player));
+        let seated = self.seats.values().map(|seat| &seat.player);
+        named.chain(seated.filter(|player| !self.keeps_place_for(player))).cloned().collect()
+    }
+
+    /// Whether the player is named by the order or has a seat.
+    #[must_use]
+    pub fn has_player(&self, player: &PlayerId) -> bool {
+        self.names(player) || self.seats.of_player(player).is_some()
     }
 
     /// Places in all; `None` if nobody can join.
@@ -173,39 +241,51 @@ impl Match {
     /// Places taken: those that are kept for named players, and the seats of everyone else.
     #[must_use]
     pub fn occupied(&self) -> u32 {
-        let left = if self.reported_free.is_some() { self.left.len() } else { 0 };
-        count(self.spec.players.len().saturating_sub(left) + self.seats_beside_kept().count())
+        let left = if self.reported_free.is_some() { self.seats.left().len() } else { 0 };
+        count(self.spec.players.len().saturating_sub(left)).saturating_add(self.beside_kept().all())
     }
 
-    /// Places free; 0 where the match has no capacity.
+    /// Places free; 0 where the match has no capacity, or [`MAX_CAPACITY`] seats.
     #[must_use]
     pub fn free_places(&self) -> u32 {
-        match self.reported_free {
-            Some(free) => free.saturating_sub(self.coming()),
+        let free = match self.reported_free {
+            Some(free) => free.saturating_sub(self.beside_kept().reserved),
             None => self.spec.capacity.map_or(0, |capacity| capacity.saturating_sub(self.occupied())),
-        }
+        };
+        free.min(MAX_CAPACITY.saturating_sub(count(self.seats.len())))
     }
 
     /// Whether a place is kept for the player: named players have one for the whole match or, where the server counts
     /// its places, until they leave.
     #[must_use]
     pub fn keeps_place_for(&self, player: &PlayerId) -> bool {
-        let left = self.reported_free.is_some() && self.left.contains(player);
-        !left && self.spec.players.contains(player)
+        let left = self.reported_free.is_some() && self.seats.left().contains(player);
+        !left && self.names(player)
     }
 
-    /// Players on the way to a place that is not kept for them anyway.
-    fn coming(&self) -> u32 {
-        let reserved = |seat: &&Seat| matches!(seat.state, SeatState::Reserved { .. });
-        count(self.seats_beside_kept().filter(reserved).count())
+    fn names(&self, player: &PlayerId) -> bool {
+        self.seats.names(&self.spec.players, player)
     }
 
-    fn seats_beside_kept(&self) -> impl Iterator<Item = &Seat> {
-        self.seats.values().filter(|seat| !self.keeps_place_for(&seat.player))
+    /// Seats of players for whom no place is kept anyway.
+    fn beside_kept(&self) -> Count {
+        let strangers = self.seats.strangers();
+        if self.reported_free.is_some() { strangers.and(self.seats.returned()) } else { strangers }
     }
 
-    fn seated_beside_named(&self) -> impl Iterator<Item = &PlayerId> {
-        self.seats.values().map(|seat| &seat.player).filter(|player| !self.spec.players.contains(player))
+    /// The bytes that change while the match is live: of its server, its seats and its connection details.
+    pub(super) fn changing_bytes(&self) -> usize {
+        let connection = match &self.state {
+            MatchState::Ready { connection, .. } => connection.byte_size(),
+            _ => 0,
+        };
+        connection + self.server.byte_size() + self.seats.byte_size()
+    }
+}
+
+impl Size for Match {
+    fn byte_size(&self) -> usize {
+        MATCH_BYTES + self.id.byte_size() + self.spec.byte_size() + self.changing_bytes()
     }
 }
 
@@ -440,7 +520,26 @@ pub struct Server {
     /// When it was ordered, or first heard of.
     pub born_at: Timestamp,
     /// The live matches it holds.
-    pub matches: BTreeSet<MatchId>,
+    pub matches: OrdSet<MatchId>,
+}
+
+impl Size for Server {
+    fn byte_size(&self) -> usize {
+        let matches = self.matches.len() * (ENTRY_BYTES + MAX_ID_BYTES);
+        SERVER_BYTES + self.id.byte_size() + self.fleet.byte_size() + matches
+    }
+}
+
+impl Size for GoneCause {
+    fn byte_size(&self) -> usize {
+        ENTRY_BYTES
+    }
+}
+
+impl Size for SeatEnd {
+    fn byte_size(&self) -> usize {
+        ENTRY_BYTES
+    }
 }
 
 /// Where a server stands. Servers that are gone are forgotten but for their ids.
@@ -503,6 +602,14 @@ pub struct Allocation {
     pub ordered_at: Timestamp,
     /// How far it has come.
     pub state: AllocationState,
+}
+
+impl Size for Allocation {
+    fn byte_size(&self) -> usize {
+        let ids = self.id.byte_size() + self.server.byte_size() + self.fleet.byte_size();
+        // That of a match comes and goes, so that it is always counted.
+        SERVER_BYTES + ids + ENTRY_BYTES + MAX_ID_BYTES
+    }
 }
 
 /// How far an allocation has come. One that ended is forgotten.
@@ -602,7 +709,15 @@ pub struct Settings {
     pub delay_allocation: Duration,
     /// How long a server that is willing to wait is held.
     pub wait: Duration,
+    /// Most bytes of what waits and runs: queued and live matches with all that they hold, servers, allocations.
+    pub waiting_bytes: u64,
+    /// Most bytes of what is over and still known: finished matches, servers that are gone, seats that are over, and
+    /// orders that are remembered for their ids and idempotency keys.
+    pub kept_bytes: u64,
 }
+
+/// The least that a budget of bytes may be: room for some of the largest matches.
+pub const MIN_BUDGET_BYTES: u64 = 16 * 1024 * 1024;
 
 impl Default for Settings {
     fn default() -> Self {
@@ -615,6 +730,8 @@ impl Default for Settings {
             schedule_frequency: Duration::from_secs(30),
             delay_allocation: Duration::from_secs(30),
             wait: Duration::from_secs(30),
+            waiting_bytes: 512 * 1024 * 1024,
+            kept_bytes: 128 * 1024 * 1024,
         }
     }
 }
@@ -653,6 +770,8 @@ impl Settings {
             schedule_frequency: change.schedule_frequency.unwrap_or(self.schedule_frequency),
             delay_allocation: change.delay_allocation.unwrap_or(self.delay_allocation),
             wait: change.wait.unwrap_or(self.wait),
+            waiting_bytes: self.waiting_bytes,
+            kept_bytes: self.kept_bytes,
         }
     }
 
@@ -678,6 +797,11 @@ impl Settings {
             }
             if value > YEAR {
                 return Err((field, "must be at most 366 days"));
+            }
+        }
+        for (field, bytes) in [("waiting_bytes", self.waiting_bytes), ("kept_bytes", self.kept_bytes)] {
+            if bytes < MIN_BUDGET_BYTES {
+                return Err((field, "must be at least 16 MiB"));
             }
         }
         Ok(())

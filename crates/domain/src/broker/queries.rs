@@ -1,5 +1,6 @@
 //! Reading: what the API shows. Nothing here changes anything.
 
+use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Bound;
@@ -42,37 +43,52 @@ impl Broker {
     /// A match, live or recently over.
     #[must_use]
     pub fn find_match(&self, id: &MatchId) -> Option<&Match> {
-        self.state.matches.get(id).or_else(|| self.state.finished.get(id))
+        self.state.find_match(id)
     }
 
     /// Matches in these states (see [`MatchState::name`]; none means in any), live and recently over, by id, from the
     /// one after `after`.
     #[must_use]
     pub fn matches(&self, states: &[&str], after: Option<&MatchId>, most: usize) -> Page<Match> {
-        let wanted = |name: &&str| states.is_empty() || states.contains(name);
-        let (queued, active) = (wanted(&"queued"), ["picked_up", "ready"].iter().any(wanted));
-        let (index, from) = (&self.state.index, (bound(after), Bound::Unbounded));
-        let queued = index.queued.range::<MatchId, _>(from).take_while(|_| queued);
-        let active = index.active.range::<MatchId, _>(from).take_while(|_| active);
-        let live = by_id(queued, active, |id| *id).filter_map(|id| self.state.matches.get(id));
-        let found = by_id(live, self.state.finished.range(after), |game| &game.id);
-        page(found.filter(|game| wanted(&game.state.name())).cloned(), most)
+        let wanted = |name: &str| states.is_empty() || states.contains(&name);
+        let index = &self.state.index;
+        // Each state has an index by id, so that nothing is passed over but what is over, which is little.
+        let live = |name, ids| self.live(ids, after).take_while(move |_| wanted(name));
+        let in_hands = by_id(live("picked_up", &index.preparing), live("ready", &index.running));
+        let all_live = by_id(live("queued", &index.queued), in_hands);
+        let over = self.state.kept.finished.range(after).map(|game| &**game);
+        let over = over.filter(|game| wanted(game.state.name()));
+        page(by_id(all_live, over).cloned(), most)
     }
 
     /// Matches that wait for a server, oldest first.
     pub fn queued(&self) -> impl Iterator<Item = &Match> {
-        self.state.index.queue.iter().filter_map(|(_, entry)| self.state.matches.get(&entry.id))
+        self.state.index.queue.iter().filter_map(|(_, entry)| self.live_match(&entry.id))
     }
 
     /// Matches in the hands of servers, by id.
     pub fn active(&self) -> impl Iterator<Item = &Match> {
-        self.state.index.active.iter().filter_map(|id| self.state.matches.get(id))
+        let (preparing, running) = (&self.state.index.preparing, &self.state.index.running);
+        by_id(self.live(preparing, None), self.live(running, None))
+    }
+
+    fn live_match(&self, id: &MatchId) -> Option<&Match> {
+        self.state.matches.get(id).map(|game| &**game)
+    }
+
+    /// Live matches of an index, by id, from the one after `after`.
+    fn live<'a>(
+        &'a self,
+        ids: &'a BTreeSet<MatchId>,
+        after: Option<&MatchId>,
+    ) -> impl Iterator<Item = &'a Match> {
+        ids.range::<MatchId, _>((bound(after), Bound::Unbounded)).filter_map(|id| self.live_match(id))
     }
 
     /// Servers by id, from the one after `after`.
     #[must_use]
     pub fn servers(&self, after: Option<&ServerId>, most: usize) -> Page<Server> {
-        let servers = self.state.servers.range((bound(after), Bound::Unbounded));
+        let servers = self.state.servers.range::<_, ServerId>((bound(after), Bound::Unbounded));
         page(servers.map(|(_, server)| server.clone()), most)
     }
 
@@ -102,6 +118,18 @@ impl Broker {
             MatchState::Ready { connection, .. } => Some(Arc::clone(&connection.details)),
             _ => None,
         }
+    }
+
+    /// Bytes of what waits and runs: what [`Settings::waiting_bytes`] limits.
+    #[must_use]
+    pub const fn waiting_bytes(&self) -> usize {
+        self.state.waiting_bytes
+    }
+
+    /// Bytes of what is over and still known: what [`Settings::kept_bytes`] limits.
+    #[must_use]
+    pub fn kept_bytes(&self) -> usize {
+        self.state.kept.bytes()
     }
 
     /// The live allocation of a server.
@@ -154,14 +182,13 @@ impl Broker {
 }
 
 /// Both, in the order of their ids, where each has that order.
-fn by_id<'a, T: Copy>(
-    one: impl Iterator<Item = T>,
-    other: impl Iterator<Item = T>,
-    id: impl Fn(&T) -> &'a MatchId,
-) -> impl Iterator<Item = T> {
+fn by_id<'a>(
+    one: impl Iterator<Item = &'a Match>,
+    other: impl Iterator<Item = &'a Match>,
+) -> impl Iterator<Item = &'a Match> {
     let (mut one, mut other) = (one.peekable(), other.peekable());
     core::iter::from_fn(move || match (one.peek(), other.peek()) {
-        (Some(a), Some(b)) if id(a) < id(b) => one.next(),
+        (Some(a), Some(b)) if a.id < b.id => one.next(),
         (Some(_), None) => one.next(),
         _ => other.next(),
     })

@@ -5,6 +5,7 @@
 use alloc::format;
 use core::time::Duration;
 
+use super::budget::MAX_SEAT_BYTES;
 use super::command::{Refusal, Reply};
 use super::event::Event;
 use super::model::{
@@ -15,6 +16,8 @@ use crate::ids::{FleetId, MatchId, PlayerId, SeatId, ServerId};
 
 /// Longest time that a player may take to claim a seat.
 pub(super) const MAX_SEAT_TTL: Duration = Duration::from_secs(3600);
+/// Matches with room that are looked at for one in which a player has no seat yet; beyond them a new one is made.
+const MAX_JOINABLE_LOOKED_AT: usize = 1_000;
 
 impl Turn<'_> {
     /// A player wants into a fleet's game: a seat in the oldest running match with room, or in a new match.
@@ -37,17 +40,17 @@ impl Turn<'_> {
             fleet: Some(fleet.clone()),
             ..MatchSpec::default()
         };
-        let id = self.queue_match(None, spec)?;
+        let id = self.queue_match(None, spec, MAX_SEAT_BYTES)?;
         let seat = self.reserve(&id, player, ttl);
         self.find_server(&id);
         self.seated(&id, &seat)
     }
 
     fn open_match(&self, fleet: &FleetId, player: &PlayerId) -> Option<MatchId> {
-        let open = self.state().index.joinable.get(fleet)?.iter();
+        let open = self.state().index.joinable.get(fleet)?.iter().take(MAX_JOINABLE_LOOKED_AT);
         let mut open = open.filter(|(_, _, id)| {
             let game = self.state().matches.get(id);
-            game.is_some_and(|game| !has_seat(game, player))
+            game.is_some_and(|game| game.seats.of_player(player).is_none())
         });
         open.next().map(|(_, _, id)| id.clone())
     }
@@ -69,12 +72,17 @@ impl Turn<'_> {
         if game.capacity().is_none() && !kept {
             return Err(Refusal::NoCapacity(id.clone()));
         }
-        if has_seat(game, &player) {
+        if let Some(seat) = game.seats.of_player(&player).map(|seat| seat.id.clone()) {
+            self.broker.beside.told_again.0.insert(seat, ());
             return Err(Refusal::AlreadySeated(player));
+        }
+        if game.seats.len() >= MAX_CAPACITY as usize {
+            return Err(Refusal::MatchFull(id.clone()));
         }
         if !kept && game.free_places() == 0 && !self.broken(BrokenRule::OversellSeats) {
             return Err(Refusal::MatchFull(id.clone()));
         }
+        self.check_bytes(MAX_SEAT_BYTES)?;
         let seat = self.reserve(id, player, ttl);
         self.seated(id, &seat)
     }
@@ -114,7 +122,7 @@ impl Turn<'_> {
 
     /// The player has left, or will not come. Once more is no fault.
     pub(super) fn release_seat(&mut self, id: &SeatId) -> Result<Reply, Refusal> {
-        if self.state().closed_seats.get(id).is_some() {
+        if self.state().seat_end(id).is_some() {
             return Ok(Reply::Done);
         }
         let (game, _) = self.find_seat(id)?;
@@ -151,12 +159,12 @@ impl Turn<'_> {
     }
 
     fn find_seat(&self, id: &SeatId) -> Result<(&Match, &Seat), Refusal> {
-        if let Some(end) = self.state().closed_seats.get(id) {
-            return Err(Refusal::SeatOver { seat: id.clone(), end: *end });
+        if let Some(end) = self.state().seat_end(id) {
+            return Err(Refusal::SeatOver { seat: id.clone(), end });
         }
         let found = self.state().index.seats.get(id).and_then(|match_id| {
             let game = self.state().matches.get(match_id)?;
-            Some((game, game.seats.get(id)?))
+            Some((&**game, game.seats.get(id)?))
         });
         found.ok_or_else(|| Refusal::SeatNotFound(id.clone()))
     }
@@ -171,20 +179,20 @@ impl Turn<'_> {
         }
     }
 
-    /// The answer that told of a reserved seat never reached the player.
+    /// The answer that told of a reserved seat never reached the player. The seat is free again, unless it was claimed
+    /// since, or another call of the player was told of it: that one counts on it.
     pub(super) fn give_back(&mut self, seat: &Seat) {
-        let unclaimed = self
-            .find_seat(&seat.id)
-            .is_ok_and(|(_, known)| matches!(known.state, SeatState::Reserved { .. }))
-            && matches!(seat.state, SeatState::Reserved { .. });
-        if unclaimed {
+        let reserved = |seat: &Seat| matches!(seat.state, SeatState::Reserved { .. });
+        let same = |known: &Seat| {
+            (known.client_id, &known.player, &known.match_id)
+                == (seat.client_id, &seat.player, &seat.match_id)
+        };
+        let unclaimed = self.find_seat(&seat.id).is_ok_and(|(_, known)| reserved(known) && same(known));
+        let told_again = self.broker.beside.told_again.0.get(&seat.id).is_some();
+        if unclaimed && reserved(seat) && !told_again {
             self.close(&seat.id, &seat.match_id, SeatEnd::Released);
         }
     }
-}
-
-fn has_seat(game: &Match, player: &PlayerId) -> bool {
-    game.seats.values().any(|seat| seat.player == *player)
 }
 
 fn check_ttl(ttl: Duration) -> Result<(), Refusal> {

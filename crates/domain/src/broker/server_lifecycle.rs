@@ -3,6 +3,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use super::budget::MAX_SERVER_BYTES;
 use super::command::{Hints, Offer, Refusal, Reply};
 use super::event::Event;
 use super::model::{
@@ -14,6 +15,7 @@ use super::waiting::Waiter;
 use super::{BrokenRule, MAX_SERVERS, MAX_WAITERS, MAX_WAITERS_OF_SERVER, Turn};
 use crate::ids::{MatchId, ServerId};
 use crate::machine::CallId;
+use crate::size::Size;
 use crate::text::is_deceptive;
 
 impl Turn<'_> {
@@ -56,7 +58,8 @@ impl Turn<'_> {
             Some(known) => matches!(known.state, ServerState::Draining { .. }),
             // A server that is gone may still have an allocation that is being stopped.
             None => {
-                self.state().gone.get(server).is_some() || self.state().index.by_server.contains_key(server)
+                self.state().kept.gone.get(server).is_some()
+                    || self.state().index.by_server.contains_key(server)
             }
         }
     }
@@ -64,6 +67,9 @@ impl Turn<'_> {
     fn check_room(&self, server: &ServerId) -> Result<(), Refusal> {
         if !self.state().servers.contains_key(server) && self.state().servers.len() >= MAX_SERVERS {
             return Err(Refusal::TooMany { what: "servers", limit: MAX_SERVERS });
+        }
+        if !self.state().servers.contains_key(server) {
+            self.check_bytes(MAX_SERVER_BYTES)?;
         }
         let waiters = &self.broker.beside.waiters;
         if waiters.len() >= MAX_WAITERS {
@@ -157,6 +163,7 @@ impl Turn<'_> {
             }
             MatchState::Ready { .. } if !self.broken(BrokenRule::ReadyTwice) => {}
             _ => {
+                self.check_bytes_of_running(connection.byte_size())?;
                 let event = Event::MatchReady {
                     id: match_id.clone(),
                     server: server.clone(),
@@ -177,7 +184,7 @@ impl Turn<'_> {
         match_id: &MatchId,
         hints: Hints,
     ) -> Result<Reply, Refusal> {
-        let over = self.state().finished.get(match_id);
+        let over = self.state().kept.finished.get(match_id);
         if over.is_none_or(|game| game.server.as_ref() != Some(server)) {
             match self.held(server, match_id)?.state {
                 MatchState::Ready { .. } => self.ended(match_id, EndCause::Server),

@@ -1,31 +1,29 @@
-//! The durable state of the broker and the indexes over it. Events are applied here and nowhere else.
+//! The durable state of the broker. Events are applied here and nowhere else.
 //!
-//! Every index is a function of the records alone: a record leaves its indexes before it changes and enters them
-//! again after, so no rule has to remember which index it touches.
+//! Records are in maps whose copies share what they have in common, so that a snapshot is taken at once, however much
+//! there is, and is written while the broker goes on. What follows from the records is in plain maps (`indexes`).
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use imbl::{OrdMap, OrdSet};
+
 use super::event::Event;
+use super::indexes::{Indexes, joinable};
+use super::kept::{Kept, PastOrder};
 use super::model::{
     Allocation, AllocationState, Connection, Fleet, FleetHealth, GoneCause, Match, MatchSpec, MatchState,
     Seat, SeatEnd, SeatState, Server, ServerState, Settings,
 };
-use super::queue::{Entry, Queue};
-use super::recent::Recent;
-use super::waiting::remove_from;
-use crate::ids::{AllocationId, FleetId, IdempotencyKey, MatchId, SeatId, ServerId};
+use super::past::Past;
+use super::seating::Seats;
+use crate::ids::{AllocationId, FleetId, MatchId, SeatId, ServerId};
 use crate::machine::Record;
+use crate::size::Size;
 use crate::time::Timestamp;
 
-/// Matches that are over and can still be asked about.
-pub const FINISHED_KEPT: usize = 10_000;
-/// Servers that are gone and are told so when they call.
-pub const GONE_KEPT: usize = 10_000;
-/// Seats that are over and can still be asked about.
-pub const CLOSED_SEATS_KEPT: usize = 10_000;
 /// Backoff of a fleet after its first failure; it doubles with each further one.
 pub const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 /// Longest backoff of a fleet.
@@ -40,7 +38,8 @@ pub struct Configured {
     pub fleets: Vec<Fleet>,
 }
 
-/// The whole durable state as plain data, each list in a fixed order.
+/// The whole durable state. It shares its parts with the broker that it was taken of, so that taking it costs the same
+/// however much there is.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Snapshot {
     /// Sequence number of the last event in it.
@@ -48,66 +47,41 @@ pub struct Snapshot {
     /// The settings in force.
     pub settings: Settings,
     /// The configuration as it was written last.
-    pub configured: Option<Configured>,
+    pub configured: Option<Arc<Configured>>,
     /// Fleets with a past worth remembering.
-    pub health: Vec<(FleetId, FleetHealth)>,
-    /// Live matches, by id.
-    pub matches: Vec<Match>,
-    /// Matches that are over, oldest first.
-    pub finished: Vec<Match>,
-    /// Servers, by id.
-    pub servers: Vec<Server>,
-    /// Servers that are gone, oldest first.
-    pub gone: Vec<(ServerId, GoneCause)>,
-    /// Allocations, by id.
-    pub allocations: Vec<Allocation>,
-    /// Seats that are over, oldest first.
-    pub closed_seats: Vec<(SeatId, SeatEnd)>,
-}
-
-/// Derived from the records.
-#[derive(Default)]
-pub(crate) struct Indexes {
-    pub(crate) queue: Queue,
-    /// Queued matches, by id.
-    pub(crate) queued: BTreeSet<MatchId>,
-    /// Matches in the hands of servers, by id.
-    pub(crate) active: BTreeSet<MatchId>,
-    pub(crate) picked_up: BTreeSet<(Timestamp, MatchId)>,
-    pub(crate) ready: BTreeSet<(Timestamp, MatchId)>,
-    pub(crate) by_key: BTreeMap<IdempotencyKey, MatchId>,
-    /// Matches of a fleet with a free place: ready ones first, then by age.
-    pub(crate) joinable: BTreeMap<FleetId, BTreeSet<(u8, u64, MatchId)>>,
-    pub(crate) seats: BTreeMap<SeatId, MatchId>,
-    pub(crate) seat_expiry: BTreeSet<(Timestamp, SeatId)>,
-    pub(crate) births: BTreeSet<(Timestamp, ServerId)>,
-    /// Available servers without a match; the fleet is `None` for those that registered themselves.
-    pub(crate) idle: BTreeMap<Option<FleetId>, BTreeSet<ServerId>>,
-    pub(crate) by_server: BTreeMap<ServerId, AllocationId>,
-    pub(crate) by_match: BTreeMap<MatchId, AllocationId>,
-    /// Allocations whose server is to be heard of, by time of order.
-    pub(crate) pending: BTreeMap<FleetId, BTreeSet<(Timestamp, AllocationId)>>,
-    /// Those of them that are meant for no match.
-    pub(crate) unassigned: BTreeMap<FleetId, BTreeSet<AllocationId>>,
-    pub(crate) leaving: BTreeSet<(Timestamp, AllocationId)>,
-    /// All allocations of a fleet.
-    pub(crate) live: BTreeMap<FleetId, BTreeSet<AllocationId>>,
+    pub health: OrdMap<FleetId, FleetHealth>,
+    /// Live matches.
+    pub matches: OrdMap<MatchId, Arc<Match>>,
+    /// Matches that are over.
+    pub finished: Past<MatchId, Arc<Match>>,
+    /// Servers.
+    pub servers: OrdMap<ServerId, Server>,
+    /// Servers that are gone.
+    pub gone: Past<ServerId, GoneCause>,
+    /// Allocations.
+    pub allocations: OrdMap<AllocationId, Allocation>,
+    /// Seats that were given back or expired.
+    pub closed_seats: Past<SeatId, SeatEnd>,
+    /// The seats that matches had when they ended.
+    pub ended_seats: Past<MatchId, Arc<[SeatId]>>,
+    /// Orders whose matches are over.
+    pub orders: Past<MatchId, PastOrder>,
 }
 
 pub(crate) struct State {
     pub(crate) seq: u64,
     pub(crate) settings: Settings,
-    pub(crate) configured: Option<Configured>,
+    pub(crate) configured: Option<Arc<Configured>>,
     pub(crate) fleets: BTreeMap<FleetId, Fleet>,
     /// Fleet ids in the order in which they are tried.
     pub(crate) preferred: Vec<FleetId>,
-    pub(crate) health: BTreeMap<FleetId, FleetHealth>,
-    pub(crate) matches: BTreeMap<MatchId, Match>,
-    pub(crate) finished: Recent<MatchId, Match>,
-    pub(crate) servers: BTreeMap<ServerId, Server>,
-    pub(crate) gone: Recent<ServerId, GoneCause>,
-    pub(crate) allocations: BTreeMap<AllocationId, Allocation>,
-    pub(crate) closed_seats: Recent<SeatId, SeatEnd>,
+    pub(crate) health: OrdMap<FleetId, FleetHealth>,
+    pub(crate) matches: OrdMap<MatchId, Arc<Match>>,
+    pub(crate) servers: OrdMap<ServerId, Server>,
+    pub(crate) allocations: OrdMap<AllocationId, Allocation>,
+    pub(crate) kept: Kept,
+    /// Bytes of matches, servers and allocations.
+    pub(crate) waiting_bytes: usize,
     pub(crate) index: Indexes,
 }
 
@@ -119,13 +93,12 @@ impl State {
             configured: None,
             fleets: BTreeMap::new(),
             preferred: Vec::new(),
-            health: BTreeMap::new(),
-            matches: BTreeMap::new(),
-            finished: Recent::new(FINISHED_KEPT),
-            servers: BTreeMap::new(),
-            gone: Recent::new(GONE_KEPT),
-            allocations: BTreeMap::new(),
-            closed_seats: Recent::new(CLOSED_SEATS_KEPT),
+            health: OrdMap::new(),
+            matches: OrdMap::new(),
+            servers: OrdMap::new(),
+            allocations: OrdMap::new(),
+            kept: Kept::default(),
+            waiting_bytes: 0,
             index: Indexes::default(),
         }
     }
@@ -135,48 +108,63 @@ impl State {
             seq: self.seq,
             settings: self.settings.clone(),
             configured: self.configured.clone(),
-            health: self.health.iter().map(|(id, health)| (id.clone(), health.clone())).collect(),
-            matches: self.matches.values().cloned().collect(),
-            finished: self.finished.iter().map(|(_, game)| game.clone()).collect(),
-            servers: self.servers.values().cloned().collect(),
-            gone: self.gone.iter().map(|(id, cause)| (id.clone(), *cause)).collect(),
-            allocations: self.allocations.values().cloned().collect(),
-            closed_seats: self.closed_seats.iter().map(|(id, end)| (id.clone(), *end)).collect(),
+            health: self.health.clone(),
+            matches: self.matches.clone(),
+            finished: self.kept.finished.clone(),
+            servers: self.servers.clone(),
+            gone: self.kept.gone.clone(),
+            allocations: self.allocations.clone(),
+            closed_seats: self.kept.closed_seats.clone(),
+            ended_seats: self.kept.ended_seats.clone(),
+            orders: self.kept.orders.clone(),
         }
     }
 
+    /// Takes the maps over as they are, and gathers what follows from them.
     pub(crate) fn restore(snapshot: Snapshot) -> Self {
         let mut state = Self::new();
-        state.seq = snapshot.seq;
-        if let Some(configured) = &snapshot.configured {
+        let Snapshot { seq, settings, configured, health, matches, finished, servers, gone, .. } = snapshot;
+        let Snapshot { allocations, closed_seats, ended_seats, orders, .. } = snapshot;
+        if let Some(configured) = &configured {
             state.configure(configured);
         }
-        state.settings = snapshot.settings;
-        state.configured = snapshot.configured;
-        state.health = snapshot.health.into_iter().collect();
-        for game in snapshot.finished {
-            state.index_key(&game);
-            state.finished.insert(game.id.clone(), game);
+        let index = &mut state.index;
+        for (id, order) in orders.iter() {
+            index.enter_key(id, order.key.as_ref());
         }
-        for game in snapshot.matches {
-            state.index_key(&game);
-            state.index.enter_match(&game, true);
-            state.matches.insert(game.id.clone(), game);
+        for (id, seats) in ended_seats.iter() {
+            index.seats.extend(seats.iter().map(|seat| (seat.clone(), id.clone())));
         }
-        for server in snapshot.servers {
-            state.index.enter_server(&server);
-            state.servers.insert(server.id.clone(), server);
+        let live = matches.values();
+        for game in finished.iter().map(|(_, game)| game).chain(live) {
+            index.enter_key(&game.id, game.spec.idempotency_key.as_ref());
         }
-        for (id, cause) in snapshot.gone {
-            state.gone.insert(id, cause);
+        for order in allocations.values() {
+            index.enter_allocation(order);
         }
-        for allocation in snapshot.allocations {
-            state.enter_allocation(allocation);
+        for game in matches.values() {
+            index.enter_match(game, true);
+            game.seats.values().for_each(|seat| index.enter_seat(seat));
         }
-        for (id, end) in snapshot.closed_seats {
-            state.closed_seats.insert(id, end);
+        for server in servers.values() {
+            index.enter_server(server);
         }
-        state
+        let games: usize = matches.values().map(Size::byte_size).sum();
+        let others = servers.values().map(Size::byte_size).chain(allocations.values().map(Size::byte_size));
+        let waiting_bytes = games + others.sum::<usize>();
+        let kept = Kept::of(finished, gone, closed_seats, ended_seats, orders);
+        Self {
+            seq,
+            settings,
+            configured,
+            health,
+            matches,
+            servers,
+            allocations,
+            kept,
+            waiting_bytes,
+            ..state
+        }
     }
 
     /// The server that the event changes.
@@ -200,12 +188,13 @@ impl State {
     /// Applies one event. Events about things that are not there change nothing, so that no log can do harm.
     pub(crate) fn apply(&mut self, record: &Record<Event>) {
         self.seq = record.seq;
+        let kept_before = self.kept.bytes();
         match &record.event {
             Event::Configured { settings, fleets } => {
                 let configured = Configured { settings: settings.clone(), fleets: fleets.clone() };
                 self.configure(&configured);
                 self.settings = configured.settings.clone();
-                self.configured = Some(configured);
+                self.configured = Some(Arc::new(configured));
             }
             Event::Reconfigured { settings } => self.settings = settings.clone(),
             Event::MatchQueued { .. }
@@ -232,12 +221,14 @@ impl State {
             | Event::AllocationEnded { .. } => self.apply_allocation(record),
         }
         self.touch(record);
+        let budget = usize::try_from(self.settings.kept_bytes).unwrap_or(usize::MAX);
+        self.kept.make_room(budget, kept_before, record.time, &mut self.index);
     }
 
     /// Whoever watches a match hears of every event about it.
     fn touch(&mut self, record: &Record<Event>) {
         if let Some(game) = record.event.match_id().and_then(|id| self.matches.get_mut(id)) {
-            game.changed_seq = record.seq;
+            Arc::make_mut(game).changed_seq = record.seq;
         }
     }
 
@@ -246,7 +237,9 @@ impl State {
         let mut order: Vec<&Fleet> = self.fleets.values().collect();
         order.sort_by(|a, b| (a.preference, &a.id).cmp(&(b.preference, &b.id)));
         self.preferred = order.into_iter().map(|fleet| fleet.id.clone()).collect();
-        self.health.retain(|id, _| configured.fleets.iter().any(|fleet| fleet.id == *id));
+        let Self { health, fleets, .. } = self;
+        let known = health.iter().filter(|(id, _)| fleets.contains_key(*id));
+        *health = known.map(|(id, health)| (id.clone(), health.clone())).collect();
     }
 
     fn apply_match(&mut self, record: &Record<Event>) {
@@ -274,20 +267,20 @@ impl State {
                 });
             }
             Event::MatchReady { id, server, connection, .. } => {
-                self.update_match(id, |game| ready(game, *at, connection));
+                self.become_ready(id, *at, connection);
                 self.forgive(server);
             }
             Event::MatchEnded { id, cause, .. } => {
-                self.finish(id, *seq, MatchState::Ended { at: *at, cause: *cause });
+                self.finish(id, *seq, *at, MatchState::Ended { at: *at, cause: *cause });
             }
             Event::MatchFailed { id, reason, .. } => {
-                self.finish(id, *seq, MatchState::Failed { at: *at, reason: *reason });
+                self.finish(id, *seq, *at, MatchState::Failed { at: *at, reason: *reason });
             }
             Event::MatchCancelled { id, cause, .. } => {
-                self.finish(id, *seq, MatchState::Cancelled { at: *at, cause: *cause });
+                self.finish(id, *seq, *at, MatchState::Cancelled { at: *at, cause: *cause });
             }
             Event::MatchPlacesReported { id, free } => {
-                self.update_match(id, |game| game.reported_free = Some(*free));
+                self.update_places(id, |game| game.reported_free = Some(*free));
             }
             _ => {}
         }
@@ -311,13 +304,14 @@ impl State {
             changed_seq: seq,
             pickups: 0,
             server: None,
-            seats: BTreeMap::new(),
+            seats: Seats::default(),
             reported_free: None,
-            left: BTreeSet::new(),
+            stripped: false,
         };
-        self.index_key(&game);
+        self.index.enter_key(id, spec.idempotency_key.as_ref());
         self.index.enter_match(&game, true);
-        self.matches.insert(id.clone(), game);
+        self.waiting_bytes += game.byte_size();
+        self.matches.insert(id.clone(), Arc::new(game));
     }
 
     /// The server may have been ordered for another match than the one it got. That other match is then served by
@@ -355,9 +349,10 @@ impl State {
         self.update_allocation(order, |allocation| allocation.for_match = for_match);
     }
 
-    fn finish(&mut self, id: &MatchId, seq: u64, state: MatchState) {
-        let Some(mut game) = self.matches.remove(id) else { return };
+    fn finish(&mut self, id: &MatchId, seq: u64, at: Timestamp, state: MatchState) {
+        let Some(game) = self.matches.remove(id) else { return };
         self.index.leave_match(&game, true);
+        self.waiting_bytes -= game.byte_size();
         if let Some(server) = game.server.clone() {
             self.update_server(&server, |server| {
                 server.matches.remove(id);
@@ -366,50 +361,62 @@ impl State {
         if let Some(order) = self.index.by_match.get(id).cloned() {
             self.assign(&order, None);
         }
-        for seat in core::mem::take(&mut game.seats).into_keys() {
-            self.closed_seats.insert(seat, SeatEnd::MatchOver);
-        }
-        game.state = state;
-        game.changed_seq = seq;
-        if let Some(oldest) = self.finished.insert(id.clone(), game)
-            && let Some(key) = &oldest.spec.idempotency_key
-        {
-            self.index.by_key.remove(key);
-        }
+        game.seats.values().for_each(|seat| self.index.leave_expiry(seat));
+        let seats: Arc<[SeatId]> = game.seats.keys().cloned().collect();
+        let game = Match { state, changed_seq: seq, seats: Seats::default(), ..Arc::unwrap_or_clone(game) };
+        self.kept.finish(game, seats, at, &mut self.index);
     }
 
     fn apply_seat(&mut self, record: &Record<Event>) {
         match &record.event {
             Event::SeatReserved { seat, match_id, player, client_id, ttl } => {
-                self.update_match(match_id, |game| {
-                    let ready = matches!(game.state, MatchState::Ready { .. });
-                    let state = SeatState::Reserved { expires_at: ready.then(|| record.time + *ttl) };
-                    let new = Seat {
-                        id: seat.clone(),
-                        match_id: match_id.clone(),
-                        player: player.clone(),
-                        client_id: *client_id,
-                        ttl: *ttl,
-                        state,
-                    };
-                    game.seats.insert(seat.clone(), new);
-                });
+                let ready = |game: &Arc<Match>| matches!(game.state, MatchState::Ready { .. });
+                let ready = self.matches.get(match_id).is_some_and(ready);
+                let new = Seat {
+                    id: seat.clone(),
+                    match_id: match_id.clone(),
+                    player: player.clone(),
+                    client_id: *client_id,
+                    ttl: *ttl,
+                    state: SeatState::Reserved { expires_at: ready.then(|| record.time + *ttl) },
+                };
+                let there =
+                    self.update_places(match_id, |game| game.seats.insert(&game.spec.players, new.clone()));
+                if there == Some(true) {
+                    self.index.enter_seat(&new);
+                }
             }
             Event::SeatClaimed { seat, match_id } => {
-                self.update_match(match_id, |game| claim(game, seat, record.time));
+                let claimed = self.update_places(match_id, |game| claim(game, seat, record.time)).flatten();
+                claimed.iter().for_each(|seat| self.index.leave_expiry(seat));
             }
             Event::SeatClosed { seat, match_id, end } => {
-                self.update_match(match_id, |game| close(game, seat));
-                self.closed_seats.insert(seat.clone(), *end);
+                let closed = self.update_places(match_id, |game| close(game, seat)).flatten();
+                closed.iter().for_each(|seat| self.index.leave_seat(seat));
+                self.kept.close_seat(seat.clone(), *end);
             }
             _ => {}
+        }
+    }
+
+    /// From here on the seats wait for their players.
+    fn become_ready(&mut self, id: &MatchId, at: Timestamp, connection: &Arc<Connection>) {
+        if let Some(game) = self.matches.get(id) {
+            game.seats.values().for_each(|seat| self.index.leave_expiry(seat));
+        }
+        self.update_match(id, |game| {
+            game.state = MatchState::Ready { at, connection: Arc::clone(connection) };
+            game.seats.wait_from(at);
+        });
+        if let Some(game) = self.matches.get(id) {
+            game.seats.values().for_each(|seat| self.index.enter_expiry(seat));
         }
     }
 
     fn apply_server(&mut self, record: &Record<Event>) {
         match &record.event {
             Event::ServerRegistered { server } => {
-                self.gone.remove(server);
+                self.kept.gone.remove(server);
                 self.enter_server(server, None, ServerState::Available, record.time);
             }
             Event::ServerAvailable { server } => {
@@ -439,21 +446,25 @@ impl State {
         state: ServerState,
         born_at: Timestamp,
     ) {
-        let server = Server { id: id.clone(), fleet, state, born_at, matches: BTreeSet::new() };
+        let server = Server { id: id.clone(), fleet, state, born_at, matches: OrdSet::new() };
         self.index.enter_server(&server);
-        self.servers.insert(id.clone(), server);
+        self.waiting_bytes += server.byte_size();
+        if let Some(before) = self.servers.insert(id.clone(), server) {
+            self.waiting_bytes -= before.byte_size();
+        }
     }
 
     fn forget_server(&mut self, id: &ServerId, cause: GoneCause, at: Timestamp) {
         let server = self.servers.remove(id);
         if let Some(server) = &server {
             self.index.leave_server(server);
+            self.waiting_bytes -= server.byte_size();
         }
         // One that nobody ordered and that leaves by itself may come back under its id; any other is told to exit
         // when it calls.
         let ordered = server.is_some_and(|server| server.fleet.is_some());
         if ordered || cause != GoneCause::ShutDown {
-            self.gone.insert(id.clone(), cause);
+            self.kept.server_gone(id.clone(), cause);
         }
         if let Some(order) = self.index.by_server.get(id).cloned() {
             self.update_allocation(&order, |allocation| {
@@ -496,6 +507,7 @@ impl State {
             Event::AllocationEnded { allocation, fleet, error } => {
                 if let Some(allocation) = self.allocations.remove(allocation) {
                     self.index.leave_allocation(&allocation);
+                    self.waiting_bytes -= allocation.byte_size();
                     self.note_served(allocation.for_match.as_ref());
                 }
                 if let Some(error) = error {
@@ -518,30 +530,40 @@ impl State {
         health.last_error = Some(Arc::clone(error));
     }
 
-    fn index_key(&mut self, game: &Match) {
-        if let Some(key) = &game.spec.idempotency_key {
-            self.index.by_key.insert(key.clone(), game.id.clone());
+    fn update_match(&mut self, id: &MatchId, change: impl FnOnce(&mut Match)) {
+        let Some(game) = self.matches.get_mut(id).map(Arc::make_mut) else { return };
+        let (was_queued, before) = (game.state == MatchState::Queued, game.changing_bytes());
+        self.index.leave_match(game, false);
+        change(game);
+        let is_queued = game.state == MatchState::Queued;
+        // A match that is queued and stays so keeps its place.
+        if was_queued && !is_queued {
+            self.index.leave_queue(game);
         }
+        self.index.enter_match(game, is_queued && !was_queued);
+        self.waiting_bytes = self.waiting_bytes - before + game.changing_bytes();
     }
 
-    fn update_match(&mut self, id: &MatchId, change: impl FnOnce(&mut Match)) {
-        if let Some(game) = self.matches.get_mut(id) {
-            let was_queued = game.state == MatchState::Queued;
-            self.index.leave_match(game, false);
-            change(game);
-            let is_queued = game.state == MatchState::Queued;
-            // A match whose seats change keeps its place.
-            if was_queued && !is_queued {
-                self.index.leave_queue(game);
-            }
-            self.index.enter_match(game, is_queued && !was_queued);
+    /// A change to who sits in a match or how many may: whether others may join is all that follows from it.
+    fn update_places<T>(&mut self, id: &MatchId, change: impl FnOnce(&mut Match) -> T) -> Option<T> {
+        let game = Arc::make_mut(self.matches.get_mut(id)?);
+        let (before, bytes) = (joinable(game), game.seats.byte_size());
+        let changed = change(game);
+        let after = joinable(game);
+        self.waiting_bytes = self.waiting_bytes - bytes + game.seats.byte_size();
+        if before != after {
+            self.index.leave_joinable(before);
+            self.index.enter_joinable(after);
         }
+        Some(changed)
     }
 
     fn update_server(&mut self, id: &ServerId, change: impl FnOnce(&mut Server)) {
         if let Some(server) = self.servers.get_mut(id) {
             self.index.leave_server(server);
+            self.waiting_bytes -= server.byte_size();
             change(server);
+            self.waiting_bytes += server.byte_size();
             self.index.enter_server(server);
         }
     }
@@ -561,7 +583,10 @@ impl State {
     fn enter_allocation(&mut self, allocation: Allocation) {
         self.index.enter_allocation(&allocation);
         self.note_served(allocation.for_match.as_ref());
-        self.allocations.insert(allocation.id.clone(), allocation);
+        self.waiting_bytes += allocation.byte_size();
+        if let Some(before) = self.allocations.insert(allocation.id.clone(), allocation) {
+            self.waiting_bytes -= before.byte_size();
+        }
     }
 
     /// A server on its way may be meant for the match now, or not any more.
@@ -572,158 +597,43 @@ impl State {
         }
     }
 
+    /// A match, live or recently over.
+    pub(crate) fn find_match(&self, id: &MatchId) -> Option<&Match> {
+        self.matches.get(id).or_else(|| self.kept.finished.get(id)).map(|game| &**game)
+    }
+
+    /// How a seat ended that is over.
+    pub(crate) fn seat_end(&self, id: &SeatId) -> Option<SeatEnd> {
+        let of_match = || self.index.seats.get(id).filter(|of| !self.matches.contains_key(*of));
+        self.kept.closed_seats.get(id).copied().or_else(|| of_match().map(|_| SeatEnd::MatchOver))
+    }
+
     /// Whether the server takes matches and has none.
     pub(crate) fn is_idle(&self, server: &Server) -> bool {
         self.index.idle.get(&server.fleet).is_some_and(|idle| idle.contains(&server.id))
     }
 }
 
-impl Indexes {
-    /// `queue` says whether a queued match comes to the queue, or is in it already.
-    fn enter_match(&mut self, game: &Match, queue: bool) {
-        match &game.state {
-            MatchState::Queued if queue => self.enter_queue(game),
-            MatchState::PickedUp { at } => drop(self.picked_up.insert((*at, game.id.clone()))),
-            MatchState::Ready { at, .. } => drop(self.ready.insert((*at, game.id.clone()))),
-            _ => {}
-        }
-        if matches!(game.state, MatchState::PickedUp { .. } | MatchState::Ready { .. }) {
-            self.active.insert(game.id.clone());
-        }
-        if let Some((fleet, place)) = joinable(game) {
-            self.joinable.entry(fleet).or_default().insert(place);
-        }
-        for seat in game.seats.values() {
-            self.seats.insert(seat.id.clone(), game.id.clone());
-            if let SeatState::Reserved { expires_at: Some(at) } = seat.state {
-                self.seat_expiry.insert((at, seat.id.clone()));
-            }
-        }
-    }
-
-    /// `queue` says whether a queued match leaves the queue, or stays in it.
-    fn leave_match(&mut self, game: &Match, queue: bool) {
-        match &game.state {
-            MatchState::Queued if queue => self.leave_queue(game),
-            MatchState::PickedUp { at } => drop(self.picked_up.remove(&(*at, game.id.clone()))),
-            MatchState::Ready { at, .. } => drop(self.ready.remove(&(*at, game.id.clone()))),
-            _ => {}
-        }
-        self.active.remove(&game.id);
-        if let Some((fleet, place)) = joinable(game) {
-            remove_from(&mut self.joinable, &fleet, &place);
-        }
-        for seat in game.seats.values() {
-            self.seats.remove(&seat.id);
-            if let SeatState::Reserved { expires_at: Some(at) } = seat.state {
-                self.seat_expiry.remove(&(at, seat.id.clone()));
-            }
-        }
-    }
-
-    fn enter_queue(&mut self, game: &Match) {
-        let entry = Entry { id: game.id.clone(), queued_at: game.queued_at, spec: Arc::clone(&game.spec) };
-        self.queue.insert(game.queued_seq, entry, self.by_match.contains_key(&game.id));
-        self.queued.insert(game.id.clone());
-    }
-
-    fn leave_queue(&mut self, game: &Match) {
-        self.queue.remove(game.queued_seq);
-        self.queued.remove(&game.id);
-    }
-
-    fn enter_server(&mut self, server: &Server) {
-        self.births.insert((server.born_at, server.id.clone()));
-        if is_idle(server) {
-            self.idle.entry(server.fleet.clone()).or_default().insert(server.id.clone());
-        }
-    }
-
-    fn leave_server(&mut self, server: &Server) {
-        self.births.remove(&(server.born_at, server.id.clone()));
-        if is_idle(server) {
-            remove_from(&mut self.idle, &server.fleet, &server.id);
-        }
-    }
-
-    fn enter_allocation(&mut self, allocation: &Allocation) {
-        let Allocation { id, server, fleet, for_match, ordered_at, state } = allocation;
-        self.by_server.insert(server.clone(), id.clone());
-        self.live.entry(fleet.clone()).or_default().insert(id.clone());
-        if let AllocationState::Leaving { since } = state {
-            self.leaving.insert((*since, id.clone()));
-        }
-        if !state.is_pending() {
-            return;
-        }
-        self.pending.entry(fleet.clone()).or_default().insert((*ordered_at, id.clone()));
-        match for_match {
-            Some(for_match) => drop(self.by_match.insert(for_match.clone(), id.clone())),
-            None => drop(self.unassigned.entry(fleet.clone()).or_default().insert(id.clone())),
-        }
-    }
-
-    fn leave_allocation(&mut self, allocation: &Allocation) {
-        let Allocation { id, server, fleet, for_match, ordered_at, state } = allocation;
-        self.by_server.remove(server);
-        remove_from(&mut self.live, fleet, id);
-        if let AllocationState::Leaving { since } = state {
-            self.leaving.remove(&(*since, id.clone()));
-        }
-        if !state.is_pending() {
-            return;
-        }
-        remove_from(&mut self.pending, fleet, &(*ordered_at, id.clone()));
-        match for_match {
-            Some(for_match) => drop(self.by_match.remove(for_match)),
-            None => remove_from(&mut self.unassigned, fleet, id),
-        }
-    }
-}
-
-/// Players can connect; from here on the seats wait for them.
-fn ready(game: &mut Match, at: Timestamp, connection: &Arc<Connection>) {
-    game.state = MatchState::Ready { at, connection: Arc::clone(connection) };
-    for seat in game.seats.values_mut() {
-        if let SeatState::Reserved { expires_at } = &mut seat.state {
-            *expires_at = Some(at + seat.ttl);
-        }
-    }
-}
-
-/// The player is there, on a place that the server may have counted as free.
-fn claim(game: &mut Match, seat: &SeatId, at: Timestamp) {
-    let Some(claimed) = game.seats.get(seat) else { return };
+/// The player is there, on a place that the server may have counted as free. Gives the seat as it was.
+fn claim(game: &mut Match, seat: &SeatId, at: Timestamp) -> Option<Seat> {
+    let claimed = game.seats.get(seat)?.clone();
     let kept = game.keeps_place_for(&claimed.player);
     let came = matches!(claimed.state, SeatState::Reserved { .. });
     if let Some(free) = game.reported_free.as_mut().filter(|_| came && !kept) {
         *free = free.saturating_sub(1);
     }
-    if let Some(seat) = game.seats.get_mut(seat) {
-        seat.state = SeatState::Claimed { at };
-    }
+    game.seats.claim(seat, at);
+    Some(claimed)
 }
 
-/// The place is free again. Named players who were there are not any more; those who never came may still come.
-fn close(game: &mut Match, seat: &SeatId) {
-    if let Some(Seat { player, state: SeatState::Claimed { .. }, .. }) = game.seats.remove(seat)
-        && game.spec.players.contains(&player)
+/// The place is free again. Named players who were there are not any more; those who never came may still come. Gives
+/// the seat as it was.
+fn close(game: &mut Match, seat: &SeatId) -> Option<Seat> {
+    let closed = game.seats.remove(seat)?;
+    if matches!(closed.state, SeatState::Claimed { .. })
+        && game.seats.names(&game.spec.players, &closed.player)
     {
-        game.left.insert(player);
+        game.seats.note_left(closed.player.clone());
     }
-}
-
-pub(crate) fn is_idle(server: &Server) -> bool {
-    server.state == ServerState::Available && server.matches.is_empty()
-}
-
-fn joinable(game: &Match) -> Option<(FleetId, (u8, u64, MatchId))> {
-    let rank = match &game.state {
-        MatchState::Ready { .. } => 0,
-        MatchState::PickedUp { .. } => 1,
-        MatchState::Queued => 2,
-        MatchState::Ended { .. } | MatchState::Failed { .. } | MatchState::Cancelled { .. } => return None,
-    };
-    let fleet = game.spec.fleet.clone().filter(|_| game.free_places() > 0)?;
-    Some((fleet, (rank, game.queued_seq, game.id.clone())))
+    Some(closed)
 }

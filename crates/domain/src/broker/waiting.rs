@@ -159,6 +159,10 @@ impl Watchers {
         }
     }
 
+    pub(crate) fn of_match(&self, id: &MatchId) -> usize {
+        self.by_match.get(id).map_or(0, BTreeSet::len)
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.by_call.len()
     }

@@ -10,8 +10,8 @@ use sortie_domain::broker::requirements::{
     MAX_EXPRESSION_BYTES, MAX_EXPRESSION_DEPTH, MAX_EXPRESSION_OPERATORS,
 };
 use sortie_domain::broker::{
-    CLOSED_SEATS_KEPT, Command, FINISHED_KEPT, GONE_KEPT, Hints, MAX_WAITERS_OF_SERVER, Refusal, RefusalKind,
-    Reply,
+    CLOSED_SEATS_KEPT, Command, FINISHED_KEPT, GONE_KEPT, Hints, MAX_WAITERS_OF_SERVER,
+    MAX_WATCHERS_OF_MATCH, Refusal, RefusalKind, Reply,
 };
 use sortie_domain::ids::MatchId;
 
@@ -225,16 +225,24 @@ fn only_the_newest_matches_that_are_over_are_remembered() {
     assert_eq!(table.state(&id(1)), "cancelled: requested");
     let page = table.broker.matches(&[], None, usize::MAX);
     assert_eq!(page.items.len(), FINISHED_KEPT);
-    // The key of the one that is forgotten is free; that of one that is remembered is not.
-    let other = |at_key: &str| Command::SubmitMatch {
-        id: None,
-        spec: MatchSpec { idempotency_key: key(at_key), ..spec(&["someone else"]) },
+}
+
+#[test]
+fn so_many_calls_wait_for_news_of_one_match_at_most() {
+    let mut table = Table::new();
+    let (one, other) = (table.submit("one", spec(&[])), table.submit("other", spec(&[])));
+    let watch = |table: &Table, id: &MatchId| Command::WatchMatch {
+        id: id.clone(),
+        seen: table.find(id).changed_seq,
     };
-    table.refused("idempotency_key_reused", other("key 1"));
-    table.ok(other("key 0"));
-    table.ok(submit(&id(0), spec(&["someone else"])));
-    table.restart();
-    table.refused("idempotency_key_reused", other("key 1"));
+    for _ in 0..MAX_WATCHERS_OF_MATCH {
+        let command = watch(&table, &one);
+        table.kept(command);
+    }
+    let (refused, kept) = (watch(&table, &one), watch(&table, &other));
+    table.refused("too_many", refused);
+    table.kept(kept);
+    table.ok(Command::CancelMatch { id: one });
 }
 
 #[test]

@@ -10,8 +10,10 @@
 )]
 
 mod allocations;
+mod budgets;
 mod explain;
 mod fleets;
+mod idempotency;
 mod index;
 mod limits;
 mod matches;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
-use sortie_domain::broker::model::{FastSchedule, Fleet, Match, MatchSpec, Properties, Settings};
+use sortie_domain::broker::model::{FastSchedule, Fleet, Match, MatchSpec, Properties, SeatState, Settings};
 use sortie_domain::broker::requirements::{Document, Requirements};
 use sortie_domain::broker::{Broker, Command, Hints, Offer, Reply};
 use sortie_domain::ids::{AllocationId, FleetId, MatchId, SeatId, ServerId};
@@ -60,6 +60,7 @@ enum Play {
     Reserve(Index, u8),
     Claim(Index),
     Release(Index),
+    Free(Index, u8),
     Platform(Index, u8),
     Schedule(u8),
     Remove(bool),
@@ -83,6 +84,7 @@ fn play() -> impl Strategy<Value = Play> {
         2 => (index(), 0..6_u8).prop_map(|(of, who)| Reserve(of, who)),
         2 => index().prop_map(Claim),
         1 => index().prop_map(Release),
+        2 => (index(), 0..4_u8).prop_map(|(of, free)| Free(of, free)),
         4 => (index(), 0..4_u8).prop_map(|(which, what)| Platform(which, what)),
         1 => (0..3_u8).prop_map(Schedule),
         1 => any::<bool>().prop_map(Remove),
@@ -193,10 +195,13 @@ impl Game {
             Play::Join(eu, who) => join(if eu { "eu" } else { "us" }, who),
             Play::Reserve(of, who) => Command::ReserveSeat {
                 match_id: self.any_match(of),
-                player: player(&format!("p{who}")),
+                player: player(["ann", "bob", "cat", "p0", "p1", "p2"][usize::from(who)]),
                 ttl: secs(5),
             },
             Play::Claim(index) => Command::ClaimSeat { seat: seat(&self.seats, index)?, server: None },
+            Play::Free(index, free) => {
+                Command::ReportFreePlaces { match_id: self.any_match(index), server: None, free: free.into() }
+            }
             Play::Release(index) => Command::ReleaseSeat { seat: seat(&self.seats, index)? },
             Play::Platform(which, what) => self.report(which, what)?,
             Play::Schedule(mode) => schedule(mode),
@@ -254,6 +259,22 @@ fn oldest_fitting(broker: &Broker, expression: &str, of: Option<&FleetId>) -> Op
     queued.next().map(|queued| queued.id.clone())
 }
 
+/// Places taken and free, by looking at each player and each seat.
+fn counted(game: &Match) -> (u32, u32) {
+    let speaks = game.reported_free.is_some();
+    let kept =
+        |player: &_| game.spec.players.contains(player) && !(speaks && game.seats.left().contains(player));
+    let named = game.spec.players.iter().filter(|player| kept(player)).count();
+    let beside: Vec<_> = game.seats.values().filter(|seat| !kept(&seat.player)).collect();
+    let coming = beside.iter().filter(|seat| matches!(seat.state, SeatState::Reserved { .. })).count();
+    let taken = u32::try_from(named + beside.len()).unwrap();
+    let free = match game.reported_free {
+        Some(free) => free.saturating_sub(u32::try_from(coming).unwrap()),
+        None => game.spec.capacity.map_or(0, |capacity| capacity.saturating_sub(taken)),
+    };
+    (taken, free)
+}
+
 /// What happens to a queue: matches come, go, come back, and servers ask.
 #[derive(Clone, Debug)]
 enum Turn {
@@ -284,6 +305,16 @@ proptest! {
             game.play(play);
         }
         let snapshot = game.table.broker.snapshot();
+        for game in snapshot.matches.values() {
+            prop_assert_eq!((game.occupied(), game.free_places()), counted(game));
+            let (mut players, mut seated) = (game.players(), game.spec.players.clone());
+            seated.extend(game.seats.values().map(|seat| seat.player.clone()));
+            (players.sort(), seated.sort(), seated.dedup());
+            prop_assert_eq!(players, seated);
+            for seat in game.seats.values() {
+                prop_assert_eq!(game.seats.of_player(&seat.player), Some(seat));
+            }
+        }
         prop_assert!(Broker::restore(snapshot.clone()).snapshot() == snapshot);
         prop_assert_eq!(snapshot.seq, game.table.log.len() as u64);
         for (n, record) in game.table.log.iter().enumerate() {

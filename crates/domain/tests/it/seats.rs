@@ -1,9 +1,12 @@
 //! Seats: drop-in play, from a place kept for a player to a place that is free again.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use sortie_domain::broker::model::{Fleet, Match, MatchSpec, Properties, Seat, SeatState};
-use sortie_domain::broker::{Command, Event, Hints, Refusal, RefusalKind, Reply};
+use sortie_domain::broker::model::{
+    Fleet, MAX_CAPACITY, Match, MatchSpec, Properties, Seat, SeatEnd, SeatState,
+};
+use sortie_domain::broker::{CLOSED_SEATS_KEPT, Command, Event, Hints, Refusal, RefusalKind, Reply};
 use sortie_domain::ids::{MatchId, SeatId, ServerId};
 
 use crate::table::{MS, Table, claim, fleet, fleet_id, game, player, players, request, secs, server, spec};
@@ -220,7 +223,7 @@ fn the_time_to_claim_a_seat_begins_when_the_match_is_ready() {
     table.advance(secs(20));
     table.ready(&host, &found.id);
     let expires_at = Some(table.now() + TTL);
-    assert_eq!(table.find(&found.id).seats[&seat.id].state, SeatState::Reserved { expires_at });
+    assert_eq!(table.find(&found.id).seats.get(&seat.id).unwrap().state, SeatState::Reserved { expires_at });
     table.advance(TTL - MS);
     table.seat(claim(&seat.id, &host));
 }
@@ -305,6 +308,98 @@ fn a_seat_whose_player_never_heard_of_it_is_given_back() {
     table.seat(claim(&seat.id, &host));
     table.undelivered(reply);
     assert_eq!(table.free_places(&id), 1, "whoever is in the match stays in it");
+}
+
+#[test]
+fn a_seat_that_the_player_was_told_of_once_more_is_not_given_back() {
+    let (mut table, host, id) = running(3, &[]);
+    let reply = table.ok(reserve(&id, "ann"));
+    let Reply::Seated { seat, .. } = reply.clone() else { panic!() };
+    // The player asks again before the first answer is known to be lost, and hears that there is a seat.
+    table.refused("already_seated", reserve(&id, "ann"));
+    // That others are told of theirs is no reason to keep this one's.
+    let of_bob = table.ok(reserve(&id, "bob"));
+    table.undelivered(reply);
+    table.undelivered(of_bob);
+    assert_eq!(table.free_places(&id), 2);
+    table.seat(claim(&seat.id, &host));
+}
+
+#[test]
+fn only_the_reservation_that_the_answer_told_of_is_given_back() {
+    let (mut table, host, id) = running(2, &[]);
+    let lost = table.ok(reserve(&id, "ann"));
+    let Reply::Seated { seat, game } = lost.clone() else { panic!() };
+    table.done(release(&seat.id));
+    let (second, _) = table.seat(reserve(&id, "ann"));
+    // The player has another seat by now.
+    table.undelivered(lost);
+    table.seat(claim(&second.id, &host));
+    // Nor is a seat given back by an answer that told of another client id.
+    let (third, _) = table.seat(reserve(&id, "bob"));
+    let other = Seat { client_id: !third.client_id, ..third.clone() };
+    table.undelivered(Reply::Seated { seat: other, game });
+    table.seat(claim(&third.id, &host));
+}
+
+#[test]
+fn a_match_has_so_many_seats_at_most_and_all_of_them_end_with_it() {
+    let (mut table, host, id) = running(MAX_CAPACITY, &["ann", "bob"]);
+    let most = MAX_CAPACITY as usize - 2;
+    let mut seats = Vec::new();
+    for n in 0..most {
+        seats.push(table.seat(reserve(&id, &format!("p{n}"))).0.id);
+    }
+    table.refused("match_full", reserve(&id, "late"));
+    table.seat(reserve(&id, "ann"));
+    let found = table.find(&id);
+    assert_eq!((found.seats.len(), found.free_places(), found.occupied()), (most + 1, 0, MAX_CAPACITY));
+    for seat in &seats[..most / 2] {
+        table.seat(claim(seat, &host));
+    }
+    let half = u32::try_from(most / 2).unwrap();
+    assert_eq!(table.find(&id).seats.claimed(), half);
+    assert_eq!(table.find(&id).players().len(), MAX_CAPACITY as usize, "each once");
+    // The server says that there is room for more than a match may have.
+    table.ok(Command::ReportFreePlaces { match_id: id.clone(), server: None, free: MAX_CAPACITY });
+    assert_eq!(table.free_places(&id), 1);
+    table.seat(reserve(&id, "late"));
+    table.refused("match_full", reserve(&id, "later"));
+    table.end(&host, &id);
+    for n in [0, most / 2, most - 1] {
+        let refusal = table.refused("seat_over", claim(&seats[n], &host));
+        assert_eq!(refusal, Refusal::SeatOver { seat: seats[n].clone(), end: SeatEnd::MatchOver });
+        table.done(release(&seats[n]));
+    }
+    table.restart();
+    table.refused("seat_over", claim(&seats[0], &host));
+    assert!(table.find(&id).seats.is_empty());
+}
+
+#[test]
+fn seats_of_the_newest_matches_that_are_over_are_remembered() {
+    let mut table = Table::with_fleets(vec![fleet("eu")]);
+    let mut seats = Vec::new();
+    for n in 0..=CLOSED_SEATS_KEPT {
+        let id = table.submit(&format!("m{n}"), open(2, &[]));
+        seats.push(table.seat(reserve(&id, "ann")).0.id);
+        table.ok(Command::CancelMatch { id });
+    }
+    table.done(release(&seats[1]));
+    table.refused("seat_not_found", release(&seats[0]));
+}
+
+/// A player who sits in very many matches gets into a new one; all of them are not looked at.
+#[test]
+fn a_player_who_sits_everywhere_gets_a_new_match() {
+    let mut table = Table::with_fleets(vec![Fleet { max: 1, ..fleet("eu") }]);
+    let mut matches = BTreeSet::new();
+    for _ in 0..1_100 {
+        let (_, found) = table.seat(join("ann", 2));
+        assert!(matches.insert(found.id), "another one each time");
+    }
+    let (_, found) = table.seat(join("bob", 2));
+    assert!(matches.contains(&found.id), "others join");
 }
 
 #[test]

@@ -454,6 +454,10 @@ impl Drop for Table {
         let mut replayed = Broker::new();
         self.log.iter().for_each(|record| replayed.apply(record));
         assert!(replayed.snapshot() == self.broker.snapshot(), "replaying the log gives another state");
+        let bytes = |broker: &Broker| (broker.waiting_bytes(), broker.kept_bytes());
+        assert_eq!(bytes(&replayed), bytes(&self.broker));
+        let restored = Broker::restore(self.broker.snapshot());
+        assert_eq!(bytes(&restored), bytes(&self.broker), "counted anew after a restart");
         let outstanding = |broker: &Broker| format!("{:?}", broker.outstanding());
         assert_eq!(outstanding(&replayed), outstanding(&self.broker));
     }

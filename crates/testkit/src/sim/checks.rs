@@ -14,7 +14,7 @@ impl World {
     /// What must hold in every state.
     pub(super) fn check_state(&mut self) {
         let snapshot = self.broker.snapshot();
-        for game in &snapshot.matches {
+        for game in snapshot.matches.values() {
             let seats = u32::try_from(game.seats.len()).unwrap_or(u32::MAX);
             // A server may say of less room than was promised; what counts then is checked where seats are given.
             let ordered = game.spec.capacity.filter(|_| game.reported_free.is_none());
@@ -22,7 +22,7 @@ impl World {
                 self.fail(format!("4: match {} has more players than places", game.id));
             }
             let holder = game.server.as_ref();
-            let known = holder.and_then(|id| snapshot.servers.iter().find(|server| server.id == *id));
+            let known = holder.and_then(|id| snapshot.servers.get(id));
             match game.state {
                 MatchState::Queued if holder.is_some() => {
                     self.fail(format!("1: queued match {} is held", game.id));
@@ -35,10 +35,10 @@ impl World {
                 _ => {}
             }
         }
-        for server in &snapshot.servers {
+        for server in snapshot.servers.values() {
             let mut held = server.matches.iter();
             let astray = held.find(|id| {
-                let game = snapshot.matches.iter().find(|game| game.id == **id);
+                let game = snapshot.matches.get(*id);
                 game.is_none_or(|game| game.server.as_ref() != Some(&server.id))
             });
             if let Some(id) = astray {
@@ -70,7 +70,7 @@ impl World {
     pub(super) fn check_due(&mut self) {
         let settings = self.broker.settings().clone();
         let now = self.time();
-        for game in self.broker.snapshot().matches {
+        for game in self.broker.snapshot().matches.values() {
             let (timer, due) = match game.state {
                 MatchState::Queued => ("pickup", game.queued_at + settings.match_pickup_time),
                 MatchState::PickedUp { at } => ("ready", at + settings.match_ready_time),
@@ -101,9 +101,9 @@ impl World {
     pub(super) fn expected_offer(&self, command: &Command) -> Option<Option<MatchId>> {
         let Command::RequestMatch { server, requirements, hints } = command else { return None };
         let snapshot = self.broker.snapshot();
-        let known = snapshot.servers.iter().find(|known| known.id == *server);
+        let known = snapshot.servers.get(server);
         let fleet = known.and_then(|known| known.fleet.clone());
-        if hints.has(Hints::FULL) || snapshot.gone.iter().any(|(gone, _)| gone == server) {
+        if hints.has(Hints::FULL) || snapshot.gone.get(server).is_some() {
             return None;
         }
         let expression =
@@ -153,8 +153,13 @@ impl World {
         if state != self.broker.snapshot() {
             self.fail("6: snapshot and replay differ from replay alone".into());
         }
-        if Broker::restore(state.clone()).snapshot() != state {
+        let restored = Broker::restore(state.clone());
+        if restored.snapshot() != state {
             self.fail("6: a snapshot does not survive being restored".into());
+        }
+        let bytes = |broker: &Broker| (broker.waiting_bytes(), broker.kept_bytes());
+        if bytes(&restored) != bytes(&replayed) || bytes(&restored) != bytes(&self.broker) {
+            self.fail("6: bytes are counted in another way after a restore".into());
         }
         if replayed.next_deadline() != Broker::restore(state).next_deadline() {
             self.fail("6: deadlines differ after a restore".into());
@@ -203,10 +208,10 @@ impl World {
         self.check_replay();
         self.check_heard();
         let snapshot = self.broker.snapshot();
-        if let Some(game) = snapshot.matches.first() {
+        if let Some((_, game)) = snapshot.matches.get_min() {
             self.fail(format!("2: match {} is {} for ever", game.id, game.state.name()));
         }
-        if let Some(order) = snapshot.allocations.first() {
+        if let Some((_, order)) = snapshot.allocations.get_min() {
             self.fail(format!("3: allocation {} is {} for ever", order.id, order.state.name()));
         }
         if let Some((_, process)) = self.platform.running.first_key_value() {

@@ -57,5 +57,5 @@ fn coming(game: &Match) -> u32 {
 }
 
 fn keeps_place(game: &Match, player: &PlayerId) -> bool {
-    game.spec.players.contains(player) && !game.left.contains(player)
+    game.spec.players.contains(player) && !game.seats.left().contains(player)
 }

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use imbl::OrdSet;
 use sortie_domain::broker::model::{
-    CancelCause, EndCause, FailReason, FastSchedule, GoneCause, Properties, Seat, SeatEnd,
+    CancelCause, EndCause, FailReason, FastSchedule, GoneCause, Properties, SeatEnd,
 };
 use sortie_domain::ids::{
     AllocationId, FleetId, HookId, IdempotencyKey, MatchId, PlayerId, QueueId, RegionId, SeatId, ServerId,
@@ -159,6 +160,16 @@ impl<T: Stored<String> + Ord> Stored<Vec<String>> for BTreeSet<T> {
     }
 }
 
+impl<T: Stored<String> + Ord + Clone> Stored<Vec<String>> for OrdSet<T> {
+    fn store(&self) -> Vec<String> {
+        self.iter().map(Stored::store).collect()
+    }
+
+    fn load(form: Vec<String>, place: Place) -> Result<Self, StoredError> {
+        form.into_iter().map(|form| Stored::load(form, place)).collect()
+    }
+}
+
 impl<K: Stored<Key> + Ord, T: Stored<Form>, Key: Ord, Form> Stored<BTreeMap<Key, Form>> for BTreeMap<K, T> {
     fn store(&self) -> BTreeMap<Key, Form> {
         self.iter().map(|(key, value)| (key.store(), value.store())).collect()
@@ -167,17 +178,6 @@ impl<K: Stored<Key> + Ord, T: Stored<Form>, Key: Ord, Form> Stored<BTreeMap<Key,
     fn load(form: BTreeMap<Key, Form>, place: Place) -> Result<Self, StoredError> {
         let entry = |(key, value)| Ok((K::load(key, place)?, T::load(value, place)?));
         form.into_iter().map(entry).collect()
-    }
-}
-
-impl Stored<Vec<log::Seat>> for BTreeMap<SeatId, Seat> {
-    fn store(&self) -> Vec<log::Seat> {
-        self.values().map(Stored::store).collect()
-    }
-
-    fn load(form: Vec<log::Seat>, place: Place) -> Result<Self, StoredError> {
-        let seats = form.into_iter().map(|form| Seat::load(form, place));
-        seats.map(|seat| seat.map(|seat| (seat.id.clone(), seat))).collect()
     }
 }
 

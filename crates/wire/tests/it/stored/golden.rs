@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use sortie_domain::broker::Event;
+use sortie_domain::ids::{MatchId, PlayerId};
 use sortie_domain::machine::Record;
 use sortie_domain::time::Timestamp;
 use sortie_wire::cloud_event::cloud_event;
@@ -16,6 +17,8 @@ use super::files::{assert_golden, contract, golden, hex, unhex};
 use super::{check_attributes, encoded, samples};
 
 const FOLDER: &str = "golden/records";
+/// Written by a version without budgets of bytes; never written again, and to be read for ever.
+const BEFORE_BUDGETS: [&str; 2] = ["broker.reconfigured.before_budgets.hex", "snapshot.before_budgets.hex"];
 
 /// `sortie.match.queued` is in `match.queued`.
 fn name(event: &Event) -> &'static str {
@@ -50,6 +53,24 @@ fn golden_records_can_be_read() {
 }
 
 #[test]
+fn records_from_before_the_budgets_are_read_with_the_default_budgets() {
+    let [event, snapshot] = BEFORE_BUDGETS.map(|name| unhex(&golden(FOLDER, name)));
+    let mut events = samples::events().into_iter();
+    let reconfigured = events.find(|event| matches!(event, Event::Reconfigured { .. })).unwrap();
+    assert_eq!(decode_event(&event).unwrap(), reconfigured);
+    let read = decode_snapshot(&snapshot).unwrap();
+    let now = samples::snapshot();
+    assert_eq!((read.seq, &read.settings, &read.configured), (now.seq, &now.settings, &now.configured));
+    assert!(read.matches.keys().eq(now.matches.keys()) && read.servers == now.servers);
+    assert_eq!(read.finished.len(), 3);
+    assert!(read.finished.iter().all(|(_, game)| !game.stripped));
+    assert!(read.closed_seats == now.closed_seats && read.gone == now.gone);
+    assert!(read.orders.is_empty() && read.ended_seats.is_empty());
+    let seats = &read.matches[&MatchId::new("match-3").unwrap()].seats;
+    assert!(seats.left().contains(&PlayerId::new("ben").unwrap()) && !seats.is_empty());
+}
+
+#[test]
 fn events_leave_the_system_as_the_golden_ones() {
     let document = |record: Record<Event>| {
         let document = cloud_event(&record, "/sortie/test");
@@ -70,6 +91,7 @@ fn every_event_has_its_golden_documents_and_nothing_else_does() {
     let mut expected: BTreeSet<String> =
         kinds.iter().flat_map(|kind| [format!("{kind}.hex"), format!("{kind}.json")]).collect();
     expected.insert("snapshot.hex".to_owned());
+    expected.extend(BEFORE_BUDGETS.map(str::to_owned));
     let files = fs::read_dir(contract(FOLDER)).unwrap();
     let found: BTreeSet<String> =
         files.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();

@@ -1,15 +1,17 @@
 //! One of each event and a snapshot with everything in it, always the same.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use imbl::OrdMap;
 use sortie_domain::broker::model::{
     Allocation, AllocationState, CancelCause, Connection, EndCause, FailReason, FastSchedule, Fleet,
-    FleetHealth, GoneCause, Match, MatchSpec, MatchState, Properties, Seat, SeatEnd, SeatState, Server,
-    ServerState, Settings,
+    FleetHealth, GoneCause, Match, MatchSpec, MatchState, Properties, Seat, SeatEnd, SeatState, Seats,
+    Server, ServerState, Settings,
 };
-use sortie_domain::broker::{Configured, Event, Snapshot};
+use sortie_domain::broker::{Configured, Event, PastOrder, Snapshot};
+use sortie_domain::content::Digest;
 use sortie_domain::ids::{AllocationId, FleetId, IdempotencyKey, MatchId, PlayerId, SeatId, ServerId};
 use sortie_domain::time::Timestamp;
 
@@ -156,68 +158,98 @@ pub(super) fn snapshot() -> Snapshot {
     Snapshot {
         seq: 300,
         settings: settings(),
-        configured: Some(Configured { settings: Settings::default(), fleets: vec![fleet()] }),
-        health: vec![(
+        configured: Some(Arc::new(Configured { settings: Settings::default(), fleets: vec![fleet()] })),
+        health: OrdMap::from(vec![(
             fleet_id(),
             FleetHealth { failures: 3, backoff_until: at(9), last_error: Some(Arc::from("no capacity")) },
-        )],
-        matches: vec![
-            one_match("match-1", MatchState::Queued),
-            one_match("match-2", MatchState::PickedUp { at: at(2) }),
+        )]),
+        matches: by_id([
+            one_match("match-1", MatchState::Queued, &[]),
+            one_match("match-2", MatchState::PickedUp { at: at(2) }, &[]),
             Match {
                 reported_free: Some(0),
-                left: BTreeSet::from([player("ben")]),
-                ..one_match("match-3", MatchState::Ready { at: at(3), connection: Arc::new(connection()) })
+                ..one_match(
+                    "match-3",
+                    MatchState::Ready { at: at(3), connection: Arc::new(connection()) },
+                    &["ben"],
+                )
             },
-        ],
-        finished: vec![
-            one_match("match-4", MatchState::Ended { at: at(4), cause: EndCause::Server }),
-            one_match("match-5", MatchState::Failed { at: at(5), reason: FailReason::PickupTimeout }),
-            one_match("match-6", MatchState::Cancelled { at: at(6), cause: CancelCause::Requested }),
-        ],
-        servers: vec![
+        ]),
+        finished: by_id([
+            Match {
+                stripped: true,
+                ..one_match("match-4", MatchState::Ended { at: at(4), cause: EndCause::Server }, &[])
+            },
+            one_match("match-5", MatchState::Failed { at: at(5), reason: FailReason::PickupTimeout }, &[]),
+            one_match("match-6", MatchState::Cancelled { at: at(6), cause: CancelCause::Requested }, &[]),
+        ]),
+        servers: [
             one_server("server-1", ServerState::Pending),
             one_server("server-2", ServerState::Available),
             one_server("server-3", ServerState::Full),
             one_server("server-4", ServerState::Draining { cause: GoneCause::ShutDown }),
-        ],
-        gone: vec![(server_id("server-5"), GoneCause::Exited)],
-        allocations: vec![
+        ]
+        .map(|server| (server.id.clone(), server))
+        .into_iter()
+        .collect(),
+        gone: [(server_id("server-5"), GoneCause::Exited)].into_iter().collect(),
+        allocations: [
             one_allocation("allocation-1", AllocationState::Ordered),
             one_allocation("allocation-2", AllocationState::Started),
             one_allocation("allocation-3", AllocationState::Live),
             one_allocation("allocation-4", AllocationState::Leaving { since: at(7) }),
             one_allocation("allocation-5", AllocationState::Stopping),
-        ],
-        closed_seats: vec![(seat_id("seat-3"), SeatEnd::MatchOver)],
+        ]
+        .map(|order| (order.id.clone(), order))
+        .into_iter()
+        .collect(),
+        closed_seats: [(seat_id("seat-3"), SeatEnd::MatchOver)].into_iter().collect(),
+        ended_seats: [(match_id("match-4"), Arc::from([seat_id("seat-4"), seat_id("seat-5")]))]
+            .into_iter()
+            .collect(),
+        orders: [(
+            match_id("match-4"),
+            PastOrder {
+                key: Some(IdempotencyKey::new("order 66").unwrap()),
+                content: Digest::from_bytes(*b"0123456789abcdef"),
+                over_at: at(4),
+            },
+        )]
+        .into_iter()
+        .collect(),
     }
 }
 
-fn one_match(id: &str, state: MatchState) -> Match {
+fn by_id<All: FromIterator<(MatchId, Arc<Match>)>>(matches: impl IntoIterator<Item = Match>) -> All {
+    matches.into_iter().map(|game| (game.id.clone(), Arc::new(game))).collect()
+}
+
+fn one_match(id: &str, state: MatchState, left: &[&str]) -> Match {
     let seats = [
-        one_seat("seat-1", id, SeatState::Reserved { expires_at: Some(at(8)) }),
-        one_seat("seat-2", id, SeatState::Claimed { at: at(1) }),
+        one_seat("seat-1", id, "cleo", SeatState::Reserved { expires_at: Some(at(8)) }),
+        one_seat("seat-2", id, "dora", SeatState::Claimed { at: at(1) }),
     ];
+    let spec = Arc::new(spec());
     Match {
         id: match_id(id),
-        spec: Arc::new(spec()),
+        seats: Seats::of(&spec.players, seats, left.iter().map(|name| player(name))),
+        spec,
         state,
         queued_seq: 12,
         queued_at: at(0),
         changed_seq: 299,
         pickups: 1,
         server: Some(server_id("server-2")),
-        seats: seats.into_iter().map(|seat| (seat.id.clone(), seat)).collect(),
         reported_free: None,
-        left: BTreeSet::new(),
+        stripped: false,
     }
 }
 
-fn one_seat(id: &str, of_match: &str, state: SeatState) -> Seat {
+fn one_seat(id: &str, of_match: &str, name: &str, state: SeatState) -> Seat {
     Seat {
         id: seat_id(id),
         match_id: match_id(of_match),
-        player: player("cleo"),
+        player: player(name),
         client_id: u64::MAX,
         ttl: Duration::from_secs(30),
         state,
@@ -230,7 +262,7 @@ fn one_server(id: &str, state: ServerState) -> Server {
         fleet: Some(fleet_id()),
         state,
         born_at: at(0),
-        matches: BTreeSet::from([match_id("match-2"), match_id("match-3")]),
+        matches: [match_id("match-2"), match_id("match-3")].into_iter().collect(),
     }
 }
 

@@ -9,10 +9,11 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use sortie_domain::broker::model::{
     Allocation, AllocationState, CancelCause, Connection, EndCause, FailReason, FastSchedule, Fleet,
-    FleetHealth, GoneCause, Match, MatchSpec, MatchState, Properties, Seat, SeatEnd, SeatState, Server,
-    ServerState, Settings,
+    FleetHealth, GoneCause, Match, MatchSpec, MatchState, Properties, Seat, SeatEnd, SeatState, Seats,
+    Server, ServerState, Settings,
 };
-use sortie_domain::broker::{Configured, Event, Snapshot};
+use sortie_domain::broker::{Configured, Event, PastOrder, Snapshot};
+use sortie_domain::content::Digest;
 use sortie_domain::ids::{AllocationId, FleetId, IdempotencyKey, MatchId, PlayerId, SeatId, ServerId};
 use sortie_domain::time::Timestamp;
 
@@ -67,7 +68,8 @@ fn settings() -> impl Strategy<Value = Settings> {
     let fast_schedule =
         select(vec![FastSchedule::OnSchedule, FastSchedule::UnlessFree, FastSchedule::Always]);
     let durations = [(); 7].map(|()| duration());
-    (fast_schedule, durations).prop_map(|(fast_schedule, durations)| {
+    let bytes = any::<(u64, u64)>();
+    (fast_schedule, durations, bytes).prop_map(|(fast_schedule, durations, (waiting_bytes, kept_bytes))| {
         let [lifetime, pickup, ready, run, frequency, delay, wait] = durations;
         Settings {
             fast_schedule,
@@ -77,6 +79,8 @@ fn settings() -> impl Strategy<Value = Settings> {
             match_max_run_time: run,
             schedule_frequency: frequency,
             delay_allocation: delay,
+            waiting_bytes,
+            kept_bytes,
             wait,
         }
     })
@@ -256,7 +260,8 @@ fn seat() -> impl Strategy<Value = Seat> {
 
 fn one_match() -> impl Strategy<Value = Match> {
     let numbers = any::<(u64, u64, u32)>();
-    let places = (vec(seat(), 0..MANY), option::of(any::<u32>()), btree_set(player(), 0..MANY));
+    let places =
+        (vec(seat(), 0..MANY), option::of(any::<u32>()), btree_set(player(), 0..MANY), any::<bool>());
     (match_id(), spec(), match_state(), numbers, time(), option::of(server_id()), places).prop_map(
         |(
             id,
@@ -265,10 +270,11 @@ fn one_match() -> impl Strategy<Value = Match> {
             (queued_seq, changed_seq, pickups),
             queued_at,
             server,
-            (seats, reported_free, left),
+            (seats, reported_free, left, stripped),
         )| {
             Match {
                 id,
+                seats: Seats::of(&spec.players, seats, left),
                 spec,
                 state,
                 queued_seq,
@@ -276,9 +282,8 @@ fn one_match() -> impl Strategy<Value = Match> {
                 changed_seq,
                 pickups,
                 server,
-                seats: seats.into_iter().map(|seat| (seat.id.clone(), seat)).collect(),
                 reported_free,
-                left,
+                stripped,
             }
         },
     )
@@ -291,8 +296,15 @@ fn server() -> impl Strategy<Value = Server> {
         Just(ServerState::Full),
         gone_cause().prop_map(|cause| ServerState::Draining { cause }),
     ];
-    (server_id(), option::of(fleet_id()), state, time(), btree_set(match_id(), 0..MANY))
-        .prop_map(|(id, fleet, state, born_at, matches)| Server { id, fleet, state, born_at, matches })
+    (server_id(), option::of(fleet_id()), state, time(), btree_set(match_id(), 0..MANY)).prop_map(
+        |(id, fleet, state, born_at, matches)| Server {
+            id,
+            fleet,
+            state,
+            born_at,
+            matches: matches.into_iter().collect(),
+        },
+    )
 }
 
 fn allocation() -> impl Strategy<Value = Allocation> {
@@ -323,31 +335,45 @@ fn health() -> impl Strategy<Value = FleetHealth> {
     })
 }
 
+fn by_id<All: FromIterator<(MatchId, Arc<Match>)>>(matches: Vec<Match>) -> All {
+    matches.into_iter().map(|game| (game.id.clone(), Arc::new(game))).collect()
+}
+
 pub(super) fn snapshot() -> impl Strategy<Value = Snapshot> {
     let head = (any::<u64>(), settings(), option::of(configured()));
     let matches = (vec(one_match(), 0..MANY), vec(one_match(), 0..MANY));
     let servers = (vec(server(), 0..MANY), vec((server_id(), gone_cause()), 0..MANY));
     let fleets = (vec((fleet_id(), health()), 0..MANY), vec(allocation(), 0..MANY));
-    let seats = vec((seat_id(), seat_end()), 0..MANY);
-    (head, matches, servers, fleets, seats).prop_map(
+    let ended = vec(seat_id(), 0..MANY).prop_map(Arc::from);
+    let seats = (vec((seat_id(), seat_end()), 0..MANY), vec((match_id(), ended), 0..MANY));
+    let order = (option::of(key()), any::<[u8; 16]>(), time());
+    let order = order.prop_map(|(key, content, over_at)| PastOrder {
+        key,
+        content: Digest::from_bytes(content),
+        over_at,
+    });
+    let over = (seats, vec((match_id(), order), 0..MANY));
+    (head, matches, servers, fleets, over).prop_map(
         |(
             (seq, settings, configured),
             (matches, finished),
             (servers, gone),
             (health, allocations),
-            closed_seats,
+            ((closed_seats, ended_seats), orders),
         )| {
             Snapshot {
                 seq,
                 settings,
-                configured,
-                health,
-                matches,
-                finished,
-                servers,
-                gone,
-                allocations,
-                closed_seats,
+                configured: configured.map(Arc::new),
+                health: health.into_iter().collect(),
+                matches: by_id(matches),
+                finished: by_id(finished),
+                servers: servers.into_iter().map(|server| (server.id.clone(), server)).collect(),
+                gone: gone.into_iter().collect(),
+                allocations: allocations.into_iter().map(|order| (order.id.clone(), order)).collect(),
+                closed_seats: closed_seats.into_iter().collect(),
+                ended_seats: ended_seats.into_iter().collect(),
+                orders: orders.into_iter().collect(),
             }
         },
     )

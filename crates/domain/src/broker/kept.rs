@@ -1,0 +1,178 @@
+//! What is over and still known, within a budget of bytes: finished matches, servers that are gone, seats that are
+//! over, and orders that are remembered so that nobody gets a second match by sending one again.
+//!
+//! What goes is decided by the records alone, so that a replay forgets the same. Each record makes room for about what
+//! it brought and a little more; a budget that has been lowered is reached record by record, in no step at once.
+
+use alloc::sync::Arc;
+use core::time::Duration;
+
+use super::indexes::Indexes;
+use super::model::{GoneCause, Match, SeatEnd};
+use super::past::Past;
+use crate::content::Digest;
+use crate::ids::{IdempotencyKey, MatchId, SeatId, ServerId};
+use crate::size::{ENTRY_BYTES, Size};
+use crate::time::Timestamp;
+
+/// Matches that are over and can still be asked about.
+pub const FINISHED_KEPT: usize = 10_000;
+/// Servers that are gone and are told so when they call.
+pub const GONE_KEPT: usize = 10_000;
+/// Seats that were given back or expired and can still be asked about; and as many of matches that are over.
+pub const CLOSED_SEATS_KEPT: usize = 10_000;
+/// How long an order is remembered after its match is over, at least, while the budget holds.
+pub const ORDERS_KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
+/// The share of the budget that remembered orders may take: one part of this many.
+const ORDERS_SHARE: usize = 2;
+/// Bytes that each record makes room for beside those that it brought: what lets a lowered budget be reached.
+const ROOM_BYTES: usize = 4 * 1024;
+/// Work of forgetting one entry, counted as bytes: so many small ones are forgotten for one that came.
+const ENTRY_WORK: usize = 256;
+
+/// An order whose match is over.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PastOrder {
+    /// Its idempotency key.
+    pub key: Option<IdempotencyKey>,
+    /// Stands for its content.
+    pub content: Digest,
+    /// When its match was over.
+    pub over_at: Timestamp,
+}
+
+impl Size for PastOrder {
+    fn byte_size(&self) -> usize {
+        // The key is in an index, too.
+        3 * ENTRY_BYTES + self.key.byte_size()
+    }
+}
+
+/// What is over.
+#[derive(Default)]
+pub(crate) struct Kept {
+    pub(crate) finished: Past<MatchId, Arc<Match>>,
+    pub(crate) gone: Past<ServerId, GoneCause>,
+    pub(crate) closed_seats: Past<SeatId, SeatEnd>,
+    /// The seats that matches had when they ended, match by match.
+    pub(crate) ended_seats: Past<MatchId, Arc<[SeatId]>>,
+    pub(crate) orders: Past<MatchId, PastOrder>,
+    /// How many seats `ended_seats` has.
+    ended: usize,
+    /// Finished matches before this place have lost their properties.
+    stripped_to: u64,
+}
+
+impl Kept {
+    /// Those of a snapshot.
+    pub(crate) fn of(
+        finished: Past<MatchId, Arc<Match>>,
+        gone: Past<ServerId, GoneCause>,
+        closed_seats: Past<SeatId, SeatEnd>,
+        ended_seats: Past<MatchId, Arc<[SeatId]>>,
+        orders: Past<MatchId, PastOrder>,
+    ) -> Self {
+        let ended = ended_seats.iter().map(|(_, seats)| seats.len()).sum();
+        let mut stripped_to = 0;
+        while let Some((place, _, _)) = finished.next_at(stripped_to).filter(|(_, _, game)| game.stripped) {
+            stripped_to = place + 1;
+        }
+        Self { finished, gone, closed_seats, ended_seats, orders, ended, stripped_to }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.finished.bytes()
+            + self.gone.bytes()
+            + self.closed_seats.bytes()
+            + self.ended_seats.bytes()
+            + self.orders.bytes()
+    }
+
+    /// A match is over, and with it its seats.
+    pub(crate) fn finish(&mut self, game: Match, seats: Arc<[SeatId]>, at: Timestamp, index: &mut Indexes) {
+        let order =
+            PastOrder { key: game.spec.idempotency_key.clone(), content: game.spec.content(), over_at: at };
+        let id = game.id.clone();
+        self.orders.push(id.clone(), order);
+        if !seats.is_empty() {
+            self.ended += seats.len();
+            self.ended_seats.push(id.clone(), seats);
+        }
+        self.finished.push(id, Arc::new(game));
+        while self.finished.len() > FINISHED_KEPT && self.forget_match(index).is_some() {}
+        while self.ended > CLOSED_SEATS_KEPT && self.forget_ended_seats(index).is_some() {}
+    }
+
+    pub(crate) fn close_seat(&mut self, seat: SeatId, end: SeatEnd) {
+        self.closed_seats.push(seat, end);
+        if self.closed_seats.len() > CLOSED_SEATS_KEPT {
+            self.closed_seats.pop_oldest();
+        }
+    }
+
+    pub(crate) fn server_gone(&mut self, server: ServerId, cause: GoneCause) {
+        self.gone.push(server, cause);
+        if self.gone.len() > GONE_KEPT {
+            self.gone.pop_oldest();
+        }
+    }
+
+    /// Keeps within `budget` bytes: old orders go, then properties of finished matches, then those matches, then the
+    /// rest, the oldest first. `before` is what there was before this record.
+    pub(crate) fn make_room(&mut self, budget: usize, before: usize, now: Timestamp, index: &mut Indexes) {
+        let mut work = ROOM_BYTES + 2 * self.bytes().saturating_sub(before);
+        while work > 0 {
+            let before = self.bytes();
+            let old = self.orders.oldest().is_some_and(|order| order.over_at + ORDERS_KEPT_FOR <= now);
+            let done = if old || self.orders.bytes() > budget / ORDERS_SHARE {
+                self.forget_order(index)
+            } else if before > budget {
+                self.strip_match()
+                    .or_else(|| self.forget_match(index))
+                    .or_else(|| self.forget_ended_seats(index))
+                    .or_else(|| self.closed_seats.pop_oldest().map(drop))
+                    .or_else(|| self.gone.pop_oldest().map(drop))
+            } else {
+                None
+            };
+            if done.is_none() {
+                break;
+            }
+            work = work.saturating_sub((before.saturating_sub(self.bytes())).max(ENTRY_WORK));
+        }
+    }
+
+    /// The oldest finished match that has its properties loses them.
+    fn strip_match(&mut self) -> Option<()> {
+        let (place, id, game) = self.finished.next_at(self.stripped_to)?;
+        let id = id.clone();
+        let spec = Arc::new(game.spec.stripped());
+        let game = Match { spec, stripped: true, ..Match::clone(game) };
+        self.stripped_to = place + 1;
+        self.finished.replace(&id, Arc::new(game));
+        Some(())
+    }
+
+    fn forget_match(&mut self, index: &mut Indexes) -> Option<()> {
+        let (id, game) = self.finished.pop_oldest()?;
+        if self.orders.get(&id).is_none() {
+            index.forget_key(&id, game.spec.idempotency_key.as_ref());
+        }
+        Some(())
+    }
+
+    fn forget_order(&mut self, index: &mut Indexes) -> Option<()> {
+        let (id, order) = self.orders.pop_oldest()?;
+        if self.finished.get(&id).is_none() {
+            index.forget_key(&id, order.key.as_ref());
+        }
+        Some(())
+    }
+
+    fn forget_ended_seats(&mut self, index: &mut Indexes) -> Option<()> {
+        let (id, seats) = self.ended_seats.pop_oldest()?;
+        self.ended -= seats.len();
+        seats.iter().for_each(|seat| index.forget_seat(seat, &id));
+        Some(())
+    }
+}
