@@ -9,6 +9,7 @@
 extern crate alloc;
 
 pub mod broker;
+pub mod content;
 pub mod ids;
 pub mod machine;
 pub mod matchmaking;

@@ -125,13 +125,22 @@ pub fn encode_snapshot(snapshot: &Snapshot) -> Vec<u8> {
         Form { seq: *seq, settings: settings.store(), configured: configured.store(), ..Form::default() };
     let mut out = Vec::new();
     append(&head, &mut out);
-    append_list(health, &mut out, |health| Form { health, ..Form::default() });
-    append_list(matches, &mut out, |matches| Form { matches, ..Form::default() });
-    append_list(finished, &mut out, |finished| Form { finished, ..Form::default() });
-    append_list(servers, &mut out, |servers| Form { servers, ..Form::default() });
-    append_list(gone, &mut out, |gone| Form { gone, ..Form::default() });
-    append_list(allocations, &mut out, |allocations| Form { allocations, ..Form::default() });
-    append_list(closed_seats, &mut out, |closed_seats| Form { closed_seats, ..Form::default() });
+    append_list(health.iter().map(Stored::store), &mut out, |health| Form { health, ..Form::default() });
+    append_list(matches.iter().map(Stored::store), &mut out, |matches| Form { matches, ..Form::default() });
+    append_list(finished.iter().map(Stored::store), &mut out, |finished| Form {
+        finished,
+        ..Form::default()
+    });
+    append_list(servers.iter().map(Stored::store), &mut out, |servers| Form { servers, ..Form::default() });
+    append_list(gone.iter().map(Stored::store), &mut out, |gone| Form { gone, ..Form::default() });
+    append_list(allocations.iter().map(Stored::store), &mut out, |allocations| Form {
+        allocations,
+        ..Form::default()
+    });
+    append_list(closed_seats.iter().map(Stored::store), &mut out, |closed_seats| Form {
+        closed_seats,
+        ..Form::default()
+    });
     out
 }
 
@@ -161,13 +170,17 @@ pub fn decode_snapshot(bytes: &[u8]) -> Result<Snapshot, StoredError> {
 
 /// Appends one list of a snapshot in pieces, so that a state of a million matches is not held twice. The bytes of
 /// messages one after the other are the bytes of a message with all their elements.
-fn append_list<T: Stored<Form>, Form, Whole: Message>(
-    list: &[T],
+fn append_list<Form, Whole: Message>(
+    mut list: impl Iterator<Item = Form>,
     out: &mut Vec<u8>,
     wrap: impl Fn(Vec<Form>) -> Whole,
 ) {
-    for chunk in list.chunks(SNAPSHOT_CHUNK) {
-        append(&wrap(chunk.iter().map(Stored::store).collect()), out);
+    loop {
+        let chunk: Vec<Form> = list.by_ref().take(SNAPSHOT_CHUNK).collect();
+        if chunk.is_empty() {
+            return;
+        }
+        append(&wrap(chunk), out);
     }
 }
 

@@ -66,7 +66,7 @@ const NEVER_SERVES: &str = "sortie-testkit";
 
 /// What the crates without I/O may use at all.
 const PURE: &[(&str, &[&str])] = &[
-    ("sortie-domain", &["imbl", "jmespath"]),
+    ("sortie-domain", &["imbl", "jmespath", "siphasher"]),
     ("sortie-tokens", &["base16ct", "base64ct", "chacha20poly1305", "zeroize"]),
 ];
 

@@ -273,22 +273,8 @@ pub enum Refusal {
     },
     /// A hook that is built in refuses the ticket.
     Refused(String),
-    /// Matches of the queue have no room for so large a ticket.
-    TooLarge {
-        /// The queue.
-        queue: QueueId,
-        /// What the ticket adds to a match, in bytes.
-        bytes: usize,
-        /// What a ticket of as many players may.
-        limit: usize,
-    },
-    /// The settings can never be written down.
-    SettingsTooLarge {
-        /// Their bytes.
-        bytes: usize,
-        /// The limit.
-        limit: usize,
-    },
+    /// It is larger than there is ever room for; the text says how many bytes are allowed.
+    TooLarge(String),
     /// A limit is reached.
     TooMany {
         /// Of what.
@@ -335,7 +321,7 @@ impl Refusal {
             Self::NotInMatch(_) => "not_in_match",
             Self::RuleRefuses { .. } => "rule_refuses",
             Self::Refused(_) => "ticket_refused",
-            Self::TooLarge { .. } | Self::SettingsTooLarge { .. } => "too_large",
+            Self::TooLarge(_) => "too_large",
             Self::TooMany { .. } => "too_many",
         }
     }
@@ -354,7 +340,7 @@ impl Refusal {
             | Self::SeatsNotWanted { .. }
             | Self::NotInMatch(_) => RefusalKind::Conflict,
             Self::TicketOver { .. } => RefusalKind::Gone,
-            Self::TooLarge { .. } | Self::SettingsTooLarge { .. } => RefusalKind::TooLarge,
+            Self::TooLarge(_) => RefusalKind::TooLarge,
             Self::TooMany { .. } => RefusalKind::Exhausted,
         }
     }
@@ -392,15 +378,7 @@ impl fmt::Display for Refusal {
             Self::RuleRefuses { queue, rule } => {
                 write!(f, "rule `{rule}` of queue {queue} lets no such ticket wait")
             }
-            Self::Refused(problem) => write!(f, "{problem}"),
-            Self::TooLarge { queue, bytes, limit } => write!(
-                f,
-                "the ticket takes {bytes} bytes of a match (ids and properties of its players), and a ticket of as many \
-                 players may take {limit} of a match of queue {queue}; send less"
-            ),
-            Self::SettingsTooLarge { bytes, limit } => {
-                write!(f, "the queues, rules and hooks have {bytes} bytes, at most {limit} are allowed")
-            }
+            Self::Refused(problem) | Self::TooLarge(problem) => write!(f, "{problem}"),
             Self::TooMany { what, limit } => write!(f, "too many {what}: at most {limit} are allowed"),
         }
     }

@@ -9,6 +9,7 @@
 //! what else there is, so that neither a large queue nor those who come hold up the others.
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
 use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -18,6 +19,7 @@ use super::command::Refusal;
 use super::hooks;
 use super::model::{FailCause, Named, Ticket, TicketSpec, TicketState};
 use super::pools::{Slot, Waiting};
+use super::rules::{Ruleset, judged_bytes};
 use super::search::{Aim, Found, Search};
 use super::settings::{Backfill, ExpirationAction};
 use super::{BrokenRule, Event, Matchmaker, Turn};
@@ -38,7 +40,9 @@ const POOL_COST: u64 = 100;
 /// What a match costs to form, for each of its tickets, likewise.
 const FORM_COST: u64 = 1_500;
 /// Bytes of tickets that are gone through in the time of a comparison of two numbers.
-const BYTES_PER_COMPARISON: u64 = 16;
+pub(crate) const BYTES_PER_COMPARISON: u64 = 16;
+/// Most bytes of the properties of a ticket, its players' included, that expressions look at.
+pub const MAX_JUDGED_BYTES: usize = 16 * 1_024;
 /// What the end of a ticket costs, likewise.
 const END_COST: u64 = 1_000;
 /// Offers that one ticket is compared with: the oldest.
@@ -54,6 +58,16 @@ pub(super) struct Chosen {
     pub(super) spec: Arc<TicketSpec>,
     /// From when its wait counted.
     pub(super) since: Timestamp,
+}
+
+/// The refusal of what has more bytes than expressions look at, where there are any.
+pub(super) fn judged_too_much(rules: &Ruleset, queue: &QueueId, bytes: usize) -> Option<Refusal> {
+    (rules.judges() && bytes > MAX_JUDGED_BYTES).then(|| {
+        Refusal::TooLarge(format!(
+            "expressions are among the rules of queue {queue}, so its tickets and the matches with free seats may have \
+             {MAX_JUDGED_BYTES} bytes of properties; this has {bytes}"
+        ))
+    })
 }
 
 /// What a restart may forget: it is made again from the state.
@@ -233,7 +247,9 @@ impl Turn<'_> {
 
     pub(super) fn too_large(&self, ticket: &Ticket) -> Option<Refusal> {
         let queue = (&ticket.queue, self.state().queue(&ticket.queue)?);
-        hooks::too_large(&self.state().settings, queue, Some(&ticket.id), &ticket.spec)
+        let too_large = hooks::too_large(&self.state().settings, queue, Some(&ticket.id), &ticket.spec);
+        let rules = self.maker.beside.pools.rules(&ticket.queue);
+        too_large.or_else(|| judged_too_much(rules?, &ticket.queue, judged_bytes(&ticket.spec)))
     }
 
     /// Offers of queues that take seats at this time.
@@ -264,7 +280,11 @@ impl Turn<'_> {
         let pools = &self.maker.beside.pools;
         let known = pools.slot(place).and_then(|slot| pools.get(slot));
         let known = known.filter(|waiting| Arc::ptr_eq(&waiting.rules, rules));
-        let mut profile = rules.profile_again(ticket, known.map(|waiting| &waiting.profile), self.now);
+        let documents = &self.maker.beside.documents;
+        let known = known.map(|waiting| &waiting.profile);
+        let bytes = if known.is_some() { 0 } else { ticket.spec.byte_size() as u64 };
+        let mut profile = rules.profile_again(ticket, known, self.now, documents);
+        self.work += bytes / BYTES_PER_COMPARISON + documents.take_read();
         if self.broken(BrokenRule::ForgetEqual) {
             profile.equal = Arc::from("");
         }
@@ -283,7 +303,7 @@ impl Turn<'_> {
         let broken = self.maker.broken_rule();
         let beside = &mut self.maker.beside;
         let rules = Arc::clone(&beside.pools.get(slot)?.rules);
-        let mut search = Search::new(&beside.pools, &rules, broken);
+        let mut search = Search::new(&beside.pools, &rules, &beside.documents, broken);
         let found = search.find(slot, aim);
         self.work += search.cost;
         if found.is_none() && search.cut {

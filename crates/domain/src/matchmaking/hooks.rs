@@ -333,7 +333,13 @@ pub(crate) fn too_large(
 ) -> Option<Refusal> {
     let bytes = match_bytes(settings, queue.0, id, spec);
     let limit = most_bytes(queue.1, spec.size());
-    (bytes > limit).then(|| Refusal::TooLarge { queue: queue.0.clone(), bytes, limit })
+    (bytes > limit).then(|| {
+        Refusal::TooLarge(format!(
+            "the ticket takes {bytes} bytes of a match (ids and properties of its players), and a ticket of as many players \
+             may take {limit} of a match of queue {}; send less",
+            queue.0
+        ))
+    })
 }
 
 /// Where the players of a match that does without a server connect: `None` if it needs one.

@@ -79,7 +79,7 @@ impl Turn<'_> {
             let draft = Draft::of(formation);
             self.check_match(draft, None);
         }
-        Ok(Reply::Formation(self.state().formations.get(id).cloned()))
+        Ok(Reply::Formation(self.state().formations.get(id).map(|formation| Formation::clone(formation))))
     }
 
     pub(super) fn decline(&mut self, id: &MatchId, player: &PlayerId) -> Result<Reply, Refusal> {
@@ -175,7 +175,9 @@ impl Turn<'_> {
                 let players: BTreeSet<&PlayerId> = formation.spec.players.iter().collect();
                 let of_players = player_properties.into_iter().filter(|(player, _)| players.contains(player));
                 draft.spec.player_properties.extend(of_players);
-                if draft.spec.byte_size() > hooks::MAX_DOCUMENT_BYTES {
+                let (before, after) = (formation.spec.byte_size(), draft.spec.byte_size());
+                if after > hooks::MAX_DOCUMENT_BYTES || self.check_room(after.saturating_sub(before)).is_err()
+                {
                     return self.match_checked(id, hook, MatchVerdict::Failed);
                 }
                 self.check_match(draft, Some(hook));
@@ -196,7 +198,11 @@ impl Turn<'_> {
 
     fn tickets_of(&self, id: &MatchId) -> Vec<TicketId> {
         let formation = self.state().formations.get(id);
-        formation.into_iter().flat_map(Formation::tickets).map(|named| named.ticket.clone()).collect()
+        formation
+            .into_iter()
+            .flat_map(|formation| formation.tickets())
+            .map(|named| named.ticket.clone())
+            .collect()
     }
 
     /// A match comes to nothing; its tickets that are not over go back to their places.

@@ -43,7 +43,17 @@ pub struct Settings {
     pub tick: Duration,
     /// Asked for the tickets and matches of every queue, in order, before the queue's own.
     pub hooks: Vec<Hook>,
+    /// Bytes of what waits, by [`Size`]: tickets that are not over, matches that are being made, offers of free seats.
+    /// What comes beyond them is refused.
+    pub waiting_bytes: u64,
+    /// Bytes of what is over and can still be asked for. Beyond them properties go first, then tickets, the oldest first.
+    pub kept_bytes: u64,
 }
+
+/// [`Settings::waiting_bytes`] where nothing is configured.
+pub const WAITING_BYTES: u64 = 512 << 20;
+/// [`Settings::kept_bytes`] where nothing is configured.
+pub const KEPT_BYTES: u64 = 128 << 20;
 
 impl Default for Settings {
     fn default() -> Self {
@@ -52,6 +62,8 @@ impl Default for Settings {
             status_expiration: Duration::from_secs(10 * 60),
             tick: Duration::from_millis(100),
             hooks: Vec::new(),
+            waiting_bytes: WAITING_BYTES,
+            kept_bytes: KEPT_BYTES,
         }
     }
 }

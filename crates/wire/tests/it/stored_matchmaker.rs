@@ -59,6 +59,15 @@ fn a_matchmaker_that_knows_nothing_is_stored_too() {
     assert_eq!(decode_snapshot(&encode_snapshot(&snapshot)).unwrap(), snapshot);
 }
 
+/// Settings of before there were budgets.
+#[test]
+fn records_without_budgets_are_read_with_those_of_then() {
+    let old = [0x0a, 0x08, 0x0a, 0x06, 0x10, 0xc0, 0xcf, 0x24, 0x18, 0x64];
+    let Event::Configured { settings } = decode_event(&old).unwrap() else { panic!() };
+    assert_eq!((settings.waiting_bytes, settings.kept_bytes), (512 << 20, 128 << 20));
+    assert_eq!(settings.status_expiration.as_secs(), 600);
+}
+
 #[test]
 fn long_lists_of_a_snapshot_keep_their_order() {
     let withdrawing = (0..2_500).map(|number| samples::match_id(&format!("match {number:04}"))).collect();

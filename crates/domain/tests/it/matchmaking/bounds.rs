@@ -17,7 +17,7 @@ fn fives() -> Queue {
 
 /// A match of all players in one team.
 fn crowd() -> Queue {
-    Queue { teams: 1, players_per_team: 1_000, min_players_per_team: 1_000, ..Queue::default() }
+    Queue { teams: 1, players_per_team: 200, min_players_per_team: 200, ..Queue::default() }
 }
 
 fn filled(bytes: usize) -> Properties {
@@ -140,10 +140,10 @@ fn a_ticket_is_as_large_as_the_largest_match_of_its_queue_has_room_for() {
     assert!(text.contains("queue q"), "{text}");
     let limit: usize =
         text.split("players may take ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
-    assert!((3_000..4_200).contains(&limit), "{text}");
-    // As much as is allowed, a thousand times.
+    assert!((19_000..21_000).contains(&limit), "{text}");
+    // As much as is allowed, of each.
     let overhead = limit - 900;
-    for n in 0..1_000 {
+    for n in 0..200 {
         let who = format!("p{n:04}");
         table.start(&who, heavy(&who, 1, overhead));
     }
@@ -190,6 +190,16 @@ fn a_hook_that_makes_a_match_too_large_has_failed() {
         assert_eq!(table.status("one"), status);
         assert!(formed_bytes(&table).iter().all(|bytes| *bytes < 100_000));
     }
+}
+
+/// Names of ratings and of parties have no limit of their own.
+#[test]
+fn a_ticket_that_no_record_can_hold_is_refused() {
+    let mut table = Table::with(Queue::default());
+    let mut long = spec(&["ann"]);
+    long.parties[0].players[0].ratings.insert("r".repeat(MAX_MATCH_BYTES).into(), 1.0);
+    let text = table.refused("too_large", Command::Start { id: None, spec: long });
+    assert!(text.contains("4194304"), "{text}");
 }
 
 #[test]

@@ -2,11 +2,13 @@
 
 mod backfill;
 mod bounds;
+mod budgets;
 mod entities;
 mod explain;
 mod fairness;
 mod genres;
 mod hooks;
+mod hostile;
 mod limits;
 mod matches;
 mod properties;

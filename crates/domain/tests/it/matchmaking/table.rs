@@ -146,6 +146,15 @@ impl Table {
         panic!("the matchmaker's next deadline stays at {:?}", self.maker.next_deadline());
     }
 
+    /// One tick, if one is due.
+    pub(crate) fn advance_once(&mut self) {
+        if self.maker.next_deadline().is_some_and(|due| due.as_millis() <= self.now) {
+            let (at, mut step) = (self.moment(), Step::new());
+            self.maker.tick(at, &mut step);
+            self.take(step);
+        }
+    }
+
     /// Longer than a tick.
     pub(crate) fn tick(&mut self) {
         self.advance(Duration::from_millis(150));
@@ -291,13 +300,13 @@ impl Drop for Table {
 pub(crate) fn check_players(maker: &Matchmaker) {
     let snapshot = maker.snapshot();
     let mut players = BTreeSet::new();
-    for ticket in &snapshot.tickets {
+    for ticket in snapshot.tickets.values() {
         for player in ticket.spec.players() {
             assert!(players.insert(player.id.clone()), "{} is in two tickets", player.id);
         }
     }
     let mut seated = BTreeSet::new();
-    for formation in &snapshot.formations {
+    for formation in snapshot.formations.values() {
         for named in formation.tickets() {
             assert!(seated.insert(named.ticket.clone()), "{} is in two matches", named.ticket);
             let ticket = maker.ticket(&named.ticket).expect("tickets of a match are known");
