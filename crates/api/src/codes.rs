@@ -76,6 +76,7 @@ impl From<RefusalKind> for Kind {
             RefusalKind::Conflict => Self::Conflict,
             RefusalKind::Gone => Self::Gone,
             RefusalKind::Exhausted => Self::Exhausted,
+            RefusalKind::TooLarge => Self::TooLarge,
         }
     }
 }

@@ -348,11 +348,11 @@ async fn adopt_all(maker: &Handle<Matchmaker>, shared: &Shared) -> Result<(), Un
     let since = now();
     let grace = shared.grace;
     let ready = maker.query(move |maker| {
-        let recent = |ticket: &&Ticket| match &ticket.state {
-            TicketState::Over { at, end: TicketEnd::Completed { .. } } => since.since(*at) <= grace,
-            _ => false,
+        let completed = |ticket: &&Ticket| {
+            matches!(&ticket.state, TicketState::Over { end: TicketEnd::Completed { .. }, .. })
         };
-        maker.over().filter(|ticket| is_ours(ticket)).filter(recent).flat_map(of_players).collect::<Vec<_>>()
+        let recent = maker.over_since(since - grace).filter(completed);
+        recent.filter(|ticket| is_ours(ticket)).flat_map(of_players).collect::<Vec<_>>()
     });
     // Those that wait come later and so count more, if a player has one of each.
     let (mut found, mut after) = (ready.await?, 0);

@@ -12,6 +12,9 @@ use sortie_domain::ids::{BadId, PlayerId, QueueId, RegionId};
 use sortie_domain::matchmaking::model::{Party, Player, TicketSpec};
 use sortie_domain::matchmaking::settings::{Measure, Queue, Rule, RuleKind, Settings, WidenStep};
 
+/// Room for a million tickets and more.
+const WAITING_BYTES: u64 = 16 << 30;
+
 /// Distance between neighbourhoods: more than any window.
 const APART: f64 = 1_000.0;
 /// The widest window of the skill rule.
@@ -106,7 +109,7 @@ impl Case {
     /// None: the queue's name is one.
     pub fn settings(self, expiration: Duration) -> Result<Settings, BadId> {
         let queues = BTreeMap::from([(QueueId::new(QUEUE)?, self.queue(expiration))]);
-        Ok(Settings { queues, ..Settings::default() })
+        Ok(Settings { queues, waiting_bytes: WAITING_BYTES, ..Settings::default() })
     }
 
     fn queue(self, ticket_expiration: Duration) -> Queue {

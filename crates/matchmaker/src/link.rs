@@ -5,24 +5,30 @@
 //! on what was followed before. A command that comes twice changes nothing the second time.
 //!
 //! In this order, so that nothing falls in between: the place in the broker's log, then the matchmaker's matches, then
-//! how those stand at the broker. A match that is submitted after the second step has its events after the first.
+//! how those stand at the broker. A match that is submitted after the second step has its events after the first. States
+//! are compared page by page, since a machine does nothing else while it is asked.
+//!
+//! What is told of one match is told in order, what is told of different matches side by side: each command waits for a
+//! commit, and one commit takes all that have come.
 
 mod offers;
+mod telling;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sortie_domain::broker::model::{Connection, EndCause, FailReason, Match, MatchState};
 use sortie_domain::broker::{Broker, Event as BrokerEvent};
-use sortie_domain::ids::{MatchId, QueueId};
+use sortie_domain::ids::MatchId;
 use sortie_domain::machine::{Machine as _, Record};
 use sortie_domain::matchmaking::model::Stage;
 use sortie_domain::matchmaking::{Command, Event, Matchmaker};
-use sortie_engine::{CallError, Cursor, Handle, SubscribeError, Subscription, Unavailable};
+use sortie_engine::{Cursor, Handle, SubscribeError, Subscription, Unavailable};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use offers::OpenMatches;
+use telling::Telling;
 
 /// The states are compared so often even if nothing was missed: what one of them forgot in an unforeseen way does not
 /// keep anybody waiting for longer.
@@ -30,7 +36,7 @@ pub const RECONCILE_EVERY: Duration = Duration::from_secs(30);
 /// Changes of free seats are gathered for so long, so that a match that fills up makes few offers.
 pub const SETTLE: Duration = Duration::from_millis(50);
 /// Matches that are looked at in one go: the machines do nothing else meanwhile.
-const MATCHES_PER_LOOK: usize = 1_000;
+const MATCHES_PER_LOOK: usize = 250;
 /// Pause before something is told again to a matchmaker that cannot take it, and before a lost log is followed anew.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -80,10 +86,11 @@ struct Following {
 
 impl Link {
     async fn follow(&self) -> Result<(), Ended> {
-        let mut following = self.begin().await?;
+        let mut telling = Telling::new(self.maker.clone());
+        let mut following = self.begin(&mut telling).await?;
         let mut reconcile_at = Instant::now() + RECONCILE_EVERY;
         loop {
-            let look_at = following.look_at;
+            let look_at = following.look_at.filter(|_| telling.has_room());
             let look = async {
                 match look_at {
                     Some(at) => sleep_until(at).await,
@@ -91,9 +98,10 @@ impl Link {
                 }
             };
             tokio::select! {
-                record = following.of_broker.next() => {
+                told = telling.told(), if !telling.is_idle() => told?,
+                record = following.of_broker.next(), if telling.has_room() => {
                     let record = record.map_err(|error| lost(&error))?;
-                    self.heard(&record, &mut following).await?;
+                    Self::heard(&record, &mut following, &mut telling);
                 }
                 record = following.of_maker.next() => {
                     let record = record.map_err(|error| lost(&error))?;
@@ -101,103 +109,125 @@ impl Link {
                         reconcile_at = Instant::now();
                     }
                 }
-                () = look => self.look(&mut following).await?,
+                () = look => self.look(&mut following, &mut telling).await?,
                 () = sleep_until(reconcile_at) => {
-                    following = self.begin().await?;
+                    following = self.begin(&mut telling).await?;
                     reconcile_at = Instant::now() + RECONCILE_EVERY;
                 }
             }
         }
     }
 
-    /// Compares the states, and follows from there.
-    async fn begin(&self) -> Result<Following, Ended> {
+    /// Compares the states, and follows from there. What was to be told before is told first.
+    async fn begin(&self, telling: &mut Telling) -> Result<Following, Ended> {
+        telling.finish().await?;
         let from = self.broker.query(Broker::last_seq).await?;
         let of_broker = self.broker.subscribe(Cursor::From(from + 1));
-        let (from, matches, queues) = self.maker.query(ask_maker).await?;
+        let (from, queues) = self.maker.query(|maker| (maker.last_seq(), offers::queues(maker))).await?;
         let of_maker = self.maker.subscribe(Cursor::From(from + 1));
-        self.settle(matches).await?;
-        let open = self.broker.query(OpenMatches::ask).await?;
-        let open = OpenMatches::new(queues, open);
-        let offered = self.maker.query(offers::offered).await?;
-        let changed: BTreeSet<MatchId> = open.ids().chain(&offered).cloned().collect();
+        self.settle(telling).await?;
+        let mut open = OpenMatches::new(queues);
+        self.enter_live(&mut open).await?;
+        let offered = self.offered().await?;
+        let changed: BTreeSet<MatchId> = open.ids().cloned().chain(offered).collect();
         let look_at = (!changed.is_empty()).then(Instant::now);
         Ok(Following { of_broker, of_maker, open, changed, look_at })
     }
 
-    /// Tells how these matches stand, each with whether the broker was said to have it.
-    async fn settle(&self, matches: Vec<(MatchId, bool)>) -> Result<(), Ended> {
-        let ids: Vec<MatchId> = matches.iter().map(|(id, _)| id.clone()).collect();
-        let standing = self.broker.query(move |broker| {
-            let found = ids.iter().filter_map(|id| Some((id.clone(), broker.find_match(id)?)));
-            found.map(|(id, game)| (id, Standing::of(game))).collect::<BTreeMap<_, _>>()
-        });
-        let mut standing = standing.await?;
-        for (id, submitted) in matches {
-            let command = match standing.remove(&id) {
-                Some(standing) => standing.command(id),
-                // It is submitted when that effect is carried out, which it is until it has an outcome.
-                None if !submitted => None,
-                None => {
-                    let reason = "the broker does not know the match any more".to_owned();
-                    Some(Command::NoServer { match_id: id, reason })
+    /// Tells how the matchmaker's matches stand at the broker.
+    async fn settle(&self, telling: &mut Telling) -> Result<(), Ended> {
+        let mut after = None;
+        loop {
+            let (matches, last) = self.maker.query(move |maker| ask_maker(maker, after.as_ref())).await?;
+            let ids: Vec<MatchId> = matches.iter().map(|(id, _)| id.clone()).collect();
+            let standing = self.broker.query(move |broker| {
+                let found = ids.iter().map(|id| broker.find_match(id).map(Standing::of));
+                found.collect::<Vec<_>>()
+            });
+            for ((id, submitted), standing) in matches.into_iter().zip(standing.await?) {
+                let command = match standing {
+                    Some(standing) => standing.command(id.clone()),
+                    // It is submitted when that effect is carried out, which it is until it has an outcome.
+                    None if !submitted => None,
+                    None => {
+                        let reason = "the broker does not know the match any more".to_owned();
+                        Some(Command::NoServer { match_id: id.clone(), reason })
+                    }
+                };
+                if let Some(command) = command {
+                    telling.make_room().await?;
+                    telling.tell(id, command);
                 }
-            };
-            if let Some(command) = command {
-                self.tell(command).await?;
             }
+            if last.is_none() {
+                return Ok(());
+            }
+            after = last;
+        }
+    }
+
+    /// Notes the broker's live matches.
+    async fn enter_live(&self, open: &mut OpenMatches) -> Result<(), Ended> {
+        let mut after = None;
+        while open.wants_matches() {
+            let (matches, last) =
+                self.broker.query(move |broker| offers::live(broker, after.as_ref())).await?;
+            matches.iter().for_each(|(id, spec)| open.enter(id, spec));
+            if last.is_none() {
+                break;
+            }
+            after = last;
         }
         Ok(())
     }
 
+    /// Matches whose seats are on offer.
+    async fn offered(&self) -> Result<BTreeSet<MatchId>, Ended> {
+        let (mut found, mut after) = (BTreeSet::new(), None);
+        loop {
+            let page = self.maker.query(move |maker| offers::offered(maker, after.as_ref())).await?;
+            let last = page.last().filter(|_| page.len() == MATCHES_PER_LOOK).cloned();
+            found.extend(page);
+            if last.is_none() {
+                return Ok(found);
+            }
+            after = last;
+        }
+    }
+
     /// An event of the broker.
-    async fn heard(&self, record: &Record<BrokerEvent>, following: &mut Following) -> Result<(), Ended> {
-        let Some((id, standing)) = following.open.note(&record.event) else { return Ok(()) };
+    fn heard(record: &Record<BrokerEvent>, following: &mut Following, telling: &mut Telling) {
+        let Some((id, standing)) = following.open.note(&record.event) else { return };
         if following.open.has(&id) {
             following.mark(id.clone());
         }
-        match standing.and_then(|standing| standing.command(id)) {
-            Some(command) => self.tell(command).await,
-            None => Ok(()),
+        if let Some(command) = standing.and_then(|standing| standing.command(id.clone())) {
+            telling.tell(id, command);
         }
     }
 
     /// Offers what seats are free in the matches that have changed, and takes back what are not.
-    async fn look(&self, following: &mut Following) -> Result<(), Ended> {
+    async fn look(&self, following: &mut Following, telling: &mut Telling) -> Result<(), Ended> {
         let mut ids = std::mem::take(&mut following.changed);
         if let Some(next) = ids.iter().nth(MATCHES_PER_LOOK).cloned() {
             following.changed = ids.split_off(&next);
         }
         following.look_at = (!following.changed.is_empty()).then(Instant::now);
+        // Of these the matchmaker does not know yet what it was told; they are looked at when it does.
+        for id in ids.extract_if(.., |id| telling.is_telling(id)).collect::<Vec<_>>() {
+            following.mark(id);
+        }
         let ids = Arc::new(ids);
         let of_maker = Arc::clone(&ids);
         // In this order: a seat that is taken in between was promised before. What is wrong by a ticket that is seated
         // meanwhile is looked at again, because that is an event; until then the broker refuses what is not there.
         let games = self.broker.query(move |broker| offers::games(broker, &ids)).await?;
         let promised = self.maker.query(move |maker| offers::promised(maker, &of_maker)).await?;
-        for command in following.open.plan(&games, &promised) {
-            self.tell(command).await?;
+        for (id, command) in following.open.plan(&games, &promised) {
+            telling.make_room().await?;
+            telling.tell(id, command);
         }
         Ok(())
-    }
-
-    /// Returns when the matchmaker has taken note. What it refuses it has no use for.
-    async fn tell(&self, command: Command) -> Result<(), Ended> {
-        loop {
-            match self.maker.call(command.clone()).await {
-                Ok(_) => return Ok(()),
-                Err(CallError::Refused(refusal)) => {
-                    tracing::debug!(%refusal, "the matchmaker has no use for news of the broker");
-                    return Ok(());
-                }
-                Err(CallError::Unavailable(why)) => {
-                    if matches!(Ended::from(why), Ended::Engine) {
-                        return Err(Ended::Engine);
-                    }
-                    sleep(PAUSE).await;
-                }
-            }
-        }
     }
 }
 
@@ -221,14 +251,16 @@ impl Following {
     }
 }
 
-/// The place in the matchmaker's log, its matches that wait for a server with whether the broker was said to have them,
-/// and the queues whose tickets take free seats.
-fn ask_maker(maker: &Matchmaker) -> (u64, Vec<(MatchId, bool)>, BTreeSet<QueueId>) {
-    let matches = maker.formations().filter_map(|formation| match &formation.stage {
+/// A page of the matchmaker's matches that wait for a server, by id, with whether the broker was said to have them; and
+/// behind which match the next page begins, if there is one.
+fn ask_maker(maker: &Matchmaker, after: Option<&MatchId>) -> (Vec<(MatchId, bool)>, Option<MatchId>) {
+    let page: Vec<_> = maker.formations_after(after).take(MATCHES_PER_LOOK).collect();
+    let last = page.last().filter(|_| page.len() == MATCHES_PER_LOOK).map(|formation| formation.id.clone());
+    let matches = page.into_iter().filter_map(|formation| match &formation.stage {
         Stage::FindingServer { submitted } => Some((formation.id.clone(), *submitted)),
         Stage::Accepting { .. } | Stage::Checking(_) => None,
     });
-    (maker.last_seq(), matches.collect(), offers::queues(maker))
+    (matches.collect(), last)
 }
 
 fn lost(error: &SubscribeError) -> Ended {

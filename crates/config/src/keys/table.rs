@@ -638,6 +638,18 @@ pub(super) static REST: &[KeyDoc] = &[
         Default("10m"),
         "How long the status of a ticket that is over can be asked for, up to 366d. The matchmaker runs where the table `[matchmaker]` is there, even if it is empty.",
     ),
+    key(
+        "matchmaker.waiting_bytes",
+        Size,
+        Default("512MiB"),
+        "Bytes of tickets that are not over, matches that are being made and offers of free seats, 1MiB to 1TiB. What comes beyond them gets 429 (`too_many`). A ticket of one player with a rating takes some 1,600 bytes, so a million of them need 2GiB; the process takes about twice as much memory.",
+    ),
+    key(
+        "matchmaker.kept_bytes",
+        Size,
+        Default("128MiB"),
+        "Bytes of tickets that are over and can still be asked for, 1MiB to 1TiB. Beyond them the properties of all go first, then the tickets, the oldest first, before `status_expiration`.",
+    ),
     key("matchmaker.tick", Duration, Default("100ms"), "Matches are formed so often, 1ms to 1m."),
     key("matchmaker.hooks[].kind", Choice(HookKind::NAMES), Required, HOOK.kind),
     key("matchmaker.hooks[].name", Text, Optional(HOOK.outside), HOOK.name),

@@ -34,6 +34,9 @@ pub(crate) mod names {
 /// Shortest and longest time between two ticks.
 const TICKS: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
 
+/// Least and most bytes of a budget.
+const BUDGETS: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 40;
+
 /// The matchmaker.
 #[derive(Clone, PartialEq, Debug)]
 pub struct MatchmakerConfig {
@@ -79,6 +82,8 @@ impl fmt::Debug for HookKey {
 pub(crate) fn read(section: &Section<'_>, given: bool) -> Option<Option<MatchmakerConfig>> {
     let status_expiration = section.get("status_expiration", parse::duration(Duration::ZERO..=YEAR));
     let tick = section.get("tick", parse::duration(TICKS));
+    let waiting_bytes = section.get("waiting_bytes", parse::size(BUDGETS));
+    let kept_bytes = section.get("kept_bytes", parse::size(BUDGETS));
     let names = section.section("queues");
     let known: Vec<&str> = names.iter().flat_map(Section::names).collect();
     let own = hooks::read(section, &known, None);
@@ -92,6 +97,8 @@ pub(crate) fn read(section: &Section<'_>, given: bool) -> Option<Option<Matchmak
         status_expiration: status_expiration?,
         tick: tick?,
         hooks: own.settings,
+        waiting_bytes: waiting_bytes?,
+        kept_bytes: kept_bytes?,
     };
     for queue in queues {
         own.places.extend(queue.hooks);

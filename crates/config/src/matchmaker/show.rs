@@ -10,6 +10,7 @@ use sortie_domain::matchmaking::settings::{
 use toml::Table;
 
 use super::{HookConfig, HookKind, MatchmakerConfig, rules};
+use crate::parse::show_size;
 use crate::show::{put, put_some, shown};
 
 type Places = BTreeMap<(Option<QueueId>, HookId), HookConfig>;
@@ -19,6 +20,8 @@ pub(crate) fn table(config: &MatchmakerConfig) -> Table {
     let mut table = Table::new();
     put(&mut table, "status_expiration", shown(settings.status_expiration));
     put(&mut table, "tick", shown(settings.tick));
+    put(&mut table, "waiting_bytes", show_size(settings.waiting_bytes));
+    put(&mut table, "kept_bytes", show_size(settings.kept_bytes));
     put(&mut table, "hooks", hooks(&settings.hooks, None, places));
     let mut queues = Table::new();
     for (id, settings) in &settings.queues {

@@ -289,6 +289,8 @@ pub enum RefusalKind {
     Gone,
     /// A limit is reached.
     Exhausted,
+    /// It is larger than there is ever room for.
+    TooLarge,
 }
 
 /// Why a command is refused. A refused command leaves no trace.

@@ -29,6 +29,9 @@ pub const MAX_CAPACITY: u32 = 10_000;
 const MATCH_BYTES: usize = 768;
 /// Counted for a server, an allocation or a fleet's order beside its ids, in bytes.
 const SERVER_BYTES: usize = 512;
+/// Largest match, in bytes as [`Size`] counts what is asked for: so that what one match leads to, its text twice over
+/// with every player's id, is far below the largest batch of a log.
+pub const MAX_MATCH_BYTES: usize = 4 << 20;
 /// Longest connection details, in bytes.
 pub const MAX_CONNECTION_BYTES: usize = 4096;
 
@@ -667,6 +670,12 @@ pub struct Fleet {
     pub preference: i32,
 }
 
+impl Size for Fleet {
+    fn byte_size(&self) -> usize {
+        2 * ENTRY_BYTES + self.id.byte_size() + self.requirements.byte_size()
+    }
+}
+
 /// What a fleet's recent past says about it.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct FleetHealth {
@@ -733,6 +742,13 @@ impl Default for Settings {
             waiting_bytes: 512 * 1024 * 1024,
             kept_bytes: 128 * 1024 * 1024,
         }
+    }
+}
+
+impl Size for Settings {
+    fn byte_size(&self) -> usize {
+        // Seven durations of up to eleven bytes.
+        3 * ENTRY_BYTES
     }
 }
 

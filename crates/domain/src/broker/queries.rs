@@ -102,13 +102,13 @@ impl Broker {
     #[must_use]
     pub fn is_gone(&self, id: &ServerId) -> bool {
         !self.state.servers.contains_key(id)
-            && (self.state.gone.get(id).is_some() || self.state.index.by_server.contains_key(id))
+            && (self.state.kept.gone.get(id).is_some() || self.state.index.by_server.contains_key(id))
     }
 
     /// The match of a seat that is reserved or claimed.
     #[must_use]
     pub fn match_of_seat(&self, seat: &SeatId) -> Option<&Match> {
-        self.state.matches.get(self.state.index.seats.get(seat)?)
+        self.state.matches.get(self.state.index.seats.get(seat)?).map(|game| &**game)
     }
 
     /// Where the players of a live match connect, once it is ready.

@@ -11,13 +11,14 @@ use alloc::vec::Vec;
 use core::ops::Bound;
 
 use super::command::{Refusal, Reply};
-use super::forming::OFFERS_PER_LOOK;
+use super::forming::{BYTES_PER_COMPARISON, OFFERS_PER_LOOK, WORK_PER_TICK, judged_too_much};
 use super::model::{MAX_RATINGS, SeatOffer, TicketEnd, TicketState};
 use super::pools::Slot;
 use super::rules::Seats;
 use super::{BrokenRule, Event, Turn};
 use crate::broker::model::{Connection, MAX_CAPACITY, MAX_PLAYERS};
 use crate::ids::{MatchId, TicketId};
+use crate::size::Size;
 
 /// Most offers at a time.
 pub const MAX_OFFERS: usize = 100_000;
@@ -32,10 +33,16 @@ impl Turn<'_> {
         if !self.state().settings.queues.contains_key(&offer.queue) {
             return Err(Refusal::QueueNotFound(offer.queue));
         }
+        let (rules, bytes) = (self.maker.beside.pools.rules(&offer.queue), offer.properties.byte_size());
+        if let Some(refusal) = rules.and_then(|rules| judged_too_much(rules, &offer.queue, bytes)) {
+            return Err(refusal);
+        }
         let known = self.state().offers.contains_key(&offer.match_id);
         if !known && self.state().offers.len() >= MAX_OFFERS {
             return Err(Refusal::TooMany { what: "offers of free seats", limit: MAX_OFFERS });
         }
+        let before = self.state().offers.get(&offer.match_id).map_or(0, |offered| offered.offer.byte_size());
+        self.check_room(offer.byte_size().saturating_sub(before))?;
         self.emit(Event::SeatsOffered { offer: Arc::new(offer) });
         Ok(Reply::Done)
     }
@@ -97,7 +104,18 @@ impl Turn<'_> {
         let open = self.state().index.open_offers.get(&ticket.queue);
         let offers: Vec<MatchId> =
             open.into_iter().flatten().take(OFFERS_PER_LOOK).map(|(_, id)| id.clone()).collect();
-        offers.into_iter().any(|match_id| self.give_seats(slot, &id, &match_id))
+        let place = ticket.place;
+        for match_id in offers {
+            if !self.has_room(WORK_PER_TICK) {
+                // It looks at the others in the next tick.
+                self.maker.beside.due.tickets.insert(place);
+                return false;
+            }
+            if self.give_seats(slot, &id, &match_id) {
+                return true;
+            }
+        }
+        false
     }
 
     /// Gives a ticket seats of an offer, if it is large enough and suits.
@@ -116,7 +134,9 @@ impl Turn<'_> {
         let free = self.state().offers.get(match_id).map_or(0, |offered| offered.free);
         let room =
             u32::from(waiting.profile.size) <= free || (free > 0 && self.broken(BrokenRule::OversellSeats));
-        let fits = room && waiting.rules.seats_fit(&waiting.profile, seats);
+        let documents = &self.maker.beside.documents;
+        let fits = room && waiting.rules.seats_fit(&waiting.profile, seats, documents);
+        self.work += documents.take_read() + waiting.profile.judged as u64 / BYTES_PER_COMPARISON;
         let timeout = waiting.rules.queue.seat_timeout;
         let Some(ticket) = self.state().named(id).filter(|_| fits) else { return false };
         let waited = self.state().ticket(id).map(|ticket| (ticket.queue.clone(), ticket.waits_since));
@@ -158,7 +178,13 @@ impl Turn<'_> {
             let tickets = line.by_place.range(behind).take(TICKETS_PER_OFFER);
             tickets.map(|(place, id)| (*place, id.clone())).collect()
         });
+        let mut looked = from;
         for (place, id) in &tickets {
+            if !self.has_room(WORK_PER_TICK) {
+                self.maker.beside.due.offers.insert(match_id.clone(), looked);
+                return;
+            }
+            looked = *place;
             // Those that are not in the pools yet look at offers when they get there.
             let Some(slot) = self.maker.beside.pools.slot(*place) else { continue };
             self.give_seats(slot, id, match_id);

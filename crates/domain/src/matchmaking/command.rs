@@ -212,8 +212,10 @@ pub enum Reply {
     Formed {
         /// How many matches were taken.
         taken: usize,
-        /// Why each of the others was not: its number from 0, and what is wrong with it.
+        /// Why others were not: their numbers from 0, and what is wrong with each.
         ignored: Vec<(usize, String)>,
+        /// How many of them the next ticks look at, because they are more than one step may take.
+        left: usize,
     },
 }
 
@@ -271,6 +273,8 @@ pub enum Refusal {
     },
     /// A hook that is built in refuses the ticket.
     Refused(String),
+    /// It is larger than there is ever room for; the text says how many bytes are allowed.
+    TooLarge(String),
     /// A limit is reached.
     TooMany {
         /// Of what.
@@ -296,6 +300,7 @@ impl Refusal {
         "not_in_match",
         "rule_refuses",
         "ticket_refused",
+        "too_large",
         "too_many",
     ];
 
@@ -316,6 +321,7 @@ impl Refusal {
             Self::NotInMatch(_) => "not_in_match",
             Self::RuleRefuses { .. } => "rule_refuses",
             Self::Refused(_) => "ticket_refused",
+            Self::TooLarge(_) => "too_large",
             Self::TooMany { .. } => "too_many",
         }
     }
@@ -334,6 +340,7 @@ impl Refusal {
             | Self::SeatsNotWanted { .. }
             | Self::NotInMatch(_) => RefusalKind::Conflict,
             Self::TicketOver { .. } => RefusalKind::Gone,
+            Self::TooLarge(_) => RefusalKind::TooLarge,
             Self::TooMany { .. } => RefusalKind::Exhausted,
         }
     }
@@ -371,7 +378,7 @@ impl fmt::Display for Refusal {
             Self::RuleRefuses { queue, rule } => {
                 write!(f, "rule `{rule}` of queue {queue} lets no such ticket wait")
             }
-            Self::Refused(problem) => write!(f, "{problem}"),
+            Self::Refused(problem) | Self::TooLarge(problem) => write!(f, "{problem}"),
             Self::TooMany { what, limit } => write!(f, "too many {what}: at most {limit} are allowed"),
         }
     }

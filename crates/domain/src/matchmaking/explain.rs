@@ -9,15 +9,22 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::Matchmaker;
+use super::documents::Documents;
+use super::forming::BYTES_PER_COMPARISON;
 use super::model::{Status, Ticket, TicketState};
 use super::rules::Ruleset;
 use super::settings::{ExpirationAction, Queue};
 use crate::broker::waits::Shares;
 use crate::ids::{QueueId, TicketId};
+use crate::size::Size;
 use crate::time::Timestamp;
 
 /// Other tickets of the queue that one explanation looks at.
 pub const MAX_LOOKED_AT: usize = 1_000;
+/// What one explanation may cost, in comparisons of two numbers: a few milliseconds.
+const MAX_WORK: u64 = 400_000;
+/// What a look at another ticket costs, likewise.
+const LOOK_COST: u64 = 300;
 /// Tickets in reach that are named.
 pub const MAX_NAMED: usize = 20;
 
@@ -109,7 +116,10 @@ impl Matchmaker {
         if ticket.state == TicketState::Waiting
             && let Some(queue) = self.state.queue(&ticket.queue)
         {
-            self.explain_waiting(ticket, &Ruleset::new(queue), now, &mut explanation);
+            match self.beside.pools.rules(&ticket.queue).filter(|rules| rules.queue == *queue) {
+                Some(rules) => self.explain_waiting(ticket, rules, now, &mut explanation),
+                None => self.explain_waiting(ticket, &Ruleset::new(queue), now, &mut explanation),
+            }
         }
         Some(explanation)
     }
@@ -152,17 +162,31 @@ impl Matchmaker {
     }
 
     fn explain_waiting(&self, ticket: &Ticket, rules: &Ruleset, now: Timestamp, found: &mut Explanation) {
-        let own = rules.profile(ticket, now);
+        let documents = Documents::default();
+        let own = rules.profile(ticket, now, &documents);
         found.team_wanted = own.wanted;
         found.widens_at = own.until;
-        found.held_by = rules.refusing_rule(&own).map(|rule| rule.name.clone());
+        found.held_by = rules.refusing_rule(&own, &documents).map(|rule| rule.name.clone());
         let Some(line) = self.state.index.lines.get(&ticket.queue) else { return };
         let mut kept_out: BTreeMap<Box<str>, usize> = BTreeMap::new();
         let others = line.by_place.values().filter(|other| **other != ticket.id);
+        let mut work = 0;
         for other in others.take(MAX_LOOKED_AT).filter_map(|id| self.state.ticket(id)) {
+            if work >= MAX_WORK {
+                break;
+            }
             found.looked_at += 1;
-            let profile = rules.profile(other, now);
-            match rules.rule_between(&own, &profile).or_else(|| rules.refusing_rule(&profile)) {
+            let pools = &self.beside.pools;
+            let known = pools.slot(other.place).and_then(|slot| pools.get(slot));
+            let known = known.filter(|known| core::ptr::eq(&*known.rules, rules));
+            let profile = rules.profile_again(other, known.map(|known| &known.profile), now, &documents);
+            let read = if known.is_some() { 0 } else { other.spec.byte_size() };
+            let bytes = read + own.judged + profile.judged;
+            work += LOOK_COST + bytes as u64 / BYTES_PER_COMPARISON;
+            let rule = rules.rule_between(&own, &profile, &documents);
+            let rule = rule.or_else(|| rules.refusing_rule(&profile, &documents));
+            work += documents.take_read();
+            match rule {
                 Some(rule) => *kept_out.entry(rule.name.clone()).or_default() += 1,
                 None => {
                     found.in_reach += 1;

@@ -11,11 +11,12 @@
 //! | `hooks` | those that are built in, and how hooks stack |
 //! | `forming` | a tick: which tickets are looked at, and what becomes of what is found |
 //! | `search`, `packing` | is there a match for this ticket, and of whom; how tickets fill teams |
-//! | `pools`, `rules` | who is in reach of whom; what each ticket demands at a time |
+//! | `pools`, `rules`, `documents` | who is in reach of whom; what each ticket demands at a time; what expressions look at |
 //! | `rated` | what nobody may say of themselves, because rules judge by it |
-//! | `names`, `slab` | finding things by text, and by number |
+//! | [`order`] | what a ticket asks for, by its content; keys |
+//! | `names`, `slab`, `json` | finding things by text, and by number; members of JSON objects |
 //! | `timers` | every deadline, and what it ends |
-//! | `state` | the durable state, its indexes, how events change it |
+//! | `state`, `kept` | the durable state, its indexes, how events change it; what is over |
 //! | [`explain`], [`words`] | why a ticket still waits: as data; in words |
 //!
 //! It knows the broker, or whoever else finds servers, by effects and commands only: a match that is formed goes out by
@@ -30,14 +31,18 @@ use alloc::vec::Vec;
 
 pub mod backfill;
 pub mod command;
+mod documents;
 pub mod entity;
 pub mod event;
 pub mod explain;
 pub mod forming;
 mod hooks;
+mod json;
+mod kept;
 pub mod match_lifecycle;
 pub mod model;
 mod names;
+pub mod order;
 mod packing;
 mod pools;
 mod queries;
@@ -54,16 +59,20 @@ pub mod words;
 pub use command::{Command, FormedMatch, MatchVerdict, Refusal, Reply, TicketVerdict};
 pub use event::{Effect, Event, Notice};
 pub use explain::{ExpectedWait, Explanation, KeptOut};
+pub use kept::OVER_KEPT;
 pub use rated::Rated;
 pub use rules::number_of;
 pub use settings::Settings;
-pub use state::{OVER_KEPT, Snapshot};
+pub use state::Snapshot;
 
 use crate::broker::waits::Waits;
 use crate::ids::{Draw, MatchId, QueueId, TicketId};
 use crate::machine::{Answer, CallId, Machine, Moment, Record, Step};
+use crate::size::Size;
 use crate::time::Timestamp;
-use forming::Due;
+use documents::Documents;
+use forming::{Due, WORK_PER_TICK};
+use match_lifecycle::HookAnswer;
 use model::{DissolveCause, Stage, TicketState};
 use pools::Pools;
 use rules::{Ruleset, Seats};
@@ -73,6 +82,9 @@ use state::State;
 pub const MAX_TICKETS: usize = 2_000_000;
 /// Tickets that a hook which forms matches gets at a time: the oldest, then those behind them.
 pub const FORM_BATCH: usize = 1_000;
+
+/// Bytes of them: where so many are reached, it gets no more.
+pub const FORM_BYTES: usize = 4 << 20;
 
 /// The machine that makes matches of tickets.
 pub struct Matchmaker {
@@ -189,8 +201,13 @@ struct Beside {
     formed_at: Timestamp,
     /// The last tick did not get to the end.
     carried: bool,
+    /// The next tick begins with what has a deadline.
+    timers_first: bool,
+    /// Answers of hooks that form matches, of which the next ticks take the rest.
+    answers: BTreeMap<QueueId, HookAnswer>,
     /// Searches that ended at a limit with nothing found.
     cut_searches: u64,
+    documents: Documents,
     /// How long tickets waited lately.
     waits: Waits<QueueId>,
 }
@@ -256,7 +273,13 @@ impl Matchmaker {
     fn round(&self, queue: &QueueId, after: u64) -> impl Iterator<Item = (u64, &TicketId)> {
         let line = self.state.index.lines.get(queue);
         let tickets = line.into_iter().flat_map(move |line| line.by_place.range(after + 1..));
-        tickets.take(FORM_BATCH).map(|(place, id)| (*place, id))
+        let mut bytes = 0;
+        let tickets = tickets.take(FORM_BATCH).take_while(move |(place, _)| {
+            let fits = bytes < FORM_BYTES;
+            bytes += self.state.tickets.get(*place).map_or(0, |ticket| ticket.spec.byte_size());
+            fits
+        });
+        tickets.map(|(place, id)| (*place, id))
     }
 }
 
@@ -286,6 +309,11 @@ impl<'a> Turn<'a> {
         &self.maker.state
     }
 
+    /// Whether another piece of work may begin: so much has not been done yet, and the step is not full.
+    fn has_room(&self, most: u64) -> bool {
+        self.work < most && !self.step.is_full()
+    }
+
     fn broken(&self, rule: BrokenRule) -> bool {
         self.maker.broken(rule)
     }
@@ -296,7 +324,7 @@ impl<'a> Turn<'a> {
         let record = Record { seq: self.state().seq + 1, time: self.now, event };
         self.maker.state.apply(&record);
         self.note_due(&record.event);
-        self.step.records.push(record);
+        self.step.push(record);
     }
 
     /// Tickets that do not wait after this event.
@@ -416,6 +444,12 @@ impl<'a> Turn<'a> {
 }
 
 fn check_settings(settings: &Settings) -> Result<(), Refusal> {
+    let (bytes, limit) = (settings.byte_size(), settings::MAX_SETTINGS_BYTES);
+    if bytes > limit {
+        return Err(Refusal::TooLarge(alloc::format!(
+            "settings: queues, rules and hooks have {bytes} bytes, at most {limit} are allowed"
+        )));
+    }
     settings.check().map_err(|problem| Refusal::field("settings", problem))
 }
 
@@ -444,8 +478,16 @@ impl Machine for Matchmaker {
 
     fn tick(&mut self, at: Moment, step: &mut Step<Self>) {
         let mut turn = Turn::new(self, at, step);
-        turn.form();
-        turn.fire_due();
+        // Neither of the two takes all of every tick where there is too much for one.
+        let timers_first = core::mem::take(&mut turn.maker.beside.timers_first);
+        if timers_first {
+            turn.fire_due();
+            turn.form();
+        } else {
+            turn.form();
+            turn.fire_due();
+        }
+        turn.maker.beside.timers_first = !timers_first && !turn.has_room(WORK_PER_TICK);
     }
 
     fn next_deadline(&self) -> Option<Timestamp> {

@@ -13,6 +13,8 @@ use crate::ids::{HookId, IdempotencyKey, MatchId, PlayerId, QueueId, RegionId, T
 use crate::size::{ENTRY_BYTES, Size};
 use crate::time::Timestamp;
 
+/// Most bytes of one ticket, with all that it holds, as [`Size`] counts them.
+pub const MAX_TICKET_BYTES: usize = 4 << 20;
 /// Most players of one ticket.
 pub const MAX_TICKET_PLAYERS: usize = 100;
 /// Most regions that latencies of one player or ticket name.
@@ -160,6 +162,12 @@ pub struct Check {
     pub until: Timestamp,
 }
 
+impl Size for Check {
+    fn byte_size(&self) -> usize {
+        ENTRY_BYTES + self.hook.byte_size()
+    }
+}
+
 /// One ticket.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Ticket {
@@ -183,6 +191,29 @@ pub struct Ticket {
     pub requeues: u32,
     /// Where it stands.
     pub state: TicketState,
+}
+
+impl Size for Ticket {
+    fn byte_size(&self) -> usize {
+        let end = match &self.state {
+            TicketState::Over { end: TicketEnd::Completed { connection, .. }, .. } => connection.byte_size(),
+            TicketState::Over { end: TicketEnd::Failed { detail, .. }, .. } => detail.byte_size(),
+            _ => 0,
+        };
+        let own = if self.is_over() { OVER_BYTES } else { WAITING_BYTES };
+        let names = self.id.byte_size() + self.queue.byte_size();
+        own + names + self.spec.byte_size() + self.asked.byte_size() + end
+    }
+}
+
+/// What a ticket takes that is not over, beside what it holds: its numbers, the indexes, the pools. In bytes.
+const WAITING_BYTES: usize = 1_024;
+/// What one takes that is over. In bytes.
+const OVER_BYTES: usize = 256;
+
+/// The bytes that a new ticket takes.
+pub(crate) fn new_ticket_bytes(id: &TicketId, queue: &QueueId, spec: &TicketSpec) -> usize {
+    WAITING_BYTES + id.byte_size() + queue.byte_size() + spec.byte_size()
 }
 
 /// Where a ticket stands.
@@ -372,6 +403,12 @@ pub struct Named {
     pub players: Vec<PlayerId>,
 }
 
+impl Size for Named {
+    fn byte_size(&self) -> usize {
+        ENTRY_BYTES + self.ticket.byte_size() + self.players.byte_size()
+    }
+}
+
 /// What is asked of the broker for a match of tickets: marked, so that whoever knows the broker's side only can tell it
 /// from a match that somebody else submitted. Its idempotency key is its own id, which nobody knows before.
 #[must_use]
@@ -416,6 +453,14 @@ impl Formation {
     }
 }
 
+impl Size for Formation {
+    fn byte_size(&self) -> usize {
+        let teams = self.teams.iter().map(|team| ENTRY_BYTES + team.byte_size()).sum::<usize>();
+        // Twice, because those who accept are noted.
+        2 * ENTRY_BYTES + self.id.byte_size() + self.queue.byte_size() + 2 * teams + self.spec.byte_size()
+    }
+}
+
 /// Where a match that is being made stands.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Stage {
@@ -454,6 +499,19 @@ pub struct SeatOffer {
     pub players: Vec<PlayerId>,
 }
 
+impl Size for SeatOffer {
+    fn byte_size(&self) -> usize {
+        let ratings = self.ratings.keys().map(|name| ENTRY_BYTES + name.byte_size()).sum::<usize>();
+        ENTRY_BYTES
+            + self.match_id.byte_size()
+            + self.queue.byte_size()
+            + self.region.byte_size()
+            + self.properties.byte_size()
+            + ratings
+            + self.players.byte_size()
+    }
+}
+
 /// An offer of free seats and what has become of them.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Offered {
@@ -465,6 +523,13 @@ pub struct Offered {
     pub seating: BTreeMap<TicketId, (u32, Timestamp)>,
     /// Seats that nobody is to get.
     pub free: u32,
+}
+
+impl Size for Offered {
+    fn byte_size(&self) -> usize {
+        let seating = self.seating.keys().map(|ticket| 2 * ENTRY_BYTES + ticket.byte_size()).sum::<usize>();
+        ENTRY_BYTES + self.offer.byte_size() + seating
+    }
 }
 
 /// A round of a queue whose matches a hook forms.

@@ -8,6 +8,7 @@ use super::settings::Settings;
 use super::{Matchmaker, Rated};
 use crate::broker::Page;
 use crate::ids::{IdempotencyKey, MatchId, PlayerId, QueueId, TicketId};
+use crate::time::Timestamp;
 
 impl Matchmaker {
     /// The settings in force.
@@ -43,41 +44,65 @@ impl Matchmaker {
     #[must_use]
     pub fn tickets(&self, after: u64, most: usize) -> Page<Ticket> {
         let mut tickets = self.state.tickets.range((Bound::Excluded(after), Bound::Unbounded));
-        let items = tickets.by_ref().take(most).map(|(_, ticket)| ticket.clone()).collect();
+        let items = tickets.by_ref().take(most).map(|(_, ticket)| Ticket::clone(ticket)).collect();
         Page { items, more: tickets.next().is_some() }
     }
 
     /// Tickets that are over and still kept, oldest first by when they came.
     pub fn over(&self) -> impl Iterator<Item = &Ticket> {
-        self.state.over.values()
+        self.state.over.values().map(Arc::as_ref)
+    }
+
+    /// Those of them that have been so since then, the oldest first.
+    pub fn over_since(&self, since: Timestamp) -> impl Iterator<Item = &Ticket> {
+        let order = self.state.index.over_order.range((since, 0, 0)..);
+        order.filter_map(|(_, _, place)| self.state.over.get(place)).map(Arc::as_ref)
     }
 
     /// A match that is being made.
     #[must_use]
     pub fn formation(&self, id: &MatchId) -> Option<&Formation> {
-        self.state.formations.get(id)
+        self.state.formations.get(id).map(Arc::as_ref)
     }
 
     /// Every match that is being made, by id.
     pub fn formations(&self) -> impl Iterator<Item = &Formation> {
-        self.state.formations.values()
+        self.state.formations.values().map(Arc::as_ref)
+    }
+
+    /// Matches that are being made, by id, from the one after `after`.
+    pub fn formations_after(&self, after: Option<&MatchId>) -> impl Iterator<Item = &Formation> {
+        let range = self.state.formations.range::<_, MatchId>(behind(after));
+        range.map(|(_, formation)| &**formation)
+    }
+
+    /// Offers of free seats, by match, from the one after `after`.
+    pub fn offers_after(&self, after: Option<&MatchId>) -> impl Iterator<Item = &Offered> {
+        let range = self.state.offers.range::<_, MatchId>(behind(after));
+        range.map(|(_, offered)| &**offered)
     }
 
     /// Every offer of free seats, by match.
     pub fn offers(&self) -> impl Iterator<Item = &Offered> {
-        self.state.offers.values()
+        self.state.offers.values().map(Arc::as_ref)
     }
 
     /// The offer of a match's free seats.
     #[must_use]
     pub fn offered(&self, id: &MatchId) -> Option<&Offered> {
-        self.state.offers.get(id)
+        self.state.offers.get(id).map(Arc::as_ref)
     }
 
     /// How many tickets wait in a queue.
     #[must_use]
     pub fn waiting(&self, queue: &QueueId) -> usize {
         self.state.index.lines.get(queue).map_or(0, |line| line.by_place.len())
+    }
+
+    /// Bytes of what waits, and of what is over and still kept: what the budgets of the settings are for.
+    #[must_use]
+    pub const fn bytes(&self) -> (u64, u64) {
+        (self.state.index.waiting_bytes, self.state.index.kept_bytes)
     }
 
     /// How many tickets are to be looked at in the next ticks, at most.
@@ -95,5 +120,12 @@ impl Matchmaker {
     #[must_use]
     pub const fn cut_searches(&self) -> u64 {
         self.beside.cut_searches
+    }
+}
+
+const fn behind<T>(after: Option<&T>) -> (Bound<&T>, Bound<&T>) {
+    match after {
+        Some(after) => (Bound::Excluded(after), Bound::Unbounded),
+        None => (Bound::Unbounded, Bound::Unbounded),
     }
 }

@@ -6,21 +6,25 @@
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::cell::OnceCell;
 use core::time::Duration;
 
 use jmespath::{Rcvar, Variable};
 
-use super::model::{Player, SeatOffer, Ticket, TicketSpec};
+use super::documents::Documents;
+use super::json;
+use super::model::{SeatOffer, Ticket, TicketSpec};
+use super::names::hash;
 use super::packing::{Mix, mixes};
 use super::rated::Rated;
 use super::settings::{About, MAX_DISTANCES, Measure, Need, Queue, Rule, RuleKind};
 use crate::broker::model::Properties;
 use crate::broker::requirements::{Requirement, Requirements};
 use crate::ids::{PlayerId, RegionId, TicketId};
+use crate::size::Size;
 use crate::time::Timestamp;
 
 /// Narrowest cell of the first distance, as a part of the widest finite window.
@@ -94,8 +98,20 @@ pub(crate) struct Profile {
     pub(crate) eligible: bool,
     /// When it next demands less.
     pub(crate) until: Option<Timestamp>,
-    /// As an expression sees it.
-    document: OnceCell<Rcvar>,
+    /// Whom its players block, and its players, as sorted hashes; where a rule looks at that.
+    blocked: Arc<[u64]>,
+    players: Arc<[u64]>,
+    /// Bytes that expressions look at.
+    pub(crate) judged: usize,
+}
+
+/// What a ticket is, whatever the time.
+struct Nature {
+    values: [f64; MAX_DISTANCES],
+    equal: Arc<str>,
+    rating: f64,
+    blocked: Arc<[u64]>,
+    players: Arc<[u64]>,
 }
 
 /// An offer of free seats, as rules see it.
@@ -104,7 +120,8 @@ pub(crate) struct Seats {
     offer: Arc<SeatOffer>,
     equal: Vec<Option<String>>,
     values: Vec<Option<f64>>,
-    document: OnceCell<Rcvar>,
+    /// Who plays, as sorted hashes.
+    players: Arc<[u64]>,
 }
 
 impl Ruleset {
@@ -173,6 +190,11 @@ impl Ruleset {
         !self.pairs.is_empty() || self.not_blocked.is_some()
     }
 
+    /// Whether there are expressions, which look at whole tickets.
+    pub(crate) const fn judges(&self) -> bool {
+        !self.singles.is_empty() || !self.pairs.is_empty()
+    }
+
     /// Whether there are expressions over single tickets.
     pub(crate) const fn judges_singles(&self) -> bool {
         !self.singles.is_empty()
@@ -196,19 +218,23 @@ impl Ruleset {
     }
 
     /// What a ticket is and demands now.
-    pub(crate) fn profile(&self, ticket: &Ticket, now: Timestamp) -> Profile {
-        self.profile_again(ticket, None, now)
+    pub(crate) fn profile(&self, ticket: &Ticket, now: Timestamp, documents: &Documents) -> Profile {
+        self.profile_again(ticket, None, now, documents)
     }
 
     /// What a ticket is and demands now, where it is known what it was and demanded before: what it is does not change.
-    pub(crate) fn profile_again(&self, ticket: &Ticket, known: Option<&Profile>, now: Timestamp) -> Profile {
+    pub(crate) fn profile_again(
+        &self,
+        ticket: &Ticket,
+        known: Option<&Profile>,
+        now: Timestamp,
+        documents: &Documents,
+    ) -> Profile {
         let waited = now.since(ticket.waits_since);
         let spec = &ticket.spec;
         let known = known.filter(|known| Arc::ptr_eq(&known.spec, spec));
-        let (values, equal, rating) = match known {
-            Some(known) => (known.values, Arc::clone(&known.equal), known.rating),
-            None => self.nature(spec),
-        };
+        let nature = known.map_or_else(|| self.nature(spec), Profile::nature);
+        let Nature { values, equal, rating, blocked, players } = nature;
         let mut windows = [f64::INFINITY; MAX_DISTANCES];
         for (distance, window) in self.distances.iter().zip(&mut windows) {
             *window = self.limit(distance.rule, waited);
@@ -233,25 +259,30 @@ impl Ruleset {
             relaxed,
             eligible: true,
             until: self.widens_after(waited).map(|after| ticket.waits_since + after),
-            document: known.map(|known| known.document.clone()).unwrap_or_default(),
+            blocked,
+            players,
+            judged: if self.judges() { judged_bytes(spec) } else { 0 },
         };
-        profile.eligible = self.refusing_rule(&profile).is_none();
+        profile.eligible = self.refusing_rule(&profile, documents).is_none();
         profile
     }
 
-    /// What a ticket is, whatever the time: its numbers, the values that must be equal, the sum of its ratings.
-    fn nature(&self, spec: &TicketSpec) -> ([f64; MAX_DISTANCES], Arc<str>, f64) {
-        let properties = self.looks_at_properties().then(|| variable(&spec.properties));
+    fn nature(&self, spec: &TicketSpec) -> Nature {
+        let properties = spec.properties.text().unwrap_or_default();
         let mut values = [0.0; MAX_DISTANCES];
         for (distance, value) in self.distances.iter().zip(&mut values) {
-            *value = distance.value(spec, properties.as_ref());
+            *value = distance.value(spec, properties);
         }
-        (values, self.equal(properties.as_ref()), self.rating(spec))
-    }
-
-    fn looks_at_properties(&self) -> bool {
-        !self.equalities.is_empty()
-            || self.distances.iter().any(|distance| distance.measure == Measure::Ticket)
+        let blocks = self.not_blocked.is_some();
+        let blocked = spec.players().filter(|_| blocks).flat_map(|player| &player.blocked);
+        let players = spec.players().filter(|_| blocks).map(|player| &player.id);
+        Nature {
+            values,
+            equal: self.equal(properties),
+            rating: self.rating(spec),
+            blocked: hashes(blocked),
+            players: hashes(players),
+        }
     }
 
     /// When a ticket next demands less, after a wait.
@@ -260,15 +291,13 @@ impl Ruleset {
         rules.chain(self.queue.wants_less_after(waited)).min()
     }
 
-    fn equal(&self, properties: Option<&Rcvar>) -> Arc<str> {
+    fn equal(&self, properties: &str) -> Arc<str> {
         let mut key = String::new();
         for (at, equality) in self.equalities.iter().enumerate() {
             if at > 0 {
                 key.push(SEPARATOR);
             }
-            if let Some(properties) = properties {
-                write_value(&at_path(properties, &equality.path), &mut key);
-            }
+            write_value(json::at_path(properties, &equality.path).unwrap_or(NULL), &mut key);
         }
         Arc::from(key)
     }
@@ -299,9 +328,9 @@ impl Ruleset {
     }
 
     /// The rule over the ticket alone that keeps it from being matched now.
-    pub(crate) fn refusing_rule(&self, profile: &Profile) -> Option<&Rule> {
+    pub(crate) fn refusing_rule(&self, profile: &Profile, documents: &Documents) -> Option<&Rule> {
         let refusing = self.singles.iter().find(|single| {
-            !is_set(profile.relaxed, single.rule) && !self.fits(single, profile.document(), None)
+            !is_set(profile.relaxed, single.rule) && !self.fits(single, &profile.document(documents), None)
         });
         self.queue.rules.get(refusing?.rule)
     }
@@ -316,46 +345,54 @@ impl Ruleset {
     }
 
     /// Whether two tickets may be in one match, by everything but their numbers, equalities and regions.
-    pub(crate) fn pair_fits(&self, one: &Profile, other: &Profile) -> bool {
+    pub(crate) fn pair_fits(&self, one: &Profile, other: &Profile, documents: &Documents) -> bool {
+        let met = |pair: &Expression| {
+            self.demand_met(pair, one, other, documents) && self.demand_met(pair, other, one, documents)
+        };
         self.blocker(one, other).is_none()
-            && self
-                .pairs
-                .iter()
-                .filter(|pair| pair.need == Need::Required)
-                .all(|pair| self.demand_met(pair, one, other) && self.demand_met(pair, other, one))
+            && self.pairs.iter().filter(|pair| pair.need == Need::Required).all(met)
     }
 
-    fn demand_met(&self, pair: &Expression, ticket: &Profile, candidate: &Profile) -> bool {
-        is_set(ticket.relaxed, pair.rule) || self.fits(pair, ticket.document(), Some(candidate.document()))
+    fn demand_met(
+        &self,
+        pair: &Expression,
+        ticket: &Profile,
+        candidate: &Profile,
+        documents: &Documents,
+    ) -> bool {
+        is_set(ticket.relaxed, pair.rule)
+            || self.fits(pair, &ticket.document(documents), Some(&candidate.document(documents)))
     }
 
     /// The rule about blocked players, where it keeps two tickets apart.
     fn blocker(&self, one: &Profile, other: &Profile) -> Option<usize> {
         let rule = self.not_blocked?;
-        let blocks = |from: &Profile, whom: &Profile| {
-            !is_set(from.relaxed, rule)
-                && from.spec.players().any(|player| {
-                    player.blocked.iter().any(|blocked| whom.spec.players().any(|whom| whom.id == *blocked))
-                })
-        };
+        let blocks =
+            |from: &Profile, whom: &Profile| !is_set(from.relaxed, rule) && from.blocks(&whom.players);
         (blocks(one, other) || blocks(other, one)).then_some(rule)
     }
 
     /// How many preferred expressions a candidate does not meet.
-    pub(crate) fn misses(&self, ticket: &Profile, candidate: &Profile) -> u8 {
+    pub(crate) fn misses(&self, ticket: &Profile, candidate: &Profile, documents: &Documents) -> u8 {
         let preferred = self.pairs.iter().filter(|pair| pair.need == Need::Preferred);
-        let missed = preferred.filter(|pair| !self.demand_met(pair, ticket, candidate));
+        let missed = preferred.filter(|pair| !self.demand_met(pair, ticket, candidate, documents));
         u8::try_from(missed.count()).unwrap_or(u8::MAX)
     }
 
     /// The first rule that keeps two tickets out of one match: for explanations, by looking at everything.
-    pub(crate) fn rule_between(&self, one: &Profile, other: &Profile) -> Option<&Rule> {
+    pub(crate) fn rule_between(
+        &self,
+        one: &Profile,
+        other: &Profile,
+        documents: &Documents,
+    ) -> Option<&Rule> {
         let rule = self.unequal(one, other).or_else(|| self.too_far(one, other));
         let rule = rule.or_else(|| self.no_region(one, other)).or_else(|| self.blocker(one, other));
         let rule = rule.or_else(|| {
             let mut required = self.pairs.iter().filter(|pair| pair.need == Need::Required);
-            let unmet = required
-                .find(|pair| !self.demand_met(pair, one, other) || !self.demand_met(pair, other, one));
+            let unmet = required.find(|pair| {
+                !self.demand_met(pair, one, other, documents) || !self.demand_met(pair, other, one, documents)
+            });
             unmet.map(|pair| pair.rule)
         });
         self.queue.rules.get(rule?)
@@ -384,23 +421,23 @@ impl Ruleset {
 
     /// An offer of free seats, as rules see it.
     pub(crate) fn seats(&self, offer: &Arc<SeatOffer>, place: u64) -> Seats {
-        let properties = variable(&offer.properties);
+        let properties = offer.properties.text().unwrap_or_default();
         let equal = self.equalities.iter().map(|equality| {
-            let value = at_path(&properties, &equality.path);
+            let value = json::at_path(properties, &equality.path).filter(|value| *value != NULL)?;
             let mut text = String::new();
-            write_value(&value, &mut text);
-            (!value.is_null()).then_some(text)
+            write_value(value, &mut text);
+            Some(text)
         });
         let values = self.distances.iter().map(|distance| {
             let own = offer.ratings.get(&distance.name).copied();
-            own.or_else(|| at_path(&properties, &distance.path).as_number())
+            own.or_else(|| json::at_path(properties, &distance.path).and_then(as_number))
         });
         let (equal, values) = (equal.collect(), values.collect());
-        Seats { place, offer: Arc::clone(offer), equal, values, document: OnceCell::new() }
+        Seats { place, offer: Arc::clone(offer), equal, values, players: hashes(offer.players.iter()) }
     }
 
     /// Whether free seats are what a ticket demands.
-    pub(crate) fn seats_fit(&self, ticket: &Profile, seats: &Seats) -> bool {
+    pub(crate) fn seats_fit(&self, ticket: &Profile, seats: &Seats, documents: &Documents) -> bool {
         let offer = &seats.offer;
         let mut equal = self.equalities.iter().zip(&seats.equal).zip(ticket.equal.split(SEPARATOR));
         let mut near = ticket.values.iter().zip(&ticket.windows).zip(&seats.values);
@@ -412,19 +449,20 @@ impl Ruleset {
             && (self.latency.is_none()
                 || offer.region.is_none()
                 || ticket.regions.iter().any(|(region, _)| *region == offer.region))
-            && self.players_fit(ticket, &offer.players)
+            && self.players_fit(ticket, seats)
             && self.pairs.iter().filter(|pair| pair.need == Need::Required).all(|pair| {
                 is_set(ticket.relaxed, pair.rule)
-                    || self.fits(pair, ticket.document(), Some(seats.document()))
+                    || self.fits(pair, &ticket.document(documents), Some(&seats.document(documents)))
             })
     }
 
-    fn players_fit(&self, ticket: &Profile, players: &[PlayerId]) -> bool {
-        let already = ticket.spec.players().any(|player| players.contains(&player.id));
-        let blocked = self.not_blocked.is_some_and(|rule| {
-            let blocks = |player: &Player| player.blocked.iter().any(|blocked| players.contains(blocked));
-            !is_set(ticket.relaxed, rule) && ticket.spec.players().any(blocks)
-        });
+    fn players_fit(&self, ticket: &Profile, seats: &Seats) -> bool {
+        let hash = |player: &PlayerId| hash(0, player.as_str());
+        let already =
+            ticket.spec.players().any(|player| seats.players.binary_search(&hash(&player.id)).is_ok());
+        let blocked = self
+            .not_blocked
+            .is_some_and(|rule| !is_set(ticket.relaxed, rule) && ticket.blocks(&seats.players));
         !already && !blocked
     }
 }
@@ -433,7 +471,7 @@ impl Ruleset {
 /// none.
 #[must_use]
 pub fn number_of(spec: &TicketSpec, property: &str, measure: Measure, missing: f64) -> f64 {
-    Distance::new(0, property, measure, missing).value(spec, Some(&variable(&spec.properties)))
+    Distance::new(0, property, measure, missing).value(spec, spec.properties.text().unwrap_or_default())
 }
 
 impl Distance {
@@ -441,13 +479,12 @@ impl Distance {
         Self { rule, name: property.into(), path: path(property), measure, missing }
     }
 
-    fn value(&self, spec: &TicketSpec, properties: Option<&Rcvar>) -> f64 {
+    fn value(&self, spec: &TicketSpec, properties: &str) -> f64 {
         let ratings =
             || spec.players().map(|player| player.ratings.get(&self.name).copied().unwrap_or(self.missing));
         match self.measure {
             Measure::Ticket => {
-                let number = properties.and_then(|properties| at_path(properties, &self.path).as_number());
-                number.unwrap_or(self.missing)
+                json::at_path(properties, &self.path).and_then(as_number).unwrap_or(self.missing)
             }
             Measure::Average => ratings().sum::<f64>() / spec.size().max(1) as f64,
             Measure::Max => ratings().fold(f64::NEG_INFINITY, f64::max),
@@ -456,6 +493,22 @@ impl Distance {
 }
 
 impl Profile {
+    fn nature(&self) -> Nature {
+        Nature {
+            values: self.values,
+            equal: Arc::clone(&self.equal),
+            rating: self.rating,
+            blocked: Arc::clone(&self.blocked),
+            players: Arc::clone(&self.players),
+        }
+    }
+
+    /// Whether it blocks one of these players. Hashes of 64 bits that are equal by chance keep two tickets apart that could
+    /// have played together: nobody loses more than that.
+    fn blocks(&self, players: &[u64]) -> bool {
+        !self.blocked.is_empty() && players.iter().any(|player| self.blocked.binary_search(player).is_ok())
+    }
+
     /// Whether a ticket that is and demands this lies in the same pools, at the same spot.
     pub(crate) fn lies_where(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.spec, &other.spec)
@@ -466,8 +519,8 @@ impl Profile {
 
     /// The ticket as expressions see it: `{"id", "size", "players", "properties", "ratings", "player_properties"}`,
     /// where a rating is the average of its players.
-    fn document(&self) -> &Rcvar {
-        self.document.get_or_init(|| {
+    fn document(&self, documents: &Documents) -> Rcvar {
+        documents.get(self.place, self.judged, || {
             let spec = &self.spec;
             let mut sums: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
             for (name, rating) in spec.players().flat_map(|player| &player.ratings) {
@@ -494,8 +547,8 @@ impl Profile {
 
 impl Seats {
     /// The match as expressions see it, in the place of a candidate.
-    fn document(&self) -> &Rcvar {
-        self.document.get_or_init(|| {
+    fn document(&self, documents: &Documents) -> Rcvar {
+        documents.get(self.place, self.offer.byte_size(), || {
             let ratings = self.offer.ratings.iter().map(|(name, rating)| (name.to_string(), number(*rating)));
             object([
                 ("id", text(self.offer.match_id.as_str())),
@@ -524,15 +577,47 @@ fn path(property: &str) -> Vec<String> {
     property.split('.').map(ToString::to_string).collect()
 }
 
-fn at_path(root: &Rcvar, path: &[String]) -> Rcvar {
-    path.iter().fold(Rcvar::clone(root), |value, name| value.get_field(name))
+/// The hashes of ids, sorted.
+fn hashes<'a>(players: impl Iterator<Item = &'a PlayerId>) -> Arc<[u64]> {
+    let mut hashes: Vec<u64> = players.map(|player| hash(0, player.as_str())).collect();
+    hashes.sort_unstable();
+    hashes.dedup();
+    hashes.into()
+}
+
+/// The bytes of a ticket that expressions look at, beside ids and numbers.
+pub(crate) fn judged_bytes(spec: &TicketSpec) -> usize {
+    let length = |properties: &Properties| properties.text().map_or(0, str::len);
+    length(&spec.properties) + spec.players().map(|player| length(&player.properties)).sum::<usize>()
+}
+
+/// What a value is that is not there.
+const NULL: &str = "null";
+/// Longest value in a key; a longer one is in it by its hash. In bytes.
+const MAX_IN_KEY: usize = 128;
+/// Longest value that is read to be in a key; of a longer one its text counts as it was written. In bytes.
+const MAX_READ: usize = 1_024;
+
+fn as_number(value: &str) -> Option<f64> {
+    let first = value.bytes().next()?;
+    if first != b'-' && !first.is_ascii_digit() {
+        return None;
+    }
+    value.parse().ok().filter(|number: &f64| number.is_finite())
 }
 
 /// A value as text, such that equal values give equal texts: `1` and `1.0` do.
-fn write_value(value: &Variable, out: &mut String) {
-    match value.as_number() {
-        Some(number) => out.push_str(&number.to_string()),
-        None => out.push_str(&value.to_string()),
+fn write_value(value: &str, out: &mut String) {
+    if let Some(number) = as_number(value) {
+        out.push_str(&number.to_string());
+        return;
+    }
+    let read = (value.len() <= MAX_READ).then(|| Variable::from_json(value).ok()).flatten();
+    let text = read.map_or_else(|| value.to_string(), |value| value.to_string());
+    if text.len() <= MAX_IN_KEY {
+        out.push_str(&text);
+    } else {
+        out.push_str(&format!("#{:016x}{:016x}", hash(1, &text), hash(2, &text)));
     }
 }
 

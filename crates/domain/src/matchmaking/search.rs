@@ -10,6 +10,8 @@
 
 use alloc::vec::Vec;
 
+use super::documents::Documents;
+use super::forming::BYTES_PER_COMPARISON;
 use super::packing::{Item, Mix, Teams, pack};
 use super::pools::{Pools, Slot, Waiting};
 use super::rules::Ruleset;
@@ -52,6 +54,7 @@ pub(crate) enum Aim {
 pub(crate) struct Search<'a> {
     pools: &'a Pools,
     rules: &'a Ruleset,
+    documents: &'a Documents,
     /// Comparisons made, in all.
     pub(crate) cost: u64,
     /// Whether a search ended before it had seen everything.
@@ -86,8 +89,13 @@ struct Attempt<'a> {
 }
 
 impl<'a> Search<'a> {
-    pub(crate) const fn new(pools: &'a Pools, rules: &'a Ruleset, broken: Option<BrokenRule>) -> Self {
-        Self { pools, rules, cost: 0, cut: false, budget: COMPARISONS_PER_SEARCH, left: 0, broken }
+    pub(crate) const fn new(
+        pools: &'a Pools,
+        rules: &'a Ruleset,
+        documents: &'a Documents,
+        broken: Option<BrokenRule>,
+    ) -> Self {
+        Self { pools, rules, documents, cost: 0, cut: false, budget: COMPARISONS_PER_SEARCH, left: 0, broken }
     }
 
     fn broken(&self, rule: BrokenRule) -> bool {
@@ -205,7 +213,8 @@ impl<'a> Search<'a> {
                 continue;
             }
             if self.rules.compares_pairs() {
-                next.misses = self.rules.misses(&ticket.profile, &waiting.profile);
+                next.misses = self.rules.misses(&ticket.profile, &waiting.profile, self.documents);
+                self.spend(self.documents.take_read());
             }
             *of_size += 1;
             players += usize::from(next.size);
@@ -231,8 +240,10 @@ impl<'a> Search<'a> {
         if !self.rules.compares_pairs() || self.broken(BrokenRule::ForgetPairs) {
             return true;
         }
-        self.spend(PAIR_COST);
-        self.rules.pair_fits(&one.profile, &other.profile)
+        let judged = one.profile.judged + other.profile.judged;
+        let fits = self.rules.pair_fits(&one.profile, &other.profile, self.documents);
+        self.spend(PAIR_COST + judged as u64 / BYTES_PER_COMPARISON + self.documents.take_read());
+        fits
     }
 
     fn spend(&mut self, cost: u64) {
@@ -282,6 +293,11 @@ impl<'a> Search<'a> {
         let most = queue.full().unwrap_or(MAX_PLAYERS as u32);
         let (mut chosen, mut players): (Vec<Candidate>, u32) = (Vec::new(), 0);
         for next in candidates {
+            if self.left == 0 {
+                self.cut = true;
+                break;
+            }
+            self.spend(1 + chosen.len() as u64 / 4);
             let fits = players + u32::from(next.size) <= most
                 && chosen.iter().all(|other| self.go_together(other, next));
             if fits {
@@ -307,7 +323,11 @@ impl<'a> Search<'a> {
         if own.size > teams.most {
             return None;
         }
-        self.spend(mixes.map_or(0, |mixes| mixes.len() as u64));
+        self.spend(mixes.map_or(0, |mixes| mixes.len() as u64) + candidates.len() as u64 / 8);
+        if self.left == 0 {
+            self.cut = true;
+            return None;
+        }
         let mixes = mixes.map(|mixes| possible(mixes, candidates));
         if mixes.as_ref().is_some_and(Vec::is_empty) {
             return None;

@@ -11,7 +11,10 @@ use super::model::MAX_TICKET_PLAYERS;
 use crate::broker::model::{MAX_PLAYERS, Properties};
 use crate::broker::requirements;
 use crate::ids::{HookId, QueueId};
+use crate::size::{ENTRY_BYTES, Size};
 
+/// Most bytes of all settings together, so that one record holds them.
+pub const MAX_SETTINGS_BYTES: usize = 4 << 20;
 /// Most queues.
 pub const MAX_QUEUES: usize = 1_000;
 /// Most rules of one queue.
@@ -40,7 +43,17 @@ pub struct Settings {
     pub tick: Duration,
     /// Asked for the tickets and matches of every queue, in order, before the queue's own.
     pub hooks: Vec<Hook>,
+    /// Bytes of what waits, by [`Size`]: tickets that are not over, matches that are being made, offers of free seats.
+    /// What comes beyond them is refused.
+    pub waiting_bytes: u64,
+    /// Bytes of what is over and can still be asked for. Beyond them properties go first, then tickets, the oldest first.
+    pub kept_bytes: u64,
 }
+
+/// [`Settings::waiting_bytes`] where nothing is configured.
+pub const WAITING_BYTES: u64 = 512 << 20;
+/// [`Settings::kept_bytes`] where nothing is configured.
+pub const KEPT_BYTES: u64 = 128 << 20;
 
 impl Default for Settings {
     fn default() -> Self {
@@ -49,6 +62,8 @@ impl Default for Settings {
             status_expiration: Duration::from_secs(10 * 60),
             tick: Duration::from_millis(100),
             hooks: Vec::new(),
+            waiting_bytes: WAITING_BYTES,
+            kept_bytes: KEPT_BYTES,
         }
     }
 }
@@ -515,6 +530,46 @@ impl Settings {
             queue.check(self).map_err(|problem| format!("queue {id} {problem}"))?;
         }
         Ok(())
+    }
+}
+
+impl Size for Settings {
+    fn byte_size(&self) -> usize {
+        ENTRY_BYTES + self.queues.byte_size() + self.hooks.byte_size()
+    }
+}
+
+impl Size for Queue {
+    fn byte_size(&self) -> usize {
+        // Up to ten numbers beside the lists.
+        4 * ENTRY_BYTES + self.properties.byte_size() + self.hooks.byte_size() + self.rules.byte_size()
+    }
+}
+
+impl Size for Hook {
+    fn byte_size(&self) -> usize {
+        let content = match self {
+            Self::QueueByPartySize(queues) => {
+                queues.values().map(|queue| ENTRY_BYTES + queue.byte_size()).sum()
+            }
+            Self::PartyMembership | Self::TeamData => 0,
+            Self::PeerToPeerHost(property) => property.byte_size(),
+            Self::Outside(hook) => ENTRY_BYTES + hook.id.byte_size(),
+        };
+        ENTRY_BYTES + content
+    }
+}
+
+impl Size for Rule {
+    fn byte_size(&self) -> usize {
+        let text = match &self.kind {
+            RuleKind::Equal { property }
+            | RuleKind::Distance { property, .. }
+            | RuleKind::Balance { property, .. } => property.byte_size(),
+            RuleKind::Expression { expression, .. } => expression.byte_size(),
+            RuleKind::Latency { .. } | RuleKind::NotBlocked => 0,
+        };
+        2 * ENTRY_BYTES + self.name.byte_size() + text + ENTRY_BYTES * self.widen.len()
     }
 }
 

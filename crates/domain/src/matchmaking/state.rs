@@ -7,23 +7,24 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use imbl::{OrdMap, OrdSet};
+
 use super::event::Event;
 use super::model::{
     Check, DissolveCause, Formation, Named, Offered, Round, SeatOffer, Stage, Ticket, TicketEnd, TicketState,
 };
 use super::names::{Names, hash};
+use super::order::UsedKey;
 use super::settings::{Queue, Settings};
+use crate::broker::model::Connection;
 use crate::broker::ranks::Ranks;
 use crate::ids::{IdempotencyKey, MatchId, PlayerId, QueueId, TicketId};
 use crate::machine::Record;
+use crate::size::Size;
 use crate::time::Timestamp;
 
-/// Tickets that are over and can still be asked about; the oldest go first, before their time if need be.
-pub const OVER_KEPT: usize = 1_000_000;
-/// Statuses beyond their time that are forgotten with one event.
-const FORGOTTEN_PER_EVENT: usize = 16;
-
-/// The whole durable state as plain data, each list in a fixed order.
+/// The whole durable state. Taking it costs nothing, however much waits: its maps share their nodes with the state's own,
+/// of which those that change are copied then.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Snapshot {
     /// Sequence number of the last event in it.
@@ -33,19 +34,21 @@ pub struct Snapshot {
     /// The configuration as it was written last.
     pub configured: Option<Arc<Settings>>,
     /// Queues that are no longer configured and have tickets left.
-    pub closed: Vec<(QueueId, Queue)>,
-    /// Tickets that are not over, oldest first.
-    pub tickets: Vec<Ticket>,
-    /// Tickets that are over, oldest first.
-    pub over: Vec<Ticket>,
+    pub closed: OrdMap<QueueId, Queue>,
+    /// Tickets that are not over, by place: the oldest first.
+    pub tickets: OrdMap<u64, Arc<Ticket>>,
+    /// Tickets that are over, by place.
+    pub over: OrdMap<u64, Arc<Ticket>>,
     /// Matches that are being made, by id.
-    pub formations: Vec<Formation>,
+    pub formations: OrdMap<MatchId, Arc<Formation>>,
     /// Matches that nobody wants any more, by id.
-    pub withdrawing: Vec<MatchId>,
+    pub withdrawing: OrdSet<MatchId>,
     /// Offers of free seats, by match.
-    pub offers: Vec<Offered>,
+    pub offers: OrdMap<MatchId, Arc<Offered>>,
     /// Rounds of hooks that form matches.
-    pub rounds: Vec<(QueueId, Round)>,
+    pub rounds: OrdMap<QueueId, Round>,
+    /// Idempotency keys whose tickets do not tell any more what was asked for.
+    pub keys: OrdMap<IdempotencyKey, UsedKey>,
 }
 
 /// Whatever has a deadline of its own.
@@ -70,7 +73,7 @@ pub(crate) struct Line {
 #[derive(Default)]
 pub(crate) struct Indexes {
     /// Places of tickets, over or not, by their ids.
-    by_id: Names,
+    pub(super) by_id: Names,
     /// Places of tickets that are not over, by their players' ids.
     by_player: Names,
     pub(crate) by_key: BTreeMap<IdempotencyKey, TicketId>,
@@ -81,22 +84,33 @@ pub(crate) struct Indexes {
     /// Offers with free seats, oldest first.
     pub(crate) open_offers: BTreeMap<QueueId, BTreeSet<(u64, MatchId)>>,
     /// Places of tickets that are over: when, and by which event.
-    over_order: BTreeSet<(Timestamp, u64, u64)>,
+    pub(crate) over_order: BTreeSet<(Timestamp, u64, u64)>,
+    /// Those of them that have more than a status can do without.
+    pub(super) full: BTreeSet<(Timestamp, u64, u64)>,
+    /// Bytes of tickets that are not over, of matches that are being made, and of offers.
+    pub(crate) waiting_bytes: u64,
+    /// Bytes of what is over.
+    pub(crate) kept_bytes: u64,
+    /// Those of keys among them.
+    pub(super) key_bytes: u64,
+    /// Keys by when they were used.
+    pub(super) key_order: BTreeSet<(Timestamp, IdempotencyKey)>,
 }
 
 pub(crate) struct State {
     pub(crate) seq: u64,
     pub(crate) settings: Arc<Settings>,
     pub(crate) configured: Option<Arc<Settings>>,
-    pub(crate) closed: BTreeMap<QueueId, Queue>,
+    pub(crate) closed: OrdMap<QueueId, Queue>,
     /// Tickets that are not over, by place.
-    pub(crate) tickets: BTreeMap<u64, Ticket>,
+    pub(crate) tickets: OrdMap<u64, Arc<Ticket>>,
     /// Tickets that are over, by place.
-    pub(crate) over: BTreeMap<u64, Ticket>,
-    pub(crate) formations: BTreeMap<MatchId, Formation>,
-    pub(crate) withdrawing: BTreeSet<MatchId>,
-    pub(crate) offers: BTreeMap<MatchId, Offered>,
-    pub(crate) rounds: BTreeMap<QueueId, Round>,
+    pub(crate) over: OrdMap<u64, Arc<Ticket>>,
+    pub(crate) formations: OrdMap<MatchId, Arc<Formation>>,
+    pub(crate) withdrawing: OrdSet<MatchId>,
+    pub(crate) offers: OrdMap<MatchId, Arc<Offered>>,
+    pub(crate) rounds: OrdMap<QueueId, Round>,
+    pub(crate) keys: OrdMap<IdempotencyKey, UsedKey>,
     pub(crate) index: Indexes,
 }
 
@@ -106,56 +120,59 @@ impl State {
             seq: 0,
             settings: Arc::new(Settings::default()),
             configured: None,
-            closed: BTreeMap::new(),
-            tickets: BTreeMap::new(),
-            over: BTreeMap::new(),
-            formations: BTreeMap::new(),
-            withdrawing: BTreeSet::new(),
-            offers: BTreeMap::new(),
-            rounds: BTreeMap::new(),
+            closed: OrdMap::new(),
+            tickets: OrdMap::new(),
+            over: OrdMap::new(),
+            formations: OrdMap::new(),
+            withdrawing: OrdSet::new(),
+            offers: OrdMap::new(),
+            rounds: OrdMap::new(),
+            keys: OrdMap::new(),
             index: Indexes::default(),
         }
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {
-        let order = self.index.over_order.iter();
         Snapshot {
             seq: self.seq,
             settings: Arc::clone(&self.settings),
             configured: self.configured.clone(),
-            closed: self.closed.iter().map(|(id, queue)| (id.clone(), queue.clone())).collect(),
-            tickets: self.tickets.values().cloned().collect(),
-            over: order.filter_map(|(_, _, place)| self.over.get(place).cloned()).collect(),
-            formations: self.formations.values().cloned().collect(),
-            withdrawing: self.withdrawing.iter().cloned().collect(),
-            offers: self.offers.values().cloned().collect(),
-            rounds: self.rounds.iter().map(|(id, round)| (id.clone(), round.clone())).collect(),
+            closed: self.closed.clone(),
+            tickets: self.tickets.clone(),
+            over: self.over.clone(),
+            formations: self.formations.clone(),
+            withdrawing: self.withdrawing.clone(),
+            offers: self.offers.clone(),
+            rounds: self.rounds.clone(),
+            keys: self.keys.clone(),
         }
     }
 
+    /// The state of a snapshot, which is not copied: what is made of it is the indexes.
     pub(crate) fn restore(snapshot: Snapshot) -> Self {
-        let mut state = Self::new();
-        state.seq = snapshot.seq;
-        state.settings = snapshot.settings;
-        state.configured = snapshot.configured;
-        state.closed = snapshot.closed.into_iter().collect();
-        for ticket in snapshot.over {
-            state.enter_over(ticket);
+        let Snapshot { seq, settings, configured, closed, tickets, over, .. } = snapshot;
+        let Snapshot { formations, withdrawing, offers, rounds, keys, .. } = snapshot;
+        let mut index = Indexes::default();
+        over.values().for_each(|ticket| index.enter_over(ticket));
+        tickets.values().for_each(|ticket| index.enter_new(ticket));
+        formations.values().for_each(|formation| index.enter_formation(formation));
+        offers.values().for_each(|offered| index.enter_offer(offered));
+        rounds.iter().for_each(|(queue, round)| index.enter_round(queue, round));
+        keys.iter().for_each(|(key, used)| index.enter_key(key, used));
+        Self {
+            seq,
+            settings,
+            configured,
+            closed,
+            tickets,
+            over,
+            formations,
+            withdrawing,
+            offers,
+            rounds,
+            keys,
+            index,
         }
-        for ticket in snapshot.tickets {
-            state.enter(ticket);
-        }
-        for formation in snapshot.formations {
-            state.enter_formation(formation);
-        }
-        state.withdrawing = snapshot.withdrawing.into_iter().collect();
-        for offered in snapshot.offers {
-            state.enter_offer(offered);
-        }
-        for (queue, round) in snapshot.rounds {
-            state.enter_round(queue, round);
-        }
-        state
     }
 
     /// A queue that takes tickets, or one that has some left.
@@ -173,14 +190,14 @@ impl State {
         let places = self.index.by_id.find(hash(0, id.as_str()));
         let mut tickets =
             places.filter_map(|place| self.tickets.get(&place).or_else(|| self.over.get(&place)));
-        tickets.find(|ticket| ticket.id == *id)
+        tickets.find(|ticket| ticket.id == *id).map(Arc::as_ref)
     }
 
     /// A ticket that is not over.
     pub(crate) fn ticket(&self, id: &TicketId) -> Option<&Ticket> {
         let places = self.index.by_id.find(hash(0, id.as_str()));
         let mut tickets = places.filter_map(|place| self.tickets.get(&place));
-        tickets.find(|ticket| ticket.id == *id)
+        tickets.find(|ticket| ticket.id == *id).map(Arc::as_ref)
     }
 
     /// The place of a ticket that is not over.
@@ -200,7 +217,7 @@ impl State {
     pub(crate) fn ticket_of(&self, player: &PlayerId) -> Option<&Ticket> {
         let places = self.index.by_player.find(hash(0, player.as_str()));
         let mut tickets = places.filter_map(|place| self.tickets.get(&place));
-        tickets.find(|ticket| ticket.spec.players().any(|of| of.id == *player))
+        tickets.find(|ticket| ticket.spec.players().any(|of| of.id == *player)).map(Arc::as_ref)
     }
 
     /// When a waiting ticket has waited as long as its queue lets it.
@@ -258,7 +275,11 @@ impl State {
                 self.closed.insert(id.clone(), queue.clone());
             }
         }
-        self.closed.retain(|id, _| !settings.queues.contains_key(id));
+        let again: Vec<_> =
+            self.closed.keys().filter(|id| settings.queues.contains_key(*id)).cloned().collect();
+        for id in again {
+            self.closed.remove(&id);
+        }
     }
 
     fn apply_ticket(&mut self, record: &Record<Event>) {
@@ -350,7 +371,7 @@ impl State {
             Event::MatchReady { id, tickets, connection } => {
                 self.leave_formation(id);
                 for named in tickets {
-                    let (match_id, connection) = (id.clone(), Arc::clone(connection));
+                    let (match_id, connection) = (id.clone(), of_players(connection, &named.players));
                     self.end(&named.ticket, *seq, *at, TicketEnd::Completed { match_id, connection });
                 }
             }
@@ -374,7 +395,7 @@ impl State {
             }
             Event::TicketSeated { match_id, ticket, connection } => {
                 self.leave_seats(match_id, &ticket.ticket);
-                let (match_id, connection) = (match_id.clone(), Arc::clone(connection));
+                let (match_id, connection) = (match_id.clone(), of_players(connection, &ticket.players));
                 self.end(&ticket.ticket, *seq, *at, TicketEnd::Completed { match_id, connection });
             }
             Event::TicketReturned { match_id, ticket } => {
@@ -386,10 +407,11 @@ impl State {
     }
 
     fn offer(&mut self, offer: &Arc<SeatOffer>, seq: u64) {
-        let seating = self.leave_offer(&offer.match_id).map(|offered| offered.seating).unwrap_or_default();
+        let seating = self.leave_offer(&offer.match_id).map(|offered| offered.seating.clone());
+        let seating = seating.unwrap_or_default();
         let promised: u32 = seating.values().map(|(needs, _)| *needs).sum();
         let free = offer.seats.saturating_sub(promised);
-        self.enter_offer(Offered { offer: Arc::clone(offer), place: seq, seating, free });
+        self.enter_offer(Arc::new(Offered { offer: Arc::clone(offer), place: seq, seating, free }));
     }
 
     fn leave_seats(&mut self, match_id: &MatchId, ticket: &TicketId) {
@@ -416,28 +438,16 @@ impl State {
             ticket.state = TicketState::Waiting;
         });
     }
+}
 
-    /// Statuses are kept for a time only, and by the log's own clock, so that a replay forgets the same ones. Some with
-    /// each event, so that none takes long after a pause; a ticket has more events than one in this many.
-    fn forget_old(&mut self, now: Timestamp) {
-        let kept = self.settings.status_expiration;
-        let mut most = FORGOTTEN_PER_EVENT;
-        while let Some((at, _, _)) = self.index.over_order.first() {
-            let expired = *at + kept <= now && most > 0;
-            if !expired && self.over.len() <= OVER_KEPT {
-                break;
-            }
-            most = most.saturating_sub(1);
-            let Some((_, _, place)) = self.index.over_order.pop_first() else { break };
-            let Some(ticket) = self.over.remove(&place) else { continue };
-            self.index.by_id.remove(hash(0, ticket.id.as_str()), place);
-            if let Some(key) = &ticket.spec.idempotency_key
-                && self.index.by_key.get(key) == Some(&ticket.id)
-            {
-                self.index.by_key.remove(key);
-            }
-        }
+/// Where these players connect, without what is for others: each ticket of a match keeps its own only.
+fn of_players(connection: &Arc<Connection>, players: &[PlayerId]) -> Arc<Connection> {
+    if connection.per_player.keys().all(|player| players.contains(player)) {
+        return Arc::clone(connection);
     }
+    let own = players.iter().filter_map(|player| connection.per_player.get_key_value(player));
+    let per_player = own.map(|(player, details)| (player.clone(), Arc::clone(details))).collect();
+    Arc::new(Connection { details: Arc::clone(&connection.details), per_player })
 }
 
 fn state_after(check: Option<&Check>) -> TicketState {
@@ -496,18 +506,81 @@ impl Indexes {
     }
 }
 
-/// Keeping the indexes.
-impl State {
-    fn enter(&mut self, ticket: Ticket) {
+/// The rest of the indexes.
+impl Indexes {
+    /// A ticket that is not over comes.
+    fn enter_new(&mut self, ticket: &Ticket) {
         for player in ticket.spec.players() {
-            self.index.by_player.insert(hash(0, player.id.as_str()), ticket.place);
+            self.by_player.insert(hash(0, player.id.as_str()), ticket.place);
         }
         if let Some(key) = &ticket.spec.idempotency_key {
-            self.index.by_key.insert(key.clone(), ticket.id.clone());
+            self.by_key.insert(key.clone(), ticket.id.clone());
         }
-        self.index.by_id.insert(hash(0, ticket.id.as_str()), ticket.place);
-        self.index.enter(&ticket);
-        self.tickets.insert(ticket.place, ticket);
+        self.by_id.insert(hash(0, ticket.id.as_str()), ticket.place);
+        self.waiting_bytes += bytes(ticket);
+        self.enter(ticket);
+    }
+
+    fn enter_formation(&mut self, formation: &Formation) {
+        self.waiting_bytes += bytes(formation);
+        if let Some(until) = deadline(&formation.stage) {
+            self.deadlines.insert((until, Owner::Formation(formation.id.clone())));
+        }
+    }
+
+    fn leave_formation(&mut self, formation: &Formation) {
+        self.waiting_bytes -= bytes(formation);
+        if let Some(until) = deadline(&formation.stage) {
+            self.deadlines.remove(&(until, Owner::Formation(formation.id.clone())));
+        }
+    }
+
+    fn enter_offer(&mut self, offered: &Offered) {
+        self.waiting_bytes += bytes(offered);
+        let id = &offered.offer.match_id;
+        if offered.free > 0 {
+            let open = self.open_offers.entry(offered.offer.queue.clone()).or_default();
+            open.insert((offered.place, id.clone()));
+        }
+        for (ticket, (_, until)) in &offered.seating {
+            self.deadlines.insert((*until, Owner::Seating(id.clone(), ticket.clone())));
+        }
+    }
+
+    fn leave_offer(&mut self, offered: &Offered) {
+        self.waiting_bytes -= bytes(offered);
+        let id = &offered.offer.match_id;
+        if let Some(open) = self.open_offers.get_mut(&offered.offer.queue) {
+            open.remove(&(offered.place, id.clone()));
+            if open.is_empty() {
+                self.open_offers.remove(&offered.offer.queue);
+            }
+        }
+        for (ticket, (_, until)) in &offered.seating {
+            self.deadlines.remove(&(*until, Owner::Seating(id.clone(), ticket.clone())));
+        }
+    }
+
+    fn enter_round(&mut self, queue: &QueueId, round: &Round) {
+        if let Some(check) = &round.check {
+            self.deadlines.insert((check.until, Owner::Round(queue.clone())));
+        }
+    }
+}
+
+/// Its bytes, for a budget.
+pub(super) fn bytes(thing: &impl Size) -> u64 {
+    thing.byte_size() as u64
+}
+
+/// Keeping state and indexes together.
+impl State {
+    fn enter(&mut self, ticket: Ticket) {
+        if let Some(key) = &ticket.spec.idempotency_key {
+            self.forget_key(key);
+        }
+        self.index.enter_new(&ticket);
+        self.tickets.insert(ticket.place, Arc::new(ticket));
     }
 
     fn update(&mut self, id: &TicketId, seq: u64, change: impl FnOnce(&mut Ticket)) {
@@ -515,15 +588,19 @@ impl State {
         let ticket = place.and_then(|place| self.tickets.get_mut(&place)).filter(|ticket| ticket.id == *id);
         let Some(ticket) = ticket else { return };
         self.index.leave(ticket);
-        change(ticket);
-        ticket.changed_seq = seq;
-        self.index.enter(ticket);
+        self.index.waiting_bytes -= bytes(&**ticket);
+        let changed = Arc::make_mut(ticket);
+        change(changed);
+        changed.changed_seq = seq;
+        self.index.waiting_bytes += bytes(changed);
+        self.index.enter(changed);
     }
 
     fn end(&mut self, id: &TicketId, seq: u64, at: Timestamp, end: TicketEnd) {
         let place = self.place(id);
         let Some(mut ticket) = place.and_then(|place| self.tickets.remove(&place)) else { return };
         self.index.leave(&ticket);
+        self.index.waiting_bytes -= bytes(&*ticket);
         for player in ticket.spec.players() {
             self.index.by_player.remove(hash(0, player.id.as_str()), ticket.place);
         }
@@ -534,83 +611,56 @@ impl State {
         if !self.index.live.contains_key(&ticket.queue) {
             self.closed.remove(&ticket.queue);
         }
-        ticket.state = TicketState::Over { at, end };
-        ticket.changed_seq = seq;
-        self.enter_over(ticket);
-    }
-
-    fn enter_over(&mut self, ticket: Ticket) {
-        let TicketState::Over { at, .. } = &ticket.state else { return };
-        self.index.over_order.insert((*at, ticket.changed_seq, ticket.place));
-        self.index.by_id.insert(hash(0, ticket.id.as_str()), ticket.place);
-        if let Some(key) = &ticket.spec.idempotency_key {
-            self.index.by_key.insert(key.clone(), ticket.id.clone());
-        }
-        self.over.insert(ticket.place, ticket);
+        let over = Arc::make_mut(&mut ticket);
+        over.state = TicketState::Over { at, end };
+        over.changed_seq = seq;
+        self.index.enter_over(over);
+        self.over.insert(over.place, ticket);
     }
 
     fn enter_formation(&mut self, formation: Formation) {
-        if let Some(until) = deadline(&formation.stage) {
-            self.index.deadlines.insert((until, Owner::Formation(formation.id.clone())));
-        }
-        self.formations.insert(formation.id.clone(), formation);
+        self.index.enter_formation(&formation);
+        self.formations.insert(formation.id.clone(), Arc::new(formation));
     }
 
-    fn leave_formation(&mut self, id: &MatchId) -> Option<Formation> {
-        let formation = self.formations.remove(id)?;
-        if let Some(until) = deadline(&formation.stage) {
-            self.index.deadlines.remove(&(until, Owner::Formation(id.clone())));
+    fn leave_formation(&mut self, id: &MatchId) {
+        if let Some(formation) = self.formations.remove(id) {
+            self.index.leave_formation(&formation);
         }
-        Some(formation)
     }
 
     fn update_formation(&mut self, id: &MatchId, change: impl FnOnce(&mut Formation)) {
-        let Some(mut formation) = self.leave_formation(id) else { return };
-        change(&mut formation);
-        self.enter_formation(formation);
+        let Some(formation) = self.formations.get_mut(id) else { return };
+        self.index.leave_formation(formation);
+        let changed = Arc::make_mut(formation);
+        change(changed);
+        self.index.enter_formation(changed);
     }
 
     /// An offer without free seats whose last ticket has come is forgotten.
-    fn enter_offer(&mut self, offered: Offered) {
-        let id = &offered.offer.match_id;
+    fn enter_offer(&mut self, offered: Arc<Offered>) {
         if offered.free == 0 && offered.seating.is_empty() {
             return;
         }
-        if offered.free > 0 {
-            let open = self.index.open_offers.entry(offered.offer.queue.clone()).or_default();
-            open.insert((offered.place, id.clone()));
-        }
-        for (ticket, (_, until)) in &offered.seating {
-            self.index.deadlines.insert((*until, Owner::Seating(id.clone(), ticket.clone())));
-        }
-        self.offers.insert(id.clone(), offered);
+        self.index.enter_offer(&offered);
+        self.offers.insert(offered.offer.match_id.clone(), offered);
     }
 
-    fn leave_offer(&mut self, id: &MatchId) -> Option<Offered> {
+    fn leave_offer(&mut self, id: &MatchId) -> Option<Arc<Offered>> {
         let offered = self.offers.remove(id)?;
-        if let Some(open) = self.index.open_offers.get_mut(&offered.offer.queue) {
-            open.remove(&(offered.place, id.clone()));
-            if open.is_empty() {
-                self.index.open_offers.remove(&offered.offer.queue);
-            }
-        }
-        for (ticket, (_, until)) in &offered.seating {
-            self.index.deadlines.remove(&(*until, Owner::Seating(id.clone(), ticket.clone())));
-        }
+        self.index.leave_offer(&offered);
         Some(offered)
     }
 
     fn update_offer(&mut self, id: &MatchId, change: impl FnOnce(&mut Offered)) {
         let Some(mut offered) = self.leave_offer(id) else { return };
-        change(&mut offered);
+        change(Arc::make_mut(&mut offered));
         self.enter_offer(offered);
     }
 
     fn enter_round(&mut self, queue: QueueId, round: Round) {
         self.leave_round(&queue);
-        if let Some(check) = &round.check {
-            self.index.deadlines.insert((check.until, Owner::Round(queue.clone())));
-        }
+        self.index.enter_round(&queue, &round);
         self.rounds.insert(queue, round);
     }
 

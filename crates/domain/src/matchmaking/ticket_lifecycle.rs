@@ -7,14 +7,22 @@ use alloc::string::ToString;
 use alloc::sync::Arc;
 
 use super::command::{Refusal, Reply, TicketVerdict};
+use super::documents::Documents;
+use super::forming::judged_too_much;
+use super::kept::bare;
 use super::model::{
-    CancelCause, Check, DissolveCause, FailCause, MAX_BLOCKED, MAX_RATING, MAX_RATINGS, MAX_REGIONS, Player,
-    Ticket, TicketSpec, TicketState,
+    CancelCause, Check, DissolveCause, FailCause, MAX_BLOCKED, MAX_RATING, MAX_RATINGS, MAX_REGIONS,
+    MAX_TICKET_BYTES, Player, Ticket, TicketSpec, TicketState, new_ticket_bytes,
 };
-use super::rules::Ruleset;
+use super::order::KEY_LASTS;
+use super::rules::{Ruleset, judged_bytes};
 use super::settings::{OnFailure, RuleKind, largest_ticket};
 use super::{BrokenRule, Event, MAX_TICKETS, Turn, hooks};
 use crate::ids::{HookId, PlayerId, QueueId, TicketId};
+use crate::size::Size;
+
+/// Longest explanation that is kept with a ticket that failed; the rest is cut off. In bytes.
+const MAX_DETAIL_BYTES: usize = 2_048;
 
 impl Turn<'_> {
     pub(super) fn start(&mut self, id: Option<TicketId>, spec: TicketSpec) -> Result<Reply, Refusal> {
@@ -37,8 +45,9 @@ impl Turn<'_> {
             return Err(Refusal::QueueNotFound(queue));
         }
         let check = hooks::validate(&self.state().settings, &spec, &mut queue, None, self.now)?;
-        self.check_fits(&queue, &spec)?;
+        self.check_fits(&queue, id.as_ref(), &spec)?;
         let id = id.unwrap_or_else(|| TicketId::draw(&mut self.draw));
+        self.check_room(new_ticket_bytes(&id, &queue, &spec))?;
         if !self.broken(BrokenRule::LoseTicket) {
             self.emit(Event::TicketStarted { id: id.clone(), spec: Arc::new(spec), queue, check });
         }
@@ -48,24 +57,42 @@ impl Turn<'_> {
     /// The ticket that was begun under this id or key before, with the same content.
     fn known(&self, id: Option<&TicketId>, spec: &TicketSpec) -> Result<Option<TicketId>, Refusal> {
         let state = self.state();
-        let by_key = spec.idempotency_key.as_ref().and_then(|key| state.index.by_key.get(key));
-        if let Some(ticket) = by_key.and_then(|id| state.find(id)) {
-            let same = ticket.asked_for() == spec && id.is_none_or(|id| *id == ticket.id);
-            return if same {
-                Ok(Some(ticket.id.clone()))
+        let key = spec.idempotency_key.as_ref();
+        let used = key.and_then(|key| state.keys.get(key));
+        let known = key.and_then(|key| state.index.by_key.get(key)).and_then(|id| state.find(id));
+        let by_key = match (known, used) {
+            (_, Some(used)) if known.is_some() || used.used_at + KEY_LASTS > self.now => {
+                Some((&used.ticket, used.content == spec.content()))
+            }
+            (Some(ticket), _) => Some((&ticket.id, is_same(ticket, spec))),
+            (None, _) => None,
+        };
+        if let Some((ticket, same)) = by_key {
+            return if same && id.is_none_or(|id| id == ticket) {
+                Ok(Some(ticket.clone()))
             } else {
-                Err(Refusal::KeyReused(ticket.id.clone()))
+                Err(Refusal::KeyReused(ticket.clone()))
             };
         }
         match id.and_then(|id| state.find(id)) {
-            Some(ticket) if ticket.asked_for() == spec => Ok(Some(ticket.id.clone())),
+            Some(ticket) if is_same(ticket, spec) => Ok(Some(ticket.id.clone())),
             Some(ticket) => Err(Refusal::TicketExists(ticket.id.clone())),
             None => Ok(None),
         }
     }
 
+    /// Whether so many bytes more may wait.
+    pub(super) fn check_room(&self, bytes: usize) -> Result<(), Refusal> {
+        let (state, limit) = (self.state(), self.state().settings.waiting_bytes);
+        if bytes > 0 && state.index.waiting_bytes.saturating_add(bytes as u64) > limit {
+            let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+            return Err(Refusal::TooMany { what: "bytes of tickets, matches and offers that wait", limit });
+        }
+        Ok(())
+    }
+
     /// Whether a queue can ever do anything with such a ticket.
-    fn check_fits(&self, id: &QueueId, spec: &TicketSpec) -> Result<(), Refusal> {
+    fn check_fits(&self, id: &QueueId, ticket: Option<&TicketId>, spec: &TicketSpec) -> Result<(), Refusal> {
         let queue = self.state().settings.queues.get(id).ok_or_else(|| Refusal::QueueNotFound(id.clone()))?;
         let (size, most) = (spec.size(), largest_ticket(queue));
         if size > most {
@@ -77,7 +104,13 @@ impl Turn<'_> {
             let problem = format!("queue {id} needs at least one region that all players have measured");
             return Err(Refusal::field("latencies", problem));
         }
+        if let Some(refusal) = hooks::too_large(&self.state().settings, (id, queue), ticket, spec) {
+            return Err(refusal);
+        }
         let rules = self.maker.beside.pools.rules(id);
+        if let Some(refusal) = rules.and_then(|rules| judged_too_much(rules, id, judged_bytes(spec))) {
+            return Err(refusal);
+        }
         match rules.and_then(|rules| refused_for_ever(rules, id, spec, self.now)) {
             Some(rule) => Err(Refusal::RuleRefuses { queue: id.clone(), rule }),
             None => Ok(()),
@@ -113,8 +146,11 @@ impl Turn<'_> {
     }
 
     pub(super) fn failed(&mut self, id: &TicketId, cause: FailCause, detail: &str) {
+        let end = detail.char_indices().map(|(at, _)| at).chain([detail.len()]);
+        let end = end.take_while(|at| *at <= MAX_DETAIL_BYTES).last().unwrap_or_default();
+        let detail = Arc::from(detail.get(..end).unwrap_or_default());
         if let Some(ticket) = self.state().named(id) {
-            self.emit(Event::TicketFailed { ticket, cause, detail: Arc::from(detail) });
+            self.emit(Event::TicketFailed { ticket, cause, detail });
         }
     }
 
@@ -160,13 +196,20 @@ impl Turn<'_> {
                 return Ok(check);
             }
             check_spec(&spec)?;
-            self.check_fits(&queue, &spec).map(|()| check)
+            let before = self.state().ticket(id).map_or(0, |ticket| ticket.spec.byte_size());
+            self.check_room(spec.byte_size().saturating_sub(before))?;
+            self.check_fits(&queue, Some(id), &spec).map(|()| check)
         });
         match fits {
             Ok(check) => self.emit(Event::TicketChecked { id: id.clone(), spec, queue, check }),
             Err(refusal) => self.failed(id, FailCause::Refused, &refusal.to_string()),
         }
     }
+}
+
+/// Whether a ticket was asked for by this; of one whose properties are forgotten, by its players.
+fn is_same(ticket: &Ticket, spec: &TicketSpec) -> bool {
+    ticket.asked_for().same_content(spec) || (ticket.is_over() && *ticket.asked_for() == bare(spec))
 }
 
 /// Gives players their ratings; those of players who are not in the ticket are nobody's.
@@ -200,12 +243,19 @@ fn refused_for_ever(
         requeues: 0,
         state: TicketState::Waiting,
     };
-    let refusing =
-        rules.refusing_rule(&rules.profile(&ticket, now)).filter(|rule| rule.relax_after.is_none());
+    let documents = Documents::default();
+    let refusing = rules
+        .refusing_rule(&rules.profile(&ticket, now, &documents), &documents)
+        .filter(|rule| rule.relax_after.is_none());
     refusing.map(|rule| rule.name.to_string())
 }
 
 fn check_spec(spec: &TicketSpec) -> Result<(), Refusal> {
+    let bytes = spec.byte_size();
+    if bytes > MAX_TICKET_BYTES {
+        let problem = format!("the ticket has {bytes} bytes, at most {MAX_TICKET_BYTES} are allowed");
+        return Err(Refusal::TooLarge(problem));
+    }
     let refuse = |problem: alloc::string::String| Err(Refusal::field("entity", problem));
     if spec.size() == 0 || spec.parties.iter().any(|party| party.players.is_empty()) {
         return refuse("holds a party without players".to_string());

@@ -17,7 +17,7 @@ use sortie_domain::matchmaking::model::SeatOffer;
 use sortie_domain::matchmaking::settings::Backfill;
 use sortie_domain::matchmaking::{Command, Matchmaker};
 
-use super::Standing;
+use super::{MATCHES_PER_LOOK, Standing};
 
 /// Live matches that may have seats to offer, with whose tickets may take them.
 pub(super) struct OpenMatches {
@@ -43,9 +43,20 @@ pub(super) fn queues(maker: &Matchmaker) -> BTreeSet<QueueId> {
     queues.filter(|(_, queue)| queue.backfill != Backfill::Off).map(|(id, _)| id.clone()).collect()
 }
 
-/// Matches whose seats are on offer.
-pub(super) fn offered(maker: &Matchmaker) -> BTreeSet<MatchId> {
-    maker.offers().map(|offered| offered.offer.match_id.clone()).collect()
+/// A page of the matches whose seats are on offer, by id.
+pub(super) fn offered(maker: &Matchmaker, after: Option<&MatchId>) -> Vec<MatchId> {
+    let page = maker.offers_after(after).take(MATCHES_PER_LOOK);
+    page.map(|offered| offered.offer.match_id.clone()).collect()
+}
+
+/// A page of the broker's live matches, by id, and behind which match the next begins, if there is one.
+pub(super) fn live(
+    broker: &Broker,
+    after: Option<&MatchId>,
+) -> (Vec<(MatchId, Arc<MatchSpec>)>, Option<MatchId>) {
+    let page = broker.matches(&["queued", "picked_up", "ready"], after, MATCHES_PER_LOOK);
+    let last = page.items.last().filter(|_| page.more).map(|game| game.id.clone());
+    (page.items.into_iter().map(|game| (game.id, game.spec)).collect(), last)
 }
 
 pub(super) fn promised(maker: &Matchmaker, ids: &BTreeSet<MatchId>) -> BTreeMap<MatchId, Promised> {
@@ -67,18 +78,13 @@ pub(super) fn games(broker: &Broker, ids: &BTreeSet<MatchId>) -> Vec<Match> {
 }
 
 impl OpenMatches {
-    /// Live matches.
-    pub(super) fn ask(broker: &Broker) -> Vec<(MatchId, Arc<MatchSpec>)> {
-        let live = broker.queued().chain(broker.active());
-        live.map(|game| (game.id.clone(), Arc::clone(&game.spec))).collect()
+    pub(super) const fn new(queues: BTreeSet<QueueId>) -> Self {
+        Self { queues, matches: BTreeMap::new() }
     }
 
-    pub(super) fn new(queues: BTreeSet<QueueId>, open: Vec<(MatchId, Arc<MatchSpec>)>) -> Self {
-        let mut known = Self { queues, matches: BTreeMap::new() };
-        for (id, spec) in open {
-            known.enter(&id, &spec);
-        }
-        known
+    /// Whether any match can have seats to offer.
+    pub(super) fn wants_matches(&self) -> bool {
+        !self.queues.is_empty()
     }
 
     pub(super) fn ids(&self) -> impl Iterator<Item = &MatchId> {
@@ -89,7 +95,7 @@ impl OpenMatches {
         self.matches.contains_key(id)
     }
 
-    fn enter(&mut self, id: &MatchId, spec: &MatchSpec) {
+    pub(super) fn enter(&mut self, id: &MatchId, spec: &MatchSpec) {
         if self.queues.is_empty() {
             return;
         }
@@ -124,15 +130,20 @@ impl OpenMatches {
     }
 
     /// What is to be said of the matches in `promised`, and of those among `games`, which run.
-    pub(super) fn plan(&self, games: &[Match], promised: &BTreeMap<MatchId, Promised>) -> Vec<Command> {
+    pub(super) fn plan(
+        &self,
+        games: &[Match],
+        promised: &BTreeMap<MatchId, Promised>,
+    ) -> Vec<(MatchId, Command)> {
         let running: BTreeMap<&MatchId, &Match> = games.iter().map(|game| (&game.id, game)).collect();
         let over = promised
             .iter()
             .filter(|(id, promised)| promised.free > 0 && !(running.contains_key(id) && self.has(id)));
-        let over = over.map(|(id, _)| Command::WithdrawSeats { match_id: id.clone() });
+        let over = over.map(|(id, _)| (id.clone(), Command::WithdrawSeats { match_id: id.clone() }));
         let open = games.iter().filter_map(|game| {
             let (queue, region) = self.matches.get(&game.id)?;
-            change(game, queue, region.as_ref(), promised.get(&game.id))
+            let change = change(game, queue, region.as_ref(), promised.get(&game.id))?;
+            Some((game.id.clone(), change))
         });
         over.chain(open).collect()
     }

@@ -6,4 +6,5 @@ mod hooks;
 mod joined;
 mod kills;
 mod python_hooks;
+mod telling;
 mod world;

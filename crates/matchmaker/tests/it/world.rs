@@ -1,8 +1,9 @@
 //! A broker and a matchmaker, each with its log in a folder, and the game servers and players of a test.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -14,6 +15,7 @@ use sortie_domain::matchmaking::settings::{Queue, Settings};
 use sortie_domain::matchmaking::{Command, Matchmaker, Reply};
 use sortie_domain::time::Timestamp;
 use sortie_engine::effects::MAX_PENDING_EFFECTS;
+use sortie_engine::log::{Disk, SystemDisk};
 use sortie_engine::{
     Codec, Cursor, DecodeError, EffectLimits, EmbeddedLog, Engine, EngineOptions, Entropy, Handle,
     LogOptions, ManualClock, Parts, Performer, Retry, SystemClock,
@@ -21,6 +23,7 @@ use sortie_engine::{
 use sortie_matchmaker::{HookOptions, Hooks, Work, codec, follow};
 use sortie_wire::stored;
 use tempfile::TempDir;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 /// Longest wait for something that should happen at once, on a machine that is busy.
@@ -88,16 +91,42 @@ fn broker_codec() -> Codec<Broker> {
     }
 }
 
-fn log(folder: &Path) -> Box<EmbeddedLog> {
+fn log(folder: &Path, disk: Arc<dyn Disk>) -> Box<EmbeddedLog> {
     std::fs::create_dir_all(folder).unwrap();
-    Box::new(EmbeddedLog::open(folder, LogOptions::default()).unwrap())
+    Box::new(EmbeddedLog::open_on(folder, LogOptions::default(), disk).unwrap())
+}
+
+/// A disk whose next sync says that it has begun, and waits for leave to go on.
+#[derive(Default)]
+pub(crate) struct GatedDisk {
+    gate: Mutex<Option<(oneshot::Sender<()>, mpsc::Receiver<()>)>>,
+}
+
+impl GatedDisk {
+    /// What says that the next sync has begun, and what lets it go on.
+    pub(crate) fn hold_next_sync(&self) -> (oneshot::Receiver<()>, mpsc::SyncSender<()>) {
+        let ((entered, on_entered), (leave, on_leave)) = (oneshot::channel(), mpsc::sync_channel(1));
+        *self.gate.lock().unwrap() = Some((entered, on_leave));
+        (on_entered, leave)
+    }
+}
+
+impl Disk for GatedDisk {
+    fn sync(&self, file: &File) -> std::io::Result<()> {
+        let gate = self.gate.lock().unwrap().take();
+        if let Some((entered, leave)) = gate {
+            entered.send(()).unwrap();
+            leave.recv().unwrap();
+        }
+        SystemDisk.sync(file)
+    }
 }
 
 /// The broker's clock stands still unless a test moves it, so that no deadline fires by itself.
 async fn broker_engine(folder: &Path, clock: &ManualClock) -> Engine<Broker> {
     let parts = Parts {
         name: "broker",
-        log: log(folder),
+        log: log(folder, Arc::new(SystemDisk)),
         codec: broker_codec(),
         empty: Box::new(Broker::new),
         performer: Arc::new(NoFleets),
@@ -117,10 +146,11 @@ async fn broker_engine(folder: &Path, clock: &ManualClock) -> Engine<Broker> {
 pub(crate) async fn maker_engine(
     folder: &Path,
     performer: Arc<dyn Performer<Matchmaker>>,
+    disk: Arc<dyn Disk>,
 ) -> Engine<Matchmaker> {
     let parts = Parts {
         name: "matchmaker",
-        log: log(folder),
+        log: log(folder, disk),
         codec: codec(),
         empty: Box::new(Matchmaker::new),
         performer,
@@ -142,6 +172,8 @@ pub(crate) struct World {
     broker: Option<Engine<Broker>>,
     maker: Option<Engine<Matchmaker>>,
     link: Option<JoinHandle<()>>,
+    /// Of the matchmaker's log.
+    pub(crate) disk: Arc<GatedDisk>,
 }
 
 impl World {
@@ -152,7 +184,8 @@ impl World {
     pub(crate) async fn with_hooks(settings: Settings, hooks: HookMap) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = ManualClock::at(Timestamp::from_millis(1_000_000));
-        let mut world = Self { folder, clock, hooks, broker: None, maker: None, link: None };
+        let mut world =
+            Self { folder, clock, hooks, broker: None, maker: None, link: None, disk: Arc::default() };
         world.start_broker().await;
         world.start_maker().await;
         world.configure(settings).await;
@@ -176,18 +209,24 @@ impl World {
 
     /// With effects carried out by somebody else, and not joined.
     pub(crate) async fn start_maker_with(&mut self, performer: Arc<dyn Performer<Matchmaker>>) {
-        self.maker = Some(maker_engine(&self.folder.path().join("matchmaker"), performer).await);
+        let disk = Arc::clone(&self.disk) as Arc<dyn Disk>;
+        self.maker = Some(maker_engine(&self.folder.path().join("matchmaker"), performer, disk).await);
     }
 
     pub(crate) fn link(&mut self) {
         self.link = Some(tokio::spawn(follow(self.broker(), self.maker())));
     }
 
-    /// As if the process had ended, for the matchmaker only.
-    pub(crate) fn kill_maker(&mut self) {
+    /// Ends what joins the two.
+    pub(crate) fn unlink(&mut self) {
         if let Some(link) = self.link.take() {
             link.abort();
         }
+    }
+
+    /// As if the process had ended, for the matchmaker only.
+    pub(crate) fn kill_maker(&mut self) {
+        self.unlink();
         self.maker = None;
     }
 

@@ -27,14 +27,14 @@ impl World {
         let mut players: BTreeSet<&PlayerId> = BTreeSet::new();
         let mut in_matches: BTreeMap<&TicketId, &MatchId> = BTreeMap::new();
         let mut problems = Vec::new();
-        for formation in &snapshot.formations {
+        for formation in snapshot.formations.values() {
             for named in formation.tickets() {
                 if let Some(other) = in_matches.insert(&named.ticket, &formation.id) {
                     problems.push(format!("5: ticket {} is in {other} and {}", named.ticket, formation.id));
                 }
             }
         }
-        for offered in &snapshot.offers {
+        for offered in snapshot.offers.values() {
             for ticket in offered.seating.keys() {
                 if let Some(other) = in_matches.insert(ticket, &offered.offer.match_id) {
                     let id = &offered.offer.match_id;
@@ -42,7 +42,7 @@ impl World {
                 }
             }
         }
-        for ticket in &snapshot.tickets {
+        for ticket in snapshot.tickets.values() {
             for player in ticket.spec.players() {
                 if !players.insert(&player.id) {
                     problems.push(format!("5: player {} is in two tickets", player.id));
@@ -64,15 +64,15 @@ impl World {
             TicketState::Validating(check) => check.until <= now,
             _ => false,
         };
-        let ticket = snapshot.tickets.iter().find(late).map(|ticket| ticket.id.clone());
-        let formation = snapshot.formations.iter().find(|formation| match &formation.stage {
+        let ticket = snapshot.tickets.values().map(AsRef::as_ref).find(late).map(|ticket| ticket.id.clone());
+        let formation = snapshot.formations.values().find(|formation| match &formation.stage {
             Stage::Accepting { until, .. } => *until <= now,
             Stage::Checking(check) => check.until <= now,
             Stage::FindingServer { .. } => false,
         });
         let formation = formation.map(|formation| formation.id.clone());
-        let seating = snapshot.offers.iter().flat_map(|offered| &offered.seating);
-        let seating = seating.clone().find(|(_, (_, until))| *until <= now).map(|(id, _)| id.clone());
+        let mut seating = snapshot.offers.values().flat_map(|offered| &offered.seating);
+        let seating = seating.find(|(_, (_, until))| *until <= now).map(|(id, _)| id.clone());
         if let Some(id) = ticket.or(seating) {
             self.fail(format!("2: ticket {id} is beyond its time"));
         }
@@ -97,7 +97,8 @@ impl World {
                     && ticket.queue == *id
                     && self.time_of(ticket.changed_seq) <= before
             };
-            let waiting: Vec<Ticket> = snapshot.tickets.iter().filter(waited).cloned().collect();
+            let waiting: Vec<Ticket> =
+                snapshot.tickets.values().map(AsRef::as_ref).filter(waited).cloned().collect();
             if waiting.is_empty() || waiting.len() > MOST_TRIED {
                 continue;
             }
@@ -122,7 +123,7 @@ impl World {
             return;
         }
         let before = Timestamp::from_millis(self.now.saturating_sub(A_TICK));
-        let offers = self.maker.snapshot().offers.into_iter();
+        let offers = self.maker.snapshot().offers.into_iter().map(|(_, offered)| offered);
         let open = offers.filter(|offered| {
             offered.offer.queue == *id && offered.free > 0 && self.time_of(offered.place) <= before
         });
@@ -294,7 +295,7 @@ impl World {
                 && fill(settings, &instead, size, before)
         };
         let snapshot = self.maker.snapshot();
-        let waited = snapshot.tickets.iter().filter(|ticket| {
+        let waited = snapshot.tickets.values().map(AsRef::as_ref).filter(|ticket| {
             ticket.state == TicketState::Waiting
                 && ticket.queue == *queue
                 && self.time_of(ticket.changed_seq) <= before
@@ -377,13 +378,13 @@ impl World {
         self.check_acknowledged();
         self.check_heard();
         let snapshot = self.maker.snapshot();
-        if let Some(ticket) = snapshot.tickets.first() {
+        if let Some(ticket) = snapshot.tickets.values().next() {
             self.fail(format!("2: ticket {} is {} for ever", ticket.id, ticket.status().name()));
         }
-        if let Some(formation) = snapshot.formations.first() {
+        if let Some(formation) = snapshot.formations.values().next() {
             self.fail(format!("2: match {} is being made for ever", formation.id));
         }
-        if let Some(id) = snapshot.withdrawing.first() {
+        if let Some(id) = snapshot.withdrawing.iter().next() {
             self.fail(format!("2: match {id} is being withdrawn for ever"));
         }
         let completed: BTreeSet<&MatchId> = self.completed().collect();

@@ -169,6 +169,8 @@ fn settings_data(settings: &Settings) -> Value {
     json!({
         "queues": Value::Object(queues.collect()),
         "status_expiration_ms": whole_millis(settings.status_expiration),
+        "waiting_bytes": settings.waiting_bytes,
+        "kept_bytes": settings.kept_bytes,
         "tick_ms": whole_millis(settings.tick),
     })
 }

@@ -6,7 +6,13 @@
 mod records;
 
 use std::io;
+use std::sync::Arc;
 
+use imbl::{OrdMap, OrdSet};
+use sortie_domain::ids::{IdempotencyKey, MatchId, QueueId};
+use sortie_domain::matchmaking::model::{Formation, Offered, Round, Ticket};
+use sortie_domain::matchmaking::order::UsedKey;
+use sortie_domain::matchmaking::settings::Queue;
 use sortie_domain::matchmaking::{Event, Snapshot};
 
 use super::{
@@ -48,17 +54,27 @@ pub fn write_snapshot(snapshot: &Snapshot, sink: Sink<'_>) -> io::Result<()> {
         withdrawing,
         offers,
         rounds,
+        keys,
     } = snapshot;
     let mut out = Pieces::new(sink);
     let (settings, configured) = (settings.store(), configured.store());
     out.add(&Form { seq: *seq, settings, configured, ..Form::default() })?;
+    let closed = closed.iter().map(|(id, queue)| (id.clone(), queue.clone()).store());
     out.add_list(closed, |closed| Form { closed, ..Form::default() })?;
+    let tickets = tickets.values().map(|ticket| Ticket::store(ticket));
     out.add_list(tickets, |tickets| Form { tickets, ..Form::default() })?;
+    let over = over.values().map(|ticket| Ticket::store(ticket));
     out.add_list(over, |over| Form { over, ..Form::default() })?;
+    let formations = formations.values().map(|formation| Formation::store(formation));
     out.add_list(formations, |formations| Form { formations, ..Form::default() })?;
+    let withdrawing = withdrawing.iter().map(Stored::store);
     out.add_list(withdrawing, |withdrawing| Form { withdrawing, ..Form::default() })?;
+    let offers = offers.values().map(|offered| Offered::store(offered));
     out.add_list(offers, |offers| Form { offers, ..Form::default() })?;
+    let rounds = rounds.iter().map(|(queue, round)| (queue.clone(), round.clone()).store());
     out.add_list(rounds, |rounds| Form { rounds, ..Form::default() })?;
+    let keys = keys.iter().map(|(key, used)| (key.clone(), used.clone()).store());
+    out.add_list(keys, |keys| Form { keys, ..Form::default() })?;
     out.finish()
 }
 
@@ -74,24 +90,43 @@ pub fn read_snapshot(
     let place = |field| Place { message: MESSAGE, field };
 
     let (mut seq, mut settings, mut configured) = (0, None, None);
-    let (mut closed, mut tickets, mut over, mut formations) = (vec![], vec![], vec![], vec![]);
-    let (mut withdrawing, mut offers, mut rounds) = (vec![], vec![], vec![]);
+    let (mut closed, mut tickets, mut over) = (OrdMap::new(), OrdMap::new(), OrdMap::new());
+    let (mut formations, mut withdrawing, mut offers) = (OrdMap::new(), OrdSet::new(), OrdMap::new());
+    let (mut rounds, mut keys) = (OrdMap::new(), OrdMap::new());
+    let placed = |ticket: Ticket| (ticket.place, Arc::new(ticket));
     for piece in pieces {
         let part: form::StoredSnapshot = decode(MESSAGE, &piece?)?;
         seq = part.seq.max(seq);
         settings = part.settings.or(settings);
         configured = part.configured.or(configured);
-        extend(&mut closed, part.closed, place("closed"))?;
-        extend(&mut tickets, part.tickets, place("tickets"))?;
-        extend(&mut over, part.over, place("over"))?;
-        extend(&mut formations, part.formations, place("formations"))?;
-        extend(&mut withdrawing, part.withdrawing, place("withdrawing"))?;
-        extend(&mut offers, part.offers, place("offers"))?;
-        extend(&mut rounds, part.rounds, place("rounds"))?;
+        extend(&mut closed, part.closed, place("closed"), |closed: (QueueId, Queue)| closed)?;
+        extend(&mut tickets, part.tickets, place("tickets"), placed)?;
+        extend(&mut over, part.over, place("over"), placed)?;
+        extend(&mut formations, part.formations, place("formations"), |formation: Formation| {
+            (formation.id.clone(), Arc::new(formation))
+        })?;
+        extend(&mut withdrawing, part.withdrawing, place("withdrawing"), |id: MatchId| id)?;
+        extend(&mut offers, part.offers, place("offers"), |offered: Offered| {
+            (offered.offer.match_id.clone(), Arc::new(offered))
+        })?;
+        extend(&mut rounds, part.rounds, place("rounds"), |round: (QueueId, Round)| round)?;
+        extend(&mut keys, part.keys, place("keys"), |key: (IdempotencyKey, UsedKey)| key)?;
     }
     let (settings, configured) =
         (Stored::load(settings, place("settings"))?, Stored::load(configured, place("configured"))?);
-    Ok(Snapshot { seq, settings, configured, closed, tickets, over, formations, withdrawing, offers, rounds })
+    Ok(Snapshot {
+        seq,
+        settings,
+        configured,
+        closed,
+        tickets,
+        over,
+        formations,
+        withdrawing,
+        offers,
+        rounds,
+        keys,
+    })
 }
 
 /// The stored form of a snapshot that is known to be small, as a whole: all pieces of [`write_snapshot`] together.

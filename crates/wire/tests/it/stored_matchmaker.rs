@@ -8,6 +8,7 @@ mod strategies;
 use proptest::prelude::*;
 use sortie_domain::machine::{Machine, Record};
 use sortie_domain::matchmaking::{Event, Matchmaker};
+use sortie_domain::size::Size;
 use sortie_domain::time::Timestamp;
 use sortie_wire::cloud_event::matchmaker::{TICKET_STATUS, cloud_event, status_events};
 use sortie_wire::stored::matchmaker::{decode_event, decode_snapshot, encode_event, encode_snapshot};
@@ -22,6 +23,11 @@ proptest! {
     #[test]
     fn any_event_comes_back_as_it_was(event in strategies::event()) {
         prop_assert_eq!(decode_event(&encoded(&event)).unwrap(), event);
+    }
+
+    #[test]
+    fn any_event_is_stored_in_no_more_bytes_than_are_counted_for_it(event in strategies::event()) {
+        prop_assert!(encoded(&event).len() <= event.byte_size(), "{} bytes", encoded(&event).len());
     }
 
     #[test]
@@ -51,6 +57,15 @@ proptest! {
 fn a_matchmaker_that_knows_nothing_is_stored_too() {
     let snapshot = Matchmaker::new().snapshot();
     assert_eq!(decode_snapshot(&encode_snapshot(&snapshot)).unwrap(), snapshot);
+}
+
+/// Settings of before there were budgets.
+#[test]
+fn records_without_budgets_are_read_with_those_of_then() {
+    let old = [0x0a, 0x08, 0x0a, 0x06, 0x10, 0xc0, 0xcf, 0x24, 0x18, 0x64];
+    let Event::Configured { settings } = decode_event(&old).unwrap() else { panic!() };
+    assert_eq!((settings.waiting_bytes, settings.kept_bytes), (512 << 20, 128 << 20));
+    assert_eq!(settings.status_expiration.as_secs(), 600);
 }
 
 #[test]

@@ -1,11 +1,14 @@
 //! The matchmaker's contract, sentence by sentence, as examples in virtual time.
 
 mod backfill;
+mod bounds;
+mod budgets;
 mod entities;
 mod explain;
 mod fairness;
 mod genres;
 mod hooks;
+mod hostile;
 mod limits;
 mod matches;
 mod properties;

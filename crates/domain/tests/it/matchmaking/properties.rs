@@ -127,7 +127,7 @@ impl Game {
     }
 
     fn waiting(&self) -> Vec<Ticket> {
-        let tickets = self.table.maker.snapshot().tickets.into_iter();
+        let tickets = self.table.maker.snapshot().tickets.into_iter().map(|(_, ticket)| ticket);
         tickets.filter(|ticket| ticket.state == TicketState::Waiting).collect()
     }
 
@@ -203,7 +203,7 @@ impl Game {
             Play::Hook(which, what) => return self.outcome(which, what),
             Play::Offer(which, seats) => Command::OfferSeats { offer: offer(which, seats) },
             Play::Seat(which, good) => {
-                let seating = self.table.maker.snapshot().tickets.into_iter();
+                let seating = self.table.maker.snapshot().tickets.into_iter().map(|(_, ticket)| ticket);
                 let seating: Vec<Ticket> =
                     seating.filter(|ticket| matches!(ticket.state, TicketState::Seating { .. })).collect();
                 let ticket = if seating.is_empty() { return None } else { which.get(&seating) };
@@ -228,7 +228,7 @@ impl Game {
     fn outcome(&self, which: Index, what: u8) -> Option<Command> {
         let snapshot = self.table.maker.snapshot();
         let mut asked: Vec<Command> = Vec::new();
-        for ticket in &snapshot.tickets {
+        for ticket in snapshot.tickets.values() {
             if let TicketState::Validating(check) = &ticket.state {
                 let outcome = match what {
                     0 => TicketVerdict::Refuse { reason: "no".into() },
@@ -239,7 +239,7 @@ impl Game {
                 asked.push(Command::TicketValidated { ticket, hook, outcome });
             }
         }
-        for formation in &snapshot.formations {
+        for formation in snapshot.formations.values() {
             if let Stage::Checking(check) = &formation.stage {
                 let outcome = match what {
                     0 => MatchVerdict::Refuse { reason: "no".into() },

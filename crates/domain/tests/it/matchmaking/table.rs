@@ -84,6 +84,8 @@ pub(crate) struct Table {
     pub(crate) log: Vec<Record<Event>>,
     pub(crate) effects: Vec<Effect>,
     pub(crate) now: u64,
+    /// In bytes.
+    pub(crate) largest_step: usize,
     inputs: u64,
 }
 
@@ -94,8 +96,14 @@ impl Table {
     }
 
     pub(crate) fn configured(settings: Settings) -> Self {
-        let mut table =
-            Self { maker: Matchmaker::new(), log: Vec::new(), effects: Vec::new(), now: BEGIN, inputs: 0 };
+        let mut table = Self {
+            maker: Matchmaker::new(),
+            log: Vec::new(),
+            effects: Vec::new(),
+            now: BEGIN,
+            largest_step: 0,
+            inputs: 0,
+        };
         table.done(Command::Configure { settings });
         table
     }
@@ -111,6 +119,7 @@ impl Table {
     }
 
     fn take(&mut self, step: Step<Matchmaker>) -> Option<Answer<Matchmaker>> {
+        self.largest_step = self.largest_step.max(step.bytes());
         for record in step.records {
             assert_eq!(record.seq, self.log.len() as u64 + 1);
             self.effects.extend(self.maker.effect(&record.event));
@@ -135,6 +144,15 @@ impl Table {
             self.take(step);
         }
         panic!("the matchmaker's next deadline stays at {:?}", self.maker.next_deadline());
+    }
+
+    /// One tick, if one is due.
+    pub(crate) fn advance_once(&mut self) {
+        if self.maker.next_deadline().is_some_and(|due| due.as_millis() <= self.now) {
+            let (at, mut step) = (self.moment(), Step::new());
+            self.maker.tick(at, &mut step);
+            self.take(step);
+        }
     }
 
     /// Longer than a tick.
@@ -282,13 +300,13 @@ impl Drop for Table {
 pub(crate) fn check_players(maker: &Matchmaker) {
     let snapshot = maker.snapshot();
     let mut players = BTreeSet::new();
-    for ticket in &snapshot.tickets {
+    for ticket in snapshot.tickets.values() {
         for player in ticket.spec.players() {
             assert!(players.insert(player.id.clone()), "{} is in two tickets", player.id);
         }
     }
     let mut seated = BTreeSet::new();
-    for formation in &snapshot.formations {
+    for formation in snapshot.formations.values() {
         for named in formation.tickets() {
             assert!(seated.insert(named.ticket.clone()), "{} is in two matches", named.ticket);
             let ticket = maker.ticket(&named.ticket).expect("tickets of a match are known");

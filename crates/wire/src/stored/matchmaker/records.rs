@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use sortie_domain::ids::{QueueId, TicketId};
+use sortie_domain::content::Digest;
+use sortie_domain::ids::{IdempotencyKey, QueueId, TicketId};
 use sortie_domain::matchmaking::Event;
 use sortie_domain::matchmaking::model::{
     CancelCause, Check, DissolveCause, FailCause, Formation, Named, Offered, Party, Player, Round, SeatOffer,
     Stage, Ticket, TicketEnd, TicketSpec, TicketState,
 };
+use sortie_domain::matchmaking::order::UsedKey;
 use sortie_domain::matchmaking::settings::{
     About, Backfill, ExpirationAction, Hook, HookPoint, Measure, Need, OnFailure, OutsideHook, Queue, Rule,
     RuleKind, Settings, WidenStep,
@@ -20,7 +22,6 @@ use crate::stored::tables::{alternatives, causes, choices, records};
 use crate::stored::{FieldProblem, Place, Stored, StoredError};
 
 records! { form:
-    Settings { queues, status_expiration, tick, hooks }
     Queue {
         teams, players_per_team, min_players_per_team, ticket_expiration, expiration_action, accept, backfill,
         seat_timeout, max_requeues, hooks, rules, properties
@@ -112,6 +113,45 @@ choices! { form:
 
 causes!(CancelCause, DissolveCause, FailCause);
 
+/// What counted before there were budgets, for records of then: they are replayed as if they had said so.
+const OLD_BYTES: (u64, u64) = (512 << 20, 128 << 20);
+
+impl Stored<form::Settings> for Settings {
+    fn store(&self) -> form::Settings {
+        let Self { queues, status_expiration, tick, hooks, waiting_bytes, kept_bytes } = self;
+        form::Settings {
+            queues: queues.store(),
+            status_expiration: status_expiration.store(),
+            tick: tick.store(),
+            hooks: hooks.store(),
+            waiting_bytes: Some(*waiting_bytes),
+            kept_bytes: Some(*kept_bytes),
+        }
+    }
+
+    fn load(form: form::Settings, _: Place) -> Result<Self, StoredError> {
+        let place = |field| Place { message: "Settings", field };
+        Ok(Self {
+            queues: Stored::load(form.queues, place("queues"))?,
+            status_expiration: Stored::load(form.status_expiration, place("status_expiration"))?,
+            tick: Stored::load(form.tick, place("tick"))?,
+            hooks: Stored::load(form.hooks, place("hooks"))?,
+            waiting_bytes: form.waiting_bytes.unwrap_or(OLD_BYTES.0),
+            kept_bytes: form.kept_bytes.unwrap_or(OLD_BYTES.1),
+        })
+    }
+}
+
+impl Stored<Option<form::Settings>> for Settings {
+    fn store(&self) -> Option<form::Settings> {
+        Some(self.store())
+    }
+
+    fn load(form: Option<form::Settings>, place: Place) -> Result<Self, StoredError> {
+        Stored::load(form.ok_or_else(|| place.has(FieldProblem::Missing))?, place)
+    }
+}
+
 impl Stored<form::Hook> for Hook {
     fn store(&self) -> form::Hook {
         form::Hook { kind: self.store() }
@@ -187,6 +227,26 @@ impl Stored<form::QueueRound> for (QueueId, Round) {
         let check = Stored::load(form.check, place("check"))?;
         let round = Round { number: form.number, after: form.after, check };
         Ok((Stored::load(form.queue, place("queue"))?, round))
+    }
+}
+
+impl Stored<form::UsedKey> for (IdempotencyKey, UsedKey) {
+    fn store(&self) -> form::UsedKey {
+        let (key, UsedKey { ticket, content, used_at }) = self;
+        let content = content.to_bytes().to_vec();
+        form::UsedKey { key: key.store(), ticket: ticket.store(), content, used_at: used_at.store() }
+    }
+
+    fn load(form: form::UsedKey, _: Place) -> Result<Self, StoredError> {
+        let place = |field| Place { message: "UsedKey", field };
+        let content: Result<[u8; 16], _> = form.content.as_slice().try_into();
+        let content = content.map_err(|_| place("content").has(FieldProblem::Missing))?;
+        let used = UsedKey {
+            ticket: Stored::load(form.ticket, place("ticket"))?,
+            content: Digest::from_bytes(content),
+            used_at: Stored::load(form.used_at, place("used_at"))?,
+        };
+        Ok((Stored::load(form.key, place("key"))?, used))
     }
 }
 

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sortie_domain::broker::model::{Connection, MatchSpec, Properties};
+use sortie_domain::content::Digest;
 use sortie_domain::ids::{HookId, IdempotencyKey, MatchId, PlayerId, QueueId, RegionId, TicketId};
 use sortie_domain::matchmaking::model::{
     CancelCause, Check, DissolveCause, FailCause, Formation, Named, Offered, Party, Player, Round, SeatOffer,
     Stage, Ticket, TicketEnd, TicketSpec, TicketState,
 };
+use sortie_domain::matchmaking::order::UsedKey;
 use sortie_domain::matchmaking::settings::{
     About, Backfill, ExpirationAction, Hook, HookPoint, Measure, Need, OnFailure, OutsideHook, Queue, Rule,
     RuleKind, Settings, WidenStep,
@@ -101,6 +103,8 @@ fn queue() -> Queue {
 fn settings() -> Arc<Settings> {
     Arc::new(Settings {
         queues: BTreeMap::from([(queue_id(), queue())]),
+        waiting_bytes: 3 << 30,
+        kept_bytes: 200 << 20,
         status_expiration: seconds(600),
         tick: Duration::from_millis(100),
         hooks: vec![outside(HookPoint::ValidateTicket)],
@@ -258,35 +262,56 @@ pub(super) fn snapshot() -> Snapshot {
         seq: 300,
         settings: settings(),
         configured: Some(Arc::new(Settings::default())),
-        closed: vec![(QueueId::new("closed").unwrap(), Queue::default())],
-        tickets: vec![
+        closed: [(QueueId::new("closed").unwrap(), Queue::default())].into_iter().collect(),
+        tickets: by_place([
             ticket(1, TicketState::Validating(check())),
             ticket(2, TicketState::Waiting),
             ticket(3, TicketState::Proposed { match_id: match_1.clone(), since }),
             ticket(4, TicketState::FindingServer { match_id: match_1.clone(), since }),
             ticket(5, TicketState::Seating { match_id: match_id("match-9"), since }),
-        ],
-        over: vec![
+        ]),
+        over: by_place([
             ticket(6, over(completed)),
             ticket(7, over(failed)),
             ticket(8, over(TicketEnd::Cancelled(CancelCause::NotAccepted))),
             ticket(9, over(TicketEnd::TimedOut)),
-        ],
-        formations: vec![
+        ]),
+        formations: [
             formation(1, Stage::Accepting { until: at(9), accepted: BTreeSet::from([player_id("ann")]) }),
             formation(2, Stage::Checking(check())),
             formation(3, Stage::FindingServer { submitted: true }),
-        ],
-        withdrawing: vec![match_id("match-8")],
-        offers: vec![Offered {
+        ]
+        .into_iter()
+        .map(|formation| (formation.id.clone(), Arc::new(formation)))
+        .collect(),
+        withdrawing: [match_id("match-8")].into_iter().collect(),
+        offers: [Offered {
             offer: offer(),
             place: 33,
             seating: BTreeMap::from([(ticket_id("ticket-5"), (2, at(30)))]),
             free: 1,
-        }],
-        rounds: vec![
+        }]
+        .into_iter()
+        .map(|offered| (offered.offer.match_id.clone(), Arc::new(offered)))
+        .collect(),
+        rounds: [
             (QueueId::new("closed").unwrap(), Round { number: 1, after: 2, check: None }),
             (queue_id(), Round { number: 3, after: 4, check: Some(check()) }),
-        ],
+        ]
+        .into_iter()
+        .collect(),
+        keys: [(IdempotencyKey::new("key-1").unwrap(), used_key())].into_iter().collect(),
     }
+}
+
+fn used_key() -> UsedKey {
+    let content = Digest::from_bytes([7; 16]);
+    UsedKey { ticket: ticket_id("ticket-0"), content, used_at: at(2) }
+}
+
+/// Tickets as a snapshot has them.
+pub(super) fn by_place<All: FromIterator<(u64, Arc<Ticket>)>>(
+    tickets: impl IntoIterator<Item = Ticket>,
+) -> All {
+    tickets.into_iter().map(|ticket| (ticket.place, Arc::new(ticket))).collect()
 }

@@ -9,17 +9,21 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 use sortie_domain::broker::model::{Connection, MatchSpec, Properties};
+use sortie_domain::content::Digest;
 use sortie_domain::ids::{HookId, IdempotencyKey, MatchId, PlayerId, QueueId, RegionId, TicketId};
 use sortie_domain::matchmaking::model::{
     CancelCause, Check, DissolveCause, FailCause, Formation, Named, Offered, Party, Player, Round, SeatOffer,
     Stage, Ticket, TicketEnd, TicketSpec, TicketState,
 };
+use sortie_domain::matchmaking::order::UsedKey;
 use sortie_domain::matchmaking::settings::{
     About, Backfill, ExpirationAction, Hook, HookPoint, Measure, Need, OnFailure, OutsideHook, Queue, Rule,
     RuleKind, Settings, WidenStep,
 };
 use sortie_domain::matchmaking::{Event, Snapshot};
 use sortie_domain::time::Timestamp;
+
+use super::samples::by_place;
 
 /// Most elements of a list.
 const MANY: usize = 3;
@@ -219,9 +223,11 @@ fn queue() -> impl Strategy<Value = Queue> {
 }
 
 fn settings() -> impl Strategy<Value = Arc<Settings>> {
-    (btree_map(queue_id(), queue(), 0..MANY), duration(), duration(), vec(hook(), 0..MANY)).prop_map(
-        |(queues, status_expiration, tick, hooks)| {
-            Arc::new(Settings { queues, status_expiration, tick, hooks })
+    let durations = (duration(), duration());
+    let budgets = any::<(u64, u64)>();
+    (btree_map(queue_id(), queue(), 0..MANY), durations, vec(hook(), 0..MANY), budgets).prop_map(
+        |(queues, (status_expiration, tick), hooks, (waiting_bytes, kept_bytes))| {
+            Arc::new(Settings { queues, status_expiration, tick, hooks, waiting_bytes, kept_bytes })
         },
     )
 }
@@ -369,24 +375,32 @@ pub(super) fn snapshot() -> impl Strategy<Value = Snapshot> {
     let tickets = (vec(ticket(), 0..MANY), vec(ticket(), 0..MANY));
     let matches = (vec(formation(), 0..MANY), vec(match_id(), 0..MANY), vec(offered(), 0..MANY));
     let settings = (settings(), option::of(settings()));
-    (any::<u64>(), settings, queues, tickets, matches).prop_map(
+    let used = (ticket_id(), any::<[u8; 16]>(), time()).prop_map(|(ticket, content, used_at)| {
+        let content = Digest::from_bytes(content);
+        UsedKey { ticket, content, used_at }
+    });
+    let key = "[ -~]{1,128}".prop_map(|key| IdempotencyKey::new(&key).unwrap());
+    let keys = btree_map(key, used, 0..MANY);
+    (any::<u64>(), settings, queues, tickets, matches, keys).prop_map(
         |(
             seq,
             (settings, configured),
             (closed, rounds),
             (tickets, over),
             (formations, withdrawing, offers),
+            keys,
         )| Snapshot {
             seq,
             settings,
             configured,
-            closed,
-            tickets,
-            over,
-            formations,
-            withdrawing,
-            offers,
-            rounds,
+            closed: closed.into_iter().collect(),
+            tickets: by_place(tickets),
+            over: by_place(over),
+            formations: formations.into_iter().map(|of| (of.id.clone(), Arc::new(of))).collect(),
+            withdrawing: withdrawing.into_iter().collect(),
+            offers: offers.into_iter().map(|of| (of.offer.match_id.clone(), Arc::new(of))).collect(),
+            rounds: rounds.into_iter().collect(),
+            keys: keys.into_iter().collect(),
         },
     )
 }

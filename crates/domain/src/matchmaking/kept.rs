@@ -1,0 +1,185 @@
+//! What is over: how long it can be asked for, and in how many bytes.
+//!
+//! All of it follows from the records and the settings, so that a replay forgets the same. With each event so much is
+//! forgotten at most, so that none takes long, and more than one event can bring.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::model::{Party, Player, Ticket, TicketSpec, TicketState};
+use super::names::hash;
+use super::order::{KEY_LASTS, UsedKey};
+use super::state::{Indexes, State, bytes};
+use crate::ids::IdempotencyKey;
+use crate::time::Timestamp;
+
+/// Tickets that are over and can still be asked about; the oldest go first, before their time if need be.
+pub const OVER_KEPT: usize = 1_000_000;
+/// Statuses beyond their time that are forgotten with one event.
+const FORGOTTEN_PER_EVENT: usize = 16;
+/// Tickets that are over whose properties, or which themselves, are forgotten with one event because of the budget. More
+/// than one event ends: a match has at most a thousand.
+const EVICTED_PER_EVENT: usize = 2_048;
+/// Bytes that are forgotten with one event because of the budget.
+const EVICTED_BYTES_PER_EVENT: u64 = 8 << 20;
+
+impl State {
+    /// Forgets what is beyond its time or beyond the budget: first the properties of all, then the tickets, the oldest
+    /// first in both. Keys of tickets that are gone take half of the budget at most.
+    pub(super) fn forget_old(&mut self, now: Timestamp) {
+        let kept = self.settings.status_expiration;
+        for _ in 0..FORGOTTEN_PER_EVENT {
+            let oldest = self.index.over_order.first();
+            if oldest.is_none_or(|(at, _, _)| *at + kept > now) {
+                break;
+            }
+            self.forget_oldest();
+        }
+        for _ in 0..FORGOTTEN_PER_EVENT {
+            let oldest = self.index.key_order.first();
+            if oldest.is_none_or(|(used_at, _)| *used_at + KEY_LASTS > now) {
+                break;
+            }
+            self.forget_oldest_key();
+        }
+        let least = self.index.kept_bytes.saturating_sub(EVICTED_BYTES_PER_EVENT);
+        for _ in 0..EVICTED_PER_EVENT {
+            if self.index.kept_bytes < least {
+                break;
+            }
+            let too_many = self.over.len() > OVER_KEPT;
+            if !too_many && self.index.kept_bytes <= self.settings.kept_bytes {
+                break;
+            }
+            if !too_many && self.strip_oldest() {
+                continue;
+            }
+            let most_keys = self.index.key_bytes > self.settings.kept_bytes / 2;
+            let forgotten = if most_keys && !too_many {
+                self.forget_oldest_key()
+            } else {
+                self.forget_oldest() || self.forget_oldest_key()
+            };
+            if !forgotten {
+                break;
+            }
+        }
+    }
+
+    /// The key of a ticket that is over, where it is not remembered without it yet.
+    fn remember_key(&mut self, ticket: &Ticket) {
+        let asked = ticket.asked_for();
+        let Some(key) = asked.idempotency_key.clone().filter(|key| !self.keys.contains_key(key)) else {
+            return;
+        };
+        let ticket =
+            UsedKey { ticket: ticket.id.clone(), content: asked.content(), used_at: ticket.started_at };
+        self.index.enter_key(&key, &ticket);
+        self.keys.insert(key, ticket);
+    }
+
+    /// The key is that of a new ticket from now on.
+    pub(super) fn forget_key(&mut self, key: &IdempotencyKey) {
+        if let Some(used) = self.keys.remove(key) {
+            self.index.key_order.remove(&(used.used_at, key.clone()));
+            let bytes = bytes(&(key, &used));
+            self.index.kept_bytes -= bytes;
+            self.index.key_bytes -= bytes;
+        }
+    }
+
+    fn forget_oldest_key(&mut self) -> bool {
+        let Some((_, key)) = self.index.key_order.first().cloned() else { return false };
+        self.forget_key(&key);
+        true
+    }
+
+    /// Takes from the oldest ticket that has them the properties that its status can do without.
+    fn strip_oldest(&mut self) -> bool {
+        let Some((_, _, place)) = self.index.full.pop_first() else { return false };
+        if let Some(ticket) = self.over.get(&place).cloned() {
+            self.remember_key(&ticket);
+        }
+        if let Some(ticket) = self.over.get_mut(&place) {
+            self.index.kept_bytes -= bytes(&**ticket);
+            let ticket = Arc::make_mut(ticket);
+            ticket.spec = Arc::new(bare(&ticket.spec));
+            ticket.asked = None;
+            self.index.kept_bytes += bytes(ticket);
+        }
+        true
+    }
+
+    fn forget_oldest(&mut self) -> bool {
+        let Some((_, _, place)) = self.index.over_order.pop_first() else { return false };
+        let Some(ticket) = self.over.remove(&place) else { return true };
+        self.index.leave_over(&ticket);
+        self.remember_key(&ticket);
+        true
+    }
+}
+
+impl Indexes {
+    /// A key comes whose ticket does not tell any more what was asked for.
+    pub(super) fn enter_key(&mut self, key: &IdempotencyKey, used: &UsedKey) {
+        self.key_order.insert((used.used_at, key.clone()));
+        let bytes = bytes(&(key, used));
+        self.kept_bytes += bytes;
+        self.key_bytes += bytes;
+    }
+
+    /// A ticket that is over comes.
+    pub(super) fn enter_over(&mut self, ticket: &Ticket) {
+        let TicketState::Over { at, .. } = &ticket.state else { return };
+        let order = (*at, ticket.changed_seq, ticket.place);
+        self.over_order.insert(order);
+        if ticket.asked.is_some() || !is_bare(&ticket.spec) {
+            self.full.insert(order);
+        }
+        self.kept_bytes += bytes(ticket);
+        self.by_id.insert(hash(0, ticket.id.as_str()), ticket.place);
+        if let Some(key) = &ticket.spec.idempotency_key {
+            self.by_key.insert(key.clone(), ticket.id.clone());
+        }
+    }
+
+    fn leave_over(&mut self, ticket: &Ticket) {
+        if let TicketState::Over { at, .. } = &ticket.state {
+            self.full.remove(&(*at, ticket.changed_seq, ticket.place));
+        }
+        self.kept_bytes -= bytes(ticket);
+        self.by_id.remove(hash(0, ticket.id.as_str()), ticket.place);
+        if let Some(key) = &ticket.spec.idempotency_key
+            && self.by_key.get(key) == Some(&ticket.id)
+        {
+            self.by_key.remove(key);
+        }
+    }
+}
+
+/// What a status tells of what was asked for: by whom, under which key.
+pub(super) fn bare(spec: &TicketSpec) -> TicketSpec {
+    let party = |party: &Party| {
+        let players: Vec<Player> =
+            party.players.iter().map(|player| Player::new(player.id.clone())).collect();
+        Party { id: party.id.clone(), players }
+    };
+    TicketSpec {
+        queue: spec.queue.clone(),
+        parties: spec.parties.iter().map(party).collect(),
+        leader: spec.leader.clone(),
+        properties: Default::default(),
+        latencies: Default::default(),
+        idempotency_key: spec.idempotency_key.clone(),
+    }
+}
+
+pub(super) fn is_bare(spec: &TicketSpec) -> bool {
+    let of_player = |player: &Player| {
+        player.ratings.is_empty()
+            && player.latencies.is_empty()
+            && player.blocked.is_empty()
+            && player.properties.text().is_none()
+    };
+    spec.properties.text().is_none() && spec.latencies.is_empty() && spec.players().all(of_player)
+}

@@ -1,0 +1,92 @@
+//! What a ticket asks for, by its content: the same order under one key is one ticket.
+
+use alloc::collections::BTreeMap;
+use core::time::Duration;
+
+use super::model::{Player, TicketSpec};
+use crate::broker::model::Properties;
+use crate::content::{Digest, Digester};
+use crate::ids::{IdempotencyKey, RegionId, TicketId};
+use crate::size::{ENTRY_BYTES, Size};
+use crate::time::Timestamp;
+
+/// How long an idempotency key is remembered at least, from when it was used, within the budget.
+pub const KEY_LASTS: Duration = Duration::from_secs(24 * 3_600);
+
+/// An idempotency key whose ticket is forgotten, or has lost its properties.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UsedKey {
+    /// The ticket.
+    pub ticket: TicketId,
+    /// What it asked for.
+    pub content: Digest,
+    /// When.
+    pub used_at: Timestamp,
+}
+
+impl Size for (&IdempotencyKey, &UsedKey) {
+    fn byte_size(&self) -> usize {
+        // In the map and in two indexes.
+        6 * ENTRY_BYTES + self.0.byte_size() + self.1.ticket.byte_size()
+    }
+}
+
+impl TicketSpec {
+    /// Stands for what is asked for: equal where that is the same, however it is written. It is stored, so what it is made
+    /// of must never change; a field that is new is left out where it is not given.
+    #[must_use]
+    pub fn content(&self) -> Digest {
+        let Self { queue, parties, leader, properties, latencies, idempotency_key } = self;
+        let mut digest = Digester::default();
+        digest.tagged(b'q', queue.as_str().as_bytes());
+        digest.number(parties.len() as u64);
+        for party in parties {
+            digest.tag(u8::from(party.id.is_some()));
+            digest.tagged(b'i', party.id.as_deref().unwrap_or_default().as_bytes());
+            digest.number(party.players.len() as u64);
+            party.players.iter().for_each(|player| add_player(player, &mut digest));
+        }
+        if let Some(leader) = leader {
+            digest.tagged(b'l', leader.as_str().as_bytes());
+        }
+        digest.digest(of_properties(properties));
+        add_latencies(latencies, &mut digest);
+        if let Some(key) = idempotency_key {
+            digest.tagged(b'k', key.as_str().as_bytes());
+        }
+        digest.finish()
+    }
+
+    /// Whether both ask for the same.
+    #[must_use]
+    pub fn same_content(&self, other: &Self) -> bool {
+        self == other || self.content() == other.content()
+    }
+}
+
+fn add_player(player: &Player, digest: &mut Digester) {
+    digest.tagged(b'p', player.id.as_str().as_bytes());
+    digest.number(player.ratings.len() as u64);
+    for (name, rating) in &player.ratings {
+        digest.tagged(b'r', name.as_bytes());
+        // Both zeros are one number.
+        digest.number(if *rating == 0.0 { 0 } else { rating.to_bits() });
+    }
+    add_latencies(&player.latencies, digest);
+    digest.number(player.blocked.len() as u64);
+    player.blocked.iter().for_each(|blocked| digest.tagged(b'b', blocked.as_str().as_bytes()));
+    digest.digest(of_properties(&player.properties));
+}
+
+fn add_latencies(latencies: &BTreeMap<RegionId, u32>, digest: &mut Digester) {
+    digest.number(latencies.len() as u64);
+    for (region, latency) in latencies {
+        digest.tagged(b'g', region.as_str().as_bytes());
+        digest.number(u64::from(*latency));
+    }
+}
+
+/// Nothing is the same as an object without members.
+fn of_properties(properties: &Properties) -> Digest {
+    Digest::of_json(properties.text().unwrap_or("{}"))
+}
