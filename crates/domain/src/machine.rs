@@ -7,13 +7,27 @@
 //!   wait, when a server was last heard of) is kept beside that state and is no part of a snapshot.
 //! * A call is answered once, now or in a later step: whoever waits is known by the [`CallId`] that came with it.
 //! * [`Machine::outstanding`] lists, from the state alone, the effects whose outcome has not come back.
+//! * A step is bounded: once [`Step::is_full`], a machine begins no further piece of work in it (a timer that is due,
+//!   an order, a match of a tick, an answer to somebody who waits). What is left stays due, which
+//!   [`Machine::next_deadline`] says, and is found again from the state alone, so that a restart goes on with it. The
+//!   input itself is one piece of work and is always carried out; a piece takes at most a few MiB.
+//! * A host may make a step durable in parts, in order. After a crash a machine finds a prefix of a step in its log,
+//!   and goes on from there.
 //!
 //! Why not return futures or callbacks: a plain struct can be driven by a simulation, with crashes between any two
 //! steps, and by the real host, without a line of difference.
 
 use alloc::vec::Vec;
 
+use crate::size::{ENTRY_BYTES, Size};
 use crate::time::Timestamp;
+
+/// A step that holds this many bytes of events begins no further piece of work. It leaves room for several of the
+/// largest pieces below the largest batch of a log, and takes a few milliseconds to write.
+pub const STEP_BYTES: usize = 1 << 20;
+
+/// A step that holds this many records and answers begins no further piece of work.
+pub const STEP_RECORDS: usize = 4_096;
 
 /// When a step happens, and the random bits it may use.
 ///
@@ -44,20 +58,61 @@ pub struct Record<E> {
 /// An answer to a call: the reply, or a typed refusal.
 pub type Answer<M> = Result<<M as Machine>::Reply, <M as Machine>::Refusal>;
 
+/// Where a step ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StepLimits {
+    /// Bytes of events, by [`Size`].
+    pub bytes: usize,
+    /// Records and answers, together.
+    pub records: usize,
+}
+
+impl Default for StepLimits {
+    fn default() -> Self {
+        Self { bytes: STEP_BYTES, records: STEP_RECORDS }
+    }
+}
+
 /// What one or several inputs led to. The host appends `records` to the log, and after they are durable
 /// delivers `answers` in order.
 pub struct Step<M: Machine> {
-    /// Events in log order, already applied to the machine.
+    /// Events in log order, already applied to the machine. Added to by [`Step::push`], which counts them.
     pub records: Vec<Record<M::Event>>,
     /// Answers to calls, this step's own or earlier ones.
     pub answers: Vec<(CallId, Answer<M>)>,
+    bytes: usize,
+    limits: StepLimits,
 }
 
 impl<M: Machine> Step<M> {
-    /// An empty step.
+    /// An empty step with the limits that every host uses.
     #[must_use]
     pub const fn new() -> Self {
-        Self { records: Vec::new(), answers: Vec::new() }
+        Self::within(StepLimits { bytes: STEP_BYTES, records: STEP_RECORDS })
+    }
+
+    /// An empty step with other limits: small ones let a simulation reach them.
+    #[must_use]
+    pub const fn within(limits: StepLimits) -> Self {
+        Self { records: Vec::new(), answers: Vec::new(), bytes: 0, limits }
+    }
+
+    /// Adds a record.
+    pub fn push(&mut self, record: Record<M::Event>) {
+        self.bytes = self.bytes.saturating_add(ENTRY_BYTES + record.event.byte_size());
+        self.records.push(record);
+    }
+
+    /// Bytes of its records, by [`Size`]: never less than their stored form takes.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether a machine is to leave further work to a later step. Asked before each piece of work.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.bytes >= self.limits.bytes || self.records.len() + self.answers.len() >= self.limits.records
     }
 }
 
@@ -72,7 +127,7 @@ pub trait Machine: Sized {
     /// What is asked of the machine.
     type Command;
     /// What it decides; the only thing that changes its durable state.
-    type Event: Clone;
+    type Event: Clone + Size;
     /// The good answer to a command.
     type Reply;
     /// The typed refusal of a command. A refused command leaves no event.
@@ -82,13 +137,15 @@ pub trait Machine: Sized {
     /// The durable state as plain data.
     type Snapshot;
 
-    /// Takes a command. Answers `call` now (in `step.answers`) or keeps it for a later step.
+    /// Takes a command. Answers `call` now (in `step.answers`) or keeps it for a later step. What follows from it
+    /// beyond a full step is left for [`Machine::tick`].
     fn handle(&mut self, at: Moment, call: CallId, command: Self::Command, step: &mut Step<Self>);
 
-    /// Fires every deadline that is due at `at.now`.
+    /// Fires what is due at `at.now`, until the step is full. Each call with room in its step makes progress, so that
+    /// calling it until [`Machine::next_deadline`] is later ends.
     fn tick(&mut self, at: Moment, step: &mut Step<Self>);
 
-    /// The earliest time at which [`Machine::tick`] has something to do.
+    /// The earliest time at which [`Machine::tick`] has something to do; in the past where a full step left work.
     fn next_deadline(&self) -> Option<Timestamp>;
 
     /// The caller of a kept call has gone away; nothing is to be sent to it. Emits nothing.

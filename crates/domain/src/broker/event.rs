@@ -9,6 +9,7 @@ use super::model::{
     CancelCause, Connection, EndCause, FailReason, Fleet, GoneCause, MatchSpec, SeatEnd, Settings,
 };
 use crate::ids::{AllocationId, FleetId, MatchId, PlayerId, SeatId, ServerId};
+use crate::size::{ENTRY_BYTES, Size};
 
 /// A decision of the broker.
 #[derive(Clone, PartialEq, Debug)]
@@ -248,6 +249,50 @@ impl Event {
             Self::AllocationAssigned { for_match, .. } => Some(for_match),
             _ => None,
         }
+    }
+}
+
+impl Size for Event {
+    fn byte_size(&self) -> usize {
+        let content = match self {
+            Self::Configured { settings, fleets } => settings.byte_size() + fleets.byte_size(),
+            Self::Reconfigured { settings } => settings.byte_size(),
+            Self::MatchQueued { id, spec } => id.byte_size() + spec.byte_size(),
+            Self::MatchPickedUp { id, server } | Self::MatchReturned { id, server } => {
+                id.byte_size() + server.byte_size()
+            }
+            Self::MatchReady { id, server, players, connection } => {
+                id.byte_size() + server.byte_size() + players.byte_size() + connection.byte_size()
+            }
+            Self::MatchEnded { id, players, .. }
+            | Self::MatchFailed { id, players, .. }
+            | Self::MatchCancelled { id, players, .. } => id.byte_size() + players.byte_size(),
+            Self::SeatReserved { seat, match_id, player, .. } => {
+                seat.byte_size() + match_id.byte_size() + player.byte_size()
+            }
+            Self::SeatClaimed { seat, match_id } | Self::SeatClosed { seat, match_id, .. } => {
+                seat.byte_size() + match_id.byte_size()
+            }
+            Self::MatchPlacesReported { id, .. } => id.byte_size(),
+            Self::ServerRegistered { server }
+            | Self::ServerAvailable { server }
+            | Self::ServerFull { server }
+            | Self::ServerNotFull { server }
+            | Self::ServerDraining { server, .. }
+            | Self::ServerGone { server, .. } => server.byte_size(),
+            Self::AllocationOrdered { allocation, server, fleet, for_match } => {
+                allocation.byte_size() + server.byte_size() + fleet.byte_size() + for_match.byte_size()
+            }
+            Self::AllocationAssigned { allocation, for_match } => {
+                allocation.byte_size() + for_match.byte_size()
+            }
+            Self::AllocationStarted { allocation } => allocation.byte_size(),
+            Self::AllocationStopOrdered { allocation, fleet, error }
+            | Self::AllocationEnded { allocation, fleet, error } => {
+                allocation.byte_size() + fleet.byte_size() + error.byte_size()
+            }
+        };
+        ENTRY_BYTES + content
     }
 }
 

@@ -274,7 +274,7 @@ impl<'a> Turn<'a> {
         for server in expected.cloned().into_iter().chain(server) {
             self.note_free(&server);
         }
-        self.step.records.push(record);
+        self.step.push(record);
     }
 
     fn note_wait(&mut self, id: &MatchId, server: &ServerId) {

@@ -20,6 +20,9 @@ pub const MAX_PROPERTIES_BYTES: usize = 64 * 1024;
 pub const MAX_PLAYERS: usize = 1_000;
 /// Most seats that one match may have.
 pub const MAX_CAPACITY: u32 = 10_000;
+/// Largest match, in bytes as [`Size`] counts what is asked for: so that what one match leads to, its text twice over
+/// with every player's id, is far below the largest batch of a log.
+pub const MAX_MATCH_BYTES: usize = 4 << 20;
 /// Longest connection details, in bytes.
 pub const MAX_CONNECTION_BYTES: usize = 4096;
 
@@ -560,6 +563,12 @@ pub struct Fleet {
     pub preference: i32,
 }
 
+impl Size for Fleet {
+    fn byte_size(&self) -> usize {
+        2 * ENTRY_BYTES + self.id.byte_size() + self.requirements.byte_size()
+    }
+}
+
 /// What a fleet's recent past says about it.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct FleetHealth {
@@ -616,6 +625,13 @@ impl Default for Settings {
             delay_allocation: Duration::from_secs(30),
             wait: Duration::from_secs(30),
         }
+    }
+}
+
+impl Size for Settings {
+    fn byte_size(&self) -> usize {
+        // Seven durations of up to eleven bytes.
+        3 * ENTRY_BYTES
     }
 }
 

@@ -10,6 +10,7 @@ use super::settings::Settings;
 use super::words::FINDING_SERVER;
 use crate::broker::model::{Connection, MatchSpec};
 use crate::ids::{HookId, MatchId, PlayerId, QueueId, RegionId, TicketId};
+use crate::size::{ENTRY_BYTES, Size};
 use crate::time::Timestamp;
 
 /// A decision.
@@ -320,6 +321,56 @@ impl<'a> Notice<'a> {
         self.connection = Some(connection);
         self
     }
+}
+
+impl Size for Event {
+    fn byte_size(&self) -> usize {
+        let content = match self {
+            Self::Configured { settings } | Self::Reconfigured { settings } => settings.byte_size(),
+            Self::TicketStarted { id, spec, queue, check }
+            | Self::TicketChecked { id, spec, queue, check } => {
+                id.byte_size() + spec.byte_size() + queue.byte_size() + check.byte_size()
+            }
+            Self::TicketCancelled { ticket, .. } | Self::TicketTimedOut { ticket } => ticket.byte_size(),
+            Self::TicketFailed { ticket, detail, .. } => ticket.byte_size() + detail.byte_size(),
+            Self::MatchProposed { id, queue, teams, region, spec, check, .. } => {
+                formed_size(id, queue, teams, region.as_ref(), spec) + check.byte_size()
+            }
+            Self::MatchFormed { id, queue, teams, region, spec } => {
+                formed_size(id, queue, teams, region.as_ref(), spec)
+            }
+            Self::MatchAccepted { id, player } => id.byte_size() + player.byte_size(),
+            Self::MatchChecked { id, spec, check } => id.byte_size() + spec.byte_size() + check.byte_size(),
+            Self::MatchSubmitted { id } | Self::MatchWithdrawn { id } => id.byte_size(),
+            Self::MatchDissolved { id, returned, .. } => id.byte_size() + returned.byte_size(),
+            Self::MatchReady { id, tickets, connection } => {
+                id.byte_size() + tickets.byte_size() + connection.byte_size()
+            }
+            Self::SeatsOffered { offer } => offer.byte_size(),
+            Self::SeatsWithdrawn { match_id } => match_id.byte_size(),
+            Self::SeatsTaken { match_id, ticket, .. } | Self::TicketReturned { match_id, ticket } => {
+                match_id.byte_size() + ticket.byte_size()
+            }
+            Self::TicketSeated { match_id, ticket, connection } => {
+                match_id.byte_size() + ticket.byte_size() + connection.byte_size()
+            }
+            Self::RoundBegun { queue, check, .. } => queue.byte_size() + check.byte_size(),
+            Self::RoundEnded { queue, .. } => queue.byte_size(),
+        };
+        2 * ENTRY_BYTES + content
+    }
+}
+
+fn formed_size(
+    id: &MatchId,
+    queue: &QueueId,
+    teams: &[Vec<Named>],
+    region: Option<&RegionId>,
+    spec: &MatchSpec,
+) -> usize {
+    let teams = teams.iter().map(|team| ENTRY_BYTES + team.byte_size()).sum::<usize>();
+    let region = region.map_or(0, Size::byte_size);
+    id.byte_size() + queue.byte_size() + teams + region + spec.byte_size()
 }
 
 /// Work outside that follows from the state. Doing one twice does no harm.

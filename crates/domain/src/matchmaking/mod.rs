@@ -293,7 +293,7 @@ impl<'a> Turn<'a> {
         let record = Record { seq: self.state().seq + 1, time: self.now, event };
         self.maker.state.apply(&record);
         self.note_due(&record.event);
-        self.step.records.push(record);
+        self.step.push(record);
     }
 
     /// Tickets that do not wait after this event.

@@ -160,6 +160,12 @@ pub struct Check {
     pub until: Timestamp,
 }
 
+impl Size for Check {
+    fn byte_size(&self) -> usize {
+        ENTRY_BYTES + self.hook.byte_size()
+    }
+}
+
 /// One ticket.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Ticket {
@@ -372,6 +378,12 @@ pub struct Named {
     pub players: Vec<PlayerId>,
 }
 
+impl Size for Named {
+    fn byte_size(&self) -> usize {
+        ENTRY_BYTES + self.ticket.byte_size() + self.players.byte_size()
+    }
+}
+
 /// What is asked of the broker for a match of tickets: marked, so that whoever knows the broker's side only can tell it
 /// from a match that somebody else submitted. Its idempotency key is its own id, which nobody knows before.
 #[must_use]
@@ -452,6 +464,19 @@ pub struct SeatOffer {
     pub ratings: BTreeMap<Box<str>, f64>,
     /// Who plays in it.
     pub players: Vec<PlayerId>,
+}
+
+impl Size for SeatOffer {
+    fn byte_size(&self) -> usize {
+        let ratings = self.ratings.keys().map(|name| ENTRY_BYTES + name.byte_size()).sum::<usize>();
+        ENTRY_BYTES
+            + self.match_id.byte_size()
+            + self.queue.byte_size()
+            + self.region.byte_size()
+            + self.properties.byte_size()
+            + ratings
+            + self.players.byte_size()
+    }
 }
 
 /// An offer of free seats and what has become of them.

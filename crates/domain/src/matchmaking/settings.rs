@@ -11,6 +11,7 @@ use super::model::MAX_TICKET_PLAYERS;
 use crate::broker::model::{MAX_PLAYERS, Properties};
 use crate::broker::requirements;
 use crate::ids::{HookId, QueueId};
+use crate::size::{ENTRY_BYTES, Size};
 
 /// Most queues.
 pub const MAX_QUEUES: usize = 1_000;
@@ -515,6 +516,46 @@ impl Settings {
             queue.check(self).map_err(|problem| format!("queue {id} {problem}"))?;
         }
         Ok(())
+    }
+}
+
+impl Size for Settings {
+    fn byte_size(&self) -> usize {
+        ENTRY_BYTES + self.queues.byte_size() + self.hooks.byte_size()
+    }
+}
+
+impl Size for Queue {
+    fn byte_size(&self) -> usize {
+        // Up to ten numbers beside the lists.
+        4 * ENTRY_BYTES + self.properties.byte_size() + self.hooks.byte_size() + self.rules.byte_size()
+    }
+}
+
+impl Size for Hook {
+    fn byte_size(&self) -> usize {
+        let content = match self {
+            Self::QueueByPartySize(queues) => {
+                queues.values().map(|queue| ENTRY_BYTES + queue.byte_size()).sum()
+            }
+            Self::PartyMembership | Self::TeamData => 0,
+            Self::PeerToPeerHost(property) => property.byte_size(),
+            Self::Outside(hook) => ENTRY_BYTES + hook.id.byte_size(),
+        };
+        ENTRY_BYTES + content
+    }
+}
+
+impl Size for Rule {
+    fn byte_size(&self) -> usize {
+        let text = match &self.kind {
+            RuleKind::Equal { property }
+            | RuleKind::Distance { property, .. }
+            | RuleKind::Balance { property, .. } => property.byte_size(),
+            RuleKind::Expression { expression, .. } => expression.byte_size(),
+            RuleKind::Latency { .. } | RuleKind::NotBlocked => 0,
+        };
+        2 * ENTRY_BYTES + self.name.byte_size() + text + ENTRY_BYTES * self.widen.len()
     }
 }
 

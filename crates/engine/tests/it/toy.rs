@@ -92,13 +92,19 @@ impl Toy {
     fn emit(&mut self, at: Moment, event: Event, step: &mut Step<Self>) {
         let record = Record { seq: self.state.seq + 1, time: at.now, event };
         self.apply(&record);
-        step.records.push(record);
+        step.push(record);
         let sum = self.state.sum;
         let ready: Vec<_> = self.waiting.extract_if(.., |(_, least)| *least <= sum).collect();
         for (call, least) in ready {
             self.emit(at, Event::Woken(least), step);
             step.answers.push((call, Ok(Reply::Woken(least))));
         }
+    }
+}
+
+impl Size for Event {
+    fn byte_size(&self) -> usize {
+        ENTRY_BYTES
     }
 }
 

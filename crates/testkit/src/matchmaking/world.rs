@@ -248,7 +248,7 @@ impl World {
 
     /// What was decided is durable: effects begin, answers go out, players hear of it.
     fn commit(&mut self) {
-        let Step { records, answers } = std::mem::take(&mut self.step);
+        let Step { records, answers, .. } = std::mem::take(&mut self.step);
         for effect in std::mem::take(&mut self.decided) {
             self.begin(effect);
         }

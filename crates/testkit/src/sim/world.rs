@@ -272,7 +272,7 @@ impl World {
 
     /// What was decided is durable: effects begin, answers go out.
     fn commit(&mut self) {
-        let Step { records, answers } = std::mem::take(&mut self.step);
+        let Step { records, answers, .. } = std::mem::take(&mut self.step);
         for record in &records {
             if let Some(effect) = self.broker.effect(&record.event) {
                 self.begin(effect);

@@ -14,6 +14,7 @@ use sortie_domain::broker::model::{GoneCause, Settings};
 use sortie_domain::broker::{Broker, Event, Snapshot};
 use sortie_domain::ids::ServerId;
 use sortie_domain::machine::{Machine, Record};
+use sortie_domain::size::Size;
 use sortie_domain::time::Timestamp;
 use sortie_wire::cloud_event::cloud_event;
 use sortie_wire::stored::{decode_event, decode_snapshot, encode_event, encode_snapshot};
@@ -48,6 +49,11 @@ proptest! {
     #[test]
     fn any_event_comes_back_as_it_was(event in strategies::event()) {
         prop_assert_eq!(decode_event(&encoded(&event)).unwrap(), event);
+    }
+
+    #[test]
+    fn any_event_is_stored_in_no_more_bytes_than_are_counted_for_it(event in strategies::event()) {
+        prop_assert!(encoded(&event).len() <= event.byte_size(), "{} bytes", encoded(&event).len());
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod strategies;
 use proptest::prelude::*;
 use sortie_domain::machine::{Machine, Record};
 use sortie_domain::matchmaking::{Event, Matchmaker};
+use sortie_domain::size::Size;
 use sortie_domain::time::Timestamp;
 use sortie_wire::cloud_event::matchmaker::{TICKET_STATUS, cloud_event, status_events};
 use sortie_wire::stored::matchmaker::{decode_event, decode_snapshot, encode_event, encode_snapshot};
@@ -22,6 +23,11 @@ proptest! {
     #[test]
     fn any_event_comes_back_as_it_was(event in strategies::event()) {
         prop_assert_eq!(decode_event(&encoded(&event)).unwrap(), event);
+    }
+
+    #[test]
+    fn any_event_is_stored_in_no_more_bytes_than_are_counted_for_it(event in strategies::event()) {
+        prop_assert!(encoded(&event).len() <= event.byte_size(), "{} bytes", encoded(&event).len());
     }
 
     #[test]
