@@ -339,6 +339,7 @@ mod tests {
             Refusal::SeatOver { seat, end: SeatEnd::Expired },
             Refusal::NoFleet { why: BTreeMap::new() },
             Refusal::TooMany { what: "things", limit: 3 },
+            Refusal::TooLarge { what: "match", bytes: 4, limit: 3 },
         ];
         let documented = documented();
         for refusal in refusals {

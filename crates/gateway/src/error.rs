@@ -115,6 +115,7 @@ impl JoinError {
                 RefusalKind::Exists | RefusalKind::Conflict => 409,
                 RefusalKind::Gone => 410,
                 RefusalKind::Exhausted => 503,
+                RefusalKind::TooLarge => 413,
             },
             Self::TicketOver(end) => match **end {
                 TicketEnd::TimedOut => 408,
@@ -132,7 +133,7 @@ impl JoinError {
             Self::Refused(refusal) => match refusal.kind() {
                 // The player has named nothing that the broker could not have: the fleet behind the game is gone.
                 RefusalKind::NotFound | RefusalKind::Exhausted | RefusalKind::Conflict => 503,
-                RefusalKind::Invalid | RefusalKind::Exists | RefusalKind::Gone => 500,
+                RefusalKind::Invalid | RefusalKind::Exists | RefusalKind::Gone | RefusalKind::TooLarge => 500,
             },
             Self::NoToken | Self::NoRandomness | Self::OtherReply => 500,
         }

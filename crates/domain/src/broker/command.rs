@@ -289,6 +289,8 @@ pub enum RefusalKind {
     Gone,
     /// A limit is reached.
     Exhausted,
+    /// More than is taken at once, whoever asks and whenever.
+    TooLarge,
 }
 
 /// Why a command is refused. A refused command leaves no trace.
@@ -364,6 +366,15 @@ pub enum Refusal {
         /// The limit.
         limit: usize,
     },
+    /// One thing is larger than such things may be.
+    TooLarge {
+        /// What.
+        what: &'static str,
+        /// Its size in bytes, as [`Size`](crate::size::Size) counts.
+        bytes: usize,
+        /// The largest.
+        limit: usize,
+    },
 }
 
 impl Refusal {
@@ -389,6 +400,7 @@ impl Refusal {
         "seat_over",
         "no_fleet",
         "too_many",
+        "too_large",
     ];
 
     /// The stable code, documented in `contract/errors.md`.
@@ -415,6 +427,7 @@ impl Refusal {
             Self::SeatOver { .. } => "seat_over",
             Self::NoFleet { .. } => "no_fleet",
             Self::TooMany { .. } => "too_many",
+            Self::TooLarge { .. } => "too_large",
         }
     }
 
@@ -439,6 +452,7 @@ impl Refusal {
             | Self::NoFleet { .. } => RefusalKind::Conflict,
             Self::MatchOver { .. } | Self::SeatOver { .. } => RefusalKind::Gone,
             Self::TooMany { .. } => RefusalKind::Exhausted,
+            Self::TooLarge { .. } => RefusalKind::TooLarge,
         }
     }
 
@@ -497,6 +511,9 @@ impl fmt::Display for Refusal {
                 why.iter().try_for_each(|(fleet, reason)| write!(f, " {fleet} {reason};"))
             }
             Self::TooMany { what, limit } => write!(f, "too many {what}: at most {limit} are allowed"),
+            Self::TooLarge { what, bytes, limit } => {
+                write!(f, "the {what} counts {bytes} bytes, at most {limit} are taken; send less")
+            }
         }
     }
 }

@@ -83,6 +83,10 @@ pub(crate) struct Indexes {
     pub(crate) births: BTreeSet<(Timestamp, ServerId)>,
     /// Available servers without a match; the fleet is `None` for those that registered themselves.
     pub(crate) idle: BTreeMap<Option<FleetId>, BTreeSet<ServerId>>,
+    /// Servers by fleet; those that registered themselves have none.
+    pub(crate) of_fleet: BTreeMap<FleetId, BTreeSet<ServerId>>,
+    /// Servers that are draining and whose time has come: their last match is over, or those they have fail.
+    pub(crate) clearing: BTreeSet<ServerId>,
     pub(crate) by_server: BTreeMap<ServerId, AllocationId>,
     pub(crate) by_match: BTreeMap<MatchId, AllocationId>,
     /// Allocations whose server is to be heard of, by time of order.
@@ -92,6 +96,8 @@ pub(crate) struct Indexes {
     pub(crate) leaving: BTreeSet<(Timestamp, AllocationId)>,
     /// All allocations of a fleet.
     pub(crate) live: BTreeMap<FleetId, BTreeSet<AllocationId>>,
+    /// Fleets that are not configured and had servers or queued matches of their own when that came to be.
+    pub(crate) removed: BTreeSet<FleetId>,
 }
 
 pub(crate) struct State {
@@ -164,6 +170,7 @@ impl State {
             state.matches.insert(game.id.clone(), game);
         }
         for server in snapshot.servers {
+            state.index.enter_fleet(&server);
             state.index.enter_server(&server);
             state.servers.insert(server.id.clone(), server);
         }
@@ -176,6 +183,7 @@ impl State {
         for (id, end) in snapshot.closed_seats {
             state.closed_seats.insert(id, end);
         }
+        state.find_removed();
         state
     }
 
@@ -246,7 +254,19 @@ impl State {
         let mut order: Vec<&Fleet> = self.fleets.values().collect();
         order.sort_by(|a, b| (a.preference, &a.id).cmp(&(b.preference, &b.id)));
         self.preferred = order.into_iter().map(|fleet| fleet.id.clone()).collect();
-        self.health.retain(|id, _| configured.fleets.iter().any(|fleet| fleet.id == *id));
+        self.health.retain(|id, _| self.fleets.contains_key(id));
+        self.find_removed();
+    }
+
+    fn find_removed(&mut self) {
+        let known = self.index.of_fleet.keys().chain(self.index.queue.fleets());
+        self.index.removed = known.filter(|id| !self.fleets.contains_key(*id)).cloned().collect();
+    }
+
+    /// A fleet that is not configured any more and still has servers, or queued matches that only they could take.
+    pub(crate) fn removed_fleet(&self) -> Option<&FleetId> {
+        let Indexes { removed, of_fleet, queue, .. } = &self.index;
+        removed.iter().find(|id| of_fleet.contains_key(*id) || queue.first_of(id).is_some())
     }
 
     fn apply_match(&mut self, record: &Record<Event>) {
@@ -440,6 +460,7 @@ impl State {
         born_at: Timestamp,
     ) {
         let server = Server { id: id.clone(), fleet, state, born_at, matches: BTreeSet::new() };
+        self.index.enter_fleet(&server);
         self.index.enter_server(&server);
         self.servers.insert(id.clone(), server);
     }
@@ -448,6 +469,7 @@ impl State {
         let server = self.servers.remove(id);
         if let Some(server) = &server {
             self.index.leave_server(server);
+            self.index.leave_fleet(server);
         }
         // One that nobody ordered and that leaves by itself may come back under its id; any other is told to exit
         // when it calls.
@@ -632,7 +654,22 @@ impl Indexes {
         self.queued.remove(&game.id);
     }
 
+    fn enter_fleet(&mut self, server: &Server) {
+        if let Some(fleet) = &server.fleet {
+            self.of_fleet.entry(fleet.clone()).or_default().insert(server.id.clone());
+        }
+    }
+
+    fn leave_fleet(&mut self, server: &Server) {
+        if let Some(fleet) = &server.fleet {
+            remove_from(&mut self.of_fleet, fleet, &server.id);
+        }
+    }
+
     fn enter_server(&mut self, server: &Server) {
+        if is_clearing(server) {
+            self.clearing.insert(server.id.clone());
+        }
         self.births.insert((server.born_at, server.id.clone()));
         if is_idle(server) {
             self.idle.entry(server.fleet.clone()).or_default().insert(server.id.clone());
@@ -640,6 +677,9 @@ impl Indexes {
     }
 
     fn leave_server(&mut self, server: &Server) {
+        if is_clearing(server) {
+            self.clearing.remove(&server.id);
+        }
         self.births.remove(&(server.born_at, server.id.clone()));
         if is_idle(server) {
             remove_from(&mut self.idle, &server.fleet, &server.id);
@@ -715,6 +755,11 @@ fn close(game: &mut Match, seat: &SeatId) {
 
 pub(crate) fn is_idle(server: &Server) -> bool {
     server.state == ServerState::Available && server.matches.is_empty()
+}
+
+fn is_clearing(server: &Server) -> bool {
+    matches!(server.state, ServerState::Draining { cause }
+        if server.matches.is_empty() || cause.fails_matches().is_some())
 }
 
 fn joinable(game: &Match) -> Option<(FleetId, (u8, u64, MatchId))> {

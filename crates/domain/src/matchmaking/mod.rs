@@ -453,7 +453,7 @@ impl Machine for Matchmaker {
     fn abandon(&mut self, _: CallId) {}
 
     /// A ticket outlives the connection that it was started over.
-    fn undelivered(&mut self, _: Moment, _: Answer<Self>, _: &mut Step<Self>) {}
+    fn undelivered(&mut self, _: Moment, _: &Answer<Self>, _: &mut Step<Self>) {}
 
     fn apply(&mut self, record: &Record<Event>) {
         self.state.apply(record);
