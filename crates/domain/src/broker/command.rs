@@ -289,7 +289,7 @@ pub enum RefusalKind {
     Gone,
     /// A limit is reached.
     Exhausted,
-    /// More than is taken at once, whoever asks and whenever.
+    /// It is larger than there is ever room for.
     TooLarge,
 }
 

@@ -212,8 +212,10 @@ pub enum Reply {
     Formed {
         /// How many matches were taken.
         taken: usize,
-        /// Why each of the others was not: its number from 0, and what is wrong with it.
+        /// Why others were not: their numbers from 0, and what is wrong with each.
         ignored: Vec<(usize, String)>,
+        /// How many of them the next ticks look at, because they are more than one step may take.
+        left: usize,
     },
 }
 
@@ -271,6 +273,22 @@ pub enum Refusal {
     },
     /// A hook that is built in refuses the ticket.
     Refused(String),
+    /// Matches of the queue have no room for so large a ticket.
+    TooLarge {
+        /// The queue.
+        queue: QueueId,
+        /// What the ticket adds to a match, in bytes.
+        bytes: usize,
+        /// What a ticket of as many players may.
+        limit: usize,
+    },
+    /// The settings can never be written down.
+    SettingsTooLarge {
+        /// Their bytes.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
     /// A limit is reached.
     TooMany {
         /// Of what.
@@ -296,6 +314,7 @@ impl Refusal {
         "not_in_match",
         "rule_refuses",
         "ticket_refused",
+        "too_large",
         "too_many",
     ];
 
@@ -316,6 +335,7 @@ impl Refusal {
             Self::NotInMatch(_) => "not_in_match",
             Self::RuleRefuses { .. } => "rule_refuses",
             Self::Refused(_) => "ticket_refused",
+            Self::TooLarge { .. } | Self::SettingsTooLarge { .. } => "too_large",
             Self::TooMany { .. } => "too_many",
         }
     }
@@ -334,6 +354,7 @@ impl Refusal {
             | Self::SeatsNotWanted { .. }
             | Self::NotInMatch(_) => RefusalKind::Conflict,
             Self::TicketOver { .. } => RefusalKind::Gone,
+            Self::TooLarge { .. } | Self::SettingsTooLarge { .. } => RefusalKind::TooLarge,
             Self::TooMany { .. } => RefusalKind::Exhausted,
         }
     }
@@ -372,6 +393,14 @@ impl fmt::Display for Refusal {
                 write!(f, "rule `{rule}` of queue {queue} lets no such ticket wait")
             }
             Self::Refused(problem) => write!(f, "{problem}"),
+            Self::TooLarge { queue, bytes, limit } => write!(
+                f,
+                "the ticket takes {bytes} bytes of a match (ids and properties of its players), and a ticket of as many \
+                 players may take {limit} of a match of queue {queue}; send less"
+            ),
+            Self::SettingsTooLarge { bytes, limit } => {
+                write!(f, "the queues, rules and hooks have {bytes} bytes, at most {limit} are allowed")
+            }
             Self::TooMany { what, limit } => write!(f, "too many {what}: at most {limit} are allowed"),
         }
     }

@@ -9,17 +9,20 @@
 //! what else there is, so that neither a large queue nor those who come hold up the others.
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Bound;
 
+use super::command::Refusal;
 use super::hooks;
-use super::model::{Named, TicketSpec, TicketState};
+use super::model::{FailCause, Named, Ticket, TicketSpec, TicketState};
 use super::pools::{Slot, Waiting};
 use super::search::{Aim, Found, Search};
 use super::settings::{Backfill, ExpirationAction};
 use super::{BrokenRule, Event, Matchmaker, Turn};
 use crate::ids::{MatchId, QueueId, RegionId, TicketId};
+use crate::size::Size;
 use crate::time::Timestamp;
 
 /// What one tick may do, in comparisons of two numbers: a few milliseconds.
@@ -34,6 +37,8 @@ const ENTER_COST: u64 = 300;
 const POOL_COST: u64 = 100;
 /// What a match costs to form, for each of its tickets, likewise.
 const FORM_COST: u64 = 1_500;
+/// Bytes of tickets that are gone through in the time of a comparison of two numbers.
+const BYTES_PER_COMPARISON: u64 = 16;
 /// What the end of a ticket costs, likewise.
 const END_COST: u64 = 1_000;
 /// Offers that one ticket is compared with: the oldest.
@@ -97,7 +102,7 @@ impl Matchmaker {
             return work.then_some(Timestamp::ZERO);
         }
         let next = beside.formed_at + self.state.settings.tick;
-        let carried = beside.carried.then_some(beside.formed_at);
+        let carried = (beside.carried || !beside.answers.is_empty()).then_some(beside.formed_at);
         let changed = (!beside.due.is_empty() || self.round_is_due()).then_some(next);
         let widens = beside.pools.next_timer().map(|at| at.max(next));
         [carried, changed, widens].into_iter().flatten().min()
@@ -126,10 +131,11 @@ impl Turn<'_> {
             if !self.broken(BrokenRule::ForgetWidening) {
                 self.maker.beside.due.tickets.insert(place);
             }
-            if self.work >= WORK_PER_TICK - sweeps {
+            if !self.has_room(WORK_PER_TICK - sweeps) {
                 break;
             }
         }
+        self.take_answers(WORK_PER_TICK - sweeps);
         // Seats that were offered are for those who wait, before those who have only come.
         self.look_at_offers(Backfill::First);
         self.look_at_due(WORK_PER_TICK - sweeps);
@@ -137,19 +143,19 @@ impl Turn<'_> {
         self.look_at_due(WORK_PER_TICK);
         // Only now is it known for whom there is no new match.
         self.look_at_offers(Backfill::Last);
-        while self.work < WORK_PER_TICK {
+        while self.has_room(WORK_PER_TICK) {
             let Some(place) = self.maker.beside.due.unmatched.pop_first() else { break };
             if let Some(slot) = self.maker.beside.pools.slot(place) {
                 self.take_seats(slot);
             }
         }
         self.begin_rounds();
-        self.maker.beside.carried = self.work >= WORK_PER_TICK;
+        self.maker.beside.carried = !self.has_room(WORK_PER_TICK);
     }
 
     /// Those who came, came back or demand less, oldest first, until so much is done.
     fn look_at_due(&mut self, most: u64) {
-        while self.work < most {
+        while self.has_room(most) {
             let Some(place) = self.maker.beside.due.tickets.pop_first() else { break };
             if self.is_swept_later(place) {
                 self.work += SKIP_COST;
@@ -168,7 +174,7 @@ impl Turn<'_> {
 
     /// Looks at all who wait in a queue, oldest first, some in each tick.
     fn sweep(&mut self) {
-        while self.work < WORK_PER_TICK {
+        while self.has_room(WORK_PER_TICK) {
             let Some((queue, after)) = self.maker.beside.due.next_sweep() else { break };
             let line = self.state().index.lines.get(&queue);
             let next = line.into_iter().flat_map(|line| line.by_place.range(after + 1..));
@@ -178,7 +184,7 @@ impl Turn<'_> {
                 continue;
             }
             for place in places {
-                if self.work >= WORK_PER_TICK {
+                if !self.has_room(WORK_PER_TICK) {
                     break;
                 }
                 self.maker.beside.due.tickets.remove(&place);
@@ -190,6 +196,9 @@ impl Turn<'_> {
 
     fn look_at(&mut self, place: u64) {
         let by_rules = self.maker.beside.due.by_rules.remove(&place);
+        if self.refuse_too_large(place) {
+            return;
+        }
         let Some(slot) = self.enter_pools(place) else { return };
         let Some(waiting) = self.maker.beside.pools.get(slot) else { return };
         let backfill = waiting.rules.queue.backfill;
@@ -209,6 +218,24 @@ impl Turn<'_> {
         }
     }
 
+    /// Whether the ticket at this place takes more of a match than its queue's matches have room for, so that it fails: it
+    /// came when the queue's matches were smaller, or before there was a limit.
+    fn refuse_too_large(&mut self, place: u64) -> bool {
+        let Some(ticket) = self.state().tickets.get(&place) else { return false };
+        if ticket.state != TicketState::Waiting {
+            return false;
+        }
+        let Some(refusal) = self.too_large(ticket) else { return false };
+        let id = ticket.id.clone();
+        self.failed(&id, FailCause::Refused, &refusal.to_string());
+        true
+    }
+
+    pub(super) fn too_large(&self, ticket: &Ticket) -> Option<Refusal> {
+        let queue = (&ticket.queue, self.state().queue(&ticket.queue)?);
+        hooks::too_large(&self.state().settings, queue, Some(&ticket.id), &ticket.spec)
+    }
+
     /// Offers of queues that take seats at this time.
     fn look_at_offers(&mut self, when: Backfill) {
         let of_queue = |id: &&MatchId| {
@@ -219,7 +246,7 @@ impl Turn<'_> {
         let offers = self.maker.beside.due.offers.keys().take(OFFERS_PER_TICK);
         let ids: Vec<MatchId> = offers.filter(of_queue).cloned().collect();
         for id in ids {
-            while self.work < WORK_PER_TICK {
+            while self.has_room(WORK_PER_TICK) {
                 let Some(from) = self.maker.beside.due.offers.remove(&id) else { break };
                 self.look_for_takers(&id, from);
             }
@@ -270,6 +297,10 @@ impl Turn<'_> {
         self.work += END_COST;
         let Some(ticket) = self.state().ticket(id) else { return };
         let place = ticket.place;
+        if self.refuse_too_large(place) {
+            return;
+        }
+        let Some(ticket) = self.state().ticket(id) else { return };
         let last = self.state().queue(&ticket.queue).map(|queue| queue.expiration_action);
         if last == Some(ExpirationAction::Minimum)
             && let Some(slot) = self.enter_pools(place)
@@ -315,6 +346,8 @@ impl Turn<'_> {
         region: Option<RegionId>,
     ) {
         self.work += FORM_COST * tickets.len() as u64;
+        let bytes: usize = tickets.iter().map(|ticket| ticket.spec.byte_size()).sum();
+        self.work += bytes as u64 / BYTES_PER_COMPARISON;
         let Some(settings) = self.state().queue(&queue) else { return };
         let accept = settings.accept;
         for ticket in tickets {
@@ -341,7 +374,7 @@ impl Turn<'_> {
     fn begin_rounds(&mut self) {
         for queue in core::mem::take(&mut self.maker.beside.due.rounds) {
             let round = self.state().rounds.get(&queue);
-            if round.is_some_and(|round| round.check.is_some()) {
+            if round.is_some_and(|round| round.check.is_some()) || self.step.is_full() {
                 self.maker.beside.due.rounds.insert(queue);
                 continue;
             }

@@ -4,22 +4,34 @@
 //! is outside interrupts the stack; its outcome, its failure, or its time being over resumes it behind that hook. If a
 //! change of the configuration has taken the hook away meanwhile, what follows it is left out.
 
+use alloc::borrow::Cow;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use jmespath::{Rcvar, Variable};
-
 use super::command::Refusal;
-use super::model::{Check, Named, TicketSpec};
-use super::rules::{list, number, number_of, object, text, variable};
+use super::json;
+use super::model::{Check, Named, Party, Player, TicketSpec};
+use super::rules::{number, number_of, variable};
 use super::settings::{Backfill, Hook, HookPoint, OnFailure, OutsideHook, Queue, RuleKind, Settings};
 use super::state::State;
-use crate::broker::model::{Connection, MatchSpec, Properties};
-use crate::ids::{HookId, PlayerId, QueueId, RegionId};
+use crate::broker::model::{
+    Connection, MAX_MATCH_BYTES, MAX_PLAYERS, MAX_PROPERTIES_BYTES, MatchSpec, Properties,
+};
+use crate::ids::{HookId, MAX_ID_BYTES, PlayerId, QueueId, RegionId, TicketId};
+use crate::size::{ENTRY_BYTES, Size};
 use crate::time::Timestamp;
+
+/// What a match has beside its players: its own properties, ids, numbers. In bytes.
+const OWN_BYTES: usize = MAX_PROPERTIES_BYTES + 16 * 1_024;
+/// Largest match that goes to whoever finds servers, who adds a mark. In bytes.
+pub(crate) const MAX_DOCUMENT_BYTES: usize = MAX_MATCH_BYTES - 1_024;
+/// What a player is told of the team, at most. In bytes.
+const TEAM_BYTES: usize = 32;
+/// Values of properties that are read to be compared in the making of one match; others are equal where their texts are.
+const MAX_COMPARED: usize = 1_000;
 
 /// A hook that is asked from now on.
 pub(crate) fn ask(hook: &OutsideHook, now: Timestamp) -> Check {
@@ -128,17 +140,22 @@ pub(crate) fn match_spec(
     let mut fields = common(specs);
     let open = settings.filter(|queue| queue.backfill != Backfill::Off);
     for (name, value) in open.into_iter().flat_map(|queue| strength(queue, specs)) {
-        fields.entry(name).or_insert_with(|| number(value));
+        fields.entry(Cow::Owned(name)).or_insert_with(|| Cow::Owned(number(value).to_string()));
     }
-    if let Some(own) = settings.and_then(|queue| variable(&queue.properties).as_object().cloned()) {
-        fields.extend(own);
-    }
-    fields.insert("queue_name".to_string(), text(queue.as_str()));
+    let own = settings.and_then(|queue| queue.properties.text()).into_iter().flat_map(json::by_name);
+    fields.extend(own.map(|(name, value)| (name, Cow::Borrowed(value))));
+    fields.insert("queue_name".into(), Cow::Owned(json::quoted(queue.as_str())));
     if let Some(region) = region {
-        fields.insert("region".to_string(), text(region.as_str()));
+        fields.insert("region".into(), Cow::Owned(json::quoted(region.as_str())));
     }
     let capacity = open.and_then(Queue::full).map(|full| full.max(players.len() as u32));
-    MatchSpec { players, properties: properties(fields), player_properties, capacity, ..MatchSpec::default() }
+    MatchSpec {
+        players,
+        properties: properties(&fields),
+        player_properties,
+        capacity,
+        ..MatchSpec::default()
+    }
 }
 
 /// The averages of the numbers by which a queue's rules compare tickets, so that who comes later is compared with them.
@@ -150,28 +167,45 @@ fn strength<'a>(queue: &'a Queue, specs: &'a [Arc<TicketSpec>]) -> impl Iterator
     })
 }
 
+/// Members of an object by name, with their values as texts.
+type Fields<'a> = BTreeMap<Cow<'a, str>, Cow<'a, str>>;
+
 /// The properties in which all tickets agree.
-fn common(specs: &[Arc<TicketSpec>]) -> BTreeMap<String, Rcvar> {
+fn common(specs: &[Arc<TicketSpec>]) -> Fields<'_> {
     let Some((first, others)) = specs.split_first() else { return BTreeMap::new() };
-    let mut fields = variable(&first.properties).as_object().cloned().unwrap_or_default();
+    let mut fields = json::by_name(first.properties.text().unwrap_or_default());
+    let mut reads = MAX_COMPARED;
     for other in others.iter().filter(|other| other.properties != first.properties) {
-        let other = variable(&other.properties);
-        fields.retain(|name, value| other.get_field(name) == *value);
+        let other = json::by_name(other.properties.text().unwrap_or_default());
+        fields.retain(|name, value| other.get(name).is_some_and(|of| json::equal(value, of, &mut reads)));
     }
-    fields
+    fields.into_iter().map(|(name, value)| (name, Cow::Borrowed(value))).collect()
 }
 
 type String = alloc::string::String;
 
-fn properties(fields: BTreeMap<String, Rcvar>) -> Properties {
+fn properties(fields: &Fields<'_>) -> Properties {
+    let mut text = String::from("{");
+    for (name, value) in fields {
+        json::push(&mut text, &json::quoted(name), value);
+    }
+    text.push('}');
     // Longer than a match may have: then it goes without.
-    Properties::written(&Variable::Object(fields).to_string()).unwrap_or_default()
+    Properties::written(&text).unwrap_or_default()
 }
 
-fn with(given: &Properties, name: &str, value: Rcvar) -> Properties {
-    let mut fields = variable(given).as_object().cloned().unwrap_or_default();
-    fields.insert(name.to_string(), value);
-    Properties::written(&Variable::Object(fields).to_string()).unwrap_or_else(|_| given.clone())
+/// These properties with one more, which takes the place of one of that name. Where they become too long, they stay as
+/// they are.
+fn with(given: &Properties, name: &str, value: &str) -> Properties {
+    let mut text = String::from("{");
+    for (quoted, own) in json::members(given.text().unwrap_or_default()) {
+        if json::name(quoted) != name {
+            json::push(&mut text, quoted, own);
+        }
+    }
+    json::push(&mut text, &json::quoted(name), value);
+    text.push('}');
+    Properties::written(&text).unwrap_or_else(|_| given.clone())
 }
 
 /// Takes a match through the hooks behind `after`; gives the hook that has to be asked.
@@ -191,8 +225,8 @@ pub(crate) fn check_match(
     };
     for hook in hooks.get(first..).unwrap_or_default() {
         match hook {
-            Hook::TeamData if teams.len() > 1 => write_teams(teams, spec),
-            Hook::PartyMembership => write_parties(state, teams, spec),
+            Hook::TeamData if teams.len() > 1 => write(spec, |spec| write_teams(teams, spec)),
+            Hook::PartyMembership => write(spec, |spec| write_parties(state, teams, spec)),
             Hook::Outside(hook) if hook.about == HookPoint::NewMatch => return Some(ask(hook, now)),
             _ => {}
         }
@@ -200,14 +234,28 @@ pub(crate) fn check_match(
     None
 }
 
+/// Writes into a match, unless that would make it larger than the largest.
+fn write(spec: &mut MatchSpec, change: impl FnOnce(&mut MatchSpec)) {
+    let before = spec.clone();
+    change(spec);
+    if spec.byte_size() > MAX_DOCUMENT_BYTES {
+        *spec = before;
+    }
+}
+
 fn write_teams(teams: &[Vec<Named>], spec: &mut MatchSpec) {
-    let players = |team: &Vec<Named>| list(team.iter().flat_map(|named| &named.players));
-    let all = teams.iter().map(players).collect();
-    spec.properties = with(&spec.properties, "teams", Rcvar::new(Variable::Array(all)));
+    let players = teams.iter().map(|team| ids(team.iter().flat_map(|named| &named.players)));
+    let mut all = String::from("[");
+    for (at, team) in players.enumerate() {
+        all.push_str(if at > 0 { "," } else { "" });
+        all.push_str(&team);
+    }
+    all.push(']');
+    spec.properties = with(&spec.properties, "teams", &all);
     for (at, team) in teams.iter().enumerate() {
         for player in team.iter().flat_map(|named| &named.players) {
             let own = spec.player_properties.entry(player.clone()).or_default();
-            *own = with(own, "team", number(at as f64));
+            *own = with(own, "team", &at.to_string());
         }
     }
 }
@@ -215,20 +263,77 @@ fn write_teams(teams: &[Vec<Named>], spec: &mut MatchSpec) {
 fn write_parties(state: &State, teams: &[Vec<Named>], spec: &mut MatchSpec) {
     let tickets = teams.iter().flatten().filter_map(|named| state.ticket(&named.ticket));
     for ticket in tickets {
-        let leader = ticket.spec.leader.as_ref();
         for party in &ticket.spec.parties {
-            let value = object([
-                ("id", party.id.as_ref().map_or_else(|| Rcvar::new(Variable::Null), |id| text(id))),
-                ("leader", leader.map_or_else(|| Rcvar::new(Variable::Null), |id| text(id.as_str()))),
-                ("players", list(party.players.iter().map(|player| &player.id))),
-                ("ticket", text(ticket.id.as_str())),
-            ]);
+            let value = party_text(&ticket.id, &ticket.spec, party);
             for player in &party.players {
                 let own = spec.player_properties.entry(player.id.clone()).or_default();
-                *own = with(own, "party", Rcvar::clone(&value));
+                *own = with(own, "party", &value);
             }
         }
     }
+}
+
+/// What each player of a party is told of it.
+fn party_text(ticket: &TicketId, spec: &TicketSpec, party: &Party) -> String {
+    let quoted = |text: Option<&str>| text.map_or_else(|| "null".to_string(), json::quoted);
+    format!(
+        r#"{{"id":{},"leader":{},"players":{},"ticket":{}}}"#,
+        quoted(party.id.as_deref()),
+        quoted(spec.leader.as_ref().map(PlayerId::as_str)),
+        ids(party.players.iter().map(|player| &player.id)),
+        json::quoted(ticket.as_str())
+    )
+}
+
+fn ids<'a>(players: impl Iterator<Item = &'a PlayerId>) -> String {
+    json::list(players.map(PlayerId::as_str))
+}
+
+/// What a ticket adds to the match that it gets into, as [`Size`] counts it: its players, their properties, and what
+/// hooks that are built in write there.
+pub(crate) fn match_bytes(
+    settings: &Settings,
+    queue: &QueueId,
+    id: Option<&TicketId>,
+    spec: &TicketSpec,
+) -> usize {
+    let has = |wanted: &Hook| stack(settings, queue).any(|hook| hook == wanted);
+    let team = if has(&Hook::TeamData) { TEAM_BYTES } else { 0 };
+    let parties = has(&Hook::PartyMembership);
+    let of_party = |party: &Party| {
+        let quote = ENTRY_BYTES + MAX_ID_BYTES;
+        let told = |id: &TicketId| quote + party_text(id, spec, party).len();
+        // Of a ticket that has no id yet, the longest counts.
+        let told = id.filter(|_| parties).map(told).or_else(|| {
+            let id = TicketId::new(&"t".repeat(MAX_ID_BYTES)).ok().filter(|_| parties)?;
+            Some(told(&id))
+        });
+        let told = told.unwrap_or_default();
+        let players = party.players.iter();
+        let of_player =
+            |player: &Player| 2 * player.id.byte_size() + ENTRY_BYTES + player.properties.byte_size();
+        players.map(|player| of_player(player) + team + told).sum::<usize>()
+    };
+    spec.parties.iter().map(of_party).sum()
+}
+
+/// Most bytes that a ticket of so many players may add to a match of this queue, so that the largest match of the queue is
+/// below the largest that there may be.
+pub(crate) fn most_bytes(queue: &Queue, players: usize) -> usize {
+    let full = queue.full().map_or(MAX_PLAYERS, |full| full as usize).max(1);
+    (MAX_MATCH_BYTES - OWN_BYTES) / full * players
+}
+
+/// The refusal of a ticket that is more than its queue's matches have room for.
+pub(crate) fn too_large(
+    settings: &Settings,
+    queue: (&QueueId, &Queue),
+    id: Option<&TicketId>,
+    spec: &TicketSpec,
+) -> Option<Refusal> {
+    let bytes = match_bytes(settings, queue.0, id, spec);
+    let limit = most_bytes(queue.1, spec.size());
+    (bytes > limit).then(|| Refusal::TooLarge { queue: queue.0.clone(), bytes, limit })
 }
 
 /// Where the players of a match that does without a server connect: `None` if it needs one.

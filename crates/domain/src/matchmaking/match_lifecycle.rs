@@ -4,27 +4,36 @@ use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
+use alloc::vec::{self, Vec};
+use core::iter::Enumerate;
 
 use super::command::{FormedMatch, MatchVerdict, Refusal, Reply};
-use super::forming::Chosen;
+use super::forming::{Chosen, WORK_PER_TICK};
 use super::model::{CancelCause, Check, DissolveCause, FailCause, Formation, Named, Stage, TicketState};
 use super::settings::{OnFailure, Queue};
 use super::{BrokenRule, Event, Turn, hooks};
 use crate::broker::model::{Connection, MAX_PLAYERS, MatchSpec};
 use crate::ids::{HookId, MatchId, PlayerId, QueueId, RegionId, TicketId};
+use crate::size::Size;
 
 /// Matches that one answer of a hook may form.
 pub const MAX_FORMED: usize = 1_000;
 /// Tickets that one answer of a hook may name, so that taking it is one short step.
 pub const MAX_FORMED_TICKETS: usize = 1_000;
 
-/// What became of the matches of an answer.
-#[derive(Default)]
-struct Taken {
+/// What it costs to look at a match of an answer, in comparisons of two numbers.
+const NAMED_COST: u64 = 100;
+
+/// What is left of an answer of a hook that forms matches.
+pub(crate) struct HookAnswer {
+    /// The last place of its round.
+    last: u64,
+    /// By their numbers in the answer.
+    matches: Enumerate<vec::IntoIter<FormedMatch>>,
+    /// Tickets named by those before.
+    named: usize,
+    /// How many of those before were taken.
     taken: usize,
-    /// Why others were not taken, by their numbers.
-    ignored: Vec<(usize, String)>,
     /// It named more tickets than one may.
     too_much: bool,
 }
@@ -116,6 +125,10 @@ impl Turn<'_> {
     /// Takes a match through the hooks behind `after`, and to whoever finds servers behind the last.
     pub(super) fn check_match(&mut self, draft: Draft, after: Option<&HookId>) {
         let Draft { id, queue, teams, region, mut spec, is_new } = draft;
+        if !is_new && spec.byte_size() > hooks::MAX_DOCUMENT_BYTES {
+            // It was made before there was a limit.
+            return self.refuse_match(&id, "the match is larger than a match may be");
+        }
         let check = hooks::check_match(self.state(), &queue, &teams, &mut spec, after, self.now);
         let host = hooks::host_address(&self.state().settings, &queue, &spec);
         let spec = Arc::new(spec);
@@ -162,6 +175,9 @@ impl Turn<'_> {
                 let players: BTreeSet<&PlayerId> = formation.spec.players.iter().collect();
                 let of_players = player_properties.into_iter().filter(|(player, _)| players.contains(player));
                 draft.spec.player_properties.extend(of_players);
+                if draft.spec.byte_size() > hooks::MAX_DOCUMENT_BYTES {
+                    return self.match_checked(id, hook, MatchVerdict::Failed);
+                }
                 self.check_match(draft, Some(hook));
             }
             MatchVerdict::Refuse { reason } => self.refuse_match(id, &reason),
@@ -249,7 +265,8 @@ impl Turn<'_> {
         self.no_server(id, DissolveCause::Ended, reason)
     }
 
-    /// The matches that a hook has formed: each one is taken on its own, or not.
+    /// The matches that a hook has formed: each one is taken on its own, or not. A long answer is taken over in parts, the
+    /// rest by the ticks that follow. If the process ends meanwhile, the round is still open and the hook is asked again.
     pub(super) fn matches_formed(
         &mut self,
         queue: &QueueId,
@@ -258,45 +275,95 @@ impl Turn<'_> {
     ) -> Reply {
         let Some(known) = self.state().rounds.get(queue) else { return Reply::Done };
         let Some(check) = known.check.clone().filter(|_| known.number == round) else { return Reply::Done };
-        let (from, last) = (known.after, self.round_end(queue, known.after));
+        if self.maker.beside.answers.contains_key(queue) {
+            // It came twice.
+            return Reply::Done;
+        }
+        let from = known.after;
         // A hook that the queue does not have any more has no say.
         let former = self.state().queue(queue).and_then(Queue::former);
         let matches = matches.filter(|_| former.is_some_and(|former| former.id == check.hook));
-        let mut answer = Taken::default();
-        match matches {
-            Some(matches) => answer = self.take_answer(queue, &matches),
-            None if hooks::on_failure(&self.state().settings, queue, &check.hook) == OnFailure::Accept => {
-                self.form_by_rules(queue, from, last);
-            }
-            None => {}
+        let last = self.round_end(queue, from);
+        if matches.is_none()
+            && hooks::on_failure(&self.state().settings, queue, &check.hook) == OnFailure::Accept
+        {
+            self.form_by_rules(queue, from, last);
         }
+        let mut matches = matches.unwrap_or_default();
+        matches.truncate(MAX_FORMED);
+        let answer = HookAnswer {
+            last,
+            matches: matches.into_iter().enumerate(),
+            named: 0,
+            taken: 0,
+            too_much: false,
+        };
+        self.maker.beside.answers.insert(queue.clone(), answer);
+        let (mut taken, mut ignored) = (0, Vec::new());
+        self.take_answer(queue, WORK_PER_TICK, |outcome| match outcome {
+            Ok(()) => taken += 1,
+            Err(why) => ignored.push(why),
+        });
+        let left = self.maker.beside.answers.get(queue).map_or(0, |answer| answer.matches.len());
+        Reply::Formed { taken, ignored, left }
+    }
+
+    /// Goes on with answers of which some is left.
+    pub(super) fn take_answers(&mut self, most: u64) {
+        let queues: Vec<QueueId> = self.maker.beside.answers.keys().cloned().collect();
+        for queue in queues {
+            if !self.has_room(most) {
+                break;
+            }
+            let round = self.state().rounds.get(&queue).and_then(|round| round.check.as_ref());
+            let former = self.state().queue(&queue).and_then(Queue::former);
+            if round.zip(former).is_some_and(|(check, former)| check.hook == former.id) {
+                self.take_answer(&queue, most, |_| {});
+            } else {
+                self.break_off_answer(&queue);
+            }
+        }
+    }
+
+    /// Takes the matches of an answer, up to the limits and while there is room; ends the round behind the last.
+    fn take_answer(&mut self, queue: &QueueId, most: u64, mut note: impl FnMut(Result<(), (usize, String)>)) {
+        let Some(mut answer) = self.maker.beside.answers.remove(queue) else { return };
+        while answer.matches.len() > 0 {
+            if !self.has_room(most) {
+                self.maker.beside.answers.insert(queue.clone(), answer);
+                return;
+            }
+            let Some((at, formed)) = answer.matches.next() else { break };
+            self.work += NAMED_COST;
+            answer.named += formed.teams.iter().map(Vec::len).sum::<usize>();
+            if answer.named > MAX_FORMED_TICKETS {
+                let problem = format!("and those behind it: an answer may name {MAX_FORMED_TICKETS} tickets");
+                note(Err((at, problem)));
+                answer.too_much = true;
+                break;
+            }
+            let outcome = self.take_formed(queue, &formed);
+            answer.taken += usize::from(outcome.is_ok());
+            note(outcome.map_err(|problem| (at, problem)));
+        }
+        self.end_round(queue, answer.last, answer.too_much && answer.taken > 0);
+    }
+
+    /// The time of a round is over while its hook's answer is being taken over: what is left is asked about again.
+    pub(super) fn break_off_answer(&mut self, queue: &QueueId) {
+        if let Some(answer) = self.maker.beside.answers.remove(queue) {
+            self.end_round(queue, answer.last, true);
+        }
+    }
+
+    fn end_round(&mut self, queue: &QueueId, last: u64, again: bool) {
         self.emit(Event::RoundEnded { queue: queue.clone(), after: last });
         // What is behind this round's tickets has its turn, and so has what was too much for one answer.
         let line = self.state().index.lines.get(queue);
         let behind = line.is_some_and(|line| line.by_place.range(last + 1..).next().is_some());
-        if (answer.too_much && answer.taken > 0) || (last > 0 && behind) {
+        if again || (last > 0 && behind) {
             self.maker.beside.due.rounds.insert(queue.clone());
         }
-        Reply::Formed { taken: answer.taken, ignored: answer.ignored }
-    }
-
-    /// Takes the matches of an answer up to the limits.
-    fn take_answer(&mut self, queue: &QueueId, matches: &[FormedMatch]) -> Taken {
-        let (mut answer, mut named) = (Taken::default(), 0);
-        for (at, formed) in matches.iter().take(MAX_FORMED).enumerate() {
-            named += formed.teams.iter().map(Vec::len).sum::<usize>();
-            if named > MAX_FORMED_TICKETS {
-                let problem = format!("and those behind it: an answer may name {MAX_FORMED_TICKETS} tickets");
-                answer.ignored.push((at, problem));
-                answer.too_much = true;
-                break;
-            }
-            match self.take_formed(queue, formed) {
-                Ok(()) => answer.taken += 1,
-                Err(problem) => answer.ignored.push((at, problem)),
-            }
-        }
-        answer
     }
 
     fn form_by_rules(&mut self, queue: &QueueId, from: u64, last: u64) {
@@ -320,6 +387,9 @@ impl Turn<'_> {
                 let Some(ticket) = waits.filter(|_| seen.insert(id)) else {
                     return Err(format!("ticket {id} does not wait in queue {queue}, or is used twice"));
                 };
+                if let Some(refusal) = self.too_large(ticket) {
+                    return Err(format!("ticket {id}: {refusal}"));
+                }
                 let (place, spec, since) = (ticket.place, Arc::clone(&ticket.spec), ticket.waits_since);
                 tickets.push(Chosen { place, spec, since });
                 named.push(Named { ticket: id.clone(), players: ticket.spec.player_ids() });

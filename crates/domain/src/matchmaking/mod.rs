@@ -12,7 +12,7 @@
 //! | `forming` | a tick: which tickets are looked at, and what becomes of what is found |
 //! | `search`, `packing` | is there a match for this ticket, and of whom; how tickets fill teams |
 //! | `pools`, `rules` | who is in reach of whom; what each ticket demands at a time |
-//! | `names`, `slab` | finding things by text, and by number |
+//! | `names`, `slab`, `json` | finding things by text, and by number; members of JSON objects |
 //! | `timers` | every deadline, and what it ends |
 //! | `state` | the durable state, its indexes, how events change it |
 //! | [`explain`], [`words`] | why a ticket still waits: as data; in words |
@@ -34,6 +34,7 @@ pub mod event;
 pub mod explain;
 pub mod forming;
 mod hooks;
+mod json;
 pub mod match_lifecycle;
 pub mod model;
 mod names;
@@ -59,8 +60,10 @@ pub use state::{OVER_KEPT, Snapshot};
 use crate::broker::waits::Waits;
 use crate::ids::{Draw, MatchId, QueueId, TicketId};
 use crate::machine::{Answer, CallId, Machine, Moment, Record, Step};
+use crate::size::Size;
 use crate::time::Timestamp;
-use forming::Due;
+use forming::{Due, WORK_PER_TICK};
+use match_lifecycle::HookAnswer;
 use model::{DissolveCause, Stage, TicketState};
 use pools::Pools;
 use rules::{Ruleset, Seats};
@@ -186,6 +189,10 @@ struct Beside {
     formed_at: Timestamp,
     /// The last tick did not get to the end.
     carried: bool,
+    /// The next tick begins with what has a deadline.
+    timers_first: bool,
+    /// Answers of hooks that form matches, of which the next ticks take the rest.
+    answers: BTreeMap<QueueId, HookAnswer>,
     /// Searches that ended at a limit with nothing found.
     cut_searches: u64,
     /// How long tickets waited lately.
@@ -281,6 +288,11 @@ impl<'a> Turn<'a> {
 
     const fn state(&self) -> &State {
         &self.maker.state
+    }
+
+    /// Whether another piece of work may begin: so much has not been done yet, and the step is not full.
+    fn has_room(&self, most: u64) -> bool {
+        self.work < most && !self.step.is_full()
     }
 
     fn broken(&self, rule: BrokenRule) -> bool {
@@ -413,6 +425,10 @@ impl<'a> Turn<'a> {
 }
 
 fn check_settings(settings: &Settings) -> Result<(), Refusal> {
+    let (bytes, limit) = (settings.byte_size(), settings::MAX_SETTINGS_BYTES);
+    if bytes > limit {
+        return Err(Refusal::SettingsTooLarge { bytes, limit });
+    }
     settings.check().map_err(|problem| Refusal::field("settings", problem))
 }
 
@@ -441,8 +457,16 @@ impl Machine for Matchmaker {
 
     fn tick(&mut self, at: Moment, step: &mut Step<Self>) {
         let mut turn = Turn::new(self, at, step);
-        turn.form();
-        turn.fire_due();
+        // Neither of the two takes all of every tick where there is too much for one.
+        let timers_first = core::mem::take(&mut turn.maker.beside.timers_first);
+        if timers_first {
+            turn.fire_due();
+            turn.form();
+        } else {
+            turn.form();
+            turn.fire_due();
+        }
+        turn.maker.beside.timers_first = !timers_first && !turn.has_room(WORK_PER_TICK);
     }
 
     fn next_deadline(&self) -> Option<Timestamp> {

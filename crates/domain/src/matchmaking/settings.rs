@@ -13,6 +13,8 @@ use crate::broker::requirements;
 use crate::ids::{HookId, QueueId};
 use crate::size::{ENTRY_BYTES, Size};
 
+/// Most bytes of all settings together, so that one record holds them.
+pub const MAX_SETTINGS_BYTES: usize = 4 << 20;
 /// Most queues.
 pub const MAX_QUEUES: usize = 1_000;
 /// Most rules of one queue.

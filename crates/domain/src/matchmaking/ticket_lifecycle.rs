@@ -16,6 +16,9 @@ use super::settings::{OnFailure, RuleKind, largest_ticket};
 use super::{BrokenRule, Event, MAX_TICKETS, Turn, hooks};
 use crate::ids::{HookId, PlayerId, QueueId, TicketId};
 
+/// Longest explanation that is kept with a ticket that failed; the rest is cut off. In bytes.
+const MAX_DETAIL_BYTES: usize = 2_048;
+
 impl Turn<'_> {
     pub(super) fn start(&mut self, id: Option<TicketId>, spec: TicketSpec) -> Result<Reply, Refusal> {
         if let Some(known) = self.known(id.as_ref(), &spec)? {
@@ -37,7 +40,7 @@ impl Turn<'_> {
             return Err(Refusal::QueueNotFound(queue));
         }
         let check = hooks::validate(&self.state().settings, &spec, &mut queue, None, self.now)?;
-        self.check_fits(&queue, &spec)?;
+        self.check_fits(&queue, id.as_ref(), &spec)?;
         let id = id.unwrap_or_else(|| TicketId::draw(&mut self.draw));
         if !self.broken(BrokenRule::LoseTicket) {
             self.emit(Event::TicketStarted { id: id.clone(), spec: Arc::new(spec), queue, check });
@@ -65,7 +68,7 @@ impl Turn<'_> {
     }
 
     /// Whether a queue can ever do anything with such a ticket.
-    fn check_fits(&self, id: &QueueId, spec: &TicketSpec) -> Result<(), Refusal> {
+    fn check_fits(&self, id: &QueueId, ticket: Option<&TicketId>, spec: &TicketSpec) -> Result<(), Refusal> {
         let queue = self.state().settings.queues.get(id).ok_or_else(|| Refusal::QueueNotFound(id.clone()))?;
         let (size, most) = (spec.size(), largest_ticket(queue));
         if size > most {
@@ -76,6 +79,9 @@ impl Turn<'_> {
         if looks_at_latency && spec.worst_latencies().is_empty() {
             let problem = format!("queue {id} needs at least one region that all players have measured");
             return Err(Refusal::field("latencies", problem));
+        }
+        if let Some(refusal) = hooks::too_large(&self.state().settings, (id, queue), ticket, spec) {
+            return Err(refusal);
         }
         let rules = self.maker.beside.pools.rules(id);
         match rules.and_then(|rules| refused_for_ever(rules, id, spec, self.now)) {
@@ -113,8 +119,11 @@ impl Turn<'_> {
     }
 
     pub(super) fn failed(&mut self, id: &TicketId, cause: FailCause, detail: &str) {
+        let end = detail.char_indices().map(|(at, _)| at).chain([detail.len()]);
+        let end = end.take_while(|at| *at <= MAX_DETAIL_BYTES).last().unwrap_or_default();
+        let detail = Arc::from(detail.get(..end).unwrap_or_default());
         if let Some(ticket) = self.state().named(id) {
-            self.emit(Event::TicketFailed { ticket, cause, detail: Arc::from(detail) });
+            self.emit(Event::TicketFailed { ticket, cause, detail });
         }
     }
 
@@ -160,7 +169,7 @@ impl Turn<'_> {
                 return Ok(check);
             }
             check_spec(&spec)?;
-            self.check_fits(&queue, &spec).map(|()| check)
+            self.check_fits(&queue, Some(id), &spec).map(|()| check)
         });
         match fits {
             Ok(check) => self.emit(Event::TicketChecked { id: id.clone(), spec, queue, check }),

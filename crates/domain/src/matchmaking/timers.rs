@@ -22,13 +22,13 @@ impl Matchmaker {
 impl Turn<'_> {
     /// What is due by now, within the bound of one tick; what is left over is still due.
     pub(super) fn fire_due(&mut self) {
-        while self.work < WORK_PER_TICK {
+        while self.has_room(WORK_PER_TICK) {
             let first = self.state().index.deadlines.first();
             let Some((_, owner)) = first.filter(|(at, _)| *at <= self.now).cloned() else { break };
             self.work += 1_000;
             self.give_up(&owner);
         }
-        while self.work < WORK_PER_TICK {
+        while self.has_room(WORK_PER_TICK) {
             let Some(id) = self.oldest_expired() else { break };
             self.expire(&id);
         }
@@ -61,7 +61,9 @@ impl Turn<'_> {
                 }
             }
             Owner::Round(queue) => {
-                if let Some(round) = self.state().rounds.get(queue).map(|round| round.number) {
+                if self.maker.beside.answers.contains_key(queue) {
+                    self.break_off_answer(queue);
+                } else if let Some(round) = self.state().rounds.get(queue).map(|round| round.number) {
                     self.matches_formed(queue, round, None);
                 }
             }

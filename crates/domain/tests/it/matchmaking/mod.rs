@@ -1,6 +1,7 @@
 //! The matchmaker's contract, sentence by sentence, as examples in virtual time.
 
 mod backfill;
+mod bounds;
 mod entities;
 mod explain;
 mod fairness;

@@ -84,6 +84,8 @@ pub(crate) struct Table {
     pub(crate) log: Vec<Record<Event>>,
     pub(crate) effects: Vec<Effect>,
     pub(crate) now: u64,
+    /// In bytes.
+    pub(crate) largest_step: usize,
     inputs: u64,
 }
 
@@ -94,8 +96,14 @@ impl Table {
     }
 
     pub(crate) fn configured(settings: Settings) -> Self {
-        let mut table =
-            Self { maker: Matchmaker::new(), log: Vec::new(), effects: Vec::new(), now: BEGIN, inputs: 0 };
+        let mut table = Self {
+            maker: Matchmaker::new(),
+            log: Vec::new(),
+            effects: Vec::new(),
+            now: BEGIN,
+            largest_step: 0,
+            inputs: 0,
+        };
         table.done(Command::Configure { settings });
         table
     }
@@ -111,6 +119,7 @@ impl Table {
     }
 
     fn take(&mut self, step: Step<Matchmaker>) -> Option<Answer<Matchmaker>> {
+        self.largest_step = self.largest_step.max(step.bytes());
         for record in step.records {
             assert_eq!(record.seq, self.log.len() as u64 + 1);
             self.effects.extend(self.maker.effect(&record.event));
