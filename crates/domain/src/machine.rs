@@ -11,8 +11,9 @@
 //!   an order, a match of a tick, an answer to somebody who waits). What is left stays due, which
 //!   [`Machine::next_deadline`] says, and is found again from the state alone, so that a restart goes on with it. The
 //!   input itself is one piece of work and is always carried out; a piece takes at most a few MiB.
-//! * A host may make a step durable in parts, in order. After a crash a machine finds a prefix of a step in its log,
-//!   and goes on from there.
+//! * A host makes what one input led to durable at once, unless it is larger than its log takes at once: then in parts,
+//!   in order, so that after a crash the log may end with a prefix of it. No machine whose steps are bounded comes near
+//!   to that.
 //!
 //! Why not return futures or callbacks: a plain struct can be driven by a simulation, with crashes between any two
 //! steps, and by the real host, without a line of difference.

@@ -143,10 +143,12 @@ impl Turn<'_> {
     /// its fleet.
     pub(super) fn server_exited(&mut self, allocation: &AllocationId, status: &str) -> Reply {
         let Some(known) = self.state().allocations.get(allocation) else { return Reply::Done };
-        let preparing = self.matches_of(&known.server).iter().any(|id| {
+        let preparing = |id| {
             let game = self.state().matches.get(id);
             game.is_some_and(|game| matches!(game.state, MatchState::PickedUp { .. }))
-        });
+        };
+        let server = self.state().servers.get(&known.server);
+        let preparing = server.is_some_and(|server| server.matches.iter().any(preparing));
         let failed = known.state.is_pending() || preparing;
         self.lost(allocation, GoneCause::Exited, failed.then_some(status));
         Reply::Done

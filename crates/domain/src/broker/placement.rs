@@ -111,10 +111,11 @@ impl Turn<'_> {
     /// A match that the server has, but may never have heard of, because the process that gave it ended: given once
     /// more. A server that does know of it takes no harm; one that does not would be waited for in vain.
     pub(super) fn give_again(&mut self, server: &ServerId) -> Option<Offer> {
-        let matches = self.matches_of(server);
+        let untold = self.broker.beside.untold.as_ref().filter(|untold| !untold.is_empty())?;
+        let matches = &self.state().servers.get(server)?.matches;
         let mut again = matches.iter().filter_map(|id| {
+            let pickup = *untold.get(id)?;
             let game = self.state().matches.get(id)?;
-            let pickup = *self.broker.beside.untold.as_ref()?.get(id)?;
             let is_held = matches!(game.state, MatchState::PickedUp { .. }) && game.pickups == pickup;
             is_held.then(|| offer(server, game, true))
         });

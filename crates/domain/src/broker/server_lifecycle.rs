@@ -1,7 +1,6 @@
 //! Servers: pending → available → full → draining → gone; and the calls that game servers make.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use super::command::{Hints, Offer, Refusal, Reply};
 use super::event::Event;
@@ -297,11 +296,6 @@ impl Turn<'_> {
         {
             self.dismiss(server, cause);
         }
-    }
-
-    pub(super) fn matches_of(&self, server: &ServerId) -> Vec<MatchId> {
-        let known = self.state().servers.get(server);
-        known.map(|known| known.matches.iter().cloned().collect()).unwrap_or_default()
     }
 
     /// The server gets no further match: it goes now, or after the matches that still run on it.

@@ -96,7 +96,7 @@ pub(crate) struct Indexes {
     pub(crate) leaving: BTreeSet<(Timestamp, AllocationId)>,
     /// All allocations of a fleet.
     pub(crate) live: BTreeMap<FleetId, BTreeSet<AllocationId>>,
-    /// Fleets that are not configured and had servers or queued matches of their own when that came to be.
+    /// Fleets that are not configured and still have servers, or queued matches that only they could take.
     pub(crate) removed: BTreeSet<FleetId>,
 }
 
@@ -265,8 +265,7 @@ impl State {
 
     /// A fleet that is not configured any more and still has servers, or queued matches that only they could take.
     pub(crate) fn removed_fleet(&self) -> Option<&FleetId> {
-        let Indexes { removed, of_fleet, queue, .. } = &self.index;
-        removed.iter().find(|id| of_fleet.contains_key(*id) || queue.first_of(id).is_some())
+        self.index.removed.first()
     }
 
     fn apply_match(&mut self, record: &Record<Event>) {
@@ -652,6 +651,9 @@ impl Indexes {
     fn leave_queue(&mut self, game: &Match) {
         self.queue.remove(game.queued_seq);
         self.queued.remove(&game.id);
+        if let Some(fleet) = &game.spec.fleet {
+            self.note_left(fleet);
+        }
     }
 
     fn enter_fleet(&mut self, server: &Server) {
@@ -663,6 +665,17 @@ impl Indexes {
     fn leave_fleet(&mut self, server: &Server) {
         if let Some(fleet) = &server.fleet {
             remove_from(&mut self.of_fleet, fleet, &server.id);
+            self.note_left(fleet);
+        }
+    }
+
+    /// A server of the fleet is gone, or a queued match that only they could take.
+    fn note_left(&mut self, fleet: &FleetId) {
+        if !self.removed.is_empty()
+            && !self.of_fleet.contains_key(fleet)
+            && self.queue.first_of(fleet).is_none()
+        {
+            self.removed.remove(fleet);
         }
     }
 

@@ -137,6 +137,8 @@ pub enum BrokenRule {
     ForgetBalance,
     /// Teams may be smaller than anybody asks for.
     ForgetSize,
+    /// A step takes all there is to do, however much.
+    UnboundedStep,
 }
 
 impl BrokenRule {
@@ -168,6 +170,7 @@ impl BrokenRule {
         Self::AnyRegion,
         Self::ForgetBalance,
         Self::ForgetSize,
+        Self::UnboundedStep,
     ];
 }
 
@@ -292,7 +295,12 @@ impl<'a> Turn<'a> {
 
     /// Whether another piece of work may begin: so much has not been done yet, and the step is not full.
     fn has_room(&self, most: u64) -> bool {
-        self.work < most && !self.step.is_full()
+        self.work < most && !self.is_full()
+    }
+
+    /// Whether further work is left for a later step.
+    fn is_full(&self) -> bool {
+        self.step.is_full() && !self.broken(BrokenRule::UnboundedStep)
     }
 
     fn broken(&self, rule: BrokenRule) -> bool {
