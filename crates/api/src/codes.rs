@@ -141,8 +141,8 @@ codes! {
     DISK_FULL = "disk_full", Unavailable;
     /// The log's disk does not work.
     DISK_FAILED = "disk_failed", Unavailable;
-    /// Too much was decided at once.
-    BATCH_TOO_LARGE = "batch_too_large", Unavailable;
+    /// What one call leads to can never be written.
+    BATCH_TOO_LARGE = "batch_too_large", TooLarge;
     /// The process is on its way to an end.
     SHUTTING_DOWN = "shutting_down", Unavailable;
     /// The broker has ended.
@@ -158,6 +158,7 @@ impl From<Unavailable> for Code {
             Unavailable::DiskFull => DISK_FULL,
             Unavailable::DiskFailed => DISK_FAILED,
             Unavailable::BatchTooLarge => BATCH_TOO_LARGE,
+            Unavailable::Interrupted => UNAVAILABLE,
             Unavailable::ShuttingDown => SHUTTING_DOWN,
             Unavailable::Stopped => STOPPED,
         }

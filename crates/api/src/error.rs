@@ -366,6 +366,7 @@ mod tests {
             Refusal::NoFleet { why: BTreeMap::new() },
             Refusal::OverBudget { limit: 3 },
             Refusal::TooMany { what: "things", limit: 3 },
+            Refusal::TooLarge { what: "match", bytes: 4, limit: 3 },
         ];
         let documented = documented();
         for refusal in refusals {

@@ -13,6 +13,9 @@ const MAX_CONNECTIONS: u64 = 1_000_000;
 const MAX_CALLS: u32 = 100_000;
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
+/// Largest body of a call. What one call asks for becomes one record of the log, which takes at most 16 MiB at once; a
+/// match may take 4 MiB.
+const LARGEST_BODY: u64 = 4 * MIB;
 
 /// The section `tls`; `Some(None)` for plain HTTP.
 pub(crate) fn tls(section: &Section<'_>) -> Option<Option<TlsConfig>> {
@@ -59,7 +62,7 @@ pub(crate) fn limits(section: &Section<'_>) -> Option<LimitsConfig> {
     let connections = section.get("connections", parse::integer(1..=MAX_CONNECTIONS));
     let per_address = section.get("connections_per_address", parse::integer(0..=MAX_CONNECTIONS));
     let calls_per_connection = section.get("calls_per_connection", parse::integer(1..=MAX_CALLS));
-    let body = section.get("body", parse::size(KIB..=64 * MIB));
+    let body = section.get("body", parse::size(KIB..=LARGEST_BODY));
     let body_time = section.get("body_time", parse::duration(SECOND..=TEN_MINUTES));
     let headers = section.get("headers", parse::size(KIB..=MIB));
     let idle_time = section.get("idle_time", parse::duration(SECOND..=HOUR));

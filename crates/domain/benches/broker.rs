@@ -230,7 +230,7 @@ impl Bench {
         let id = offer.match_id.clone();
         let (at, mut step) = (self.moment(), Step::new());
         let reply = Reply::Requested { offer: Some(offer), hints: Hints::NONE };
-        let time = timed(|| self.broker.undelivered(at, Ok(reply), &mut step)).1;
+        let time = timed(|| self.broker.undelivered(at, &Ok(reply), &mut step)).1;
         self.call(Command::CancelMatch { id });
         time
     }

@@ -11,8 +11,9 @@
 //!   an order, a match of a tick, an answer to somebody who waits). What is left stays due, which
 //!   [`Machine::next_deadline`] says, and is found again from the state alone, so that a restart goes on with it. The
 //!   input itself is one piece of work and is always carried out; a piece takes at most a few MiB.
-//! * A host may make a step durable in parts, in order. After a crash a machine finds a prefix of a step in its log,
-//!   and goes on from there.
+//! * A host makes what one input led to durable at once, unless it is larger than its log takes at once: then in parts,
+//!   in order, so that after a crash the log may end with a prefix of it. No machine whose steps are bounded comes near
+//!   to that.
 //!
 //! Why not return futures or callbacks: a plain struct can be driven by a simulation, with crashes between any two
 //! steps, and by the real host, without a line of difference.
@@ -109,10 +110,24 @@ impl<M: Machine> Step<M> {
         self.bytes
     }
 
+    /// Counts bytes that are not those of a record: of answers that are large and many.
+    pub const fn weigh(&mut self, bytes: usize) {
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+
     /// Whether a machine is to leave further work to a later step. Asked before each piece of work.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.bytes >= self.limits.bytes || self.records.len() + self.answers.len() >= self.limits.records
+        self.is_filled(4)
+    }
+
+    /// Whether so many quarters of the step are taken: for work that is to leave room for other work, so that neither
+    /// is put off for ever.
+    #[must_use]
+    pub fn is_filled(&self, quarters: usize) -> bool {
+        let StepLimits { bytes, records } = self.limits;
+        self.bytes >= bytes / 4 * quarters
+            || self.records.len() + self.answers.len() >= (records * quarters).div_ceil(4)
     }
 }
 
@@ -152,8 +167,8 @@ pub trait Machine: Sized {
     fn abandon(&mut self, call: CallId);
 
     /// `answer` was decided and is durable, but its caller was gone before it could be sent: take back what can
-    /// be taken back.
-    fn undelivered(&mut self, at: Moment, answer: Answer<Self>, step: &mut Step<Self>);
+    /// be taken back. Once more with the same answer does no harm.
+    fn undelivered(&mut self, at: Moment, answer: &Answer<Self>, step: &mut Step<Self>);
 
     /// Applies one record of the log during replay. `record.seq` is [`Machine::last_seq`] + 1.
     fn apply(&mut self, record: &Record<Self::Event>);

@@ -55,7 +55,8 @@ impl From<Unavailable> for Ended {
             Unavailable::Overloaded
             | Unavailable::DiskFull
             | Unavailable::DiskFailed
-            | Unavailable::BatchTooLarge => Self::Again,
+            | Unavailable::BatchTooLarge
+            | Unavailable::Interrupted => Self::Again,
         }
     }
 }

@@ -28,7 +28,7 @@ pub(super) static LIMITS: &[KeyDoc] = &[
         "limits.body",
         Size,
         Default("1MiB"),
-        "Longest body of a call, and message of gRPC, 1KiB to 64MiB; players' are 64KiB.",
+        "Longest body of a call, and message of gRPC, 1KiB to 4MiB; players' are 64KiB. What one call asks for is written to the log at once, and the largest match is about as large.",
     ),
     key(
         "limits.body_time",

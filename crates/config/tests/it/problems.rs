@@ -41,6 +41,7 @@ fn each_bad_value_at_the_top_is_one_problem() {
     one("log.retention = '2PiB'", "log.retention: must be from 0B to 1PiB, is \"2PiB\"");
     one("log.snapshot_every = 0", "log.snapshot_every: must be an integer from 1 to 1000000000, is 0");
     one("log = 'text'", "log: must be a table, is text");
+    one("limits.body = '32MiB'", "limits.body: must be from 1KiB to 4MiB, is \"32MiB\"");
 }
 
 #[test]

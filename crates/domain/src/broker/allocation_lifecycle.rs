@@ -8,7 +8,6 @@ use alloc::vec::Vec;
 
 use super::command::{Refusal, Reply};
 use super::event::Event;
-use super::match_lifecycle::MAX_PICKUPS;
 use super::model::{
     AllocationState, FailReason, Fleet, GoneCause, MatchSpec, MatchState, Settings, SettingsChange,
 };
@@ -16,12 +15,17 @@ use super::state::Configured;
 use super::{BrokenRule, Turn, requirements};
 use crate::ids::{AllocationId, FleetId, MatchId, ServerId};
 
+/// Most fleets. With the longest ids and requirements their configuration takes about 5 MiB.
+const MAX_FLEETS: usize = 1_000;
 /// Longest text kept of what a platform said, in characters.
 const MAX_ERROR_CHARACTERS: usize = 500;
 
 impl Turn<'_> {
     pub(super) fn configure(&mut self, settings: Settings, fleets: Vec<Fleet>) -> Result<Reply, Refusal> {
         settings.check().map_err(|(field, problem)| Refusal::field(field, problem))?;
+        if fleets.len() > MAX_FLEETS {
+            return Err(Refusal::TooMany { what: "fleets", limit: MAX_FLEETS });
+        }
         for (at, fleet) in fleets.iter().enumerate() {
             if fleets[..at].iter().any(|earlier| earlier.id == fleet.id) {
                 return Err(Refusal::field("fleets", format!("{} is given twice", fleet.id)));
@@ -36,36 +40,22 @@ impl Turn<'_> {
             return Ok(Reply::Done);
         }
         let Configured { settings, fleets } = configured;
-        let removed: Vec<_> = self
-            .state()
-            .fleets
-            .keys()
-            .filter(|id| fleets.iter().all(|fleet| fleet.id != **id))
-            .cloned()
-            .collect();
         self.emit(Event::Configured { settings, fleets });
-        for fleet in &removed {
-            self.remove_fleet(fleet);
-        }
+        while !self.is_full() && self.remove_fleet() {}
         Ok(Reply::Done)
     }
 
-    fn remove_fleet(&mut self, fleet: &FleetId) {
-        let servers: Vec<ServerId> = self.servers_of(fleet);
-        for server in servers {
-            self.fail_matches(&server, FailReason::FleetRemoved);
-            self.dismiss(&server, GoneCause::FleetRemoved);
-        }
-        let bound = self.state().index.queue.iter().filter(|(_, entry)| entry.fleet() == Some(fleet));
-        let bound: Vec<MatchId> = bound.map(|(_, entry)| entry.id.clone()).collect();
-        for id in bound {
+    /// A server of a fleet that is not configured any more goes with its matches, or a queued match that only such a
+    /// server could take fails; whether there was one.
+    pub(super) fn remove_fleet(&mut self) -> bool {
+        let Some(fleet) = self.state().removed_fleet() else { return false };
+        let index = &self.state().index;
+        if let Some(server) = index.of_fleet.get(fleet).and_then(|servers| servers.first()).cloned() {
+            self.clear_and_dismiss(&server, GoneCause::FleetRemoved);
+        } else if let Some(id) = index.queue.first_of(fleet).map(|entry| entry.id.clone()) {
             self.failed(&id, FailReason::FleetRemoved);
         }
-    }
-
-    fn servers_of(&self, fleet: &FleetId) -> Vec<ServerId> {
-        let servers = self.state().servers.values().filter(|server| server.fleet.as_ref() == Some(fleet));
-        servers.map(|server| server.id.clone()).collect()
+        true
     }
 
     pub(super) fn reconfigure(&mut self, change: &SettingsChange) -> Result<Reply, Refusal> {
@@ -95,6 +85,7 @@ impl Turn<'_> {
                 None => Err(Refusal::MatchExists(known)),
             };
         }
+        self.check_spec(&spec)?;
         let id = id.unwrap_or_else(|| MatchId::draw(&mut self.draw));
         if !self.would_be_taken(&id, &spec) {
             self.fleet_for_new(&id, &spec).map_err(|why| Refusal::NoFleet { why })?;
@@ -152,10 +143,12 @@ impl Turn<'_> {
     /// its fleet.
     pub(super) fn server_exited(&mut self, allocation: &AllocationId, status: &str) -> Reply {
         let Some(known) = self.state().allocations.get(allocation) else { return Reply::Done };
-        let preparing = self.matches_of(&known.server).iter().any(|id| {
+        let preparing = |id| {
             let game = self.state().matches.get(id);
             game.is_some_and(|game| matches!(game.state, MatchState::PickedUp { .. }))
-        });
+        };
+        let server = self.state().servers.get(&known.server);
+        let preparing = server.is_some_and(|server| server.matches.iter().any(preparing));
         let failed = known.state.is_pending() || preparing;
         self.lost(allocation, GoneCause::Exited, failed.then_some(status));
         Reply::Done
@@ -169,28 +162,15 @@ impl Turn<'_> {
         // One that is not wanted any more has no way to fail, or has failed before.
         let unwanted = matches!(known.state, AllocationState::Leaving { .. } | AllocationState::Stopping);
         let error = error.filter(|_| !unwanted);
-        let matches =
-            if self.broken(BrokenRule::KeepMatchesOfExited) { Vec::new() } else { self.matches_of(&server) };
-        let (returned, failed): (Vec<_>, Vec<_>) = matches.into_iter().partition(|id| {
-            let game = self.state().matches.get(id);
-            game.is_some_and(|game| {
-                matches!(game.state, MatchState::PickedUp { .. }) && game.pickups < MAX_PICKUPS
-            })
-        });
-        for id in failed {
-            self.failed(&id, FailReason::ServerExited);
+        if self.broken(BrokenRule::KeepMatchesOfExited) {
+            self.dismiss(&server, cause);
+        } else {
+            self.clear_and_dismiss(&server, cause);
         }
-        for id in &returned {
-            self.emit(Event::MatchReturned { id: id.clone(), server: server.clone() });
-        }
-        self.dismiss(&server, cause);
         let error = error.map(|error| {
             let said = error.chars().take(MAX_ERROR_CHARACTERS);
             Arc::from(said.collect::<alloc::string::String>().trim().to_string())
         });
         self.emit(Event::AllocationEnded { allocation: allocation.clone(), fleet, error });
-        for id in &returned {
-            self.offer_to_waiting(id);
-        }
     }
 }

@@ -371,6 +371,15 @@ pub enum Refusal {
         /// The limit.
         limit: usize,
     },
+    /// One thing is larger than such things may be.
+    TooLarge {
+        /// What.
+        what: &'static str,
+        /// Its size in bytes, as [`Size`](crate::size::Size) counts.
+        bytes: usize,
+        /// The largest.
+        limit: usize,
+    },
 }
 
 impl Refusal {
@@ -397,6 +406,7 @@ impl Refusal {
         "no_fleet",
         "over_budget",
         "too_many",
+        "too_large",
     ];
 
     /// The stable code, documented in `contract/errors.md`.
@@ -424,6 +434,7 @@ impl Refusal {
             Self::NoFleet { .. } => "no_fleet",
             Self::OverBudget { .. } => "over_budget",
             Self::TooMany { .. } => "too_many",
+            Self::TooLarge { .. } => "too_large",
         }
     }
 
@@ -448,6 +459,7 @@ impl Refusal {
             | Self::NoFleet { .. } => RefusalKind::Conflict,
             Self::MatchOver { .. } | Self::SeatOver { .. } => RefusalKind::Gone,
             Self::OverBudget { .. } | Self::TooMany { .. } => RefusalKind::Exhausted,
+            Self::TooLarge { .. } => RefusalKind::TooLarge,
         }
     }
 
@@ -510,6 +522,9 @@ impl fmt::Display for Refusal {
                 "what waits and runs takes {limit} bytes, as much as broker.waiting_bytes allows; try again later"
             ),
             Self::TooMany { what, limit } => write!(f, "too many {what}: at most {limit} are allowed"),
+            Self::TooLarge { what, bytes, limit } => {
+                write!(f, "the {what} counts {bytes} bytes, at most {limit} are taken; send less")
+            }
         }
     }
 }

@@ -35,6 +35,10 @@ pub(crate) struct Indexes {
     pub(crate) births: BTreeSet<(Timestamp, ServerId)>,
     /// Available servers without a match; the fleet is `None` for those that registered themselves.
     pub(crate) idle: BTreeMap<Option<FleetId>, BTreeSet<ServerId>>,
+    /// Servers by fleet; those that registered themselves have none.
+    pub(crate) of_fleet: BTreeMap<FleetId, BTreeSet<ServerId>>,
+    /// Servers that are draining and whose time has come: their last match is over, or those they have fail.
+    pub(crate) clearing: BTreeSet<ServerId>,
     pub(crate) by_server: BTreeMap<ServerId, AllocationId>,
     pub(crate) by_match: BTreeMap<MatchId, AllocationId>,
     /// Allocations whose server is to be heard of, by time of order.
@@ -44,6 +48,8 @@ pub(crate) struct Indexes {
     pub(crate) leaving: BTreeSet<(Timestamp, AllocationId)>,
     /// All allocations of a fleet.
     pub(crate) live: BTreeMap<FleetId, BTreeSet<AllocationId>>,
+    /// Fleets that are not configured and still have servers, or queued matches that only they could take.
+    pub(crate) removed: BTreeSet<FleetId>,
 }
 
 impl Indexes {
@@ -144,9 +150,38 @@ impl Indexes {
     pub(super) fn leave_queue(&mut self, game: &Match) {
         self.queue.remove(game.queued_seq);
         self.queued.remove(&game.id);
+        if let Some(fleet) = &game.spec.fleet {
+            self.note_left(fleet);
+        }
+    }
+
+    pub(super) fn enter_fleet(&mut self, server: &Server) {
+        if let Some(fleet) = &server.fleet {
+            self.of_fleet.entry(fleet.clone()).or_default().insert(server.id.clone());
+        }
+    }
+
+    pub(super) fn leave_fleet(&mut self, server: &Server) {
+        if let Some(fleet) = &server.fleet {
+            remove_from(&mut self.of_fleet, fleet, &server.id);
+            self.note_left(fleet);
+        }
+    }
+
+    /// A server of the fleet is gone, or a queued match that only they could take.
+    fn note_left(&mut self, fleet: &FleetId) {
+        if !self.removed.is_empty()
+            && !self.of_fleet.contains_key(fleet)
+            && self.queue.first_of(fleet).is_none()
+        {
+            self.removed.remove(fleet);
+        }
     }
 
     pub(super) fn enter_server(&mut self, server: &Server) {
+        if is_clearing(server) {
+            self.clearing.insert(server.id.clone());
+        }
         self.births.insert((server.born_at, server.id.clone()));
         if is_idle(server) {
             self.idle.entry(server.fleet.clone()).or_default().insert(server.id.clone());
@@ -154,6 +189,9 @@ impl Indexes {
     }
 
     pub(super) fn leave_server(&mut self, server: &Server) {
+        if is_clearing(server) {
+            self.clearing.remove(&server.id);
+        }
         self.births.remove(&(server.born_at, server.id.clone()));
         if is_idle(server) {
             remove_from(&mut self.idle, &server.fleet, &server.id);
@@ -197,6 +235,11 @@ impl Indexes {
 
 pub(crate) fn is_idle(server: &Server) -> bool {
     server.state == ServerState::Available && server.matches.is_empty()
+}
+
+fn is_clearing(server: &Server) -> bool {
+    matches!(server.state, ServerState::Draining { cause }
+        if server.matches.is_empty() || cause.fails_matches().is_some())
 }
 
 /// A place among the matches of a fleet that players may join.

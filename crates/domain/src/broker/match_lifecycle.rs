@@ -7,7 +7,8 @@ use super::budget::MAX_MATCH_OVERHEAD_BYTES;
 use super::command::{Refusal, Reply};
 use super::event::Event;
 use super::model::{
-    CancelCause, EndCause, FailReason, MAX_CAPACITY, MAX_PLAYERS, Match, MatchSpec, MatchState,
+    CancelCause, EndCause, FailReason, MAX_CAPACITY, MAX_MATCH_BYTES, MAX_PLAYERS, Match, MatchSpec,
+    MatchState,
 };
 use super::{BrokenRule, MAX_QUEUED, MAX_WATCHERS, MAX_WATCHERS_OF_MATCH, Turn};
 use crate::ids::MatchId;
@@ -74,7 +75,11 @@ impl Turn<'_> {
         Ok(id)
     }
 
-    fn check_spec(&self, spec: &MatchSpec) -> Result<(), Refusal> {
+    pub(super) fn check_spec(&self, spec: &MatchSpec) -> Result<(), Refusal> {
+        let bytes = spec.byte_size();
+        if bytes > MAX_MATCH_BYTES {
+            return Err(Refusal::TooLarge { what: "match", bytes, limit: MAX_MATCH_BYTES });
+        }
         if spec.players.len() > MAX_PLAYERS {
             return Err(Refusal::field("players", format!("more than {MAX_PLAYERS}")));
         }

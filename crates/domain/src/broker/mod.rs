@@ -23,6 +23,11 @@
 //!
 //! One turn takes one input: first whatever is due by then happens, then the input, then what follows from both
 //! (servers ordered, watchers told). Rules look at the state and emit events; only `state` changes anything.
+//!
+//! A turn is bounded ([`Step::is_full`]): each loop asks before each piece of work whether there is room, and what is
+//! left is due at once. It is found again from the state (timers, servers that are [draining](model::GoneCause) and have
+//! matches to fail, fleets that are not configured any more, matches without a server) or belongs to calls, which a
+//! restart forgets as well. While more is due than fits, ticks alone work at it, so that no input waits for all of it.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
@@ -69,9 +74,10 @@ pub use waits::TypicalWait;
 
 use crate::ids::{Draw, MatchId, SeatId, ServerId};
 use crate::machine::{Answer, CallId, Machine, Moment, Record, Step};
+use crate::size::ENTRY_BYTES;
 use crate::time::Timestamp;
 use free::{Expected, FreeServers};
-use model::{AllocationState, ServerState};
+use model::AllocationState;
 use recent::Recent;
 use requirements::{Requirement, Requirements};
 use state::State;
@@ -93,6 +99,12 @@ pub const MAX_WATCHERS_OF_MATCH: usize = 20_000;
 /// Seats that are remembered because more than one call was told of them. An answer that cannot be sent is taken back
 /// at once, so that few others come between.
 const MAX_TOLD_AGAIN: usize = 10_000;
+
+/// Quarters of a step that timers may fill, and the schedule after them, so that neither keeps the other or what follows
+/// from both waiting for ever.
+const QUARTERS_FOR_TIMERS: usize = 2;
+const QUARTERS_FOR_SCHEDULE: usize = 3;
+const WHOLE_STEP: usize = 4;
 
 /// The machine that brings matches and servers together.
 pub struct Broker {
@@ -130,10 +142,27 @@ struct Beside {
     /// Matches that were in a server's hands when this process began, and which pickup that was: the answer that said
     /// so may have been lost with the process before. `None` until the first input.
     untold: Option<BTreeMap<MatchId, u32>>,
+    /// Matches with news that some who watch them have not been told.
+    news: BTreeSet<MatchId>,
     /// When servers were last ordered on the schedule.
     scheduled_at: Timestamp,
+    /// How far that has come, where it is not done.
+    scheduling: Option<Scheduling>,
+    /// More was due than a step takes: ticks catch up with it.
+    behind: bool,
+    /// The last step may have ended before all that follows from the state was done.
+    unsettled: bool,
     /// When deadlines were last looked at.
     ticked_at: Timestamp,
+}
+
+/// How far ordering on the schedule has come.
+#[derive(Clone, Copy, Default)]
+struct Scheduling {
+    /// Queued matches from this place on have not been looked at.
+    next: u64,
+    /// Matches looked at that no fleet could serve.
+    in_vain: usize,
 }
 
 /// Rules that the simulation breaks on purpose, to show that it would notice.
@@ -171,6 +200,8 @@ pub enum BrokenRule {
     KeepMatchesOfExited,
     /// The youngest match goes first.
     YoungestFirst,
+    /// A step takes all there is to do, however much.
+    UnboundedStep,
 }
 
 impl BrokenRule {
@@ -192,6 +223,7 @@ impl BrokenRule {
         Self::ReadyTwice,
         Self::KeepMatchesOfExited,
         Self::YoungestFirst,
+        Self::UnboundedStep,
     ];
 }
 
@@ -254,8 +286,8 @@ struct Turn<'a> {
     step: &'a mut Step<Broker>,
     now: Timestamp,
     draw: Draw,
-    /// Matches with news.
-    changed: BTreeSet<MatchId>,
+    /// Quarters of the step that may be filled for now.
+    quarters: usize,
     /// Something happened that may let a server be ordered for a match that had none.
     reconsider: bool,
 }
@@ -264,7 +296,7 @@ impl<'a> Turn<'a> {
     fn new(broker: &'a mut Broker, at: Moment, step: &'a mut Step<Broker>) -> Self {
         let draw = Draw::new(at);
         broker.note_untold();
-        Self { broker, step, now: at.now, draw, changed: BTreeSet::new(), reconsider: false }
+        Self { broker, step, now: at.now, draw, quarters: WHOLE_STEP, reconsider: false }
     }
 
     const fn state(&self) -> &State {
@@ -275,10 +307,17 @@ impl<'a> Turn<'a> {
         self.broker.broken(rule)
     }
 
+    /// Whether further work is left for a later step.
+    fn is_full(&self) -> bool {
+        self.step.is_filled(self.quarters) && !self.broken(BrokenRule::UnboundedStep)
+    }
+
     /// Decides: the event is applied at once and goes to the log with this step.
     fn emit(&mut self, event: Event) {
-        if let Some(id) = event.match_id() {
-            self.changed.insert(id.clone());
+        if let Some(id) = event.match_id()
+            && self.broker.beside.watchers.watch(id)
+        {
+            self.broker.beside.news.insert(id.clone());
         }
         self.reconsider |= matches!(
             event,
@@ -355,20 +394,31 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// What follows from the input: drained servers go, servers are ordered, watchers are told.
+    /// What follows from the input: drained servers go, servers are ordered, watchers are told; until the step is full.
     fn settle(&mut self) {
-        self.dismiss_drained();
+        while !self.is_full() && self.clear_server() {}
         if core::mem::take(&mut self.reconsider) {
             self.order_for_queued();
         }
         self.keep_warm();
-        for id in core::mem::take(&mut self.changed) {
-            for call in self.broker.beside.watchers.take_match(&id) {
-                if let Some(game) = self.broker.find_match(&id) {
-                    let reply = Reply::Match(game.clone());
-                    self.answer(call, Ok(reply));
-                }
+        self.tell_watchers();
+        self.broker.beside.unsettled = self.is_full();
+    }
+
+    fn tell_watchers(&mut self) {
+        while !self.is_full() {
+            let beside = &mut self.broker.beside;
+            let Some(id) = beside.news.first().cloned() else { break };
+            let Some(call) = beside.watchers.take_of(&id) else {
+                beside.news.remove(&id);
+                continue;
+            };
+            let news = self.find(&id).map(|game| Reply::Match(game.clone()));
+            if let Ok(Reply::Match(game)) = &news {
+                // What is asked for is shared; seats are copied.
+                self.step.weigh(ENTRY_BYTES * 4);
             }
+            self.answer(call, news);
         }
     }
 }
@@ -383,7 +433,7 @@ impl Machine for Broker {
 
     fn handle(&mut self, at: Moment, call: CallId, command: Command, step: &mut Step<Self>) {
         let mut turn = Turn::new(self, at, step);
-        turn.fire_due();
+        turn.fire_due_for_input();
         let before = turn.step.records.len();
         let result = turn.carry_out(call, command);
         // Where rules are broken on purpose, the simulation looks.
@@ -422,12 +472,12 @@ impl Machine for Broker {
         self.beside.watchers.take_call(call);
     }
 
-    fn undelivered(&mut self, at: Moment, answer: Answer<Self>, step: &mut Step<Self>) {
+    fn undelivered(&mut self, at: Moment, answer: &Answer<Self>, step: &mut Step<Self>) {
         let mut turn = Turn::new(self, at, step);
-        turn.fire_due();
+        turn.fire_due_for_input();
         match answer {
-            Ok(Reply::Requested { offer: Some(offer), .. }) => turn.take_back(&offer),
-            Ok(Reply::Seated { seat, .. }) => turn.give_back(&seat),
+            Ok(Reply::Requested { offer: Some(offer), .. }) => turn.take_back(offer),
+            Ok(Reply::Seated { seat, .. }) => turn.give_back(seat),
             _ => {}
         }
         turn.settle();
@@ -436,6 +486,7 @@ impl Machine for Broker {
     fn apply(&mut self, record: &Record<Event>) {
         self.apply_record(record);
         self.beside.free = None;
+        self.beside.unsettled = true;
     }
 
     fn last_seq(&self) -> u64 {
@@ -478,27 +529,8 @@ impl Machine for Broker {
     }
 
     fn restore(snapshot: Snapshot) -> Self {
-        Self::with_state(State::restore(snapshot))
-    }
-}
-
-impl Turn<'_> {
-    /// Servers that were draining and have nothing left to do.
-    fn dismiss_drained(&mut self) {
-        let drained: Vec<_> = self
-            .changed
-            .iter()
-            .filter_map(|id| self.state().kept.finished.get(id)?.server.clone())
-            .filter_map(|id| {
-                let server = self.state().servers.get(&id)?;
-                match server.state {
-                    ServerState::Draining { cause } if server.matches.is_empty() => Some((id, cause)),
-                    _ => None,
-                }
-            })
-            .collect();
-        for (server, cause) in drained {
-            self.dismiss(&server, cause);
-        }
+        let mut broker = Self::with_state(State::restore(snapshot));
+        broker.beside.unsettled = broker.state.seq > 0;
+        broker
     }
 }

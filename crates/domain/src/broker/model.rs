@@ -34,6 +34,9 @@ const SERVER_BYTES: usize = 512;
 pub const MAX_MATCH_BYTES: usize = 4 << 20;
 /// Longest connection details, in bytes.
 pub const MAX_CONNECTION_BYTES: usize = 4096;
+/// Largest connection details of all players of a match together, in bytes as [`Size`] counts: enough for a connect token
+/// for each of [`MAX_PLAYERS`].
+pub const MAX_CONNECTIONS_BYTES: usize = 4 << 20;
 
 /// A JSON object as text, exactly as it was sent; nothing at all counts as `{}`. Equal where the texts are; whether they
 /// say the same is told by [`Properties::content`].
@@ -587,6 +590,22 @@ causes! {
         MaxRunTime = "max_run_time", 8, "a match on it reached its maximum run time";
         Deallocated = "deallocated", 9, "an administrator stopped it";
         FleetRemoved = "fleet_removed", 10, "its fleet is no longer configured";
+    }
+}
+
+impl GoneCause {
+    /// Why the matches of a server fail that is not wanted any more, or not there any more, for this cause; `None` where
+    /// they go on to their end.
+    #[must_use]
+    pub const fn fails_matches(self) -> Option<FailReason> {
+        match self {
+            Self::ShutDown => Some(FailReason::ServerShutDown),
+            Self::Exited | Self::AllocationFailed => Some(FailReason::ServerExited),
+            Self::Lifetime => Some(FailReason::ServerLifetime),
+            Self::Deallocated => Some(FailReason::ServerDeallocated),
+            Self::FleetRemoved => Some(FailReason::FleetRemoved),
+            Self::Surplus | Self::ReadyDeadline | Self::ReadyTimeout | Self::MaxRunTime => None,
+        }
     }
 }
 

@@ -13,7 +13,8 @@ use super::event::Event;
 use super::free::FreeServers;
 use super::model::{FastSchedule, Fleet, Match, MatchSpec, MatchState};
 use super::requirements::{Document, Requirement};
-use super::{BrokenRule, Broker, Turn};
+use super::waiting::Waiter;
+use super::{BrokenRule, Broker, Scheduling, Turn};
 use crate::ids::{AllocationId, FleetId, MatchId, ServerId};
 
 /// Queued matches without a server looked at for an order in one turn; the schedule looks at all that have waited, and
@@ -68,21 +69,33 @@ impl Turn<'_> {
 
     /// Gives a queued match to a server that waits; whether one did.
     pub(super) fn offer_to_waiting(&mut self, id: &MatchId) -> bool {
+        while let Some(waiter) = self.take_waiter(id) {
+            // Its fleet may not be configured any more, and its own turn to be dismissed has not come.
+            if self.is_unwanted(&waiter.server) {
+                let reply = Reply::Requested { offer: None, hints: Hints::SHUTDOWN };
+                self.answer(waiter.call, Ok(reply));
+                if self.is_full() {
+                    return false;
+                }
+                continue;
+            }
+            if let Some(offer) = self.pick_up(id, &waiter.server) {
+                let reply = Reply::Requested { offer: Some(offer), hints: Hints::NONE };
+                self.answer(waiter.call, Ok(reply));
+            }
+            return true;
+        }
+        false
+    }
+
+    /// The longest-waiting server that the queued match fits.
+    fn take_waiter(&mut self, id: &MatchId) -> Option<Waiter> {
         let Broker { state, requirements, beside, .. } = &mut *self.broker;
-        let Some(game) = state.matches.get(id).filter(|game| game.state == MatchState::Queued) else {
-            return false;
-        };
+        let game = state.matches.get(id).filter(|game| game.state == MatchState::Queued)?;
         let (document, fleet) = (Document::new(id, &game.spec), game.spec.fleet.as_ref());
         let queue = &mut state.index.queue;
         let fits = |requirement: &Requirement| queue.evaluate(requirements, requirement, game.queued_seq);
-        let Some(waiter) = beside.waiters.take_fitting(&document, fleet, fits) else {
-            return false;
-        };
-        if let Some(offer) = self.pick_up(id, &waiter.server) {
-            let reply = Reply::Requested { offer: Some(offer), hints: Hints::NONE };
-            self.answer(waiter.call, Ok(reply));
-        }
-        true
+        beside.waiters.take_fitting(&document, fleet, fits)
     }
 
     /// The oldest match that fits the server, now in its hands.
@@ -98,10 +111,11 @@ impl Turn<'_> {
     /// A match that the server has, but may never have heard of, because the process that gave it ended: given once
     /// more. A server that does know of it takes no harm; one that does not would be waited for in vain.
     pub(super) fn give_again(&mut self, server: &ServerId) -> Option<Offer> {
-        let matches = self.matches_of(server);
+        let untold = self.broker.beside.untold.as_ref().filter(|untold| !untold.is_empty())?;
+        let matches = &self.state().servers.get(server)?.matches;
         let mut again = matches.iter().filter_map(|id| {
+            let pickup = *untold.get(id)?;
             let game = self.state().matches.get(id)?;
-            let pickup = *self.broker.beside.untold.as_ref()?.get(id)?;
             let is_held = matches!(game.state, MatchState::PickedUp { .. }) && game.pickups == pickup;
             is_held.then(|| offer(server, game, true))
         });
@@ -269,30 +283,39 @@ impl Turn<'_> {
     /// Orders servers for queued matches that have none to expect, oldest first, while fleets have room.
     pub(super) fn order_for_queued(&mut self) {
         if self.state().settings.fast_schedule != FastSchedule::OnSchedule {
-            self.order_oldest(MAX_LOOKED_AT, false);
+            self.order_oldest(Scheduling::default(), MAX_LOOKED_AT, false);
         }
     }
 
     /// The schedule: matches that have waited for the allocation delay get a server of their own.
     pub(super) fn order_on_schedule(&mut self) {
-        self.order_oldest(usize::MAX, true);
+        let frequency = self.state().settings.schedule_frequency;
+        let beside = &mut self.broker.beside;
+        if self.broker.state.index.queue.len() > 0 && beside.scheduled_at + frequency <= self.now {
+            beside.scheduled_at = self.now;
+            beside.scheduling.get_or_insert_default();
+        }
+        if let Some(scheduling) = self.broker.beside.scheduling {
+            self.broker.beside.scheduling = self.order_oldest(scheduling, usize::MAX, true);
+        }
     }
 
-    fn order_oldest(&mut self, most: usize, on_schedule: bool) {
+    /// Where to go on, if the step is full before it is done.
+    fn order_oldest(&mut self, from: Scheduling, most: usize, on_schedule: bool) -> Option<Scheduling> {
         let mut room = self.room();
-        if room == 0 {
-            return;
-        }
         let waited = self.now - self.state().settings.delay_allocation;
         let at_once = self.state().settings.fast_schedule != FastSchedule::OnSchedule;
         // A match that no open fleet may take must not stand in the way of younger ones.
-        let (mut next, mut looked_at, mut in_vain) = (0, 0, 0);
+        let (Scheduling { mut next, mut in_vain }, mut looked_at) = (from, 0);
         while room > 0 && looked_at < most && in_vain < MAX_LOOKED_AT {
-            let Some((place, entry)) = self.state().index.queue.unserved(next).next() else { break };
+            let (place, entry) = self.state().index.queue.unserved(next).next()?;
             let delayed = on_schedule && entry.queued_at <= waited;
             if !delayed && !at_once {
                 // Younger ones have not waited longer.
                 break;
+            }
+            if self.is_full() {
+                return Some(Scheduling { next, in_vain });
             }
             (next, looked_at) = (place + 1, looked_at + 1);
             let id = entry.id.clone();
@@ -305,6 +328,7 @@ impl Turn<'_> {
                 in_vain += 1;
             }
         }
+        None
     }
 
     fn is_expected(&self, id: &MatchId) -> bool {
@@ -342,7 +366,7 @@ impl Turn<'_> {
         for (id, missing) in short {
             for _ in 0..missing {
                 let Some(fleet) = self.state().fleets.get(&id) else { break };
-                if self.closed(fleet).is_some() {
+                if self.closed(fleet).is_some() || self.is_full() {
                     break;
                 }
                 self.order_server(&id, None);

@@ -147,6 +147,17 @@ impl Queue {
         self.entries.len()
     }
 
+    /// The fleets that some match may go to only.
+    pub(crate) fn fleets(&self) -> impl Iterator<Item = &FleetId> {
+        self.by_fleet.keys().flatten()
+    }
+
+    /// The oldest match that only servers of `fleet` may take.
+    pub(crate) fn first_of(&self, fleet: &FleetId) -> Option<&Entry> {
+        let place = self.by_fleet.get(&Some(fleet.clone()))?.first()?;
+        self.entries.get(place)
+    }
+
     pub(crate) fn older_than(&self, place: u64) -> usize {
         self.ranks.before(place)
     }

@@ -1,14 +1,14 @@
 //! Servers: pending → available → full → draining → gone; and the calls that game servers make.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use super::budget::MAX_SERVER_BYTES;
 use super::command::{Hints, Offer, Refusal, Reply};
 use super::event::Event;
+use super::match_lifecycle::MAX_PICKUPS;
 use super::model::{
-    AllocationState, Connection, EndCause, FailReason, GoneCause, MAX_CONNECTION_BYTES, Match, MatchState,
-    ServerState,
+    AllocationState, Connection, EndCause, FailReason, GoneCause, MAX_CONNECTION_BYTES,
+    MAX_CONNECTIONS_BYTES, Match, MatchState, ServerState,
 };
 use super::requirements::Requirement;
 use super::waiting::Waiter;
@@ -52,10 +52,15 @@ impl Turn<'_> {
         Ok(None)
     }
 
-    /// Whether the broker has given the server up: it is draining, gone, or told to leave.
-    fn is_unwanted(&self, server: &ServerId) -> bool {
+    /// Whether the broker has given the server up: it is draining, gone, or told to leave, or is about to be because its
+    /// fleet is not configured any more.
+    pub(super) fn is_unwanted(&self, server: &ServerId) -> bool {
         match self.state().servers.get(server) {
-            Some(known) => matches!(known.state, ServerState::Draining { .. }),
+            Some(known) => {
+                let removed = |fleet| !self.state().fleets.contains_key(fleet);
+                matches!(known.state, ServerState::Draining { .. })
+                    || known.fleet.as_ref().is_some_and(removed)
+            }
             // A server that is gone may still have an allocation that is being stopped.
             None => {
                 self.state().kept.gone.get(server).is_some()
@@ -191,10 +196,9 @@ impl Turn<'_> {
                 _ => self.failed(match_id, FailReason::EndedBeforeReady),
             }
         }
-        self.dismiss_drained();
+        self.dismiss_drained(server);
         if hints.has(Hints::SHUTDOWN) {
-            self.fail_matches(server, FailReason::ServerShutDown);
-            self.dismiss(server, GoneCause::ShutDown);
+            self.clear_and_dismiss(server, GoneCause::ShutDown);
         }
         self.note_hints(server, hints);
         if hints.has(Hints::WILLING_TO_SHUTDOWN) && self.is_surplus(server) && !self.is_needed(server) {
@@ -233,20 +237,72 @@ impl Turn<'_> {
             state: known.state,
             matches: known.matches.iter().map(|id| (id.clone(), connection(id))).collect(),
         };
-        self.fail_matches(server, FailReason::ServerDeallocated);
-        self.dismiss(server, GoneCause::Deallocated);
+        self.clear_and_dismiss(server, GoneCause::Deallocated);
         Ok(reply)
     }
 
-    pub(super) fn fail_matches(&mut self, server: &ServerId, reason: FailReason) {
-        for id in self.matches_of(server) {
-            self.failed(&id, reason);
+    /// The server's matches come to their end with it, then it is forgotten. Where there are more than the step takes,
+    /// it drains with that cause, and the rest is due.
+    pub(super) fn clear_and_dismiss(&mut self, server: &ServerId, cause: GoneCause) {
+        let Some(known) = self.state().servers.get(server) else { return };
+        let cause = match known.state {
+            ServerState::Draining { cause: before } if before.fails_matches().is_some() => before,
+            _ => cause,
+        };
+        if !known.matches.is_empty() {
+            self.turn_away(server, Hints::SHUTDOWN);
+        }
+        loop {
+            let Some(known) = self.state().servers.get(server) else { return };
+            let draining = known.state == ServerState::Draining { cause };
+            let Some(id) = known.matches.get_min().cloned() else { break };
+            if self.is_full() {
+                if !draining {
+                    self.emit(Event::ServerDraining { server: server.clone(), cause });
+                }
+                return;
+            }
+            self.clear(&id, server, cause);
+        }
+        self.dismiss(server, cause);
+    }
+
+    /// One match of a server that goes: back to the queue where its server is no more and its players do not know it
+    /// yet, otherwise it fails.
+    fn clear(&mut self, id: &MatchId, server: &ServerId, cause: GoneCause) {
+        let lost = matches!(cause, GoneCause::Exited | GoneCause::AllocationFailed);
+        let unheard = self.state().matches.get(id).is_some_and(|game| {
+            matches!(game.state, MatchState::PickedUp { .. }) && game.pickups < MAX_PICKUPS
+        });
+        if lost && unheard {
+            self.emit(Event::MatchReturned { id: id.clone(), server: server.clone() });
+            self.offer_to_waiting(id);
+        } else if let Some(reason) = cause.fails_matches() {
+            self.failed(id, reason);
         }
     }
 
-    pub(super) fn matches_of(&self, server: &ServerId) -> Vec<MatchId> {
-        let known = self.state().servers.get(server);
-        known.map(|known| known.matches.iter().cloned().collect()).unwrap_or_default()
+    /// One match of a server that is draining and whose matches fail, or the server itself after its last one; whether
+    /// there was one.
+    pub(super) fn clear_server(&mut self) -> bool {
+        let Some(server) = self.state().index.clearing.first().cloned() else { return false };
+        let Some(known) = self.state().servers.get(&server) else { return false };
+        let ServerState::Draining { cause } = known.state else { return false };
+        match known.matches.get_min().cloned() {
+            Some(id) => self.clear(&id, &server, cause),
+            None => self.dismiss(&server, cause),
+        }
+        true
+    }
+
+    /// A server that was draining goes after its last match.
+    fn dismiss_drained(&mut self, server: &ServerId) {
+        if let Some(known) = self.state().servers.get(server)
+            && let ServerState::Draining { cause } = known.state
+            && known.matches.is_empty()
+        {
+            self.dismiss(server, cause);
+        }
     }
 
     /// The server gets no further match: it goes now, or after the matches that still run on it.
@@ -335,6 +391,11 @@ fn check_connection(connection: &Connection) -> Result<(), Refusal> {
     }
     if connection.per_player.values().any(|details| deceptive(details)) {
         return Err(Refusal::field("per_player_connection_details", problem));
+    }
+    let bytes = connection.byte_size();
+    if bytes > MAX_CONNECTIONS_BYTES {
+        let what = "connection details of all players";
+        return Err(Refusal::TooLarge { what, bytes, limit: MAX_CONNECTIONS_BYTES });
     }
     if connection.details.is_empty() && connection.per_player.is_empty() {
         return Err(Refusal::field("connection_details", "must say where players connect"));

@@ -153,7 +153,7 @@ impl State {
         let others = servers.values().map(Size::byte_size).chain(allocations.values().map(Size::byte_size));
         let waiting_bytes = games + others.sum::<usize>();
         let kept = Kept::of(finished, gone, closed_seats, ended_seats, orders);
-        Self {
+        let mut state = Self {
             seq,
             settings,
             configured,
@@ -164,7 +164,9 @@ impl State {
             kept,
             waiting_bytes,
             ..state
-        }
+        };
+        state.find_removed();
+        state
     }
 
     /// The server that the event changes.
@@ -240,6 +242,17 @@ impl State {
         let Self { health, fleets, .. } = self;
         let known = health.iter().filter(|(id, _)| fleets.contains_key(*id));
         *health = known.map(|(id, health)| (id.clone(), health.clone())).collect();
+        self.find_removed();
+    }
+
+    fn find_removed(&mut self) {
+        let known = self.index.of_fleet.keys().chain(self.index.queue.fleets());
+        self.index.removed = known.filter(|id| !self.fleets.contains_key(*id)).cloned().collect();
+    }
+
+    /// A fleet that is not configured any more and still has servers, or queued matches that only they could take.
+    pub(crate) fn removed_fleet(&self) -> Option<&FleetId> {
+        self.index.removed.first()
     }
 
     fn apply_match(&mut self, record: &Record<Event>) {
@@ -447,6 +460,7 @@ impl State {
         born_at: Timestamp,
     ) {
         let server = Server { id: id.clone(), fleet, state, born_at, matches: OrdSet::new() };
+        self.index.enter_fleet(&server);
         self.index.enter_server(&server);
         self.waiting_bytes += server.byte_size();
         if let Some(before) = self.servers.insert(id.clone(), server) {
@@ -458,6 +472,7 @@ impl State {
         let server = self.servers.remove(id);
         if let Some(server) = &server {
             self.index.leave_server(server);
+            self.index.leave_fleet(server);
             self.waiting_bytes -= server.byte_size();
         }
         // One that nobody ordered and that leaves by itself may come back under its id; any other is told to exit

@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use super::command::{Hints, Reply};
 use super::model::{EndCause, FailReason, GoneCause, SeatEnd};
-use super::{BrokenRule, Broker, Turn};
+use super::{BrokenRule, Broker, QUARTERS_FOR_SCHEDULE, QUARTERS_FOR_TIMERS, Turn, WHOLE_STEP};
 use crate::time::Timestamp;
 
 /// How long a server that was asked to exit may take before its platform stops it.
@@ -14,6 +14,9 @@ pub const LEAVE_TIME: Duration = Duration::from_secs(30);
 impl Broker {
     pub(super) fn earliest_deadline(&self) -> Option<Timestamp> {
         let (index, settings) = (&self.state.index, &self.state.settings);
+        if self.is_unfinished() {
+            return Some(Timestamp::ZERO);
+        }
         let queue = index.queue.iter().next().map(|(_, entry)| entry.queued_at + settings.match_pickup_time);
         let schedule =
             (index.queue.len() > 0).then(|| self.beside.scheduled_at + settings.schedule_frequency);
@@ -37,138 +40,154 @@ impl Broker {
             .min()
     }
 
+    /// Whether a step has left work that waits for no time.
+    fn is_unfinished(&self) -> bool {
+        self.beside.unsettled
+            || self.beside.scheduling.is_some()
+            || !self.state.index.clearing.is_empty()
+            || self.state.removed_fleet().is_some()
+    }
+
     pub(super) fn ready_deadline(&self, fleet: &crate::ids::FleetId) -> Duration {
         // Servers of a fleet that is no longer configured are being stopped anyway.
         self.state.fleets.get(fleet).map_or(Duration::ZERO, |fleet| fleet.ready_deadline)
     }
 }
 
-impl Turn<'_> {
-    /// Everything that is due by now.
+impl<'a> Turn<'a> {
+    /// Kinds of work that timers bring; each call does one piece and says whether there was one.
+    const KINDS: [fn(&mut Turn<'a>) -> bool; 10] = [
+        Self::end_wait,
+        Self::fail_not_picked_up,
+        Self::fail_not_ready,
+        Self::end_overlong,
+        Self::retire_old,
+        Self::give_up_pending,
+        Self::stop_lingering,
+        Self::expire_seat,
+        Self::clear_server,
+        Self::remove_fleet,
+    ];
+
+    /// What is due before an input is taken. While ticks catch up with more than fits into a step, inputs leave it to
+    /// them.
+    pub(super) fn fire_due_for_input(&mut self) {
+        if !self.broker.beside.behind {
+            self.fire_due();
+        }
+    }
+
+    /// Everything that is due by now, kind by kind in turn, until its part of the step is full.
     pub(super) fn fire_due(&mut self) {
-        self.end_waiting();
-        self.fail_not_picked_up();
-        self.fail_not_ready();
-        self.end_overlong();
-        self.retire_old();
-        self.give_up_pending();
-        self.stop_lingering();
-        self.expire_seats();
-        let frequency = self.state().settings.schedule_frequency;
-        if self.state().index.queue.len() > 0 && self.broker.beside.scheduled_at + frequency <= self.now {
-            self.broker.beside.scheduled_at = self.now;
-            self.order_on_schedule();
-        }
-    }
-
-    fn end_waiting(&mut self) {
-        while let Some(waiter) = self.broker.beside.waiters.take_due(self.now) {
-            let surplus = waiter.willing_to_shutdown && self.is_surplus(&waiter.server);
-            if surplus {
-                self.dismiss(&waiter.server, GoneCause::Surplus);
+        self.quarters = QUARTERS_FOR_TIMERS;
+        let mut left = true;
+        while left && !self.is_full() {
+            left = false;
+            for kind in Self::KINDS {
+                left |= !self.is_full() && kind(self);
             }
-            let hints = if surplus { Hints::SHUTDOWN } else { Hints::NONE };
-            self.answer(waiter.call, Ok(Reply::Requested { offer: None, hints }));
         }
+        self.quarters = QUARTERS_FOR_SCHEDULE;
+        self.order_on_schedule();
+        self.quarters = WHOLE_STEP;
+        let now = self.now;
+        self.broker.beside.behind =
+            left && self.broker.earliest_deadline().is_some_and(|deadline| deadline <= now);
     }
 
-    fn fail_not_picked_up(&mut self) {
+    fn end_wait(&mut self) -> bool {
+        let Some(waiter) = self.broker.beside.waiters.take_due(self.now) else { return false };
+        let surplus = waiter.willing_to_shutdown && self.is_surplus(&waiter.server);
+        if surplus {
+            self.dismiss(&waiter.server, GoneCause::Surplus);
+        }
+        let hints = if surplus { Hints::SHUTDOWN } else { Hints::NONE };
+        self.answer(waiter.call, Ok(Reply::Requested { offer: None, hints }));
+        true
+    }
+
+    fn fail_not_picked_up(&mut self) -> bool {
         if self.broken(BrokenRule::ForgetPickupTimer) {
-            return;
+            return false;
         }
         let longest = self.state().settings.match_pickup_time;
-        loop {
-            let oldest = self.state().index.queue.iter().next();
-            let due = oldest.filter(|(_, entry)| entry.queued_at + longest <= self.now);
-            let Some(id) = due.map(|(_, entry)| entry.id.clone()) else { break };
-            self.failed(&id, FailReason::PickupTimeout);
-        }
+        let oldest = self.state().index.queue.iter().next();
+        let due = oldest.filter(|(_, entry)| entry.queued_at + longest <= self.now);
+        let Some(id) = due.map(|(_, entry)| entry.id.clone()) else { return false };
+        self.failed(&id, FailReason::PickupTimeout);
+        true
     }
 
-    fn fail_not_ready(&mut self) {
+    fn fail_not_ready(&mut self) -> bool {
         if self.broken(BrokenRule::ForgetReadyTimer) {
-            return;
+            return false;
         }
         let longest = self.state().settings.match_ready_time;
-        loop {
-            let oldest = self.state().index.picked_up.first();
-            let due = oldest.filter(|(at, _)| *at + longest <= self.now);
-            let Some(id) = due.map(|(_, id)| id.clone()) else { break };
-            let server = self.state().matches.get(&id).and_then(|game| game.server.clone());
-            self.failed(&id, FailReason::ReadyTimeout);
-            if let Some(server) = server {
-                self.drain(&server, GoneCause::ReadyTimeout);
-            }
+        let oldest = self.state().index.picked_up.first();
+        let due = oldest.filter(|(at, _)| *at + longest <= self.now);
+        let Some(id) = due.map(|(_, id)| id.clone()) else { return false };
+        let server = self.state().matches.get(&id).and_then(|game| game.server.clone());
+        self.failed(&id, FailReason::ReadyTimeout);
+        if let Some(server) = server {
+            self.drain(&server, GoneCause::ReadyTimeout);
         }
+        true
     }
 
-    fn end_overlong(&mut self) {
+    fn end_overlong(&mut self) -> bool {
         let longest = self.state().settings.match_max_run_time;
-        loop {
-            let oldest = self.state().index.ready.first();
-            let due = oldest.filter(|(at, _)| *at + longest <= self.now);
-            let Some(id) = due.map(|(_, id)| id.clone()) else { break };
-            let server = self.state().matches.get(&id).and_then(|game| game.server.clone());
-            self.ended(&id, EndCause::MaxRunTime);
-            if let Some(server) = server {
-                self.drain(&server, GoneCause::MaxRunTime);
-            }
+        let oldest = self.state().index.ready.first();
+        let due = oldest.filter(|(at, _)| *at + longest <= self.now);
+        let Some(id) = due.map(|(_, id)| id.clone()) else { return false };
+        let server = self.state().matches.get(&id).and_then(|game| game.server.clone());
+        self.ended(&id, EndCause::MaxRunTime);
+        if let Some(server) = server {
+            self.drain(&server, GoneCause::MaxRunTime);
         }
+        true
     }
 
-    fn retire_old(&mut self) {
+    fn retire_old(&mut self) -> bool {
         let longest = self.state().settings.server_max_lifetime;
-        loop {
-            let oldest = self.state().index.births.first();
-            let due = oldest.filter(|(at, _)| *at + longest <= self.now);
-            let Some(server) = due.map(|(_, server)| server.clone()) else { break };
-            self.fail_matches(&server, FailReason::ServerLifetime);
-            self.dismiss(&server, GoneCause::Lifetime);
-        }
+        let oldest = self.state().index.births.first();
+        let due = oldest.filter(|(at, _)| *at + longest <= self.now);
+        let Some(server) = due.map(|(_, server)| server.clone()) else { return false };
+        self.clear_and_dismiss(&server, GoneCause::Lifetime);
+        true
     }
 
-    fn give_up_pending(&mut self) {
-        let fleets: alloc::vec::Vec<_> = self.state().index.pending.keys().cloned().collect();
-        for fleet in fleets {
-            let longest = self.broker.ready_deadline(&fleet);
-            loop {
-                let oldest = self.state().index.pending.get(&fleet).and_then(|orders| orders.first());
-                let due = oldest.filter(|(at, _)| *at + longest <= self.now);
-                let order = due.and_then(|(_, order)| self.state().allocations.get(order));
-                let Some((order, server)) = order.map(|order| (order.id.clone(), order.server.clone()))
-                else {
-                    break;
-                };
-                self.dismiss(&server, GoneCause::ReadyDeadline);
-                if self.state().allocations.get(&order).is_some_and(|order| order.state.is_pending()) {
-                    break;
-                }
-            }
-        }
+    fn give_up_pending(&mut self) -> bool {
+        let pending = self.state().index.pending.iter();
+        let mut due = pending.filter_map(|(fleet, orders)| {
+            let longest = self.broker.ready_deadline(fleet);
+            let (_, order) = orders.first().filter(|(at, _)| *at + longest <= self.now)?;
+            Some((order.clone(), self.state().allocations.get(order)?.server.clone()))
+        });
+        let Some((order, server)) = due.next() else { return false };
+        self.dismiss(&server, GoneCause::ReadyDeadline);
+        self.state().allocations.get(&order).is_none_or(|order| !order.state.is_pending())
     }
 
-    fn stop_lingering(&mut self) {
-        loop {
-            let oldest = self.state().index.leaving.first();
-            let due = oldest.filter(|(since, _)| *since + LEAVE_TIME <= self.now);
-            let Some(order) = due.map(|(_, order)| order.clone()) else { break };
-            if self.broken(BrokenRule::ForgetStop) {
-                break;
-            }
-            self.order_stop(&order, None);
+    fn stop_lingering(&mut self) -> bool {
+        let oldest = self.state().index.leaving.first();
+        let due = oldest.filter(|(since, _)| *since + LEAVE_TIME <= self.now);
+        let Some(order) = due.map(|(_, order)| order.clone()) else { return false };
+        if self.broken(BrokenRule::ForgetStop) {
+            return false;
         }
+        self.order_stop(&order, None);
+        true
     }
 
-    fn expire_seats(&mut self) {
+    fn expire_seat(&mut self) -> bool {
         if self.broken(BrokenRule::KeepSeats) {
-            return;
+            return false;
         }
-        loop {
-            let first = self.state().index.seat_expiry.first();
-            let due = first.filter(|(at, _)| *at <= self.now);
-            let Some(seat) = due.map(|(_, seat)| seat.clone()) else { break };
-            let Some(match_id) = self.state().index.seats.get(&seat).cloned() else { break };
-            self.close(&seat, &match_id, SeatEnd::Expired);
-        }
+        let first = self.state().index.seat_expiry.first();
+        let due = first.filter(|(at, _)| *at <= self.now);
+        let Some(seat) = due.map(|(_, seat)| seat.clone()) else { return false };
+        let Some(match_id) = self.state().index.seats.get(&seat).cloned() else { return false };
+        self.close(&seat, &match_id, SeatEnd::Expired);
+        true
     }
 }

@@ -3,7 +3,6 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use super::askers::Askers;
 use super::requirements::{Document, Requirement};
@@ -145,12 +144,15 @@ impl Watchers {
         self.by_call.insert(call, id);
     }
 
-    pub(crate) fn take_match(&mut self, id: &MatchId) -> Vec<CallId> {
-        let calls = self.by_match.remove(id).unwrap_or_default();
-        for call in &calls {
-            self.by_call.remove(call);
-        }
-        calls.into_iter().collect()
+    pub(crate) fn watch(&self, id: &MatchId) -> bool {
+        self.by_match.contains_key(id)
+    }
+
+    /// One call that waits for news of the match.
+    pub(crate) fn take_of(&mut self, id: &MatchId) -> Option<CallId> {
+        let call = *self.by_match.get(id)?.first()?;
+        self.take_call(call);
+        Some(call)
     }
 
     pub(crate) fn take_call(&mut self, call: CallId) {

@@ -394,7 +394,7 @@ impl Turn<'_> {
     fn begin_rounds(&mut self) {
         for queue in core::mem::take(&mut self.maker.beside.due.rounds) {
             let round = self.state().rounds.get(&queue);
-            if round.is_some_and(|round| round.check.is_some()) || self.step.is_full() {
+            if round.is_some_and(|round| round.check.is_some()) || self.is_full() {
                 self.maker.beside.due.rounds.insert(queue);
                 continue;
             }

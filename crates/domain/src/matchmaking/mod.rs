@@ -149,6 +149,8 @@ pub enum BrokenRule {
     ForgetBalance,
     /// Teams may be smaller than anybody asks for.
     ForgetSize,
+    /// A step takes all there is to do, however much.
+    UnboundedStep,
 }
 
 impl BrokenRule {
@@ -180,6 +182,7 @@ impl BrokenRule {
         Self::AnyRegion,
         Self::ForgetBalance,
         Self::ForgetSize,
+        Self::UnboundedStep,
     ];
 }
 
@@ -311,7 +314,12 @@ impl<'a> Turn<'a> {
 
     /// Whether another piece of work may begin: so much has not been done yet, and the step is not full.
     fn has_room(&self, most: u64) -> bool {
-        self.work < most && !self.step.is_full()
+        self.work < most && !self.is_full()
+    }
+
+    /// Whether further work is left for a later step.
+    fn is_full(&self) -> bool {
+        self.step.is_full() && !self.broken(BrokenRule::UnboundedStep)
     }
 
     fn broken(&self, rule: BrokenRule) -> bool {
@@ -498,7 +506,7 @@ impl Machine for Matchmaker {
     fn abandon(&mut self, _: CallId) {}
 
     /// A ticket outlives the connection that it was started over.
-    fn undelivered(&mut self, _: Moment, _: Answer<Self>, _: &mut Step<Self>) {}
+    fn undelivered(&mut self, _: Moment, _: &Answer<Self>, _: &mut Step<Self>) {}
 
     fn apply(&mut self, record: &Record<Event>) {
         self.state.apply(record);

@@ -23,6 +23,7 @@ mod properties;
 mod schedule;
 mod seats;
 mod servers;
+mod steps;
 mod table;
 mod timers;
 mod waiting;

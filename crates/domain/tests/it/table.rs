@@ -12,13 +12,16 @@ use sortie_domain::broker::model::{
 };
 use sortie_domain::broker::{Broker, Command, Effect, Event, Hints, Offer, Refusal, Reply};
 use sortie_domain::ids::{AllocationId, FleetId, IdempotencyKey, MatchId, PlayerId, SeatId, ServerId};
-use sortie_domain::machine::{Answer, CallId, Machine, Moment, Record, Step};
+use sortie_domain::machine::{Answer, CallId, Machine, Moment, Record, STEP_BYTES, STEP_RECORDS, Step};
 use sortie_domain::time::Timestamp;
 
 /// When every example begins: any moment but zero, which means "never" to some rules.
 const BEGIN: u64 = 1_700_000_000_000;
 /// Deadlines at one moment after which the broker is taken to run in a circle.
 const MAX_TICKS: u32 = 100_000;
+
+/// Most that one piece of work adds to a full step: bytes of records, and records with answers.
+const PIECE: (usize, usize) = (6 << 20, 200);
 
 pub(crate) const MS: Duration = Duration::from_millis(1);
 
@@ -149,6 +152,9 @@ impl Table {
     }
 
     fn take(&mut self, step: Step<Broker>) {
+        let count = step.records.len() + step.answers.len();
+        assert!(step.bytes() <= STEP_BYTES + PIECE.0, "a step of {} bytes", step.bytes());
+        assert!(count <= STEP_RECORDS + PIECE.1, "a step of {count} records and answers");
         for record in step.records {
             self.effects.extend(self.broker.effect(&record.event));
             self.log.push(record);
@@ -184,12 +190,34 @@ impl Table {
         Timestamp::from_millis(self.now)
     }
 
-    pub(crate) fn ask(&mut self, command: Command) -> Asked {
-        let moment = self.moment();
+    /// Moves the clock without a tick, as if the process had been stopped.
+    pub(crate) fn stop_for(&mut self, duration: Duration) {
+        self.now += u64::try_from(duration.as_millis()).unwrap();
+    }
+
+    /// One tick, if something is due; whether there was.
+    pub(crate) fn tick(&mut self) -> bool {
+        let due = self.broker.next_deadline().is_some_and(|due| due <= self.now());
+        if due {
+            let (moment, mut step) = (self.moment(), Step::new());
+            self.broker.tick(moment, &mut step);
+            self.take(step);
+        }
+        due
+    }
+
+    /// One input and nothing after it; what it led to.
+    pub(crate) fn input(&mut self, command: Command) -> (CallId, usize) {
+        let (moment, mut step) = (self.moment(), Step::new());
         let call = CallId(self.inputs);
-        let mut step = Step::new();
         self.broker.handle(moment, call, command, &mut step);
+        let count = step.records.len() + step.answers.len();
         self.take(step);
+        (call, count)
+    }
+
+    pub(crate) fn ask(&mut self, command: Command) -> Asked {
+        let (call, _) = self.input(command);
         self.run_until(self.now);
         match self.answers.remove(&call) {
             Some(answer) => Asked::Answered(Box::new(answer)),
@@ -241,7 +269,7 @@ impl Table {
     pub(crate) fn undelivered(&mut self, reply: Reply) {
         let mut step = Step::new();
         let moment = self.moment();
-        self.broker.undelivered(moment, Ok(reply), &mut step);
+        self.broker.undelivered(moment, &Ok(reply), &mut step);
         self.take(step);
         self.run_until(self.now);
     }

@@ -26,9 +26,12 @@ pub enum Unavailable {
     /// Nothing can be made durable until the disk works again.
     #[error("the disk failed; nothing is accepted until it works again")]
     DiskFailed,
-    /// What was decided together with this call was more than the log takes at once.
-    #[error("too much was decided at once; try again")]
+    /// What the call leads to can never be written, because one record of it is larger than the log takes at once.
+    #[error("what the call leads to is more than the log takes at once; send less")]
     BatchTooLarge,
+    /// The state was read back from the log because of another input, and calls that waited were let go.
+    #[error("the call was interrupted; try again")]
+    Interrupted,
     /// The engine is on its way to an ordered end.
     #[error("shutting down")]
     ShuttingDown,

@@ -16,7 +16,7 @@ mod subscription;
 mod time;
 mod worker;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -290,7 +290,8 @@ fn assemble<M: Hosted>(
         effects,
         counters,
         kept: BTreeMap::new(),
-        undelivered: Vec::new(),
+        notices: VecDeque::new(),
+        undelivered: VecDeque::new(),
         refused: None,
     };
     Ok((worker, handle))

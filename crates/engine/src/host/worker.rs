@@ -3,8 +3,13 @@
 //!
 //! A thread and not a task, because the machine computes and the commit blocks. It alone holds the machine and
 //! the log, so neither needs a lock.
+//!
+//! Deadlines and inputs take turns: each round does one step of what is due, and then what waits. A step that is full
+//! is committed before the machine is asked again. One that is larger than the log takes at once is committed in parts,
+//! and only after the last of them does anybody hear of it; no step is tried again unchanged. An input that leads to a
+//! record which can never be written is dropped alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -21,13 +26,16 @@ use super::time::HostTime;
 use super::{Ended, Hosted};
 use crate::codec::Codec;
 use crate::effects::{Effects, MAX_PENDING_EFFECTS};
-use crate::log::{AppendError, AppendErrorKind, Batch, Log};
+use crate::log::{AppendError, AppendErrorKind, Batch, Log, MAX_BATCH_BYTES};
 
 /// Inputs taken at once, so that the first of them does not wait for too many others.
 const BATCH_INPUTS: usize = 4096;
 
 /// A batch that has reached this size, in bytes, is committed before more is decided.
 const BATCH_BYTES: usize = 4 << 20;
+
+/// Notices taken at once, and answers taken back at once.
+const BATCH_NOTICES: usize = 4096;
 
 /// Calls that the machine may keep for a later answer.
 pub const MAX_KEPT_CALLS: usize = 1 << 20;
@@ -41,13 +49,83 @@ const MAX_SLEEP: Duration = Duration::from_secs(3600);
 /// What was decided and is not durable yet.
 struct Work<M: Hosted> {
     step: Step<M>,
-    batch: Batch,
-    effects: Vec<M::Effect>,
+    /// Its records, in as many batches as the log needs; never none.
+    parts: Vec<Batch>,
+    /// How many records are in all of them.
+    noted: usize,
+    /// Effects, with how many records come before the one that asks for it.
+    effects: Vec<(usize, M::Effect)>,
+    /// Answers that were given back to the machine.
+    taken_back: Vec<Answer<M>>,
+}
+
+/// A place in some [`Work`], to which it can be cut back.
+struct Mark {
+    records: usize,
+    answers: usize,
+    parts: usize,
+    last: (u32, usize),
+    effects: usize,
 }
 
 impl<M: Hosted> Work<M> {
     fn after(seq: u64) -> Self {
-        Self { step: Step::new(), batch: Batch::new(seq + 1), effects: Vec::new() }
+        Self {
+            step: Step::new(),
+            parts: vec![Batch::new(seq + 1)],
+            noted: 0,
+            effects: Vec::new(),
+            taken_back: Vec::new(),
+        }
+    }
+
+    /// Whether it is to be committed before more is decided.
+    fn is_full(&self) -> bool {
+        let last = self.parts.last().map_or(0, |part| part.body().len());
+        self.parts.len() > 1 || last >= BATCH_BYTES || self.step.is_full()
+    }
+
+    fn mark(&self) -> Mark {
+        Mark {
+            records: self.noted,
+            answers: self.step.answers.len(),
+            parts: self.parts.len(),
+            last: self.parts.last().map_or((0, 0), Batch::mark),
+            effects: self.effects.len(),
+        }
+    }
+
+    fn cut(&mut self, mark: &Mark) {
+        self.step.records.truncate(mark.records);
+        self.step.answers.truncate(mark.answers);
+        self.parts.truncate(mark.parts);
+        self.parts.iter_mut().last().into_iter().for_each(|part| part.cut(mark.last));
+        self.effects.truncate(mark.effects);
+        self.noted = mark.records;
+    }
+
+    /// Adds a record to the last part, or to a new one where that is full; whether any part can hold it.
+    fn add(&mut self, record: &Record<M::Event>, codec: Codec<M>) -> bool {
+        let encode = |out: &mut Vec<u8>| (codec.encode_event)(&record.event, out);
+        let Some(part) = self.parts.last_mut() else { return false };
+        debug_assert_eq!(record.seq, part.last_seq() + 1, "records follow one another");
+        let before = part.mark();
+        part.push(record.time, encode);
+        if part.body().len() > MAX_BATCH_BYTES {
+            part.cut(before);
+            let mut next = Batch::new(record.seq);
+            next.push(record.time, encode);
+            if next.body().len() > MAX_BATCH_BYTES {
+                return false;
+            }
+            if part.is_empty() {
+                *part = next;
+            } else {
+                self.parts.push(next);
+            }
+        }
+        self.noted += 1;
+        true
     }
 }
 
@@ -65,8 +143,10 @@ pub(super) struct Worker<M: Hosted> {
     pub(super) counters: Arc<Counters>,
     /// Calls taken and not answered.
     pub(super) kept: BTreeMap<CallId, AnswerSender<M>>,
+    /// Callers that went away and have not been looked at.
+    pub(super) notices: VecDeque<Notice<M>>,
     /// Durable answers whose callers were gone.
-    pub(super) undelivered: Vec<Answer<M>>,
+    pub(super) undelivered: VecDeque<Answer<M>>,
     /// Why the log refused last; nothing is decided until it takes records again.
     pub(super) refused: Option<Unavailable>,
 }
@@ -90,7 +170,7 @@ impl<M: Hosted> Worker<M> {
             if all && phase >= Phase::Draining {
                 self.release_kept(Unavailable::ShuttingDown);
             }
-            let settled = self.undelivered.is_empty() || self.refused.is_some();
+            let settled = (self.undelivered.is_empty() && self.notices.is_empty()) || self.refused.is_some();
             if all && settled && phase == Phase::Stopping {
                 self.snapshotting.finish(&self.machine, self.codec, &mut *self.log, &self.counters);
                 return Ended::Ordered;
@@ -100,7 +180,7 @@ impl<M: Hosted> Worker<M> {
 
     /// How long there is nothing to do if nothing comes; `None` is for ever.
     fn sleep(&self) -> Option<Duration> {
-        let wait = if self.undelivered.is_empty() {
+        let wait = if self.undelivered.is_empty() && self.notices.is_empty() {
             self.time.wait_for(self.machine.next_deadline()?)?
         } else {
             Duration::ZERO
@@ -115,18 +195,12 @@ impl<M: Hosted> Worker<M> {
             self.probe();
         }
         let (mut work, mut queries) = (Work::after(self.machine.last_seq()), Vec::<Query<M>>::new());
-        if self.refused.is_none() {
-            self.take_back(&mut work);
-            self.tick(&mut work);
-        }
+        self.take_back(&mut work)?;
+        self.tick(&mut work)?;
         for input in inputs {
             match input {
-                Input::Call(call) => self.handle(call, &mut work),
+                Input::Call(call) => self.handle(call, &mut work)?,
                 Input::Query(query) => queries.push(query),
-            }
-            if work.batch.body().len() >= BATCH_BYTES {
-                self.commit(work)?;
-                work = Work::after(self.machine.last_seq());
             }
         }
         self.commit(work)?;
@@ -137,7 +211,8 @@ impl<M: Hosted> Worker<M> {
     }
 
     fn take_notices(&mut self, notices: Vec<Notice<M>>) {
-        for notice in notices {
+        self.notices.extend(notices);
+        for notice in self.notices.drain(..self.notices.len().min(BATCH_NOTICES)) {
             match notice {
                 // A call that is not kept was answered, or waits in the queue with its receiver closed.
                 Notice::Abandoned(call) => {
@@ -145,7 +220,7 @@ impl<M: Hosted> Worker<M> {
                         self.machine.abandon(call);
                     }
                 }
-                Notice::Undelivered(answer) => self.undelivered.push(answer),
+                Notice::Undelivered(answer) => self.undelivered.push_back(answer),
             }
         }
     }
@@ -154,33 +229,58 @@ impl<M: Hosted> Worker<M> {
         self.machine.next_deadline().is_some_and(|deadline| deadline <= self.time.now())
     }
 
-    fn take_back(&mut self, work: &mut Work<M>) {
-        for answer in std::mem::take(&mut self.undelivered) {
-            self.machine.undelivered(self.time.moment(), answer, &mut work.step);
-            self.note(work);
+    fn take_back(&mut self, work: &mut Work<M>) -> Result<(), StartError> {
+        for _ in 0..self.undelivered.len().min(BATCH_NOTICES) {
+            if self.refused.is_some() {
+                break;
+            }
+            let Some(answer) = self.undelivered.pop_front() else { break };
+            let mark = work.mark();
+            self.machine.undelivered(self.time.moment(), &answer, &mut work.step);
+            match self.note(work) {
+                // Kept until it is known to be taken back for good.
+                true => work.taken_back.push(answer),
+                false => self.drop_input(work, &mark, None)?,
+            }
+            self.commit_full(work)?;
         }
+        Ok(())
     }
 
-    fn tick(&mut self, work: &mut Work<M>) {
-        if self.is_due() {
-            self.machine.tick(self.time.moment(), &mut work.step);
-            self.note(work);
+    /// One step of what is due. What is left has its turn after the inputs that wait.
+    fn tick(&mut self, work: &mut Work<M>) -> Result<(), StartError> {
+        if self.refused.is_some() || !self.is_due() {
+            return Ok(());
         }
+        let mark = work.mark();
+        self.machine.tick(self.time.moment(), &mut work.step);
+        if !self.note(work) {
+            self.drop_input(work, &mark, None)?;
+            tracing::error!(
+                "a deadline leads to a record that the log can never take; nothing is accepted any more"
+            );
+            self.refuse(Some(Unavailable::BatchTooLarge));
+        }
+        self.commit_full(work)
     }
 
-    fn handle(&mut self, call: Call<M>, work: &mut Work<M>) {
+    fn handle(&mut self, call: Call<M>, work: &mut Work<M>) -> Result<(), StartError> {
         // Nobody waits any more, so nothing need be decided.
         if call.answer.is_closed() {
-            return;
+            return Ok(());
         }
         if let Some(why) = self.refused.or_else(|| self.overload(call.caller)) {
             // A caller that is gone as well has no use for the refusal.
             let _ = call.answer.send(Err(why));
-            return;
+            return Ok(());
         }
+        let mark = work.mark();
         self.kept.insert(call.id, call.answer);
         self.machine.handle(self.time.moment(), call.id, call.command, &mut work.step);
-        self.note(work);
+        if !self.note(work) {
+            self.drop_input(work, &mark, Some(call.id))?;
+        }
+        self.commit_full(work)
     }
 
     fn overload(&self, caller: Caller) -> Option<Unavailable> {
@@ -189,36 +289,87 @@ impl<M: Hosted> Worker<M> {
         (full && caller == Caller::Outside).then_some(Unavailable::Overloaded)
     }
 
-    /// Encodes what the machine just emitted, and asks for its effects while the state is as it was then.
-    fn note(&self, work: &mut Work<M>) {
-        for record in &work.step.records[work.batch.len() as usize..] {
-            debug_assert_eq!(record.seq, work.batch.last_seq() + 1, "records follow one another");
-            work.batch.push(record.time, |out| (self.codec.encode_event)(&record.event, out));
-            work.effects.extend(self.machine.effect(&record.event));
-        }
+    /// Encodes what the machine just emitted, and asks for its effects while the state is as it was then. False if
+    /// there is a record that can never be written.
+    fn note(&self, work: &mut Work<M>) -> bool {
+        // Taken out meanwhile, because encoding changes the rest.
+        let records = std::mem::take(&mut work.step.records);
+        let fit = records[work.noted.min(records.len())..].iter().all(|record| {
+            let at = work.noted;
+            work.effects.extend(self.machine.effect(&record.event).map(|effect| (at, effect)));
+            work.add(record, self.codec)
+        });
+        work.step.records = records;
+        fit
     }
 
-    /// Makes `work` durable and lets everybody hear of it, or undoes it.
-    fn commit(&mut self, work: Work<M>) -> Result<(), StartError> {
-        if !work.batch.is_empty() {
-            let started = Instant::now();
-            if let Err(error) = self.log.append(&work.batch) {
-                return self.undo(&error);
-            }
-            self.count(&work.batch, started.elapsed());
+    /// The last input led to a record that can never be written: what was decided before it becomes durable, and the
+    /// state goes back to that.
+    fn drop_input(
+        &mut self,
+        work: &mut Work<M>,
+        mark: &Mark,
+        call: Option<CallId>,
+    ) -> Result<(), StartError> {
+        tracing::error!(
+            largest = MAX_BATCH_BYTES,
+            "an input leads to a record that is larger than the log takes; it is dropped"
+        );
+        work.cut(mark);
+        let culprit = call.and_then(|call| self.kept.remove(&call));
+        let good = std::mem::replace(work, Work::after(0));
+        let refused = self.refused;
+        self.commit(good)?;
+        if self.refused == refused {
+            self.release_kept(Unavailable::Interrupted);
+            self.machine = replay(&*self.log, self.codec, &*self.empty)?.machine;
         }
-        self.deliver(work.step.answers);
-        if let Some(last) = work.step.records.last() {
+        let _ = culprit.map(|caller| caller.send(Err(Unavailable::BatchTooLarge)));
+        *work = Work::after(self.machine.last_seq());
+        Ok(())
+    }
+
+    /// Commits before more is decided, where enough has been.
+    fn commit_full(&mut self, work: &mut Work<M>) -> Result<(), StartError> {
+        if work.is_full() {
+            let full = std::mem::replace(work, Work::after(0));
+            self.commit(full)?;
+            *work = Work::after(self.machine.last_seq());
+        }
+        Ok(())
+    }
+
+    /// Makes `work` durable, part by part, and lets everybody hear of it; or undoes what is not durable.
+    fn commit(&mut self, work: Work<M>) -> Result<(), StartError> {
+        let Work { step: Step { records, answers, .. }, parts, effects, taken_back, .. } = work;
+        let (mut durable, mut failed) = (0, None);
+        for part in parts.iter().filter(|part| !part.is_empty()) {
+            let started = Instant::now();
+            if let Err(error) = self.log.append(part) {
+                failed = Some(error);
+                break;
+            }
+            durable += part.len() as usize;
+            self.count(part, started.elapsed());
+        }
+        if failed.is_none() {
+            self.deliver(answers);
+        }
+        if let Some(last) = records.iter().take(durable).last() {
             self.snapshotting.note(last.time);
         }
         if self.live.receiver_count() > 0 {
-            for record in work.step.records {
+            for record in records.into_iter().take(durable) {
                 // Fails only if the last receiver has just gone.
                 let _ = self.live.send(Arc::new(record));
             }
         }
-        work.effects.into_iter().for_each(|effect| self.effects.submit(effect));
-        Ok(())
+        let begun = effects.into_iter().take_while(|(at, _)| *at < durable);
+        begun.for_each(|(_, effect)| self.effects.submit(effect));
+        let Some(error) = failed else { return Ok(()) };
+        // Whether they were taken back may be among what is not durable.
+        self.undelivered.extend(taken_back);
+        self.undo(&error)
     }
 
     fn count(&self, batch: &Batch, took: Duration) {
@@ -260,6 +411,10 @@ impl<M: Hosted> Worker<M> {
 
     /// Asks the log whether it takes records again.
     fn probe(&mut self) {
+        // What cannot be written cannot be written later either.
+        if self.refused == Some(Unavailable::BatchTooLarge) {
+            return;
+        }
         match self.log.probe() {
             Ok(()) => {
                 tracing::info!("the log takes records again");

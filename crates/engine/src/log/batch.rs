@@ -59,6 +59,18 @@ impl Batch {
         self.last_time = time;
     }
 
+    /// How much it holds now, for [`Batch::cut`].
+    pub(crate) const fn mark(&self) -> (u32, usize) {
+        (self.count, self.body.len())
+    }
+
+    /// Removes what was pushed since `mark`.
+    pub(crate) fn cut(&mut self, mark: (u32, usize)) {
+        let (count, bytes) = mark;
+        self.count = count;
+        self.body.truncate(bytes);
+    }
+
     /// Sequence number of the first record.
     #[must_use]
     pub const fn first_seq(&self) -> u64 {

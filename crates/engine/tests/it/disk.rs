@@ -23,16 +23,34 @@ pub(crate) enum Fault {
 /// A disk with a [`Fault`] that tests choose.
 pub(crate) struct FaultyDisk {
     fault: Mutex<Fault>,
+    /// The fault that comes after so many more syncs.
+    later: Mutex<Option<(u32, Fault)>>,
     pub(crate) operations: AtomicU64,
 }
 
 impl FaultyDisk {
     pub(crate) fn new() -> Self {
-        Self { fault: Mutex::new(Fault::None), operations: AtomicU64::new(0) }
+        Self { fault: Mutex::new(Fault::None), later: Mutex::new(None), operations: AtomicU64::new(0) }
     }
 
     pub(crate) fn set(&self, fault: Fault) {
         *self.fault.lock().unwrap() = fault;
+    }
+
+    pub(crate) fn fail_after_syncs(&self, syncs: u32, fault: Fault) {
+        *self.later.lock().unwrap() = Some((syncs, fault));
+    }
+
+    fn synced(&self) {
+        let mut later = self.later.lock().unwrap();
+        match *later {
+            Some((1, fault)) => {
+                *later = None;
+                self.set(fault);
+            }
+            Some((more, fault)) => *later = Some((more - 1, fault)),
+            None => {}
+        }
     }
 
     fn fault(&self) -> Fault {
@@ -56,7 +74,7 @@ impl Disk for FaultyDisk {
     fn sync(&self, file: &File) -> io::Result<()> {
         match self.fault() {
             Fault::SyncFails => Err(io::Error::other("I/O error")),
-            _ => SystemDisk.sync(file),
+            _ => SystemDisk.sync(file).inspect(|()| self.synced()),
         }
     }
 

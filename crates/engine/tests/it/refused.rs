@@ -86,13 +86,3 @@ async fn a_deadline_that_could_not_be_written_fires_when_the_disk_works_again() 
     events_until(&mut handle.subscribe(Cursor::Earliest), &rang).await;
     assert!(handle.stats().accepting);
 }
-
-#[tokio::test]
-async fn more_than_a_batch_may_hold_is_refused_and_does_no_lasting_harm() {
-    let data = tempdir().unwrap();
-    let engine = Setup::default().start(data.path()).await;
-    let handle = engine.handle();
-    let too_large = handle.call(Command::Burst(1_300_000)).await;
-    assert_eq!(too_large, Err(CallError::Unavailable(Unavailable::BatchTooLarge)));
-    assert_eq!(handle.call(Command::Add(1)).await.unwrap(), Reply::Sum(1));
-}

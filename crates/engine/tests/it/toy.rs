@@ -13,6 +13,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use sortie_domain::machine::{Answer, CallId, Machine, Moment, Record, Step};
+use sortie_domain::size::{ENTRY_BYTES, Size};
 use sortie_domain::time::Timestamp;
 use sortie_engine::log::{Disk, PieceSink, SystemDisk};
 use sortie_engine::{
@@ -26,6 +27,8 @@ pub(crate) enum Command {
     Add(u64),
     /// Adds one, this often.
     Burst(u64),
+    /// Writes this many bytes.
+    Pad(usize),
     /// Is refused.
     Refuse,
     /// Is answered without an event.
@@ -53,6 +56,7 @@ pub(crate) enum Event {
     Rang(u64),
     Started { lane: u64, job: u64 },
     Finished(u64),
+    Padded(usize),
 }
 
 #[derive(PartialEq, Debug)]
@@ -105,7 +109,10 @@ impl Toy {
 
 impl Size for Event {
     fn byte_size(&self) -> usize {
-        ENTRY_BYTES
+        match self {
+            Self::Padded(bytes) => ENTRY_BYTES + bytes,
+            _ => ENTRY_BYTES,
+        }
     }
 }
 
@@ -126,6 +133,10 @@ impl Machine for Toy {
             Command::Burst(times) => {
                 (0..times).for_each(|_| self.emit(at, Event::Added(1), step));
                 Reply::Sum(self.state.sum)
+            }
+            Command::Pad(bytes) => {
+                self.emit(at, Event::Padded(bytes), step);
+                Reply::Fine
             }
             Command::Refuse => return step.answers.push((call, Err(No))),
             Command::Poll => Reply::Sum(self.state.sum),
@@ -155,7 +166,9 @@ impl Machine for Toy {
     }
 
     fn tick(&mut self, at: Moment, step: &mut Step<Self>) {
-        while let Some(due) = self.state.alarms.first().copied().filter(|due| *due <= at.now.as_millis()) {
+        while !step.is_full()
+            && let Some(due) = self.state.alarms.first().copied().filter(|due| *due <= at.now.as_millis())
+        {
             self.emit(at, Event::Rang(due), step);
         }
     }
@@ -169,9 +182,9 @@ impl Machine for Toy {
         self.abandoned.push(call);
     }
 
-    fn undelivered(&mut self, at: Moment, answer: Answer<Self>, step: &mut Step<Self>) {
+    fn undelivered(&mut self, at: Moment, answer: &Answer<Self>, step: &mut Step<Self>) {
         if let Ok(Reply::Woken(amount)) = answer {
-            self.emit(at, Event::TakenBack(amount), step);
+            self.emit(at, Event::TakenBack(*amount), step);
         }
     }
 
@@ -180,7 +193,7 @@ impl Machine for Toy {
         self.state.seq = record.seq;
         match record.event {
             Event::Added(amount) => self.state.sum += amount,
-            Event::Woken(_) => {}
+            Event::Woken(_) | Event::Padded(_) => {}
             Event::TakenBack(amount) => self.state.taken_back += amount,
             Event::AlarmSet(due) => drop(self.state.alarms.insert(due)),
             Event::Rang(due) => drop(self.state.alarms.remove(&due)),
@@ -230,8 +243,12 @@ fn encode_event(event: &Event, out: &mut Vec<u8>) {
         Event::Rang(n) => format!("5 {n}"),
         Event::Started { lane, job } => format!("6 {lane} {job}"),
         Event::Finished(n) => format!("7 {n}"),
+        Event::Padded(n) => format!("8 {n}"),
     };
     out.extend_from_slice(text.as_bytes());
+    if let Event::Padded(bytes) = event {
+        out.resize(out.len() + bytes, b' ');
+    }
 }
 
 fn decode_event(bytes: &[u8]) -> Result<Event, DecodeError> {
@@ -244,6 +261,7 @@ fn decode_event(bytes: &[u8]) -> Result<Event, DecodeError> {
         [5, n] => Event::Rang(*n),
         [6, lane, job] => Event::Started { lane: *lane, job: *job },
         [7, n] => Event::Finished(*n),
+        [8, n] => Event::Padded(usize::try_from(*n).map_err(DecodeError::new)?),
         _ => return Err(DecodeError::new("not an event")),
     })
 }

@@ -26,7 +26,9 @@ impl World {
             return;
         }
         match self.rng.u8(0..40) {
-            0..24 => self.start(),
+            0..23 => self.start(),
+            // Many at once are matched, and expire, at once.
+            23 => (0..self.rng.usize(1..24)).for_each(|_| self.start()),
             24..27 => self.cancel(),
             27 => self.configure(),
             28 => self.start_again(),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fastrand::Rng;
 use sortie_domain::ids::{MatchId, PlayerId, TicketId};
-use sortie_domain::machine::{Answer, CallId, Machine, Moment, Record, Step};
+use sortie_domain::machine::{Answer, CallId, Machine, Moment, Record, Step, StepLimits};
 use sortie_domain::matchmaking::model::TicketSpec;
 use sortie_domain::matchmaking::{BrokenRule, Command, Effect, Event, Matchmaker, Reply, Settings, Snapshot};
 use sortie_domain::time::Timestamp;
@@ -20,7 +20,11 @@ const REST_TIME: u64 = 20 * 60 * 1000;
 /// Inputs after which a run has gone wrong by not coming to an end.
 const MAX_INPUTS: u64 = 20_000;
 /// Ticks at one time after which there is nothing left to be done.
-const MOST_TICKS: u32 = 20;
+const MOST_TICKS: u32 = 200;
+/// Small steps, so that schedules come to their end.
+const STEP: StepLimits = StepLimits { bytes: 8 << 10, records: 4 };
+/// Records and answers that the last piece of work adds to a full step, at most; the log takes no larger one.
+const PIECE_RECORDS: usize = 8;
 
 /// What is on the agenda.
 #[derive(Clone, PartialEq, Debug)]
@@ -65,6 +69,8 @@ pub(super) struct World {
     pub(super) log: Vec<Record<Event>>,
     snapshot: Option<Snapshot>,
     pub(super) step: Step<Matchmaker>,
+    /// Records of the step after each input in it.
+    ends: Vec<usize>,
     /// Effects of what is not durable yet.
     decided: Vec<Effect>,
     /// Ticks so far at this time.
@@ -96,7 +102,8 @@ impl World {
             broken,
             log: Vec::new(),
             snapshot: None,
-            step: Step::new(),
+            step: Step::within(STEP),
+            ends: Vec::new(),
             decided: Vec::new(),
             again: 0,
             agenda: BTreeMap::new(),
@@ -185,9 +192,11 @@ impl World {
         if self.maker.next_deadline().is_none_or(|deadline| deadline > self.time()) {
             return self.plan_tick();
         }
+        self.begin_step();
         let at = self.moment();
         let before = self.step.records.len();
         self.maker.tick(at, &mut self.step);
+        self.check_step();
         self.after_input(before);
         if self.maker.next_deadline().is_some_and(|deadline| deadline <= self.time()) {
             // What a timer ends may be followed by something that is to be done at once.
@@ -202,6 +211,21 @@ impl World {
         self.check_overlooked();
     }
 
+    /// A host begins a new step where the last one is full.
+    fn begin_step(&mut self) {
+        if self.step.is_full() {
+            self.commit();
+        }
+    }
+
+    /// No step is larger than a full one and one piece of work: the log would refuse it.
+    fn check_step(&mut self) {
+        let count = self.step.records.len() + self.step.answers.len();
+        if count > STEP.records + PIECE_RECORDS {
+            self.fail(format!("2: the log takes no step of {count} records and answers"));
+        }
+    }
+
     fn plan_tick(&mut self) {
         self.agenda.retain(|_, task| *task != Task::Tick);
         if let Some(deadline) = self.maker.next_deadline() {
@@ -211,12 +235,14 @@ impl World {
 
     /// Gives the matchmaker one command.
     pub(super) fn input(&mut self, command: Command, caller: Caller) {
+        self.begin_step();
         let at = self.moment();
         self.count += 1;
         let call = CallId(self.count);
         self.calls.insert(call, caller);
         let (records, answers) = (self.step.records.len(), self.step.answers.len());
         self.maker.handle(at, call, command, &mut self.step);
+        self.check_step();
         let new = self.step.answers.get(answers..).unwrap_or_default();
         if new.len() != 1 {
             self.fail(format!("6: a call got {} answers", new.len()));
@@ -230,6 +256,7 @@ impl World {
 
     fn after_input(&mut self, before: usize) {
         self.report.inputs += 1;
+        self.ends.push(self.step.records.len());
         let new: Vec<Record<Event>> = self.step.records.get(before..).unwrap_or_default().to_vec();
         for record in &new {
             self.decided.extend(self.maker.effect(&record.event));
@@ -248,7 +275,8 @@ impl World {
 
     /// What was decided is durable: effects begin, answers go out, players hear of it.
     fn commit(&mut self) {
-        let Step { records, answers, .. } = std::mem::take(&mut self.step);
+        let Step { records, answers, .. } = std::mem::replace(&mut self.step, Step::within(STEP));
+        self.ends.clear();
         for effect in std::mem::take(&mut self.decided) {
             self.begin(effect);
         }
@@ -291,7 +319,11 @@ impl World {
     /// The process dies with everything that is not in the log, and another one takes over.
     fn crash(&mut self) {
         self.report.crashes += 1;
-        self.step = Step::new();
+        // What several inputs led to may become durable in parts, and the process may die between two of them.
+        let Step { mut records, .. } = std::mem::replace(&mut self.step, Step::within(STEP));
+        let ends = std::mem::take(&mut self.ends);
+        records.truncate(self.rng.choice(&ends).copied().filter(|_| self.rng.bool()).unwrap_or(0));
+        self.log.extend(records);
         self.decided.clear();
         let callers = std::mem::take(&mut self.calls);
         self.effects.clear();

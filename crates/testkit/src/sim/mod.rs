@@ -6,12 +6,14 @@
 //! | `platform` | starts and stops processes, late, twice, or not at all |
 //! | `actors` | game servers, well-behaved and hostile; clients; administrators |
 //! | `checks` | the invariants of ARCHITECTURE.md, after every step |
+//! | `steps` | steps that are full, and a log that takes none that are larger |
 //! | `places` | game servers that say how many places are free, and what must come of it |
 
 mod actors;
 mod checks;
 mod places;
 mod platform;
+mod steps;
 mod world;
 
 use std::fmt;

@@ -14,6 +14,7 @@ use sortie_domain::time::Timestamp;
 
 use super::actors::{Caller, Manner, PROPERTIES, Server};
 use super::platform::Platform;
+use super::steps::new_step;
 use super::{Failure, Report};
 
 /// Virtual time during which clients come, in milliseconds.
@@ -22,6 +23,9 @@ const BUSY_TIME: u64 = 15 * 60 * 1000;
 const REST_TIME: u64 = 30 * 60 * 1000;
 /// Inputs after which a run has gone wrong by not coming to an end.
 const MAX_INPUTS: u64 = 50_000;
+
+/// Players of a large match.
+const MANY_PLAYERS: usize = 40;
 
 /// What is on the agenda.
 #[derive(Clone, Debug)]
@@ -56,7 +60,7 @@ pub(super) struct World {
     broken: Option<BrokenRule>,
     pub(super) log: Vec<Record<Event>>,
     snapshot: Option<Snapshot>,
-    step: Step<Broker>,
+    pub(super) step: Step<Broker>,
     agenda: BTreeMap<(u64, u64), Task>,
     count: u64,
     calls: BTreeMap<CallId, Caller>,
@@ -84,7 +88,7 @@ impl World {
             broken,
             log: Vec::new(),
             snapshot: None,
-            step: Step::new(),
+            step: new_step(),
             agenda: BTreeMap::new(),
             count: 0,
             calls: BTreeMap::new(),
@@ -164,7 +168,7 @@ impl World {
         self.plan(delay, Task::Server(id));
     }
 
-    fn moment(&mut self) -> Moment {
+    pub(super) fn moment(&mut self) -> Moment {
         Moment { now: self.time(), entropy: [self.rng.u64(..), self.rng.u64(..)] }
     }
 
@@ -193,7 +197,7 @@ impl World {
             Task::TellExit(allocation) => self.tell_exit(&allocation),
             Task::Undelivered(answer) => {
                 let at = self.moment();
-                self.broker.undelivered(at, *answer, &mut self.step);
+                self.broker.undelivered(at, &answer, &mut self.step);
                 self.after_input();
             }
             Task::HangUp(call) => {
@@ -210,18 +214,7 @@ impl World {
         }
     }
 
-    fn tick(&mut self) {
-        let at = self.moment();
-        if self.broker.next_deadline().is_some_and(|deadline| deadline <= at.now) {
-            self.broker.tick(at, &mut self.step);
-            self.check_due();
-            self.after_input();
-        } else {
-            self.plan_tick();
-        }
-    }
-
-    fn plan_tick(&mut self) {
+    pub(super) fn plan_tick(&mut self) {
         self.agenda.retain(|_, task| !matches!(task, Task::Tick));
         if let Some(deadline) = self.broker.next_deadline() {
             self.plan(deadline.as_millis().saturating_sub(self.now), Task::Tick);
@@ -230,22 +223,26 @@ impl World {
 
     /// Gives the broker one command. What is due comes first, so that whatever a refused command leaves is its own.
     pub(super) fn input(&mut self, command: Command, caller: Caller) -> CallId {
-        let at = self.moment();
-        self.broker.tick(at, &mut self.step);
-        self.check_due();
+        self.catch_up();
+        if self.step.is_full() {
+            self.commit();
+        }
         let at = self.moment();
         self.count += 1;
         let call = CallId(self.count);
         self.calls.insert(call, caller);
         let (records, answers) = (self.step.records.len(), self.step.answers.len());
+        // What an earlier step has left may be done with this input.
+        let settled = self.is_settled();
         let (expected, free) = (self.expected_offer(&command), self.expected_free(&command));
         self.broker.handle(at, call, command, &mut self.step);
+        self.check_step();
         if let Some(expected) = expected {
             self.check_offer(call, &expected, answers);
         }
         self.check_places(call, free, answers);
         let refused = self.step.answers[answers..].iter().any(|(to, answer)| *to == call && answer.is_err());
-        if refused && self.step.records.len() > records {
+        if refused && settled && self.step.records.len() > records {
             self.fail(format!("6: a refused command left {:?}", self.step.records[records].event));
         }
         self.after_input();
@@ -257,7 +254,7 @@ impl World {
         self.step.answers[from..].iter().find(|(to, _)| *to == call).map(|(_, answer)| answer)
     }
 
-    fn after_input(&mut self) {
+    pub(super) fn after_input(&mut self) {
         self.report.inputs += 1;
         match self.rng.u32(0..1000) {
             0 => self.plan(0, Task::Crash),
@@ -271,8 +268,8 @@ impl World {
     }
 
     /// What was decided is durable: effects begin, answers go out.
-    fn commit(&mut self) {
-        let Step { records, answers, .. } = std::mem::take(&mut self.step);
+    pub(super) fn commit(&mut self) {
+        let Step { records, answers, .. } = std::mem::replace(&mut self.step, new_step());
         for record in &records {
             if let Some(effect) = self.broker.effect(&record.event) {
                 self.begin(effect);
@@ -298,7 +295,10 @@ impl World {
     /// The process dies with everything that is not in the log, and another one takes over.
     fn crash(&mut self) {
         self.report.crashes += 1;
-        self.step = Step::new();
+        // A large step becomes durable in parts, and the process may die between two of them.
+        let Step { mut records, .. } = std::mem::replace(&mut self.step, new_step());
+        records.truncate(self.rng.usize(0..=records.len()));
+        self.log.extend(records);
         let callers = std::mem::take(&mut self.calls);
         self.gone.clear();
         self.agenda.retain(|_, task| !matches!(task, Task::Undelivered(_) | Task::Commit | Task::HangUp(_)));
@@ -608,7 +608,9 @@ impl World {
             return;
         }
         match self.rng.u8(0..24) {
-            0..7 => self.submit(),
+            0..6 => self.submit(),
+            // Many at once are due at once.
+            6 => (0..self.rng.usize(1..60)).for_each(|_| self.submit()),
             7..12 => self.join(),
             12..15 => self.claim(None),
             15 => self.release(),
@@ -631,13 +633,14 @@ impl World {
             self.input(command, Caller::Submitter);
             return;
         }
-        let players =
-            (0..self.rng.usize(0..5)).filter_map(|n| PlayerId::new(&format!("p{}-{n}", self.count)).ok());
+        let many = self.rng.u8(0..20) == 0;
+        let most = if many { MANY_PLAYERS } else { self.rng.usize(0..5) };
+        let players = (0..most).filter_map(|n| PlayerId::new(&format!("p{}-{n}", self.count)).ok());
         let players: Vec<_> = players.collect();
         let properties = self.rng.choice(&PROPERTIES).and_then(|text| Properties::parse(text).ok());
         let key = IdempotencyKey::new(&format!("key-{}", self.count)).ok().filter(|_| self.rng.bool());
         let spec = MatchSpec {
-            capacity: self.rng.bool().then_some(4),
+            capacity: (!many && self.rng.bool()).then_some(4),
             players,
             properties: properties.unwrap_or_default(),
             idempotency_key: key,

@@ -139,7 +139,9 @@ impl Backend for CatenaBackend {
 fn meaning(mut status: Status) -> BackendError {
     shorten(&mut status.message);
     let may_pass = match Code::from(status.code) {
-        Code::ResourceExhausted => reason(&status).as_deref() != Some("too_large"),
+        Code::ResourceExhausted => {
+            !matches!(reason(&status).as_deref(), Some("too_large" | "batch_too_large"))
+        }
         code => matches!(
             code,
             Code::Unavailable
