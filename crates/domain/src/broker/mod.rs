@@ -414,10 +414,6 @@ impl<'a> Turn<'a> {
                 continue;
             };
             let news = self.find(&id).map(|game| Reply::Match(game.clone()));
-            if let Ok(Reply::Match(game)) = &news {
-                // What is asked for is shared; seats are copied.
-                self.step.weigh(ENTRY_BYTES * 4);
-            }
             self.answer(call, news);
         }
     }
