@@ -209,6 +209,9 @@ impl From<Refusal> for ApiError {
             Refusal::InvalidRequirements(error) => {
                 Self::from_parts(code, kind, Some("requirements".to_owned()), error.to_string().into())
             }
+            Refusal::RequirementsTooCostly(problem) => {
+                Self::from_parts(code, kind, Some("requirements".to_owned()), problem.into())
+            }
             other => Self::from_parts(code, kind, None, other.to_string().into()),
         }
     }
@@ -339,6 +342,7 @@ mod tests {
             Refusal::SeatOver { seat, end: SeatEnd::Expired },
             Refusal::NoFleet { why: BTreeMap::new() },
             Refusal::TooMany { what: "things", limit: 3 },
+            Refusal::RequirementsTooCostly("it multiplies".to_owned()),
         ];
         let documented = documented();
         for refusal in refusals {

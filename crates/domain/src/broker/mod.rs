@@ -11,6 +11,7 @@
 //! | `placement` | who gets which match, and when a new server is ordered |
 //! | `timers` | every deadline, and what it ends |
 //! | `state` | the durable state, its indexes, how events change it |
+//! | `looking` | looking for a server, or for a match, over several steps |
 //! | `queue`, `verdicts`, `ranks` | which is the oldest match that fits; how many are older |
 //! | `askers`, `free` | which is the first server that a match fits; which servers are free |
 //! | `waiting` | calls that are answered later |
@@ -32,6 +33,7 @@ pub mod conjuncts;
 pub mod event;
 pub mod explain;
 mod free;
+mod looking;
 mod match_lifecycle;
 pub mod model;
 mod placement;
@@ -63,6 +65,7 @@ use crate::ids::{Draw, MatchId, ServerId};
 use crate::machine::{Answer, CallId, Machine, Moment, Record, Step};
 use crate::time::Timestamp;
 use free::{Expected, FreeServers};
+use looking::Looking;
 use model::{AllocationState, ServerState};
 use requirements::{Requirement, Requirements};
 use state::State;
@@ -100,6 +103,8 @@ struct Beside {
     expected: Expected,
     /// Free servers that no queued match counts on; gathered when they are first needed.
     free: Option<FreeServers>,
+    /// What steps had no work left for.
+    looking: Looking,
     /// How long matches waited lately.
     waits: Waits,
     /// Matches that were in a server's hands when this process began, and which pickup that was: the answer that said
@@ -239,6 +244,7 @@ impl<'a> Turn<'a> {
     fn new(broker: &'a mut Broker, at: Moment, step: &'a mut Step<Broker>) -> Self {
         let draw = Draw::new(at);
         broker.note_untold();
+        broker.requirements.begin_step();
         Self { broker, step, now: at.now, draw, changed: BTreeSet::new(), reconsider: false }
     }
 
@@ -382,6 +388,7 @@ impl Machine for Broker {
 
     fn tick(&mut self, at: Moment, step: &mut Step<Self>) {
         let mut turn = Turn::new(self, at, step);
+        turn.go_on();
         turn.fire_due();
         turn.reconsider = true;
         turn.settle();

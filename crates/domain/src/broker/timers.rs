@@ -29,7 +29,10 @@ impl Broker {
         // A fleet that was left alone may be asked again.
         let backoff = self.state.health.values().map(|health| health.backoff_until);
         let backoff = backoff.filter(|until| *until > self.beside.ticked_at);
-        [queue, schedule, preparing, running, lifetime, leaving, seats, self.beside.waiters.next_deadline()]
+        // What a step had no work left for is due at once.
+        let unfinished = self.is_work_left().then_some(self.beside.ticked_at);
+        let waiting = self.beside.waiters.next_deadline();
+        [queue, schedule, preparing, running, lifetime, leaving, seats, waiting, unfinished]
             .into_iter()
             .flatten()
             .chain(pending)
@@ -63,7 +66,7 @@ impl Turn<'_> {
 
     fn end_waiting(&mut self) {
         while let Some(waiter) = self.broker.beside.waiters.take_due(self.now) {
-            let surplus = waiter.willing_to_shutdown && self.is_surplus(&waiter.server);
+            let surplus = waiter.hints.has(Hints::WILLING_TO_SHUTDOWN) && self.is_surplus(&waiter.server);
             if surplus {
                 self.dismiss(&waiter.server, GoneCause::Surplus);
             }

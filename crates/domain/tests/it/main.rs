@@ -24,3 +24,4 @@ mod servers;
 mod table;
 mod timers;
 mod waiting;
+mod work;
