@@ -73,4 +73,9 @@ pub trait Allocator: Send + Sync {
     /// # Errors
     /// [`AllocatorError`], where it may still run.
     async fn stop(&self, allocation: &AllocationId, server: &ServerId) -> Result<(), AllocatorError>;
+
+    /// Whether [`Self::stop`] does next to nothing but wait for the server's end, so that any number may run at a time.
+    fn stop_only_waits(&self) -> bool {
+        false
+    }
 }

@@ -38,6 +38,11 @@ impl Fleets {
         Self { allocators, unconfigured, attempts: Mutex::default() }
     }
 
+    /// Who is asked to stop servers of `fleet`.
+    fn stopper(&self, fleet: &FleetId) -> Option<&Arc<dyn Allocator>> {
+        self.allocators.get(fleet).or(self.unconfigured.as_ref())
+    }
+
     fn attempts(&self) -> MutexGuard<'_, BTreeMap<AllocationId, u32>> {
         self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -91,7 +96,7 @@ impl Fleets {
         server: &ServerId,
         fleet: &FleetId,
     ) -> Result<Command, Retry> {
-        match self.allocators.get(fleet).or(self.unconfigured.as_ref()) {
+        match self.stopper(fleet) {
             Some(allocator) => allocator.stop(&allocation, server).await.map_err(retry)?,
             None => tracing::warn!(
                 %allocation, %server, %fleet,
@@ -112,6 +117,22 @@ fn retry(error: AllocatorError) -> Retry {
 impl Performer<Broker> for Fleets {
     fn key(&self, effect: &Effect) -> String {
         effect.allocation().to_string()
+    }
+
+    /// A fleet's platform may be slow in starting servers, in stopping them, or in both.
+    fn group(&self, effect: &Effect) -> String {
+        match effect {
+            Effect::Start { fleet, .. } => format!("start {fleet}"),
+            Effect::Stop { fleet, .. } if self.allocators.contains_key(fleet) => format!("stop {fleet}"),
+            Effect::Stop { .. } => "stop unconfigured".to_owned(),
+        }
+    }
+
+    fn only_waits(&self, effect: &Effect) -> bool {
+        match effect {
+            Effect::Start { .. } => false,
+            Effect::Stop { fleet, .. } => self.stopper(fleet).is_none_or(|found| found.stop_only_waits()),
+        }
     }
 
     async fn perform(&self, effect: Effect) -> Result<Option<Command>, Retry> {

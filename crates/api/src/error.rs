@@ -221,6 +221,9 @@ impl From<Refusal> for ApiError {
             Refusal::InvalidRequirements(error) => {
                 Self::from_parts(code, kind, Some("requirements".to_owned()), error.to_string().into())
             }
+            Refusal::RequirementsTooCostly(problem) => {
+                Self::from_parts(code, kind, Some("requirements".to_owned()), problem.into())
+            }
             other => Self::from_parts(code, kind, None, other.to_string().into()),
         }
     }
@@ -367,6 +370,7 @@ mod tests {
             Refusal::OverBudget { limit: 3 },
             Refusal::TooMany { what: "things", limit: 3 },
             Refusal::TooLarge { what: "match", bytes: 4, limit: 3 },
+            Refusal::RequirementsTooCostly("it multiplies".to_owned()),
         ];
         let documented = documented();
         for refusal in refusals {

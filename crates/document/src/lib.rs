@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-pub use tree::{Format, MAX_VALUES, parse};
+pub use tree::{Format, MAX_TEXT_BYTES, MAX_VALUES, parse};
 
 /// Largest file, in bytes.
 pub const MAX_FILE_BYTES: u64 = 1 << 20;

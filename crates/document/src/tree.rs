@@ -10,6 +10,10 @@ use serde_json::{Map, Value};
 /// Most values in a document, each table, list and entry counted.
 pub const MAX_VALUES: usize = 100_000;
 
+/// Longest texts of a document together, in bytes: keys and values, each as often as it stands there. A text that a YAML
+/// alias repeats counts each time.
+pub const MAX_TEXT_BYTES: usize = 4 << 20;
+
 /// How the TOML parser hands a date over: a table with this one key.
 const TOML_DATE: &str = "$__toml_private_datetime";
 
@@ -42,12 +46,12 @@ impl Format {
 /// The tree that `text` is.
 ///
 /// # Errors
-/// What is wrong with the text, and where, without quoting it: it may hold a secret. A key that is given twice and more
-/// than [`MAX_VALUES`] values are wrong in every format.
+/// What is wrong with the text, and where, without quoting it: it may hold a secret. A key that is given twice, more than
+/// [`MAX_VALUES`] values and more than [`MAX_TEXT_BYTES`] of text are wrong in every format.
 pub fn parse(format: Format, text: &str) -> Result<Value, String> {
     let text = text.trim_start_matches('\u{feff}');
-    let left = Cell::new(MAX_VALUES);
-    let tree = Tree { left: &left };
+    let (values, bytes) = (Cell::new(MAX_VALUES), Cell::new(MAX_TEXT_BYTES));
+    let tree = Tree { values: &values, bytes: &bytes };
     match format {
         Format::Toml => toml::Deserializer::parse(text)
             .and_then(|parsed| tree.deserialize(parsed))
@@ -86,15 +90,32 @@ fn toml_error(text: &str, error: &toml::de::Error) -> String {
 /// Builds the tree and counts what it builds.
 #[derive(Clone, Copy)]
 struct Tree<'a> {
-    left: &'a Cell<usize>,
+    /// Values that may still come.
+    values: &'a Cell<usize>,
+    /// Bytes of text that may still come.
+    bytes: &'a Cell<usize>,
+}
+
+impl Tree<'_> {
+    fn count_text<E: Error>(self, text: &str) -> Result<(), E> {
+        match self.bytes.get().checked_sub(text.len()) {
+            Some(left) => {
+                self.bytes.set(left);
+                Ok(())
+            }
+            None => Err(E::custom(format_args!(
+                "more than {MAX_TEXT_BYTES} bytes of text, what aliases repeat included"
+            ))),
+        }
+    }
 }
 
 impl<'de> DeserializeSeed<'de> for Tree<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        match self.left.get().checked_sub(1) {
-            Some(left) => self.left.set(left),
+        match self.values.get().checked_sub(1) {
+            Some(left) => self.values.set(left),
             None => return Err(D::Error::custom(format_args!("more than {MAX_VALUES} values"))),
         }
         deserializer.deserialize_any(self)
@@ -125,7 +146,8 @@ impl<'de> Visitor<'de> for Tree<'_> {
         Ok(serde_json::Number::from_f64(value).map_or_else(|| Value::from(value.to_string()), Value::Number))
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+    fn visit_str<E: Error>(self, value: &str) -> Result<Value, E> {
+        self.count_text(value)?;
         Ok(Value::from(value))
     }
 
@@ -152,6 +174,7 @@ impl<'de> Visitor<'de> for Tree<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let mut table = Map::new();
         while let Some(key) = entries.next_key::<String>()? {
+            self.count_text(&key)?;
             let value = entries.next_value_seed(self)?;
             if key == TOML_DATE {
                 return Ok(value);
@@ -190,6 +213,41 @@ mod tests {
         }
         let error = parse(Format::Yaml, &text).unwrap_err();
         assert!(error.contains("more than 100000 values"), "{error}");
+    }
+
+    /// 4 MiB are as many texts of 400,000 bytes as fit into it; one more does not.
+    #[test]
+    fn aliases_cannot_make_texts_longer_than_the_limit() {
+        let text = "x".repeat(400_000);
+        let with = |aliases: usize| {
+            let list = vec!["*a"; aliases].join(", ");
+            parse(Format::Yaml, &format!("a: &a {text}\nb: [{list}]\n"))
+        };
+        assert!(with(MAX_TEXT_BYTES / 400_000 - 1).is_ok());
+        for aliases in [MAX_TEXT_BYTES / 400_000, 600] {
+            let error = with(aliases).unwrap_err();
+            assert!(error.contains("more than 4194304 bytes of text"), "{error}");
+            assert!(error.len() < 1_000, "it quotes no text");
+        }
+        // A key may be an alias as well.
+        let keys: String = (0..600).map(|number| format!("k{number}: {{*a : 1}}\n")).collect();
+        let error = parse(Format::Yaml, &format!("a: &a {text}\n{keys}")).unwrap_err();
+        assert!(error.contains("bytes of text"), "{error}");
+    }
+
+    #[test]
+    fn the_limit_of_text_holds_in_every_format() {
+        let (half, rest) = ("x".repeat(MAX_TEXT_BYTES / 2), "x".repeat(MAX_TEXT_BYTES / 2 - 2));
+        for (format, fits) in [
+            (Format::Toml, format!("a = '{half}'\nb = '{rest}'")),
+            (Format::Json, format!(r#"{{"a": "{half}", "b": "{rest}"}}"#)),
+            (Format::CommentedJson, format!(r#"{{"a": "{half}", "b": "{rest}"}}"#)),
+            (Format::Yaml, format!("a: {half}\nb: {rest}")),
+        ] {
+            assert!(parse(format, &fits).is_ok(), "{format:?}");
+            let error = parse(format, &fits.replacen('x', "xx", 1)).unwrap_err();
+            assert!(error.contains("bytes of text"), "{format:?}: {error}");
+        }
     }
 
     #[test]

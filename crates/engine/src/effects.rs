@@ -5,7 +5,10 @@
 //! performed again rather than its outcome kept: effects can be repeated without harm, that is what their keys
 //! are for, and the repetition asks the world instead of trusting an old answer.
 //!
-//! Effects of one key run one after another in log order: they form a lane. Lanes run side by side.
+//! Effects of one key run one after another in log order: they form a lane. Lanes run side by side, as many attempts at a
+//! time as there are permits. Each group of effects, as the performer names them, has permits of its own, and
+//! further ones are shared by all: what is slow or stuck in one group leaves every other its own permits. An attempt
+//! that only waits for something to end takes none.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering;
@@ -14,7 +17,7 @@ use std::time::Duration;
 
 use sortie_domain::machine::Machine;
 use tokio::runtime::Handle as Runtime;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
@@ -24,8 +27,11 @@ use crate::host::{Caller, Calls, Counters, Hosted};
 /// Effects that may wait for their outcome before commands from outside are refused as too many.
 pub const MAX_PENDING_EFFECTS: usize = 65_536;
 
-/// Attempts that run at once, unless configured otherwise.
+/// Attempts that run at once beside those with permits of their groups, unless configured otherwise.
 pub const CONCURRENT_EFFECTS: usize = 256;
+
+/// Attempts of each group that run at once whatever the others do, unless configured otherwise.
+pub const CONCURRENT_EFFECTS_OF_GROUP: usize = 16;
 
 /// Pause after the first failed attempt, unless configured otherwise. Doubles with each further one.
 pub const FIRST_RETRY_DELAY: Duration = Duration::from_millis(250);
@@ -39,6 +45,17 @@ pub trait Performer<M: Machine>: Send + Sync {
     /// The idempotency key of `effect`: effects of one key run one after another, in the order in which they
     /// were decided.
     fn key(&self, effect: &M::Effect) -> String;
+
+    /// What `effect` belongs to that may be slow or stuck by itself, and has permits of its own for that reason. As many
+    /// groups as there are things configured, at most.
+    fn group(&self, _effect: &M::Effect) -> String {
+        String::new()
+    }
+
+    /// Whether performing `effect` is next to nothing but waiting for an end, so that any number may do so at a time.
+    fn only_waits(&self, _effect: &M::Effect) -> bool {
+        false
+    }
 
     /// Does the work. Doing it twice must do no harm. Returns the outcome as a command, or `None` if nobody
     /// needs to know it.
@@ -79,8 +96,10 @@ impl Retry {
 /// How effects are run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct EffectLimits {
-    /// Attempts that run at once.
+    /// Attempts that run at once beside those of `of_group`.
     pub concurrent: usize,
+    /// Attempts of each group that run at once, however many others run.
+    pub of_group: usize,
     /// Pause after the first failed attempt.
     pub first_delay: Duration,
     /// Longest pause, unless [`Retry::after`] asks for more.
@@ -89,7 +108,12 @@ pub struct EffectLimits {
 
 impl Default for EffectLimits {
     fn default() -> Self {
-        Self { concurrent: CONCURRENT_EFFECTS, first_delay: FIRST_RETRY_DELAY, max_delay: MAX_RETRY_DELAY }
+        Self {
+            concurrent: CONCURRENT_EFFECTS,
+            of_group: CONCURRENT_EFFECTS_OF_GROUP,
+            first_delay: FIRST_RETRY_DELAY,
+            max_delay: MAX_RETRY_DELAY,
+        }
     }
 }
 
@@ -112,7 +136,9 @@ struct Inner<M: Hosted> {
     limits: EffectLimits,
     /// Effects without outcome by key, the one being performed in front. A key is here while its lane runs.
     lanes: Mutex<BTreeMap<String, VecDeque<M::Effect>>>,
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
+    /// Permits of groups that have effects without outcome.
+    groups: Mutex<BTreeMap<String, Arc<Semaphore>>>,
     jitter: Mutex<Entropy>,
     /// No new attempts.
     stopping: CancellationToken,
@@ -137,7 +163,8 @@ impl<M: Hosted> Effects<M> {
             counters,
             limits,
             lanes: Mutex::new(BTreeMap::new()),
-            permits: Semaphore::new(limits.concurrent.max(1)),
+            permits: Arc::new(Semaphore::new(limits.concurrent.max(1))),
+            groups: Mutex::new(BTreeMap::new()),
             jitter: Mutex::new(jitter),
             stopping: CancellationToken::new(),
             killed: CancellationToken::new(),
@@ -217,7 +244,7 @@ impl<M: Hosted> Inner<M> {
             let permit = tokio::select! {
                 biased;
                 () = self.stopping.cancelled() => return false,
-                permit = self.permits.acquire() => permit,
+                permit = self.permit(&effect) => permit,
             };
             let attempt = self.attempt(effect.clone()).await;
             drop(permit);
@@ -232,6 +259,32 @@ impl<M: Hosted> Inner<M> {
                 () = tokio::time::sleep(pause) => {}
             }
         }
+    }
+
+    /// Leave for one attempt: of its group, or of those that all share, whichever comes first.
+    async fn permit(&self, effect: &M::Effect) -> Option<Permit<'_, M>> {
+        if self.performer.only_waits(effect) {
+            return None;
+        }
+        let group = self.performer.group(effect);
+        let own = Arc::clone(self.groups().entry(group.clone()).or_insert_with(|| {
+            let permits = self.limits.of_group.max(1);
+            Arc::new(Semaphore::new(permits))
+        }));
+        // From here on, so that the group goes with the last that waits for a permit of it, too.
+        let mut permit = Permit { inner: self, group, held: None };
+        let held = tokio::select! {
+            biased;
+            held = own.acquire_owned() => held,
+            held = Arc::clone(&self.permits).acquire_owned() => held,
+        };
+        // Permits end with the engine only.
+        permit.held = held.ok();
+        Some(permit)
+    }
+
+    fn groups(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Semaphore>>> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One attempt, with its outcome told to the machine; `None` if it was broken off.
@@ -265,5 +318,23 @@ impl<M: Hosted> Inner<M> {
         let [random, _] = self.jitter.lock().unwrap_or_else(PoisonError::into_inner).draw();
         let share = (random >> 40) as f64 / (1u64 << 24) as f64;
         pause.mul_f64(1.0 - share / 2.0)
+    }
+}
+
+/// Leave for one attempt. Its group is forgotten with the last.
+struct Permit<'a, M: Hosted> {
+    inner: &'a Inner<M>,
+    group: String,
+    held: Option<OwnedSemaphorePermit>,
+}
+
+impl<M: Hosted> Drop for Permit<'_, M> {
+    fn drop(&mut self) {
+        // Under the lock, so that nobody takes the group's permits meanwhile: all that wait or hold share it.
+        let mut groups = self.inner.groups();
+        drop(self.held.take());
+        if groups.get(&self.group).is_some_and(|permits| Arc::strong_count(permits) == 1) {
+            groups.remove(&self.group);
+        }
     }
 }

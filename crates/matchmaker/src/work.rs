@@ -66,6 +66,16 @@ impl Performer<Matchmaker> for Work {
         }
     }
 
+    /// Hooks may be slow for one queue, and the broker is not slow because a hook is.
+    fn group(&self, effect: &Effect) -> String {
+        match effect {
+            Effect::ValidateTicket { queue, hook, .. }
+            | Effect::FormMatches { queue, hook, .. }
+            | Effect::CheckMatch { queue, hook, .. } => format!("hook {hook} of {queue}"),
+            Effect::Submit { .. } | Effect::Withdraw { .. } | Effect::Seat { .. } => "broker".to_owned(),
+        }
+    }
+
     async fn perform(&self, effect: Effect) -> Result<Option<Command>, Retry> {
         let outcome = match effect {
             Effect::ValidateTicket { hook, ticket, queue, spec } => {

@@ -449,6 +449,11 @@ impl Allocator for LocalProcessAllocator {
             AllocatorError::transient(format!("process {pid} of {allocation} is still there after SIGKILL"))
         })
     }
+
+    /// The signals are sent by whoever watches the process.
+    fn stop_only_waits(&self) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]

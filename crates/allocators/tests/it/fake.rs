@@ -17,6 +17,7 @@ struct State {
     running: BTreeMap<AllocationId, StartOrder>,
     next_errors: VecDeque<AllocatorError>,
     stops: Vec<AllocationId>,
+    only_waits: bool,
 }
 
 impl Fake {
@@ -27,6 +28,11 @@ impl Fake {
     /// The next call fails with `error`; may be told several.
     pub(crate) fn fail_with(&self, error: AllocatorError) {
         self.state.lock().unwrap().next_errors.push_back(error);
+    }
+
+    /// From now on, its stops are next to nothing but waiting.
+    pub(crate) fn only_wait(&self) {
+        self.state.lock().unwrap().only_waits = true;
     }
 
     pub(crate) fn runs(&self, allocation: &AllocationId) -> bool {
@@ -61,5 +67,9 @@ impl Allocator for Fake {
         state.running.remove(allocation);
         state.stops.push(allocation.clone());
         Ok(())
+    }
+
+    fn stop_only_waits(&self) -> bool {
+        self.state.lock().unwrap().only_waits
     }
 }

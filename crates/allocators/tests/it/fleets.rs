@@ -53,6 +53,29 @@ async fn an_effect_goes_to_the_allocator_of_its_fleet() {
     assert!(!us.runs(&allocation("a")));
 }
 
+/// A fleet whose servers are slow to stop keeps neither its own starts nor another fleet waiting.
+#[tokio::test]
+async fn each_fleet_has_permits_for_starts_and_for_stops() {
+    let Setup { fleets, .. } = setup();
+    let effects = [start("a", "eu"), stop("a", "eu"), start("a", "us"), stop("a", "us"), stop("a", "gone")];
+    let groups: std::collections::BTreeSet<_> = effects.iter().map(|effect| fleets.group(effect)).collect();
+    assert_eq!(groups.len(), effects.len(), "{groups:?}");
+    assert_eq!(fleets.group(&start("a", "eu")), fleets.group(&start("b", "eu")));
+    // Fleets that are not configured any more are without number.
+    assert_eq!(fleets.group(&stop("a", "gone")), fleets.group(&stop("a", "gone too")));
+}
+
+#[tokio::test]
+async fn stops_take_permits_only_where_they_are_work() {
+    let Setup { eu, left_behind, fleets, .. } = setup();
+    assert!(!fleets.only_waits(&start("a", "eu")) && !fleets.only_waits(&stop("a", "eu")));
+    eu.only_wait();
+    assert!(fleets.only_waits(&stop("a", "eu")));
+    assert!(!fleets.only_waits(&start("a", "eu")) && !fleets.only_waits(&stop("a", "us")));
+    left_behind.only_wait();
+    assert!(fleets.only_waits(&stop("a", "gone")));
+}
+
 #[tokio::test]
 async fn effects_of_one_allocation_share_a_key() {
     let Setup { fleets, .. } = setup();

@@ -1,6 +1,7 @@
 //! Allocations: from the order for a server to nothing being left of it on the platform; and the configuration
 //! that says which fleets there are.
 
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::ToString;
 use alloc::sync::Arc;
@@ -8,6 +9,7 @@ use alloc::vec::Vec;
 
 use super::command::{Refusal, Reply};
 use super::event::Event;
+use super::looking::Then;
 use super::model::{
     AllocationState, FailReason, Fleet, GoneCause, MatchSpec, MatchState, Settings, SettingsChange,
 };
@@ -76,6 +78,7 @@ impl Turn<'_> {
     ) -> Result<Reply, Refusal> {
         let Some(spec) = spec else {
             let fleet = self.fleet_with_room(None).map_err(|why| Refusal::NoFleet { why })?;
+            let Some(fleet) = fleet else { return Err(Refusal::NoFleet { why: BTreeMap::new() }) };
             let server = self.order_server(&fleet, None);
             return Ok(Reply::Allocated { server, match_id: None });
         };
@@ -91,9 +94,7 @@ impl Turn<'_> {
             self.fleet_for_new(&id, &spec).map_err(|why| Refusal::NoFleet { why })?;
         }
         self.queue_match(Some(id.clone()), spec, 0)?;
-        if !self.offer_to_waiting(&id) {
-            self.order_for(&id);
-        }
+        self.offer(&id, Then::Order);
         match self.server_for(&id) {
             Some(server) => Ok(Reply::Allocated { server, match_id: Some(id) }),
             None => Ok(Reply::Submitted { match_id: id }),

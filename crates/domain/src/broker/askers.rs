@@ -2,44 +2,63 @@
 //!
 //! The other direction of `queue`, by the same means: who asks with a conjunction of equalities is filed under a hash
 //! of the values that it wants, so that a match is looked up once for every set of paths; any other expression is
-//! evaluated once for all who ask with it.
+//! evaluated once for all who ask with it, longest-waiting first.
+//!
+//! Candidates are tried in their order, so that a search that is cut, because the step's work is done, can go on
+//! behind the one that was tried last.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::ops::Bound;
 
-use super::requirements::{Document, Paths, Requirement, key};
-use super::waiting::remove_from;
+use super::requirements::{Document, Paths, Requirement, Requirements, key};
 use crate::ids::FleetId;
+
+/// Sets of paths by which those are filed who ask with conjunctions. Who asks with further ones is evaluated.
+const MAX_FILES: usize = 64;
 
 /// Servers known by `R`, which says who comes first.
 pub(crate) struct Askers<R> {
     filed: BTreeMap<Paths, File<R>>,
     /// By text of the expression.
     others: BTreeMap<Arc<str>, Others<R>>,
+    /// The first of each of the others, of every fleet together and of each fleet.
+    firsts: BTreeMap<Option<FleetId>, BTreeMap<R, Arc<Requirement>>>,
 }
 
 /// Those who ask with conjunctions over the same paths, by fleet and by hash of the values there; each also without its
 /// fleet.
 type File<R> = BTreeMap<(Option<FleetId>, u64), BTreeMap<R, Arc<Requirement>>>;
 
-/// Those who ask with one expression that is no conjunction.
-struct Others<R> {
-    requirement: Arc<Requirement>,
-    all: BTreeSet<R>,
-    by_fleet: BTreeMap<FleetId, BTreeSet<R>>,
+/// Those who ask with one expression that has to be evaluated, by fleet; each also without its fleet.
+type Others<R> = BTreeMap<Option<FleetId>, BTreeSet<R>>;
+
+/// What came of looking for the first server that a match fits.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum First<R> {
+    /// This one.
+    Found(R),
+    /// There is none.
+    Nothing,
+    /// The step's work was done. Of those up to this one, there is none; of those behind it, nothing is known.
+    After(Option<R>),
 }
 
 impl<R> Default for Askers<R> {
     fn default() -> Self {
-        Self { filed: BTreeMap::new(), others: BTreeMap::new() }
+        Self { filed: BTreeMap::new(), others: BTreeMap::new(), firsts: BTreeMap::new() }
     }
 }
 
 impl<R: Ord + Clone> Askers<R> {
     /// A server of `fleet` that asks with `requirement`.
     pub(crate) fn insert(&mut self, requirement: &Arc<Requirement>, fleet: Option<&FleetId>, rank: R) {
-        let Some(conjunction) = requirement.conjunction() else {
-            return self.insert_other(requirement, fleet, rank);
+        let conjunction = requirement.conjunction().filter(|conjunction| {
+            self.filed.len() < MAX_FILES || self.filed.contains_key(conjunction.paths())
+        });
+        let Some(conjunction) = conjunction else {
+            return self.insert_other(requirement, fleet, &rank);
         };
         let file = self.filed.entry(Arc::clone(conjunction.paths())).or_default();
         for of in with_none(fleet) {
@@ -48,23 +67,20 @@ impl<R: Ord + Clone> Askers<R> {
         }
     }
 
-    fn insert_other(&mut self, requirement: &Arc<Requirement>, fleet: Option<&FleetId>, rank: R) {
-        let others = self.others.entry(Arc::clone(requirement.text())).or_insert_with(|| Others {
-            requirement: Arc::clone(requirement),
-            all: BTreeSet::new(),
-            by_fleet: BTreeMap::new(),
-        });
-        if let Some(fleet) = fleet {
-            others.by_fleet.entry(fleet.clone()).or_default().insert(rank.clone());
+    fn insert_other(&mut self, requirement: &Arc<Requirement>, fleet: Option<&FleetId>, rank: &R) {
+        let others = self.others.entry(Arc::clone(requirement.text())).or_default();
+        for of in with_none(fleet) {
+            let ranks = others.entry(of.clone()).or_default();
+            let before = ranks.first().cloned();
+            ranks.insert(rank.clone());
+            move_first(&mut self.firsts, of, requirement, before, ranks.first());
         }
-        others.all.insert(rank);
     }
 
     /// Takes back what [`Self::insert`] did with the same arguments.
-    pub(crate) fn remove(&mut self, requirement: &Requirement, fleet: Option<&FleetId>, rank: &R) {
-        let Some(conjunction) = requirement.conjunction() else {
-            return self.remove_other(requirement, fleet, rank);
-        };
+    pub(crate) fn remove(&mut self, requirement: &Arc<Requirement>, fleet: Option<&FleetId>, rank: &R) {
+        self.remove_other(requirement, fleet, rank);
+        let Some(conjunction) = requirement.conjunction() else { return };
         let Some(file) = self.filed.get_mut(conjunction.paths()) else { return };
         for of in with_none(fleet) {
             let key = (of, conjunction.key(None));
@@ -80,41 +96,83 @@ impl<R: Ord + Clone> Askers<R> {
         }
     }
 
-    fn remove_other(&mut self, requirement: &Requirement, fleet: Option<&FleetId>, rank: &R) {
+    fn remove_other(&mut self, requirement: &Arc<Requirement>, fleet: Option<&FleetId>, rank: &R) {
         let Some(others) = self.others.get_mut(requirement.text()) else { return };
-        others.all.remove(rank);
-        if let Some(fleet) = fleet {
-            remove_from(&mut others.by_fleet, fleet, rank);
+        for of in with_none(fleet) {
+            let Some(ranks) = others.get_mut(&of) else { continue };
+            let before = ranks.first().cloned();
+            ranks.remove(rank);
+            move_first(&mut self.firsts, of.clone(), requirement, before, ranks.first());
+            if ranks.is_empty() {
+                others.remove(&of);
+            }
         }
-        if others.all.is_empty() {
+        if others.is_empty() {
             self.others.remove(requirement.text());
         }
     }
 
-    /// The first server that the match fits, of `fleet` where there is one. `fits` evaluates expressions that are no
-    /// conjunctions; it is not asked where the answer would change nothing.
+    /// The first server behind `after` that the match fits, of `fleet` where there is one. `fits` evaluates expressions
+    /// that are no conjunctions, and says nothing where the step's work is done; it is not asked where the answer would
+    /// change nothing.
     pub(crate) fn first(
         &self,
+        requirements: &Requirements,
         document: &Document<'_>,
         fleet: Option<&FleetId>,
-        mut fits: impl FnMut(&Requirement) -> bool,
-    ) -> Option<R> {
-        let filed = self.filed.iter().filter_map(|(paths, file)| {
-            let mut candidates = file.get(&(fleet.cloned(), key(paths, document, None)))?.iter();
-            let fitting = candidates.find(|(_, requirement)| {
-                requirement.conjunction().is_some_and(|conjunction| conjunction.fits(document))
-            });
-            fitting.map(|(rank, _)| rank)
-        });
-        let mut first = filed.min();
-        for others in self.others.values() {
-            let ranks = fleet.map_or(Some(&others.all), |fleet| others.by_fleet.get(fleet));
-            let Some(rank) = ranks.and_then(BTreeSet::first) else { continue };
-            if first.is_none_or(|first| rank < first) && fits(&others.requirement) {
-                first = Some(rank);
+        after: Option<&R>,
+        mut fits: impl FnMut(&Requirement) -> Option<bool>,
+    ) -> First<R> {
+        let behind = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        requirements.spend_for(document);
+        let mut lists = Vec::new();
+        for (paths, file) in &self.filed {
+            requirements.spend(4 + paths.iter().map(Vec::len).sum::<usize>());
+            lists.extend(file.get(&(fleet.cloned(), key(paths, document, None))));
+        }
+        lists.extend(self.firsts.get(&fleet.cloned()));
+        let mut lists: Vec<_> = lists.iter().map(|list| list.range::<R, _>(behind).peekable()).collect();
+        let mut tried = after;
+        loop {
+            let next = lists.iter_mut().filter_map(|list| Some((list.peek()?.0, list)));
+            let Some((_, list)) = next.min_by(|one, other| one.0.cmp(other.0)) else { return First::Nothing };
+            let Some((rank, requirement)) = list.next() else { return First::Nothing };
+            let is_fitting = match requirement.conjunction() {
+                _ if requirements.is_spent() => None,
+                Some(conjunction) => {
+                    requirements.spend(1 + conjunction.paths().len());
+                    Some(conjunction.fits(document))
+                }
+                None => fits(requirement),
+            };
+            match is_fitting {
+                Some(true) => return First::Found(rank.clone()),
+                Some(false) => tried = Some(rank),
+                None => return First::After(tried.cloned()),
             }
         }
-        first.cloned()
+    }
+}
+
+/// The first of those of `of` who ask with `requirement` is another one.
+fn move_first<R: Ord + Clone>(
+    firsts: &mut BTreeMap<Option<FleetId>, BTreeMap<R, Arc<Requirement>>>,
+    of: Option<FleetId>,
+    requirement: &Arc<Requirement>,
+    before: Option<R>,
+    now: Option<&R>,
+) {
+    if before.as_ref() == now {
+        return;
+    }
+    let ranks = firsts.entry(of.clone()).or_default();
+    if let Some(before) = before {
+        ranks.remove(&before);
+    }
+    if let Some(now) = now {
+        ranks.insert(now.clone(), Arc::clone(requirement));
+    } else if ranks.is_empty() {
+        firsts.remove(&of);
     }
 }
 

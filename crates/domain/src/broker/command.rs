@@ -305,6 +305,8 @@ pub enum Refusal {
     },
     /// `requirements` is no expression.
     InvalidRequirements(InvalidRequirements),
+    /// `requirements` is an expression that could cost too much work.
+    RequirementsTooCostly(String),
     /// No match of that id is known.
     MatchNotFound(MatchId),
     /// No server of that id is known.
@@ -387,6 +389,7 @@ impl Refusal {
     pub const CODES: &'static [&'static str] = &[
         "invalid_field",
         "invalid_requirements",
+        "requirements_too_costly",
         "match_not_found",
         "server_not_found",
         "seat_not_found",
@@ -415,6 +418,7 @@ impl Refusal {
         match self {
             Self::InvalidField { .. } => "invalid_field",
             Self::InvalidRequirements(_) => "invalid_requirements",
+            Self::RequirementsTooCostly(_) => "requirements_too_costly",
             Self::MatchNotFound(_) => "match_not_found",
             Self::ServerNotFound(_) => "server_not_found",
             Self::SeatNotFound(_) => "seat_not_found",
@@ -442,7 +446,9 @@ impl Refusal {
     #[must_use]
     pub const fn kind(&self) -> RefusalKind {
         match self {
-            Self::InvalidField { .. } | Self::InvalidRequirements(_) => RefusalKind::Invalid,
+            Self::InvalidField { .. } | Self::InvalidRequirements(_) | Self::RequirementsTooCostly(_) => {
+                RefusalKind::Invalid
+            }
             Self::MatchNotFound(_)
             | Self::ServerNotFound(_)
             | Self::SeatNotFound(_)
@@ -483,6 +489,7 @@ impl fmt::Display for Refusal {
         match self {
             Self::InvalidField { field, problem } => write!(f, "{field}: {problem}"),
             Self::InvalidRequirements(error) => write!(f, "requirements: {error}"),
+            Self::RequirementsTooCostly(problem) => write!(f, "requirements: {problem}"),
             Self::MatchNotFound(id) => write!(f, "no match {id} is known"),
             Self::ServerNotFound(id) => write!(f, "no server {id} is known"),
             Self::SeatNotFound(id) => write!(f, "no seat {id} is known"),
@@ -533,6 +540,10 @@ impl core::error::Error for Refusal {}
 
 impl From<InvalidRequirements> for Refusal {
     fn from(error: InvalidRequirements) -> Self {
-        Self::InvalidRequirements(error)
+        if error.too_costly {
+            Self::RequirementsTooCostly(error.problem)
+        } else {
+            Self::InvalidRequirements(error)
+        }
     }
 }

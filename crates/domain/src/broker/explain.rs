@@ -20,7 +20,7 @@ use super::model::{
     AllocationState, CancelCause, EndCause, FailReason, Fleet, GoneCause, Match, MatchState, SeatState,
     ServerState,
 };
-use super::requirements::{self, Document};
+use super::requirements::{self, Document, Verdict};
 use super::waits::TypicalWait;
 use crate::ids::{FleetId, MatchId, ServerId};
 use crate::time::Timestamp;
@@ -35,6 +35,8 @@ pub const MAX_GROUPS: usize = 20;
 pub const MAX_SERVERS_NAMED: usize = 5;
 /// Parts of one requirement that are looked at one by one; one with more is taken as a whole.
 const MAX_PARTS: usize = 16;
+/// What is said to be found where the evaluation of a requirement was stopped, or was not begun.
+const TOO_COSTLY: &str = "too much to evaluate the expression on it";
 /// Longest requirement or value that is shown, in characters.
 const MAX_SHOWN: usize = 200;
 
@@ -278,6 +280,7 @@ impl Broker {
     /// Where a match stands, live or recently over. Cheap enough to be asked every few seconds for every match.
     #[must_use]
     pub fn standing(&self, id: &MatchId) -> Option<Standing> {
+        self.requirements.begin_step();
         let game = self.find_match(id)?;
         let mut standing = Standing::from(&game.state);
         if let Standing::Queued { ahead, returned, prospect } = &mut standing {
@@ -330,7 +333,7 @@ impl Broker {
     }
 
     fn fleet_state(&self, fleet: &Fleet, game: &Match, document: &Document<'_>) -> FleetState {
-        if !self.requirements.fits_text(&fleet.requirements, document) {
+        if self.verdict(&fleet.requirements, document) != Verdict::Fits {
             return FleetState::FilteredOut;
         }
         if self.allocation_for(&game.id).is_some_and(|order| order.fleet == fleet.id) {
@@ -344,6 +347,14 @@ impl Broker {
         } else {
             FleetState::Room
         }
+    }
+
+    /// Explaining may cost as much as a step; what is left then is not evaluated, and counts as not fitting.
+    fn verdict(&self, text: &str, document: &Document<'_>) -> Verdict {
+        if self.requirements.is_spent() {
+            return Verdict::TooCostly;
+        }
+        self.requirements.verdict_of_text(text, document)
     }
 
     fn backoff_until(&self, fleet: &FleetId) -> Option<Timestamp> {
@@ -435,9 +446,12 @@ impl Broker {
 
     /// The parts of an expression that the match does not meet; the whole one where no part can be blamed.
     fn unmet(&self, text: &str, document: &Document<'_>) -> Vec<Unmet> {
+        if self.verdict(text, document) == Verdict::TooCostly {
+            return Vec::from([Unmet { requirement: cut(text), found: Some(TOO_COSTLY.to_string()) }]);
+        }
         let parts = parts(text);
         let parts = if parts.len() > MAX_PARTS { Vec::from([text]) } else { parts };
-        let failing = parts.into_iter().filter(|part| !self.requirements.fits_text(part, document));
+        let failing = parts.into_iter().filter(|part| self.verdict(part, document) == Verdict::DoesNotFit);
         let failing: Vec<Unmet> = failing.map(|part| self.unmet_part(part, document)).collect();
         if failing.is_empty() { Vec::from([Unmet { requirement: cut(text), found: None }]) } else { failing }
     }
@@ -452,6 +466,7 @@ impl Broker {
             Some(path @ (Ast::Field { .. } | Ast::Subexpr { .. })) => Some(path),
             _ => None,
         };
+        let asked = asked.filter(|_| !self.requirements.is_spent());
         let found = asked.and_then(|asked| self.requirements.value(part, asked, document));
         Unmet { requirement: cut(part), found: found.map(|value| cut(&value.to_string())) }
     }
@@ -487,7 +502,7 @@ impl Broker {
     }
 
     fn server_group(&self, (fleet, asked): GroupKey, group: Members, document: &Document<'_>) -> ServerGroup {
-        let refused = asked.as_ref().filter(|text| !self.requirements.fits_text(text, document));
+        let refused = asked.as_ref().filter(|text| self.verdict(text, document) != Verdict::Fits);
         ServerGroup {
             fleet,
             unmet: refused.map_or_else(Vec::new, |text| self.unmet(text, document)),

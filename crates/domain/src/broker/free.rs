@@ -7,8 +7,8 @@
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 
-use super::askers::Askers;
-use super::requirements::{Document, Requirement};
+use super::askers::{Askers, First};
+use super::requirements::{Document, Requirement, Requirements};
 use crate::ids::{FleetId, MatchId, ServerId};
 
 /// Which server is expected to take which queued match.
@@ -43,7 +43,7 @@ impl Expected {
 }
 
 /// Servers that come first: those of no fleet, then by fleet, then by id.
-type Rank = (Option<FleetId>, ServerId);
+pub(crate) type Rank = (Option<FleetId>, ServerId);
 
 /// Free servers by what they asked for last. One that was not heard since a restart is taken to ask for anything.
 pub(crate) struct FreeServers {
@@ -80,14 +80,16 @@ impl FreeServers {
         }
     }
 
-    /// The first free server that the match fits, of `fleet` where there is one; `fits` evaluates what has to be
-    /// evaluated.
+    /// The first free server behind `after` that the match fits, of `fleet` where there is one; `fits` evaluates what
+    /// has to be evaluated.
     pub(crate) fn first(
         &self,
+        requirements: &Requirements,
         document: &Document<'_>,
         fleet: Option<&FleetId>,
-        fits: impl FnMut(&Requirement) -> bool,
-    ) -> Option<ServerId> {
-        self.askers.first(document, fleet, fits).map(|(_, server)| server)
+        after: Option<&Rank>,
+        fits: impl FnMut(&Requirement) -> Option<bool>,
+    ) -> First<Rank> {
+        self.askers.first(requirements, document, fleet, after, fits)
     }
 }

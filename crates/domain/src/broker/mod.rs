@@ -14,6 +14,7 @@
 //! | `seating` | who sits in a match, and how many |
 //! | `budget` | how much may wait |
 //! | `kept`, `past` | what is over and still known, within a budget of bytes |
+//! | `looking` | looking for a server, or for a match, over several steps |
 //! | `queue`, `verdicts`, `ranks` | which is the oldest match that fits; how many are older |
 //! | `askers`, `free` | which is the first server that a match fits; which servers are free |
 //! | `waiting` | calls that are answered later |
@@ -43,6 +44,7 @@ pub mod explain;
 mod free;
 mod indexes;
 mod kept;
+mod looking;
 mod match_lifecycle;
 pub mod model;
 mod past;
@@ -74,9 +76,9 @@ pub use waits::TypicalWait;
 
 use crate::ids::{Draw, MatchId, SeatId, ServerId};
 use crate::machine::{Answer, CallId, Machine, Moment, Record, Step};
-use crate::size::ENTRY_BYTES;
 use crate::time::Timestamp;
 use free::{Expected, FreeServers};
+use looking::Looking;
 use model::AllocationState;
 use recent::Recent;
 use requirements::{Requirement, Requirements};
@@ -135,6 +137,8 @@ struct Beside {
     expected: Expected,
     /// Free servers that no queued match counts on; gathered when they are first needed.
     free: Option<FreeServers>,
+    /// What steps had no work left for.
+    looking: Looking,
     /// How long matches waited lately.
     waits: Waits,
     /// Seats that players were told of once more when they asked for another.
@@ -146,23 +150,12 @@ struct Beside {
     news: BTreeSet<MatchId>,
     /// When servers were last ordered on the schedule.
     scheduled_at: Timestamp,
-    /// How far that has come, where it is not done.
-    scheduling: Option<Scheduling>,
     /// More was due than a step takes: ticks catch up with it.
     behind: bool,
     /// The last step may have ended before all that follows from the state was done.
     unsettled: bool,
     /// When deadlines were last looked at.
     ticked_at: Timestamp,
-}
-
-/// How far ordering on the schedule has come.
-#[derive(Clone, Copy, Default)]
-struct Scheduling {
-    /// Queued matches from this place on have not been looked at.
-    next: u64,
-    /// Matches looked at that no fleet could serve.
-    in_vain: usize,
 }
 
 /// Rules that the simulation breaks on purpose, to show that it would notice.
@@ -296,6 +289,7 @@ impl<'a> Turn<'a> {
     fn new(broker: &'a mut Broker, at: Moment, step: &'a mut Step<Broker>) -> Self {
         let draw = Draw::new(at);
         broker.note_untold();
+        broker.requirements.begin_step();
         Self { broker, step, now: at.now, draw, quarters: WHOLE_STEP, reconsider: false }
     }
 
@@ -453,6 +447,7 @@ impl Machine for Broker {
 
     fn tick(&mut self, at: Moment, step: &mut Step<Self>) {
         let mut turn = Turn::new(self, at, step);
+        turn.go_on();
         turn.fire_due();
         turn.reconsider = true;
         turn.settle();

@@ -8,13 +8,14 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::command::{Hints, Offer, Reply};
+use super::askers::First;
+use super::command::Offer;
 use super::event::Event;
-use super::free::FreeServers;
+use super::free::{FreeServers, Rank};
+use super::looking::{Ordering, Then};
 use super::model::{FastSchedule, Fleet, Match, MatchSpec, MatchState};
-use super::requirements::{Document, Requirement};
-use super::waiting::Waiter;
-use super::{BrokenRule, Broker, Scheduling, Turn};
+use super::requirements::{Document, Requirement, Search};
+use super::{BrokenRule, Broker, Turn};
 use crate::ids::{AllocationId, FleetId, MatchId, ServerId};
 
 /// Queued matches without a server looked at for an order in one turn; the schedule looks at all that have waited, and
@@ -23,6 +24,14 @@ const MAX_LOOKED_AT: usize = 1_000;
 
 /// Why each fleet cannot start a server.
 type Refusals = BTreeMap<FleetId, &'static str>;
+
+/// A match that a server is looked for.
+pub(super) struct Asking<'a> {
+    spec: &'a MatchSpec,
+    document: &'a Document<'a>,
+    /// In the queue, if it is there.
+    place: Option<u64>,
+}
 
 fn offer(server: &ServerId, game: &Match, again: bool) -> Offer {
     Offer {
@@ -51,61 +60,23 @@ impl Turn<'_> {
     /// A server for a match that has just been queued: one that waits, one that is free, or a new one.
     pub(super) fn find_server(&mut self, id: &MatchId) {
         // One new server for every match means also for one that a waiting server takes.
-        if self.state().settings.fast_schedule == FastSchedule::Always {
-            self.order_for(id);
-        }
-        if self.offer_to_waiting(id) {
-            return;
-        }
-        match self.state().settings.fast_schedule {
-            FastSchedule::OnSchedule | FastSchedule::Always => {}
-            FastSchedule::UnlessFree => {
-                if !self.expect_free_server(id) {
-                    self.order_for(id);
-                }
-            }
-        }
-    }
-
-    /// Gives a queued match to a server that waits; whether one did.
-    pub(super) fn offer_to_waiting(&mut self, id: &MatchId) -> bool {
-        while let Some(waiter) = self.take_waiter(id) {
-            // Its fleet may not be configured any more, and its own turn to be dismissed has not come.
-            if self.is_unwanted(&waiter.server) {
-                let reply = Reply::Requested { offer: None, hints: Hints::SHUTDOWN };
-                self.answer(waiter.call, Ok(reply));
-                if self.is_full() {
-                    return false;
-                }
-                continue;
-            }
-            if let Some(offer) = self.pick_up(id, &waiter.server) {
-                let reply = Reply::Requested { offer: Some(offer), hints: Hints::NONE };
-                self.answer(waiter.call, Ok(reply));
-            }
-            return true;
-        }
-        false
-    }
-
-    /// The longest-waiting server that the queued match fits.
-    fn take_waiter(&mut self, id: &MatchId) -> Option<Waiter> {
-        let Broker { state, requirements, beside, .. } = &mut *self.broker;
-        let game = state.matches.get(id).filter(|game| game.state == MatchState::Queued)?;
-        let (document, fleet) = (Document::new(id, &game.spec), game.spec.fleet.as_ref());
-        let queue = &mut state.index.queue;
-        let fits = |requirement: &Requirement| queue.evaluate(requirements, requirement, game.queued_seq);
-        beside.waiters.take_fitting(&document, fleet, fits)
+        let always = self.state().settings.fast_schedule == FastSchedule::Always;
+        let is_undecided = always && self.order_for(id).is_none();
+        self.offer(id, if is_undecided { Then::Order } else { Then::AsScheduled });
     }
 
     /// The oldest match that fits the server, now in its hands.
-    pub(super) fn oldest_for(&mut self, server: &ServerId, requirement: &Requirement) -> Option<Offer> {
+    pub(super) fn oldest_for(&mut self, server: &ServerId, requirement: &Requirement) -> Search<Offer> {
         let broker = &mut *self.broker;
-        let fleet = broker.state.servers.get(server)?.fleet.clone();
+        let fleet = broker.state.servers.get(server).and_then(|known| known.fleet.clone());
         let queue = &mut broker.state.index.queue;
         let oldest = queue.oldest_fitting(&broker.requirements, requirement, fleet.as_ref());
-        let id = self.broken_choice(server, requirement).or(oldest)?;
-        self.pick_up(&id, server)
+        let id = match (self.broken_choice(server, requirement), oldest) {
+            (Some(id), _) | (None, Search::Found(id)) => id,
+            (None, Search::Nothing) => return Search::Nothing,
+            (None, Search::Unfinished) => return Search::Unfinished,
+        };
+        self.pick_up(&id, server).map_or(Search::Nothing, Search::Found)
     }
 
     /// A match that the server has, but may never have heard of, because the process that gave it ended: given once
@@ -143,42 +114,44 @@ impl Turn<'_> {
     /// Whether a match like this would go to a waiting server at once.
     pub(super) fn would_be_taken(&self, id: &MatchId, spec: &MatchSpec) -> bool {
         let document = Document::new(id, spec);
-        let fits = |requirement: &Requirement| self.broker.requirements.fits(requirement, &document);
-        self.broker.beside.waiters.any_fitting(&document, spec.fleet.as_ref(), fits)
+        let requirements = &self.broker.requirements;
+        let fits = |requirement: &Requirement| Some(requirements.fits(requirement, &document));
+        let waiters = &self.broker.beside.waiters;
+        let first = waiters.first_fitting(requirements, &document, spec.fleet.as_ref(), None, fits);
+        matches!(first, First::Found(_))
     }
 
-    fn pick_up(&mut self, id: &MatchId, server: &ServerId) -> Option<Offer> {
+    pub(super) fn pick_up(&mut self, id: &MatchId, server: &ServerId) -> Option<Offer> {
         self.broker.beside.expected.remove(server);
         self.emit(Event::MatchPickedUp { id: id.clone(), server: server.clone() });
         let game = self.state().matches.get(id)?;
         Some(offer(server, game, false))
     }
 
-    /// Whether some queued match fits what the server asked for last.
+    /// Whether some queued match fits what the server asked for last, or may fit.
     pub(super) fn is_needed(&mut self, server: &ServerId) -> bool {
         let broker = &mut *self.broker;
         let Some(requirement) = broker.beside.heard.get(server).cloned() else { return false };
         let fleet = broker.state.servers.get(server).and_then(|known| known.fleet.clone());
         let queue = &mut broker.state.index.queue;
-        queue.oldest_fitting(&broker.requirements, &requirement, fleet.as_ref()).is_some()
+        queue.oldest_fitting(&broker.requirements, &requirement, fleet.as_ref()) != Search::Nothing
     }
 
-    /// Looks for a free server that could take the match when it asks next, and that no other queued match counts
-    /// on. One that was not heard since a restart is taken to fit.
-    fn expect_free_server(&mut self, id: &MatchId) -> bool {
+    /// Looks for a free server behind `after` that could take the match when it asks next, and that no other queued match
+    /// counts on. One that was not heard since a restart is taken to fit.
+    pub(super) fn expect_free_server(&mut self, id: &MatchId, after: Option<&Rank>) -> First<Rank> {
         self.gather_free();
         let Broker { state, requirements, beside, .. } = &mut *self.broker;
-        let Some(game) = state.matches.get(id).filter(|game| game.state == MatchState::Queued) else {
-            return false;
-        };
+        let queued = state.matches.get(id).filter(|game| game.state == MatchState::Queued);
+        let (Some(game), Some(free)) = (queued, &beside.free) else { return First::Nothing };
         let (document, fleet) = (Document::new(id, &game.spec), game.spec.fleet.as_ref());
-        let fits = |requirement: &Requirement| requirements.fits(requirement, &document);
-        let Some(free) = beside.free.as_ref().and_then(|free| free.first(&document, fleet, fits)) else {
-            return false;
-        };
-        beside.expected.insert(free.clone(), id.clone());
-        self.note_free(&free);
-        true
+        let fits = |requirement: &Requirement| Some(requirements.fits(requirement, &document));
+        let first = free.first(requirements, &document, fleet, after, fits);
+        if let First::Found((_, server)) = &first {
+            beside.expected.insert(server.clone(), id.clone());
+            self.note_free(server);
+        }
+        first
     }
 
     fn gather_free(&mut self) {
@@ -205,67 +178,75 @@ impl Turn<'_> {
     }
 
     /// Orders a server for a queued match, or gives it one on its way that no match is meant for; whether it has
-    /// one now.
-    pub(super) fn order_for(&mut self, id: &MatchId) -> bool {
+    /// one now. Nothing where the step's work is done before that is known.
+    pub(super) fn order_for(&mut self, id: &MatchId) -> Option<bool> {
         if self.state().index.by_match.contains_key(id) {
-            return true;
+            return Some(true);
         }
         let queued = self.state().matches.get(id).filter(|game| game.state == MatchState::Queued);
-        let Some(spec) = queued.map(|game| Arc::clone(&game.spec)) else { return false };
+        let Some((place, spec)) = queued.map(|game| (game.queued_seq, Arc::clone(&game.spec))) else {
+            return Some(false);
+        };
         let document = Document::new(id, &spec);
-        if let Some(allocation) = self.order_to_spare(&spec, &document) {
+        let asking = Asking { spec: &spec, document: &document, place: Some(place) };
+        if let Some(allocation) = self.order_to_spare(&asking)? {
             self.emit(Event::AllocationAssigned { allocation, for_match: id.clone() });
-            return true;
+            return Some(true);
         }
-        let fleet = self.fleet_with_room(Some((&spec, &document)));
-        if let Ok(fleet) = &fleet {
-            self.order_server(fleet, Some(id.clone()));
+        match self.fleet_with_room(Some(&asking)) {
+            Ok(fleet) => {
+                self.order_server(&fleet?, Some(id.clone()));
+                Some(true)
+            }
+            Err(_) => Some(false),
         }
-        fleet.is_ok()
     }
 
-    /// A pending allocation that is meant for no match and that its fleet does not need to stay warm.
-    fn order_to_spare(&self, spec: &MatchSpec, document: &Document<'_>) -> Option<AllocationId> {
+    /// A pending allocation that is meant for no match and that its fleet does not need to stay warm. Nothing where the
+    /// step's work is done before that is known.
+    fn order_to_spare(&self, asking: &Asking<'_>) -> Option<Option<AllocationId>> {
         if self.state().settings.fast_schedule == FastSchedule::Always {
-            return None;
+            return Some(None);
         }
-        self.state().index.unassigned.iter().find_map(|(fleet, orders)| {
-            let fleet = self.state().fleets.get(fleet)?;
-            let spare = self.warm_or_coming(fleet) > fleet.warm as usize;
-            (spare && self.may_take(fleet, spec, document)).then(|| orders.first().cloned())?
-        })
+        for (fleet, orders) in &self.state().index.unassigned {
+            let Some(fleet) = self.state().fleets.get(fleet) else { continue };
+            if self.warm_or_coming(fleet) > fleet.warm as usize && self.may_take(fleet, asking)? {
+                return Some(orders.first().cloned());
+            }
+        }
+        Some(None)
     }
 
-    /// The first fleet in order of preference that may take the match and can start a server.
-    pub(super) fn fleet_for_new(&self, id: &MatchId, spec: &MatchSpec) -> Result<FleetId, Refusals> {
-        self.fleet_with_room(Some((spec, &Document::new(id, spec))))
+    /// The first fleet in order of preference that may take the match and can start a server; none where the step's work
+    /// is done before that is known.
+    pub(super) fn fleet_for_new(&self, id: &MatchId, spec: &MatchSpec) -> Result<Option<FleetId>, Refusals> {
+        self.fleet_with_room(Some(&Asking { spec, document: &Document::new(id, spec), place: None }))
     }
 
     /// As [`Self::fleet_for_new`]; without a match any fleet will do.
-    pub(super) fn fleet_with_room(
-        &self,
-        game: Option<(&MatchSpec, &Document<'_>)>,
-    ) -> Result<FleetId, Refusals> {
+    pub(super) fn fleet_with_room(&self, asking: Option<&Asking<'_>>) -> Result<Option<FleetId>, Refusals> {
         let mut why = Refusals::new();
         for id in &self.state().preferred {
             let Some(fleet) = self.state().fleets.get(id) else { continue };
-            let problem = match game {
-                Some((spec, document)) if !self.may_take(fleet, spec, document) => {
-                    Some("does not fit the match")
-                }
-                _ => self.closed(fleet),
+            let problem = match asking.map_or(Some(true), |asking| self.may_take(fleet, asking)) {
+                None => return Ok(None),
+                Some(false) => Some("does not fit the match"),
+                Some(true) => self.closed(fleet),
             };
             match problem {
-                None => return Ok(id.clone()),
+                None => return Ok(Some(id.clone())),
                 Some(problem) => why.insert(id.clone(), problem),
             };
         }
         Err(why)
     }
 
-    fn may_take(&self, fleet: &Fleet, spec: &MatchSpec, document: &Document<'_>) -> bool {
-        spec.fleet.as_ref().is_none_or(|of| *of == fleet.id)
-            && self.broker.requirements.fits_text(&fleet.requirements, document)
+    fn may_take(&self, fleet: &Fleet, asking: &Asking<'_>) -> Option<bool> {
+        if asking.spec.fleet.as_ref().is_some_and(|of| *of != fleet.id) {
+            return Some(false);
+        }
+        let (queue, requirements) = (&self.state().index.queue, &self.broker.requirements);
+        queue.fits_fleet(requirements, &fleet.requirements, asking.place, asking.document)
     }
 
     /// Why no server can be ordered from the fleet at all.
@@ -283,7 +264,7 @@ impl Turn<'_> {
     /// Orders servers for queued matches that have none to expect, oldest first, while fleets have room.
     pub(super) fn order_for_queued(&mut self) {
         if self.state().settings.fast_schedule != FastSchedule::OnSchedule {
-            self.order_oldest(Scheduling::default(), MAX_LOOKED_AT, false);
+            self.broker.beside.looking.ordering = self.order_oldest(Ordering::default());
         }
     }
 
@@ -293,20 +274,22 @@ impl Turn<'_> {
         let beside = &mut self.broker.beside;
         if self.broker.state.index.queue.len() > 0 && beside.scheduled_at + frequency <= self.now {
             beside.scheduled_at = self.now;
-            beside.scheduling.get_or_insert_default();
+            let begin = || Ordering { on_schedule: true, ..Ordering::default() };
+            beside.looking.scheduling.get_or_insert_with(begin);
         }
-        if let Some(scheduling) = self.broker.beside.scheduling {
-            self.broker.beside.scheduling = self.order_oldest(scheduling, usize::MAX, true);
+        if let Some(scheduling) = self.broker.beside.looking.scheduling {
+            self.broker.beside.looking.scheduling = self.order_oldest(scheduling);
         }
     }
 
-    /// Where to go on, if the step is full before it is done.
-    fn order_oldest(&mut self, from: Scheduling, most: usize, on_schedule: bool) -> Option<Scheduling> {
+    /// Where to go on, if the step is full or its work is done before all are looked at.
+    pub(super) fn order_oldest(&mut self, from: Ordering) -> Option<Ordering> {
+        let Ordering { on_schedule, mut next, mut looked_at, mut in_vain } = from;
+        let most = if on_schedule { usize::MAX } else { MAX_LOOKED_AT };
         let mut room = self.room();
         let waited = self.now - self.state().settings.delay_allocation;
         let at_once = self.state().settings.fast_schedule != FastSchedule::OnSchedule;
         // A match that no open fleet may take must not stand in the way of younger ones.
-        let (Scheduling { mut next, mut in_vain }, mut looked_at) = (from, 0);
         while room > 0 && looked_at < most && in_vain < MAX_LOOKED_AT {
             let (place, entry) = self.state().index.queue.unserved(next).next()?;
             let delayed = on_schedule && entry.queued_at <= waited;
@@ -315,18 +298,17 @@ impl Turn<'_> {
                 break;
             }
             if self.is_full() {
-                return Some(Scheduling { next, in_vain });
+                return Some(Ordering { on_schedule, next, looked_at, in_vain });
+            }
+            let id = entry.id.clone();
+            if delayed || !self.is_expected(&id) {
+                match self.order_for(&id) {
+                    Some(true) => room -= 1,
+                    Some(false) => in_vain += 1,
+                    None => return Some(Ordering { on_schedule, next, looked_at, in_vain }),
+                }
             }
             (next, looked_at) = (place + 1, looked_at + 1);
-            let id = entry.id.clone();
-            if !delayed && self.is_expected(&id) {
-                continue;
-            }
-            if self.order_for(&id) {
-                room -= 1;
-            } else {
-                in_vain += 1;
-            }
         }
         None
     }

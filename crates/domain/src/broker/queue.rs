@@ -9,25 +9,33 @@
 //! * Any other expression is evaluated, once for each match; see `verdicts`.
 //!
 //! All of it can be made anew from the matches. Nothing is made before a server asks, so that a replay of the log does
-//! not pay for it.
+//! not pay for it; and of that, no more in one step than a step may cost. A search that is cut goes on in a later step
+//! where it stopped, because what was filed and what was tried is remembered.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
+use core::cell::RefCell;
 
 use super::model::MatchSpec;
 use super::ranks::Ranks;
 use super::recent::Recent;
-use super::requirements::{Conjunction, Document, Paths, Requirement, Requirements, Values, key};
+use super::requirements::{Conjunction, Document, Paths, Requirement, Requirements, Search, Values, key};
 use super::verdicts::{ByFleet, Verdicts};
 use crate::ids::{FleetId, MatchId};
 use crate::time::Timestamp;
 
 /// Sets of paths by which matches are filed.
 const MAX_FILES: usize = 64;
-/// Matches in all those files together; one takes about 25 bytes.
+/// Matches in all those files together; one takes about 50 bytes.
 const MAX_FILED: usize = 4_000_000;
+/// Matches looked at that are filed where those are that fit, and that do not fit: people make such matches on purpose.
+const MAX_MISFITS: usize = 100;
 /// Documents kept for the next expression that is tried on them.
 const MAX_DOCUMENTS: usize = 2_000;
+/// About what those may take, in bytes.
+const MAX_DOCUMENT_BYTES: usize = 64 << 20;
+/// Verdicts about queued matches and requirements of fleets that are kept.
+const MAX_OF_FLEETS: usize = 100_000;
 
 /// A queued match.
 pub(crate) struct Entry {
@@ -47,34 +55,90 @@ impl Entry {
     }
 }
 
-/// Matches by the values at certain paths: the hash of those and the fleet, and the place.
+/// Matches by the values at certain paths: the hash of those and the fleet, and the place. Matches are filed in order,
+/// when the file is used.
 struct File {
     places: BTreeSet<(u64, u64)>,
+    /// The hash by the place.
+    keys: BTreeMap<u64, u64>,
+    /// Matches from this place on have not been filed.
+    next: u64,
+    /// Places before that one which have not been filed: of matches that came back.
+    returned: BTreeSet<u64>,
     /// The number of the look-up that used it last.
     used: u64,
 }
 
 impl File {
-    fn of(paths: &Paths, entries: &BTreeMap<u64, Entry>, used: u64) -> Self {
-        let filed =
-            entries.iter().map(|(place, entry)| (key(paths, &entry.document(), entry.fleet()), *place));
-        Self { places: filed.collect(), used }
+    const fn new(used: u64) -> Self {
+        Self { places: BTreeSet::new(), keys: BTreeMap::new(), next: 0, returned: BTreeSet::new(), used }
     }
 
-    /// The oldest match that fits and that only servers of `fleet` may take, or any server.
+    /// Files what is not filed, as far as the step's work allows; whether that was all.
+    fn catch_up(
+        &mut self,
+        requirements: &Requirements,
+        paths: &Paths,
+        entries: &BTreeMap<u64, Entry>,
+    ) -> bool {
+        while let Some(place) = self.returned.pop_first() {
+            if let Some(entry) = entries.get(&place) {
+                self.file(requirements, paths, place, entry);
+            }
+            if requirements.is_spent() {
+                return self.returned.is_empty() && entries.range(self.next..).next().is_none();
+            }
+        }
+        for (place, entry) in entries.range(self.next..) {
+            if requirements.is_spent() {
+                return false;
+            }
+            self.next = place + 1;
+            self.file(requirements, paths, *place, entry);
+        }
+        true
+    }
+
+    fn file(&mut self, requirements: &Requirements, paths: &Paths, place: u64, entry: &Entry) {
+        let document = entry.document();
+        requirements.spend(4 + paths.iter().map(alloc::vec::Vec::len).sum::<usize>());
+        requirements.spend_for(&document);
+        let key = key(paths, &document, entry.fleet());
+        self.places.insert((key, place));
+        self.keys.insert(place, key);
+    }
+
+    fn remove(&mut self, place: u64) {
+        self.returned.remove(&place);
+        if let Some(key) = self.keys.remove(&place) {
+            self.places.remove(&(key, place));
+        }
+    }
+
+    /// The oldest match that fits and that only servers of `fleet` may take, or any server. [`Search::Unfinished`] where
+    /// too many are filed there that do not fit.
     fn first(
         &self,
+        requirements: &Requirements,
         entries: &BTreeMap<u64, Entry>,
         conjunction: &Conjunction,
         fleet: Option<&FleetId>,
-    ) -> Option<u64> {
+    ) -> Search<u64> {
         let key = conjunction.key(fleet);
         let candidates = self.places.range((key, 0)..=(key, u64::MAX)).map(|(_, place)| *place);
-        let mut fitting = candidates.filter(|place| {
-            let entry = entries.get(place);
-            entry.is_some_and(|entry| entry.fleet() == fleet && conjunction.fits(&entry.document()))
-        });
-        fitting.next()
+        for (misfits, place) in candidates.enumerate() {
+            if misfits >= MAX_MISFITS {
+                return Search::Unfinished;
+            }
+            let Some(entry) = entries.get(&place) else { continue };
+            let document = entry.document();
+            requirements.spend(1 + conjunction.paths().len());
+            requirements.spend_for(&document);
+            if entry.fleet() == fleet && conjunction.fits(&document) {
+                return Search::Found(place);
+            }
+        }
+        Search::Nothing
     }
 }
 
@@ -89,14 +153,28 @@ pub(crate) struct Queue {
     lookups: u64,
     verdicts: Verdicts,
     documents: Documents,
+    of_fleets: RefCell<OfFleets>,
 }
 
 /// Documents that were looked at last.
-struct Documents(Recent<u64, Values>);
+struct Documents {
+    kept: Recent<u64, Values>,
+    /// What they take.
+    bytes: usize,
+}
 
 impl Default for Documents {
     fn default() -> Self {
-        Self(Recent::new(MAX_DOCUMENTS))
+        Self { kept: Recent::new(MAX_DOCUMENTS), bytes: 0 }
+    }
+}
+
+/// Whether queued matches fit requirements of fleets, by place and text: servers are ordered for them again and again.
+struct OfFleets(Recent<(u64, Arc<str>), bool>);
+
+impl Default for OfFleets {
+    fn default() -> Self {
+        Self(Recent::new(MAX_OF_FLEETS))
     }
 }
 
@@ -106,9 +184,8 @@ impl Queue {
     pub(crate) fn insert(&mut self, place: u64, entry: Entry, served: bool) {
         self.remove(place);
         self.make_room();
-        let document = entry.document();
-        for (paths, file) in &mut self.files {
-            file.places.insert((key(paths, &document, entry.fleet()), place));
+        for file in self.files.values_mut().filter(|file| place < file.next) {
+            file.returned.insert(place);
         }
         self.by_fleet.entry(entry.spec.fleet.clone()).or_default().insert(place);
         self.ranks.insert(place);
@@ -119,15 +196,12 @@ impl Queue {
 
     pub(crate) fn remove(&mut self, place: u64) {
         let Some(entry) = self.entries.remove(&place) else { return };
-        let document = entry.document();
-        for (paths, file) in &mut self.files {
-            file.places.remove(&(key(paths, &document, entry.fleet()), place));
-        }
+        self.files.values_mut().for_each(|file| file.remove(place));
         super::waiting::remove_from(&mut self.by_fleet, &entry.spec.fleet, &place);
         self.ranks.remove(place);
         self.verdicts.leave(place);
         self.unserved.remove(&place);
-        self.documents.0.remove(&place);
+        self.documents.remove(place);
     }
 
     /// Whether a server on its way is meant for the match.
@@ -178,22 +252,27 @@ impl Queue {
         requirements: &Requirements,
         requirement: &Requirement,
         fleet: Option<&FleetId>,
-    ) -> Option<MatchId> {
+    ) -> Search<MatchId> {
         if self.entries.is_empty() {
-            return None;
+            return Search::Nothing;
         }
         self.lookups += 1;
         let place = match requirement.conjunction() {
-            Some(conjunction) if conjunction.paths().is_empty() => self.oldest(fleet),
+            Some(conjunction) if conjunction.paths().is_empty() => {
+                self.oldest(fleet).map_or(Search::Nothing, Search::Found)
+            }
             Some(conjunction) if self.is_filed_by(conjunction.paths()) => {
-                let file = self.files.get(conjunction.paths())?;
-                let anywhere = file.first(&self.entries, conjunction, None);
-                let here = fleet.and_then(|fleet| file.first(&self.entries, conjunction, Some(fleet)));
-                anywhere.into_iter().chain(here).min()
+                self.oldest_filed(requirements, requirement, conjunction, fleet)
             }
             _ => self.oldest_by_evaluation(requirements, requirement, fleet),
         };
-        self.get(place?).map(|entry| entry.id.clone())
+        match place {
+            Search::Found(place) => {
+                self.get(place).map_or(Search::Nothing, |entry| Search::Found(entry.id.clone()))
+            }
+            Search::Nothing => Search::Nothing,
+            Search::Unfinished => Search::Unfinished,
+        }
     }
 
     fn oldest(&self, fleet: Option<&FleetId>) -> Option<u64> {
@@ -202,30 +281,86 @@ impl Queue {
         first(None).into_iter().chain(here).min()
     }
 
+    fn oldest_filed(
+        &mut self,
+        requirements: &Requirements,
+        requirement: &Requirement,
+        conjunction: &Conjunction,
+        fleet: Option<&FleetId>,
+    ) -> Search<u64> {
+        let Some(file) = self.files.get_mut(conjunction.paths()) else { return Search::Nothing };
+        if !file.catch_up(requirements, conjunction.paths(), &self.entries) {
+            return Search::Unfinished;
+        }
+        let mut oldest = file.first(requirements, &self.entries, conjunction, None);
+        if fleet.is_some() {
+            let here = file.first(requirements, &self.entries, conjunction, fleet);
+            oldest = match (oldest, here) {
+                (Search::Unfinished, _) | (_, Search::Unfinished) => Search::Unfinished,
+                (Search::Found(one), Search::Found(other)) => Search::Found(one.min(other)),
+                (Search::Found(one), _) | (_, Search::Found(one)) => Search::Found(one),
+                (Search::Nothing, Search::Nothing) => Search::Nothing,
+            };
+        }
+        if oldest == Search::Unfinished {
+            // Evaluation goes on where it stopped, whatever is filed.
+            return self.oldest_by_evaluation(requirements, requirement, fleet);
+        }
+        oldest
+    }
+
     fn oldest_by_evaluation(
         &mut self,
         requirements: &Requirements,
         requirement: &Requirement,
         fleet: Option<&FleetId>,
-    ) -> Option<u64> {
+    ) -> Search<u64> {
         let (entries, documents) = (&self.entries, &mut self.documents);
-        self.verdicts.oldest(requirement.text(), &self.by_fleet, fleet, |place| {
+        self.verdicts.oldest(requirements, requirement.text(), &self.by_fleet, fleet, |place| {
             let entry = entries.get(&place);
-            entry.is_some_and(|entry| requirements.fits(requirement, &documents.get(place, entry)))
+            let fits = |document: &Document<'_>| requirements.fits(requirement, document);
+            entry.is_some_and(|entry| documents.look(place, entry, fits))
         })
     }
 
-    /// Whether the match at `place`, which has just come, fits a requirement that is no conjunction.
+    /// Whether the match at `place`, which has just come, fits a requirement that is no conjunction; nothing where the
+    /// step's work is done.
     pub(crate) fn evaluate(
         &mut self,
         requirements: &Requirements,
         requirement: &Requirement,
         place: u64,
-    ) -> bool {
-        let Some(entry) = self.entries.get(&place) else { return false };
-        let fits = requirements.fits(requirement, &self.documents.get(place, entry));
+    ) -> Option<bool> {
+        if requirements.is_spent() {
+            return None;
+        }
+        let Some(entry) = self.entries.get(&place) else { return Some(false) };
+        let fits = self.documents.look(place, entry, |document| requirements.fits(requirement, document));
         self.verdicts.note(requirement.text(), &self.by_fleet, &entry.spec.fleet, place, fits);
-        fits
+        Some(fits)
+    }
+
+    /// Whether a match, which is at `place` if it is in the queue, fits the requirements of a fleet; nothing where the
+    /// step's work is done.
+    pub(crate) fn fits_fleet(
+        &self,
+        requirements: &Requirements,
+        text: &str,
+        place: Option<u64>,
+        document: &Document<'_>,
+    ) -> Option<bool> {
+        let pair = place.map(|place| (place, requirements.shared(text)));
+        if let Some(known) = pair.as_ref().and_then(|pair| self.of_fleets.borrow().0.get(pair).copied()) {
+            return Some(known);
+        }
+        if requirements.is_spent() {
+            return None;
+        }
+        let fits = requirements.fits_text(text, document);
+        if let Some(pair) = pair {
+            self.of_fleets.borrow_mut().0.insert(pair, fits);
+        }
+        Some(fits)
     }
 
     /// Whether matches are filed by these paths; they are from now on, where there is room. A file makes room that has
@@ -243,7 +378,7 @@ impl Queue {
                 return false;
             }
         }
-        self.files.insert(Arc::clone(paths), File::of(paths, &self.entries, self.lookups));
+        self.files.insert(Arc::clone(paths), File::new(self.lookups));
         true
     }
 
@@ -267,13 +402,33 @@ impl Queue {
 }
 
 impl Documents {
-    fn get<'a>(&'a mut self, place: u64, entry: &'a Entry) -> Document<'a> {
-        if self.0.get(&place).is_none() {
-            self.0.insert(place, Values::default());
+    /// What `look` says of the match's document, which may be kept from last time.
+    fn look<T>(&mut self, place: u64, entry: &Entry, look: impl FnOnce(&Document<'_>) -> T) -> T {
+        if self.kept.get(&place).is_none()
+            && let Some(forgotten) = self.kept.insert(place, Values::default())
+        {
+            self.bytes = self.bytes.saturating_sub(forgotten.bytes());
         }
-        match self.0.get(&place) {
-            Some(values) => Document::kept(&entry.id, &entry.spec, values),
-            None => entry.document(),
+        let Some(values) = self.kept.get(&place) else { return look(&entry.document()) };
+        let before = values.bytes();
+        let said = look(&Document::kept(&entry.id, &entry.spec, values));
+        self.bytes += values.bytes().saturating_sub(before);
+        self.limit();
+        said
+    }
+
+    fn remove(&mut self, place: u64) {
+        if let Some(values) = self.kept.remove(&place) {
+            self.bytes = self.bytes.saturating_sub(values.bytes());
+        }
+    }
+
+    /// The oldest go where there are too many bytes.
+    fn limit(&mut self) {
+        while self.bytes > MAX_DOCUMENT_BYTES
+            && let Some(values) = self.kept.pop_oldest()
+        {
+            self.bytes = self.bytes.saturating_sub(values.bytes());
         }
     }
 }

@@ -25,6 +25,10 @@ impl<K: Ord + Clone, V> Recent<K, V> {
         if self.entries.len() <= self.limit {
             return None;
         }
+        self.pop_oldest()
+    }
+
+    pub(crate) fn pop_oldest(&mut self) -> Option<V> {
         let (_, oldest) = self.order.pop_first()?;
         self.entries.remove(&oldest).map(|(_, value)| value)
     }
@@ -52,5 +56,6 @@ mod tests {
         assert_eq!(recent.insert('a', 3), None);
         assert_eq!(recent.insert('c', 4), Some(2));
         assert_eq!((recent.get(&'a'), recent.get(&'b'), recent.get(&'c')), (Some(&3), None, Some(&4)));
+        assert_eq!(recent.pop_oldest(), Some(3));
     }
 }

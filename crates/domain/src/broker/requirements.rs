@@ -1,8 +1,9 @@
 //! Requirements: [JMESPath](https://jmespath.org/specification.html) expressions over the match document.
 //!
 //! Expressions come from game servers and from the configuration, so both the text and its nesting are limited
-//! before the parser, which recurses, sees it, and the work that it can be (`work`) before it is evaluated. An
-//! expression that fails at evaluation (a function given a wrong type) does not fit; only its text can be invalid.
+//! before the parser, which recurses, sees it. What it costs is limited twice: what multiplies without end is refused
+//! by its text alone (`work`), and an evaluation is stopped once it has done too much (`evaluation`, `meter`). An
+//! expression whose evaluation fails (a function given a wrong type) or is stopped does not fit.
 //!
 //! What is said here of one expression and one match, `queue` and `askers` answer for many of them: which is the oldest
 //! match that fits, and which the first server that a match fits. Conjunctions of equalities are looked up there;
@@ -18,14 +19,20 @@ use jmespath::ast::Ast;
 use jmespath::functions::{ArgumentType, CustomFunction, Signature};
 use jmespath::{Context, ErrorReason, Rcvar, Runtime, Variable};
 
+use self::evaluation::{Evaluation, Failed};
+use self::meter::{DOCUMENT_WORK, EVALUATION, EVALUATION_WORK, Meter, NODE};
 use self::work::{MAX_WORK, work};
 
 mod conjunction;
 mod document;
+mod evaluation;
+mod meter;
 
 pub(crate) use conjunction::{Conjunction, Path, Paths, key, path_of};
 pub use document::Document;
 pub(crate) use document::Values;
+pub use meter::MAX_STEP_WORK;
+pub(crate) use meter::Search;
 
 mod work;
 
@@ -35,22 +42,56 @@ pub const MAX_EXPRESSION_BYTES: usize = 4096;
 pub const MAX_EXPRESSION_DEPTH: usize = 64;
 /// Most operators (`.`, `|`, `&`, `[`) in an expression; each may be one level of the parsed tree.
 pub const MAX_EXPRESSION_OPERATORS: usize = 512;
-/// Distinct texts kept compiled.
-const MAX_COMPILED: usize = 10_000;
+/// Expressions that nobody holds are forgotten once all that are kept take so many bytes.
+const MAX_UNUSED_BYTES: usize = 32 << 20;
+/// Distinct expressions that are kept compiled, in bytes as [`Requirement::bytes`] counts them.
+const MAX_COMPILED_BYTES: usize = 256 << 20;
+/// Compiling one more that finds no room looks for some only every so many times, because that looks at all of them.
+const LOOKED_FOR: usize = 1_000;
 
-/// Why a text is no expression.
+/// Why a text is refused as an expression.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct InvalidRequirements {
     /// Character position of the fault, from 0.
     pub at: usize,
     /// What is wrong there.
     pub problem: String,
+    /// Whether the text is an expression, but one that could cost too much work.
+    pub too_costly: bool,
+}
+
+impl InvalidRequirements {
+    const fn at(at: usize, problem: String) -> Self {
+        Self { at, problem, too_costly: false }
+    }
 }
 
 impl fmt::Display for InvalidRequirements {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "no valid JMESPath expression: at character {}: {}", self.at, self.problem)
+        let Self { at, problem, too_costly } = self;
+        if *too_costly {
+            return f.write_str(problem);
+        }
+        write!(f, "no valid JMESPath expression: at character {at}: {problem}")
     }
+}
+
+/// There is no room for one more expression beside those that servers ask with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct NoRoom;
+
+impl NoRoom {
+    /// Bytes of expressions that there is room for.
+    pub(crate) const LIMIT: usize = MAX_COMPILED_BYTES;
+}
+
+/// What is known of an expression and a document.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Verdict {
+    Fits,
+    DoesNotFit,
+    /// The evaluation was stopped, which counts as not fitting.
+    TooCostly,
 }
 
 /// A compiled expression. Empty text fits every match.
@@ -62,6 +103,9 @@ pub struct Requirement {
     players: bool,
 }
 
+/// Bytes that an operator or a value takes in a compiled expression, about.
+const BYTES_OF_OPERATOR: usize = 160;
+
 impl Requirement {
     /// The expression as it was written; empty for "any match".
     #[must_use]
@@ -72,6 +116,12 @@ impl Requirement {
     /// The expression as a conjunction of equalities, if it is one.
     pub(crate) const fn conjunction(&self) -> Option<&Conjunction> {
         self.conjunction.as_ref()
+    }
+
+    /// About how many bytes it takes, at most: whatever is neither a letter nor a digit may begin an operator or a value.
+    fn bytes(&self) -> usize {
+        let marks = self.text.bytes().filter(|byte| !byte.is_ascii_alphanumeric()).count();
+        2 * self.text.len() + BYTES_OF_OPERATOR * (1 + marks)
     }
 
     /// What everyone asks with who asks for any match.
@@ -92,8 +142,11 @@ pub struct Requirements {
     compiled: BTreeMap<Arc<str>, Arc<Requirement>>,
     /// Those of the fleets.
     fixed: BTreeMap<Arc<str>, Arc<Requirement>>,
+    /// Of `compiled`.
+    bytes: usize,
     /// Texts that found no room since there was last looked for some.
     turned_away: usize,
+    meter: Meter,
 }
 
 impl Requirements {
@@ -111,7 +164,14 @@ impl Requirements {
             "avg",
             alloc::boxed::Box::new(CustomFunction::new(signature, alloc::boxed::Box::new(average))),
         );
-        Self { runtime, compiled: BTreeMap::new(), fixed: BTreeMap::new(), turned_away: 0 }
+        Self {
+            runtime,
+            compiled: BTreeMap::new(),
+            fixed: BTreeMap::new(),
+            bytes: 0,
+            turned_away: 0,
+            meter: Meter::new(),
+        }
     }
 
     /// The compiled form of `text`, shared by equal texts. Space around the text does not count.
@@ -124,13 +184,27 @@ impl Requirements {
             return Ok(Arc::clone(known));
         }
         let requirement = Arc::new(compile(text)?);
-        if self.compiled.len() >= MAX_COMPILED {
+        // Where it finds no room, it only is not shared.
+        let _ = self.keep(&requirement);
+        Ok(requirement)
+    }
+
+    /// Makes sure that the expression is one of those that are kept, which are limited in bytes: for somebody who is
+    /// going to hold it.
+    pub(crate) fn keep(&mut self, requirement: &Arc<Requirement>) -> Result<(), NoRoom> {
+        if self.known(&requirement.text).is_some() {
+            return Ok(());
+        }
+        let bytes = requirement.bytes();
+        if self.bytes + bytes > MAX_UNUSED_BYTES {
             self.make_room();
         }
-        if self.compiled.len() < MAX_COMPILED {
-            self.compiled.insert(Arc::clone(&requirement.text), Arc::clone(&requirement));
+        if self.bytes + bytes > MAX_COMPILED_BYTES {
+            return Err(NoRoom);
         }
-        Ok(requirement)
+        self.bytes += bytes;
+        self.compiled.insert(Arc::clone(&requirement.text), Arc::clone(requirement));
+        Ok(())
     }
 
     /// Keeps these texts compiled, whoever else uses them, instead of those kept so before. Invalid ones are left out.
@@ -143,46 +217,109 @@ impl Requirements {
         self.compiled.get(text).or_else(|| self.fixed.get(text))
     }
 
+    /// The text, shared where it is that of an expression that is kept.
+    pub(crate) fn shared(&self, text: &str) -> Arc<str> {
+        self.known(text.trim()).map_or_else(|| Arc::from(text.trim()), |known| Arc::clone(&known.text))
+    }
+
     /// Looks through all of them only so often that it costs little for each.
     fn make_room(&mut self) {
-        if self.turned_away.is_multiple_of(MAX_COMPILED / 10) {
+        if self.turned_away.is_multiple_of(LOOKED_FOR) {
             // Whoever uses an expression holds it; this only forgets that it can be shared.
             self.compiled.retain(|_, kept| Arc::strong_count(kept) > 1);
+            self.bytes = self.compiled.values().map(|kept| kept.bytes()).sum();
         }
         self.turned_away += 1;
+    }
+
+    /// A step begins, or something else that may cost as much work as a step.
+    pub(crate) fn begin_step(&self) {
+        self.meter.begin();
+    }
+
+    /// Whether so much was evaluated in this step that the rest is left for later ones.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.meter.is_spent()
+    }
+
+    /// What has been spent since the step began.
+    pub(crate) const fn spent(&self) -> u64 {
+        self.meter.spent()
+    }
+
+    /// Counts work of this step that was done elsewhere: looks at so many entries.
+    pub(crate) fn spend(&self, looks: usize) {
+        self.meter.spend(NODE * looks as u64);
+    }
+
+    /// Counts what making the part of `document` costs that is not about players, where it has not been made.
+    pub(crate) fn spend_for(&self, document: &Document<'_>) {
+        self.meter.spend(document.work(false));
     }
 
     /// As [`Self::fits`], for the text of an expression that was checked before. One that was not does not fit.
     #[must_use]
     pub fn fits_text(&self, text: &str, document: &Document<'_>) -> bool {
+        self.verdict_of_text(text, document) == Verdict::Fits
+    }
+
+    /// As [`Self::verdict`], for the text of an expression that was checked before. One that was not does not fit.
+    pub(crate) fn verdict_of_text(&self, text: &str, document: &Document<'_>) -> Verdict {
         match self.known(text.trim()) {
-            Some(requirement) => self.fits(requirement, document),
-            None => compile(text.trim()).is_ok_and(|requirement| self.fits(&requirement, document)),
+            Some(requirement) => self.verdict(requirement, document),
+            None => compile(text.trim()).map_or(Verdict::DoesNotFit, |found| self.verdict(&found, document)),
         }
     }
 
     /// Whether the match fits: the expression's value is true in JMESPath's sense.
     #[must_use]
     pub fn fits(&self, requirement: &Requirement, document: &Document<'_>) -> bool {
-        let Some(ast) = &requirement.ast else { return true };
-        let root = document.root(requirement.players);
-        self.interpret(&requirement.text, ast, root).is_some_and(|value| value.is_truthy())
+        self.verdict(requirement, document) == Verdict::Fits
+    }
+
+    /// As [`Self::fits`], and whether the evaluation was stopped.
+    pub(crate) fn verdict(&self, requirement: &Requirement, document: &Document<'_>) -> Verdict {
+        let Some(ast) = &requirement.ast else { return Verdict::Fits };
+        match self.value_over(&requirement.text, ast, document, requirement.players) {
+            Ok(value) if value.is_truthy() => Verdict::Fits,
+            Ok(_) | Err(Failed::Fault) => Verdict::DoesNotFit,
+            Err(Failed::TooCostly) => Verdict::TooCostly,
+        }
     }
 
     /// Whether a value that is no match document fits.
     pub(crate) fn fits_value(&self, requirement: &Requirement, root: &Rcvar) -> bool {
         let Some(ast) = &requirement.ast else { return true };
-        self.interpret(&requirement.text, ast, root).is_some_and(|value| value.is_truthy())
+        self.interpret(&requirement.text, ast, root).is_ok_and(|value| value.is_truthy())
     }
 
     /// The value of `ast`, a part of the expression `text`; `None` where its evaluation fails.
-    pub(super) fn value(&self, text: &str, ast: &Ast, document: &Document<'_>) -> Option<Rcvar> {
-        self.interpret(text, ast, document.root(looks_at_players(ast)))
+    pub(crate) fn value(&self, text: &str, ast: &Ast, document: &Document<'_>) -> Option<Rcvar> {
+        self.value_over(text, ast, document, looks_at_players(ast)).ok()
     }
 
-    fn interpret(&self, text: &str, ast: &Ast, root: &Rcvar) -> Option<Rcvar> {
-        let mut context = Context::new(text, &self.runtime);
-        jmespath::interpret(root, ast, &mut context).ok()
+    fn value_over(
+        &self,
+        text: &str,
+        ast: &Ast,
+        document: &Document<'_>,
+        players: bool,
+    ) -> Result<Rcvar, Failed> {
+        let work = document.work(players);
+        if work > DOCUMENT_WORK {
+            // What it takes to see that.
+            self.meter.spend(work / 16);
+            return Err(Failed::TooCostly);
+        }
+        self.meter.spend(EVALUATION + work);
+        self.interpret(text, ast, document.root(players))
+    }
+
+    fn interpret(&self, text: &str, ast: &Ast, root: &Rcvar) -> Result<Rcvar, Failed> {
+        let mut evaluation = Evaluation { runtime: &self.runtime, text, left: EVALUATION_WORK };
+        let value = evaluation.value(root, ast);
+        self.meter.spend(EVALUATION_WORK - evaluation.left);
+        value
     }
 }
 
@@ -213,16 +350,19 @@ pub(crate) fn parse(text: &str) -> Result<Option<Ast>, InvalidRequirements> {
         return Ok(None);
     }
     limit(text)?;
-    let ast = jmespath::parse(text).map_err(|error| InvalidRequirements {
-        at: error.offset,
-        problem: match error.reason {
+    let ast = jmespath::parse(text).map_err(|error| {
+        let problem = match error.reason {
             ErrorReason::Parse(problem) => problem,
             ErrorReason::Runtime(problem) => problem.to_string(),
-        },
+        };
+        InvalidRequirements::at(error.offset, problem)
     })?;
     if work(&ast) > MAX_WORK {
-        let problem = "lists, projections or texts inside one another multiply to too much work".to_string();
-        return Err(InvalidRequirements { at: 0, problem });
+        let problem =
+            "the expression could cost too much work: lists, projections or texts inside one another \
+                       multiply; ask for less at a time"
+                .to_string();
+        return Err(InvalidRequirements { at: 0, problem, too_costly: true });
     }
     Ok(Some(ast))
 }
@@ -249,7 +389,7 @@ fn looks_at_players(ast: &Ast) -> bool {
 
 /// Refuses what would let the parser or the interpreter, which both recurse, run out of stack.
 fn limit(text: &str) -> Result<(), InvalidRequirements> {
-    let refuse = |at, problem| Err(InvalidRequirements { at, problem });
+    let refuse = |at, problem| Err(InvalidRequirements::at(at, problem));
     if text.len() > MAX_EXPRESSION_BYTES {
         return refuse(MAX_EXPRESSION_BYTES, format!("longer than {MAX_EXPRESSION_BYTES} bytes"));
     }

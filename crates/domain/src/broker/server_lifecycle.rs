@@ -1,22 +1,27 @@
 //! Servers: pending → available → full → draining → gone; and the calls that game servers make.
 
 use alloc::sync::Arc;
+use core::time::Duration;
 
 use super::budget::MAX_SERVER_BYTES;
 use super::command::{Hints, Offer, Refusal, Reply};
 use super::event::Event;
+use super::looking::Then;
 use super::match_lifecycle::MAX_PICKUPS;
 use super::model::{
     AllocationState, Connection, EndCause, FailReason, GoneCause, MAX_CONNECTION_BYTES,
     MAX_CONNECTIONS_BYTES, Match, MatchState, ServerState,
 };
-use super::requirements::Requirement;
+use super::requirements::{NoRoom, Requirement, Search};
 use super::waiting::Waiter;
 use super::{BrokenRule, MAX_SERVERS, MAX_WAITERS, MAX_WAITERS_OF_SERVER, Turn};
 use crate::ids::{MatchId, ServerId};
 use crate::machine::CallId;
 use crate::size::Size;
 use crate::text::is_deceptive;
+
+/// How long the queue is looked through at most for a server that is not willing to wait.
+const LONGEST_SEARCH: Duration = Duration::from_secs(10);
 
 impl Turn<'_> {
     /// A server asks for a match: it gets the oldest that fits, or waits if it is willing to.
@@ -32,24 +37,45 @@ impl Turn<'_> {
             return Ok(Some(Reply::Requested { offer: None, hints: Hints::SHUTDOWN }));
         }
         self.check_room(server)?;
+        self.broker.requirements.keep(&requirement).map_err(|NoRoom| Refusal::TooMany {
+            what: "bytes of requirements that servers ask with",
+            limit: NoRoom::LIMIT,
+        })?;
         self.contact(server, hints);
         if hints.has(Hints::FULL) {
             return Ok(Some(Reply::Requested { offer: None, hints: Hints::NONE }));
         }
         self.broker.beside.heard.insert(server.clone(), Arc::clone(&requirement));
         self.note_free(server);
-        if let Some(offer) = self.give_again(server).or_else(|| self.oldest_for(server, &requirement)) {
-            return Ok(Some(Reply::Requested { offer: Some(offer), hints: Hints::NONE }));
+        let again = self.give_again(server).map(Search::Found);
+        match again.unwrap_or_else(|| self.oldest_for(server, &requirement)) {
+            Search::Found(offer) => {
+                return Ok(Some(Reply::Requested { offer: Some(offer), hints: Hints::NONE }));
+            }
+            Search::Nothing => {}
+            Search::Unfinished => {
+                self.wait(call, server, requirement, hints, true);
+                return Ok(None);
+            }
         }
-        if hints.has(Hints::WILLING_TO_SHUTDOWN) && self.is_surplus(server) {
+        if self.is_unneeded(server, hints) {
             self.dismiss(server, GoneCause::Surplus);
             return Ok(Some(Reply::Requested { offer: None, hints: Hints::SHUTDOWN }));
         }
-        if !hints.has(Hints::WILLING_TO_WAIT) || self.state().settings.wait.is_zero() {
+        if !self.may_wait(hints) {
             return Ok(Some(Reply::Requested { offer: None, hints: Hints::NONE }));
         }
-        self.wait(call, server, requirement, hints);
+        self.wait(call, server, requirement, hints, false);
         Ok(None)
+    }
+
+    /// Whether the server would rather end than wait, and is not needed.
+    pub(super) fn is_unneeded(&self, server: &ServerId, hints: Hints) -> bool {
+        hints.has(Hints::WILLING_TO_SHUTDOWN) && self.is_surplus(server)
+    }
+
+    pub(super) fn may_wait(&self, hints: Hints) -> bool {
+        hints.has(Hints::WILLING_TO_WAIT) && !self.state().settings.wait.is_zero()
     }
 
     /// Whether the broker has given the server up: it is draining, gone, or told to leave, or is about to be because its
@@ -129,17 +155,20 @@ impl Turn<'_> {
         }
     }
 
-    fn wait(&mut self, call: CallId, server: &ServerId, requirement: Arc<Requirement>, hints: Hints) {
+    fn wait(
+        &mut self,
+        call: CallId,
+        server: &ServerId,
+        requirement: Arc<Requirement>,
+        hints: Hints,
+        is_searching: bool,
+    ) {
         let fleet = self.state().servers.get(server).and_then(|known| known.fleet.clone());
-        let waiter = Waiter {
-            call,
-            server: server.clone(),
-            fleet,
-            requirement,
-            deadline: self.now + self.state().settings.wait,
-            willing_to_shutdown: hints.has(Hints::WILLING_TO_SHUTDOWN),
-        };
-        self.broker.beside.waiters.insert(waiter);
+        let wait = self.state().settings.wait;
+        let longest = if self.may_wait(hints) { wait } else { wait.max(LONGEST_SEARCH) };
+        let waiter =
+            Waiter { call, server: server.clone(), fleet, requirement, deadline: self.now + longest, hints };
+        self.broker.beside.waiters.insert(waiter, is_searching);
     }
 
     /// Whether the server's fleet has more idle servers than it keeps warm, this one among them.
@@ -276,7 +305,7 @@ impl Turn<'_> {
         });
         if lost && unheard {
             self.emit(Event::MatchReturned { id: id.clone(), server: server.clone() });
-            self.offer_to_waiting(id);
+            self.offer(id, Then::Nothing);
         } else if let Some(reason) = cause.fails_matches() {
             self.failed(id, reason);
         }
@@ -361,7 +390,7 @@ impl Turn<'_> {
         }
         if untouched || self.broken(BrokenRule::ReturnAlways) {
             self.emit(Event::MatchReturned { id: offer.match_id.clone(), server: offer.server.clone() });
-            self.offer_to_waiting(&offer.match_id);
+            self.offer(&offer.match_id, Then::Nothing);
         }
     }
 

@@ -43,7 +43,7 @@ impl Broker {
     /// Whether a step has left work that waits for no time.
     fn is_unfinished(&self) -> bool {
         self.beside.unsettled
-            || self.beside.scheduling.is_some()
+            || self.is_work_left()
             || !self.state.index.clearing.is_empty()
             || self.state.removed_fleet().is_some()
     }
@@ -97,7 +97,7 @@ impl<'a> Turn<'a> {
 
     fn end_wait(&mut self) -> bool {
         let Some(waiter) = self.broker.beside.waiters.take_due(self.now) else { return false };
-        let surplus = waiter.willing_to_shutdown && self.is_surplus(&waiter.server);
+        let surplus = waiter.hints.has(Hints::WILLING_TO_SHUTDOWN) && self.is_surplus(&waiter.server);
         if surplus {
             self.dismiss(&waiter.server, GoneCause::Surplus);
         }

@@ -6,18 +6,24 @@
 //! verdict about each pair of an expression and a match, is not stored at all and yet found only once. A table of
 //! verdicts would be as large as expressions times matches.
 //!
+//! A step does so much of this work and no more. What an expression has been tried on is remembered, so that a search
+//! that is cut goes on in the next step where it stopped.
+//!
 //! Matches that only servers of one fleet may take are tried apart from those for any server, so that servers of
 //! other fleets neither evaluate them nor pass them by.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 
+use super::requirements::{Requirements, Search};
 use crate::ids::FleetId;
 
 /// Expressions that are remembered. Those used least recently are forgotten first.
 const MAX_REMEMBERED: usize = 10_000;
 /// Fitting places kept for one expression and fleet. There is more than one only where matches came back to old places.
 const MAX_FITTING: usize = 64;
+/// Pairs of an expression and a fleet that are remembered; one takes at most about 1 KiB.
+const MAX_PROGRESS: usize = 50_000;
 
 /// Places of matches, by the one fleet whose servers may take them.
 pub(crate) type ByFleet = BTreeMap<Option<FleetId>, BTreeSet<u64>>;
@@ -27,6 +33,8 @@ pub(crate) struct Verdicts {
     by_text: BTreeMap<Arc<str>, Remembered>,
     by_use: BTreeMap<u64, Arc<str>>,
     uses: u64,
+    /// Pairs of an expression and a fleet in `by_text`.
+    progress: usize,
     returned: Returned,
 }
 
@@ -76,25 +84,53 @@ impl Verdicts {
     }
 
     /// The oldest of the matches for `fleet` and of those for any server that fits the expression `text`. `fits` is
-    /// asked once for each place.
+    /// asked once for each place, as long as `requirements` have work to spend in this step.
     pub(crate) fn oldest(
         &mut self,
+        requirements: &Requirements,
         text: &Arc<str>,
         places: &ByFleet,
         fleet: Option<&FleetId>,
         mut fits: impl FnMut(u64) -> bool,
-    ) -> Option<u64> {
-        let remembered = remember(&mut self.by_text, &mut self.by_use, &mut self.uses, text);
+    ) -> Search<u64> {
+        self.remember(text);
+        let Some(remembered) = self.by_text.get_mut(text) else { return Search::Nothing };
         let mut oldest = None;
         for of in core::iter::once(None).chain(fleet.cloned().map(Some)) {
             let Some(places) = places.get(&of) else { continue };
-            let fresh = Progress { returns_seen: self.returned.count, ..Progress::default() };
-            let progress = remembered.progress.entry(of).or_insert(fresh);
-            let found = progress.first(places, oldest, &self.returned, &mut fits);
-            oldest = found.into_iter().chain(oldest).min();
+            let known = &mut self.progress;
+            let progress = remembered.progress.entry(of).or_insert_with(|| {
+                *known += 1;
+                Progress { returns_seen: self.returned.count, ..Progress::default() }
+            });
+            let found = progress.first(requirements, places, oldest, &self.returned, &mut fits);
             self.returned.furthest = self.returned.furthest.max(progress.seen);
+            match found {
+                // What is looked at later may be older.
+                Search::Unfinished => return Search::Unfinished,
+                Search::Found(place) => oldest = Some(oldest.map_or(place, |oldest: u64| oldest.min(place))),
+                Search::Nothing => {}
+            }
         }
-        oldest
+        oldest.map_or(Search::Nothing, Search::Found)
+    }
+
+    /// The expression is used; it is among those remembered from now on.
+    fn remember(&mut self, text: &Arc<str>) {
+        let is_known = self.by_text.contains_key(text);
+        while (self.by_text.len() >= MAX_REMEMBERED && !is_known) || self.progress >= MAX_PROGRESS {
+            let oldest = self.by_use.iter().map(|(_, oldest)| oldest).find(|oldest| *oldest != text).cloned();
+            let Some(oldest) = oldest else { break };
+            if let Some(forgotten) = self.by_text.remove(&oldest) {
+                self.by_use.remove(&forgotten.used);
+                self.progress -= forgotten.progress.len();
+            }
+        }
+        self.uses += 1;
+        let remembered = self.by_text.entry(Arc::clone(text)).or_default();
+        self.by_use.remove(&remembered.used);
+        remembered.used = self.uses;
+        self.by_use.insert(self.uses, Arc::clone(text));
     }
 
     /// The verdict about one match is known. It is kept where the expression has been tried on all before it.
@@ -120,58 +156,47 @@ impl Verdicts {
     }
 }
 
-fn remember<'a>(
-    by_text: &'a mut BTreeMap<Arc<str>, Remembered>,
-    by_use: &mut BTreeMap<u64, Arc<str>>,
-    uses: &mut u64,
-    text: &Arc<str>,
-) -> &'a mut Remembered {
-    if by_text.len() >= MAX_REMEMBERED
-        && !by_text.contains_key(text)
-        && let Some((_, oldest)) = by_use.pop_first()
-    {
-        by_text.remove(&oldest);
-    }
-    *uses += 1;
-    let remembered = by_text.entry(Arc::clone(text)).or_default();
-    by_use.remove(&remembered.used);
-    remembered.used = *uses;
-    by_use.insert(*uses, Arc::clone(text));
-    remembered
-}
-
 impl Progress {
     /// The first fitting place, if it is before `end`.
     fn first(
         &mut self,
+        requirements: &Requirements,
         places: &BTreeSet<u64>,
         end: Option<u64>,
         returned: &Returned,
         fits: &mut impl FnMut(u64) -> bool,
-    ) -> Option<u64> {
-        for place in returned.by_number.range(self.returns_seen + 1..).map(|(_, place)| *place) {
-            // What lies ahead is tried when its turn comes.
-            if place <= self.seen && places.contains(&place) && !self.fitting.contains(&place) && fits(place)
-            {
-                self.keep(place);
+    ) -> Search<u64> {
+        for (number, place) in returned.by_number.range(self.returns_seen + 1..) {
+            if requirements.is_spent() {
+                return Search::Unfinished;
             }
+            requirements.spend(1);
+            // What lies ahead is tried when its turn comes.
+            let is_new = *place <= self.seen && places.contains(place) && !self.fitting.contains(place);
+            if is_new && fits(*place) {
+                self.keep(*place);
+            }
+            self.returns_seen = *number;
         }
         self.returns_seen = returned.count;
         while let Some(place) = self.fitting.first().copied() {
             if places.contains(&place) {
-                return Some(place);
+                return Search::Found(place);
             }
             self.fitting.pop_first();
         }
         let ahead = places.range(self.seen + 1..).copied();
         for place in ahead.take_while(|place| end.is_none_or(|end| *place < end)) {
+            if requirements.is_spent() {
+                return Search::Unfinished;
+            }
             self.seen = place;
             if fits(place) {
                 self.keep(place);
-                return Some(place);
+                return Search::Found(place);
             }
         }
-        None
+        Search::Nothing
     }
 
     /// Where there are too many, the youngest is forgotten, and what comes from there on is tried again.

@@ -1,16 +1,20 @@
 //! Calls that wait: servers for a match, and whoever waits for news of one. All of it is forgotten at a restart,
 //! when the connections are gone too.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 
-use super::askers::Askers;
-use super::requirements::{Document, Requirement};
+use super::askers::{Askers, First};
+use super::command::Hints;
+use super::requirements::{Document, Requirement, Requirements};
 use crate::ids::{FleetId, MatchId, ServerId};
 use crate::machine::CallId;
 use crate::time::Timestamp;
 
-/// A server that waits for a match.
+/// Searches that take turns; further ones begin when one of these is done.
+const SEARCHING_AT_ONCE: usize = 64;
+
+/// A server that waits for a match, or for the end of the search for one.
 #[derive(Clone, Debug)]
 pub(crate) struct Waiter {
     pub(crate) call: CallId,
@@ -18,7 +22,8 @@ pub(crate) struct Waiter {
     pub(crate) fleet: Option<FleetId>,
     pub(crate) requirement: Arc<Requirement>,
     pub(crate) deadline: Timestamp,
-    pub(crate) willing_to_shutdown: bool,
+    /// What it said when it asked.
+    pub(crate) hints: Hints,
 }
 
 /// What is asked, and the fleet of those who ask.
@@ -33,41 +38,93 @@ pub(crate) struct Waiters {
     by_deadline: BTreeSet<(Timestamp, u64)>,
     by_server: BTreeMap<ServerId, BTreeSet<u64>>,
     askers: Askers<u64>,
+    /// Those for whom the queue has not been looked through yet. New matches are not offered to them: an older one may
+    /// fit.
+    searching: BTreeSet<u64>,
+    /// Those of them that take turns, and maybe some whose search is over.
+    turns: VecDeque<u64>,
+    /// Those of them whose turns have not begun.
+    later: BTreeSet<u64>,
     /// For those who want to know who waits for what.
     groups: BTreeMap<Group, BTreeSet<u64>>,
 }
 
 impl Waiters {
-    pub(crate) fn insert(&mut self, waiter: Waiter) {
+    /// One that waits for a match, or, where `is_searching`, for the end of the search through the queue.
+    pub(crate) fn insert(&mut self, waiter: Waiter, is_searching: bool) {
         self.count += 1;
         let place = self.count;
         self.by_call.insert(waiter.call, place);
         self.by_deadline.insert((waiter.deadline, place));
         self.by_server.entry(waiter.server.clone()).or_default().insert(place);
-        self.askers.insert(&waiter.requirement, waiter.fleet.as_ref(), place);
         self.groups.entry(group(&waiter)).or_default().insert(place);
+        if is_searching {
+            self.searching.insert(place);
+            self.later.insert(place);
+        } else {
+            self.askers.insert(&waiter.requirement, waiter.fleet.as_ref(), place);
+        }
         self.by_place.insert(place, waiter);
     }
 
-    /// The longest-waiting server that the match fits; `fits` evaluates what has to be evaluated.
-    pub(crate) fn take_fitting(
-        &mut self,
+    /// The longest-waiting server behind `after` that the match fits; `fits` evaluates what has to be evaluated.
+    pub(crate) fn first_fitting(
+        &self,
+        requirements: &Requirements,
         document: &Document<'_>,
         fleet: Option<&FleetId>,
-        fits: impl FnMut(&Requirement) -> bool,
-    ) -> Option<Waiter> {
-        let place = self.askers.first(document, fleet, fits)?;
-        self.take(place)
+        after: Option<&u64>,
+        fits: impl FnMut(&Requirement) -> Option<bool>,
+    ) -> First<u64> {
+        self.askers.first(requirements, document, fleet, after, fits)
     }
 
-    /// Whether a server waits that the match fits.
-    pub(crate) fn any_fitting(
-        &self,
-        document: &Document<'_>,
-        fleet: Option<&FleetId>,
-        fits: impl FnMut(&Requirement) -> bool,
-    ) -> bool {
-        self.askers.first(document, fleet, fits).is_some()
+    pub(crate) fn get(&self, place: u64) -> Option<&Waiter> {
+        self.by_place.get(&place)
+    }
+
+    /// The queue is to be looked through for a server that waits.
+    pub(crate) fn search_again(&mut self, place: u64) {
+        if let Some(waiter) = self.by_place.get(&place)
+            && self.searching.insert(place)
+        {
+            self.askers.remove(&waiter.requirement, waiter.fleet.as_ref(), &place);
+            self.later.insert(place);
+        }
+    }
+
+    pub(crate) fn is_any_searching(&self) -> bool {
+        !self.searching.is_empty()
+    }
+
+    /// The next server for whom the queue is to be looked through; the others have their turn before it has another.
+    pub(crate) fn next_searching(&mut self) -> Option<u64> {
+        loop {
+            while self.turns.len() < SEARCHING_AT_ONCE
+                && let Some(next) = self.later.pop_first()
+            {
+                self.turns.push_back(next);
+            }
+            let place = self.turns.pop_front()?;
+            if self.searching.contains(&place) {
+                self.turns.push_back(place);
+                return Some(place);
+            }
+        }
+    }
+
+    /// The queue has been looked through for that server, and nothing fits: from now on, new matches are offered to it.
+    pub(crate) fn end_search(&mut self, place: u64) {
+        if self.forget_search(place)
+            && let Some(waiter) = self.by_place.get(&place)
+        {
+            self.askers.insert(&waiter.requirement, waiter.fleet.as_ref(), place);
+        }
+    }
+
+    fn forget_search(&mut self, place: u64) -> bool {
+        self.later.remove(&place);
+        self.searching.remove(&place)
     }
 
     pub(crate) fn take_call(&mut self, call: CallId) -> Option<Waiter> {
@@ -106,13 +163,15 @@ impl Waiters {
         self.by_deadline.first().map(|(deadline, _)| *deadline)
     }
 
-    fn take(&mut self, place: u64) -> Option<Waiter> {
+    pub(crate) fn take(&mut self, place: u64) -> Option<Waiter> {
         let waiter = self.by_place.remove(&place)?;
         self.by_call.remove(&waiter.call);
         self.by_deadline.remove(&(waiter.deadline, place));
         remove_from(&mut self.by_server, &waiter.server, &place);
         remove_from(&mut self.groups, &group(&waiter), &place);
-        self.askers.remove(&waiter.requirement, waiter.fleet.as_ref(), &place);
+        if !self.forget_search(place) {
+            self.askers.remove(&waiter.requirement, waiter.fleet.as_ref(), &place);
+        }
         Some(waiter)
     }
 }

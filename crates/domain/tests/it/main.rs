@@ -27,3 +27,4 @@ mod steps;
 mod table;
 mod timers;
 mod waiting;
+mod work;

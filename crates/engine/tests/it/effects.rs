@@ -11,6 +11,11 @@ use tokio::sync::{Notify, Semaphore};
 use crate::disk::{Fault, FaultyDisk};
 use crate::toy::{Command, Event, Job, Journal, Setup, Toy, await_event, state};
 
+/// Lanes of one group of effects.
+const GROUP: u64 = 1_000;
+/// The group whose effects only wait.
+const WAITING: u64 = 9;
+
 /// Finishes each job after as many failures as a test wants, when the test lets it.
 pub(crate) struct Worker {
     /// Attempts that may begin.
@@ -65,6 +70,14 @@ impl Performer<Toy> for Worker {
         format!("lane-{}", job.lane)
     }
 
+    fn group(&self, job: &Job) -> String {
+        format!("group-{}", job.lane / GROUP)
+    }
+
+    fn only_waits(&self, job: &Job) -> bool {
+        job.lane / GROUP == WAITING
+    }
+
     async fn perform(&self, job: Job) -> Result<Option<Command>, Retry> {
         self.begun.lock().unwrap().push(job.clone());
         self.on_begin.notify_waiters();
@@ -108,6 +121,46 @@ async fn an_effect_is_tried_until_it_has_an_outcome() {
     await_event(&handle, Event::Finished(1)).await;
     assert_eq!(worker.begun(), [1; 8]);
     assert!(state(&handle).await.jobs.is_empty());
+}
+
+/// A group that is stuck, with the permits of its own and those that all share, leaves another group its own.
+#[tokio::test]
+async fn a_stuck_group_holds_no_permits_of_another() {
+    let (data, worker) = (tempdir().unwrap(), Worker::with_leave(0));
+    let mut setup = with(&worker);
+    (setup.options.effects.concurrent, setup.options.effects.of_group) = (2, 1);
+    let engine = setup.start(data.path()).await;
+    let handle = engine.handle();
+    for job in 1..=10 {
+        handle.call(Command::Start { lane: job, job }).await.unwrap();
+    }
+    worker.await_begun(3).await;
+    handle.call(Command::Start { lane: GROUP, job: 11 }).await.unwrap();
+    handle.call(Command::Start { lane: GROUP + 1, job: 12 }).await.unwrap();
+    worker.await_begun(4).await;
+    let begun = worker.begun();
+    assert_eq!(begun.iter().filter(|job| **job <= 10).count(), 3, "{begun:?}");
+    // What waited for a permit goes on when there is one.
+    worker.leave.add_permits(100);
+    for job in 1..=12 {
+        await_event(&handle, Event::Finished(job)).await;
+    }
+}
+
+#[tokio::test]
+async fn effects_that_only_wait_hold_no_permits() {
+    let (data, worker) = (tempdir().unwrap(), Worker::with_leave(0));
+    let mut setup = with(&worker);
+    (setup.options.effects.concurrent, setup.options.effects.of_group) = (1, 1);
+    let engine = setup.start(data.path()).await;
+    let handle = engine.handle();
+    for job in 1..=10 {
+        handle.call(Command::Start { lane: WAITING * GROUP + job, job }).await.unwrap();
+    }
+    handle.call(Command::Start { lane: 1, job: 11 }).await.unwrap();
+    worker.await_begun(11).await;
+    worker.leave.add_permits(100);
+    await_event(&handle, Event::Finished(11)).await;
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use alloc::vec::Vec;
 use jmespath::ast::{Ast, Comparator};
 use jmespath::{Rcvar, Variable};
 
-use super::document::Document;
+use super::document::{Document, PROPERTIES};
 use crate::ids::{FleetId, mix};
 
 /// Names of fields, from the document inwards; never empty.
@@ -47,9 +47,9 @@ impl Conjunction {
 
     fn new(equalities: BTreeMap<Path, Rcvar>) -> Self {
         let (paths, values): (Vec<_>, Vec<_>) = equalities.into_iter().unzip();
-        let mut hash = Hash::new();
+        let mut hash = Hash::new(0);
         values.iter().for_each(|value| hash.value(value));
-        Self { paths: paths.into(), values, hash: hash.0 }
+        Self { paths: paths.into(), values, hash: hash.value }
     }
 
     pub(crate) const fn paths(&self) -> &Paths {
@@ -68,17 +68,17 @@ impl Conjunction {
 
 /// Where a match is filed among those looked up by these paths.
 pub(crate) fn key(paths: &[Path], document: &Document<'_>, fleet: Option<&FleetId>) -> u64 {
-    let mut hash = Hash::new();
+    let mut hash = Hash::new(0);
     paths.iter().for_each(|path| hash.value(&document.at(path)));
-    of_fleet(hash.0, fleet)
+    of_fleet(hash.value, fleet)
 }
 
 fn of_fleet(hash: u64, fleet: Option<&FleetId>) -> u64 {
-    let mut hash = Hash(hash);
+    let mut hash = Hash::new(hash);
     if let Some(fleet) = fleet {
         hash.text(fleet.as_str());
     }
-    hash.0
+    hash.value
 }
 
 /// Whether `ast` is a conjunction of equalities over different paths.
@@ -91,6 +91,10 @@ fn collect(ast: &Ast, into: &mut BTreeMap<Path, Rcvar>) -> bool {
                 _ => return false,
             };
             let Some(path) = path_of(side) else { return false };
+            // Matches are filed by what is small: the players' properties are most of a document.
+            if path.first().is_some_and(|name| &**name == PROPERTIES) {
+                return false;
+            }
             // The same path twice is nearly always a contradiction: many candidates and none that fits.
             can_be_filed(value) && into.insert(path, Rcvar::clone(value)).is_none()
         }
@@ -144,22 +148,38 @@ const fn range(bits: u64) -> u64 {
     (bits + (1 << (RANGE_BITS - 1))) >> RANGE_BITS
 }
 
-/// Nothing here is secret and every candidate is looked at, so a hash need not withstand people who look for
-/// collisions: they slow themselves down.
-struct Hash(u64);
+/// Words of a value that are hashed. No literal is longer, so what differs only beyond them fits none.
+const MAX_WORDS: u32 = 2 * super::MAX_EXPRESSION_BYTES as u32;
+
+/// Nothing here is secret, so people can make values that are filed together. Whoever looks among them gives up after a
+/// few that do not fit, and finds what fits by evaluation.
+struct Hash {
+    value: u64,
+    words: u32,
+}
 
 impl Hash {
-    const fn new() -> Self {
-        Self(0)
+    const fn new(value: u64) -> Self {
+        Self { value, words: 0 }
     }
 
     const fn word(&mut self, word: u64) {
-        self.0 = mix(self.0 ^ word);
+        if self.words < MAX_WORDS {
+            self.words += 1;
+            self.value = mix(self.value ^ word);
+        }
+    }
+
+    const fn is_full(&self) -> bool {
+        self.words >= MAX_WORDS
     }
 
     fn text(&mut self, text: &str) {
         self.word(text.len() as u64);
         for chunk in text.as_bytes().chunks(8) {
+            if self.is_full() {
+                return;
+            }
             let mut word = [0; 8];
             word[..chunk.len()].copy_from_slice(chunk);
             self.word(u64::from_le_bytes(word));
@@ -167,6 +187,9 @@ impl Hash {
     }
 
     fn value(&mut self, value: &Variable) {
+        if self.is_full() {
+            return;
+        }
         match value {
             Variable::Null => self.word(0),
             Variable::Bool(value) => self.word(1 + u64::from(*value)),
@@ -250,9 +273,9 @@ mod tests {
                     let other = f64::from_bits(found.to_bits().wrapping_add_signed(away));
                     let other = Variable::from_serializable(other).unwrap();
                     let hash = |value: &Variable| {
-                        let mut hash = Hash::new();
+                        let mut hash = Hash::new(0);
                         hash.value(value);
-                        hash.0
+                        hash.value
                     };
                     assert!(value != other || hash(&value) == hash(&other), "{value} {other}");
                 }

@@ -7,11 +7,12 @@
 use alloc::borrow::Cow;
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
-use core::cell::OnceCell;
+use core::cell::{Cell, OnceCell};
 
 use jmespath::{Rcvar, Variable};
 
 use super::conjunction::Path;
+use super::meter::{NODE, of_json};
 use crate::broker::model::{MatchSpec, Properties};
 use crate::ids::MatchId;
 
@@ -28,7 +29,20 @@ pub struct Document<'a> {
 pub(crate) struct Values {
     /// Without the players.
     of_match: OnceCell<Rcvar>,
+    ids: OnceCell<Rcvar>,
     whole: OnceCell<Rcvar>,
+    /// Work of what has been made.
+    work: Cell<u64>,
+}
+
+/// Bytes that a value takes for each unit of work that it took to make, at most: about 150 for each of [`NODE`].
+const BYTES_FOR_WORK: u64 = 3;
+
+impl Values {
+    /// About how many bytes they take.
+    pub(crate) fn bytes(&self) -> usize {
+        usize::try_from(self.work.get() * BYTES_FOR_WORK).unwrap_or(usize::MAX)
+    }
 }
 
 impl<'a> Document<'a> {
@@ -45,21 +59,54 @@ impl<'a> Document<'a> {
 
     /// The document, or as much of it as an expression needs that does not look at the players.
     pub(super) fn root(&self, players: bool) -> &Rcvar {
-        let of_match = self.values.of_match.get_or_init(|| object(self.of_match()));
+        let of_match = self.values.of_match.get_or_init(|| {
+            self.note(self.work_of_match());
+            object(self.of_match())
+        });
         if !players {
             return of_match;
         }
         self.values.whole.get_or_init(|| {
+            self.note(self.work_of_players());
             let mut fields = of_match.as_object().cloned().unwrap_or_default();
             fields.extend(self.of_players());
             object(fields)
         })
     }
 
-    /// The value under a path; null where there is none.
+    /// Work that [`Self::root`] has still to do, at most.
+    pub(super) fn work(&self, players: bool) -> u64 {
+        let of_match = if self.values.of_match.get().is_some() { 0 } else { self.work_of_match() };
+        let of_players =
+            if !players || self.values.whole.get().is_some() { 0 } else { self.work_of_players() };
+        of_match + of_players
+    }
+
+    fn note(&self, work: u64) {
+        self.values.work.set(self.values.work.get() + work);
+    }
+
+    fn work_of_match(&self) -> u64 {
+        4 * NODE + self.spec.properties.text().map_or(0, of_json)
+    }
+
+    fn work_of_players(&self) -> u64 {
+        let properties = self.spec.player_properties.values();
+        let properties: u64 = properties.map(|of| 4 * NODE + of.text().map_or(0, of_json)).sum();
+        4 * NODE + 2 * NODE * self.spec.players.len() as u64 + properties
+    }
+
+    /// The value under a path; null where there is none. What players have of properties is not looked at.
     pub(crate) fn at(&self, path: &Path) -> Rcvar {
-        let root = self.root(path.first().is_some_and(|name| is_of_players(name)));
-        path.iter().fold(Rcvar::clone(root), |value, name| value.get_field(name))
+        let Some((first, rest)) = path.split_first() else { return Rcvar::clone(self.root(false)) };
+        let first = match &**first {
+            IDS => {
+                let ids = self.values.ids.get_or_init(|| self.ids());
+                Rcvar::clone(ids)
+            }
+            name => self.root(false).get_field(name),
+        };
+        rest.iter().fold(first, |value, name| value.get_field(name))
     }
 
     fn of_match(&self) -> BTreeMap<String, Rcvar> {
@@ -69,19 +116,25 @@ impl<'a> Document<'a> {
     }
 
     fn of_players(&self) -> [(String, Rcvar); 2] {
-        let players = self.spec.players.iter().map(|player| string(player.as_str())).collect();
         let properties = self.spec.player_properties.iter();
         let properties = properties.map(|(id, value)| (id.to_string(), value.variable())).collect();
-        [
-            ("PlayerIds".to_string(), Rcvar::new(Variable::Array(players))),
-            ("PlayerProperties".to_string(), object(properties)),
-        ]
+        [(IDS.to_string(), self.ids()), (PROPERTIES.to_string(), object(properties))]
+    }
+
+    fn ids(&self) -> Rcvar {
+        let players = self.spec.players.iter().map(|player| string(player.as_str())).collect();
+        Rcvar::new(Variable::Array(players))
     }
 }
 
+/// The players' ids, as a list.
+const IDS: &str = "PlayerIds";
+/// The players' properties, by id.
+pub(super) const PROPERTIES: &str = "PlayerProperties";
+
 /// Whether a field of the document is about the players.
 pub(super) fn is_of_players(name: &str) -> bool {
-    matches!(name, "PlayerIds" | "PlayerProperties")
+    matches!(name, IDS | PROPERTIES)
 }
 
 fn object(fields: BTreeMap<String, Rcvar>) -> Rcvar {

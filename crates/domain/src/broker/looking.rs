@@ -1,0 +1,260 @@
+//! Looking for a server over several steps, and for a match.
+//!
+//! A step does a limited amount of evaluating (see `requirements`). Where that does not do for all servers that a new match
+//! may fit, or for all matches that may fit a server, the rest is due at once and is done by ticks, so that whatever
+//! comes in between waits for one step and not for all of it. Those who look take turns. What they have tried is
+//! remembered, so that each step tries something else.
+//!
+//! The oldest match that fits goes first all the same: a server whose search is not over is offered no younger match, and
+//! while some match has not been offered to everybody, a server that takes a younger one is first asked for the
+//! oldest that fits it.
+
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+
+use super::askers::First;
+use super::command::{Hints, Reply};
+use super::free::Rank;
+use super::model::{FastSchedule, GoneCause, Match, MatchState};
+use super::requirements::{Document, Requirement, Search};
+use super::{Broker, Turn};
+use crate::ids::MatchId;
+
+/// What has no server and was not offered to all who wait yet, and whose turn it is.
+#[derive(Default)]
+pub(super) struct Looking {
+    matches: VecDeque<Offered>,
+    /// Matches come first in the next step, then servers.
+    matches_first: bool,
+    /// Where ordering servers was cut: what an event led to, and the schedule.
+    pub(super) ordering: Option<Ordering>,
+    pub(super) scheduling: Option<Ordering>,
+}
+
+/// How far ordering servers for queued matches has come.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Ordering {
+    pub(super) on_schedule: bool,
+    /// Matches from this place on have not been looked at.
+    pub(super) next: u64,
+    /// Matches looked at, and those among them that no fleet could serve.
+    pub(super) looked_at: usize,
+    pub(super) in_vain: usize,
+}
+
+/// A queued match that is being offered.
+struct Offered {
+    id: MatchId,
+    stage: Stage,
+    then: Then,
+}
+
+/// To whom.
+enum Stage {
+    /// Servers that wait, behind this one.
+    Waiting(Option<u64>),
+    /// Servers that are free, behind this one.
+    Free(Option<Rank>),
+    /// Nobody wants it: a server is ordered.
+    Order,
+}
+
+/// What is done where no server that waits takes the match.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Then {
+    Nothing,
+    /// As `fast_schedule` says.
+    AsScheduled,
+    Order,
+}
+
+impl Broker {
+    /// Work that requirements took in the last step or explanation, in units of about a nanosecond: at most
+    /// [`MAX_STEP_WORK`](super::requirements::MAX_STEP_WORK).
+    #[must_use]
+    pub const fn work_of_step(&self) -> u64 {
+        self.requirements.spent()
+    }
+
+    /// Whether a step has left something to later ones because its work was done.
+    pub(super) fn is_work_left(&self) -> bool {
+        let looking = &self.beside.looking;
+        !looking.matches.is_empty()
+            || looking.ordering.is_some()
+            || looking.scheduling.is_some()
+            || self.beside.waiters.is_any_searching()
+    }
+}
+
+impl Turn<'_> {
+    /// Offers a queued match to the servers that wait, and finds another where none of them takes it.
+    pub(super) fn offer(&mut self, id: &MatchId, then: Then) {
+        self.go_on_offering(Offered { id: id.clone(), stage: Stage::Waiting(None), then });
+    }
+
+    /// Goes on with what earlier steps left.
+    pub(super) fn go_on(&mut self) {
+        let looking = &mut self.broker.beside.looking;
+        looking.matches_first = !looking.matches_first;
+        if looking.matches_first {
+            self.go_on_with_matches();
+            self.go_on_with_servers();
+        } else {
+            self.go_on_with_servers();
+            self.go_on_with_matches();
+        }
+    }
+
+    fn go_on_with_matches(&mut self) {
+        if let Some(ordering) = self.broker.beside.looking.ordering.take() {
+            self.broker.beside.looking.ordering = self.order_oldest(ordering);
+        }
+        for _ in 0..self.broker.beside.looking.matches.len() {
+            if self.broker.requirements.is_spent() || self.is_full() {
+                break;
+            }
+            if let Some(offered) = self.broker.beside.looking.matches.pop_front() {
+                self.go_on_offering(offered);
+            }
+        }
+    }
+
+    fn go_on_with_servers(&mut self) {
+        while !self.broker.requirements.is_spent()
+            && !self.is_full()
+            && let Some(place) = self.broker.beside.waiters.next_searching()
+        {
+            if self.turn_unwanted_away(place) {
+                continue;
+            }
+            match self.oldest_for_waiting(place) {
+                Search::Found(id) => self.give(&id, place),
+                Search::Nothing => self.end_search(place),
+                Search::Unfinished => {}
+            }
+        }
+    }
+
+    /// Nothing fits that server.
+    fn end_search(&mut self, place: u64) {
+        let Some(waiter) = self.broker.beside.waiters.get(place) else { return };
+        let (server, hints) = (waiter.server.clone(), waiter.hints);
+        if self.is_unneeded(&server, hints) {
+            // Its calls are answered with that.
+            return self.dismiss(&server, GoneCause::Surplus);
+        }
+        if self.may_wait(hints) {
+            self.broker.beside.waiters.end_search(place);
+        } else if let Some(waiter) = self.broker.beside.waiters.take(place) {
+            self.answer(waiter.call, Ok(Reply::Requested { offer: None, hints: Hints::NONE }));
+        }
+    }
+
+    fn go_on_offering(&mut self, mut offered: Offered) {
+        loop {
+            let is_queued = |game: &Arc<Match>| game.state == MatchState::Queued;
+            if !self.state().matches.get(&offered.id).is_some_and(is_queued) {
+                return;
+            }
+            offered.stage = match offered.stage {
+                Stage::Waiting(after) => match self.offer_to_waiting(&offered.id, after) {
+                    First::Found(_) => return,
+                    First::After(after) => {
+                        offered.stage = Stage::Waiting(after);
+                        break;
+                    }
+                    First::Nothing => match (offered.then, self.state().settings.fast_schedule) {
+                        (Then::Order, _) => Stage::Order,
+                        (Then::AsScheduled, FastSchedule::UnlessFree) => Stage::Free(None),
+                        _ => return,
+                    },
+                },
+                Stage::Free(after) => match self.expect_free_server(&offered.id, after.as_ref()) {
+                    First::Found(_) => return,
+                    First::After(after) => {
+                        offered.stage = Stage::Free(after);
+                        break;
+                    }
+                    First::Nothing => Stage::Order,
+                },
+                Stage::Order => {
+                    if self.order_for(&offered.id).is_some() {
+                        return;
+                    }
+                    offered.stage = Stage::Order;
+                    break;
+                }
+            };
+        }
+        self.broker.beside.looking.matches.push_back(offered);
+    }
+
+    /// Gives a queued match to a server behind `after` that waits.
+    fn offer_to_waiting(&mut self, id: &MatchId, mut after: Option<u64>) -> First<u64> {
+        loop {
+            let place = match self.first_waiting(id, after.as_ref()) {
+                First::Found(place) => place,
+                other => return other,
+            };
+            if self.is_full() {
+                return First::After(after);
+            }
+            if self.turn_unwanted_away(place) {
+                continue;
+            }
+            if self.broker.beside.looking.matches.is_empty() {
+                self.give(id, place);
+                return First::Found(place);
+            }
+            // An older match may fit that has not been offered to this server yet.
+            match self.oldest_for_waiting(place) {
+                Search::Found(oldest) => {
+                    self.give(&oldest, place);
+                    if oldest == *id {
+                        return First::Found(place);
+                    }
+                }
+                Search::Unfinished => self.broker.beside.waiters.search_again(place),
+                Search::Nothing => {}
+            }
+            after = Some(place);
+        }
+    }
+
+    fn first_waiting(&mut self, id: &MatchId, after: Option<&u64>) -> First<u64> {
+        let Broker { state, requirements, beside, .. } = &mut *self.broker;
+        let Some(game) = state.matches.get(id) else { return First::Nothing };
+        let (document, fleet) = (Document::new(id, &game.spec), game.spec.fleet.as_ref());
+        let queue = &mut state.index.queue;
+        let fits = |requirement: &Requirement| queue.evaluate(requirements, requirement, game.queued_seq);
+        beside.waiters.first_fitting(requirements, &document, fleet, after, fits)
+    }
+
+    /// The oldest match that fits what a waiting server asks for.
+    fn oldest_for_waiting(&mut self, place: u64) -> Search<MatchId> {
+        let Broker { state, requirements, beside, .. } = &mut *self.broker;
+        let Some(waiter) = beside.waiters.get(place) else { return Search::Nothing };
+        let queue = &mut state.index.queue;
+        queue.oldest_fitting(requirements, &waiter.requirement, waiter.fleet.as_ref())
+    }
+
+    /// Answers a server that waits and is not wanted any more: its fleet may not be configured, and its own turn to be
+    /// dismissed has not come. Whether it is such a server.
+    fn turn_unwanted_away(&mut self, place: u64) -> bool {
+        let waiter = self.broker.beside.waiters.get(place);
+        if !waiter.is_some_and(|waiter| self.is_unwanted(&waiter.server)) {
+            return false;
+        }
+        if let Some(waiter) = self.broker.beside.waiters.take(place) {
+            self.answer(waiter.call, Ok(Reply::Requested { offer: None, hints: Hints::SHUTDOWN }));
+        }
+        true
+    }
+
+    /// Gives a queued match to a server that waits.
+    fn give(&mut self, id: &MatchId, place: u64) {
+        let Some(waiter) = self.broker.beside.waiters.take(place) else { return };
+        let offer = self.pick_up(id, &waiter.server);
+        self.answer(waiter.call, Ok(Reply::Requested { offer, hints: Hints::NONE }));
+    }
+}
