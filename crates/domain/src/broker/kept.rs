@@ -4,6 +4,7 @@
 //! What goes is decided by the records alone, so that a replay forgets the same. Each record makes room for about what
 //! it brought and a little more; a budget that has been lowered is reached record by record, in no step at once.
 
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use core::time::Duration;
 
@@ -59,8 +60,8 @@ pub(crate) struct Kept {
     pub(crate) orders: Past<MatchId, PastOrder>,
     /// How many seats `ended_seats` has.
     ended: usize,
-    /// Finished matches before this place have lost their properties.
-    stripped_to: u64,
+    /// Finished matches that have properties, by their places.
+    with_properties: BTreeMap<u64, MatchId>,
 }
 
 impl Kept {
@@ -73,11 +74,9 @@ impl Kept {
         orders: Past<MatchId, PastOrder>,
     ) -> Self {
         let ended = ended_seats.iter().map(|(_, seats)| seats.len()).sum();
-        let mut stripped_to = 0;
-        while let Some((place, _, _)) = finished.next_at(stripped_to).filter(|(_, _, game)| game.stripped) {
-            stripped_to = place + 1;
-        }
-        Self { finished, gone, closed_seats, ended_seats, orders, ended, stripped_to }
+        let with_properties = finished.places().filter(|(_, _, game)| has_properties(game));
+        let with_properties = with_properties.map(|(place, id, _)| (place, id.clone())).collect();
+        Self { finished, gone, closed_seats, ended_seats, orders, ended, with_properties }
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -98,7 +97,11 @@ impl Kept {
             self.ended += seats.len();
             self.ended_seats.push(id.clone(), seats);
         }
-        self.finished.push(id, Arc::new(game));
+        let has_properties = has_properties(&game);
+        let place = self.finished.push(id.clone(), Arc::new(game));
+        if has_properties {
+            self.with_properties.insert(place, id);
+        }
         while self.finished.len() > FINISHED_KEPT && self.forget_match(index).is_some() {}
         while self.ended > CLOSED_SEATS_KEPT && self.forget_ended_seats(index).is_some() {}
     }
@@ -144,17 +147,17 @@ impl Kept {
 
     /// The oldest finished match that has its properties loses them.
     fn strip_match(&mut self) -> Option<()> {
-        let (place, id, game) = self.finished.next_at(self.stripped_to)?;
-        let id = id.clone();
+        let (_, id) = self.with_properties.pop_first()?;
+        let game = self.finished.get(&id)?;
         let spec = Arc::new(game.spec.stripped());
         let game = Match { spec, stripped: true, ..Match::clone(game) };
-        self.stripped_to = place + 1;
         self.finished.replace(&id, Arc::new(game));
         Some(())
     }
 
     fn forget_match(&mut self, index: &mut Indexes) -> Option<()> {
-        let (id, game) = self.finished.pop_oldest()?;
+        let (place, id, game) = self.finished.pop_oldest()?;
+        self.with_properties.remove(&place);
         if self.orders.get(&id).is_none() {
             index.forget_key(&id, game.spec.idempotency_key.as_ref());
         }
@@ -162,7 +165,7 @@ impl Kept {
     }
 
     fn forget_order(&mut self, index: &mut Indexes) -> Option<()> {
-        let (id, order) = self.orders.pop_oldest()?;
+        let (_, id, order) = self.orders.pop_oldest()?;
         if self.finished.get(&id).is_none() {
             index.forget_key(&id, order.key.as_ref());
         }
@@ -170,9 +173,13 @@ impl Kept {
     }
 
     fn forget_ended_seats(&mut self, index: &mut Indexes) -> Option<()> {
-        let (id, seats) = self.ended_seats.pop_oldest()?;
+        let (_, id, seats) = self.ended_seats.pop_oldest()?;
         self.ended -= seats.len();
         seats.iter().for_each(|seat| index.forget_seat(seat, &id));
         Some(())
     }
+}
+
+fn has_properties(game: &Match) -> bool {
+    game.spec.properties.text().is_some() || !game.spec.player_properties.is_empty()
 }

@@ -24,14 +24,14 @@ impl<K, V> Default for Past<K, V> {
 }
 
 impl<K: Ord + Clone + Size, V: Clone + Size> Past<K, V> {
-    /// An entry that is the newest from now on; gives back what was under its key.
-    pub(crate) fn push(&mut self, key: K, value: V) -> Option<V> {
-        let before = self.remove(&key);
+    /// An entry that is the newest from now on, in place of one under the same key; gives its place.
+    pub(crate) fn push(&mut self, key: K, value: V) -> u64 {
+        self.remove(&key);
         self.count += 1;
         self.bytes += entry_bytes(&key, &value);
         self.order.insert(self.count, key.clone());
         self.entries.insert(key, (self.count, value));
-        before
+        self.count
     }
 
     pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
@@ -41,20 +41,20 @@ impl<K: Ord + Clone + Size, V: Clone + Size> Past<K, V> {
         Some(value)
     }
 
-    pub(crate) fn pop_oldest(&mut self) -> Option<(K, V)> {
-        let (_, key) = self.order.get_min()?.clone();
+    /// The oldest entry and its place.
+    pub(crate) fn pop_oldest(&mut self) -> Option<(u64, K, V)> {
+        let (place, key) = self.order.get_min()?.clone();
         let value = self.remove(&key)?;
-        Some((key, value))
+        Some((place, key, value))
     }
 
     pub(crate) fn oldest(&self) -> Option<&V> {
         self.order.get_min().and_then(|(_, key)| self.get(key))
     }
 
-    /// The oldest entry at `place` or after it, with its place.
-    pub(crate) fn next_at(&self, place: u64) -> Option<(u64, &K, &V)> {
-        let (place, key) = self.order.range(place..).next()?;
-        Some((*place, key, self.get(key)?))
+    /// All entries with their places, oldest first.
+    pub(crate) fn places(&self) -> impl Iterator<Item = (u64, &K, &V)> {
+        self.order.iter().filter_map(|(place, key)| Some((*place, key, self.get(key)?)))
     }
 
     /// Another value for an entry that is there, which keeps its place.
@@ -110,7 +110,9 @@ fn entry_bytes(key: &impl Size, value: &impl Size) -> usize {
 /// Oldest first.
 impl<K: Ord + Clone + Size, V: Clone + Size> Extend<(K, V)> for Past<K, V> {
     fn extend<I: IntoIterator<Item = (K, V)>>(&mut self, entries: I) {
-        entries.into_iter().for_each(|(key, value)| drop(self.push(key, value)));
+        for (key, value) in entries {
+            self.push(key, value);
+        }
     }
 }
 
@@ -157,7 +159,7 @@ mod tests {
         past.replace(&"b".to_string(), "22".to_string());
         assert_eq!(entries(&past), [("b", "22"), ("a", "33"), ("c", "4")]);
         assert_eq!(past.bytes(), 3 * (3 * ENTRY_BYTES + 1) + 5);
-        assert_eq!(past.pop_oldest().unwrap().0, "b");
+        assert_eq!(past.pop_oldest().unwrap().1, "b");
         past.remove(&"c".to_string());
         assert_eq!(past.bytes(), 3 * ENTRY_BYTES + 3);
         assert_eq!(entries(&copy), [("b", "2"), ("a", "33"), ("c", "4")], "a copy stays as it was");

@@ -28,10 +28,10 @@ fn small_budgets(fleets: Vec<Fleet>) -> Table {
 
 impl Table {
     /// Submits matches of that kind until no more are taken.
-    fn fill(&mut self, spec: &MatchSpec) -> Vec<MatchId> {
+    fn fill(&mut self, name: &str, spec: &MatchSpec) -> Vec<MatchId> {
         let mut taken = Vec::new();
         loop {
-            let id = game(&format!("filler {:06}", taken.len()));
+            let id = game(&format!("{name} {:06}", taken.len()));
             let Asked::Answered(answer) = self.ask(submit(&id, spec.clone())) else { panic!() };
             assert!(self.broker.waiting_bytes() as u64 <= MIN_BUDGET_BYTES);
             if answer.is_err() {
@@ -39,6 +39,18 @@ impl Table {
             }
             taken.push(id);
         }
+    }
+
+    /// Asks for small things until one is refused, which is soon.
+    fn refused_soon(&mut self, command: impl Fn(usize) -> Command) {
+        for n in 0..10 {
+            let Asked::Answered(answer) = self.ask(command(n)) else { panic!() };
+            if let Err(refusal) = *answer {
+                assert_eq!(refusal.code(), "over_budget");
+                return;
+            }
+        }
+        panic!("all of them were taken");
     }
 
     fn end_at_once(&mut self, id: &MatchId, spec: MatchSpec) {
@@ -50,7 +62,7 @@ impl Table {
 #[test]
 fn what_would_wait_beyond_the_budget_is_refused_without_a_trace() {
     let mut table = small_budgets(vec![fleet("eu")]);
-    let taken = table.fill(&large(&["ann"]));
+    let taken = table.fill("large", &large(&["ann"]));
     // As many as fit: each counts for at least its properties, and for little more than what it holds.
     let most = usize::try_from(MIN_BUDGET_BYTES).unwrap() / LARGE;
     assert!((most - most / 10..=most).contains(&taken.len()), "{} of {most}", taken.len());
@@ -58,7 +70,7 @@ fn what_would_wait_beyond_the_budget_is_refused_without_a_trace() {
     assert_eq!(refusal.kind(), RefusalKind::Exhausted);
     assert!(refusal.to_string().contains(&MIN_BUDGET_BYTES.to_string()), "{refusal}");
     // Small ones fit in until those are too many, too.
-    table.fill(&spec(&["bob"]));
+    table.fill("small", &spec(&["bob"]));
     let join = Command::Join {
         fleet: fleet_id("eu"),
         player: player("cat"),
@@ -67,7 +79,7 @@ fn what_would_wait_beyond_the_budget_is_refused_without_a_trace() {
         properties: Properties::default(),
     };
     table.refused("over_budget", join);
-    table.refused("over_budget", request(&server("stranger"), "", Hints::NONE));
+    table.refused_soon(|n| request(&server(&format!("stranger {n}")), "'x' == 'y'", Hints::NONE));
     let allocate = Command::AllocateServer { id: None, spec: Some(large(&[])) };
     table.refused("over_budget", allocate);
     // The same order again is no further one.
@@ -89,14 +101,14 @@ fn seats_count_and_a_full_queue_does_not_keep_matches_from_being_played() {
         |who: &str| Command::ReserveSeat { match_id: game("open"), player: player(who), ttl: secs(10) };
     table.ok(reserve("ann"));
     assert!(table.broker.waiting_bytes() > before + 100);
-    table.fill(&large(&[]));
-    table.fill(&spec(&[]));
-    table.refused("over_budget", reserve("bob"));
+    table.fill("large", &large(&[]));
+    table.fill("small", &spec(&[]));
+    table.refused_soon(|n| reserve(&format!("late {n}")));
     table.ready(&host, &id);
     table.advance(secs(10));
     table.end(&host, &id);
     assert_eq!(table.state(&id), "ended: server");
-    assert_eq!(table.poll(&host), Some(game("filler 000000")), "the queue gets shorter");
+    assert_eq!(table.poll(&host), Some(game("large 000000")), "the queue gets shorter");
 }
 
 #[test]
