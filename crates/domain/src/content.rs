@@ -270,9 +270,8 @@ impl<'a> Reader<'a> {
             return Some(());
         }
         let trailing = digits.len() - digits.trim_end_matches('0').len();
-        let power = exponent.and_then(|exponent| {
-            exponent.checked_sub(fraction.len() as i64)?.checked_add(trailing as i64)
-        });
+        let power = exponent
+            .and_then(|exponent| exponent.checked_sub(fraction.len() as i64)?.checked_add(trailing as i64));
         match power {
             Some(power) => {
                 into.tagged(if negative { b'-' } else { b'+' }, significant.as_bytes());

@@ -79,7 +79,8 @@ impl State {
         if ticket.started_at + KEY_LASTS <= now {
             return;
         }
-        let ticket = UsedKey { ticket: ticket.id.clone(), content: asked.content(), used_at: ticket.started_at };
+        let ticket =
+            UsedKey { ticket: ticket.id.clone(), content: asked.content(), used_at: ticket.started_at };
         self.index.enter_key(&key, &ticket);
         self.keys.insert(key, ticket);
     }

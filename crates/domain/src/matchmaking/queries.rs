@@ -7,8 +7,8 @@ use super::Matchmaker;
 use super::model::{Formation, Offered, Ticket};
 use super::settings::Settings;
 use crate::broker::Page;
-use crate::time::Timestamp;
 use crate::ids::{IdempotencyKey, MatchId, PlayerId, QueueId, TicketId};
+use crate::time::Timestamp;
 
 impl Matchmaker {
     /// The settings in force.

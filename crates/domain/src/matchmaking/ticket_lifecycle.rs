@@ -10,11 +10,11 @@ use super::command::{Refusal, Reply, TicketVerdict};
 use super::documents::Documents;
 use super::forming::judged_too_much;
 use super::kept::bare;
-use super::order::KEY_LASTS;
 use super::model::{
-    CancelCause, Check, DissolveCause, FailCause, MAX_BLOCKED, MAX_RATING, MAX_RATINGS, MAX_REGIONS, MAX_TICKET_BYTES, Player,
-    Ticket, TicketSpec, TicketState, new_ticket_bytes,
+    CancelCause, Check, DissolveCause, FailCause, MAX_BLOCKED, MAX_RATING, MAX_RATINGS, MAX_REGIONS,
+    MAX_TICKET_BYTES, Player, Ticket, TicketSpec, TicketState, new_ticket_bytes,
 };
+use super::order::KEY_LASTS;
 use super::rules::{Ruleset, judged_bytes};
 use super::settings::{OnFailure, RuleKind, largest_ticket};
 use super::{BrokenRule, Event, MAX_TICKETS, Turn, hooks};

@@ -10,11 +10,8 @@ use super::rules::equal;
 use super::table::{Table, ids, player_id, queue_id, spec, with_properties};
 
 fn expression(expression: &str) -> Rule {
-    let kind = RuleKind::Expression {
-        expression: expression.into(),
-        about: About::Pair,
-        need: Need::Required,
-    };
+    let kind =
+        RuleKind::Expression { expression: expression.into(), about: About::Pair, need: Need::Required };
     Rule::new("expression", kind)
 }
 
