@@ -212,6 +212,8 @@ local_process.path = "/opt/big"
 
 [matchmaker]
 status_expiration = "5m"
+waiting_bytes = "1GiB"
+kept_bytes = "64MiB"
 tick = "50ms"
 
 [[matchmaker.hooks]]

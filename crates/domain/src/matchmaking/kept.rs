@@ -33,7 +33,7 @@ impl State {
             if oldest.is_none_or(|(at, _, _)| *at + kept > now) {
                 break;
             }
-            self.forget_oldest();
+            self.forget_oldest(now);
         }
         for _ in 0..FORGOTTEN_PER_EVENT {
             let oldest = self.index.key_order.first();
@@ -51,14 +51,14 @@ impl State {
             if !too_many && self.index.kept_bytes <= self.settings.kept_bytes {
                 break;
             }
-            if !too_many && self.strip_oldest() {
+            if !too_many && self.strip_oldest(now) {
                 continue;
             }
             let most_keys = self.index.key_bytes > self.settings.kept_bytes / 2;
             let forgotten = if most_keys && !too_many {
                 self.forget_oldest_key()
             } else {
-                self.forget_oldest() || self.forget_oldest_key()
+                self.forget_oldest(now) || self.forget_oldest_key()
             };
             if !forgotten {
                 break;
@@ -66,12 +66,19 @@ impl State {
         }
     }
 
-    /// The key of a ticket that is over, where it is not remembered without it yet.
-    fn remember_key(&mut self, ticket: &Ticket) {
+    /// From now on the key of a ticket that is over is remembered without the ticket.
+    fn remember_key(&mut self, ticket: &Ticket, now: Timestamp) {
         let asked = ticket.asked_for();
-        let Some(key) = asked.idempotency_key.clone().filter(|key| !self.keys.contains_key(key)) else {
+        let Some(key) = asked.idempotency_key.clone() else { return };
+        if self.index.by_key.get(&key) == Some(&ticket.id) {
+            self.index.by_key.remove(&key);
+        } else {
+            // It has been a newer ticket's since.
             return;
-        };
+        }
+        if ticket.started_at + KEY_LASTS <= now {
+            return;
+        }
         let ticket =
             UsedKey { ticket: ticket.id.clone(), content: asked.content(), used_at: ticket.started_at };
         self.index.enter_key(&key, &ticket);
@@ -95,10 +102,10 @@ impl State {
     }
 
     /// Takes from the oldest ticket that has them the properties that its status can do without.
-    fn strip_oldest(&mut self) -> bool {
+    fn strip_oldest(&mut self, now: Timestamp) -> bool {
         let Some((_, _, place)) = self.index.full.pop_first() else { return false };
         if let Some(ticket) = self.over.get(&place).cloned() {
-            self.remember_key(&ticket);
+            self.remember_key(&ticket, now);
         }
         if let Some(ticket) = self.over.get_mut(&place) {
             self.index.kept_bytes -= bytes(&**ticket);
@@ -110,11 +117,11 @@ impl State {
         true
     }
 
-    fn forget_oldest(&mut self) -> bool {
+    fn forget_oldest(&mut self, now: Timestamp) -> bool {
         let Some((_, _, place)) = self.index.over_order.pop_first() else { return false };
         let Some(ticket) = self.over.remove(&place) else { return true };
         self.index.leave_over(&ticket);
-        self.remember_key(&ticket);
+        self.remember_key(&ticket, now);
         true
     }
 }
@@ -149,15 +156,10 @@ impl Indexes {
         }
         self.kept_bytes -= bytes(ticket);
         self.by_id.remove(hash(0, ticket.id.as_str()), ticket.place);
-        if let Some(key) = &ticket.spec.idempotency_key
-            && self.by_key.get(key) == Some(&ticket.id)
-        {
-            self.by_key.remove(key);
-        }
     }
 }
 
-/// What a status tells of what was asked for: by whom, under which key.
+/// What a status tells of what was asked for: by whom. The key is remembered by itself.
 pub(super) fn bare(spec: &TicketSpec) -> TicketSpec {
     let party = |party: &Party| {
         let players: Vec<Player> =
@@ -170,7 +172,7 @@ pub(super) fn bare(spec: &TicketSpec) -> TicketSpec {
         leader: spec.leader.clone(),
         properties: Default::default(),
         latencies: Default::default(),
-        idempotency_key: spec.idempotency_key.clone(),
+        idempotency_key: None,
     }
 }
 

@@ -31,7 +31,8 @@ impl Matchmaker {
     /// The ticket that was started under a key.
     #[must_use]
     pub fn ticket_of_key(&self, key: &IdempotencyKey) -> Option<&Ticket> {
-        self.state.find(self.state.index.by_key.get(key)?)
+        let used = || self.state.keys.get(key).map(|used| &used.ticket);
+        self.state.find(self.state.index.by_key.get(key).or_else(used)?)
     }
 
     /// The ticket of a player that is not over.

@@ -11,7 +11,7 @@ use tokio::time::sleep;
 use super::{Ended, PAUSE};
 
 /// Commands that wait for an answer, or for one before them; then the broker's log is read no further for the moment.
-pub const MAX_TOLD_AT_ONCE: usize = 1_024;
+const MAX_TOLD_AT_ONCE: usize = 1_024;
 
 pub(super) struct Telling {
     maker: Handle<Matchmaker>,

@@ -8,7 +8,7 @@ use crate::world::{World, duel, settings, soon};
 
 /// So many duels whose matches servers have taken, with their first tickets; the matchmaker knows that the broker has them.
 async fn taken(world: &World, count: usize) -> Vec<(TicketId, String, MatchId)> {
-    let tickets = join_all((0..count).map(async |n| {
+    let tickets = join_all((0..count).map(|n| async move {
         let ann = world.ticket("duel", &[&format!("ann-{n:03}")]).await;
         let ben = world.ticket("duel", &[&format!("ben-{n:03}")]).await;
         (ann, ben)
@@ -16,7 +16,7 @@ async fn taken(world: &World, count: usize) -> Vec<(TicketId, String, MatchId)> 
     let tickets = tickets.await;
     let servers: Vec<String> = (0..count).map(|n| format!("server-{n:03}")).collect();
     let matches =
-        join_all(servers.iter().map(async |server| (server.clone(), world.pick_up(server).await))).await;
+        join_all(servers.iter().map(|server| async move { (server.clone(), world.pick_up(server).await) })).await;
     let submitted = async {
         let all = move |maker: &sortie_domain::matchmaking::Matchmaker| {
             let known = |stage: &Stage| matches!(stage, Stage::FindingServer { submitted: true });

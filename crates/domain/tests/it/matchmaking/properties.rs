@@ -1,6 +1,7 @@
 //! What holds whatever happens, on random players, parties, cancels, failures and crashes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -127,7 +128,8 @@ impl Game {
     }
 
     fn waiting(&self) -> Vec<Ticket> {
-        let tickets = self.table.maker.snapshot().tickets.into_iter().map(|(_, ticket)| ticket);
+        let tickets =
+            self.table.maker.snapshot().tickets.into_iter().map(|(_, ticket)| Arc::unwrap_or_clone(ticket));
         tickets.filter(|ticket| ticket.state == TicketState::Waiting).collect()
     }
 
@@ -203,7 +205,13 @@ impl Game {
             Play::Hook(which, what) => return self.outcome(which, what),
             Play::Offer(which, seats) => Command::OfferSeats { offer: offer(which, seats) },
             Play::Seat(which, good) => {
-                let seating = self.table.maker.snapshot().tickets.into_iter().map(|(_, ticket)| ticket);
+                let seating = self
+                    .table
+                    .maker
+                    .snapshot()
+                    .tickets
+                    .into_iter()
+                    .map(|(_, ticket)| Arc::unwrap_or_clone(ticket));
                 let seating: Vec<Ticket> =
                     seating.filter(|ticket| matches!(ticket.state, TicketState::Seating { .. })).collect();
                 let ticket = if seating.is_empty() { return None } else { which.get(&seating) };
