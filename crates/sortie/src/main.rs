@@ -51,7 +51,7 @@ fn main() -> ExitCode {
     if let Command::KeepOutput(options) = &cli.command {
         return keep_output(options);
     }
-    if let Err(problem) = check_threads(&cli.command) {
+    if let Err(problem) = check_files().and_then(|()| check_threads(&cli.command)) {
         eprintln!("sortie: {problem}");
         return ExitCode::FAILURE;
     }
@@ -93,6 +93,21 @@ fn keep_output(options: &cli::KeepOutput) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Fewest open files that any command needs.
+const FEWEST_FILES: u64 = 64;
+
+/// Whether the system lets the process open its files. Asked first, because the runtime's library panics where it does not.
+fn check_files() -> Result<(), Failure> {
+    let files = edge::allow_files(FEWEST_FILES);
+    if files >= FEWEST_FILES {
+        return Ok(());
+    }
+    Err(Failure::new(format!(
+        "cannot start: the system allows {files} open files, and at least {FEWEST_FILES} are needed: raise its limit \
+         (ulimit -n, LimitNOFILE= of systemd)"
+    )))
 }
 
 /// Threads beside those of the runtime: machines, their snapshots, and work that blocks.

@@ -399,8 +399,9 @@ fn spawn_reconciliation(
     Differences { strangers, gone }: Differences,
     installation: Installation,
 ) {
+    let was_copied = installation.was_copied();
+    let has_reports = was_copied || !gone.is_empty();
     let reports = async move {
-        let was_copied = installation.was_copied();
         for allocation in gone {
             let status = if was_copied {
                 tracing::warn!(%allocation, "its server has stayed with the installation that this folder was copied from");
@@ -414,7 +415,12 @@ fn spawn_reconciliation(
             installation.forget_the_original();
         }
     };
-    spawn_work(supervisor, "the reports of lost servers", reports);
+    if has_reports {
+        spawn_work(supervisor, "the reports of lost servers", reports);
+    }
+    if strangers.is_empty() {
+        return;
+    }
     let allocator = Arc::clone(allocator);
     let stops =
         futures::stream::iter(strangers).for_each_concurrent(MAX_STOPS, move |(allocation, server)| {

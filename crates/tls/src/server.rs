@@ -5,6 +5,7 @@
 //! turned, as Kubernetes does with a secret), on every file system, and there is no watcher to lose events or to
 //! supervise. Nobody sees the old certificate for longer, since only whoever connects sees one.
 
+use std::io::ErrorKind;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -49,7 +50,7 @@ struct Resolver {
 #[derive(Debug)]
 struct State {
     looked: Instant,
-    /// Of the files as they were read last, whatever came of it.
+    /// Of the files as they were read last, whatever was in them.
     stamps: [Option<Stamp>; 2],
     key: Arc<CertifiedKey>,
 }
@@ -66,13 +67,26 @@ impl ResolvesServerCert for Resolver {
 
 impl State {
     fn look(&mut self, files: &CertificateFiles) {
+        self.look_and(files, CertificateFiles::load);
+    }
+
+    fn look_and(
+        &mut self,
+        files: &CertificateFiles,
+        load: impl FnOnce(&CertificateFiles) -> Result<Pair, FileError>,
+    ) {
         self.looked = Instant::now();
         let stamps = files.stamps();
         if stamps == self.stamps {
             return;
         }
-        self.stamps = stamps;
-        match files.load() {
+        let loaded = load(files);
+        // What is there and could not be read, as without a descriptor, is read again.
+        let unread = matches!(&loaded, Err(FileError::Unreadable { error, .. }) if error.kind() != ErrorKind::NotFound);
+        if !unread {
+            self.stamps = stamps;
+        }
+        match loaded {
             Ok(pair) => {
                 tell(files, &pair);
                 self.key = pair.key;
@@ -140,6 +154,22 @@ mod tests {
         state.look(&files);
         assert!(Arc::ptr_eq(&state.key, &first), "the key is not there for the moment");
         fs::write(&files.key, key).unwrap();
+        state.look(&files);
+        assert_ne!(state.key.cert, first.cert);
+    }
+
+    #[test]
+    fn files_that_could_not_be_read_once_are_read_again() {
+        let folder = TempDir::new().unwrap();
+        write(folder.path(), &made());
+        let (files, mut state) = start(folder.path());
+        let first = Arc::clone(&state.key);
+        write(folder.path(), &made());
+        state.look_and(&files, |files| {
+            let error = std::io::Error::other("no descriptor is left");
+            Err(FileError::Unreadable { path: files.key.clone(), error })
+        });
+        assert!(Arc::ptr_eq(&state.key, &first));
         state.look(&files);
         assert_ne!(state.key.cert, first.cert);
     }

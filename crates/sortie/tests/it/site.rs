@@ -148,12 +148,24 @@ impl Site {
     }
 }
 
+impl Site {
+    /// Those of game servers that no control plane has seen end.
+    fn remove_control_groups(&self) {
+        let Ok(entries) = std::fs::read_dir(self.data("servers")) else { return };
+        let records = entries.flatten().filter_map(|entry| std::fs::read(entry.path()).ok());
+        for record in records.filter_map(|record| serde_json::from_slice::<Value>(&record).ok()) {
+            let _absent_is_fine = record["control_group"].as_str().map(std::fs::remove_dir);
+        }
+    }
+}
+
 impl Drop for Site {
     fn drop(&mut self) {
         // Something may just be starting something else; a few looks find it.
         for _ in 0..1000 {
             let left = self.processes();
             if left.is_empty() {
+                self.remove_control_groups();
                 return;
             }
             left.into_iter().for_each(|pid| signal(pid, Signal::KILL));

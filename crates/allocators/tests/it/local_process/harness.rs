@@ -148,6 +148,17 @@ impl Harness {
         records.filter_map(|record: serde_json::Value| record["pid"].as_i64()?.try_into().ok()).collect()
     }
 
+    /// The control groups in the allocator's records.
+    fn control_groups(&self) -> Vec<PathBuf> {
+        let Ok(entries) = std::fs::read_dir(self.kept("")) else { return Vec::new() };
+        let records = entries
+            .flatten()
+            .filter_map(|entry| serde_json::from_slice(&std::fs::read(entry.path()).ok()?).ok());
+        records
+            .filter_map(|record: serde_json::Value| Some(record["control_group"].as_str()?.into()))
+            .collect()
+    }
+
     /// Waits until `count` processes of this folder run. One that has just been started may not show its
     /// variables yet.
     pub(crate) async fn processes_are(&self, count: usize) {
@@ -178,6 +189,17 @@ impl Drop for Harness {
         }
         for pid in self.processes(None) {
             kill(pid);
+        }
+        for group in self.control_groups() {
+            // Its processes are still about to end.
+            for _ in 0..1000 {
+                match std::fs::remove_dir(&group) {
+                    Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => {
+                        std::thread::yield_now()
+                    }
+                    _ => break,
+                }
+            }
         }
     }
 }
