@@ -174,7 +174,7 @@ async fn a_player_names_others_only_where_that_is_allowed() {
     assert_eq!(send(&server, "POST", path, "client", &group("pair")).await.0, 200, "a backend does");
 }
 
-fn account(metadata: Value) -> Value {
+fn account(metadata: &Value) -> Value {
     json!({"entity": {"id": "ann", "entityType": "ENTITY_TYPE_ACCOUNT", "metadata": metadata}})
 }
 
@@ -198,7 +198,7 @@ async fn over_catena_s_contract_what_a_player_says_of_its_worth_is_left_out() {
     });
     let server = site(PlayerRights::default()).await;
     let ann = player_token("ann");
-    assert_eq!(send(&server, "POST", START, &ann, &account(metadata.clone())).await.0, 200);
+    assert_eq!(send(&server, "POST", START, &ann, &account(&metadata)).await.0, 200);
     let known = held(&server).await;
     assert!(known.starts_with("[] ") && known.contains("dust"), "{known}");
     assert!(!known.contains("9000") && !known.contains("mmr") && !known.contains("level"), "{known}");
@@ -213,19 +213,18 @@ async fn over_catena_s_contract_what_a_player_says_of_its_worth_is_left_out() {
         metadata: [("queue_name".to_owned(), text("rated")), ("mmr".to_owned(), number)].into(),
         ..Default::default()
     };
-    let mut request =
-        tonic::Request::new(StartMatchmakingRequest { entity: Some(entity), ..Default::default() });
+    let mut request = tonic::Request::new(StartMatchmakingRequest { entity: Some(entity) });
     request.metadata_mut().insert("catena-session-id", ann.parse().unwrap());
     soon(client.start_matchmaking(request)).await.unwrap();
     assert!(!held(&server).await.contains("9000"), "over gRPC");
 
     let server = site(PlayerRights { may_rate_themselves: true, ..PlayerRights::default() }).await;
-    assert_eq!(send(&server, "POST", START, &ann, &account(metadata.clone())).await.0, 200);
+    assert_eq!(send(&server, "POST", START, &ann, &account(&metadata)).await.0, 200);
     assert!(held(&server).await.starts_with("[7.0, 9000.0] "), "{}", held(&server).await);
 
     let server = site(PlayerRights::default()).await;
     let path = "/api/v1/matchmaking/server/start";
-    assert_eq!(send(&server, "POST", path, "client", &account(metadata)).await.0, 200);
+    assert_eq!(send(&server, "POST", path, "client", &account(&metadata)).await.0, 200);
     assert!(held(&server).await.starts_with("[7.0, 9000.0] "), "a backend does");
 }
 

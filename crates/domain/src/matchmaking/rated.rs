@@ -66,19 +66,20 @@ impl Rated {
         }
         match ast {
             Ast::Comparison { comparator, lhs, rhs, .. } => {
-                let equality = matches!(comparator, Comparator::Equal | Comparator::NotEqual);
-                self.gather(lhs, judged || !equality);
-                self.gather(rhs, judged || !equality);
+                self.gather(lhs, judged || orders(comparator));
+                self.gather(rhs, judged || orders(comparator));
             }
             Ast::Function { name, args, .. } => {
-                let numbers = OF_NUMBERS.contains(&name.as_str()) || name == TO_NUMBER;
-                args.iter().for_each(|arg| self.gather(arg, judged || numbers));
+                args.iter().for_each(|arg| self.gather(arg, judged || is_of_numbers(name)));
+            }
+            // What the left side gives goes into the right one.
+            Ast::Projection { lhs, rhs, .. } | Ast::Subexpr { lhs, rhs, .. } => {
+                self.gather(lhs, judged || judges(rhs));
+                self.gather(rhs, judged);
             }
             Ast::Condition { predicate: one, then: other, .. }
-            | Ast::Projection { lhs: one, rhs: other, .. }
             | Ast::And { lhs: one, rhs: other, .. }
-            | Ast::Or { lhs: one, rhs: other, .. }
-            | Ast::Subexpr { lhs: one, rhs: other, .. } => {
+            | Ast::Or { lhs: one, rhs: other, .. } => {
                 self.gather(one, judged);
                 self.gather(other, judged);
             }
@@ -135,6 +136,38 @@ impl Rated {
         let left = self.paths.iter().fold(document, |document, path| without(&document, path));
         // Shorter than it was, so it fits.
         *properties = Properties::written(&left.to_string()).unwrap_or_default();
+    }
+}
+
+const fn orders(comparator: &Comparator) -> bool {
+    !matches!(comparator, Comparator::Equal | Comparator::NotEqual)
+}
+
+fn is_of_numbers(function: &str) -> bool {
+    OF_NUMBERS.contains(&function) || function == TO_NUMBER
+}
+
+/// Whether an expression compares anything by order, or makes a number of it.
+fn judges(ast: &Ast) -> bool {
+    match ast {
+        Ast::Comparison { comparator, lhs, rhs, .. } => orders(comparator) || judges(lhs) || judges(rhs),
+        Ast::Function { name, args, .. } => is_of_numbers(name) || args.iter().any(judges),
+        Ast::Projection { lhs: one, rhs: other, .. }
+        | Ast::Subexpr { lhs: one, rhs: other, .. }
+        | Ast::Condition { predicate: one, then: other, .. }
+        | Ast::And { lhs: one, rhs: other, .. }
+        | Ast::Or { lhs: one, rhs: other, .. } => judges(one) || judges(other),
+        Ast::Expref { ast: node, .. }
+        | Ast::Flatten { node, .. }
+        | Ast::Not { node, .. }
+        | Ast::ObjectValues { node, .. } => judges(node),
+        Ast::MultiList { elements, .. } => elements.iter().any(judges),
+        Ast::MultiHash { elements, .. } => elements.iter().any(|one| judges(&one.value)),
+        Ast::Field { .. }
+        | Ast::Identity { .. }
+        | Ast::Index { .. }
+        | Ast::Literal { .. }
+        | Ast::Slice { .. } => false,
     }
 }
 

@@ -12,7 +12,7 @@ pub(crate) mod key;
 pub(crate) mod lists;
 pub(crate) mod matches;
 pub(crate) mod matchmaker;
-mod output;
+pub(crate) mod output;
 pub(crate) mod restore;
 pub(crate) mod sidecar;
 pub(crate) mod signals;

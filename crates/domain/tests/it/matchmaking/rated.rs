@@ -46,6 +46,7 @@ fn whatever_rules_compare_as_numbers_is_not_the_player_s_to_say() {
         (expression("to_number(ticket.properties.mmr) == `3`"), "mmr"),
         (expression("ticket.properties.map == 'x' && !(ticket.properties.mmr > `1`)"), "mmr"),
         (expression("ticket.properties | mmr > `1`"), "mmr"),
+        (expression("[ticket, candidate][*].properties.mmr | max(@) > `1`"), "mmr"),
     ] {
         let rated = Rated::of(&queue);
         for mut spec in [of_ticket(r#"{"map": "x", "mmr": 9000}"#), of_player(r#"{"map": "x", "mmr": 9000}"#)]
