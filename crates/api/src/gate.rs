@@ -92,9 +92,8 @@ async fn admit(api: &Api, request: &Parts) -> Result<Admitted, ApiError> {
         let caller = caller.let_in_by(permissions);
         return Ok(Admitted { caller, most_bytes: None, watch: None });
     }
-    if let Some(player) = caller.player_named().filter(|_| players) {
-        let passed = api.options.player_calls.pass_named(player.as_str(), Instant::now());
-        passed.map_err(ApiError::from)?;
+    if players && caller.is_for_a_player() {
+        api.options.player_calls.pass_named(caller.player()?.as_str(), Instant::now())?;
         return Ok(Admitted { caller, most_bytes: Some(PLAYERS_BYTES), watch: None });
     }
     let names: Vec<_> = permissions.iter().map(|permission| permission.name()).collect();

@@ -17,7 +17,7 @@ use tonic::{Request, Status};
 use tonic_health::pb;
 use tonic_health::pb::health_check_response::ServingStatus;
 
-use crate::error::{ApiError, Form};
+use crate::error::Form;
 use crate::http::Routes;
 use crate::state::Api;
 

@@ -150,7 +150,7 @@ fn each_bad_setting_of_the_gateway_is_one_problem() {
     }
     one(
         "gateway.cors_origins = ['https://me:secret@a.example']",
-        "\"null\", without user, query or fragment",
+        "gateway.cors_origins: entry 0 must be an origin like \"https://play.example.com\", \"capacitor://localhost\" or \"null\", without user, query or fragment",
     );
     one("dev_hosts = ['box.lan:7400']", "dev_hosts: entry 0 must be a name like \"sortie.example.com\"");
     one("dev_hosts = ['http://box.lan']", "dev_hosts: entry 0 must be a name like");

@@ -16,7 +16,7 @@ pub const MAX_DEADLINE: Duration = Duration::from_secs(10 * 60);
 /// Longest `ServerHealth.SilentAfter`.
 pub const MAX_SILENCE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Most entries of `AllowedHosts`.
-pub const MAX_ALLOWED_HOSTS: usize = 64;
+const MAX_ALLOWED_HOSTS: usize = 64;
 /// Longest name of a host, in characters: RFC 1035, section 2.3.4.
 const MAX_HOST_CHARS: usize = 253;
 /// Folder of this program within folders for the state of programs.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use sortie_sidecar::Sidecar;
 use sortie_sidecar::resolver::ResolverSettings;
 use sortie_sidecar::settings::{
     AgonesSettings, AtShutdown, BackendSettings, CatenaApiSettings, CatenaBackendSettings, Encoder,
@@ -436,4 +437,45 @@ fn every_key_is_in_the_guide() {
     };
     let missing: Vec<_> = found.iter().filter(|key| !is_there(key)).collect();
     assert!(missing.is_empty(), "{missing:?}");
+}
+
+const OPEN: &str = r#"{"GrpcListenAddr": "0.0.0.0:0", "HttpListenAddr": "[::]:0"}"#;
+
+fn with_catena_api(settings: &str, sidecar: &str) -> Settings {
+    let configs = format!(r#"{{"catena_api_event_source": {settings}}}"#);
+    let sources = format!(r#""event_source": {{"use": "catena_api_event_source", "configs": {configs}}}"#);
+    app(&format!(r#"{sources}, "sidecar": {sidecar}"#), &[("SORTIE_TEST_KEY", "s3cret")])
+}
+
+#[test]
+fn an_event_source_can_have_a_key_and_ports_further_names() {
+    let keyed = r#"{"HttpListenAddr": ":1", "ApiKeyEnv": "SORTIE_TEST_KEY"}"#;
+    let settings = with_catena_api(keyed, r#"{"AllowedHosts": ["sidecar", "2001:db8::1"]}"#);
+    assert_eq!(catena_api(&settings).api_key.as_ref().unwrap().text(), "s3cret");
+    assert_eq!(settings.sidecar.allowed_hosts, ["sidecar", "2001:db8::1"]);
+    assert!(settings.secret_variables.contains(&"SORTIE_TEST_KEY".to_owned()), "programs do not inherit it");
+    assert!(!settings.shown().to_string().contains("s3cret"));
+}
+
+#[tokio::test]
+async fn ports_that_others_can_reach_without_a_key_are_warned_of() {
+    let warned = async |source: &str| {
+        let folder = TempDir::new().unwrap();
+        let data = format!(r#"{{"DataFolder": {:?}}}"#, folder.path());
+        let mut warnings = Vec::new();
+        let sidecar = Sidecar::start(with_catena_api(source, &data), &Variables::new(), &mut warnings).await;
+        assert!(!sidecar.unwrap().listening().is_empty());
+        warnings.into_iter().map(|note| (note.path, note.text)).collect::<Vec<_>>()
+    };
+    let found = warned(OPEN).await;
+    let paths: Vec<_> = found.iter().map(|(path, _)| path.as_str()).collect();
+    let block = "app.event_source.configs.catena_api_event_source";
+    assert_eq!(paths, [format!("{block}.GrpcListenAddr"), format!("{block}.HttpListenAddr")]);
+    for (_, text) in &found {
+        assert!(text.contains("can be reached from other machines") && text.contains("ApiKeyFile"), "{text}");
+        assert!(text.contains("listen on localhost:"), "{text}");
+    }
+    let keyed = OPEN.replace('}', r#", "ApiKey": "s3cret"}"#);
+    assert_eq!(warned(&keyed).await, []);
+    assert_eq!(warned(r#"{"GrpcListenAddr": "localhost:0", "HttpListenAddr": "127.0.0.1:0"}"#).await, []);
 }

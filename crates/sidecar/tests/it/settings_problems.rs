@@ -145,7 +145,7 @@ fn what_cannot_do_without_settings() {
 #[test]
 fn addresses_to_listen_on() {
     let name = "catena_api_event_source";
-    let either = ": GrpcListenAddr or HttpListenAddr must be given, like \":8085\"; or both";
+    let either = ": GrpcListenAddr or HttpListenAddr must be given, like \"localhost:8085\"; or both";
     source(name, "{}", either);
     source(name, "null", ": is missing: catena_api_event_source is in use and cannot do without settings");
     source(

@@ -202,6 +202,7 @@ mod tests {
         let wanted = AgonesOptions {
             grpc_listen: ":1".parse().unwrap(),
             http_listen: ":2".parse().unwrap(),
+            allowed_hosts: Vec::new(),
             requirements: "x".to_owned(),
             ready_label: true,
             health: None,
