@@ -165,10 +165,13 @@ impl<'a> Findings<'a> {
         // A log of a version without `end` may have gone on beyond its newest snapshot.
         let unsure = self.end.record().is_none() && whole.map_or(0, |(_, last)| last) < newest;
         if last >= known_end.max(newest) && !unsure {
-            tracing::warn!(
-                folder = %self.data.display(), snapshot,
-                "files of the log are missing or damaged, but a snapshot stands for their records: nothing is lost"
-            );
+            if base.as_ref().is_none_or(|base| base.len() < self.pieces.len()) || runs.len() > 1 {
+                tracing::warn!(
+                    folder = %self.data.display(),
+                    snapshot,
+                    "files of the log are missing or damaged, but a snapshot stands for their records: nothing is lost"
+                );
+            }
             return self.take(base, snapshot);
         }
         let to = (known_end > last && !unsure).then_some(known_end);

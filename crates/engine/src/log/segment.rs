@@ -3,8 +3,8 @@
 //! A head, then frames. The head is durable before the first frame is written, so a file that is longer than a sound
 //! head but has none is damaged, and one that is not longer was never begun.
 //!
-//! A head of version 2 names the end of the segment before, so that a segment is sealed by the one after it: a file that
-//! was cut, changed or taken from elsewhere no longer fits its neighbours. All numbers are little-endian:
+//! A head of version 2 names the end of the segment before, so that a segment is sealed by the one after it: a file
+//! that was cut, changed or taken from elsewhere no longer fits its neighbours. All numbers are little-endian:
 //!
 //! | bytes | what |
 //! |---|---|
@@ -313,8 +313,8 @@ fn parse_seal(bytes: &[u8]) -> Option<Seal> {
     })
 }
 
-/// Whether a head of one of the lengths known ends with its checksum: a later version, and no damaged number of one that
-/// is known.
+/// Whether a head of one of the lengths known ends with its checksum: a later version, and no damaged number of one
+/// that is known.
 fn is_other_version(bytes: &[u8]) -> bool {
     [UNCHAINED_HEAD_BYTES, HEAD_BYTES].into_iter().any(|length| {
         let head = bytes.get(..length as usize).and_then(|head| head.split_last_chunk::<4>());
