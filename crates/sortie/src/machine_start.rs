@@ -74,8 +74,10 @@ where
 
 const fn may_pass(why: Unavailable) -> bool {
     match why {
-        Unavailable::DiskFull | Unavailable::DiskFailed | Unavailable::Overloaded => true,
-        Unavailable::BatchTooLarge => true,
+        Unavailable::DiskFull
+        | Unavailable::DiskFailed
+        | Unavailable::Overloaded
+        | Unavailable::BatchTooLarge => true,
         Unavailable::ShuttingDown | Unavailable::Stopped => false,
     }
 }
