@@ -130,10 +130,10 @@ impl Segment {
             let _ = fs::remove_file(&path);
             return Err(error);
         }
-        Ok((Self::empty(path, head, chain), file))
+        Ok((Self::empty(path, &head, chain), file))
     }
 
-    fn empty(path: PathBuf, head: Head, chain: u32) -> Self {
+    fn empty(path: PathBuf, head: &Head, chain: u32) -> Self {
         Self {
             path,
             mark: head.mark,
@@ -192,7 +192,7 @@ impl Segment {
         if end.is_some_and(|end| end.mark != head.mark) {
             return Ok(Scan::Unreadable("it is not the file that was written here"));
         }
-        let mut segment = Self::empty(path.to_owned(), head, chain);
+        let mut segment = Self::empty(path.to_owned(), &head, chain);
         let mut at_end = end.is_none_or(|end| end.seal == segment.seal());
         let mut frames = Frames::open(path, segment.mark, segment.bytes, length).map_err(fail)?;
         while let Some((batch, checksum)) = frames.next().map_err(fail)? {
