@@ -52,8 +52,8 @@ pub(crate) struct Pending<M: Hosted> {
     command: Box<dyn Fn() -> M::Command + Send + Sync>,
 }
 
-/// Brings a configuration into force. Where the machine's log takes nothing now, what there is can still be read, so that
-/// is no reason not to start: then the attempt is given back.
+/// Brings a configuration into force. Where the machine's log takes nothing now, what there is can still be read, so
+/// that is no reason not to start: then the attempt is given back.
 pub(crate) async fn configure<M: Hosted>(
     name: &'static str,
     machine: &Handle<M>,
@@ -74,8 +74,10 @@ where
 
 const fn may_pass(why: Unavailable) -> bool {
     match why {
-        Unavailable::DiskFull | Unavailable::DiskFailed | Unavailable::Overloaded => true,
-        Unavailable::BatchTooLarge => true,
+        Unavailable::DiskFull
+        | Unavailable::DiskFailed
+        | Unavailable::Overloaded
+        | Unavailable::BatchTooLarge => true,
         Unavailable::ShuttingDown | Unavailable::Stopped => false,
     }
 }

@@ -1,8 +1,8 @@
 //! The clock as machines see it: never behind the log, never going back, and never standing still.
 //!
-//! Where the wall clock is behind the newest record (it was set back, or an earlier start was in the future), stamps go on
-//! from that record, a tenth slower than the clock, until the clock has caught up. So the log comes back to the time of
-//! the day, an hour in ten hours, and meanwhile a deadline comes at most a ninth later than it should.
+//! Where the wall clock is behind the newest record (it was set back, or an earlier start was in the future), stamps go
+//! on from that record, a tenth slower than the clock, until the clock has caught up. So the log comes back to the time
+//! of the day, an hour in ten hours, and meanwhile a deadline comes at most a ninth later than it should.
 
 use std::fmt;
 use std::sync::Arc;

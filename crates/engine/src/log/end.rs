@@ -11,14 +11,15 @@
 //! | an ordered stop, or a process that was killed at any moment | exact: the system has the last write |
 //! | a power cut or a crash of the system | at most as old as the system's own writing back (half a minute on Linux), and never older than the beginning of the newest segment, with which it is synced |
 //!
-//! In either case it is never ahead of what is durable, since it is written after the commit's sync. So what it names and
-//! the log does not have was lost: by a hand, a copy that was incomplete, or a disk. After a power cut damage of batches
-//! that it does not name yet is still found by its form (`frame::is_changed`), unless it looks like a torn write: a batch
-//! whose bits rotted in the same half minute in which the power failed may be taken for one that was broken off.
+//! In either case it is never ahead of what is durable, since it is written after the commit's sync. So what it names
+//! and the log does not have was lost: by a hand, a copy that was incomplete, or a disk. After a power cut damage of
+//! batches that it does not name yet is still found by its form (`frame::is_changed`), unless it looks like a torn
+//! write: a batch whose bits rotted in the same half minute in which the power failed may be taken for one that was
+//! broken off.
 //!
 //! Two slots are written in turn, each in a disk sector of its own, so that one of them is always whole. Each slot, all
-//! numbers little-endian: magic (8), number of the write (8), first sequence number of the segment (8), its mark (4), its
-//! chain (4), its length (8), last sequence number (8), time of the last sign of life (8), CRC-32 of all that (4).
+//! numbers little-endian: magic (8), number of the write (8), first sequence number of the segment (8), its mark (4),
+//! its chain (4), its length (8), last sequence number (8), time of the last sign of life (8), CRC-32 of all that (4).
 
 use std::fs::{self, File, OpenOptions};
 use std::io;

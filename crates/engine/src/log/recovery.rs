@@ -152,7 +152,7 @@ impl<'a> Findings<'a> {
             && whole.map_or(0, |(_, last)| last) >= known_end.max(newest)
             && whole.is_none_or(|(first, _)| first - 1 <= newest && (first == 1 || !accept));
         if plain {
-            return self.take(runs.into_iter().next(), 0);
+            return self.take(runs.first(), 0);
         }
         // Read as a whole, because everything depends on it now.
         let snapshot = self.snapshots.newest_sound().map_err(snapshot_failed)?;
@@ -165,11 +165,14 @@ impl<'a> Findings<'a> {
         // A log of a version without `end` may have gone on beyond its newest snapshot.
         let unsure = self.end.record().is_none() && whole.map_or(0, |(_, last)| last) < newest;
         if last >= known_end.max(newest) && !unsure {
-            tracing::warn!(
-                folder = %self.data.display(), snapshot,
-                "files of the log are missing or damaged, but a snapshot stands for their records: nothing is lost"
-            );
-            return self.take(base, snapshot);
+            if base.as_ref().is_none_or(|base| base.len() < self.pieces.len()) || runs.len() > 1 {
+                tracing::warn!(
+                    folder = %self.data.display(),
+                    snapshot,
+                    "files of the log are missing or damaged, but a snapshot stands for their records: nothing is lost"
+                );
+            }
+            return self.take(base.as_ref(), snapshot);
         }
         let to = (known_end > last && !unsure).then_some(known_end);
         if !accept {
@@ -182,7 +185,7 @@ impl<'a> Findings<'a> {
              folder `lost`"
         );
         self.set_aside(base.as_ref(), snapshot)?;
-        self.take(base, snapshot)
+        self.take(base.as_ref(), snapshot)
     }
 
     /// `end` is there, unless the log is of a time before it.
@@ -264,7 +267,7 @@ impl<'a> Findings<'a> {
     }
 
     /// The log that goes on with the run `base`, or after `floor` without any segment.
-    fn take(&mut self, base: Option<std::ops::Range<usize>>, floor: u64) -> Result<Recovered, OpenError> {
+    fn take(&mut self, base: Option<&std::ops::Range<usize>>, floor: u64) -> Result<Recovered, OpenError> {
         if let Some(path) = &self.unbegun {
             tracing::warn!(path = %path.display(), "removing a log file that was never begun");
             fs::remove_file(path).map_err(|source| failed("remove", path, source))?;
@@ -272,7 +275,7 @@ impl<'a> Findings<'a> {
         let mut recovered =
             Recovered { segments: Vec::new(), rest: Rest::Nothing, floor, strays: Vec::new() };
         for (index, piece) in std::mem::take(&mut self.pieces).into_iter().enumerate() {
-            let counts = base.as_ref().is_some_and(|base| base.contains(&index));
+            let counts = base.is_some_and(|base| base.contains(&index));
             match piece.segment {
                 Some(segment) if counts => {
                     recovered.rest = piece.rest;

@@ -3,8 +3,8 @@
 //! A head, then frames. The head is durable before the first frame is written, so a file that is longer than a sound
 //! head but has none is damaged, and one that is not longer was never begun.
 //!
-//! A head of version 2 names the end of the segment before, so that a segment is sealed by the one after it: a file that
-//! was cut, changed or taken from elsewhere no longer fits its neighbours. All numbers are little-endian:
+//! A head of version 2 names the end of the segment before, so that a segment is sealed by the one after it: a file
+//! that was cut, changed or taken from elsewhere no longer fits its neighbours. All numbers are little-endian:
 //!
 //! | bytes | what |
 //! |---|---|
@@ -131,10 +131,10 @@ impl Segment {
             let _ = fs::remove_file(&path);
             return Err(error);
         }
-        Ok((Self::empty(path, head, chain), file))
+        Ok((Self::empty(path, &head, chain), file))
     }
 
-    fn empty(path: PathBuf, head: Head, chain: u32) -> Self {
+    fn empty(path: PathBuf, head: &Head, chain: u32) -> Self {
         Self {
             path,
             mark: head.mark,
@@ -193,7 +193,7 @@ impl Segment {
         if end.is_some_and(|end| end.mark != head.mark) {
             return Ok(Scan::Unreadable("it is not the file that was written here"));
         }
-        let mut segment = Self::empty(path.to_owned(), head, chain);
+        let mut segment = Self::empty(path.to_owned(), &head, chain);
         let mut at_end = end.is_none_or(|end| end.seal == segment.seal());
         let mut frames = Frames::open(path, segment.mark, segment.bytes, length).map_err(fail)?;
         while let Some((batch, checksum)) = frames.next().map_err(fail)? {
@@ -314,8 +314,8 @@ fn parse_seal(bytes: &[u8]) -> Option<Seal> {
     })
 }
 
-/// Whether a head of one of the lengths known ends with its checksum: a later version, and no damaged number of one that
-/// is known.
+/// Whether a head of one of the lengths known ends with its checksum: a later version, and no damaged number of one
+/// that is known.
 fn is_other_version(bytes: &[u8]) -> bool {
     [UNCHAINED_HEAD_BYTES, HEAD_BYTES].into_iter().any(|length| {
         let head = bytes.get(..length as usize).and_then(|head| head.split_last_chunk::<4>());

@@ -187,6 +187,9 @@ impl Writer<'_> {
     }
 }
 
+/// The checksum of a snapshot of version 1, and what it covers before the payload.
+type Whole = (u32, [u8; 16]);
+
 /// The pieces of a snapshot, in order. After an error there are no more.
 #[derive(Debug)]
 pub struct Pieces {
@@ -196,7 +199,7 @@ pub struct Pieces {
     chain: u32,
     read: u64,
     /// In version 1 there is one piece, with this checksum over `begin` and itself.
-    whole: Option<(u32, [u8; 16])>,
+    whole: Option<Whole>,
     done: bool,
 }
 
@@ -318,7 +321,7 @@ fn head(seq: u64, time: Timestamp) -> Vec<u8> {
 }
 
 /// Sequence number, time, and in version 1 the checksum of all that follows with what it begins with.
-fn parse_head(bytes: &[u8; HEAD_BYTES]) -> Option<(u64, Timestamp, Option<(u32, [u8; 16])>)> {
+fn parse_head(bytes: &[u8; HEAD_BYTES]) -> Option<(u64, Timestamp, Option<Whole>)> {
     let rest = bytes.strip_prefix(MAGIC)?;
     let (version, rest) = rest.split_first_chunk::<4>()?;
     let (checksum, begin) = rest.split_first_chunk::<4>()?;

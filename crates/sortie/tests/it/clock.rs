@@ -38,7 +38,7 @@ fn id() -> MatchId {
 
 fn queued() -> Event {
     let spec = MatchSpec { players: vec![PlayerId::new("p").unwrap()], ..MatchSpec::default() };
-    Event::MatchQueued { id: id(), spec }
+    Event::MatchQueued { id: id(), spec: spec.into() }
 }
 
 #[tokio::test]

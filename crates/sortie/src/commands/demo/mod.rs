@@ -24,6 +24,7 @@ use crate::cli::{self, Teams};
 use crate::failure::Failure;
 use crate::logging;
 use crate::node::{Node, retire_fleets};
+use crate::used::Accepted;
 
 /// Places in a match of the demo.
 const CAPACITY: u32 = 10;
