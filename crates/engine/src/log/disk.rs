@@ -4,7 +4,7 @@
 //! full or a failing disk at a chosen moment. Reading and opening need no such seam: real files can be damaged
 //! for a test directly.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
 
