@@ -56,8 +56,8 @@ async fn start(data: &Path, now: Timestamp) -> Engine<Broker> {
     let codec = Codec {
         encode_event: stored::encode_event,
         decode_event: |bytes| stored::decode_event(bytes).map_err(DecodeError::new),
-        encode_snapshot: stored::encode_snapshot,
-        decode_snapshot: |bytes| stored::decode_snapshot(bytes).map_err(DecodeError::new),
+        encode_snapshot: stored::write_snapshot,
+        decode_snapshot: |pieces| stored::read_snapshot(pieces).map_err(DecodeError::new),
     };
     let parts = Parts {
         name: "broker",
