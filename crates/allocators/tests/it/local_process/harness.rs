@@ -195,7 +195,7 @@ impl Drop for Harness {
             for _ in 0..1000 {
                 match std::fs::remove_dir(&group) {
                     Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => {
-                        std::thread::yield_now()
+                        std::thread::yield_now();
                     }
                     _ => break,
                 }
