@@ -103,7 +103,7 @@ fn a_large_snapshot_is_given_and_read_in_pieces_of_a_bounded_size() {
     assert!(pieces.len() > 5, "{}", pieces.len());
     assert!(pieces.iter().all(|piece| (1..=PIECE_BYTES + 200).contains(&piece.len())));
     assert_eq!(pieces.concat(), encode_snapshot(&snapshot), "together they are one message");
-    assert_eq!(read_snapshot(&mut pieces.into_iter().map(Ok)).unwrap(), snapshot);
+    assert_eq!(read_snapshot(&mut pieces.into_iter().map(std::io::Result::Ok)).unwrap(), snapshot);
 }
 
 #[test]
