@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use sortie_api::{Auth, Limits, NamingOthers, Permission, PlayerRights};
 use sortie_domain::ids::QueueId;
-use sortie_domain::matchmaking::Command;
 use sortie_domain::matchmaking::settings::{Hook, Measure, Queue, Rule, RuleKind, Settings};
+use sortie_domain::matchmaking::{Command, Event};
 use sortie_wire::catena::common::{Entity, EntityMetadata, EntityType};
 use sortie_wire::catena::matchmaking::StartMatchmakingRequest;
 use sortie_wire::catena::matchmaking::catena_matchmaking_client::CatenaMatchmakingClient;
@@ -15,7 +15,8 @@ use crate::auth::{key, player_token, player_tokens};
 use crate::grpc::channel;
 use crate::harness::{Server, soon};
 
-/// `pair` is for two on one team, `asked` asks them first, `party` has the hook for parties, `rated` judges.
+/// `pair` is for two on one team, `asked` asks them first, `party` has the hook for parties, `rated` judges, `wide` is for
+/// three.
 async fn site(rights: PlayerRights) -> Server {
     let auth = Auth::keys(&[key("client", Permission::Client), key("game", Permission::GameServerMatch)]);
     let server =
@@ -29,7 +30,8 @@ async fn site(rights: PlayerRights) -> Server {
         RuleKind::Distance { property: "level".into(), measure: Measure::Ticket, most: 1.0, missing: 0.0 };
     let rules = vec![Rule::new("skill", skill), Rule::new("level", level)];
     let rated = Queue { rules, ..pair.clone() };
-    let queues = [("pair", pair), ("asked", asked), ("party", party), ("rated", rated)];
+    let wide = Queue { players_per_team: 3, min_players_per_team: 3, ..pair.clone() };
+    let queues = [("pair", pair), ("asked", asked), ("party", party), ("rated", rated), ("wide", wide)];
     let queues = queues.map(|(name, queue)| (QueueId::new(name).unwrap(), queue)).into();
     let settings = Settings { queues, tick: Duration::ZERO, ..Settings::default() };
     server.maker.as_ref().unwrap().call(Command::Configure { settings }).await.unwrap();
@@ -75,6 +77,7 @@ async fn a_player_sees_of_others_in_its_ticket_that_they_are_there() {
     let ann = player_token("ann");
     let ticket = started(&server, "asked").await;
     let path = format!("/v1/tickets/{ticket}");
+    server.await_ticket(|record| matches!(record.event, Event::MatchProposed { .. })).await;
     for (method, path) in [
         ("GET", path.clone()),
         ("GET", "/v1/tickets".to_owned()),
@@ -85,7 +88,7 @@ async fn a_player_sees_of_others_in_its_ticket_that_they_are_there() {
         assert_eq!(status, 200, "{method} {path}: {answer}");
         check_seen_by_ann(&answer);
     }
-    let ticket = started(&server, "rated").await;
+    let ticket = started(&server, "wide").await;
     let (status, answer) =
         send(&server, "DELETE", &format!("/v1/tickets/{ticket}"), &ann, &Value::Null).await;
     assert_eq!(status, 200, "{answer}");
@@ -116,7 +119,7 @@ async fn a_player_sees_where_it_connects_itself_and_not_where_others_do() {
     let id = ticket.clone();
     server
         .await_ticket(move |record| {
-            matches!(&record.event, sortie_domain::matchmaking::Event::MatchReady { tickets, .. }
+            matches!(&record.event, Event::MatchReady { tickets, .. }
                 if tickets.iter().any(|named| named.ticket.as_str() == id))
         })
         .await;
