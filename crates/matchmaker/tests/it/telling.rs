@@ -16,7 +16,8 @@ async fn taken(world: &World, count: usize) -> Vec<(TicketId, String, MatchId)> 
     let tickets = tickets.await;
     let servers: Vec<String> = (0..count).map(|n| format!("server-{n:03}")).collect();
     let matches =
-        join_all(servers.iter().map(|server| async move { (server.clone(), world.pick_up(server).await) })).await;
+        join_all(servers.iter().map(|server| async move { (server.clone(), world.pick_up(server).await) }))
+            .await;
     let submitted = async {
         let all = move |maker: &sortie_domain::matchmaking::Matchmaker| {
             let known = |stage: &Stage| matches!(stage, Stage::FindingServer { submitted: true });
