@@ -80,8 +80,6 @@ fn what_would_wait_beyond_the_budget_is_refused_without_a_trace() {
     };
     table.refused("over_budget", join);
     table.refused_soon(|n| request(&server(&format!("stranger {n}")), "'x' == 'y'", Hints::NONE));
-    let allocate = Command::AllocateServer { id: None, spec: Some(large(&[])) };
-    table.refused("over_budget", allocate);
     // The same order again is no further one.
     table.ok(submit(&taken[0], large(&["ann"])));
     // What goes makes room.
