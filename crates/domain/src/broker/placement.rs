@@ -114,7 +114,7 @@ impl Turn<'_> {
     pub(super) fn would_be_taken(&self, id: &MatchId, spec: &MatchSpec) -> bool {
         let document = Document::new(id, spec);
         let requirements = &self.broker.requirements;
-        let fits = |requirement: &Requirement| Some(requirements.fits(requirement, &document));
+        let fits = |requirement: &Requirement| requirements.fits(requirement, &document);
         let waiters = &self.broker.beside.waiters;
         let first = waiters.first_fitting(requirements, &document, spec.fleet.as_ref(), None, fits);
         matches!(first, First::Found(_))
@@ -144,7 +144,7 @@ impl Turn<'_> {
         let queued = state.matches.get(id).filter(|game| game.state == MatchState::Queued);
         let (Some(game), Some(free)) = (queued, &beside.free) else { return First::Nothing };
         let (document, fleet) = (Document::new(id, &game.spec), game.spec.fleet.as_ref());
-        let fits = |requirement: &Requirement| Some(requirements.fits(requirement, &document));
+        let fits = |requirement: &Requirement| requirements.fits(requirement, &document);
         let first = free.first(requirements, &document, fleet, after, fits);
         if let First::Found((_, server)) = &first {
             beside.expected.insert(server.clone(), id.clone());

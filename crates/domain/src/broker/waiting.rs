@@ -75,7 +75,7 @@ impl Waiters {
         document: &Document<'_>,
         fleet: Option<&FleetId>,
         after: Option<&u64>,
-        fits: impl FnMut(&Requirement) -> Option<bool>,
+        fits: impl FnMut(&Requirement) -> bool,
     ) -> First<u64> {
         self.askers.first(requirements, document, fleet, after, fits)
     }
