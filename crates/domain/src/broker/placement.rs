@@ -69,8 +69,14 @@ impl Turn<'_> {
     pub(super) fn oldest_for(&mut self, server: &ServerId, requirement: &Requirement) -> Search<Offer> {
         let broker = &mut *self.broker;
         let fleet = broker.state.servers.get(server).and_then(|known| known.fleet.clone());
-        let queue = &mut broker.state.index.queue;
-        let oldest = queue.oldest_fitting(&broker.requirements, requirement, fleet.as_ref());
+        let group = (Arc::clone(requirement.text()), fleet);
+        let oldest = if broker.beside.waiters.is_group_searching(&group) {
+            // What is found first is for whoever began to look first.
+            Search::Unfinished
+        } else {
+            let queue = &mut broker.state.index.queue;
+            queue.oldest_fitting(&broker.requirements, requirement, group.1.as_ref())
+        };
         let id = match (self.broken_choice(server, requirement), oldest) {
             (Some(id), _) | (None, Search::Found(id)) => id,
             (None, Search::Nothing) => return Search::Nothing,
