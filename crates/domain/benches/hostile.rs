@@ -179,7 +179,7 @@ fn sorted(n: usize) -> String {
 }
 
 fn listed() -> MatchSpec {
-    let list: Vec<_> = (0..5_000).map(|n| (n * 7_919 % 5_000).to_string()).collect();
+    let list: Vec<_> = (0..4_000).map(|n| (n * 7_919 % 4_000).to_string()).collect();
     with(&format!(r#"{{"list":[{}]}}"#, list.join(",")))
 }
 

@@ -113,17 +113,18 @@ impl<R: Ord + Clone> Askers<R> {
     }
 
     /// The first server behind `after` that the match fits, of `fleet` where there is one. `fits` evaluates expressions
-    /// that are no conjunctions, and says nothing where the step's work is done; it is not asked where the answer would
-    /// change nothing.
+    /// that are no conjunctions; it is not asked where the answer would change nothing. Where the step has work left, one
+    /// server is tried at least, so that it comes to an end however much looking up takes.
     pub(crate) fn first(
         &self,
         requirements: &Requirements,
         document: &Document<'_>,
         fleet: Option<&FleetId>,
         after: Option<&R>,
-        mut fits: impl FnMut(&Requirement) -> Option<bool>,
+        mut fits: impl FnMut(&Requirement) -> bool,
     ) -> First<R> {
         let behind = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        let mut is_cut = requirements.is_spent();
         requirements.spend_for(document);
         let mut lists = Vec::new();
         for (paths, file) in &self.filed {
@@ -137,19 +138,21 @@ impl<R: Ord + Clone> Askers<R> {
             let next = lists.iter_mut().filter_map(|list| Some((list.peek()?.0, list)));
             let Some((_, list)) = next.min_by(|one, other| one.0.cmp(other.0)) else { return First::Nothing };
             let Some((rank, requirement)) = list.next() else { return First::Nothing };
+            if is_cut {
+                return First::After(tried.cloned());
+            }
             let is_fitting = match requirement.conjunction() {
-                _ if requirements.is_spent() => None,
                 Some(conjunction) => {
                     requirements.spend(1 + conjunction.paths().len());
-                    Some(conjunction.fits(document))
+                    conjunction.fits(document)
                 }
                 None => fits(requirement),
             };
-            match is_fitting {
-                Some(true) => return First::Found(rank.clone()),
-                Some(false) => tried = Some(rank),
-                None => return First::After(tried.cloned()),
+            if is_fitting {
+                return First::Found(rank.clone());
             }
+            tried = Some(rank);
+            is_cut = requirements.is_spent();
         }
     }
 }

@@ -333,7 +333,10 @@ impl Broker {
     }
 
     fn fleet_state(&self, fleet: &Fleet, game: &Match, document: &Document<'_>) -> FleetState {
-        if self.verdict(&fleet.requirements, document) != Verdict::Fits {
+        // Where servers were ordered for the match, that is known.
+        let place = (game.state == MatchState::Queued).then_some(game.queued_seq);
+        let queue = &self.state.index.queue;
+        if queue.fits_fleet(&self.requirements, &fleet.requirements, place, document) != Some(true) {
             return FleetState::FilteredOut;
         }
         if self.allocation_for(&game.id).is_some_and(|order| order.fleet == fleet.id) {

@@ -88,7 +88,7 @@ impl FreeServers {
         document: &Document<'_>,
         fleet: Option<&FleetId>,
         after: Option<&Rank>,
-        fits: impl FnMut(&Requirement) -> Option<bool>,
+        fits: impl FnMut(&Requirement) -> bool,
     ) -> First<Rank> {
         self.askers.first(requirements, document, fleet, after, fits)
     }

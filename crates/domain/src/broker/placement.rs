@@ -69,8 +69,14 @@ impl Turn<'_> {
     pub(super) fn oldest_for(&mut self, server: &ServerId, requirement: &Requirement) -> Search<Offer> {
         let broker = &mut *self.broker;
         let fleet = broker.state.servers.get(server).and_then(|known| known.fleet.clone());
-        let queue = &mut broker.state.index.queue;
-        let oldest = queue.oldest_fitting(&broker.requirements, requirement, fleet.as_ref());
+        let group = (Arc::clone(requirement.text()), fleet);
+        let oldest = if broker.beside.waiters.is_group_searching(&group) {
+            // What is found first is for whoever began to look first.
+            Search::Unfinished
+        } else {
+            let queue = &mut broker.state.index.queue;
+            queue.oldest_fitting(&broker.requirements, requirement, group.1.as_ref())
+        };
         let id = match (self.broken_choice(server, requirement), oldest) {
             (Some(id), _) | (None, Search::Found(id)) => id,
             (None, Search::Nothing) => return Search::Nothing,
@@ -115,7 +121,7 @@ impl Turn<'_> {
     pub(super) fn would_be_taken(&self, id: &MatchId, spec: &MatchSpec) -> bool {
         let document = Document::new(id, spec);
         let requirements = &self.broker.requirements;
-        let fits = |requirement: &Requirement| Some(requirements.fits(requirement, &document));
+        let fits = |requirement: &Requirement| requirements.fits(requirement, &document);
         let waiters = &self.broker.beside.waiters;
         let first = waiters.first_fitting(requirements, &document, spec.fleet.as_ref(), None, fits);
         matches!(first, First::Found(_))
@@ -145,7 +151,7 @@ impl Turn<'_> {
         let queued = state.matches.get(id).filter(|game| game.state == MatchState::Queued);
         let (Some(game), Some(free)) = (queued, &beside.free) else { return First::Nothing };
         let (document, fleet) = (Document::new(id, &game.spec), game.spec.fleet.as_ref());
-        let fits = |requirement: &Requirement| Some(requirements.fits(requirement, &document));
+        let fits = |requirement: &Requirement| requirements.fits(requirement, &document);
         let first = free.first(requirements, &document, fleet, after, fits);
         if let First::Found((_, server)) = &first {
             beside.expected.insert(server.clone(), id.clone());

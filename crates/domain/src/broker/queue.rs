@@ -19,7 +19,9 @@ use core::cell::RefCell;
 use super::model::MatchSpec;
 use super::ranks::Ranks;
 use super::recent::Recent;
-use super::requirements::{Conjunction, Document, Paths, Requirement, Requirements, Search, Values, key};
+use super::requirements::{
+    Conjunction, Document, Paths, Requirement, Requirements, STEP_WORK, Search, Values, key,
+};
 use super::verdicts::{ByFleet, Verdicts};
 use crate::ids::{FleetId, MatchId};
 use crate::time::Timestamp;
@@ -28,8 +30,9 @@ use crate::time::Timestamp;
 const MAX_FILES: usize = 64;
 /// Matches in all those files together; one takes about 50 bytes.
 const MAX_FILED: usize = 4_000_000;
-/// Matches looked at that are filed where those are that fit, and that do not fit: people make such matches on purpose.
-const MAX_MISFITS: usize = 100;
+/// Work on matches that are filed where those are that fit, and that do not fit: people make such matches on purpose. The
+/// rest of a step's work is left to evaluate what else is there.
+const MISFIT_WORK: u64 = STEP_WORK / 2;
 /// Documents kept for the next expression that is tried on them.
 const MAX_DOCUMENTS: usize = 2_000;
 /// About what those may take, in bytes.
@@ -116,22 +119,23 @@ impl File {
     }
 
     /// The oldest match that fits and that only servers of `fleet` may take, or any server. [`Search::Unfinished`] where
-    /// too many are filed there that do not fit.
+    /// too many are filed there that do not fit, and the step's work comes to `end`.
     fn first(
         &self,
         requirements: &Requirements,
         entries: &BTreeMap<u64, Entry>,
         conjunction: &Conjunction,
         fleet: Option<&FleetId>,
+        end: u64,
     ) -> Search<u64> {
         let key = conjunction.key(fleet);
         let candidates = self.places.range((key, 0)..=(key, u64::MAX)).map(|(_, place)| *place);
-        for (misfits, place) in candidates.enumerate() {
-            if misfits >= MAX_MISFITS {
-                return Search::Unfinished;
-            }
+        for place in candidates {
             let Some(entry) = entries.get(&place) else { continue };
             let document = entry.document();
+            if requirements.spent_with(&document) > end {
+                return Search::Unfinished;
+            }
             requirements.spend(1 + conjunction.paths().len());
             requirements.spend_for(&document);
             if entry.fleet() == fleet && conjunction.fits(&document) {
@@ -261,6 +265,7 @@ impl Queue {
             Some(conjunction) if conjunction.paths().is_empty() => {
                 self.oldest(fleet).map_or(Search::Nothing, Search::Found)
             }
+            _ if requirements.is_spent() => Search::Unfinished,
             Some(conjunction) if self.is_filed_by(conjunction.paths()) => {
                 self.oldest_filed(requirements, requirement, conjunction, fleet)
             }
@@ -292,9 +297,10 @@ impl Queue {
         if !file.catch_up(requirements, conjunction.paths(), &self.entries) {
             return Search::Unfinished;
         }
-        let mut oldest = file.first(requirements, &self.entries, conjunction, None);
+        let end = requirements.spent() + MISFIT_WORK;
+        let mut oldest = file.first(requirements, &self.entries, conjunction, None, end);
         if fleet.is_some() {
-            let here = file.first(requirements, &self.entries, conjunction, fleet);
+            let here = file.first(requirements, &self.entries, conjunction, fleet, end);
             oldest = match (oldest, here) {
                 (Search::Unfinished, _) | (_, Search::Unfinished) => Search::Unfinished,
                 (Search::Found(one), Search::Found(other)) => Search::Found(one.min(other)),
@@ -323,21 +329,17 @@ impl Queue {
         })
     }
 
-    /// Whether the match at `place`, which has just come, fits a requirement that is no conjunction; nothing where the
-    /// step's work is done.
+    /// Whether the match at `place`, which has just come, fits a requirement that is no conjunction.
     pub(crate) fn evaluate(
         &mut self,
         requirements: &Requirements,
         requirement: &Requirement,
         place: u64,
-    ) -> Option<bool> {
-        if requirements.is_spent() {
-            return None;
-        }
-        let Some(entry) = self.entries.get(&place) else { return Some(false) };
+    ) -> bool {
+        let Some(entry) = self.entries.get(&place) else { return false };
         let fits = self.documents.look(place, entry, |document| requirements.fits(requirement, document));
         self.verdicts.note(requirement.text(), &self.by_fleet, &entry.spec.fleet, place, fits);
-        Some(fits)
+        fits
     }
 
     /// Whether a match, which is at `place` if it is in the queue, fits the requirements of a fleet; nothing where the

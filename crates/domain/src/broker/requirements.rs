@@ -32,7 +32,7 @@ pub(crate) use conjunction::{Conjunction, Path, Paths, key, path_of};
 pub use document::Document;
 pub(crate) use document::Values;
 pub use meter::MAX_STEP_WORK;
-pub(crate) use meter::Search;
+pub(crate) use meter::{STEP_WORK, Search};
 
 mod work;
 
@@ -250,6 +250,11 @@ impl Requirements {
     /// Counts work of this step that was done elsewhere: looks at so many entries.
     pub(crate) fn spend(&self, looks: usize) {
         self.meter.spend(NODE * looks as u64);
+    }
+
+    /// What has been spent, and what [`Self::spend_for`] would add.
+    pub(crate) fn spent_with(&self, document: &Document<'_>) -> u64 {
+        self.spent().saturating_add(document.work(false))
     }
 
     /// Counts what making the part of `document` costs that is not about players, where it has not been made.

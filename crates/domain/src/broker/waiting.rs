@@ -41,6 +41,8 @@ pub(crate) struct Waiters {
     /// Those for whom the queue has not been looked through yet. New matches are not offered to them: an older one may
     /// fit.
     searching: BTreeSet<u64>,
+    /// The same by what is asked: the longest-waiting of those who ask the same finds first.
+    searching_groups: BTreeMap<Group, BTreeSet<u64>>,
     /// Those of them that take turns, and maybe some whose search is over.
     turns: VecDeque<u64>,
     /// Those of them whose turns have not begun.
@@ -58,13 +60,14 @@ impl Waiters {
         self.by_deadline.insert((waiter.deadline, place));
         self.by_server.entry(waiter.server.clone()).or_default().insert(place);
         self.groups.entry(group(&waiter)).or_default().insert(place);
-        if is_searching {
-            self.searching.insert(place);
-            self.later.insert(place);
-        } else {
+        if !is_searching {
             self.askers.insert(&waiter.requirement, waiter.fleet.as_ref(), place);
         }
+        let group = group(&waiter);
         self.by_place.insert(place, waiter);
+        if is_searching {
+            self.begin_search(group, place);
+        }
     }
 
     /// The longest-waiting server behind `after` that the match fits; `fits` evaluates what has to be evaluated.
@@ -74,7 +77,7 @@ impl Waiters {
         document: &Document<'_>,
         fleet: Option<&FleetId>,
         after: Option<&u64>,
-        fits: impl FnMut(&Requirement) -> Option<bool>,
+        fits: impl FnMut(&Requirement) -> bool,
     ) -> First<u64> {
         self.askers.first(requirements, document, fleet, after, fits)
     }
@@ -86,11 +89,22 @@ impl Waiters {
     /// The queue is to be looked through for a server that waits.
     pub(crate) fn search_again(&mut self, place: u64) {
         if let Some(waiter) = self.by_place.get(&place)
-            && self.searching.insert(place)
+            && !self.searching.contains(&place)
         {
             self.askers.remove(&waiter.requirement, waiter.fleet.as_ref(), &place);
-            self.later.insert(place);
+            self.begin_search(group(waiter), place);
         }
+    }
+
+    fn begin_search(&mut self, group: Group, place: u64) {
+        self.searching.insert(place);
+        self.later.insert(place);
+        self.searching_groups.entry(group).or_default().insert(place);
+    }
+
+    /// Whether the queue is being looked through for somebody who asks the same.
+    pub(crate) fn is_group_searching(&self, group: &Group) -> bool {
+        self.searching_groups.contains_key(group)
     }
 
     pub(crate) fn is_any_searching(&self) -> bool {
@@ -106,24 +120,27 @@ impl Waiters {
                 self.turns.push_back(next);
             }
             let place = self.turns.pop_front()?;
-            if self.searching.contains(&place) {
+            if let Some(waiter) = self.by_place.get(&place).filter(|_| self.searching.contains(&place)) {
                 self.turns.push_back(place);
-                return Some(place);
+                let same = self.searching_groups.get(&group(waiter));
+                return same.and_then(BTreeSet::first).copied();
             }
         }
     }
 
     /// The queue has been looked through for that server, and nothing fits: from now on, new matches are offered to it.
     pub(crate) fn end_search(&mut self, place: u64) {
-        if self.forget_search(place)
+        let Some(group) = self.by_place.get(&place).map(group) else { return };
+        if self.forget_search(&group, place)
             && let Some(waiter) = self.by_place.get(&place)
         {
             self.askers.insert(&waiter.requirement, waiter.fleet.as_ref(), place);
         }
     }
 
-    fn forget_search(&mut self, place: u64) -> bool {
+    fn forget_search(&mut self, group: &Group, place: u64) -> bool {
         self.later.remove(&place);
+        remove_from(&mut self.searching_groups, group, &place);
         self.searching.remove(&place)
     }
 
@@ -169,7 +186,7 @@ impl Waiters {
         self.by_deadline.remove(&(waiter.deadline, place));
         remove_from(&mut self.by_server, &waiter.server, &place);
         remove_from(&mut self.groups, &group(&waiter), &place);
-        if !self.forget_search(place) {
+        if !self.forget_search(&group(&waiter), place) {
             self.askers.remove(&waiter.requirement, waiter.fleet.as_ref(), &place);
         }
         Some(waiter)

@@ -134,8 +134,8 @@ fn tagged(tags: &str) -> MatchSpec {
 fn a_search_that_is_cut_finds_the_oldest_match_in_the_end() {
     for requirements in ["contains(MatchProperties.tags, 'x')", "MatchProperties.tags == `[\"x\"]`"] {
         let mut steps = Steps::new();
-        for n in 0..12_000 {
-            steps.submit(&format!("m{n}"), tagged(if n == 11_000 || n == 11_500 { "\"x\"" } else { "" }));
+        for n in 0..20_000 {
+            steps.submit(&format!("m{n}"), tagged(if n == 18_000 || n == 18_500 { "\"x\"" } else { "" }));
         }
         // One that is not willing to wait for a match does wait for the end of the search.
         let calls = ["one", "two", "three"].map(|host| {
@@ -149,9 +149,9 @@ fn a_search_that_is_cut_finds_the_oldest_match_in_the_end() {
         steps.finish();
         assert!(steps.ticks > 1, "{requirements}: {}", steps.ticks);
         let mut found: Vec<_> = calls.iter().map(|call| steps.answer(*call).unwrap()).collect();
-        assert_eq!(found[0], Some(game("m11000")), "{requirements}");
+        assert_eq!(found[0], Some(game("m18000")), "{requirements}");
         found.sort();
-        assert_eq!(found, ["m11000", "m11500", "young"].map(|id| Some(game(id))), "{requirements}");
+        assert_eq!(found, ["m18000", "m18500", "young"].map(|id| Some(game(id))), "{requirements}");
         assert_eq!(steps.answer(unwilling), Some(None), "{requirements}");
         // What is known now is answered at once.
         steps.submit("next", tagged("\"x\""));

@@ -10,18 +10,20 @@ use core::sync::atomic::{AtomicU64, Ordering};
 /// Once a step has done so much, nothing more is begun in it; what is left is done in later steps.
 pub(crate) const STEP_WORK: u64 = 4_000_000;
 /// Most work of evaluating one expression on one document. An expression that needs more does not fit that document.
-pub(crate) const EVALUATION_WORK: u64 = 4_000_000;
+pub(crate) const EVALUATION_WORK: u64 = 3_000_000;
 /// Most work of making one document of its texts. On a match that needs more, expressions that look at its players are
 /// not evaluated, and none of them fits.
-pub(crate) const DOCUMENT_WORK: u64 = 6_000_000;
+pub(crate) const DOCUMENT_WORK: u64 = 5_000_000;
 
 /// One value made, or one operator.
 pub(crate) const NODE: u64 = 50;
 /// Begin of an evaluation.
 pub(super) const EVALUATION: u64 = 500;
 
-/// Most work of one step: what is begun while there is some left, the last thing begun, and what looking it up took.
-pub const MAX_STEP_WORK: u64 = STEP_WORK + DOCUMENT_WORK + EVALUATION_WORK + 2_000_000;
+/// Most work of looking up who may take a match: its own properties are made values, and hashed for each file.
+const LOOK_UP_WORK: u64 = 5_000_000;
+/// Most work of one step: what is begun while there is some left, and the last thing begun.
+pub const MAX_STEP_WORK: u64 = STEP_WORK + LOOK_UP_WORK + DOCUMENT_WORK + EVALUATION_WORK;
 
 /// Counts the work of one step, on one thread at a time; requirements move between threads with their machine.
 #[derive(Debug)]
