@@ -362,7 +362,7 @@ fn maps() {
     println!("look-up in a map: BTreeMap {} ns, OrdMap {} ns", nanos(found[0].1), nanos(found[1].1));
     let changed = [
         timed(|| each().for_each(|id| *plain.get_mut(id).unwrap() += 1)).1,
-        timed(|| each().for_each(|id| *persistent.get_mut(id).unwrap() += 1)).1,
+        timed(|| each().for_each(|id| *persistent.get_mut(id).unwrap() += 1_u64)).1,
     ];
     println!("change in a map: BTreeMap {} ns, OrdMap {} ns", nanos(changed[0]), nanos(changed[1]));
     let copy = persistent.clone();

@@ -268,7 +268,7 @@ mod tests {
     #[test]
     fn while_the_file_cannot_be_read_only_other_keys_are_good() {
         let data = tempfile::tempdir().unwrap();
-        create(data.path(), "ci", &[Permission::Client], &[]).unwrap();
+        create(data.path(), "ci", &[Permission::Client], &[], &[]).unwrap();
         let keys = ApiKeys::open(data.path(), Vec::new()).unwrap();
         assert_eq!((keys.held(), keys.problem()), ((vec!["ci".to_owned()], None), None));
         let (path, aside) = (data.path().join(API_KEYS), data.path().join("aside"));

@@ -76,9 +76,9 @@ const fn may_pass(why: Unavailable) -> bool {
     match why {
         Unavailable::DiskFull
         | Unavailable::DiskFailed
-        | Unavailable::Overloaded
-        | Unavailable::BatchTooLarge => true,
-        Unavailable::ShuttingDown | Unavailable::Stopped => false,
+        | Unavailable::Interrupted
+        | Unavailable::Overloaded => true,
+        Unavailable::BatchTooLarge | Unavailable::ShuttingDown | Unavailable::Stopped => false,
     }
 }
 

@@ -50,6 +50,7 @@ fn every_key_arrives() {
         schedule_frequency: Duration::from_secs(5),
         delay_allocation: Duration::ZERO,
         wait: Duration::from_secs(20),
+        ..Settings::default()
     };
     assert_eq!(config.broker, broker);
     assert_eq!(config.api_keys.len(), 2);

@@ -141,7 +141,7 @@ fn a_server_with_many_matches_that_exits_loses_them_step_by_step() {
     assert_eq!(failed(&table, FailReason::ServerExited, &held), MANY);
     let queued = table.broker.snapshot().matches;
     assert_eq!(queued.len(), MANY, "those whose players know no server go back to the queue");
-    assert!(queued.iter().all(|game| game.state == MatchState::Queued));
+    assert!(queued.values().all(|game| game.state == MatchState::Queued));
     assert_eq!(table.server_state(&server), "gone");
     assert_eq!(table.health("eu").failures, 1);
 }

@@ -467,7 +467,7 @@ pub(crate) async fn check(world: &World, token: &Token, address: &str) -> Match 
     let seat_id = seat_of(token);
     let matches = world.matches().await;
     let game = matches.into_iter().find(|game| game.seats.contains_key(&seat_id)).expect("the seat's match");
-    let seat = &game.seats[&seat_id];
+    let seat = game.seats.get(&seat_id).unwrap();
     assert_eq!(token.spec.client_id, seat.client_id);
     assert_eq!(token.spec.protocol_id, PROTOCOL_ID);
     assert_eq!(token.spec.timeout_seconds, 15);

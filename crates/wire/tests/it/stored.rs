@@ -92,7 +92,7 @@ fn long_lists_of_a_snapshot_keep_their_order() {
 #[test]
 fn a_large_snapshot_is_given_and_read_in_pieces_of_a_bounded_size() {
     let id = |number: u32| ServerId::new(&format!("{number:0>120}")).unwrap();
-    let gone: Vec<_> = (0..20_000).map(|number| (id(number), GoneCause::Exited)).collect();
+    let gone = (0..20_000).map(|number| (id(number), GoneCause::Exited)).collect();
     let snapshot = Snapshot { seq: 7, gone, ..empty_snapshot() };
     let mut pieces = Vec::new();
     let taken = write_snapshot(&snapshot, &mut |piece| {
