@@ -50,7 +50,8 @@ fn every_key_arrives() {
         schedule_frequency: Duration::from_secs(5),
         delay_allocation: Duration::ZERO,
         wait: Duration::from_secs(20),
-        ..Settings::default()
+        waiting_bytes: 300 << 20,
+        kept_bytes: 80 << 20,
     };
     assert_eq!(config.broker, broker);
     assert_eq!(config.api_keys.len(), 2);

@@ -110,6 +110,8 @@ match_max_run_time = "3h"
 schedule_frequency = "5s"
 delay_allocation = "0s"
 wait = "20s"
+waiting_bytes = "300MiB"
+kept_bytes = "80MiB"
 
 [[api_keys]]
 name = "game servers"
