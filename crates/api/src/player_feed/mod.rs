@@ -21,13 +21,13 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use sortie_domain::broker::Broker;
 use sortie_domain::broker::event::Event as BrokerEvent;
+use sortie_domain::broker::{Broker, Snapshot};
 use sortie_domain::ids::{MatchId, PlayerId};
 use sortie_domain::machine::{Machine, Record};
 use sortie_domain::matchmaking::model::{Named, Stage, TicketState};
 use sortie_domain::matchmaking::{Event as MakerEvent, Matchmaker};
-use sortie_engine::{Cursor, Handle, Hosted, SubscribeError, Subscription};
+use sortie_engine::{Cursor, Handle, Hosted, SubscribeError, Subscription, Unavailable};
 use sortie_wire::catena::events::Event;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -130,7 +130,10 @@ impl PlayerFeed {
 
     /// Reads again what came last, takes over how everything stands, and follows from there.
     async fn start(&self) -> Result<Arc<Follower>, ApiError> {
-        let (to_broker, games) = self.broker.query(|broker| (broker.last_seq(), live(broker))).await?;
+        // A copy costs the broker nothing, and is gone through elsewhere.
+        let copy = self.broker.query(Broker::snapshot).await?;
+        let gathered = tokio::task::spawn_blocking(move || (copy.seq, live(&copy))).await;
+        let (to_broker, games) = gathered.map_err(|_| Unavailable::Stopped)?;
         let mut of_broker = self.broker.subscribe(again(&self.broker, to_broker));
         let from_broker = of_broker.next_seq().saturating_sub(1);
         let matches = read_to(&mut of_broker, to_broker).await?;
@@ -178,8 +181,8 @@ fn standing_of(maker: &Matchmaker, ticket: &sortie_domain::matchmaking::model::T
     News::standing(ticket, until)
 }
 
-fn live(broker: &Broker) -> Vec<(MatchId, Game)> {
-    broker.queued().chain(broker.active()).map(|game| (game.id.clone(), Game::from(game))).collect()
+fn live(broker: &Snapshot) -> Vec<(MatchId, Game)> {
+    broker.matches.iter().map(|(id, game)| (id.clone(), Game::from(&**game))).collect()
 }
 
 fn games_before(broker: &Broker, ids: &BTreeMap<MatchId, bool>) -> Vec<(MatchId, Game)> {
