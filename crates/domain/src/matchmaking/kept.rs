@@ -8,9 +8,10 @@ use alloc::vec::Vec;
 
 use super::model::{Party, Player, Ticket, TicketSpec, TicketState};
 use super::names::hash;
-use super::order::{KEY_LASTS, UsedKey};
+use super::order::{KEY_LASTS, USED_KEY_BYTES, UsedKey};
 use super::state::{Indexes, State, bytes};
 use crate::ids::IdempotencyKey;
+use crate::size::Size;
 use crate::time::Timestamp;
 
 /// Tickets that are over and can still be asked about; the oldest go first, before their time if need be.
@@ -140,7 +141,7 @@ impl Indexes {
         let TicketState::Over { at, .. } = &ticket.state else { return };
         let order = (*at, ticket.changed_seq, ticket.place);
         self.over_order.insert(order);
-        if ticket.asked.is_some() || !is_bare(&ticket.spec) {
+        if gains(ticket) {
             self.full.insert(order);
         }
         self.kept_bytes += bytes(ticket);
@@ -176,12 +177,10 @@ pub(super) fn bare(spec: &TicketSpec) -> TicketSpec {
     }
 }
 
-pub(super) fn is_bare(spec: &TicketSpec) -> bool {
-    let of_player = |player: &Player| {
-        player.ratings.is_empty()
-            && player.latencies.is_empty()
-            && player.blocked.is_empty()
-            && player.properties.text().is_none()
-    };
-    spec.properties.text().is_none() && spec.latencies.is_empty() && spec.players().all(of_player)
+/// Whether a ticket that is over takes less without its properties, its key being remembered by itself then.
+fn gains(ticket: &Ticket) -> bool {
+    let spare = ticket.byte_size() - ticket.asked.byte_size() - ticket.spec.byte_size();
+    let key = ticket.asked_for().idempotency_key.as_ref();
+    let key = key.map_or(0, |key| USED_KEY_BYTES + key.byte_size() + ticket.id.byte_size());
+    spare + bare(&ticket.spec).byte_size() + key < ticket.byte_size()
 }

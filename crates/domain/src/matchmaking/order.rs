@@ -24,10 +24,12 @@ pub struct UsedKey {
     pub used_at: Timestamp,
 }
 
+/// What a key takes beside its texts: a place in the map and in an index. In bytes.
+pub(crate) const USED_KEY_BYTES: usize = 6 * ENTRY_BYTES;
+
 impl Size for (&IdempotencyKey, &UsedKey) {
     fn byte_size(&self) -> usize {
-        // In the map and in two indexes.
-        6 * ENTRY_BYTES + self.0.byte_size() + self.1.ticket.byte_size()
+        USED_KEY_BYTES + self.0.byte_size() + self.1.ticket.byte_size()
     }
 }
 

@@ -54,7 +54,10 @@ fn a_ticket_started_twice_under_one_key_is_one() {
     );
     table.advance(secs(11 * 60));
     table.solo("bob");
-    assert_ne!(table.ok(Command::Start { id: None, spec: keyed(&["ann"]) }), first, "it is forgotten");
+    let again = Command::Start { id: None, spec: keyed(&["ann"]) };
+    assert_eq!(table.ok(again.clone()), first, "its status is forgotten, and its key is not");
+    table.advance(secs(24 * 3_600));
+    assert_ne!(table.ok(again), first, "a day later it is");
 }
 
 #[test]
