@@ -83,7 +83,9 @@ fn what_would_wait_beyond_the_budget_is_refused_without_a_trace() {
     // The same order again is no further one.
     table.ok(submit(&taken[0], large(&["ann"])));
     // What goes makes room.
-    table.ok(Command::CancelMatch { id: taken[0].clone() });
+    for id in &taken[..2] {
+        table.ok(Command::CancelMatch { id: id.clone() });
+    }
     table.submit("one more", large(&[]));
 }
 
