@@ -28,7 +28,7 @@ impl World {
         match self.rng.u8(0..40) {
             0..23 => self.start(),
             // Many at once are matched, and expire, at once.
-            23 => (0..self.rng.usize(1..24)).for_each(|_| self.start()),
+            23 => (0..self.rng.usize(1..40)).for_each(|_| self.start()),
             24..27 => self.cancel(),
             27 => self.configure(),
             28 => self.start_again(),

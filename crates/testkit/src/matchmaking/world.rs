@@ -22,9 +22,9 @@ const MAX_INPUTS: u64 = 20_000;
 /// Ticks at one time after which there is nothing left to be done.
 const MOST_TICKS: u32 = 200;
 /// Small steps, so that schedules come to their end.
-const STEP: StepLimits = StepLimits { bytes: 8 << 10, records: 4 };
+const STEP: StepLimits = StepLimits { bytes: 8 << 10, records: 3 };
 /// Records and answers that the last piece of work adds to a full step, at most; the log takes no larger one.
-const PIECE_RECORDS: usize = 8;
+const PIECE_RECORDS: usize = 6;
 
 /// What is on the agenda.
 #[derive(Clone, PartialEq, Debug)]
