@@ -1,9 +1,10 @@
-//! The keys: `table`, and `limits` for a part of them, are the only places where a key's name, default and meaning are
-//! written.
+//! The keys: `table`, and `limits` and `matchmaker` for parts of them, are the only places where a key's name, default and
+//! meaning are written.
 //!
 //! In paths `<name>` stands for a name of the user's choice and `[]` for each entry of a list.
 
 mod limits;
+mod matchmaker;
 mod table;
 
 use std::sync::LazyLock;
@@ -11,10 +12,11 @@ use std::sync::LazyLock;
 use serde_json::Value;
 
 use limits::LIMITS;
+use matchmaker::MATCHMAKER;
 use table::{REST, TOP};
 
 /// Every key, in the order of a file.
-static KEYS: LazyLock<Vec<KeyDoc>> = LazyLock::new(|| [TOP, LIMITS, REST].concat());
+static KEYS: LazyLock<Vec<KeyDoc>> = LazyLock::new(|| [TOP, LIMITS, REST, MATCHMAKER].concat());
 
 /// What all settings' variables begin with.
 pub(crate) const PREFIX: &str = "SORTIE_";

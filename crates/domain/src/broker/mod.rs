@@ -12,7 +12,7 @@
 //! | `timers` | every deadline, and what it ends |
 //! | `state`, `indexes` | the durable state, how events change it; what is found without looking at each record |
 //! | `seating` | who sits in a match, and how many |
-//! | `budget` | how much may wait |
+//! | `budget`, `sizes` | how much may wait |
 //! | `kept`, `past` | what is over and still known, within a budget of bytes |
 //! | `looking` | looking for a server, or for a match, over several steps |
 //! | `queue`, `verdicts`, `ranks` | which is the oldest match that fits; how many are older |
@@ -57,6 +57,7 @@ pub mod requirements;
 mod seating;
 mod seats;
 mod server_lifecycle;
+mod sizes;
 mod state;
 mod timers;
 mod verdicts;

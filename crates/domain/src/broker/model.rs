@@ -15,8 +15,8 @@ use imbl::OrdSet;
 use super::seating::Count;
 pub use super::seating::Seats;
 use crate::content::{Digest, Digester};
-use crate::ids::{AllocationId, FleetId, IdempotencyKey, MAX_ID_BYTES, MatchId, PlayerId, SeatId, ServerId};
-use crate::size::{ENTRY_BYTES, Size};
+use crate::ids::{AllocationId, FleetId, IdempotencyKey, MatchId, PlayerId, SeatId, ServerId};
+use crate::size::Size;
 use crate::time::Timestamp;
 
 /// Longest JSON text of one set of properties, in bytes.
@@ -25,10 +25,6 @@ pub const MAX_PROPERTIES_BYTES: usize = 64 * 1024;
 pub const MAX_PLAYERS: usize = 1_000;
 /// Most seats that one match may have.
 pub const MAX_CAPACITY: u32 = 10_000;
-/// Counted for a match beside what it holds, in bytes: its entries in the indexes of the broker.
-const MATCH_BYTES: usize = 768;
-/// Counted for a server, an allocation or a fleet's order beside its ids, in bytes.
-const SERVER_BYTES: usize = 512;
 /// Largest match, in bytes as [`Size`] counts what is asked for: so that what one match leads to, its text twice over
 /// with every player's id, is far below the largest batch of a log.
 pub const MAX_MATCH_BYTES: usize = 4 << 20;
@@ -94,12 +90,6 @@ impl Properties {
     }
 }
 
-impl Size for Properties {
-    fn byte_size(&self) -> usize {
-        self.text().map_or(0, Size::byte_size)
-    }
-}
-
 /// What somebody asks for who wants a match.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct MatchSpec {
@@ -150,17 +140,6 @@ impl MatchSpec {
     /// The order without its properties: what a match that is over may come down to.
     pub(super) fn stripped(&self) -> Self {
         Self { properties: Properties::default(), player_properties: BTreeMap::new(), ..self.clone() }
-    }
-}
-
-impl Size for MatchSpec {
-    fn byte_size(&self) -> usize {
-        ENTRY_BYTES
-            + self.players.byte_size()
-            + self.properties.byte_size()
-            + self.player_properties.byte_size()
-            + self.fleet.byte_size()
-            + self.idempotency_key.byte_size()
     }
 }
 
@@ -289,12 +268,6 @@ impl Match {
     }
 }
 
-impl Size for Match {
-    fn byte_size(&self) -> usize {
-        MATCH_BYTES + self.id.byte_size() + self.spec.byte_size() + self.changing_bytes()
-    }
-}
-
 fn count(places: usize) -> u32 {
     u32::try_from(places).unwrap_or(u32::MAX)
 }
@@ -385,12 +358,6 @@ impl Connection {
     #[must_use]
     pub fn for_player(&self, player: &PlayerId) -> &Arc<str> {
         self.per_player.get(player).unwrap_or(&self.details)
-    }
-}
-
-impl Size for Connection {
-    fn byte_size(&self) -> usize {
-        self.details.byte_size() + self.per_player.byte_size()
     }
 }
 
@@ -529,25 +496,6 @@ pub struct Server {
     pub matches: OrdSet<MatchId>,
 }
 
-impl Size for Server {
-    fn byte_size(&self) -> usize {
-        let matches = self.matches.len() * (ENTRY_BYTES + MAX_ID_BYTES);
-        SERVER_BYTES + self.id.byte_size() + self.fleet.byte_size() + matches
-    }
-}
-
-impl Size for GoneCause {
-    fn byte_size(&self) -> usize {
-        ENTRY_BYTES
-    }
-}
-
-impl Size for SeatEnd {
-    fn byte_size(&self) -> usize {
-        ENTRY_BYTES
-    }
-}
-
 /// Where a server stands. Servers that are gone are forgotten but for their ids.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ServerState {
@@ -626,14 +574,6 @@ pub struct Allocation {
     pub state: AllocationState,
 }
 
-impl Size for Allocation {
-    fn byte_size(&self) -> usize {
-        let ids = self.id.byte_size() + self.server.byte_size() + self.fleet.byte_size();
-        // That of a match comes and goes, so that it is always counted.
-        SERVER_BYTES + ids + ENTRY_BYTES + MAX_ID_BYTES
-    }
-}
-
 /// How far an allocation has come. One that ended is forgotten.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum AllocationState {
@@ -687,12 +627,6 @@ pub struct Fleet {
     pub ready_deadline: Duration,
     /// Fleets are tried from the lowest number up, equal numbers by id.
     pub preference: i32,
-}
-
-impl Size for Fleet {
-    fn byte_size(&self) -> usize {
-        2 * ENTRY_BYTES + self.id.byte_size() + self.requirements.byte_size()
-    }
 }
 
 /// What a fleet's recent past says about it.
@@ -761,13 +695,6 @@ impl Default for Settings {
             waiting_bytes: 512 * 1024 * 1024,
             kept_bytes: 128 * 1024 * 1024,
         }
-    }
-}
-
-impl Size for Settings {
-    fn byte_size(&self) -> usize {
-        // Seven durations of up to eleven bytes.
-        3 * ENTRY_BYTES
     }
 }
 

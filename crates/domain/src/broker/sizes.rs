@@ -1,0 +1,81 @@
+//! How many bytes the things of the broker take: see [`size`](crate::size).
+
+use super::model::{
+    Allocation, Connection, Fleet, GoneCause, Match, MatchSpec, Properties, SeatEnd, Server, Settings,
+};
+use crate::ids::MAX_ID_BYTES;
+use crate::size::{ENTRY_BYTES, Size};
+
+/// Counted for a match beside what it holds, in bytes: its entries in the indexes of the broker.
+const MATCH_BYTES: usize = 768;
+/// Counted for a server, an allocation or a fleet's order beside its ids, in bytes.
+const SERVER_BYTES: usize = 512;
+
+impl Size for Properties {
+    fn byte_size(&self) -> usize {
+        self.text().map_or(0, Size::byte_size)
+    }
+}
+
+impl Size for MatchSpec {
+    fn byte_size(&self) -> usize {
+        ENTRY_BYTES
+            + self.players.byte_size()
+            + self.properties.byte_size()
+            + self.player_properties.byte_size()
+            + self.fleet.byte_size()
+            + self.idempotency_key.byte_size()
+    }
+}
+
+impl Size for Match {
+    fn byte_size(&self) -> usize {
+        MATCH_BYTES + self.id.byte_size() + self.spec.byte_size() + self.changing_bytes()
+    }
+}
+
+impl Size for Connection {
+    fn byte_size(&self) -> usize {
+        self.details.byte_size() + self.per_player.byte_size()
+    }
+}
+
+impl Size for Server {
+    fn byte_size(&self) -> usize {
+        let matches = self.matches.len() * (ENTRY_BYTES + MAX_ID_BYTES);
+        SERVER_BYTES + self.id.byte_size() + self.fleet.byte_size() + matches
+    }
+}
+
+impl Size for GoneCause {
+    fn byte_size(&self) -> usize {
+        ENTRY_BYTES
+    }
+}
+
+impl Size for SeatEnd {
+    fn byte_size(&self) -> usize {
+        ENTRY_BYTES
+    }
+}
+
+impl Size for Allocation {
+    fn byte_size(&self) -> usize {
+        let ids = self.id.byte_size() + self.server.byte_size() + self.fleet.byte_size();
+        // That of a match comes and goes, so that it is always counted.
+        SERVER_BYTES + ids + ENTRY_BYTES + MAX_ID_BYTES
+    }
+}
+
+impl Size for Fleet {
+    fn byte_size(&self) -> usize {
+        2 * ENTRY_BYTES + self.id.byte_size() + self.requirements.byte_size()
+    }
+}
+
+impl Size for Settings {
+    fn byte_size(&self) -> usize {
+        // Seven durations of up to eleven bytes.
+        3 * ENTRY_BYTES
+    }
+}
