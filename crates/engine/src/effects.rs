@@ -239,12 +239,13 @@ impl<M: Hosted> Inner<M> {
 
     /// Performs `effect` until its outcome is in the log. False if that was not to be before the end.
     async fn finish(self: &Arc<Self>, key: &str, effect: M::Effect) -> bool {
+        let group = (!self.performer.only_waits(&effect)).then(|| self.performer.group(&effect));
         let mut failures = 0;
         loop {
             let permit = tokio::select! {
                 biased;
                 () = self.stopping.cancelled() => return false,
-                permit = self.permit(&effect) => permit,
+                permit = self.permit(group.clone()) => permit,
             };
             let attempt = self.attempt(effect.clone()).await;
             drop(permit);
@@ -261,12 +262,10 @@ impl<M: Hosted> Inner<M> {
         }
     }
 
-    /// Leave for one attempt: of its group, or of those that all share, whichever comes first.
-    async fn permit(&self, effect: &M::Effect) -> Option<Permit<'_, M>> {
-        if self.performer.only_waits(effect) {
-            return None;
-        }
-        let group = self.performer.group(effect);
+    /// Leave for one attempt: of its group, or of those that all share, whichever comes first. One without a group needs
+    /// none.
+    async fn permit(&self, group: Option<String>) -> Option<Permit<'_, M>> {
+        let group = group?;
         let own = Arc::clone(self.groups().entry(group.clone()).or_insert_with(|| {
             let permits = self.limits.of_group.max(1);
             Arc::new(Semaphore::new(permits))
