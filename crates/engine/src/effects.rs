@@ -262,7 +262,8 @@ impl<M: Hosted> Inner<M> {
         }
     }
 
-    /// Leave for one attempt: of its group, or of those that all share, whichever comes first; none for what only waits.
+    /// Leave for one attempt: of its group, or of those that all share, whichever comes first. One without a group needs
+    /// none.
     async fn permit(&self, group: Option<String>) -> Option<Permit<'_, M>> {
         let group = group?;
         let own = Arc::clone(self.groups().entry(group.clone()).or_insert_with(|| {

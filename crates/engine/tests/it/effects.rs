@@ -221,7 +221,8 @@ async fn a_lane_that_emptied_begins_anew() {
 async fn no_more_attempts_run_at_once_than_allowed() {
     let (data, worker) = (tempdir().unwrap(), Worker::with_leave(0));
     let mut setup = with(&worker);
-    setup.options.effects.concurrent = 2;
+    // One permit of the group and one of those that all share.
+    (setup.options.effects.concurrent, setup.options.effects.of_group) = (1, 1);
     let engine = setup.start(data.path()).await;
     let handle = engine.handle();
     for job in 0..6 {
