@@ -4,7 +4,6 @@ use alloc::collections::BTreeMap;
 use core::time::Duration;
 
 use super::model::{Player, TicketSpec};
-use crate::broker::model::Properties;
 use crate::content::{Digest, Digester};
 use crate::ids::{IdempotencyKey, RegionId, TicketId};
 use crate::size::{ENTRY_BYTES, Size};
@@ -51,7 +50,7 @@ impl TicketSpec {
         if let Some(leader) = leader {
             digest.tagged(b'l', leader.as_str().as_bytes());
         }
-        digest.digest(of_properties(properties));
+        digest.digest(properties.content());
         add_latencies(latencies, &mut digest);
         if let Some(key) = idempotency_key {
             digest.tagged(b'k', key.as_str().as_bytes());
@@ -77,7 +76,7 @@ fn add_player(player: &Player, digest: &mut Digester) {
     add_latencies(&player.latencies, digest);
     digest.number(player.blocked.len() as u64);
     player.blocked.iter().for_each(|blocked| digest.tagged(b'b', blocked.as_str().as_bytes()));
-    digest.digest(of_properties(&player.properties));
+    digest.digest(player.properties.content());
 }
 
 fn add_latencies(latencies: &BTreeMap<RegionId, u32>, digest: &mut Digester) {
@@ -86,9 +85,4 @@ fn add_latencies(latencies: &BTreeMap<RegionId, u32>, digest: &mut Digester) {
         digest.tagged(b'g', region.as_str().as_bytes());
         digest.number(u64::from(*latency));
     }
-}
-
-/// Nothing is the same as an object without members.
-fn of_properties(properties: &Properties) -> Digest {
-    Digest::of_json(properties.text().unwrap_or("{}"))
 }
