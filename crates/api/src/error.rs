@@ -401,6 +401,7 @@ mod tests {
             Refusal::NotInMatch(player),
             Refusal::RuleRefuses { queue, rule: "map".to_owned() },
             Refusal::Refused("not you".to_owned()),
+            Refusal::TooLarge("takes too much of a match".to_owned()),
             Refusal::TooMany { what: "tickets", limit: 3 },
         ];
         assert_eq!(refusals.len(), Refusal::CODES.len());

@@ -99,7 +99,7 @@ async fn development_mode_obeys_no_foreign_page() {
     ] {
         assert_eq!(curl(&site, &url("/v1/matches"), &["--header", header]).await, 200, "{header}");
     }
-    assert_eq!(curl(&site, &url("/v1/matches"), &order).await, 201);
+    assert_eq!(curl(&site, &url("/v1/matches"), &order).await, 202);
     let port = free_port();
     let driver = format!("/api/dispatch/v1/tcp_dispatch?port={port}&accept=127.0.0.1");
     for path in ["/matchmaker/ws", "/api/v1/events/subscribe", &driver] {
