@@ -70,7 +70,7 @@ impl Broker {
     /// Work that requirements took in the last step or explanation, in units of about a nanosecond: at most
     /// [`MAX_STEP_WORK`](super::requirements::MAX_STEP_WORK).
     #[must_use]
-    pub const fn work_of_step(&self) -> u64 {
+    pub fn work_of_step(&self) -> u64 {
         self.requirements.spent()
     }
 

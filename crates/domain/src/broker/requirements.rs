@@ -243,7 +243,7 @@ impl Requirements {
     }
 
     /// What has been spent since the step began.
-    pub(crate) const fn spent(&self) -> u64 {
+    pub(crate) fn spent(&self) -> u64 {
         self.meter.spent()
     }
 

@@ -5,7 +5,7 @@
 //! everywhere. Three limits together keep a step below 20 milliseconds: what is begun in it at most, and what the
 //! last thing begun may cost at most, a document and one evaluation.
 
-use core::cell::Cell;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Once a step has done so much, nothing more is begun in it; what is left is done in later steps.
 pub(crate) const STEP_WORK: u64 = 4_000_000;
@@ -25,31 +25,31 @@ const LOOK_UP_WORK: u64 = 5_000_000;
 /// Most work of one step: what is begun while there is some left, and the last thing begun.
 pub const MAX_STEP_WORK: u64 = STEP_WORK + LOOK_UP_WORK + DOCUMENT_WORK + EVALUATION_WORK;
 
-/// Counts the work of one step.
+/// Counts the work of one step. Atomic only so that whoever shares requirements can go to another thread with them.
 #[derive(Debug)]
-pub(crate) struct Meter(Cell<u64>);
+pub(crate) struct Meter(AtomicU64);
 
 impl Meter {
     pub(super) const fn new() -> Self {
-        Self(Cell::new(0))
+        Self(AtomicU64::new(0))
     }
 
     /// A step begins.
     pub(super) fn begin(&self) {
-        self.0.set(0);
+        self.0.store(0, Ordering::Relaxed);
     }
 
     pub(super) fn spend(&self, work: u64) {
-        self.0.set(self.0.get().saturating_add(work));
+        self.0.store(self.spent().saturating_add(work), Ordering::Relaxed);
     }
 
-    pub(super) const fn spent(&self) -> u64 {
-        self.0.get()
+    pub(super) fn spent(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
     }
 
     /// Whether nothing more is to be begun in this step.
-    pub(super) const fn is_spent(&self) -> bool {
-        self.0.get() >= STEP_WORK
+    pub(super) fn is_spent(&self) -> bool {
+        self.spent() >= STEP_WORK
     }
 }
 
