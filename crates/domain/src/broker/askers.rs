@@ -53,12 +53,12 @@ impl<R> Default for Askers<R> {
 
 impl<R: Ord + Clone> Askers<R> {
     /// A server of `fleet` that asks with `requirement`.
-    pub(crate) fn insert(&mut self, requirement: &Arc<Requirement>, fleet: Option<&FleetId>, rank: R) {
+    pub(crate) fn insert(&mut self, requirement: &Arc<Requirement>, fleet: Option<&FleetId>, rank: &R) {
         let conjunction = requirement.conjunction().filter(|conjunction| {
             self.filed.len() < MAX_FILES || self.filed.contains_key(conjunction.paths())
         });
         let Some(conjunction) = conjunction else {
-            return self.insert_other(requirement, fleet, &rank);
+            return self.insert_other(requirement, fleet, rank);
         };
         let file = self.filed.entry(Arc::clone(conjunction.paths())).or_default();
         for of in with_none(fleet) {
@@ -73,7 +73,7 @@ impl<R: Ord + Clone> Askers<R> {
             let ranks = others.entry(of.clone()).or_default();
             let before = ranks.first().cloned();
             ranks.insert(rank.clone());
-            move_first(&mut self.firsts, of, requirement, before, ranks.first());
+            move_first(&mut self.firsts, &of, requirement, before, ranks.first());
         }
     }
 
@@ -102,7 +102,7 @@ impl<R: Ord + Clone> Askers<R> {
             let Some(ranks) = others.get_mut(&of) else { continue };
             let before = ranks.first().cloned();
             ranks.remove(rank);
-            move_first(&mut self.firsts, of.clone(), requirement, before, ranks.first());
+            move_first(&mut self.firsts, &of, requirement, before, ranks.first());
             if ranks.is_empty() {
                 others.remove(&of);
             }
@@ -160,7 +160,7 @@ impl<R: Ord + Clone> Askers<R> {
 /// The first of those of `of` who ask with `requirement` is another one.
 fn move_first<R: Ord + Clone>(
     firsts: &mut BTreeMap<Option<FleetId>, BTreeMap<R, Arc<Requirement>>>,
-    of: Option<FleetId>,
+    of: &Option<FleetId>,
     requirement: &Arc<Requirement>,
     before: Option<R>,
     now: Option<&R>,
@@ -175,7 +175,7 @@ fn move_first<R: Ord + Clone>(
     if let Some(now) = now {
         ranks.insert(now.clone(), Arc::clone(requirement));
     } else if ranks.is_empty() {
-        firsts.remove(&of);
+        firsts.remove(of);
     }
 }
 

@@ -69,7 +69,7 @@ impl FreeServers {
             return;
         }
         self.remove(id);
-        self.askers.insert(&asked, fleet, (fleet.cloned(), id.clone()));
+        self.askers.insert(&asked, fleet, &(fleet.cloned(), id.clone()));
         self.known.insert(id.clone(), (fleet.cloned(), asked));
     }
 

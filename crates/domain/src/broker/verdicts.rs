@@ -119,7 +119,7 @@ impl Verdicts {
     fn remember(&mut self, text: &Arc<str>) {
         let is_known = self.by_text.contains_key(text);
         while (self.by_text.len() >= MAX_REMEMBERED && !is_known) || self.progress >= MAX_PROGRESS {
-            let oldest = self.by_use.iter().map(|(_, oldest)| oldest).find(|oldest| *oldest != text).cloned();
+            let oldest = self.by_use.values().find(|oldest| *oldest != text).cloned();
             let Some(oldest) = oldest else { break };
             if let Some(forgotten) = self.by_text.remove(&oldest) {
                 self.by_use.remove(&forgotten.used);

@@ -61,7 +61,7 @@ impl Waiters {
         self.by_server.entry(waiter.server.clone()).or_default().insert(place);
         self.groups.entry(group(&waiter)).or_default().insert(place);
         if !is_searching {
-            self.askers.insert(&waiter.requirement, waiter.fleet.as_ref(), place);
+            self.askers.insert(&waiter.requirement, waiter.fleet.as_ref(), &place);
         }
         let group = group(&waiter);
         self.by_place.insert(place, waiter);
@@ -134,7 +134,7 @@ impl Waiters {
         if self.forget_search(&group, place)
             && let Some(waiter) = self.by_place.get(&place)
         {
-            self.askers.insert(&waiter.requirement, waiter.fleet.as_ref(), place);
+            self.askers.insert(&waiter.requirement, waiter.fleet.as_ref(), &place);
         }
     }
 

@@ -23,16 +23,17 @@ struct Steps {
 }
 
 impl Steps {
-    fn with(settings: Settings, fleets: Vec<Fleet>) -> Self {
+    fn with(fast_schedule: FastSchedule, fleets: Vec<Fleet>) -> Self {
         let mut steps =
             Self { broker: Broker::new(), calls: 0, ticks: 0, answers: Vec::new(), events: Vec::new() };
-        let settings = Settings { match_pickup_time: secs(1_000_000), wait: secs(1_000), ..settings };
+        let settings =
+            Settings { match_pickup_time: secs(1_000_000), wait: secs(1_000), ..on(fast_schedule) };
         steps.call(Command::Configure { settings, fleets });
         steps
     }
 
     fn new() -> Self {
-        Self::with(Settings::default(), Vec::new())
+        Self::with(FastSchedule::OnSchedule, Vec::new())
     }
 
     fn take(&mut self, step: Step<Broker>) {
@@ -237,7 +238,7 @@ fn servers_are_ordered_over_several_steps() {
     };
     let mut fleets: Vec<_> = (0..30).map(|n| of_list(&format!("f{n}"), n + 1)).collect();
     fleets.push(Fleet { preference: 1, ..of_list("right", 0) });
-    let mut steps = Steps::with(on(FastSchedule::UnlessFree), fleets);
+    let mut steps = Steps::with(FastSchedule::UnlessFree, fleets);
     for n in 0..3 {
         steps.submit(&format!("m{n}"), listed());
     }
@@ -259,7 +260,7 @@ fn explaining_takes_no_more_work_than_a_step() {
         requirements: format!("sort(MatchProperties.list)[0] == `{}`", n + 1),
         ..fleet(&format!("f{n}"))
     });
-    let mut steps = Steps::with(on(FastSchedule::UnlessFree), fleets.collect());
+    let mut steps = Steps::with(FastSchedule::UnlessFree, fleets.collect());
     steps.submit("m", listed());
     steps.finish();
     let explained = steps.broker.explain(&game("m")).unwrap();

@@ -6,6 +6,7 @@
 //! (`map`, `sort_by`, …) would evaluate it unseen and is done here. The tests compare the results with the library's.
 
 use alloc::collections::BTreeMap;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use jmespath::ast::{Ast, Comparator};
@@ -329,7 +330,7 @@ impl Evaluation<'_> {
 
 /// Of a text, in bytes.
 fn length(value: &Variable) -> usize {
-    value.as_string().map_or(0, |text| text.len())
+    value.as_string().map_or(0, String::len)
 }
 
 fn items(value: &Variable) -> &[Rcvar] {
@@ -351,7 +352,6 @@ fn array(items: Vec<Rcvar>) -> Rcvar {
 #[cfg(test)]
 mod tests {
     use alloc::format;
-    use alloc::string::String;
 
     use super::super::Requirements;
     use super::super::meter::EVALUATION_WORK;
