@@ -355,8 +355,8 @@ fn maps() {
     let mut persistent: OrdMap<_, _> = ids.iter().map(|id| (id.clone(), 0_u64)).collect();
     let nanos = |time: Duration| time.as_nanos() / ids.len() as u128;
     let found = [
-        timed(|| each().filter(|id| plain.get(*id).is_some()).count()),
-        timed(|| each().filter(|id| persistent.get(*id).is_some()).count()),
+        timed(|| each().filter(|id| plain.contains_key(*id)).count()),
+        timed(|| each().filter(|id| persistent.contains_key(*id)).count()),
     ];
     assert!(found.iter().all(|(found, _)| *found == ids.len()));
     println!("look-up in a map: BTreeMap {} ns, OrdMap {} ns", nanos(found[0].1), nanos(found[1].1));
