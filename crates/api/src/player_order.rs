@@ -6,8 +6,8 @@
 use sha2::{Digest, Sha256};
 use sortie_domain::ids::{IdempotencyKey, PlayerId};
 use sortie_domain::matchmaking::Matchmaker;
-use sortie_domain::matchmaking::model::TicketSpec;
-use sortie_domain::matchmaking::settings::Hook;
+use sortie_domain::matchmaking::model::{Player, TicketSpec};
+use sortie_domain::matchmaking::settings::{Hook, HookPoint};
 
 use crate::auth::Caller;
 use crate::codes;
@@ -28,7 +28,7 @@ pub struct PlayerRights {
 pub enum NamingOthers {
     /// Never.
     No,
-    /// In queues with the hook `party_membership`.
+    /// In queues with the hooks `party_membership` and `validate_ticket`, which says who belongs together.
     #[default]
     PartyHook,
     /// In every queue.
@@ -67,9 +67,12 @@ pub(crate) async fn check(
     let asked = move |maker: &Matchmaker| {
         let settings = maker.settings();
         let own = settings.queues.get(&queue).map(|queue| queue.hooks.as_slice()).unwrap_or_default();
-        let has_party_hook =
-            settings.hooks.iter().chain(own).any(|hook| matches!(hook, Hook::PartyMembership));
-        (has_party_hook, maker.rated(&queue))
+        let hooks = || settings.hooks.iter().chain(own);
+        let has_parties = hooks().any(|hook| matches!(hook, Hook::PartyMembership));
+        // The built-in hook does not know who belongs together: somebody who does has to be asked.
+        let validates =
+            |hook: &Hook| matches!(hook, Hook::Outside(hook) if hook.about == HookPoint::ValidateTicket);
+        (has_parties && hooks().any(validates), maker.rated(&queue))
     };
     let (has_party_hook, rated) = api.query_maker(asked).await?;
     let may_name = match rights.may_name_others {
@@ -82,6 +85,7 @@ pub(crate) async fn check(
             a key starts the tickets of parties (`players.may_name_others`)";
         return Err(codes::FORBIDDEN.error(problem).about(field));
     }
+    for_others(caller.player()?, spec, field, own_rating)?;
     if rights.may_rate_themselves {
         return Ok(());
     }
@@ -94,6 +98,25 @@ pub(crate) async fn check(
                 return Err(codes::FORBIDDEN.error(problem).about(said));
             }
         }
+    }
+    Ok(())
+}
+
+/// Of those whom a player brings along it says who they are, and nothing else.
+fn for_others(
+    player: &PlayerId,
+    spec: &mut TicketSpec,
+    field: &str,
+    own_rating: OwnRating,
+) -> Result<(), ApiError> {
+    let others = spec.parties.iter_mut().flat_map(|party| &mut party.players);
+    for other in others.filter(|other| other.id != *player) {
+        let bare = Player::new(other.id.clone());
+        if own_rating == OwnRating::Refused && *other != bare {
+            let problem = "a player says blocked players, latencies, ratings and properties of itself alone";
+            return Err(codes::FORBIDDEN.error(problem).about(field));
+        }
+        *other = bare;
     }
     Ok(())
 }

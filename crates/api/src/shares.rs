@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use axum::extract::ConnectInfo;
 use axum::http::Extensions;
-use sortie_domain::ids::PlayerId;
+use sortie_domain::ids::{MatchId, PlayerId};
 use sortie_serving::{Share, Shares, network};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -20,6 +20,9 @@ use crate::state::Limits;
 /// A key, by its SHA-256.
 type Key = [u8; 32];
 
+/// Calls of one key that wait for the seats of one match: its server needs one, and each is answered with all seats.
+const WAITS_FOR_SEATS: usize = 16;
+
 /// The counts.
 pub(crate) struct CallerShares {
     limits: Limits,
@@ -27,6 +30,7 @@ pub(crate) struct CallerShares {
     streams_of_keys: Shares<Key>,
     waits: Arc<Semaphore>,
     waits_of_keys: Shares<Key>,
+    waits_for_seats: Shares<(Option<Key>, MatchId)>,
     watches: Arc<Semaphore>,
     watches_of_addresses: Shares<IpAddr>,
 }
@@ -41,6 +45,7 @@ pub(crate) struct OpenStream {
 pub(crate) struct Wait {
     _of_all: OwnedSemaphorePermit,
     _key: Option<Share<Key>>,
+    _seats: Option<Share<(Option<Key>, MatchId)>>,
 }
 
 /// One of the watches of somebody who shows nothing; over when it is dropped.
@@ -56,6 +61,7 @@ impl CallerShares {
             streams_of_keys: Shares::new(Some(limits.streams_per_key)),
             waits: Arc::new(Semaphore::new(limits.waits)),
             waits_of_keys: Shares::new(Some(limits.waits_per_key)),
+            waits_for_seats: Shares::new(Some(WAITS_FOR_SEATS)),
             watches: Arc::new(Semaphore::new(limits.watches)),
             watches_of_addresses: Shares::new(Some(limits.watches_per_address)),
             limits: limits.clone(),
@@ -86,7 +92,18 @@ impl CallerShares {
         })?;
         let of_all = Arc::clone(&self.waits).try_acquire_owned();
         let of_all = of_all.map_err(|_| ApiError::too_many("waiting calls", self.limits.waits))?;
-        Ok(Wait { _of_all: of_all, _key: key })
+        Ok(Wait { _of_all: of_all, _key: key, _seats: None })
+    }
+
+    /// A call begins to wait for the seats of a match.
+    ///
+    /// # Errors
+    /// `too_many`
+    pub(crate) fn wait_for_seats(&self, caller: &Caller, id: &MatchId) -> Result<Wait, ApiError> {
+        let seats = share(&self.waits_for_seats, Some((caller.key(), id.clone())), || {
+            ApiError::too_many("calls of one key that wait for the seats of one match", WAITS_FOR_SEATS)
+        })?;
+        Ok(Wait { _seats: seats, ..self.wait(caller)? })
     }
 
     /// Somebody who need not show anything begins to watch.

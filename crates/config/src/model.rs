@@ -87,7 +87,7 @@ choices! {
     NamingOthers {
         /// Never.
         No = "no",
-        /// In queues with the hook `party_membership`.
+        /// In queues with the hooks `party_membership` and `validate_ticket`, which says who belongs together.
         PartyHook = "party_hook",
         /// In every queue.
         Yes = "yes",

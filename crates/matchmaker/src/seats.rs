@@ -1,15 +1,18 @@
 //! Seats of a running match for the players of a ticket: for all of them, or for none.
 //!
-//! Taken one by one, because the broker knows seats of single players. A repetition after a crash finds those that it
-//! has taken already and goes on; where one cannot be had, those of the same ticket are given back, and so are all of
-//! them if the ticket was called off or its time was over meanwhile. What is left over because the process ended in
-//! between expires by itself.
+//! Taken one by one, because the broker knows seats of single players. A player who has a seat already, because an attempt
+//! before this one took it or because the player did, needs no other. Where one cannot be had, those that this process has
+//! taken for the same ticket are given back, and so are all of them if the ticket was called off or its time was over
+//! meanwhile; never one that a player took elsewhere. What is left over because the process ended in between expires by
+//! itself.
 
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sortie_domain::broker::model::{Match, MatchState, Seat, SeatState};
-use sortie_domain::broker::{self, Broker};
-use sortie_domain::ids::{MatchId, PlayerId};
+use sortie_domain::broker::{self, Broker, Reply};
+use sortie_domain::ids::{MatchId, SeatId, TicketId};
 use sortie_domain::matchmaking::Command;
 use sortie_domain::matchmaking::model::Named;
 use sortie_engine::{CallError, Handle, Retry, Unavailable};
@@ -17,13 +20,17 @@ use sortie_engine::{CallError, Handle, Retry, Unavailable};
 /// How long a seat is kept for its player, who is told of it at once.
 pub(crate) const SEAT_TTL: Duration = Duration::from_secs(60);
 
+/// Seats whose taking is remembered, the newest: to be given back, should their ticket have been called off meanwhile.
+const TAKEN_KEPT: usize = 10_000;
+
 pub(crate) struct Seats {
     broker: Handle<Broker>,
+    taken: Mutex<VecDeque<(TicketId, SeatId)>>,
 }
 
 impl Seats {
     pub(crate) const fn new(broker: Handle<Broker>) -> Self {
-        Self { broker }
+        Self { broker, taken: Mutex::new(VecDeque::new()) }
     }
 
     pub(crate) async fn take(&self, match_id: MatchId, ticket: Named) -> Result<Command, Retry> {
@@ -37,11 +44,11 @@ impl Seats {
                 ttl: SEAT_TTL,
             };
             match self.broker.call(command).await {
-                // That one was taken by an attempt before this one.
+                Ok(Reply::Seated { seat, .. }) => self.note(&ticket.ticket, seat.id),
                 Ok(_) | Err(CallError::Refused(broker::Refusal::AlreadySeated(_))) => {}
                 Err(CallError::Refused(refusal)) => {
                     tracing::debug!(%match_id, ticket = %ticket.ticket, %refusal, "no seats for a ticket");
-                    self.give_back(&match_id, &ticket.players).await?;
+                    self.give_back(&match_id, &ticket.ticket).await?;
                     return Ok(none(ticket, match_id));
                 }
                 Err(CallError::Unavailable(why)) => return Err(retry(why)),
@@ -55,17 +62,36 @@ impl Seats {
         self.broker.query(move |broker| broker.find_match(&id).cloned()).await.map_err(retry)
     }
 
-    pub(crate) async fn give_back(&self, match_id: &MatchId, players: &[PlayerId]) -> Result<(), Retry> {
+    /// Gives back what was taken for the ticket and not claimed.
+    pub(crate) async fn give_back(&self, match_id: &MatchId, ticket: &TicketId) -> Result<(), Retry> {
         let Some(game) = self.find(match_id).await? else { return Ok(()) };
-        let is_one =
-            |seat: &&Seat| matches!(seat.state, SeatState::Reserved { .. }) && players.contains(&seat.player);
-        for seat in game.seats.values().filter(is_one) {
-            let command = broker::Command::ReleaseSeat { seat: seat.id.clone() };
-            if let Err(CallError::Unavailable(why)) = self.broker.call(command).await {
-                return Err(retry(why));
+        for id in self.taken_for(ticket) {
+            let reserved = |seat: &Seat| matches!(seat.state, SeatState::Reserved { .. });
+            if game.seats.get(&id).is_some_and(reserved) {
+                let command = broker::Command::ReleaseSeat { seat: id };
+                if let Err(CallError::Unavailable(why)) = self.broker.call(command).await {
+                    return Err(retry(why));
+                }
             }
         }
+        self.taken().retain(|(of, _)| of != ticket);
         Ok(())
+    }
+
+    fn note(&self, ticket: &TicketId, seat: SeatId) {
+        let mut taken = self.taken();
+        taken.push_back((ticket.clone(), seat));
+        if taken.len() > TAKEN_KEPT {
+            taken.pop_front();
+        }
+    }
+
+    fn taken_for(&self, ticket: &TicketId) -> Vec<SeatId> {
+        self.taken().iter().filter(|(of, _)| of == ticket).map(|(_, seat)| seat.clone()).collect()
+    }
+
+    fn taken(&self) -> MutexGuard<'_, VecDeque<(TicketId, SeatId)>> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

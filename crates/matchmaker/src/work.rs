@@ -100,7 +100,7 @@ impl Performer<Matchmaker> for Work {
 
     async fn refused(&self, effect: Effect) -> Result<(), Retry> {
         match effect {
-            Effect::Seat { match_id, ticket } => self.seats.give_back(&match_id, &ticket.players).await,
+            Effect::Seat { match_id, ticket } => self.seats.give_back(&match_id, &ticket.ticket).await,
             _ => Ok(()),
         }
     }

@@ -124,6 +124,11 @@ pub(crate) struct Installation {
 }
 
 impl Installation {
+    /// Whether the data folder is that of an installation.
+    pub(crate) fn is_known(data: &Path) -> bool {
+        data.join(FILE).exists()
+    }
+
     /// Refuses a copy. Changes nothing, so that it can be asked before anything of the folder is opened.
     ///
     /// # Errors

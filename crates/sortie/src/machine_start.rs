@@ -22,7 +22,7 @@ pub(crate) fn broker_is_live(broker: &Broker) -> bool {
 
 /// Whether a ticket waits.
 pub(crate) fn matchmaker_is_live(matchmaker: &Matchmaker) -> bool {
-    matchmaker.backlog() > 0 || matchmaker.formations().next().is_some()
+    !matchmaker.tickets(0, 1).items.is_empty() || matchmaker.formations().next().is_some()
 }
 
 /// Starts the machine `name`.

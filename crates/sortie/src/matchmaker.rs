@@ -29,27 +29,34 @@ fn folder(config: &Config) -> PathBuf {
     config.data.join(FOLDER)
 }
 
-/// Starts it, if it is configured; also gives its configuration, if that is not in force yet.
-pub(crate) async fn start(
-    config: &Config,
-    broker: &Handle<Broker>,
-    accepted: Accepted,
-) -> Result<(Option<Engine<Matchmaker>>, Option<Pending<Matchmaker>>), Failure> {
+/// Opens its log, if it is configured. Before the broker starts, which a log that is refused must not have let act.
+pub(crate) fn open(config: &Config, accepted: Accepted) -> Result<Option<EmbeddedLog>, Failure> {
     let folder = folder(config);
-    let Some(own) = &config.matchmaker else {
+    if config.matchmaker.is_none() {
         if folder.exists() {
             tracing::warn!(
                 folder = %folder.display(),
                 "there is the log of a matchmaker, but none is configured: its tickets wait until one is"
             );
         }
-        return Ok((None, None));
-    };
+        return Ok(None);
+    }
     create_folder(&folder)
         .map_err(|error| Failure::of(format!("cannot create {}", folder.display()), error))?;
     let options = used::options(&config.data, used::MATCHMAKER, config.log.retention, accepted)?;
     let log = EmbeddedLog::open(&folder, options)?;
     used::note(&config.data, used::MATCHMAKER)?;
+    Ok(Some(log))
+}
+
+/// Starts it on its log, if it is configured; also gives its configuration, if that is not in force yet.
+pub(crate) async fn start(
+    config: &Config,
+    log: Option<EmbeddedLog>,
+    broker: &Handle<Broker>,
+    accepted: Accepted,
+) -> Result<(Option<Engine<Matchmaker>>, Option<Pending<Matchmaker>>), Failure> {
+    let (Some(own), Some(log)) = (&config.matchmaker, log) else { return Ok((None, None)) };
     let hooks = Hooks::new(hooks(own)).map_err(|error| Failure::of("cannot call hooks", error))?;
     let parts = Parts {
         name: "matchmaker",

@@ -145,6 +145,7 @@ impl Node {
         let (allocator, running) =
             LocalProcessAllocator::open(&config.data, installation.id(), keeper(), local, reporter).await?;
         let allocator = Arc::new(allocator);
+        let log_of_matchmaker = matchmaker::open(config, accepted)?;
         let engine = start_engine(config, log, performer(config, &allocator), accepted).await?;
         let broker = engine.handle();
         tell.send_replace(Some(broker.clone()));
@@ -152,7 +153,8 @@ impl Node {
             running.into_iter().map(|placement| (placement.allocation, placement.server)).collect();
         let unconfigured = configure(config, &broker).await?;
         let differences = differences(&broker, &allocator, running).await?;
-        let (matchmaker, maker_unconfigured) = matchmaker::start(config, &broker, accepted).await?;
+        let (matchmaker, maker_unconfigured) =
+            matchmaker::start(config, log_of_matchmaker, &broker, accepted).await?;
         let closing = CancellationToken::new();
         // In this order, so that what is at no path is answered by the API.
         let maker = matchmaker.as_ref().map(Engine::handle);

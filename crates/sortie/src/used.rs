@@ -7,6 +7,7 @@ use std::path::Path;
 use sortie_engine::LogOptions;
 
 use crate::failure::Failure;
+use crate::installation::Installation;
 use crate::matchmaker::FOLDER;
 use crate::private;
 
@@ -38,7 +39,8 @@ fn read(data: &Path) -> Result<BTreeSet<String>, Failure> {
 /// Whether the data folder has, or had, the log `name`.
 pub(crate) fn is_used(data: &Path, name: &str) -> Result<bool, Failure> {
     // There is no matchmaker without a broker, so that its log is known from that, too.
-    let beside = name == BROKER && data.join(FOLDER).join("log").is_dir();
+    // An installation is written down once its log is there.
+    let beside = name == BROKER && (data.join(FOLDER).join("log").is_dir() || Installation::is_known(data));
     Ok(beside || read(data)?.contains(name))
 }
 

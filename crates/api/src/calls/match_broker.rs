@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sortie_domain::broker::model::{FastSchedule, Match, MatchState, Settings, SettingsChange};
 use sortie_domain::broker::{Command, Reply};
+use sortie_domain::size::Size;
 use sortie_wire::catena::common::{ComponentHealth, GetServiceHealthRequest, GetServiceHealthResponse};
 use sortie_wire::catena::match_broker::{
     AdminEndActiveMatchRequest, AdminEndActiveMatchResponse, AdminGetActiveMatchByIdRequest,
@@ -21,6 +22,8 @@ use crate::state::Api;
 
 /// Most matches in one list. The contract has no pages, and an answer has to end somewhere; `/v1/matches` has pages.
 pub(crate) const MAX_LISTED: usize = 10_000;
+/// A list that takes so many bytes gets no further item: 4 MiB, the largest message that common clients of gRPC take.
+pub(crate) const MAX_LISTED_BYTES: usize = 4 << 20;
 
 pub(super) const MINUTE: Duration = Duration::from_secs(60);
 pub(super) const SECOND: Duration = Duration::from_secs(1);
@@ -43,13 +46,23 @@ pub(super) fn health(component: &str, problem: Option<&ApiError>) -> GetServiceH
     GetServiceHealthResponse { healthy: problem.is_none(), components: vec![component] }
 }
 
+/// The first of them, within the limits of a list.
+fn listed<'a>(matches: impl Iterator<Item = &'a Match>) -> Vec<Shown> {
+    let mut total = 0;
+    let within = |game: &&Match| {
+        let fits = total < MAX_LISTED_BYTES;
+        total += game.byte_size();
+        fits
+    };
+    matches.take(MAX_LISTED).take_while(within).map(Shown::from).collect()
+}
+
 /// Matches that wait for a server, oldest first, at most [`MAX_LISTED`].
 pub(crate) async fn list_queued_matches(
     api: Api,
     _: ListQueuedMatchesRequest,
 ) -> Result<ListQueuedMatchesResponse, ApiError> {
-    let queued =
-        api.query(|broker| broker.queued().take(MAX_LISTED).map(Shown::from).collect::<Vec<_>>()).await?;
+    let queued = api.query(|broker| listed(broker.queued())).await?;
     Ok(ListQueuedMatchesResponse { matches: queued.into_iter().map(Into::into).collect() })
 }
 
@@ -58,8 +71,7 @@ pub(crate) async fn admin_list_active_matches(
     api: Api,
     _: AdminListActiveMatchesRequest,
 ) -> Result<AdminListActiveMatchesResponse, ApiError> {
-    let active =
-        api.query(|broker| broker.active().take(MAX_LISTED).map(Shown::from).collect::<Vec<_>>()).await?;
+    let active = api.query(|broker| listed(broker.active())).await?;
     Ok(AdminListActiveMatchesResponse { matches: active.into_iter().map(Into::into).collect() })
 }
 

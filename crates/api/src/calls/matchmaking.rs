@@ -7,6 +7,7 @@ use serde_json::json;
 use sortie_domain::ids::TicketId;
 use sortie_domain::matchmaking::model::{Status, Ticket, TicketSpec};
 use sortie_domain::matchmaking::{Command, Refusal, Reply};
+use sortie_domain::size::Size;
 use sortie_wire::catena::common::{GetServiceHealthRequest, GetServiceHealthResponse};
 use sortie_wire::catena::matchmaking::{
     AdminXGetMatchmakerConfigRequest, AdminXGetMatchmakerConfigResponse, AdminXReconfigureMatchmakerRequest,
@@ -15,7 +16,7 @@ use sortie_wire::catena::matchmaking::{
     MatchmakingStatus, MatchmakingTicketWithState, StartMatchmakingRequest, StartMatchmakingResponse,
 };
 
-use super::match_broker::{MAX_LISTED, health};
+use super::match_broker::{MAX_LISTED, MAX_LISTED_BYTES, health};
 use super::{entities, id, matchmaking_config, unexpected};
 use crate::auth::Caller;
 use crate::error::ApiError;
@@ -119,10 +120,11 @@ async fn find<R: Send + 'static>(
 
 /// Tickets that are not over, oldest first, at most [`MAX_LISTED`].
 pub(crate) async fn list_tickets(api: Api, _: ListTicketsRequest) -> Result<ListTicketsResponse, ApiError> {
-    let (mut tickets, mut after) = (Vec::new(), 0);
-    while tickets.len() < MAX_LISTED {
+    let (mut tickets, mut after, mut bytes) = (Vec::new(), 0, 0);
+    while tickets.len() < MAX_LISTED && bytes < MAX_LISTED_BYTES {
         let page = api.query_maker(move |maker| maker.tickets(after, TICKETS_AT_ONCE)).await?;
         let last = page.items.last().map_or(after, |ticket| ticket.place);
+        bytes += page.items.iter().map(Size::byte_size).sum::<usize>();
         tickets.extend(page.items.iter().map(ticket_message));
         if !page.more {
             break;

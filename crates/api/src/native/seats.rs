@@ -149,7 +149,7 @@ pub(super) async fn list(
         servers::check_visible(&api, &caller, &id).await?;
         let game = match seen {
             Some(seen) => {
-                let _waits = api.shares.wait(&caller)?;
+                let _waits = api.shares.wait_for_seats(&caller, &id)?;
                 let news = news(&api, &id, seen).await?;
                 // It may have come to another server meanwhile, or the key may be good no more.
                 caller.pass().check()?;

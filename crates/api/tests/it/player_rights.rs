@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sortie_api::{Auth, Limits, NamingOthers, Permission, PlayerRights};
-use sortie_domain::ids::QueueId;
-use sortie_domain::matchmaking::settings::{Hook, Measure, Queue, Rule, RuleKind, Settings};
+use sortie_domain::ids::{HookId, QueueId};
+use sortie_domain::matchmaking::settings::{
+    Hook, HookPoint, Measure, OnFailure, OutsideHook, Queue, Rule, RuleKind, Settings,
+};
 use sortie_domain::matchmaking::{Command, Event};
 use sortie_wire::catena::common::{Entity, EntityMetadata, EntityType};
 use sortie_wire::catena::matchmaking::StartMatchmakingRequest;
@@ -15,8 +17,8 @@ use crate::auth::{key, player_token, player_tokens};
 use crate::grpc::channel;
 use crate::harness::{Server, soon};
 
-/// `pair` is for two on one team, `asked` asks them first, `party` has the hook for parties, `rated` judges, `wide` is for
-/// three.
+/// `pair` is for two on one team, `asked` asks them first, `party` has the hook for parties, `checked` asks somebody who knows
+/// them too, `rated` judges, `wide` is for three.
 async fn site(rights: PlayerRights) -> Server {
     let auth = Auth::keys(&[key("client", Permission::Client), key("game", Permission::GameServerMatch)]);
     let server =
@@ -24,6 +26,14 @@ async fn site(rights: PlayerRights) -> Server {
     let pair = Queue { teams: 1, players_per_team: 2, min_players_per_team: 2, ..Queue::default() };
     let asked = Queue { accept: Some(Duration::from_secs(20)), ..pair.clone() };
     let party = Queue { hooks: vec![Hook::PartyMembership], ..pair.clone() };
+    let friends = OutsideHook {
+        id: HookId::new("friends").unwrap(),
+        about: HookPoint::ValidateTicket,
+        timeout: Duration::from_secs(20),
+        on_failure: OnFailure::Refuse,
+    };
+    let hooks = vec![Hook::PartyMembership, Hook::Outside(friends)];
+    let checked = Queue { hooks, ..pair.clone() };
     let skill =
         RuleKind::Distance { property: "mmr".into(), measure: Measure::Average, most: 10.0, missing: 0.0 };
     let level =
@@ -31,7 +41,14 @@ async fn site(rights: PlayerRights) -> Server {
     let rules = vec![Rule::new("skill", skill), Rule::new("level", level)];
     let rated = Queue { rules, ..pair.clone() };
     let wide = Queue { players_per_team: 3, min_players_per_team: 3, ..pair.clone() };
-    let queues = [("pair", pair), ("asked", asked), ("party", party), ("rated", rated), ("wide", wide)];
+    let queues = [
+        ("pair", pair),
+        ("asked", asked),
+        ("party", party),
+        ("checked", checked),
+        ("rated", rated),
+        ("wide", wide),
+    ];
     let queues = queues.map(|(name, queue)| (QueueId::new(name).unwrap(), queue)).into();
     let settings = Settings { queues, tick: Duration::ZERO, ..Settings::default() };
     server.maker.as_ref().unwrap().call(Command::Configure { settings }).await.unwrap();
@@ -157,10 +174,10 @@ const START: &str = "/api/v1/matchmaking/start";
 async fn a_player_names_others_only_where_that_is_allowed() {
     for (naming, opens) in [
         (NamingOthers::No, &[][..]),
-        (NamingOthers::default(), &["party"]),
-        (NamingOthers::Yes, &["pair", "party"]),
+        (NamingOthers::default(), &["checked"]),
+        (NamingOthers::Yes, &["pair", "party", "checked"]),
     ] {
-        for queue in ["pair", "party"] {
+        for queue in ["pair", "party", "checked"] {
             for (path, order) in [("/v1/tickets", party_of_two(queue)), (START, group(queue))] {
                 let server = site(PlayerRights { may_name_others: naming, ..PlayerRights::default() }).await;
                 let (status, answer) = send(&server, "POST", path, &player_token("ann"), &order).await;

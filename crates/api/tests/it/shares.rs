@@ -135,6 +135,24 @@ async fn a_key_has_so_many_calls_that_wait() {
 }
 
 #[tokio::test]
+async fn few_calls_of_a_key_wait_for_the_seats_of_one_match() {
+    let server = server(Limits::default()).await;
+    let ask = |key: &str, method: &str, path: &str| {
+        server.request(method, path).header("authorization", format!("Bearer {key}"))
+    };
+    let made =
+        soon(ask("client", "POST", "/v1/matches").body(r#"{"players": ["p1"]}"#).send()).await.unwrap();
+    let made: Value = soon(made.json()).await.unwrap();
+    let seats = format!("/v1/matches/{}/seats", made["match_id"].as_str().unwrap());
+    let now: Value = soon(ask("client", "GET", &seats).send()).await.unwrap().json().await.unwrap();
+    let news = format!("{seats}?seen={}", now["seen"]);
+    // Sixteen wait for long, and the seventeenth is refused, whichever comes last.
+    let calls: Vec<_> = (0..17).map(|_| Box::pin(ask("client", "GET", &news).send())).collect();
+    let (refused, _, _) = soon(futures::future::select_all(calls)).await;
+    assert_eq!(refused.unwrap().status(), 429);
+}
+
+#[tokio::test]
 async fn an_address_has_so_many_calls_that_need_nothing_and_last() {
     let server = server(Limits { watches_per_address: 2, ..Limits::default() }).await;
     let channel = channel(&server).await;

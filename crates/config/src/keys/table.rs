@@ -5,6 +5,7 @@ use super::Presence::{Default, Optional, Required};
 use super::{ALLOCATORS, KeyDoc, count, key};
 use crate::model::{Dialect, LogFormat, NamingOthers, Permission, Players};
 
+/// Those before the limits of connections and calls.
 pub(super) static TOP: &[KeyDoc] = &[
     key(
         "listen",
@@ -202,7 +203,7 @@ pub(super) static REST: &[KeyDoc] = &[
         "players.may_name_others",
         Choice(NamingOthers::NAMES),
         Default("party_hook"),
-        "Whether a player may start tickets for others too: with `party_hook` in queues with the hook `party_membership`; a key with the permission `client` always may.",
+        "Whether a player may start tickets for others too: with `party_hook` in queues with the hooks `party_membership` and `validate_ticket`, which says who belongs together; a key with the permission `client` always may.",
     ),
     key(
         "players.may_rate_themselves",

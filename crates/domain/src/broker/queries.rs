@@ -8,11 +8,15 @@ use core::ops::Bound;
 use super::Broker;
 use super::model::{Allocation, Fleet, FleetHealth, Match, MatchState, Server, Settings};
 use crate::ids::{FleetId, MatchId, SeatId, ServerId};
+use crate::size::Size;
+
+/// A page that takes so many bytes gets no further item: 1 MiB.
+pub const PAGE_BYTES: usize = 1 << 20;
 
 /// One page of a list ordered by id.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Page<T> {
-    /// At most as many as were asked for.
+    /// At most as many as were asked for, and few where they are large: see [`PAGE_BYTES`].
     pub items: Vec<T>,
     /// Whether there are more after the last one.
     pub more: bool,
@@ -58,7 +62,7 @@ impl Broker {
         let all_live = by_id(live("queued", &index.queued), in_hands);
         let over = self.state.kept.finished.range(after).map(|game| &**game);
         let over = over.filter(|game| wanted(game.state.name()));
-        page(by_id(all_live, over).cloned(), most)
+        page(by_id(all_live, over).cloned(), most, Size::byte_size)
     }
 
     /// Matches that wait for a server, oldest first.
@@ -89,7 +93,7 @@ impl Broker {
     #[must_use]
     pub fn servers(&self, after: Option<&ServerId>, most: usize) -> Page<Server> {
         let servers = self.state.servers.range::<_, ServerId>((bound(after), Bound::Unbounded));
-        page(servers.map(|(_, server)| server.clone()), most)
+        page(servers.map(|(_, server)| server.clone()), most, Size::byte_size)
     }
 
     /// A server that is not gone.
@@ -166,7 +170,7 @@ impl Broker {
     #[must_use]
     pub fn fleets(&self, after: Option<&FleetId>, most: usize) -> Page<FleetView> {
         let fleets = self.state.fleets.range((bound(after), Bound::Unbounded));
-        page(fleets.map(|(_, fleet)| self.fleet_view(fleet)), most)
+        page(fleets.map(|(_, fleet)| self.fleet_view(fleet)), most, |view| view.fleet.byte_size())
     }
 
     fn fleet_view(&self, fleet: &Fleet) -> FleetView {
@@ -201,7 +205,15 @@ const fn bound<T>(after: Option<&T>) -> Bound<&T> {
     }
 }
 
-fn page<T>(mut items: impl Iterator<Item = T>, most: usize) -> Page<T> {
-    let page: Vec<T> = items.by_ref().take(most).collect();
-    Page { items: page, more: items.next().is_some() }
+/// The next items: at least one, at most so many, and no further one once they take [`PAGE_BYTES`].
+pub(crate) fn page<T>(items: impl Iterator<Item = T>, most: usize, bytes: impl Fn(&T) -> usize) -> Page<T> {
+    let (mut items, mut page, mut total) = (items.peekable(), Vec::new(), 0);
+    while page.len() < most
+        && total < PAGE_BYTES
+        && let Some(item) = items.next()
+    {
+        total += bytes(&item);
+        page.push(item);
+    }
+    Page { items: page, more: items.peek().is_some() }
 }

@@ -6,8 +6,9 @@ use core::ops::Bound;
 use super::model::{Formation, Offered, Ticket};
 use super::settings::Settings;
 use super::{Matchmaker, Rated};
-use crate::broker::Page;
+use crate::broker::{Page, page};
 use crate::ids::{IdempotencyKey, MatchId, PlayerId, QueueId, TicketId};
+use crate::size::Size;
 use crate::time::Timestamp;
 
 impl Matchmaker {
@@ -44,9 +45,8 @@ impl Matchmaker {
     /// Tickets that are not over, oldest first, from the one behind the place `after`; 0 is before the first.
     #[must_use]
     pub fn tickets(&self, after: u64, most: usize) -> Page<Ticket> {
-        let mut tickets = self.state.tickets.range((Bound::Excluded(after), Bound::Unbounded));
-        let items = tickets.by_ref().take(most).map(|(_, ticket)| Ticket::clone(ticket)).collect();
-        Page { items, more: tickets.next().is_some() }
+        let tickets = self.state.tickets.range((Bound::Excluded(after), Bound::Unbounded));
+        page(tickets.map(|(_, ticket)| Ticket::clone(ticket)), most, Size::byte_size)
     }
 
     /// Tickets that are over and still kept, oldest first by when they came.

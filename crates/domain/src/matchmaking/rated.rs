@@ -61,7 +61,9 @@ impl Rated {
     fn gather(&mut self, ast: &Ast, judged: bool) {
         if judged && let Some(path) = path_of(ast) {
             let path: Vec<Box<str>> = path.iter().map(|name| Box::from(&**name)).collect();
-            self.paths.extend(within_properties(&path).filter(|path| !path.is_empty()).map(<[_]>::to_vec));
+            // Nothing behind `properties` means that whatever they hold is judged.
+            let within = within_properties(&path).filter(|within| !within.is_empty() || !path.is_empty());
+            self.paths.extend(within.map(<[_]>::to_vec));
             return;
         }
         match ast {
@@ -115,8 +117,10 @@ impl Rated {
     pub fn said_in_properties(&self, properties: &Properties) -> Option<String> {
         properties.text()?;
         let document = variable(properties);
-        let path = self.paths.iter().find(|path| has(&document, path))?;
-        Some(alloc::format!("properties.{}", path.join(".")))
+        let says_something = document.as_object().is_some_and(|object| !object.is_empty());
+        let path = self.paths.iter().find(|path| says_something && has(&document, path))?;
+        let names = core::iter::once("properties").chain(path.iter().map(|name| &**name));
+        Some(names.collect::<Vec<_>>().join("."))
     }
 
     /// Takes out whatever [`Self::said_in`] finds.
@@ -130,6 +134,10 @@ impl Rated {
 
     fn take(&self, properties: &mut Properties) {
         if self.said_in_properties(properties).is_none() {
+            return;
+        }
+        if self.paths.iter().any(Vec::is_empty) {
+            *properties = Properties::default();
             return;
         }
         let document = variable(properties);

@@ -11,11 +11,14 @@ use sortie_domain::broker::requirements::{
 };
 use sortie_domain::broker::{
     CLOSED_SEATS_KEPT, Command, FINISHED_KEPT, GONE_KEPT, Hints, MAX_WAITERS_OF_SERVER,
-    MAX_WATCHERS_OF_MATCH, Refusal, RefusalKind, Reply,
+    MAX_WATCHERS_OF_MATCH, PAGE_BYTES, Refusal, RefusalKind, Reply,
 };
 use sortie_domain::ids::MatchId;
+use sortie_domain::size::Size;
 
-use crate::table::{MS, Table, at, fleet, fleet_id, game, key, player, request, secs, server, spec, submit};
+use crate::table::{
+    MS, Table, at, fleet, fleet_id, game, key, player, request, secs, server, spec, submit, with_properties,
+};
 
 const YEAR: Duration = secs(366 * 24 * 3600);
 
@@ -275,4 +278,25 @@ fn only_the_newest_seats_that_are_over_are_remembered() {
     }
     table.done(Command::ReleaseSeat { seat: seats[1].clone() });
     table.refused("seat_not_found", Command::ReleaseSeat { seat: seats[0].clone() });
+}
+
+#[test]
+fn a_page_ends_once_it_is_large() {
+    let mut table = Table::new();
+    let large = format!(r#"{{"a": "{}"}}"#, "x".repeat(60_000));
+    for n in 0..40 {
+        table.submit(&format!("m{n:02}"), with_properties(&large));
+    }
+    let (mut pages, mut seen, mut after) = (0, 0, None);
+    loop {
+        let page = table.broker.matches(&[], after.as_ref(), 100);
+        let bytes: usize = page.items.iter().map(Size::byte_size).sum();
+        assert!(!page.items.is_empty() && bytes < PAGE_BYTES + 100_000, "{bytes} bytes");
+        (pages, seen, after) =
+            (pages + 1, seen + page.items.len(), page.items.last().map(|game| game.id.clone()));
+        if !page.more {
+            break;
+        }
+    }
+    assert_eq!((pages, seen), (3, 40));
 }

@@ -309,7 +309,9 @@ proptest! {
             prop_assert_eq!((game.occupied(), game.free_places()), counted(game));
             let (mut players, mut seated) = (game.players(), game.spec.players.clone());
             seated.extend(game.seats.values().map(|seat| seat.player.clone()));
-            (players.sort(), seated.sort(), seated.dedup());
+            players.sort();
+            seated.sort();
+            seated.dedup();
             prop_assert_eq!(players, seated);
             for seat in game.seats.values() {
                 prop_assert_eq!(game.seats.of_player(&seat.player), Some(seat));

@@ -24,6 +24,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use sortie_domain::machine::Machine;
+use sortie_domain::time::Timestamp;
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::{broadcast, oneshot, watch};
 
@@ -259,7 +260,11 @@ fn assemble<M: Hosted>(
 ) -> Result<(Worker<M>, Handle<M>), StartError> {
     let Parts { log, codec, empty, performer, clock, mut entropy, options, .. } = parts;
     let replayed = replay::replay(&*log, codec, &*empty)?;
-    time::check(guard, &replayed.machine, replayed.time.max(log.last_alive()), clock.now())?;
+    let last_alive = log.last_alive();
+    // A log of an earlier version does not say how long its process lived after the last record.
+    if last_alive > Timestamp::ZERO {
+        time::check(guard, &replayed.machine, replayed.time.max(last_alive), clock.now())?;
+    }
     let counters = Arc::new(Counters::default());
     counters.last_seq.store(replayed.machine.last_seq(), Ordering::Relaxed);
     counters.has_snapshot(replayed.snapshot_seq, replayed.snapshot_time);

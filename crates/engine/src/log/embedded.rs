@@ -258,8 +258,7 @@ impl Log for EmbeddedLog {
             && let Some(last) = self.segments.write().last_mut()
         {
             last.grow(batch, bytes.len() as u64, checksum);
-            let time = self.end.record.time.max(batch.last_time());
-            self.end.note(EndRecord::of(last, time), &*self.disk);
+            self.end.note(EndRecord::of(last, batch.last_time()), &*self.disk);
         }
         self.frame = bytes;
         Ok(written?)
@@ -302,7 +301,8 @@ impl Log for EmbeddedLog {
     }
 
     fn note_alive(&mut self, time: Timestamp) {
-        let record = EndRecord { time: self.end.record.time.max(time), ..self.end.record };
+        // As it is: after a start in the future the clock may have come back.
+        let record = EndRecord { time, ..self.end.record };
         self.end.note(record, &*self.disk);
     }
 

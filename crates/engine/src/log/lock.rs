@@ -46,7 +46,10 @@ impl FolderLock {
                 .ok_or_else(|| OpenError::Locked { folder: folder.to_owned(), pid: read_pid(&path) })?,
             Err(TryLockError::Error(source)) => return Err(fail(source)),
         };
-        write_pid(&file).map_err(fail)?;
+        if let Err(error) = write_pid(&file) {
+            // It only tells others who has the folder.
+            tracing::debug!(%error, "cannot write down who has the data folder");
+        }
         Ok(Self { _file: file })
     }
 }

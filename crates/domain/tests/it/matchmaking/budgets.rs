@@ -1,9 +1,9 @@
 //! What waits and what is kept is bounded in bytes.
 
 use sortie_domain::broker::model::{Connection, Properties};
-use sortie_domain::ids::IdempotencyKey;
+use sortie_domain::ids::{IdempotencyKey, PlayerId};
 use sortie_domain::machine::Machine;
-use sortie_domain::matchmaking::model::{SeatOffer, Status, TicketEnd, TicketSpec, TicketState};
+use sortie_domain::matchmaking::model::{SeatOffer, Status, Ticket, TicketEnd, TicketSpec, TicketState};
 use sortie_domain::matchmaking::settings::{Backfill, Queue, Settings};
 use sortie_domain::matchmaking::{Command, Matchmaker, Reply};
 use sortie_domain::size::Size;
@@ -136,7 +136,7 @@ fn a_ticket_keeps_the_connection_of_its_own_players() {
     else {
         panic!()
     };
-    assert_eq!(connection.per_player.keys().map(|id| id.as_str()).collect::<Vec<_>>(), ["ann"]);
+    assert_eq!(connection.per_player.keys().map(PlayerId::as_str).collect::<Vec<_>>(), ["ann"]);
     assert_eq!(&**connection.for_player(&player_id("ann")), "a");
 }
 
@@ -155,7 +155,7 @@ fn a_snapshot_stays_as_it_was_taken() {
     assert_eq!((snapshot.seq, snapshot.tickets.len(), snapshot.over.len()), (seq, waiting, 0));
     assert!(snapshot.tickets.values().all(|ticket| !ticket.is_over()));
     let restored = Matchmaker::restore(snapshot);
-    assert_eq!(restored.ticket(&ticket_id("p000")).map(|ticket| ticket.status()), Some(Status::InProgress));
+    assert_eq!(restored.ticket(&ticket_id("p000")).map(Ticket::status), Some(Status::InProgress));
     assert!(restored.ticket(&ticket_id("p000")).is_some_and(|ticket| ticket.byte_size() > 200));
 }
 

@@ -72,6 +72,21 @@ fn nested_numbers_are_found_and_what_stands_beside_them_is_left() {
 }
 
 #[test]
+fn where_all_properties_are_judged_none_is_the_player_s_to_say() {
+    for judged in ["max(values(ticket.properties)) > `3`", "ticket.properties.*.rating | max(@) > `3`"] {
+        let rated = Rated::of(&expression(judged));
+        for said in [r#"{"power": 99}"#, r#"{"foo": {"rating": 9}}"#] {
+            let mut spec = of_ticket(said);
+            assert_eq!(rated.said_in(&spec).as_deref(), Some("properties"), "{judged} {said}");
+            rated.take_from(&mut spec);
+            assert_eq!(spec.properties.text(), None);
+            assert_eq!(rated.said_in(&spec), None);
+        }
+        assert_eq!(rated.said_in(&of_ticket("{}")), None);
+    }
+}
+
+#[test]
 fn wishes_are_the_player_s_to_say() {
     for queue in [
         Queue::default(),
@@ -81,6 +96,7 @@ fn wishes_are_the_player_s_to_say() {
         expression("ticket.properties.mmr == candidate.properties.mmr"),
         expression("ticket.ratings.mmr < candidate.ratings.mmr"),
         expression("ticket.size > `1`"),
+        expression("ticket.latencies | max(values(@)) < `50`"),
         distance("other", Measure::Ticket),
     ] {
         let rated = Rated::of(&queue);
