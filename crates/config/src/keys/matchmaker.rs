@@ -36,8 +36,6 @@ const HOOK: HookMeanings = HookMeanings {
     property: "`peer_to_peer_host`: the first player's property with the address that all connect to.",
 };
 
-/// Those before the limits of connections and calls.
-
 /// In the order of a file.
 pub(super) static MATCHMAKER: &[KeyDoc] = &[
     key(
