@@ -15,8 +15,7 @@
 //! A file that can be read and makes no sense takes nothing away: `sortie key` never writes one, and a slip of an editor
 //! would close everybody's streams.
 
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -25,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use sortie_api::{ApiKey, KeyRing, KeySource, ServersOfKey};
 use sortie_config::Permission;
 use sortie_domain::ids::FleetId;
-use sortie_engine::log::create_folder;
+use sortie_engine::log::open_own;
 use sortie_identity::{Look, Watched};
 
 use crate::failure::Failure;
@@ -193,10 +192,8 @@ fn change(
 fn lock(data: &Path) -> Result<File, Failure> {
     let path = data.join(LOCK);
     let failed = |error| Failure::of(format!("cannot lock {}", path.display()), error);
-    create_folder(data).map_err(failed)?;
-    let mut options = OpenOptions::new();
-    let file = options.create(true).truncate(false).write(true).mode(private::FILE_MODE).open(&path);
-    let file = file.map_err(failed)?;
+    private::create(data).map_err(failed)?;
+    let file = open_own(&path).map_err(failed)?;
     private::hand_over(data, &file)?;
     file.lock().map_err(failed)?;
     Ok(file)

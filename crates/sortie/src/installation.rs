@@ -17,8 +17,9 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rustix::fs::{Dir, DirEntry, Mode, fsync, mkdirat, open, openat, renameat};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
-use sortie_engine::log::create_folder;
 
 use crate::failure::Failure;
 use crate::private;
@@ -239,7 +240,7 @@ pub(crate) fn restore(data: &Path, even_if_bound: bool) -> Result<Restored, Fail
         None => earlier_id(data)?,
     };
     let aside = data.join(SERVERS).join(format!("of-{}", original.as_deref().unwrap_or("another")));
-    let records = set_aside(&data.join(SERVERS), &aside)?;
+    let records = set_aside(data, &aside)?;
     remove(&data.join(GAME_SERVER_KEY))?;
     let id = draw()?;
     let from = original.clone().unwrap_or_else(|| "another".to_owned());
@@ -249,27 +250,34 @@ pub(crate) fn restore(data: &Path, even_if_bound: bool) -> Result<Restored, Fail
     Ok(Restored { id, original, records, aside })
 }
 
-/// Moves the placement records of `servers` to `aside`. Gives their number.
-fn set_aside(servers: &Path, aside: &Path) -> Result<usize, Failure> {
-    let failed = |error: io::Error| {
-        Failure::of(format!("cannot set aside the records of {}", servers.display()), error)
-    };
-    let entries = match fs::read_dir(servers) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+/// Moves the placement records of the folder's servers to `aside`. Gives their number. Links are not followed, because
+/// the user whose folder it is may have put them there for root.
+fn set_aside(data: &Path, aside: &Path) -> Result<usize, Failure> {
+    let servers = data.join(SERVERS);
+    let failed =
+        |error: Errno| Failure::of(format!("cannot set aside the records of {}", servers.display()), error);
+    let from = match open(&servers, private::FOLDER_FLAGS, Mode::empty()) {
+        Ok(from) => from,
+        Err(Errno::NOENT) => return Ok(0),
         Err(error) => return Err(failed(error)),
     };
-    let paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>();
-    let records =
-        paths.map_err(failed)?.into_iter().filter(|path| path.extension().is_some_and(|end| end == "json"));
-    let mut moved = 0;
-    for record in records {
-        let Some(name) = record.file_name() else { continue };
-        create_folder(aside).map_err(failed)?;
-        fs::rename(&record, aside.join(name)).map_err(failed)?;
-        moved += 1;
+    let entries = Dir::read_from(&from).and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(failed)?;
+    let names = entries.iter().map(DirEntry::file_name);
+    let records: Vec<_> = names.filter(|name| name.to_bytes().ends_with(b".json")).collect();
+    let Some(name) = aside.file_name().filter(|_| !records.is_empty()) else { return Ok(0) };
+    let made = match mkdirat(&from, name, Mode::RWXU) {
+        Err(error) if error != Errno::EXIST => return Err(failed(error)),
+        made => made.is_ok(),
+    };
+    let to = fs::File::from(openat(&from, name, private::FOLDER_FLAGS, Mode::empty()).map_err(failed)?);
+    if made {
+        private::hand_over(data, &to)?;
     }
-    Ok(moved)
+    for record in &records {
+        renameat(&from, *record, &to, *record).map_err(failed)?;
+    }
+    fsync(&to).and_then(|()| fsync(&from)).map_err(failed)?;
+    Ok(records.len())
 }
 
 fn remove(path: &Path) -> Result<(), Failure> {

@@ -7,18 +7,21 @@
 //!
 //! A name is one within a network namespace, so a container is not seen from outside; the folder's lock is.
 
-use std::io;
+use std::fs::{File, TryLockError};
+use std::io::{self, Read as _};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener as StdListener, UnixStream as StdStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::failure::Failure;
+use crate::private;
 
 /// Longest wait for a name that a process leaves just now, or that its children hold until they run their own program.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -28,6 +31,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 const ANSWER_TIME: Duration = Duration::from_secs(5);
 /// Longest answer, in bytes.
 const MAX_ANSWER: u64 = 4 << 20;
+/// Longest number of a process in the lock, in bytes.
+const MAX_PROCESS: u64 = 32;
 
 /// What a control plane says of itself.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -72,7 +77,7 @@ impl Presence {
     pub(crate) async fn answer(self, report: impl Fn() -> Report) {
         loop {
             match self.0.accept().await {
-                Ok((stream, _)) if may_speak(&stream) => {
+                Ok((stream, _)) if may_speak(&stream, None) => {
                     let _asks_again = timeout(ANSWER_TIME, tell(stream, &report())).await;
                 }
                 Ok(_) => {}
@@ -90,7 +95,7 @@ async fn tell(mut stream: UnixStream, report: &Report) -> io::Result<()> {
 
 async fn unclaimed(installation: &str, error: &io::Error) -> Result<Option<Presence>, Failure> {
     if error.kind() == io::ErrorKind::AddrInUse
-        && let Some(stream) = connect(installation).ok().filter(may_speak)
+        && let Some(stream) = connect(installation).ok().filter(|stream| may_speak(stream, None))
     {
         let other = heard(stream).await.ok();
         let of = other.map(|other| format!(" (process {}, with {})", other.process, other.data.display()));
@@ -104,13 +109,13 @@ async fn unclaimed(installation: &str, error: &io::Error) -> Result<Option<Prese
     Ok(None)
 }
 
-/// What the running control plane of an installation says; `None` where none is seen.
+/// What the running control plane of an installation with this data folder says; `None` where none is seen.
 ///
 /// # Errors
 /// What happened on the way.
-pub(crate) async fn ask(installation: &str) -> io::Result<Option<Report>> {
+pub(crate) async fn ask(installation: &str, data: &Path) -> io::Result<Option<Report>> {
     match connect(installation) {
-        Ok(stream) if may_speak(&stream) => heard(stream).await.map(Some),
+        Ok(stream) if may_speak(&stream, private::lock_user(data)) => heard(stream).await.map(Some),
         Ok(_) => Ok(None),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(None),
         Err(error) => Err(error),
@@ -140,21 +145,26 @@ fn connect(installation: &str) -> io::Result<UnixStream> {
     UnixStream::from_std(stream)
 }
 
-/// Whether the other side runs as the same user, or as root.
-fn may_speak(stream: &UnixStream) -> bool {
+/// Whether the other side runs as root, as the same user, or as the one who runs the control plane with the data folder, if
+/// one is given. That this process is root is no reason: while no control plane has the name, any user may take it.
+fn may_speak(stream: &UnixStream, user: Option<u32>) -> bool {
     let own = rustix::process::geteuid().as_raw();
-    stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == own || own == 0)
+    stream.peer_cred().is_ok_and(|peer| is_trusted(peer.uid(), own, user))
+}
+
+fn is_trusted(peer: u32, own: u32, user: Option<u32>) -> bool {
+    [Some(0), Some(own), user].contains(&Some(peer))
 }
 
 /// The process that has locked the data folder, if one has. It may be one that [`ask`] does not see.
 pub(crate) fn lock_holder(data: &Path) -> Option<String> {
-    let lock = std::fs::File::open(data.join("lock")).ok()?;
-    match lock.try_lock_shared() {
-        Err(std::fs::TryLockError::WouldBlock) => {
-            Some(std::fs::read_to_string(data.join("lock")).unwrap_or_default().trim().to_owned())
-        }
-        _ => None,
-    }
+    // Nobody is to be led to another file, or to one that keeps whoever opens it waiting.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let lock = File::from(rustix::fs::open(data.join("lock"), flags, Mode::empty()).ok()?);
+    let Err(TryLockError::WouldBlock) = lock.try_lock_shared() else { return None };
+    let mut process = String::new();
+    let _nobody_knows = lock.take(MAX_PROCESS).read_to_string(&mut process);
+    Some(process.trim().to_owned())
 }
 
 #[cfg(test)]
@@ -169,14 +179,24 @@ mod tests {
     #[tokio::test]
     async fn one_process_holds_an_installation_and_says_what_it_knows() {
         let id = format!("test-{}", std::process::id());
-        assert_eq!(ask(&id).await.unwrap(), None);
+        assert_eq!(ask(&id, Path::new("/srv")).await.unwrap(), None);
         let held = Presence::claim(&id).await.unwrap().unwrap();
         let answering = tokio::spawn(held.answer(report));
-        assert_eq!(ask(&id).await.unwrap(), Some(report()));
+        assert_eq!(ask(&id, Path::new("/srv")).await.unwrap(), Some(report()));
         let refused = Presence::claim(&id).await.err().unwrap().to_string();
         assert!(refused.contains("process 7, with /srv") && refused.contains("sortie restore"), "{refused}");
         answering.abort();
         assert!(answering.await.is_err());
         assert!(Presence::claim(&id).await.unwrap().is_some());
+    }
+
+    /// Any user may take the name while no control plane has it.
+    #[test]
+    fn root_believes_the_user_of_the_data_folder_and_no_other() {
+        let (service, other) = (900, 1000);
+        assert!(is_trusted(service, 0, Some(service)) && is_trusted(0, 0, Some(service)));
+        assert!(!is_trusted(other, 0, Some(service)) && !is_trusted(other, 0, None));
+        assert!(is_trusted(other, other, None) && is_trusted(0, other, None));
+        assert!(!is_trusted(service, other, None));
     }
 }

@@ -8,6 +8,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
 use std::path::Path;
 
+use rustix::fs::{Mode, OFlags};
 use sortie_engine::log::create_folder;
 
 use crate::failure::Failure;
@@ -16,6 +17,9 @@ use crate::failure::Failure;
 pub(crate) const FILE_MODE: u32 = 0o600;
 /// Mode of every folder.
 const FOLDER_MODE: u32 = 0o700;
+/// How a folder is opened that another user may have replaced by a link.
+pub(crate) const FOLDER_FLAGS: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 /// What group and others may do, which is nothing.
 const NOT_THE_OWNER: u32 = 0o077;
 
@@ -44,7 +48,7 @@ const FILES: [&str; 8] = [
 
 /// A user and a group, by their numbers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Owner {
+pub(crate) struct Owner {
     user: u32,
     group: u32,
 }
@@ -55,8 +59,9 @@ impl Owner {
     }
 
     /// The user who runs the control plane with this folder; before the first start, the folder's owner.
-    fn of_folder(data: &Path) -> io::Result<Self> {
-        match fs::metadata(data.join(LOCK)) {
+    pub(crate) fn of_folder(data: &Path) -> io::Result<Self> {
+        // That user may have put a link there.
+        match fs::symlink_metadata(data.join(LOCK)) {
             Ok(found) => Ok(Self::of(&found)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 fs::metadata(data).map(|found| Self::of(&found))
@@ -66,12 +71,17 @@ impl Owner {
     }
 }
 
+/// The user who has run the control plane with the folder, if one has.
+pub(crate) fn lock_user(data: &Path) -> Option<u32> {
+    fs::symlink_metadata(data.join(LOCK)).ok().map(|found| found.uid())
+}
+
 /// Replaces the file in the data folder as a whole. It belongs to the user who runs the control plane with the folder,
 /// whoever writes it.
 pub(crate) fn replace(data: &Path, name: &str, bytes: &[u8]) -> Result<(), Failure> {
     let path = data.join(name);
     let cannot = |error: io::Error| Failure::of(format!("cannot write {}", path.display()), error);
-    create_folder(data).map_err(cannot)?;
+    create(data).map_err(cannot)?;
     // Under a name that nobody can have prepared a link for.
     let builder = || tempfile::Builder::new().prefix(".new-").tempfile_in(data);
     let mut fresh = builder().map_err(cannot)?;
@@ -82,10 +92,33 @@ pub(crate) fn replace(data: &Path, name: &str, bytes: &[u8]) -> Result<(), Failu
     File::open(data).and_then(|folder| folder.sync_all()).map_err(cannot)
 }
 
-/// Gives a file that was just made in the data folder to the user who runs the control plane with it.
+/// Creates the data folder. Where root does, and it is in the folder of another user, it belongs to that user, because
+/// somebody has to be able to start the control plane with it.
+pub(crate) fn create(data: &Path) -> io::Result<()> {
+    let missing: Vec<_> =
+        data.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()).collect();
+    let Some(highest) = missing.last() else { return Ok(()) };
+    create_folder(data)?;
+    let above = highest.parent().filter(|above| !above.as_os_str().is_empty());
+    let owner = Owner::of(&fs::metadata(above.unwrap_or(Path::new(".")))?);
+    if !rustix::process::geteuid().is_root() || owner.user == 0 {
+        return Ok(());
+    }
+    missing.iter().rev().try_for_each(|folder| {
+        let folder = File::from(rustix::fs::open(*folder, FOLDER_FLAGS, Mode::empty())?);
+        fchown(folder, Some(owner.user), Some(owner.group))
+    })
+}
+
+/// Gives a file or folder that was just made in the data folder to the user who runs the control plane with it.
 pub(crate) fn hand_over(data: &Path, file: &File) -> Result<(), Failure> {
     let failed = |error: io::Error| Failure::of(format!("cannot see whose {} is", data.display()), error);
-    let owner = Owner::of_folder(data).map_err(failed)?;
+    hand_to(Owner::of_folder(data).map_err(failed)?, data, file)
+}
+
+/// Gives a file or folder of the data folder to this owner.
+pub(crate) fn hand_to(owner: Owner, data: &Path, file: &File) -> Result<(), Failure> {
+    let failed = |error: io::Error| Failure::of(format!("cannot see whose {} is", data.display()), error);
     let own = Owner::of(&file.metadata().map_err(failed)?);
     if own.user == owner.user {
         return Ok(());
@@ -103,7 +136,7 @@ pub(crate) fn hand_over(data: &Path, file: &File) -> Result<(), Failure> {
 
 /// Refuses a folder that the control plane was run with as another user: neither could read what the other has written.
 pub(crate) fn check_user(data: &Path) -> Result<(), Failure> {
-    let Ok(lock) = fs::metadata(data.join(LOCK)) else { return Ok(()) };
+    let Ok(lock) = fs::symlink_metadata(data.join(LOCK)) else { return Ok(()) };
     // Asked of the file system, because some give every file to the same user. A full disk is no reason to refuse.
     let Ok(own) = tempfile::tempfile_in(data).and_then(|file| file.metadata()) else { return Ok(()) };
     if own.uid() == lock.uid() {

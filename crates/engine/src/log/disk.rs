@@ -55,6 +55,32 @@ pub(super) fn private(options: &mut OpenOptions) -> &mut OpenOptions {
     options
 }
 
+/// Opens the file `path` to read and write, and makes it where there is none, for the user of this process alone. What it
+/// holds stays as it is. Whoever may write to its folder cannot have another file opened instead: a link is not followed,
+/// and what is not a regular file with this one name is refused.
+///
+/// # Errors
+/// What the system says; `InvalidInput` for what is refused.
+pub fn open_own(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    let options = private(options.read(true).write(true).create(true).truncate(false));
+    #[cfg(unix)]
+    let options = {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        options.custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
+    };
+    let file = options.open(path)?;
+    let found = file.metadata()?;
+    #[cfg(unix)]
+    let is_alone = std::os::unix::fs::MetadataExt::nlink(&found) == 1;
+    #[cfg(not(unix))]
+    let is_alone = true;
+    if found.is_file() && is_alone {
+        return Ok(file);
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "it must be a file that has no other name: remove it"))
+}
+
 /// Creates `folder` and those above it that are missing, for the user of this process alone, and durably: each is synced
 /// into the one that it is in.
 ///

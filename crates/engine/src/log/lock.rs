@@ -7,14 +7,14 @@
 //! A process that was killed while it started another leaves the lock to that one for a moment: until it runs its own
 //! program it has every file of its parent. So whoever finds a lock waits a little before it is taken for somebody's.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Seek, Write};
 use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use super::disk::private;
+use super::disk::open_own;
 use super::errors::OpenError;
 
 const LOCK_FILE: &str = "lock";
@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Holds a data folder until it is dropped.
 #[derive(Debug)]
 pub struct FolderLock {
-    _file: File,
+    file: File,
 }
 
 impl FolderLock {
@@ -36,9 +36,7 @@ impl FolderLock {
         let path = folder.join(LOCK_FILE);
         let fail = |source| OpenError::Io { doing: "lock", path: path.clone(), source };
         // Not truncated when opened: until we hold the lock, the content is another process's.
-        let mut options = OpenOptions::new();
-        let file = private(options.read(true).write(true).create(true).truncate(false)).open(&path);
-        let file = file.map_err(fail)?;
+        let file = open_own(&path).map_err(fail)?;
         let file = match file.try_lock() {
             Ok(()) => file,
             Err(TryLockError::WouldBlock) => wait_for(file)
@@ -50,7 +48,13 @@ impl FolderLock {
             // It only tells others who has the folder.
             tracing::debug!(%error, "cannot write down who has the data folder");
         }
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+
+    /// The file that is locked.
+    #[must_use]
+    pub const fn file(&self) -> &File {
+        &self.file
     }
 }
 
@@ -75,4 +79,29 @@ fn write_pid(mut file: &File) -> io::Result<()> {
 
 fn read_pid(path: &Path) -> Option<u32> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_that_is_another_file_is_refused_and_that_file_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        let (victim, lock) = (folder.path().join("victim"), data.join(LOCK_FILE));
+        fs::create_dir(&data).unwrap();
+        fs::write(&victim, "precious").unwrap();
+        let links: [fn(&Path, &Path) -> io::Result<()>; 2] = [
+            |victim, lock| std::os::unix::fs::symlink(victim, lock),
+            |victim, lock| fs::hard_link(victim, lock),
+        ];
+        for link in links {
+            link(&victim, &lock).unwrap();
+            assert!(matches!(FolderLock::take(&data), Err(OpenError::Io { .. })));
+            assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+            fs::remove_file(&lock).unwrap();
+        }
+        assert!(FolderLock::take(&data).is_ok());
+    }
 }

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use sortie_domain::time::Timestamp;
 
 pub use batch::{Batch, BatchRecords, RawRecord};
-pub use disk::{Disk, SystemDisk, create_folder};
+pub use disk::{Disk, SystemDisk, create_folder, open_own};
 pub use embedded::{EmbeddedLog, LogOptions, RETENTION_BYTES, SEGMENT_BYTES};
 pub use errors::{AppendError, AppendErrorKind, Loss, OpenError, ReadError, SnapshotError};
 pub use frame::MAX_BATCH_BYTES;

@@ -79,7 +79,7 @@ enum Running {
 impl Running {
     async fn ask(data: &Path) -> Self {
         let asked = match installation::id(data) {
-            Ok(Some(id)) => presence::ask(&id).await.map_err(|error| error.to_string()),
+            Ok(Some(id)) => presence::ask(&id, data).await.map_err(|error| error.to_string()),
             Ok(None) => Ok(None),
             Err(problem) => Err(problem.to_string()),
         };

@@ -10,6 +10,7 @@ use super::output::line;
 use crate::cli;
 use crate::failure::Failure;
 use crate::installation;
+use crate::private;
 
 pub(crate) fn run(options: &cli::Restore) -> Result<ExitCode, Failure> {
     let data = Place::find(&options.place)?.data;
@@ -17,7 +18,9 @@ pub(crate) fn run(options: &cli::Restore) -> Result<ExitCode, Failure> {
         return Err(Failure::new(format!("there is no data folder {}", data.display())));
     }
     // Refused while a control plane has it.
-    let _lock = FolderLock::take(&data)?;
+    let owner = private::Owner::of_folder(&data)?;
+    let lock = FolderLock::take(&data)?;
+    private::hand_to(owner, &data, lock.file())?;
     let restored = installation::restore(&data, options.force)?;
     if options.place.json {
         line(json!({

@@ -270,6 +270,63 @@ async fn root_may_change_the_keys_of_another_user() {
     );
 }
 
+/// What the user of the data folder can put there before root works in it.
+#[tokio::test]
+async fn root_is_not_led_to_files_outside_the_data_folder() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("only root can become another user: nothing was tested");
+        return;
+    }
+    let site = Site::new();
+    let (victim, theirs) = (site.path("victim"), site.path("theirs"));
+    std::fs::write(&victim, "precious").unwrap();
+    std::fs::create_dir(&theirs).unwrap();
+    std::fs::write(theirs.join("a.json"), "precious").unwrap();
+    std::fs::create_dir(site.path("data")).unwrap();
+    std::os::unix::fs::chown(site.path("data"), Some(NOBODY), Some(NOBODY)).unwrap();
+    let link = |to: &std::path::Path, name: &str| std::os::unix::fs::symlink(to, site.data(name)).unwrap();
+    let create = ["key", "create", "--name", "a", "--permission", "client"];
+    let restore = ["restore", "--force", "--data", "data"];
+    let cases = [
+        (&victim, "api_keys.lock", &create[..]),
+        (&victim, "lock", &restore[..]),
+        (&theirs, "servers", &restore[..]),
+    ];
+    for (to, name, command) in cases {
+        link(to, name);
+        let refused = site.run(command).await;
+        assert_eq!(refused.code, Some(1), "{name}: {}", refused.stdout);
+        std::fs::remove_file(site.data(name)).unwrap();
+        for (path, is) in [(&victim, "precious"), (&theirs.join("a.json"), "precious")] {
+            let found = std::fs::metadata(path).unwrap();
+            assert_eq!((found.uid(), std::fs::read_to_string(path).unwrap().as_str()), (0, is), "{name}");
+        }
+    }
+    std::fs::hard_link(&victim, site.data("api_keys.lock")).unwrap();
+    assert_eq!(site.run(&create).await.code, Some(1));
+    assert_eq!(std::fs::metadata(&victim).unwrap().uid(), 0);
+}
+
+/// Whether a user of its own can use what root makes before it starts.
+#[tokio::test]
+async fn what_root_makes_in_the_folder_of_another_user_belongs_to_that_user() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("only root can become another user: nothing was tested");
+        return;
+    }
+    let site = Site::new();
+    std::os::unix::fs::chown(site.path(""), Some(NOBODY), Some(NOBODY)).unwrap();
+    create(&site, "a", &["client"]).await;
+    assert_eq!([owner(&site, ""), owner(&site, "api_keys.json")], [(NOBODY, 0o700), (NOBODY, 0o600)]);
+    std::fs::create_dir(site.data("servers")).unwrap();
+    std::fs::write(site.data("servers/a.json"), "{}").unwrap();
+    let restored = site.run(&["restore", "--force", "--data", "data"]).await;
+    assert_eq!(restored.code, Some(0), "{}", restored.stderr);
+    assert_eq!(owner(&site, "servers/of-another"), (NOBODY, 0o700));
+    assert!(site.data("servers/of-another/a.json").exists());
+    assert_eq!([owner(&site, "lock"), owner(&site, "installation.json")], [(NOBODY, 0o600); 2]);
+}
+
 #[tokio::test]
 async fn the_data_folder_is_private_whatever_the_umask_says() {
     let site = Site::with_config(&json!({"dev": true, "fleets": {"quiet": idle_fleet()}, "matchmaker": {}}));
