@@ -46,10 +46,6 @@ use tokio::runtime::Builder;
 use cli::{Cli, Command};
 use failure::Failure;
 
-/// The system's allocator keeps most of what a burst of connections took; this one gives it back within seconds.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let cli = Cli::parse();
     if let Command::KeepOutput(options) = &cli.command {
