@@ -55,7 +55,7 @@ impl World {
         let closing = CancellationToken::new();
         let (router, until) = (dispatch.router(), closing.clone());
         let served = tokio::spawn(async move {
-            serve(listener, router, Visitors::with_credentials(), None, &Limits::default(), until).await
+            serve(listener, router, Visitors::with_credentials(), None, &Limits::default(), until).await;
         });
         Self { dispatch, port, closing, served }
     }

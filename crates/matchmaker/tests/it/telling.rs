@@ -32,7 +32,9 @@ async fn taken(world: &World, count: usize) -> Vec<(TicketId, String, MatchId)> 
     for (ann, ben) in tickets {
         // Whoever came first plays with whoever came next, so a ticket's match is looked up.
         for ticket in [ann, ben] {
-            let id = world.find(&ticket).await.match_id().cloned().expect("it is in a match");
+            let Some(id) = world.find(&ticket).await.match_id().cloned() else {
+                panic!("{ticket} is in no match")
+            };
             if let Some((server, id)) = matches.iter().find(|(_, of)| *of == id) {
                 found.push((ticket, server.clone(), id.clone()));
             }

@@ -61,7 +61,7 @@ impl Dispatcher {
         let (router, until) = (dispatch.router(), closing.clone());
         let limits = sortie_serving::Limits::default();
         let served = tokio::spawn(async move {
-            serve(listener, router, Visitors::with_credentials(), tls, &limits, until).await
+            serve(listener, router, Visitors::with_credentials(), tls, &limits, until).await;
         });
         Self { dispatch, address, closing, served }
     }
