@@ -8,6 +8,7 @@ use std::time::Duration;
 use sortie_domain::ids::{BadId, HookId, QueueId, TicketId};
 use sortie_domain::machine::Machine;
 use sortie_domain::matchmaking::match_lifecycle::MAX_FORMED_TICKETS;
+use sortie_domain::matchmaking::model::Ticket;
 use sortie_domain::matchmaking::settings::{Hook, HookPoint, OnFailure, OutsideHook};
 use sortie_domain::matchmaking::{Command, FormedMatch, Matchmaker, Settings};
 
@@ -125,7 +126,15 @@ fn with_hook(mut settings: Settings) -> Result<Settings, BadId> {
 
 /// The oldest of those who wait, two a match.
 fn pairs(host: &Host) -> Vec<FormedMatch> {
-    let oldest = host.maker.tickets(0, MAX_FORMED_TICKETS).items;
+    let mut oldest: Vec<Ticket> = Vec::new();
+    loop {
+        let after = oldest.last().map_or(0, |ticket| ticket.place);
+        let page = host.maker.tickets(after, MAX_FORMED_TICKETS - oldest.len());
+        oldest.extend(page.items);
+        if !page.more || oldest.len() == MAX_FORMED_TICKETS {
+            break;
+        }
+    }
     let ids: Vec<TicketId> = oldest.into_iter().map(|ticket| ticket.id).collect();
     let pairs = ids.chunks_exact(2);
     let teams = pairs.map(|pair| pair.iter().map(|id| vec![id.clone()]).collect());

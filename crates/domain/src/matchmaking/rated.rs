@@ -61,9 +61,7 @@ impl Rated {
     fn gather(&mut self, ast: &Ast, judged: bool) {
         if judged && let Some(path) = path_of(ast) {
             let path: Vec<Box<str>> = path.iter().map(|name| Box::from(&**name)).collect();
-            // Nothing behind `properties` means that whatever they hold is judged.
-            let within = within_properties(&path).filter(|within| !within.is_empty() || !path.is_empty());
-            self.paths.extend(within.map(<[_]>::to_vec));
+            self.paths.extend(within_properties(&path).filter(|path| !path.is_empty()).map(<[_]>::to_vec));
             return;
         }
         match ast {
@@ -72,7 +70,9 @@ impl Rated {
                 self.gather(rhs, judged || orders(comparator));
             }
             Ast::Function { name, args, .. } => {
-                args.iter().for_each(|arg| self.gather(arg, judged || is_of_numbers(name)));
+                let judged = judged || is_of_numbers(name);
+                args.iter().filter(|_| judged).for_each(|arg| self.gather_whole(arg));
+                args.iter().for_each(|arg| self.gather(arg, judged));
             }
             // What the left side gives goes into the right one.
             Ast::Projection { lhs, rhs, .. } | Ast::Subexpr { lhs, rhs, .. } => {
@@ -85,10 +85,15 @@ impl Rated {
                 self.gather(one, judged);
                 self.gather(other, judged);
             }
-            Ast::Expref { ast: node, .. }
-            | Ast::Flatten { node, .. }
-            | Ast::Not { node, .. }
-            | Ast::ObjectValues { node, .. } => self.gather(node, judged),
+            Ast::Expref { ast: node, .. } | Ast::Flatten { node, .. } | Ast::Not { node, .. } => {
+                self.gather(node, judged)
+            }
+            Ast::ObjectValues { node, .. } => {
+                if judged {
+                    self.gather_whole(node);
+                }
+                self.gather(node, judged);
+            }
             Ast::MultiList { elements, .. } => elements.iter().for_each(|one| self.gather(one, judged)),
             Ast::MultiHash { elements, .. } => {
                 elements.iter().for_each(|one| self.gather(&one.value, judged));
@@ -98,6 +103,15 @@ impl Rated {
             | Ast::Index { .. }
             | Ast::Literal { .. }
             | Ast::Slice { .. } => {}
+        }
+    }
+
+    /// Where all properties are judged, whatever their names, the path is empty.
+    fn gather_whole(&mut self, ast: &Ast) {
+        let path = path_of(ast).unwrap_or_default();
+        let path: Vec<Box<str>> = path.iter().map(|name| Box::from(&**name)).collect();
+        if !path.is_empty() && within_properties(&path).is_some_and(<[_]>::is_empty) {
+            self.paths.insert(Vec::new());
         }
     }
 

@@ -157,7 +157,7 @@ fn properties_of_finished_matches_go_first_and_the_oldest_before_the_newest() {
         (spec(&["ann"]).players, "cancelled: requested".into())
     );
     assert!(!newest.stripped && newest.spec.properties.text().is_some());
-    let page = table.broker.matches(&[], None, usize::MAX).items;
+    let page = table.all_matches();
     assert_eq!(page.len(), fit * 2, "none of them is forgotten");
     let first_whole = page.iter().position(|game| !game.stripped).unwrap();
     assert!(page[first_whole..].iter().all(|game| !game.stripped));
@@ -181,7 +181,7 @@ fn whole_matches_go_when_nothing_else_is_left_to_go() {
     }
     assert!(table.broker.find_match(&id(0)).is_none());
     assert_eq!(table.state(&id(most * 2 - 1)), "cancelled: requested");
-    let page = table.broker.matches(&[], None, usize::MAX).items;
+    let page = table.all_matches();
     assert_eq!(
         page.first().map(|game| game.id.clone()),
         Some(id(most * 2 - page.len())),
@@ -202,7 +202,7 @@ fn a_lowered_budget_is_reached_bit_by_bit() {
     let before = table.broker.kept_bytes();
     assert!(before as u64 > MIN_BUDGET_BYTES);
     let stripped = |table: &Table| {
-        let page = table.broker.matches(&[], None, usize::MAX).items;
+        let page = table.all_matches();
         page.iter().filter(|game| game.stripped).count()
     };
     assert_eq!(stripped(&table), 0);

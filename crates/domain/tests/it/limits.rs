@@ -226,8 +226,7 @@ fn only_the_newest_matches_that_are_over_are_remembered() {
     }
     assert!(table.broker.find_match(&id(0)).is_none());
     assert_eq!(table.state(&id(1)), "cancelled: requested");
-    let page = table.broker.matches(&[], None, usize::MAX);
-    assert_eq!(page.items.len(), FINISHED_KEPT);
+    assert_eq!(table.all_matches().len(), FINISHED_KEPT);
 }
 
 #[test]

@@ -355,6 +355,18 @@ impl Table {
 /// What people and servers do.
 impl Table {
     /// Submits a match under a given id.
+    /// Live matches and those that are over, page by page.
+    pub(crate) fn all_matches(&self) -> Vec<Match> {
+        let mut all: Vec<Match> = Vec::new();
+        loop {
+            let page = self.broker.matches(&[], all.last().map(|game| &game.id), 1_000);
+            all.extend(page.items);
+            if !page.more {
+                return all;
+            }
+        }
+    }
+
     pub(crate) fn submit(&mut self, id: &str, spec: MatchSpec) -> MatchId {
         let id = game(id);
         assert_eq!(self.ok(submit(&id, spec)), Reply::Submitted { match_id: id.clone() });
