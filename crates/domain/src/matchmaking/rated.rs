@@ -86,7 +86,7 @@ impl Rated {
                 self.gather(other, judged);
             }
             Ast::Expref { ast: node, .. } | Ast::Flatten { node, .. } | Ast::Not { node, .. } => {
-                self.gather(node, judged)
+                self.gather(node, judged);
             }
             Ast::ObjectValues { node, .. } => {
                 if judged {
