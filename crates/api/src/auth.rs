@@ -104,6 +104,14 @@ pub enum ServersOfKey {
     OfFleets(Vec<FleetId>),
 }
 
+impl ServersOfKey {
+    /// Those of a key that names these fleets.
+    #[must_use]
+    pub fn of(fleets: Vec<FleetId>) -> Self {
+        if fleets.is_empty() { Self::SelfRegistered } else { Self::OfFleets(fleets) }
+    }
+}
+
 /// One key.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ApiKey {

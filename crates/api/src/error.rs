@@ -356,7 +356,7 @@ mod tests {
             Refusal::FleetNotFound(FleetId::new("x").unwrap()),
             Refusal::MatchExists(game.clone()),
             Refusal::KeyReused(game.clone()),
-            Refusal::MatchNotHeld { match_id: game.clone(), state: "failed", shutdown: true },
+            Refusal::MatchNotHeld { match_id: game.clone(), state: Some("failed"), shutdown: true },
             Refusal::AlreadyReady(game.clone()),
             Refusal::MatchOver { match_id: game.clone(), state: "ended" },
             Refusal::NoCapacity(game.clone()),

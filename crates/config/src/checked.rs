@@ -16,7 +16,7 @@ use crate::fleets;
 use crate::keys;
 use crate::load::Overrides;
 use crate::matchmaker;
-use crate::model::{ApiKey, Config, GatewayConfig, LogConfig, LogFormat, Permission, Players};
+use crate::model::{ApiKey, Config, FleetConfig, GatewayConfig, LogConfig, LogFormat, Permission, Players};
 use crate::netcode;
 use crate::parse::{self, HOUR, SECOND};
 use crate::players;
@@ -230,7 +230,12 @@ fn api_key(section: &Section<'_>) -> Option<ApiKey> {
             Ok(permissions)
         }
     });
-    Some(ApiKey { name: name?, sha256: sha256?, permissions: permissions? })
+    let fleets = section.get("fleets", parse::list(FleetConfig::MAX, fleets::id));
+    let key = ApiKey { name: name?, sha256: sha256?, permissions: permissions?, fleets: fleets? };
+    if !key.fleets.is_empty() && key.permissions != [Permission::GameServerMatch] {
+        section.problem("fleets", "needs `game_server_match` as the only permission");
+    }
+    Some(key)
 }
 
 fn gateway(section: &Section<'_>, fleets: Option<&Section<'_>>) -> Option<GatewayConfig> {

@@ -266,6 +266,8 @@ pub struct ApiKey {
     pub sha256: [u8; 32],
     /// What its holder may do; never empty.
     pub permissions: Vec<Permission>,
+    /// The fleets for whose game servers it speaks; empty: servers that register themselves.
+    pub fleets: Vec<FleetId>,
 }
 
 impl ApiKey {
@@ -279,6 +281,7 @@ impl fmt::Debug for ApiKey {
         f.debug_struct("ApiKey")
             .field("name", &self.name)
             .field("permissions", &self.permissions)
+            .field("fleets", &self.fleets)
             .finish_non_exhaustive()
     }
 }

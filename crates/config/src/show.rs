@@ -151,6 +151,7 @@ fn api_key(key: &ApiKey) -> Table {
         "permissions",
         key.permissions.iter().map(|permission| Permission::name(*permission)).collect::<Vec<_>>(),
     );
+    put(&mut table, "fleets", key.fleets.iter().map(ToString::to_string).collect::<Vec<_>>());
     table
 }
 

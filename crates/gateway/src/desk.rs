@@ -16,7 +16,9 @@ use std::time::Duration;
 
 use sortie_domain::ids::{IdempotencyKey, PlayerId, TicketId};
 use sortie_domain::matchmaking::model::{Named, Ticket, TicketEnd, TicketState};
-use sortie_domain::matchmaking::{Command, Event, Matchmaker};
+use sortie_domain::machine::Machine as _;
+use sortie_domain::matchmaking::{Command, Event, Matchmaker, Snapshot};
+use sortie_domain::time::Timestamp;
 use sortie_engine::{CallError, Cursor, Handle, SubscribeError, Unavailable};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
@@ -26,8 +28,6 @@ use crate::join::now;
 
 /// Begins the idempotency keys of tickets that are entered here.
 const KEY: &str = "gateway-";
-/// Tickets that are looked at in one go after a restart: the matchmaker does nothing else meanwhile.
-const TICKETS_PER_LOOK: usize = 10_000;
 /// Pause before a log that was lost is followed anew.
 const PAUSE: Duration = Duration::from_millis(500);
 /// Full explanations in a second, for all players together; whoever asks beyond that hears the place only. One looks at
@@ -345,33 +345,26 @@ fn concerned(event: &Event) -> Box<dyn Iterator<Item = &Named> + '_> {
 
 /// Finds the tickets that were entered here before a restart.
 async fn adopt_all(maker: &Handle<Matchmaker>, shared: &Shared) -> Result<(), Unavailable> {
-    let since = now();
-    let grace = shared.grace;
-    let ready = maker.query(move |maker| {
-        let completed = |ticket: &&Ticket| {
-            matches!(&ticket.state, TicketState::Over { end: TicketEnd::Completed { .. }, .. })
-        };
-        let recent = maker.over_since(since - grace).filter(completed);
-        recent.filter(|ticket| is_ours(ticket)).flat_map(of_players).collect::<Vec<_>>()
-    });
+    let since = now() - shared.grace;
+    // A copy costs the matchmaker nothing, and is gone through where nobody waits for it.
+    let copy = maker.query(Matchmaker::snapshot).await?;
+    let found = tokio::task::spawn_blocking(move || entered_here(&copy, since)).await;
     // Those that wait come later and so count more, if a player has one of each.
-    let (mut found, mut after) = (ready.await?, 0);
-    loop {
-        let page = maker.query(move |maker| {
-            let page = maker.tickets(after, TICKETS_PER_LOOK);
-            let last = page.items.last().map(|ticket| ticket.place);
-            let ours = page.items.iter().filter(|ticket| is_ours(ticket)).flat_map(of_players);
-            (ours.collect::<Vec<_>>(), last.filter(|_| page.more))
-        });
-        let (ours, last) = page.await?;
-        found.extend(ours);
-        let Some(last) = last else { break };
-        after = last;
-    }
-    for (player, ticket) in found.into_iter().rev() {
+    for (player, ticket) in found.map_err(|_| Unavailable::Stopped)?.into_iter().rev() {
         shared.adopt(player, ticket);
     }
     Ok(())
+}
+
+/// Tickets that were entered here, for each of their players: those that came to a match `since` then, after them those
+/// that wait.
+fn entered_here(maker: &Snapshot, since: Timestamp) -> Vec<(PlayerId, TicketId)> {
+    let completed = |ticket: &&Arc<Ticket>| {
+        let end = &ticket.state;
+        matches!(end, TicketState::Over { at, end: TicketEnd::Completed { .. } } if *at >= since)
+    };
+    let tickets = maker.over.values().filter(completed).chain(maker.tickets.values());
+    tickets.filter(|ticket| is_ours(ticket)).flat_map(|ticket| of_players(ticket)).collect()
 }
 
 fn of_players(ticket: &Ticket) -> Vec<(PlayerId, TicketId)> {

@@ -66,8 +66,7 @@ impl StoredKey {
         let fleets: Vec<_> = fleets
             .collect::<Result<_, _>>()
             .map_err(|problem| format!("fleet of {:?} {problem}", self.name))?;
-        let servers =
-            if fleets.is_empty() { ServersOfKey::SelfRegistered } else { ServersOfKey::OfFleets(fleets) };
+        let servers = ServersOfKey::of(fleets);
         let (name, permissions) = (self.name.clone(), permissions.collect::<Result<_, _>>()?);
         Ok(ApiKey { name, sha256, permissions, servers })
     }

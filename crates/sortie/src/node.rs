@@ -248,7 +248,7 @@ impl Keys {
             name: key.name.clone(),
             sha256: key.sha256,
             permissions: key.permissions.iter().copied().map(secrets::permission).collect(),
-            servers: ServersOfKey::SelfRegistered,
+            servers: ServersOfKey::of(key.fleets.clone()),
         }));
         Ok(Self {
             netcode: netcode.map(PrivateKey::new),

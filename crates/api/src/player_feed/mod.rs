@@ -16,7 +16,7 @@ mod news;
 mod table;
 mod underway;
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -26,7 +26,7 @@ use sortie_domain::broker::{Broker, Snapshot};
 use sortie_domain::ids::{MatchId, PlayerId};
 use sortie_domain::machine::{Machine, Record};
 use sortie_domain::matchmaking::model::{Named, Stage, TicketState};
-use sortie_domain::matchmaking::{Event as MakerEvent, Matchmaker};
+use sortie_domain::matchmaking::{Event as MakerEvent, Matchmaker, Snapshot as MakerSnapshot};
 use sortie_engine::{Cursor, Handle, Hosted, SubscribeError, Subscription, Unavailable};
 use sortie_wire::catena::events::Event;
 use tokio::sync::mpsc;
@@ -130,10 +130,7 @@ impl PlayerFeed {
 
     /// Reads again what came last, takes over how everything stands, and follows from there.
     async fn start(&self) -> Result<Arc<Follower>, ApiError> {
-        // A copy costs the broker nothing, and is gone through elsewhere.
-        let copy = self.broker.query(Broker::snapshot).await?;
-        let gathered = tokio::task::spawn_blocking(move || (copy.seq, live(&copy))).await;
-        let (to_broker, games) = gathered.map_err(|_| Unavailable::Stopped)?;
+        let (to_broker, games) = gathered(&self.broker, |copy| (copy.seq, live(copy))).await?;
         let mut of_broker = self.broker.subscribe(again(&self.broker, to_broker));
         let from_broker = of_broker.next_seq().saturating_sub(1);
         let matches = read_to(&mut of_broker, to_broker).await?;
@@ -190,29 +187,42 @@ fn games_before(broker: &Broker, ids: &BTreeMap<MatchId, bool>) -> Vec<(MatchId,
     found.map(|(game, became_ready)| (game.id.clone(), Game::before(game, became_ready))).collect()
 }
 
-fn known_of(maker: &Matchmaker) -> Known {
-    let offers = maker.offers().flat_map(|offered| {
-        let tickets = offered.seating.keys().filter_map(|id| maker.ticket(id));
-        tickets.map(|ticket| {
-            let named = Named { ticket: ticket.id.clone(), players: ticket.spec.player_ids() };
-            (offered.offer.match_id.clone(), named)
-        })
+fn known_of(maker: &MakerSnapshot) -> Known {
+    let offers = maker.offers.values();
+    let offered = offers.flat_map(|offered| offered.seating.keys().map(|ticket| (ticket, &offered.offer)));
+    let offered: HashMap<_, _> = offered.collect();
+    let seating = maker.tickets.values().filter_map(|ticket| {
+        let named = Named { ticket: ticket.id.clone(), players: ticket.spec.player_ids() };
+        Some((offered.get(&ticket.id)?.match_id.clone(), named))
     });
-    let asked = maker.formations().filter(|formation| matches!(formation.stage, Stage::Accepting { .. }));
+    let asked = maker.formations.values().filter(|formation| matches!(formation.stage, Stage::Accepting { .. }));
     let proposals: HashSet<_> = asked.map(|formation| formation.id.clone()).collect();
-    Known { games: Vec::new(), seating: offers.collect(), proposals, underway: Underway::of(maker) }
+    Known { games: Vec::new(), seating: seating.collect(), proposals, underway: Underway::of(maker) }
+}
+
+/// Goes through a copy of the state, which costs the machine nothing, where nobody waits for it.
+async fn gathered<M: Hosted, R: Send + 'static>(
+    machine: &Handle<M>,
+    gather: impl FnOnce(&M::Snapshot) -> R + Send + 'static,
+) -> Result<R, Unavailable> {
+    let copy = machine.query(M::snapshot).await?;
+    tokio::task::spawn_blocking(move || gather(&copy)).await.map_err(|_| Unavailable::Stopped)
+}
+
+async fn known_now(maker: &Handle<Matchmaker>) -> Result<(u64, Known), Unavailable> {
+    gathered(maker, |copy| (copy.seq, known_of(copy))).await
 }
 
 /// The place in the matchmaker's log and what is known there, once it is done with whatever is over at the broker.
 async fn known_with(maker: &Handle<Matchmaker>, matches: &Records<Broker>) -> Result<(u64, Known), ApiError> {
     let ended: HashSet<MatchId> = matches.iter().filter_map(|record| over(&record.event)).cloned().collect();
     let is_done = |known: &Known| !ended.iter().any(|id| known.underway.has(id));
-    let mut known = maker.query(|maker| (maker.last_seq(), known_of(maker))).await?;
+    let mut known = known_now(maker).await?;
     let mut news = maker.subscribe(Cursor::From(known.0 + 1));
     let done = timeout(MAKER_PATIENCE, async {
         while !is_done(&known.1) {
             news.next().await?;
-            known = maker.query(|maker| (maker.last_seq(), known_of(maker))).await?;
+            known = known_now(maker).await?;
         }
         Ok(())
     });

@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use sortie_domain::broker::event::Event as BrokerEvent;
 use sortie_domain::ids::{MatchId, TicketId};
 use sortie_domain::matchmaking::model::Stage;
-use sortie_domain::matchmaking::{Event, Matchmaker};
+use sortie_domain::matchmaking::{Event, Snapshot};
 
 /// The match that is over by this event.
 pub(super) const fn over(event: &BrokerEvent) -> Option<&MatchId> {
@@ -32,13 +32,13 @@ pub(super) struct Underway {
 }
 
 impl Underway {
-    /// From the state.
-    pub(super) fn of(maker: &Matchmaker) -> Self {
-        let forming = maker.formations();
+    /// From a copy of the state.
+    pub(super) fn of(maker: &Snapshot) -> Self {
+        let forming = maker.formations.values();
         let forming = forming.filter(|formation| matches!(formation.stage, Stage::FindingServer { .. }));
         let forming = forming.map(|formation| formation.id.clone()).collect();
         let mut underway = Self { forming, ..Self::default() };
-        for offered in maker.offers() {
+        for offered in maker.offers.values() {
             for ticket in offered.seating.keys() {
                 underway.seat(&offered.offer.match_id, ticket);
             }

@@ -158,6 +158,12 @@ pub(super) static REST: &[KeyDoc] = &[
         "What its holder may do; at least one.",
     ),
     key(
+        "api_keys[].fleets",
+        Texts,
+        Default("[]"),
+        "Fleets for whose game servers the key speaks, with `game_server_match` as its only permission. Without: for servers that register themselves.",
+    ),
+    key(
         "players.issuer",
         Text,
         Optional("players do not sign in"),

@@ -323,8 +323,8 @@ pub enum Refusal {
     MatchNotHeld {
         /// The match.
         match_id: MatchId,
-        /// What became of it.
-        state: &'static str,
+        /// What became of it, if this server had it: the state of other servers' matches is none of its business.
+        state: Option<&'static str>,
         /// Whether the server is asked to exit.
         shutdown: bool,
     },
@@ -501,7 +501,11 @@ impl fmt::Display for Refusal {
                 write!(f, "idempotency_key: used before for match {id}, which is a different one")
             }
             Self::MatchNotHeld { match_id, state, .. } => {
-                write!(f, "this server does not hold match {match_id}, which is {state}; drop it")
+                write!(f, "this server does not hold match {match_id}")?;
+                if let Some(state) = state {
+                    write!(f, ", which is {state}")?;
+                }
+                write!(f, "; drop it")
             }
             Self::AlreadyReady(id) => {
                 write!(f, "match {id} is ready already, with other connection details; its players have them")

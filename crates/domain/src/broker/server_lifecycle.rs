@@ -248,7 +248,7 @@ impl Turn<'_> {
         }
         Err(Refusal::MatchNotHeld {
             match_id: match_id.clone(),
-            state: game.state.name(),
+            state: (game.server.as_ref() == Some(server)).then(|| game.state.name()),
             shutdown: self.is_unwanted(server),
         })
     }

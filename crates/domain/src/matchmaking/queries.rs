@@ -9,7 +9,6 @@ use super::{Matchmaker, Rated};
 use crate::broker::{Page, page};
 use crate::ids::{IdempotencyKey, MatchId, PlayerId, QueueId, TicketId};
 use crate::size::Size;
-use crate::time::Timestamp;
 
 impl Matchmaker {
     /// The settings in force.
@@ -52,12 +51,6 @@ impl Matchmaker {
     /// Tickets that are over and still kept, oldest first by when they came.
     pub fn over(&self) -> impl Iterator<Item = &Ticket> {
         self.state.over.values().map(Arc::as_ref)
-    }
-
-    /// Those of them that have been so since then, the oldest first.
-    pub fn over_since(&self, since: Timestamp) -> impl Iterator<Item = &Ticket> {
-        let order = self.state.index.over_order.range((since, 0, 0)..);
-        order.filter_map(|(_, _, place)| self.state.over.get(place)).map(Arc::as_ref)
     }
 
     /// A match that is being made.

@@ -244,7 +244,7 @@ fn a_server_that_was_given_up_is_told_to_exit_whatever_it_calls() {
     let refusal = table.refused("match_not_held", late);
     assert_eq!(refusal.hints(), Hints::SHUTDOWN);
     let Refusal::MatchNotHeld { state, .. } = refusal else { panic!("{refusal}") };
-    assert_eq!(state, "failed");
+    assert_eq!(state, Some("failed"));
     assert_eq!(table.end(&host, &id), Hints::SHUTDOWN);
     table.submit("next", spec(&[]));
     assert_eq!(table.sent_away(&host), Hints::SHUTDOWN);

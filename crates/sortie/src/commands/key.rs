@@ -176,7 +176,7 @@ impl Place {
         let configured = config.api_keys.iter().map(|key| Listed {
             name: key.name.clone(),
             permissions: key.permissions.iter().map(|permission| permission.name().to_owned()).collect(),
-            fleets: Vec::new(),
+            fleets: key.fleets.iter().map(ToString::to_string).collect(),
             created_at: None,
             source: "config",
         });
