@@ -4,28 +4,31 @@ use std::process::Command;
 
 use crate::step::{Stop, run, succeeds};
 
-/// The smallest game server among the examples is a script that calls by curl.
-pub(crate) fn need_curl() -> Result<(), Stop> {
-    let there = || succeeds(Command::new("curl").arg("--version"));
-    if there() {
-        return Ok(());
-    }
-    let packages = ["curl"];
-    let advice = advice("The tests need curl.", &packages);
-    install(&packages, &advice)?;
-    if there() { Ok(()) } else { Err(Stop::new("`curl` is not installed", advice)) }
+/// A program that has to be there, and the Debian package that has it.
+pub(crate) struct Tool {
+    program: &'static str,
+    package: &'static str,
+    /// What needs it.
+    need: &'static str,
 }
 
+/// Builds the allocator of the program.
+pub(crate) const MAKE: Tool = Tool { program: "make", package: "make", need: "The build needs make." };
+/// The smallest game server among the examples is a script that calls by curl.
+pub(crate) const CURL: Tool = Tool { program: "curl", package: "curl", need: "The tests need curl." };
 /// libFuzzer is C++.
-pub(crate) fn need_cxx() -> Result<(), Stop> {
-    let there = || succeeds(Command::new("c++").arg("--version"));
+pub(crate) const CXX: Tool = Tool { program: "c++", package: "g++", need: "Fuzzing needs a C++ compiler." };
+
+/// Makes sure that a tool is there.
+pub(crate) fn need(tool: &Tool) -> Result<(), Stop> {
+    let there = || succeeds(Command::new(tool.program).arg("--version"));
     if there() {
         return Ok(());
     }
-    let packages = ["g++"];
-    let advice = advice("Fuzzing needs a C++ compiler.", &packages);
+    let packages = [tool.package];
+    let advice = advice(tool.need, &packages);
     install(&packages, &advice)?;
-    if there() { Ok(()) } else { Err(Stop::new("`c++` is not installed", advice)) }
+    if there() { Ok(()) } else { Err(Stop::new(format!("`{}` is not installed", tool.program), advice)) }
 }
 
 /// What to do about `need`, for whoever has to do it.

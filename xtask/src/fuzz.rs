@@ -130,7 +130,7 @@ struct Workshop {
 
 impl Workshop {
     fn build(target: &Path, mut cargo: Command) -> Result<Self, Stop> {
-        debian::need_cxx()?;
+        debian::need(&debian::CXX)?;
         let host = host()?;
         let folder = target.join("fuzz");
         // With a target named, the flags are for it alone and not for build scripts.

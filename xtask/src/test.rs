@@ -104,15 +104,16 @@ impl Workshop {
         time("lock files", began);
 
         let began = Instant::now();
+        debian::need(&debian::MAKE)?;
+        debian::need(&debian::CURL)?;
+        let python = python::prepare(&self.target)?;
+        time("tools", began);
+
+        let began = Instant::now();
         let advice = "Do what clippy says above; an exception needs `#[allow(…, reason = \"…\")]`.";
         let clippy = ["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"];
         run_step(self.cargo().args(clippy), advice)?;
         time("lints", began);
-
-        let began = Instant::now();
-        debian::need_curl()?;
-        let python = python::prepare(&self.target)?;
-        time("tools", began);
 
         let began = Instant::now();
         self.test(&python, tests)?;

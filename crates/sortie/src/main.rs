@@ -46,6 +46,12 @@ use tokio::runtime::Builder;
 use cli::{Cli, Command};
 use failure::Failure;
 
+/// Returns unused memory to the system within seconds, also while nothing is allocated. glibc trims little but the end of each
+/// arena, and mimalloc only what threads that go on allocating have freed: both keep most of a burst (`docs/performance.md`).
+#[cfg(feature = "jemalloc")]
+#[global_allocator]
+static MEMORY: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     if let Command::KeepOutput(options) = &cli.command {

@@ -1,11 +1,15 @@
-//! What an idle control plane costs.
+//! What an idle control plane costs, and what is left of a burst.
 //!
 //! Without the pages of the program itself: those of a debug build are several times those of a release, and the system
 //! may drop them. What a release has in all is in `docs/performance.md`.
 
-use serde_json::json;
+use std::time::Duration;
 
-use crate::site::{Site, idle_fleet};
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::site::{Site, idle_fleet, soon};
 
 const MOST_KIB: u64 = 15 * 1024;
 
@@ -29,4 +33,37 @@ async fn an_idle_control_plane_is_small() {
     control_plane.ok("POST", "/api/v1/server/request_match", json!({"serverId": "s"})).await;
     let used = status(control_plane.pid, "RssAnon:");
     assert!(used <= MOST_KIB, "{used} KiB");
+}
+
+/// Streams of events that are open at a time.
+const STREAMS: usize = 1_000;
+
+#[tokio::test]
+async fn a_burst_of_streams_gives_its_memory_back() {
+    let site = Site::with_config(&json!({"dev": true}));
+    let control_plane = site.up(&[]).await;
+    let address = control_plane.url.strip_prefix("http://").unwrap().to_owned();
+    let used = || status(control_plane.pid, "RssAnon:");
+    let idle = used();
+    let mut streams = Vec::new();
+    for _ in 0..STREAMS {
+        let mut stream = TcpStream::connect(&address).await.unwrap();
+        let request = format!("GET /v1/events HTTP/1.1\r\nhost: {address}\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut status = [0; 15];
+        soon("the head of a stream", stream.read_exact(&mut status)).await.unwrap();
+        assert_eq!(&status, b"HTTP/1.1 200 OK");
+        streams.push(stream);
+    }
+    let grown = used().saturating_sub(idle);
+    assert!(grown > 4 * 1024, "{grown} KiB for {STREAMS} streams");
+    drop(streams);
+    // Nothing tells when the allocator gives memory back, so the test looks again and again.
+    let given_back = async {
+        let mut looks = tokio::time::interval(Duration::from_millis(100));
+        while used().saturating_sub(idle) > grown / 4 {
+            looks.tick().await;
+        }
+    };
+    soon("three quarters of the memory of a burst come back", given_back).await;
 }
