@@ -31,6 +31,7 @@ mod node;
 mod presence;
 mod private;
 mod remote;
+mod room;
 mod secrets;
 mod terminal;
 mod used;

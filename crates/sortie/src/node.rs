@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use sortie_allocators::local_process::{
     ExitListener, LocalFleet, LocalProcess, LocalProcessAllocator, OutputKeeper, ServerEnvironment,
-    ServerExit, ServerKey,
+    ServerExit, ServerKey, orders_of_running,
 };
 use sortie_allocators::{Allocator, Fleets};
 use sortie_api::{
@@ -23,16 +23,18 @@ use sortie_domain::broker::model::AllocationState;
 use sortie_domain::broker::{Broker, Command};
 use sortie_domain::ids::{AllocationId, FleetId, ServerId};
 use sortie_domain::matchmaking::Matchmaker;
-use sortie_engine::log::create_folder;
+use sortie_domain::time::Timestamp;
+use sortie_engine::log::{Log as _, create_folder};
 use sortie_engine::supervisor::{OnFailure, Outcome, Stage, Supervisor};
 use sortie_engine::{
     CallError, Codec, Cursor, DecodeError, EmbeddedLog, Ended, Engine, EngineOptions, Entropy, Handle, Parts,
-    SystemClock,
+    Prepared, SystemClock,
 };
 use sortie_gateway::{Game, GameFleet, Gateway, GatewayOptions, SpeaksForPlayers};
 use sortie_identity::{Fetching, PlayerTokens, ServerKeys, TokenKeys, TokenOptions};
 use sortie_serving::{Allowances, Limits};
 use sortie_tokens::{Dialect, PrivateKey};
+use sortie_wire::cloud_event::rfc3339;
 use sortie_wire::stored;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -49,8 +51,9 @@ use crate::matchmaker;
 use crate::metrics;
 use crate::presence::{Presence, Report};
 use crate::private;
+use crate::room::{HeldBack, Unwritten};
 use crate::secrets;
-use crate::used::{self, Accepted};
+use crate::used::{self, Accepted, Opening};
 
 /// Allocators that this build has.
 const AVAILABLE_ALLOCATORS: &[&str] = &["local_process"];
@@ -122,14 +125,14 @@ impl Node {
         // First, because what may not be used is not to be changed either.
         Installation::check(&config.data)?;
         private::check_user(&config.data)?;
-        let options = used::options(&config.data, used::BROKER, config.log.retention, accepted)?;
         // Then this, because it holds the folder's lock.
-        let log = EmbeddedLog::open(&config.data, options)?;
-        let installation = Installation::open(&config.data)?;
+        let log = Opening::of(&config.data, used::BROKER, config.log.retention, accepted)?.open()?;
+        let mut unwritten = Unwritten::default();
+        let mut installation = installation(config, &log, &mut unwritten)?;
         let presence = Presence::claim(installation.id()).await?;
-        used::note(&config.data, used::BROKER)?;
+        let log_of_matchmaker = matchmaker::open(config, &mut installation, accepted)?;
         private::tighten(&config.data);
-        let keys = Keys::load(config)?;
+        let keys = Keys::load(config, &mut unwritten)?;
         let tls = edge::tls(config.tls.as_ref())?;
         let auth = auth(config, &keys);
         let dispatch = dispatch::Role::start(config, &auth).await?;
@@ -139,22 +142,28 @@ impl Node {
             .await
             .map_err(|error| Failure::of(format!("cannot listen on {}", config.listen), error))?;
         let address = listener.local_addr()?;
+        check_servers(&installation, log.last_alive(), accepted).await?;
+        let held_back = Arc::new(HeldBack::default());
+        let prepared = prepare_broker(config, log, performer(config, &held_back), accepted).await?;
+        let broker = prepared.handle();
+        let matchmaker = matchmaker::prepare(config, log_of_matchmaker, &broker, accepted).await?;
+        // Nothing refuses from here on because of what the logs say; so nothing outside was touched until now.
         let (tell, told) = watch::channel(None);
         let local = local_fleets(config, &keys, &config.public_url_or(address));
         let reporter = Arc::new(ExitReporter(told));
         let (allocator, running) =
             LocalProcessAllocator::open(&config.data, installation.id(), keeper(), local, reporter).await?;
         let allocator = Arc::new(allocator);
-        let log_of_matchmaker = matchmaker::open(config, accepted)?;
-        let engine = start_engine(config, log, performer(config, &allocator), accepted).await?;
-        let broker = engine.handle();
+        if unwritten.is_empty() {
+            held_back.release(Arc::clone(&allocator));
+        }
+        let engine = prepared.run();
         tell.send_replace(Some(broker.clone()));
         let running: Vec<_> =
             running.into_iter().map(|placement| (placement.allocation, placement.server)).collect();
         let unconfigured = configure(config, &broker).await?;
         let differences = differences(&broker, &allocator, running).await?;
-        let (matchmaker, maker_unconfigured) =
-            matchmaker::start(config, log_of_matchmaker, &broker, accepted).await?;
+        let (matchmaker, maker_unconfigured) = matchmaker::run(config, matchmaker).await?;
         let closing = CancellationToken::new();
         // In this order, so that what is at no path is answered by the API.
         let maker = matchmaker.as_ref().map(Engine::handle);
@@ -183,6 +192,11 @@ impl Node {
         machine_start::spawn_configure(&mut supervisor, unconfigured);
         machine_start::spawn_configure(&mut supervisor, maker_unconfigured);
         spawn_presence(&mut supervisor, presence, report(config, &keys));
+        if !unwritten.is_empty() {
+            let allocator = Arc::clone(&allocator);
+            let release = unwritten.written().map(move |()| held_back.release(allocator));
+            spawn_work(&mut supervisor, "what waits for room on the disk", release);
+        }
         spawn_reconciliation(&mut supervisor, broker.clone(), &allocator, differences, installation);
         spawn_allocator(&mut supervisor, allocator, config.dev);
         if let Some(engine) = matchmaker {
@@ -204,6 +218,61 @@ impl Node {
     }
 }
 
+/// The installation of the data folder. A new id that there is no room for is written later, if the log has anything to be
+/// served until then.
+fn installation(
+    config: &Config,
+    log: &EmbeddedLog,
+    unwritten: &mut Unwritten,
+) -> Result<Installation, Failure> {
+    let mut installation = Installation::open(&config.data)?;
+    if installation.is_kept()? {
+        used::note(&mut installation, &config.data, used::BROKER)?;
+        return Ok(installation);
+    }
+    let own = installation.clone();
+    if log.reader().last_seq() > 0 {
+        unwritten.write(move || own.keep())?;
+    } else {
+        own.keep()?;
+    }
+    used::note(&mut installation, &config.data, used::BROKER)?;
+    Ok(installation)
+}
+
+/// Refuses where game servers of this installation run that were ordered after the log ends: it was exchanged for an older
+/// one, and they would be stopped as nobody's. Only looks.
+async fn check_servers(
+    installation: &Installation,
+    log_ends: Timestamp,
+    accepted: Accepted,
+) -> Result<(), Failure> {
+    // A log of an earlier version does not say when it ended.
+    if accepted.loss || log_ends == Timestamp::ZERO {
+        return Ok(());
+    }
+    let running = orders_of_running(installation.id())
+        .await
+        .map_err(|error| Failure::of("cannot look for game servers that run", error))?;
+    let later: Vec<_> =
+        running.iter().filter(|order| drawn_at(order).is_some_and(|drawn| drawn > log_ends)).collect();
+    let Some(first) = later.first() else { return Ok(()) };
+    Err(Failure::new(format!(
+        "{} game servers of this installation run that were started after its log ends, at {}; the first of them is that of \
+         {first}. The data folder is older than it was, as if a backup had been put back. Nothing was changed. Put the \
+         newest files back, or go on without what happened since with `sortie up --accept-loss`, which stops these servers",
+        later.len(),
+        rfc3339(log_ends),
+    )))
+}
+
+/// When the broker has drawn this id.
+fn drawn_at(order: &AllocationId) -> Option<Timestamp> {
+    let (_, id) = order.as_str().split_once('-')?;
+    let (seconds, nanos) = uuid::Uuid::parse_str(id).ok()?.get_timestamp()?.to_unix();
+    Some(Timestamp::from_millis(seconds.checked_mul(1000)?.checked_add(u64::from(nanos / 1_000_000))?))
+}
+
 /// Every key of the process.
 struct Keys {
     netcode: Option<PrivateKey>,
@@ -217,10 +286,10 @@ struct Keys {
 }
 
 impl Keys {
-    fn load(config: &Config) -> Result<Self, Failure> {
+    fn load(config: &Config, unwritten: &mut Unwritten) -> Result<Self, Failure> {
         let netcode = match &config.netcode_key {
             Some(key) => Some(*key.bytes()),
-            None if config.dev => Some(secrets::netcode_key(&config.data)?),
+            None if config.dev => Some(secrets::netcode_key(&config.data, unwritten)?),
             None if config.needs_netcode_key() => {
                 return Err(Failure::new(
                     "a fleet with a game needs a netcode key: put 32 random bytes as 64 hexadecimal digits into a \
@@ -229,7 +298,7 @@ impl Keys {
             }
             None => None,
         };
-        let game_server = secrets::game_server_key(&config.data)?;
+        let game_server = secrets::game_server_key(&config.data, unwritten)?;
         if config.needs_api_key() && api_keys::is_empty(&config.data)? {
             return Err(Failure::new(format!(
                 "no API key is configured: make one with `sortie key create --name admin --permission admin --data {}`, \
@@ -320,7 +389,7 @@ fn local_process(config: &LocalProcessConfig) -> LocalProcess {
     }
 }
 
-fn performer(config: &Config, local: &Arc<LocalProcessAllocator>) -> Fleets {
+fn performer(config: &Config, local: &Arc<HeldBack>) -> Fleets {
     let by_fleet = config.fleets.iter().map(|fleet| {
         let AllocatorConfig::LocalProcess(_) = &fleet.allocator;
         (fleet.fleet.id.clone(), Arc::clone(local) as Arc<dyn Allocator>)
@@ -328,12 +397,12 @@ fn performer(config: &Config, local: &Arc<LocalProcessAllocator>) -> Fleets {
     Fleets::new(by_fleet.collect(), Some(Arc::clone(local) as Arc<dyn Allocator>))
 }
 
-async fn start_engine(
+async fn prepare_broker(
     config: &Config,
     log: EmbeddedLog,
     performer: Fleets,
     accepted: Accepted,
-) -> Result<Engine<Broker>, Failure> {
+) -> Result<Prepared<Broker>, Failure> {
     let parts = Parts {
         name: "broker",
         log: Box::new(log),
@@ -347,7 +416,7 @@ async fn start_engine(
             ..EngineOptions::default()
         },
     };
-    machine_start::start("broker", parts, machine_start::broker_is_live, accepted).await
+    machine_start::prepare("broker", parts, machine_start::broker_is_live, accepted).await
 }
 
 /// Between the broker's types and its log.
