@@ -477,6 +477,21 @@ mod tests {
     }
 
     #[test]
+    fn a_link_in_place_of_the_file_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        fs::create_dir(&data).unwrap();
+        Installation::open(&data).unwrap().keep().unwrap();
+        let elsewhere = folder.path().join("elsewhere");
+        fs::rename(data.join(FILE), &elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, data.join(FILE)).unwrap();
+        for tried in [id(&data).map(drop), Installation::check(&data), restore(&data, false).map(drop)] {
+            let problem = tried.unwrap_err().to_string();
+            assert!(problem.starts_with("cannot read ") && problem.contains("symbolic link"), "{problem}");
+        }
+    }
+
+    #[test]
     fn a_damaged_file_says_what_to_do() {
         let data = tempfile::tempdir().unwrap();
         for bad in ["", "{}", r#"{"version": 2}"#] {

@@ -8,7 +8,9 @@ use sortie_domain::broker::Broker;
 use sortie_domain::machine::Machine;
 use sortie_domain::matchmaking::Matchmaker;
 use sortie_engine::supervisor::{OnFailure, Stage, Supervisor};
-use sortie_engine::{CallError, ClockGuard, Engine, Handle, Hosted, Parts, Prepared, StartError, Unavailable};
+use sortie_engine::{
+    CallError, ClockGuard, Engine, Handle, Hosted, Parts, Prepared, StartError, Unavailable,
+};
 use sortie_wire::cloud_event::rfc3339;
 
 use crate::failure::Failure;

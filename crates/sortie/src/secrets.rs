@@ -118,8 +118,14 @@ mod tests {
     #[test]
     fn keys_are_made_once_and_only_their_owner_may_read_them() {
         let data = tempfile::tempdir().unwrap();
-        assert_eq!(netcode_key(data.path(), &mut Unwritten::default()).unwrap(), netcode_key(data.path(), &mut Unwritten::default()).unwrap());
-        assert_eq!(game_server_key(data.path(), &mut Unwritten::default()).unwrap(), game_server_key(data.path(), &mut Unwritten::default()).unwrap());
+        assert_eq!(
+            netcode_key(data.path(), &mut Unwritten::default()).unwrap(),
+            netcode_key(data.path(), &mut Unwritten::default()).unwrap()
+        );
+        assert_eq!(
+            game_server_key(data.path(), &mut Unwritten::default()).unwrap(),
+            game_server_key(data.path(), &mut Unwritten::default()).unwrap()
+        );
         for name in [NETCODE_KEY, GAME_SERVER_KEY] {
             let mode = fs::metadata(data.path().join(name)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{name}");
@@ -151,6 +157,9 @@ mod tests {
             assert!(!failure.contains("0123"), "{failure}");
         }
         fs::write(data.path().join(GAME_SERVER_KEY), format!("sortie_{digits}\n")).unwrap();
-        assert_eq!(game_server_key(data.path(), &mut Unwritten::default()).unwrap(), format!("sortie_{digits}"));
+        assert_eq!(
+            game_server_key(data.path(), &mut Unwritten::default()).unwrap(),
+            format!("sortie_{digits}")
+        );
     }
 }

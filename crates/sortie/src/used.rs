@@ -53,7 +53,8 @@ pub(crate) fn is_used(data: &Path, name: &str) -> Result<bool, Failure> {
 
 /// Takes note that there is the log `name` from now on. Where that cannot be written, the next start does it.
 pub(crate) fn note(installation: &mut Installation, data: &Path, name: &str) -> Result<(), Failure> {
-    let complain = |problem: Failure| tracing::warn!(%problem, "cannot write down that there is a log of the {name}");
+    let complain =
+        |problem: Failure| tracing::warn!(%problem, "cannot write down that there is a log of the {name}");
     installation.has_log(name);
     if installation.is_kept()? {
         installation.keep().unwrap_or_else(complain);

@@ -206,7 +206,6 @@ impl Witnesses {
                 end.complain(&error);
             }
         }
-        self.written = Some(Instant::now());
     }
 
     /// Takes note of a commit, and writes it down unless that has been done just now.
@@ -218,7 +217,8 @@ impl Witnesses {
     /// Writes down what is not written yet, if it is time; otherwise gives how long it may wait.
     pub(super) fn settle(&mut self, disk: &dyn Disk) -> Option<Duration> {
         self.behind?;
-        let wait = self.written.map_or(Duration::ZERO, |written| WITNESS_LAG.saturating_sub(written.elapsed()));
+        let wait =
+            self.written.map_or(Duration::ZERO, |written| WITNESS_LAG.saturating_sub(written.elapsed()));
         if !wait.is_zero() {
             return Some(wait);
         }

@@ -92,13 +92,14 @@ mod tests {
         let (victim, lock) = (folder.path().join("victim"), data.join(LOCK_FILE));
         fs::create_dir(&data).unwrap();
         fs::write(&victim, "precious").unwrap();
-        let links: [fn(&Path, &Path) -> io::Result<()>; 2] = [
-            |victim, lock| std::os::unix::fs::symlink(victim, lock),
-            |victim, lock| fs::hard_link(victim, lock),
+        let links: [(fn(&Path, &Path) -> io::Result<()>, &str); 2] = [
+            (|victim, lock| std::os::unix::fs::symlink(victim, lock), "symbolic link, which is not followed"),
+            (|victim, lock| fs::hard_link(victim, lock), "no other name"),
         ];
-        for link in links {
+        for (link, wanted) in links {
             link(&victim, &lock).unwrap();
-            assert!(matches!(FolderLock::take(&data), Err(OpenError::Io { .. })));
+            let refused = FolderLock::take(&data).unwrap_err().to_string();
+            assert!(refused.starts_with("cannot lock ") && refused.contains(wanted), "{refused}");
             assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
             fs::remove_file(&lock).unwrap();
         }

@@ -411,7 +411,7 @@ pub(crate) fn crc32(bytes: &[u8]) -> u32 {
 }
 
 /// Makes it the folder of a program from before segments named each other and `end` was written.
-fn make_old(data: &Path) {
+pub(crate) fn make_old(data: &Path) {
     for path in segments(data) {
         let bytes = fs::read(&path).unwrap();
         let mut head = bytes[..UNCHAINED_HEAD_BYTES - 4].to_vec();

@@ -12,8 +12,8 @@ use sortie_domain::time::Timestamp;
 use sortie_engine::host::{MAX_IDLE_PAUSE, MAX_PAUSE};
 use sortie_engine::log::{Batch, Log, LogOptions, Loss, OpenError};
 use sortie_engine::{
-    CallError, Clock as _, ClockGuard, Cursor, EmbeddedLog, Ended, Engine, EngineOptions, LateLog, ManualClock,
-    Parts, StartError, Unavailable,
+    CallError, Clock as _, ClockGuard, Cursor, EmbeddedLog, Ended, Engine, EngineOptions, LateLog,
+    ManualClock, Parts, StartError, Unavailable,
 };
 use tempfile::tempdir;
 
@@ -230,6 +230,24 @@ async fn a_pause_within_the_hour_or_with_nothing_that_lives_is_none_of_its_busin
         Err(StartError::ClockAhead { last, .. }) => assert_eq!(last, idle_since + MAX_IDLE_PAUSE),
         other => panic!("{other:?}"),
     }
+}
+
+/// It does not say how long its process lived after the last record.
+#[tokio::test]
+async fn a_log_of_an_earlier_version_is_not_taken_for_one_of_long_ago() {
+    let (data, clock) = (tempdir().unwrap(), ManualClock::at(START));
+    let engine = at(&clock).start(data.path()).await;
+    engine.handle().call(Command::Alarm(3 * MAX_IDLE_PAUSE)).await.unwrap();
+    drop(engine);
+    crate::damage::make_old(data.path());
+    clock.advance(2 * MAX_IDLE_PAUSE);
+    let start = async || Engine::start_guarded(at(&clock).parts(data.path()), guard(false)).await;
+    let engine = start().await.unwrap();
+    // From then on it does.
+    state(&engine.handle()).await;
+    drop(engine);
+    clock.advance(MAX_PAUSE + Duration::from_millis(1));
+    assert!(matches!(start().await.map(drop), Err(StartError::ClockAhead { .. })));
 }
 
 #[tokio::test]
