@@ -122,7 +122,7 @@ async fn where_the_matchmaker_is_refused_the_broker_has_done_nothing() {
     std::fs::write(&log, sound).unwrap();
     let control_plane = site.up(&["--accept-clock"]).await;
     let mut events = Events::of(control_plane.request("GET", "/v1/events?of=matchmaker&from=earliest")).await;
-    events.find("sortie.ticket.failed", Some("ticket-1")).await;
+    events.find("sortie.ticket.timed_out", Some("ticket-1")).await;
     assert!(last_seq_of(&control_plane).await > before);
     control_plane.stop().await;
 }

@@ -227,19 +227,18 @@ async fn a_start_without_room_serves_although_something_is_due() {
 async fn a_start_that_has_to_make_files_serves_without_room_and_makes_them_later() {
     let site = Site::new();
     let Some(disk) = SmallDisk::mount(site.path("data")) else { return };
-    let serve = ["arena", "serve"];
-    let config = |warm: u32| {
-        let more = json!({"warm": warm, "game": "arena", "version": "1", "protocol_id": 7});
-        let arena = fleet(env!("CARGO_BIN_EXE_sortie").as_ref(), &serve, 1, &more);
-        json!({"dev": true, "fleets": {"arena": arena}})
-    };
-    let mut config = config(1);
-    config["fleets"]["arena"]["requirements"] = "!(MatchProperties.nobody)".into();
+    let requirements = "!(MatchProperties.nobody)";
+    let more = json!({
+        "warm": 1, "game": "arena", "version": "1", "protocol_id": 7, "requirements": requirements,
+    });
+    let serve = ["arena", "serve", "--requirements", requirements];
+    let arena = fleet(env!("CARGO_BIN_EXE_sortie").as_ref(), &serve, 1, &more);
+    let mut config = json!({"dev": true, "fleets": {"arena": arena}});
     site.configure(&config);
     let control_plane = site.up(&[]).await;
     control_plane.event("sortie.server.available", None).await;
     let order = json!({"players": ["p"], "properties": {"nobody": true}});
-    let id = control_plane.submit(order.clone()).await;
+    let id = control_plane.submit(order).await;
     // Its servers end with it, so that the next start has one to start.
     control_plane.stop().await;
     let made = ["game_server.key", "installation.json", "netcode.key", "used"];
@@ -251,7 +250,8 @@ async fn a_start_that_has_to_make_files_serves_without_room_and_makes_them_later
     disk.fill_with_files();
     for _ in 0..2 {
         let control_plane = site.up(&[]).await;
-        assert_eq!(control_plane.show(&id).await["state"], "queued");
+        let game = control_plane.show(&id).await;
+        assert_eq!(game["state"], "queued", "{game}");
         assert_eq!(control_plane.get("/v1/tickets").await["tickets"], json!([]));
         let ticket = json!({"queue": "duel", "players": [{"id": "q"}]}).to_string();
         let (status, answer) = control_plane.send("POST", "/v1/tickets", ticket).await;
