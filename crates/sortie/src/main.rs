@@ -28,6 +28,7 @@ mod machine_start;
 mod matchmaker;
 mod metrics;
 mod node;
+mod opened;
 mod presence;
 mod private;
 mod remote;

@@ -55,7 +55,7 @@ pub(crate) fn open(
             used::note(installation, &config.data, used::MATCHMAKER)?;
             Ok(Some(Box::new(log)))
         }
-        Err(problem) if !opening.is_of_used() && is_lack_of_room(&problem) => {
+        Err(problem) if !opening.is_expected() && is_lack_of_room(&problem) => {
             tracing::error!(%problem, "the matchmaker begins to work as soon as there is room");
             Ok(Some(Box::new(LateLog::new(move || opening.open()))))
         }

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use futures::{FutureExt as _, StreamExt as _};
 use sortie_allocators::local_process::{
     ExitListener, LocalFleet, LocalProcess, LocalProcessAllocator, OutputKeeper, ServerEnvironment,
-    ServerExit, ServerKey, orders_of_running,
+    ServerExit, ServerKey,
 };
 use sortie_allocators::{Allocator, Fleets};
 use sortie_api::{
@@ -23,8 +23,6 @@ use sortie_domain::broker::model::AllocationState;
 use sortie_domain::broker::{Broker, Command};
 use sortie_domain::ids::{AllocationId, FleetId, ServerId};
 use sortie_domain::matchmaking::Matchmaker;
-use sortie_domain::time::Timestamp;
-use sortie_engine::log::{Log as _, create_folder};
 use sortie_engine::supervisor::{OnFailure, Outcome, Stage, Supervisor};
 use sortie_engine::{
     CallError, Codec, Cursor, DecodeError, EmbeddedLog, Ended, Engine, EngineOptions, Entropy, Handle, Parts,
@@ -34,7 +32,6 @@ use sortie_gateway::{Game, GameFleet, Gateway, GatewayOptions, SpeaksForPlayers}
 use sortie_identity::{Fetching, PlayerTokens, ServerKeys, TokenKeys, TokenOptions};
 use sortie_serving::{Allowances, Limits};
 use sortie_tokens::{Dialect, PrivateKey};
-use sortie_wire::cloud_event::rfc3339;
 use sortie_wire::stored;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -49,11 +46,11 @@ use crate::installation::Installation;
 use crate::machine_start::{self, Pending};
 use crate::matchmaker;
 use crate::metrics;
+use crate::opened::Opened;
 use crate::presence::{Presence, Report};
-use crate::private;
 use crate::room::{HeldBack, Unwritten};
 use crate::secrets;
-use crate::used::{self, Accepted, Opening};
+use crate::used::Accepted;
 
 /// Allocators that this build has.
 const AVAILABLE_ALLOCATORS: &[&str] = &["local_process"];
@@ -120,18 +117,8 @@ async fn report_exit(broker: &Handle<Broker>, allocation: AllocationId, end: End
 impl Node {
     /// Starts everything. When it returns the port is being served.
     pub(crate) async fn start(config: &Config, accepted: Accepted) -> Result<Self, Failure> {
-        create_folder(&config.data)
-            .map_err(|error| Failure::of(format!("cannot create {}", config.data.display()), error))?;
-        // First, because what may not be used is not to be changed either.
-        Installation::check(&config.data)?;
-        private::check_user(&config.data)?;
-        // Then this, because it holds the folder's lock.
-        let log = Opening::of(&config.data, used::BROKER, config.log.retention, accepted)?.open()?;
-        let mut unwritten = Unwritten::default();
-        let mut installation = installation(config, &log, &mut unwritten)?;
-        let presence = Presence::claim(installation.id()).await?;
-        let log_of_matchmaker = matchmaker::open(config, &mut installation, accepted)?;
-        private::tighten(&config.data);
+        let Opened { log, log_of_matchmaker, installation, presence, mut unwritten } =
+            Opened::open(config, accepted).await?;
         let keys = Keys::load(config, &mut unwritten)?;
         let tls = edge::tls(config.tls.as_ref())?;
         let auth = auth(config, &keys);
@@ -142,25 +129,18 @@ impl Node {
             .await
             .map_err(|error| Failure::of(format!("cannot listen on {}", config.listen), error))?;
         let address = listener.local_addr()?;
-        check_servers(&installation, log.last_alive(), accepted).await?;
         let held_back = Arc::new(HeldBack::default());
         let prepared = prepare_broker(config, log, performer(config, &held_back), accepted).await?;
         let broker = prepared.handle();
         let matchmaker = matchmaker::prepare(config, log_of_matchmaker, &broker, accepted).await?;
         // Nothing refuses from here on because of what the logs say; so nothing outside was touched until now.
-        let (tell, told) = watch::channel(None);
-        let local = local_fleets(config, &keys, &config.public_url_or(address));
-        let reporter = Arc::new(ExitReporter(told));
-        let (allocator, running) =
-            LocalProcessAllocator::open(&config.data, installation.id(), keeper(), local, reporter).await?;
-        let allocator = Arc::new(allocator);
+        let url = config.public_url_or(address);
+        let (allocator, running, tell) = open_allocator(config, &keys, &url, installation.id()).await?;
         if unwritten.is_empty() {
             held_back.release(Arc::clone(&allocator));
         }
         let engine = prepared.run();
         tell.send_replace(Some(broker.clone()));
-        let running: Vec<_> =
-            running.into_iter().map(|placement| (placement.allocation, placement.server)).collect();
         let unconfigured = configure(config, &broker).await?;
         let differences = differences(&broker, &allocator, running).await?;
         let (matchmaker, maker_unconfigured) = matchmaker::run(config, matchmaker).await?;
@@ -216,61 +196,6 @@ impl Node {
     pub(crate) async fn run(self, stop: impl Future<Output = ()>) -> Outcome {
         self.supervisor.run(stop, self.shutdown_deadline).await
     }
-}
-
-/// The installation of the data folder. A new id that there is no room for is written later, if the log has anything to be
-/// served until then.
-fn installation(
-    config: &Config,
-    log: &EmbeddedLog,
-    unwritten: &mut Unwritten,
-) -> Result<Installation, Failure> {
-    let mut installation = Installation::open(&config.data)?;
-    if installation.is_kept()? {
-        used::note(&mut installation, &config.data, used::BROKER)?;
-        return Ok(installation);
-    }
-    let own = installation.clone();
-    if log.reader().last_seq() > 0 {
-        unwritten.write(move || own.keep())?;
-    } else {
-        own.keep()?;
-    }
-    used::note(&mut installation, &config.data, used::BROKER)?;
-    Ok(installation)
-}
-
-/// Refuses where game servers of this installation run that were ordered after the log ends: it was exchanged for an older
-/// one, and they would be stopped as nobody's. Only looks.
-async fn check_servers(
-    installation: &Installation,
-    log_ends: Timestamp,
-    accepted: Accepted,
-) -> Result<(), Failure> {
-    // A log of an earlier version does not say when it ended.
-    if accepted.loss || log_ends == Timestamp::ZERO {
-        return Ok(());
-    }
-    let running = orders_of_running(installation.id())
-        .await
-        .map_err(|error| Failure::of("cannot look for game servers that run", error))?;
-    let later: Vec<_> =
-        running.iter().filter(|order| drawn_at(order).is_some_and(|drawn| drawn > log_ends)).collect();
-    let Some(first) = later.first() else { return Ok(()) };
-    Err(Failure::new(format!(
-        "{} game servers of this installation run that were started after its log ends, at {}; the first of them is that of \
-         {first}. The data folder is older than it was, as if a backup had been put back. Nothing was changed. Put the \
-         newest files back, or go on without what happened since with `sortie up --accept-loss`, which stops these servers",
-        later.len(),
-        rfc3339(log_ends),
-    )))
-}
-
-/// When the broker has drawn this id.
-fn drawn_at(order: &AllocationId) -> Option<Timestamp> {
-    let (_, id) = order.as_str().split_once('-')?;
-    let (seconds, nanos) = uuid::Uuid::parse_str(id).ok()?.get_timestamp()?.to_unix();
-    Some(Timestamp::from_millis(seconds.checked_mul(1000)?.checked_add(u64::from(nanos / 1_000_000))?))
 }
 
 /// Every key of the process.
@@ -367,6 +292,25 @@ fn local_fleets(config: &Config, keys: &Keys, url: &str) -> BTreeMap<FleetId, Lo
         (fleet.fleet.id.clone(), LocalFleet { process: local_process(process), environment })
     };
     config.fleets.iter().map(fleet).collect()
+}
+
+/// Takes over the servers that run; gives them, and who is to be told of the broker that hears of their ends.
+async fn open_allocator(
+    config: &Config,
+    keys: &Keys,
+    url: &str,
+    installation: &str,
+) -> Result<
+    (Arc<LocalProcessAllocator>, Vec<(AllocationId, ServerId)>, watch::Sender<Option<Handle<Broker>>>),
+    Failure,
+> {
+    let (tell, told) = watch::channel(None);
+    let reporter = Arc::new(ExitReporter(told));
+    let local = local_fleets(config, keys, url);
+    let (allocator, running) =
+        LocalProcessAllocator::open(&config.data, installation, keeper(), local, reporter).await?;
+    let running = running.into_iter().map(|placement| (placement.allocation, placement.server));
+    Ok((Arc::new(allocator), running.collect(), tell))
 }
 
 fn server_key(keys: &ServerKeys) -> ServerKey {

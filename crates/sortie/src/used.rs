@@ -103,7 +103,7 @@ impl Opening {
     }
 
     /// Whether there is such a log, or was.
-    pub(crate) const fn is_of_used(&self) -> bool {
+    pub(crate) const fn is_expected(&self) -> bool {
         self.options.expected
     }
 

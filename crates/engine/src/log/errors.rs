@@ -21,7 +21,7 @@ pub enum OpenError {
     },
     /// A file of the log is not what was written.
     #[error(
-        "the log file {} is damaged at byte {offset}: {what}. {loss} cannot be read. Nothing was changed. Restore the data \
+        "the log file {} is damaged at byte {offset}: {what}; {loss} cannot be read. Nothing was changed. Restore the data \
          folder from a backup, or go on with the records up to {}, and without any later one, with `sortie up \
          --accept-loss`",
         file.display(),
@@ -57,7 +57,7 @@ pub enum OpenError {
     },
     /// The log is older than another file knows it.
     #[error(
-        "the log in {} is older than it was: it ends with record {}, but {} says that it went on. {loss} {} missing, as if \
+        "the log in {} is older than it was: it ends with record {}, but {} says that it went on: {loss} {} missing, as if \
          an older copy of its files had been put back. Nothing was changed. Put the newest files back, or go on with the \
          records up to {}, and without any later one, with `sortie up --accept-loss`",
         folder.display(),

@@ -38,6 +38,12 @@ impl SmallDisk {
         None
     }
 
+    fn remount(&self, mode: &str) {
+        let options = format!("remount,{mode}");
+        let mounted = Command::new("mount").args(["-o", &options]).arg(&self.0).status();
+        assert!(mounted.unwrap().success());
+    }
+
     fn ballast(&self) -> PathBuf {
         self.0.join("ballast")
     }
@@ -287,6 +293,19 @@ async fn a_first_start_without_room_says_so() {
     let said = site.refused(&[]).await;
     assert!(said.contains("No space left on device") && names(&said, &site.path("data")), "{said}");
     disk.make_room();
+    site.up(&[]).await.stop().await;
+}
+
+/// A control plane that can write nothing down must not hand out anything either, nor hold a folder that it cannot lock.
+#[tokio::test]
+async fn a_read_only_folder_is_refused_by_name() {
+    let site = Site::with_config(&json!({"dev": true, "fleets": {"quiet": crate::site::idle_fleet()}}));
+    let Some(disk) = SmallDisk::mount(site.path("data")) else { return };
+    site.up(&[]).await.stop().await;
+    disk.remount("ro");
+    let said = site.refused(&[]).await;
+    assert!(said.contains("Read-only file system") && names(&said, &site.path("data")), "{said}");
+    disk.remount("rw");
     site.up(&[]).await.stop().await;
 }
 
