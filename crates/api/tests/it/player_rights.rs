@@ -318,7 +318,11 @@ async fn a_player_says_of_others_no_more_than_who_they_are() {
         // Over Catena's contract, where such numbers may be anywhere, it is left out.
         let server = site(rights).await;
         let mut entity = group("pair");
-        let metadata = json!({ field: {"jsonPayload": said.to_string()} });
+        // Whatever has no meaning of its own there is a property.
+        let metadata = match field {
+            "properties" => json!({"skin": {"stringPayload": "red"}}),
+            field => json!({ field: {"jsonPayload": said.to_string()} }),
+        };
         for account in entity["entity"]["entities"].as_array_mut().unwrap() {
             account["metadata"] = metadata.clone();
         }
