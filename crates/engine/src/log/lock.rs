@@ -106,7 +106,8 @@ mod tests {
         let (victim, lock) = (folder.path().join("victim"), data.join(LOCK_FILE));
         fs::create_dir(&data).unwrap();
         fs::write(&victim, "precious").unwrap();
-        let links: [(fn(&Path, &Path) -> io::Result<()>, &str); 2] = [
+        type Link = fn(&Path, &Path) -> io::Result<()>;
+        let links: [(Link, &str); 2] = [
             (|victim, lock| std::os::unix::fs::symlink(victim, lock), "symbolic link, which is not followed"),
             (|victim, lock| fs::hard_link(victim, lock), "no other name"),
         ];

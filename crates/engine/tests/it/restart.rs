@@ -12,8 +12,8 @@ use sortie_domain::time::Timestamp;
 use sortie_engine::host::{MAX_IDLE_PAUSE, MAX_PAUSE};
 use sortie_engine::log::{Batch, Log, LogOptions, Loss, OpenError};
 use sortie_engine::{
-    CallError, Clock as _, ClockGuard, Cursor, EmbeddedLog, Ended, Engine, EngineOptions, LateLog,
-    ManualClock, Parts, StartError, Unavailable,
+    CallError, Clock as _, ClockGuard, EmbeddedLog, Ended, Engine, EngineOptions, LateLog, ManualClock,
+    Parts, StartError, Unavailable,
 };
 use tempfile::tempdir;
 
