@@ -25,7 +25,7 @@ pub use clock::{BadClock, Clock, Entropy, ManualClock, SystemClock};
 pub use codec::{Codec, DecodeError, StoredPieces};
 pub use effects::{EffectLimits, Performer, Retry};
 pub use host::{
-    CallError, ClockGuard, Cursor, Ended, Engine, EngineOptions, Handle, Hosted, Parts, StartError, Stats,
-    SubscribeError, Subscription, Unavailable,
+    CallError, ClockGuard, Cursor, Ended, Engine, EngineOptions, Handle, Hosted, Parts, Prepared, StartError,
+    Stats, SubscribeError, Subscription, Unavailable,
 };
-pub use log::{EmbeddedLog, FolderLock, LogOptions};
+pub use log::{EmbeddedLog, FolderLock, LateLog, LogOptions};

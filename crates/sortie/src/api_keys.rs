@@ -97,9 +97,16 @@ fn parse(bytes: Option<&[u8]>) -> Result<Vec<StoredKey>, String> {
     Ok(keys)
 }
 
+/// For commands, which root may run.
 fn stored(data: &Path) -> Result<Vec<StoredKey>, Failure> {
-    let watched = Watched::open(data.join(API_KEYS), MAX_FILE_BYTES, parse)?;
-    Ok(watched.look().last_good().to_vec())
+    let path = data.join(API_KEYS);
+    // One more, so that a file that is larger is not taken for one that breaks off.
+    let bytes = private::read(&path, MAX_FILE_BYTES + 1)
+        .map_err(|error| Failure::of(format!("cannot read {}", path.display()), error))?;
+    if bytes.as_ref().is_some_and(|bytes| bytes.len() as u64 > MAX_FILE_BYTES) {
+        return Err(Failure::new(format!("{} has more than {MAX_FILE_BYTES} bytes", path.display())));
+    }
+    parse(bytes.as_deref()).map_err(|problem| Failure::new(format!("{} {problem}", path.display())))
 }
 
 /// The keys made here, in the order in which they were made.
@@ -252,7 +259,7 @@ impl KeySource for ApiKeys {
 
 /// Whether any key has been made here.
 pub(crate) fn is_empty(data: &Path) -> Result<bool, Failure> {
-    Ok(stored(data)?.is_empty())
+    Ok(Watched::open(data.join(API_KEYS), MAX_FILE_BYTES, parse)?.look().last_good().is_empty())
 }
 
 #[cfg(test)]
@@ -334,6 +341,27 @@ mod tests {
             let problem = parse(Some(bad.as_bytes())).err().unwrap();
             assert!(problem.starts_with("is damaged: ") && problem.ends_with("and make keys"), "{problem}");
         }
+    }
+
+    /// Root may run the commands, and the folder is another user's.
+    #[test]
+    fn a_link_in_place_of_the_file_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        fs::create_dir(&data).unwrap();
+        let victim = folder.path().join("victim");
+        fs::write(&victim, "[]").unwrap();
+        std::os::unix::fs::symlink(&victim, data.join(API_KEYS)).unwrap();
+        let tries = [
+            list(&data).map(drop),
+            create(&data, "ci", &[Permission::Client], &[], &[]).map(drop),
+            revoke(&data, "ci", &[]),
+        ];
+        for tried in tries {
+            let problem = tried.unwrap_err().to_string();
+            assert!(problem.starts_with("cannot read ") && problem.contains("symbolic link"), "{problem}");
+        }
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "[]");
     }
 
     #[test]

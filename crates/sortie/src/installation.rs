@@ -10,6 +10,7 @@
 //! A clone of a whole disk or machine is all the same in this; it is told from its original by the id of the machine,
 //! where that differs, and by [`Presence`](crate::presence::Presence) while both run on one machine.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -106,7 +107,7 @@ fn nanoseconds(time: SystemTime) -> Option<i64> {
 }
 
 /// What the file holds.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Stored {
     version: u32,
@@ -115,10 +116,13 @@ struct Stored {
     /// The installation that this one was copied from, until the broker has heard which game servers stayed there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     copied_from: Option<String>,
+    /// The logs that there are, so that one that is gone is missed even if nothing else tells of it.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    logs: BTreeSet<String>,
 }
 
 /// The installation of a data folder that may be used.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Installation {
     data: PathBuf,
     stored: Stored,
@@ -142,10 +146,16 @@ impl Installation {
         }
     }
 
-    /// The installation of the folder, which the caller has locked. A folder without one becomes one.
+    /// Whether the folder has, or had, the log `name`, as far as this file knows.
+    pub(crate) fn knows_log(data: &Path, name: &str) -> Result<bool, Failure> {
+        Ok(read(data)?.is_some_and(|stored| stored.logs.contains(name)))
+    }
+
+    /// The installation of the folder, which the caller has locked. A folder without one becomes one; where there is no
+    /// room to keep that, later ([`Installation::keep`]).
     ///
     /// # Errors
-    /// As [`Installation::check`], and where an id cannot be drawn or kept.
+    /// As [`Installation::check`], and where an id cannot be drawn.
     pub(crate) fn open(data: &Path) -> Result<Self, Failure> {
         Self::check(data)?;
         let place = place(data)?;
@@ -157,26 +167,36 @@ impl Installation {
         if stored.place.path != place.path {
             tracing::info!(from = stored.place.path, to = place.path, "the data folder has been moved");
         }
-        let found = Self { data, stored: Stored { place, ..stored } };
-        if let Err(problem) = found.write() {
-            // As on a full disk. The next start sees the same.
-            tracing::warn!(%problem, "where the data folder is now could not be kept");
-        }
-        Ok(found)
+        Ok(Self { data, stored: Stored { place, ..stored } })
     }
 
     /// The id that an earlier version has drawn for the folder's game servers goes on, so that those that run stay known.
     fn first(data: PathBuf, place: Place) -> Result<Self, Failure> {
-        let earlier = earlier_id(&data)?;
-        let is_new = earlier.is_none();
-        let id = earlier.map_or_else(draw, Ok)?;
-        let found = Self { data, stored: Stored { version: VERSION, id, place, copied_from: None } };
-        match found.write() {
-            Ok(()) => remove(&found.data.join(EARLIER_ID))?,
-            Err(problem) if is_new => return Err(problem),
-            Err(problem) => tracing::warn!(%problem, "the id of the installation could not be kept"),
+        let id = earlier_id(&data)?.map_or_else(draw, Ok)?;
+        let stored = Stored { version: VERSION, id, place, copied_from: None, logs: BTreeSet::new() };
+        Ok(Self { data, stored })
+    }
+
+    /// Remembers that there is the log `name`.
+    pub(crate) fn has_log(&mut self, name: &str) {
+        self.stored.logs.insert(name.to_owned());
+    }
+
+    /// Writes down what is known by now, unless the file says it.
+    ///
+    /// # Errors
+    /// [`Failure`] where that cannot be written.
+    pub(crate) fn keep(&self) -> Result<(), Failure> {
+        if read(&self.data)?.as_ref() == Some(&self.stored) {
+            return Ok(());
         }
-        Ok(found)
+        self.write()?;
+        remove(&self.data.join(EARLIER_ID))
+    }
+
+    /// Whether the file has the id: otherwise servers that are started now would be strangers to the next start.
+    pub(crate) fn is_kept(&self) -> Result<bool, Failure> {
+        Ok(id(&self.data)?.as_deref() == Some(self.id()))
     }
 
     /// Marks what belongs to this installation.
@@ -244,7 +264,8 @@ pub(crate) fn restore(data: &Path, even_if_bound: bool) -> Result<Restored, Fail
     remove(&data.join(GAME_SERVER_KEY))?;
     let id = draw()?;
     let from = original.clone().unwrap_or_else(|| "another".to_owned());
-    let stored = Stored { version: VERSION, id: id.clone(), place, copied_from: Some(from) };
+    let logs = stored.map(|stored| stored.logs).unwrap_or_default();
+    let stored = Stored { version: VERSION, id: id.clone(), place, copied_from: Some(from), logs };
     Installation { data: data.to_owned(), stored }.write()?;
     remove(&data.join(EARLIER_ID))?;
     Ok(Restored { id, original, records, aside })
@@ -329,16 +350,9 @@ fn is_id(id: &str) -> bool {
 }
 
 fn text(path: &Path) -> Result<Option<String>, Failure> {
-    use std::io::Read as _;
-    let read = fs::File::open(path).and_then(|file| {
-        let mut text = String::new();
-        file.take(MAX_BYTES).read_to_string(&mut text).map(|_| text)
-    });
-    match read {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Failure::of(format!("cannot read {}", path.display()), error)),
-    }
+    let cannot = |error: &dyn fmt::Display| Failure::of(format!("cannot read {}", path.display()), error);
+    let bytes = private::read(path, MAX_BYTES).map_err(|error| cannot(&error))?;
+    bytes.map(String::from_utf8).transpose().map_err(|error| cannot(&error))
 }
 
 /// A version 7 uuid, as every id of ours has one.
@@ -419,7 +433,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (data, copied) = (folder.path().join("data"), folder.path().join("copy"));
         fs::create_dir_all(data.join("servers")).unwrap();
-        let id = Installation::open(&data).unwrap().id().to_owned();
+        let installation = Installation::open(&data).unwrap();
+        installation.keep().unwrap();
+        let id = installation.id().to_owned();
         assert_eq!(Installation::open(&data).unwrap().id(), id);
         fs::write(data.join("servers/allocation-1.json"), "{}").unwrap();
         fs::write(data.join(GAME_SERVER_KEY), "key").unwrap();
@@ -453,7 +469,26 @@ mod tests {
         let id = "0192e0c4-0000-7000-8000-000000000001";
         fs::create_dir(data.path().join("servers")).unwrap();
         fs::write(data.path().join(EARLIER_ID), id).unwrap();
+        let installation = Installation::open(data.path()).unwrap();
+        assert!(installation.id() == id && installation.is_kept().unwrap());
+        installation.keep().unwrap();
+        assert!(!data.path().join(EARLIER_ID).exists());
         assert_eq!(Installation::open(data.path()).unwrap().id(), id);
+    }
+
+    #[test]
+    fn a_link_in_place_of_the_file_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        fs::create_dir(&data).unwrap();
+        Installation::open(&data).unwrap().keep().unwrap();
+        let elsewhere = folder.path().join("elsewhere");
+        fs::rename(data.join(FILE), &elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, data.join(FILE)).unwrap();
+        for tried in [id(&data).map(drop), Installation::check(&data), restore(&data, false).map(drop)] {
+            let problem = tried.unwrap_err().to_string();
+            assert!(problem.starts_with("cannot read ") && problem.contains("symbolic link"), "{problem}");
+        }
     }
 
     #[test]

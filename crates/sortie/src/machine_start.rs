@@ -1,4 +1,6 @@
 //! Starting a machine over its log: what is refused, what an operator may agree to, and what waits until there is room.
+//!
+//! Every machine is prepared before one of them runs: what refuses a start is known before anything outside is touched.
 
 use std::time::Duration;
 
@@ -6,7 +8,9 @@ use sortie_domain::broker::Broker;
 use sortie_domain::machine::Machine;
 use sortie_domain::matchmaking::Matchmaker;
 use sortie_engine::supervisor::{OnFailure, Stage, Supervisor};
-use sortie_engine::{CallError, ClockGuard, Engine, Handle, Hosted, Parts, StartError, Unavailable};
+use sortie_engine::{
+    CallError, ClockGuard, Engine, Handle, Hosted, Parts, Prepared, StartError, Unavailable,
+};
 use sortie_wire::cloud_event::rfc3339;
 
 use crate::failure::Failure;
@@ -25,15 +29,15 @@ pub(crate) fn matchmaker_is_live(matchmaker: &Matchmaker) -> bool {
     !matchmaker.tickets(0, 1).items.is_empty() || matchmaker.formations().next().is_some()
 }
 
-/// Starts the machine `name`.
-pub(crate) async fn start<M: Hosted>(
+/// Replays the log of the machine `name`, which does nothing yet.
+pub(crate) async fn prepare<M: Hosted>(
     name: &str,
     parts: Parts<M>,
     is_live: fn(&M) -> bool,
     accepted: Accepted,
-) -> Result<Engine<M>, Failure> {
+) -> Result<Prepared<M>, Failure> {
     let guard = ClockGuard { accept: accepted.clock, is_live };
-    Engine::start_guarded(parts, guard).await.map_err(|error| match error {
+    Engine::prepare(parts, guard).await.map_err(|error| match error {
         StartError::ClockAhead { last, now } => Failure::new(format!(
             "the clock says {}, but the log of the {name} ends at {}: either the clock is wrong, then set it, or this \
              control plane was away for so long. Start with --accept-clock if that is so: deadlines that have passed \

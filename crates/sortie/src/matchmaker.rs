@@ -11,16 +11,19 @@ use sortie_config::{Config, HookConfig, MatchmakerConfig};
 use sortie_domain::broker::Broker;
 use sortie_domain::matchmaking::{Command, Matchmaker};
 use sortie_engine::effects::MAX_PENDING_EFFECTS;
-use sortie_engine::log::create_folder;
+use sortie_engine::log::{Log, OpenError};
 use sortie_engine::supervisor::{OnFailure, Stage, Supervisor};
-use sortie_engine::{EffectLimits, EmbeddedLog, Engine, EngineOptions, Entropy, Handle, Parts, SystemClock};
+use sortie_engine::{
+    EffectLimits, Engine, EngineOptions, Entropy, Handle, LateLog, Parts, Prepared, SystemClock,
+};
 use sortie_matchmaker::{HookOptions, Hooks, Work};
 use zeroize::Zeroizing;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, lacks_room};
+use crate::installation::Installation;
 use crate::machine_start::{self, Pending};
 use crate::node::outcome;
-use crate::used::{self, Accepted};
+use crate::used::{self, Accepted, Opening};
 
 /// The folder of its log, within the data folder.
 pub(crate) const FOLDER: &str = "matchmaker";
@@ -30,7 +33,12 @@ fn folder(config: &Config) -> PathBuf {
 }
 
 /// Opens its log, if it is configured. Before the broker starts, which a log that is refused must not have let act.
-pub(crate) fn open(config: &Config, accepted: Accepted) -> Result<Option<EmbeddedLog>, Failure> {
+/// Where there is no room for a log that was never there, it is made later.
+pub(crate) fn open(
+    config: &Config,
+    installation: &mut Installation,
+    accepted: Accepted,
+) -> Result<Option<Box<dyn Log>>, Failure> {
     let folder = folder(config);
     if config.matchmaker.is_none() {
         if folder.exists() {
@@ -41,26 +49,36 @@ pub(crate) fn open(config: &Config, accepted: Accepted) -> Result<Option<Embedde
         }
         return Ok(None);
     }
-    create_folder(&folder)
-        .map_err(|error| Failure::of(format!("cannot create {}", folder.display()), error))?;
-    let options = used::options(&config.data, used::MATCHMAKER, config.log.retention, accepted)?;
-    let log = EmbeddedLog::open(&folder, options)?;
-    used::note(&config.data, used::MATCHMAKER)?;
-    Ok(Some(log))
+    let opening = Opening::of(&config.data, used::MATCHMAKER, config.log.retention, accepted)?;
+    match opening.open() {
+        Ok(log) => {
+            used::note(installation, &config.data, used::MATCHMAKER)?;
+            Ok(Some(Box::new(log)))
+        }
+        Err(problem) if !opening.is_expected() && is_lack_of_room(&problem) => {
+            tracing::error!(%problem, "the matchmaker begins to work as soon as there is room");
+            Ok(Some(Box::new(LateLog::new(move || opening.open()))))
+        }
+        Err(problem) => Err(problem.into()),
+    }
 }
 
-/// Starts it on its log, if it is configured; also gives its configuration, if that is not in force yet.
-pub(crate) async fn start(
+fn is_lack_of_room(problem: &OpenError) -> bool {
+    matches!(problem, OpenError::Io { source, .. } if lacks_room(source))
+}
+
+/// Replays its log, if it is configured.
+pub(crate) async fn prepare(
     config: &Config,
-    log: Option<EmbeddedLog>,
+    log: Option<Box<dyn Log>>,
     broker: &Handle<Broker>,
     accepted: Accepted,
-) -> Result<(Option<Engine<Matchmaker>>, Option<Pending<Matchmaker>>), Failure> {
-    let (Some(own), Some(log)) = (&config.matchmaker, log) else { return Ok((None, None)) };
+) -> Result<Option<Prepared<Matchmaker>>, Failure> {
+    let (Some(own), Some(log)) = (&config.matchmaker, log) else { return Ok(None) };
     let hooks = Hooks::new(hooks(own)).map_err(|error| Failure::of("cannot call hooks", error))?;
     let parts = Parts {
         name: "matchmaker",
-        log: Box::new(log),
+        log,
         codec: sortie_matchmaker::codec(),
         empty: Box::new(Matchmaker::new),
         performer: Arc::new(Work::new(broker.clone(), hooks)),
@@ -73,8 +91,16 @@ pub(crate) async fn start(
             ..EngineOptions::default()
         },
     };
-    let engine =
-        machine_start::start("matchmaker", parts, machine_start::matchmaker_is_live, accepted).await?;
+    machine_start::prepare("matchmaker", parts, machine_start::matchmaker_is_live, accepted).await.map(Some)
+}
+
+/// Lets it run, if it is configured; also gives its configuration, if that is not in force yet.
+pub(crate) async fn run(
+    config: &Config,
+    prepared: Option<Prepared<Matchmaker>>,
+) -> Result<(Option<Engine<Matchmaker>>, Option<Pending<Matchmaker>>), Failure> {
+    let (Some(own), Some(prepared)) = (&config.matchmaker, prepared) else { return Ok((None, None)) };
+    let engine = prepared.run();
     let settings = own.settings.clone();
     let command = move || Command::Configure { settings: settings.clone() };
     let unconfigured = machine_start::configure("matchmaker", &engine.handle(), command).await?;

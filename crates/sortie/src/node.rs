@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use sortie_allocators::local_process::{
     ExitListener, LocalFleet, LocalProcess, LocalProcessAllocator, OutputKeeper, ServerEnvironment,
     ServerExit, ServerKey,
@@ -23,11 +23,10 @@ use sortie_domain::broker::model::AllocationState;
 use sortie_domain::broker::{Broker, Command};
 use sortie_domain::ids::{AllocationId, FleetId, ServerId};
 use sortie_domain::matchmaking::Matchmaker;
-use sortie_engine::log::create_folder;
 use sortie_engine::supervisor::{OnFailure, Outcome, Stage, Supervisor};
 use sortie_engine::{
     CallError, Codec, Cursor, DecodeError, EmbeddedLog, Ended, Engine, EngineOptions, Entropy, Handle, Parts,
-    SystemClock,
+    Prepared, SystemClock,
 };
 use sortie_gateway::{Game, GameFleet, Gateway, GatewayOptions, SpeaksForPlayers};
 use sortie_identity::{Fetching, PlayerTokens, ServerKeys, TokenKeys, TokenOptions};
@@ -47,10 +46,11 @@ use crate::installation::Installation;
 use crate::machine_start::{self, Pending};
 use crate::matchmaker;
 use crate::metrics;
+use crate::opened::Opened;
 use crate::presence::{Presence, Report};
-use crate::private;
+use crate::room::{HeldBack, Unwritten};
 use crate::secrets;
-use crate::used::{self, Accepted};
+use crate::used::Accepted;
 
 /// Allocators that this build has.
 const AVAILABLE_ALLOCATORS: &[&str] = &["local_process"];
@@ -117,19 +117,9 @@ async fn report_exit(broker: &Handle<Broker>, allocation: AllocationId, end: End
 impl Node {
     /// Starts everything. When it returns the port is being served.
     pub(crate) async fn start(config: &Config, accepted: Accepted) -> Result<Self, Failure> {
-        create_folder(&config.data)
-            .map_err(|error| Failure::of(format!("cannot create {}", config.data.display()), error))?;
-        // First, because what may not be used is not to be changed either.
-        Installation::check(&config.data)?;
-        private::check_user(&config.data)?;
-        let options = used::options(&config.data, used::BROKER, config.log.retention, accepted)?;
-        // Then this, because it holds the folder's lock.
-        let log = EmbeddedLog::open(&config.data, options)?;
-        let installation = Installation::open(&config.data)?;
-        let presence = Presence::claim(installation.id()).await?;
-        used::note(&config.data, used::BROKER)?;
-        private::tighten(&config.data);
-        let keys = Keys::load(config)?;
+        let Opened { log, log_of_matchmaker, installation, presence, mut unwritten } =
+            Opened::open(config, accepted).await?;
+        let keys = Keys::load(config, &mut unwritten)?;
         let tls = edge::tls(config.tls.as_ref())?;
         let auth = auth(config, &keys);
         let dispatch = dispatch::Role::start(config, &auth).await?;
@@ -139,22 +129,21 @@ impl Node {
             .await
             .map_err(|error| Failure::of(format!("cannot listen on {}", config.listen), error))?;
         let address = listener.local_addr()?;
-        let (tell, told) = watch::channel(None);
-        let local = local_fleets(config, &keys, &config.public_url_or(address));
-        let reporter = Arc::new(ExitReporter(told));
-        let (allocator, running) =
-            LocalProcessAllocator::open(&config.data, installation.id(), keeper(), local, reporter).await?;
-        let allocator = Arc::new(allocator);
-        let log_of_matchmaker = matchmaker::open(config, accepted)?;
-        let engine = start_engine(config, log, performer(config, &allocator), accepted).await?;
-        let broker = engine.handle();
+        let held_back = Arc::new(HeldBack::default());
+        let prepared = prepare_broker(config, log, performer(config, &held_back), accepted).await?;
+        let broker = prepared.handle();
+        let matchmaker = matchmaker::prepare(config, log_of_matchmaker, &broker, accepted).await?;
+        // Nothing refuses from here on because of what the logs say; so nothing outside was touched until now.
+        let url = config.public_url_or(address);
+        let (allocator, running, tell) = open_allocator(config, &keys, &url, installation.id()).await?;
+        if unwritten.is_empty() {
+            held_back.release(Arc::clone(&allocator));
+        }
+        let engine = prepared.run();
         tell.send_replace(Some(broker.clone()));
-        let running: Vec<_> =
-            running.into_iter().map(|placement| (placement.allocation, placement.server)).collect();
         let unconfigured = configure(config, &broker).await?;
         let differences = differences(&broker, &allocator, running).await?;
-        let (matchmaker, maker_unconfigured) =
-            matchmaker::start(config, log_of_matchmaker, &broker, accepted).await?;
+        let (matchmaker, maker_unconfigured) = matchmaker::run(config, matchmaker).await?;
         let closing = CancellationToken::new();
         // In this order, so that what is at no path is answered by the API.
         let maker = matchmaker.as_ref().map(Engine::handle);
@@ -183,6 +172,11 @@ impl Node {
         machine_start::spawn_configure(&mut supervisor, unconfigured);
         machine_start::spawn_configure(&mut supervisor, maker_unconfigured);
         spawn_presence(&mut supervisor, presence, report(config, &keys));
+        if !unwritten.is_empty() {
+            let allocator = Arc::clone(&allocator);
+            let release = unwritten.written().map(move |()| held_back.release(allocator));
+            spawn_work(&mut supervisor, "what waits for room on the disk", release);
+        }
         spawn_reconciliation(&mut supervisor, broker.clone(), &allocator, differences, installation);
         spawn_allocator(&mut supervisor, allocator, config.dev);
         if let Some(engine) = matchmaker {
@@ -217,10 +211,10 @@ struct Keys {
 }
 
 impl Keys {
-    fn load(config: &Config) -> Result<Self, Failure> {
+    fn load(config: &Config, unwritten: &mut Unwritten) -> Result<Self, Failure> {
         let netcode = match &config.netcode_key {
             Some(key) => Some(*key.bytes()),
-            None if config.dev => Some(secrets::netcode_key(&config.data)?),
+            None if config.dev => Some(secrets::netcode_key(&config.data, unwritten)?),
             None if config.needs_netcode_key() => {
                 return Err(Failure::new(
                     "a fleet with a game needs a netcode key: put 32 random bytes as 64 hexadecimal digits into a \
@@ -229,7 +223,7 @@ impl Keys {
             }
             None => None,
         };
-        let game_server = secrets::game_server_key(&config.data)?;
+        let game_server = secrets::game_server_key(&config.data, unwritten)?;
         if config.needs_api_key() && api_keys::is_empty(&config.data)? {
             return Err(Failure::new(format!(
                 "no API key is configured: make one with `sortie key create --name admin --permission admin --data {}`, \
@@ -300,6 +294,25 @@ fn local_fleets(config: &Config, keys: &Keys, url: &str) -> BTreeMap<FleetId, Lo
     config.fleets.iter().map(fleet).collect()
 }
 
+/// Takes over the servers that run; gives them, and who is to be told of the broker that hears of their ends.
+async fn open_allocator(
+    config: &Config,
+    keys: &Keys,
+    url: &str,
+    installation: &str,
+) -> Result<
+    (Arc<LocalProcessAllocator>, Vec<(AllocationId, ServerId)>, watch::Sender<Option<Handle<Broker>>>),
+    Failure,
+> {
+    let (tell, told) = watch::channel(None);
+    let reporter = Arc::new(ExitReporter(told));
+    let local = local_fleets(config, keys, url);
+    let (allocator, running) =
+        LocalProcessAllocator::open(&config.data, installation, keeper(), local, reporter).await?;
+    let running = running.into_iter().map(|placement| (placement.allocation, placement.server));
+    Ok((Arc::new(allocator), running.collect(), tell))
+}
+
 fn server_key(keys: &ServerKeys) -> ServerKey {
     let keys = keys.clone();
     Arc::new(move |server| keys.key(server))
@@ -320,7 +333,7 @@ fn local_process(config: &LocalProcessConfig) -> LocalProcess {
     }
 }
 
-fn performer(config: &Config, local: &Arc<LocalProcessAllocator>) -> Fleets {
+fn performer(config: &Config, local: &Arc<HeldBack>) -> Fleets {
     let by_fleet = config.fleets.iter().map(|fleet| {
         let AllocatorConfig::LocalProcess(_) = &fleet.allocator;
         (fleet.fleet.id.clone(), Arc::clone(local) as Arc<dyn Allocator>)
@@ -328,12 +341,12 @@ fn performer(config: &Config, local: &Arc<LocalProcessAllocator>) -> Fleets {
     Fleets::new(by_fleet.collect(), Some(Arc::clone(local) as Arc<dyn Allocator>))
 }
 
-async fn start_engine(
+async fn prepare_broker(
     config: &Config,
     log: EmbeddedLog,
     performer: Fleets,
     accepted: Accepted,
-) -> Result<Engine<Broker>, Failure> {
+) -> Result<Prepared<Broker>, Failure> {
     let parts = Parts {
         name: "broker",
         log: Box::new(log),
@@ -347,7 +360,7 @@ async fn start_engine(
             ..EngineOptions::default()
         },
     };
-    machine_start::start("broker", parts, machine_start::broker_is_live, accepted).await
+    machine_start::prepare("broker", parts, machine_start::broker_is_live, accepted).await
 }
 
 /// Between the broker's types and its log.

@@ -4,11 +4,12 @@
 //! folder it is, because a file that the control plane cannot read any more is worse than a command that refuses.
 
 use std::fs::{self, File, Metadata, Permissions};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use sortie_engine::log::create_folder;
 
 use crate::failure::Failure;
@@ -29,15 +30,17 @@ const LOCK: &str = "lock";
 const FOLDERS: [(&str, &[&str]); 6] = [
     ("log", &[".log"]),
     ("snapshots", &[".snap", ".tmp"]),
-    ("matchmaker", &["lock", "end"]),
+    ("matchmaker", &["lock", "end", "end-of-broker"]),
     ("matchmaker/log", &[".log"]),
     ("matchmaker/snapshots", &[".snap", ".tmp"]),
     ("servers", &[".json", ".log", ".log.1", ".damaged", ".foreign", "folder-id"]),
 ];
 /// Files beside them.
-const FILES: [&str; 8] = [
+const FILES: [&str; 10] = [
     LOCK,
     "end",
+    "end-of-broker",
+    "end-of-matchmaker",
     "used",
     "installation.json",
     "api_keys.json",
@@ -80,7 +83,7 @@ pub(crate) fn lock_user(data: &Path) -> Option<u32> {
 /// whoever writes it.
 pub(crate) fn replace(data: &Path, name: &str, bytes: &[u8]) -> Result<(), Failure> {
     let path = data.join(name);
-    let cannot = |error: io::Error| Failure::of(format!("cannot write {}", path.display()), error);
+    let cannot = |error: io::Error| Failure::of_io(format!("cannot write {}", path.display()), &error);
     create(data).map_err(cannot)?;
     // Under a name that nobody can have prepared a link for.
     let builder = || tempfile::Builder::new().prefix(".new-").tempfile_in(data);
@@ -90,6 +93,24 @@ pub(crate) fn replace(data: &Path, name: &str, bytes: &[u8]) -> Result<(), Failu
     fresh.as_file().sync_all().map_err(cannot)?;
     fresh.persist(&path).map_err(|error| cannot(error.error))?;
     File::open(data).and_then(|folder| folder.sync_all()).map_err(cannot)
+}
+
+/// What a file of the data folder holds, at most `most` bytes of it; `None` where there is none. A link is not followed:
+/// the user whose folder it is may have put it there for root, who can read any file.
+pub(crate) fn read(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(Errno::NOENT) => return Ok(None),
+        Err(Errno::LOOP) => return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is a symbolic link")),
+        Err(error) => return Err(error.into()),
+    };
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(most).read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
 }
 
 /// Creates the data folder. Where root does, and it is in the folder of another user, it belongs to that user, because
@@ -265,6 +286,20 @@ mod tests {
         }
         tighten(data.path());
         assert_eq!((mode(data.path()), mode(&data.path().join("run.sh"))), (0o755, 0o755));
+    }
+
+    #[test]
+    fn a_link_or_a_pipe_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let (secret, path) = (folder.path().join("secret"), folder.path().join("a"));
+        assert_eq!(read(&path, 9).unwrap(), None);
+        fs::write(&secret, "precious").unwrap();
+        assert_eq!(read(&secret, 3).unwrap().unwrap(), b"pre");
+        std::os::unix::fs::symlink(&secret, &path).unwrap();
+        assert_eq!(read(&path, 9).unwrap_err().to_string(), "it is a symbolic link");
+        fs::remove_file(&path).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, Mode::RUSR, 0).unwrap();
+        assert_eq!(read(&path, 9).unwrap_err().to_string(), "it is not a regular file");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::failure::Failure;
 use crate::private;
+use crate::room::Unwritten;
 
 /// Bytes of every key that is made here.
 const KEY_BYTES: usize = 32;
@@ -33,9 +34,9 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 }
 
 /// The netcode key of the data folder, made at first use.
-pub(crate) fn netcode_key(data: &Path) -> Result<[u8; KEY_BYTES], Failure> {
+pub(crate) fn netcode_key(data: &Path, unwritten: &mut Unwritten) -> Result<[u8; KEY_BYTES], Failure> {
     let path = data.join(NETCODE_KEY);
-    let digits = keep(data, NETCODE_KEY, draw)?;
+    let digits = keep(data, NETCODE_KEY, draw, unwritten)?;
     let bytes: Option<Vec<u8>> = (0..KEY_BYTES)
         .map(|at| digits.get(2 * at..2 * at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()))
         .collect();
@@ -49,8 +50,8 @@ pub(crate) fn netcode_key(data: &Path) -> Result<[u8; KEY_BYTES], Failure> {
 }
 
 /// The API key for the game servers that are started here, made at first use.
-pub(crate) fn game_server_key(data: &Path) -> Result<String, Failure> {
-    let key = keep(data, GAME_SERVER_KEY, draw_api_key)?;
+pub(crate) fn game_server_key(data: &Path, unwritten: &mut Unwritten) -> Result<String, Failure> {
+    let key = keep(data, GAME_SERVER_KEY, draw_api_key, unwritten)?;
     let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
     let digits = key.strip_prefix(API_KEY_PREFIX).filter(|digits| digits.len() == 2 * KEY_BYTES);
     if digits.is_some_and(|digits| digits.bytes().all(is_digit)) {
@@ -72,8 +73,13 @@ pub(crate) fn draw_api_key() -> Result<String, Failure> {
 /// Most bytes of a file with a key: many more than any has.
 const MAX_FILE_BYTES: u64 = 4096;
 
-/// What the file of the data folder holds; where there is none, what `make` makes.
-fn keep(data: &Path, name: &str, make: impl FnOnce() -> Result<String, Failure>) -> Result<String, Failure> {
+/// What the file of the data folder holds; where there is none, what `make` makes, which is written when there is room.
+fn keep(
+    data: &Path,
+    name: &'static str,
+    make: impl FnOnce() -> Result<String, Failure>,
+    unwritten: &mut Unwritten,
+) -> Result<String, Failure> {
     let path = data.join(name);
     let mut text = Zeroizing::new(String::new());
     let read = File::open(&path).and_then(|file| file.take(MAX_FILE_BYTES).read_to_string(&mut text));
@@ -81,7 +87,8 @@ fn keep(data: &Path, name: &str, make: impl FnOnce() -> Result<String, Failure>)
         Ok(_) => Ok(text.trim().to_owned()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let made = make()?;
-            private::replace(data, name, made.as_bytes())?;
+            let (data, kept) = (data.to_owned(), Zeroizing::new(made.clone()));
+            unwritten.write(move || private::replace(&data, name, kept.as_bytes()))?;
             Ok(made)
         }
         Err(error) => Err(Failure::of(format!("cannot read {}", path.display()), error)),
@@ -111,8 +118,14 @@ mod tests {
     #[test]
     fn keys_are_made_once_and_only_their_owner_may_read_them() {
         let data = tempfile::tempdir().unwrap();
-        assert_eq!(netcode_key(data.path()).unwrap(), netcode_key(data.path()).unwrap());
-        assert_eq!(game_server_key(data.path()).unwrap(), game_server_key(data.path()).unwrap());
+        assert_eq!(
+            netcode_key(data.path(), &mut Unwritten::default()).unwrap(),
+            netcode_key(data.path(), &mut Unwritten::default()).unwrap()
+        );
+        assert_eq!(
+            game_server_key(data.path(), &mut Unwritten::default()).unwrap(),
+            game_server_key(data.path(), &mut Unwritten::default()).unwrap()
+        );
         for name in [NETCODE_KEY, GAME_SERVER_KEY] {
             let mode = fs::metadata(data.path().join(name)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{name}");
@@ -123,7 +136,7 @@ mod tests {
     fn a_damaged_key_is_refused_and_not_shown() {
         let data = tempfile::tempdir().unwrap();
         fs::write(data.path().join(NETCODE_KEY), "half a secret").unwrap();
-        let failure = netcode_key(data.path()).unwrap_err().to_string();
+        let failure = netcode_key(data.path(), &mut Unwritten::default()).unwrap_err().to_string();
         assert!(failure.contains("64 hexadecimal digits") && !failure.contains("secret"), "{failure}");
         let digits = "0123456789abcdef".repeat(4);
         for bad in [
@@ -136,7 +149,7 @@ mod tests {
             &format!("sortie_{}g", &digits[1..]),
         ] {
             fs::write(data.path().join(GAME_SERVER_KEY), bad).unwrap();
-            let failure = game_server_key(data.path()).unwrap_err().to_string();
+            let failure = game_server_key(data.path(), &mut Unwritten::default()).unwrap_err().to_string();
             assert!(
                 failure.contains("64 hexadecimal digits") && failure.contains("remove the file"),
                 "{failure}"
@@ -144,6 +157,9 @@ mod tests {
             assert!(!failure.contains("0123"), "{failure}");
         }
         fs::write(data.path().join(GAME_SERVER_KEY), format!("sortie_{digits}\n")).unwrap();
-        assert_eq!(game_server_key(data.path()).unwrap(), format!("sortie_{digits}"));
+        assert_eq!(
+            game_server_key(data.path(), &mut Unwritten::default()).unwrap(),
+            format!("sortie_{digits}")
+        );
     }
 }

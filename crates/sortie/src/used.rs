@@ -1,10 +1,17 @@
-//! Which logs the installation has, remembered outside of them: a log whose folder was removed as a whole cannot say so
-//! itself, and the other one would go on as if nothing had been lost.
+//! Which logs the installation has and how far they go, remembered outside of them: a log whose folder was removed as a
+//! whole, or exchanged for an older copy, cannot say so itself, and the other one would go on as if nothing had been lost.
+//!
+//! | known from | which logs there are | how far they go |
+//! |---|---|---|
+//! | `used` and `installation.json` | both | |
+//! | `end-of-broker`, also in the folder of the matchmaker | the broker's | the broker's |
+//! | `end-of-matchmaker` | the matchmaker's | the matchmaker's |
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use sortie_engine::LogOptions;
+use sortie_engine::log::OpenError;
+use sortie_engine::{EmbeddedLog, LogOptions};
 
 use crate::failure::Failure;
 use crate::installation::Installation;
@@ -41,35 +48,72 @@ pub(crate) fn is_used(data: &Path, name: &str) -> Result<bool, Failure> {
     // There is no matchmaker without a broker, so that its log is known from that, too.
     // An installation is written down once its log is there.
     let beside = name == BROKER && (data.join(FOLDER).join("log").is_dir() || Installation::is_known(data));
-    Ok(beside || read(data)?.contains(name))
+    Ok(beside || Installation::knows_log(data, name)? || read(data)?.contains(name))
 }
 
 /// Takes note that there is the log `name` from now on. Where that cannot be written, the next start does it.
-pub(crate) fn note(data: &Path, name: &str) -> Result<(), Failure> {
-    let mut used = read(data)?;
-    if !used.insert(name.to_owned()) {
-        return Ok(());
+pub(crate) fn note(installation: &mut Installation, data: &Path, name: &str) -> Result<(), Failure> {
+    let complain =
+        |problem: Failure| tracing::warn!(%problem, "cannot write down that there is a log of the {name}");
+    installation.has_log(name);
+    if installation.is_kept()? {
+        installation.keep().unwrap_or_else(complain);
     }
-    let text: String = used.into_iter().map(|name| name + "\n").collect();
-    if let Err(error) = private::replace(data, FILE, text.as_bytes()) {
-        tracing::warn!(%error, "cannot write down that there is a log of the {name}");
+    let mut used = read(data)?;
+    if used.insert(name.to_owned()) {
+        let text: String = used.into_iter().map(|name| name + "\n").collect();
+        private::replace(data, FILE, text.as_bytes()).unwrap_or_else(complain);
     }
     Ok(())
 }
 
-/// How the log `name` is to be opened.
-pub(crate) fn options(
-    data: &Path,
-    name: &str,
-    retention_bytes: u64,
-    accepted: Accepted,
-) -> Result<LogOptions, Failure> {
-    Ok(LogOptions {
-        retention_bytes,
-        accept_loss: accepted.loss,
-        expected: is_used(data, name)?,
-        ..LogOptions::default()
-    })
+/// How a log is opened.
+#[derive(Clone, Debug)]
+pub(crate) struct Opening {
+    folder: PathBuf,
+    options: LogOptions,
+    witnesses: Vec<PathBuf>,
+}
+
+impl Opening {
+    /// That of the log `name`.
+    ///
+    /// # Errors
+    /// [`Failure`] where nobody can tell whether the log has been used.
+    pub(crate) fn of(
+        data: &Path,
+        name: &str,
+        retention_bytes: u64,
+        accepted: Accepted,
+    ) -> Result<Self, Failure> {
+        let maker = data.join(FOLDER);
+        let file = format!("end-of-{name}");
+        let beside = data.join(&file);
+        let (folder, witnesses) = match name {
+            MATCHMAKER => (maker, vec![beside]),
+            _ => (data.to_owned(), vec![beside, maker.join(&file)]),
+        };
+        let options = LogOptions {
+            retention_bytes,
+            accept_loss: accepted.loss,
+            expected: is_used(data, name)?,
+            ..LogOptions::default()
+        };
+        Ok(Self { folder, options, witnesses })
+    }
+
+    /// Whether there is such a log, or was.
+    pub(crate) const fn is_expected(&self) -> bool {
+        self.options.expected
+    }
+
+    /// Opens or makes the log.
+    ///
+    /// # Errors
+    /// [`OpenError`], as [`EmbeddedLog::open`].
+    pub(crate) fn open(&self) -> Result<EmbeddedLog, OpenError> {
+        EmbeddedLog::open_witnessed(&self.folder, self.options, self.witnesses.clone())
+    }
 }
 
 #[cfg(test)]
@@ -81,10 +125,25 @@ mod tests {
         let data = tempfile::tempdir().unwrap();
         let known = |name: &str| is_used(data.path(), name).unwrap();
         assert!(!known(BROKER) && !known(MATCHMAKER));
-        note(data.path(), MATCHMAKER).unwrap();
+        let mut installation = Installation::open(data.path()).unwrap();
+        note(&mut installation, data.path(), MATCHMAKER).unwrap();
         assert!(!known(BROKER) && known(MATCHMAKER));
-        note(data.path(), BROKER).unwrap();
+        note(&mut installation, data.path(), BROKER).unwrap();
         assert!(known(BROKER) && known(MATCHMAKER));
+    }
+
+    #[test]
+    fn an_installation_tells_of_its_logs() {
+        let data = tempfile::tempdir().unwrap();
+        let known = |name: &str| is_used(data.path(), name).unwrap();
+        let mut installation = Installation::open(data.path()).unwrap();
+        installation.keep().unwrap();
+        assert!(known(BROKER) && !known(MATCHMAKER), "it is written down once the broker has a log");
+        note(&mut installation, data.path(), MATCHMAKER).unwrap();
+        std::fs::remove_file(data.path().join(FILE)).unwrap();
+        assert!(known(MATCHMAKER));
+        crate::installation::restore(data.path(), true).unwrap();
+        assert!(known(MATCHMAKER), "a restored one has them, too");
     }
 
     #[test]

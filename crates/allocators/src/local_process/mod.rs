@@ -263,6 +263,14 @@ impl LocalProcessAllocator {
     }
 }
 
+/// The orders of an `installation` whose servers, or what they have started, run now. Looks and does nothing.
+///
+/// # Errors
+/// What the system says where it does not tell which processes run.
+pub async fn orders_of_running(installation: &str) -> io::Result<BTreeSet<AllocationId>> {
+    Ok(recovery::orders(installation, &proc_files::running().await?))
+}
+
 async fn survey(data: PathBuf, installation: String) -> io::Result<(Folder, Survey)> {
     let running = proc_files::running().await?;
     let surveyed = tokio::task::spawn_blocking(move || {

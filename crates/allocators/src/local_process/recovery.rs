@@ -56,6 +56,16 @@ pub(super) fn survey(folder: &Folder, running: Vec<Running>) -> io::Result<Surve
     Ok(survey)
 }
 
+/// The orders that these processes belong to, where they are of this folder.
+pub(super) fn orders(folder_id: &str, running: &[Running]) -> BTreeSet<AllocationId> {
+    let ours = running.iter().filter(|running| strays::belongs(running, folder_id, None));
+    ours.filter_map(order).collect()
+}
+
+fn order(running: &Running) -> Option<AllocationId> {
+    running.variables.get(variable::ALLOCATION).and_then(|id| AllocationId::new(id).ok())
+}
+
 /// Processes that were started from this folder for an allocation that has no record.
 fn unrecorded(
     folder: &Folder,
@@ -64,8 +74,7 @@ fn unrecorded(
 ) -> BTreeMap<AllocationId, Vec<Running>> {
     let mut found: BTreeMap<AllocationId, Vec<Running>> = BTreeMap::new();
     for running in running {
-        let named = running.variables.get(variable::ALLOCATION).and_then(|id| AllocationId::new(id).ok());
-        if let Some(allocation) = named
+        if let Some(allocation) = order(&running)
             && strays::belongs(&running, folder.id(), None)
             && !recorded.contains(&allocation)
         {

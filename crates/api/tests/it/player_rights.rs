@@ -292,3 +292,49 @@ async fn an_idempotency_key_of_a_player_is_its_own() {
     assert_eq!(other.0, 201, "{other:?}");
     assert_ne!(other.1, first.1);
 }
+
+/// What a player says of whom it brings along counts for nothing, whatever it may say of itself.
+#[tokio::test]
+async fn a_player_says_of_others_no_more_than_who_they_are() {
+    let rights = PlayerRights { may_name_others: NamingOthers::Yes, may_rate_themselves: true };
+    let ann = player_token("ann");
+    for (field, said) in [
+        ("ratings", json!({"mmr": 1})),
+        ("latencies", json!({"eu": 999})),
+        ("blocked", json!(["eve"])),
+        ("properties", json!({"skin": 3})),
+    ] {
+        let of = |id: &str| json!({"id": id, field: said});
+        let order = |players: [Value; 2]| json!({"queue": "pair", "players": players, "leader": "ann"});
+        let server = site(rights).await;
+        let others = order([json!({"id": "ann"}), of("bob")]);
+        let (status, answer) = send(&server, "POST", "/v1/tickets", &ann, &others).await;
+        let error = &answer["error"];
+        assert_eq!((status, &error["code"], &error["field"]), (403, &json!("forbidden"), &json!("players")));
+        let own = order([of("ann"), json!({"id": "bob"})]);
+        let (status, answer) = send(&server, "POST", "/v1/tickets", &ann, &own).await;
+        assert_eq!(status, 201, "{field} of itself: {answer}");
+
+        // Over Catena's contract, where such numbers may be anywhere, it is left out.
+        let server = site(rights).await;
+        let mut entity = group("pair");
+        // Whatever has no meaning of its own there is a property.
+        let metadata = match field {
+            "properties" => json!({"skin": {"stringPayload": "red"}}),
+            field => json!({ field: {"jsonPayload": said.to_string()} }),
+        };
+        for account in entity["entity"]["entities"].as_array_mut().unwrap() {
+            account["metadata"] = metadata.clone();
+        }
+        let (status, answer) = send(&server, "POST", START, &ann, &entity).await;
+        assert_eq!(status, 200, "{answer}");
+        let id = sortie_domain::ids::PlayerId::new("ann").unwrap();
+        let maker = server.maker.as_ref().unwrap();
+        let spec = maker.query(move |maker| maker.ticket_of(&id).map(|ticket| ticket.spec.clone())).await;
+        let spec = spec.unwrap().expect("a ticket");
+        for player in spec.players() {
+            let is_bare = *player == sortie_domain::matchmaking::model::Player::new(player.id.clone());
+            assert_eq!(is_bare, player.id.as_str() == "bob", "{field}: {player:?}");
+        }
+    }
+}

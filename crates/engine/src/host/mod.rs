@@ -157,18 +157,28 @@ impl<M: Hosted> Engine<M> {
     /// # Errors
     /// [`StartError`] if the log cannot be replayed, or for such a clock.
     pub async fn start_guarded(parts: Parts<M>, guard: ClockGuard<M>) -> Result<Self, StartError> {
+        Ok(Self::prepare(parts, guard).await?.run())
+    }
+
+    /// Does everything of [`Engine::start_guarded`] that may fail, and nothing that anybody notices: until it is told to
+    /// run, the machine decides nothing, and its effects wait. So of several machines none acts if one is refused.
+    ///
+    /// # Errors
+    /// As [`Engine::start_guarded`].
+    pub async fn prepare(parts: Parts<M>, guard: ClockGuard<M>) -> Result<Prepared<M>, StartError> {
         let runtime = Runtime::current();
         let queue = Queue::new(parts.options.queued_inputs);
         // A guard, so that a start that is dropped halfway ends the thread too.
         let mut starting = Starting { queue: Arc::clone(&queue), thread: None };
         let (started, begun) = oneshot::channel();
+        let (go, told) = oneshot::channel();
         let (end, ended) = watch::channel(None);
         let name = parts.name.to_owned();
         let own_queue = Arc::clone(&queue);
-        let body = move || live(parts, &guard, runtime, &own_queue, started, ended, &end);
+        let body = move || live(parts, &guard, runtime, &own_queue, (started, told), ended, &end);
         starting.thread = Some(thread::Builder::new().name(name).spawn(body).map_err(StartError::Thread)?);
         let (handle, effects) = begun.await.map_err(|_| StartError::Died)??;
-        Ok(Self { handle, queue, effects, thread: starting.thread.take() })
+        Ok(Prepared { go, engine: Self { handle, queue, effects, thread: starting.thread.take() } })
     }
 
     /// Calls, queries and subscriptions.
@@ -204,6 +214,29 @@ impl<M: Hosted> Drop for Engine<M> {
     }
 }
 
+/// A machine that was replayed and not told to run. Dropping it changes nothing.
+pub struct Prepared<M: Hosted> {
+    /// Dropped first, because the thread waits for it.
+    go: oneshot::Sender<()>,
+    engine: Engine<M>,
+}
+
+impl<M: Hosted> Prepared<M> {
+    /// Calls, queries and subscriptions, which wait until the machine runs.
+    #[must_use]
+    pub fn handle(&self) -> Handle<M> {
+        self.engine.handle()
+    }
+
+    /// Lets the machine run, beginning with the effects that are still outstanding.
+    #[must_use]
+    pub fn run(self) -> Engine<M> {
+        // A thread that has gone has said why.
+        let _ = self.go.send(());
+        self.engine
+    }
+}
+
 struct Starting<M: Hosted> {
     queue: Arc<Queue<M>>,
     thread: Option<JoinHandle<()>>,
@@ -226,7 +259,7 @@ fn live<M: Hosted>(
     guard: &ClockGuard<M>,
     runtime: Runtime,
     queue: &Arc<Queue<M>>,
-    started: oneshot::Sender<Begun<M>>,
+    (started, told): (oneshot::Sender<Begun<M>>, oneshot::Receiver<()>),
     ended: watch::Receiver<Option<Ended>>,
     end: &watch::Sender<Option<Ended>>,
 ) {
@@ -238,10 +271,11 @@ fn live<M: Hosted>(
                 return Ended::Killed;
             }
         };
-        match started.send(Ok((handle, worker.effects.clone()))) {
-            Ok(()) => worker.run(),
-            Err(_) => Ended::Killed,
+        let begun = started.send(Ok((handle, worker.effects.clone())));
+        if begun.is_err() || told.blocking_recv().is_err() {
+            return Ended::Killed;
         }
+        worker.run()
     }));
     // By now the worker is gone, and with it the log and its lock.
     let how = lived.unwrap_or_else(|panic| {

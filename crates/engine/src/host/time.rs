@@ -139,10 +139,7 @@ impl HostTime {
     /// `wait`, or less if the log has to be told sooner that its owner lives.
     pub(super) fn until_alive(&self, wait: Option<Duration>) -> Option<Duration> {
         let alive = self.clock.wait_for(self.clock.now() + ALIVE_EVERY);
-        match (wait, alive) {
-            (Some(wait), Some(alive)) => Some(wait.min(alive)),
-            (wait, alive) => wait.or(alive),
-        }
+        soonest(wait, alive)
     }
 
     /// Tells the log that its owner lives, if it has not been told lately or `at_once`.
@@ -152,6 +149,14 @@ impl HostTime {
             log.note_alive(now);
             self.noted = now;
         }
+    }
+}
+
+/// The shorter of two waits; `None` is for ever.
+pub(super) fn soonest(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
     }
 }
 

@@ -22,7 +22,7 @@ use super::queue::{AnswerSender, Call, Caller, Input, Intake, Notice, Phase, Que
 use super::replay::{StartError, replay};
 use super::snapshotting::Snapshotting;
 use super::stats::Counters;
-use super::time::HostTime;
+use super::time::{HostTime, soonest};
 use super::{Ended, Hosted};
 use crate::codec::Codec;
 use crate::effects::{Effects, MAX_PENDING_EFFECTS};
@@ -157,7 +157,7 @@ impl<M: Hosted> Worker<M> {
         self.machine.outstanding().into_iter().for_each(|effect| self.effects.submit(effect));
         self.counters.accepting.store(true, Ordering::Relaxed);
         loop {
-            let wait = self.time.until_alive(self.sleep());
+            let wait = soonest(self.time.until_alive(self.sleep()), self.log.settle());
             let Intake { inputs, notices, phase, all } = self.queue.take(BATCH_INPUTS, wait);
             if phase == Phase::Killed {
                 return Ended::Killed;

@@ -69,7 +69,13 @@ pub fn open_own(path: &Path) -> io::Result<File> {
         use std::os::unix::fs::OpenOptionsExt as _;
         options.custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
     };
-    let file = options.open(path)?;
+    let file = options.open(path);
+    #[cfg(unix)]
+    let file = file.map_err(|error| {
+        let is_link = error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error());
+        if is_link { refused("it is a symbolic link, which is not followed: remove it") } else { error }
+    });
+    let file = file?;
     let found = file.metadata()?;
     #[cfg(unix)]
     let is_alone = std::os::unix::fs::MetadataExt::nlink(&found) == 1;
@@ -78,7 +84,11 @@ pub fn open_own(path: &Path) -> io::Result<File> {
     if found.is_file() && is_alone {
         return Ok(file);
     }
-    Err(io::Error::new(io::ErrorKind::InvalidInput, "it must be a file that has no other name: remove it"))
+    Err(refused("it must be a regular file that has no other name: remove it"))
+}
+
+fn refused(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, why)
 }
 
 /// Creates `folder` and those above it that are missing, for the user of this process alone, and durably: each is synced

@@ -22,12 +22,13 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 use sortie_domain::time::Timestamp;
 
 use super::batch::Batch;
 use super::disk::{Disk, SystemDisk, create_folder, sync_folder};
-use super::end::{End, EndRecord};
+use super::end::{End, EndRecord, Witnesses};
 use super::errors::{AppendError, AppendErrorKind, OpenError, ReadError};
 use super::frame::{self, MAX_BATCH_BYTES};
 use super::lock::FolderLock;
@@ -86,6 +87,8 @@ pub struct EmbeddedLog {
     needs_cut: bool,
     frame: Vec<u8>,
     end: End,
+    /// How far the log goes, outside of it.
+    witnesses: Witnesses,
     segments: Arc<Segments>,
     /// Files that a snapshot stands for and that nothing leads to: they go with the next old segments.
     strays: Vec<PathBuf>,
@@ -108,7 +111,7 @@ impl EmbeddedLog {
     /// # Errors
     /// [`OpenError`] if another process has the folder, the log is damaged, or the disk refuses.
     pub fn open(data: &Path, options: LogOptions) -> Result<Self, OpenError> {
-        Self::open_on(data, options, Arc::new(SystemDisk))
+        Self::open_with(data, options, Vec::new(), Arc::new(SystemDisk))
     }
 
     /// [`EmbeddedLog::open`] with another way to the disk.
@@ -116,6 +119,29 @@ impl EmbeddedLog {
     /// # Errors
     /// As [`EmbeddedLog::open`].
     pub fn open_on(data: &Path, options: LogOptions, disk: Arc<dyn Disk>) -> Result<Self, OpenError> {
+        Self::open_with(data, options, Vec::new(), disk)
+    }
+
+    /// [`EmbeddedLog::open`] with `witnesses`: files beside the log's own that also say how far it goes, a tenth of a
+    /// second late at most. A log that ends before that was replaced by an older one. A witness is made where its folder
+    /// exists; one that is missing or cannot be written stops nothing.
+    ///
+    /// # Errors
+    /// As [`EmbeddedLog::open`].
+    pub fn open_witnessed(
+        data: &Path,
+        options: LogOptions,
+        witnesses: Vec<PathBuf>,
+    ) -> Result<Self, OpenError> {
+        Self::open_with(data, options, witnesses, Arc::new(SystemDisk))
+    }
+
+    fn open_with(
+        data: &Path,
+        options: LogOptions,
+        witnesses: Vec<PathBuf>,
+        disk: Arc<dyn Disk>,
+    ) -> Result<Self, OpenError> {
         let (folder, snapshot_folder) = (data.join("log"), data.join("snapshots"));
         for needed in [&folder, &snapshot_folder] {
             create_folder(needed).map_err(|source| failed("create", needed, source))?;
@@ -126,10 +152,12 @@ impl EmbeddedLog {
             sync_folder(needed).map_err(|source| failed("sync", needed, source))?;
         }
         let snapshots = Snapshots::new(snapshot_folder, Arc::clone(&disk));
-        let (mut end, found) = End::read(data.to_owned())
-            .map_err(|source| failed("read", &data.join(super::end::FILE), source))?;
-        let findings = Findings::look(data, &folder, found, &snapshots)?;
-        if findings.is_new()? && options.expected {
+        let path = data.join(super::end::FILE);
+        let (mut end, found) = End::read(path.clone()).map_err(|source| failed("read", &path, source))?;
+        let mut witnesses = Witnesses::read(witnesses);
+        let findings = Findings::look(data, &folder, found, &snapshots, &witnesses)?;
+        let expected = options.expected || witnesses.furthest().is_some();
+        if findings.is_new()? && expected {
             let error = OpenError::Gone { folder: data.to_owned() };
             if !options.accept_loss {
                 return Err(error);
@@ -140,10 +168,12 @@ impl EmbeddedLog {
         snapshots.remove_unfinished().map_err(snapshot_failed)?;
         let tail = recovered.open_tail(&*disk)?;
         let time = end.record.time;
-        if let Err(error) = end.keep(recovered.end(time), &*disk) {
+        let record = recovered.end(time);
+        if let Err(error) = end.keep(record, &*disk) {
             // Not worth the start; the next segment needs it and tries again.
             tracing::warn!(%error, "cannot write down how far the log goes");
         }
+        witnesses.begin(record, &*disk);
         Ok(Self {
             folder,
             options,
@@ -153,6 +183,7 @@ impl EmbeddedLog {
             needs_cut: false,
             frame: Vec::new(),
             end,
+            witnesses,
             segments: Arc::new(Segments { list: RwLock::new(recovered.segments), floor: recovered.floor }),
             strays: recovered.strays,
             snapshots: Arc::new(snapshots),
@@ -237,6 +268,7 @@ impl Drop for EmbeddedLog {
         // For tidiness alone: opening does the same.
         let _ = self.cut_tail();
         let _ = self.end.keep(self.end.record, &*self.disk);
+        self.witnesses.write(&*self.disk);
     }
 }
 
@@ -258,7 +290,9 @@ impl Log for EmbeddedLog {
             && let Some(last) = self.segments.write().last_mut()
         {
             last.grow(batch, bytes.len() as u64, checksum);
-            self.end.note(EndRecord::of(last, batch.last_time()), &*self.disk);
+            let record = EndRecord::of(last, batch.last_time());
+            self.end.note(record, &*self.disk);
+            self.witnesses.note(record, &*self.disk);
         }
         self.frame = bytes;
         Ok(written?)
@@ -304,6 +338,10 @@ impl Log for EmbeddedLog {
         // As it is: after a start in the future the clock may have come back.
         let record = EndRecord { time, ..self.end.record };
         self.end.note(record, &*self.disk);
+    }
+
+    fn settle(&mut self) -> Option<Duration> {
+        self.witnesses.settle(&*self.disk)
     }
 
     fn last_alive(&self) -> Timestamp {

@@ -17,13 +17,18 @@
 //! write: a batch whose bits rotted in the same half minute in which the power failed may be taken for one that was
 //! broken off.
 //!
+//! What a folder says of itself it cannot say once it was exchanged as a whole for an older copy. So the same record is
+//! kept in places outside of the log's own files, too ([`Witnesses`]). Those follow at most [`WITNESS_LAG`] behind, and
+//! nothing ever waits or fails because of them.
+//!
 //! Two slots are written in turn, each in a disk sector of its own, so that one of them is always whole. Each slot, all
 //! numbers little-endian: magic (8), number of the write (8), first sequence number of the segment (8), its mark (4),
 //! its chain (4), its length (8), last sequence number (8), time of the last sign of life (8), CRC-32 of all that (4).
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use sortie_domain::time::Timestamp;
 
@@ -32,6 +37,8 @@ use super::segment::{Seal, Segment};
 
 /// Its name in the data folder.
 pub(super) const FILE: &str = "end";
+/// How far a place outside of the log's own files may be behind it while batches are written.
+const WITNESS_LAG: Duration = Duration::from_millis(100);
 
 const MAGIC: &[u8; 8] = b"SORTIEND";
 const SLOT_BYTES: usize = 60;
@@ -76,7 +83,7 @@ impl Found {
 
 /// The file, open for writing where it is there.
 pub(super) struct End {
-    folder: PathBuf,
+    path: PathBuf,
     file: Option<File>,
     writes: u64,
     /// What was written last.
@@ -87,10 +94,9 @@ pub(super) struct End {
 
 impl End {
     /// Reads what is there and changes nothing.
-    pub(super) fn read(folder: PathBuf) -> io::Result<(Self, Found)> {
-        let path = folder.join(FILE);
-        let mut end = Self { folder, file: None, writes: 0, record: EndRecord::default(), failed: false };
-        let bytes = match fs::read(&path) {
+    pub(super) fn read(path: PathBuf) -> io::Result<(Self, Found)> {
+        let mut end = Self::absent(path);
+        let bytes = match fs::read(&end.path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((end, Found::Missing)),
             Err(error) => return Err(error),
@@ -100,8 +106,13 @@ impl End {
             return Ok((end, Found::Damaged));
         };
         (end.writes, end.record) = (writes, record);
-        end.file = Some(OpenOptions::new().read(true).write(true).open(&path)?);
+        end.file = Some(OpenOptions::new().read(true).write(true).open(&end.path)?);
         Ok((end, Found::Sound(record)))
+    }
+
+    /// As if there were no file yet.
+    fn absent(path: PathBuf) -> Self {
+        Self { path, file: None, writes: 0, record: EndRecord::default(), failed: false }
     }
 
     /// Makes `record` durable, and the file where there is none.
@@ -110,8 +121,7 @@ impl End {
             self.write(record, disk)?;
             return self.file.as_ref().map_or(Ok(()), |file| disk.sync(file));
         }
-        let path = self.folder.join(FILE);
-        let fresh = path.with_extension("new");
+        let fresh = self.path.with_extension("new");
         let mut options = OpenOptions::new();
         let file = private(options.read(true).write(true).create(true).truncate(true)).open(&fresh)?;
         // Both slots, so that no later write needs room.
@@ -119,8 +129,8 @@ impl End {
         bytes.extend_from_slice(&encode(self.writes + 1, &record));
         disk.write(&file, 0, &bytes)?;
         disk.sync(&file)?;
-        fs::rename(&fresh, &path)?;
-        sync_folder(&self.folder)?;
+        fs::rename(&fresh, &self.path)?;
+        sync_folder(self.path.parent().unwrap_or(Path::new(".")))?;
         (self.file, self.record, self.writes) = (Some(file), record, 1);
         Ok(())
     }
@@ -134,12 +144,19 @@ impl End {
     pub(super) fn note(&mut self, record: EndRecord, disk: &dyn Disk) {
         match self.write(record, disk) {
             Ok(()) => self.failed = false,
-            Err(error) if !self.failed => {
-                self.failed = true;
-                tracing::warn!(%error, file = FILE, "cannot write down how far the log goes");
-            }
-            Err(_) => {}
+            Err(error) => self.complain(&error),
         }
+    }
+
+    fn complain(&mut self, error: &io::Error) {
+        if !std::mem::replace(&mut self.failed, true) {
+            tracing::warn!(%error, file = %self.path.display(), "cannot write down how far the log goes");
+        }
+    }
+
+    /// Whether its folder is there, which that of another log need not be.
+    fn has_folder(&self) -> bool {
+        self.path.parent().is_some_and(Path::is_dir)
     }
 
     fn write(&mut self, record: EndRecord, disk: &dyn Disk) -> io::Result<()> {
@@ -148,6 +165,80 @@ impl End {
         disk.write(file, (writes % SLOTS) * SLOT_SPACING, &encode(writes, &record))?;
         (self.writes, self.record) = (writes, record);
         Ok(())
+    }
+}
+
+/// The places outside of a log's own files that know how far it was acknowledged.
+pub(super) struct Witnesses {
+    files: Vec<End>,
+    /// What the last commit was, where the files do not have it yet.
+    behind: Option<EndRecord>,
+    written: Option<Instant>,
+}
+
+impl Witnesses {
+    /// Reads what is there and changes nothing. A file that cannot be read says nothing.
+    pub(super) fn read(paths: Vec<PathBuf>) -> Self {
+        let read = |path: PathBuf| match End::read(path.clone()) {
+            Ok((end, Found::Sound(_) | Found::Missing)) => end,
+            Ok((end, Found::Damaged)) => {
+                tracing::warn!(file = %path.display(), "damaged: it cannot tell how far the log goes");
+                end
+            }
+            Err(error) => {
+                tracing::warn!(file = %path.display(), %error, "cannot read how far the log goes");
+                End::absent(path)
+            }
+        };
+        Self { files: paths.into_iter().map(read).collect(), behind: None, written: None }
+    }
+
+    /// The last record that any of them knows of, and which file does.
+    pub(super) fn furthest(&self) -> Option<(u64, &Path)> {
+        let known = self.files.iter().map(|end| (end.record.last_seq, end.path.as_path()));
+        known.filter(|(seq, _)| *seq > 0).max_by_key(|(seq, _)| *seq)
+    }
+
+    /// Makes durable where the log begins this time, which may be before what the files said if that was agreed to.
+    pub(super) fn begin(&mut self, record: EndRecord, disk: &dyn Disk) {
+        for end in self.files.iter_mut().filter(|end| end.has_folder()) {
+            if let Err(error) = end.keep(record, disk) {
+                end.complain(&error);
+            }
+        }
+    }
+
+    /// Takes note of a commit, and writes it down unless that has been done just now.
+    pub(super) fn note(&mut self, record: EndRecord, disk: &dyn Disk) {
+        self.behind = Some(record);
+        self.settle(disk);
+    }
+
+    /// Writes down what is not written yet, if it is time; otherwise gives how long it may wait.
+    pub(super) fn settle(&mut self, disk: &dyn Disk) -> Option<Duration> {
+        self.behind?;
+        let wait =
+            self.written.map_or(Duration::ZERO, |written| WITNESS_LAG.saturating_sub(written.elapsed()));
+        if !wait.is_zero() {
+            return Some(wait);
+        }
+        self.write(disk);
+        None
+    }
+
+    /// Writes down what is not written yet.
+    pub(super) fn write(&mut self, disk: &dyn Disk) {
+        let Some(record) = self.behind.take() else { return };
+        for end in &mut self.files {
+            if end.file.is_some() {
+                end.note(record, disk);
+            } else if end.has_folder()
+                && let Err(error) = end.keep(record, disk)
+            {
+                end.complain(&error);
+            }
+        }
+        self.written = Some(Instant::now());
     }
 }
 

@@ -21,7 +21,7 @@ pub enum OpenError {
     },
     /// A file of the log is not what was written.
     #[error(
-        "the log file {} is damaged at byte {offset}: {what}. {loss} cannot be read. Nothing was changed. Restore the data \
+        "the log file {} is damaged at byte {offset}: {what}; {loss} cannot be read. Nothing was changed. Restore the data \
          folder from a backup, or go on with the records up to {}, and without any later one, with `sortie up \
          --accept-loss`",
         file.display(),
@@ -42,7 +42,7 @@ pub enum OpenError {
         "the log in {} is not whole: {loss} {}. Nothing was changed. Restore the missing files from a backup, or go \
          on with the records up to {}, and without any later one, with `sortie up --accept-loss`",
         folder.display(),
-        hole(before.as_deref(), *foreign),
+        hole(loss, before.as_deref(), *foreign),
         loss.kept()
     )]
     Missing {
@@ -52,6 +52,25 @@ pub enum OpenError {
         before: Option<PathBuf>,
         /// Whether the records of that file are the next ones, but do not belong to those before.
         foreign: bool,
+        /// The records that cannot be had.
+        loss: Loss,
+    },
+    /// The log is older than another file knows it.
+    #[error(
+        "the log in {} is older than it was: it ends with record {}, but {} says that it went on: {loss} {} missing, as if \
+         an older copy of its files had been put back. Nothing was changed. Put the newest files back, or go on with the \
+         records up to {}, and without any later one, with `sortie up --accept-loss`",
+        folder.display(),
+        loss.kept(),
+        witness.display(),
+        loss.be(),
+        loss.kept()
+    )]
+    RolledBack {
+        /// The data folder of the log.
+        folder: PathBuf,
+        /// The file that knows of later records.
+        witness: PathBuf,
         /// The records that cannot be had.
         loss: Loss,
     },
@@ -118,8 +137,8 @@ pub struct Loss {
 impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.to {
-            Some(to) if to > self.from => write!(f, "records {} to {to}", self.from),
-            Some(_) => write!(f, "record {}", self.from),
+            Some(_) if self.is_one() => write!(f, "record {}", self.from),
+            Some(to) => write!(f, "records {} to {to}", self.from),
             None => write!(f, "the records from {} on", self.from),
         }
     }
@@ -130,18 +149,26 @@ impl Loss {
     const fn kept(self) -> u64 {
         self.from - 1
     }
+
+    fn is_one(self) -> bool {
+        self.to.is_some_and(|to| to <= self.from)
+    }
+
+    /// The verb that goes with it.
+    fn be(self) -> &'static str {
+        if self.is_one() { "is" } else { "are" }
+    }
 }
 
-fn hole(before: Option<&Path>, foreign: bool) -> String {
+fn hole(loss: &Loss, before: Option<&Path>, foreign: bool) -> String {
+    let be = loss.be();
     match before {
         Some(file) if foreign => {
-            format!(
-                "are not those that belong here: {} was not written after the file before it",
-                file.display()
-            )
+            let those = if loss.is_one() { "the one that belongs" } else { "those that belong" };
+            format!("{be} not {those} here: {} was not written after the file before it", file.display())
         }
-        Some(file) => format!("are missing before {}", file.display()),
-        None => "are missing at its end".to_owned(),
+        Some(file) => format!("{be} missing before {}", file.display()),
+        None => format!("{be} missing at its end"),
     }
 }
 
@@ -230,4 +257,31 @@ pub struct SnapshotError {
     pub path: PathBuf,
     /// What the system said.
     pub source: io::Error,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_missing_record_is_spoken_of_as_one() {
+        let said = |from, to, foreign| {
+            let before = Some("2.log".into()).filter(|_| foreign);
+            let loss = Loss { from, to };
+            OpenError::Missing { folder: "/srv".into(), before, foreign, loss }.to_string()
+        };
+        for (from, to, foreign, wanted) in [
+            (1, Some(1), false, ": record 1 is missing at its end."),
+            (1, Some(2), false, ": records 1 to 2 are missing at its end."),
+            (7, None, false, ": the records from 7 on are missing at its end."),
+            (7, Some(7), true, ": record 7 is not the one that belongs here: 2.log was not"),
+            (7, Some(9), true, ": records 7 to 9 are not those that belong here: 2.log was not"),
+        ] {
+            let said = said(from, to, foreign);
+            assert!(said.contains(wanted), "{said}");
+        }
+        let loss = Loss { from: 4, to: Some(4) };
+        let older = OpenError::RolledBack { folder: "/srv".into(), witness: "/w".into(), loss }.to_string();
+        assert!(older.contains("it ends with record 3") && older.contains("record 4 is missing"), "{older}");
+    }
 }

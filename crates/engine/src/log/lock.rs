@@ -85,6 +85,20 @@ fn read_pid(path: &Path) -> Option<u32> {
 mod tests {
     use super::*;
 
+    /// On a full disk what is given up may be taken by somebody else at once.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_pid_is_written_over_the_earlier_one_without_giving_up_its_room() {
+        use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+        let own = format!("{}\n", std::process::id());
+        let mut file = File::from(memfd_create("lock", MemfdFlags::ALLOW_SEALING).unwrap());
+        file.write_all("9".repeat(own.len()).as_bytes()).unwrap();
+        fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW).unwrap();
+        write_pid(&file).unwrap();
+        file.rewind().unwrap();
+        assert_eq!(io::read_to_string(file).unwrap(), own);
+    }
+
     #[test]
     fn a_lock_that_is_another_file_is_refused_and_that_file_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
@@ -92,13 +106,15 @@ mod tests {
         let (victim, lock) = (folder.path().join("victim"), data.join(LOCK_FILE));
         fs::create_dir(&data).unwrap();
         fs::write(&victim, "precious").unwrap();
-        let links: [fn(&Path, &Path) -> io::Result<()>; 2] = [
-            |victim, lock| std::os::unix::fs::symlink(victim, lock),
-            |victim, lock| fs::hard_link(victim, lock),
+        type Link = fn(&Path, &Path) -> io::Result<()>;
+        let links: [(Link, &str); 2] = [
+            (|victim, lock| std::os::unix::fs::symlink(victim, lock), "symbolic link, which is not followed"),
+            (|victim, lock| fs::hard_link(victim, lock), "no other name"),
         ];
-        for link in links {
+        for (link, wanted) in links {
             link(&victim, &lock).unwrap();
-            assert!(matches!(FolderLock::take(&data), Err(OpenError::Io { .. })));
+            let refused = FolderLock::take(&data).unwrap_err().to_string();
+            assert!(refused.starts_with("cannot lock ") && refused.contains(wanted), "{refused}");
             assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
             fs::remove_file(&lock).unwrap();
         }

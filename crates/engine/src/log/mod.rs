@@ -14,6 +14,7 @@ mod embedded;
 mod end;
 mod errors;
 mod frame;
+mod late;
 mod lock;
 mod recovery;
 mod segment;
@@ -21,6 +22,7 @@ mod snapshots;
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sortie_domain::time::Timestamp;
 
@@ -29,6 +31,7 @@ pub use disk::{Disk, SystemDisk, create_folder, open_own};
 pub use embedded::{EmbeddedLog, LogOptions, RETENTION_BYTES, SEGMENT_BYTES};
 pub use errors::{AppendError, AppendErrorKind, Loss, OpenError, ReadError, SnapshotError};
 pub use frame::MAX_BATCH_BYTES;
+pub use late::LateLog;
 pub use lock::FolderLock;
 pub use snapshots::{KEPT_SNAPSHOTS, MAX_PIECE_BYTES, Pieces};
 
@@ -52,6 +55,12 @@ pub trait Log: Send {
 
     /// Takes note that the log's owner lives at `time`, if the log can remember that at no cost.
     fn note_alive(&mut self, _time: Timestamp) {}
+
+    /// Catches up with what need not be written at each append, if it is time for that; otherwise gives how long that may
+    /// wait. Asked whenever nothing else is to be done.
+    fn settle(&mut self) -> Option<Duration> {
+        None
+    }
 
     /// When the log's owner was last known to live, as far as the log remembers.
     fn last_alive(&self) -> Timestamp {

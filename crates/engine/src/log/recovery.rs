@@ -10,7 +10,7 @@ use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 
 use super::disk::{Disk, sync_folder};
-use super::end::{EndRecord, FILE, Found};
+use super::end::{EndRecord, FILE, Found, Witnesses};
 use super::errors::{Loss, OpenError, SnapshotError};
 use super::segment::{self, Rest, Scan, Segment};
 use super::snapshots::Snapshots;
@@ -64,6 +64,7 @@ pub(super) struct Findings<'a> {
     pub(super) data: &'a Path,
     pub(super) end: Found,
     pub(super) snapshots: &'a Snapshots,
+    witnesses: &'a Witnesses,
     pieces: Vec<Piece>,
     unbegun: Option<PathBuf>,
 }
@@ -75,6 +76,7 @@ impl<'a> Findings<'a> {
         folder: &Path,
         end: Found,
         snapshots: &'a Snapshots,
+        witnesses: &'a Witnesses,
     ) -> Result<Self, OpenError> {
         let fail = |source| OpenError::Io { doing: "list", path: folder.to_owned(), source };
         let mut files = Vec::new();
@@ -86,7 +88,7 @@ impl<'a> Findings<'a> {
             }
         }
         files.sort_unstable();
-        let mut findings = Self { data, end, snapshots, pieces: Vec::new(), unbegun: None };
+        let mut findings = Self { data, end, snapshots, witnesses, pieces: Vec::new(), unbegun: None };
         let count = files.len();
         for (index, (first_seq, path)) in files.into_iter().enumerate() {
             let is_last = index + 1 == count;
@@ -113,8 +115,13 @@ impl<'a> Findings<'a> {
         Ok(self.pieces.is_empty() && snapshots.is_empty() && self.end == Found::Missing)
     }
 
-    /// The last record that is known to have been acknowledged, as far as `end` and the files tell.
+    /// The last record that is known to have been acknowledged, as far as anything tells.
     fn known_end(&self) -> u64 {
+        self.own_end().max(self.witnesses.furthest().map_or(0, |(seq, _)| seq))
+    }
+
+    /// The same as far as the log's own files tell.
+    fn own_end(&self) -> u64 {
         let pieces = self.pieces.iter().map(|piece| {
             let changed = matches!(piece.rest, Rest::Changed(_)) || piece.unreadable.is_some();
             // At least one more, but nobody knows how many.
@@ -226,6 +233,14 @@ impl<'a> Findings<'a> {
                 loss: Loss { from: last + 1, to },
             };
         }
+        let folder = self.data.to_owned();
+        if let Some((seq, witness)) = self.witnesses.furthest()
+            && seq > self.own_end()
+            && self.own_end() == last
+        {
+            let loss = Loss { from: last + 1, to: Some(seq) };
+            return OpenError::RolledBack { folder, witness: witness.to_owned(), loss };
+        }
         // Whatever comes first after the hole.
         let after = self.pieces.iter().find(|piece| piece.first_seq > last);
         let file = after.map(|piece| piece.path.clone());
@@ -234,7 +249,6 @@ impl<'a> Findings<'a> {
             Some(piece) if !foreign => Some(piece.first_seq - 1),
             _ => to,
         };
-        let folder = self.data.to_owned();
         OpenError::Missing { folder, before: file, foreign, loss: Loss { from: last + 1, to } }
     }
 

@@ -411,7 +411,7 @@ pub(crate) fn crc32(bytes: &[u8]) -> u32 {
 }
 
 /// Makes it the folder of a program from before segments named each other and `end` was written.
-fn make_old(data: &Path) {
+pub(crate) fn make_old(data: &Path) {
     for path in segments(data) {
         let bytes = fs::read(&path).unwrap();
         let mut head = bytes[..UNCHAINED_HEAD_BYTES - 4].to_vec();
@@ -519,4 +519,133 @@ fn loses_everything(data: &Path, all: u64) {
         other => panic!("{other:?}"),
     }
     goes_on(data, ACCEPTING, 0);
+}
+
+/// A log with witnesses beside its folder, and another folder that is not there.
+struct Witnessed {
+    site: TempDir,
+    data: PathBuf,
+    witnesses: Vec<PathBuf>,
+}
+
+impl Witnessed {
+    fn new() -> Self {
+        let site = tempdir().unwrap();
+        let (data, other) = (site.path().join("data"), site.path().join("other"));
+        fs::create_dir(&other).unwrap();
+        let witnesses = vec![other.join("end-of-log"), site.path().join("absent/end-of-log")];
+        Self { site, data, witnesses }
+    }
+
+    fn open(&self, options: LogOptions) -> Result<EmbeddedLog, OpenError> {
+        EmbeddedLog::open_witnessed(&self.data, options, self.witnesses.clone())
+    }
+
+    /// Fills it up to the returned record.
+    fn fill(&self, batches: u64) -> u64 {
+        let mut log = self.open(TINY).unwrap();
+        fill(&mut log, batches);
+        log.reader().last_seq()
+    }
+
+    fn aside(&self) -> PathBuf {
+        self.site.path().join("aside")
+    }
+
+    /// Keeps the whole log as it is now.
+    fn back_up(&self) {
+        copy(&self.data, &self.aside());
+    }
+
+    /// Puts it back.
+    fn roll_back(&self) {
+        fs::remove_dir_all(&self.data).unwrap();
+        copy(&self.aside(), &self.data);
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+#[test]
+fn an_older_state_of_the_whole_log_is_noticed_and_needs_leave() {
+    for batches in [0, 1, 7] {
+        let log = Witnessed::new();
+        let before = log.fill(batches);
+        log.back_up();
+        let all = log.fill(5);
+        log.roll_back();
+        let was = content(&log.data);
+        match log.open(TINY).map(drop) {
+            Err(error @ OpenError::RolledBack { loss, .. }) => {
+                assert_eq!(loss, Loss { from: before + 1, to: Some(all) });
+                let text = error.to_string();
+                assert!(text.contains("other/end-of-log") && text.contains("--accept-loss"), "{text}");
+            }
+            // Nothing was ever in it.
+            Err(OpenError::Gone { .. }) if batches == 0 => {}
+            other => panic!("{other:?}"),
+        }
+        assert!(content(&log.data) == was, "nothing is changed");
+        assert_eq!(log.open(ACCEPTING).unwrap().reader().last_seq(), before);
+        assert_eq!(log.open(TINY).unwrap().reader().last_seq(), before, "it was agreed to");
+        assert!(log.fill(1) > before);
+    }
+}
+
+#[test]
+fn a_log_that_was_removed_as_a_whole_is_missed_by_its_witness() {
+    let log = Witnessed::new();
+    log.fill(3);
+    fs::remove_dir_all(&log.data).unwrap();
+    assert!(matches!(log.open(TINY).map(drop), Err(OpenError::Gone { .. })));
+    assert_eq!(log.open(ACCEPTING).unwrap().reader().last_seq(), 0);
+    log.fill(1);
+}
+
+/// After a power cut it may be.
+#[test]
+fn a_witness_that_is_behind_missing_or_spoilt_stops_nothing() {
+    let log = Witnessed::new();
+    log.fill(3);
+    let old = fs::read(&log.witnesses[0]).unwrap();
+    let all = log.fill(3);
+    let spoil: [&dyn Fn(&Path); 4] = [
+        &|path| fs::write(path, &old).unwrap(),
+        &|path| fs::remove_file(path).unwrap(),
+        &|path| fs::write(path, "spoilt").unwrap(),
+        &|path| {
+            fs::remove_file(path).unwrap();
+            fs::create_dir(path).unwrap();
+        },
+    ];
+    for spoil in spoil {
+        spoil(&log.witnesses[0]);
+        assert_eq!(log.fill(0), all);
+    }
+    // Also while it cannot be written.
+    assert!(log.fill(2) > all);
+}
+
+#[test]
+fn a_witness_is_behind_for_a_moment_at_most_while_nothing_is_appended() {
+    let log = Witnessed::new();
+    let mut open = log.open(TINY).unwrap();
+    fill(&mut open, 4);
+    while open.settle().is_some() {
+        std::thread::yield_now();
+    }
+    let written = fs::read(&log.witnesses[0]).unwrap();
+    drop(open);
+    assert!(fs::read(&log.witnesses[0]).unwrap() == written, "the end has nothing to add");
+    assert!(!log.witnesses[1].exists());
 }

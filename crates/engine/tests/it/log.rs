@@ -338,3 +338,17 @@ fn old_segments_go_only_when_snapshots_stand_for_them_and_there_is_too_much() {
     let log = open(data.path());
     assert_eq!((log.reader().earliest_seq(), log.reader().last_seq()), (earliest, last));
 }
+
+/// An idle start with a clock that is ahead must not hide how long a later one is away.
+#[test]
+fn the_last_sign_of_life_goes_back_with_the_clock() {
+    let data = tempdir().unwrap();
+    let mut log = open(data.path());
+    fill(&mut log, 1);
+    for seconds in [9_000, 70] {
+        log.note_alive(Timestamp::from_millis(1000 * seconds));
+        assert_eq!(log.last_alive(), Timestamp::from_millis(1000 * seconds));
+    }
+    drop(log);
+    assert_eq!(open(data.path()).last_alive(), Timestamp::from_millis(70_000));
+}

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sortie_domain::machine::Machine;
@@ -11,7 +12,8 @@ use sortie_domain::time::Timestamp;
 use sortie_engine::host::{MAX_IDLE_PAUSE, MAX_PAUSE};
 use sortie_engine::log::{Batch, Log, LogOptions, Loss, OpenError};
 use sortie_engine::{
-    Clock as _, ClockGuard, EmbeddedLog, Ended, Engine, EngineOptions, ManualClock, StartError,
+    CallError, Clock as _, ClockGuard, EmbeddedLog, Ended, Engine, EngineOptions, LateLog, ManualClock,
+    Parts, StartError, Unavailable,
 };
 use tempfile::tempdir;
 
@@ -230,6 +232,24 @@ async fn a_pause_within_the_hour_or_with_nothing_that_lives_is_none_of_its_busin
     }
 }
 
+/// It does not say how long its process lived after the last record.
+#[tokio::test]
+async fn a_log_of_an_earlier_version_is_not_taken_for_one_of_long_ago() {
+    let (data, clock) = (tempdir().unwrap(), ManualClock::at(START));
+    let engine = at(&clock).start(data.path()).await;
+    engine.handle().call(Command::Alarm(3 * MAX_IDLE_PAUSE)).await.unwrap();
+    drop(engine);
+    crate::damage::make_old(data.path());
+    clock.advance(2 * MAX_IDLE_PAUSE);
+    let start = async || Engine::start_guarded(at(&clock).parts(data.path()), guard(false)).await;
+    let engine = start().await.unwrap();
+    // From then on it does.
+    state(&engine.handle()).await;
+    drop(engine);
+    clock.advance(MAX_PAUSE + Duration::from_millis(1));
+    assert!(matches!(start().await.map(drop), Err(StartError::ClockAhead { .. })));
+}
+
 #[tokio::test]
 async fn a_long_life_without_records_is_no_absence() {
     let (data, clock) = (tempdir().unwrap(), ManualClock::at(START));
@@ -289,6 +309,57 @@ async fn a_snapshot_that_cannot_be_written_is_counted_and_explained_until_one_ca
         handle.call(Command::Add(1)).await.unwrap();
     }
     assert_eq!((handle.snapshot_problem(), handle.stats().snapshot_time), (None, START));
+}
+
+#[tokio::test]
+async fn a_machine_that_was_only_prepared_does_nothing_and_leaves_nothing() {
+    let (data, clock) = (tempdir().unwrap(), ManualClock::at(START));
+    let engine = at(&clock).start(data.path()).await;
+    engine.handle().call(Command::Alarm(Duration::from_secs(9))).await.unwrap();
+    drop(engine);
+    let last = || EmbeddedLog::open(data.path(), LogOptions::default()).unwrap().reader().last_seq();
+    let before = last();
+    clock.advance(Duration::from_secs(60));
+    let prepared = Engine::prepare(at(&clock).parts(data.path()), guard(false)).await.unwrap();
+    let handle = prepared.handle();
+    let waits = tokio::time::timeout(Duration::from_millis(100), handle.call(Command::Add(1))).await;
+    assert!(waits.is_err(), "it does not run: {waits:?}");
+    drop(prepared);
+    assert_eq!(last(), before, "what was due waits");
+    assert!(handle.call(Command::Add(1)).await.is_err());
+    let engine = Engine::prepare(at(&clock).parts(data.path()), guard(false)).await.unwrap().run();
+    await_event(&engine.handle(), Event::Rang(START.as_millis() + 9000)).await;
+}
+
+#[tokio::test]
+async fn a_log_that_there_is_no_room_for_is_made_as_soon_as_there_is() {
+    let (data, room) = (tempdir().unwrap(), Arc::new(AtomicBool::new(false)));
+    let late = |room: &Arc<AtomicBool>| {
+        let (folder, room) = (data.path().join("log-of-it"), Arc::clone(room));
+        LateLog::new(move || {
+            if room.load(Ordering::SeqCst) {
+                return EmbeddedLog::open(&folder, LogOptions::default());
+            }
+            let source = ErrorKind::StorageFull.into();
+            Err(OpenError::Io { doing: "create", path: folder.clone(), source })
+        })
+    };
+    let parts = Parts { log: Box::new(late(&room)), ..Setup::default().parts(data.path()) };
+    let engine = Engine::start(parts).await.unwrap();
+    let handle = engine.handle();
+    for _ in 0..2 {
+        let refused = handle.call(Command::Add(1)).await;
+        assert!(matches!(refused, Err(CallError::Unavailable(Unavailable::DiskFull))), "{refused:?}");
+        assert_eq!(state(&handle).await.seq, 0, "what there is can be read");
+    }
+    room.store(true, Ordering::SeqCst);
+    handle.call(Command::Add(5)).await.unwrap();
+    let read = tokio::time::timeout(Duration::from_secs(60), await_event(&handle, Event::Added(5))).await;
+    assert!(read.is_ok(), "it can be read from the log");
+    let before = state(&handle).await;
+    assert_eq!(engine.shutdown(Duration::ZERO).await, Ended::Ordered);
+    let engine = Setup::default().start(&data.path().join("log-of-it")).await;
+    assert_eq!(state(&engine.handle()).await, before);
 }
 
 #[test]

@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::future::join_all;
 use sortie_domain::broker::{self, Broker};
-use sortie_domain::ids::{MatchId, SeatId};
-use sortie_domain::matchmaking::model::Status;
+use sortie_domain::ids::{MatchId, SeatId, TicketId};
+use sortie_domain::matchmaking::model::{Named, Status};
 use sortie_domain::matchmaking::settings::{Backfill, Queue};
 use sortie_domain::matchmaking::{Command, Effect, Event, Matchmaker};
 use sortie_engine::{Performer, Retry};
@@ -225,4 +225,31 @@ async fn seats_that_were_taken_for_a_ticket_that_was_called_off_are_given_back_a
     let ticket = world.until_status(&dora, Status::Completed).await;
     assert_eq!(ticket.match_id(), Some(&match_id));
     assert_eq!(world.find(&cleo).await.status(), Status::Cancelled);
+}
+
+#[tokio::test]
+async fn a_seat_that_a_player_has_from_elsewhere_is_never_given_back() {
+    let mut world = World::new(settings(&[("coop", coop())])).await;
+    world.kill_maker();
+    let match_id = running(&world).await;
+    let reserve = broker::Command::ReserveSeat {
+        match_id: match_id.clone(),
+        player: player("cleo"),
+        ttl: Duration::from_secs(60),
+    };
+    world.broker().call(reserve).await.unwrap();
+    let before = world.broker().query(seats(&match_id)).await.unwrap();
+    let work = Work::new(world.broker(), Hooks::new(HookMap::new()).unwrap());
+    // The second has no place for dora, so that nobody of it gets one.
+    for (players, is_seated) in [(&["cleo"][..], true), (&["cleo", "dora"], false)] {
+        let ticket = Named {
+            ticket: TicketId::new("ticket-1").unwrap(),
+            players: players.iter().map(|id| player(id)).collect(),
+        };
+        let effect = || Effect::Seat { match_id: match_id.clone(), ticket: ticket.clone() };
+        let outcome = work.perform(effect()).await.unwrap();
+        assert_eq!(matches!(outcome, Some(Command::Seated { .. })), is_seated, "{players:?}");
+        work.refused(effect()).await.unwrap();
+        assert_eq!(world.broker().query(seats(&match_id)).await.unwrap(), before, "{players:?}");
+    }
 }

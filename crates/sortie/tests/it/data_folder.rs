@@ -1,10 +1,12 @@
 //! The data folder: whose it is, and what becomes of a log that is not as it was written.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::json;
 
+use crate::control_plane::ControlPlane;
 use crate::site::{Site, idle_fleet};
 
 const MATCHES: usize = 8;
@@ -95,11 +97,17 @@ async fn an_acknowledged_match_that_is_cut_off_or_changed_is_missed() {
 #[tokio::test]
 async fn a_log_that_was_removed_as_a_whole_is_missed() {
     let queues = json!({"duel": {"players_per_team": 1}});
-    let gone: [&[&str]; 4] = [
+    let brokers = ["log", "snapshots", "end"];
+    let beside = ["used", "lock", "end-of-broker", "end-of-matchmaker"];
+    let gone: [&[&str]; 8] = [
         &["matchmaker"],
+        &["matchmaker", "used"],
+        &["matchmaker", "used", "end-of-matchmaker"],
+        &["matchmaker", "used", "installation.json"],
         &["log"],
-        &["log", "snapshots", "end"],
-        &["log", "snapshots", "end", "used", "lock"],
+        &brokers,
+        &[&brokers[..], &beside].concat(),
+        &[&brokers[..], &["installation.json", "used", "matchmaker"]].concat(),
     ];
     for names in gone {
         let site = Site::with_config(&json!({
@@ -118,8 +126,80 @@ async fn a_log_that_was_removed_as_a_whole_is_missed() {
         let said = site.refused(&[]).await;
         assert!(said.contains("--accept-loss"), "{names:?}: {said}");
         let left = matches_after_loss(&site).await.len();
-        assert_eq!(left, usize::from(names == ["matchmaker"]), "{names:?}");
+        assert_eq!(left, usize::from(!names.contains(&"log")), "{names:?}");
     }
+}
+
+fn replace(from: &Path, to: &Path) {
+    if to.is_dir() {
+        std::fs::remove_dir_all(to).unwrap();
+    }
+    assert!(Command::new("cp").arg("-aT").args([from, to]).status().unwrap().success());
+}
+
+#[tokio::test]
+async fn a_log_that_is_exchanged_for_an_older_one_is_refused_until_that_is_agreed_to() {
+    let brokers = ["log", "snapshots", "end"];
+    let older: [&[&str]; 4] = [
+        &["matchmaker"],
+        &brokers,
+        // As a backup of everything but the matchmaker's folder has it.
+        &[&brokers[..], &["end-of-broker", "used"]].concat(),
+        &["matchmaker", "used"],
+    ];
+    for names in older {
+        let queues = json!({"duel": {"players_per_team": 2}});
+        let site = Site::with_config(&json!({
+            "dev": true, "fleets": {"quiet": idle_fleet()}, "matchmaker": {"queues": queues},
+        }));
+        let add = async |control_plane: &ControlPlane, player: &str| {
+            let ticket = json!({"queue": "duel", "players": [{"id": player}]});
+            control_plane.ok("POST", "/v1/tickets", ticket).await;
+            control_plane.submit(json!({"players": [player]})).await;
+        };
+        let control_plane = site.up(&[]).await;
+        add(&control_plane, "p").await;
+        control_plane.stop().await;
+        replace(&site.path("data"), &site.path("backup"));
+        let control_plane = site.up(&[]).await;
+        add(&control_plane, "q").await;
+        control_plane.kill().await;
+        for name in names {
+            replace(&site.path("backup").join(name), &site.data(name));
+        }
+        let said = site.refused(&[]).await;
+        let folder = if names.contains(&"log") { site.path("data") } else { site.data("matchmaker") };
+        let wanted = format!("the log in {} is older than it was", folder.display());
+        assert!(said.contains(&wanted) && said.contains("record"), "{names:?}: {said}");
+        assert!(said.contains(" missing") && said.contains("--accept-loss"), "{names:?}: {said}");
+
+        let control_plane = site.up(&["--accept-loss"]).await;
+        let matches = control_plane.get("/v1/matches").await["matches"].as_array().unwrap().len();
+        let tickets = control_plane.get("/v1/tickets").await["tickets"].as_array().unwrap().len();
+        let lost = if names.contains(&"log") { (1, 2) } else { (2, 1) };
+        assert_eq!((matches, tickets), lost, "{names:?}");
+        control_plane.kill().await;
+        site.up(&[]).await.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn what_says_how_far_a_log_goes_may_be_missing_or_behind() {
+    let (site, ids, _) = written().await;
+    let path = site.data("end-of-broker");
+    let behind = std::fs::read(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(matches(&site).await, set(&ids));
+    let control_plane = site.up(&[]).await;
+    let more = control_plane.submit(json!({"players": ["more"]})).await;
+    control_plane.kill().await;
+    std::fs::write(&path, behind).unwrap();
+    assert_eq!(matches(&site).await, set(&[ids, vec![more]].concat()));
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    let control_plane = site.up(&[]).await;
+    control_plane.submit(json!({"players": ["last"]})).await;
+    control_plane.stop().await;
 }
 
 #[tokio::test]

@@ -12,10 +12,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::control_plane::{ControlPlane, REQUEST};
-use crate::site::{Site, fixed_address, fleet, is_alive};
+use crate::site::{Site, fixed_address, fleet, is_alive, soon};
 
 /// Room for a data folder and not much more.
 const SIZE: &str = "size=3m";
+/// Room for so many files and folders.
+const FILES: &str = "nr_inodes=500";
 /// More matches than the last page of a file has room for.
 const MOST_SUBMITTED: usize = 200;
 
@@ -27,12 +29,19 @@ impl SmallDisk {
     fn mount(at: PathBuf) -> Option<Self> {
         std::fs::create_dir(&at).unwrap();
         let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", SIZE, "sortie-e2e"]).arg(&at).stderr(Stdio::null());
+        let options = format!("{SIZE},{FILES}");
+        mount.args(["-t", "tmpfs", "-o", &options, "sortie-e2e"]).arg(&at).stderr(Stdio::null());
         if mount.status().is_ok_and(|status| status.success()) {
             return Some(Self(at));
         }
         eprintln!("no file system can be mounted here: nothing was tested");
         None
+    }
+
+    fn remount(&self, mode: &str) {
+        let options = format!("remount,{mode}");
+        let mounted = Command::new("mount").args(["-o", &options]).arg(&self.0).status();
+        assert!(mounted.unwrap().success());
     }
 
     fn ballast(&self) -> PathBuf {
@@ -48,6 +57,26 @@ impl SmallDisk {
 
     fn make_room(&self) {
         std::fs::remove_file(self.ballast()).unwrap();
+    }
+
+    fn ballast_folder(&self) -> PathBuf {
+        self.0.join("ballast-files")
+    }
+
+    /// Leaves no room for another file or folder.
+    fn fill_with_files(&self) {
+        std::fs::create_dir(self.ballast_folder()).unwrap();
+        let mut number = 0;
+        let error = std::iter::repeat_with(|| {
+            number += 1;
+            File::create(self.ballast_folder().join(number.to_string()))
+        })
+        .find_map(Result::err);
+        assert_eq!(error.unwrap().kind(), std::io::ErrorKind::StorageFull);
+    }
+
+    fn make_room_for_files(&self) {
+        std::fs::remove_dir_all(self.ballast_folder()).unwrap();
     }
 }
 
@@ -185,6 +214,9 @@ async fn a_start_without_room_serves_although_something_is_due() {
         let (status, answer) = control_plane.send("GET", "/readyz", "").await;
         assert_eq!((status, &answer["error"]["code"]), (503, &json!("disk_full")), "{answer}");
         control_plane.get("/v1/tickets").await;
+        // Whoever is refused is told by whom, which was written down without room.
+        let said = site.refused(&[]).await;
+        assert!(said.contains(&format!("in use by process {};", control_plane.pid)), "{said}");
         control_plane.kill().await;
     }
     let control_plane = site.up(&[]).await;
@@ -195,6 +227,64 @@ async fn a_start_without_room_serves_although_something_is_due() {
     assert_eq!(control_plane.get("/readyz").await, json!({"status": "ready"}));
 }
 
+/// What a start makes where it is missing: as after `sortie restore`, with a folder of an earlier version, or with a
+/// matchmaker that is new in the configuration.
+#[tokio::test]
+async fn a_start_that_has_to_make_files_serves_without_room_and_makes_them_later() {
+    let site = Site::new();
+    let Some(disk) = SmallDisk::mount(site.path("data")) else { return };
+    let requirements = "!(MatchProperties.nobody)";
+    let more = json!({
+        "warm": 1, "game": "arena", "version": "1", "protocol_id": 7, "requirements": requirements,
+    });
+    let serve = ["arena", "serve", "--requirements", requirements];
+    let arena = fleet(env!("CARGO_BIN_EXE_sortie").as_ref(), &serve, 1, &more);
+    let mut config = json!({"dev": true, "fleets": {"arena": arena}});
+    site.configure(&config);
+    let control_plane = site.up(&[]).await;
+    control_plane.event("sortie.server.available", None).await;
+    let order = json!({"players": ["p"], "properties": {"nobody": true}});
+    let id = control_plane.submit(order).await;
+    // Its servers end with it, so that the next start has one to start.
+    control_plane.stop().await;
+    let made = ["game_server.key", "installation.json", "netcode.key", "used"];
+    for name in made {
+        std::fs::remove_file(site.data(name)).unwrap();
+    }
+    config["matchmaker"] = json!({"queues": {"duel": {"players_per_team": 1}}});
+    site.configure(&config);
+    disk.fill_with_files();
+    for _ in 0..2 {
+        let control_plane = site.up(&[]).await;
+        let game = control_plane.show(&id).await;
+        assert_eq!(game["state"], "queued", "{game}");
+        assert_eq!(control_plane.get("/v1/tickets").await["tickets"], json!([]));
+        let ticket = json!({"queue": "duel", "players": [{"id": "q"}]}).to_string();
+        let (status, answer) = control_plane.send("POST", "/v1/tickets", ticket).await;
+        assert_eq!((status, &answer["error"]["code"]), (503, &json!("disk_full")), "{answer}");
+        assert!(made.iter().all(|name| !site.data(name).exists()));
+        control_plane.kill().await;
+    }
+    let control_plane = site.up(&[]).await;
+    // The broker's log has its files, and takes the match; the server for it waits until what marks it is kept.
+    let played = control_plane.submit(json!({"players": ["q"]})).await;
+    assert_eq!(site.processes(), [control_plane.pid]);
+    disk.make_room_for_files();
+    control_plane.event("sortie.match.ready", Some(&played)).await;
+    assert!(made[..3].iter().all(|name| site.data(name).exists()));
+    assert_eq!(site.game_servers().len(), 1, "it has the id that is kept");
+    soon("the matchmaker", async {
+        let ticket = json!({"queue": "duel", "players": [{"id": "r"}]}).to_string();
+        while control_plane.send("POST", "/v1/tickets", ticket.clone()).await.0 != 201 {}
+    })
+    .await;
+    control_plane.kill().await;
+    let control_plane = site.up(&[]).await;
+    assert_eq!(control_plane.show(&id).await["state"], "queued");
+    assert_eq!(control_plane.show(&played).await["state"], "ready", "its server is known");
+    control_plane.stop().await;
+}
+
 #[tokio::test]
 async fn a_first_start_without_room_says_so() {
     let site = Site::with_config(&json!({"dev": true, "fleets": {"quiet": crate::site::idle_fleet()}}));
@@ -203,6 +293,19 @@ async fn a_first_start_without_room_says_so() {
     let said = site.refused(&[]).await;
     assert!(said.contains("No space left on device") && names(&said, &site.path("data")), "{said}");
     disk.make_room();
+    site.up(&[]).await.stop().await;
+}
+
+/// A control plane that can write nothing down must not hand out anything either, nor hold a folder that it cannot lock.
+#[tokio::test]
+async fn a_read_only_folder_is_refused_by_name() {
+    let site = Site::with_config(&json!({"dev": true, "fleets": {"quiet": crate::site::idle_fleet()}}));
+    let Some(disk) = SmallDisk::mount(site.path("data")) else { return };
+    site.up(&[]).await.stop().await;
+    disk.remount("ro");
+    let said = site.refused(&[]).await;
+    assert!(said.contains("Read-only file system") && names(&said, &site.path("data")), "{said}");
+    disk.remount("rw");
     site.up(&[]).await.stop().await;
 }
 

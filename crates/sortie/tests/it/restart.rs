@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::control_plane::{END, READY, REQUEST};
 use crate::python::{interpreter, script};
-use crate::site::{NONE, Site, fixed_address, fleet, idle_fleet, is_alive, signal};
+use crate::site::{NONE, Site, fixed_address, fleet, idle_fleet, is_alive, signal, soon};
 
 /// The matches of a list but one.
 fn others<'a>(list: &'a Value, but: &str) -> Vec<&'a Value> {
@@ -146,4 +146,55 @@ async fn a_restart_in_development_fails_what_ran_for_the_right_reason_and_keeps_
     let failed = control_plane.event("sortie.match.failed", Some(&playing)).await;
     assert_eq!(failed["data"]["reason"], "server_exited", "its fleet is configured as before");
     control_plane.event("sortie.match.ready", Some(&waiting)).await;
+}
+
+/// Whatever of the data folder was put back: a server that the log does not know is somebody's match.
+#[tokio::test]
+async fn game_servers_that_were_started_after_the_log_ends_are_not_stopped_without_leave() {
+    let log = ["log", "snapshots", "end"];
+    let all = ["log", "snapshots", "end", "end-of-broker", "used", "servers"];
+    for (older, wanted) in [(&log[..], "is older than it was"), (&all, "started after its log ends")] {
+        let (site, address) = holding();
+        let create = ["key", "create", "--name", "a", "--permission", "admin", "--json"];
+        let key = site.run(&create).await.json()["key"].as_str().unwrap().to_owned();
+        let flags = ["--listen", &address];
+        // The configuration is in its log.
+        site.up(&flags).await.stop().await;
+        let copied = |from: &std::path::Path, to: &std::path::Path| {
+            let copy = std::process::Command::new("cp").arg("-aT").args([from, to]).status();
+            assert!(copy.unwrap().success());
+        };
+        copied(&site.path("data"), &site.path("backup"));
+        let mut control_plane = site.up(&flags).await;
+        control_plane.key = Some(key.clone());
+        let id = control_plane.submit(json!({"players": ["p"], "fleet": "own"})).await;
+        control_plane.event("sortie.match.ready", Some(&id)).await;
+        let servers = site.game_servers();
+        control_plane.kill().await;
+        for name in older {
+            let (to, from) = (site.data(name), site.path("backup").join(name));
+            if to.is_dir() {
+                std::fs::remove_dir_all(&to).unwrap();
+            }
+            copied(&from, &to);
+        }
+        // Without their records, too.
+        for entry in std::fs::read_dir(site.data("servers")).unwrap().map(Result::unwrap) {
+            if entry.path().extension().is_some_and(|extension| extension == "json") {
+                std::fs::remove_file(entry.path()).unwrap();
+            }
+        }
+        let said = site.refused(&[]).await;
+        assert!(said.contains(wanted) && said.contains("--accept-loss"), "{said}");
+        assert_eq!(site.game_servers(), servers, "nobody has stopped it");
+
+        let control_plane = site.up(&["--listen", &address, "--accept-loss"]).await;
+        soon("the end of the servers that nobody knows", async {
+            while !site.game_servers().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        control_plane.stop().await;
+    }
 }

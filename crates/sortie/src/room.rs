@@ -1,0 +1,97 @@
+//! What a start has to write and has no room for.
+//!
+//! A start on a full disk serves what can be read. So an id or a key that is drawn for the first time is held in memory
+//! and written as soon as there is room. Until then no game server is started or stopped: one that was started with what
+//! is not written would be a stranger to the next start.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sortie_allocators::local_process::LocalProcessAllocator;
+use sortie_allocators::{Allocator, AllocatorError, StartOrder, Started};
+use sortie_domain::ids::{AllocationId, ServerId};
+
+use crate::failure::Failure;
+
+/// Pause between two attempts to write.
+const PAUSE: Duration = Duration::from_millis(500);
+
+type Write = Arc<dyn Fn() -> Result<(), Failure> + Send + Sync>;
+
+/// What is to be written once there is room. At most one entry for each file of the data folder that a start makes.
+#[derive(Default)]
+pub(crate) struct Unwritten(Vec<Write>);
+
+impl Unwritten {
+    /// Does `write`; later, where there is no room now.
+    ///
+    /// # Errors
+    /// [`Failure`] for any other reason.
+    pub(crate) fn write(
+        &mut self,
+        write: impl Fn() -> Result<(), Failure> + Send + Sync + 'static,
+    ) -> Result<(), Failure> {
+        match write() {
+            Err(problem) if problem.lacks_room() => {
+                tracing::error!(%problem, "written as soon as there is room; until then no game server is started");
+                self.0.push(Arc::new(write));
+                Ok(())
+            }
+            done => done,
+        }
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Returns when everything is written.
+    pub(crate) async fn written(self) {
+        for write in self.0 {
+            loop {
+                let again = Arc::clone(&write);
+                match tokio::task::spawn_blocking(move || again()).await {
+                    Ok(Ok(())) => break,
+                    Ok(Err(problem)) => tracing::debug!(%problem, "still not written"),
+                    // The process ends.
+                    Err(_) => return std::future::pending().await,
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+        tracing::info!("what waited for room on the disk is written");
+    }
+}
+
+/// An allocator that does nothing until it is released.
+#[derive(Default)]
+pub(crate) struct HeldBack(OnceLock<Arc<LocalProcessAllocator>>);
+
+impl HeldBack {
+    /// From now on `allocator` does what is asked.
+    pub(crate) fn release(&self, allocator: Arc<LocalProcessAllocator>) {
+        // Released once.
+        let _ = self.0.set(allocator);
+    }
+
+    fn released(&self) -> Result<&LocalProcessAllocator, AllocatorError> {
+        let waits = || AllocatorError::transient("the control plane waits for room on its disk");
+        self.0.get().map(Arc::as_ref).ok_or_else(waits)
+    }
+}
+
+#[async_trait]
+impl Allocator for HeldBack {
+    async fn start(&self, order: &StartOrder) -> Result<Started, AllocatorError> {
+        self.released()?.start(order).await
+    }
+
+    async fn stop(&self, allocation: &AllocationId, server: &ServerId) -> Result<(), AllocatorError> {
+        self.released()?.stop(allocation, server).await
+    }
+
+    fn stop_only_waits(&self) -> bool {
+        self.0.get().is_none_or(|allocator| allocator.stop_only_waits())
+    }
+}
