@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::StreamExt as _;
 use sortie_allocators::local_process::{
-    ExitListener, LocalFleet, LocalProcess, LocalProcessAllocator, OutputKeeper, ServerEnvironment,
+    ExitListener, Helper, Helpers, LocalFleet, LocalProcess, LocalProcessAllocator, ServerEnvironment,
     ServerExit, ServerKey,
 };
 use sortie_allocators::{Allocator, Fleets};
@@ -143,7 +143,7 @@ impl Node {
         let local = local_fleets(config, &keys, &config.public_url_or(address));
         let reporter = Arc::new(ExitReporter(told));
         let (allocator, running) =
-            LocalProcessAllocator::open(&config.data, installation.id(), keeper(), local, reporter).await?;
+            LocalProcessAllocator::open(&config.data, installation.id(), helpers(), local, reporter).await?;
         let allocator = Arc::new(allocator);
         let log_of_matchmaker = matchmaker::open(config, accepted)?;
         let engine = start_engine(config, log, performer(config, &allocator), accepted).await?;
@@ -609,8 +609,9 @@ const fn dialect(dialect: sortie_config::Dialect) -> Dialect {
 }
 
 /// This program, which stays what it is when its file is replaced.
-fn keeper() -> OutputKeeper {
-    OutputKeeper { program: "/proc/self/exe".into(), arguments: vec!["keep-output".into()] }
+fn helpers() -> Helpers {
+    let helper = |task: &str| Helper { program: "/proc/self/exe".into(), arguments: vec![task.into()] };
+    Helpers { keep_output: helper("keep-output"), enter_group: helper("enter-group") }
 }
 
 /// In development mode the servers go with the control plane; otherwise they play on and the next one adopts them.
