@@ -10,6 +10,7 @@ use std::time::SystemTime;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process_group};
+use sortie_inherited::inherited;
 
 use super::control_group::ControlGroup;
 use super::entrance;
@@ -17,7 +18,6 @@ use super::helpers::Helpers;
 use super::keeper;
 use super::output::Output;
 use super::ports::PortLease;
-use super::proc_files::OUR_PREFIX;
 use super::process::Process;
 use super::record::{Folder, Placement};
 use super::settings::{LocalFleet, LocalProcess, Placeholders};
@@ -204,7 +204,7 @@ impl Program {
         if let Some(working_folder) = &settings.working_folder {
             check_working_folder(working_folder)?;
         }
-        let inherited = inherited(settings).map(|(name, value)| (name.into(), value));
+        let inherited = inherited(&settings.pass_environment).map(|(name, value)| (name.into(), value));
         let own = environment(order, fleet, &placeholders, folder_id);
         let own = own.into_iter().map(|(name, value)| (name.into(), value.into()));
         Ok(Self {
@@ -236,30 +236,6 @@ impl Program {
             command.current_dir(folder);
         }
     }
-}
-
-/// What every server inherits of our own environment: where programs and files are, and how people write. Everything else
-/// may be a secret of ours, under whatever name the configuration gives it.
-const INHERITED: [&str; 12] = [
-    "PATH",
-    "HOME",
-    "TMPDIR",
-    "TZ",
-    "LANG",
-    "LC_ALL",
-    "LC_COLLATE",
-    "LC_CTYPE",
-    "LC_MESSAGES",
-    "LC_MONETARY",
-    "LC_NUMERIC",
-    "LC_TIME",
-];
-
-/// Those variables, and what the fleet names beside them. Ours are never among them.
-fn inherited(settings: &LocalProcess) -> impl Iterator<Item = (&str, OsString)> {
-    let named = settings.pass_environment.iter().map(String::as_str);
-    let named = named.filter(|name| !name.starts_with(OUR_PREFIX));
-    INHERITED.into_iter().chain(named).filter_map(|name| Some((name, std::env::var_os(name)?)))
 }
 
 fn environment(
