@@ -4,6 +4,7 @@
 //! A warning here is certain, so whoever reads one need not ask whether it is meant. Requirements are therefore
 //! compared by what the domain can tell for sure: equalities that contradict each other.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sortie_domain::broker::conjuncts::Conjuncts;
@@ -11,6 +12,9 @@ use sortie_domain::broker::model::{FastSchedule, Properties};
 
 use crate::matchmaker;
 use crate::model::{AllocatorConfig, Config, FleetConfig, Game};
+use crate::netcode::{KeySource, NetcodeKey};
+use crate::players::{PlayerKeys, PlayersConfig};
+use crate::secret::SecretSource;
 use crate::section::Section;
 
 /// Notes every contradiction as a warning below `top`.
@@ -19,6 +23,7 @@ pub(crate) fn warn(top: &Section<'_>, config: &Config) {
     timers_of_gateway(top, config);
     for fleet in &config.fleets {
         timers_of_fleet(top, config, fleet);
+        passed_secrets(top, config, fleet);
         requirements(top, fleet);
     }
     games_without_a_fleet(top, config);
@@ -143,6 +148,52 @@ fn timers_of_fleet(top: &Section<'_>, config: &Config, fleet: &FleetConfig) {
                 shown(broker.match_max_run_time)
             ),
         );
+    }
+}
+
+/// Variables that `sortie dispatch` takes its secret from.
+const SECRETS_OF_DISPATCHERS: [&str; 2] = ["PLACE_SERVER_SECRET", "SERVER_SECRET"];
+
+/// Variables with secrets of the control plane, and what is in them.
+fn secret_variables(config: &Config) -> BTreeMap<&str, &'static str> {
+    let dispatchers = SECRETS_OF_DISPATCHERS.map(|name| (name, "the secret of dispatchers"));
+    let mut variables = BTreeMap::from(dispatchers);
+    if let Some(PlayersConfig { keys: PlayerKeys::Secret(SecretSource::Variable(name), _), .. }) =
+        &config.players
+    {
+        variables.insert(name, "the secret that player tokens are checked with (`players.secret_env`)");
+    }
+    if let Some((SecretSource::Variable(name), _)) = &config.dispatch.secret {
+        variables.insert(name, "the secret of the dispatcher (`dispatch.secret_env`)");
+    }
+    if let Some(KeySource::Variable(name)) = config.netcode_key.as_ref().map(NetcodeKey::source) {
+        let text = "the key that connect tokens are sealed with (`netcode.key_env`; servers that need it get it as \
+                    SORTIE_NETCODE_KEY)";
+        variables.insert(name, text);
+    }
+    let hooks = config.matchmaker.iter().flat_map(|matchmaker| matchmaker.hooks.values());
+    let keys = hooks.filter_map(|hook| hook.key.as_ref());
+    variables
+        .extend(keys.map(|key| (key.variable.as_str(), "the key that is sent to a hook (its `key_env`)")));
+    variables
+}
+
+fn passed_secrets(top: &Section<'_>, config: &Config, fleet: &FleetConfig) {
+    let AllocatorConfig::LocalProcess(process) = &fleet.allocator;
+    let keys = ["fleets", fleet.fleet.id.as_str(), "local_process", "pass_environment"];
+    let secrets = secret_variables(config);
+    for name in &process.pass_environment {
+        if let Some(holds) = secrets.get(name.as_str()) {
+            let text = format!(
+                "names {name}, which holds {holds}: every server of the fleet can read it, and whatever it runs. Take it \
+                 out, or keep the secret in a file"
+            );
+            top.warn_below(&keys, text);
+        } else if name == "*" {
+            let text = "holds `*`, which is no pattern here but the name of a variable: it passes nothing. Name each \
+                        variable that the servers need";
+            top.warn_below(&keys, text.to_owned());
+        }
     }
 }
 

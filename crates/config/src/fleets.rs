@@ -7,8 +7,9 @@ use serde_json::Value;
 use sortie_domain::broker::model::{Fleet, MAX_CAPACITY};
 use sortie_domain::broker::requirements;
 use sortie_domain::ids::FleetId;
+use sortie_inherited::{MAX_NAMED, OUR_PREFIX, is_name};
 
-use crate::keys::{ALLOCATORS, PREFIX};
+use crate::keys::ALLOCATORS;
 use crate::model::{AllocatorConfig, Dialect, Environment, FleetConfig, Game, LocalProcessConfig};
 use crate::parse::{self, DAY, HOUR, SECOND, YEAR};
 use crate::section::Section;
@@ -130,7 +131,7 @@ fn local_process(section: &Section<'_>, max: Option<u32>) -> Option<LocalProcess
     if let Some(environment) = &environment {
         warn_of_hidden(section, environment);
     }
-    let pass_environment = section.get("pass_environment", parse::list(MAX_ENTRIES, passed_variable));
+    let pass_environment = section.get("pass_environment", parse::list(MAX_NAMED, passed_variable));
     let working_folder = section.optional_path("working_folder");
     let ports = section.get("ports", parse::ports);
     if let (Some(ports), Some(max)) = (&ports, max)
@@ -164,13 +165,13 @@ fn local_process(section: &Section<'_>, max: Option<u32>) -> Option<LocalProcess
 /// The name of a variable that servers inherit.
 fn passed_variable(value: &Value) -> Result<String, String> {
     let name = parse::text(value)?;
-    if name.starts_with(PREFIX) {
+    if name.starts_with(OUR_PREFIX) {
         return Err(format!(
-            "names a variable that begins with {PREFIX}, which configures the control plane: set what the servers need in \
+            "names a variable that begins with {OUR_PREFIX}, which configures the control plane: set what the servers need in \
              `environment`"
         ));
     }
-    if name.is_empty() || name.contains(['=', '\0']) {
+    if !is_name(name) {
         return Err("must be the name of a variable: not empty, and without `=`".to_owned());
     }
     Ok(name.to_owned())

@@ -16,18 +16,15 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::timeout;
 
-/// What the variables that configure the sidecar begin with, its keys among them.
-const OUR_PREFIX: &str = "SORTIE_";
-/// Those that are for game servers, whoever starts them.
-const FOR_GAME_SERVERS: [&str; 2] = ["SORTIE_NETCODE_KEY", "SORTIE_PROTOCOL_ID"];
+/// What game servers get besides, whoever starts them: the key and the game that connect tokens are for, and where Agones'
+/// SDKs look for the sidecar.
+const FOR_GAME_SERVERS: [&str; 4] =
+    ["SORTIE_NETCODE_KEY", "SORTIE_PROTOCOL_ID", "AGONES_SDK_GRPC_PORT", "AGONES_SDK_HTTP_PORT"];
 
-/// The environment that programs inherit: all of ours but what configures the sidecar, and `secrets`.
-pub(crate) fn inherited(secrets: &[String]) -> impl Iterator<Item = (OsString, OsString)> {
-    std::env::vars_os().filter(|(name, _)| {
-        let name = name.to_string_lossy();
-        let is_ours = name.starts_with(OUR_PREFIX) && !FOR_GAME_SERVERS.contains(&&*name);
-        !is_ours && !secrets.iter().any(|secret| *secret == name)
-    })
+/// The environment that programs inherit: what every game server does, and what is `named`.
+pub(crate) fn inherited(named: &[String]) -> impl Iterator<Item = (&str, OsString)> {
+    let for_them = FOR_GAME_SERVERS.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
+    sortie_inherited::inherited(named).chain(for_them)
 }
 
 /// The program's group ends with this, unless it was [left](Self::leave).

@@ -101,17 +101,17 @@ impl Sidecar {
         warnings: &mut Vec<Note>,
     ) -> Result<Self, StartError> {
         let shown = settings.shown();
-        let Settings { event_sources, resolver, backend, sidecar, server_id, secret_variables, .. } =
-            settings;
+        let Settings { event_sources, resolver, backend, sidecar, server_id, .. } = settings;
         let resolver_name = resolver.as_ref().map(|resolver| resolver.name().to_owned());
         let resolver = resolver::from_settings(resolver.as_ref(), variables)?;
         let manager = Manager::open(manager_options(&sidecar, server_id), open_backend(backend)?, resolver)?;
         let allowed_hosts = sidecar.allowed_hosts.clone();
-        let mut parts = Parts { secret_variables, allowed_hosts, sources: Vec::new(), listening: Vec::new() };
+        let pass_environment = sidecar.pass_environment.clone();
+        let mut parts = Parts { pass_environment, allowed_hosts, sources: Vec::new(), listening: Vec::new() };
         for settings in event_sources {
             parts.add(settings, warnings).await?;
         }
-        let Parts { sources, mut listening, secret_variables, allowed_hosts } = parts;
+        let Parts { sources, mut listening, pass_environment, allowed_hosts } = parts;
         let (statuses, status) = watch::channel(statuses(&sources, &listening));
         let at_shutdown = match sidecar.at_shutdown {
             settings::AtShutdown::End => AtShutdown::EndMatches,
@@ -127,7 +127,7 @@ impl Sidecar {
                 options.grpc_port = port_of(&listening, "gRPC");
                 options.http_port = port_of(&listening, "HTTP");
                 options.environment = environment(&listening);
-                options.secret_variables = secret_variables;
+                options.pass_environment = pass_environment;
                 options.stop_deadline = for_sources(deadline);
                 options.keep_servers = at_shutdown == AtShutdown::KeepMatches;
                 options.settings = shown;
@@ -194,7 +194,7 @@ impl Sidecar {
 
 /// The event sources, one after the other as they are made.
 struct Parts {
-    secret_variables: Vec<String>,
+    pass_environment: Vec<String>,
     allowed_hosts: Vec<String>,
     sources: Vec<Box<dyn EventSource>>,
     listening: Vec<Listening>,
@@ -237,7 +237,7 @@ impl Parts {
             EventSourceSettings::Process(block) => {
                 let settings = block.read(warnings)?;
                 let source = ProcessSource::new(settings).map_err(|bad| at(&block, &bad))?;
-                Box::new(source.without_variables(&self.secret_variables))
+                Box::new(source.passing(&self.pass_environment))
             }
         };
         self.sources.push(source);

@@ -2,6 +2,7 @@
 
 mod bench;
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -60,6 +61,9 @@ pub(crate) enum Command {
     /// Started by the control plane beside each local game server
     #[command(hide = true)]
     KeepOutput(KeepOutput),
+    /// Started by the control plane in the place of each local game server, which it becomes
+    #[command(hide = true)]
+    EnterGroup(EnterGroup),
 }
 
 /// Where the configuration comes from.
@@ -593,6 +597,15 @@ pub(crate) struct KeepOutput {
     pub(crate) name: String,
     /// Most bytes of both files
     pub(crate) limit: u64,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct EnterGroup {
+    /// The folder of the control group
+    pub(crate) group: PathBuf,
+    /// The program to become, and its arguments
+    #[arg(last = true, required = true)]
+    pub(crate) server: Vec<OsString>,
 }
 
 #[derive(Args, Debug)]

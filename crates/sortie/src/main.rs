@@ -56,8 +56,10 @@ static MEMORY: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Command::KeepOutput(options) = &cli.command {
-        return keep_output(options);
+    match &cli.command {
+        Command::KeepOutput(options) => return keep_output(options),
+        Command::EnterGroup(options) => return enter_group(options),
+        _ => {}
     }
     if let Err(problem) = check_files().and_then(|()| check_threads(&cli.command)) {
         eprintln!("sortie: {problem}");
@@ -101,6 +103,14 @@ fn keep_output(options: &cli::KeepOutput) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// As little as can be, for it stands between the control plane and a game server.
+fn enter_group(options: &cli::EnterGroup) -> ExitCode {
+    let cli::EnterGroup { group, server } = options;
+    // The control plane is told why, and says it in its own words.
+    let Err(_told) = sortie_allocators::local_process::enter_group(group, server);
+    ExitCode::FAILURE
 }
 
 /// Fewest open files that any command needs.
@@ -168,7 +178,7 @@ async fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Key(options) => commands::key::run(options).await,
         Command::Restore(options) => commands::restore::run(&options),
         // Done before there is a runtime.
-        Command::KeepOutput(_) => Ok(ExitCode::SUCCESS),
+        Command::KeepOutput(_) | Command::EnterGroup(_) => Ok(ExitCode::SUCCESS),
         Command::Completions(options) => commands::completions::run(&options),
         Command::Bench(options) => commands::bench::run(options).await,
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::{FutureExt as _, StreamExt as _};
 use sortie_allocators::local_process::{
-    ExitListener, LocalFleet, LocalProcess, LocalProcessAllocator, OutputKeeper, ServerEnvironment,
+    ExitListener, Helper, Helpers, LocalFleet, LocalProcess, LocalProcessAllocator, ServerEnvironment,
     ServerExit, ServerKey,
 };
 use sortie_allocators::{Allocator, Fleets};
@@ -308,7 +308,7 @@ async fn open_allocator(
     let reporter = Arc::new(ExitReporter(told));
     let local = local_fleets(config, keys, url);
     let (allocator, running) =
-        LocalProcessAllocator::open(&config.data, installation, keeper(), local, reporter).await?;
+        LocalProcessAllocator::open(&config.data, installation, helpers(), local, reporter).await?;
     let running = running.into_iter().map(|placement| (placement.allocation, placement.server));
     Ok((Arc::new(allocator), running.collect(), tell))
 }
@@ -622,8 +622,9 @@ const fn dialect(dialect: sortie_config::Dialect) -> Dialect {
 }
 
 /// This program, which stays what it is when its file is replaced.
-fn keeper() -> OutputKeeper {
-    OutputKeeper { program: "/proc/self/exe".into(), arguments: vec!["keep-output".into()] }
+fn helpers() -> Helpers {
+    let helper = |task: &str| Helper { program: "/proc/self/exe".into(), arguments: vec![task.into()] };
+    Helpers { keep_output: helper("keep-output"), enter_group: helper("enter-group") }
 }
 
 /// In development mode the servers go with the control plane; otherwise they play on and the next one adopts them.

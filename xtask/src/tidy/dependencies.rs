@@ -9,13 +9,15 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("sortie-tokens", &[]),
     ("sortie-wire", &["sortie-domain"]),
     ("sortie-engine", &["sortie-domain"]),
-    ("sortie-config", &["sortie-document", "sortie-domain"]),
+    ("sortie-config", &["sortie-document", "sortie-domain", "sortie-inherited"]),
     ("sortie-identity", &["sortie-domain", "sortie-tls"]),
     ("sortie-testkit", &["sortie-domain"]),
     ("sortie-load", &["sortie-domain"]),
     ("sortie-replay", &["sortie-domain", "sortie-wire"]),
+    // What game servers get of our environment, which is no contract of ours.
+    ("sortie-inherited", &[]),
     // Adapters never use each other.
-    ("sortie-allocators", ADAPTER),
+    ("sortie-allocators", &["sortie-domain", "sortie-engine", "sortie-inherited", "sortie-wire"]),
     ("sortie-matchmaker", &["sortie-domain", "sortie-engine", "sortie-tls", "sortie-wire"]),
     ("sortie-api", &["sortie-domain", "sortie-engine", "sortie-identity", "sortie-serving", "sortie-wire"]),
     (
@@ -44,7 +46,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("sortie-tls", &[]),
     // A game of anybody's: it has the public contracts only.
     ("sortie-arena", &["sortie-tls"]),
-    ("sortie-sidecar", &["sortie-document", "sortie-serving", "sortie-tls", "sortie-wire"]),
+    (
+        "sortie-sidecar",
+        &["sortie-document", "sortie-inherited", "sortie-serving", "sortie-tls", "sortie-wire"],
+    ),
     (
         "sortie-fuzz",
         &[

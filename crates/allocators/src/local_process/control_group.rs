@@ -1,17 +1,21 @@
 //! Control groups (cgroup v2): the processes of one server, whatever they do with their session and their environment.
 //!
-//! A group for each server, in the control plane's own. Where the system has none, or does not let us make one (an ordinary
-//! user without a delegated group, most containers), a server's processes are known by their process group and their
-//! environment alone, and one that leaves both is not found.
+//! A group for each server, in the control plane's own. The server enters it before its program runs
+//! ([`entrance`](super::entrance)), so that there is no moment in which a child could be born outside. Where the system has no
+//! groups, or does not let us make one (an ordinary user without a delegated group, most containers), a server's processes are
+//! known by their process group and their environment alone, and one that leaves both is not found.
 
-use std::fs;
-use std::io;
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use sortie_domain::ids::AllocationId;
 
-/// Looks for children that a server had before it was put into its group.
-const MAX_LOOKS: u32 = 8;
+use super::process::Process;
+
+/// Groups looked at below that of one server, which a server that may do so makes for processes of its own.
+const MAX_INNER_GROUPS: usize = 1000;
 
 /// The group of one server.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -27,53 +31,87 @@ impl ControlGroup {
         &self.0
     }
 
-    /// Puts the process `pid`, which was just started, into a group of its own. `None` where that cannot be.
-    pub(super) fn of_new(installation: &str, allocation: &AllocationId, pid: i32) -> Option<Self> {
-        let group = Self(own_group()?.join(format!("sortie-{installation}-{allocation}")));
-        let made = fs::create_dir(&group.0).and_then(|()| group.take_in(pid));
-        match made {
+    /// Makes an empty group for the server of `allocation`. `None` where that cannot be.
+    pub(super) fn make(installation: &str, allocation: &AllocationId) -> Option<Self> {
+        let group = Self(own_group()?.join(format!("{}{allocation}", prefix(installation))));
+        // An empty one is left where a start did not get as far as a record.
+        group.remove();
+        match fs::create_dir(&group.0) {
             Ok(()) => Some(group),
             Err(error) => {
                 tracing::debug!(%allocation, %error, "no control group for a server");
-                group.remove();
                 None
             }
         }
     }
 
-    /// Takes in a process, and the children that it had meanwhile.
-    fn take_in(&self, pid: i32) -> io::Result<()> {
-        fs::write(self.0.join("cgroup.procs"), pid.to_string())?;
-        for _ in 0..MAX_LOOKS {
-            let outside = self.children_outside(pid);
-            if outside.is_empty() {
-                break;
-            }
-            for child in outside {
-                // It may have ended.
-                let _gone_is_fine = fs::write(self.0.join("cgroup.procs"), child.to_string());
-            }
+    /// The groups that control planes of this installation have made and not removed.
+    pub(super) fn left_by(installation: &str) -> BTreeMap<AllocationId, Self> {
+        let prefix = prefix(installation);
+        let entries = own_group().and_then(|own| fs::read_dir(own).ok()).into_iter().flatten().flatten();
+        let groups = entries.filter_map(|entry| {
+            let allocation = AllocationId::new(entry.file_name().to_str()?.strip_prefix(&prefix)?).ok()?;
+            Some((allocation, Self(entry.path())))
+        });
+        groups.collect()
+    }
+
+    /// Puts the calling process into it.
+    pub(super) fn enter(&self) -> io::Result<()> {
+        OpenOptions::new().write(true).open(self.0.join(MEMBERS))?.write_all(b"0")
+    }
+
+    /// Watches the processes that are in it now.
+    pub(super) fn processes(&self) -> Vec<Process> {
+        let mut processes: Vec<_> =
+            self.members().into_iter().filter_map(|pid| Process::open(pid).ok()).collect();
+        // The number of one that ended in between may be another's by now: who is watched and still listed is a member.
+        let members = self.members();
+        processes.retain(|process| members.contains(&process.identity().pid));
+        processes
+    }
+
+    fn members(&self) -> Vec<i32> {
+        let lists = self.with_inner().into_iter().map(|folder| fs::read_to_string(folder.join(MEMBERS)));
+        let lists: Vec<_> = lists.filter_map(Result::ok).collect();
+        lists.iter().flat_map(|list| list.lines()).filter_map(|line| line.parse().ok()).collect()
+    }
+
+    /// Its folder and those of the groups in it, each after the one that it is in.
+    fn with_inner(&self) -> Vec<PathBuf> {
+        let mut folders = vec![self.0.clone()];
+        let mut next = 0;
+        while let Some(folder) = folders.get(next) {
+            next += 1;
+            let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+            let inner = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+            let room = (MAX_INNER_GROUPS + 1).saturating_sub(folders.len());
+            let inner: Vec<_> = inner.map(|entry| entry.path()).take(room).collect();
+            folders.extend(inner);
         }
-        Ok(())
+        folders
     }
 
-    fn children_outside(&self, pid: i32) -> Vec<i32> {
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-        let inside = self.members();
-        let children = children.split_ascii_whitespace().filter_map(|number| number.parse().ok());
-        children.filter(|child| !inside.contains(child)).collect()
-    }
-
-    /// The processes that are in it now.
-    pub(super) fn members(&self) -> Vec<i32> {
-        let text = fs::read_to_string(self.0.join("cgroup.procs")).unwrap_or_default();
-        text.lines().filter_map(|line| line.parse().ok()).collect()
-    }
-
-    /// Removes it, if nothing is left in it.
+    /// Removes it, unless there is a process in it.
     pub(super) fn remove(&self) {
-        let _not_empty_or_not_there = fs::remove_dir(&self.0);
+        for folder in self.with_inner().iter().rev() {
+            let _not_empty_or_not_there = fs::remove_dir(folder);
+        }
     }
+
+    /// Removes it if there is no process in it: nothing has entered it, or all that has is gone.
+    pub(super) fn unless_empty(self) -> Option<Self> {
+        self.remove();
+        self.0.exists().then_some(self)
+    }
+}
+
+/// The file of a group with the numbers of its processes.
+const MEMBERS: &str = "cgroup.procs";
+
+/// What the names of all groups of an installation begin with.
+fn prefix(installation: &str) -> String {
+    format!("sortie-{installation}-")
 }
 
 /// The folder of the group that this process is in.

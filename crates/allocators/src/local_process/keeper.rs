@@ -4,39 +4,35 @@
 //! process takes from it no more than there is room for. It is none of the control plane's threads, because it has to go on
 //! when that ends: at a pipe without a reader the server would be killed. It ends by itself when nobody can write any more.
 
-use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, PipeReader, Read, Write as _};
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Stdio};
 
 use rustix::fs::{AtFlags, Mode, OFlags, openat, renameat, statat};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::helpers::Helper;
+
 /// Most bytes taken from the pipe at a time.
 const CHUNK: usize = 64 << 10;
 
-/// The program that calls [`keep_output`] with the arguments that come last: folder, name of the file, limit in bytes.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct OutputKeeper {
-    /// The program.
-    pub program: PathBuf,
-    /// What it is given before those three.
-    pub arguments: Vec<OsString>,
-}
-
-impl OutputKeeper {
-    /// Starts one for the file `name` in `folder`, which reads from `pipe`.
-    pub(super) fn start(&self, folder: &Path, name: &str, limit: u64, pipe: PipeReader) -> io::Result<Child> {
-        let mut command = Command::new(&self.program);
-        command.args(&self.arguments).arg(std::path::absolute(folder)?).arg(name).arg(limit.to_string());
-        // Nothing of a server is to be found in it, which would make it one of the server's processes.
-        command.env_clear().current_dir("/").process_group(0);
-        command.stdin(pipe).stdout(Stdio::null()).stderr(Stdio::null());
-        command.spawn()
-    }
+/// Starts `helper` for the file `name` in `folder`, which reads from `pipe`.
+pub(super) fn start(
+    helper: &Helper,
+    folder: &Path,
+    name: &str,
+    limit: u64,
+    pipe: PipeReader,
+) -> io::Result<Child> {
+    let mut command = helper.command();
+    command.arg(std::path::absolute(folder)?).arg(name).arg(limit.to_string());
+    // Nothing of a server is to be found in it, which would make it one of the server's processes.
+    command.env_clear().current_dir("/").process_group(0);
+    command.stdin(pipe).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn()
 }
 
 /// Copies standard input to the file `name` in `folder` until it ends: the newest part, of at most `limit` bytes together

@@ -1,7 +1,7 @@
 //! Starts one server process.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, PipeWriter};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -10,12 +10,14 @@ use std::time::SystemTime;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process_group};
+use sortie_inherited::inherited;
 
 use super::control_group::ControlGroup;
-use super::keeper::OutputKeeper;
+use super::entrance;
+use super::helpers::Helpers;
+use super::keeper;
 use super::output::Output;
 use super::ports::PortLease;
-use super::proc_files::OUR_PREFIX;
 use super::process::Process;
 use super::record::{Folder, Placement};
 use super::settings::{LocalFleet, LocalProcess, Placeholders};
@@ -37,7 +39,21 @@ pub(super) struct Launched {
     pub(super) port: PortLease,
 }
 
-/// Starts the server of `order` on `port` and records it. Blocks; needs a runtime. Nothing is left running
+/// A server that was not started, or ended right after its start because it could not be recorded.
+pub(super) struct Failed {
+    pub(super) error: AllocatorError,
+    /// Whether its program has run: then it may have left something, in its control group or elsewhere.
+    pub(super) has_run: bool,
+    pub(super) group: Option<ControlGroup>,
+}
+
+impl From<AllocatorError> for Failed {
+    fn from(error: AllocatorError) -> Self {
+        Self { error, has_run: false, group: None }
+    }
+}
+
+/// Starts the server of `order` on `port` and records it. Blocks; needs a runtime. The server's own process does not run
 /// where this returns an error.
 pub(super) fn launch(
     order: &StartOrder,
@@ -45,30 +61,70 @@ pub(super) fn launch(
     port: PortLease,
     output: &Output,
     folder: &Folder,
-    keeper: &OutputKeeper,
-) -> Result<Launched, AllocatorError> {
-    let mut command = command(order, fleet, port.port(), folder.id())?;
-    let (kept, keeper) = keep(order, output, folder, keeper, &port).map_err(|error| {
+    helpers: &Helpers,
+) -> Result<Launched, Failed> {
+    let program = Program::of(order, fleet, port.port(), folder.id())?;
+    let (kept, keeper) = keep(order, output, folder, helpers, &port).map_err(|error| {
         output.discard();
         AllocatorError::transient(format!("cannot write {}: {error}", output.log.display()))
     })?;
-    command.stdin(Stdio::null()).stdout(kept.0).stderr(kept.1);
-    let spawned = port.while_none_is_tested(|| command.spawn());
-    // With it our ends of the pipe, which would keep the keeper.
-    drop(command);
-    let failed = match spawned {
-        Ok(mut child) => match watch_and_record(order, &child, &keeper, port.port(), folder) {
+    let group = ControlGroup::make(folder.id(), &order.allocation);
+    let failed = match spawn(&program, kept, group.as_ref(), helpers, &port) {
+        Ok(mut child) => match watch_and_record(order, &child, &keeper, group.clone(), port.port(), folder) {
             Ok((process, placement)) => return Ok(Launched { placement, process, port }),
             Err(error) => {
-                kill_unrecorded(&mut child);
-                AllocatorError::transient(format!("cannot keep a record of the server: {error}"))
+                end(&mut child);
+                let problem = format!("cannot keep a record of the server: {error}");
+                Failed { error: AllocatorError::transient(problem), has_run: true, group }
             }
         },
-        Err(error) => spawn_error(&error, &fleet.process),
+        Err(error) => {
+            if let Some(group) = group {
+                group.remove();
+            }
+            spawn_error(&error, &fleet.process).into()
+        }
     };
     tokio::spawn(keeper.buried());
     output.discard();
     Err(failed)
+}
+
+/// Runs `program`, in `group` if there is one. Nothing is left running where this returns an error.
+fn spawn(
+    program: &Program,
+    (stdout, stderr): (PipeWriter, PipeWriter),
+    group: Option<&ControlGroup>,
+    helpers: &Helpers,
+    port: &PortLease,
+) -> io::Result<Child> {
+    let mut outcome = None;
+    let mut command = match group {
+        Some(group) => {
+            let (hear, tell) = io::pipe()?;
+            outcome = Some(hear);
+            let mut command = entrance::command(program, group, &helpers.enter_group);
+            command.stdin(tell);
+            command
+        }
+        None => {
+            let mut command = program.command();
+            command.stdin(Stdio::null());
+            command
+        }
+    };
+    command.stdout(stdout).stderr(stderr);
+    let spawned = port.while_none_is_tested(|| command.spawn());
+    // With it our ends of the pipes: they would keep the keeper, and the outcome from being heard.
+    drop(command);
+    let mut child = spawned?;
+    match outcome.map_or(Ok(()), entrance::outcome) {
+        Ok(()) => Ok(child),
+        Err(error) => {
+            end(&mut child);
+            Err(error)
+        }
+    }
 }
 
 /// Starts the process that keeps the output; gives the ends of its pipe for the server.
@@ -76,7 +132,7 @@ fn keep(
     order: &StartOrder,
     output: &Output,
     folder: &Folder,
-    keeper: &OutputKeeper,
+    helpers: &Helpers,
     port: &PortLease,
 ) -> io::Result<((PipeWriter, PipeWriter), Process)> {
     // Made here, so that an error is heard.
@@ -84,7 +140,8 @@ fn keep(
     let (from, to) = io::pipe()?;
     let both = (to.try_clone()?, to);
     let name = format!("{}.log", order.allocation);
-    let child = port.while_none_is_tested(|| keeper.start(folder.path(), &name, output.limit, from))?;
+    let start = || keeper::start(&helpers.keep_output, folder.path(), &name, output.limit, from);
+    let child = port.while_none_is_tested(start)?;
     let number = i32::try_from(child.id()).map_err(io::Error::other)?;
     Ok((both, Process::open(number)?))
 }
@@ -93,6 +150,7 @@ fn watch_and_record(
     order: &StartOrder,
     child: &Child,
     keeper: &Process,
+    group: Option<ControlGroup>,
     port: u16,
     folder: &Folder,
 ) -> io::Result<(Process, Placement)> {
@@ -105,68 +163,79 @@ fn watch_and_record(
         port,
         process: process.identity().clone(),
         keeper: Some(keeper.identity().clone()),
-        group: ControlGroup::of_new(folder.id(), &order.allocation, number),
+        group: group.and_then(ControlGroup::unless_empty),
         started_at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
     };
     folder.store(&placement)?;
     Ok((process, placement))
 }
 
-/// The group's number is its own until `wait` has reaped its leader.
-fn kill_unrecorded(child: &mut Child) {
+/// Kills a server that was not started as it should be. Its process group's number is its own until `wait` has reaped its
+/// leader.
+fn end(child: &mut Child) {
     if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
         let _gone_is_fine = kill_process_group(pid, Signal::KILL);
     }
     if let Err(error) = child.wait() {
-        tracing::error!(pid = child.id(), %error, "a server that could not be recorded could not be stopped");
+        tracing::error!(pid = child.id(), %error, "a server whose start failed could not be stopped");
     }
 }
 
-fn command(
-    order: &StartOrder,
-    fleet: &LocalFleet,
-    port: u16,
-    folder_id: &str,
-) -> Result<Command, AllocatorError> {
-    let settings = &fleet.process;
-    let placeholders = Placeholders { order, port };
-    let mut command = Command::new(program(&settings.path)?);
-    command.args(settings.arguments.iter().map(|argument| placeholders.fill(argument)));
-    if let Some(working_folder) = &settings.working_folder {
-        check_working_folder(working_folder)?;
-        command.current_dir(working_folder);
-    }
-    // Its own group: a terminal's Ctrl-C for the control plane is none for the servers, and whatever a server
-    // starts can be stopped with it.
-    command.process_group(0);
-    command.env_clear();
-    command.envs(inherited(settings));
-    command.envs(environment(order, fleet, &placeholders, folder_id));
-    Ok(command)
+/// What a server is run as.
+pub(super) struct Program {
+    /// A path, or a name to look up in `PATH`.
+    pub(super) path: PathBuf,
+    pub(super) arguments: Vec<String>,
+    /// All of its environment.
+    pub(super) variables: BTreeMap<OsString, OsString>,
+    working_folder: Option<PathBuf>,
 }
 
-/// What every server inherits of our own environment: where programs and files are, and how people write. Everything else
-/// may be a secret of ours, under whatever name the configuration gives it.
-const INHERITED: [&str; 12] = [
-    "PATH",
-    "HOME",
-    "TMPDIR",
-    "TZ",
-    "LANG",
-    "LC_ALL",
-    "LC_COLLATE",
-    "LC_CTYPE",
-    "LC_MESSAGES",
-    "LC_MONETARY",
-    "LC_NUMERIC",
-    "LC_TIME",
-];
+impl Program {
+    fn of(
+        order: &StartOrder,
+        fleet: &LocalFleet,
+        port: u16,
+        folder_id: &str,
+    ) -> Result<Self, AllocatorError> {
+        let settings = &fleet.process;
+        let placeholders = Placeholders { order, port };
+        let path = program(&settings.path)?;
+        if let Some(working_folder) = &settings.working_folder {
+            check_working_folder(working_folder)?;
+        }
+        let inherited = inherited(&settings.pass_environment).map(|(name, value)| (name.into(), value));
+        let own = environment(order, fleet, &placeholders, folder_id);
+        let own = own.into_iter().map(|(name, value)| (name.into(), value.into()));
+        Ok(Self {
+            path,
+            arguments: settings.arguments.iter().map(|argument| placeholders.fill(argument)).collect(),
+            variables: inherited.chain(own).collect(),
+            working_folder: settings.working_folder.clone(),
+        })
+    }
 
-/// Those variables, and what the fleet names beside them. Ours are never among them.
-fn inherited(settings: &LocalProcess) -> impl Iterator<Item = (&str, OsString)> {
-    let named = settings.pass_environment.iter().map(String::as_str);
-    let named = named.filter(|name| !name.starts_with(OUR_PREFIX));
-    INHERITED.into_iter().chain(named).filter_map(|name| Some((name, std::env::var_os(name)?)))
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.path);
+        command.args(&self.arguments);
+        self.surround(&mut command, &self.variables);
+        command
+    }
+
+    /// Has `command` run where this is to run, with these variables only.
+    pub(super) fn surround<N: AsRef<OsStr>, V: AsRef<OsStr>>(
+        &self,
+        command: &mut Command,
+        variables: impl IntoIterator<Item = (N, V)>,
+    ) {
+        command.env_clear().envs(variables);
+        // Its own group: a terminal's Ctrl-C for the control plane is none for the servers, and whatever a server
+        // starts can be stopped with it.
+        command.process_group(0);
+        if let Some(folder) = &self.working_folder {
+            command.current_dir(folder);
+        }
+    }
 }
 
 fn environment(

@@ -11,14 +11,17 @@
 //! | file | what is in it |
 //! |---|---|
 //! | `settings` | what is configured |
-//! | `launch` | the start of one process |
+//! | `launch`, `entrance` | the start of one process; how it enters its control group before that |
 //! | `watch` | one task a server, from start or recovery to the end |
 //! | `recovery` | which servers an earlier control plane has left |
 //! | `record` | the folder `servers`: placement records and output |
 //! | `process`, `proc_files`, `strays`, `control_group` | processes, and all that descends from one |
 //! | `ports`, `output`, `keeper` | the two things that a server uses up |
+//! | `helpers` | how `keeper` and `entrance` are started, which run in processes of their own |
 
 mod control_group;
+mod entrance;
+mod helpers;
 mod keeper;
 mod launch;
 mod output;
@@ -43,7 +46,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use self::launch::launch;
+use self::control_group::ControlGroup;
+use self::launch::{Failed, launch};
 use self::output::Output;
 use self::ports::Ports;
 use self::record::Folder;
@@ -52,7 +56,9 @@ use self::settings::Terms;
 use self::watch::{Server, StopCause};
 use crate::{Allocator, AllocatorError, StartOrder, Started};
 
-pub use self::keeper::{OutputKeeper, keep_output};
+pub use self::entrance::enter_group;
+pub use self::helpers::{Helper, Helpers};
+pub use self::keeper::keep_output;
 pub use self::record::Placement;
 pub use self::settings::{LocalFleet, LocalProcess, ServerEnvironment, ServerKey};
 
@@ -106,7 +112,7 @@ pub struct LocalProcessAllocator {
 /// Held by the allocator and by the task of every server.
 struct Shared {
     folder: Folder,
-    keeper: OutputKeeper,
+    helpers: Helpers,
     fleets: BTreeMap<FleetId, LocalFleet>,
     listener: Arc<dyn ExitListener>,
     ports: Arc<Ports>,
@@ -194,7 +200,7 @@ impl LocalProcessAllocator {
     pub async fn open(
         data: &Path,
         installation: &str,
-        keeper: OutputKeeper,
+        helpers: Helpers,
         fleets: BTreeMap<FleetId, LocalFleet>,
         listener: Arc<dyn ExitListener>,
     ) -> Result<(Self, Vec<Placement>), OpenError> {
@@ -203,7 +209,7 @@ impl LocalProcessAllocator {
             .map_err(|source| OpenError { folder: data.to_owned(), source })?;
         let shared = Arc::new(Shared {
             folder,
-            keeper,
+            helpers,
             fleets,
             listener,
             ports: Arc::default(),
@@ -217,8 +223,8 @@ impl LocalProcessAllocator {
             let port = shared.ports.claim(placement.port);
             shared.place(Server::new(placement, process, port, &shared));
         }
-        for stray in survey.strays {
-            shared.clear_stray(stray);
+        for (allocation, group) in survey.strays {
+            shared.clear_stray(allocation, group);
         }
         Ok((Self { shared }, taken_over))
     }
@@ -334,11 +340,11 @@ impl Shared {
 
     /// Kills what is left of a server that has ended. Its allocation has no other server until that is done, which would
     /// carry the same ids.
-    fn clear_stray(self: &Arc<Self>, allocation: AllocationId) {
+    fn clear_stray(self: &Arc<Self>, allocation: AllocationId, group: Option<ControlGroup>) {
         let Ok(Admission::Go(guard)) = self.admit(&allocation) else { return };
         let shared = Arc::clone(self);
         self.spawn(async move {
-            strays::clear(shared.folder.id(), &allocation, None, None).await;
+            strays::clear(shared.folder.id(), &allocation, None, group.as_ref()).await;
             drop(guard);
         });
     }
@@ -375,15 +381,25 @@ impl Shared {
         fleet: LocalFleet,
     ) -> Result<Started, AllocatorError> {
         let shared = Arc::clone(self);
+        let allocation = order.allocation.clone();
         let launched = tokio::task::spawn_blocking(move || {
             let ports = &fleet.process.ports;
             let port = shared.ports.lease(ports).ok_or_else(|| no_port(&order.fleet, &fleet))?;
             let output = shared.output(&order.allocation, fleet.process.output_limit);
-            launch(&order, &fleet, port, &output, &shared.folder, &shared.keeper)
+            launch(&order, &fleet, port, &output, &shared.folder, &shared.helpers)
         });
         let launched = launched
             .await
-            .unwrap_or_else(|_| Err(AllocatorError::transient("the control plane is shutting down")))?;
+            .unwrap_or_else(|_| Err(AllocatorError::transient("the control plane is shutting down").into()));
+        let launched = match launched {
+            Ok(launched) => launched,
+            Err(Failed { error, has_run, group }) => {
+                if has_run {
+                    strays::clear(self.folder.id(), &allocation, None, group.as_ref()).await;
+                }
+                return Err(error);
+            }
+        };
         let started = started(&launched.placement);
         self.place(Server::new(launched.placement, Some(launched.process), launched.port, self));
         Ok(started)

@@ -5,11 +5,10 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
+use sortie_inherited::OUR_PREFIX;
+
 /// Longest environment of a process that is read, in bytes: what Linux allows by default.
 const MAX_ENVIRONMENT_BYTES: u64 = 2 * 1024 * 1024;
-/// What the environment variables that matter here begin with.
-pub(super) const OUR_PREFIX: &str = "SORTIE_";
-
 /// Time given to processes that are about to run another program, between two looks.
 const EXEC_PAUSE: Duration = Duration::from_millis(5);
 /// Looks at such processes before they are taken for strangers.

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use sortie_domain::ids::{AllocationId, FleetId, ServerId};
 
+use super::control_group::ControlGroup;
 use super::launch::variable;
 use super::proc_files::Running;
 use super::process::Process;
@@ -18,15 +19,16 @@ pub(super) struct Survey {
     pub(super) running: Vec<(Process, Placement)>,
     /// Servers that were recorded and run no more.
     pub(super) gone: Vec<Placement>,
-    /// Allocations without a server of which processes are left.
-    pub(super) strays: BTreeSet<AllocationId>,
+    /// Allocations without a server of which processes are left, or a control group.
+    pub(super) strays: BTreeMap<AllocationId, Option<ControlGroup>>,
 }
 
 /// Looks for servers by their records, and then, among all that is `running`, for those that a crash left without
 /// one. Blocks; needs a runtime.
 pub(super) fn survey(folder: &Folder, running: Vec<Running>) -> io::Result<Survey> {
-    let mut survey = Survey { running: Vec::new(), gone: Vec::new(), strays: BTreeSet::new() };
+    let mut survey = Survey { running: Vec::new(), gone: Vec::new(), strays: BTreeMap::new() };
     let mut recorded = BTreeSet::new();
+    let mut groups = ControlGroup::left_by(folder.id());
     for placement in folder.load()? {
         recorded.insert(placement.allocation.clone());
         match Process::reopen(&placement.process) {
@@ -38,7 +40,8 @@ pub(super) fn survey(folder: &Folder, running: Vec<Running>) -> io::Result<Surve
         }
     }
     for (allocation, members) in unrecorded(folder, running, &recorded) {
-        match rebuild(&allocation, &members) {
+        let group = groups.remove(&allocation);
+        match rebuild(&allocation, &members, group.clone()) {
             Some((process, placement)) => {
                 tracing::warn!(%allocation, pid = placement.pid(), "taken over without a record");
                 if let Err(error) = folder.store(&placement) {
@@ -49,10 +52,12 @@ pub(super) fn survey(folder: &Folder, running: Vec<Running>) -> io::Result<Surve
             }
             None => {
                 tracing::warn!(%allocation, "killing what is left of a server without a record");
-                survey.strays.insert(allocation);
+                survey.strays.insert(allocation, group);
             }
         }
     }
+    groups.retain(|allocation, _| !recorded.contains(allocation));
+    survey.strays.extend(groups.into_iter().map(|(allocation, group)| (allocation, Some(group))));
     Ok(survey)
 }
 
@@ -85,7 +90,11 @@ fn unrecorded(
 }
 
 /// The record that was not written, from the environment of the server: the oldest process that leads a group.
-fn rebuild(allocation: &AllocationId, members: &[Running]) -> Option<(Process, Placement)> {
+fn rebuild(
+    allocation: &AllocationId,
+    members: &[Running],
+    group: Option<ControlGroup>,
+) -> Option<(Process, Placement)> {
     let leaders = members.iter().filter(|running| running.stat.group == running.pid);
     let leader = leaders.min_by_key(|running| (running.stat.started_ticks, running.pid))?;
     let process = strays::open(leader)?;
@@ -96,9 +105,9 @@ fn rebuild(allocation: &AllocationId, members: &[Running]) -> Option<(Process, P
         fleet: FleetId::new(read(variable::FLEET)?).ok()?,
         port: read(variable::PORT)?.parse().ok()?,
         process: process.identity().clone(),
-        // Both go on, and end with what is in them.
+        // It goes on, and ends with the last process that can write.
         keeper: None,
-        group: None,
+        group,
         started_at: started_at(&process),
     };
     Some((process, placement))

@@ -1,6 +1,7 @@
 //! Ends what a server has left behind: members of its process group, those of its control group, where it has one, and
 //! processes that left the group but still carry its ids in their environment. Without this a helper process would keep the server's port.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -64,17 +65,20 @@ async fn left_of(
     group: Option<i32>,
     control_group: Option<&ControlGroup>,
 ) -> Vec<Process> {
-    let members = control_group.map(ControlGroup::members).unwrap_or_default();
+    // Also those of other users: a server that has the right to may change to one.
+    let mut left = control_group.map(ControlGroup::processes).unwrap_or_default();
+    let members: BTreeSet<i32> = left.iter().map(|process| process.identity().pid).collect();
     let running = proc_files::running().await.unwrap_or_else(|error| {
         tracing::warn!(%error, "cannot look for processes that a server left behind");
         Vec::new()
     });
     let is_left = |running: &&Running| {
-        Some(running.stat.group) == group
-            || members.contains(&running.pid)
-            || belongs(running, folder_id, Some(allocation.as_str()))
+        let is_known =
+            Some(running.stat.group) == group || belongs(running, folder_id, Some(allocation.as_str()));
+        is_known && !members.contains(&running.pid)
     };
-    running.iter().filter(is_left).filter_map(open).collect()
+    left.extend(running.iter().filter(is_left).filter_map(open));
+    left
 }
 
 /// Whether a process was started by a server of this folder; of this `allocation`, if one is given.

@@ -560,7 +560,7 @@ pub(super) static REST: &[KeyDoc] = &[
         "fleets.<name>.local_process.pass_environment",
         Texts,
         Default("[]"),
-        "Names of variables of the control plane that its servers inherit beside `PATH`, `HOME`, `TMPDIR`, `TZ`, `LANG` and the usual `LC_…`; nothing else is inherited. At most 1000.",
+        "Names of variables of the control plane that its servers inherit beside `PATH`, `HOME`, `TMPDIR`, `TZ`, `LANG` and the usual `LC_…`; nothing else is inherited. No patterns. At most 1000.",
     ),
     key(
         "fleets.<name>.local_process.working_folder",

@@ -46,6 +46,40 @@ fn what_goes_together_gives_no_warning() {
 }
 
 #[test]
+fn secrets_that_servers_would_inherit() {
+    const SECRETS: [(&str, &str); 6] = [
+        ("JWT_SECRET", "player tokens"),
+        ("DISPATCH_SECRET", "`dispatch.secret_env`"),
+        ("GAME_KEY", "`netcode.key_env`"),
+        ("HOOK_KEY", "hook"),
+        ("PLACE_SERVER_SECRET", "dispatchers"),
+        ("SERVER_SECRET", "dispatchers"),
+    ];
+    let text = format!(
+        "{CALM}{}local_process.pass_environment = ['CUDA_VISIBLE_DEVICES', '*', {}]\n\
+         [players]\nissuer = 'i'\naudience = 'a'\nsecret_env = 'JWT_SECRET'\n\
+         [dispatch]\nsecret_env = 'DISPATCH_SECRET'\n\
+         [netcode]\nkey_env = 'GAME_KEY'\n\
+         [matchmaker.queues.duel]\nplayers_per_team = 1\n\
+         [[matchmaker.queues.duel.hooks]]\nkind = 'validate_ticket'\nname = 'bans'\nurl = 'https://a.example/'\nkey_env = 'HOOK_KEY'\n",
+        fleet(""),
+        SECRETS.map(|(name, _)| format!("'{name}'")).join(", ")
+    );
+    let value = "0123456789abcdef".repeat(4);
+    let variables = SECRETS.map(|(name, _)| (name, value.as_str()));
+    let config = crate::Folder::with("sortie.toml", &text).load(&variables).unwrap();
+    let found: Vec<_> = config.warnings.iter().map(Finding::to_string).collect();
+    let path = "fleets.arena.local_process.pass_environment: ";
+    let about: Vec<_> = found.iter().filter_map(|warning| warning.strip_prefix(path)).collect();
+    assert_eq!(about.len(), 1 + SECRETS.len(), "{found:#?}");
+    assert!(about[0].contains("`*`") && about[0].contains("passes nothing"), "{about:#?}");
+    for ((name, holds), warning) in SECRETS.iter().zip(&about[1..]) {
+        assert!(warning.contains(&format!("names {name},")) && warning.contains(holds), "{warning}");
+    }
+    assert!(!found.iter().any(|warning| warning.contains(&value)), "{found:#?}");
+}
+
+#[test]
 fn requirements_that_are_never_met_by_the_fleets_own_servers() {
     let requirements = "[fleets.own]\nmax = 1\nlocal_process.path = 'a'\nrequirements = \"MatchProperties.map == 'desert'\"\n";
     let parts = ["MatchProperties.map cannot be \"desert\" and \"forest\"", "Make the two alike"];

@@ -60,9 +60,9 @@ pub struct ControlOptions {
     pub http_port: Option<u16>,
     /// Variables that launched programs get: where the sidecar listens.
     pub environment: BTreeMap<String, String>,
-    /// Variables of this process that launched programs do not inherit, because they hold secrets; those that begin
-    /// with `SORTIE_` are never inherited.
-    pub secret_variables: Vec<String>,
+    /// Variables of this process that launched programs inherit beside those that every game server does. Those that
+    /// begin with `SORTIE_` are never inherited, unless they are for game servers.
+    pub pass_environment: Vec<String>,
     /// Time from SIGTERM to SIGKILL for launched programs.
     pub stop_deadline: Duration,
     /// Launched programs, and the matches that they hold, outlive the sidecar.
@@ -89,7 +89,7 @@ impl ControlOptions {
             grpc_port: None,
             http_port: None,
             environment: BTreeMap::new(),
-            secret_variables: Vec::new(),
+            pass_environment: Vec::new(),
             stop_deadline: Duration::from_secs(10),
             keep_servers: false,
             settings: Value::Null,

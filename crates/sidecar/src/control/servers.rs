@@ -41,8 +41,8 @@ const PORT: &str = "SORTIE_PORT";
 pub(super) struct Terms {
     /// Variables that they get.
     pub(super) environment: BTreeMap<String, String>,
-    /// Variables of the sidecar that they do not inherit.
-    pub(super) secret_variables: Vec<String>,
+    /// Variables of the sidecar that they inherit beside those that every game server does.
+    pub(super) pass_environment: Vec<String>,
     /// Time from SIGTERM to SIGKILL.
     pub(super) stop_deadline: Duration,
 }
@@ -318,7 +318,7 @@ impl Shared {
         let mut command = Command::new(program(&profile.command)?);
         // What it writes goes where the sidecar's own log goes: whoever reads that wants to see both.
         command.args(&profile.args).stdin(Stdio::null());
-        command.env_clear().envs(inherited(&self.terms.secret_variables)).envs(&self.terms.environment);
+        command.env_clear().envs(inherited(&self.terms.pass_environment)).envs(&self.terms.environment);
         Ok(command)
     }
 

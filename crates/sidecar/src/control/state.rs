@@ -48,7 +48,7 @@ impl Control {
     pub(super) fn new(options: ControlOptions, manager: Manager, closing: CancellationToken) -> Self {
         let terms = Terms {
             environment: options.environment.clone(),
-            secret_variables: options.secret_variables.clone(),
+            pass_environment: options.pass_environment.clone(),
             stop_deadline: options.stop_deadline,
         };
         // An id of its own among those that the manager makes and keeps.

@@ -72,8 +72,6 @@ pub struct Settings {
     pub sidecar: SidecarSettings,
     /// The id that whoever started this sidecar knows its game server by: `SORTIE_SERVER_ID`.
     pub server_id: Option<String>,
-    /// Variables of the environment that hold keys: programs must not inherit them.
-    pub secret_variables: Vec<String>,
 }
 
 /// Settings, and what is odd about them.
@@ -189,29 +187,39 @@ impl Reading<'_> {
         let overrides = !app.resolver.is_null() || is_known;
         let sidecar = read(&app.sidecar, "app.sidecar", &mut self.warnings)
             .and_then(|keys: own::SidecarKeys| keys.checked(self.place, overrides));
-        let sidecar = self.keep(sidecar);
+        let sidecar = self.keep(sidecar).map(|mut sidecar| {
+            let secrets = secret_variables(&[&app.event_source, &app.backend, &app.sidecar]);
+            self.withhold(&mut sidecar.pass_environment, &secrets);
+            sidecar
+        });
         let whole = logging.zip(backend).zip(sidecar).filter(|_| self.problems.is_empty());
         let Some(((logging, backend), sidecar)) = whole else {
             return Err(SettingsError { problems: self.problems });
         };
         let server_id = backends::given(self.place.variables, SERVER_ID).map(str::to_owned);
-        let secret_variables = secret_variables(&[&app.event_source, &app.backend, &app.sidecar]);
-        let settings = Settings {
-            motd,
-            logging,
-            event_sources,
-            resolver,
-            backend,
-            sidecar,
-            server_id,
-            secret_variables,
-        };
+        let settings = Settings { motd, logging, event_sources, resolver, backend, sidecar, server_id };
         if settings.sidecar.override_connection_details && settings.resolver.is_none() {
             let path = "app.sidecar.MatchManagementStrategy.OverrideConnectionDetails".to_owned();
             let text = "has no effect: there is no app.resolver, so game servers' own details are sent";
             self.warnings.push(Note { path, text: text.to_owned() });
         }
         Ok(Loaded { settings, warnings: self.warnings })
+    }
+
+    /// Takes out of what programs are to inherit what holds a key of the sidecar.
+    fn withhold(&mut self, pass_environment: &mut Vec<String>, secrets: &[String]) {
+        pass_environment.retain(|name| {
+            let text = if secrets.contains(name) {
+                format!("{name} is not inherited: it holds a key of the sidecar, as an ApiKeyEnv says")
+            } else if name == "*" {
+                "* is no pattern, but the name of a variable that does not exist: name each variable"
+                    .to_owned()
+            } else {
+                return true;
+            };
+            self.warnings.push(Note { path: "app.sidecar.PassEnvironment".to_owned(), text });
+            false
+        });
     }
 
     /// The outcome, or one problem more.

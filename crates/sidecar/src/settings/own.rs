@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use sortie_inherited::{MAX_NAMED, OUR_PREFIX, is_name};
 use sortie_serving::ListenAddr;
 
 use super::reading::{SettingsError, join};
@@ -97,6 +98,8 @@ pub struct SidecarSettings {
     /// Names and addresses, without a port, by which callers may call ports that ask for no key, besides those of this
     /// machine itself.
     pub allowed_hosts: Vec<String>,
+    /// Variables of the sidecar that the programs which it starts inherit beside those that every game server does.
+    pub pass_environment: Vec<String>,
     /// The resolver's address replaces what a game server sent.
     pub override_connection_details: bool,
     /// Missing ids are filled in.
@@ -122,6 +125,7 @@ pub(super) struct SidecarKeys {
     api_key_file: Option<PathBuf>,
     api_key_env: Option<String>,
     allowed_hosts: Vec<String>,
+    pass_environment: Vec<String>,
     match_management_strategy: StrategyKeys,
     data_folder: Option<PathBuf>,
     server_health: HealthKeys,
@@ -183,6 +187,7 @@ impl SidecarKeys {
             let problem = format!("{wrong:?} is neither a name nor an IP address, without a port");
             return Err(SettingsError::at(join(path, "AllowedHosts"), problem));
         }
+        check_passed(&join(path, "PassEnvironment"), &self.pass_environment)?;
         if let Some(silent_after) = self.server_health.silent_after {
             within(path, "ServerHealth.SilentAfter", silent_after, MAX_SILENCE)?;
         }
@@ -199,6 +204,7 @@ impl SidecarKeys {
             debug_panel_addr: self.debug_panel_addr,
             api_key,
             allowed_hosts: self.allowed_hosts,
+            pass_environment: self.pass_environment,
             override_connection_details: strategy.override_connection_details.unwrap_or(has_resolver),
             auto_populate_ids: strategy.auto_populate_ids.unwrap_or(true),
             data_folder,
@@ -208,6 +214,23 @@ impl SidecarKeys {
             shutdown_deadline: self.shutdown.deadline,
         })
     }
+}
+
+fn check_passed(path: &str, names: &[String]) -> Result<(), SettingsError> {
+    if names.len() > MAX_NAMED {
+        return Err(SettingsError::at(path, format!("has more than {MAX_NAMED} entries")));
+    }
+    if names.iter().any(|name| !is_name(name)) {
+        return Err(SettingsError::at(path, "must be names of variables: not empty, and without `=`"));
+    }
+    if names.iter().any(|name| name.starts_with(OUR_PREFIX)) {
+        let problem = format!(
+            "names a variable that begins with {OUR_PREFIX}, which configures the sidecar: pass what programs need under \
+             another name"
+        );
+        return Err(SettingsError::at(path, problem));
+    }
+    Ok(())
 }
 
 /// A name of a host or an IP address, without a port.
@@ -257,6 +280,7 @@ struct ShownKeys<'a> {
     debug_panel_addr: Option<&'a ListenAddr>,
     api_key: Option<&'a Secret>,
     allowed_hosts: &'a [String],
+    pass_environment: &'a [String],
     match_management_strategy: StrategyKeys,
     data_folder: &'a PathBuf,
     server_health: HealthKeys,
@@ -269,6 +293,7 @@ impl Serialize for SidecarSettings {
             debug_panel_addr: self.debug_panel_addr.as_ref(),
             api_key: self.api_key.as_ref(),
             allowed_hosts: &self.allowed_hosts,
+            pass_environment: &self.pass_environment,
             match_management_strategy: StrategyKeys {
                 override_connection_details: Some(self.override_connection_details),
                 auto_populate_ids: Some(self.auto_populate_ids),

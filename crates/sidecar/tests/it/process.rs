@@ -37,6 +37,8 @@ pub(crate) fn run(backend: FakeBackend, script: &str, more: &Value) -> Running {
     let more = more.as_object().cloned().unwrap_or_default();
     settings.as_object_mut().unwrap().extend(more);
     let source = ProcessSource::new(serde_json::from_value(settings).unwrap()).unwrap();
+    // Cargo sets it for tests.
+    let source = source.passing(&["CARGO_PKG_NAME".to_owned()]);
     let manager = Manager::new(ManagerOptions::default(), backend.shared(), None);
     let closing = CancellationToken::new();
     let source = tokio::spawn(Box::new(source).run(manager.clone(), closing.clone()));
@@ -123,6 +125,10 @@ async fn a_match_lives_as_long_as_its_program() {
     assert_eq!(variable("SORTIE_PLAYER_PROPERTIES").as_deref(), Some("{}"));
     assert_eq!(variable("SORTIE_SERVER_ID").as_ref(), Some(&running.id));
     assert_eq!(variable("MINE").as_deref(), Some("is a"));
+    assert_eq!(variable("CARGO_PKG_NAME").as_deref(), Some("sortie-sidecar"), "it is named");
+    assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some());
+    assert_eq!(variable("CARGO_MANIFEST_DIR"), None, "nobody names it");
+    assert_eq!(variable("HOME"), std::env::var("HOME").ok());
     let expected = format!("a\n--map=dust; touch pwned\n{port}\n127.0.0.1:{port}\n{}\n", running.id);
     assert_eq!(running.text("a.args"), expected);
     assert!(!running.file("pwned").exists());

@@ -453,8 +453,71 @@ fn an_event_source_can_have_a_key_and_ports_further_names() {
     let settings = with_catena_api(keyed, r#"{"AllowedHosts": ["sidecar", "2001:db8::1"]}"#);
     assert_eq!(catena_api(&settings).api_key.as_ref().unwrap().text(), "s3cret");
     assert_eq!(settings.sidecar.allowed_hosts, ["sidecar", "2001:db8::1"]);
-    assert!(settings.secret_variables.contains(&"SORTIE_TEST_KEY".to_owned()), "programs do not inherit it");
     assert!(!settings.shown().to_string().contains("s3cret"));
+}
+
+#[test]
+fn programs_inherit_what_is_named_but_no_key() {
+    let text = r#"{"app": {
+        "event_source": {"use": "catena_api_event_source", "configs": {"catena_api_event_source":
+            {"HttpListenAddr": ":1", "ApiKeyEnv": "KEY_OF_SERVERS"}}},
+        "backend": {"use": "catena_backend", "configs": {"catena_backend":
+            {"url": "http://x", "apikeyenv": "KEY_OF_BACKEND"}}},
+        "sidecar": {"pass_environment": ["GAME_MODE", "KEY_OF_SERVERS", "*", "KEY_OF_BACKEND", "LD_LIBRARY_PATH"]}}}"#;
+    let folder = Folder::with("config.json", text);
+    let loaded = folder.load(&[("KEY_OF_SERVERS", "s3cret"), ("KEY_OF_BACKEND", "s3cret")]).unwrap();
+    assert_eq!(loaded.settings.sidecar.pass_environment, ["GAME_MODE", "LD_LIBRARY_PATH"]);
+    let warnings: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
+    let path = "app.sidecar.PassEnvironment: ";
+    let key = "is not inherited: it holds a key of the sidecar, as an ApiKeyEnv says";
+    assert_eq!(
+        warnings,
+        [
+            format!("{path}KEY_OF_SERVERS {key}"),
+            format!(
+                "{path}* is no pattern, but the name of a variable that does not exist: name each variable"
+            ),
+            format!("{path}KEY_OF_BACKEND {key}"),
+        ]
+    );
+    let shown = loaded.settings.shown();
+    assert_eq!(
+        shown["app"]["sidecar"]["PassEnvironment"],
+        serde_json::json!(["GAME_MODE", "LD_LIBRARY_PATH"])
+    );
+}
+
+#[tokio::test]
+async fn what_the_settings_name_reaches_the_program() {
+    let folder = TempDir::new().unwrap();
+    let matches = folder.path().join("matches.json");
+    std::fs::write(&matches, r#"[{"matchId": "a", "playerIds": ["p"]}]"#).unwrap();
+    let script = "env > env.tmp; mv env.tmp env";
+    let text = serde_json::json!({
+        "event_source": {"use": "process_event_source", "configs": {"process_event_source":
+            {"Command": "/bin/sh", "Args": ["-c", script], "WorkingDirectory": folder.path(), "PortRange": "21000-21999"}}},
+        "backend": {"use": "noop_backend", "configs": {"noop_backend": {"Matches": matches}}},
+        "sidecar": {"DataFolder": folder.path().join("data"), "PassEnvironment": ["CARGO_PKG_NAME"]},
+    });
+    let text = text.to_string();
+    let settings = app(text.strip_prefix('{').unwrap().strip_suffix('}').unwrap(), &[]);
+    let sidecar = Sidecar::start(settings, &Variables::new(), &mut Vec::new()).await.unwrap();
+    let closing = tokio_util::sync::CancellationToken::new();
+    let run = tokio::spawn(sidecar.run(closing.clone()));
+    let mut looks = tokio::time::interval(Duration::from_millis(5));
+    let variables = tokio::time::timeout(Duration::from_secs(30), async {
+        loop {
+            looks.tick().await;
+            if let Ok(text) = std::fs::read_to_string(folder.path().join("env")) {
+                return text;
+            }
+        }
+    });
+    let variables = variables.await.unwrap();
+    closing.cancel();
+    run.await.unwrap().unwrap();
+    assert!(variables.lines().any(|line| line == "CARGO_PKG_NAME=sortie-sidecar"), "{variables}");
+    assert!(!variables.contains("CARGO_MANIFEST_DIR"), "{variables}");
 }
 
 #[tokio::test]

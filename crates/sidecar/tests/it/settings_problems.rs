@@ -350,6 +350,29 @@ fn options_of_resolvers() {
 }
 
 #[test]
+fn what_programs_are_to_inherit_must_be_names_of_variables() {
+    for (names, problem) in [
+        (r#"["A", ""]"#, "must be names of variables: not empty, and without `=`"),
+        (r#"["A=s3cret"]"#, "must be names of variables: not empty, and without `=`"),
+        (
+            r#"["SORTIE_API_KEY"]"#,
+            "names a variable that begins with SORTIE_, which configures the sidecar: pass what programs need under \
+             another name",
+        ),
+    ] {
+        one(
+            &format!(r#""sidecar": {{"PassEnvironment": {names}}}"#),
+            &format!("app.sidecar.PassEnvironment: {problem}"),
+        );
+    }
+    let many = serde_json::json!(vec!["A"; 1001]);
+    one(
+        &format!(r#""sidecar": {{"PassEnvironment": {many}}}"#),
+        "app.sidecar.PassEnvironment: has more than 1000 entries",
+    );
+}
+
+#[test]
 fn problems_of_several_blocks_are_told_at_once() {
     let error =
         problems(r#""logging": {"encoder": "xml"}, "backend": {}, "sidecar": {"DataFolder": ""}"#, &[]);

@@ -1,6 +1,7 @@
 //! A fleet of one's own: what its servers are given, and what becomes of those that fail.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -27,6 +28,20 @@ fn noted(site: &Site, server: &Value) -> Value {
 async fn server_of(control_plane: &ControlPlane, id: &str) -> Value {
     let ready = control_plane.event("sortie.match.ready", Some(id)).await;
     ready["data"]["server_id"].clone()
+}
+
+/// Where there is cgroup v2 and we may make groups in our own.
+fn can_make_control_groups() -> bool {
+    let read = |name: &str| std::fs::read_to_string(format!("/proc/{name}")).unwrap();
+    let (mounts, own) = (read("mounts"), read("self/cgroup"));
+    let mounted_at = mounts.lines().find_map(|line| match line.split(' ').collect::<Vec<_>>()[..] {
+        [_, folder, "cgroup2", ..] => Some(folder),
+        _ => None,
+    });
+    let own = own.lines().find_map(|line| line.strip_prefix("0::/"));
+    let Some((mounted_at, own)) = mounted_at.zip(own) else { return false };
+    let probe = Path::new(mounted_at).join(own).join(format!("probe-{}", std::process::id()));
+    std::fs::create_dir(&probe).and_then(|()| std::fs::remove_dir(&probe)).is_ok()
 }
 
 #[tokio::test]
@@ -64,7 +79,13 @@ async fn a_server_is_given_what_it_needs_and_nothing_of_ours() {
     let shown = control_plane.show(&id).await;
     assert_eq!(shown["connection_details"], format!("127.0.0.1:{}", value("PORT")));
 
-    signal(i32::try_from(noted["pid"].as_i64().unwrap()).unwrap(), Signal::USR1);
+    let pid = i32::try_from(noted["pid"].as_i64().unwrap()).unwrap();
+    let group = format!("/sortie-{}-{}", value("DATA_ID"), value("ALLOCATION_ID"));
+    let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let is_member = groups.lines().any(|line| line.starts_with("0::") && line.ends_with(&group));
+    assert_eq!(is_member, can_make_control_groups(), "{groups}");
+
+    signal(pid, Signal::USR1);
     control_plane.event("sortie.match.ended", Some(&id)).await;
     control_plane.stop().await;
     assert_eq!(site.game_servers(), NONE);
@@ -118,7 +139,7 @@ async fn a_server_that_never_calls_is_given_up() {
 
 #[tokio::test]
 async fn a_program_that_is_not_there_is_named() {
-    let path = std::path::Path::new("/nowhere/game-server");
+    let path = Path::new("/nowhere/game-server");
     let broker = json!({"match_pickup_time": "2s"});
     let fleets = json!({"own": fleet(path, &[], 1, &json!({}))});
     let site = Site::with_config(&json!({"dev": true, "broker": broker, "fleets": fleets}));

@@ -6,7 +6,7 @@ use rustix::process::{Pid, WaitOptions, waitpid};
 use sortie_allocators::local_process::Placement;
 use sortie_allocators::{Allocator, StartOrder};
 
-use super::harness::{Harness, Opened, is_alive, kill};
+use super::harness::{Harness, Opened, eventually, is_alive, kill, own_duration, sleepers};
 use crate::conformance::order;
 
 /// Ends when told to, and at the latest with the folder of its test.
@@ -136,8 +136,37 @@ async fn a_server_without_a_record_is_taken_over_by_its_environment() {
     let rebuilt = std::fs::read_to_string(harness.record(&order)).unwrap();
     let but_for_people = |record: &str| record.split("\"started_at\"").next().unwrap().to_owned();
     assert_eq!(but_for_people(&rebuilt), but_for_people(&recorded));
+    let group =
+        |record: &str| serde_json::from_str::<serde_json::Value>(record).unwrap()["control_group"].clone();
+    assert_eq!(group(&rebuilt), group(&recorded));
     opened.allocator.start(&order).await.unwrap();
     assert_eq!(harness.pid("pid").await, pid);
+}
+
+/// A daemon that nothing but its control group tells from other processes.
+#[tokio::test]
+async fn what_is_left_in_a_control_group_without_a_record_is_killed() {
+    let harness = Harness::new();
+    let order = order("a", "eu");
+    let duration = own_duration();
+    let script = format!("env -i setsid -f sleep {duration}; echo $$ > pid; exec sleep 1000");
+    let Opened { allocator, .. } = harness.open(harness.fleet(&script)).await;
+    allocator.start(&order).await.unwrap();
+    let pid = harness.pid("pid").await;
+    let daemon = eventually("a daemon", || sleepers(&duration).first().copied()).await;
+    let group = harness.control_group(&order);
+    drop(allocator);
+    end_unwatched(pid);
+    std::fs::remove_file(harness.record(&order)).unwrap();
+    let opened = harness.open(harness.fleet("exec sleep 1000")).await;
+    // The next server of the allocation is not taken for what is left.
+    opened.allocator.start(&order).await.unwrap();
+    match group {
+        Some(group) => assert!(!is_alive(daemon) && harness.control_group(&order) == Some(group)),
+        None => kill(daemon),
+    }
+    harness.processes_are(1).await;
+    opened.allocator.stop(&order.allocation, &order.server).await.unwrap();
 }
 
 #[tokio::test]

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use sortie_allocators::local_process::{
-    ExitListener, LocalFleet, LocalProcess, LocalProcessAllocator, OutputKeeper, Placement,
-    ServerEnvironment, ServerExit, keep_output,
+    ExitListener, Helper, Helpers, LocalFleet, LocalProcess, LocalProcessAllocator, Placement,
+    ServerEnvironment, ServerExit,
 };
 use sortie_allocators::{Allocator, StartOrder};
 use sortie_domain::ids::{AllocationId, FleetId};
@@ -98,7 +99,7 @@ impl Harness {
         let (allocator, taken_over) = LocalProcessAllocator::open(
             self.data.path(),
             &self.installation,
-            keeper(),
+            helpers(),
             BTreeMap::from(fleets),
             listener,
         )
@@ -137,26 +138,47 @@ impl Harness {
         self.line(name).await.parse().unwrap()
     }
 
-    /// The process numbers in the allocator's records.
-    fn recorded(&self) -> Vec<i32> {
+    /// The allocator's records.
+    fn records(&self) -> Vec<serde_json::Value> {
         let Ok(entries) = std::fs::read_dir(self.kept("")) else { return Vec::new() };
         let files = entries
             .flatten()
             .map(|entry| entry.path())
             .filter(|path| path.extension() == Some("json".as_ref()));
-        let records = files.filter_map(|path| serde_json::from_slice(&std::fs::read(path).ok()?).ok());
-        records.filter_map(|record: serde_json::Value| record["pid"].as_i64()?.try_into().ok()).collect()
+        files.filter_map(|path| serde_json::from_slice(&std::fs::read(path).ok()?).ok()).collect()
+    }
+
+    /// The process numbers in them.
+    fn recorded(&self) -> Vec<i32> {
+        self.records().iter().filter_map(|record| record["pid"].as_i64()?.try_into().ok()).collect()
+    }
+
+    /// Whether the system lets us make control groups. Where it does, each server has one in its record.
+    pub(crate) fn has_control_groups(&self) -> bool {
+        let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
+        let mounted_at = mounts.lines().find_map(|line| match line.split(' ').collect::<Vec<_>>()[..] {
+            [_, folder, "cgroup2", ..] => Some(folder),
+            _ => None,
+        });
+        let own = std::fs::read_to_string("/proc/self/cgroup").unwrap();
+        let own = own.lines().find_map(|line| line.strip_prefix("0::/"));
+        let Some((mounted_at, own)) = mounted_at.zip(own) else { return false };
+        let probe = Path::new(mounted_at).join(own).join(format!("probe-{}", self.installation));
+        std::fs::create_dir(&probe).and_then(|()| std::fs::remove_dir(&probe)).is_ok()
+    }
+
+    /// The control group of a server, as its record has it. There is one wherever there can be.
+    pub(crate) fn control_group(&self, order: &StartOrder) -> Option<PathBuf> {
+        let record: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(self.record(order)).unwrap()).unwrap();
+        let group = record["control_group"].as_str().map(PathBuf::from);
+        assert!(group.is_some() || !self.has_control_groups(), "{record}");
+        group
     }
 
     /// The control groups in the allocator's records.
     fn control_groups(&self) -> Vec<PathBuf> {
-        let Ok(entries) = std::fs::read_dir(self.kept("")) else { return Vec::new() };
-        let records = entries
-            .flatten()
-            .filter_map(|entry| serde_json::from_slice(&std::fs::read(entry.path()).ok()?).ok());
-        records
-            .filter_map(|record: serde_json::Value| Some(record["control_group"].as_str()?.into()))
-            .collect()
+        self.records().iter().filter_map(|record| Some(record["control_group"].as_str()?.into())).collect()
     }
 
     /// Waits until `count` processes of this folder run. One that has just been started may not show its
@@ -228,21 +250,12 @@ impl Opened {
     }
 }
 
-const KEEPER: &str = "local_process::harness::keeper_of_output";
-
-/// This program again, as [`keeper_of_output`].
-fn keeper() -> OutputKeeper {
-    let arguments = ["--exact", KEEPER, "--nocapture", "--"].map(Into::into).to_vec();
-    OutputKeeper { program: std::env::current_exe().unwrap(), arguments }
-}
-
-/// No test where it is run as one of all: then nothing follows its name.
-#[test]
-fn keeper_of_output() {
-    let arguments: Vec<_> = std::env::args().collect();
-    let Some(at) = arguments.iter().position(|argument| argument == "--") else { return };
-    let [folder, name, limit] = &arguments[at + 1..] else { panic!("{arguments:?}") };
-    keep_output(folder.as_ref(), name, limit.parse().unwrap()).unwrap();
+fn helpers() -> Helpers {
+    let helper = |task: &str| Helper {
+        program: env!("CARGO_BIN_EXE_sortie-allocators-test-helper").into(),
+        arguments: vec![task.into()],
+    };
+    Helpers { keep_output: helper("keep-output"), enter_group: helper("enter-group") }
 }
 
 /// Waits until `look` sees something.
@@ -263,6 +276,21 @@ pub(crate) async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T
 pub(crate) fn is_alive(pid: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(')').is_some_and(|(_, fields)| !fields.starts_with(" Z") && !fields.starts_with(" X"))
+}
+
+/// The processes that `sleep` for so long.
+pub(crate) fn sleepers(duration: &str) -> Vec<i32> {
+    let wanted = format!("sleep\0{duration}\0");
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter(|pid| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|is| is == wanted.as_bytes()))
+        .collect()
+}
+
+/// A time to sleep for that no other process on this machine does.
+pub(crate) fn own_duration() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    format!("{}.{}", 1_000_000 + std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 pub(crate) fn kill(pid: i32) {

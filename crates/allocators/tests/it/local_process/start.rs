@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use sortie_allocators::{Allocator, ErrorKind};
 
-use super::harness::{Harness, Opened, eventually, taken_port};
+use super::harness::{Harness, Opened, eventually, kill, own_duration, sleepers, taken_port};
 use crate::conformance::{Platform, conforms, order};
 use sortie_allocators::local_process::{LocalFleet, ServerEnvironment};
 use sortie_domain::ids::{AllocationId, ServerId};
@@ -167,6 +167,100 @@ async fn a_server_inherits_what_is_on_the_list_and_what_its_fleet_names() {
     }
 }
 
+/// What enters the control group before the server leaves no trace in it.
+#[tokio::test]
+async fn a_server_begins_as_if_nothing_had_run_before_it() {
+    let harness = Harness::new();
+    let script = "tr '\\0' '\\n' < /proc/$$/cmdline > cmdline; \
+        tr '\\0' '\\n' < /proc/$$/environ > environ; readlink /proc/$$/cwd > cwd; cat /proc/$$/stat > stat; \
+        echo $$ > pid; exec sleep 1000";
+    let mut fleet = harness.fleet(script);
+    fleet.process.arguments.extend(["--", "-x", "", "--help"].map(str::to_owned));
+    let variables = [("LD_LIBRARY_PATH", "/no/such/libraries"), ("EMPTY", ""), ("A", "b=c\nd")];
+    fleet.process.environment.extend(variables.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    let arguments = fleet.process.arguments.clone();
+    let opened = harness.open(fleet).await;
+    let order = order("a", "eu");
+    opened.allocator.start(&order).await.unwrap();
+    let pid = harness.pid("pid").await;
+    let read = |name: &str| std::fs::read_to_string(harness.out(name)).unwrap();
+
+    assert_eq!(read("cmdline"), format!("/bin/sh\n{}\n", arguments.join("\n")));
+    let environ = read("environ");
+    for (name, value) in variables {
+        assert!(format!("\n{environ}").contains(&format!("\n{name}={value}\n")), "{environ}");
+    }
+    assert!(!environ.contains("HIDDEN"), "{environ}");
+    assert_eq!(read("cwd").trim_end(), harness.out("").canonicalize().unwrap().to_str().unwrap());
+
+    let stat = read("stat");
+    let fields: Vec<_> = stat.rsplit_once(')').unwrap().1.split_ascii_whitespace().collect();
+    let record: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(harness.record(&order)).unwrap()).unwrap();
+    assert_eq!(record["pid"], pid);
+    assert_eq!(fields[5 - 3], pid.to_string(), "it leads its process group");
+    assert_eq!(record["process_start_ticks"].to_string(), fields[22 - 3]);
+    let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    if let Some(group) = harness.control_group(&order) {
+        assert!(
+            groups.lines().any(|line| line.starts_with("0::")
+                && line.ends_with(group.file_name().unwrap().to_str().unwrap()))
+        );
+    }
+}
+
+/// What a program writes that is run as a server, and what it writes to a pipe when it is run directly.
+async fn as_server_and_directly(path: &str, arguments: &[&str]) -> [String; 2] {
+    let harness = Harness::new();
+    let mut fleet = harness.fleet("");
+    fleet.process.path = path.into();
+    fleet.process.arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+    let mut opened = harness.open(fleet).await;
+    opened.allocator.start(&order("a", "eu")).await.unwrap();
+    assert_eq!(opened.exit().await.status, "exit status 0");
+    let mut direct = std::process::Command::new(path);
+    let direct = direct.args(arguments).stdin(std::process::Stdio::null()).output().unwrap();
+    [
+        std::fs::read_to_string(harness.kept("allocation-a.log")).unwrap(),
+        String::from_utf8(direct.stdout).unwrap(),
+    ]
+}
+
+#[tokio::test]
+async fn a_server_has_its_output_and_no_other_open_file() {
+    let listings = as_server_and_directly("/bin/ls", &["-l", "/proc/self/fd"]).await;
+    // Mode, number and kind: `lr-x------ 1 root root 64 Nov 30 16:48 0 -> /dev/null`.
+    let [seen, direct] = listings.map(|listing| -> Vec<String> {
+        let lines = listing.lines().filter_map(|line| line.split_once(" -> "));
+        lines
+            .map(|(before, target)| {
+                let (mode, number) = (before.split(' ').next().unwrap(), before.rsplit(' ').next().unwrap());
+                let kind = target.split(':').next().unwrap().replace(|c: char| c.is_ascii_digit(), "");
+                format!("{mode} {number} {kind}")
+            })
+            .collect()
+    });
+    assert_eq!(seen, direct);
+    assert!(
+        seen.starts_with(&["lr-x------ 0 /dev/null".to_owned(), "l-wx------ 1 pipe".to_owned()]),
+        "{seen:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_server_begins_with_the_signals_that_every_program_has() {
+    let statuses = as_server_and_directly("/bin/cat", &["/proc/self/status"]).await;
+    let [seen, direct] = statuses.map(|status| {
+        ["SigIgn:", "SigBlk:", "SigCgt:"].map(|name| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            u64::from_str_radix(line.trim(), 16).unwrap()
+        })
+    });
+    assert_eq!(seen, direct);
+    let sigpipe = 1 << (13 - 1);
+    assert_eq!((seen[0] & sigpipe, seen[1]), (0, 0));
+}
+
 #[tokio::test]
 async fn a_server_that_cannot_be_run_is_a_permanent_error_that_names_the_path() {
     let harness = Harness::new();
@@ -176,6 +270,8 @@ async fn a_server_that_cannot_be_run_is_a_permanent_error_that_names_the_path() 
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
         path
     };
+    let link = harness.out("link");
+    std::os::unix::fs::symlink(&link, &link).unwrap();
     let cases = [
         (harness.out("missing"), "does not exist"),
         ("sortie-no-such-program".into(), "does not exist"),
@@ -184,6 +280,7 @@ async fn a_server_that_cannot_be_run_is_a_permanent_error_that_names_the_path() 
         (file("no-interpreter", "#!/no/such/interpreter\n", 0o755), "interpreter"),
         (file("no-program", "\u{1}\u{2}", 0o755), "no program"),
         (file("file", "", 0o644).join("below"), "does not exist"),
+        (link, "circle"),
     ];
     for (number, (path, problem)) in cases.into_iter().enumerate() {
         let mut fleet = harness.fleet("");
@@ -196,6 +293,19 @@ async fn a_server_that_cannot_be_run_is_a_permanent_error_that_names_the_path() 
         assert!(error.message.contains(path.to_str().unwrap()), "{error}");
         assert!(!harness.record(&order).exists());
         assert!(!harness.kept(&format!("{}.log", order.allocation)).exists());
+    }
+}
+
+#[tokio::test]
+async fn arguments_that_no_program_can_be_given_are_a_permanent_error() {
+    let harness = Harness::new();
+    for (argument, problem) in [("a\0b".to_owned(), "NUL byte"), ("x".repeat(1 << 20), "too long")] {
+        let mut fleet = harness.fleet("");
+        fleet.process.arguments.push(argument);
+        let opened = harness.open(fleet).await;
+        let error = opened.allocator.start(&order("a", "eu")).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Permanent, "{error}");
+        assert!(error.message.contains(problem), "{error}");
     }
 }
 
@@ -246,4 +356,28 @@ async fn a_disk_that_keeps_no_record_leaves_no_server() {
     std::fs::remove_dir(harness.record(&order)).unwrap();
     opened.allocator.start(&order).await.unwrap();
     harness.processes_are(1).await;
+}
+
+#[tokio::test]
+async fn what_a_server_started_before_it_could_not_be_recorded_is_killed() {
+    let harness = Harness::new();
+    let (named, bare) = (own_duration(), own_duration());
+    let script = format!("env -i setsid -f sleep {bare}; setsid -f sleep {named}; exec sleep 1000");
+    let opened = harness.open(harness.fleet(&script)).await;
+    let order = order("a", "eu");
+    // A pipe where the record is written: that waits for a reader, and what a pipe is given cannot be made durable.
+    let pipe = harness.record(&order).with_extension("tmp");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let reader = async {
+        eventually("a daemon", || sleepers(&named).first().copied()).await;
+        tokio::fs::File::open(&pipe).await.unwrap()
+    };
+    let (started, _reader) = tokio::join!(opened.allocator.start(&order), reader);
+    let error = started.unwrap_err();
+    assert!(error.message.contains("record"), "{error}");
+    assert_eq!(sleepers(&named), [] as [i32; 0]);
+    if harness.has_control_groups() {
+        assert_eq!(sleepers(&bare), [] as [i32; 0]);
+    }
+    sleepers(&bare).into_iter().for_each(kill);
 }

@@ -49,11 +49,11 @@ impl ProcessSource {
         Ok(Self { settings, ports })
     }
 
-    /// The same, without these variables of the sidecar for the programs: they hold secrets. Those that begin with
-    /// `SORTIE_` are kept from them in any case, unless they are for game servers.
+    /// The same, whose programs inherit these variables of the sidecar beside those that every game server does. Those that
+    /// begin with `SORTIE_` are kept from them in any case, unless they are for game servers.
     #[must_use]
-    pub fn without_variables(mut self, names: &[String]) -> Self {
-        self.settings.secrets = names.to_vec();
+    pub fn passing(mut self, names: &[String]) -> Self {
+        self.settings.pass_environment = names.to_vec();
         self
     }
 }

@@ -24,8 +24,8 @@ pub(super) struct Order<'a> {
     pub(super) command: &'a Path,
     pub(super) working_directory: Option<&'a Path>,
     pub(super) handed: Handed,
-    /// Variables of the sidecar that it does not inherit.
-    pub(super) secrets: &'a [String],
+    /// Variables of the sidecar that it inherits beside those that every game server does.
+    pub(super) pass_environment: &'a [String],
     /// Whether a match will be written to its standard input.
     pub(super) takes_lines: bool,
 }
@@ -64,7 +64,7 @@ fn command(order: &Order<'_>) -> Result<Command, StartError> {
         check_working_directory(folder)?;
         command.current_dir(folder);
     }
-    command.env_clear().envs(inherited(order.secrets)).envs(&order.handed.variables);
+    command.env_clear().envs(inherited(order.pass_environment)).envs(&order.handed.variables);
     let input = if order.takes_lines { Stdio::piped() } else { Stdio::null() };
     command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
     Ok(command)

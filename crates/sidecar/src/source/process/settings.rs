@@ -37,8 +37,8 @@ pub struct ProcessSettings {
     pub command: String,
     /// Its arguments. Default: none.
     pub args: Vec<String>,
-    /// Added to its environment, which is the sidecar's own without what configures the sidecar (`SORTIE_…`); may
-    /// replace anything but what a match is handed over in. Default: none.
+    /// Added to what it inherits of the sidecar's environment; may replace anything but what a match is handed over in.
+    /// Default: none.
     pub env: BTreeMap<String, String>,
     /// Where it runs. Default: the sidecar's own working folder.
     pub working_directory: Option<PathBuf>,
@@ -189,8 +189,8 @@ pub(super) struct Checked {
     pub(super) port_range: Option<PortRange>,
     pub(super) requirements: String,
     pub(super) request_interval: Duration,
-    /// Variables of the sidecar that programs do not inherit.
-    pub(super) secrets: Vec<String>,
+    /// Variables of the sidecar that programs inherit beside those that every game server does.
+    pub(super) pass_environment: Vec<String>,
 }
 
 impl ProcessSettings {
@@ -240,7 +240,7 @@ impl ProcessSettings {
             port_range: port_range.map(|(range, _)| range),
             requirements: self.requirements,
             request_interval: self.request_interval,
-            secrets: Vec::new(),
+            pass_environment: Vec::new(),
         })
     }
 

@@ -422,7 +422,7 @@ impl Slot {
             command: &settings.command,
             working_directory: settings.working_directory.as_deref(),
             handed,
-            secrets: &settings.secrets,
+            pass_environment: &settings.pass_environment,
             takes_lines: settings.match_line,
         };
         let Started { child: program, input } = start(&order, &mut output)?;

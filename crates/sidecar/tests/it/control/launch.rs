@@ -157,17 +157,17 @@ async fn what_cannot_be_started_is_said() {
 #[tokio::test]
 async fn a_server_gets_its_arguments_as_they_are_and_no_secret() {
     let environment = BTreeMap::from([("CATENA_SIDECAR_HTTP".to_owned(), "localhost:8085".to_owned())]);
-    // Cargo sets it for tests, so that it stands for a secret.
-    let secret = "CARGO_MANIFEST_DIR";
-    assert!(std::env::var_os(secret).is_some() && std::env::var_os("PATH").is_some());
-    let options = ControlOptions { environment, secret_variables: vec![secret.into()], ..options() };
+    // Cargo sets both for tests, so that one of them stands for a secret.
+    assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some() && std::env::var_os("PATH").is_some());
+    let pass_environment = vec!["CARGO_PKG_NAME".to_owned()];
+    let options = ControlOptions { environment, pass_environment, ..options() };
     let sidecar = Sidecar::start_with(options, json!([])).await;
     let script = "echo \"$#|$1|$2|$3\" >\"$say\"\n\
-        echo \"$SORTIE_SERVER_ID|$CATENA_SIDECAR_HTTP|${PATH:+path}|$CARGO_MANIFEST_DIR\" >\"$say\"\n";
+        echo \"$SORTIE_SERVER_ID|$CATENA_SIDECAR_HTTP|${PATH:+path}|$CARGO_PKG_NAME|$CARGO_MANIFEST_DIR\" >\"$say\"\n";
     let mut program = sidecar.script("p", script).await;
     let id = sidecar.launch("p").await.next().await.unwrap().server_id;
     assert_eq!(program.says().await, "3|one|two words|$(three)");
-    assert_eq!(program.says().await, format!("{id}|localhost:8085|path|"));
+    assert_eq!(program.says().await, format!("{id}|localhost:8085|path|sortie-sidecar|"));
     let script = program.folder.join("server.sh");
     let other = json!({"profileId": "p", "argumentOverride": [script, "; echo x", "-"]});
     sidecar.ok("POST", "/api/v1/servers/launch", other).await;

@@ -1,0 +1,32 @@
+//! How the programs are started that run beside a server or in its place.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// One program, as a rule the one that runs the allocator.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Helper {
+    /// The program.
+    pub program: PathBuf,
+    /// The arguments that come before those of the task.
+    pub arguments: Vec<OsString>,
+}
+
+impl Helper {
+    pub(super) fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(&self.arguments);
+        command
+    }
+}
+
+/// Those that the allocator needs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Helpers {
+    /// Calls [`keep_output`](super::keep_output) with the arguments that come last: folder, name of the file, limit in bytes.
+    pub keep_output: Helper,
+    /// Calls [`enter_group`](super::enter_group) with the arguments that come last: folder of the group, `--`, the program
+    /// and its arguments.
+    pub enter_group: Helper,
+}
