@@ -63,7 +63,6 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     ("xtask", &["sortie-domain", "sortie-testkit"]),
 ];
-const ADAPTER: &[&str] = &["sortie-domain", "sortie-engine", "sortie-wire"];
 /// Puts everything together.
 const BINARY: &str = "sortie";
 /// Only simulations break rules, so nothing that serves may use this.
