@@ -5,7 +5,7 @@
 //! callers like, also while the process wants to end.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream, HttpBody};
@@ -80,9 +80,16 @@ pub fn end_grpc_streams(services: Router, closing: CancellationToken) -> Router 
     services.layer(from_fn_with_state(closing, ending))
 }
 
-async fn ending(State(closing): State<CancellationToken>, request: Request, next: Next) -> Response {
+async fn ending(State(closing): State<CancellationToken>, mut request: Request, next: Next) -> Response {
+    if request.uri().path().starts_with(CONVERSATIONS) {
+        // Whoever answers may go on listening for as long as the caller may go on asking.
+        request = request.map(|body| Ending::body(body, &closing, HeaderMap::new()));
+    }
     let response = next.run(request).await;
-    response.map(|body| Body::new(Ending { body: Some(body), closing: Box::pin(closing.cancelled_owned()) }))
+    let mut trailers = HeaderMap::new();
+    // A status that cannot be written as headers still ends the stream.
+    let _ = Status::unavailable("shutting down").add_header(&mut trailers);
+    response.map(|body| Ending::body(body, &closing, trailers))
 }
 
 /// A body that ends with the process.
@@ -90,6 +97,15 @@ struct Ending {
     /// `None` after its end.
     body: Option<Body>,
     closing: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// What it then ends with.
+    trailers: HeaderMap,
+}
+
+impl Ending {
+    fn body(body: Body, closing: &CancellationToken, trailers: HeaderMap) -> Body {
+        let closing = Box::pin(closing.clone().cancelled_owned());
+        Body::new(Self { body: Some(body), closing, trailers })
+    }
 }
 
 impl HttpBody for Ending {
@@ -105,12 +121,10 @@ impl HttpBody for Ending {
         if let Poll::Ready(frame) = Pin::new(body).poll_frame(context) {
             return Poll::Ready(frame);
         }
-        std::task::ready!(self.closing.as_mut().poll(context));
+        ready!(self.closing.as_mut().poll(context));
         self.body = None;
-        let mut trailers = HeaderMap::new();
-        // A status that cannot be written as headers still ends the stream.
-        let _ = Status::unavailable("shutting down").add_header(&mut trailers);
-        Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+        let trailers = std::mem::take(&mut self.trailers);
+        Poll::Ready((!trailers.is_empty()).then(|| Ok(Frame::trailers(trailers))))
     }
 
     fn is_end_stream(&self) -> bool {
