@@ -4,7 +4,7 @@ use std::pin::Pin;
 
 use axum::Router;
 use futures::{Stream, StreamExt as _};
-use sortie_serving::limit_grpc_bodies;
+use sortie_serving::{end_grpc_streams, limit_grpc_bodies};
 use sortie_wire::catena::common::*;
 use sortie_wire::catena::events::events_server::{Events, EventsServer};
 use sortie_wire::catena::events::*;
@@ -60,7 +60,9 @@ pub(crate) fn routes(api: &Api) -> Router {
         // The descriptors are part of the program, so this is a bug; everything else works without them.
         (Err(error), _) | (_, Err(error)) => tracing::error!(%error, "gRPC reflection is not served"),
     }
-    limit_grpc_bodies(routes.into_axum_router().reset_fallback(), api.options.limits.serving.body_time)
+    let services =
+        limit_grpc_bodies(routes.into_axum_router().reset_fallback(), api.options.limits.serving.body_time);
+    end_grpc_streams(services, api.options.closing.clone())
 }
 
 fn reflection() -> Builder<'static> {

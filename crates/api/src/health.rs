@@ -117,17 +117,20 @@ impl pb::health_server::Health for Health {
         let watch = (self.api.clone(), None, ticks, share);
         let changes = unfold(watch, move |(api, last, mut ticks, share)| async move {
             loop {
-                tokio::select! {
+                let is_last = tokio::select! {
                     biased;
-                    () = api.options.closing.cancelled(), if last == Some(ServingStatus::NotServing) => return None,
-                    _ = ticks.tick() => {}
-                }
+                    () = api.options.closing.cancelled() => true,
+                    _ = ticks.tick() => false,
+                };
                 let now = match service {
                     Some(service) => status(&api, service).await,
                     None => ServingStatus::ServiceUnknown,
                 };
                 if last != Some(now) {
                     return Some((Ok(response(now)), (api, Some(now), ticks, share)));
+                }
+                if is_last {
+                    return None;
                 }
             }
         });

@@ -1,19 +1,25 @@
-//! How long a gRPC call may take to say what it wants.
+//! How long a gRPC call may take to say what it wants, and when a stream of answers ends.
 //!
 //! tonic limits how long a message is, not how long it takes: a caller that sends one byte and then nothing would be
-//! waited for as long as its connection lives.
+//! waited for as long as its connection lives. And the streams of health and reflection go on for as long as their
+//! callers like, also while the process wants to end.
 
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::body::{Body, BodyDataStream};
+use axum::body::{Body, BodyDataStream, HttpBody};
 use axum::extract::{Request, State};
+use axum::http::HeaderMap;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::{BoxError, Router};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::{Stream, unfold};
+use hyper::body::{Frame, SizeHint};
 use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::Status;
 
 use crate::body::most_bytes;
@@ -66,4 +72,66 @@ fn until(
             }
         }
     })
+}
+
+/// The same services, where a stream of answers that has nothing more to say ends once `closing` is cancelled, with the
+/// status UNAVAILABLE.
+pub fn end_grpc_streams(services: Router, closing: CancellationToken) -> Router {
+    services.layer(from_fn_with_state(closing, ending))
+}
+
+async fn ending(State(closing): State<CancellationToken>, mut request: Request, next: Next) -> Response {
+    if request.uri().path().starts_with(CONVERSATIONS) {
+        // Whoever answers may go on listening for as long as the caller may go on asking.
+        request = request.map(|body| Ending::body(body, &closing, HeaderMap::new()));
+    }
+    let response = next.run(request).await;
+    let mut trailers = HeaderMap::new();
+    // A status that cannot be written as headers still ends the stream.
+    let _ = Status::unavailable("shutting down").add_header(&mut trailers);
+    response.map(|body| Ending::body(body, &closing, trailers))
+}
+
+/// A body that ends with the process.
+struct Ending {
+    /// `None` after its end.
+    body: Option<Body>,
+    closing: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// What it then ends with.
+    trailers: HeaderMap,
+}
+
+impl Ending {
+    fn body(body: Body, closing: &CancellationToken, trailers: HeaderMap) -> Body {
+        let closing = Box::pin(closing.clone().cancelled_owned());
+        Body::new(Self { body: Some(body), closing, trailers })
+    }
+}
+
+impl HttpBody for Ending {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        // First what there is to say: the last message of a stream may be that the process ends.
+        if let Poll::Ready(frame) = Pin::new(body).poll_frame(context) {
+            return Poll::Ready(frame);
+        }
+        ready!(self.closing.as_mut().poll(context));
+        self.body = None;
+        let trailers = std::mem::take(&mut self.trailers);
+        Poll::Ready((!trailers.is_empty()).then(|| Ok(Frame::trailers(trailers))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(HttpBody::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), HttpBody::size_hint)
+    }
 }

@@ -10,6 +10,7 @@
 //! | [`Shares`] | how many of something each one has, and [what counts as one address](network) |
 //! | [`Allowances`] | how often one address or one player may call |
 //! | [`read_body`], [`limit_grpc_bodies`] | bodies in, each within its size and its time |
+//! | [`end_grpc_streams`] | streams of answers, which end with the process |
 //! | [`json_response`], [`error_response`] | documents out |
 //! | [`Schemas`] | types in a description of routes |
 //! | [`Limits`] | all of these limits |
@@ -34,7 +35,7 @@ mod visitors;
 pub use allowance::{Allowance, Allowances, TooMany, Turn};
 pub use body::{BodyError, MostBytes, empty_is_object, json_response, read_body};
 pub use error::{error_document, error_response};
-pub use grpc_body::limit_grpc_bodies;
+pub use grpc_body::{end_grpc_streams, limit_grpc_bodies};
 pub use held::Reading;
 pub use limits::Limits;
 pub use listen::{ListenAddr, ListenAddrError};

@@ -4,25 +4,44 @@
 //! between; the server then exits and the broker orders another. Handing the server a bound socket would close
 //! that gap, but no engine takes one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex};
 
 use super::lock;
 
-/// The ports of every live server.
+/// The ports of every live server, of all fleets.
 #[derive(Default)]
 pub(super) struct Ports {
     state: Mutex<State>,
 }
 
+/// Each port remembers by itself how long it has rested, so that fleets whose ranges overlap in any way share one
+/// memory: there are at most 65,536 ports to remember.
 #[derive(Default)]
 struct State {
     taken: BTreeSet<u16>,
-    /// The port leased last. The search goes on behind it, so that a port rests before it is used again and
-    /// players of the last server do not end up talking to the next.
-    last: u16,
+    /// When ports that were in use were given back, by `returns`. The one that has rested longest is used first, and
+    /// before it those that were never used, so that players of the last server do not end up talking to the next.
+    rested_since: BTreeMap<u16, u64>,
+    /// How many ports were given back.
+    returns: u64,
+}
+
+impl State {
+    fn give_back(&mut self, port: u16) {
+        self.taken.remove(&port);
+        self.returns += 1;
+        self.rested_since.insert(port, self.returns);
+    }
+
+    /// The free ports of `range`, those that have rested longest first.
+    fn by_rest(&self, range: &RangeInclusive<u16>) -> Vec<u16> {
+        let mut free: Vec<_> = range.clone().filter(|port| !self.taken.contains(port)).collect();
+        free.sort_by_key(|port| self.rested_since.get(port));
+        free
+    }
 }
 
 /// A port in use; free again when dropped.
@@ -46,20 +65,17 @@ impl PortLease {
 
 impl Drop for PortLease {
     fn drop(&mut self) {
-        lock(&self.ports.state).taken.remove(&self.port);
+        lock(&self.ports.state).give_back(self.port);
     }
 }
 
 impl Ports {
-    /// A port of `range` that no live server has and nothing else is bound to; `None` if there is none.
+    /// The port of `range` that has rested longest among those that no live server has and nothing else is bound to;
+    /// `None` if there is none.
     pub(super) fn lease(self: &Arc<Self>, range: &RangeInclusive<u16>) -> Option<PortLease> {
         let mut state = lock(&self.state);
-        let last = state.last;
-        let behind = range.clone().filter(|port| *port > last);
-        let before = range.clone().filter(|port| *port <= last);
-        let port = behind.chain(before).find(|port| !state.taken.contains(port) && is_free(*port))?;
+        let port = state.by_rest(range).into_iter().find(|port| is_free(*port))?;
         state.taken.insert(port);
-        state.last = port;
         Some(PortLease { port, ports: Arc::clone(self) })
     }
 
@@ -93,13 +109,9 @@ mod tests {
 
     #[test]
     fn a_lease_ends_when_dropped_and_the_next_one_is_another_port() {
-        // A few free ports in a row are hard to promise: look for two neighbours.
         let ports = Arc::new(Ports::default());
-        let first = (20_000..60_000)
-            .step_by(2)
-            .find(|port| is_free(*port) && is_free(port + 1))
-            .expect("two free ports in a row");
-        let range = first..=first + 1;
+        let range = free_ports(2);
+        let first = *range.start();
         let one = ports.lease(&range).expect("first");
         let two = ports.lease(&range).expect("second");
         assert_eq!((one.port(), two.port()), (first, first + 1));
@@ -110,5 +122,50 @@ mod tests {
         drop(two);
         assert_eq!(ports.lease(&range).expect("the other").port(), first + 1);
         drop(claimed);
+    }
+
+    /// Leases a port and gives it back at once.
+    fn used(ports: &Arc<Ports>, range: &RangeInclusive<u16>) -> u16 {
+        ports.lease(range).expect("a free port").port()
+    }
+
+    #[test]
+    fn a_port_rests_as_long_as_possible_also_beside_fleets_with_other_ranges() {
+        let ports = Arc::new(Ports::default());
+        let range = free_ports(4);
+        let first = *range.start();
+        let (a, b, both) = (first..=first + 1, first + 2..=first + 3, first + 1..=first + 2);
+        // One fleet after the other, each with its own range: every port of a range comes before one comes twice.
+        let of_a_and_b: Vec<_> = (0..4).flat_map(|_| [used(&ports, &a), used(&ports, &b)]).collect();
+        let once_each = [first, first + 2, first + 1, first + 3];
+        assert_eq!(of_a_and_b, [once_each, once_each].concat());
+        // A fleet whose range overlaps both takes the port that was given back before the other.
+        assert_eq!(used(&ports, &a), first);
+        assert_eq!([used(&ports, &both), used(&ports, &both)], [first + 2, first + 1]);
+        assert_eq!([used(&ports, &a), used(&ports, &a)], [first, first + 1]);
+        assert_eq!([used(&ports, &b), used(&ports, &b)], [first + 3, first + 2]);
+    }
+
+    #[test]
+    fn a_port_rests_from_when_it_is_given_back_and_not_from_when_it_was_leased() {
+        let ports = Arc::new(Ports::default());
+        let range = free_ports(3);
+        let first = *range.start();
+        let held = ports.lease(&range).expect("first");
+        assert_eq!([used(&ports, &range), used(&ports, &range)], [first + 1, first + 2]);
+        drop(held);
+        assert_eq!([0; 3].map(|_| used(&ports, &range)), [first + 1, first + 2, first]);
+        // The same holds for the port of a server that was taken over.
+        drop(ports.claim(first + 1));
+        assert_eq!([0; 3].map(|_| used(&ports, &range)), [first + 2, first, first + 1]);
+    }
+
+    /// A few free ports in a row, which are hard to promise: they are looked for.
+    fn free_ports(count: u16) -> RangeInclusive<u16> {
+        let first = (20_000..60_000)
+            .step_by(usize::from(count))
+            .find(|first| (*first..first + count).all(is_free))
+            .expect("free ports in a row");
+        first..=first + count - 1
     }
 }

@@ -163,10 +163,11 @@ impl PlayerStream {
         if self.pulse.is_first() {
             return Ok(empty());
         }
+        // The end of the process comes first, so that no stream of events, however dense, holds it up.
         tokio::select! {
             biased;
-            event = self.listener.next() => event,
             beat = self.pulse.beat() => beat,
+            event = self.listener.next() => event,
         }
     }
 }
@@ -189,6 +190,9 @@ impl TagStream {
         loop {
             tokio::select! {
                 biased;
+                beat = self.pulse.beat() => {
+                    return Ok(SubscribeToEventsByTagResponse { event: Some(beat?), event_tags: Vec::new() });
+                }
                 record = self.of_broker.next() => {
                     let record = record?;
                     if let BrokerEvent::MatchQueued { id, spec } = &record.event {
@@ -202,9 +206,6 @@ impl TagStream {
                         let at = Position { broker: 0, maker: record.seq };
                         return Ok(new_match(at, &id, &spec));
                     }
-                }
-                beat = self.pulse.beat() => {
-                    return Ok(SubscribeToEventsByTagResponse { event: Some(beat?), event_tags: Vec::new() });
                 }
             }
         }

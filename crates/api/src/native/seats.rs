@@ -164,14 +164,14 @@ pub(super) async fn list(
     answer(list.await)
 }
 
-/// The match once there is news of it, or as it is after a while.
+/// The match once there is news of it, or as it is after a while or when the process is about to end.
 async fn news(api: &Api, id: &MatchId, seen: u64) -> Result<Match, ApiError> {
-    let watch = api.call(Command::WatchMatch { id: id.clone(), seen });
+    let watch = api.call_held(Command::WatchMatch { id: id.clone(), seen });
     match tokio::time::timeout(api.options.limits.heartbeat, watch).await {
-        Ok(Ok(Reply::Match(game))) => Ok(game),
-        Ok(Ok(other)) => Err(unexpected(&other)),
+        Ok(Ok(Some(Reply::Match(game)))) => Ok(game),
+        Ok(Ok(Some(other))) => Err(unexpected(&other)),
         Ok(Err(error)) => Err(error.into()),
-        Err(_) => find(api, id).await,
+        Ok(Ok(None)) | Err(_) => find(api, id).await,
     }
 }
 

@@ -10,7 +10,12 @@
 //! broker says after that, because a place in its log says that everything before has been told. Who begins
 //! to listen is told how tickets and matches stand; who comes back with the id of the last event hears what came
 //! since, also from another process over the same logs ([`cursor`]). A listener that does not keep up is cut off.
+//!
+//! The standing comes from the matchmaker's state, which is ahead of the follower: a stream begins once the follower has
+//! reached it. Otherwise what lies in between would be told to nobody: that the players of a match can connect, above all
+//! ([`behind`]).
 
+mod behind;
 mod cursor;
 mod news;
 mod table;
@@ -29,7 +34,7 @@ use sortie_domain::matchmaking::model::{Named, Stage, TicketState};
 use sortie_domain::matchmaking::{Event as MakerEvent, Matchmaker, Snapshot as MakerSnapshot};
 use sortie_engine::{Cursor, Handle, Hosted, SubscribeError, Subscription, Unavailable};
 use sortie_wire::catena::events::Event;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -48,6 +53,8 @@ const READ_AGAIN: u64 = 10_000;
 /// How long the end of a match waits for what the matchmaker says of it: twice as long as the two go without comparing
 /// their states. A matchmaker that takes longer cannot write, and is not to silence the broker for ever.
 const MAKER_PATIENCE: Duration = Duration::from_secs(60);
+/// How long a stream waits at its beginning for a follower that lags: a little longer than one match can hold it up.
+const FOLLOWER_PATIENCE: Duration = Duration::from_secs(65);
 
 /// Starts the follower when the first player listens, and again should it ever have lost a log.
 pub(crate) struct PlayerFeed {
@@ -74,6 +81,14 @@ impl PlayerFeed {
         player: &PlayerId,
         from: Option<Position>,
     ) -> Result<Listener, ApiError> {
+        tokio::select! {
+            biased;
+            () = self.closing.cancelled() => Err(Unavailable::ShuttingDown.into()),
+            listener = self.open(player, from) => listener,
+        }
+    }
+
+    async fn open(&self, player: &PlayerId, from: Option<Position>) -> Result<Listener, ApiError> {
         let follower = self.follower().await?;
         let listener = match from {
             Some(from) => {
@@ -82,6 +97,7 @@ impl PlayerFeed {
             }
             None => {
                 let standing = self.standing(player).await?;
+                follower.reach(player, standing.seq).await?;
                 follower.begin(player, standing, self.most_listeners)?
             }
         };
@@ -150,10 +166,16 @@ impl PlayerFeed {
         let unknown = begun_before(&matches);
         let before = self.broker.query(move |broker| games_before(broker, &unknown)).await?;
         let mut table = Table::new(floor, Known { games: before, ..Known::default() });
+        table.broker_said = self.broker.stats().last_seq;
         tell_again(&mut table, matches, tickets);
         table.know(Known { games, ..maker_known });
-        let ended = self.closing.child_token();
-        let follower = Arc::new(Follower { table: Mutex::new(table), maker: self.maker.clone(), ended });
+        let follower = Arc::new(Follower {
+            told: watch::Sender::new(table.at),
+            table: Mutex::new(table),
+            broker: self.broker.clone(),
+            maker: self.maker.clone(),
+            ended: self.closing.child_token(),
+        });
         tokio::spawn(Arc::clone(&follower).follow(of_broker, of_maker));
         Ok(follower)
     }
@@ -300,6 +322,9 @@ fn tell_again(table: &mut Table, mut matches: Records<Broker>, mut tickets: Reco
 /// then cut off, and the next one to come starts another follower.
 struct Follower {
     table: Mutex<Table>,
+    /// How far both logs have been told; as far as there are numbers once following has ended.
+    told: watch::Sender<Position>,
+    broker: Handle<Broker>,
     maker: Option<Handle<Matchmaker>>,
     ended: CancellationToken,
 }
@@ -313,6 +338,35 @@ enum Heard {
 impl Follower {
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pass_on(&self, record: &Record<BrokerEvent>) {
+        let mut table = self.table();
+        table.pass_on(record);
+        self.told.send_replace(table.at);
+    }
+
+    fn pass_on_ticket(&self, record: &Record<MakerEvent>) {
+        let mut table = self.table();
+        table.broker_said = self.broker.stats().last_seq;
+        table.pass_on_ticket(record);
+        self.told.send_replace(table.at);
+    }
+
+    /// Waits until the matchmaker's log has been told up to `maker`, and the broker's as far as the player's standing
+    /// there needs; or until following has ended.
+    async fn reach(&self, player: &PlayerId, maker: u64) -> Result<(), ApiError> {
+        let mut told = self.told.subscribe();
+        let reached = timeout(FOLLOWER_PATIENCE, async {
+            // The sender is part of this, so that it cannot be gone.
+            let _ = told.wait_for(|told| told.maker >= maker).await;
+            let broker = self.table().behind.needed(player);
+            let _ = told.wait_for(|told| told.broker >= broker).await;
+        });
+        reached.await.map_err(|_| {
+            let text = "players' events are told too late for a stream to begin; try again later";
+            codes::STREAM_BROKEN.error(text)
+        })
     }
 
     async fn follow(
@@ -345,11 +399,11 @@ impl Follower {
                 record = of_broker.next() => Heard::Match(record?),
             };
             match heard {
-                Heard::Ticket(record) => self.table().pass_on_ticket(&record),
+                Heard::Ticket(record) => self.pass_on_ticket(&record),
                 Heard::Match(record) => {
                     self.catch_up(of_maker).await?;
                     self.await_maker(of_maker, &record.event).await?;
-                    self.table().pass_on(&record);
+                    self.pass_on(&record);
                 }
             }
         }
@@ -361,7 +415,7 @@ impl Follower {
         let last = maker.stats().last_seq;
         while of_maker.next_seq() <= last {
             let record = of_maker.next().await?;
-            self.table().pass_on_ticket(&record);
+            self.pass_on_ticket(&record);
         }
         Ok(())
     }
@@ -376,7 +430,7 @@ impl Follower {
         let done = timeout(MAKER_PATIENCE, async {
             while self.table().is_underway(id) {
                 let record = of_maker.next().await?;
-                self.table().pass_on_ticket(&record);
+                self.pass_on_ticket(&record);
             }
             Ok(())
         });
@@ -386,7 +440,7 @@ impl Follower {
         })
     }
 
-    /// `None` if it has ended.
+    /// `None` if it has ended. The standing has been [reached](Self::reach).
     fn begin(
         self: &Arc<Self>,
         player: &PlayerId,
@@ -398,14 +452,15 @@ impl Follower {
             return Ok(None);
         }
         let heard = Position { broker: table.at.broker, maker: standing.seq };
+        let missed = table.kept(player, heard);
         let (news, in_match) = standing.ticket.unzip();
-        let mut present = table.present(player, in_match.flatten().as_ref());
+        let mut present = table.present(player, in_match.flatten().as_ref(), &missed);
         present.extend(news);
         // Only the last of them says where to resume: who hears a part of them begins anew.
         let last = present.len().saturating_sub(1);
         let numbered = present.iter().zip(0..);
         let present = numbered.map(|(news, at)| news.event(player, (at == last).then_some(heard))).collect();
-        self.register(table, player, heard, present, most).map(Some)
+        self.register(table, player, heard, (present, missed), most).map(Some)
     }
 
     /// `None` if it has ended.
@@ -424,7 +479,8 @@ impl Follower {
                         matches stand";
             return Err(codes::CURSOR_GONE.error(text).about(LAST_EVENT_ID));
         }
-        self.register(table, player, from, VecDeque::new(), most).map(Some)
+        let missed = table.kept(player, from);
+        self.register(table, player, from, (VecDeque::new(), missed), most).map(Some)
     }
 
     fn register(
@@ -432,13 +488,13 @@ impl Follower {
         mut table: MutexGuard<'_, Table>,
         player: &PlayerId,
         heard: Position,
-        present: VecDeque<Event>,
+        (present, missed): (VecDeque<Event>, Vec<Arc<Told>>),
         most: usize,
     ) -> Result<Listener, ApiError> {
         if table.listening >= most {
             return Err(ApiError::too_many("streams of players' events", most));
         }
-        let missed = table.kept(player, heard).into();
+        let missed = missed.into();
         let (sender, events) = mpsc::channel(WAITING_EVENTS);
         let id = table.add(player, sender);
         Ok(Listener {
@@ -469,6 +525,8 @@ impl Drop for CloseOnDrop<'_> {
         let mut table = self.0.table();
         *table = Table::default();
         table.closed = true;
+        // Nobody is to wait for more.
+        self.0.told.send_replace(Position { broker: u64::MAX, maker: u64::MAX });
     }
 }
 

@@ -34,6 +34,11 @@ impl News {
         Self { kind, ticket, match_id, message, reason: None, accept_until: None }
     }
 
+    /// The match that it is about, if it is about one.
+    pub(super) const fn match_id(&self) -> Option<&MatchId> {
+        self.match_id.as_ref()
+    }
+
     /// The match waits for a server, or for the one that prepares it.
     pub(super) fn finding_server(id: &MatchId, standing: &Standing) -> Self {
         Self::of_match(UpdateType::FindingServer, id, words::summary(standing))

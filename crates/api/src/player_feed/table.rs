@@ -13,6 +13,7 @@ use sortie_domain::matchmaking::model::{Named, is_marked};
 use sortie_wire::catena::matchmaking::MatchmakingStatusUpdateType as UpdateType;
 use tokio::sync::mpsc;
 
+use super::behind::Behind;
 use super::cursor::Position;
 use super::news::News;
 use super::underway::Underway;
@@ -164,6 +165,11 @@ pub(super) struct Table {
     pub(super) at: Position,
     /// What came up to here is not kept any more.
     pub(super) floor: Position,
+    /// How long the broker's log was when the matchmaker's was last read from. Whatever the matchmaker said then, the
+    /// broker had said before.
+    pub(super) broker_said: u64,
+    /// Who can connect by the matchmaker's word, while the broker's log has not been told that far.
+    pub(super) behind: Behind,
     last_id: u64,
     games: HashMap<MatchId, Game>,
     by_player: HashMap<PlayerId, BTreeSet<MatchId>>,
@@ -216,12 +222,19 @@ impl Table {
         }
     }
 
-    /// How the player's matches stand, but for one that the player's ticket tells of.
-    pub(super) fn present(&self, player: &PlayerId, but: Option<&MatchId>) -> Vec<News> {
+    /// How the player's matches stand, but for one that the player's ticket tells of, and those that `missed` tells of:
+    /// what the matchmaker has said of a match since the standing is told after it, and says it all.
+    pub(super) fn present(
+        &self,
+        player: &PlayerId,
+        but: Option<&MatchId>,
+        missed: &[Arc<Told>],
+    ) -> Vec<News> {
         let ids = self.by_player.get(player).into_iter().flatten().filter(|id| Some(*id) != but);
         let games = ids.filter_map(|id| Some((id, self.games.get(id)?)));
         // What becomes of a ticket is told by the matchmaker until its players can connect.
         let told = games.filter(|(_, game)| !game.of_tickets || game.connection.is_some());
+        let told = told.filter(|(id, _)| !missed.iter().any(|told| told.news.match_id() == Some(id)));
         told.map(|(id, game)| game.news(id, player).about(self.ticket_of(id, player))).collect()
     }
 
@@ -270,6 +283,7 @@ impl Table {
     /// Takes note of an event of the broker, and tells whom it concerns.
     pub(super) fn pass_on(&mut self, record: &Record<BrokerEvent>) {
         self.at.broker = record.seq;
+        self.behind.told(record.seq);
         let own = Position { broker: record.seq, maker: 0 };
         match &record.event {
             BrokerEvent::MatchQueued { id, spec } => {
@@ -409,6 +423,9 @@ impl Table {
         }
         let mut players = Vec::new();
         for notice in record.event.notices(&mut players) {
+            if notice.connection.is_some() && self.broker_said > self.at.broker {
+                notice.players.iter().for_each(|player| self.behind.note(player, self.broker_said));
+            }
             self.tell_all(notice.players, own, |player| News::of_notice(&notice, player));
         }
     }
@@ -548,7 +565,7 @@ mod tests {
         let (sender, _events) = mpsc::channel(8);
         let id = table.add(&player(), sender);
         table.pass_on(&queued(1));
-        assert_eq!(table.present(&player(), None).len(), 1);
+        assert_eq!(table.present(&player(), None, &[]).len(), 1);
         table.pass_on(&ended(2, 1, EndCause::Server));
         table.remove(&player(), id);
         assert!(table.games.is_empty() && table.by_player.is_empty() && table.listeners.is_empty());
@@ -585,6 +602,20 @@ mod tests {
         };
         assert_eq!((update.ticket_id.as_str(), update.r#type()), ("t", UpdateType::Cancelled));
         assert!(table.tickets.is_empty());
+    }
+
+    /// A standing from before the follower's place: what came in between is told after it, and once.
+    #[test]
+    fn how_a_match_stands_is_not_told_beside_what_is_told_of_it_afterwards() {
+        let mut table = Table::default();
+        of_tickets(&mut table, 1);
+        assert_eq!(table.present(&player(), None, &[]).len(), 1);
+        let ready = MakerEvent::MatchReady { id: match_id(1), tickets: vec![named()], connection: connection() };
+        table.pass_on_ticket(&record(7, ready));
+        let missed = table.kept(&player(), Position { broker: 2, maker: 6 });
+        assert_eq!(missed.len(), 1);
+        assert!(table.present(&player(), None, &missed).is_empty());
+        assert_eq!(table.present(&player(), None, &[]).len(), 1);
     }
 
     #[test]

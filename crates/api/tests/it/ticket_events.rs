@@ -228,6 +228,42 @@ async fn whoever_comes_later_is_told_how_the_ticket_stands() {
     assert_eq!((heard.kind.as_str(), &heard.ticket), ("COMPLETED", &ticket));
 }
 
+/// The follower waits for the matchmaker's word on a match that is over, and does not know yet that another one is ready.
+#[tokio::test]
+async fn whoever_comes_while_the_follower_lags_is_told_where_to_connect() {
+    let mut server = Server::start().await;
+    server.hold_news();
+    let maker = server.maker.clone().unwrap();
+    let ready = |id: &str| Command::MatchReady {
+        match_id: MatchId::new(id).unwrap(),
+        connection: Connection { details: "a:1".into(), per_player: BTreeMap::new() },
+    };
+    // As long as somebody listens the logs are followed.
+    let _follows = listen(&server, "p1").await;
+    for player in ["p1", "p2"] {
+        server.ticket("duel", &[player]).await;
+    }
+    let over = play(&server).await;
+    server.ok("DELETE", &format!("/api/v1/matchbroker/admin/delete/{over}"), Value::Null).await;
+    let ticket = server.ticket("duel", &["p3"]).await;
+    server.ticket("duel", &["p4"]).await;
+    let game = play(&server).await;
+    maker.call(ready(&game)).await.unwrap();
+
+    let let_go_on = async {
+        // Whose standing says nothing of a match need not wait.
+        let _begins = listen(&server, "p5").await;
+        maker.call(ready(&over)).await.unwrap();
+    };
+    let (mut late, ()) = tokio::join!(listen(&server, "p3"), let_go_on);
+    let heard = soon(next(&mut late)).await;
+    assert_eq!((heard.kind.as_str(), &heard.ticket), ("COMPLETED", &ticket));
+    assert_eq!(heard.data, json!({"matchId": game, "connectionDetails": "a:1"}));
+    // And once: the next is another ticket.
+    let other = server.ticket("crowd", &["p3"]).await;
+    assert_eq!(soon(next(&mut late)).await.ticket, other);
+}
+
 /// A life of tickets with breaks anywhere must be heard as one without.
 #[tokio::test]
 async fn a_stream_is_resumed_anywhere_also_after_a_restart() {

@@ -30,6 +30,9 @@ impl Hints {
     pub const FULL: Self = Self(8);
     /// The server takes matches again.
     pub const NOT_FULL: Self = Self(16);
+    /// Both at once: the server takes no match at this moment, and may ask again at any time. Its waiting calls are
+    /// answered without a match, and it does not count as full afterwards.
+    pub const WITHDRAW: Self = Self(8 | 16);
     const ALL: u32 = 31;
 
     /// Hints from their number on the wire; `None` if it has an unknown bit.
@@ -90,7 +93,8 @@ pub enum Command {
         /// Which.
         id: MatchId,
     },
-    /// A server asks for a match. Kept until one fits if the server is willing to wait.
+    /// A server asks for a match. Kept until one fits if the server is willing to wait. With [`Hints::SHUTDOWN`] it takes
+    /// its leave instead, with [`Hints::WITHDRAW`] it takes back that it asked.
     RequestMatch {
         /// Who asks.
         server: ServerId,
@@ -110,7 +114,8 @@ pub enum Command {
         /// Its hints.
         hints: Hints,
     },
-    /// A match is over.
+    /// A match is over. One that the server is not ready for goes back to the queue if the server says that it exits or
+    /// is full; otherwise it fails.
     EndMatch {
         /// Which server.
         server: ServerId,

@@ -15,7 +15,7 @@ use crate::ids::MatchId;
 use crate::machine::CallId;
 use crate::size::Size;
 
-/// How often a match is given out again after servers exited before they were ready for it.
+/// How often a match is given out, if its servers exit or hand it back before they are ready for it.
 pub(super) const MAX_PICKUPS: u32 = 3;
 
 impl Turn<'_> {

@@ -33,6 +33,14 @@ impl Turn<'_> {
         hints: Hints,
     ) -> Result<Option<Reply>, Refusal> {
         let requirement = self.broker.requirements.compile(requirements)?;
+        if hints.has(Hints::SHUTDOWN) {
+            self.clear_and_dismiss(server, GoneCause::ShutDown);
+            return Ok(Some(Reply::Requested { offer: None, hints: Hints::SHUTDOWN }));
+        }
+        if hints.has(Hints::WITHDRAW) {
+            self.turn_away(server, Hints::NONE);
+            return Ok(Some(Reply::Requested { offer: None, hints: self.wish(server) }));
+        }
         if self.is_unwanted(server) {
             return Ok(Some(Reply::Requested { offer: None, hints: Hints::SHUTDOWN }));
         }
@@ -148,7 +156,9 @@ impl Turn<'_> {
     }
 
     fn note_hints(&mut self, server: &ServerId, hints: Hints) {
-        if hints.has(Hints::FULL) {
+        if hints.has(Hints::WITHDRAW) {
+            self.turn_away(server, Hints::NONE);
+        } else if hints.has(Hints::FULL) {
             self.note_full(server);
         } else if hints.has(Hints::NOT_FULL) {
             self.note_not_full(server);
@@ -211,7 +221,8 @@ impl Turn<'_> {
         Ok(Reply::Noted { match_id: match_id.clone(), hints: self.wish(server) })
     }
 
-    /// A match is over. Once more is no fault.
+    /// A match is over. Once more is no fault. One that the server is not ready for and that it hands back, because it
+    /// exits or takes no match for now, goes to another server.
     pub(super) fn end_match(
         &mut self,
         server: &ServerId,
@@ -222,6 +233,12 @@ impl Turn<'_> {
         if over.is_none_or(|game| game.server.as_ref() != Some(server)) {
             match self.held(server, match_id)?.state {
                 MatchState::Ready { .. } => self.ended(match_id, EndCause::Server),
+                // Handed back below, with the other matches of the server.
+                _ if hints.has(Hints::SHUTDOWN) => {}
+                _ if hints.has(Hints::FULL) => {
+                    self.note_hints(server, hints);
+                    self.hand_back(match_id, server, FailReason::EndedBeforeReady);
+                }
                 _ => self.failed(match_id, FailReason::EndedBeforeReady),
             }
         }
@@ -296,17 +313,28 @@ impl Turn<'_> {
         self.dismiss(server, cause);
     }
 
-    /// One match of a server that goes: back to the queue where its server is no more and its players do not know it
-    /// yet, otherwise it fails.
+    /// One match of a server that goes: it is handed back where the server is no more or is about to exit, otherwise it
+    /// fails.
     fn clear(&mut self, id: &MatchId, server: &ServerId, cause: GoneCause) {
-        let lost = matches!(cause, GoneCause::Exited | GoneCause::AllocationFailed);
+        let leaves =
+            matches!(cause, GoneCause::Exited | GoneCause::AllocationFailed | GoneCause::ShutDown);
+        match cause.fails_matches() {
+            Some(reason) if leaves => self.hand_back(id, server, reason),
+            Some(reason) => self.failed(id, reason),
+            None => {}
+        }
+    }
+
+    /// A match that its server does not play: back to the queue where its players do not know of it yet, unless too many
+    /// servers have had it; otherwise it fails.
+    fn hand_back(&mut self, id: &MatchId, server: &ServerId, reason: FailReason) {
         let unheard = self.state().matches.get(id).is_some_and(|game| {
             matches!(game.state, MatchState::PickedUp { .. }) && game.pickups < MAX_PICKUPS
         });
-        if lost && unheard {
+        if unheard {
             self.emit(Event::MatchReturned { id: id.clone(), server: server.clone() });
             self.offer(id, Then::Nothing);
-        } else if let Some(reason) = cause.fails_matches() {
+        } else {
             self.failed(id, reason);
         }
     }

@@ -204,13 +204,111 @@ fn a_server_that_does_not_say_shutdown_is_waited_for() {
 }
 
 #[test]
-fn the_other_matches_of_a_server_that_shuts_down_fail() {
+fn the_other_matches_of_a_server_that_shuts_down_fail_if_players_know_of_them() {
     let mut table = Table::new();
-    let host = server("host");
-    let (first, second) = (table.running("first", &host), table.picked_up("second", &host));
+    let (host, other) = (server("host"), server("other"));
+    let (first, second) = (table.running("first", &host), table.running("second", &host));
+    let third = table.picked_up("third", &host);
     table.noted(end(&host, &first, Hints::SHUTDOWN));
     assert_eq!(table.state(&first), "ended: server");
     assert_eq!(table.state(&second), "failed: server_shut_down");
+    assert_eq!(table.state(&third), "queued");
+    assert_eq!(table.poll(&other), Some(third));
+}
+
+#[test]
+fn a_server_that_takes_its_leave_while_it_waits_gets_no_match() {
+    let mut table = Table::with_fleets(vec![fleet("eu")]);
+    let (ordered, own, other) = (table.idle_server(), server("own"), server("other"));
+    for host in [&ordered, &own] {
+        let call = table.kept(request(host, "", Hints::WILLING_TO_WAIT));
+        let waits = Hints::SHUTDOWN.with(Hints::WILLING_TO_WAIT);
+        assert_eq!(table.request(host, "", waits), (None, Hints::SHUTDOWN));
+        assert!(matches!(
+            table.answer(call),
+            Some(Ok(Reply::Requested { offer: None, hints: Hints::SHUTDOWN }))
+        ));
+        assert_eq!(table.server_state(host), "gone");
+    }
+    let id = table.submit("m", spec(&[]));
+    assert_eq!(table.state(&id), "queued");
+    assert_eq!(table.poll(&other), Some(id));
+}
+
+#[test]
+fn what_a_server_got_and_is_not_ready_for_when_it_takes_its_leave_goes_to_another() {
+    let mut table = Table::new();
+    let (host, other) = (server("host"), server("other"));
+    let (running, unready) = (table.running("running", &host), table.picked_up("unready", &host));
+    let waiting = table.kept(request(&other, "", Hints::WILLING_TO_WAIT));
+    assert_eq!(table.request(&host, "", Hints::SHUTDOWN), (None, Hints::SHUTDOWN));
+    assert_eq!(table.state(&running), "failed: server_shut_down");
+    let Some(Ok(Reply::Requested { offer: Some(offer), .. })) = table.answer(waiting) else { panic!() };
+    assert_eq!((offer.match_id, table.server_state(&host)), (unready, "gone"));
+}
+
+#[test]
+fn a_server_that_nobody_knows_takes_its_leave_without_a_trace() {
+    let mut table = Table::new();
+    let mark = table.mark();
+    assert_eq!(table.request(&server("host"), "", Hints::SHUTDOWN), (None, Hints::SHUTDOWN));
+    assert_eq!(table.request(&server("host"), "", Hints::WITHDRAW), (None, Hints::NONE));
+    assert_eq!(table.kinds_since(mark), [""; 0]);
+}
+
+#[test]
+fn a_server_that_takes_back_its_request_gets_no_match_and_may_ask_again() {
+    let mut table = Table::with_fleets(vec![Fleet { warm: 1, ..fleet("eu") }]);
+    let host = table.idle_server();
+    let calls = [(); 2].map(|()| table.kept(request(&host, "", Hints::WILLING_TO_WAIT)));
+    let mark = table.mark();
+    assert_eq!(table.request(&host, "", Hints::WITHDRAW), (None, Hints::NONE));
+    for call in calls {
+        assert!(matches!(
+            table.answer(call),
+            Some(Ok(Reply::Requested { offer: None, hints: Hints::NONE }))
+        ));
+    }
+    table.advance(secs(5));
+    assert_eq!(table.kinds_since(mark), [""; 0], "it is a warm server as before");
+    let id = table.submit("m", spec(&[]));
+    assert_eq!(table.state(&id), "queued");
+    assert_eq!(table.poll(&host), Some(id));
+}
+
+#[test]
+fn a_match_that_a_server_hands_back_goes_to_another_and_not_for_ever() {
+    let mut table = Table::new();
+    let id = table.submit("m", spec(&[]));
+    for hints in [Hints::WITHDRAW, Hints::FULL, Hints::SHUTDOWN] {
+        let host = server(&format!("host {}", hints.bits()));
+        assert_eq!(table.poll(&host).as_ref(), Some(&id));
+        // It does not get the match back that it hands back.
+        let other = table.kept(request(&host, "", Hints::WILLING_TO_WAIT));
+        let mark = table.mark();
+        table.noted(end(&host, &id, hints));
+        assert!(matches!(table.answer(other), Some(Ok(Reply::Requested { offer: None, .. }))));
+        if hints == Hints::SHUTDOWN {
+            assert_eq!(table.state(&id), "failed: server_shut_down", "the third that had it");
+        } else {
+            assert_eq!(table.state(&id), "queued");
+            assert!(table.kinds_since(mark).contains(&"match.returned"), "{:?}", table.kinds_since(mark));
+        }
+    }
+    let states = [Hints::WITHDRAW, Hints::FULL, Hints::SHUTDOWN]
+        .map(|hints| table.server_state(&server(&format!("host {}", hints.bits()))));
+    assert_eq!(states, ["available", "full", "gone"]);
+}
+
+#[test]
+fn a_match_that_runs_is_over_whatever_its_server_says_beside() {
+    let mut table = Table::new();
+    for hints in [Hints::WITHDRAW, Hints::FULL, Hints::SHUTDOWN] {
+        let host = server("host");
+        let id = table.running(&format!("m {}", hints.bits()), &host);
+        table.noted(end(&host, &id, hints));
+        assert_eq!(table.state(&id), "ended: server");
+    }
 }
 
 #[test]

@@ -1,23 +1,28 @@
 //! Questions for a match.
 //!
-//! A question runs in a task of its own, so that a game server that breaks off its call does not break off what the
-//! backend has begun: a match that comes then is held, and given when the server asks next. A question that nobody waits
-//! for is taken over by the next equal one rather than asked twice.
+//! A question runs in a task of its own, so that what the backend has begun comes to an end in order when nobody waits for
+//! it any more: the game server has closed its connection, has died, or the sidecar ends. The question is withdrawn then.
+//! To end the call alone is not enough, because an answer that is on its way would be lost with the match in it: the
+//! backend is told, by a call that answers the first one, and what that one brings goes back to the backend's queue, unless
+//! the server asks again within a moment.
 
 use std::collections::BTreeMap;
-use std::mem;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sortie_wire::catena::server_manager::{RequestMatchRequest, RequestMatchResponse};
+use sortie_wire::catena::server_manager::{EndMatchRequest, RequestMatchRequest, RequestMatchResponse};
 use sortie_wire::hints::HintFlag;
 use sortie_wire::status::{Status, refusal};
 use tokio::sync::{oneshot, watch};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::Code;
 
 use super::delivery::{self, Keep};
 use super::ending::AtShutdown;
+use super::held::{MAX_MATCHES, TooMany};
+use super::queue::Call;
 use super::view::Outcome;
 use super::{CALL_TIME, HELD_CALL_TIME, Shared, check_id, too_many};
 use crate::backend::BackendError;
@@ -25,20 +30,108 @@ use crate::backend::BackendError;
 /// Longest time that a server which is willing to wait is kept while the backend is away, so that it does not ask in a
 /// loop that never rests.
 const AWAY_PAUSE: Duration = Duration::from_secs(5);
-/// Most questions of one server that nobody waits for.
-const MAX_ORPHANS: usize = 16;
+/// Most questions that are open, those among them that nobody waits for any more.
+const MAX_QUESTIONS: usize = 2 * MAX_MATCHES;
+/// Longest wait for the answer to a question after the backend was told that it is withdrawn.
+const LAST_ANSWER_TIME: Duration = Duration::from_secs(2);
+/// How long a match that came for nobody is kept for a server that asks again, as it does whose client gave up waiting.
+const KEEP_TIME: Duration = Duration::from_secs(1);
+/// The server asks for nothing at this moment, and may ask again.
+const WITHDRAW: u32 = HintFlag::Full as u32 | HintFlag::NotFull as u32;
+/// The server is gone. FULL is for backends that do not look at SHUTDOWN when they are asked for a match.
+const LEAVE: u32 = HintFlag::Shutdown as u32 | HintFlag::Full as u32;
 
 /// What the backend said of a question; a match is held by then.
 type Answer = Result<u32, BackendError>;
+type Response = Result<RequestMatchResponse, BackendError>;
 
-/// Questions that nobody waits for, by server.
-pub(super) type Orphans = BTreeMap<String, Vec<Question>>;
+/// Questions that the backend has not answered.
+#[derive(Default)]
+pub(super) struct Questions {
+    last: u64,
+    open: BTreeMap<u64, Question>,
+    /// Those whose answers are still seen to, the open ones among them.
+    unsettled: usize,
+}
 
-/// One that was asked.
-pub(super) struct Question {
-    requirements: String,
-    hint_flags: u32,
-    answer: oneshot::Receiver<Answer>,
+struct Question {
+    server_id: String,
+    /// Cancelled once nobody waits for the answer.
+    withdrawn: CancellationToken,
+}
+
+impl Questions {
+    /// Nobody waits any more for what was asked for the server.
+    pub(super) fn withdraw(&self, server_id: &str) {
+        let of_server = self.open.values().filter(|question| question.server_id == server_id);
+        of_server.for_each(|question| question.withdrawn.cancel());
+    }
+
+    /// Nobody waits any more for anything.
+    pub(super) fn withdraw_all(&self) {
+        self.open.values().for_each(|question| question.withdrawn.cancel());
+    }
+
+    /// Whether every question was answered, and every match that came has found its server or was handed back.
+    pub(super) const fn are_settled(&self) -> bool {
+        self.unsettled == 0
+    }
+
+    /// Whether a question of the server is being withdrawn: the backend would take a new one for it.
+    fn is_withdrawing(&self, server_id: &str) -> bool {
+        let mut open = self.open.values();
+        open.any(|question| question.server_id == server_id && question.withdrawn.is_cancelled())
+    }
+}
+
+/// A question that is open until this is dropped.
+struct Open {
+    shared: Arc<Shared>,
+    number: u64,
+    withdrawn: CancellationToken,
+}
+
+impl Open {
+    fn new(shared: &Arc<Shared>, server_id: &str) -> Result<Self, TooMany> {
+        let mut state = shared.state();
+        let questions = &mut state.questions;
+        if questions.open.len() >= MAX_QUESTIONS {
+            return Err(TooMany { what: "questions for a match", limit: MAX_QUESTIONS });
+        }
+        questions.last += 1;
+        let (number, withdrawn) = (questions.last, CancellationToken::new());
+        let question = Question { server_id: server_id.to_owned(), withdrawn: withdrawn.clone() };
+        questions.open.insert(number, question);
+        drop(state);
+        if shared.is_closing() {
+            withdrawn.cancel();
+        }
+        Ok(Self { shared: Arc::clone(shared), number, withdrawn })
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.shared.state().questions.open.remove(&self.number);
+        self.shared.changed();
+    }
+}
+
+/// A question is not settled until this is dropped.
+struct Unsettled(Arc<Shared>);
+
+impl Unsettled {
+    fn new(shared: &Arc<Shared>) -> Self {
+        shared.state().questions.unsettled += 1;
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Unsettled {
+    fn drop(&mut self) {
+        self.0.state().questions.unsettled -= 1;
+        self.0.changed();
+    }
 }
 
 pub(super) async fn request_match(
@@ -94,15 +187,26 @@ async fn asked(
         return Ok(RequestMatchResponse::default());
     }
     // Before the question, so that nothing that comes is missed.
-    let changes = shared.changes.subscribe();
-    if let Some(response) = give(shared, &server_id) {
-        return Ok(response);
+    let mut changes = shared.changes.subscribe();
+    loop {
+        if let Some(response) = give(shared, &server_id) {
+            return Ok(response);
+        }
+        if !shared.state().questions.is_withdrawing(&server_id) {
+            break;
+        }
+        // The sender is part of what is shared.
+        let _ = changes.changed().await;
+    }
+    if shared.is_closing() {
+        return Ok(RequestMatchResponse::default());
     }
     if shared.state().queue.first_of(&server_id).is_some() {
         let why = "older calls of this server wait to be delivered";
         return Err(BackendError::Away(why.to_owned()));
     }
-    let mut waiter = Waiter::new(shared, source, request);
+    let mut waiter = Waiter::new(shared, source, request)
+        .map_err(|error| BackendError::Refused(too_many(&error)))?;
     let hints = match wait(shared, &server_id, &mut waiter, changes).await {
         Ok(hints) => hints?,
         Err(response) => return Ok(response),
@@ -117,7 +221,7 @@ async fn asked(
 async fn wait(
     shared: &Shared,
     server_id: &str,
-    waiter: &mut Waiter<'_>,
+    waiter: &mut Waiter,
     mut changes: watch::Receiver<u64>,
 ) -> Result<Answer, RequestMatchResponse> {
     loop {
@@ -134,6 +238,7 @@ async fn wait(
 /// A match that is held and that the server may not know of.
 fn give(shared: &Shared, server_id: &str) -> Option<RequestMatchResponse> {
     let (game, hint_flags) = shared.state().held.give(server_id)?;
+    shared.changed();
     Some(RequestMatchResponse { r#match: Some(game), hint_flags })
 }
 
@@ -155,102 +260,168 @@ impl Drop for Waits<'_> {
     fn drop(&mut self) {
         let now = self.shared.now();
         self.shared.state().held.asked(&self.server_id, now);
+        self.shared.changed();
     }
 }
 
-/// Whoever waits for a question. The question is an orphan if the waiter goes before the answer comes.
-struct Waiter<'s> {
-    shared: &'s Shared,
-    server_id: String,
-    question: Option<Question>,
+/// Whoever waits for a question. It is withdrawn if the waiter goes before the answer comes.
+struct Waiter {
+    answer: oneshot::Receiver<Answer>,
+    _withdraws: DropGuard,
 }
 
-impl<'s> Waiter<'s> {
-    fn new(shared: &'s Arc<Shared>, source: &str, request: RequestMatchRequest) -> Self {
-        let server_id = request.server_id.clone();
-        let orphan = shared.state().adopt(&request);
-        let question = orphan.unwrap_or_else(|| {
-            let (tell, answer) = oneshot::channel();
-            let (requirements, hint_flags) = (request.requirements.clone(), request.hint_flags);
-            let (shared, source) = (Arc::clone(shared), source.to_owned());
-            tokio::spawn(async move {
-                let answer = question(&shared, &source, request).await;
-                let _nobody_waits_any_more = tell.send(answer);
-            });
-            Question { requirements, hint_flags, answer }
+impl Waiter {
+    fn new(shared: &Arc<Shared>, source: &str, request: RequestMatchRequest) -> Result<Self, TooMany> {
+        let open = Open::new(shared, &request.server_id)?;
+        let (withdraws, unsettled) = (open.withdrawn.clone().drop_guard(), Unsettled::new(shared));
+        let (tell, answer) = oneshot::channel();
+        let (shared, source) = (Arc::clone(shared), source.to_owned());
+        tokio::spawn(async move {
+            let server_id = request.server_id.clone();
+            let (answer, match_id) = question(&shared, &source, request, &open.withdrawn).await;
+            drop(open);
+            let _nobody_waits_any_more = tell.send(answer);
+            if let Some(match_id) = match_id {
+                see_to(&shared, &source, server_id, match_id).await;
+            }
+            drop(unsettled);
         });
-        Self { shared, server_id, question: Some(question) }
+        Ok(Self { answer, _withdraws: withdraws })
     }
 
     async fn answer(&mut self) -> Answer {
-        let broken = || Err(BackendError::Away("the question was broken off".to_owned()));
-        let Some(question) = &mut self.question else { return broken() };
-        let answer = (&mut question.answer).await;
-        self.question = None;
-        answer.unwrap_or_else(|_| broken())
+        let broken = |_| Err(BackendError::Away("the question was broken off".to_owned()));
+        (&mut self.answer).await.unwrap_or_else(broken)
     }
 }
 
-impl Drop for Waiter<'_> {
-    fn drop(&mut self) {
-        let Some(question) = self.question.take() else { return };
-        let mut state = self.shared.state();
-        let orphans = state.orphans.entry(mem::take(&mut self.server_id)).or_default();
-        orphans.retain_mut(Question::is_open);
-        if orphans.len() < MAX_ORPHANS {
-            orphans.push(question);
-        }
-    }
-}
-
-impl Question {
-    fn is_open(&mut self) -> bool {
-        matches!(self.answer.try_recv(), Err(oneshot::error::TryRecvError::Empty))
-    }
-}
-
-impl super::State {
-    /// The question that somebody asked in the same words and does not wait for any more.
-    fn adopt(&mut self, request: &RequestMatchRequest) -> Option<Question> {
-        let orphans = self.orphans.get_mut(&request.server_id)?;
-        orphans.retain_mut(Question::is_open);
-        let is_same = |question: &Question| {
-            question.requirements == request.requirements && question.hint_flags == request.hint_flags
-        };
-        let adopted = orphans.iter().position(is_same).map(|index| orphans.swap_remove(index));
-        if orphans.is_empty() {
-            self.orphans.remove(&request.server_id);
-        }
-        adopted
-    }
-}
-
-async fn question(shared: &Arc<Shared>, source: &str, request: RequestMatchRequest) -> Answer {
-    let is_willing = request.hint_flags & HintFlag::WillingToWait as u32 != 0;
-    let limit = if is_willing { HELD_CALL_TIME } else { CALL_TIME };
+/// Asks the backend; with the match that is held since, if one came.
+async fn question(
+    shared: &Arc<Shared>,
+    source: &str,
+    request: RequestMatchRequest,
+    withdrawn: &CancellationToken,
+) -> (Answer, Option<String>) {
     let server_id = request.server_id.clone();
-    let result = timeout(limit, shared.backend.request_match(request)).await.unwrap_or_else(|_| {
-        Err(BackendError::Away(format!("no answer to RequestMatch within {} seconds", limit.as_secs())))
-    });
-    shared.note(&result);
-    let response = result?;
-    let Some(game) = response.r#match else { return Ok(response.hint_flags) };
+    let asked = unless_withdrawn(shared, source, request, withdrawn).await;
+    let response = match asked {
+        Ok(response) => response,
+        Err(error) => return (Err(error), None),
+    };
+    let Some(game) = response.r#match else { return (Ok(response.hint_flags), None) };
     if let Err(status) = check_id("matchId", &game.match_id) {
         let text = format!("the backend gave a match without a usable id: {}", status.message);
         tracing::error!(server_id, "{text}");
-        return Err(BackendError::Refused(refusal(Code::Internal, "internal", text)));
+        return (Err(BackendError::Refused(refusal(Code::Internal, "internal", text))), None);
     }
     let match_id = game.match_id.clone();
     let is_held = shared.change(|held| held.hold(&server_id, game, response.hint_flags));
     if !is_held || shared.ending.get() == Some(&AtShutdown::EndMatches) {
         give_back(shared, source, server_id, match_id).await;
+        return (Ok(response.hint_flags), None);
     }
-    Ok(response.hint_flags)
+    (Ok(response.hint_flags), Some(match_id))
 }
 
-/// Ends a match that came for a server which is gone.
+async fn unless_withdrawn(
+    shared: &Arc<Shared>,
+    source: &str,
+    request: RequestMatchRequest,
+    withdrawn: &CancellationToken,
+) -> Response {
+    let server_id = request.server_id.clone();
+    let is_willing = request.hint_flags & HintFlag::WillingToWait as u32 != 0;
+    let limit = if is_willing { HELD_CALL_TIME } else { CALL_TIME };
+    let asked = in_time(limit, shared.backend.request_match(request));
+    tokio::pin!(asked);
+    let answered = tokio::select! {
+        biased;
+        answered = &mut asked => Some(answered),
+        () = withdrawn.cancelled() => withdraw(shared, source, &server_id, asked).await,
+    };
+    let Some(answered) = answered else {
+        return Err(BackendError::Away("nobody waits for the answer any more".to_owned()));
+    };
+    shared.note(&answered);
+    answered
+}
+
+/// Tells the backend that nobody waits for a question any more, and takes the answer to it that comes nevertheless. `None`
+/// if none does: then the call, which ends here, is what tells the backend.
+async fn withdraw(
+    shared: &Arc<Shared>,
+    source: &str,
+    server_id: &str,
+    mut asked: Pin<&mut impl Future<Output = Response>>,
+) -> Option<Response> {
+    if shared.is_hintless() {
+        return None;
+    }
+    let hint_flags = if shared.state().held.is_over(server_id) { LEAVE } else { WITHDRAW };
+    let request =
+        RequestMatchRequest { server_id: server_id.to_owned(), hint_flags, ..RequestMatchRequest::default() };
+    let told = in_time(CALL_TIME, shared.backend.request_match(request));
+    tokio::pin!(told);
+    let mut answered = None;
+    let told = loop {
+        tokio::select! {
+            biased;
+            response = &mut asked, if answered.is_none() => answered = Some(response),
+            told = &mut told => break told,
+        }
+    };
+    let game = told.as_ref().ok().and_then(|response| response.r#match.as_ref());
+    if let Some(game) = game.filter(|game| check_id("matchId", &game.match_id).is_ok()) {
+        // A backend that does not know what was meant has answered it as one more question.
+        hand_back(shared, source, server_id.to_owned(), game.match_id.clone()).await;
+    }
+    match (answered, told) {
+        (Some(answered), _) => Some(answered),
+        (None, Ok(_)) => timeout(LAST_ANSWER_TIME, asked).await.ok(),
+        (None, Err(_)) => None,
+    }
+}
+
+async fn in_time(limit: Duration, asked: impl Future<Output = Response>) -> Response {
+    timeout(limit, asked).await.unwrap_or_else(|_| {
+        Err(BackendError::Away(format!("no answer to RequestMatch within {} seconds", limit.as_secs())))
+    })
+}
+
+/// Sees to it that a match which came does not wait for a server that does not ask any more.
+async fn see_to(shared: &Arc<Shared>, source: &str, server_id: String, match_id: String) {
+    let mut changes = shared.changes.subscribe();
+    let mut keep_until = None;
+    loop {
+        let Some(asks) = shared.state().held.ungiven(&server_id, &match_id) else { return };
+        let until = if asks { None } else { keep_until.or_else(|| Some(Instant::now() + KEEP_TIME)) };
+        keep_until = until;
+        let is_over = shared.is_closing() || until.is_some_and(|until| until <= Instant::now());
+        if is_over && shared.state().held.take_ungiven(&server_id, &match_id) {
+            return hand_back(shared, source, server_id, match_id).await;
+        }
+        tokio::select! {
+            _ = changes.changed() => {}
+            () = shared.closing.cancelled(), if !is_over => {}
+            () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => {}
+        }
+    }
+}
+
+/// The match goes back to the backend's queue: nobody has heard of it.
+async fn hand_back(shared: &Arc<Shared>, source: &str, server_id: String, match_id: String) {
+    tracing::info!(server_id, match_id, "a match came when its server did not wait any more: it is handed back");
+    let hint_flags = if shared.is_hintless() { 0 } else { WITHDRAW };
+    let call = Call::EndMatch(EndMatchRequest { server_id, match_id, hint_flags });
+    if delivery::perform(shared, source, call.clone(), Keep::AtAnyRate).await.is_err() {
+        // Refused, which is in the log of calls: the server does not have it in any case.
+        shared.apply(&call);
+    }
+}
+
+/// Gives back a match that came for a server which is gone.
 async fn give_back(shared: &Arc<Shared>, source: &str, server_id: String, match_id: String) {
-    tracing::warn!(server_id, match_id, "a match came for a server that is gone: it is ended");
+    tracing::warn!(server_id, match_id, "a match came for a server that is gone: it is handed back");
     let call = delivery::end_call(&server_id, match_id);
     let _the_log_has_it = delivery::perform(shared, source, call, Keep::AtAnyRate).await;
     shared.forget(&server_id);

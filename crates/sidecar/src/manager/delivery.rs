@@ -191,6 +191,7 @@ async fn rest(manager: &Weak<Shared>, failures: u32) -> bool {
 pub(super) async fn server_gone(shared: &Arc<Shared>, server_id: &str, why: &str) {
     let Some(matches) = shared.change(|held| held.gone(server_id)) else { return };
     tracing::info!(server_id, why, matches = matches.len(), "a server is gone");
+    shared.state().questions.withdraw(server_id);
     shared.release(server_id);
     let (shared, server_id) = (Arc::clone(shared), server_id.to_owned());
     let _it_ends_by_itself = tokio::spawn(async move { finish(&shared, &server_id).await }).await;

@@ -38,6 +38,7 @@ impl Manager {
             if is_first && how == AtShutdown::EndMatches {
                 end_all(shared).await;
             }
+            shared.state().questions.withdraw_all();
             delivered(shared).await;
         };
         if timeout(deadline, work).await.is_err() {
@@ -47,6 +48,14 @@ impl Manager {
         let state = shared.state();
         let kept = state.held.servers.values().map(|server| server.matches.len()).sum();
         ShutdownReport { undelivered: state.queue.len(), kept }
+    }
+}
+
+impl Shared {
+    /// Whether the backend has still to hear of something, or to answer a question.
+    fn is_busy(&self) -> bool {
+        let state = self.state();
+        !state.queue.is_empty() || !state.questions.are_settled()
     }
 }
 
@@ -71,10 +80,10 @@ async fn end_all(shared: &Arc<Shared>) {
     }
 }
 
-/// Nothing waits for the backend any more.
+/// Nothing waits for the backend any more, and every question is settled.
 async fn delivered(shared: &Shared) {
     let mut changes = shared.changes.subscribe();
-    while !shared.state().queue.is_empty() {
+    while shared.is_busy() {
         if changes.changed().await.is_err() {
             return;
         }

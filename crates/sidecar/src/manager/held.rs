@@ -211,6 +211,29 @@ impl Held {
         })
     }
 
+    /// Whether the server may not know of the match yet; with whether it asks right now.
+    pub(super) fn ungiven(&self, id: &str, match_id: &str) -> Option<bool> {
+        let server = self.servers.get(id).filter(|server| server.state != ServerState::Terminated)?;
+        let held = server.matches.iter().find(|held| held.id == match_id)?;
+        (!held.given && matches!(held.stage, Stage::Taken(_))).then_some(server.asking > 0)
+    }
+
+    /// Takes a match that the server does not know of away from it, if it does not ask: it is given to nobody any more.
+    pub(super) fn take_ungiven(&mut self, id: &str, match_id: &str) -> bool {
+        let is_free = self.ungiven(id, match_id) == Some(false);
+        if is_free && let Some(held) = self.find(id, match_id) {
+            held.given = true;
+        }
+        is_free
+    }
+
+    /// Whether the server is gone and holds nothing.
+    pub(super) fn is_over(&self, id: &str) -> bool {
+        self.servers.get(id).is_none_or(|server| {
+            server.state == ServerState::Terminated && server.matches.is_empty()
+        })
+    }
+
     /// The one match that a call means which names none.
     ///
     /// A match that the backend has disowned is meant only if there is no other: what a server says after it took a new

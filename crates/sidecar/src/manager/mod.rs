@@ -141,8 +141,7 @@ struct State {
     turns: BTreeMap<String, Arc<tokio::sync::Mutex<()>>>,
     /// Servers whose calls are being delivered.
     lanes: BTreeSet<String>,
-    /// Questions for a match that nobody waits for any more, by server.
-    orphans: asking::Orphans,
+    questions: asking::Questions,
     away: Option<Away>,
     calls: view::Calls,
 }
@@ -241,7 +240,8 @@ impl Manager {
 
     /// Asks the backend for a match, and registers the server. While the backend is away the answer is that there is no
     /// match now. A match in the answer is held from here on: it is in every later answer to the question which match
-    /// the server has, until [`Self::end_match`]. A match that came when the caller had gone is given to the next.
+    /// the server has, until [`Self::end_match`]. To drop the future withdraws the question: a match that comes
+    /// nevertheless goes back to the backend's queue, unless the server asks again within a moment.
     ///
     /// # Errors
     /// What the game server is to be told.

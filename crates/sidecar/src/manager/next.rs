@@ -33,7 +33,7 @@ impl Manager {
     /// Asks until there is a match, with `WILLING_TO_WAIT` and `WILLING_TO_SHUTDOWN`, as long as the backend knows
     /// hints. Two questions that were answered without a match begin at least `pace` apart, so that a backend that
     /// answers at once is not asked without end; one that holds the call is asked again at once. While the backend is
-    /// away it is asked with backoff. To drop the future is safe: a match that then comes is given next time.
+    /// away it is asked with backoff. To drop the future withdraws the question, as [`Self::request_match`] says.
     ///
     /// # Errors
     /// What the backend refused with, or [`Self::register`] would: asking again the same way cannot help.

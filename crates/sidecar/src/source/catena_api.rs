@@ -16,7 +16,9 @@ use axum::response::{IntoResponse as _, Response as HttpResponse};
 use axum::routing::{get, post};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sortie_serving::{Limits, ListenAddr, Visitors, json_response, limit_grpc_bodies, serve};
+use sortie_serving::{
+    Limits, ListenAddr, Visitors, end_grpc_streams, json_response, limit_grpc_bodies, serve,
+};
 use sortie_wire::catena::server_manager::catena_server_manager_server::{
     CatenaServerManager, CatenaServerManagerServer,
 };
@@ -318,7 +320,8 @@ async fn grpc(api: &Api) -> Router {
         // The descriptors are part of the program, so this is a bug; everything else works without them.
         (Err(error), _) | (_, Err(error)) => tracing::error!(%error, "gRPC reflection is not served"),
     }
-    limit_grpc_bodies(routes.into_axum_router().reset_fallback(), api.limits.body_time)
+    let services = limit_grpc_bodies(routes.into_axum_router().reset_fallback(), api.limits.body_time);
+    end_grpc_streams(services, api.closing.clone())
 }
 
 fn reflection() -> Builder<'static> {

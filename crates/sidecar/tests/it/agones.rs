@@ -117,6 +117,7 @@ async fn a_server_that_is_taken_or_reserved_is_not_given_a_match() {
     assert_eq!(site.heard().await, asked());
     sdk.allocate(Empty {}).await.unwrap();
     until(&mut states, "Allocated").await;
+    assert_eq!(site.heard().await, Heard::Withdrawn);
     sdk.reserve(Seconds { seconds: 1 }).await.unwrap();
     until(&mut states, "Reserved").await;
     assert!(site.ears.try_recv().is_err());

@@ -136,6 +136,7 @@ async fn a_sidecar_that_begins_anew_asks_for_a_server_that_was_idle() {
     let ears = site.stop().await;
 
     let mut site = Site::with(options(), manager, control_plane, ears).await;
+    assert_eq!(site.heard().await, Heard::Withdrawn);
     assert!(site.ears.try_recv().is_err(), "nobody has called");
     site.control_plane.give("m1");
     let mut states = site.sdk().await.watch_game_server(Empty {}).await.unwrap().into_inner();

@@ -30,10 +30,15 @@ const DEADLINE: Duration = Duration::from_secs(120);
 /// Most calls that a test may make the control plane hear before it looks.
 const MAX_HEARD: usize = 256;
 
+/// The hint of a server that takes no match.
+const FULL: u32 = 8;
+
 /// What the control plane heard.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Heard {
     Asked { requirements: String },
+    /// What was asked is withdrawn.
+    Withdrawn,
     Ready { match_id: String, connection_details: String },
     Ended { match_id: String, hints: u32 },
 }
@@ -82,6 +87,12 @@ impl Backend for ControlPlane {
         &self,
         request: RequestMatchRequest,
     ) -> Result<RequestMatchResponse, BackendError> {
+        if request.hint_flags & FULL != 0 {
+            let _ = self.heard.try_send(Heard::Withdrawn);
+            // To the question that is open, too.
+            self.answer(Ok(RequestMatchResponse::default()));
+            return Ok(RequestMatchResponse::default());
+        }
         let _ = self.heard.try_send(Heard::Asked { requirements: request.requirements });
         loop {
             let more = self.more.notified();

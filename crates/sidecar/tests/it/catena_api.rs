@@ -208,27 +208,25 @@ async fn held_question(sidecar: &Sidecar, backend: &FakeBackend) -> TcpStream {
     stream
 }
 
-async fn until(manager: &Manager, holds: impl Fn(&Manager) -> bool) {
-    let mut changes = manager.changes();
-    while !holds(manager) {
-        // Whether a call has been broken off is no change.
-        let _ = tokio::time::timeout(Duration::from_millis(5), changes.changed()).await;
-    }
-}
-
 #[tokio::test]
-async fn a_match_for_a_question_that_was_broken_off_is_not_lost() {
+async fn a_question_whose_connection_ends_is_withdrawn() {
     let backend = FakeBackend::new();
     let sidecar = Sidecar::start(&backend).await;
-    backend.set(Mood::Silent);
+    backend.set(Mood::Holds);
     drop(held_question(&sidecar, &backend).await);
-    until(&sidecar.manager, |manager| !manager.view().servers[0].is_asking).await;
+    backend.hears("RequestMatch s 24").await;
+    backend.is_left().await;
+    // Over gRPC the connection may stay: its stream ends.
+    let mut client = sidecar.client().await;
+    let request = RequestMatchRequest { hint_flags: 2, ..ask("t") };
+    let asking = tokio::spawn(async move { client.request_match(request).await });
+    backend.hears("RequestMatch t 2").await;
+    asking.abort();
+    backend.hears("RequestMatch t 24").await;
+    backend.is_left().await;
     backend.has(&["m1"]);
-    backend.set(Mood::Answers);
-    until(&sidecar.manager, |manager| !manager.view().servers[0].matches.is_empty()).await;
-    let (_, answer) = sidecar.post("/api/v1/server/request_match", r#"{"serverId":"s"}"#).await;
+    let (_, answer) = sidecar.post("/api/v1/server/request_match", r#"{"serverId":"u"}"#).await;
     assert_eq!(answer["match"]["matchId"], "m1");
-    assert_eq!(backend.heard().len(), 1, "nothing was asked a second time");
 }
 
 #[tokio::test]
@@ -241,6 +239,25 @@ async fn a_held_question_does_not_hold_up_the_end() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("{}"), "{answer}");
+    (&mut sidecar.task).await.unwrap();
+}
+
+#[tokio::test]
+async fn whoever_watches_health_does_not_hold_up_the_end() {
+    let backend = FakeBackend::new();
+    let limits = Limits { grace: Duration::from_secs(3600), ..Limits::default() };
+    let options = CatenaApiOptions {
+        grpc_listen: Some("127.0.0.1:0".parse().unwrap()),
+        http_listen: Some("127.0.0.1:0".parse().unwrap()),
+        ..CatenaApiOptions::default()
+    };
+    let mut sidecar = Sidecar::with(&backend, options, limits).await;
+    let channel = Channel::from_shared(format!("http://{}", sidecar.grpc)).unwrap().connect().await.unwrap();
+    let ask = HealthCheckRequest::default();
+    let mut watch = HealthClient::new(channel).watch(ask).await.unwrap().into_inner();
+    assert!(watch.message().await.unwrap().is_some());
+    sidecar.closing.cancel();
+    assert_eq!(watch.message().await.unwrap_err().code(), Code::Unavailable);
     (&mut sidecar.task).await.unwrap();
 }
 

@@ -1,6 +1,6 @@
 //! A backend that does what a test says, and keeps what it heard.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -17,6 +17,8 @@ use tonic::Code;
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Mood {
     Answers,
+    /// Holds who is willing to wait until there is a match, or the question is withdrawn.
+    Holds,
     Away,
     /// Never answers.
     Silent,
@@ -34,7 +36,30 @@ struct Inner {
     /// `RequestMatch server hints`, `MatchReady server match details`, `EndMatch server match hints`; arrivals, whether
     /// or not they were taken.
     heard: watch::Sender<Vec<String>>,
+    /// Servers that have withdrawn their question, once.
+    withdrawn: watch::Sender<BTreeSet<String>>,
+    /// Questions that are open.
+    open: watch::Sender<usize>,
 }
+
+/// A question; over when its call is.
+struct OpenQuestion<'a>(&'a Inner);
+
+impl<'a> OpenQuestion<'a> {
+    fn new(inner: &'a Inner) -> Self {
+        inner.open.send_modify(|open| *open += 1);
+        Self(inner)
+    }
+}
+
+impl Drop for OpenQuestion<'_> {
+    fn drop(&mut self) {
+        self.0.open.send_modify(|open| *open -= 1);
+    }
+}
+
+const FULL: u32 = 8;
+const WILLING_TO_WAIT: u32 = 2;
 
 pub(crate) fn game(id: &str) -> Match {
     Match { match_id: id.to_owned(), player_ids: vec!["p1".to_owned()], ..Match::default() }
@@ -68,6 +93,8 @@ impl FakeBackend {
             matches: Mutex::default(),
             hints: Mutex::default(),
             heard: watch::Sender::default(),
+            withdrawn: watch::Sender::default(),
+            open: watch::Sender::default(),
         }))
     }
 
@@ -85,6 +112,7 @@ impl FakeBackend {
 
     pub(crate) fn has(&self, ids: &[&str]) {
         self.0.matches.lock().unwrap().extend(ids.iter().map(|id| game(id)));
+        self.0.withdrawn.send_modify(|_| ());
     }
 
     pub(crate) fn has_match(&self, game: Match) {
@@ -109,6 +137,11 @@ impl FakeBackend {
         heard.wait_for(|heard| heard.iter().any(|call| call == what)).await.unwrap();
     }
 
+    /// Until no question is open.
+    pub(crate) async fn is_left(&self) {
+        self.0.open.subscribe().wait_for(|open| *open == 0).await.unwrap();
+    }
+
     pub(crate) async fn hears_calls(&self, count: usize) {
         self.0.heard.subscribe().wait_for(|heard| heard.len() >= count).await.unwrap();
     }
@@ -120,7 +153,7 @@ impl FakeBackend {
         match now {
             Mood::Away => Err(BackendError::Away("connection refused".to_owned())),
             Mood::Refuses(status) => Err(BackendError::Refused(status)),
-            Mood::Answers | Mood::Silent => Ok(*self.0.hints.lock().unwrap()),
+            Mood::Answers | Mood::Holds | Mood::Silent => Ok(*self.0.hints.lock().unwrap()),
         }
     }
 }
@@ -136,9 +169,25 @@ impl Backend for FakeBackend {
         request: RequestMatchRequest,
     ) -> Result<RequestMatchResponse, BackendError> {
         let call = format!("RequestMatch {} {}", request.server_id, request.hint_flags);
+        let _open = OpenQuestion::new(&self.0);
         let hint_flags = self.take(call).await?;
-        let game = self.0.matches.lock().unwrap().pop_front();
-        Ok(RequestMatchResponse { r#match: game, hint_flags })
+        let nothing = Ok(RequestMatchResponse { r#match: None, hint_flags });
+        if request.hint_flags & FULL != 0 {
+            self.0.withdrawn.send_modify(|withdrawn| _ = withdrawn.insert(request.server_id));
+            return nothing;
+        }
+        let holds = *self.0.mood.borrow() == Mood::Holds && request.hint_flags & WILLING_TO_WAIT != 0;
+        let mut news = self.0.withdrawn.subscribe();
+        loop {
+            let game = self.0.matches.lock().unwrap().pop_front();
+            if game.is_some() || !holds {
+                return Ok(RequestMatchResponse { r#match: game, hint_flags });
+            }
+            if self.0.withdrawn.send_if_modified(|withdrawn| withdrawn.remove(&request.server_id)) {
+                return nothing;
+            }
+            news.changed().await.unwrap();
+        }
     }
 
     async fn match_ready(&self, request: MatchReadyRequest) -> Result<MatchReadyResponse, BackendError> {

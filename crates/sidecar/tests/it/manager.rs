@@ -4,11 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sortie_sidecar::manager::{AtShutdown, Manager, ManagerOptions, Outcome, ServerState, ShutdownReport};
+use sortie_sidecar::manager::{
+    AtShutdown, Manager, ManagerOptions, Next, Outcome, ServerState, ShutdownReport,
+};
 use sortie_sidecar::resolver::{Address, ResolveError, Resolver};
 use sortie_wire::catena::server_manager::RequestMatchRequest;
 use sortie_wire::status::{reason, refusal};
 use tokio::time::{Instant, advance, sleep, timeout};
+use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
 use crate::fake_backend::{FakeBackend, Mood, ask, end, game, not_held, ready};
@@ -260,35 +263,158 @@ async fn a_server_without_an_address_is_not_ready() {
     assert!(backend.heard().is_empty());
 }
 
+/// Asks for a server that is willing to wait, and breaks the call off.
+async fn breaks_off(manager: &Manager, server: &str) {
+    let request = RequestMatchRequest { hint_flags: WAIT, ..ask(server) };
+    let asked = manager.request_match(SOURCE, request);
+    assert!(timeout(Duration::from_secs(1), asked).await.is_err(), "nothing came meanwhile");
+}
+
 #[tokio::test(start_paused = true)]
-async fn a_match_for_a_call_that_was_broken_off_is_given_next_time() {
+async fn a_question_that_nobody_waits_for_any_more_is_withdrawn() {
+    let backend = FakeBackend::new();
+    let manager = manager(&backend);
+    backend.set(Mood::Holds);
+    breaks_off(&manager, "s").await;
+    backend.is_left().await;
+    assert_eq!(backend.heard(), ["RequestMatch s 2", "RequestMatch s 24"]);
+    // So the next match is another server's, and nothing has to be handed back.
+    backend.has(&["m1"]);
+    assert_eq!(manager.request_match(SOURCE, ask("t")).await.unwrap().r#match, Some(game("m1")));
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(backend.heard()[2..], ["RequestMatch t 0"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_match_that_was_on_its_way_is_handed_back_unless_the_server_asks_again() {
     let backend = FakeBackend::new();
     let manager = manager(&backend);
     backend.set(Mood::Silent);
-    let request = RequestMatchRequest { hint_flags: WAIT, ..ask("s") };
-    assert!(timeout(Duration::from_secs(1), manager.request_match(SOURCE, request.clone())).await.is_err());
-    // The same question again is the one that is still open.
-    let again = tokio::spawn({
-        let (manager, request) = (manager.clone(), request.clone());
-        async move { manager.request_match(SOURCE, request).await }
-    });
-    tokio::task::yield_now().await;
+    breaks_off(&manager, "s").await;
+    backend.hears("RequestMatch s 24").await;
     backend.has(&["m1"]);
     backend.set(Mood::Answers);
-    assert_eq!(again.await.unwrap().unwrap().r#match, Some(game("m1")));
-    assert_eq!(backend.heard(), ["RequestMatch s 2"]);
+    backend.hears("EndMatch s m1 24").await;
+    backend.forget_heard();
 
-    // Nobody waits at all when it comes.
     backend.set(Mood::Silent);
-    assert!(timeout(Duration::from_secs(1), manager.request_match(SOURCE, request)).await.is_err());
+    breaks_off(&manager, "s").await;
+    backend.hears("RequestMatch s 24").await;
     backend.has(&["m2"]);
+    // It asks while the question is being withdrawn.
+    let again = manager.request_match(SOURCE, ask("s"));
+    let answers = async {
+        tokio::task::yield_now().await;
+        backend.set(Mood::Answers);
+    };
+    let (again, ()) = tokio::join!(again, answers);
+    assert_eq!(again.unwrap().r#match, Some(game("m2")));
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(backend.heard(), ["RequestMatch s 2", "RequestMatch s 24"]);
+    assert_eq!(manager.view().servers[0].matches.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_questions_of_one_server_the_other_one_gets_the_match() {
+    let backend = FakeBackend::new();
+    let manager = manager(&backend);
+    backend.set(Mood::Silent);
+    let other = tokio::spawn({
+        let (manager, request) = (manager.clone(), RequestMatchRequest { hint_flags: WAIT, ..ask("s") });
+        async move { manager.request_match(SOURCE, request).await }
+    });
+    breaks_off(&manager, "s").await;
+    backend.hears("RequestMatch s 24").await;
+    backend.has(&["m1"]);
     backend.set(Mood::Answers);
-    let mut changes = manager.changes();
-    while manager.view().servers[0].matches.len() < 2 {
-        changes.changed().await.unwrap();
+    assert_eq!(other.await.unwrap().unwrap().r#match, Some(game("m1")));
+    sleep(Duration::from_secs(60)).await;
+    assert!(!backend.heard().iter().any(|call| call.starts_with("EndMatch")), "{:?}", backend.heard());
+}
+
+/// The end of the call is all that such a backend understands.
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_says_nothing_or_knows_no_hints_is_left() {
+    let backend = FakeBackend::new();
+    let manager = manager(&backend);
+    backend.set(Mood::Silent);
+    breaks_off(&manager, "s").await;
+    backend.is_left().await;
+    assert_eq!(backend.heard(), ["RequestMatch s 2", "RequestMatch s 24"]);
+
+    let text = "hintFlags: 6 has unknown bits";
+    backend.set(Mood::Refuses(refusal(Code::InvalidArgument, "invalid_field", text)));
+    let pace = Duration::from_secs(1);
+    manager.next_match(SOURCE, "s", "", pace, &CancellationToken::new()).await.unwrap_err();
+    backend.set(Mood::Silent);
+    backend.forget_heard();
+    breaks_off(&manager, "s").await;
+    backend.is_left().await;
+    assert_eq!(backend.heard(), ["RequestMatch s 2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_server_that_is_gone_has_asked_for_is_withdrawn() {
+    let backend = FakeBackend::new();
+    let manager = manager(&backend);
+    backend.set(Mood::Holds);
+    // Somebody else still holds its connection.
+    let asking = tokio::spawn({
+        let (manager, request) = (manager.clone(), RequestMatchRequest { hint_flags: WAIT, ..ask("s") });
+        async move { manager.request_match(SOURCE, request).await }
+    });
+    backend.hears("RequestMatch s 2").await;
+    manager.server_gone("s", "its process exited").await;
+    assert_eq!(asking.await.unwrap().unwrap().r#match, None);
+    assert_eq!(backend.heard(), ["RequestMatch s 2", "RequestMatch s 9"], "it takes its leave");
+    // It still plays another match: to take its leave would end that in another way than to end it.
+    backend.set(Mood::Answers);
+    with_matches(&backend, &manager, "t", &["m1"]).await;
+    backend.set(Mood::Holds);
+    breaks_off(&manager, "t").await;
+    backend.forget_heard();
+    manager.server_gone("t", "its process exited").await;
+    backend.hears("EndMatch t m1 1").await;
+    assert!(!backend.heard().contains(&"RequestMatch t 9".to_owned()), "{:?}", backend.heard());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_the_sidecar_withdraws_what_was_asked() {
+    for (how, withdraws) in
+        [(AtShutdown::EndMatches, "RequestMatch s 9"), (AtShutdown::KeepMatches, "RequestMatch s 24")]
+    {
+        let backend = FakeBackend::new();
+        let manager = manager(&backend);
+        backend.set(Mood::Holds);
+        let asking = tokio::spawn({
+            let manager = manager.clone();
+            async move {
+                let pace = Duration::from_secs(1);
+                manager.next_match(SOURCE, "s", "", pace, &CancellationToken::new()).await
+            }
+        });
+        backend.hears("RequestMatch s 6").await;
+        let report = manager.shutdown(how, Duration::from_secs(60)).await;
+        assert_eq!(report, ShutdownReport { undelivered: 0, kept: 0 });
+        assert_eq!(asking.await.unwrap(), Ok(Next::Closing));
+        assert_eq!(backend.heard(), ["RequestMatch s 6", withdraws]);
+
+        // What is on its way then goes back, before the end.
+        let manager = self::manager(&backend);
+        backend.set(Mood::Silent);
+        breaks_off(&manager, "s").await;
+        backend.has(&["m1"]);
+        let answers = async {
+            tokio::task::yield_now().await;
+            backend.set(Mood::Answers);
+        };
+        backend.forget_heard();
+        let (report, ()) = tokio::join!(manager.shutdown(how, Duration::from_secs(60)), answers);
+        assert_eq!(report, ShutdownReport { undelivered: 0, kept: 0 });
+        let handed_back: Vec<_> =
+            backend.heard().into_iter().filter(|call| call.starts_with("EndMatch s m1")).collect();
+        assert_eq!(handed_back.len(), 1, "{:?}", backend.heard());
     }
-    assert_eq!(manager.request_match(SOURCE, ask("s")).await.unwrap().r#match, Some(game("m2")));
-    assert_eq!(backend.heard().len(), 2, "it was not asked for a third one");
 }
 
 fn watching(backend: &FakeBackend) -> Manager {

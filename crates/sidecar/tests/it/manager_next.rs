@@ -92,7 +92,7 @@ async fn closing_ends_the_wait_and_loses_no_match() {
         let (next, ()) = tokio::join!(manager.next_match(SOURCE, "s", "", PACE, &closing), cancel);
         assert_eq!(next, Ok(Next::Closing));
     }
-    // The question that was broken off brings a match: it is the next one's.
+    // The question that was broken off brings a match: it is the next one's, which is asked right away.
     backend.set(Mood::Silent);
     let closing = CancellationToken::new();
     let cancel = async {

@@ -1,11 +1,13 @@
 //! `sortie sidecar` between real game servers and a real control plane.
 
 use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::process::Child;
 
-use crate::control_plane::ControlPlane;
+use crate::control_plane::{ControlPlane, END, READY, REQUEST};
 use crate::python;
 use crate::ready::Ready;
 use crate::site::{NONE, Site, finish, fixed_address, fleet, idle_fleet, soon};
@@ -146,6 +148,94 @@ async fn a_server_built_for_agones_plays_through_it() {
     let ended = control_plane.event("sortie.match.ended", Some(&id)).await;
     assert_eq!(ended["data"]["cause"], "server");
     sidecar.process.stop().await;
+}
+
+/// Asks for a match as `server`, which is willing to wait, in a process of its own.
+fn asking(site: &Site, url: &str, server: &str) -> Child {
+    const ASK: &str = "import sys, urllib.request; urllib.request.urlopen(sys.argv[1], data=sys.argv[2].encode())";
+    let mut command = site.command("python3");
+    let body = json!({"serverId": server, "hintFlags": 2}).to_string();
+    command.args(["-c", ASK, &format!("{url}{REQUEST}"), &body]).stderr(Stdio::null()).kill_on_drop(true);
+    command.spawn().unwrap()
+}
+
+/// The next match is played by a server that asks now, whoever has asked before.
+async fn next_match_is_for_another(control_plane: &ControlPlane, what: &str) {
+    let id = submitted(control_plane).await;
+    let other = format!("after {what}");
+    let given = async {
+        loop {
+            let ask = json!({"serverId": other, "hintFlags": 2});
+            if let Some(game) = control_plane.ok("POST", REQUEST, ask).await.get("match") {
+                return game["matchId"].clone();
+            }
+        }
+    };
+    assert_eq!(soon(what, given).await, json!(id), "{what}");
+    let message = json!({"serverId": other, "matchId": id, "connectionDetails": "203.0.113.9:7777"});
+    control_plane.ok("POST", READY, message).await;
+    let end = json!({"serverId": other, "matchId": id, "hintFlags": 1});
+    control_plane.ok("POST", END, end).await;
+}
+
+#[tokio::test]
+async fn a_server_that_goes_while_it_waits_is_given_no_match() {
+    let site = Site::with_config(&without_servers());
+    let control_plane = site.up(&[]).await;
+    let registered = async |server: &str| {
+        control_plane.event("sortie.server.registered", Some(server)).await;
+    };
+    let mut direct = asking(&site, &control_plane.url, "direct");
+    registered("direct").await;
+    direct.kill().await.unwrap();
+    next_match_is_for_another(&control_plane, "the death of a server without a sidecar").await;
+
+    for scheme in ["http", "grpc"] {
+        let backend = control_plane.url.replace("http", scheme);
+        let sidecar = Sidecar::start(&site, &settings(&backend)).await;
+        let server = format!("{scheme} killed");
+        let mut beside = asking(&site, &sidecar.http(), &server);
+        registered(&server).await;
+        beside.kill().await.unwrap();
+        next_match_is_for_another(&control_plane, &format!("{scheme}: the death of a server")).await;
+
+        let server = format!("{scheme} leaving");
+        let _beside = asking(&site, &sidecar.http(), &server);
+        registered(&server).await;
+        let leave = json!({"serverId": server, "hintFlags": 1});
+        assert_eq!(sidecar.ok("request_match", leave).await["hintFlags"], "HINT_FLAG_SHUTDOWN");
+        next_match_is_for_another(&control_plane, &format!("{scheme}: the leave of a server")).await;
+
+        let server = format!("{scheme} stopped");
+        let _beside = asking(&site, &sidecar.http(), &server);
+        registered(&server).await;
+        sidecar.process.stop().await;
+        next_match_is_for_another(&control_plane, &format!("{scheme}: the stop of a sidecar")).await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_built_for_agones_that_shuts_down_while_it_waits_is_given_no_match() {
+    let site = Site::with_config(&without_servers());
+    let control_plane = site.up(&[]).await;
+    let mut settings = settings(&control_plane.url);
+    settings["app"]["event_source"] = json!({"use": "agones_sdk_event_source", "configs": {
+        "agones_sdk_event_source": {
+            "GrpcListenAddr": "127.0.0.1:0", "HttpListenAddr": "127.0.0.1:0",
+            "Ports": [{"Name": "game", "Port": 7777}],
+        },
+    }});
+    let sidecar = Sidecar::start(&site, &settings).await;
+    let sdk = format!("http://{}", sidecar.address("agones_sdk_event_source: HTTP"));
+    let http = sortie_tls::http_client(&sdk, None).unwrap().build().unwrap();
+    for call in ["ready", "shutdown"] {
+        let called = soon(call, http.post(format!("{sdk}/{call}")).body("{}").send()).await.unwrap();
+        assert_eq!(called.status(), 200, "{call}");
+        if call == "ready" {
+            control_plane.event("sortie.server.registered", None).await;
+        }
+    }
+    next_match_is_for_another(&control_plane, "the shutdown of a server").await;
 }
 
 #[tokio::test]

@@ -81,6 +81,11 @@ impl Server {
         }
     }
 
+    /// Gives up every match that it is not ready for.
+    pub(super) fn drop_unready(&mut self) {
+        self.holds.clone_from(&self.ready);
+    }
+
     pub(super) fn drop_match(&mut self, id: &MatchId) {
         self.holds.remove(id);
         self.ready.remove(id);

@@ -473,6 +473,7 @@ impl World {
         match (unready, running) {
             (Some(_), _) if manner == Manner::Crashes => self.exit(id, "killed by signal 11"),
             (Some(_), _) if manner == Manner::NeverReady => {}
+            (Some(game), _) if self.rng.u8(0..20) == 0 => self.hand_back(id, &game),
             (Some(game), _) => self.say_ready(id, &game),
             (None, Some(game)) if self.rng.u8(0..3) == 0 => self.say_free(id, &game),
             (None, Some(game)) if !room || self.rng.bool() => self.say_end(id, &game),
@@ -486,7 +487,16 @@ impl World {
     fn ask(&mut self, id: &ServerId) {
         let Some(server) = self.servers.get_mut(id) else { return };
         server.asking = true;
-        let hints = if self.rng.u8(0..20) == 0 { server.hints.with(Hints::FULL) } else { server.hints };
+        let hints = match self.rng.u8(0..60) {
+            0..3 => server.hints.with(Hints::FULL),
+            3 => server.hints.with(Hints::WITHDRAW),
+            4 => {
+                // Whoever says that has given up what it is not ready for.
+                server.drop_unready();
+                server.hints.with(Hints::SHUTDOWN)
+            }
+            _ => server.hints,
+        };
         let requirements = server.requirements.to_owned();
         let command = Command::RequestMatch { server: id.clone(), requirements, hints };
         let call = self.input(command, Caller::Request(id.clone()));
@@ -562,7 +572,11 @@ impl World {
         let choices =
             [Hints::NONE, Hints::NONE, Hints::SHUTDOWN, Hints::WILLING_TO_SHUTDOWN, Hints::NOT_FULL];
         let hints = *self.rng.choice(&choices).unwrap_or(&Hints::NONE);
-        let repeats = self.servers.get(id).is_some_and(|server| server.manner == Manner::Repeats);
+        let Some(server) = self.servers.get_mut(id) else { return };
+        if hints.has(Hints::SHUTDOWN) {
+            server.drop_unready();
+        }
+        let repeats = server.manner == Manner::Repeats;
         for _ in 0..=usize::from(repeats) {
             let command = Command::EndMatch { server: id.clone(), match_id: game.clone(), hints };
             self.input(command, Caller::End(id.clone(), game.clone()));
@@ -570,6 +584,15 @@ impl World {
         if hints.has(Hints::SHUTDOWN) && self.rng.u8(0..4) != 0 {
             self.exit(id, "exit status 0");
         }
+    }
+
+    /// Does not play a match that it has and is not ready for.
+    fn hand_back(&mut self, id: &ServerId, game: &MatchId) {
+        let hints = if self.rng.bool() { Hints::FULL } else { Hints::WITHDRAW };
+        let Some(server) = self.servers.get_mut(id) else { return };
+        server.drop_match(game);
+        let command = Command::EndMatch { server: id.clone(), match_id: game.clone(), hints };
+        self.input(command, Caller::End(id.clone(), game.clone()));
     }
 
     fn end_answered(&mut self, id: &ServerId, game: &MatchId, answer: &Answer<Broker>) {
