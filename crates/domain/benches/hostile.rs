@@ -122,6 +122,8 @@ fn large(values: bool) -> MatchSpec {
 fn fleet(n: usize, requirements: String) -> Fleet {
     Fleet {
         id: FleetId::new(&format!("f{n}")).unwrap(),
+        game: None,
+        is_default: false,
         requirements,
         preference: 0,
         max: 10,

@@ -222,15 +222,22 @@ impl Play {
 
     fn ask(&mut self, who: usize, expression: &str, hints: Hints) -> Option<MatchId> {
         let host = self.servers[who].0.clone();
-        match self.table.ask(request(&host, expression, hints)) {
-            Asked::Kept(call) => {
-                self.waiting.push((call, who, expression.to_owned()));
-                None
-            }
-            Asked::Answered(answer) => match *answer {
-                Ok(Reply::Requested { offer, .. }) => offer.map(|offer| self.took(offer)),
+        loop {
+            let answer = match self.table.ask(request(&host, expression, hints)) {
+                Asked::Kept(call) => {
+                    self.waiting.push((call, who, expression.to_owned()));
+                    return None;
+                }
+                Asked::Answered(answer) => *answer,
+            };
+            match answer {
+                // One that it has and may not have heard of, where no other fits: that one never comes back.
+                Ok(Reply::Requested { offer: Some(offer), .. }) if offer.again => {
+                    self.taken.remove(&offer.match_id);
+                }
+                Ok(Reply::Requested { offer, .. }) => return offer.map(|offer| self.took(offer)),
                 other => panic!("{other:?}"),
-            },
+            }
         }
     }
 

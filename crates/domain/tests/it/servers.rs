@@ -119,7 +119,9 @@ fn the_oldest_match_that_fits_comes_first() {
     });
     let mut next = |requirements: &str| {
         let (offer, _) = table.request(&host, requirements, Hints::NONE);
-        offer.map(|offer| offer.match_id)
+        let id = offer.map(|offer| offer.match_id)?;
+        table.ready(&host, &id);
+        Some(id)
     };
     assert_eq!(next("MatchProperties.map == 'city'"), None);
     assert_eq!(next("MatchProperties.map == 'desert'").as_ref(), Some(&ids[1]));
@@ -165,7 +167,8 @@ fn a_match_of_one_fleet_goes_to_no_other_server() {
     let id = table.submit("m", bound_to("eu"));
     let american = table.submit("n", bound_to("us"));
     assert_eq!(table.poll(&stranger), None, "a server of no fleet");
-    assert_eq!(table.poll(&european), Some(id));
+    assert_eq!(table.poll(&european), Some(id.clone()));
+    table.ready(&european, &id);
     assert_eq!(table.poll(&european), None, "a server of another fleet");
     let order = table.allocation_for(&american).expect("one is ordered from its own fleet");
     assert_eq!(order.fleet, fleet_id("us"));

@@ -57,6 +57,8 @@ pub(crate) fn key(text: &str) -> Option<IdempotencyKey> {
 pub(crate) fn fleet(id: &str) -> Fleet {
     Fleet {
         id: fleet_id(id),
+        game: None,
+        is_default: false,
         requirements: String::new(),
         max: 10,
         warm: 0,

@@ -201,7 +201,7 @@ fn one_server_may_wait_for_several_matches() {
 fn a_server_that_became_full_waits_no_longer() {
     let mut table = Table::new();
     let host = server("host");
-    let id = table.picked_up("m", &host);
+    let id = table.running("m", &host);
     let call = waits(&mut table, &host, "");
     table.noted(ready(&host, &id, "203.0.113.7:7777", Hints::FULL));
     assert_eq!(table.answer(call), Some(Ok(nothing(Hints::NONE))));
