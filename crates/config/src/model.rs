@@ -378,15 +378,6 @@ pub struct DispatchLimits {
     pub token_time: Duration,
 }
 
-/// What players name at the gateway.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Game {
-    /// 1 to 30 characters of `[A-Za-z0-9 _-]`.
-    pub name: String,
-    /// 1 to 30 characters of `[A-Za-z0-9 _.-]`.
-    pub version: String,
-}
-
 /// One fleet.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FleetConfig {
@@ -396,7 +387,8 @@ pub struct FleetConfig {
     pub description: String,
     /// What its own servers ask for, where that was said: JMESPath over the match document.
     pub server_requirements: Option<String>,
-    /// The game that players find it by; `None` where the gateway does not use it.
+    /// The game that players find it by, 1 to 30 characters of `[A-Za-z0-9 _-]`, in a version of 1 to 30 characters of
+    /// `[A-Za-z0-9 _.-]`; `None` where the gateway does not use it.
     pub game: Option<Game>,
     /// Most players in a match that the gateway makes.
     pub capacity: u32,

@@ -359,6 +359,7 @@ proptest! {
             assert_eq!(ours, Duration::from_secs(wanted), "{name}");
         };
         same("ServerMaxLifetimeMinutes", 60, 1, config.broker.server_max_lifetime);
+        assert!(config.broker.lifetime_ends_matches, "a server older than that has failed");
         same("MatchPickupTimeSeconds", 1, 1, config.broker.match_pickup_time);
         same("MatchReadyTimeSeconds", 1, 1, config.broker.match_ready_time);
         same("MatchMaxRunTimeMinutes", 60, 1, config.broker.match_max_run_time);

@@ -83,9 +83,8 @@ impl AllTerms {
             let open_game = about_game(fleet.game.as_ref(), fleet.is_default && every_game_is_named);
             let bound_game = about_game(fleet.game.as_ref(), true);
             // Checked when they were configured.
-            let mut compile = |text: &str| {
-                requirements.compile(text).unwrap_or_else(|_| Arc::new(Requirement::none()))
-            };
+            let mut compile =
+                |text: &str| requirements.compile(text).unwrap_or_else(|_| Arc::new(Requirement::none()));
             let (own, open, bound) =
                 (compile(&fleet.requirements), compile(&open_game), compile(&bound_game));
             let (open, bound) = (requirements.both(&open, &own), requirements.both(&bound, &own));

@@ -125,7 +125,7 @@ impl Turn<'_> {
             return false;
         }
         if let Some(waiter) = self.broker.beside.waiters.take(place) {
-            self.answer(waiter.call, Ok(Reply::Requested { offer: None, hints: Hints::NONE }));
+            self.answer(waiter.call, Ok(Reply::no_match(Hints::NONE)));
         }
         true
     }
@@ -163,15 +163,15 @@ impl Turn<'_> {
     /// Nothing fits that server.
     fn end_search(&mut self, place: u64) {
         let Some(waiter) = self.broker.beside.waiters.get(place) else { return };
-        let (server, hints) = (waiter.server.clone(), waiter.hints);
+        let (server, hints, stays) = (waiter.server.clone(), waiter.hints, waiter.stays);
         if self.is_unneeded(&server, hints) {
             // Its calls are answered with that.
             return self.dismiss(&server, GoneCause::Surplus);
         }
-        if self.may_wait(hints) {
+        if stays {
             self.broker.beside.waiters.end_search(place);
         } else if let Some(waiter) = self.broker.beside.waiters.take(place) {
-            self.answer(waiter.call, Ok(Reply::Requested { offer: None, hints: Hints::NONE }));
+            self.answer(waiter.call, Ok(Reply::no_match(Hints::NONE)));
         }
     }
 
@@ -272,7 +272,7 @@ impl Turn<'_> {
         }
         if let Some(waiter) = self.broker.beside.waiters.take(place) {
             let hints = self.wish(&waiter.server);
-            self.answer(waiter.call, Ok(Reply::Requested { offer: None, hints }));
+            self.answer(waiter.call, Ok(Reply::no_match(hints)));
         }
         true
     }
@@ -281,6 +281,7 @@ impl Turn<'_> {
     fn give(&mut self, id: &MatchId, place: u64) {
         let Some(waiter) = self.broker.beside.waiters.take(place) else { return };
         let offer = self.pick_up(id, &waiter.server);
-        self.answer(waiter.call, Ok(Reply::Requested { offer, hints: Hints::NONE }));
+        let reply = offer.map_or(Reply::no_match(Hints::NONE), Reply::one_match);
+        self.answer(waiter.call, Ok(reply));
     }
 }

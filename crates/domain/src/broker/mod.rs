@@ -36,6 +36,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 mod allocation_lifecycle;
 mod askers;
@@ -95,6 +96,7 @@ use looking::Looking;
 use model::AllocationState;
 use recent::Recent;
 use requirements::{Requirement, Requirements};
+use server_lifecycle::Asking;
 use state::State;
 use untold::Untold;
 use waiting::{Waiters, Watchers};
@@ -104,6 +106,10 @@ use waits::Waits;
 pub const MAX_QUEUED: usize = 1_000_000;
 /// Most servers known at a time.
 pub const MAX_SERVERS: usize = 100_000;
+/// Most matches that a server gets with one answer.
+pub const MAX_OFFERS: u32 = 32;
+/// Longest time that a server may ask to be held until a match fits.
+pub const MAX_REQUEST_WAIT: Duration = Duration::from_secs(300);
 /// Most calls of servers that wait for a match.
 pub const MAX_WAITERS: usize = 100_000;
 /// Most of them from one server.
@@ -400,8 +406,8 @@ impl<'a> Turn<'a> {
             Command::SubmitMatch { id, spec } => self.submit(id, spec).map(Some),
             Command::CancelMatch { id } => self.cancel(&id).map(Some),
             Command::EndActiveMatch { id } => self.end_active(&id).map(Some),
-            Command::RequestMatch { server, requirements, hints } => {
-                self.request_match(call, &server, &requirements, hints)
+            Command::RequestMatch { server, requirements, hints, most, wait } => {
+                self.request_match(call, &server, &requirements, Asking { hints, most, wait })
             }
             Command::MatchReady { server, match_id, connection, hints } => {
                 self.match_ready(&server, &match_id, connection, hints).map(Some)
@@ -514,7 +520,9 @@ impl Machine for Broker {
         let mut turn = Turn::new(self, at, step);
         turn.fire_due_for_input();
         match answer {
-            Ok(Reply::Requested { offer: Some(offer), .. }) => turn.take_back(offer),
+            Ok(Reply::Requested { offer, more, .. }) => {
+                offer.iter().chain(more).for_each(|offer| turn.take_back(offer));
+            }
             Ok(Reply::Seated { seat, .. }) => turn.give_back(seat),
             _ => {}
         }

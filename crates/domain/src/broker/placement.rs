@@ -86,7 +86,12 @@ impl Turn<'_> {
     /// A match that the server has, but may never have heard of, and that fits what it asks for now: given once more,
     /// unless another call of the server still waits, which it would have ended with the rest. With `of_before` only one
     /// that the process before gave it.
-    pub(super) fn give_again(&mut self, server: &ServerId, filter: &Filter, of_before: bool) -> Option<Offer> {
+    pub(super) fn give_again(
+        &mut self,
+        server: &ServerId,
+        filter: &Filter,
+        of_before: bool,
+    ) -> Option<Offer> {
         if self.broker.beside.waiters.of_server(server) > 0 || self.broken(BrokenRule::ForgetLostAnswer) {
             return None;
         }
@@ -252,7 +257,11 @@ impl Turn<'_> {
     fn has_spare(&self, fleet: &FleetId) -> bool {
         self.state().settings.fast_schedule != FastSchedule::Always
             && self.state().index.unassigned.contains_key(fleet)
-            && self.state().fleets.get(fleet).is_some_and(|fleet| self.warm_or_coming(fleet) > fleet.warm as usize)
+            && self
+                .state()
+                .fleets
+                .get(fleet)
+                .is_some_and(|fleet| self.warm_or_coming(fleet) > fleet.warm as usize)
     }
 
     /// The first fleet in order of preference that may take the match and can start a server; none where the step's work

@@ -154,22 +154,11 @@ impl Requirements {
     pub fn new() -> Self {
         let mut runtime = Runtime::new();
         runtime.register_builtin_functions();
-        let signature = Signature::new(
-            alloc::vec![ArgumentType::TypedArray(Box::new(ArgumentType::Number))],
-            None,
-        );
+        let signature =
+            Signature::new(alloc::vec![ArgumentType::TypedArray(Box::new(ArgumentType::Number))], None);
         // The specification says that the average of nothing is null; the library's own fails there.
-        runtime.register_function(
-            "avg",
-            Box::new(CustomFunction::new(signature, Box::new(average))),
-        );
-        Self {
-            runtime,
-            compiled: BTreeMap::new(),
-            bytes: 0,
-            turned_away: 0,
-            meter: Meter::new(),
-        }
+        runtime.register_function("avg", Box::new(CustomFunction::new(signature, Box::new(average))));
+        Self { runtime, compiled: BTreeMap::new(), bytes: 0, turned_away: 0, meter: Meter::new() }
     }
 
     /// The compiled form of `text`, shared by equal texts. Space around the text does not count.

@@ -1,5 +1,6 @@
 //! Servers: pending → available → full → draining → gone; and the calls that game servers make.
 
+use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -7,16 +8,18 @@ use core::time::Duration;
 use super::budget::MAX_SERVER_BYTES;
 use super::command::{Hints, Offer, Refusal, Reply};
 use super::event::Event;
+use super::fleets::Filter;
 use super::looking::Then;
 use super::match_lifecycle::MAX_PICKUPS;
-use super::fleets::Filter;
 use super::model::{
     AllocationState, Connection, EndCause, FailReason, GoneCause, MAX_CONNECTION_BYTES,
     MAX_CONNECTIONS_BYTES, Match, MatchState, Server, ServerState,
 };
 use super::requirements::{NoRoom, Requirement, Search};
 use super::waiting::{Waiter, Waiting};
-use super::{BrokenRule, MAX_SERVERS, MAX_WAITERS, MAX_WAITERS_OF_SERVER, Turn};
+use super::{
+    BrokenRule, MAX_OFFERS, MAX_REQUEST_WAIT, MAX_SERVERS, MAX_WAITERS, MAX_WAITERS_OF_SERVER, Turn,
+};
 use crate::ids::{MatchId, ServerId};
 use crate::machine::CallId;
 use crate::size::Size;
@@ -25,6 +28,29 @@ use crate::text::is_deceptive;
 /// How long the queue is looked through at most for a server that is not willing to wait.
 const LONGEST_SEARCH: Duration = Duration::from_secs(10);
 
+/// How a server asks for a match.
+#[derive(Clone, Copy)]
+pub(super) struct Asking {
+    pub(super) hints: Hints,
+    /// Most matches that it takes at once.
+    pub(super) most: u32,
+    /// How long it is held at most, where it says so.
+    pub(super) wait: Option<Duration>,
+}
+
+impl Asking {
+    fn check(&self) -> Result<(), Refusal> {
+        if !(1..=MAX_OFFERS).contains(&self.most) {
+            return Err(Refusal::field("max_matches", format!("must be 1 to {MAX_OFFERS}")));
+        }
+        if self.wait.is_some_and(|wait| wait > MAX_REQUEST_WAIT) {
+            let most = MAX_REQUEST_WAIT.as_secs();
+            return Err(Refusal::field("wait_seconds", format!("must be 0 to {most}")));
+        }
+        Ok(())
+    }
+}
+
 impl Turn<'_> {
     /// A server asks for a match: it gets the oldest that fits, or waits if it is willing to.
     pub(super) fn request_match(
@@ -32,11 +58,13 @@ impl Turn<'_> {
         call: CallId,
         server: &ServerId,
         requirements: &str,
-        hints: Hints,
+        asking: Asking,
     ) -> Result<Option<Reply>, Refusal> {
+        asking.check()?;
+        let hints = asking.hints;
         let asked = self.broker.requirements.compile(requirements)?;
         if self.is_unwanted(server) {
-            return self.request_of_unwanted(call, server, &asked, hints);
+            return self.request_of_unwanted(call, server, &asked, asking);
         }
         self.check_room(server)?;
         let filter = self.broker.filter_of(server, &asked);
@@ -46,33 +74,47 @@ impl Turn<'_> {
         })?;
         self.contact(server, hints);
         if hints.has(Hints::FULL) {
-            return Ok(Some(Reply::Requested { offer: None, hints: Hints::NONE }));
+            return Ok(Some(Reply::no_match(Hints::NONE)));
         }
         self.broker.beside.heard.insert(server.clone(), asked);
         self.note_free(server);
         let again = self.give_again(server, &filter, true).map(Search::Found);
         match again.unwrap_or_else(|| self.oldest_for(server, &filter)) {
-            Search::Found(offer) => {
-                return Ok(Some(Reply::Requested { offer: Some(offer), hints: Hints::NONE }));
-            }
+            Search::Found(offer) => return Ok(Some(self.with_more(offer, server, &filter, asking.most))),
             Search::Nothing => {}
             Search::Unfinished => {
-                self.wait(call, server, filter, hints, Waiting::Searching);
+                self.wait(call, server, filter, asking, Waiting::Searching);
                 return Ok(None);
             }
         }
         if let Some(offer) = self.give_again(server, &filter, false) {
-            return Ok(Some(Reply::Requested { offer: Some(offer), hints: Hints::NONE }));
+            return Ok(Some(self.with_more(offer, server, &filter, asking.most)));
         }
         if self.is_unneeded(server, hints) {
             self.dismiss(server, GoneCause::Surplus);
-            return Ok(Some(Reply::Requested { offer: None, hints: Hints::SHUTDOWN }));
+            return Ok(Some(Reply::no_match(Hints::SHUTDOWN)));
         }
-        if !self.may_wait(hints) {
-            return Ok(Some(Reply::Requested { offer: None, hints: Hints::NONE }));
+        if !self.may_wait(asking) {
+            return Ok(Some(Reply::no_match(Hints::NONE)));
         }
-        self.wait(call, server, filter, hints, Waiting::Offered);
+        self.wait(call, server, filter, asking, Waiting::Offered);
         Ok(None)
+    }
+
+    /// The match, and what else fits the server now, as many as it takes at once. It is not kept waiting for more: the
+    /// players of the first match wait, too.
+    fn with_more(&mut self, first: Offer, server: &ServerId, filter: &Filter, most: u32) -> Reply {
+        let mut more = Vec::new();
+        while more.len() + 1 < most as usize && !self.is_full() {
+            let next = match self.oldest_for(server, filter) {
+                Search::Found(offer) => Some(offer),
+                Search::Nothing => self.give_again(server, filter, false),
+                Search::Unfinished => None,
+            };
+            let Some(offer) = next.filter(|next| next.match_id != first.match_id) else { break };
+            more.push(offer);
+        }
+        Reply::Requested { offer: Some(first), more, hints: Hints::NONE }
     }
 
     /// A server that gets no further match asks for one. It is told to exit as soon as it has none; until then its call
@@ -82,23 +124,24 @@ impl Turn<'_> {
         call: CallId,
         server: &ServerId,
         asked: &Arc<Requirement>,
-        hints: Hints,
+        asking: Asking,
     ) -> Result<Option<Reply>, Refusal> {
+        let hints = asking.hints;
         if self.holds_nothing(server) {
-            return Ok(Some(Reply::Requested { offer: None, hints: self.wish(server) }));
+            return Ok(Some(Reply::no_match(self.wish(server))));
         }
         let filter = self.broker.filter_of(server, asked);
         // It may not have heard of the match that it has.
         if !hints.has(Hints::FULL)
             && let Some(offer) = self.give_again(server, &filter, false)
         {
-            return Ok(Some(Reply::Requested { offer: Some(offer), hints: Hints::NONE }));
+            return Ok(Some(Reply::one_match(offer)));
         }
-        if hints.has(Hints::FULL) || !self.may_wait(hints) {
-            return Ok(Some(Reply::Requested { offer: None, hints: Hints::NONE }));
+        if hints.has(Hints::FULL) || !self.may_wait(asking) {
+            return Ok(Some(Reply::no_match(Hints::NONE)));
         }
         self.check_room(server)?;
-        self.wait(call, server, filter, hints, Waiting::Parked);
+        self.wait(call, server, filter, asking, Waiting::Parked);
         Ok(None)
     }
 
@@ -107,8 +150,17 @@ impl Turn<'_> {
         hints.has(Hints::WILLING_TO_SHUTDOWN) && self.is_surplus(server)
     }
 
-    pub(super) fn may_wait(&self, hints: Hints) -> bool {
-        hints.has(Hints::WILLING_TO_WAIT) && !self.state().settings.wait.is_zero()
+    /// Whether the call is held if no match fits.
+    fn may_wait(&self, asking: Asking) -> bool {
+        !self.longest_wait(asking).is_zero()
+    }
+
+    fn longest_wait(&self, asking: Asking) -> Duration {
+        match asking.wait {
+            Some(wait) => wait,
+            None if asking.hints.has(Hints::WILLING_TO_WAIT) => self.state().settings.wait,
+            None => Duration::ZERO,
+        }
     }
 
     /// Whether the broker has given the server up: it is draining, gone, or told to leave, or is about to be because it is
@@ -128,8 +180,7 @@ impl Turn<'_> {
 
     /// Whether a match could outlast the server.
     fn is_too_old(&self, server: &Server) -> bool {
-        let age = self.state().settings.last_pickup_age();
-        age.is_some_and(|age| server.born_at + age <= self.now) && !self.broken(BrokenRule::IgnoreAge)
+        self.broker.last_pickup_age().is_some_and(|age| server.born_at + age <= self.now)
     }
 
     /// Whether whoever calls under the id of a server that is gone is taken to be that server still. One that registered
@@ -213,12 +264,14 @@ impl Turn<'_> {
         }
     }
 
-    fn wait(&mut self, call: CallId, server: &ServerId, filter: Filter, hints: Hints, waiting: Waiting) {
+    fn wait(&mut self, call: CallId, server: &ServerId, filter: Filter, asking: Asking, waiting: Waiting) {
         let fleet = self.state().servers.get(server).and_then(|known| known.fleet.clone());
-        let wait = self.state().settings.wait;
-        let longest = if self.may_wait(hints) { wait } else { wait.max(LONGEST_SEARCH) };
-        let deadline = self.now + longest;
-        let waiter = Waiter { call, server: server.clone(), fleet, filter, deadline, hints };
+        let longest = self.longest_wait(asking);
+        let stays = !longest.is_zero();
+        let deadline =
+            self.now + if stays { longest } else { self.state().settings.wait.max(LONGEST_SEARCH) };
+        let hints = asking.hints;
+        let waiter = Waiter { call, server: server.clone(), fleet, filter, deadline, hints, stays };
         self.broker.beside.waiters.insert(waiter, waiting);
     }
 
@@ -459,7 +512,7 @@ impl Turn<'_> {
             self.broker.beside.told_to_exit.0.insert(server.clone(), ());
         }
         for call in calls {
-            self.answer(call, Ok(Reply::Requested { offer: None, hints }));
+            self.answer(call, Ok(Reply::no_match(hints)));
         }
     }
 

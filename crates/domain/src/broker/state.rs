@@ -14,8 +14,8 @@ use super::event::Event;
 use super::indexes::{Indexes, joinable};
 use super::kept::{Kept, PastOrder};
 use super::model::{
-    Allocation, AllocationState, Connection, Fleet, FleetHealth, Gone, GoneCause, Match, MatchSpec, MatchState,
-    Seat, SeatEnd, SeatState, Server, ServerState, Settings,
+    Allocation, AllocationState, Connection, Fleet, FleetHealth, Gone, GoneCause, Match, MatchSpec,
+    MatchState, Seat, SeatEnd, SeatState, Server, ServerState, Settings,
 };
 use super::past::Past;
 use super::seating::Seats;

@@ -22,7 +22,7 @@ impl Broker {
             (index.queue.len() > 0).then(|| self.beside.scheduled_at + settings.schedule_frequency);
         let preparing = index.picked_up.first().map(|(at, _)| *at + settings.match_ready_time);
         let running = index.ready.first().map(|(at, _)| *at + settings.match_max_run_time);
-        let lifetime = match settings.last_pickup_age() {
+        let lifetime = match self.last_pickup_age() {
             None => index.births.first().map(|(at, _)| *at + settings.server_max_lifetime),
             Some(age) => index.taking.first().map(|(at, _)| *at + age),
         };
@@ -43,6 +43,13 @@ impl Broker {
             .chain(backoff)
             .chain(replaced)
             .min()
+    }
+
+    /// The age from which a server is given no further match.
+    pub(super) fn last_pickup_age(&self) -> Option<Duration> {
+        let settings = &self.state.settings;
+        let age = settings.last_pickup_age();
+        if self.broken(BrokenRule::IgnoreAge) { age.map(|_| settings.server_max_lifetime) } else { age }
     }
 
     /// When the next idle server of a warm pool is so old that a replacement is ordered.
@@ -117,7 +124,7 @@ impl<'a> Turn<'a> {
             self.dismiss(&waiter.server, GoneCause::Surplus);
         }
         let hints = if surplus { self.wish(&waiter.server) } else { Hints::NONE };
-        self.answer(waiter.call, Ok(Reply::Requested { offer: None, hints }));
+        self.answer(waiter.call, Ok(Reply::no_match(hints)));
         true
     }
 
@@ -165,7 +172,7 @@ impl<'a> Turn<'a> {
     /// A server that is too old for a further match goes after those that it has; where the settings say so, one that has
     /// reached its lifetime goes with them.
     fn retire_old(&mut self) -> bool {
-        if let Some(age) = self.state().settings.last_pickup_age() {
+        if let Some(age) = self.broker.last_pickup_age() {
             let oldest = self.state().index.taking.first();
             let due = oldest.filter(|(at, _)| *at + age <= self.now);
             let Some(server) = due.map(|(_, server)| server.clone()) else { return false };

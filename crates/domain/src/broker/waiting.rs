@@ -25,6 +25,8 @@ pub(crate) struct Waiter {
     pub(crate) deadline: Timestamp,
     /// What it said when it asked.
     pub(crate) hints: Hints,
+    /// It waits for a match to come after the search through the queue.
+    pub(crate) stays: bool,
 }
 
 /// What a waiting server waits for.

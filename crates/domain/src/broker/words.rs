@@ -9,12 +9,12 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
-use super::{TypicalWait, Unnamed};
 use super::explain::{
     Explanation, FleetAccount, FleetState, FreeServers, Prospect, ServerGroup, Standing, Timer, TimerKind,
     Unmet,
 };
 use super::model::{AllocationState, FailReason};
+use super::{TypicalWait, Unnamed};
 use crate::time::Timestamp;
 
 /// How the caller writes a time.
@@ -222,8 +222,12 @@ fn of_fleet(fleet: &FleetAccount, clock: Clock<'_>) -> String {
 fn of_unnamed(unnamed: &Unnamed) -> String {
     let goes = match unnamed {
         Unnamed::FleetsWithoutGame => "to fleets that name none".to_string(),
-        Unnamed::DefaultFleet(fleet) => format!("to the default fleet {fleet}, because every fleet names one"),
-        Unnamed::NoFleet => "to no fleet, because every fleet names one and there is no default fleet".to_string(),
+        Unnamed::DefaultFleet(fleet) => {
+            format!("to the default fleet {fleet}, because every fleet names one")
+        }
+        Unnamed::NoFleet => {
+            "to no fleet, because every fleet names one and there is no default fleet".to_string()
+        }
     };
     format!("The match names no game: it goes {goes}.")
 }

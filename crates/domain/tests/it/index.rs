@@ -292,7 +292,11 @@ impl Play {
             }
             Turn::ComeBack => {
                 if let Some((id, offer)) = self.taken.pop_first() {
-                    self.table.undelivered(Reply::Requested { offer: Some(offer), hints: Hints::NONE });
+                    self.table.undelivered(Reply::Requested {
+                        offer: Some(offer),
+                        more: Vec::new(),
+                        hints: Hints::NONE,
+                    });
                     self.handed_over(&id)?;
                 }
             }
@@ -371,7 +375,7 @@ fn a_match_is_found_whatever_was_asked_before_it_came_back() {
     }
     // More come back at once than are remembered as fitting, youngest first.
     while let Some((_, offer)) = play.taken.pop_last() {
-        play.table.undelivered(Reply::Requested { offer: Some(offer), hints: Hints::NONE });
+        play.table.undelivered(Reply::Requested { offer: Some(offer), more: Vec::new(), hints: Hints::NONE });
     }
     for id in &ids {
         assert_eq!(play.ask(2, &expression, Hints::NONE).as_ref(), Some(id));

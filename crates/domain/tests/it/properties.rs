@@ -357,7 +357,7 @@ proptest! {
                 }
                 Turn::ComeBack => {
                     if let Some((_, offer)) = taken.pop_first() {
-                        table.undelivered(Reply::Requested { offer: Some(offer), hints: Hints::NONE });
+                        table.undelivered(Reply::Requested { offer: Some(offer), more: Vec::new(), hints: Hints::NONE });
                     }
                 }
             }

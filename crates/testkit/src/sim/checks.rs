@@ -100,7 +100,7 @@ impl World {
 
     /// What the oldest fitting match is, by plain evaluation of every queued one.
     pub(super) fn expected_offer(&self, command: &Command) -> Option<Option<MatchId>> {
-        let Command::RequestMatch { server, requirements, hints } = command else { return None };
+        let Command::RequestMatch { server, requirements, hints, .. } = command else { return None };
         if hints.has(Hints::FULL) || self.is_given_up(server) {
             return None;
         }

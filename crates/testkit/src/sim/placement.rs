@@ -86,20 +86,31 @@ impl World {
         let early = new.iter().find_map(|record| {
             let Event::ServerGone { server, .. } = &record.event else { return None };
             let order = self.broker.allocation_of(server)?;
-            (record.time < order.ordered_at + age).then_some(order)
+            (record.time < order.ordered_at + age && !self.was_draining(server)).then_some(order)
         })?;
-        let view = self.broker.fleets(None, usize::MAX).items.into_iter().find(|view| view.fleet.id == early.fleet)?;
-        let problem = format!("3: fleet {} has {} idle servers after one was replaced", early.fleet, view.idle);
+        let view = self
+            .broker
+            .fleets(None, usize::MAX)
+            .items
+            .into_iter()
+            .find(|view| view.fleet.id == early.fleet)?;
+        let problem =
+            format!("3: fleet {} has {} idle servers after one was replaced", early.fleet, view.idle);
         (view.idle < view.fleet.warm as usize).then_some(problem)
+    }
+
+    fn was_draining(&self, server: &ServerId) -> bool {
+        let records = self.log.iter().chain(&self.step.records);
+        let mut events = records.map(|record| &record.event);
+        events.any(|event| matches!(event, Event::ServerDraining { server: of, .. } if of == server))
     }
 
     /// Right after timers have run, a draining server has a match.
     pub(super) fn check_draining(&mut self) {
         let snapshot = self.broker.snapshot();
         let mut servers = snapshot.servers.values();
-        let left = servers.find(|server| {
-            matches!(server.state, ServerState::Draining { .. }) && server.matches.is_empty()
-        });
+        let left = servers
+            .find(|server| matches!(server.state, ServerState::Draining { .. }) && server.matches.is_empty());
         if let Some(server) = left {
             self.fail(format!("3: server {} is draining and has no match", server.id));
         }
@@ -131,9 +142,10 @@ impl World {
 
     /// An answer is lost on its way.
     pub(super) fn note_unheard(&mut self, caller: &Caller, answer: &Answer<Broker>) {
-        if let (Caller::Request(server), Ok(Reply::Requested { offer: Some(offer), .. })) = (caller, answer)
-            && !offer.again
-        {
+        let (Caller::Request(server), Ok(Reply::Requested { offer, more, .. })) = (caller, answer) else {
+            return;
+        };
+        for offer in offer.iter().chain(more).filter(|offer| !offer.again) {
             self.unheard.insert(offer.match_id.clone(), server.clone());
         }
     }

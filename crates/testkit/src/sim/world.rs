@@ -498,7 +498,9 @@ impl World {
         server.asking = true;
         let hints = if self.rng.u8(0..20) == 0 { server.hints.with(Hints::FULL) } else { server.hints };
         let requirements = server.requirements.to_owned();
-        let command = Command::RequestMatch { server: id.clone(), requirements, hints };
+        let most = u32::try_from(server.room.saturating_sub(server.holds.len())).unwrap_or(1).max(1);
+        let wait = (self.rng.u8(0..6) == 0).then(|| Duration::from_secs(self.rng.u64(0..20)));
+        let command = Command::RequestMatch { server: id.clone(), requirements, hints, most, wait };
         let call = self.input(command, Caller::Request(id.clone()));
         if self.rng.u8(0..10) == 0 {
             // Often just after the request, when an answer may be decided and not yet durable.
@@ -510,11 +512,12 @@ impl World {
     fn requested(&mut self, id: &ServerId, answer: Answer<Broker>) {
         let Some(server) = self.servers.get_mut(id) else { return };
         server.asking = false;
-        let Ok(Reply::Requested { offer, hints }) = answer else { return };
+        let Ok(Reply::Requested { offer, more, hints }) = answer else { return };
         if hints.has(Hints::SHUTDOWN) && server.manner != Manner::Stubborn && server.alive {
             return self.exit(id, "exit status 0");
         }
-        if let Some(offer) = offer.filter(|_| server.alive) {
+        let is_alive = server.alive;
+        for offer in offer.into_iter().chain(more).filter(|_| is_alive) {
             self.given(id, offer);
         }
         let delay = self.rng.u64(1..3000);
@@ -743,7 +746,13 @@ impl World {
         let Ok(server) = ServerId::new("nobody") else { return };
         let Ok(unknown) = MatchId::new("never heard of") else { return };
         let command = match self.rng.u8(0..4) {
-            0 => Command::RequestMatch { server, requirements: "a ==".into(), hints: Hints::WILLING_TO_WAIT },
+            0 => Command::RequestMatch {
+                server,
+                requirements: "a ==".into(),
+                hints: Hints::WILLING_TO_WAIT,
+                most: 1,
+                wait: None,
+            },
             1 => Command::CancelMatch { id: unknown },
             2 => Command::EndMatch { server, match_id: unknown, hints: Hints::SHUTDOWN },
             _ => Command::SubmitMatch {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use imbl::OrdMap;
 use sortie_domain::broker::model::{
     Allocation, AllocationState, CancelCause, Connection, EndCause, FailReason, FastSchedule, Fleet,
-    FleetHealth, GoneCause, Match, MatchSpec, MatchState, Properties, Seat, SeatEnd, SeatState, Seats,
-    Server, ServerState, Settings,
+    FleetHealth, Game, Gone, GoneCause, Match, MatchSpec, MatchState, Properties, Seat, SeatEnd, SeatState,
+    Seats, Server, ServerState, Settings,
 };
 use sortie_domain::broker::{Configured, Event, PastOrder, Snapshot};
 use sortie_domain::content::Digest;
@@ -58,6 +58,8 @@ fn settings() -> Settings {
 fn fleet() -> Fleet {
     Fleet {
         id: fleet_id(),
+        game: Some(Game { name: "arena".to_owned(), version: "1.0".to_owned() }),
+        is_default: true,
         requirements: "MatchProperties.region == 'eu'".to_owned(),
         max: 300,
         warm: 2,
@@ -192,7 +194,9 @@ pub(super) fn snapshot() -> Snapshot {
         .map(|server| (server.id.clone(), server))
         .into_iter()
         .collect(),
-        gone: [(server_id("server-5"), GoneCause::Exited)].into_iter().collect(),
+        gone: [(server_id("server-5"), Gone { cause: GoneCause::Exited, at: at(6), ordered: true })]
+            .into_iter()
+            .collect(),
         allocations: [
             one_allocation("allocation-1", AllocationState::Ordered),
             one_allocation("allocation-2", AllocationState::Started),
