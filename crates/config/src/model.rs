@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+pub use sortie_domain::broker::model::Game;
 use sortie_domain::broker::model::{Fleet, Settings};
 use sortie_domain::ids::FleetId;
 

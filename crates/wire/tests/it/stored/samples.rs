@@ -47,11 +47,17 @@ fn at(second: u64) -> Timestamp {
     Timestamp::from_millis(1_800_000_000_000 + second * 1_000)
 }
 
+/// A server that is ten minutes old has failed.
+fn configured_settings() -> Settings {
+    let lifetime = Duration::from_secs(10 * 60);
+    Settings { server_max_lifetime: lifetime, lifetime_ends_matches: true, ..Settings::default() }
+}
+
 fn settings() -> Settings {
     Settings {
         fast_schedule: FastSchedule::Always,
         wait: Duration::from_millis(1_500),
-        ..Settings::default()
+        ..configured_settings()
     }
 }
 
@@ -160,7 +166,7 @@ pub(super) fn snapshot() -> Snapshot {
     Snapshot {
         seq: 300,
         settings: settings(),
-        configured: Some(Arc::new(Configured { settings: Settings::default(), fleets: vec![fleet()] })),
+        configured: Some(Arc::new(Configured { settings: configured_settings(), fleets: vec![fleet()] })),
         health: OrdMap::from(vec![(
             fleet_id(),
             FleetHealth { failures: 3, backoff_until: at(9), last_error: Some(Arc::from("no capacity")) },
