@@ -71,6 +71,11 @@ pub(crate) fn config(top: &Section<'_>, overrides: Overrides) -> Option<Config> 
         section.problem("players", "is `signed_in`, but `[players]` does not say which tokens are good");
     }
     let fleets = fleets_section.and_then(|section| fleets::read(&section));
+    let mut fleets = fleets?;
+    let gateway = gateway?;
+    for fleet in &mut fleets {
+        fleet.fleet.is_default = gateway.default_fleet.as_ref() == Some(&fleet.fleet.id);
+    }
     let config = Config {
         listen: listen?,
         data: data?,
@@ -86,9 +91,9 @@ pub(crate) fn config(top: &Section<'_>, overrides: Overrides) -> Option<Config> 
         players: players?,
         player_rights: player_rights?,
         netcode_key: netcode_key?,
-        gateway: gateway?,
+        gateway,
         dispatch: dispatch?,
-        fleets: fleets?,
+        fleets,
         matchmaker: matchmaker?,
         warnings: Vec::new(),
     };
@@ -128,7 +133,7 @@ fn log(section: &Section<'_>) -> Option<LogConfig> {
 /// A duration among the broker's settings.
 type Timer = (&'static str, fn(&mut Settings) -> &mut Duration);
 
-const TIMERS: [Timer; 7] = [
+const TIMERS: [Timer; 8] = [
     ("server_max_lifetime", |settings| &mut settings.server_max_lifetime),
     ("match_pickup_time", |settings| &mut settings.match_pickup_time),
     ("match_ready_time", |settings| &mut settings.match_ready_time),
@@ -136,6 +141,7 @@ const TIMERS: [Timer; 7] = [
     ("schedule_frequency", |settings| &mut settings.schedule_frequency),
     ("delay_allocation", |settings| &mut settings.delay_allocation),
     ("wait", |settings| &mut settings.wait),
+    ("suspect_time", |settings| &mut settings.suspect_time),
 ];
 
 /// A budget of bytes among the broker's settings.
@@ -178,6 +184,10 @@ fn broker(section: &Section<'_>) -> Option<Settings> {
             Some(duration) => *field(&mut settings) = duration,
             None => complete = false,
         }
+    }
+    match section.get("lifetime_ends_matches", parse::switch) {
+        Some(ends) => settings.lifetime_ends_matches = ends,
+        None => complete = false,
     }
     for (name, field) in BUDGETS {
         match section.get(name, parse::size(MIN_BUDGET_BYTES..=MAX_RETENTION)) {

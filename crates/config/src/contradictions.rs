@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sortie_domain::broker::conjuncts::Conjuncts;
-use sortie_domain::broker::model::{FastSchedule, Properties};
+use sortie_domain::broker::model::{FastSchedule, Game, Properties};
 
 use crate::matchmaker;
-use crate::model::{AllocatorConfig, Config, FleetConfig, Game};
+use crate::model::{AllocatorConfig, Config, FleetConfig};
 use crate::netcode::{KeySource, NetcodeKey};
 use crate::players::{PlayerKeys, PlayersConfig};
 use crate::secret::SecretSource;
@@ -25,6 +25,7 @@ pub(crate) fn warn(top: &Section<'_>, config: &Config) {
         timers_of_fleet(top, config, fleet);
         passed_secrets(top, config, fleet);
         requirements(top, fleet);
+        takes_anything(top, config, fleet);
     }
     games_without_a_fleet(top, config);
     if let Some(matchmaker) = &config.matchmaker {
@@ -40,17 +41,28 @@ fn timers_of_broker(top: &Section<'_>, config: &Config) {
     let broker = &config.broker;
     let lifetime = broker.server_max_lifetime;
     let warn = |key, text: String| top.warn_below(&["broker", key], text);
-    if lifetime < broker.match_max_run_time {
+    if broker.lifetime_ends_matches {
+        if lifetime < broker.match_max_run_time {
+            warn(
+                "server_max_lifetime",
+                format!(
+                    "is shorter than `match_max_run_time`, which is {}: a server that becomes too old is stopped with \
+                     the matches on it. Make it longer than the longest match",
+                    shown(broker.match_max_run_time)
+                ),
+            );
+        }
+    } else if lifetime <= broker.longest_match() {
         warn(
             "server_max_lifetime",
             format!(
-                "is shorter than `match_max_run_time`, which is {}: a server that becomes too old is stopped with the \
-                 matches on it. Make it longer than the longest match",
-                shown(broker.match_max_run_time)
+                "is not longer than `match_ready_time` and `match_max_run_time` together, which are {}: servers take \
+                 matches for the first half of it and outlive it with them. Make it longer",
+                shown(broker.longest_match())
             ),
         );
     }
-    if lifetime <= broker.match_ready_time {
+    if broker.lifetime_ends_matches && lifetime <= broker.match_ready_time {
         warn(
             "match_ready_time",
             format!(
@@ -219,6 +231,16 @@ fn of_servers(fleet: &FleetConfig) -> Option<&str> {
 fn properties(game: &Game) -> Properties {
     let properties = serde_json::json!({"game": game.name, "version": game.version});
     Properties::parse(&properties.to_string()).unwrap_or_default()
+}
+
+/// A fleet that says nothing of its matches, beside others that do not get those that it takes first.
+fn takes_anything(top: &Section<'_>, config: &Config, fleet: &FleetConfig) {
+    let is_open = fleet.fleet.game.is_none() && fleet.fleet.requirements.is_empty();
+    if is_open && config.fleets.len() > 1 {
+        let text = "says neither `game` nor `requirements`: its servers take any match, also those that are meant for \
+                    other fleets. Say which matches it is for";
+        top.warn_below(&["fleets", fleet.fleet.id.as_str()], text.to_owned());
+    }
 }
 
 fn requirements(top: &Section<'_>, fleet: &FleetConfig) {

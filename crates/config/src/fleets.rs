@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
-use sortie_domain::broker::model::{Fleet, MAX_CAPACITY};
+use sortie_domain::broker::model::{Fleet, Game, MAX_CAPACITY};
 use sortie_domain::broker::requirements;
 use sortie_domain::ids::FleetId;
 use sortie_inherited::{MAX_NAMED, OUR_PREFIX, is_name};
 
 use crate::keys::ALLOCATORS;
-use crate::model::{AllocatorConfig, Dialect, Environment, FleetConfig, Game, LocalProcessConfig};
+use crate::model::{AllocatorConfig, Dialect, Environment, FleetConfig, LocalProcessConfig};
 use crate::parse::{self, DAY, HOUR, SECOND, YEAR};
 use crate::section::Section;
 use crate::show::HIDDEN;
@@ -69,6 +69,9 @@ fn fleet(name: &str, section: &Section<'_>) -> Option<FleetConfig> {
     Some(FleetConfig {
         fleet: Fleet {
             id: id?,
+            game: game.clone()?,
+            // Which one it is, the gateway's section says.
+            is_default: false,
             requirements: requirements?,
             max: max?,
             warm: warm?,

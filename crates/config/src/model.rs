@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+pub use sortie_domain::broker::model::Game;
 use sortie_domain::broker::model::{Fleet, Settings};
 use sortie_domain::ids::FleetId;
 
@@ -381,15 +382,6 @@ pub struct DispatchLimits {
     pub token_time: Duration,
 }
 
-/// What players name at the gateway.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Game {
-    /// 1 to 30 characters of `[A-Za-z0-9 _-]`.
-    pub name: String,
-    /// 1 to 30 characters of `[A-Za-z0-9 _.-]`.
-    pub version: String,
-}
-
 /// One fleet.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FleetConfig {
@@ -399,7 +391,8 @@ pub struct FleetConfig {
     pub description: String,
     /// What its own servers ask for, where that was said: JMESPath over the match document.
     pub server_requirements: Option<String>,
-    /// The game that players find it by; `None` where the gateway does not use it.
+    /// The game that players find it by, 1 to 30 characters of `[A-Za-z0-9 _-]`, in a version of 1 to 30 characters of
+    /// `[A-Za-z0-9 _.-]`; `None` where the gateway does not use it.
     pub game: Option<Game>,
     /// Most players in a match that the gateway makes.
     pub capacity: u32,

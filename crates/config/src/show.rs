@@ -133,6 +133,7 @@ fn broker(settings: &Settings) -> Table {
         FastSchedule::Always => 2,
     };
     put(&mut table, "fast_schedule", fast_schedule);
+    put(&mut table, "lifetime_ends_matches", settings.lifetime_ends_matches);
     for (name, duration) in checked::timers(settings) {
         put(&mut table, name, shown(duration));
     }

@@ -128,7 +128,13 @@ impl Bench {
 
     fn request(&mut self, server: &str, kind: usize, hints: Hints) -> Option<Offer> {
         let server = ServerId::new(server).unwrap();
-        match self.call(Command::RequestMatch { server, requirements: requirement(kind), hints }) {
+        match self.call(Command::RequestMatch {
+            server,
+            requirements: requirement(kind),
+            hints,
+            most: 1,
+            wait: None,
+        }) {
             Some(Reply::Requested { offer, .. }) => offer,
             None => None,
             other => panic!("{other:?}"),
@@ -195,7 +201,7 @@ impl Bench {
 
     fn take_special(&mut self, round: usize) -> (Offer, Duration) {
         let (server, requirements) = self.special(round);
-        let command = Command::RequestMatch { server, requirements, hints: Hints::NONE };
+        let command = Command::RequestMatch { server, requirements, hints: Hints::NONE, most: 1, wait: None };
         match timed(|| self.call(command)) {
             (Some(Reply::Requested { offer: Some(offer), .. }), time) => (offer, time),
             other => panic!("{other:?}"),
@@ -229,7 +235,7 @@ impl Bench {
         let (offer, _) = self.take_special(round);
         let id = offer.match_id.clone();
         let (at, mut step) = (self.moment(), Step::new());
-        let reply = Reply::Requested { offer: Some(offer), hints: Hints::NONE };
+        let reply = Reply::Requested { offer: Some(offer), more: Vec::new(), hints: Hints::NONE };
         let time = timed(|| self.broker.undelivered(at, &Ok(reply), &mut step)).1;
         self.call(Command::CancelMatch { id });
         time
@@ -313,7 +319,13 @@ fn seats() -> Vec<(&'static str, Duration)> {
     bench.call(Command::SubmitMatch { id: Some(MatchId::new("open").unwrap()), spec: open });
     let id = MatchId::new("open").unwrap();
     let requirements = "MatchProperties.mode == 'open'".to_owned();
-    bench.call(Command::RequestMatch { server: host.clone(), requirements, hints: Hints::NONE });
+    bench.call(Command::RequestMatch {
+        server: host.clone(),
+        requirements,
+        hints: Hints::NONE,
+        most: 1,
+        wait: None,
+    });
     let (mut worst, mut ids) = (Vec::new(), Vec::new());
     // A snapshot that is being written, so that maps are shared with it.
     let _shared = bench.broker.snapshot();

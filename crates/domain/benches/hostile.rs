@@ -76,7 +76,13 @@ impl Bench {
 
     fn request(&mut self, n: usize, requirements: &str, hints: Hints) {
         let server = server(n);
-        self.call(Command::RequestMatch { server, requirements: requirements.to_owned(), hints });
+        self.call(Command::RequestMatch {
+            server,
+            requirements: requirements.to_owned(),
+            hints,
+            most: 1,
+            wait: None,
+        });
     }
 
     /// The worst of the steps that `work` takes, those that are left for later included.
@@ -122,6 +128,8 @@ fn large(values: bool) -> MatchSpec {
 fn fleet(n: usize, requirements: String) -> Fleet {
     Fleet {
         id: FleetId::new(&format!("f{n}")).unwrap(),
+        game: None,
+        is_default: false,
         requirements,
         preference: 0,
         max: 10,

@@ -157,6 +157,8 @@ fn settings_data(settings: &Settings) -> Value {
     json!({
         "fast_schedule": fast_schedule,
         "server_max_lifetime_ms": whole_millis(settings.server_max_lifetime),
+        "lifetime_ends_matches": settings.lifetime_ends_matches,
+        "suspect_time_ms": whole_millis(settings.suspect_time),
         "match_pickup_time_ms": whole_millis(settings.match_pickup_time),
         "match_ready_time_ms": whole_millis(settings.match_ready_time),
         "match_max_run_time_ms": whole_millis(settings.match_max_run_time),
@@ -176,5 +178,7 @@ fn fleet_data(fleet: &Fleet) -> Value {
         "warm": fleet.warm,
         "ready_deadline_ms": whole_millis(fleet.ready_deadline),
         "preference": fleet.preference,
+        "game": fleet.game.as_ref().map(|game| json!({ "name": game.name, "version": game.version })),
+        "is_default": fleet.is_default,
     })
 }

@@ -36,9 +36,10 @@ pub(crate) async fn request_match(
     if servers::check(&api, &caller, &server, Purpose::Register).await? == Checked::Forgotten {
         return Ok(RequestMatchResponse { r#match: None, hint_flags: Hints::SHUTDOWN.bits() });
     }
-    let command = Command::RequestMatch { server, requirements: request.requirements, hints };
+    let command =
+        Command::RequestMatch { server, requirements: request.requirements, hints, most: 1, wait: None };
     match api.call_held(command).await.map_err(refused)? {
-        Some(Reply::Requested { offer, hints }) => {
+        Some(Reply::Requested { offer, hints, .. }) => {
             let game = offer.map(|offer| match_message(&offer.match_id, &offer.players, &offer.spec));
             Ok(RequestMatchResponse { r#match: game, hint_flags: hints.bits() })
         }

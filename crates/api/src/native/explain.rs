@@ -174,9 +174,9 @@ struct GroupView {
 impl From<&ServerGroup> for GroupView {
     fn from(group: &ServerGroup) -> Self {
         let verdict = match (&group.requirements, group.unmet.is_empty()) {
-            (None, _) => "not_heard",
+            (_, false) => "refused",
+            (None, true) => "not_heard",
             (Some(_), true) => "fits",
-            (Some(_), false) => "refused",
         };
         Self {
             fleet: group.fleet.as_ref().map(ToString::to_string),

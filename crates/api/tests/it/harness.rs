@@ -321,6 +321,8 @@ impl Server {
     pub(crate) async fn with_fleet(self) -> Self {
         let fleet = Fleet {
             id: FleetId::new("local").unwrap(),
+            game: None,
+            is_default: false,
             requirements: String::new(),
             max: 4,
             warm: 0,

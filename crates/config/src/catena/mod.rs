@@ -82,6 +82,8 @@ const TIMERS: [Timer; 6] = [
     ("DelayAllocationSeconds", 1, "delay_allocation", Duration::ZERO),
 ];
 
+/// Their default lifetime of a server, in minutes; ours is another. All other defaults are the same.
+const DEFAULT_LIFETIME: u32 = 10;
 /// Their schedule does not run more often than this, in seconds.
 const LEAST_FREQUENCY: u32 = 30;
 
@@ -144,8 +146,14 @@ impl Import {
                 self.note(&path, "is not given; 1 was taken, which is the default here");
             }
         }
+        broker.insert("lifetime_ends_matches".to_owned(), true.into());
         for (theirs, unit, ours, least) in TIMERS {
-            let Some((path, number)) = block.whole(self, theirs) else { continue };
+            let Some((path, number)) = block.whole(self, theirs) else {
+                if ours == "server_max_lifetime" {
+                    broker.insert(ours.to_owned(), shown(seconds(DEFAULT_LIFETIME, unit)).into());
+                }
+                continue;
+            };
             if ours == "schedule_frequency" && (1..LEAST_FREQUENCY).contains(&number) {
                 self.note(
                     &path,

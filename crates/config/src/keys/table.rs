@@ -93,8 +93,14 @@ pub(super) static REST: &[KeyDoc] = &[
     key(
         "broker.server_max_lifetime",
         Duration,
-        Default("10m"),
-        "A server older than this has failed, with the matches on it.",
+        Default("1day"),
+        "How old a server may become. It is given no match that could last longer, which is one that takes all of `match_ready_time` and `match_max_run_time`, and goes after those that it has; servers of a warm pool are replaced before.",
+    ),
+    key(
+        "broker.lifetime_ends_matches",
+        Switch,
+        Default("false"),
+        "Whether a server that reaches `server_max_lifetime` has failed and is stopped with the matches on it, as in Catena.",
     ),
     key("broker.match_pickup_time", Duration, Default("90s"), "Longest wait of a match in the queue."),
     key(
@@ -126,6 +132,12 @@ pub(super) static REST: &[KeyDoc] = &[
         Duration,
         Default("30s"),
         "How long the call of a server that is willing to wait is held.",
+    ),
+    key(
+        "broker.suspect_time",
+        Duration,
+        Default("1m"),
+        "How long a server that registered itself is told to exit after a match on it did not become ready in time. After that it may come back under its id.",
     ),
     key(
         "broker.waiting_bytes",
@@ -233,7 +245,7 @@ pub(super) static REST: &[KeyDoc] = &[
         "gateway.default_fleet",
         Text,
         Optional("players must name a game and a version"),
-        "Fleet for players who name no game; it must have a `game`.",
+        "Fleet for players who name no game, and, where every fleet has a `game`, for matches that name none; it must have a `game`.",
     ),
     key(
         "gateway.players",
@@ -485,7 +497,7 @@ pub(super) static REST: &[KeyDoc] = &[
         "fleets.<name>.requirements",
         Text,
         Default(""),
-        "JMESPath over the match document: which matches fit. Empty takes any.",
+        "JMESPath over the match document: which matches the fleet's servers take, beside what they ask for themselves. Empty takes any of the fleet's game.",
     ),
     key(
         "fleets.<name>.server_requirements",
@@ -511,13 +523,13 @@ pub(super) static REST: &[KeyDoc] = &[
         "fleets.<name>.game",
         Text,
         Optional("the gateway does not use the fleet"),
-        "Game that players name at the gateway: 1 to 30 of `A-Z a-z 0-9 _ -` and space. Several fleets may have the same game and version.",
+        "Game that players name at the gateway, and that matches name as `game` in their properties: 1 to 30 of `A-Z a-z 0-9 _ -` and space. The fleet's servers take matches of no other game. Several fleets may have the same game and version.",
     ),
     key(
         "fleets.<name>.version",
         Text,
         Optional("allowed only without `game`"),
-        "Version that players name at the gateway: like `game`, and `.` too.",
+        "Version that players name at the gateway, and matches as `version`: like `game`, and `.` too. The fleet's servers take matches of no other version.",
     ),
     count(
         "fleets.<name>.capacity",

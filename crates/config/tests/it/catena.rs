@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use sortie_config::{AllocatorConfig, CatenaImport, Config, Problems, import_catena};
-use sortie_domain::broker::model::FastSchedule;
+use sortie_domain::broker::model::{FastSchedule, Settings};
 use sortie_domain::matchmaking::settings::ExpirationAction;
 
 use crate::Folder;
@@ -106,7 +106,8 @@ fn the_configuration_does_the_same() {
     assert_eq!(local.environment.0["TOKEN"], "s3cret");
     assert_eq!(local.environment.0["LEVEL"], "3");
     assert_eq!((local.reaper_period, local.max_run_time), (seconds(7), Some(seconds(90 * 60))));
-    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    let warned: Vec<_> = config.warnings.iter().map(|warning| warning.path.as_str()).collect();
+    assert_eq!(warned, ["fleets.local-2"], "it takes any match");
 
     let matchmaker = config.matchmaker.unwrap().settings;
     assert_eq!((matchmaker.status_expiration, matchmaker.hooks.len()), (seconds(300), 1));
@@ -167,7 +168,9 @@ fn what_is_not_as_it_was_is_said_in_the_notes_and_in_the_file() {
 fn a_bare_block_will_do_and_what_is_not_given_has_its_default() {
     let (config, notes) = imported(r#"{"MATCHBROKER": {"Allocators": []}}"#);
     let defaults = Folder::with("sortie.toml", "").load(&[]).unwrap();
-    assert_eq!((&config.broker, config.fleets.len()), (&defaults.broker, 0));
+    let lifetime = Duration::from_secs(10 * 60);
+    let theirs = Settings { server_max_lifetime: lifetime, lifetime_ends_matches: true, ..defaults.broker };
+    assert_eq!((&config.broker, config.fleets.len()), (&theirs, 0), "their lifetime and what it means");
     assert_eq!(notes.len(), 1, "{notes:?}");
     assert!(imported("\u{feff}{\"MatchBroker\": {}} // the end").1[0].contains("FastSchedule"));
 }
@@ -359,6 +362,7 @@ proptest! {
             assert_eq!(ours, Duration::from_secs(wanted), "{name}");
         };
         same("ServerMaxLifetimeMinutes", 60, 1, config.broker.server_max_lifetime);
+        assert!(config.broker.lifetime_ends_matches, "a server older than that has failed");
         same("MatchPickupTimeSeconds", 1, 1, config.broker.match_pickup_time);
         same("MatchReadyTimeSeconds", 1, 1, config.broker.match_ready_time);
         same("MatchMaxRunTimeMinutes", 60, 1, config.broker.match_max_run_time);

@@ -119,9 +119,27 @@ fn a_game_that_no_fleet_ever_takes() {
 }
 
 #[test]
+fn a_fleet_that_would_take_what_is_meant_for_others() {
+    let other = "[fleets.any]\nmax = 1\nlocal_process = { path = 'a', ports = '9500-9600' }\n";
+    assert_eq!(warnings(other), [""; 0], "there is no other fleet");
+    let parts = ["neither `game` nor `requirements`", "meant for other fleets"];
+    one(&format!("{FLEET}{other}"), "fleets.any", &parts);
+    let chosen = other.replace("max = 1", "max = 1\nrequirements = 'MatchProperties.any'");
+    assert_eq!(warnings(&format!("{FLEET}{chosen}")), [""; 0]);
+    let named = other.replace("max = 1", "max = 1\ngame = 'other'\nversion = '1'");
+    assert_eq!(warnings(&format!("{FLEET}{named}")), [""; 0]);
+}
+
+#[test]
 fn timers_that_contradict_each_other() {
-    one("broker.match_max_run_time = '4h'", "broker.server_max_lifetime", &["4h", "Make it longer"]);
-    one("broker.match_ready_time = '3h'", "broker.match_ready_time", &["never fires"]);
+    let parts = ["4h 30s", "first half", "Make it longer"];
+    one("broker.match_max_run_time = '4h'", "broker.server_max_lifetime", &parts);
+    one("broker.match_max_run_time = '2h 59m 30s'", "broker.server_max_lifetime", &["which are 3h"]);
+    assert_eq!(warnings("broker.match_max_run_time = '2h 59m 29s'"), [""; 0]);
+    let literal = "broker.lifetime_ends_matches = true\nbroker";
+    let parts = ["4h", "stopped with the matches on it", "Make it longer"];
+    one(&format!("{literal}.match_max_run_time = '4h'"), "broker.server_max_lifetime", &parts);
+    one(&format!("{literal}.match_ready_time = '3h'"), "broker.match_ready_time", &["never fires"]);
     let scheduled = "broker.fast_schedule = 0\nbroker.delay_allocation";
     one(&format!("{scheduled} = '90s'"), "broker.delay_allocation", &["every match fails", "1m 30s"]);
     one(&format!("{scheduled} = '70s'"), "broker.schedule_frequency", &["Make it at most 20s"]);

@@ -110,6 +110,8 @@ match_max_run_time = "3h"
 schedule_frequency = "5s"
 delay_allocation = "0s"
 wait = "20s"
+lifetime_ends_matches = true
+suspect_time = "15s"
 waiting_bytes = "300MiB"
 kept_bytes = "80MiB"
 

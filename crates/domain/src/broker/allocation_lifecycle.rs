@@ -19,6 +19,8 @@ use crate::ids::{AllocationId, FleetId, MatchId, ServerId};
 
 /// Most fleets. With the longest ids and requirements their configuration takes about 5 MiB.
 const MAX_FLEETS: usize = 1_000;
+/// Longest name of a game, and of a version, in bytes.
+const MAX_GAME_BYTES: usize = 128;
 /// Longest text kept of what a platform said, in characters.
 const MAX_ERROR_CHARACTERS: usize = 500;
 
@@ -33,6 +35,10 @@ impl Turn<'_> {
                 return Err(Refusal::field("fleets", format!("{} is given twice", fleet.id)));
             }
             requirements::check(&fleet.requirements)?;
+            if fleets[..at].iter().any(|earlier| earlier.is_default && fleet.is_default) {
+                return Err(Refusal::field("fleets", format!("{} is not the only default fleet", fleet.id)));
+            }
+            check_game(fleet)?;
             if fleet.warm > fleet.max {
                 return Err(Refusal::field("warm", format!("more than the maximum of fleet {}", fleet.id)));
             }
@@ -77,7 +83,7 @@ impl Turn<'_> {
         spec: Option<MatchSpec>,
     ) -> Result<Reply, Refusal> {
         let Some(spec) = spec else {
-            let fleet = self.fleet_with_room(None).map_err(|why| Refusal::NoFleet { why })?;
+            let fleet = self.fleet_with_room(|_| Some(true)).map_err(|why| Refusal::NoFleet { why })?;
             let Some(fleet) = fleet else { return Err(Refusal::NoFleet { why: BTreeMap::new() }) };
             let server = self.order_server(&fleet, None);
             return Ok(Reply::Allocated { server, match_id: None });
@@ -174,4 +180,15 @@ impl Turn<'_> {
         });
         self.emit(Event::AllocationEnded { allocation: allocation.clone(), fleet, error });
     }
+}
+
+fn check_game(fleet: &Fleet) -> Result<(), Refusal> {
+    let names = fleet.game.iter().flat_map(|game| [&game.name, &game.version]);
+    for name in names {
+        if name.is_empty() || name.len() > MAX_GAME_BYTES {
+            let problem = format!("game and version of {} must have 1 to {MAX_GAME_BYTES} bytes", fleet.id);
+            return Err(Refusal::field("fleets", problem));
+        }
+    }
+    Ok(())
 }

@@ -12,6 +12,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Bound;
 
+use super::fleets::Filter;
 use super::requirements::{Document, Paths, Requirement, Requirements, key};
 use crate::ids::FleetId;
 
@@ -52,43 +53,47 @@ impl<R> Default for Askers<R> {
 }
 
 impl<R: Ord + Clone> Askers<R> {
-    /// A server of `fleet` that asks with `requirement`.
-    pub(crate) fn insert(&mut self, requirement: &Arc<Requirement>, fleet: Option<&FleetId>, rank: &R) {
+    /// A server of `fleet` that takes what fits `filter`.
+    pub(crate) fn insert(&mut self, filter: &Filter, fleet: Option<&FleetId>, rank: &R) {
+        for of in with_none(fleet) {
+            self.insert_for(filter.for_matches_of(of.as_ref()), of.clone(), rank);
+        }
+    }
+
+    fn insert_for(&mut self, requirement: &Arc<Requirement>, of: Option<FleetId>, rank: &R) {
         let conjunction = requirement.conjunction().filter(|conjunction| {
             self.filed.len() < MAX_FILES || self.filed.contains_key(conjunction.paths())
         });
-        let Some(conjunction) = conjunction else {
-            return self.insert_other(requirement, fleet, rank);
-        };
-        let file = self.filed.entry(Arc::clone(conjunction.paths())).or_default();
-        for of in with_none(fleet) {
+        if let Some(conjunction) = conjunction {
+            let file = self.filed.entry(Arc::clone(conjunction.paths())).or_default();
             let ranks = file.entry((of, conjunction.key(None))).or_default();
             ranks.insert(rank.clone(), Arc::clone(requirement));
+            return;
         }
-    }
-
-    fn insert_other(&mut self, requirement: &Arc<Requirement>, fleet: Option<&FleetId>, rank: &R) {
         let others = self.others.entry(Arc::clone(requirement.text())).or_default();
+        let ranks = others.entry(of.clone()).or_default();
+        let before = ranks.first().cloned();
+        ranks.insert(rank.clone());
+        move_first(&mut self.firsts, &of, requirement, before, ranks.first());
+    }
+
+    /// Takes back what [`Self::insert`] did with the same arguments, if it did.
+    pub(crate) fn remove(&mut self, filter: &Filter, fleet: Option<&FleetId>, rank: &R) {
         for of in with_none(fleet) {
-            let ranks = others.entry(of.clone()).or_default();
-            let before = ranks.first().cloned();
-            ranks.insert(rank.clone());
-            move_first(&mut self.firsts, &of, requirement, before, ranks.first());
+            let requirement = filter.for_matches_of(of.as_ref());
+            self.remove_other(requirement, &of, rank);
+            self.remove_filed(requirement, of, rank);
         }
     }
 
-    /// Takes back what [`Self::insert`] did with the same arguments.
-    pub(crate) fn remove(&mut self, requirement: &Arc<Requirement>, fleet: Option<&FleetId>, rank: &R) {
-        self.remove_other(requirement, fleet, rank);
+    fn remove_filed(&mut self, requirement: &Arc<Requirement>, of: Option<FleetId>, rank: &R) {
         let Some(conjunction) = requirement.conjunction() else { return };
         let Some(file) = self.filed.get_mut(conjunction.paths()) else { return };
-        for of in with_none(fleet) {
-            let key = (of, conjunction.key(None));
-            if let Some(ranks) = file.get_mut(&key) {
-                ranks.remove(rank);
-                if ranks.is_empty() {
-                    file.remove(&key);
-                }
+        let key = (of, conjunction.key(None));
+        if let Some(ranks) = file.get_mut(&key) {
+            ranks.remove(rank);
+            if ranks.is_empty() {
+                file.remove(&key);
             }
         }
         if file.is_empty() {
@@ -96,15 +101,14 @@ impl<R: Ord + Clone> Askers<R> {
         }
     }
 
-    fn remove_other(&mut self, requirement: &Arc<Requirement>, fleet: Option<&FleetId>, rank: &R) {
+    fn remove_other(&mut self, requirement: &Arc<Requirement>, of: &Option<FleetId>, rank: &R) {
         let Some(others) = self.others.get_mut(requirement.text()) else { return };
-        for of in with_none(fleet) {
-            let Some(ranks) = others.get_mut(&of) else { continue };
+        if let Some(ranks) = others.get_mut(of) {
             let before = ranks.first().cloned();
             ranks.remove(rank);
-            move_first(&mut self.firsts, &of, requirement, before, ranks.first());
+            move_first(&mut self.firsts, of, requirement, before, ranks.first());
             if ranks.is_empty() {
-                others.remove(&of);
+                others.remove(of);
             }
         }
         if others.is_empty() {

@@ -102,6 +102,10 @@ pub enum Command {
         requirements: String,
         /// Its hints.
         hints: Hints,
+        /// Most matches that it takes at once, 1 to [`MAX_OFFERS`](super::MAX_OFFERS).
+        most: u32,
+        /// How long the call is held at most until a match fits; `None` leaves that to its hints and the settings.
+        wait: Option<Duration>,
     },
     /// A server is ready for the players of a match.
     MatchReady {
@@ -244,6 +248,8 @@ pub enum Reply {
     Requested {
         /// The match, if one fits.
         offer: Option<Offer>,
+        /// Further ones that fit, where the server takes several at once.
+        more: Vec<Offer>,
         /// What the server is asked for.
         hints: Hints,
     },
@@ -387,6 +393,18 @@ pub enum Refusal {
         /// The largest.
         limit: usize,
     },
+}
+
+impl Reply {
+    /// No match for a server that asked for one.
+    pub(crate) const fn no_match(hints: Hints) -> Self {
+        Self::Requested { offer: None, more: Vec::new(), hints }
+    }
+
+    /// One match for a server that asked for one.
+    pub(crate) const fn one_match(offer: Offer) -> Self {
+        Self::Requested { offer: Some(offer), more: Vec::new(), hints: Hints::NONE }
+    }
 }
 
 impl Refusal {

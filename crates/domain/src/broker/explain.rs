@@ -14,6 +14,8 @@ use jmespath::ast::Ast;
 
 use super::Broker;
 use super::conjuncts::parts;
+use super::fleets::Unnamed;
+use super::idle::Idle;
 use super::indexes::is_idle;
 use super::match_lifecycle::MAX_PICKUPS;
 use super::model::{
@@ -113,6 +115,8 @@ pub struct Explanation {
     pub max_pickups: u32,
     /// The one fleet whose servers may take it; `None` for any.
     pub bound_to: Option<FleetId>,
+    /// Where it goes, if it names no game and fleets name theirs, and is bound to none.
+    pub unnamed: Option<Unnamed>,
     /// The server that has it, or had it last.
     pub server: Option<Holder>,
     /// The server that is ordered for it.
@@ -335,8 +339,7 @@ impl Broker {
     fn fleet_state(&self, fleet: &Fleet, game: &Match, document: &Document<'_>) -> FleetState {
         // Where servers were ordered for the match, that is known.
         let place = (game.state == MatchState::Queued).then_some(game.queued_seq);
-        let queue = &self.state.index.queue;
-        if queue.fits_fleet(&self.requirements, &fleet.requirements, place, document) != Some(true) {
+        if self.may_take(&fleet.id, &game.spec, document, place) != Some(true) {
             return FleetState::FilteredOut;
         }
         if self.allocation_for(&game.id).is_some_and(|order| order.fleet == fleet.id) {
@@ -394,6 +397,7 @@ impl Broker {
             pickups: game.pickups,
             max_pickups: MAX_PICKUPS,
             bound_to: game.spec.fleet.clone(),
+            unnamed: if wants_fleet { self.unnamed(&game.spec, &document) } else { None },
             server: game.server.as_ref().map(|server| self.holder(server)),
             order: self.order_of(id),
             expected: self.expected_for(id).cloned(),
@@ -409,7 +413,7 @@ impl Broker {
     fn holder(&self, server: &ServerId) -> Holder {
         let known = self.state.servers.get(server);
         let gone = match known.map(|known| known.state) {
-            None => self.state.kept.gone.get(server).copied(),
+            None => self.state.kept.gone.get(server).map(|gone| gone.cause),
             Some(ServerState::Draining { cause }) => Some(cause),
             Some(_) => None,
         };
@@ -435,16 +439,27 @@ impl Broker {
         FleetAccount {
             fleet: id.clone(),
             state,
-            unmet: if refused { self.unmet(&fleet.requirements, document) } else { Vec::new() },
+            unmet: if refused { self.unmet_by_fleet(fleet, game, document) } else { Vec::new() },
             live: index.live.get(id).map_or(0, BTreeSet::len),
             max: fleet.max,
-            idle: index.idle.get(&Some(id.clone())).map_or(0, BTreeSet::len),
+            idle: index.idle.get(&Some(id.clone())).map_or(0, Idle::len),
             pending: pending.map_or(0, BTreeSet::len),
             starting_since: pending.and_then(|pending| pending.first()).map(|(at, _)| *at),
             failures: health.failures,
             last_error: health.last_error,
             backoff_until: self.backoff_until(id),
         }
+    }
+
+    /// What the match does not meet of what a fleet says: the game it runs, and its requirements.
+    fn unmet_by_fleet(&self, fleet: &Fleet, game: &Match, document: &Document<'_>) -> Vec<Unmet> {
+        let about_game = self.terms.get(&fleet.id).map_or("", |terms| terms.about_game(&game.spec));
+        if about_game.is_empty() {
+            return self.unmet(&fleet.requirements, document);
+        }
+        let said = [about_game, &fleet.requirements];
+        let refusing = said.into_iter().filter(|text| self.verdict(text, document) != Verdict::Fits);
+        refusing.flat_map(|text| self.unmet(text, document)).collect()
     }
 
     /// The parts of an expression that the match does not meet; the whole one where no part can be blamed.
@@ -496,7 +511,7 @@ impl Broker {
         let all: usize = open.iter().map(|(_, idle)| idle.len()).sum();
         let skipped = all.saturating_sub(found.counted);
         let (groups, cut) = found.largest();
-        let group = |(key, group)| self.server_group(key, group, document);
+        let group = |(key, members)| self.server_group(key, members, game, document);
         FreeServers {
             groups: groups.into_iter().map(group).collect(),
             unlisted: skipped + cut,
@@ -504,11 +519,22 @@ impl Broker {
         }
     }
 
-    fn server_group(&self, (fleet, asked): GroupKey, group: Members, document: &Document<'_>) -> ServerGroup {
+    fn server_group(
+        &self,
+        (fleet, asked): GroupKey,
+        group: Members,
+        game: &Match,
+        document: &Document<'_>,
+    ) -> ServerGroup {
         let refused = asked.as_ref().filter(|text| self.verdict(text, document) != Verdict::Fits);
+        let of = fleet.as_ref().and_then(|fleet| self.state.fleets.get(fleet));
+        let place = (game.state == MatchState::Queued).then_some(game.queued_seq);
+        let of = of.filter(|fleet| self.may_take(&fleet.id, &game.spec, document, place) == Some(false));
+        let mut unmet = of.map_or_else(Vec::new, |fleet| self.unmet_by_fleet(fleet, game, document));
+        unmet.extend(refused.into_iter().flat_map(|text| self.unmet(text, document)));
         ServerGroup {
             fleet,
-            unmet: refused.map_or_else(Vec::new, |text| self.unmet(text, document)),
+            unmet,
             requirements: asked.as_deref().map(cut),
             count: group.count,
             servers: group.named,
@@ -548,7 +574,9 @@ impl Broker {
             MatchState::Ended { .. } | MatchState::Failed { .. } | MatchState::Cancelled { .. } => {}
         }
         let server = game.server.as_ref().filter(|_| !game.state.is_over());
-        if let Some(server) = server.and_then(|server| self.state.servers.get(server)) {
+        if let Some(server) = server.and_then(|server| self.state.servers.get(server))
+            && settings.lifetime_ends_matches
+        {
             add(TimerKind::Lifetime, server.born_at + settings.server_max_lifetime);
         }
         timers.sort_by(|a, b| (a.at, &a.kind).cmp(&(b.at, &b.kind)));

@@ -5,9 +5,9 @@
 //! these are kept beside the state, follow it event by event, and are gathered anew after a restart.
 
 use alloc::collections::BTreeMap;
-use alloc::sync::Arc;
 
 use super::askers::{Askers, First};
+use super::fleets::Filter;
 use super::requirements::{Document, Requirement, Requirements};
 use crate::ids::{FleetId, MatchId, ServerId};
 
@@ -45,38 +45,28 @@ impl Expected {
 /// Servers that come first: those of no fleet, then by fleet, then by id.
 pub(crate) type Rank = (Option<FleetId>, ServerId);
 
-/// Free servers by what they asked for last. One that was not heard since a restart is taken to ask for anything.
+/// Free servers by what they take. One that was not heard since a restart is taken to ask for anything.
+#[derive(Default)]
 pub(crate) struct FreeServers {
     askers: Askers<Rank>,
-    known: BTreeMap<ServerId, (Option<FleetId>, Arc<Requirement>)>,
-    anything: Arc<Requirement>,
+    known: BTreeMap<ServerId, (Option<FleetId>, Filter)>,
 }
 
 impl FreeServers {
-    pub(crate) fn new() -> Self {
-        Self { askers: Askers::default(), known: BTreeMap::new(), anything: Arc::new(Requirement::none()) }
-    }
-
     /// The server is free.
-    pub(crate) fn insert(
-        &mut self,
-        id: &ServerId,
-        fleet: Option<&FleetId>,
-        asked: Option<&Arc<Requirement>>,
-    ) {
-        let asked = Arc::clone(asked.unwrap_or(&self.anything));
-        if self.known.get(id).is_some_and(|(of, known)| of.as_ref() == fleet && Arc::ptr_eq(known, &asked)) {
+    pub(crate) fn insert(&mut self, id: &ServerId, fleet: Option<&FleetId>, filter: Filter) {
+        if self.known.get(id).is_some_and(|(of, known)| of.as_ref() == fleet && known.is_same(&filter)) {
             return;
         }
         self.remove(id);
-        self.askers.insert(&asked, fleet, &(fleet.cloned(), id.clone()));
-        self.known.insert(id.clone(), (fleet.cloned(), asked));
+        self.askers.insert(&filter, fleet, &(fleet.cloned(), id.clone()));
+        self.known.insert(id.clone(), (fleet.cloned(), filter));
     }
 
     /// The server is not free.
     pub(crate) fn remove(&mut self, id: &ServerId) {
-        if let Some((fleet, asked)) = self.known.remove(id) {
-            self.askers.remove(&asked, fleet.as_ref(), &(fleet.clone(), id.clone()));
+        if let Some((fleet, filter)) = self.known.remove(id) {
+            self.askers.remove(&filter, fleet.as_ref(), &(fleet.clone(), id.clone()));
         }
     }
 

@@ -7,6 +7,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 
+use super::idle::Idle;
 use super::model::{Allocation, AllocationState, Match, MatchState, Seat, SeatState, Server, ServerState};
 use super::queue::{Entry, Queue};
 use super::waiting::remove_from;
@@ -33,8 +34,10 @@ pub(crate) struct Indexes {
     pub(crate) seats: BTreeMap<SeatId, MatchId>,
     pub(crate) seat_expiry: BTreeSet<(Timestamp, SeatId)>,
     pub(crate) births: BTreeSet<(Timestamp, ServerId)>,
+    /// Those of them that are not draining.
+    pub(crate) taking: BTreeSet<(Timestamp, ServerId)>,
     /// Available servers without a match; the fleet is `None` for those that registered themselves.
-    pub(crate) idle: BTreeMap<Option<FleetId>, BTreeSet<ServerId>>,
+    pub(crate) idle: BTreeMap<Option<FleetId>, Idle>,
     /// Servers by fleet; those that registered themselves have none.
     pub(crate) of_fleet: BTreeMap<FleetId, BTreeSet<ServerId>>,
     /// Servers that are draining and whose time has come: their last match is over, or those they have fail.
@@ -183,8 +186,11 @@ impl Indexes {
             self.clearing.insert(server.id.clone());
         }
         self.births.insert((server.born_at, server.id.clone()));
+        if !matches!(server.state, ServerState::Draining { .. }) {
+            self.taking.insert((server.born_at, server.id.clone()));
+        }
         if is_idle(server) {
-            self.idle.entry(server.fleet.clone()).or_default().insert(server.id.clone());
+            self.idle.entry(server.fleet.clone()).or_default().insert(server);
         }
     }
 
@@ -193,8 +199,14 @@ impl Indexes {
             self.clearing.remove(&server.id);
         }
         self.births.remove(&(server.born_at, server.id.clone()));
-        if is_idle(server) {
-            remove_from(&mut self.idle, &server.fleet, &server.id);
+        self.taking.remove(&(server.born_at, server.id.clone()));
+        if is_idle(server)
+            && let Some(idle) = self.idle.get_mut(&server.fleet)
+        {
+            idle.remove(server);
+            if idle.len() == 0 {
+                self.idle.remove(&server.fleet);
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use alloc::sync::Arc;
 use core::time::Duration;
 
 use super::indexes::Indexes;
-use super::model::{GoneCause, Match, SeatEnd};
+use super::model::{Gone, Match, SeatEnd};
 use super::past::Past;
 use crate::content::Digest;
 use crate::ids::{IdempotencyKey, MatchId, SeatId, ServerId};
@@ -53,7 +53,7 @@ impl Size for PastOrder {
 #[derive(Default)]
 pub(crate) struct Kept {
     pub(crate) finished: Past<MatchId, Arc<Match>>,
-    pub(crate) gone: Past<ServerId, GoneCause>,
+    pub(crate) gone: Past<ServerId, Gone>,
     pub(crate) closed_seats: Past<SeatId, SeatEnd>,
     /// The seats that matches had when they ended, match by match.
     pub(crate) ended_seats: Past<MatchId, Arc<[SeatId]>>,
@@ -68,7 +68,7 @@ impl Kept {
     /// Those of a snapshot.
     pub(crate) fn of(
         finished: Past<MatchId, Arc<Match>>,
-        gone: Past<ServerId, GoneCause>,
+        gone: Past<ServerId, Gone>,
         closed_seats: Past<SeatId, SeatEnd>,
         ended_seats: Past<MatchId, Arc<[SeatId]>>,
         orders: Past<MatchId, PastOrder>,
@@ -113,8 +113,8 @@ impl Kept {
         }
     }
 
-    pub(crate) fn server_gone(&mut self, server: ServerId, cause: GoneCause) {
-        self.gone.push(server, cause);
+    pub(crate) fn server_gone(&mut self, server: ServerId, gone: Gone) {
+        self.gone.push(server, gone);
         if self.gone.len() > GONE_KEPT {
             self.gone.pop_oldest();
         }

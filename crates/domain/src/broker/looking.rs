@@ -32,14 +32,15 @@ pub(super) struct Looking {
 }
 
 /// How far ordering servers for queued matches has come.
-#[derive(Clone, Copy, Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub(super) struct Ordering {
     pub(super) on_schedule: bool,
     /// Matches from this place on have not been looked at.
     pub(super) next: u64,
-    /// Matches looked at, and those among them that no fleet could serve.
+    /// Matches looked at that are expected to get a server without an order.
     pub(super) looked_at: usize,
-    pub(super) in_vain: usize,
+    /// Free servers up to this one do not fit the next match.
+    pub(super) free: Option<Rank>,
 }
 
 /// A queued match that is being offered.
@@ -83,6 +84,7 @@ impl Broker {
             || looking.ordering.is_some()
             || looking.scheduling.is_some()
             || self.beside.waiters.is_any_searching()
+            || self.beside.waiters.may_be_outdated()
     }
 }
 
@@ -94,6 +96,7 @@ impl Turn<'_> {
 
     /// Goes on with what earlier steps left.
     pub(super) fn go_on(&mut self) {
+        self.go_on_with_outdated();
         let looking = &mut self.broker.beside.looking;
         looking.matches_first = !looking.matches_first;
         if looking.matches_first {
@@ -103,6 +106,28 @@ impl Turn<'_> {
             self.go_on_with_servers();
             self.go_on_with_matches();
         }
+    }
+
+    /// Servers whose fleets say something else than when they asked are to ask again.
+    fn go_on_with_outdated(&mut self) {
+        while !self.is_full()
+            && let Some(place) = self.broker.beside.waiters.next_outdated()
+        {
+            self.turn_outdated_away(place);
+        }
+    }
+
+    /// Whether the server waits for what its fleet said before it was configured anew. It is answered without a match.
+    fn turn_outdated_away(&mut self, place: u64) -> bool {
+        let Some(waiter) = self.broker.beside.waiters.get(place) else { return false };
+        let (fleet, filter) = (waiter.fleet.clone(), waiter.filter.clone());
+        if self.broker.filter(fleet.as_ref(), &filter.asked).is_same(&filter) {
+            return false;
+        }
+        if let Some(waiter) = self.broker.beside.waiters.take(place) {
+            self.answer(waiter.call, Ok(Reply::no_match(Hints::NONE)));
+        }
+        true
     }
 
     fn go_on_with_matches(&mut self) {
@@ -138,15 +163,15 @@ impl Turn<'_> {
     /// Nothing fits that server.
     fn end_search(&mut self, place: u64) {
         let Some(waiter) = self.broker.beside.waiters.get(place) else { return };
-        let (server, hints) = (waiter.server.clone(), waiter.hints);
+        let (server, hints, stays) = (waiter.server.clone(), waiter.hints, waiter.stays);
         if self.is_unneeded(&server, hints) {
             // Its calls are answered with that.
             return self.dismiss(&server, GoneCause::Surplus);
         }
-        if self.may_wait(hints) {
+        if stays {
             self.broker.beside.waiters.end_search(place);
         } else if let Some(waiter) = self.broker.beside.waiters.take(place) {
-            self.answer(waiter.call, Ok(Reply::Requested { offer: None, hints: Hints::NONE }));
+            self.answer(waiter.call, Ok(Reply::no_match(Hints::NONE)));
         }
     }
 
@@ -235,18 +260,19 @@ impl Turn<'_> {
         let Broker { state, requirements, beside, .. } = &mut *self.broker;
         let Some(waiter) = beside.waiters.get(place) else { return Search::Nothing };
         let queue = &mut state.index.queue;
-        queue.oldest_fitting(requirements, &waiter.requirement, waiter.fleet.as_ref())
+        queue.oldest_fitting(requirements, &waiter.filter, waiter.fleet.as_ref())
     }
 
-    /// Answers a server that waits and is not wanted any more: its fleet may not be configured, and its own turn to be
-    /// dismissed has not come. Whether it is such a server.
+    /// Answers a server that waits and is not wanted any more, or not for what it waits for: its fleet may not be configured,
+    /// or say something else, or it may be too old, and its own turn has not come. Whether it is such a server.
     fn turn_unwanted_away(&mut self, place: u64) -> bool {
         let waiter = self.broker.beside.waiters.get(place);
         if !waiter.is_some_and(|waiter| self.is_unwanted(&waiter.server)) {
-            return false;
+            return self.broker.beside.waiters.may_be_outdated() && self.turn_outdated_away(place);
         }
         if let Some(waiter) = self.broker.beside.waiters.take(place) {
-            self.answer(waiter.call, Ok(Reply::Requested { offer: None, hints: Hints::SHUTDOWN }));
+            let hints = self.wish(&waiter.server);
+            self.answer(waiter.call, Ok(Reply::no_match(hints)));
         }
         true
     }
@@ -255,6 +281,7 @@ impl Turn<'_> {
     fn give(&mut self, id: &MatchId, place: u64) {
         let Some(waiter) = self.broker.beside.waiters.take(place) else { return };
         let offer = self.pick_up(id, &waiter.server);
-        self.answer(waiter.call, Ok(Reply::Requested { offer, hints: Hints::NONE }));
+        let reply = offer.map_or(Reply::no_match(Hints::NONE), Reply::one_match);
+        self.answer(waiter.call, Ok(reply));
     }
 }

@@ -16,7 +16,10 @@
 //! | `kept`, `past` | what is over and still known, within a budget of bytes |
 //! | `looking` | looking for a server, or for a match, over several steps |
 //! | `queue`, `verdicts`, `ranks` | which is the oldest match that fits; how many are older |
-//! | `askers`, `free` | which is the first server that a match fits; which servers are free |
+//! | `askers`, `free`, `idle` | which is the first server that a match fits; which servers are free, and how old they are |
+//! | `fleets` | what a fleet says of the matches that its servers take |
+//! | `classes` | queued matches by the fleets that may take them, for ordering |
+//! | `untold` | matches that servers may never have heard of |
 //! | `waiting` | calls that are answered later |
 //! | [`explain`], [`words`] | why a match still waits or why it failed: as data, and in words |
 //! | [`conjuncts`] | what requirements demand, part by part |
@@ -33,15 +36,19 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 mod allocation_lifecycle;
 mod askers;
 mod budget;
+mod classes;
 pub mod command;
 pub mod conjuncts;
 pub mod event;
 pub mod explain;
+mod fleets;
 mod free;
+mod idle;
 mod indexes;
 mod kept;
 mod looking;
@@ -57,9 +64,11 @@ pub mod requirements;
 mod seating;
 mod seats;
 mod server_lifecycle;
+mod settings;
 mod sizes;
 mod state;
 mod timers;
+mod untold;
 mod verdicts;
 mod waiting;
 pub(crate) mod waits;
@@ -68,23 +77,28 @@ pub mod words;
 pub use command::{Command, Hints, Offer, Refusal, RefusalKind, Reply};
 pub use event::{Effect, Event};
 pub use explain::{Explanation, Standing};
+pub use fleets::Unnamed;
 pub use kept::{CLOSED_SEATS_KEPT, FINISHED_KEPT, GONE_KEPT, ORDERS_KEPT_FOR, PastOrder};
 pub use past::Past;
 pub(crate) use queries::page;
 pub use queries::{FleetView, PAGE_BYTES, Page};
 pub use state::{Configured, FIRST_BACKOFF, MAX_BACKOFF, Snapshot};
 pub use timers::LEAVE_TIME;
+pub use untold::AGAIN_AFTER;
 pub use waits::TypicalWait;
 
 use crate::ids::{Draw, MatchId, SeatId, ServerId};
 use crate::machine::{Answer, CallId, Machine, Moment, Record, Step};
 use crate::time::Timestamp;
+use fleets::AllTerms;
 use free::{Expected, FreeServers};
 use looking::Looking;
 use model::AllocationState;
 use recent::Recent;
 use requirements::{Requirement, Requirements};
+use server_lifecycle::Asking;
 use state::State;
+use untold::Untold;
 use waiting::{Waiters, Watchers};
 use waits::Waits;
 
@@ -92,6 +106,10 @@ use waits::Waits;
 pub const MAX_QUEUED: usize = 1_000_000;
 /// Most servers known at a time.
 pub const MAX_SERVERS: usize = 100_000;
+/// Most matches that a server gets with one answer.
+pub const MAX_OFFERS: u32 = 32;
+/// Longest time that a server may ask to be held until a match fits.
+pub const MAX_REQUEST_WAIT: Duration = Duration::from_secs(300);
 /// Most calls of servers that wait for a match.
 pub const MAX_WAITERS: usize = 100_000;
 /// Most of them from one server.
@@ -101,8 +119,8 @@ pub const MAX_WATCHERS: usize = 1_000_000;
 /// Most of them for one match: all of them are answered in one step.
 pub const MAX_WATCHERS_OF_MATCH: usize = 20_000;
 /// Seats that are remembered because more than one call was told of them. An answer that cannot be sent is taken back
-/// at once, so that few others come between.
-const MAX_TOLD_AGAIN: usize = 10_000;
+/// at once, so that few others come between. And servers that are remembered because they were told to exit.
+const MAX_TOLD: usize = 10_000;
 
 /// Quarters of a step that timers may fill, and the schedule after them, so that neither keeps the other or what follows
 /// from both waiting for ever.
@@ -114,17 +132,21 @@ const WHOLE_STEP: usize = 4;
 pub struct Broker {
     state: State,
     requirements: Requirements,
+    /// What the configured fleets say of their matches.
+    terms: AllTerms,
+    /// What a server is taken to ask for that was not heard.
+    anything: Arc<Requirement>,
     beside: Beside,
     #[cfg(feature = "broken-rules")]
     broken: Option<BrokenRule>,
 }
 
-/// Seats that more than one call was told of, the newest.
-struct ToldAgain(Recent<SeatId, ()>);
+/// What somebody was told, the newest.
+struct Told<K>(Recent<K, ()>);
 
-impl Default for ToldAgain {
+impl<K: Ord + Clone> Default for Told<K> {
     fn default() -> Self {
-        Self(Recent::new(MAX_TOLD_AGAIN))
+        Self(Recent::new(MAX_TOLD))
     }
 }
 
@@ -144,10 +166,11 @@ struct Beside {
     /// How long matches waited lately.
     waits: Waits,
     /// Seats that players were told of once more when they asked for another.
-    told_again: ToldAgain,
-    /// Matches that were in a server's hands when this process began, and which pickup that was: the answer that said
-    /// so may have been lost with the process before. `None` until the first input.
-    untold: Option<BTreeMap<MatchId, u32>>,
+    told_again: Told<SeatId>,
+    /// Servers that were told to exit. Whoever calls under the id of such a one that registered itself is a new server.
+    told_to_exit: Told<ServerId>,
+    /// Matches that servers may never have heard of.
+    untold: Untold,
     /// Matches with news that some who watch them have not been told.
     news: BTreeSet<MatchId>,
     /// When servers were last ordered on the schedule.
@@ -197,6 +220,20 @@ pub enum BrokenRule {
     YoungestFirst,
     /// A step takes all there is to do, however much.
     UnboundedStep,
+    /// Servers are given matches that may outlast them.
+    IgnoreAge,
+    /// Old servers of a warm pool go before others are ready in their place.
+    RetireBeforeReplaced,
+    /// A server is told to exit while it has a match.
+    ShutDownHolding,
+    /// Servers take matches of other fleets' games.
+    IgnoreFleet,
+    /// A draining server stays after its last match.
+    KeepDrained,
+    /// A server is ordered for a match that fails a moment later.
+    OrderForOverdue,
+    /// A server that asks again does not hear of the match that it has.
+    ForgetLostAnswer,
 }
 
 impl BrokenRule {
@@ -219,6 +256,13 @@ impl BrokenRule {
         Self::KeepMatchesOfExited,
         Self::YoungestFirst,
         Self::UnboundedStep,
+        Self::IgnoreAge,
+        Self::RetireBeforeReplaced,
+        Self::ShutDownHolding,
+        Self::IgnoreFleet,
+        Self::KeepDrained,
+        Self::OrderForOverdue,
+        Self::ForgetLostAnswer,
     ];
 }
 
@@ -231,10 +275,12 @@ impl Broker {
 
     fn with_state(state: State) -> Self {
         let mut requirements = Requirements::new();
-        requirements.fix(state.fleets.values().map(|fleet| fleet.requirements.as_str()));
+        let terms = AllTerms::of(&state, &mut requirements);
         Self {
             state,
             requirements,
+            terms,
+            anything: Arc::new(Requirement::none()),
             beside: Beside::default(),
             #[cfg(feature = "broken-rules")]
             broken: None,
@@ -263,8 +309,7 @@ impl Broker {
     fn apply_record(&mut self, record: &Record<Event>) {
         self.state.apply(record);
         if matches!(record.event, Event::Configured { .. }) {
-            let fleets = self.state.fleets.values();
-            self.requirements.fix(fleets.map(|fleet| fleet.requirements.as_str()));
+            self.note_terms();
         }
     }
 }
@@ -325,6 +370,11 @@ impl<'a> Turn<'a> {
                 | Event::AllocationEnded { .. }
         );
         let server = self.broker.state.server_of(&event).cloned();
+        if let (Some(server), Some(id)) = (&server, event.match_id())
+            && !matches!(event, Event::MatchPickedUp { .. })
+        {
+            self.broker.beside.untold.remove(server, id);
+        }
         if let Event::MatchReady { id, server, .. } = &event {
             self.note_wait(id, server);
         }
@@ -356,8 +406,8 @@ impl<'a> Turn<'a> {
             Command::SubmitMatch { id, spec } => self.submit(id, spec).map(Some),
             Command::CancelMatch { id } => self.cancel(&id).map(Some),
             Command::EndActiveMatch { id } => self.end_active(&id).map(Some),
-            Command::RequestMatch { server, requirements, hints } => {
-                self.request_match(call, &server, &requirements, hints)
+            Command::RequestMatch { server, requirements, hints, most, wait } => {
+                self.request_match(call, &server, &requirements, Asking { hints, most, wait })
             }
             Command::MatchReady { server, match_id, connection, hints } => {
                 self.match_ready(&server, &match_id, connection, hints).map(Some)
@@ -393,6 +443,7 @@ impl<'a> Turn<'a> {
     /// What follows from the input: drained servers go, servers are ordered, watchers are told; until the step is full.
     fn settle(&mut self) {
         while !self.is_full() && self.clear_server() {}
+        self.retire_replaced();
         if core::mem::take(&mut self.reconsider) {
             self.order_for_queued();
         }
@@ -469,7 +520,9 @@ impl Machine for Broker {
         let mut turn = Turn::new(self, at, step);
         turn.fire_due_for_input();
         match answer {
-            Ok(Reply::Requested { offer: Some(offer), .. }) => turn.take_back(offer),
+            Ok(Reply::Requested { offer, more, .. }) => {
+                offer.iter().chain(more).for_each(|offer| turn.take_back(offer));
+            }
             Ok(Reply::Seated { seat, .. }) => turn.give_back(seat),
             _ => {}
         }

@@ -14,6 +14,7 @@ use imbl::OrdSet;
 
 use super::seating::Count;
 pub use super::seating::Seats;
+pub use super::settings::{FastSchedule, MIN_BUDGET_BYTES, Settings, SettingsChange};
 use crate::content::{Digest, Digester};
 use crate::ids::{AllocationId, FleetId, IdempotencyKey, MatchId, PlayerId, SeatId, ServerId};
 use crate::size::Size;
@@ -538,6 +539,7 @@ causes! {
         MaxRunTime = "max_run_time", 8, "a match on it reached its maximum run time";
         Deallocated = "deallocated", 9, "an administrator stopped it";
         FleetRemoved = "fleet_removed", 10, "its fleet is no longer configured";
+        Aged = "aged", 11, "it was too old for a further match to end within its lifetime";
     }
 }
 
@@ -552,9 +554,28 @@ impl GoneCause {
             Self::Lifetime => Some(FailReason::ServerLifetime),
             Self::Deallocated => Some(FailReason::ServerDeallocated),
             Self::FleetRemoved => Some(FailReason::FleetRemoved),
-            Self::Surplus | Self::ReadyDeadline | Self::ReadyTimeout | Self::MaxRunTime => None,
+            Self::Surplus | Self::ReadyDeadline | Self::ReadyTimeout | Self::MaxRunTime | Self::Aged => None,
         }
     }
+
+    /// Whether a server that registered itself and went for this cause is kept from coming back for a while
+    /// ([`Settings::suspect_time`]), because the next match would most likely fail on it as well.
+    #[must_use]
+    pub const fn is_suspicious(self) -> bool {
+        matches!(self, Self::ReadyTimeout)
+    }
+}
+
+/// What is remembered of a server that is gone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Gone {
+    /// Why it went.
+    pub cause: GoneCause,
+    /// When it went; zero where an older version did not record that.
+    pub at: Timestamp,
+    /// Whether it was ordered. The id of an ordered server belongs to one process and never comes back; a server that
+    /// registered itself may be started again under its id.
+    pub ordered: bool,
 }
 
 /// The broker's order to a fleet for one server.
@@ -612,11 +633,24 @@ impl AllocationState {
     }
 }
 
+/// A game in one version: what matches name as `game` and `version` in their properties.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Game {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+}
+
 /// One configured use of an allocator.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Fleet {
     /// Its id.
     pub id: FleetId,
+    /// The game that its servers run; `None` where the fleet does not say.
+    pub game: Option<Game>,
+    /// Whether it takes the matches that name no game where every fleet names one.
+    pub is_default: bool,
     /// JMESPath over the match document; empty takes any match.
     pub requirements: String,
     /// Most servers at a time.
@@ -638,134 +672,4 @@ pub struct FleetHealth {
     pub backoff_until: Timestamp,
     /// What the platform said last.
     pub last_error: Option<Arc<str>>,
-}
-
-/// When a new server is ordered for a match (`FastSchedule` of the Catena settings).
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub enum FastSchedule {
-    /// 0: only on the schedule, for matches that have waited for the allocation delay.
-    OnSchedule,
-    /// 1: at once, unless a known free server could take the match.
-    #[default]
-    UnlessFree,
-    /// 2: at once, one new server for every match.
-    Always,
-}
-
-/// What the broker goes by; all of it can be changed while it runs.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Settings {
-    /// When a new server is ordered.
-    pub fast_schedule: FastSchedule,
-    /// A server older than this has failed.
-    pub server_max_lifetime: Duration,
-    /// Longest wait in the queue.
-    pub match_pickup_time: Duration,
-    /// Longest time from pickup to ready.
-    pub match_ready_time: Duration,
-    /// Longest time from ready to end.
-    pub match_max_run_time: Duration,
-    /// Time between attempts to order servers for queued matches.
-    pub schedule_frequency: Duration,
-    /// How long a match waits for the servers there are, before the schedule orders one.
-    pub delay_allocation: Duration,
-    /// How long a server that is willing to wait is held.
-    pub wait: Duration,
-    /// Most bytes of what waits and runs: queued and live matches with all that they hold, servers, allocations.
-    pub waiting_bytes: u64,
-    /// Most bytes of what is over and still known: finished matches, servers that are gone, seats that are over, and
-    /// orders that are remembered for their ids and idempotency keys.
-    pub kept_bytes: u64,
-}
-
-/// The least that a budget of bytes may be: room for some of the largest matches.
-pub const MIN_BUDGET_BYTES: u64 = 16 * 1024 * 1024;
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            fast_schedule: FastSchedule::default(),
-            server_max_lifetime: Duration::from_secs(10 * 60),
-            match_pickup_time: Duration::from_secs(90),
-            match_ready_time: Duration::from_secs(30),
-            match_max_run_time: Duration::from_secs(120 * 60),
-            schedule_frequency: Duration::from_secs(30),
-            delay_allocation: Duration::from_secs(30),
-            wait: Duration::from_secs(30),
-            waiting_bytes: 512 * 1024 * 1024,
-            kept_bytes: 128 * 1024 * 1024,
-        }
-    }
-}
-
-/// New values for some settings; `None` leaves one as it is.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct SettingsChange {
-    /// See [`Settings::fast_schedule`].
-    pub fast_schedule: Option<FastSchedule>,
-    /// See [`Settings::server_max_lifetime`].
-    pub server_max_lifetime: Option<Duration>,
-    /// See [`Settings::match_pickup_time`].
-    pub match_pickup_time: Option<Duration>,
-    /// See [`Settings::match_ready_time`].
-    pub match_ready_time: Option<Duration>,
-    /// See [`Settings::match_max_run_time`].
-    pub match_max_run_time: Option<Duration>,
-    /// See [`Settings::schedule_frequency`].
-    pub schedule_frequency: Option<Duration>,
-    /// See [`Settings::delay_allocation`].
-    pub delay_allocation: Option<Duration>,
-    /// See [`Settings::wait`].
-    pub wait: Option<Duration>,
-}
-
-impl Settings {
-    /// These settings with some of them changed.
-    #[must_use]
-    pub fn with(&self, change: &SettingsChange) -> Self {
-        Self {
-            fast_schedule: change.fast_schedule.unwrap_or(self.fast_schedule),
-            server_max_lifetime: change.server_max_lifetime.unwrap_or(self.server_max_lifetime),
-            match_pickup_time: change.match_pickup_time.unwrap_or(self.match_pickup_time),
-            match_ready_time: change.match_ready_time.unwrap_or(self.match_ready_time),
-            match_max_run_time: change.match_max_run_time.unwrap_or(self.match_max_run_time),
-            schedule_frequency: change.schedule_frequency.unwrap_or(self.schedule_frequency),
-            delay_allocation: change.delay_allocation.unwrap_or(self.delay_allocation),
-            wait: change.wait.unwrap_or(self.wait),
-            waiting_bytes: self.waiting_bytes,
-            kept_bytes: self.kept_bytes,
-        }
-    }
-
-    /// The first setting that is out of range: its name and what is wrong.
-    ///
-    /// # Errors
-    /// `(field, problem)`.
-    pub fn check(&self) -> Result<(), (&'static str, &'static str)> {
-        const YEAR: Duration = Duration::from_secs(366 * 24 * 3600);
-        let second = Duration::from_secs(1);
-        let timers = [
-            ("server_max_lifetime", self.server_max_lifetime, second),
-            ("match_pickup_time", self.match_pickup_time, second),
-            ("match_ready_time", self.match_ready_time, second),
-            ("match_max_run_time", self.match_max_run_time, second),
-            ("schedule_frequency", self.schedule_frequency, second),
-            ("delay_allocation", self.delay_allocation, Duration::ZERO),
-            ("wait", self.wait, Duration::ZERO),
-        ];
-        for (field, value, least) in timers {
-            if value < least {
-                return Err((field, "must be at least 1 second"));
-            }
-            if value > YEAR {
-                return Err((field, "must be at most 366 days"));
-            }
-        }
-        for (field, bytes) in [("waiting_bytes", self.waiting_bytes), ("kept_bytes", self.kept_bytes)] {
-            if bytes < MIN_BUDGET_BYTES {
-                return Err((field, "must be at least 16 MiB"));
-            }
-        }
-        Ok(())
-    }
 }

@@ -2,36 +2,30 @@
 //!
 //! A match goes to the longest-waiting server that it fits; a server gets the oldest match that fits it. Servers are
 //! ordered as `fast_schedule` says, from the first fleet in order of preference that may take the match, has room
-//! and has not just failed.
+//! and has not just failed. What a fleet says of its matches counts for both (see `fleets`).
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::askers::First;
+use super::classes::Class;
 use super::command::Offer;
 use super::event::Event;
+use super::fleets::Filter;
 use super::free::{FreeServers, Rank};
+use super::idle::Idle;
 use super::looking::{Ordering, Then};
-use super::model::{FastSchedule, Fleet, Match, MatchSpec, MatchState};
+use super::model::{FastSchedule, Fleet, GoneCause, Match, MatchSpec, MatchState};
 use super::requirements::{Document, Requirement, Search};
 use super::{BrokenRule, Broker, Turn};
 use crate::ids::{AllocationId, FleetId, MatchId, ServerId};
 
-/// Queued matches without a server looked at for an order in one turn; the schedule looks at all that have waited, and
-/// stops after as many that no fleet could serve.
+/// Queued matches looked at in one turn that are expected to get a server without an order; the schedule looks at all.
 const MAX_LOOKED_AT: usize = 1_000;
 
 /// Why each fleet cannot start a server.
 type Refusals = BTreeMap<FleetId, &'static str>;
-
-/// A match that a server is looked for.
-pub(super) struct Asking<'a> {
-    spec: &'a MatchSpec,
-    document: &'a Document<'a>,
-    /// In the queue, if it is there.
-    place: Option<u64>,
-}
 
 fn offer(server: &ServerId, game: &Match, again: bool) -> Offer {
     Offer {
@@ -47,11 +41,15 @@ fn offer(server: &ServerId, game: &Match, again: bool) -> Offer {
 impl Broker {
     /// Before the first input: notes which servers may not know of a match that they have.
     pub(super) fn note_untold(&mut self) {
-        if self.beside.untold.is_none() {
-            let picked_up = self.state.index.picked_up.iter();
-            let untold =
-                picked_up.filter_map(|(_, id)| Some((id.clone(), self.state.matches.get(id)?.pickups)));
-            self.beside.untold = Some(untold.collect());
+        if self.beside.untold.is_gathered {
+            return;
+        }
+        self.beside.untold.is_gathered = true;
+        for (_, id) in &self.state.index.picked_up {
+            let Some(game) = self.state.matches.get(id) else { continue };
+            if let Some(server) = &game.server {
+                self.beside.untold.insert_of_before(server, id, game.pickups);
+            }
         }
     }
 }
@@ -66,18 +64,18 @@ impl Turn<'_> {
     }
 
     /// The oldest match that fits the server, now in its hands.
-    pub(super) fn oldest_for(&mut self, server: &ServerId, requirement: &Requirement) -> Search<Offer> {
+    pub(super) fn oldest_for(&mut self, server: &ServerId, filter: &Filter) -> Search<Offer> {
         let broker = &mut *self.broker;
         let fleet = broker.state.servers.get(server).and_then(|known| known.fleet.clone());
-        let group = (Arc::clone(requirement.text()), fleet);
+        let group = (Arc::clone(filter.asked.text()), fleet);
         let oldest = if broker.beside.waiters.is_group_searching(&group) {
             // What is found first is for whoever began to look first.
             Search::Unfinished
         } else {
             let queue = &mut broker.state.index.queue;
-            queue.oldest_fitting(&broker.requirements, requirement, group.1.as_ref())
+            queue.oldest_fitting(&broker.requirements, filter, group.1.as_ref())
         };
-        let id = match (self.broken_choice(server, requirement), oldest) {
+        let id = match (self.broken_choice(server, filter), oldest) {
             (Some(id), _) | (None, Search::Found(id)) => id,
             (None, Search::Nothing) => return Search::Nothing,
             (None, Search::Unfinished) => return Search::Unfinished,
@@ -85,29 +83,42 @@ impl Turn<'_> {
         self.pick_up(&id, server).map_or(Search::Nothing, Search::Found)
     }
 
-    /// A match that the server has, but may never have heard of, because the process that gave it ended: given once
-    /// more. A server that does know of it takes no harm; one that does not would be waited for in vain.
-    pub(super) fn give_again(&mut self, server: &ServerId) -> Option<Offer> {
-        let untold = self.broker.beside.untold.as_ref().filter(|untold| !untold.is_empty())?;
-        let matches = &self.state().servers.get(server)?.matches;
-        let mut again = matches.iter().filter_map(|id| {
-            let pickup = *untold.get(id)?;
-            let game = self.state().matches.get(id)?;
-            let is_held = matches!(game.state, MatchState::PickedUp { .. }) && game.pickups == pickup;
-            is_held.then(|| offer(server, game, true))
-        });
-        let offer = again.next()?;
-        self.broker.beside.untold.as_mut()?.remove(&offer.match_id);
+    /// A match that the server has, but may never have heard of, and that fits what it asks for now: given once more,
+    /// unless another call of the server still waits, which it would have ended with the rest. With `of_before` only one
+    /// that the process before gave it.
+    pub(super) fn give_again(
+        &mut self,
+        server: &ServerId,
+        filter: &Filter,
+        of_before: bool,
+    ) -> Option<Offer> {
+        if self.broker.beside.waiters.of_server(server) > 0 || self.broken(BrokenRule::ForgetLostAnswer) {
+            return None;
+        }
+        let requirements = &self.broker.requirements;
+        let is_untold = |game: &Match, pickup| {
+            let is_prepared = matches!(game.state, MatchState::PickedUp { .. }) && game.pickups == pickup;
+            let requirement = filter.for_matches_of(game.spec.fleet.as_ref());
+            is_prepared
+                && game.server.as_ref() == Some(server)
+                && !requirements.is_spent()
+                && requirements.fits(requirement, &Document::new(&game.id, &game.spec))
+        };
+        let offer = self.broker.beside.untold.of(server, self.now, of_before).find_map(|(id, pickup)| {
+            let game = self.state().matches.get(id).filter(|game| is_untold(game, pickup))?;
+            Some(offer(server, game, true))
+        })?;
+        self.broker.beside.untold.note_given_again(server, &offer.match_id, self.now);
         Some(offer)
     }
 
     /// What a broken rule would give the server instead; `None` unless a rule is broken.
-    fn broken_choice(&self, server: &ServerId, requirement: &Requirement) -> Option<MatchId> {
+    fn broken_choice(&self, server: &ServerId, filter: &Filter) -> Option<MatchId> {
         if self.broken(BrokenRule::YoungestFirst) {
             let fleet = self.state().servers.get(server)?.fleet.as_ref();
             let mut fitting = self.state().index.queue.iter().filter(|(_, entry)| {
                 (entry.fleet().is_none() || entry.fleet() == fleet)
-                    && self.broker.requirements.fits(requirement, &entry.document())
+                    && self.broker.requirements.fits(filter.for_matches_of(entry.fleet()), &entry.document())
             });
             return fitting.by_ref().last().map(|(_, entry)| entry.id.clone());
         }
@@ -131,16 +142,19 @@ impl Turn<'_> {
         self.broker.beside.expected.remove(server);
         self.emit(Event::MatchPickedUp { id: id.clone(), server: server.clone() });
         let game = self.state().matches.get(id)?;
-        Some(offer(server, game, false))
+        let offer = offer(server, game, false);
+        self.broker.beside.untold.insert(server, id, offer.pickup, self.now);
+        Some(offer)
     }
 
     /// Whether some queued match fits what the server asked for last, or may fit.
     pub(super) fn is_needed(&mut self, server: &ServerId) -> bool {
         let broker = &mut *self.broker;
-        let Some(requirement) = broker.beside.heard.get(server).cloned() else { return false };
+        let Some(asked) = broker.beside.heard.get(server).cloned() else { return false };
         let fleet = broker.state.servers.get(server).and_then(|known| known.fleet.clone());
+        let filter = broker.filter(fleet.as_ref(), &asked);
         let queue = &mut broker.state.index.queue;
-        queue.oldest_fitting(&broker.requirements, &requirement, fleet.as_ref()) != Search::Nothing
+        queue.oldest_fitting(&broker.requirements, &filter, fleet.as_ref()) != Search::Nothing
     }
 
     /// Looks for a free server behind `after` that could take the match when it asks next, and that no other queued match
@@ -162,24 +176,33 @@ impl Turn<'_> {
 
     fn gather_free(&mut self) {
         if self.broker.beside.free.is_none() {
-            self.broker.beside.free = Some(FreeServers::new());
-            let idle: Vec<ServerId> = self.state().index.idle.values().flatten().cloned().collect();
+            self.broker.beside.free = Some(FreeServers::default());
+            let idle = self.state().index.idle.values();
+            let idle: Vec<ServerId> = idle.flat_map(Idle::iter).cloned().collect();
             idle.iter().for_each(|server| self.note_free(server));
         }
     }
 
     /// Something has changed about a server that decides whether it is free, or for what.
     pub(super) fn note_free(&mut self, server: &ServerId) {
-        let Broker { state, beside, .. } = &mut *self.broker;
-        let Some(free) = &mut beside.free else { return };
+        if self.broker.beside.free.is_none() {
+            return;
+        }
+        let Broker { state, beside, .. } = &*self.broker;
         let known = state.servers.get(server).filter(|known| state.is_idle(known));
         let counts_on =
             |id: &MatchId| state.matches.get(id).is_some_and(|game| game.state == MatchState::Queued);
-        match known {
-            Some(known) if !beside.expected.of(server).is_some_and(counts_on) => {
-                free.insert(server, known.fleet.as_ref(), beside.heard.get(server));
-            }
-            _ => free.remove(server),
+        let free = known.filter(|_| !beside.expected.of(server).is_some_and(counts_on));
+        let free = free.map(|known| known.fleet.clone());
+        let filter = free.map(|fleet| {
+            let asked = self.broker.beside.heard.get(server);
+            let asked = asked.map_or_else(|| Arc::clone(&self.broker.anything), Arc::clone);
+            (self.broker.filter(fleet.as_ref(), &asked), fleet)
+        });
+        let Some(all) = &mut self.broker.beside.free else { return };
+        match filter {
+            Some((filter, fleet)) => all.insert(server, fleet.as_ref(), filter),
+            None => all.remove(server),
         }
     }
 
@@ -190,51 +213,73 @@ impl Turn<'_> {
             return Some(true);
         }
         let queued = self.state().matches.get(id).filter(|game| game.state == MatchState::Queued);
-        let Some((place, spec)) = queued.map(|game| (game.queued_seq, Arc::clone(&game.spec))) else {
-            return Some(false);
-        };
-        let document = Document::new(id, &spec);
-        let asking = Asking { spec: &spec, document: &document, place: Some(place) };
-        if let Some(allocation) = self.order_to_spare(&asking)? {
+        let Some(game) = queued.filter(|game| !self.is_overdue(game)) else { return Some(false) };
+        let (place, spec) = (game.queued_seq, Arc::clone(&game.spec));
+        let class = self.class_of(id, &spec, place)?;
+        if let Some(allocation) = self.order_to_spare(&class) {
             self.emit(Event::AllocationAssigned { allocation, for_match: id.clone() });
             return Some(true);
         }
-        match self.fleet_with_room(Some(&asking)) {
-            Ok(fleet) => {
-                self.order_server(&fleet?, Some(id.clone()));
-                Some(true)
-            }
-            Err(_) => Some(false),
-        }
+        let fleets = class.iter().filter_map(|fleet| self.state().fleets.get(fleet));
+        let Some(fleet) = fleets.filter(|fleet| self.closed(fleet).is_none()).map(|fleet| &fleet.id).next()
+        else {
+            return Some(false);
+        };
+        let fleet = fleet.clone();
+        self.order_server(&fleet, Some(id.clone()));
+        Some(true)
     }
 
-    /// A pending allocation that is meant for no match and that its fleet does not need to stay warm. Nothing where the
-    /// step's work is done before that is known.
-    fn order_to_spare(&self, asking: &Asking<'_>) -> Option<Option<AllocationId>> {
-        if self.state().settings.fast_schedule == FastSchedule::Always {
-            return Some(None);
+    /// Whether a queued match has waited so long that it fails as soon as timers fire.
+    fn is_overdue(&self, game: &Match) -> bool {
+        let longest = self.state().settings.match_pickup_time;
+        game.queued_at + longest <= self.now && !self.broken(BrokenRule::OrderForOverdue)
+    }
+
+    /// The fleets that may take a queued match; nothing where the step's work is done before that is known.
+    fn class_of(&mut self, id: &MatchId, spec: &MatchSpec, place: u64) -> Option<Class> {
+        if let Some(known) = self.state().index.queue.class_of(place) {
+            return Some(known);
         }
-        for (fleet, orders) in &self.state().index.unassigned {
-            let Some(fleet) = self.state().fleets.get(fleet) else { continue };
-            if self.warm_or_coming(fleet) > fleet.warm as usize && self.may_take(fleet, asking)? {
-                return Some(orders.first().cloned());
-            }
-        }
-        Some(None)
+        let fleets = self.broker.fleets_for(id, spec, place)?;
+        Some(self.broker.state.index.queue.note_class(place, fleets))
+    }
+
+    /// A pending allocation that is meant for no match and that its fleet does not need to stay warm.
+    fn order_to_spare(&self, class: &[FleetId]) -> Option<AllocationId> {
+        let fleets = self.state().index.unassigned.iter().filter(|(fleet, _)| class.contains(fleet));
+        let mut spare = fleets.filter(|(fleet, _)| self.has_spare(fleet));
+        spare.next().and_then(|(_, orders)| orders.first().cloned())
+    }
+
+    /// Whether a server of the fleet is on its way that no match is meant for and that the fleet does not need to stay
+    /// warm.
+    fn has_spare(&self, fleet: &FleetId) -> bool {
+        self.state().settings.fast_schedule != FastSchedule::Always
+            && self.state().index.unassigned.contains_key(fleet)
+            && self
+                .state()
+                .fleets
+                .get(fleet)
+                .is_some_and(|fleet| self.warm_or_coming(fleet) > fleet.warm as usize)
     }
 
     /// The first fleet in order of preference that may take the match and can start a server; none where the step's work
     /// is done before that is known.
     pub(super) fn fleet_for_new(&self, id: &MatchId, spec: &MatchSpec) -> Result<Option<FleetId>, Refusals> {
-        self.fleet_with_room(Some(&Asking { spec, document: &Document::new(id, spec), place: None }))
+        let document = Document::new(id, spec);
+        self.fleet_with_room(|fleet| self.broker.may_take(fleet, spec, &document, None))
     }
 
-    /// As [`Self::fleet_for_new`]; without a match any fleet will do.
-    pub(super) fn fleet_with_room(&self, asking: Option<&Asking<'_>>) -> Result<Option<FleetId>, Refusals> {
+    /// The first fleet in order of preference that can start a server, of those that `may_take` it.
+    pub(super) fn fleet_with_room(
+        &self,
+        may_take: impl Fn(&FleetId) -> Option<bool>,
+    ) -> Result<Option<FleetId>, Refusals> {
         let mut why = Refusals::new();
         for id in &self.state().preferred {
             let Some(fleet) = self.state().fleets.get(id) else { continue };
-            let problem = match asking.map_or(Some(true), |asking| self.may_take(fleet, asking)) {
+            let problem = match may_take(id) {
                 None => return Ok(None),
                 Some(false) => Some("does not fit the match"),
                 Some(true) => self.closed(fleet),
@@ -247,17 +292,9 @@ impl Turn<'_> {
         Err(why)
     }
 
-    fn may_take(&self, fleet: &Fleet, asking: &Asking<'_>) -> Option<bool> {
-        if asking.spec.fleet.as_ref().is_some_and(|of| *of != fleet.id) {
-            return Some(false);
-        }
-        let (queue, requirements) = (&self.state().index.queue, &self.broker.requirements);
-        queue.fits_fleet(requirements, &fleet.requirements, asking.place, asking.document)
-    }
-
     /// Why no server can be ordered from the fleet at all.
     fn closed(&self, fleet: &Fleet) -> Option<&'static str> {
-        let live = self.state().index.live.get(&fleet.id).map_or(0, alloc::collections::BTreeSet::len);
+        let live = self.state().index.live.get(&fleet.id).map_or(0, BTreeSet::len);
         if live >= fleet.max as usize && !self.broken(BrokenRule::ExceedMax) {
             return Some("runs its maximum of servers");
         }
@@ -269,7 +306,10 @@ impl Turn<'_> {
 
     /// Orders servers for queued matches that have none to expect, oldest first, while fleets have room.
     pub(super) fn order_for_queued(&mut self) {
-        if self.state().settings.fast_schedule != FastSchedule::OnSchedule {
+        // What was cut goes on first.
+        if self.state().settings.fast_schedule != FastSchedule::OnSchedule
+            && self.broker.beside.looking.ordering.is_none()
+        {
             self.broker.beside.looking.ordering = self.order_oldest(Ordering::default());
         }
     }
@@ -283,40 +323,74 @@ impl Turn<'_> {
             let begin = || Ordering { on_schedule: true, ..Ordering::default() };
             beside.looking.scheduling.get_or_insert_with(begin);
         }
-        if let Some(scheduling) = self.broker.beside.looking.scheduling {
+        if let Some(scheduling) = self.broker.beside.looking.scheduling.take() {
             self.broker.beside.looking.scheduling = self.order_oldest(scheduling);
         }
     }
 
-    /// Where to go on, if the step is full or its work is done before all are looked at.
+    /// Where to go on, if the step is full or its work is done before all are looked at. Matches whose fleets have no room
+    /// are passed by together, so that they do not stand in the way of others.
     pub(super) fn order_oldest(&mut self, from: Ordering) -> Option<Ordering> {
-        let Ordering { on_schedule, mut next, mut looked_at, mut in_vain } = from;
+        let Ordering { on_schedule, mut next, mut looked_at, mut free } = from;
+        if self.state().index.queue.is_served() {
+            return None;
+        }
         let most = if on_schedule { usize::MAX } else { MAX_LOOKED_AT };
-        let mut room = self.room();
         let waited = self.now - self.state().settings.delay_allocation;
-        let at_once = self.state().settings.fast_schedule != FastSchedule::OnSchedule;
-        // A match that no open fleet may take must not stand in the way of younger ones.
-        while room > 0 && looked_at < most && in_vain < MAX_LOOKED_AT {
-            let (place, entry) = self.state().index.queue.unserved(next).next()?;
-            let delayed = on_schedule && entry.queued_at <= waited;
-            if !delayed && !at_once {
+        let mode = self.state().settings.fast_schedule;
+        let mut open = self.open_fleets();
+        while looked_at < most {
+            if self.is_full() || self.broker.requirements.is_spent() {
+                return Some(Ordering { on_schedule, next, looked_at, free });
+            }
+            let (queue, requirements) = (&self.state().index.queue, &self.broker.requirements);
+            let is_open = |class: &[FleetId]| class.iter().any(|fleet| open.contains(fleet));
+            let (place, entry) = queue.first_unserved(requirements, next, is_open)?;
+            let (id, spec) = (entry.id.clone(), Arc::clone(&entry.spec));
+            let is_delayed = on_schedule && entry.queued_at <= waited;
+            if !is_delayed && mode == FastSchedule::OnSchedule {
                 // Younger ones have not waited longer.
                 break;
             }
-            if self.is_full() {
-                return Some(Ordering { on_schedule, next, looked_at, in_vain });
+            let Some(class) = self.class_of(&id, &spec, place) else {
+                return Some(Ordering { on_schedule, next, looked_at, free });
+            };
+            if !is_open(&class) {
+                next = place + 1;
+                continue;
             }
-            let id = entry.id.clone();
-            if delayed || !self.is_expected(&id) {
-                match self.order_for(&id) {
-                    Some(true) => room -= 1,
-                    Some(false) => in_vain += 1,
-                    None => return Some(Ordering { on_schedule, next, looked_at, in_vain }),
+            if !is_delayed && mode == FastSchedule::UnlessFree && !self.is_expected(&id) {
+                // It may be free since a moment ago, or since before a restart.
+                match self.expect_free_server(&id, free.as_ref()) {
+                    First::After(after) => {
+                        return Some(Ordering { on_schedule, next: place, looked_at, free: after });
+                    }
+                    First::Found(_) | First::Nothing => free = None,
                 }
             }
-            (next, looked_at) = (place + 1, looked_at + 1);
+            if is_delayed || !self.is_expected(&id) {
+                if self.order_for(&id).is_none() {
+                    return Some(Ordering { on_schedule, next, looked_at, free });
+                }
+                for fleet in class.iter().filter(|fleet| !self.is_open(fleet)) {
+                    open.remove(fleet);
+                }
+            } else {
+                looked_at += 1;
+            }
+            next = place + 1;
         }
         None
+    }
+
+    /// The fleets of which a match could get a server now.
+    fn open_fleets(&self) -> BTreeSet<FleetId> {
+        self.state().fleets.keys().filter(|fleet| self.is_open(fleet)).cloned().collect()
+    }
+
+    fn is_open(&self, fleet: &FleetId) -> bool {
+        self.has_spare(fleet)
+            || self.state().fleets.get(fleet).is_some_and(|fleet| self.closed(fleet).is_none())
     }
 
     fn is_expected(&self, id: &MatchId) -> bool {
@@ -327,19 +401,7 @@ impl Turn<'_> {
         self.state().servers.get(server).is_some_and(|known| self.state().is_idle(known))
     }
 
-    /// How many matches could get a server now, at most.
-    fn room(&self) -> usize {
-        let open = self.state().fleets.values().filter(|fleet| self.closed(fleet).is_none());
-        let room = open.map(|fleet| {
-            let live = self.state().index.live.get(&fleet.id).map_or(0, alloc::collections::BTreeSet::len);
-            (fleet.max as usize).saturating_sub(live).max(1)
-        });
-        let spare: usize =
-            self.state().index.unassigned.values().map(alloc::collections::BTreeSet::len).sum();
-        room.sum::<usize>() + spare
-    }
-
-    /// Keeps each fleet's warm pool full.
+    /// Keeps each fleet's warm pool full, with servers that are not too old for a match.
     pub(super) fn keep_warm(&mut self) {
         let short: Vec<(FleetId, usize)> = self
             .state()
@@ -362,11 +424,35 @@ impl Turn<'_> {
         }
     }
 
-    /// Idle servers of the fleet, and those on their way that no match is meant for.
+    /// Idle servers of a warm pool that are about to be too old go as soon as the pool does not need them: one for each
+    /// replacement that is ready.
+    pub(super) fn retire_replaced(&mut self) {
+        let aging = self.state().fleets.values().filter(|fleet| fleet.warm > 0 && self.aging(fleet) > 0);
+        let aging: Vec<FleetId> = aging.map(|fleet| fleet.id.clone()).collect();
+        for id in aging {
+            while !self.is_full()
+                && let Some(fleet) = self.state().fleets.get(&id)
+                && self.aging(fleet) > 0
+                && let Some(idle) = self.state().index.idle.get(&Some(id.clone()))
+                && (idle.len() > fleet.warm as usize || self.broken(BrokenRule::RetireBeforeReplaced))
+                && let Some(oldest) = idle.oldest().map(|(_, server)| server.clone())
+            {
+                self.dismiss(&oldest, GoneCause::Aged);
+            }
+        }
+    }
+
+    /// Idle servers of the fleet that are not about to be too old, and those on their way that no match is meant for.
     fn warm_or_coming(&self, fleet: &Fleet) -> usize {
         let idle = self.state().index.idle.get(&Some(fleet.id.clone()));
         let coming = self.state().index.unassigned.get(&fleet.id);
-        idle.map_or(0, alloc::collections::BTreeSet::len)
-            + coming.map_or(0, alloc::collections::BTreeSet::len)
+        idle.map_or(0, Idle::len) - self.aging(fleet) + coming.map_or(0, BTreeSet::len)
+    }
+
+    /// Idle servers of the fleet that are about to be too old for a match.
+    fn aging(&self, fleet: &Fleet) -> usize {
+        let Some(age) = self.state().settings.replacement_age(fleet.ready_deadline) else { return 0 };
+        let idle = self.state().index.idle.get(&Some(fleet.id.clone()));
+        idle.map_or(0, |idle| idle.born_until(self.now - age))
     }
 }

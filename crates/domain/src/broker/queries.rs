@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use core::ops::Bound;
 
 use super::Broker;
+use super::idle::Idle;
 use super::model::{Allocation, Fleet, FleetHealth, Match, MatchState, Server, Settings};
 use crate::ids::{FleetId, MatchId, SeatId, ServerId};
 use crate::size::Size;
@@ -102,11 +103,13 @@ impl Broker {
         self.state.servers.get(id)
     }
 
-    /// Whether a server is gone and would be told so. Of those that went long ago nothing is known any more.
+    /// Whether a server is gone for good and would be told so. One that registered itself may come back under its id. Of
+    /// those that went long ago nothing is known any more.
     #[must_use]
     pub fn is_gone(&self, id: &ServerId) -> bool {
         !self.state.servers.contains_key(id)
-            && (self.state.kept.gone.get(id).is_some() || self.state.index.by_server.contains_key(id))
+            && (self.state.kept.gone.get(id).is_some_and(|gone| gone.ordered)
+                || self.state.index.by_server.contains_key(id))
     }
 
     /// The match of a seat that is reserved or claimed.
@@ -179,7 +182,7 @@ impl Broker {
             fleet: fleet.clone(),
             live: index.live.get(&fleet.id).map_or(0, alloc::collections::BTreeSet::len),
             pending: index.pending.get(&fleet.id).map_or(0, alloc::collections::BTreeSet::len),
-            idle: index.idle.get(&Some(fleet.id.clone())).map_or(0, alloc::collections::BTreeSet::len),
+            idle: index.idle.get(&Some(fleet.id.clone())).map_or(0, Idle::len),
             health: self.state.health.get(&fleet.id).cloned().unwrap_or_default(),
         }
     }

@@ -14,8 +14,11 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::cell::RefCell;
 
+use super::classes::{Class, Classes};
+use super::fleets::Filter;
 use super::model::MatchSpec;
 use super::ranks::Ranks;
 use super::recent::Recent;
@@ -152,7 +155,7 @@ pub(crate) struct Queue {
     ranks: Ranks,
     by_fleet: ByFleet,
     /// Those that no server on its way is meant for.
-    unserved: BTreeSet<u64>,
+    unserved: Classes,
     files: BTreeMap<Paths, File>,
     lookups: u64,
     verdicts: Verdicts,
@@ -204,14 +207,14 @@ impl Queue {
         super::waiting::remove_from(&mut self.by_fleet, &entry.spec.fleet, &place);
         self.ranks.remove(place);
         self.verdicts.leave(place);
-        self.unserved.remove(&place);
+        self.unserved.forget(place);
         self.documents.remove(place);
     }
 
     /// Whether a server on its way is meant for the match.
     pub(crate) fn set_served(&mut self, place: u64, served: bool) {
         if served {
-            self.unserved.remove(&place);
+            self.unserved.remove(place);
         } else if self.entries.contains_key(&place) {
             self.unserved.insert(place);
         }
@@ -245,45 +248,85 @@ impl Queue {
         self.entries.iter().map(|(place, entry)| (*place, entry))
     }
 
-    /// Matches that no server on its way is meant for, oldest first, from `place` on.
-    pub(crate) fn unserved(&self, place: u64) -> impl Iterator<Item = (u64, &Entry)> {
-        self.unserved.range(place..).filter_map(|place| Some((*place, self.entries.get(place)?)))
+    /// Whether no match lacks a server on its way.
+    pub(crate) fn is_served(&self) -> bool {
+        self.unserved.is_empty()
     }
 
-    /// The oldest match that fits `requirement` and may go to a server of `fleet`.
+    /// The oldest match from `place` on that no server on its way is meant for, and whose class is open or not known yet.
+    pub(crate) fn first_unserved(
+        &self,
+        requirements: &Requirements,
+        place: u64,
+        is_open: impl Fn(&[FleetId]) -> bool,
+    ) -> Option<(u64, &Entry)> {
+        requirements.spend(self.unserved.groups());
+        let place = self.unserved.first(place, is_open)?;
+        Some((place, self.entries.get(&place)?))
+    }
+
+    /// The fleets that may take the match at `place`, where that is known.
+    pub(crate) fn class_of(&self, place: u64) -> Option<Class> {
+        self.unserved.of(place)
+    }
+
+    /// Notes them.
+    pub(crate) fn note_class(&mut self, place: u64, fleets: Vec<FleetId>) -> Class {
+        self.unserved.note(place, fleets)
+    }
+
+    /// The fleets were configured, and may take other matches now.
+    pub(crate) const fn note_configured(&mut self) {
+        self.unserved.note_configured();
+    }
+
+    /// The oldest match that fits `filter` and may go to a server of `fleet`.
     pub(crate) fn oldest_fitting(
         &mut self,
         requirements: &Requirements,
-        requirement: &Requirement,
+        filter: &Filter,
         fleet: Option<&FleetId>,
     ) -> Search<MatchId> {
         if self.entries.is_empty() {
             return Search::Nothing;
         }
         self.lookups += 1;
-        let place = match requirement.conjunction() {
+        let mut oldest = None;
+        for of in core::iter::once(None).chain(fleet.map(Some)) {
+            match self.oldest_of(requirements, filter.for_matches_of(of), of, oldest) {
+                // What is looked at later may be older.
+                Search::Unfinished => return Search::Unfinished,
+                Search::Found(place) => oldest = Some(oldest.map_or(place, |oldest: u64| oldest.min(place))),
+                Search::Nothing => {}
+            }
+        }
+        let entry = oldest.and_then(|place| self.get(place));
+        entry.map_or(Search::Nothing, |entry| Search::Found(entry.id.clone()))
+    }
+
+    /// The oldest match that fits, of those that only servers of `fleet` may take, or any server; those from `end` on
+    /// need not be looked at.
+    fn oldest_of(
+        &mut self,
+        requirements: &Requirements,
+        requirement: &Requirement,
+        fleet: Option<&FleetId>,
+        end: Option<u64>,
+    ) -> Search<u64> {
+        if !self.by_fleet.contains_key(&fleet.cloned()) {
+            return Search::Nothing;
+        }
+        match requirement.conjunction() {
             Some(conjunction) if conjunction.paths().is_empty() => {
-                self.oldest(fleet).map_or(Search::Nothing, Search::Found)
+                let first = self.by_fleet.get(&fleet.cloned()).and_then(BTreeSet::first);
+                first.map_or(Search::Nothing, |place| Search::Found(*place))
             }
             _ if requirements.is_spent() => Search::Unfinished,
             Some(conjunction) if self.is_filed_by(conjunction.paths()) => {
-                self.oldest_filed(requirements, requirement, conjunction, fleet)
+                self.oldest_filed(requirements, requirement, conjunction, fleet, end)
             }
-            _ => self.oldest_by_evaluation(requirements, requirement, fleet),
-        };
-        match place {
-            Search::Found(place) => {
-                self.get(place).map_or(Search::Nothing, |entry| Search::Found(entry.id.clone()))
-            }
-            Search::Nothing => Search::Nothing,
-            Search::Unfinished => Search::Unfinished,
+            _ => self.oldest_by_evaluation(requirements, requirement, fleet, end),
         }
-    }
-
-    fn oldest(&self, fleet: Option<&FleetId>) -> Option<u64> {
-        let first = |of: Option<&FleetId>| self.by_fleet.get(&of.cloned())?.first().copied();
-        let here = fleet.and_then(|fleet| first(Some(fleet)));
-        first(None).into_iter().chain(here).min()
     }
 
     fn oldest_filed(
@@ -292,27 +335,18 @@ impl Queue {
         requirement: &Requirement,
         conjunction: &Conjunction,
         fleet: Option<&FleetId>,
+        end: Option<u64>,
     ) -> Search<u64> {
         let Some(file) = self.files.get_mut(conjunction.paths()) else { return Search::Nothing };
         if !file.catch_up(requirements, conjunction.paths(), &self.entries) {
             return Search::Unfinished;
         }
-        let end = requirements.spent() + MISFIT_WORK;
-        let mut oldest = file.first(requirements, &self.entries, conjunction, None, end);
-        if fleet.is_some() {
-            let here = file.first(requirements, &self.entries, conjunction, fleet, end);
-            oldest = match (oldest, here) {
-                (Search::Unfinished, _) | (_, Search::Unfinished) => Search::Unfinished,
-                (Search::Found(one), Search::Found(other)) => Search::Found(one.min(other)),
-                (Search::Found(one), _) | (_, Search::Found(one)) => Search::Found(one),
-                (Search::Nothing, Search::Nothing) => Search::Nothing,
-            };
-        }
-        if oldest == Search::Unfinished {
+        let most = requirements.spent() + MISFIT_WORK;
+        match file.first(requirements, &self.entries, conjunction, fleet, most) {
             // Evaluation goes on where it stopped, whatever is filed.
-            return self.oldest_by_evaluation(requirements, requirement, fleet);
+            Search::Unfinished => self.oldest_by_evaluation(requirements, requirement, fleet, end),
+            found => found,
         }
-        oldest
     }
 
     fn oldest_by_evaluation(
@@ -320,9 +354,11 @@ impl Queue {
         requirements: &Requirements,
         requirement: &Requirement,
         fleet: Option<&FleetId>,
+        end: Option<u64>,
     ) -> Search<u64> {
         let (entries, documents) = (&self.entries, &mut self.documents);
-        self.verdicts.oldest(requirements, requirement.text(), &self.by_fleet, fleet, |place| {
+        let Some(places) = self.by_fleet.get(&fleet.cloned()) else { return Search::Nothing };
+        self.verdicts.oldest(requirements, requirement.text(), places, fleet, end, |place| {
             let entry = entries.get(&place);
             let fits = |document: &Document<'_>| requirements.fits(requirement, document);
             entry.is_some_and(|entry| documents.look(place, entry, fits))
@@ -342,23 +378,23 @@ impl Queue {
         fits
     }
 
-    /// Whether a match, which is at `place` if it is in the queue, fits the requirements of a fleet; nothing where the
-    /// step's work is done.
+    /// Whether a match, which is at `place` if it is in the queue, fits what a fleet says; nothing where the step's work
+    /// is done.
     pub(crate) fn fits_fleet(
         &self,
         requirements: &Requirements,
-        text: &str,
+        terms: &Requirement,
         place: Option<u64>,
         document: &Document<'_>,
     ) -> Option<bool> {
-        let pair = place.map(|place| (place, requirements.shared(text)));
+        let pair = place.map(|place| (place, Arc::clone(terms.text())));
         if let Some(known) = pair.as_ref().and_then(|pair| self.of_fleets.borrow().0.get(pair).copied()) {
             return Some(known);
         }
         if requirements.is_spent() {
             return None;
         }
-        let fits = requirements.fits_text(text, document);
+        let fits = requirements.fits(terms, document);
         if let Some(pair) = pair {
             self.of_fleets.borrow_mut().0.insert(pair, fits);
         }

@@ -9,6 +9,7 @@
 //! match that fits, and which the first server that a match fits. Conjunctions of equalities are looked up there;
 //! any other expression has to be evaluated, and the verdict is remembered.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -140,8 +141,6 @@ impl fmt::Debug for Requirement {
 pub struct Requirements {
     runtime: Runtime,
     compiled: BTreeMap<Arc<str>, Arc<Requirement>>,
-    /// Those of the fleets.
-    fixed: BTreeMap<Arc<str>, Arc<Requirement>>,
     /// Of `compiled`.
     bytes: usize,
     /// Texts that found no room since there was last looked for some.
@@ -155,23 +154,11 @@ impl Requirements {
     pub fn new() -> Self {
         let mut runtime = Runtime::new();
         runtime.register_builtin_functions();
-        let signature = Signature::new(
-            alloc::vec![ArgumentType::TypedArray(alloc::boxed::Box::new(ArgumentType::Number))],
-            None,
-        );
+        let signature =
+            Signature::new(alloc::vec![ArgumentType::TypedArray(Box::new(ArgumentType::Number))], None);
         // The specification says that the average of nothing is null; the library's own fails there.
-        runtime.register_function(
-            "avg",
-            alloc::boxed::Box::new(CustomFunction::new(signature, alloc::boxed::Box::new(average))),
-        );
-        Self {
-            runtime,
-            compiled: BTreeMap::new(),
-            fixed: BTreeMap::new(),
-            bytes: 0,
-            turned_away: 0,
-            meter: Meter::new(),
-        }
+        runtime.register_function("avg", Box::new(CustomFunction::new(signature, Box::new(average))));
+        Self { runtime, compiled: BTreeMap::new(), bytes: 0, turned_away: 0, meter: Meter::new() }
     }
 
     /// The compiled form of `text`, shared by equal texts. Space around the text does not count.
@@ -207,19 +194,26 @@ impl Requirements {
         Ok(())
     }
 
-    /// Keeps these texts compiled, whoever else uses them, instead of those kept so before. Invalid ones are left out.
-    pub(crate) fn fix<'a>(&mut self, texts: impl Iterator<Item = &'a str>) {
-        let fixed = texts.filter_map(|text| self.compile(text).ok());
-        self.fixed = fixed.map(|requirement| (Arc::clone(&requirement.text), requirement)).collect();
+    /// The expression that fits where both fit. It is not measured by the limits of a text: each of the two was, and
+    /// together they are but one operator deeper.
+    pub(crate) fn both(&mut self, one: &Arc<Requirement>, other: &Arc<Requirement>) -> Arc<Requirement> {
+        let (Some(lhs), Some(rhs)) = (&one.ast, &other.ast) else {
+            return Arc::clone(if one.ast.is_some() { one } else { other });
+        };
+        let text = format!("({}) && ({})", one.text, other.text);
+        if let Some(known) = self.known(&text) {
+            return Arc::clone(known);
+        }
+        let ast = Ast::And { offset: 0, lhs: Box::new(lhs.clone()), rhs: Box::new(rhs.clone()) };
+        let (conjunction, players) = (Conjunction::of(&ast), one.players || other.players);
+        let both = Arc::new(Requirement { text: Arc::from(text), ast: Some(ast), conjunction, players });
+        // Where it finds no room, it only is not shared.
+        let _ = self.keep(&both);
+        both
     }
 
     fn known(&self, text: &str) -> Option<&Arc<Requirement>> {
-        self.compiled.get(text).or_else(|| self.fixed.get(text))
-    }
-
-    /// The text, shared where it is that of an expression that is kept.
-    pub(crate) fn shared(&self, text: &str) -> Arc<str> {
-        self.known(text.trim()).map_or_else(|| Arc::from(text.trim()), |known| Arc::clone(&known.text))
+        self.compiled.get(text)
     }
 
     /// Looks through all of them only so often that it costs little for each.

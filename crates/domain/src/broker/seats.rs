@@ -11,6 +11,7 @@ use super::event::Event;
 use super::model::{
     CancelCause, MAX_CAPACITY, Match, MatchSpec, MatchState, Properties, Seat, SeatEnd, SeatState,
 };
+use super::requirements::Document;
 use super::{BrokenRule, Turn};
 use crate::ids::{FleetId, MatchId, PlayerId, SeatId, ServerId};
 
@@ -50,9 +51,17 @@ impl Turn<'_> {
         let open = self.state().index.joinable.get(fleet)?.iter().take(MAX_JOINABLE_LOOKED_AT);
         let mut open = open.filter(|(_, _, id)| {
             let game = self.state().matches.get(id);
-            game.is_some_and(|game| game.seats.of_player(player).is_none())
+            game.is_some_and(|game| game.seats.of_player(player).is_none() && self.may_be_played(game, fleet))
         });
         open.next().map(|(_, _, id)| id.clone())
+    }
+
+    /// Whether a server of the fleet has the match, or may take it: one that the fleet's terms exclude waits in vain.
+    fn may_be_played(&self, game: &Match, fleet: &FleetId) -> bool {
+        game.state != MatchState::Queued || {
+            let document = Document::new(&game.id, &game.spec);
+            self.broker.may_take(fleet, &game.spec, &document, Some(game.queued_seq)) == Some(true)
+        }
     }
 
     /// A seat in a certain match.

@@ -1,20 +1,25 @@
 //! Servers: pending → available → full → draining → gone; and the calls that game servers make.
 
+use alloc::format;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::budget::MAX_SERVER_BYTES;
 use super::command::{Hints, Offer, Refusal, Reply};
 use super::event::Event;
+use super::fleets::Filter;
 use super::looking::Then;
 use super::match_lifecycle::MAX_PICKUPS;
 use super::model::{
     AllocationState, Connection, EndCause, FailReason, GoneCause, MAX_CONNECTION_BYTES,
-    MAX_CONNECTIONS_BYTES, Match, MatchState, ServerState,
+    MAX_CONNECTIONS_BYTES, Match, MatchState, Server, ServerState,
 };
 use super::requirements::{NoRoom, Requirement, Search};
-use super::waiting::Waiter;
-use super::{BrokenRule, MAX_SERVERS, MAX_WAITERS, MAX_WAITERS_OF_SERVER, Turn};
+use super::waiting::{Waiter, Waiting};
+use super::{
+    BrokenRule, MAX_OFFERS, MAX_REQUEST_WAIT, MAX_SERVERS, MAX_WAITERS, MAX_WAITERS_OF_SERVER, Turn,
+};
 use crate::ids::{MatchId, ServerId};
 use crate::machine::CallId;
 use crate::size::Size;
@@ -23,6 +28,29 @@ use crate::text::is_deceptive;
 /// How long the queue is looked through at most for a server that is not willing to wait.
 const LONGEST_SEARCH: Duration = Duration::from_secs(10);
 
+/// How a server asks for a match.
+#[derive(Clone, Copy)]
+pub(super) struct Asking {
+    pub(super) hints: Hints,
+    /// Most matches that it takes at once.
+    pub(super) most: u32,
+    /// How long it is held at most, where it says so.
+    pub(super) wait: Option<Duration>,
+}
+
+impl Asking {
+    fn check(&self) -> Result<(), Refusal> {
+        if !(1..=MAX_OFFERS).contains(&self.most) {
+            return Err(Refusal::field("max_matches", format!("must be 1 to {MAX_OFFERS}")));
+        }
+        if self.wait.is_some_and(|wait| wait > MAX_REQUEST_WAIT) {
+            let most = MAX_REQUEST_WAIT.as_secs();
+            return Err(Refusal::field("wait_seconds", format!("must be 0 to {most}")));
+        }
+        Ok(())
+    }
+}
+
 impl Turn<'_> {
     /// A server asks for a match: it gets the oldest that fits, or waits if it is willing to.
     pub(super) fn request_match(
@@ -30,50 +58,99 @@ impl Turn<'_> {
         call: CallId,
         server: &ServerId,
         requirements: &str,
-        hints: Hints,
+        asking: Asking,
     ) -> Result<Option<Reply>, Refusal> {
-        let requirement = self.broker.requirements.compile(requirements)?;
+        asking.check()?;
+        let hints = asking.hints;
+        let asked = self.broker.requirements.compile(requirements)?;
         if hints.has(Hints::SHUTDOWN) {
             self.clear_and_dismiss(server, GoneCause::ShutDown);
-            return Ok(Some(Reply::Requested { offer: None, hints: Hints::SHUTDOWN }));
+            let hints = if self.holds_nothing(server) { self.tell_to_exit(server) } else { Hints::NONE };
+            return Ok(Some(Reply::no_match(hints)));
         }
         if hints.has(Hints::WITHDRAW) {
             self.turn_away(server, Hints::NONE);
-            return Ok(Some(Reply::Requested { offer: None, hints: self.wish(server) }));
+            return Ok(Some(Reply::no_match(self.wish(server))));
         }
         if self.is_unwanted(server) {
-            return Ok(Some(Reply::Requested { offer: None, hints: Hints::SHUTDOWN }));
+            return self.request_of_unwanted(call, server, &asked, asking);
         }
         self.check_room(server)?;
-        self.broker.requirements.keep(&requirement).map_err(|NoRoom| Refusal::TooMany {
+        let filter = self.broker.filter_of(server, &asked);
+        self.broker.keep(&filter).map_err(|NoRoom| Refusal::TooMany {
             what: "bytes of requirements that servers ask with",
             limit: NoRoom::LIMIT,
         })?;
         self.contact(server, hints);
         if hints.has(Hints::FULL) {
-            return Ok(Some(Reply::Requested { offer: None, hints: Hints::NONE }));
+            return Ok(Some(Reply::no_match(Hints::NONE)));
         }
-        self.broker.beside.heard.insert(server.clone(), Arc::clone(&requirement));
+        self.broker.beside.heard.insert(server.clone(), asked);
         self.note_free(server);
-        let again = self.give_again(server).map(Search::Found);
-        match again.unwrap_or_else(|| self.oldest_for(server, &requirement)) {
-            Search::Found(offer) => {
-                return Ok(Some(Reply::Requested { offer: Some(offer), hints: Hints::NONE }));
-            }
+        let again = self.give_again(server, &filter, true).map(Search::Found);
+        match again.unwrap_or_else(|| self.oldest_for(server, &filter)) {
+            Search::Found(offer) => return Ok(Some(self.with_more(offer, server, &filter, asking.most))),
             Search::Nothing => {}
             Search::Unfinished => {
-                self.wait(call, server, requirement, hints, true);
+                self.wait(call, server, filter, asking, Waiting::Searching);
                 return Ok(None);
             }
         }
+        if let Some(offer) = self.give_again(server, &filter, false) {
+            return Ok(Some(self.with_more(offer, server, &filter, asking.most)));
+        }
         if self.is_unneeded(server, hints) {
             self.dismiss(server, GoneCause::Surplus);
-            return Ok(Some(Reply::Requested { offer: None, hints: Hints::SHUTDOWN }));
+            return Ok(Some(Reply::no_match(Hints::SHUTDOWN)));
         }
-        if !self.may_wait(hints) {
-            return Ok(Some(Reply::Requested { offer: None, hints: Hints::NONE }));
+        if !self.may_wait(asking) {
+            return Ok(Some(Reply::no_match(Hints::NONE)));
         }
-        self.wait(call, server, requirement, hints, false);
+        self.wait(call, server, filter, asking, Waiting::Offered);
+        Ok(None)
+    }
+
+    /// The match, and what else fits the server now, as many as it takes at once. It is not kept waiting for more: the
+    /// players of the first match wait, too.
+    fn with_more(&mut self, first: Offer, server: &ServerId, filter: &Filter, most: u32) -> Reply {
+        let mut more = Vec::new();
+        while more.len() + 1 < most as usize && !self.is_full() {
+            let next = match self.oldest_for(server, filter) {
+                Search::Found(offer) => Some(offer),
+                Search::Nothing => self.give_again(server, filter, false),
+                Search::Unfinished => None,
+            };
+            let Some(offer) = next.filter(|next| next.match_id != first.match_id) else { break };
+            more.push(offer);
+        }
+        Reply::Requested { offer: Some(first), more, hints: Hints::NONE }
+    }
+
+    /// A server that gets no further match asks for one. It is told to exit as soon as it has none; until then its call
+    /// is held, if it is willing to wait, so that it does not ask again and again.
+    fn request_of_unwanted(
+        &mut self,
+        call: CallId,
+        server: &ServerId,
+        asked: &Arc<Requirement>,
+        asking: Asking,
+    ) -> Result<Option<Reply>, Refusal> {
+        let hints = asking.hints;
+        if self.holds_nothing(server) {
+            return Ok(Some(Reply::no_match(self.wish(server))));
+        }
+        let filter = self.broker.filter_of(server, asked);
+        // It may not have heard of the match that it has.
+        if !hints.has(Hints::FULL)
+            && let Some(offer) = self.give_again(server, &filter, false)
+        {
+            return Ok(Some(Reply::one_match(offer)));
+        }
+        if hints.has(Hints::FULL) || !self.may_wait(asking) {
+            return Ok(Some(Reply::no_match(Hints::NONE)));
+        }
+        self.check_room(server)?;
+        self.wait(call, server, filter, asking, Waiting::Parked);
         Ok(None)
     }
 
@@ -82,25 +159,55 @@ impl Turn<'_> {
         hints.has(Hints::WILLING_TO_SHUTDOWN) && self.is_surplus(server)
     }
 
-    pub(super) fn may_wait(&self, hints: Hints) -> bool {
-        hints.has(Hints::WILLING_TO_WAIT) && !self.state().settings.wait.is_zero()
+    /// Whether the call is held if no match fits.
+    fn may_wait(&self, asking: Asking) -> bool {
+        !self.longest_wait(asking).is_zero()
     }
 
-    /// Whether the broker has given the server up: it is draining, gone, or told to leave, or is about to be because its
-    /// fleet is not configured any more.
+    fn longest_wait(&self, asking: Asking) -> Duration {
+        match asking.wait {
+            Some(wait) => wait,
+            None if asking.hints.has(Hints::WILLING_TO_WAIT) => self.state().settings.wait,
+            None => Duration::ZERO,
+        }
+    }
+
+    /// Whether the broker has given the server up: it is draining, gone, or told to leave, or is about to be because it is
+    /// too old or its fleet is not configured any more.
     pub(super) fn is_unwanted(&self, server: &ServerId) -> bool {
         match self.state().servers.get(server) {
             Some(known) => {
                 let removed = |fleet| !self.state().fleets.contains_key(fleet);
                 matches!(known.state, ServerState::Draining { .. })
                     || known.fleet.as_ref().is_some_and(removed)
+                    || self.is_too_old(known)
             }
             // A server that is gone may still have an allocation that is being stopped.
-            None => {
-                self.state().kept.gone.get(server).is_some()
-                    || self.state().index.by_server.contains_key(server)
-            }
+            None => self.state().index.by_server.contains_key(server) || self.is_kept_away(server),
         }
+    }
+
+    /// Whether a match could outlast the server.
+    fn is_too_old(&self, server: &Server) -> bool {
+        self.broker.last_pickup_age().is_some_and(|age| server.born_at + age <= self.now)
+    }
+
+    /// Whether whoever calls under the id of a server that is gone is taken to be that server still. One that registered
+    /// itself was told to exit, or its time as a suspect is over: who calls after that is a new server.
+    fn is_kept_away(&self, server: &ServerId) -> bool {
+        let Some(gone) = self.state().kept.gone.get(server) else { return false };
+        if gone.ordered {
+            return true;
+        }
+        if gone.cause.is_suspicious() {
+            return self.now < gone.at + self.state().settings.suspect_time;
+        }
+        self.broker.beside.told_to_exit.0.get(server).is_none()
+    }
+
+    /// Whether the server has no match that has begun and is not over.
+    pub(super) fn holds_nothing(&self, server: &ServerId) -> bool {
+        self.state().servers.get(server).is_none_or(|known| known.matches.is_empty())
     }
 
     fn check_room(&self, server: &ServerId) -> Result<(), Refusal> {
@@ -127,7 +234,10 @@ impl Turn<'_> {
     /// is to say NOT_FULL.
     fn contact(&mut self, server: &ServerId, hints: Hints) {
         match self.state().servers.get(server).map(|known| known.state) {
-            None => self.emit(Event::ServerRegistered { server: server.clone() }),
+            None => {
+                self.broker.beside.told_to_exit.0.remove(server);
+                self.emit(Event::ServerRegistered { server: server.clone() });
+            }
             Some(ServerState::Pending) => self.emit(Event::ServerAvailable { server: server.clone() }),
             Some(_) => {}
         }
@@ -165,20 +275,15 @@ impl Turn<'_> {
         }
     }
 
-    fn wait(
-        &mut self,
-        call: CallId,
-        server: &ServerId,
-        requirement: Arc<Requirement>,
-        hints: Hints,
-        is_searching: bool,
-    ) {
+    fn wait(&mut self, call: CallId, server: &ServerId, filter: Filter, asking: Asking, waiting: Waiting) {
         let fleet = self.state().servers.get(server).and_then(|known| known.fleet.clone());
-        let wait = self.state().settings.wait;
-        let longest = if self.may_wait(hints) { wait } else { wait.max(LONGEST_SEARCH) };
-        let waiter =
-            Waiter { call, server: server.clone(), fleet, requirement, deadline: self.now + longest, hints };
-        self.broker.beside.waiters.insert(waiter, is_searching);
+        let longest = self.longest_wait(asking);
+        let stays = !longest.is_zero();
+        let deadline =
+            self.now + if stays { longest } else { self.state().settings.wait.max(LONGEST_SEARCH) };
+        let hints = asking.hints;
+        let waiter = Waiter { call, server: server.clone(), fleet, filter, deadline, hints, stays };
+        self.broker.beside.waiters.insert(waiter, waiting);
     }
 
     /// Whether the server's fleet has more idle servers than it keeps warm, this one among them.
@@ -186,9 +291,10 @@ impl Turn<'_> {
         let Some(fleet) = self.state().servers.get(server).and_then(|known| known.fleet.as_ref()) else {
             return false;
         };
-        let idle = self.state().index.idle.get(&Some(fleet.clone()));
+        let Some(known) = self.state().servers.get(server) else { return false };
+        let idle = self.state().index.idle.get(&known.fleet);
         let warm = self.state().fleets.get(fleet).map_or(0, |fleet| fleet.warm as usize);
-        idle.is_some_and(|idle| idle.contains(server) && idle.len() > warm)
+        idle.is_some_and(|idle| idle.contains(known) && idle.len() > warm)
     }
 
     /// Players can connect. Once more with the same details is no fault.
@@ -200,6 +306,7 @@ impl Turn<'_> {
         hints: Hints,
     ) -> Result<Reply, Refusal> {
         check_connection(&connection)?;
+        self.note_refused(server, match_id);
         let game = self.held(server, match_id)?;
         match &game.state {
             MatchState::Ready { connection: known, .. } if **known != connection => {
@@ -231,6 +338,7 @@ impl Turn<'_> {
     ) -> Result<Reply, Refusal> {
         let over = self.state().kept.finished.get(match_id);
         if over.is_none_or(|game| game.server.as_ref() != Some(server)) {
+            self.note_refused(server, match_id);
             match self.held(server, match_id)?.state {
                 MatchState::Ready { .. } => self.ended(match_id, EndCause::Server),
                 // Handed back below, with the other matches of the server.
@@ -253,9 +361,27 @@ impl Turn<'_> {
         Ok(Reply::Noted { match_id: match_id.clone(), hints: self.wish(server) })
     }
 
-    /// What the broker asks of the server with its answer.
-    fn wish(&self, server: &ServerId) -> Hints {
-        if self.is_unwanted(server) { Hints::SHUTDOWN } else { Hints::NONE }
+    /// What the broker asks of the server with its answer: to exit, where it is not wanted and has no match.
+    pub(super) fn wish(&mut self, server: &ServerId) -> Hints {
+        if self.is_to_exit(server) { self.tell_to_exit(server) } else { Hints::NONE }
+    }
+
+    /// The answer by which the server hears that it is to exit.
+    fn tell_to_exit(&mut self, server: &ServerId) -> Hints {
+        self.broker.beside.told_to_exit.0.insert(server.clone(), ());
+        Hints::SHUTDOWN
+    }
+
+    fn is_to_exit(&self, server: &ServerId) -> bool {
+        let is_free = self.holds_nothing(server) || self.broken(BrokenRule::ShutDownHolding);
+        is_free && self.is_unwanted(server)
+    }
+
+    /// A refusal of what the server says about the match may tell it to exit.
+    fn note_refused(&mut self, server: &ServerId, match_id: &MatchId) {
+        if self.held(server, match_id).is_err_and(|refusal| refusal.hints().has(Hints::SHUTDOWN)) {
+            self.broker.beside.told_to_exit.0.insert(server.clone(), ());
+        }
     }
 
     pub(super) fn held(&self, server: &ServerId, match_id: &MatchId) -> Result<&Match, Refusal> {
@@ -266,7 +392,7 @@ impl Turn<'_> {
         Err(Refusal::MatchNotHeld {
             match_id: match_id.clone(),
             state: (game.server.as_ref() == Some(server)).then(|| game.state.name()),
-            shutdown: self.is_unwanted(server),
+            shutdown: self.is_to_exit(server),
         })
     }
 
@@ -295,9 +421,8 @@ impl Turn<'_> {
             ServerState::Draining { cause: before } if before.fails_matches().is_some() => before,
             _ => cause,
         };
-        if !known.matches.is_empty() {
-            self.turn_away(server, Hints::SHUTDOWN);
-        }
+        // They are answered when it is known whether the server is rid of its matches, and get none of those that come back.
+        let waiting = self.take_waiting(server);
         loop {
             let Some(known) = self.state().servers.get(server) else { return };
             let draining = known.state == ServerState::Draining { cause };
@@ -306,10 +431,11 @@ impl Turn<'_> {
                 if !draining {
                     self.emit(Event::ServerDraining { server: server.clone(), cause });
                 }
-                return;
+                return self.send_away(server, waiting, Hints::NONE);
             }
             self.clear(&id, server, cause);
         }
+        self.send_away(server, waiting, Hints::SHUTDOWN);
         self.dismiss(server, cause);
     }
 
@@ -332,8 +458,7 @@ impl Turn<'_> {
             matches!(game.state, MatchState::PickedUp { .. }) && game.pickups < MAX_PICKUPS
         });
         if unheard {
-            self.emit(Event::MatchReturned { id: id.clone(), server: server.clone() });
-            self.offer(id, Then::Nothing);
+            self.put_back(id, server);
         } else {
             self.failed(id, reason);
         }
@@ -345,6 +470,9 @@ impl Turn<'_> {
         let Some(server) = self.state().index.clearing.first().cloned() else { return false };
         let Some(known) = self.state().servers.get(&server) else { return false };
         let ServerState::Draining { cause } = known.state else { return false };
+        if self.broken(BrokenRule::KeepDrained) && known.matches.is_empty() {
+            return false;
+        }
         match known.matches.get_min().cloned() {
             Some(id) => self.clear(&id, &server, cause),
             None => self.dismiss(&server, cause),
@@ -370,7 +498,7 @@ impl Turn<'_> {
         }
         if !matches!(known.state, ServerState::Draining { .. }) {
             self.emit(Event::ServerDraining { server: server.clone(), cause });
-            self.turn_away(server, Hints::SHUTDOWN);
+            self.turn_away(server, Hints::NONE);
         }
     }
 
@@ -382,10 +510,11 @@ impl Turn<'_> {
         }
         self.turn_away(server, Hints::SHUTDOWN);
         self.broker.beside.heard.remove(server);
+        self.broker.beside.untold.forget(server);
         self.broker.beside.expected.remove(server);
         self.emit(Event::ServerGone { server: server.clone(), cause });
         let (asked, absent) = (
-            matches!(cause, GoneCause::ShutDown | GoneCause::Surplus),
+            matches!(cause, GoneCause::ShutDown | GoneCause::Surplus | GoneCause::Aged),
             matches!(cause, GoneCause::Exited | GoneCause::AllocationFailed),
         );
         if let Some(order) = self.state().index.by_server.get(server).cloned()
@@ -399,8 +528,22 @@ impl Turn<'_> {
 
     /// Waiting calls of the server are answered without a match.
     fn turn_away(&mut self, server: &ServerId, hints: Hints) {
-        while let Some(waiter) = self.broker.beside.waiters.take_server(server) {
-            self.answer(waiter.call, Ok(Reply::Requested { offer: None, hints }));
+        let waiting = self.take_waiting(server);
+        self.send_away(server, waiting, hints);
+    }
+
+    /// The waiting calls of the server, which wait no longer.
+    fn take_waiting(&mut self, server: &ServerId) -> Vec<CallId> {
+        let waiters = &mut self.broker.beside.waiters;
+        core::iter::from_fn(|| waiters.take_server(server)).map(|waiter| waiter.call).collect()
+    }
+
+    fn send_away(&mut self, server: &ServerId, calls: Vec<CallId>, hints: Hints) {
+        if hints.has(Hints::SHUTDOWN) && !calls.is_empty() {
+            self.broker.beside.told_to_exit.0.insert(server.clone(), ());
+        }
+        for call in calls {
+            self.answer(call, Ok(Reply::no_match(hints)));
         }
     }
 
@@ -412,14 +555,23 @@ impl Turn<'_> {
             && game.server.as_ref() == Some(&offer.server);
         if untouched && offer.again {
             // The server may have it all the same, so that nobody else can.
-            let untold = self.broker.beside.untold.get_or_insert_default();
-            untold.insert(offer.match_id.clone(), offer.pickup);
+            let (server, id) = (&offer.server, &offer.match_id);
+            return self.broker.beside.untold.insert(server, id, offer.pickup, self.now);
+        }
+        // It may have heard of it since, by another answer.
+        if untouched && self.broker.beside.untold.was_given_again(&offer.server, &offer.match_id) {
             return;
         }
         if untouched || self.broken(BrokenRule::ReturnAlways) {
-            self.emit(Event::MatchReturned { id: offer.match_id.clone(), server: offer.server.clone() });
-            self.offer(&offer.match_id, Then::Nothing);
+            self.put_back(&offer.match_id, &offer.server);
         }
+    }
+
+    /// A match that its server never heard of, or that was not ready when the server exited, is back in its place. Another
+    /// server that waits may take it; no server is ordered for it where its time in the queue is over.
+    fn put_back(&mut self, id: &MatchId, server: &ServerId) {
+        self.emit(Event::MatchReturned { id: id.clone(), server: server.clone() });
+        self.offer(id, Then::Nothing);
     }
 
     /// Whether a platform is to be told to stop the server's allocation.

@@ -1,7 +1,7 @@
 //! How many bytes the things of the broker take: see [`size`](crate::size).
 
 use super::model::{
-    Allocation, Connection, Fleet, GoneCause, Match, MatchSpec, Properties, SeatEnd, Server, Settings,
+    Allocation, Connection, Fleet, Game, Gone, Match, MatchSpec, Properties, SeatEnd, Server, Settings,
 };
 use crate::ids::MAX_ID_BYTES;
 use crate::size::{ENTRY_BYTES, Size};
@@ -47,7 +47,7 @@ impl Size for Server {
     }
 }
 
-impl Size for GoneCause {
+impl Size for Gone {
     fn byte_size(&self) -> usize {
         ENTRY_BYTES
     }
@@ -69,13 +69,19 @@ impl Size for Allocation {
 
 impl Size for Fleet {
     fn byte_size(&self) -> usize {
-        2 * ENTRY_BYTES + self.id.byte_size() + self.requirements.byte_size()
+        2 * ENTRY_BYTES + self.id.byte_size() + self.game.byte_size() + self.requirements.byte_size()
+    }
+}
+
+impl Size for Game {
+    fn byte_size(&self) -> usize {
+        ENTRY_BYTES + self.name.byte_size() + self.version.byte_size()
     }
 }
 
 impl Size for Settings {
     fn byte_size(&self) -> usize {
-        // Seven durations of up to eleven bytes.
-        3 * ENTRY_BYTES
+        // Eight durations of up to eleven bytes.
+        4 * ENTRY_BYTES
     }
 }

@@ -14,8 +14,8 @@ use super::event::Event;
 use super::indexes::{Indexes, joinable};
 use super::kept::{Kept, PastOrder};
 use super::model::{
-    Allocation, AllocationState, Connection, Fleet, FleetHealth, GoneCause, Match, MatchSpec, MatchState,
-    Seat, SeatEnd, SeatState, Server, ServerState, Settings,
+    Allocation, AllocationState, Connection, Fleet, FleetHealth, Gone, GoneCause, Match, MatchSpec,
+    MatchState, Seat, SeatEnd, SeatState, Server, ServerState, Settings,
 };
 use super::past::Past;
 use super::seating::Seats;
@@ -57,7 +57,7 @@ pub struct Snapshot {
     /// Servers.
     pub servers: OrdMap<ServerId, Server>,
     /// Servers that are gone.
-    pub gone: Past<ServerId, GoneCause>,
+    pub gone: Past<ServerId, Gone>,
     /// Allocations.
     pub allocations: OrdMap<AllocationId, Allocation>,
     /// Seats that were given back or expired.
@@ -174,6 +174,7 @@ impl State {
         match event {
             Event::MatchPickedUp { server, .. }
             | Event::MatchReturned { server, .. }
+            | Event::MatchReady { server, .. }
             | Event::ServerRegistered { server }
             | Event::ServerAvailable { server }
             | Event::ServerFull { server }
@@ -242,6 +243,7 @@ impl State {
         let Self { health, fleets, .. } = self;
         let known = health.iter().filter(|(id, _)| fleets.contains_key(*id));
         *health = known.map(|(id, health)| (id.clone(), health.clone())).collect();
+        self.index.queue.note_configured();
         self.find_removed();
     }
 
@@ -475,11 +477,11 @@ impl State {
             self.index.leave_fleet(server);
             self.waiting_bytes -= server.byte_size();
         }
-        // One that nobody ordered and that leaves by itself may come back under its id; any other is told to exit
-        // when it calls.
+        // One that nobody ordered and that leaves by itself may come back under its id at once; any other is told to
+        // exit when it calls.
         let ordered = server.is_some_and(|server| server.fleet.is_some());
         if ordered || cause != GoneCause::ShutDown {
-            self.kept.server_gone(id.clone(), cause);
+            self.kept.server_gone(id.clone(), Gone { cause, at, ordered });
         }
         if let Some(order) = self.index.by_server.get(id).cloned() {
             self.update_allocation(&order, |allocation| {
@@ -625,7 +627,7 @@ impl State {
 
     /// Whether the server takes matches and has none.
     pub(crate) fn is_idle(&self, server: &Server) -> bool {
-        self.index.idle.get(&server.fleet).is_some_and(|idle| idle.contains(&server.id))
+        self.index.idle.get(&server.fleet).is_some_and(|idle| idle.contains(server))
     }
 }
 

@@ -4,7 +4,7 @@
 use core::time::Duration;
 
 use super::command::{Hints, Reply};
-use super::model::{EndCause, FailReason, GoneCause, SeatEnd};
+use super::model::{EndCause, FailReason, Fleet, GoneCause, SeatEnd};
 use super::{BrokenRule, Broker, QUARTERS_FOR_SCHEDULE, QUARTERS_FOR_TIMERS, Turn, WHOLE_STEP};
 use crate::time::Timestamp;
 
@@ -22,7 +22,10 @@ impl Broker {
             (index.queue.len() > 0).then(|| self.beside.scheduled_at + settings.schedule_frequency);
         let preparing = index.picked_up.first().map(|(at, _)| *at + settings.match_ready_time);
         let running = index.ready.first().map(|(at, _)| *at + settings.match_max_run_time);
-        let lifetime = index.births.first().map(|(at, _)| *at + settings.server_max_lifetime);
+        let lifetime = match self.last_pickup_age() {
+            None => index.births.first().map(|(at, _)| *at + settings.server_max_lifetime),
+            Some(age) => index.taking.first().map(|(at, _)| *at + age),
+        };
         let leaving = index.leaving.first().map(|(at, _)| *at + LEAVE_TIME);
         let seats = index.seat_expiry.first().map(|(at, _)| *at);
         let pending = index.pending.iter().filter_map(|(fleet, orders)| {
@@ -32,12 +35,31 @@ impl Broker {
         // A fleet that was left alone may be asked again.
         let backoff = self.state.health.values().map(|health| health.backoff_until);
         let backoff = backoff.filter(|until| *until > self.beside.ticked_at);
+        let replaced = self.state.fleets.values().filter_map(|fleet| self.next_replacement(fleet));
         [queue, schedule, preparing, running, lifetime, leaving, seats, self.beside.waiters.next_deadline()]
             .into_iter()
             .flatten()
             .chain(pending)
             .chain(backoff)
+            .chain(replaced)
             .min()
+    }
+
+    /// The age from which a server is given no further match.
+    pub(super) fn last_pickup_age(&self) -> Option<Duration> {
+        let settings = &self.state.settings;
+        let age = settings.last_pickup_age();
+        if self.broken(BrokenRule::IgnoreAge) { age.map(|_| settings.server_max_lifetime) } else { age }
+    }
+
+    /// When the next idle server of a warm pool is so old that a replacement is ordered.
+    fn next_replacement(&self, fleet: &Fleet) -> Option<Timestamp> {
+        if fleet.warm == 0 {
+            return None;
+        }
+        let idle = self.state.index.idle.get(&Some(fleet.id.clone()))?;
+        let age = self.state.settings.replacement_age(fleet.ready_deadline)?;
+        Some(idle.first_born_after(self.beside.ticked_at - age)? + age)
     }
 
     /// Whether a step has left work that waits for no time.
@@ -101,8 +123,8 @@ impl<'a> Turn<'a> {
         if surplus {
             self.dismiss(&waiter.server, GoneCause::Surplus);
         }
-        let hints = if surplus { Hints::SHUTDOWN } else { Hints::NONE };
-        self.answer(waiter.call, Ok(Reply::Requested { offer: None, hints }));
+        let hints = if surplus { self.wish(&waiter.server) } else { Hints::NONE };
+        self.answer(waiter.call, Ok(Reply::no_match(hints)));
         true
     }
 
@@ -147,7 +169,16 @@ impl<'a> Turn<'a> {
         true
     }
 
+    /// A server that is too old for a further match goes after those that it has; where the settings say so, one that has
+    /// reached its lifetime goes with them.
     fn retire_old(&mut self) -> bool {
+        if let Some(age) = self.broker.last_pickup_age() {
+            let oldest = self.state().index.taking.first();
+            let due = oldest.filter(|(at, _)| *at + age <= self.now);
+            let Some(server) = due.map(|(_, server)| server.clone()) else { return false };
+            self.drain(&server, GoneCause::Aged);
+            return true;
+        }
         let longest = self.state().settings.server_max_lifetime;
         let oldest = self.state().index.births.first();
         let due = oldest.filter(|(at, _)| *at + longest <= self.now);

@@ -83,36 +83,27 @@ impl Verdicts {
         }
     }
 
-    /// The oldest of the matches for `fleet` and of those for any server that fits the expression `text`. `fits` is
-    /// asked once for each place, as long as `requirements` have work to spend in this step.
+    /// The oldest of `places`, those of matches for `fleet` or for any server, that fits the expression `text`, if it
+    /// is before `end`. `fits` is asked once for each place, as long as `requirements` have work to spend in this step.
     pub(crate) fn oldest(
         &mut self,
         requirements: &Requirements,
         text: &Arc<str>,
-        places: &ByFleet,
+        places: &BTreeSet<u64>,
         fleet: Option<&FleetId>,
+        end: Option<u64>,
         mut fits: impl FnMut(u64) -> bool,
     ) -> Search<u64> {
         self.remember(text);
         let Some(remembered) = self.by_text.get_mut(text) else { return Search::Nothing };
-        let mut oldest = None;
-        for of in core::iter::once(None).chain(fleet.cloned().map(Some)) {
-            let Some(places) = places.get(&of) else { continue };
-            let known = &mut self.progress;
-            let progress = remembered.progress.entry(of).or_insert_with(|| {
-                *known += 1;
-                Progress { returns_seen: self.returned.count, ..Progress::default() }
-            });
-            let found = progress.first(requirements, places, oldest, &self.returned, &mut fits);
-            self.returned.furthest = self.returned.furthest.max(progress.seen);
-            match found {
-                // What is looked at later may be older.
-                Search::Unfinished => return Search::Unfinished,
-                Search::Found(place) => oldest = Some(oldest.map_or(place, |oldest: u64| oldest.min(place))),
-                Search::Nothing => {}
-            }
-        }
-        oldest.map_or(Search::Nothing, Search::Found)
+        let known = &mut self.progress;
+        let progress = remembered.progress.entry(fleet.cloned()).or_insert_with(|| {
+            *known += 1;
+            Progress { returns_seen: self.returned.count, ..Progress::default() }
+        });
+        let found = progress.first(requirements, places, end, &self.returned, &mut fits);
+        self.returned.furthest = self.returned.furthest.max(progress.seen);
+        found
     }
 
     /// The expression is used; it is among those remembered from now on.

@@ -6,6 +6,7 @@ use alloc::sync::Arc;
 
 use super::askers::{Askers, First};
 use super::command::Hints;
+use super::fleets::Filter;
 use super::requirements::{Document, Requirement, Requirements};
 use crate::ids::{FleetId, MatchId, ServerId};
 use crate::machine::CallId;
@@ -20,10 +21,23 @@ pub(crate) struct Waiter {
     pub(crate) call: CallId,
     pub(crate) server: ServerId,
     pub(crate) fleet: Option<FleetId>,
-    pub(crate) requirement: Arc<Requirement>,
+    pub(crate) filter: Filter,
     pub(crate) deadline: Timestamp,
     /// What it said when it asked.
     pub(crate) hints: Hints,
+    /// It waits for a match to come after the search through the queue.
+    pub(crate) stays: bool,
+}
+
+/// What a waiting server waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Waiting {
+    /// For a match that comes.
+    Offered,
+    /// For the end of the search through the queue.
+    Searching,
+    /// For the end of the matches that it has. It is offered nothing.
+    Parked,
 }
 
 /// What is asked, and the fleet of those who ask.
@@ -49,23 +63,25 @@ pub(crate) struct Waiters {
     later: BTreeSet<u64>,
     /// For those who want to know who waits for what.
     groups: BTreeMap<Group, BTreeSet<u64>>,
+    /// Those up to the second place that are not before the first asked before the fleets were configured anew, and wait
+    /// for what their fleets said then.
+    outdated: Option<(u64, u64)>,
 }
 
 impl Waiters {
-    /// One that waits for a match, or, where `is_searching`, for the end of the search through the queue.
-    pub(crate) fn insert(&mut self, waiter: Waiter, is_searching: bool) {
+    pub(crate) fn insert(&mut self, waiter: Waiter, waiting: Waiting) {
         self.count += 1;
         let place = self.count;
         self.by_call.insert(waiter.call, place);
         self.by_deadline.insert((waiter.deadline, place));
         self.by_server.entry(waiter.server.clone()).or_default().insert(place);
         self.groups.entry(group(&waiter)).or_default().insert(place);
-        if !is_searching {
-            self.askers.insert(&waiter.requirement, waiter.fleet.as_ref(), &place);
+        if waiting == Waiting::Offered {
+            self.askers.insert(&waiter.filter, waiter.fleet.as_ref(), &place);
         }
         let group = group(&waiter);
         self.by_place.insert(place, waiter);
-        if is_searching {
+        if waiting == Waiting::Searching {
             self.begin_search(group, place);
         }
     }
@@ -86,12 +102,29 @@ impl Waiters {
         self.by_place.get(&place)
     }
 
+    /// The fleets were configured: who waits now is looked at again.
+    pub(crate) fn note_new_terms(&mut self) {
+        self.outdated = (!self.by_place.is_empty()).then_some((0, self.count));
+    }
+
+    pub(crate) const fn may_be_outdated(&self) -> bool {
+        self.outdated.is_some()
+    }
+
+    /// The next of those who may wait for what their fleets said before they were configured anew.
+    pub(crate) fn next_outdated(&mut self) -> Option<u64> {
+        let (from, to) = self.outdated?;
+        let next = self.by_place.range(from..).next().map(|(place, _)| *place).filter(|place| *place <= to);
+        self.outdated = next.map(|place| (place + 1, to));
+        next
+    }
+
     /// The queue is to be looked through for a server that waits.
     pub(crate) fn search_again(&mut self, place: u64) {
         if let Some(waiter) = self.by_place.get(&place)
             && !self.searching.contains(&place)
         {
-            self.askers.remove(&waiter.requirement, waiter.fleet.as_ref(), &place);
+            self.askers.remove(&waiter.filter, waiter.fleet.as_ref(), &place);
             self.begin_search(group(waiter), place);
         }
     }
@@ -134,7 +167,7 @@ impl Waiters {
         if self.forget_search(&group, place)
             && let Some(waiter) = self.by_place.get(&place)
         {
-            self.askers.insert(&waiter.requirement, waiter.fleet.as_ref(), &place);
+            self.askers.insert(&waiter.filter, waiter.fleet.as_ref(), &place);
         }
     }
 
@@ -187,14 +220,14 @@ impl Waiters {
         remove_from(&mut self.by_server, &waiter.server, &place);
         remove_from(&mut self.groups, &group(&waiter), &place);
         if !self.forget_search(&group(&waiter), place) {
-            self.askers.remove(&waiter.requirement, waiter.fleet.as_ref(), &place);
+            self.askers.remove(&waiter.filter, waiter.fleet.as_ref(), &place);
         }
         Some(waiter)
     }
 }
 
 fn group(waiter: &Waiter) -> Group {
-    (Arc::clone(waiter.requirement.text()), waiter.fleet.clone())
+    (Arc::clone(waiter.filter.asked.text()), waiter.fleet.clone())
 }
 
 /// Removes `value` from the set under `key`, and the set when it is empty.

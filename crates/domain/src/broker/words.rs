@@ -9,12 +9,12 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
-use super::TypicalWait;
 use super::explain::{
     Explanation, FleetAccount, FleetState, FreeServers, Prospect, ServerGroup, Standing, Timer, TimerKind,
     Unmet,
 };
 use super::model::{AllocationState, FailReason};
+use super::{TypicalWait, Unnamed};
 use crate::time::Timestamp;
 
 /// How the caller writes a time.
@@ -90,6 +90,7 @@ pub fn sentences(explanation: &Explanation, clock: Clock<'_>) -> Vec<String> {
     if explanation.fleets_unlisted > 0 {
         said.push(format!("{} more fleets were not looked at.", explanation.fleets_unlisted));
     }
+    said.extend(explanation.unnamed.as_ref().map(of_unnamed));
     if let Some(bound) = explanation.bound_to.as_ref().filter(|_| explanation.servers.is_some()) {
         said.push(format!("Only servers of the fleet {bound} may take the match."));
     }
@@ -174,7 +175,8 @@ fn of_group(group: &ServerGroup) -> String {
     let (servers, they) = if group.count == 1 { ("server", "it asks") } else { ("servers", "they ask") };
     let who = format!("{} free {servers}{of} ({names}{more})", group.count);
     match (&group.requirements, group.unmet.as_slice()) {
-        (None, _) => format!("{who}: not heard of since the control plane started."),
+        (None, []) => format!("{who}: not heard of since the control plane started."),
+        (None, unmet) => format!("{who}: their fleet does not take the match, {}.", list(unmet)),
         (Some(_), []) => format!("{who}: the match fits, and goes there when {they} next."),
         (Some(_), unmet) => format!("{who}: {they} for what the match does not meet, {}.", list(unmet)),
     }
@@ -215,6 +217,19 @@ fn of_fleet(fleet: &FleetAccount, clock: Clock<'_>) -> String {
         text += &format!("; it failed {} {times} in a row, the last time with: {error}", fleet.failures);
     }
     if text.ends_with('.') { text } else { text + "." }
+}
+
+fn of_unnamed(unnamed: &Unnamed) -> String {
+    let goes = match unnamed {
+        Unnamed::FleetsWithoutGame => "to fleets that name none".to_string(),
+        Unnamed::DefaultFleet(fleet) => {
+            format!("to the default fleet {fleet}, because every fleet names one")
+        }
+        Unnamed::NoFleet => {
+            "to no fleet, because every fleet names one and there is no default fleet".to_string()
+        }
+    };
+    format!("The match names no game: it goes {goes}.")
 }
 
 fn of_timer(timer: &Timer, clock: Clock<'_>) -> String {

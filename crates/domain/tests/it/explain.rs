@@ -224,7 +224,8 @@ fn a_match_whose_servers_were_lost_says_how_often() {
 
 #[test]
 fn a_match_in_a_servers_hands_says_what_ends_it() {
-    let mut table = Table::new();
+    let lifetime = Settings { server_max_lifetime: secs(600), ..Settings::default() };
+    let mut table = Table::with(Settings { lifetime_ends_matches: true, ..lifetime }, Vec::new());
     let begin = table.now();
     let id = table.picked_up("m", &server("host"));
     let told = explain(&table, &id, begin);

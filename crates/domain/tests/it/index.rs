@@ -222,15 +222,22 @@ impl Play {
 
     fn ask(&mut self, who: usize, expression: &str, hints: Hints) -> Option<MatchId> {
         let host = self.servers[who].0.clone();
-        match self.table.ask(request(&host, expression, hints)) {
-            Asked::Kept(call) => {
-                self.waiting.push((call, who, expression.to_owned()));
-                None
-            }
-            Asked::Answered(answer) => match *answer {
-                Ok(Reply::Requested { offer, .. }) => offer.map(|offer| self.took(offer)),
+        loop {
+            let answer = match self.table.ask(request(&host, expression, hints)) {
+                Asked::Kept(call) => {
+                    self.waiting.push((call, who, expression.to_owned()));
+                    return None;
+                }
+                Asked::Answered(answer) => *answer,
+            };
+            match answer {
+                // One that it has and may not have heard of, where no other fits: that one never comes back.
+                Ok(Reply::Requested { offer: Some(offer), .. }) if offer.again => {
+                    self.taken.remove(&offer.match_id);
+                }
+                Ok(Reply::Requested { offer, .. }) => return offer.map(|offer| self.took(offer)),
                 other => panic!("{other:?}"),
-            },
+            }
         }
     }
 
@@ -285,7 +292,11 @@ impl Play {
             }
             Turn::ComeBack => {
                 if let Some((id, offer)) = self.taken.pop_first() {
-                    self.table.undelivered(Reply::Requested { offer: Some(offer), hints: Hints::NONE });
+                    self.table.undelivered(Reply::Requested {
+                        offer: Some(offer),
+                        more: Vec::new(),
+                        hints: Hints::NONE,
+                    });
                     self.handed_over(&id)?;
                 }
             }
@@ -364,7 +375,7 @@ fn a_match_is_found_whatever_was_asked_before_it_came_back() {
     }
     // More come back at once than are remembered as fitting, youngest first.
     while let Some((_, offer)) = play.taken.pop_last() {
-        play.table.undelivered(Reply::Requested { offer: Some(offer), hints: Hints::NONE });
+        play.table.undelivered(Reply::Requested { offer: Some(offer), more: Vec::new(), hints: Hints::NONE });
     }
     for id in &ids {
         assert_eq!(play.ask(2, &expression, Hints::NONE).as_ref(), Some(id));

@@ -348,13 +348,16 @@ proptest! {
                     let expression = EXPRESSIONS[what.index(EXPRESSIONS.len())];
                     let of = of.map(fleet_id);
                     let expected = oldest_fitting(&table.broker, expression, of.as_ref());
-                    let (offer, _) = table.request(host, expression, Hints::NONE);
+                    let (mut offer, _) = table.request(host, expression, Hints::NONE);
+                    if let Some(again) = offer.take_if(|offer| offer.again) {
+                        taken.remove(&again.match_id);
+                    }
                     prop_assert_eq!(offer.as_ref().map(|offer| &offer.match_id), expected.as_ref());
                     taken.extend(offer.map(|offer| (offer.match_id.clone(), offer)));
                 }
                 Turn::ComeBack => {
                     if let Some((_, offer)) = taken.pop_first() {
-                        table.undelivered(Reply::Requested { offer: Some(offer), hints: Hints::NONE });
+                        table.undelivered(Reply::Requested { offer: Some(offer), more: Vec::new(), hints: Hints::NONE });
                     }
                 }
             }

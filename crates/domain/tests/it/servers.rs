@@ -119,7 +119,9 @@ fn the_oldest_match_that_fits_comes_first() {
     });
     let mut next = |requirements: &str| {
         let (offer, _) = table.request(&host, requirements, Hints::NONE);
-        offer.map(|offer| offer.match_id)
+        let id = offer.map(|offer| offer.match_id)?;
+        table.ready(&host, &id);
+        Some(id)
     };
     assert_eq!(next("MatchProperties.map == 'city'"), None);
     assert_eq!(next("MatchProperties.map == 'desert'").as_ref(), Some(&ids[1]));
@@ -165,7 +167,8 @@ fn a_match_of_one_fleet_goes_to_no_other_server() {
     let id = table.submit("m", bound_to("eu"));
     let american = table.submit("n", bound_to("us"));
     assert_eq!(table.poll(&stranger), None, "a server of no fleet");
-    assert_eq!(table.poll(&european), Some(id));
+    assert_eq!(table.poll(&european), Some(id.clone()));
+    table.ready(&european, &id);
     assert_eq!(table.poll(&european), None, "a server of another fleet");
     let order = table.allocation_for(&american).expect("one is ordered from its own fleet");
     assert_eq!(order.fleet, fleet_id("us"));
@@ -226,7 +229,7 @@ fn a_server_that_takes_its_leave_while_it_waits_gets_no_match() {
         assert_eq!(table.request(host, "", waits), (None, Hints::SHUTDOWN));
         assert!(matches!(
             table.answer(call),
-            Some(Ok(Reply::Requested { offer: None, hints: Hints::SHUTDOWN }))
+            Some(Ok(Reply::Requested { offer: None, hints: Hints::SHUTDOWN, .. }))
         ));
         assert_eq!(table.server_state(host), "gone");
     }
@@ -266,7 +269,7 @@ fn a_server_that_takes_back_its_request_gets_no_match_and_may_ask_again() {
     for call in calls {
         assert!(matches!(
             table.answer(call),
-            Some(Ok(Reply::Requested { offer: None, hints: Hints::NONE }))
+            Some(Ok(Reply::Requested { offer: None, hints: Hints::NONE, .. }))
         ));
     }
     table.advance(secs(5));
@@ -282,6 +285,8 @@ fn a_match_that_a_server_hands_back_goes_to_another_and_not_for_ever() {
     let id = table.submit("m", spec(&[]));
     for hints in [Hints::WITHDRAW, Hints::FULL, Hints::SHUTDOWN] {
         let host = server(&format!("host {}", hints.bits()));
+        assert_eq!(table.poll(&host).as_ref(), Some(&id));
+        // Its answer may have been lost, so it hears of the match once more.
         assert_eq!(table.poll(&host).as_ref(), Some(&id));
         // It does not get the match back that it hands back.
         let other = table.kept(request(&host, "", Hints::WILLING_TO_WAIT));

@@ -118,7 +118,10 @@ fn a_fleet_is_removed_step_by_step_and_its_servers_get_nothing_meanwhile() {
     table.input(submit(&anywhere, spec(&["ann"])));
     assert_eq!(table.state(&anywhere), "queued");
     let (call, _) = table.input(request(&server, "", Hints::NONE));
-    assert_eq!(table.answer(call), Some(Ok(Reply::Requested { offer: None, hints: Hints::SHUTDOWN })));
+    assert_eq!(
+        table.answer(call),
+        Some(Ok(Reply::Requested { offer: None, more: Vec::new(), hints: Hints::SHUTDOWN }))
+    );
     assert!(table.answer(waiting).is_some(), "its waiting call has been turned away");
     finish_with_a_restart(&mut table);
     assert_eq!(failed(&table, FailReason::FleetRemoved, &queued), queued.len());
@@ -187,7 +190,10 @@ fn many_waits_that_end_at_once_end_step_by_step() {
     }
     assert!(ticks > 1);
     for call in calls {
-        assert_eq!(table.answer(call), Some(Ok(Reply::Requested { offer: None, hints: Hints::NONE })));
+        assert_eq!(
+            table.answer(call),
+            Some(Ok(Reply::Requested { offer: None, more: Vec::new(), hints: Hints::NONE }))
+        );
     }
 }
 

@@ -57,6 +57,8 @@ pub(crate) fn key(text: &str) -> Option<IdempotencyKey> {
 pub(crate) fn fleet(id: &str) -> Fleet {
     Fleet {
         id: fleet_id(id),
+        game: None,
+        is_default: false,
         requirements: String::new(),
         max: 10,
         warm: 0,
@@ -88,7 +90,13 @@ pub(crate) fn on(fast_schedule: FastSchedule) -> Settings {
 }
 
 pub(crate) fn request(server: &ServerId, requirements: &str, hints: Hints) -> Command {
-    Command::RequestMatch { server: server.clone(), requirements: requirements.into(), hints }
+    Command::RequestMatch {
+        server: server.clone(),
+        requirements: requirements.into(),
+        hints,
+        most: 1,
+        wait: None,
+    }
 }
 
 pub(crate) fn ready(server: &ServerId, id: &MatchId, details: &str, hints: Hints) -> Command {
@@ -381,7 +389,7 @@ impl Table {
         hints: Hints,
     ) -> (Option<Offer>, Hints) {
         match self.ok(request(server, requirements, hints)) {
-            Reply::Requested { offer, hints } => (offer, hints),
+            Reply::Requested { offer, hints, .. } => (offer, hints),
             other => panic!("{other:?}"),
         }
     }

@@ -1,6 +1,6 @@
 //! The four fail-safe timers and the two of the platform: nothing a millisecond before, and what follows after.
 
-use sortie_domain::broker::model::{FailReason, Fleet, SettingsChange};
+use sortie_domain::broker::model::{FailReason, Fleet, Settings, SettingsChange};
 use sortie_domain::broker::{Event, Hints, LEAVE_TIME};
 
 use crate::table::{MS, Table, end, fleet, players, ready, secs, server, spec};
@@ -12,6 +12,11 @@ fn failed_since(table: &Table, mark: usize) -> Vec<(String, usize, FailReason)> 
         _ => None,
     });
     failed.collect()
+}
+
+/// Servers are stopped with the matches on them when they are ten minutes old.
+fn literal_lifetime() -> Settings {
+    Settings { server_max_lifetime: secs(10 * 60), lifetime_ends_matches: true, ..Settings::default() }
 }
 
 #[test]
@@ -79,7 +84,7 @@ fn a_failing_server_keeps_the_matches_that_run_on_it_and_goes_after_them() {
     assert_eq!(table.state(&stuck), "failed: ready_timeout");
     assert_eq!((table.state(&running), table.server_state(&host)), ("ready".into(), "draining"));
     table.submit("next", spec(&[]));
-    assert_eq!(table.sent_away(&host), Hints::SHUTDOWN, "it gets no further match");
+    assert_eq!(table.sent_away(&host), Hints::NONE, "it gets no further match, and has one to end");
     assert_eq!((table.state(&running), table.stops(&host)), ("ready".into(), 0));
     assert_eq!(table.end(&host, &running), Hints::SHUTDOWN);
     assert_eq!((table.server_state(&host), table.stops(&host)), ("gone", 1));
@@ -105,8 +110,8 @@ fn a_match_that_runs_too_long_is_over_and_its_server_goes() {
 }
 
 #[test]
-fn a_server_older_than_servers_may_become_has_failed() {
-    let mut table = Table::with_fleets(vec![fleet("eu")]);
+fn as_in_catena_a_server_older_than_servers_may_become_has_failed() {
+    let mut table = Table::with(literal_lifetime(), vec![fleet("eu")]);
     let order = table.order();
     table.advance(secs(50));
     table.poll(&order.server);
@@ -124,7 +129,7 @@ fn a_server_older_than_servers_may_become_has_failed() {
 
 #[test]
 fn the_life_of_a_server_that_nobody_ordered_begins_with_its_first_call() {
-    let mut table = Table::new();
+    let mut table = Table::with(literal_lifetime(), Vec::new());
     let host = server("host");
     table.poll(&host);
     table.advance(secs(10 * 60) - MS);
@@ -140,7 +145,7 @@ fn a_changed_timer_counts_for_what_is_under_way() {
         of(&mut change);
         table.change(change);
     };
-    let mut table = Table::new();
+    let mut table = Table::with(literal_lifetime(), Vec::new());
     let id = table.submit("queued", spec(&[]));
     table.advance(secs(60));
     change(&mut table, |change| change.match_pickup_time = Some(secs(61)));

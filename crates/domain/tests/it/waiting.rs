@@ -1,7 +1,7 @@
 //! Servers that would rather wait for a match than ask again (`WILLING_TO_WAIT`).
 
 use sortie_domain::broker::model::{Fleet, SettingsChange};
-use sortie_domain::broker::{Command, Hints, Offer, Reply};
+use sortie_domain::broker::{Command, Hints, MAX_OFFERS, MAX_REQUEST_WAIT, Offer, Reply};
 use sortie_domain::ids::{MatchId, ServerId};
 use sortie_domain::machine::CallId;
 use std::time::Duration;
@@ -20,7 +20,7 @@ fn offered(table: &mut Table, call: CallId) -> Option<MatchId> {
 }
 
 fn nothing(hints: Hints) -> Reply {
-    Reply::Requested { offer: None, hints }
+    Reply::Requested { offer: None, more: Vec::new(), hints }
 }
 
 #[test]
@@ -201,7 +201,7 @@ fn one_server_may_wait_for_several_matches() {
 fn a_server_that_became_full_waits_no_longer() {
     let mut table = Table::new();
     let host = server("host");
-    let id = table.picked_up("m", &host);
+    let id = table.running("m", &host);
     let call = waits(&mut table, &host, "");
     table.noted(ready(&host, &id, "203.0.113.7:7777", Hints::FULL));
     assert_eq!(table.answer(call), Some(Ok(nothing(Hints::NONE))));
@@ -258,7 +258,7 @@ fn a_match_given_again_stays_with_its_server_even_if_that_answer_is_lost_too() {
     let id = table.picked_up("m", &host);
     table.restart();
     let (offer, hints) = table.request(&host, "", WAIT);
-    table.undelivered(Reply::Requested { offer, hints });
+    table.undelivered(Reply::Requested { offer, more: Vec::new(), hints });
     assert_eq!(table.state(&id), "picked_up", "the server may have had it from the first answer");
     assert_eq!(table.poll(&server("other")), None);
     assert_eq!(table.poll(&host), Some(id));
@@ -275,4 +275,73 @@ fn a_restart_forgets_who_waited_and_nothing_else() {
     assert_eq!(table.state(&id), "queued", "nothing is given to a connection that is no more");
     let (offer, _) = table.request(&host, "", WAIT);
     assert_eq!(offer.map(|Offer { match_id, .. }| match_id), Some(id));
+}
+
+fn ask_for(host: &ServerId, most: u32, wait: Option<Duration>) -> Command {
+    Command::RequestMatch {
+        server: host.clone(),
+        requirements: String::new(),
+        hints: Hints::NONE,
+        most,
+        wait,
+    }
+}
+
+fn all_offered(reply: Reply) -> Vec<String> {
+    let Reply::Requested { offer, more, hints: Hints::NONE } = reply else { panic!("{reply:?}") };
+    offer.into_iter().chain(more).map(|offer| offer.match_id.to_string()).collect()
+}
+
+#[test]
+fn one_call_gets_several_matches_oldest_first_up_to_its_limit() {
+    let mut table = Table::new();
+    let host = server("host");
+    let ids = ["a", "b", "c", "d"].map(|id| table.submit(id, spec(&[])));
+    let reply = table.ok(ask_for(&host, 3, None));
+    assert_eq!(all_offered(reply), ["a", "b", "c"]);
+    assert_eq!(ids.map(|id| table.state(&id)), ["picked_up", "picked_up", "picked_up", "queued"]);
+    let reply = table.ok(ask_for(&host, 3, None));
+    assert_eq!(all_offered(reply), ["d", "a", "b"], "then those that it may not have heard of");
+}
+
+#[test]
+fn a_call_for_several_matches_waits_for_the_first_until_its_deadline() {
+    let mut table = Table::new();
+    let host = server("host");
+    let call = table.kept(ask_for(&host, 3, Some(secs(5))));
+    table.advance(secs(5) - MS);
+    assert!(table.answer(call).is_none());
+    table.advance(MS);
+    assert_eq!(table.answer(call), Some(Ok(nothing(Hints::NONE))));
+    let call = table.kept(ask_for(&host, 3, Some(secs(200))));
+    table.advance(secs(199));
+    let id = table.submit("m", spec(&[]));
+    assert_eq!(offered(&mut table, call), Some(id));
+    let none = table.ok(ask_for(&server("other"), 3, Some(Duration::ZERO)));
+    assert_eq!(all_offered(none), [""; 0], "it does not wait at all");
+}
+
+#[test]
+fn every_match_of_an_answer_that_never_arrived_is_back() {
+    let mut table = Table::new();
+    let ids = ["a", "b", "c"].map(|id| table.submit(id, spec(&[])));
+    let reply = table.ok(ask_for(&server("host"), 2, None));
+    table.undelivered(reply);
+    assert_eq!(ids.map(|id| table.state(&id)), ["queued"; 3]);
+}
+
+#[test]
+fn how_many_matches_one_call_gets_and_how_long_it_waits_is_limited() {
+    let mut table = Table::new();
+    let host = server("host");
+    for most in [0, MAX_OFFERS + 1, u32::MAX] {
+        table.refused("invalid_field", ask_for(&host, most, None));
+    }
+    table.refused("invalid_field", ask_for(&host, 1, Some(MAX_REQUEST_WAIT + MS)));
+    assert_eq!(table.server_state(&host), "gone", "it has registered nobody");
+    for n in 0..40 {
+        table.submit(&format!("m{n}"), spec(&[]));
+    }
+    let reply = table.ok(ask_for(&host, MAX_OFFERS, None));
+    assert_eq!(all_offered(reply).len(), 32);
 }

@@ -125,11 +125,13 @@ impl Platform {
             server: server.clone(),
             requirements: String::new(),
             hints: Hints::WILLING_TO_WAIT,
+            most: 1,
+            wait: None,
         };
         let offer = loop {
             match broker.call(request.clone()).await {
                 Ok(Reply::Requested { offer: Some(offer), .. }) => break offer,
-                Ok(Reply::Requested { offer: None, hints: Hints::NONE }) => {}
+                Ok(Reply::Requested { offer: None, hints: Hints::NONE, .. }) => {}
                 _ => return,
             }
         };
@@ -358,6 +360,8 @@ impl World {
 async fn configure(broker: &Handle<Broker>, fleets: Vec<(FleetId, u32)>) {
     let fleets = fleets.into_iter().map(|(id, max)| Fleet {
         id,
+        game: None,
+        is_default: false,
         requirements: String::new(),
         max,
         warm: 0,

@@ -312,6 +312,8 @@ impl World {
             server,
             requirements: String::new(),
             hints: Hints::WILLING_TO_WAIT,
+            most: 1,
+            wait: None,
         };
         let reply = soon("a match for a server", self.broker().call(command)).await.unwrap();
         let broker::Reply::Requested { offer: Some(offer), .. } = reply else { panic!("{reply:?}") };

@@ -103,8 +103,11 @@ pub(super) const REQUIREMENTS: [&str; 6] = [
 ];
 
 /// What matches say of themselves.
-pub(super) const PROPERTIES: [&str; 5] = [
+pub(super) const PROPERTIES: [&str; 8] = [
     "",
+    r#"{"game":"duel","version":"1"}"#,
+    r#"{"game":"chess"}"#,
+    r#"{"game":"chess","version":"1","map":"forest"}"#,
     r#"{"map":"forest"}"#,
     r#"{"map":"desert","size":1}"#,
     r#"{"size":4}"#,

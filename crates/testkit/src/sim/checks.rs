@@ -86,6 +86,7 @@ impl World {
                 }
             }
         }
+        self.check_draining();
         if self.broker.next_deadline().is_some_and(|deadline| deadline <= now) {
             self.fail("2: a deadline is due right after all timers have run".into());
         }
@@ -99,19 +100,15 @@ impl World {
 
     /// What the oldest fitting match is, by plain evaluation of every queued one.
     pub(super) fn expected_offer(&self, command: &Command) -> Option<Option<MatchId>> {
-        let Command::RequestMatch { server, requirements, hints } = command else { return None };
-        let snapshot = self.broker.snapshot();
-        let known = snapshot.servers.get(server);
-        let fleet = known.and_then(|known| known.fleet.clone());
-        if hints.has(Hints::FULL) || snapshot.gone.get(server).is_some() {
+        let Command::RequestMatch { server, requirements, hints, .. } = command else { return None };
+        if hints.has(Hints::FULL) || self.is_given_up(server) {
             return None;
         }
         let expression =
             jmespath::compile(if requirements.is_empty() { "`true`" } else { requirements }).ok()?;
         let fits = |game: &&Match| {
             let result = expression.search(document(game));
-            (game.spec.fleet.is_none() || game.spec.fleet == fleet)
-                && result.is_ok_and(|value| value.is_truthy())
+            self.fleet_takes(server, game) && result.is_ok_and(|value| value.is_truthy())
         };
         Some(self.broker.queued().find(fits).map(|game| game.id.clone()))
     }
@@ -132,13 +129,13 @@ impl World {
         }
     }
 
-    /// Only what a server was given before the crash, and has not spoken of since, is given to it again.
+    /// Only what a server prepares, and may never have heard of, is given to it again.
     fn check_given_again(&mut self, offer: &Offer) {
         let game = self.broker.find_match(&offer.match_id);
         let holds = game.is_some_and(|game| {
             game.server.as_ref() == Some(&offer.server) && matches!(game.state, MatchState::PickedUp { .. })
         });
-        if !holds || self.report.crashes == 0 {
+        if !holds {
             self.fail(format!("1: {} was given {} again", offer.server, offer.match_id));
         }
     }
@@ -246,7 +243,7 @@ impl World {
 }
 
 /// The match document, built without the broker's own code.
-fn document(game: &Match) -> Value {
+pub(super) fn document(game: &Match) -> Value {
     let parse = |text: Option<&str>| {
         text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_else(|| json!({}))
     };

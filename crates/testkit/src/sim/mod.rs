@@ -6,13 +6,17 @@
 //! | `platform` | starts and stops processes, late, twice, or not at all |
 //! | `actors` | game servers, well-behaved and hostile; clients; administrators |
 //! | `checks` | the invariants of ARCHITECTURE.md, after every step |
+//! | `placement` | who may get which match, when servers are told to exit, what became of lost answers |
+//! | `setup` | fleets and settings |
 //! | `steps` | steps that are full, and a log that takes none that are larger |
 //! | `places` | game servers that say how many places are free, and what must come of it |
 
 mod actors;
 mod checks;
+mod placement;
 mod places;
 mod platform;
+mod setup;
 mod steps;
 mod world;
 

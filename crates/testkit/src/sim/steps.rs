@@ -62,5 +62,6 @@ impl World {
         if bytes > LARGEST_STEP.bytes || count > LARGEST_STEP.records {
             self.fail(format!("2: the log takes no step of {count} records and answers and {bytes} bytes"));
         }
+        self.check_decisions();
     }
 }

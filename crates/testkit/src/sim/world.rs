@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use fastrand::Rng;
-use sortie_domain::broker::model::{
-    Connection, FastSchedule, Fleet, MatchSpec, Properties, Settings, SettingsChange,
-};
+use sortie_domain::broker::model::{Connection, MatchSpec, Properties};
 use sortie_domain::broker::{BrokenRule, Broker, Command, Event, Hints, Offer, Refusal, Reply, Snapshot};
 use sortie_domain::ids::{AllocationId, FleetId, IdempotencyKey, MatchId, PlayerId, SeatId, ServerId};
 use sortie_domain::machine::{Answer, CallId, Machine, Moment, Record, Step};
@@ -63,7 +61,7 @@ pub(super) struct World {
     pub(super) step: Step<Broker>,
     agenda: BTreeMap<(u64, u64), Task>,
     count: u64,
-    calls: BTreeMap<CallId, Caller>,
+    pub(super) calls: BTreeMap<CallId, Caller>,
     pub(super) gone: BTreeSet<CallId>,
     pub(super) platform: Platform,
     pub(super) servers: BTreeMap<ServerId, Server>,
@@ -71,6 +69,10 @@ pub(super) struct World {
     pub(super) cancelled: BTreeSet<MatchId>,
     pub(super) readied: BTreeSet<MatchId>,
     pub(super) claimed: BTreeSet<SeatId>,
+    /// Matches that were given to servers by answers that got lost.
+    pub(super) unheard: BTreeMap<MatchId, ServerId>,
+    /// Records up to this one, and so many answers of the step, have been looked at.
+    pub(super) looked_at: (u64, usize),
     seats: Vec<SeatId>,
     specs: Vec<(MatchSpec, MatchId)>,
     busy: bool,
@@ -99,6 +101,8 @@ impl World {
             cancelled: BTreeSet::new(),
             readied: BTreeSet::new(),
             claimed: BTreeSet::new(),
+            unheard: BTreeMap::new(),
+            looked_at: (0, 0),
             seats: Vec::new(),
             specs: Vec::new(),
             busy: true,
@@ -198,6 +202,7 @@ impl World {
             Task::Undelivered(answer) => {
                 let at = self.moment();
                 self.broker.undelivered(at, &answer, &mut self.step);
+                self.check_step();
                 self.after_input();
             }
             Task::HangUp(call) => {
@@ -235,8 +240,10 @@ impl World {
         // What an earlier step has left may be done with this input.
         let settled = self.is_settled();
         let (expected, free) = (self.expected_offer(&command), self.expected_free(&command));
+        let again = self.expected_again(&command);
         self.broker.handle(at, call, command, &mut self.step);
         self.check_step();
+        self.check_again(call, again, answers);
         if let Some(expected) = expected {
             self.check_offer(call, &expected, answers);
         }
@@ -270,6 +277,7 @@ impl World {
     /// What was decided is durable: effects begin, answers go out.
     pub(super) fn commit(&mut self) {
         let Step { records, answers, .. } = std::mem::replace(&mut self.step, new_step());
+        self.looked_at.1 = 0;
         for record in &records {
             if let Some(effect) = self.broker.effect(&record.event) {
                 self.begin(effect);
@@ -299,6 +307,7 @@ impl World {
         let Step { mut records, .. } = std::mem::replace(&mut self.step, new_step());
         records.truncate(self.rng.usize(0..=records.len()));
         self.log.extend(records);
+        self.looked_at = (self.log.last().map_or(0, |record| record.seq), 0);
         let callers = std::mem::take(&mut self.calls);
         self.gone.clear();
         self.agenda.retain(|_, task| !matches!(task, Task::Undelivered(_) | Task::Commit | Task::HangUp(_)));
@@ -356,6 +365,7 @@ impl World {
         }
         let over_network = !matches!(caller, Caller::Outcome(_) | Caller::Exit(_) | Caller::Admin);
         if over_network && self.rng.u8(0..60) == 0 {
+            self.note_unheard(&caller, &answer);
             return self.lost(caller);
         }
         match (caller, answer) {
@@ -498,7 +508,9 @@ impl World {
             _ => server.hints,
         };
         let requirements = server.requirements.to_owned();
-        let command = Command::RequestMatch { server: id.clone(), requirements, hints };
+        let most = u32::try_from(server.room.saturating_sub(server.holds.len())).unwrap_or(1).max(1);
+        let wait = (self.rng.u8(0..6) == 0).then(|| Duration::from_secs(self.rng.u64(0..20)));
+        let command = Command::RequestMatch { server: id.clone(), requirements, hints, most, wait };
         let call = self.input(command, Caller::Request(id.clone()));
         if self.rng.u8(0..10) == 0 {
             // Often just after the request, when an answer may be decided and not yet durable.
@@ -510,11 +522,12 @@ impl World {
     fn requested(&mut self, id: &ServerId, answer: Answer<Broker>) {
         let Some(server) = self.servers.get_mut(id) else { return };
         server.asking = false;
-        let Ok(Reply::Requested { offer, hints }) = answer else { return };
+        let Ok(Reply::Requested { offer, more, hints }) = answer else { return };
         if hints.has(Hints::SHUTDOWN) && server.manner != Manner::Stubborn && server.alive {
             return self.exit(id, "exit status 0");
         }
-        if let Some(offer) = offer.filter(|_| server.alive) {
+        let is_alive = server.alive;
+        for offer in offer.into_iter().chain(more).filter(|_| is_alive) {
             self.given(id, offer);
         }
         let delay = self.rng.u64(1..3000);
@@ -752,23 +765,17 @@ impl World {
         self.input(command, Caller::Admin);
     }
 
-    fn change(&mut self) -> SettingsChange {
-        let modes = [FastSchedule::OnSchedule, FastSchedule::UnlessFree, FastSchedule::Always];
-        SettingsChange {
-            fast_schedule: self.rng.choice(&modes).copied(),
-            match_pickup_time: Some(Duration::from_secs(self.rng.u64(5..200))),
-            match_ready_time: self.rng.bool().then(|| Duration::from_secs(self.rng.u64(2..60))),
-            schedule_frequency: Some(Duration::from_secs(self.rng.u64(1..40))),
-            delay_allocation: Some(Duration::from_secs(self.rng.u64(0..40))),
-            ..SettingsChange::default()
-        }
-    }
-
     fn garbage(&mut self) {
         let Ok(server) = ServerId::new("nobody") else { return };
         let Ok(unknown) = MatchId::new("never heard of") else { return };
         let command = match self.rng.u8(0..4) {
-            0 => Command::RequestMatch { server, requirements: "a ==".into(), hints: Hints::WILLING_TO_WAIT },
+            0 => Command::RequestMatch {
+                server,
+                requirements: "a ==".into(),
+                hints: Hints::WILLING_TO_WAIT,
+                most: 1,
+                wait: None,
+            },
             1 => Command::CancelMatch { id: unknown },
             2 => Command::EndMatch { server, match_id: unknown, hints: Hints::SHUTDOWN },
             _ => Command::SubmitMatch {
@@ -777,30 +784,5 @@ impl World {
             },
         };
         self.input(command, Caller::Admin);
-    }
-
-    fn configuration(&mut self) -> Command {
-        let fleet = |id: &str, requirements: &str, max: u32, warm: u32, preference: i32| {
-            Some(Fleet {
-                id: FleetId::new(id).ok()?,
-                requirements: requirements.into(),
-                max,
-                warm,
-                ready_deadline: Duration::from_secs(10),
-                preference,
-            })
-        };
-        let warm = self.rng.u32(0..3);
-        let max = warm + self.rng.u32(1..4);
-        let fleets = [
-            fleet("a", "MatchProperties.map != 'desert'", max, warm, 0),
-            fleet("b", "", self.rng.u32(1..4), 0, self.rng.i32(-1..2)),
-        ];
-        let settings = Settings {
-            server_max_lifetime: Duration::from_secs(self.rng.u64(60..900)),
-            match_max_run_time: Duration::from_secs(self.rng.u64(20..600)),
-            ..Settings::default().with(&self.change())
-        };
-        Command::Configure { settings, fleets: fleets.into_iter().flatten().collect() }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sortie_domain::broker::model::{
-    Allocation, AllocationState, Connection, Fleet, FleetHealth, GoneCause, Match, MatchSpec, MatchState,
+    Allocation, AllocationState, Connection, Fleet, FleetHealth, Game, Gone, Match, MatchSpec, MatchState,
     Seat, SeatEnd, SeatState, Seats, Server, ServerState, Settings,
 };
 use sortie_domain::broker::{Configured, Event, PastOrder};
@@ -20,7 +20,8 @@ records! { log:
     Seat { id, match_id, player, client_id, ttl, state }
     Server { id, fleet, state, born_at, matches }
     Allocation { id, server, fleet, for_match, ordered_at, state }
-    Fleet { id, requirements, max, warm, ready_deadline, preference }
+    Fleet { id, requirements, max, warm, ready_deadline, preference, game, is_default }
+    Game { name, version }
     Configured { settings, fleets }
 }
 
@@ -119,7 +120,7 @@ impl Stored<log::Match> for Match {
     }
 }
 
-/// Records that are older than the budgets of bytes have the default ones.
+/// Records that are older than some settings have what held then, or the default.
 impl Stored<Option<log::Settings>> for Settings {
     fn store(&self) -> Option<log::Settings> {
         Some(log::Settings {
@@ -133,6 +134,8 @@ impl Stored<Option<log::Settings>> for Settings {
             wait: self.wait.store(),
             waiting_bytes: Some(self.waiting_bytes),
             kept_bytes: Some(self.kept_bytes),
+            lifetime_ends_matches: Some(self.lifetime_ends_matches),
+            suspect_time: Some(self.suspect_time.store()),
         })
     }
 
@@ -151,6 +154,11 @@ impl Stored<Option<log::Settings>> for Settings {
             wait: Stored::load(form.wait, place("wait"))?,
             waiting_bytes: form.waiting_bytes.unwrap_or(default.waiting_bytes),
             kept_bytes: form.kept_bytes.unwrap_or(default.kept_bytes),
+            lifetime_ends_matches: form.lifetime_ends_matches.unwrap_or(true),
+            suspect_time: match form.suspect_time {
+                Some(time) => Stored::load(time, place("suspect_time"))?,
+                None => default.suspect_time,
+            },
         })
     }
 }
@@ -213,15 +221,22 @@ impl Stored<log::FleetHealth> for (FleetId, FleetHealth) {
     }
 }
 
-impl Stored<log::GoneServer> for (ServerId, GoneCause) {
+/// Records of an older version do not say when the server went and whether it was ordered: such a server is told to exit
+/// once more, and may then come back.
+impl Stored<log::GoneServer> for (ServerId, Gone) {
     fn store(&self) -> log::GoneServer {
-        let (server, cause) = self;
-        log::GoneServer { server: server.store(), cause: cause.store() }
+        let (server, Gone { cause, at, ordered }) = self;
+        log::GoneServer { server: server.store(), cause: cause.store(), at: at.store(), ordered: *ordered }
     }
 
     fn load(form: log::GoneServer, _: Place) -> Result<Self, StoredError> {
         let place = |field| Place { message: "GoneServer", field };
-        Ok((Stored::load(form.server, place("server"))?, Stored::load(form.cause, place("cause"))?))
+        let gone = Gone {
+            cause: Stored::load(form.cause, place("cause"))?,
+            at: Stored::load(form.at, place("at"))?,
+            ordered: form.ordered,
+        };
+        Ok((Stored::load(form.server, place("server"))?, gone))
     }
 }
 

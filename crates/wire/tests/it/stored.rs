@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use serde_json::Value;
-use sortie_domain::broker::model::{GoneCause, Settings};
+use sortie_domain::broker::model::{Gone, GoneCause, Settings};
 use sortie_domain::broker::{Broker, Event, Snapshot};
 use sortie_domain::ids::ServerId;
 use sortie_domain::machine::{Machine, Record};
@@ -82,9 +82,13 @@ fn events_are_appended_to_what_is_there() {
     assert_eq!(decode_event(bytes.strip_prefix(b"before").unwrap()).unwrap(), event);
 }
 
+fn exited() -> Gone {
+    Gone { cause: GoneCause::Exited, at: Timestamp::from_millis(1_800_000_000_000), ordered: true }
+}
+
 #[test]
 fn long_lists_of_a_snapshot_keep_their_order() {
-    let gone = |number: u32| (ServerId::new(&format!("server {number}")).unwrap(), GoneCause::Exited);
+    let gone = |number: u32| (ServerId::new(&format!("server {number}")).unwrap(), exited());
     let snapshot = Snapshot { gone: (0..2_500).rev().map(gone).collect(), ..empty_snapshot() };
     assert_eq!(decode_snapshot(&encode_snapshot(&snapshot)).unwrap(), snapshot);
 }
@@ -92,7 +96,7 @@ fn long_lists_of_a_snapshot_keep_their_order() {
 #[test]
 fn a_large_snapshot_is_given_and_read_in_pieces_of_a_bounded_size() {
     let id = |number: u32| ServerId::new(&format!("{number:0>120}")).unwrap();
-    let gone = (0..20_000).map(|number| (id(number), GoneCause::Exited)).collect();
+    let gone = (0..20_000).map(|number| (id(number), exited())).collect();
     let snapshot = Snapshot { seq: 7, gone, ..empty_snapshot() };
     let mut pieces = Vec::new();
     let taken = write_snapshot(&snapshot, &mut |piece| {

@@ -109,6 +109,11 @@ impl<'a> Document<'a> {
         rest.iter().fold(first, |value, name| value.get_field(name))
     }
 
+    /// Whether the match names a game.
+    pub(crate) fn names_game(&self) -> bool {
+        !self.root(false).get_field("MatchProperties").get_field("game").is_null()
+    }
+
     fn of_match(&self) -> BTreeMap<String, Rcvar> {
         let fields =
             [("MatchId", string(self.id.as_str())), ("MatchProperties", self.spec.properties.variable())];

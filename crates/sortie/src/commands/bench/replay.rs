@@ -151,6 +151,8 @@ impl Writer {
             server: server.clone(),
             requirements: "MatchProperties.mode == 'duel'".to_owned(),
             hints: Hints::NONE,
+            most: 1,
+            wait: None,
         };
         let Reply::Requested { offer: Some(offer), .. } = self.call(ask)? else {
             return Err(Failure::new("the broker gave a server no match, though some are queued"));

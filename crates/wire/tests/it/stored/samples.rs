@@ -7,8 +7,8 @@ use std::time::Duration;
 use imbl::OrdMap;
 use sortie_domain::broker::model::{
     Allocation, AllocationState, CancelCause, Connection, EndCause, FailReason, FastSchedule, Fleet,
-    FleetHealth, GoneCause, Match, MatchSpec, MatchState, Properties, Seat, SeatEnd, SeatState, Seats,
-    Server, ServerState, Settings,
+    FleetHealth, Game, Gone, GoneCause, Match, MatchSpec, MatchState, Properties, Seat, SeatEnd, SeatState,
+    Seats, Server, ServerState, Settings,
 };
 use sortie_domain::broker::{Configured, Event, PastOrder, Snapshot};
 use sortie_domain::content::Digest;
@@ -47,17 +47,25 @@ fn at(second: u64) -> Timestamp {
     Timestamp::from_millis(1_800_000_000_000 + second * 1_000)
 }
 
+/// A server that is ten minutes old has failed.
+fn configured_settings() -> Settings {
+    let lifetime = Duration::from_secs(10 * 60);
+    Settings { server_max_lifetime: lifetime, lifetime_ends_matches: true, ..Settings::default() }
+}
+
 fn settings() -> Settings {
     Settings {
         fast_schedule: FastSchedule::Always,
         wait: Duration::from_millis(1_500),
-        ..Settings::default()
+        ..configured_settings()
     }
 }
 
 fn fleet() -> Fleet {
     Fleet {
         id: fleet_id(),
+        game: Some(Game { name: "arena".to_owned(), version: "1.0".to_owned() }),
+        is_default: true,
         requirements: "MatchProperties.region == 'eu'".to_owned(),
         max: 300,
         warm: 2,
@@ -158,7 +166,7 @@ pub(super) fn snapshot() -> Snapshot {
     Snapshot {
         seq: 300,
         settings: settings(),
-        configured: Some(Arc::new(Configured { settings: Settings::default(), fleets: vec![fleet()] })),
+        configured: Some(Arc::new(Configured { settings: configured_settings(), fleets: vec![fleet()] })),
         health: OrdMap::from(vec![(
             fleet_id(),
             FleetHealth { failures: 3, backoff_until: at(9), last_error: Some(Arc::from("no capacity")) },
@@ -192,7 +200,9 @@ pub(super) fn snapshot() -> Snapshot {
         .map(|server| (server.id.clone(), server))
         .into_iter()
         .collect(),
-        gone: [(server_id("server-5"), GoneCause::Exited)].into_iter().collect(),
+        gone: [(server_id("server-5"), Gone { cause: GoneCause::Exited, at: at(6), ordered: true })]
+            .into_iter()
+            .collect(),
         allocations: [
             one_allocation("allocation-1", AllocationState::Ordered),
             one_allocation("allocation-2", AllocationState::Started),

@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use sortie_domain::broker::model::{
     Allocation, AllocationState, CancelCause, Connection, EndCause, FailReason, FastSchedule, Fleet,
-    FleetHealth, GoneCause, Match, MatchSpec, MatchState, Properties, Seat, SeatEnd, SeatState, Seats,
-    Server, ServerState, Settings,
+    FleetHealth, Game, Gone, GoneCause, Match, MatchSpec, MatchState, Properties, Seat, SeatEnd, SeatState,
+    Seats, Server, ServerState, Settings,
 };
 use sortie_domain::broker::{Configured, Event, PastOrder, Snapshot};
 use sortie_domain::content::Digest;
@@ -67,10 +67,11 @@ fn properties() -> impl Strategy<Value = Properties> {
 fn settings() -> impl Strategy<Value = Settings> {
     let fast_schedule =
         select(vec![FastSchedule::OnSchedule, FastSchedule::UnlessFree, FastSchedule::Always]);
-    let durations = [(); 7].map(|()| duration());
-    let bytes = any::<(u64, u64)>();
-    (fast_schedule, durations, bytes).prop_map(|(fast_schedule, durations, (waiting_bytes, kept_bytes))| {
-        let [lifetime, pickup, ready, run, frequency, delay, wait] = durations;
+    let durations = [(); 8].map(|()| duration());
+    let others = any::<(u64, u64, bool)>();
+    (fast_schedule, durations, others).prop_map(|(fast_schedule, durations, others)| {
+        let [lifetime, pickup, ready, run, frequency, delay, wait, suspect_time] = durations;
+        let (waiting_bytes, kept_bytes, lifetime_ends_matches) = others;
         Settings {
             fast_schedule,
             server_max_lifetime: lifetime,
@@ -82,14 +83,20 @@ fn settings() -> impl Strategy<Value = Settings> {
             waiting_bytes,
             kept_bytes,
             wait,
+            lifetime_ends_matches,
+            suspect_time,
         }
     })
 }
 
 fn fleet() -> impl Strategy<Value = Fleet> {
-    (fleet_id(), any::<String>(), any::<(u32, u32, i32)>(), duration()).prop_map(
-        |(id, requirements, (max, warm, preference), ready_deadline)| Fleet {
+    let game = any::<(String, String)>().prop_map(|(name, version)| Game { name, version });
+    let game = (option::of(game), any::<bool>());
+    (fleet_id(), any::<String>(), any::<(u32, u32, i32)>(), duration(), game).prop_map(
+        |(id, requirements, (max, warm, preference), ready_deadline, (game, is_default))| Fleet {
             id,
+            game,
+            is_default,
             requirements,
             max,
             warm,
@@ -136,6 +143,10 @@ fn cancel_cause() -> impl Strategy<Value = CancelCause> {
 
 fn seat_end() -> impl Strategy<Value = SeatEnd> {
     select(SeatEnd::ALL)
+}
+
+fn gone() -> impl Strategy<Value = Gone> {
+    (gone_cause(), time(), any::<bool>()).prop_map(|(cause, at, ordered)| Gone { cause, at, ordered })
 }
 
 fn gone_cause() -> impl Strategy<Value = GoneCause> {
@@ -342,7 +353,7 @@ fn by_id<All: FromIterator<(MatchId, Arc<Match>)>>(matches: Vec<Match>) -> All {
 pub(super) fn snapshot() -> impl Strategy<Value = Snapshot> {
     let head = (any::<u64>(), settings(), option::of(configured()));
     let matches = (vec(one_match(), 0..MANY), vec(one_match(), 0..MANY));
-    let servers = (vec(server(), 0..MANY), vec((server_id(), gone_cause()), 0..MANY));
+    let servers = (vec(server(), 0..MANY), vec((server_id(), gone()), 0..MANY));
     let fleets = (vec((fleet_id(), health()), 0..MANY), vec(allocation(), 0..MANY));
     let ended = vec(seat_id(), 0..MANY).prop_map(Arc::from);
     let seats = (vec((seat_id(), seat_end()), 0..MANY), vec((match_id(), ended), 0..MANY));

@@ -1,0 +1,208 @@
+//! What a fleet says of the matches that its servers take: the game, its version, and requirements. It binds them
+//! beside what they ask for themselves, whichever way a match comes to a server.
+//!
+//! What a fleet says is an expression like what a server asks with, and both together are one more. So the indexes that
+//! find a match for a server, and a server for a match, know of expressions only.
+//!
+//! A match that names another game or version than the fleet does not fit. One that names no version goes to any
+//! version. One that names no game goes to the fleets that name none; where every fleet names one, it goes to the
+//! default fleet. A match that is bound to a fleet need not name what the fleet names.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use jmespath::Variable;
+
+use super::model::{Fleet, Game, MatchSpec};
+use super::requirements::{Document, NoRoom, Requirement, Requirements};
+use super::state::State;
+use super::{BrokenRule, Broker};
+use crate::ids::{FleetId, MatchId, ServerId};
+
+/// What a server takes.
+#[derive(Clone, Debug)]
+pub(crate) struct Filter {
+    /// What it asks for itself.
+    pub(crate) asked: Arc<Requirement>,
+    /// Which matches it takes of those that any fleet may take.
+    pub(crate) open: Arc<Requirement>,
+    /// Which it takes of those that only its fleet may take.
+    pub(crate) bound: Arc<Requirement>,
+}
+
+impl Filter {
+    /// Of a server of no fleet.
+    pub(crate) fn of(asked: Arc<Requirement>) -> Self {
+        Self { open: Arc::clone(&asked), bound: Arc::clone(&asked), asked }
+    }
+
+    /// What decides about matches of `fleet`, or about those that any fleet may take.
+    pub(crate) const fn for_matches_of(&self, fleet: Option<&FleetId>) -> &Arc<Requirement> {
+        if fleet.is_some() { &self.bound } else { &self.open }
+    }
+
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.open, &other.open) && Arc::ptr_eq(&self.bound, &other.bound)
+    }
+}
+
+/// What a fleet says.
+pub(crate) struct Terms {
+    /// About matches that any fleet may take.
+    open: Arc<Requirement>,
+    /// About those that only this fleet may take.
+    bound: Arc<Requirement>,
+    /// The same without the fleet's requirements: about the game alone.
+    open_game: String,
+    bound_game: String,
+}
+
+impl Terms {
+    /// What decides about a match of this order.
+    pub(crate) const fn for_match(&self, spec: &MatchSpec) -> &Arc<Requirement> {
+        if spec.fleet.is_some() { &self.bound } else { &self.open }
+    }
+
+    /// The part of it that is about the game; empty where the fleet names none.
+    pub(crate) fn about_game(&self, spec: &MatchSpec) -> &str {
+        if spec.fleet.is_some() { &self.bound_game } else { &self.open_game }
+    }
+}
+
+/// What every fleet says.
+#[derive(Default)]
+pub(crate) struct AllTerms(BTreeMap<FleetId, Terms>);
+
+impl AllTerms {
+    pub(crate) fn of(state: &State, requirements: &mut Requirements) -> Self {
+        let every_game_is_named = names_every_game(state);
+        let terms = state.fleets.values().map(|fleet| {
+            let open_game = about_game(fleet.game.as_ref(), fleet.is_default && every_game_is_named);
+            let bound_game = about_game(fleet.game.as_ref(), true);
+            // Checked when they were configured.
+            let mut compile =
+                |text: &str| requirements.compile(text).unwrap_or_else(|_| Arc::new(Requirement::none()));
+            let (own, open, bound) =
+                (compile(&fleet.requirements), compile(&open_game), compile(&bound_game));
+            let (open, bound) = (requirements.both(&open, &own), requirements.both(&bound, &own));
+            (fleet.id.clone(), Terms { open, bound, open_game, bound_game })
+        });
+        Self(terms.collect())
+    }
+
+    pub(crate) fn get(&self, fleet: &FleetId) -> Option<&Terms> {
+        self.0.get(fleet)
+    }
+}
+
+fn names_every_game(state: &State) -> bool {
+    state.fleets.values().all(|fleet| fleet.game.is_some())
+}
+
+/// The expression that a fleet's game comes to. `unnamed`: matches that name no game fit.
+fn about_game(game: Option<&Game>, unnamed: bool) -> String {
+    let Some(Game { name, version }) = game else { return String::new() };
+    let (name, version) = (literal(name), literal(version));
+    let game = format!("MatchProperties.game == {name}");
+    let game = if unnamed { format!("(MatchProperties.game == `null` || {game})") } else { game };
+    format!("{game} && (MatchProperties.version == `null` || MatchProperties.version == {version})")
+}
+
+/// A text as it is written in an expression.
+fn literal(text: &str) -> String {
+    if text.chars().all(|one| one.is_ascii_graphic() && !matches!(one, '\'' | '\\') || one == ' ') {
+        return format!("'{text}'");
+    }
+    format!("`{}`", Variable::String(text.into()).to_string().replace('`', "\\`"))
+}
+
+/// Where a match goes that names no game.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Unnamed {
+    /// To fleets that name none either.
+    FleetsWithoutGame,
+    /// Every fleet names one: to the default fleet.
+    DefaultFleet(FleetId),
+    /// Every fleet names one, and there is no default fleet: to servers of no fleet.
+    NoFleet,
+}
+
+impl Broker {
+    /// Takes over what the configured fleets say.
+    pub(super) fn note_terms(&mut self) {
+        self.terms = AllTerms::of(&self.state, &mut self.requirements);
+        self.beside.free = None;
+        self.beside.waiters.note_new_terms();
+    }
+
+    /// What a server takes that asks for `asked`.
+    pub(super) fn filter_of(&mut self, server: &ServerId, asked: &Arc<Requirement>) -> Filter {
+        let fleet = self.state.servers.get(server).and_then(|known| known.fleet.clone());
+        self.filter(fleet.as_ref(), asked)
+    }
+
+    /// What a server of `fleet` takes that asks for `asked`.
+    pub(super) fn filter(&mut self, fleet: Option<&FleetId>, asked: &Arc<Requirement>) -> Filter {
+        let terms = fleet.and_then(|fleet| self.terms.get(fleet));
+        let Some(terms) = terms.filter(|_| !self.broken(BrokenRule::IgnoreFleet)) else {
+            return Filter::of(Arc::clone(asked));
+        };
+        Filter {
+            open: self.requirements.both(&terms.open, asked),
+            bound: self.requirements.both(&terms.bound, asked),
+            asked: Arc::clone(asked),
+        }
+    }
+
+    /// Makes sure that the expressions of the filter are among those that are kept: for somebody who is going to hold it.
+    pub(super) fn keep(&mut self, filter: &Filter) -> Result<(), NoRoom> {
+        let Filter { asked, open, bound } = filter;
+        [asked, open, bound].into_iter().try_for_each(|one| self.requirements.keep(one))
+    }
+
+    /// The fleets that may take a queued match, in the order in which they are tried; nothing where the step's work is
+    /// done before that is known.
+    pub(super) fn fleets_for(&self, id: &MatchId, spec: &MatchSpec, place: u64) -> Option<Vec<FleetId>> {
+        let document = Document::new(id, spec);
+        let mut fitting = Vec::new();
+        for fleet in spec.fleet.as_ref().map_or(&self.state.preferred[..], core::slice::from_ref) {
+            if self.may_take(fleet, spec, &document, Some(place))? {
+                fitting.push(fleet.clone());
+            }
+        }
+        Some(fitting)
+    }
+
+    /// Whether servers of a fleet may take a match, which is at `place` if it is in the queue; nothing where the step's
+    /// work is done before that is known.
+    pub(super) fn may_take(
+        &self,
+        fleet: &FleetId,
+        spec: &MatchSpec,
+        document: &Document<'_>,
+        place: Option<u64>,
+    ) -> Option<bool> {
+        if spec.fleet.as_ref().is_some_and(|of| of != fleet) {
+            return Some(false);
+        }
+        let Some(terms) = self.terms.get(fleet) else { return Some(false) };
+        self.state.index.queue.fits_fleet(&self.requirements, terms.for_match(spec), place, document)
+    }
+
+    /// Where the match goes, if it names no game, is not bound to a fleet, and some fleet names a game.
+    pub(super) fn unnamed(&self, spec: &MatchSpec, document: &Document<'_>) -> Option<Unnamed> {
+        let fleets = &self.state.fleets;
+        let is_unbound = spec.fleet.is_none() && fleets.values().any(|fleet| fleet.game.is_some());
+        if !is_unbound || document.names_game() {
+            return None;
+        }
+        if !names_every_game(&self.state) {
+            return Some(Unnamed::FleetsWithoutGame);
+        }
+        let default = fleets.values().find(|fleet: &&Fleet| fleet.is_default);
+        Some(default.map_or(Unnamed::NoFleet, |fleet| Unnamed::DefaultFleet(fleet.id.clone())))
+    }
+}

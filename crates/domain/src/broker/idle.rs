@@ -1,0 +1,68 @@
+//! Available servers without a match, by age: old ones are replaced before they are given no further match.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use core::ops::Bound;
+
+use super::model::Server;
+use super::ranks::Ranks;
+use super::waiting::remove_from;
+use crate::ids::ServerId;
+use crate::time::Timestamp;
+
+/// Idle servers of one fleet, oldest first.
+#[derive(Default)]
+pub(crate) struct Idle {
+    by_birth: BTreeMap<Timestamp, BTreeSet<ServerId>>,
+    /// The same times, so that the older ones can be counted without looking at each.
+    births: Ranks,
+    count: usize,
+}
+
+impl Idle {
+    /// Adds a server that is not there.
+    pub(crate) fn insert(&mut self, server: &Server) {
+        self.by_birth.entry(server.born_at).or_default().insert(server.id.clone());
+        self.births.insert(server.born_at.as_millis());
+        self.count += 1;
+    }
+
+    /// Removes a server that is there.
+    pub(crate) fn remove(&mut self, server: &Server) {
+        if self.contains(server) {
+            remove_from(&mut self.by_birth, &server.born_at, &server.id);
+            self.births.remove(server.born_at.as_millis());
+            self.count -= 1;
+        }
+    }
+
+    pub(crate) fn contains(&self, server: &Server) -> bool {
+        self.by_birth.get(&server.born_at).is_some_and(|born| born.contains(&server.id))
+    }
+
+    pub(crate) const fn len(&self) -> usize {
+        self.count
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &ServerId> {
+        self.by_birth.values().flatten()
+    }
+
+    /// The oldest, and when it was born.
+    pub(crate) fn oldest(&self) -> Option<(Timestamp, &ServerId)> {
+        let (born, servers) = self.by_birth.first_key_value()?;
+        Some((*born, servers.first()?))
+    }
+
+    /// How many were born at `time` or before.
+    pub(crate) fn born_until(&self, time: Timestamp) -> usize {
+        if self.oldest().is_none_or(|(born, _)| born > time) {
+            return 0;
+        }
+        self.births.before(time.as_millis().saturating_add(1))
+    }
+
+    /// When the oldest of those was born that were born after `time`.
+    pub(crate) fn first_born_after(&self, time: Timestamp) -> Option<Timestamp> {
+        self.by_birth.range((Bound::Excluded(time), Bound::Unbounded)).next().map(|(born, _)| *born)
+    }
+}

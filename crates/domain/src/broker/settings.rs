@@ -1,0 +1,166 @@
+//! What the broker goes by.
+
+use core::time::Duration;
+
+/// When a new server is ordered for a match (`FastSchedule` of the Catena settings).
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum FastSchedule {
+    /// 0: only on the schedule, for matches that have waited for the allocation delay.
+    OnSchedule,
+    /// 1: at once, unless a known free server could take the match.
+    #[default]
+    UnlessFree,
+    /// 2: at once, one new server for every match.
+    Always,
+}
+
+/// What the broker goes by; all of it can be changed while it runs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Settings {
+    /// When a new server is ordered.
+    pub fast_schedule: FastSchedule,
+    /// How old a server may become. It is given no match that could last longer: see [`Settings::last_pickup_age`].
+    pub server_max_lifetime: Duration,
+    /// Whether a server that reaches [`Settings::server_max_lifetime`] has failed and is stopped with the matches on it,
+    /// as in Catena. Otherwise matches end by their own limits, and the server goes after its last one.
+    pub lifetime_ends_matches: bool,
+    /// Longest wait in the queue.
+    pub match_pickup_time: Duration,
+    /// Longest time from pickup to ready.
+    pub match_ready_time: Duration,
+    /// Longest time from ready to end.
+    pub match_max_run_time: Duration,
+    /// Time between attempts to order servers for queued matches.
+    pub schedule_frequency: Duration,
+    /// How long a match waits for the servers there are, before the schedule orders one.
+    pub delay_allocation: Duration,
+    /// How long a server that is willing to wait is held.
+    pub wait: Duration,
+    /// How long a server that registered itself is kept away after a match on it did not become ready in time.
+    pub suspect_time: Duration,
+    /// Most bytes of what waits and runs: queued and live matches with all that they hold, servers, allocations.
+    pub waiting_bytes: u64,
+    /// Most bytes of what is over and still known: finished matches, servers that are gone, seats that are over, and
+    /// orders that are remembered for their ids and idempotency keys.
+    pub kept_bytes: u64,
+}
+
+/// The least that a budget of bytes may be: room for some of the largest matches.
+pub const MIN_BUDGET_BYTES: u64 = 16 * 1024 * 1024;
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            fast_schedule: FastSchedule::default(),
+            server_max_lifetime: Duration::from_secs(24 * 3600),
+            lifetime_ends_matches: false,
+            match_pickup_time: Duration::from_secs(90),
+            match_ready_time: Duration::from_secs(30),
+            match_max_run_time: Duration::from_secs(120 * 60),
+            schedule_frequency: Duration::from_secs(30),
+            delay_allocation: Duration::from_secs(30),
+            wait: Duration::from_secs(30),
+            suspect_time: Duration::from_secs(60),
+            waiting_bytes: 512 * 1024 * 1024,
+            kept_bytes: 128 * 1024 * 1024,
+        }
+    }
+}
+
+/// New values for some settings; `None` leaves one as it is.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct SettingsChange {
+    /// See [`Settings::fast_schedule`].
+    pub fast_schedule: Option<FastSchedule>,
+    /// See [`Settings::server_max_lifetime`].
+    pub server_max_lifetime: Option<Duration>,
+    /// See [`Settings::match_pickup_time`].
+    pub match_pickup_time: Option<Duration>,
+    /// See [`Settings::match_ready_time`].
+    pub match_ready_time: Option<Duration>,
+    /// See [`Settings::match_max_run_time`].
+    pub match_max_run_time: Option<Duration>,
+    /// See [`Settings::schedule_frequency`].
+    pub schedule_frequency: Option<Duration>,
+    /// See [`Settings::delay_allocation`].
+    pub delay_allocation: Option<Duration>,
+    /// See [`Settings::wait`].
+    pub wait: Option<Duration>,
+}
+
+impl Settings {
+    /// These settings with some of them changed.
+    #[must_use]
+    pub fn with(&self, change: &SettingsChange) -> Self {
+        Self {
+            fast_schedule: change.fast_schedule.unwrap_or(self.fast_schedule),
+            server_max_lifetime: change.server_max_lifetime.unwrap_or(self.server_max_lifetime),
+            match_pickup_time: change.match_pickup_time.unwrap_or(self.match_pickup_time),
+            match_ready_time: change.match_ready_time.unwrap_or(self.match_ready_time),
+            match_max_run_time: change.match_max_run_time.unwrap_or(self.match_max_run_time),
+            schedule_frequency: change.schedule_frequency.unwrap_or(self.schedule_frequency),
+            delay_allocation: change.delay_allocation.unwrap_or(self.delay_allocation),
+            wait: change.wait.unwrap_or(self.wait),
+            ..self.clone()
+        }
+    }
+
+    /// Longest time from the pickup of a match to its end.
+    #[must_use]
+    pub const fn longest_match(&self) -> Duration {
+        self.match_ready_time.saturating_add(self.match_max_run_time)
+    }
+
+    /// The age from which a server is given no further match, so that even the longest one ends within the server's
+    /// lifetime. Where the lifetime is too short for the longest match, servers take matches for the first half of it
+    /// and outlive it until those are over. `None` where servers are stopped with the matches on them.
+    #[must_use]
+    pub fn last_pickup_age(&self) -> Option<Duration> {
+        if self.lifetime_ends_matches {
+            return None;
+        }
+        let age = self.server_max_lifetime.saturating_sub(self.longest_match());
+        Some(if age.is_zero() { self.server_max_lifetime / 2 } else { age })
+    }
+
+    /// The age from which an idle server of a warm pool is replaced, in time for the replacement to be ready before the
+    /// server is given no further match.
+    #[must_use]
+    pub fn replacement_age(&self, ready_deadline: Duration) -> Option<Duration> {
+        let last = self.last_pickup_age()?;
+        Some(last.saturating_sub(ready_deadline.min(last / 2)))
+    }
+
+    /// The first setting that is out of range: its name and what is wrong.
+    ///
+    /// # Errors
+    /// `(field, problem)`.
+    pub fn check(&self) -> Result<(), (&'static str, &'static str)> {
+        const YEAR: Duration = Duration::from_secs(366 * 24 * 3600);
+        let second = Duration::from_secs(1);
+        let timers = [
+            ("server_max_lifetime", self.server_max_lifetime, second),
+            ("match_pickup_time", self.match_pickup_time, second),
+            ("match_ready_time", self.match_ready_time, second),
+            ("match_max_run_time", self.match_max_run_time, second),
+            ("schedule_frequency", self.schedule_frequency, second),
+            ("delay_allocation", self.delay_allocation, Duration::ZERO),
+            ("wait", self.wait, Duration::ZERO),
+            ("suspect_time", self.suspect_time, Duration::ZERO),
+        ];
+        for (field, value, least) in timers {
+            if value < least {
+                return Err((field, "must be at least 1 second"));
+            }
+            if value > YEAR {
+                return Err((field, "must be at most 366 days"));
+            }
+        }
+        for (field, bytes) in [("waiting_bytes", self.waiting_bytes), ("kept_bytes", self.kept_bytes)] {
+            if bytes < MIN_BUDGET_BYTES {
+                return Err((field, "must be at least 16 MiB"));
+            }
+        }
+        Ok(())
+    }
+}

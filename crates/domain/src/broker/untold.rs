@@ -1,0 +1,93 @@
+//! Matches that servers prepare and may never have heard of: the answer that said so may have been lost on its way, or
+//! with the process before. A server that asks for a match while it has such a one is given it once more: at once, if the
+//! process has changed since; otherwise where no other match fits, because a server with room for several may ask for the
+//! next one while it prepares the first. One that knows of it takes no harm; one that does not would be waited for in vain.
+
+use alloc::collections::BTreeMap;
+use core::time::Duration;
+
+use crate::ids::{MatchId, ServerId};
+use crate::time::Timestamp;
+
+/// How long after a match was given again it may be given again once more: a server that prepares one match and asks for
+/// others meanwhile is told of the first one no more often.
+pub const AGAIN_AFTER: Duration = Duration::from_secs(5);
+
+/// Matches of one server that are looked at for one that it may be given again.
+const MAX_LOOKED_AT: usize = 100;
+
+/// By server, the matches that it prepares.
+#[derive(Default)]
+pub(crate) struct Untold {
+    /// Whether what the state says has been gathered: before the first input.
+    pub(super) is_gathered: bool,
+    by_server: BTreeMap<ServerId, BTreeMap<MatchId, Given>>,
+}
+
+/// How a match was given to its server.
+#[derive(Clone, Copy, Debug)]
+struct Given {
+    /// Which pickup of the match it was.
+    pickup: u32,
+    /// From when on it may be given again.
+    from: Timestamp,
+    /// It was given again before.
+    again: bool,
+    /// The process before gave it.
+    before: bool,
+}
+
+impl Untold {
+    /// A match was given to a server, which may be given it again from then on.
+    pub(crate) fn insert(&mut self, server: &ServerId, id: &MatchId, pickup: u32, from: Timestamp) {
+        let given = self.by_server.entry(server.clone()).or_default();
+        let again = given.get(id).is_some_and(|known| known.again && known.pickup == pickup);
+        given.insert(id.clone(), Given { pickup, from, again, before: false });
+    }
+
+    /// The process before gave a match to a server.
+    pub(crate) fn insert_of_before(&mut self, server: &ServerId, id: &MatchId, pickup: u32) {
+        let given = Given { pickup, from: Timestamp::ZERO, again: false, before: true };
+        self.by_server.entry(server.clone()).or_default().insert(id.clone(), given);
+    }
+
+    /// Matches that the server may be given again now, with their pickups; with `of_before` those that the process before
+    /// gave it.
+    pub(crate) fn of(
+        &self,
+        server: &ServerId,
+        now: Timestamp,
+        of_before: bool,
+    ) -> impl Iterator<Item = (&MatchId, u32)> {
+        let given = self.by_server.get(server).into_iter().flatten();
+        let given = given.filter(move |(_, given)| given.from <= now && (given.before || !of_before));
+        given.map(|(id, given)| (id, given.pickup)).take(MAX_LOOKED_AT)
+    }
+
+    /// The server is given the match again.
+    pub(crate) fn note_given_again(&mut self, server: &ServerId, id: &MatchId, now: Timestamp) {
+        if let Some(given) = self.by_server.get_mut(server).and_then(|given| given.get_mut(id)) {
+            (given.from, given.again, given.before) = (now + AGAIN_AFTER, true, false);
+        }
+    }
+
+    /// Whether the server was given the match again.
+    pub(crate) fn was_given_again(&self, server: &ServerId, id: &MatchId) -> bool {
+        self.by_server.get(server).and_then(|given| given.get(id)).is_some_and(|given| given.again)
+    }
+
+    /// The server does not prepare the match any more.
+    pub(crate) fn remove(&mut self, server: &ServerId, id: &MatchId) {
+        if let Some(given) = self.by_server.get_mut(server) {
+            given.remove(id);
+            if given.is_empty() {
+                self.by_server.remove(server);
+            }
+        }
+    }
+
+    /// The server is gone.
+    pub(crate) fn forget(&mut self, server: &ServerId) {
+        self.by_server.remove(server);
+    }
+}

@@ -1,0 +1,205 @@
+//! Who may get which match: what decisions of one step must look like, by plain evaluation.
+
+use serde_json::Value;
+use sortie_domain::broker::model::{Fleet, GoneCause, Match, MatchState, ServerState, Settings};
+use sortie_domain::broker::{Broker, Command, Event, Hints, Reply};
+use sortie_domain::ids::{MatchId, ServerId};
+use sortie_domain::machine::{Answer, CallId, Machine, Record};
+use sortie_domain::time::Timestamp;
+
+use super::actors::Caller;
+use super::checks::document;
+use super::world::World;
+
+impl World {
+    /// Looks at the records and answers that are new in the step.
+    pub(super) fn check_decisions(&mut self) {
+        let (seen, answers) = self.looked_at;
+        let new = self.step.records.iter().filter(|record| record.seq > seen);
+        let new: Vec<Record<Event>> = new.cloned().collect();
+        self.looked_at = (self.broker.last_seq(), self.step.answers.len());
+        let problems = self.step.answers[answers.min(self.step.answers.len())..].iter();
+        let mut problems: Vec<String> =
+            problems.filter_map(|(call, answer)| self.exit_problem(*call, answer)).collect();
+        // What was decided by other settings cannot be judged by those that there are now.
+        let is_changed = |record: &Record<Event>| {
+            matches!(record.event, Event::Configured { .. } | Event::Reconfigured { .. })
+        };
+        if !new.iter().any(is_changed) {
+            problems.extend(new.iter().filter_map(|record| self.record_problem(record)));
+            problems.extend(self.warm_problem(&new));
+        }
+        problems.into_iter().for_each(|problem| self.fail(problem));
+    }
+
+    /// A server is told to exit only when it has no match.
+    fn exit_problem(&self, call: CallId, answer: &Answer<Broker>) -> Option<String> {
+        let hints = match answer {
+            Ok(Reply::Requested { hints, .. } | Reply::Noted { hints, .. }) => *hints,
+            Ok(_) => Hints::NONE,
+            Err(refusal) => refusal.hints(),
+        };
+        let server = match self.calls.get(&call)? {
+            Caller::Request(server) | Caller::Ready(server, _) | Caller::End(server, _) => server,
+            _ => return None,
+        };
+        let held = self.broker.find_server(server).and_then(|known| known.matches.get_min());
+        let held = held.filter(|_| hints.has(Hints::SHUTDOWN))?;
+        Some(format!("1: server {server} is told to exit while it has match {held}"))
+    }
+
+    fn record_problem(&self, record: &Record<Event>) -> Option<String> {
+        let settings = self.broker.settings();
+        match &record.event {
+            Event::MatchPickedUp { id, server } => {
+                let (game, server) = (self.broker.find_match(id)?, self.broker.find_server(server)?);
+                if may_outlast(settings, record.time, server.born_at) {
+                    return Some(format!("2: match {id} may outlast the server {}", server.id));
+                }
+                let fleets = self.broker.fleets(None, usize::MAX).items;
+                let fleets: Vec<Fleet> = fleets.into_iter().map(|view| view.fleet).collect();
+                let fleet = fleets.iter().find(|fleet| Some(&fleet.id) == server.fleet.as_ref())?;
+                let problem = || format!("1: server {} of {} takes match {id}", server.id, fleet.id);
+                (!takes(fleet, &fleets, game)).then(problem)
+            }
+            Event::AllocationOrdered { for_match: Some(id), .. }
+            | Event::AllocationAssigned { for_match: id, .. } => {
+                let game = self.broker.find_match(id)?;
+                let problem = || format!("3: a server is ordered for match {id}, which is about to fail");
+                (game.queued_at + settings.match_pickup_time <= record.time).then(problem)
+            }
+            _ => None,
+        }
+    }
+
+    /// A server of a warm pool that could still take a match goes for its age only if enough others are idle.
+    fn warm_problem(&self, new: &[Record<Event>]) -> Option<String> {
+        let age = self.broker.settings().last_pickup_age()?;
+        let takes_idle = |record: &Record<Event>| match &record.event {
+            Event::ServerGone { cause, .. } => *cause != GoneCause::Aged,
+            Event::MatchPickedUp { .. } | Event::ServerFull { .. } | Event::ServerDraining { .. } => true,
+            _ => false,
+        };
+        if new.iter().any(takes_idle) {
+            return None;
+        }
+        let early = new.iter().find_map(|record| {
+            let Event::ServerGone { server, .. } = &record.event else { return None };
+            let order = self.broker.allocation_of(server)?;
+            (record.time < order.ordered_at + age && !self.was_draining(server)).then_some(order)
+        })?;
+        let view = self
+            .broker
+            .fleets(None, usize::MAX)
+            .items
+            .into_iter()
+            .find(|view| view.fleet.id == early.fleet)?;
+        let problem =
+            format!("3: fleet {} has {} idle servers after one was replaced", early.fleet, view.idle);
+        (view.idle < view.fleet.warm as usize).then_some(problem)
+    }
+
+    fn was_draining(&self, server: &ServerId) -> bool {
+        let records = self.log.iter().chain(&self.step.records);
+        let mut events = records.map(|record| &record.event);
+        events.any(|event| matches!(event, Event::ServerDraining { server: of, .. } if of == server))
+    }
+
+    /// Right after timers have run, a draining server has a match.
+    pub(super) fn check_draining(&mut self) {
+        let snapshot = self.broker.snapshot();
+        let mut servers = snapshot.servers.values();
+        let left = servers
+            .find(|server| matches!(server.state, ServerState::Draining { .. }) && server.matches.is_empty());
+        if let Some(server) = left {
+            self.fail(format!("3: server {} is draining and has no match", server.id));
+        }
+    }
+
+    /// Whether the broker has given the server up, so that it gets nothing.
+    pub(super) fn is_given_up(&self, server: &ServerId) -> bool {
+        let Some(known) = self.broker.find_server(server) else {
+            return self.broker.is_gone(server) || self.broker.snapshot().gone.get(server).is_some();
+        };
+        let fleets = self.broker.fleets(None, usize::MAX).items;
+        let removed = |fleet| fleets.iter().all(|view| view.fleet.id != fleet);
+        let age = self.broker.settings().last_pickup_age();
+        matches!(known.state, ServerState::Draining { .. })
+            || known.fleet.clone().is_some_and(removed)
+            || age.is_some_and(|age| known.born_at + age <= self.time())
+    }
+
+    /// Whether the fleet of the server, if it has one, takes the match.
+    pub(super) fn fleet_takes(&self, server: &ServerId, game: &Match) -> bool {
+        let fleet = self.broker.find_server(server).and_then(|known| known.fleet.clone());
+        let Some(fleet) = fleet else { return game.spec.fleet.is_none() };
+        let fleets = self.broker.fleets(None, usize::MAX).items;
+        let fleets: Vec<Fleet> = fleets.into_iter().map(|view| view.fleet).collect();
+        fleets.iter().any(|one| one.id == fleet && takes(one, &fleets, game))
+    }
+
+    // --- lost answers ---------------------------------------------------------------------------------------
+
+    /// An answer is lost on its way.
+    pub(super) fn note_unheard(&mut self, caller: &Caller, answer: &Answer<Broker>) {
+        let (Caller::Request(server), Ok(Reply::Requested { offer, more, .. })) = (caller, answer) else {
+            return;
+        };
+        for offer in offer.iter().chain(more).filter(|offer| !offer.again) {
+            self.unheard.insert(offer.match_id.clone(), server.clone());
+        }
+    }
+
+    /// Whether the server that asks has a match that it never heard of.
+    pub(super) fn expected_again(&mut self, command: &Command) -> bool {
+        let Command::RequestMatch { server, hints, .. } = command else { return false };
+        let is_prepared = |id: &MatchId| {
+            let game = self.broker.find_match(id);
+            game.is_some_and(|game| {
+                matches!(game.state, MatchState::PickedUp { .. }) && game.server.as_ref() == Some(server)
+            })
+        };
+        let found = self.unheard.iter().any(|(id, of)| of == server && is_prepared(id));
+        self.unheard.retain(|_, of| of != server);
+        found && !hints.has(Hints::FULL)
+    }
+
+    pub(super) fn check_again(&mut self, call: CallId, expected: bool, from: usize) {
+        let heard = match self.answer_since(call, from) {
+            // Another match may have come first.
+            Some(Ok(Reply::Requested { offer, .. })) => offer.is_some(),
+            Some(Err(_)) => return,
+            _ => false,
+        };
+        if expected && !heard {
+            self.fail("1: a server that asks again does not hear of the match that it has".into());
+        }
+    }
+}
+
+/// Whether a match that is picked up at `at` could last longer than the server, where the settings leave time for any.
+fn may_outlast(settings: &Settings, at: Timestamp, born_at: Timestamp) -> bool {
+    let longest = settings.match_ready_time + settings.match_max_run_time;
+    !settings.lifetime_ends_matches
+        && settings.server_max_lifetime > longest
+        && at + longest > born_at + settings.server_max_lifetime
+}
+
+/// Whether a fleet takes a match, by what it says.
+fn takes(fleet: &Fleet, fleets: &[Fleet], game: &Match) -> bool {
+    let document = document(game);
+    let (name, version) = (&document["MatchProperties"]["game"], &document["MatchProperties"]["version"]);
+    let is_bound = game.spec.fleet.is_some();
+    let every_game_is_named = fleets.iter().all(|fleet| fleet.game.is_some());
+    let runs = fleet.game.as_ref().is_none_or(|game| {
+        let is_named = match name {
+            Value::Null => is_bound || (fleet.is_default && every_game_is_named),
+            name => *name == game.name.as_str(),
+        };
+        is_named && (version.is_null() || *version == game.version.as_str())
+    });
+    let text = if fleet.requirements.is_empty() { "`true`" } else { &fleet.requirements };
+    let expression = jmespath::compile(text);
+    let fits = expression.is_ok_and(|found| found.search(&document).is_ok_and(|value| value.is_truthy()));
+    runs && fits && (!is_bound || game.spec.fleet.as_ref() == Some(&fleet.id))
+}
