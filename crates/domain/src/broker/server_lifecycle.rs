@@ -3,6 +3,7 @@
 use alloc::sync::Arc;
 use core::time::Duration;
 
+use super::address;
 use super::budget::MAX_SERVER_BYTES;
 use super::command::{Hints, Offer, Refusal, Reply};
 use super::event::Event;
@@ -191,6 +192,7 @@ impl Turn<'_> {
     ) -> Result<Reply, Refusal> {
         check_connection(&connection)?;
         let game = self.held(server, match_id)?;
+        address::check(game, &connection)?;
         match &game.state {
             MatchState::Ready { connection: known, .. } if **known != connection => {
                 return Err(Refusal::AlreadyReady(match_id.clone()));
@@ -364,7 +366,8 @@ impl Turn<'_> {
             && !asked
             && !absent
         {
-            let error = (cause == GoneCause::ReadyDeadline).then(|| Arc::from(cause.text()));
+            let faulty = matches!(cause, GoneCause::ReadyDeadline | GoneCause::Unreachable);
+            let error = faulty.then(|| Arc::from(cause.text()));
             self.order_stop(&order, error);
         }
     }
