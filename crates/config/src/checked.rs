@@ -255,6 +255,7 @@ fn gateway(section: &Section<'_>, fleets: Option<&Section<'_>>) -> Option<Gatewa
     let least = Duration::from_millis(100);
     let progress_interval = section.get("progress_interval", parse::duration(least..=60 * SECOND));
     let reconnect_grace = section.get("reconnect_grace", parse::duration(Duration::ZERO..=HOUR));
+    let rejoin = section.get("rejoin", parse::switch);
     let trusted_proxies = section.get("trusted_proxies", parse::list(MAX_GATEWAY_ENTRIES, parse::network));
     let rate_per_address = section.get("rate_per_address", parse::integer(0..=1_000));
     let burst_per_address = section.get("burst_per_address", parse::integer(1..=100_000));
@@ -270,6 +271,7 @@ fn gateway(section: &Section<'_>, fleets: Option<&Section<'_>>) -> Option<Gatewa
         wait_deadline: wait_deadline?,
         progress_interval: progress_interval?,
         reconnect_grace: reconnect_grace?,
+        rejoin: rejoin?,
         trusted_proxies: trusted_proxies?,
         rate_per_address: rate_per_address?,
         burst_per_address: burst_per_address?,

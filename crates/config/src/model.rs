@@ -300,6 +300,8 @@ pub struct GatewayConfig {
     pub progress_interval: Duration,
     /// How long the ticket of a player whose connection is gone waits on.
     pub reconnect_grace: Duration,
+    /// Whether players of running matches are led back to them.
+    pub rejoin: bool,
     /// Networks whose word on a player's address is taken.
     pub trusted_proxies: Vec<IpNet>,
     /// Joins a second that one address may ask for in the long run; 0 for no limit.

@@ -185,6 +185,7 @@ fn gateway(gateway: &GatewayConfig) -> Table {
     put(&mut table, "wait_deadline", shown(gateway.wait_deadline));
     put(&mut table, "progress_interval", shown(gateway.progress_interval));
     put(&mut table, "reconnect_grace", shown(gateway.reconnect_grace));
+    put(&mut table, "rejoin", gateway.rejoin);
     put(
         &mut table,
         "trusted_proxies",

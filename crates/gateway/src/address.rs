@@ -3,35 +3,26 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use sortie_domain::broker::address::{Place, place};
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 
-/// Longest host name, in characters.
-const MAX_HOST_CHARS: usize = 253;
 /// Longest wait for the name service.
 const LOOKUP_DEADLINE: Duration = Duration::from_secs(5);
 
 /// The address behind `ip:port`, `[v6]:port` or `host:port`; `None` if there is none. Of a host with several, the
 /// first IPv4 one: a player may have no IPv6.
 pub(crate) async fn resolve(details: &str) -> Option<SocketAddr> {
-    let details = details.trim();
-    let address = match details.parse::<SocketAddr>() {
-        Ok(address) => address,
-        Err(_) => look_up(details).await?,
-    };
-    let reachable = address.port() != 0 && !address.ip().is_unspecified();
-    reachable.then_some(address)
+    match place(details).ok()? {
+        Place::Address(address) => Some(address),
+        Place::Host { name, port } => look_up(name, port).await,
+    }
 }
 
-async fn look_up(details: &str) -> Option<SocketAddr> {
-    let (host, port) = details.rsplit_once(':')?;
-    let port: u16 = port.parse().ok()?;
-    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-    if host.is_empty() || host.len() > MAX_HOST_CHARS || !host.chars().all(is_name) {
-        return None;
-    }
+async fn look_up(host: &str, port: u16) -> Option<SocketAddr> {
     match timeout(LOOKUP_DEADLINE, lookup_host((host, port))).await {
-        Ok(Ok(found)) => first_v4(found),
+        // Some name services answer with the unspecified address for what they block.
+        Ok(Ok(found)) => first_v4(found.filter(|address| !address.ip().to_canonical().is_unspecified())),
         Ok(Err(error)) => {
             tracing::warn!(host, %error, "a game server's host name cannot be resolved");
             None
@@ -63,7 +54,6 @@ mod tests {
         for text in ["10.1.2.3:7777", "[2001:db8::1]:7777"] {
             assert_eq!(resolve(text).await.unwrap().to_string(), text);
         }
-        assert_eq!(resolve(" 10.1.2.3:7777\n").await.unwrap().to_string(), "10.1.2.3:7777");
     }
 
     #[tokio::test]
@@ -74,21 +64,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_address_is_refused() {
-        for text in [
-            "",
-            "10.1.2.3",
-            "10.1.2.3:",
-            "10.1.2.3:0",
-            "10.1.2.3:65536",
-            "0.0.0.0:7777",
-            "[::]:7777",
-            ":7777",
-            "a b:7777",
-            "{\"ip\":\"1.2.3.4\"}",
-            "https://example.com:443",
-            "2001:db8::1:7777:",
-        ] {
+    async fn what_leads_nowhere_is_no_address() {
+        for text in ["", "10.1.2.3:0", "0.0.0.0:7777", "0:7777", "no-such-host.invalid:7777"] {
             assert_eq!(resolve(text).await, None, "{text}");
         }
     }

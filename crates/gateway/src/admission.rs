@@ -21,6 +21,8 @@ pub(crate) struct Admission {
     pub(crate) token: String,
     pub(crate) given: Given,
     pub(crate) way: Way,
+    /// What a guest shows to be known again.
+    pub(crate) player_key: Option<String>,
 }
 
 /// What is taken back unless the player is told of it.

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use sortie_serving::Schemas;
 
 use crate::feedback::Feedback;
-use crate::http::{Asked, WannaplayAnswer};
+use crate::http::{Asked, Returning, WannaplayAnswer};
 use crate::vote::VoteAnswer;
 
 const TAG: &str = "Players";
@@ -39,6 +39,7 @@ fn paths(schemas: &mut Schemas) -> Value {
         },
         "/matchmaker/request/{game}/{version}": {"post": with_body(request(&feedback), &asked)},
         "/matchmaker/ws": {"get": websocket()},
+        "/matchmaker/matches/{id}/rejoin": {"post": rejoin(&schemas.read::<Returning>(), &answer)},
         "/matchmaker/tickets/{id}/accept": {"post": vote("matchmakerAccept", "Agree to a match", &asked, &voted)},
         "/matchmaker/tickets/{id}/decline": {
             "post": vote("matchmakerDecline", "Do not agree to a match", &asked, &voted),
@@ -74,7 +75,9 @@ fn query(names: &[&str]) -> Vec<Value> {
 }
 
 fn wannaplay(id: &str, answer: &Value) -> Value {
-    let text = "Waits until there is a seat. Asking again is safe: a seat that nobody takes is given back. With a \
+    let text = "Waits until there is a seat. Asking again is safe: a player who has a seat gets that one, with a fresh \
+        token, and so does a player of a running match (`gateway.rejoin`); a seat that nobody takes is given back. A guest \
+        is known again by the `player_key` of an earlier answer. With a \
         `queue`, takes a ticket, or finds the one that the player has, and waits for its match; where that takes longer \
         than the gateway waits (408), asking again soon keeps the ticket's place. Where a match asks for the player's \
         agreement (428), the player accepts it by `/matchmaker/tickets/{id}/accept` and asks again.";
@@ -86,7 +89,7 @@ fn wannaplay(id: &str, answer: &Value) -> Value {
         },
     });
     let mut operation = operation(id, "Ask for a seat, get one answer", text, &responses);
-    operation["parameters"] = query(&["game", "version", "client_ip", "token", "queue"]).into();
+    operation["parameters"] = query(&["game", "version", "client_ip", "token", "player_key", "queue"]).into();
     operation
 }
 
@@ -110,6 +113,28 @@ fn vote(id: &str, summary: &str, asked: &Value, voted: &Value) -> Value {
     operation
 }
 
+fn rejoin(returning: &Value, answer: &Value) -> Value {
+    let text = "The way back into a running match for one of its players, who is named in it or has a seat: the same seat, \
+        with a fresh token. Of a seat that is claimed the server may let the player in once more. A backend names the \
+        player; a player shows its token or its key.";
+    let responses = json!({
+        "200": {"description": "The way in", "content": {"application/json": {"schema": answer}}},
+        "default": {
+            "description": "No way back, and why: 404 where there is no such match or the player is not in it, 409 while it \
+                is not ready, 410 where it is over",
+            "content": {"text/plain": {"schema": {"type": "string"}}},
+        },
+    });
+    let mut operation =
+        with_body(operation("matchmakerRejoin", "Come back to a match", text, &responses), returning);
+    operation["requestBody"]["description"] = "May be empty for a player who shows a token.".into();
+    operation["requestBody"]["content"]["application/json"]["example"] = json!({"player_id": "ann"});
+    let mut parameters = vec![in_path("id")];
+    parameters.extend(query(&["token", "player_key"]));
+    operation["parameters"] = parameters.into();
+    operation
+}
+
 fn in_path(name: &str) -> Value {
     json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}})
 }
@@ -124,7 +149,7 @@ fn request(feedback: &Value) -> Value {
     let text = "The same as wannaplay, with progress.";
     let mut operation = operation("request", "Ask for a seat, hear what is going on", text, &responses);
     let mut parameters = vec![in_path("game"), in_path("version")];
-    parameters.extend(query(&["client_ip", "token", "queue"]));
+    parameters.extend(query(&["client_ip", "token", "player_key", "queue"]));
     operation["parameters"] = parameters.into();
     operation
 }
@@ -142,7 +167,7 @@ fn websocket() -> Value {
         },
     });
     let mut operation = operation("requestByWebsocket", "Ask for a seat by websocket", text, &responses);
-    operation["parameters"] = query(&["game", "version", "client_ip", "token", "queue"]).into();
+    operation["parameters"] = query(&["game", "version", "client_ip", "token", "player_key", "queue"]).into();
     operation
 }
 

@@ -45,6 +45,10 @@ pub(crate) enum JoinError {
         "nothing tells you from other players: show a player token, or say it on the websocket that you wait on"
     )]
     NotKnown,
+    #[error("player_key: is no key that this gateway has given; leave it out to play as somebody new")]
+    BadPlayerKey,
+    #[error("{0}")]
+    NoRejoin(Box<Refusal>),
     #[error("too many players are waiting; try again later")]
     TooManyWaiting,
     #[error("too many joins from your address; try again in {} s", seconds(*.0))]
@@ -118,19 +122,13 @@ impl JoinError {
             Self::Body(BodyError::TooLarge { .. }) => 413,
             Self::Body(BodyError::TooSlow { .. }) => 408,
             Self::BadToken(TokenError::KeysUnavailable) => 503,
-            Self::NotSignedIn | Self::NotKnown | Self::BadToken(_) => 401,
+            Self::NotSignedIn | Self::NotKnown | Self::BadPlayerKey | Self::BadToken(_) => 401,
             Self::RatesItself(_) => 403,
             Self::UnknownGame { .. } => 404,
             Self::TooOften(_) | Self::PlayerTooOften(_) | Self::TooManyFromAddress => 429,
             Self::Deadline | Self::StillWaits => 408,
-            Self::TicketRefused(refusal) => match refusal.kind() {
-                RefusalKind::Invalid => 400,
-                RefusalKind::NotFound => 404,
-                RefusalKind::Exists | RefusalKind::Conflict => 409,
-                RefusalKind::Gone => 410,
-                RefusalKind::Exhausted => 503,
-                RefusalKind::TooLarge => 413,
-            },
+            Self::TicketRefused(refusal) => status_of(refusal.kind()),
+            Self::NoRejoin(refusal) => status_of(refusal.kind()),
             Self::TicketOver(end) => match **end {
                 TicketEnd::TimedOut => 408,
                 TicketEnd::Cancelled(_) => 410,
@@ -167,6 +165,8 @@ impl JoinError {
             Self::PlayerTooOften(_) => "player_too_often",
             Self::TooManyFromAddress => "too_many_from_address",
             Self::NotKnown => "not_known",
+            Self::BadPlayerKey => "bad_player_key",
+            Self::NoRejoin(refusal) => refusal.code(),
             Self::Deadline => "deadline",
             Self::StillWaits => "still_waits",
             Self::AcceptFirst { .. } => "accept_first",
@@ -226,6 +226,18 @@ impl JoinError {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
+    }
+}
+
+/// The status of a refusal that the player can do something about.
+const fn status_of(kind: RefusalKind) -> u16 {
+    match kind {
+        RefusalKind::Invalid => 400,
+        RefusalKind::NotFound => 404,
+        RefusalKind::Exists | RefusalKind::Conflict => 409,
+        RefusalKind::Gone => 410,
+        RefusalKind::Exhausted => 503,
+        RefusalKind::TooLarge => 413,
     }
 }
 

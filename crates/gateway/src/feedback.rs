@@ -35,6 +35,9 @@ pub(crate) enum Feedback {
         port: u16,
         /// Digest of the server's WebTransport certificate; empty where there is none.
         cert_digest: String,
+        /// For a guest: to be sent with the next request as `player_key`, to be known again.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        player_key: Option<String>,
     },
     /// No seat: a status of HTTP, and why.
     Error(u16, String),
@@ -51,6 +54,7 @@ impl Feedback {
             ip: admission.address.ip().to_string(),
             port: admission.address.port(),
             cert_digest: String::new(),
+            player_key: admission.player_key.clone(),
         }
     }
 
@@ -137,6 +141,7 @@ mod tests {
             ip: "1.2.3.4".to_owned(),
             port: 7777,
             cert_digest: String::new(),
+            player_key: None,
         };
         for (feedback, json) in [
             (Feedback::Acknowledged, r#""Acknowledged""#),

@@ -26,6 +26,12 @@ pub(crate) struct Candidate {
     pub(crate) properties: Properties,
 }
 
+impl Candidate {
+    pub(crate) const fn fleet(&self) -> &GameFleet {
+        &self.fleet
+    }
+}
+
 /// The fleets of one game, in order of preference; never empty.
 pub(crate) type Candidates = Arc<[Candidate]>;
 

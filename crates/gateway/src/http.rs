@@ -57,7 +57,7 @@ pub fn router(gateway: Gateway) -> Router {
 }
 
 /// Each path and what answers there; `description` has an operation for each of them.
-pub(crate) fn routes() -> [(&'static str, MethodRouter<Arc<Inner>>); 8] {
+pub(crate) fn routes() -> [(&'static str, MethodRouter<Arc<Inner>>); 9] {
     [
         ("/", get(page)),
         ("/matchmaker", get(page)),
@@ -65,6 +65,7 @@ pub(crate) fn routes() -> [(&'static str, MethodRouter<Arc<Inner>>); 8] {
         ("/matchmaker/wannaplay", get(wannaplay).post(wannaplay)),
         ("/matchmaker/request/{game}/{version}", post(request)),
         ("/matchmaker/ws", any(ws::connect)),
+        ("/matchmaker/matches/{id}/rejoin", post(rejoin)),
         ("/matchmaker/tickets/{id}/accept", post(accept)),
         ("/matchmaker/tickets/{id}/decline", post(decline)),
     ]
@@ -92,6 +93,8 @@ pub(crate) struct Asked {
     pub(crate) client_ip: Option<String>,
     /// A player token, for where no header can be set, as on a browser's websocket.
     pub(crate) token: Option<Shown>,
+    /// The `player_key` of an earlier answer, by which a guest is known again.
+    pub(crate) player_key: Option<Shown>,
     /// The queue of the matchmaker to enter. Without it the player gets a seat in any match of the game.
     pub(crate) queue: Option<String>,
     /// What rules and servers look at, for a queue: a JSON object. `game` and `version` are put in.
@@ -100,7 +103,7 @@ pub(crate) struct Asked {
     pub(crate) latencies: Option<Value>,
 }
 
-/// A player token as it was shown. Whoever has it is that player, so `Debug` does not show it.
+/// A player token, or a guest's key, as it was shown. Whoever has it is that player, so `Debug` does not show it.
 #[derive(Clone, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub(crate) struct Shown(String);
@@ -108,6 +111,25 @@ pub(crate) struct Shown(String);
 impl fmt::Debug for Shown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Shown(…)")
+    }
+}
+
+/// Who is to come back to a match.
+#[derive(Default, Deserialize, JsonSchema)]
+pub(crate) struct Returning {
+    /// The player; taken from whoever shows a key with the permission `client`. Players show a token or their key instead.
+    player_id: Option<String>,
+}
+
+impl Returning {
+    fn from_body(body: &[u8]) -> Result<Self, JoinError> {
+        if body.trim_ascii().is_empty() {
+            return Ok(Self::default());
+        }
+        serde_json::from_slice(body).map_err(|error| {
+            let example = r#"{"player_id": "…"}"#;
+            JoinError::invalid("body", format!("must be empty or JSON like {example}: {error}"))
+        })
     }
 }
 
@@ -122,6 +144,7 @@ impl Asked {
             version: pick(self.version, other.version),
             client_ip: pick(self.client_ip, other.client_ip),
             token: self.token.filter(|shown| !shown.0.is_empty()).or(other.token),
+            player_key: self.player_key.or(other.player_key).filter(|shown| !shown.0.is_empty()),
             queue: pick(self.queue, other.queue),
             properties: self.properties.or(other.properties),
             latencies: self.latencies.or(other.latencies),
@@ -223,13 +246,16 @@ impl Inner {
         permit: WaitPermit,
     ) -> Result<Wish, JoinError> {
         let checked = async {
-            let (player, is_known) = match self.player(caller, asked).await? {
-                Some(player) => (player, true),
-                None => (anonymous()?, false),
+            let (known, is_guest) = match self.player(caller, asked).await? {
+                Some((player, is_guest)) => (Some(player), is_guest),
+                None => (None, true),
             };
+            let is_known = known.is_some();
+            let player = known.map_or_else(anonymous, Ok)?;
             let aim = self.aim(asked, door, is_known)?;
             let client_ip = client_ip(caller.claims(asked.client_ip.as_deref()), &self.options)?;
-            Ok(Wish { aim, player, client_ip, permit })
+            let player_key = is_guest.then(|| self.guests.of(&player));
+            Ok(Wish { aim, player, is_known, player_key, client_ip, permit })
         };
         checked.await.map_err(|error| self.count(error))
     }
@@ -254,23 +280,43 @@ impl Inner {
         Asked::from_body(body).map_err(|error| self.count(error))
     }
 
-    /// Who asks; `None` for somebody whom nothing tells from others.
-    async fn player(&self, caller: &Caller, asked: &Asked) -> Result<Option<PlayerId>, JoinError> {
+    /// Who asks, and whether it is a guest; `None` for somebody whom nothing tells from others.
+    async fn player(&self, caller: &Caller, asked: &Asked) -> Result<Option<(PlayerId, bool)>, JoinError> {
         if let Some(tokens) = &self.options.players
             && let Some(token) = caller.token(asked)
         {
             let player = tokens.player(token).await.map_err(JoinError::BadToken)?;
             let passed = self.options.player_calls.pass_named(player.as_str(), Instant::now());
-            return passed.map(|()| Some(player)).map_err(JoinError::of_player);
+            return passed.map(|()| Some((player, false))).map_err(JoinError::of_player);
         }
         match &caller.session {
             Some(session) if self.options.dev => {
                 let player = PlayerId::new(session);
-                player.map(Some).map_err(|bad| JoinError::invalid("session-id", bad.to_string()))
+                let player = player.map_err(|bad| JoinError::invalid("session-id", bad.to_string()))?;
+                Ok(Some((player, false)))
             }
             _ if self.options.must_sign_in => Err(JoinError::NotSignedIn),
-            _ => Ok(None),
+            _ => asked.player_key.as_ref().map(|shown| self.guest(&shown.0)).transpose(),
         }
+    }
+}
+
+impl Inner {
+    fn guest(&self, key: &str) -> Result<(PlayerId, bool), JoinError> {
+        let guest = self.guests.guest(key).ok_or(JoinError::BadPlayerKey)?;
+        let passed = self.options.player_calls.pass_named(guest.as_str(), Instant::now());
+        passed.map(|()| (guest, true)).map_err(JoinError::of_player)
+    }
+
+    /// Whom somebody wants back in a match: whoever speaks for players names the player, a player is itself.
+    async fn returning(&self, caller: &Caller, body: &[u8], query: Asked) -> Result<PlayerId, JoinError> {
+        let named = Returning::from_body(body)?;
+        let speaks = self.options.dev || caller.speaks_for_players;
+        if let Some(player) = named.player_id.filter(|_| speaks) {
+            return PlayerId::new(&player).map_err(|bad| JoinError::invalid("player_id", bad.to_string()));
+        }
+        let asked = query.or(Asked::from_body(body)?);
+        Ok(self.player(caller, &asked).await?.ok_or(JoinError::NotKnown)?.0)
     }
 }
 
@@ -312,6 +358,9 @@ pub(crate) struct WannaplayAnswer {
     link: SocketAddr,
     /// Digest of the server's WebTransport certificate; empty where there is none.
     cert_digest: &'static str,
+    /// For a guest: to be sent with the next request as `player_key`, to be known again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    player_key: Option<String>,
 }
 
 /// The whole body. Where it is too long the rest is read, so that its sender reads why.
@@ -343,13 +392,14 @@ async fn wannaplay(
 
 /// The one answer. It counts as given when the server takes the body to send it.
 fn answer(admission: Admission) -> Response {
-    let Admission { address, token, given, way } = admission;
+    let Admission { address, token, given, way, player_key } = admission;
     let answer = WannaplayAnswer {
         connect_token: token,
         gameserver_ip: address.ip(),
         gameserver_port: address.port(),
         link: address,
         cert_digest: "",
+        player_key,
     };
     // Strings and numbers always have a JSON form.
     let json = serde_json::to_vec(&answer).unwrap_or_default();
@@ -388,6 +438,20 @@ async fn request(
     }
 }
 
+async fn rejoin(
+    State(gateway): State<Arc<Inner>>,
+    Path(id): Path<String>,
+    Speaker(caller): Speaker,
+    Query(query): Query<Asked>,
+    Whole(body): Whole,
+) -> Result<Response, JoinError> {
+    let back = async {
+        let player = gateway.returning(&caller, &body, query).await?;
+        gateway.rejoin(&id, &player).await
+    };
+    Ok(answer(back.await.map_err(|error| gateway.count(error))?))
+}
+
 async fn accept(
     state: State<Arc<Inner>>,
     id: Path<String>,
@@ -418,7 +482,7 @@ async fn vote(
 ) -> Result<Response, JoinError> {
     let asked = query.or(gateway.body(&body)?);
     let voted = async {
-        let player = gateway.player(&caller, &asked).await?.ok_or(JoinError::NotKnown)?;
+        let (player, _) = gateway.player(&caller, &asked).await?.ok_or(JoinError::NotKnown)?;
         gateway.vote(&player, &id, vote).await
     };
     let answer = voted.await.map_err(|error| gateway.count(error))?;

@@ -1,26 +1,26 @@
-//! One player's way to a seat: reserve it, wait until its match can be played, mint the token.
+//! One player's way to a seat: find the one that the player has or reserve one, then `follow` it.
 //!
 //! The seat is reserved first and the waiting done afterwards, so that the place of whoever waits is the broker's
 //! business and survives this process. Only the wait itself is kept here, and whoever stops waiting gives the seat
-//! back.
+//! back. That a player has one seat is the broker's business too: calls may come at the same time.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use sortie_domain::broker::model::{Match, MatchState, Seat, SeatState};
-use sortie_domain::broker::words::summary;
-use sortie_domain::broker::{Broker, Command, Refusal, Reply, Standing};
-use sortie_domain::ids::{PlayerId, SeatId};
+use sortie_domain::broker::model::Match;
+use sortie_domain::broker::{Broker, Command, Refusal, Reply};
+use sortie_domain::ids::PlayerId;
 use sortie_domain::time::Timestamp;
 use sortie_engine::{CallError, Handle, Unavailable};
 use tokio::time::timeout;
 
-use crate::address::resolve;
-use crate::admission::{Admission, Given, Way, token};
+use crate::admission::Admission;
 use crate::error::JoinError;
 use crate::feedback::{Feedback, Reports};
+use crate::follow::{Followed, Reserved};
 use crate::games::{Candidate, Candidates, first_with_room};
+use crate::options::GameFleet;
 use crate::progress::Progress;
 use crate::queue::{self, Entry};
 use crate::seat_guard::SeatGuard;
@@ -34,6 +34,10 @@ pub(crate) const MAX_ATTEMPTS: u32 = 3;
 pub(crate) struct Wish {
     pub(crate) aim: Aim,
     pub(crate) player: PlayerId,
+    /// Whether the player is known by more than this request.
+    pub(crate) is_known: bool,
+    /// What proves that the player is this one, for a guest.
+    pub(crate) player_key: Option<String>,
     pub(crate) client_ip: Option<IpAddr>,
     /// Held as long as the player waits.
     pub(crate) permit: WaitPermit,
@@ -55,13 +59,14 @@ pub(crate) async fn join(gateway: Arc<Inner>, wish: Wish, reports: Reports) -> R
     let mut start = Start::new(&gateway.counters);
     let mut progress = Progress::new(&reports, gateway.options.progress_interval, wish.client_ip);
     let (searching, limit) = (search(&gateway, &wish, &mut progress), limit(&gateway, &wish.aim, &reports));
-    let found = tokio::select! {
+    let mut found = tokio::select! {
         biased;
         found = within(limit, searching) => found,
         () = gateway.options.closing.cancelled() => Err(Unavailable::ShuttingDown.into()),
     };
-    if let Ok(admission) = &found {
+    if let Ok(admission) = &mut found {
         start.way = admission.way;
+        admission.player_key = wish.player_key;
     }
     let took_ms = start.finish(found.as_ref().err().map(JoinError::label)).as_millis() as u64;
     let (player, ip) = (&wish.player, wish.client_ip.map(tracing::field::display));
@@ -78,7 +83,7 @@ pub(crate) async fn join(gateway: Arc<Inner>, wish: Wish, reports: Reports) -> R
 async fn search(gateway: &Inner, wish: &Wish, progress: &mut Progress<'_>) -> Result<Admission, JoinError> {
     progress.send(Feedback::Acknowledged).await;
     match &wish.aim {
-        Aim::DropIn(candidates) => Search { gateway, candidates, player: &wish.player, progress }.run().await,
+        Aim::DropIn(candidates) => Search { gateway, candidates, wish, progress }.run().await,
         Aim::Queue(entry) => queue::play(gateway, &wish.player, entry, progress).await,
     }
 }
@@ -102,27 +107,11 @@ async fn within(
     }
 }
 
-/// A seat, its match as it was last heard of, and the fleet that it is in.
-struct Reserved<'a> {
-    candidate: &'a Candidate,
-    seat: SeatId,
-    guard: SeatGuard,
-    game: Match,
-}
-
-/// How a wait ended that did not go wrong.
-enum Waited {
-    /// The match can be played.
-    Ready { seat: Seat, expires_at: Timestamp, details: Arc<str> },
-    /// The seat is gone, with its match or without; there may be another.
-    Lost,
-}
-
 /// The search for a seat in any match of a game.
 struct Search<'a, 'b> {
     gateway: &'a Inner,
     candidates: &'a Candidates,
-    player: &'a PlayerId,
+    wish: &'a Wish,
     progress: &'a mut Progress<'b>,
 }
 
@@ -132,55 +121,49 @@ impl<'a> Search<'a, '_> {
     }
 
     async fn run(&mut self) -> Result<Admission, JoinError> {
+        let mut why = JoinError::MatchesEnded;
         for attempt in 0..MAX_ATTEMPTS {
-            let mut reserved = self.reserve().await?;
-            let is_warm = attempt == 0 && reserved.game.state != MatchState::Queued;
-            let way = if is_warm { Way::Warm } else { Way::Cold };
-            self.progress.send(Feedback::SessionRequestAccepted(reserved.seat.to_string())).await;
-            match self.wait(&mut reserved).await? {
-                Waited::Ready { seat, expires_at, details } => {
-                    let address = resolve(&details).await.ok_or_else(|| {
-                        tracing::warn!(game = %seat.match_id, "connection details that are no address");
-                        JoinError::NoAddress
-                    })?;
-                    return self.admit(reserved, &seat, expires_at, address, way);
-                }
-                Waited::Lost => tracing::debug!(seat = %reserved.seat, "lost a seat, trying again"),
+            let reserved = self.reserve().await?;
+            match self.gateway.follow(reserved, attempt == 0, self.progress).await? {
+                Followed::Admitted(admission) => return Ok(admission),
+                Followed::Lost => {}
+                Followed::Unreachable => why = JoinError::NoAddress,
             }
         }
-        Err(JoinError::MatchesEnded)
+        Err(why)
     }
 
-    fn admit(
-        &self,
-        reserved: Reserved<'_>,
-        seat: &Seat,
-        expires_at: Timestamp,
-        address: SocketAddr,
-        way: Way,
-    ) -> Result<Admission, JoinError> {
-        let token = token(&self.gateway.options, &reserved.candidate.fleet, seat, expires_at, address)?;
-        Ok(Admission { address, token, given: Given::Seat(reserved.guard), way })
-    }
-
-    /// A seat in the fleet that can give one soonest; in another, if the broker does not know that one (any more).
+    /// The seat that the player has, or one in the fleet that can give one soonest; in another, if the broker does not
+    /// know that one (any more).
     async fn reserve(&self) -> Result<Reserved<'a>, JoinError> {
+        // Nobody else can have been here before.
+        if self.wish.is_known
+            && let Some(reserved) = self.gateway.lead_back(&self.wish.player, Some(self.candidates)).await?
+        {
+            return Ok(reserved);
+        }
         let first = self.first_candidate().await?;
         let (before, from_first) = self.candidates.split_at(first);
+        let beside: Arc<[_]> =
+            self.candidates.iter().map(|candidate| candidate.fleet.fleet.clone()).collect();
         let mut refusal = JoinError::OtherReply;
         for candidate in from_first.iter().chain(before) {
             let fleet = &candidate.fleet;
             let command = Command::Join {
                 fleet: fleet.fleet.clone(),
-                player: self.player.clone(),
+                player: self.wish.player.clone(),
                 capacity: fleet.capacity,
                 ttl: fleet.seat_ttl,
                 properties: candidate.properties.clone(),
+                beside: Arc::clone(&beside),
+                rejoin: self.gateway.options.rejoin,
             };
             match self.broker().call(command).await {
-                Ok(Reply::Seated { seat, game }) => {
-                    let guard = SeatGuard::new(self.broker().clone(), seat.id.clone());
-                    return Ok(Reserved { candidate, seat: seat.id, guard, game });
+                Ok(Reply::Seated { seat, game, again }) => {
+                    let held = &self.gateway.held;
+                    let guard = SeatGuard::new(self.broker().clone(), held, seat.id.clone(), again);
+                    let fleet = self.fleet_of(&game).unwrap_or(fleet);
+                    return Ok(Reserved { fleet, seat: seat.id, guard, game });
                 }
                 Ok(_) => return Err(JoinError::OtherReply),
                 Err(CallError::Refused(unknown @ Refusal::FleetNotFound(_))) => {
@@ -192,6 +175,12 @@ impl<'a> Search<'a, '_> {
         Err(refusal)
     }
 
+    /// The player may have had a seat in another fleet than the one that was asked.
+    fn fleet_of(&self, game: &Match) -> Option<&'a GameFleet> {
+        let named = |candidate: &&Candidate| game.spec.fleet.as_ref() == Some(&candidate.fleet.fleet);
+        self.candidates.iter().find(named).map(Candidate::fleet)
+    }
+
     /// With one fleet there is nothing to choose, and the broker is spared a question.
     async fn first_candidate(&self) -> Result<usize, JoinError> {
         if self.candidates.len() < 2 {
@@ -201,72 +190,6 @@ impl<'a> Search<'a, '_> {
         let now = now();
         Ok(self.broker().query(move |broker| first_with_room(broker, &fleets, now)).await?)
     }
-
-    /// Waits until the match of a seat is ready or over.
-    async fn wait(&mut self, reserved: &mut Reserved<'_>) -> Result<Waited, JoinError> {
-        loop {
-            let game = &reserved.game;
-            match &game.state {
-                MatchState::Failed { reason, .. } => return Err(JoinError::MatchFailed(*reason)),
-                MatchState::Cancelled { cause, .. } => return Err(JoinError::MatchCancelled(*cause)),
-                MatchState::Ended { .. } => return Ok(Waited::Lost),
-                MatchState::Queued | MatchState::PickedUp { .. } | MatchState::Ready { .. } => {}
-            }
-            let Some(seat) = game.seats.get(&reserved.seat) else { return Ok(Waited::Lost) };
-            if let (
-                MatchState::Ready { connection, .. },
-                SeatState::Reserved { expires_at: Some(expires_at) },
-            ) = (&game.state, seat.state)
-            {
-                let details = Arc::clone(connection.for_player(&seat.player));
-                return Ok(Waited::Ready { seat: seat.clone(), expires_at, details });
-            }
-            self.report_news(game).await;
-            match self.news(game).await? {
-                Some(game) => reserved.game = game,
-                None => return Ok(Waited::Lost),
-            }
-        }
-    }
-
-    /// The match with the next news about it; `None` if it is forgotten. Reports progress meanwhile.
-    async fn news(&mut self, game: &Match) -> Result<Option<Match>, JoinError> {
-        let watch = Command::WatchMatch { id: game.id.clone(), seen: game.changed_seq };
-        let mut watching = std::pin::pin!(self.broker().call(watch));
-        loop {
-            tokio::select! {
-                biased;
-                reply = &mut watching => return match reply {
-                    Ok(Reply::Match(game)) => Ok(Some(game)),
-                    Ok(_) => Err(JoinError::OtherReply),
-                    Err(CallError::Refused(Refusal::MatchNotFound(_))) => Ok(None),
-                    Err(error) => Err(error.into()),
-                },
-                () = self.progress.due(), if self.progress.wanted() => {
-                    let text = text(self.gateway, game).await;
-                    self.progress.report(text).await;
-                }
-            }
-        }
-    }
-
-    async fn report_news(&mut self, game: &Match) {
-        if self.progress.wanted() {
-            let text = text(self.gateway, game).await;
-            self.progress.news(text).await;
-        }
-    }
-}
-
-async fn text(gateway: &Inner, game: &Match) -> String {
-    let known = Standing::from(&game.state);
-    if game.state != MatchState::Queued {
-        return summary(&known);
-    }
-    let id = game.id.clone();
-    let asked = gateway.broker.query(move |broker| broker.standing(&id)).await;
-    // Whoever waits for news hears why there was no answer.
-    summary(&asked.ok().flatten().unwrap_or(known))
 }
 
 /// The time by the wall clock.

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `http` | the routes: one answer (`wannaplay`), or feedback streamed in chunks |
 //! | `ws` | the same feedback over a websocket |
-//! | `join` | what all of them do: reserve a seat, wait for its match, mint a token |
+//! | `join`, `follow` | what all of them do: reserve a seat; wait for its match, mint a token |
+//! | `rejoin`, `guest` | back into the match that a player is in; how a guest is known again |
 //! | `queue`, `desk` | the same through a queue of the matchmaker: take a ticket, wait, take the seat in its match; who waits for which ticket |
 //! | `vote` | whether a player agrees to a match, and in what words it is asked |
 //! | `feedback`, `progress` | what a player hears meanwhile |
@@ -15,8 +16,8 @@
 //!
 //! The routes and their JSON are those of bevygap, so that its clients work unchanged. There, a matchmaker talks to
 //! the platform and bookkeeping in NATS tells who holds what; here the broker's seat is that bookkeeping, and the
-//! gateway keeps nothing: a player who goes away, at whatever moment, is a seat given back. Only a ticket outlives its
-//! connection, for a while.
+//! gateway keeps nothing: a player who goes away, at whatever moment, is a seat given back, and one who asks again gets the
+//! same seat. Only a ticket outlives its connection, for a while.
 
 mod address;
 mod admission;
@@ -25,12 +26,15 @@ mod description;
 mod desk;
 mod error;
 mod feedback;
+mod follow;
 mod games;
+mod guest;
 mod http;
 mod join;
 mod options;
 mod progress;
 mod queue;
+mod rejoin;
 mod seat_guard;
 mod stats;
 mod vote;
@@ -49,6 +53,8 @@ use tokio_util::task::TaskTracker;
 use desk::Desk;
 use error::JoinError;
 use games::Games;
+use guest::GuestKeys;
+use seat_guard::HeldSeats;
 use stats::Counters;
 
 pub use description::description;
@@ -72,6 +78,8 @@ pub(crate) struct Inner {
     /// Where there is a matchmaker.
     pub(crate) desk: Option<Desk>,
     pub(crate) counters: Counters,
+    pub(crate) guests: GuestKeys,
+    pub(crate) held: Arc<HeldSeats>,
     waits: Arc<Semaphore>,
     addresses: Allowances,
     sockets: TaskTracker,
@@ -96,7 +104,8 @@ impl Gateway {
         let waits = Arc::new(Semaphore::new(options.max_waits));
         let addresses = Allowances::new(options.per_address);
         let (counters, sockets) = (Counters::default(), TaskTracker::new());
-        let inner = Inner { broker, options, games, desk, counters, waits, addresses, sockets };
+        let (guests, held) = (GuestKeys::new(&options.private_key), Arc::default());
+        let inner = Inner { broker, options, games, desk, counters, guests, held, waits, addresses, sockets };
         Ok(Self { inner: Arc::new(inner) })
     }
 

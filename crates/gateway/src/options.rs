@@ -111,6 +111,8 @@ pub struct GatewayOptions {
     pub dev: bool,
     /// Tells who players are by their tokens; `None` where players do not sign in.
     pub players: Option<PlayerTokens>,
+    /// Whether a player who is in a match, or belongs to one, is led back to it when asking for another of the game.
+    pub rejoin: bool,
     /// Whether players have to sign in.
     pub must_sign_in: bool,
     /// Who is believed about a player's address without being a proxy; `None` for nobody.
@@ -142,6 +144,7 @@ impl GatewayOptions {
             loopback_replacement: None,
             dev: false,
             players: None,
+            rejoin: true,
             must_sign_in: false,
             speaks_for_players: None,
             may_rate_themselves: false,

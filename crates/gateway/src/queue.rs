@@ -20,11 +20,11 @@ use sortie_domain::time::Timestamp;
 use sortie_engine::CallError;
 
 use crate::Inner;
-use crate::address::resolve;
 use crate::admission::{Admission, Given, Way, token};
 use crate::desk::{Desk, Entered, Found, Visit, key};
 use crate::error::JoinError;
 use crate::feedback::Feedback;
+use crate::follow::{Followed, Reserved};
 use crate::games::Candidates;
 use crate::join::{MAX_ATTEMPTS, now};
 use crate::options::GameFleet;
@@ -134,12 +134,29 @@ pub(crate) async fn play(
 ) -> Result<Admission, JoinError> {
     let Some(desk) = &gateway.desk else { return Err(JoinError::NoQueues) };
     let queueing = Queueing { gateway, desk, player, entry };
-    for _ in 0..MAX_ATTEMPTS {
-        let visit = queueing.enter().await?;
+    let mut why = JoinError::MatchesEnded;
+    for attempt in 0..MAX_ATTEMPTS {
+        let visit = match queueing.enter().await? {
+            Place::Ticket(visit) => visit,
+            Place::Match(reserved) => match gateway.follow(*reserved, attempt == 0, progress).await? {
+                Followed::Admitted(admission) => return Ok(admission),
+                Followed::Lost => continue,
+                Followed::Unreachable => {
+                    why = JoinError::NoAddress;
+                    continue;
+                }
+            },
+        };
         progress.send(Feedback::SessionRequestAccepted(visit.ticket.to_string())).await;
         let visit = match queueing.wait(&visit, progress).await {
             Ok(match_id) => match queueing.seat(&match_id).await? {
-                Some(seated) => return queueing.admit(seated, visit).await,
+                Some(seated) => match queueing.admit(seated, visit).await? {
+                    Ok(admission) => return Ok(admission),
+                    Err(visit) => {
+                        why = JoinError::NoAddress;
+                        visit
+                    }
+                },
                 // It was over before its player came.
                 None => visit,
             },
@@ -153,7 +170,7 @@ pub(crate) async fn play(
         tracing::debug!(ticket = %visit.ticket, "the match of a ticket is over, entering anew");
         visit.over();
     }
-    Err(JoinError::MatchesEnded)
+    Err(why)
 }
 
 struct Queueing<'a> {
@@ -168,6 +185,14 @@ struct Seated {
     seat: Seat,
     game: Match,
     fleet: GameFleet,
+}
+
+/// Where a player is.
+enum Place<'a> {
+    /// In the queue.
+    Ticket(Visit),
+    /// In a match.
+    Match(Box<Reserved<'a>>),
 }
 
 /// What the matchmaker knows of a player's ticket.
@@ -192,13 +217,13 @@ enum Standing {
     Forgotten,
 }
 
-impl Queueing<'_> {
-    /// The player's ticket: the one there is, or a new one.
-    async fn enter(&self) -> Result<Visit, JoinError> {
+impl<'a> Queueing<'a> {
+    /// The player's ticket: the one there is, or a new one. Whoever is in a match already needs none.
+    async fn enter(&self) -> Result<Place<'a>, JoinError> {
         for _ in 0..MAX_LOOKS {
             match self.desk.find(self.player, self.entry.is_known) {
                 Found::Ticket(visit) => match self.known(Some(visit.ticket.clone())).await? {
-                    Known::Good(_) => return Ok(visit),
+                    Known::Good(_) => return Ok(Place::Ticket(visit)),
                     Known::Elsewhere(ticket) => return Err(self.waits(&ticket)),
                     Known::None => visit.over(),
                 },
@@ -211,8 +236,8 @@ impl Queueing<'_> {
                     }
                 }
                 Found::Nothing => {
-                    if let Some(visit) = self.begin().await? {
-                        return Ok(visit);
+                    if let Some(place) = self.begin().await? {
+                        return Ok(place);
                     }
                 }
             }
@@ -220,14 +245,22 @@ impl Queueing<'_> {
         Err(JoinError::EntersTwice)
     }
 
-    /// A ticket that somebody has started for the player, or a new one; `None` if another connection was faster.
-    async fn begin(&self) -> Result<Option<Visit>, JoinError> {
+    /// A ticket that somebody has started for the player, the match that the player is in, or a new ticket; `None` if
+    /// another connection was faster.
+    async fn begin(&self) -> Result<Option<Place<'a>>, JoinError> {
         match self.known(None).await? {
             Known::Good(ticket) => {
-                return Ok(self.desk.enter(self.player, &Entered::Known(&ticket), self.entry.is_known));
+                let visit = self.desk.enter(self.player, &Entered::Known(&ticket), self.entry.is_known);
+                return Ok(visit.map(Place::Ticket));
             }
             Known::Elsewhere(ticket) => return Err(self.waits(&ticket)),
             Known::None => {}
+        }
+        if self.entry.is_known {
+            let candidates = self.entry.candidates.as_ref();
+            if let Some(reserved) = self.gateway.lead_back(self.player, candidates).await? {
+                return Ok(Some(Place::Match(Box::new(reserved))));
+            }
         }
         self.check_ratings().await?;
         let draw = || getrandom::u64().map_err(|_| JoinError::NoRandomness);
@@ -241,7 +274,7 @@ impl Queueing<'_> {
         match self.desk.maker.call(Command::Start { id: Some(id), spec }).await {
             Ok(_) => {
                 visit.started();
-                Ok(Some(visit))
+                Ok(Some(Place::Ticket(visit)))
             }
             Err(CallError::Refused(refusal)) => {
                 visit.over();
@@ -361,11 +394,11 @@ impl Queueing<'_> {
         let (player, ttl) = (self.player.clone(), fleet.seat_ttl);
         let reserve = broker::Command::ReserveSeat { match_id: match_id.clone(), player, ttl };
         let (seat, game) = match broker.call(reserve).await {
-            Ok(broker::Reply::Seated { seat, game }) => (seat, game),
+            Ok(broker::Reply::Seated { seat, game, .. }) => (seat, game),
             Ok(_) => return Err(JoinError::OtherReply),
             // By another connection of this player, or by the matchmaker, for a ticket that takes a free seat.
             Err(CallError::Refused(broker::Refusal::AlreadySeated(_))) => {
-                match self.taken_seat(match_id).await? {
+                match self.taken_seat(match_id, fleet).await? {
                     Some(found) => found,
                     None => return Ok(None),
                 }
@@ -380,14 +413,29 @@ impl Queueing<'_> {
         Ok(Some(Seated { seat, game, fleet: fleet.clone() }))
     }
 
-    async fn taken_seat(&self, match_id: &MatchId) -> Result<Option<(Seat, Match)>, JoinError> {
+    /// The seat that the player has already, with as long again to claim it; `None` if it is gone.
+    async fn taken_seat(
+        &self,
+        match_id: &MatchId,
+        fleet: &GameFleet,
+    ) -> Result<Option<(Seat, Match)>, JoinError> {
         let (id, player) = (match_id.clone(), self.player.clone());
         let found = self.gateway.broker.query(move |broker| {
             let (_, game) = ready_match(broker, &id)?;
-            let seat = game.seats.of_player(&player)?.clone();
-            Some((seat, game))
+            Some(game.seats.of_player(&player)?.state)
         });
-        Ok(found.await?)
+        let Some(state) = found.await? else { return Ok(None) };
+        if matches!(state, SeatState::Claimed { .. }) && !self.gateway.options.rejoin {
+            return Err(JoinError::AlreadyPlays);
+        }
+        let (match_id, player) = (match_id.clone(), self.player.clone());
+        let rejoin = broker::Command::Rejoin { match_id, player, ttl: fleet.seat_ttl };
+        match self.gateway.broker.call(rejoin).await {
+            Ok(broker::Reply::Seated { seat, game, .. }) => Ok(Some((seat, game))),
+            Ok(_) => Err(JoinError::OtherReply),
+            Err(CallError::Refused(_)) => Ok(None),
+            Err(CallError::Unavailable(why)) => Err(why.into()),
+        }
     }
 
     /// How the tokens for a fleet's servers are made. A server that belongs to no fleet of a game is taken to run the game
@@ -399,23 +447,16 @@ impl Queueing<'_> {
         named.or_else(asked).ok_or(JoinError::NoGame)
     }
 
-    async fn admit(&self, seated: Seated, visit: Visit) -> Result<Admission, JoinError> {
+    /// The way into the match; the visit again where nobody can connect to it.
+    async fn admit(&self, seated: Seated, visit: Visit) -> Result<Result<Admission, Visit>, JoinError> {
         let Seated { seat, game, fleet } = seated;
-        let expires_at = match seat.state {
-            SeatState::Reserved { expires_at: Some(expires_at) } => expires_at,
-            SeatState::Reserved { expires_at: None } => return Err(JoinError::MatchesEnded),
-            SeatState::Claimed { .. } => {
-                visit.over();
-                return Err(JoinError::AlreadyPlays);
-            }
-        };
         let MatchState::Ready { connection, .. } = &game.state else { return Err(JoinError::MatchesEnded) };
-        let address = resolve(connection.for_player(&seat.player)).await.ok_or_else(|| {
-            tracing::warn!(game = %seat.match_id, "connection details that are no address");
-            JoinError::NoAddress
-        })?;
+        let expires_at = seat.claimable_until().ok_or(JoinError::MatchesEnded)?;
+        let details = connection.for_player(&seat.player);
+        let Some(address) = self.gateway.reach(&seat.match_id, details).await? else { return Ok(Err(visit)) };
         let token = token(&self.gateway.options, &fleet, &seat, expires_at, address)?;
-        Ok(Admission { address, token, given: Given::Ticket(visit), way: Way::Queue })
+        let (given, way) = (Given::Ticket(visit), Way::Queue);
+        Ok(Ok(Admission { address, token, given, way, player_key: None }))
     }
 }
 

@@ -1,33 +1,85 @@
 //! A seat is given back, unless its player has been told of it.
+//!
+//! A player who asks again while an earlier call still waits is given the same seat, so that several calls may hold it. It
+//! is given back when the last of them is gone, if none has told the player; never one that an earlier answer told of.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sortie_domain::broker::{Broker, Command};
 use sortie_domain::ids::SeatId;
 use sortie_engine::Handle;
 use tokio::runtime::Handle as Runtime;
 
-/// A seat that nobody knows of yet. Dropped, it is given back.
+/// The seats that calls hold here: at most one for each player who waits.
+#[derive(Default)]
+pub(crate) struct HeldSeats(Mutex<BTreeMap<SeatId, Held>>);
+
+#[derive(Default)]
+struct Held {
+    /// Calls that have been given the seat and have not ended.
+    calls: usize,
+    /// One of them was the first to be given it.
+    is_new: bool,
+    /// One of them has told the player.
+    is_told: bool,
+}
+
+impl HeldSeats {
+    fn seats(&self) -> MutexGuard<'_, BTreeMap<SeatId, Held>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(&self, seat: &SeatId, is_new: bool) {
+        let mut seats = self.seats();
+        let held = seats.entry(seat.clone()).or_default();
+        held.calls += 1;
+        held.is_new |= is_new;
+    }
+
+    /// One call less holds the seat; whether it is to be given back.
+    fn leave(&self, seat: &SeatId, is_told: bool) -> bool {
+        let mut seats = self.seats();
+        let Some(held) = seats.get_mut(seat) else { return false };
+        held.calls = held.calls.saturating_sub(1);
+        held.is_told |= is_told;
+        let (last, nobodys) = (held.calls == 0, held.is_new && !held.is_told);
+        if last {
+            seats.remove(seat);
+        }
+        last && nobodys
+    }
+}
+
+/// A seat that this call holds. Dropped, it is given back if nobody knows of it.
 pub(crate) struct SeatGuard {
     broker: Handle<Broker>,
     runtime: Runtime,
-    seat: Option<SeatId>,
+    held: Arc<HeldSeats>,
+    seat: SeatId,
+    is_told: bool,
 }
 
 impl SeatGuard {
-    /// Guards `seat`. Only inside of a tokio runtime, which gives the seat back later.
-    pub(crate) fn new(broker: Handle<Broker>, seat: SeatId) -> Self {
-        Self { broker, runtime: Runtime::current(), seat: Some(seat) }
+    /// Guards `seat`; `again` says that its player had it before. Only inside of a tokio runtime, which gives the seat back
+    /// later.
+    pub(crate) fn new(broker: Handle<Broker>, held: &Arc<HeldSeats>, seat: SeatId, again: bool) -> Self {
+        held.enter(&seat, !again);
+        Self { broker, runtime: Runtime::current(), held: Arc::clone(held), seat, is_told: false }
     }
 
-    /// The player has the seat, or it is no more.
+    /// The player has the seat.
     pub(crate) fn keep(mut self) {
-        self.seat = None;
+        self.is_told = true;
     }
 }
 
 impl Drop for SeatGuard {
     fn drop(&mut self) {
-        let Some(seat) = self.seat.take() else { return };
-        let broker = self.broker.clone();
+        if !self.held.leave(&self.seat, self.is_told) {
+            return;
+        }
+        let (broker, seat) = (self.broker.clone(), self.seat.clone());
         self.runtime.spawn(async move {
             match broker.call(Command::ReleaseSeat { seat: seat.clone() }).await {
                 Ok(_) => tracing::debug!(%seat, "gave a seat back"),
@@ -35,5 +87,31 @@ impl Drop for SeatGuard {
                 Err(error) => tracing::debug!(%seat, %error, "could not give a seat back"),
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seat_is_given_back_with_its_last_call_if_nobody_was_told() {
+        let seat = SeatId::new("seat-1").unwrap();
+        let held = HeldSeats::default();
+        // Told of by nobody, by calls in either order of hearing.
+        for [first, second] in [[true, false], [false, true]] {
+            held.enter(&seat, first);
+            held.enter(&seat, second);
+            assert!(!held.leave(&seat, false), "another call still waits for it");
+            assert!(held.leave(&seat, false));
+        }
+        // Told of by one of two.
+        held.enter(&seat, true);
+        held.enter(&seat, false);
+        assert!(!held.leave(&seat, true) && !held.leave(&seat, false));
+        // Told of by an earlier answer.
+        held.enter(&seat, false);
+        assert!(!held.leave(&seat, false));
+        assert!(held.seats().is_empty());
     }
 }

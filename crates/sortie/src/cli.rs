@@ -330,6 +330,19 @@ pub(crate) enum MatchAction {
     Explain(MatchId),
     /// Cancel a match
     Cancel(MatchId),
+    /// Give one of its players a fresh connect token for a running match
+    Rejoin(Rejoin),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Rejoin {
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+    /// The match's id
+    pub(crate) id: String,
+    /// The player's id
+    #[arg(long)]
+    pub(crate) player: String,
 }
 
 #[derive(Args, Debug)]
@@ -371,6 +384,9 @@ pub(crate) struct MatchList {
     /// Only those in this state
     #[arg(long)]
     pub(crate) state: Option<State>,
+    /// Only those that are not over and that this player belongs to
+    #[arg(long)]
+    pub(crate) player: Option<String>,
 }
 
 #[derive(Args, Debug)]

@@ -589,6 +589,7 @@ fn gateway(
     let options = GatewayOptions {
         matchmaker,
         reconnect_grace: config.gateway.reconnect_grace,
+        rejoin: config.gateway.rejoin,
         default_game: default.and_then(|fleet| fleet.game.as_ref()).map(game),
         wait_deadline: config.gateway.wait_deadline,
         progress_interval: config.gateway.progress_interval,

@@ -27,7 +27,9 @@ impl PrivateKey {
         Self(bytes)
     }
 
-    pub(crate) const fn bytes(&self) -> &[u8; KEY_BYTES] {
+    /// The secret itself, for whoever derives other keys from it.
+    #[must_use]
+    pub const fn bytes(&self) -> &[u8; KEY_BYTES] {
         &self.0
     }
 }

@@ -76,6 +76,7 @@ fn subject(event: &Event) -> Option<&str> {
         | Event::MatchCancelled { id, .. }
         | Event::MatchPlacesReported { id, .. } => Some(id.as_str()),
         Event::SeatReserved { match_id, .. }
+        | Event::SeatRenewed { match_id, .. }
         | Event::SeatClaimed { match_id, .. }
         | Event::SeatClosed { match_id, .. } => Some(match_id.as_str()),
         Event::ServerRegistered { server }
@@ -120,7 +121,7 @@ fn data(event: &Event) -> Value {
             "seat_id": seat.as_str(), "match_id": match_id.as_str(), "player_id": player.as_str(),
             "client_id": client_id.to_string(), "ttl_ms": whole_millis(*ttl),
         }),
-        Event::SeatClaimed { seat, match_id } => {
+        Event::SeatRenewed { seat, match_id } | Event::SeatClaimed { seat, match_id } => {
             json!({ "seat_id": seat.as_str(), "match_id": match_id.as_str() })
         }
         Event::SeatClosed { seat, match_id, end } => json!({

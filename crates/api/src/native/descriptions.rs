@@ -32,6 +32,11 @@ fn matches(schemas: &mut Schemas) -> Vec<Operation> {
     let states = json!({"type": "array", "items": {"type": "string", "enum": STATES}});
     let list = Operation::new("GET /v1/matches", TAG, "listMatches", "List matches, by id")
         .query("state", &states, "Only those in one of these states; several parameters, or commas.")
+        .query(
+            "player",
+            &json!({"type": "string"}),
+            "Only those that are not over and name this player, or in which the player has a seat.",
+        )
         .answer::<Matches>(schemas, 200, "A page of matches");
     vec![
         Operation::new("POST /v1/matches", TAG, "submitMatch", "Submit a match to be played")

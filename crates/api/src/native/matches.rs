@@ -124,8 +124,14 @@ pub(super) async fn list(State(api): State<Api>, uri: Uri) -> Response {
         let mut params = Params::of(&uri)?;
         let PageParams { after, limit } = PageParams::take(&mut params, MatchId::new)?;
         let states = states(&params.all("state"))?;
+        let player = params.one("player")?.map(|text| PlayerId::new(&text)).transpose();
+        let player = player.map_err(|problem| ApiError::field("player", problem))?;
         params.finish()?;
-        let page = api.query(move |broker| broker.matches(&states, after.as_ref(), limit)).await?;
+        let page = api.query(move |broker| match player {
+            Some(player) => broker.matches_of(&player, &states, after.as_ref(), limit),
+            None => broker.matches(&states, after.as_ref(), limit),
+        });
+        let page = page.await?;
         let next = page.items.last().filter(|_| page.more).map(|game| game.id.to_string());
         let matches = page.items.iter().map(view).collect::<Result<_, _>>()?;
         Ok((StatusCode::OK, Matches { matches, next }))

@@ -96,6 +96,30 @@ async fn servers_and_fleets_are_listed() {
 }
 
 #[tokio::test]
+async fn matches_are_listed_by_player() {
+    let server = Server::start().await;
+    let id = server.ready_match("s1", json!({"players": ["p1"], "capacity": 3})).await;
+    let other = server.ok("POST", "/v1/matches", json!({"players": ["p1", "p2"]})).await["match_id"].clone();
+    let list = async |query: &str| {
+        let page = server.ok("GET", &format!("/v1/matches?{query}"), Value::Null).await;
+        page["matches"].as_array().unwrap().iter().map(|game| game["match_id"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(list("player=p1").await.len(), 2);
+    assert_eq!(list("player=p1&state=ready").await, [id.as_str()]);
+    assert_eq!(list("player=p2").await, [other]);
+    assert_eq!(list("player=p3").await, [""; 0]);
+    let seat = server.ok("POST", &format!("/v1/matches/{id}/seats"), json!({"player_id": "p3"})).await;
+    assert_eq!(list("player=p3").await, [id.as_str()]);
+    server.ok("DELETE", &format!("/v1/seats/{}", seat["seat_id"].as_str().unwrap()), Value::Null).await;
+    assert_eq!(list("player=p3").await, [""; 0]);
+    let first = server.ok("GET", "/v1/matches?player=p1&limit=1", Value::Null).await;
+    let next = first["next"].as_str().unwrap();
+    assert_eq!(list(&format!("player=p1&after={next}")).await.len(), 1);
+    let (status, answer) = server.send("GET", "/v1/matches?player=", "").await;
+    assert_eq!((status, &answer["error"]["code"]), (400, &json!("invalid_field")));
+}
+
+#[tokio::test]
 async fn seats_are_reserved_claimed_once_and_released() {
     let server = Server::start().await;
     let id = server.ready_match("s1", json!({"players": ["p1"], "capacity": 2})).await;

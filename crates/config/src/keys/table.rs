@@ -272,6 +272,12 @@ pub(super) static REST: &[KeyDoc] = &[
         "How long the ticket of a player whose connection is gone waits on, to be found again by the same player; then it is called off. 0s to 1h.",
     ),
     key(
+        "gateway.rejoin",
+        Switch,
+        Default("true"),
+        "Whether a player who is in a running match, or named in one, is led back to it when asking for a seat in its game or starting a ticket at the gateway. Who has a reserved seat gets that one in any case.",
+    ),
+    key(
         "gateway.trusted_proxies",
         Texts,
         Default("[]"),

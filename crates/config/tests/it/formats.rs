@@ -66,6 +66,7 @@ fn every_key_arrives() {
     assert_eq!(gateway.wait_deadline, Duration::from_secs(60));
     assert_eq!(gateway.progress_interval, Duration::from_millis(500));
     assert_eq!(gateway.reconnect_grace, Duration::from_secs(45));
+    assert!(!gateway.rejoin);
     let proxies: Vec<_> = gateway.trusted_proxies.iter().map(ToString::to_string).collect();
     assert_eq!(proxies, ["10.0.0.0/8", "192.0.2.1/32", "2001:db8::/32"]);
     let web = ["https://play.example.com", "http://localhost:8080", "https://a.example"];

@@ -140,6 +140,7 @@ players = "signed_in"
 wait_deadline = "60s"
 progress_interval = "500ms"
 reconnect_grace = "45s"
+rejoin = false
 rate_per_address = 0
 burst_per_address = 7
 waiting_per_address = 0

@@ -152,6 +152,25 @@ pub enum Command {
         ttl: Duration,
         /// Properties of a new match.
         properties: Properties,
+        /// Further fleets of the same game. A player who has a seat in a match of theirs, or of `fleet`, is given that one.
+        beside: Arc<[FleetId]>,
+        /// Whether that holds for players who are in the match, and for those whom its order names, too.
+        rejoin: bool,
+    },
+    /// A player of a certain match comes back to it: the player's own seat, with as long again to claim it, or a seat
+    /// where the player has none.
+    Rejoin {
+        /// Which match.
+        match_id: MatchId,
+        /// Who.
+        player: PlayerId,
+        /// How long the player may take to claim a new seat once the match is ready.
+        ttl: Duration,
+    },
+    /// Where the server said that players of a match connect, nobody can: it is no address, or its name is not known.
+    ReportUnreachable {
+        /// Which match.
+        match_id: MatchId,
     },
     /// A seat in a certain match.
     ReserveSeat {
@@ -190,6 +209,14 @@ pub enum Command {
         id: MatchId,
         /// [`Match::changed_seq`] of the news that the caller has; 0 for none.
         seen: u64,
+    },
+    /// Kept until the match of a seat is ready or over, or the seat is gone. Others who come and go are no news to whoever
+    /// waits for that.
+    AwaitReady {
+        /// Which match.
+        match_id: MatchId,
+        /// Which seat.
+        seat: SeatId,
     },
     /// The platform runs the server.
     AllocationStarted {
@@ -274,14 +301,16 @@ pub enum Reply {
         /// Its matches before, with where their players connected.
         matches: Vec<(MatchId, Option<Arc<str>>)>,
     },
-    /// To `Join`, `ReserveSeat`, `ClaimSeat`: the seat and its match.
+    /// To `Join`, `Rejoin`, `ReserveSeat`, `ClaimSeat`: the seat and its match.
     Seated {
         /// The seat.
         seat: Seat,
         /// Its match.
         game: Match,
+        /// The player had the seat before.
+        again: bool,
     },
-    /// To `CancelMatch`, `EndActiveMatch`, `ReportFreePlaces`, `WatchMatch`: the match as it is now.
+    /// To `CancelMatch`, `EndActiveMatch`, `ReportFreePlaces`, `WatchMatch`, `AwaitReady`: the match as it is now.
     Match(Match),
 }
 
@@ -354,6 +383,13 @@ pub enum Refusal {
     MatchFull(MatchId),
     /// The player has a seat in the match.
     AlreadySeated(PlayerId),
+    /// The player is not one of the match's.
+    NotOfMatch {
+        /// The player.
+        player: PlayerId,
+        /// The match.
+        match_id: MatchId,
+    },
     /// The seat is claimed.
     AlreadyClaimed(SeatId),
     /// The match is not ready, so nobody can be in it.
@@ -425,6 +461,7 @@ impl Refusal {
         "no_capacity",
         "match_full",
         "already_seated",
+        "not_of_match",
         "already_claimed",
         "not_ready",
         "other_server",
@@ -454,6 +491,7 @@ impl Refusal {
             Self::NoCapacity(_) => "no_capacity",
             Self::MatchFull(_) => "match_full",
             Self::AlreadySeated(_) => "already_seated",
+            Self::NotOfMatch { .. } => "not_of_match",
             Self::AlreadyClaimed(_) => "already_claimed",
             Self::NotReady(_) => "not_ready",
             Self::OtherServer(_) => "other_server",
@@ -475,6 +513,7 @@ impl Refusal {
             Self::MatchNotFound(_)
             | Self::ServerNotFound(_)
             | Self::SeatNotFound(_)
+            | Self::NotOfMatch { .. }
             | Self::FleetNotFound(_) => RefusalKind::NotFound,
             Self::MatchExists(_) | Self::KeyReused(_) => RefusalKind::Exists,
             Self::MatchNotHeld { .. }
@@ -542,6 +581,12 @@ impl fmt::Display for Refusal {
             }
             Self::MatchFull(id) => write!(f, "match {id} is full"),
             Self::AlreadySeated(player) => write!(f, "player {player} has a seat in this match"),
+            Self::NotOfMatch { player, match_id } => {
+                write!(
+                    f,
+                    "player {player} is not in match {match_id}: no seat of it is the player's, nor is the player named in it"
+                )
+            }
             Self::AlreadyClaimed(seat) => write!(f, "seat {seat} is claimed already"),
             Self::NotReady(id) => write!(f, "match {id} is not ready, so nobody can be in it yet"),
             Self::OtherServer(seat) => write!(f, "seat {seat} belongs to a match on another server"),

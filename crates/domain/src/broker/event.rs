@@ -98,6 +98,13 @@ pub enum Event {
         /// How long the player may take, once the match is ready.
         ttl: Duration,
     },
+    /// The player has asked again, and may take as long again to claim the seat; also one that is claimed, once more.
+    SeatRenewed {
+        /// Which seat.
+        seat: SeatId,
+        /// In which match.
+        match_id: MatchId,
+    },
     /// The player has come.
     SeatClaimed {
         /// Which seat.
@@ -214,6 +221,7 @@ impl Event {
             Self::MatchCancelled { .. } => "sortie.match.cancelled",
             Self::MatchPlacesReported { .. } => "sortie.match.places_reported",
             Self::SeatReserved { .. } => "sortie.seat.reserved",
+            Self::SeatRenewed { .. } => "sortie.seat.renewed",
             Self::SeatClaimed { .. } => "sortie.seat.claimed",
             Self::SeatClosed { .. } => "sortie.seat.closed",
             Self::ServerRegistered { .. } => "sortie.server.registered",
@@ -230,6 +238,18 @@ impl Event {
         }
     }
 
+    /// Whether those who wait for a match to be ready may hear something new.
+    pub(super) const fn is_decision(&self) -> bool {
+        matches!(
+            self,
+            Self::MatchReady { .. }
+                | Self::MatchEnded { .. }
+                | Self::MatchFailed { .. }
+                | Self::MatchCancelled { .. }
+                | Self::SeatClosed { .. }
+        )
+    }
+
     /// The match that the event is about.
     #[must_use]
     pub const fn match_id(&self) -> Option<&MatchId> {
@@ -243,6 +263,7 @@ impl Event {
             | Self::MatchCancelled { id, .. }
             | Self::MatchPlacesReported { id, .. } => Some(id),
             Self::SeatReserved { match_id, .. }
+            | Self::SeatRenewed { match_id, .. }
             | Self::SeatClaimed { match_id, .. }
             | Self::SeatClosed { match_id, .. } => Some(match_id),
             Self::AllocationOrdered { for_match, .. } => for_match.as_ref(),
@@ -270,9 +291,9 @@ impl Size for Event {
             Self::SeatReserved { seat, match_id, player, .. } => {
                 seat.byte_size() + match_id.byte_size() + player.byte_size()
             }
-            Self::SeatClaimed { seat, match_id } | Self::SeatClosed { seat, match_id, .. } => {
-                seat.byte_size() + match_id.byte_size()
-            }
+            Self::SeatRenewed { seat, match_id }
+            | Self::SeatClaimed { seat, match_id }
+            | Self::SeatClosed { seat, match_id, .. } => seat.byte_size() + match_id.byte_size(),
             Self::MatchPlacesReported { id, .. } => id.byte_size(),
             Self::ServerRegistered { server }
             | Self::ServerAvailable { server }

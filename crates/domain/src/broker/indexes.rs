@@ -1,17 +1,18 @@
 //! The indexes over the broker's records: what is found without looking at each record.
 //!
 //! Every index is a function of the records alone: a record leaves its indexes before it changes and enters them
-//! again after, so no rule has to remember which index it touches. Seats are the exception, because a match may have
-//! 10,000: each enters and leaves by itself.
+//! again after, so no rule has to remember which index it touches. Seats and players are the exception, because a match
+//! may have 10,000: each enters and leaves by itself.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
+use core::ops::Bound;
 
 use super::idle::Idle;
 use super::model::{Allocation, AllocationState, Match, MatchState, Seat, SeatState, Server, ServerState};
 use super::queue::{Entry, Queue};
 use super::waiting::remove_from;
-use crate::ids::{AllocationId, FleetId, IdempotencyKey, MatchId, SeatId, ServerId};
+use crate::ids::{AllocationId, FleetId, IdempotencyKey, MatchId, PlayerId, SeatId, ServerId};
 use crate::time::Timestamp;
 
 /// Derived from the records.
@@ -33,6 +34,9 @@ pub(crate) struct Indexes {
     /// Seats of live matches, and those that matches had when they ended.
     pub(crate) seats: BTreeMap<SeatId, MatchId>,
     pub(crate) seat_expiry: BTreeSet<(Timestamp, SeatId)>,
+    /// Live matches by player: those that name the player, and those in which the player has a seat.
+    /// `None` is before every match, for a range to begin with.
+    pub(crate) by_player: BTreeSet<(PlayerId, Option<MatchId>)>,
     pub(crate) births: BTreeSet<(Timestamp, ServerId)>,
     /// Those of them that are not draining.
     pub(crate) taking: BTreeSet<(Timestamp, ServerId)>,
@@ -110,6 +114,27 @@ impl Indexes {
     pub(super) fn leave_seat(&mut self, seat: &Seat) {
         self.seats.remove(&seat.id);
         self.leave_expiry(seat);
+    }
+
+    pub(super) fn enter_players(&mut self, game: &Match) {
+        self.by_player.extend(game.players().into_iter().map(|player| (player, Some(game.id.clone()))));
+    }
+
+    pub(super) fn leave_players(&mut self, game: &Match) {
+        for player in game.players() {
+            self.by_player.remove(&(player, Some(game.id.clone())));
+        }
+    }
+
+    /// Live matches of a player by id, from the one after `after`.
+    pub(super) fn matches_of<'a>(
+        &'a self,
+        player: &'a PlayerId,
+        after: Option<&MatchId>,
+    ) -> impl Iterator<Item = &'a MatchId> {
+        let from = (player.clone(), after.cloned());
+        let of_player = self.by_player.range((Bound::Excluded(from), Bound::Unbounded));
+        of_player.take_while(move |(of, _)| of == player).filter_map(|(_, id)| id.as_ref())
     }
 
     pub(super) fn enter_expiry(&mut self, seat: &Seat) {

@@ -10,8 +10,9 @@ use super::model::{
     CancelCause, EndCause, FailReason, MAX_CAPACITY, MAX_MATCH_BYTES, MAX_PLAYERS, Match, MatchSpec,
     MatchState,
 };
+use super::waiting::Watchers;
 use super::{BrokenRule, MAX_QUEUED, MAX_WATCHERS, MAX_WATCHERS_OF_MATCH, Turn};
-use crate::ids::MatchId;
+use crate::ids::{MatchId, SeatId};
 use crate::machine::CallId;
 use crate::size::Size;
 
@@ -64,7 +65,7 @@ impl Turn<'_> {
         beside: usize,
     ) -> Result<MatchId, Refusal> {
         self.check_spec(&spec)?;
-        self.check_bytes(spec.byte_size() + MAX_MATCH_OVERHEAD_BYTES + beside)?;
+        self.check_bytes(spec.live_bytes() + MAX_MATCH_OVERHEAD_BYTES + beside)?;
         if self.state().index.queue.len() >= MAX_QUEUED {
             return Err(Refusal::TooMany { what: "matches in the queue", limit: MAX_QUEUED });
         }
@@ -141,15 +142,25 @@ impl Turn<'_> {
         if game.changed_seq > seen || game.state.is_over() {
             return Ok(Some(Reply::Match(game.clone())));
         }
-        let watchers = &self.broker.beside.watchers;
-        if watchers.len() >= MAX_WATCHERS {
-            return Err(Refusal::TooMany { what: "calls waiting for news of a match", limit: MAX_WATCHERS });
-        }
-        if watchers.of_match(&id) >= MAX_WATCHERS_OF_MATCH {
-            let what = "calls waiting for news of one match";
-            return Err(Refusal::TooMany { what, limit: MAX_WATCHERS_OF_MATCH });
-        }
+        check_watchers(&self.broker.beside.watchers, &id)?;
         self.broker.beside.watchers.insert(id, call);
+        Ok(None)
+    }
+
+    /// Answers when the match of a seat is ready or over, or the seat is gone: now, or in a later step.
+    pub(super) fn await_ready(
+        &mut self,
+        call: CallId,
+        id: MatchId,
+        seat: &SeatId,
+    ) -> Result<Option<Reply>, Refusal> {
+        let game = self.find(&id)?;
+        let is_ready = matches!(game.state, MatchState::Ready { .. });
+        if is_ready || game.state.is_over() || !game.seats.contains_key(seat) {
+            return Ok(Some(Reply::Match(game.clone())));
+        }
+        check_watchers(&self.broker.beside.awaiting, &id)?;
+        self.broker.beside.awaiting.insert(id, call);
         Ok(None)
     }
 
@@ -174,4 +185,15 @@ impl Turn<'_> {
             self.emit(Event::MatchCancelled { id: id.clone(), players, cause });
         }
     }
+}
+
+fn check_watchers(watchers: &Watchers, id: &MatchId) -> Result<(), Refusal> {
+    if watchers.len() >= MAX_WATCHERS {
+        return Err(Refusal::TooMany { what: "calls waiting for news of a match", limit: MAX_WATCHERS });
+    }
+    if watchers.of_match(id) >= MAX_WATCHERS_OF_MATCH {
+        let what = "calls waiting for news of one match";
+        return Err(Refusal::TooMany { what, limit: MAX_WATCHERS_OF_MATCH });
+    }
+    Ok(())
 }

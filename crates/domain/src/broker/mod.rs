@@ -7,6 +7,7 @@
 //! | `match_lifecycle` | queued → picked up → ready → ended, cancelled or failed |
 //! | `server_lifecycle` | pending → available → full → draining → gone; the game servers' calls |
 //! | `allocation_lifecycle` | from the order for a server to nothing being left of it |
+//! | [`address`] | connection details as an address, and which are refused |
 //! | `seats` | drop-in play: reserve, claim, release, expire; free places by the server's word |
 //! | `placement` | who gets which match, and when a new server is ordered |
 //! | `timers` | every deadline, and what it ends |
@@ -38,6 +39,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+pub mod address;
 mod allocation_lifecycle;
 mod askers;
 mod budget;
@@ -114,13 +116,16 @@ pub const MAX_REQUEST_WAIT: Duration = Duration::from_secs(300);
 pub const MAX_WAITERS: usize = 100_000;
 /// Most of them from one server.
 pub const MAX_WAITERS_OF_SERVER: usize = 64;
-/// Most calls that wait for news of a match.
+/// Most calls that wait for news of a match, and most that wait for one to be ready.
 pub const MAX_WATCHERS: usize = 1_000_000;
 /// Most of them for one match: all of them are answered in one step.
 pub const MAX_WATCHERS_OF_MATCH: usize = 20_000;
 /// Seats that are remembered because more than one call was told of them. An answer that cannot be sent is taken back
 /// at once, so that few others come between. And servers that are remembered because they were told to exit.
 const MAX_TOLD: usize = 10_000;
+
+/// Matches that are remembered because their players cannot connect.
+const MAX_UNREACHABLE: usize = 10_000;
 
 /// Quarters of a step that timers may fill, and the schedule after them, so that neither keeps the other or what follows
 /// from both waiting for ever.
@@ -150,6 +155,15 @@ impl<K: Ord + Clone> Default for Told<K> {
     }
 }
 
+/// Matches whose servers gave an address that leads nowhere, the newest.
+struct Unreachable(Recent<MatchId, Timestamp>);
+
+impl Default for Unreachable {
+    fn default() -> Self {
+        Self(Recent::new(MAX_UNREACHABLE))
+    }
+}
+
 /// What a restart may forget.
 #[derive(Default)]
 struct Beside {
@@ -169,10 +183,16 @@ struct Beside {
     told_again: Told<SeatId>,
     /// Servers that were told to exit. Whoever calls under the id of such a one that registered itself is a new server.
     told_to_exit: Told<ServerId>,
+    /// Matches whose players cannot connect, and until when nobody is sent to them.
+    unreachable: Unreachable,
     /// Matches that servers may never have heard of.
     untold: Untold,
+    /// Calls that wait for a match to be ready.
+    awaiting: Watchers,
     /// Matches with news that some who watch them have not been told.
     news: BTreeSet<MatchId>,
+    /// Matches that are decided, and some who wait for that have not been told.
+    decided: BTreeSet<MatchId>,
     /// When servers were last ordered on the schedule.
     scheduled_at: Timestamp,
     /// More was due than a step takes: ticks catch up with it.
@@ -234,6 +254,8 @@ pub enum BrokenRule {
     OrderForOverdue,
     /// A server that asks again does not hear of the match that it has.
     ForgetLostAnswer,
+    /// Players who ask again get another seat.
+    SeatTwice,
 }
 
 impl BrokenRule {
@@ -263,6 +285,7 @@ impl BrokenRule {
         Self::KeepDrained,
         Self::OrderForOverdue,
         Self::ForgetLostAnswer,
+        Self::SeatTwice,
     ];
 }
 
@@ -360,6 +383,12 @@ impl<'a> Turn<'a> {
         {
             self.broker.beside.news.insert(id.clone());
         }
+        if let Some(id) = event.match_id()
+            && event.is_decision()
+            && self.broker.beside.awaiting.watch(id)
+        {
+            self.broker.beside.decided.insert(id.clone());
+        }
         self.reconsider |= matches!(
             event,
             Event::Configured { .. }
@@ -417,9 +446,14 @@ impl<'a> Turn<'a> {
             }
             Command::AllocateServer { id, spec } => self.allocate_server(id, spec).map(Some),
             Command::DeallocateServer { server } => self.deallocate_server(&server).map(Some),
-            Command::Join { fleet, player, capacity, ttl, properties } => {
+            Command::Join { fleet, player, capacity, ttl, properties, beside, rejoin } => {
+                if let Some(seated) = self.own_seat(&fleet, &beside, &player, ttl, rejoin)? {
+                    return Ok(Some(seated));
+                }
                 self.join(&fleet, player, capacity, ttl, properties).map(Some)
             }
+            Command::Rejoin { match_id, player, ttl } => self.rejoin(&match_id, player, ttl).map(Some),
+            Command::ReportUnreachable { match_id } => Ok(Some(self.report_unreachable(&match_id))),
             Command::ReserveSeat { match_id, player, ttl } => {
                 self.reserve_seat(&match_id, player, ttl).map(Some)
             }
@@ -429,6 +463,7 @@ impl<'a> Turn<'a> {
                 self.report_free_places(&match_id, server.as_ref(), free).map(Some)
             }
             Command::WatchMatch { id, seen } => self.watch(call, id, seen),
+            Command::AwaitReady { match_id, seat } => self.await_ready(call, match_id, &seat),
             Command::AllocationStarted { allocation } => Ok(Some(self.allocation_started(&allocation))),
             Command::AllocationFailed { allocation, error } => {
                 Ok(Some(self.allocation_failed(&allocation, &error)))
@@ -455,12 +490,18 @@ impl<'a> Turn<'a> {
     fn tell_watchers(&mut self) {
         while !self.is_full() {
             let beside = &mut self.broker.beside;
-            let Some(id) = beside.news.first().cloned() else { break };
-            let Some(call) = beside.watchers.take_of(&id) else {
-                beside.news.remove(&id);
+            let (of, calls) = match (beside.news.first(), beside.decided.first()) {
+                (Some(id), _) => (id.clone(), &mut beside.watchers),
+                (None, Some(id)) => (id.clone(), &mut beside.awaiting),
+                (None, None) => break,
+            };
+            let Some(call) = calls.take_of(&of) else {
+                if !beside.news.remove(&of) {
+                    beside.decided.remove(&of);
+                }
                 continue;
             };
-            let news = self.find(&id).map(|game| Reply::Match(game.clone()));
+            let news = self.find(&of).map(|game| Reply::Match(game.clone()));
             self.answer(call, news);
         }
     }
@@ -514,6 +555,7 @@ impl Machine for Broker {
     fn abandon(&mut self, call: CallId) {
         self.beside.waiters.take_call(call);
         self.beside.watchers.take_call(call);
+        self.beside.awaiting.take_call(call);
     }
 
     fn undelivered(&mut self, at: Moment, answer: &Answer<Self>, step: &mut Step<Self>) {
@@ -523,7 +565,7 @@ impl Machine for Broker {
             Ok(Reply::Requested { offer, more, .. }) => {
                 offer.iter().chain(more).for_each(|offer| turn.take_back(offer));
             }
-            Ok(Reply::Seated { seat, .. }) => turn.give_back(seat),
+            Ok(Reply::Seated { seat, again: false, .. }) => turn.give_back(seat),
             _ => {}
         }
         turn.settle();

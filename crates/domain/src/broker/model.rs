@@ -249,6 +249,12 @@ impl Match {
         !left && self.names(player)
     }
 
+    /// The time to claim a seat begins anew, where it has begun.
+    pub(super) fn renew(&mut self, seat: &SeatId, now: Timestamp) -> Option<(Seat, Seat)> {
+        let ttl = self.seats.get(seat).filter(|_| matches!(self.state, MatchState::Ready { .. }))?.ttl;
+        self.seats.renew(seat, now + ttl)
+    }
+
     fn names(&self, player: &PlayerId) -> bool {
         self.seats.names(&self.spec.players, player)
     }
@@ -430,6 +436,7 @@ causes! {
         ServerShutDown = "server_shut_down", 6, "the game server said that it shuts down";
         EndedBeforeReady = "ended_before_ready", 7, "the game server gave the match up before it was ready";
         FleetRemoved = "fleet_removed", 8, "the fleet that the match belongs to is no longer configured";
+        Unreachable = "unreachable", 9, "the game server gave an address that leads nowhere";
     }
 }
 
@@ -458,6 +465,18 @@ pub struct Seat {
     pub state: SeatState,
 }
 
+impl Seat {
+    /// Until when a server may claim the seat; `None` while its match is not ready, and once it is claimed.
+    #[must_use]
+    pub const fn claimable_until(&self) -> Option<Timestamp> {
+        match self.state {
+            SeatState::Reserved { expires_at: until } | SeatState::Claimed { again_until: until, .. } => {
+                until
+            }
+        }
+    }
+}
+
 /// How far a seat has come. Released and expired seats are forgotten.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SeatState {
@@ -470,6 +489,8 @@ pub enum SeatState {
     Claimed {
         /// Since when.
         at: Timestamp,
+        /// Until when it may be claimed once more, by a player who was led back to it.
+        again_until: Option<Timestamp>,
     },
 }
 
@@ -540,6 +561,7 @@ causes! {
         Deallocated = "deallocated", 9, "an administrator stopped it";
         FleetRemoved = "fleet_removed", 10, "its fleet is no longer configured";
         Aged = "aged", 11, "it was too old for a further match to end within its lifetime";
+        Unreachable = "unreachable", 12, "it gave an address for a match that leads nowhere";
     }
 }
 
@@ -554,7 +576,12 @@ impl GoneCause {
             Self::Lifetime => Some(FailReason::ServerLifetime),
             Self::Deallocated => Some(FailReason::ServerDeallocated),
             Self::FleetRemoved => Some(FailReason::FleetRemoved),
-            Self::Surplus | Self::ReadyDeadline | Self::ReadyTimeout | Self::MaxRunTime | Self::Aged => None,
+            Self::Surplus
+            | Self::ReadyDeadline
+            | Self::ReadyTimeout
+            | Self::MaxRunTime
+            | Self::Aged
+            | Self::Unreachable => None,
         }
     }
 

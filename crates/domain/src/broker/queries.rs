@@ -7,12 +7,16 @@ use core::ops::Bound;
 
 use super::Broker;
 use super::idle::Idle;
-use super::model::{Allocation, Fleet, FleetHealth, Match, MatchState, Server, Settings};
-use crate::ids::{FleetId, MatchId, SeatId, ServerId};
+use super::model::{Allocation, Fleet, FleetHealth, Match, MatchState, SeatState, Server, Settings};
+use crate::ids::{FleetId, MatchId, PlayerId, SeatId, ServerId};
 use crate::size::Size;
+use crate::time::Timestamp;
 
 /// A page that takes so many bytes gets no further item: 1 MiB.
 pub const PAGE_BYTES: usize = 1 << 20;
+
+/// Live matches of one player that are looked at for the one that the player is led back to.
+const MAX_OWN_LOOKED_AT: usize = 100;
 
 /// One page of a list ordered by id.
 #[derive(Clone, PartialEq, Debug)]
@@ -64,6 +68,59 @@ impl Broker {
         let over = self.state.kept.finished.range(after).map(|game| &**game);
         let over = over.filter(|game| wanted(game.state.name()));
         page(by_id(all_live, over).cloned(), most, Size::byte_size)
+    }
+
+    /// Live matches that name the player or in which the player has a seat, in these states (see [`Broker::matches`]), by
+    /// id, from the one after `after`.
+    #[must_use]
+    pub fn matches_of(
+        &self,
+        player: &PlayerId,
+        states: &[&str],
+        after: Option<&MatchId>,
+        most: usize,
+    ) -> Page<Match> {
+        let live = self.state.index.matches_of(player, after).filter_map(|id| self.live_match(id));
+        let wanted = live.filter(|game| states.is_empty() || states.contains(&game.state.name()));
+        page(wanted.cloned(), most, Size::byte_size)
+    }
+
+    /// The live match that a player is led back to, and the fleet that plays it, of those that are `of_game`: one in which
+    /// the player has a seat. With `rejoin` also one that the player is in already, which comes first, or one that
+    /// keeps a place for the player.
+    pub fn own_match(
+        &self,
+        player: &PlayerId,
+        rejoin: bool,
+        now: Timestamp,
+        of_game: impl Fn(&Match, Option<&FleetId>) -> bool,
+    ) -> Option<(&Match, Option<&FleetId>)> {
+        let place = |game: &Match| match game.seats.of_player(player).map(|seat| seat.state) {
+            Some(SeatState::Claimed { .. }) => rejoin.then_some(2),
+            Some(SeatState::Reserved { .. }) => Some(1),
+            None => (rejoin && game.keeps_place_for(player)).then_some(0),
+        };
+        let own = self.state.index.matches_of(player, None).take(MAX_OWN_LOOKED_AT);
+        let own = own.filter(|id| !self.is_unreachable(id, now)).filter_map(|id| self.live_match(id));
+        let own = own.filter_map(|game| {
+            let fleet = self.fleet_of(game);
+            of_game(game, fleet).then_some(())?;
+            Some((place(game)?, game.queued_seq, game, fleet))
+        });
+        let (_, _, game, fleet) = own.max_by_key(|(place, seq, _, _)| (*place, *seq))?;
+        Some((game, fleet))
+    }
+
+    /// The fleet whose servers a match is for, or whose server has it.
+    #[must_use]
+    pub fn fleet_of<'a>(&'a self, game: &'a Match) -> Option<&'a FleetId> {
+        let of_server = || self.state.servers.get(game.server.as_ref()?)?.fleet.as_ref();
+        game.spec.fleet.as_ref().or_else(of_server)
+    }
+
+    /// Whether nobody is sent to a match for now, because its players cannot connect.
+    pub(super) fn is_unreachable(&self, id: &MatchId, now: Timestamp) -> bool {
+        self.beside.unreachable.0.get(id).is_some_and(|until| *until > now)
     }
 
     /// Matches that wait for a server, oldest first.

@@ -180,10 +180,22 @@ impl Seats {
 
     pub(super) fn claim(&mut self, id: &SeatId, at: Timestamp) {
         let Some(before) = self.by_id.get(id).cloned() else { return };
-        let after = Seat { state: SeatState::Claimed { at }, ..before.clone() };
+        let after = Seat { state: SeatState::Claimed { at, again_until: None }, ..before.clone() };
         self.count(&before, false);
         self.count(&after, true);
         self.by_id.insert(id.clone(), after);
+    }
+
+    /// The player may take as long again to claim the seat; gives it as it was and as it is.
+    pub(super) fn renew(&mut self, id: &SeatId, until: Timestamp) -> Option<(Seat, Seat)> {
+        let before = self.by_id.get(id)?.clone();
+        let state = match before.state {
+            SeatState::Reserved { .. } => SeatState::Reserved { expires_at: Some(until) },
+            SeatState::Claimed { at, .. } => SeatState::Claimed { at, again_until: Some(until) },
+        };
+        let after = Seat { state, ..before.clone() };
+        self.by_id.insert(id.clone(), after.clone());
+        Some((before, after))
     }
 
     /// From now on the reserved seats wait for their players.

@@ -1,20 +1,28 @@
 //! Seats: drop-in play. A seat is one player's place in one match: reserved → claimed → released, or expired.
 //!
 //! How places are counted, and how a server's own count fits in, is told at [`Match`].
+//!
+//! A player who asks again is given the seat that it has, and as long again to claim it. So is a player whose seat is
+//! claimed: the connection may have broken, which the broker cannot know. Such a seat stays claimed and may be claimed once
+//! more within that time, so that nothing is lost for a player who asks while in the match.
 
 use alloc::format;
+use alloc::sync::Arc;
 use core::time::Duration;
 
 use super::budget::MAX_SEAT_BYTES;
 use super::command::{Refusal, Reply};
 use super::event::Event;
 use super::model::{
-    CancelCause, MAX_CAPACITY, Match, MatchSpec, MatchState, Properties, Seat, SeatEnd, SeatState,
+    CancelCause, FailReason, GoneCause, MAX_CAPACITY, Match, MatchSpec, MatchState, Properties, Seat,
+    SeatEnd, SeatState,
 };
 use super::requirements::Document;
 use super::{BrokenRule, Turn};
 use crate::ids::{FleetId, MatchId, PlayerId, SeatId, ServerId};
 
+/// How long nobody is sent to a match whose players cannot connect; then it is tried again.
+const UNREACHABLE_TIME: Duration = Duration::from_secs(60);
 /// Longest time that a player may take to claim a seat.
 pub(super) const MAX_SEAT_TTL: Duration = Duration::from_secs(3600);
 /// Matches with room that are looked at for one in which a player has no seat yet; beyond them a new one is made.
@@ -44,7 +52,7 @@ impl Turn<'_> {
         let id = self.queue_match(None, spec, MAX_SEAT_BYTES)?;
         let seat = self.reserve(&id, player, ttl);
         self.find_server(&id);
-        self.seated(&id, &seat)
+        self.seated(&id, &seat, false)
     }
 
     fn open_match(&self, fleet: &FleetId, player: &PlayerId) -> Option<MatchId> {
@@ -52,6 +60,7 @@ impl Turn<'_> {
         let mut open = open.filter(|(_, _, id)| {
             let game = self.state().matches.get(id);
             game.is_some_and(|game| game.seats.of_player(player).is_none() && self.may_be_played(game, fleet))
+                && !self.broker.is_unreachable(id, self.now)
         });
         open.next().map(|(_, _, id)| id.clone())
     }
@@ -62,6 +71,64 @@ impl Turn<'_> {
             let document = Document::new(&game.id, &game.spec);
             self.broker.may_take(fleet, &game.spec, &document, Some(game.queued_seq)) == Some(true)
         }
+    }
+
+    /// The seat that a player has in a match of these fleets, or, with `rejoin`, a seat in such a match that the player
+    /// belongs to; `None` where there is no such match.
+    pub(super) fn own_seat(
+        &mut self,
+        fleet: &FleetId,
+        beside: &[FleetId],
+        player: &PlayerId,
+        ttl: Duration,
+        rejoin: bool,
+    ) -> Result<Option<Reply>, Refusal> {
+        check_ttl(ttl)?;
+        let of_game =
+            |_: &Match, of: Option<&FleetId>| of.is_some_and(|of| of == fleet || beside.contains(of));
+        let own = self.broker.own_match(player, rejoin, self.now, of_game);
+        let own = own.filter(|_| !self.broken(BrokenRule::SeatTwice));
+        let Some(id) = own.map(|(game, _)| game.id.clone()) else { return Ok(None) };
+        self.rejoin(&id, player.clone(), ttl).map(Some)
+    }
+
+    /// A player comes back to a match: to the seat that it has, or to a new one.
+    pub(super) fn rejoin(&mut self, id: &MatchId, player: PlayerId, ttl: Duration) -> Result<Reply, Refusal> {
+        check_ttl(ttl)?;
+        let game = self.find(id)?;
+        if game.state.is_over() {
+            return Err(Refusal::MatchOver { match_id: id.clone(), state: game.state.name() });
+        }
+        let Some(seat) = game.seats.of_player(&player).cloned() else {
+            if game.has_player(&player) {
+                return self.reserve_seat(id, player, ttl);
+            }
+            return Err(Refusal::NotOfMatch { player, match_id: id.clone() });
+        };
+        let ready = matches!(game.state, MatchState::Ready { .. });
+        if ready && seat.claimable_until() != Some(self.now + seat.ttl) {
+            self.emit(Event::SeatRenewed { seat: seat.id.clone(), match_id: id.clone() });
+        }
+        self.broker.beside.told_again.0.insert(seat.id.clone(), ());
+        self.seated(id, &seat.id, true)
+    }
+
+    /// Nobody can connect where the server said. Nobody is sent to the match for a while and its server gets no other; a
+    /// match that is nobody's but of those who cannot connect is over. Named players may know more than the broker.
+    pub(super) fn report_unreachable(&mut self, id: &MatchId) -> Reply {
+        let ready = |game: &&Arc<Match>| matches!(game.state, MatchState::Ready { .. });
+        let Some(game) = self.state().matches.get(id).filter(ready) else { return Reply::Done };
+        let (server, deserted) =
+            (game.server.clone(), game.spec.players.is_empty() && game.seats.claimed() == 0);
+        let until = self.now + UNREACHABLE_TIME;
+        self.broker.beside.unreachable.0.insert(id.clone(), until);
+        if deserted {
+            self.failed(id, FailReason::Unreachable);
+        }
+        if let Some(server) = server {
+            self.drain(&server, GoneCause::Unreachable);
+        }
+        Reply::Done
     }
 
     /// A seat in a certain match.
@@ -93,7 +160,7 @@ impl Turn<'_> {
         }
         self.check_bytes(MAX_SEAT_BYTES)?;
         let seat = self.reserve(id, player, ttl);
-        self.seated(id, &seat)
+        self.seated(id, &seat, false)
     }
 
     fn reserve(&mut self, id: &MatchId, player: PlayerId, ttl: Duration) -> SeatId {
@@ -103,13 +170,14 @@ impl Turn<'_> {
         seat
     }
 
-    fn seated(&self, id: &MatchId, seat: &SeatId) -> Result<Reply, Refusal> {
+    fn seated(&self, id: &MatchId, seat: &SeatId, again: bool) -> Result<Reply, Refusal> {
         let game = self.find(id)?;
         let seat = game.seats.get(seat).ok_or_else(|| Refusal::SeatNotFound(seat.clone()))?;
-        Ok(Reply::Seated { seat: seat.clone(), game: game.clone() })
+        Ok(Reply::Seated { seat: seat.clone(), game: game.clone(), again })
     }
 
-    /// The player has come. Only once: whoever comes second with the same seat is not let in.
+    /// The player has come. Only once: whoever comes second with the same seat is not let in, unless the player has asked
+    /// for the seat again since.
     pub(super) fn claim_seat(&mut self, id: &SeatId, server: Option<&ServerId>) -> Result<Reply, Refusal> {
         let (game, seat) = self.find_seat(id)?;
         match seat.state {
@@ -119,14 +187,17 @@ impl Turn<'_> {
             _ if server.is_some() && game.server.as_ref() != server => {
                 return Err(Refusal::OtherServer(id.clone()));
             }
-            SeatState::Claimed { .. } if !self.broken(BrokenRule::ClaimTwice) => {
+            SeatState::Claimed { again_until, .. }
+                if again_until.is_none_or(|until| until <= self.now)
+                    && !self.broken(BrokenRule::ClaimTwice) =>
+            {
                 return Err(Refusal::AlreadyClaimed(id.clone()));
             }
             _ => {}
         }
         let match_id = game.id.clone();
         self.emit(Event::SeatClaimed { seat: id.clone(), match_id: match_id.clone() });
-        self.seated(&match_id, id)
+        self.seated(&match_id, id, true)
     }
 
     /// The player has left, or will not come. Once more is no fault.

@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use super::address;
 use super::budget::MAX_SERVER_BYTES;
 use super::command::{Hints, Offer, Refusal, Reply};
 use super::event::Event;
@@ -308,6 +309,7 @@ impl Turn<'_> {
         check_connection(&connection)?;
         self.note_refused(server, match_id);
         let game = self.held(server, match_id)?;
+        address::check(game, &connection)?;
         match &game.state {
             MatchState::Ready { connection: known, .. } if **known != connection => {
                 return Err(Refusal::AlreadyReady(match_id.clone()));
@@ -521,7 +523,8 @@ impl Turn<'_> {
             && !asked
             && !absent
         {
-            let error = (cause == GoneCause::ReadyDeadline).then(|| Arc::from(cause.text()));
+            let faulty = matches!(cause, GoneCause::ReadyDeadline | GoneCause::Unreachable);
+            let error = faulty.then(|| Arc::from(cause.text()));
             self.order_stop(&order, error);
         }
     }

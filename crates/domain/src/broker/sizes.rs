@@ -28,9 +28,16 @@ impl Size for MatchSpec {
     }
 }
 
+impl MatchSpec {
+    /// What a live match counts for its order: named players are found by the index of players, too.
+    pub(super) fn live_bytes(&self) -> usize {
+        self.byte_size() + self.players.len() * ENTRY_BYTES
+    }
+}
+
 impl Size for Match {
     fn byte_size(&self) -> usize {
-        MATCH_BYTES + self.id.byte_size() + self.spec.byte_size() + self.changing_bytes()
+        MATCH_BYTES + self.id.byte_size() + self.spec.live_bytes() + self.changing_bytes()
     }
 }
 

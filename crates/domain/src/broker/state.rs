@@ -19,7 +19,7 @@ use super::model::{
 };
 use super::past::Past;
 use super::seating::Seats;
-use crate::ids::{AllocationId, FleetId, MatchId, SeatId, ServerId};
+use crate::ids::{AllocationId, FleetId, MatchId, PlayerId, SeatId, ServerId};
 use crate::machine::Record;
 use crate::size::Size;
 use crate::time::Timestamp;
@@ -144,6 +144,7 @@ impl State {
         }
         for game in matches.values() {
             index.enter_match(game, true);
+            index.enter_players(game);
             game.seats.values().for_each(|seat| index.enter_seat(seat));
         }
         for server in servers.values() {
@@ -208,9 +209,10 @@ impl State {
             | Event::MatchFailed { .. }
             | Event::MatchCancelled { .. }
             | Event::MatchPlacesReported { .. } => self.apply_match(record),
-            Event::SeatReserved { .. } | Event::SeatClaimed { .. } | Event::SeatClosed { .. } => {
-                self.apply_seat(record);
-            }
+            Event::SeatReserved { .. }
+            | Event::SeatRenewed { .. }
+            | Event::SeatClaimed { .. }
+            | Event::SeatClosed { .. } => self.apply_seat(record),
             Event::ServerRegistered { .. }
             | Event::ServerAvailable { .. }
             | Event::ServerFull { .. }
@@ -325,6 +327,7 @@ impl State {
         };
         self.index.enter_key(id, spec.idempotency_key.as_ref());
         self.index.enter_match(&game, true);
+        self.index.enter_players(&game);
         self.waiting_bytes += game.byte_size();
         self.matches.insert(id.clone(), Arc::new(game));
     }
@@ -367,6 +370,7 @@ impl State {
     fn finish(&mut self, id: &MatchId, seq: u64, at: Timestamp, state: MatchState) {
         let Some(game) = self.matches.remove(id) else { return };
         self.index.leave_match(&game, true);
+        self.index.leave_players(&game);
         self.waiting_bytes -= game.byte_size();
         if let Some(server) = game.server.clone() {
             self.update_server(&server, |server| {
@@ -399,6 +403,14 @@ impl State {
                     self.update_places(match_id, |game| game.seats.insert(&game.spec.players, new.clone()));
                 if there == Some(true) {
                     self.index.enter_seat(&new);
+                    self.index.by_player.insert((new.player, Some(new.match_id)));
+                }
+            }
+            Event::SeatRenewed { seat, match_id } => {
+                let renewed = self.update_places(match_id, |game| game.renew(seat, record.time)).flatten();
+                if let Some((before, after)) = renewed {
+                    self.index.leave_expiry(&before);
+                    self.index.enter_expiry(&after);
                 }
             }
             Event::SeatClaimed { seat, match_id } => {
@@ -407,10 +419,20 @@ impl State {
             }
             Event::SeatClosed { seat, match_id, end } => {
                 let closed = self.update_places(match_id, |game| close(game, seat)).flatten();
-                closed.iter().for_each(|seat| self.index.leave_seat(seat));
+                if let Some(closed) = closed {
+                    self.index.leave_seat(&closed);
+                    self.leave_player(match_id, closed.player);
+                }
                 self.kept.close_seat(seat.clone(), *end);
             }
             _ => {}
+        }
+    }
+
+    /// A seat is over: its player has nothing to do with the match any more, unless the order names the player.
+    fn leave_player(&mut self, id: &MatchId, player: PlayerId) {
+        if self.matches.get(id).is_none_or(|game| !game.has_player(&player)) {
+            self.index.by_player.remove(&(player, Some(id.clone())));
         }
     }
 

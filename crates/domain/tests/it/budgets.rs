@@ -77,6 +77,8 @@ fn what_would_wait_beyond_the_budget_is_refused_without_a_trace() {
         capacity: 2,
         ttl: secs(10),
         properties: Properties::default(),
+        beside: [].into(),
+        rejoin: true,
     };
     table.refused("over_budget", join);
     table.refused_soon(|n| request(&server(&format!("stranger {n}")), "'x' == 'y'", Hints::NONE));

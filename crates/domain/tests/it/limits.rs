@@ -63,6 +63,8 @@ fn whoever_joins_asks_for_a_possible_capacity_and_time() {
         capacity,
         ttl,
         properties: Properties::default(),
+        beside: [].into(),
+        rejoin: true,
     };
     let mut table = Table::with_fleets(vec![fleet("eu")]);
     for capacity in [0, MAX_CAPACITY + 1] {

@@ -9,6 +9,7 @@
     reason = "helpers of tests, too, fail by panicking"
 )]
 
+mod again;
 mod allocations;
 mod budgets;
 mod explain;

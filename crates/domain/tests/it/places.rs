@@ -75,6 +75,8 @@ fn whoever_joins_the_fleet_comes_into_the_match_whose_server_has_room() {
         capacity: 2,
         ttl: TTL,
         properties: Default::default(),
+        beside: [].into(),
+        rejoin: true,
     };
     table.say_free(&id, &host, 1);
     let Reply::Seated { seat, .. } = table.ok(join("bob")) else { panic!() };

@@ -235,6 +235,8 @@ fn join(of: &str, who: u8) -> Command {
         capacity: 2,
         ttl: secs(5),
         properties: Properties::default(),
+        beside: [].into(),
+        rejoin: true,
     }
 }
 

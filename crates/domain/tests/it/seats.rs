@@ -20,6 +20,8 @@ fn join(who: &str, capacity: u32) -> Command {
         capacity,
         ttl: TTL,
         properties: Properties::default(),
+        beside: [].into(),
+        rejoin: true,
     }
 }
 
@@ -38,7 +40,7 @@ fn open(capacity: u32, named: &[&str]) -> MatchSpec {
 impl Table {
     fn seat(&mut self, command: Command) -> (Seat, Match) {
         match self.ok(command) {
-            Reply::Seated { seat, game } => (seat, game),
+            Reply::Seated { seat, game, .. } => (seat, game),
             other => panic!("{other:?}"),
         }
     }
@@ -114,6 +116,8 @@ fn a_match_of_another_fleet_or_without_a_capacity_is_not_joined() {
         capacity: 2,
         ttl: TTL,
         properties: Properties::default(),
+        beside: [].into(),
+        rejoin: true,
     };
     table.refused("fleet_not_found", unknown);
 }
@@ -165,7 +169,7 @@ fn a_seat_is_claimed_once_and_on_its_server_only() {
     let (seat, _) = table.seat(reserve(&id, "ann"));
     table.refused("other_server", claim(&seat.id, &server("other")));
     let (claimed, _) = table.seat(claim(&seat.id, &host));
-    assert_eq!(claimed.state, SeatState::Claimed { at: table.now() });
+    assert_eq!(claimed.state, SeatState::Claimed { at: table.now(), again_until: None });
     assert_eq!(claimed.client_id, seat.client_id);
     for again in [claim(&seat.id, &host), Command::ClaimSeat { seat: seat.id.clone(), server: None }] {
         table.refused("already_claimed", again);
@@ -329,7 +333,7 @@ fn a_seat_that_the_player_was_told_of_once_more_is_not_given_back() {
 fn only_the_reservation_that_the_answer_told_of_is_given_back() {
     let (mut table, host, id) = running(2, &[]);
     let lost = table.ok(reserve(&id, "ann"));
-    let Reply::Seated { seat, game } = lost.clone() else { panic!() };
+    let Reply::Seated { seat, game, again } = lost.clone() else { panic!() };
     table.done(release(&seat.id));
     let (second, _) = table.seat(reserve(&id, "ann"));
     // The player has another seat by now.
@@ -338,7 +342,7 @@ fn only_the_reservation_that_the_answer_told_of_is_given_back() {
     // Nor is a seat given back by an answer that told of another client id.
     let (third, _) = table.seat(reserve(&id, "bob"));
     let other = Seat { client_id: !third.client_id, ..third.clone() };
-    table.undelivered(Reply::Seated { seat: other, game });
+    table.undelivered(Reply::Seated { seat: other, game, again });
     table.seat(claim(&third.id, &host));
 }
 
@@ -393,11 +397,22 @@ fn seats_of_the_newest_matches_that_are_over_are_remembered() {
 #[test]
 fn a_player_who_sits_everywhere_gets_a_new_match() {
     let mut table = Table::with_fleets(vec![Fleet { max: 1, ..fleet("eu") }]);
+    let host = table.idle_server();
     let mut matches = BTreeSet::new();
-    for _ in 0..1_100 {
-        let (_, found) = table.seat(join("ann", 2));
-        assert!(matches.insert(found.id), "another one each time");
+    for n in 0..1_100 {
+        let id = table.submit(&format!("m{n}"), open(2, &[]));
+        table.poll(&host);
+        table.ready(&host, &id);
+        let (seat, _) = table.seat(reserve(&id, "ann"));
+        table.seat(claim(&seat.id, &host));
+        matches.insert(id);
     }
+    let Command::Join { fleet, player, capacity, ttl, properties, beside, .. } = join("ann", 2) else {
+        panic!()
+    };
+    let elsewhere = Command::Join { fleet, player, capacity, ttl, properties, beside, rejoin: false };
+    let (_, found) = table.seat(elsewhere);
+    assert!(!matches.contains(&found.id), "another one");
     let (_, found) = table.seat(join("bob", 2));
     assert!(matches.contains(&found.id), "others join");
 }

@@ -98,6 +98,8 @@ fn players_get_no_seat_in_a_match_that_the_fleet_does_not_take() {
     let wrong = MatchSpec { fleet: Some(fleet_id("duel")), capacity: Some(4), ..chess() };
     let wrong = table.submit("wrong", wrong);
     let join = Command::Join {
+        beside: [].into(),
+        rejoin: false,
         fleet: fleet_id("duel"),
         player: player("ann"),
         capacity: 2,

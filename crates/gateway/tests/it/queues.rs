@@ -21,7 +21,7 @@ const STREAM: &str = "/matchmaker/request/arena/1.0";
 const WANNAPLAY: &str = "/matchmaker/wannaplay";
 
 /// One against one, and two against two; matches are formed at once.
-fn queues() -> Settings {
+pub(crate) fn queues() -> Settings {
     let queue = |players_per_team| Queue {
         players_per_team,
         min_players_per_team: players_per_team,
@@ -332,7 +332,7 @@ async fn a_queue_without_game_servers_has_no_tokens() {
 
 #[tokio::test]
 async fn who_has_taken_the_seat_is_told_so() {
-    let world = world(known()).await;
+    let world = world(GatewayOptions { rejoin: false, ..known() }).await;
     let mut ann = enter(&world, "ann", "duel").await;
     ann.until("SessionRequestAccepted").await;
     drop(ann);

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use sortie_domain::broker::Command;
 use sortie_domain::broker::words::summary;
+use sortie_domain::broker::{Command, Event};
 use sortie_gateway::GatewayOptions;
 
 use crate::harness::{Script, World, arena, details, options, within};
@@ -108,11 +108,19 @@ async fn a_server_that_gives_no_address_is_of_no_use() {
     let connection = |_, _: &_| details("password: swordfish");
     let world = World::start(Script { connection, ..Script::default() }, options(vec![arena(2)])).await;
     let mut events = world.events();
-    let answer = world.post("/wannaplay").await;
-    assert_eq!(answer.status(), 502);
+    let picked_up = |event: &Event| matches!(event, Event::MatchPickedUp { .. }).then_some(());
+    // What it says is refused, so that it does not become ready in time.
+    let (answer, ()) = tokio::join!(world.post("/wannaplay"), async {
+        events.find(picked_up).await;
+        world.clock.advance(Duration::from_secs(31));
+    });
+    assert_eq!(answer.status(), 503);
     assert!(!answer.text().await.unwrap().contains("swordfish"));
-    let (seat, _) = events.reserved().await;
-    assert_eq!(events.closed(&seat).await, "released");
+    let failed = |event: &Event| match event {
+        Event::MatchFailed { reason, .. } => Some(reason.name()),
+        _ => None,
+    };
+    assert_eq!(events.find(failed).await.0, "ready_timeout");
 }
 
 #[tokio::test]

@@ -16,7 +16,10 @@ pub(crate) async fn run(options: cli::Match) -> Result<ExitCode, Failure> {
         MatchAction::Submit(submission) => submit(submission).await?,
         MatchAction::List(list) => {
             let state = list.state.and_then(|state| state.to_possible_value());
-            let query = state.map_or_else(String::new, |state| format!("?state={}", state.get_name()));
+            let state = state.map(|state| format!("state={}", state.get_name()));
+            let player = list.player.map(|player| format!("player={}", escape(&player)));
+            let asked: Vec<_> = state.into_iter().chain(player).collect();
+            let query = if asked.is_empty() { String::new() } else { format!("?{}", asked.join("&")) };
             let json = list.remote.json;
             let found =
                 ControlPlane::new(list.remote)?.list(&format!("/v1/matches{query}"), "matches").await?;
@@ -32,6 +35,7 @@ pub(crate) async fn run(options: cli::Match) -> Result<ExitCode, Failure> {
         MatchAction::Show(one) => about(one, Method::GET).await?,
         MatchAction::Explain(one) => explain(one).await?,
         MatchAction::Cancel(one) => about(one, Method::DELETE).await?,
+        MatchAction::Rejoin(back) => rejoin(back).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -40,6 +44,19 @@ async fn about(one: cli::MatchId, method: Method) -> Result<(), Failure> {
     let json = one.remote.json;
     let path = format!("/v1/matches/{}", escape(&one.id));
     item(&ControlPlane::new(one.remote)?.call(method, &path, None).await?, json)
+}
+
+/// The gateway's answer: whoever has the token gets in, so it is printed and goes nowhere else.
+async fn rejoin(back: cli::Rejoin) -> Result<(), Failure> {
+    let json = back.remote.json;
+    let path = format!("/matchmaker/matches/{}/rejoin", escape(&back.id));
+    let body = json!({ "player_id": back.player });
+    let given = ControlPlane::new(back.remote)?.call(Method::POST, &path, Some(&body)).await?;
+    if json {
+        return line(given);
+    }
+    let field = |name: &str| given.get(name).cloned().unwrap_or_default();
+    item(&json!({ "address": field("link"), "connect_token": field("connect_token") }), false)
 }
 
 async fn explain(one: cli::MatchId) -> Result<(), Failure> {

@@ -58,6 +58,31 @@ async fn matches_are_submitted_listed_shown_and_cancelled() {
 }
 
 #[tokio::test]
+async fn a_player_of_a_match_gets_the_way_back() {
+    let mut fleet = idle_fleet();
+    (fleet["game"], fleet["version"]) = ("arena".into(), "1".into());
+    let site = Site::with_config(&json!({"dev": true, "fleets": {"quiet": fleet}}));
+    let control_plane = site.up(&[]).await;
+    let order = json!({"players": ["p1"], "properties": {"game": "arena", "version": "1"}});
+    let id = control_plane.ready_match("s1", order).await;
+    let listed = control_plane.run_ok(&site, &["match", "list", "--player", "p1", "--json"]).await.json();
+    let shown = control_plane.show(&id).await;
+    assert_eq!(listed, json!([shown]));
+    let back = ["match", "rejoin", &id, "--player", "p1"];
+    let told = control_plane.run_ok(&site, &back).await.stdout;
+    let address = shown["connection_details"].as_str().unwrap();
+    assert!(told.contains("address") && told.contains(address) && told.contains("connect_token"), "{told}");
+    let back: Vec<_> = back.into_iter().chain(["--json"]).collect();
+    let given = control_plane.run_ok(&site, &back).await.json();
+    // 2048 bytes in base64.
+    assert_eq!((&given["link"], given["connect_token"].as_str().unwrap().len()), (&json!(address), 2732));
+    let shown = control_plane.show(&id).await;
+    assert_eq!(shown["seats"]["reserved"], 1, "the same seat both times");
+    let refused = control_plane.run(&site, &["match", "rejoin", &id, "--player", "p2"]).await;
+    assert!(refused.stderr.contains("player p2 is not in match"), "{}", refused.stderr);
+}
+
+#[tokio::test]
 async fn a_match_that_waits_is_explained() {
     let (site, control_plane) = quiet().await;
     let id = control_plane.submit(json!({"players": ["p"], "properties": {"map": "forest"}})).await;

@@ -1,9 +1,10 @@
-//! Free places by the word of game servers, which may be wrong: what the broker makes of it, by plain counting.
+//! Seats and free places: players who ask more than once, and game servers whose word may be wrong. What the broker makes
+//! of it is checked by plain counting.
 
-use sortie_domain::broker::model::{Match, SeatState};
-use sortie_domain::broker::{Command, Reply};
-use sortie_domain::ids::{MatchId, PlayerId, ServerId};
-use sortie_domain::machine::CallId;
+use sortie_domain::broker::model::{Match, Seat, SeatState};
+use sortie_domain::broker::{Command, Event, Reply};
+use sortie_domain::ids::{MatchId, PlayerId, SeatId, ServerId};
+use sortie_domain::machine::{CallId, Machine as _};
 
 use super::actors::Caller;
 use super::world::World;
@@ -29,6 +30,44 @@ impl World {
         Some((match_id.clone(), free.saturating_sub(coming(game))))
     }
 
+    /// Somebody new, or somebody who has a seat and asks again.
+    pub(super) fn joiner(&mut self) -> Option<PlayerId> {
+        let asks_again = self.rng.u8(0..4) == 0;
+        let known = self.rng.choice(&self.seats).filter(|_| asks_again);
+        let player =
+            known.and_then(|seat| Some(self.broker.match_of_seat(seat)?.seats.get(seat)?.player.clone()));
+        player.or_else(|| PlayerId::new(&format!("j{}", self.count)).ok())
+    }
+
+    /// Whoever joins has one seat in the matches of a fleet.
+    pub(super) fn check_one_place(&mut self, seat: &Seat, game: &Match) {
+        let of_player = self.broker.matches_of(&seat.player, &[], None, usize::MAX).items;
+        let places =
+            |of: &&Match| of.spec.fleet == game.spec.fleet && of.seats.of_player(&seat.player).is_some();
+        if game.spec.fleet.is_some() && of_player.iter().filter(places).count() > 1 {
+            self.fail(format!("4: player {} has two places in one game", seat.player));
+        }
+        let all = self.broker.snapshot().matches;
+        let scanned: Vec<_> =
+            all.values().filter(|of| of.has_player(&seat.player)).map(|of| &of.id).collect();
+        if !of_player.iter().map(|of| &of.id).eq(scanned) {
+            self.fail(format!("4: not every match of player {} is found by the player", seat.player));
+        }
+    }
+
+    /// A seat is claimed once, and once more if its player has asked for it again since.
+    pub(super) fn claimed_by(&mut self, seat: &SeatId) {
+        let of_seat = self.log.iter().rev().filter_map(|record| match &record.event {
+            Event::SeatClaimed { seat: of, .. } if of == seat => Some(false),
+            Event::SeatRenewed { seat: of, .. } if of == seat => Some(true),
+            _ => None,
+        });
+        let renewed = of_seat.skip_while(|renewed| *renewed).nth(1) == Some(true);
+        if !self.claimed.insert(seat.clone()) && !renewed {
+            self.fail(format!("4: seat {seat} was claimed twice"));
+        }
+    }
+
     pub(super) fn check_places(&mut self, call: CallId, expected: Option<(MatchId, u32)>, from: usize) {
         let Some(Ok(reply)) = self.answer_since(call, from).cloned() else { return };
         match (reply, expected) {
@@ -36,7 +75,9 @@ impl World {
                 let free = game.free_places();
                 self.fail(format!("4: match {} has {free} free places, not {expected}", game.id));
             }
-            (Reply::Seated { seat, game }, _) if matches!(seat.state, SeatState::Reserved { .. }) => {
+            (Reply::Seated { seat, game, again: false }, _)
+                if matches!(seat.state, SeatState::Reserved { .. }) =>
+            {
                 let sold_out = game.reported_free.is_some_and(|free| coming(&game) > free);
                 if sold_out && !keeps_place(&game, &seat.player) {
                     self.fail(format!("4: match {} had no place for {}", game.id, seat.player));

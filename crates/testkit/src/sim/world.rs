@@ -60,7 +60,7 @@ pub(super) struct World {
     snapshot: Option<Snapshot>,
     pub(super) step: Step<Broker>,
     agenda: BTreeMap<(u64, u64), Task>,
-    count: u64,
+    pub(super) count: u64,
     pub(super) calls: BTreeMap<CallId, Caller>,
     pub(super) gone: BTreeSet<CallId>,
     pub(super) platform: Platform,
@@ -73,7 +73,7 @@ pub(super) struct World {
     pub(super) unheard: BTreeMap<MatchId, ServerId>,
     /// Records up to this one, and so many answers of the step, have been looked at.
     pub(super) looked_at: (u64, usize),
-    seats: Vec<SeatId>,
+    pub(super) seats: Vec<SeatId>,
     specs: Vec<(MatchSpec, MatchId)>,
     busy: bool,
     pub(super) report: Report,
@@ -374,11 +374,12 @@ impl World {
             (Caller::Request(server), answer) => self.requested(&server, answer),
             (Caller::Ready(server, id), answer) => self.ready_answered(&server, &id, &answer),
             (Caller::End(server, id), answer) => self.end_answered(&server, &id, &answer),
-            (Caller::Player, Ok(Reply::Seated { seat, game })) => {
+            (Caller::Player, Ok(Reply::Seated { seat, game, .. })) => {
                 if self.rng.bool() {
                     let delay = self.rng.u64(0..25_000);
                     self.plan(delay, Task::Arrive(seat.id.clone()));
                 }
+                self.check_one_place(&seat, &game);
                 self.seats.push(seat.id);
                 self.acknowledged(game.id);
             }
@@ -386,12 +387,6 @@ impl World {
             (Caller::Outcome(allocation), _) => self.next_effect(allocation),
             (Caller::Exit(allocation), Ok(_)) => drop(self.platform.exits.remove(&allocation)),
             _ => {}
-        }
-    }
-
-    fn claimed_by(&mut self, seat: &SeatId) {
-        if !self.claimed.insert(seat.clone()) {
-            self.fail(format!("4: seat {seat} was claimed twice"));
         }
     }
 
@@ -688,10 +683,9 @@ impl World {
     }
 
     fn join(&mut self) {
-        let (Ok(player), Ok(fleet)) = (
-            PlayerId::new(&format!("j{}", self.count)),
-            FleetId::new(if self.rng.bool() { "a" } else { "b" }),
-        ) else {
+        let (Some(player), Ok(fleet)) =
+            (self.joiner(), FleetId::new(if self.rng.bool() { "a" } else { "b" }))
+        else {
             return;
         };
         let command = Command::Join {
@@ -700,6 +694,8 @@ impl World {
             capacity: self.rng.u32(1..5),
             ttl: Duration::from_secs(self.rng.u64(1..40)),
             properties: Properties::default(),
+            beside: [].into(),
+            rejoin: true,
         };
         let call = self.input(command, Caller::Player);
         if self.rng.u8(0..8) == 0 {

@@ -37,6 +37,7 @@ alternatives! {
         MatchFailed { id, players, reason }
         MatchCancelled { id, players, cause }
         SeatReserved { seat, match_id, player, client_id, ttl }
+        SeatRenewed { seat, match_id }
         SeatClaimed { seat, match_id }
         SeatClosed { seat, match_id, end }
         ServerRegistered { server }
@@ -62,7 +63,7 @@ alternatives! {
     }
     SeatState = seat::State of seat, "Seat." {
         Reserved { expires_at }
-        Claimed { at }
+        Claimed { at, again_until }
     }
     ServerState = server::State of server, "Server." {
         Pending {}

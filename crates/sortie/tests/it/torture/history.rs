@@ -28,6 +28,8 @@ impl Game {
 #[derive(Default)]
 pub(super) struct Seat {
     pub(super) claimed: bool,
+    /// It may be claimed once more.
+    renewed: bool,
     closed: bool,
 }
 
@@ -119,8 +121,13 @@ impl History {
         let seat = self.seats.entry(id.clone()).or_default();
         match what {
             "claimed" => {
-                assert!(!seat.claimed && !seat.closed, "{id} is claimed twice, or after its end");
+                let may = !seat.claimed || std::mem::take(&mut seat.renewed);
+                assert!(may && !seat.closed, "{id} is claimed twice, or after its end");
                 seat.claimed = true;
+            }
+            "renewed" => {
+                assert!(!seat.closed, "{id} is renewed after its end");
+                seat.renewed = seat.claimed;
             }
             "closed" => {
                 assert!(!seat.closed, "{id} ends twice");

@@ -129,6 +129,7 @@ fn seat_events() -> Vec<Event> {
             client_id: u64::MAX,
             ttl: Duration::from_secs(30),
         },
+        Event::SeatRenewed { seat: seat.clone(), match_id: match_id.clone() },
         Event::SeatClaimed { seat: seat.clone(), match_id: match_id.clone() },
         Event::SeatClosed { seat, match_id, end: SeatEnd::Expired },
     ]
@@ -237,7 +238,7 @@ fn by_id<All: FromIterator<(MatchId, Arc<Match>)>>(matches: impl IntoIterator<It
 fn one_match(id: &str, state: MatchState, left: &[&str]) -> Match {
     let seats = [
         one_seat("seat-1", id, "cleo", SeatState::Reserved { expires_at: Some(at(8)) }),
-        one_seat("seat-2", id, "dora", SeatState::Claimed { at: at(1) }),
+        one_seat("seat-2", id, "dora", SeatState::Claimed { at: at(1), again_until: None }),
     ];
     let spec = Arc::new(spec());
     Match {

@@ -208,6 +208,7 @@ fn seat_event() -> impl Strategy<Value = Event> {
                 ttl
             }
         ),
+        (seat_id(), match_id()).prop_map(|(seat, match_id)| Event::SeatRenewed { seat, match_id }),
         (seat_id(), match_id()).prop_map(|(seat, match_id)| Event::SeatClaimed { seat, match_id }),
         (seat_id(), match_id(), seat_end()).prop_map(|(seat, match_id, end)| Event::SeatClosed {
             seat,
@@ -262,7 +263,7 @@ fn match_state() -> impl Strategy<Value = MatchState> {
 fn seat() -> impl Strategy<Value = Seat> {
     let state = prop_oneof![
         option::of(time()).prop_map(|expires_at| SeatState::Reserved { expires_at }),
-        time().prop_map(|at| SeatState::Claimed { at }),
+        (time(), option::of(time())).prop_map(|(at, again_until)| SeatState::Claimed { at, again_until }),
     ];
     (seat_id(), match_id(), player(), any::<u64>(), duration(), state).prop_map(
         |(id, match_id, player, client_id, ttl, state)| Seat { id, match_id, player, client_id, ttl, state },

@@ -1,0 +1,173 @@
+//! What becomes of a seat: wait until its match can be played, find out where that is, mint the token.
+
+use std::sync::Arc;
+
+use sortie_domain::broker::model::FailReason;
+use sortie_domain::broker::model::{Match, MatchState, Seat};
+use sortie_domain::broker::words::summary;
+use sortie_domain::broker::{Command, Refusal, Reply, Standing};
+use sortie_domain::ids::{MatchId, SeatId};
+use sortie_domain::time::Timestamp;
+use sortie_engine::CallError;
+
+use crate::Inner;
+use crate::address::resolve;
+use crate::admission::{Admission, Given, Way, token};
+use crate::error::JoinError;
+use crate::feedback::Feedback;
+use crate::options::GameFleet;
+use crate::progress::Progress;
+use crate::seat_guard::SeatGuard;
+
+/// A seat, its match as it was last heard of, and the fleet that plays it.
+pub(crate) struct Reserved<'a> {
+    pub(crate) fleet: &'a GameFleet,
+    pub(crate) seat: SeatId,
+    pub(crate) guard: SeatGuard,
+    pub(crate) game: Match,
+}
+
+/// What a seat came to.
+pub(crate) enum Followed {
+    Admitted(Admission),
+    /// The seat is gone, with its match or without; there may be another.
+    Lost,
+    /// Nobody can connect to the match; there may be another.
+    Unreachable,
+}
+
+/// How a wait ended that did not go wrong.
+enum Waited {
+    /// The match can be played.
+    Ready {
+        seat: Seat,
+        expires_at: Timestamp,
+        details: Arc<str>,
+    },
+    Lost,
+}
+
+impl Inner {
+    /// Waits for the match of a seat and makes the token; `is_first` if the player had no other seat before in this call.
+    ///
+    /// # Errors
+    /// [`JoinError`]; the seat is given back, unless the player knows of it.
+    pub(crate) async fn follow(
+        &self,
+        mut reserved: Reserved<'_>,
+        is_first: bool,
+        progress: &mut Progress<'_>,
+    ) -> Result<Followed, JoinError> {
+        let is_warm = is_first && reserved.game.state != MatchState::Queued;
+        let way = if is_warm { Way::Warm } else { Way::Cold };
+        progress.send(Feedback::SessionRequestAccepted(reserved.seat.to_string())).await;
+        let Waited::Ready { seat, expires_at, details } = self.wait(&mut reserved, progress).await? else {
+            tracing::debug!(seat = %reserved.seat, "lost a seat");
+            return Ok(Followed::Lost);
+        };
+        let Some(address) = self.reach(&seat.match_id, &details).await? else {
+            return Ok(Followed::Unreachable);
+        };
+        let token = token(&self.options, reserved.fleet, &seat, expires_at, address)?;
+        Ok(Followed::Admitted(Admission {
+            address,
+            token,
+            given: Given::Seat(reserved.guard),
+            way,
+            player_key: None,
+        }))
+    }
+
+    /// The address behind a match's connection details. Where there is none the broker hears of it, so that others are not
+    /// sent there.
+    ///
+    /// # Errors
+    /// [`JoinError`] if the broker cannot be told.
+    pub(crate) async fn reach(
+        &self,
+        match_id: &MatchId,
+        details: &str,
+    ) -> Result<Option<std::net::SocketAddr>, JoinError> {
+        let address = resolve(details).await;
+        if address.is_none() {
+            tracing::warn!(game = %match_id, "connection details that lead nowhere");
+            self.broker.call(Command::ReportUnreachable { match_id: match_id.clone() }).await?;
+        }
+        Ok(address)
+    }
+
+    /// Waits until the match of a seat is ready or over.
+    async fn wait(
+        &self,
+        reserved: &mut Reserved<'_>,
+        progress: &mut Progress<'_>,
+    ) -> Result<Waited, JoinError> {
+        loop {
+            let game = &reserved.game;
+            match &game.state {
+                MatchState::Failed { reason: FailReason::Unreachable, .. } => return Ok(Waited::Lost),
+                MatchState::Failed { reason, .. } => return Err(JoinError::MatchFailed(*reason)),
+                MatchState::Cancelled { cause, .. } => return Err(JoinError::MatchCancelled(*cause)),
+                MatchState::Ended { .. } => return Ok(Waited::Lost),
+                MatchState::Queued | MatchState::PickedUp { .. } | MatchState::Ready { .. } => {}
+            }
+            let Some(seat) = game.seats.get(&reserved.seat) else { return Ok(Waited::Lost) };
+            if let MatchState::Ready { connection, .. } = &game.state {
+                // Another call of the player has been faster: the seat is claimed by now.
+                let Some(expires_at) = seat.claimable_until() else { return Ok(Waited::Lost) };
+                let details = Arc::clone(connection.for_player(&seat.player));
+                return Ok(Waited::Ready { seat: seat.clone(), expires_at, details });
+            }
+            self.report_news(game, progress).await;
+            match self.news(game, &reserved.seat, progress).await? {
+                Some(game) => reserved.game = game,
+                None => return Ok(Waited::Lost),
+            }
+        }
+    }
+
+    /// The match with the next news about it; `None` if it is forgotten. Reports progress meanwhile. Whoever gets one
+    /// answer is not woken for each player who comes to the match.
+    async fn news(
+        &self,
+        game: &Match,
+        seat: &SeatId,
+        progress: &mut Progress<'_>,
+    ) -> Result<Option<Match>, JoinError> {
+        let watch = if progress.wanted() {
+            Command::WatchMatch { id: game.id.clone(), seen: game.changed_seq }
+        } else {
+            Command::AwaitReady { match_id: game.id.clone(), seat: seat.clone() }
+        };
+        let mut watching = std::pin::pin!(self.broker.call(watch));
+        loop {
+            tokio::select! {
+                biased;
+                reply = &mut watching => return match reply {
+                    Ok(Reply::Match(game)) => Ok(Some(game)),
+                    Ok(_) => Err(JoinError::OtherReply),
+                    Err(CallError::Refused(Refusal::MatchNotFound(_))) => Ok(None),
+                    Err(error) => Err(error.into()),
+                },
+                () = progress.due(), if progress.wanted() => progress.report(self.text(game).await).await,
+            }
+        }
+    }
+
+    async fn report_news(&self, game: &Match, progress: &mut Progress<'_>) {
+        if progress.wanted() {
+            progress.news(self.text(game).await).await;
+        }
+    }
+
+    async fn text(&self, game: &Match) -> String {
+        let known = Standing::from(&game.state);
+        if game.state != MatchState::Queued {
+            return summary(&known);
+        }
+        let id = game.id.clone();
+        let asked = self.broker.query(move |broker| broker.standing(&id)).await;
+        // Whoever waits for news hears why there was no answer.
+        summary(&asked.ok().flatten().unwrap_or(known))
+    }
+}
