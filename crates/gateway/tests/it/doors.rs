@@ -19,7 +19,10 @@ async fn one_answer_by_get_and_post_on_both_paths() {
             assert_eq!(answer.headers()["cache-control"], "no-store");
             let answer: serde_json::Value = answer.json().await.unwrap();
             let keys: Vec<&String> = answer.as_object().unwrap().keys().collect();
-            assert_eq!(keys, ["cert_digest", "connect_token", "gameserver_ip", "gameserver_port", "link"]);
+            assert_eq!(
+                keys,
+                ["cert_digest", "connect_token", "gameserver_ip", "gameserver_port", "link", "player_key"]
+            );
             assert_eq!(answer["gameserver_ip"], "127.0.0.1");
             assert_eq!(answer["gameserver_port"], 7001);
             assert_eq!(answer["link"], "127.0.0.1:7001");

@@ -101,6 +101,7 @@ pub(super) fn events() -> Vec<Event> {
     events.extend(server_events());
     events.extend(allocation_events());
     events.push(Event::MatchPlacesReported { id: match_id("match-1"), free: 3 });
+    events.push(Event::SeatRenewed { seat: seat_id("seat-1"), match_id: match_id("match-1") });
     events
 }
 
@@ -129,7 +130,6 @@ fn seat_events() -> Vec<Event> {
             client_id: u64::MAX,
             ttl: Duration::from_secs(30),
         },
-        Event::SeatRenewed { seat: seat.clone(), match_id: match_id.clone() },
         Event::SeatClaimed { seat: seat.clone(), match_id: match_id.clone() },
         Event::SeatClosed { seat, match_id, end: SeatEnd::Expired },
     ]
