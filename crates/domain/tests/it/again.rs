@@ -1,7 +1,6 @@
 //! One player, one place: players who ask again, and servers that say where nobody can connect.
 
 use std::collections::BTreeMap;
-use std::slice;
 use std::time::Duration;
 
 use sortie_domain::broker::model::{Connection, Match, MatchSpec, Properties, Seat, SeatState};
@@ -219,10 +218,10 @@ fn matches_are_found_by_player_also_after_a_restart() {
         if restarted {
             table.restart();
         }
-        assert_eq!(table.ids_of("ann", &[]), slice::from_ref(&first));
+        assert_eq!(table.ids_of("ann", &[]), std::slice::from_ref(&first));
         assert_eq!(table.ids_of("bob", &[]), [first.clone(), second.clone()]);
-        assert_eq!(table.ids_of("bob", &["ready"]), slice::from_ref(&first));
-        assert_eq!(table.ids_of("cat", &[]), slice::from_ref(&seat.match_id));
+        assert_eq!(table.ids_of("bob", &["ready"]), std::slice::from_ref(&first));
+        assert_eq!(table.ids_of("cat", &[]), std::slice::from_ref(&seat.match_id));
         assert_eq!(table.ids_of("nobody", &[]).len(), 0);
         let page = table.broker.matches_of(&player("bob"), &[], Some(&first), 1);
         assert_eq!((page.items[0].id.clone(), page.more), (second.clone(), false));
