@@ -264,10 +264,7 @@ fn a_server_that_takes_back_its_request_gets_no_match_and_may_ask_again() {
     let mark = table.mark();
     assert_eq!(table.request(&host, "", Hints::WITHDRAW), (None, Hints::NONE));
     for call in calls {
-        assert!(matches!(
-            table.answer(call),
-            Some(Ok(Reply::Requested { offer: None, hints: Hints::NONE }))
-        ));
+        assert!(matches!(table.answer(call), Some(Ok(Reply::Requested { offer: None, hints: Hints::NONE }))));
     }
     table.advance(secs(5));
     assert_eq!(table.kinds_since(mark), [""; 0], "it is a warm server as before");
