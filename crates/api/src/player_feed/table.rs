@@ -610,7 +610,8 @@ mod tests {
         let mut table = Table::default();
         of_tickets(&mut table, 1);
         assert_eq!(table.present(&player(), None, &[]).len(), 1);
-        let ready = MakerEvent::MatchReady { id: match_id(1), tickets: vec![named()], connection: connection() };
+        let ready =
+            MakerEvent::MatchReady { id: match_id(1), tickets: vec![named()], connection: connection() };
         table.pass_on_ticket(&record(7, ready));
         let missed = table.kept(&player(), Position { broker: 2, maker: 6 });
         assert_eq!(missed.len(), 1);

@@ -207,7 +207,8 @@ async fn nothing_that_waits_or_streams_holds_up_the_end_of_the_process() {
     let by_grpc = tokio::spawn(async move { manager.request_match(ask).await });
 
     let over_http = streams_over_http(&server).await;
-    let mut upgrade = format!("ws://{}/api/v1/events/subscribe", server.address).into_client_request().unwrap();
+    let mut upgrade =
+        format!("ws://{}/api/v1/events/subscribe", server.address).into_client_request().unwrap();
     upgrade.headers_mut().insert("catena-session-id", "p1".parse().unwrap());
     let (mut socket, _) = soon(tokio_tungstenite::connect_async(upgrade)).await.unwrap();
     let mut subscribe = Request::new(SubscribeToEventsRequest {});
@@ -247,7 +248,11 @@ async fn nothing_that_waits_or_streams_holds_up_the_end_of_the_process() {
     }
     while soon(socket.next()).await.is_some() {}
     let mut events = events.into_inner();
-    let ended = soon(async { while events.message().await?.is_some() {} Ok::<_, tonic::Status>(()) }).await;
+    let ended = soon(async {
+        while events.message().await?.is_some() {}
+        Ok::<_, tonic::Status>(())
+    })
+    .await;
     assert_eq!(ended.unwrap_err().code(), Code::Unavailable);
     let [mut all, mut unknown] = <[_; 2]>::try_from(health).unwrap_or_else(|_| unreachable!());
     assert_eq!(soon(all.message()).await.unwrap().unwrap().status(), ServingStatus::NotServing);

@@ -444,8 +444,7 @@ impl Turn<'_> {
     /// One match of a server that goes: it is handed back where the server is no more or is about to exit, otherwise it
     /// fails.
     fn clear(&mut self, id: &MatchId, server: &ServerId, cause: GoneCause) {
-        let leaves =
-            matches!(cause, GoneCause::Exited | GoneCause::AllocationFailed | GoneCause::ShutDown);
+        let leaves = matches!(cause, GoneCause::Exited | GoneCause::AllocationFailed | GoneCause::ShutDown);
         match cause.fails_matches() {
             Some(reason) if leaves => self.hand_back(id, server, reason),
             Some(reason) => self.failed(id, reason),

@@ -205,8 +205,8 @@ async fn asked(
         let why = "older calls of this server wait to be delivered";
         return Err(BackendError::Away(why.to_owned()));
     }
-    let mut waiter = Waiter::new(shared, source, request)
-        .map_err(|error| BackendError::Refused(too_many(&error)))?;
+    let mut waiter =
+        Waiter::new(shared, source, request).map_err(|error| BackendError::Refused(too_many(&error)))?;
     let hints = match wait(shared, &server_id, &mut waiter, changes).await {
         Ok(hints) => hints?,
         Err(response) => return Ok(response),
@@ -410,7 +410,11 @@ async fn see_to(shared: &Arc<Shared>, source: &str, server_id: String, match_id:
 
 /// The match goes back to the backend's queue: nobody has heard of it.
 async fn hand_back(shared: &Arc<Shared>, source: &str, server_id: String, match_id: String) {
-    tracing::info!(server_id, match_id, "a match came when its server did not wait any more: it is handed back");
+    tracing::info!(
+        server_id,
+        match_id,
+        "a match came when its server did not wait any more: it is handed back"
+    );
     let hint_flags = if shared.is_hintless() { 0 } else { WITHDRAW };
     let call = Call::EndMatch(EndMatchRequest { server_id, match_id, hint_flags });
     if delivery::perform(shared, source, call.clone(), Keep::AtAnyRate).await.is_err() {

@@ -229,9 +229,9 @@ impl Held {
 
     /// Whether the server is gone and holds nothing.
     pub(super) fn is_over(&self, id: &str) -> bool {
-        self.servers.get(id).is_none_or(|server| {
-            server.state == ServerState::Terminated && server.matches.is_empty()
-        })
+        self.servers
+            .get(id)
+            .is_none_or(|server| server.state == ServerState::Terminated && server.matches.is_empty())
     }
 
     /// The one match that a call means which names none.

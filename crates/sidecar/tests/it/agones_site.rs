@@ -36,11 +36,19 @@ const FULL: u32 = 8;
 /// What the control plane heard.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Heard {
-    Asked { requirements: String },
+    Asked {
+        requirements: String,
+    },
     /// What was asked is withdrawn.
     Withdrawn,
-    Ready { match_id: String, connection_details: String },
-    Ended { match_id: String, hints: u32 },
+    Ready {
+        match_id: String,
+        connection_details: String,
+    },
+    Ended {
+        match_id: String,
+        hints: u32,
+    },
 }
 
 /// Answers in the order in which they were given; a question for a match waits until there is an answer.

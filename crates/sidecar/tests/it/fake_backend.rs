@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use sortie_sidecar::backend::{Backend, BackendError};
@@ -11,6 +12,7 @@ use sortie_wire::catena::server_manager::{
 };
 use sortie_wire::status::{Status, refusal};
 use tokio::sync::watch;
+use tokio::time::timeout;
 use tonic::Code;
 
 /// How it takes calls.
@@ -58,6 +60,8 @@ impl Drop for OpenQuestion<'_> {
     }
 }
 
+/// Longest wait for a call that has to come.
+const PATIENCE: Duration = Duration::from_secs(120);
 const FULL: u32 = 8;
 const WILLING_TO_WAIT: u32 = 2;
 
@@ -134,12 +138,15 @@ impl FakeBackend {
 
     pub(crate) async fn hears(&self, what: &str) {
         let mut heard = self.0.heard.subscribe();
-        heard.wait_for(|heard| heard.iter().any(|call| call == what)).await.unwrap();
+        let hears = timeout(PATIENCE, heard.wait_for(|heard| heard.iter().any(|call| call == what))).await;
+        assert!(hears.is_ok_and(|heard| heard.is_ok()), "not {what}, but {:?}", self.heard());
     }
 
     /// Until no question is open.
     pub(crate) async fn is_left(&self) {
-        self.0.open.subscribe().wait_for(|open| *open == 0).await.unwrap();
+        let mut open = self.0.open.subscribe();
+        let left = timeout(PATIENCE, open.wait_for(|open| *open == 0)).await;
+        assert!(left.is_ok_and(|open| open.is_ok()), "a question is open after {:?}", self.heard());
     }
 
     pub(crate) async fn hears_calls(&self, count: usize) {

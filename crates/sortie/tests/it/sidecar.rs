@@ -152,7 +152,8 @@ async fn a_server_built_for_agones_plays_through_it() {
 
 /// Asks for a match as `server`, which is willing to wait, in a process of its own.
 fn asking(site: &Site, url: &str, server: &str) -> Child {
-    const ASK: &str = "import sys, urllib.request; urllib.request.urlopen(sys.argv[1], data=sys.argv[2].encode())";
+    const ASK: &str =
+        "import sys, urllib.request; urllib.request.urlopen(sys.argv[1], data=sys.argv[2].encode())";
     let mut command = site.command("python3");
     let body = json!({"serverId": server, "hintFlags": 2}).to_string();
     command.args(["-c", ASK, &format!("{url}{REQUEST}"), &body]).stderr(Stdio::null()).kill_on_drop(true);
