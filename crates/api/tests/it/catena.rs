@@ -149,7 +149,7 @@ async fn settings_are_read_and_changed_one_by_one() {
     let server = Server::start().await;
     let config = "/api/v1/matchbroker/admin/config";
     let mut expected = json!({
-        "fastSchedule": 1, "serverMaxLifetimeMinutes": 10, "matchPickupTimeSeconds": 90, "matchReadyTimeSeconds": 30,
+        "fastSchedule": 1, "serverMaxLifetimeMinutes": 1440, "matchPickupTimeSeconds": 90, "matchReadyTimeSeconds": 30,
         "matchMaxRunTimeMinutes": 120, "scheduleFrequencySeconds": 30, "delayAllocationSeconds": 30,
     });
     assert_eq!(server.ok("GET", config, Value::Null).await, expected);

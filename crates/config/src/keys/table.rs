@@ -239,7 +239,7 @@ pub(super) static REST: &[KeyDoc] = &[
         "gateway.default_fleet",
         Text,
         Optional("players must name a game and a version"),
-        "Fleet for players who name no game, and, where every fleet has a `game`, for matches that name none; it must have a `game`.",
+        "Fleet for players who name no game, and, where every fleet has a `game`, for matches that name none, which otherwise only the one fleet that there is takes; it must have a `game`.",
     ),
     key(
         "gateway.players",

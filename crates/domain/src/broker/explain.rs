@@ -453,7 +453,9 @@ impl Broker {
 
     /// What the match does not meet of what a fleet says: the game it runs, and its requirements.
     fn unmet_by_fleet(&self, fleet: &Fleet, game: &Match, document: &Document<'_>) -> Vec<Unmet> {
-        let about_game = self.terms.get(&fleet.id).map_or("", |terms| terms.about_game(&game.spec));
+        let names_game = document.names_game();
+        let about_game =
+            self.terms.get(&fleet.id).map_or("", |terms| terms.about_game(&game.spec, names_game));
         if about_game.is_empty() {
             return self.unmet(&fleet.requirements, document);
         }

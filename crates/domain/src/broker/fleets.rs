@@ -6,7 +6,7 @@
 //!
 //! A match that names another game or version than the fleet does not fit. One that names no version goes to any
 //! version. One that names no game goes to the fleets that name none; where every fleet names one, it goes to the
-//! default fleet. A match that is bound to a fleet need not name what the fleet names.
+//! default fleet, or the only one. A match that is bound to a fleet need not name what the fleet names.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -58,6 +58,8 @@ pub(crate) struct Terms {
     /// The same without the fleet's requirements: about the game alone.
     open_game: String,
     bound_game: String,
+    /// What they come to for a match that names a game.
+    named_game: String,
 }
 
 impl Terms {
@@ -67,8 +69,12 @@ impl Terms {
     }
 
     /// The part of it that is about the game; empty where the fleet names none.
-    pub(crate) fn about_game(&self, spec: &MatchSpec) -> &str {
-        if spec.fleet.is_some() { &self.bound_game } else { &self.open_game }
+    pub(crate) fn about_game(&self, spec: &MatchSpec, names_game: bool) -> &str {
+        match spec.fleet {
+            _ if names_game => &self.named_game,
+            Some(_) => &self.bound_game,
+            None => &self.open_game,
+        }
     }
 }
 
@@ -78,17 +84,18 @@ pub(crate) struct AllTerms(BTreeMap<FleetId, Terms>);
 
 impl AllTerms {
     pub(crate) fn of(state: &State, requirements: &mut Requirements) -> Self {
-        let every_game_is_named = names_every_game(state);
+        let default = default_fleet(state).map(|fleet| fleet.id.clone());
         let terms = state.fleets.values().map(|fleet| {
-            let open_game = about_game(fleet.game.as_ref(), fleet.is_default && every_game_is_named);
+            let open_game = about_game(fleet.game.as_ref(), default.as_ref() == Some(&fleet.id));
             let bound_game = about_game(fleet.game.as_ref(), true);
+            let named_game = about_game(fleet.game.as_ref(), false);
             // Checked when they were configured.
             let mut compile =
                 |text: &str| requirements.compile(text).unwrap_or_else(|_| Arc::new(Requirement::none()));
             let (own, open, bound) =
                 (compile(&fleet.requirements), compile(&open_game), compile(&bound_game));
             let (open, bound) = (requirements.both(&open, &own), requirements.both(&bound, &own));
-            (fleet.id.clone(), Terms { open, bound, open_game, bound_game })
+            (fleet.id.clone(), Terms { open, bound, open_game, bound_game, named_game })
         });
         Self(terms.collect())
     }
@@ -100,6 +107,13 @@ impl AllTerms {
 
 fn names_every_game(state: &State) -> bool {
     state.fleets.values().all(|fleet| fleet.game.is_some())
+}
+
+/// The fleet that takes matches that name no game where every fleet names one.
+fn default_fleet(state: &State) -> Option<&Fleet> {
+    let fleets = &state.fleets;
+    let only = || fleets.values().next().filter(|_| fleets.len() == 1);
+    fleets.values().find(|fleet| fleet.is_default).or_else(only).filter(|_| names_every_game(state))
 }
 
 /// The expression that a fleet's game comes to. `unnamed`: matches that name no game fit.
@@ -202,7 +216,9 @@ impl Broker {
         if !names_every_game(&self.state) {
             return Some(Unnamed::FleetsWithoutGame);
         }
-        let default = fleets.values().find(|fleet: &&Fleet| fleet.is_default);
-        Some(default.map_or(Unnamed::NoFleet, |fleet| Unnamed::DefaultFleet(fleet.id.clone())))
+        Some(
+            default_fleet(&self.state)
+                .map_or(Unnamed::NoFleet, |fleet| Unnamed::DefaultFleet(fleet.id.clone())),
+        )
     }
 }

@@ -27,6 +27,15 @@ const MAX_LOOKED_AT: usize = 1_000;
 /// Why each fleet cannot start a server.
 type Refusals = BTreeMap<FleetId, &'static str>;
 
+/// Which match may be given again.
+#[derive(Clone, Copy)]
+pub(super) struct Again<'a> {
+    /// Only one that the process before gave.
+    pub(super) of_before: bool,
+    /// None of these.
+    pub(super) but: &'a [Offer],
+}
+
 fn offer(server: &ServerId, game: &Match, again: bool) -> Offer {
     Offer {
         server: server.clone(),
@@ -84,13 +93,12 @@ impl Turn<'_> {
     }
 
     /// A match that the server has, but may never have heard of, and that fits what it asks for now: given once more,
-    /// unless another call of the server still waits, which it would have ended with the rest. With `of_before` only one
-    /// that the process before gave it.
+    /// unless another call of the server still waits, which it would have ended with the rest.
     pub(super) fn give_again(
         &mut self,
         server: &ServerId,
         filter: &Filter,
-        of_before: bool,
+        which: Again<'_>,
     ) -> Option<Offer> {
         if self.broker.beside.waiters.of_server(server) > 0 || self.broken(BrokenRule::ForgetLostAnswer) {
             return None;
@@ -104,10 +112,14 @@ impl Turn<'_> {
                 && !requirements.is_spent()
                 && requirements.fits(requirement, &Document::new(&game.id, &game.spec))
         };
-        let offer = self.broker.beside.untold.of(server, self.now, of_before).find_map(|(id, pickup)| {
-            let game = self.state().matches.get(id).filter(|game| is_untold(game, pickup))?;
-            Some(offer(server, game, true))
-        })?;
+        let offer =
+            self.broker.beside.untold.of(server, self.now, which.of_before).find_map(|(id, pickup)| {
+                if which.but.iter().any(|offer| offer.match_id == *id) {
+                    return None;
+                }
+                let game = self.state().matches.get(id).filter(|game| is_untold(game, pickup))?;
+                Some(offer(server, game, true))
+            })?;
         self.broker.beside.untold.note_given_again(server, &offer.match_id, self.now);
         Some(offer)
     }

@@ -15,6 +15,7 @@ use super::model::{
     AllocationState, Connection, EndCause, FailReason, GoneCause, MAX_CONNECTION_BYTES,
     MAX_CONNECTIONS_BYTES, Match, MatchState, Server, ServerState,
 };
+use super::placement::Again;
 use super::requirements::{NoRoom, Requirement, Search};
 use super::waiting::{Waiter, Waiting};
 use super::{
@@ -78,7 +79,7 @@ impl Turn<'_> {
         }
         self.broker.beside.heard.insert(server.clone(), asked);
         self.note_free(server);
-        let again = self.give_again(server, &filter, true).map(Search::Found);
+        let again = self.give_again(server, &filter, Again { of_before: true, but: &[] }).map(Search::Found);
         match again.unwrap_or_else(|| self.oldest_for(server, &filter)) {
             Search::Found(offer) => return Ok(Some(self.with_more(offer, server, &filter, asking.most))),
             Search::Nothing => {}
@@ -87,7 +88,7 @@ impl Turn<'_> {
                 return Ok(None);
             }
         }
-        if let Some(offer) = self.give_again(server, &filter, false) {
+        if let Some(offer) = self.give_again(server, &filter, Again { of_before: false, but: &[] }) {
             return Ok(Some(self.with_more(offer, server, &filter, asking.most)));
         }
         if self.is_unneeded(server, hints) {
@@ -104,17 +105,20 @@ impl Turn<'_> {
     /// The match, and what else fits the server now, as many as it takes at once. It is not kept waiting for more: the
     /// players of the first match wait, too.
     fn with_more(&mut self, first: Offer, server: &ServerId, filter: &Filter, most: u32) -> Reply {
-        let mut more = Vec::new();
-        while more.len() + 1 < most as usize && !self.is_full() {
-            let next = match self.oldest_for(server, filter) {
-                Search::Found(offer) => Some(offer),
-                Search::Nothing => self.give_again(server, filter, false),
-                Search::Unfinished => None,
-            };
-            let Some(offer) = next.filter(|next| next.match_id != first.match_id) else { break };
-            more.push(offer);
+        let mut offers = Vec::from([first]);
+        while offers.len() < most as usize
+            && !self.is_full()
+            && let Search::Found(next) = self.oldest_for(server, filter)
+        {
+            offers.push(next);
         }
-        Reply::Requested { offer: Some(first), more, hints: Hints::NONE }
+        while offers.len() < most as usize
+            && let Some(next) = self.give_again(server, filter, Again { of_before: false, but: &offers })
+        {
+            offers.push(next);
+        }
+        let more = offers.split_off(1);
+        Reply::Requested { offer: offers.pop(), more, hints: Hints::NONE }
     }
 
     /// A server that gets no further match asks for one. It is told to exit as soon as it has none; until then its call
@@ -133,7 +137,7 @@ impl Turn<'_> {
         let filter = self.broker.filter_of(server, asked);
         // It may not have heard of the match that it has.
         if !hints.has(Hints::FULL)
-            && let Some(offer) = self.give_again(server, &filter, false)
+            && let Some(offer) = self.give_again(server, &filter, Again { of_before: false, but: &[] })
         {
             return Ok(Some(Reply::one_match(offer)));
         }

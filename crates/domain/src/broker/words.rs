@@ -225,9 +225,7 @@ fn of_unnamed(unnamed: &Unnamed) -> String {
         Unnamed::DefaultFleet(fleet) => {
             format!("to the default fleet {fleet}, because every fleet names one")
         }
-        Unnamed::NoFleet => {
-            "to no fleet, because every fleet names one and there is no default fleet".to_string()
-        }
+        Unnamed::NoFleet => "to no fleet, because each names one and there is no default fleet".to_string(),
     };
     format!("The match names no game: it goes {goes}.")
 }

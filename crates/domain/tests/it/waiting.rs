@@ -305,6 +305,19 @@ fn one_call_gets_several_matches_oldest_first_up_to_its_limit() {
 }
 
 #[test]
+fn the_matches_of_a_lost_answer_for_several_are_given_again() {
+    let mut table = Table::new();
+    let host = server("host");
+    for id in ["a", "b"] {
+        table.submit(id, spec(&[]));
+    }
+    let lost = table.ok(ask_for(&host, 3, None));
+    assert_eq!(all_offered(lost), ["a", "b"]);
+    let again = table.ok(ask_for(&host, 3, None));
+    assert_eq!(all_offered(again), ["a", "b"]);
+}
+
+#[test]
 fn a_call_for_several_matches_waits_for_the_first_until_its_deadline() {
     let mut table = Table::new();
     let host = server("host");

@@ -157,6 +157,14 @@ fn where_every_fleet_names_a_game_the_default_fleet_takes_those_that_name_none()
 }
 
 #[test]
+fn the_only_fleet_takes_matches_that_name_no_game() {
+    let mut table = Table::with_fleets(duel_and_chess()[..1].to_vec());
+    let id = table.submit("m", spec(&[]));
+    assert_eq!(table.allocation_for(&id).unwrap().fleet, fleet_id("duel"));
+    assert_eq!(said(&table, &id).0, Some(Unnamed::DefaultFleet(fleet_id("duel"))));
+}
+
+#[test]
 fn explain_says_that_the_game_keeps_a_match_from_a_fleet_and_from_its_servers() {
     let mut table = Table::with_fleets(duel_and_chess()[..1].to_vec());
     let host = idle_of(&mut table, "duel");
