@@ -212,6 +212,18 @@ def players():
             with open_call(method, path + "?game=none&version=1") as response:
                 assert response.status == 404
                 check(method, path, 404, "text/plain", response.read().decode())
+    guest = {"player_key": call("POST", "/wannaplay?game=arena&version=1")["player_key"]}
+    statuses = []
+    for match in ["none"] + [one["match_id"] for one in call("GET", "/v1/matches?state=ready")["matches"]]:
+        path = f"/matchmaker/matches/{match}/rejoin"
+        with open_call("POST", path, guest) as response:
+            statuses.append(response.status)
+            text = response.read().decode()
+            if response.status == 200:
+                check("POST", path, 200, "application/json", json.loads(text))
+            else:
+                check("POST", path, response.status, "text/plain", text)
+    assert statuses[0] == 404 and statuses.count(200) == 1, statuses
     path = "/matchmaker/request/arena/1"
     with open_call("POST", path) as response:
         feedback = [json.loads(line) for line in response]

@@ -102,8 +102,11 @@ def told_to_exit():
     assert not waiting.done()
     stopped = call(MANAGER, "AdminDeallocateServer", serverId="s9")
     assert stopped.success, stopped
-    for answer in [waiting.result(), call(MANAGER, "RequestMatch", serverId="s9")]:
-        assert answer.hint_flags == SHUTDOWN and not answer.HasField("match"), answer
+    answer = waiting.result()
+    assert answer.hint_flags == SHUTDOWN and not answer.HasField("match"), answer
+    # It registered itself and has been told, so that the next one of its id is a new server.
+    anew = call(MANAGER, "RequestMatch", serverId="s9")
+    assert anew.hint_flags == 0 and listed("s9") is not None, anew
 
 
 def refusals():
