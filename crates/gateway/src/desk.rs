@@ -15,8 +15,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sortie_domain::ids::{IdempotencyKey, PlayerId, TicketId};
-use sortie_domain::matchmaking::model::{Named, Ticket, TicketEnd, TicketState};
 use sortie_domain::machine::Machine as _;
+use sortie_domain::matchmaking::model::{Named, Ticket, TicketEnd, TicketState};
 use sortie_domain::matchmaking::{Command, Event, Matchmaker, Snapshot};
 use sortie_domain::time::Timestamp;
 use sortie_engine::{CallError, Cursor, Handle, SubscribeError, Unavailable};

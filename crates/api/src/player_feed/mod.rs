@@ -217,7 +217,8 @@ fn known_of(maker: &MakerSnapshot) -> Known {
         let named = Named { ticket: ticket.id.clone(), players: ticket.spec.player_ids() };
         Some((offered.get(&ticket.id)?.match_id.clone(), named))
     });
-    let asked = maker.formations.values().filter(|formation| matches!(formation.stage, Stage::Accepting { .. }));
+    let asked =
+        maker.formations.values().filter(|formation| matches!(formation.stage, Stage::Accepting { .. }));
     let proposals: HashSet<_> = asked.map(|formation| formation.id.clone()).collect();
     Known { games: Vec::new(), seating: seating.collect(), proposals, underway: Underway::of(maker) }
 }

@@ -84,11 +84,16 @@ fn each_bad_api_key_is_one_problem() {
         "api_keys[1].name: \"a\" names an earlier key too",
     );
     one(&(twice + &key("b", &one_hash, "'admin'")), "api_keys[1].sha256: is that of an earlier key");
-    let of_fleets = |permissions, fleets| key("a", &one_hash, permissions) + &format!("fleets = [{fleets}]\n");
-    assert_eq!(problems(&of_fleets("'game_server_match'", "'eu', 'us'")), [""; 0]);
+    let of_fleets =
+        |permissions, fleets| key("a", &one_hash, permissions) + &format!("fleets = [{fleets}]\n");
+    let config = toml(&of_fleets("'game_server_match'", "'eu', 'us'")).unwrap();
+    assert_eq!(config.api_keys[0].fleets.iter().map(ToString::to_string).collect::<Vec<_>>(), ["eu", "us"]);
     one(&of_fleets("'game_server_match'", "'e u'"), "api_keys[0].fleets: entry 1");
     for others in ["'admin'", "'game_server_match', 'client'"] {
-        one(&of_fleets(others, "'eu'"), "api_keys[0].fleets: needs `game_server_match` as the only permission");
+        one(
+            &of_fleets(others, "'eu'"),
+            "api_keys[0].fleets: needs `game_server_match` as the only permission",
+        );
     }
     one("api_keys = 'x'", "api_keys: must be a list of tables, is text");
     one("api_keys = ['x']", "api_keys[0]: must be a table, is text");
