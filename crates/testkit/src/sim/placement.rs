@@ -161,7 +161,8 @@ impl World {
         };
         let found = self.unheard.iter().any(|(id, of)| of == server && is_prepared(id));
         self.unheard.retain(|_, of| of != server);
-        found && !hints.has(Hints::FULL)
+        // Who takes its leave hands back what it has.
+        found && !hints.has(Hints::FULL) && !hints.has(Hints::SHUTDOWN)
     }
 
     pub(super) fn check_again(&mut self, call: CallId, expected: bool, from: usize) {
@@ -193,7 +194,7 @@ fn takes(fleet: &Fleet, fleets: &[Fleet], game: &Match) -> bool {
     let every_game_is_named = fleets.iter().all(|fleet| fleet.game.is_some());
     let runs = fleet.game.as_ref().is_none_or(|game| {
         let is_named = match name {
-            Value::Null => is_bound || (fleet.is_default && every_game_is_named),
+            Value::Null => is_bound || ((fleet.is_default || fleets.len() == 1) && every_game_is_named),
             name => *name == game.name.as_str(),
         };
         is_named && (version.is_null() || *version == game.version.as_str())
