@@ -88,7 +88,7 @@ fn each_bad_api_key_is_one_problem() {
         |permissions, fleets| key("a", &one_hash, permissions) + &format!("fleets = [{fleets}]\n");
     let config = toml(&of_fleets("'game_server_match'", "'eu', 'us'")).unwrap();
     assert_eq!(config.api_keys[0].fleets.iter().map(ToString::to_string).collect::<Vec<_>>(), ["eu", "us"]);
-    one(&of_fleets("'game_server_match'", "''"), "api_keys[0].fleets: entry 1");
+    one(&of_fleets("'game_server_match'", "''"), "api_keys[0].fleets: entry 0 must not be empty");
     for others in ["'admin'", "'game_server_match', 'client'"] {
         one(
             &of_fleets(others, "'eu'"),

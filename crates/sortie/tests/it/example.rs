@@ -36,6 +36,8 @@ async fn it_plays_a_match_that_is_submitted_by_hand() {
 async fn a_fleet_runs_it() {
     let mut own = fleet(&example(), &[], 2, &json!({}));
     own["local_process"]["environment"] = json!({"PLAY_SECONDS": "0"});
+    let (first, last) = own["local_process"]["ports"].as_str().unwrap().split_once('-').unwrap();
+    let (first, last): (u16, u16) = (first.parse().unwrap(), last.parse().unwrap());
     let create = ["key", "create", "--name", "a", "--permission", "client", "--json"];
     let site = Site::with_config(&json!({"fleets": {"own": own}}));
     let key = site.run(&create).await.json()["key"].as_str().unwrap().to_owned();
@@ -44,7 +46,8 @@ async fn a_fleet_runs_it() {
     let id = control_plane.submit(json!({"players": ["alice"], "fleet": "own"})).await;
     let ready = control_plane.event("sortie.match.ready", Some(&id)).await;
     let details = ready["data"]["connection"]["details"].as_str().unwrap();
-    assert!(details.starts_with("127.0.0.1:1"), "{details} is not the port that it was given");
+    let port: u16 = details.strip_prefix("127.0.0.1:").unwrap().parse().unwrap();
+    assert!((first..=last).contains(&port), "{port} is not the port that it was given");
     control_plane.event("sortie.match.ended", Some(&id)).await;
     control_plane.event("sortie.allocation.ended", None).await;
     assert_eq!(site.game_servers(), NONE);
