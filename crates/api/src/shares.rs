@@ -106,7 +106,7 @@ impl CallerShares {
         Ok(Wait { _seats: seats, ..self.wait(caller)? })
     }
 
-    /// Somebody who need not show anything begins to watch.
+    /// A caller without credentials begins to watch.
     ///
     /// # Errors
     /// `too_many`
@@ -124,7 +124,7 @@ impl CallerShares {
     }
 }
 
-/// A share of whoever it is, if it is somebody.
+/// A share of `of`; nothing for a caller that is not counted.
 fn share<K: Ord + Clone>(
     shares: &Shares<K>,
     of: Option<K>,

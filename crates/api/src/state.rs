@@ -43,7 +43,7 @@ pub struct ApiOptions {
     pub source: String,
     /// Limits of requests and streams.
     pub limits: Limits,
-    /// How often one player may call; shared with whatever else takes players' calls.
+    /// How often one player may call; shared with the other parts that take players' calls.
     pub player_calls: Allowances,
     /// What others serve on the same port: parts of an OpenAPI document (`tags`, `paths`, `components.schemas` and
     /// `.securitySchemes`).

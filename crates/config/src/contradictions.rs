@@ -197,12 +197,12 @@ fn passed_secrets(top: &Section<'_>, config: &Config, fleet: &FleetConfig) {
     for name in &process.pass_environment {
         if let Some(holds) = secrets.get(name.as_str()) {
             let text = format!(
-                "names {name}, which holds {holds}: every server of the fleet can read it, and whatever it runs. Take it \
+                "names {name}, which holds {holds}: every server of the fleet and its children can read it. Take it \
                  out, or keep the secret in a file"
             );
             top.warn_below(&keys, text);
         } else if name == "*" {
-            let text = "holds `*`, which is no pattern here but the name of a variable: it passes nothing. Name each \
+            let text = "holds `*`, which is not a pattern here but the name of a variable: it passes nothing. Name each \
                         variable that the servers need";
             top.warn_below(&keys, text.to_owned());
         }

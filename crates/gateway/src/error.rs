@@ -45,7 +45,7 @@ pub(crate) enum JoinError {
         "nothing tells you from other players: show a player token, or say it on the websocket that you wait on"
     )]
     NotKnown,
-    #[error("player_key: is no key that this gateway has given; leave it out to play as somebody new")]
+    #[error("player_key: was not issued by this gateway; leave it out to play as a new guest")]
     BadPlayerKey,
     #[error("{0}")]
     NoRejoin(Box<Refusal>),

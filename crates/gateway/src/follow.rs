@@ -1,9 +1,9 @@
 //! What becomes of a seat: wait until its match can be played, find out where that is, mint the token.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use sortie_domain::broker::model::FailReason;
-use sortie_domain::broker::model::{Match, MatchState, Seat};
+use sortie_domain::broker::model::{FailReason, Match, MatchState, Seat};
 use sortie_domain::broker::words::summary;
 use sortie_domain::broker::{Command, Refusal, Reply, Standing};
 use sortie_domain::ids::{MatchId, SeatId};
@@ -87,7 +87,7 @@ impl Inner {
         &self,
         match_id: &MatchId,
         details: &str,
-    ) -> Result<Option<std::net::SocketAddr>, JoinError> {
+    ) -> Result<Option<SocketAddr>, JoinError> {
         let address = resolve(details).await;
         if address.is_none() {
             tracing::warn!(game = %match_id, "connection details that lead nowhere");
@@ -126,8 +126,8 @@ impl Inner {
         }
     }
 
-    /// The match with the next news about it; `None` if it is forgotten. Reports progress meanwhile. Whoever gets one
-    /// answer is not woken for each player who comes to the match.
+    /// The match with the next news about it; `None` if it is forgotten. Reports progress meanwhile. A player
+    /// who gets a single answer is not woken for each other player who comes to the match.
     async fn news(
         &self,
         game: &Match,
@@ -167,7 +167,7 @@ impl Inner {
         }
         let id = game.id.clone();
         let asked = self.broker.query(move |broker| broker.standing(&id)).await;
-        // Whoever waits for news hears why there was no answer.
+        // The wait for news reports why there was no answer.
         summary(&asked.ok().flatten().unwrap_or(known))
     }
 }

@@ -21,7 +21,7 @@ impl GuestKeys {
         Self(hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&private, PURPOSE).as_ref()))
     }
 
-    /// The key of a guest: whoever has it is that guest.
+    /// The key of a guest. Its bearer is that guest.
     pub(crate) fn of(&self, guest: &PlayerId) -> String {
         let code = hmac::sign(&self.0, guest.as_str().as_bytes());
         format!("{guest}.{}", URL_SAFE_NO_PAD.encode(code))

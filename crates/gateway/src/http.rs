@@ -103,7 +103,7 @@ pub(crate) struct Asked {
     pub(crate) latencies: Option<Value>,
 }
 
-/// A player token, or a guest's key, as it was shown. Whoever has it is that player, so `Debug` does not show it.
+/// A player token, or a guest's key, as it was shown. Its bearer is that player, so `Debug` does not show it.
 #[derive(Clone, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub(crate) struct Shown(String);
@@ -117,7 +117,7 @@ impl fmt::Debug for Shown {
 /// Who is to come back to a match.
 #[derive(Default, Deserialize, JsonSchema)]
 pub(crate) struct Returning {
-    /// The player; taken from whoever shows a key with the permission `client`. Players show a token or their key instead.
+    /// The player; accepted from callers whose API key has the permission `client`. Players show a token or their key instead.
     player_id: Option<String>,
 }
 
@@ -308,7 +308,7 @@ impl Inner {
         passed.map(|()| (guest, true)).map_err(JoinError::of_player)
     }
 
-    /// Whom somebody wants back in a match: whoever speaks for players names the player, a player is itself.
+    /// The player who is to come back to a match: named by a caller that speaks for players, otherwise the caller itself.
     async fn returning(&self, caller: &Caller, body: &[u8], query: Asked) -> Result<PlayerId, JoinError> {
         let named = Returning::from_body(body)?;
         let speaks = self.options.dev || caller.speaks_for_players;
@@ -384,7 +384,7 @@ async fn wannaplay(
 ) -> Result<Response, JoinError> {
     let asked = query.or(gateway.body(&body)?);
     let wish = gateway.wish(&caller, &asked, Door::Http, permit).await?;
-    // Whoever waits is remembered by what was wished for, not by all that was sent.
+    // A waiting player holds what it wished for, not the whole body.
     drop((caller, asked, body));
     let admission = Box::pin(join(gateway, wish, Reports::NONE)).await?;
     Ok(answer(admission))

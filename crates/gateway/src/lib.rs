@@ -16,7 +16,7 @@
 //!
 //! The routes and their JSON are those of bevygap, so that its clients work unchanged. There, a matchmaker talks to
 //! the platform and bookkeeping in NATS tells who holds what; here the broker's seat is that bookkeeping, and the
-//! gateway keeps nothing: a player who goes away, at whatever moment, is a seat given back, and one who asks again gets the
+//! gateway keeps nothing: when a player goes away, at any moment, its seat is given back, and one who asks again gets the
 //! same seat. Only a ticket outlives its connection, for a while.
 
 mod address;

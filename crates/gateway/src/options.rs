@@ -97,7 +97,7 @@ pub struct GatewayOptions {
     pub max_waits: usize,
     /// What one address may do.
     pub per_address: Allowance,
-    /// How often one player may call; shared with whatever else takes players' calls.
+    /// How often one player may call; shared with the other parts that take players' calls.
     pub player_calls: Allowances,
     /// Cancelled when the process is to end: nobody joins any more, and whoever waits is told.
     pub closing: CancellationToken,

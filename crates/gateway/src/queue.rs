@@ -218,7 +218,7 @@ enum Standing {
 }
 
 impl<'a> Queueing<'a> {
-    /// The player's ticket: the one there is, or a new one. Whoever is in a match already needs none.
+    /// The player's ticket: the one there is, or a new one. A player who is in a match already needs none.
     async fn enter(&self) -> Result<Place<'a>, JoinError> {
         for _ in 0..MAX_LOOKS {
             match self.desk.find(self.player, self.entry.is_known) {

@@ -51,7 +51,7 @@ pub(crate) async fn connect(
             First::Gone => return,
         };
         let wish = gateway.wish(&caller, &asked, Door::Websocket, permit).await;
-        // Whoever waits is remembered by what was wished for, not by all that was sent.
+        // A waiting player holds what it wished for, not the whole body.
         drop((caller, asked));
         match wish {
             Ok(wish) => {

@@ -142,7 +142,7 @@ impl<T> Watched<T> {
     /// problem continues a sentence that begins with the path.
     ///
     /// # Errors
-    /// [`FileError`] if the file is no good now.
+    /// [`FileError`] if the file cannot be used now.
     pub fn open(
         path: PathBuf,
         most: u64,
@@ -292,7 +292,7 @@ mod tests {
         assert!(refused().starts_with("cannot read "));
     }
 
-    /// No descriptor is left, the disk fails, or another user has replaced the file: whatever the reason, a content that
+    /// No descriptor is left, the disk fails, or another user has replaced the file: for any of these reasons, a content that
     /// was not read is not taken for read.
     #[test]
     fn what_cannot_be_read_is_tried_again_at_each_use() {

@@ -1,6 +1,6 @@
 //! What a game server that we start inherits of our environment, from the control plane as from the sidecar.
 //!
-//! A list of what is inherited, and not of what is withheld: any other variable may be a secret of ours, under whatever name
+//! A list of what is inherited, and not of what is withheld: any other variable may be a secret of ours, under any name
 //! the configuration or the platform gives it. What servers need beside these the operator names, one by one; there are no
 //! patterns, which would take in what is added to the environment later.
 

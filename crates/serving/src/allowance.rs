@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_waits_may_call_as_often_as_others_may_join() {
+    fn waiting_callers_may_call_as_often_as_others_may_join() {
         let (addresses, now, address) = (addresses(1, 3, 1), Instant::now(), "1.2.3.4".parse().unwrap());
         let _waits = addresses.enter(address, now).unwrap();
         assert_eq!(addresses.enter(address, now).err(), Some(TooMany::Waiting));

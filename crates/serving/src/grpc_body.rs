@@ -82,7 +82,7 @@ pub fn end_grpc_streams(services: Router, closing: CancellationToken) -> Router 
 
 async fn ending(State(closing): State<CancellationToken>, mut request: Request, next: Next) -> Response {
     if request.uri().path().starts_with(CONVERSATIONS) {
-        // Whoever answers may go on listening for as long as the caller may go on asking.
+        // The service listens for as long as the caller may send, so the request has to end, too.
         request = request.map(|body| Ending::body(body, &closing, HeaderMap::new()));
     }
     let response = next.run(request).await;

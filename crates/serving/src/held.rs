@@ -1,6 +1,6 @@
 //! A connection together with its place among those that there may be.
 //!
-//! The place is part of the stream itself, so that whatever the connection becomes (a websocket above all) keeps it until
+//! The place is part of the stream itself, so that a connection keeps it, also as a websocket, until
 //! the stream is dropped: no route can forget to. Here, too, writes are watched, because this is the one thing that all
 //! answers of a connection have in common: a peer that takes nothing for the stall time loses its connection.
 

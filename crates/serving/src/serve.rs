@@ -45,7 +45,7 @@ const ALIVE_PERIOD: Duration = Duration::from_secs(20);
 /// Pause after the system had no connection to give, because too many files are open.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves `router` to whoever connects and is among `visitors` until `closing` is cancelled, over TLS if that is given;
+/// Serves `router` to callers that are among `visitors` until `closing` is cancelled, over TLS if that is given;
 /// then lets open calls end, for at most [`Limits::grace`]. An error of one connection ends that connection only.
 pub async fn serve(
     listener: TcpListener,

@@ -81,8 +81,8 @@ impl Visitors {
         self
     }
 
-    /// The same, and pages of `localhost` and loopback addresses are let in whatever their port: whoever serves one on this
-    /// machine can call without a browser, too.
+    /// The same, and pages of `localhost` and loopback addresses are let in with any port: a process that serves one on
+    /// this machine can call without a browser, too.
     #[must_use]
     pub fn and_loopback_pages(self) -> Self {
         Self { loopback_pages: true, ..self }
@@ -284,7 +284,7 @@ mod tests {
         let mut old = request(&[]);
         *old.version_mut() = Version::HTTP_10;
         assert_eq!(status(&open, &old), 200, "HTTP/1.0 has no Host");
-        // HTTP/2 has the host in the URI, and whoever sends both means both.
+        // HTTP/2 has the host in the URI; where a caller sends both, both count.
         for (authority, host, wanted) in [
             ("localhost:7400", None, 200),
             ("evil.example", None, 403),

@@ -16,7 +16,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::timeout;
 
-/// What game servers get besides, whoever starts them: the key and the game that connect tokens are for, and where Agones'
+/// Variables that game servers get besides from any starter: the key and the game that connect tokens are for, and where Agones'
 /// SDKs look for the sidecar.
 const FOR_GAME_SERVERS: [&str; 4] =
     ["SORTIE_NETCODE_KEY", "SORTIE_PROTOCOL_ID", "AGONES_SDK_GRPC_PORT", "AGONES_SDK_HTTP_PORT"];

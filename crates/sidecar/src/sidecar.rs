@@ -244,7 +244,7 @@ impl Parts {
         Ok(())
     }
 
-    /// Warns of ports without a key that other machines can reach: whoever does calls the backend with its key.
+    /// Warns of ports without a key that other machines can reach: their callers use the sidecar's key for the backend.
     fn warn_of_strangers(&self, part: &'static str, or: &str, warnings: &mut Vec<Note>) {
         let open = |one: &&Listening| one.part == part && !one.address.ip().to_canonical().is_loopback();
         for Listening { protocol, address, .. } in self.listening.iter().filter(open) {

@@ -6,8 +6,8 @@
 //! microsecond. What a revoked key has opened is closed: streams end with their next event or sign of life. A call that
 //! is held back is answered still, within `broker.wait`, because it may have taken a match already.
 //!
-//! The file is replaced as a whole, and whoever changes it holds a lock, so that of two commands at once none is lost. It
-//! belongs to the user who runs the control plane, whoever changes it ([`crate::private`]). The command then asks the running
+//! The file is replaced as a whole, and each change holds a lock, so that of two commands at once none is lost. It
+//! belongs to the user who runs the control plane, also after root has changed it ([`crate::private`]). The command then asks the running
 //! control plane what it holds ([`crate::presence`]), and says so.
 //!
 //! While the file has changed and cannot be read, for lack of descriptors or by a failing disk, none of its keys is good: one

@@ -628,7 +628,7 @@ pub(crate) struct EnterGroup {
 pub(crate) struct Restore {
     #[command(flatten)]
     pub(crate) place: KeyPlace,
-    /// Also for a folder that is no copy. Game servers that were started with it run on, and nobody stops them
+    /// Also for a folder that is not a copy. Game servers that were started with it run on, and nobody stops them
     #[arg(long)]
     pub(crate) force: bool,
 }

@@ -239,7 +239,7 @@ pub(crate) struct Restored {
 /// installation that was not copied, too.
 ///
 /// # Errors
-/// [`Failure`] for a folder that is no copy, and where something cannot be written. It can be done again then.
+/// [`Failure`] for a folder that is not a copy, and where something cannot be written. It can be done again then.
 pub(crate) fn restore(data: &Path, even_if_bound: bool) -> Result<Restored, Failure> {
     let place = place(data)?;
     let stored = match read(data) {
@@ -369,7 +369,7 @@ fn is_a_copy(data: &Path, stored: &Stored, reason: &str) -> Failure {
     Failure::new(format!(
         "{data} is a copy of a data folder, or has been put somewhere else: {reason} ({}). Started as it is, it would take \
          the game servers of the original for its own, and stop them. If it is to be used, here and from now on, run \
-         `sortie restore --data {data}`: that gives it an installation id of its own, and it leaves alone whatever it did not \
+         `sortie restore --data {data}`: that gives it an installation id of its own, and it leaves alone everything it did not \
          start itself; matches on game servers of the original fail. Do the same for a volume that its system has made anew \
          or mounts in another way. Nothing has been changed.",
         stored.place.path

@@ -57,7 +57,7 @@ pub(crate) struct Pending<M: Hosted> {
 }
 
 /// Brings a configuration into force. Where the machine's log takes nothing now, what there is can still be read, so
-/// that is no reason not to start: then the attempt is given back.
+/// that does not prevent the start: then the attempt is given back.
 pub(crate) async fn configure<M: Hosted>(
     name: &'static str,
     machine: &Handle<M>,

@@ -94,7 +94,7 @@ impl ExitListener for ExitReporter {
 enum End {
     /// By itself, in these words.
     Exited(String),
-    /// By us, which is no fault of its fleet.
+    /// By us, which does not count against its fleet.
     Stopped,
 }
 

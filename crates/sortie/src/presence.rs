@@ -2,7 +2,7 @@
 //!
 //! It holds an abstract socket that is named by the installation's id, for as long as it lives: the kernel gives the name to
 //! one process, and takes it back however that process ends. So a clone of a folder that cannot be told from its original
-//! does not start beside it, and `sortie key` finds the control plane whose keys it has changed, whatever address that
+//! does not start beside it, and `sortie key` finds the control plane whose keys it has changed, on any address that
 //! listens on. Processes of other users are not listened to, on either side: anybody may take a name.
 //!
 //! A name is one within a network namespace, so a container is not seen from outside; the folder's lock is.
@@ -73,7 +73,7 @@ impl Presence {
         }
     }
 
-    /// Tells whoever connects, as long as it is polled. One at a time: who asks are people at a terminal.
+    /// Answers connections for as long as it is polled, one at a time: the callers are people at a terminal.
     pub(crate) async fn answer(self, report: impl Fn() -> Report) {
         loop {
             match self.0.accept().await {
@@ -146,7 +146,7 @@ fn connect(installation: &str) -> io::Result<UnixStream> {
 }
 
 /// Whether the other side runs as root, as the same user, or as the one who runs the control plane with the data folder, if
-/// one is given. That this process is root is no reason: while no control plane has the name, any user may take it.
+/// one is given. Running as root does not make the other side trustworthy: while no control plane has the name, any user may take it.
 fn may_speak(stream: &UnixStream, user: Option<u32>) -> bool {
     let own = rustix::process::geteuid().as_raw();
     stream.peer_cred().is_ok_and(|peer| is_trusted(peer.uid(), own, user))
@@ -158,7 +158,7 @@ fn is_trusted(peer: u32, own: u32, user: Option<u32>) -> bool {
 
 /// The process that has locked the data folder, if one has. It may be one that [`ask`] does not see.
 pub(crate) fn lock_holder(data: &Path) -> Option<String> {
-    // Nobody is to be led to another file, or to one that keeps whoever opens it waiting.
+    // The path must not lead to another file, or to one that blocks when it is opened.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let lock = File::from(rustix::fs::open(data.join("lock"), flags, Mode::empty()).ok()?);
     let Err(TryLockError::WouldBlock) = lock.try_lock_shared() else { return None };

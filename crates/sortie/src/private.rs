@@ -80,7 +80,7 @@ pub(crate) fn lock_user(data: &Path) -> Option<u32> {
 }
 
 /// Replaces the file in the data folder as a whole. It belongs to the user who runs the control plane with the folder,
-/// whoever writes it.
+/// also where root writes it.
 pub(crate) fn replace(data: &Path, name: &str, bytes: &[u8]) -> Result<(), Failure> {
     let path = data.join(name);
     let cannot = |error: io::Error| Failure::of_io(format!("cannot write {}", path.display()), &error);
@@ -158,7 +158,7 @@ pub(crate) fn hand_to(owner: Owner, data: &Path, file: &File) -> Result<(), Fail
 /// Refuses a folder that the control plane was run with as another user: neither could read what the other has written.
 pub(crate) fn check_user(data: &Path) -> Result<(), Failure> {
     let Ok(lock) = fs::symlink_metadata(data.join(LOCK)) else { return Ok(()) };
-    // Asked of the file system, because some give every file to the same user. A full disk is no reason to refuse.
+    // Asked of the file system, because some give every file to the same user. A full disk does not refuse the start.
     let Ok(own) = tempfile::tempfile_in(data).and_then(|file| file.metadata()) else { return Ok(()) };
     if own.uid() == lock.uid() {
         return Ok(());

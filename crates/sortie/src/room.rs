@@ -24,7 +24,7 @@ type Write = Arc<dyn Fn() -> Result<(), Failure> + Send + Sync>;
 pub(crate) struct Unwritten(Vec<Write>);
 
 impl Unwritten {
-    /// Does `write`; later, where there is no room now.
+    /// Calls `write`, again later if there is no room now.
     ///
     /// # Errors
     /// [`Failure`] for any other reason.

@@ -50,7 +50,7 @@ struct Resolver {
 #[derive(Debug)]
 struct State {
     looked: Instant,
-    /// Of the files as they were read last, whatever was in them.
+    /// Of the files as they were read last, valid or not.
     stamps: [Option<Stamp>; 2],
     key: Arc<CertifiedKey>,
 }

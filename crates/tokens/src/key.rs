@@ -27,7 +27,7 @@ impl PrivateKey {
         Self(bytes)
     }
 
-    /// The secret itself, for whoever derives other keys from it.
+    /// The secret itself, for deriving other keys from it.
     #[must_use]
     pub const fn bytes(&self) -> &[u8; KEY_BYTES] {
         &self.0

@@ -14,7 +14,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("sortie-testkit", &["sortie-domain"]),
     ("sortie-load", &["sortie-domain"]),
     ("sortie-replay", &["sortie-domain", "sortie-wire"]),
-    // What game servers get of our environment, which is no contract of ours.
+    // What game servers get of our environment, which is not a contract of ours.
     ("sortie-inherited", &[]),
     // Adapters never use each other.
     ("sortie-allocators", &["sortie-domain", "sortie-engine", "sortie-inherited", "sortie-wire"]),

@@ -99,7 +99,7 @@ impl ControlGroup {
         }
     }
 
-    /// Removes it if there is no process in it: nothing has entered it, or all that has is gone.
+    /// Removes it if it is empty: no process has entered it, or all of them have ended.
     pub(super) fn unless_empty(self) -> Option<Self> {
         self.remove();
         self.0.exists().then_some(self)

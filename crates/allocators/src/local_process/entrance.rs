@@ -3,7 +3,7 @@
 //! A process that is moved into a group after its start may have had a child by then, and that child may have left
 //! everything that it could be known by. Nothing can be run between fork and exec without unsafe code. So a process of our own
 //! program is started in the server's place: it enters the group and then becomes the server by exec, which keeps number,
-//! start time, process group and working folder. Whatever else it inherits it passes on as if it had not been there. Why exec
+//! start time, process group and working folder. It passes on everything else that it inherits unchanged. Why exec
 //! failed it says on a pipe, which a successful exec closes.
 
 use std::convert::Infallible;
@@ -82,7 +82,7 @@ pub fn enter_group(group: &Path, server: &[OsString]) -> io::Result<Infallible> 
 
 fn become_server(group: &Path, server: &[OsString]) -> io::Result<Infallible> {
     dup2_stdin(File::open("/dev/null")?)?;
-    // Whoever started us sees that nobody is in the group.
+    // The parent sees that the group is empty.
     let _not_entered_is_fine = ControlGroup::at(group.to_owned()).enter();
     // Rust ignores SIGPIPE, and exec would keep that. A signal that is listened for gets its default back.
     let runtime = Builder::new_current_thread().enable_io().build()?;

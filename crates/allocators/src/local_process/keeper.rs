@@ -41,7 +41,7 @@ pub(super) fn start(
 /// # Errors
 /// What the system says of standard input or the folder.
 pub fn keep_output(folder: &Path, name: &str, limit: u64) -> io::Result<()> {
-    // Whoever ends the control plane by its name means no game server. To listen for a signal is to outlive it.
+    // `pkill sortie` is meant for the control plane and must not end this process. Listening for a signal replaces its default.
     let runtime = Builder::new_current_thread().enable_io().build()?;
     let _context = runtime.enter();
     for kind in [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()] {

@@ -190,7 +190,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl LocalProcessAllocator {
     /// Takes over the servers that an earlier allocator of the same `installation` left in the data folder, and reports to
-    /// `listener` those that ended meanwhile. Also returns the servers taken over: whoever no longer knows one of them
+    /// `listener` those that ended meanwhile. Also returns the servers taken over: a caller that does not know one of them
     /// stops it. What is left of servers that have ended is killed meanwhile.
     ///
     /// One allocator may use a data folder at a time. Needs a runtime.

@@ -31,7 +31,7 @@ struct QueueView {
     queue: String,
     /// Tickets that wait.
     waiting: usize,
-    /// Teams of a match; 1 is a match without teams, 0 one of whoever is there when a ticket expires.
+    /// Teams of a match; 1 is a match without teams, 0 one of the tickets that wait when a ticket expires.
     teams: u32,
     /// Players of a full team.
     players_per_team: u32,

@@ -100,7 +100,7 @@ struct WaitView {
 }
 
 /// Half of those waited at most so much longer, nine in ten at most so much longer; and how many they were, or 0 where
-/// nobody waited as long and the ticket gets a match of whoever is there when its time is over.
+/// nobody waited as long and the ticket gets a match of the tickets that wait when its time is over.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "ExpectedWait")]
 struct ExpectedView {
@@ -195,7 +195,7 @@ fn sentences(told: &Explanation) -> Vec<String> {
     if let Some(ExpectedWait { seen, p50, p90 }) = told.expected_wait {
         let (p50, p90) = (p50.as_secs_f64(), p90.as_secs_f64());
         sentences.push(if seen == 0 {
-            format!("Nobody waited as long lately; in {p90:.1} s it gets a match of whoever is there.")
+            format!("Nobody waited as long lately; in {p90:.1} s it gets a match of the tickets that wait.")
         } else {
             format!(
                 "Of {seen} that had waited as long as it has, half got a match within {p50:.1} s more, nine in ten \

@@ -165,8 +165,8 @@ pub(super) struct Table {
     pub(super) at: Position,
     /// What came up to here is not kept any more.
     pub(super) floor: Position,
-    /// How long the broker's log was when the matchmaker's was last read from. Whatever the matchmaker said then, the
-    /// broker had said before.
+    /// How long the broker's log was when the matchmaker's was last read from. The broker had said by then everything that
+    /// the matchmaker says there.
     pub(super) broker_said: u64,
     /// Who can connect by the matchmaker's word, while the broker's log has not been told that far.
     pub(super) behind: Behind,

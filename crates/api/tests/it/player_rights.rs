@@ -293,7 +293,7 @@ async fn an_idempotency_key_of_a_player_is_its_own() {
     assert_ne!(other.1, first.1);
 }
 
-/// What a player says of whom it brings along counts for nothing, whatever it may say of itself.
+/// What a player says of the players it brings along is ignored, even where it may rate itself.
 #[tokio::test]
 async fn a_player_says_of_others_no_more_than_who_they_are() {
     let rights = PlayerRights { may_name_others: NamingOthers::Yes, may_rate_themselves: true };
@@ -318,7 +318,7 @@ async fn a_player_says_of_others_no_more_than_who_they_are() {
         // Over Catena's contract, where such numbers may be anywhere, it is left out.
         let server = site(rights).await;
         let mut entity = group("pair");
-        // Whatever has no meaning of its own there is a property.
+        // A member without a meaning of its own is a property.
         let metadata = match field {
             "properties" => json!({"skin": {"stringPayload": "red"}}),
             field => json!({ field: {"jsonPayload": said.to_string()} }),

@@ -230,7 +230,7 @@ async fn whoever_comes_later_is_told_how_the_ticket_stands() {
 
 /// The follower waits for the matchmaker's word on a match that is over, and does not know yet that another one is ready.
 #[tokio::test]
-async fn whoever_comes_while_the_follower_lags_is_told_where_to_connect() {
+async fn a_player_who_comes_while_the_follower_lags_is_told_where_to_connect() {
     let mut server = Server::start().await;
     server.hold_news();
     let maker = server.maker.clone().unwrap();
@@ -251,7 +251,7 @@ async fn whoever_comes_while_the_follower_lags_is_told_where_to_connect() {
     maker.call(ready(&game)).await.unwrap();
 
     let let_go_on = async {
-        // Whose standing says nothing of a match need not wait.
+        // A player whose standing has no match does not wait.
         let _begins = listen(&server, "p5").await;
         maker.call(ready(&over)).await.unwrap();
     };

@@ -77,7 +77,7 @@ pub(super) static MATCHMAKER: &[KeyDoc] = &[
         "matchmaker.queues.<name>.teams",
         "teams",
         Default("2"),
-        "Teams of a match. 1: no teams. 0: a match of whoever is there when a ticket expires, or of `players_per_team` before that.",
+        "Teams of a match. 1: no teams. 0: a match of the tickets that wait when a ticket expires, or of `players_per_team` before that.",
     ),
     count(
         "matchmaker.queues.<name>.players_per_team",
@@ -101,7 +101,7 @@ pub(super) static MATCHMAKER: &[KeyDoc] = &[
         "matchmaker.queues.<name>.expiration_action",
         Choice(names::EXPIRATION_ACTIONS),
         Default("drop"),
-        "What happens then: it times out, or gets a match of whoever is there with teams of at least the minimum.",
+        "What happens then: it times out, or gets a match of the tickets that wait with teams of at least the minimum.",
     ),
     key(
         "matchmaker.queues.<name>.accept",

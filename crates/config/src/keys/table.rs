@@ -137,7 +137,7 @@ pub(super) static REST: &[KeyDoc] = &[
         "broker.suspect_time",
         Duration,
         Default("1m"),
-        "How long a server that registered itself is told to exit after a match on it did not become ready in time. After that it may come back under its id.",
+        "How long a server that registered itself is told to exit after a match on it did not become ready in time, or got an address that leads nowhere. After that it may come back under its id.",
     ),
     key(
         "broker.waiting_bytes",

@@ -105,7 +105,7 @@ fn sizes(
     let (teams, per_team, least) = (teams?, per_team?, least?);
     let per_team = match per_team {
         None | Some(0) if teams > 0 => {
-            let problem = "must be at least 1; only with `teams` 0, which is a match of whoever is there, may it be 0 or \
+            let problem = "must be at least 1; only with `teams` 0, which is a match of the tickets that wait, may it be 0 or \
                            left out";
             section.problem("players_per_team", problem);
             return None;

@@ -33,7 +33,7 @@ fn of_queue(top: &Section<'_>, id: &QueueId, keys: &[&str], text: impl Into<Stri
 fn sizes(top: &Section<'_>, id: &QueueId, queue: &Queue) {
     let minimum = queue.expiration_action == ExpirationAction::Minimum;
     if queue.full().is_none() && !minimum && queue.former().is_none() {
-        let text = "is `drop`, but a match without a number of players is made of whoever is there when a ticket expires: \
+        let text = "is `drop`, but a match without a number of players is made of the tickets that wait when a ticket expires: \
                     no match is ever formed. Make it `minimum`, or give `players_per_team`";
         of_queue(top, id, &["expiration_action"], text);
     }

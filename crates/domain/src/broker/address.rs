@@ -1,6 +1,6 @@
 //! Connection details as an address.
 //!
-//! To the broker they are text that players understand: a join code, JSON, whatever the game likes. Only what cannot be
+//! To the broker they are text that players understand: a join code, JSON, or any format of the game. Only what cannot be
 //! right for anybody is refused. The gateway however seals an address into connect tokens, so that those of a match which
 //! it sends players to have to be one.
 

@@ -167,7 +167,7 @@ pub enum Command {
         /// How long the player may take to claim a new seat once the match is ready.
         ttl: Duration,
     },
-    /// Where the server said that players of a match connect, nobody can: it is no address, or its name is not known.
+    /// Players cannot connect to the match: its connection details are not an address, or the name does not resolve.
     ReportUnreachable {
         /// Which match.
         match_id: MatchId,
@@ -210,8 +210,8 @@ pub enum Command {
         /// [`Match::changed_seq`] of the news that the caller has; 0 for none.
         seen: u64,
     },
-    /// Kept until the match of a seat is ready or over, or the seat is gone. Others who come and go are no news to whoever
-    /// waits for that.
+    /// Kept until the match of a seat is ready or over, or the seat is gone. Other players who come and go do not end the
+    /// wait.
     AwaitReady {
         /// Which match.
         match_id: MatchId,

@@ -6,7 +6,7 @@
 //!
 //! A match that names another game or version than the fleet does not fit. One that names no version goes to any
 //! version. One that names no game goes to the fleets that name none; where every fleet names one, it goes to the
-//! default fleet, or the only one. A match that is bound to a fleet need not name what the fleet names.
+//! default fleet, or the only one. A match that is bound to a fleet does not have to name a game.
 
 use alloc::collections::BTreeMap;
 use alloc::format;

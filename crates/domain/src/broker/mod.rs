@@ -181,7 +181,7 @@ struct Beside {
     waits: Waits,
     /// Seats that players were told of once more when they asked for another.
     told_again: Told<SeatId>,
-    /// Servers that were told to exit. Whoever calls under the id of such a one that registered itself is a new server.
+    /// Servers that were told to exit. A later call under the id of a server that registered itself comes from a new one.
     told_to_exit: Told<ServerId>,
     /// Matches whose players cannot connect, and until when nobody is sent to them.
     unreachable: Unreachable,

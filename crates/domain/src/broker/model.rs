@@ -589,7 +589,7 @@ impl GoneCause {
     /// ([`Settings::suspect_time`]), because the next match would most likely fail on it as well.
     #[must_use]
     pub const fn is_suspicious(self) -> bool {
-        matches!(self, Self::ReadyTimeout)
+        matches!(self, Self::ReadyTimeout | Self::Unreachable)
     }
 }
 

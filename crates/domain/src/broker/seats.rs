@@ -176,8 +176,7 @@ impl Turn<'_> {
         Ok(Reply::Seated { seat: seat.clone(), game: game.clone(), again })
     }
 
-    /// The player has come. Only once: whoever comes second with the same seat is not let in, unless the player has asked
-    /// for the seat again since.
+    /// The player has come. A seat can be claimed once, and once more after the player has asked for it again.
     pub(super) fn claim_seat(&mut self, id: &SeatId, server: Option<&ServerId>) -> Result<Reply, Refusal> {
         let (game, seat) = self.find_seat(id)?;
         match seat.state {

@@ -197,8 +197,8 @@ impl Turn<'_> {
         self.broker.last_pickup_age().is_some_and(|age| server.born_at + age <= self.now)
     }
 
-    /// Whether whoever calls under the id of a server that is gone is taken to be that server still. One that registered
-    /// itself was told to exit, or its time as a suspect is over: who calls after that is a new server.
+    /// Whether a call under the id of a server that is gone counts as a call of that server. Once a server that registered
+    /// itself was told to exit, or its time as a suspect is over, such a call comes from a new server.
     fn is_kept_away(&self, server: &ServerId) -> bool {
         let Some(gone) = self.state().kept.gone.get(server) else { return false };
         if gone.ordered {
@@ -334,7 +334,7 @@ impl Turn<'_> {
         Ok(Reply::Noted { match_id: match_id.clone(), hints: self.wish(server) })
     }
 
-    /// A match is over. Once more is no fault. One that the server is not ready for and that it hands back, because it
+    /// A match is over. The call is idempotent. One that the server is not ready for and that it hands back, because it
     /// exits or takes no match for now, goes to another server.
     pub(super) fn end_match(
         &mut self,

@@ -36,7 +36,8 @@ pub struct Settings {
     pub delay_allocation: Duration,
     /// How long a server that is willing to wait is held.
     pub wait: Duration,
-    /// How long a server that registered itself is kept away after a match on it did not become ready in time.
+    /// How long a server that registered itself is kept away after a match on it did not become ready in time, or
+    /// got an address that leads nowhere.
     pub suspect_time: Duration,
     /// Most bytes of what waits and runs: queued and live matches with all that they hold, servers, allocations.
     pub waiting_bytes: u64,

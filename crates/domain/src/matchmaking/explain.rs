@@ -76,7 +76,7 @@ pub struct Explanation {
 /// others went through. It knows nothing of tickets that never got a match, and it is never later than the ticket's end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ExpectedWait {
-    /// How many those are. 0: nobody waited as long, and the queue makes a match of whoever is there when the ticket's time
+    /// How many those are. 0: nobody waited as long, and the queue makes a match of the tickets that wait when the ticket's time
     /// is over, which both others then are.
     pub seen: usize,
     /// Half of them waited at most so much longer.

@@ -28,7 +28,7 @@ use crate::time::Timestamp;
 
 /// What a match has beside its players: its own properties, ids, numbers. In bytes.
 const OWN_BYTES: usize = MAX_PROPERTIES_BYTES + 16 * 1_024;
-/// Largest match that goes to whoever finds servers, who adds a mark. In bytes.
+/// Largest match that is sent to the broker, which adds a mark. In bytes.
 pub(crate) const MAX_DOCUMENT_BYTES: usize = MAX_MATCH_BYTES - 1_024;
 /// What a player is told of the team, at most. In bytes.
 const TEAM_BYTES: usize = 32;

@@ -1,7 +1,7 @@
 //! What a queue's rules judge players by: the numbers that nobody may say of themselves.
 //!
 //! That is every rating, and among the properties what a rule compares as a number: the property of a `distance` or a
-//! `balance`, whichever way it is measured, because matches carry it under that name too; and in an expression whatever
+//! `balance`, whichever way it is measured, because matches carry it under that name too; and in an expression everything that
 //! is compared by order or handed to a function of numbers. What is compared for equality only (a map, a mode, a
 //! version) is a wish and no judgement.
 
@@ -106,7 +106,7 @@ impl Rated {
         }
     }
 
-    /// Where all properties are judged, whatever their names, the path is empty.
+    /// The path is empty where the rules judge all properties.
     fn gather_whole(&mut self, ast: &Ast) {
         let path = path_of(ast).unwrap_or_default();
         let path: Vec<Box<str>> = path.iter().map(|name| Box::from(&**name)).collect();
@@ -137,7 +137,7 @@ impl Rated {
         Some(names.collect::<Vec<_>>().join("."))
     }
 
-    /// Takes out whatever [`Self::said_in`] finds.
+    /// Removes everything that [`Self::said_in`] finds.
     pub fn take_from(&self, spec: &mut TicketSpec) {
         self.take(&mut spec.properties);
         for player in spec.parties.iter_mut().flat_map(|party| &mut party.players) {

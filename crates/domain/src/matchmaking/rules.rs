@@ -105,7 +105,7 @@ pub(crate) struct Profile {
     pub(crate) judged: usize,
 }
 
-/// What a ticket is, whatever the time.
+/// What a ticket is, independent of time.
 struct Nature {
     values: [f64; MAX_DISTANCES],
     equal: Arc<str>,

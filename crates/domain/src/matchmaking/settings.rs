@@ -71,7 +71,7 @@ impl Default for Settings {
 /// One queue.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Queue {
-    /// Teams of a match; 1 is a match without teams, 0 one of whoever is there when a ticket expires.
+    /// Teams of a match; 1 is a match without teams, 0 one of the tickets that wait when a ticket expires.
     pub teams: u32,
     /// Players of a full team.
     pub players_per_team: u32,
@@ -122,7 +122,7 @@ pub enum ExpirationAction {
     /// It times out.
     #[default]
     Drop,
-    /// It gets a match of whoever is there, with teams of at least the minimum; where there is none, it times out.
+    /// It gets a match of the tickets that wait, with teams of at least the minimum; where there is none, it times out.
     Minimum,
 }
 

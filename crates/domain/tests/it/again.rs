@@ -7,7 +7,7 @@ use sortie_domain::broker::model::{Connection, Match, MatchSpec, Properties, Sea
 use sortie_domain::broker::{Command, FIRST_BACKOFF, Hints, Refusal, Reply};
 use sortie_domain::ids::{MatchId, ServerId};
 
-use crate::table::{Table, at, claim, fleet, fleet_id, game, player, ready, secs, spec};
+use crate::table::{MS, Table, at, claim, fleet, fleet_id, game, player, ready, secs, server, spec};
 
 const TTL: Duration = secs(10);
 
@@ -76,7 +76,7 @@ fn running(named: &[&str]) -> (Table, ServerId, MatchId) {
 }
 
 #[test]
-fn whoever_asks_again_has_the_same_seat_and_as_long_again_to_claim_it() {
+fn a_player_who_asks_again_has_the_same_seat_and_as_long_again_to_claim_it() {
     let (mut table, host, id) = running(&[]);
     let first = table.new_seat(join("ann"));
     assert_eq!(first.match_id, id);
@@ -170,7 +170,7 @@ fn a_named_player_comes_to_the_place_that_is_kept() {
     table.seated(claim(&seat.id, &host));
     table.ok(Command::ReportFreePlaces { match_id: id.clone(), server: None, free: 0 });
     table.done(release(&seat));
-    assert_ne!(table.new_seat(join("ann")).match_id, id, "whoever has left is not led back");
+    assert_ne!(table.new_seat(join("ann")).match_id, id, "a player who has left is not led back");
 }
 
 #[test]
@@ -288,6 +288,22 @@ fn a_match_that_nobody_can_reach_fails_and_its_server_is_replaced() {
 }
 
 #[test]
+fn a_server_of_no_fleet_that_nobody_can_reach_is_kept_away_for_a_while() {
+    let mut table = Table::new();
+    let host = server("bare metal");
+    let id = table.running("m", &host);
+    table.done(unreachable(&id));
+    assert_eq!(table.state(&id), "failed: unreachable");
+    for _ in 0..2 {
+        assert_eq!(table.sent_away(&host), Hints::SHUTDOWN);
+        table.advance(secs(30) - MS);
+    }
+    table.advance(MS + MS);
+    assert_eq!(table.poll(&host), None);
+    assert_eq!(table.server_state(&host), "available");
+}
+
+#[test]
 fn a_match_with_players_goes_on_where_others_cannot_reach_it() {
     let (mut table, host, id) = running(&[]);
     let seat = table.new_seat(join("ann"));
@@ -309,7 +325,7 @@ fn named_players_may_reach_what_the_gateway_cannot() {
 }
 
 #[test]
-fn whoever_awaits_a_match_is_not_woken_by_others_who_come() {
+fn a_call_that_awaits_a_match_is_not_woken_by_other_players() {
     let mut table = Table::with_fleets(vec![fleet("eu")]);
     let (ann, found, _) = table.seated(join("ann"));
     let id = found.id;

@@ -82,7 +82,7 @@ fn what_would_wait_beyond_the_budget_is_refused_without_a_trace() {
     };
     table.refused("over_budget", join);
     table.refused_soon(|n| request(&server(&format!("stranger {n}")), "'x' == 'y'", Hints::NONE));
-    // The same order again is no further one.
+    // The same order again does not count twice.
     table.ok(submit(&taken[0], large(&["ann"])));
     // What goes makes room.
     for id in &taken[..2] {

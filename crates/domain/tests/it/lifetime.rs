@@ -111,7 +111,7 @@ fn a_warm_server_is_replaced_before_it_is_too_old() {
     assert_eq!(table.orders_since(mark), [("eu".into(), None), ("eu".into(), None)]);
     assert_eq!((gone_since(&table, mark), idle(&table)), (vec![], 2), "they stay until others are ready");
     let id = table.submit("m", spec(&[]));
-    assert_eq!(table.poll(&old[0]), Some(id), "and are no worse than others");
+    assert_eq!(table.poll(&old[0]), Some(id), "and take matches like any other");
     let new = table.allocations().into_iter().map(|order| order.server).filter(|new| !old.contains(new));
     let new: Vec<_> = new.collect();
     assert_eq!((table.poll(&new[0]), idle(&table)), (None, 2));

@@ -13,7 +13,7 @@ use sortie_domain::broker::{
     CLOSED_SEATS_KEPT, Command, FINISHED_KEPT, GONE_KEPT, Hints, MAX_WAITERS_OF_SERVER,
     MAX_WATCHERS_OF_MATCH, PAGE_BYTES, Refusal, RefusalKind, Reply,
 };
-use sortie_domain::ids::MatchId;
+use sortie_domain::ids::{MatchId, ServerId};
 use sortie_domain::size::Size;
 
 use crate::table::{
@@ -79,23 +79,22 @@ fn whoever_joins_asks_for_a_possible_capacity_and_time() {
     table.ok(reserve(secs(1)));
 }
 
+fn ready_with(host: &ServerId, id: &MatchId, connection: Connection) -> Command {
+    Command::MatchReady { server: host.clone(), match_id: id.clone(), connection, hints: Hints::NONE }
+}
+
+fn for_ann(details: &str) -> Connection {
+    Connection { per_player: [(player("ann"), details.into())].into(), ..at("203.0.113.7:7777") }
+}
+
 #[test]
 fn connection_details_have_a_longest_length() {
     let mut table = Table::new();
     let host = server("host");
     let id = table.picked_up("m", &host);
-    let with = |connection| Command::MatchReady {
-        server: server("host"),
-        match_id: id.clone(),
-        connection,
-        hints: Hints::NONE,
-    };
+    let with = |connection| ready_with(&host, &id, connection);
     let (most, more) = ("x".repeat(MAX_CONNECTION_BYTES), "x".repeat(MAX_CONNECTION_BYTES + 1));
     wrong(&mut table, "connection_details", with(at(&more)));
-    let for_ann = |details: &str| Connection {
-        per_player: [(player("ann"), details.into())].into(),
-        ..at("203.0.113.7:7777")
-    };
     wrong(&mut table, "per_player_connection_details", with(for_ann(&more)));
     table.noted(with(Connection { details: most.as_str().into(), ..for_ann(&most) }));
 }
@@ -105,16 +104,7 @@ fn connection_details_hold_nothing_that_deceives_a_terminal() {
     let mut table = Table::new();
     let host = server("host");
     let id = table.picked_up("m", &host);
-    let with = |connection| Command::MatchReady {
-        server: server("host"),
-        match_id: id.clone(),
-        connection,
-        hints: Hints::NONE,
-    };
-    let for_ann = |details: &str| Connection {
-        per_player: [(player("ann"), details.into())].into(),
-        ..at("203.0.113.7:7777")
-    };
+    let with = |connection| ready_with(&host, &id, connection);
     for bad in
         ['\u{1b}', '\u{7}', '\r', '\n', '\t', '\0', '\u{7f}', '\u{9b}', '\u{202e}', '\u{2066}', '\u{200f}']
     {

@@ -321,7 +321,7 @@ fn a_seat_that_the_player_was_told_of_once_more_is_not_given_back() {
     let Reply::Seated { seat, .. } = reply.clone() else { panic!() };
     // The player asks again before the first answer is known to be lost, and hears that there is a seat.
     table.refused("already_seated", reserve(&id, "ann"));
-    // That others are told of theirs is no reason to keep this one's.
+    // Other players who were told of their seats do not keep this one's.
     let of_bob = table.ok(reserve(&id, "bob"));
     table.undelivered(reply);
     table.undelivered(of_bob);

@@ -1,4 +1,4 @@
-//! Steps are bounded: whatever is due at once, a step takes a part of it, and the rest follows, after a restart as well.
+//! Steps are bounded: of all that is due at once, a step takes a part, and the rest follows, after a restart as well.
 //!
 //! The [`Table`] asserts of every step of every example that it is within its bounds.
 

@@ -39,7 +39,7 @@ pub struct Stats {
     pub pending_effects: usize,
 }
 
-/// The newest snapshot, and why there is no newer one.
+/// The newest snapshot, and why the one after it failed.
 #[derive(Clone, Default, Debug)]
 struct SnapshotStatus {
     seq: u64,

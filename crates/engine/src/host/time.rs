@@ -32,7 +32,7 @@ const NOTABLE_LEAD: Duration = Duration::from_secs(60);
 
 /// What a start does about a clock that is far ahead of the log.
 pub struct ClockGuard<M> {
-    /// Go on whatever the clock says.
+    /// Go on with any clock.
     pub accept: bool,
     /// Whether something lives in the machine that deadlines could end.
     pub is_live: fn(&M) -> bool,

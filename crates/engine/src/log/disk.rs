@@ -42,7 +42,7 @@ pub struct SystemDisk;
 
 impl Disk for SystemDisk {}
 
-/// For the user of this process alone, whatever its umask says.
+/// For the user of this process alone, independent of its umask.
 #[cfg(unix)]
 pub(super) fn private(options: &mut OpenOptions) -> &mut OpenOptions {
     use std::os::unix::fs::OpenOptionsExt as _;
@@ -56,7 +56,7 @@ pub(super) fn private(options: &mut OpenOptions) -> &mut OpenOptions {
 }
 
 /// Opens the file `path` to read and write, and makes it where there is none, for the user of this process alone. What it
-/// holds stays as it is. Whoever may write to its folder cannot have another file opened instead: a link is not followed,
+/// holds stays as it is. A user who may write to its folder cannot have another file opened instead: a link is not followed,
 /// and what is not a regular file with this one name is refused.
 ///
 /// # Errors

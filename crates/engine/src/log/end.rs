@@ -154,7 +154,7 @@ impl End {
         }
     }
 
-    /// Whether its folder is there, which that of another log need not be.
+    /// Whether its folder exists. The folder of the other log may not.
     fn has_folder(&self) -> bool {
         self.path.parent().is_some_and(Path::is_dir)
     }

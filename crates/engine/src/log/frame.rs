@@ -93,7 +93,7 @@ pub(super) fn read(mark: u32, source: &mut impl Read, remaining: u64) -> io::Res
     Ok(batch.filter(|batch| !batch.is_empty()).map(|batch| (batch, head.checksum)))
 }
 
-/// Whether `bytes`, which begin at the offset `at` of a file and are no sound frame, begin with one that was written as
+/// Whether `bytes`, which begin at the offset `at` of a file and are not a sound frame, begin with one that was written as
 /// a whole and has changed since: its head announces `next_seq`, all of it is there, and no disk sector that it touches
 /// was left as zeros. What a kill or a power cut leaves of a frame lacks some of its sectors, or its end.
 pub(super) fn is_changed(mark: u32, bytes: &[u8], at: u64, next_seq: u64) -> bool {

@@ -31,7 +31,7 @@ impl FolderLock {
     /// Takes the folder. Blocks for a little while where another process has it.
     ///
     /// # Errors
-    /// [`OpenError::Locked`] where another process has it, and whatever else the system says.
+    /// [`OpenError::Locked`] where another process has it, and any other error of the system.
     pub fn take(folder: &Path) -> Result<Self, OpenError> {
         let path = folder.join(LOCK_FILE);
         let fail = |source| OpenError::Io { doing: "lock", path: path.clone(), source };

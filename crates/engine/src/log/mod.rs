@@ -56,8 +56,8 @@ pub trait Log: Send {
     /// Takes note that the log's owner lives at `time`, if the log can remember that at no cost.
     fn note_alive(&mut self, _time: Timestamp) {}
 
-    /// Catches up with what need not be written at each append, if it is time for that; otherwise gives how long that may
-    /// wait. Asked whenever nothing else is to be done.
+    /// Writes what is not written at each append, if it is time for that; otherwise returns how long it may wait. Called
+    /// when there is nothing else to do.
     fn settle(&mut self) -> Option<Duration> {
         None
     }

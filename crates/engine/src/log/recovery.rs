@@ -3,7 +3,7 @@
 //!
 //! Segments that follow one another are a run. Where there is one run, which reaches the acknowledged end, all is well.
 //! Otherwise a snapshot decides: what lies before it is not needed, so that holes there, made by us or by hand, lose
-//! nothing. Whatever else is missing, up to the acknowledged end, is a loss, and nothing is changed before somebody has
+//! nothing. Anything else that is missing, up to the acknowledged end, is a loss, and nothing is changed before somebody has
 //! accepted it. What is of no use then is set aside in the folder `lost`, and never removed.
 
 use std::fs::{self, OpenOptions};
@@ -241,7 +241,7 @@ impl<'a> Findings<'a> {
             let loss = Loss { from: last + 1, to: Some(seq) };
             return OpenError::RolledBack { folder, witness: witness.to_owned(), loss };
         }
-        // Whatever comes first after the hole.
+        // The first segment after the hole.
         let after = self.pieces.iter().find(|piece| piece.first_seq > last);
         let file = after.map(|piece| piece.path.clone());
         let foreign = after.is_some_and(|piece| piece.first_seq == last + 1);

@@ -339,7 +339,7 @@ impl Frames {
         Ok(Self { source: BufReader::with_capacity(READ_BUFFER_BYTES, file), mark, at, end })
     }
 
-    /// The next frame with its checksum; `None` at the end, or at something that is no sound frame.
+    /// The next frame with its checksum; `None` at the end, or at something that is not a sound frame.
     pub(super) fn next(&mut self) -> io::Result<Option<(Batch, u32)>> {
         let found = frame::read(self.mark, &mut self.source, self.end.saturating_sub(self.at))?;
         if let Some((batch, _)) = &found {

@@ -156,7 +156,7 @@ fn an_acknowledged_batch_that_is_cut_or_changed_at_any_byte_is_missed() {
     fs::write(&log.path, &flipped).unwrap();
     let from = loss(&refused(log.data.path())).from;
     loses(log.data.path(), from, all);
-    // What was cut off is kept for whoever wants to look at it.
+    // What was cut off is kept for inspection.
     let aside = log.data.path().join("lost").join(log.path.file_name().unwrap());
     assert!(fs::read(aside).unwrap() == flipped);
 }

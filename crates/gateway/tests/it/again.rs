@@ -1,4 +1,4 @@
-//! One player, one place: whoever asks again gets the seat that it has, and whoever is in a match is led back to it.
+//! One player, one place: a player who asks again gets its own seat, and a player in a match is led back to it.
 
 use serde_json::{Value, json};
 use sortie_domain::broker::model::{MatchSpec, SeatState};
@@ -218,7 +218,7 @@ async fn duel(world: &World) -> MatchId {
 }
 
 #[tokio::test]
-async fn whoever_starts_a_ticket_while_in_a_match_is_led_back_by_each_door() {
+async fn a_player_who_starts_a_ticket_while_in_a_match_is_led_back_by_each_door() {
     let world = world(known(vec![arena(4)])).await;
     let id = duel(&world).await;
     let seat = |game: &sortie_domain::broker::model::Match| {

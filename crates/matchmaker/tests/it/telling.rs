@@ -30,7 +30,7 @@ async fn taken(world: &World, count: usize) -> Vec<(TicketId, String, MatchId)> 
     soon("that all are at the broker", submitted).await;
     let mut found = Vec::new();
     for (ann, ben) in tickets {
-        // Whoever came first plays with whoever came next, so a ticket's match is looked up.
+        // Tickets are paired in the order of arrival, so a ticket's match is looked up.
         for ticket in [ann, ben] {
             let Some(id) = world.find(&ticket).await.match_id().cloned() else {
                 panic!("{ticket} is in no match")

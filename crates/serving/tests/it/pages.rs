@@ -1,4 +1,4 @@
-//! Web pages and hosts that are not to call, at whatever route and in whichever version of HTTP.
+//! Web pages and hosts that are not to call, on any route and in either version of HTTP.
 
 use sortie_serving::{Limits, Visitors};
 use tokio::net::TcpStream;

@@ -55,7 +55,7 @@ async fn an_answer_of_http2_that_nobody_takes_ends_and_the_others_go_on() {
     let (_unanswered, _) = soon(calls.clone().ready()).await.unwrap().send_request(request, true).unwrap();
     let _stalled = ask(&calls, "/endless").await;
     endless(&mut server, 1).await;
-    // One of which something is taken at all times is no stalled one.
+    // A stream whose reader keeps reading has not stalled.
     let mut taken = ask(&calls, "/endless").await;
     let mut bytes = 0;
     while *server.endless.borrow() > 1 || bytes < 1 << 20 {

@@ -8,7 +8,7 @@ use crate::harness::{Server, rest, soon};
 
 const ASK_ONCE: &str = "GET /measure HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
 
-/// A connection that is no HTTP any more.
+/// A connection after its upgrade from HTTP.
 async fn upgraded(server: &Server, path: &str) -> TcpStream {
     let ask = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: lines\r\n\r\n");
     let mut stream = BufReader::new(server.say(&ask).await);

@@ -264,7 +264,7 @@ impl Drop for Waits<'_> {
     }
 }
 
-/// Whoever waits for a question. It is withdrawn if the waiter goes before the answer comes.
+/// A caller that waits for the answer to a question, which is withdrawn if the caller goes first.
 struct Waiter {
     answer: oneshot::Receiver<Answer>,
     _withdraws: DropGuard,

@@ -212,7 +212,7 @@ impl Reading<'_> {
             let text = if secrets.contains(name) {
                 format!("{name} is not inherited: it holds a key of the sidecar, as an ApiKeyEnv says")
             } else if name == "*" {
-                "* is no pattern, but the name of a variable that does not exist: name each variable"
+                "* is not a pattern, but the name of a variable that does not exist: name each variable"
                     .to_owned()
             } else {
                 return true;

@@ -243,7 +243,7 @@ async fn a_held_question_does_not_hold_up_the_end() {
 }
 
 #[tokio::test]
-async fn whoever_watches_health_does_not_hold_up_the_end() {
+async fn a_watch_of_health_does_not_hold_up_the_end() {
     let backend = FakeBackend::new();
     let limits = Limits { grace: Duration::from_secs(3600), ..Limits::default() };
     let options = CatenaApiOptions {

@@ -475,7 +475,7 @@ fn programs_inherit_what_is_named_but_no_key() {
         [
             format!("{path}KEY_OF_SERVERS {key}"),
             format!(
-                "{path}* is no pattern, but the name of a variable that does not exist: name each variable"
+                "{path}* is not a pattern, but the name of a variable that does not exist: name each variable"
             ),
             format!("{path}KEY_OF_BACKEND {key}"),
         ]

@@ -1,4 +1,4 @@
-//! Tables for people, JSON for programs. Whatever subcommands print goes through [`line`] and [`note`], which show text of
+//! Tables for people, JSON for programs. All output of subcommands goes through [`line`] and [`note`], which show text of
 //! others so that a terminal does not obey it.
 
 use std::io::{self, Write};
@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::failure::Failure;
 use crate::terminal::{escaped, escaped_lines};
 
-/// One line on standard output, or several of ours. A reader that has gone away is no error of ours.
+/// One line on standard output, or several of ours. A reader that has gone away is not an error.
 pub(crate) fn line(text: impl std::fmt::Display) -> Result<(), Failure> {
     let text = text.to_string();
     let text = escaped_lines(&text);

@@ -214,7 +214,7 @@ async fn a_start_without_room_serves_although_something_is_due() {
         let (status, answer) = control_plane.send("GET", "/readyz", "").await;
         assert_eq!((status, &answer["error"]["code"]), (503, &json!("disk_full")), "{answer}");
         control_plane.get("/v1/tickets").await;
-        // Whoever is refused is told by whom, which was written down without room.
+        // The refusal names the owner, which was written down although the disk is full.
         let said = site.refused(&[]).await;
         assert!(said.contains(&format!("in use by process {};", control_plane.pid)), "{said}");
         control_plane.kill().await;

@@ -148,7 +148,7 @@ async fn a_restart_in_development_fails_what_ran_for_the_right_reason_and_keeps_
     control_plane.event("sortie.match.ready", Some(&waiting)).await;
 }
 
-/// Whatever of the data folder was put back: a server that the log does not know is somebody's match.
+/// A server that the log does not know, because an older data folder was put back, is still somebody's match.
 #[tokio::test]
 async fn game_servers_that_were_started_after_the_log_ends_are_not_stopped_without_leave() {
     let log = ["log", "snapshots", "end"];

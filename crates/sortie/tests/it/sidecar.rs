@@ -127,18 +127,23 @@ async fn a_grpc_client_in_another_language_plays_through_it() {
     }
 }
 
-#[tokio::test]
-async fn a_server_built_for_agones_plays_through_it() {
-    let site = Site::with_config(&without_servers());
-    let control_plane = site.up(&[]).await;
-    let mut settings = settings(&control_plane.url);
+/// Settings of a sidecar that is Agones' SDK to its game server.
+fn for_agones(backend: &str) -> Value {
+    let mut settings = settings(backend);
     settings["app"]["event_source"] = json!({"use": "agones_sdk_event_source", "configs": {
         "agones_sdk_event_source": {
             "GrpcListenAddr": "127.0.0.1:0", "HttpListenAddr": "127.0.0.1:0",
             "Ports": [{"Name": "game", "Port": 7777}],
         },
     }});
-    let sidecar = Sidecar::start(&site, &settings).await;
+    settings
+}
+
+#[tokio::test]
+async fn a_server_built_for_agones_plays_through_it() {
+    let site = Site::with_config(&without_servers());
+    let control_plane = site.up(&[]).await;
+    let sidecar = Sidecar::start(&site, &for_agones(&control_plane.url)).await;
     let id = submitted(&control_plane).await;
     let address = sidecar.address("agones_sdk_event_source: HTTP").to_owned();
     let played = python::run(&site, "agones_server.py", &[&address]).await;
@@ -154,13 +159,13 @@ async fn a_server_built_for_agones_plays_through_it() {
 fn asking(site: &Site, url: &str, server: &str) -> Child {
     const ASK: &str =
         "import sys, urllib.request; urllib.request.urlopen(sys.argv[1], data=sys.argv[2].encode())";
-    let mut command = site.command("python3");
+    let mut command = site.command(python::interpreter());
     let body = json!({"serverId": server, "hintFlags": 2}).to_string();
     command.args(["-c", ASK, &format!("{url}{REQUEST}"), &body]).stderr(Stdio::null()).kill_on_drop(true);
     command.spawn().unwrap()
 }
 
-/// The next match is played by a server that asks now, whoever has asked before.
+/// The next match is played by a server that asks now, not by one that asked before.
 async fn next_match_is_for_another(control_plane: &ControlPlane, what: &str) {
     let id = submitted(control_plane).await;
     let other = format!("after {what}");
@@ -219,14 +224,7 @@ async fn a_server_that_goes_while_it_waits_is_given_no_match() {
 async fn a_server_built_for_agones_that_shuts_down_while_it_waits_is_given_no_match() {
     let site = Site::with_config(&without_servers());
     let control_plane = site.up(&[]).await;
-    let mut settings = settings(&control_plane.url);
-    settings["app"]["event_source"] = json!({"use": "agones_sdk_event_source", "configs": {
-        "agones_sdk_event_source": {
-            "GrpcListenAddr": "127.0.0.1:0", "HttpListenAddr": "127.0.0.1:0",
-            "Ports": [{"Name": "game", "Port": 7777}],
-        },
-    }});
-    let sidecar = Sidecar::start(&site, &settings).await;
+    let sidecar = Sidecar::start(&site, &for_agones(&control_plane.url)).await;
     let sdk = format!("http://{}", sidecar.address("agones_sdk_event_source: HTTP"));
     let http = sortie_tls::http_client(&sdk, None).unwrap().build().unwrap();
     for call in ["ready", "shutdown"] {

@@ -68,13 +68,18 @@ async fn an_interrupt_is_as_good() {
     assert_eq!(control_plane.ended().await.code(), Some(0));
 }
 
+/// A fleet whose server ignores SIGTERM and has ten minutes to exit.
+fn stubborn() -> Value {
+    let path = script("fleet_server.py");
+    let mut fleet = fleet(interpreter(), &[path.to_str().unwrap(), "stubborn"], 1, &json!({"warm": 1}));
+    fleet["local_process"]["stop_grace"] = json!("10m");
+    fleet
+}
+
 #[tokio::test]
 async fn a_second_signal_does_not_wait() {
-    // Its server holds up the ordered end: it takes no notice of SIGTERM and is given ten minutes.
-    let path = script("fleet_server.py");
-    let mut stubborn = fleet(interpreter(), &[path.to_str().unwrap(), "stubborn"], 1, &json!({"warm": 1}));
-    stubborn["local_process"]["stop_grace"] = json!("10m");
-    let site = Site::with_config(&json!({"dev": true, "fleets": {"stubborn": stubborn}}));
+    // The server holds up the ordered end.
+    let site = Site::with_config(&json!({"dev": true, "fleets": {"stubborn": stubborn()}}));
     let control_plane = site.up(&[]).await;
     control_plane.event("sortie.allocation.started", None).await;
     // Two different ones, because the same one twice may arrive as one.
@@ -108,10 +113,7 @@ async fn a_signal_ends_a_start_that_is_held_up() {
 
 #[tokio::test]
 async fn a_start_does_not_wait_for_unknown_servers_to_end() {
-    let path = script("fleet_server.py");
-    let mut stubborn = fleet(interpreter(), &[path.to_str().unwrap(), "stubborn"], 1, &json!({"warm": 1}));
-    stubborn["local_process"]["stop_grace"] = json!("10m");
-    let site = Site::with_config(&json!({"dev": true, "fleets": {"stubborn": stubborn}}));
+    let site = Site::with_config(&json!({"dev": true, "fleets": {"stubborn": stubborn()}}));
     let control_plane = site.up(&[]).await;
     control_plane.event("sortie.allocation.started", None).await;
     let servers = site.game_servers();

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -20,7 +21,10 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// No process is left.
 pub(crate) const NONE: [i32; 0] = [];
 
-/// In the environment of everything that is started in a folder, and of whatever that starts: a folder in it. Game servers
+/// The user and the group of nobody, by convention: what only another user than root can show is tested as this one.
+pub(crate) const NOBODY: u32 = 65_534;
+
+/// In the environment of everything that is started in a folder, and of its children: a folder in it. Game servers
 /// inherit it, too.
 const MARK: &str = "TMPDIR";
 
@@ -51,9 +55,35 @@ pub(crate) async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
 
 impl Site {
     pub(crate) fn new() -> Self {
-        let folder = tempfile::Builder::new().prefix("sortie-e2e-").tempdir().unwrap();
+        Self::below(&std::env::temp_dir())
+    }
+
+    fn below(parent: &Path) -> Self {
+        let folder = tempfile::Builder::new().prefix("sortie-e2e-").tempdir_in(parent).unwrap();
         std::fs::create_dir(folder.path().join("tmp")).unwrap();
         Self { folder }
+    }
+
+    /// A folder that belongs to [`NOBODY`] and has a copy of `sortie` in it, because the folder of the build, and that of
+    /// temporary files, may be closed to everybody but root.
+    ///
+    /// `None` if the tests are not run by root.
+    pub(crate) fn of_nobody() -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("only root can become another user: nothing was tested");
+            return None;
+        }
+        let open = |folder: &Path| std::fs::metadata(folder).is_ok_and(|found| found.mode() & 0o001 != 0);
+        let parents = [std::env::temp_dir(), PathBuf::from("/tmp"), PathBuf::from("/var/tmp")];
+        let parent = parents.iter().find(|parent| parent.ancestors().all(open));
+        let site = Self::below(parent.expect("a folder for temporary files that is open to all users"));
+        let program = site.path("sortie");
+        std::fs::copy(env!("CARGO_BIN_EXE_sortie"), &program).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        for name in ["", "tmp"] {
+            chown(site.path(name), Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+        Some(site)
     }
 
     /// A folder whose `sortie.toml` says this.

@@ -1,28 +1,23 @@
 //! Limits that the system sets a process.
 
-use crate::site::{Finished, Site, finish};
-
-/// Nobody's number, by convention; root is not held to a limit of processes.
-const NOBODY: u32 = 65_534;
+use crate::site::{Finished, NOBODY, Site, finish};
 
 /// `sortie up --dev` under this limit, which is expected to fail.
-async fn limited(site: &Site, limit: &str, user: Option<u32>) -> Finished {
+async fn limited(site: &Site, limit: &str) -> Finished {
     let mut command = site.command("prlimit");
-    command.args([limit, env!("CARGO_BIN_EXE_sortie"), "up", "--dev", "--listen", "127.0.0.1:0"]);
-    if let Some(user) = user {
-        command.uid(user).gid(user).current_dir("/");
-    }
+    command.args([limit, env!("CARGO_BIN_EXE_sortie")]).args(UP);
     finish(command).await
 }
 
+const UP: [&str; 4] = ["up", "--dev", "--listen", "127.0.0.1:0"];
+
+/// Root is not held to a limit of processes.
 #[tokio::test]
 async fn a_process_that_may_have_too_few_threads_says_so() {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("only root can become another user: nothing was tested");
-        return;
-    }
-    let site = Site::new();
-    let finished = limited(&site, "--nproc=3", Some(NOBODY)).await;
+    let Some(site) = Site::of_nobody() else { return };
+    let mut command = site.command("prlimit");
+    command.arg("--nproc=3").arg(site.path("sortie")).args(UP).uid(NOBODY).gid(NOBODY);
+    let finished = finish(command).await;
     assert_eq!(finished.code, Some(1), "{}", finished.stderr);
     assert!(
         finished.stderr.contains("ulimit -u") && !finished.stderr.contains("panicked"),
@@ -34,7 +29,7 @@ async fn a_process_that_may_have_too_few_threads_says_so() {
 #[tokio::test]
 async fn a_process_that_may_write_no_files_says_so() {
     let site = Site::new();
-    let finished = limited(&site, "--fsize=0", None).await;
+    let finished = limited(&site, "--fsize=0").await;
     assert_eq!(finished.code, Some(1), "{}", finished.stderr);
     assert!(
         finished.stderr.contains("File too large") && !finished.stderr.contains("panicked"),
@@ -47,7 +42,7 @@ async fn a_process_that_may_write_no_files_says_so() {
 async fn a_process_that_may_open_few_files_says_so() {
     let site = Site::new();
     for limit in [5, 6, 7, 8, 12, 16, 63] {
-        let finished = limited(&site, &format!("--nofile={limit}"), None).await;
+        let finished = limited(&site, &format!("--nofile={limit}")).await;
         assert_eq!(finished.code, Some(1), "{limit}: {}", finished.stderr);
         assert!(
             finished.stderr.contains("ulimit -n") && !finished.stderr.contains("panicked"),

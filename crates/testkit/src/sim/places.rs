@@ -39,7 +39,7 @@ impl World {
         player.or_else(|| PlayerId::new(&format!("j{}", self.count)).ok())
     }
 
-    /// Whoever joins has one seat in the matches of a fleet.
+    /// A player who joins has one seat in the matches of a fleet.
     pub(super) fn check_one_place(&mut self, seat: &Seat, game: &Match) {
         let of_player = self.broker.matches_of(&seat.player, &[], None, usize::MAX).items;
         let places =

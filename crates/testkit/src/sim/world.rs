@@ -496,7 +496,7 @@ impl World {
             0..3 => server.hints.with(Hints::FULL),
             3 => server.hints.with(Hints::WITHDRAW),
             4 => {
-                // Whoever says that has given up what it is not ready for.
+                // A server that says so has given up the matches that it is not ready for.
                 server.drop_unready();
                 server.hints.with(Hints::SHUTDOWN)
             }

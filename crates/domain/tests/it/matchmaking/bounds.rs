@@ -1,4 +1,4 @@
-//! No step is larger than a log takes, whatever tickets and hooks bring; what is too large by itself is refused alone.
+//! No step is larger than a log takes, for any tickets and hooks; what is too large by itself is refused alone.
 
 use std::collections::BTreeMap;
 

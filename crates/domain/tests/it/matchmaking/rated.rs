@@ -32,7 +32,7 @@ fn of_player(properties: &str) -> TicketSpec {
 }
 
 #[test]
-fn whatever_rules_compare_as_numbers_is_not_the_player_s_to_say() {
+fn a_player_does_not_set_what_rules_compare_as_numbers() {
     let balance = judging(RuleKind::Balance { property: "mmr".into(), most: 1.0, missing: 0.0 });
     for (queue, said) in [
         (distance("mmr", Measure::Average), "mmr"),
