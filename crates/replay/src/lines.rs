@@ -139,12 +139,13 @@ impl Line {
             latencies: latencies(ticket.latencies)?,
             idempotency_key: None,
         };
-        Ok(Arrival {
-            id: TicketId::new(&named).map_err(|bad| of("ticket_id", &bad))?,
-            at: time("at", &self.at)?,
-            spec: Arc::new(spec),
-            left_at: self.left_at.map(|at| time("left_at", &at)).transpose()?,
-        })
+        let at = time("at", &self.at)?;
+        let left_at = self.left_at.map(|at| time("left_at", &at)).transpose()?;
+        if left_at.is_some_and(|left| left < at) {
+            return Err("left_at: must not be before `at`".to_owned());
+        }
+        let id = TicketId::new(&named).map_err(|bad| of("ticket_id", &bad))?;
+        Ok(Arrival { id, at, spec: Arc::new(spec), left_at })
     }
 }
 
@@ -234,6 +235,7 @@ mod tests {
             ("{}", "missing field"),
             ("[", "EOF"),
             (&line(FULL).replace("12:00:01.5Z", "noon"), "at: must be a time"),
+            (&line(FULL).replace("12:00:09Z", "12:00:01.4Z"), "left_at: must not be before"),
             (&line(FULL).replace("ranked", "a b\u{e9}"), "queue: "),
             (&line(FULL).replace("\"leader\"", "\"chief\""), "unknown field `chief`"),
             (&long, "is longer than"),

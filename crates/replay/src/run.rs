@@ -78,6 +78,8 @@ pub fn replay(arrivals: &[Arrival], rules: &Rules, measures: &[Measure]) -> Resu
 /// Something that happens at a time.
 struct Input<'a> {
     at: Timestamp,
+    /// Its place among all that happens at that time.
+    rank: (u8, usize, u8),
     what: What<'a>,
 }
 
@@ -87,20 +89,28 @@ enum What<'a> {
     Leave(&'a TicketId),
 }
 
-/// Everything that happens, by time; at one time settings first, so that there are some before any ticket.
+/// Everything that happens, by time. At one time settings come first, so that there are some before any ticket; then
+/// the tickets of earlier times leave, because a player who starts another one at once may only wait with one; then
+/// tickets come, each followed by its own end if that was at the same time.
 fn inputs<'a>(arrivals: &'a [Arrival], rules: &'a Rules) -> Vec<Input<'a>> {
     let first = arrivals.first().map_or(Timestamp::ZERO, |arrival| arrival.at);
-    let settings = rules
-        .settings
-        .iter()
-        .map(|(from, settings)| Input { at: (*from).max(first), what: What::Configure(settings) });
-    let arriving = arrivals.iter().map(|arrival| Input { at: arrival.at, what: What::Arrive(arrival) });
-    let leaving = arrivals.iter().filter_map(|arrival| {
+    let settings = rules.settings.iter().enumerate().map(|(place, (from, settings))| Input {
+        at: (*from).max(first),
+        rank: (0, place, 0),
+        what: What::Configure(settings),
+    });
+    let arriving = arrivals.iter().enumerate().map(|(place, arrival)| Input {
+        at: arrival.at,
+        rank: (2, place, 0),
+        what: What::Arrive(arrival),
+    });
+    let leaving = arrivals.iter().enumerate().filter_map(|(place, arrival)| {
         let at = arrival.left_at?;
-        Some(Input { at, what: What::Leave(&arrival.id) })
+        let rank = if at > arrival.at { (1, place, 0) } else { (2, place, 1) };
+        Some(Input { at: at.max(arrival.at), rank, what: What::Leave(&arrival.id) })
     });
     let mut inputs: Vec<Input<'_>> = settings.chain(arriving).chain(leaving).collect();
-    inputs.sort_by_key(|input| input.at);
+    inputs.sort_by_key(|input| (input.at, input.rank));
     inputs
 }
 

@@ -17,6 +17,7 @@
 //! | `remote` | the HTTP client of the subcommands that talk to a running `sortie` |
 
 mod api_keys;
+mod boot_clock;
 mod cli;
 mod commands;
 mod dispatch;

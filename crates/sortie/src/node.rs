@@ -39,6 +39,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::api_keys::{self, ApiKeys};
+use crate::boot_clock;
 use crate::dispatch;
 use crate::edge::{self, Door};
 use crate::failure::Failure;
@@ -134,6 +135,7 @@ impl Node {
         let broker = prepared.handle();
         let matchmaker = matchmaker::prepare(config, log_of_matchmaker, &broker, accepted).await?;
         // Nothing refuses from here on because of what the logs say; so nothing outside was touched until now.
+        boot_clock::note(&config.data);
         let url = config.public_url_or(address);
         let (allocator, running, tell) = open_allocator(config, &keys, &url, installation.id()).await?;
         if unwritten.is_empty() {

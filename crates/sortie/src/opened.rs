@@ -10,6 +10,7 @@ use sortie_engine::EmbeddedLog;
 use sortie_engine::log::{Log, create_folder};
 use sortie_wire::cloud_event::rfc3339;
 
+use crate::boot_clock;
 use crate::failure::Failure;
 use crate::installation::Installation;
 use crate::matchmaker;
@@ -42,6 +43,7 @@ impl Opened {
         private::check_user(&config.data)?;
         // Then this, because it holds the folder's lock.
         let log = Opening::of(&config.data, used::BROKER, config.log.retention, accepted)?.open()?;
+        boot_clock::check(&config.data, accepted.clock)?;
         let mut unwritten = Unwritten::default();
         let mut installation = installation(config, &log, &mut unwritten)?;
         let presence = Presence::claim(installation.id()).await?;

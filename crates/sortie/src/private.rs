@@ -12,6 +12,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use sortie_engine::log::create_folder;
 
+use crate::boot_clock;
 use crate::failure::Failure;
 
 /// Mode of every file.
@@ -36,8 +37,9 @@ const FOLDERS: [(&str, &[&str]); 6] = [
     ("servers", &[".json", ".log", ".log.1", ".damaged", ".foreign", "folder-id"]),
 ];
 /// Files beside them.
-const FILES: [&str; 10] = [
+const FILES: [&str; 11] = [
     LOCK,
+    boot_clock::FILE,
     "end",
     "end-of-broker",
     "end-of-matchmaker",

@@ -38,6 +38,12 @@ fn at(millis: u64, spec: TicketSpec) -> Arrival {
     Arrival { id: TicketId::new(&id).unwrap(), at, spec: Arc::new(spec), left_at: None }
 }
 
+/// The same player's next ticket.
+fn again(millis: u64, number: u32, player: &str) -> Arrival {
+    let id = TicketId::new(&format!("{player}-{number}")).unwrap();
+    Arrival { id, ..at(millis, ticket(player, 1_000.0)) }
+}
+
 fn leaving(millis: u64, arrival: Arrival) -> Arrival {
     Arrival { left_at: Some(Timestamp::from_millis(BEGIN + millis)), ..arrival }
 }
@@ -73,6 +79,21 @@ fn five() -> Vec<Arrival> {
         at(1_500, ticket("dee", 1_410.0)),
         at(2_000, ticket("eve", 3_000.0)),
     ]
+}
+
+/// A player may wait with one ticket only, so the order within a millisecond matters.
+#[test]
+fn a_player_who_leaves_and_comes_again_within_a_millisecond_waits_with_the_new_ticket() {
+    let arrivals = [
+        leaving(500, again(0, 1, "ann")),
+        // Comes and leaves at once, and comes once more.
+        leaving(500, again(500, 2, "ann")),
+        again(500, 3, "ann"),
+        at(900, ticket("bob", 1_000.0)),
+    ];
+    let found = run(&arrivals, duel(vec![]));
+    assert_eq!((found.tickets, found.refused, found.left), (4, 0, 2));
+    assert_eq!((found.matches, found.matched), (1, 2));
 }
 
 #[test]

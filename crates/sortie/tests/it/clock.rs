@@ -99,6 +99,38 @@ async fn a_long_pause_without_a_match_needs_no_leave() {
     site.up(&[]).await.stop().await;
 }
 
+/// The uptime of the machine says how much time has passed since the last start, however long that is.
+#[tokio::test]
+async fn a_clock_that_was_moved_ahead_needs_leave_even_if_nothing_lives() {
+    let site = Site::with_config(&json!({"dev": true, "fleets": {"quiet": idle_fleet()}}));
+    site.up(&[]).await.stop().await;
+    let edit = |change: &dyn Fn(&mut serde_json::Value)| {
+        let mut reading = serde_json::from_slice(&std::fs::read(site.data("clock.json")).unwrap()).unwrap();
+        change(&mut reading);
+        std::fs::write(site.data("clock.json"), reading.to_string()).unwrap();
+    };
+    let earlier = |reading: &mut serde_json::Value, name: &str, millis: u64| {
+        reading[name] = (reading[name].as_u64().unwrap() - millis).into();
+    };
+    edit(&|reading| earlier(reading, "wall_millis", 61 * 60_000));
+    let said = site.refused(&[]).await;
+    assert!(said.contains("the clock says") && said.contains("has moved 1h"), "{said}");
+    site.up(&["--accept-clock"]).await.stop().await;
+    site.up(&[]).await.stop().await;
+    // A wall clock that went with the time, one that was set back, another start of the machine, and nothing of use.
+    edit(&|reading| earlier(reading, "wall_millis", 59 * 60_000));
+    site.up(&[]).await.stop().await;
+    edit(&|reading| reading["wall_millis"] = (reading["wall_millis"].as_u64().unwrap() + 7_200_000).into());
+    site.up(&[]).await.stop().await;
+    edit(&|reading| {
+        earlier(reading, "wall_millis", 7_200_000);
+        reading["boot_id"] = "another".into();
+    });
+    site.up(&[]).await.stop().await;
+    std::fs::write(site.data("clock.json"), "{").unwrap();
+    site.up(&[]).await.stop().await;
+}
+
 /// Its configuration would be a record of the broker, and its servers would be started or stopped.
 #[tokio::test]
 async fn where_the_matchmaker_is_refused_the_broker_has_done_nothing() {
