@@ -180,6 +180,11 @@ pub trait KeySource: Send + Sync {
     fn problem(&self) -> Option<String> {
         None
     }
+
+    /// Why the keys may not be those that an operator wants, although every one of them can be looked up.
+    fn doubt(&self) -> Option<String> {
+        None
+    }
 }
 
 /// The same keys for ever.
@@ -273,6 +278,11 @@ impl Auth {
     /// Why not every key can be looked up now, if so.
     pub(crate) fn problem(&self) -> Option<String> {
         self.keys.as_ref().and_then(|source| source.problem())
+    }
+
+    /// Why the keys that are good may not be those that an operator wants.
+    pub(crate) fn doubt(&self) -> Option<String> {
+        self.keys.as_ref().and_then(|source| source.doubt())
     }
 
     /// Whether `headers` show a key with `permission`; in development mode everybody has it.

@@ -139,6 +139,8 @@ impl fmt::Debug for Api {
 
 /// In what a probe hears: the newest snapshot is older than it should be.
 const SNAPSHOT_FAILED: &str = "snapshot_failed";
+/// Likewise, for a file of keys that makes no sense.
+const KEYS_DAMAGED: &str = "keys_damaged";
 
 impl Api {
     pub(crate) fn new(options: ApiOptions) -> Self {
@@ -237,7 +239,12 @@ impl Shared {
             );
             Some((SNAPSHOT_FAILED, text))
         });
-        problems.collect()
+        // Neither the path nor the content of the file is for everybody.
+        let keys = self.options.auth.doubt().map(|_| {
+            let text = "the file of API keys is damaged: the keys that it held before are good, and the log says why";
+            (KEYS_DAMAGED, text.to_owned())
+        });
+        problems.chain(keys).collect()
     }
 
     /// Why no call of the broker would be served now, if so.

@@ -11,11 +11,13 @@
 //! changes nothing: the last good content holds until the file changes again ([`Look::Damaged`]).
 
 use std::fmt;
-use std::fs::{self, File, Metadata};
+use std::fs::{self, Metadata, OpenOptions};
 use std::io::{self, Read as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
+
+use rustix::fs::OFlags;
 
 /// Why a file is of no use.
 #[derive(Debug, thiserror::Error)]
@@ -203,15 +205,20 @@ impl<T> Watched<T> {
 type Content = Result<Option<Vec<u8>>, FileError>;
 
 /// The content, and the stamp of the very file that was read: from before the first byte, so that a later change is
-/// noticed.
+/// noticed. Anything but a regular file is unreadable: opening a pipe waits for its other end, and a device may never end.
 fn read(path: &Path, most: u64) -> Result<(Stamp, Content), FileError> {
     let unreadable = |error| FileError::Unreadable { path: path.to_owned(), error };
-    let file = match File::open(path) {
+    let nonblock = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let file = match OpenOptions::new().read(true).custom_flags(nonblock).open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Stamp::Missing, Ok(None))),
         Err(error) => return Err(unreadable(error)),
     };
-    let stamp = Stamp::of(&file.metadata().map_err(unreadable)?);
+    let found = file.metadata().map_err(unreadable)?;
+    if !found.is_file() {
+        return Err(unreadable(io::Error::other("it is not a regular file")));
+    }
+    let stamp = Stamp::of(&found);
     let mut bytes = Vec::new();
     file.take(most + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > most {
@@ -300,17 +307,27 @@ mod tests {
         let path = folder.path().join("number");
         fs::write(&path, "1").unwrap();
         let watched = Watched::open(path.clone(), 8, number).unwrap();
-        // Reading a folder fails for every user, root among them.
         fs::remove_file(&path).unwrap();
+        let unreadable = || {
+            for _ in 0..2 {
+                let look = watched.look();
+                assert!(
+                    matches!(&look, Look::Unreadable(last, problem) if **last == 1 && problem.contains("cannot read")),
+                    "{look:?}"
+                );
+            }
+        };
+        // Nothing but a file can be read: not by root, and not by waiting.
         fs::create_dir(&path).unwrap();
-        for _ in 0..2 {
-            let look = watched.look();
-            assert!(
-                matches!(&look, Look::Unreadable(last, problem) if **last == 1 && problem.contains("cannot read")),
-                "{look:?}"
-            );
-        }
+        unreadable();
         fs::remove_dir(&path).unwrap();
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        unreadable();
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
+        unreadable();
+        fs::remove_file(&path).unwrap();
         fs::write(&path, "2").unwrap();
         assert!(matches!(watched.look(), Look::Good(value) if *value == 2));
         // The same content comes back under the same name and time: the stamp is that of what was read.

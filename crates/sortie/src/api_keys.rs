@@ -13,7 +13,7 @@
 //! While the file has changed and cannot be read, for lack of descriptors or by a failing disk, none of its keys is good: one
 //! that was revoked must not work because of that. Callers hear `unavailable` and `/readyz` says why; each call tries again.
 //! A file that can be read and makes no sense takes nothing away: `sortie key` never writes one, and a slip of an editor
-//! would close everybody's streams.
+//! would close everybody's streams. `/readyz` says `degraded` then.
 
 use std::fs::File;
 use std::path::Path;
@@ -255,6 +255,13 @@ impl KeySource for ApiKeys {
             Look::Unreadable(_, problem) => Some(problem.to_string()),
         }
     }
+
+    fn doubt(&self) -> Option<String> {
+        match self.file.look() {
+            Look::Damaged(_, problem) => Some(problem.to_string()),
+            Look::Good(_) | Look::Unreadable(..) => None,
+        }
+    }
 }
 
 /// Whether any key has been made here.
@@ -286,6 +293,18 @@ mod tests {
         fs::remove_dir(&path).unwrap();
         fs::rename(&aside, &path).unwrap();
         assert_eq!((keys.held(), keys.problem()), ((vec!["ci".to_owned()], None), None));
+        assert_eq!(keys.doubt(), None);
+    }
+
+    #[test]
+    fn a_file_that_makes_no_sense_takes_no_key_away_and_is_in_doubt() {
+        let data = tempfile::tempdir().unwrap();
+        create(data.path(), "ci", &[Permission::Client], &[], &[]).unwrap();
+        let keys = ApiKeys::open(data.path(), Vec::new()).unwrap();
+        fs::write(data.path().join(API_KEYS), "[{").unwrap();
+        assert_eq!((keys.held().0, keys.problem()), (vec!["ci".to_owned()], None));
+        let doubt = keys.doubt().unwrap();
+        assert!(doubt.contains("is damaged"), "{doubt}");
     }
 
     #[test]

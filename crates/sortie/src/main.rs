@@ -56,6 +56,34 @@ use failure::Failure;
 static MEMORY: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
+    // Alone, because what `start` needs of the stack is taken when it is called.
+    match check_stack() {
+        Ok(()) => start(),
+        Err(problem) => {
+            eprintln!("sortie: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Smallest stack of the first thread, in bytes: what an unoptimized build needs, twice.
+const SMALLEST_STACK: u64 = 1 << 20;
+
+/// Whether the system gives the first thread the stack that it needs. Asked first, because the process is ended by a
+/// signal where it does not.
+fn check_stack() -> Result<(), Failure> {
+    use rustix::process::{Resource, getrlimit};
+    match getrlimit(Resource::Stack).current {
+        Some(bytes) if bytes < SMALLEST_STACK => Err(Failure::new(format!(
+            "cannot start: the system allows a stack of {bytes} bytes, and at least {SMALLEST_STACK} are needed: raise its \
+             limit (ulimit -s, LimitSTACK= of systemd)"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+#[inline(never)]
+fn start() -> ExitCode {
     let cli = Cli::parse();
     match &cli.command {
         Command::KeepOutput(options) => return keep_output(options),

@@ -39,6 +39,16 @@ async fn a_process_that_may_write_no_files_says_so() {
 }
 
 #[tokio::test]
+async fn a_process_that_has_a_small_stack_says_so() {
+    let site = Site::new();
+    for bytes in [65_536, 131_072, 262_144, 1_048_575] {
+        let finished = limited(&site, &format!("--stack={bytes}:{bytes}")).await;
+        assert_eq!(finished.code, Some(1), "{bytes}: {}", finished.stderr);
+        assert!(finished.stderr.contains("ulimit -s"), "{bytes}: {}", finished.stderr);
+    }
+}
+
+#[tokio::test]
 async fn a_process_that_may_open_few_files_says_so() {
     let site = Site::new();
     for limit in [5, 6, 7, 8, 12, 16, 63] {
