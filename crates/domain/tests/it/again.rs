@@ -291,7 +291,9 @@ fn a_match_that_nobody_can_reach_fails_and_its_server_is_replaced() {
 fn a_server_of_no_fleet_that_nobody_can_reach_is_kept_away_for_a_while() {
     let mut table = Table::new();
     let host = server("bare metal");
-    let id = table.running("m", &host);
+    let id = table.submit("m", spec(&[]));
+    assert_eq!(table.poll(&host).as_ref(), Some(&id));
+    table.ready(&host, &id);
     table.done(unreachable(&id));
     assert_eq!(table.state(&id), "failed: unreachable");
     for _ in 0..2 {
