@@ -90,7 +90,7 @@ pub use timers::LEAVE_TIME;
 pub use untold::AGAIN_AFTER;
 pub use waits::TypicalWait;
 
-use crate::ids::{Draw, MatchId, SeatId, ServerId};
+use crate::ids::{Draw, FleetId, MatchId, SeatId, ServerId};
 use crate::machine::{Answer, CallId, Machine, Moment, Record, Step};
 use crate::time::Timestamp;
 use collecting::Collected;
@@ -189,6 +189,9 @@ struct Beside {
     told_to_exit: Told<ServerId>,
     /// Matches whose players cannot connect, and until when nobody is sent to them.
     unreachable: Unreachable,
+    /// Fleets of which a server was replaced at once although players could not reach it, and until when the next such server
+    /// counts as a failure of its fleet. Emptied as it is used.
+    spared: BTreeMap<FleetId, Timestamp>,
     /// Matches that servers may never have heard of.
     untold: Untold,
     /// What calls that went away had collected, by server; at most [`MAX_OFFERS`] matches for each of [`MAX_WAITERS`].

@@ -23,13 +23,16 @@ use super::waiting::{Waiter, Waiting};
 use super::{
     BrokenRule, MAX_OFFERS, MAX_REQUEST_WAIT, MAX_SERVERS, MAX_WAITERS, MAX_WAITERS_OF_SERVER, Turn,
 };
-use crate::ids::{MatchId, ServerId};
+use crate::ids::{AllocationId, MatchId, ServerId};
 use crate::machine::CallId;
 use crate::size::Size;
 use crate::text::is_deceptive;
 
 /// How long the queue is looked through at most for a server that is not willing to wait.
 const LONGEST_SEARCH: Duration = Duration::from_secs(10);
+
+/// How long after a server that players could not reach another one counts as a failure of their fleet.
+const SPARED_TIME: Duration = Duration::from_secs(60);
 
 /// How a server asks for a match.
 #[derive(Clone, Copy)]
@@ -517,10 +520,28 @@ impl Turn<'_> {
             && !asked
             && !absent
         {
-            let faulty = matches!(cause, GoneCause::ReadyDeadline | GoneCause::Unreachable);
+            let faulty = match cause {
+                GoneCause::ReadyDeadline => true,
+                GoneCause::Unreachable => !self.spare(&order),
+                _ => false,
+            };
             let error = faulty.then(|| Arc::from(cause.text()));
             self.order_stop(&order, error);
         }
+    }
+
+    /// Whether a server that players could not reach does not count as a failure of its fleet, so that another is ordered at
+    /// once: players wait for it. Only one in a while, so that a fleet of which no server can be reached is slowed down.
+    fn spare(&mut self, order: &AllocationId) -> bool {
+        let Some(fleet) = self.state().allocations.get(order).map(|order| order.fleet.clone()) else {
+            return false;
+        };
+        let now = self.now;
+        let spared = &mut self.broker.beside.spared;
+        spared.retain(|_, until| *until > now);
+        let is_first = !spared.contains_key(&fleet);
+        spared.insert(fleet, now + SPARED_TIME);
+        is_first
     }
 
     /// Waiting calls of the server are answered without a match.
@@ -571,7 +592,7 @@ impl Turn<'_> {
     }
 
     /// Whether a platform is to be told to stop the server's allocation.
-    pub(super) fn order_stop(&mut self, order: &crate::ids::AllocationId, error: Option<Arc<str>>) {
+    pub(super) fn order_stop(&mut self, order: &AllocationId, error: Option<Arc<str>>) {
         let Some(allocation) = self.state().allocations.get(order) else { return };
         if allocation.state != AllocationState::Stopping && !self.broken(BrokenRule::ForgetStop) {
             let fleet = allocation.fleet.clone();
