@@ -53,7 +53,7 @@ impl Collecting {
 
 impl Broker {
     fn match_bytes(&self, id: &MatchId) -> usize {
-        self.state.matches.get(id).map_or(0, |game| game.byte_size())
+        self.state.matches.get(id).map_or(0, Size::byte_size)
     }
 }
 
