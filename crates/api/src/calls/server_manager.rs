@@ -55,7 +55,9 @@ pub(crate) async fn request_match(
         wait: wait.map(Duration::from_secs),
     };
     match api.call_held(command).await.map_err(refused)? {
-        Some(Reply::Requested { offer, more, hints }) if most.is_some() => Ok(several(offer, &more, hints)),
+        Some(Reply::Requested { offer, more, hints }) if most.is_some() => {
+            Ok(several(offer.as_ref(), &more, hints))
+        }
         Some(Reply::Requested { offer, hints, .. }) => Ok(RequestMatchResponse {
             r#match: offer.as_ref().map(offered),
             hint_flags: hints.bits(),
@@ -68,13 +70,13 @@ pub(crate) async fn request_match(
 }
 
 /// The answer to a server that takes several matches at once.
-fn several(first: Option<Offer>, more: &[Offer], hints: Hints) -> RequestMatchResponse {
+fn several(first: Option<&Offer>, more: &[Offer], hints: Hints) -> RequestMatchResponse {
     let bytes = |offer: &Offer| offer.spec.byte_size() + offer.players.byte_size();
-    let fits_twice = |offer: &&Offer| bytes(offer) <= MAX_TWICE_BYTES;
+    let fits_twice = |offer: &Offer| bytes(offer) <= MAX_TWICE_BYTES;
     RequestMatchResponse {
-        r#match: first.as_ref().filter(fits_twice).map(offered),
+        r#match: first.filter(|offer| fits_twice(offer)).map(offered),
         hint_flags: hints.bits(),
-        matches: first.iter().chain(more).map(offered).collect(),
+        matches: first.into_iter().chain(more).map(offered).collect(),
     }
 }
 
@@ -270,10 +272,10 @@ mod tests {
 
     #[test]
     fn a_match_too_large_to_stand_twice_in_an_answer_is_in_the_list_only() {
-        let small = several(Some(offer("a", 1)), &[offer("b", 1)], Hints::NONE);
+        let small = several(Some(&offer("a", 1)), &[offer("b", 1)], Hints::NONE);
         assert_eq!(small.r#match.as_ref(), small.matches.first());
         assert_eq!(small.matches.len(), 2);
-        let large = several(Some(offer("a", 40)), &[], Hints::NONE);
+        let large = several(Some(&offer("a", 40)), &[], Hints::NONE);
         assert_eq!((large.r#match, large.matches.len()), (None, 1));
     }
 }
