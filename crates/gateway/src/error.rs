@@ -90,6 +90,8 @@ pub(crate) enum JoinError {
     MatchesEnded,
     #[error("the game server gave connection details that are no address")]
     NoAddress,
+    #[error("the name service gave no answer about the game server's host name in time; try again")]
+    NoNameService,
     #[error("no matchmaker: {0}")]
     Unavailable(#[from] Unavailable),
     #[error("{0}")]
@@ -140,7 +142,7 @@ impl JoinError {
             Self::NoGame => 502,
             Self::MatchCancelled(_) => 410,
             Self::NoAddress => 502,
-            Self::TicketForgotten => 503,
+            Self::TicketForgotten | Self::NoNameService => 503,
             Self::TooManyWaiting | Self::MatchFailed(_) | Self::MatchesEnded | Self::Unavailable(_) => 503,
             Self::Refused(refusal) => match refusal.kind() {
                 // The player has named nothing that the broker could not have: the fleet behind the game is gone.
@@ -186,6 +188,7 @@ impl JoinError {
             Self::MatchCancelled(_) => "cancelled",
             Self::MatchesEnded => "matches_ended",
             Self::NoAddress => "no_address",
+            Self::NoNameService => "no_name_service",
             Self::Unavailable(_) => "unavailable",
             Self::Refused(refusal) => refusal.code(),
             Self::NoToken | Self::NoRandomness => "no_token",

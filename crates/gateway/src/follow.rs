@@ -9,9 +9,10 @@ use sortie_domain::broker::{Command, Refusal, Reply, Standing};
 use sortie_domain::ids::{MatchId, SeatId};
 use sortie_domain::time::Timestamp;
 use sortie_engine::CallError;
+use tokio::time::Instant;
 
 use crate::Inner;
-use crate::address::resolve;
+use crate::address::{Unresolved, resolve};
 use crate::admission::{Admission, Given, Way, token};
 use crate::error::JoinError;
 use crate::feedback::Feedback;
@@ -65,7 +66,7 @@ impl Inner {
             tracing::debug!(seat = %reserved.seat, "lost a seat");
             return Ok(Followed::Lost);
         };
-        let Some(address) = self.reach(&seat.match_id, &details).await? else {
+        let Some(address) = self.reach(&seat.match_id, &details, progress.until()).await? else {
             return Ok(Followed::Unreachable);
         };
         let token = token(&self.options, reserved.fleet, &seat, expires_at, address)?;
@@ -79,21 +80,32 @@ impl Inner {
     }
 
     /// The address behind a match's connection details. Where there is none the broker hears of it, so that others are not
-    /// sent there.
+    /// sent there. A name service that gives no answer says nothing about the match.
     ///
     /// # Errors
-    /// [`JoinError`] if the broker cannot be told.
+    /// [`JoinError`] if there is no answer by `until`, or the broker cannot be told.
     pub(crate) async fn reach(
         &self,
         match_id: &MatchId,
         details: &str,
+        until: Instant,
     ) -> Result<Option<SocketAddr>, JoinError> {
-        let address = resolve(details).await;
-        if address.is_none() {
-            tracing::warn!(game = %match_id, "connection details that lead nowhere");
-            self.broker.call(Command::ReportUnreachable { match_id: match_id.clone() }).await?;
+        match resolve(&self.options.name_service, details, until).await {
+            Ok(address) => Ok(Some(address)),
+            Err(Unresolved::NoAnswer) => Err(JoinError::NoNameService),
+            Err(Unresolved::Nowhere) => {
+                tracing::warn!(game = %match_id, "connection details that lead nowhere");
+                self.broker.call(Command::ReportUnreachable { match_id: match_id.clone() }).await?;
+                Ok(None)
+            }
         }
-        Ok(address)
+    }
+
+    /// Until when a name may be looked up for a player who begins to wait now: a little before the player's own deadline, so
+    /// that the player hears what was waited for.
+    pub(crate) fn lookup_until(&self) -> Instant {
+        let longest = self.options.wait_deadline;
+        Instant::now() + (longest - longest / 20)
     }
 
     /// Waits until the match of a seat is ready or over.

@@ -57,7 +57,8 @@ pub(crate) enum Aim {
 /// [`JoinError`]; the seat, if there was one, is given back, as it is when the future is dropped.
 pub(crate) async fn join(gateway: Arc<Inner>, wish: Wish, reports: Reports) -> Result<Admission, JoinError> {
     let mut start = Start::new(&gateway.counters);
-    let mut progress = Progress::new(&reports, gateway.options.progress_interval, wish.client_ip);
+    let (interval, until) = (gateway.options.progress_interval, gateway.lookup_until());
+    let mut progress = Progress::new(&reports, interval, wish.client_ip, until);
     let (searching, limit) = (search(&gateway, &wish, &mut progress), limit(&gateway, &wish.aim, &reports));
     let mut found = tokio::select! {
         biased;

@@ -57,6 +57,7 @@ use guest::GuestKeys;
 use seat_guard::HeldSeats;
 use stats::Counters;
 
+pub use address::NameService;
 pub use description::description;
 pub use http::router;
 pub use options::{

@@ -16,6 +16,8 @@ use sortie_serving::{Allowance, Allowances};
 use sortie_tokens::{Dialect, PrivateKey};
 use tokio_util::sync::CancellationToken;
 
+use crate::address::NameService;
+
 /// Largest body and largest websocket message that is read, in bytes.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
 /// Longest name of a game and of a version, in characters.
@@ -117,6 +119,8 @@ pub struct GatewayOptions {
     pub must_sign_in: bool,
     /// Who is believed about a player's address without being a proxy; `None` for nobody.
     pub speaks_for_players: Option<SpeaksForPlayers>,
+    /// Who is asked for the addresses of game servers that give a host name.
+    pub name_service: NameService,
     /// Whether numbers that rules judge by are taken from players; in development mode they are.
     pub may_rate_themselves: bool,
 }
@@ -147,6 +151,7 @@ impl GatewayOptions {
             rejoin: true,
             must_sign_in: false,
             speaks_for_players: None,
+            name_service: NameService::default(),
             may_rate_themselves: false,
         }
     }

@@ -13,14 +13,25 @@ pub(crate) struct Progress<'a> {
     client_ip: Option<IpAddr>,
     ticks: Interval,
     last: Option<String>,
+    /// Until when names may be looked up for the player.
+    until: Instant,
 }
 
 impl<'a> Progress<'a> {
     /// Tells `reports` at least every `period`.
-    pub(crate) fn new(reports: &'a Reports, period: Duration, client_ip: Option<IpAddr>) -> Self {
+    pub(crate) fn new(
+        reports: &'a Reports,
+        period: Duration,
+        client_ip: Option<IpAddr>,
+        until: Instant,
+    ) -> Self {
         let mut ticks = interval_at(Instant::now() + period, period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { reports, client_ip, ticks, last: None }
+        Self { reports, client_ip, ticks, last: None, until }
+    }
+
+    pub(crate) const fn until(&self) -> Instant {
+        self.until
     }
 
     pub(crate) const fn wanted(&self) -> bool {

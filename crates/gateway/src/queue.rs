@@ -453,7 +453,10 @@ impl<'a> Queueing<'a> {
         let MatchState::Ready { connection, .. } = &game.state else { return Err(JoinError::MatchesEnded) };
         let expires_at = seat.claimable_until().ok_or(JoinError::MatchesEnded)?;
         let details = connection.for_player(&seat.player);
-        let Some(address) = self.gateway.reach(&seat.match_id, details).await? else { return Ok(Err(visit)) };
+        let Some(address) = self.gateway.reach(&seat.match_id, details, self.gateway.lookup_until()).await?
+        else {
+            return Ok(Err(visit));
+        };
         let token = token(&self.gateway.options, &fleet, &seat, expires_at, address)?;
         let (given, way) = (Given::Ticket(visit), Way::Queue);
         Ok(Ok(Admission { address, token, given, way, player_key: None }))

@@ -122,7 +122,8 @@ impl Inner {
             return Err(refused(Refusal::NotReady(id)));
         };
         let expires_at = seat.claimable_until().ok_or(JoinError::AlreadyPlays)?;
-        let address = self.reach(&id, connection.for_player(player)).await?.ok_or(JoinError::NoAddress)?;
+        let details = connection.for_player(player);
+        let address = self.reach(&id, details, self.lookup_until()).await?.ok_or(JoinError::NoAddress)?;
         let token = token(&self.options, fleet, seat, expires_at, address)?;
         let (given, way) = (Given::Seat(reserved.guard), Way::Warm);
         Ok(Admission { address, token, given, way, player_key: None })

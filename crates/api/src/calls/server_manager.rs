@@ -1,13 +1,17 @@
 //! Service `catena.catena_server_manager.CatenaServerManager`.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sortie_domain::broker::model::{Connection, MatchSpec, Server, ServerState};
-use sortie_domain::broker::{Broker, Command, Hints, Refusal, Reply};
+use sortie_domain::broker::{Broker, Command, Hints, MAX_OFFERS, MAX_REQUEST_WAIT, Offer, Refusal, Reply};
 use sortie_domain::ids::{MatchId, PlayerId};
+use sortie_domain::size::Size;
 use sortie_engine::CallError;
 use sortie_wire::any::Any;
+use sortie_wire::catena::match_broker::Match;
 use sortie_wire::catena::server_manager::{
     AdminAllocateServerRequest, AdminAllocateServerResponse, AdminDeallocateServerRequest,
     AdminDeallocateServerResponse, EndMatchRequest, EndMatchResponse, ListServersRequest,
@@ -26,27 +30,66 @@ use crate::state::Api;
 /// Servers asked from the broker at once, so that listing them does not hold up everybody else.
 const SERVERS_AT_ONCE: usize = 1_000;
 
-/// A server asks for a match; the call is held for as long as the broker's settings say if it is willing to wait.
+/// Largest match, in bytes, that stands twice in an answer with several: gRPC clients take 4 MiB unless told otherwise.
+const MAX_TWICE_BYTES: usize = (2 << 20) - (64 << 10);
+
+/// A server asks for a match, or for several; the call is held for as long as the broker's settings say if it is willing to
+/// wait.
 pub(crate) async fn request_match(
     api: Api,
     caller: Caller,
     request: RequestMatchRequest,
 ) -> Result<RequestMatchResponse, ApiError> {
     let (server, hints) = (server_id(&request.server_id)?, hints(request.hint_flags)?);
+    let most = within("maxMatches", request.max_matches, 1..=u64::from(MAX_OFFERS))?;
+    let wait = within("waitSeconds", request.wait_seconds, 0..=MAX_REQUEST_WAIT.as_secs())?;
     if servers::check(&api, &caller, &server, Purpose::Register).await? == Checked::Forgotten {
-        return Ok(RequestMatchResponse { r#match: None, hint_flags: Hints::SHUTDOWN.bits() });
+        let hint_flags = Hints::SHUTDOWN.bits();
+        return Ok(RequestMatchResponse { hint_flags, ..RequestMatchResponse::default() });
     }
-    let command =
-        Command::RequestMatch { server, requirements: request.requirements, hints, most: 1, wait: None };
+    let command = Command::RequestMatch {
+        server,
+        requirements: request.requirements,
+        hints,
+        most: most.and_then(|most| u32::try_from(most).ok()).unwrap_or(1),
+        wait: wait.map(Duration::from_secs),
+    };
     match api.call_held(command).await.map_err(refused)? {
-        Some(Reply::Requested { offer, hints, .. }) => {
-            let game = offer.map(|offer| match_message(&offer.match_id, &offer.players, &offer.spec));
-            Ok(RequestMatchResponse { r#match: game, hint_flags: hints.bits() })
+        Some(Reply::Requested { offer, more, hints }) if most.is_some() => {
+            Ok(several(offer.as_ref(), &more, hints))
         }
+        Some(Reply::Requested { offer, hints, .. }) => Ok(RequestMatchResponse {
+            r#match: offer.as_ref().map(offered),
+            hint_flags: hints.bits(),
+            ..RequestMatchResponse::default()
+        }),
         // As if there had been none for as long as it waits: it asks again, and finds the next process or a 503.
         None => Ok(RequestMatchResponse::default()),
         Some(other) => Err(unexpected(&other)),
     }
+}
+
+/// The answer to a server that takes several matches at once.
+fn several(first: Option<&Offer>, more: &[Offer], hints: Hints) -> RequestMatchResponse {
+    let bytes = |offer: &Offer| offer.spec.byte_size() + offer.players.byte_size();
+    let fits_twice = |offer: &Offer| bytes(offer) <= MAX_TWICE_BYTES;
+    RequestMatchResponse {
+        r#match: first.filter(|offer| fits_twice(offer)).map(offered),
+        hint_flags: hints.bits(),
+        matches: first.into_iter().chain(more).map(offered).collect(),
+    }
+}
+
+fn offered(offer: &Offer) -> Match {
+    match_message(&offer.match_id, &offer.players, &offer.spec)
+}
+
+/// The number in `field`, if it was sent.
+fn within(field: &str, sent: Option<i32>, range: RangeInclusive<u64>) -> Result<Option<u64>, ApiError> {
+    let Some(sent) = sent else { return Ok(None) };
+    let number = u64::try_from(sent).ok().filter(|number| range.contains(number));
+    let problem = || ApiError::field(field, format!("must be {} to {}", range.start(), range.end()));
+    number.map(Some).ok_or_else(problem)
 }
 
 /// A server is ready for a match's players.
@@ -204,5 +247,35 @@ fn match_info(id: &MatchId, connection: Option<Arc<str>>) -> ServerMatchInfo {
     ServerMatchInfo {
         match_id: id.as_str().to_owned(),
         connection_string: connection.map(|details| details.as_ref().to_owned()).unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sortie_domain::broker::model::Properties;
+
+    use super::*;
+
+    fn offer(id: &str, players: usize) -> Offer {
+        let properties = Properties::parse(&format!(r#"{{"x":"{}"}}"#, "x".repeat(60_000))).unwrap();
+        let players: Vec<_> = (0..players).map(|n| PlayerId::new(&format!("p{n}")).unwrap()).collect();
+        let player_properties = players.iter().map(|player| (player.clone(), properties.clone())).collect();
+        Offer {
+            server: sortie_domain::ids::ServerId::new("s").unwrap(),
+            match_id: MatchId::new(id).unwrap(),
+            spec: Arc::new(MatchSpec { players: players.clone(), player_properties, ..MatchSpec::default() }),
+            players,
+            pickup: 1,
+            again: false,
+        }
+    }
+
+    #[test]
+    fn a_match_too_large_to_stand_twice_in_an_answer_is_in_the_list_only() {
+        let small = several(Some(&offer("a", 1)), &[offer("b", 1)], Hints::NONE);
+        assert_eq!(small.r#match.as_ref(), small.matches.first());
+        assert_eq!(small.matches.len(), 2);
+        let large = several(Some(&offer("a", 40)), &[], Hints::NONE);
+        assert_eq!((large.r#match, large.matches.len()), (None, 1));
     }
 }

@@ -56,6 +56,77 @@ async fn properties_reach_the_server_as_they_were_sent() {
 }
 
 #[tokio::test]
+async fn one_call_gets_several_matches_where_the_server_asks_for_them() {
+    let server = Server::start().await;
+    let mut ids = Vec::new();
+    for player in ["p1", "p2", "p3", "p4"] {
+        ids.push(server.submit(&[player]).await);
+    }
+    let offer = server.ok("POST", REQUEST, json!({"serverId": "s1"})).await;
+    let fields: Vec<_> = offer.as_object().unwrap().keys().collect();
+    assert_eq!(fields, ["match"], "one that does not ask for several sees no difference");
+    let offer = server.ok("POST", REQUEST, json!({"serverId": "s1", "waitSeconds": 0})).await;
+    assert_eq!(offer["match"]["matchId"], json!(ids[0]), "which it may not have heard of");
+    assert_eq!(offer.get("matches"), None);
+
+    let offer = server.ok("POST", REQUEST, json!({"serverId": "s2", "maxMatches": 2})).await;
+    let matches = offer["matches"].as_array().unwrap();
+    assert_eq!(matches.len(), 2);
+    assert_eq!((&matches[0]["matchId"], &matches[1]["matchId"]), (&json!(ids[1]), &json!(ids[2])));
+    assert_eq!(matches[1]["playerIds"], json!(["p3"]));
+    assert_eq!(offer["match"], matches[0]);
+
+    let offer = server.ok("POST", REQUEST, json!({"serverId": "s3", "max_matches": 1})).await;
+    assert_eq!(offer["matches"], json!([{"matchId": ids[3], "playerIds": ["p4"]}]));
+    let none = server.ok("POST", REQUEST, json!({"serverId": "s4", "maxMatches": 5})).await;
+    assert_eq!(none, json!({}));
+}
+
+#[tokio::test]
+async fn a_call_for_several_matches_collects_until_its_time_is_over() {
+    let server = Server::start().await;
+    let body = json!({"serverId": "s1", "maxMatches": 3, "waitSeconds": 10});
+    let waiting = server.ok("POST", REQUEST, body);
+    let submitting = async {
+        server.await_event(|record| matches!(record.event, Event::ServerRegistered { .. })).await;
+        let ids = [server.submit(&["p1"]).await, server.submit(&["p2"]).await];
+        server.clock.advance(std::time::Duration::from_secs(10));
+        ids
+    };
+    let (offer, ids) = soon(async { tokio::join!(waiting, submitting) }).await;
+    let matches = offer["matches"].as_array().unwrap().iter().map(|game| game["matchId"].clone());
+    assert_eq!(matches.collect::<Vec<_>>(), ids.map(Value::from));
+}
+
+#[tokio::test]
+async fn what_a_call_has_collected_is_queued_again_when_its_connection_breaks() {
+    let server = Server::start().await;
+    let body = json!({"serverId": "s1", "maxMatches": 3, "waitSeconds": 300});
+    let waiting = server.ok("POST", REQUEST, body);
+    let collected = async {
+        server.await_event(|record| matches!(record.event, Event::ServerRegistered { .. })).await;
+        let ids = [server.submit(&["p1"]).await, server.submit(&["p2"]).await];
+        server
+            .await_event(
+                |record| matches!(&record.event, Event::MatchPickedUp { id, .. } if id.as_str() == ids[1]),
+            )
+            .await;
+        ids
+    };
+    let ids = soon(async {
+        tokio::select! {
+            answer = waiting => panic!("{answer}"),
+            ids = collected => ids,
+        }
+    })
+    .await;
+    for id in ids {
+        let back = |event: &Event| matches!(event, Event::MatchReturned { id: of, .. } if of.as_str() == id);
+        soon(server.await_event(|record| back(&record.event))).await;
+    }
+}
+
+#[tokio::test]
 async fn a_waiting_server_gets_the_match_when_it_comes() {
     let server = Server::start().await;
     let waiting =

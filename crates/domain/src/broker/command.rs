@@ -104,7 +104,8 @@ pub enum Command {
         hints: Hints,
         /// Most matches that it takes at once, 1 to [`MAX_OFFERS`](super::MAX_OFFERS).
         most: u32,
-        /// How long the call is held at most until a match fits; `None` leaves that to its hints and the settings.
+        /// How long the call collects matches where it takes several; it is held so long at least until the first one fits.
+        /// `None` collects only what is there, and leaves the waiting to its hints and the settings.
         wait: Option<Duration>,
     },
     /// A server is ready for the players of a match.
@@ -440,6 +441,12 @@ impl Reply {
     /// One match for a server that asked for one.
     pub(crate) const fn one_match(offer: Offer) -> Self {
         Self::Requested { offer: Some(offer), more: Vec::new(), hints: Hints::NONE }
+    }
+
+    /// Those matches for a server that asked for some.
+    pub(crate) fn several(mut offers: Vec<Offer>, hints: Hints) -> Self {
+        let more = offers.split_off(offers.len().min(1));
+        Self::Requested { offer: offers.pop(), more, hints }
     }
 }
 

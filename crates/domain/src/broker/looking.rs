@@ -13,7 +13,7 @@ use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 
 use super::askers::First;
-use super::command::{Hints, Reply};
+use super::command::Hints;
 use super::free::Rank;
 use super::model::{FastSchedule, GoneCause, Match, MatchState};
 use super::requirements::{Document, Requirement, Search};
@@ -85,6 +85,7 @@ impl Broker {
             || looking.scheduling.is_some()
             || self.beside.waiters.is_any_searching()
             || self.beside.waiters.may_be_outdated()
+            || !self.beside.forsaken.is_empty()
     }
 }
 
@@ -96,6 +97,7 @@ impl Turn<'_> {
 
     /// Goes on with what earlier steps left.
     pub(super) fn go_on(&mut self) {
+        self.go_on_with_forsaken();
         self.go_on_with_outdated();
         let looking = &mut self.broker.beside.looking;
         looking.matches_first = !looking.matches_first;
@@ -125,7 +127,7 @@ impl Turn<'_> {
             return false;
         }
         if let Some(waiter) = self.broker.beside.waiters.take(place) {
-            self.answer(waiter.call, Ok(Reply::no_match(Hints::NONE)));
+            self.answer_waiter(waiter, Hints::NONE);
         }
         true
     }
@@ -153,7 +155,8 @@ impl Turn<'_> {
                 continue;
             }
             match self.oldest_for_waiting(place) {
-                Search::Found(id) => self.give(&id, place),
+                // One that has no room for it is answered.
+                Search::Found(id) => _ = self.give(&id, place),
                 Search::Nothing => self.end_search(place),
                 Search::Unfinished => {}
             }
@@ -171,7 +174,7 @@ impl Turn<'_> {
         if stays {
             self.broker.beside.waiters.end_search(place);
         } else if let Some(waiter) = self.broker.beside.waiters.take(place) {
-            self.answer(waiter.call, Ok(Reply::no_match(Hints::NONE)));
+            self.answer_waiter(waiter, Hints::NONE);
         }
     }
 
@@ -228,14 +231,16 @@ impl Turn<'_> {
                 continue;
             }
             if self.broker.beside.looking.matches.is_empty() {
-                self.give(id, place);
-                return First::Found(place);
+                if self.give(id, place) {
+                    return First::Found(place);
+                }
+                after = Some(place);
+                continue;
             }
             // An older match may fit that has not been offered to this server yet.
             match self.oldest_for_waiting(place) {
                 Search::Found(oldest) => {
-                    self.give(&oldest, place);
-                    if oldest == *id {
+                    if self.give(&oldest, place) && oldest == *id {
                         return First::Found(place);
                     }
                 }
@@ -272,16 +277,8 @@ impl Turn<'_> {
         }
         if let Some(waiter) = self.broker.beside.waiters.take(place) {
             let hints = self.wish(&waiter.server);
-            self.answer(waiter.call, Ok(Reply::no_match(hints)));
+            self.answer_waiter(waiter, hints);
         }
         true
-    }
-
-    /// Gives a queued match to a server that waits.
-    fn give(&mut self, id: &MatchId, place: u64) {
-        let Some(waiter) = self.broker.beside.waiters.take(place) else { return };
-        let offer = self.pick_up(id, &waiter.server);
-        let reply = offer.map_or(Reply::no_match(Hints::NONE), Reply::one_match);
-        self.answer(waiter.call, Ok(reply));
     }
 }

@@ -44,6 +44,7 @@ mod allocation_lifecycle;
 mod askers;
 mod budget;
 mod classes;
+mod collecting;
 pub mod command;
 pub mod conjuncts;
 pub mod event;
@@ -89,9 +90,10 @@ pub use timers::LEAVE_TIME;
 pub use untold::AGAIN_AFTER;
 pub use waits::TypicalWait;
 
-use crate::ids::{Draw, MatchId, SeatId, ServerId};
+use crate::ids::{Draw, FleetId, MatchId, SeatId, ServerId};
 use crate::machine::{Answer, CallId, Machine, Moment, Record, Step};
 use crate::time::Timestamp;
+use collecting::Collected;
 use fleets::AllTerms;
 use free::{Expected, FreeServers};
 use looking::Looking;
@@ -110,7 +112,9 @@ pub const MAX_QUEUED: usize = 1_000_000;
 pub const MAX_SERVERS: usize = 100_000;
 /// Most matches that a server gets with one answer.
 pub const MAX_OFFERS: u32 = 32;
-/// Longest time that a server may ask to be held until a match fits.
+/// Bytes that the matches of one answer take together, by [`Size`](crate::size::Size); a single match may take more.
+pub const MAX_OFFERS_BYTES: usize = 1 << 20;
+/// Longest time that a server may ask to be held until a match fits, or to collect several.
 pub const MAX_REQUEST_WAIT: Duration = Duration::from_secs(300);
 /// Most calls of servers that wait for a match.
 pub const MAX_WAITERS: usize = 100_000;
@@ -185,8 +189,13 @@ struct Beside {
     told_to_exit: Told<ServerId>,
     /// Matches whose players cannot connect, and until when nobody is sent to them.
     unreachable: Unreachable,
+    /// Fleets of which a server was replaced at once although players could not reach it, and until when the next such server
+    /// counts as a failure of its fleet. Emptied as it is used.
+    spared: BTreeMap<FleetId, Timestamp>,
     /// Matches that servers may never have heard of.
     untold: Untold,
+    /// What calls that went away had collected, by server; at most [`MAX_OFFERS`] matches for each of [`MAX_WAITERS`].
+    forsaken: Vec<(ServerId, Vec<Collected>)>,
     /// Calls that wait for a match to be ready.
     awaiting: Watchers,
     /// Matches with news that some who watch them have not been told.
@@ -254,6 +263,10 @@ pub enum BrokenRule {
     OrderForOverdue,
     /// A server that asks again does not hear of the match that it has.
     ForgetLostAnswer,
+    /// A server that takes one match at a time gets another one before that of a lost answer.
+    OthersBeforeLost,
+    /// What a call has collected stays with its server when the call goes away.
+    KeepCollected,
     /// Players who ask again get another seat.
     SeatTwice,
 }
@@ -285,6 +298,8 @@ impl BrokenRule {
         Self::KeepDrained,
         Self::OrderForOverdue,
         Self::ForgetLostAnswer,
+        Self::OthersBeforeLost,
+        Self::KeepCollected,
         Self::SeatTwice,
     ];
 }
@@ -553,7 +568,11 @@ impl Machine for Broker {
     }
 
     fn abandon(&mut self, call: CallId) {
-        self.beside.waiters.take_call(call);
+        if let Some(waiter) = self.beside.waiters.take_call(call)
+            && !waiter.collecting.matches.is_empty()
+        {
+            self.beside.forsaken.push((waiter.server, waiter.collecting.matches));
+        }
         self.beside.watchers.take_call(call);
         self.beside.awaiting.take_call(call);
     }

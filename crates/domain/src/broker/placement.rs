@@ -36,7 +36,7 @@ pub(super) struct Again<'a> {
     pub(super) but: &'a [Offer],
 }
 
-fn offer(server: &ServerId, game: &Match, again: bool) -> Offer {
+pub(super) fn offer(server: &ServerId, game: &Match, again: bool) -> Offer {
     Offer {
         server: server.clone(),
         match_id: game.id.clone(),
@@ -74,6 +74,15 @@ impl Turn<'_> {
 
     /// The oldest match that fits the server, now in its hands.
     pub(super) fn oldest_for(&mut self, server: &ServerId, filter: &Filter) -> Search<Offer> {
+        match self.find_oldest(server, filter) {
+            Search::Found(id) => self.pick_up(&id, server).map_or(Search::Nothing, Search::Found),
+            Search::Nothing => Search::Nothing,
+            Search::Unfinished => Search::Unfinished,
+        }
+    }
+
+    /// The oldest match that fits the server, still in the queue.
+    pub(super) fn find_oldest(&mut self, server: &ServerId, filter: &Filter) -> Search<MatchId> {
         let broker = &mut *self.broker;
         let fleet = broker.state.servers.get(server).and_then(|known| known.fleet.clone());
         let group = (Arc::clone(filter.asked.text()), fleet);
@@ -84,12 +93,7 @@ impl Turn<'_> {
             let queue = &mut broker.state.index.queue;
             queue.oldest_fitting(&broker.requirements, filter, group.1.as_ref())
         };
-        let id = match (self.broken_choice(server, filter), oldest) {
-            (Some(id), _) | (None, Search::Found(id)) => id,
-            (None, Search::Nothing) => return Search::Nothing,
-            (None, Search::Unfinished) => return Search::Unfinished,
-        };
-        self.pick_up(&id, server).map_or(Search::Nothing, Search::Found)
+        self.broken_choice(server, filter).map_or(oldest, Search::Found)
     }
 
     /// A match that the server has, but may never have heard of, and that fits what it asks for now: given once more,

@@ -7,6 +7,7 @@ use core::time::Duration;
 
 use super::address;
 use super::budget::MAX_SERVER_BYTES;
+use super::collecting::Collecting;
 use super::command::{Hints, Offer, Refusal, Reply};
 use super::event::Event;
 use super::fleets::Filter;
@@ -22,7 +23,7 @@ use super::waiting::{Waiter, Waiting};
 use super::{
     BrokenRule, MAX_OFFERS, MAX_REQUEST_WAIT, MAX_SERVERS, MAX_WAITERS, MAX_WAITERS_OF_SERVER, Turn,
 };
-use crate::ids::{MatchId, ServerId};
+use crate::ids::{AllocationId, MatchId, ServerId};
 use crate::machine::CallId;
 use crate::size::Size;
 use crate::text::is_deceptive;
@@ -30,13 +31,16 @@ use crate::text::is_deceptive;
 /// How long the queue is looked through at most for a server that is not willing to wait.
 const LONGEST_SEARCH: Duration = Duration::from_secs(10);
 
+/// How long after a server that players could not reach another one counts as a failure of their fleet.
+const SPARED_TIME: Duration = Duration::from_secs(60);
+
 /// How a server asks for a match.
 #[derive(Clone, Copy)]
 pub(super) struct Asking {
     pub(super) hints: Hints,
     /// Most matches that it takes at once.
     pub(super) most: u32,
-    /// How long it is held at most, where it says so.
+    /// How long it collects matches, and is held until there is one, where it says so.
     pub(super) wait: Option<Duration>,
 }
 
@@ -89,9 +93,14 @@ impl Turn<'_> {
         }
         self.broker.beside.heard.insert(server.clone(), asked);
         self.note_free(server);
-        let again = self.give_again(server, &filter, Again { of_before: true, but: &[] }).map(Search::Found);
+        if asking.most > 1 {
+            self.broker.beside.untold.note_several(server);
+        }
+        let of_before =
+            self.broker.beside.untold.is_several(server) || self.broken(BrokenRule::OthersBeforeLost);
+        let again = self.give_again(server, &filter, Again { of_before, but: &[] }).map(Search::Found);
         match again.unwrap_or_else(|| self.oldest_for(server, &filter)) {
-            Search::Found(offer) => return Ok(Some(self.with_more(offer, server, &filter, asking.most))),
+            Search::Found(offer) => return Ok(self.offer_several(call, offer, server, filter, asking)),
             Search::Nothing => {}
             Search::Unfinished => {
                 self.wait(call, server, filter, asking, Waiting::Searching);
@@ -99,7 +108,7 @@ impl Turn<'_> {
             }
         }
         if let Some(offer) = self.give_again(server, &filter, Again { of_before: false, but: &[] }) {
-            return Ok(Some(self.with_more(offer, server, &filter, asking.most)));
+            return Ok(self.offer_several(call, offer, server, filter, asking));
         }
         if self.is_unneeded(server, hints) {
             self.dismiss(server, GoneCause::Surplus);
@@ -110,25 +119,6 @@ impl Turn<'_> {
         }
         self.wait(call, server, filter, asking, Waiting::Offered);
         Ok(None)
-    }
-
-    /// The match, and what else fits the server now, as many as it takes at once. It is not kept waiting for more: the
-    /// players of the first match wait, too.
-    fn with_more(&mut self, first: Offer, server: &ServerId, filter: &Filter, most: u32) -> Reply {
-        let mut offers = Vec::from([first]);
-        while offers.len() < most as usize
-            && !self.is_full()
-            && let Search::Found(next) = self.oldest_for(server, filter)
-        {
-            offers.push(next);
-        }
-        while offers.len() < most as usize
-            && let Some(next) = self.give_again(server, filter, Again { of_before: false, but: &offers })
-        {
-            offers.push(next);
-        }
-        let more = offers.split_off(1);
-        Reply::Requested { offer: offers.pop(), more, hints: Hints::NONE }
     }
 
     /// A server that gets no further match asks for one. It is told to exit as soon as it has none; until then its call
@@ -170,11 +160,9 @@ impl Turn<'_> {
     }
 
     fn longest_wait(&self, asking: Asking) -> Duration {
-        match asking.wait {
-            Some(wait) => wait,
-            None if asking.hints.has(Hints::WILLING_TO_WAIT) => self.state().settings.wait,
-            None => Duration::ZERO,
-        }
+        let willing = asking.hints.has(Hints::WILLING_TO_WAIT);
+        let longest = if willing { self.state().settings.wait } else { Duration::ZERO };
+        asking.wait.map_or(longest, |wait| wait.max(longest))
     }
 
     /// Whether the broker has given the server up: it is draining, gone, or told to leave, or is about to be because it is
@@ -281,14 +269,20 @@ impl Turn<'_> {
     }
 
     fn wait(&mut self, call: CallId, server: &ServerId, filter: Filter, asking: Asking, waiting: Waiting) {
+        let waiter = self.waiter(call, server, filter, asking);
+        self.broker.beside.waiters.insert(waiter, waiting);
+    }
+
+    pub(super) fn waiter(&self, call: CallId, server: &ServerId, filter: Filter, asking: Asking) -> Waiter {
         let fleet = self.state().servers.get(server).and_then(|known| known.fleet.clone());
         let longest = self.longest_wait(asking);
         let stays = !longest.is_zero();
         let deadline =
             self.now + if stays { longest } else { self.state().settings.wait.max(LONGEST_SEARCH) };
-        let hints = asking.hints;
-        let waiter = Waiter { call, server: server.clone(), fleet, filter, deadline, hints, stays };
-        self.broker.beside.waiters.insert(waiter, waiting);
+        let (server, hints) = (server.clone(), asking.hints);
+        let until = self.collects_until(&server, asking);
+        let collecting = Collecting { most: asking.most, until, matches: Vec::new() };
+        Waiter { call, server, fleet, filter, deadline, hints, stays, collecting }
     }
 
     /// Whether the server's fleet has more idle servers than it keeps warm, this one among them.
@@ -526,10 +520,28 @@ impl Turn<'_> {
             && !asked
             && !absent
         {
-            let faulty = matches!(cause, GoneCause::ReadyDeadline | GoneCause::Unreachable);
+            let faulty = match cause {
+                GoneCause::ReadyDeadline => true,
+                GoneCause::Unreachable => !self.spare(&order),
+                _ => false,
+            };
             let error = faulty.then(|| Arc::from(cause.text()));
             self.order_stop(&order, error);
         }
+    }
+
+    /// Whether a server that players could not reach does not count as a failure of its fleet, so that another is ordered at
+    /// once: players wait for it. Only one in a while, so that a fleet of which no server can be reached is slowed down.
+    fn spare(&mut self, order: &AllocationId) -> bool {
+        let Some(fleet) = self.state().allocations.get(order).map(|order| order.fleet.clone()) else {
+            return false;
+        };
+        let now = self.now;
+        let spared = &mut self.broker.beside.spared;
+        spared.retain(|_, until| *until > now);
+        let is_first = !spared.contains_key(&fleet);
+        spared.insert(fleet, now + SPARED_TIME);
+        is_first
     }
 
     /// Waiting calls of the server are answered without a match.
@@ -538,10 +550,12 @@ impl Turn<'_> {
         self.send_away(server, waiting, hints);
     }
 
-    /// The waiting calls of the server, which wait no longer.
+    /// The waiting calls of the server, which wait no longer and get nothing of what they have collected.
     fn take_waiting(&mut self, server: &ServerId) -> Vec<CallId> {
         let waiters = &mut self.broker.beside.waiters;
-        core::iter::from_fn(|| waiters.take_server(server)).map(|waiter| waiter.call).collect()
+        let taken: Vec<Waiter> = core::iter::from_fn(|| waiters.take_server(server)).collect();
+        taken.iter().for_each(|waiter| self.put_collected_back(server, &waiter.collecting.matches));
+        taken.iter().map(|waiter| waiter.call).collect()
     }
 
     fn send_away(&mut self, server: &ServerId, calls: Vec<CallId>, hints: Hints) {
@@ -555,10 +569,7 @@ impl Turn<'_> {
 
     /// A match that a server was given, but that never reached it, goes back to its old place.
     pub(super) fn take_back(&mut self, offer: &Offer) {
-        let Some(game) = self.state().matches.get(&offer.match_id) else { return };
-        let untouched = matches!(game.state, MatchState::PickedUp { .. })
-            && game.pickups == offer.pickup
-            && game.server.as_ref() == Some(&offer.server);
+        let untouched = self.is_in_hands(&offer.server, &offer.match_id, offer.pickup);
         if untouched && offer.again {
             // The server may have it all the same, so that nobody else can.
             let (server, id) = (&offer.server, &offer.match_id);
@@ -575,13 +586,13 @@ impl Turn<'_> {
 
     /// A match that its server never heard of, or that was not ready when the server exited, is back in its place. Another
     /// server that waits may take it; no server is ordered for it where its time in the queue is over.
-    fn put_back(&mut self, id: &MatchId, server: &ServerId) {
+    pub(super) fn put_back(&mut self, id: &MatchId, server: &ServerId) {
         self.emit(Event::MatchReturned { id: id.clone(), server: server.clone() });
         self.offer(id, Then::Nothing);
     }
 
     /// Whether a platform is to be told to stop the server's allocation.
-    pub(super) fn order_stop(&mut self, order: &crate::ids::AllocationId, error: Option<Arc<str>>) {
+    pub(super) fn order_stop(&mut self, order: &AllocationId, error: Option<Arc<str>>) {
         let Some(allocation) = self.state().allocations.get(order) else { return };
         if allocation.state != AllocationState::Stopping && !self.broken(BrokenRule::ForgetStop) {
             let fleet = allocation.fleet.clone();

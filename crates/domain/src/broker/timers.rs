@@ -3,7 +3,7 @@
 
 use core::time::Duration;
 
-use super::command::{Hints, Reply};
+use super::command::Hints;
 use super::model::{EndCause, FailReason, Fleet, GoneCause, SeatEnd};
 use super::{BrokenRule, Broker, QUARTERS_FOR_SCHEDULE, QUARTERS_FOR_TIMERS, Turn, WHOLE_STEP};
 use crate::time::Timestamp;
@@ -124,7 +124,7 @@ impl<'a> Turn<'a> {
             self.dismiss(&waiter.server, GoneCause::Surplus);
         }
         let hints = if surplus { self.wish(&waiter.server) } else { Hints::NONE };
-        self.answer(waiter.call, Ok(Reply::no_match(hints)));
+        self.answer_waiter(waiter, hints);
         true
     }
 

@@ -1,9 +1,10 @@
 //! Matches that servers prepare and may never have heard of: the answer that said so may have been lost on its way, or
 //! with the process before. A server that asks for a match while it has such a one is given it once more: at once, if the
-//! process has changed since; otherwise where no other match fits, because a server with room for several may ask for the
-//! next one while it prepares the first. One that knows of it takes no harm; one that does not would be waited for in vain.
+//! process has changed since, or if the server was never seen with two matches to prepare; otherwise where no other match
+//! fits, because a server with room for several may ask for the next one while it prepares the first. One that knows of it
+//! takes no harm; one that does not would be waited for in vain, and has no room for another.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use core::time::Duration;
 
 use crate::ids::{MatchId, ServerId};
@@ -22,6 +23,8 @@ pub(crate) struct Untold {
     /// Whether what the state says has been gathered: before the first input.
     pub(super) is_gathered: bool,
     by_server: BTreeMap<ServerId, BTreeMap<MatchId, Given>>,
+    /// Servers that prepared two matches at once, or asked for several with one call.
+    several: BTreeSet<ServerId>,
 }
 
 /// How a match was given to its server.
@@ -43,12 +46,32 @@ impl Untold {
         let given = self.by_server.entry(server.clone()).or_default();
         let again = given.get(id).is_some_and(|known| known.again && known.pickup == pickup);
         given.insert(id.clone(), Given { pickup, from, again, before: false });
+        if given.len() > 1 {
+            self.note_several(server);
+        }
+    }
+
+    /// The server takes several matches at once.
+    pub(crate) fn note_several(&mut self, server: &ServerId) {
+        if !self.several.contains(server) {
+            self.several.insert(server.clone());
+        }
+    }
+
+    /// Whether the server is known to take several matches at once. One that takes one at a time and asks while it has
+    /// a match that it is not ready for has not heard of that match.
+    pub(crate) fn is_several(&self, server: &ServerId) -> bool {
+        self.several.contains(server)
     }
 
     /// The process before gave a match to a server.
     pub(crate) fn insert_of_before(&mut self, server: &ServerId, id: &MatchId, pickup: u32) {
         let given = Given { pickup, from: Timestamp::ZERO, again: false, before: true };
-        self.by_server.entry(server.clone()).or_default().insert(id.clone(), given);
+        let all = self.by_server.entry(server.clone()).or_default();
+        all.insert(id.clone(), given);
+        if all.len() > 1 {
+            self.note_several(server);
+        }
     }
 
     /// Matches that the server may be given again now, with their pickups; with `of_before` those that the process before
@@ -89,5 +112,6 @@ impl Untold {
     /// The server is gone.
     pub(crate) fn forget(&mut self, server: &ServerId) {
         self.by_server.remove(server);
+        self.several.remove(server);
     }
 }

@@ -5,6 +5,7 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 
 use super::askers::{Askers, First};
+use super::collecting::Collecting;
 use super::command::Hints;
 use super::fleets::Filter;
 use super::requirements::{Document, Requirement, Requirements};
@@ -27,6 +28,8 @@ pub(crate) struct Waiter {
     pub(crate) hints: Hints,
     /// It waits for a match to come after the search through the queue.
     pub(crate) stays: bool,
+    /// What it has got so far, where it takes several matches at once.
+    pub(crate) collecting: Collecting,
 }
 
 /// What a waiting server waits for.
@@ -138,6 +141,11 @@ impl Waiters {
     /// Whether the queue is being looked through for somebody who asks the same.
     pub(crate) fn is_group_searching(&self, group: &Group) -> bool {
         self.searching_groups.contains_key(group)
+    }
+
+    /// Whether the queue is being looked through for that server.
+    pub(crate) fn is_searching(&self, place: u64) -> bool {
+        self.searching.contains(&place)
     }
 
     pub(crate) fn is_any_searching(&self) -> bool {

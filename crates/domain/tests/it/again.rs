@@ -281,17 +281,27 @@ fn a_match_that_nobody_can_reach_fails_and_its_server_is_replaced() {
     assert_eq!(table.state(&id), "failed: unreachable");
     assert!(table.known_server(&host).is_none());
     assert_eq!(table.stops(&host), 1);
+    assert_eq!(table.health("eu").failures, 0, "players wait for another one");
+    let other = table.new_seat(join("ann")).match_id;
+    assert_ne!(other, id);
+    table.done(unreachable(&id));
+    let order = table.allocation_for(&other).expect("another server is ordered at once");
+    assert_eq!(order.fleet, fleet_id("eu"));
+
+    // A fleet whose servers are all like that is left alone for a while.
+    table.started(&order);
+    assert_eq!(table.poll(&order.server).as_ref(), Some(&other));
+    table.ready(&order.server, &other);
+    table.done(unreachable(&other));
     let health = table.health("eu");
     assert_eq!((health.failures, health.backoff_until), (1, table.now() + FIRST_BACKOFF));
-    assert_ne!(table.new_seat(join("ann")).match_id, id);
-    table.done(unreachable(&id));
 }
 
 #[test]
 fn a_server_of_no_fleet_that_nobody_can_reach_is_kept_away_for_a_while() {
     let mut table = Table::new();
     let host = server("bare metal");
-    let id = table.submit("m", MatchSpec { fleet: None, ..open(&[]) });
+    let id = table.submit("m", spec(&[]));
     assert_eq!(table.poll(&host).as_ref(), Some(&id));
     table.ready(&host, &id);
     table.done(unreachable(&id));

@@ -362,6 +362,11 @@ proptest! {
 #[test]
 fn a_match_is_found_whatever_was_asked_before_it_came_back() {
     let mut play = Play::new(vec!["MatchProperties.level > `0`".into()]);
+    // The server is known to take several matches, so that it gets the next one before one that it prepares.
+    let server = play.servers[2].0.clone();
+    let hints = Hints::NONE;
+    let several = Command::RequestMatch { server, requirements: String::new(), hints, most: 2, wait: None };
+    play.table.ok(several);
     let ids: Vec<_> = (0..200)
         .map(|n| {
             let spec =

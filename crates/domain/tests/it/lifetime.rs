@@ -1,7 +1,7 @@
 //! How old servers become, how they are replaced and leave, and when one that is gone may come back.
 
 use sortie_domain::broker::model::{Fleet, GoneCause, Settings};
-use sortie_domain::broker::{Command, Event, Hints, LEAVE_TIME, Reply};
+use sortie_domain::broker::{AGAIN_AFTER, Command, Event, Hints, LEAVE_TIME, Reply};
 use sortie_domain::ids::ServerId;
 
 use crate::table::{MS, Table, at, end, fleet, ready, request, secs, server, spec};
@@ -229,9 +229,10 @@ fn a_server_with_a_match_is_not_told_to_exit() {
     for id in [&second, &third] {
         table.ready(&host, id);
     }
+    table.advance(AGAIN_AFTER);
     assert_eq!(table.poll(&host).as_ref(), Some(&stuck), "it may not have heard of it");
     let call = table.kept(request(&host, "", Hints::WILLING_TO_WAIT));
-    table.advance(secs(30) - MS);
+    table.advance(secs(30) - AGAIN_AFTER - MS);
     assert!(table.answer(call).is_none());
     table.advance(MS);
     assert_eq!(
@@ -261,6 +262,7 @@ fn a_draining_server_goes_when_its_last_match_comes_back() {
     let stuck = table.picked_up("stuck", &host);
     table.advance(secs(10));
     let id = table.submit("m", spec(&[]));
+    assert_eq!(table.request(&host, "", Hints::NONE).0.map(|offer| offer.match_id).as_ref(), Some(&stuck));
     let (offer, hints) = table.request(&host, "", Hints::NONE);
     assert_eq!(offer.as_ref().map(|offer| &offer.match_id), Some(&id));
     // The deadline of the other match comes before it is known that nobody has heard of this one.

@@ -81,7 +81,7 @@ fn whoever_joins_comes_into_the_match_that_runs_and_has_room() {
     let older = table.submit("older", open(2, &[]));
     let running = table.submit("running", open(2, &[]));
     assert_eq!(table.poll(&host).as_ref(), Some(&older));
-    assert_eq!(table.poll(&host).as_ref(), Some(&running));
+    assert_eq!(table.poll_new(&host).as_ref(), Some(&running));
     table.ready(&host, &running);
     let ids = ["a", "b", "c", "d"].map(|who| table.seat(join(who, 2)).0.match_id);
     // First the one that runs, then the one that is about to; nothing new is queued.

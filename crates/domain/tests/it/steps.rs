@@ -62,7 +62,7 @@ fn busy_server(table: &mut Table, fleet: &str, count: usize) -> (ServerId, Vec<M
         matches.push(table.submit(&format!("m{n:0>6}"), bound_to(fleet)));
     }
     for _ in 0..count {
-        table.ok(request(&server, "", Hints::NONE));
+        table.poll_new(&server);
     }
     for id in matches.iter().step_by(2) {
         table.ok(ready(&server, id, "here", Hints::NONE));

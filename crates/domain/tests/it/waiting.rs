@@ -1,8 +1,8 @@
 //! Servers that would rather wait for a match than ask again (`WILLING_TO_WAIT`).
 
-use sortie_domain::broker::model::{Fleet, SettingsChange};
-use sortie_domain::broker::{Command, Hints, MAX_OFFERS, MAX_REQUEST_WAIT, Offer, Reply};
-use sortie_domain::ids::{MatchId, ServerId};
+use sortie_domain::broker::model::{Fleet, MatchSpec, Properties, SettingsChange};
+use sortie_domain::broker::{Command, Hints, MAX_OFFERS, MAX_OFFERS_BYTES, MAX_REQUEST_WAIT, Offer, Reply};
+use sortie_domain::ids::{MatchId, PlayerId, ServerId};
 use sortie_domain::machine::CallId;
 use std::time::Duration;
 
@@ -147,7 +147,7 @@ fn a_match_that_never_reached_its_server_is_back_in_its_old_place() {
     assert_eq!((table.state(&first), table.find(&first).server.clone()), ("queued".into(), None));
     assert_eq!(table.broker.place_in_queue(&first), Some(0));
     assert_eq!(table.poll(&server("b")), Some(first));
-    assert_eq!(table.poll(&server("b")), Some(second));
+    assert_eq!(table.poll_new(&server("b")), Some(second));
 }
 
 #[test]
@@ -326,12 +326,235 @@ fn a_call_for_several_matches_waits_for_the_first_until_its_deadline() {
     assert!(table.answer(call).is_none());
     table.advance(MS);
     assert_eq!(table.answer(call), Some(Ok(nothing(Hints::NONE))));
-    let call = table.kept(ask_for(&host, 3, Some(secs(200))));
-    table.advance(secs(199));
-    let id = table.submit("m", spec(&[]));
-    assert_eq!(offered(&mut table, call), Some(id));
     let none = table.ok(ask_for(&server("other"), 3, Some(Duration::ZERO)));
     assert_eq!(all_offered(none), [""; 0], "it does not wait at all");
+}
+
+/// The matches of a call that was kept and is answered by now.
+fn answered(table: &mut Table, call: CallId) -> Vec<String> {
+    let reply = table.answer(call).expect("it is answered").expect("it is not refused");
+    all_offered(reply)
+}
+
+#[test]
+fn a_call_for_several_matches_collects_them_until_its_deadline() {
+    let mut table = Table::new();
+    let host = server("host");
+    let first = table.submit("a", spec(&[]));
+    let call = table.kept(ask_for(&host, 3, Some(secs(5))));
+    assert_eq!(table.state(&first), "picked_up", "it is kept for the server");
+    assert_eq!(table.poll(&server("other")), None);
+    table.advance(secs(3));
+    let second = table.submit("b", spec(&[]));
+    assert_eq!(table.state(&second), "picked_up");
+    table.advance(secs(2) - MS);
+    assert!(table.answer(call).is_none());
+    table.advance(MS);
+    assert_eq!(answered(&mut table, call), ["a", "b"]);
+}
+
+#[test]
+fn a_call_for_several_matches_is_answered_once_it_has_as_many_as_it_takes() {
+    let mut table = Table::new();
+    let host = server("host");
+    let call = table.kept(ask_for(&host, 2, Some(secs(5))));
+    table.submit("a", spec(&[]));
+    assert!(table.answer(call).is_none());
+    table.submit("b", spec(&[]));
+    assert_eq!(answered(&mut table, call), ["a", "b"]);
+    let third = table.submit("c", spec(&[]));
+    assert_eq!(table.state(&third), "queued");
+}
+
+#[test]
+fn after_its_time_to_collect_a_call_of_a_server_willing_to_wait_gets_the_first_match_alone() {
+    let mut table = Table::new();
+    let host = server("host");
+    let ask = Command::RequestMatch {
+        server: host,
+        requirements: String::new(),
+        hints: WAIT,
+        most: 3,
+        wait: Some(secs(5)),
+    };
+    let call = table.kept(ask);
+    table.advance(secs(6));
+    assert!(table.answer(call).is_none(), "it is held as without a time to collect");
+    table.submit("a", spec(&[]));
+    assert_eq!(answered(&mut table, call), ["a"]);
+}
+
+#[test]
+fn only_matches_that_fit_are_collected() {
+    let mut table = Table::new();
+    let ask = Command::RequestMatch {
+        server: server("host"),
+        requirements: "MatchProperties.map == 'forest'".into(),
+        hints: Hints::NONE,
+        most: 2,
+        wait: Some(secs(5)),
+    };
+    let call = table.kept(ask);
+    let on = |map: &str| MatchSpec {
+        properties: Properties::parse(&format!(r#"{{"map":"{map}"}}"#)).unwrap(),
+        ..MatchSpec::default()
+    };
+    table.submit("a", on("forest"));
+    let desert = table.submit("b", on("desert"));
+    table.submit("c", on("forest"));
+    assert_eq!(answered(&mut table, call), ["a", "c"]);
+    assert_eq!(table.state(&desert), "queued");
+}
+
+#[test]
+fn what_a_call_has_collected_is_back_when_it_goes_away() {
+    let mut table = Table::new();
+    let host = server("host");
+    let call = table.kept(ask_for(&host, 3, Some(secs(5))));
+    let ids = ["a", "b"].map(|id| table.submit(id, spec(&[])));
+    assert_eq!(ids.each_ref().map(|id| table.state(id)), ["picked_up"; 2]);
+    table.abandon(call);
+    table.advance(MS);
+    assert_eq!(ids.each_ref().map(|id| table.state(id)), ["queued"; 2]);
+    assert_eq!(table.poll(&server("other")).as_ref(), Some(&ids[0]));
+}
+
+#[test]
+fn what_a_call_has_collected_is_back_when_its_server_withdraws_or_is_full() {
+    for hints in [Hints::WITHDRAW, Hints::FULL, Hints::SHUTDOWN] {
+        let mut table = Table::new();
+        let host = server("host");
+        let call = table.kept(ask_for(&host, 3, Some(secs(5))));
+        let ids = ["a", "b"].map(|id| table.submit(id, spec(&[])));
+        table.ok(request(&host, "", hints));
+        let Some(Ok(Reply::Requested { offer: None, .. })) = table.answer(call) else {
+            panic!("{hints:?}: it gets none")
+        };
+        assert_eq!(ids.map(|id| table.state(&id)), ["queued"; 2], "{hints:?}");
+    }
+}
+
+#[test]
+fn what_a_call_has_collected_is_back_when_its_server_is_not_wanted_any_more() {
+    let mut table = Table::with_fleets(vec![fleet("eu")]);
+    let order = table.order();
+    let call = table.kept(ask_for(&order.server, 3, Some(secs(5))));
+    let id = table.submit("a", spec(&[]));
+    assert_eq!(table.state(&id), "picked_up");
+    table.ok(Command::DeallocateServer { server: order.server.clone() });
+    assert_eq!(table.state(&id), "queued");
+    let Some(Ok(Reply::Requested { offer: None, hints: Hints::SHUTDOWN, .. })) = table.answer(call) else {
+        panic!("it is told to exit");
+    };
+}
+
+#[test]
+fn a_match_that_is_over_before_the_answer_is_not_in_it() {
+    let mut table = Table::new();
+    let host = server("host");
+    let call = table.kept(ask_for(&host, 3, Some(secs(5))));
+    let ids = ["a", "b"].map(|id| table.submit(id, spec(&[])));
+    table.ok(Command::CancelMatch { id: ids[0].clone() });
+    table.advance(secs(5));
+    assert_eq!(answered(&mut table, call), ["b"]);
+}
+
+#[test]
+fn collected_matches_survive_a_restart_and_are_given_to_their_server() {
+    let mut table = Table::new();
+    let host = server("host");
+    table.kept(ask_for(&host, 3, Some(secs(5))));
+    for id in ["a", "b"] {
+        table.submit(id, spec(&[]));
+    }
+    table.restart();
+    assert_eq!(table.poll(&server("other")), None);
+    let again = table.ok(ask_for(&host, 3, Some(secs(5))));
+    assert_eq!(all_offered(again), ["a", "b"]);
+}
+
+#[test]
+fn collecting_leaves_a_server_most_of_its_time_to_get_ready() {
+    let mut table = Table::new();
+    let ready_time = table.broker.settings().match_ready_time;
+    let call = table.kept(ask_for(&server("host"), 3, Some(MAX_REQUEST_WAIT)));
+    assert!(ready_time / 4 < MAX_REQUEST_WAIT);
+    table.submit("a", spec(&[]));
+    table.advance(ready_time / 4);
+    assert_eq!(answered(&mut table, call), ["a"]);
+}
+
+#[test]
+fn one_call_of_a_server_collects_at_a_time() {
+    let mut table = Table::new();
+    let host = server("host");
+    let first = table.kept(ask_for(&host, 3, Some(secs(5))));
+    let second = table.kept(ask_for(&host, 3, Some(secs(5))));
+    for id in ["a", "b"] {
+        table.submit(id, spec(&[]));
+    }
+    assert_eq!(answered(&mut table, second), ["b"], "it gets the first one alone");
+    table.advance(secs(5));
+    assert_eq!(answered(&mut table, first), ["a"]);
+}
+
+/// A match of more than half of what one answer takes.
+fn large() -> MatchSpec {
+    let bytes = MAX_OFFERS_BYTES / 20;
+    let properties = || Properties::parse(&format!(r#"{{"x":"{}"}}"#, "x".repeat(bytes))).unwrap();
+    let player = |n: u8| PlayerId::new(&format!("p{n}")).unwrap();
+    MatchSpec {
+        players: (0..12).map(player).collect(),
+        player_properties: (0..12).map(|n| (player(n), properties())).collect(),
+        ..MatchSpec::default()
+    }
+}
+
+#[test]
+fn matches_that_do_not_fit_into_the_answer_stay_queued() {
+    let mut table = Table::new();
+    let host = server("host");
+    let ids = ["a", "b"].map(|id| table.submit(id, large()));
+    assert_eq!(all_offered(table.ok(ask_for(&host, 3, Some(secs(5))))), ["a"], "it waits for no more");
+    assert_eq!(ids.each_ref().map(|id| table.state(id)), ["picked_up", "queued"]);
+    table.noted(ready(&host, &ids[0], "203.0.113.7:7777", Hints::NONE));
+    assert_eq!(all_offered(table.ok(ask_for(&host, 3, None))), ["b"]);
+}
+
+#[test]
+fn a_match_that_does_not_fit_into_what_is_collected_goes_to_the_next_server() {
+    let mut table = Table::new();
+    let call = table.kept(ask_for(&server("host"), 3, Some(secs(5))));
+    let other = waits(&mut table, &server("other"), "");
+    table.submit("a", large());
+    let small = table.submit("b", spec(&[]));
+    assert_eq!(offered(&mut table, other), Some(small), "those who wait for their first come before");
+    let large = table.submit("c", large());
+    assert_eq!(answered(&mut table, call), ["a"]);
+    assert_eq!(table.state(&large), "queued");
+}
+
+#[test]
+fn a_server_that_takes_one_match_gets_the_one_of_a_lost_answer_before_any_other() {
+    let mut table = Table::new();
+    let host = server("host");
+    let lost = table.picked_up("lost", &host);
+    let other = table.submit("other", spec(&[]));
+    assert_eq!(table.poll(&host), Some(lost));
+    assert_eq!(table.state(&other), "queued");
+    // One that asks on all the same is one with room for another.
+    assert_eq!(table.poll(&host), Some(other));
+}
+
+#[test]
+fn a_server_known_to_take_several_gets_the_next_match_before_one_that_it_prepares() {
+    let mut table = Table::new();
+    let host = server("host");
+    let first = table.submit("first", spec(&[]));
+    assert_eq!(all_offered(table.ok(ask_for(&host, 2, None))), ["first"]);
+    let second = table.submit("second", spec(&[]));
+    assert_eq!(table.poll(&host), Some(second));
+    assert_eq!(table.poll(&host), Some(first));
 }
 
 #[test]

@@ -132,7 +132,7 @@ fn a_match_that_names_no_game_goes_to_fleets_that_name_none() {
     // They take matches of any game, too.
     let any = table.allocation_for(&id).unwrap().server;
     let other = table.submit("other", chess());
-    assert_eq!((table.poll(&any), table.poll(&any)), (Some(id), Some(other)));
+    assert_eq!((table.poll(&any), table.poll_new(&any)), (Some(id), Some(other)));
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn where_every_fleet_names_a_game_the_default_fleet_takes_those_that_name_none()
     assert_eq!((unnamed, table.allocation_for(&id)), (Some(Unnamed::NoFleet), None));
     assert!(said.contains("there is no default fleet"), "{said}");
     assert_eq!(table.poll(&server("stranger")), Some(old));
-    assert_eq!(table.poll(&server("stranger")), Some(id));
+    assert_eq!(table.poll_new(&server("stranger")), Some(id));
 }
 
 #[test]
@@ -315,6 +315,10 @@ fn a_server_with_room_for_several_gets_the_next_match_first() {
     let mut table = Table::new();
     let host = server("host");
     let (first, second) = (table.picked_up("first", &host), table.picked_up("second", &host));
+    let third = table.submit("third", spec(&[]));
+    table.advance(AGAIN_AFTER);
+    assert_eq!(table.poll(&host).as_ref(), Some(&third));
+    table.ready(&host, &third);
     assert_eq!(table.poll(&host), Some(first));
     assert_eq!(table.poll(&host), Some(second));
     assert_eq!(table.poll(&host), None);

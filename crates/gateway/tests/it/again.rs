@@ -1,10 +1,15 @@
 //! One player, one place: a player who asks again gets its own seat, and a player in a match is led back to it.
 
+use std::io;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+
 use serde_json::{Value, json};
-use sortie_domain::broker::model::{MatchSpec, SeatState};
-use sortie_domain::broker::{Command, Event, FIRST_BACKOFF, Reply};
-use sortie_domain::ids::{MatchId, PlayerId, SeatId};
-use sortie_gateway::{GameFleet, GatewayOptions};
+use sortie_domain::broker::model::{MatchSpec, Properties, SeatState, ServerState};
+use sortie_domain::broker::{Command, Event, Hints, Reply};
+use sortie_domain::ids::{MatchId, PlayerId, SeatId, ServerId};
+use sortie_gateway::{GameFleet, GatewayOptions, NameService};
 use sortie_tokens::{Dialect, Token};
 
 use crate::harness::{Chunks, Script, World, arena, check, fleet_id, opened, options, seat_of, within};
@@ -123,11 +128,30 @@ async fn a_call_that_breaks_off_does_not_take_the_seat_of_another() {
     world.let_ready(1);
     let token = opened(&second.until("SessionReady").await["token"], Dialect::Standard);
     assert_eq!(seat_of(&token), seat);
-    // Nor does a call that comes after the player has been told.
-    let third = Chunks(within(request(&world, STREAM, "ann", &json!({})).send()).await.unwrap());
-    drop(third);
-    ask(&world, "ann", &json!({})).await;
     check(&world, &token, "127.0.0.1:7001").await;
+}
+
+#[tokio::test]
+async fn a_call_that_breaks_off_after_the_player_was_told_does_not_take_the_seat() {
+    let connection = |_, _: &_| crate::harness::details("game.example.com:7001");
+    // The second call waits for the name service until it breaks off.
+    let asked = AtomicUsize::new(0);
+    let name_service = NameService::new(move |_, port| {
+        let is_silent = asked.fetch_add(1, SeqCst) == 1;
+        Box::pin(async move {
+            if is_silent { std::future::pending().await } else { Ok(vec![([127, 0, 0, 1], port).into()]) }
+        })
+    });
+    let options = GatewayOptions { name_service, ..known(vec![arena(4)]) };
+    let world = World::start(Script { connection, ..Script::default() }, options).await;
+    let seat = seat_of(&ask(&world, "ann", &json!({})).await);
+    let mut second = Chunks(within(request(&world, STREAM, "ann", &json!({})).send()).await.unwrap());
+    assert_eq!(second.until("SessionRequestAccepted").await, seat.as_str());
+    drop(second);
+    while world.gateway.stats().abandoned == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(seat_of(&ask(&world, "ann", &json!({})).await), seat);
 }
 
 #[tokio::test]
@@ -257,6 +281,32 @@ async fn a_player_who_is_named_in_a_match_comes_to_it() {
 }
 
 #[tokio::test]
+async fn a_player_of_a_match_on_a_server_of_no_fleet_is_led_back_by_what_the_match_runs() {
+    let world = World::start(Script::held(), known(vec![arena(4)])).await;
+    let spec = MatchSpec {
+        players: vec![PlayerId::new("ann").unwrap()],
+        properties: Properties::parse(r#"{"game": "arena", "version": "1.0"}"#).unwrap(),
+        ..MatchSpec::default()
+    };
+    world.broker.call(Command::SubmitMatch { id: None, spec }).await.unwrap();
+    let server = ServerId::new("bare metal").unwrap();
+    let request = Command::RequestMatch {
+        server: server.clone(),
+        requirements: String::new(),
+        hints: Hints::NONE,
+        most: 1,
+        wait: None,
+    };
+    let reply = world.broker.call(request).await.unwrap();
+    let Reply::Requested { offer: Some(offer), .. } = reply else { panic!("{reply:?}") };
+    let (match_id, connection) = (offer.match_id.clone(), crate::harness::details("127.0.0.1:7009"));
+    let ready = Command::MatchReady { server, match_id, connection, hints: Hints::NONE };
+    world.broker.call(ready).await.unwrap();
+    let token = ask(&world, "ann", &json!({})).await;
+    assert_eq!(check(&world, &token, "127.0.0.1:7009").await.id, offer.match_id);
+}
+
+#[tokio::test]
 async fn a_backend_gets_the_way_back_for_a_player_of_a_match() {
     let world = World::start(Script::default(), known(vec![arena(4)])).await;
     let seat = seat_of(&ask(&world, "ann", &json!({})).await);
@@ -312,12 +362,57 @@ async fn a_name_that_leads_nowhere_takes_its_match_out_and_another_is_tried() {
     let (answer, ()) = tokio::join!(world.join(), async {
         assert_eq!(events.find(failed).await.0, "unreachable");
         assert_eq!(events.find(gone).await.0, "unreachable");
-        world.clock.advance(FIRST_BACKOFF);
     });
     assert_eq!(answer["link"], "127.0.0.1:7002");
     // Nor is anybody after.
     assert_eq!(world.join().await["link"], "127.0.0.1:7002");
     assert!(!world.gateway.stats().failed.contains_key("no_address"));
+}
+
+/// A name service that fails so often before it answers.
+fn failing(times: usize) -> NameService {
+    let left = AtomicUsize::new(times);
+    NameService::new(move |host, port| {
+        assert_eq!(host, "game.example.com");
+        let fails = left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok();
+        Box::pin(async move {
+            let text = "failed to lookup address information: Temporary failure in name resolution";
+            if fails { Err(io::Error::other(text)) } else { Ok(vec![([127, 0, 0, 1], port).into()]) }
+        })
+    })
+}
+
+#[tokio::test]
+async fn a_name_service_that_fails_for_a_moment_harms_no_server() {
+    let connection = |_, _: &_| crate::harness::details("game.example.com:7002");
+    let options = GatewayOptions { name_service: failing(2), ..options(vec![arena(2)]) };
+    let world = World::start(Script { connection, ..Script::default() }, options).await;
+    let first = world.join().await;
+    assert_eq!(first["link"], "127.0.0.1:7002");
+    let servers = world.broker.query(|broker| broker.servers(None, 10).items.len()).await.unwrap();
+    assert_eq!(servers, 1, "one server was enough");
+}
+
+#[tokio::test]
+async fn who_waits_for_a_name_service_in_vain_hears_of_it_and_the_match_stays() {
+    let connection = |_, _: &_| crate::harness::details("game.example.com:7002");
+    let options = GatewayOptions {
+        name_service: failing(usize::MAX),
+        wait_deadline: Duration::from_secs(2),
+        ..options(vec![arena(2)])
+    };
+    let world = World::start(Script { connection, ..Script::default() }, options).await;
+    let answer = world.post("/wannaplay").await;
+    assert_eq!(answer.status(), 503);
+    let said = answer.text().await.unwrap();
+    assert!(said.contains("the name service gave no answer"), "{said}");
+    assert_eq!(world.gateway.stats().failed["no_name_service"], 1);
+    let states = world.broker.query(|broker| {
+        let matches = broker.matches(&[], None, 10).items.into_iter().map(|game| game.state.name());
+        let servers = broker.servers(None, 10).items.into_iter().map(|server| server.state);
+        (matches.collect::<Vec<_>>(), servers.collect::<Vec<_>>())
+    });
+    assert_eq!(states.await.unwrap(), (vec!["ready"], vec![ServerState::Full]), "by its own word");
 }
 
 #[tokio::test]

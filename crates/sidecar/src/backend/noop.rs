@@ -154,7 +154,7 @@ impl Backend for NoopBackend {
     }
 
     async fn request_match(&self, _: RequestMatchRequest) -> Result<RequestMatchResponse, BackendError> {
-        Ok(RequestMatchResponse { r#match: self.next(), hint_flags: 0 })
+        Ok(RequestMatchResponse { r#match: self.next(), ..RequestMatchResponse::default() })
     }
 
     async fn match_ready(&self, request: MatchReadyRequest) -> Result<MatchReadyResponse, BackendError> {

@@ -239,7 +239,7 @@ async fn wait(
 fn give(shared: &Shared, server_id: &str) -> Option<RequestMatchResponse> {
     let (game, hint_flags) = shared.state().held.give(server_id)?;
     shared.changed();
-    Some(RequestMatchResponse { r#match: Some(game), hint_flags })
+    Some(RequestMatchResponse { r#match: Some(game), hint_flags, matches: Vec::new() })
 }
 
 /// A server waits for an answer: that it does is a sign of life.

@@ -54,6 +54,7 @@ impl Manager {
                 server_id: server_id.to_owned(),
                 requirements: requirements.to_owned(),
                 hint_flags,
+                ..RequestMatchRequest::default()
             };
             let Some(asked) = self.unless(closing, asking::ask(&self.0, source, request)).await else {
                 return Ok(Next::Closing);

@@ -218,9 +218,16 @@ async fn elsewhere(request: HttpRequest) -> HttpResponse {
 impl Api {
     async fn request_match(self, request: RequestMatchRequest) -> Result<RequestMatchResponse, Status> {
         check_hints(request.hint_flags)?;
+        // The sidecar hands out what it holds one by one: it asks the backend for one match, whatever the server takes,
+        // and does not keep that one waiting for others.
+        let takes_several = request.max_matches.is_some();
+        let request = RequestMatchRequest { max_matches: None, wait_seconds: None, ..request };
         tokio::select! {
             biased;
-            response = self.manager.request_match(NAME, request) => response,
+            response = self.manager.request_match(NAME, request) => response.map(|mut response| {
+                response.matches = response.r#match.iter().filter(|_| takes_several).cloned().collect();
+                response
+            }),
             // A call that is held would hold up the end.
             () = self.closing.cancelled() => Ok(RequestMatchResponse::default()),
         }

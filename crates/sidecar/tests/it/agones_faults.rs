@@ -79,7 +79,7 @@ async fn a_server_whose_match_is_refused_is_to_exit() {
 #[tokio::test(start_paused = true)]
 async fn the_hint_to_exit_is_the_state_shutdown() {
     let site = Site::start(options(), None).await;
-    site.control_plane.answer(Ok(RequestMatchResponse { r#match: None, hint_flags: 1 }));
+    site.control_plane.answer(Ok(RequestMatchResponse { hint_flags: 1, ..Default::default() }));
     let (mut sdk, mut states) = ready(&site).await;
     until(&mut states, "Shutdown").await;
     sdk.shutdown(Empty {}).await.unwrap();

@@ -73,7 +73,7 @@ impl ControlPlane {
     }
 
     pub(crate) fn give(&self, match_id: &str) {
-        self.answer(Ok(RequestMatchResponse { r#match: Some(game(match_id)), hint_flags: 0 }));
+        self.answer(Ok(RequestMatchResponse { r#match: Some(game(match_id)), ..Default::default() }));
     }
 
     pub(crate) fn fail(&self, failure: Option<BackendError>) {

@@ -189,7 +189,11 @@ impl CatenaServerManager for Grpc {
     ) -> Result<tonic::Response<RequestMatchResponse>, tonic::Status> {
         let bearer = request.metadata().get("authorization").unwrap().to_str().unwrap().to_owned();
         let game = Match { match_id: bearer, ..Match::default() };
-        Ok(tonic::Response::new(RequestMatchResponse { r#match: Some(game), hint_flags: 1 }))
+        Ok(tonic::Response::new(RequestMatchResponse {
+            r#match: Some(game),
+            hint_flags: 1,
+            matches: Vec::new(),
+        }))
     }
 
     async fn match_ready(

@@ -115,6 +115,20 @@ async fn grpc_errors_carry_the_backends_words() {
 }
 
 #[tokio::test]
+async fn who_takes_several_matches_gets_one_in_the_list() {
+    let backend = FakeBackend::new();
+    let sidecar = Sidecar::start(&backend).await;
+    let mut client = sidecar.client().await;
+    backend.has(&["m1", "m2"]);
+    let several = RequestMatchRequest { max_matches: Some(2), wait_seconds: Some(60), ..ask("s") };
+    let answer = client.request_match(several).await.unwrap().into_inner();
+    assert_eq!(answer.matches, [game("m1")]);
+    assert_eq!(answer.r#match, Some(game("m1")));
+    let answer = client.request_match(ask("s")).await.unwrap().into_inner();
+    assert_eq!((answer.r#match, answer.matches), (Some(game("m2")), vec![]));
+}
+
+#[tokio::test]
 async fn grpc_has_health_and_refuses_what_is_too_long_or_not_there() {
     let backend = FakeBackend::new();
     let sidecar = Sidecar::start(&backend).await;

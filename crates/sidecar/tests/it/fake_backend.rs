@@ -178,7 +178,7 @@ impl Backend for FakeBackend {
         let call = format!("RequestMatch {} {}", request.server_id, request.hint_flags);
         let _open = OpenQuestion::new(&self.0);
         let hint_flags = self.take(call).await?;
-        let nothing = Ok(RequestMatchResponse { r#match: None, hint_flags });
+        let nothing = Ok(RequestMatchResponse { hint_flags, ..Default::default() });
         if request.hint_flags & FULL != 0 {
             self.0.withdrawn.send_modify(|withdrawn| _ = withdrawn.insert(request.server_id));
             return nothing;
@@ -188,7 +188,7 @@ impl Backend for FakeBackend {
         loop {
             let game = self.0.matches.lock().unwrap().pop_front();
             if game.is_some() || !holds {
-                return Ok(RequestMatchResponse { r#match: game, hint_flags });
+                return Ok(RequestMatchResponse { r#match: game, hint_flags, matches: Vec::new() });
             }
             if self.0.withdrawn.send_if_modified(|withdrawn| withdrawn.remove(&request.server_id)) {
                 return nothing;

@@ -65,6 +65,7 @@ async fn a_player_of_a_match_gets_the_way_back() {
     let control_plane = site.up(&[]).await;
     let order = json!({"players": ["p1"], "properties": {"game": "arena", "version": "1"}});
     let id = control_plane.ready_match("s1", order).await;
+    control_plane.submit(json!({"players": ["p2"]})).await;
     let listed = control_plane.run_ok(&site, &["match", "list", "--player", "p1", "--json"]).await.json();
     let shown = control_plane.show(&id).await;
     assert_eq!(listed, json!([shown]));

@@ -109,6 +109,36 @@ def told_to_exit():
     assert anew.hint_flags == 0 and listed("s9") is not None, anew
 
 
+def several_matches():
+    for name in ["many-1", "many-2", "many-3", "many-4"]:
+        game = {"matchId": name, "playerIds": [], "matchProperties": '{"map":"many"}'}
+        call(EVENTS, "EmitUpdateEvent", nestedEvent={"newMatchEvent": {"match": game}})
+    ask = {"serverId": "s7", "requirements": "MatchProperties.map == 'many'"}
+    one = call(MANAGER, "RequestMatch", **ask)
+    assert one.match.match_id == "many-1" and not one.matches, one
+    offer = call(MANAGER, "RequestMatch", maxMatches=2, **ask)
+    assert [match.match_id for match in offer.matches] == ["many-2", "many-3"], offer
+    assert offer.match == offer.matches[0] and offer.match.match_properties == '{"map":"many"}', offer
+    for name in ["many-1", "many-2", "many-3"]:
+        call(MANAGER, "MatchReady", serverId="s7", matchId=name, connectionDetails="203.0.113.7:7777")
+    # A call that goes away while it collects gives back what it has.
+    begin(MANAGER, "RequestMatch", maxMatches=3, waitSeconds=60, **ask).cancel()
+    while call(BROKER, "ListQueuedMatches").matches == []:
+        pass
+    collecting = begin(MANAGER, "RequestMatch", maxMatches=2, waitSeconds=60, **ask)
+    while call(BROKER, "ListQueuedMatches").matches:
+        pass
+    assert not collecting.done()
+    game = {"matchId": "many-5", "playerIds": [], "matchProperties": '{"map":"many"}'}
+    call(EVENTS, "EmitUpdateEvent", nestedEvent={"newMatchEvent": {"match": game}})
+    offer = collecting.result()
+    assert [match.match_id for match in offer.matches] == ["many-4", "many-5"], offer
+    for name in ["many-1", "many-2", "many-3", "many-4", "many-5"]:
+        call(MANAGER, "EndMatch", serverId="s7", matchId=name)
+    none = call(MANAGER, "RequestMatch", maxMatches=2, **ask)
+    assert not none.HasField("match") and not none.matches, none
+
+
 def refusals():
     invalid, failed = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION
     ask = (MANAGER, "RequestMatch")
@@ -116,6 +146,10 @@ def refusals():
     refusal(invalid, "invalid_field", "serverId", *ask, serverId="a\nb")
     refusal(invalid, "invalid_field", "hintFlags", *ask, serverId="s2", hintFlags=32)
     refusal(invalid, "invalid_requirements", "requirements", *ask, serverId="s2", requirements="a[")
+    for most in [0, -1, 33, 2**31 - 1]:
+        refusal(invalid, "invalid_field", "maxMatches", *ask, serverId="s2", maxMatches=most)
+    for wait in [-1, 301]:
+        refusal(invalid, "invalid_field", "waitSeconds", *ask, serverId="s2", waitSeconds=wait)
     lost = refusal(
         grpc.StatusCode.NOT_FOUND, "match_not_found", None, MANAGER, "EndMatch", serverId="s2", matchId="none"
     )
@@ -132,5 +166,6 @@ services_and_health()
 keys()
 whole_match()
 told_to_exit()
+several_matches()
 refusals()
 print("done")

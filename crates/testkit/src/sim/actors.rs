@@ -76,7 +76,7 @@ impl Server {
             ready: BTreeSet::new(),
             hints,
             requirements,
-            room: rng.usize(1..=2),
+            room: rng.usize(1..=3),
             asking: false,
         }
     }

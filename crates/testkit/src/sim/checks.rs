@@ -87,6 +87,7 @@ impl World {
             }
         }
         self.check_draining();
+        self.check_collected();
         if self.broker.next_deadline().is_some_and(|deadline| deadline <= now) {
             self.fail("2: a deadline is due right after all timers have run".into());
         }
@@ -122,6 +123,7 @@ impl World {
             }
             Some(Ok(Reply::Requested { offer, .. })) => offer.as_ref().map(|offer| offer.match_id.clone()),
             Some(_) => return,
+            None if expected.as_ref().is_some_and(|id| self.is_collected(call, id)) => return,
             None => None,
         };
         if offered != *expected {

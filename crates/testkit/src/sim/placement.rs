@@ -150,9 +150,9 @@ impl World {
         }
     }
 
-    /// Whether the server that asks has a match that it never heard of.
-    pub(super) fn expected_again(&mut self, command: &Command) -> bool {
-        let Command::RequestMatch { server, hints, .. } = command else { return false };
+    /// The server that asks, if it has a match that it never heard of, and whether it takes one at a time.
+    pub(super) fn expected_again(&mut self, command: &Command) -> Option<bool> {
+        let Command::RequestMatch { server, hints, .. } = command else { return None };
         let is_prepared = |id: &MatchId| {
             let game = self.broker.find_match(id);
             game.is_some_and(|game| {
@@ -162,18 +162,61 @@ impl World {
         let found = self.unheard.iter().any(|(id, of)| of == server && is_prepared(id));
         self.unheard.retain(|_, of| of != server);
         // Who takes its leave hands back what it has.
-        found && !hints.has(Hints::FULL) && !hints.has(Hints::SHUTDOWN)
+        let takes_one = self.servers.get(server).is_some_and(|server| server.room == 1);
+        (found && !hints.has(Hints::FULL) && !hints.has(Hints::SHUTDOWN)).then_some(takes_one)
     }
 
-    pub(super) fn check_again(&mut self, call: CallId, expected: bool, from: usize) {
+    pub(super) fn check_again(&mut self, call: CallId, expected: Option<&bool>, from: usize) {
+        let Some(takes_one) = expected else { return };
         let heard = match self.answer_since(call, from) {
-            // Another match may have come first.
-            Some(Ok(Reply::Requested { offer, .. })) => offer.is_some(),
+            // Another match may have come first, if the server has room for it.
+            Some(Ok(Reply::Requested { offer, .. })) => {
+                offer.as_ref().is_some_and(|offer| offer.again || !takes_one)
+            }
             Some(Err(_)) => return,
             _ => false,
         };
-        if expected && !heard {
+        if !heard {
             self.fail("1: a server that asks again does not hear of the match that it has".into());
+        }
+    }
+
+    // --- several matches for one call -----------------------------------------------------------------------
+
+    pub(super) fn note_told(&mut self, answer: &Answer<Broker>) {
+        let Ok(Reply::Requested { offer, more, .. }) = answer else { return };
+        for offer in offer.iter().chain(more) {
+            self.told.insert((offer.match_id.clone(), offer.pickup));
+        }
+    }
+
+    /// After a crash nobody knows what was told.
+    pub(super) fn tell_all(&mut self) {
+        let matches = self.broker.snapshot().matches;
+        self.told.extend(matches.values().map(|game| (game.id.clone(), game.pickups)));
+    }
+
+    /// Whether the match is in the hands of the server whose call waits.
+    pub(super) fn is_collected(&self, call: CallId, id: &MatchId) -> bool {
+        let Some(Caller::Request(server)) = self.calls.get(&call) else { return false };
+        self.broker.find_match(id).is_some_and(|game| game.server.as_ref() == Some(server))
+    }
+
+    /// Right after timers have run, a match that its server never heard of is one that a call of the server collects.
+    pub(super) fn check_collected(&mut self) {
+        let answers = self.step.answers.iter().map(|(_, answer)| answer.clone()).collect::<Vec<_>>();
+        answers.iter().for_each(|answer| self.note_told(answer));
+        let waits = |of: &ServerId| {
+            let calls = self.calls.iter().filter(|(call, _)| !self.gone.contains(call));
+            calls.into_iter().any(|(_, caller)| *caller == Caller::Request(of.clone()))
+        };
+        let left = self.broker.snapshot().matches.values().find_map(|game| {
+            let is_told = self.told.contains(&(game.id.clone(), game.pickups));
+            let server = game.server.clone().filter(|_| matches!(game.state, MatchState::PickedUp { .. }))?;
+            (!is_told && !waits(&server)).then(|| game.id.clone())
+        });
+        if let Some(id) = left {
+            self.fail(format!("1: match {id} is with a server that no answer tells of it"));
         }
     }
 }

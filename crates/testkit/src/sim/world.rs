@@ -71,6 +71,8 @@ pub(super) struct World {
     pub(super) claimed: BTreeSet<SeatId>,
     /// Matches that were given to servers by answers that got lost.
     pub(super) unheard: BTreeMap<MatchId, ServerId>,
+    /// Pickups of matches that an answer has told of, or that may have been told of before the last crash.
+    pub(super) told: BTreeSet<(MatchId, u32)>,
     /// Records up to this one, and so many answers of the step, have been looked at.
     pub(super) looked_at: (u64, usize),
     pub(super) seats: Vec<SeatId>,
@@ -102,6 +104,7 @@ impl World {
             readied: BTreeSet::new(),
             claimed: BTreeSet::new(),
             unheard: BTreeMap::new(),
+            told: BTreeSet::new(),
             looked_at: (0, 0),
             seats: Vec::new(),
             specs: Vec::new(),
@@ -243,7 +246,7 @@ impl World {
         let again = self.expected_again(&command);
         self.broker.handle(at, call, command, &mut self.step);
         self.check_step();
-        self.check_again(call, again, answers);
+        self.check_again(call, again.as_ref(), answers);
         if let Some(expected) = expected {
             self.check_offer(call, &expected, answers);
         }
@@ -288,6 +291,7 @@ impl World {
             self.snapshot = Some(self.broker.snapshot());
         }
         for (call, answer) in answers {
+            self.note_told(&answer);
             self.deliver(call, answer);
         }
     }
@@ -312,6 +316,7 @@ impl World {
         self.gone.clear();
         self.agenda.retain(|_, task| !matches!(task, Task::Undelivered(_) | Task::Commit | Task::HangUp(_)));
         self.broker = self.recovered();
+        self.tell_all();
         self.break_rule();
         self.check_replay();
         // Of what was under way at the platform nobody hears; the new process begins again with what is outstanding.
@@ -504,7 +509,7 @@ impl World {
         };
         let requirements = server.requirements.to_owned();
         let most = u32::try_from(server.room.saturating_sub(server.holds.len())).unwrap_or(1).max(1);
-        let wait = (self.rng.u8(0..6) == 0).then(|| Duration::from_secs(self.rng.u64(0..20)));
+        let wait = (self.rng.u8(0..3) == 0).then(|| Duration::from_secs(self.rng.u64(0..20)));
         let command = Command::RequestMatch { server: id.clone(), requirements, hints, most, wait };
         let call = self.input(command, Caller::Request(id.clone()));
         if self.rng.u8(0..10) == 0 {

@@ -262,7 +262,7 @@ proptest! {
         hint_flags in 0_u32..32,
     ) {
         let game = Match { match_id, player_ids, match_properties, player_properties };
-        let message = RequestMatchResponse { r#match: Some(game), hint_flags };
+        let message = RequestMatchResponse { r#match: Some(game), hint_flags, matches: Vec::new() };
         prop_assert_eq!(&decode::<RequestMatchResponse>(&encode(&message)).unwrap(), &message);
         prop_assert_eq!(&RequestMatchResponse::decode(message.encode_to_vec().as_slice()).unwrap(), &message);
     }

@@ -58,6 +58,28 @@ fn services_have_the_published_methods() {
 }
 
 #[test]
+fn fields_beside_those_of_catena_have_numbers_that_catenas_never_reach() {
+    let of = |message: &str| {
+        let files = files();
+        let mut messages = files.iter().flat_map(|file| &file.message_type);
+        let fields = messages.find(|found| found.name() == message).unwrap().field.clone();
+        fields.into_iter().map(|field| (field.name().to_owned(), field.number())).collect::<Vec<_>>()
+    };
+    let named = |fields: &[(&str, i32)]| {
+        fields.iter().map(|(name, number)| ((*name).to_owned(), *number)).collect::<Vec<_>>()
+    };
+    let request = [
+        ("server_id", 1),
+        ("requirements", 2),
+        ("hint_flags", 3),
+        ("max_matches", 1001),
+        ("wait_seconds", 1002),
+    ];
+    assert_eq!(of("RequestMatchRequest"), named(&request));
+    assert_eq!(of("RequestMatchResponse"), named(&[("match", 1), ("hint_flags", 2), ("matches", 1001)]));
+}
+
+#[test]
 fn hint_fields_are_bit_sets_and_nothing_else_is_unsigned() {
     let mut hint_fields = 0;
     for file in files() {

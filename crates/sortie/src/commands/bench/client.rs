@@ -77,7 +77,8 @@ impl Connection {
         hint_flags: u32,
     ) -> Result<RequestMatchResponse, Failure> {
         let (server_id, requirements) = (server.to_owned(), requirements.to_owned());
-        let request = self.message(RequestMatchRequest { server_id, requirements, hint_flags });
+        let request = RequestMatchRequest { server_id, requirements, hint_flags, ..Default::default() };
+        let request = self.message(request);
         Ok(self.servers.request_match(request).await?.into_inner())
     }
 

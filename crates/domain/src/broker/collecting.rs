@@ -1,0 +1,215 @@
+//! Several matches for one call: a server with room for more says how many it takes, and how long it collects them.
+//!
+//! A match that is collected is in the hands of its server from then on, so that nobody else gets it and no server is ordered
+//! for it. The server hears of all of them with one answer: once it has as many as it takes, or at the end of its time.
+//! Until then nothing was said to anybody, so that a call that goes away gives all of them back.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::command::{Hints, Offer, Reply};
+use super::fleets::Filter;
+use super::model::MatchState;
+use super::placement::{Again, offer};
+use super::requirements::Search;
+use super::server_lifecycle::Asking;
+use super::waiting::{Waiter, Waiting};
+use super::{BrokenRule, Broker, MAX_OFFERS_BYTES, Turn};
+use crate::ids::{MatchId, ServerId};
+use crate::machine::CallId;
+use crate::size::Size;
+use crate::time::Timestamp;
+
+/// Collecting ends when this part of the time that a server has to be ready is over for the first match.
+const PART_OF_READY_TIME: u32 = 4;
+
+/// What a call has collected, and how it goes on.
+#[derive(Clone, Debug)]
+pub(crate) struct Collecting {
+    /// Most matches.
+    pub(super) most: u32,
+    /// With fewer it is answered from then on, once it has one.
+    pub(super) until: Timestamp,
+    pub(super) matches: Vec<Collected>,
+}
+
+/// A match that is in the hands of a server which has not heard of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Collected {
+    pub(super) id: MatchId,
+    /// Which pickup of the match it was.
+    pub(super) pickup: u32,
+    /// Bytes when it was picked up.
+    pub(super) bytes: usize,
+}
+
+impl Collecting {
+    /// Whether it takes another match of so many bytes. The first may be of any size.
+    fn has_room_for(&self, bytes: usize) -> bool {
+        let taken: usize = self.matches.iter().map(|game| game.bytes).sum();
+        self.matches.is_empty() || taken.saturating_add(bytes) <= MAX_OFFERS_BYTES
+    }
+}
+
+impl Broker {
+    fn match_bytes(&self, id: &MatchId) -> usize {
+        self.state.matches.get(id).map_or(0, Size::byte_size)
+    }
+}
+
+impl Turn<'_> {
+    /// The first match for a server, and what else fits it now, as many as it takes at once. It is answered with them, or
+    /// collects more. One that may have lost an answer is answered at once.
+    pub(super) fn offer_several(
+        &mut self,
+        call: CallId,
+        first: Offer,
+        server: &ServerId,
+        filter: Filter,
+        asking: Asking,
+    ) -> Option<Reply> {
+        let mut bytes = self.broker.match_bytes(&first.match_id);
+        let mut offers = Vec::from([first]);
+        let (most, mut waiting) = (asking.most as usize, Some(Waiting::Offered));
+        while offers.len() < most {
+            if self.is_full() {
+                waiting = Some(Waiting::Searching);
+                break;
+            }
+            let id = match self.find_oldest(server, &filter) {
+                Search::Found(id) => id,
+                Search::Nothing => break,
+                Search::Unfinished => {
+                    waiting = Some(Waiting::Searching);
+                    break;
+                }
+            };
+            bytes = bytes.saturating_add(self.broker.match_bytes(&id));
+            if bytes > MAX_OFFERS_BYTES {
+                // It stays queued, so that the server gets it with its next call.
+                waiting = None;
+                break;
+            }
+            offers.extend(self.pick_up(&id, server));
+        }
+        while offers.len() < most
+            && let Some(next) = self.give_again(server, &filter, Again { of_before: false, but: &offers })
+        {
+            bytes = bytes.saturating_add(self.broker.match_bytes(&next.match_id));
+            if bytes > MAX_OFFERS_BYTES {
+                break;
+            }
+            offers.push(next);
+        }
+        let until = self.collects_until(server, asking);
+        match waiting {
+            Some(waiting) if offers.len() < most && until > self.now && !offers.iter().any(|o| o.again) => {
+                let waiter = self.waiter(call, server, filter, asking);
+                self.go_on_collecting(waiter, &offers, waiting);
+                None
+            }
+            _ => Some(Reply::several(offers, Hints::NONE)),
+        }
+    }
+
+    /// Until when a new call of the server collects. One call of a server collects at a time, so that little has to be
+    /// given back at once.
+    pub(super) fn collects_until(&self, server: &ServerId, asking: Asking) -> Timestamp {
+        let is_alone = self.broker.beside.waiters.of_server(server) == 0;
+        match asking.wait {
+            Some(wait) if asking.most > 1 && is_alone => self.now + wait,
+            _ => self.now,
+        }
+    }
+
+    fn go_on_collecting(&mut self, mut waiter: Waiter, offers: &[Offer], waiting: Waiting) {
+        let collecting = &waiter.collecting;
+        if collecting.matches.is_empty() {
+            // Whoever is to play the first one waits as well, and the server still has to get ready for it.
+            let longest: Duration = self.broker.state.settings.match_ready_time / PART_OF_READY_TIME;
+            waiter.deadline = collecting.until.min(self.now + longest);
+        }
+        self.note_collected(&mut waiter, offers);
+        self.broker.beside.waiters.insert(waiter, waiting);
+    }
+
+    fn note_collected(&self, waiter: &mut Waiter, offers: &[Offer]) {
+        for offer in offers {
+            let (id, pickup) = (offer.match_id.clone(), offer.pickup);
+            let bytes = self.broker.match_bytes(&id);
+            waiter.collecting.matches.push(Collected { id, pickup, bytes });
+        }
+    }
+
+    /// Gives a queued match to a server that waits; whether it takes it. One that takes several goes on waiting, behind
+    /// the others.
+    pub(super) fn give(&mut self, id: &MatchId, place: u64) -> bool {
+        let waiters = &mut self.broker.beside.waiters;
+        let waiting = if waiters.is_searching(place) { Waiting::Searching } else { Waiting::Offered };
+        let Some(mut waiter) = waiters.take(place) else { return false };
+        if !waiter.collecting.has_room_for(self.broker.match_bytes(id)) {
+            self.answer_waiter(waiter, Hints::NONE);
+            return false;
+        }
+        let Some(offer) = self.pick_up(id, &waiter.server) else {
+            self.answer_waiter(waiter, Hints::NONE);
+            return false;
+        };
+        let is_last = waiter.collecting.matches.len() + 1 >= waiter.collecting.most as usize;
+        if is_last || waiter.collecting.until <= self.now {
+            self.note_collected(&mut waiter, &[offer]);
+            self.answer_waiter(waiter, Hints::NONE);
+        } else {
+            self.go_on_collecting(waiter, &[offer], waiting);
+        }
+        true
+    }
+
+    /// Answers a call that waits no longer, with what it has collected.
+    pub(super) fn answer_waiter(&mut self, waiter: Waiter, hints: Hints) {
+        let Waiter { call, server, collecting, .. } = waiter;
+        let (mut offers, mut bytes) = (Vec::new(), 0_usize);
+        for Collected { id, pickup, .. } in collecting.matches {
+            if !self.is_in_hands(&server, &id, pickup) {
+                continue;
+            }
+            // Players may have joined it since.
+            bytes = bytes.saturating_add(self.broker.match_bytes(&id));
+            if bytes > MAX_OFFERS_BYTES && !offers.is_empty() {
+                self.put_back(&id, &server);
+            } else if let Some(game) = self.state().matches.get(&id) {
+                offers.push(offer(&server, game, false));
+            }
+        }
+        self.answer(call, Ok(Reply::several(offers, hints)));
+    }
+
+    /// Whether the server prepares the match, and got it by that pickup.
+    pub(super) fn is_in_hands(&self, server: &ServerId, id: &MatchId, pickup: u32) -> bool {
+        self.state().matches.get(id).is_some_and(|game| {
+            matches!(game.state, MatchState::PickedUp { .. })
+                && game.pickups == pickup
+                && game.server.as_ref() == Some(server)
+        })
+    }
+
+    /// What a call has collected that gets no match: its server has never heard of it.
+    pub(super) fn put_collected_back(&mut self, server: &ServerId, collected: &[Collected]) {
+        for Collected { id, pickup, .. } in collected {
+            let was_told = self.broker.beside.untold.was_given_again(server, id);
+            let is_kept = was_told || self.broken(BrokenRule::KeepCollected);
+            if self.is_in_hands(server, id, *pickup) && !is_kept {
+                self.put_back(id, server);
+            }
+        }
+    }
+
+    /// Puts back what calls that went away had collected.
+    pub(super) fn go_on_with_forsaken(&mut self) {
+        while !self.is_full()
+            && let Some((server, collected)) = self.broker.beside.forsaken.pop()
+        {
+            self.put_collected_back(&server, &collected);
+        }
+    }
+}
