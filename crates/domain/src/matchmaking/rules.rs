@@ -66,6 +66,8 @@ pub(crate) struct Ruleset {
     singles: Vec<Expression>,
     /// Width of a cell of the first distance; 0 where there is none.
     pub(crate) cell: f64,
+    /// The widest finite window of the first distance.
+    pub(crate) widest: f64,
     /// For each size of a team, the mixes of ticket sizes that fill the teams; `None` where there are too many.
     mixes: BTreeMap<u16, Option<Vec<Mix>>>,
 }
@@ -138,13 +140,14 @@ impl Ruleset {
             pairs: Vec::new(),
             singles: Vec::new(),
             cell: 0.0,
+            widest: 0.0,
             mixes: BTreeMap::new(),
         };
         for (at, rule) in queue.rules.iter().enumerate() {
             set.add(at, rule);
         }
         if let Some(first) = set.distances.first().and_then(|first| queue.rules.get(first.rule)) {
-            set.cell = cell_width(first);
+            (set.cell, set.widest) = cell_width(first);
         }
         if queue.teams > 0 {
             let sizes = queue.min_players_per_team..=queue.players_per_team;
@@ -344,13 +347,47 @@ impl Ruleset {
         self.requirements.fits_value(&expression.requirement, &root)
     }
 
-    /// Whether two tickets may be in one match, by everything but their numbers, equalities and regions.
-    pub(crate) fn pair_fits(&self, one: &Profile, other: &Profile, documents: &Documents) -> bool {
+    /// Whether one of two tickets blocks a player of the other.
+    pub(crate) fn is_blocked(&self, one: &Profile, other: &Profile) -> bool {
+        self.blocker(one, other).is_some()
+    }
+
+    /// The hashes of the players whom a ticket does not play with, sorted.
+    pub(crate) fn blocked_by<'a>(&self, profile: &'a Profile) -> &'a [u64] {
+        match self.not_blocked {
+            Some(rule) if !is_set(profile.relaxed, rule) => &profile.blocked,
+            _ => &[],
+        }
+    }
+
+    /// Whether there are expressions that every two tickets must meet.
+    pub(crate) fn requires(&self) -> bool {
+        self.pairs.iter().any(|pair| pair.need == Need::Required)
+    }
+
+    /// Whether there are expressions that speak for tickets before others.
+    pub(crate) fn prefers(&self) -> bool {
+        self.pairs.iter().any(|pair| pair.need == Need::Preferred)
+    }
+
+    /// Stands for what two tickets demand of each other by expressions: it changes when one of them demands less.
+    pub(crate) fn demands(&self, one: &Profile, other: &Profile) -> u64 {
+        one.relaxed.rotate_left(32) ^ other.relaxed
+    }
+
+    /// Whether two tickets meet the expressions that each demands of the other.
+    pub(crate) fn meet(&self, one: &Profile, other: &Profile, documents: &Documents) -> bool {
         let met = |pair: &Expression| {
             self.demand_met(pair, one, other, documents) && self.demand_met(pair, other, one, documents)
         };
-        self.blocker(one, other).is_none()
-            && self.pairs.iter().filter(|pair| pair.need == Need::Required).all(met)
+        self.pairs.iter().filter(|pair| pair.need == Need::Required).all(met)
+    }
+
+    /// What evaluating expressions has cost since this was last asked, in nanoseconds.
+    pub(crate) fn take_evaluated(&self) -> u64 {
+        let spent = self.requirements.spent();
+        self.requirements.begin_step();
+        spent
     }
 
     fn demand_met(
@@ -503,6 +540,11 @@ impl Profile {
         }
     }
 
+    /// Its players, as sorted hashes; where a rule looks at that.
+    pub(crate) fn players(&self) -> &[u64] {
+        &self.players
+    }
+
     /// Whether it blocks one of these players. Hashes of 64 bits that are equal by chance keep two tickets apart that could
     /// have played together: nobody loses more than that.
     fn blocks(&self, players: &[u64]) -> bool {
@@ -561,12 +603,13 @@ impl Seats {
     }
 }
 
-fn cell_width(rule: &Rule) -> f64 {
+/// The width of a cell of this distance, and its widest finite window.
+fn cell_width(rule: &Rule) -> (f64, f64) {
     let numbers = rule.allows(Duration::ZERO).into_iter().chain(rule.widen.iter().map(|step| step.value));
     let finite = numbers.filter(|number| number.is_finite() && *number > 0.0);
     let (least, most) =
         finite.fold((f64::INFINITY, 0.0_f64), |(least, most), value| (least.min(value), most.max(value)));
-    if most > 0.0 { least.max(most / CELLS_PER_WINDOW) } else { 1.0 }
+    (if most > 0.0 { least.max(most / CELLS_PER_WINDOW) } else { 1.0 }, most)
 }
 
 const fn is_set(bits: u64, at: usize) -> bool {
