@@ -8,8 +8,8 @@
 //! place in the queue that moves on with each tick. Queues are swept in turns, and meanwhile half of each tick is for
 //! what else there is, so that neither a large queue nor those who come hold up the others.
 //!
-//! A search that was cut goes on in the next ticks. While there are such searches, a part of each tick is theirs; of a
-//! quiet tick they have half, and each of them at most one turn. They do not make ticks follow one another without a
+//! A search that was cut goes on in the next ticks. While there are such searches, a part of each tick is theirs, and
+//! what else there is left; each of them has at most one turn. They do not make ticks follow one another without a
 //! pause, because some of them have no end that anybody lives to see.
 
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -37,8 +37,8 @@ pub const WORK_PER_TICK: u64 = 200_000;
 const WORK_OF_SWEEPS: u64 = WORK_PER_TICK / 2;
 /// What of it is left to searches that were cut, while there are any.
 const WORK_OF_UNFINISHED: u64 = WORK_PER_TICK / 4;
-/// What they may do in a tick in which there is little else to do.
-const WORK_WHEN_QUIET: u64 = WORK_PER_TICK / 2;
+/// Older roots whose searches go on that may have the place of the root of a match.
+const MAX_OLDER: usize = 16;
 /// Less than this is no turn of a search.
 const LEAST_TURN: u64 = COMPARISONS_PER_TURN / 8;
 /// Tickets of one queue that are swept before the next queue has its turn.
@@ -334,7 +334,18 @@ impl Turn<'_> {
         };
         self.work += search.cost;
         match outcome {
-            Outcome::Found(found) => Some(found),
+            Outcome::Found(mut found) => {
+                let older = beside.unfinished.older(&queue, place, MAX_OLDER);
+                let older: Vec<Slot> = older.into_iter().filter_map(|place| beside.pools.slot(place)).collect();
+                if !older.is_empty() && !rules.balances() {
+                    let documents = &beside.documents;
+                    let mut search =
+                        Search::new(&beside.pools, &rules, documents, &mut beside.verdicts, broken);
+                    search.give_way(slot, &mut found, &older);
+                    self.work += search.cost;
+                }
+                Some(found)
+            }
             Outcome::Nothing => None,
             Outcome::Cut(hunt) => {
                 let beside = &mut self.maker.beside;
@@ -349,19 +360,18 @@ impl Turn<'_> {
 
     /// Searches that were cut, each at most one turn.
     fn go_on_searching(&mut self) {
-        let most = (self.work + WORK_OF_UNFINISHED).max(WORK_WHEN_QUIET).min(WORK_PER_TICK);
         for _ in 0..self.maker.beside.unfinished.len() {
-            if most.saturating_sub(self.work) < LEAST_TURN || self.is_full() {
+            if WORK_PER_TICK.saturating_sub(self.work) < LEAST_TURN || self.is_full() {
                 break;
             }
             let Some((place, hunt)) = self.maker.beside.unfinished.next() else { break };
             let Some(slot) = self.maker.beside.pools.slot(place) else { continue };
-            let budget = 2 * (most - self.work);
+            let budget = 2 * (WORK_PER_TICK - self.work);
             if let Some(found) = self.search_within(slot, Some(hunt), budget) {
                 self.propose(&found);
             }
         }
-        while self.has_room(most) {
+        while self.has_room(WORK_PER_TICK) {
             let Some(place) = self.maker.beside.unfinished.next_anew() else { break };
             self.work += SKIP_COST;
             self.maker.beside.due.tickets.insert(place);

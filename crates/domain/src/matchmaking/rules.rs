@@ -20,7 +20,7 @@ use super::model::{SeatOffer, Ticket, TicketSpec};
 use super::names::hash;
 use super::packing::{Mix, mixes};
 use super::rated::Rated;
-use super::settings::{About, MAX_DISTANCES, Measure, Need, Queue, Rule, RuleKind};
+use super::settings::{About, MAX_DISTANCES, MAX_EQUALITIES, MAX_RELAXING_EQUALITIES, Measure, Need, Queue, Rule, RuleKind};
 use crate::broker::model::Properties;
 use crate::broker::requirements::{Requirement, Requirements};
 use crate::ids::{PlayerId, RegionId, TicketId};
@@ -32,10 +32,12 @@ const CELLS_PER_WINDOW: f64 = 8.0;
 /// Between the values of equality rules in a key.
 const SEPARATOR: char = '\u{1f}';
 
-/// A rule that asks for equality.
+/// A rule that asks for equality, or an expression that cannot be true without it.
 struct Equality {
     rule: usize,
     path: Vec<String>,
+    /// The expression decides, and this only says which tickets it need not be asked about.
+    of_expression: bool,
 }
 
 struct Distance {
@@ -146,6 +148,7 @@ impl Ruleset {
         for (at, rule) in queue.rules.iter().enumerate() {
             set.add(at, rule);
         }
+        set.add_equalities_of_expressions();
         if let Some(first) = set.distances.first().and_then(|first| queue.rules.get(first.rule)) {
             (set.cell, set.widest) = cell_width(first);
         }
@@ -158,10 +161,29 @@ impl Ruleset {
         set
     }
 
+    /// Equalities without which an expression that every two tickets must meet is not true: tickets that differ in them
+    /// are kept in different pools, so that two that do not find each other behind any number of others.
+    fn add_equalities_of_expressions(&mut self) {
+        for pair in self.pairs.iter().filter(|pair| pair.need == Need::Required) {
+            let relaxes = |rule: usize| self.queue.rules.get(rule).is_some_and(|rule| rule.relax_after.is_some());
+            for path in pair.requirement.shared_paths("ticket", "candidate") {
+                let [first, path @ ..] = &*path else { continue };
+                let relaxing = self.equalities.iter().filter(|equality| relaxes(equality.rule)).count();
+                let room = self.equalities.len() < MAX_EQUALITIES
+                    && (!relaxes(pair.rule) || relaxing < MAX_RELAXING_EQUALITIES);
+                if &**first != "properties" || path.is_empty() || !room {
+                    continue;
+                }
+                let path = path.iter().map(ToString::to_string).collect();
+                self.equalities.push(Equality { rule: pair.rule, path, of_expression: true });
+            }
+        }
+    }
+
     fn add(&mut self, at: usize, rule: &Rule) {
         match &rule.kind {
             RuleKind::Equal { property } => {
-                self.equalities.push(Equality { rule: at, path: path(property) });
+                self.equalities.push(Equality { rule: at, path: path(property), of_expression: false });
             }
             RuleKind::Distance { property, measure, missing, .. } => {
                 self.distances.push(Distance::new(at, property, *measure, *missing));
@@ -300,7 +322,12 @@ impl Ruleset {
             if at > 0 {
                 key.push(SEPARATOR);
             }
-            write_value(json::at_path(properties, &equality.path).unwrap_or(NULL), &mut key);
+            let value = json::at_path(properties, &equality.path).unwrap_or(NULL);
+            if equality.of_expression {
+                write_kind(value, &mut key);
+            } else {
+                write_value(value, &mut key);
+            }
         }
         Arc::from(key)
     }
@@ -460,6 +487,9 @@ impl Ruleset {
     pub(crate) fn seats(&self, offer: &Arc<SeatOffer>, place: u64) -> Seats {
         let properties = offer.properties.text().unwrap_or_default();
         let equal = self.equalities.iter().map(|equality| {
+            if equality.of_expression {
+                return None;
+            }
             let value = json::at_path(properties, &equality.path).filter(|value| *value != NULL)?;
             let mut text = String::new();
             write_value(value, &mut text);
@@ -661,6 +691,21 @@ fn write_value(value: &str, out: &mut String) {
         out.push_str(&text);
     } else {
         out.push_str(&format!("#{:016x}{:016x}", hash(1, &text), hash(2, &text)));
+    }
+}
+
+/// A text that is the same for any two values that expressions call equal, and different for most others. Expressions know
+/// nothing of the precision of numbers and read whatever is written, so only short texts and whole numbers are told apart.
+fn write_kind(value: &str, out: &mut String) {
+    match as_number(value) {
+        // As whole numbers, these are exact.
+        Some(number) if number.abs() < 9e15 && number as i64 as f64 == number => {
+            out.push_str(&(number as i64).to_string());
+        }
+        Some(_) => out.push_str("number"),
+        None if value.len() > MAX_READ => out.push_str("long"),
+        None if value.starts_with(['{', '[']) => out.push_str(&value[..1]),
+        None => write_value(value, out),
     }
 }
 

@@ -93,6 +93,8 @@ pub(crate) enum Outcome {
 /// A search for matches with one ticket in them, between two turns.
 pub(crate) struct Hunt {
     pools: Vec<InPool>,
+    /// Turns that it had.
+    turns: u32,
 }
 
 /// How far it is in one pool.
@@ -212,7 +214,7 @@ impl<'a> Search<'a> {
             field: Field::default(),
             stage: Stage::Begin,
         });
-        self.go_on(slot, Hunt { pools: pools.collect() })
+        self.go_on(slot, Hunt { pools: pools.collect(), turns: 0 })
     }
 
     /// One turn more.
@@ -247,7 +249,38 @@ impl<'a> Search<'a> {
         }
         // The first has the largest share, so each is the first in its turn.
         hunt.pools.rotate_left(1);
+        hunt.turns = hunt.turns.saturating_add(1);
         Outcome::Cut(hunt)
+    }
+
+    /// Lets one of the roots whose own searches go on, oldest first, have the place of the match's root, where it would do:
+    /// they are older, and what was learnt for their searches has made this one so short.
+    pub(crate) fn give_way(&mut self, root: Slot, found: &mut Found, older: &[Slot]) {
+        // Beside its share: a match that was found is not lost by it.
+        self.left = COMPARISONS_PER_TURN;
+        let all: Vec<Slot> = found.teams.iter().flatten().copied().collect();
+        let pools = self.pools;
+        let Some(own) = pools.get(root) else { return };
+        let wanted = |slot: &Slot| pools.get(*slot).map_or(u32::MAX, |waiting| waiting.profile.wanted);
+        for slot in older.iter().filter(|slot| !all.contains(slot)) {
+            let Some(waiting) = pools.get(*slot) else { continue };
+            let in_all_pools = own.pools.iter().all(|pool| waiting.pools.contains(pool));
+            if waiting.profile.size != own.profile.size || !in_all_pools || wanted(slot) > wanted(&root) {
+                continue;
+            }
+            let new = candidate(*slot, waiting, 0);
+            let mut others = all.iter().filter(|other| **other != root);
+            let goes = others.all(|other| {
+                self.spend(1);
+                let other = pools.get(*other).map(|waiting| candidate(*other, waiting, 0));
+                other.is_some_and(|other| self.go_together(&other, &new) == Some(true))
+            });
+            if goes {
+                let places = found.teams.iter_mut().flatten().filter(|place| **place == root);
+                places.for_each(|place| *place = *slot);
+                return;
+            }
+        }
     }
 
     /// The place of the oldest of a match but for its root.

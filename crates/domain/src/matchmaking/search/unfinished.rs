@@ -1,6 +1,9 @@
-//! Searches that were cut: each queue has its turn, and in it each search, the oldest root first.
+//! Searches that were cut. Each queue has its turn; in it, by turns, the search with the fewest turns so far, so that what
+//! came last does not wait for all that are hopeless, and the next one by the age of its root, so that none waits for
+//! ever.
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
 use core::ops::Bound;
 
 use super::Hunt;
@@ -27,11 +30,26 @@ struct Kept {
     bytes: usize,
 }
 
-/// The searches of a queue, and the one whose turn it was last.
+/// The searches of a queue.
 #[derive(Default)]
 struct Line {
     places: BTreeSet<u64>,
+    /// With the number of turns that each had.
+    turns: BTreeSet<(u32, u64)>,
+    /// The last one that had a turn because of its age.
     at: u64,
+    /// The next turn is by age.
+    by_age: bool,
+}
+
+impl Line {
+    fn next(&self) -> Option<u64> {
+        if !self.by_age {
+            return self.turns.first().map(|(_, place)| *place);
+        }
+        let mut places = self.places.range(self.at.saturating_add(1)..).chain(&self.places);
+        places.next().copied()
+    }
 }
 
 impl Unfinished {
@@ -57,7 +75,9 @@ impl Unfinished {
             return;
         }
         self.bytes += bytes;
-        self.lines.entry(queue.clone()).or_default().places.insert(place);
+        let line = self.lines.entry(queue.clone()).or_default();
+        line.places.insert(place);
+        line.turns.insert((hunt.turns, place));
         self.hunts.insert(place, Kept { queue: queue.clone(), hunt, bytes });
     }
 
@@ -65,16 +85,22 @@ impl Unfinished {
     pub(crate) fn next(&mut self) -> Option<(u64, Hunt)> {
         let behind = self.served.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
         let mut lines = self.lines.range((behind, Bound::Unbounded)).chain(&self.lines);
-        let (queue, place) = lines.find_map(|(queue, line)| {
-            let mut places = line.places.range(line.at.saturating_add(1)..).chain(&line.places);
-            Some((queue.clone(), *places.next()?))
-        })?;
+        let (queue, place) = lines.find_map(|(queue, line)| Some((queue.clone(), line.next()?)))?;
         if let Some(line) = self.lines.get_mut(&queue) {
-            line.at = place;
+            if line.by_age {
+                line.at = place;
+            }
+            line.by_age = !line.by_age;
         }
         self.served = Some(queue);
         let hunt = self.take(place)?;
         Some((place, hunt))
+    }
+
+    /// The roots in a queue that are older than the ticket at `place`, at most so many.
+    pub(crate) fn older(&self, queue: &QueueId, place: u64, most: usize) -> Vec<u64> {
+        let places = self.lines.get(queue).into_iter().flat_map(|line| line.places.range(..place));
+        places.take(most).copied().collect()
     }
 
     /// A root that is to begin anew, where there is room for its search.
@@ -94,6 +120,7 @@ impl Unfinished {
         // The line stays while there are others, so that it remembers whose turn it was.
         if let Some(line) = self.lines.get_mut(&queue) {
             line.places.remove(&place);
+            line.turns.remove(&(hunt.turns, place));
         }
         Some(hunt)
     }
@@ -109,10 +136,9 @@ impl Unfinished {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::vec::Vec;
 
-    fn hunt() -> Hunt {
-        Hunt { pools: Vec::new() }
+    fn hunt(turns: u32) -> Hunt {
+        Hunt { pools: Vec::new(), turns }
     }
 
     /// So much that but one finds room.
@@ -125,7 +151,7 @@ mod tests {
             field,
             stage: super::super::Stage::Begin,
         };
-        Hunt { pools: Vec::from([pool]) }
+        Hunt { pools: Vec::from([pool]), turns: 0 }
     }
 
     fn queue(id: &str) -> QueueId {
@@ -136,16 +162,22 @@ mod tests {
     fn queues_take_turns_and_in_each_the_searches_do() {
         let mut unfinished = Unfinished::default();
         for place in [1, 2, 3] {
-            unfinished.insert(&queue("a"), place, hunt());
+            unfinished.insert(&queue("a"), place, hunt(5));
         }
-        unfinished.insert(&queue("b"), 9, hunt());
+        unfinished.insert(&queue("b"), 9, hunt(0));
         let mut served = Vec::new();
-        for _ in 0..8 {
-            let (place, hunt) = unfinished.next().unwrap();
+        for round in 0..12 {
+            if round == 6 {
+                // It had no turn yet, so it has every other one until it had as many as the others.
+                unfinished.insert(&queue("a"), 4, hunt(0));
+            }
+            let (place, mut hunt) = unfinished.next().unwrap();
+            hunt.turns += 1;
             unfinished.insert(&queue(if place == 9 { "b" } else { "a" }), place, hunt);
             served.push(place);
         }
-        assert_eq!(served, [1, 9, 2, 9, 3, 9, 1, 9]);
+        assert_eq!(served, [1, 9, 1, 9, 2, 9, 2, 9, 4, 9, 3, 9]);
+        assert_eq!(unfinished.older(&queue("a"), 4, 2), [1, 2]);
         unfinished.remove(9);
         unfinished.forget(&queue("a"));
         assert!(unfinished.next().is_none() && unfinished.is_empty());

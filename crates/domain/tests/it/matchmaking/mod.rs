@@ -11,6 +11,7 @@ mod hooks;
 mod hostile;
 mod limits;
 mod matches;
+mod placement;
 mod properties;
 mod queues;
 mod rated;
