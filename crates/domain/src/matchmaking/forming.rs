@@ -315,7 +315,7 @@ impl Turn<'_> {
 
     /// The match for a ticket that is looked at; where it is not found in one turn, it is looked for in the next ticks.
     fn search(&mut self, slot: Slot) -> Option<Found> {
-        self.search_within(slot, None, COMPARISONS_PER_TURN)
+        self.search_within(slot, None, self.maker.turn())
     }
 
     fn search_within(&mut self, slot: Slot, hunt: Option<Hunt>, budget: u64) -> Option<Found> {
@@ -366,7 +366,7 @@ impl Turn<'_> {
             }
             let Some((place, hunt)) = self.maker.beside.unfinished.next() else { break };
             let Some(slot) = self.maker.beside.pools.slot(place) else { continue };
-            let budget = 2 * (WORK_PER_TICK - self.work);
+            let budget = self.maker.turn().min(2 * (WORK_PER_TICK - self.work));
             if let Some(found) = self.search_within(slot, Some(hunt), budget) {
                 self.propose(&found);
             }

@@ -78,7 +78,7 @@ use match_lifecycle::HookAnswer;
 use model::{DissolveCause, Stage, TicketState};
 use pools::Pools;
 use rules::{Ruleset, Seats};
-use search::{Unfinished, Verdicts};
+use search::{COMPARISONS_PER_TURN, Unfinished, Verdicts};
 use state::State;
 
 /// Most tickets that are not over.
@@ -95,6 +95,9 @@ pub struct Matchmaker {
     beside: Beside,
     #[cfg(feature = "broken-rules")]
     broken: Option<BrokenRule>,
+    /// Comparisons of one turn of a search, where they are not the usual ones.
+    #[cfg(feature = "broken-rules")]
+    turn: Option<u64>,
 }
 
 /// Rules that the simulation breaks on purpose, to show that it would notice.
@@ -158,6 +161,14 @@ pub enum BrokenRule {
     ForgetUnfinished,
     /// Large teams, whose mixes of sizes are not worked out, are never filled.
     SmallTeamsOnly,
+    /// Candidates are the oldest, whatever their sizes.
+    CandidatesOfOneSize,
+    /// Where the oldest make no even teams, nobody does.
+    OutlierKeepsAll,
+    /// Asking an expression about two tickets takes a turn, and its answer is forgotten.
+    PairsAreDear,
+    /// Those whose distance has relaxed are not found far from their own number.
+    FewCells,
 }
 
 impl BrokenRule {
@@ -192,6 +203,10 @@ impl BrokenRule {
         Self::UnboundedStep,
         Self::ForgetUnfinished,
         Self::SmallTeamsOnly,
+        Self::CandidatesOfOneSize,
+        Self::OutlierKeepsAll,
+        Self::PairsAreDear,
+        Self::FewCells,
     ];
 }
 
@@ -240,6 +255,8 @@ impl Matchmaker {
             beside: Beside::default(),
             #[cfg(feature = "broken-rules")]
             broken: None,
+            #[cfg(feature = "broken-rules")]
+            turn: None,
         }
     }
 
@@ -247,6 +264,23 @@ impl Matchmaker {
     #[cfg(feature = "broken-rules")]
     pub const fn break_rule(&mut self, rule: BrokenRule) {
         self.broken = Some(rule);
+    }
+
+    /// Bounds each turn of a search to so many comparisons, for a simulation in which few searches end in one.
+    #[cfg(feature = "broken-rules")]
+    pub const fn limit_turns(&mut self, comparisons: u64) {
+        self.turn = Some(comparisons);
+    }
+
+    #[cfg(feature = "broken-rules")]
+    fn turn(&self) -> u64 {
+        self.turn.unwrap_or(COMPARISONS_PER_TURN)
+    }
+
+    #[cfg(not(feature = "broken-rules"))]
+    #[allow(clippy::unused_self, reason = "the same call as with the feature")]
+    const fn turn(&self) -> u64 {
+        COMPARISONS_PER_TURN
     }
 
     fn broken(&self, rule: BrokenRule) -> bool {

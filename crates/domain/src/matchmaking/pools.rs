@@ -79,7 +79,7 @@ pub(crate) struct Waiting {
     pub(crate) rules: Arc<Ruleset>,
     cell: i32,
     /// Whether it also lies in the cell of those whose first distance has relaxed.
-    relaxed: bool,
+    pub(crate) relaxed: bool,
     /// In the order in which they are searched: fewest relaxed equalities first, then the best region.
     pub(crate) pools: Vec<u32>,
 }
@@ -264,12 +264,12 @@ impl Pools {
     }
 
     /// The tickets of a pool behind the place `after` whose first number may be within the window of `ticket`, oldest
-    /// first, without itself.
-    pub(crate) fn near(&self, pool: u32, ticket: &Waiting, after: u64) -> Near<'_> {
+    /// first, without itself; with those whose distance has relaxed wherever they are, if `relaxed`.
+    pub(crate) fn near(&self, pool: u32, ticket: &Waiting, relaxed: bool, after: u64) -> Near<'_> {
         let (low, high) = reach(ticket);
         let all = self.spots.range((pool, low, 0, 0)..=(pool, high, u16::MAX, u64::MAX));
-        let relaxed = self.spots.range((pool, RELAXED, 0, 0)..=(pool, RELAXED, u16::MAX, u64::MAX));
-        let all = all.chain(relaxed.take_while(|_| ticket.relaxed));
+        let everywhere = self.spots.range((pool, RELAXED, 0, 0)..=(pool, RELAXED, u16::MAX, u64::MAX));
+        let all = all.chain(everywhere.take_while(|_| relaxed));
         let own = ticket.profile.place;
         let mut few: Vec<(u64, Slot)> =
             all.take(FEW + 1).map(|((_, _, _, place), slot)| (*place, *slot)).collect();
@@ -282,7 +282,7 @@ impl Pools {
         }
         let mut groups = Vec::new();
         self.groups(pool, (low, high), after, &mut groups);
-        if ticket.relaxed {
+        if relaxed {
             self.groups(pool, (RELAXED, RELAXED), after, &mut groups);
         }
         Near::Many(Merge::new(groups, own))

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use super::{Field, Goal, Made, Search};
 use crate::ids::RegionId;
 use crate::matchmaking::BrokenRule;
-use crate::matchmaking::packing::{Item, pack};
+use crate::matchmaking::packing::{Item, even_out, pack};
 use crate::matchmaking::pools::Slot;
 use crate::matchmaking::sizes::Counts;
 
@@ -43,8 +43,11 @@ impl Search<'_> {
         let (team_of, steps) = pack(&items, goal.teams, self.rules.balances().then_some(limit));
         self.spend(PACK_COST * steps as u64);
         let Some(team_of) = team_of else {
-            let by_sizes = is_uniform && !self.rules.balances();
-            return if by_sizes { self.by_sizes(field, goal, &tickets) } else { None };
+            if !is_uniform || (self.rules.balances() && slots.len() <= TRIED) {
+                return None;
+            }
+            let teams = self.by_sizes(field, goal, &tickets)?;
+            return if self.rules.balances() { self.evened_out(&slots, &items, teams, limit) } else { Some(teams) };
         };
         let mut teams = vec![Vec::new(); goal.teams.count as usize];
         for (slot, team) in slots.into_iter().zip(team_of) {
@@ -53,6 +56,25 @@ impl Search<'_> {
             }
         }
         Some(teams)
+    }
+
+    /// The same tickets in teams that are as even as they have to be.
+    fn evened_out(&mut self, slots: &[Slot], items: &[Item], teams: Made, limit: f64) -> Option<Made> {
+        let team_of = |slot: &Slot| teams.iter().position(|team| team.contains(slot));
+        let team_of = slots.iter().map(|slot| team_of(slot).and_then(|team| u32::try_from(team).ok()));
+        let mut team_of: Vec<u32> = team_of.collect::<Option<_>>()?;
+        let (apart, steps) = even_out(items, teams.len(), &mut team_of);
+        self.spend(PACK_COST * steps as u64 + (slots.len() * slots.len()) as u64 / 8);
+        if apart > limit {
+            return None;
+        }
+        let mut made = vec![Vec::new(); teams.len()];
+        for (slot, team) in slots.iter().zip(team_of) {
+            if let Some(team) = made.get_mut(team as usize) {
+                team.push(*slot);
+            }
+        }
+        Some(made)
     }
 
     /// Teams by how many tickets of each size they get: of each size the oldest go to the first team.

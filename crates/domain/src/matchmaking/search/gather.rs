@@ -6,7 +6,7 @@
 
 use alloc::vec::Vec;
 
-use super::{Candidate, Field, Flow, GROWTH, InPool, LOOK_COST, MAX_CANDIDATES, Search, candidate};
+use super::{Candidate, EVALUATION_PER_COMPARISON, Field, Flow, GROWTH, InPool, LOOK_COST, MAX_CANDIDATES, Search, candidate};
 use crate::matchmaking::BrokenRule;
 use crate::matchmaking::packing::Mix;
 use crate::matchmaking::pools::Waiting;
@@ -70,14 +70,16 @@ impl Search<'_> {
             true => useful.saturating_mul(growth),
             false => (2 * useful + CANDIDATES_OF_SIZE).saturating_mul(growth),
         };
+        let any_size = self.broken(BrokenRule::CandidatesOfOneSize);
         let enough = match full {
+            _ if any_size => 2 * full + PLAYERS,
             _ if self.judges_pairs() || self.rules.balances() => usize::MAX,
             // Of two players, any other one will do.
             0..=2 => 1,
             _ => (2 * full + PLAYERS).saturating_mul(growth),
         };
-        let sizes: Vec<(u16, usize, usize)> = if full <= 2 {
-            self.pools.counts(search.pool).iter().map(|(size, _)| (*size, beyond(full), 0)).collect()
+        let sizes: Vec<(u16, usize, usize)> = if full <= 2 || any_size {
+            self.pools.counts(search.pool).iter().map(|(size, _)| (*size, beyond(full.max(2)), 0)).collect()
         } else {
             let useful = self.useful_sizes(search.pool, ticket.profile.size);
             useful.into_iter().map(|(size, most)| (size, beyond(most), 0)).collect()
@@ -118,7 +120,10 @@ impl Search<'_> {
     /// Takes candidates until there are enough, all are there, or the budget is spent.
     pub(super) fn gather(&mut self, search: &mut InPool, gather: &mut Gather, ticket: &Waiting) -> Flow<()> {
         let Some(own) = search.field.list.first().copied() else { return Flow::Nothing };
-        let mut others = self.pools.near(search.pool, ticket, gather.after);
+        let mut others = {
+            let relaxed = ticket.relaxed && !self.broken(BrokenRule::FewCells);
+            self.pools.near(search.pool, ticket, relaxed, gather.after)
+        };
         self.spend(LOOK_COST * others.looks());
         loop {
             if self.left == 0 {
@@ -139,7 +144,7 @@ impl Search<'_> {
                         if self.rules.prefers() {
                             next.misses =
                                 self.rules.misses(&ticket.profile, &waiting.profile, self.documents);
-                            self.spend(self.documents.take_read() + self.rules.take_evaluated() / 16);
+                            self.spend(self.documents.take_read() + self.rules.take_evaluated() / EVALUATION_PER_COMPARISON);
                         }
                         gather.keep(next.size);
                         search.field.list.push(next);
@@ -160,7 +165,8 @@ impl Search<'_> {
         let queue = &self.rules.queue;
         let matters = !self.is_plain() || queue.players_per_team > queue.min_players_per_team;
         gather.leaves_out |= is_full && matters;
-        gather.leaves_out &= search.field.list.len() < MAX_CANDIDATES;
+        gather.leaves_out &= search.field.list.len() < MAX_CANDIDATES
+            && !self.broken(BrokenRule::CandidatesOfOneSize);
         Flow::Nothing
     }
 
@@ -168,7 +174,7 @@ impl Search<'_> {
     fn is_content(&mut self, gather: &Gather, own: u16) -> bool {
         let queue = &self.rules.queue;
         let full = queue.teams.max(1) * queue.players_per_team;
-        if full <= 2 {
+        if full <= 2 || self.broken(BrokenRule::CandidatesOfOneSize) {
             return true;
         }
         let mut sizes: Vec<(u16, u16)> =

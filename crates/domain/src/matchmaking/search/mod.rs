@@ -11,8 +11,9 @@
 //! A search makes *passes*. Each gathers candidates in reach, oldest first, by sizes that can be of use, more in each pass
 //! until all are there (`gather`); then, for each size of a team that somebody asks for, it takes them one after the
 //! other (`greedy`), which in most pools is all; then it tries every combination up to a bound that grows with each
-//! pass (`exhaust`), and then those that are near one another in rating (`windows`). A pass that left nothing out is
-//! the last one.
+//! pass (`exhaust`), and those that are near one another in rating (`windows`): in the first pass after that, since the
+//! oldest come first, and in all others before it, since it takes long. A pass that left nothing out is the last one. One
+//! begins anew after a while when tickets in it have left, because others may be next to one another then.
 //!
 //! Of the matches in several pools, the one with the oldest ticket is taken, and not the one in the best region: where
 //! there are always others in a better region, somebody who bears one region only would wait for ever.
@@ -62,6 +63,8 @@ pub(crate) const COMPARISONS_PER_TURN: u64 = 120_000;
 const COMBINING_AT_FIRST: u64 = 10_000;
 /// With each pass, that grows by this factor.
 const MORE_COMBINING: u64 = 16;
+/// Turns after which a pass begins anew when tickets have left.
+const TURNS_BEFORE_ANEW: u32 = 6;
 /// With each pass, the number of candidates grows by this factor.
 const GROWTH: u64 = 4;
 /// Most candidates that one search keeps: of more in reach, the oldest.
@@ -73,7 +76,7 @@ const PAIR_COST: u64 = 200;
 /// What it costs to remember what an expression said, likewise.
 const KNOWN_COST: u64 = 8;
 /// Nanoseconds of evaluating an expression in the time of a comparison of two numbers.
-const EVALUATION_PER_COMPARISON: u64 = 16;
+const EVALUATION_PER_COMPARISON: u64 = 8;
 
 /// A match that can be formed.
 pub(crate) struct Found {
@@ -103,6 +106,8 @@ struct InPool {
     pass: u32,
     /// Whether this pass leaves something out.
     leaves_out: bool,
+    /// Turns since the pass began.
+    turns: u32,
     field: Field,
     stage: Stage,
 }
@@ -211,6 +216,7 @@ impl<'a> Search<'a> {
             pool: *pool,
             pass: 0,
             leaves_out: false,
+            turns: 0,
             field: Field::default(),
             stage: Stage::Begin,
         });
@@ -298,6 +304,7 @@ impl<'a> Search<'a> {
             match mem::replace(&mut search.stage, Stage::Done) {
                 Stage::Begin => {
                     let Some(gather) = self.useful(search, ticket) else { return Flow::Nothing };
+                    search.turns = 0;
                     search.field = Field { list: Vec::from([candidate(slot, ticket, 0)]), sizes: Vec::new() };
                     search.stage = Stage::Gather(gather);
                 }
@@ -336,9 +343,9 @@ impl<'a> Search<'a> {
             Stage::Greedy(goal, mut greedy) => match self.greedy(field, &goal, &mut greedy) {
                 Flow::Found(chosen) => match self.fill(field, &goal, &chosen) {
                     Some(teams) => return Flow::Found(teams),
-                    None => (Flow::Nothing, None, Some(self.exhaust_next(field, goal))),
+                    None => (Flow::Nothing, None, Some(self.after_greedy(field, goal, search.pass))),
                 },
-                Flow::Nothing => (Flow::Nothing, None, Some(self.exhaust_next(field, goal))),
+                Flow::Nothing => (Flow::Nothing, None, Some(self.after_greedy(field, goal, search.pass))),
                 Flow::Cut => (Flow::Cut, Some(Stage::Greedy(goal, greedy)), None),
             },
             Stage::Exhaust(goal, mut exhaust) => {
@@ -347,7 +354,8 @@ impl<'a> Search<'a> {
                     Flow::Found(teams) => return Flow::Found(teams),
                     Flow::Cut if exhaust.spent >= most => {
                         search.leaves_out = true;
-                        let next = match Windows::over(self, field) {
+                        let windows = if search.pass == 0 { Windows::over(self, field) } else { None };
+                        let next = match windows {
                             Some(windows) => Stage::Windows(goal, windows),
                             None => goal.next_team(),
                         };
@@ -359,6 +367,7 @@ impl<'a> Search<'a> {
             }
             Stage::Windows(goal, mut windows) => match self.windows(field, &goal, &mut windows) {
                 Flow::Found(teams) => return Flow::Found(teams),
+                Flow::Nothing if search.pass > 0 => (Flow::Nothing, None, Some(self.exhaust_next(field, goal))),
                 Flow::Nothing => (Flow::Nothing, None, Some(goal.next_team())),
                 Flow::Cut => (Flow::Cut, Some(Stage::Windows(goal, windows)), None),
             },
@@ -368,6 +377,14 @@ impl<'a> Search<'a> {
             search.stage = stage;
         }
         flow
+    }
+
+    fn after_greedy(&self, field: &Field, goal: Goal, pass: u32) -> Stage {
+        let windows = if pass > 0 { Windows::over(self, field) } else { None };
+        match windows {
+            Some(windows) => Stage::Windows(goal, windows),
+            None => self.exhaust_next(field, goal),
+        }
     }
 
     /// How teams of this size are looked for, or of a smaller one; `None` after the last pass.
@@ -485,6 +502,10 @@ impl<'a> Search<'a> {
         let evaluated = self.rules.take_evaluated() / EVALUATION_PER_COMPARISON;
         let judged = (a.judged + b.judged) as u64 / BYTES_PER_COMPARISON;
         self.spend(PAIR_COST + judged + evaluated + self.documents.take_read());
+        if self.broken(BrokenRule::PairsAreDear) {
+            self.left = 0;
+            return Some(fits);
+        }
         self.verdicts.insert(pair, demands, fits);
         Some(fits)
     }
@@ -510,7 +531,13 @@ impl InPool {
 
     /// Takes back what was chosen of tickets that do not wait any more.
     fn forget_departed(&mut self, search: &Search<'_>) {
+        self.turns += 1;
         let field = &self.field;
+        if self.turns > TURNS_BEFORE_ANEW && !field.list.iter().all(|candidate| search.is_here(candidate)) {
+            self.stage = Stage::Begin;
+            self.leaves_out = false;
+            return;
+        }
         let is_here = |index: u16| field.list.get(usize::from(index)).is_some_and(|candidate| search.is_here(candidate));
         match &mut self.stage {
             Stage::Greedy(_, greedy) if !greedy.chosen().iter().all(|index| is_here(*index)) => {

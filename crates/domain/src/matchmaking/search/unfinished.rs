@@ -148,6 +148,7 @@ mod tests {
             pool: 0,
             pass: 0,
             leaves_out: false,
+            turns: 0,
             field,
             stage: super::super::Stage::Begin,
         };

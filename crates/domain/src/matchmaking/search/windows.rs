@@ -8,12 +8,12 @@
 use alloc::vec::Vec;
 use core::mem;
 
-use super::{Field, Flow, Goal, Greedy, Made, Search};
+use super::{BrokenRule, Field, Flow, Goal, Greedy, Made, Search};
 
 /// Players of a match up to which every place to begin is tried; in larger ones, so many parts of it.
 const PLACES: usize = 64;
 /// Comparisons that are spent on letting older tickets in.
-const GIVING_WAY: u64 = 20_000;
+const GIVING_WAY: u64 = 60_000;
 /// Tickets behind the place to begin that are taken from, for each player of a match.
 const REACH: usize = 3;
 
@@ -32,7 +32,8 @@ impl Windows {
     /// `None` where no number tells candidates apart.
     pub(super) fn over(search: &Search<'_>, field: &Field) -> Option<Self> {
         let balances = search.rules.balances();
-        if !balances && search.rules.distances() == 0 {
+        let numbers = balances || search.rules.distances() > 0;
+        if !numbers || search.broken(BrokenRule::OutlierKeepsAll) {
             return None;
         }
         let key = |index: u16| {

@@ -12,6 +12,7 @@ mod hostile;
 mod limits;
 mod matches;
 mod placement;
+mod promises;
 mod properties;
 mod queues;
 mod rated;
