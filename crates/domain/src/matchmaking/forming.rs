@@ -341,8 +341,12 @@ impl Turn<'_> {
                     let documents = &beside.documents;
                     let mut search =
                         Search::new(&beside.pools, &rules, documents, &mut beside.verdicts, broken);
-                    search.give_way(slot, &mut found, &older);
+                    let gave_way = search.give_way(slot, &mut found, &older);
                     self.work += search.cost;
+                    if gave_way {
+                        // It looks for another one.
+                        beside.due.tickets.insert(place);
+                    }
                 }
                 Some(found)
             }

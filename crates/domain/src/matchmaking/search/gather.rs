@@ -75,11 +75,13 @@ impl Search<'_> {
             _ if any_size => 2 * full + PLAYERS,
             _ if self.judges_pairs() || self.rules.balances() => usize::MAX,
             // Of two players, any other one will do.
-            0..=2 => 1,
+            0..=2 => growth,
             _ => (2 * full + PLAYERS).saturating_mul(growth),
         };
-        let sizes: Vec<(u16, usize, usize)> = if full <= 2 || any_size {
-            self.pools.counts(search.pool).iter().map(|(size, _)| (*size, beyond(full.max(2)), 0)).collect()
+        let sizes: Vec<(u16, usize, usize)> = if queue.players_per_team == 1 || any_size {
+            let counts = self.pools.counts(search.pool).iter();
+            let counts = counts.filter(|(size, _)| u32::from(*size) <= queue.players_per_team);
+            counts.map(|(size, _)| (*size, beyond(full), 0)).collect()
         } else {
             let useful = self.useful_sizes(search.pool, ticket.profile.size);
             useful.into_iter().map(|(size, most)| (size, beyond(most), 0)).collect()

@@ -260,13 +260,13 @@ impl<'a> Search<'a> {
     }
 
     /// Lets one of the roots whose own searches go on, oldest first, have the place of the match's root, where it would do:
-    /// they are older, and what was learnt for their searches has made this one so short.
-    pub(crate) fn give_way(&mut self, root: Slot, found: &mut Found, older: &[Slot]) {
+    /// they are older, and what was learnt for their searches has made this one so short. Whether it did.
+    pub(crate) fn give_way(&mut self, root: Slot, found: &mut Found, older: &[Slot]) -> bool {
         // Beside its share: a match that was found is not lost by it.
         self.left = COMPARISONS_PER_TURN;
         let all: Vec<Slot> = found.teams.iter().flatten().copied().collect();
         let pools = self.pools;
-        let Some(own) = pools.get(root) else { return };
+        let Some(own) = pools.get(root) else { return false };
         let wanted = |slot: &Slot| pools.get(*slot).map_or(u32::MAX, |waiting| waiting.profile.wanted);
         for slot in older.iter().filter(|slot| !all.contains(slot)) {
             let Some(waiting) = pools.get(*slot) else { continue };
@@ -284,9 +284,10 @@ impl<'a> Search<'a> {
             if goes {
                 let places = found.teams.iter_mut().flatten().filter(|place| **place == root);
                 places.for_each(|place| *place = *slot);
-                return;
+                return true;
             }
         }
+        false
     }
 
     /// The place of the oldest of a match but for its root.

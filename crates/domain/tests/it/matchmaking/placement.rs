@@ -405,6 +405,19 @@ fn searches_that_go_on_are_told_and_end_with_their_tickets() {
     assert_eq!(table.formed().len(), 500);
 }
 
+/// A pair that a queue of single players has no room for any more hides nobody.
+#[test]
+fn tickets_too_large_for_the_queue_hide_nobody() {
+    let mut table = Table::with(queue(2, 2, vec![]));
+    table.parties("pair", 1, 2);
+    table.tick();
+    table.done(Command::Reconfigure { settings: super::table::settings([("q", queue(2, 1, vec![]))]) });
+    table.parties("solo", 2, 1);
+    table.tick();
+    assert_eq!(table.together(), [ids(&["solo0", "solo1"])]);
+    assert_eq!(table.maker.unfinished_searches(), 0);
+}
+
 /// What comes has its turn beside searches that go on, and they have theirs beside what comes.
 #[test]
 fn neither_searches_that_go_on_nor_tickets_that_come_starve_the_others() {

@@ -52,9 +52,9 @@ fn wish() -> impl Strategy<Value = Wish> {
         .prop_map(|(size, rating, code, blocks)| Wish { size, rating: rating * 20, code, blocks })
 }
 
-fn spec_of(n: usize, wish: &Wish) -> TicketSpec {
+fn spec_of(n: usize, wish: &Wish, largest: usize) -> TicketSpec {
     let code = format!(r#"{{"code":"{}"}}"#, wish.code);
-    let mut spec = with_properties(&code, rated(f64::from(wish.rating), party(&format!("t{n}"), wish.size)));
+    let mut spec = with_properties(&code, rated(f64::from(wish.rating), party(&format!("t{n}"), wish.size.min(largest))));
     spec.parties[0].players[0].blocked.extend(wish.blocks.map(|whom| player_id(&format!("t{whom}-0"))));
     spec
 }
@@ -87,7 +87,7 @@ proptest! {
         let queue: Queue = queue(sizes.0, sizes.1, rules);
         let mut table = Table::with(queue.clone());
         for (n, wish) in wishes.iter().enumerate() {
-            table.start(&format!("t{n}"), spec_of(n, wish));
+            table.start(&format!("t{n}"), spec_of(n, wish, sizes.1 as usize));
             if one_by_one {
                 table.tick();
             }
