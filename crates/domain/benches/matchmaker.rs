@@ -5,8 +5,8 @@
 #![allow(clippy::panic, reason = "a benchmark fails by panicking")]
 #![allow(missing_docs, reason = "nothing here is public")]
 
-use sortie_load::steady::Plan;
 use sortie_load::kinds::{self, Kind};
+use sortie_load::steady::Plan;
 use sortie_load::{Case, crowd, rare, steady};
 
 const SIZES: [u32; 4] = [1_000, 10_000, 100_000, 1_000_000];

@@ -5,12 +5,12 @@
 use std::fmt;
 use std::time::Duration;
 
+use sortie_domain::broker::model::Properties;
 use sortie_domain::ids::{BadId, PlayerId, QueueId, TicketId};
 use sortie_domain::machine::{CallId, Machine, Moment, Step};
 use sortie_domain::matchmaking::model::{Party, Player, TicketSpec};
 use sortie_domain::matchmaking::settings::{About, Measure, Need, Queue, Rule, RuleKind, Settings};
 use sortie_domain::matchmaking::{Command, Event, Matchmaker};
-use sortie_domain::broker::model::Properties;
 use sortie_domain::time::Timestamp;
 
 use crate::host::Failure;
@@ -44,8 +44,15 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 7] =
-        [Self::Mixed, Self::Outliers, Self::Blocked, Self::Required, Self::Preferred, Self::Large, Self::Relaxed];
+    pub const ALL: [Self; 7] = [
+        Self::Mixed,
+        Self::Outliers,
+        Self::Blocked,
+        Self::Required,
+        Self::Preferred,
+        Self::Large,
+        Self::Relaxed,
+    ];
 
     fn queue(self) -> Queue {
         let pair = |expression: &str, need| {
@@ -61,9 +68,11 @@ impl Kind {
                 (2, 5, vec![Rule::new("fair", kind)])
             }
             Self::Blocked => (2, 5, vec![Rule::new("blocked", RuleKind::NotBlocked)]),
-            Self::Required => {
-                (2, 5, vec![pair("contains(ticket.properties.code, candidate.properties.code)", Need::Required)])
-            }
+            Self::Required => (
+                2,
+                5,
+                vec![pair("contains(ticket.properties.code, candidate.properties.code)", Need::Required)],
+            ),
             Self::Preferred => {
                 (2, 5, vec![pair("ticket.properties.code == candidate.properties.code", Need::Preferred)])
             }
@@ -75,13 +84,26 @@ impl Kind {
                 (2, 5, vec![Rule { relax_after, ..Rule::new("skill", kind) }])
             }
         };
-        Queue { teams, players_per_team: players, min_players_per_team: players, ticket_expiration, rules, ..Queue::default() }
+        Queue {
+            teams,
+            players_per_team: players,
+            min_players_per_team: players,
+            ticket_expiration,
+            rules,
+            ..Queue::default()
+        }
     }
 
     fn spec(self, n: u32) -> Result<TicketSpec, BadId> {
         let size = match self {
             Self::Mixed => 3 + n % 2,
-            Self::Large => if n.is_multiple_of(2) { 4 } else { 7 },
+            Self::Large => {
+                if n.is_multiple_of(2) {
+                    4
+                } else {
+                    7
+                }
+            }
             _ => 1,
         };
         let players = (0..size).map(|of| {
@@ -132,18 +154,13 @@ pub struct Kinds {
 /// The matchmaker does not do its part.
 pub fn run(kind: Kind, tickets: u32) -> Result<Kinds, Failure> {
     let mut maker = Matchmaker::new();
-    let mut found = Kinds {
-        kind,
-        tickets,
-        matched: 0,
-        unfinished: 0,
-        ticks: Times::default(),
-        inputs: Times::default(),
-    };
+    let mut found =
+        Kinds { kind, tickets, matched: 0, unfinished: 0, ticks: Times::default(), inputs: Times::default() };
     let (mut now, mut inputs) = (1_700_000_000_000, 0_u64);
     let queues = std::collections::BTreeMap::from([(QueueId::new("q")?, kind.queue())]);
     let settings = Settings { queues, waiting_bytes: BYTES, ..Settings::default() };
-    let starts = (0..tickets).map(|n| Ok(Command::Start { id: Some(TicketId::new(&n.to_string())?), spec: kind.spec(n)? }));
+    let starts = (0..tickets)
+        .map(|n| Ok(Command::Start { id: Some(TicketId::new(&n.to_string())?), spec: kind.spec(n)? }));
     for command in std::iter::once(Ok(Command::Configure { settings })).chain(starts) {
         let command: Command = command.map_err(|problem: BadId| Failure::from(problem))?;
         inputs += 1;

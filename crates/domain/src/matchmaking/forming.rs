@@ -322,7 +322,8 @@ impl Turn<'_> {
         let broken = self.maker.broken_rule();
         let beside = &mut self.maker.beside;
         let waiting = beside.pools.get(slot)?;
-        let (rules, queue, place) = (Arc::clone(&waiting.rules), waiting.queue.clone(), waiting.profile.place);
+        let (rules, queue, place) =
+            (Arc::clone(&waiting.rules), waiting.queue.clone(), waiting.profile.place);
         let is_new = hunt.is_none();
         beside.unfinished.remove(place);
         let documents = &beside.documents;
@@ -336,7 +337,8 @@ impl Turn<'_> {
         match outcome {
             Outcome::Found(mut found) => {
                 let older = beside.unfinished.older(&queue, place, MAX_OLDER);
-                let older: Vec<Slot> = older.into_iter().filter_map(|place| beside.pools.slot(place)).collect();
+                let older: Vec<Slot> =
+                    older.into_iter().filter_map(|place| beside.pools.slot(place)).collect();
                 if !older.is_empty() && !rules.balances() {
                     let documents = &beside.documents;
                     let mut search =
@@ -411,8 +413,7 @@ impl Turn<'_> {
         let broken = self.maker.broken_rule();
         let beside = &mut self.maker.beside;
         let rules = Arc::clone(&beside.pools.get(slot)?.rules);
-        let mut search =
-            Search::new(&beside.pools, &rules, &beside.documents, &mut beside.verdicts, broken);
+        let mut search = Search::new(&beside.pools, &rules, &beside.documents, &mut beside.verdicts, broken);
         let found = search.last(slot);
         self.work += search.cost;
         found

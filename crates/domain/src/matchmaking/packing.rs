@@ -117,7 +117,11 @@ pub(crate) fn pack(items: &[Item], teams: Teams, most_apart: Option<f64>) -> (Op
     if least_apart(items, teams) > limit * (1.0 + ROUNDING) + ROUNDING {
         return (None, 1 + items.len() / 8);
     }
-    let steps = if items.len() <= TRIED || most_apart.is_none() { PACKING_STEPS } else { STEPS_OF_MANY + items.len() };
+    let steps = if items.len() <= TRIED || most_apart.is_none() {
+        PACKING_STEPS
+    } else {
+        STEPS_OF_MANY + items.len()
+    };
     packing.steps = steps;
     packing.place(0);
     let taken = steps - packing.steps;
@@ -200,7 +204,8 @@ fn exchange(
     let mut best: Option<(f64, usize, usize)> = None;
     for (at, item) in of_team(strong) {
         let place = weaker.partition_point(|other| order(other, item.size, item.rating - wanted).is_lt());
-        for (size, rating, other) in weaker.get(place.saturating_sub(1)..).unwrap_or_default().iter().take(2) {
+        for (size, rating, other) in weaker.get(place.saturating_sub(1)..).unwrap_or_default().iter().take(2)
+        {
             let off = (item.rating - rating - wanted).abs();
             if *size == item.size && item.rating > *rating && best.is_none_or(|(least, ..)| off < least) {
                 best = Some((off, at, *other));
@@ -223,9 +228,9 @@ fn averages(items: &[Item], count: usize, team_of: &[u32]) -> Vec<f64> {
 
 /// How far these averages are apart.
 fn spread(averages: &[f64]) -> f64 {
-    let (least, most) = averages
-        .iter()
-        .fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), value| (least.min(*value), most.max(*value)));
+    let (least, most) = averages.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), value| {
+        (least.min(*value), most.max(*value))
+    });
     if most < least { 0.0 } else { most - least }
 }
 
@@ -383,7 +388,8 @@ mod tests {
         let teams = pack(&ratings, two, Some(1.0)).expect("sums within 100 of 300,000");
         assert!(apart(&ratings, &teams) <= 1.0);
         // Duos and solos, in teams of fifty.
-        let parties = (0..50_u16).map(|n| Item { size: if n % 5 == 0 { 2 } else { 1 }, rating: f64::from(n * 40) });
+        let parties =
+            (0..50_u16).map(|n| Item { size: if n % 5 == 0 { 2 } else { 1 }, rating: f64::from(n * 40) });
         let parties: Vec<Item> = parties.collect();
         let two = Teams { count: 2, least: 30, most: 30 };
         let teams = pack(&parties, two, Some(20.0)).unwrap();

@@ -69,7 +69,6 @@ impl Pool {
         self.counts.iter_mut().filter(|(of, _)| *of == size).for_each(|(_, count)| *count -= 1);
         self.counts.retain(|(_, count)| *count > 0);
     }
-
 }
 
 /// A waiting ticket that is in its pools.

@@ -120,9 +120,8 @@ impl Matchmaker {
     #[must_use]
     pub fn is_searching(&self, id: &TicketId) -> bool {
         let due = &self.beside.due.tickets;
-        let is_looked_for = |ticket: &Ticket| {
-            self.beside.unfinished.contains(ticket.place) || due.contains(&ticket.place)
-        };
+        let is_looked_for =
+            |ticket: &Ticket| self.beside.unfinished.contains(ticket.place) || due.contains(&ticket.place);
         self.state.ticket(id).is_some_and(is_looked_for)
     }
 

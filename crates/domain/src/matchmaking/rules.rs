@@ -20,7 +20,9 @@ use super::model::{SeatOffer, Ticket, TicketSpec};
 use super::names::hash;
 use super::packing::{Mix, mixes};
 use super::rated::Rated;
-use super::settings::{About, MAX_DISTANCES, MAX_EQUALITIES, MAX_RELAXING_EQUALITIES, Measure, Need, Queue, Rule, RuleKind};
+use super::settings::{
+    About, MAX_DISTANCES, MAX_EQUALITIES, MAX_RELAXING_EQUALITIES, Measure, Need, Queue, Rule, RuleKind,
+};
 use crate::broker::model::Properties;
 use crate::broker::requirements::{Requirement, Requirements};
 use crate::ids::{PlayerId, RegionId, TicketId};
@@ -165,7 +167,8 @@ impl Ruleset {
     /// are kept in different pools, so that two that do not find each other behind any number of others.
     fn add_equalities_of_expressions(&mut self) {
         for pair in self.pairs.iter().filter(|pair| pair.need == Need::Required) {
-            let relaxes = |rule: usize| self.queue.rules.get(rule).is_some_and(|rule| rule.relax_after.is_some());
+            let relaxes =
+                |rule: usize| self.queue.rules.get(rule).is_some_and(|rule| rule.relax_after.is_some());
             for path in pair.requirement.shared_paths("ticket", "candidate") {
                 let [first, path @ ..] = &*path else { continue };
                 let relaxing = self.equalities.iter().filter(|equality| relaxes(equality.rule)).count();

@@ -80,7 +80,10 @@ impl Filling<'_> {
         let classes = self.sizes.len() as u64;
         if let Some(mixes) = self.mixes {
             *cost += self.possible.len() as u64 * classes / 4 + 1;
-            return self.possible.iter().any(|at| mixes.get(*at as usize).is_some_and(|mix| self.within(mix, chosen, left)));
+            return self
+                .possible
+                .iter()
+                .any(|at| mixes.get(*at as usize).is_some_and(|mix| self.within(mix, chosen, left)));
         }
         let players = |counts: &[u16]| -> u32 {
             self.sizes.iter().zip(counts).map(|(size, count)| u32::from(*size) * u32::from(*count)).sum()
@@ -113,7 +116,8 @@ impl Filling<'_> {
     pub(crate) fn plan(&self, chosen: &[u16], left: &[u16], cost: &mut u64) -> Option<Vec<Counts>> {
         self.largest_first(chosen, left, cost).or_else(|| {
             let available: Counts = chosen.iter().zip(left).map(|(a, b)| a.saturating_add(*b)).collect();
-            let mut trying = Trying { filling: *self, steps: STEPS, failed: BTreeSet::new(), teams: Vec::new() };
+            let mut trying =
+                Trying { filling: *self, steps: STEPS, failed: BTreeSet::new(), teams: Vec::new() };
             let found = trying.team(self.teams, &available, chosen);
             *cost += ((STEPS - trying.steps) * 8) as u64;
             found.then_some(trying.teams)
@@ -207,7 +211,8 @@ impl Trying<'_> {
             return must.iter().all(|count| *count == 0);
         }
         let sizes = self.filling.sizes;
-        let forced: u32 = sizes.iter().zip(must).map(|(size, count)| u32::from(*size) * u32::from(*count)).sum();
+        let forced: u32 =
+            sizes.iter().zip(must).map(|(size, count)| u32::from(*size) * u32::from(*count)).sum();
         let state = (left, available.to_vec(), must.to_vec());
         if forced > left * u32::from(self.filling.size) || self.failed.contains(&state) {
             return false;
@@ -323,7 +328,8 @@ mod tests {
                 };
                 let chosen: Counts = sizes.iter().map(|_| next(1)).collect();
                 let left: Counts = sizes.iter().map(|_| next(3)).collect();
-                let exact = Filling { mixes: Some(&known), possible: &possible, ..filling(&sizes, teams, size) };
+                let exact =
+                    Filling { mixes: Some(&known), possible: &possible, ..filling(&sizes, teams, size) };
                 let found = exact.plan(&chosen, &left, &mut 0).is_some();
                 assert_eq!(exact.completes(&chosen, &left, &mut 0), found, "{chosen:?} {left:?}");
             }

@@ -70,7 +70,8 @@ impl Hall {
     fn note(&mut self, step: &Step<Matchmaker>) {
         for record in &step.records {
             if let Event::MatchFormed { teams, .. } = &record.event {
-                let tickets: Vec<TicketId> = teams.iter().flatten().map(|named| named.ticket.clone()).collect();
+                let tickets: Vec<TicketId> =
+                    teams.iter().flatten().map(|named| named.ticket.clone()).collect();
                 self.waiting.retain(|id, _| !tickets.contains(id));
                 self.matches.push(tickets);
             }
@@ -98,13 +99,8 @@ impl Hall {
 pub(super) fn run(seed: u64, broken: Option<BrokenRule>) -> Result<u64, Failure> {
     let mut rng = Rng::with_seed(seed ^ 0x5eed);
     let crowd = crowd(&mut rng);
-    let mut hall = Hall {
-        maker: Matchmaker::new(),
-        now: 0,
-        inputs: 0,
-        waiting: BTreeMap::new(),
-        matches: Vec::new(),
-    };
+    let mut hall =
+        Hall { maker: Matchmaker::new(), now: 0, inputs: 0, waiting: BTreeMap::new(), matches: Vec::new() };
     let problem = come(&mut hall, &mut rng, &crowd, broken).err();
     match problem {
         None => Ok(hall.matches.len() as u64),
@@ -151,9 +147,11 @@ fn judge(hall: &mut Hall, crowd: &Crowd) -> Result<(), String> {
     let (queue, found) = (&crowd.queue, hall.matches.len());
     let what = || format!("{} teams of {} by {:?}", queue.teams, queue.players_per_team, queue.rules);
     match crowd.expected {
-        Expected::Matches(expected) if found != expected => {
-            Err(format!("5: {found} matches of {} tickets, and not {expected}: {}", crowd.tickets.len(), what()))
-        }
+        Expected::Matches(expected) if found != expected => Err(format!(
+            "5: {found} matches of {} tickets, and not {expected}: {}",
+            crowd.tickets.len(),
+            what()
+        )),
         Expected::Nobody => {
             let sizes: Vec<usize> = hall.waiting.values().copied().collect();
             match most_matches(queue.teams as usize, queue.players_per_team as usize, &sizes) {
@@ -177,7 +175,14 @@ fn judge(hall: &mut Hall, crowd: &Crowd) -> Result<(), String> {
 
 fn queue(teams: u32, players_per_team: u32, rules: Vec<Rule>) -> Queue {
     let ticket_expiration = Duration::from_secs(600);
-    Queue { teams, players_per_team, min_players_per_team: players_per_team, ticket_expiration, rules, ..Queue::default() }
+    Queue {
+        teams,
+        players_per_team,
+        min_players_per_team: players_per_team,
+        ticket_expiration,
+        rules,
+        ..Queue::default()
+    }
 }
 
 fn crowd(rng: &mut Rng) -> Crowd {
@@ -219,7 +224,11 @@ fn outliers(rng: &mut Rng) -> Crowd {
         // Each so far from all others that no team of five makes up for it.
         tickets.insert(at, (1, 3_000.0 * 4_f64.powi(i32::try_from(n).unwrap_or(0))));
     }
-    Crowd { queue: queue(2, 5, vec![Rule::new("fair", kind)]), tickets, expected: Expected::Matches(alike / 10) }
+    Crowd {
+        queue: queue(2, 5, vec![Rule::new("fair", kind)]),
+        tickets,
+        expected: Expected::Matches(alike / 10),
+    }
 }
 
 /// Every pair is to be compared, and all go together.
@@ -234,7 +243,8 @@ fn pairs(rng: &mut Rng) -> Crowd {
 
 /// Teams whose mixes of sizes are too many to be worked out.
 fn large(rng: &mut Rng) -> Crowd {
-    let (teams, per_team) = rng.choice(&[(1, 60), (1, 300), (2, 40), (2, 100), (12, 5)]).copied().unwrap_or((1, 60));
+    let (teams, per_team) =
+        rng.choice(&[(1, 60), (1, 300), (2, 40), (2, 100), (12, 5)]).copied().unwrap_or((1, 60));
     let (mut tickets, mut players) = (Vec::new(), 0);
     // Solos enough to fill whatever room parties leave.
     while players < (teams * per_team) as usize * 3 / 4 {
@@ -246,14 +256,16 @@ fn large(rng: &mut Rng) -> Crowd {
     if rng.bool() {
         rng.shuffle(&mut tickets);
     }
-    let kind = RuleKind::Distance { property: "mmr".into(), measure: Measure::Average, most: 60.0, missing: 0.0 };
+    let kind =
+        RuleKind::Distance { property: "mmr".into(), measure: Measure::Average, most: 60.0, missing: 0.0 };
     let rules = if rng.bool() { Vec::new() } else { vec![Rule::new("skill", kind)] };
     Crowd { queue: queue(teams, per_team, rules), tickets, expected: Expected::Matches(1) }
 }
 
 /// Two whose distance relaxes, and many between who are near nobody.
 fn relaxed(rng: &mut Rng) -> Crowd {
-    let kind = RuleKind::Distance { property: "mmr".into(), measure: Measure::Average, most: 50.0, missing: 0.0 };
+    let kind =
+        RuleKind::Distance { property: "mmr".into(), measure: Measure::Average, most: 50.0, missing: 0.0 };
     let rule = Rule { relax_after: Some(Duration::from_secs(60)), ..Rule::new("skill", kind) };
     let between = rng.usize(100..150);
     let mut tickets = vec![(1, 0.0), (1, 100.0 * between as f64 + 200.0)];

@@ -46,7 +46,8 @@ pub struct Report {
 
 impl AddAssign for Report {
     fn add_assign(&mut self, other: Self) {
-        let Self { inputs, events, crashes, tickets, matches, completed, seated, compared, of_crowds } = other;
+        let Self { inputs, events, crashes, tickets, matches, completed, seated, compared, of_crowds } =
+            other;
         self.inputs += inputs;
         self.events += events;
         self.crashes += crashes;

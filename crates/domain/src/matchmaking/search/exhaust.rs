@@ -36,7 +36,10 @@ struct Rest {
 
 impl Exhaust {
     pub(super) fn bytes(&self) -> usize {
-        let frames = self.frames.iter().map(|frame| mem::size_of::<Frame>() + 2 * frame.rest.len() + 2 * frame.counts.len());
+        let frames = self
+            .frames
+            .iter()
+            .map(|frame| mem::size_of::<Frame>() + 2 * frame.rest.len() + 2 * frame.counts.len());
         mem::size_of::<Self>() + frames.sum::<usize>()
     }
 
@@ -63,7 +66,13 @@ impl Search<'_> {
     }
 
     /// Goes on until so much was spent on it.
-    pub(super) fn exhaust(&mut self, field: &Field, goal: &Goal, state: &mut Exhaust, most: u64) -> Flow<Made> {
+    pub(super) fn exhaust(
+        &mut self,
+        field: &Field,
+        goal: &Goal,
+        state: &mut Exhaust,
+        most: u64,
+    ) -> Flow<Made> {
         loop {
             if self.left == 0 || state.spent >= most {
                 return Flow::Cut;
@@ -87,7 +96,8 @@ impl Search<'_> {
             state.chosen.pop();
             return None;
         };
-        let next = field.get(index).copied().filter(|next| u32::from(next.size) <= needs && self.is_here(next));
+        let next =
+            field.get(index).copied().filter(|next| u32::from(next.size) <= needs && self.is_here(next));
         let Some(next) = next else {
             frame.at += 1;
             return None;
@@ -109,7 +119,8 @@ impl Search<'_> {
             if !asked_for {
                 return None;
             }
-            let chosen: Vec<u16> = [0].into_iter().chain(state.chosen.iter().copied()).chain([index]).collect();
+            let chosen: Vec<u16> =
+                [0].into_iter().chain(state.chosen.iter().copied()).chain([index]).collect();
             return self.fill(field, goal, &chosen).map(Flow::Found);
         }
         state.chosen.push(index);
@@ -118,7 +129,14 @@ impl Search<'_> {
     }
 
     /// Those of `behind` that go with `next` as well; `None` where the budget does not allow to say.
-    fn beside(&mut self, field: &Field, goal: &Goal, next: &Candidate, behind: &[u16], needs: u32) -> Option<Rest> {
+    fn beside(
+        &mut self,
+        field: &Field,
+        goal: &Goal,
+        next: &Candidate,
+        behind: &[u16],
+        needs: u32,
+    ) -> Option<Rest> {
         let room = needs - u32::from(next.size);
         let mut rest = Rest { list: Vec::new(), counts: vec![0; field.sizes.len()], asked_for: false };
         self.spend(1 + behind.len() as u64);

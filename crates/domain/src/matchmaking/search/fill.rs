@@ -47,7 +47,11 @@ impl Search<'_> {
                 return None;
             }
             let teams = self.by_sizes(field, goal, &tickets)?;
-            return if self.rules.balances() { self.evened_out(&slots, &items, teams, limit) } else { Some(teams) };
+            return if self.rules.balances() {
+                self.evened_out(&slots, &items, teams, limit)
+            } else {
+                Some(teams)
+            };
         };
         let mut teams = vec![Vec::new(); goal.teams.count as usize];
         for (slot, team) in slots.into_iter().zip(team_of) {

@@ -6,7 +6,10 @@
 
 use alloc::vec::Vec;
 
-use super::{Candidate, EVALUATION_PER_COMPARISON, Field, Flow, GROWTH, InPool, LOOK_COST, MAX_CANDIDATES, Search, candidate};
+use super::{
+    Candidate, EVALUATION_PER_COMPARISON, Field, Flow, GROWTH, InPool, LOOK_COST, MAX_CANDIDATES, Search,
+    candidate,
+};
 use crate::matchmaking::BrokenRule;
 use crate::matchmaking::packing::Mix;
 use crate::matchmaking::pools::Waiting;
@@ -110,7 +113,10 @@ impl Search<'_> {
             match self.rules.mixes(size) {
                 Some(mixes) => {
                     cost += mixes.len() as u64;
-                    mixes.iter().filter(|mix| is_there(mix, counts, own)).for_each(|mix| note(&mut found, mix));
+                    mixes
+                        .iter()
+                        .filter(|mix| is_there(mix, counts, own))
+                        .for_each(|mix| note(&mut found, mix));
                 }
                 None => note_unmixed(&mut found, counts, (teams, size, own), &mut cost),
             }
@@ -146,7 +152,10 @@ impl Search<'_> {
                         if self.rules.prefers() {
                             next.misses =
                                 self.rules.misses(&ticket.profile, &waiting.profile, self.documents);
-                            self.spend(self.documents.take_read() + self.rules.take_evaluated() / EVALUATION_PER_COMPARISON);
+                            self.spend(
+                                self.documents.take_read()
+                                    + self.rules.take_evaluated() / EVALUATION_PER_COMPARISON,
+                            );
                         }
                         gather.keep(next.size);
                         search.field.list.push(next);
@@ -167,8 +176,8 @@ impl Search<'_> {
         let queue = &self.rules.queue;
         let matters = !self.is_plain() || queue.players_per_team > queue.min_players_per_team;
         gather.leaves_out |= is_full && matters;
-        gather.leaves_out &= search.field.list.len() < MAX_CANDIDATES
-            && !self.broken(BrokenRule::CandidatesOfOneSize);
+        gather.leaves_out &=
+            search.field.list.len() < MAX_CANDIDATES && !self.broken(BrokenRule::CandidatesOfOneSize);
         Flow::Nothing
     }
 
@@ -179,8 +188,11 @@ impl Search<'_> {
         if full <= 2 || self.broken(BrokenRule::CandidatesOfOneSize) {
             return true;
         }
-        let mut sizes: Vec<(u16, u16)> =
-            gather.sizes.iter().map(|(size, _, kept)| (*size, u16::try_from(*kept).unwrap_or(u16::MAX))).collect();
+        let mut sizes: Vec<(u16, u16)> = gather
+            .sizes
+            .iter()
+            .map(|(size, _, kept)| (*size, u16::try_from(*kept).unwrap_or(u16::MAX)))
+            .collect();
         if !sizes.iter().any(|(size, _)| *size == own) {
             sizes.push((own, 0));
         }
@@ -191,7 +203,8 @@ impl Search<'_> {
         let found = u16::try_from(queue.players_per_team).is_ok_and(|size| {
             let mixes = self.rules.mixes(size);
             let possible: Vec<u32> = (0..mixes.map_or(0, <[Mix]>::len) as u32).collect();
-            Filling { sizes: &sizes, teams, size, mixes, possible: &possible }.completes(&chosen, &left, &mut cost)
+            Filling { sizes: &sizes, teams, size, mixes, possible: &possible }
+                .completes(&chosen, &left, &mut cost)
         });
         self.spend(cost);
         found
@@ -243,7 +256,8 @@ fn is_there(mix: &Mix, counts: &[(u16, u32)], own: u16) -> bool {
         let there = counts.peek().filter(|(of, _)| usize::from(*of) == size).map_or(0, |(_, count)| *count);
         u32::from(*needs) <= there
     };
-    mix.get(usize::from(own).wrapping_sub(1)).is_some_and(|needs| *needs > 0) && mix.iter().enumerate().all(enough)
+    mix.get(usize::from(own).wrapping_sub(1)).is_some_and(|needs| *needs > 0)
+        && mix.iter().enumerate().all(enough)
 }
 
 fn note(found: &mut Vec<(u16, usize)>, mix: &Mix) {

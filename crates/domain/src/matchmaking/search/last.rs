@@ -36,7 +36,8 @@ impl Search<'_> {
             return None;
         }
         let most = queue.full().unwrap_or(MAX_PLAYERS as u32);
-        let per_team = u16::try_from(queue.players_per_team).ok().filter(|most| *most > 0).unwrap_or(u16::MAX);
+        let per_team =
+            u16::try_from(queue.players_per_team).ok().filter(|most| *most > 0).unwrap_or(u16::MAX);
         let mut gather = Gather::whoever(self.pools.counts(pool), per_team, most);
         let field = Field { list: Vec::from([candidate(slot, ticket, 0)]), sizes: Vec::new() };
         let mut search = InPool { pool, pass: 0, leaves_out: false, turns: 0, field, stage: Stage::Done };

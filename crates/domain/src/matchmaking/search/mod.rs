@@ -368,7 +368,9 @@ impl<'a> Search<'a> {
             }
             Stage::Windows(goal, mut windows) => match self.windows(field, &goal, &mut windows) {
                 Flow::Found(teams) => return Flow::Found(teams),
-                Flow::Nothing if search.pass > 0 => (Flow::Nothing, None, Some(self.exhaust_next(field, goal))),
+                Flow::Nothing if search.pass > 0 => {
+                    (Flow::Nothing, None, Some(self.exhaust_next(field, goal)))
+                }
                 Flow::Nothing => (Flow::Nothing, None, Some(goal.next_team())),
                 Flow::Cut => (Flow::Cut, Some(Stage::Windows(goal, windows)), None),
             },
@@ -398,7 +400,12 @@ impl<'a> Search<'a> {
         for size in (least..=size).rev() {
             let Ok(per_team) = u16::try_from(size) else { continue };
             let teams = Teams { count, least: per_team, most: per_team };
-            let goal = Goal { teams, players: count * size, wanted: if any_size { u32::MAX } else { size }, possible: None };
+            let goal = Goal {
+                teams,
+                players: count * size,
+                wanted: if any_size { u32::MAX } else { size },
+                possible: None,
+            };
             if let Some((goal, greedy)) = self.aim(&search.field, goal) {
                 return Some(Stage::Greedy(goal, greedy));
             }
@@ -539,7 +546,9 @@ impl InPool {
             self.leaves_out = false;
             return;
         }
-        let is_here = |index: u16| field.list.get(usize::from(index)).is_some_and(|candidate| search.is_here(candidate));
+        let is_here = |index: u16| {
+            field.list.get(usize::from(index)).is_some_and(|candidate| search.is_here(candidate))
+        };
         match &mut self.stage {
             Stage::Greedy(_, greedy) if !greedy.chosen().iter().all(|index| is_here(*index)) => {
                 let order = mem::take(&mut greedy.order);

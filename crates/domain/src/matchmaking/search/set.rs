@@ -54,7 +54,12 @@ impl Set {
     pub(super) fn new(classes: usize, distances: usize) -> Self {
         let (low, high) = (f64::NEG_INFINITY, f64::INFINITY);
         let number = Number { least: high, most: low, from: low, to: high };
-        Self { counts: vec![0; classes], numbers: vec![number; distances.min(MAX_DISTANCES)], wanted: u32::MAX, ..Self::default() }
+        Self {
+            counts: vec![0; classes],
+            numbers: vec![number; distances.min(MAX_DISTANCES)],
+            wanted: u32::MAX,
+            ..Self::default()
+        }
     }
 
     pub(super) fn add(&mut self, index: u16, candidate: &Candidate) {

@@ -143,7 +143,10 @@ mod tests {
 
     /// So much that but one finds room.
     fn large() -> Hunt {
-        let field = crate::matchmaking::search::Field { list: Vec::with_capacity(MAX_BYTES / 100), sizes: Vec::new() };
+        let field = crate::matchmaking::search::Field {
+            list: Vec::with_capacity(MAX_BYTES / 100),
+            sizes: Vec::new(),
+        };
         let pool = super::super::InPool {
             pool: 0,
             pass: 0,

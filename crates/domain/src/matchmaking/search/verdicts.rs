@@ -44,7 +44,10 @@ mod tests {
     fn verdicts_are_known_while_demands_are_the_same_and_the_newest_are_kept() {
         let mut verdicts = Verdicts::default();
         verdicts.insert((1, 2), 7, true);
-        assert_eq!((verdicts.get((1, 2), 7), verdicts.get((1, 2), 8), verdicts.get((1, 3), 7)), (Some(true), None, None));
+        assert_eq!(
+            (verdicts.get((1, 2), 7), verdicts.get((1, 2), 8), verdicts.get((1, 3), 7)),
+            (Some(true), None, None)
+        );
         verdicts.insert((1, 2), 8, false);
         assert_eq!((verdicts.get((1, 2), 7), verdicts.get((1, 2), 8)), (None, Some(false)));
         for place in 0..MAX_PAIRS as u64 {

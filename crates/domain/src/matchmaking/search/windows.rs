@@ -38,12 +38,16 @@ impl Windows {
         }
         let key = |index: u16| {
             let candidate = field.get(index);
-            let waiting = candidate.filter(|_| balances).and_then(|candidate| search.pools.get(candidate.slot));
-            let rating = waiting.map(|waiting| waiting.profile.rating / f64::from(waiting.profile.size.max(1)));
+            let waiting =
+                candidate.filter(|_| balances).and_then(|candidate| search.pools.get(candidate.slot));
+            let rating =
+                waiting.map(|waiting| waiting.profile.rating / f64::from(waiting.profile.size.max(1)));
             rating.or_else(|| candidate?.values.first().copied()).unwrap_or_default()
         };
-        let mut sorted: Vec<(f64, u16)> =
-            (0..field.list.len()).filter_map(|at| u16::try_from(at).ok()).map(|index| (key(index), index)).collect();
+        let mut sorted: Vec<(f64, u16)> = (0..field.list.len())
+            .filter_map(|at| u16::try_from(at).ok())
+            .map(|index| (key(index), index))
+            .collect();
         sorted.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         let sorted: Vec<u16> = sorted.into_iter().map(|(_, index)| index).collect();
         let root = sorted.iter().position(|index| *index == 0)?;
@@ -115,7 +119,9 @@ impl Search<'_> {
                     if self.cost - begun > GIVING_WAY {
                         return teams;
                     }
-                    let Some(younger) = chosen.get(at).copied().filter(|younger| *younger > older) else { break };
+                    let Some(younger) = chosen.get(at).copied().filter(|younger| *younger > older) else {
+                        break;
+                    };
                     let Some(instead) = self.instead(field, goal, &chosen, younger, older) else { continue };
                     if let Some(made) = self.fill(field, goal, &instead) {
                         teams = made;
@@ -129,7 +135,14 @@ impl Search<'_> {
     }
 
     /// The chosen ones with `older` in the place of `younger`, if they go together.
-    fn instead(&mut self, field: &Field, goal: &Goal, chosen: &[u16], younger: u16, older: u16) -> Option<Vec<u16>> {
+    fn instead(
+        &mut self,
+        field: &Field,
+        goal: &Goal,
+        chosen: &[u16],
+        younger: u16,
+        older: u16,
+    ) -> Option<Vec<u16>> {
         self.spend(1);
         let (out, new) = (field.get(younger)?, *field.get(older)?);
         if out.size != new.size || !self.is_here(&new) {

@@ -17,7 +17,14 @@ const COMPARED: usize = 20;
 
 pub(crate) fn queue(teams: u32, players_per_team: u32, rules: Vec<Rule>) -> Queue {
     let ticket_expiration = secs(600);
-    Queue { teams, players_per_team, min_players_per_team: players_per_team, ticket_expiration, rules, ..Queue::default() }
+    Queue {
+        teams,
+        players_per_team,
+        min_players_per_team: players_per_team,
+        ticket_expiration,
+        rules,
+        ..Queue::default()
+    }
 }
 
 pub(crate) fn balance(most: f64) -> Rule {
@@ -117,7 +124,11 @@ fn parties_hide_nobody_where_teams_have_to_be_even() {
     table.parties("five", 40, 5);
     assert_eq!(table.settled(4), (20, BTreeMap::from([(5, 40)])));
     // And where numbers have to be near, or players are looked at.
-    let kinds = [distance(100.0), Rule::new("blocked", RuleKind::NotBlocked), pair("ticket.size == candidate.size", Need::Required)];
+    let kinds = [
+        distance(100.0),
+        Rule::new("blocked", RuleKind::NotBlocked),
+        pair("ticket.size == candidate.size", Need::Required),
+    ];
     for rule in kinds {
         let name = rule.name.clone();
         let mut table = Table::with(queue(2, 5, vec![rule]));
@@ -176,7 +187,10 @@ fn several_outliers_keep_nobody_else_from_playing() {
 fn matches_of_which_every_pair_is_compared_form() {
     let rules = [
         ("blocked", Rule::new("blocked", RuleKind::NotBlocked)),
-        ("required", pair("ticket.properties.mode == candidate.properties.mode || ticket.size > `9`", Need::Required)),
+        (
+            "required",
+            pair("ticket.properties.mode == candidate.properties.mode || ticket.size > `9`", Need::Required),
+        ),
         ("preferred", pair("ticket.properties.mode == candidate.properties.mode", Need::Preferred)),
     ];
     for (name, rule) in rules {
@@ -211,10 +225,13 @@ fn large_matches_do_without_whom_somebody_has_blocked() {
 #[test]
 fn two_with_one_code_find_each_other_behind_any_number_of_others() {
     let same = "ticket.properties.code == candidate.properties.code";
-    for expression in [same, "ticket.size == candidate.size && candidate.properties.code == ticket.properties.code"] {
+    for expression in
+        [same, "ticket.size == candidate.size && candidate.properties.code == ticket.properties.code"]
+    {
         for others in [94, 600] {
             let mut table = Table::with(queue(2, 1, vec![pair(expression, Need::Required)]));
-            let coded = |code: &str, name: &str| with_properties(&format!(r#"{{"code":"{code}"}}"#), spec(&[name]));
+            let coded =
+                |code: &str, name: &str| with_properties(&format!(r#"{{"code":"{code}"}}"#), spec(&[name]));
             table.start("ann", coded("x", "ann"));
             for n in 0..others {
                 let name = format!("p{n}");
@@ -275,7 +292,9 @@ fn an_equality_in_an_expression_relaxes_with_it() {
 
 #[test]
 fn large_teams_form_at_once() {
-    for (teams, per_team, waiting) in [(1, 300, 900), (1, 400, 400), (2, 250, 500), (1, 1_000, 1_000), (2, 500, 1_000)] {
+    for (teams, per_team, waiting) in
+        [(1, 300, 900), (1, 400, 400), (2, 250, 500), (1, 1_000, 1_000), (2, 500, 1_000)]
+    {
         for rules in [vec![], vec![distance(100.0)]] {
             let with = rules.len();
             let mut table = Table::with(queue(teams, per_team, rules));
@@ -289,7 +308,8 @@ fn large_teams_form_at_once() {
             assert!(ticks <= 5, "{teams}x{per_team}: {ticks}");
             let first = table.formed().swap_remove(0);
             assert!(first.iter().all(|team| team.len() == per_team as usize));
-            let oldest: std::collections::BTreeSet<String> = (0..teams * per_team).map(|n| format!("p{n}")).collect();
+            let oldest: std::collections::BTreeSet<String> =
+                (0..teams * per_team).map(|n| format!("p{n}")).collect();
             assert_eq!(table.together()[0], oldest);
         }
     }
@@ -421,7 +441,11 @@ fn tickets_too_large_for_the_queue_hide_nobody() {
 /// What comes has its turn beside searches that go on, and they have theirs beside what comes.
 #[test]
 fn neither_searches_that_go_on_nor_tickets_that_come_starve_the_others() {
-    let mut table = Table::with(queue(1, 60, vec![pair("ticket.size == candidate.size || ticket.size > `9`", Need::Required)]));
+    let mut table = Table::with(queue(
+        1,
+        60,
+        vec![pair("ticket.size == candidate.size || ticket.size > `9`", Need::Required)],
+    ));
     table.parties("p", 60, 1);
     table.tick();
     assert_eq!(table.formed().len(), 0, "this takes a while");

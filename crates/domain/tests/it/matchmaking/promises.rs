@@ -21,7 +21,8 @@ const SMALL: u64 = 10;
 const EVEN: u64 = 20;
 
 fn rules() -> impl Strategy<Value = Vec<Rule>> {
-    let number = |most| RuleKind::Distance { property: "mmr".into(), measure: Measure::Average, most, missing: 0.0 };
+    let number =
+        |most| RuleKind::Distance { property: "mmr".into(), measure: Measure::Average, most, missing: 0.0 };
     let pair = |text: &str| RuleKind::Expression {
         expression: text.into(),
         about: About::Pair,
@@ -30,7 +31,10 @@ fn rules() -> impl Strategy<Value = Vec<Rule>> {
     let all = vec![
         Rule::new("skill", number(120.0)),
         Rule::new("near", pair("ticket.properties.code == candidate.properties.code")),
-        Rule::new("or", pair("ticket.size != candidate.size || ticket.properties.code == candidate.properties.code")),
+        Rule::new(
+            "or",
+            pair("ticket.size != candidate.size || ticket.properties.code == candidate.properties.code"),
+        ),
         Rule::new("blocked", RuleKind::NotBlocked),
         balance(60.0),
     ];
@@ -54,7 +58,10 @@ fn wish() -> impl Strategy<Value = Wish> {
 
 fn spec_of(n: usize, wish: &Wish, largest: usize) -> TicketSpec {
     let code = format!(r#"{{"code":"{}"}}"#, wish.code);
-    let mut spec = with_properties(&code, rated(f64::from(wish.rating), party(&format!("t{n}"), wish.size.min(largest))));
+    let mut spec = with_properties(
+        &code,
+        rated(f64::from(wish.rating), party(&format!("t{n}"), wish.size.min(largest))),
+    );
     spec.parties[0].players[0].blocked.extend(wish.blocks.map(|whom| player_id(&format!("t{whom}-0"))));
     spec
 }
