@@ -407,7 +407,7 @@ mod tests {
             let best = best.fold(f64::INFINITY, f64::min);
             assert!(least_apart(&items, two) <= best + 1e-9, "{outlier}: {best}");
             assert!(least_apart(&items, two) > best - 15.0, "{outlier}: the bound is of use");
-            assert_eq!(pack(&items, two, Some(best + 1e-6)).is_some(), true);
+            assert!(pack(&items, two, Some(best + 1e-6)).is_some());
             assert_eq!(pack(&items, two, Some(best - 1e-3)), None);
         }
     }

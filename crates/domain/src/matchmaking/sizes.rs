@@ -144,7 +144,7 @@ impl Filling<'_> {
         }
         *cost += (count * self.sizes.len()) as u64 / 4 + 1;
         let mut left = left.to_vec();
-        teams.sort_by(|a, b| b.0.cmp(&a.0));
+        teams.sort_by_key(|(room, _)| core::cmp::Reverse(*room));
         for (room, counts) in &mut teams {
             if *room == 0 {
                 continue;

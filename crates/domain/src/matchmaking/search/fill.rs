@@ -48,7 +48,7 @@ impl Search<'_> {
             }
             let teams = self.by_sizes(field, goal, &tickets)?;
             return if self.rules.balances() {
-                self.evened_out(&slots, &items, teams, limit)
+                self.evened_out(&slots, &items, &teams, limit)
             } else {
                 Some(teams)
             };
@@ -63,7 +63,13 @@ impl Search<'_> {
     }
 
     /// The same tickets in teams that are as even as they have to be.
-    fn evened_out(&mut self, slots: &[Slot], items: &[Item], teams: Made, limit: f64) -> Option<Made> {
+    fn evened_out(
+        &mut self,
+        slots: &[Slot],
+        items: &[Item],
+        teams: &[Vec<Slot>],
+        limit: f64,
+    ) -> Option<Made> {
         let team_of = |slot: &Slot| teams.iter().position(|team| team.contains(slot));
         let team_of = slots.iter().map(|slot| team_of(slot).and_then(|team| u32::try_from(team).ok()));
         let mut team_of: Vec<u32> = team_of.collect::<Option<_>>()?;
