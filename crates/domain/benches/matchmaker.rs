@@ -1,10 +1,11 @@
 //! How the matchmaker's cost grows with the tickets that wait: `cargo bench -p sortie-domain --bench matchmaker`.
 //!
-//! `-- --tickets 1000000` measures one size, `--queue 1v1-skill` one queue, `--steady`, `--crowd` or `--rare` one of the three
-//! loads. They are in `crates/load`.
+//! `-- --tickets 1000000` measures one size, `--queue 1v1-skill` one queue, `--steady`, `--crowd`, `--rare` or `--kinds` one of
+//! the four loads. They are in `crates/load`.
 #![allow(clippy::panic, reason = "a benchmark fails by panicking")]
 #![allow(missing_docs, reason = "nothing here is public")]
 
+use sortie_load::kinds::{self, Kind};
 use sortie_load::steady::Plan;
 use sortie_load::{Case, crowd, rare, steady};
 
@@ -13,7 +14,7 @@ const SIZES: [u32; 4] = [1_000, 10_000, 100_000, 1_000_000];
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
-    let one = ["--steady", "--crowd", "--rare"].into_iter().any(has);
+    let one = ["--steady", "--crowd", "--rare", "--kinds"].into_iter().any(has);
     let wanted = |load: &str| !one || has(load);
     let value = |flag: &str| {
         let at = arguments.iter().position(|argument| argument == flag)?;
@@ -21,6 +22,13 @@ fn main() {
     };
     let only: Option<u32> =
         value("--tickets").map(|text| text.parse().unwrap_or_else(|error| panic!("--tickets: {error}")));
+    if wanted("--kinds") && value("--queue").is_none() {
+        for kind in Kind::ALL {
+            for size in only.map_or_else(|| SIZES.to_vec(), |only| vec![only]) {
+                println!("{}", kinds::run(kind, size).unwrap_or_else(|failure| panic!("{failure}")));
+            }
+        }
+    }
     let case =
         value("--queue").map(|name| Case::named(name).unwrap_or_else(|| panic!("no queue is named {name}")));
     for case in case.map_or_else(|| Case::ALL.to_vec(), |case| vec![case]) {

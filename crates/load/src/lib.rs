@@ -9,6 +9,7 @@
 //! | [`steady`] | many wait, and about as many leave as come |
 //! | [`crowd`] | all come at once |
 //! | [`rare`] | steps that look at much: other rules, a restart, the answer of a hook |
+//! | [`kinds`] | each kind of rule and pool that makes searches long |
 //! | [`scan`] | the plain way: every ticket is compared with every other |
 //! | [`host`] | a matchmaker in virtual time, and how long its steps take |
 //! | [`times`] | percentiles |
@@ -20,6 +21,7 @@
 pub mod case;
 pub mod crowd;
 pub mod host;
+pub mod kinds;
 pub mod rare;
 pub mod scan;
 pub mod steady;

@@ -232,6 +232,42 @@ pub fn even(queue: &Queue, teams: &[Vec<&Ticket>], now: Timestamp) -> bool {
     apart(queue, &tickets, &numbers, now).is_none_or(|(apart, limit)| apart <= limit + ROUNDING)
 }
 
+/// How many matches of `teams` full teams can be taken out of tickets of these sizes, one after the other: exact in whether
+/// there is any.
+#[must_use]
+pub fn most_matches(teams: usize, size: usize, sizes: &[usize]) -> usize {
+    let mut counts = vec![0; size + 1];
+    sizes.iter().filter(|of| **of <= size).for_each(|of| counts[*of] += 1);
+    let mut matches = 0;
+    while takes_teams(teams, size, &mut counts) {
+        matches += 1;
+    }
+    matches
+}
+
+/// Takes so many teams out of the tickets of each size, if that can be done.
+fn takes_teams(teams: usize, size: usize, counts: &mut Vec<usize>) -> bool {
+    teams == 0 || takes_team(teams, size, size, size, counts)
+}
+
+/// Takes the rest of a team, of tickets no larger than `largest`, and then the other teams.
+fn takes_team(teams: usize, size: usize, room: usize, largest: usize, counts: &mut Vec<usize>) -> bool {
+    if room == 0 {
+        return takes_teams(teams - 1, size, counts);
+    }
+    for of in (1..=largest.min(room)).rev() {
+        if counts[of] == 0 {
+            continue;
+        }
+        counts[of] -= 1;
+        if takes_team(teams, size, room - of, of, counts) {
+            return true;
+        }
+        counts[of] += 1;
+    }
+    false
+}
+
 /// Whether all tickets accept one another, and a region, at a time.
 #[must_use]
 pub fn go_together(queue: &Queue, tickets: &[&Ticket], now: Timestamp) -> bool {

@@ -14,6 +14,7 @@ use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::fmt;
 
 use jmespath::ast::Ast;
@@ -117,6 +118,15 @@ impl Requirement {
     /// The expression as a conjunction of equalities, if it is one.
     pub(crate) const fn conjunction(&self) -> Option<&Conjunction> {
         self.conjunction.as_ref()
+    }
+
+    /// The paths at which these two fields of what it looks at must have equal values, if it is to be true.
+    pub(crate) fn shared_paths(&self, one: &str, other: &str) -> Vec<Path> {
+        let mut found = Vec::new();
+        if let Some(ast) = &self.ast {
+            conjunction::shared_paths(ast, (one, other), &mut found);
+        }
+        found
     }
 
     /// About how many bytes it takes, at most: whatever is neither a letter nor a digit may begin an operator or a value.

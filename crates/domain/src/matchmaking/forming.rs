@@ -7,6 +7,10 @@
 //! Where the rules of a queue are new, or the process is, all who wait in it are looked at once: by a *sweep*, which is a
 //! place in the queue that moves on with each tick. Queues are swept in turns, and meanwhile half of each tick is for
 //! what else there is, so that neither a large queue nor those who come hold up the others.
+//!
+//! A search that was cut goes on in the next ticks. While there are such searches, a part of each tick is theirs, and
+//! what else there is left; each of them has at most one turn. They do not make ticks follow one another without a
+//! pause, because some of them have no end that anybody lives to see.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -20,9 +24,9 @@ use super::hooks;
 use super::model::{FailCause, Named, Ticket, TicketSpec, TicketState};
 use super::pools::{Slot, Waiting};
 use super::rules::{Ruleset, judged_bytes};
-use super::search::{Aim, Found, Search};
+use super::search::{COMPARISONS_PER_TURN, Found, Hunt, Outcome, Search};
 use super::settings::{Backfill, ExpirationAction};
-use super::{BrokenRule, Event, Matchmaker, Turn};
+use super::{BrokenRule, Event, Matchmaker, Turn, is_broken};
 use crate::ids::{MatchId, QueueId, RegionId, TicketId};
 use crate::size::Size;
 use crate::time::Timestamp;
@@ -31,6 +35,12 @@ use crate::time::Timestamp;
 pub const WORK_PER_TICK: u64 = 200_000;
 /// What of it is left to sweeps, while there are any.
 const WORK_OF_SWEEPS: u64 = WORK_PER_TICK / 2;
+/// What of it is left to searches that were cut, while there are any.
+const WORK_OF_UNFINISHED: u64 = WORK_PER_TICK / 4;
+/// Older roots whose searches go on that may have the place of the root of a match.
+const MAX_OLDER: usize = 16;
+/// Less than this is no turn of a search.
+const LEAST_TURN: u64 = COMPARISONS_PER_TURN / 8;
 /// Tickets of one queue that are swept before the next queue has its turn.
 const SWEPT_AT_A_TURN: usize = 64;
 /// What finding out what a ticket demands costs, likewise.
@@ -117,7 +127,8 @@ impl Matchmaker {
         }
         let next = beside.formed_at + self.state.settings.tick;
         let carried = (beside.carried || !beside.answers.is_empty()).then_some(beside.formed_at);
-        let changed = (!beside.due.is_empty() || self.round_is_due()).then_some(next);
+        let changed = !beside.due.is_empty() || !beside.unfinished.is_empty() || self.round_is_due();
+        let changed = changed.then_some(next);
         let widens = beside.pools.next_timer().map(|at| at.max(next));
         [carried, changed, widens].into_iter().flatten().min()
     }
@@ -139,32 +150,35 @@ impl Turn<'_> {
         }
         self.maker.beside.formed_at = self.now;
         self.maker.beside.carried = false;
-        let sweeps = if self.maker.beside.due.sweeps.is_empty() { 0 } else { WORK_OF_SWEEPS };
+        let of_unfinished = if self.maker.beside.unfinished.is_empty() { 0 } else { WORK_OF_UNFINISHED };
+        let most = WORK_PER_TICK - of_unfinished;
+        let at_first = if self.maker.beside.due.sweeps.is_empty() { most } else { most - WORK_OF_SWEEPS };
         while let Some(place) = self.maker.beside.pools.take_due(self.now) {
             self.work += ENTER_COST / 4;
             if !self.broken(BrokenRule::ForgetWidening) {
                 self.maker.beside.due.tickets.insert(place);
             }
-            if !self.has_room(WORK_PER_TICK - sweeps) {
+            if !self.has_room(at_first) {
                 break;
             }
         }
-        self.take_answers(WORK_PER_TICK - sweeps);
+        self.take_answers(at_first);
         // Seats that were offered are for those who wait, before those who have only come.
         self.look_at_offers(Backfill::First);
-        self.look_at_due(WORK_PER_TICK - sweeps);
-        self.sweep();
-        self.look_at_due(WORK_PER_TICK);
+        self.look_at_due(at_first);
+        self.sweep(most);
+        self.look_at_due(most);
         // Only now is it known for whom there is no new match.
         self.look_at_offers(Backfill::Last);
-        while self.has_room(WORK_PER_TICK) {
+        while self.has_room(most) {
             let Some(place) = self.maker.beside.due.unmatched.pop_first() else { break };
             if let Some(slot) = self.maker.beside.pools.slot(place) {
                 self.take_seats(slot);
             }
         }
         self.begin_rounds();
-        self.maker.beside.carried = !self.has_room(WORK_PER_TICK);
+        self.maker.beside.carried = !self.has_room(most);
+        self.go_on_searching();
     }
 
     /// Those who came, came back or demand less, oldest first, until so much is done.
@@ -187,8 +201,8 @@ impl Turn<'_> {
     }
 
     /// Looks at all who wait in a queue, oldest first, some in each tick.
-    fn sweep(&mut self) {
-        while self.has_room(WORK_PER_TICK) {
+    fn sweep(&mut self, most: u64) {
+        while self.has_room(most) {
             let Some((queue, after)) = self.maker.beside.due.next_sweep() else { break };
             let line = self.state().index.lines.get(&queue);
             let next = line.into_iter().flat_map(|line| line.by_place.range(after + 1..));
@@ -198,7 +212,7 @@ impl Turn<'_> {
                 continue;
             }
             for place in places {
-                if !self.has_room(WORK_PER_TICK) {
+                if !self.has_room(most) {
                     break;
                 }
                 self.maker.beside.due.tickets.remove(&place);
@@ -223,7 +237,7 @@ impl Turn<'_> {
         }
         if former && !by_rules {
             self.maker.beside.due.rounds.insert(queue);
-        } else if let Some(found) = self.search(slot, Aim::Equal) {
+        } else if let Some(found) = self.search(slot) {
             self.propose(&found);
             return;
         }
@@ -299,17 +313,75 @@ impl Turn<'_> {
         Some(slot)
     }
 
-    fn search(&mut self, slot: Slot, aim: Aim) -> Option<Found> {
+    /// The match for a ticket that is looked at; where it is not found in one turn, it is looked for in the next ticks.
+    fn search(&mut self, slot: Slot) -> Option<Found> {
+        self.search_within(slot, None, self.maker.turn())
+    }
+
+    fn search_within(&mut self, slot: Slot, hunt: Option<Hunt>, budget: u64) -> Option<Found> {
         let broken = self.maker.broken_rule();
         let beside = &mut self.maker.beside;
-        let rules = Arc::clone(&beside.pools.get(slot)?.rules);
-        let mut search = Search::new(&beside.pools, &rules, &beside.documents, broken);
-        let found = search.find(slot, aim);
+        let waiting = beside.pools.get(slot)?;
+        let (rules, queue, place) =
+            (Arc::clone(&waiting.rules), waiting.queue.clone(), waiting.profile.place);
+        let is_new = hunt.is_none();
+        beside.unfinished.remove(place);
+        let documents = &beside.documents;
+        let search = Search::new(&beside.pools, &rules, documents, &mut beside.verdicts, broken);
+        let mut search = search.within(budget);
+        let outcome = match hunt {
+            Some(hunt) => search.go_on(slot, hunt),
+            None => search.begin(slot),
+        };
         self.work += search.cost;
-        if found.is_none() && search.cut {
-            beside.cut_searches += 1;
+        match outcome {
+            Outcome::Found(mut found) => {
+                let older = beside.unfinished.older(&queue, place, MAX_OLDER);
+                let older: Vec<Slot> =
+                    older.into_iter().filter_map(|place| beside.pools.slot(place)).collect();
+                if !older.is_empty() && !rules.balances() {
+                    let documents = &beside.documents;
+                    let mut search =
+                        Search::new(&beside.pools, &rules, documents, &mut beside.verdicts, broken);
+                    let gave_way = search.give_way(slot, &mut found, &older);
+                    self.work += search.cost;
+                    if gave_way {
+                        // It looks for another one.
+                        beside.due.tickets.insert(place);
+                    }
+                }
+                Some(found)
+            }
+            Outcome::Nothing => None,
+            Outcome::Cut(hunt) => {
+                let beside = &mut self.maker.beside;
+                beside.cut_searches += u64::from(is_new);
+                if !is_broken(broken, BrokenRule::ForgetUnfinished) {
+                    beside.unfinished.insert(&queue, place, hunt);
+                }
+                None
+            }
         }
-        found
+    }
+
+    /// Searches that were cut, each at most one turn.
+    fn go_on_searching(&mut self) {
+        for _ in 0..self.maker.beside.unfinished.len() {
+            if WORK_PER_TICK.saturating_sub(self.work) < LEAST_TURN || self.is_full() {
+                break;
+            }
+            let Some((place, hunt)) = self.maker.beside.unfinished.next() else { break };
+            let Some(slot) = self.maker.beside.pools.slot(place) else { continue };
+            let budget = self.maker.turn().min(2 * (WORK_PER_TICK - self.work));
+            if let Some(found) = self.search_within(slot, Some(hunt), budget) {
+                self.propose(&found);
+            }
+        }
+        while self.has_room(WORK_PER_TICK) {
+            let Some(place) = self.maker.beside.unfinished.next_anew() else { break };
+            self.work += SKIP_COST;
+            self.maker.beside.due.tickets.insert(place);
+        }
     }
 
     /// A ticket that has waited as long as its queue lets it: a last look where the queue wants one, then the end.
@@ -325,7 +397,7 @@ impl Turn<'_> {
         if last == Some(ExpirationAction::Minimum)
             && let Some(slot) = self.enter_pools(place)
         {
-            let found = self.search(slot, Aim::Equal).or_else(|| self.search(slot, Aim::Last));
+            let found = self.search(slot).or_else(|| self.search_last(slot));
             if let Some(found) = found {
                 self.propose(&found);
                 return;
@@ -334,6 +406,17 @@ impl Turn<'_> {
         if let Some(ticket) = self.state().named(id) {
             self.emit(Event::TicketTimedOut { ticket });
         }
+    }
+
+    /// Whoever is there, for a ticket that expires.
+    fn search_last(&mut self, slot: Slot) -> Option<Found> {
+        let broken = self.maker.broken_rule();
+        let beside = &mut self.maker.beside;
+        let rules = Arc::clone(&beside.pools.get(slot)?.rules);
+        let mut search = Search::new(&beside.pools, &rules, &beside.documents, &mut beside.verdicts, broken);
+        let found = search.last(slot);
+        self.work += search.cost;
+        found
     }
 
     /// Makes a match of what was found.

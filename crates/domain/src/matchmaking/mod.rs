@@ -10,7 +10,8 @@
 //! | `backfill` | free seats of running matches |
 //! | `hooks` | those that are built in, and how hooks stack |
 //! | `forming` | a tick: which tickets are looked at, and what becomes of what is found |
-//! | `search`, `packing` | is there a match for this ticket, and of whom; how tickets fill teams |
+//! | `search` | is there a match for this ticket, and of whom; searches that go on in later ticks |
+//! | `sizes`, `packing` | whether sizes fill teams; how tickets do |
 //! | `pools`, `rules`, `documents` | who is in reach of whom; what each ticket demands at a time; what expressions look at |
 //! | `rated` | what nobody may say of themselves, because rules judge by it |
 //! | [`order`] | what a ticket asks for, by its content; keys |
@@ -50,6 +51,7 @@ mod rated;
 mod rules;
 mod search;
 pub mod settings;
+mod sizes;
 mod slab;
 mod state;
 mod ticket_lifecycle;
@@ -76,6 +78,7 @@ use match_lifecycle::HookAnswer;
 use model::{DissolveCause, Stage, TicketState};
 use pools::Pools;
 use rules::{Ruleset, Seats};
+use search::{COMPARISONS_PER_TURN, Unfinished, Verdicts};
 use state::State;
 
 /// Most tickets that are not over.
@@ -92,6 +95,9 @@ pub struct Matchmaker {
     beside: Beside,
     #[cfg(feature = "broken-rules")]
     broken: Option<BrokenRule>,
+    /// Comparisons of one turn of a search, where they are not the usual ones.
+    #[cfg(feature = "broken-rules")]
+    turn: Option<u64>,
 }
 
 /// Rules that the simulation breaks on purpose, to show that it would notice.
@@ -151,6 +157,18 @@ pub enum BrokenRule {
     ForgetSize,
     /// A step takes all there is to do, however much.
     UnboundedStep,
+    /// A search that was cut does not go on.
+    ForgetUnfinished,
+    /// Large teams, whose mixes of sizes are not worked out, are never filled.
+    SmallTeamsOnly,
+    /// Candidates are the oldest, whatever their sizes.
+    CandidatesOfOneSize,
+    /// Where the oldest make no even teams, nobody does.
+    OutlierKeepsAll,
+    /// Asking an expression about two tickets takes a turn, and its answer is forgotten.
+    PairsAreDear,
+    /// Those whose distance has relaxed are not found far from their own number.
+    FewCells,
 }
 
 impl BrokenRule {
@@ -183,6 +201,12 @@ impl BrokenRule {
         Self::ForgetBalance,
         Self::ForgetSize,
         Self::UnboundedStep,
+        Self::ForgetUnfinished,
+        Self::SmallTeamsOnly,
+        Self::CandidatesOfOneSize,
+        Self::OutlierKeepsAll,
+        Self::PairsAreDear,
+        Self::FewCells,
     ];
 }
 
@@ -208,7 +232,10 @@ struct Beside {
     timers_first: bool,
     /// Answers of hooks that form matches, of which the next ticks take the rest.
     answers: BTreeMap<QueueId, HookAnswer>,
-    /// Searches that ended at a limit with nothing found.
+    /// Searches that go on in the next ticks, and what they learnt of pairs of tickets.
+    unfinished: Unfinished,
+    verdicts: Verdicts,
+    /// Searches that were not finished in one turn.
     cut_searches: u64,
     documents: Documents,
     /// How long tickets waited lately.
@@ -228,6 +255,8 @@ impl Matchmaker {
             beside: Beside::default(),
             #[cfg(feature = "broken-rules")]
             broken: None,
+            #[cfg(feature = "broken-rules")]
+            turn: None,
         }
     }
 
@@ -235,6 +264,23 @@ impl Matchmaker {
     #[cfg(feature = "broken-rules")]
     pub const fn break_rule(&mut self, rule: BrokenRule) {
         self.broken = Some(rule);
+    }
+
+    /// Bounds each turn of a search to so many comparisons, for a simulation in which few searches end in one.
+    #[cfg(feature = "broken-rules")]
+    pub const fn limit_turns(&mut self, comparisons: u64) {
+        self.turn = Some(comparisons);
+    }
+
+    #[cfg(feature = "broken-rules")]
+    fn turn(&self) -> u64 {
+        self.turn.unwrap_or(COMPARISONS_PER_TURN)
+    }
+
+    #[cfg(not(feature = "broken-rules"))]
+    #[allow(clippy::unused_self, reason = "the same call as with the feature")]
+    const fn turn(&self) -> u64 {
+        COMPARISONS_PER_TURN
     }
 
     fn broken(&self, rule: BrokenRule) -> bool {
@@ -263,7 +309,9 @@ impl Matchmaker {
     /// Goes by the rules in force. What has to be looked at again because of them is so by ticks: with many who wait,
     /// it is more than one step may do.
     fn take_over_rules(&mut self) {
+        self.beside.verdicts.clear();
         for queue in self.beside.pools.configure(self.state.queues()) {
+            self.beside.unfinished.forget(&queue);
             if self.state.index.lines.contains_key(&queue) {
                 self.beside.due.sweeps.insert(queue.clone(), 0);
             }
@@ -341,6 +389,7 @@ impl<'a> Turn<'a> {
             if let Some(ticket) = self.maker.state.ticket(id) {
                 self.maker.beside.pools.remove(ticket.place);
                 self.maker.beside.due.tickets.remove(&ticket.place);
+                self.maker.beside.unfinished.remove(ticket.place);
             }
         };
         match event {
@@ -356,6 +405,7 @@ impl<'a> Turn<'a> {
     /// The ticket at this place is in a match from now on.
     fn take_place(&mut self, place: u64) {
         self.maker.beside.due.tickets.remove(&place);
+        self.maker.beside.unfinished.remove(place);
         if !self.broken(BrokenRule::MatchTwice) {
             self.maker.beside.pools.remove(place);
         }

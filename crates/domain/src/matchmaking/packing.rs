@@ -1,9 +1,12 @@
 //! How tickets of different sizes fill teams.
 //!
 //! Exact where that is small: for the usual team sizes every mix of ticket sizes that fills the teams is worked out
-//! once, so that a search knows at once whether the sizes at hand can do at all. A pool of nothing but parties of three
-//! has no five against five, and that must not take a search to find out. Where there are too many mixes, sizes are
-//! tried with a bound; for large matches the first try nearly always does.
+//! once, so that a search knows at once whether the sizes at hand can do at all. Where there are too many mixes, `sizes`
+//! answers without them.
+//!
+//! Teams that have to be even are made in three ways, because no one way is good for all: sets that cannot be even are told
+//! by a bound; small ones are tried in every way; and what was found is evened out by exchanging tickets of one
+//! size between two teams, which is what makes large ones even.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
@@ -11,11 +14,19 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 /// Most mixes of ticket sizes that are worked out for one queue and team size.
-const MAX_MIXES: usize = 4096;
+const MAX_MIXES: usize = 512;
 /// Largest team whose mixes are worked out, in players.
 const MAX_MIXED_TEAM: u16 = 16;
 /// Steps that one packing takes at most.
-pub(crate) const PACKING_STEPS: usize = 2_000;
+const PACKING_STEPS: usize = 2_000;
+/// Tickets up to which every way to make two teams is tried within these.
+const TRIED: usize = 12;
+/// Steps beyond one for each ticket that are taken with more tickets.
+const STEPS_OF_MANY: usize = 200;
+/// Exchanges of two tickets that even out teams, at most.
+const EXCHANGES: usize = 64;
+/// Averages that differ by less than this part are the same.
+const ROUNDING: f64 = 1e-9;
 
 /// How many tickets of each size: `counts[size - 1]`.
 pub(crate) type Mix = Box<[u16]>;
@@ -102,9 +113,125 @@ pub(crate) fn pack(items: &[Item], teams: Teams, most_apart: Option<f64>) -> (Op
         best: None,
         steps: PACKING_STEPS,
     };
+    let limit = most_apart.unwrap_or(f64::INFINITY);
+    if least_apart(items, teams) > limit * (1.0 + ROUNDING) + ROUNDING {
+        return (None, 1 + items.len() / 8);
+    }
+    let steps = if items.len() <= TRIED || most_apart.is_none() {
+        PACKING_STEPS
+    } else {
+        STEPS_OF_MANY + items.len()
+    };
+    packing.steps = steps;
     packing.place(0);
-    let near = packing.best.filter(|(apart, _)| most_apart.is_none_or(|most| *apart <= most));
-    (near.map(|(_, team_of)| team_of), PACKING_STEPS - packing.steps)
+    let taken = steps - packing.steps;
+    let Some((apart, mut team_of)) = packing.best else { return (None, taken) };
+    if most_apart.is_none() || apart == 0.0 || items.len() <= TRIED {
+        return ((apart <= limit).then_some(team_of), taken);
+    }
+    let (apart, exchanges) = even_out(items, count, &mut team_of);
+    ((apart <= limit).then_some(team_of), taken + exchanges)
+}
+
+/// How far the averages of full teams of these items are apart at least, by where the strongest and the weakest would be.
+fn least_apart(items: &[Item], teams: Teams) -> f64 {
+    if teams.count < 2 || teams.least != teams.most {
+        return 0.0;
+    }
+    let by_player = |item: &Item| item.rating / f64::from(item.size.max(1));
+    let mut sorted: Vec<Item> = items.to_vec();
+    sorted.sort_by(|a, b| by_player(a).total_cmp(&by_player(b)));
+    let all: f64 = items.iter().map(|item| item.rating).sum();
+    let others = f64::from((teams.count - 1) * u32::from(teams.most));
+    // The team of the last of these, filled up with the first.
+    let apart = |sorted: &mut dyn Iterator<Item = &Item>, own: Option<&Item>| {
+        let Some(own) = own else { return 0.0 };
+        let (mut room, mut sum) = (teams.most.saturating_sub(own.size), own.rating);
+        for item in sorted {
+            let taken = item.size.min(room);
+            sum += by_player(item) * f64::from(taken);
+            room -= taken;
+        }
+        sum / f64::from(teams.most) - (all - sum) / others
+    };
+    let strongest = apart(&mut sorted.iter(), sorted.last());
+    let weakest = -apart(&mut sorted.iter().rev(), sorted.first());
+    strongest.max(weakest).max(0.0)
+}
+
+/// Exchanges tickets of one size between the strongest and the weakest team as long as that makes the teams more even. Gives
+/// how far they are apart then, and the steps that it took.
+pub(crate) fn even_out(items: &[Item], count: usize, team_of: &mut [u32]) -> (f64, usize) {
+    let mut steps = 0;
+    let mut apart = f64::INFINITY;
+    for _ in 0..EXCHANGES {
+        let averages = averages(items, count, team_of);
+        let order = |a: &(usize, f64), b: &(usize, f64)| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0));
+        let teams = || averages.iter().copied().enumerate();
+        let (Some(weakest), Some(strongest)) = (teams().min_by(order), teams().max_by(order)) else { break };
+        apart = strongest.1 - weakest.1;
+        steps += 1 + items.len() / 16;
+        let Some((one, other)) = exchange(items, team_of, strongest, weakest) else { break };
+        team_of.swap(one, other);
+        let exchanged = spread(&self::averages(items, count, team_of));
+        if exchanged >= apart - ROUNDING * apart.abs() {
+            team_of.swap(one, other);
+            break;
+        }
+        apart = exchanged;
+    }
+    (apart, steps)
+}
+
+/// The two tickets of one size whose exchange makes these two teams most even, by index.
+fn exchange(
+    items: &[Item],
+    team_of: &[u32],
+    (strong, most): (usize, f64),
+    (weak, least): (usize, f64),
+) -> Option<(usize, usize)> {
+    let of_team = |team: usize| {
+        let of = items.iter().enumerate().zip(team_of);
+        of.filter(move |(_, of)| **of as usize == team).map(|((at, item), _)| (at, *item))
+    };
+    let players: u16 = of_team(strong).map(|(_, item)| item.size).sum();
+    // The team would lose so much that both are as strong.
+    let wanted = (most - least) / 2.0 * f64::from(players);
+    let mut weaker: Vec<(u16, f64, usize)> =
+        of_team(weak).map(|(at, item)| (item.size, item.rating, at)).collect();
+    let order = |a: &(u16, f64, usize), size: u16, rating: f64| a.0.cmp(&size).then(a.1.total_cmp(&rating));
+    weaker.sort_by(|a, b| order(a, b.0, b.1).then(a.2.cmp(&b.2)));
+    let mut best: Option<(f64, usize, usize)> = None;
+    for (at, item) in of_team(strong) {
+        let place = weaker.partition_point(|other| order(other, item.size, item.rating - wanted).is_lt());
+        for (size, rating, other) in weaker.get(place.saturating_sub(1)..).unwrap_or_default().iter().take(2)
+        {
+            let off = (item.rating - rating - wanted).abs();
+            if *size == item.size && item.rating > *rating && best.is_none_or(|(least, ..)| off < least) {
+                best = Some((off, at, *other));
+            }
+        }
+    }
+    best.map(|(_, one, other)| (one, other))
+}
+
+fn averages(items: &[Item], count: usize, team_of: &[u32]) -> Vec<f64> {
+    let mut teams = vec![Item { size: 0, rating: 0.0 }; count];
+    for (item, team) in items.iter().zip(team_of) {
+        if let Some(team) = teams.get_mut(*team as usize) {
+            team.size += item.size;
+            team.rating += item.rating;
+        }
+    }
+    teams.into_iter().filter(|team| team.size > 0).map(|team| team.rating / f64::from(team.size)).collect()
+}
+
+/// How far these averages are apart.
+fn spread(averages: &[f64]) -> f64 {
+    let (least, most) = averages.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), value| {
+        (least.min(*value), most.max(*value))
+    });
+    if most < least { 0.0 } else { most - least }
 }
 
 struct Packing<'a> {
@@ -184,14 +311,10 @@ impl Packing<'_> {
         apart == 0.0
     }
 
-    /// How far the averages of teams are apart.
     fn apart(&self) -> f64 {
-        let averages = self.filled.iter().filter(|filled| filled.size > 0);
-        let averages = averages.map(|filled| filled.rating / f64::from(filled.size));
-        let (least, most) = averages.fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), average| {
-            (least.min(average), most.max(average))
-        });
-        if most < least { 0.0 } else { most - least }
+        let filled = self.filled.iter().filter(|filled| filled.size > 0);
+        let averages: Vec<f64> = filled.map(|filled| filled.rating / f64::from(filled.size)).collect();
+        spread(&averages)
     }
 }
 
@@ -252,6 +375,41 @@ mod tests {
         let two = Teams { count: 2, least: 2, most: 2 };
         assert_eq!(pack(&uneven, two, Some(10.0)), None);
         assert!(pack(&uneven, two, Some(49.5)).is_some());
+    }
+
+    fn apart(items: &[Item], team_of: &[u32]) -> f64 {
+        spread(&averages(items, 2, team_of))
+    }
+
+    #[test]
+    fn large_teams_are_evened_out() {
+        let two = Teams { count: 2, least: 100, most: 100 };
+        let ratings: Vec<Item> = (0..200).map(|n| solo(f64::from(n * n % 1_009) * 3.0)).collect();
+        let teams = pack(&ratings, two, Some(1.0)).expect("sums within 100 of 300,000");
+        assert!(apart(&ratings, &teams) <= 1.0);
+        // Duos and solos, in teams of fifty.
+        let parties =
+            (0..50_u16).map(|n| Item { size: if n % 5 == 0 { 2 } else { 1 }, rating: f64::from(n * 40) });
+        let parties: Vec<Item> = parties.collect();
+        let two = Teams { count: 2, least: 30, most: 30 };
+        let teams = pack(&parties, two, Some(20.0)).unwrap();
+        assert!(apart(&parties, &teams) <= 20.0);
+    }
+
+    /// What the bound says can be seen by trying everything.
+    #[test]
+    fn sets_that_cannot_be_even_are_told_without_trying() {
+        let two = Teams { count: 2, least: 3, most: 3 };
+        for outlier in [0.0, 500.0, 1_500.0, 1_800.0, 2_500.0, 4_000.0] {
+            let items: Vec<Item> = [outlier, 1_500.0, 1_510.0, 1_490.0, 1_505.0, 1_495.0].map(solo).to_vec();
+            let all = (0..64_u32).filter(|bits| bits.count_ones() == 3);
+            let best = all.map(|bits| apart(&items, &(0..6).map(|at| bits >> at & 1).collect::<Vec<_>>()));
+            let best = best.fold(f64::INFINITY, f64::min);
+            assert!(least_apart(&items, two) <= best + 1e-9, "{outlier}: {best}");
+            assert!(least_apart(&items, two) > best - 15.0, "{outlier}: the bound is of use");
+            assert!(pack(&items, two, Some(best + 1e-6)).is_some());
+            assert_eq!(pack(&items, two, Some(best - 1e-3)), None);
+        }
     }
 
     #[test]

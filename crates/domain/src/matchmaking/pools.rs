@@ -3,8 +3,12 @@
 //! Tickets of one queue that agree in every equality and can bear one region are a *pool*; a ticket is in a pool for
 //! each region that it can bear, and once its equalities relax, in those of everyone who is as relaxed. Within a pool
 //! tickets lie by *cells* of the first number that rules compare, and by size; within both the oldest is first. So those
-//! who are within reach of a ticket lie side by side: few are read in one go and put in order, and of many the oldest are
-//! found by a merge of a few cells, however many tickets wait.
+//! who are within reach of a ticket lie side by side: few are read in one go and put in order, and of many the oldest of
+//! each size are found by a merge of a few cells, however many tickets wait.
+//!
+//! A ticket whose first distance has relaxed reaches any number, but only two kinds of tickets reach it in return: those
+//! that are as relaxed, which lie in a cell of their own beside their usual one, and those within the widest finite
+//! window of the rule. So whatever is in reach of a ticket lies in a few cells, at any distance.
 //!
 //! All of it is one ordered map with small keys. A map for each pool would be easier to read, but a million tickets can
 //! have nearly as many pools, and a map for each takes several times the memory.
@@ -23,8 +27,8 @@ use super::slab::Slab;
 use crate::ids::{QueueId, RegionId};
 use crate::time::Timestamp;
 
-/// Cells that one look visits on each side of a ticket's own.
-const MAX_CELLS: usize = 32;
+/// The cell of the tickets whose first distance has relaxed; no number has it.
+const RELAXED: i32 = i32::MAX;
 /// Tickets in reach that are read in one go; of more, the oldest are found cell by cell.
 const FEW: usize = 96;
 
@@ -38,7 +42,10 @@ type Spot = (u32, i32, u16, u64);
 pub(crate) type Slot = u32;
 
 /// The tickets of one size in one cell, oldest first.
-type Cell<'a> = btree_map::Range<'a, Spot, Slot>;
+struct Group<'a> {
+    size: u16,
+    tickets: btree_map::Range<'a, Spot, Slot>,
+}
 
 /// How many tickets of each size a pool has.
 struct Pool {
@@ -62,10 +69,6 @@ impl Pool {
         self.counts.iter_mut().filter(|(of, _)| *of == size).for_each(|(_, count)| *count -= 1);
         self.counts.retain(|(_, count)| *count > 0);
     }
-
-    fn count(&self, size: u16) -> u32 {
-        self.counts.iter().find(|(of, _)| *of == size).map_or(0, |(_, count)| *count)
-    }
 }
 
 /// A waiting ticket that is in its pools.
@@ -74,6 +77,8 @@ pub(crate) struct Waiting {
     pub(crate) profile: Profile,
     pub(crate) rules: Arc<Ruleset>,
     cell: i32,
+    /// Whether it also lies in the cell of those whose first distance has relaxed.
+    pub(crate) relaxed: bool,
     /// In the order in which they are searched: fewest relaxed equalities first, then the best region.
     pub(crate) pools: Vec<u32>,
 }
@@ -156,6 +161,7 @@ impl Pools {
             return self.renew(slot, profile);
         }
         self.remove(profile.place);
+        let relaxed = is_relaxed(&rules, &profile);
         let cell = cell_of(profile.values.first().copied().unwrap_or_default(), rules.cell);
         let keys = keys(number, &profile);
         let pools: Vec<u32> = keys.into_iter().map(|key| self.pool(key)).collect();
@@ -164,9 +170,12 @@ impl Pools {
             self.timers.insert((until, place));
         }
         let of = pools.clone();
-        let slot = self.slots.insert(Waiting { queue: queue.clone(), profile, rules, cell, pools });
+        let slot = self.slots.insert(Waiting { queue: queue.clone(), profile, rules, cell, relaxed, pools });
         for pool in of {
             self.spots.insert((pool, cell, size, place), slot);
+            if relaxed {
+                self.spots.insert((pool, RELAXED, size, place), slot);
+            }
             if let Some(pool) = self.pools.get_mut(pool) {
                 pool.add(size);
             }
@@ -187,7 +196,18 @@ impl Pools {
                 self.timers.insert((until, place));
             }
         }
+        let relaxed = is_relaxed(&waiting.rules, &profile);
         waiting.profile = profile;
+        if relaxed != core::mem::replace(&mut waiting.relaxed, relaxed) {
+            for pool in &waiting.pools {
+                let spot = (*pool, RELAXED, waiting.profile.size, place);
+                if relaxed {
+                    self.spots.insert(spot, slot);
+                } else {
+                    self.spots.remove(&spot);
+                }
+            }
+        }
         Some(slot)
     }
 
@@ -214,6 +234,9 @@ impl Pools {
         }
         for number in waiting.pools {
             self.spots.remove(&(number, waiting.cell, waiting.profile.size, place));
+            if waiting.relaxed {
+                self.spots.remove(&(number, RELAXED, waiting.profile.size, place));
+            }
             let Some(pool) = self.pools.get_mut(number) else { continue };
             pool.take(waiting.profile.size);
             if pool.counts.is_empty()
@@ -229,79 +252,77 @@ impl Pools {
         self.pools.get(pool).map_or(0, |pool| pool.players)
     }
 
-    /// How many tickets of a size a pool has.
-    pub(crate) fn count(&self, pool: u32, size: u16) -> u32 {
-        self.pools.get(pool).map_or(0, |pool| pool.count(size))
-    }
-
     /// Whom the region of a pool is named after.
     pub(crate) fn region(&self, pool: u32) -> Option<&RegionId> {
         self.pools.get(pool)?.key.2.as_ref()
     }
 
-    /// The tickets of a pool whose first number may be within the window of `ticket`, oldest first, without itself.
-    pub(crate) fn near(&self, pool: u32, ticket: &Waiting) -> Near<'_> {
+    /// How many tickets of each size a pool has, by size.
+    pub(crate) fn counts(&self, pool: u32) -> &[(u16, u32)] {
+        self.pools.get(pool).map_or(&[], |pool| &pool.counts)
+    }
+
+    /// The tickets of a pool behind the place `after` whose first number may be within the window of `ticket`, oldest
+    /// first, without itself; with those whose distance has relaxed wherever they are, if `relaxed`.
+    pub(crate) fn near(&self, pool: u32, ticket: &Waiting, relaxed: bool, after: u64) -> Near<'_> {
         let (low, high) = reach(ticket);
         let all = self.spots.range((pool, low, 0, 0)..=(pool, high, u16::MAX, u64::MAX));
+        let everywhere = self.spots.range((pool, RELAXED, 0, 0)..=(pool, RELAXED, u16::MAX, u64::MAX));
+        let all = all.chain(everywhere.take_while(|_| relaxed));
         let own = ticket.profile.place;
         let mut few: Vec<(u64, Slot)> =
             all.take(FEW + 1).map(|((_, _, _, place), slot)| (*place, *slot)).collect();
         if few.len() <= FEW {
-            few.retain(|(place, _)| *place != own);
+            few.retain(|(place, _)| *place != own && *place > after);
             few.sort_unstable();
+            // One whose distance has relaxed may have been found in two cells.
+            few.dedup();
             return Near::Few(few.into_iter());
         }
-        Near::Many(Merge::new(self.cells(pool, ticket.cell, (low, high)), own))
+        let mut groups = Vec::new();
+        self.groups(pool, (low, high), after, &mut groups);
+        if relaxed {
+            self.groups(pool, (RELAXED, RELAXED), after, &mut groups);
+        }
+        Near::Many(Merge::new(groups, own))
     }
 
-    /// The cells from `low` to `high` that have tickets, those next to `own` first on each side.
-    fn cells(&self, pool: u32, own: i32, (low, high): (i32, i32)) -> Vec<Cell<'_>> {
-        let mut found = Vec::new();
-        let group =
-            |cell: i32, size: u16| self.spots.range((pool, cell, size, 0)..=(pool, cell, size, u64::MAX));
-        let (mut from, mut seen, mut last) = ((own, 0), 0, None);
+    /// The tickets of each size in each cell from `low` to `high`, behind the place `after`.
+    fn groups<'a>(&'a self, pool: u32, (low, high): (i32, i32), after: u64, found: &mut Vec<Group<'a>>) {
+        let mut from = (low, 0);
         loop {
             let mut next = self.spots.range((pool, from.0, from.1, 0)..=(pool, high, u16::MAX, u64::MAX));
             let Some(((_, cell, size, _), _)) = next.next() else { break };
-            seen += usize::from(last.replace(*cell) != Some(*cell));
-            if seen > MAX_CELLS + 1 {
-                break;
-            }
-            found.push(group(*cell, *size));
-            let Some(after) = after(*cell, *size) else { break };
-            from = after;
+            let begin = after.saturating_add(1);
+            let tickets = self.spots.range((pool, *cell, *size, begin)..=(pool, *cell, *size, u64::MAX));
+            found.push(Group { size: *size, tickets });
+            let Some(behind) = behind(*cell, *size) else { break };
+            from = behind;
         }
-        let (mut below, mut seen, mut last) = ((own, 0), 0, None);
-        loop {
-            let mut next = self.spots.range((pool, low, 0, 0)..(pool, below.0, below.1, 0));
-            let Some(((_, cell, size, _), _)) = next.next_back() else { break };
-            seen += usize::from(last.replace(*cell) != Some(*cell));
-            if seen > MAX_CELLS {
-                break;
-            }
-            found.push(group(*cell, *size));
-            below = (*cell, *size);
-        }
-        found
     }
 }
 
 /// What comes after the tickets of one size in one cell.
-fn after(cell: i32, size: u16) -> Option<(i32, u16)> {
+fn behind(cell: i32, size: u16) -> Option<(i32, u16)> {
     match size.checked_add(1) {
         Some(size) => Some((cell, size)),
         None => Some((cell.checked_add(1)?, 0)),
     }
 }
 
-/// The first and the last cell that a ticket's window touches.
+fn is_relaxed(rules: &Ruleset, profile: &Profile) -> bool {
+    rules.distances() > 0 && profile.windows.first().is_some_and(|window| window.is_infinite())
+}
+
+/// The first and the last cell with tickets that `ticket` may reach and that may reach it, but for those that are as relaxed
+/// as itself.
 fn reach(ticket: &Waiting) -> (i32, i32) {
     let profile = &ticket.profile;
     if ticket.rules.distances() == 0 {
         return (ticket.cell, ticket.cell);
     }
     let (value, window) = (profile.values.first().copied(), profile.windows.first().copied());
-    let (value, window) = (value.unwrap_or_default(), window.unwrap_or_default());
+    let (value, window) = (value.unwrap_or_default(), window.unwrap_or_default().min(ticket.rules.widest));
     (cell_of(value - window, ticket.rules.cell), cell_of(value + window, ticket.rules.cell))
 }
 
@@ -316,49 +337,52 @@ impl Near<'_> {
     pub(crate) fn looks(&self) -> u64 {
         match self {
             Self::Few(few) => few.len() as u64,
-            Self::Many(merge) => (FEW + merge.cells.len()) as u64,
+            Self::Many(merge) => (FEW + merge.groups.len()) as u64,
         }
     }
-}
 
-impl Iterator for Near<'_> {
-    type Item = Slot;
-
-    fn next(&mut self) -> Option<Slot> {
+    /// The next ticket; where there are many, only of a size that is wanted.
+    pub(crate) fn next(&mut self, wanted: impl Fn(u16) -> bool) -> Option<(u64, Slot)> {
         match self {
-            Self::Few(few) => few.next().map(|(_, slot)| slot),
-            Self::Many(merge) => merge.next(),
+            Self::Few(few) => few.next(),
+            Self::Many(merge) => merge.next(wanted),
         }
     }
 }
 
-/// The tickets of some cells, oldest first, but for that at the place `own`.
+/// The tickets of some groups, oldest first, but for that at the place `own`.
 pub(crate) struct Merge<'a> {
-    cells: Vec<Cell<'a>>,
+    groups: Vec<Group<'a>>,
     heads: BinaryHeap<Reverse<(u64, Slot, usize)>>,
     own: u64,
+    last: u64,
 }
 
 impl<'a> Merge<'a> {
-    fn new(cells: Vec<Cell<'a>>, own: u64) -> Self {
-        let mut merge = Self { heads: BinaryHeap::with_capacity(cells.len()), cells, own };
-        for at in 0..merge.cells.len() {
+    fn new(groups: Vec<Group<'a>>, own: u64) -> Self {
+        let mut merge = Self { heads: BinaryHeap::with_capacity(groups.len()), groups, own, last: 0 };
+        for at in 0..merge.groups.len() {
             merge.go_on(at);
         }
         merge
     }
 
     fn go_on(&mut self, at: usize) {
-        let next = self.cells.get_mut(at).and_then(Iterator::next);
+        let next = self.groups.get_mut(at).and_then(|group| group.tickets.next());
         self.heads.extend(next.map(|((_, _, _, place), slot)| Reverse((*place, *slot, at))));
     }
 
-    fn next(&mut self) -> Option<Slot> {
+    fn next(&mut self, wanted: impl Fn(u16) -> bool) -> Option<(u64, Slot)> {
         loop {
             let Reverse((place, slot, at)) = self.heads.pop()?;
+            if !self.groups.get(at).is_some_and(|group| wanted(group.size)) {
+                continue;
+            }
             self.go_on(at);
-            if place != self.own {
-                return Some(slot);
+            // One whose distance has relaxed may lie in two of the groups.
+            if place != self.own && place != self.last {
+                self.last = place;
+                return Some((place, slot));
             }
         }
     }
@@ -409,7 +433,8 @@ fn cell_of(value: f64, width: f64) -> i32 {
     }
     let cell = value / width;
     let whole = cell as i32;
-    if cell < f64::from(whole) { whole.saturating_sub(1) } else { whole }
+    let whole = if cell < f64::from(whole) { whole.saturating_sub(1) } else { whole };
+    whole.min(RELAXED - 1)
 }
 
 #[cfg(test)]
@@ -419,7 +444,7 @@ mod tests {
     #[test]
     fn cells_are_as_wide_on_both_sides_of_zero() {
         assert_eq!([-2.0, -0.5, 0.0, 0.5, 1.0].map(|value| cell_of(value, 1.0)), [-2, -1, 0, 0, 1]);
-        assert_eq!(cell_of(f64::INFINITY, 1.0), i32::MAX);
+        assert_eq!(cell_of(f64::INFINITY, 1.0), i32::MAX - 1);
         assert_eq!(cell_of(f64::NEG_INFINITY, 1.0), i32::MIN);
         assert_eq!(cell_of(7.0, 0.0), 0);
     }

@@ -110,10 +110,25 @@ impl Matchmaker {
         due.tickets.len() + swept.sum::<usize>()
     }
 
-    /// Searches that ended at a limit with nothing found, since this process began.
+    /// Searches that were not finished in one turn, since this process began.
     #[must_use]
     pub const fn cut_searches(&self) -> u64 {
         self.beside.cut_searches
+    }
+
+    /// Whether a match for this ticket is still being looked for among those in reach.
+    #[must_use]
+    pub fn is_searching(&self, id: &TicketId) -> bool {
+        let due = &self.beside.due.tickets;
+        let is_looked_for =
+            |ticket: &Ticket| self.beside.unfinished.contains(ticket.place) || due.contains(&ticket.place);
+        self.state.ticket(id).is_some_and(is_looked_for)
+    }
+
+    /// How many searches go on in the next ticks.
+    #[must_use]
+    pub fn unfinished_searches(&self) -> usize {
+        self.beside.unfinished.len()
     }
 }
 

@@ -20,7 +20,9 @@ use super::model::{SeatOffer, Ticket, TicketSpec};
 use super::names::hash;
 use super::packing::{Mix, mixes};
 use super::rated::Rated;
-use super::settings::{About, MAX_DISTANCES, Measure, Need, Queue, Rule, RuleKind};
+use super::settings::{
+    About, MAX_DISTANCES, MAX_EQUALITIES, MAX_RELAXING_EQUALITIES, Measure, Need, Queue, Rule, RuleKind,
+};
 use crate::broker::model::Properties;
 use crate::broker::requirements::{Requirement, Requirements};
 use crate::ids::{PlayerId, RegionId, TicketId};
@@ -32,10 +34,12 @@ const CELLS_PER_WINDOW: f64 = 8.0;
 /// Between the values of equality rules in a key.
 const SEPARATOR: char = '\u{1f}';
 
-/// A rule that asks for equality.
+/// A rule that asks for equality, or an expression that cannot be true without it.
 struct Equality {
     rule: usize,
     path: Vec<String>,
+    /// The expression decides, and this only says which tickets it need not be asked about.
+    of_expression: bool,
 }
 
 struct Distance {
@@ -66,6 +70,8 @@ pub(crate) struct Ruleset {
     singles: Vec<Expression>,
     /// Width of a cell of the first distance; 0 where there is none.
     pub(crate) cell: f64,
+    /// The widest finite window of the first distance.
+    pub(crate) widest: f64,
     /// For each size of a team, the mixes of ticket sizes that fill the teams; `None` where there are too many.
     mixes: BTreeMap<u16, Option<Vec<Mix>>>,
 }
@@ -138,13 +144,15 @@ impl Ruleset {
             pairs: Vec::new(),
             singles: Vec::new(),
             cell: 0.0,
+            widest: 0.0,
             mixes: BTreeMap::new(),
         };
         for (at, rule) in queue.rules.iter().enumerate() {
             set.add(at, rule);
         }
+        set.add_equalities_of_expressions();
         if let Some(first) = set.distances.first().and_then(|first| queue.rules.get(first.rule)) {
-            set.cell = cell_width(first);
+            (set.cell, set.widest) = cell_width(first);
         }
         if queue.teams > 0 {
             let sizes = queue.min_players_per_team..=queue.players_per_team;
@@ -155,10 +163,30 @@ impl Ruleset {
         set
     }
 
+    /// Equalities without which an expression that every two tickets must meet is not true: tickets that differ in them
+    /// are kept in different pools, so that two that do not find each other behind any number of others.
+    fn add_equalities_of_expressions(&mut self) {
+        for pair in self.pairs.iter().filter(|pair| pair.need == Need::Required) {
+            let relaxes =
+                |rule: usize| self.queue.rules.get(rule).is_some_and(|rule| rule.relax_after.is_some());
+            for path in pair.requirement.shared_paths("ticket", "candidate") {
+                let [first, path @ ..] = &*path else { continue };
+                let relaxing = self.equalities.iter().filter(|equality| relaxes(equality.rule)).count();
+                let room = self.equalities.len() < MAX_EQUALITIES
+                    && (!relaxes(pair.rule) || relaxing < MAX_RELAXING_EQUALITIES);
+                if &**first != "properties" || path.is_empty() || !room {
+                    continue;
+                }
+                let path = path.iter().map(ToString::to_string).collect();
+                self.equalities.push(Equality { rule: pair.rule, path, of_expression: true });
+            }
+        }
+    }
+
     fn add(&mut self, at: usize, rule: &Rule) {
         match &rule.kind {
             RuleKind::Equal { property } => {
-                self.equalities.push(Equality { rule: at, path: path(property) });
+                self.equalities.push(Equality { rule: at, path: path(property), of_expression: false });
             }
             RuleKind::Distance { property, measure, missing, .. } => {
                 self.distances.push(Distance::new(at, property, *measure, *missing));
@@ -297,7 +325,12 @@ impl Ruleset {
             if at > 0 {
                 key.push(SEPARATOR);
             }
-            write_value(json::at_path(properties, &equality.path).unwrap_or(NULL), &mut key);
+            let value = json::at_path(properties, &equality.path).unwrap_or(NULL);
+            if equality.of_expression {
+                write_kind(value, &mut key);
+            } else {
+                write_value(value, &mut key);
+            }
         }
         Arc::from(key)
     }
@@ -344,13 +377,47 @@ impl Ruleset {
         self.requirements.fits_value(&expression.requirement, &root)
     }
 
-    /// Whether two tickets may be in one match, by everything but their numbers, equalities and regions.
-    pub(crate) fn pair_fits(&self, one: &Profile, other: &Profile, documents: &Documents) -> bool {
+    /// Whether one of two tickets blocks a player of the other.
+    pub(crate) fn is_blocked(&self, one: &Profile, other: &Profile) -> bool {
+        self.blocker(one, other).is_some()
+    }
+
+    /// The hashes of the players whom a ticket does not play with, sorted.
+    pub(crate) fn blocked_by<'a>(&self, profile: &'a Profile) -> &'a [u64] {
+        match self.not_blocked {
+            Some(rule) if !is_set(profile.relaxed, rule) => &profile.blocked,
+            _ => &[],
+        }
+    }
+
+    /// Whether there are expressions that every two tickets must meet.
+    pub(crate) fn requires(&self) -> bool {
+        self.pairs.iter().any(|pair| pair.need == Need::Required)
+    }
+
+    /// Whether there are expressions that speak for tickets before others.
+    pub(crate) fn prefers(&self) -> bool {
+        self.pairs.iter().any(|pair| pair.need == Need::Preferred)
+    }
+
+    /// Stands for what two tickets demand of each other by expressions: it changes when one of them demands less.
+    pub(crate) fn demands(&self, one: &Profile, other: &Profile) -> u64 {
+        one.relaxed.rotate_left(32) ^ other.relaxed
+    }
+
+    /// Whether two tickets meet the expressions that each demands of the other.
+    pub(crate) fn meet(&self, one: &Profile, other: &Profile, documents: &Documents) -> bool {
         let met = |pair: &Expression| {
             self.demand_met(pair, one, other, documents) && self.demand_met(pair, other, one, documents)
         };
-        self.blocker(one, other).is_none()
-            && self.pairs.iter().filter(|pair| pair.need == Need::Required).all(met)
+        self.pairs.iter().filter(|pair| pair.need == Need::Required).all(met)
+    }
+
+    /// What evaluating expressions has cost since this was last asked, in nanoseconds.
+    pub(crate) fn take_evaluated(&self) -> u64 {
+        let spent = self.requirements.spent();
+        self.requirements.begin_step();
+        spent
     }
 
     fn demand_met(
@@ -423,6 +490,9 @@ impl Ruleset {
     pub(crate) fn seats(&self, offer: &Arc<SeatOffer>, place: u64) -> Seats {
         let properties = offer.properties.text().unwrap_or_default();
         let equal = self.equalities.iter().map(|equality| {
+            if equality.of_expression {
+                return None;
+            }
             let value = json::at_path(properties, &equality.path).filter(|value| *value != NULL)?;
             let mut text = String::new();
             write_value(value, &mut text);
@@ -503,6 +573,11 @@ impl Profile {
         }
     }
 
+    /// Its players, as sorted hashes; where a rule looks at that.
+    pub(crate) fn players(&self) -> &[u64] {
+        &self.players
+    }
+
     /// Whether it blocks one of these players. Hashes of 64 bits that are equal by chance keep two tickets apart that could
     /// have played together: nobody loses more than that.
     fn blocks(&self, players: &[u64]) -> bool {
@@ -561,12 +636,13 @@ impl Seats {
     }
 }
 
-fn cell_width(rule: &Rule) -> f64 {
+/// The width of a cell of this distance, and its widest finite window.
+fn cell_width(rule: &Rule) -> (f64, f64) {
     let numbers = rule.allows(Duration::ZERO).into_iter().chain(rule.widen.iter().map(|step| step.value));
     let finite = numbers.filter(|number| number.is_finite() && *number > 0.0);
     let (least, most) =
         finite.fold((f64::INFINITY, 0.0_f64), |(least, most), value| (least.min(value), most.max(value)));
-    if most > 0.0 { least.max(most / CELLS_PER_WINDOW) } else { 1.0 }
+    (if most > 0.0 { least.max(most / CELLS_PER_WINDOW) } else { 1.0 }, most)
 }
 
 const fn is_set(bits: u64, at: usize) -> bool {
@@ -618,6 +694,21 @@ fn write_value(value: &str, out: &mut String) {
         out.push_str(&text);
     } else {
         out.push_str(&format!("#{:016x}{:016x}", hash(1, &text), hash(2, &text)));
+    }
+}
+
+/// A text that is the same for any two values that expressions call equal, and different for most others. Expressions know
+/// nothing of the precision of numbers and read whatever is written, so only short texts and whole numbers are told apart.
+fn write_kind(value: &str, out: &mut String) {
+    match as_number(value) {
+        // As whole numbers, these are exact.
+        Some(number) if number.abs() < 9e15 && number as i64 as f64 == number => {
+            out.push_str(&(number as i64).to_string());
+        }
+        Some(_) => out.push_str("number"),
+        None if value.len() > MAX_READ => out.push_str("long"),
+        None if value.starts_with(['{', '[']) => out.push_str(&value[..1]),
+        None => write_value(value, out),
     }
 }
 

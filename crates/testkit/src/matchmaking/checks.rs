@@ -104,7 +104,10 @@ impl World {
             }
             self.report.compared += 1;
             if let Some(tickets) = legal_match(queue, &waiting, before) {
-                self.fail(format!("5: {tickets:?} of queue {id} could play together and still wait"));
+                let going_on = self.maker.unfinished_searches();
+                self.fail(format!(
+                    "5: {tickets:?} of queue {id} could play together and still wait; {going_on} searches go on"
+                ));
             }
             self.check_free_seats(id, queue, &waiting);
         }

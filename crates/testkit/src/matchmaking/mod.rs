@@ -6,9 +6,11 @@
 //! | `outside` | hooks, whoever finds servers, seats of running matches: late, twice, or not at all |
 //! | `clients` | parties who come, go, accept and decline; administrators |
 //! | `checks` | the invariants, after every step |
+//! | `crowds` | pools that this world does not have, and what has to form of them |
 
 mod checks;
 mod clients;
+mod crowds;
 mod outside;
 mod world;
 
@@ -38,11 +40,14 @@ pub struct Report {
     pub seated: u64,
     /// Times that trying everything was compared with what was formed.
     pub compared: u64,
+    /// Matches that were formed of crowds.
+    pub of_crowds: u64,
 }
 
 impl AddAssign for Report {
     fn add_assign(&mut self, other: Self) {
-        let Self { inputs, events, crashes, tickets, matches, completed, seated, compared } = other;
+        let Self { inputs, events, crashes, tickets, matches, completed, seated, compared, of_crowds } =
+            other;
         self.inputs += inputs;
         self.events += events;
         self.crashes += crashes;
@@ -51,16 +56,17 @@ impl AddAssign for Report {
         self.completed += completed;
         self.seated += seated;
         self.compared += compared;
+        self.of_crowds += of_crowds;
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { inputs, events, crashes, tickets, matches, completed, seated, compared } = self;
+        let Self { inputs, events, crashes, tickets, matches, completed, seated, compared, of_crowds } = self;
         write!(
             f,
             "{inputs} inputs, {events} events, {crashes} crashes, {tickets} tickets, {completed} of them completed and {seated} \
-             seated, {matches} matches formed, {compared} comparisons with trying everything"
+             seated, {matches} matches formed and {of_crowds} of crowds, {compared} comparisons with trying everything"
         )
     }
 }
@@ -70,5 +76,7 @@ impl fmt::Display for Report {
 /// # Errors
 /// The first invariant that did not hold.
 pub fn run(seed: u64, broken: Option<BrokenRule>) -> Result<Report, Failure> {
-    world::World::new(seed, broken).run()
+    let mut report = world::World::new(seed, broken).run()?;
+    report.of_crowds = crowds::run(seed, broken)?;
+    Ok(report)
 }

@@ -102,6 +102,27 @@ fn collect(ast: &Ast, into: &mut BTreeMap<Path, Rcvar>) -> bool {
     }
 }
 
+/// The paths at which `one` and `other` must have equal values where `ast` is true, as in `one.a.b == other.a.b && …`.
+pub(super) fn shared_paths(ast: &Ast, (one, other): (&str, &str), found: &mut Vec<Path>) {
+    match ast {
+        Ast::And { lhs, rhs, .. } => {
+            shared_paths(lhs, (one, other), found);
+            shared_paths(rhs, (one, other), found);
+        }
+        Ast::Comparison { comparator: Comparator::Equal, lhs, rhs, .. } => {
+            let (Some(a), Some(b)) = (path_of(lhs), path_of(rhs)) else { return };
+            if let ([first, a @ ..], [second, b @ ..]) = (&*a, &*b)
+                && [(one, other), (other, one)].contains(&(&**first, &**second))
+                && a == b
+                && !a.is_empty()
+            {
+                found.push(a.to_vec());
+            }
+        }
+        _ => {}
+    }
+}
+
 /// The path that an expression is, if it is one.
 pub(crate) fn path_of(ast: &Ast) -> Option<Path> {
     let mut path = Path::new();

@@ -11,6 +11,8 @@ mod hooks;
 mod hostile;
 mod limits;
 mod matches;
+mod placement;
+mod promises;
 mod properties;
 mod queues;
 mod rated;

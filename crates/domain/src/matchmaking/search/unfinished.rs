@@ -1,0 +1,201 @@
+//! Searches that were cut. Each queue has its turn; in it, by turns, the search with the fewest turns so far, so that what
+//! came last does not wait for all that are hopeless, and the next one by the age of its root, so that none waits for
+//! ever.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+use core::ops::Bound;
+
+use super::Hunt;
+use crate::ids::QueueId;
+
+/// Bytes of searches that are kept. Of one that finds no room only the root is, and it begins anew when there is some.
+const MAX_BYTES: usize = 64 << 20;
+
+/// Searches that were cut, by the place of their root.
+#[derive(Default)]
+pub(crate) struct Unfinished {
+    hunts: BTreeMap<u64, Kept>,
+    lines: BTreeMap<QueueId, Line>,
+    bytes: usize,
+    /// Roots whose search found no room.
+    again: BTreeSet<u64>,
+    /// The queue whose turn it was last.
+    served: Option<QueueId>,
+}
+
+struct Kept {
+    queue: QueueId,
+    hunt: Hunt,
+    bytes: usize,
+}
+
+/// The searches of a queue.
+#[derive(Default)]
+struct Line {
+    places: BTreeSet<u64>,
+    /// With the number of turns that each had.
+    turns: BTreeSet<(u32, u64)>,
+    /// The last one that had a turn because of its age.
+    at: u64,
+    /// The next turn is by age.
+    by_age: bool,
+}
+
+impl Line {
+    fn next(&self) -> Option<u64> {
+        if !self.by_age {
+            return self.turns.first().map(|(_, place)| *place);
+        }
+        let mut places = self.places.range(self.at.saturating_add(1)..).chain(&self.places);
+        places.next().copied()
+    }
+}
+
+impl Unfinished {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.hunts.is_empty() && self.again.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.hunts.len()
+    }
+
+    /// Whether a match for the ticket at this place is still being looked for.
+    pub(crate) fn contains(&self, place: u64) -> bool {
+        self.hunts.contains_key(&place) || self.again.contains(&place)
+    }
+
+    /// Keeps a search that goes on in its turn.
+    pub(crate) fn insert(&mut self, queue: &QueueId, place: u64, hunt: Hunt) {
+        self.remove(place);
+        let bytes = hunt.bytes();
+        if self.bytes + bytes > MAX_BYTES && !self.hunts.is_empty() {
+            self.again.insert(place);
+            return;
+        }
+        self.bytes += bytes;
+        let line = self.lines.entry(queue.clone()).or_default();
+        line.places.insert(place);
+        line.turns.insert((hunt.turns, place));
+        self.hunts.insert(place, Kept { queue: queue.clone(), hunt, bytes });
+    }
+
+    /// The search whose turn it is; it is not kept any more.
+    pub(crate) fn next(&mut self) -> Option<(u64, Hunt)> {
+        let behind = self.served.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let mut lines = self.lines.range((behind, Bound::Unbounded)).chain(&self.lines);
+        let (queue, place) = lines.find_map(|(queue, line)| Some((queue.clone(), line.next()?)))?;
+        if let Some(line) = self.lines.get_mut(&queue) {
+            if line.by_age {
+                line.at = place;
+            }
+            line.by_age = !line.by_age;
+        }
+        self.served = Some(queue);
+        let hunt = self.take(place)?;
+        Some((place, hunt))
+    }
+
+    /// The roots in a queue that are older than the ticket at `place`, at most so many.
+    pub(crate) fn older(&self, queue: &QueueId, place: u64, most: usize) -> Vec<u64> {
+        let places = self.lines.get(queue).into_iter().flat_map(|line| line.places.range(..place));
+        places.take(most).copied().collect()
+    }
+
+    /// A root that is to begin anew, where there is room for its search.
+    pub(crate) fn next_anew(&mut self) -> Option<u64> {
+        if self.bytes > MAX_BYTES / 2 { None } else { self.again.pop_first() }
+    }
+
+    /// The ticket at this place does not wait any more, or its search begins anew.
+    pub(crate) fn remove(&mut self, place: u64) {
+        self.take(place);
+        self.again.remove(&place);
+    }
+
+    fn take(&mut self, place: u64) -> Option<Hunt> {
+        let Kept { queue, hunt, bytes } = self.hunts.remove(&place)?;
+        self.bytes -= bytes;
+        // The line stays while there are others, so that it remembers whose turn it was.
+        if let Some(line) = self.lines.get_mut(&queue) {
+            line.places.remove(&place);
+            line.turns.remove(&(hunt.turns, place));
+        }
+        Some(hunt)
+    }
+
+    /// The queue's rules are not as they were: its tickets are looked at again.
+    pub(crate) fn forget(&mut self, queue: &QueueId) {
+        for place in self.lines.remove(queue).map(|line| line.places).unwrap_or_default() {
+            self.take(place);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hunt(turns: u32) -> Hunt {
+        Hunt { pools: Vec::new(), turns }
+    }
+
+    /// So much that but one finds room.
+    fn large() -> Hunt {
+        let field = crate::matchmaking::search::Field {
+            list: Vec::with_capacity(MAX_BYTES / 100),
+            sizes: Vec::new(),
+        };
+        let pool = super::super::InPool {
+            pool: 0,
+            pass: 0,
+            leaves_out: false,
+            turns: 0,
+            field,
+            stage: super::super::Stage::Begin,
+        };
+        Hunt { pools: Vec::from([pool]), turns: 0 }
+    }
+
+    fn queue(id: &str) -> QueueId {
+        QueueId::new(id).unwrap()
+    }
+
+    #[test]
+    fn queues_take_turns_and_in_each_the_searches_do() {
+        let mut unfinished = Unfinished::default();
+        for place in [1, 2, 3] {
+            unfinished.insert(&queue("a"), place, hunt(5));
+        }
+        unfinished.insert(&queue("b"), 9, hunt(0));
+        let mut served = Vec::new();
+        for round in 0..12 {
+            if round == 6 {
+                // It had no turn yet, so it has every other one until it had as many as the others.
+                unfinished.insert(&queue("a"), 4, hunt(0));
+            }
+            let (place, mut hunt) = unfinished.next().unwrap();
+            hunt.turns += 1;
+            unfinished.insert(&queue(if place == 9 { "b" } else { "a" }), place, hunt);
+            served.push(place);
+        }
+        assert_eq!(served, [1, 9, 1, 9, 2, 9, 2, 9, 4, 9, 3, 9]);
+        assert_eq!(unfinished.older(&queue("a"), 4, 2), [1, 2]);
+        unfinished.remove(9);
+        unfinished.forget(&queue("a"));
+        assert!(unfinished.next().is_none() && unfinished.is_empty());
+    }
+
+    #[test]
+    fn a_search_that_finds_no_room_begins_anew_when_there_is_some() {
+        let mut unfinished = Unfinished::default();
+        unfinished.insert(&queue("a"), 1, large());
+        unfinished.insert(&queue("a"), 2, large());
+        assert_eq!((unfinished.len(), unfinished.contains(2)), (1, true));
+        assert_eq!(unfinished.next_anew(), None);
+        unfinished.remove(1);
+        assert_eq!(unfinished.next_anew(), Some(2));
+        assert!(unfinished.is_empty());
+    }
+}
