@@ -223,8 +223,8 @@ mod tests {
             match kind {
                 Kind::Preferred | Kind::Relaxed | Kind::Large => assert!(found.matched > 0, "{found}"),
                 Kind::Mixed | Kind::Required | Kind::Blocked => assert_eq!(found.matched, 0, "{found}"),
-                // Some of them may be even by chance.
-                Kind::Outliers => assert!(found.matched < 30, "{found}"),
+                // Some of them are even by chance.
+                Kind::Outliers => assert!(found.matched < 300 && found.unfinished > 0, "{found}"),
             }
         }
     }
