@@ -94,6 +94,7 @@ impl Due {
         self.tickets.is_empty()
             && self.offers.is_empty()
             && self.unmatched.is_empty()
+            && self.rounds.is_empty()
             && self.sweeps.is_empty()
     }
 
@@ -117,17 +118,10 @@ impl Matchmaker {
         }
         let next = beside.formed_at + self.state.settings.tick;
         let carried = (beside.carried || !beside.answers.is_empty()).then_some(beside.formed_at);
-        let changed = (!beside.due.is_empty() || self.round_is_due()).then_some(next);
+        let changed = (!beside.due.is_empty()).then_some(next);
         let widens = beside.pools.next_timer().map(|at| at.max(next));
-        [carried, changed, widens].into_iter().flatten().min()
-    }
-
-    fn round_is_due(&self) -> bool {
-        self.beside
-            .due
-            .rounds
-            .iter()
-            .any(|queue| self.state.rounds.get(queue).is_none_or(|round| round.check.is_none()))
+        let asks = beside.rounds.next_timer().map(|at| at.max(next));
+        [carried, changed, widens, asks].into_iter().flatten().min()
     }
 }
 
@@ -164,7 +158,8 @@ impl Turn<'_> {
             }
         }
         self.begin_rounds();
-        self.maker.beside.carried = !self.has_room(WORK_PER_TICK);
+        let asks = self.maker.beside.rounds.next_timer().is_some_and(|at| at <= self.now);
+        self.maker.beside.carried = asks || !self.has_room(WORK_PER_TICK);
     }
 
     /// Those who came, came back or demand less, oldest first, until so much is done.
@@ -247,7 +242,7 @@ impl Turn<'_> {
 
     pub(super) fn too_large(&self, ticket: &Ticket) -> Option<Refusal> {
         let queue = (&ticket.queue, self.state().queue(&ticket.queue)?);
-        let too_large = hooks::too_large(&self.state().settings, queue, Some(&ticket.id), &ticket.spec);
+        let too_large = hooks::too_large(self.state(), queue, Some(&ticket.id), &ticket.spec);
         let rules = self.maker.beside.pools.rules(&ticket.queue);
         too_large.or_else(|| judged_too_much(rules?, &ticket.queue, judged_bytes(&ticket.spec)))
     }
@@ -388,23 +383,5 @@ impl Turn<'_> {
             super::match_lifecycle::Draft { id, queue, teams, region, spec, is_new: true },
             None,
         );
-    }
-
-    /// Asks the hooks that form matches, where there is news for them.
-    fn begin_rounds(&mut self) {
-        for queue in core::mem::take(&mut self.maker.beside.due.rounds) {
-            let round = self.state().rounds.get(&queue);
-            if round.is_some_and(|round| round.check.is_some()) || self.is_full() {
-                self.maker.beside.due.rounds.insert(queue);
-                continue;
-            }
-            let (number, after) = round.map_or((0, 0), |round| (round.number, round.after));
-            let hook = self.state().queue(&queue).and_then(|queue| queue.former());
-            let Some(check) = hook.map(|hook| hooks::ask(hook, self.now)) else { continue };
-            let line = self.state().index.lines.get(&queue);
-            let Some(line) = line else { continue };
-            let after = if line.by_place.range(after + 1..).next().is_some() { after } else { 0 };
-            self.emit(Event::RoundBegun { queue, number: number + 1, after, check });
-        }
     }
 }

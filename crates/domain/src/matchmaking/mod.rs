@@ -9,6 +9,7 @@
 //! | `match_lifecycle` | chosen, accepted, checked, formed; how a match comes to nothing |
 //! | `backfill` | free seats of running matches |
 //! | `hooks` | those that are built in, and how hooks stack |
+//! | [`rounds`] | when a hook that forms matches is asked, and about whom |
 //! | `forming` | a tick: which tickets are looked at, and what becomes of what is found |
 //! | `search`, `packing` | is there a match for this ticket, and of whom; how tickets fill teams |
 //! | `pools`, `rules`, `documents` | who is in reach of whom; what each ticket demands at a time; what expressions look at |
@@ -47,6 +48,7 @@ mod packing;
 mod pools;
 mod queries;
 mod rated;
+pub mod rounds;
 mod rules;
 mod search;
 pub mod settings;
@@ -61,6 +63,7 @@ pub use event::{Effect, Event, Notice};
 pub use explain::{ExpectedWait, Explanation, KeptOut};
 pub use kept::OVER_KEPT;
 pub use rated::Rated;
+pub use rounds::{FORM_BATCH, FORM_BYTES, HookFault};
 pub use rules::number_of;
 pub use settings::Settings;
 pub use state::Snapshot;
@@ -72,20 +75,16 @@ use crate::size::Size;
 use crate::time::Timestamp;
 use documents::Documents;
 use forming::{Due, WORK_PER_TICK};
+use timers::WORK_OF_DEADLINES;
 use match_lifecycle::HookAnswer;
 use model::{DissolveCause, Stage, TicketState};
 use pools::Pools;
+use rounds::Rounds;
 use rules::{Ruleset, Seats};
 use state::State;
 
 /// Most tickets that are not over.
 pub const MAX_TICKETS: usize = 2_000_000;
-/// Tickets that a hook which forms matches gets at a time: the oldest, then those behind them.
-pub const FORM_BATCH: usize = 1_000;
-
-/// Bytes of them: where so many are reached, it gets no more.
-pub const FORM_BYTES: usize = 4 << 20;
-
 /// The machine that makes matches of tickets.
 pub struct Matchmaker {
     state: State,
@@ -151,6 +150,10 @@ pub enum BrokenRule {
     ForgetSize,
     /// A step takes all there is to do, however much.
     UnboundedStep,
+    /// What is due waits until everything is formed that can be.
+    DeadlinesLast,
+    /// A hook that forms matches is asked about tickets that have come since, and only when some have.
+    AskOnlyNew,
 }
 
 impl BrokenRule {
@@ -183,6 +186,8 @@ impl BrokenRule {
         Self::ForgetBalance,
         Self::ForgetSize,
         Self::UnboundedStep,
+        Self::DeadlinesLast,
+        Self::AskOnlyNew,
     ];
 }
 
@@ -204,8 +209,9 @@ struct Beside {
     formed_at: Timestamp,
     /// The last tick did not get to the end.
     carried: bool,
-    /// The next tick begins with what has a deadline.
-    timers_first: bool,
+    /// The queue whose deadlines had their turn last.
+    fired: Option<QueueId>,
+    rounds: Rounds,
     /// Answers of hooks that form matches, of which the next ticks take the rest.
     answers: BTreeMap<QueueId, HookAnswer>,
     /// Searches that ended at a limit with nothing found.
@@ -270,19 +276,6 @@ impl Matchmaker {
             let open = self.state.index.open_offers.get(&queue).into_iter().flatten();
             self.beside.due.offers.extend(open.map(|(_, id)| (id.clone(), 0)));
         }
-    }
-
-    /// The tickets of the round that begins behind `after`, oldest first.
-    fn round(&self, queue: &QueueId, after: u64) -> impl Iterator<Item = (u64, &TicketId)> {
-        let line = self.state.index.lines.get(queue);
-        let tickets = line.into_iter().flat_map(move |line| line.by_place.range(after + 1..));
-        let mut bytes = 0;
-        let tickets = tickets.take(FORM_BATCH).take_while(move |(place, _)| {
-            let fits = bytes < FORM_BYTES;
-            bytes += self.state.tickets.get(*place).map_or(0, |ticket| ticket.spec.byte_size());
-            fits
-        });
-        tickets.map(|(place, id)| (*place, id))
     }
 }
 
@@ -444,11 +437,6 @@ impl<'a> Turn<'a> {
         }
         Ok(Reply::Done)
     }
-
-    /// The last place of the round that begins behind `after`; `after` where it has no tickets.
-    fn round_end(&self, queue: &QueueId, after: u64) -> u64 {
-        self.maker.round(queue, after).last().map_or(after, |(place, _)| place)
-    }
 }
 
 fn check_settings(settings: &Settings) -> Result<(), Refusal> {
@@ -486,16 +474,16 @@ impl Machine for Matchmaker {
 
     fn tick(&mut self, at: Moment, step: &mut Step<Self>) {
         let mut turn = Turn::new(self, at, step);
-        // Neither of the two takes all of every tick where there is too much for one.
-        let timers_first = core::mem::take(&mut turn.maker.beside.timers_first);
-        if timers_first {
-            turn.fire_due();
+        // Each of the two has a share of its own, in every tick, which the other cannot use up. Deadlines come first: what
+        // is over takes no part in what is formed.
+        if turn.broken(BrokenRule::DeadlinesLast) {
             turn.form();
+            turn.fire_due(WORK_PER_TICK);
         } else {
+            turn.fire_due(WORK_OF_DEADLINES);
+            turn.work = 0;
             turn.form();
-            turn.fire_due();
         }
-        turn.maker.beside.timers_first = !timers_first && !turn.has_room(WORK_PER_TICK);
     }
 
     fn next_deadline(&self) -> Option<Timestamp> {
@@ -538,7 +526,8 @@ impl Machine for Matchmaker {
 
     fn outstanding(&self) -> Vec<Effect> {
         let state = &self.state;
-        let tickets = state.index.deadlines.iter().filter_map(|(_, owner)| match owner {
+        let deadlines = state.index.deadlines.values().flatten();
+        let tickets = deadlines.filter_map(|(_, owner)| match owner {
             state::Owner::Ticket(id) => self.validation(id),
             state::Owner::Round(queue) => self.forming_round(queue),
             state::Owner::Seating(match_id, id) => {
@@ -592,15 +581,11 @@ impl Matchmaker {
     fn forming_round(&self, queue: &QueueId) -> Option<Effect> {
         let round = self.state.rounds.get(queue)?;
         let hook = round.check.as_ref()?.hook.clone();
-        let tickets = self.round(queue, round.after).filter_map(|(_, id)| {
-            let ticket = self.state.ticket(id)?;
-            Some((id.clone(), Arc::clone(&ticket.spec)))
-        });
         Some(Effect::FormMatches {
             hook,
             queue: queue.clone(),
             round: round.number,
-            tickets: tickets.collect(),
+            tickets: self.asked_about(queue, round.after),
         })
     }
 }

@@ -29,6 +29,8 @@ use crate::time::Timestamp;
 
 /// Narrowest cell of the first distance, as a part of the widest finite window.
 const CELLS_PER_WINDOW: f64 = 8.0;
+/// What an expression may cost in the time of a comparison of two numbers, as its meter counts.
+const WORK_PER_COMPARISON: u64 = 16;
 /// Between the values of equality rules in a key.
 const SEPARATOR: char = '\u{1f}';
 
@@ -330,18 +332,28 @@ impl Ruleset {
     /// The rule over the ticket alone that keeps it from being matched now.
     pub(crate) fn refusing_rule(&self, profile: &Profile, documents: &Documents) -> Option<&Rule> {
         let refusing = self.singles.iter().find(|single| {
-            !is_set(profile.relaxed, single.rule) && !self.fits(single, &profile.document(documents), None)
+            !is_set(profile.relaxed, single.rule)
+                && !self.fits(single, &profile.document(documents), None, documents)
         });
         self.queue.rules.get(refusing?.rule)
     }
 
-    fn fits(&self, expression: &Expression, ticket: &Rcvar, candidate: Option<&Rcvar>) -> bool {
+    fn fits(
+        &self,
+        expression: &Expression,
+        ticket: &Rcvar,
+        candidate: Option<&Rcvar>,
+        documents: &Documents,
+    ) -> bool {
         let mut fields = BTreeMap::from([("ticket".to_string(), Rcvar::clone(ticket))]);
         if let Some(candidate) = candidate {
             fields.insert("candidate".to_string(), Rcvar::clone(candidate));
         }
         let root = Rcvar::new(Variable::Object(fields));
-        self.requirements.fits_value(&expression.requirement, &root)
+        self.requirements.begin_step();
+        let fits = self.requirements.fits_value(&expression.requirement, &root);
+        documents.spend(self.requirements.spent() / WORK_PER_COMPARISON);
+        fits
     }
 
     /// Whether two tickets may be in one match, by everything but their numbers, equalities and regions.
@@ -361,7 +373,12 @@ impl Ruleset {
         documents: &Documents,
     ) -> bool {
         is_set(ticket.relaxed, pair.rule)
-            || self.fits(pair, &ticket.document(documents), Some(&candidate.document(documents)))
+            || self.fits(
+                pair,
+                &ticket.document(documents),
+                Some(&candidate.document(documents)),
+                documents,
+            )
     }
 
     /// The rule about blocked players, where it keeps two tickets apart.
@@ -452,7 +469,12 @@ impl Ruleset {
             && self.players_fit(ticket, seats)
             && self.pairs.iter().filter(|pair| pair.need == Need::Required).all(|pair| {
                 is_set(ticket.relaxed, pair.rule)
-                    || self.fits(pair, &ticket.document(documents), Some(&seats.document(documents)))
+                    || self.fits(
+                        pair,
+                        &ticket.document(documents),
+                        Some(&seats.document(documents)),
+                        documents,
+                    )
             })
     }
 

@@ -250,8 +250,8 @@ fn round(table: &Table) -> (u64, Vec<String>) {
     }
 }
 
-fn pair(one: &str, other: &str) -> FormedMatch {
-    FormedMatch { teams: vec![vec![ticket_id(one)], vec![ticket_id(other)]], region: None }
+fn pair(one: &str, other: &str) -> Result<FormedMatch, String> {
+    Ok(FormedMatch { teams: vec![vec![ticket_id(one)], vec![ticket_id(other)]], region: None })
 }
 
 #[test]
@@ -264,7 +264,7 @@ fn a_hook_forms_matches_of_the_tickets_it_is_given() {
         pair("ann", "cat"),
         pair("bob", "cat"),
         pair("bob", "bob"),
-        FormedMatch { teams: vec![vec![ticket_id("bob")]], region: None },
+        Ok(FormedMatch { teams: vec![vec![ticket_id("bob")]], region: None }),
         pair("bob", "nobody"),
     ]);
     let formed = Command::MatchesFormed { queue: queue_id("q"), round: number, matches: matches.clone() };
