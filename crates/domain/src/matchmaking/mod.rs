@@ -7,7 +7,7 @@
 //! | [`command`], [`event`] | what it is asked, answers, refuses; what it decides, what players hear of it |
 //! | `ticket_lifecycle` | started, validated, waiting; how a ticket is called off |
 //! | `match_lifecycle` | chosen, accepted, checked, formed; how a match comes to nothing |
-//! | `backfill` | free seats of running matches |
+//! | `backfill`, `offers` | free seats of running matches; where they are found |
 //! | `hooks` | those that are built in, and how hooks stack |
 //! | [`rounds`] | when a hook that forms matches is asked, and about whom |
 //! | `forming` | a tick: which tickets are looked at, and what becomes of what is found |
@@ -43,6 +43,7 @@ mod kept;
 pub mod match_lifecycle;
 pub mod model;
 mod names;
+mod offers;
 pub mod order;
 mod packing;
 mod pools;
@@ -77,10 +78,10 @@ use documents::Documents;
 use forming::{Due, WORK_PER_TICK};
 use timers::WORK_OF_DEADLINES;
 use match_lifecycle::HookAnswer;
-use model::{DissolveCause, Stage, TicketState};
+use model::{DissolveCause, SeatOffer, Stage, TicketState};
+use offers::Offers;
 use pools::Pools;
 use rounds::Rounds;
-use rules::{Ruleset, Seats};
 use state::State;
 
 /// Most tickets that are not over.
@@ -154,6 +155,8 @@ pub enum BrokenRule {
     DeadlinesLast,
     /// A hook that forms matches is asked about tickets that have come since, and only when some have.
     AskOnlyNew,
+    /// A ticket looks at a few of the offers of free seats, the oldest of its queue, and at no others.
+    FewOffers,
 }
 
 impl BrokenRule {
@@ -188,6 +191,7 @@ impl BrokenRule {
         Self::UnboundedStep,
         Self::DeadlinesLast,
         Self::AskOnlyNew,
+        Self::FewOffers,
     ];
 }
 
@@ -203,8 +207,7 @@ struct Beside {
     awake: bool,
     pools: Pools,
     due: Due,
-    /// Offers of free seats as these rules see them.
-    seats: BTreeMap<MatchId, (Arc<Ruleset>, Seats)>,
+    offers: Offers,
     /// When matches were formed last.
     formed_at: Timestamp,
     /// The last tick did not get to the end.
@@ -273,8 +276,9 @@ impl Matchmaker {
             if self.state.index.lines.contains_key(&queue) {
                 self.beside.due.sweeps.insert(queue.clone(), 0);
             }
-            let open = self.state.index.open_offers.get(&queue).into_iter().flatten();
-            self.beside.due.offers.extend(open.map(|(_, id)| (id.clone(), 0)));
+            if self.state.index.open_offers.contains_key(&queue) {
+                self.beside.due.offer_sweeps.insert(queue, 0);
+            }
         }
     }
 }
@@ -365,6 +369,9 @@ impl<'a> Turn<'a> {
                 beside.due.tickets.insert(ticket.place);
             }
         };
+        if let Event::TicketReturned { ticket, .. } = event {
+            note(&ticket.ticket);
+        }
         match event {
             Event::Configured { .. } | Event::Reconfigured { .. } => self.maker.take_over_rules(),
             Event::TicketStarted { check: None, .. } => {
@@ -373,17 +380,21 @@ impl<'a> Turn<'a> {
             Event::TicketChecked { id, check: None, .. } => note(id),
             Event::MatchDissolved { .. } if forgets => {}
             Event::MatchDissolved { returned, .. } => returned.iter().for_each(|named| note(&named.ticket)),
-            Event::TicketReturned { ticket, .. } => note(&ticket.ticket),
             Event::SeatsOffered { offer } => {
-                beside.due.offers.insert(offer.match_id.clone(), 0);
+                let SeatOffer { match_id, queue, .. } = &**offer;
+                beside.offers.remove(match_id);
+                if let Some(offered) = state.offers.get(match_id).filter(|offered| offered.free > 0) {
+                    let when = state.queue(queue).map(|queue| queue.backfill).unwrap_or_default();
+                    beside.due.offers_of(when).insert((offered.place, match_id.clone()), 0);
+                }
             }
             Event::SeatsWithdrawn { match_id }
             | Event::SeatsTaken { match_id, .. }
             | Event::TicketSeated { match_id, .. }
-                if !state.offers.contains_key(match_id) =>
-            {
-                beside.seats.remove(match_id);
-            }
+            | Event::TicketReturned { match_id, .. } => match state.offers.get(match_id) {
+                Some(offered) if offered.free > 0 => beside.offers.refile(match_id, offered.free),
+                _ => beside.offers.remove(match_id),
+            },
             _ => {}
         }
     }

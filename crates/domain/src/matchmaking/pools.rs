@@ -29,7 +29,7 @@ const MAX_CELLS: usize = 32;
 const FEW: usize = 96;
 
 /// Names a pool: queue, relaxed equalities, region, and the values that all have in common.
-type PoolKey = (u32, u8, Option<RegionId>, Arc<str>);
+pub(crate) type PoolKey = (u32, u8, Option<RegionId>, Arc<str>);
 
 /// A place in the one map: pool, cell, size, place in the queue.
 type Spot = (u32, i32, u16, u64);
@@ -191,15 +191,58 @@ impl Pools {
         Some(slot)
     }
 
-    fn pool(&mut self, key: PoolKey) -> u32 {
-        let hash = hash_of(&key);
-        let known = self.by_key.find(hash).filter_map(|number| u32::try_from(number).ok()).find(|number| {
+    pub(crate) fn known_pool(&self, key: &PoolKey) -> Option<u32> {
+        self.by_key.find(hash_of(key)).filter_map(|number| u32::try_from(number).ok()).find(|number| {
             let pool = self.pools.get(*number);
-            pool.is_some_and(|pool| pool.key == key)
-        });
-        if let Some(known) = known {
+            pool.is_some_and(|pool| pool.key == *key)
+        })
+    }
+
+    /// The rules of a queue, with their number.
+    pub(crate) fn numbered_rules(&self, queue: &QueueId) -> Option<(u32, &Ruleset)> {
+        self.rulesets.get(queue).map(|(number, rules)| (*number, &**rules))
+    }
+
+    /// The cells of a pool from `low` to `high` that have tickets of at most so many players, each with a size.
+    pub(crate) fn groups(
+        &self,
+        pool: u32,
+        (low, high): (i32, i32),
+        largest: u16,
+    ) -> impl Iterator<Item = (i32, u16)> {
+        let mut from = Some((low, 0));
+        core::iter::from_fn(move || {
+            loop {
+                let (cell, size) = from?;
+                let mut next = self.spots.range((pool, cell, size, 0)..=(pool, high, u16::MAX, u64::MAX));
+                let ((_, cell, size, _), _) = next.next()?;
+                if *size <= largest {
+                    from = after(*cell, *size);
+                    return Some((*cell, *size));
+                }
+                from = cell.checked_add(1).map(|cell| (cell, 0));
+            }
+        })
+    }
+
+    /// The tickets of one size in one cell that came behind a place, oldest first.
+    pub(crate) fn behind(
+        &self,
+        pool: u32,
+        cell: i32,
+        size: u16,
+        place: u64,
+    ) -> impl Iterator<Item = (u64, Slot)> {
+        let first = (pool, cell, size, place.saturating_add(1));
+        let spots = self.spots.range(first..=(pool, cell, size, u64::MAX));
+        spots.map(|((_, _, _, place), slot)| (*place, *slot))
+    }
+
+    fn pool(&mut self, key: PoolKey) -> u32 {
+        if let Some(known) = self.known_pool(&key) {
             return known;
         }
+        let hash = hash_of(&key);
         let number = self.pools.insert(Pool { key, counts: Vec::new(), players: 0 });
         self.by_key.insert(hash, u64::from(number));
         number
@@ -403,7 +446,7 @@ fn without(values: &Arc<str>, relaxed: u8) -> Arc<str> {
 }
 
 /// The cell of a number; numbers beyond the range of cells share the outermost.
-fn cell_of(value: f64, width: f64) -> i32 {
+pub(crate) fn cell_of(value: f64, width: f64) -> i32 {
     if width <= 0.0 {
         return 0;
     }

@@ -61,6 +61,8 @@ struct Asking {
     failures: u32,
     /// The last place of the open round.
     last: u64,
+    /// That round asks about all there were behind its first place.
+    whole: bool,
 }
 
 /// How a round came to its end.
@@ -111,7 +113,7 @@ impl Rounds {
     }
 
     fn ask_at(&mut self, queue: &QueueId, at: Timestamp, failures: u32) {
-        let asking = Asking { at: Some(at), news: false, failures, last: 0 };
+        let asking = Asking { at: Some(at), failures, ..Asking::default() };
         if let Some(before) = self.queues.insert(queue.clone(), asking).and_then(|asking| asking.at) {
             self.timers.remove(&(before, queue.clone()));
         }
@@ -208,11 +210,9 @@ impl Turn<'_> {
             line.by_place.range(after + 1..).next().is_some() || self.broken(BrokenRule::AskOnlyNew);
         let after = if goes_on { after } else { 0 };
         let (last, count) = self.maker.round(&queue, after).fold((after, 0), |(_, n), (place, _)| (place, n + 1));
-        let asking = Asking { last, ..Asking::default() };
-        let before = self.maker.beside.rounds.queues.insert(queue.clone(), asking);
-        if let Some(asking) = self.maker.beside.rounds.queues.get_mut(&queue) {
-            asking.failures = before.map_or(0, |before| before.failures);
-        }
+        let whole = line.by_place.range(last + 1..).next().is_none();
+        let asking = self.maker.beside.rounds.queues.entry(queue.clone()).or_default();
+        *asking = Asking { last, whole, failures: asking.failures, ..Asking::default() };
         self.emit(Event::RoundBegun { queue, number: number + 1, after, check });
         count
     }
@@ -227,7 +227,10 @@ impl Turn<'_> {
     /// The next round is about those behind `last`, where there are any, and else about the oldest again.
     pub(super) fn end_round(&mut self, queue: &QueueId, after: u64, last: u64, how: Ended) {
         let line = self.state().index.lines.get(queue);
-        let behind = line.is_some_and(|line| line.by_place.range(last + 1..).next().is_some());
+        let asking = self.maker.beside.rounds.queues.get(queue).copied().unwrap_or_default();
+        // Those who have come since are asked about together with the others.
+        let behind =
+            !asking.whole && line.is_some_and(|line| line.by_place.range(last + 1..).next().is_some());
         let waits = line.is_some();
         let next = match how {
             Ended::Failed => after,
@@ -239,7 +242,6 @@ impl Turn<'_> {
         let Some(interval) = hook.map(|hook| hook.interval.unwrap_or(FORM_INTERVAL)).filter(|_| waits) else {
             return self.maker.beside.rounds.forget(queue);
         };
-        let asking = self.maker.beside.rounds.queues.get(queue).copied().unwrap_or_default();
         if self.broken(BrokenRule::AskOnlyNew) && !behind && !asking.news {
             return self.maker.beside.rounds.forget(queue);
         }

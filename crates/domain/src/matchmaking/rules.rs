@@ -32,7 +32,7 @@ const CELLS_PER_WINDOW: f64 = 8.0;
 /// What an expression may cost in the time of a comparison of two numbers, as its meter counts.
 const WORK_PER_COMPARISON: u64 = 16;
 /// Between the values of equality rules in a key.
-const SEPARATOR: char = '\u{1f}';
+pub(crate) const SEPARATOR: char = '\u{1f}';
 
 /// A rule that asks for equality.
 struct Equality {
@@ -120,7 +120,7 @@ struct Nature {
 pub(crate) struct Seats {
     pub(crate) place: u64,
     offer: Arc<SeatOffer>,
-    equal: Vec<Option<String>>,
+    pub(crate) equal: Vec<Option<String>>,
     values: Vec<Option<f64>>,
     /// Who plays, as sorted hashes.
     players: Arc<[u64]>,
@@ -567,7 +567,56 @@ impl Profile {
     }
 }
 
+impl Ruleset {
+    /// Whether a rule looks at round trips.
+    pub(crate) const fn looks_at_latency(&self) -> bool {
+        self.latency.is_some()
+    }
+
+    /// Equalities that may relax, as bits.
+    pub(crate) fn relaxing(&self) -> u8 {
+        let equalities = self.equalities.iter().enumerate();
+        let relaxes = |rule: usize| self.queue.rules.get(rule).is_some_and(|rule| rule.relax_after.is_some());
+        equalities.fold(0, |bits, (at, equality)| bits | u8::from(relaxes(equality.rule)) << at.min(7))
+    }
+
+    /// The widest window of the first distance; without end where it may relax, or there is none.
+    pub(crate) fn widest(&self) -> f64 {
+        let rule = self.distances.first().and_then(|distance| self.queue.rules.get(distance.rule));
+        rule.map_or(f64::INFINITY, |rule| {
+            if rule.relax_after.is_some() {
+                return f64::INFINITY;
+            }
+            let widened = rule.widen.last().map(|step| step.value);
+            widened.or_else(|| rule.allows(Duration::ZERO)).unwrap_or(f64::INFINITY)
+        })
+    }
+}
+
+impl Profile {
+    /// The values that must be equal, one for each equality.
+    pub(crate) fn equal_values(&self) -> impl Iterator<Item = &str> {
+        self.equal.split(SEPARATOR).filter(|_| !self.equal.is_empty())
+    }
+}
+
 impl Seats {
+    /// Equalities of which the offer says nothing, as bits.
+    pub(crate) fn missing(&self) -> u8 {
+        let values = self.equal.iter().enumerate();
+        values.fold(0, |bits, (at, value)| bits | u8::from(value.is_none()) << at.min(7))
+    }
+
+    /// Where the match is played, where the offer says that.
+    pub(crate) fn region(&self) -> Option<&RegionId> {
+        self.offer.region.as_ref()
+    }
+
+    /// The first number that rules compare.
+    pub(crate) fn first_value(&self) -> Option<f64> {
+        self.values.first().copied().flatten()
+    }
+
     /// The match as expressions see it, in the place of a candidate.
     fn document(&self, documents: &Documents) -> Rcvar {
         documents.get(self.place, self.offer.byte_size(), || {

@@ -3,9 +3,11 @@
 mod backfill;
 mod bounds;
 mod budgets;
+mod deadlines;
 mod entities;
 mod explain;
 mod fairness;
+mod former;
 mod genres;
 mod hooks;
 mod hostile;
