@@ -23,6 +23,7 @@ use super::rated::Rated;
 use super::settings::{About, MAX_DISTANCES, Measure, Need, Queue, Rule, RuleKind};
 use crate::broker::model::Properties;
 use crate::broker::requirements::{Requirement, Requirements};
+use crate::content::Digest;
 use crate::ids::{PlayerId, RegionId, TicketId};
 use crate::size::Size;
 use crate::time::Timestamp;
@@ -664,10 +665,8 @@ pub(crate) fn judged_bytes(spec: &TicketSpec) -> usize {
 
 /// What a value is that is not there.
 const NULL: &str = "null";
-/// Longest value in a key; a longer one is in it by its hash. In bytes.
+/// Longest text in a key; a longer one is in it by its digest. In bytes.
 const MAX_IN_KEY: usize = 128;
-/// Longest value that is read to be in a key; of a longer one its text counts as it was written. In bytes.
-const MAX_READ: usize = 1_024;
 
 fn as_number(value: &str) -> Option<f64> {
     let first = value.bytes().next()?;
@@ -677,18 +676,19 @@ fn as_number(value: &str) -> Option<f64> {
     value.parse().ok().filter(|number: &f64| number.is_finite())
 }
 
-/// A value as text, such that equal values give equal texts: `1` and `1.0` do.
+/// A value as text, such that exactly the values that say the same give the same text: `1`, `1.0` and `10e-1` do,
+/// `9007199254740992` and `9007199254740993` do not. Short words and plain texts are as they are written, and other values
+/// by their digest.
 fn write_value(value: &str, out: &mut String) {
-    if let Some(number) = as_number(value) {
-        out.push_str(&number.to_string());
+    let is_word = matches!(value, "true" | "false" | NULL);
+    let is_plain = value.starts_with('"') && !value.contains('\\') && value.len() <= MAX_IN_KEY;
+    if is_word || is_plain {
+        out.push_str(value);
         return;
     }
-    let read = (value.len() <= MAX_READ).then(|| Variable::from_json(value).ok()).flatten();
-    let text = read.map_or_else(|| value.to_string(), |value| value.to_string());
-    if text.len() <= MAX_IN_KEY {
-        out.push_str(&text);
-    } else {
-        out.push_str(&format!("#{:016x}{:016x}", hash(1, &text), hash(2, &text)));
+    out.push('#');
+    for byte in Digest::of_json(value).to_bytes() {
+        out.push_str(&format!("{byte:02x}"));
     }
 }
 

@@ -13,6 +13,7 @@ mod hooks;
 mod hostile;
 mod limits;
 mod matches;
+mod numbers;
 mod properties;
 mod queues;
 mod rated;
