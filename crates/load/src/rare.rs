@@ -119,7 +119,13 @@ fn with_hook(mut settings: Settings) -> Result<Settings, BadId> {
     let (about, on_failure) = (HookPoint::FormMatch, OnFailure::Refuse);
     for queue in settings.queues.values_mut() {
         queue.min_players_per_team = 1;
-        queue.hooks.push(Hook::Outside(OutsideHook { id: id.clone(), about, timeout, on_failure, interval: None }));
+        queue.hooks.push(Hook::Outside(OutsideHook {
+            id: id.clone(),
+            about,
+            timeout,
+            on_failure,
+            interval: None,
+        }));
     }
     Ok(settings)
 }

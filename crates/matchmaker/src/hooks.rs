@@ -21,7 +21,6 @@ mod call;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -151,8 +150,6 @@ pub struct Hooks {
     clients: BTreeMap<Key, Arc<Client>>,
     /// By queue and hook; made when a queue first asks. As many as the configuration has of both, at most.
     lanes: Mutex<BTreeMap<(QueueId, HookId), Arc<Lane>>>,
-    /// Matches of answers that were malformed.
-    malformed: AtomicU64,
 }
 
 impl Hooks {
@@ -165,7 +162,7 @@ impl Hooks {
             let client = Client::new(&key.1, options)?;
             Ok((key, Arc::new(client)))
         });
-        Ok(Self { clients: clients.collect::<Result<_, _>>()?, lanes: Mutex::default(), malformed: AtomicU64::new(0) })
+        Ok(Self { clients: clients.collect::<Result<_, _>>()?, lanes: Mutex::default() })
     }
 
     /// What a hook says of a ticket.
@@ -199,22 +196,15 @@ impl Hooks {
         let tickets = tickets.iter().map(|(id, spec)| TicketDocument::new(id, spec)).collect();
         let question = Question { round: Some(round), tickets: Some(tickets), ..Question::default() };
         let matches = self.ask("form_match", queue, hook, question, answers::matches).await?;
-        let mut malformed = matches.iter().enumerate().filter_map(|(at, one)| Some((at, one.as_ref().err()?)));
+        let mut malformed =
+            matches.iter().enumerate().filter_map(|(at, one)| Some((at, one.as_ref().err()?)));
         if let Some((first, problem)) = malformed.next() {
-            let count = 1 + malformed.count();
-            self.malformed.fetch_add(count as u64, Ordering::Relaxed);
             if self.lane(queue, hook).is_some_and(|lane| lane.may_complain()) {
-                let problem = problem.escape_debug();
+                let (count, problem) = (1 + malformed.count(), problem.escape_debug());
                 tracing::warn!(%queue, %hook, count, first, %problem, "matches of a hook's answer are ignored: they are malformed");
             }
         }
         Ok(matches)
-    }
-
-    /// How many matches of hooks' answers were none since the process began.
-    #[must_use]
-    pub fn malformed_matches(&self) -> u64 {
-        self.malformed.load(Ordering::Relaxed)
     }
 
     /// What a hook says of a match.

@@ -34,8 +34,8 @@ pub(crate) use conjunction::{Conjunction, Path, Paths, key, path_of};
 pub use document::Document;
 pub(crate) use document::Values;
 pub use meter::MAX_STEP_WORK;
-pub(crate) use numbers::{equal, whole};
 pub(crate) use meter::{STEP_WORK, Search};
+pub(crate) use numbers::{equal, whole};
 
 mod work;
 

@@ -13,8 +13,8 @@ use core::ops::Bound;
 use super::command::{Refusal, Reply};
 use super::forming::{BYTES_PER_COMPARISON, WORK_PER_TICK, judged_too_much};
 use super::model::{MAX_RATINGS, SeatOffer, TicketEnd, TicketState};
-use super::pools::Slot;
 use super::offers::Filed;
+use super::pools::Slot;
 use super::settings::Backfill;
 use super::{BrokenRule, Event, Turn};
 use crate::broker::model::{Connection, MAX_CAPACITY, MAX_PLAYERS};
@@ -252,9 +252,7 @@ impl Turn<'_> {
             return beside.offers.remove(match_id);
         };
         let Some(rules) = beside.pools.rules(&offered.offer.queue) else { return };
-        let is_known = |filed: &Filed| {
-            Arc::ptr_eq(&filed.rules, rules) && filed.seats.place == offered.place
-        };
+        let is_known = |filed: &Filed| Arc::ptr_eq(&filed.rules, rules) && filed.seats.place == offered.place;
         if beside.offers.get(match_id).is_some_and(is_known) {
             return;
         }

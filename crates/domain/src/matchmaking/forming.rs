@@ -15,8 +15,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Bound;
 
-use super::command::Refusal;
 use super::backfill::{Seek, Sought};
+use super::command::Refusal;
 use super::hooks;
 use super::model::{FailCause, Named, Ticket, TicketSpec, TicketState};
 use super::pools::{Slot, Waiting};
@@ -100,10 +100,7 @@ pub(crate) struct Due {
 
 impl Due {
     pub(crate) fn is_empty(&self) -> bool {
-        self.tickets.is_empty()
-            && !self.has_seats()
-            && self.rounds.is_empty()
-            && self.sweeps.is_empty()
+        self.tickets.is_empty() && !self.has_seats() && self.rounds.is_empty() && self.sweeps.is_empty()
     }
 
     /// Whether there is anything to do about free seats.
@@ -186,7 +183,8 @@ impl Turn<'_> {
         }
         self.begin_rounds();
         let asks = self.maker.beside.rounds.next_timer().is_some_and(|at| at <= self.now);
-        self.maker.beside.carried = asks || !self.has_room(WORK_PER_TICK);
+        let seeks = !self.maker.beside.due.seekers.is_empty();
+        self.maker.beside.carried = asks || seeks || !self.has_room(WORK_PER_TICK);
     }
 
     /// Those who came, came back or demand less, oldest first, until so much is done.
@@ -236,8 +234,7 @@ impl Turn<'_> {
         }
         let Some(slot) = self.enter_pools(place) else { return };
         let Some(waiting) = self.maker.beside.pools.get(slot) else { return };
-        if waiting.rules.queue.backfill == Backfill::First
-            && self.take_seats(slot, place) != Sought::Nothing
+        if waiting.rules.queue.backfill == Backfill::First && self.take_seats(slot, place) != Sought::Nothing
         {
             return;
         }

@@ -303,12 +303,7 @@ fn ids<'a>(players: impl Iterator<Item = &'a PlayerId>) -> String {
 
 /// What a ticket adds to the match that it gets into, as [`Size`] counts it: its players, their properties, and what
 /// hooks that are built in write there.
-pub(crate) fn match_bytes(
-    state: &State,
-    queue: &QueueId,
-    id: Option<&TicketId>,
-    spec: &TicketSpec,
-) -> usize {
+pub(crate) fn match_bytes(state: &State, queue: &QueueId, id: Option<&TicketId>, spec: &TicketSpec) -> usize {
     let has = |wanted: &Hook| stack(state, queue).any(|hook| hook == wanted);
     let team = if has(&Hook::TeamData) { TEAM_BYTES } else { 0 };
     let parties = has(&Hook::PartyMembership);

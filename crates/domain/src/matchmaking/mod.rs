@@ -76,13 +76,13 @@ use crate::size::Size;
 use crate::time::Timestamp;
 use documents::Documents;
 use forming::{Due, WORK_PER_TICK};
-use timers::WORK_OF_DEADLINES;
 use match_lifecycle::HookAnswer;
 use model::{DissolveCause, SeatOffer, Stage, TicketState};
 use offers::Offers;
 use pools::Pools;
 use rounds::Rounds;
 use state::State;
+use timers::WORK_OF_DEADLINES;
 
 /// Most tickets that are not over.
 pub const MAX_TICKETS: usize = 2_000_000;

@@ -132,7 +132,9 @@ impl Offers {
                 self.spots.range(from..=(group, high, u8::MAX, u64::MAX)).next().copied()
             {
                 if class >= least {
-                    groups.push(self.spots.range((group, cell, class, after.saturating_add(1))..=(group, cell, class, u64::MAX)));
+                    groups.push(self.spots.range(
+                        (group, cell, class, after.saturating_add(1))..=(group, cell, class, u64::MAX),
+                    ));
                 }
                 let Some(next) = next_group(cell, class, least) else { break };
                 from = (group, next.0, next.1, 0);
@@ -149,8 +151,7 @@ impl Offers {
 fn next_group(cell: i32, class: u8, least: u8) -> Option<(i32, u8)> {
     match class {
         _ if class < least => Some((cell, least)),
-        u8::MAX => Some((cell.checked_add(1)?, least)),
-        _ => Some((cell, class + 1)),
+        _ => Some((cell, class.checked_add(1)?)),
     }
 }
 
@@ -227,9 +228,8 @@ fn lies(queue: &QueueId, rules: &Ruleset, seats: &Seats) -> Vec<(u64, i32)> {
     let missing = seats.missing();
     let mut lies = Vec::new();
     for relaxed in subsets(rules.relaxing()) {
-        let at = |number| {
-            group(queue, relaxed, missing, number, region, seats.equal.iter().map(Option::as_deref))
-        };
+        let at =
+            |number| group(queue, relaxed, missing, number, region, seats.equal.iter().map(Option::as_deref));
         if rules.distances() > 0 {
             match seats.first_value() {
                 Some(value) => lies.push((at(Number::Near), cell_of(value, rules.cell))),
@@ -255,14 +255,14 @@ fn looked_for(
     let window = ticket.windows.first().copied().unwrap_or(f64::INFINITY);
     let cells = (cell_of(value - window, rules.cell), cell_of(value + window, rules.cell));
     let anywhere = core::iter::once(None);
-    let regions = ticket.regions.iter().filter(|_| rules.looks_at_latency()).map(|(region, _)| region.as_ref());
+    let regions =
+        ticket.regions.iter().filter(|_| rules.looks_at_latency()).map(|(region, _)| region.as_ref());
     let regions: Vec<Option<&RegionId>> = anywhere.chain(regions).collect();
     let mut found = BTreeSet::new();
     for missing in missing {
         for region in &regions {
-            let at = |number| {
-                group(queue, relaxed, missing, number, *region, ticket.equal_values().map(Some))
-            };
+            let at =
+                |number| group(queue, relaxed, missing, number, *region, ticket.equal_values().map(Some));
             if rules.distances() == 0 || window.is_infinite() {
                 found.insert((at(Number::Any), 0, 0));
             } else {

@@ -213,7 +213,7 @@ impl Pools {
         let mut from = Some((low, 0));
         core::iter::from_fn(move || {
             loop {
-                let (cell, size) = from?;
+                let (cell, size) = from.filter(|(cell, _)| *cell <= high)?;
                 let mut next = self.spots.range((pool, cell, size, 0)..=(pool, high, u16::MAX, u64::MAX));
                 let ((_, cell, size, _), _) = next.next()?;
                 if *size <= largest {

@@ -11,8 +11,8 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use jmespath::ast::{Ast, Comparator};
 use jmespath::Variable;
+use jmespath::ast::{Ast, Comparator};
 
 use super::Matchmaker;
 use super::json;

@@ -88,7 +88,8 @@ pub(crate) struct Rounds {
 impl Rounds {
     /// There is something new for the hook of a queue. One that has failed is left alone until its time has come.
     fn note_news(&mut self, queue: QueueId, now: Timestamp) {
-        let asking = self.queues.entry(queue.clone()).or_insert(Asking { at: Some(now), ..Asking::default() });
+        let asking =
+            self.queues.entry(queue.clone()).or_insert(Asking { at: Some(now), ..Asking::default() });
         asking.news = true;
         let sooner = asking.at.filter(|at| *at > now && asking.failures == 0);
         if let Some(later) = sooner {
@@ -171,9 +172,9 @@ impl Matchmaker {
 
     /// What the hook of an open round is asked about.
     pub(super) fn asked_about(&self, queue: &QueueId, after: u64) -> Vec<(TicketId, Arc<TicketSpec>)> {
-        let tickets = self.round(queue, after).filter_map(|(place, id)| {
-            Some((id.clone(), Arc::clone(&self.state.tickets.get(&place)?.spec)))
-        });
+        let tickets = self
+            .round(queue, after)
+            .filter_map(|(place, id)| Some((id.clone(), Arc::clone(&self.state.tickets.get(&place)?.spec))));
         tickets.collect()
     }
 }
@@ -209,7 +210,8 @@ impl Turn<'_> {
         let goes_on =
             line.by_place.range(after + 1..).next().is_some() || self.broken(BrokenRule::AskOnlyNew);
         let after = if goes_on { after } else { 0 };
-        let (last, count) = self.maker.round(&queue, after).fold((after, 0), |(_, n), (place, _)| (place, n + 1));
+        let (last, count) =
+            self.maker.round(&queue, after).fold((after, 0), |(_, n), (place, _)| (place, n + 1));
         let whole = line.by_place.range(last + 1..).next().is_none();
         let asking = self.maker.beside.rounds.queues.entry(queue.clone()).or_default();
         *asking = Asking { last, whole, failures: asking.failures, ..Asking::default() };

@@ -374,12 +374,7 @@ impl Ruleset {
         documents: &Documents,
     ) -> bool {
         is_set(ticket.relaxed, pair.rule)
-            || self.fits(
-                pair,
-                &ticket.document(documents),
-                Some(&candidate.document(documents)),
-                documents,
-            )
+            || self.fits(pair, &ticket.document(documents), Some(&candidate.document(documents)), documents)
     }
 
     /// The rule about blocked players, where it keeps two tickets apart.

@@ -67,9 +67,10 @@ impl Turn<'_> {
     /// The queues in which something is due, beginning behind the one that had its turn last.
     fn overdue(&self) -> VecDeque<QueueId> {
         let index = &self.state().index;
-        let ends = index.deadlines.iter().filter(|(_, of_queue)| {
-            of_queue.first().is_some_and(|(at, _)| *at <= self.now)
-        });
+        let ends = index
+            .deadlines
+            .iter()
+            .filter(|(_, of_queue)| of_queue.first().is_some_and(|(at, _)| *at <= self.now));
         let expire = index
             .lines
             .iter()

@@ -188,8 +188,10 @@ mod tests {
     #[test]
     fn properties_are_taken_over_digit_by_digit() {
         let own = r#"{"id": 123456789012345678901234567890, "of": [1.0, 1e2, 0.10]}"#;
-        let text = format!(r#"{{"accept": true, "properties": {own}, "player_properties": {{"ann": {own}}}}}"#);
-        let MatchVerdict::Accept { properties, player_properties } = of_match(text.as_bytes()).unwrap() else {
+        let text =
+            format!(r#"{{"accept": true, "properties": {own}, "player_properties": {{"ann": {own}}}}}"#);
+        let MatchVerdict::Accept { properties, player_properties } = of_match(text.as_bytes()).unwrap()
+        else {
             panic!()
         };
         assert_eq!(properties.unwrap().text(), Some(own));

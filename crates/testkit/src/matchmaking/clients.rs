@@ -33,9 +33,13 @@ impl World {
             27 => self.configure(),
             28 => self.start_again(),
             29..32 => {
-                self.count += 1;
-                if let Ok(id) = MatchId::new(&format!("running-{}", self.count)) {
-                    self.offer(id, Vec::new());
+                // Sometimes many at once, so that the suitable one is behind others.
+                let most = if self.rng.u8(0..4) == 0 { 8 } else { 1 };
+                for _ in 0..most {
+                    self.count += 1;
+                    if let Ok(id) = MatchId::new(&format!("running-{}", self.count)) {
+                        self.offer(id, Vec::new());
+                    }
                 }
             }
             32 => {

@@ -6,9 +6,11 @@
 //! | `outside` | hooks, whoever finds servers, seats of running matches: late, twice, or not at all |
 //! | `clients` | parties who come, go, accept and decline; administrators |
 //! | `checks` | the invariants, after every step |
+//! | `fair_turns` | deadlines that are put off, tickets that hooks are not asked about |
 
 mod checks;
 mod clients;
+mod fair_turns;
 mod outside;
 mod world;
 

@@ -124,9 +124,7 @@ fn walk(ast: &Ast, path: &mut Path) -> bool {
 fn can_be_filed(value: &Variable) -> bool {
     match value {
         Variable::Null | Variable::Bool(_) | Variable::String(_) => true,
-        Variable::Number(number) => {
-            whole(value).is_some() || number.as_f64().is_some_and(is_amid_its_range)
-        }
+        Variable::Number(number) => whole(value).is_some() || number.as_f64().is_some_and(is_amid_its_range),
         Variable::Array(items) => items.iter().all(|item| can_be_filed(item)),
         Variable::Object(fields) => fields.values().all(|field| can_be_filed(field)),
         Variable::Expref(_) => false,

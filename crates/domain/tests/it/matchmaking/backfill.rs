@@ -247,8 +247,7 @@ fn the_suitable_offer_is_found_behind_any_number_of_others() {
                 sortie_domain::matchmaking::settings::RuleKind::NotBlocked,
             );
             let rules = vec![equal("map"), skill(50.0), latency(80.0), blocks];
-            let mut table =
-                Table::with(Queue { rules, ..drop_in(backfill) });
+            let mut table = Table::with(Queue { rules, ..drop_in(backfill) });
             let mut ticket = rated(1020.0, spec(&["a", "b"]));
             ticket.parties[0].players[0].blocked = vec![player_id("foe")];
             let ticket = far_from(&[("eu", 10)], with_properties(r#"{"map":"forest"}"#, ticket));
@@ -265,8 +264,12 @@ fn an_offer_finds_the_oldest_ticket_that_it_suits_behind_any_number_of_others() 
         (r#"{"map":"forest"}"#, BTreeMap::new()),
     ] {
         let rules = vec![equal("map"), skill(50.0)];
-        let mut table =
-            Table::with(Queue { rules, players_per_team: 5, min_players_per_team: 5, ..drop_in(Backfill::First) });
+        let mut table = Table::with(Queue {
+            rules,
+            players_per_team: 5,
+            min_players_per_team: 5,
+            ..drop_in(Backfill::First)
+        });
         for n in 0..1_500 {
             let who = format!("p{n:04}");
             table.start(&who, with_properties(r#"{"map":"desert"}"#, rated(1000.0, spec(&[&who]))));
@@ -283,7 +286,9 @@ fn an_offer_finds_the_oldest_ticket_that_it_suits_behind_any_number_of_others() 
     let mut table = Table::with(Queue { rules: vec![equal("map")], ..drop_in(Backfill::First) });
     table.start("any", with_properties(r#"{"map":"desert"}"#, spec(&["any"])));
     table.tick();
-    table.done(Command::OfferSeats { offer: SeatOffer { properties: Properties::default(), ..offer("m", 1) } });
+    table.done(Command::OfferSeats {
+        offer: SeatOffer { properties: Properties::default(), ..offer("m", 1) },
+    });
     table.tick();
     assert_eq!(table.status("any"), Status::FindingServer);
 }
@@ -330,7 +335,9 @@ fn offers_of_matches_with_more_than_a_thousand_players_are_taken() {
     table.solo("new");
     table.tick();
     assert_eq!((table.status("old"), table.status("new")), (Status::InProgress, Status::FindingServer));
-    let text =
-        table.refused("invalid_field", Command::OfferSeats { offer: SeatOffer { players: players(11_001), ..offer("n", 1) } });
+    let text = table.refused(
+        "invalid_field",
+        Command::OfferSeats { offer: SeatOffer { players: players(11_001), ..offer("n", 1) } },
+    );
     assert!(text.contains("11000"), "{text}");
 }

@@ -65,9 +65,8 @@ fn a_backlog_of_one_queue_delays_no_deadline_of_another() {
     }
     table.now += 300;
     assert!(is_busy(&table), "there is a backlog");
-    let ended = ticks_until(&mut table, |table| {
-        table.maker.formations().all(|formation| formation.id != game)
-    });
+    let ended =
+        ticks_until(&mut table, |table| table.maker.formations().all(|formation| formation.id != game));
     assert!(ended <= TICKS, "the accept step is over after {ended} ticks");
     assert_eq!((table.status("ann"), table.status("bob")), (Status::Cancelled, Status::Cancelled));
     assert!(is_busy(&table), "and the backlog is still there");
@@ -113,9 +112,8 @@ fn what_is_due_in_one_queue_delays_neither_another_nor_what_can_be_formed() {
     table.now += 2_000;
     table.solo("ann");
     table.solo("bob");
-    let done = |table: &Table| {
-        table.status("zoe") == Status::Failed && table.status("ann") == Status::FindingServer
-    };
+    let done =
+        |table: &Table| table.status("zoe") == Status::Failed && table.status("ann") == Status::FindingServer;
     let ticks = ticks_until(&mut table, done);
     assert!(ticks <= TICKS, "{ticks}");
     assert_eq!(table.status("p2999"), Status::InProgress, "most of the others are still to be ended");

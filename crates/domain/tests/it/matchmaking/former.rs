@@ -141,10 +141,10 @@ fn many_rounds_begin_over_several_ticks_in_turn() {
     for queue in &queues {
         for n in 0..50 {
             let who = format!("{queue}-{n}");
-            table.start(&who, sortie_domain::matchmaking::model::TicketSpec {
-                queue: queue_id(queue),
-                ..spec(&[&who])
-            });
+            table.start(
+                &who,
+                sortie_domain::matchmaking::model::TicketSpec { queue: queue_id(queue), ..spec(&[&who]) },
+            );
         }
     }
     table.now += 100;

@@ -53,7 +53,13 @@ fn check() -> Check {
 
 fn outside(about: HookPoint) -> Hook {
     let id = HookId::new("bans").unwrap();
-    Hook::Outside(OutsideHook { id, about, timeout: seconds(2), on_failure: OnFailure::Refuse, interval: None })
+    Hook::Outside(OutsideHook {
+        id,
+        about,
+        timeout: seconds(2),
+        on_failure: OnFailure::Refuse,
+        interval: None,
+    })
 }
 
 fn rules() -> Vec<Rule> {

@@ -344,8 +344,27 @@ fn ticket() -> impl Strategy<Value = Ticket> {
     ];
     let specs = (spec(), option::of(spec()));
     (ticket_id(), specs, queue_id(), any::<(u64, u64, u32)>(), (time(), time()), state).prop_map(
-        |(id, (spec, asked), queue, (place, changed_seq, requeues, moves), (started_at, waits_since), state)| {
-            Ticket { id, spec, asked, queue, place, started_at, waits_since, changed_seq, requeues, moves, state }
+        |(
+            id,
+            (spec, asked),
+            queue,
+            (place, changed_seq, requeues, moves),
+            (started_at, waits_since),
+            state,
+        )| {
+            Ticket {
+                id,
+                spec,
+                asked,
+                queue,
+                place,
+                started_at,
+                waits_since,
+                changed_seq,
+                requeues,
+                moves,
+                state,
+            }
         },
     )
 }
