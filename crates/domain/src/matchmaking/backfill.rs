@@ -204,15 +204,20 @@ impl Turn<'_> {
 
     /// Where the rules of a queue are new, or the process is: all of its offers are due, some in each tick.
     pub(super) fn sweep_offers(&mut self) {
-        let Some((queue, after)) = self.maker.beside.due.offer_sweeps.pop_first() else { return };
-        let open = self.state().index.open_offers.get(&queue);
-        let next = open.into_iter().flatten().filter(|(place, _)| *place > after).take(OFFERS_PER_TICK);
-        let next: Vec<(u64, MatchId)> = next.cloned().collect();
-        self.work += next.len() as u64;
-        let Some((last, _)) = next.last() else { return };
-        self.maker.beside.due.offer_sweeps.insert(queue.clone(), *last);
-        let when = self.state().queue(&queue).map(|queue| queue.backfill).unwrap_or_default();
-        self.maker.beside.due.offers_of(when).extend(next.into_iter().map(|offer| (offer, 0)));
+        let mut left = OFFERS_PER_TICK;
+        while left > 0 {
+            let Some((queue, after)) = self.maker.beside.due.offer_sweeps.pop_first() else { break };
+            let open = self.state().index.open_offers.get(&queue);
+            let after = after.map_or(Bound::Unbounded, Bound::Excluded);
+            let behind = open.into_iter().flat_map(|open| open.range((after, Bound::Unbounded)));
+            let next: Vec<(u64, MatchId)> = behind.take(left).cloned().collect();
+            self.work += next.len() as u64;
+            let Some(last) = next.last() else { continue };
+            left -= next.len();
+            self.maker.beside.due.offer_sweeps.insert(queue.clone(), Some(last.clone()));
+            let when = self.state().queue(&queue).map(|queue| queue.backfill).unwrap_or_default();
+            self.maker.beside.due.offers_of(when).extend(next.into_iter().map(|offer| (offer, 0)));
+        }
     }
 
     /// Gives a ticket seats of an offer, if it is large enough and suits.

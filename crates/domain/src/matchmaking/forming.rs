@@ -82,8 +82,8 @@ pub(crate) struct Due {
     /// seats first, and of others.
     first_offers: DueOffers,
     last_offers: DueOffers,
-    /// Queues of which all offers are due, with the place up to which they have become so.
-    pub(crate) offer_sweeps: BTreeMap<QueueId, u64>,
+    /// Queues of which all offers are due, with the last that has become so.
+    pub(crate) offer_sweeps: BTreeMap<QueueId, Option<(u64, MatchId)>>,
     /// Tickets whose look at offers was cut.
     pub(crate) seekers: BTreeMap<u64, Seek>,
     /// The one of them whose turn it was last.
@@ -183,7 +183,8 @@ impl Turn<'_> {
         }
         self.begin_rounds();
         let asks = self.maker.beside.rounds.next_timer().is_some_and(|at| at <= self.now);
-        let seeks = !self.maker.beside.due.seekers.is_empty();
+        let due = &self.maker.beside.due;
+        let seeks = !(due.seekers.is_empty() && due.offer_sweeps.is_empty());
         self.maker.beside.carried = asks || seeks || !self.has_room(WORK_PER_TICK);
     }
 

@@ -277,7 +277,7 @@ impl Matchmaker {
                 self.beside.due.sweeps.insert(queue.clone(), 0);
             }
             if self.state.index.open_offers.contains_key(&queue) {
-                self.beside.due.offer_sweeps.insert(queue, 0);
+                self.beside.due.offer_sweeps.insert(queue, None);
             }
         }
     }
