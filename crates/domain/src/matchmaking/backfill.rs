@@ -209,7 +209,7 @@ impl Turn<'_> {
             let Some((queue, after)) = self.maker.beside.due.offer_sweeps.pop_first() else { break };
             let open = self.state().index.open_offers.get(&queue);
             let after = after.map_or(Bound::Unbounded, Bound::Excluded);
-            let behind = open.into_iter().flat_map(|open| open.range((after, Bound::Unbounded)));
+            let behind = open.into_iter().flat_map(|open| open.range((after.as_ref(), Bound::Unbounded)));
             let next: Vec<(u64, MatchId)> = behind.take(left).cloned().collect();
             self.work += next.len() as u64;
             let Some(last) = next.last() else { continue };

@@ -10,9 +10,9 @@ use sortie_domain::matchmaking::model::{Stage, Ticket, TicketState};
 use super::checks::expires_at;
 use super::world::World;
 
-/// Ticks in which at least one thing that is due in a queue has to end: there are three queues, and one has its turn in
+/// Ticks in a row in which nothing that is due in a queue may end: there are three queues, and one has its turn in
 /// each tick.
-const TICKS: u32 = 4;
+const TICKS: u32 = 2;
 
 /// What is due, by queue.
 pub(super) type Due = BTreeMap<QueueId, BTreeSet<String>>;
