@@ -115,6 +115,14 @@ impl<M: Machine> Step<M> {
         self.bytes = self.bytes.saturating_add(bytes);
     }
 
+    /// The room that is left in it.
+    #[must_use]
+    pub const fn left(&self) -> StepLimits {
+        let taken = self.records.len() + self.answers.len();
+        let StepLimits { bytes, records } = self.limits;
+        StepLimits { bytes: bytes.saturating_sub(self.bytes), records: records.saturating_sub(taken) }
+    }
+
     /// Whether a machine is to leave further work to a later step. Asked before each piece of work.
     #[must_use]
     pub fn is_full(&self) -> bool {

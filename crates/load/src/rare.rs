@@ -71,7 +71,7 @@ pub fn run(case: Case, tickets: u32) -> Result<Rare, Failure> {
 
     host.call(Command::Configure { settings: with_hook(settings)? })?;
     settle(&mut host)?;
-    let (queue, matches) = (QueueId::new(QUEUE)?, Some(pairs(&host)));
+    let (queue, matches) = (QueueId::new(QUEUE)?, Some(pairs(&host).into_iter().map(Ok).collect()));
     let before = host.matches;
     let (formed, _) = host.call(Command::MatchesFormed { queue, round: 1, matches })?;
     let after_formed = settle(&mut host)?;
@@ -119,7 +119,13 @@ fn with_hook(mut settings: Settings) -> Result<Settings, BadId> {
     let (about, on_failure) = (HookPoint::FormMatch, OnFailure::Refuse);
     for queue in settings.queues.values_mut() {
         queue.min_players_per_team = 1;
-        queue.hooks.push(Hook::Outside(OutsideHook { id: id.clone(), about, timeout, on_failure }));
+        queue.hooks.push(Hook::Outside(OutsideHook {
+            id: id.clone(),
+            about,
+            timeout,
+            on_failure,
+            interval: None,
+        }));
     }
     Ok(settings)
 }

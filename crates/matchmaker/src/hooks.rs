@@ -7,7 +7,8 @@
 //! | `new_match` | `match`, `teams` | `{"accept": true, "properties": {…}, "player_properties": {…}}`, or `{"accept": false, "reason": …}` |
 //!
 //! What an answer leaves out stays as it is. A hook fails that cannot be reached, answers with another status than 200,
-//! with something else, or too late; what that stands for is configured, and the machine knows it. No call is made twice:
+//! with something else, or too late; what that stands for is configured, and the machine knows it. Of the matches that
+//! a hook forms, one that is malformed is ignored alone. No call is made twice:
 //! players wait, and the machine has a deadline of its own.
 //!
 //! **Queues do not wait for each other.** Each queue has its own turns, its own count of failures and its own limit of
@@ -23,13 +24,14 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 use sortie_domain::broker::model::MatchSpec;
 use sortie_domain::ids::{HookId, MatchId, QueueId, TicketId};
 use sortie_domain::matchmaking::model::{Named, TicketSpec};
 use sortie_domain::matchmaking::{FormedMatch, MatchVerdict, TicketVerdict};
 use sortie_tls::RootsError;
-use sortie_wire::documents;
+use sortie_wire::documents::{self, MatchDocument, TicketDocument};
 use zeroize::Zeroizing;
 
 use call::{Client, Lane};
@@ -125,6 +127,24 @@ pub enum HookError {
 
 type Key = (Option<QueueId>, HookId);
 
+/// What a hook is asked. Written as text: as a value, long numbers would lose digits.
+#[derive(Default, Serialize)]
+struct Question<'a> {
+    hook: &'a str,
+    name: &'a str,
+    queue: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ticket: Option<TicketDocument<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    round: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tickets: Option<Vec<TicketDocument<'a>>>,
+    #[serde(rename = "match", skip_serializing_if = "Option::is_none")]
+    of_match: Option<MatchDocument<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    teams: Option<Value>,
+}
+
 /// Every hook that is called.
 pub struct Hooks {
     clients: BTreeMap<Key, Arc<Client>>,
@@ -156,11 +176,13 @@ impl Hooks {
         ticket: &TicketId,
         spec: &TicketSpec,
     ) -> Result<TicketVerdict, HookError> {
-        let question = json!({ "ticket": documents::ticket_spec(ticket, spec) });
+        let ticket = Some(TicketDocument::new(ticket, spec));
+        let question = Question { ticket, ..Question::default() };
         self.ask("validate_ticket", queue, hook, question, answers::ticket).await
     }
 
-    /// The matches that a hook forms of waiting tickets.
+    /// The matches that a hook forms of waiting tickets. One that is malformed spoils no other: what is wrong with it takes
+    /// its place.
     ///
     /// # Errors
     /// [`HookError`]
@@ -170,10 +192,20 @@ impl Hooks {
         hook: &HookId,
         round: u64,
         tickets: &[(TicketId, Arc<TicketSpec>)],
-    ) -> Result<Vec<FormedMatch>, HookError> {
-        let tickets: Value = tickets.iter().map(|(id, spec)| documents::ticket_spec(id, spec)).collect();
-        let question = json!({ "round": round, "tickets": tickets });
-        self.ask("form_match", queue, hook, question, answers::matches).await
+    ) -> Result<Vec<Result<FormedMatch, String>>, HookError> {
+        let tickets = tickets.iter().map(|(id, spec)| TicketDocument::new(id, spec)).collect();
+        let question = Question { round: Some(round), tickets: Some(tickets), ..Question::default() };
+        let matches = self.ask("form_match", queue, hook, question, answers::matches).await?;
+        let mut malformed =
+            matches.iter().enumerate().filter_map(|(at, one)| Some((at, one.as_ref().err()?)));
+        if let Some((first, problem)) = malformed.next()
+            && self.lane(queue, hook).is_some_and(|lane| lane.may_complain())
+        {
+            let (count, problem) = (1 + malformed.count(), problem.escape_debug());
+            tracing::warn!(%queue, %hook, count, first, %problem, "matches of a hook's answer are ignored: they are malformed");
+        }
+        }
+        Ok(matches)
     }
 
     /// What a hook says of a match.
@@ -188,7 +220,11 @@ impl Hooks {
         teams: &[Vec<Named>],
         spec: &MatchSpec,
     ) -> Result<MatchVerdict, HookError> {
-        let question = json!({ "match": documents::match_spec(id, spec), "teams": documents::teams(teams) });
+        let question = Question {
+            of_match: Some(MatchDocument::new(id, spec)),
+            teams: Some(documents::teams(teams)),
+            ..Question::default()
+        };
         self.ask("new_match", queue, hook, question, answers::of_match).await
     }
 
@@ -197,14 +233,14 @@ impl Hooks {
         about: &'static str,
         queue: &QueueId,
         hook: &HookId,
-        mut question: Value,
+        question: Question<'_>,
         read: fn(&[u8]) -> Result<T, String>,
     ) -> Result<T, HookError> {
-        question["hook"] = about.into();
-        question["name"] = hook.as_str().into();
-        question["queue"] = queue.as_str().into();
+        let question = Question { hook: about, name: hook.as_str(), queue: queue.as_str(), ..question };
+        let text = serde_json::to_string(&question);
+        let text = text.map_err(|error| HookError::NoVerdict(error.to_string()))?;
         let lane = self.lane(queue, hook).ok_or(HookError::Unknown)?;
-        let answer = lane.call(question.to_string(), read).await;
+        let answer = lane.call(text, read).await;
         if let Err(error) = &answer {
             tracing::debug!(%queue, %hook, about, %error, "a hook failed; its default counts");
         }

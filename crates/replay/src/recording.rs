@@ -70,7 +70,7 @@ impl Recorder {
             Event::TicketStarted { id, spec, check: Some(_), .. } => {
                 self.checking.insert(id.clone(), Arc::clone(spec));
             }
-            Event::TicketChecked { id, spec, queue, check: None } => {
+            Event::TicketChecked { id, spec, queue, check: None, .. } => {
                 self.checking.remove(id);
                 let mut spec = Arc::clone(spec);
                 // A hook may have sent it there.

@@ -65,6 +65,30 @@ impl Source for Logs {
         told.gauges("snapshot_age", help, Some(Unit::Seconds), old.collect());
         let help = "Snapshots that could not be written, since the start";
         told.counters("snapshot_failures", help, None, of(|stats| stats.failed_snapshots));
+        if let Some(maker) = &self.matchmaker {
+            tell_faults(maker, told).await;
+        }
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct OfHook {
+    queue: String,
+    hook: String,
+}
+
+/// What is wrong with the answers of hooks that form matches.
+async fn tell_faults(maker: &Handle<Matchmaker>, told: &mut Told) {
+    let faults = maker.query(|maker: &Matchmaker| {
+        let faults = maker.faults().map(|(queue, fault)| {
+            (OfHook { queue: queue.to_string(), hook: fault.hook.to_string() }, fault.ignored)
+        });
+        faults.collect::<Vec<_>>()
+    });
+    // Where the engine has ended, there is nothing to tell.
+    if let Ok(faults) = faults.await {
+        let help = "Matches of answers of hooks `form_match` that were ignored, since the start";
+        told.counters("hook_ignored_matches", help, None, faults);
     }
 }
 

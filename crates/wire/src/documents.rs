@@ -2,6 +2,10 @@
 //!
 //! Every field is there, `null` where it is not set. Properties are the objects that they are.
 
+use std::collections::BTreeMap;
+
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use sortie_domain::broker::model::{Connection, MatchSpec, Properties};
 use sortie_domain::ids::{FleetId, IdempotencyKey, MatchId, PlayerId, RegionId, TicketId};
@@ -13,30 +17,65 @@ pub fn players(players: &[PlayerId]) -> Value {
     players.iter().map(PlayerId::as_str).collect()
 }
 
+/// A match as it was asked for. Written as text, its properties are as they came, digit by digit.
+#[derive(Serialize)]
+pub struct MatchDocument<'a> {
+    match_id: &'a str,
+    players: Vec<&'a str>,
+    properties: Exact<'a>,
+    player_properties: BTreeMap<&'a str, Exact<'a>>,
+    capacity: Option<u32>,
+    fleet: Option<&'a str>,
+    idempotency_key: Option<&'a str>,
+}
+
+impl<'a> MatchDocument<'a> {
+    /// Of this match.
+    #[must_use]
+    pub fn new(id: &'a MatchId, spec: &'a MatchSpec) -> Self {
+        let MatchSpec { players, properties, player_properties, capacity, fleet, idempotency_key } = spec;
+        let of_players = player_properties.iter().map(|(player, own)| (player.as_str(), Exact(own)));
+        Self {
+            match_id: id.as_str(),
+            players: players.iter().map(PlayerId::as_str).collect(),
+            properties: Exact(properties),
+            player_properties: of_players.collect(),
+            capacity: *capacity,
+            fleet: fleet.as_ref().map(FleetId::as_str),
+            idempotency_key: idempotency_key.as_ref().map(IdempotencyKey::as_str),
+        }
+    }
+}
+
+/// Properties as the object that they are, by their own text.
+struct Exact<'a>(&'a Properties);
+
+impl Serialize for Exact<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0.text().map(serde_json::from_str::<&RawValue>) {
+            Some(Ok(raw)) => raw.serialize(serializer),
+            Some(Err(_)) => self.0.text().serialize(serializer),
+            None => Map::new().serialize(serializer),
+        }
+    }
+}
+
+/// A document as a value. Numbers that 64 bits do not hold are the nearest that they do.
+fn value(document: &impl Serialize) -> Value {
+    serde_json::to_value(document).unwrap_or_default()
+}
+
 /// A match as it was asked for.
 #[must_use]
 pub fn match_spec(id: &MatchId, spec: &MatchSpec) -> Value {
-    let MatchSpec { players: named, properties: own, player_properties, capacity, fleet, idempotency_key } =
-        spec;
-    let of_players =
-        player_properties.iter().map(|(player, own)| (player.as_str().to_owned(), properties(own)));
-    json!({
-        "match_id": id.as_str(),
-        "players": players(named),
-        "properties": properties(own),
-        "player_properties": of_players.collect::<Map<_, _>>(),
-        "capacity": capacity,
-        "fleet": fleet.as_ref().map(FleetId::as_str),
-        "idempotency_key": idempotency_key.as_ref().map(IdempotencyKey::as_str),
-    })
+    value(&MatchDocument::new(id, spec))
 }
 
 /// Properties as the object that they are. A text that is none, which the domain would not have taken, is shown as it
 /// is: an event that cannot be sent would stop all those behind it.
 #[must_use]
 pub fn properties(properties: &Properties) -> Value {
-    let Some(text) = properties.text() else { return json!({}) };
-    serde_json::from_str(text).unwrap_or_else(|_| text.into())
+    value(&Exact(properties))
 }
 
 /// Where players connect.
@@ -48,34 +87,71 @@ pub fn connection(connection: &Connection) -> Value {
     json!({ "details": **details, "per_player": of_players.collect::<Map<_, _>>() })
 }
 
+/// A ticket as it was asked for. Written as text, its properties are as they came, digit by digit.
+#[derive(Serialize)]
+pub struct TicketDocument<'a> {
+    ticket_id: &'a str,
+    queue: &'a str,
+    parties: Vec<PartyDocument<'a>>,
+    leader: Option<&'a str>,
+    properties: Exact<'a>,
+    latencies: BTreeMap<&'a str, u32>,
+    idempotency_key: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct PartyDocument<'a> {
+    id: Option<&'a str>,
+    players: Vec<PlayerDocument<'a>>,
+}
+
+#[derive(Serialize)]
+struct PlayerDocument<'a> {
+    id: &'a str,
+    ratings: BTreeMap<&'a str, f64>,
+    latencies: BTreeMap<&'a str, u32>,
+    blocked: Vec<&'a str>,
+    properties: Exact<'a>,
+}
+
+impl<'a> TicketDocument<'a> {
+    /// Of this ticket.
+    #[must_use]
+    pub fn new(id: &'a TicketId, spec: &'a TicketSpec) -> Self {
+        let TicketSpec { queue, parties, leader, properties, latencies: of_all, idempotency_key } = spec;
+        let party = |party: &'a Party| PartyDocument {
+            id: party.id.as_deref(),
+            players: party.players.iter().map(PlayerDocument::new).collect(),
+        };
+        Self {
+            ticket_id: id.as_str(),
+            queue: queue.as_str(),
+            parties: parties.iter().map(party).collect(),
+            leader: leader.as_ref().map(PlayerId::as_str),
+            properties: Exact(properties),
+            latencies: latencies(of_all),
+            idempotency_key: idempotency_key.as_ref().map(IdempotencyKey::as_str),
+        }
+    }
+}
+
+impl<'a> PlayerDocument<'a> {
+    fn new(player: &'a Player) -> Self {
+        let Player { id, ratings, latencies: measured, blocked, properties } = player;
+        Self {
+            id: id.as_str(),
+            ratings: ratings.iter().map(|(name, rating)| (&**name, *rating)).collect(),
+            latencies: latencies(measured),
+            blocked: blocked.iter().map(PlayerId::as_str).collect(),
+            properties: Exact(properties),
+        }
+    }
+}
+
 /// A ticket as it was asked for.
 #[must_use]
 pub fn ticket_spec(id: &TicketId, spec: &TicketSpec) -> Value {
-    let TicketSpec { queue, parties, leader, properties: own, latencies: of_all, idempotency_key } = spec;
-    json!({
-        "ticket_id": id.as_str(),
-        "queue": queue.as_str(),
-        "parties": parties.iter().map(party).collect::<Value>(),
-        "leader": leader.as_ref().map(PlayerId::as_str),
-        "properties": properties(own),
-        "latencies": latencies(of_all),
-        "idempotency_key": idempotency_key.as_ref().map(IdempotencyKey::as_str),
-    })
-}
-
-fn party(party: &Party) -> Value {
-    json!({ "id": party.id, "players": party.players.iter().map(player).collect::<Value>() })
-}
-
-fn player(player: &Player) -> Value {
-    let Player { id, ratings: own, latencies: measured, blocked, properties: of_player } = player;
-    json!({
-        "id": id.as_str(),
-        "ratings": ratings(own),
-        "latencies": latencies(measured),
-        "blocked": players(blocked),
-        "properties": properties(of_player),
-    })
+    value(&TicketDocument::new(id, spec))
 }
 
 /// Numbers by name.
@@ -85,9 +161,8 @@ pub fn ratings<'a>(ratings: impl IntoIterator<Item = (&'a Box<str>, &'a f64)>) -
     Value::Object(entries.collect())
 }
 
-fn latencies<'a>(latencies: impl IntoIterator<Item = (&'a RegionId, &'a u32)>) -> Value {
-    let entries = latencies.into_iter().map(|(region, latency)| (region.to_string(), json!(latency)));
-    Value::Object(entries.collect())
+fn latencies(latencies: &BTreeMap<RegionId, u32>) -> BTreeMap<&str, u32> {
+    latencies.iter().map(|(region, latency)| (region.as_str(), *latency)).collect()
 }
 
 /// Tickets and their players, by team.

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
+use serde_json::json;
+use serde_json::value::RawValue;
 use sortie_domain::broker::model::Properties;
 use sortie_domain::matchmaking::entity::{self, EntityKind, Metadata};
 use sortie_domain::matchmaking::model::{Party, Player, TicketSpec};
@@ -126,14 +127,15 @@ fn account(player: &Player) -> Entity {
 
 /// Properties of a player are entries of their own.
 fn properties(properties: &Properties) -> BTreeMap<String, EntityMetadata> {
-    let document: Value = serde_json::from_str(properties.text().unwrap_or("{}")).unwrap_or_default();
-    let entries = document.as_object().into_iter().flatten().map(|(name, value)| {
-        let value = match (value, value.as_i64()) {
-            (Value::String(own), _) => text(own),
-            (_, Some(number)) => EntityMetadata { int_payload: Some(number), ..EntityMetadata::default() },
-            (other, None) => raw(&other.to_string()),
+    let document: BTreeMap<String, &RawValue> =
+        serde_json::from_str(properties.text().unwrap_or("{}")).unwrap_or_default();
+    let entries = document.into_iter().map(|(name, value)| {
+        let value = match (serde_json::from_str::<String>(value.get()), value.get().parse::<i64>()) {
+            (Ok(own), _) => text(&own),
+            (_, Ok(number)) => EntityMetadata { int_payload: Some(number), ..EntityMetadata::default() },
+            _ => raw(value.get()),
         };
-        (name.clone(), value)
+        (name, value)
     });
     entries.collect()
 }

@@ -31,6 +31,7 @@ async fn site(rights: PlayerRights) -> Server {
         about: HookPoint::ValidateTicket,
         timeout: Duration::from_secs(20),
         on_failure: OnFailure::Refuse,
+        interval: None,
     };
     let hooks = vec![Hook::PartyMembership, Hook::Outside(friends)];
     let checked = Queue { hooks, ..pair.clone() };

@@ -16,6 +16,7 @@ struct HookMeanings {
     concurrency: &'static str,
     breaker_failures: &'static str,
     breaker_pause: &'static str,
+    interval: &'static str,
     key_env: &'static str,
     queues: &'static str,
     property: &'static str,
@@ -31,6 +32,7 @@ const HOOK: HookMeanings = HookMeanings {
     concurrency: "Calls at a time for one queue, 1 to 1000; further ones wait.",
     breaker_failures: "After so many failures in a row it is not called for `breaker_pause`, 1 to 1000; then one call tries.",
     breaker_pause: "How long it is left alone then, 10ms to 1h.",
+    interval: "`form_match`: how long after an answer it is asked again about those who still wait, 100ms to 1h, where nothing is new.",
     key_env: "Name of the environment variable with a key that is sent as `authorization: Bearer …`.",
     queues: "`queue_by_party_size`: the queue for each number of players, like `{ 1 = \"solo\", 2 = \"duo\" }`.",
     property: "`peer_to_peer_host`: the first player's property with the address that all connect to.",
@@ -146,6 +148,7 @@ pub(super) static MATCHMAKER: &[KeyDoc] = &[
     count("matchmaker.queues.<name>.hooks[].concurrency", "calls", Default("16"), HOOK.concurrency),
     count("matchmaker.queues.<name>.hooks[].breaker_failures", "calls", Default("5"), HOOK.breaker_failures),
     key("matchmaker.queues.<name>.hooks[].breaker_pause", Duration, Default("10s"), HOOK.breaker_pause),
+    key("matchmaker.queues.<name>.hooks[].interval", Duration, Optional("5s"), HOOK.interval),
     key("matchmaker.queues.<name>.hooks[].key_env", Text, Optional("no key is sent"), HOOK.key_env),
     key(
         "matchmaker.queues.<name>.hooks[].queues",

@@ -7,7 +7,9 @@ use serde_json::Value;
 use sortie_document::kind_of;
 use sortie_domain::ids::{HookId, QueueId};
 use sortie_domain::matchmaking::model::MAX_TICKET_PLAYERS;
-use sortie_domain::matchmaking::settings::{Hook, HookPoint, MAX_HOOKS, OnFailure, OutsideHook};
+use sortie_domain::matchmaking::settings::{
+    Hook, HookPoint, MAX_HOOKS, MIN_FORM_INTERVAL, OnFailure, OutsideHook,
+};
 
 use super::queues::one_of;
 use super::{HookConfig, HookKey};
@@ -40,9 +42,25 @@ pub(crate) enum HookKind {
     Outside(HookPoint),
 }
 
+/// How often a hook that forms matches is asked again.
+const INTERVALS: std::ops::RangeInclusive<Duration> = MIN_FORM_INTERVAL..=HOUR;
+
 /// Keys of hooks that are called.
 const OUTSIDE: &[&str] =
     &["name", "url", "timeout", "on_failure", "concurrency", "breaker_failures", "breaker_pause", "key_env"];
+
+/// Those of a hook that forms matches.
+const FORM_MATCH: &[&str] = &[
+    "name",
+    "url",
+    "timeout",
+    "on_failure",
+    "concurrency",
+    "breaker_failures",
+    "breaker_pause",
+    "key_env",
+    "interval",
+];
 
 impl HookKind {
     pub(crate) const NAMES: &'static [&'static str] = &[
@@ -87,7 +105,7 @@ impl HookKind {
             Self::TeamData => ("team_data", &[]),
             Self::PeerToPeerHost => ("peer_to_peer_host", &["property"]),
             Self::Outside(HookPoint::ValidateTicket) => ("validate_ticket", OUTSIDE),
-            Self::Outside(HookPoint::FormMatch) => ("form_match", OUTSIDE),
+            Self::Outside(HookPoint::FormMatch) => ("form_match", FORM_MATCH),
             Self::Outside(HookPoint::NewMatch) => ("new_match", OUTSIDE),
         }
     }
@@ -175,6 +193,8 @@ fn hook(section: &Section<'_>, queues: &[&str], of_queue: bool) -> Option<(Hook,
     let concurrency = section.get("concurrency", parse::integer(1..=MAX_CONCURRENCY));
     let breaker_failures = section.get("breaker_failures", parse::integer(1..=MAX_FAILURES));
     let breaker_pause = section.get("breaker_pause", parse::duration(Duration::from_millis(10)..=HOUR));
+    // What is not given is left to the machine: settings that were stored before the key was known stay the same.
+    let interval = section.optional("interval", parse::duration(INTERVALS));
     let key = key(section);
     let by_size = section.optional("queues", |value| by_size(value, queues));
     let printable = |character: char| !character.is_control();
@@ -208,7 +228,13 @@ fn hook(section: &Section<'_>, queues: &[&str], of_queue: bool) -> Option<(Hook,
             if url == Some(None) {
                 missing("url").unwrap_or(());
             }
-            let hook = OutsideHook { id: id??, about, timeout: timeout?, on_failure: on_failure? };
+            let hook = OutsideHook {
+                id: id??,
+                about,
+                timeout: timeout?,
+                on_failure: on_failure?,
+                interval: interval?,
+            };
             let key = key?;
             let url = url??;
             if key.is_some() && parse::is_open_to_others(&url) {

@@ -103,6 +103,7 @@ fn outside(table: &mut Table, hook: &OutsideHook, place: &HookConfig) {
     put(table, "concurrency", place.concurrency);
     put(table, "breaker_failures", place.breaker_failures);
     put(table, "breaker_pause", shown(place.breaker_pause));
+    put_some(table, "interval", hook.interval.map(shown));
     put_some(table, "key_env", place.key.as_ref().map(|key| key.variable.as_str()));
 }
 

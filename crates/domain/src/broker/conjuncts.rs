@@ -12,7 +12,7 @@ use jmespath::ast::{Ast, Comparator};
 use jmespath::{Rcvar, Variable};
 
 use super::model::{MatchSpec, Properties};
-use super::requirements::{self, Document, InvalidRequirements, Path, path_of};
+use super::requirements::{self, Document, InvalidRequirements, Path, equal, path_of, whole};
 use crate::ids::MatchId;
 
 /// Numbers closer than this, relative to the larger, are not told apart: the interpreter compares loosely.
@@ -142,6 +142,7 @@ impl fmt::Display for Contradiction {
 /// Whether no value equals both.
 fn differ(one: &Variable, other: &Variable) -> bool {
     match (one, other) {
+        (one, other) if whole(one).is_some() || whole(other).is_some() => !equal(one, other),
         (Variable::Number(one), Variable::Number(other)) => match (one.as_f64(), other.as_f64()) {
             (Some(one), Some(other)) => {
                 let distance = if one > other { one - other } else { other - one };

@@ -29,12 +29,14 @@ mod conjunction;
 mod document;
 mod evaluation;
 mod meter;
+mod numbers;
 
 pub(crate) use conjunction::{Conjunction, Path, Paths, key, path_of};
 pub use document::Document;
 pub(crate) use document::Values;
 pub use meter::MAX_STEP_WORK;
 pub(crate) use meter::{STEP_WORK, Search};
+pub(crate) use numbers::{equal, whole};
 
 mod work;
 

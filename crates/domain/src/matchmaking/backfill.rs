@@ -11,21 +11,36 @@ use alloc::vec::Vec;
 use core::ops::Bound;
 
 use super::command::{Refusal, Reply};
-use super::forming::{BYTES_PER_COMPARISON, OFFERS_PER_LOOK, WORK_PER_TICK, judged_too_much};
+use super::forming::{BYTES_PER_COMPARISON, WORK_PER_TICK, judged_too_much};
 use super::model::{MAX_RATINGS, SeatOffer, TicketEnd, TicketState};
+use super::offers::Filed;
 use super::pools::Slot;
-use super::rules::Seats;
+use super::settings::Backfill;
 use super::{BrokenRule, Event, Turn};
 use crate::broker::model::{Connection, MAX_CAPACITY, MAX_PLAYERS};
-use crate::ids::{MatchId, TicketId};
+use crate::ids::{MatchId, QueueId, TicketId};
 use crate::size::Size;
 
 /// Most offers at a time.
 pub const MAX_OFFERS: usize = 100_000;
 /// What comparing a ticket with an offer costs, in comparisons of two numbers.
 const COMPARE_COST: u64 = 50;
+/// What filing an offer costs, likewise.
+const FILE_COST: u64 = 500;
 /// Tickets that one offer is compared with at a time; the others follow.
-const TICKETS_PER_OFFER: usize = 1_024;
+const TICKETS_PER_OFFER: usize = 256;
+/// Offers that a ticket is compared with at a time; the others follow.
+const OFFERS_AT_A_TIME: usize = 64;
+/// Offers, the oldest of the queue, that a ticket sees where [`BrokenRule::FewOffers`] is broken.
+const FEW_OFFERS: usize = 2;
+/// What one look of a ticket at offers may cost in a tick; then others have their turn.
+const WORK_PER_LOOK: u64 = WORK_PER_TICK / 8;
+/// Looks that were cut and go on in one tick.
+const SEEKERS_PER_TICK: usize = 1_024;
+/// Offers that one tick looks at.
+const OFFERS_PER_TICK: usize = 1_024;
+/// Most players of a match with free seats: those whom its order names, and as many as may have seats.
+pub const MAX_OFFER_PLAYERS: usize = MAX_PLAYERS + MAX_CAPACITY as usize;
 
 impl Turn<'_> {
     pub(super) fn offer_seats(&mut self, offer: SeatOffer) -> Result<Reply, Refusal> {
@@ -96,37 +111,124 @@ impl Turn<'_> {
         )
     }
 
-    /// Gives a waiting ticket seats of the oldest offer that suits it.
-    pub(super) fn take_seats(&mut self, slot: Slot) -> bool {
-        let Some(waiting) = self.maker.beside.pools.get(slot) else { return false };
-        let id = waiting.profile.id.clone();
-        let Some(ticket) = self.state().ticket(&id) else { return false };
-        let open = self.state().index.open_offers.get(&ticket.queue);
-        let offers: Vec<MatchId> =
-            open.into_iter().flatten().take(OFFERS_PER_LOOK).map(|(_, id)| id.clone()).collect();
-        let place = ticket.place;
-        for match_id in offers {
-            if !self.has_room(WORK_PER_TICK) {
-                // It looks at the others in the next tick.
-                self.maker.beside.due.tickets.insert(place);
-                return false;
+    /// Gives a waiting ticket seats of the oldest offer that suits it. A look that was cut is not begun anew: it goes on
+    /// where it was cut, and after it there is another.
+    pub(super) fn take_seats(&mut self, slot: Slot, place: u64) -> Sought {
+        if let Some(seek) = self.maker.beside.due.seekers.get_mut(&place) {
+            seek.again = true;
+            return Sought::Cut;
+        }
+        self.seek_seats(slot, place, 0)
+    }
+
+    /// Compares a ticket with the offers behind a place that may suit it, the oldest first.
+    fn seek_seats(&mut self, slot: Slot, place: u64, after: u64) -> Sought {
+        let Some(waiting) = self.maker.beside.pools.get(slot) else { return Sought::Nothing };
+        let (id, queue) = (waiting.profile.id.clone(), waiting.queue.clone());
+        if !self.state().index.open_offers.contains_key(&queue) {
+            return Sought::Nothing;
+        }
+        let until = self.work + WORK_PER_LOOK;
+        let mut after = after;
+        loop {
+            let offers = self.suitable(slot, &queue, after);
+            for (offer, match_id) in &offers {
+                if !self.has_room(WORK_PER_TICK.min(until)) {
+                    self.maker.beside.due.seekers.insert(place, Seek { after, again: false });
+                    return Sought::Cut;
+                }
+                if self.give_seats(slot, &id, match_id) {
+                    return Sought::Taken;
+                }
+                after = *offer;
             }
-            if self.give_seats(slot, &id, &match_id) {
-                return true;
+            if offers.len() < OFFERS_AT_A_TIME {
+                return Sought::Nothing;
             }
         }
-        false
+    }
+
+    fn suitable(&mut self, slot: Slot, queue: &QueueId, after: u64) -> Vec<(u64, MatchId)> {
+        let Some(waiting) = self.maker.beside.pools.get(slot) else { return Vec::new() };
+        if self.broken(BrokenRule::FewOffers) {
+            let open = self.state().index.open_offers.get(queue).into_iter().flatten();
+            return open.take(FEW_OFFERS).filter(|(place, _)| *place > after).cloned().collect();
+        }
+        let offers = &self.maker.beside.offers;
+        let (found, looks) =
+            offers.suitable(queue, &waiting.rules, &waiting.profile, after, OFFERS_AT_A_TIME);
+        self.work += COMPARE_COST * (1 + looks as u64);
+        found
+    }
+
+    /// Goes on with looks at offers that were cut, each where it was.
+    pub(super) fn seek_on(&mut self, most: u64) {
+        let due = &self.maker.beside.due;
+        let behind = due.seekers.range((Bound::Excluded(due.sought), Bound::Unbounded)).chain(&due.seekers);
+        let places: Vec<u64> = behind.map(|(place, _)| *place).take(SEEKERS_PER_TICK).collect();
+        for place in places {
+            if !self.has_room(most) {
+                break;
+            }
+            let Some(seek) = self.maker.beside.due.seekers.remove(&place) else { continue };
+            self.maker.beside.due.sought = place;
+            let Some(slot) = self.maker.beside.pools.slot(place) else { continue };
+            match self.seek_seats(slot, place, seek.after) {
+                Sought::Taken => {}
+                Sought::Cut => {
+                    if let Some(cut) = self.maker.beside.due.seekers.get_mut(&place) {
+                        cut.again = seek.again;
+                    }
+                }
+                Sought::Nothing if seek.again => {
+                    self.maker.beside.due.seekers.insert(place, Seek { after: 0, again: false });
+                }
+                Sought::Nothing => self.has_found_no_seats(place, slot),
+            }
+        }
+    }
+
+    /// Compares some of the offers of queues that take seats at this time with waiting tickets, the oldest first.
+    pub(super) fn look_at_offers(&mut self, when: Backfill, most: u64) {
+        for _ in 0..OFFERS_PER_TICK {
+            if !self.has_room(most) {
+                break;
+            }
+            let due = self.maker.beside.due.offers_of(when).pop_first();
+            let Some(((place, match_id), from)) = due else { break };
+            if let Some(looked) = self.look_for_takers(&match_id, from, most) {
+                self.maker.beside.due.offers_of(when).insert((place, match_id), looked);
+            }
+        }
+    }
+
+    /// Where the rules of a queue are new, or the process is: all of its offers are due, some in each tick.
+    pub(super) fn sweep_offers(&mut self) {
+        let mut left = OFFERS_PER_TICK;
+        while left > 0 {
+            let Some((queue, after)) = self.maker.beside.due.offer_sweeps.pop_first() else { break };
+            let open = self.state().index.open_offers.get(&queue);
+            let after = after.map_or(Bound::Unbounded, Bound::Excluded);
+            let behind = open.into_iter().flat_map(|open| open.range((after.as_ref(), Bound::Unbounded)));
+            let next: Vec<(u64, MatchId)> = behind.take(left).cloned().collect();
+            self.work += next.len() as u64;
+            let Some(last) = next.last() else { continue };
+            left -= next.len();
+            self.maker.beside.due.offer_sweeps.insert(queue.clone(), Some(last.clone()));
+            let when = self.state().queue(&queue).map(|queue| queue.backfill).unwrap_or_default();
+            self.maker.beside.due.offers_of(when).extend(next.into_iter().map(|offer| (offer, 0)));
+        }
     }
 
     /// Gives a ticket seats of an offer, if it is large enough and suits.
     fn give_seats(&mut self, slot: Slot, id: &TicketId, match_id: &MatchId) -> bool {
         self.work += COMPARE_COST;
-        self.know_seats(match_id);
+        self.file_offer(match_id);
         let beside = &self.maker.beside;
-        let (Some(waiting), Some((rules, seats))) = (beside.pools.get(slot), beside.seats.get(match_id))
-        else {
+        let (Some(waiting), Some(filed)) = (beside.pools.get(slot), beside.offers.get(match_id)) else {
             return false;
         };
+        let (rules, seats) = (&filed.rules, &filed.seats);
         if !Arc::ptr_eq(&waiting.rules, rules) {
             // It has yet to enter under the rules in force, and looks at offers when it does.
             return false;
@@ -148,62 +250,89 @@ impl Turn<'_> {
         true
     }
 
-    /// Makes ready what rules look at of an offer.
-    fn know_seats(&mut self, match_id: &MatchId) {
-        let Some(offered) = self.maker.state.offers.get(match_id) else {
-            self.maker.beside.seats.remove(match_id);
-            return;
+    /// Files an offer under the rules in force, where it is not.
+    fn file_offer(&mut self, match_id: &MatchId) {
+        let beside = &mut self.maker.beside;
+        let Some(offered) = self.maker.state.offers.get(match_id).filter(|offered| offered.free > 0) else {
+            return beside.offers.remove(match_id);
         };
-        let Some(rules) = self.maker.beside.pools.rules(&offered.offer.queue) else { return };
-        let is_known = |(of, seats): &(_, Seats)| Arc::ptr_eq(of, rules) && seats.place == offered.place;
-        if self.maker.beside.seats.get(match_id).is_some_and(is_known) {
+        let Some(rules) = beside.pools.rules(&offered.offer.queue) else { return };
+        let is_known = |filed: &Filed| Arc::ptr_eq(&filed.rules, rules) && filed.seats.place == offered.place;
+        if beside.offers.get(match_id).is_some_and(is_known) {
             return;
         }
-        let seats = (Arc::clone(rules), rules.seats(&offered.offer, offered.place));
-        self.maker.beside.seats.insert(match_id.clone(), seats);
+        self.work += FILE_COST + offered.offer.byte_size() as u64 / BYTES_PER_COMPARISON;
+        let seats = rules.seats(&offered.offer, offered.place);
+        beside.offers.file(match_id.clone(), &offered.offer.queue, rules, seats, offered.free);
     }
 
-    /// Compares an offer with the waiting tickets behind a place, oldest first.
-    pub(super) fn look_for_takers(&mut self, match_id: &MatchId, from: u64) {
-        let Some(offered) = self.state().offers.get(match_id).filter(|offered| offered.free > 0) else {
-            return;
-        };
-        let queue = &offered.offer.queue;
-        if self.state().queue(queue).is_none_or(|queue| queue.backfill == super::settings::Backfill::Off) {
-            return;
-        }
-        let line = self.state().index.lines.get(queue);
-        let behind = (Bound::Excluded(from), Bound::Unbounded);
-        let tickets: Vec<(u64, TicketId)> = line.map_or_else(Vec::new, |line| {
-            let tickets = line.by_place.range(behind).take(TICKETS_PER_OFFER);
-            tickets.map(|(place, id)| (*place, id.clone())).collect()
-        });
+    /// Compares an offer with waiting tickets behind a place that it may suit, oldest first. Gives the place up to which it
+    /// has where there is more to be done.
+    fn look_for_takers(&mut self, match_id: &MatchId, from: u64, most: u64) -> Option<u64> {
+        self.work += COMPARE_COST;
+        let offered = self.state().offers.get(match_id).filter(|offered| offered.free > 0)?;
+        let (queue, free) = (offered.offer.queue.clone(), offered.free);
+        self.state().queue(&queue).filter(|queue| queue.backfill != Backfill::Off)?;
+        self.file_offer(match_id);
+        let tickets = self.takers(&queue, match_id, free, from);
         let mut looked = from;
-        for (place, id) in &tickets {
-            if !self.has_room(WORK_PER_TICK) {
-                self.maker.beside.due.offers.insert(match_id.clone(), looked);
-                return;
+        for (place, slot) in &tickets {
+            if !self.has_room(most) {
+                return Some(looked);
             }
             looked = *place;
-            // Those that are not in the pools yet look at offers when they get there.
-            let Some(slot) = self.maker.beside.pools.slot(*place) else { continue };
-            self.give_seats(slot, id, match_id);
+            let pools = &self.maker.beside.pools;
+            let Some(id) = pools.get(*slot).map(|waiting| waiting.profile.id.clone()) else { continue };
+            self.give_seats(*slot, &id, match_id);
             if self.state().offers.get(match_id).is_none_or(|offered| offered.free == 0) {
-                return;
+                return None;
             }
         }
-        if let Some((last, _)) = tickets.last().filter(|_| tickets.len() == TICKETS_PER_OFFER) {
-            self.maker.beside.due.offers.insert(match_id.clone(), *last);
-        }
+        (tickets.len() == TICKETS_PER_OFFER).then_some(looked)
     }
+
+    fn takers(&mut self, queue: &QueueId, match_id: &MatchId, free: u32, from: u64) -> Vec<(u64, Slot)> {
+        let (pools, filed) = (&self.maker.beside.pools, self.maker.beside.offers.get(match_id));
+        let found = filed.and_then(|filed| pools.takers(queue, filed, free, from, TICKETS_PER_OFFER));
+        let found = found.unwrap_or_else(|| {
+            let line = self.state().index.lines.get(queue);
+            let behind = (Bound::Excluded(from), Bound::Unbounded);
+            let places = line.into_iter().flat_map(|line| line.by_place.range(behind));
+            // Those that are not in the pools yet look at offers when they get there.
+            let waiting = places.filter_map(|(place, _)| Some((*place, pools.slot(*place)?)));
+            waiting.take(TICKETS_PER_OFFER).collect()
+        });
+        self.work += found.len() as u64;
+        found
+    }
+}
+
+/// What came of a look at offers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Sought {
+    /// The ticket gets seats.
+    Taken,
+    /// No offer suits it.
+    Nothing,
+    /// It goes on in the next tick.
+    Cut,
+}
+
+/// A look at offers that was cut.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seek {
+    /// It has seen the offers up to this place.
+    after: u64,
+    /// The ticket demands less than when it began, so another look follows.
+    again: bool,
 }
 
 fn check(offer: &SeatOffer) -> Result<(), Refusal> {
     if offer.seats == 0 || offer.seats > MAX_CAPACITY {
         return Err(Refusal::field("seats", format!("must be 1 to {MAX_CAPACITY}")));
     }
-    if offer.players.len() > MAX_PLAYERS {
-        return Err(Refusal::field("players", format!("must be at most {MAX_PLAYERS}")));
+    if offer.players.len() > MAX_OFFER_PLAYERS {
+        return Err(Refusal::field("players", format!("must be at most {MAX_OFFER_PLAYERS}")));
     }
     if offer.ratings.len() > MAX_RATINGS || offer.ratings.values().any(|rating| !rating.is_finite()) {
         return Err(Refusal::field("ratings", format!("must be at most {MAX_RATINGS} numbers")));

@@ -68,8 +68,8 @@ pub enum Command {
         queue: QueueId,
         /// Which round.
         round: u64,
-        /// The matches; `None` where the hook failed.
-        matches: Option<Vec<FormedMatch>>,
+        /// The matches, or what is wrong with one; `None` where the hook failed.
+        matches: Option<Vec<Result<FormedMatch, String>>>,
     },
     /// The outcome of [`Effect::CheckMatch`](super::Effect::CheckMatch).
     MatchChecked {

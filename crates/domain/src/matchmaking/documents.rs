@@ -26,7 +26,7 @@ struct Inner {
     /// The oldest first.
     order: VecDeque<u64>,
     bytes: usize,
-    /// Bytes of text that were read.
+    /// Bytes of text that were read, and what else looking at trees has cost, in comparisons of two numbers.
     read: u64,
 }
 
@@ -53,7 +53,13 @@ impl Documents {
         tree
     }
 
-    /// Bytes of text that were read since this was last asked.
+    /// Counts what an expression has cost, in comparisons of two numbers.
+    pub(crate) fn spend(&self, work: u64) {
+        self.inner.borrow_mut().read += work;
+    }
+
+    /// What looking at trees has cost since this was last asked: a comparison of two numbers for each byte of text that was
+    /// read, and what expressions have cost.
     pub(crate) fn take_read(&self) -> u64 {
         core::mem::take(&mut self.inner.borrow_mut().read)
     }

@@ -6,6 +6,7 @@
 //! an account may hold `latencies`, `ratings` (a JSON object of name to number) and `blocked` (a JSON list of
 //! player ids); every other entry becomes a property of the player, and a whole number among them a rating too.
 
+use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -15,6 +16,7 @@ use alloc::vec::Vec;
 use jmespath::{Rcvar, Variable};
 
 use super::command::Refusal;
+use super::json;
 use super::model::{MAX_TICKET_PLAYERS, Party, Player, TicketSpec};
 use crate::broker::model::Properties;
 use crate::ids::{IdempotencyKey, PlayerId, QueueId, RegionId};
@@ -236,35 +238,47 @@ impl Notes {
         players.collect()
     }
 
-    /// The object under `name`, with every other entry as a property of its own.
+    /// The object under `name`, with every other entry as a property of its own; all values as they were written.
     fn properties(&mut self, name: &'static str) -> Result<Properties, Refusal> {
-        let object = self.object(name)?;
+        let text = match self.entries.get(name) {
+            Some(Metadata::Json(text) | Metadata::Text(text)) => text.clone(),
+            _ => String::new(),
+        };
+        self.object(name)?;
         // These belong to players.
         for of_player in ["latencies", "ratings", "blocked"] {
             self.entries.remove(of_player);
         }
-        self.with_rest(object)
+        self.with_rest(&text)
     }
 
     fn rest(&self) -> Result<Properties, Refusal> {
-        self.with_rest(BTreeMap::new())
+        self.with_rest("")
     }
 
-    fn with_rest(&self, mut object: BTreeMap<String, Rcvar>) -> Result<Properties, Refusal> {
+    /// The members of an object that was checked, and every other entry.
+    fn with_rest(&self, object: &str) -> Result<Properties, Refusal> {
+        let mut members: BTreeMap<Cow<'_, str>, Cow<'_, str>> =
+            json::by_name(object).into_iter().map(|(name, value)| (name, Cow::Borrowed(value))).collect();
         for (name, value) in &self.entries {
             let value = match value {
-                Metadata::Text(text) => Variable::String(text.clone()),
-                Metadata::Integer(number) => Variable::Number((*number).into()),
+                Metadata::Text(text) => Cow::Owned(json::quoted(text)),
+                Metadata::Integer(number) => Cow::Owned(number.to_string()),
                 Metadata::Json(text) => {
-                    Variable::from_json(text).map_err(|problem| Refusal::field("metadata", problem))?
+                    Variable::from_json(text).map_err(|problem| Refusal::field("metadata", problem))?;
+                    Cow::Borrowed(text.trim())
                 }
             };
-            object.entry(name.clone()).or_insert_with(|| Rcvar::new(value));
+            members.entry(Cow::Borrowed(name)).or_insert(value);
         }
-        if object.is_empty() {
+        if members.is_empty() {
             return Ok(Properties::default());
         }
-        let text = Variable::Object(object).to_string();
+        let mut text = String::from("{");
+        for (name, value) in &members {
+            json::push(&mut text, &json::quoted(name), value);
+        }
+        text.push('}');
         Properties::parse(&text).map_err(|problem| Refusal::field("properties", problem))
     }
 }

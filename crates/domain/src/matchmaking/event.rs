@@ -47,6 +47,8 @@ pub enum Event {
         queue: QueueId,
         /// The hook that is asked next; `None` if it waits.
         check: Option<Check>,
+        /// How often hooks outside have moved it to another queue by now.
+        moves: u32,
     },
     /// A ticket was called off.
     TicketCancelled {
@@ -328,7 +330,7 @@ impl Size for Event {
         let content = match self {
             Self::Configured { settings } | Self::Reconfigured { settings } => settings.byte_size(),
             Self::TicketStarted { id, spec, queue, check }
-            | Self::TicketChecked { id, spec, queue, check } => {
+            | Self::TicketChecked { id, spec, queue, check, .. } => {
                 id.byte_size() + spec.byte_size() + queue.byte_size() + check.byte_size()
             }
             Self::TicketCancelled { ticket, .. } | Self::TicketTimedOut { ticket } => ticket.byte_size(),

@@ -19,6 +19,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Bound;
 
+use super::backfill::{Seek, Sought};
 use super::command::Refusal;
 use super::hooks;
 use super::model::{FailCause, Named, Ticket, TicketSpec, TicketState};
@@ -55,13 +56,10 @@ pub(crate) const BYTES_PER_COMPARISON: u64 = 16;
 pub const MAX_JUDGED_BYTES: usize = 16 * 1_024;
 /// What the end of a ticket costs, likewise.
 const END_COST: u64 = 1_000;
-/// Offers that one ticket is compared with: the oldest.
-pub(crate) const OFFERS_PER_LOOK: usize = 64;
+/// What of a tick is left to free seats, while any are offered or looked for.
+const WORK_OF_SEATS: u64 = WORK_PER_TICK / 4;
 /// What it costs to see that a ticket is looked at later, likewise.
 const SKIP_COST: u64 = 50;
-/// New offers that one tick looks at.
-const OFFERS_PER_TICK: usize = 1_024;
-
 /// A ticket of a match that begins.
 pub(super) struct Chosen {
     pub(super) place: u64,
@@ -80,6 +78,9 @@ pub(super) fn judged_too_much(rules: &Ruleset, queue: &QueueId, bytes: usize) ->
     })
 }
 
+/// Offers by their places, with the place of the ticket up to which they have been looked at.
+pub(crate) type DueOffers = BTreeMap<(u64, MatchId), u64>;
+
 /// What a restart may forget: it is made again from the state.
 #[derive(Default)]
 pub(crate) struct Due {
@@ -87,8 +88,16 @@ pub(crate) struct Due {
     pub(crate) tickets: BTreeSet<u64>,
     /// Those of them that the queue's own rules match although a hook forms its matches: the hook failed.
     pub(crate) by_rules: BTreeSet<u64>,
-    /// Offers of free seats, with the place up to which tickets have been compared with them.
-    pub(crate) offers: BTreeMap<MatchId, u64>,
+    /// Offers of free seats by age, with the place up to which tickets have been compared with them: of queues that take
+    /// seats first, and of others.
+    first_offers: DueOffers,
+    last_offers: DueOffers,
+    /// Queues of which all offers are due, with the last that has become so.
+    pub(crate) offer_sweeps: BTreeMap<QueueId, Option<(u64, MatchId)>>,
+    /// Tickets whose look at offers was cut.
+    pub(crate) seekers: BTreeMap<u64, Seek>,
+    /// The one of them whose turn it was last.
+    pub(crate) sought: u64,
     /// Places of tickets that found no match and may take free seats.
     pub(crate) unmatched: BTreeSet<u64>,
     /// Queues with news for the hook that forms their matches.
@@ -101,10 +110,21 @@ pub(crate) struct Due {
 
 impl Due {
     pub(crate) fn is_empty(&self) -> bool {
-        self.tickets.is_empty()
-            && self.offers.is_empty()
-            && self.unmatched.is_empty()
-            && self.sweeps.is_empty()
+        self.tickets.is_empty() && !self.has_seats() && self.rounds.is_empty() && self.sweeps.is_empty()
+    }
+
+    /// Whether there is anything to do about free seats.
+    fn has_seats(&self) -> bool {
+        let no_offers = self.first_offers.is_empty() && self.last_offers.is_empty();
+        !(no_offers && self.offer_sweeps.is_empty() && self.seekers.is_empty() && self.unmatched.is_empty())
+    }
+
+    /// The offers that are due, of queues that take seats at this time.
+    pub(crate) const fn offers_of(&mut self, when: Backfill) -> &mut DueOffers {
+        match when {
+            Backfill::First => &mut self.first_offers,
+            Backfill::Last | Backfill::Off => &mut self.last_offers,
+        }
     }
 
     /// The queue whose turn it is, and where it goes on.
@@ -127,18 +147,10 @@ impl Matchmaker {
         }
         let next = beside.formed_at + self.state.settings.tick;
         let carried = (beside.carried || !beside.answers.is_empty()).then_some(beside.formed_at);
-        let changed = !beside.due.is_empty() || !beside.unfinished.is_empty() || self.round_is_due();
-        let changed = changed.then_some(next);
+        let changed = (!beside.due.is_empty() || !beside.unfinished.is_empty()).then_some(next);
         let widens = beside.pools.next_timer().map(|at| at.max(next));
-        [carried, changed, widens].into_iter().flatten().min()
-    }
-
-    fn round_is_due(&self) -> bool {
-        self.beside
-            .due
-            .rounds
-            .iter()
-            .any(|queue| self.state.rounds.get(queue).is_none_or(|round| round.check.is_none()))
+        let asks = beside.rounds.next_timer().map(|at| at.max(next));
+        [carried, changed, widens, asks].into_iter().flatten().min()
     }
 }
 
@@ -164,20 +176,28 @@ impl Turn<'_> {
         }
         self.take_answers(at_first);
         // Seats that were offered are for those who wait, before those who have only come.
-        self.look_at_offers(Backfill::First);
+        self.sweep_offers();
+        self.look_at_offers(Backfill::First, WORK_OF_SEATS);
         self.look_at_due(at_first);
         self.sweep(most);
         self.look_at_due(most);
+        if self.maker.beside.due.has_seats() {
+            self.work = self.work.min(most - WORK_OF_SEATS);
+        }
+        self.seek_on(most);
         // Only now is it known for whom there is no new match.
-        self.look_at_offers(Backfill::Last);
+        self.look_at_offers(Backfill::Last, most);
         while self.has_room(most) {
             let Some(place) = self.maker.beside.due.unmatched.pop_first() else { break };
             if let Some(slot) = self.maker.beside.pools.slot(place) {
-                self.take_seats(slot);
+                self.take_seats(slot, place);
             }
         }
         self.begin_rounds();
-        self.maker.beside.carried = !self.has_room(most);
+        let asks = self.maker.beside.rounds.next_timer().is_some_and(|at| at <= self.now);
+        let due = &self.maker.beside.due;
+        let seeks = !(due.seekers.is_empty() && due.offer_sweeps.is_empty());
+        self.maker.beside.carried = asks || seeks || !self.has_room(most);
         self.go_on_searching();
     }
 
@@ -223,18 +243,32 @@ impl Turn<'_> {
     }
 
     fn look_at(&mut self, place: u64) {
-        let by_rules = self.maker.beside.due.by_rules.remove(&place);
         if self.refuse_too_large(place) {
             return;
         }
         let Some(slot) = self.enter_pools(place) else { return };
         let Some(waiting) = self.maker.beside.pools.get(slot) else { return };
+        if waiting.rules.queue.backfill == Backfill::First && self.take_seats(slot, place) != Sought::Nothing
+        {
+            return;
+        }
+        self.look_for_match(place, slot);
+    }
+
+    /// A look at offers is over, and none suits the ticket.
+    pub(super) fn has_found_no_seats(&mut self, place: u64, slot: Slot) {
+        let waiting = self.maker.beside.pools.get(slot);
+        if waiting.is_some_and(|waiting| waiting.rules.queue.backfill == Backfill::First) {
+            self.look_for_match(place, slot);
+        }
+    }
+
+    fn look_for_match(&mut self, place: u64, slot: Slot) {
+        let by_rules = self.maker.beside.due.by_rules.remove(&place);
+        let Some(waiting) = self.maker.beside.pools.get(slot) else { return };
         let backfill = waiting.rules.queue.backfill;
         let former = waiting.rules.queue.former().is_some();
         let queue = waiting.queue.clone();
-        if backfill == Backfill::First && self.take_seats(slot) {
-            return;
-        }
         if former && !by_rules {
             self.maker.beside.due.rounds.insert(queue);
         } else if let Some(found) = self.search(slot) {
@@ -261,26 +295,9 @@ impl Turn<'_> {
 
     pub(super) fn too_large(&self, ticket: &Ticket) -> Option<Refusal> {
         let queue = (&ticket.queue, self.state().queue(&ticket.queue)?);
-        let too_large = hooks::too_large(&self.state().settings, queue, Some(&ticket.id), &ticket.spec);
+        let too_large = hooks::too_large(self.state(), queue, Some(&ticket.id), &ticket.spec);
         let rules = self.maker.beside.pools.rules(&ticket.queue);
         too_large.or_else(|| judged_too_much(rules?, &ticket.queue, judged_bytes(&ticket.spec)))
-    }
-
-    /// Offers of queues that take seats at this time.
-    fn look_at_offers(&mut self, when: Backfill) {
-        let of_queue = |id: &&MatchId| {
-            let offered = self.state().offers.get(*id);
-            let queue = offered.and_then(|offered| self.state().queue(&offered.offer.queue));
-            queue.is_none_or(|queue| queue.backfill == when || queue.backfill == Backfill::Off)
-        };
-        let offers = self.maker.beside.due.offers.keys().take(OFFERS_PER_TICK);
-        let ids: Vec<MatchId> = offers.filter(of_queue).cloned().collect();
-        for id in ids {
-            while self.has_room(WORK_PER_TICK) {
-                let Some(from) = self.maker.beside.due.offers.remove(&id) else { break };
-                self.look_for_takers(&id, from);
-            }
-        }
     }
 
     /// Puts a waiting ticket into the pools by what it demands now.
@@ -471,23 +488,5 @@ impl Turn<'_> {
             super::match_lifecycle::Draft { id, queue, teams, region, spec, is_new: true },
             None,
         );
-    }
-
-    /// Asks the hooks that form matches, where there is news for them.
-    fn begin_rounds(&mut self) {
-        for queue in core::mem::take(&mut self.maker.beside.due.rounds) {
-            let round = self.state().rounds.get(&queue);
-            if round.is_some_and(|round| round.check.is_some()) || self.is_full() {
-                self.maker.beside.due.rounds.insert(queue);
-                continue;
-            }
-            let (number, after) = round.map_or((0, 0), |round| (round.number, round.after));
-            let hook = self.state().queue(&queue).and_then(|queue| queue.former());
-            let Some(check) = hook.map(|hook| hooks::ask(hook, self.now)) else { continue };
-            let line = self.state().index.lines.get(&queue);
-            let Some(line) = line else { continue };
-            let after = if line.by_place.range(after + 1..).next().is_some() { after } else { 0 };
-            self.emit(Event::RoundBegun { queue, number: number + 1, after, check });
-        }
     }
 }

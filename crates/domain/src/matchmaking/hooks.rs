@@ -15,7 +15,7 @@ use super::command::Refusal;
 use super::json;
 use super::model::{Check, Named, Party, Player, TicketSpec};
 use super::rules::{number, number_of, variable};
-use super::settings::{Backfill, Hook, HookPoint, OnFailure, OutsideHook, Queue, RuleKind, Settings};
+use super::settings::{Backfill, Hook, HookPoint, OnFailure, OutsideHook, Queue, RuleKind};
 use super::state::State;
 use crate::broker::model::{
     Connection, MAX_CONNECTION_BYTES, MAX_MATCH_BYTES, MAX_PLAYERS, MAX_PROPERTIES_BYTES, MatchSpec,
@@ -32,6 +32,8 @@ const OWN_BYTES: usize = MAX_PROPERTIES_BYTES + 16 * 1_024;
 pub(crate) const MAX_DOCUMENT_BYTES: usize = MAX_MATCH_BYTES - 1_024;
 /// What a player is told of the team, at most. In bytes.
 const TEAM_BYTES: usize = 32;
+/// Most times that hooks outside may move one ticket to another queue, so that those which send it in a circle come to an end.
+pub(crate) const MAX_MOVES: u32 = 8;
 /// Values of properties that are read to be compared in the making of one match; others are equal where their texts are.
 const MAX_COMPARED: usize = 1_000;
 
@@ -41,13 +43,18 @@ pub(crate) fn ask(hook: &OutsideHook, now: Timestamp) -> Check {
 }
 
 /// Every hook for a queue, in order.
-fn stack<'a>(settings: &'a Settings, queue: &QueueId) -> impl Iterator<Item = &'a Hook> {
-    settings.hooks.iter().chain(settings.queues.get(queue).into_iter().flat_map(|queue| &queue.hooks))
+fn stack<'a>(state: &'a State, queue: &QueueId) -> impl Iterator<Item = &'a Hook> {
+    state.settings.hooks.iter().chain(own(state, queue))
+}
+
+/// The hooks of one queue. A queue that was taken away keeps its own for as long as it has tickets.
+fn own<'a>(state: &'a State, queue: &QueueId) -> &'a [Hook] {
+    state.queue(queue).map_or(&[], |queue| &queue.hooks)
 }
 
 /// What happens where this hook fails; one that is not configured any more has nothing against anything.
-pub(crate) fn on_failure(settings: &Settings, queue: &QueueId, id: &HookId) -> OnFailure {
-    let found = stack(settings, queue).find_map(|hook| match hook {
+pub(crate) fn on_failure(state: &State, queue: &QueueId, id: &HookId) -> OnFailure {
+    let found = stack(state, queue).find_map(|hook| match hook {
         Hook::Outside(hook) if hook.id == *id => Some(hook.on_failure),
         _ => None,
     });
@@ -65,27 +72,30 @@ enum Validation {
     Ask(Check),
 }
 
-/// Takes a ticket through the hooks behind `after`. It may change its queue; gives the hook that has to be asked.
+/// Takes a ticket through the hooks behind `after`, a hook and the queue in which the ticket was when that was asked. They
+/// may change its queue, and one outside may have done so; then the ticket goes through those of the queue that it is in
+/// now. Gives the hook that has to be asked.
 ///
 /// # Errors
 /// The refusal of a hook that is built in.
 pub(crate) fn validate(
-    settings: &Settings,
+    state: &State,
     spec: &TicketSpec,
     queue: &mut QueueId,
-    after: Option<&HookId>,
+    after: Option<(&HookId, &QueueId)>,
     now: Timestamp,
 ) -> Result<Option<Check>, Refusal> {
-    let own = |queue: &QueueId| settings.queues.get(queue).map_or(&[][..], |queue| &queue.hooks);
+    let common = &state.settings.hooks;
     let (first, mut next) = match after {
         None => (0, 0),
-        Some(id) => match (position(&settings.hooks, id), position(own(queue), id)) {
+        Some((id, from)) => match (position(common, id), position(own(state, from), id)) {
             (Some(at), _) => (at + 1, 0),
-            (None, Some(at)) => (settings.hooks.len(), at + 1),
+            (None, _) if from != queue => (common.len(), 0),
+            (None, Some(at)) => (common.len(), at + 1),
             (None, None) => return Ok(None),
         },
     };
-    for hook in settings.hooks.get(first..).unwrap_or_default() {
+    for hook in common.get(first..).unwrap_or_default() {
         match validate_by(hook, spec, now)? {
             Validation::Nothing => {}
             Validation::Route(other) => *queue = other,
@@ -93,7 +103,7 @@ pub(crate) fn validate(
         }
     }
     // The settings see to it that a queue which is sent to does not send on.
-    while let Some(hook) = own(queue).get(next) {
+    while let Some(hook) = own(state, queue).get(next) {
         next += 1;
         match validate_by(hook, spec, now)? {
             Validation::Route(other) if other != *queue => (*queue, next) = (other, 0),
@@ -219,7 +229,7 @@ pub(crate) fn check_match(
     after: Option<&HookId>,
     now: Timestamp,
 ) -> Option<Check> {
-    let hooks: Vec<&Hook> = stack(&state.settings, queue).collect();
+    let hooks: Vec<&Hook> = stack(state, queue).collect();
     let is_it = |hook: &&Hook, id: &HookId| matches!(hook, Hook::Outside(hook) if hook.id == *id);
     let first = match after {
         None => 0,
@@ -293,13 +303,8 @@ fn ids<'a>(players: impl Iterator<Item = &'a PlayerId>) -> String {
 
 /// What a ticket adds to the match that it gets into, as [`Size`] counts it: its players, their properties, and what
 /// hooks that are built in write there.
-pub(crate) fn match_bytes(
-    settings: &Settings,
-    queue: &QueueId,
-    id: Option<&TicketId>,
-    spec: &TicketSpec,
-) -> usize {
-    let has = |wanted: &Hook| stack(settings, queue).any(|hook| hook == wanted);
+pub(crate) fn match_bytes(state: &State, queue: &QueueId, id: Option<&TicketId>, spec: &TicketSpec) -> usize {
+    let has = |wanted: &Hook| stack(state, queue).any(|hook| hook == wanted);
     let team = if has(&Hook::TeamData) { TEAM_BYTES } else { 0 };
     let parties = has(&Hook::PartyMembership);
     let of_party = |party: &Party| {
@@ -328,12 +333,12 @@ pub(crate) fn most_bytes(queue: &Queue, players: usize) -> usize {
 
 /// The refusal of a ticket that is more than its queue's matches have room for.
 pub(crate) fn too_large(
-    settings: &Settings,
+    state: &State,
     queue: (&QueueId, &Queue),
     id: Option<&TicketId>,
     spec: &TicketSpec,
 ) -> Option<Refusal> {
-    let bytes = match_bytes(settings, queue.0, id, spec);
+    let bytes = match_bytes(state, queue.0, id, spec);
     let limit = most_bytes(queue.1, spec.size());
     (bytes > limit).then(|| {
         Refusal::TooLarge(format!(
@@ -349,11 +354,11 @@ pub(crate) fn too_large(
 /// # Errors
 /// What is missing, in words.
 pub(crate) fn host_address(
-    settings: &Settings,
+    state: &State,
     queue: &QueueId,
     spec: &MatchSpec,
 ) -> Result<Option<Connection>, String> {
-    let named = stack(settings, queue).find_map(|hook| match hook {
+    let named = stack(state, queue).find_map(|hook| match hook {
         Hook::PeerToPeerHost(property) => Some(property),
         _ => None,
     });

@@ -10,6 +10,8 @@ use alloc::string::{String, ToString};
 
 use jmespath::Variable;
 
+use crate::content::same_content;
+
 /// Values up to this length are compared by what they mean, longer ones by their texts. In bytes.
 const MAX_READ: usize = 1_024;
 
@@ -103,10 +105,7 @@ pub(crate) fn equal(one: &str, other: &str, reads: &mut usize) -> bool {
         return false;
     }
     *reads -= 1;
-    match (Variable::from_json(one), Variable::from_json(other)) {
-        (Ok(one), Ok(other)) => one == other,
-        _ => false,
-    }
+    same_content(one, other)
 }
 
 /// A text as JSON.
@@ -181,6 +180,14 @@ mod tests {
     fn values_are_equal_by_what_they_mean_while_reading_is_allowed() {
         let mut reads = 2;
         assert!(equal("1", "1", &mut reads) && reads == 2);
+        for (one, other) in [("[0]", "[-0.0]"), (r#"{"a":[1]}"#, r#"{"a":[1.0]}"#), ("1e2", "100")] {
+            assert!(equal(one, other, &mut 1), "{one} {other}");
+        }
+        for (one, other) in
+            [("76561197980428154", "76561197980428155"), ("9007199254740992", "9007199254740993")]
+        {
+            assert!(!equal(one, other, &mut 1), "{one} {other}");
+        }
         assert!(equal(r#"{"a":1,"b":[2]}"#, r#"{ "b":[2],"a":1}"#, &mut reads) && reads == 1);
         assert!(!equal("1", "2", &mut reads) && reads == 0);
         assert!(!equal("[1]", "[ 1 ]", &mut reads));

@@ -10,6 +10,7 @@ use core::iter::Enumerate;
 use super::command::{FormedMatch, MatchVerdict, Refusal, Reply};
 use super::forming::{Chosen, WORK_PER_TICK};
 use super::model::{CancelCause, Check, DissolveCause, FailCause, Formation, Named, Stage, TicketState};
+use super::rounds::Ended;
 use super::settings::{OnFailure, Queue};
 use super::{BrokenRule, Event, Turn, hooks};
 use crate::broker::model::{Connection, MAX_PLAYERS, MatchSpec};
@@ -28,8 +29,11 @@ const NAMED_COST: u64 = 100;
 pub(crate) struct HookAnswer {
     /// The last place of its round.
     last: u64,
-    /// By their numbers in the answer.
-    matches: Enumerate<vec::IntoIter<FormedMatch>>,
+    /// The hook, and the place behind which its round begins.
+    hook: HookId,
+    after: u64,
+    /// By their numbers in the answer; what is wrong with those that are none.
+    matches: Enumerate<vec::IntoIter<Result<FormedMatch, String>>>,
     /// Tickets named by those before.
     named: usize,
     /// How many of those before were taken.
@@ -130,7 +134,7 @@ impl Turn<'_> {
             return self.refuse_match(&id, "the match is larger than a match may be");
         }
         let check = hooks::check_match(self.state(), &queue, &teams, &mut spec, after, self.now);
-        let host = hooks::host_address(&self.state().settings, &queue, &spec);
+        let host = hooks::host_address(self.state(), &queue, &spec);
         let spec = Arc::new(spec);
         match check {
             Some(check) if is_new => {
@@ -160,7 +164,7 @@ impl Turn<'_> {
             return Reply::Done;
         }
         let verdict = match verdict {
-            MatchVerdict::Failed => match hooks::on_failure(&self.state().settings, &formation.queue, hook) {
+            MatchVerdict::Failed => match hooks::on_failure(self.state(), &formation.queue, hook) {
                 OnFailure::Accept => {
                     MatchVerdict::Accept { properties: None, player_properties: Default::default() }
                 }
@@ -277,7 +281,7 @@ impl Turn<'_> {
         &mut self,
         queue: &QueueId,
         round: u64,
-        matches: Option<Vec<FormedMatch>>,
+        matches: Option<Vec<Result<FormedMatch, String>>>,
     ) -> Reply {
         let Some(known) = self.state().rounds.get(queue) else { return Reply::Done };
         let Some(check) = known.check.clone().filter(|_| known.number == round) else { return Reply::Done };
@@ -290,15 +294,18 @@ impl Turn<'_> {
         let former = self.state().queue(queue).and_then(Queue::former);
         let matches = matches.filter(|_| former.is_some_and(|former| former.id == check.hook));
         let last = self.round_end(queue, from);
-        if matches.is_none()
-            && hooks::on_failure(&self.state().settings, queue, &check.hook) == OnFailure::Accept
-        {
-            self.form_by_rules(queue, from, last);
-        }
-        let mut matches = matches.unwrap_or_default();
+        let Some(mut matches) = matches else {
+            if hooks::on_failure(self.state(), queue, &check.hook) == OnFailure::Accept {
+                self.form_by_rules(queue, from, last);
+            }
+            self.end_round(queue, from, last, Ended::Failed);
+            return Reply::Formed { taken: 0, ignored: Vec::new(), left: 0 };
+        };
         matches.truncate(MAX_FORMED);
         let answer = HookAnswer {
             last,
+            hook: check.hook,
+            after: from,
             matches: matches.into_iter().enumerate(),
             named: 0,
             taken: 0,
@@ -341,34 +348,37 @@ impl Turn<'_> {
             }
             let Some((at, formed)) = answer.matches.next() else { break };
             self.work += NAMED_COST;
+            let formed = match formed {
+                Ok(formed) => formed,
+                Err(problem) => {
+                    self.note_fault(queue, &answer.hook, at, &problem);
+                    note(Err((at, problem)));
+                    continue;
+                }
+            };
             answer.named += formed.teams.iter().map(Vec::len).sum::<usize>();
             if answer.named > MAX_FORMED_TICKETS {
                 let problem = format!("and those behind it: an answer may name {MAX_FORMED_TICKETS} tickets");
+                self.note_fault(queue, &answer.hook, at, &problem);
                 note(Err((at, problem)));
                 answer.too_much = true;
                 break;
             }
             let outcome = self.take_formed(queue, &formed);
             answer.taken += usize::from(outcome.is_ok());
+            if let Err(problem) = &outcome {
+                self.note_fault(queue, &answer.hook, at, problem);
+            }
             note(outcome.map_err(|problem| (at, problem)));
         }
-        self.end_round(queue, answer.last, answer.too_much && answer.taken > 0);
+        let how = if answer.too_much && answer.taken > 0 { Ended::InPart } else { Ended::Answered };
+        self.end_round(queue, answer.after, answer.last, how);
     }
 
     /// The time of a round is over while its hook's answer is being taken over: what is left is asked about again.
     pub(super) fn break_off_answer(&mut self, queue: &QueueId) {
         if let Some(answer) = self.maker.beside.answers.remove(queue) {
-            self.end_round(queue, answer.last, true);
-        }
-    }
-
-    fn end_round(&mut self, queue: &QueueId, last: u64, again: bool) {
-        self.emit(Event::RoundEnded { queue: queue.clone(), after: last });
-        // What is behind this round's tickets has its turn, and so has what was too much for one answer.
-        let line = self.state().index.lines.get(queue);
-        let behind = line.is_some_and(|line| line.by_place.range(last + 1..).next().is_some());
-        if again || (last > 0 && behind) {
-            self.maker.beside.due.rounds.insert(queue.clone());
+            self.end_round(queue, answer.after, answer.last, Ended::InPart);
         }
     }
 

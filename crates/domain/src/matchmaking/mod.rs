@@ -7,8 +7,9 @@
 //! | [`command`], [`event`] | what it is asked, answers, refuses; what it decides, what players hear of it |
 //! | `ticket_lifecycle` | started, validated, waiting; how a ticket is called off |
 //! | `match_lifecycle` | chosen, accepted, checked, formed; how a match comes to nothing |
-//! | `backfill` | free seats of running matches |
+//! | `backfill`, `offers` | free seats of running matches; where they are found |
 //! | `hooks` | those that are built in, and how hooks stack |
+//! | [`rounds`] | when a hook that forms matches is asked, and about whom |
 //! | `forming` | a tick: which tickets are looked at, and what becomes of what is found |
 //! | `search` | is there a match for this ticket, and of whom; searches that go on in later ticks |
 //! | `sizes`, `packing` | whether sizes fill teams; how tickets do |
@@ -43,11 +44,13 @@ mod kept;
 pub mod match_lifecycle;
 pub mod model;
 mod names;
+mod offers;
 pub mod order;
 mod packing;
 mod pools;
 mod queries;
 mod rated;
+pub mod rounds;
 mod rules;
 mod search;
 pub mod settings;
@@ -63,6 +66,7 @@ pub use event::{Effect, Event, Notice};
 pub use explain::{ExpectedWait, Explanation, KeptOut};
 pub use kept::OVER_KEPT;
 pub use rated::Rated;
+pub use rounds::{FORM_BATCH, FORM_BYTES, HookFault};
 pub use rules::number_of;
 pub use settings::Settings;
 pub use state::Snapshot;
@@ -75,20 +79,16 @@ use crate::time::Timestamp;
 use documents::Documents;
 use forming::{Due, WORK_PER_TICK};
 use match_lifecycle::HookAnswer;
-use model::{DissolveCause, Stage, TicketState};
+use model::{DissolveCause, SeatOffer, Stage, TicketState};
+use offers::Offers;
 use pools::Pools;
-use rules::{Ruleset, Seats};
+use rounds::Rounds;
 use search::{COMPARISONS_PER_TURN, Unfinished, Verdicts};
 use state::State;
+use timers::WORK_OF_DEADLINES;
 
 /// Most tickets that are not over.
 pub const MAX_TICKETS: usize = 2_000_000;
-/// Tickets that a hook which forms matches gets at a time: the oldest, then those behind them.
-pub const FORM_BATCH: usize = 1_000;
-
-/// Bytes of them: where so many are reached, it gets no more.
-pub const FORM_BYTES: usize = 4 << 20;
-
 /// The machine that makes matches of tickets.
 pub struct Matchmaker {
     state: State,
@@ -169,6 +169,12 @@ pub enum BrokenRule {
     PairsAreDear,
     /// Those whose distance has relaxed are not found far from their own number.
     FewCells,
+    /// What is due waits until everything is formed that can be.
+    DeadlinesLast,
+    /// A hook that forms matches is asked about tickets that have come since, and only when some have.
+    AskOnlyNew,
+    /// A ticket looks at a few of the offers of free seats, the oldest of its queue, and at no others.
+    FewOffers,
 }
 
 impl BrokenRule {
@@ -207,6 +213,9 @@ impl BrokenRule {
         Self::OutlierKeepsAll,
         Self::PairsAreDear,
         Self::FewCells,
+        Self::DeadlinesLast,
+        Self::AskOnlyNew,
+        Self::FewOffers,
     ];
 }
 
@@ -222,14 +231,14 @@ struct Beside {
     awake: bool,
     pools: Pools,
     due: Due,
-    /// Offers of free seats as these rules see them.
-    seats: BTreeMap<MatchId, (Arc<Ruleset>, Seats)>,
+    offers: Offers,
     /// When matches were formed last.
     formed_at: Timestamp,
     /// The last tick did not get to the end.
     carried: bool,
-    /// The next tick begins with what has a deadline.
-    timers_first: bool,
+    /// The queue whose deadlines had their turn last.
+    fired: Option<QueueId>,
+    rounds: Rounds,
     /// Answers of hooks that form matches, of which the next ticks take the rest.
     answers: BTreeMap<QueueId, HookAnswer>,
     /// Searches that go on in the next ticks, and what they learnt of pairs of tickets.
@@ -315,22 +324,10 @@ impl Matchmaker {
             if self.state.index.lines.contains_key(&queue) {
                 self.beside.due.sweeps.insert(queue.clone(), 0);
             }
-            let open = self.state.index.open_offers.get(&queue).into_iter().flatten();
-            self.beside.due.offers.extend(open.map(|(_, id)| (id.clone(), 0)));
+            if self.state.index.open_offers.contains_key(&queue) {
+                self.beside.due.offer_sweeps.insert(queue, None);
+            }
         }
-    }
-
-    /// The tickets of the round that begins behind `after`, oldest first.
-    fn round(&self, queue: &QueueId, after: u64) -> impl Iterator<Item = (u64, &TicketId)> {
-        let line = self.state.index.lines.get(queue);
-        let tickets = line.into_iter().flat_map(move |line| line.by_place.range(after + 1..));
-        let mut bytes = 0;
-        let tickets = tickets.take(FORM_BATCH).take_while(move |(place, _)| {
-            let fits = bytes < FORM_BYTES;
-            bytes += self.state.tickets.get(*place).map_or(0, |ticket| ticket.spec.byte_size());
-            fits
-        });
-        tickets.map(|(place, id)| (*place, id))
     }
 }
 
@@ -422,6 +419,9 @@ impl<'a> Turn<'a> {
                 beside.due.tickets.insert(ticket.place);
             }
         };
+        if let Event::TicketReturned { ticket, .. } = event {
+            note(&ticket.ticket);
+        }
         match event {
             Event::Configured { .. } | Event::Reconfigured { .. } => self.maker.take_over_rules(),
             Event::TicketStarted { check: None, .. } => {
@@ -430,17 +430,21 @@ impl<'a> Turn<'a> {
             Event::TicketChecked { id, check: None, .. } => note(id),
             Event::MatchDissolved { .. } if forgets => {}
             Event::MatchDissolved { returned, .. } => returned.iter().for_each(|named| note(&named.ticket)),
-            Event::TicketReturned { ticket, .. } => note(&ticket.ticket),
             Event::SeatsOffered { offer } => {
-                beside.due.offers.insert(offer.match_id.clone(), 0);
+                let SeatOffer { match_id, queue, .. } = &**offer;
+                beside.offers.remove(match_id);
+                if let Some(offered) = state.offers.get(match_id).filter(|offered| offered.free > 0) {
+                    let when = state.queue(queue).map(|queue| queue.backfill).unwrap_or_default();
+                    beside.due.offers_of(when).insert((offered.place, match_id.clone()), 0);
+                }
             }
             Event::SeatsWithdrawn { match_id }
             | Event::SeatsTaken { match_id, .. }
             | Event::TicketSeated { match_id, .. }
-                if !state.offers.contains_key(match_id) =>
-            {
-                beside.seats.remove(match_id);
-            }
+            | Event::TicketReturned { match_id, .. } => match state.offers.get(match_id) {
+                Some(offered) if offered.free > 0 => beside.offers.refile(match_id, offered.free),
+                _ => beside.offers.remove(match_id),
+            },
             _ => {}
         }
     }
@@ -494,11 +498,6 @@ impl<'a> Turn<'a> {
         }
         Ok(Reply::Done)
     }
-
-    /// The last place of the round that begins behind `after`; `after` where it has no tickets.
-    fn round_end(&self, queue: &QueueId, after: u64) -> u64 {
-        self.maker.round(queue, after).last().map_or(after, |(place, _)| place)
-    }
 }
 
 fn check_settings(settings: &Settings) -> Result<(), Refusal> {
@@ -536,16 +535,16 @@ impl Machine for Matchmaker {
 
     fn tick(&mut self, at: Moment, step: &mut Step<Self>) {
         let mut turn = Turn::new(self, at, step);
-        // Neither of the two takes all of every tick where there is too much for one.
-        let timers_first = core::mem::take(&mut turn.maker.beside.timers_first);
-        if timers_first {
-            turn.fire_due();
+        // Each of the two has a share of its own, in every tick, which the other cannot use up. Deadlines come first: what
+        // is over takes no part in what is formed.
+        if turn.broken(BrokenRule::DeadlinesLast) {
             turn.form();
+            turn.fire_due(WORK_PER_TICK);
         } else {
+            turn.fire_due(WORK_OF_DEADLINES);
+            turn.work = 0;
             turn.form();
-            turn.fire_due();
         }
-        turn.maker.beside.timers_first = !timers_first && !turn.has_room(WORK_PER_TICK);
     }
 
     fn next_deadline(&self) -> Option<Timestamp> {
@@ -588,7 +587,8 @@ impl Machine for Matchmaker {
 
     fn outstanding(&self) -> Vec<Effect> {
         let state = &self.state;
-        let tickets = state.index.deadlines.iter().filter_map(|(_, owner)| match owner {
+        let deadlines = state.index.deadlines.values().flatten();
+        let tickets = deadlines.filter_map(|(_, owner)| match owner {
             state::Owner::Ticket(id) => self.validation(id),
             state::Owner::Round(queue) => self.forming_round(queue),
             state::Owner::Seating(match_id, id) => {
@@ -642,15 +642,11 @@ impl Matchmaker {
     fn forming_round(&self, queue: &QueueId) -> Option<Effect> {
         let round = self.state.rounds.get(queue)?;
         let hook = round.check.as_ref()?.hook.clone();
-        let tickets = self.round(queue, round.after).filter_map(|(_, id)| {
-            let ticket = self.state.ticket(id)?;
-            Some((id.clone(), Arc::clone(&ticket.spec)))
-        });
         Some(Effect::FormMatches {
             hook,
             queue: queue.clone(),
             round: round.number,
-            tickets: tickets.collect(),
+            tickets: self.asked_about(queue, round.after),
         })
     }
 }

@@ -189,6 +189,8 @@ pub struct Ticket {
     pub changed_seq: u64,
     /// How often it came back because no server could be had.
     pub requeues: u32,
+    /// How often a hook outside has moved it to another queue.
+    pub moves: u32,
     /// Where it stands.
     pub state: TicketState,
 }

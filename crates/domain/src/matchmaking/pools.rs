@@ -29,11 +29,13 @@ use crate::time::Timestamp;
 
 /// The cell of the tickets whose first distance has relaxed; no number has it.
 const RELAXED: i32 = i32::MAX;
+/// The last cell of numbers.
+pub(crate) const LAST_CELL: i32 = RELAXED - 1;
 /// Tickets in reach that are read in one go; of more, the oldest are found cell by cell.
 const FEW: usize = 96;
 
 /// Names a pool: queue, relaxed equalities, region, and the values that all have in common.
-type PoolKey = (u32, u8, Option<RegionId>, Arc<str>);
+pub(crate) type PoolKey = (u32, u8, Option<RegionId>, Arc<str>);
 
 /// A place in the one map: pool, cell, size, place in the queue.
 type Spot = (u32, i32, u16, u64);
@@ -211,15 +213,58 @@ impl Pools {
         Some(slot)
     }
 
-    fn pool(&mut self, key: PoolKey) -> u32 {
-        let hash = hash_of(&key);
-        let known = self.by_key.find(hash).filter_map(|number| u32::try_from(number).ok()).find(|number| {
+    pub(crate) fn known_pool(&self, key: &PoolKey) -> Option<u32> {
+        self.by_key.find(hash_of(key)).filter_map(|number| u32::try_from(number).ok()).find(|number| {
             let pool = self.pools.get(*number);
-            pool.is_some_and(|pool| pool.key == key)
-        });
-        if let Some(known) = known {
+            pool.is_some_and(|pool| pool.key == *key)
+        })
+    }
+
+    /// The rules of a queue, with their number.
+    pub(crate) fn numbered_rules(&self, queue: &QueueId) -> Option<(u32, &Ruleset)> {
+        self.rulesets.get(queue).map(|(number, rules)| (*number, &**rules))
+    }
+
+    /// The cells of a pool from `low` to `high` that have tickets of at most so many players, each with a size.
+    pub(crate) fn groups(
+        &self,
+        pool: u32,
+        (low, high): (i32, i32),
+        largest: u16,
+    ) -> impl Iterator<Item = (i32, u16)> {
+        let mut from = Some((low, 0));
+        core::iter::from_fn(move || {
+            loop {
+                let (cell, size) = from.filter(|(cell, _)| *cell <= high)?;
+                let mut next = self.spots.range((pool, cell, size, 0)..=(pool, high, u16::MAX, u64::MAX));
+                let ((_, cell, size, _), _) = next.next()?;
+                if *size <= largest {
+                    from = behind(*cell, *size);
+                    return Some((*cell, *size));
+                }
+                from = cell.checked_add(1).map(|cell| (cell, 0));
+            }
+        })
+    }
+
+    /// The tickets of one size in one cell that came behind a place, oldest first.
+    pub(crate) fn behind(
+        &self,
+        pool: u32,
+        cell: i32,
+        size: u16,
+        place: u64,
+    ) -> impl Iterator<Item = (u64, Slot)> {
+        let first = (pool, cell, size, place.saturating_add(1));
+        let spots = self.spots.range(first..=(pool, cell, size, u64::MAX));
+        spots.map(|((_, _, _, place), slot)| (*place, *slot))
+    }
+
+    fn pool(&mut self, key: PoolKey) -> u32 {
+        if let Some(known) = self.known_pool(&key) {
             return known;
         }
+        let hash = hash_of(&key);
         let number = self.pools.insert(Pool { key, counts: Vec::new(), players: 0 });
         self.by_key.insert(hash, u64::from(number));
         number
@@ -280,15 +325,21 @@ impl Pools {
             return Near::Few(few.into_iter());
         }
         let mut groups = Vec::new();
-        self.groups(pool, (low, high), after, &mut groups);
+        self.groups_behind(pool, (low, high), after, &mut groups);
         if relaxed {
-            self.groups(pool, (RELAXED, RELAXED), after, &mut groups);
+            self.groups_behind(pool, (RELAXED, RELAXED), after, &mut groups);
         }
         Near::Many(Merge::new(groups, own))
     }
 
     /// The tickets of each size in each cell from `low` to `high`, behind the place `after`.
-    fn groups<'a>(&'a self, pool: u32, (low, high): (i32, i32), after: u64, found: &mut Vec<Group<'a>>) {
+    fn groups_behind<'a>(
+        &'a self,
+        pool: u32,
+        (low, high): (i32, i32),
+        after: u64,
+        found: &mut Vec<Group<'a>>,
+    ) {
         let mut from = (low, 0);
         loop {
             let mut next = self.spots.range((pool, from.0, from.1, 0)..=(pool, high, u16::MAX, u64::MAX));
@@ -322,7 +373,8 @@ fn reach(ticket: &Waiting) -> (i32, i32) {
         return (ticket.cell, ticket.cell);
     }
     let (value, window) = (profile.values.first().copied(), profile.windows.first().copied());
-    let (value, window) = (value.unwrap_or_default(), window.unwrap_or_default().min(ticket.rules.widest));
+    let (value, window) =
+        (value.unwrap_or_default(), window.unwrap_or_default().min(ticket.rules.widest_finite));
     (cell_of(value - window, ticket.rules.cell), cell_of(value + window, ticket.rules.cell))
 }
 
@@ -427,14 +479,14 @@ fn without(values: &Arc<str>, relaxed: u8) -> Arc<str> {
 }
 
 /// The cell of a number; numbers beyond the range of cells share the outermost.
-fn cell_of(value: f64, width: f64) -> i32 {
+pub(crate) fn cell_of(value: f64, width: f64) -> i32 {
     if width <= 0.0 {
         return 0;
     }
     let cell = value / width;
     let whole = cell as i32;
     let whole = if cell < f64::from(whole) { whole.saturating_sub(1) } else { whole };
-    whole.min(RELAXED - 1)
+    whole.min(LAST_CELL)
 }
 
 #[cfg(test)]

@@ -11,10 +11,11 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use jmespath::Variable;
 use jmespath::ast::{Ast, Comparator};
-use jmespath::{Rcvar, Variable};
 
 use super::Matchmaker;
+use super::json;
 use super::model::TicketSpec;
 use super::rules::variable;
 use super::settings::{Hook, HookPoint, Queue, RuleKind};
@@ -154,10 +155,10 @@ impl Rated {
             *properties = Properties::default();
             return;
         }
-        let document = variable(properties);
-        let left = self.paths.iter().fold(document, |document, path| without(&document, path));
+        let text = properties.text().unwrap_or_default().to_string();
+        let left = self.paths.iter().fold(text, |text, path| without(&text, path));
         // Shorter than it was, so it fits.
-        *properties = Properties::written(&left.to_string()).unwrap_or_default();
+        *properties = Properties::written(&left).unwrap_or_default();
     }
 }
 
@@ -213,17 +214,21 @@ fn has(value: &Variable, path: &[Box<str>]) -> bool {
     has(found, rest)
 }
 
-fn without(value: &Rcvar, path: &[Box<str>]) -> Rcvar {
-    let (Some((first, rest)), Some(object)) = (path.split_first(), value.as_object()) else {
-        return Rcvar::clone(value);
+/// The object `text` without what is at a path; all else is as it was written.
+fn without(text: &str, path: &[Box<str>]) -> String {
+    let Some((first, rest)) = path.split_first().filter(|_| text.trim_start().starts_with('{')) else {
+        return text.to_string();
     };
-    let mut object = object.clone();
-    if rest.is_empty() {
-        object.remove(&**first);
-    } else if let Some(found) = object.get_mut(&**first) {
-        *found = without(found, rest);
+    let mut left = String::from("{");
+    for (quoted, value) in json::members(text) {
+        if json::name(quoted) != **first {
+            json::push(&mut left, quoted, value);
+        } else if !rest.is_empty() {
+            json::push(&mut left, quoted, &without(value, rest));
+        }
     }
-    Rcvar::new(Variable::Object(object))
+    left.push('}');
+    left
 }
 
 impl Matchmaker {

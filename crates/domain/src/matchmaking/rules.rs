@@ -25,14 +25,17 @@ use super::settings::{
 };
 use crate::broker::model::Properties;
 use crate::broker::requirements::{Requirement, Requirements};
+use crate::content::Digest;
 use crate::ids::{PlayerId, RegionId, TicketId};
 use crate::size::Size;
 use crate::time::Timestamp;
 
 /// Narrowest cell of the first distance, as a part of the widest finite window.
 const CELLS_PER_WINDOW: f64 = 8.0;
+/// What an expression may cost in the time of a comparison of two numbers, as its meter counts.
+const WORK_PER_COMPARISON: u64 = 16;
 /// Between the values of equality rules in a key.
-const SEPARATOR: char = '\u{1f}';
+pub(crate) const SEPARATOR: char = '\u{1f}';
 
 /// A rule that asks for equality, or an expression that cannot be true without it.
 struct Equality {
@@ -71,7 +74,7 @@ pub(crate) struct Ruleset {
     /// Width of a cell of the first distance; 0 where there is none.
     pub(crate) cell: f64,
     /// The widest finite window of the first distance.
-    pub(crate) widest: f64,
+    pub(crate) widest_finite: f64,
     /// For each size of a team, the mixes of ticket sizes that fill the teams; `None` where there are too many.
     mixes: BTreeMap<u16, Option<Vec<Mix>>>,
 }
@@ -124,7 +127,7 @@ struct Nature {
 pub(crate) struct Seats {
     pub(crate) place: u64,
     offer: Arc<SeatOffer>,
-    equal: Vec<Option<String>>,
+    pub(crate) equal: Vec<Option<String>>,
     values: Vec<Option<f64>>,
     /// Who plays, as sorted hashes.
     players: Arc<[u64]>,
@@ -144,7 +147,7 @@ impl Ruleset {
             pairs: Vec::new(),
             singles: Vec::new(),
             cell: 0.0,
-            widest: 0.0,
+            widest_finite: 0.0,
             mixes: BTreeMap::new(),
         };
         for (at, rule) in queue.rules.iter().enumerate() {
@@ -152,7 +155,7 @@ impl Ruleset {
         }
         set.add_equalities_of_expressions();
         if let Some(first) = set.distances.first().and_then(|first| queue.rules.get(first.rule)) {
-            (set.cell, set.widest) = cell_width(first);
+            (set.cell, set.widest_finite) = cell_width(first);
         }
         if queue.teams > 0 {
             let sizes = queue.min_players_per_team..=queue.players_per_team;
@@ -363,18 +366,28 @@ impl Ruleset {
     /// The rule over the ticket alone that keeps it from being matched now.
     pub(crate) fn refusing_rule(&self, profile: &Profile, documents: &Documents) -> Option<&Rule> {
         let refusing = self.singles.iter().find(|single| {
-            !is_set(profile.relaxed, single.rule) && !self.fits(single, &profile.document(documents), None)
+            !is_set(profile.relaxed, single.rule)
+                && !self.fits(single, &profile.document(documents), None, documents)
         });
         self.queue.rules.get(refusing?.rule)
     }
 
-    fn fits(&self, expression: &Expression, ticket: &Rcvar, candidate: Option<&Rcvar>) -> bool {
+    fn fits(
+        &self,
+        expression: &Expression,
+        ticket: &Rcvar,
+        candidate: Option<&Rcvar>,
+        documents: &Documents,
+    ) -> bool {
         let mut fields = BTreeMap::from([("ticket".to_string(), Rcvar::clone(ticket))]);
         if let Some(candidate) = candidate {
             fields.insert("candidate".to_string(), Rcvar::clone(candidate));
         }
         let root = Rcvar::new(Variable::Object(fields));
-        self.requirements.fits_value(&expression.requirement, &root)
+        self.requirements.begin_step();
+        let fits = self.requirements.fits_value(&expression.requirement, &root);
+        documents.spend(self.requirements.spent() / WORK_PER_COMPARISON);
+        fits
     }
 
     /// Whether one of two tickets blocks a player of the other.
@@ -428,7 +441,7 @@ impl Ruleset {
         documents: &Documents,
     ) -> bool {
         is_set(ticket.relaxed, pair.rule)
-            || self.fits(pair, &ticket.document(documents), Some(&candidate.document(documents)))
+            || self.fits(pair, &ticket.document(documents), Some(&candidate.document(documents)), documents)
     }
 
     /// The rule about blocked players, where it keeps two tickets apart.
@@ -490,11 +503,14 @@ impl Ruleset {
     pub(crate) fn seats(&self, offer: &Arc<SeatOffer>, place: u64) -> Seats {
         let properties = offer.properties.text().unwrap_or_default();
         let equal = self.equalities.iter().map(|equality| {
-            if equality.of_expression {
-                return None;
-            }
-            let value = json::at_path(properties, &equality.path).filter(|value| *value != NULL)?;
+            let value = json::at_path(properties, &equality.path);
             let mut text = String::new();
+            if equality.of_expression {
+                // An expression takes what an offer leaves out for null.
+                write_kind(value.unwrap_or(NULL), &mut text);
+                return Some(text);
+            }
+            let value = value.filter(|value| *value != NULL)?;
             write_value(value, &mut text);
             Some(text)
         });
@@ -522,7 +538,12 @@ impl Ruleset {
             && self.players_fit(ticket, seats)
             && self.pairs.iter().filter(|pair| pair.need == Need::Required).all(|pair| {
                 is_set(ticket.relaxed, pair.rule)
-                    || self.fits(pair, &ticket.document(documents), Some(&seats.document(documents)))
+                    || self.fits(
+                        pair,
+                        &ticket.document(documents),
+                        Some(&seats.document(documents)),
+                        documents,
+                    )
             })
     }
 
@@ -620,7 +641,56 @@ impl Profile {
     }
 }
 
+impl Ruleset {
+    /// Whether a rule looks at round trips.
+    pub(crate) const fn looks_at_latency(&self) -> bool {
+        self.latency.is_some()
+    }
+
+    /// Equalities that may relax, as bits.
+    pub(crate) fn relaxing(&self) -> u8 {
+        let equalities = self.equalities.iter().enumerate();
+        let relaxes = |rule: usize| self.queue.rules.get(rule).is_some_and(|rule| rule.relax_after.is_some());
+        equalities.fold(0, |bits, (at, equality)| bits | u8::from(relaxes(equality.rule)) << at.min(7))
+    }
+
+    /// The widest window of the first distance; without end where it may relax, or there is none.
+    pub(crate) fn widest(&self) -> f64 {
+        let rule = self.distances.first().and_then(|distance| self.queue.rules.get(distance.rule));
+        rule.map_or(f64::INFINITY, |rule| {
+            if rule.relax_after.is_some() {
+                return f64::INFINITY;
+            }
+            let widened = rule.widen.last().map(|step| step.value);
+            widened.or_else(|| rule.allows(Duration::ZERO)).unwrap_or(f64::INFINITY)
+        })
+    }
+}
+
+impl Profile {
+    /// The values that must be equal, one for each equality.
+    pub(crate) fn equal_values(&self) -> impl Iterator<Item = &str> {
+        self.equal.split(SEPARATOR).filter(|_| !self.equal.is_empty())
+    }
+}
+
 impl Seats {
+    /// Equalities of which the offer says nothing, as bits.
+    pub(crate) fn missing(&self) -> u8 {
+        let values = self.equal.iter().enumerate();
+        values.fold(0, |bits, (at, value)| bits | u8::from(value.is_none()) << at.min(7))
+    }
+
+    /// Where the match is played, where the offer says that.
+    pub(crate) fn region(&self) -> Option<&RegionId> {
+        self.offer.region.as_ref()
+    }
+
+    /// The first number that rules compare.
+    pub(crate) fn first_value(&self) -> Option<f64> {
+        self.values.first().copied().flatten()
+    }
+
     /// The match as expressions see it, in the place of a candidate.
     fn document(&self, documents: &Documents) -> Rcvar {
         documents.get(self.place, self.offer.byte_size(), || {
@@ -669,10 +739,8 @@ pub(crate) fn judged_bytes(spec: &TicketSpec) -> usize {
 
 /// What a value is that is not there.
 const NULL: &str = "null";
-/// Longest value in a key; a longer one is in it by its hash. In bytes.
+/// Longest text in a key; a longer one is in it by its digest. In bytes.
 const MAX_IN_KEY: usize = 128;
-/// Longest value that is read to be in a key; of a longer one its text counts as it was written. In bytes.
-const MAX_READ: usize = 1_024;
 
 fn as_number(value: &str) -> Option<f64> {
     let first = value.bytes().next()?;
@@ -682,23 +750,27 @@ fn as_number(value: &str) -> Option<f64> {
     value.parse().ok().filter(|number: &f64| number.is_finite())
 }
 
-/// A value as text, such that equal values give equal texts: `1` and `1.0` do.
+/// A value as text, such that exactly the values that say the same give the same text: `1`, `1.0` and `10e-1` do,
+/// `9007199254740992` and `9007199254740993` do not. Short words and plain texts are as they are written, and other values
+/// by their digest.
 fn write_value(value: &str, out: &mut String) {
-    if let Some(number) = as_number(value) {
-        out.push_str(&number.to_string());
+    let is_word = matches!(value, "true" | "false" | NULL);
+    let is_plain = value.starts_with('"') && !value.contains('\\') && value.len() <= MAX_IN_KEY;
+    if is_word || is_plain {
+        out.push_str(value);
         return;
     }
-    let read = (value.len() <= MAX_READ).then(|| Variable::from_json(value).ok()).flatten();
-    let text = read.map_or_else(|| value.to_string(), |value| value.to_string());
-    if text.len() <= MAX_IN_KEY {
-        out.push_str(&text);
-    } else {
-        out.push_str(&format!("#{:016x}{:016x}", hash(1, &text), hash(2, &text)));
+    out.push('#');
+    for byte in Digest::of_json(value).to_bytes() {
+        out.push_str(&format!("{byte:02x}"));
     }
 }
 
-/// A text that is the same for any two values that expressions call equal, and different for most others. Expressions know
-/// nothing of the precision of numbers and read whatever is written, so only short texts and whole numbers are told apart.
+/// Longest text, in bytes, that is told from others by its kind.
+const MAX_KIND: usize = 1_024;
+
+/// A text that is the same for any two values that expressions call equal, and different for most others: short texts and
+/// whole numbers are told apart, other values by their kind, because each of them can be written in several ways.
 fn write_kind(value: &str, out: &mut String) {
     match as_number(value) {
         // As whole numbers, these are exact.
@@ -706,7 +778,7 @@ fn write_kind(value: &str, out: &mut String) {
             out.push_str(&(number as i64).to_string());
         }
         Some(_) => out.push_str("number"),
-        None if value.len() > MAX_READ => out.push_str("long"),
+        None if value.len() > MAX_KIND => out.push_str("long"),
         None if value.starts_with(['{', '[']) => out.push_str(&value[..1]),
         None => write_value(value, out),
     }

@@ -50,6 +50,10 @@ pub struct Settings {
     pub kept_bytes: u64,
 }
 
+/// [`OutsideHook::interval`] where nothing is configured.
+pub const FORM_INTERVAL: Duration = Duration::from_secs(5);
+/// Shortest [`OutsideHook::interval`].
+pub const MIN_FORM_INTERVAL: Duration = Duration::from_millis(100);
 /// [`Settings::waiting_bytes`] where nothing is configured.
 pub const WAITING_BYTES: u64 = 512 << 20;
 /// [`Settings::kept_bytes`] where nothing is configured.
@@ -164,6 +168,9 @@ pub struct OutsideHook {
     pub timeout: Duration,
     /// What happens where it fails, or does not answer in time.
     pub on_failure: OnFailure,
+    /// Of a hook that forms matches: how long after an answer it is asked again about those who still wait, where nothing
+    /// is new; `None` is [`FORM_INTERVAL`].
+    pub interval: Option<Duration>,
 }
 
 /// What a hook is asked about.
@@ -498,6 +505,9 @@ fn check_hooks<'a>(hooks: impl Iterator<Item = &'a Hook>) -> Result<(), String> 
             }
             if hook.timeout.is_zero() || hook.timeout > YEAR {
                 return Err(format!("hook {}: `timeout` must be longer than nothing", hook.id));
+            }
+            if hook.interval.is_some_and(|interval| !(MIN_FORM_INTERVAL..=YEAR).contains(&interval)) {
+                return Err(format!("hook {}: `interval` must be at least 100 ms", hook.id));
             }
         }
     }

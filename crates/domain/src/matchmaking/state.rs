@@ -80,7 +80,8 @@ pub(crate) struct Indexes {
     pub(crate) lines: BTreeMap<QueueId, Line>,
     /// How many tickets that are not over each queue has.
     pub(crate) live: BTreeMap<QueueId, usize>,
-    pub(crate) deadlines: BTreeSet<(Timestamp, Owner)>,
+    /// By queue, so that what is due in one queue does not come before what is due in another.
+    pub(crate) deadlines: BTreeMap<QueueId, BTreeSet<(Timestamp, Owner)>>,
     /// Offers with free seats, oldest first.
     pub(crate) open_offers: BTreeMap<QueueId, BTreeSet<(u64, MatchId)>>,
     /// Places of tickets that are over: when, and by which event.
@@ -295,14 +296,16 @@ impl State {
                 waits_since: *at,
                 changed_seq: *seq,
                 requeues: 0,
+                moves: 0,
                 state: state_after(check.as_ref()),
             }),
-            Event::TicketChecked { id, spec, queue, check } => self.update(id, *seq, |ticket| {
+            Event::TicketChecked { id, spec, queue, check, moves } => self.update(id, *seq, |ticket| {
                 if *spec != ticket.spec {
                     let before = core::mem::replace(&mut ticket.spec, Arc::clone(spec));
                     ticket.asked.get_or_insert(before);
                 }
                 ticket.queue = queue.clone();
+                ticket.moves = *moves;
                 ticket.state = state_after(check.as_ref());
             }),
             Event::TicketCancelled { ticket, cause } => {
@@ -473,7 +476,7 @@ impl Indexes {
                 line.ranks.insert(ticket.place);
             }
             TicketState::Validating(check) => {
-                self.deadlines.insert((check.until, Owner::Ticket(ticket.id.clone())));
+                self.enter_deadline(&ticket.queue, check.until, Owner::Ticket(ticket.id.clone()));
             }
             _ => {}
         }
@@ -493,7 +496,7 @@ impl Indexes {
                 }
             }
             TicketState::Validating(check) => {
-                self.deadlines.remove(&(check.until, Owner::Ticket(ticket.id.clone())));
+                self.leave_deadline(&ticket.queue, check.until, Owner::Ticket(ticket.id.clone()));
             }
             _ => {}
         }
@@ -524,14 +527,14 @@ impl Indexes {
     fn enter_formation(&mut self, formation: &Formation) {
         self.waiting_bytes += bytes(formation);
         if let Some(until) = deadline(&formation.stage) {
-            self.deadlines.insert((until, Owner::Formation(formation.id.clone())));
+            self.enter_deadline(&formation.queue, until, Owner::Formation(formation.id.clone()));
         }
     }
 
     fn leave_formation(&mut self, formation: &Formation) {
         self.waiting_bytes -= bytes(formation);
         if let Some(until) = deadline(&formation.stage) {
-            self.deadlines.remove(&(until, Owner::Formation(formation.id.clone())));
+            self.leave_deadline(&formation.queue, until, Owner::Formation(formation.id.clone()));
         }
     }
 
@@ -543,7 +546,8 @@ impl Indexes {
             open.insert((offered.place, id.clone()));
         }
         for (ticket, (_, until)) in &offered.seating {
-            self.deadlines.insert((*until, Owner::Seating(id.clone(), ticket.clone())));
+            let owner = Owner::Seating(id.clone(), ticket.clone());
+            self.enter_deadline(&offered.offer.queue, *until, owner);
         }
     }
 
@@ -557,13 +561,26 @@ impl Indexes {
             }
         }
         for (ticket, (_, until)) in &offered.seating {
-            self.deadlines.remove(&(*until, Owner::Seating(id.clone(), ticket.clone())));
+            let owner = Owner::Seating(id.clone(), ticket.clone());
+            self.leave_deadline(&offered.offer.queue, *until, owner);
         }
     }
 
     fn enter_round(&mut self, queue: &QueueId, round: &Round) {
         if let Some(check) = &round.check {
-            self.deadlines.insert((check.until, Owner::Round(queue.clone())));
+            self.enter_deadline(queue, check.until, Owner::Round(queue.clone()));
+        }
+    }
+
+    fn enter_deadline(&mut self, queue: &QueueId, at: Timestamp, owner: Owner) {
+        self.deadlines.entry(queue.clone()).or_default().insert((at, owner));
+    }
+
+    fn leave_deadline(&mut self, queue: &QueueId, at: Timestamp, owner: Owner) {
+        let Some(of_queue) = self.deadlines.get_mut(queue) else { return };
+        of_queue.remove(&(at, owner));
+        if of_queue.is_empty() {
+            self.deadlines.remove(queue);
         }
     }
 }
@@ -667,7 +684,7 @@ impl State {
     fn leave_round(&mut self, queue: &QueueId) -> Option<Round> {
         let round = self.rounds.remove(queue)?;
         if let Some(check) = &round.check {
-            self.index.deadlines.remove(&(check.until, Owner::Round(queue.clone())));
+            self.index.leave_deadline(queue, check.until, Owner::Round(queue.clone()));
         }
         Some(round)
     }

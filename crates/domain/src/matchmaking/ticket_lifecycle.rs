@@ -44,7 +44,7 @@ impl Turn<'_> {
         if !self.state().settings.queues.contains_key(&queue) {
             return Err(Refusal::QueueNotFound(queue));
         }
-        let check = hooks::validate(&self.state().settings, &spec, &mut queue, None, self.now)?;
+        let check = hooks::validate(self.state(), &spec, &mut queue, None, self.now)?;
         self.check_fits(&queue, id.as_ref(), &spec)?;
         let id = id.unwrap_or_else(|| TicketId::draw(&mut self.draw));
         self.check_room(new_ticket_bytes(&id, &queue, &spec))?;
@@ -104,7 +104,7 @@ impl Turn<'_> {
             let problem = format!("queue {id} needs at least one region that all players have measured");
             return Err(Refusal::field("latencies", problem));
         }
-        if let Some(refusal) = hooks::too_large(&self.state().settings, (id, queue), ticket, spec) {
+        if let Some(refusal) = hooks::too_large(self.state(), (id, queue), ticket, spec) {
             return Err(refusal);
         }
         let rules = self.maker.beside.pools.rules(id);
@@ -163,7 +163,7 @@ impl Turn<'_> {
         }
         let (mut spec, mut queue) = (Arc::clone(&ticket.spec), ticket.queue.clone());
         let verdict = match verdict {
-            TicketVerdict::Failed => match hooks::on_failure(&self.state().settings, &queue, hook) {
+            TicketVerdict::Failed => match hooks::on_failure(self.state(), &queue, hook) {
                 OnFailure::Accept => TicketVerdict::ACCEPT,
                 OnFailure::Refuse => TicketVerdict::Refuse { reason: format!("hook {hook} did not answer") },
             },
@@ -188,7 +188,18 @@ impl Turn<'_> {
 
     /// Behind a hook that had nothing against the ticket.
     fn go_on(&mut self, id: &TicketId, hook: &HookId, spec: Arc<TicketSpec>, mut queue: QueueId) {
-        let checked = hooks::validate(&self.state().settings, &spec, &mut queue, Some(hook), self.now);
+        let Some(ticket) = self.state().ticket(id) else { return };
+        let (from, moves) = (ticket.queue.clone(), ticket.moves + u32::from(ticket.queue != queue));
+        if moves > hooks::MAX_MOVES {
+            let problem = format!(
+                "hook {hook} sends the ticket from queue {from} to queue {queue}, and hooks have moved it {} times before: \
+                 they send tickets in a circle",
+                hooks::MAX_MOVES
+            );
+            return self.failed(id, FailCause::Refused, &problem);
+        }
+        let after = Some((hook, &from));
+        let checked = hooks::validate(self.state(), &spec, &mut queue, after, self.now);
         // A queue that was taken away meanwhile keeps the tickets that it has.
         let kept = self.state().ticket(id).is_some_and(|ticket| ticket.queue == queue);
         let fits = checked.and_then(|check| {
@@ -201,7 +212,7 @@ impl Turn<'_> {
             self.check_fits(&queue, Some(id), &spec).map(|()| check)
         });
         match fits {
-            Ok(check) => self.emit(Event::TicketChecked { id: id.clone(), spec, queue, check }),
+            Ok(check) => self.emit(Event::TicketChecked { id: id.clone(), spec, queue, check, moves }),
             Err(refusal) => self.failed(id, FailCause::Refused, &refusal.to_string()),
         }
     }
@@ -241,6 +252,7 @@ fn refused_for_ever(
         waits_since: now,
         changed_seq: 0,
         requeues: 0,
+        moves: 0,
         state: TicketState::Waiting,
     };
     let documents = Documents::default();

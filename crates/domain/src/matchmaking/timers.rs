@@ -1,37 +1,102 @@
 //! Every deadline, and what it ends.
+//!
+//! Deadlines have a share of each tick that forming cannot use up, and queues take turns in it, so that a queue with much
+//! to do neither delays its own deadlines nor those of another queue.
+
+use alloc::collections::{BTreeSet, VecDeque};
+use alloc::vec::Vec;
 
 use super::command::{MatchVerdict, TicketVerdict};
 use super::forming::WORK_PER_TICK;
 use super::model::{Stage, TicketState};
-use super::state::Owner;
+use super::state::{Line, Owner};
 use super::{BrokenRule, Event, Matchmaker, Turn};
 use crate::ids::{QueueId, TicketId};
 use crate::time::Timestamp;
 
+/// What of a tick is for deadlines, in comparisons of two numbers; what is formed comes on top of it.
+pub(super) const WORK_OF_DEADLINES: u64 = WORK_PER_TICK / 2;
+/// Deadlines of one queue, and tickets of it that expire, before the next queue has its turn.
+const FIRED_AT_A_TURN: usize = 16;
+/// What the end of a deadline costs, in comparisons of two numbers.
+const FIRE_COST: u64 = 1_000;
+
 impl Matchmaker {
     pub(super) fn earliest_deadline(&self) -> Option<Timestamp> {
-        let own = self.state.index.deadlines.first().map(|(at, _)| *at);
-        let waiting = self.state.index.lines.iter().filter_map(|(id, line)| {
-            let (since, _) = line.by_since.first()?;
-            Some(*since + self.state.queue(id)?.ticket_expiration)
-        });
-        own.into_iter().chain(waiting).chain(self.forms_at()).min()
+        let deadlines = self.state.index.deadlines.values();
+        let own = deadlines.filter_map(|of_queue| of_queue.first().map(|(at, _)| *at));
+        let waiting = self.state.index.lines.iter().filter_map(|(id, line)| self.expires_next(id, line));
+        own.chain(waiting).chain(self.forms_at()).min()
+    }
+
+    /// When the first ticket of a queue has waited as long as the queue lets it.
+    fn expires_next(&self, queue: &QueueId, line: &Line) -> Option<Timestamp> {
+        let (since, _) = line.by_since.first()?;
+        Some(*since + self.state.queue(queue)?.ticket_expiration)
     }
 }
 
 impl Turn<'_> {
-    /// What is due by now, within the bound of one tick; what is left over is still due.
-    pub(super) fn fire_due(&mut self) {
-        while self.has_room(WORK_PER_TICK) {
-            let first = self.state().index.deadlines.first();
-            let Some((_, owner)) = first.filter(|(at, _)| *at <= self.now).cloned() else { break };
-            self.work += 1_000;
-            self.give_up(&owner);
+    /// What is due by now, of each queue in turn, until so much work is done or half of the step's room is taken. What is
+    /// left over is still due, and the next tick goes on with the next queue.
+    pub(super) fn fire_due(&mut self, most: u64) {
+        let room = self.step.left();
+        let has_room = |turn: &Self| {
+            let left = turn.step.left();
+            let half = left.bytes > room.bytes / 2 && left.records > room.records / 2;
+            turn.has_room(most) && (half || turn.broken(BrokenRule::UnboundedStep))
+        };
+        let mut queues = self.overdue();
+        while let Some(queue) = queues.pop_front().filter(|_| has_room(self)) {
+            self.maker.beside.fired = Some(queue.clone());
+            let mut fired = false;
+            for _ in 0..FIRED_AT_A_TURN {
+                let ended = has_room(self) && self.fire_first(&queue);
+                let expired = has_room(self) && self.expire_first(&queue);
+                if !ended && !expired {
+                    break;
+                }
+                fired = true;
+            }
+            if fired {
+                queues.push_back(queue);
+            }
         }
-        while self.has_room(WORK_PER_TICK) {
-            let Some(id) = self.oldest_expired() else { break };
-            self.expire(&id);
-        }
+    }
+
+    /// The queues in which something is due, beginning behind the one that had its turn last.
+    fn overdue(&self) -> VecDeque<QueueId> {
+        let index = &self.state().index;
+        let ends = index
+            .deadlines
+            .iter()
+            .filter(|(_, of_queue)| of_queue.first().is_some_and(|(at, _)| *at <= self.now));
+        let expire = index
+            .lines
+            .iter()
+            .filter(|(id, line)| self.maker.expires_next(id, line).is_some_and(|at| at <= self.now));
+        let found = ends.map(|(id, _)| id).chain(expire.map(|(id, _)| id));
+        let found: BTreeSet<QueueId> = found.cloned().collect();
+        let fired = self.maker.beside.fired.as_ref();
+        let (done, next): (Vec<_>, Vec<_>) =
+            found.into_iter().partition(|queue| fired.is_some_and(|fired| queue <= fired));
+        next.into_iter().chain(done).collect()
+    }
+
+    /// Ends the first thing of a queue that is due; false where nothing is.
+    fn fire_first(&mut self, queue: &QueueId) -> bool {
+        let first = self.state().index.deadlines.get(queue).and_then(BTreeSet::first);
+        let Some((_, owner)) = first.filter(|(at, _)| *at <= self.now).cloned() else { return false };
+        self.work += FIRE_COST;
+        self.give_up(&owner);
+        true
+    }
+
+    /// Ends the ticket of a queue that has waited longest, where its time is over; false where it is not.
+    fn expire_first(&mut self, queue: &QueueId) -> bool {
+        let Some(id) = self.expired_of(queue) else { return false };
+        self.expire(&id);
+        true
     }
 
     fn give_up(&mut self, owner: &Owner) {
@@ -70,20 +135,13 @@ impl Turn<'_> {
         }
     }
 
-    fn oldest_expired(&self) -> Option<TicketId> {
-        if self.broken(BrokenRule::ForgetExpiry) {
+    fn expired_of(&self, queue: &QueueId) -> Option<TicketId> {
+        let line = self.state().index.lines.get(queue)?;
+        let is_over = self.maker.expires_next(queue, line)? <= self.now;
+        if !is_over || self.broken(BrokenRule::ForgetExpiry) {
             return None;
         }
-        let index = &self.state().index;
-        index.lines.iter().find_map(|(queue, line)| self.expired_of(queue, line))
-    }
-
-    fn expired_of(&self, queue: &QueueId, line: &super::state::Line) -> Option<TicketId> {
-        let (since, place) = line.by_since.first()?;
-        let longest = self.state().queue(queue)?.ticket_expiration;
-        if *since + longest > self.now {
-            return None;
-        }
+        let (_, place) = line.by_since.first()?;
         line.by_place.get(place).cloned()
     }
 }

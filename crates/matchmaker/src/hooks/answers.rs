@@ -1,11 +1,12 @@
 //! What hooks answer. Unknown fields are ignored; one that is known and wrong makes the answer no verdict, because
-//! nobody knows what its writer meant.
+//! nobody knows what its writer meant. Of several matches, it makes only the one no match in which it is.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde_json::Value;
+use serde_json::value::RawValue;
 use sortie_domain::broker::model::Properties;
 use sortie_domain::ids::{PlayerId, QueueId, RegionId, TicketId};
 use sortie_domain::matchmaking::match_lifecycle::MAX_FORMED;
@@ -21,14 +22,14 @@ struct Verdict {
     accept: bool,
     reason: Option<String>,
     queue: Option<String>,
-    properties: Option<Map<String, Value>>,
-    player_properties: Option<BTreeMap<String, Map<String, Value>>>,
+    properties: Option<Box<RawValue>>,
+    player_properties: Option<BTreeMap<String, Box<RawValue>>>,
     ratings: Option<BTreeMap<String, BTreeMap<Box<str>, f64>>>,
 }
 
 #[derive(Deserialize)]
 struct Matches {
-    matches: Vec<Formed>,
+    matches: Vec<Value>,
 }
 
 #[derive(Deserialize)]
@@ -56,7 +57,7 @@ pub(super) fn ticket(answer: &[u8]) -> Result<TicketVerdict, String> {
     Ok(TicketVerdict::Accept {
         ratings: ratings.collect::<Result<_, _>>()?,
         queue: queue.transpose()?,
-        properties: verdict.properties.map(properties).transpose()?,
+        properties: verdict.properties.as_deref().map(properties).transpose()?,
     })
 }
 
@@ -68,24 +69,25 @@ pub(super) fn of_match(answer: &[u8]) -> Result<MatchVerdict, String> {
     }
     let of_players = verdict.player_properties.unwrap_or_default().into_iter().map(|(player, own)| {
         let player = PlayerId::new(&player).map_err(|problem| format!("player_properties: {problem}"))?;
-        Ok::<_, String>((player, properties(own)?))
+        Ok::<_, String>((player, properties(&own)?))
     });
     Ok(MatchVerdict::Accept {
         player_properties: of_players.collect::<Result<_, _>>()?,
-        properties: verdict.properties.map(properties).transpose()?,
+        properties: verdict.properties.as_deref().map(properties).transpose()?,
     })
 }
 
-/// To `form_match`.
-pub(super) fn matches(answer: &[u8]) -> Result<Vec<FormedMatch>, String> {
+/// To `form_match`: each match, or what is wrong with it.
+pub(super) fn matches(answer: &[u8]) -> Result<Vec<Result<FormedMatch, String>>, String> {
     let Matches { matches } = parse(answer)?;
     if matches.len() > MAX_FORMED {
         return Err(format!("{} matches, at most {MAX_FORMED} are allowed", matches.len()));
     }
-    matches.into_iter().map(formed).collect()
+    Ok(matches.into_iter().map(formed).collect())
 }
 
-fn formed(formed: Formed) -> Result<FormedMatch, String> {
+fn formed(formed: Value) -> Result<FormedMatch, String> {
+    let formed: Formed = serde_json::from_value(formed).map_err(|error| error.to_string())?;
     let ticket = |id: String| TicketId::new(&id).map_err(|problem| format!("teams: {problem}"));
     let team = |team: Vec<String>| team.into_iter().map(ticket).collect();
     let region = formed.region.map(|id| RegionId::new(&id).map_err(|problem| format!("region: {problem}")));
@@ -93,9 +95,9 @@ fn formed(formed: Formed) -> Result<FormedMatch, String> {
     Ok(FormedMatch { teams, region: region.transpose()? })
 }
 
-fn properties(properties: Map<String, Value>) -> Result<Properties, String> {
-    let text = Value::Object(properties).to_string();
-    Properties::parse(&text).map_err(|problem| format!("properties: {problem}"))
+/// As they were written: as a value, long numbers would lose digits.
+fn properties(properties: &RawValue) -> Result<Properties, String> {
+    Properties::parse(properties.get()).map_err(|problem| format!("properties: {problem}"))
 }
 
 fn reason(reason: Option<String>) -> String {
@@ -145,7 +147,6 @@ mod tests {
         assert!(of_match(br#"{"accept": true, "player_properties": {"": {}}}"#).is_err());
         let long = format!(r#"{{"accept": true, "properties": {{"a": "{}"}}}}"#, "x".repeat(70_000));
         assert!(ticket(long.as_bytes()).is_err(), "longer than properties may be");
-        assert!(matches(br#"{"matches": [{"teams": [[""]]}]}"#).is_err());
         let many = format!(r#"{{"matches": [{}]}}"#, vec![r#"{"teams": []}"#; MAX_FORMED + 1].join(","));
         assert!(matches(many.as_bytes()).is_err());
     }
@@ -153,12 +154,49 @@ mod tests {
     #[test]
     fn matches_and_verdicts_about_them() {
         let formed = matches(br#"{"matches": [{"teams": [["a"], ["b", "c"]], "region": "eu"}]}"#).unwrap();
-        assert_eq!((formed.len(), formed[0].teams[1].len()), (1, 2));
-        assert_eq!(formed[0].region.as_ref().map(RegionId::as_str), Some("eu"));
+        let [Ok(only)] = &formed[..] else { panic!("{formed:?}") };
+        assert_eq!((only.teams.len(), only.teams[1].len()), (2, 2));
+        assert_eq!(only.region.as_ref().map(RegionId::as_str), Some("eu"));
         let verdict = of_match(br#"{"accept": true, "player_properties": {"ann": {"x": 1}}}"#).unwrap();
         let MatchVerdict::Accept { properties: None, player_properties } = verdict else {
             panic!("{verdict:?}")
         };
         assert_eq!(player_properties.len(), 1);
+    }
+
+    #[test]
+    fn a_malformed_match_spoils_no_other() {
+        let malformed = [
+            "{}",
+            r#"{"teams": null}"#,
+            r#"{"teams": [["a"], ["b"]], "region": "\ud83d\ude00"}"#,
+            r#"{"teams": [["a"], "b"]}"#,
+            r#"{"teams": [[""], ["b"]]}"#,
+            "null",
+            "7",
+            r#""a""#,
+            "[[[\"a\"]]]",
+        ];
+        for wrong in malformed {
+            let text = format!(r#"{{"matches": [{{"teams": [["a"]]}}, {wrong}, {{"teams": [["b"]]}}]}}"#);
+            let read = matches(text.as_bytes()).unwrap();
+            assert!(matches!(&read[..], [Ok(_), Err(_), Ok(_)]), "{wrong}: {read:?}");
+        }
+        assert!(matches(br#"{"matches": {}}"#).is_err(), "no list of matches at all");
+    }
+
+    #[test]
+    fn properties_are_taken_over_digit_by_digit() {
+        let own = r#"{"id": 123456789012345678901234567890, "of": [1.0, 1e2, 0.10]}"#;
+        let text =
+            format!(r#"{{"accept": true, "properties": {own}, "player_properties": {{"ann": {own}}}}}"#);
+        let MatchVerdict::Accept { properties, player_properties } = of_match(text.as_bytes()).unwrap()
+        else {
+            panic!()
+        };
+        assert_eq!(properties.unwrap().text(), Some(own));
+        assert_eq!(player_properties[&PlayerId::new("ann").unwrap()].text(), Some(own));
+        let TicketVerdict::Accept { properties, .. } = ticket(text.as_bytes()).unwrap() else { panic!() };
+        assert_eq!(properties.unwrap().text(), Some(own));
     }
 }

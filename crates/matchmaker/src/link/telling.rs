@@ -94,6 +94,10 @@ async fn tell(maker: &Handle<Matchmaker>, command: Command) -> Result<(), Ended>
     loop {
         match maker.call(command.clone()).await {
             Ok(_) => return Ok(()),
+            Err(CallError::Refused(refusal)) if matches!(command, Command::OfferSeats { .. }) => {
+                tracing::warn!(%refusal, "free seats of a match are not given to tickets");
+                return Ok(());
+            }
             Err(CallError::Refused(refusal)) => {
                 tracing::debug!(%refusal, "the matchmaker has no use for news of the broker");
                 return Ok(());

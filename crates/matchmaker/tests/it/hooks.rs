@@ -212,7 +212,7 @@ async fn a_queue_has_so_many_calls_at_a_time_and_so_many_that_wait() {
 fn validated(on_failure: OnFailure, queues: &[&str]) -> Settings {
     let queues: Vec<(&str, Queue)> = queues.iter().map(|id| (*id, duel())).collect();
     let about = HookPoint::ValidateTicket;
-    let hook = OutsideHook { id: hook_id(), about, timeout: LONG, on_failure };
+    let hook = OutsideHook { id: hook_id(), about, timeout: LONG, on_failure, interval: None };
     Settings { hooks: vec![Hook::Outside(hook)], ..settings(&queues) }
 }
 
@@ -281,4 +281,49 @@ async fn a_queues_own_hook_comes_before_one_of_the_same_name() {
         }
     };
     assert_eq!((reason("duel").await, reason("other").await), ("own".to_owned(), "common".to_owned()));
+}
+
+const LONG_NUMBER: &str = "123456789012345678901234567890";
+
+#[tokio::test]
+async fn numbers_go_to_hooks_and_come_back_digit_by_digit() {
+    let own = format!(r#"{{"id": {LONG_NUMBER}, "steam": 76561197980428155, "half": 0.50, "e": 1e2}}"#);
+    let (sender, mut received) = mpsc::channel(NEWS);
+    let answer = format!(r#"{{"accept": true, "properties": {own}}}"#);
+    let note = move |body: Bytes| {
+        let (sender, answer) = (sender.clone(), answer.clone());
+        async move {
+            sender.try_send(body).unwrap();
+            answer
+        }
+    };
+    let url = serve(Router::new().route("/", post(note))).await;
+    let hooks = Hooks::new(of_all(options(&url))).unwrap();
+    let ticket = TicketId::new("ticket-1").unwrap();
+    let properties = sortie_domain::broker::model::Properties::parse(&own).unwrap();
+    let mut asked = spec("duel", &["ann"]);
+    asked.properties = properties.clone();
+    asked.parties[0].players[0].properties = properties.clone();
+    let (queue, hook) = (queue_id("duel"), hook_id());
+    let verdict = hooks.validate_ticket(&queue, &hook, &ticket, &asked);
+    let Ok(TicketVerdict::Accept { properties: Some(answered), .. }) = soon("the verdict", verdict).await
+    else {
+        panic!("no verdict")
+    };
+    assert_eq!(answered.text(), Some(&*own));
+    let body = String::from_utf8(received.recv().await.unwrap().to_vec()).unwrap();
+    assert_eq!(body.matches(&own).count(), 2, "{body}");
+}
+
+#[tokio::test]
+async fn a_malformed_match_of_an_answer_spoils_no_other() {
+    let answer = r#"{"matches": [{}, {"teams": [["a"], ["b"]]}, {"teams": null}]}"#;
+    let url = answering(StatusCode::OK, answer).await;
+    let hooks = Hooks::new(of_all(options(&url))).unwrap();
+    let asked = (TicketId::new("a").unwrap(), Arc::new(spec("duel", &["a"])));
+    let queue = queue_id("duel");
+    let formed = soon("the matches", hooks.form_matches(&queue, &hook_id(), 1, &[asked])).await.unwrap();
+    let [Err(first), Ok(only), Err(last)] = &formed[..] else { panic!("{formed:?}") };
+    assert_eq!(only.teams.len(), 2);
+    assert!(first.contains("teams") && last.contains("null"), "{first} {last}");
 }

@@ -63,7 +63,8 @@ fn queue(server: &Server, key: &str) -> (Queue, HookMap) {
     ] {
         let id = HookId::new(name).unwrap();
         let timeout = Duration::from_secs(30);
-        let hook = OutsideHook { id: id.clone(), about, timeout, on_failure: OnFailure::Refuse };
+        let hook =
+            OutsideHook { id: id.clone(), about, timeout, on_failure: OnFailure::Refuse, interval: None };
         queue.hooks.push(Hook::Outside(hook));
         let options = HookOptions {
             url: format!("{}{path}", server.url),

@@ -43,6 +43,7 @@ fn tickets_wait_from_when_hooks_have_nothing_against_them() {
         spec: Arc::new(ticket("b", 1_500.0)),
         queue: QueueId::new("other").unwrap(),
         check: None,
+        moves: 1,
     };
     let found = recording(vec![
         started("a", ticket("a", 1_000.0), false),

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use sortie_domain::ids::{MatchId, PlayerId, QueueId, RegionId, TicketId};
 use sortie_domain::machine::{Machine, Record};
-use sortie_domain::matchmaking::model::{Named, Stage, Status, Ticket, TicketState};
-use sortie_domain::matchmaking::settings::{Backfill, ExpirationAction, Need, Queue, RuleKind};
-use sortie_domain::matchmaking::{Event, Matchmaker};
+use sortie_domain::matchmaking::model::{Named, SeatOffer, Stage, Status, Ticket, TicketState};
+use sortie_domain::matchmaking::settings::{Backfill, ExpirationAction, Need, Queue, Rule, RuleKind};
+use sortie_domain::matchmaking::{Event, Matchmaker, number_of};
 use sortie_domain::time::Timestamp;
 
 use super::world::World;
@@ -120,9 +120,9 @@ impl World {
         recent.into_iter().any(|record| changes(&record.event))
     }
 
-    /// Of a queue without rules, nobody who fits waits while seats are free.
+    /// Nobody who fits waits while seats are free.
     fn check_free_seats(&mut self, id: &QueueId, queue: &Queue, waiting: &[Ticket]) {
-        if queue.backfill == Backfill::Off || !queue.rules.is_empty() {
+        if queue.backfill == Backfill::Off {
             return;
         }
         let before = Timestamp::from_millis(self.now.saturating_sub(A_TICK));
@@ -135,6 +135,7 @@ impl World {
                 let inside = |player: &PlayerId| offered.offer.players.contains(player);
                 ticket.spec.size() <= offered.free as usize
                     && !ticket.spec.players().any(|player| inside(&player.id))
+                    && queue.rules.iter().all(|rule| seats_suit(rule, ticket, &offered.offer, before))
             });
             // Seats that were taken and came back are offered anew, so what is free now was free then.
             if let Some(ticket) = fits.map(|ticket| ticket.id.clone())
@@ -426,6 +427,28 @@ impl World {
     }
 }
 
-fn expires_at(maker: &Matchmaker, ticket: &Ticket) -> Option<Timestamp> {
+pub(super) fn expires_at(maker: &Matchmaker, ticket: &Ticket) -> Option<Timestamp> {
     Some(ticket.waits_since + maker.settings().queues.get(&ticket.queue)?.ticket_expiration)
+}
+
+/// Whether seats are surely what a ticket demands by a rule; of an expression that is required, nobody knows.
+fn seats_suit(rule: &Rule, ticket: &Ticket, offer: &SeatOffer, now: Timestamp) -> bool {
+    let Some(most) = rule.allows(now.since(ticket.waits_since)) else { return true };
+    match &rule.kind {
+        // All offers of the simulation are of one map.
+        RuleKind::Equal { .. } => {
+            offer.properties.text().is_none() || ticket.spec.properties.text() == offer.properties.text()
+        }
+        RuleKind::Distance { property, measure, missing, .. } => {
+            let own = number_of(&ticket.spec, property, *measure, *missing);
+            offer.ratings.get(property).is_none_or(|theirs| (theirs - own).abs() <= most)
+        }
+        RuleKind::NotBlocked => {
+            let mut blocked = ticket.spec.players().flat_map(|player| &player.blocked);
+            !blocked.any(|player| offer.players.contains(player))
+        }
+        RuleKind::Latency { .. } => offer.region.is_none(),
+        RuleKind::Expression { need, .. } => *need == Need::Preferred,
+        RuleKind::Balance { .. } => true,
+    }
 }

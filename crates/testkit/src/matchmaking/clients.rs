@@ -33,9 +33,13 @@ impl World {
             27 => self.configure(),
             28 => self.start_again(),
             29..32 => {
-                self.count += 1;
-                if let Ok(id) = MatchId::new(&format!("running-{}", self.count)) {
-                    self.offer(id, Vec::new());
+                // Sometimes many at once, so that the suitable one is behind others.
+                let most = if self.rng.u8(0..4) == 0 { 8 } else { 1 };
+                for _ in 0..most {
+                    self.count += 1;
+                    if let Ok(id) = MatchId::new(&format!("running-{}", self.count)) {
+                        self.offer(id, Vec::new());
+                    }
                 }
             }
             32 => {
@@ -207,7 +211,7 @@ impl World {
             let Ok(id) = HookId::new(name) else { continue };
             if self.rng.u8(0..one_in) == 0 {
                 let timeout = Duration::from_secs(3);
-                hooks.push(Hook::Outside(OutsideHook { id, about, timeout, on_failure }));
+                hooks.push(Hook::Outside(OutsideHook { id, about, timeout, on_failure, interval: None }));
             }
         }
         hooks.extend([Hook::TeamData, Hook::PartyMembership].into_iter().filter(|_| self.rng.bool()));

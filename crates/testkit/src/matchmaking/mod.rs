@@ -7,10 +7,12 @@
 //! | `clients` | parties who come, go, accept and decline; administrators |
 //! | `checks` | the invariants, after every step |
 //! | `crowds` | pools that this world does not have, and what has to form of them |
+//! | `fair_turns` | deadlines that are put off, tickets that hooks are not asked about |
 
 mod checks;
 mod clients;
 mod crowds;
+mod fair_turns;
 mod outside;
 mod world;
 

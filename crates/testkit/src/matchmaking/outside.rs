@@ -103,7 +103,15 @@ impl World {
                 Command::TicketValidated { ticket, hook, outcome }
             }
             Effect::FormMatches { queue, round, tickets, .. } => {
-                let matches = (self.rng.u8(0..5) > 0).then(|| self.form(&queue, &tickets));
+                let formed = (self.rng.u8(0..5) > 0).then(|| self.form(&queue, &tickets));
+                let malformed = || Err("no match".to_owned());
+                let matches = formed.map(|formed| {
+                    let mut all: Vec<Result<FormedMatch, String>> = formed.into_iter().map(Ok).collect();
+                    if self.rng.bool() {
+                        all.insert(0, malformed());
+                    }
+                    all
+                });
                 Command::MatchesFormed { queue, round, matches }
             }
             Effect::CheckMatch { hook, match_id, .. } => {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fastrand::Rng;
-use sortie_domain::ids::{MatchId, PlayerId, TicketId};
+use sortie_domain::ids::{MatchId, PlayerId, QueueId, TicketId};
 use sortie_domain::machine::{Answer, CallId, Machine, Moment, Record, Step, StepLimits};
 use sortie_domain::matchmaking::model::TicketSpec;
 use sortie_domain::matchmaking::{BrokenRule, Command, Effect, Event, Matchmaker, Reply, Settings, Snapshot};
@@ -73,6 +73,8 @@ pub(super) struct World {
     ends: Vec<usize>,
     /// Effects of what is not durable yet.
     decided: Vec<Effect>,
+    /// For how many ticks nothing has ended that is due, by queue.
+    pub(super) put_off: BTreeMap<QueueId, u32>,
     /// Ticks so far at this time.
     again: u32,
     agenda: BTreeMap<(u64, u64), Task>,
@@ -105,6 +107,7 @@ impl World {
             step: Step::within(STEP),
             ends: Vec::new(),
             decided: Vec::new(),
+            put_off: BTreeMap::new(),
             again: 0,
             agenda: BTreeMap::new(),
             count: 0,
@@ -194,9 +197,10 @@ impl World {
         }
         self.begin_step();
         let at = self.moment();
-        let before = self.step.records.len();
+        let (before, due) = (self.step.records.len(), self.due());
         self.maker.tick(at, &mut self.step);
         self.check_step();
+        self.check_turns(&due);
         self.after_input(before);
         if self.maker.next_deadline().is_some_and(|deadline| deadline <= self.time()) {
             // What a timer ends may be followed by something that is to be done at once.
@@ -259,7 +263,11 @@ impl World {
         self.ends.push(self.step.records.len());
         let new: Vec<Record<Event>> = self.step.records.get(before..).unwrap_or_default().to_vec();
         for record in &new {
-            self.decided.extend(self.maker.effect(&record.event));
+            let effect = self.maker.effect(&record.event);
+            if let Some(effect) = &effect {
+                self.check_asked(effect);
+            }
+            self.decided.extend(effect);
             self.check_event(record);
         }
         match self.rng.u32(0..1000) {

@@ -4,10 +4,10 @@
 //! A conjunction is a set of paths and the values that it wants there. Matches are filed under a hash of the values
 //! that they have at those paths, so one look-up finds the candidates of every conjunction over the same paths,
 //! and the conjunction itself then decides about each. So the hash may put unequal values together, but must never
-//! tell apart what JMESPath calls equal, and there is one trap: this library compares numbers with a tolerance of a
-//! few units in the last place, which no hash can follow everywhere. Numbers are therefore filed by ranges of 64
-//! neighbours; a conjunction that asks for one so close to the end of its range that the tolerance reaches into the
-//! next is no conjunction here, but an expression like any other. Integers and short decimals lie in the middle.
+//! tell apart what counts as equal, and there is one trap: fractions are compared with a tolerance of a few units in the
+//! last place, which no hash can follow everywhere. They are therefore filed by ranges of 64 neighbours; a conjunction
+//! that asks for one so close to the end of its range that the tolerance reaches into the next is no conjunction here, but
+//! an expression like any other. Short decimals lie in the middle; whole numbers are compared, and filed, exactly.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -18,6 +18,7 @@ use jmespath::ast::{Ast, Comparator};
 use jmespath::{Rcvar, Variable};
 
 use super::document::{Document, PROPERTIES};
+use super::numbers::{equal, whole};
 use crate::ids::{FleetId, mix};
 
 /// Names of fields, from the document inwards; never empty.
@@ -62,7 +63,7 @@ impl Conjunction {
     }
 
     pub(crate) fn fits(&self, document: &Document<'_>) -> bool {
-        self.paths.iter().zip(&self.values).all(|(path, value)| document.at(path) == *value)
+        self.paths.iter().zip(&self.values).all(|(path, value)| equal(&document.at(path), value))
     }
 }
 
@@ -144,7 +145,7 @@ fn walk(ast: &Ast, path: &mut Path) -> bool {
 fn can_be_filed(value: &Variable) -> bool {
     match value {
         Variable::Null | Variable::Bool(_) | Variable::String(_) => true,
-        Variable::Number(number) => number.as_f64().is_some_and(is_amid_its_range),
+        Variable::Number(number) => whole(value).is_some() || number.as_f64().is_some_and(is_amid_its_range),
         Variable::Array(items) => items.iter().all(|item| can_be_filed(item)),
         Variable::Object(fields) => fields.values().all(|field| can_be_filed(field)),
         Variable::Expref(_) => false,
@@ -220,7 +221,10 @@ impl Hash {
             }
             Variable::Number(number) => {
                 self.word(4);
-                self.number(number.as_f64());
+                match whole(value) {
+                    Some(whole) => self.whole(whole),
+                    None => self.number(number.as_f64()),
+                }
             }
             Variable::Array(items) => {
                 self.word(5);
@@ -239,15 +243,17 @@ impl Hash {
         }
     }
 
+    /// Equal ones are equal exactly, and are never equal to others.
+    const fn whole(&mut self, number: i128) {
+        self.word(2);
+        self.word(number.cast_unsigned() as u64);
+        self.word((number >> 64).cast_unsigned() as u64);
+    }
+
     fn number(&mut self, number: Option<f64>) {
-        match number {
-            // Minus zero equals zero.
-            Some(number) if number != 0.0 => {
-                self.word(u64::from(number.is_sign_negative()));
-                self.word(range(number.abs().to_bits()));
-            }
-            _ => self.word(2),
-        }
+        let number = number.unwrap_or_default();
+        self.word(u64::from(number.is_sign_negative()));
+        self.word(range(number.abs().to_bits()));
     }
 }
 
@@ -298,7 +304,7 @@ mod tests {
                         hash.value(value);
                         hash.value
                     };
-                    assert!(value != other || hash(&value) == hash(&other), "{value} {other}");
+                    assert!(!equal(&value, &other) || hash(&value) == hash(&other), "{value} {other}");
                 }
             }
         }

@@ -13,6 +13,7 @@ use jmespath::ast::{Ast, Comparator};
 use jmespath::{Context, Rcvar, Runtime, Variable};
 
 use super::meter::NODE;
+use super::numbers;
 
 /// Why there is no value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -177,7 +178,7 @@ impl Evaluation<'_> {
             Comparator::Equal => boolean(self.equal(left, right)?),
             Comparator::NotEqual => boolean(!self.equal(left, right)?),
             // Of numbers only.
-            _ => left.compare(comparator, right).map_or_else(null, boolean),
+            _ => numbers::compare(comparator, left, right).map_or_else(null, boolean),
         })
     }
 
@@ -215,7 +216,7 @@ impl Evaluation<'_> {
                 self.nodes(self.text.len())?;
                 Ok(one == other)
             }
-            _ => Ok(one == other),
+            _ => Ok(numbers::equal_scalars(one, other)),
         }
     }
 
@@ -264,11 +265,12 @@ impl Evaluation<'_> {
         self.pay_for_order(&keys, name == "sort_by")?;
         let mut pairs: Vec<_> = keys.iter().zip(list).collect();
         if name == "sort_by" {
-            pairs.sort_by(|a, b| a.0.cmp(b.0));
+            pairs.sort_by(|a, b| numbers::order(a.0, b.0).unwrap_or_else(|| a.0.cmp(b.0)));
             return Ok(array(pairs.into_iter().map(|(_, item)| Rcvar::clone(item)).collect()));
         }
         let best = pairs.into_iter().reduce(|best, next| {
-            let better = if name == "max_by" { **next.0 > **best.0 } else { **next.0 < **best.0 };
+            let order = numbers::order(next.0, best.0).unwrap_or_else(|| next.0.cmp(best.0));
+            let better = if name == "max_by" { order.is_gt() } else { order.is_lt() };
             if better { next } else { best }
         });
         Ok(best.map_or_else(null, |(_, item)| Rcvar::clone(item)))

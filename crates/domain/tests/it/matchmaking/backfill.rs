@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use sortie_domain::broker::model::Properties;
 use sortie_domain::ids::MatchId;
 use sortie_domain::machine::Machine;
-use sortie_domain::matchmaking::model::{SeatOffer, Status, TicketState};
+use sortie_domain::matchmaking::model::{SeatOffer, Status, TicketSpec, TicketState};
 use sortie_domain::matchmaking::settings::{Backfill, Queue};
 use sortie_domain::matchmaking::{Command, Effect};
 
@@ -202,4 +202,142 @@ fn who_comes_later_is_compared_with_the_average_of_those_who_came_first() {
     table.start("near", rated(1_480.0, spec(&["near"])));
     table.tick();
     assert_eq!((table.status("far"), table.status("near")), (Status::InProgress, Status::FindingServer));
+}
+
+/// Offers that do not suit, each for one reason; then one that does; then younger ones that would as well.
+fn behind_many(table: &mut Table, ticket: &TicketSpec, unsuitable: &dyn Fn(usize) -> SeatOffer) -> String {
+    for n in 0..300 {
+        table.done(Command::OfferSeats { offer: unsuitable(n) });
+    }
+    for id in ["right", "younger"] {
+        let suitable = SeatOffer {
+            region: Some(region("eu")),
+            properties: Properties::parse(r#"{"map":"forest"}"#).unwrap(),
+            ratings: BTreeMap::from([("mmr".into(), 1000.0)]),
+            ..offer(id, 4)
+        };
+        table.done(Command::OfferSeats { offer: suitable });
+    }
+    table.advance(secs(1));
+    table.start("a", ticket.clone());
+    table.tick();
+    table.find("a").match_id().map(ToString::to_string).unwrap_or_default()
+}
+
+#[test]
+fn the_suitable_offer_is_found_behind_any_number_of_others() {
+    let of = |n: usize, map: &str, mmr: f64, eu: &str, seats: u32| SeatOffer {
+        region: Some(region(eu)),
+        properties: Properties::parse(&format!(r#"{{"map":"{map}"}}"#)).unwrap(),
+        ratings: BTreeMap::from([("mmr".into(), mmr)]),
+        players: vec![player_id(&format!("old{n}"))],
+        ..offer(&format!("m{n:03}"), seats)
+    };
+    let unsuitable: [&dyn Fn(usize) -> SeatOffer; 5] = [
+        &|n| of(n, "desert", 1000.0, "eu", 4),
+        &|n| of(n, "forest", 2000.0 + n as f64, "eu", 4),
+        &|n| of(n, "forest", 1000.0, "us", 4),
+        &|n| of(n, "forest", 1000.0, "eu", 1),
+        &|n| SeatOffer { players: vec![player_id("foe")], ..of(n, "forest", 1000.0, "eu", 4) },
+    ];
+    for backfill in [Backfill::First, Backfill::Last] {
+        for (at, unsuitable) in unsuitable.iter().enumerate() {
+            let blocks = sortie_domain::matchmaking::settings::Rule::new(
+                "blocks",
+                sortie_domain::matchmaking::settings::RuleKind::NotBlocked,
+            );
+            let rules = vec![equal("map"), skill(50.0), latency(80.0), blocks];
+            let mut table = Table::with(Queue { rules, ..drop_in(backfill) });
+            let mut ticket = rated(1020.0, spec(&["a", "b"]));
+            ticket.parties[0].players[0].blocked = vec![player_id("foe")];
+            let ticket = far_from(&[("eu", 10)], with_properties(r#"{"map":"forest"}"#, ticket));
+            assert_eq!(behind_many(&mut table, &ticket, unsuitable), "right", "{at} {backfill:?}");
+        }
+    }
+}
+
+/// The other way round: an offer finds the oldest ticket that it suits, and offers that say nothing suit everybody.
+#[test]
+fn an_offer_finds_the_oldest_ticket_that_it_suits_behind_any_number_of_others() {
+    for (properties, ratings) in [
+        (r#"{"map":"forest"}"#, BTreeMap::from([("mmr".into(), 1000.0)])),
+        (r#"{"map":"forest"}"#, BTreeMap::new()),
+    ] {
+        let rules = vec![equal("map"), skill(50.0)];
+        let mut table = Table::with(Queue {
+            rules,
+            players_per_team: 5,
+            min_players_per_team: 5,
+            ..drop_in(Backfill::First)
+        });
+        for n in 0..1_500 {
+            let who = format!("p{n:04}");
+            table.start(&who, with_properties(r#"{"map":"desert"}"#, rated(1000.0, spec(&[&who]))));
+        }
+        table.start("right", with_properties(r#"{"map":"forest"}"#, rated(1000.0, spec(&["right"]))));
+        table.start("late", with_properties(r#"{"map":"forest"}"#, rated(1000.0, spec(&["late"]))));
+        table.advance(secs(1));
+        let properties = Properties::parse(properties).unwrap();
+        table.done(Command::OfferSeats { offer: SeatOffer { properties, ratings, ..offer("m", 1) } });
+        table.tick();
+        let statuses = (table.status("right"), table.status("late"));
+        assert_eq!(statuses, (Status::FindingServer, Status::InProgress));
+    }
+    let mut table = Table::with(Queue { rules: vec![equal("map")], ..drop_in(Backfill::First) });
+    table.start("any", with_properties(r#"{"map":"desert"}"#, spec(&["any"])));
+    table.tick();
+    table.done(Command::OfferSeats {
+        offer: SeatOffer { properties: Properties::default(), ..offer("m", 1) },
+    });
+    table.tick();
+    assert_eq!(table.status("any"), Status::FindingServer);
+}
+
+#[test]
+fn a_look_that_is_cut_goes_on_where_it_was() {
+    let expression = "length(sort(candidate.players)) < `2` && candidate.properties.open";
+    let kind = sortie_domain::matchmaking::settings::RuleKind::Expression {
+        expression: expression.into(),
+        about: sortie_domain::matchmaking::settings::About::Pair,
+        need: sortie_domain::matchmaking::settings::Need::Required,
+    };
+    let rules = vec![sortie_domain::matchmaking::settings::Rule::new("open", kind)];
+    let mut table = Table::with(Queue { rules, ..drop_in(Backfill::First) });
+    for n in 0..2_000 {
+        let closed = SeatOffer {
+            properties: Properties::parse(&format!(r#"{{"blob":"{}"}}"#, "x".repeat(500))).unwrap(),
+            ..offer(&format!("m{n:04}"), 1)
+        };
+        table.done(Command::OfferSeats { offer: closed });
+    }
+    let properties = Properties::parse(r#"{"open":true}"#).unwrap();
+    table.done(Command::OfferSeats { offer: SeatOffer { properties, ..offer("open", 1) } });
+    table.advance(secs(1));
+    table.solo("a");
+    // Nobody's look takes all of a tick, and a change of the queue does not make it begin anew for ever.
+    let mut ticks = 0;
+    while table.status("a") == Status::InProgress {
+        table.now += 100;
+        table.advance_once();
+        ticks += 1;
+        assert!(ticks < 200, "it is never found");
+    }
+    assert!(ticks > 1, "it was cut");
+    assert_eq!(table.match_of("a").as_str(), "open");
+}
+
+#[test]
+fn offers_of_matches_with_more_than_a_thousand_players_are_taken() {
+    let mut table = Table::with(drop_in(Backfill::First));
+    let players = |count: usize| (0..count).map(|n| player_id(&format!("old{n}"))).collect::<Vec<_>>();
+    table.done(Command::OfferSeats { offer: SeatOffer { players: players(5_000), ..offer("m", 1) } });
+    table.start("old", spec(&["old4999"]));
+    table.solo("new");
+    table.tick();
+    assert_eq!((table.status("old"), table.status("new")), (Status::InProgress, Status::FindingServer));
+    let text = table.refused(
+        "invalid_field",
+        Command::OfferSeats { offer: SeatOffer { players: players(11_001), ..offer("n", 1) } },
+    );
+    assert!(text.contains("11000"), "{text}");
 }

@@ -66,7 +66,7 @@ fn asked(table: &Table) -> Option<(u64, usize)> {
 }
 
 /// Tickets of five players, and a hook that is asked to pair them.
-fn to_be_paired(count: usize) -> (Table, Vec<FormedMatch>) {
+fn to_be_paired(count: usize) -> (Table, Vec<Result<FormedMatch, String>>) {
     let hooks = vec![outside("f", HookPoint::FormMatch, OnFailure::Refuse)];
     let mut table = Table::with(Queue { hooks, ..fives() });
     let names: Vec<String> = (0..count).map(|n| format!("t{n:03}")).collect();
@@ -78,7 +78,7 @@ fn to_be_paired(count: usize) -> (Table, Vec<FormedMatch>) {
         teams: vec![vec![ticket_id(&two[0])], vec![ticket_id(&two[1])]],
         region: None,
     });
-    let pairs = pairs.collect();
+    let pairs = pairs.map(Ok).collect();
     (table, pairs)
 }
 

@@ -250,8 +250,8 @@ fn round(table: &Table) -> (u64, Vec<String>) {
     }
 }
 
-fn pair(one: &str, other: &str) -> FormedMatch {
-    FormedMatch { teams: vec![vec![ticket_id(one)], vec![ticket_id(other)]], region: None }
+fn pair(one: &str, other: &str) -> Result<FormedMatch, String> {
+    Ok(FormedMatch { teams: vec![vec![ticket_id(one)], vec![ticket_id(other)]], region: None })
 }
 
 #[test]
@@ -264,7 +264,7 @@ fn a_hook_forms_matches_of_the_tickets_it_is_given() {
         pair("ann", "cat"),
         pair("bob", "cat"),
         pair("bob", "bob"),
-        FormedMatch { teams: vec![vec![ticket_id("bob")]], region: None },
+        Ok(FormedMatch { teams: vec![vec![ticket_id("bob")]], region: None }),
         pair("bob", "nobody"),
     ]);
     let formed = Command::MatchesFormed { queue: queue_id("q"), round: number, matches: matches.clone() };
@@ -278,7 +278,7 @@ fn a_hook_forms_matches_of_the_tickets_it_is_given() {
     assert_eq!(
         table.maker.outstanding().len(),
         1,
-        "without news there is no new round, only the match to submit"
+        "without news there is no new round so soon, only the match to submit"
     );
     table.solo("dan");
     table.tick();
@@ -347,4 +347,77 @@ fn asked(table: &Table) -> (u64, Vec<TicketId>) {
         _ => None,
     });
     rounds.last().expect("a round")
+}
+
+fn moved(to: &str) -> TicketVerdict {
+    TicketVerdict::Accept { queue: Some(queue_id(to)), properties: None, ratings: BTreeMap::new() }
+}
+
+fn asked_of(table: &Table) -> Option<(String, String)> {
+    table.maker.outstanding().into_iter().find_map(|effect| match effect {
+        Effect::ValidateTicket { hook, queue, .. } => Some((hook.to_string(), queue.to_string())),
+        _ => None,
+    })
+}
+
+fn one_hook(id: &str) -> Queue {
+    hooked(vec![outside(id, HookPoint::ValidateTicket, OnFailure::Refuse)])
+}
+
+#[test]
+fn a_ticket_that_a_hook_moves_goes_through_the_hooks_of_its_new_queue() {
+    // The hook of the new queue may have the same name: it is another one.
+    for name in ["door", "other"] {
+        let hooks = vec![Hook::PartyMembership, outside(name, HookPoint::ValidateTicket, OnFailure::Refuse)];
+        let mut table = Table::configured(settings([("q", one_hook("door")), ("vip", hooked(hooks))]));
+        table.start("ann", spec(&["ann"]));
+        assert_eq!(asked_of(&table), Some(("door".into(), "q".into())));
+        validated(&mut table, "ann", "door", moved("vip"));
+        assert_eq!(asked_of(&table), Some((name.into(), "vip".into())));
+        assert_eq!(table.maker.waiting(&queue_id("vip")), 0);
+        validated(&mut table, "ann", name, accept());
+        assert_eq!(table.maker.waiting(&queue_id("vip")), 1);
+    }
+}
+
+#[test]
+fn hooks_that_move_a_ticket_in_a_circle_are_found_out() {
+    let mut table = Table::configured(settings([("q", one_hook("one")), ("other", one_hook("two"))]));
+    table.solo("ann");
+    let mut moves = 0;
+    while let Some((hook, queue)) = asked_of(&table) {
+        validated(&mut table, "ann", &hook, moved(if queue == "q" { "other" } else { "q" }));
+        moves += 1;
+        table.restart();
+        assert!(moves < 100, "it goes on for ever");
+    }
+    assert_eq!((moves, table.status("ann")), (9, Status::Failed));
+    let end = format!("{:?}", table.find("ann").state);
+    assert!(end.contains("in a circle") && end.contains("hook one"), "{end}");
+}
+
+#[test]
+fn a_queue_that_is_taken_away_keeps_its_hooks_for_the_tickets_that_it_has() {
+    let hooks = vec![
+        outside("first", HookPoint::ValidateTicket, OnFailure::Refuse),
+        outside("second", HookPoint::ValidateTicket, OnFailure::Refuse),
+        Hook::TeamData,
+    ];
+    let both = settings([("q", hooked(hooks)), ("other", Queue::default())]);
+    let mut table = Table::configured(both);
+    for who in ["ann", "bob", "cat"] {
+        table.solo(who);
+        validated(&mut table, who, "first", accept());
+    }
+    validated(&mut table, "ann", "second", accept());
+    table.done(Command::Reconfigure { settings: settings([("other", Queue::default())]) });
+    table.restart();
+    assert_eq!(asked_of(&table), Some(("second".into(), "q".into())));
+    validated(&mut table, "bob", "second", accept());
+    table.tick();
+    let properties = table.formation().spec.properties.clone();
+    assert!(properties.text().unwrap().contains(r#""teams":[["ann"],["bob"]]"#), "{properties:?}");
+    // Its failure counts as it was configured.
+    validated(&mut table, "cat", "second", TicketVerdict::Failed);
+    assert_eq!(table.status("cat"), Status::Failed);
 }

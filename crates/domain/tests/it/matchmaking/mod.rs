@@ -3,14 +3,17 @@
 mod backfill;
 mod bounds;
 mod budgets;
+mod deadlines;
 mod entities;
 mod explain;
 mod fairness;
+mod former;
 mod genres;
 mod hooks;
 mod hostile;
 mod limits;
 mod matches;
+mod numbers;
 mod placement;
 mod promises;
 mod properties;

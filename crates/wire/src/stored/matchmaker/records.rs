@@ -26,14 +26,14 @@ records! { form:
         teams, players_per_team, min_players_per_team, ticket_expiration, expiration_action, accept, backfill,
         seat_timeout, max_requeues, hooks, rules, properties
     }
-    OutsideHook { id, about, timeout, on_failure }
+    OutsideHook { id, about, timeout, on_failure, interval }
     Rule { name, kind, widen, relax_after }
     WidenStep { after, value }
     Player { id, ratings, latencies, blocked, properties }
     Party { id, players }
     TicketSpec { queue, parties, leader, properties, latencies, idempotency_key }
     Check { hook, until }
-    Ticket { id, spec, queue, place, started_at, waits_since, changed_seq, requeues, state, asked }
+    Ticket { id, spec, queue, place, started_at, waits_since, changed_seq, requeues, state, asked, moves }
     Named { ticket, players }
     Formation { id, queue, teams, region, spec, stage }
     SeatOffer { match_id, queue, seats, region, properties, ratings, players }
@@ -45,7 +45,7 @@ alternatives! {
         Configured { settings }
         Reconfigured { settings }
         TicketStarted { id, spec, queue, check }
-        TicketChecked { id, spec, queue, check }
+        TicketChecked { id, spec, queue, check, moves }
         TicketCancelled { ticket, cause }
         TicketFailed { ticket, cause, detail }
         TicketTimedOut { ticket }

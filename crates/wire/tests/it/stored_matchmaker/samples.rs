@@ -53,7 +53,13 @@ fn check() -> Check {
 
 fn outside(about: HookPoint) -> Hook {
     let id = HookId::new("bans").unwrap();
-    Hook::Outside(OutsideHook { id, about, timeout: seconds(2), on_failure: OnFailure::Refuse })
+    Hook::Outside(OutsideHook {
+        id,
+        about,
+        timeout: seconds(2),
+        on_failure: OnFailure::Refuse,
+        interval: None,
+    })
 }
 
 fn rules() -> Vec<Rule> {
@@ -185,7 +191,7 @@ fn ticket_events() -> Vec<Event> {
     vec![
         Event::Configured { settings: settings() },
         Event::TicketStarted { id: id.clone(), spec: spec(), queue: queue.clone(), check: Some(check()) },
-        Event::TicketChecked { id, spec: spec(), queue: queue.clone(), check: None },
+        Event::TicketChecked { id, spec: spec(), queue: queue.clone(), check: None, moves: 0 },
         Event::TicketCancelled { ticket: named(), cause: CancelCause::Declined },
         Event::TicketFailed { ticket: named(), cause: FailCause::NoServer, detail: Arc::from("no capacity") },
         Event::TicketTimedOut { ticket: named() },
@@ -244,6 +250,7 @@ fn ticket(number: u64, state: TicketState) -> Ticket {
         waits_since: at(1),
         changed_seq: 90 + number,
         requeues: 2,
+        moves: 0,
         state,
     }
 }

@@ -151,8 +151,9 @@ fn offer() -> impl Strategy<Value = Arc<SeatOffer>> {
 fn hook() -> impl Strategy<Value = Hook> {
     let points = vec![HookPoint::ValidateTicket, HookPoint::FormMatch, HookPoint::NewMatch];
     let failures = vec![OnFailure::Accept, OnFailure::Refuse];
-    let outside = (hook_id(), select(points), duration(), select(failures))
-        .prop_map(|(id, about, timeout, on_failure)| OutsideHook { id, about, timeout, on_failure });
+    let outside = (hook_id(), select(points), duration(), select(failures), option::of(duration())).prop_map(
+        |(id, about, timeout, on_failure, interval)| OutsideHook { id, about, timeout, on_failure, interval },
+    );
     prop_oneof![
         btree_map(any::<u32>(), queue_id(), 0..MANY).prop_map(Hook::QueueByPartySize),
         Just(Hook::PartyMembership),
@@ -240,7 +241,13 @@ fn ticket_event() -> impl Strategy<Value = Event> {
     let content = || (ticket_id(), spec(), queue_id(), option::of(check()));
     prop_oneof![
         content().prop_map(|(id, spec, queue, check)| Event::TicketStarted { id, spec, queue, check }),
-        content().prop_map(|(id, spec, queue, check)| Event::TicketChecked { id, spec, queue, check }),
+        (content(), any::<u32>()).prop_map(|((id, spec, queue, check), moves)| Event::TicketChecked {
+            id,
+            spec,
+            queue,
+            check,
+            moves,
+        }),
         (named(), select(CancelCause::ALL))
             .prop_map(|(ticket, cause)| Event::TicketCancelled { ticket, cause }),
         (named(), select(FailCause::ALL), text()).prop_map(|(ticket, cause, detail)| Event::TicketFailed {
@@ -337,8 +344,27 @@ fn ticket() -> impl Strategy<Value = Ticket> {
     ];
     let specs = (spec(), option::of(spec()));
     (ticket_id(), specs, queue_id(), any::<(u64, u64, u32)>(), (time(), time()), state).prop_map(
-        |(id, (spec, asked), queue, (place, changed_seq, requeues), (started_at, waits_since), state)| {
-            Ticket { id, spec, asked, queue, place, started_at, waits_since, changed_seq, requeues, state }
+        |(
+            id,
+            (spec, asked),
+            queue,
+            (place, changed_seq, requeues, moves),
+            (started_at, waits_since),
+            state,
+        )| {
+            Ticket {
+                id,
+                spec,
+                asked,
+                queue,
+                place,
+                started_at,
+                waits_since,
+                changed_seq,
+                requeues,
+                moves,
+                state,
+            }
         },
     )
 }

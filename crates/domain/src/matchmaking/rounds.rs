@@ -1,0 +1,280 @@
+//! Rounds of hooks that form matches: when a hook is asked, and about which tickets.
+//!
+//! A hook is asked about all that wait in its queue, the oldest first, as many at a time as one question holds and then
+//! about those behind them: tickets that found nobody earlier are asked about again, because who has come since may be
+//! whom they lacked. It is asked as soon as there is news for it, at an interval while somebody waits, so that it can
+//! widen what it allows, and again after it has failed, later each time.
+//!
+//! A question takes as long as it has tickets. So a tick asks about so many tickets at most, and queues take turns.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::hooks;
+use super::model::TicketSpec;
+use super::settings::FORM_INTERVAL;
+use super::{BrokenRule, Event, Matchmaker, Turn};
+use crate::ids::{HookId, QueueId, TicketId};
+use crate::size::Size;
+use crate::text::is_deceptive;
+use crate::time::Timestamp;
+
+/// Tickets that a hook which forms matches gets at a time: the oldest, then those behind them.
+pub const FORM_BATCH: usize = 1_000;
+/// Bytes of them: where so many are reached, it gets no more.
+pub const FORM_BYTES: usize = 4 << 20;
+/// Once the rounds that began in a tick have so many tickets, no other begins in it.
+const TICKETS_PER_TICK: usize = 2_000;
+/// Rounds that begin in one tick.
+const ROUNDS_PER_TICK: usize = 64;
+/// How long after its first failure a hook is asked again; twice as long after each further one.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest time between a failure and the next round.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Longest text of a fault that is kept, in bytes.
+const MAX_FAULT_BYTES: usize = 500;
+
+/// What is wrong with what a hook that forms matches has answered.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HookFault {
+    /// The hook.
+    pub hook: HookId,
+    /// When it was noticed last.
+    pub at: Timestamp,
+    /// What was wrong then; without characters that deceive a reader.
+    pub problem: String,
+    /// How many matches of its answers were ignored since the process began.
+    pub ignored: u64,
+}
+
+/// When the hook of a queue is asked next.
+#[derive(Clone, Copy, Default, Debug)]
+struct Asking {
+    /// `None` while a round is open.
+    at: Option<Timestamp>,
+    /// There is something that the open round does not know of.
+    news: bool,
+    /// Failures in a row.
+    failures: u32,
+    /// The last place of the open round.
+    last: u64,
+    /// That round asks about all there were behind its first place.
+    whole: bool,
+}
+
+/// How a round came to its end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Ended {
+    /// The hook has answered.
+    Answered,
+    /// It named more than one answer may, or was broken off: it is asked again at once.
+    InPart,
+    /// It did not answer.
+    Failed,
+}
+
+/// What a restart may forget.
+#[derive(Default)]
+pub(crate) struct Rounds {
+    queues: BTreeMap<QueueId, Asking>,
+    timers: BTreeSet<(Timestamp, QueueId)>,
+    /// As many as there are queues, at most.
+    faults: BTreeMap<QueueId, HookFault>,
+}
+
+impl Rounds {
+    /// There is something new for the hook of a queue. One that has failed is left alone until its time has come.
+    fn note_news(&mut self, queue: QueueId, now: Timestamp) {
+        let asking =
+            self.queues.entry(queue.clone()).or_insert(Asking { at: Some(now), ..Asking::default() });
+        asking.news = true;
+        let sooner = asking.at.filter(|at| *at > now && asking.failures == 0);
+        if let Some(later) = sooner {
+            self.timers.remove(&(later, queue.clone()));
+            asking.at = Some(now);
+        }
+        self.timers.extend(asking.at.map(|at| (at, queue)));
+    }
+
+    /// The queue that has been due for longest.
+    fn take_due(&mut self, now: Timestamp) -> Option<QueueId> {
+        let due = self.timers.first().is_some_and(|(at, _)| *at <= now);
+        let (_, queue) = self.timers.pop_first().filter(|_| due)?;
+        if let Some(asking) = self.queues.get_mut(&queue) {
+            asking.at = None;
+        }
+        Some(queue)
+    }
+
+    pub(super) fn next_timer(&self) -> Option<Timestamp> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    fn ask_at(&mut self, queue: &QueueId, at: Timestamp, failures: u32) {
+        let asking = Asking { at: Some(at), failures, ..Asking::default() };
+        if let Some(before) = self.queues.insert(queue.clone(), asking).and_then(|asking| asking.at) {
+            self.timers.remove(&(before, queue.clone()));
+        }
+        self.timers.insert((at, queue.clone()));
+    }
+
+    fn forget(&mut self, queue: &QueueId) {
+        if let Some(at) = self.queues.remove(queue).and_then(|asking| asking.at) {
+            self.timers.remove(&(at, queue.clone()));
+        }
+    }
+}
+
+/// A text of somebody else as messages show it: cut, and what deceives a reader is escaped.
+fn shown(text: &str) -> String {
+    let mut shown = String::new();
+    for character in text.chars() {
+        if is_deceptive(character) {
+            shown.extend(character.escape_unicode());
+        } else {
+            shown.push(character);
+        }
+        if shown.len() > MAX_FAULT_BYTES {
+            shown.push('…');
+            break;
+        }
+    }
+    shown
+}
+
+impl Matchmaker {
+    /// The last fault of the hook that forms a queue's matches, since the process began.
+    #[must_use]
+    pub fn last_fault(&self, queue: &QueueId) -> Option<&HookFault> {
+        self.beside.rounds.faults.get(queue)
+    }
+
+    /// The last fault of each hook that forms matches, by queue.
+    pub fn faults(&self) -> impl Iterator<Item = (&QueueId, &HookFault)> {
+        self.beside.rounds.faults.iter()
+    }
+
+    /// The tickets of the round that begins behind `after`, oldest first.
+    pub(super) fn round(&self, queue: &QueueId, after: u64) -> impl Iterator<Item = (u64, &TicketId)> {
+        let line = self.state.index.lines.get(queue);
+        let tickets = line.into_iter().flat_map(move |line| line.by_place.range(after + 1..));
+        let mut bytes = 0;
+        let tickets = tickets.take(FORM_BATCH).take_while(move |(place, _)| {
+            let fits = bytes < FORM_BYTES;
+            bytes += self.state.tickets.get(*place).map_or(0, |ticket| ticket.spec.byte_size());
+            fits
+        });
+        tickets.map(|(place, id)| (*place, id))
+    }
+
+    /// What the hook of an open round is asked about.
+    pub(super) fn asked_about(&self, queue: &QueueId, after: u64) -> Vec<(TicketId, Arc<TicketSpec>)> {
+        let tickets = self
+            .round(queue, after)
+            .filter_map(|(place, id)| Some((id.clone(), Arc::clone(&self.state.tickets.get(&place)?.spec))));
+        tickets.collect()
+    }
+}
+
+impl Turn<'_> {
+    /// Asks the hooks that form matches and are due, those that have been so for longest first.
+    pub(super) fn begin_rounds(&mut self) {
+        for queue in core::mem::take(&mut self.maker.beside.due.rounds) {
+            self.maker.beside.rounds.note_news(queue, self.now);
+        }
+        let (mut begun, mut tickets) = (0, 0);
+        while begun < ROUNDS_PER_TICK && tickets < TICKETS_PER_TICK && !self.is_full() {
+            let Some(queue) = self.maker.beside.rounds.take_due(self.now) else { break };
+            begun += 1;
+            tickets += self.begin_round(queue);
+        }
+    }
+
+    /// Gives the number of tickets that the hook is asked about.
+    fn begin_round(&mut self, queue: QueueId) -> usize {
+        let round = self.state().rounds.get(&queue);
+        if round.is_some_and(|round| round.check.is_some()) {
+            // It was open when the process began; what is news is asked about when it ends.
+            return 0;
+        }
+        let (number, after) = round.map_or((0, 0), |round| (round.number, round.after));
+        let hook = self.state().queue(&queue).and_then(|queue| queue.former());
+        let line = self.state().index.lines.get(&queue);
+        let Some((check, line)) = hook.map(|hook| hooks::ask(hook, self.now)).zip(line) else {
+            self.maker.beside.rounds.forget(&queue);
+            return 0;
+        };
+        let goes_on =
+            line.by_place.range(after + 1..).next().is_some() || self.broken(BrokenRule::AskOnlyNew);
+        let after = if goes_on { after } else { 0 };
+        let (last, count) =
+            self.maker.round(&queue, after).fold((after, 0), |(_, n), (place, _)| (place, n + 1));
+        let whole = line.by_place.range(last + 1..).next().is_none();
+        let asking = self.maker.beside.rounds.queues.entry(queue.clone()).or_default();
+        *asking = Asking { last, whole, failures: asking.failures, ..Asking::default() };
+        self.emit(Event::RoundBegun { queue, number: number + 1, after, check });
+        count
+    }
+
+    /// The last place that the open round of a queue, which begins behind `after`, asks about.
+    pub(super) fn round_end(&self, queue: &QueueId, after: u64) -> u64 {
+        let known = self.maker.beside.rounds.queues.get(queue).map_or(0, |asking| asking.last);
+        let last = || self.maker.round(queue, after).last().map_or(after, |(place, _)| place);
+        if known > after { known } else { last() }
+    }
+
+    /// The next round is about those behind `last`, where there are any, and else about the oldest again.
+    pub(super) fn end_round(&mut self, queue: &QueueId, after: u64, last: u64, how: Ended) {
+        let line = self.state().index.lines.get(queue);
+        let asking = self.maker.beside.rounds.queues.get(queue).copied().unwrap_or_default();
+        // Those who have come since are asked about together with the others.
+        let behind =
+            !asking.whole && line.is_some_and(|line| line.by_place.range(last + 1..).next().is_some());
+        let waits = line.is_some();
+        let next = match how {
+            Ended::Failed => after,
+            _ if behind || self.broken(BrokenRule::AskOnlyNew) => last,
+            _ => 0,
+        };
+        self.emit(Event::RoundEnded { queue: queue.clone(), after: next });
+        let hook = self.state().queue(queue).and_then(|queue| queue.former());
+        let Some(interval) = hook.map(|hook| hook.interval.unwrap_or(FORM_INTERVAL)).filter(|_| waits) else {
+            return self.maker.beside.rounds.forget(queue);
+        };
+        if self.broken(BrokenRule::AskOnlyNew) && !behind && !asking.news {
+            return self.maker.beside.rounds.forget(queue);
+        }
+        let failures = if how == Ended::Failed { asking.failures.saturating_add(1) } else { 0 };
+        let pause = match how {
+            Ended::Failed => LONGEST_PAUSE.min(FIRST_PAUSE * 2_u32.saturating_pow(failures.min(16) - 1)),
+            Ended::InPart => Duration::ZERO,
+            Ended::Answered if behind || asking.news => Duration::ZERO,
+            Ended::Answered => interval,
+        };
+        self.maker.beside.rounds.ask_at(queue, self.now + pause, failures);
+    }
+
+    /// Notes what is wrong with a match that a hook has formed.
+    pub(super) fn note_fault(&mut self, queue: &QueueId, hook: &HookId, at: usize, problem: &str) {
+        let faults = &mut self.maker.beside.rounds.faults;
+        let ignored = faults.get(queue).map_or(0, |fault| fault.ignored) + 1;
+        let problem = alloc::format!("matches[{at}]: {}", shown(problem));
+        let fault = HookFault { hook: hook.clone(), at: self.now, problem, ignored };
+        faults.insert(queue.clone(), fault);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_hooks_say_is_cut_and_cannot_deceive() {
+        assert_eq!(shown("a\u{1b}[2Jb\n"), "a\\u{1b}[2Jb\\u{a}");
+        let long = shown(&"ä".repeat(10_000));
+        assert!(long.len() <= MAX_FAULT_BYTES + 8 && long.ends_with('…'), "{}", long.len());
+    }
+}

@@ -1,0 +1,127 @@
+//! Deadlines are met however much there is to form, in whichever queue; and matches are formed however much is due.
+
+use sortie_domain::machine::Machine;
+use sortie_domain::matchmaking::Command;
+use sortie_domain::matchmaking::model::{Status, TicketSpec};
+use sortie_domain::matchmaking::settings::{
+    About, ExpirationAction, HookPoint, Need, OnFailure, Queue, Rule, RuleKind, WidenStep,
+};
+
+use super::table::{Table, outside, player_id, queue_id, rated, secs, settings, spec, ticket_id};
+
+/// Ticks in which a deadline has to be met once it is due.
+const TICKS: usize = 2;
+
+/// What nobody meets, what it takes long to find out, and 16 steps that make everybody look again.
+fn costly() -> Queue {
+    let expression = "length(sort(map(&to_string(@), candidate.players[]))) > `1000`";
+    let required =
+        RuleKind::Expression { expression: expression.into(), about: About::Pair, need: Need::Required };
+    let step = |n: u16| WidenStep { after: secs(u64::from(n)), value: f64::from(n) * 10.0 + 1.0 };
+    let distance = RuleKind::Distance {
+        property: "mmr".into(),
+        measure: sortie_domain::matchmaking::settings::Measure::Average,
+        most: 1.0,
+        missing: 0.0,
+    };
+    let widening = Rule { widen: (1..=16).map(step).collect(), ..Rule::new("skill", distance) };
+    Queue { rules: vec![Rule::new("costly", required), widening], ..Queue::default() }
+}
+
+fn of(queue: &str, who: &str) -> TicketSpec {
+    TicketSpec { queue: queue_id(queue), ..rated(100.0, spec(&[who])) }
+}
+
+/// The ticks until `done`, at this time; `TICKS + 1` where it takes longer.
+fn ticks_until(table: &mut Table, done: impl Fn(&Table) -> bool) -> usize {
+    for ticks in 0..=TICKS {
+        if done(table) {
+            return ticks;
+        }
+        table.advance_once();
+    }
+    TICKS + 1
+}
+
+fn is_busy(table: &Table) -> bool {
+    table.maker.next_deadline().is_some_and(|at| at <= table.time())
+}
+
+#[test]
+fn a_backlog_of_one_queue_delays_no_deadline_of_another() {
+    let accept = Queue { accept: Some(secs(2)), ..Queue::default() };
+    let mut table = Table::configured(settings([("busy", costly()), ("q", accept)]));
+    table.solo("ann");
+    table.solo("bob");
+    table.tick();
+    let game = table.formation().id;
+    for n in 0..1_500 {
+        let who = format!("p{n:04}");
+        table.start(&who, of("busy", &who));
+    }
+    for _ in 0..20 {
+        table.now += 100;
+        table.advance_once();
+    }
+    table.now += 300;
+    assert!(is_busy(&table), "there is a backlog");
+    let ended =
+        ticks_until(&mut table, |table| table.maker.formations().all(|formation| formation.id != game));
+    assert!(ended <= TICKS, "the accept step is over after {ended} ticks");
+    assert_eq!((table.status("ann"), table.status("bob")), (Status::Cancelled, Status::Cancelled));
+    assert!(is_busy(&table), "and the backlog is still there");
+}
+
+#[test]
+fn tickets_expire_in_spite_of_a_backlog_in_their_own_queue() {
+    let queue = Queue { ticket_expiration: secs(3), ..costly() };
+    let mut table = Table::configured(settings([("busy", queue)]));
+    for n in 0..1_500 {
+        let who = format!("p{n:04}");
+        table.start(&who, of("busy", &who));
+    }
+    table.now += 3_000;
+    assert!(is_busy(&table));
+    let expired = ticks_until(&mut table, |table| table.status("p0000") == Status::TimedOut);
+    assert!(expired <= TICKS, "{expired}");
+}
+
+#[test]
+fn what_is_due_in_one_queue_delays_neither_another_nor_what_can_be_formed() {
+    let many = Queue {
+        teams: 2,
+        players_per_team: 5,
+        min_players_per_team: 5,
+        ticket_expiration: secs(3),
+        expiration_action: ExpirationAction::Minimum,
+        rules: vec![Rule::new("code", RuleKind::Equal { property: "code".into() })],
+        ..Queue::default()
+    };
+    let hook = outside("v", HookPoint::ValidateTicket, OnFailure::Refuse);
+    let checked = Queue { hooks: vec![hook], ..Queue::default() };
+    let mut table = Table::configured(settings([("a", many), ("q", Queue::default()), ("z", checked)]));
+    table.start("zoe", of("z", "zoe"));
+    table.advance(secs(2));
+    for n in 0..3_000 {
+        let who = format!("p{n:04}");
+        let latest = TicketSpec { queue: queue_id("a"), ..with_code(n, &who) };
+        table.start(&who, latest);
+    }
+    table.advance(secs(1));
+    // The hook of another queue is as late as all of those are.
+    table.now += 2_000;
+    table.solo("ann");
+    table.solo("bob");
+    let done =
+        |table: &Table| table.status("zoe") == Status::Failed && table.status("ann") == Status::FindingServer;
+    let ticks = ticks_until(&mut table, done);
+    assert!(ticks <= TICKS, "{ticks}");
+    assert_eq!(table.status("p2999"), Status::InProgress, "most of the others are still to be ended");
+    let formed = Command::Decline { match_id: table.match_of("ann"), player: player_id("ann") };
+    table.refused("nothing_to_accept", formed);
+    assert!(table.maker.ticket(&ticket_id("p0000")).is_some());
+}
+
+fn with_code(n: usize, who: &str) -> TicketSpec {
+    super::table::with_properties(&format!(r#"{{"code":{n}}}"#), spec(&[who]))
+}

@@ -1,0 +1,190 @@
+//! Hooks that form matches: about whom they are asked, when, and what becomes of an answer that is partly wrong.
+
+use sortie_domain::ids::{QueueId, TicketId};
+use sortie_domain::matchmaking::settings::{Hook, HookPoint, OnFailure, OutsideHook, Queue, Settings};
+use sortie_domain::matchmaking::{Command, Effect, FORM_BATCH, FormedMatch, Matchmaker, Reply};
+
+use super::table::{Table, ids, queue_id, secs, settings, spec, ticket_id};
+
+fn formed(on_failure: OnFailure) -> Queue {
+    Queue {
+        hooks: vec![super::table::outside("f", HookPoint::FormMatch, on_failure)],
+        ticket_expiration: secs(600),
+        ..Queue::default()
+    }
+}
+
+/// The rounds that were begun since this was last asked: queue, number, tickets.
+fn rounds(table: &mut Table) -> Vec<(QueueId, u64, Vec<TicketId>)> {
+    let effects = std::mem::take(&mut table.effects).into_iter();
+    let rounds = effects.filter_map(|effect| match effect {
+        Effect::FormMatches { queue, round, tickets, .. } => {
+            Some((queue, round, tickets.into_iter().map(|(id, _)| id).collect()))
+        }
+        _ => None,
+    });
+    rounds.collect()
+}
+
+fn answer(table: &mut Table, round: u64, matches: Option<Vec<Result<FormedMatch, String>>>) -> Reply {
+    table.ok(Command::MatchesFormed { queue: queue_id("q"), round, matches })
+}
+
+fn pair(one: &str, other: &str) -> Result<FormedMatch, String> {
+    Ok(FormedMatch { teams: vec![vec![ticket_id(one)], vec![ticket_id(other)]], region: None })
+}
+
+fn only(rounds: &[(QueueId, u64, Vec<TicketId>)]) -> (u64, Vec<String>) {
+    let [(_, number, tickets)] = rounds else { panic!("{} rounds", rounds.len()) };
+    (*number, tickets.iter().map(ToString::to_string).collect())
+}
+
+#[test]
+fn two_tickets_that_come_one_after_the_other_are_asked_about_together() {
+    let mut table = Table::with(formed(OnFailure::Refuse));
+    table.solo("ann");
+    table.tick();
+    let (round, asked) = only(&rounds(&mut table));
+    assert_eq!(asked, ["ann"]);
+    // The second comes while the hook thinks about the first.
+    table.solo("bob");
+    table.tick();
+    assert!(rounds(&mut table).is_empty(), "one question at a time");
+    answer(&mut table, round, Some(vec![]));
+    table.tick();
+    let (round, asked) = only(&rounds(&mut table));
+    assert_eq!(asked, ["ann", "bob"]);
+    answer(&mut table, round, Some(vec![pair("ann", "bob")]));
+    assert_eq!(table.together(), [ids(&["ann", "bob"])]);
+}
+
+#[test]
+fn a_hook_is_asked_again_at_its_interval_while_somebody_waits() {
+    for (interval, expected) in [(None, 5), (Some(secs(2)), 2)] {
+        let mut table = Table::with(Queue {
+            hooks: vec![Hook::Outside(OutsideHook {
+                id: super::table::hook_id("f"),
+                about: HookPoint::FormMatch,
+                timeout: secs(1),
+                on_failure: OnFailure::Refuse,
+                interval,
+            })],
+            ticket_expiration: secs(600),
+            ..Queue::default()
+        });
+        table.solo("ann");
+        table.solo("bob");
+        table.tick();
+        let (round, _) = only(&rounds(&mut table));
+        answer(&mut table, round, Some(vec![]));
+        table.advance(secs(expected) - std::time::Duration::from_millis(1));
+        assert!(rounds(&mut table).is_empty(), "nothing is new");
+        table.advance(std::time::Duration::from_millis(200));
+        let (round, asked) = only(&rounds(&mut table));
+        assert_eq!(asked, ["ann", "bob"]);
+        table.cancel("ann");
+        table.cancel("bob");
+        answer(&mut table, round, Some(vec![]));
+        table.advance(secs(60));
+        assert!(rounds(&mut table).is_empty(), "nobody waits");
+    }
+}
+
+#[test]
+fn a_hook_that_has_failed_is_asked_again_later_each_time() {
+    let mut table = Table::with(formed(OnFailure::Refuse));
+    table.solo("ann");
+    table.solo("bob");
+    table.tick();
+    for (round, pause) in [(1, 1), (2, 2), (3, 4)] {
+        assert_eq!(only(&rounds(&mut table)), (round, vec!["ann".to_owned(), "bob".to_owned()]));
+        answer(&mut table, round, None);
+        table.advance(secs(pause) - std::time::Duration::from_millis(1));
+        assert!(rounds(&mut table).is_empty(), "{pause}");
+        table.advance(std::time::Duration::from_millis(200));
+    }
+    // A success makes good for all failures.
+    answer(&mut table, 4, Some(vec![pair("ann", "bob")]));
+    assert_eq!(table.formed().len(), 1);
+    rounds(&mut table);
+    table.solo("cat");
+    table.tick();
+    answer(&mut table, 5, None);
+    rounds(&mut table);
+    table.advance(std::time::Duration::from_millis(1_200));
+    assert_eq!(only(&rounds(&mut table)).0, 6);
+}
+
+#[test]
+fn more_tickets_than_a_question_holds_are_asked_about_in_turns() {
+    let mut table = Table::with(formed(OnFailure::Refuse));
+    let names: Vec<String> = (0..FORM_BATCH + 500).map(|n| format!("p{n:04}")).collect();
+    for who in &names {
+        table.solo(who);
+    }
+    table.advance(secs(1));
+    // One page after the other at once, and all of them again after the interval.
+    let pages = [(&names[..FORM_BATCH], 150), (&names[FORM_BATCH..], 5_150), (&names[..FORM_BATCH], 150)];
+    for (expected, pause) in pages {
+        let (round, asked) = only(&rounds(&mut table));
+        assert!(asked == expected, "{} tickets from {:?}", asked.len(), asked.first());
+        answer(&mut table, round, Some(vec![]));
+        table.advance(std::time::Duration::from_millis(pause));
+    }
+}
+
+#[test]
+fn many_rounds_begin_over_several_ticks_in_turn() {
+    let queues: Vec<String> = (0..200).map(|n| format!("q{n:03}")).collect();
+    let all = queues.iter().map(|queue| (queue_id(queue), formed(OnFailure::Refuse)));
+    let mut table = Table::configured(Settings { queues: all.collect(), ..settings([]) });
+    for queue in &queues {
+        for n in 0..50 {
+            let who = format!("{queue}-{n}");
+            table.start(
+                &who,
+                sortie_domain::matchmaking::model::TicketSpec { queue: queue_id(queue), ..spec(&[&who]) },
+            );
+        }
+    }
+    table.now += 100;
+    let mut asked = std::collections::BTreeSet::new();
+    for _ in 0..500 {
+        table.advance_once();
+        let begun = rounds(&mut table);
+        let tickets: usize = begun.iter().map(|(_, _, tickets)| tickets.len()).sum();
+        assert!(begun.len() <= 64 && tickets <= 3_000, "{} rounds, {tickets} tickets", begun.len());
+        asked.extend(begun.into_iter().map(|(queue, ..)| queue));
+    }
+    assert_eq!(asked.len(), 200, "each has its turn");
+}
+
+#[test]
+fn a_malformed_match_is_ignored_alone_and_remembered() {
+    let mut table = Table::with(formed(OnFailure::Refuse));
+    for who in ["ann", "bob", "cat", "dan"] {
+        table.solo(who);
+    }
+    table.tick();
+    let matches = vec![
+        Err("missing field `teams`\u{1b}[2J".to_owned()),
+        pair("ann", "bob"),
+        pair("cat", "cat"),
+        pair("cat", "stranger"),
+        pair("cat", "dan"),
+        pair("ann", "cat"),
+    ];
+    let Reply::Formed { taken, ignored, left } = answer(&mut table, 1, Some(matches)) else { panic!() };
+    let numbers: Vec<usize> = ignored.iter().map(|(at, _)| *at).collect();
+    assert_eq!((taken, &numbers[..], left), (2, &[0, 2, 3, 5][..], 0));
+    assert_eq!(table.together(), [ids(&["ann", "bob"]), ids(&["cat", "dan"])]);
+    let fault = |maker: &Matchmaker| maker.last_fault(&queue_id("q")).cloned().expect("a fault");
+    let last = fault(&table.maker);
+    assert_eq!((last.hook.as_str(), last.ignored), ("f", 4));
+    assert!(last.problem.starts_with("matches[5]: ticket ann"), "{}", last.problem);
+    table.solo("eve");
+    table.tick();
+    answer(&mut table, 2, Some(vec![Err("a\u{1b}[2J".to_owned())]));
+    assert_eq!(fault(&table.maker).problem, "matches[0]: a\\u{1b}[2J");
+    assert_eq!(fault(&table.maker).ignored, 5);
+}

@@ -1,0 +1,83 @@
+//! Whether everything has its turn: what is due, in every queue; and who waits, at the hook that forms the matches.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sortie_domain::ids::{QueueId, TicketId};
+use sortie_domain::machine::Machine;
+use sortie_domain::matchmaking::Effect;
+use sortie_domain::matchmaking::model::{Stage, Ticket, TicketState};
+
+use super::checks::expires_at;
+use super::world::World;
+
+/// Ticks in a row in which nothing that is due in a queue may end: there are three queues, and one has its turn in
+/// each tick.
+const TICKS: u32 = 2;
+
+/// What is due, by queue.
+pub(super) type Due = BTreeMap<QueueId, BTreeSet<String>>;
+
+impl World {
+    pub(super) fn due(&self) -> Due {
+        let (now, snapshot) = (self.time(), self.maker.snapshot());
+        let mut due = Due::new();
+        let mut note = |queue: &QueueId, what: String| {
+            due.entry(queue.clone()).or_default().insert(what);
+        };
+        for ticket in snapshot.tickets.values() {
+            let is_due = match &ticket.state {
+                TicketState::Waiting => expires_at(&self.maker, ticket).is_some_and(|at| at <= now),
+                TicketState::Validating(check) => check.until <= now,
+                _ => false,
+            };
+            if is_due {
+                note(&ticket.queue, format!("ticket {} of {}", ticket.id, ticket.changed_seq));
+            }
+        }
+        for formation in snapshot.formations.values() {
+            let until = match &formation.stage {
+                Stage::Accepting { until, .. } => *until,
+                Stage::Checking(check) => check.until,
+                Stage::FindingServer { .. } => continue,
+            };
+            if until <= now {
+                note(&formation.queue, format!("match {} until {until:?}", formation.id));
+            }
+        }
+        for offered in snapshot.offers.values() {
+            for (ticket, (_, until)) in offered.seating.iter().filter(|(_, (_, until))| *until <= now) {
+                note(&offered.offer.queue, format!("seat of {ticket} until {until:?}"));
+            }
+        }
+        due
+    }
+
+    /// After a tick: in each queue in which something was due, something has ended, in this tick or one of the next.
+    pub(super) fn check_turns(&mut self, before: &Due) {
+        let after = self.due();
+        self.put_off.retain(|queue, _| before.contains_key(queue));
+        for (queue, due) in before {
+            let left = after.get(queue).is_some_and(|left| due.is_subset(left));
+            let ticks = self.put_off.entry(queue.clone()).or_default();
+            *ticks = if left { *ticks + 1 } else { 0 };
+            if *ticks > TICKS {
+                let problem =
+                    format!("2: nothing of what is due in queue {queue} ends in {ticks} ticks: {due:?}");
+                return self.fail(problem);
+            }
+        }
+    }
+
+    /// A hook that forms matches is asked about all who wait; there are never more than one question holds.
+    pub(super) fn check_asked(&mut self, effect: &Effect) {
+        let Effect::FormMatches { queue, tickets, .. } = effect else { return };
+        let asked: BTreeSet<&TicketId> = tickets.iter().map(|(id, _)| id).collect();
+        let snapshot = self.maker.snapshot();
+        let waits = |ticket: &&Ticket| ticket.state == TicketState::Waiting && ticket.queue == *queue;
+        let waiting = snapshot.tickets.values().map(AsRef::as_ref).filter(waits);
+        let missing = waiting.map(|ticket| &ticket.id).find(|id| !asked.contains(id)).cloned();
+        if let Some(id) = missing {
+            self.fail(format!("2: the hook of queue {queue} is not asked about ticket {id}, which waits"));
+        }
+    }
+}
