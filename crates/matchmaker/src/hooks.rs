@@ -204,7 +204,6 @@ impl Hooks {
             let (count, problem) = (1 + malformed.count(), problem.escape_debug());
             tracing::warn!(%queue, %hook, count, first, %problem, "matches of a hook's answer are ignored: they are malformed");
         }
-        }
         Ok(matches)
     }
 
