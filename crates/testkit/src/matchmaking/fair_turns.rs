@@ -6,6 +6,7 @@ use sortie_domain::ids::{QueueId, TicketId};
 use sortie_domain::machine::Machine;
 use sortie_domain::matchmaking::Effect;
 use sortie_domain::matchmaking::model::{Stage, Ticket, TicketState};
+use sortie_domain::time::Timestamp;
 
 use super::checks::expires_at;
 use super::world::World;
@@ -64,7 +65,7 @@ impl World {
             Stage::Checking(check) => Some(check.until),
             Stage::FindingServer { .. } => None,
         });
-        let ends = checked.chain(formed).map(|at| at.as_millis());
+        let ends = checked.chain(formed).map(Timestamp::as_millis);
         ends.filter(|at| *at > self.now).min().map(|at| at - self.now)
     }
 

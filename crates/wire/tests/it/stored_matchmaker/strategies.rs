@@ -343,7 +343,7 @@ fn ticket() -> impl Strategy<Value = Ticket> {
         (time(), end).prop_map(|(at, end)| TicketState::Over { at, end }),
     ];
     let specs = (spec(), option::of(spec()));
-    (ticket_id(), specs, queue_id(), any::<(u64, u64, u32)>(), (time(), time()), state).prop_map(
+    (ticket_id(), specs, queue_id(), any::<(u64, u64, u32, u32)>(), (time(), time()), state).prop_map(
         |(
             id,
             (spec, asked),
