@@ -202,7 +202,7 @@ impl Hooks {
             && self.lane(queue, hook).is_some_and(|lane| lane.may_complain())
         {
             let (count, problem) = (1 + malformed.count(), problem.escape_debug());
-            tracing::warn!(%queue, %hook, count, first, %problem, "matches of a hook's answer are ignored: they are malformed");
+            tracing::warn!(%queue, %hook, count, first, %problem, "malformed matches of a hook's answer are ignored");
         }
         Ok(matches)
     }

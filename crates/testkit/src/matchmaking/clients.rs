@@ -28,7 +28,13 @@ impl World {
         match self.rng.u8(0..40) {
             0..23 => self.start(),
             // Many at once are matched, and expire, at once.
-            23 => (0..self.rng.usize(1..40)).for_each(|_| self.start()),
+            23 => {
+                self.burst();
+                // So that there is much to form at the moment at which something ends.
+                if let Some(delay) = self.next_end() {
+                    self.plan(delay, Task::Burst);
+                }
+            }
             24..27 => self.cancel(),
             27 => self.configure(),
             28 => self.start_again(),
@@ -57,6 +63,10 @@ impl World {
         }
         let delay = self.rng.u64(0..1000);
         self.plan(delay, Task::Client);
+    }
+
+    pub(super) fn burst(&mut self) {
+        (0..self.rng.usize(1..40)).for_each(|_| self.start());
     }
 
     fn start(&mut self) {

@@ -6,6 +6,7 @@ use sortie_domain::ids::{QueueId, TicketId};
 use sortie_domain::machine::Machine;
 use sortie_domain::matchmaking::Effect;
 use sortie_domain::matchmaking::model::{Stage, Ticket, TicketState};
+use sortie_domain::time::Timestamp;
 
 use super::checks::expires_at;
 use super::world::World;
@@ -50,6 +51,22 @@ impl World {
             }
         }
         due
+    }
+
+    /// How long it is until a hook's time or that of a step to accept is over, in milliseconds.
+    pub(super) fn next_end(&self) -> Option<u64> {
+        let snapshot = self.maker.snapshot();
+        let checked = snapshot.tickets.values().filter_map(|ticket| match &ticket.state {
+            TicketState::Validating(check) => Some(check.until),
+            _ => None,
+        });
+        let formed = snapshot.formations.values().filter_map(|formation| match &formation.stage {
+            Stage::Accepting { until, .. } => Some(*until),
+            Stage::Checking(check) => Some(check.until),
+            Stage::FindingServer { .. } => None,
+        });
+        let ends = checked.chain(formed).map(Timestamp::as_millis);
+        ends.filter(|at| *at > self.now).min().map(|at| at - self.now)
     }
 
     /// After a tick: in each queue in which something was due, something has ended, in this tick or one of the next.

@@ -37,6 +37,8 @@ pub(super) enum Task {
     Crash,
     /// A client or an administrator does something.
     Client,
+    /// Many clients come at once.
+    Burst,
     /// A player thinks about a match.
     Consider(MatchId, PlayerId),
     /// An effect is carried out.
@@ -185,6 +187,7 @@ impl World {
             Task::Commit => self.commit(),
             Task::Crash => self.crash(),
             Task::Client => self.client(),
+            Task::Burst => self.burst(),
             Task::Consider(id, player) => self.consider(id, player),
             Task::Perform(effect) => self.perform(effect),
             Task::News(id) => self.tell_news(&id),
