@@ -11,6 +11,7 @@ use core::time::Duration;
 use super::Matchmaker;
 use super::documents::Documents;
 use super::forming::BYTES_PER_COMPARISON;
+use super::mixes::Mixes;
 use super::model::{Status, Ticket, TicketState};
 use super::rules::Ruleset;
 use super::settings::{ExpirationAction, Queue};
@@ -118,7 +119,12 @@ impl Matchmaker {
         {
             match self.beside.pools.rules(&ticket.queue).filter(|rules| rules.queue == *queue) {
                 Some(rules) => self.explain_waiting(ticket, rules, now, &mut explanation),
-                None => self.explain_waiting(ticket, &Ruleset::new(queue), now, &mut explanation),
+                None => self.explain_waiting(
+                    ticket,
+                    &Ruleset::new(queue, &mut Mixes::default()),
+                    now,
+                    &mut explanation,
+                ),
             }
         }
         Some(explanation)

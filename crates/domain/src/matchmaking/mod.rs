@@ -41,6 +41,7 @@ mod hooks;
 mod json;
 mod kept;
 pub mod match_lifecycle;
+mod mixes;
 pub mod model;
 mod names;
 pub mod order;

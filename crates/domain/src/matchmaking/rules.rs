@@ -16,9 +16,9 @@ use jmespath::{Rcvar, Variable};
 
 use super::documents::Documents;
 use super::json;
+use super::mixes::{Mix, Mixes};
 use super::model::{SeatOffer, Ticket, TicketSpec};
 use super::names::hash;
-use super::packing::{Mix, mixes};
 use super::rated::Rated;
 use super::settings::{
     About, MAX_DISTANCES, MAX_EQUALITIES, MAX_RELAXING_EQUALITIES, Measure, Need, Queue, Rule, RuleKind,
@@ -73,7 +73,7 @@ pub(crate) struct Ruleset {
     /// The widest finite window of the first distance.
     pub(crate) widest: f64,
     /// For each size of a team, the mixes of ticket sizes that fill the teams; `None` where there are too many.
-    mixes: BTreeMap<u16, Option<Vec<Mix>>>,
+    mixes: BTreeMap<u16, Option<Arc<[Mix]>>>,
 }
 
 /// What a waiting ticket is and demands from `since` until `until`.
@@ -131,7 +131,7 @@ pub(crate) struct Seats {
 }
 
 impl Ruleset {
-    pub(crate) fn new(queue: &Queue) -> Self {
+    pub(crate) fn new(queue: &Queue, mixes: &mut Mixes) -> Self {
         let mut set = Self {
             queue: queue.clone(),
             rated: Arc::new(Rated::of(queue)),
@@ -157,7 +157,7 @@ impl Ruleset {
         if queue.teams > 0 {
             let sizes = queue.min_players_per_team..=queue.players_per_team;
             for size in sizes.filter_map(|size| u16::try_from(size).ok()) {
-                set.mixes.insert(size, mixes(queue.teams, size));
+                set.mixes.insert(size, mixes.of(queue.teams, size));
             }
         }
         set
