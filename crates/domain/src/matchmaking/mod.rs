@@ -37,6 +37,7 @@ pub mod entity;
 pub mod event;
 pub mod explain;
 pub mod forming;
+pub mod gaps;
 mod hooks;
 mod json;
 mod kept;
@@ -61,7 +62,8 @@ pub mod words;
 
 pub use command::{Command, FormedMatch, MatchVerdict, Refusal, Reply, TicketVerdict};
 pub use event::{Effect, Event, Notice};
-pub use explain::{ExpectedWait, Explanation, KeptOut};
+pub use explain::{ByType, ExpectedWait, Explanation, Failure, KeptOut};
+pub use gaps::SizeGap;
 pub use kept::OVER_KEPT;
 pub use rated::Rated;
 pub use rules::number_of;

@@ -453,7 +453,8 @@ impl Ruleset {
         other: &Profile,
         documents: &Documents,
     ) -> Option<&Rule> {
-        let rule = self.unequal(one, other).or_else(|| self.too_far(one, other));
+        let unequal = self.unequal(one, other).map(|equality| equality.rule);
+        let rule = unequal.or_else(|| self.too_far(one, other));
         let rule = rule.or_else(|| self.no_region(one, other)).or_else(|| self.blocker(one, other));
         let rule = rule.or_else(|| {
             let mut required = self.pairs.iter().filter(|pair| pair.need == Need::Required);
@@ -465,13 +466,26 @@ impl Ruleset {
         self.queue.rules.get(rule?)
     }
 
-    fn unequal(&self, one: &Profile, other: &Profile) -> Option<usize> {
+    /// Where what keeps two tickets apart is a property that is a number with one and the same number as a text with the
+    /// other, or the like: its name, and both values.
+    pub(crate) fn apart_by_type<'a>(
+        &self,
+        one: &'a Profile,
+        other: &'a Profile,
+    ) -> Option<(String, &'a str, &'a str)> {
+        let path = &self.unequal(one, other)?.path;
+        let value = |of: &'a Profile| json::at_path(of.spec.properties.text()?, path);
+        let (own, theirs) = (value(one)?, value(other)?);
+        json::same_but_for_type(own, theirs).then(|| (path.join("."), own, theirs))
+    }
+
+    fn unequal(&self, one: &Profile, other: &Profile) -> Option<&Equality> {
         let values = one.equal.split(SEPARATOR).zip(other.equal.split(SEPARATOR));
         let mut equalities = self.equalities.iter().zip(values);
         let found = equalities.find(|(equality, (a, b))| {
             a != b && !(is_set(one.relaxed, equality.rule) && is_set(other.relaxed, equality.rule))
         });
-        found.map(|(equality, _)| equality.rule)
+        found.map(|(equality, _)| equality)
     }
 
     fn too_far(&self, one: &Profile, other: &Profile) -> Option<usize> {
