@@ -142,8 +142,6 @@ pub struct Losses {
     pub pickups: u32,
     /// How often one may take it before it fails.
     pub max_pickups: u32,
-    /// Why the last one is gone, where that is known.
-    pub last: Option<GoneCause>,
 }
 
 /// The server that has a match, or had it last.
@@ -426,8 +424,7 @@ impl Broker {
     #[must_use]
     pub fn losses(&self, id: &MatchId) -> Option<Losses> {
         let game = self.find_match(id).filter(|game| game.state == MatchState::Queued && game.pickups > 0)?;
-        let last = game.server.as_ref().and_then(|server| self.holder(server).gone);
-        Some(Losses { pickups: game.pickups, max_pickups: MAX_PICKUPS, last })
+        Some(Losses { pickups: game.pickups, max_pickups: MAX_PICKUPS })
     }
 
     fn holder(&self, server: &ServerId) -> Holder {

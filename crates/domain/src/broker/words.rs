@@ -141,10 +141,9 @@ fn history(explanation: &Explanation) -> Vec<String> {
 /// What became of the servers that had a match, for its players: without their names.
 #[must_use]
 pub fn of_losses(losses: &Losses) -> String {
-    let Losses { pickups, max_pickups, last } = losses;
-    let why = last.map(|cause| format!("; the last one: {}", cause.text())).unwrap_or_default();
+    let Losses { pickups, max_pickups } = losses;
     format!(
-        "Servers have taken the match {pickups} of at most {max_pickups} times and were gone before it was ready{why}."
+        "Servers have taken the match {pickups} of at most {max_pickups} times and were gone before it was ready."
     )
 }
 
