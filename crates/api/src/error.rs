@@ -236,6 +236,10 @@ impl From<matchmaking::Refusal> for ApiError {
             matchmaking::Refusal::InvalidField { field, problem } => {
                 Self::from_parts(code, kind, Some(field.to_owned()), problem.into())
             }
+            // As a ticket's metadata names it in Catena's contract.
+            other @ matchmaking::Refusal::QueueNotFound { .. } => {
+                Self::from_parts(code, kind, Some("queue_name".to_owned()), other.to_string().into())
+            }
             other => Self::from_parts(code, kind, None, other.to_string().into()),
         }
     }
@@ -389,7 +393,7 @@ mod tests {
         let (queue, game) = (QueueId::new("q").unwrap(), MatchId::new("m").unwrap());
         let refusals = [
             Refusal::InvalidField { field: "entity", problem: "is wrong".to_owned() },
-            Refusal::QueueNotFound(queue.clone()),
+            Refusal::QueueNotFound { queue: queue.clone(), meant: None },
             Refusal::TicketNotFound(ticket.clone()),
             Refusal::MatchNotFound(game.clone()),
             Refusal::TicketExists(ticket.clone()),

@@ -1,4 +1,6 @@
-//! Characters that a text for people must not bring along.
+//! Characters that a text for people must not bring along, and names that are nearly right.
+
+use alloc::vec::Vec;
 
 /// Whether a character could make a terminal or a reader see something else than what is there: controls (C0, DEL, C1,
 /// line ends and tabs among them), whatever changes the direction of the text around it, line and paragraph separators, and
@@ -25,9 +27,87 @@ pub fn is_deceptive(character: char) -> bool {
         )
 }
 
+/// Steps that looking for the closest name takes at most. Names beyond that are not looked at.
+const MAX_STEPS: usize = 200_000;
+
+/// The name that is most likely meant by one that is not known: at most a third of its letters are other ones.
+#[must_use]
+pub fn closest<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let wrong: Vec<char> = wrong.chars().flat_map(char::to_lowercase).collect();
+    let mut best: Option<(usize, &str)> = None;
+    let mut steps = 0;
+    for name in names {
+        let letters: Vec<char> = name.chars().flat_map(char::to_lowercase).collect();
+        let most = (letters.len() / 3).max(1);
+        steps += 1 + letters.len();
+        if letters.len().abs_diff(wrong.len()) <= most {
+            steps += letters.len() * wrong.len();
+            let far = distance(&wrong, &letters);
+            if far <= most && best.is_none_or(|(least, _)| far < least) {
+                best = Some((far, name));
+            }
+        }
+        if steps > MAX_STEPS {
+            break;
+        }
+    }
+    best.map(|(_, name)| name)
+}
+
+/// How many letters are to be put in, left out, replaced, or exchanged with the next one, to get from one to the other.
+fn distance(one: &[char], other: &[char]) -> usize {
+    let mut rows: [Vec<usize>; 3] = [Vec::new(), Vec::new(), (0..=other.len()).collect()];
+    for (i, a) in one.iter().enumerate() {
+        rows.rotate_left(1);
+        let [before, last, row] = &mut rows;
+        row.clear();
+        row.push(i + 1);
+        for (j, b) in other.iter().enumerate() {
+            let at = |row: &[usize], j: usize| row.get(j).copied().unwrap_or(usize::MAX - 1);
+            let replaced = at(last, j) + usize::from(a != b);
+            let mut least = replaced.min(at(last, j + 1) + 1).min(at(row, j) + 1);
+            let crosswise = i > 0 && j > 0 && one.get(i - 1) == Some(b) && other.get(j - 1) == Some(a);
+            if crosswise {
+                least = least.min(at(before, j - 1) + 1);
+            }
+            row.push(least);
+        }
+    }
+    rows[2].last().copied().unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_closest_name_is_found_and_another_word_is_not() {
+        let names = ["duel", "ranked-5v5", "casual"];
+        for (wrong, meant) in [
+            ("dual", Some("duel")),
+            ("DUEL", Some("duel")),
+            ("ranked-5v4", Some("ranked-5v5")),
+            ("rnaked5v5", Some("ranked-5v5")),
+            ("casaul", Some("casual")),
+            ("crowd", None),
+            ("", None),
+        ] {
+            assert_eq!(closest(wrong, names), meant, "{wrong}");
+        }
+        let letters = |text: &str| text.chars().collect::<Vec<_>>();
+        for (one, other, far) in
+            [("", "abc", 3), ("abc", "", 3), ("abcd", "acbd", 1), ("kitten", "sitting", 3)]
+        {
+            assert_eq!(distance(&letters(one), &letters(other)), far, "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn looking_for_a_name_among_many_long_ones_ends() {
+        let names: Vec<alloc::string::String> = (0..1_000).map(|at| alloc::format!("{at:0>100}")).collect();
+        let wrong = "9".repeat(100);
+        assert_eq!(closest(&wrong, names.iter().map(|name| &**name)), None);
+    }
 
     #[test]
     fn controls_and_what_turns_text_around_are_deceptive_and_letters_are_not() {

@@ -7,8 +7,11 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use schemars::JsonSchema;
 use serde::Serialize;
-use sortie_domain::matchmaking::words::FINDING_SERVER;
-use sortie_domain::matchmaking::{ExpectedWait, Explanation, KeptOut, Refusal};
+use sortie_domain::broker::{self, Broker};
+use sortie_domain::ids::MatchId;
+use sortie_domain::matchmaking::model::Status;
+use sortie_domain::matchmaking::words::{FINDING_SERVER, of_failure, of_rule, of_sizes};
+use sortie_domain::matchmaking::{ByType, ExpectedWait, Explanation, Failure, KeptOut, Refusal, SizeGap};
 
 use super::ticket_view::{STATES, state_name};
 use super::tickets::ticket_id;
@@ -25,15 +28,40 @@ pub(super) async fn explain(
 ) -> Response {
     let explain = async {
         let (id, sight) = (ticket_id(id)?, Sight::of(&caller)?);
+        let sees_all = matches!(sight, Sight::All);
         let (wanted, now) = (id.clone(), api.now());
         let found = api.query_maker(move |maker| {
             let seen = sight.ticket(maker.ticket(&wanted)?)?;
             Some((state_name(&seen.ticket().state), maker.explain(&wanted, now)?))
         });
         let (state, told) = found.await?.ok_or(Refusal::TicketNotFound(id))?;
-        Ok((StatusCode::OK, ExplanationView::new(state, told)))
+        let waits_for_server = told.status == Status::FindingServer;
+        let at_broker = match told.match_id.clone().filter(|_| waits_for_server) {
+            Some(match_id) => api.query(move |broker| AtBroker::of(broker, &match_id, sees_all)).await?,
+            None => None,
+        };
+        Ok((StatusCode::OK, ExplanationView::new(state, told, at_broker)))
     };
     answer(explain.await)
+}
+
+/// What the broker knows of the match of a ticket, in words.
+struct AtBroker {
+    summary: String,
+    sentences: Vec<String>,
+}
+
+impl AtBroker {
+    /// To players nothing is told of servers and fleets by name, and nothing that costs much.
+    fn of(broker: &Broker, id: &MatchId, sees_all: bool) -> Option<Self> {
+        let summary = broker::words::summary(&broker.standing(id)?);
+        let sentences = if sees_all {
+            broker.explain(id).map(|told| broker::words::sentences(&told, &rfc3339))
+        } else {
+            broker.losses(id).map(|losses| vec![broker::words::of_losses(&losses)])
+        };
+        Some(Self { summary, sentences: sentences.unwrap_or_default() })
+    }
 }
 
 /// An explanation as it is shown. Times are RFC 3339. What is about others is of the oldest tickets of the queue.
@@ -68,6 +96,19 @@ pub(super) struct ExplanationView {
     /// A rule over the ticket alone that keeps it from being matched.
     #[serde(skip_serializing_if = "Option::is_none")]
     held_by: Option<String>,
+    /// Whether the search for a match with it is not finished and goes on.
+    searching: bool,
+    /// Sizes of the tickets in reach, where they cannot fill the teams although there are enough players.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size_gap: Option<SizeGapView>,
+    /// The match that it is in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    match_id: Option<String>,
+    /// How often it came back because no server could be had.
+    requeues: u32,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failure: Option<FailureView>,
     /// When it next demands less.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
@@ -89,6 +130,51 @@ pub(super) struct ExplanationView {
 struct KeptOutView {
     rule: String,
     tickets: usize,
+    /// Some of them only because a value has another JSON type.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    by_type: Option<ByTypeView>,
+}
+
+/// A property that would be equal but for its JSON type, like `40` and `"40"`.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "KeptOutByType")]
+struct ByTypeView {
+    property: String,
+    /// The ticket's own value and that of another ticket, as JSON texts.
+    own: String,
+    theirs: String,
+    tickets: usize,
+}
+
+/// Sizes that cannot fill the teams.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "SizeGap")]
+struct SizeGapView {
+    teams: u32,
+    players_per_team: u32,
+    /// Tickets in reach, its own among them.
+    waiting: Vec<SizeView>,
+    /// Tickets that would fill the teams together with some of those.
+    missing: Vec<SizeView>,
+}
+
+/// So many tickets of so many players each.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "TicketsOfSize")]
+struct SizeView {
+    players: u16,
+    tickets: usize,
+}
+
+/// Why a ticket failed.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "TicketFailure")]
+struct FailureView {
+    /// The stable name.
+    cause: &'static str,
+    /// In the words of whoever said so, a hook or the broker.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    detail: String,
 }
 
 /// Half of the tickets waited at most so long, nine in ten at most so long.
@@ -110,8 +196,8 @@ struct ExpectedView {
 }
 
 impl ExplanationView {
-    fn new(state: &'static str, told: Explanation) -> Self {
-        let (summary, sentences) = (summary(state, &told), sentences(&told));
+    fn new(state: &'static str, told: Explanation, at_broker: Option<AtBroker>) -> Self {
+        let (summary, sentences) = (summary(state, &told, at_broker.as_ref()), sentences(&told, at_broker));
         let kept_out = told.kept_out.into_iter();
         Self {
             ticket_id: told.ticket.to_string(),
@@ -128,9 +214,18 @@ impl ExplanationView {
             players_wanted: told.players_wanted,
             team_wanted: told.team_wanted,
             kept_out: kept_out
-                .map(|KeptOut { rule, tickets }| KeptOutView { rule: rule.into(), tickets })
+                .map(|KeptOut { rule, tickets, by_type }| KeptOutView {
+                    rule: rule.into(),
+                    tickets,
+                    by_type: by_type.map(ByTypeView::from),
+                })
                 .collect(),
             held_by: told.held_by.map(Into::into),
+            searching: told.searching,
+            size_gap: told.size_gap.map(SizeGapView::from),
+            match_id: told.match_id.map(|id| id.to_string()),
+            requeues: told.requeues,
+            failure: told.failure.map(FailureView::from),
             widens_at: told.widens_at.map(rfc3339),
             expires_at: told.expires_at.map(rfc3339),
             typical_wait: told.typical_wait.map(|(p50, p90)| WaitView {
@@ -146,12 +241,42 @@ impl ExplanationView {
     }
 }
 
-fn summary(state: &str, told: &Explanation) -> String {
+impl From<ByType> for ByTypeView {
+    fn from(by_type: ByType) -> Self {
+        let ByType { property, own, theirs, tickets } = by_type;
+        Self { property: property.into(), own: own.into(), theirs: theirs.into(), tickets }
+    }
+}
+
+impl From<SizeGap> for SizeGapView {
+    fn from(gap: SizeGap) -> Self {
+        let sizes = |sizes: Vec<(u16, usize)>| {
+            sizes.into_iter().map(|(players, tickets)| SizeView { players, tickets }).collect()
+        };
+        Self {
+            teams: gap.teams,
+            players_per_team: gap.team,
+            waiting: sizes(gap.sizes),
+            missing: sizes(gap.missing),
+        }
+    }
+}
+
+impl From<Failure> for FailureView {
+    fn from(failure: Failure) -> Self {
+        Self { cause: failure.cause.name(), detail: failure.detail.to_string() }
+    }
+}
+
+fn summary(state: &str, told: &Explanation, at_broker: Option<&AtBroker>) -> String {
     match (state, told.ahead) {
         ("waiting", Some(ahead)) => format!("waiting for other players: {ahead} tickets are older"),
         ("validating", _) => "a hook looks at the ticket".to_owned(),
         ("proposed", _) => "a match was found; its players or a hook have yet to agree to it".to_owned(),
-        ("finding_server", _) => FINDING_SERVER.to_owned(),
+        ("finding_server", _) => match at_broker {
+            Some(known) => format!("a match was found; {}", known.summary),
+            None => FINDING_SERVER.to_owned(),
+        },
         ("seating", _) => "it is to get free seats of a running match".to_owned(),
         ("completed", _) => "its players can connect".to_owned(),
         ("timed_out", _) => "no match was found in time".to_owned(),
@@ -159,11 +284,24 @@ fn summary(state: &str, told: &Explanation) -> String {
     }
 }
 
-/// What a waiting ticket waits for.
-fn sentences(told: &Explanation) -> Vec<String> {
-    if told.ahead.is_none() {
-        return Vec::new();
+/// What a ticket waits for, or why it failed.
+fn sentences(told: &Explanation, at_broker: Option<AtBroker>) -> Vec<String> {
+    let mut sentences = match told.ahead {
+        Some(_) => waiting(told),
+        None => Vec::new(),
+    };
+    if told.requeues > 0 && told.failure.is_none() {
+        let times = if told.requeues == 1 { "once" } else { "several times" };
+        sentences.push(format!("It came back {times} from a match for which no server could be had."));
     }
+    sentences.extend(told.failure.as_ref().map(of_failure));
+    sentences.extend(told.match_id.as_ref().map(|id| format!("It is in the match {id}.")));
+    sentences.extend(at_broker.map(|known| known.sentences).into_iter().flatten());
+    sentences
+}
+
+/// What a waiting ticket waits for.
+fn waiting(told: &Explanation) -> Vec<String> {
     let mut sentences = vec![match told.players_wanted {
         Some(wanted) => format!(
             "{} players are in reach, its own among them; a full match has {wanted}, and it asks for teams of {} now.",
@@ -174,9 +312,11 @@ fn sentences(told: &Explanation) -> Vec<String> {
     if let Some(rule) = &told.held_by {
         sentences.push(format!("The rule `{rule}` keeps the ticket from being matched for now."));
     }
-    let kept_out = told.kept_out.iter();
-    sentences
-        .extend(kept_out.map(|one| format!("The rule `{}` keeps {} tickets out.", one.rule, one.tickets)));
+    if told.searching {
+        sentences.push("Not all of their combinations have been tried yet; the search goes on.".to_owned());
+    }
+    sentences.extend(told.size_gap.as_ref().map(of_sizes));
+    sentences.extend(told.kept_out.iter().map(of_rule));
     if told.not_looked_at > 0 {
         sentences.push(format!("{} younger tickets were not looked at.", told.not_looked_at));
     }

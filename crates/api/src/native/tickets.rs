@@ -157,7 +157,11 @@ pub(super) struct Started {
 
 /// The same error, with fields under the names that they have here.
 fn named(error: ApiError) -> ApiError {
-    error.renamed(|field| (field == "entity").then(|| "players".to_owned()))
+    error.renamed(|field| match field {
+        "entity" => Some("players".to_owned()),
+        "queue_name" => Some("queue".to_owned()),
+        _ => None,
+    })
 }
 
 /// `POST /v1/tickets`

@@ -393,6 +393,13 @@ async fn why_a_ticket_waits_is_told_as_data_and_in_words() {
         (&told["state"], &told["summary"]),
         (&json!("timed_out"), &json!("no match was found in time"))
     );
+    let typo = json!({"queue": "crwod", "players": [{"id": "p3"}]});
+    let (code, answer) = server.send("POST", "/v1/tickets", typo.to_string()).await;
+    let error = &answer["error"];
+    assert_eq!((code, &error["code"], &error["field"]), (404, &json!("queue_not_found"), &json!("queue")));
+    assert!(
+        error["message"].as_str().unwrap().ends_with("no queue crwod is configured; did you mean crowd?")
+    );
     let (code, answer) = server.send("GET", "/v1/tickets/none/explain", "").await;
     assert_eq!((code, &answer["error"]["code"]), (404, &json!("ticket_not_found")));
 }

@@ -135,6 +135,15 @@ pub struct Explanation {
     pub typical_wait: Option<TypicalWait>,
 }
 
+/// What became of the servers that had a match.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Losses {
+    /// How often a server has taken it.
+    pub pickups: u32,
+    /// How often one may take it before it fails.
+    pub max_pickups: u32,
+}
+
 /// The server that has a match, or had it last.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Holder {
@@ -408,6 +417,14 @@ impl Broker {
             typical_wait: self.beside.waits.typical(game.spec.fleet.as_ref()),
             standing,
         })
+    }
+
+    /// What became of the servers that had a queued match; `None` where none had it, or it is not queued. It costs next to
+    /// nothing.
+    #[must_use]
+    pub fn losses(&self, id: &MatchId) -> Option<Losses> {
+        let game = self.find_match(id).filter(|game| game.state == MatchState::Queued && game.pickups > 0)?;
+        Some(Losses { pickups: game.pickups, max_pickups: MAX_PICKUPS })
     }
 
     fn holder(&self, server: &ServerId) -> Holder {

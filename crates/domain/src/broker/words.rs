@@ -10,8 +10,8 @@ use core::fmt;
 use core::time::Duration;
 
 use super::explain::{
-    Explanation, FleetAccount, FleetState, FreeServers, Prospect, ServerGroup, Standing, Timer, TimerKind,
-    Unmet,
+    Explanation, FleetAccount, FleetState, FreeServers, Losses, Prospect, ServerGroup, Standing, Timer,
+    TimerKind, Unmet,
 };
 use super::model::{AllocationState, FailReason};
 use super::{TypicalWait, Unnamed};
@@ -136,6 +136,15 @@ fn history(explanation: &Explanation) -> Vec<String> {
         said.push(format!("Its server {} gets no further match: {}.", holder.server, cause.text()));
     }
     said
+}
+
+/// What became of the servers that had a match, for its players: without their names.
+#[must_use]
+pub fn of_losses(losses: &Losses) -> String {
+    let Losses { pickups, max_pickups } = losses;
+    format!(
+        "Servers have taken the match {pickups} of at most {max_pickups} times and were gone before it was ready."
+    )
 }
 
 fn order(explanation: &Explanation, clock: Clock<'_>) -> String {

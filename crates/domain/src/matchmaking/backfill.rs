@@ -46,7 +46,7 @@ impl Turn<'_> {
     pub(super) fn offer_seats(&mut self, offer: SeatOffer) -> Result<Reply, Refusal> {
         check(&offer)?;
         if !self.state().settings.queues.contains_key(&offer.queue) {
-            return Err(Refusal::QueueNotFound(offer.queue));
+            return Err(self.no_queue(offer.queue));
         }
         let (rules, bytes) = (self.maker.beside.pools.rules(&offer.queue), offer.properties.byte_size());
         if let Some(refusal) = rules.and_then(|rules| judged_too_much(rules, &offer.queue, bytes)) {

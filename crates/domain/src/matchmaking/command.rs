@@ -230,7 +230,12 @@ pub enum Refusal {
         problem: String,
     },
     /// No queue of that name takes tickets.
-    QueueNotFound(QueueId),
+    QueueNotFound {
+        /// The name.
+        queue: QueueId,
+        /// The queue that is most likely meant.
+        meant: Option<QueueId>,
+    },
     /// No ticket of that id is known.
     TicketNotFound(TicketId),
     /// No match of that id is being made.
@@ -309,7 +314,7 @@ impl Refusal {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::InvalidField { .. } => "invalid_field",
-            Self::QueueNotFound(_) => "queue_not_found",
+            Self::QueueNotFound { .. } => "queue_not_found",
             Self::TicketNotFound(_) => "ticket_not_found",
             Self::MatchNotFound(_) => "match_not_found",
             Self::TicketExists(_) => "ticket_exists",
@@ -331,7 +336,7 @@ impl Refusal {
     pub const fn kind(&self) -> RefusalKind {
         match self {
             Self::InvalidField { .. } | Self::RuleRefuses { .. } | Self::Refused(_) => RefusalKind::Invalid,
-            Self::QueueNotFound(_) | Self::TicketNotFound(_) | Self::MatchNotFound(_) => {
+            Self::QueueNotFound { .. } | Self::TicketNotFound(_) | Self::MatchNotFound(_) => {
                 RefusalKind::NotFound
             }
             Self::TicketExists(_) | Self::KeyReused(_) => RefusalKind::Exists,
@@ -355,7 +360,10 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::InvalidField { field, problem } => write!(f, "{field}: {problem}"),
-            Self::QueueNotFound(id) => write!(f, "queue_name: no queue {id} is configured"),
+            Self::QueueNotFound { queue, meant: None } => write!(f, "no queue {queue} is configured"),
+            Self::QueueNotFound { queue, meant: Some(meant) } => {
+                write!(f, "no queue {queue} is configured; did you mean {meant}?")
+            }
             Self::TicketNotFound(id) => write!(f, "no ticket {id} is known"),
             Self::MatchNotFound(id) => write!(f, "no match {id} is being made"),
             Self::TicketExists(id) => {

@@ -5,26 +5,34 @@
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::Matchmaker;
 use super::documents::Documents;
 use super::forming::BYTES_PER_COMPARISON;
-use super::model::{Status, Ticket, TicketState};
-use super::rules::Ruleset;
+use super::gaps::{SizeGap, gap};
+use super::mixes::Mixes;
+use super::model::{FailCause, Status, Ticket, TicketEnd, TicketState};
+use super::rules::{Profile, Ruleset};
+use super::search::EVALUATION_PER_COMPARISON;
 use super::settings::{ExpirationAction, Queue};
 use crate::broker::waits::Shares;
-use crate::ids::{QueueId, TicketId};
+use crate::ids::{MatchId, QueueId, TicketId};
 use crate::size::Size;
 use crate::time::Timestamp;
 
 /// Other tickets of the queue that one explanation looks at.
 pub const MAX_LOOKED_AT: usize = 1_000;
-/// What one explanation may cost, in comparisons of two numbers: a few milliseconds.
-const MAX_WORK: u64 = 400_000;
+/// What one explanation may cost, in comparisons of two numbers: about a millisecond, since players may ask for it.
+const MAX_WORK: u64 = 100_000;
 /// What a look at another ticket costs, likewise.
-const LOOK_COST: u64 = 300;
+const LOOK_COST: u64 = 40;
+/// What finding out what it demands costs where that is not known, likewise.
+const PROFILE_COST: u64 = 300;
+/// Longest value that an explanation shows, in bytes.
+const MAX_SHOWN: usize = 64;
 /// Tickets in reach that are named.
 pub const MAX_NAMED: usize = 20;
 
@@ -59,6 +67,16 @@ pub struct Explanation {
     pub kept_out: Vec<KeptOut>,
     /// A rule over the ticket alone that keeps it from being matched.
     pub held_by: Option<Box<str>>,
+    /// The search for a match with it is not finished and goes on.
+    pub searching: bool,
+    /// Where the sizes of the tickets in reach cannot fill the teams.
+    pub size_gap: Option<SizeGap>,
+    /// The match that it is in.
+    pub match_id: Option<MatchId>,
+    /// How often it came back because no server could be had.
+    pub requeues: u32,
+    /// Why it failed.
+    pub failure: Option<Failure>,
     /// When it next demands less.
     pub widens_at: Option<Timestamp>,
     /// When it times out.
@@ -105,6 +123,30 @@ pub struct KeptOut {
     pub rule: Box<str>,
     /// How many.
     pub tickets: usize,
+    /// Some of them for the type of a value only.
+    pub by_type: Option<ByType>,
+}
+
+/// A property that is a number in one ticket and a text in others, and would be equal otherwise.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ByType {
+    /// Its name.
+    pub property: Box<str>,
+    /// The value of the ticket, as JSON.
+    pub own: Box<str>,
+    /// The value of another ticket, as JSON.
+    pub theirs: Box<str>,
+    /// How many tickets it keeps out.
+    pub tickets: usize,
+}
+
+/// Why a ticket failed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Failure {
+    /// What went wrong.
+    pub cause: FailCause,
+    /// In the words of whoever said so; may be empty.
+    pub detail: Arc<str>,
 }
 
 impl Matchmaker {
@@ -118,7 +160,12 @@ impl Matchmaker {
         {
             match self.beside.pools.rules(&ticket.queue).filter(|rules| rules.queue == *queue) {
                 Some(rules) => self.explain_waiting(ticket, rules, now, &mut explanation),
-                None => self.explain_waiting(ticket, &Ruleset::new(queue), now, &mut explanation),
+                None => self.explain_waiting(
+                    ticket,
+                    &Ruleset::new(queue, &mut Mixes::default()),
+                    now,
+                    &mut explanation,
+                ),
             }
         }
         Some(explanation)
@@ -154,6 +201,11 @@ impl Matchmaker {
             team_wanted: 0,
             kept_out: Vec::new(),
             held_by: None,
+            searching: waits && self.beside.unfinished.contains(ticket.place),
+            size_gap: None,
+            match_id: ticket.match_id().cloned(),
+            requeues: ticket.requeues,
+            failure: failure(&ticket.state),
             widens_at: None,
             expires_at,
             typical_wait: shares.map(|shares| (shares.p50, shares.p90)),
@@ -168,40 +220,111 @@ impl Matchmaker {
         found.widens_at = own.until;
         found.held_by = rules.refusing_rule(&own, &documents).map(|rule| rule.name.clone());
         let Some(line) = self.state.index.lines.get(&ticket.queue) else { return };
-        let mut kept_out: BTreeMap<Box<str>, usize> = BTreeMap::new();
+        let mut seen = Seen::new(&own);
         let others = line.by_place.values().filter(|other| **other != ticket.id);
-        let mut work = 0;
+        rules.take_evaluated();
         for other in others.take(MAX_LOOKED_AT).filter_map(|id| self.state.ticket(id)) {
-            if work >= MAX_WORK {
+            if seen.work >= MAX_WORK {
                 break;
             }
             found.looked_at += 1;
-            let pools = &self.beside.pools;
-            let known = pools.slot(other.place).and_then(|slot| pools.get(slot));
-            let known = known.filter(|known| core::ptr::eq(&*known.rules, rules));
-            let profile = rules.profile_again(other, known.map(|known| &known.profile), now, &documents);
-            let read = if known.is_some() { 0 } else { other.spec.byte_size() };
-            let bytes = read + own.judged + profile.judged;
-            work += LOOK_COST + bytes as u64 / BYTES_PER_COMPARISON;
-            let rule = rules.rule_between(&own, &profile, &documents);
-            let rule = rule.or_else(|| rules.refusing_rule(&profile, &documents));
-            work += documents.take_read();
-            match rule {
-                Some(rule) => *kept_out.entry(rule.name.clone()).or_default() += 1,
-                None => {
-                    found.in_reach += 1;
-                    found.players_in_reach += other.spec.size();
-                    if found.named.len() < MAX_NAMED {
-                        found.named.push(other.id.clone());
-                    }
-                }
+            let known = self.known_profile(other, rules, now);
+            let made = if known.is_some() { None } else { Some(rules.profile(other, now, &documents)) };
+            let Some(profile) = known.or(made.as_ref()) else { continue };
+            if made.is_some() {
+                seen.work += PROFILE_COST + other.spec.byte_size() as u64 / BYTES_PER_COMPARISON;
+            }
+            let is_in_reach = seen.look_at(&own, profile, rules, &documents);
+            if is_in_reach && found.named.len() < MAX_NAMED {
+                found.named.push(other.id.clone());
             }
         }
         found.not_looked_at = line.by_place.len().saturating_sub(1 + found.looked_at);
+        found.in_reach = seen.in_reach;
+        found.players_in_reach = seen.sizes.iter().map(|(size, count)| usize::from(*size) * count).sum();
+        if own.eligible && !found.searching && found.not_looked_at == 0 {
+            found.size_gap = gap(rules, own.size, &seen.sizes, seen.least);
+        }
+        found.kept_out = seen.into_kept_out();
+    }
+
+    /// What a ticket is and demands now, where that was found out before.
+    fn known_profile(&self, ticket: &Ticket, rules: &Ruleset, now: Timestamp) -> Option<&Profile> {
+        let pools = &self.beside.pools;
+        let known = pools.slot(ticket.place).and_then(|slot| pools.get(slot))?;
+        let profile = &known.profile;
+        let is_so = core::ptr::eq(&*known.rules, rules)
+            && Arc::ptr_eq(&profile.spec, &ticket.spec)
+            && profile.since == ticket.waits_since
+            && profile.until.is_none_or(|until| now < until);
+        is_so.then_some(profile)
+    }
+}
+
+fn failure(state: &TicketState) -> Option<Failure> {
+    match state {
+        TicketState::Over { end: TicketEnd::Failed { cause, detail }, .. } => {
+            Some(Failure { cause: *cause, detail: Arc::clone(detail) })
+        }
+        _ => None,
+    }
+}
+
+/// What was seen of other tickets.
+struct Seen {
+    /// What that has cost, in comparisons of two numbers.
+    work: u64,
+    in_reach: usize,
+    /// How many of each size are in reach, the explained ticket among them.
+    sizes: BTreeMap<u16, usize>,
+    /// The fewest players of a team that one of these asks for.
+    least: u32,
+    kept_out: BTreeMap<Box<str>, (usize, Option<ByType>)>,
+}
+
+impl Seen {
+    fn new(own: &Profile) -> Self {
+        let sizes = BTreeMap::from([(own.size, 1)]);
+        Self { work: 0, in_reach: 0, sizes, least: own.wanted, kept_out: BTreeMap::new() }
+    }
+
+    /// Whether a ticket is in reach.
+    fn look_at(&mut self, own: &Profile, other: &Profile, rules: &Ruleset, documents: &Documents) -> bool {
+        let between = rules.rule_between(own, other, documents);
+        let refusing = || if other.eligible { None } else { rules.refusing_rule(other, documents) };
+        let rule = between.or_else(refusing);
+        let bytes = documents.take_read();
+        let evaluated = rules.take_evaluated() / EVALUATION_PER_COMPARISON;
+        self.work += LOOK_COST + bytes + evaluated;
+        let Some(rule) = rule else {
+            self.in_reach += 1;
+            *self.sizes.entry(other.size).or_default() += 1;
+            self.least = self.least.min(other.wanted);
+            return true;
+        };
+        let (tickets, by_type) = self.kept_out.entry(rule.name.clone()).or_default();
+        *tickets += 1;
+        if between.is_some() {
+            let length = |of: &Profile| of.spec.properties.text().map_or(0, str::len) as u64;
+            self.work += (length(own) + length(other)) / BYTES_PER_COMPARISON;
+            match (rules.apart_by_type(own, other), by_type) {
+                (Some(_), Some(known)) => known.tickets += 1,
+                (Some((property, own, theirs)), by_type) if own.len().max(theirs.len()) <= MAX_SHOWN => {
+                    let (own, theirs) = (own.into(), theirs.into());
+                    *by_type = Some(ByType { property: property.into(), own, theirs, tickets: 1 });
+                }
+                _ => {}
+            }
+        }
+        false
+    }
+
+    fn into_kept_out(self) -> Vec<KeptOut> {
+        let all = self.kept_out.into_iter();
         let mut kept_out: Vec<KeptOut> =
-            kept_out.into_iter().map(|(rule, tickets)| KeptOut { rule, tickets }).collect();
+            all.map(|(rule, (tickets, by_type))| KeptOut { rule, tickets, by_type }).collect();
         kept_out.sort_by(|a, b| b.tickets.cmp(&a.tickets).then_with(|| a.rule.cmp(&b.rule)));
-        found.kept_out = kept_out;
+        kept_out
     }
 }
 

@@ -108,6 +108,21 @@ pub(crate) fn equal(one: &str, other: &str, reads: &mut usize) -> bool {
     same_content(one, other)
 }
 
+/// Whether two values, one of them in quotes, would be equal but for their types: `40` and `"40"`.
+pub(crate) fn same_but_for_type(one: &str, other: &str) -> bool {
+    let (text, plain) = match (one.starts_with('"'), other.starts_with('"')) {
+        (true, false) => (one, other),
+        (false, true) => (other, one),
+        _ => return false,
+    };
+    if text.len() > MAX_READ || plain.len() > MAX_READ || plain.starts_with(['{', '[']) {
+        return false;
+    }
+    let text = name(text);
+    let number = |text: &str| text.parse::<f64>().ok().filter(|number| number.is_finite());
+    text.trim() == plain || number(plain).is_some_and(|value| number(text.trim()) == Some(value))
+}
+
 /// A text as JSON.
 pub(crate) fn quoted(text: &str) -> String {
     Variable::String(text.to_string()).to_string()
@@ -174,6 +189,18 @@ mod tests {
         assert_eq!(at_path(text, &path("a.b")), Some(r#"{"c":7}"#));
         assert_eq!(at_path(text, &path("d.b")), None, "a list has no members");
         assert_eq!(at_path(text, &path("a.x.c")), None);
+    }
+
+    #[test]
+    fn values_that_differ_by_their_type_only_are_told() {
+        for (one, other) in
+            [("40", r#""40""#), (r#""4e1""#, "40"), ("true", r#""true""#), (r#""null""#, "null")]
+        {
+            assert!(same_but_for_type(one, other), "{one} {other}");
+        }
+        for (one, other) in [("40", "40"), ("40", r#""41""#), (r#""40""#, r#""40 ""#), ("[1]", r#""[1]""#)] {
+            assert!(!same_but_for_type(one, other), "{one} {other}");
+        }
     }
 
     #[test]

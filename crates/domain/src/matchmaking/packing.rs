@@ -1,22 +1,16 @@
 //! How tickets of different sizes fill teams.
 //!
 //! Exact where that is small: for the usual team sizes every mix of ticket sizes that fills the teams is worked out
-//! once, so that a search knows at once whether the sizes at hand can do at all. Where there are too many mixes, `sizes`
-//! answers without them.
+//! once (`mixes`), so that a search knows at once whether the sizes at hand can do at all. Where there are too many mixes,
+//! `sizes` answers without them.
 //!
 //! Teams that have to be even are made in three ways, because no one way is good for all: sets that cannot be even are told
 //! by a bound; small ones are tried in every way; and what was found is evened out by exchanging tickets of one
 //! size between two teams, which is what makes large ones even.
 
-use alloc::boxed::Box;
-use alloc::collections::BTreeSet;
 use alloc::vec;
 use alloc::vec::Vec;
 
-/// Most mixes of ticket sizes that are worked out for one queue and team size.
-const MAX_MIXES: usize = 512;
-/// Largest team whose mixes are worked out, in players.
-const MAX_MIXED_TEAM: u16 = 16;
 /// Steps that one packing takes at most.
 const PACKING_STEPS: usize = 2_000;
 /// Tickets up to which every way to make two teams is tried within these.
@@ -27,52 +21,6 @@ const STEPS_OF_MANY: usize = 200;
 const EXCHANGES: usize = 64;
 /// Averages that differ by less than this part are the same.
 const ROUNDING: f64 = 1e-9;
-
-/// How many tickets of each size: `counts[size - 1]`.
-pub(crate) type Mix = Box<[u16]>;
-
-/// Every mix of ticket sizes that fills `teams` teams of `size` exactly; `None` where there are too many.
-pub(crate) fn mixes(teams: u32, size: u16) -> Option<Vec<Mix>> {
-    if size > MAX_MIXED_TEAM {
-        return None;
-    }
-    let mut patterns = Vec::new();
-    partitions(size, size, &mut vec![0; usize::from(size)], &mut patterns);
-    let mut found: BTreeSet<Mix> = BTreeSet::from([Box::from(vec![0; usize::from(size)])]);
-    for _ in 0..teams.max(1) {
-        let mut next = BTreeSet::new();
-        for mix in &found {
-            for pattern in &patterns {
-                next.insert(mix.iter().zip(pattern).map(|(a, b)| a + b).collect());
-                if next.len() > MAX_MIXES {
-                    return None;
-                }
-            }
-        }
-        found = next;
-    }
-    Some(found.into_iter().collect())
-}
-
-/// Every way to write `left` as a sum of numbers up to `largest`.
-fn partitions(left: u16, largest: u16, counts: &mut Vec<u16>, found: &mut Vec<Vec<u16>>) {
-    if left == 0 {
-        found.push(counts.clone());
-        return;
-    }
-    for part in (1..=largest.min(left)).rev() {
-        let Some(place) = usize::from(part).checked_sub(1) else { continue };
-        bump(counts, place, 1);
-        partitions(left - part, part, counts, found);
-        bump(counts, place, -1);
-    }
-}
-
-fn bump(counts: &mut [u16], place: usize, by: i16) {
-    if let Some(count) = counts.get_mut(place) {
-        *count = count.saturating_add_signed(by);
-    }
-}
 
 /// The teams to be filled.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -335,20 +283,6 @@ mod tests {
     }
 
     const TWO_OF_FIVE: Teams = Teams { count: 2, least: 5, most: 5 };
-
-    #[test]
-    fn mixes_are_those_that_fill_the_teams() {
-        let two_of_two = mixes(2, 2).unwrap();
-        let found: Vec<&[u16]> = two_of_two.iter().map(|mix| &**mix).collect();
-        assert_eq!(found, [&[0, 2][..], &[2, 1], &[4, 0]]);
-        // Three and three leave two and two, not four.
-        let fives = mixes(2, 5).unwrap();
-        let has = |counts: [u16; 5]| fives.iter().any(|mix| **mix == counts);
-        assert!(has([0, 2, 2, 0, 0]) && has([1, 0, 0, 1, 1]) && has([10, 0, 0, 0, 0]));
-        assert!(!has([0, 0, 2, 1, 0]), "3 + 3 + 4 is ten, and no two teams of five");
-        assert_eq!(mixes(20, 3).unwrap().len(), 231);
-        assert!(mixes(12, 5).is_none() && mixes(1, 60).is_none());
-    }
 
     #[test]
     fn parties_are_never_parted() {

@@ -20,6 +20,7 @@ use alloc::sync::Arc;
 use alloc::vec::{self, Vec};
 use core::cmp::Reverse;
 
+use super::mixes::Mixes;
 use super::names::{Names, hash};
 use super::rules::{Profile, Ruleset};
 use super::settings::Queue;
@@ -98,6 +99,7 @@ pub(crate) struct Pools {
     rulesets: BTreeMap<QueueId, (u32, Arc<Ruleset>)>,
     /// The last of these numbers.
     numbered: u32,
+    mixes: Mixes,
 }
 
 impl Pools {
@@ -114,10 +116,12 @@ impl Pools {
             let rules = same.unwrap_or_else(|| {
                 changed.push(id.clone());
                 self.numbered = self.numbered.wrapping_add(1);
-                (self.numbered, Arc::new(Ruleset::new(queue)))
+                (self.numbered, Arc::new(Ruleset::new(queue, &mut self.mixes)))
             });
             self.rulesets.insert(id.clone(), rules);
         }
+        drop(before);
+        self.mixes.forget_unused();
         changed
     }
 

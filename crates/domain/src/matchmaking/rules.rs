@@ -16,9 +16,9 @@ use jmespath::{Rcvar, Variable};
 
 use super::documents::Documents;
 use super::json;
+use super::mixes::{Mix, Mixes};
 use super::model::{SeatOffer, Ticket, TicketSpec};
 use super::names::hash;
-use super::packing::{Mix, mixes};
 use super::rated::Rated;
 use super::settings::{
     About, MAX_DISTANCES, MAX_EQUALITIES, MAX_RELAXING_EQUALITIES, Measure, Need, Queue, Rule, RuleKind,
@@ -76,7 +76,7 @@ pub(crate) struct Ruleset {
     /// The widest finite window of the first distance.
     pub(crate) widest_finite: f64,
     /// For each size of a team, the mixes of ticket sizes that fill the teams; `None` where there are too many.
-    mixes: BTreeMap<u16, Option<Vec<Mix>>>,
+    mixes: BTreeMap<u16, Option<Arc<[Mix]>>>,
 }
 
 /// What a waiting ticket is and demands from `since` until `until`.
@@ -134,7 +134,7 @@ pub(crate) struct Seats {
 }
 
 impl Ruleset {
-    pub(crate) fn new(queue: &Queue) -> Self {
+    pub(crate) fn new(queue: &Queue, mixes: &mut Mixes) -> Self {
         let mut set = Self {
             queue: queue.clone(),
             rated: Arc::new(Rated::of(queue)),
@@ -160,7 +160,7 @@ impl Ruleset {
         if queue.teams > 0 {
             let sizes = queue.min_players_per_team..=queue.players_per_team;
             for size in sizes.filter_map(|size| u16::try_from(size).ok()) {
-                set.mixes.insert(size, mixes(queue.teams, size));
+                set.mixes.insert(size, mixes.of(queue.teams, size));
             }
         }
         set
@@ -466,7 +466,8 @@ impl Ruleset {
         other: &Profile,
         documents: &Documents,
     ) -> Option<&Rule> {
-        let rule = self.unequal(one, other).or_else(|| self.too_far(one, other));
+        let unequal = self.unequal(one, other).map(|equality| equality.rule);
+        let rule = unequal.or_else(|| self.too_far(one, other));
         let rule = rule.or_else(|| self.no_region(one, other)).or_else(|| self.blocker(one, other));
         let rule = rule.or_else(|| {
             let mut required = self.pairs.iter().filter(|pair| pair.need == Need::Required);
@@ -478,13 +479,26 @@ impl Ruleset {
         self.queue.rules.get(rule?)
     }
 
-    fn unequal(&self, one: &Profile, other: &Profile) -> Option<usize> {
+    /// Where what keeps two tickets apart is a property that is a number with one and the same number as a text with the
+    /// other, or the like: its name, and both values.
+    pub(crate) fn apart_by_type<'a>(
+        &self,
+        one: &'a Profile,
+        other: &'a Profile,
+    ) -> Option<(String, &'a str, &'a str)> {
+        let path = &self.unequal(one, other)?.path;
+        let value = |of: &'a Profile| json::at_path(of.spec.properties.text()?, path);
+        let (own, theirs) = (value(one)?, value(other)?);
+        json::same_but_for_type(own, theirs).then(|| (path.join("."), own, theirs))
+    }
+
+    fn unequal(&self, one: &Profile, other: &Profile) -> Option<&Equality> {
         let values = one.equal.split(SEPARATOR).zip(other.equal.split(SEPARATOR));
         let mut equalities = self.equalities.iter().zip(values);
         let found = equalities.find(|(equality, (a, b))| {
             a != b && !(is_set(one.relaxed, equality.rule) && is_set(other.relaxed, equality.rule))
         });
-        found.map(|(equality, _)| equality.rule)
+        found.map(|(equality, _)| equality)
     }
 
     fn too_far(&self, one: &Profile, other: &Profile) -> Option<usize> {

@@ -11,7 +11,7 @@ use alloc::collections::BTreeSet;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::packing::Mix;
+use super::mixes::Mix;
 use crate::broker::model::MAX_PLAYERS;
 
 /// Steps of trying compositions of teams, before the answer is "not found".
@@ -266,7 +266,7 @@ impl Trying<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::matchmaking::packing::mixes;
+    use crate::matchmaking::mixes::Mixes;
 
     fn filling<'a>(sizes: &'a [u16], teams: u32, size: u16) -> Filling<'a> {
         Filling { sizes, teams, size, mixes: None, possible: &[] }
@@ -317,7 +317,7 @@ mod tests {
     #[test]
     fn answers_agree_with_the_mixes() {
         for (teams, size) in [(2, 5), (3, 4), (4, 3)] {
-            let known = mixes(teams, size).unwrap();
+            let known = Mixes::default().of(teams, size).unwrap();
             let possible: Vec<u32> = (0..known.len() as u32).collect();
             let sizes: Vec<u16> = (1..=size).rev().collect();
             let mut state = 7_u64;

@@ -20,6 +20,7 @@ use super::settings::{OnFailure, RuleKind, largest_ticket};
 use super::{BrokenRule, Event, MAX_TICKETS, Turn, hooks};
 use crate::ids::{HookId, PlayerId, QueueId, TicketId};
 use crate::size::Size;
+use crate::text::closest;
 
 /// Longest explanation that is kept with a ticket that failed; the rest is cut off. In bytes.
 const MAX_DETAIL_BYTES: usize = 2_048;
@@ -42,7 +43,7 @@ impl Turn<'_> {
         }
         let mut queue = spec.queue.clone();
         if !self.state().settings.queues.contains_key(&queue) {
-            return Err(Refusal::QueueNotFound(queue));
+            return Err(self.no_queue(queue));
         }
         let check = hooks::validate(self.state(), &spec, &mut queue, None, self.now)?;
         self.check_fits(&queue, id.as_ref(), &spec)?;
@@ -91,9 +92,16 @@ impl Turn<'_> {
         Ok(())
     }
 
+    /// No queue of that name takes tickets.
+    pub(super) fn no_queue(&self, queue: QueueId) -> Refusal {
+        let names = self.state().settings.queues.keys().map(QueueId::as_str);
+        let meant = closest(queue.as_str(), names).and_then(|name| QueueId::new(name).ok());
+        Refusal::QueueNotFound { queue, meant }
+    }
+
     /// Whether a queue can ever do anything with such a ticket.
     fn check_fits(&self, id: &QueueId, ticket: Option<&TicketId>, spec: &TicketSpec) -> Result<(), Refusal> {
-        let queue = self.state().settings.queues.get(id).ok_or_else(|| Refusal::QueueNotFound(id.clone()))?;
+        let queue = self.state().settings.queues.get(id).ok_or_else(|| self.no_queue(id.clone()))?;
         let (size, most) = (spec.size(), largest_ticket(queue));
         if size > most {
             let problem = format!("has {size} players, and a team of queue {id} has at most {most}");

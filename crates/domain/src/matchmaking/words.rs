@@ -3,11 +3,13 @@
 //! One place, because the gateway and the API tell of the same tickets and must not tell different things.
 
 use super::model::Status;
-use super::{ExpectedWait, Explanation};
+use super::{ByType, ExpectedWait, Explanation, Failure, KeptOut, SizeGap};
 use crate::broker::words::{Ordinal, seconds};
+use crate::text::is_deceptive;
 use crate::time::Timestamp;
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 
 /// What players hear once a match is formed.
 pub const FINDING_SERVER: &str = "a match was found; a server is looked for";
@@ -20,8 +22,9 @@ pub fn summary(explanation: &Explanation, now: Timestamp) -> String {
         (Status::InProgress, Some(ahead)) => {
             let place = Ordinal(ahead + 1);
             let (reach, next) = (reach(explanation), widens(explanation, now));
+            let search = if explanation.searching { "; a match is still being searched for" } else { "" };
             let wait = expected(explanation);
-            format!("waiting for players: {place} in queue {queue}{reach}{next}{wait}")
+            format!("waiting for players: {place} in queue {queue}{reach}{search}{next}{wait}")
         }
         // A hook looks at it, or its players have to agree.
         (Status::InProgress, None) => format!("waiting in queue {queue}"),
@@ -47,7 +50,91 @@ fn reach(explanation: &Explanation) -> String {
         let tickets = if kept.tickets == 1 { "ticket" } else { "tickets" };
         format!(", the rule `{}` keeps {} {tickets} out", kept.rule, kept.tickets)
     });
-    format!(", {players}{wanted} players in reach{}", kept.unwrap_or_default())
+    let gap = explanation.size_gap.as_ref();
+    let sizes = gap.map(|gap| format!(", {}", cannot_make(gap))).unwrap_or_default();
+    format!(", {players}{wanted} players in reach{sizes}{}", kept.unwrap_or_default())
+}
+
+/// Tickets up to which each is written on its own in a sum of sizes.
+const MAX_SUMMANDS: usize = 10;
+/// Teams up to which a match is written like `3v3`.
+const MAX_SIDES: u32 = 4;
+
+/// Like `parties of 2+2+2 cannot make 3v3`.
+fn cannot_make(gap: &SizeGap) -> String {
+    let tickets: usize = gap.sizes.iter().map(|(_, count)| count).sum();
+    let all: Vec<String> = if tickets <= MAX_SUMMANDS {
+        let each =
+            gap.sizes.iter().rev().flat_map(|(size, count)| (0..*count).map(move |_| size.to_string()));
+        each.collect()
+    } else {
+        gap.sizes.iter().rev().map(|(size, count)| format!("{count}×{size}")).collect()
+    };
+    let sum = all.join("+");
+    let match_of = if (2..=MAX_SIDES).contains(&gap.teams) {
+        (0..gap.teams).map(|_| gap.team.to_string()).collect::<Vec<_>>().join("v")
+    } else if gap.teams == 1 {
+        format!("one team of {}", gap.team)
+    } else {
+        format!("{} teams of {}", gap.teams, gap.team)
+    };
+    format!("parties of {sum} cannot make {match_of}")
+}
+
+/// Which sizes cannot fill the teams, and what is missing, as a sentence.
+#[must_use]
+pub fn of_sizes(gap: &SizeGap) -> String {
+    let missing: Vec<String> = gap.missing.iter().map(|(size, count)| of_size(*size, *count)).collect();
+    let missing = if missing.is_empty() {
+        String::new()
+    } else {
+        format!("; {} more would fill the teams", missing.join(" and "))
+    };
+    format!("There are enough players, but {} without splitting a party{missing}.", cannot_make(gap))
+}
+
+fn of_size(size: u16, count: usize) -> String {
+    match (size, count) {
+        (1, 1) => "1 single player".to_string(),
+        (1, count) => format!("{count} single players"),
+        (size, 1) => format!("1 party of {size}"),
+        (size, count) => format!("{count} parties of {size}"),
+    }
+}
+
+/// Whom a rule keeps out, as a sentence; where it is for the type of a value only, with that.
+#[must_use]
+pub fn of_rule(kept: &KeptOut) -> String {
+    let tickets = |count: usize| if count == 1 { "1 ticket".to_string() } else { format!("{count} tickets") };
+    let by_type = kept.by_type.as_ref().map(|ByType { property, own, theirs, tickets: count }| {
+        let (own, theirs, property) = (shown(own), shown(theirs), shown(property));
+        format!(
+            "; {} of them only because of a JSON type: `{property}` is {own} in this ticket and {theirs} there",
+            *count
+        )
+    });
+    format!("The rule `{}` keeps {} out{}.", kept.rule, tickets(kept.tickets), by_type.unwrap_or_default())
+}
+
+/// Why a ticket failed, in a sentence.
+#[must_use]
+pub fn of_failure(failure: &Failure) -> String {
+    let Failure { cause, detail } = failure;
+    let reason = if detail.is_empty() { String::new() } else { format!(": {}", shown(detail)) };
+    format!("The ticket failed because {}{reason}.", cause.text())
+}
+
+/// A text of somebody else, with what could deceive its reader escaped.
+fn shown(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if is_deceptive(character) {
+            shown.extend(character.escape_unicode());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
 }
 
 fn widens(explanation: &Explanation, now: Timestamp) -> String {
@@ -95,6 +182,11 @@ mod tests {
             team_wanted: 2,
             kept_out: Vec::new(),
             held_by: None,
+            searching: false,
+            size_gap: None,
+            match_id: None,
+            requeues: 0,
+            failure: None,
             widens_at: None,
             expires_at: None,
             typical_wait: None,
@@ -112,7 +204,7 @@ mod tests {
         let found = Explanation {
             looked_at: 5,
             players_in_reach: 3,
-            kept_out: Vec::from([KeptOut { rule: Box::from("skill"), tickets: 3 }]),
+            kept_out: Vec::from([KeptOut { rule: Box::from("skill"), tickets: 3, by_type: None }]),
             widens_at: Some(NOW + Duration::from_millis(5_000)),
             typical_wait: Some((Duration::from_secs(12), Duration::from_secs(40))),
             ..waiting()
@@ -130,6 +222,45 @@ mod tests {
         let held = Explanation { held_by: Some(Box::from("level")), widens_at: Some(NOW), ..found };
         let said = summary(&held, NOW);
         assert!(said.contains("held back by the rule `level`") && !said.contains("demands less"), "{said}");
+    }
+
+    #[test]
+    fn sizes_types_and_failures_are_put_in_plain_words() {
+        let gap = SizeGap { teams: 2, team: 3, sizes: Vec::from([(2, 3)]), missing: Vec::from([(1, 2)]) };
+        let said = "There are enough players, but parties of 2+2+2 cannot make 3v3 without splitting a party; \
+            2 single players more would fill the teams.";
+        assert_eq!(of_sizes(&gap), said);
+        let found = Explanation {
+            looked_at: 2,
+            players_in_reach: 6,
+            players_wanted: Some(6),
+            size_gap: Some(gap),
+            ..waiting()
+        };
+        let said = "waiting for players: 3rd in queue 2v2, 6 of 6 players in reach, parties of 2+2+2 cannot make 3v3";
+        assert_eq!(summary(&found, NOW), said);
+        let searching = Explanation { searching: true, ..waiting() };
+        let said = "waiting for players: 3rd in queue 2v2; a match is still being searched for";
+        assert_eq!(summary(&searching, NOW), said);
+        let many = SizeGap { teams: 12, team: 5, sizes: Vec::from([(2, 1), (4, 30)]), missing: Vec::new() };
+        let said = "There are enough players, but parties of 30×4+1×2 cannot make 12 teams of 5 without splitting a party.";
+        assert_eq!(of_sizes(&many), said);
+        let by_type = ByType {
+            property: Box::from("level"),
+            own: Box::from("40"),
+            theirs: Box::from("\"40\u{202e}\""),
+            tickets: 1,
+        };
+        let kept = KeptOut { rule: Box::from("same level"), tickets: 2, by_type: Some(by_type) };
+        let said = "The rule `same level` keeps 2 tickets out; 1 of them only because of a JSON type: `level` is 40 in \
+            this ticket and \"40\\u{202e}\" there.";
+        assert_eq!(of_rule(&kept), said);
+        let cause = crate::matchmaking::model::FailCause::Refused;
+        let failure = Failure { cause, detail: "banned".into() };
+        assert_eq!(
+            of_failure(&failure),
+            "The ticket failed because a rule of the operator refused it: banned."
+        );
     }
 
     #[test]

@@ -220,6 +220,11 @@ fn a_match_whose_servers_were_lost_says_how_often() {
     assert!(told.summary.starts_with("the server that had the match is gone; waiting for a server"));
     told.says("Servers have taken it 1 of at most 3 times and were gone before it was ready.");
     assert_eq!(told.data.fleets[0].last_error.as_deref(), Some("exit status 1"));
+    let losses = table.broker.losses(&id).unwrap();
+    let said = "Servers have taken the match 1 of at most 3 times and were gone before it was ready.";
+    assert_eq!(words::of_losses(&losses), said);
+    let other = table.submit("other", spec(&["q"]));
+    assert_eq!(table.broker.losses(&other), None, "no server had it");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::{
     candidate,
 };
 use crate::matchmaking::BrokenRule;
-use crate::matchmaking::packing::Mix;
+use crate::matchmaking::mixes::Mix;
 use crate::matchmaking::pools::Waiting;
 use crate::matchmaking::sizes::{Counts, Filling};
 

@@ -76,7 +76,7 @@ const PAIR_COST: u64 = 200;
 /// What it costs to remember what an expression said, likewise.
 const KNOWN_COST: u64 = 8;
 /// Nanoseconds of evaluating an expression in the time of a comparison of two numbers.
-const EVALUATION_PER_COMPARISON: u64 = 8;
+pub(super) const EVALUATION_PER_COMPARISON: u64 = 8;
 
 /// A match that can be formed.
 pub(crate) struct Found {

@@ -1,8 +1,9 @@
-use sortie_domain::matchmaking::settings::Queue;
-use sortie_domain::matchmaking::{Explanation, KeptOut};
+use sortie_domain::matchmaking::model::{FailCause, TicketState};
+use sortie_domain::matchmaking::settings::{About, HookPoint, Need, OnFailure, Queue, Rule, RuleKind};
+use sortie_domain::matchmaking::{ByType, Command, Explanation, KeptOut, TicketVerdict};
 
 use super::rules::{equal, skill};
-use super::table::{Table, rated, secs, spec, ticket_id, with_properties};
+use super::table::{Table, hook_id, outside, rated, secs, spec, ticket_id, with_properties};
 
 fn explain(table: &Table, id: &str) -> Explanation {
     table.maker.explain(&ticket_id(id), table.time()).unwrap()
@@ -33,7 +34,7 @@ fn an_explanation_says_who_is_in_reach_and_what_keeps_the_others_out() {
     assert_eq!(found.in_reach, 2);
     assert_eq!(found.named, [ticket_id("first"), ticket_id("near")]);
     assert_eq!((found.players_in_reach, found.players_wanted, found.team_wanted), (3, Some(4), 2));
-    let kept = |rule: &str, tickets| KeptOut { rule: rule.into(), tickets };
+    let kept = |rule: &str, tickets| KeptOut { rule: rule.into(), tickets, by_type: None };
     assert_eq!(found.kept_out, [kept("map", 1), kept("skill", 1)]);
     let from = table.find("me").started_at;
     assert_eq!(found.widens_at, Some(from + secs(10)));
@@ -69,4 +70,121 @@ fn waits_of_others_tell_what_to_expect() {
     assert_eq!(explain(&table, "a").ahead, None, "it does not wait any more");
     assert_eq!(explain(&table, "a").expected_wait, None);
     assert_eq!(table.maker.explain(&ticket_id("nobody"), table.time()), None);
+}
+
+#[test]
+fn sizes_that_cannot_fill_the_teams_are_named_with_what_is_missing() {
+    let mut table = Table::with(Queue { players_per_team: 3, min_players_per_team: 3, ..Queue::default() });
+    table.start("ab", spec(&["a", "b"]));
+    table.start("cd", spec(&["c", "d"]));
+    table.tick();
+    assert_eq!(explain(&table, "ab").size_gap, None, "four players are too few, whatever their parties");
+    table.start("ef", spec(&["e", "f"]));
+    table.tick();
+    let found = explain(&table, "ab");
+    let gap = found.size_gap.unwrap();
+    assert_eq!((gap.teams, gap.team, found.players_in_reach), (2, 3, 6));
+    assert_eq!((gap.sizes, gap.missing), (vec![(2, 3)], vec![(1, 2)]));
+}
+
+#[test]
+fn values_that_differ_only_by_their_type_are_told() {
+    let required = Rule::new(
+        "same mode",
+        RuleKind::Expression {
+            expression: "ticket.properties.mode == candidate.properties.mode".into(),
+            about: About::Pair,
+            need: Need::Required,
+        },
+    );
+    let mut table = Table::with(Queue { rules: vec![equal("level"), required], ..Queue::default() });
+    let with = |json: &str, who: &str| with_properties(json, spec(&[who]));
+    table.start("text", with(r#"{"level":"40","mode":1}"#, "a"));
+    table.start("other", with(r#"{"level":41,"mode":1}"#, "b"));
+    table.start("mode", with(r#"{"level":40,"mode":"1"}"#, "c"));
+    table.start("me", with(r#"{"level":40,"mode":1}"#, "me"));
+    table.tick();
+    let by_type = |property: &str, own: &str, theirs: &str| {
+        let [property, own, theirs] = [property, own, theirs].map(Into::into);
+        Some(ByType { property, own, theirs, tickets: 1 })
+    };
+    let level = KeptOut { rule: "level".into(), tickets: 2, by_type: by_type("level", "40", r#""40""#) };
+    let mode = KeptOut { rule: "same mode".into(), tickets: 1, by_type: by_type("mode", "1", r#""1""#) };
+    assert_eq!(explain(&table, "me").kept_out, [level, mode]);
+}
+
+#[test]
+fn a_ticket_that_failed_says_why_and_one_in_a_match_says_in_which() {
+    let hooks = vec![outside("bouncer", HookPoint::ValidateTicket, OnFailure::Refuse)];
+    let mut table =
+        Table::with(Queue { players_per_team: 1, min_players_per_team: 1, hooks, ..Queue::default() });
+    let verdict = |id: &str, outcome| Command::TicketValidated {
+        ticket: ticket_id(id),
+        hook: hook_id("bouncer"),
+        outcome,
+    };
+    table.solo("bad");
+    table.done(verdict("bad", TicketVerdict::Refuse { reason: "banned".to_owned() }));
+    let failure = explain(&table, "bad").failure.unwrap();
+    assert_eq!((failure.cause, &*failure.detail), (FailCause::Refused, "banned"));
+    for id in ["a", "b"] {
+        table.solo(id);
+        table.done(verdict(id, TicketVerdict::ACCEPT));
+    }
+    table.tick();
+    let TicketState::FindingServer { match_id, .. } = &table.find("a").state else { panic!() };
+    let found = explain(&table, "a");
+    assert_eq!((found.match_id.as_ref(), found.failure), (Some(match_id), None));
+}
+
+/// Even teams of twelve with these ratings need a long search: nobody may say meanwhile that nobody fits.
+#[test]
+fn a_search_that_goes_on_is_told() {
+    let mut table = Table::with(Queue::default());
+    table.solo("alone");
+    table.tick();
+    assert!(!explain(&table, "alone").searching, "everything in reach was tried");
+    let rules =
+        vec![Rule::new("balance", RuleKind::Balance { property: "mmr".into(), most: 0.0, missing: 0.0 })];
+    let mut table =
+        Table::with(Queue { players_per_team: 5, min_players_per_team: 5, rules, ..Queue::default() });
+    for at in 0..200_u32 {
+        let name = format!("p{at}");
+        table.start(&name, rated(f64::from(at * at) * 1.37 + 1.0 / f64::from(at + 3), spec(&[&name])));
+    }
+    table.tick();
+    assert!(table.maker.unfinished_searches() > 0);
+    let waiting = (0..200).map(|at| format!("p{at}"));
+    let searching = waiting.filter(|id| explain(&table, id).searching).count();
+    assert_eq!(searching, table.maker.unfinished_searches());
+}
+
+#[test]
+fn what_an_explanation_evaluates_is_bounded() {
+    let costly = Rule::new(
+        "costly",
+        RuleKind::Expression {
+            expression: "length(ticket.properties.list[?contains(@, 'x')]) == length(candidate.properties.list[?contains(@, 'y')])".into(),
+            about: About::Pair,
+            need: Need::Required,
+        },
+    );
+    let mut table = Table::with(Queue {
+        players_per_team: 100,
+        min_players_per_team: 100,
+        rules: vec![costly],
+        ..Queue::default()
+    });
+    let list = properties_with_list(1_000);
+    for at in 0..150 {
+        let name = format!("p{at}");
+        table.start(&name, with_properties(&list, spec(&[&name])));
+    }
+    let found = explain(&table, "p0");
+    assert!(found.looked_at > 0 && found.looked_at < 100, "{}", found.looked_at);
+    assert_eq!(found.looked_at + found.not_looked_at, 149);
+}
+
+fn properties_with_list(items: usize) -> String {
+    format!(r#"{{"list":[{}]}}"#, vec![r#""abc""#; items].join(","))
 }

@@ -188,7 +188,10 @@ fn a_queue_that_is_taken_away_keeps_its_tickets_and_takes_no_new_ones() {
     let queues = settings([("other", Queue::default())]);
     table.done(Command::Configure { settings: queues });
     let text = table.refused("queue_not_found", Command::Start { id: None, spec: spec(&["cat"]) });
-    assert!(text.contains("no queue q"), "{text}");
+    assert_eq!(text, "no queue q is configured");
+    let near = TicketSpec { queue: queue_id("Othr"), ..spec(&["cat"]) };
+    let text = table.refused("queue_not_found", Command::Start { id: None, spec: near });
+    assert_eq!(text, "no queue Othr is configured; did you mean other?");
     table.tick();
     assert_eq!(table.formed().len(), 1);
     let id = table.match_of("ann");
