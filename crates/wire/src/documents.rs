@@ -51,8 +51,9 @@ pub fn connection(connection: &Connection) -> Value {
 /// A ticket as it was asked for.
 #[must_use]
 pub fn ticket_spec(id: &TicketId, spec: &TicketSpec) -> Value {
-    let TicketSpec { queue, parties, leader, properties: own, latencies: of_all, idempotency_key } = spec;
-    json!({
+    let TicketSpec { queue, parties, leader, properties: own, latencies: of_all, idempotency_key, ttl } =
+        spec;
+    let mut document = json!({
         "ticket_id": id.as_str(),
         "queue": queue.as_str(),
         "parties": parties.iter().map(party).collect::<Value>(),
@@ -60,7 +61,11 @@ pub fn ticket_spec(id: &TicketId, spec: &TicketSpec) -> Value {
         "properties": properties(own),
         "latencies": latencies(of_all),
         "idempotency_key": idempotency_key.as_ref().map(IdempotencyKey::as_str),
-    })
+    });
+    if let Some(ttl) = ttl {
+        document["ttl"] = ttl.as_secs().into();
+    }
+    document
 }
 
 fn party(party: &Party) -> Value {

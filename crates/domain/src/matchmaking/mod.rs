@@ -39,6 +39,7 @@ pub mod explain;
 pub mod forming;
 mod hooks;
 mod json;
+mod keepalive;
 mod kept;
 pub mod match_lifecycle;
 pub mod model;
@@ -61,6 +62,7 @@ pub mod words;
 pub use command::{Command, FormedMatch, MatchVerdict, Refusal, Reply, TicketVerdict};
 pub use event::{Effect, Event, Notice};
 pub use explain::{ExpectedWait, Explanation, KeptOut};
+pub use keepalive::{MAX_TTL, MIN_TTL};
 pub use kept::OVER_KEPT;
 pub use rated::Rated;
 pub use rules::number_of;
@@ -169,6 +171,10 @@ pub enum BrokenRule {
     PairsAreDear,
     /// Those whose distance has relaxed are not found far from their own number.
     FewCells,
+    /// Tickets that nobody renews live on.
+    ForgetKeepAlive,
+    /// While the process was away, clients should have renewed their tickets.
+    ForgetRestart,
 }
 
 impl BrokenRule {
@@ -207,6 +213,8 @@ impl BrokenRule {
         Self::OutlierKeepsAll,
         Self::PairsAreDear,
         Self::FewCells,
+        Self::ForgetKeepAlive,
+        Self::ForgetRestart,
     ];
 }
 
@@ -220,6 +228,8 @@ fn is_broken(broken: Option<BrokenRule>, rule: BrokenRule) -> bool {
 struct Beside {
     /// Whether what is here has been made from the state since the machine was restored.
     awake: bool,
+    /// When that was done: clients could renew their tickets from then on.
+    awake_since: Timestamp,
     pools: Pools,
     due: Due,
     /// Offers of free seats as these rules see them.
@@ -299,9 +309,10 @@ impl Matchmaker {
     }
 
     /// Begins to make what is beside the state, where that was not done since the last restart.
-    fn wake(&mut self) {
+    fn wake(&mut self, now: Timestamp) {
         if !self.beside.awake {
             self.beside.awake = true;
+            self.beside.awake_since = now;
             self.take_over_rules();
         }
     }
@@ -352,7 +363,7 @@ struct Turn<'a> {
 
 impl<'a> Turn<'a> {
     fn new(maker: &'a mut Matchmaker, at: Moment, step: &'a mut Step<Matchmaker>) -> Self {
-        maker.wake();
+        maker.wake(at.now);
         Self { maker, step, now: at.now, draw: Draw::new(at), work: 0 }
     }
 
@@ -451,6 +462,7 @@ impl<'a> Turn<'a> {
             Command::Reconfigure { settings } => self.reconfigure(settings),
             Command::Start { id, spec } => self.start(id, spec),
             Command::Cancel { id } => self.cancel(&id),
+            Command::Renew { id } => self.renew(&id),
             Command::Accept { match_id, player } => self.accept(&match_id, player),
             Command::Decline { match_id, player } => self.decline(&match_id, &player),
             Command::TicketValidated { ticket, hook, outcome } => {

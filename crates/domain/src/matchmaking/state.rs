@@ -6,6 +6,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use imbl::{OrdMap, OrdSet};
 
@@ -81,6 +82,8 @@ pub(crate) struct Indexes {
     /// How many tickets that are not over each queue has.
     pub(crate) live: BTreeMap<QueueId, usize>,
     pub(crate) deadlines: BTreeSet<(Timestamp, Owner)>,
+    /// By `ttl`: when tickets that are not over were renewed last, and their places.
+    pub(super) kept_alive: BTreeMap<Duration, BTreeSet<(Timestamp, u64)>>,
     /// Offers with free seats, oldest first.
     pub(crate) open_offers: BTreeMap<QueueId, BTreeSet<(u64, MatchId)>>,
     /// Places of tickets that are over: when, and by which event.
@@ -237,6 +240,7 @@ impl State {
             Event::TicketStarted { .. }
             | Event::TicketChecked { .. }
             | Event::TicketCancelled { .. }
+            | Event::TicketRenewed { .. }
             | Event::TicketFailed { .. }
             | Event::TicketTimedOut { .. } => self.apply_ticket(record),
             Event::MatchProposed { .. }
@@ -293,6 +297,7 @@ impl State {
                 place: *seq,
                 started_at: *at,
                 waits_since: *at,
+                renewed_at: spec.ttl.map(|_| *at),
                 changed_seq: *seq,
                 requeues: 0,
                 state: state_after(check.as_ref()),
@@ -308,6 +313,7 @@ impl State {
             Event::TicketCancelled { ticket, cause } => {
                 self.end(&ticket.ticket, *seq, *at, TicketEnd::Cancelled(*cause));
             }
+            Event::TicketRenewed { id } => self.renew(id, *at),
             Event::TicketFailed { ticket, cause, detail } => {
                 let end = TicketEnd::Failed { cause: *cause, detail: Arc::clone(detail) };
                 self.end(&ticket.ticket, *seq, *at, end);
@@ -334,11 +340,14 @@ impl State {
                 let (teams, spec) = (Arc::clone(teams), Arc::clone(spec));
                 self.enter_formation(Formation { id, queue, teams, region, spec, stage });
             }
-            Event::MatchAccepted { id, player } => self.update_formation(id, |formation| {
-                if let Stage::Accepting { accepted, .. } = &mut formation.stage {
-                    accepted.insert(player.clone());
-                }
-            }),
+            Event::MatchAccepted { id, player } => {
+                self.renew_of(player, *at);
+                self.update_formation(id, |formation| {
+                    if let Stage::Accepting { accepted, .. } = &mut formation.stage {
+                        accepted.insert(player.clone());
+                    }
+                });
+            }
             Event::MatchChecked { id, spec, check } => self.update_formation(id, |formation| {
                 formation.spec = Arc::clone(spec);
                 formation.stage = Stage::Checking(check.clone());
@@ -464,6 +473,7 @@ fn find_server(ticket: &mut Ticket, id: &MatchId, at: Timestamp) {
 
 impl Indexes {
     fn enter(&mut self, ticket: &Ticket) {
+        self.enter_kept_alive(ticket);
         *self.live.entry(ticket.queue.clone()).or_default() += 1;
         match &ticket.state {
             TicketState::Waiting => {
@@ -480,6 +490,7 @@ impl Indexes {
     }
 
     fn leave(&mut self, ticket: &Ticket) {
+        self.leave_kept_alive(ticket);
         match &ticket.state {
             TicketState::Waiting => {
                 if let Some(line) = self.lines.get_mut(&ticket.queue)

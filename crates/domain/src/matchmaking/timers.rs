@@ -15,7 +15,7 @@ impl Matchmaker {
             let (since, _) = line.by_since.first()?;
             Some(*since + self.state.queue(id)?.ticket_expiration)
         });
-        own.into_iter().chain(waiting).chain(self.forms_at()).min()
+        own.into_iter().chain(waiting).chain(self.forms_at()).chain(self.abandons_at()).min()
     }
 }
 
@@ -31,6 +31,11 @@ impl Turn<'_> {
         while self.has_room(WORK_PER_TICK) {
             let Some(id) = self.oldest_expired() else { break };
             self.expire(&id);
+        }
+        while self.has_room(WORK_PER_TICK) {
+            let Some(id) = self.abandoned() else { break };
+            self.work += 1_000;
+            self.abandon(&id);
         }
     }
 

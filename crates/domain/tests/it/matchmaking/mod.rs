@@ -9,6 +9,7 @@ mod fairness;
 mod genres;
 mod hooks;
 mod hostile;
+mod keepalive;
 mod limits;
 mod matches;
 mod placement;
