@@ -84,6 +84,7 @@ pub(crate) const RULES: &[Rule] = &[
     http(CLIENT, &["GET /v1/matches/{id}/explain"]),
     http(CLIENT, &["POST /v1/matches/{id}/seats"]),
     http(CLIENT_OR_PLAYER, &["POST /v1/tickets", "GET /v1/tickets", "GET /v1/tickets/{id}", "DELETE /v1/tickets/{id}"]),
+    http(CLIENT_OR_PLAYER, &["POST /v1/tickets/{id}/renew"]),
     http(CLIENT_OR_PLAYER, &["POST /v1/tickets/{id}/accept", "POST /v1/tickets/{id}/decline", "GET /v1/tickets/{id}/explain"]),
     http(CLIENT_OR_PLAYER, &["GET /v1/queues"]),
     http(GAME_SERVER, &["POST /v1/seats/{id}/claim", "PUT /v1/matches/{id}/free-seats"]),

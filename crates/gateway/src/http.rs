@@ -99,7 +99,7 @@ pub(crate) struct Asked {
     pub(crate) queue: Option<String>,
     /// What rules and servers look at, for a queue: a JSON object. `game` and `version` are put in.
     pub(crate) properties: Option<Value>,
-    /// Round trips to regions, for a queue: milliseconds by name, like `{"eu": 30}`.
+    /// Round trips to regions, for a queue: milliseconds by name, like `{"eu": 30}`; a fraction is rounded up.
     pub(crate) latencies: Option<Value>,
 }
 

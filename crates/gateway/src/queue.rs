@@ -12,7 +12,9 @@ use sortie_domain::broker::model::{Match, MatchState, Properties, Seat, SeatStat
 use sortie_domain::broker::{self, Broker};
 use sortie_domain::ids::{Draw, FleetId, MatchId, PlayerId, QueueId, RegionId, TicketId};
 use sortie_domain::machine::Moment;
-use sortie_domain::matchmaking::model::{Party, Player, Ticket, TicketEnd, TicketSpec, TicketState};
+use sortie_domain::matchmaking::model::{
+    Party, Player, Ticket, TicketEnd, TicketSpec, TicketState, whole_millis,
+};
 use sortie_domain::matchmaking::settings::{Hook, Settings};
 use sortie_domain::matchmaking::words::summary;
 use sortie_domain::matchmaking::{Command, Matchmaker, Refusal};
@@ -103,6 +105,7 @@ impl Entry {
             properties: self.properties.clone(),
             latencies: self.latencies.clone(),
             idempotency_key: key(id),
+            ttl: None,
         }
     }
 }
@@ -117,7 +120,7 @@ fn latencies(told: &Value) -> Result<BTreeMap<RegionId, u32>, JoinError> {
     };
     let read = |(region, latency): (&String, &Value)| {
         let region = RegionId::new(region).ok()?;
-        Some((region, u32::try_from(latency.as_u64()?).ok()?))
+        Some((region, whole_millis(latency.as_f64()?)?))
     };
     regions.iter().map(|region| read(region).ok_or_else(wrong)).collect()
 }

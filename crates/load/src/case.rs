@@ -190,6 +190,7 @@ impl Case {
                 BTreeMap::new()
             },
             idempotency_key: None,
+            ttl: None,
         })
     }
 

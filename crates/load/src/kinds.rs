@@ -127,6 +127,7 @@ impl Kind {
             properties: Properties::parse(&format!(r#"{{"code":"code {n}."}}"#)).unwrap_or_default(),
             latencies: std::collections::BTreeMap::new(),
             idempotency_key: None,
+            ttl: None,
         })
     }
 }

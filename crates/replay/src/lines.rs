@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use sortie_domain::broker::model::Properties;
 use sortie_domain::ids::{BadId, PlayerId, QueueId, RegionId, TicketId};
-use sortie_domain::matchmaking::model::{Party, Player, TicketSpec};
+use sortie_domain::matchmaking::model::{MAX_LATENCY, Party, Player, TicketSpec, whole_millis};
 use sortie_domain::time::Timestamp;
 use sortie_wire::documents;
 
@@ -98,7 +98,10 @@ struct Ticket {
     #[serde(default)]
     properties: Option<Map<String, Value>>,
     #[serde(default)]
-    latencies: BTreeMap<String, u32>,
+    latencies: BTreeMap<String, f64>,
+    /// Means nothing here: `left_at` says when its players left.
+    #[serde(default, rename = "ttl")]
+    _ttl: Option<u64>,
     /// Means nothing here: each line is a ticket.
     #[serde(default, rename = "idempotency_key")]
     _idempotency_key: Option<String>,
@@ -119,7 +122,7 @@ struct PlayerLine {
     #[serde(default)]
     ratings: BTreeMap<String, f64>,
     #[serde(default)]
-    latencies: BTreeMap<String, u32>,
+    latencies: BTreeMap<String, f64>,
     #[serde(default)]
     blocked: Vec<String>,
     #[serde(default)]
@@ -138,6 +141,7 @@ impl Line {
             properties: properties(ticket.properties)?,
             latencies: latencies(ticket.latencies)?,
             idempotency_key: None,
+            ttl: None,
         };
         let at = time("at", &self.at)?;
         let left_at = self.left_at.map(|at| time("left_at", &at)).transpose()?;
@@ -182,10 +186,11 @@ fn properties(given: Option<Map<String, Value>>) -> Result<Properties, String> {
     Properties::parse(&text.unwrap_or_default()).map_err(|problem| format!("properties: {problem}"))
 }
 
-fn latencies(given: BTreeMap<String, u32>) -> Result<BTreeMap<RegionId, u32>, String> {
-    let read = |(region, latency): (String, u32)| {
+fn latencies(given: BTreeMap<String, f64>) -> Result<BTreeMap<RegionId, u32>, String> {
+    let read = |(region, measured): (String, f64)| {
         let region = RegionId::new(&region).map_err(|bad| of("latencies", &bad))?;
-        Ok((region, latency))
+        let too_far = || format!("latencies: must be milliseconds from 0 to {MAX_LATENCY}");
+        Ok((region, whole_millis(measured).ok_or_else(too_far)?))
     };
     given.into_iter().map(read).collect()
 }
@@ -229,6 +234,18 @@ mod tests {
     }
 
     #[test]
+    fn fractions_of_latencies_are_rounded_up() {
+        let text = line(FULL)
+            .replace(r#"{"eu": 20}"#, r#"{"eu": 20.4}"#)
+            .replace(r#"{"us": 90}"#, r#"{"us": 90.0}"#);
+        let read = read(text.as_bytes()).unwrap();
+        let spec = &read.first().unwrap().spec;
+        let of_player = &spec.players().next().unwrap().latencies;
+        let millis = |latencies: &BTreeMap<RegionId, u32>| latencies.values().copied().collect::<Vec<_>>();
+        assert_eq!((millis(&spec.latencies), millis(of_player)), (vec![21], vec![90]));
+    }
+
+    #[test]
     fn what_is_wrong_is_told_with_its_line() {
         let long = format!("\"{}\"", "x".repeat(MAX_LINE_BYTES));
         for (text, says) in [
@@ -236,6 +253,11 @@ mod tests {
             ("[", "EOF"),
             (&line(FULL).replace("12:00:01.5Z", "noon"), "at: must be a time"),
             (&line(FULL).replace("12:00:09Z", "12:00:01.4Z"), "left_at: must not be before"),
+            (&line(FULL).replace(r#"{"eu": 20}"#, r#"{"eu": -0.5}"#), "latencies: must be milliseconds"),
+            (
+                &line(FULL).replace(r#"{"us": 90}"#, r#"{"us": 4294967295.5}"#),
+                "latencies: must be milliseconds",
+            ),
             (&line(FULL).replace("ranked", "a b\u{e9}"), "queue: "),
             (&line(FULL).replace("\"leader\"", "\"chief\""), "unknown field `chief`"),
             (&long, "is longer than"),

@@ -77,7 +77,9 @@ impl Recorder {
                 Arc::make_mut(&mut spec).queue = queue.clone();
                 self.arrived(id, at, &spec);
             }
-            Event::TicketCancelled { ticket, cause: CancelCause::Requested } => self.left(&ticket.ticket, at),
+            Event::TicketCancelled { ticket, cause: CancelCause::Requested | CancelCause::Abandoned } => {
+                self.left(&ticket.ticket, at);
+            }
             Event::TicketFailed { ticket, cause: FailCause::Refused, .. }
                 if self.checking.remove(&ticket.ticket).is_some() =>
             {

@@ -176,6 +176,8 @@ impl<'a> Run<'a> {
         let mut spec = TicketSpec::clone(&arrival.spec);
         // Each is a ticket of its own here.
         spec.idempotency_key = None;
+        // Nobody renews it here: when its players left is known.
+        spec.ttl = None;
         let asked = &arrival.spec.queue;
         // Before the call, because a match may be formed by it.
         let live = Live { at: arrival.at, spec: &arrival.spec, queue: asked.clone() };

@@ -413,6 +413,8 @@ pub(crate) enum TicketAction {
     Show(TicketId),
     /// Say why a ticket still waits
     Explain(TicketId),
+    /// Say that the client of a ticket with a `--ttl` is still there
+    Renew(TicketId),
     /// Call a ticket off
     Cancel(TicketId),
     /// Agree to the match that a ticket is in
@@ -440,6 +442,9 @@ pub(crate) struct TicketStart {
     /// The same ticket under the same key is started once
     #[arg(long)]
     pub(crate) idempotency_key: Option<String>,
+    /// Seconds after which the ticket is cancelled unless it is renewed
+    #[arg(long)]
+    pub(crate) ttl: Option<u64>,
 }
 
 #[derive(Args, Debug)]

@@ -97,6 +97,8 @@ pub struct TicketDocument<'a> {
     properties: Exact<'a>,
     latencies: BTreeMap<&'a str, u32>,
     idempotency_key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ttl: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -118,7 +120,7 @@ impl<'a> TicketDocument<'a> {
     /// Of this ticket.
     #[must_use]
     pub fn new(id: &'a TicketId, spec: &'a TicketSpec) -> Self {
-        let TicketSpec { queue, parties, leader, properties, latencies: of_all, idempotency_key } = spec;
+        let TicketSpec { queue, parties, leader, properties, latencies: of_all, idempotency_key, ttl } = spec;
         let party = |party: &'a Party| PartyDocument {
             id: party.id.as_deref(),
             players: party.players.iter().map(PlayerDocument::new).collect(),
@@ -131,6 +133,7 @@ impl<'a> TicketDocument<'a> {
             properties: Exact(properties),
             latencies: latencies(of_all),
             idempotency_key: idempotency_key.as_ref().map(IdempotencyKey::as_str),
+            ttl: ttl.map(|ttl| ttl.as_secs()),
         }
     }
 }

@@ -135,6 +135,12 @@ fn tickets(schemas: &mut Schemas) -> Vec<Operation> {
             200,
             "The ticket, which is over",
         ),
+        new("POST /v1/tickets/{id}/renew", "renewTicket", "Say that a ticket's client is still there")
+            .text(
+                "A ticket that was started with `ttl` lives so many seconds from now on. To renew one without `ttl` \
+                 does no harm; one that is over is refused with 410.",
+            )
+            .answer::<TicketView>(schemas, 200, "The ticket"),
         new("POST /v1/tickets/{id}/accept", "acceptMatch", "Agree to the match that a ticket is in")
             .body::<Vote>(schemas, false, &vote)
             .answer::<TicketView>(schemas, 200, "The ticket"),

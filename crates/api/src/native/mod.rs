@@ -48,6 +48,7 @@ pub(crate) fn routes() -> Routes {
         .get("/v1/tickets", tickets::list)
         .get("/v1/tickets/{id}", tickets::show)
         .delete("/v1/tickets/{id}", tickets::cancel)
+        .post("/v1/tickets/{id}/renew", tickets::renew)
         .post("/v1/tickets/{id}/accept", tickets::accept)
         .post("/v1/tickets/{id}/decline", tickets::decline)
         .get("/v1/tickets/{id}/explain", ticket_explain::explain)

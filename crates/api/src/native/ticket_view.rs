@@ -82,6 +82,13 @@ pub(super) struct TicketView {
     /// From when its wait counts: time in matches that came to nothing does not.
     #[schemars(extend("format" = "date-time"))]
     waits_since: String,
+    /// Seconds after which it is cancelled unless it is renewed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ttl: Option<u64>,
+    /// When it is cancelled unless it is renewed before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
+    renew_by: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     over_at: Option<String>,
@@ -165,6 +172,8 @@ pub(super) fn view(maker: &Matchmaker, seen: &Seen<'_>) -> Result<TicketView, Ap
         requeues: ticket.requeues,
         started_at: rfc3339(ticket.started_at),
         waits_since: rfc3339(ticket.waits_since),
+        ttl: spec.ttl.map(|ttl| ttl.as_secs()),
+        renew_by: maker.renew_by(ticket).map(rfc3339),
         over_at: over_at.map(rfc3339),
     })
 }

@@ -4,6 +4,7 @@
 //! is meant.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::rejection::PathRejection;
@@ -15,8 +16,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use sortie_domain::ids::{IdempotencyKey, MatchId, PlayerId, QueueId, RegionId, TicketId};
-use sortie_domain::matchmaking::model::{MAX_TICKET_PLAYERS, Party, Player, TicketSpec, TicketState};
-use sortie_domain::matchmaking::{Command, Refusal, Reply};
+use sortie_domain::matchmaking::model::{
+    MAX_LATENCY, MAX_TICKET_PLAYERS, Party, Player, TicketSpec, TicketState, whole_millis,
+};
+use sortie_domain::matchmaking::{Command, MAX_TTL, MIN_TTL, Refusal, Reply};
 use sortie_serving::{empty_is_object, read_body};
 
 use super::listing::{MAX_PAGE, PAGE};
@@ -49,11 +52,14 @@ pub(super) struct Order {
     /// What rules and servers look at.
     #[schemars(with = "Option<BTreeMap<String, Value>>")]
     properties: Option<Box<RawValue>>,
-    /// Round trip to regions of players who name none themselves, in milliseconds.
+    /// Round trip to regions of players who name none themselves, in milliseconds; a fraction is rounded up.
     #[serde(default)]
-    latencies: BTreeMap<String, u32>,
-    /// The same order under the same key is one ticket.
+    latencies: BTreeMap<String, f64>,
+    /// The same order under the same key is one ticket; to repeat it renews the ticket.
     idempotency_key: Option<String>,
+    /// Seconds after which the ticket is cancelled unless it is renewed; without it nobody has to renew it.
+    #[schemars(range(min = MIN_TTL.as_secs(), max = MAX_TTL.as_secs()))]
+    ttl: Option<u64>,
 }
 
 /// Players who came together.
@@ -72,9 +78,9 @@ struct PlayerOrder {
     /// Numbers that rules compare, by name. Not taken from players unless the configuration says so.
     #[serde(default)]
     ratings: BTreeMap<Box<str>, f64>,
-    /// Round trip to regions, in milliseconds.
+    /// Round trip to regions, in milliseconds; a fraction is rounded up.
     #[serde(default)]
-    latencies: BTreeMap<String, u32>,
+    latencies: BTreeMap<String, f64>,
     /// Players whom this one will not play with.
     #[serde(default)]
     blocked: Vec<String>,
@@ -107,6 +113,7 @@ impl Order {
             properties: of_ticket.unwrap_or_default(),
             latencies: latencies("latencies", self.latencies)?,
             idempotency_key: key.map_err(|problem| ApiError::field("idempotency_key", problem))?,
+            ttl: self.ttl.map(Duration::from_secs),
         })
     }
 }
@@ -141,11 +148,13 @@ fn player(field: &str, order: PlayerOrder) -> Result<Player, ApiError> {
     })
 }
 
-fn latencies(field: &str, given: BTreeMap<String, u32>) -> Result<BTreeMap<RegionId, u32>, ApiError> {
-    let regions = given.into_iter().map(|(region, latency)| Ok((RegionId::new(&region)?, latency)));
-    regions.collect::<Result<_, _>>().map_err(|problem: sortie_domain::ids::BadId| {
-        ApiError::field(field, format!("the name of a region {problem}"))
-    })
+fn latencies(field: &str, given: BTreeMap<String, f64>) -> Result<BTreeMap<RegionId, u32>, ApiError> {
+    let regions = given.into_iter().map(|(region, measured)| {
+        let named = |problem| ApiError::field(field, format!("the name of a region {problem}"));
+        let too_far = || ApiError::field(field, format!("must be milliseconds from 0 to {MAX_LATENCY}"));
+        Ok((RegionId::new(&region).map_err(named)?, whole_millis(measured).ok_or_else(too_far)?))
+    });
+    regions.collect()
 }
 
 /// Where a ticket is to be found.
@@ -252,18 +261,30 @@ pub(super) async fn show(State(api): State<Api>, Extension(caller): Extension<Ca
 
 /// `DELETE /v1/tickets/{id}`
 pub(super) async fn cancel(State(api): State<Api>, Extension(caller): Extension<Caller>, id: Id) -> Response {
-    let cancel = async {
-        let (id, sight) = (ticket_id(id)?, Sight::of(&caller)?);
-        visible(&api, &sight, id.clone()).await?;
-        match api.call_maker(Command::Cancel { id: id.clone() }).await? {
-            Reply::Ticket(ticket) => {
-                let shown = api.query_maker(move |maker| Some(view(maker, &sight.ticket(&ticket)?)));
-                Ok((StatusCode::OK, shown.await?.ok_or(Refusal::TicketNotFound(id))??))
-            }
-            other => Err(unexpected(&other)),
+    answer(change(&api, &caller, id, |id| Command::Cancel { id }).await)
+}
+
+/// `POST /v1/tickets/{id}/renew`
+pub(super) async fn renew(State(api): State<Api>, Extension(caller): Extension<Caller>, id: Id) -> Response {
+    answer(change(&api, &caller, id, |id| Command::Renew { id }).await)
+}
+
+/// Gives a command about a ticket that is there for the caller, and shows the ticket as it is then.
+async fn change(
+    api: &Api,
+    caller: &Caller,
+    id: Id,
+    command: fn(TicketId) -> Command,
+) -> Result<(StatusCode, TicketView), ApiError> {
+    let (id, sight) = (ticket_id(id)?, Sight::of(caller)?);
+    visible(api, &sight, id.clone()).await?;
+    match api.call_maker(command(id.clone())).await? {
+        Reply::Ticket(ticket) => {
+            let shown = api.query_maker(move |maker| Some(view(maker, &sight.ticket(&ticket)?)));
+            Ok((StatusCode::OK, shown.await?.ok_or(Refusal::TicketNotFound(id))??))
         }
-    };
-    answer(cancel.await)
+        other => Err(unexpected(&other)),
+    }
 }
 
 /// The ticket, as far as it is there for the caller.

@@ -122,6 +122,7 @@ pub(crate) const TABLE: &[(&str, &[&str])] = &[
     ("GET /v1/tickets/{id}", CLIENT_OR_PLAYER),
     ("DELETE /v1/tickets/{id}", CLIENT_OR_PLAYER),
     ("POST /v1/tickets/{id}/accept", CLIENT_OR_PLAYER),
+    ("POST /v1/tickets/{id}/renew", CLIENT_OR_PLAYER),
     ("POST /v1/tickets/{id}/decline", CLIENT_OR_PLAYER),
     ("GET /v1/tickets/{id}/explain", CLIENT_OR_PLAYER),
     ("GET /v1/queues", CLIENT_OR_PLAYER),

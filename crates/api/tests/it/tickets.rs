@@ -290,6 +290,14 @@ async fn a_native_ticket_is_shown_as_it_stands() {
         (json!({"queue": "", "players": [{"id": "p"}]}), "queue"),
         (json!({"queue": "crowd", "players": [{"id": ""}]}), "players[0].id"),
         (json!({"queue": "crowd", "players": [{"id": "p", "latencies": {"": 1}}]}), "players[0].latencies"),
+        (
+            json!({"queue": "crowd", "players": [{"id": "p", "latencies": {"eu": -0.5}}]}),
+            "players[0].latencies",
+        ),
+        (
+            json!({"queue": "crowd", "players": [{"id": "p"}], "latencies": {"eu": 4_294_967_295.5}}),
+            "latencies",
+        ),
         (json!({"queue": "crowd", "players": [{"id": "p", "properties": [1]}]}), "players[0].properties"),
         (json!({"queue": "crowd", "players": [{"id": "p"}], "leader": "q"}), "leader"),
         (json!({"queue": "crowd", "parties": [{"players": []}]}), "players"),
@@ -298,6 +306,41 @@ async fn a_native_ticket_is_shown_as_it_stands() {
         let (status, answer) = server.send("POST", "/v1/tickets", body.to_string()).await;
         assert_eq!((status, &answer["error"]["field"]), (400, &json!(field)), "{answer}");
     }
+}
+
+#[tokio::test]
+async fn a_ticket_with_a_ttl_is_renewed_until_it_is_over() {
+    let server = Server::start().await;
+    let order = |ttl: Value| json!({"queue": "crowd", "players": [{"id": "p1"}], "ttl": ttl});
+    for ttl in [json!(0), json!(601)] {
+        let (status, answer) = server.send("POST", "/v1/tickets", order(ttl).to_string()).await;
+        assert_eq!((status, &answer["error"]["field"]), (400, &json!("ttl")), "{answer}");
+    }
+    let started = server.ok("POST", "/v1/tickets", order(json!(30))).await;
+    let path = format!("/v1/tickets/{}", started["ticket_id"].as_str().unwrap());
+    let shown = server.ok("GET", &path, Value::Null).await;
+    assert_eq!((&shown["ttl"], &shown["renew_by"]), (&json!(30), &json!("2026-09-21T14:13:50.000Z")));
+    let renewed = server.ok("POST", &format!("{path}/renew"), Value::Null).await;
+    assert_eq!((&renewed["state"], &renewed["ttl"]), (&json!("waiting"), &json!(30)));
+    server.ok("DELETE", &path, Value::Null).await;
+    let (status, answer) = server.send("POST", &format!("{path}/renew"), String::new()).await;
+    assert_eq!((status, &answer["error"]["code"]), (410, &json!("ticket_over")), "{answer}");
+    let (status, _) = server.send("POST", "/v1/tickets/none/renew", String::new()).await;
+    assert_eq!(status, 404);
+}
+
+#[tokio::test]
+async fn fractions_of_latencies_are_rounded_up() {
+    let server = Server::start().await;
+    let order = json!({
+        "queue": "crowd", "latencies": {"eu": 20.4, "us": 90},
+        "players": [{"id": "p1", "latencies": {"eu": 20.0, "us": 0.25}}],
+    });
+    let started = server.ok("POST", "/v1/tickets", order).await;
+    let id = started["ticket_id"].as_str().unwrap();
+    let shown = server.ok("GET", &format!("/v1/tickets/{id}"), Value::Null).await;
+    assert_eq!(shown["latencies"], json!({"eu": 21, "us": 90}));
+    assert_eq!(shown["parties"][0]["players"][0]["latencies"], json!({"eu": 20, "us": 1}));
 }
 
 #[tokio::test]

@@ -39,6 +39,11 @@ pub enum Command {
         /// Which ticket.
         id: TicketId,
     },
+    /// Their client is still there: a ticket with a `ttl` lives so long from now on.
+    Renew {
+        /// Which ticket.
+        id: TicketId,
+    },
     /// A player agrees to a match.
     Accept {
         /// Which match.
@@ -204,7 +209,7 @@ pub enum Reply {
         /// Its id.
         ticket: TicketId,
     },
-    /// To `Cancel`: the ticket as it is now.
+    /// To `Cancel`, `Renew`: the ticket as it is now.
     Ticket(Ticket),
     /// To `Accept`, `Decline`: the match as it is now; `None` if it came to nothing.
     Formation(Option<Formation>),

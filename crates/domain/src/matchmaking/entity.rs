@@ -2,7 +2,7 @@
 //!
 //! An account is one player; a group or a match holds all accounts or all groups, never a mix. The metadata of the top
 //! entity names the queue (`queue_name`) and may hold `leader`, `idempotency_key`, `latencies` (a JSON object of region
-//! to milliseconds) and `properties` (a JSON object); every other entry of it becomes a property. The metadata of
+//! to milliseconds, where a fraction is rounded up) and `properties` (a JSON object); every other entry of it becomes a property. The metadata of
 //! an account may hold `latencies`, `ratings` (a JSON object of name to number) and `blocked` (a JSON list of
 //! player ids); every other entry becomes a property of the player, and a whole number among them a rating too.
 
@@ -17,7 +17,7 @@ use jmespath::{Rcvar, Variable};
 
 use super::command::Refusal;
 use super::json;
-use super::model::{MAX_TICKET_PLAYERS, Party, Player, TicketSpec};
+use super::model::{MAX_LATENCY, MAX_TICKET_PLAYERS, Party, Player, TicketSpec, whole_millis};
 use crate::broker::model::Properties;
 use crate::ids::{IdempotencyKey, PlayerId, QueueId, RegionId};
 
@@ -90,6 +90,7 @@ pub fn ticket(top: &Entity) -> Result<TicketSpec, Refusal> {
         properties,
         latencies,
         idempotency_key: key.transpose()?,
+        ttl: None,
     })
 }
 
@@ -212,10 +213,9 @@ impl Notes {
     fn latencies(&mut self) -> Result<BTreeMap<RegionId, u32>, Refusal> {
         let latencies = self.object("latencies")?.into_iter().map(|(region, value)| {
             let region = RegionId::new(&region).map_err(|problem| Refusal::field("latencies", problem))?;
-            let latency = value.as_number().filter(|latency| (0.0..=4e9).contains(latency));
-            let latency =
-                latency.ok_or_else(|| Refusal::field("latencies", "must be milliseconds from 0 up"))?;
-            Ok((region, latency as u32))
+            let problem = || format!("must be milliseconds from 0 to {MAX_LATENCY}");
+            let latency = value.as_number().and_then(whole_millis);
+            Ok((region, latency.ok_or_else(|| Refusal::field("latencies", problem()))?))
         });
         latencies.collect()
     }

@@ -57,6 +57,11 @@ pub enum Event {
         /// By whom.
         cause: CancelCause,
     },
+    /// The client of a ticket with a `ttl` is still there.
+    TicketRenewed {
+        /// Which.
+        id: TicketId,
+    },
     /// A ticket went wrong.
     TicketFailed {
         /// It and its players.
@@ -231,6 +236,7 @@ impl Event {
             Self::TicketStarted { .. } => "sortie.ticket.started",
             Self::TicketChecked { .. } => "sortie.ticket.checked",
             Self::TicketCancelled { .. } => "sortie.ticket.cancelled",
+            Self::TicketRenewed { .. } => "sortie.ticket.renewed",
             Self::TicketFailed { .. } => "sortie.ticket.failed",
             Self::TicketTimedOut { .. } => "sortie.ticket.timed_out",
             Self::MatchProposed { .. } => "sortie.match.proposed",
@@ -334,6 +340,7 @@ impl Size for Event {
                 id.byte_size() + spec.byte_size() + queue.byte_size() + check.byte_size()
             }
             Self::TicketCancelled { ticket, .. } | Self::TicketTimedOut { ticket } => ticket.byte_size(),
+            Self::TicketRenewed { id } => id.byte_size(),
             Self::TicketFailed { ticket, detail, .. } => ticket.byte_size() + detail.byte_size(),
             Self::MatchProposed { id, queue, teams, region, spec, check, .. } => {
                 formed_size(id, queue, teams, region.as_ref(), spec) + check.byte_size()

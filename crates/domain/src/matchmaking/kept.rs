@@ -174,6 +174,7 @@ pub(super) fn bare(spec: &TicketSpec) -> TicketSpec {
         properties: Default::default(),
         latencies: Default::default(),
         idempotency_key: None,
+        ttl: spec.ttl,
     }
 }
 

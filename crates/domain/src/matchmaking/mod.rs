@@ -41,6 +41,7 @@ pub mod forming;
 pub mod gaps;
 mod hooks;
 mod json;
+mod keepalive;
 mod kept;
 pub mod match_lifecycle;
 mod mixes;
@@ -67,6 +68,7 @@ pub use command::{Command, FormedMatch, MatchVerdict, Refusal, Reply, TicketVerd
 pub use event::{Effect, Event, Notice};
 pub use explain::{ByType, ExpectedWait, Explanation, Failure, KeptOut};
 pub use gaps::SizeGap;
+pub use keepalive::{MAX_TTL, MIN_TTL};
 pub use kept::OVER_KEPT;
 pub use rated::Rated;
 pub use rounds::{FORM_BATCH, FORM_BYTES, HookFault};
@@ -178,6 +180,10 @@ pub enum BrokenRule {
     AskOnlyNew,
     /// A ticket looks at a few of the offers of free seats, the oldest of its queue, and at no others.
     FewOffers,
+    /// Tickets that nobody renews live on.
+    ForgetKeepAlive,
+    /// While the process was away, clients should have renewed their tickets.
+    ForgetRestart,
 }
 
 impl BrokenRule {
@@ -219,6 +225,8 @@ impl BrokenRule {
         Self::DeadlinesLast,
         Self::AskOnlyNew,
         Self::FewOffers,
+        Self::ForgetKeepAlive,
+        Self::ForgetRestart,
     ];
 }
 
@@ -232,6 +240,8 @@ fn is_broken(broken: Option<BrokenRule>, rule: BrokenRule) -> bool {
 struct Beside {
     /// Whether what is here has been made from the state since the machine was restored.
     awake: bool,
+    /// When that was done: clients could renew their tickets from then on.
+    awake_since: Timestamp,
     pools: Pools,
     due: Due,
     offers: Offers,
@@ -311,9 +321,10 @@ impl Matchmaker {
     }
 
     /// Begins to make what is beside the state, where that was not done since the last restart.
-    fn wake(&mut self) {
+    fn wake(&mut self, now: Timestamp) {
         if !self.beside.awake {
             self.beside.awake = true;
+            self.beside.awake_since = now;
             self.take_over_rules();
         }
     }
@@ -352,7 +363,7 @@ struct Turn<'a> {
 
 impl<'a> Turn<'a> {
     fn new(maker: &'a mut Matchmaker, at: Moment, step: &'a mut Step<Matchmaker>) -> Self {
-        maker.wake();
+        maker.wake(at.now);
         Self { maker, step, now: at.now, draw: Draw::new(at), work: 0 }
     }
 
@@ -458,6 +469,7 @@ impl<'a> Turn<'a> {
             Command::Reconfigure { settings } => self.reconfigure(settings),
             Command::Start { id, spec } => self.start(id, spec),
             Command::Cancel { id } => self.cancel(&id),
+            Command::Renew { id } => self.renew(&id),
             Command::Accept { match_id, player } => self.accept(&match_id, player),
             Command::Decline { match_id, player } => self.decline(&match_id, &player),
             Command::TicketValidated { ticket, hook, outcome } => {

@@ -7,6 +7,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
+use core::time::Duration;
 
 use crate::broker::model::{Connection, MatchSpec, Properties, causes};
 use crate::ids::{HookId, IdempotencyKey, MatchId, PlayerId, QueueId, RegionId, TicketId};
@@ -23,8 +24,21 @@ pub const MAX_REGIONS: usize = 32;
 pub const MAX_RATINGS: usize = 16;
 /// Most players that one player blocks.
 pub const MAX_BLOCKED: usize = 200;
+/// Longest round trip, in milliseconds.
+pub const MAX_LATENCY: u32 = u32::MAX;
 /// Largest rating, of either sign.
 pub const MAX_RATING: f64 = 1e12;
+
+/// A measured round trip in whole milliseconds, rounded up so that rounding never brings it below a limit. `None` for
+/// what is not a number from 0 to [`MAX_LATENCY`].
+#[must_use]
+pub fn whole_millis(measured: f64) -> Option<u32> {
+    if !(0.0..=f64::from(MAX_LATENCY)).contains(&measured) {
+        return None;
+    }
+    let whole = measured as u32;
+    Some(whole + u32::from(f64::from(whole) < measured))
+}
 
 /// One player of a ticket.
 #[derive(Clone, PartialEq, Debug)]
@@ -79,6 +93,8 @@ pub struct TicketSpec {
     pub latencies: BTreeMap<RegionId, u32>,
     /// The order given twice under one key is one ticket.
     pub idempotency_key: Option<IdempotencyKey>,
+    /// Called off when nobody has renewed it for so long, a whole number of seconds; `None` if nobody has to.
+    pub ttl: Option<Duration>,
 }
 
 impl TicketSpec {
@@ -185,6 +201,8 @@ pub struct Ticket {
     pub started_at: Timestamp,
     /// From when its wait counts: later than `started_at` by the time that it spent in matches which came to nothing.
     pub waits_since: Timestamp,
+    /// When its client was heard of last; `None` if it has no `ttl`.
+    pub renewed_at: Option<Timestamp>,
     /// Sequence number of the last event about it.
     pub changed_seq: u64,
     /// How often it came back because no server could be had.
@@ -382,6 +400,7 @@ causes! {
         Requested = "requested", 1, "it was cancelled on request";
         Declined = "declined", 2, "one of its players declined the match";
         NotAccepted = "not_accepted", 3, "one of its players did not accept the match in time";
+        Abandoned = "abandoned", 4, "its client did not renew it in time";
     }
 }
 

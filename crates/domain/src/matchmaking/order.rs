@@ -37,7 +37,7 @@ impl TicketSpec {
     /// of must never change; a field that is new is left out where it is not given.
     #[must_use]
     pub fn content(&self) -> Digest {
-        let Self { queue, parties, leader, properties, latencies, idempotency_key } = self;
+        let Self { queue, parties, leader, properties, latencies, idempotency_key, ttl } = self;
         let mut digest = Digester::default();
         digest.tagged(b'q', queue.as_str().as_bytes());
         digest.number(parties.len() as u64);
@@ -54,6 +54,9 @@ impl TicketSpec {
         add_latencies(latencies, &mut digest);
         if let Some(key) = idempotency_key {
             digest.tagged(b'k', key.as_str().as_bytes());
+        }
+        if let Some(ttl) = ttl {
+            digest.tagged(b't', &ttl.as_secs().to_le_bytes());
         }
         digest.finish()
     }

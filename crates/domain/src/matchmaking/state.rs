@@ -6,6 +6,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use imbl::{OrdMap, OrdSet};
 
@@ -82,6 +83,8 @@ pub(crate) struct Indexes {
     pub(crate) live: BTreeMap<QueueId, usize>,
     /// By queue, so that what is due in one queue does not come before what is due in another.
     pub(crate) deadlines: BTreeMap<QueueId, BTreeSet<(Timestamp, Owner)>>,
+    /// By `ttl`: when tickets that are not over were renewed last, and their places.
+    pub(super) kept_alive: BTreeMap<Duration, BTreeSet<(Timestamp, u64)>>,
     /// Offers with free seats, oldest first.
     pub(crate) open_offers: BTreeMap<QueueId, BTreeSet<(u64, MatchId)>>,
     /// Places of tickets that are over: when, and by which event.
@@ -238,6 +241,7 @@ impl State {
             Event::TicketStarted { .. }
             | Event::TicketChecked { .. }
             | Event::TicketCancelled { .. }
+            | Event::TicketRenewed { .. }
             | Event::TicketFailed { .. }
             | Event::TicketTimedOut { .. } => self.apply_ticket(record),
             Event::MatchProposed { .. }
@@ -294,6 +298,7 @@ impl State {
                 place: *seq,
                 started_at: *at,
                 waits_since: *at,
+                renewed_at: spec.ttl.map(|_| *at),
                 changed_seq: *seq,
                 requeues: 0,
                 moves: 0,
@@ -311,6 +316,7 @@ impl State {
             Event::TicketCancelled { ticket, cause } => {
                 self.end(&ticket.ticket, *seq, *at, TicketEnd::Cancelled(*cause));
             }
+            Event::TicketRenewed { id } => self.renew(id, *at),
             Event::TicketFailed { ticket, cause, detail } => {
                 let end = TicketEnd::Failed { cause: *cause, detail: Arc::clone(detail) };
                 self.end(&ticket.ticket, *seq, *at, end);
@@ -337,11 +343,14 @@ impl State {
                 let (teams, spec) = (Arc::clone(teams), Arc::clone(spec));
                 self.enter_formation(Formation { id, queue, teams, region, spec, stage });
             }
-            Event::MatchAccepted { id, player } => self.update_formation(id, |formation| {
-                if let Stage::Accepting { accepted, .. } = &mut formation.stage {
-                    accepted.insert(player.clone());
-                }
-            }),
+            Event::MatchAccepted { id, player } => {
+                self.renew_of(player, *at);
+                self.update_formation(id, |formation| {
+                    if let Stage::Accepting { accepted, .. } = &mut formation.stage {
+                        accepted.insert(player.clone());
+                    }
+                });
+            }
             Event::MatchChecked { id, spec, check } => self.update_formation(id, |formation| {
                 formation.spec = Arc::clone(spec);
                 formation.stage = Stage::Checking(check.clone());
@@ -467,6 +476,7 @@ fn find_server(ticket: &mut Ticket, id: &MatchId, at: Timestamp) {
 
 impl Indexes {
     fn enter(&mut self, ticket: &Ticket) {
+        self.enter_kept_alive(ticket);
         *self.live.entry(ticket.queue.clone()).or_default() += 1;
         match &ticket.state {
             TicketState::Waiting => {
@@ -483,6 +493,7 @@ impl Indexes {
     }
 
     fn leave(&mut self, ticket: &Ticket) {
+        self.leave_kept_alive(ticket);
         match &ticket.state {
             TicketState::Waiting => {
                 if let Some(line) = self.lines.get_mut(&ticket.queue)

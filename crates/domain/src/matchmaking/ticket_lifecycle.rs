@@ -9,6 +9,7 @@ use alloc::sync::Arc;
 use super::command::{Refusal, Reply, TicketVerdict};
 use super::documents::Documents;
 use super::forming::judged_too_much;
+use super::keepalive::check_ttl;
 use super::kept::bare;
 use super::model::{
     CancelCause, Check, DissolveCause, FailCause, MAX_BLOCKED, MAX_RATING, MAX_RATINGS, MAX_REGIONS,
@@ -28,6 +29,7 @@ const MAX_DETAIL_BYTES: usize = 2_048;
 impl Turn<'_> {
     pub(super) fn start(&mut self, id: Option<TicketId>, spec: TicketSpec) -> Result<Reply, Refusal> {
         if let Some(known) = self.known(id.as_ref(), &spec)? {
+            self.renewed(&known);
             return Ok(Reply::Started { ticket: known });
         }
         if self.state().tickets.len() >= MAX_TICKETS {
@@ -133,18 +135,23 @@ impl Turn<'_> {
                 _ => Err(Refusal::TicketOver { ticket: id.clone(), status: ticket.status().name() }),
             };
         }
-        let from = match &ticket.state {
-            TicketState::Proposed { match_id, .. } | TicketState::FindingServer { match_id, .. } => {
+        self.call_off(id, CancelCause::Requested);
+        let ticket = self.state().find(id).ok_or_else(|| Refusal::TicketNotFound(id.clone()))?;
+        Ok(Reply::Ticket(ticket.clone()))
+    }
+
+    /// A match that it is in comes to nothing.
+    pub(super) fn call_off(&mut self, id: &TicketId, cause: CancelCause) {
+        let from = match self.state().ticket(id).map(|ticket| &ticket.state) {
+            Some(TicketState::Proposed { match_id, .. } | TicketState::FindingServer { match_id, .. }) => {
                 Some(match_id.clone())
             }
             _ => None,
         };
-        self.cancelled(id, CancelCause::Requested);
+        self.cancelled(id, cause);
         if let Some(match_id) = from {
             self.dissolve(&match_id, DissolveCause::Cancelled);
         }
-        let ticket = self.state().find(id).ok_or_else(|| Refusal::TicketNotFound(id.clone()))?;
-        Ok(Reply::Ticket(ticket.clone()))
     }
 
     pub(super) fn cancelled(&mut self, id: &TicketId, cause: CancelCause) {
@@ -258,6 +265,7 @@ fn refused_for_ever(
         place: 0,
         started_at: now,
         waits_since: now,
+        renewed_at: None,
         changed_seq: 0,
         requeues: 0,
         moves: 0,
@@ -290,6 +298,7 @@ fn check_spec(spec: &TicketSpec) -> Result<(), Refusal> {
     if spec.latencies.len() > MAX_REGIONS {
         return Err(Refusal::field("latencies", format!("name at most {MAX_REGIONS} regions")));
     }
+    check_ttl(spec)?;
     match &spec.leader {
         Some(leader) if !seen.contains(leader) => {
             Err(Refusal::field("leader", format!("{leader} must be one of the ticket's players")))

@@ -26,7 +26,7 @@ impl Matchmaker {
         let deadlines = self.state.index.deadlines.values();
         let own = deadlines.filter_map(|of_queue| of_queue.first().map(|(at, _)| *at));
         let waiting = self.state.index.lines.iter().filter_map(|(id, line)| self.expires_next(id, line));
-        own.chain(waiting).chain(self.forms_at()).min()
+        own.chain(waiting).chain(self.forms_at()).chain(self.abandons_at()).min()
     }
 
     /// When the first ticket of a queue has waited as long as the queue lets it.
@@ -46,6 +46,11 @@ impl Turn<'_> {
             let half = left.bytes > room.bytes / 2 && left.records > room.records / 2;
             turn.has_room(most) && (half || turn.broken(BrokenRule::UnboundedStep))
         };
+        // A few before the queues, which may leave no room.
+        let mut few = FIRED_AT_A_TURN;
+        while few > 0 && has_room(self) && self.abandon_first() {
+            few -= 1;
+        }
         let mut queues = self.overdue();
         while let Some(queue) = queues.pop_front().filter(|_| has_room(self)) {
             self.maker.beside.fired = Some(queue.clone());
@@ -62,6 +67,15 @@ impl Turn<'_> {
                 queues.push_back(queue);
             }
         }
+        while has_room(self) && self.abandon_first() {}
+    }
+
+    /// Calls off the first ticket whose client is gone; false where there is none.
+    fn abandon_first(&mut self) -> bool {
+        let Some(id) = self.abandoned() else { return false };
+        self.work += FIRE_COST;
+        self.abandon(&id);
+        true
     }
 
     /// The queues in which something is due, beginning behind the one that had its turn last.

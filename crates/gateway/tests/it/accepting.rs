@@ -261,6 +261,7 @@ async fn players_of_a_party_answer_each_for_themselves() {
         properties: Default::default(),
         latencies: BTreeMap::new(),
         idempotency_key: None,
+        ttl: None,
     };
     let started = world.maker().call(Command::Start { id: None, spec }).await.unwrap();
     let Reply::Started { ticket } = started else { panic!("{started:?}") };

@@ -234,6 +234,7 @@ async fn a_ticket_that_others_have_started_is_found_and_stays_theirs() {
         properties: Default::default(),
         latencies: BTreeMap::new(),
         idempotency_key: None,
+        ttl: None,
     };
     let started = world.maker().call(Command::Start { id: None, spec }).await.unwrap();
     let Reply::Started { ticket } = started else { panic!("{started:?}") };
@@ -284,6 +285,26 @@ async fn one_answer_that_takes_too_long_leaves_the_ticket_in_its_place() {
 }
 
 #[tokio::test]
+async fn fractions_of_latencies_are_rounded_up() {
+    let world = world(known()).await;
+    let body = json!({"queue": "2v2", "latencies": {"eu": 20.4, "us": 90.0}});
+    let playing = ask(&world, WANNAPLAY, Some("ann"), &body);
+    let waiting = async {
+        loop {
+            match ticket_of(&world, "ann").await {
+                Some(ticket) => break ticket,
+                None => tokio::task::yield_now().await,
+            }
+        }
+    };
+    let ticket = tokio::select! {
+        answer = playing => panic!("{answer:?}"),
+        ticket = within(waiting) => ticket,
+    };
+    assert_eq!(ticket.spec.latencies.values().copied().collect::<Vec<_>>(), [21, 90]);
+}
+
+#[tokio::test]
 async fn what_no_queue_can_do_is_refused() {
     let world = world(known()).await;
     for (body, status, says) in [
@@ -292,6 +313,12 @@ async fn what_no_queue_can_do_is_refused() {
         (json!({"queue": "duel", "properties": [1]}), 400, "properties: must be a JSON object"),
         (json!({"queue": "duel", "latencies": {"eu": "near"}}), 400, "latencies: must be milliseconds"),
         (json!({"queue": "duel", "latencies": {"eu": -1}}), 400, "latencies: must be milliseconds"),
+        (json!({"queue": "duel", "latencies": {"eu": -0.5}}), 400, "latencies: must be milliseconds"),
+        (
+            json!({"queue": "duel", "latencies": {"eu": 4_294_967_295.5}}),
+            400,
+            "latencies: must be milliseconds",
+        ),
         (json!({"queue": "duel", "game": "chess", "version": "1"}), 404, "there is no game chess 1"),
     ] {
         let answer = ask(&world, WANNAPLAY, Some("ann"), &body).await;

@@ -63,6 +63,7 @@ pub(crate) fn spec(queue: &str, players: &[&str]) -> TicketSpec {
         properties: Default::default(),
         latencies: BTreeMap::new(),
         idempotency_key: None,
+        ttl: None,
     }
 }
 

@@ -28,6 +28,7 @@ pub(crate) fn ticket(player: &str, rating: f64) -> TicketSpec {
         properties: Properties::default(),
         latencies: BTreeMap::new(),
         idempotency_key: None,
+        ttl: None,
     }
 }
 

@@ -14,13 +14,14 @@ pub(crate) async fn run(options: cli::Ticket) -> Result<ExitCode, Failure> {
     match options.action {
         TicketAction::Start(order) => start(order).await?,
         TicketAction::List(list) => self::list(list).await?,
-        TicketAction::Show(one) => about(one, Method::GET).await?,
+        TicketAction::Show(one) => about(one, Method::GET, "").await?,
         TicketAction::Explain(one) => {
             let (path, json) = (path(&one, "/explain"), one.remote.json);
             let told = ControlPlane::new(one.remote)?.call(Method::GET, &path, None).await?;
             explained(&told, "ticket_id", json)?;
         }
-        TicketAction::Cancel(one) => about(one, Method::DELETE).await?,
+        TicketAction::Renew(one) => about(one, Method::POST, "/renew").await?,
+        TicketAction::Cancel(one) => about(one, Method::DELETE, "").await?,
         TicketAction::Accept(vote) => self::vote(vote, "/accept").await?,
         TicketAction::Decline(vote) => self::vote(vote, "/decline").await?,
     }
@@ -45,8 +46,8 @@ async fn list(list: TicketList) -> Result<(), Failure> {
     items(&found, &columns, json)
 }
 
-async fn about(one: cli::TicketId, method: Method) -> Result<(), Failure> {
-    let (path, json) = (path(&one, ""), one.remote.json);
+async fn about(one: cli::TicketId, method: Method, below: &str) -> Result<(), Failure> {
+    let (path, json) = (path(&one, below), one.remote.json);
     item(&ControlPlane::new(one.remote)?.call(method, &path, None).await?, json)
 }
 
@@ -58,7 +59,7 @@ async fn vote(vote: TicketVote, below: &str) -> Result<(), Failure> {
 }
 
 async fn start(order: TicketStart) -> Result<(), Failure> {
-    let TicketStart { remote, queue, players, leader, properties, idempotency_key } = order;
+    let TicketStart { remote, queue, players, leader, properties, idempotency_key, ttl } = order;
     let players = players.iter().map(|text| match text.trim_start().starts_with('{') {
         true => json_of("--player", text),
         false => Ok(json!({"id": text})),
@@ -68,6 +69,9 @@ async fn start(order: TicketStart) -> Result<(), Failure> {
     body.insert("players".to_owned(), players.collect::<Result<_, _>>()?);
     if let Some(text) = properties {
         body.insert("properties".to_owned(), json_of("--properties", &text)?);
+    }
+    if let Some(ttl) = ttl {
+        body.insert("ttl".to_owned(), ttl.into());
     }
     let optional = [("leader", leader), ("idempotency_key", idempotency_key)];
     body.extend(

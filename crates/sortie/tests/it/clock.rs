@@ -58,6 +58,7 @@ fn site_with_ticket(then: Timestamp) -> Site {
         properties: Properties::default(),
         latencies: BTreeMap::new(),
         idempotency_key: None,
+        ttl: None,
     };
     let id = TicketId::new("ticket-1").unwrap();
     let started = matchmaking::Event::TicketStarted { id, spec: spec.into(), queue, check: None };

@@ -140,6 +140,7 @@ def tickets():
     explained = call("GET", f"/v1/tickets/{other}/explain")
     assert explained["ahead"] == 1 and explained["sentences"], explained
     assert "crowd" in [one["queue"] for one in call("GET", "/v1/queues")["queues"]]
+    assert "renew_by" not in call("POST", f"/v1/tickets/{other}/renew")
     for one in [ticket, other]:
         assert call("DELETE", f"/v1/tickets/{one}")["state"] == "cancelled"
     assert call("GET", f"/v1/tickets/{ticket}/explain")["state"] == "cancelled"

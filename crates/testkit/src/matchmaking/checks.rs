@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sortie_domain::ids::{MatchId, PlayerId, QueueId, RegionId, TicketId};
 use sortie_domain::machine::{Machine, Record};
-use sortie_domain::matchmaking::model::{Named, SeatOffer, Stage, Status, Ticket, TicketState};
+use sortie_domain::matchmaking::model::{CancelCause, Named, SeatOffer, Stage, Status, Ticket, TicketState};
 use sortie_domain::matchmaking::settings::{Backfill, ExpirationAction, Need, Queue, Rule, RuleKind};
 use sortie_domain::matchmaking::{Event, Matchmaker, number_of};
 use sortie_domain::time::Timestamp;
@@ -73,6 +73,11 @@ impl World {
         let formation = formation.map(|formation| formation.id.clone());
         let mut seating = snapshot.offers.values().flat_map(|offered| &offered.seating);
         let seating = seating.find(|(_, (_, until))| *until <= now).map(|(id, _)| id.clone());
+        let dead =
+            snapshot.tickets.values().find(|ticket| self.lives_until(ticket).is_some_and(|at| at <= now));
+        if let Some(id) = dead.map(|ticket| ticket.id.clone()) {
+            self.fail(format!("2: nobody has renewed ticket {id} in time, and it is not over"));
+        }
         if let Some(id) = ticket.or(seating) {
             self.fail(format!("2: ticket {id} is beyond its time"));
         }
@@ -171,8 +176,33 @@ impl World {
                 self.check_accepted(record.seq, id, &spec.players);
             }
             Event::SeatsTaken { match_id, .. } => self.check_seats(record.seq, match_id),
+            Event::TicketCancelled { ticket, cause: CancelCause::Abandoned } => {
+                self.check_abandoned(record.time, &ticket.ticket);
+            }
             _ => {}
         }
+    }
+
+    /// Nobody is called off whose client was heard of lately.
+    fn check_abandoned(&mut self, at: Timestamp, id: &TicketId) {
+        self.report.abandoned += 1;
+        let over = self.maker.ticket(id).cloned();
+        if over.and_then(|ticket| self.lives_until(&ticket)).is_none_or(|until| at < until) {
+            self.fail(format!("2: ticket {id} was called off though it was renewed in time"));
+        }
+    }
+
+    /// By what is in the log: until when a ticket lives that nobody renews from now on; `None` if nobody has to.
+    fn lives_until(&self, ticket: &Ticket) -> Option<Timestamp> {
+        let ttl = ticket.asked_for().ttl?;
+        let shows_life = |event: &Event| match event {
+            Event::TicketStarted { id, .. } | Event::TicketRenewed { id } => *id == ticket.id,
+            Event::MatchAccepted { player, .. } => ticket.spec.players().any(|of| of.id == *player),
+            _ => false,
+        };
+        let heard = self.records().rev().find(|record| shows_life(&record.event));
+        let heard = heard.map_or(ticket.started_at, |record| record.time);
+        Some(heard.max(self.restarted_at) + ttl)
     }
 
     /// Since an offer was made, no more seats are promised than it had.

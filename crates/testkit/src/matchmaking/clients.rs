@@ -59,6 +59,7 @@ impl World {
                 }
             }
             34 => self.garbage(),
+            35..38 => self.renew(),
             _ => {}
         }
         let delay = self.rng.u64(0..1000);
@@ -90,6 +91,18 @@ impl World {
             self.maker.tickets(0, 100).items.into_iter().map(|ticket| ticket.id).collect();
         if let Some(id) = self.rng.choice(&tickets).cloned() {
             self.input(Command::Cancel { id: id.clone() }, Caller::Canceller(id));
+        }
+    }
+
+    /// Some clients are still there.
+    fn renew(&mut self) {
+        let tickets = self.maker.tickets(0, 100).items.into_iter();
+        let renewed: Vec<TicketId> =
+            tickets.filter(|ticket| ticket.spec.ttl.is_some()).map(|ticket| ticket.id).collect();
+        for id in renewed {
+            if self.rng.u8(0..3) > 0 {
+                self.input(Command::Renew { id }, Caller::Other);
+            }
         }
     }
 
@@ -141,6 +154,7 @@ impl World {
             properties: Properties::parse(properties).unwrap_or_default(),
             latencies,
             idempotency_key: key,
+            ttl: (self.rng.u8(0..4) == 0).then(|| Duration::from_secs(self.rng.u64(1..15))),
         })
     }
 

@@ -286,5 +286,6 @@ fn spec(queue: &QueueId, n: usize, size: usize, rating: f64) -> Option<TicketSpe
         properties: Properties::default(),
         latencies: BTreeMap::new(),
         idempotency_key: None,
+        ttl: None,
     })
 }

@@ -42,14 +42,26 @@ pub struct Report {
     pub seated: u64,
     /// Times that trying everything was compared with what was formed.
     pub compared: u64,
+    /// Tickets that nobody renewed in time.
+    pub abandoned: u64,
     /// Matches that were formed of crowds.
     pub of_crowds: u64,
 }
 
 impl AddAssign for Report {
     fn add_assign(&mut self, other: Self) {
-        let Self { inputs, events, crashes, tickets, matches, completed, seated, compared, of_crowds } =
-            other;
+        let Self {
+            inputs,
+            events,
+            crashes,
+            tickets,
+            matches,
+            completed,
+            seated,
+            abandoned,
+            compared,
+            of_crowds,
+        } = other;
         self.inputs += inputs;
         self.events += events;
         self.crashes += crashes;
@@ -57,6 +69,7 @@ impl AddAssign for Report {
         self.matches += matches;
         self.completed += completed;
         self.seated += seated;
+        self.abandoned += abandoned;
         self.compared += compared;
         self.of_crowds += of_crowds;
     }
@@ -64,11 +77,22 @@ impl AddAssign for Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { inputs, events, crashes, tickets, matches, completed, seated, compared, of_crowds } = self;
+        let Self {
+            inputs,
+            events,
+            crashes,
+            tickets,
+            matches,
+            completed,
+            seated,
+            abandoned,
+            compared,
+            of_crowds,
+        } = self;
         write!(
             f,
-            "{inputs} inputs, {events} events, {crashes} crashes, {tickets} tickets, {completed} of them completed and {seated} \
-             seated, {matches} matches formed and {of_crowds} of crowds, {compared} comparisons with trying everything"
+            "{inputs} inputs, {events} events, {crashes} crashes, {tickets} tickets, {completed} of them completed, {seated} seated and {abandoned} abandoned, \
+             {matches} matches formed and {of_crowds} of crowds, {compared} comparisons with trying everything"
         )
     }
 }

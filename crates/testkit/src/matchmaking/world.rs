@@ -91,6 +91,8 @@ pub(super) struct World {
     pub(super) specs: Vec<(Option<TicketId>, TicketSpec)>,
     pub(super) started: BTreeSet<TicketId>,
     pub(super) cancelled: BTreeSet<TicketId>,
+    /// When the process was started last.
+    pub(super) restarted_at: Timestamp,
     pub(super) busy: bool,
     pub(super) report: Report,
     pub(super) problem: Option<String>,
@@ -121,6 +123,7 @@ impl World {
             specs: Vec::new(),
             started: BTreeSet::new(),
             cancelled: BTreeSet::new(),
+            restarted_at: Timestamp::ZERO,
             busy: true,
             report: Report::default(),
             problem: None,
@@ -330,6 +333,7 @@ impl World {
     /// The process dies with everything that is not in the log, and another one takes over.
     fn crash(&mut self) {
         self.report.crashes += 1;
+        self.restarted_at = self.time();
         // What several inputs led to may become durable in parts, and the process may die between two of them.
         let Step { mut records, .. } = std::mem::replace(&mut self.step, Step::within(STEP));
         let ends = std::mem::take(&mut self.ends);

@@ -56,7 +56,9 @@ fn status_data(player: &PlayerId, notice: &Notice<'_>) -> Value {
 fn subject(event: &Event) -> Option<&str> {
     Some(match event {
         Event::Configured { .. } | Event::Reconfigured { .. } => return None,
-        Event::TicketStarted { id, .. } | Event::TicketChecked { id, .. } => id.as_str(),
+        Event::TicketStarted { id, .. } | Event::TicketChecked { id, .. } | Event::TicketRenewed { id } => {
+            id.as_str()
+        }
         Event::TicketCancelled { ticket, .. }
         | Event::TicketFailed { ticket, .. }
         | Event::TicketTimedOut { ticket }
@@ -89,6 +91,7 @@ fn data(event: &Event) -> Value {
         Event::TicketCancelled { ticket, cause } => json!({
             "ticket": documents::named(ticket), "cause": cause.name(), "text": cause.text(),
         }),
+        Event::TicketRenewed { id } => json!({ "ticket_id": id.as_str() }),
         Event::TicketFailed { ticket, cause, detail } => json!({
             "ticket": documents::named(ticket), "cause": cause.name(), "text": cause.text(), "detail": **detail,
         }),

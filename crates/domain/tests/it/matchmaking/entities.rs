@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use sortie_domain::matchmaking::entity::{Entity, EntityKind, Metadata, ticket};
-use sortie_domain::matchmaking::model::TicketSpec;
+use sortie_domain::matchmaking::model::{TicketSpec, whole_millis};
 
 use super::table::{player_id, queue_id, region};
 
@@ -90,12 +90,39 @@ fn metadata_becomes_what_rules_look_at() {
 }
 
 #[test]
+fn fractions_of_latencies_are_rounded_up() {
+    let measured = r#"{"a":20.4,"b":20,"c":20.0,"d":0.001,"e":4294967294.5,"f":-0.0}"#;
+    let spec = ticket(&noted(queued(account("ann")), "latencies", Metadata::Json(measured.into()))).unwrap();
+    let whole = spec.worst_latencies().into_values().collect::<Vec<_>>();
+    assert_eq!(whole, [21, 20, 20, 1, u32::MAX, 0]);
+}
+
+#[test]
+fn only_what_can_be_a_round_trip_is_one() {
+    for (measured, whole) in [
+        (0.0, Some(0)),
+        (20.4, Some(21)),
+        (20.000_001, Some(21)),
+        (4_294_967_295.0, Some(u32::MAX)),
+        (4_294_967_295.5, None),
+        (-0.000_1, None),
+        (f64::NAN, None),
+        (f64::INFINITY, None),
+        (f64::NEG_INFINITY, None),
+    ] {
+        assert_eq!(whole_millis(measured), whole, "{measured}");
+    }
+}
+
+#[test]
 fn metadata_that_makes_no_sense_is_refused() {
     let bad = [
         ("queue_name", Metadata::Integer(1)),
         ("latencies", Metadata::Json("[1]".into())),
         ("latencies", Metadata::Json(r#"{"eu":"fast"}"#.into())),
         ("latencies", Metadata::Json(r#"{"eu":-1}"#.into())),
+        ("latencies", Metadata::Json(r#"{"eu":-0.5}"#.into())),
+        ("latencies", Metadata::Json(r#"{"eu":4294967295.5}"#.into())),
         ("latencies", Metadata::Integer(1)),
         ("ratings", Metadata::Json(r#"{"mmr":"high"}"#.into())),
         ("blocked", Metadata::Json("{}".into())),

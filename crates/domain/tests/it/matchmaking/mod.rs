@@ -11,6 +11,7 @@ mod former;
 mod genres;
 mod hooks;
 mod hostile;
+mod keepalive;
 mod limits;
 mod matches;
 mod numbers;

@@ -51,6 +51,7 @@ pub(crate) fn spec(players: &[&str]) -> TicketSpec {
         properties: Properties::default(),
         latencies: BTreeMap::new(),
         idempotency_key: None,
+        ttl: None,
     }
 }
 

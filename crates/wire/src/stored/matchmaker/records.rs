@@ -31,9 +31,11 @@ records! { form:
     WidenStep { after, value }
     Player { id, ratings, latencies, blocked, properties }
     Party { id, players }
-    TicketSpec { queue, parties, leader, properties, latencies, idempotency_key }
+    TicketSpec { queue, parties, leader, properties, latencies, idempotency_key, ttl }
     Check { hook, until }
-    Ticket { id, spec, queue, place, started_at, waits_since, changed_seq, requeues, state, asked, moves }
+    Ticket {
+        id, spec, queue, place, started_at, waits_since, changed_seq, requeues, state, asked, moves, renewed_at
+    }
     Named { ticket, players }
     Formation { id, queue, teams, region, spec, stage }
     SeatOffer { match_id, queue, seats, region, properties, ratings, players }
@@ -47,6 +49,7 @@ alternatives! {
         TicketStarted { id, spec, queue, check }
         TicketChecked { id, spec, queue, check, moves }
         TicketCancelled { ticket, cause }
+        TicketRenewed { id }
         TicketFailed { ticket, cause, detail }
         TicketTimedOut { ticket }
         MatchProposed { id, queue, teams, region, spec, accept_until, check }

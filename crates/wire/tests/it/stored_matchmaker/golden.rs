@@ -6,10 +6,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 use sortie_domain::machine::Record;
 use sortie_domain::matchmaking::Event;
+use sortie_domain::matchmaking::model::TicketSpec;
 use sortie_domain::time::Timestamp;
 use sortie_wire::cloud_event::matchmaker::{cloud_event, status_events};
 use sortie_wire::stored::matchmaker::{decode_event, decode_snapshot, encode_snapshot};
@@ -87,4 +90,20 @@ fn every_event_has_its_golden_documents_and_nothing_else_does() {
     let found: BTreeSet<String> =
         files.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     assert_eq!(found, expected);
+}
+
+#[test]
+fn a_ttl_is_stored_and_leaves_the_system_in_seconds() {
+    let record = records().find(|record| matches!(record.event, Event::TicketStarted { .. })).unwrap();
+    let Event::TicketStarted { id, spec, queue, check } = record.event.clone() else { unreachable!() };
+    assert_eq!(cloud_event(&record, "/sortie/test")["data"].get("ttl"), None);
+    let without = encoded(&record.event).len();
+    let spec = Arc::new(TicketSpec { ttl: Some(Duration::from_secs(30)), ..TicketSpec::clone(&spec) });
+    let kept_alive = Record { event: Event::TicketStarted { id, spec, queue, check }, ..record };
+    assert_eq!(cloud_event(&kept_alive, "/sortie/test")["data"]["ttl"], 30);
+    let stored = encoded(&kept_alive.event);
+    // Field 7, and 30,000 ms as a varint.
+    assert!(stored.windows(4).any(|bytes| bytes == [0x38, 0xb0, 0xea, 0x01]));
+    assert_eq!(stored.len(), without + 4);
+    assert_eq!(decode_event(&stored).unwrap(), kept_alive.event);
 }

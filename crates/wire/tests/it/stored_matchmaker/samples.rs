@@ -135,6 +135,7 @@ fn spec() -> Arc<TicketSpec> {
         properties: Properties::parse(r#"{"map": "harbour"}"#).unwrap(),
         latencies: BTreeMap::from([(region(), 50)]),
         idempotency_key: Some(IdempotencyKey::new("order 7").unwrap()),
+        ttl: None,
     })
 }
 
@@ -183,6 +184,7 @@ pub(super) fn events() -> Vec<Event> {
     events.extend(seat_events());
     // Places in the log are in golden documents, so what is new is last.
     events.push(Event::Reconfigured { settings: settings() });
+    events.push(Event::TicketRenewed { id: ticket_id("ticket-1") });
     events
 }
 
@@ -248,6 +250,7 @@ fn ticket(number: u64, state: TicketState) -> Ticket {
         place: number,
         started_at: at(0),
         waits_since: at(1),
+        renewed_at: None,
         changed_seq: 90 + number,
         requeues: 2,
         moves: 0,

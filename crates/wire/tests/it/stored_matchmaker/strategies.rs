@@ -112,9 +112,10 @@ fn spec() -> impl Strategy<Value = Arc<TicketSpec>> {
         properties(),
         latencies,
         option::of(key()),
+        option::of(duration()),
     );
-    all.prop_map(|(queue, parties, leader, properties, latencies, idempotency_key)| {
-        Arc::new(TicketSpec { queue, parties, leader, properties, latencies, idempotency_key })
+    all.prop_map(|(queue, parties, leader, properties, latencies, idempotency_key, ttl)| {
+        Arc::new(TicketSpec { queue, parties, leader, properties, latencies, idempotency_key, ttl })
     })
 }
 
@@ -234,7 +235,7 @@ fn settings() -> impl Strategy<Value = Arc<Settings>> {
 }
 
 pub(super) fn event() -> impl Strategy<Value = Event> {
-    prop_oneof![6 => ticket_event(), 8 => match_event(), 7 => other_event()]
+    prop_oneof![7 => ticket_event(), 8 => match_event(), 7 => other_event()]
 }
 
 fn ticket_event() -> impl Strategy<Value = Event> {
@@ -256,6 +257,7 @@ fn ticket_event() -> impl Strategy<Value = Event> {
             detail
         }),
         named().prop_map(|ticket| Event::TicketTimedOut { ticket }),
+        ticket_id().prop_map(|id| Event::TicketRenewed { id }),
     ]
 }
 
@@ -343,30 +345,39 @@ fn ticket() -> impl Strategy<Value = Ticket> {
         (time(), end).prop_map(|(at, end)| TicketState::Over { at, end }),
     ];
     let specs = (spec(), option::of(spec()));
-    (ticket_id(), specs, queue_id(), any::<(u64, u64, u32, u32)>(), (time(), time()), state).prop_map(
-        |(
-            id,
-            (spec, asked),
-            queue,
-            (place, changed_seq, requeues, moves),
-            (started_at, waits_since),
-            state,
-        )| {
-            Ticket {
-                id,
-                spec,
-                asked,
-                queue,
-                place,
-                started_at,
-                waits_since,
-                changed_seq,
-                requeues,
-                moves,
-                state,
-            }
-        },
+    (
+        ticket_id(),
+        specs,
+        queue_id(),
+        any::<(u64, u64, u32, u32)>(),
+        (time(), time(), option::of(time())),
+        state,
     )
+        .prop_map(
+            |(
+                id,
+                (spec, asked),
+                queue,
+                (place, changed_seq, requeues, moves),
+                (started_at, waits_since, renewed_at),
+                state,
+            )| {
+                Ticket {
+                    id,
+                    spec,
+                    asked,
+                    queue,
+                    place,
+                    started_at,
+                    waits_since,
+                    renewed_at,
+                    changed_seq,
+                    requeues,
+                    moves,
+                    state,
+                }
+            },
+        )
 }
 
 fn formation() -> impl Strategy<Value = Formation> {
