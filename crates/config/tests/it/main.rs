@@ -318,6 +318,7 @@ property = "host"
 kind = "form_match"
 name = "groups"
 url = "http://127.0.0.1:9000/groups"
+interval = "3s"
 "#;
 
 /// What [`FULL`] needs in the environment.

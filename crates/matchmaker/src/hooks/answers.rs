@@ -119,7 +119,7 @@ mod tests {
         let wanted = TicketVerdict::Accept {
             ratings: [(PlayerId::new("ann").unwrap(), [("mmr".into(), 1500.0)].into())].into(),
             queue: Some(QueueId::new("vip").unwrap()),
-            properties: Some(Properties::parse(r#"{"level":3}"#).unwrap()),
+            properties: Some(Properties::parse(r#"{"level": 3}"#).unwrap()),
         };
         assert_eq!(changed, Ok(wanted));
         let refused = |reason: &str| TicketVerdict::Refuse { reason: reason.to_owned() };
