@@ -195,8 +195,7 @@ impl Turn<'_> {
         }
         self.begin_rounds();
         let asks = self.maker.beside.rounds.next_timer().is_some_and(|at| at <= self.now);
-        let due = &self.maker.beside.due;
-        let seeks = !(due.seekers.is_empty() && due.offer_sweeps.is_empty());
+        let seeks = self.maker.beside.due.has_seats();
         self.maker.beside.carried = asks || seeks || !self.has_room(most);
         self.go_on_searching();
     }
