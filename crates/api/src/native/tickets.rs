@@ -265,8 +265,18 @@ pub(super) async fn cancel(State(api): State<Api>, Extension(caller): Extension<
 }
 
 /// `POST /v1/tickets/{id}/renew`
-pub(super) async fn renew(State(api): State<Api>, Extension(caller): Extension<Caller>, id: Id) -> Response {
-    answer(change(&api, &caller, id, |id| Command::Renew { id }).await)
+pub(super) async fn renew(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    id: Id,
+    request: Request,
+) -> Response {
+    let renewed = async {
+        // Nothing is asked of the body but that it is not too long.
+        read_body(request, &api.options.limits.serving).await?;
+        change(&api, &caller, id, |id| Command::Renew { id }).await
+    };
+    answer(renewed.await)
 }
 
 /// Gives a command about a ticket that is there for the caller, and shows the ticket as it is then.

@@ -133,7 +133,12 @@ async fn what_a_ticket_may_not_be_is_refused_and_leaves_no_trace() {
         (mixture, 400, "invalid_field", "entity: entity \"party-1\" holds accounts and groups"),
         (group("duel", &["p1", "p1"]), 400, "invalid_field", "entity: player p1 is in it twice"),
         (group("duel", &["p1", "p2"]), 400, "invalid_field", "entity: has 2 players, and a team"),
-        (alone("none", "p1"), 404, "queue_not_found", "queue_name: no queue none is configured"),
+        (
+            alone("none", "p1"),
+            404,
+            "queue_not_found",
+            "entity.metadata.queue_name: no queue none is configured",
+        ),
         (alone("duel", "p9"), 403, "forbidden", "entity: a player starts tickets of its own: p1 must be"),
         (elsewhere, 403, "forbidden", "leader: a party's ticket is started by its leader"),
     ] {

@@ -25,7 +25,7 @@ use crate::time::Timestamp;
 
 /// Other tickets of the queue that one explanation looks at.
 pub const MAX_LOOKED_AT: usize = 1_000;
-/// What one explanation may cost, in comparisons of two numbers: about a millisecond, since players may ask for it.
+/// What one explanation may cost, in comparisons of two numbers: half of a tick, since players may ask for it.
 const MAX_WORK: u64 = 100_000;
 /// What a look at another ticket costs, likewise.
 const LOOK_COST: u64 = 40;

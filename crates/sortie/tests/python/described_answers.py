@@ -158,6 +158,7 @@ def tickets():
     for path in ["/v1/tickets/none", "/v1/tickets/none/explain"]:
         call("GET", path, expect=404)
     call("DELETE", "/v1/tickets/none", expect=404)
+    call("POST", "/v1/tickets/none/renew", expect=404)
     for path in ["/v1/tickets", "/v1/queues"]:
         call("GET", path + "?limit=0", expect=400)
 
