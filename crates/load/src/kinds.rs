@@ -149,7 +149,7 @@ pub struct Kinds {
     pub inputs: Times,
 }
 
-/// Lets so many tickets come.
+/// Lets this number of tickets come.
 ///
 /// # Errors
 /// The matchmaker does not do its part.

@@ -245,7 +245,7 @@ pub fn most_matches(teams: usize, size: usize, sizes: &[usize]) -> usize {
     matches
 }
 
-/// Takes so many teams out of the tickets of each size, if that can be done.
+/// Takes this number of teams out of the tickets of each size, if that can be done.
 fn takes_teams(teams: usize, size: usize, counts: &mut Vec<usize>) -> bool {
     teams == 0 || takes_team(teams, size, size, size, counts)
 }

@@ -137,7 +137,7 @@ fn tickets(schemas: &mut Schemas) -> Vec<Operation> {
         ),
         new("POST /v1/tickets/{id}/renew", "renewTicket", "Say that a ticket's client is still there")
             .text(
-                "A ticket that was started with `ttl` lives so many seconds from now on. To renew one without `ttl` \
+                "A ticket that was started with `ttl` lives for that many seconds from now on. To renew one without `ttl` \
                  does no harm; one that is over is refused with 410.",
             )
             .answer::<TicketView>(schemas, 200, "The ticket"),

@@ -158,7 +158,7 @@ struct SizeGapView {
     missing: Vec<SizeView>,
 }
 
-/// So many tickets of so many players each.
+/// A number of tickets of the same size.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "TicketsOfSize")]
 struct SizeView {
@@ -172,7 +172,7 @@ struct SizeView {
 struct FailureView {
     /// The stable name.
     cause: &'static str,
-    /// In the words of whoever said so, a hook or the broker.
+    /// In the words of the hook or the broker.
     #[serde(skip_serializing_if = "String::is_empty")]
     detail: String,
 }

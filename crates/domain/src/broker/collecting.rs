@@ -44,7 +44,7 @@ pub(crate) struct Collected {
 }
 
 impl Collecting {
-    /// Whether it takes another match of so many bytes. The first may be of any size.
+    /// Whether it takes another match of this size in bytes. The first may be of any size.
     fn has_room_for(&self, bytes: usize) -> bool {
         let taken: usize = self.matches.iter().map(|game| game.bytes).sum();
         self.matches.is_empty() || taken.saturating_add(bytes) <= MAX_OFFERS_BYTES

@@ -68,7 +68,7 @@ pub enum Event {
         ticket: Named,
         /// What went wrong.
         cause: FailCause,
-        /// In the words of whoever said so; may be empty.
+        /// In the words of the hook or the broker; may be empty.
         detail: Arc<str>,
     },
     /// A ticket has waited as long as its queue lets it.

@@ -145,7 +145,7 @@ pub struct ByType {
 pub struct Failure {
     /// What went wrong.
     pub cause: FailCause,
-    /// In the words of whoever said so; may be empty.
+    /// In the words of the hook or the broker; may be empty.
     pub detail: Arc<str>,
 }
 

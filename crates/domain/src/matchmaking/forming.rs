@@ -40,7 +40,7 @@ const WORK_OF_SWEEPS: u64 = WORK_PER_TICK / 2;
 const WORK_OF_UNFINISHED: u64 = WORK_PER_TICK / 4;
 /// Older roots whose searches go on that may have the place of the root of a match.
 const MAX_OLDER: usize = 16;
-/// Less than this is no turn of a search.
+/// Smallest budget for which a search gets a turn.
 const LEAST_TURN: u64 = COMPARISONS_PER_TURN / 8;
 /// Tickets of one queue that are swept before the next queue has its turn.
 const SWEPT_AT_A_TURN: usize = 64;

@@ -46,7 +46,7 @@ impl Matchmaker {
         self.first_of_each_ttl().map(|(at, _)| at).min()
     }
 
-    /// There are few: [`MAX_TTL`] has so many seconds.
+    /// There are few different ones: at most as many as [`MAX_TTL`] has seconds.
     fn first_of_each_ttl(&self) -> impl Iterator<Item = (Timestamp, u64)> {
         let forgets = self.broken(BrokenRule::ForgetKeepAlive);
         let each = self.state.index.kept_alive.iter().filter(move |_| !forgets);

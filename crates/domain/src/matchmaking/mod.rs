@@ -288,7 +288,7 @@ impl Matchmaker {
         self.broken = Some(rule);
     }
 
-    /// Bounds each turn of a search to so many comparisons, for a simulation in which few searches end in one.
+    /// Bounds each turn of a search to this number of comparisons, for a simulation in which few searches end in one.
     #[cfg(feature = "broken-rules")]
     pub const fn limit_turns(&mut self, comparisons: u64) {
         self.turn = Some(comparisons);

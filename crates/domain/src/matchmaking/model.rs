@@ -287,7 +287,7 @@ pub enum TicketEnd {
     Failed {
         /// What.
         cause: FailCause,
-        /// In the words of whoever said so; may be empty.
+        /// In the words of the hook or the broker; may be empty.
         detail: Arc<str>,
     },
     /// It was called off.

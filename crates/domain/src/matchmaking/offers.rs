@@ -63,7 +63,7 @@ impl Offers {
         self.by_match.get(id)
     }
 
-    /// Files an offer with so many free seats, in place of what was known of that match.
+    /// Files an offer with this number of free seats, in place of what was known of that match.
     pub(crate) fn file(
         &mut self,
         id: MatchId,
@@ -275,7 +275,7 @@ fn looked_for(
 }
 
 impl Pools {
-    /// Waiting tickets that an offer with so many free seats may suit and that came behind `after`, the oldest `most` of
+    /// Waiting tickets that an offer with this number of free seats may suit and that came behind `after`, the oldest `most` of
     /// them, oldest first. `None` where they are not found without looking at all: the offer leaves something out that
     /// rules compare, or they lie in too many places.
     pub(crate) fn takers(

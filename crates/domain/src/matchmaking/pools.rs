@@ -229,7 +229,7 @@ impl Pools {
         self.rulesets.get(queue).map(|(number, rules)| (*number, &**rules))
     }
 
-    /// The cells of a pool from `low` to `high` that have tickets of at most so many players, each with a size.
+    /// The cells of a pool from `low` to `high` that have tickets of at most `largest` players, each with a size.
     pub(crate) fn groups(
         &self,
         pool: u32,

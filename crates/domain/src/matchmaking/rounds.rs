@@ -5,7 +5,7 @@
 //! whom they lacked. It is asked as soon as there is news for it, at an interval while somebody waits, so that it can
 //! widen what it allows, and again after it has failed, later each time.
 //!
-//! A question takes as long as it has tickets. So a tick asks about so many tickets at most, and queues take turns.
+//! A question takes as long as it has tickets. So each tick asks about a bounded number of tickets, and queues take turns.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
@@ -24,9 +24,9 @@ use crate::time::Timestamp;
 
 /// Tickets that a hook which forms matches gets at a time: the oldest, then those behind them.
 pub const FORM_BATCH: usize = 1_000;
-/// Bytes of them: where so many are reached, it gets no more.
+/// Bytes of those tickets: the batch ends where they are reached.
 pub const FORM_BYTES: usize = 4 << 20;
-/// Once the rounds that began in a tick have so many tickets, no other begins in it.
+/// Tickets in all rounds of one tick: further rounds begin in the next one.
 const TICKETS_PER_TICK: usize = 2_000;
 /// Rounds that begin in one tick.
 const ROUNDS_PER_TICK: usize = 64;

@@ -41,7 +41,7 @@ pub(crate) const SEPARATOR: char = '\u{1f}';
 struct Equality {
     rule: usize,
     path: Vec<String>,
-    /// The expression decides, and this only says which tickets it need not be asked about.
+    /// The expression decides, and this only says about which tickets it does not have to be asked.
     of_expression: bool,
 }
 

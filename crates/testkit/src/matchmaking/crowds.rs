@@ -246,7 +246,7 @@ fn large(rng: &mut Rng) -> Crowd {
     let (teams, per_team) =
         rng.choice(&[(1, 60), (1, 300), (2, 40), (2, 100), (12, 5)]).copied().unwrap_or((1, 60));
     let (mut tickets, mut players) = (Vec::new(), 0);
-    // Solos enough to fill whatever room parties leave.
+    // Enough solos to fill the room that parties leave.
     while players < (teams * per_team) as usize * 3 / 4 {
         let size = rng.usize(1..=4);
         players += size;

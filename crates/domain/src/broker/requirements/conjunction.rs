@@ -6,7 +6,7 @@
 //! and the conjunction itself then decides about each. So the hash may put unequal values together, but must never
 //! tell apart what counts as equal, and there is one trap: fractions are compared with a tolerance of a few units in the
 //! last place, which no hash can follow everywhere. They are therefore filed by ranges of 64 neighbours; a conjunction
-//! that asks for one so close to the end of its range that the tolerance reaches into the next is no conjunction here, but
+//! that asks for one so close to the end of its range that the tolerance reaches into the next is not a conjunction here, but
 //! an expression like any other. Short decimals lie in the middle; whole numbers are compared, and filed, exactly.
 
 use alloc::boxed::Box;

@@ -23,7 +23,7 @@ impl Search<'_> {
             .filter_map(|index| field.get(*index))
             .map(|candidate| (candidate.place, candidate.slot, candidate.class))
             .collect();
-        // By age, whoever it was that made the match possible.
+        // By age, regardless of which ticket made the match possible.
         tickets.sort_unstable();
         let slots: Vec<Slot> = tickets.iter().map(|(_, slot, _)| *slot).collect();
         self.spend(slots.len() as u64);

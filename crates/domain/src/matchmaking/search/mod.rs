@@ -6,7 +6,7 @@
 //!
 //! What a search does at a time is bounded, and it never gives up: cut at its bound, it is kept ([`Hunt`]) and goes on where
 //! it was, until it has found a match or everything in reach has been tried. Tickets that come meanwhile are roots of
-//! their own, so it need not know of them; one whose root demands less begins anew.
+//! their own, so it does not have to know of them; one whose root demands less begins anew.
 //!
 //! A search makes *passes*. Each gathers candidates in reach, oldest first, by sizes that can be of use, more in each pass
 //! until all are there (`gather`); then, for each size of a team that somebody asks for, it takes them one after the
@@ -23,7 +23,7 @@
 //! | `gather` | candidates, by sizes that can be of use |
 //! | `greedy`, `exhaust`, `windows` | which of them are taken |
 //! | `fill` | the teams of those that were taken, and the region |
-//! | `last` | whoever is there, for a ticket that expires |
+//! | `last` | everybody who is there, for a ticket that expires |
 //! | `set`, `verdicts` | what chosen tickets have in common; what expressions said |
 //! | `unfinished` | searches that were cut |
 

@@ -97,7 +97,7 @@ impl Unfinished {
         Some((place, hunt))
     }
 
-    /// The roots in a queue that are older than the ticket at `place`, at most so many.
+    /// The roots in a queue that are older than the ticket at `place`, at most `most`.
     pub(crate) fn older(&self, queue: &QueueId, place: u64, most: usize) -> Vec<u64> {
         let places = self.lines.get(queue).into_iter().flat_map(|line| line.places.range(..place));
         places.take(most).copied().collect()

@@ -1,4 +1,4 @@
-//! What expressions said of pairs of tickets, so that a search that goes on, and the next one, need not ask again.
+//! What expressions said of pairs of tickets, so that a search that goes on, and the next one, do not have to ask again.
 
 use alloc::collections::{BTreeMap, VecDeque};
 

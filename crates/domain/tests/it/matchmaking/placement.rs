@@ -10,9 +10,9 @@ use sortie_domain::matchmaking::settings::{About, Measure, Need, Queue, Rule, Ru
 
 use super::table::{Table, ids, player_id, rated, secs, spec, ticket_id, with_properties};
 
-/// Within so many ticks whatever one turn of a search finds is there.
+/// Ticks within which everything that one turn of a search finds is there.
 const AT_ONCE: usize = 2;
-/// Within so many ticks a match of which every pair is compared by expressions is there.
+/// Ticks within which a match is there of which every pair is compared by expressions.
 const COMPARED: usize = 20;
 
 pub(crate) fn queue(teams: u32, players_per_team: u32, rules: Vec<Rule>) -> Queue {
@@ -40,14 +40,14 @@ fn pair(expression: &str, need: Need) -> Rule {
     Rule::new("pair", RuleKind::Expression { expression: expression.into(), about: About::Pair, need })
 }
 
-/// A ticket of so many players.
+/// A ticket with this number of players.
 pub(crate) fn party(name: &str, size: usize) -> TicketSpec {
     let names: Vec<String> = (0..size).map(|n| format!("{name}-{n}")).collect();
     spec(&names.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
 impl Table {
-    /// So many tickets of so many players each, all at once.
+    /// A number of tickets of the same size, all at once.
     fn parties(&mut self, what: &str, count: usize, size: usize) {
         for n in 0..count {
             let name = format!("{what}{n}");
@@ -55,7 +55,7 @@ impl Table {
         }
     }
 
-    /// Ticks until so many matches were formed.
+    /// Ticks until this number of matches was formed.
     pub(crate) fn ticks_until(&mut self, matches: usize) -> usize {
         for ticks in 0..400 {
             if self.formed().len() >= matches {

@@ -13,7 +13,7 @@ use sortie_testkit::oracle::{MOST_TICKETS, legal_match, most_matches};
 use super::placement::{balance, party, queue};
 use super::table::{Table, player_id, rated, with_properties};
 
-/// Ticks after which whatever is promised at once is there.
+/// Ticks after which everything that is promised at once is there.
 const AT_ONCE: u64 = 2;
 /// Ticks within which the exact promise for small pools holds.
 const SMALL: u64 = 10;
