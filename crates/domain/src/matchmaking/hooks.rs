@@ -14,9 +14,10 @@ use alloc::vec::Vec;
 use super::command::Refusal;
 use super::json;
 use super::model::{Check, Named, Party, Player, TicketSpec};
-use super::rules::{number, number_of, variable};
+use super::rules::number_of;
 use super::settings::{Backfill, Hook, HookPoint, OnFailure, OutsideHook, Queue, RuleKind};
 use super::state::State;
+use super::values::{number, variable};
 use crate::broker::model::{
     Connection, MAX_CONNECTION_BYTES, MAX_MATCH_BYTES, MAX_PLAYERS, MAX_PROPERTIES_BYTES, MatchSpec,
     Properties,

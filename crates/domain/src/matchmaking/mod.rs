@@ -14,6 +14,7 @@
 //! | `search` | is there a match for this ticket, and of whom; searches that go on in later ticks |
 //! | `sizes`, `packing` | whether sizes fill teams; how tickets do |
 //! | `pools`, `rules`, `documents` | who is in reach of whom; what each ticket demands at a time; what expressions look at |
+//! | `values` | values of properties, as keys and as expressions see them |
 //! | `rated` | what nobody may say of themselves, because rules judge by it |
 //! | [`order`] | what a ticket asks for, by its content; keys |
 //! | `names`, `slab`, `json` | finding things by text, and by number; members of JSON objects |
@@ -62,6 +63,7 @@ mod slab;
 mod state;
 mod ticket_lifecycle;
 mod timers;
+mod values;
 pub mod words;
 
 pub use command::{Command, FormedMatch, MatchVerdict, Refusal, Reply, TicketVerdict};
@@ -251,6 +253,8 @@ struct Beside {
     carried: bool,
     /// The queue whose deadlines had their turn last.
     fired: Option<QueueId>,
+    /// The next tick begins with tickets whose clients are gone.
+    abandoned_first: bool,
     rounds: Rounds,
     /// Answers of hooks that form matches, of which the next ticks take the rest.
     answers: BTreeMap<QueueId, HookAnswer>,

@@ -46,10 +46,14 @@ impl Turn<'_> {
             let half = left.bytes > room.bytes / 2 && left.records > room.records / 2;
             turn.has_room(most) && (half || turn.broken(BrokenRule::UnboundedStep))
         };
-        // A few before the queues, which may leave no room.
-        let mut few = FIRED_AT_A_TURN;
-        while few > 0 && has_room(self) && self.abandon_first() {
-            few -= 1;
+        // Clients that are gone and queues take turns in coming first, because either may leave no room.
+        let abandoned_first = self.maker.beside.abandoned_first;
+        self.maker.beside.abandoned_first = !abandoned_first;
+        let few = if abandoned_first { FIRED_AT_A_TURN } else { 0 };
+        for _ in 0..few {
+            if !has_room(self) || !self.abandon_first() {
+                break;
+            }
         }
         let mut queues = self.overdue();
         while let Some(queue) = queues.pop_front().filter(|_| has_room(self)) {

@@ -1,0 +1,83 @@
+//! Values of properties: as keys by which tickets are kept apart, and as expressions see them.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::{String, ToString};
+
+use jmespath::{Rcvar, Variable};
+
+use crate::broker::model::Properties;
+use crate::content::Digest;
+use crate::ids::PlayerId;
+
+/// What a value is that is not there.
+pub(crate) const NULL: &str = "null";
+/// Longest text in a key; a longer one is in it by its digest. In bytes.
+const MAX_IN_KEY: usize = 128;
+
+/// The number that a value of JSON is.
+pub(crate) fn as_number(value: &str) -> Option<f64> {
+    let first = value.bytes().next()?;
+    if first != b'-' && !first.is_ascii_digit() {
+        return None;
+    }
+    value.parse().ok().filter(|number: &f64| number.is_finite())
+}
+
+/// A value as text, such that exactly the values that say the same give the same text: `1`, `1.0` and `10e-1` do,
+/// `9007199254740992` and `9007199254740993` do not. Short words and plain texts are as they are written, and other values
+/// by their digest.
+pub(crate) fn write_value(value: &str, out: &mut String) {
+    let is_word = matches!(value, "true" | "false" | NULL);
+    let is_plain = value.starts_with('"') && !value.contains('\\') && value.len() <= MAX_IN_KEY;
+    if is_word || is_plain {
+        out.push_str(value);
+        return;
+    }
+    out.push('#');
+    for byte in Digest::of_json(value).to_bytes() {
+        out.push_str(&format!("{byte:02x}"));
+    }
+}
+
+/// Longest text, in bytes, that is told from others by its kind.
+const MAX_KIND: usize = 1_024;
+
+/// A text that is the same for any two values that expressions call equal, and different for most others: short texts and
+/// whole numbers are told apart, other values by their kind, because each of them can be written in several ways.
+pub(crate) fn write_kind(value: &str, out: &mut String) {
+    match as_number(value) {
+        // As whole numbers, these are exact.
+        Some(number) if number.abs() < 9e15 && number as i64 as f64 == number => {
+            out.push_str(&(number as i64).to_string());
+        }
+        Some(_) => out.push_str("number"),
+        None if value.len() > MAX_KIND => out.push_str("long"),
+        None if value.starts_with(['{', '[']) => out.push_str(&value[..1]),
+        None => write_value(value, out),
+    }
+}
+
+/// Properties as expressions see them.
+pub(crate) fn variable(properties: &Properties) -> Rcvar {
+    // The text was checked when the properties were made, so the fallback is never taken.
+    let parsed = properties.text().and_then(|text| Variable::from_json(text).ok());
+    Rcvar::new(parsed.unwrap_or_else(|| Variable::Object(BTreeMap::new())))
+}
+
+pub(crate) fn object<const N: usize>(fields: [(&str, Rcvar); N]) -> Rcvar {
+    let fields = fields.into_iter().map(|(name, value)| (name.to_string(), value));
+    Rcvar::new(Variable::Object(fields.collect()))
+}
+
+pub(crate) fn text(text: &str) -> Rcvar {
+    Rcvar::new(Variable::String(text.to_string()))
+}
+
+pub(crate) fn number(value: f64) -> Rcvar {
+    Rcvar::new(Variable::from_serializable(value).unwrap_or(Variable::Null))
+}
+
+pub(crate) fn list<'a>(players: impl Iterator<Item = &'a PlayerId>) -> Rcvar {
+    Rcvar::new(Variable::Array(players.map(|player| text(player.as_str())).collect()))
+}
