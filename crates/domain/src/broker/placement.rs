@@ -16,7 +16,7 @@ use super::fleets::Filter;
 use super::free::{FreeServers, Rank};
 use super::idle::Idle;
 use super::looking::{Ordering, Then};
-use super::model::{FastSchedule, Fleet, GoneCause, Match, MatchSpec, MatchState};
+use super::model::{FastSchedule, Fleet, GoneCause, Match, MatchSpec, MatchState, Server};
 use super::requirements::{Document, Requirement, Search};
 use super::{BrokenRule, Broker, Turn};
 use crate::ids::{AllocationId, FleetId, MatchId, ServerId};
@@ -465,8 +465,14 @@ impl Turn<'_> {
         idle.map_or(0, Idle::len) - self.aging(fleet) + coming.map_or(0, BTreeSet::len)
     }
 
+    /// Whether a server of the fleet is about to be too old for a match.
+    pub(super) fn is_aging(&self, server: &Server, fleet: &Fleet) -> bool {
+        let age = self.state().settings.replacement_age(fleet.ready_deadline);
+        age.is_some_and(|age| server.born_at <= self.now - age)
+    }
+
     /// Idle servers of the fleet that are about to be too old for a match.
-    fn aging(&self, fleet: &Fleet) -> usize {
+    pub(super) fn aging(&self, fleet: &Fleet) -> usize {
         let Some(age) = self.state().settings.replacement_age(fleet.ready_deadline) else { return 0 };
         let idle = self.state().index.idle.get(&Some(fleet.id.clone()));
         idle.map_or(0, |idle| idle.born_until(self.now - age))

@@ -279,6 +279,10 @@ impl Turn<'_> {
         let stays = !longest.is_zero();
         let deadline =
             self.now + if stays { longest } else { self.state().settings.wait.max(LONGEST_SEARCH) };
+        // One that takes a match at a time, and may have lost one, asks again when it can be given that match again.
+        let untold = &self.broker.beside.untold;
+        let again = untold.next_after(server, self.now).filter(|_| !untold.is_several(server));
+        let deadline = again.map_or(deadline, |again| deadline.min(again));
         let (server, hints) = (server.clone(), asking.hints);
         let until = self.collects_until(&server, asking);
         let collecting = Collecting { most: asking.most, until, matches: Vec::new() };
@@ -291,9 +295,13 @@ impl Turn<'_> {
             return false;
         };
         let Some(known) = self.state().servers.get(server) else { return false };
+        let Some(fleet) = self.state().fleets.get(fleet) else { return false };
         let idle = self.state().index.idle.get(&known.fleet);
-        let warm = self.state().fleets.get(fleet).map_or(0, |fleet| fleet.warm as usize);
-        idle.is_some_and(|idle| idle.contains(known) && idle.len() > warm)
+        // A server that replaces one that is about to be too old is not surplus because that one is still there.
+        let others = if self.is_aging(known, fleet) { 0 } else { self.aging(fleet) };
+        idle.is_some_and(|idle| {
+            idle.contains(known) && idle.len().saturating_sub(others) > fleet.warm as usize
+        })
     }
 
     /// Players can connect. Once more with the same details is no fault.

@@ -87,6 +87,12 @@ impl Untold {
         given.map(|(id, given)| (id, given.pickup)).take(MAX_LOOKED_AT)
     }
 
+    /// When the server may next be given a match again that it may not be given now.
+    pub(crate) fn next_after(&self, server: &ServerId, now: Timestamp) -> Option<Timestamp> {
+        let given = self.by_server.get(server).into_iter().flatten().take(MAX_LOOKED_AT);
+        given.map(|(_, given)| given.from).filter(|from| *from > now).min()
+    }
+
     /// The server is given the match again.
     pub(crate) fn note_given_again(&mut self, server: &ServerId, id: &MatchId, now: Timestamp) {
         if let Some(given) = self.by_server.get_mut(server).and_then(|given| given.get_mut(id)) {

@@ -122,6 +122,22 @@ fn a_warm_server_is_replaced_before_it_is_too_old() {
 }
 
 #[test]
+fn a_replacement_is_not_surplus_while_the_old_server_is_still_there() {
+    let mut table = Table::with(settings(), vec![Fleet { warm: 1, max: 3, ..fleet("eu") }]);
+    let old = table.allocations().remove(0).server;
+    table.poll(&old);
+    table.advance(secs(LAST_PICKUP - 60));
+    let mut servers = table.allocations().into_iter().map(|order| order.server);
+    let new = servers.find(|server| *server != old).unwrap();
+    let mark = table.mark();
+    table.kept(request(&new, "", Hints::WILLING_TO_WAIT.with(Hints::WILLING_TO_SHUTDOWN)));
+    assert_eq!(gone_since(&table, mark), [(old, GoneCause::Aged)]);
+    assert_eq!((table.server_state(&new), idle(&table)), ("available", 1));
+    table.advance(secs(60));
+    assert_eq!(table.orders_since(mark), []);
+}
+
+#[test]
 fn a_pool_without_room_for_replacements_is_filled_up_again_when_its_servers_are_too_old() {
     let mut table = Table::with(settings(), vec![Fleet { warm: 1, max: 1, ..fleet("eu") }]);
     let old = table.allocations().remove(0);

@@ -1,7 +1,9 @@
 //! Servers that would rather wait for a match than ask again (`WILLING_TO_WAIT`).
 
 use sortie_domain::broker::model::{Fleet, MatchSpec, Properties, SettingsChange};
-use sortie_domain::broker::{Command, Hints, MAX_OFFERS, MAX_OFFERS_BYTES, MAX_REQUEST_WAIT, Offer, Reply};
+use sortie_domain::broker::{
+    AGAIN_AFTER, Command, Hints, MAX_OFFERS, MAX_OFFERS_BYTES, MAX_REQUEST_WAIT, Offer, Reply,
+};
 use sortie_domain::ids::{MatchId, PlayerId, ServerId};
 use sortie_domain::machine::CallId;
 use std::time::Duration;
@@ -544,6 +546,20 @@ fn a_server_that_takes_one_match_gets_the_one_of_a_lost_answer_before_any_other(
     assert_eq!(table.state(&other), "queued");
     // One that asks on all the same is one with room for another.
     assert_eq!(table.poll(&host), Some(other));
+}
+
+#[test]
+fn a_call_of_a_server_that_lost_a_match_twice_is_held_until_it_can_have_it_once_more() {
+    let mut table = Table::new();
+    let host = server("host");
+    let lost = table.picked_up("lost", &host);
+    assert_eq!(table.poll(&host).as_ref(), Some(&lost));
+    let call = table.kept(request(&host, "", Hints::WILLING_TO_WAIT));
+    table.advance(AGAIN_AFTER - MS);
+    assert_eq!(table.answer(call), None);
+    table.advance(MS);
+    assert_eq!(table.answer(call), Some(Ok(nothing(Hints::NONE))), "it asks again");
+    assert_eq!(table.poll(&host), Some(lost));
 }
 
 #[test]
