@@ -272,7 +272,7 @@ pub(super) async fn renew(
     request: Request,
 ) -> Response {
     let renewed = async {
-        // Nothing is asked of the body but that it is not too long.
+        // The body has no meaning; it only must not be too long.
         read_body(request, &api.options.limits.serving).await?;
         change(&api, &caller, id, |id| Command::Renew { id }).await
     };

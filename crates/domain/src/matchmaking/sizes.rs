@@ -291,7 +291,7 @@ mod tests {
         // 250 is 10 fives and 50 fours, and never 20 fives and fours alone beside 150.
         assert!(plan(&[5, 4], 2, 250, &[0, 0], &[20, 100]).is_some());
         assert!(plan(&[5, 4, 1], 2, 250, &[1, 0, 0], &[40, 60, 60]).is_some());
-        assert!(plan(&[4], 2, 250, &[0], &[200]).is_none(), "250 is no multiple of four");
+        assert!(plan(&[4], 2, 250, &[0], &[200]).is_none(), "250 is not a multiple of four");
         assert!(plan(&[7, 3], 2, 17, &[0, 0], &[4, 2]).is_some(), "7 + 7 + 3, twice");
         assert!(plan(&[7, 3], 2, 17, &[0, 0], &[3, 4]).is_none(), "three sevens are not enough");
         // Trios leave two places each.

@@ -35,7 +35,7 @@ pub(super) struct Gather {
 
 impl Gather {
     /// Whoever may be on a team of `per_team`, enough of each size for two matches of `most` players.
-    pub(super) fn whoever(counts: &[(u16, u32)], per_team: u16, most: u32) -> Self {
+    pub(super) fn everybody(counts: &[(u16, u32)], per_team: u16, most: u32) -> Self {
         let of_size = |size: u16| 2 * most as usize / usize::from(size.max(1)) + CANDIDATES_OF_SIZE;
         let sizes = counts.iter().filter(|(size, _)| *size <= per_team);
         let sizes = sizes.map(|(size, _)| (*size, of_size(*size), 0)).collect();

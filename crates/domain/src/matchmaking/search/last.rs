@@ -38,7 +38,7 @@ impl Search<'_> {
         let most = queue.full().unwrap_or(MAX_PLAYERS as u32);
         let per_team =
             u16::try_from(queue.players_per_team).ok().filter(|most| *most > 0).unwrap_or(u16::MAX);
-        let mut gather = Gather::whoever(self.pools.counts(pool), per_team, most);
+        let mut gather = Gather::everybody(self.pools.counts(pool), per_team, most);
         let field = Field { list: Vec::from([candidate(slot, ticket, 0)]), sizes: Vec::new() };
         let mut search = InPool { pool, pass: 0, leaves_out: false, turns: 0, field, stage: Stage::Done };
         let _ = self.gather(&mut search, &mut gather, ticket);
@@ -49,7 +49,7 @@ impl Search<'_> {
         self.uneven_teams(&search.field, most)
     }
 
-    /// One team of whoever goes together, the oldest first.
+    /// One team of those who go together, the oldest first.
     fn whoever_is_there(&mut self, field: &Field, most: u32) -> Option<Made> {
         let mut set = Set::new(field.sizes.len(), self.rules.distances());
         let own = field.list.first()?;
