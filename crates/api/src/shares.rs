@@ -48,6 +48,11 @@ pub(crate) struct Wait {
     _seats: Option<Share<(Option<Key>, MatchId)>>,
 }
 
+/// One of the calls with which game servers wait for matches; over when it is dropped.
+pub(crate) struct WaitForMatch {
+    _key: Option<Share<Key>>,
+}
+
 /// One of the watches of somebody who shows nothing; over when it is dropped.
 pub(crate) struct Watch {
     _of_all: OwnedSemaphorePermit,
@@ -87,12 +92,26 @@ impl CallerShares {
     /// # Errors
     /// `too_many`
     pub(crate) fn wait(&self, caller: &Caller) -> Result<Wait, ApiError> {
-        let key = share(&self.waits_of_keys, caller.key(), || {
-            ApiError::too_many("waiting calls of one key", self.limits.waits_per_key)
-        })?;
+        let key = self.wait_of_key(caller)?;
         let of_all = Arc::clone(&self.waits).try_acquire_owned();
         let of_all = of_all.map_err(|_| ApiError::too_many("waiting calls", self.limits.waits))?;
         Ok(Wait { _of_all: of_all, _key: key, _seats: None })
+    }
+
+    /// A game server's call begins to wait for a match. Counted for its key alone: how many servers there are has a limit of
+    /// its own.
+    ///
+    /// # Errors
+    /// `too_many`
+    pub(crate) fn wait_for_match(&self, caller: &Caller) -> Result<WaitForMatch, ApiError> {
+        let key = self.wait_of_key(caller)?;
+        Ok(WaitForMatch { _key: key })
+    }
+
+    fn wait_of_key(&self, caller: &Caller) -> Result<Option<Share<Key>>, ApiError> {
+        share(&self.waits_of_keys, caller.key(), || {
+            ApiError::too_many("waiting calls of one key", self.limits.waits_per_key)
+        })
     }
 
     /// A call begins to wait for the seats of a match.

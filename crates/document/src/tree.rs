@@ -14,6 +14,10 @@ pub const MAX_VALUES: usize = 100_000;
 /// alias repeats counts each time.
 pub const MAX_TEXT_BYTES: usize = 4 << 20;
 
+/// Most brackets of a YAML text that are open at a time. The parser's work grows with the square of how deeply lists are nested,
+/// before it refuses those that are too deep; brackets within texts count too, which no real file has so many of.
+const MAX_OPEN_BRACKETS: usize = 1_000;
+
 /// How the TOML parser hands a date over: a table with this one key.
 const TOML_DATE: &str = "$__toml_private_datetime";
 
@@ -63,9 +67,7 @@ pub fn parse(format: Format, text: &str) -> Result<Value, String> {
                 .map_err(|_| "is no valid JSON: a slash begins no comment".to_owned())?;
             json(tree, &plain)
         }
-        Format::Yaml => tree
-            .deserialize(serde_yaml_ng::Deserializer::from_str(text))
-            .map_err(|error| format!("is no valid YAML: {error}")),
+        Format::Yaml => yaml(tree, text),
     }
 }
 
@@ -73,6 +75,28 @@ fn json(tree: Tree<'_>, text: &str) -> Result<Value, String> {
     let mut parser = serde_json::Deserializer::from_str(text);
     let value = tree.deserialize(&mut parser).and_then(|value| parser.end().map(|()| value));
     value.map_err(|error| format!("is no valid JSON: {error}"))
+}
+
+fn yaml(tree: Tree<'_>, text: &str) -> Result<Value, String> {
+    if open_brackets(text) > MAX_OPEN_BRACKETS {
+        return Err(format!("is no valid YAML: more than {MAX_OPEN_BRACKETS} brackets are open at a time"));
+    }
+    tree.deserialize(serde_yaml_ng::Deserializer::from_str(text))
+        .map_err(|error| format!("is no valid YAML: {error}"))
+}
+
+/// Most brackets that are open at a time, wherever they stand.
+fn open_brackets(text: &str) -> usize {
+    let (mut open, mut most) = (0_usize, 0);
+    for byte in text.bytes() {
+        match byte {
+            b'[' | b'{' => open += 1,
+            b']' | b'}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        most = most.max(open);
+    }
+    most
 }
 
 /// The error's own text quotes the line, which may hold a secret.
@@ -216,6 +240,17 @@ mod tests {
     }
 
     /// 4 MiB are as many texts of 400,000 bytes as fit into it; one more does not.
+    /// The parser would take a time that grows with the square of the depth.
+    #[test]
+    fn yaml_with_too_many_open_brackets_is_not_read() {
+        for bracket in ["[", "{a: ", "[{a: "] {
+            let error = parse(Format::Yaml, &bracket.repeat(500_000)).unwrap_err();
+            assert!(error.contains("more than 1000 brackets"), "{error}");
+        }
+        let balanced = format!("a: [{}]", vec!["[1]"; 5_000].join(", "));
+        assert!(parse(Format::Yaml, &balanced).is_ok());
+    }
+
     #[test]
     fn aliases_cannot_make_texts_longer_than_the_limit() {
         let text = "x".repeat(400_000);

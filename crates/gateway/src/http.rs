@@ -18,6 +18,7 @@ use axum::routing::{MethodRouter, any, get, post};
 use axum::{Json, Router};
 use bytes::Bytes;
 use futures::stream;
+use http_body_util::{BodyExt as _, Full};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -27,7 +28,7 @@ use sortie_identity::looks_like_token;
 use sortie_serving::{Limits, read_body};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-use crate::admission::Admission;
+use crate::admission::{Admission, Given};
 use crate::client_ip::{Claims, client_ip, limited_ip};
 use crate::error::JoinError;
 use crate::feedback::{Feedback, Joining, Reports};
@@ -404,12 +405,14 @@ fn answer(admission: Admission) -> Response {
     // Strings and numbers always have a JSON form.
     let json = serde_json::to_vec(&answer).unwrap_or_default();
     let length = HeaderValue::from(json.len());
-    let body = stream::once(async move {
-        given.keep();
-        Ok::<_, Infallible>(Bytes::from(json))
+    // Not a stream, which does not say that its first piece is the last one: that takes a frame and a write more.
+    let mut given = Some(given);
+    let body = Full::new(Bytes::from(json)).map_frame(move |frame| {
+        given.take().into_iter().for_each(Given::keep);
+        frame
     });
     let join = (JOIN, HeaderValue::from_static(way.name()));
-    ([(header::CONTENT_LENGTH, length), JSON, NOT_STORED, join], Body::from_stream(body)).into_response()
+    ([(header::CONTENT_LENGTH, length), JSON, NOT_STORED, join], Body::new(body)).into_response()
 }
 
 const JSON: (HeaderName, HeaderValue) = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -46,7 +46,7 @@ use std::thread;
 use clap::Parser;
 use tokio::runtime::Builder;
 
-use cli::{Cli, Command};
+use cli::{Bench, BenchAction, Cli, Command};
 use failure::Failure;
 
 /// Returns unused memory to the system within seconds, also while nothing is allocated. glibc trims little but the end of each
@@ -57,7 +57,7 @@ static MEMORY: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     // Alone, because what `start` needs of the stack is taken when it is called.
-    match check_stack() {
+    match check_stack().and_then(|()| check_address_space(SMALLEST_ADDRESS_SPACE)) {
         Ok(()) => start(),
         Err(problem) => {
             eprintln!("sortie: {problem}");
@@ -82,6 +82,24 @@ fn check_stack() -> Result<(), Failure> {
     }
 }
 
+/// Smallest address space with which any command runs, in bytes: its threads' stacks, and what the allocator reserves.
+const SMALLEST_ADDRESS_SPACE: u64 = 256 << 20;
+/// Smallest address space of a control plane, in bytes: idle it takes 450 MB, of which little is ever resident.
+const CONTROL_PLANE_ADDRESS_SPACE: u64 = 1 << 30;
+
+/// Whether the system gives the process `smallest` bytes of address space. Asked first, because the allocator aborts the process
+/// where it does not.
+fn check_address_space(smallest: u64) -> Result<(), Failure> {
+    use rustix::process::{Resource, getrlimit};
+    match getrlimit(Resource::As).current {
+        Some(bytes) if bytes < smallest => Err(Failure::new(format!(
+            "cannot start: the system allows an address space of {bytes} bytes, and at least {smallest} are needed: raise its \
+             limit (ulimit -v, LimitAS= of systemd); limit resident memory with MemoryMax= instead"
+        ))),
+        _ => Ok(()),
+    }
+}
+
 #[inline(never)]
 fn start() -> ExitCode {
     let cli = Cli::parse();
@@ -90,7 +108,12 @@ fn start() -> ExitCode {
         Command::EnterGroup(options) => return enter_group(options),
         _ => {}
     }
-    if let Err(problem) = check_files().and_then(|()| check_threads(&cli.command)) {
+    let address_space = match &cli.command {
+        Command::Up(_) => CONTROL_PLANE_ADDRESS_SPACE,
+        _ => SMALLEST_ADDRESS_SPACE,
+    };
+    let limits = check_address_space(address_space).and_then(|()| check_files());
+    if let Err(problem) = limits.and_then(|()| check_threads(&cli.command)) {
         eprintln!("sortie: {problem}");
         return ExitCode::FAILURE;
     }
@@ -113,11 +136,13 @@ fn start() -> ExitCode {
     }
 }
 
-/// What stands beside one game server has little to do at a time: on one thread no call wakes another, and it takes less
+/// What stands beside one game server, or is one, has little to do at a time: on one thread no call wakes another, and it takes less
 /// of what the game server needs.
 fn threads(command: &Command) -> Builder {
     match command {
-        Command::Sidecar(_) => Builder::new_current_thread(),
+        Command::Sidecar(_) | Command::Bench(Bench { action: BenchAction::GameServer }) => {
+            Builder::new_current_thread()
+        }
         _ => Builder::new_multi_thread(),
     }
 }

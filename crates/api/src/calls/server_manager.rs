@@ -47,6 +47,7 @@ pub(crate) async fn request_match(
         let hint_flags = Hints::SHUTDOWN.bits();
         return Ok(RequestMatchResponse { hint_flags, ..RequestMatchResponse::default() });
     }
+    let waits = hints.has(Hints::WILLING_TO_WAIT) || wait.is_some_and(|seconds| seconds > 0);
     let command = Command::RequestMatch {
         server,
         requirements: request.requirements,
@@ -54,6 +55,7 @@ pub(crate) async fn request_match(
         most: most.and_then(|most| u32::try_from(most).ok()).unwrap_or(1),
         wait: wait.map(Duration::from_secs),
     };
+    let _wait = if waits { Some(api.shares.wait_for_match(&caller)?) } else { None };
     match api.call_held(command).await.map_err(refused)? {
         Some(Reply::Requested { offer, more, hints }) if most.is_some() => {
             Ok(several(offer.as_ref(), &more, hints))

@@ -246,3 +246,23 @@ async fn what_needs_nothing_takes_next_to_nothing() {
     let answer = server.ok("GET", "/api/v1/matchbroker/healthz", json!(null)).await;
     assert!(answer.is_object());
 }
+
+/// A key made by hand may serve many game servers.
+#[tokio::test]
+async fn a_key_has_so_many_game_servers_that_wait_for_a_match() {
+    let server = server(Limits { waits_per_key: 1, ..Limits::default() }).await;
+    let ask = |id: &str, hints: u32| {
+        let path = "/api/v1/server/request_match";
+        let call = server.request("POST", path).header("authorization", "Bearer game");
+        call.body(json!({ "serverId": id, "hintFlags": hints }).to_string()).send()
+    };
+    // One of the two waits for long.
+    let refused = soon(async {
+        tokio::select! {
+            one = ask("s1", 2) => one,
+            other = ask("s2", 2) => other,
+        }
+    });
+    assert_eq!(refused.await.unwrap().status(), 429);
+    assert_eq!(soon(ask("s3", 0)).await.unwrap().status(), 200, "this one does not wait");
+}

@@ -89,7 +89,7 @@ pub(super) static LIMITS: &[KeyDoc] = &[
         "limits.waits_per_key",
         "calls",
         Default("10000"),
-        "Those of one API key, 1 to 1000000; others get 429.",
+        "Most calls at a time with one API key that wait for news of a match, or, from game servers, for a match, 1 to 1000000; others get 429.",
     ),
     count(
         "limits.watches",
