@@ -306,7 +306,7 @@ impl<'a> Queueing<'a> {
         JoinError::TicketRefused(Box::new(Refusal::PlayerWaits { player, ticket }))
     }
 
-    /// What is known of this ticket, or of the one that the player has.
+    /// What is known of this ticket, or of the one that the player has in the queue.
     async fn known(&self, id: Option<TicketId>) -> Result<Known, JoinError> {
         let (player, queue) = (self.player.clone(), self.entry.queue.clone());
         let can_vote = self.entry.can_vote;
@@ -320,13 +320,14 @@ impl<'a> Queueing<'a> {
                     return Err(NO_VOTE);
                 }
             }
+            // A hook may have sent it on to another queue.
+            let is_there = |ticket: &Ticket| ticket.queue == queue || ticket.spec.queue == queue;
             let ticket = match &id {
                 Some(id) => maker.ticket(id),
-                None => maker.ticket_of(&player),
+                None => in_queue(maker, &player, is_there),
             };
             let Some(ticket) = ticket else { return Ok(Known::None) };
-            // A hook may have sent it on to another queue.
-            let is_there = ticket.queue == queue || ticket.spec.queue == queue;
+            let is_there = is_there(ticket);
             Ok(match &ticket.state {
                 TicketState::Over { end: TicketEnd::Completed { .. }, .. } if is_there => {
                     Known::Good(ticket.clone())
@@ -464,6 +465,20 @@ impl<'a> Queueing<'a> {
         let (given, way) = (Given::Ticket(visit), Way::Queue);
         Ok(Ok(Admission { address, token, given, way, player_key: None }))
     }
+}
+
+/// The player's ticket in the queue; where there is none and the player may not wait in one more queue, the oldest.
+fn in_queue<'a>(
+    maker: &'a Matchmaker,
+    player: &PlayerId,
+    is_there: impl Fn(&Ticket) -> bool,
+) -> Option<&'a Ticket> {
+    let most = maker.settings().queues_per_player as usize;
+    let has_room = maker.tickets_of(player).count() < most;
+    maker
+        .tickets_of(player)
+        .find(|ticket| is_there(ticket))
+        .or_else(|| maker.tickets_of(player).next().filter(|_| !has_room))
 }
 
 fn does_without_a_server(settings: &Settings, queue: &QueueId) -> bool {

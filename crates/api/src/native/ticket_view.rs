@@ -15,7 +15,7 @@ use crate::error::ApiError;
 use crate::sight::Seen;
 
 /// Names of the states of a ticket.
-pub(super) const STATES: [&str; 9] = [
+pub(super) const STATES: [&str; 10] = [
     "validating",
     "waiting",
     "proposed",
@@ -25,6 +25,7 @@ pub(super) const STATES: [&str; 9] = [
     "failed",
     "cancelled",
     "timed_out",
+    "on_hold",
 ];
 
 /// The name of a state.
@@ -39,6 +40,7 @@ pub(crate) const fn state_name(state: &TicketState) -> &'static str {
         TicketState::Over { end: TicketEnd::Failed { .. }, .. } => STATES[6],
         TicketState::Over { end: TicketEnd::Cancelled(_), .. } => STATES[7],
         TicketState::Over { end: TicketEnd::TimedOut, .. } => STATES[8],
+        TicketState::OnHold { .. } => STATES[9],
     }
 }
 

@@ -223,10 +223,10 @@ pub(super) async fn list(State(api): State<Api>, Extension(caller): Extension<Ca
         let (views, next) = match player {
             Some(player) => {
                 let found = api.query_maker(move |maker| {
-                    let own = sight.ticket(maker.ticket_of(&player)?)?;
-                    Some(view(maker, &own))
+                    let own = maker.tickets_of(&player).filter_map(|ticket| sight.ticket(ticket));
+                    own.map(|seen| view(maker, &seen)).collect::<Vec<_>>()
                 });
-                (found.await?.into_iter().collect::<Vec<_>>(), None)
+                (found.await?, None)
             }
             None => {
                 let page = api.query_maker(move |maker| {

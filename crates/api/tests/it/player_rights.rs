@@ -203,7 +203,8 @@ fn account(metadata: &Value) -> Value {
 async fn held(server: &Server) -> String {
     let player = sortie_domain::ids::PlayerId::new("ann").unwrap();
     let maker = server.maker.as_ref().unwrap();
-    let spec = maker.query(move |maker| maker.ticket_of(&player).map(|ticket| ticket.spec.clone())).await;
+    let spec =
+        maker.query(move |maker| maker.tickets_of(&player).next().map(|ticket| ticket.spec.clone())).await;
     let spec = spec.unwrap().expect("a ticket");
     let ratings: Vec<_> = spec.players().flat_map(|player| player.ratings.values()).collect();
     let of_player = spec.players().map(|player| player.properties.text().unwrap_or_default().to_owned());
@@ -331,7 +332,8 @@ async fn a_player_says_of_others_no_more_than_who_they_are() {
         assert_eq!(status, 200, "{answer}");
         let id = sortie_domain::ids::PlayerId::new("ann").unwrap();
         let maker = server.maker.as_ref().unwrap();
-        let spec = maker.query(move |maker| maker.ticket_of(&id).map(|ticket| ticket.spec.clone())).await;
+        let spec =
+            maker.query(move |maker| maker.tickets_of(&id).next().map(|ticket| ticket.spec.clone())).await;
         let spec = spec.unwrap().expect("a ticket");
         for player in spec.players() {
             let is_bare = *player == sortie_domain::matchmaking::model::Player::new(player.id.clone());

@@ -249,7 +249,7 @@ pub enum Refusal {
     TicketExists(TicketId),
     /// The idempotency key was used for another ticket.
     KeyReused(TicketId),
-    /// The player is in a ticket that is not over.
+    /// The player is in a ticket that is not over: in this queue, or in as many queues as a player may wait in.
     PlayerWaits {
         /// Who.
         player: PlayerId,

@@ -6,6 +6,7 @@
 //! | [`entity`] | tickets as Catena's contract sends them |
 //! | [`command`], [`event`] | what it is asked, answers, refuses; what it decides, what players hear of it |
 //! | `ticket_lifecycle` | started, validated, waiting; how a ticket is called off |
+//! | `several` | players who wait in several queues at once |
 //! | `match_lifecycle` | chosen, accepted, checked, formed; how a match comes to nothing |
 //! | `backfill`, `offers` | free seats of running matches; where they are found |
 //! | `hooks` | those that are built in, and how hooks stack |
@@ -58,6 +59,7 @@ pub mod rounds;
 mod rules;
 mod search;
 pub mod settings;
+mod several;
 mod sizes;
 mod slab;
 mod state;
@@ -186,6 +188,10 @@ pub enum BrokenRule {
     ForgetKeepAlive,
     /// While the process was away, clients should have renewed their tickets.
     ForgetRestart,
+    /// Tickets whose players are in a match by another ticket are matched.
+    MatchOnHold,
+    /// Players who can connect still wait in other queues.
+    ForgetElsewhere,
 }
 
 impl BrokenRule {
@@ -229,6 +235,8 @@ impl BrokenRule {
         Self::FewOffers,
         Self::ForgetKeepAlive,
         Self::ForgetRestart,
+        Self::MatchOnHold,
+        Self::ForgetElsewhere,
     ];
 }
 
@@ -395,6 +403,7 @@ impl<'a> Turn<'a> {
         let record = Record { seq: self.state().seq + 1, time: self.now, event };
         self.maker.state.apply(&record);
         self.note_due(&record.event);
+        self.note_settled();
         self.step.push(record);
     }
 

@@ -199,7 +199,8 @@ pub struct Ticket {
     pub place: u64,
     /// When it came.
     pub started_at: Timestamp,
-    /// From when its wait counts: later than `started_at` by the time that it spent in matches which came to nothing.
+    /// From when its wait counts: later than `started_at` by the time that it, or another ticket of its players, spent in
+    /// matches which came to nothing.
     pub waits_since: Timestamp,
     /// When its client was heard of last; `None` if it has no `ttl`.
     pub renewed_at: Option<Timestamp>,
@@ -264,6 +265,11 @@ pub enum TicketState {
         /// Since when.
         since: Timestamp,
     },
+    /// One of its players is in a match by another ticket, which may still come to nothing.
+    OnHold {
+        /// Since when.
+        since: Timestamp,
+    },
     /// It is over.
     Over {
         /// Since when.
@@ -307,9 +313,10 @@ impl Ticket {
     #[must_use]
     pub const fn status(&self) -> Status {
         match &self.state {
-            TicketState::Validating(_) | TicketState::Waiting | TicketState::Proposed { .. } => {
-                Status::InProgress
-            }
+            TicketState::Validating(_)
+            | TicketState::Waiting
+            | TicketState::OnHold { .. }
+            | TicketState::Proposed { .. } => Status::InProgress,
             TicketState::FindingServer { .. } | TicketState::Seating { .. } => Status::FindingServer,
             TicketState::Over { end, .. } => end.status(),
         }
@@ -319,6 +326,15 @@ impl Ticket {
     #[must_use]
     pub const fn is_over(&self) -> bool {
         matches!(self.state, TicketState::Over { .. })
+    }
+
+    /// Whether it is in a match that is being made or runs, and not over.
+    #[must_use]
+    pub const fn is_in_match(&self) -> bool {
+        matches!(
+            self.state,
+            TicketState::Proposed { .. } | TicketState::FindingServer { .. } | TicketState::Seating { .. }
+        )
     }
 
     /// The match that it is in.
@@ -401,6 +417,7 @@ causes! {
         Declined = "declined", 2, "one of its players declined the match";
         NotAccepted = "not_accepted", 3, "one of its players did not accept the match in time";
         Abandoned = "abandoned", 4, "its client did not renew it in time";
+        MatchedElsewhere = "matched_elsewhere", 5, "one of its players got a match in another queue";
     }
 }
 

@@ -36,18 +36,13 @@ impl Turn<'_> {
             return Err(Refusal::TooMany { what: "tickets that wait", limit: MAX_TICKETS });
         }
         check_spec(&spec)?;
-        for player in spec.players() {
-            if let Some(ticket) = self.state().ticket_of(&player.id)
-                && !self.broken(BrokenRule::StartTwice)
-            {
-                return Err(Refusal::PlayerWaits { player: player.id.clone(), ticket: ticket.id.clone() });
-            }
-        }
+        self.check_count(&spec)?;
         let mut queue = spec.queue.clone();
         if !self.state().settings.queues.contains_key(&queue) {
             return Err(self.no_queue(queue));
         }
         let check = hooks::validate(self.state(), &spec, &mut queue, None, self.now)?;
+        self.check_in_queue(&spec, &queue, None)?;
         self.check_fits(&queue, id.as_ref(), &spec)?;
         let id = id.unwrap_or_else(|| TicketId::draw(&mut self.draw));
         self.check_room(new_ticket_bytes(&id, &queue, &spec))?;
@@ -222,6 +217,9 @@ impl Turn<'_> {
                 return Ok(check);
             }
             check_spec(&spec)?;
+            if !kept {
+                self.check_in_queue(&spec, &queue, Some(id))?;
+            }
             let before = self.state().ticket(id).map_or(0, |ticket| ticket.spec.byte_size());
             self.check_room(spec.byte_size().saturating_sub(before))?;
             self.check_fits(&queue, Some(id), &spec).map(|()| check)

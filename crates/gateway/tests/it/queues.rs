@@ -61,7 +61,7 @@ async fn last(chunks: &mut Chunks) -> Value {
 
 async fn ticket_of(world: &World, player: &str) -> Option<Ticket> {
     let player = PlayerId::new(player).unwrap();
-    world.maker().query(move |maker| maker.ticket_of(&player).cloned()).await.unwrap()
+    world.maker().query(move |maker| maker.tickets_of(&player).next().cloned()).await.unwrap()
 }
 
 /// Waits until a ticket is called off, and says which.

@@ -10,6 +10,7 @@ use sortie_domain::matchmaking::settings::{Backfill, ExpirationAction, Need, Que
 use sortie_domain::matchmaking::{Event, Matchmaker, number_of};
 use sortie_domain::time::Timestamp;
 
+use super::clients::MOST_QUEUES;
 use super::world::World;
 use crate::oracle::{all_bear, can_stand_in, even, fill, go_together, legal_match, misses, wanted};
 
@@ -24,7 +25,9 @@ impl World {
     /// What must hold in every state.
     pub(super) fn check_state(&mut self) {
         let snapshot = self.maker.snapshot();
-        let mut players: BTreeSet<&PlayerId> = BTreeSet::new();
+        let mut waits: BTreeSet<(&PlayerId, &QueueId)> = BTreeSet::new();
+        let mut tickets: BTreeMap<&PlayerId, usize> = BTreeMap::new();
+        let mut playing: BTreeMap<&PlayerId, &TicketId> = BTreeMap::new();
         let mut in_matches: BTreeMap<&TicketId, &MatchId> = BTreeMap::new();
         let mut problems = Vec::new();
         for formation in snapshot.formations.values() {
@@ -44,8 +47,19 @@ impl World {
         }
         for ticket in snapshot.tickets.values() {
             for player in ticket.spec.players() {
-                if !players.insert(&player.id) {
-                    problems.push(format!("5: player {} is in two tickets", player.id));
+                if !waits.insert((&player.id, &ticket.queue)) {
+                    problems.push(format!("5: player {} is in two tickets of one queue", player.id));
+                }
+                let count = tickets.entry(&player.id).or_default();
+                *count += 1;
+                if *count > MOST_QUEUES {
+                    problems.push(format!("5: player {} is in {count} tickets", player.id));
+                }
+                if ticket.is_in_match()
+                    && let Some(other) = playing.insert(&player.id, &ticket.id)
+                {
+                    let id = &ticket.id;
+                    problems.push(format!("5: player {} is in matches by {other} and {id}", player.id));
                 }
             }
             if ticket.match_id() != in_matches.get(&ticket.id).copied() {
@@ -53,7 +67,28 @@ impl World {
                 problems.push(format!("5: ticket {id} believes to be in {own:?}, which does not know it"));
             }
         }
+        for ticket in snapshot.tickets.values() {
+            let mut others = ticket.spec.players().filter_map(|player| playing.get(&player.id));
+            let is_busy = others.any(|other| **other != ticket.id);
+            let on_hold = matches!(ticket.state, TicketState::OnHold { .. });
+            if on_hold && !is_busy {
+                problems.push(format!("5: ticket {} is on hold for nothing", ticket.id));
+            }
+            if ticket.state == TicketState::Waiting && is_busy {
+                problems.push(format!("5: ticket {} waits although its players are in a match", ticket.id));
+            }
+        }
         problems.into_iter().for_each(|problem| self.fail(problem));
+    }
+
+    /// Whoever can connect waits nowhere any more.
+    fn check_elsewhere(&mut self, tickets: &[Named]) {
+        let players = tickets.iter().flat_map(|named| &named.players);
+        let left = players.filter_map(|player| Some((player, self.maker.tickets_of(player).next()?)));
+        let left = left.map(|(player, ticket)| format!("5: {player} can connect and is in {}", ticket.id));
+        if let Some(problem) = left.last() {
+            self.fail(problem);
+        }
     }
 
     /// Right after the timers have run, nothing may be overdue.
@@ -176,6 +211,11 @@ impl World {
                 self.check_accepted(record.seq, id, &spec.players);
             }
             Event::SeatsTaken { match_id, .. } => self.check_seats(record.seq, match_id),
+            Event::MatchReady { tickets, .. } => self.check_elsewhere(tickets),
+            Event::TicketSeated { ticket, .. } => self.check_elsewhere(std::slice::from_ref(ticket)),
+            Event::TicketCancelled { cause: CancelCause::MatchedElsewhere, .. } => {
+                self.report.elsewhere += 1;
+            }
             Event::TicketCancelled { ticket, cause: CancelCause::Abandoned } => {
                 self.check_abandoned(record.time, &ticket.ticket);
             }

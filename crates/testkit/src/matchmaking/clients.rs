@@ -17,6 +17,8 @@ use super::world::{Caller, Task, World};
 const PLAYERS: u32 = 60;
 /// Queues; there may be fewer at a time.
 const QUEUES: [&str; 3] = ["a", "b", "c"];
+/// Queues in which a player may wait at once, at most.
+pub(super) const MOST_QUEUES: usize = 3;
 /// Numbers of teams and players, and fewest players.
 const SIZES: [(u32, u32, u32); 6] = [(2, 1, 1), (2, 1, 1), (2, 2, 1), (1, 3, 2), (2, 3, 2), (3, 1, 1)];
 
@@ -173,6 +175,7 @@ impl World {
             }
         }
         self.settings.status_expiration = Duration::from_secs(3_600);
+        self.settings.queues_per_player = self.rng.u32(1..=MOST_QUEUES as u32);
         let settings = self.settings.clone();
         if !first && self.rng.u8(0..3) > 0 {
             return self.input(Command::Reconfigure { settings }, Caller::Other);

@@ -44,6 +44,8 @@ pub struct Report {
     pub compared: u64,
     /// Tickets that nobody renewed in time.
     pub abandoned: u64,
+    /// Tickets whose players got a match in another queue.
+    pub elsewhere: u64,
     /// Matches that were formed of crowds.
     pub of_crowds: u64,
 }
@@ -60,6 +62,7 @@ impl AddAssign for Report {
             seated,
             abandoned,
             compared,
+            elsewhere,
             of_crowds,
         } = other;
         self.inputs += inputs;
@@ -71,6 +74,7 @@ impl AddAssign for Report {
         self.seated += seated;
         self.abandoned += abandoned;
         self.compared += compared;
+        self.elsewhere += elsewhere;
         self.of_crowds += of_crowds;
     }
 }
@@ -87,11 +91,12 @@ impl fmt::Display for Report {
             seated,
             abandoned,
             compared,
+            elsewhere,
             of_crowds,
         } = self;
         write!(
             f,
-            "{inputs} inputs, {events} events, {crashes} crashes, {tickets} tickets, {completed} of them completed, {seated} seated and {abandoned} abandoned, \
+            "{inputs} inputs, {events} events, {crashes} crashes, {tickets} tickets, {completed} of them completed, {seated} seated, {abandoned} abandoned and {elsewhere} matched elsewhere, \
              {matches} matches formed and {of_crowds} of crowds, {compared} comparisons with trying everything"
         )
     }

@@ -23,8 +23,9 @@ const MAX_INPUTS: u64 = 20_000;
 const MOST_TICKS: u32 = 200;
 /// Small steps, so that schedules come to their end.
 const STEP: StepLimits = StepLimits { bytes: 8 << 10, records: 3 };
-/// Records and answers that the last piece of work adds to a full step, at most; the log takes no larger one.
-const PIECE_RECORDS: usize = 6;
+/// Records and answers that the last piece of work adds to a full step, at most; the log takes no larger one. A match has
+/// at most six players, each of whom may have two tickets in other queues.
+const PIECE_RECORDS: usize = 18;
 
 /// What is on the agenda.
 #[derive(Clone, PartialEq, Debug)]

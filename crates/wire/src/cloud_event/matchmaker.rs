@@ -175,6 +175,7 @@ fn settings_data(settings: &Settings) -> Value {
         "status_expiration_ms": whole_millis(settings.status_expiration),
         "waiting_bytes": settings.waiting_bytes,
         "kept_bytes": settings.kept_bytes,
+        "queues_per_player": settings.queues_per_player,
         "tick_ms": whole_millis(settings.tick),
     })
 }

@@ -22,5 +22,6 @@ mod queues;
 mod rated;
 mod reconfigured;
 mod rules;
+mod several;
 mod table;
 mod tickets;

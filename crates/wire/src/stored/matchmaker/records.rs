@@ -75,6 +75,7 @@ alternatives! {
         FindingServer { match_id, since }
         Seating { match_id, since }
         Over { at, end }
+        OnHold { since }
     }
     TicketEnd = ticket_end::End of ticket_end, "TicketEnd." {
         Completed { match_id, connection }
@@ -119,9 +120,13 @@ causes!(CancelCause, DissolveCause, FailCause);
 /// What counted before there were budgets, for records of then: they are replayed as if they had said so.
 const OLD_BYTES: (u64, u64) = (512 << 20, 128 << 20);
 
+/// In how many queues a player may wait where records do not say it.
+const ONE_QUEUE: u32 = 1;
+
 impl Stored<form::Settings> for Settings {
     fn store(&self) -> form::Settings {
-        let Self { queues, status_expiration, tick, hooks, waiting_bytes, kept_bytes } = self;
+        let Self { queues, status_expiration, tick, hooks, waiting_bytes, kept_bytes, queues_per_player } =
+            self;
         form::Settings {
             queues: queues.store(),
             status_expiration: status_expiration.store(),
@@ -129,6 +134,7 @@ impl Stored<form::Settings> for Settings {
             hooks: hooks.store(),
             waiting_bytes: Some(*waiting_bytes),
             kept_bytes: Some(*kept_bytes),
+            queues_per_player: (*queues_per_player != ONE_QUEUE).then_some(*queues_per_player),
         }
     }
 
@@ -141,6 +147,7 @@ impl Stored<form::Settings> for Settings {
             hooks: Stored::load(form.hooks, place("hooks"))?,
             waiting_bytes: form.waiting_bytes.unwrap_or(OLD_BYTES.0),
             kept_bytes: form.kept_bytes.unwrap_or(OLD_BYTES.1),
+            queues_per_player: form.queues_per_player.unwrap_or(ONE_QUEUE),
         })
     }
 }

@@ -111,6 +111,7 @@ fn settings() -> Arc<Settings> {
         queues: BTreeMap::from([(queue_id(), queue())]),
         waiting_bytes: 3 << 30,
         kept_bytes: 200 << 20,
+        queues_per_player: 3,
         status_expiration: seconds(600),
         tick: Duration::from_millis(100),
         hooks: vec![outside(HookPoint::ValidateTicket)],
@@ -279,6 +280,7 @@ pub(super) fn snapshot() -> Snapshot {
             ticket(3, TicketState::Proposed { match_id: match_1.clone(), since }),
             ticket(4, TicketState::FindingServer { match_id: match_1.clone(), since }),
             ticket(5, TicketState::Seating { match_id: match_id("match-9"), since }),
+            ticket(10, TicketState::OnHold { since }),
         ]),
         over: by_place([
             ticket(6, over(completed)),

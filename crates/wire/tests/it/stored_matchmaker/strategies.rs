@@ -226,10 +226,18 @@ fn queue() -> impl Strategy<Value = Queue> {
 
 fn settings() -> impl Strategy<Value = Arc<Settings>> {
     let durations = (duration(), duration());
-    let budgets = any::<(u64, u64)>();
+    let budgets = any::<(u64, u64, u32)>();
     (btree_map(queue_id(), queue(), 0..MANY), durations, vec(hook(), 0..MANY), budgets).prop_map(
-        |(queues, (status_expiration, tick), hooks, (waiting_bytes, kept_bytes))| {
-            Arc::new(Settings { queues, status_expiration, tick, hooks, waiting_bytes, kept_bytes })
+        |(queues, (status_expiration, tick), hooks, (waiting_bytes, kept_bytes, queues_per_player))| {
+            Arc::new(Settings {
+                queues,
+                status_expiration,
+                tick,
+                hooks,
+                waiting_bytes,
+                kept_bytes,
+                queues_per_player,
+            })
         },
     )
 }
