@@ -5,7 +5,9 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::model::{CancelCause, Check, DissolveCause, FailCause, Named, SeatOffer, Status, TicketSpec};
+use super::model::{
+    CancelCause, Check, DissolveCause, FailCause, Named, QueuePlace, SeatOffer, Status, TicketSpec,
+};
 use super::settings::Settings;
 use super::words::FINDING_SERVER;
 use crate::broker::model::{Connection, MatchSpec};
@@ -36,6 +38,8 @@ pub enum Event {
         queue: QueueId,
         /// The hook that is asked about it; `None` if it waits at once.
         check: Option<Check>,
+        /// The place that it takes over; `None` if it gets one of its own.
+        place: Option<QueuePlace>,
     },
     /// A hook has nothing against a ticket.
     TicketChecked {
@@ -346,7 +350,7 @@ impl Size for Event {
     fn byte_size(&self) -> usize {
         let content = match self {
             Self::Configured { settings } | Self::Reconfigured { settings } => settings.byte_size(),
-            Self::TicketStarted { id, spec, queue, check }
+            Self::TicketStarted { id, spec, queue, check, .. }
             | Self::TicketChecked { id, spec, queue, check, .. } => {
                 id.byte_size() + spec.byte_size() + queue.byte_size() + check.byte_size()
             }

@@ -6,6 +6,7 @@
 //! | [`entity`] | tickets as Catena's contract sends them |
 //! | [`command`], [`event`] | what it is asked, answers, refuses; what it decides, what players hear of it |
 //! | `ticket_lifecycle` | started, validated, waiting; how a ticket is called off |
+//! | `replacing` | tickets that take the places of others |
 //! | `several` | players who wait in several queues at once |
 //! | `match_lifecycle` | chosen, accepted, checked, formed; how a match comes to nothing |
 //! | `backfill`, `offers` | free seats of running matches; where they are found |
@@ -55,6 +56,7 @@ mod packing;
 mod pools;
 mod queries;
 mod rated;
+mod replacing;
 pub mod rounds;
 mod rules;
 mod search;
@@ -75,6 +77,7 @@ pub use gaps::SizeGap;
 pub use keepalive::{MAX_TTL, MIN_TTL};
 pub use kept::OVER_KEPT;
 pub use rated::Rated;
+pub use replacing::MAX_REPLACED;
 pub use rounds::{FORM_BATCH, FORM_BYTES, HookFault};
 pub use rules::number_of;
 pub use settings::Settings;
@@ -192,6 +195,10 @@ pub enum BrokenRule {
     MatchOnHold,
     /// Players who can connect still wait in other queues.
     ForgetElsewhere,
+    /// A ticket that replaces another one is behind all others.
+    LosePlace,
+    /// Tickets in a match are replaced.
+    ReplaceMatched,
 }
 
 impl BrokenRule {
@@ -237,6 +244,8 @@ impl BrokenRule {
         Self::ForgetRestart,
         Self::MatchOnHold,
         Self::ForgetElsewhere,
+        Self::LosePlace,
+        Self::ReplaceMatched,
     ];
 }
 
@@ -451,10 +460,9 @@ impl<'a> Turn<'a> {
         }
         match event {
             Event::Configured { .. } | Event::Reconfigured { .. } => self.maker.take_over_rules(),
-            Event::TicketStarted { check: None, .. } => {
-                beside.due.tickets.insert(state.seq);
+            Event::TicketStarted { id, check: None, .. } | Event::TicketChecked { id, check: None, .. } => {
+                note(id);
             }
-            Event::TicketChecked { id, check: None, .. } => note(id),
             Event::MatchDissolved { .. } if forgets => {}
             Event::MatchDissolved { returned, .. } => returned.iter().for_each(|named| note(&named.ticket)),
             Event::SeatsOffered { offer } => {

@@ -95,6 +95,8 @@ pub struct TicketSpec {
     pub idempotency_key: Option<IdempotencyKey>,
     /// Called off when nobody has renewed it for so long, a whole number of seconds; `None` if nobody has to.
     pub ttl: Option<Duration>,
+    /// The ticket whose place it takes, which is over from then on.
+    pub replaces: Option<TicketId>,
 }
 
 impl TicketSpec {
@@ -162,6 +164,7 @@ impl Size for TicketSpec {
             + self.properties.byte_size()
             + latencies(&self.latencies)
             + self.idempotency_key.byte_size()
+            + self.replaces.byte_size()
     }
 }
 
@@ -195,9 +198,10 @@ pub struct Ticket {
     pub asked: Option<Arc<TicketSpec>>,
     /// The queue that it is in, which a hook may have chosen.
     pub queue: QueueId,
-    /// Its place in the queue, for good: sequence number of the event that began it.
+    /// Its place in the queue, for good: sequence number of the event that began it, or that began the first of those which
+    /// it replaces. The place of one that was replaced is the sequence number of the event that ended it.
     pub place: u64,
-    /// When it came.
+    /// When it came, or the first of those that it replaces.
     pub started_at: Timestamp,
     /// From when its wait counts: later than `started_at` by the time that it, or another ticket of its players, spent in
     /// matches which came to nothing.
@@ -210,6 +214,8 @@ pub struct Ticket {
     pub requeues: u32,
     /// How often a hook outside has moved it to another queue.
     pub moves: u32,
+    /// How many tickets had its place before.
+    pub replaced: u32,
     /// Where it stands.
     pub state: TicketState,
 }
@@ -235,6 +241,21 @@ const OVER_BYTES: usize = 256;
 /// The bytes that a new ticket takes.
 pub(crate) fn new_ticket_bytes(id: &TicketId, queue: &QueueId, spec: &TicketSpec) -> usize {
     WAITING_BYTES + id.byte_size() + queue.byte_size() + spec.byte_size()
+}
+
+/// What a ticket takes over from the one that it replaces.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct QueuePlace {
+    /// Its place.
+    pub number: u64,
+    /// When it came.
+    pub started_at: Timestamp,
+    /// From when its wait counts.
+    pub waits_since: Timestamp,
+    /// How often it came back because no server could be had.
+    pub requeues: u32,
+    /// How many tickets had the place before.
+    pub replaced: u32,
 }
 
 /// Where a ticket stands.
@@ -418,6 +439,7 @@ causes! {
         NotAccepted = "not_accepted", 3, "one of its players did not accept the match in time";
         Abandoned = "abandoned", 4, "its client did not renew it in time";
         MatchedElsewhere = "matched_elsewhere", 5, "one of its players got a match in another queue";
+        Replaced = "replaced", 6, "another ticket has taken its place";
     }
 }
 

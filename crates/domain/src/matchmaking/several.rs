@@ -99,11 +99,13 @@ impl Indexes {
 }
 
 impl Turn<'_> {
-    /// Whether the players may wait with one more ticket.
+    /// Whether the players may wait with one more ticket beside those but `spec.replaces`.
     pub(super) fn check_count(&self, spec: &TicketSpec) -> Result<(), Refusal> {
+        let replaced = spec.replaces.as_ref();
         let most = self.state().settings.queues_per_player as usize;
         let over = |player: &PlayerId| {
-            let mut own = self.state().tickets_of(player);
+            let own = self.state().tickets_of(player);
+            let mut own = own.filter(|ticket| Some(&ticket.id) != replaced);
             let oldest = own.next()?;
             (own.count() + 1 >= most).then_some(oldest)
         };

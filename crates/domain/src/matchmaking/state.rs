@@ -12,7 +12,8 @@ use imbl::{OrdMap, OrdSet};
 
 use super::event::Event;
 use super::model::{
-    Check, DissolveCause, Formation, Named, Offered, Round, SeatOffer, Stage, Ticket, TicketEnd, TicketState,
+    CancelCause, Check, DissolveCause, Formation, Named, Offered, Round, SeatOffer, Stage, Ticket, TicketEnd,
+    TicketState,
 };
 use super::names::{Names, hash};
 use super::order::UsedKey;
@@ -295,20 +296,24 @@ impl State {
     fn apply_ticket(&mut self, record: &Record<Event>) {
         let Record { seq, time: at, event } = record;
         match event {
-            Event::TicketStarted { id, spec, queue, check } => self.enter(Ticket {
-                id: id.clone(),
-                spec: Arc::clone(spec),
-                asked: None,
-                queue: queue.clone(),
-                place: *seq,
-                started_at: *at,
-                waits_since: *at,
-                renewed_at: spec.ttl.map(|_| *at),
-                changed_seq: *seq,
-                requeues: 0,
-                moves: 0,
-                state: state_after(check.as_ref()),
-            }),
+            Event::TicketStarted { id, spec, queue, check, place } => {
+                let place = self.free_place(place.as_ref(), *seq, *at);
+                self.enter(Ticket {
+                    id: id.clone(),
+                    spec: Arc::clone(spec),
+                    asked: None,
+                    queue: queue.clone(),
+                    place: place.number,
+                    started_at: place.started_at,
+                    waits_since: place.waits_since,
+                    renewed_at: spec.ttl.map(|_| *at),
+                    changed_seq: *seq,
+                    requeues: place.requeues,
+                    moves: 0,
+                    replaced: place.replaced,
+                    state: state_after(check.as_ref()),
+                });
+            }
             Event::TicketChecked { id, spec, queue, check, moves } => self.update(id, |ticket| {
                 if *spec != ticket.spec {
                     let before = core::mem::replace(&mut ticket.spec, Arc::clone(spec));
@@ -655,6 +660,10 @@ impl State {
             self.closed.remove(&ticket.queue);
         }
         let over = Arc::make_mut(&mut ticket);
+        if end == TicketEnd::Cancelled(CancelCause::Replaced) {
+            self.index.by_id.remove(hash(0, over.id.as_str()), over.place);
+            over.place = seq;
+        }
         over.state = TicketState::Over { at, end };
         over.changed_seq = seq;
         self.index.enter_over(over);

@@ -170,6 +170,7 @@ mod tests {
     use super::*;
     use crate::ids::{QueueId, TicketId};
     use crate::matchmaking::KeptOut;
+    use crate::matchmaking::model::CancelCause;
 
     const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
@@ -193,7 +194,9 @@ mod tests {
             size_gap: None,
             match_id: None,
             requeues: 0,
+            on_hold: false,
             failure: None,
+            cancelled: None,
             widens_at: None,
             expires_at: None,
             typical_wait: None,
@@ -279,5 +282,16 @@ mod tests {
         {
             assert!(!said(status).is_empty());
         }
+        let held = Explanation { on_hold: true, ahead: None, ..waiting() };
+        assert_eq!(
+            summary(&held, NOW),
+            "on hold: one of its players is in a match of another queue (queue 2v2)"
+        );
+        let cancelled = Some(CancelCause::MatchedElsewhere);
+        let over = Explanation { status: Status::Cancelled, ahead: None, cancelled, ..waiting() };
+        assert_eq!(
+            summary(&over, NOW),
+            "the ticket was cancelled: one of its players got a match in another queue"
+        );
     }
 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use sortie_domain::ids::{MatchId, PlayerId, QueueId, RegionId, TicketId};
 use sortie_domain::machine::{Machine, Record};
-use sortie_domain::matchmaking::model::{CancelCause, Named, SeatOffer, Stage, Status, Ticket, TicketState};
+use sortie_domain::matchmaking::model::{
+    CancelCause, Named, SeatOffer, Stage, Status, Ticket, TicketEnd, TicketState,
+};
 use sortie_domain::matchmaking::settings::{Backfill, ExpirationAction, Need, Queue, Rule, RuleKind};
 use sortie_domain::matchmaking::{Event, Matchmaker, number_of};
 use sortie_domain::time::Timestamp;
@@ -79,6 +81,36 @@ impl World {
             }
         }
         problems.into_iter().for_each(|problem| self.fail(problem));
+    }
+
+    /// A ticket that replaces another one has its place, and the other one is over.
+    fn check_replaced(&mut self, id: &TicketId, old: &TicketId) {
+        self.report.replaced += 1;
+        let (Some(new), Some(old)) = (self.maker.ticket(id).cloned(), self.maker.ticket(old).cloned()) else {
+            return self.fail(format!("6: ticket {id} or {old}, which it replaces, is not known"));
+        };
+        let place = self.first_place(&old.id);
+        if Some(new.place) != place || new.started_at != old.started_at {
+            self.fail(format!("5: ticket {id} has place {} and not {place:?} of {}", new.place, old.id));
+        }
+        let end = TicketEnd::Cancelled(CancelCause::Replaced);
+        if !matches!(&old.state, TicketState::Over { end: of, .. } if *of == end) {
+            self.fail(format!("5: ticket {id} has the place of {}, which has it, too", old.id));
+        }
+    }
+
+    /// The place that a ticket has by the log: that of the first of those that replaced one another.
+    fn first_place(&self, id: &TicketId) -> Option<u64> {
+        let (mut id, mut place) = (id.clone(), None);
+        for record in self.records().rev() {
+            if let Event::TicketStarted { id: of, spec, .. } = &record.event
+                && *of == id
+            {
+                place = Some(record.seq);
+                id = spec.replaces.clone().unwrap_or(id);
+            }
+        }
+        place
     }
 
     /// Whoever can connect waits nowhere any more.
@@ -200,7 +232,12 @@ impl World {
     /// What must hold of each decision, right after it.
     pub(super) fn check_event(&mut self, record: &Record<Event>) {
         match &record.event {
-            Event::TicketStarted { .. } => self.report.tickets += 1,
+            Event::TicketStarted { id, spec, .. } => {
+                self.report.tickets += 1;
+                if let Some(old) = &spec.replaces {
+                    self.check_replaced(id, old);
+                }
+            }
             Event::MatchProposed { id, queue, teams, region, .. } => {
                 self.check_match(record, id, queue, teams, region.as_ref());
             }

@@ -62,6 +62,7 @@ impl World {
             }
             34 => self.garbage(),
             35..38 => self.renew(),
+            38 => (0..self.rng.usize(1..4)).for_each(|_| self.replace()),
             _ => {}
         }
         let delay = self.rng.u64(0..1000);
@@ -76,6 +77,28 @@ impl World {
         let Some(spec) = self.spec() else { return };
         self.count += 1;
         let id = TicketId::new(&format!("t-{}", self.count)).ok().filter(|_| self.rng.bool());
+        self.input(Command::Start { id, spec: spec.clone() }, Caller::Starter(spec));
+    }
+
+    /// Somebody leaves a party, or joins it; now and then it is another party, or one that cannot be replaced.
+    fn replace(&mut self) {
+        let tickets = self.maker.tickets(0, 100).items;
+        let Some(old) = self.rng.choice(&tickets).cloned() else { return };
+        let Some(mut spec) = self.spec() else { return };
+        let mut players: Vec<Player> = old.spec.players().cloned().collect();
+        match self.rng.u8(0..4) {
+            0 => players.clear(),
+            1 if players.len() > 1 => players.truncate(players.len() - 1),
+            1 | 2 if players.len() < 3 => {}
+            _ => spec.parties.clear(),
+        }
+        players.extend(spec.players().take(1).cloned());
+        spec.leader = players.first().map(|player| player.id.clone());
+        spec.parties = vec![Party { id: None, players }];
+        spec.queue = old.spec.queue.clone();
+        spec.replaces = Some(old.id);
+        self.count += 1;
+        let id = TicketId::new(&format!("r-{}", self.count)).ok().filter(|_| self.rng.bool());
         self.input(Command::Start { id, spec: spec.clone() }, Caller::Starter(spec));
     }
 
@@ -157,6 +180,7 @@ impl World {
             latencies,
             idempotency_key: key,
             ttl: (self.rng.u8(0..4) == 0).then(|| Duration::from_secs(self.rng.u64(1..15))),
+            replaces: None,
         })
     }
 

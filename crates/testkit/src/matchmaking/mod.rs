@@ -46,6 +46,8 @@ pub struct Report {
     pub abandoned: u64,
     /// Tickets whose players got a match in another queue.
     pub elsewhere: u64,
+    /// Tickets whose places others have taken.
+    pub replaced: u64,
     /// Matches that were formed of crowds.
     pub of_crowds: u64,
 }
@@ -63,6 +65,7 @@ impl AddAssign for Report {
             abandoned,
             compared,
             elsewhere,
+            replaced,
             of_crowds,
         } = other;
         self.inputs += inputs;
@@ -75,6 +78,7 @@ impl AddAssign for Report {
         self.abandoned += abandoned;
         self.compared += compared;
         self.elsewhere += elsewhere;
+        self.replaced += replaced;
         self.of_crowds += of_crowds;
     }
 }
@@ -92,11 +96,12 @@ impl fmt::Display for Report {
             abandoned,
             compared,
             elsewhere,
+            replaced,
             of_crowds,
         } = self;
         write!(
             f,
-            "{inputs} inputs, {events} events, {crashes} crashes, {tickets} tickets, {completed} of them completed, {seated} seated, {abandoned} abandoned and {elsewhere} matched elsewhere, \
+            "{inputs} inputs, {events} events, {crashes} crashes, {tickets} tickets, {completed} of them completed, {seated} seated, {abandoned} abandoned, {elsewhere} matched elsewhere and {replaced} replaced, \
              {matches} matches formed and {of_crowds} of crowds, {compared} comparisons with trying everything"
         )
     }

@@ -81,7 +81,7 @@ fn subject(event: &Event) -> Option<&str> {
 fn data(event: &Event) -> Value {
     match event {
         Event::Configured { settings } | Event::Reconfigured { settings } => settings_data(settings),
-        Event::TicketStarted { id, spec, queue, check }
+        Event::TicketStarted { id, spec, queue, check, .. }
         | Event::TicketChecked { id, spec, queue, check, .. } => {
             let mut ticket = documents::ticket_spec(id, spec);
             ticket["queue"] = queue.as_str().into();

@@ -21,6 +21,7 @@ mod properties;
 mod queues;
 mod rated;
 mod reconfigured;
+mod replacing;
 mod rules;
 mod several;
 mod table;

@@ -52,6 +52,7 @@ pub(crate) fn spec(players: &[&str]) -> TicketSpec {
         latencies: BTreeMap::new(),
         idempotency_key: None,
         ttl: None,
+        replaces: None,
     }
 }
 

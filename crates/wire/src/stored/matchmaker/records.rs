@@ -7,8 +7,8 @@ use sortie_domain::content::Digest;
 use sortie_domain::ids::{IdempotencyKey, QueueId, TicketId};
 use sortie_domain::matchmaking::Event;
 use sortie_domain::matchmaking::model::{
-    CancelCause, Check, DissolveCause, FailCause, Formation, Named, Offered, Party, Player, Round, SeatOffer,
-    Stage, Ticket, TicketEnd, TicketSpec, TicketState,
+    CancelCause, Check, DissolveCause, FailCause, Formation, Named, Offered, Party, Player, QueuePlace,
+    Round, SeatOffer, Stage, Ticket, TicketEnd, TicketSpec, TicketState,
 };
 use sortie_domain::matchmaking::order::UsedKey;
 use sortie_domain::matchmaking::settings::{
@@ -31,10 +31,12 @@ records! { form:
     WidenStep { after, value }
     Player { id, ratings, latencies, blocked, properties }
     Party { id, players }
-    TicketSpec { queue, parties, leader, properties, latencies, idempotency_key, ttl }
+    TicketSpec { queue, parties, leader, properties, latencies, idempotency_key, ttl, replaces }
+    QueuePlace { number, started_at, waits_since, requeues, replaced }
     Check { hook, until }
     Ticket {
-        id, spec, queue, place, started_at, waits_since, changed_seq, requeues, state, asked, moves, renewed_at
+        id, spec, queue, place, started_at, waits_since, changed_seq, requeues, state, asked, moves, renewed_at,
+        replaced
     }
     Named { ticket, players }
     Formation { id, queue, teams, region, spec, stage }
@@ -46,7 +48,7 @@ alternatives! {
     Event = stored_event::Event of form, "" {
         Configured { settings }
         Reconfigured { settings }
-        TicketStarted { id, spec, queue, check }
+        TicketStarted { id, spec, queue, check, place }
         TicketChecked { id, spec, queue, check, moves }
         TicketCancelled { ticket, cause }
         TicketRenewed { id }

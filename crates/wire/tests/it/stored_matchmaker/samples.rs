@@ -8,8 +8,8 @@ use sortie_domain::broker::model::{Connection, MatchSpec, Properties};
 use sortie_domain::content::Digest;
 use sortie_domain::ids::{HookId, IdempotencyKey, MatchId, PlayerId, QueueId, RegionId, TicketId};
 use sortie_domain::matchmaking::model::{
-    CancelCause, Check, DissolveCause, FailCause, Formation, Named, Offered, Party, Player, Round, SeatOffer,
-    Stage, Ticket, TicketEnd, TicketSpec, TicketState,
+    CancelCause, Check, DissolveCause, FailCause, Formation, Named, Offered, Party, Player, QueuePlace,
+    Round, SeatOffer, Stage, Ticket, TicketEnd, TicketSpec, TicketState,
 };
 use sortie_domain::matchmaking::order::UsedKey;
 use sortie_domain::matchmaking::settings::{
@@ -137,6 +137,7 @@ fn spec() -> Arc<TicketSpec> {
         latencies: BTreeMap::from([(region(), 50)]),
         idempotency_key: Some(IdempotencyKey::new("order 7").unwrap()),
         ttl: None,
+        replaces: None,
     })
 }
 
@@ -193,7 +194,13 @@ fn ticket_events() -> Vec<Event> {
     let (id, queue) = (ticket_id("ticket-1"), queue_id());
     vec![
         Event::Configured { settings: settings() },
-        Event::TicketStarted { id: id.clone(), spec: spec(), queue: queue.clone(), check: Some(check()) },
+        Event::TicketStarted {
+            id: id.clone(),
+            spec: spec(),
+            queue: queue.clone(),
+            check: Some(check()),
+            place: Some(place()),
+        },
         Event::TicketChecked { id, spec: spec(), queue: queue.clone(), check: None, moves: 0 },
         Event::TicketCancelled { ticket: named(), cause: CancelCause::Declined },
         Event::TicketFailed { ticket: named(), cause: FailCause::NoServer, detail: Arc::from("no capacity") },
@@ -201,6 +208,10 @@ fn ticket_events() -> Vec<Event> {
         Event::RoundBegun { queue: queue.clone(), number: 7, after: 12, check: check() },
         Event::RoundEnded { queue, after: 40 },
     ]
+}
+
+fn place() -> QueuePlace {
+    QueuePlace { number: 3, started_at: at(0), waits_since: at(1), requeues: 1, replaced: 2 }
 }
 
 fn match_events() -> Vec<Event> {
@@ -255,6 +266,7 @@ fn ticket(number: u64, state: TicketState) -> Ticket {
         changed_seq: 90 + number,
         requeues: 2,
         moves: 0,
+        replaced: if number == 10 { 2 } else { 0 },
         state,
     }
 }
