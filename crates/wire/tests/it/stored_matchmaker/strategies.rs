@@ -379,7 +379,7 @@ fn ticket() -> impl Strategy<Value = Ticket> {
         ticket_id(),
         specs,
         queue_id(),
-        any::<(u64, u64, u32, u32)>(),
+        any::<(u64, u64, u32, u32, u32)>(),
         (time(), time(), option::of(time())),
         state,
     )
@@ -388,7 +388,7 @@ fn ticket() -> impl Strategy<Value = Ticket> {
                 id,
                 (spec, asked),
                 queue,
-                (place, changed_seq, requeues, moves),
+                (place, changed_seq, requeues, moves, replaced),
                 (started_at, waits_since, renewed_at),
                 state,
             )| {
@@ -404,6 +404,7 @@ fn ticket() -> impl Strategy<Value = Ticket> {
                     changed_seq,
                     requeues,
                     moves,
+                    replaced,
                     state,
                 }
             },
