@@ -399,6 +399,7 @@ mod tests {
             Refusal::TicketExists(ticket.clone()),
             Refusal::KeyReused(ticket.clone()),
             Refusal::PlayerWaits { player: player.clone(), ticket: ticket.clone() },
+            Refusal::NotWaiting { ticket: ticket.clone(), standing: "is over" },
             Refusal::TicketOver { ticket: ticket.clone(), status: "FAILED" },
             Refusal::NothingToAccept(game.clone()),
             Refusal::SeatsNotWanted { ticket, match_id: game },

@@ -13,7 +13,7 @@ use sortie_domain::broker::{self, Broker};
 use sortie_domain::ids::{Draw, FleetId, MatchId, PlayerId, QueueId, RegionId, TicketId};
 use sortie_domain::machine::Moment;
 use sortie_domain::matchmaking::model::{
-    Party, Player, Ticket, TicketEnd, TicketSpec, TicketState, whole_millis,
+    CancelCause, Party, Player, Ticket, TicketEnd, TicketSpec, TicketState, whole_millis,
 };
 use sortie_domain::matchmaking::settings::{Hook, Settings};
 use sortie_domain::matchmaking::words::summary;
@@ -106,6 +106,7 @@ impl Entry {
             latencies: self.latencies.clone(),
             idempotency_key: key(id),
             ttl: None,
+            replaces: None,
         }
     }
 }
@@ -138,10 +139,12 @@ pub(crate) async fn play(
     let Some(desk) = &gateway.desk else { return Err(JoinError::NoQueues) };
     let queueing = Queueing { gateway, desk, player, entry };
     let mut why = JoinError::MatchesEnded;
-    for attempt in 0..MAX_ATTEMPTS {
+    let mut attempts = 0;
+    while attempts < MAX_ATTEMPTS {
+        attempts += 1;
         let visit = match queueing.enter().await? {
             Place::Ticket(visit) => visit,
-            Place::Match(reserved) => match gateway.follow(*reserved, attempt == 0, progress).await? {
+            Place::Match(reserved) => match gateway.follow(*reserved, attempts == 1, progress).await? {
                 Followed::Admitted(admission) => return Ok(admission),
                 Followed::Lost => continue,
                 Followed::Unreachable => {
@@ -163,6 +166,11 @@ pub(crate) async fn play(
                 // It was over before its player came.
                 None => visit,
             },
+            Err(error) if queueing.goes_on(&error).await? => {
+                // The player still waits; how often its party may change is limited elsewhere.
+                attempts -= 1;
+                visit
+            }
             Err(error) => {
                 if error.is_end_of_ticket() {
                     visit.over();
@@ -170,7 +178,7 @@ pub(crate) async fn play(
                 return Err(error);
             }
         };
-        tracing::debug!(ticket = %visit.ticket, "the match of a ticket is over, entering anew");
+        tracing::debug!(ticket = %visit.ticket, "the ticket or its match is over, entering anew");
         visit.over();
     }
     Err(why)
@@ -306,7 +314,14 @@ impl<'a> Queueing<'a> {
         JoinError::TicketRefused(Box::new(Refusal::PlayerWaits { player, ticket }))
     }
 
-    /// What is known of this ticket, or of the one that the player has.
+    /// Whether another ticket with the player in it has taken the place of the one that has ended so.
+    async fn goes_on(&self, error: &JoinError) -> Result<bool, JoinError> {
+        let JoinError::TicketOver(end) = error else { return Ok(false) };
+        let replaced = **end == TicketEnd::Cancelled(CancelCause::Replaced);
+        Ok(replaced && matches!(self.known(None).await?, Known::Good(_)))
+    }
+
+    /// What is known of this ticket, or of the one that the player has in the queue.
     async fn known(&self, id: Option<TicketId>) -> Result<Known, JoinError> {
         let (player, queue) = (self.player.clone(), self.entry.queue.clone());
         let can_vote = self.entry.can_vote;
@@ -320,13 +335,14 @@ impl<'a> Queueing<'a> {
                     return Err(NO_VOTE);
                 }
             }
+            // A hook may have sent it on to another queue.
+            let is_there = |ticket: &Ticket| ticket.queue == queue || ticket.spec.queue == queue;
             let ticket = match &id {
                 Some(id) => maker.ticket(id),
-                None => maker.ticket_of(&player),
+                None => in_queue(maker, &player, is_there),
             };
             let Some(ticket) = ticket else { return Ok(Known::None) };
-            // A hook may have sent it on to another queue.
-            let is_there = ticket.queue == queue || ticket.spec.queue == queue;
+            let is_there = is_there(ticket);
             Ok(match &ticket.state {
                 TicketState::Over { end: TicketEnd::Completed { .. }, .. } if is_there => {
                     Known::Good(ticket.clone())
@@ -464,6 +480,20 @@ impl<'a> Queueing<'a> {
         let (given, way) = (Given::Ticket(visit), Way::Queue);
         Ok(Ok(Admission { address, token, given, way, player_key: None }))
     }
+}
+
+/// The player's ticket in the queue; where there is none and the player may not wait in one more queue, the oldest.
+fn in_queue<'a>(
+    maker: &'a Matchmaker,
+    player: &PlayerId,
+    is_there: impl Fn(&Ticket) -> bool,
+) -> Option<&'a Ticket> {
+    let most = maker.settings().queues_per_player as usize;
+    let has_room = maker.tickets_of(player).count() < most;
+    maker
+        .tickets_of(player)
+        .find(|ticket| is_there(ticket))
+        .or_else(|| maker.tickets_of(player).next().filter(|_| !has_room))
 }
 
 fn does_without_a_server(settings: &Settings, queue: &QueueId) -> bool {

@@ -147,7 +147,7 @@ fn asked_about(
     let by_match =
         |ticket: &&Ticket| ticket.match_id().is_some_and(|match_id| match_id.as_str() == named.as_str());
     let ticket = maker.ticket(named).filter(of_player);
-    let ticket = ticket.or_else(|| maker.ticket_of(player).filter(by_match))?;
+    let ticket = ticket.or_else(|| maker.tickets_of(player).find(by_match))?;
     let asked = match &ticket.state {
         TicketState::Proposed { match_id, .. } => {
             maker.formation(match_id).filter(|formation| is_asked(formation))

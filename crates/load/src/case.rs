@@ -191,6 +191,7 @@ impl Case {
             },
             idempotency_key: None,
             ttl: None,
+            replaces: None,
         })
     }
 

@@ -128,6 +128,7 @@ impl Kind {
             latencies: std::collections::BTreeMap::new(),
             idempotency_key: None,
             ttl: None,
+            replaces: None,
         })
     }
 }

@@ -99,6 +99,9 @@ struct Ticket {
     properties: Option<Map<String, Value>>,
     #[serde(default)]
     latencies: BTreeMap<String, f64>,
+    /// The ticket whose place it takes.
+    #[serde(default)]
+    replaces: Option<String>,
     /// Means nothing here: `left_at` says when its players left.
     #[serde(default, rename = "ttl")]
     _ttl: Option<u64>,
@@ -134,6 +137,7 @@ impl Line {
         let ticket = self.ticket;
         let named = ticket.ticket_id.unwrap_or_else(|| format!("line-{line}"));
         let parties = ticket.parties.into_iter().map(PartyLine::party).collect::<Result<_, _>>()?;
+        let replaces = ticket.replaces.map(|id| TicketId::new(&id).map_err(|bad| of("replaces", &bad)));
         let spec = TicketSpec {
             queue: QueueId::new(&ticket.queue).map_err(|bad| of("queue", &bad))?,
             parties,
@@ -142,6 +146,7 @@ impl Line {
             latencies: latencies(ticket.latencies)?,
             idempotency_key: None,
             ttl: None,
+            replaces: replaces.transpose()?,
         };
         let at = time("at", &self.at)?;
         let left_at = self.left_at.map(|at| time("left_at", &at)).transpose()?;
@@ -207,7 +212,7 @@ mod tests {
     use super::*;
 
     const FULL: &str = r#"{"at": "2026-01-31T12:00:01.5Z", "left_at": "2026-01-31T12:00:09Z", "ticket": {
-        "ticket_id": "t-1", "queue": "ranked", "leader": "ann", "properties": {"map": "forest"}, "latencies": {"eu": 20},
+        "ticket_id": "t-1", "queue": "ranked", "replaces": "t-0", "leader": "ann", "properties": {"map": "forest"}, "latencies": {"eu": 20},
         "parties": [{"id": "p", "players": [{"id": "ann", "ratings": {"mmr": 1500.5}, "latencies": {"us": 90},
         "blocked": ["bob"], "properties": {"level": 3}}]}]}}"#;
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sortie_domain::broker::model::Connection;
 use sortie_domain::ids::{MatchId, QueueId, RegionId, TicketId};
 use sortie_domain::machine::{CallId, Machine, Moment, Step};
-use sortie_domain::matchmaking::model::{CancelCause, Named, TicketSpec};
+use sortie_domain::matchmaking::model::{CancelCause, Named, Status, TicketSpec};
 use sortie_domain::matchmaking::settings::Hook;
 use sortie_domain::matchmaking::{Command, Effect, Event, MatchVerdict, Matchmaker, Refusal, Settings};
 use sortie_domain::time::Timestamp;
@@ -179,8 +179,16 @@ impl<'a> Run<'a> {
         // Nobody renews it here: when its players left is known.
         spec.ttl = None;
         let asked = &arrival.spec.queue;
+        let old = spec.replaces.as_ref().and_then(|id| self.maker.ticket(id));
+        if old.is_some_and(|old| old.is_in_match() || old.status() == Status::Completed) {
+            // Its players have a match by then, so nobody left or joined them.
+            return;
+        }
+        spec.replaces = spec.replaces.filter(|id| self.live.contains_key(id));
+        // A party that somebody left or joined has waited since it came.
+        let at = spec.replaces.as_ref().and_then(|id| self.live.get(id)).map_or(arrival.at, |old| old.at);
         // Before the call, because a match may be formed by it.
-        let live = Live { at: arrival.at, spec: &arrival.spec, queue: asked.clone() };
+        let live = Live { at, spec: &arrival.spec, queue: asked.clone() };
         self.live.insert(arrival.id.clone(), live);
         if self.call(Command::Start { id: Some(arrival.id.clone()), spec }).is_err() {
             self.live.remove(&arrival.id);
@@ -251,8 +259,13 @@ impl<'a> Run<'a> {
         match event {
             Event::MatchFormed { queue, teams, region, .. } => self.formed(queue, teams, region.as_ref()),
             Event::TicketTimedOut { ticket } => self.over(ticket, |counts| counts.report.timed_out += 1),
-            Event::TicketCancelled { ticket, cause: CancelCause::Requested } => {
-                self.over(ticket, |counts| counts.report.left += 1);
+            Event::TicketCancelled {
+                ticket,
+                cause: CancelCause::Requested | CancelCause::MatchedElsewhere,
+            } => self.over(ticket, |counts| counts.report.left += 1),
+            // The one that replaces it counts.
+            Event::TicketCancelled { ticket, cause: CancelCause::Replaced } => {
+                self.over(ticket, |counts| counts.report.tickets -= 1);
             }
             Event::TicketCancelled { ticket, .. } | Event::TicketFailed { ticket, .. } => {
                 self.over(ticket, |counts| counts.report.failed += 1);

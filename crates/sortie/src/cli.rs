@@ -445,6 +445,9 @@ pub(crate) struct TicketStart {
     /// Seconds after which the ticket is cancelled unless it is renewed
     #[arg(long)]
     pub(crate) ttl: Option<u64>,
+    /// The waiting ticket whose place it takes: for a party that somebody has left or joined
+    #[arg(long, value_name = "TICKET")]
+    pub(crate) replaces: Option<String>,
 }
 
 #[derive(Args, Debug)]

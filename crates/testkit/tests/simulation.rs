@@ -44,7 +44,8 @@ fn the_matchmakers_invariants_hold_under_every_schedule() {
     // A simulation in which nothing happens proves nothing.
     assert!(sum.crashes > MATCHMAKER_SEEDS / 4 && sum.matches > MATCHMAKER_SEEDS * 5, "{sum}");
     assert!(sum.completed > MATCHMAKER_SEEDS * 5 && sum.seated > MATCHMAKER_SEEDS / 2, "{sum}");
-    assert!(sum.abandoned > MATCHMAKER_SEEDS * 2, "{sum}");
+    assert!(sum.abandoned > MATCHMAKER_SEEDS * 2 && sum.elsewhere > MATCHMAKER_SEEDS, "{sum}");
+    assert!(sum.replaced > MATCHMAKER_SEEDS, "{sum}");
     assert!(sum.compared > MATCHMAKER_SEEDS * 50 && sum.of_crowds > MATCHMAKER_SEEDS, "{sum}");
 }
 

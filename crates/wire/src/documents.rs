@@ -99,6 +99,8 @@ pub struct TicketDocument<'a> {
     idempotency_key: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ttl: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replaces: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -120,7 +122,8 @@ impl<'a> TicketDocument<'a> {
     /// Of this ticket.
     #[must_use]
     pub fn new(id: &'a TicketId, spec: &'a TicketSpec) -> Self {
-        let TicketSpec { queue, parties, leader, properties, latencies: of_all, idempotency_key, ttl } = spec;
+        let TicketSpec { queue, parties, leader, properties, latencies: of_all, .. } = spec;
+        let TicketSpec { idempotency_key, ttl, replaces, .. } = spec;
         let party = |party: &'a Party| PartyDocument {
             id: party.id.as_deref(),
             players: party.players.iter().map(PlayerDocument::new).collect(),
@@ -134,6 +137,7 @@ impl<'a> TicketDocument<'a> {
             latencies: latencies(of_all),
             idempotency_key: idempotency_key.as_ref().map(IdempotencyKey::as_str),
             ttl: ttl.map(|ttl| ttl.as_secs()),
+            replaces: replaces.as_ref().map(TicketId::as_str),
         }
     }
 }

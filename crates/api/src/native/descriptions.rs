@@ -114,13 +114,15 @@ fn tickets(schemas: &mut Schemas) -> Vec<Operation> {
         new("POST /v1/tickets", "startTicket", "Start a ticket: players want to play")
             .text(
                 "A player starts tickets for itself, and for others where `players.may_name_others` lets it; it says \
-                 nothing that the queue's rules judge by. What becomes of a ticket its players hear as events.",
+                 nothing that the queue's rules judge by. What becomes of a ticket its players hear as events. A player is in \
+                 one ticket of a queue, and in tickets of as many queues as `matchmaker.queues_per_player` allows: what \
+                 goes beyond is refused with 409, and so is `replaces` of a ticket that does not wait (any more).",
             )
             .body::<TicketOrder>(schemas, true, &order)
             .answer::<Started>(schemas, 201, "It is taken"),
         new("GET /v1/tickets", "listTickets", "List tickets that are not over, oldest first")
-            .text("To a player: the one that it is in.")
-            .query("player", &text, "Only that of this player.")
+            .text("To a player: those that it is in.")
+            .query("player", &text, "Only those of this player.")
             .query("after", &place, "The page begins after this place: `next` of the page before.")
             .query("limit", &limit, "Most items of the page.")
             .answer::<Tickets>(schemas, 200, "A page of tickets"),

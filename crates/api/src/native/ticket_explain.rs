@@ -10,7 +10,7 @@ use serde::Serialize;
 use sortie_domain::broker::{self, Broker};
 use sortie_domain::ids::MatchId;
 use sortie_domain::matchmaking::model::Status;
-use sortie_domain::matchmaking::words::{FINDING_SERVER, of_failure, of_rule, of_sizes};
+use sortie_domain::matchmaking::words::{FINDING_SERVER, ON_HOLD, of_failure, of_rule, of_sizes};
 use sortie_domain::matchmaking::{ByType, ExpectedWait, Explanation, Failure, KeptOut, Refusal, SizeGap};
 
 use super::ticket_view::{STATES, state_name};
@@ -271,6 +271,7 @@ impl From<Failure> for FailureView {
 fn summary(state: &str, told: &Explanation, at_broker: Option<&AtBroker>) -> String {
     match (state, told.ahead) {
         ("waiting", Some(ahead)) => format!("waiting for other players: {ahead} tickets are older"),
+        ("on_hold", _) => ON_HOLD.to_owned(),
         ("validating", _) => "a hook looks at the ticket".to_owned(),
         ("proposed", _) => "a match was found; its players or a hook have yet to agree to it".to_owned(),
         ("finding_server", _) => match at_broker {
@@ -280,7 +281,10 @@ fn summary(state: &str, told: &Explanation, at_broker: Option<&AtBroker>) -> Str
         ("seating", _) => "it is to get free seats of a running match".to_owned(),
         ("completed", _) => "its players can connect".to_owned(),
         ("timed_out", _) => "no match was found in time".to_owned(),
-        (over, _) => format!("the ticket is {over}"),
+        (over, _) => match told.cancelled {
+            Some(cause) => format!("the ticket is {over}: {}", cause.text()),
+            None => format!("the ticket is {over}"),
+        },
     }
 }
 

@@ -15,7 +15,7 @@ use crate::error::ApiError;
 use crate::sight::Seen;
 
 /// Names of the states of a ticket.
-pub(super) const STATES: [&str; 9] = [
+pub(super) const STATES: [&str; 10] = [
     "validating",
     "waiting",
     "proposed",
@@ -25,6 +25,7 @@ pub(super) const STATES: [&str; 9] = [
     "failed",
     "cancelled",
     "timed_out",
+    "on_hold",
 ];
 
 /// The name of a state.
@@ -39,6 +40,7 @@ pub(crate) const fn state_name(state: &TicketState) -> &'static str {
         TicketState::Over { end: TicketEnd::Failed { .. }, .. } => STATES[6],
         TicketState::Over { end: TicketEnd::Cancelled(_), .. } => STATES[7],
         TicketState::Over { end: TicketEnd::TimedOut, .. } => STATES[8],
+        TicketState::OnHold { .. } => STATES[9],
     }
 }
 
@@ -75,11 +77,15 @@ pub(super) struct TicketView {
     /// Those of the ticket's players who have details of their own; to a player its own only.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     per_player_connection_details: BTreeMap<String, String>,
+    /// The ticket whose place it has taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replaces: Option<String>,
     /// How often it came back because no server could be had.
     requeues: u32,
+    /// When it came, or the first of those whose place it has taken.
     #[schemars(extend("format" = "date-time"))]
     started_at: String,
-    /// From when its wait counts: time in matches that came to nothing does not.
+    /// From when its wait counts: time in matches that came to nothing does not, nor time on hold.
     #[schemars(extend("format" = "date-time"))]
     waits_since: String,
     /// Seconds after which it is cancelled unless it is renewed.
@@ -169,6 +175,7 @@ pub(super) fn view(maker: &Matchmaker, seen: &Seen<'_>) -> Result<TicketView, Ap
         per_player_connection_details: per_player
             .map(|(player, details)| (player.to_string(), details.as_ref().to_owned()))
             .collect(),
+        replaces: spec.replaces.as_ref().map(ToString::to_string),
         requeues: ticket.requeues,
         started_at: rfc3339(ticket.started_at),
         waits_since: rfc3339(ticket.waits_since),

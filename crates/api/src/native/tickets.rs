@@ -60,6 +60,9 @@ pub(super) struct Order {
     /// Seconds after which the ticket is cancelled unless it is renewed; without it nobody has to renew it.
     #[schemars(range(min = MIN_TTL.as_secs(), max = MAX_TTL.as_secs()))]
     ttl: Option<u64>,
+    /// The ticket whose place it takes, with its wait: for a party that somebody has left or joined. That ticket is
+    /// cancelled in the same step. It has to wait, and its leader or at least half of its players stay.
+    replaces: Option<String>,
 }
 
 /// Players who came together.
@@ -105,6 +108,7 @@ impl Order {
         };
         let leader = self.leader.map(|text| PlayerId::new(&text)).transpose();
         let key = self.idempotency_key.map(|text| IdempotencyKey::new(&text)).transpose();
+        let replaces = self.replaces.map(|text| TicketId::new(&text)).transpose();
         let of_ticket = self.properties.map(|raw| properties("properties".to_owned(), &raw)).transpose()?;
         Ok(TicketSpec {
             queue: QueueId::new(&self.queue).map_err(|problem| ApiError::field("queue", problem))?,
@@ -114,6 +118,7 @@ impl Order {
             latencies: latencies("latencies", self.latencies)?,
             idempotency_key: key.map_err(|problem| ApiError::field("idempotency_key", problem))?,
             ttl: self.ttl.map(Duration::from_secs),
+            replaces: replaces.map_err(|problem| ApiError::field("replaces", problem))?,
         })
     }
 }
@@ -184,6 +189,7 @@ pub(super) async fn start(
         let mut spec = parse::<Order>(&body)?.spec()?;
         if !caller.is_client() {
             player_order::check(&api, &caller, &mut spec, "players", OwnRating::Refused).await?;
+            replaces_visible(&api, &Sight::of(&caller)?, &spec).await?;
         }
         match api.call_maker(Command::Start { id: None, spec }).await.map_err(named)? {
             Reply::Started { ticket } => Ok((StatusCode::CREATED, Started { ticket_id: ticket.to_string() })),
@@ -191,6 +197,18 @@ pub(super) async fn start(
         }
     };
     answer(start.await)
+}
+
+/// Makes sure that the ticket that is to be replaced is there for the caller, unless the order was given before: then that
+/// ticket may be forgotten.
+async fn replaces_visible(api: &Api, sight: &Sight, spec: &TicketSpec) -> Result<(), ApiError> {
+    let Some(old) = spec.replaces.clone() else { return Ok(()) };
+    if let Some(key) = spec.idempotency_key.clone()
+        && api.query_maker(move |maker| maker.remembers(&key)).await?
+    {
+        return Ok(());
+    }
+    visible(api, sight, old).await
 }
 
 /// One page.
@@ -223,10 +241,10 @@ pub(super) async fn list(State(api): State<Api>, Extension(caller): Extension<Ca
         let (views, next) = match player {
             Some(player) => {
                 let found = api.query_maker(move |maker| {
-                    let own = sight.ticket(maker.ticket_of(&player)?)?;
-                    Some(view(maker, &own))
+                    let own = maker.tickets_of(&player).filter_map(|ticket| sight.ticket(ticket));
+                    own.map(|seen| view(maker, &seen)).collect::<Vec<_>>()
                 });
-                (found.await?.into_iter().collect::<Vec<_>>(), None)
+                (found.await?, None)
             }
             None => {
                 let page = api.query_maker(move |maker| {

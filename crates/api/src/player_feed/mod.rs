@@ -114,15 +114,16 @@ impl PlayerFeed {
         Ok(started)
     }
 
-    /// How the player's ticket stands, if there is one that is not over, and which match it is in.
+    /// How the player's tickets stand that are not over, and which match the player is in by one of them.
     async fn standing(&self, player: &PlayerId) -> Result<Standing, ApiError> {
         let Some(maker) = &self.maker else { return Ok(Standing::default()) };
         let player = player.clone();
         let asked = maker.query(move |maker| {
-            let ticket = maker.ticket_of(&player);
+            let tickets = || maker.tickets_of(&player);
             Standing {
                 seq: maker.last_seq(),
-                ticket: ticket.map(|ticket| (standing_of(maker, ticket), ticket.match_id().cloned())),
+                tickets: tickets().map(|ticket| standing_of(maker, ticket)).collect(),
+                in_match: tickets().find_map(|ticket| ticket.match_id().cloned()),
             }
         });
         asked.await.map_err(ApiError::from)
@@ -181,11 +182,13 @@ impl PlayerFeed {
     }
 }
 
-/// How the player's ticket stands, from the matchmaker's log up to a place.
+/// How the player's tickets stand, from the matchmaker's log up to a place.
 #[derive(Default)]
 struct Standing {
     seq: u64,
-    ticket: Option<(News, Option<MatchId>)>,
+    tickets: Vec<News>,
+    /// A player is in one match at a time.
+    in_match: Option<MatchId>,
 }
 
 fn standing_of(maker: &Matchmaker, ticket: &sortie_domain::matchmaking::model::Ticket) -> News {
@@ -454,9 +457,8 @@ impl Follower {
         }
         let heard = Position { broker: table.at.broker, maker: standing.seq };
         let missed = table.kept(player, heard);
-        let (news, in_match) = standing.ticket.unzip();
-        let mut present = table.present(player, in_match.flatten().as_ref(), &missed);
-        present.extend(news);
+        let mut present = table.present(player, standing.in_match.as_ref(), &missed);
+        present.extend(standing.tickets);
         // Only the last of them says where to resume: who hears a part of them begins anew.
         let last = present.len().saturating_sub(1);
         let numbered = present.iter().zip(0..);

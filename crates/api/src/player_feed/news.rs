@@ -5,7 +5,7 @@ use sortie_domain::broker::{Standing, words};
 use sortie_domain::ids::{MatchId, PlayerId, TicketId};
 use sortie_domain::matchmaking::event::Notice;
 use sortie_domain::matchmaking::model::{Named, Status, Ticket, TicketState};
-use sortie_domain::matchmaking::words::FINDING_SERVER;
+use sortie_domain::matchmaking::words::{FINDING_SERVER, ON_HOLD};
 use sortie_domain::time::Timestamp;
 use sortie_wire::catena::events::{Event, event::Payload};
 use sortie_wire::catena::matchmaking::{
@@ -71,7 +71,7 @@ impl News {
             ticket: notice.ticket.to_string(),
             match_id: notice.match_id.cloned(),
             message: details.unwrap_or_else(|| notice.message.clone()),
-            reason: None,
+            reason: notice.reason,
             accept_until: None,
         }
     }
@@ -105,6 +105,7 @@ impl News {
     pub(super) fn standing(ticket: &Ticket, accept_until: Option<Timestamp>) -> Self {
         let message = match &ticket.state {
             TicketState::FindingServer { .. } => FINDING_SERVER.to_owned(),
+            TicketState::OnHold { .. } => ON_HOLD.to_owned(),
             TicketState::Seating { .. } => "a running match has free seats".to_owned(),
             _ => match accept_until {
                 Some(until) => format!("a match was found; accept it by {}", rfc3339(until)),

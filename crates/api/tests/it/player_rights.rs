@@ -203,7 +203,8 @@ fn account(metadata: &Value) -> Value {
 async fn held(server: &Server) -> String {
     let player = sortie_domain::ids::PlayerId::new("ann").unwrap();
     let maker = server.maker.as_ref().unwrap();
-    let spec = maker.query(move |maker| maker.ticket_of(&player).map(|ticket| ticket.spec.clone())).await;
+    let spec =
+        maker.query(move |maker| maker.tickets_of(&player).next().map(|ticket| ticket.spec.clone())).await;
     let spec = spec.unwrap().expect("a ticket");
     let ratings: Vec<_> = spec.players().flat_map(|player| player.ratings.values()).collect();
     let of_player = spec.players().map(|player| player.properties.text().unwrap_or_default().to_owned());
@@ -331,11 +332,49 @@ async fn a_player_says_of_others_no_more_than_who_they_are() {
         assert_eq!(status, 200, "{answer}");
         let id = sortie_domain::ids::PlayerId::new("ann").unwrap();
         let maker = server.maker.as_ref().unwrap();
-        let spec = maker.query(move |maker| maker.ticket_of(&id).map(|ticket| ticket.spec.clone())).await;
+        let spec =
+            maker.query(move |maker| maker.tickets_of(&id).next().map(|ticket| ticket.spec.clone())).await;
         let spec = spec.unwrap().expect("a ticket");
         for player in spec.players() {
             let is_bare = *player == sortie_domain::matchmaking::model::Player::new(player.id.clone());
             assert_eq!(is_bare, player.id.as_str() == "bob", "{field}: {player:?}");
         }
     }
+}
+
+/// A player replaces tickets that it is in; those of others are not there.
+#[tokio::test]
+async fn a_player_replaces_its_own_ticket_only() {
+    let rights = PlayerRights { may_name_others: NamingOthers::Yes, ..PlayerRights::default() };
+    let server = site(rights).await;
+    let order = |player: &str, old: &str, players: &[&str]| {
+        let players: Vec<Value> = players.iter().map(|id| json!({"id": id})).collect();
+        json!({"queue": "wide", "players": players, "replaces": old, "idempotency_key": format!("of {player}")})
+    };
+    let party = json!({"queue": "wide", "players": [{"id": "ann"}, {"id": "bob"}]});
+    let (status, answer) = send(&server, "POST", "/v1/tickets", &player_token("ann"), &party).await;
+    assert_eq!(status, 201, "{answer}");
+    let old = answer["ticket_id"].as_str().unwrap();
+    let eve = player_token("eve");
+    for replaces in [old, "nothing"] {
+        let (status, answer) =
+            send(&server, "POST", "/v1/tickets", &eve, &order("eve", replaces, &["eve", "ann"])).await;
+        assert_eq!((status, &answer["error"]["code"]), (404, &json!("ticket_not_found")), "{answer}");
+    }
+    let ann = player_token("ann");
+    let alone = order("ann", old, &["ann"]);
+    let (status, started) = send(&server, "POST", "/v1/tickets", &ann, &alone).await;
+    assert_eq!(status, 201, "{started}");
+    assert_eq!(send(&server, "POST", "/v1/tickets", &ann, &alone).await, (201, started.clone()), "it is one");
+    let path = format!("/v1/tickets/{old}");
+    let (_, shown) = send(&server, "GET", &path, &player_token("bob"), &Value::Null).await;
+    assert_eq!(shown["reason"], "replaced", "{shown}");
+    // The same order again, when the old ticket is forgotten.
+    let forgetful = Settings {
+        status_expiration: Duration::ZERO,
+        ..server.maker.as_ref().unwrap().query(|maker| maker.settings().clone()).await.unwrap()
+    };
+    server.maker.as_ref().unwrap().call(Command::Reconfigure { settings: forgetful }).await.unwrap();
+    assert_eq!(send(&server, "GET", &path, "client", &Value::Null).await.0, 404);
+    assert_eq!(send(&server, "POST", "/v1/tickets", &ann, &alone).await, (201, started));
 }

@@ -7,8 +7,8 @@ use futures::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use sortie_domain::broker::model::Connection;
 use sortie_domain::ids::{MatchId, QueueId};
-use sortie_domain::matchmaking::Command;
-use sortie_domain::matchmaking::settings::Hook;
+use sortie_domain::matchmaking::settings::{Hook, Settings};
+use sortie_domain::matchmaking::{Command, Event as MakerEvent};
 use sortie_wire::catena::events::SubscribeToEventsRequest;
 use sortie_wire::catena::events::event::Payload;
 use sortie_wire::catena::events::events_client::EventsClient;
@@ -184,6 +184,126 @@ async fn ends_without_a_match_are_told_with_their_reason() {
         (heard.kind.as_str(), heard.message.as_str()),
         ("FAILED", "no server could be obtained in time")
     );
+}
+
+/// Lets players wait in so many queues at once.
+async fn allow(server: &Server, queues_per_player: u32) {
+    let settings = Settings { queues_per_player, ..queues() };
+    server.maker.as_ref().unwrap().call(Command::Reconfigure { settings }).await.unwrap();
+}
+
+#[tokio::test]
+async fn one_of_several_tickets_wins_and_the_others_end_with_the_reason() {
+    let server = Server::start().await;
+    server.ticket("duel", &["p1"]).await;
+    let crowd = json!({"queue": "crowd", "players": [{"id": "p1"}], "idempotency_key": "crowd"}).to_string();
+    let (status, answer) = server.send("POST", "/v1/tickets", crowd.clone()).await;
+    assert_eq!(
+        (status, &answer["error"]["code"]),
+        (409, &json!("player_waits")),
+        "one is all, unless it is said"
+    );
+    allow(&server, 2).await;
+    let (status, started) = server.send("POST", "/v1/tickets", crowd.clone()).await;
+    assert_eq!(status, 201, "{started}");
+    assert_eq!(
+        server.send("POST", "/v1/tickets", crowd.clone()).await,
+        (201, started.clone()),
+        "it is one ticket"
+    );
+    let other = started["ticket_id"].as_str().unwrap();
+    let third = json!({"queue": "asked", "players": [{"id": "p1"}]}).to_string();
+    assert_eq!(server.send("POST", "/v1/tickets", third.clone()).await.0, 409);
+    let listed = server.ok("GET", "/v1/tickets?player=p1", Value::Null).await;
+    let queues: Vec<_> =
+        listed["tickets"].as_array().unwrap().iter().map(|ticket| &ticket["queue"]).collect();
+    assert_eq!(queues, ["duel", "crowd"]);
+    let mut lines = listen(&server, "p1").await;
+    let standing = [next(&mut lines).await, next(&mut lines).await];
+    assert_eq!(standing[1].ticket, other);
+    assert!(standing[0].id.is_empty() && !standing[1].id.is_empty(), "only the last says where to resume");
+
+    server.ticket("duel", &["p2"]).await;
+    assert_eq!(next(&mut lines).await.kind, "FINDING_SERVER");
+    let shown = server.ok("GET", &format!("/v1/tickets/{other}"), Value::Null).await;
+    assert_eq!(shown["state"], "on_hold");
+    let told = server.ok("GET", &format!("/v1/tickets/{other}/explain"), Value::Null).await;
+    assert_eq!(told["summary"], "on hold: one of its players is in a match of another queue");
+    let mut late = listen(&server, "p1").await;
+    let standing = [next(&mut late).await, next(&mut late).await];
+    assert_eq!(standing[1].message, "on hold: one of its players is in a match of another queue");
+    play(&server).await;
+    let over = next(&mut lines).await;
+    assert_eq!((over.kind.as_str(), over.ticket.as_str()), ("CANCELLED", other));
+    assert_eq!(over.data, json!({"reason": "matched_elsewhere"}));
+    assert_eq!(next(&mut lines).await.kind, "COMPLETED");
+    let shown = server.ok("GET", &format!("/v1/tickets/{other}"), Value::Null).await;
+    assert_eq!((&shown["state"], &shown["reason"]), (&json!("cancelled"), &json!("matched_elsewhere")));
+    let told = server.ok("GET", &format!("/v1/tickets/{other}/explain"), Value::Null).await;
+    let text = "the ticket is cancelled: one of its players got a match in another queue";
+    assert_eq!(told["summary"], text);
+    // Each is cancelled for itself.
+    let tickets = [server.ticket("crowd", &["p1"]).await, server.ticket("asked", &["p1"]).await];
+    server.ok("DELETE", &format!("/v1/tickets/{}", tickets[0]), Value::Null).await;
+    let left = server.ok("GET", &format!("/v1/tickets/{}", tickets[1]), Value::Null).await;
+    assert_eq!(left["state"], "waiting");
+}
+
+#[tokio::test]
+async fn a_ticket_that_takes_the_place_of_another_one_keeps_its_age() {
+    let server = Server::start().await;
+    let mut lines = listen(&server, "p3").await;
+    let old = server.ticket("crowd", &["p1", "p2", "p3"]).await;
+    let before = server.ok("GET", &format!("/v1/tickets/{old}"), Value::Null).await;
+    server.clock.advance(Duration::from_secs(30));
+    let young = server.ticket("crowd", &["p9"]).await;
+    let order = json!({
+        "queue": "crowd", "players": [{"id": "p1"}, {"id": "p2"}], "replaces": old, "idempotency_key": "left",
+    });
+    let (status, started) = server.send("POST", "/v1/tickets", order.to_string()).await;
+    assert_eq!(status, 201, "{started}");
+    assert_eq!(
+        server.send("POST", "/v1/tickets", order.to_string()).await,
+        (201, started.clone()),
+        "it is one"
+    );
+    let new = server
+        .ok("GET", &format!("/v1/tickets/{}", started["ticket_id"].as_str().unwrap()), Value::Null)
+        .await;
+    assert_eq!((&new["state"], &new["replaces"]), (&json!("waiting"), &json!(old)));
+    for time in ["started_at", "waits_since"] {
+        assert_eq!(new[time], before[time], "{time}");
+    }
+    let listed = server.ok("GET", "/v1/tickets", Value::Null).await;
+    let ids: Vec<_> =
+        listed["tickets"].as_array().unwrap().iter().map(|ticket| &ticket["ticket_id"]).collect();
+    assert_eq!(ids, [&new["ticket_id"], &json!(young)]);
+    let shown = server.ok("GET", &format!("/v1/tickets/{old}"), Value::Null).await;
+    assert_eq!((&shown["state"], &shown["reason"]), (&json!("cancelled"), &json!("replaced")));
+    assert_eq!(next(&mut lines).await.kind, "IN_PROGRESS");
+    let over = next(&mut lines).await;
+    assert_eq!(
+        (over.kind.as_str(), &over.data),
+        ("CANCELLED", &json!({"reason": "replaced"})),
+        "who left hears of it"
+    );
+
+    for (replaces, status, code) in [
+        (old.as_str(), 409, "ticket_not_waiting"),
+        ("nothing", 404, "ticket_not_found"),
+        (young.as_str(), 400, "invalid_field"),
+    ] {
+        let order = json!({"queue": "crowd", "players": [{"id": "p4"}], "replaces": replaces}).to_string();
+        let (answered, answer) = server.send("POST", "/v1/tickets", order).await;
+        assert_eq!((answered, &answer["error"]["code"]), (status, &json!(code)), "{answer}");
+    }
+    // One in a match is not replaced.
+    let first = server.ticket("duel", &["p5"]).await;
+    server.ticket("duel", &["p6"]).await;
+    let order = json!({"queue": "duel", "players": [{"id": "p5"}], "replaces": first}).to_string();
+    server.await_ticket(|record| matches!(record.event, MakerEvent::MatchFormed { .. })).await;
+    let (status, answer) = server.send("POST", "/v1/tickets", order).await;
+    assert_eq!((status, &answer["error"]["code"]), (409, &json!("ticket_not_waiting")), "{answer}");
 }
 
 #[tokio::test]

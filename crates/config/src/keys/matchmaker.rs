@@ -58,6 +58,12 @@ pub(super) static MATCHMAKER: &[KeyDoc] = &[
         Default("128MiB"),
         "Bytes of tickets that are over and can still be asked for, 1MiB to 1TiB. Beyond them the properties of all go first, then the tickets, the oldest first, before `status_expiration`.",
     ),
+    count(
+        "matchmaker.queues_per_player",
+        "queues",
+        Default("1"),
+        "Queues in which one player may wait at once, 1 to 4, with a ticket in each; the first match wins, and the player's other tickets are cancelled (`matched_elsewhere`) once it can connect.",
+    ),
     key("matchmaker.tick", Duration, Default("100ms"), "Matches are formed so often, 1ms to 1m."),
     key("matchmaker.hooks[].kind", Choice(HookKind::NAMES), Required, HOOK.kind),
     key("matchmaker.hooks[].name", Text, Optional(HOOK.outside), HOOK.name),

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use sortie_domain::ids::{HookId, QueueId};
 use sortie_domain::matchmaking::Settings;
-use sortie_domain::matchmaking::settings::{Hook, MAX_QUEUES};
+use sortie_domain::matchmaking::settings::{Hook, MAX_QUEUES, MAX_QUEUES_PER_PLAYER};
 
 use crate::parse::{self, YEAR};
 use crate::secret::Secret;
@@ -84,6 +84,7 @@ pub(crate) fn read(section: &Section<'_>, given: bool) -> Option<Option<Matchmak
     let tick = section.get("tick", parse::duration(TICKS));
     let waiting_bytes = section.get("waiting_bytes", parse::size(BUDGETS));
     let kept_bytes = section.get("kept_bytes", parse::size(BUDGETS));
+    let queues_per_player = section.get("queues_per_player", parse::integer(1..=MAX_QUEUES_PER_PLAYER));
     let names = section.section("queues");
     let known: Vec<&str> = names.iter().flat_map(Section::names).collect();
     let own = hooks::read(section, &known, None);
@@ -99,6 +100,7 @@ pub(crate) fn read(section: &Section<'_>, given: bool) -> Option<Option<Matchmak
         hooks: own.settings,
         waiting_bytes: waiting_bytes?,
         kept_bytes: kept_bytes?,
+        queues_per_player: queues_per_player?,
     };
     for queue in queues {
         own.places.extend(queue.hooks);

@@ -22,6 +22,7 @@ pub(crate) fn table(config: &MatchmakerConfig) -> Table {
     put(&mut table, "tick", shown(settings.tick));
     put(&mut table, "waiting_bytes", show_size(settings.waiting_bytes));
     put(&mut table, "kept_bytes", show_size(settings.kept_bytes));
+    put(&mut table, "queues_per_player", settings.queues_per_player);
     put(&mut table, "hooks", hooks(&settings.hooks, None, places));
     let mut queues = Table::new();
     for (id, settings) in &settings.queues {

@@ -219,6 +219,7 @@ local_process.path = "/opt/big"
 status_expiration = "5m"
 waiting_bytes = "1GiB"
 kept_bytes = "64MiB"
+queues_per_player = 3
 tick = "50ms"
 
 [[matchmaker.hooks]]

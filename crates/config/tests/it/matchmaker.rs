@@ -34,6 +34,7 @@ fn every_key_of_a_queue_arrives() {
     let config = full();
     assert_eq!(config.settings.status_expiration, Duration::from_secs(300));
     assert_eq!((config.settings.waiting_bytes, config.settings.kept_bytes), (1 << 30, 64 << 20));
+    assert_eq!(config.settings.queues_per_player, 3);
     assert_eq!(config.settings.tick, Duration::from_millis(50));
     let arena = &config.settings.queues[&queue("arena")];
     assert_eq!((arena.teams, arena.players_per_team, arena.min_players_per_team), (2, 5, 4));

@@ -249,12 +249,19 @@ pub enum Refusal {
     TicketExists(TicketId),
     /// The idempotency key was used for another ticket.
     KeyReused(TicketId),
-    /// The player is in a ticket that is not over.
+    /// The player is in a ticket that is not over: in this queue, or in as many queues as a player may wait in.
     PlayerWaits {
         /// Who.
         player: PlayerId,
         /// In which ticket.
         ticket: TicketId,
+    },
+    /// The ticket cannot be replaced (any more): it does not wait.
+    NotWaiting {
+        /// Which.
+        ticket: TicketId,
+        /// Where it stands, in words.
+        standing: &'static str,
     },
     /// The ticket is over.
     TicketOver {
@@ -304,6 +311,7 @@ impl Refusal {
         "ticket_exists",
         "idempotency_key_reused",
         "player_waits",
+        "ticket_not_waiting",
         "ticket_over",
         "nothing_to_accept",
         "seats_not_wanted",
@@ -325,6 +333,7 @@ impl Refusal {
             Self::TicketExists(_) => "ticket_exists",
             Self::KeyReused(_) => "idempotency_key_reused",
             Self::PlayerWaits { .. } => "player_waits",
+            Self::NotWaiting { .. } => "ticket_not_waiting",
             Self::TicketOver { .. } => "ticket_over",
             Self::NothingToAccept(_) => "nothing_to_accept",
             Self::SeatsNotWanted { .. } => "seats_not_wanted",
@@ -346,6 +355,7 @@ impl Refusal {
             }
             Self::TicketExists(_) | Self::KeyReused(_) => RefusalKind::Exists,
             Self::PlayerWaits { .. }
+            | Self::NotWaiting { .. }
             | Self::NothingToAccept(_)
             | Self::SeatsNotWanted { .. }
             | Self::NotInMatch(_) => RefusalKind::Conflict,
@@ -379,6 +389,9 @@ impl fmt::Display for Refusal {
             }
             Self::PlayerWaits { player, ticket } => {
                 write!(f, "player {player} is in ticket {ticket}, which is not over; cancel that one first")
+            }
+            Self::NotWaiting { ticket, standing } => {
+                write!(f, "ticket {ticket} {standing}, so no other ticket can take its place")
             }
             Self::TicketOver { ticket, status } => write!(f, "ticket {ticket} is over: it is {status}"),
             Self::NothingToAccept(id) => {

@@ -21,10 +21,10 @@ pub(crate) struct Documents {
 
 #[derive(Default)]
 struct Inner {
-    /// By place, which no ticket or offer has in common with another, with the bytes of each.
-    trees: BTreeMap<u64, (Rcvar, usize)>,
+    /// By place and edition, which no ticket or offer has in common with another, with the bytes of each.
+    trees: BTreeMap<(u64, u16), (Rcvar, usize)>,
     /// The oldest first.
-    order: VecDeque<u64>,
+    order: VecDeque<(u64, u16)>,
     bytes: usize,
     /// Bytes of text that were read, and what else looking at trees has cost, in comparisons of two numbers.
     read: u64,
@@ -32,7 +32,7 @@ struct Inner {
 
 impl Documents {
     /// The tree of what is at `place`, whose text has so many bytes. That of the place 0 is not kept.
-    pub(crate) fn get(&self, place: u64, text: usize, make: impl FnOnce() -> Rcvar) -> Rcvar {
+    pub(crate) fn get(&self, place: (u64, u16), text: usize, make: impl FnOnce() -> Rcvar) -> Rcvar {
         if let Some((tree, _)) = self.inner.borrow().trees.get(&place) {
             return Rcvar::clone(tree);
         }
@@ -40,7 +40,7 @@ impl Documents {
         let mut inner = self.inner.borrow_mut();
         inner.read += text as u64;
         let bytes = BYTES_OF_TREE + text * BYTES_OF_BYTE;
-        if place != 0 && bytes <= MAX_BYTES {
+        if place.0 != 0 && bytes <= MAX_BYTES {
             inner.bytes += bytes;
             inner.trees.insert(place, (Rcvar::clone(&tree), bytes));
             inner.order.push_back(place);
@@ -76,15 +76,15 @@ mod tests {
         let tree = || Rcvar::new(Variable::Null);
         let large = MAX_BYTES / BYTES_OF_BYTE / 2;
         for place in [1, 1, 2] {
-            documents.get(place, large - 1_000, tree);
+            documents.get((place, 0), large - 1_000, tree);
         }
         assert_eq!(documents.take_read(), 2 * (large as u64 - 1_000), "what is kept is not read again");
-        documents.get(3, large - 1_000, tree);
-        documents.get(1, 10, tree);
+        documents.get((3, 0), large - 1_000, tree);
+        documents.get((1, 0), 10, tree);
         assert_eq!(documents.take_read(), large as u64 - 990, "the oldest had to go");
         assert!(documents.inner.borrow().bytes <= MAX_BYTES);
-        documents.get(0, 7, tree);
-        documents.get(0, 7, tree);
+        documents.get((0, 0), 7, tree);
+        documents.get((0, 0), 7, tree);
         assert_eq!(documents.take_read(), 14);
     }
 }

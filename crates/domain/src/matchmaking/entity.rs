@@ -91,6 +91,7 @@ pub fn ticket(top: &Entity) -> Result<TicketSpec, Refusal> {
         latencies,
         idempotency_key: key.transpose()?,
         ttl: None,
+        replaces: None,
     })
 }
 

@@ -5,7 +5,9 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::model::{CancelCause, Check, DissolveCause, FailCause, Named, SeatOffer, Status, TicketSpec};
+use super::model::{
+    CancelCause, Check, DissolveCause, FailCause, Named, QueuePlace, SeatOffer, Status, TicketSpec,
+};
 use super::settings::Settings;
 use super::words::FINDING_SERVER;
 use crate::broker::model::{Connection, MatchSpec};
@@ -36,6 +38,8 @@ pub enum Event {
         queue: QueueId,
         /// The hook that is asked about it; `None` if it waits at once.
         check: Option<Check>,
+        /// The place that it takes over; `None` if it gets one of its own.
+        place: Option<QueuePlace>,
     },
     /// A hook has nothing against a ticket.
     TicketChecked {
@@ -220,6 +224,8 @@ pub struct Notice<'a> {
     pub status: Status,
     /// In words.
     pub message: String,
+    /// The stable name of why it is over; `None` where it is not, or its status says it.
+    pub reason: Option<&'static str>,
     /// The match that it is in; where there is one.
     pub match_id: Option<&'a MatchId>,
     /// Where its players connect, once they can.
@@ -270,14 +276,17 @@ impl Event {
                     players,
                     status: Status::InProgress,
                     message,
+                    reason: None,
                     match_id: None,
                     connection: None,
                 }])
             }
-            Self::TicketCancelled { ticket, cause } => one(ticket, Status::Cancelled, cause.text()),
+            Self::TicketCancelled { ticket, cause } => {
+                Vec::from([notice(ticket, Status::Cancelled, cause.text()).because(cause.name())])
+            }
             Self::TicketFailed { ticket, cause, detail } => {
                 let message = if detail.is_empty() { cause.text() } else { detail };
-                one(ticket, Status::Failed, message)
+                Vec::from([notice(ticket, Status::Failed, message).because(cause.name())])
             }
             Self::TicketTimedOut { ticket } => one(ticket, Status::TimedOut, "no match was found in time"),
             Self::MatchFormed { id, teams, .. } => {
@@ -314,6 +323,7 @@ fn notice<'a>(named: &'a Named, status: Status, message: &str) -> Notice<'a> {
         players: &named.players,
         status,
         message: message.to_owned(),
+        reason: None,
         match_id: None,
         connection: None,
     }
@@ -322,6 +332,11 @@ fn notice<'a>(named: &'a Named, status: Status, message: &str) -> Notice<'a> {
 impl<'a> Notice<'a> {
     const fn of(mut self, match_id: &'a MatchId) -> Self {
         self.match_id = Some(match_id);
+        self
+    }
+
+    const fn because(mut self, reason: &'static str) -> Self {
+        self.reason = Some(reason);
         self
     }
 
@@ -335,7 +350,7 @@ impl Size for Event {
     fn byte_size(&self) -> usize {
         let content = match self {
             Self::Configured { settings } | Self::Reconfigured { settings } => settings.byte_size(),
-            Self::TicketStarted { id, spec, queue, check }
+            Self::TicketStarted { id, spec, queue, check, .. }
             | Self::TicketChecked { id, spec, queue, check, .. } => {
                 id.byte_size() + spec.byte_size() + queue.byte_size() + check.byte_size()
             }

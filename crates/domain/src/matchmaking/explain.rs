@@ -14,7 +14,7 @@ use super::documents::Documents;
 use super::forming::BYTES_PER_COMPARISON;
 use super::gaps::{SizeGap, gap};
 use super::mixes::Mixes;
-use super::model::{FailCause, Status, Ticket, TicketEnd, TicketState};
+use super::model::{CancelCause, FailCause, Status, Ticket, TicketEnd, TicketState};
 use super::rules::{Profile, Ruleset};
 use super::search::EVALUATION_PER_COMPARISON;
 use super::settings::{ExpirationAction, Queue};
@@ -75,8 +75,12 @@ pub struct Explanation {
     pub match_id: Option<MatchId>,
     /// How often it came back because no server could be had.
     pub requeues: u32,
+    /// Whether it is on hold, because one of its players is in a match by another ticket.
+    pub on_hold: bool,
     /// Why it failed.
     pub failure: Option<Failure>,
+    /// Who called it off.
+    pub cancelled: Option<CancelCause>,
     /// When it next demands less.
     pub widens_at: Option<Timestamp>,
     /// When it times out.
@@ -205,7 +209,9 @@ impl Matchmaker {
             size_gap: None,
             match_id: ticket.match_id().cloned(),
             requeues: ticket.requeues,
+            on_hold: matches!(ticket.state, TicketState::OnHold { .. }),
             failure: failure(&ticket.state),
+            cancelled: cancelled(&ticket.state),
             widens_at: None,
             expires_at,
             typical_wait: shares.map(|shares| (shares.p50, shares.p90)),
@@ -266,6 +272,13 @@ fn failure(state: &TicketState) -> Option<Failure> {
         TicketState::Over { end: TicketEnd::Failed { cause, detail }, .. } => {
             Some(Failure { cause: *cause, detail: Arc::clone(detail) })
         }
+        _ => None,
+    }
+}
+
+const fn cancelled(state: &TicketState) -> Option<CancelCause> {
+    match state {
+        TicketState::Over { end: TicketEnd::Cancelled(cause), .. } => Some(*cause),
         _ => None,
     }
 }

@@ -3,6 +3,7 @@
 //! A restart counts as a renewal: while the process was away, nobody could renew anything.
 
 use alloc::format;
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::command::{Refusal, Reply};
@@ -112,12 +113,11 @@ impl State {
         self.index.enter_kept_alive(changed);
     }
 
-    /// A player's answer shows that its client is there.
+    /// A player's answer shows that its client is there, for all of its tickets.
     pub(super) fn renew_of(&mut self, player: &PlayerId, at: Timestamp) {
-        if let Some(id) = self.ticket_of(player).filter(|of| of.renewed_at.is_some()).map(|of| of.id.clone())
-        {
-            self.renew(&id, at);
-        }
+        let renewed = self.tickets_of(player).filter(|of| of.renewed_at.is_some());
+        let renewed: Vec<TicketId> = renewed.map(|of| of.id.clone()).collect();
+        renewed.iter().for_each(|id| self.renew(id, at));
     }
 }
 

@@ -175,6 +175,7 @@ pub(super) fn bare(spec: &TicketSpec) -> TicketSpec {
         latencies: Default::default(),
         idempotency_key: None,
         ttl: spec.ttl,
+        replaces: spec.replaces.clone(),
     }
 }
 

@@ -143,11 +143,12 @@ impl Turn<'_> {
             }
             Some(check) => self.emit(Event::MatchChecked { id, spec, check }),
             None => {
-                let tickets = teams.iter().flatten().cloned().collect();
+                let tickets: Vec<Named> = teams.iter().flatten().cloned().collect();
                 self.emit(Event::MatchFormed { id: id.clone(), queue, teams, region, spec });
                 match host {
                     Ok(None) => {}
                     Ok(Some(connection)) => {
+                        self.cancel_others(&tickets);
                         let connection = Arc::new(connection);
                         self.emit(Event::MatchReady { id, tickets, connection });
                     }
@@ -261,6 +262,7 @@ impl Turn<'_> {
         if matches!(formation.stage, Stage::FindingServer { .. }) {
             let (tickets, connection): (Vec<Named>, _) =
                 (formation.tickets().cloned().collect(), Arc::new(connection));
+            self.cancel_others(&tickets);
             if self.broken(BrokenRule::ReadyTwice) {
                 let (tickets, connection) = (tickets.clone(), Arc::clone(&connection));
                 self.emit(Event::MatchReady { id: id.clone(), tickets, connection });

@@ -6,6 +6,8 @@
 //! | [`entity`] | tickets as Catena's contract sends them |
 //! | [`command`], [`event`] | what it is asked, answers, refuses; what it decides, what players hear of it |
 //! | `ticket_lifecycle` | started, validated, waiting; how a ticket is called off |
+//! | `replacing` | tickets that take the places of others |
+//! | `several` | players who wait in several queues at once |
 //! | `match_lifecycle` | chosen, accepted, checked, formed; how a match comes to nothing |
 //! | `backfill`, `offers` | free seats of running matches; where they are found |
 //! | `hooks` | those that are built in, and how hooks stack |
@@ -54,10 +56,12 @@ mod packing;
 mod pools;
 mod queries;
 mod rated;
+mod replacing;
 pub mod rounds;
 mod rules;
 mod search;
 pub mod settings;
+mod several;
 mod sizes;
 mod slab;
 mod state;
@@ -73,6 +77,7 @@ pub use gaps::SizeGap;
 pub use keepalive::{MAX_TTL, MIN_TTL};
 pub use kept::OVER_KEPT;
 pub use rated::Rated;
+pub use replacing::MAX_REPLACED;
 pub use rounds::{FORM_BATCH, FORM_BYTES, HookFault};
 pub use rules::number_of;
 pub use settings::Settings;
@@ -186,6 +191,14 @@ pub enum BrokenRule {
     ForgetKeepAlive,
     /// While the process was away, clients should have renewed their tickets.
     ForgetRestart,
+    /// Tickets whose players are in a match by another ticket are matched.
+    MatchOnHold,
+    /// Players who can connect still wait in other queues.
+    ForgetElsewhere,
+    /// A ticket that replaces another one is behind all others.
+    LosePlace,
+    /// Tickets in a match are replaced.
+    ReplaceMatched,
 }
 
 impl BrokenRule {
@@ -229,6 +242,10 @@ impl BrokenRule {
         Self::FewOffers,
         Self::ForgetKeepAlive,
         Self::ForgetRestart,
+        Self::MatchOnHold,
+        Self::ForgetElsewhere,
+        Self::LosePlace,
+        Self::ReplaceMatched,
     ];
 }
 
@@ -395,6 +412,7 @@ impl<'a> Turn<'a> {
         let record = Record { seq: self.state().seq + 1, time: self.now, event };
         self.maker.state.apply(&record);
         self.note_due(&record.event);
+        self.note_settled();
         self.step.push(record);
     }
 
@@ -442,10 +460,9 @@ impl<'a> Turn<'a> {
         }
         match event {
             Event::Configured { .. } | Event::Reconfigured { .. } => self.maker.take_over_rules(),
-            Event::TicketStarted { check: None, .. } => {
-                beside.due.tickets.insert(state.seq);
+            Event::TicketStarted { id, check: None, .. } | Event::TicketChecked { id, check: None, .. } => {
+                note(id);
             }
-            Event::TicketChecked { id, check: None, .. } => note(id),
             Event::MatchDissolved { .. } if forgets => {}
             Event::MatchDissolved { returned, .. } => returned.iter().for_each(|named| note(&named.ticket)),
             Event::SeatsOffered { offer } => {

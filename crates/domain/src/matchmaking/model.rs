@@ -95,6 +95,8 @@ pub struct TicketSpec {
     pub idempotency_key: Option<IdempotencyKey>,
     /// Called off when nobody has renewed it for so long, a whole number of seconds; `None` if nobody has to.
     pub ttl: Option<Duration>,
+    /// The ticket whose place it takes, which is over from then on.
+    pub replaces: Option<TicketId>,
 }
 
 impl TicketSpec {
@@ -162,6 +164,7 @@ impl Size for TicketSpec {
             + self.properties.byte_size()
             + latencies(&self.latencies)
             + self.idempotency_key.byte_size()
+            + self.replaces.byte_size()
     }
 }
 
@@ -195,11 +198,13 @@ pub struct Ticket {
     pub asked: Option<Arc<TicketSpec>>,
     /// The queue that it is in, which a hook may have chosen.
     pub queue: QueueId,
-    /// Its place in the queue, for good: sequence number of the event that began it.
+    /// Its place in the queue, for good: sequence number of the event that began it, or that began the first of those which
+    /// it replaces. The place of one that was replaced is the sequence number of the event that ended it.
     pub place: u64,
-    /// When it came.
+    /// When it came, or the first of those that it replaces.
     pub started_at: Timestamp,
-    /// From when its wait counts: later than `started_at` by the time that it spent in matches which came to nothing.
+    /// From when its wait counts: later than `started_at` by the time that it, or another ticket of its players, spent in
+    /// matches which came to nothing.
     pub waits_since: Timestamp,
     /// When its client was heard of last; `None` if it has no `ttl`.
     pub renewed_at: Option<Timestamp>,
@@ -209,6 +214,8 @@ pub struct Ticket {
     pub requeues: u32,
     /// How often a hook outside has moved it to another queue.
     pub moves: u32,
+    /// How many tickets had its place before.
+    pub replaced: u32,
     /// Where it stands.
     pub state: TicketState,
 }
@@ -236,6 +243,21 @@ pub(crate) fn new_ticket_bytes(id: &TicketId, queue: &QueueId, spec: &TicketSpec
     WAITING_BYTES + id.byte_size() + queue.byte_size() + spec.byte_size()
 }
 
+/// What a ticket takes over from the one that it replaces.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct QueuePlace {
+    /// Its place.
+    pub number: u64,
+    /// When it came.
+    pub started_at: Timestamp,
+    /// From when its wait counts.
+    pub waits_since: Timestamp,
+    /// How often it came back because no server could be had.
+    pub requeues: u32,
+    /// How many tickets had the place before.
+    pub replaced: u32,
+}
+
 /// Where a ticket stands.
 #[derive(Clone, PartialEq, Debug)]
 pub enum TicketState {
@@ -261,6 +283,11 @@ pub enum TicketState {
     Seating {
         /// The match.
         match_id: MatchId,
+        /// Since when.
+        since: Timestamp,
+    },
+    /// One of its players is in a match by another ticket, which may still come to nothing.
+    OnHold {
         /// Since when.
         since: Timestamp,
     },
@@ -307,9 +334,10 @@ impl Ticket {
     #[must_use]
     pub const fn status(&self) -> Status {
         match &self.state {
-            TicketState::Validating(_) | TicketState::Waiting | TicketState::Proposed { .. } => {
-                Status::InProgress
-            }
+            TicketState::Validating(_)
+            | TicketState::Waiting
+            | TicketState::OnHold { .. }
+            | TicketState::Proposed { .. } => Status::InProgress,
             TicketState::FindingServer { .. } | TicketState::Seating { .. } => Status::FindingServer,
             TicketState::Over { end, .. } => end.status(),
         }
@@ -319,6 +347,15 @@ impl Ticket {
     #[must_use]
     pub const fn is_over(&self) -> bool {
         matches!(self.state, TicketState::Over { .. })
+    }
+
+    /// Whether it is in a match that is being made or runs, and not over.
+    #[must_use]
+    pub const fn is_in_match(&self) -> bool {
+        matches!(
+            self.state,
+            TicketState::Proposed { .. } | TicketState::FindingServer { .. } | TicketState::Seating { .. }
+        )
     }
 
     /// The match that it is in.
@@ -401,6 +438,8 @@ causes! {
         Declined = "declined", 2, "one of its players declined the match";
         NotAccepted = "not_accepted", 3, "one of its players did not accept the match in time";
         Abandoned = "abandoned", 4, "its client did not renew it in time";
+        MatchedElsewhere = "matched_elsewhere", 5, "one of its players got a match in another queue";
+        Replaced = "replaced", 6, "another ticket has taken its place";
     }
 }
 

@@ -37,7 +37,7 @@ impl TicketSpec {
     /// of must never change; a field that is new is left out where it is not given.
     #[must_use]
     pub fn content(&self) -> Digest {
-        let Self { queue, parties, leader, properties, latencies, idempotency_key, ttl } = self;
+        let Self { queue, parties, leader, properties, latencies, idempotency_key, ttl, replaces } = self;
         let mut digest = Digester::default();
         digest.tagged(b'q', queue.as_str().as_bytes());
         digest.number(parties.len() as u64);
@@ -57,6 +57,9 @@ impl TicketSpec {
         }
         if let Some(ttl) = ttl {
             digest.tagged(b't', &ttl.as_secs().to_le_bytes());
+        }
+        if let Some(replaces) = replaces {
+            digest.tagged(b'o', replaces.as_str().as_bytes());
         }
         digest.finish()
     }

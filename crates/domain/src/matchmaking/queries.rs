@@ -35,10 +35,15 @@ impl Matchmaker {
         self.state.find(self.state.index.by_key.get(key).or_else(used)?)
     }
 
-    /// The ticket of a player that is not over.
+    /// Whether a ticket was started under a key, also if it is forgotten.
     #[must_use]
-    pub fn ticket_of(&self, player: &PlayerId) -> Option<&Ticket> {
-        self.state.ticket_of(player)
+    pub fn remembers(&self, key: &IdempotencyKey) -> bool {
+        self.state.index.by_key.contains_key(key) || self.state.keys.contains_key(key)
+    }
+
+    /// The tickets of a player that are not over, oldest first: at most one in each queue.
+    pub fn tickets_of(&self, player: &PlayerId) -> impl Iterator<Item = &Ticket> {
+        self.state.tickets_of(player)
     }
 
     /// Tickets that are not over, oldest first, from the one behind the place `after`; 0 is before the first.

@@ -25,7 +25,7 @@ use super::settings::{
 use super::values::{NULL, as_number, list, number, object, text, variable, write_kind, write_value};
 use crate::broker::model::Properties;
 use crate::broker::requirements::{Requirement, Requirements};
-use crate::ids::{PlayerId, RegionId, TicketId};
+use crate::ids::{PlayerId, RegionId, TicketId, mix};
 use crate::size::Size;
 use crate::time::Timestamp;
 
@@ -82,6 +82,8 @@ pub(crate) struct Ruleset {
 pub(crate) struct Profile {
     pub(crate) id: TicketId,
     pub(crate) place: u64,
+    /// How many tickets had that place before.
+    pub(crate) edition: u16,
     pub(crate) size: u16,
     pub(crate) spec: Arc<TicketSpec>,
     /// From when its wait counts.
@@ -275,6 +277,7 @@ impl Ruleset {
         let mut profile = Profile {
             id: ticket.id.clone(),
             place: ticket.place,
+            edition: u16::try_from(ticket.replaced).unwrap_or(u16::MAX),
             size: u16::try_from(spec.size()).unwrap_or(u16::MAX),
             spec: Arc::clone(spec),
             since: ticket.waits_since,
@@ -414,7 +417,9 @@ impl Ruleset {
 
     /// Stands for what two tickets demand of each other by expressions: it changes when one of them demands less.
     pub(crate) fn demands(&self, one: &Profile, other: &Profile) -> u64 {
-        one.relaxed.rotate_left(32) ^ other.relaxed
+        let editions = u64::from(one.edition) << 16 | u64::from(other.edition);
+        let editions = if editions == 0 { 0 } else { mix(editions) };
+        one.relaxed.rotate_left(32) ^ other.relaxed ^ editions
     }
 
     /// Whether two tickets meet the expressions that each demands of the other.
@@ -629,7 +634,7 @@ impl Profile {
     /// The ticket as expressions see it: `{"id", "size", "players", "properties", "ratings", "player_properties"}`,
     /// where a rating is the average of its players.
     fn document(&self, documents: &Documents) -> Rcvar {
-        documents.get(self.place, self.judged, || {
+        documents.get((self.place, self.edition), self.judged, || {
             let spec = &self.spec;
             let mut sums: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
             for (name, rating) in spec.players().flat_map(|player| &player.ratings) {
@@ -706,7 +711,7 @@ impl Seats {
 
     /// The match as expressions see it, in the place of a candidate.
     fn document(&self, documents: &Documents) -> Rcvar {
-        documents.get(self.place, self.offer.byte_size(), || {
+        documents.get((self.place, 0), self.offer.byte_size(), || {
             let ratings = self.offer.ratings.iter().map(|(name, rating)| (name.to_string(), number(*rating)));
             object([
                 ("id", text(self.offer.match_id.as_str())),

@@ -29,6 +29,8 @@ pub const MAX_RELAXING_EQUALITIES: usize = 3;
 pub const MAX_STEPS: usize = 16;
 /// Most hooks of the matchmaker, or of one queue.
 pub const MAX_HOOKS: usize = 16;
+/// Most queues in which one player may wait at once: whatever becomes of one of its tickets, all the others are looked at.
+pub const MAX_QUEUES_PER_PLAYER: u32 = 4;
 /// Longest duration of a setting.
 const YEAR: Duration = Duration::from_secs(366 * 24 * 3600);
 
@@ -48,6 +50,8 @@ pub struct Settings {
     pub waiting_bytes: u64,
     /// Bytes of what is over and can still be asked for. Beyond them properties go first, then tickets, the oldest first.
     pub kept_bytes: u64,
+    /// Queues in which one player may wait at once, with one ticket in each; at most [`MAX_QUEUES_PER_PLAYER`].
+    pub queues_per_player: u32,
 }
 
 /// [`OutsideHook::interval`] where nothing is configured.
@@ -68,6 +72,7 @@ impl Default for Settings {
             hooks: Vec::new(),
             waiting_bytes: WAITING_BYTES,
             kept_bytes: KEPT_BYTES,
+            queues_per_player: 1,
         }
     }
 }
@@ -531,6 +536,9 @@ impl Settings {
         }
         if self.tick > Duration::from_secs(60) {
             return Err("`tick` must be at most 60 seconds".to_string());
+        }
+        if !(1..=MAX_QUEUES_PER_PLAYER).contains(&self.queues_per_player) {
+            return Err(format!("`queues_per_player` must be 1 to {MAX_QUEUES_PER_PLAYER}"));
         }
         let forms = |hook: &Hook| matches!(hook, Hook::Outside(hook) if hook.about == HookPoint::FormMatch);
         if self.hooks.iter().any(forms) {

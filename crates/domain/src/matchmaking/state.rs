@@ -12,7 +12,8 @@ use imbl::{OrdMap, OrdSet};
 
 use super::event::Event;
 use super::model::{
-    Check, DissolveCause, Formation, Named, Offered, Round, SeatOffer, Stage, Ticket, TicketEnd, TicketState,
+    CancelCause, Check, DissolveCause, Formation, Named, Offered, Round, SeatOffer, Stage, Ticket, TicketEnd,
+    TicketState,
 };
 use super::names::{Names, hash};
 use super::order::UsedKey;
@@ -76,7 +77,9 @@ pub(crate) struct Indexes {
     /// Places of tickets, over or not, by their ids.
     pub(super) by_id: Names,
     /// Places of tickets that are not over, by their players' ids.
-    by_player: Names,
+    pub(super) by_player: Names,
+    /// How many tickets players have beside their first ones.
+    pub(super) several: usize,
     pub(crate) by_key: BTreeMap<IdempotencyKey, TicketId>,
     pub(crate) lines: BTreeMap<QueueId, Line>,
     /// How many tickets that are not over each queue has.
@@ -116,6 +119,10 @@ pub(crate) struct State {
     pub(crate) rounds: OrdMap<QueueId, Round>,
     pub(crate) keys: OrdMap<IdempotencyKey, UsedKey>,
     pub(crate) index: Indexes,
+    /// When the last event was decided.
+    pub(super) applied_at: Timestamp,
+    /// Places of tickets that it has put on hold or released.
+    pub(super) settled: Vec<u64>,
 }
 
 impl State {
@@ -133,6 +140,8 @@ impl State {
             rounds: OrdMap::new(),
             keys: OrdMap::new(),
             index: Indexes::default(),
+            applied_at: Timestamp::ZERO,
+            settled: Vec::new(),
         }
     }
 
@@ -176,6 +185,8 @@ impl State {
             rounds,
             keys,
             index,
+            applied_at: Timestamp::ZERO,
+            settled: Vec::new(),
         }
     }
 
@@ -217,13 +228,6 @@ impl State {
         if places.next().is_none() { Some(first) } else { self.place(id) }
     }
 
-    /// The ticket of a player that is not over.
-    pub(crate) fn ticket_of(&self, player: &PlayerId) -> Option<&Ticket> {
-        let places = self.index.by_player.find(hash(0, player.as_str()));
-        let mut tickets = places.filter_map(|place| self.tickets.get(&place));
-        tickets.find(|ticket| ticket.spec.players().any(|of| of.id == *player)).map(Arc::as_ref)
-    }
-
     /// When a waiting ticket has waited as long as its queue lets it.
     pub(crate) fn expires_at(&self, ticket: &Ticket) -> Option<Timestamp> {
         Some(ticket.waits_since + self.queue(&ticket.queue)?.ticket_expiration)
@@ -232,6 +236,8 @@ impl State {
     /// Applies one event. Events about things that are not there change nothing, so that no log can do harm.
     pub(crate) fn apply(&mut self, record: &Record<Event>) {
         self.seq = record.seq;
+        self.applied_at = record.time;
+        self.settled.clear();
         match &record.event {
             Event::Configured { settings } => {
                 self.configure(settings);
@@ -290,21 +296,25 @@ impl State {
     fn apply_ticket(&mut self, record: &Record<Event>) {
         let Record { seq, time: at, event } = record;
         match event {
-            Event::TicketStarted { id, spec, queue, check } => self.enter(Ticket {
-                id: id.clone(),
-                spec: Arc::clone(spec),
-                asked: None,
-                queue: queue.clone(),
-                place: *seq,
-                started_at: *at,
-                waits_since: *at,
-                renewed_at: spec.ttl.map(|_| *at),
-                changed_seq: *seq,
-                requeues: 0,
-                moves: 0,
-                state: state_after(check.as_ref()),
-            }),
-            Event::TicketChecked { id, spec, queue, check, moves } => self.update(id, *seq, |ticket| {
+            Event::TicketStarted { id, spec, queue, check, place } => {
+                let place = self.free_place(place.as_ref(), *seq, *at);
+                self.enter(Ticket {
+                    id: id.clone(),
+                    spec: Arc::clone(spec),
+                    asked: None,
+                    queue: queue.clone(),
+                    place: place.number,
+                    started_at: place.started_at,
+                    waits_since: place.waits_since,
+                    renewed_at: spec.ttl.map(|_| *at),
+                    changed_seq: *seq,
+                    requeues: place.requeues,
+                    moves: 0,
+                    replaced: place.replaced,
+                    state: state_after(check.as_ref()),
+                });
+            }
+            Event::TicketChecked { id, spec, queue, check, moves } => self.update(id, |ticket| {
                 if *spec != ticket.spec {
                     let before = core::mem::replace(&mut ticket.spec, Arc::clone(spec));
                     ticket.asked.get_or_insert(before);
@@ -337,7 +347,7 @@ impl State {
                 };
                 for named in teams.iter().flatten() {
                     let state = TicketState::Proposed { match_id: id.clone(), since: *at };
-                    self.update(&named.ticket, *seq, |ticket| ticket.state = state);
+                    self.update(&named.ticket, |ticket| ticket.state = state);
                 }
                 let (id, queue, region) = (id.clone(), queue.clone(), region.clone());
                 let (teams, spec) = (Arc::clone(teams), Arc::clone(spec));
@@ -358,7 +368,7 @@ impl State {
             Event::MatchFormed { id, queue, teams, region, spec } => {
                 self.leave_formation(id);
                 for named in teams.iter().flatten() {
-                    self.update(&named.ticket, *seq, |ticket| find_server(ticket, id, *at));
+                    self.update(&named.ticket, |ticket| find_server(ticket, id, *at));
                 }
                 let (id, queue, region) = (id.clone(), queue.clone(), region.clone());
                 let (teams, spec) = (Arc::clone(teams), Arc::clone(spec));
@@ -374,7 +384,7 @@ impl State {
                     self.withdrawing.insert(id.clone());
                 }
                 for named in returned {
-                    self.take_back(&named.ticket, id, *seq, *at, *cause);
+                    self.take_back(&named.ticket, id, *at, *cause);
                 }
             }
             Event::MatchWithdrawn { id } => {
@@ -403,7 +413,7 @@ impl State {
                     offered.seating.insert(ticket.ticket.clone(), (needs, *until));
                 });
                 let state = TicketState::Seating { match_id: match_id.clone(), since: *at };
-                self.update(&ticket.ticket, *seq, |ticket| ticket.state = state);
+                self.update(&ticket.ticket, |ticket| ticket.state = state);
             }
             Event::TicketSeated { match_id, ticket, connection } => {
                 self.leave_seats(match_id, &ticket.ticket);
@@ -412,7 +422,7 @@ impl State {
             }
             Event::TicketReturned { match_id, ticket } => {
                 self.leave_seats(match_id, &ticket.ticket);
-                self.take_back(&ticket.ticket, match_id, *seq, *at, DissolveCause::Cancelled);
+                self.take_back(&ticket.ticket, match_id, *at, DissolveCause::Cancelled);
             }
             _ => {}
         }
@@ -433,8 +443,8 @@ impl State {
     }
 
     /// The time in a match that came to nothing does not count as waiting.
-    fn take_back(&mut self, id: &TicketId, from: &MatchId, seq: u64, at: Timestamp, cause: DissolveCause) {
-        self.update(id, seq, |ticket| {
+    fn take_back(&mut self, id: &TicketId, from: &MatchId, at: Timestamp, cause: DissolveCause) {
+        self.update(id, |ticket| {
             let since = match &ticket.state {
                 TicketState::Proposed { match_id, since }
                 | TicketState::FindingServer { match_id, since }
@@ -524,9 +534,7 @@ impl Indexes {
 impl Indexes {
     /// A ticket that is not over comes.
     fn enter_new(&mut self, ticket: &Ticket) {
-        for player in ticket.spec.players() {
-            self.by_player.insert(hash(0, player.id.as_str()), ticket.place);
-        }
+        self.enter_players(ticket);
         if let Some(key) = &ticket.spec.idempotency_key {
             self.by_key.insert(key.clone(), ticket.id.clone());
         }
@@ -608,18 +616,31 @@ impl State {
             self.forget_key(key);
         }
         self.index.enter_new(&ticket);
-        self.tickets.insert(ticket.place, Arc::new(ticket));
+        let place = ticket.place;
+        self.tickets.insert(place, Arc::new(ticket));
+        if self.has_several() {
+            self.settle(place, false);
+        }
     }
 
-    fn update(&mut self, id: &TicketId, seq: u64, change: impl FnOnce(&mut Ticket)) {
-        let place = self.likely_place(id);
-        let ticket = place.and_then(|place| self.tickets.get_mut(&place)).filter(|ticket| ticket.id == *id);
-        let Some(ticket) = ticket else { return };
+    fn update(&mut self, id: &TicketId, change: impl FnOnce(&mut Ticket)) {
+        let Some(place) = self.likely_place(id) else { return };
+        let Some(ticket) = self.tickets.get(&place).filter(|ticket| ticket.id == *id) else { return };
+        let was_in_match = ticket.is_in_match();
+        self.change(place, change);
+        if self.has_several() {
+            self.settle(place, was_in_match);
+        }
+    }
+
+    /// Changes the ticket at `place` by the event that is applied.
+    pub(super) fn change(&mut self, place: u64, change: impl FnOnce(&mut Ticket)) {
+        let Some(ticket) = self.tickets.get_mut(&place) else { return };
         self.index.leave(ticket);
         self.index.waiting_bytes -= bytes(&**ticket);
         let changed = Arc::make_mut(ticket);
         change(changed);
-        changed.changed_seq = seq;
+        changed.changed_seq = self.seq;
         self.index.waiting_bytes += bytes(changed);
         self.index.enter(changed);
     }
@@ -629,9 +650,8 @@ impl State {
         let Some(mut ticket) = place.and_then(|place| self.tickets.remove(&place)) else { return };
         self.index.leave(&ticket);
         self.index.waiting_bytes -= bytes(&*ticket);
-        for player in ticket.spec.players() {
-            self.index.by_player.remove(hash(0, player.id.as_str()), ticket.place);
-        }
+        let frees_others = self.has_several() && ticket.is_in_match();
+        self.index.leave_players(&ticket);
         if let TicketState::Seating { match_id, .. } = &ticket.state {
             let match_id = match_id.clone();
             self.leave_seats(&match_id, id);
@@ -640,10 +660,18 @@ impl State {
             self.closed.remove(&ticket.queue);
         }
         let over = Arc::make_mut(&mut ticket);
+        if end == TicketEnd::Cancelled(CancelCause::Replaced) {
+            self.index.by_id.remove(hash(0, over.id.as_str()), over.place);
+            over.place = seq;
+        }
         over.state = TicketState::Over { at, end };
         over.changed_seq = seq;
         self.index.enter_over(over);
-        self.over.insert(over.place, ticket);
+        let (place, spec) = (over.place, Arc::clone(&over.spec));
+        self.over.insert(place, ticket);
+        if frees_others {
+            self.settle_others(&spec, place);
+        }
     }
 
     fn enter_formation(&mut self, formation: Formation) {

@@ -16,6 +16,7 @@ use super::model::{
     MAX_TICKET_BYTES, Player, Ticket, TicketSpec, TicketState, new_ticket_bytes,
 };
 use super::order::KEY_LASTS;
+use super::replacing::check_same_queue;
 use super::rules::{Ruleset, judged_bytes};
 use super::settings::{OnFailure, RuleKind, largest_ticket};
 use super::{BrokenRule, Event, MAX_TICKETS, Turn, hooks};
@@ -32,27 +33,26 @@ impl Turn<'_> {
             self.renewed(&known);
             return Ok(Reply::Started { ticket: known });
         }
-        if self.state().tickets.len() >= MAX_TICKETS {
+        let old = self.old_ticket(&spec)?;
+        if old.is_none() && self.state().tickets.len() >= MAX_TICKETS {
             return Err(Refusal::TooMany { what: "tickets that wait", limit: MAX_TICKETS });
         }
         check_spec(&spec)?;
-        for player in spec.players() {
-            if let Some(ticket) = self.state().ticket_of(&player.id)
-                && !self.broken(BrokenRule::StartTwice)
-            {
-                return Err(Refusal::PlayerWaits { player: player.id.clone(), ticket: ticket.id.clone() });
-            }
-        }
+        self.check_count(&spec)?;
         let mut queue = spec.queue.clone();
         if !self.state().settings.queues.contains_key(&queue) {
             return Err(self.no_queue(queue));
         }
         let check = hooks::validate(self.state(), &spec, &mut queue, None, self.now)?;
+        self.check_in_queue(&spec, &queue, spec.replaces.as_ref())?;
+        old.as_ref().map_or(Ok(()), |old| check_same_queue(old, &spec, &queue))?;
         self.check_fits(&queue, id.as_ref(), &spec)?;
         let id = id.unwrap_or_else(|| TicketId::draw(&mut self.draw));
-        self.check_room(new_ticket_bytes(&id, &queue, &spec))?;
+        let freed = old.as_ref().map_or(0, Size::byte_size);
+        self.check_room(new_ticket_bytes(&id, &queue, &spec).saturating_sub(freed))?;
         if !self.broken(BrokenRule::LoseTicket) {
-            self.emit(Event::TicketStarted { id: id.clone(), spec: Arc::new(spec), queue, check });
+            let place = old.and_then(|old| self.take_over(&old));
+            self.emit(Event::TicketStarted { id: id.clone(), spec: Arc::new(spec), queue, check, place });
         }
         Ok(Reply::Started { ticket: id })
     }
@@ -222,6 +222,9 @@ impl Turn<'_> {
                 return Ok(check);
             }
             check_spec(&spec)?;
+            if !kept {
+                self.check_in_queue(&spec, &queue, Some(id))?;
+            }
             let before = self.state().ticket(id).map_or(0, |ticket| ticket.spec.byte_size());
             self.check_room(spec.byte_size().saturating_sub(before))?;
             self.check_fits(&queue, Some(id), &spec).map(|()| check)
@@ -269,6 +272,7 @@ fn refused_for_ever(
         changed_seq: 0,
         requeues: 0,
         moves: 0,
+        replaced: 0,
         state: TicketState::Waiting,
     };
     let documents = Documents::default();

@@ -14,6 +14,9 @@ use alloc::vec::Vec;
 /// What players hear once a match is formed.
 pub const FINDING_SERVER: &str = "a match was found; a server is looked for";
 
+/// What players hear whose ticket is on hold.
+pub const ON_HOLD: &str = "on hold: one of its players is in a match of another queue";
+
 /// Where a ticket stands, in one line: place, who is in reach, when it demands less, what to expect.
 #[must_use]
 pub fn summary(explanation: &Explanation, now: Timestamp) -> String {
@@ -26,12 +29,16 @@ pub fn summary(explanation: &Explanation, now: Timestamp) -> String {
             let wait = expected(explanation);
             format!("waiting for players: {place} in queue {queue}{reach}{search}{next}{wait}")
         }
+        (Status::InProgress, None) if explanation.on_hold => format!("{ON_HOLD} (queue {queue})"),
         // A hook looks at it, or its players have to agree.
         (Status::InProgress, None) => format!("waiting in queue {queue}"),
         (Status::FindingServer, _) => FINDING_SERVER.to_string(),
         (Status::Completed, _) => "the match is ready".to_string(),
         (Status::Failed, _) => "no match could be made".to_string(),
-        (Status::Cancelled, _) => "the ticket was cancelled".to_string(),
+        (Status::Cancelled, _) => match explanation.cancelled {
+            Some(cause) => format!("the ticket was cancelled: {}", cause.text()),
+            None => "the ticket was cancelled".to_string(),
+        },
         (Status::TimedOut, _) => "no match was found in time".to_string(),
     }
 }
@@ -163,6 +170,7 @@ mod tests {
     use super::*;
     use crate::ids::{QueueId, TicketId};
     use crate::matchmaking::KeptOut;
+    use crate::matchmaking::model::CancelCause;
 
     const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
@@ -186,7 +194,9 @@ mod tests {
             size_gap: None,
             match_id: None,
             requeues: 0,
+            on_hold: false,
             failure: None,
+            cancelled: None,
             widens_at: None,
             expires_at: None,
             typical_wait: None,
@@ -272,5 +282,16 @@ mod tests {
         {
             assert!(!said(status).is_empty());
         }
+        let held = Explanation { on_hold: true, ahead: None, ..waiting() };
+        assert_eq!(
+            summary(&held, NOW),
+            "on hold: one of its players is in a match of another queue (queue 2v2)"
+        );
+        let cancelled = Some(CancelCause::MatchedElsewhere);
+        let over = Explanation { status: Status::Cancelled, ahead: None, cancelled, ..waiting() };
+        assert_eq!(
+            summary(&over, NOW),
+            "the ticket was cancelled: one of its players got a match in another queue"
+        );
     }
 }

@@ -262,6 +262,7 @@ async fn players_of_a_party_answer_each_for_themselves() {
         latencies: BTreeMap::new(),
         idempotency_key: None,
         ttl: None,
+        replaces: None,
     };
     let started = world.maker().call(Command::Start { id: None, spec }).await.unwrap();
     let Reply::Started { ticket } = started else { panic!("{started:?}") };

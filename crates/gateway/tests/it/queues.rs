@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sortie_domain::broker::model::SeatState;
-use sortie_domain::ids::{PlayerId, QueueId};
-use sortie_domain::matchmaking::model::{CancelCause, Party, Player, Ticket, TicketSpec};
+use sortie_domain::ids::{PlayerId, QueueId, TicketId};
+use sortie_domain::matchmaking::model::{
+    CancelCause, Party, Player, Ticket, TicketEnd, TicketSpec, TicketState,
+};
 use sortie_domain::matchmaking::settings::{Hook, Measure, Queue, Rule, RuleKind, Settings};
 use sortie_domain::matchmaking::{Command, Event, Matchmaker, Reply};
 use sortie_engine::{Cursor, Subscription};
@@ -61,7 +63,7 @@ async fn last(chunks: &mut Chunks) -> Value {
 
 async fn ticket_of(world: &World, player: &str) -> Option<Ticket> {
     let player = PlayerId::new(player).unwrap();
-    world.maker().query(move |maker| maker.ticket_of(&player).cloned()).await.unwrap()
+    world.maker().query(move |maker| maker.tickets_of(&player).next().cloned()).await.unwrap()
 }
 
 /// Waits until a ticket is called off, and says which.
@@ -222,22 +224,74 @@ async fn after_a_restart_tickets_are_found_or_called_off() {
     assert_eq!(called_off(&mut events).await, ticket.as_str().unwrap());
 }
 
-#[tokio::test]
-async fn a_ticket_that_others_have_started_is_found_and_stays_theirs() {
-    let options = GatewayOptions { reconnect_grace: Duration::ZERO, ..known() };
-    let world = world(options).await;
-    let players = ["ann", "bob"].map(|id| Player::new(PlayerId::new(id).unwrap()));
-    let spec = TicketSpec {
-        queue: QueueId::new("2v2").unwrap(),
-        parties: vec![Party { id: None, players: players.to_vec() }],
+/// A ticket as a backend starts it.
+fn party(queue: &str, players: &[&str]) -> TicketSpec {
+    let players = players.iter().map(|id| Player::new(PlayerId::new(id).unwrap()));
+    TicketSpec {
+        queue: QueueId::new(queue).unwrap(),
+        parties: vec![Party { id: None, players: players.collect() }],
         leader: None,
         properties: Default::default(),
         latencies: BTreeMap::new(),
         idempotency_key: None,
         ttl: None,
-    };
-    let started = world.maker().call(Command::Start { id: None, spec }).await.unwrap();
-    let Reply::Started { ticket } = started else { panic!("{started:?}") };
+        replaces: None,
+    }
+}
+
+async fn start(world: &World, spec: TicketSpec) -> TicketId {
+    match world.maker().call(Command::Start { id: None, spec }).await.unwrap() {
+        Reply::Started { ticket } => ticket,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn of_several_tickets_that_of_the_queue_asked_for_is_found() {
+    let settings = Settings { queues_per_player: 2, ..queues() };
+    let world = World::start(Script { queues: Some(settings), ..Script::default() }, known()).await;
+    let large = start(&world, party("2v2", &["ann", "bob"])).await;
+    let small = start(&world, party("duel", &["ann"])).await;
+    let mut ann = enter(&world, "ann", "duel").await;
+    assert_eq!(ann.until("SessionRequestAccepted").await, small.as_str());
+    let mut cat = enter(&world, "cat", "duel").await;
+    ann.until("SessionReady").await;
+    cat.until("SessionReady").await;
+    let over = world.maker().query(move |maker| maker.ticket(&large).unwrap().clone()).await.unwrap();
+    let end = TicketEnd::Cancelled(CancelCause::MatchedElsewhere);
+    assert!(matches!(&over.state, TicketState::Over { end: of, .. } if *of == end), "{:?}", over.state);
+    // Whoever may wait in one more queue gets a ticket of its own there.
+    start(&world, party("2v2", &["dan", "eve"])).await;
+    let mut dan = enter(&world, "dan", "duel").await;
+    dan.until("SessionRequestAccepted").await;
+    let player = PlayerId::new("dan").unwrap();
+    let count = world.maker().query(move |maker| maker.tickets_of(&player).count()).await.unwrap();
+    assert_eq!(count, 2);
+}
+
+#[tokio::test]
+async fn who_stays_in_a_party_that_changes_waits_on_and_who_leaves_hears_of_it() {
+    let world = world(known()).await;
+    let mut last_one = start(&world, party("2v2", &["ann", "bob"])).await;
+    let (mut ann, mut bob) = (enter(&world, "ann", "2v2").await, enter(&world, "bob", "2v2").await);
+    assert_eq!(ann.until("SessionRequestAccepted").await, last_one.as_str());
+    bob.until("SessionRequestAccepted").await;
+    // More often than a player's matches may come to nothing.
+    for with in ["cat", "dan", "eve", "fay", "gus"] {
+        let spec = TicketSpec { replaces: Some(last_one.clone()), ..party("2v2", &["ann", with]) };
+        last_one = start(&world, spec).await;
+        assert_eq!(ann.until("SessionRequestAccepted").await, last_one.as_str());
+    }
+    assert_eq!(last(&mut bob).await, json!({"Error": [410, "another ticket has taken its place"]}));
+    start(&world, party("2v2", &["x", "y"])).await;
+    ann.until("SessionReady").await;
+}
+
+#[tokio::test]
+async fn a_ticket_that_others_have_started_is_found_and_stays_theirs() {
+    let options = GatewayOptions { reconnect_grace: Duration::ZERO, ..known() };
+    let world = world(options).await;
+    let ticket = start(&world, party("2v2", &["ann", "bob"])).await;
     let mut ann = enter(&world, "ann", "2v2").await;
     assert_eq!(ann.until("SessionRequestAccepted").await, ticket.as_str());
     drop(ann);

@@ -64,6 +64,7 @@ pub(crate) fn spec(queue: &str, players: &[&str]) -> TicketSpec {
         latencies: BTreeMap::new(),
         idempotency_key: None,
         ttl: None,
+        replaces: None,
     }
 }
 

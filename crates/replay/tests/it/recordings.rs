@@ -33,7 +33,13 @@ fn recording(events: Vec<Event>) -> Recording {
 fn started(ticket: &str, spec: TicketSpec, is_checked: bool) -> Event {
     let check = is_checked
         .then(|| Check { hook: HookId::new("bans").unwrap(), until: Timestamp::from_millis(99_000) });
-    Event::TicketStarted { id: id(ticket), queue: spec.queue.clone(), spec: Arc::new(spec), check }
+    Event::TicketStarted {
+        id: id(ticket),
+        queue: spec.queue.clone(),
+        spec: Arc::new(spec),
+        check,
+        place: None,
+    }
 }
 
 #[test]

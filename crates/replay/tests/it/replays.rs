@@ -29,6 +29,7 @@ pub(crate) fn ticket(player: &str, rating: f64) -> TicketSpec {
         latencies: BTreeMap::new(),
         idempotency_key: None,
         ttl: None,
+        replaces: None,
     }
 }
 

@@ -59,7 +59,7 @@ async fn vote(vote: TicketVote, below: &str) -> Result<(), Failure> {
 }
 
 async fn start(order: TicketStart) -> Result<(), Failure> {
-    let TicketStart { remote, queue, players, leader, properties, idempotency_key, ttl } = order;
+    let TicketStart { remote, queue, players, leader, properties, idempotency_key, ttl, replaces } = order;
     let players = players.iter().map(|text| match text.trim_start().starts_with('{') {
         true => json_of("--player", text),
         false => Ok(json!({"id": text})),
@@ -73,7 +73,7 @@ async fn start(order: TicketStart) -> Result<(), Failure> {
     if let Some(ttl) = ttl {
         body.insert("ttl".to_owned(), ttl.into());
     }
-    let optional = [("leader", leader), ("idempotency_key", idempotency_key)];
+    let optional = [("leader", leader), ("idempotency_key", idempotency_key), ("replaces", replaces)];
     body.extend(
         optional.into_iter().filter_map(|(name, value)| Some((name.to_owned(), Value::String(value?)))),
     );

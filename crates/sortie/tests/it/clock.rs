@@ -59,9 +59,11 @@ fn site_with_ticket(then: Timestamp) -> Site {
         latencies: BTreeMap::new(),
         idempotency_key: None,
         ttl: None,
+        replaces: None,
     };
     let id = TicketId::new("ticket-1").unwrap();
-    let started = matchmaking::Event::TicketStarted { id, spec: spec.into(), queue, check: None };
+    let started =
+        matchmaking::Event::TicketStarted { id, spec: spec.into(), queue, check: None, place: None };
     std::fs::create_dir(site.data("matchmaker")).unwrap();
     write(&site.data("matchmaker"), &[(then, started)], stored::matchmaker::encode_event);
     site

@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use sortie_domain::ids::{MatchId, PlayerId, QueueId, RegionId, TicketId};
 use sortie_domain::machine::{Machine, Record};
-use sortie_domain::matchmaking::model::{CancelCause, Named, SeatOffer, Stage, Status, Ticket, TicketState};
+use sortie_domain::matchmaking::model::{
+    CancelCause, Named, SeatOffer, Stage, Status, Ticket, TicketEnd, TicketState,
+};
 use sortie_domain::matchmaking::settings::{Backfill, ExpirationAction, Need, Queue, Rule, RuleKind};
 use sortie_domain::matchmaking::{Event, Matchmaker, number_of};
 use sortie_domain::time::Timestamp;
 
+use super::clients::MOST_QUEUES;
 use super::world::World;
 use crate::oracle::{all_bear, can_stand_in, even, fill, go_together, legal_match, misses, wanted};
 
@@ -24,7 +27,9 @@ impl World {
     /// What must hold in every state.
     pub(super) fn check_state(&mut self) {
         let snapshot = self.maker.snapshot();
-        let mut players: BTreeSet<&PlayerId> = BTreeSet::new();
+        let mut waits: BTreeSet<(&PlayerId, &QueueId)> = BTreeSet::new();
+        let mut tickets: BTreeMap<&PlayerId, usize> = BTreeMap::new();
+        let mut playing: BTreeMap<&PlayerId, &TicketId> = BTreeMap::new();
         let mut in_matches: BTreeMap<&TicketId, &MatchId> = BTreeMap::new();
         let mut problems = Vec::new();
         for formation in snapshot.formations.values() {
@@ -44,8 +49,19 @@ impl World {
         }
         for ticket in snapshot.tickets.values() {
             for player in ticket.spec.players() {
-                if !players.insert(&player.id) {
-                    problems.push(format!("5: player {} is in two tickets", player.id));
+                if !waits.insert((&player.id, &ticket.queue)) {
+                    problems.push(format!("5: player {} is in two tickets of one queue", player.id));
+                }
+                let count = tickets.entry(&player.id).or_default();
+                *count += 1;
+                if *count > MOST_QUEUES {
+                    problems.push(format!("5: player {} is in {count} tickets", player.id));
+                }
+                if ticket.is_in_match()
+                    && let Some(other) = playing.insert(&player.id, &ticket.id)
+                {
+                    let id = &ticket.id;
+                    problems.push(format!("5: player {} is in matches by {other} and {id}", player.id));
                 }
             }
             if ticket.match_id() != in_matches.get(&ticket.id).copied() {
@@ -53,7 +69,58 @@ impl World {
                 problems.push(format!("5: ticket {id} believes to be in {own:?}, which does not know it"));
             }
         }
+        for ticket in snapshot.tickets.values() {
+            let mut others = ticket.spec.players().filter_map(|player| playing.get(&player.id));
+            let is_busy = others.any(|other| **other != ticket.id);
+            let on_hold = matches!(ticket.state, TicketState::OnHold { .. });
+            if on_hold && !is_busy {
+                problems.push(format!("5: ticket {} is on hold for nothing", ticket.id));
+            }
+            if ticket.state == TicketState::Waiting && is_busy {
+                problems.push(format!("5: ticket {} waits although its players are in a match", ticket.id));
+            }
+        }
         problems.into_iter().for_each(|problem| self.fail(problem));
+    }
+
+    /// A ticket that replaces another one has its place, and the other one is over.
+    fn check_replaced(&mut self, id: &TicketId, old: &TicketId) {
+        self.report.replaced += 1;
+        let (Some(new), Some(old)) = (self.maker.ticket(id).cloned(), self.maker.ticket(old).cloned()) else {
+            return self.fail(format!("6: ticket {id} or {old}, which it replaces, is not known"));
+        };
+        let place = self.first_place(&old.id);
+        if Some(new.place) != place || new.started_at != old.started_at {
+            self.fail(format!("5: ticket {id} has place {} and not {place:?} of {}", new.place, old.id));
+        }
+        let end = TicketEnd::Cancelled(CancelCause::Replaced);
+        if !matches!(&old.state, TicketState::Over { end: of, .. } if *of == end) {
+            self.fail(format!("5: ticket {id} has the place of {}, which has it, too", old.id));
+        }
+    }
+
+    /// The place that a ticket has by the log: that of the first of those that replaced one another.
+    fn first_place(&self, id: &TicketId) -> Option<u64> {
+        let (mut id, mut place) = (id.clone(), None);
+        for record in self.records().rev() {
+            if let Event::TicketStarted { id: of, spec, .. } = &record.event
+                && *of == id
+            {
+                place = Some(record.seq);
+                id = spec.replaces.clone().unwrap_or(id);
+            }
+        }
+        place
+    }
+
+    /// Whoever can connect waits nowhere any more.
+    fn check_elsewhere(&mut self, tickets: &[Named]) {
+        let players = tickets.iter().flat_map(|named| &named.players);
+        let left = players.filter_map(|player| Some((player, self.maker.tickets_of(player).next()?)));
+        let left = left.map(|(player, ticket)| format!("5: {player} can connect and is in {}", ticket.id));
+        if let Some(problem) = left.last() {
+            self.fail(problem);
+        }
     }
 
     /// Right after the timers have run, nothing may be overdue.
@@ -165,7 +232,12 @@ impl World {
     /// What must hold of each decision, right after it.
     pub(super) fn check_event(&mut self, record: &Record<Event>) {
         match &record.event {
-            Event::TicketStarted { .. } => self.report.tickets += 1,
+            Event::TicketStarted { id, spec, .. } => {
+                self.report.tickets += 1;
+                if let Some(old) = &spec.replaces {
+                    self.check_replaced(id, old);
+                }
+            }
             Event::MatchProposed { id, queue, teams, region, .. } => {
                 self.check_match(record, id, queue, teams, region.as_ref());
             }
@@ -176,6 +248,11 @@ impl World {
                 self.check_accepted(record.seq, id, &spec.players);
             }
             Event::SeatsTaken { match_id, .. } => self.check_seats(record.seq, match_id),
+            Event::MatchReady { tickets, .. } => self.check_elsewhere(tickets),
+            Event::TicketSeated { ticket, .. } => self.check_elsewhere(std::slice::from_ref(ticket)),
+            Event::TicketCancelled { cause: CancelCause::MatchedElsewhere, .. } => {
+                self.report.elsewhere += 1;
+            }
             Event::TicketCancelled { ticket, cause: CancelCause::Abandoned } => {
                 self.check_abandoned(record.time, &ticket.ticket);
             }

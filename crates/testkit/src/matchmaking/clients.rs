@@ -17,6 +17,8 @@ use super::world::{Caller, Task, World};
 const PLAYERS: u32 = 60;
 /// Queues; there may be fewer at a time.
 const QUEUES: [&str; 3] = ["a", "b", "c"];
+/// Queues in which a player may wait at once, at most.
+pub(super) const MOST_QUEUES: usize = 3;
 /// Numbers of teams and players, and fewest players.
 const SIZES: [(u32, u32, u32); 6] = [(2, 1, 1), (2, 1, 1), (2, 2, 1), (1, 3, 2), (2, 3, 2), (3, 1, 1)];
 
@@ -60,6 +62,7 @@ impl World {
             }
             34 => self.garbage(),
             35..38 => self.renew(),
+            38 => (0..self.rng.usize(1..4)).for_each(|_| self.replace()),
             _ => {}
         }
         let delay = self.rng.u64(0..1000);
@@ -74,6 +77,28 @@ impl World {
         let Some(spec) = self.spec() else { return };
         self.count += 1;
         let id = TicketId::new(&format!("t-{}", self.count)).ok().filter(|_| self.rng.bool());
+        self.input(Command::Start { id, spec: spec.clone() }, Caller::Starter(spec));
+    }
+
+    /// Somebody leaves a party, or joins it; now and then it is another party, or one that cannot be replaced.
+    fn replace(&mut self) {
+        let tickets = self.maker.tickets(0, 100).items;
+        let Some(old) = self.rng.choice(&tickets).cloned() else { return };
+        let Some(mut spec) = self.spec() else { return };
+        let mut players: Vec<Player> = old.spec.players().cloned().collect();
+        match self.rng.u8(0..4) {
+            0 => players.clear(),
+            1 if players.len() > 1 => players.truncate(players.len() - 1),
+            1 | 2 if players.len() < 3 => {}
+            _ => spec.parties.clear(),
+        }
+        players.extend(spec.players().take(1).cloned());
+        spec.leader = players.first().map(|player| player.id.clone());
+        spec.parties = vec![Party { id: None, players }];
+        spec.queue = old.spec.queue.clone();
+        spec.replaces = Some(old.id);
+        self.count += 1;
+        let id = TicketId::new(&format!("r-{}", self.count)).ok().filter(|_| self.rng.bool());
         self.input(Command::Start { id, spec: spec.clone() }, Caller::Starter(spec));
     }
 
@@ -155,6 +180,7 @@ impl World {
             latencies,
             idempotency_key: key,
             ttl: (self.rng.u8(0..4) == 0).then(|| Duration::from_secs(self.rng.u64(1..15))),
+            replaces: None,
         })
     }
 
@@ -173,6 +199,7 @@ impl World {
             }
         }
         self.settings.status_expiration = Duration::from_secs(3_600);
+        self.settings.queues_per_player = self.rng.u32(1..=MOST_QUEUES as u32);
         let settings = self.settings.clone();
         if !first && self.rng.u8(0..3) > 0 {
             return self.input(Command::Reconfigure { settings }, Caller::Other);

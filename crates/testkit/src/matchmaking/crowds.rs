@@ -287,5 +287,6 @@ fn spec(queue: &QueueId, n: usize, size: usize, rating: f64) -> Option<TicketSpe
         latencies: BTreeMap::new(),
         idempotency_key: None,
         ttl: None,
+        replaces: None,
     })
 }

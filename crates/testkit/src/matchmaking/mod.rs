@@ -44,6 +44,10 @@ pub struct Report {
     pub compared: u64,
     /// Tickets that nobody renewed in time.
     pub abandoned: u64,
+    /// Tickets whose players got a match in another queue.
+    pub elsewhere: u64,
+    /// Tickets whose places others have taken.
+    pub replaced: u64,
     /// Matches that were formed of crowds.
     pub of_crowds: u64,
 }
@@ -60,6 +64,8 @@ impl AddAssign for Report {
             seated,
             abandoned,
             compared,
+            elsewhere,
+            replaced,
             of_crowds,
         } = other;
         self.inputs += inputs;
@@ -71,6 +77,8 @@ impl AddAssign for Report {
         self.seated += seated;
         self.abandoned += abandoned;
         self.compared += compared;
+        self.elsewhere += elsewhere;
+        self.replaced += replaced;
         self.of_crowds += of_crowds;
     }
 }
@@ -87,11 +95,13 @@ impl fmt::Display for Report {
             seated,
             abandoned,
             compared,
+            elsewhere,
+            replaced,
             of_crowds,
         } = self;
         write!(
             f,
-            "{inputs} inputs, {events} events, {crashes} crashes, {tickets} tickets, {completed} of them completed, {seated} seated and {abandoned} abandoned, \
+            "{inputs} inputs, {events} events, {crashes} crashes, {tickets} tickets, {completed} of them completed, {seated} seated, {abandoned} abandoned, {elsewhere} matched elsewhere and {replaced} replaced, \
              {matches} matches formed and {of_crowds} of crowds, {compared} comparisons with trying everything"
         )
     }

@@ -81,7 +81,7 @@ fn subject(event: &Event) -> Option<&str> {
 fn data(event: &Event) -> Value {
     match event {
         Event::Configured { settings } | Event::Reconfigured { settings } => settings_data(settings),
-        Event::TicketStarted { id, spec, queue, check }
+        Event::TicketStarted { id, spec, queue, check, .. }
         | Event::TicketChecked { id, spec, queue, check, .. } => {
             let mut ticket = documents::ticket_spec(id, spec);
             ticket["queue"] = queue.as_str().into();
@@ -175,6 +175,7 @@ fn settings_data(settings: &Settings) -> Value {
         "status_expiration_ms": whole_millis(settings.status_expiration),
         "waiting_bytes": settings.waiting_bytes,
         "kept_bytes": settings.kept_bytes,
+        "queues_per_player": settings.queues_per_player,
         "tick_ms": whole_millis(settings.tick),
     })
 }

@@ -138,6 +138,7 @@ struct Candidate {
     /// The place of its size among those of its field.
     class: u16,
     misses: u8,
+    edition: u16,
     place: u64,
     wanted: u32,
     values: [f64; MAX_DISTANCES],
@@ -463,7 +464,9 @@ impl<'a> Search<'a> {
 
     /// Whether a candidate is still where it was found.
     fn is_here(&self, candidate: &Candidate) -> bool {
-        self.pools.get(candidate.slot).is_some_and(|waiting| waiting.profile.place == candidate.place)
+        self.pools.get(candidate.slot).is_some_and(|Waiting { profile, .. }| {
+            (profile.place, profile.edition) == (candidate.place, candidate.edition)
+        })
     }
 
     fn near(&self, one: &Candidate, other: &Candidate) -> bool {
@@ -598,6 +601,7 @@ fn candidate(slot: Slot, waiting: &Waiting, misses: u8) -> Candidate {
         size: profile.size,
         class: 0,
         misses,
+        edition: profile.edition,
         place: profile.place,
         wanted: profile.wanted,
         values: profile.values,

@@ -21,6 +21,8 @@ mod properties;
 mod queues;
 mod rated;
 mod reconfigured;
+mod replacing;
 mod rules;
+mod several;
 mod table;
 mod tickets;

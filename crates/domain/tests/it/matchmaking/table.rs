@@ -52,6 +52,7 @@ pub(crate) fn spec(players: &[&str]) -> TicketSpec {
         latencies: BTreeMap::new(),
         idempotency_key: None,
         ttl: None,
+        replaces: None,
     }
 }
 
@@ -297,13 +298,17 @@ impl Drop for Table {
     }
 }
 
-/// No player is in two tickets that are not over, and every ticket in a match is in that match.
+/// No player is in two tickets of one queue that are not over, nor in two matches, and every ticket in a match is in
+/// that match.
 pub(crate) fn check_players(maker: &Matchmaker) {
     let snapshot = maker.snapshot();
-    let mut players = BTreeSet::new();
+    let (mut players, mut playing) = (BTreeSet::new(), BTreeSet::new());
     for ticket in snapshot.tickets.values() {
         for player in ticket.spec.players() {
-            assert!(players.insert(player.id.clone()), "{} is in two tickets", player.id);
+            let first = players.insert((player.id.clone(), ticket.queue.clone()));
+            assert!(first, "{} is in two tickets of {}", player.id, ticket.queue);
+            let first = !ticket.is_in_match() || playing.insert(player.id.clone());
+            assert!(first, "{} is in two matches", player.id);
         }
     }
     let mut seated = BTreeSet::new();

@@ -217,7 +217,7 @@ fn a_list_and_look_ups_find_tickets() {
     table.start("t1", TicketSpec { idempotency_key: IdempotencyKey::new("k").ok(), ..spec(&["ann"]) });
     let page = table.maker.tickets(0, 10);
     assert_eq!((page.items.len(), page.more), (1, false));
-    assert_eq!(table.maker.ticket_of(&player_id("ann")).unwrap().id, ticket_id("t1"));
+    assert_eq!(table.maker.tickets_of(&player_id("ann")).next().unwrap().id, ticket_id("t1"));
     assert_eq!(table.maker.ticket_of_key(&IdempotencyKey::new("k").unwrap()).unwrap().id, ticket_id("t1"));
     assert_eq!(table.maker.waiting(&queue_id("q")), 1);
     assert_eq!(table.maker.waiting(&queue_id("other")), 0);

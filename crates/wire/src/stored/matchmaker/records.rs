@@ -7,8 +7,8 @@ use sortie_domain::content::Digest;
 use sortie_domain::ids::{IdempotencyKey, QueueId, TicketId};
 use sortie_domain::matchmaking::Event;
 use sortie_domain::matchmaking::model::{
-    CancelCause, Check, DissolveCause, FailCause, Formation, Named, Offered, Party, Player, Round, SeatOffer,
-    Stage, Ticket, TicketEnd, TicketSpec, TicketState,
+    CancelCause, Check, DissolveCause, FailCause, Formation, Named, Offered, Party, Player, QueuePlace,
+    Round, SeatOffer, Stage, Ticket, TicketEnd, TicketSpec, TicketState,
 };
 use sortie_domain::matchmaking::order::UsedKey;
 use sortie_domain::matchmaking::settings::{
@@ -31,10 +31,12 @@ records! { form:
     WidenStep { after, value }
     Player { id, ratings, latencies, blocked, properties }
     Party { id, players }
-    TicketSpec { queue, parties, leader, properties, latencies, idempotency_key, ttl }
+    TicketSpec { queue, parties, leader, properties, latencies, idempotency_key, ttl, replaces }
+    QueuePlace { number, started_at, waits_since, requeues, replaced }
     Check { hook, until }
     Ticket {
-        id, spec, queue, place, started_at, waits_since, changed_seq, requeues, state, asked, moves, renewed_at
+        id, spec, queue, place, started_at, waits_since, changed_seq, requeues, state, asked, moves, renewed_at,
+        replaced
     }
     Named { ticket, players }
     Formation { id, queue, teams, region, spec, stage }
@@ -46,7 +48,7 @@ alternatives! {
     Event = stored_event::Event of form, "" {
         Configured { settings }
         Reconfigured { settings }
-        TicketStarted { id, spec, queue, check }
+        TicketStarted { id, spec, queue, check, place }
         TicketChecked { id, spec, queue, check, moves }
         TicketCancelled { ticket, cause }
         TicketRenewed { id }
@@ -75,6 +77,7 @@ alternatives! {
         FindingServer { match_id, since }
         Seating { match_id, since }
         Over { at, end }
+        OnHold { since }
     }
     TicketEnd = ticket_end::End of ticket_end, "TicketEnd." {
         Completed { match_id, connection }
@@ -119,9 +122,13 @@ causes!(CancelCause, DissolveCause, FailCause);
 /// What counted before there were budgets, for records of then: they are replayed as if they had said so.
 const OLD_BYTES: (u64, u64) = (512 << 20, 128 << 20);
 
+/// In how many queues a player may wait where records do not say it.
+const ONE_QUEUE: u32 = 1;
+
 impl Stored<form::Settings> for Settings {
     fn store(&self) -> form::Settings {
-        let Self { queues, status_expiration, tick, hooks, waiting_bytes, kept_bytes } = self;
+        let Self { queues, status_expiration, tick, hooks, waiting_bytes, kept_bytes, queues_per_player } =
+            self;
         form::Settings {
             queues: queues.store(),
             status_expiration: status_expiration.store(),
@@ -129,6 +136,7 @@ impl Stored<form::Settings> for Settings {
             hooks: hooks.store(),
             waiting_bytes: Some(*waiting_bytes),
             kept_bytes: Some(*kept_bytes),
+            queues_per_player: (*queues_per_player != ONE_QUEUE).then_some(*queues_per_player),
         }
     }
 
@@ -141,6 +149,7 @@ impl Stored<form::Settings> for Settings {
             hooks: Stored::load(form.hooks, place("hooks"))?,
             waiting_bytes: form.waiting_bytes.unwrap_or(OLD_BYTES.0),
             kept_bytes: form.kept_bytes.unwrap_or(OLD_BYTES.1),
+            queues_per_player: form.queues_per_player.unwrap_or(ONE_QUEUE),
         })
     }
 }

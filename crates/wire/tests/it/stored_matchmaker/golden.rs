@@ -95,10 +95,10 @@ fn every_event_has_its_golden_documents_and_nothing_else_does() {
 #[test]
 fn a_ttl_is_stored_and_leaves_the_system_in_seconds() {
     let record = records().find(|record| matches!(record.event, Event::TicketStarted { .. })).unwrap();
-    let Event::TicketStarted { id, spec, queue, check } = record.event.clone() else { unreachable!() };
+    let Event::TicketStarted { id, spec, queue, check, place } = record.event.clone() else { unreachable!() };
     assert_eq!(cloud_event(&record, "/sortie/test")["data"].get("ttl"), None);
     let spec = Arc::new(TicketSpec { ttl: Some(Duration::from_secs(30)), ..TicketSpec::clone(&spec) });
-    let kept_alive = Record { event: Event::TicketStarted { id, spec, queue, check }, ..record };
+    let kept_alive = Record { event: Event::TicketStarted { id, spec, queue, check, place }, ..record };
     assert_eq!(cloud_event(&kept_alive, "/sortie/test")["data"]["ttl"], 30);
     let stored = encoded(&kept_alive.event);
     // Field 7, and 30,000 ms as a varint.

@@ -8,8 +8,8 @@ use sortie_domain::broker::model::{Connection, MatchSpec, Properties};
 use sortie_domain::content::Digest;
 use sortie_domain::ids::{HookId, IdempotencyKey, MatchId, PlayerId, QueueId, RegionId, TicketId};
 use sortie_domain::matchmaking::model::{
-    CancelCause, Check, DissolveCause, FailCause, Formation, Named, Offered, Party, Player, Round, SeatOffer,
-    Stage, Ticket, TicketEnd, TicketSpec, TicketState,
+    CancelCause, Check, DissolveCause, FailCause, Formation, Named, Offered, Party, Player, QueuePlace,
+    Round, SeatOffer, Stage, Ticket, TicketEnd, TicketSpec, TicketState,
 };
 use sortie_domain::matchmaking::order::UsedKey;
 use sortie_domain::matchmaking::settings::{
@@ -111,6 +111,7 @@ fn settings() -> Arc<Settings> {
         queues: BTreeMap::from([(queue_id(), queue())]),
         waiting_bytes: 3 << 30,
         kept_bytes: 200 << 20,
+        queues_per_player: 3,
         status_expiration: seconds(600),
         tick: Duration::from_millis(100),
         hooks: vec![outside(HookPoint::ValidateTicket)],
@@ -136,6 +137,7 @@ fn spec() -> Arc<TicketSpec> {
         latencies: BTreeMap::from([(region(), 50)]),
         idempotency_key: Some(IdempotencyKey::new("order 7").unwrap()),
         ttl: None,
+        replaces: None,
     })
 }
 
@@ -192,7 +194,13 @@ fn ticket_events() -> Vec<Event> {
     let (id, queue) = (ticket_id("ticket-1"), queue_id());
     vec![
         Event::Configured { settings: settings() },
-        Event::TicketStarted { id: id.clone(), spec: spec(), queue: queue.clone(), check: Some(check()) },
+        Event::TicketStarted {
+            id: id.clone(),
+            spec: spec(),
+            queue: queue.clone(),
+            check: Some(check()),
+            place: Some(place()),
+        },
         Event::TicketChecked { id, spec: spec(), queue: queue.clone(), check: None, moves: 0 },
         Event::TicketCancelled { ticket: named(), cause: CancelCause::Declined },
         Event::TicketFailed { ticket: named(), cause: FailCause::NoServer, detail: Arc::from("no capacity") },
@@ -200,6 +208,10 @@ fn ticket_events() -> Vec<Event> {
         Event::RoundBegun { queue: queue.clone(), number: 7, after: 12, check: check() },
         Event::RoundEnded { queue, after: 40 },
     ]
+}
+
+fn place() -> QueuePlace {
+    QueuePlace { number: 3, started_at: at(0), waits_since: at(1), requeues: 1, replaced: 2 }
 }
 
 fn match_events() -> Vec<Event> {
@@ -254,6 +266,7 @@ fn ticket(number: u64, state: TicketState) -> Ticket {
         changed_seq: 90 + number,
         requeues: 2,
         moves: 0,
+        replaced: if number == 10 { 2 } else { 0 },
         state,
     }
 }
@@ -279,6 +292,7 @@ pub(super) fn snapshot() -> Snapshot {
             ticket(3, TicketState::Proposed { match_id: match_1.clone(), since }),
             ticket(4, TicketState::FindingServer { match_id: match_1.clone(), since }),
             ticket(5, TicketState::Seating { match_id: match_id("match-9"), since }),
+            ticket(10, TicketState::OnHold { since }),
         ]),
         over: by_place([
             ticket(6, over(completed)),

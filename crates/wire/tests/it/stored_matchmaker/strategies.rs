@@ -12,8 +12,8 @@ use sortie_domain::broker::model::{Connection, MatchSpec, Properties};
 use sortie_domain::content::Digest;
 use sortie_domain::ids::{HookId, IdempotencyKey, MatchId, PlayerId, QueueId, RegionId, TicketId};
 use sortie_domain::matchmaking::model::{
-    CancelCause, Check, DissolveCause, FailCause, Formation, Named, Offered, Party, Player, Round, SeatOffer,
-    Stage, Ticket, TicketEnd, TicketSpec, TicketState,
+    CancelCause, Check, DissolveCause, FailCause, Formation, Named, Offered, Party, Player, QueuePlace,
+    Round, SeatOffer, Stage, Ticket, TicketEnd, TicketSpec, TicketState,
 };
 use sortie_domain::matchmaking::order::UsedKey;
 use sortie_domain::matchmaking::settings::{
@@ -113,9 +113,12 @@ fn spec() -> impl Strategy<Value = Arc<TicketSpec>> {
         latencies,
         option::of(key()),
         option::of(duration()),
+        option::of(ticket_id()),
     );
-    all.prop_map(|(queue, parties, leader, properties, latencies, idempotency_key, ttl)| {
-        Arc::new(TicketSpec { queue, parties, leader, properties, latencies, idempotency_key, ttl })
+    all.prop_map(|(queue, parties, leader, properties, latencies, idempotency_key, ttl, replaces)| {
+        let spec =
+            TicketSpec { queue, parties, leader, properties, latencies, idempotency_key, ttl, replaces };
+        Arc::new(spec)
     })
 }
 
@@ -226,10 +229,18 @@ fn queue() -> impl Strategy<Value = Queue> {
 
 fn settings() -> impl Strategy<Value = Arc<Settings>> {
     let durations = (duration(), duration());
-    let budgets = any::<(u64, u64)>();
+    let budgets = any::<(u64, u64, u32)>();
     (btree_map(queue_id(), queue(), 0..MANY), durations, vec(hook(), 0..MANY), budgets).prop_map(
-        |(queues, (status_expiration, tick), hooks, (waiting_bytes, kept_bytes))| {
-            Arc::new(Settings { queues, status_expiration, tick, hooks, waiting_bytes, kept_bytes })
+        |(queues, (status_expiration, tick), hooks, (waiting_bytes, kept_bytes, queues_per_player))| {
+            Arc::new(Settings {
+                queues,
+                status_expiration,
+                tick,
+                hooks,
+                waiting_bytes,
+                kept_bytes,
+                queues_per_player,
+            })
         },
     )
 }
@@ -238,10 +249,28 @@ pub(super) fn event() -> impl Strategy<Value = Event> {
     prop_oneof![7 => ticket_event(), 8 => match_event(), 7 => other_event()]
 }
 
+fn place() -> impl Strategy<Value = QueuePlace> {
+    (any::<(u64, u32, u32)>(), time(), time()).prop_map(
+        |((number, requeues, replaced), started_at, waits_since)| QueuePlace {
+            number,
+            started_at,
+            waits_since,
+            requeues,
+            replaced,
+        },
+    )
+}
+
 fn ticket_event() -> impl Strategy<Value = Event> {
     let content = || (ticket_id(), spec(), queue_id(), option::of(check()));
     prop_oneof![
-        content().prop_map(|(id, spec, queue, check)| Event::TicketStarted { id, spec, queue, check }),
+        (content(), option::of(place())).prop_map(|((id, spec, queue, check), place)| Event::TicketStarted {
+            id,
+            spec,
+            queue,
+            check,
+            place,
+        }),
         (content(), any::<u32>()).prop_map(|((id, spec, queue, check), moves)| Event::TicketChecked {
             id,
             spec,
@@ -342,6 +371,7 @@ fn ticket() -> impl Strategy<Value = Ticket> {
         (match_id(), time()).prop_map(|(match_id, since)| TicketState::Proposed { match_id, since }),
         (match_id(), time()).prop_map(|(match_id, since)| TicketState::FindingServer { match_id, since }),
         (match_id(), time()).prop_map(|(match_id, since)| TicketState::Seating { match_id, since }),
+        time().prop_map(|since| TicketState::OnHold { since }),
         (time(), end).prop_map(|(at, end)| TicketState::Over { at, end }),
     ];
     let specs = (spec(), option::of(spec()));
@@ -349,7 +379,7 @@ fn ticket() -> impl Strategy<Value = Ticket> {
         ticket_id(),
         specs,
         queue_id(),
-        any::<(u64, u64, u32, u32)>(),
+        any::<(u64, u64, u32, u32, u32)>(),
         (time(), time(), option::of(time())),
         state,
     )
@@ -358,7 +388,7 @@ fn ticket() -> impl Strategy<Value = Ticket> {
                 id,
                 (spec, asked),
                 queue,
-                (place, changed_seq, requeues, moves),
+                (place, changed_seq, requeues, moves, replaced),
                 (started_at, waits_since, renewed_at),
                 state,
             )| {
@@ -374,6 +404,7 @@ fn ticket() -> impl Strategy<Value = Ticket> {
                     changed_seq,
                     requeues,
                     moves,
+                    replaced,
                     state,
                 }
             },
