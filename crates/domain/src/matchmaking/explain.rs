@@ -14,12 +14,12 @@ use super::documents::Documents;
 use super::forming::BYTES_PER_COMPARISON;
 use super::gaps::{SizeGap, gap};
 use super::mixes::Mixes;
-use super::model::{FailCause, Status, Ticket, TicketEnd, TicketState};
+use super::model::{FailCause, LostMatch, Status, Ticket, TicketEnd, TicketState};
 use super::rules::{Profile, Ruleset};
 use super::search::EVALUATION_PER_COMPARISON;
 use super::settings::{ExpirationAction, Queue};
 use crate::broker::waits::Shares;
-use crate::ids::{MatchId, QueueId, TicketId};
+use crate::ids::{HookId, MatchId, QueueId, TicketId};
 use crate::size::Size;
 use crate::time::Timestamp;
 
@@ -75,6 +75,8 @@ pub struct Explanation {
     pub match_id: Option<MatchId>,
     /// How often it came back because no server could be had.
     pub requeues: u32,
+    /// The last match that it came back from for that.
+    pub lost: Option<Arc<LostMatch>>,
     /// Why it failed.
     pub failure: Option<Failure>,
     /// When it next demands less.
@@ -147,6 +149,10 @@ pub struct Failure {
     pub cause: FailCause,
     /// In the words of the hook or the broker; may be empty.
     pub detail: Arc<str>,
+    /// The hook by whose answer.
+    pub hook: Option<HookId>,
+    /// The match that it was in.
+    pub match_id: Option<MatchId>,
 }
 
 impl Matchmaker {
@@ -205,6 +211,7 @@ impl Matchmaker {
             size_gap: None,
             match_id: ticket.match_id().cloned(),
             requeues: ticket.requeues,
+            lost: ticket.lost.clone(),
             failure: failure(&ticket.state),
             widens_at: None,
             expires_at,
@@ -263,9 +270,12 @@ impl Matchmaker {
 
 fn failure(state: &TicketState) -> Option<Failure> {
     match state {
-        TicketState::Over { end: TicketEnd::Failed { cause, detail }, .. } => {
-            Some(Failure { cause: *cause, detail: Arc::clone(detail) })
-        }
+        TicketState::Over { end: TicketEnd::Failed { cause, detail, hook, match_id }, .. } => Some(Failure {
+            cause: *cause,
+            detail: Arc::clone(detail),
+            hook: hook.clone(),
+            match_id: match_id.clone(),
+        }),
         _ => None,
     }
 }
