@@ -247,7 +247,7 @@ const fn status_of(kind: RefusalKind) -> u16 {
 /// In the words of whoever ended it, where there are any.
 fn end_of_ticket(end: &TicketEnd) -> &str {
     match end {
-        TicketEnd::Failed { cause, detail } if detail.is_empty() => cause.text(),
+        TicketEnd::Failed { cause, detail, .. } if detail.is_empty() => cause.text(),
         TicketEnd::Failed { detail, .. } => detail,
         TicketEnd::Cancelled(cause) => cause.text(),
         TicketEnd::TimedOut => "no match was found in time",

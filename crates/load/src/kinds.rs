@@ -7,19 +7,18 @@ use std::time::Duration;
 
 use sortie_domain::broker::model::Properties;
 use sortie_domain::ids::{BadId, PlayerId, QueueId, TicketId};
-use sortie_domain::machine::{CallId, Machine, Moment, Step};
 use sortie_domain::matchmaking::model::{Party, Player, TicketSpec};
-use sortie_domain::matchmaking::settings::{About, Measure, Need, Queue, Rule, RuleKind, Settings};
-use sortie_domain::matchmaking::{Command, Event, Matchmaker};
-use sortie_domain::time::Timestamp;
+use sortie_domain::matchmaking::settings::{About, Measure, Need, Queue, Rule, RuleKind};
+use sortie_domain::matchmaking::{Command, Settings};
 
+use crate::driver::Driver;
 use crate::host::Failure;
-use crate::times::{Times, Watch, millis};
+use crate::times::{Times, millis};
 
 /// Ticks that are measured after all have come and been looked at.
 const TICKS: u64 = 100;
-/// One tick, in milliseconds.
-const TICK: u64 = 100;
+/// Longest step that is good enough.
+pub const GOAL: Duration = Duration::from_millis(10);
 /// Room for a million tickets and more.
 const BYTES: u64 = 16 << 30;
 
@@ -54,6 +53,20 @@ impl Kind {
         Self::Relaxed,
     ];
 
+    /// Its name on a command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Mixed => "mixed-parties",
+            Self::Outliers => "outliers",
+            Self::Blocked => "not-blocked",
+            Self::Required => "required",
+            Self::Preferred => "preferred",
+            Self::Large => "large-teams",
+            Self::Relaxed => "relaxed-distance",
+        }
+    }
+
     fn queue(self) -> Queue {
         let pair = |expression: &str, need| {
             let kind = RuleKind::Expression { expression: expression.into(), about: About::Pair, need };
@@ -64,7 +77,7 @@ impl Kind {
         let (teams, players, rules) = match self {
             Self::Mixed => (2, 5, Vec::new()),
             Self::Outliers => {
-                let kind = RuleKind::Balance { property: mmr(), most: 10.0, missing: 0.0 };
+                let kind = RuleKind::Balance { property: mmr(), most: 0.03, missing: 0.0 };
                 (2, 5, vec![Rule::new("fair", kind)])
             }
             Self::Blocked => (2, 5, vec![Rule::new("blocked", RuleKind::NotBlocked)]),
@@ -94,7 +107,7 @@ impl Kind {
         }
     }
 
-    fn spec(self, n: u32) -> Result<TicketSpec, BadId> {
+    fn spec(self, n: u32, near: &mut Near) -> Result<TicketSpec, BadId> {
         let size = match self {
             Self::Mixed => 3 + n % 2,
             Self::Large => {
@@ -109,14 +122,13 @@ impl Kind {
         let players = (0..size).map(|of| {
             let mut player = Player::new(PlayerId::new(&format!("p{n}-{of}"))?);
             let rating = match self {
-                Self::Outliers => 1e3 * f64::from(n).powf(1.9),
+                // A million of them are within what a rating may be.
+                Self::Outliers => 3.0 * f64::from(n).powf(1.9),
                 _ => 1e3 * f64::from(n),
             };
             player.ratings.insert("mmr".into(), rating);
             if self == Self::Blocked {
-                // Of the ten next to it, and many others.
-                let near = (0..200).map(|other| PlayerId::new(&format!("p{}-0", (n / 10) * 10 + other)));
-                player.blocked = near.collect::<Result<_, BadId>>()?;
+                player.blocked = near.of(n)?;
             }
             Ok(player)
         });
@@ -130,6 +142,25 @@ impl Kind {
             ttl: None,
             replaces: None,
         })
+    }
+}
+
+/// Those next to a ticket, whom it has blocked: ten tickets have the same, so that a million of them fit into memory.
+#[derive(Default)]
+struct Near {
+    first: Option<u32>,
+    players: Vec<PlayerId>,
+}
+
+impl Near {
+    /// Of the ten next to the `n`-th, and many others.
+    fn of(&mut self, n: u32) -> Result<Vec<PlayerId>, BadId> {
+        let first = (n / 10) * 10;
+        if self.first != Some(first) {
+            let players = (0..200).map(|other| PlayerId::new(&format!("p{}-0", first + other)));
+            (self.first, self.players) = (Some(first), players.collect::<Result<_, BadId>>()?);
+        }
+        Ok(self.players.clone())
     }
 }
 
@@ -155,54 +186,43 @@ pub struct Kinds {
 /// # Errors
 /// The matchmaker does not do its part.
 pub fn run(kind: Kind, tickets: u32) -> Result<Kinds, Failure> {
-    let mut maker = Matchmaker::new();
-    let mut found =
-        Kinds { kind, tickets, matched: 0, unfinished: 0, ticks: Times::default(), inputs: Times::default() };
-    let (mut now, mut inputs) = (1_700_000_000_000, 0_u64);
-    let queues = std::collections::BTreeMap::from([(QueueId::new("q")?, kind.queue())]);
-    let settings = Settings { queues, waiting_bytes: BYTES, ..Settings::default() };
-    let starts = (0..tickets)
-        .map(|n| Ok(Command::Start { id: Some(TicketId::new(&n.to_string())?), spec: kind.spec(n)? }));
-    for command in std::iter::once(Ok(Command::Configure { settings })).chain(starts) {
-        let command: Command = command.map_err(|problem: BadId| Failure::from(problem))?;
-        inputs += 1;
-        let at = Moment { now: Timestamp::from_millis(now), entropy: [inputs, !inputs] };
-        let mut step = Step::new();
-        let watch = Watch::start();
-        maker.handle(at, CallId(inputs), command, &mut step);
-        found.inputs.add(watch.stop());
-        if let Some(refusal) = step.answers.into_iter().find_map(|(_, answer)| answer.err()) {
-            return Err(Failure::Refused(refusal));
-        }
+    let mut driver = Driver::new();
+    let settings = QueueId::new("q").map(|queue| Settings {
+        queues: std::collections::BTreeMap::from([(queue, kind.queue())]),
+        waiting_bytes: BYTES,
+        ..Settings::default()
+    });
+    driver.call(settings.map(|settings| Command::Configure { settings }))?;
+    let mut near = Near::default();
+    for n in 0..tickets {
+        let spec = kind.spec(n, &mut near);
+        driver.call(
+            spec.and_then(|spec| Ok(Command::Start { id: Some(TicketId::new(&n.to_string())?), spec })),
+        )?;
     }
-    for _ in 0..TICKS {
-        now += TICK;
-        while maker.next_deadline().is_some_and(|due| due.as_millis() <= now) {
-            inputs += 1;
-            let at = Moment { now: Timestamp::from_millis(now), entropy: [inputs, !inputs] };
-            let mut step = Step::new();
-            let watch = Watch::start();
-            maker.tick(at, &mut step);
-            found.ticks.add(watch.stop());
-            for record in &step.records {
-                if let Event::MatchFormed { teams, .. } = &record.event {
-                    found.matched += teams.iter().map(Vec::len).sum::<usize>();
-                }
-            }
-        }
+    driver.ticks(TICKS, |_| {});
+    let unfinished = driver.maker.unfinished_searches();
+    let Driver { mut ticks, mut inputs, matched, .. } = driver;
+    ticks.sort();
+    inputs.sort();
+    Ok(Kinds { kind, tickets, matched, unfinished, ticks, inputs })
+}
+
+impl Kinds {
+    /// The longest tick or other input, by the processor's clock.
+    #[must_use]
+    pub fn longest(&self) -> Duration {
+        self.ticks.processor(1_000).max(self.inputs.processor(1_000))
     }
-    found.unfinished = maker.unfinished_searches();
-    found.ticks.sort();
-    found.inputs.sort();
-    Ok(found)
 }
 
 impl fmt::Display for Kinds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = if self.longest() > GOAL { "; above the goal" } else { "" };
         write!(
             f,
-            "{:?}: {} waiting, {} of them matched, {} searches go on; {} ticks: {}; longest input {:.2} ms",
-            self.kind,
+            "{}: {} waiting, {} of them matched, {} searches go on; {} ticks: {}; longest input {:.2} ms{verdict}",
+            self.kind.name(),
             self.tickets,
             self.matched,
             self.unfinished,

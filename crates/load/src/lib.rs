@@ -10,6 +10,7 @@
 //! | [`crowd`] | all come at once |
 //! | [`rare`] | steps that look at much: other rules, a restart, the answer of a hook |
 //! | [`kinds`] | each kind of rule and pool that makes searches long |
+//! | [`hostile`] | inputs that were made to be bad |
 //! | [`scan`] | the plain way: every ticket is compared with every other |
 //! | [`host`] | a matchmaker in virtual time, and how long its steps take |
 //! | [`times`] | percentiles |
@@ -20,7 +21,9 @@
 
 pub mod case;
 pub mod crowd;
+mod driver;
 pub mod host;
+pub mod hostile;
 pub mod kinds;
 pub mod rare;
 pub mod scan;

@@ -195,16 +195,7 @@ impl Hooks {
     ) -> Result<Vec<Result<FormedMatch, String>>, HookError> {
         let tickets = tickets.iter().map(|(id, spec)| TicketDocument::new(id, spec)).collect();
         let question = Question { round: Some(round), tickets: Some(tickets), ..Question::default() };
-        let matches = self.ask("form_match", queue, hook, question, answers::matches).await?;
-        let mut malformed =
-            matches.iter().enumerate().filter_map(|(at, one)| Some((at, one.as_ref().err()?)));
-        if let Some((first, problem)) = malformed.next()
-            && self.lane(queue, hook).is_some_and(|lane| lane.may_complain())
-        {
-            let (count, problem) = (1 + malformed.count(), problem.escape_debug());
-            tracing::warn!(%queue, %hook, count, first, %problem, "malformed matches of a hook's answer are ignored");
-        }
-        Ok(matches)
+        self.ask("form_match", queue, hook, question, answers::matches).await
     }
 
     /// What a hook says of a match.

@@ -5,6 +5,7 @@
 //! | [`Work`] | carries out its effects: a server for a match, seats of a running one, hooks |
 //! | [`hooks`] | own logic in any language, over HTTP |
 //! | [`link`] | what becomes of its matches at the broker, and which of them have free seats |
+//! | [`report_faults`] | says in the process's log which matches of hooks' answers are ignored |
 //! | [`codec`] | between its types and its log |
 //!
 //! The machine and the broker have logs of their own and know each other by match ids only. Why no cursor of one log
@@ -12,11 +13,13 @@
 //! commit in common. Instead every command of one to the other can be repeated without harm, and after a restart of
 //! either what was missed is found by comparing their states.
 
+mod faults;
 pub mod hooks;
 pub mod link;
 mod seats;
 mod work;
 
+pub use faults::report_faults;
 pub use hooks::{HookError, HookOptions, Hooks};
 pub use link::follow;
 pub use work::Work;

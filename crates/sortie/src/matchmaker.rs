@@ -136,10 +136,11 @@ pub(crate) fn spawn(
     deadline: Duration,
 ) {
     let maker = engine.handle();
-    let name = "the link of matchmaker and broker";
+    let name = "the link of matchmaker and broker, and the faults of hooks";
     supervisor.spawn(name, Stage::Work, OnFailure::StopAll, |stop| async move {
         tokio::select! {
-            () = sortie_matchmaker::follow(broker, maker) => {}
+            () = sortie_matchmaker::follow(broker, maker.clone()) => {}
+            () = sortie_matchmaker::report_faults(maker) => {}
             () = stop.stopped() => {}
         }
         Ok(())

@@ -75,13 +75,17 @@ impl Source for Logs {
 struct OfHook {
     queue: String,
     hook: String,
+    cause: &'static str,
 }
 
 /// What is wrong with the answers of hooks that form matches.
 async fn tell_faults(maker: &Handle<Matchmaker>, told: &mut Told) {
     let faults = maker.query(|maker: &Matchmaker| {
-        let faults = maker.faults().map(|(queue, fault)| {
-            (OfHook { queue: queue.to_string(), hook: fault.hook.to_string() }, fault.ignored)
+        let faults = maker.faults().flat_map(|(queue, fault)| {
+            let (queue, hook) = (queue.to_string(), fault.hook.to_string());
+            fault.by_cause.iter().map(move |(cause, count)| {
+                (OfHook { queue: queue.clone(), hook: hook.clone(), cause: cause.name() }, *count)
+            })
         });
         faults.collect::<Vec<_>>()
     });

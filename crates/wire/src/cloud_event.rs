@@ -100,8 +100,15 @@ fn data(event: &Event) -> Value {
         }),
         Event::Reconfigured { settings } => json!({ "settings": settings_data(settings) }),
         Event::MatchQueued { id, spec } => documents::match_spec(id, spec),
-        Event::MatchPickedUp { id, server } | Event::MatchReturned { id, server } => {
+        Event::MatchPickedUp { id, server } => {
             json!({ "match_id": id.as_str(), "server_id": server.as_str() })
+        }
+        Event::MatchReturned { id, server, reason } => {
+            let mut data = json!({ "match_id": id.as_str(), "server_id": server.as_str() });
+            if let Some(reason) = reason {
+                (data["reason"], data["text"]) = (reason.name().into(), reason.text().into());
+            }
+            data
         }
         Event::MatchReady { id, server, players, connection } => json!({
             "match_id": id.as_str(), "server_id": server.as_str(),

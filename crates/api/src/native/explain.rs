@@ -9,6 +9,7 @@ use serde::Serialize;
 use sortie_domain::broker::explain::{
     Explanation, FleetAccount, Holder, Order, ServerGroup, Standing, Timer, TimerKind, Unmet,
 };
+use sortie_domain::broker::model::FailReason;
 use sortie_domain::broker::{Refusal, TypicalWait, words};
 
 use super::matches::{STATES, match_id};
@@ -51,6 +52,9 @@ pub(super) struct ExplanationView {
     /// How often a server has taken it, and how often one may.
     pickups: u32,
     max_pickups: u32,
+    /// The stable name of why the last server that gave it back did so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lost: Option<&'static str>,
     /// The one fleet whose servers may take it.
     #[serde(skip_serializing_if = "Option::is_none")]
     fleet: Option<String>,
@@ -93,6 +97,7 @@ impl From<&Explanation> for ExplanationView {
             },
             pickups: told.pickups,
             max_pickups: told.max_pickups,
+            lost: told.lost.map(FailReason::name),
             fleet: told.bound_to.as_ref().map(ToString::to_string),
             server: told.server.as_ref().map(ServerView::from),
             order: told.order.as_ref().map(OrderView::from),

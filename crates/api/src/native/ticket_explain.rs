@@ -9,8 +9,10 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use sortie_domain::broker::{self, Broker};
 use sortie_domain::ids::MatchId;
-use sortie_domain::matchmaking::model::Status;
-use sortie_domain::matchmaking::words::{FINDING_SERVER, ON_HOLD, of_failure, of_rule, of_sizes};
+use sortie_domain::matchmaking::model::{FailCause, LostMatch, Status};
+use sortie_domain::matchmaking::words::{
+    FINDING_SERVER, ON_HOLD, of_failure, of_requeues, of_rule, of_sizes,
+};
 use sortie_domain::matchmaking::{ByType, ExpectedWait, Explanation, Failure, KeptOut, Refusal, SizeGap};
 
 use super::ticket_view::{STATES, state_name};
@@ -35,14 +37,20 @@ pub(super) async fn explain(
             Some((state_name(&seen.ticket().state), maker.explain(&wanted, now)?))
         });
         let (state, told) = found.await?.ok_or(Refusal::TicketNotFound(id))?;
-        let waits_for_server = told.status == Status::FindingServer;
-        let at_broker = match told.match_id.clone().filter(|_| waits_for_server) {
+        let at_broker = match of_broker(&told) {
             Some(match_id) => api.query(move |broker| AtBroker::of(broker, &match_id, sees_all)).await?,
             None => None,
         };
         Ok((StatusCode::OK, ExplanationView::new(state, told, at_broker)))
     };
     answer(explain.await)
+}
+
+/// The match of a ticket that the broker knows more of: one that waits for a server, or never got one.
+fn of_broker(told: &Explanation) -> Option<MatchId> {
+    let waits = told.match_id.as_ref().filter(|_| told.status == Status::FindingServer);
+    let failed = told.failure.as_ref().filter(|failure| failure.cause != FailCause::Refused);
+    waits.or_else(|| failed?.match_id.as_ref()).cloned()
 }
 
 /// What the broker knows of the match of a ticket, in words.
@@ -106,6 +114,9 @@ pub(super) struct ExplanationView {
     match_id: Option<String>,
     /// How often it came back because no server could be had.
     requeues: u32,
+    /// The last match that it came back from for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lost: Option<LostView>,
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     failure: Option<FailureView>,
@@ -175,6 +186,22 @@ struct FailureView {
     /// In the words of the hook or the broker.
     #[serde(skip_serializing_if = "String::is_empty")]
     detail: String,
+    /// The hook by whose answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hook: Option<String>,
+    /// The match that it was in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    match_id: Option<String>,
+}
+
+/// A match for which no server could be had.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "LostMatch")]
+struct LostView {
+    match_id: String,
+    /// In the words of the broker.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    reason: String,
 }
 
 /// Half of the tickets waited at most so long, nine in ten at most so long.
@@ -225,6 +252,7 @@ impl ExplanationView {
             size_gap: told.size_gap.map(SizeGapView::from),
             match_id: told.match_id.map(|id| id.to_string()),
             requeues: told.requeues,
+            lost: told.lost.as_deref().map(LostView::from),
             failure: told.failure.map(FailureView::from),
             widens_at: told.widens_at.map(rfc3339),
             expires_at: told.expires_at.map(rfc3339),
@@ -264,7 +292,19 @@ impl From<SizeGap> for SizeGapView {
 
 impl From<Failure> for FailureView {
     fn from(failure: Failure) -> Self {
-        Self { cause: failure.cause.name(), detail: failure.detail.to_string() }
+        let Failure { cause, detail, hook, match_id } = failure;
+        Self {
+            cause: cause.name(),
+            detail: detail.to_string(),
+            hook: hook.map(|hook| hook.to_string()),
+            match_id: match_id.map(|id| id.to_string()),
+        }
+    }
+}
+
+impl From<&LostMatch> for LostView {
+    fn from(lost: &LostMatch) -> Self {
+        Self { match_id: lost.match_id.to_string(), reason: lost.reason.to_string() }
     }
 }
 
@@ -295,8 +335,7 @@ fn sentences(told: &Explanation, at_broker: Option<AtBroker>) -> Vec<String> {
         None => Vec::new(),
     };
     if told.requeues > 0 && told.failure.is_none() {
-        let times = if told.requeues == 1 { "once" } else { "several times" };
-        sentences.push(format!("It came back {times} from a match for which no server could be had."));
+        sentences.push(of_requeues(told.requeues, told.lost.as_deref()));
     }
     sentences.extend(told.failure.as_ref().map(of_failure));
     sentences.extend(told.match_id.as_ref().map(|id| format!("It is in the match {id}.")));

@@ -147,7 +147,7 @@ pub(super) fn view(maker: &Matchmaker, seen: &Seen<'_>) -> Result<TicketView, Ap
         _ => (None, None),
     };
     let (reason, message) = match end {
-        Some(TicketEnd::Failed { cause, detail }) => {
+        Some(TicketEnd::Failed { cause, detail, .. }) => {
             let text = if detail.is_empty() { cause.text() } else { detail };
             (Some(cause.name()), Some(text.to_owned()))
         }

@@ -650,6 +650,7 @@ mod tests {
             returned: vec![named()],
             heard: false,
             withdraw: false,
+            reason: Arc::default(),
         };
         table.pass_on_ticket(&record(1, proposed));
         table.pass_on_ticket(&record(2, dissolved.clone()));
@@ -720,6 +721,7 @@ mod tests {
             returned: vec![named()],
             heard: true,
             withdraw: true,
+            reason: Arc::default(),
         };
         table.pass_on_ticket(&record(2, dissolved));
         assert!(!table.is_underway(&match_id(1)));

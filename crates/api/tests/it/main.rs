@@ -27,4 +27,5 @@ mod player_rights;
 mod schemas;
 mod shares;
 mod ticket_events;
+mod ticket_explain;
 mod tickets;

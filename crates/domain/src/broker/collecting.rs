@@ -176,7 +176,7 @@ impl Turn<'_> {
             // Players may have joined it since.
             bytes = bytes.saturating_add(self.broker.match_bytes(&id));
             if bytes > MAX_OFFERS_BYTES && !offers.is_empty() {
-                self.put_back(&id, &server);
+                self.put_back(&id, &server, None);
             } else if let Some(game) = self.state().matches.get(&id) {
                 offers.push(offer(&server, game, false));
             }
@@ -199,7 +199,7 @@ impl Turn<'_> {
             let was_told = self.broker.beside.untold.was_given_again(server, id);
             let is_kept = was_told || self.broken(BrokenRule::KeepCollected);
             if self.is_in_hands(server, id, *pickup) && !is_kept {
-                self.put_back(id, server);
+                self.put_back(id, server, None);
             }
         }
     }

@@ -46,6 +46,8 @@ pub enum Event {
         id: MatchId,
         /// The server that had it.
         server: ServerId,
+        /// Why the server does not play it; `None` if the server never got it.
+        reason: Option<FailReason>,
     },
     /// Players can connect.
     MatchReady {
@@ -279,7 +281,7 @@ impl Size for Event {
             Self::Configured { settings, fleets } => settings.byte_size() + fleets.byte_size(),
             Self::Reconfigured { settings } => settings.byte_size(),
             Self::MatchQueued { id, spec } => id.byte_size() + spec.byte_size(),
-            Self::MatchPickedUp { id, server } | Self::MatchReturned { id, server } => {
+            Self::MatchPickedUp { id, server } | Self::MatchReturned { id, server, .. } => {
                 id.byte_size() + server.byte_size()
             }
             Self::MatchReady { id, server, players, connection } => {

@@ -51,6 +51,8 @@ pub enum Standing {
         ahead: Option<usize>,
         /// Whether a server had it before.
         returned: bool,
+        /// Why the last server that gave it back did so.
+        lost: Option<FailReason>,
         /// Where its server is to come from; `None` where nothing is under way.
         prospect: Option<Prospect>,
     },
@@ -69,7 +71,7 @@ pub enum Standing {
 impl From<&MatchState> for Standing {
     fn from(state: &MatchState) -> Self {
         match state {
-            MatchState::Queued => Self::Queued { ahead: None, returned: false, prospect: None },
+            MatchState::Queued => Self::Queued { ahead: None, returned: false, lost: None, prospect: None },
             MatchState::PickedUp { .. } => Self::PickedUp,
             MatchState::Ready { .. } => Self::Ready,
             MatchState::Ended { cause, .. } => Self::Ended(*cause),
@@ -113,6 +115,8 @@ pub struct Explanation {
     pub pickups: u32,
     /// How often one may take it before it fails.
     pub max_pickups: u32,
+    /// Why the last server that gave it back did so.
+    pub lost: Option<FailReason>,
     /// The one fleet whose servers may take it; `None` for any.
     pub bound_to: Option<FleetId>,
     /// Where it goes, if it names no game and fleets name theirs, and is bound to none.
@@ -142,6 +146,8 @@ pub struct Losses {
     pub pickups: u32,
     /// How often one may take it before it fails.
     pub max_pickups: u32,
+    /// Why the last of them does not play it; `None` if it never got it.
+    pub reason: Option<FailReason>,
 }
 
 /// The server that has a match, or had it last.
@@ -296,9 +302,10 @@ impl Broker {
         self.requirements.begin_step();
         let game = self.find_match(id)?;
         let mut standing = Standing::from(&game.state);
-        if let Standing::Queued { ahead, returned, prospect } = &mut standing {
+        if let Standing::Queued { ahead, returned, lost, prospect } = &mut standing {
             *ahead = self.place_in_queue(id);
             *returned = game.pickups > 0;
+            *lost = game.lost;
             *prospect = self.prospect(game);
         }
         Some(standing)
@@ -405,6 +412,7 @@ impl Broker {
             since,
             pickups: game.pickups,
             max_pickups: MAX_PICKUPS,
+            lost: game.lost,
             bound_to: game.spec.fleet.clone(),
             unnamed: if wants_fleet { self.unnamed(&game.spec, &document) } else { None },
             server: game.server.as_ref().map(|server| self.holder(server)),
@@ -424,7 +432,7 @@ impl Broker {
     #[must_use]
     pub fn losses(&self, id: &MatchId) -> Option<Losses> {
         let game = self.find_match(id).filter(|game| game.state == MatchState::Queued && game.pickups > 0)?;
-        Some(Losses { pickups: game.pickups, max_pickups: MAX_PICKUPS })
+        Some(Losses { pickups: game.pickups, max_pickups: MAX_PICKUPS, reason: game.lost })
     }
 
     fn holder(&self, server: &ServerId) -> Holder {

@@ -163,6 +163,8 @@ pub struct Match {
     pub pickups: u32,
     /// The server that has it, or had it last.
     pub server: Option<ServerId>,
+    /// Why the last server that gave it back did so; `None` if none did.
+    pub lost: Option<FailReason>,
     /// Live seats, and the named players who were in it and gave their seat back.
     pub seats: Seats,
     /// Places without a player by the word of its server, less those who have claimed a seat since; `None` until it

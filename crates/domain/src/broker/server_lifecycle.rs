@@ -465,7 +465,7 @@ impl Turn<'_> {
             matches!(game.state, MatchState::PickedUp { .. }) && game.pickups < MAX_PICKUPS
         });
         if unheard {
-            self.put_back(id, server);
+            self.put_back(id, server, Some(reason));
         } else {
             self.failed(id, reason);
         }
@@ -588,14 +588,14 @@ impl Turn<'_> {
             return;
         }
         if untouched || self.broken(BrokenRule::ReturnAlways) {
-            self.put_back(&offer.match_id, &offer.server);
+            self.put_back(&offer.match_id, &offer.server, None);
         }
     }
 
     /// A match that its server never heard of, or that was not ready when the server exited, is back in its place. Another
     /// server that waits may take it; no server is ordered for it where its time in the queue is over.
-    pub(super) fn put_back(&mut self, id: &MatchId, server: &ServerId) {
-        self.emit(Event::MatchReturned { id: id.clone(), server: server.clone() });
+    pub(super) fn put_back(&mut self, id: &MatchId, server: &ServerId, reason: Option<FailReason>) {
+        self.emit(Event::MatchReturned { id: id.clone(), server: server.clone(), reason });
         self.offer(id, Then::Nothing);
     }
 

@@ -274,10 +274,11 @@ impl State {
                     server.matches.insert(id.clone());
                 });
             }
-            Event::MatchReturned { id, server } => {
+            Event::MatchReturned { id, server, reason } => {
                 self.update_match(id, |game| {
                     game.state = MatchState::Queued;
                     game.server = None;
+                    game.lost = reason.or(game.lost);
                 });
                 self.update_server(server, |server| {
                     server.matches.remove(id);
@@ -321,6 +322,7 @@ impl State {
             changed_seq: seq,
             pickups: 0,
             server: None,
+            lost: None,
             seats: Seats::default(),
             reported_free: None,
             stripped: false,

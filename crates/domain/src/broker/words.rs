@@ -24,8 +24,14 @@ type Clock<'a> = &'a dyn Fn(Timestamp) -> String;
 #[must_use]
 pub fn summary(standing: &Standing) -> String {
     match standing {
-        Standing::Queued { ahead, returned, prospect } => {
-            let again = if *returned { "the server that had the match is gone; " } else { "" };
+        Standing::Queued { ahead, returned, lost, prospect } => {
+            let again = match (returned, lost) {
+                (false, _) => String::new(),
+                (true, None) => "the server that had the match is gone; ".to_string(),
+                (true, Some(reason)) => {
+                    format!("the server that had the match is gone ({}); ", reason.text())
+                }
+            };
             let place = ahead.map(place).unwrap_or_default();
             let prospect = prospect.map(outlook).unwrap_or_default();
             format!("{again}waiting for a server{place}{prospect}")
@@ -125,10 +131,12 @@ fn opening(explanation: &Explanation, clock: Clock<'_>) -> String {
 fn history(explanation: &Explanation) -> Vec<String> {
     let mut said = Vec::new();
     if matches!(explanation.standing, Standing::Queued { .. }) && explanation.pickups > 0 {
-        let (times, most) = (explanation.pickups, explanation.max_pickups);
-        said.push(format!(
-            "Servers have taken it {times} of at most {most} times and were gone before it was ready."
-        ));
+        let losses = Losses {
+            pickups: explanation.pickups,
+            max_pickups: explanation.max_pickups,
+            reason: explanation.lost,
+        };
+        said.push(of_losses(&losses));
     }
     if let Some(holder) = &explanation.server
         && let Some(cause) = holder.gone
@@ -141,9 +149,10 @@ fn history(explanation: &Explanation) -> Vec<String> {
 /// What became of the servers that had a match, for its players: without their names.
 #[must_use]
 pub fn of_losses(losses: &Losses) -> String {
-    let Losses { pickups, max_pickups } = losses;
+    let Losses { pickups, max_pickups, reason } = losses;
+    let last = reason.map(|reason| format!("; the last time: {}", reason.text())).unwrap_or_default();
     format!(
-        "Servers have taken the match {pickups} of at most {max_pickups} times and were gone before it was ready."
+        "Servers have taken the match {pickups} of at most {max_pickups} times and were gone before it was ready{last}."
     )
 }
 

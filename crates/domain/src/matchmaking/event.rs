@@ -74,6 +74,10 @@ pub enum Event {
         cause: FailCause,
         /// In the words of the hook or the broker; may be empty.
         detail: Arc<str>,
+        /// The hook by whose answer; `None` if it was none.
+        hook: Option<HookId>,
+        /// The match that it was in; `None` if it was in none.
+        match_id: Option<MatchId>,
     },
     /// A ticket has waited as long as its queue lets it.
     TicketTimedOut {
@@ -143,6 +147,8 @@ pub enum Event {
         heard: bool,
         /// Whether somebody looks for a server and has to be told.
         withdraw: bool,
+        /// Why there is no server, in the words of the broker; may be empty.
+        reason: Arc<str>,
     },
     /// Nobody looks for a server for a dissolved match any more.
     MatchWithdrawn {
@@ -284,7 +290,7 @@ impl Event {
             Self::TicketCancelled { ticket, cause } => {
                 Vec::from([notice(ticket, Status::Cancelled, cause.text()).because(cause.name())])
             }
-            Self::TicketFailed { ticket, cause, detail } => {
+            Self::TicketFailed { ticket, cause, detail, .. } => {
                 let message = if detail.is_empty() { cause.text() } else { detail };
                 Vec::from([notice(ticket, Status::Failed, message).because(cause.name())])
             }
@@ -356,7 +362,9 @@ impl Size for Event {
             }
             Self::TicketCancelled { ticket, .. } | Self::TicketTimedOut { ticket } => ticket.byte_size(),
             Self::TicketRenewed { id } => id.byte_size(),
-            Self::TicketFailed { ticket, detail, .. } => ticket.byte_size() + detail.byte_size(),
+            Self::TicketFailed { ticket, detail, hook, match_id, .. } => {
+                ticket.byte_size() + detail.byte_size() + hook.byte_size() + match_id.byte_size()
+            }
             Self::MatchProposed { id, queue, teams, region, spec, check, .. } => {
                 formed_size(id, queue, teams, region.as_ref(), spec) + check.byte_size()
             }
@@ -366,7 +374,9 @@ impl Size for Event {
             Self::MatchAccepted { id, player } => id.byte_size() + player.byte_size(),
             Self::MatchChecked { id, spec, check } => id.byte_size() + spec.byte_size() + check.byte_size(),
             Self::MatchSubmitted { id } | Self::MatchWithdrawn { id } => id.byte_size(),
-            Self::MatchDissolved { id, returned, .. } => id.byte_size() + returned.byte_size(),
+            Self::MatchDissolved { id, returned, reason, .. } => {
+                id.byte_size() + returned.byte_size() + reason.byte_size()
+            }
             Self::MatchReady { id, tickets, connection } => {
                 id.byte_size() + tickets.byte_size() + connection.byte_size()
             }

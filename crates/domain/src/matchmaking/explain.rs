@@ -14,12 +14,12 @@ use super::documents::Documents;
 use super::forming::BYTES_PER_COMPARISON;
 use super::gaps::{SizeGap, gap};
 use super::mixes::Mixes;
-use super::model::{CancelCause, FailCause, Status, Ticket, TicketEnd, TicketState};
+use super::model::{CancelCause, FailCause, LostMatch, Status, Ticket, TicketEnd, TicketState};
 use super::rules::{Profile, Ruleset};
 use super::search::EVALUATION_PER_COMPARISON;
 use super::settings::{ExpirationAction, Queue};
 use crate::broker::waits::Shares;
-use crate::ids::{MatchId, QueueId, TicketId};
+use crate::ids::{HookId, MatchId, QueueId, TicketId};
 use crate::size::Size;
 use crate::time::Timestamp;
 
@@ -77,6 +77,8 @@ pub struct Explanation {
     pub requeues: u32,
     /// Whether it is on hold, because one of its players is in a match by another ticket.
     pub on_hold: bool,
+    /// The last match that it came back from for that.
+    pub lost: Option<Arc<LostMatch>>,
     /// Why it failed.
     pub failure: Option<Failure>,
     /// Who called it off.
@@ -151,6 +153,10 @@ pub struct Failure {
     pub cause: FailCause,
     /// In the words of the hook or the broker; may be empty.
     pub detail: Arc<str>,
+    /// The hook by whose answer.
+    pub hook: Option<HookId>,
+    /// The match that it was in.
+    pub match_id: Option<MatchId>,
 }
 
 impl Matchmaker {
@@ -210,6 +216,7 @@ impl Matchmaker {
             match_id: ticket.match_id().cloned(),
             requeues: ticket.requeues,
             on_hold: matches!(ticket.state, TicketState::OnHold { .. }),
+            lost: ticket.lost.clone(),
             failure: failure(&ticket.state),
             cancelled: cancelled(&ticket.state),
             widens_at: None,
@@ -269,9 +276,12 @@ impl Matchmaker {
 
 fn failure(state: &TicketState) -> Option<Failure> {
     match state {
-        TicketState::Over { end: TicketEnd::Failed { cause, detail }, .. } => {
-            Some(Failure { cause: *cause, detail: Arc::clone(detail) })
-        }
+        TicketState::Over { end: TicketEnd::Failed { cause, detail, hook, match_id }, .. } => Some(Failure {
+            cause: *cause,
+            detail: Arc::clone(detail),
+            hook: hook.clone(),
+            match_id: match_id.clone(),
+        }),
         _ => None,
     }
 }

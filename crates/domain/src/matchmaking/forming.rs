@@ -288,7 +288,7 @@ impl Turn<'_> {
         }
         let Some(refusal) = self.too_large(ticket) else { return false };
         let id = ticket.id.clone();
-        self.failed(&id, FailCause::Refused, &refusal.to_string());
+        self.failed(&id, FailCause::Refused, &refusal.to_string(), None);
         true
     }
 

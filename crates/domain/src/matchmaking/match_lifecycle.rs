@@ -10,8 +10,9 @@ use core::iter::Enumerate;
 use super::command::{FormedMatch, MatchVerdict, Refusal, Reply};
 use super::forming::{Chosen, WORK_PER_TICK};
 use super::model::{CancelCause, Check, DissolveCause, FailCause, Formation, Named, Stage, TicketState};
-use super::rounds::Ended;
+use super::rounds::{Ended, Ignored, IgnoredCause};
 use super::settings::{OnFailure, Queue};
+use super::ticket_lifecycle::reason_of_loss;
 use super::{BrokenRule, Event, Turn, hooks};
 use crate::broker::model::{Connection, MAX_PLAYERS, MatchSpec};
 use crate::ids::{HookId, MatchId, PlayerId, QueueId, RegionId, TicketId};
@@ -131,7 +132,7 @@ impl Turn<'_> {
         let Draft { id, queue, teams, region, mut spec, is_new } = draft;
         if !is_new && spec.byte_size() > hooks::MAX_DOCUMENT_BYTES {
             // It was made before there was a limit.
-            return self.refuse_match(&id, "the match is larger than a match may be");
+            return self.refuse_match(&id, "the match is larger than a match may be", after);
         }
         let check = hooks::check_match(self.state(), &queue, &teams, &mut spec, after, self.now);
         let host = hooks::host_address(self.state(), &queue, &spec);
@@ -152,7 +153,7 @@ impl Turn<'_> {
                         let connection = Arc::new(connection);
                         self.emit(Event::MatchReady { id, tickets, connection });
                     }
-                    Err(problem) => self.refuse_match(&id, &problem),
+                    Err(problem) => self.refuse_match(&id, &problem, None),
                 }
             }
         }
@@ -187,16 +188,16 @@ impl Turn<'_> {
                 }
                 self.check_match(draft, Some(hook));
             }
-            MatchVerdict::Refuse { reason } => self.refuse_match(id, &reason),
+            MatchVerdict::Refuse { reason } => self.refuse_match(id, &reason, Some(hook)),
             MatchVerdict::Failed => {}
         }
         Reply::Done
     }
 
     /// The tickets of a match that may not be played fail: back in the queue, they would make the same match again.
-    fn refuse_match(&mut self, id: &MatchId, reason: &str) {
+    fn refuse_match(&mut self, id: &MatchId, reason: &str, hook: Option<&HookId>) {
         for ticket in self.tickets_of(id) {
-            self.failed(&ticket, FailCause::Refused, reason);
+            self.failed(&ticket, FailCause::Refused, reason, hook);
         }
         self.dissolve(id, DissolveCause::Refused);
     }
@@ -212,6 +213,10 @@ impl Turn<'_> {
 
     /// A match comes to nothing; its tickets that are not over go back to their places.
     pub(super) fn dissolve(&mut self, id: &MatchId, cause: DissolveCause) {
+        self.dissolve_for(id, cause, Arc::default());
+    }
+
+    fn dissolve_for(&mut self, id: &MatchId, cause: DissolveCause, reason: Arc<str>) {
         let Some(formation) = self.state().formations.get(id) else { return };
         let heard = matches!(formation.stage, Stage::FindingServer { .. });
         let withdraw = heard && !matches!(cause, DissolveCause::NoServer | DissolveCause::Ended);
@@ -219,7 +224,7 @@ impl Turn<'_> {
         let lost = usize::from(self.broken(BrokenRule::LoseReturned));
         let returned = left.skip(lost).cloned().collect();
         let withdraw = withdraw && !self.broken(BrokenRule::ForgetWithdrawal);
-        self.emit(Event::MatchDissolved { id: id.clone(), cause, returned, heard, withdraw });
+        self.emit(Event::MatchDissolved { id: id.clone(), cause, returned, heard, withdraw, reason });
     }
 
     pub(super) fn submitted(&mut self, id: MatchId) -> Reply {
@@ -250,10 +255,10 @@ impl Turn<'_> {
         let cause = if why == DissolveCause::Ended { FailCause::MatchFailed } else { FailCause::NoServer };
         for ticket in self.tickets_of(id) {
             if self.state().ticket(&ticket).is_some_and(|ticket| ticket.requeues >= most) {
-                self.failed(&ticket, cause, reason);
+                self.failed(&ticket, cause, reason, None);
             }
         }
-        self.dissolve(id, why);
+        self.dissolve_for(id, why, reason_of_loss(reason));
         Reply::Done
     }
 
@@ -353,25 +358,27 @@ impl Turn<'_> {
             let formed = match formed {
                 Ok(formed) => formed,
                 Err(problem) => {
-                    self.note_fault(queue, &answer.hook, at, &problem);
-                    note(Err((at, problem)));
+                    let ignored = Ignored::new(IgnoredCause::Malformed, problem);
+                    self.note_fault(queue, &answer.hook, at, &ignored);
+                    note(Err((at, ignored.problem)));
                     continue;
                 }
             };
             answer.named += formed.teams.iter().map(Vec::len).sum::<usize>();
             if answer.named > MAX_FORMED_TICKETS {
                 let problem = format!("and those behind it: an answer may name {MAX_FORMED_TICKETS} tickets");
-                self.note_fault(queue, &answer.hook, at, &problem);
-                note(Err((at, problem)));
+                let ignored = Ignored::new(IgnoredCause::TooMany, problem);
+                self.note_fault(queue, &answer.hook, at, &ignored);
+                note(Err((at, ignored.problem)));
                 answer.too_much = true;
                 break;
             }
             let outcome = self.take_formed(queue, &formed);
             answer.taken += usize::from(outcome.is_ok());
-            if let Err(problem) = &outcome {
-                self.note_fault(queue, &answer.hook, at, problem);
+            if let Err(ignored) = &outcome {
+                self.note_fault(queue, &answer.hook, at, ignored);
             }
-            note(outcome.map_err(|problem| (at, problem)));
+            note(outcome.map_err(|ignored| (at, ignored.problem)));
         }
         let how = if answer.too_much && answer.taken > 0 { Ended::InPart } else { Ended::Answered };
         self.end_round(queue, answer.after, answer.last, how);
@@ -392,8 +399,10 @@ impl Turn<'_> {
         }
     }
 
-    fn take_formed(&mut self, queue: &QueueId, formed: &FormedMatch) -> Result<(), String> {
-        let Some(settings) = self.state().queue(queue) else { return Err(format!("queue {queue} is gone")) };
+    fn take_formed(&mut self, queue: &QueueId, formed: &FormedMatch) -> Result<(), Ignored> {
+        let Some(settings) = self.state().queue(queue) else {
+            return Err(Ignored::new(IgnoredCause::NotWaiting, format!("queue {queue} is gone")));
+        };
         let mut seen = BTreeSet::new();
         let (mut teams, mut tickets) = (Vec::new(), Vec::new());
         for team in &formed.teams {
@@ -402,11 +411,16 @@ impl Turn<'_> {
                 let ticket = self.state().ticket(id);
                 let waits =
                     ticket.filter(|ticket| ticket.state == TicketState::Waiting && ticket.queue == *queue);
-                let Some(ticket) = waits.filter(|_| seen.insert(id)) else {
-                    return Err(format!("ticket {id} does not wait in queue {queue}, or is used twice"));
+                let Some(ticket) = waits else {
+                    let problem = format!("ticket {id} does not wait in queue {queue}");
+                    return Err(Ignored::new(IgnoredCause::NotWaiting, problem));
                 };
+                if !seen.insert(id) {
+                    let problem = format!("ticket {id} is named twice");
+                    return Err(Ignored::new(IgnoredCause::NamedTwice, problem));
+                }
                 if let Some(refusal) = self.too_large(ticket) {
-                    return Err(format!("ticket {id}: {refusal}"));
+                    return Err(Ignored::new(IgnoredCause::TooLarge, format!("ticket {id}: {refusal}")));
                 }
                 let (place, spec, since) = (ticket.place, Arc::clone(&ticket.spec), ticket.waits_since);
                 tickets.push(Chosen { place, spec, since });
@@ -414,7 +428,7 @@ impl Turn<'_> {
             }
             teams.push(named);
         }
-        check_teams(settings, &teams)?;
+        check_teams(settings, &teams).map_err(|problem| Ignored::new(IgnoredCause::Teams, problem))?;
         self.begin_match(queue.clone(), teams, &tickets, formed.region.clone());
         Ok(())
     }

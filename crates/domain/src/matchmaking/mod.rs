@@ -78,7 +78,7 @@ pub use keepalive::{MAX_TTL, MIN_TTL};
 pub use kept::OVER_KEPT;
 pub use rated::Rated;
 pub use replacing::MAX_REPLACED;
-pub use rounds::{FORM_BATCH, FORM_BYTES, HookFault};
+pub use rounds::{AnswerFault, FORM_BATCH, FORM_BYTES, HookFault, IgnoredCause};
 pub use rules::number_of;
 pub use settings::Settings;
 pub use state::Snapshot;

@@ -216,6 +216,8 @@ pub struct Ticket {
     pub moves: u32,
     /// How many tickets had its place before.
     pub replaced: u32,
+    /// The last match that it came back from because no server could be had.
+    pub lost: Option<Arc<LostMatch>>,
     /// Where it stands.
     pub state: TicketState,
 }
@@ -224,12 +226,14 @@ impl Size for Ticket {
     fn byte_size(&self) -> usize {
         let end = match &self.state {
             TicketState::Over { end: TicketEnd::Completed { connection, .. }, .. } => connection.byte_size(),
-            TicketState::Over { end: TicketEnd::Failed { detail, .. }, .. } => detail.byte_size(),
+            TicketState::Over { end: TicketEnd::Failed { detail, hook, match_id, .. }, .. } => {
+                detail.byte_size() + hook.byte_size() + match_id.byte_size()
+            }
             _ => 0,
         };
         let own = if self.is_over() { OVER_BYTES } else { WAITING_BYTES };
         let names = self.id.byte_size() + self.queue.byte_size();
-        own + names + self.spec.byte_size() + self.asked.byte_size() + end
+        own + names + self.spec.byte_size() + self.asked.byte_size() + self.lost.byte_size() + end
     }
 }
 
@@ -256,6 +260,21 @@ pub struct QueuePlace {
     pub requeues: u32,
     /// How many tickets had the place before.
     pub replaced: u32,
+}
+
+/// A match for which no server could be had.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LostMatch {
+    /// Which.
+    pub match_id: MatchId,
+    /// Why, in the words of the broker; may be empty. Up to `MAX_LOST_BYTES`.
+    pub reason: Arc<str>,
+}
+
+impl Size for LostMatch {
+    fn byte_size(&self) -> usize {
+        ENTRY_BYTES + self.match_id.byte_size() + self.reason.byte_size()
+    }
 }
 
 /// Where a ticket stands.
@@ -316,6 +335,10 @@ pub enum TicketEnd {
         cause: FailCause,
         /// In the words of the hook or the broker; may be empty.
         detail: Arc<str>,
+        /// The hook by whose answer; `None` if it was none.
+        hook: Option<HookId>,
+        /// The match that it was in; `None` if it was in none.
+        match_id: Option<MatchId>,
     },
     /// It was called off.
     Cancelled(CancelCause),

@@ -37,6 +37,49 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Longest text of a fault that is kept, in bytes.
 const MAX_FAULT_BYTES: usize = 500;
 
+/// Why a match that a hook has formed is ignored.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum IgnoredCause {
+    /// It is no match.
+    Malformed,
+    /// A ticket does not wait in the queue: it never did, has left, or is in another match.
+    NotWaiting,
+    /// It names a ticket twice.
+    NamedTwice,
+    /// A ticket is too large for a match.
+    TooLarge,
+    /// The queue has another number of teams, or teams of other sizes.
+    Teams,
+    /// It is behind the last that an answer may have.
+    TooMany,
+}
+
+impl IgnoredCause {
+    /// The stable name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::NotWaiting => "not_waiting",
+            Self::NamedTwice => "named_twice",
+            Self::TooLarge => "too_large",
+            Self::Teams => "teams",
+            Self::TooMany => "too_many",
+        }
+    }
+}
+
+/// What is wrong with one answer of a hook that forms matches.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AnswerFault {
+    /// The round that it answers.
+    pub round: u64,
+    /// How many of its matches are ignored, as far as they have been looked at.
+    pub count: usize,
+    /// What is wrong with the first of them; without characters that deceive a reader.
+    pub first: String,
+}
+
 /// What is wrong with what a hook that forms matches has answered.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HookFault {
@@ -48,6 +91,22 @@ pub struct HookFault {
     pub problem: String,
     /// How many matches of its answers were ignored since the process began.
     pub ignored: u64,
+    /// The same by cause.
+    pub by_cause: BTreeMap<IgnoredCause, u64>,
+    /// The last answer of which a match was ignored.
+    pub answer: AnswerFault,
+}
+
+/// Why a match that a hook has formed is ignored, with what is wrong with it in words.
+pub(super) struct Ignored {
+    pub(super) cause: IgnoredCause,
+    pub(super) problem: String,
+}
+
+impl Ignored {
+    pub(super) const fn new(cause: IgnoredCause, problem: String) -> Self {
+        Self { cause, problem }
+    }
 }
 
 /// When the hook of a queue is asked next.
@@ -257,13 +316,26 @@ impl Turn<'_> {
         self.maker.beside.rounds.ask_at(queue, self.now + pause, failures);
     }
 
-    /// Notes what is wrong with a match that a hook has formed.
-    pub(super) fn note_fault(&mut self, queue: &QueueId, hook: &HookId, at: usize, problem: &str) {
+    /// Notes what is wrong with a match that a hook has formed: the `at`-th of its answer.
+    pub(super) fn note_fault(&mut self, queue: &QueueId, hook: &HookId, at: usize, why: &Ignored) {
+        let round = self.state().rounds.get(queue).map_or(0, |round| round.number);
+        let problem = alloc::format!("matches[{at}]: {}", shown(&why.problem));
         let faults = &mut self.maker.beside.rounds.faults;
-        let ignored = faults.get(queue).map_or(0, |fault| fault.ignored) + 1;
-        let problem = alloc::format!("matches[{at}]: {}", shown(problem));
-        let fault = HookFault { hook: hook.clone(), at: self.now, problem, ignored };
-        faults.insert(queue.clone(), fault);
+        let fault = faults.entry(queue.clone()).or_insert_with(|| HookFault {
+            hook: hook.clone(),
+            at: self.now,
+            problem: String::new(),
+            ignored: 0,
+            by_cause: BTreeMap::new(),
+            answer: AnswerFault { round, count: 0, first: problem.clone() },
+        });
+        if fault.answer.round != round {
+            fault.answer = AnswerFault { round, count: 0, first: problem.clone() };
+        }
+        fault.answer.count += 1;
+        fault.ignored += 1;
+        *fault.by_cause.entry(why.cause).or_default() += 1;
+        (fault.hook, fault.at, fault.problem) = (hook.clone(), self.now, problem);
     }
 }
 

@@ -12,8 +12,8 @@ use imbl::{OrdMap, OrdSet};
 
 use super::event::Event;
 use super::model::{
-    CancelCause, Check, DissolveCause, Formation, Named, Offered, Round, SeatOffer, Stage, Ticket, TicketEnd,
-    TicketState,
+    CancelCause, Check, DissolveCause, Formation, LostMatch, Named, Offered, Round, SeatOffer, Stage, Ticket,
+    TicketEnd, TicketState,
 };
 use super::names::{Names, hash};
 use super::order::UsedKey;
@@ -311,6 +311,7 @@ impl State {
                     requeues: place.requeues,
                     moves: 0,
                     replaced: place.replaced,
+                    lost: None,
                     state: state_after(check.as_ref()),
                 });
             }
@@ -327,8 +328,9 @@ impl State {
                 self.end(&ticket.ticket, *seq, *at, TicketEnd::Cancelled(*cause));
             }
             Event::TicketRenewed { id } => self.renew(id, *at),
-            Event::TicketFailed { ticket, cause, detail } => {
-                let end = TicketEnd::Failed { cause: *cause, detail: Arc::clone(detail) };
+            Event::TicketFailed { ticket, cause, detail, hook, match_id } => {
+                let (detail, hook, match_id) = (Arc::clone(detail), hook.clone(), match_id.clone());
+                let end = TicketEnd::Failed { cause: *cause, detail, hook, match_id };
                 self.end(&ticket.ticket, *seq, *at, end);
             }
             Event::TicketTimedOut { ticket } => self.end(&ticket.ticket, *seq, *at, TicketEnd::TimedOut),
@@ -378,13 +380,16 @@ impl State {
             Event::MatchSubmitted { id } => self.update_formation(id, |formation| {
                 formation.stage = Stage::FindingServer { submitted: true };
             }),
-            Event::MatchDissolved { id, cause, returned, withdraw, .. } => {
+            Event::MatchDissolved { id, cause, returned, withdraw, reason, .. } => {
                 self.leave_formation(id);
                 if *withdraw {
                     self.withdrawing.insert(id.clone());
                 }
+                let is_lost = matches!(cause, DissolveCause::NoServer | DissolveCause::Ended);
+                let lost =
+                    is_lost.then(|| Arc::new(LostMatch { match_id: id.clone(), reason: Arc::clone(reason) }));
                 for named in returned {
-                    self.take_back(&named.ticket, id, *at, *cause);
+                    self.take_back(&named.ticket, id, *at, lost.as_ref());
                 }
             }
             Event::MatchWithdrawn { id } => {
@@ -422,7 +427,7 @@ impl State {
             }
             Event::TicketReturned { match_id, ticket } => {
                 self.leave_seats(match_id, &ticket.ticket);
-                self.take_back(&ticket.ticket, match_id, *at, DissolveCause::Cancelled);
+                self.take_back(&ticket.ticket, match_id, *at, None);
             }
             _ => {}
         }
@@ -442,8 +447,9 @@ impl State {
         });
     }
 
-    /// The time in a match that came to nothing does not count as waiting.
-    fn take_back(&mut self, id: &TicketId, from: &MatchId, at: Timestamp, cause: DissolveCause) {
+    /// The time in a match that came to nothing does not count as waiting. `lost` is that match, where no server could be
+    /// had for it.
+    fn take_back(&mut self, id: &TicketId, from: &MatchId, at: Timestamp, lost: Option<&Arc<LostMatch>>) {
         self.update(id, |ticket| {
             let since = match &ticket.state {
                 TicketState::Proposed { match_id, since }
@@ -456,7 +462,10 @@ impl State {
                 _ => return,
             };
             ticket.waits_since = ticket.waits_since + at.since(since);
-            ticket.requeues += u32::from(matches!(cause, DissolveCause::NoServer | DissolveCause::Ended));
+            if let Some(lost) = lost {
+                ticket.requeues += 1;
+                ticket.lost = Some(Arc::clone(lost));
+            }
             ticket.state = TicketState::Waiting;
         });
     }

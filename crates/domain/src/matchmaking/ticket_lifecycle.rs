@@ -26,6 +26,8 @@ use crate::text::closest;
 
 /// Longest explanation that is kept with a ticket that failed; the rest is cut off. In bytes.
 const MAX_DETAIL_BYTES: usize = 2_048;
+/// Longest explanation that is kept with a ticket of why a match of it was lost, likewise.
+const MAX_LOST_BYTES: usize = 256;
 
 impl Turn<'_> {
     pub(super) fn start(&mut self, id: Option<TicketId>, spec: TicketSpec) -> Result<Reply, Refusal> {
@@ -160,12 +162,12 @@ impl Turn<'_> {
         }
     }
 
-    pub(super) fn failed(&mut self, id: &TicketId, cause: FailCause, detail: &str) {
-        let end = detail.char_indices().map(|(at, _)| at).chain([detail.len()]);
-        let end = end.take_while(|at| *at <= MAX_DETAIL_BYTES).last().unwrap_or_default();
-        let detail = Arc::from(detail.get(..end).unwrap_or_default());
+    /// A ticket goes wrong, by the answer of `hook` if it is one.
+    pub(super) fn failed(&mut self, id: &TicketId, cause: FailCause, detail: &str, hook: Option<&HookId>) {
+        let detail = Arc::from(cut(detail, MAX_DETAIL_BYTES));
+        let match_id = self.state().ticket(id).and_then(Ticket::match_id).cloned();
         if let Some(ticket) = self.state().named(id) {
-            self.emit(Event::TicketFailed { ticket, cause, detail });
+            self.emit(Event::TicketFailed { ticket, cause, detail, hook: hook.cloned(), match_id });
         }
     }
 
@@ -195,7 +197,7 @@ impl Turn<'_> {
                 queue = other.unwrap_or(queue);
                 self.go_on(id, hook, spec, queue);
             }
-            TicketVerdict::Refuse { reason } => self.failed(id, FailCause::Refused, &reason),
+            TicketVerdict::Refuse { reason } => self.failed(id, FailCause::Refused, &reason, Some(hook)),
             TicketVerdict::Failed => {}
         }
         Reply::Done
@@ -211,15 +213,15 @@ impl Turn<'_> {
                  they send tickets in a circle",
                 hooks::MAX_MOVES
             );
-            return self.failed(id, FailCause::Refused, &problem);
+            return self.failed(id, FailCause::Refused, &problem, Some(hook));
         }
         let after = Some((hook, &from));
         let checked = hooks::validate(self.state(), &spec, &mut queue, after, self.now);
         // A queue that was taken away meanwhile keeps the tickets that it has.
         let kept = self.state().ticket(id).is_some_and(|ticket| ticket.queue == queue);
-        let fits = checked.and_then(|check| {
+        let fits = || {
             if kept && self.state().closed.contains_key(&queue) {
-                return Ok(check);
+                return Ok(());
             }
             check_spec(&spec)?;
             if !kept {
@@ -227,13 +229,28 @@ impl Turn<'_> {
             }
             let before = self.state().ticket(id).map_or(0, |ticket| ticket.spec.byte_size());
             self.check_room(spec.byte_size().saturating_sub(before))?;
-            self.check_fits(&queue, Some(id), &spec).map(|()| check)
-        });
+            self.check_fits(&queue, Some(id), &spec)
+        };
+        // A hook that is built in has refused it behind the one that answered, or it cannot be what that one has made of it.
+        let fits = match checked {
+            Ok(check) => fits().map(|()| check).map_err(|refusal| (refusal, Some(hook))),
+            Err(refusal) => Err((refusal, None)),
+        };
         match fits {
             Ok(check) => self.emit(Event::TicketChecked { id: id.clone(), spec, queue, check, moves }),
-            Err(refusal) => self.failed(id, FailCause::Refused, &refusal.to_string()),
+            Err((refusal, by)) => self.failed(id, FailCause::Refused, &refusal.to_string(), by),
         }
     }
+}
+
+/// Why a match was lost, as it is kept with its tickets.
+pub(super) fn reason_of_loss(reason: &str) -> Arc<str> {
+    Arc::from(cut(reason, MAX_LOST_BYTES))
+}
+
+/// The beginning of a text, at most so many bytes.
+fn cut(text: &str, most: usize) -> &str {
+    text.get(..text.floor_char_boundary(most)).unwrap_or_default()
 }
 
 /// Whether a ticket was asked for by this; of one whose properties are forgotten, by its players.
@@ -273,6 +290,7 @@ fn refused_for_ever(
         requeues: 0,
         moves: 0,
         replaced: 0,
+        lost: None,
         state: TicketState::Waiting,
     };
     let documents = Documents::default();

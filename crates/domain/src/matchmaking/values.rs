@@ -7,6 +7,7 @@ use alloc::string::{String, ToString};
 use jmespath::{Rcvar, Variable};
 
 use crate::broker::model::Properties;
+use crate::broker::requirements::whole;
 use crate::content::Digest;
 use crate::ids::PlayerId;
 
@@ -45,13 +46,14 @@ const MAX_KIND: usize = 1_024;
 
 /// A text that is the same for any two values that expressions call equal, and different for most others: short texts and
 /// whole numbers are told apart, other values by their kind, because each of them can be written in several ways.
+///
+/// A number is read as expressions read it, which may differ from [`as_number`] in the last bit.
 pub(crate) fn write_kind(value: &str, out: &mut String) {
-    match as_number(value) {
-        // As whole numbers, these are exact.
-        Some(number) if number.abs() < 9e15 && number as i64 as f64 == number => {
-            out.push_str(&(number as i64).to_string());
-        }
-        Some(_) => out.push_str("number"),
+    let number = value.starts_with(|first: char| first == '-' || first.is_ascii_digit());
+    let number = number.then(|| Variable::from_json(value).ok().as_ref().and_then(whole));
+    match number {
+        Some(Some(whole)) => out.push_str(&whole.to_string()),
+        Some(None) => out.push_str("number"),
         None if value.len() > MAX_KIND => out.push_str("long"),
         None if value.starts_with(['{', '[']) => out.push_str(&value[..1]),
         None => write_value(value, out),
@@ -80,4 +82,66 @@ pub(crate) fn number(value: f64) -> Rcvar {
 
 pub(crate) fn list<'a>(players: impl Iterator<Item = &'a PlayerId>) -> Rcvar {
     Rcvar::new(Variable::Array(players.map(|player| text(player.as_str())).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::requirements::equal;
+
+    fn kind(value: &str) -> String {
+        let mut kind = String::new();
+        write_kind(value, &mut kind);
+        kind
+    }
+
+    /// Two tickets in different pools never meet, so a pool must not keep apart what an expression calls equal.
+    #[test]
+    fn values_that_expressions_call_equal_are_of_one_kind() {
+        let values = [
+            "5",
+            "5.0",
+            "50e-1",
+            "5.000000000000001",
+            "5.0000000000000004",
+            "5.00000000000000044408920985006261616945266723632812",
+            "5.00000000000000044408920985006261616945266723632813",
+            "0",
+            "-0.0",
+            "0.1",
+            "0.30000000000000004",
+            "0.3",
+            "-7",
+            "9007199254740992",
+            "9007199254740993",
+            "9007199254740993.0",
+            "76561197980428154",
+            "76561197980428155",
+            "18446744073709551615",
+            "18446744073709551616",
+            "18446744073709551617",
+            "1e37",
+            "1e38",
+            "1e300",
+            "\"5\"",
+            "true",
+            "null",
+            "[5]",
+            "[5.0]",
+        ];
+        for one in values {
+            for other in values {
+                let read = |text: &str| Variable::from_json(text).unwrap();
+                if equal(&read(one), &read(other)) {
+                    assert_eq!(kind(one), kind(other), "{one} and {other}");
+                }
+            }
+        }
+        // Of numbers that are not equal, whole ones are told apart, also from fractions next to them.
+        for (one, other) in
+            [("5", "5.000000000000001"), ("76561197980428154", "76561197980428155"), ("5", "\"5\"")]
+        {
+            assert_ne!(kind(one), kind(other), "{one} and {other}");
+        }
+    }
 }

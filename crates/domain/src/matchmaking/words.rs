@@ -2,7 +2,7 @@
 //!
 //! One place, because the gateway and the API tell of the same tickets and must not tell different things.
 
-use super::model::Status;
+use super::model::{LostMatch, Status};
 use super::{ByType, ExpectedWait, Explanation, Failure, KeptOut, SizeGap};
 use crate::broker::words::{Ordinal, seconds};
 use crate::text::is_deceptive;
@@ -126,9 +126,23 @@ pub fn of_rule(kept: &KeptOut) -> String {
 /// Why a ticket failed, in a sentence.
 #[must_use]
 pub fn of_failure(failure: &Failure) -> String {
-    let Failure { cause, detail } = failure;
+    let Failure { cause, detail, hook, match_id } = failure;
     let reason = if detail.is_empty() { String::new() } else { format!(": {}", shown(detail)) };
-    format!("The ticket failed because {}{reason}.", cause.text())
+    let by = hook.as_ref().map(|hook| format!(" (the hook `{hook}`)")).unwrap_or_default();
+    let from = match_id.as_ref().map(|id| format!(" It was in the match {id}.")).unwrap_or_default();
+    format!("The ticket failed because {}{by}{reason}.{from}", cause.text())
+}
+
+/// That a ticket came back because no server could be had, and why the last time, in a sentence.
+#[must_use]
+pub fn of_requeues(requeues: u32, lost: Option<&LostMatch>) -> String {
+    let times = if requeues == 1 { "once".to_string() } else { format!("{requeues} times") };
+    let last = lost.map(|LostMatch { match_id, reason }| {
+        let reason = if reason.is_empty() { String::new() } else { format!(" ({})", shown(reason)) };
+        let which = if requeues == 1 { "the match" } else { "the last time the match" };
+        format!(": {which} {match_id}{reason}")
+    });
+    format!("It came back {times} because no server could be had{}.", last.unwrap_or_default())
 }
 
 /// A text of somebody else, with what could deceive its reader escaped.
@@ -195,6 +209,7 @@ mod tests {
             match_id: None,
             requeues: 0,
             on_hold: false,
+            lost: None,
             failure: None,
             cancelled: None,
             widens_at: None,
@@ -266,7 +281,7 @@ mod tests {
             this ticket and \"40\\u{202e}\" there.";
         assert_eq!(of_rule(&kept), said);
         let cause = crate::matchmaking::model::FailCause::Refused;
-        let failure = Failure { cause, detail: "banned".into() };
+        let failure = Failure { cause, detail: "banned".into(), hook: None, match_id: None };
         assert_eq!(
             of_failure(&failure),
             "The ticket failed because a rule of the operator refused it: banned."

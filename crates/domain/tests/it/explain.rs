@@ -203,7 +203,8 @@ fn a_match_that_is_bound_to_a_fleet_is_told_of_no_other() {
     told.says("Only servers of the fleet us may take the match.");
     told.says("2 servers of other fleets are free.");
     assert_eq!(told.data.servers.unwrap().groups, []);
-    let bound = Standing::Queued { ahead: Some(0), returned: false, prospect: Some(Prospect::NoFleet) };
+    let bound =
+        Standing::Queued { ahead: Some(0), returned: false, lost: None, prospect: Some(Prospect::NoFleet) };
     assert_eq!(told.data.standing, bound);
     assert_eq!(told.summary, "waiting for a server: 1st in the queue, none can be started for such a match");
 }
@@ -217,11 +218,14 @@ fn a_match_whose_servers_were_lost_says_how_often() {
     assert_eq!(table.poll(&order.server), Some(id.clone()));
     table.exited(&order);
     let told = explain(&table, &id, table.now());
-    assert!(told.summary.starts_with("the server that had the match is gone; waiting for a server"));
-    told.says("Servers have taken it 1 of at most 3 times and were gone before it was ready.");
+    let gone =
+        "the server that had the match is gone (the game server's process exited); waiting for a server";
+    assert!(told.summary.starts_with(gone), "{}", told.summary);
+    let said = "Servers have taken the match 1 of at most 3 times and were gone before it was ready; the last time: the \
+        game server's process exited.";
+    told.says(said);
     assert_eq!(told.data.fleets[0].last_error.as_deref(), Some("exit status 1"));
     let losses = table.broker.losses(&id).unwrap();
-    let said = "Servers have taken the match 1 of at most 3 times and were gone before it was ready.";
     assert_eq!(words::of_losses(&losses), said);
     let other = table.submit("other", spec(&["q"]));
     assert_eq!(table.broker.losses(&other), None, "no server had it");

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use sortie_domain::broker;
 use sortie_domain::broker::model::SeatState;
 use sortie_domain::ids::{PlayerId, QueueId, TicketId};
 use sortie_domain::matchmaking::model::{
@@ -322,6 +323,31 @@ async fn a_ticket_that_expires_or_finds_no_server_ends_with_the_reason() {
         assert_eq!(last(player).await, json!({"Error": [503, "no server could be obtained in time"]}));
     }
     assert_eq!(world.gateway.stats().failed, BTreeMap::from([("ticket_failed", 2), ("ticket_timed_out", 1)]));
+}
+
+#[tokio::test]
+async fn a_server_that_is_lost_while_a_player_waits_is_told_in_a_queue_too() {
+    let world = World::start(Script { queues: Some(queues()), ..Script::held() }, known()).await;
+    let mut ann = enter(&world, "ann", "duel").await;
+    let _ben = enter(&world, "ben", "duel").await;
+    ann.reports("a match was found; waiting for a server: 1st in the queue, one has been started").await;
+    world.let_boot(1);
+    ann.reports("a match was found; a server has the match and prepares it").await;
+    let order = world.broker.query(|broker| broker.allocations().next().cloned()).await.unwrap().unwrap();
+    let exited =
+        broker::Command::ServerExited { allocation: order.id, status: "killed by signal 11".to_owned() };
+    world.broker.call(exited).await.unwrap();
+    let lost = "a match was found; the server that had the match is gone (the game server's process exited); waiting for \
+                a server: 1st in the queue";
+    let told = within(async {
+        loop {
+            let report = ann.until("ProgressReport").await;
+            if report.as_str().unwrap().starts_with(lost) {
+                return;
+            }
+        }
+    });
+    told.await;
 }
 
 #[tokio::test]

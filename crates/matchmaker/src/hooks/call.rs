@@ -94,12 +94,7 @@ pub(super) struct Lane {
     /// Calls that wait or run.
     places: Arc<Semaphore>,
     breaker: Mutex<Breaker>,
-    /// When something was said of its malformed answers last.
-    complained: Mutex<Option<Instant>>,
 }
-
-/// Malformed answers of one hook are logged so often at most.
-const COMPLAINT_EVERY: Duration = Duration::from_secs(60);
 
 impl Lane {
     pub(super) fn new(name: String, client: Arc<Client>) -> Self {
@@ -107,21 +102,9 @@ impl Lane {
             turns: Semaphore::new(client.concurrency),
             places: Arc::new(Semaphore::new(MAX_WAITING_CALLS + client.concurrency)),
             breaker: Mutex::new(Breaker::new(client.breaker_failures, client.breaker_pause)),
-            complained: Mutex::new(None),
             name,
             client,
         }
-    }
-
-    /// Whether it is time to say that its answers are malformed; notes that it was said.
-    pub(super) fn may_complain(&self) -> bool {
-        let mut complained = self.complained.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        let may = complained.is_none_or(|at| now.duration_since(at) >= COMPLAINT_EVERY);
-        if may {
-            *complained = Some(now);
-        }
-        may
     }
 
     /// Sends `question`; what `read` makes of the answer.

@@ -56,7 +56,13 @@ fn tickets_wait_from_when_hooks_have_nothing_against_them() {
         started("b", ticket("b", 1_400.0), true),
         checked,
         started("c", ticket("c", 1_000.0), true),
-        Event::TicketFailed { ticket: named("c"), cause: FailCause::Refused, detail: "banned".into() },
+        Event::TicketFailed {
+            ticket: named("c"),
+            cause: FailCause::Refused,
+            detail: "banned".into(),
+            hook: None,
+            match_id: None,
+        },
         Event::TicketCancelled { ticket: named("a"), cause: CancelCause::Requested },
         Event::TicketCancelled { ticket: named("b"), cause: CancelCause::NotAccepted },
     ]);

@@ -175,6 +175,9 @@ pub(crate) struct BenchMatchmaker {
     /// The queue; each of them if not given
     #[arg(long = "queue", value_enum, value_delimiter = ',')]
     pub(crate) queues: Vec<MatchmakerCase>,
+    /// Only the kinds of rules that make searches long, and input that was made to be bad
+    #[arg(long, conflicts_with = "queues")]
+    pub(crate) kinds: bool,
     /// Tickets that arrive in a second
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) arrivals: u32,

@@ -159,6 +159,36 @@ async fn the_matchmakers_ticks_are_held_against_a_plain_scan() {
 }
 
 #[tokio::test]
+async fn each_kind_of_rule_and_hostile_input_is_held_against_its_goal() {
+    let site = Site::new();
+    let document = bench(&site, &["matchmaker", "--kinds", "--tickets", "200"]).await;
+    let named = |list: &str, of: &str| {
+        let found = document[list].as_array().unwrap().iter();
+        found.map(|one| one[of].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let kinds = [
+        "mixed-parties",
+        "outliers",
+        "not-blocked",
+        "required",
+        "preferred",
+        "large-teams",
+        "relaxed-distance",
+    ];
+    assert_eq!(named("kinds", "kind"), kinds);
+    assert_eq!(named("hostile", "input"), ["explained", "formers", "blocked-parties"]);
+    for (list, goal) in [("kinds", 10.0), ("hostile", 20.0)] {
+        for one in document[list].as_array().unwrap() {
+            assert_eq!((&one["tickets"], &one["goal_ms"]), (&json!(200), &json!(goal)));
+            assert_positive(one, &["longest_ms"]);
+            assert_positive(&one["ticks"], &["count", "longest_ms"]);
+        }
+    }
+    assert_eq!((&document["steady"], &document["crowds"]), (&json!([]), &json!([])));
+    assert_clean(&site);
+}
+
+#[tokio::test]
 async fn a_dispatcher_is_held_against_relays() {
     let site = Site::new();
     let few =

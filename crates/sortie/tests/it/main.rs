@@ -23,6 +23,7 @@ mod dispatch_soak;
 mod dispatch_tunnel;
 mod dispatcher;
 mod example;
+mod explained_tickets;
 mod fleets;
 mod game_servers;
 mod genres;

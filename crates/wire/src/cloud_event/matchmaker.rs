@@ -92,9 +92,18 @@ fn data(event: &Event) -> Value {
             "ticket": documents::named(ticket), "cause": cause.name(), "text": cause.text(),
         }),
         Event::TicketRenewed { id } => json!({ "ticket_id": id.as_str() }),
-        Event::TicketFailed { ticket, cause, detail } => json!({
-            "ticket": documents::named(ticket), "cause": cause.name(), "text": cause.text(), "detail": **detail,
-        }),
+        Event::TicketFailed { ticket, cause, detail, hook, match_id } => {
+            let mut data = json!({
+                "ticket": documents::named(ticket), "cause": cause.name(), "text": cause.text(), "detail": **detail,
+            });
+            if let Some(hook) = hook {
+                data["hook"] = hook.as_str().into();
+            }
+            if let Some(id) = match_id {
+                data["match_id"] = id.as_str().into();
+            }
+            data
+        }
         Event::TicketTimedOut { ticket } => json!({ "ticket": documents::named(ticket) }),
         Event::SeatsOffered { offer } => offer_data(offer),
         Event::SeatsWithdrawn { match_id } => json!({ "match_id": match_id.as_str() }),
@@ -133,10 +142,16 @@ fn match_data(event: &Event) -> Value {
             "match": documents::match_spec(id, spec), "queue": queue.as_str(), "teams": documents::teams(teams),
             "region": region.as_ref().map(RegionId::as_str),
         }),
-        Event::MatchDissolved { id, cause, returned, heard, withdraw } => json!({
-            "match_id": id.as_str(), "cause": cause.name(), "text": cause.text(),
-            "returned": documents::tickets(returned), "heard": heard, "withdraw": withdraw,
-        }),
+        Event::MatchDissolved { id, cause, returned, heard, withdraw, reason } => {
+            let mut data = json!({
+                "match_id": id.as_str(), "cause": cause.name(), "text": cause.text(),
+                "returned": documents::tickets(returned), "heard": heard, "withdraw": withdraw,
+            });
+            if !reason.is_empty() {
+                data["reason"] = (**reason).into();
+            }
+            data
+        }
         Event::MatchReady { id, tickets, connection } => json!({
             "match_id": id.as_str(), "tickets": documents::tickets(tickets),
             "connection": documents::connection(connection),

@@ -31,7 +31,7 @@ alternatives! {
         Reconfigured { settings }
         MatchQueued { id, spec }
         MatchPickedUp { id, server }
-        MatchReturned { id, server }
+        MatchReturned { id, server, reason }
         MatchReady { id, server, players, connection }
         MatchEnded { id, players, cause }
         MatchFailed { id, players, reason }
@@ -83,7 +83,7 @@ alternatives! {
 impl Stored<log::Match> for Match {
     fn store(&self) -> log::Match {
         let Self { id, spec, state, queued_seq, queued_at, changed_seq, pickups, server, .. } = self;
-        let Self { seats, reported_free, stripped, .. } = self;
+        let Self { seats, reported_free, stripped, lost, .. } = self;
         log::Match {
             id: id.store(),
             spec: spec.store(),
@@ -97,6 +97,7 @@ impl Stored<log::Match> for Match {
             reported_free: *reported_free,
             left: seats.left().iter().map(Stored::store).collect(),
             stripped: *stripped,
+            lost: lost.store(),
         }
     }
 
@@ -117,6 +118,7 @@ impl Stored<log::Match> for Match {
             server: Stored::load(form.server, place("server"))?,
             reported_free: form.reported_free,
             stripped: form.stripped,
+            lost: Stored::load(form.lost, place("lost"))?,
         })
     }
 }

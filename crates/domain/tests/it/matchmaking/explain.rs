@@ -1,9 +1,11 @@
 use sortie_domain::matchmaking::model::{FailCause, TicketState};
-use sortie_domain::matchmaking::settings::{About, HookPoint, Need, OnFailure, Queue, Rule, RuleKind};
+use sortie_domain::matchmaking::settings::{About, Hook, HookPoint, Need, OnFailure, Queue, Rule, RuleKind};
 use sortie_domain::matchmaking::{ByType, Command, Explanation, KeptOut, TicketVerdict};
 
 use super::rules::{equal, skill};
-use super::table::{Table, hook_id, outside, rated, secs, spec, ticket_id, with_properties};
+use super::table::{
+    Table, hook_id, outside, queue_id, rated, secs, settings, spec, ticket_id, with_properties,
+};
 
 fn explain(table: &Table, id: &str) -> Explanation {
     table.maker.explain(&ticket_id(id), table.time()).unwrap()
@@ -127,6 +129,7 @@ fn a_ticket_that_failed_says_why_and_one_in_a_match_says_in_which() {
     table.done(verdict("bad", TicketVerdict::Refuse { reason: "banned".to_owned() }));
     let failure = explain(&table, "bad").failure.unwrap();
     assert_eq!((failure.cause, &*failure.detail), (FailCause::Refused, "banned"));
+    assert_eq!((failure.hook, failure.match_id), (Some(hook_id("bouncer")), None));
     for id in ["a", "b"] {
         table.solo(id);
         table.done(verdict(id, TicketVerdict::ACCEPT));
@@ -135,6 +138,70 @@ fn a_ticket_that_failed_says_why_and_one_in_a_match_says_in_which() {
     let TicketState::FindingServer { match_id, .. } = &table.find("a").state else { panic!() };
     let found = explain(&table, "a");
     assert_eq!((found.match_id.as_ref(), found.failure), (Some(match_id), None));
+}
+
+#[test]
+fn a_refusal_behind_a_hook_names_it_only_where_the_hook_made_the_ticket_what_it_is() {
+    let sent = |queue: &str| TicketVerdict::Accept {
+        queue: Some(queue_id(queue)),
+        properties: None,
+        ratings: Default::default(),
+    };
+    let from = Queue {
+        hooks: vec![outside("mover", HookPoint::ValidateTicket, OnFailure::Refuse)],
+        ..Queue::default()
+    };
+    // Three players do not fit there; in `led` a hook that is built in wants a leader.
+    let small = Queue { players_per_team: 1, min_players_per_team: 1, ..Queue::default() };
+    let led = Queue { hooks: vec![Hook::PartyMembership], ..from.clone() };
+    let mut table = Table::configured(settings([
+        ("q", Queue { players_per_team: 3, ..from }),
+        ("small", small),
+        ("led", Queue { players_per_team: 3, ..led }),
+    ]));
+    for (id, queue, by) in [("a", "small", Some("mover")), ("b", "led", None)] {
+        let players = [format!("{id}1"), format!("{id}2"), format!("{id}3")];
+        let players: Vec<&str> = players.iter().map(String::as_str).collect();
+        table.start(id, spec(&players));
+        table.done(Command::TicketValidated {
+            ticket: ticket_id(id),
+            hook: hook_id("mover"),
+            outcome: sent(queue),
+        });
+        let failure = explain(&table, id).failure.unwrap();
+        assert_eq!(failure.hook, by.map(hook_id), "{failure:?}");
+    }
+}
+
+#[test]
+fn a_match_that_was_lost_is_remembered_over_a_restart_and_its_reason_is_cut() {
+    let mut table = Table::with(Queue { max_requeues: 2, ..Queue::default() });
+    table.solo("ann");
+    table.solo("bob");
+    table.tick();
+    let id = table.match_of("ann");
+    let reason = "ä".repeat(1_000);
+    table.done(Command::NoServer { match_id: id.clone(), reason });
+    table.restart();
+    let found = explain(&table, "ann");
+    let lost = found.lost.unwrap();
+    assert_eq!((found.requeues, &lost.match_id, &*lost.reason), (1, &id, &*"ä".repeat(128)));
+    // A match that is declined or called off was not lost.
+    table.tick();
+    table.cancel("bob");
+    assert_eq!(explain(&table, "ann").lost.unwrap().match_id, id);
+    // The last time it fails, and says in which match that was.
+    for name in ["carl", "dora"] {
+        table.solo(name);
+        table.tick();
+        let last = table.match_of("ann");
+        table.no_server(&last);
+        if name == "dora" {
+            assert_eq!(explain(&table, "ann").failure.unwrap().match_id, Some(last));
+        } else {
+            table.cancel(name);
+        }
+    }
 }
 
 /// Even teams of twelve with these ratings need a long search: nobody may say meanwhile that nobody fits.

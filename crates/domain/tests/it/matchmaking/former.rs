@@ -2,7 +2,7 @@
 
 use sortie_domain::ids::{QueueId, TicketId};
 use sortie_domain::matchmaking::settings::{Hook, HookPoint, OnFailure, OutsideHook, Queue, Settings};
-use sortie_domain::matchmaking::{Command, Effect, FORM_BATCH, FormedMatch, Matchmaker, Reply};
+use sortie_domain::matchmaking::{Command, Effect, FORM_BATCH, FormedMatch, IgnoredCause, Matchmaker, Reply};
 
 use super::table::{Table, ids, queue_id, secs, settings, spec, ticket_id};
 
@@ -189,9 +189,16 @@ fn a_malformed_match_is_ignored_alone_and_remembered() {
     let last = fault(&table.maker);
     assert_eq!((last.hook.as_str(), last.ignored), ("f", 4));
     assert!(last.problem.starts_with("matches[5]: ticket ann"), "{}", last.problem);
+    let by_cause =
+        [(IgnoredCause::Malformed, 1), (IgnoredCause::NotWaiting, 2), (IgnoredCause::NamedTwice, 1)];
+    assert_eq!(last.by_cause, by_cause.into());
+    assert_eq!((last.answer.round, last.answer.count), (1, 4));
+    assert_eq!(last.answer.first, "matches[0]: missing field `teams`\\u{1b}[2J");
     table.solo("eve");
     table.tick();
     answer(&mut table, 2, Some(vec![Err("a\u{1b}[2J".to_owned())]));
     assert_eq!(fault(&table.maker).problem, "matches[0]: a\\u{1b}[2J");
-    assert_eq!(fault(&table.maker).ignored, 5);
+    let last = fault(&table.maker);
+    assert_eq!((last.ignored, last.by_cause[&IgnoredCause::Malformed]), (5, 2));
+    assert_eq!((last.answer.round, last.answer.count), (2, 1));
 }

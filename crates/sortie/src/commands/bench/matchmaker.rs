@@ -3,6 +3,8 @@
 
 use serde_json::{Value, json};
 use sortie_load::crowd::Crowd;
+use sortie_load::hostile::{self, Found, Hostile};
+use sortie_load::kinds::{self, Kind, Kinds};
 use sortie_load::steady::{Plan, Steady};
 use sortie_load::times::{Times, millis};
 use sortie_load::{Case, crowd, steady};
@@ -14,7 +16,15 @@ use crate::commands::output::line;
 use crate::failure::Failure;
 
 pub(super) async fn run(options: &BenchMatchmaker) -> Result<Outcome, Failure> {
-    let cases = if options.queues.is_empty() {
+    let (mut kinds, mut hostile) = (Vec::new(), Vec::new());
+    if options.queues.is_empty() {
+        for tickets in options.tickets.iter().copied() {
+            (kinds, hostile) = long_searches(tickets, options.json, kinds, hostile).await?;
+        }
+    }
+    let cases = if options.kinds {
+        Vec::new()
+    } else if options.queues.is_empty() {
         Case::ALL.to_vec()
     } else {
         options.queues.iter().copied().map(case).collect()
@@ -40,8 +50,62 @@ pub(super) async fn run(options: &BenchMatchmaker) -> Result<Outcome, Failure> {
             crowds.push(of_crowd(&crowd));
         }
     }
-    let document = json!({ "bench": "matchmaker", "steady": steady, "crowds": crowds });
+    let document = json!({
+        "bench": "matchmaker", "steady": steady, "crowds": crowds, "kinds": kinds, "hostile": hostile,
+    });
     Ok(Outcome { json: document, text: Vec::new(), errors: Errors::default() })
+}
+
+/// Each kind of rule and pool that makes searches long, and inputs that were made to be bad: what was found before, and of
+/// so many tickets.
+async fn long_searches(
+    tickets: u32,
+    is_json: bool,
+    mut kinds: Vec<Value>,
+    mut hostile: Vec<Value>,
+) -> Result<(Vec<Value>, Vec<Value>), Failure> {
+    for kind in Kind::ALL {
+        let found = tokio::task::spawn_blocking(move || kinds::run(kind, tickets)).await??;
+        if !is_json {
+            line(&found)?;
+        }
+        kinds.push(of_kind(&found));
+    }
+    for input in Hostile::ALL {
+        let found = tokio::task::spawn_blocking(move || hostile::run(input, tickets)).await??;
+        if !is_json {
+            line(&found)?;
+        }
+        hostile.push(of_hostile(&found));
+    }
+    Ok((kinds, hostile))
+}
+
+fn of_kind(found: &Kinds) -> Value {
+    json!({
+        "kind": found.kind.name(),
+        "tickets": found.tickets,
+        "tickets_matched": found.matched,
+        "searches_that_go_on": found.unfinished,
+        "ticks": times(&found.ticks),
+        "inputs": times(&found.inputs),
+        "longest_ms": millis(found.longest()),
+        "goal_ms": millis(kinds::GOAL),
+    })
+}
+
+fn of_hostile(found: &Found) -> Value {
+    json!({
+        "input": found.hostile.name(),
+        "tickets": found.tickets,
+        "ticks": times(&found.ticks),
+        "inputs": times(&found.inputs),
+        "explanations": times(&found.explained),
+        "deadlines": times(&found.deadlines),
+        "start_ms": millis(found.outstanding),
+        "longest_ms": millis(found.longest()),
+        "goal_ms": millis(hostile::GOAL),
+    })
 }
 
 const fn case(case: MatchmakerCase) -> Case {

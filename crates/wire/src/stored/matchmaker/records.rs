@@ -7,8 +7,8 @@ use sortie_domain::content::Digest;
 use sortie_domain::ids::{IdempotencyKey, QueueId, TicketId};
 use sortie_domain::matchmaking::Event;
 use sortie_domain::matchmaking::model::{
-    CancelCause, Check, DissolveCause, FailCause, Formation, Named, Offered, Party, Player, QueuePlace,
-    Round, SeatOffer, Stage, Ticket, TicketEnd, TicketSpec, TicketState,
+    CancelCause, Check, DissolveCause, FailCause, Formation, LostMatch, Named, Offered, Party, Player,
+    QueuePlace, Round, SeatOffer, Stage, Ticket, TicketEnd, TicketSpec, TicketState,
 };
 use sortie_domain::matchmaking::order::UsedKey;
 use sortie_domain::matchmaking::settings::{
@@ -35,9 +35,10 @@ records! { form:
     QueuePlace { number, started_at, waits_since, requeues, replaced }
     Check { hook, until }
     Ticket {
-        id, spec, queue, place, started_at, waits_since, changed_seq, requeues, state, asked, moves, renewed_at,
+        id, spec, queue, place, started_at, waits_since, changed_seq, requeues, state, asked, moves, renewed_at, lost,
         replaced
     }
+    LostMatch { match_id, reason }
     Named { ticket, players }
     Formation { id, queue, teams, region, spec, stage }
     SeatOffer { match_id, queue, seats, region, properties, ratings, players }
@@ -52,14 +53,14 @@ alternatives! {
         TicketChecked { id, spec, queue, check, moves }
         TicketCancelled { ticket, cause }
         TicketRenewed { id }
-        TicketFailed { ticket, cause, detail }
+        TicketFailed { ticket, cause, detail, hook, match_id }
         TicketTimedOut { ticket }
         MatchProposed { id, queue, teams, region, spec, accept_until, check }
         MatchAccepted { id, player }
         MatchChecked { id, spec, check }
         MatchFormed { id, queue, teams, region, spec }
         MatchSubmitted { id }
-        MatchDissolved { id, cause, returned, heard, withdraw }
+        MatchDissolved { id, cause, returned, heard, withdraw, reason }
         MatchWithdrawn { id }
         MatchReady { id, tickets, connection }
         SeatsOffered { offer }
@@ -81,7 +82,7 @@ alternatives! {
     }
     TicketEnd = ticket_end::End of ticket_end, "TicketEnd." {
         Completed { match_id, connection }
-        Failed { cause, detail }
+        Failed { cause, detail, hook, match_id }
         Cancelled { cause @ 0 }
         TimedOut {}
     }

@@ -112,7 +112,7 @@ fn match_events() -> Vec<Event> {
         Event::Reconfigured { settings: settings() },
         Event::MatchQueued { id: id.clone(), spec: Arc::new(spec()) },
         Event::MatchPickedUp { id: id.clone(), server: server.clone() },
-        Event::MatchReturned { id: id.clone(), server: server.clone() },
+        Event::MatchReturned { id: id.clone(), server: server.clone(), reason: None },
         Event::MatchReady { id: id.clone(), server, players: players(), connection: Arc::new(connection()) },
         Event::MatchEnded { id: id.clone(), players: players(), cause: EndCause::MaxRunTime },
         Event::MatchFailed { id: id.clone(), players: players(), reason: FailReason::ServerExited },
@@ -251,6 +251,7 @@ fn one_match(id: &str, state: MatchState, left: &[&str]) -> Match {
         changed_seq: 299,
         pickups: 1,
         server: Some(server_id("server-2")),
+        lost: None,
         reported_free: None,
         stripped: false,
     }

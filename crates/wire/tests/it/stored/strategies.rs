@@ -174,7 +174,8 @@ fn match_event() -> impl Strategy<Value = Event> {
     prop_oneof![
         (match_id(), spec()).prop_map(|(id, spec)| Event::MatchQueued { id, spec }),
         (match_id(), server_id()).prop_map(|(id, server)| Event::MatchPickedUp { id, server }),
-        (match_id(), server_id()).prop_map(|(id, server)| Event::MatchReturned { id, server }),
+        (match_id(), server_id(), option::of(fail_reason()))
+            .prop_map(|(id, server, reason)| Event::MatchReturned { id, server, reason }),
         (match_id(), server_id(), players(), connection()).prop_map(|(id, server, players, connection)| {
             Event::MatchReady { id, server, players, connection }
         }),
@@ -274,14 +275,15 @@ fn one_match() -> impl Strategy<Value = Match> {
     let numbers = any::<(u64, u64, u32)>();
     let places =
         (vec(seat(), 0..MANY), option::of(any::<u32>()), btree_set(player(), 0..MANY), any::<bool>());
-    (match_id(), spec(), match_state(), numbers, time(), option::of(server_id()), places).prop_map(
+    let servers = (option::of(server_id()), option::of(fail_reason()));
+    (match_id(), spec(), match_state(), numbers, time(), servers, places).prop_map(
         |(
             id,
             spec,
             state,
             (queued_seq, changed_seq, pickups),
             queued_at,
-            server,
+            (server, lost),
             (seats, reported_free, left, stripped),
         )| {
             Match {
@@ -294,6 +296,7 @@ fn one_match() -> impl Strategy<Value = Match> {
                 changed_seq,
                 pickups,
                 server,
+                lost,
                 reported_free,
                 stripped,
             }

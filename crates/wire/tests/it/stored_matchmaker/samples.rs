@@ -203,7 +203,13 @@ fn ticket_events() -> Vec<Event> {
         },
         Event::TicketChecked { id, spec: spec(), queue: queue.clone(), check: None, moves: 0 },
         Event::TicketCancelled { ticket: named(), cause: CancelCause::Declined },
-        Event::TicketFailed { ticket: named(), cause: FailCause::NoServer, detail: Arc::from("no capacity") },
+        Event::TicketFailed {
+            ticket: named(),
+            cause: FailCause::NoServer,
+            detail: Arc::from("no capacity"),
+            hook: None,
+            match_id: None,
+        },
         Event::TicketTimedOut { ticket: named() },
         Event::RoundBegun { queue: queue.clone(), number: 7, after: 12, check: check() },
         Event::RoundEnded { queue, after: 40 },
@@ -236,6 +242,7 @@ fn match_events() -> Vec<Event> {
             returned: vec![named()],
             heard: true,
             withdraw: true,
+            reason: Arc::default(),
         },
         Event::MatchWithdrawn { id: id.clone() },
         Event::MatchReady { id, tickets: vec![named()], connection: connection() },
@@ -267,6 +274,7 @@ fn ticket(number: u64, state: TicketState) -> Ticket {
         requeues: 2,
         moves: 0,
         replaced: if number == 10 { 2 } else { 0 },
+        lost: None,
         state,
     }
 }
@@ -279,7 +287,12 @@ fn formation(number: u64, stage: Stage) -> Formation {
 pub(super) fn snapshot() -> Snapshot {
     let (match_1, since) = (match_id("match-1"), at(3));
     let over = |end| TicketState::Over { at: at(4), end };
-    let failed = TicketEnd::Failed { cause: FailCause::Refused, detail: Arc::from("banned") };
+    let failed = TicketEnd::Failed {
+        cause: FailCause::Refused,
+        detail: Arc::from("banned"),
+        hook: None,
+        match_id: None,
+    };
     let completed = TicketEnd::Completed { match_id: match_1.clone(), connection: connection() };
     Snapshot {
         seq: 300,

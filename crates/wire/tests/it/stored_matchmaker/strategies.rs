@@ -12,8 +12,8 @@ use sortie_domain::broker::model::{Connection, MatchSpec, Properties};
 use sortie_domain::content::Digest;
 use sortie_domain::ids::{HookId, IdempotencyKey, MatchId, PlayerId, QueueId, RegionId, TicketId};
 use sortie_domain::matchmaking::model::{
-    CancelCause, Check, DissolveCause, FailCause, Formation, Named, Offered, Party, Player, QueuePlace,
-    Round, SeatOffer, Stage, Ticket, TicketEnd, TicketSpec, TicketState,
+    CancelCause, Check, DissolveCause, FailCause, Formation, LostMatch, Named, Offered, Party, Player,
+    QueuePlace, Round, SeatOffer, Stage, Ticket, TicketEnd, TicketSpec, TicketState,
 };
 use sortie_domain::matchmaking::order::UsedKey;
 use sortie_domain::matchmaking::settings::{
@@ -280,11 +280,15 @@ fn ticket_event() -> impl Strategy<Value = Event> {
         }),
         (named(), select(CancelCause::ALL))
             .prop_map(|(ticket, cause)| Event::TicketCancelled { ticket, cause }),
-        (named(), select(FailCause::ALL), text()).prop_map(|(ticket, cause, detail)| Event::TicketFailed {
-            ticket,
-            cause,
-            detail
-        }),
+        (named(), select(FailCause::ALL), text(), option::of(hook_id()), option::of(match_id())).prop_map(
+            |(ticket, cause, detail, hook, match_id)| Event::TicketFailed {
+                ticket,
+                cause,
+                detail,
+                hook,
+                match_id
+            }
+        ),
         named().prop_map(|ticket| Event::TicketTimedOut { ticket }),
         ticket_id().prop_map(|id| Event::TicketRenewed { id }),
     ]
@@ -318,15 +322,15 @@ fn match_event() -> impl Strategy<Value = Event> {
             spec
         }),
         match_id().prop_map(|id| Event::MatchSubmitted { id }),
-        (match_id(), select(DissolveCause::ALL), vec(named(), 0..MANY), any::<(bool, bool)>()).prop_map(
-            |(id, cause, returned, (heard, withdraw))| Event::MatchDissolved {
+        (match_id(), select(DissolveCause::ALL), vec(named(), 0..MANY), any::<(bool, bool)>(), text())
+            .prop_map(|(id, cause, returned, (heard, withdraw), reason)| Event::MatchDissolved {
                 id,
                 cause,
                 returned,
                 heard,
-                withdraw
-            }
-        ),
+                withdraw,
+                reason
+            }),
         match_id().prop_map(|id| Event::MatchWithdrawn { id }),
         (match_id(), vec(named(), 0..MANY), connection())
             .prop_map(|(id, tickets, connection)| Event::MatchReady { id, tickets, connection }),
@@ -361,7 +365,8 @@ fn ticket() -> impl Strategy<Value = Ticket> {
     let end = prop_oneof![
         (match_id(), connection())
             .prop_map(|(match_id, connection)| TicketEnd::Completed { match_id, connection }),
-        (select(FailCause::ALL), text()).prop_map(|(cause, detail)| TicketEnd::Failed { cause, detail }),
+        (select(FailCause::ALL), text(), option::of(hook_id()), option::of(match_id()))
+            .prop_map(|(cause, detail, hook, match_id)| TicketEnd::Failed { cause, detail, hook, match_id }),
         select(CancelCause::ALL).prop_map(TicketEnd::Cancelled),
         Just(TicketEnd::TimedOut),
     ];
@@ -382,6 +387,7 @@ fn ticket() -> impl Strategy<Value = Ticket> {
         any::<(u64, u64, u32, u32, u32)>(),
         (time(), time(), option::of(time())),
         state,
+        option::of((match_id(), text())),
     )
         .prop_map(
             |(
@@ -391,6 +397,7 @@ fn ticket() -> impl Strategy<Value = Ticket> {
                 (place, changed_seq, requeues, moves, replaced),
                 (started_at, waits_since, renewed_at),
                 state,
+                lost,
             )| {
                 Ticket {
                     id,
@@ -405,6 +412,7 @@ fn ticket() -> impl Strategy<Value = Ticket> {
                     requeues,
                     moves,
                     replaced,
+                    lost: lost.map(|(match_id, reason)| Arc::new(LostMatch { match_id, reason })),
                     state,
                 }
             },

@@ -1,0 +1,311 @@
+//! Inputs of the matchmaker that were made to be bad, and the longest step that comes of them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use sortie_domain::broker::model::Properties;
+use sortie_domain::ids::{BadId, HookId, PlayerId, QueueId, TicketId};
+use sortie_domain::machine::Machine;
+use sortie_domain::matchmaking::model::{Party, Player, TicketSpec};
+use sortie_domain::matchmaking::settings::{
+    Hook, HookPoint, MAX_QUEUES, OnFailure, OutsideHook, Queue, Rule, RuleKind, Settings,
+};
+use sortie_domain::matchmaking::{Command, Effect, FormedMatch, Matchmaker};
+
+use crate::case::Random;
+use crate::driver::Driver;
+use crate::host::Failure;
+use crate::times::{Times, Watch, millis};
+
+/// Longest step that is good enough.
+pub const GOAL: Duration = Duration::from_millis(20);
+/// Ticks that are measured.
+const TICKS: u64 = 50;
+/// Room for everything.
+const BYTES: u64 = 16 << 30;
+/// Tickets of each queue whose sizes fill no teams.
+const OF_ODD_SIZES: u32 = 20;
+/// Players of a large party, and how many each of them has blocked.
+const PARTY: u32 = 51;
+const BLOCKED: u32 = 200;
+/// Large parties at most, because each takes half a megabyte.
+const MAX_PARTIES: u32 = 2_000;
+
+/// What is bad about it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Hostile {
+    /// A thousand queues with three teams of one to sixteen, configured at once; tickets of odd sizes that are explained.
+    Explained,
+    /// A thousand queues whose matches a hook forms.
+    Formers,
+    /// Parties of 51, each player of which has blocked 200 others.
+    Blocked,
+}
+
+/// What was found.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// What it is about.
+    pub hostile: Hostile,
+    /// Tickets that came.
+    pub tickets: u32,
+    /// Every tick.
+    pub ticks: Times,
+    /// Every other input.
+    pub inputs: Times,
+    /// Every explanation.
+    pub explained: Times,
+    /// How long it took to say when the next tick is due, each time.
+    pub deadlines: Times,
+    /// The work that is outstanding at a start, found and taken over.
+    pub outstanding: Duration,
+}
+
+impl Found {
+    /// The longest step, or explanation, by the processor's clock.
+    #[must_use]
+    pub fn longest(&self) -> Duration {
+        let all = [&self.ticks, &self.inputs, &self.explained];
+        all.into_iter().map(|times| times.processor(1_000)).max().unwrap_or_default()
+    }
+}
+
+impl Hostile {
+    /// Every one.
+    pub const ALL: [Self; 3] = [Self::Explained, Self::Formers, Self::Blocked];
+
+    /// Its name on a command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Explained => "explained",
+            Self::Formers => "formers",
+            Self::Blocked => "blocked-parties",
+        }
+    }
+
+    fn queue(self) -> Result<Queue, BadId> {
+        let base = Queue { ticket_expiration: Duration::from_secs(24 * 3_600), ..Queue::default() };
+        let (teams, players_per_team, least) = match self {
+            Self::Explained => (3, 16, 1),
+            Self::Formers => (2, 1, 1),
+            Self::Blocked => (2, PARTY, PARTY),
+        };
+        let base = Queue { teams, players_per_team, min_players_per_team: least, ..base };
+        Ok(match self {
+            Self::Explained => base,
+            Self::Formers => {
+                let (id, about) = (HookId::new("former")?, HookPoint::FormMatch);
+                let (timeout, on_failure) = (Duration::from_secs(600), OnFailure::Refuse);
+                Queue {
+                    hooks: vec![Hook::Outside(OutsideHook {
+                        id,
+                        about,
+                        timeout,
+                        on_failure,
+                        interval: None,
+                    })],
+                    ..base
+                }
+            }
+            Self::Blocked => Queue { rules: vec![Rule::new("blocked", RuleKind::NotBlocked)], ..base },
+        })
+    }
+
+    fn settings(self) -> Result<Settings, BadId> {
+        let count = if self == Self::Blocked { 1 } else { MAX_QUEUES };
+        let queues = (0..count).map(|at| Ok((name(at)?, self.queue()?)));
+        let queues = queues.collect::<Result<BTreeMap<_, _>, BadId>>()?;
+        Ok(Settings { queues, waiting_bytes: BYTES, ..Settings::default() })
+    }
+}
+
+fn name(queue: usize) -> Result<QueueId, BadId> {
+    QueueId::new(&format!("queue-{queue:03}"))
+}
+
+/// A ticket of so many players; those who are blocked by each come with it.
+fn ticket(
+    number: u32,
+    queue: usize,
+    size: u32,
+    blocked: impl Fn(u32) -> Result<Vec<PlayerId>, BadId>,
+) -> Result<Command, BadId> {
+    let players = (0..size).map(|of| {
+        let mut player = Player::new(PlayerId::new(&format!("p{number}-{of}"))?);
+        player.blocked = blocked(of)?;
+        Ok(player)
+    });
+    let spec = TicketSpec {
+        queue: name(queue)?,
+        leader: None,
+        parties: vec![Party { id: None, players: players.collect::<Result<_, BadId>>()? }],
+        properties: Properties::default(),
+        latencies: BTreeMap::new(),
+        idempotency_key: None,
+        ttl: None,
+    };
+    Ok(Command::Start { id: Some(TicketId::new(&number.to_string())?), spec })
+}
+
+/// Lets so many tickets come, or fewer where they are large.
+///
+/// # Errors
+/// The matchmaker does not do its part.
+pub fn run(hostile: Hostile, tickets: u32) -> Result<Found, Failure> {
+    let mut driver = Driver::new();
+    driver.call(hostile.settings().map(|settings| Command::Configure { settings }))?;
+    let mut found = Found {
+        hostile,
+        tickets,
+        ticks: Times::default(),
+        inputs: Times::default(),
+        explained: Times::default(),
+        deadlines: Times::default(),
+        outstanding: Duration::ZERO,
+    };
+    match hostile {
+        Hostile::Explained => explained(&mut driver, &mut found)?,
+        Hostile::Formers => formers(&mut driver, &mut found)?,
+        Hostile::Blocked => blocked(&mut driver, &mut found)?,
+    }
+    (found.ticks, found.inputs, found.deadlines) = (driver.ticks, driver.inputs, driver.deadlines);
+    for times in [&mut found.ticks, &mut found.inputs, &mut found.explained, &mut found.deadlines] {
+        times.sort();
+    }
+    Ok(found)
+}
+
+/// In each queue some of odd sizes; then all others in the first.
+fn explained(driver: &mut Driver, found: &mut Found) -> Result<(), Failure> {
+    let nobody = |_| Ok(Vec::new());
+    let (mut random, mut started) = (Random(7), 0);
+    let explain = |driver: &Driver, number: u32, found: &mut Found| -> Result<(), Failure> {
+        let id = TicketId::new(&number.to_string())?;
+        let watch = Watch::start();
+        let told = driver.maker.explain(&id, driver.now());
+        found.explained.add(watch.stop());
+        told.map(drop).ok_or(Failure::Stuck)
+    };
+    let queues = (found.tickets / OF_ODD_SIZES).min(u32::try_from(MAX_QUEUES).unwrap_or(u32::MAX));
+    for queue in 0..queues {
+        // Two of a size at most, so that no three make three teams.
+        let mut left = BTreeMap::new();
+        let first = started;
+        while started - first < OF_ODD_SIZES {
+            let size = 4 + random.below(13);
+            let count: &mut u32 = left.entry(size).or_default();
+            if *count < 2 {
+                *count += 1;
+                driver.call(ticket(started, queue as usize, size, nobody))?;
+                started += 1;
+            }
+        }
+        explain(driver, first, found)?;
+        explain(driver, started - 1, found)?;
+    }
+    while started < found.tickets {
+        driver.call(ticket(started, 0, 1 + random.below(16), nobody))?;
+        started += 1;
+    }
+    if started > 0 {
+        explain(driver, 0, found)?;
+        explain(driver, started - 1, found)?;
+    }
+    driver.ticks(TICKS, |_| {});
+    if started > 0 {
+        explain(driver, started - 1, found)?;
+    }
+    Ok(())
+}
+
+/// Rounds of all queues, a restart while all of them are open, and the answers.
+fn formers(driver: &mut Driver, found: &mut Found) -> Result<(), Failure> {
+    for number in 0..found.tickets {
+        driver.call(ticket(number, number as usize % MAX_QUEUES, 1, |_| Ok(Vec::new())))?;
+    }
+    driver.ticks(TICKS, |_| {});
+    let snapshot = driver.maker.snapshot();
+    let before = std::mem::replace(&mut driver.maker, Matchmaker::restore(snapshot));
+    let watch = Watch::start();
+    let outstanding = driver.maker.outstanding();
+    (found.outstanding, _) = watch.stop();
+    drop(before);
+    driver.ticks(TICKS, |_| {});
+    for effect in outstanding {
+        let Effect::FormMatches { queue, round, tickets, .. } = effect else { continue };
+        let pairs = tickets.chunks_exact(2).map(|pair| {
+            let teams = pair.iter().map(|(id, _)| vec![id.clone()]).collect();
+            Ok(FormedMatch { teams, region: None })
+        });
+        let matches = Some(pairs.collect());
+        driver.call(Ok(Command::MatchesFormed { queue, round, matches }))?;
+    }
+    driver.ticks(TICKS, |_| {});
+    Ok(())
+}
+
+/// Each has blocked somebody of nearly every other party.
+fn blocked(driver: &mut Driver, found: &mut Found) -> Result<(), Failure> {
+    found.tickets = found.tickets.min(MAX_PARTIES);
+    let count = found.tickets;
+    // One text for each player, however many have blocked them.
+    let all = (0..count).map(|number| PlayerId::new(&format!("p{number}-0")));
+    let all: Vec<PlayerId> = all.collect::<Result<_, BadId>>()?;
+    for number in 0..count {
+        let others = |of: u32| {
+            let those = (0..BLOCKED.min(count)).map(|at| (number + 1 + of * BLOCKED + at) % count);
+            let those = those.filter(|other| *other != number);
+            Ok(those.filter_map(|other| all.get(other as usize).cloned()).collect())
+        };
+        driver.call(ticket(number, 0, PARTY, others))?;
+    }
+    driver.ticks(TICKS, |_| {});
+    if count > 0 {
+        let id = TicketId::new(&(count - 1).to_string())?;
+        let watch = Watch::start();
+        drop(driver.maker.explain(&id, driver.now()));
+        found.explained.add(watch.stop());
+    }
+    Ok(())
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let longest = |times: &Times| millis(times.processor(1_000));
+        let verdict = if self.longest() > GOAL { "; above the goal" } else { "" };
+        write!(
+            f,
+            "{}: {} tickets; longest tick {:.2} ms, input {:.2} ms, explanation {:.2} ms, deadline {:.3} ms; at a start {:.2} \
+             ms{verdict}",
+            self.hostile.name(),
+            self.tickets,
+            longest(&self.ticks),
+            longest(&self.inputs),
+            longest(&self.explained),
+            longest(&self.deadlines),
+            millis(self.outstanding),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_hostile_input_is_measured() {
+        for hostile in Hostile::ALL {
+            let found = run(hostile, 400).unwrap();
+            assert!(found.ticks.count() > 0 && found.inputs.count() > 400, "{found}");
+            let explained = match hostile {
+                Hostile::Explained => 2 * 20 + 3,
+                Hostile::Formers => 0,
+                Hostile::Blocked => 1,
+            };
+            assert_eq!(found.explained.count(), explained, "{found}");
+            assert_eq!(found.outstanding > Duration::ZERO, hostile == Hostile::Formers, "{found}");
+        }
+    }
+}
