@@ -18,6 +18,7 @@ use super::idle::Idle;
 use super::looking::{Ordering, Then};
 use super::model::{FastSchedule, Fleet, GoneCause, Match, MatchSpec, MatchState, Server};
 use super::requirements::{Document, Requirement, Search};
+use super::untold::Lost;
 use super::{BrokenRule, Broker, Turn};
 use crate::ids::{AllocationId, FleetId, MatchId, ServerId};
 
@@ -30,8 +31,7 @@ type Refusals = BTreeMap<FleetId, &'static str>;
 /// Which match may be given again.
 #[derive(Clone, Copy)]
 pub(super) struct Again<'a> {
-    /// Only one that the process before gave.
-    pub(super) of_before: bool,
+    pub(super) lost: Lost,
     /// None of these.
     pub(super) but: &'a [Offer],
 }
@@ -116,14 +116,13 @@ impl Turn<'_> {
                 && !requirements.is_spent()
                 && requirements.fits(requirement, &Document::new(&game.id, &game.spec))
         };
-        let offer =
-            self.broker.beside.untold.of(server, self.now, which.of_before).find_map(|(id, pickup)| {
-                if which.but.iter().any(|offer| offer.match_id == *id) {
-                    return None;
-                }
-                let game = self.state().matches.get(id).filter(|game| is_untold(game, pickup))?;
-                Some(offer(server, game, true))
-            })?;
+        let offer = self.broker.beside.untold.of(server, self.now, which.lost).find_map(|(id, pickup)| {
+            if which.but.iter().any(|offer| offer.match_id == *id) {
+                return None;
+            }
+            let game = self.state().matches.get(id).filter(|game| is_untold(game, pickup))?;
+            Some(offer(server, game, true))
+        })?;
         self.broker.beside.untold.note_given_again(server, &offer.match_id, self.now);
         Some(offer)
     }

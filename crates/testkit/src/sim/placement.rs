@@ -150,9 +150,9 @@ impl World {
         }
     }
 
-    /// The server that asks, if it has a match that it never heard of, and whether it takes one at a time.
+    /// The server that asks, if it has a match that it never heard of, and whether that one comes first.
     pub(super) fn expected_again(&mut self, command: &Command) -> Option<bool> {
-        let Command::RequestMatch { server, hints, .. } = command else { return None };
+        let Command::RequestMatch { server, hints, most, .. } = command else { return None };
         let is_prepared = |id: &MatchId| {
             let game = self.broker.find_match(id);
             game.is_some_and(|game| {
@@ -162,16 +162,16 @@ impl World {
         let found = self.unheard.iter().any(|(id, of)| of == server && is_prepared(id));
         self.unheard.retain(|_, of| of != server);
         // Who takes its leave hands back what it has.
-        let takes_one = self.servers.get(server).is_some_and(|server| server.room == 1);
-        (found && !hints.has(Hints::FULL) && !hints.has(Hints::SHUTDOWN)).then_some(takes_one)
+        let is_first = *most > 1 || self.servers.get(server).is_some_and(|server| server.room == 1);
+        (found && !hints.has(Hints::FULL) && !hints.has(Hints::SHUTDOWN)).then_some(is_first)
     }
 
     pub(super) fn check_again(&mut self, call: CallId, expected: Option<&bool>, from: usize) {
-        let Some(takes_one) = expected else { return };
+        let Some(is_first) = expected else { return };
         let heard = match self.answer_since(call, from) {
-            // Another match may have come first, if the server has room for it.
+            // Another match may have come first, if the server asks for one and has room for several.
             Some(Ok(Reply::Requested { offer, .. })) => {
-                offer.as_ref().is_some_and(|offer| offer.again || !takes_one)
+                offer.as_ref().is_some_and(|offer| offer.again || !is_first)
             }
             Some(Err(_)) => return,
             _ => false,
