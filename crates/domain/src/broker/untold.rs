@@ -5,7 +5,7 @@
 //! for the next one while it prepares the first. One that knows of it takes no harm; one that does not would be waited for
 //! in vain, and has no room for another.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -26,9 +26,10 @@ pub(crate) struct Untold {
     /// Whether what the state says has been gathered: before the first input.
     pub(super) is_gathered: bool,
     by_server: BTreeMap<ServerId, BTreeMap<MatchId, Given>>,
-    /// Servers that prepared two matches at once, or asked for several with one call; with the matches of the last answer
-    /// that had any, at most [`MAX_OFFERS`](super::MAX_OFFERS).
-    several: BTreeMap<ServerId, Vec<MatchId>>,
+    /// Servers that prepared two matches at once, or asked for several with one call.
+    several: BTreeSet<ServerId>,
+    /// By server, the matches of the last answer that had any: at most [`MAX_OFFERS`](super::MAX_OFFERS).
+    latest: BTreeMap<ServerId, Vec<MatchId>>,
 }
 
 /// Which matches a server may be given again.
@@ -68,24 +69,23 @@ impl Untold {
 
     /// The server takes several matches at once.
     pub(crate) fn note_several(&mut self, server: &ServerId) {
-        if !self.several.contains_key(server) {
-            self.several.insert(server.clone(), Vec::new());
+        if !self.several.contains(server) {
+            self.several.insert(server.clone());
         }
     }
 
     /// A server is answered with these matches.
     pub(super) fn note_answered(&mut self, server: &ServerId, offers: &[Offer]) {
-        if !offers.is_empty()
-            && let Some(latest) = self.several.get_mut(server)
-        {
-            *latest = offers.iter().map(|offer| offer.match_id.clone()).collect();
+        if !offers.is_empty() {
+            let matches = offers.iter().map(|offer| offer.match_id.clone()).collect();
+            self.latest.insert(server.clone(), matches);
         }
     }
 
     /// Whether the server is known to take several matches at once. One that takes one at a time and asks while it has
     /// a match that it is not ready for has not heard of that match.
     pub(crate) fn is_several(&self, server: &ServerId) -> bool {
-        self.several.contains_key(server)
+        self.several.contains(server)
     }
 
     /// The process before gave a match to a server.
@@ -105,7 +105,7 @@ impl Untold {
         now: Timestamp,
         lost: Lost,
     ) -> impl Iterator<Item = (&MatchId, u32)> {
-        let latest = self.several.get(server).filter(|_| lost == Lost::Latest);
+        let latest = self.latest.get(server).filter(|_| lost == Lost::Latest);
         let is_meant = move |id: &MatchId, given: &Given| {
             lost == Lost::Any || given.before || latest.is_some_and(|latest| latest.contains(id))
         };
@@ -146,5 +146,6 @@ impl Untold {
     pub(crate) fn forget(&mut self, server: &ServerId) {
         self.by_server.remove(server);
         self.several.remove(server);
+        self.latest.remove(server);
     }
 }
