@@ -466,13 +466,13 @@ impl Turn<'_> {
 
     /// Whether a server of the fleet is about to be too old for a match.
     pub(super) fn is_aging(&self, server: &Server, fleet: &Fleet) -> bool {
-        let age = self.state().settings.replacement_age(fleet.ready_deadline);
+        let age = self.state().settings.replacement_age(fleet);
         age.is_some_and(|age| server.born_at <= self.now - age)
     }
 
     /// Idle servers of the fleet that are about to be too old for a match.
     pub(super) fn aging(&self, fleet: &Fleet) -> usize {
-        let Some(age) = self.state().settings.replacement_age(fleet.ready_deadline) else { return 0 };
+        let Some(age) = self.state().settings.replacement_age(fleet) else { return 0 };
         let idle = self.state().index.idle.get(&Some(fleet.id.clone()));
         idle.map_or(0, |idle| idle.born_until(self.now - age))
     }

@@ -195,7 +195,8 @@ impl Turn<'_> {
 
     /// Whether a match could outlast the server.
     fn is_too_old(&self, server: &Server) -> bool {
-        self.broker.last_pickup_age().is_some_and(|age| server.born_at + age <= self.now)
+        let age = self.broker.last_pickup_age(server.fleet.as_ref());
+        age.is_some_and(|age| server.born_at + age <= self.now)
     }
 
     /// Whether a call under the id of a server that is gone counts as a call of that server. Once a server that registered
