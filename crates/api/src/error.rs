@@ -279,6 +279,7 @@ impl From<BodyError> for ApiError {
         let code = match error {
             BodyError::TooLarge { .. } => codes::TOO_LARGE,
             BodyError::TooSlow { .. } => codes::TOO_SLOW,
+            BodyError::ShuttingDown => codes::SHUTTING_DOWN,
         };
         code.error(error.to_string())
     }

@@ -96,6 +96,7 @@ pub(crate) fn config(top: &Section<'_>, overrides: Overrides) -> Option<Config> 
         fleets,
         matchmaker: matchmaker?,
         warnings: Vec::new(),
+        remarks: Vec::new(),
     };
     contradictions::warn(top, &config);
     Some(config)

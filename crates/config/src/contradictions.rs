@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sortie_domain::broker::conjuncts::Conjuncts;
+use sortie_domain::broker::conjuncts::{Conjuncts, is_always_met};
 use sortie_domain::broker::model::{FastSchedule, Game, Properties};
 
 use crate::matchmaker;
@@ -17,7 +17,7 @@ use crate::players::{PlayerKeys, PlayersConfig};
 use crate::secret::SecretSource;
 use crate::section::Section;
 
-/// Notes every contradiction as a warning below `top`.
+/// Notes every contradiction as a warning below `top`, and as a remark what may well be meant.
 pub(crate) fn warn(top: &Section<'_>, config: &Config) {
     timers_of_broker(top, config);
     timers_of_gateway(top, config);
@@ -27,6 +27,7 @@ pub(crate) fn warn(top: &Section<'_>, config: &Config) {
         requirements(top, fleet);
         takes_anything(top, config, fleet);
     }
+    matches_without_a_game(top, config);
     games_without_a_fleet(top, config);
     if let Some(matchmaker) = &config.matchmaker {
         matchmaker::warnings::warn(top, matchmaker);
@@ -151,15 +152,27 @@ fn timers_of_fleet(top: &Section<'_>, config: &Config, fleet: &FleetConfig) {
         );
     }
     let AllocatorConfig::LocalProcess(process) = &fleet.allocator;
-    if process.max_run_time.is_some_and(|longest| longest < broker.match_max_run_time) {
-        warn(
-            &["local_process", "max_run_time"],
-            format!(
-                "is shorter than `broker.match_max_run_time`, which is {}: servers are stopped with the matches on \
-                 them. Make it longer than the longest match",
-                shown(broker.match_max_run_time)
-            ),
-        );
+    let Some(longest) = process.max_run_time else { return };
+    let warn = |text: String| warn(&["local_process", "max_run_time"], text);
+    if !broker.lifetime_ends_matches && longest <= broker.longest_match() {
+        warn(format!(
+            "is not longer than `broker.match_ready_time` and `broker.match_max_run_time` together, which are {}: \
+             servers take matches for the first half of it and are stopped with those that last too long. Make it longer",
+            shown(broker.longest_match())
+        ));
+    } else if longest < broker.match_max_run_time {
+        warn(format!(
+            "is shorter than `broker.match_max_run_time`, which is {}: servers are stopped with the matches on \
+             them. Make it longer than the longest match",
+            shown(broker.match_max_run_time)
+        ));
+    }
+    if deadline >= longest {
+        warn(format!(
+            "is not longer than `ready_deadline`, which is {}: a server is stopped while it may still become \
+             ready. Make it longer",
+            shown(deadline)
+        ));
     }
 }
 
@@ -233,14 +246,47 @@ fn properties(game: &Game) -> Properties {
     Properties::parse(&properties.to_string()).unwrap_or_default()
 }
 
-/// A fleet that says nothing of its matches, beside others that do not get those that it takes first.
+/// A fleet that says nothing of its matches, beside others that do not get those that it takes first. Where there are no
+/// others that may well be meant.
 fn takes_anything(top: &Section<'_>, config: &Config, fleet: &FleetConfig) {
-    let is_open = fleet.fleet.game.is_none() && fleet.fleet.requirements.is_empty();
-    if is_open && config.fleets.len() > 1 {
-        let text = "says neither `game` nor `requirements`: its servers take any match, also those that are meant for \
-                    other fleets. Say which matches it is for";
-        top.warn_below(&["fleets", fleet.fleet.id.as_str()], text.to_owned());
+    let is_open = fleet.game.is_none() && is_always_met(&fleet.fleet.requirements).unwrap_or(false);
+    if !is_open {
+        return;
     }
+    let says = if fleet.fleet.requirements.is_empty() {
+        "says neither `game` nor `requirements`"
+    } else {
+        "says no `game`, and its `requirements` are met by every match"
+    };
+    let keys = ["fleets", fleet.fleet.id.as_str()];
+    if config.fleets.len() > 1 {
+        let text = format!(
+            "{says}: its servers take any match, also those that are meant for other fleets. Say which matches it is \
+             for"
+        );
+        top.warn_below(&keys, text);
+    } else {
+        top.remark_below(&keys, format!("{says}: its servers take any match"));
+    }
+}
+
+/// The default fleet takes matches that name no game only where every fleet has one.
+fn matches_without_a_game(top: &Section<'_>, config: &Config) {
+    if config.gateway.default_fleet.is_none() {
+        return;
+    }
+    let mut without = config.fleets.iter().filter(|fleet| fleet.game.is_none());
+    let Some(first) = without.next() else { return };
+    let mut all = std::iter::once(first).chain(without);
+    if all.any(|fleet| is_always_met(&fleet.fleet.requirements).unwrap_or(true)) {
+        return;
+    }
+    let text = format!(
+        "gets no matches that name no `game`, because the fleet {} has none: those that do not meet its `requirements` \
+         find no fleet. If the default fleet is to have them, give that one a `game`",
+        first.fleet.id
+    );
+    top.remark_below(&["gateway", "default_fleet"], text);
 }
 
 fn requirements(top: &Section<'_>, fleet: &FleetConfig) {

@@ -66,6 +66,7 @@ fn fleet(name: &str, section: &Section<'_>) -> Option<FleetConfig> {
     let dialect = section.get("dialect", parse::choice(Dialect::NAMES, Dialect::by_name));
     let protocol_id = section.get("protocol_id", parse::identifier);
     let allocator = allocator(section, max);
+    let max_run_time = allocator.as_ref().and_then(|AllocatorConfig::LocalProcess(local)| local.max_run_time);
     Some(FleetConfig {
         fleet: Fleet {
             id: id?,
@@ -76,6 +77,7 @@ fn fleet(name: &str, section: &Section<'_>) -> Option<FleetConfig> {
             max: max?,
             warm: warm?,
             ready_deadline: ready_deadline?,
+            max_run_time,
             preference: preference?,
         },
         description: description?,

@@ -55,12 +55,14 @@ impl Config {
             environment: variables,
             problems: RefCell::new(problems),
             warnings: RefCell::default(),
+            remarks: RefCell::default(),
         };
         let config = checked::config(&Section::top(&reading, &tree), overrides);
         reading.problems.into_inner().problems()?;
         let warnings = reading.warnings.into_inner().into_list();
+        let remarks = reading.remarks.into_inner().into_list();
         let internal =
             || Problems::one("configuration", "was not understood; this is a fault of the program");
-        config.map(|config| Config { warnings, ..config }).ok_or_else(internal)
+        config.map(|config| Config { warnings, remarks, ..config }).ok_or_else(internal)
     }
 }

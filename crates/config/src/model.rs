@@ -148,6 +148,8 @@ pub struct Config {
     pub matchmaker: Option<MatchmakerConfig>,
     /// What is allowed and most likely not meant.
     pub warnings: Vec<Finding>,
+    /// What is worth knowing and may well be meant: for whoever asks how the configuration is.
+    pub remarks: Vec<Finding>,
 }
 
 impl Config {

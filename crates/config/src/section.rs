@@ -24,6 +24,7 @@ pub(crate) struct Reading {
     pub(crate) environment: std::collections::BTreeMap<String, String>,
     pub(crate) problems: RefCell<Findings>,
     pub(crate) warnings: RefCell<Findings>,
+    pub(crate) remarks: RefCell<Findings>,
 }
 
 /// One table of the tree.
@@ -193,6 +194,12 @@ impl<'a> Section<'a> {
     pub(crate) fn warn_below(&self, keys: &[&str], text: impl Into<String>) {
         let path = keys.iter().fold(self.path.clone(), |path, key| parse::join(&path, key));
         self.note(&self.reading.warnings, path, text.into());
+    }
+
+    /// Notes what is worth knowing of the key that `keys` lead to from here, one level each, and may well be meant.
+    pub(crate) fn remark_below(&self, keys: &[&str], text: impl Into<String>) {
+        let path = keys.iter().fold(self.path.clone(), |path, key| parse::join(&path, key));
+        self.note(&self.reading.remarks, path, text.into());
     }
 
     /// Notes what is wrong with the key that `keys` lead to from here, one level each.

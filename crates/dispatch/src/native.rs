@@ -65,6 +65,7 @@ impl Refused {
             Self::Field { .. } => (StatusCode::BAD_REQUEST, "invalid_field"),
             Self::Body(BodyError::TooLarge { .. }) => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
             Self::Body(BodyError::TooSlow { .. }) => (StatusCode::REQUEST_TIMEOUT, "too_slow"),
+            Self::Body(BodyError::ShuttingDown) => (StatusCode::SERVICE_UNAVAILABLE, "shutting_down"),
             Self::Issue(IssueError::TooMany(_)) => (StatusCode::TOO_MANY_REQUESTS, "too_many"),
             Self::Issue(IssueError::Entropy) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
         }

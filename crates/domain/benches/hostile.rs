@@ -135,6 +135,7 @@ fn fleet(n: usize, requirements: String) -> Fleet {
         max: 10,
         warm: 0,
         ready_deadline: Duration::from_secs(60),
+        max_run_time: None,
     }
 }
 

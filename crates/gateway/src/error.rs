@@ -123,6 +123,7 @@ impl JoinError {
             Self::Invalid { .. } | Self::NoGameNamed { .. } | Self::NoQueues => 400,
             Self::Body(BodyError::TooLarge { .. }) => 413,
             Self::Body(BodyError::TooSlow { .. }) => 408,
+            Self::Body(BodyError::ShuttingDown) => 503,
             Self::BadToken(TokenError::KeysUnavailable) => 503,
             Self::NotSignedIn | Self::NotKnown | Self::BadPlayerKey | Self::BadToken(_) => 401,
             Self::RatesItself(_) => 403,

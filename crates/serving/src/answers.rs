@@ -1,4 +1,4 @@
-//! The answers of one HTTP/2 connection, and which of them nobody takes.
+//! The answers of one connection, and which of them nobody takes on HTTP/2.
 //!
 //! On HTTP/2 a peer that reads its connection can still refuse the bytes of a single answer, by giving it no window
 //! ([RFC 9113, section 5.2](https://www.rfc-editor.org/rfc/rfc9113#section-5.2)), and what waits to be sent then waits for
@@ -19,7 +19,7 @@ use axum::BoxError;
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 /// Longest piece that is handed over at a time, in bytes: what is taken of a long body shows by its pieces.
 const PIECE_BYTES: usize = 16 << 10;
@@ -92,6 +92,24 @@ impl Answers {
         Body::new(Watched { answer, rest: Bytes::new(), _call: call })
     }
 
+    /// The same body, and `call` until its end.
+    pub(crate) fn count(body: Body, call: Call) -> Body {
+        if body.is_end_stream() { body } else { Body::new(Counted { body, _call: call }) }
+    }
+
+    /// Until no call has been under way for `pause`.
+    pub(crate) async fn rested(&self, pause: Duration) {
+        let mut was_at_rest = false;
+        loop {
+            let is_at_rest = self.calls.load(Ordering::Relaxed) == 0;
+            if is_at_rest && was_at_rest {
+                return;
+            }
+            was_at_rest = is_at_rest;
+            sleep(pause).await;
+        }
+    }
+
     /// Gives up answers of which nothing is taken for `stall_time`. Returns when the connection has no others.
     pub(crate) async fn give_up_stalled(&self, stall_time: Duration) {
         let mut looks = interval((stall_time / LOOKS).max(LEAST_PAUSE));
@@ -123,6 +141,32 @@ impl Answers {
             }
         }
         stalled
+    }
+}
+
+/// A body whose call ends with it.
+struct Counted {
+    body: Body,
+    _call: Call,
+}
+
+impl HttpBody for Counted {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -11,6 +11,7 @@ use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
 use thiserror::Error;
 
+use crate::arriving::is_late;
 use crate::limits::Limits;
 
 /// Most that is read and passed over of a body that is too long, in bytes, so that its sender reads the answer.
@@ -33,6 +34,9 @@ pub enum BodyError {
         /// The limit, in seconds.
         seconds: u64,
     },
+    /// It had not arrived when the process was to end.
+    #[error("shutting down")]
+    ShuttingDown,
 }
 
 /// Longest body of one request, in bytes, in its extensions: for callers who may send less than [`Limits::body_bytes`].
@@ -56,8 +60,9 @@ pub async fn read_body(request: Request, limits: &Limits) -> Result<Bytes, BodyE
     let mut body = body.into_data_stream();
     if !is_too_large {
         match tokio::time::timeout(limits.body_time, read_whole(&mut body, most)).await {
-            Ok(Some(bytes)) => return Ok(bytes),
-            Ok(None) => {}
+            Ok(Ok(Some(bytes))) => return Ok(bytes),
+            Ok(Ok(None)) => {}
+            Ok(Err(late)) => return Err(late),
             Err(_) => return Err(BodyError::TooSlow { seconds: limits.body_time.as_secs() }),
         }
     }
@@ -68,16 +73,20 @@ pub async fn read_body(request: Request, limits: &Limits) -> Result<Bytes, BodyE
 }
 
 /// `None` if it is longer than `most` bytes, or broke off, and then nobody reads the answer.
-async fn read_whole(body: &mut BodyDataStream, most: usize) -> Option<Bytes> {
+async fn read_whole(body: &mut BodyDataStream, most: usize) -> Result<Option<Bytes>, BodyError> {
     let mut whole = BytesMut::new();
     while let Some(part) = body.next().await {
-        let part = part.ok()?;
+        let part = match part {
+            Ok(part) => part,
+            Err(error) if is_late(&error) => return Err(BodyError::ShuttingDown),
+            Err(_) => return Ok(None),
+        };
         if part.len() > most - whole.len() {
-            return None;
+            return Ok(None);
         }
         whole.extend_from_slice(&part);
     }
-    Some(whole.freeze())
+    Ok(Some(whole.freeze()))
 }
 
 /// Reads what comes of a body that nobody wants, so that its sender reads the answer; not of a sender who waits to be

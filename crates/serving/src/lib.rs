@@ -20,6 +20,7 @@
 
 mod allowance;
 mod answers;
+mod arriving;
 mod body;
 mod error;
 mod grpc_body;

@@ -2,7 +2,8 @@
 //!
 //! hyper directly and not `axum::serve`, which has no limits to set. An ordered end goes on accepting while open calls
 //! end, so that whoever comes then, a probe for one, is told that the process is about to end, and not met with a closed
-//! port. Such a late connection has one answer, and nobody waits for it.
+//! port. Such a late connection has one answer, and nobody waits for it. Nor for what the other side has begun and not
+//! finished: a body, headers, a frame.
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
@@ -10,7 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::{Request, Version};
 use axum::response::Response;
@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
 use crate::answers::Answers;
+use crate::arriving::arriving;
 use crate::body::read_on;
 use crate::held::{Held, Place};
 use crate::limits::Limits;
@@ -44,6 +45,10 @@ const ALIVE_PERIOD: Duration = Duration::from_secs(20);
 
 /// Pause after the system had no connection to give, because too many files are open.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long after the process is to end a body may still arrive; and how long a connection without calls then lasts, where
+/// the other side has begun something or does not answer.
+const LATE_TIME: Duration = Duration::from_millis(500);
 
 /// Serves `router` to callers that are among `visitors` until `closing` is cancelled, over TLS if that is given;
 /// then lets open calls end, for at most [`Limits::grace`]. An error of one connection ends that connection only.
@@ -62,6 +67,7 @@ pub async fn serve(
         visitors: Arc::new(visitors),
         stall_time: limits.stall_time,
         closing,
+        late: CancellationToken::new(),
     };
     let mut door = Door {
         listener,
@@ -71,7 +77,7 @@ pub async fn serve(
         tasks: JoinSet::new(),
     };
     let graceful = GracefulShutdown::new();
-    let closing = door.server.closing.clone();
+    let (closing, late) = (door.server.closing.clone(), door.server.late.clone());
     loop {
         tokio::select! {
             biased;
@@ -80,11 +86,16 @@ pub async fn serve(
         }
     }
     door.server.builder.http1().keep_alive(false);
-    let late = async {
+    let latecomers = async {
         loop {
             let caller = door.accept().await;
             door.serve(caller, None);
         }
+    };
+    let end_bodies = async {
+        tokio::time::sleep(LATE_TIME).await;
+        late.cancel();
+        std::future::pending::<()>().await;
     };
     tokio::select! {
         biased;
@@ -92,7 +103,8 @@ pub async fn serve(
         () = tokio::time::sleep(limits.grace) => {
             tracing::warn!(grace = ?limits.grace, "calls were still open and are broken off");
         }
-        () = late => {}
+        () = end_bodies => {}
+        () = latecomers => {}
     }
 }
 
@@ -155,6 +167,8 @@ struct Server {
     visitors: Arc<Visitors>,
     stall_time: Duration,
     closing: CancellationToken,
+    /// [`LATE_TIME`] after that.
+    late: CancellationToken,
 }
 
 impl Server {
@@ -170,9 +184,15 @@ impl Server {
         };
         let Some(opened) = opened else { return };
         let opened = TokioIo::new(Held::new(opened, place, self.stall_time));
-        let (answers, stall_time) = (Answers::default(), self.stall_time);
-        let calls =
-            Calls { router: self.router, visitors: self.visitors, answers: answers.clone(), peer, local };
+        let (answers, stall_time, late) = (Answers::default(), self.stall_time, self.late.clone());
+        let calls = Calls {
+            router: self.router,
+            visitors: self.visitors,
+            answers: answers.clone(),
+            late: self.late,
+            peer,
+            local,
+        };
         let service = service_fn(move |request| calls.clone().answer(request));
         let connection = self.builder.serve_connection_with_upgrades(opened, service).into_owned();
         let connection = async {
@@ -185,6 +205,10 @@ impl Server {
             ended = connection => ended,
             () = answers.give_up_stalled(stall_time) => {
                 tracing::debug!(%peer, "a connection ended whose answers nobody takes");
+                return;
+            }
+            () = async { late.cancelled().await; answers.rested(LATE_TIME).await } => {
+                tracing::debug!(%peer, "a connection without calls is broken off: the process ends");
                 return;
             }
         };
@@ -200,6 +224,7 @@ struct Calls {
     router: Router,
     visitors: Arc<Visitors>,
     answers: Answers,
+    late: CancellationToken,
     peer: SocketAddr,
     local: Option<IpAddr>,
 }
@@ -207,16 +232,17 @@ struct Calls {
 impl Calls {
     async fn answer(mut self, mut request: Request<Incoming>) -> Result<Response, Infallible> {
         if let Some(refusal) = self.visitors.refuse(&request, self.local) {
-            read_on(request.map(Body::new)).await;
+            read_on(request.map(|body| arriving(body, &self.late))).await;
             return Ok(refusal);
         }
         request.extensions_mut().insert(ConnectInfo(self.peer));
-        if request.version() < Version::HTTP_2 {
-            return self.router.call(request).await;
-        }
+        let is_http_1 = request.version() < Version::HTTP_2;
         let call = self.answers.call();
-        let response = self.router.call(request).await?;
-        Ok(response.map(|body| self.answers.watch(body, call)))
+        let response = self.router.call(request.map(|body| arriving(body, &self.late))).await?;
+        Ok(response.map(|body| match is_http_1 {
+            true => Answers::count(body, call),
+            false => self.answers.watch(body, call),
+        }))
     }
 }
 

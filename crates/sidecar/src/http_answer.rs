@@ -66,6 +66,7 @@ impl From<BodyError> for Refused {
                 .with_http(StatusCode::PAYLOAD_TOO_LARGE),
             BodyError::TooSlow { .. } => Self::new(Code::DeadlineExceeded, "too_slow", error.to_string())
                 .with_http(StatusCode::REQUEST_TIMEOUT),
+            BodyError::ShuttingDown => Self::new(Code::Unavailable, "shutting_down", error.to_string()),
         }
     }
 }

@@ -185,6 +185,7 @@ fn fleet_data(fleet: &Fleet) -> Value {
         "max": fleet.max,
         "warm": fleet.warm,
         "ready_deadline_ms": whole_millis(fleet.ready_deadline),
+        "max_run_time_ms": fleet.max_run_time.map(whole_millis),
         "preference": fleet.preference,
         "game": fleet.game.as_ref().map(|game| json!({ "name": game.name, "version": game.version })),
         "is_default": fleet.is_default,

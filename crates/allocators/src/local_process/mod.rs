@@ -207,12 +207,14 @@ impl LocalProcessAllocator {
         let (folder, survey) = survey(data.to_owned(), installation.to_owned())
             .await
             .map_err(|source| OpenError { folder: data.to_owned(), source })?;
+        let ports = Ports::open(&folder.path().join("ports"));
+        let ports = Arc::new(ports.map_err(|source| OpenError { folder: data.to_owned(), source })?);
         let shared = Arc::new(Shared {
             folder,
             helpers,
             fleets,
             listener,
-            ports: Arc::default(),
+            ports,
             book: Mutex::default(),
             tasks: Mutex::default(),
         });

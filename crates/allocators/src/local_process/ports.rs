@@ -5,9 +5,13 @@
 //! that gap, but no engine takes one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
 
 use super::lock;
 
@@ -15,6 +19,9 @@ use super::lock;
 #[derive(Default)]
 pub(super) struct Ports {
     state: Mutex<State>,
+    /// Where the memory outlives the process: an empty file for each port that was given back, whose time of change says
+    /// when. A file each, because then nothing else has to be written with it, and a kill leaves nothing half-written.
+    folder: Option<PathBuf>,
 }
 
 /// Each port remembers by itself how long it has rested, so that fleets whose ranges overlap in any way share one
@@ -66,10 +73,42 @@ impl PortLease {
 impl Drop for PortLease {
     fn drop(&mut self) {
         lock(&self.ports.state).give_back(self.port);
+        self.ports.remember(self.port);
     }
 }
 
 impl Ports {
+    /// Ports that have rested since the control planes before gave them back, which said so in `folder`. It is made if it
+    /// is not there.
+    ///
+    /// # Errors
+    /// The folder cannot be made or read.
+    pub(super) fn open(folder: &Path) -> io::Result<Self> {
+        fs::create_dir_all(folder)?;
+        let mut given_back = Vec::new();
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if let Some(port) = name.to_str().and_then(|name| name.parse::<u16>().ok()) {
+                given_back.push((entry.metadata()?.modified()?, port));
+            }
+        }
+        given_back.sort_unstable();
+        let mut state = State::default();
+        given_back.into_iter().for_each(|(_, port)| state.give_back(port));
+        Ok(Self { state: Mutex::new(state), folder: Some(folder.to_owned()) })
+    }
+
+    /// For the process after this one.
+    fn remember(&self, port: u16) {
+        let Some(folder) = &self.folder else { return };
+        let touched =
+            File::create(folder.join(port.to_string())).and_then(|file| file.set_modified(SystemTime::now()));
+        if let Err(error) = touched {
+            tracing::warn!(port, %error, "a restart will not know that this port was used a moment ago");
+        }
+    }
+
     /// The port of `range` that has rested longest among those that no live server has and nothing else is bound to;
     /// `None` if there is none.
     pub(super) fn lease(self: &Arc<Self>, range: &RangeInclusive<u16>) -> Option<PortLease> {
@@ -158,6 +197,27 @@ mod tests {
         // The same holds for the port of a server that was taken over.
         drop(ports.claim(first + 1));
         assert_eq!([0; 3].map(|_| used(&ports, &range)), [first + 2, first, first + 1]);
+    }
+
+    #[test]
+    fn a_restart_gives_out_those_ports_last_that_were_used_a_moment_ago() {
+        let data = tempfile::tempdir().unwrap();
+        let folder = data.path().join("ports");
+        let open = || Arc::new(Ports::open(&folder).unwrap());
+        let range = free_ports(4);
+        let first = *range.start();
+        let ports = open();
+        let held = ports.lease(&range).expect("first");
+        assert_eq!(used(&ports, &range), first + 1);
+        // What the system notes of two moments must differ.
+        let earlier = SystemTime::now() - std::time::Duration::from_secs(60);
+        File::create(folder.join((first + 1).to_string())).unwrap().set_modified(earlier).unwrap();
+        drop(held);
+        drop(ports);
+        // Killed here.
+        let ports = open();
+        let order: Vec<_> = (0..4).map(|_| used(&ports, &range)).collect();
+        assert_eq!(order, [first + 2, first + 3, first + 1, first]);
     }
 
     /// A few free ports in a row, which are hard to promise: they are looked for.

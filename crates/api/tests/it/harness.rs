@@ -333,6 +333,7 @@ impl Server {
             max: 4,
             warm: 0,
             ready_deadline: Duration::from_secs(60),
+            max_run_time: None,
             preference: 0,
         };
         let settings = Settings::default();

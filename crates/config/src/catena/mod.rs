@@ -222,6 +222,7 @@ fn check(written: &str) -> Result<(), Problems> {
         environment: BTreeMap::new(),
         problems: RefCell::default(),
         warnings: RefCell::default(),
+        remarks: RefCell::default(),
     };
     checked::config(&Section::top(&reading, &tree), Overrides::default());
     reading.problems.into_inner().problems()

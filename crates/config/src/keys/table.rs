@@ -94,7 +94,7 @@ pub(super) static REST: &[KeyDoc] = &[
         "broker.server_max_lifetime",
         Duration,
         Default("1day"),
-        "How old a server may become. It is given no match that could last longer, which is one that takes all of `match_ready_time` and `match_max_run_time`, and goes after those that it has; servers of a warm pool are replaced before.",
+        "How old a server may become. It is given no match that could last longer, which is one that takes all of `match_ready_time` and `match_max_run_time`, and goes after those that it has; servers of a warm pool are replaced before. A fleet whose `max_run_time` is shorter goes by that.",
     ),
     key(
         "broker.lifetime_ends_matches",
@@ -614,7 +614,7 @@ pub(super) static REST: &[KeyDoc] = &[
         "fleets.<name>.local_process.max_run_time",
         Duration,
         Optional("no limit"),
-        "A server older than this is stopped, 1s to 366d.",
+        "A server older than this is stopped, 1s to 366d. It is given no match that could last until then; `broker.server_max_lifetime` counts where it is shorter.",
     ),
     key(
         "fleets.<name>.local_process.reaper_period",

@@ -130,6 +130,54 @@ fn a_fleet_that_would_take_what_is_meant_for_others() {
     assert_eq!(warnings(&format!("{FLEET}{named}")), [""; 0]);
 }
 
+/// What `config check` remarks of.
+fn remarks(text: &str) -> Vec<String> {
+    toml(&format!("{CALM}{text}")).unwrap().remarks.iter().map(Finding::to_string).collect()
+}
+
+#[test]
+fn a_fleet_whose_servers_take_any_match_is_remarked_on() {
+    let any = |requirements: &str| {
+        format!(
+            "[fleets.any]\nmax = 1\nrequirements = \"{requirements}\"\nlocal_process = {{ path = 'a', ports = '9500-9600' }}\n"
+        )
+    };
+    assert_eq!(
+        remarks(&any("")),
+        ["fleets.any: says neither `game` nor `requirements`: its servers take any match"]
+    );
+    let always =
+        ["`true`", "'a' == 'a'", "`1` < `2`", "a.b == a.b", "!`false`", "x || `true`", "`1` != `2` && 'a'"];
+    for text in always {
+        let found = "fleets.any: says no `game`, and its `requirements` are met by every match: its servers take any match";
+        assert_eq!(remarks(&any(text)), [found], "{text}");
+        assert_eq!(warnings(&any(text)), [""; 0], "it may well be meant");
+        let parts = ["`requirements` are met by every match", "meant for other fleets"];
+        one(&format!("{FLEET}{}", any(text)), "fleets.any", &parts);
+    }
+    for text in
+        ["`false`", "a", "'a' == 'b'", "a == b", "a != a", "x && `true`", "MatchProperties.game == 'a'"]
+    {
+        assert_eq!(remarks(&any(text)), [""; 0], "{text}");
+    }
+    assert_eq!(remarks(FLEET), [""; 0]);
+}
+
+#[test]
+fn a_default_fleet_that_does_not_get_what_names_no_game_is_remarked_on() {
+    let text = |line: &str| {
+        format!(
+            "gateway.default_fleet = 'arena'\n{FLEET}[fleets.own]\nmax = 1\n{line}\nlocal_process = {{ path = 'a', ports = '9500-9600' }}\n"
+        )
+    };
+    let found = remarks(&text("requirements = \"MatchProperties.mode == 'duel'\""));
+    assert_eq!(found.len(), 1, "{found:#?}");
+    let about = "gateway.default_fleet: gets no matches that name no `game`, because the fleet own has none";
+    assert!(found[0].starts_with(about), "{found:#?}");
+    assert_eq!(remarks(&text("game = 'own'\nversion = '1'")), [""; 0]);
+    assert_eq!(remarks(&text("requirements = '`true`'")), [""; 0], "it takes them all, as the warning says");
+}
+
 #[test]
 fn timers_that_contradict_each_other() {
     let parts = ["4h 30s", "first half", "Make it longer"];
@@ -170,5 +218,17 @@ fn timers_that_contradict_each_other() {
         "fleets.arena.seat_ttl",
         &["the match is over before"],
     );
-    one(&fleet("local_process.max_run_time = '1h'"), "fleets.arena.local_process.max_run_time", &["2h"]);
+    let key = "fleets.arena.local_process.max_run_time";
+    let parts =
+        ["`broker.match_ready_time` and `broker.match_max_run_time`", "2h 30s", "first half", "longer"];
+    one(&fleet("local_process.max_run_time = '1h'"), key, &parts);
+    one(&fleet("local_process.max_run_time = '2h 30s'"), key, &parts);
+    assert_eq!(warnings(&fleet("local_process.max_run_time = '2h 31s'")), [""; 0]);
+    let literal = "broker.lifetime_ends_matches = true\n";
+    let parts = ["`broker.match_max_run_time`, which is 2h", "stopped with the matches on them"];
+    one(&format!("{literal}{}", fleet("local_process.max_run_time = '1h'")), key, &parts);
+    let text =
+        format!("broker.match_max_run_time = '5s'\nbroker.match_ready_time = '1s'\n{FLEET}seat_ttl = '5s'\n");
+    let parts = ["`ready_deadline`, which is 30s"];
+    one(&format!("{text}local_process.max_run_time = '30s'\n"), key, &parts);
 }

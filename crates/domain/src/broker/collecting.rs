@@ -13,6 +13,7 @@ use super::model::MatchState;
 use super::placement::{Again, offer};
 use super::requirements::Search;
 use super::server_lifecycle::Asking;
+use super::untold::Lost;
 use super::waiting::{Waiter, Waiting};
 use super::{BrokenRule, Broker, MAX_OFFERS_BYTES, Turn};
 use crate::ids::{MatchId, ServerId};
@@ -68,10 +69,12 @@ impl Turn<'_> {
         filter: Filter,
         asking: Asking,
     ) -> Option<Reply> {
+        let (most, mut waiting) = (asking.most as usize, Some(Waiting::Offered));
         let mut bytes = self.broker.match_bytes(&first.match_id);
         let mut offers = Vec::from([first]);
-        let (most, mut waiting) = (asking.most as usize, Some(Waiting::Offered));
-        while offers.len() < most {
+        let foremost = self.foremost(server, asking);
+        let mut has_room = self.add_lost(&mut offers, &mut bytes, server, &filter, (foremost, most));
+        while has_room && offers.len() < most {
             if self.is_full() {
                 waiting = Some(Waiting::Searching);
                 break;
@@ -87,19 +90,13 @@ impl Turn<'_> {
             bytes = bytes.saturating_add(self.broker.match_bytes(&id));
             if bytes > MAX_OFFERS_BYTES {
                 // It stays queued, so that the server gets it with its next call.
-                waiting = None;
+                (waiting, has_room) = (None, false);
                 break;
             }
             offers.extend(self.pick_up(&id, server));
         }
-        while offers.len() < most
-            && let Some(next) = self.give_again(server, &filter, Again { of_before: false, but: &offers })
-        {
-            bytes = bytes.saturating_add(self.broker.match_bytes(&next.match_id));
-            if bytes > MAX_OFFERS_BYTES {
-                break;
-            }
-            offers.push(next);
+        if has_room {
+            self.add_lost(&mut offers, &mut bytes, server, &filter, (Lost::Any, most));
         }
         let until = self.collects_until(server, asking);
         match waiting {
@@ -108,8 +105,32 @@ impl Turn<'_> {
                 self.go_on_collecting(waiter, &offers, waiting);
                 None
             }
-            _ => Some(Reply::several(offers, Hints::NONE)),
+            _ => {
+                self.broker.beside.untold.note_answered(server, &offers);
+                Some(Reply::several(offers, Hints::NONE))
+            }
         }
+    }
+
+    /// What else the server may have lost, up to so many matches in all; whether the answer has room for more bytes.
+    fn add_lost(
+        &mut self,
+        offers: &mut Vec<Offer>,
+        bytes: &mut usize,
+        server: &ServerId,
+        filter: &Filter,
+        (lost, most): (Lost, usize),
+    ) -> bool {
+        while offers.len() < most
+            && let Some(next) = self.give_again(server, filter, Again { lost, but: offers })
+        {
+            *bytes = bytes.saturating_add(self.broker.match_bytes(&next.match_id));
+            if *bytes > MAX_OFFERS_BYTES {
+                return false;
+            }
+            offers.push(next);
+        }
+        true
     }
 
     /// Until when a new call of the server collects. One call of a server collects at a time, so that little has to be
@@ -181,6 +202,7 @@ impl Turn<'_> {
                 offers.push(offer(&server, game, false));
             }
         }
+        self.broker.beside.untold.note_answered(&server, &offers);
         self.answer(call, Ok(Reply::several(offers, hints)));
     }
 

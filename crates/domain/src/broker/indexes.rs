@@ -39,7 +39,7 @@ pub(crate) struct Indexes {
     pub(crate) by_player: BTreeSet<(PlayerId, Option<MatchId>)>,
     pub(crate) births: BTreeSet<(Timestamp, ServerId)>,
     /// Those of them that are not draining.
-    pub(crate) taking: BTreeSet<(Timestamp, ServerId)>,
+    pub(crate) taking: BTreeMap<Option<FleetId>, BTreeSet<(Timestamp, ServerId)>>,
     /// Available servers without a match; the fleet is `None` for those that registered themselves.
     pub(crate) idle: BTreeMap<Option<FleetId>, Idle>,
     /// Servers by fleet; those that registered themselves have none.
@@ -212,7 +212,8 @@ impl Indexes {
         }
         self.births.insert((server.born_at, server.id.clone()));
         if !matches!(server.state, ServerState::Draining { .. }) {
-            self.taking.insert((server.born_at, server.id.clone()));
+            let taking = self.taking.entry(server.fleet.clone()).or_default();
+            taking.insert((server.born_at, server.id.clone()));
         }
         if is_idle(server) {
             self.idle.entry(server.fleet.clone()).or_default().insert(server);
@@ -224,7 +225,7 @@ impl Indexes {
             self.clearing.remove(&server.id);
         }
         self.births.remove(&(server.born_at, server.id.clone()));
-        self.taking.remove(&(server.born_at, server.id.clone()));
+        remove_from(&mut self.taking, &server.fleet, &(server.born_at, server.id.clone()));
         if is_idle(server)
             && let Some(idle) = self.idle.get_mut(&server.fleet)
         {

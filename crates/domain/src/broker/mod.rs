@@ -263,7 +263,7 @@ pub enum BrokenRule {
     OrderForOverdue,
     /// A server that asks again does not hear of the match that it has.
     ForgetLostAnswer,
-    /// A server that takes one match at a time gets another one before that of a lost answer.
+    /// A server gets another match before those of a lost answer.
     OthersBeforeLost,
     /// What a call has collected stays with its server when the call goes away.
     KeepCollected,

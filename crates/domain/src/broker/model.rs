@@ -688,6 +688,8 @@ pub struct Fleet {
     pub warm: u32,
     /// Longest time from order to first contact.
     pub ready_deadline: Duration,
+    /// A server that is older than this is stopped by its platform, with the matches on it; `None` for no limit.
+    pub max_run_time: Option<Duration>,
     /// Fleets are tried from the lowest number up, equal numbers by id.
     pub preference: i32,
 }

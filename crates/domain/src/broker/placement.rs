@@ -18,6 +18,7 @@ use super::idle::Idle;
 use super::looking::{Ordering, Then};
 use super::model::{FastSchedule, Fleet, GoneCause, Match, MatchSpec, MatchState, Server};
 use super::requirements::{Document, Requirement, Search};
+use super::untold::Lost;
 use super::{BrokenRule, Broker, Turn};
 use crate::ids::{AllocationId, FleetId, MatchId, ServerId};
 
@@ -30,8 +31,7 @@ type Refusals = BTreeMap<FleetId, &'static str>;
 /// Which match may be given again.
 #[derive(Clone, Copy)]
 pub(super) struct Again<'a> {
-    /// Only one that the process before gave.
-    pub(super) of_before: bool,
+    pub(super) lost: Lost,
     /// None of these.
     pub(super) but: &'a [Offer],
 }
@@ -116,14 +116,13 @@ impl Turn<'_> {
                 && !requirements.is_spent()
                 && requirements.fits(requirement, &Document::new(&game.id, &game.spec))
         };
-        let offer =
-            self.broker.beside.untold.of(server, self.now, which.of_before).find_map(|(id, pickup)| {
-                if which.but.iter().any(|offer| offer.match_id == *id) {
-                    return None;
-                }
-                let game = self.state().matches.get(id).filter(|game| is_untold(game, pickup))?;
-                Some(offer(server, game, true))
-            })?;
+        let offer = self.broker.beside.untold.of(server, self.now, which.lost).find_map(|(id, pickup)| {
+            if which.but.iter().any(|offer| offer.match_id == *id) {
+                return None;
+            }
+            let game = self.state().matches.get(id).filter(|game| is_untold(game, pickup))?;
+            Some(offer(server, game, true))
+        })?;
         self.broker.beside.untold.note_given_again(server, &offer.match_id, self.now);
         Some(offer)
     }
@@ -467,13 +466,13 @@ impl Turn<'_> {
 
     /// Whether a server of the fleet is about to be too old for a match.
     pub(super) fn is_aging(&self, server: &Server, fleet: &Fleet) -> bool {
-        let age = self.state().settings.replacement_age(fleet.ready_deadline);
+        let age = self.state().settings.replacement_age(fleet);
         age.is_some_and(|age| server.born_at <= self.now - age)
     }
 
     /// Idle servers of the fleet that are about to be too old for a match.
     pub(super) fn aging(&self, fleet: &Fleet) -> usize {
-        let Some(age) = self.state().settings.replacement_age(fleet.ready_deadline) else { return 0 };
+        let Some(age) = self.state().settings.replacement_age(fleet) else { return 0 };
         let idle = self.state().index.idle.get(&Some(fleet.id.clone()));
         idle.map_or(0, |idle| idle.born_until(self.now - age))
     }

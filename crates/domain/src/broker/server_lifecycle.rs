@@ -19,6 +19,7 @@ use super::model::{
 };
 use super::placement::Again;
 use super::requirements::{NoRoom, Requirement, Search};
+use super::untold::Lost;
 use super::waiting::{Waiter, Waiting};
 use super::{
     BrokenRule, MAX_OFFERS, MAX_REQUEST_WAIT, MAX_SERVERS, MAX_WAITERS, MAX_WAITERS_OF_SERVER, Turn,
@@ -96,9 +97,8 @@ impl Turn<'_> {
         if asking.most > 1 {
             self.broker.beside.untold.note_several(server);
         }
-        let of_before =
-            self.broker.beside.untold.is_several(server) || self.broken(BrokenRule::OthersBeforeLost);
-        let again = self.give_again(server, &filter, Again { of_before, but: &[] }).map(Search::Found);
+        let again = Again { lost: self.foremost(server, asking), but: &[] };
+        let again = self.give_again(server, &filter, again).map(Search::Found);
         match again.unwrap_or_else(|| self.oldest_for(server, &filter)) {
             Search::Found(offer) => return Ok(self.offer_several(call, offer, server, filter, asking)),
             Search::Nothing => {}
@@ -107,7 +107,7 @@ impl Turn<'_> {
                 return Ok(None);
             }
         }
-        if let Some(offer) = self.give_again(server, &filter, Again { of_before: false, but: &[] }) {
+        if let Some(offer) = self.give_again(server, &filter, Again { lost: Lost::Any, but: &[] }) {
             return Ok(self.offer_several(call, offer, server, filter, asking));
         }
         if self.is_unneeded(server, hints) {
@@ -119,6 +119,19 @@ impl Turn<'_> {
         }
         self.wait(call, server, filter, asking, Waiting::Offered);
         Ok(None)
+    }
+
+    /// What a server may have lost that it gets before anything new.
+    pub(super) fn foremost(&self, server: &ServerId, asking: Asking) -> Lost {
+        if self.broken(BrokenRule::OthersBeforeLost) {
+            Lost::Before
+        } else if asking.most > 1 {
+            Lost::Latest
+        } else if self.broker.beside.untold.is_several(server) {
+            Lost::Before
+        } else {
+            Lost::Any
+        }
     }
 
     /// A server that gets no further match asks for one. It is told to exit as soon as it has none; until then its call
@@ -137,7 +150,7 @@ impl Turn<'_> {
         let filter = self.broker.filter_of(server, asked);
         // It may not have heard of the match that it has.
         if !hints.has(Hints::FULL)
-            && let Some(offer) = self.give_again(server, &filter, Again { of_before: false, but: &[] })
+            && let Some(offer) = self.give_again(server, &filter, Again { lost: Lost::Any, but: &[] })
         {
             return Ok(Some(Reply::one_match(offer)));
         }
@@ -182,7 +195,8 @@ impl Turn<'_> {
 
     /// Whether a match could outlast the server.
     fn is_too_old(&self, server: &Server) -> bool {
-        self.broker.last_pickup_age().is_some_and(|age| server.born_at + age <= self.now)
+        let age = self.broker.last_pickup_age(server.fleet.as_ref());
+        age.is_some_and(|age| server.born_at + age <= self.now)
     }
 
     /// Whether a call under the id of a server that is gone counts as a call of that server. Once a server that registered

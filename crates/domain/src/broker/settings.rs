@@ -2,6 +2,8 @@
 
 use core::time::Duration;
 
+use super::model::Fleet;
+
 /// When a new server is ordered for a match (`FastSchedule` of the Catena settings).
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum FastSchedule {
@@ -112,24 +114,32 @@ impl Settings {
         self.match_ready_time.saturating_add(self.match_max_run_time)
     }
 
-    /// The age from which a server is given no further match, so that even the longest one ends within the server's
-    /// lifetime. Where the lifetime is too short for the longest match, servers take matches for the first half of it
-    /// and outlive it until those are over. `None` where servers are stopped with the matches on them.
+    /// How old a server of the fleet may become; `None` for one of no fleet.
+    fn lifetime(&self, fleet: Option<&Fleet>) -> Duration {
+        let of_fleet = fleet.and_then(|fleet| fleet.max_run_time);
+        of_fleet.map_or(self.server_max_lifetime, |longest| longest.min(self.server_max_lifetime))
+    }
+
+    /// The age from which a server of the fleet is given no further match, so that even the longest one ends within the
+    /// server's lifetime, which is [`Settings::server_max_lifetime`] or the fleet's [`Fleet::max_run_time`], whichever is
+    /// shorter. Where it is too short for the longest match, servers take matches for the first half of it, and outlive it
+    /// until those are over, unless their platform stops them. `None` where servers are stopped with the matches on them.
     #[must_use]
-    pub fn last_pickup_age(&self) -> Option<Duration> {
+    pub fn last_pickup_age(&self, fleet: Option<&Fleet>) -> Option<Duration> {
         if self.lifetime_ends_matches {
             return None;
         }
-        let age = self.server_max_lifetime.saturating_sub(self.longest_match());
-        Some(if age.is_zero() { self.server_max_lifetime / 2 } else { age })
+        let lifetime = self.lifetime(fleet);
+        let age = lifetime.saturating_sub(self.longest_match());
+        Some(if age.is_zero() { lifetime / 2 } else { age })
     }
 
     /// The age from which an idle server of a warm pool is replaced, in time for the replacement to be ready before the
     /// server is given no further match.
     #[must_use]
-    pub fn replacement_age(&self, ready_deadline: Duration) -> Option<Duration> {
-        let last = self.last_pickup_age()?;
-        Some(last.saturating_sub(ready_deadline.min(last / 2)))
+    pub fn replacement_age(&self, fleet: &Fleet) -> Option<Duration> {
+        let last = self.last_pickup_age(Some(fleet))?;
+        Some(last.saturating_sub(fleet.ready_deadline.min(last / 2)))
     }
 
     /// The first setting that is out of range: its name and what is wrong.

@@ -6,6 +6,7 @@ use core::time::Duration;
 use super::command::Hints;
 use super::model::{EndCause, FailReason, Fleet, GoneCause, SeatEnd};
 use super::{BrokenRule, Broker, QUARTERS_FOR_SCHEDULE, QUARTERS_FOR_TIMERS, Turn, WHOLE_STEP};
+use crate::ids::{FleetId, ServerId};
 use crate::time::Timestamp;
 
 /// How long a server that was asked to exit may take before its platform stops it.
@@ -22,9 +23,10 @@ impl Broker {
             (index.queue.len() > 0).then(|| self.beside.scheduled_at + settings.schedule_frequency);
         let preparing = index.picked_up.first().map(|(at, _)| *at + settings.match_ready_time);
         let running = index.ready.first().map(|(at, _)| *at + settings.match_max_run_time);
-        let lifetime = match self.last_pickup_age() {
-            None => index.births.first().map(|(at, _)| *at + settings.server_max_lifetime),
-            Some(age) => index.taking.first().map(|(at, _)| *at + age),
+        let lifetime = if settings.lifetime_ends_matches {
+            index.births.first().map(|(at, _)| *at + settings.server_max_lifetime)
+        } else {
+            self.oldest_taking().map(|(at, _)| at).min()
         };
         let leaving = index.leaving.first().map(|(at, _)| *at + LEAVE_TIME);
         let seats = index.seat_expiry.first().map(|(at, _)| *at);
@@ -45,10 +47,18 @@ impl Broker {
             .min()
     }
 
-    /// The age from which a server is given no further match.
-    pub(super) fn last_pickup_age(&self) -> Option<Duration> {
+    /// The oldest server of each fleet that takes matches, and of those of no fleet; with the time from which it takes none.
+    fn oldest_taking(&self) -> impl Iterator<Item = (Timestamp, &ServerId)> {
+        self.state.index.taking.iter().filter_map(|(fleet, servers)| {
+            let (born_at, server) = servers.first()?;
+            Some((*born_at + self.last_pickup_age(fleet.as_ref())?, server))
+        })
+    }
+
+    /// The age from which a server of the fleet is given no further match.
+    pub(super) fn last_pickup_age(&self, fleet: Option<&FleetId>) -> Option<Duration> {
         let settings = &self.state.settings;
-        let age = settings.last_pickup_age();
+        let age = settings.last_pickup_age(fleet.and_then(|fleet| self.state.fleets.get(fleet)));
         if self.broken(BrokenRule::IgnoreAge) { age.map(|_| settings.server_max_lifetime) } else { age }
     }
 
@@ -58,7 +68,7 @@ impl Broker {
             return None;
         }
         let idle = self.state.index.idle.get(&Some(fleet.id.clone()))?;
-        let age = self.state.settings.replacement_age(fleet.ready_deadline)?;
+        let age = self.state.settings.replacement_age(fleet)?;
         Some(idle.first_born_after(self.beside.ticked_at - age)? + age)
     }
 
@@ -70,7 +80,7 @@ impl Broker {
             || self.state.removed_fleet().is_some()
     }
 
-    pub(super) fn ready_deadline(&self, fleet: &crate::ids::FleetId) -> Duration {
+    pub(super) fn ready_deadline(&self, fleet: &FleetId) -> Duration {
         // Servers of a fleet that is no longer configured are being stopped anyway.
         self.state.fleets.get(fleet).map_or(Duration::ZERO, |fleet| fleet.ready_deadline)
     }
@@ -172,9 +182,8 @@ impl<'a> Turn<'a> {
     /// A server that is too old for a further match goes after those that it has; where the settings say so, one that has
     /// reached its lifetime goes with them.
     fn retire_old(&mut self) -> bool {
-        if let Some(age) = self.broker.last_pickup_age() {
-            let oldest = self.state().index.taking.first();
-            let due = oldest.filter(|(at, _)| *at + age <= self.now);
+        if !self.state().settings.lifetime_ends_matches {
+            let due = self.broker.oldest_taking().find(|(at, _)| *at <= self.now);
             let Some(server) = due.map(|(_, server)| server.clone()) else { return false };
             self.drain(&server, GoneCause::Aged);
             return true;

@@ -1,12 +1,15 @@
 //! Matches that servers prepare and may never have heard of: the answer that said so may have been lost on its way, or
 //! with the process before. A server that asks for a match while it has such a one is given it once more: at once, if the
-//! process has changed since, or if the server was never seen with two matches to prepare; otherwise where no other match
-//! fits, because a server with room for several may ask for the next one while it prepares the first. One that knows of it
-//! takes no harm; one that does not would be waited for in vain, and has no room for another.
+//! process has changed since, if the server was never seen with two matches to prepare, or if it asks for several and the
+//! match was in the last answer it got; otherwise where no other match fits, because a server with room for several may ask
+//! for the next one while it prepares the first. One that knows of it takes no harm; one that does not would be waited for
+//! in vain, and has no room for another.
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
 use core::time::Duration;
 
+use super::command::Offer;
 use crate::ids::{MatchId, ServerId};
 use crate::time::Timestamp;
 
@@ -25,6 +28,19 @@ pub(crate) struct Untold {
     by_server: BTreeMap<ServerId, BTreeMap<MatchId, Given>>,
     /// Servers that prepared two matches at once, or asked for several with one call.
     several: BTreeSet<ServerId>,
+    /// By server, the matches of the last answer that had any: at most [`MAX_OFFERS`](super::MAX_OFFERS).
+    latest: BTreeMap<ServerId, Vec<MatchId>>,
+}
+
+/// Which matches a server may be given again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lost {
+    /// Every one that it prepares.
+    Any,
+    /// Those that the process before gave it.
+    Before,
+    /// Those, and what the last answer gave it.
+    Latest,
 }
 
 /// How a match was given to its server.
@@ -58,6 +74,14 @@ impl Untold {
         }
     }
 
+    /// A server is answered with these matches.
+    pub(super) fn note_answered(&mut self, server: &ServerId, offers: &[Offer]) {
+        if !offers.is_empty() {
+            let matches = offers.iter().map(|offer| offer.match_id.clone()).collect();
+            self.latest.insert(server.clone(), matches);
+        }
+    }
+
     /// Whether the server is known to take several matches at once. One that takes one at a time and asks while it has
     /// a match that it is not ready for has not heard of that match.
     pub(crate) fn is_several(&self, server: &ServerId) -> bool {
@@ -74,16 +98,19 @@ impl Untold {
         }
     }
 
-    /// Matches that the server may be given again now, with their pickups; with `of_before` those that the process before
-    /// gave it.
-    pub(crate) fn of(
+    /// Matches that the server may be given again now, with their pickups.
+    pub(super) fn of(
         &self,
         server: &ServerId,
         now: Timestamp,
-        of_before: bool,
+        lost: Lost,
     ) -> impl Iterator<Item = (&MatchId, u32)> {
+        let latest = self.latest.get(server).filter(|_| lost == Lost::Latest);
+        let is_meant = move |id: &MatchId, given: &Given| {
+            lost == Lost::Any || given.before || latest.is_some_and(|latest| latest.contains(id))
+        };
         let given = self.by_server.get(server).into_iter().flatten();
-        let given = given.filter(move |(_, given)| given.from <= now && (given.before || !of_before));
+        let given = given.filter(move |(id, given)| given.from <= now && is_meant(id, given));
         given.map(|(id, given)| (id, given.pickup)).take(MAX_LOOKED_AT)
     }
 
@@ -119,5 +146,6 @@ impl Untold {
     pub(crate) fn forget(&mut self, server: &ServerId) {
         self.by_server.remove(server);
         self.several.remove(server);
+        self.latest.remove(server);
     }
 }

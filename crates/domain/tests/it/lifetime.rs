@@ -1,10 +1,10 @@
 //! How old servers become, how they are replaced and leave, and when one that is gone may come back.
 
-use sortie_domain::broker::model::{Fleet, GoneCause, Settings};
+use sortie_domain::broker::model::{Fleet, GoneCause, MatchSpec, Settings};
 use sortie_domain::broker::{AGAIN_AFTER, Command, Event, Hints, LEAVE_TIME, Reply};
 use sortie_domain::ids::ServerId;
 
-use crate::table::{MS, Table, at, end, fleet, ready, request, secs, server, spec};
+use crate::table::{MS, Table, at, end, fleet, fleet_id, ready, request, secs, server, spec};
 
 /// A lifetime of an hour, and matches of at most twenty minutes: no match for servers older than 40 minutes.
 fn settings() -> Settings {
@@ -43,6 +43,34 @@ fn a_server_gets_no_match_that_could_outlast_it() {
     table.advance(MS);
     assert_eq!(table.state(&id), "ended: max_run_time", "by its own limit");
     assert_eq!(table.server_state(&host), "gone");
+}
+
+#[test]
+fn a_server_whose_platform_stops_it_gets_no_match_that_could_last_until_then() {
+    // Half of the lifetime of all servers, so no match for those older than 10 minutes.
+    let soon = Fleet { max_run_time: Some(secs(1800)), ..fleet("short") };
+    let late = Fleet { max_run_time: Some(secs(7200)), ..fleet("long") };
+    let mut table = Table::with(settings(), vec![late, soon]);
+    let servers = ["short", "long"].map(|name| {
+        let id = table.submit(name, MatchSpec { fleet: Some(fleet_id(name)), ..spec(&[]) });
+        let server = table.allocation_for(&id).unwrap().server;
+        assert_eq!(table.poll(&server), Some(id.clone()));
+        table.ready(&server, &id);
+        (server, id)
+    });
+    let [(short, _), (long, of_long)] = servers;
+    table.end(&long, &of_long);
+    let states = |table: &Table| [&short, &long].map(|server| table.server_state(server));
+    table.advance(secs(600) - MS);
+    assert_eq!(states(&table), ["available", "available"]);
+    table.advance(MS);
+    assert_eq!(states(&table), ["draining", "available"]);
+    table.restart();
+    assert_eq!(states(&table), ["draining", "available"]);
+    table.advance(secs(LAST_PICKUP - 600) - MS);
+    assert_eq!(table.server_state(&long), "available");
+    table.advance(MS);
+    assert_eq!(table.server_state(&long), "gone", "its platform would let it run longer");
 }
 
 #[test]
@@ -88,9 +116,9 @@ fn matches_outlive_a_lifetime_that_is_shorter_than_they_are() {
 fn the_defaults_leave_time_for_the_longest_match() {
     let settings = Settings::default();
     assert!(settings.server_max_lifetime > settings.longest_match());
-    assert_eq!(settings.last_pickup_age(), Some(secs(24 * 3600 - 7230)));
+    assert_eq!(settings.last_pickup_age(None), Some(secs(24 * 3600 - 7230)));
     let literal = Settings { lifetime_ends_matches: true, ..settings };
-    assert_eq!((literal.last_pickup_age(), literal.replacement_age(secs(1))), (None, None));
+    assert_eq!((literal.last_pickup_age(None), literal.replacement_age(&fleet("eu"))), (None, None));
 }
 
 /// How many servers of the one fleet are idle.

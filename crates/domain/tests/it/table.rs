@@ -63,6 +63,7 @@ pub(crate) fn fleet(id: &str) -> Fleet {
         max: 10,
         warm: 0,
         ready_deadline: secs(60),
+        max_run_time: None,
         preference: 0,
     }
 }

@@ -8,7 +8,7 @@ use sortie_domain::ids::{MatchId, PlayerId, ServerId};
 use sortie_domain::machine::CallId;
 use std::time::Duration;
 
-use crate::table::{MS, Table, bound_to, fleet, ready, request, secs, server, spec, with_properties};
+use crate::table::{MS, Table, bound_to, fleet, game, ready, request, secs, server, spec, with_properties};
 
 const WAIT: Hints = Hints::WILLING_TO_WAIT;
 
@@ -303,7 +303,39 @@ fn one_call_gets_several_matches_oldest_first_up_to_its_limit() {
     assert_eq!(all_offered(reply), ["a", "b", "c"]);
     assert_eq!(ids.map(|id| table.state(&id)), ["picked_up", "picked_up", "picked_up", "queued"]);
     let reply = table.ok(ask_for(&host, 3, None));
-    assert_eq!(all_offered(reply), ["d", "a", "b"], "then those that it may not have heard of");
+    assert_eq!(all_offered(reply), ["a", "b", "c"], "it may not have heard of them");
+    let reply = table.ok(ask_for(&host, 3, None));
+    assert_eq!(all_offered(reply), ["d"], "one that asks on all the same has room for more");
+}
+
+#[test]
+fn a_server_that_takes_several_gets_those_of_a_lost_answer_before_any_other() {
+    let mut table = Table::new();
+    let host = server("host");
+    for id in ["a", "b", "c", "d", "e"] {
+        table.submit(id, spec(&[]));
+    }
+    let lost = table.ok(ask_for(&host, 2, None));
+    assert_eq!(all_offered(lost), ["a", "b"]);
+    let again = table.ok(ask_for(&host, 2, None));
+    assert_eq!(all_offered(again), ["a", "b"]);
+    assert_eq!(table.state(&game("c")), "queued");
+    // Not those of the answer before, whose place another match may have taken.
+    assert_eq!(all_offered(table.ok(ask_for(&host, 2, None))), ["c", "d"]);
+    table.advance(AGAIN_AFTER);
+    assert_eq!(all_offered(table.ok(ask_for(&host, 4, None))), ["c", "d", "e", "a"]);
+}
+
+#[test]
+fn what_a_call_had_collected_comes_first_if_its_answer_is_lost() {
+    let mut table = Table::new();
+    let host = server("host");
+    let call = table.kept(ask_for(&host, 2, Some(secs(5))));
+    for id in ["a", "b", "c"] {
+        table.submit(id, spec(&[]));
+    }
+    assert_eq!(answered(&mut table, call), ["a", "b"]);
+    assert_eq!(all_offered(table.ok(ask_for(&host, 2, Some(secs(5))))), ["a", "b"]);
 }
 
 #[test]

@@ -366,6 +366,7 @@ async fn configure(broker: &Handle<Broker>, fleets: Vec<(FleetId, u32)>) {
         max,
         warm: 0,
         ready_deadline: Duration::from_secs(3600),
+        max_run_time: None,
         preference: 0,
     });
     let settings = Settings {

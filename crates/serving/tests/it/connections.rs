@@ -73,9 +73,53 @@ async fn whoever_comes_while_calls_end_is_answered_and_then_nobody_listens() {
 #[tokio::test]
 async fn calls_that_do_not_end_are_broken_off() {
     let mut server = Server::start(Limits { grace: Duration::from_millis(50), ..Limits::default() }).await;
-    let mut held = server.say("POST /measure HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{").await;
+    let mut held = server.say("GET /never HTTP/1.1\r\nhost: x\r\n\r\n").await;
     assert!(rest(server.say(ASK_ONCE).await).await.starts_with("HTTP/1.1 200"));
     server.closing.cancel();
     soon(server.served.take().unwrap()).await.unwrap();
     assert_eq!(soon(held.read(&mut [0; 1])).await.unwrap_or(0), 0);
+}
+
+/// Limits that end nothing within the time of a test.
+fn patient() -> Limits {
+    let long = Duration::from_secs(3600);
+    Limits { grace: long, body_time: long, header_time: long, ..Limits::default() }
+}
+
+#[tokio::test]
+async fn an_ordered_end_waits_for_nothing_that_is_only_half_sent() {
+    let settings = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    for half in [
+        "GET /measure HTT",
+        "GET /measure HTTP/1.1\r\nhost: x\r\nx-more",
+        // Another request begins on a connection that has had an answer.
+        "GET /measure HTTP/1.1\r\nhost: x\r\n\r\nGET /meas",
+        "PRI * HTTP/2.0\r\n\r\nS",
+        settings,
+        &format!("{settings}\0\0\x20\x01"),
+    ] {
+        let mut server = Server::start(patient()).await;
+        let _held = server.say(half).await;
+        assert!(rest(server.say(ASK_ONCE).await).await.starts_with("HTTP/1.1 200"));
+        server.closing.cancel();
+        soon(server.served.take().unwrap()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_call_whose_body_has_not_arrived_is_refused_at_the_end() {
+    for (path, body, wanted) in [
+        ("/measure", "content-length: 2\r\n\r\n{", "HTTP/1.1 503"),
+        ("/measure", "transfer-encoding: chunked\r\n\r\n1\r\n{\r\n", "HTTP/1.1 503"),
+        // Other services read it to its end; the cause tells tonic its status.
+        ("/grpc.reflection.v1.ServerReflection/Ask", "content-length: 2\r\n\r\n{", "shutting down"),
+    ] {
+        let mut server = Server::start(patient()).await;
+        let held = server.say(&format!("POST {path} HTTP/1.1\r\nhost: x\r\n{body}")).await;
+        assert!(rest(server.say(ASK_ONCE).await).await.starts_with("HTTP/1.1 200"));
+        server.closing.cancel();
+        let answer = rest(held).await;
+        assert!(answer.contains(wanted), "{answer}");
+        soon(server.served.take().unwrap()).await.unwrap();
+    }
 }

@@ -143,6 +143,7 @@ fn refused(error: BodyError) -> Response {
     let status = match error {
         BodyError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         BodyError::TooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
+        BodyError::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
     };
     (status, error.to_string()).into_response()
 }
@@ -151,7 +152,11 @@ fn refused(error: BodyError) -> Response {
 async fn drained(request: Request) -> String {
     match axum::body::to_bytes(request.into_body(), usize::MAX).await {
         Ok(bytes) => format!("whole: {}", bytes.len()),
-        Err(error) => format!("broken: {:?}", std::error::Error::source(&error).map(ToString::to_string)),
+        Err(error) => {
+            let causes =
+                std::iter::successors(Some(&error as &dyn std::error::Error), |error| (**error).source());
+            format!("broken: {:?}", causes.map(ToString::to_string).collect::<Vec<_>>())
+        }
     }
 }
 

@@ -58,6 +58,8 @@ struct Question {
     server_id: String,
     /// Cancelled once nobody waits for the answer.
     withdrawn: CancellationToken,
+    /// Cancelled once the backend was told that the server takes its leave.
+    left: CancellationToken,
 }
 
 impl Questions {
@@ -77,6 +79,13 @@ impl Questions {
         self.unsettled == 0
     }
 
+    /// For each question of the server that is open, what is cancelled once the backend was told that the server takes its
+    /// leave.
+    fn leaving(&self, server_id: &str) -> Vec<CancellationToken> {
+        let of_server = self.open.values().filter(|question| question.server_id == server_id);
+        of_server.map(|question| question.left.clone()).collect()
+    }
+
     /// Whether a question of the server is being withdrawn: the backend would take a new one for it.
     fn is_withdrawing(&self, server_id: &str) -> bool {
         let mut open = self.open.values();
@@ -89,6 +98,7 @@ struct Open {
     shared: Arc<Shared>,
     number: u64,
     withdrawn: CancellationToken,
+    left: CancellationToken,
 }
 
 impl Open {
@@ -99,14 +109,16 @@ impl Open {
             return Err(TooMany { what: "questions for a match", limit: MAX_QUESTIONS });
         }
         questions.last += 1;
-        let (number, withdrawn) = (questions.last, CancellationToken::new());
-        let question = Question { server_id: server_id.to_owned(), withdrawn: withdrawn.clone() };
+        let number = questions.last;
+        let (withdrawn, left) = (CancellationToken::new(), CancellationToken::new());
+        let server_id = server_id.to_owned();
+        let question = Question { server_id, withdrawn: withdrawn.clone(), left: left.clone() };
         questions.open.insert(number, question);
         drop(state);
         if shared.is_closing() {
             withdrawn.cancel();
         }
-        Ok(Self { shared: Arc::clone(shared), number, withdrawn })
+        Ok(Self { shared: Arc::clone(shared), number, withdrawn, left })
     }
 }
 
@@ -278,7 +290,7 @@ impl Waiter {
         let (shared, source) = (Arc::clone(shared), source.to_owned());
         tokio::spawn(async move {
             let server_id = request.server_id.clone();
-            let (answer, match_id) = question(&shared, &source, request, &open.withdrawn).await;
+            let (answer, match_id) = question(&shared, &source, request, &open).await;
             drop(open);
             let _nobody_waits_any_more = tell.send(answer);
             if let Some(match_id) = match_id {
@@ -300,10 +312,10 @@ async fn question(
     shared: &Arc<Shared>,
     source: &str,
     request: RequestMatchRequest,
-    withdrawn: &CancellationToken,
+    open: &Open,
 ) -> (Answer, Option<String>) {
     let server_id = request.server_id.clone();
-    let asked = unless_withdrawn(shared, source, request, withdrawn).await;
+    let asked = unless_withdrawn(shared, source, request, open).await;
     let response = match asked {
         Ok(response) => response,
         Err(error) => return (Err(error), None),
@@ -327,7 +339,7 @@ async fn unless_withdrawn(
     shared: &Arc<Shared>,
     source: &str,
     request: RequestMatchRequest,
-    withdrawn: &CancellationToken,
+    open: &Open,
 ) -> Response {
     let server_id = request.server_id.clone();
     let is_willing = request.hint_flags & HintFlag::WillingToWait as u32 != 0;
@@ -337,7 +349,7 @@ async fn unless_withdrawn(
     let answered = tokio::select! {
         biased;
         answered = &mut asked => Some(answered),
-        () = withdrawn.cancelled() => withdraw(shared, source, &server_id, asked).await,
+        () = open.withdrawn.cancelled() => withdraw(shared, source, (&server_id, &open.left), asked).await,
     };
     let Some(answered) = answered else {
         return Err(BackendError::Away("nobody waits for the answer any more".to_owned()));
@@ -351,16 +363,17 @@ async fn unless_withdrawn(
 async fn withdraw(
     shared: &Arc<Shared>,
     source: &str,
-    server_id: &str,
+    (server_id, left): (&str, &CancellationToken),
     mut asked: Pin<&mut impl Future<Output = Response>>,
 ) -> Option<Response> {
     if shared.is_hintless() {
         return None;
     }
-    let hint_flags = if shared.state().held.is_over(server_id) { LEAVE } else { WITHDRAW };
-    let request =
-        RequestMatchRequest { server_id: server_id.to_owned(), hint_flags, ..RequestMatchRequest::default() };
-    let told = in_time(CALL_TIME, shared.backend.request_match(request));
+    let leaves = shared.state().held.is_over(server_id);
+    if leaves {
+        left.cancel();
+    }
+    let told = tell(shared, server_id, if leaves { LEAVE } else { WITHDRAW });
     tokio::pin!(told);
     let mut answered = None;
     let told = loop {
@@ -380,6 +393,42 @@ async fn withdraw(
         (None, Ok(_)) => timeout(LAST_ANSWER_TIME, asked).await.ok(),
         (None, Err(_)) => None,
     }
+}
+
+/// Tells the backend what the server wants of it instead of a match.
+async fn tell(shared: &Shared, server_id: &str, hint_flags: u32) -> Response {
+    let request =
+        RequestMatchRequest { server_id: server_id.to_owned(), hint_flags, ..RequestMatchRequest::default() };
+    in_time(CALL_TIME, shared.backend.request_match(request)).await
+}
+
+/// A server is gone that the backend may count on for the next match: tells it so, unless a question of the server that is
+/// being withdrawn does, or the end of one of its matches. A backend that is away does not hear it, and finds out by itself.
+pub(super) fn take_leave(shared: &Arc<Shared>, server_id: &str) {
+    let state = shared.state();
+    let server = state.held.servers.get(server_id);
+    let Some(server) = server.filter(|server| server.has_asked && server.matches.is_empty()) else { return };
+    let (source, left) = (server.source.clone(), state.questions.leaving(server_id));
+    drop(state);
+    let unsettled = Unsettled::new(shared);
+    let (shared, server_id) = (Arc::clone(shared), server_id.to_owned());
+    tokio::spawn(async move {
+        let _unsettled = unsettled;
+        let mut changes = shared.changes.subscribe();
+        while !shared.state().questions.leaving(&server_id).is_empty() && changes.changed().await.is_ok() {}
+        // One that has called since is another one.
+        let is_over = shared.state().held.is_over(&server_id);
+        if !is_over || shared.is_hintless() || left.iter().any(CancellationToken::is_cancelled) {
+            return;
+        }
+        let told = tell(&shared, &server_id, LEAVE).await;
+        if let Some(game) = told.ok().and_then(|response| response.r#match)
+            && check_id("matchId", &game.match_id).is_ok()
+        {
+            // A backend that does not know what was meant has answered it as a question.
+            hand_back(&shared, &source, server_id, game.match_id).await;
+        }
+    });
 }
 
 async fn in_time(limit: Duration, asked: impl Future<Output = Response>) -> Response {

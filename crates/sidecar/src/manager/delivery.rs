@@ -19,7 +19,7 @@ use tonic::Code;
 use super::held::Held;
 use super::queue::{Call, Queued};
 use super::view::Outcome;
-use super::{CALL_TIME, Shared, backoff, not_kept};
+use super::{CALL_TIME, Shared, asking, backoff, not_kept};
 use crate::backend::BackendError;
 
 /// Lanes that deliver at the same moment.
@@ -191,6 +191,7 @@ async fn rest(manager: &Weak<Shared>, failures: u32) -> bool {
 pub(super) async fn server_gone(shared: &Arc<Shared>, server_id: &str, why: &str) {
     let Some(matches) = shared.change(|held| held.gone(server_id)) else { return };
     tracing::info!(server_id, why, matches = matches.len(), "a server is gone");
+    asking::take_leave(shared, server_id);
     shared.state().questions.withdraw(server_id);
     shared.release(server_id);
     let (shared, server_id) = (Arc::clone(shared), server_id.to_owned());

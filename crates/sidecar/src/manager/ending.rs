@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::delivery::{self, Keep};
-use super::{Manager, Shared};
+use super::{Manager, Shared, asking};
 
 /// What becomes of the matches that are held when the sidecar ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -68,6 +68,7 @@ async fn end_all(shared: &Arc<Shared>) {
             held.gone(server_id);
             held.matches_of(server_id)
         });
+        asking::take_leave(shared, server_id);
         calls.extend(matches.into_iter().map(|match_id| delivery::end_call(server_id, match_id)));
         shared.release(server_id);
     }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use sortie_serving::Limits;
 use sortie_sidecar::backend::{Backend as _, CatenaBackend, CatenaBackendOptions};
 use sortie_sidecar::control::ControlKey;
-use sortie_sidecar::manager::{Manager, ManagerOptions};
+use sortie_sidecar::manager::{AtShutdown, Manager, ManagerOptions};
 use sortie_sidecar::source::{CatenaApiOptions, CatenaApiSource, EventSource as _};
 use sortie_wire::catena::server_manager::catena_server_manager_client::CatenaServerManagerClient;
 use sortie_wire::catena::server_manager::{
@@ -254,6 +254,28 @@ async fn a_held_question_does_not_hold_up_the_end() {
     stream.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("{}"), "{answer}");
     (&mut sidecar.task).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_end_of_the_sidecar_takes_leave_for_a_server_that_waits() {
+    for over_grpc in [false, true] {
+        let backend = FakeBackend::new();
+        let mut sidecar = Sidecar::start(&backend).await;
+        backend.set(Mood::Holds);
+        let _open = if over_grpc {
+            let mut client = sidecar.client().await;
+            let request = RequestMatchRequest { hint_flags: 2, ..ask("s") };
+            let asking = tokio::spawn(async move { client.request_match(request).await });
+            backend.hears("RequestMatch s 2").await;
+            (Some(asking), None)
+        } else {
+            (None, Some(held_question(&sidecar, &backend).await))
+        };
+        sidecar.closing.cancel();
+        (&mut sidecar.task).await.unwrap();
+        sidecar.manager.shutdown(AtShutdown::EndMatches, Duration::from_secs(60)).await;
+        assert_eq!(backend.heard().last().map(String::as_str), Some("RequestMatch s 9"), "gRPC: {over_grpc}");
+    }
 }
 
 #[tokio::test]

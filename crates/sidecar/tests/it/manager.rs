@@ -417,6 +417,32 @@ async fn the_end_of_the_sidecar_withdraws_what_was_asked() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_backend_hears_that_a_free_server_is_gone_although_its_question_was_withdrawn_before() {
+    // As by an event source, which breaks off its calls before the manager ends.
+    let backend = FakeBackend::new();
+    let manager = manager(&backend);
+    backend.set(Mood::Holds);
+    breaks_off(&manager, "s").await;
+    backend.is_left().await;
+    manager.shutdown(AtShutdown::EndMatches, Duration::from_secs(60)).await;
+    assert_eq!(backend.heard(), ["RequestMatch s 2", "RequestMatch s 24", "RequestMatch s 9"]);
+
+    // The next sidecar takes the server over.
+    let manager = self::manager(&backend);
+    breaks_off(&manager, "t").await;
+    backend.forget_heard();
+    manager.shutdown(AtShutdown::KeepMatches, Duration::from_secs(60)).await;
+    assert!(!backend.heard().contains(&"RequestMatch t 9".to_owned()), "{:?}", backend.heard());
+
+    // One whose process exits between two questions.
+    let manager = self::manager(&backend);
+    breaks_off(&manager, "u").await;
+    backend.is_left().await;
+    manager.server_gone("u", "its process exited").await;
+    backend.hears("RequestMatch u 9").await;
+}
+
 fn watching(backend: &FakeBackend) -> Manager {
     let options = ManagerOptions { silent_after: Some(Duration::from_secs(60)), ..ManagerOptions::default() };
     Manager::new(options, backend.shared(), None)

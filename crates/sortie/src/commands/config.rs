@@ -22,6 +22,9 @@ pub(crate) fn run(options: &cli::Config) -> Result<ExitCode, Failure> {
             for warning in &config.warnings {
                 line(format_args!("warning: {warning}"))?;
             }
+            for remark in &config.remarks {
+                line(format_args!("remark: {remark}"))?;
+            }
             for (section, tls) in [("tls", &config.tls), ("dispatch.tls", &config.dispatch.tls)] {
                 let Some(tls) = tls else { continue };
                 let expiry = edge::certificate_files(tls).check();

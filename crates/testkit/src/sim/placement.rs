@@ -1,5 +1,7 @@
 //! Who may get which match: what decisions of one step must look like, by plain evaluation.
 
+use std::time::Duration;
+
 use serde_json::Value;
 use sortie_domain::broker::model::{Fleet, GoneCause, Match, MatchState, ServerState, Settings};
 use sortie_domain::broker::{Broker, Command, Event, Hints, Reply};
@@ -53,12 +55,13 @@ impl World {
         match &record.event {
             Event::MatchPickedUp { id, server } => {
                 let (game, server) = (self.broker.find_match(id)?, self.broker.find_server(server)?);
-                if may_outlast(settings, record.time, server.born_at) {
-                    return Some(format!("2: match {id} may outlast the server {}", server.id));
-                }
                 let fleets = self.broker.fleets(None, usize::MAX).items;
                 let fleets: Vec<Fleet> = fleets.into_iter().map(|view| view.fleet).collect();
-                let fleet = fleets.iter().find(|fleet| Some(&fleet.id) == server.fleet.as_ref())?;
+                let fleet = fleets.iter().find(|fleet| Some(&fleet.id) == server.fleet.as_ref());
+                if may_outlast(settings, fleet, record.time, server.born_at) {
+                    return Some(format!("2: match {id} may outlast the server {}", server.id));
+                }
+                let fleet = fleet?;
                 let problem = || format!("1: server {} of {} takes match {id}", server.id, fleet.id);
                 (!takes(fleet, &fleets, game)).then(problem)
             }
@@ -74,7 +77,8 @@ impl World {
 
     /// A server of a warm pool that could still take a match goes for its age only if enough others are idle.
     fn warm_problem(&self, new: &[Record<Event>]) -> Option<String> {
-        let age = self.broker.settings().last_pickup_age()?;
+        let settings = self.broker.settings();
+        let fleets = self.broker.fleets(None, usize::MAX).items;
         let takes_idle = |record: &Record<Event>| match &record.event {
             Event::ServerGone { cause, .. } => *cause != GoneCause::Aged,
             Event::MatchPickedUp { .. } | Event::ServerFull { .. } | Event::ServerDraining { .. } => true,
@@ -86,14 +90,11 @@ impl World {
         let early = new.iter().find_map(|record| {
             let Event::ServerGone { server, .. } = &record.event else { return None };
             let order = self.broker.allocation_of(server)?;
+            let view = fleets.iter().find(|view| view.fleet.id == order.fleet)?;
+            let age = settings.last_pickup_age(Some(&view.fleet))?;
             (record.time < order.ordered_at + age && !self.was_draining(server)).then_some(order)
         })?;
-        let view = self
-            .broker
-            .fleets(None, usize::MAX)
-            .items
-            .into_iter()
-            .find(|view| view.fleet.id == early.fleet)?;
+        let view = fleets.iter().find(|view| view.fleet.id == early.fleet)?;
         let problem =
             format!("3: fleet {} has {} idle servers after one was replaced", early.fleet, view.idle);
         (view.idle < view.fleet.warm as usize).then_some(problem)
@@ -123,7 +124,8 @@ impl World {
         };
         let fleets = self.broker.fleets(None, usize::MAX).items;
         let removed = |fleet| fleets.iter().all(|view| view.fleet.id != fleet);
-        let age = self.broker.settings().last_pickup_age();
+        let of = fleets.iter().map(|view| &view.fleet).find(|fleet| Some(&fleet.id) == known.fleet.as_ref());
+        let age = self.broker.settings().last_pickup_age(of);
         matches!(known.state, ServerState::Draining { .. })
             || known.fleet.clone().is_some_and(removed)
             || age.is_some_and(|age| known.born_at + age <= self.time())
@@ -150,9 +152,9 @@ impl World {
         }
     }
 
-    /// The server that asks, if it has a match that it never heard of, and whether it takes one at a time.
+    /// The server that asks, if it has a match that it never heard of, and whether that one comes first.
     pub(super) fn expected_again(&mut self, command: &Command) -> Option<bool> {
-        let Command::RequestMatch { server, hints, .. } = command else { return None };
+        let Command::RequestMatch { server, hints, most, .. } = command else { return None };
         let is_prepared = |id: &MatchId| {
             let game = self.broker.find_match(id);
             game.is_some_and(|game| {
@@ -162,16 +164,16 @@ impl World {
         let found = self.unheard.iter().any(|(id, of)| of == server && is_prepared(id));
         self.unheard.retain(|_, of| of != server);
         // Who takes its leave hands back what it has.
-        let takes_one = self.servers.get(server).is_some_and(|server| server.room == 1);
-        (found && !hints.has(Hints::FULL) && !hints.has(Hints::SHUTDOWN)).then_some(takes_one)
+        let is_first = *most > 1 || self.servers.get(server).is_some_and(|server| server.room == 1);
+        (found && !hints.has(Hints::FULL) && !hints.has(Hints::SHUTDOWN)).then_some(is_first)
     }
 
     pub(super) fn check_again(&mut self, call: CallId, expected: Option<&bool>, from: usize) {
-        let Some(takes_one) = expected else { return };
+        let Some(is_first) = expected else { return };
         let heard = match self.answer_since(call, from) {
-            // Another match may have come first, if the server has room for it.
+            // Another match may have come first, if the server asks for one and has room for several.
             Some(Ok(Reply::Requested { offer, .. })) => {
-                offer.as_ref().is_some_and(|offer| offer.again || !takes_one)
+                offer.as_ref().is_some_and(|offer| offer.again || !is_first)
             }
             Some(Err(_)) => return,
             _ => false,
@@ -222,11 +224,11 @@ impl World {
 }
 
 /// Whether a match that is picked up at `at` could last longer than the server, where the settings leave time for any.
-fn may_outlast(settings: &Settings, at: Timestamp, born_at: Timestamp) -> bool {
+fn may_outlast(settings: &Settings, fleet: Option<&Fleet>, at: Timestamp, born_at: Timestamp) -> bool {
     let longest = settings.match_ready_time + settings.match_max_run_time;
-    !settings.lifetime_ends_matches
-        && settings.server_max_lifetime > longest
-        && at + longest > born_at + settings.server_max_lifetime
+    let of_fleet = fleet.and_then(|fleet| fleet.max_run_time).unwrap_or(Duration::MAX);
+    let lifetime = settings.server_max_lifetime.min(of_fleet);
+    !settings.lifetime_ends_matches && lifetime > longest && at + longest > born_at + lifetime
 }
 
 /// Whether a fleet takes a match, by what it says.

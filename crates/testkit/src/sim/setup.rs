@@ -25,6 +25,7 @@ impl World {
         // Sometimes none names a game, sometimes each does.
         let named = self.rng.u8(0..4);
         let is_default = self.rng.bool();
+        let max_run_time = (self.rng.u8(0..3) == 0).then(|| Duration::from_secs(self.rng.u64(60..900)));
         let fleet = |id: &str, requirements: &str, max: u32, warm: u32, preference: i32| {
             let game = |bit: u8, name: &str, version: &str| {
                 let game = Game { name: name.into(), version: version.into() };
@@ -39,6 +40,7 @@ impl World {
                 max,
                 warm,
                 ready_deadline: Duration::from_secs(10),
+                max_run_time,
                 preference,
             })
         };

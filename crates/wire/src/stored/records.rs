@@ -20,7 +20,7 @@ records! { log:
     Seat { id, match_id, player, client_id, ttl, state }
     Server { id, fleet, state, born_at, matches }
     Allocation { id, server, fleet, for_match, ordered_at, state }
-    Fleet { id, requirements, max, warm, ready_deadline, preference, game, is_default }
+    Fleet { id, requirements, max, warm, ready_deadline, preference, game, is_default, max_run_time }
     Game { name, version }
     Configured { settings, fleets }
 }

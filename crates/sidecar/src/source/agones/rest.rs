@@ -268,6 +268,7 @@ fn answer<T: Serialize>(result: Result<T, Problem>) -> Response {
             let (status, code) = match error {
                 BodyError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, Code::ResourceExhausted),
                 BodyError::TooSlow { .. } => (StatusCode::REQUEST_TIMEOUT, Code::DeadlineExceeded),
+                BodyError::ShuttingDown => (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable),
             };
             failed(status, code, &error.to_string())
         }

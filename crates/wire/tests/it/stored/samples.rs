@@ -70,6 +70,7 @@ fn fleet() -> Fleet {
         max: 300,
         warm: 2,
         ready_deadline: Duration::from_secs(60),
+        max_run_time: None,
         preference: -1,
     }
 }

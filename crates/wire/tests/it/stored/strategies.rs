@@ -92,16 +92,10 @@ fn settings() -> impl Strategy<Value = Settings> {
 fn fleet() -> impl Strategy<Value = Fleet> {
     let game = any::<(String, String)>().prop_map(|(name, version)| Game { name, version });
     let game = (option::of(game), any::<bool>());
-    (fleet_id(), any::<String>(), any::<(u32, u32, i32)>(), duration(), game).prop_map(
-        |(id, requirements, (max, warm, preference), ready_deadline, (game, is_default))| Fleet {
-            id,
-            game,
-            is_default,
-            requirements,
-            max,
-            warm,
-            ready_deadline,
-            preference,
+    let times = (duration(), option::of(duration()));
+    (fleet_id(), any::<String>(), any::<(u32, u32, i32)>(), times, game).prop_map(
+        |(id, requirements, (max, warm, preference), (ready_deadline, max_run_time), (game, is_default))| {
+            Fleet { id, game, is_default, requirements, max, warm, ready_deadline, max_run_time, preference }
         },
     )
 }
