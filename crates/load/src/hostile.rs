@@ -145,6 +145,7 @@ fn ticket(
         latencies: BTreeMap::new(),
         idempotency_key: None,
         ttl: None,
+        replaces: None,
     };
     Ok(Command::Start { id: Some(TicketId::new(&number.to_string())?), spec })
 }

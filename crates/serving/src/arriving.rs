@@ -34,7 +34,7 @@ impl Error for Late {
 
 /// Whether a body ended with this error because the process ends.
 pub(crate) fn is_late(error: &(dyn Error + 'static)) -> bool {
-    std::iter::successors(Some(error), |error| (**error).source()).any(|error| error.is::<Late>())
+    std::iter::successors(Some(error), |error| (**error).source()).any(<dyn Error>::is::<Late>)
 }
 
 /// A body that ends with an error once `late` is cancelled and the rest has not arrived.
