@@ -5,10 +5,11 @@
 //! that gap, but no engine takes one.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::io;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::ops::RangeInclusive;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
@@ -84,7 +85,7 @@ impl Ports {
     /// # Errors
     /// The folder cannot be made or read.
     pub(super) fn open(folder: &Path) -> io::Result<Self> {
-        fs::create_dir_all(folder)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         let mut given_back = Vec::new();
         for entry in fs::read_dir(folder)? {
             let entry = entry?;
@@ -102,8 +103,13 @@ impl Ports {
     /// For the process after this one.
     fn remember(&self, port: u16) {
         let Some(folder) = &self.folder else { return };
-        let touched =
-            File::create(folder.join(port.to_string())).and_then(|file| file.set_modified(SystemTime::now()));
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(folder.join(port.to_string()));
+        let touched = file.and_then(|file| file.set_modified(SystemTime::now()));
         if let Err(error) = touched {
             tracing::warn!(port, %error, "a restart will not know that this port was used a moment ago");
         }
@@ -134,6 +140,8 @@ fn is_free(port: u16) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
 
     #[test]

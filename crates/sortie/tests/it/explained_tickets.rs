@@ -15,7 +15,8 @@ async fn refuse(Json(_): Json<Value>) -> Json<Value> {
 
 /// The oldest two in a match, behind others that are wrong in each way.
 async fn form(Json(asked): Json<Value>) -> Json<Value> {
-    let ids: Vec<&Value> = asked["tickets"].as_array().unwrap().iter().map(|ticket| &ticket["id"]).collect();
+    let ids: Vec<&Value> =
+        asked["tickets"].as_array().unwrap().iter().map(|ticket| &ticket["ticket_id"]).collect();
     let [first, second, ..] = ids[..] else { return Json(json!({"matches": []})) };
     Json(json!({"matches": [
         {"teams": "\u{1b}[2J"},
@@ -62,6 +63,7 @@ async fn up() -> (Site, ControlPlane) {
 }
 
 async fn start(control_plane: &ControlPlane, queue: &str, players: &[&str], properties: Value) -> String {
+    let players: Vec<_> = players.iter().map(|id| json!({"id": id})).collect();
     let order = json!({"queue": queue, "players": players, "properties": properties});
     let started = control_plane.ok("POST", "/v1/tickets", order).await;
     started["ticket_id"].as_str().unwrap().to_owned()
