@@ -114,7 +114,8 @@ fn tickets(schemas: &mut Schemas) -> Vec<Operation> {
         new("POST /v1/tickets", "startTicket", "Start a ticket: players want to play")
             .text(
                 "A player starts tickets for itself, and for others where `players.may_name_others` lets it; it says \
-                 nothing that the queue's rules judge by. What becomes of a ticket its players hear as events.",
+                 nothing that the queue's rules judge by. A player of a running match is refused (409 `already_in_match`, \
+                 with `match_id`) and comes back to it by `POST /matchmaker/matches/{id}/rejoin`. What becomes of a ticket its players hear as events.",
             )
             .body::<TicketOrder>(schemas, true, &order)
             .answer::<Started>(schemas, 201, "It is taken"),
