@@ -9,7 +9,7 @@ use crate::player_rights::{START, send, site};
 
 async fn submit(server: &Server, order: Value) -> String {
     let (status, answer) = send(server, "POST", "/v1/matches", "client", &order).await;
-    assert_eq!(status, 201, "{answer}");
+    assert_eq!(status, 202, "{answer}");
     answer["match_id"].as_str().unwrap().to_owned()
 }
 
@@ -34,7 +34,7 @@ async fn tickets_of(server: &Server, player: &str) -> Value {
 async fn a_player_of_a_running_match_is_told_of_it_instead_of_starting_a_ticket() {
     let server = site(PlayerRights::default()).await;
     let named = submit(&server, json!({"players": ["ann"]})).await;
-    let open = submit(&server, json!({"capacity": 4})).await;
+    let open = submit(&server, json!({"players": [], "capacity": 4})).await;
     reserve(&server, &open, "bob").await;
     for (player, id) in [("ann", &named), ("bob", &open)] {
         let message =
@@ -74,7 +74,7 @@ async fn an_order_that_is_repeated_is_answered_with_its_ticket() {
 #[tokio::test]
 async fn a_ticket_gives_way_to_a_seat_that_is_taken_at_the_same_time() {
     let server = site(PlayerRights::default()).await;
-    let id = submit(&server, json!({"capacity": 4})).await;
+    let id = submit(&server, json!({"players": [], "capacity": 4})).await;
     reserve(&server, &id, "late").await;
     let (status, answer) = start(&server, "late", json!({})).await;
     assert_eq!(
@@ -88,7 +88,7 @@ async fn a_ticket_gives_way_to_a_seat_that_is_taken_at_the_same_time() {
 async fn over_catena_s_contract_only_a_seat_keeps_a_player_from_starting_a_ticket() {
     let server = site(PlayerRights::default()).await;
     submit(&server, json!({"players": ["ann"]})).await;
-    let open = submit(&server, json!({"capacity": 4})).await;
+    let open = submit(&server, json!({"players": [], "capacity": 4})).await;
     for player in ["bob", "late"] {
         reserve(&server, &open, player).await;
     }
