@@ -25,6 +25,8 @@ use crate::codes::{self, Code, Kind};
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
 /// Key under which a gRPC error's `ErrorInfo` names the field.
 const FIELD: &str = "field";
+/// Key under which it names the match.
+const MATCH_ID: &str = "match_id";
 
 /// The form of errors that a caller understands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -65,6 +67,8 @@ struct Inner {
     answer: Option<Any>,
     /// The oldest record there is.
     earliest: Option<u64>,
+    /// The match that the player is in.
+    match_id: Option<String>,
     /// Methods that the path has.
     allowed: Option<HeaderValue>,
     /// When to come again, where that is known, in seconds.
@@ -84,6 +88,7 @@ impl ApiError {
             problem,
             answer: None,
             earliest: None,
+            match_id: None,
             allowed: None,
             retry_after: None,
         }))
@@ -167,6 +172,9 @@ impl ApiError {
         if let Some(field) = &self.0.field {
             info.metadata.insert(FIELD.to_owned(), field.clone());
         }
+        if let Some(id) = &self.0.match_id {
+            info.metadata.insert(MATCH_ID.to_owned(), id.clone());
+        }
         let details = std::iter::once(Any::pack(&info)).chain(self.0.answer.clone()).collect();
         Status { code: self.0.kind.grpc().into(), message: self.message(), details }
     }
@@ -175,11 +183,14 @@ impl ApiError {
         json::encode(&self.status()).unwrap_or_default()
     }
 
-    /// `{"error": {"code", "message", "field"?, "earliest"?}}`
+    /// `{"error": {"code", "message", "field"?, "earliest"?, "match_id"?}}`
     pub(crate) fn native_json(&self) -> Vec<u8> {
         let mut error = error_document(self.0.code, &self.0.problem, self.0.field.as_deref());
         if let Some(earliest) = self.0.earliest {
             error["earliest"] = earliest.into();
+        }
+        if let Some(id) = &self.0.match_id {
+            error[MATCH_ID] = id.as_str().into();
         }
         json!({"error": error}).to_string().into_bytes()
     }
@@ -223,6 +234,11 @@ impl From<Refusal> for ApiError {
             }
             Refusal::RequirementsTooCostly(problem) => {
                 Self::from_parts(code, kind, Some("requirements".to_owned()), problem.into())
+            }
+            Refusal::AlreadyInMatch { ref match_id, .. } => {
+                let mut error = Self::from_parts(code, kind, None, refusal.to_string().into());
+                error.0.match_id = Some(match_id.to_string());
+                error
             }
             other => Self::from_parts(code, kind, None, other.to_string().into()),
         }
@@ -367,6 +383,7 @@ mod tests {
             Refusal::NoCapacity(game.clone()),
             Refusal::MatchFull(game.clone()),
             Refusal::AlreadySeated(PlayerId::new("x").unwrap()),
+            Refusal::AlreadyInMatch { player: PlayerId::new("x").unwrap(), match_id: game.clone() },
             Refusal::AlreadyClaimed(seat.clone()),
             Refusal::NotReady(game),
             Refusal::OtherServer(seat.clone()),

@@ -11,6 +11,7 @@
 //! | `servers` | which game servers a caller speaks for, and what is theirs |
 //! | `sight` | what a caller sees of what it may ask for |
 //! | `player_order` | what a ticket may say that a player starts |
+//! | `one_place` | that a player in a running match starts no ticket |
 //! | `gate`, [`auth`] | enforce the rules, for both transports |
 //! | `error` | one error, in the form that each transport gives it |
 //!
@@ -27,6 +28,7 @@ mod grpc;
 mod health;
 mod http;
 mod native;
+mod one_place;
 mod openapi;
 mod params;
 mod player_feed;
@@ -40,6 +42,7 @@ mod state;
 
 pub use auth::{ApiKey, Auth, KeyRing, KeySource, Permission, ServersOfKey};
 pub use codes::codes;
+pub use one_place::LeadsBack;
 pub use player_order::{NamingOthers, PlayerRights};
 pub use router::{router, routes};
 pub use rules::calls;

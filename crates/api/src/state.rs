@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::auth::Auth;
 use crate::codes;
 use crate::error::ApiError;
+use crate::one_place::LeadsBack;
 use crate::openapi;
 use crate::player_feed::PlayerFeed;
 use crate::player_order::PlayerRights;
@@ -35,6 +36,8 @@ pub struct ApiOptions {
     pub auth: Auth,
     /// What players may say in tickets that they start without a key.
     pub player_rights: PlayerRights,
+    /// Finds the match that a player is led back to, where there is a gateway: its players start no tickets meanwhile.
+    pub leads_back: Option<LeadsBack>,
     /// The fleets' allocators, in the order in which they are tried.
     pub allocators: Vec<ConfiguredAllocator>,
     /// Names of the allocators that this build has.

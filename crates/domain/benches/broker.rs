@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use imbl::OrdMap;
 use sortie_domain::broker::model::{Connection, MAX_CAPACITY, MatchSpec, Properties, Settings};
 use sortie_domain::broker::requirements::{Document, Requirements};
-use sortie_domain::broker::{Broker, Command, Event, Hints, Offer, Reply};
+use sortie_domain::broker::{Broker, Command, Event, Hints, Offer, Reply, SeatsElsewhere};
 use sortie_domain::ids::{MatchId, PlayerId, ServerId};
 use sortie_domain::machine::{CallId, Machine, Moment, Record, Step};
 use sortie_domain::time::Timestamp;
@@ -333,7 +333,12 @@ fn seats() -> Vec<(&'static str, Duration)> {
         .map(|n| {
             let player = PlayerId::new(&format!("guest-{n}")).unwrap();
             let ttl = Duration::from_secs(3600);
-            let command = Command::ReserveSeat { match_id: id.clone(), player, ttl };
+            let command = Command::ReserveSeat {
+                match_id: id.clone(),
+                player,
+                ttl,
+                elsewhere: SeatsElsewhere::Ignored,
+            };
             let (reply, time) = timed(|| bench.call(command));
             let Some(Reply::Seated { seat, .. }) = reply else { panic!("{reply:?}") };
             ids.push(seat.id);

@@ -14,7 +14,7 @@ use std::time::Duration;
 use sortie_domain::broker::model::{
     Connection, FastSchedule, Fleet, MAX_CAPACITY, MatchSpec, Properties, Settings,
 };
-use sortie_domain::broker::{Broker, Command, Hints};
+use sortie_domain::broker::{Broker, Command, Hints, SeatsElsewhere};
 use sortie_domain::ids::{FleetId, MatchId, PlayerId, ServerId};
 use sortie_domain::machine::{CallId, Machine, Moment, Step};
 use sortie_domain::time::Timestamp;
@@ -227,7 +227,12 @@ fn seats() -> (Duration, Duration) {
         bench.worst_of(|bench| {
             for n in from..to {
                 let ttl = Duration::from_secs(60);
-                bench.call(Command::ReserveSeat { match_id: game(0), player: player(n), ttl });
+                bench.call(Command::ReserveSeat {
+                    match_id: game(0),
+                    player: player(n),
+                    ttl,
+                    elsewhere: SeatsElsewhere::Ignored,
+                });
             }
         })
     };

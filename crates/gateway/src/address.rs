@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sortie_domain::broker::address::{Place, place};
+use sortie_domain::broker::address::{Place, check_ip, place};
 use tokio::net::lookup_host;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -104,7 +104,7 @@ async fn look_up(
     match timeout_at(deadline, (service.0)(host.to_owned(), port)).await {
         // Some name services answer with the unspecified address for what they block.
         Ok(Ok(found)) => {
-            let found = found.into_iter().filter(|address| !address.ip().to_canonical().is_unspecified());
+            let found = found.into_iter().filter(|address| check_ip(address.ip()).is_ok());
             first_v4(found).ok_or(Unresolved::Nowhere)
         }
         Ok(Err(error)) => {

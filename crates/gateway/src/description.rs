@@ -77,7 +77,8 @@ fn query(names: &[&str]) -> Vec<Value> {
 fn wannaplay(id: &str, answer: &Value) -> Value {
     let text = "Waits until there is a seat. Asking again is safe: a player who has a seat gets that one, with a fresh \
         token, and so does a player of a running match (`gateway.rejoin`); a seat that nobody takes is given back. A guest \
-        is known again by the `player_key` of an earlier answer. With a \
+        is known again by the `player_key` of an earlier answer. A player of a running match who asks for another version \
+        of its game, or who waits by a ticket and asks without its `queue`, is refused (409). With a \
         `queue`, takes a ticket, or finds the one that the player has, and waits for its match; where that takes longer \
         than the gateway waits (408), asking again soon keeps the ticket's place. Where a match asks for the player's \
         agreement (428), the player accepts it by `/matchmaker/tickets/{id}/accept` and asks again.";
@@ -121,7 +122,8 @@ fn rejoin(returning: &Value, answer: &Value) -> Value {
         "200": {"description": "The way in", "content": {"application/json": {"schema": answer}}},
         "default": {
             "description": "No way back, and why: 404 where there is no such match or the player is not in it, 409 while it \
-                is not ready, 410 where it is over",
+                is not ready or where the player has a seat in another match of the game, 410 where it is over, 503 while \
+                nobody can connect to it",
             "content": {"text/plain": {"schema": {"type": "string"}}},
         },
     });

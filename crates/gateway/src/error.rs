@@ -6,7 +6,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use sortie_domain::broker::model::{CancelCause, FailReason};
 use sortie_domain::broker::{Refusal, RefusalKind};
-use sortie_domain::ids::TicketId;
+use sortie_domain::ids::{MatchId, TicketId};
 use sortie_domain::matchmaking;
 use sortie_domain::matchmaking::model::{FailCause, TicketEnd};
 use sortie_domain::time::Timestamp;
@@ -49,6 +49,14 @@ pub(crate) enum JoinError {
     BadPlayerKey,
     #[error("{0}")]
     NoRejoin(Box<Refusal>),
+    #[error(
+        "you are in match {match_id} of {game}, which is another version: come back with that version, or leave the match first"
+    )]
+    OtherVersion { match_id: MatchId, game: Game },
+    #[error(
+        "nobody can connect to match {0} for now: the connection details of its game server lead nowhere; the server gets no further match"
+    )]
+    Unreachable(MatchId),
     #[error("too many players are waiting; try again later")]
     TooManyWaiting,
     #[error("too many joins from your address; try again in {} s", seconds(*.0))]
@@ -138,12 +146,13 @@ impl JoinError {
                 TicketEnd::Failed { cause: FailCause::Refused, .. } => 403,
                 TicketEnd::Failed { .. } | TicketEnd::Completed { .. } => 503,
             },
+            Self::Refused(Refusal::AlreadyInMatch { .. }) | Self::OtherVersion { .. } => 409,
             Self::EntersTwice | Self::AlreadyPlays | Self::NothingToAccept(_) => 409,
             Self::AcceptFirst { .. } => 428,
             Self::NoGame => 502,
             Self::MatchCancelled(_) => 410,
             Self::NoAddress => 502,
-            Self::TicketForgotten | Self::NoNameService => 503,
+            Self::TicketForgotten | Self::NoNameService | Self::Unreachable(_) => 503,
             Self::TooManyWaiting | Self::MatchFailed(_) | Self::MatchesEnded | Self::Unavailable(_) => 503,
             Self::Refused(refusal) => match refusal.kind() {
                 // The player has named nothing that the broker could not have: the fleet behind the game is gone.
@@ -170,6 +179,8 @@ impl JoinError {
             Self::NotKnown => "not_known",
             Self::BadPlayerKey => "bad_player_key",
             Self::NoRejoin(refusal) => refusal.code(),
+            Self::OtherVersion { .. } => "other_version",
+            Self::Unreachable(_) => "unreachable",
             Self::Deadline => "deadline",
             Self::StillWaits => "still_waits",
             Self::AcceptFirst { .. } => "accept_first",
@@ -202,6 +213,11 @@ impl JoinError {
         matches!(self, Self::TicketOver(_) | Self::TicketForgotten)
     }
 
+    /// Whether the ticket was called off, which may be because its player has a seat.
+    pub(crate) fn is_ticket_called_off(&self) -> bool {
+        matches!(self, Self::TicketOver(end) if matches!(**end, TicketEnd::Cancelled(_)))
+    }
+
     /// Whether the request itself is wrong.
     pub(crate) fn is_callers_fault(&self) -> bool {
         matches!(self.status(), 400 | 401) || matches!(self, Self::RatesItself(_))
@@ -212,6 +228,7 @@ impl JoinError {
         match self {
             Self::TooManyWaiting
             | Self::TooManyFromAddress
+            | Self::Unreachable(_)
             | Self::Unavailable(_)
             | Self::BadToken(TokenError::KeysUnavailable) => Some(RETRY_AFTER_SECONDS),
             Self::TooOften(pause) | Self::PlayerTooOften(pause) => Some(seconds(*pause)),

@@ -115,23 +115,11 @@ impl Inner {
         progress: &mut Progress<'_>,
     ) -> Result<Waited, JoinError> {
         loop {
-            let game = &reserved.game;
-            match &game.state {
-                MatchState::Failed { reason: FailReason::Unreachable, .. } => return Ok(Waited::Lost),
-                MatchState::Failed { reason, .. } => return Err(JoinError::MatchFailed(*reason)),
-                MatchState::Cancelled { cause, .. } => return Err(JoinError::MatchCancelled(*cause)),
-                MatchState::Ended { .. } => return Ok(Waited::Lost),
-                MatchState::Queued | MatchState::PickedUp { .. } | MatchState::Ready { .. } => {}
+            if let Some(waited) = waited(&reserved.game, &reserved.seat)? {
+                return Ok(waited);
             }
-            let Some(seat) = game.seats.get(&reserved.seat) else { return Ok(Waited::Lost) };
-            if let MatchState::Ready { connection, .. } = &game.state {
-                // Another call of the player has been faster: the seat is claimed by now.
-                let Some(expires_at) = seat.claimable_until() else { return Ok(Waited::Lost) };
-                let details = Arc::clone(connection.for_player(&seat.player));
-                return Ok(Waited::Ready { seat: seat.clone(), expires_at, details });
-            }
-            self.report_news(game, progress).await;
-            match self.news(game, &reserved.seat, progress).await? {
+            self.report_news(&reserved.game, progress).await;
+            match self.news(&reserved.game, &reserved.seat, progress).await? {
                 Some(game) => reserved.game = game,
                 None => return Ok(Waited::Lost),
             }
@@ -181,5 +169,85 @@ impl Inner {
         let asked = self.broker.query(move |broker| broker.standing(&id)).await;
         // The wait for news reports why there was no answer.
         summary(&asked.ok().flatten().unwrap_or(known))
+    }
+}
+
+/// Whether the wait for a seat's match is over; `None` if it goes on.
+///
+/// # Errors
+/// [`JoinError`] if the match is over for a reason that another one would not change.
+fn waited(game: &Match, seat: &SeatId) -> Result<Option<Waited>, JoinError> {
+    match &game.state {
+        // There is another server for the player.
+        MatchState::Failed { reason: FailReason::Unreachable, .. } => return Ok(Some(Waited::Lost)),
+        MatchState::Failed { reason, .. } => return Err(JoinError::MatchFailed(*reason)),
+        MatchState::Cancelled { cause, .. } => return Err(JoinError::MatchCancelled(*cause)),
+        MatchState::Ended { .. } => return Ok(Some(Waited::Lost)),
+        MatchState::Queued | MatchState::PickedUp { .. } | MatchState::Ready { .. } => {}
+    }
+    let Some(seat) = game.seats.get(seat) else { return Ok(Some(Waited::Lost)) };
+    let MatchState::Ready { connection, .. } = &game.state else { return Ok(None) };
+    // Another call of the player has been faster: the seat is claimed by now.
+    let Some(expires_at) = seat.claimable_until() else { return Ok(Some(Waited::Lost)) };
+    let details = Arc::clone(connection.for_player(&seat.player));
+    Ok(Some(Waited::Ready { seat: seat.clone(), expires_at, details }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use sortie_domain::broker::Broker;
+    use sortie_domain::broker::model::{Fleet, Properties, Settings};
+    use sortie_domain::ids::{FleetId, PlayerId};
+    use sortie_domain::machine::{CallId, Machine, Moment, Step};
+
+    use super::*;
+
+    /// A seat in a match that waits for a server.
+    fn seated() -> (Match, SeatId) {
+        let fleet = FleetId::new("local").unwrap();
+        let mut broker = Broker::new();
+        let mut call = |command| {
+            let (now, mut step) = (Timestamp::from_millis(1_000), Step::new());
+            broker.handle(Moment { now, entropy: [1, 2] }, CallId(1), command, &mut step);
+            step.answers.pop().unwrap().1.unwrap()
+        };
+        let of_fleet = Fleet {
+            id: fleet.clone(),
+            game: None,
+            is_default: false,
+            requirements: String::new(),
+            max: 1,
+            warm: 0,
+            ready_deadline: Duration::from_secs(60),
+            max_run_time: None,
+            preference: 0,
+        };
+        call(Command::Configure { settings: Settings::default(), fleets: vec![of_fleet] });
+        let join = Command::Join {
+            fleet,
+            player: PlayerId::new("ann").unwrap(),
+            capacity: 2,
+            ttl: Duration::from_secs(30),
+            properties: Properties::default(),
+            beside: Arc::new([]),
+            rejoin: true,
+        };
+        let Reply::Seated { seat, game, .. } = call(join) else { panic!() };
+        (game, seat.id)
+    }
+
+    #[test]
+    fn a_seat_in_a_match_that_nobody_can_reach_is_lost_and_another_is_tried() {
+        let (game, seat) = seated();
+        assert!(matches!(waited(&game, &seat), Ok(None)));
+        let failed = |reason| Match {
+            state: MatchState::Failed { at: Timestamp::from_millis(2_000), reason },
+            ..game.clone()
+        };
+        assert!(matches!(waited(&failed(FailReason::Unreachable), &seat), Ok(Some(Waited::Lost))));
+        let error = waited(&failed(FailReason::PickupTimeout), &seat).err().unwrap();
+        assert!(matches!(error, JoinError::MatchFailed(FailReason::PickupTimeout)));
     }
 }

@@ -10,6 +10,7 @@ use sortie_domain::ids::FleetId;
 use sortie_domain::time::Timestamp;
 
 use crate::error::JoinError;
+use crate::one_place::Runs;
 use crate::options::{BadOptions, Game, GameFleet, GatewayOptions, MAX_NAME_CHARS};
 
 /// Most games that an error lists.
@@ -39,6 +40,7 @@ pub(crate) type Candidates = Arc<[Candidate]>;
 pub(crate) struct Games {
     by_game: BTreeMap<Game, Candidates>,
     default: Option<Candidates>,
+    pub(crate) runs: Runs,
 }
 
 impl Games {
@@ -68,7 +70,7 @@ impl Games {
                 Some(Arc::clone(known))
             }
         };
-        Ok(Self { by_game, default })
+        Ok(Self { by_game, default, runs: Runs::new(&options.games) })
     }
 
     /// The fleets that run what a player asks for.

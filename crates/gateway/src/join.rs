@@ -134,15 +134,28 @@ impl<'a> Search<'a, '_> {
         Err(why)
     }
 
-    /// The seat that the player has, or one in the fleet that can give one soonest; in another, if the broker does not
-    /// know that one (any more).
+    /// The seat that the player has, or a new one.
     async fn reserve(&self) -> Result<Reserved<'a>, JoinError> {
+        let (gateway, player) = (self.gateway, &self.wish.player);
         // Nobody else can have been here before.
-        if self.wish.is_known
-            && let Some(reserved) = self.gateway.lead_back(&self.wish.player, Some(self.candidates)).await?
-        {
+        if !self.wish.is_known {
+            return self.take_seat().await.map(|(reserved, _)| reserved);
+        }
+        if let Some(reserved) = gateway.lead_back(player, Some(self.candidates)).await? {
             return Ok(reserved);
         }
+        let name = self.candidates.first().map_or("", |candidate| &candidate.fleet.game.name);
+        gateway.check_waits_nowhere(player, name).await?;
+        let (reserved, again) = self.take_seat().await?;
+        if !again {
+            gateway.call_off_ticket(player, name, &reserved.game.id).await;
+        }
+        Ok(reserved)
+    }
+
+    /// A seat in the fleet that can give one soonest; in another, if the broker does not know that one (any more). Also
+    /// whether the player had it before.
+    async fn take_seat(&self) -> Result<(Reserved<'a>, bool), JoinError> {
         let first = self.first_candidate().await?;
         let (before, from_first) = self.candidates.split_at(first);
         let beside: Arc<[_]> =
@@ -164,7 +177,7 @@ impl<'a> Search<'a, '_> {
                     let held = &self.gateway.held;
                     let guard = SeatGuard::new(self.broker().clone(), held, seat.id.clone(), again);
                     let fleet = self.fleet_of(&game).unwrap_or(fleet);
-                    return Ok(Reserved { fleet, seat: seat.id, guard, game });
+                    return Ok((Reserved { fleet, seat: seat.id, guard, game }, again));
                 }
                 Ok(_) => return Err(JoinError::OtherReply),
                 Err(CallError::Refused(unknown @ Refusal::FleetNotFound(_))) => {

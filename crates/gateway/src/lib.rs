@@ -6,6 +6,7 @@
 //! | `ws` | the same feedback over a websocket |
 //! | `join`, `follow` | what all of them do: reserve a seat; wait for its match, mint a token |
 //! | `rejoin`, `guest` | back into the match that a player is in; how a guest is known again |
+//! | `one_place` | that a player has one place, by whichever way it comes |
 //! | `queue`, `desk` | the same through a queue of the matchmaker: take a ticket, wait, take the seat in its match; who waits for which ticket |
 //! | `vote` | whether a player agrees to a match, and in what words it is asked |
 //! | `feedback`, `progress` | what a player hears meanwhile |
@@ -31,6 +32,7 @@ mod games;
 mod guest;
 mod http;
 mod join;
+mod one_place;
 mod options;
 mod progress;
 mod queue;

@@ -139,10 +139,14 @@ pub(crate) async fn play(
     let Some(desk) = &gateway.desk else { return Err(JoinError::NoQueues) };
     let queueing = Queueing { gateway, desk, player, entry };
     let mut why = JoinError::MatchesEnded;
-    let mut attempts = 0;
+    let (mut attempts, mut next) = (0, None);
     while attempts < MAX_ATTEMPTS {
         attempts += 1;
-        let visit = match queueing.enter().await? {
+        let place = match next.take() {
+            Some(reserved) => Place::Match(reserved),
+            None => queueing.enter().await?,
+        };
+        let visit = match place {
             Place::Ticket(visit) => visit,
             Place::Match(reserved) => match gateway.follow(*reserved, attempts == 1, progress).await? {
                 Followed::Admitted(admission) => return Ok(admission),
@@ -154,34 +158,27 @@ pub(crate) async fn play(
             },
         };
         progress.send(Feedback::SessionRequestAccepted(visit.ticket.to_string())).await;
-        let visit = match queueing.wait(&visit, progress).await {
-            Ok(match_id) => match queueing.seat(&match_id).await? {
-                Some(seated) => match queueing.admit(seated, visit).await? {
-                    Ok(admission) => return Ok(admission),
-                    Err(visit) => {
-                        why = JoinError::NoAddress;
-                        visit
-                    }
-                },
-                // It was over before its player came.
-                None => visit,
-            },
-            Err(error) if queueing.goes_on(&error).await? => {
-                // The player still waits; how often its party may change is limited elsewhere.
-                attempts -= 1;
-                visit
-            }
-            Err(error) => {
-                if error.is_end_of_ticket() {
-                    visit.over();
-                }
-                return Err(error);
-            }
-        };
-        tracing::debug!(ticket = %visit.ticket, "the ticket or its match is over, entering anew");
-        visit.over();
+        match queueing.by_ticket(visit, progress).await? {
+            Came::In(admission) => return Ok(*admission),
+            Came::Back(reserved) => next = Some(reserved),
+            Came::Anew(Some(reason)) => why = reason,
+            Came::Anew(None) => {}
+            // The player still waits; how often its party may change is limited elsewhere.
+            Came::On => attempts -= 1,
+        }
     }
     Err(why)
+}
+
+/// What a ticket has come to.
+enum Came<'a> {
+    In(Box<Admission>),
+    /// To the seat that the player has taken by another way.
+    Back(Box<Reserved<'a>>),
+    /// To a match that was over before its player came, or that nobody can connect to, and why if there is no other.
+    Anew(Option<JoinError>),
+    /// To another ticket with the player in it, which has taken its place.
+    On,
 }
 
 struct Queueing<'a> {
@@ -256,6 +253,50 @@ impl<'a> Queueing<'a> {
         Err(JoinError::EntersTwice)
     }
 
+    /// Waits by a ticket and takes the seat in its match.
+    async fn by_ticket(&self, visit: Visit, progress: &mut Progress<'_>) -> Result<Came<'a>, JoinError> {
+        let match_id = match self.wait(&visit, progress).await {
+            Ok(match_id) => match_id,
+            Err(error) if self.goes_on(&error).await? => {
+                visit.over();
+                return Ok(Came::On);
+            }
+            Err(error) => {
+                if error.is_end_of_ticket() {
+                    visit.over();
+                }
+                let back = if error.is_ticket_called_off() { self.led_back().await? } else { None };
+                return back.map(Came::Back).ok_or(error);
+            }
+        };
+        let (visit, why) = match self.seat(&match_id).await {
+            Ok(Some(seated)) => match self.admit(seated, visit).await? {
+                Ok(admission) => return Ok(Came::In(Box::new(admission))),
+                Err(visit) => (visit, Some(JoinError::NoAddress)),
+            },
+            // It was over before its player came.
+            Ok(None) => (visit, None),
+            Err(error @ JoinError::Refused(broker::Refusal::AlreadyInMatch { .. })) => {
+                let reserved = self.led_back().await?.ok_or(error)?;
+                visit.over();
+                return Ok(Came::Back(reserved));
+            }
+            Err(error) => return Err(error),
+        };
+        tracing::debug!(ticket = %visit.ticket, "the match of a ticket is over, entering anew");
+        visit.over();
+        Ok(Came::Anew(why))
+    }
+
+    /// The seat that the player has by another way.
+    async fn led_back(&self) -> Result<Option<Box<Reserved<'a>>>, JoinError> {
+        if !self.entry.is_known {
+            return Ok(None);
+        }
+        let found = self.gateway.lead_back(self.player, self.entry.candidates.as_ref()).await?;
+        Ok(found.map(Box::new))
+    }
+
     /// A ticket that somebody has started for the player, the match that the player is in, or a new ticket; `None` if
     /// another connection was faster.
     async fn begin(&self) -> Result<Option<Place<'a>>, JoinError> {
@@ -267,11 +308,8 @@ impl<'a> Queueing<'a> {
             Known::Elsewhere(ticket) => return Err(self.waits(&ticket)),
             Known::None => {}
         }
-        if self.entry.is_known {
-            let candidates = self.entry.candidates.as_ref();
-            if let Some(reserved) = self.gateway.lead_back(self.player, candidates).await? {
-                return Ok(Some(Place::Match(Box::new(reserved))));
-            }
+        if let Some(reserved) = self.led_back().await? {
+            return Ok(Some(Place::Match(reserved)));
         }
         self.check_ratings().await?;
         let draw = || getrandom::u64().map_err(|_| JoinError::NoRandomness);
@@ -285,6 +323,10 @@ impl<'a> Queueing<'a> {
         match self.desk.maker.call(Command::Start { id: Some(id), spec }).await {
             Ok(_) => {
                 visit.started();
+                if self.entry.is_known && self.gives_way(&visit.ticket).await? {
+                    visit.over();
+                    return Ok(self.led_back().await?.map(Place::Match));
+                }
                 Ok(Some(Place::Ticket(visit)))
             }
             Err(CallError::Refused(refusal)) => {
@@ -293,6 +335,13 @@ impl<'a> Queueing<'a> {
             }
             Err(CallError::Unavailable(why)) => Err(why.into()),
         }
+    }
+
+    /// Whether the ticket is called off, because the player has taken a seat since it was looked for.
+    async fn gives_way(&self, ticket: &TicketId) -> Result<bool, JoinError> {
+        let first = self.entry.candidates.as_ref().and_then(|candidates| candidates.first());
+        let name = first.map(|candidate| candidate.fleet.game.name.clone());
+        self.gateway.gives_way(self.player, name, ticket).await
     }
 
     /// How good a player is, another says.
@@ -411,7 +460,8 @@ impl<'a> Queueing<'a> {
         };
         let fleet = self.fleet(fleet.as_ref())?;
         let (player, ttl) = (self.player.clone(), fleet.seat_ttl);
-        let reserve = broker::Command::ReserveSeat { match_id: match_id.clone(), player, ttl };
+        let elsewhere = self.gateway.elsewhere();
+        let reserve = broker::Command::ReserveSeat { match_id: match_id.clone(), player, ttl, elsewhere };
         let (seat, game) = match broker.call(reserve).await {
             Ok(broker::Reply::Seated { seat, game, .. }) => (seat, game),
             Ok(_) => return Err(JoinError::OtherReply),
@@ -448,7 +498,8 @@ impl<'a> Queueing<'a> {
             return Err(JoinError::AlreadyPlays);
         }
         let (match_id, player) = (match_id.clone(), self.player.clone());
-        let rejoin = broker::Command::Rejoin { match_id, player, ttl: fleet.seat_ttl };
+        let (ttl, elsewhere) = (fleet.seat_ttl, self.gateway.elsewhere());
+        let rejoin = broker::Command::Rejoin { match_id, player, ttl, elsewhere };
         match self.gateway.broker.call(rejoin).await {
             Ok(broker::Reply::Seated { seat, game, .. }) => Ok(Some((seat, game))),
             Ok(_) => Err(JoinError::OtherReply),

@@ -1,7 +1,6 @@
 //! Back into a match: a player who is in one and asks again is led to it, and a backend, an operator or the player names
 //! the match to come back to.
 
-use serde_json::Value;
 use sortie_domain::broker::model::{Match, MatchState};
 use sortie_domain::broker::{Command, Refusal, Reply};
 use sortie_domain::ids::{FleetId, MatchId, PlayerId};
@@ -13,36 +12,42 @@ use crate::error::JoinError;
 use crate::follow::Reserved;
 use crate::games::{Candidate, Candidates};
 use crate::join::now;
-use crate::options::GameFleet;
+use crate::options::{Game, GameFleet};
 use crate::seat_guard::SeatGuard;
 
 impl Inner {
-    /// A seat in the match that a player is in or belongs to, of the game that it asks for, or of any where it names none;
-    /// `None` where there is no such match.
+    /// The seat that a player has reserved, or where players are led back, a seat in the match that the player is in or
+    /// belongs to, of the game that it asks for, or of any where it names none; `None` where there is no such match.
     ///
     /// # Errors
-    /// [`JoinError`] if the broker is not there.
+    /// [`JoinError::OtherVersion`] if the match is one of the same game in another version, to which the player's client
+    /// could not connect; [`JoinError`] if the broker is not there.
     pub(crate) async fn lead_back<'a>(
         &'a self,
         player: &PlayerId,
         candidates: Option<&'a Candidates>,
     ) -> Result<Option<Reserved<'a>>, JoinError> {
-        if !self.options.rejoin {
-            return Ok(None);
-        }
-        let fleets: Vec<FleetId> = match candidates {
-            Some(candidates) => candidates.iter().map(|candidate| candidate.fleet.fleet.clone()).collect(),
-            None => self.options.games.iter().map(|game| game.fleet.clone()).collect(),
-        };
-        let (of, at) = (player.clone(), now());
+        let asked = candidates.and_then(|candidates| Some(candidates.first()?.fleet.game.clone()));
+        let (of, at, rejoin, runs) = (player.clone(), now(), self.options.rejoin, self.games.runs.clone());
         let found = self.broker.query(move |broker| {
-            // Of a server that belongs to no fleet, the match says what it runs.
-            let of_game =
-                |_: &Match, fleet: Option<&FleetId>| fleet.is_none_or(|fleet| fleets.contains(fleet));
-            let (game, fleet) = broker.own_match(&of, true, at, of_game)?;
-            Some((game.clone(), fleet.cloned()))
+            let own = |is_wanted: &dyn Fn(&Game) -> bool| {
+                let of_game = |game: &Match, fleet: Option<&FleetId>| {
+                    runs.game(game, fleet).is_some_and(|game| is_wanted(&game))
+                };
+                let (game, fleet) = broker.own_match(&of, rejoin, at, of_game)?;
+                Some((game.clone(), fleet.cloned(), runs.game(game, fleet)?))
+            };
+            let Some(asked) = asked else { return own(&|_| true).map(|own| (own, true)) };
+            let of_version = own(&|game| *game == asked).map(|own| (own, true));
+            of_version.or_else(|| own(&|game| game.name == asked.name).map(|own| (own, false)))
         });
-        let Some((game, fleet)) = found.await? else { return Ok(None) };
+        let (game, fleet) = match found.await? {
+            None => return Ok(None),
+            Some(((game, fleet, _), true)) => (game, fleet),
+            Some(((game, _, other), false)) => {
+                return Err(JoinError::OtherVersion { match_id: game.id, game: other });
+            }
+        };
         let Some(fleet) = self.fleet_of(&game, fleet.as_ref(), candidates) else { return Ok(None) };
         match self.call_back(&game.id, player, fleet).await {
             Ok(reserved) => Ok(Some(reserved)),
@@ -59,7 +64,9 @@ impl Inner {
         fleet: &'a GameFleet,
     ) -> Result<Reserved<'a>, CallError<Refusal>> {
         let (match_id, player, ttl) = (match_id.clone(), player.clone(), fleet.seat_ttl);
-        match self.broker.call(Command::Rejoin { match_id: match_id.clone(), player, ttl }).await? {
+        let elsewhere = self.elsewhere();
+        let rejoin = Command::Rejoin { match_id: match_id.clone(), player, ttl, elsewhere };
+        match self.broker.call(rejoin).await? {
             Reply::Seated { seat, game, again } => {
                 let guard = SeatGuard::new(self.broker.clone(), &self.held, seat.id.clone(), again);
                 Ok(Reserved { fleet, seat: seat.id, guard, game })
@@ -80,10 +87,8 @@ impl Inner {
         if let Some(id) = fleet {
             return all.iter().find(|game| game.fleet == *id);
         }
-        let properties: Value = serde_json::from_str(game.spec.properties.text()?).ok()?;
-        let text = |name: &str| properties.get(name).and_then(Value::as_str);
-        let (name, version) = (text("game")?, text("version")?);
-        let is_named = |fleet: &&GameFleet| fleet.game.name == name && fleet.game.version == version;
+        let named = self.games.runs.game(game, None)?;
+        let is_named = |fleet: &&GameFleet| fleet.game == named;
         match candidates {
             Some(candidates) => candidates.iter().map(Candidate::fleet).find(is_named),
             None => all.iter().find(is_named),
@@ -93,7 +98,8 @@ impl Inner {
     /// The way into a certain match for one of its players.
     ///
     /// # Errors
-    /// [`JoinError::NoRejoin`] if the match is over, not ready, not known or none of the player's.
+    /// [`JoinError::NoRejoin`] if the match is over, not ready, not known or none of the player's, or the player has a seat
+    /// in another match of the game; [`JoinError::Unreachable`] if nobody can connect to it, but players are in it.
     pub(crate) async fn rejoin(&self, id: &str, player: &PlayerId) -> Result<Admission, JoinError> {
         let id = MatchId::new(id).map_err(|bad| JoinError::invalid("match_id", bad.to_string()))?;
         let wanted = id.clone();
@@ -123,9 +129,24 @@ impl Inner {
         };
         let expires_at = seat.claimable_until().ok_or(JoinError::AlreadyPlays)?;
         let details = connection.for_player(player);
-        let address = self.reach(&id, details, self.lookup_until()).await?.ok_or(JoinError::NoAddress)?;
+        let Some(address) = self.reach(&id, details, self.lookup_until()).await? else {
+            return Err(self.no_way_back(id).await?);
+        };
         let token = token(&self.options, fleet, seat, expires_at, address)?;
         let (given, way) = (Given::Seat(reserved.guard), Way::Warm);
         Ok(Admission { address, token, given, way, player_key: None })
+    }
+
+    /// Why a player does not come back to a match that nobody can connect to, of which the broker has been told.
+    async fn no_way_back(&self, id: MatchId) -> Result<JoinError, JoinError> {
+        let wanted = id.clone();
+        let found = self.broker.query(move |broker| {
+            let state = &broker.find_match(&wanted)?.state;
+            state.is_over().then(|| state.name())
+        });
+        Ok(match found.await? {
+            Some(state) => JoinError::NoRejoin(Box::new(Refusal::MatchOver { match_id: id, state })),
+            None => JoinError::Unreachable(id),
+        })
     }
 }

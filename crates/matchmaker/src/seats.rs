@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sortie_domain::broker::model::{Match, MatchState, Seat, SeatState};
-use sortie_domain::broker::{self, Broker, Reply};
+use sortie_domain::broker::{self, Broker, Reply, SeatsElsewhere};
 use sortie_domain::ids::{MatchId, SeatId, TicketId};
 use sortie_domain::matchmaking::Command;
 use sortie_domain::matchmaking::model::Named;
@@ -42,6 +42,7 @@ impl Seats {
                 match_id: match_id.clone(),
                 player: player.clone(),
                 ttl: SEAT_TTL,
+                elsewhere: SeatsElsewhere::Reserved,
             };
             match self.broker.call(command).await {
                 Ok(Reply::Seated { seat, .. }) => self.note(&ticket.ticket, seat.id),

@@ -14,7 +14,8 @@ use sortie_allocators::local_process::{
 };
 use sortie_allocators::{Allocator, Fleets};
 use sortie_api::{
-    ApiKey, ApiOptions, Auth, ConfiguredAllocator, NamingOthers, Permission, PlayerRights, ServersOfKey,
+    ApiKey, ApiOptions, Auth, ConfiguredAllocator, LeadsBack, NamingOthers, Permission, PlayerRights,
+    ServersOfKey,
 };
 use sortie_config::{
     AllocatorConfig, Config, FleetConfig, LocalProcessConfig, PlayerKeys, Players, PlayersConfig,
@@ -151,6 +152,7 @@ impl Node {
         let maker = matchmaker.as_ref().map(Engine::handle);
         let gateway = gateway(config, (&keys, &auth), &broker, maker, &closing)?;
         let router = gateway.clone().map(sortie_gateway::router).unwrap_or_default();
+        let leads_back = gateway.clone().map(leads_back);
         let logs =
             metrics::Logs { broker: broker.clone(), matchmaker: matchmaker.as_ref().map(Engine::handle) };
         let router = router.merge(beside(dispatch.as_ref(), &auth, logs));
@@ -159,7 +161,7 @@ impl Node {
         let router = router.merge(api(
             config,
             (auth, keys.player_calls.clone()),
-            described,
+            (described, leads_back),
             (&broker, maker),
             &closing,
         ));
@@ -510,7 +512,7 @@ fn described(keys: &Keys, dispatch: Option<&dispatch::Role>) -> Vec<serde_json::
 fn api(
     config: &Config,
     (auth, player_calls): (Auth, Allowances),
-    described: Vec<serde_json::Value>,
+    (described, leads_back): (Vec<serde_json::Value>, Option<LeadsBack>),
     (broker, matchmaker): (&Handle<Broker>, Option<Handle<Matchmaker>>),
     closing: &CancellationToken,
 ) -> axum::Router {
@@ -529,6 +531,7 @@ fn api(
         clock: Arc::new(SystemClock::start()),
         auth,
         player_rights: player_rights(config),
+        leads_back,
         allocators: allocators.collect(),
         available_allocators: AVAILABLE_ALLOCATORS.iter().map(ToString::to_string).collect(),
         source: "/sortie".to_owned(),
@@ -537,6 +540,11 @@ fn api(
         described,
         closing: closing.clone(),
     })
+}
+
+/// The match that the gateway leads a player back to.
+fn leads_back(gateway: Gateway) -> LeadsBack {
+    Arc::new(move |broker, player, now| gateway.own_match(broker, player, now))
 }
 
 fn player_rights(config: &Config) -> PlayerRights {

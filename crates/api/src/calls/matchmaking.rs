@@ -21,6 +21,7 @@ use super::{entities, id, matchmaking_config, unexpected};
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::native::{rfc3339, state_name};
+use crate::one_place::{self, Places};
 use crate::player_order::{self, OwnRating};
 use crate::sight::Sight;
 use crate::state::Api;
@@ -37,7 +38,13 @@ pub(crate) async fn start_matchmaking(
     caller.player()?;
     let mut spec = entities::spec(request.entity)?;
     player_order::check(&api, &caller, &mut spec, "entity", OwnRating::TakenOut).await?;
-    start(&api, spec).await
+    if caller.is_client() {
+        return Ok(started(&start(&api, spec).await?));
+    }
+    one_place::check(&api, &caller, &spec, Places::Seats).await?;
+    let ticket = start(&api, spec.clone()).await?;
+    one_place::gives_way(&api, &caller, &spec, &ticket).await?;
+    Ok(started(&ticket))
 }
 
 /// A backend wants players to play.
@@ -45,12 +52,16 @@ pub(crate) async fn server_start_matchmaking(
     api: Api,
     request: StartMatchmakingRequest,
 ) -> Result<StartMatchmakingResponse, ApiError> {
-    start(&api, entities::spec(request.entity)?).await
+    Ok(started(&start(&api, entities::spec(request.entity)?).await?))
 }
 
-async fn start(api: &Api, spec: TicketSpec) -> Result<StartMatchmakingResponse, ApiError> {
+fn started(ticket: &TicketId) -> StartMatchmakingResponse {
+    StartMatchmakingResponse { ticket_id: ticket.as_str().to_owned() }
+}
+
+async fn start(api: &Api, spec: TicketSpec) -> Result<TicketId, ApiError> {
     match api.call_maker(Command::Start { id: None, spec }).await.map_err(entities::named)? {
-        Reply::Started { ticket } => Ok(StartMatchmakingResponse { ticket_id: ticket.as_str().to_owned() }),
+        Reply::Started { ticket } => Ok(ticket),
         other => Err(unexpected(&other)),
     }
 }

@@ -114,9 +114,11 @@ fn tickets(schemas: &mut Schemas) -> Vec<Operation> {
         new("POST /v1/tickets", "startTicket", "Start a ticket: players want to play")
             .text(
                 "A player starts tickets for itself, and for others where `players.may_name_others` lets it; it says \
-                 nothing that the queue's rules judge by. What becomes of a ticket its players hear as events. A player is in \
-                 one ticket of a queue, and in tickets of as many queues as `matchmaker.queues_per_player` allows: what \
-                 goes beyond is refused with 409, and so is `replaces` of a ticket that does not wait (any more).",
+                 nothing that the queue's rules judge by. Its players hear what becomes of it as events. A player is in \
+                 one ticket of a queue, and in tickets of as many queues as `matchmaker.queues_per_player` allows; one \
+                 more is refused with 409, and so is `replaces` of a ticket that does not wait any more. A player of a \
+                 running match is refused (409 `already_in_match`, with `match_id`) and comes back to it by \
+                 `POST /matchmaker/matches/{id}/rejoin`.",
             )
             .body::<TicketOrder>(schemas, true, &order)
             .answer::<Started>(schemas, 201, "It is taken"),

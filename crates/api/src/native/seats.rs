@@ -11,7 +11,7 @@ use axum::response::Response;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sortie_domain::broker::model::{MAX_CAPACITY, Match, Seat, SeatState};
-use sortie_domain::broker::{Command, Refusal, Reply};
+use sortie_domain::broker::{Command, Refusal, Reply, SeatsElsewhere};
 use sortie_domain::ids::{MatchId, PlayerId, SeatId, ServerId};
 use sortie_engine::CallError;
 use sortie_serving::{empty_is_object, read_body};
@@ -128,6 +128,7 @@ pub(super) async fn reserve(
             match_id: MatchId::new(&id).map_err(|problem| ApiError::field("match_id", problem))?,
             player: PlayerId::new(&player_id).map_err(|problem| ApiError::field("player_id", problem))?,
             ttl: Duration::from_secs(ttl_seconds.unwrap_or(TTL_SECONDS).into()),
+            elsewhere: SeatsElsewhere::Ignored,
         };
         seated(api.call(command).await).map(|seat| (StatusCode::CREATED, seat))
     };

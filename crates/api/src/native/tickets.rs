@@ -29,6 +29,7 @@ use crate::auth::Caller;
 use crate::calls::unexpected;
 use crate::codes::{self, Code, Kind};
 use crate::error::ApiError;
+use crate::one_place::{self, Places};
 use crate::params::{Params, path_param};
 use crate::player_order::{self, OwnRating};
 use crate::sight::Sight;
@@ -187,14 +188,21 @@ pub(super) async fn start(
     let start = async {
         let body = read_body(request, &api.options.limits.serving).await?;
         let mut spec = parse::<Order>(&body)?.spec()?;
-        if !caller.is_client() {
+        let is_player = !caller.is_client();
+        if is_player {
             player_order::check(&api, &caller, &mut spec, "players", OwnRating::Refused).await?;
             replaces_visible(&api, &Sight::of(&caller)?, &spec).await?;
+            one_place::check(&api, &caller, &spec, Places::All).await?;
         }
-        match api.call_maker(Command::Start { id: None, spec }).await.map_err(named)? {
-            Reply::Started { ticket } => Ok((StatusCode::CREATED, Started { ticket_id: ticket.to_string() })),
-            other => Err(unexpected(&other)),
+        let start = Command::Start { id: None, spec: spec.clone() };
+        let ticket = match api.call_maker(start).await.map_err(named)? {
+            Reply::Started { ticket } => ticket,
+            other => return Err(unexpected(&other)),
+        };
+        if is_player {
+            one_place::gives_way(&api, &caller, &spec, &ticket).await?;
         }
+        Ok((StatusCode::CREATED, Started { ticket_id: ticket.to_string() }))
     };
     answer(start.await)
 }

@@ -180,6 +180,7 @@ fn native_error() -> Value {
                 "message": {"type": "string", "description": "What was wrong and what would be right, for people."},
                 "field": {"type": "string", "description": "What is wrong: a field, a parameter or a header."},
                 "earliest": {"type": "integer", "minimum": 0, "description": "The oldest event that is kept."},
+                "match_id": {"type": "string", "description": "The match that the player is in."},
             },
             "required": ["code", "message"],
             "additionalProperties": false,

@@ -21,6 +21,7 @@ mod hostile_calls;
 mod hostile_http;
 mod hostile_http2;
 mod native;
+mod one_place;
 mod openapi;
 mod ownership;
 mod player_rights;

@@ -19,7 +19,7 @@ use crate::harness::{Server, soon};
 
 /// `pair` is for two on one team, `asked` asks them first, `party` has the hook for parties, `checked` asks somebody who knows
 /// them too, `rated` judges, `wide` is for three.
-async fn site(rights: PlayerRights) -> Server {
+pub(crate) async fn site(rights: PlayerRights) -> Server {
     let auth = Auth::keys(&[key("client", Permission::Client), key("game", Permission::GameServerMatch)]);
     let server =
         Server::start_for_players(auth.with_players(player_tokens()), Limits::default(), rights).await;
@@ -56,7 +56,13 @@ async fn site(rights: PlayerRights) -> Server {
     server
 }
 
-async fn send(server: &Server, method: &str, path: &str, bearer: &str, body: &Value) -> (u16, Value) {
+pub(crate) async fn send(
+    server: &Server,
+    method: &str,
+    path: &str,
+    bearer: &str,
+    body: &Value,
+) -> (u16, Value) {
     let body = if body.is_null() { String::new() } else { body.to_string() };
     let response = soon(server.request(method, path).bearer_auth(bearer).body(body).send()).await.unwrap();
     (response.status().as_u16(), soon(response.json()).await.unwrap())
@@ -169,7 +175,7 @@ fn group(queue: &str) -> Value {
     }})
 }
 
-const START: &str = "/api/v1/matchmaking/start";
+pub(crate) const START: &str = "/api/v1/matchmaking/start";
 
 #[tokio::test]
 async fn a_player_names_others_only_where_that_is_allowed() {

@@ -275,7 +275,7 @@ pub(super) static REST: &[KeyDoc] = &[
         "gateway.rejoin",
         Switch,
         Default("true"),
-        "Whether a player who is in a running match, or named in one, is led back to it when asking for a seat in its game or starting a ticket at the gateway. Who has a reserved seat gets that one in any case.",
+        "Whether a player who is in a running match, or named in one, is led back to it when asking for a seat in its game or starting a ticket; another version of the game, and tickets by the API, are refused with 409 and the match. A reserved seat that nobody has claimed counts in any case.",
     ),
     key(
         "gateway.trusted_proxies",

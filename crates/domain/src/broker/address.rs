@@ -1,17 +1,20 @@
 //! Connection details as an address.
 //!
-//! To the broker they are text that players understand: a join code, JSON, or any format of the game. Only what cannot be
-//! right for anybody is refused. The gateway however seals an address into connect tokens, so that those of a match which
-//! it sends players to have to be one.
+//! To the broker they are text that players understand: a join code, JSON, or any format of the game. The gateway however
+//! seals an address into connect tokens. So the connection details of a match that players come to by the gateway have to
+//! be an address that a player can connect to. Those of any other match may be any text, but if the text is an IP address,
+//! it has to be one that a player can connect to as well. `Broker::is_joined_at_gateway` says which match is which.
 
 use core::fmt;
 use core::net::{IpAddr, SocketAddr};
 
 use super::command::Refusal;
-use super::model::{Connection, Match};
+use super::model::Connection;
 
 /// Longest host name, in characters.
 const MAX_HOST_CHARS: usize = 253;
+/// Longest part of a host name between two dots, in characters.
+const MAX_LABEL_CHARS: usize = 63;
 
 /// Where connection details lead.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,6 +35,10 @@ pub enum Place<'a> {
 pub enum NoPlace {
     /// The address is `0.0.0.0` or `[::]`.
     Unspecified,
+    /// The address is that of a group, or of everybody in a network.
+    NotOneHost,
+    /// The address has a meaning on one network link only.
+    LinkLocal,
     /// The port is 0.
     PortZero,
     /// They are an address without a port, or none at all.
@@ -43,6 +50,12 @@ impl fmt::Display for NoPlace {
         f.write_str(match self {
             Self::Unspecified => {
                 "0.0.0.0 and [::] are where a server listens; send the address at which players reach it"
+            }
+            Self::NotOneHost => {
+                "is a multicast or broadcast address; send the address at which players reach this one server"
+            }
+            Self::LinkLocal => {
+                "is a link-local address, which leads nowhere from another network; send the address at which players reach the server"
             }
             Self::PortZero => "nobody can connect to port 0; send the port at which players reach the server",
             Self::NoAddress => {
@@ -59,22 +72,49 @@ impl fmt::Display for NoPlace {
 pub fn place(details: &str) -> Result<Place<'_>, NoPlace> {
     let details = details.trim();
     if let Ok(address) = details.parse::<SocketAddr>() {
-        return match address {
-            _ if address.ip().to_canonical().is_unspecified() => Err(NoPlace::Unspecified),
-            _ if address.port() == 0 => Err(NoPlace::PortZero),
-            _ => Ok(Place::Address(address)),
-        };
+        check_ip(address.ip())?;
+        return if address.port() == 0 { Err(NoPlace::PortZero) } else { Ok(Place::Address(address)) };
     }
-    if bare_ip(details).is_some_and(|ip| ip.to_canonical().is_unspecified()) {
-        return Err(NoPlace::Unspecified);
+    if let Some(ip) = bare_ip(details) {
+        check_ip(ip)?;
     }
     let (name, port) = details.rsplit_once(':').ok_or(NoPlace::NoAddress)?;
     let port: u16 = port.parse().map_err(|_| NoPlace::NoAddress)?;
     let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-    if name.is_empty() || name.len() > MAX_HOST_CHARS || !name.chars().all(is_name) {
+    let is_label = |label: &str| {
+        !label.is_empty()
+            && label.len() <= MAX_LABEL_CHARS
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    // A name whose last label is a number would be an IPv4 address, and this is none.
+    let labels = name.strip_suffix('.').unwrap_or(name);
+    let is_number =
+        labels.rsplit('.').next().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
+    if name.len() > MAX_HOST_CHARS
+        || !name.chars().all(is_name)
+        || !labels.split('.').all(is_label)
+        || is_number
+    {
         return Err(NoPlace::NoAddress);
     }
     if port == 0 { Err(NoPlace::PortZero) } else { Ok(Place::Host { name, port }) }
+}
+
+/// Makes sure that a player can connect to an IP address, as far as the address alone tells.
+///
+/// # Errors
+/// [`NoPlace`] if nobody can.
+pub fn check_ip(ip: IpAddr) -> Result<(), NoPlace> {
+    match ip.to_canonical() {
+        ip if ip.is_unspecified() => Err(NoPlace::Unspecified),
+        ip if ip.is_multicast() => Err(NoPlace::NotOneHost),
+        IpAddr::V4(ip) if ip.is_broadcast() => Err(NoPlace::NotOneHost),
+        IpAddr::V4(ip) if ip.octets()[0] == 0 => Err(NoPlace::Unspecified),
+        IpAddr::V4(ip) if ip.is_link_local() => Err(NoPlace::LinkLocal),
+        IpAddr::V6(ip) if ip.is_unicast_link_local() => Err(NoPlace::LinkLocal),
+        _ => Ok(()),
+    }
 }
 
 fn bare_ip(text: &str) -> Option<IpAddr> {
@@ -82,27 +122,23 @@ fn bare_ip(text: &str) -> Option<IpAddr> {
     bare.parse().ok()
 }
 
-/// Refuses connection details of `game` with which nobody can connect.
-pub(super) fn check(game: &Match, connection: &Connection) -> Result<(), Refusal> {
-    let needs_address = is_joined_at_gateway(game);
+/// Refuses connection details with which nobody can connect. `needs_address`: players come to the match by the gateway.
+pub(super) fn check(connection: &Connection, needs_address: bool) -> Result<(), Refusal> {
     let checked = |field, details: &str| match place(details) {
-        Err(NoPlace::NoAddress) if !needs_address => Ok(()),
-        Err(problem) if needs_address || is_address(details) => Err(Refusal::field(field, problem)),
+        Err(problem) if needs_address || is_bad_address(details, problem) => {
+            Err(Refusal::field(field, problem))
+        }
         _ => Ok(()),
     };
     checked("connection_details", &connection.details)?;
     connection.per_player.values().try_for_each(|details| checked("per_player_connection_details", details))
 }
 
-/// Whether the text is an IP address, with a port or without. In `room:0` the game may see something else than a port.
-fn is_address(details: &str) -> bool {
+/// Whether the text is an IP address, with a port or without, at which there can be no server. In `room:0` the game may see
+/// something else than a port.
+fn is_bad_address(details: &str, problem: NoPlace) -> bool {
     let details = details.trim();
-    details.parse::<SocketAddr>().is_ok() || bare_ip(details).is_some()
-}
-
-/// Whether players come to the match by joining: it is as the gateway orders its matches.
-fn is_joined_at_gateway(game: &Match) -> bool {
-    game.spec.fleet.is_some() && game.spec.capacity.is_some() && game.spec.players.is_empty()
+    problem != NoPlace::NoAddress && (details.parse::<SocketAddr>().is_ok() || bare_ip(details).is_some())
 }
 
 #[cfg(test)]
@@ -127,6 +163,15 @@ mod tests {
             ("0.0.0.0", NoPlace::Unspecified),
             ("::", NoPlace::Unspecified),
             ("[::]", NoPlace::Unspecified),
+            ("0.1.2.3:7777", NoPlace::Unspecified),
+            ("224.0.0.1:7777", NoPlace::NotOneHost),
+            ("239.255.255.250", NoPlace::NotOneHost),
+            ("[ff02::1]:7777", NoPlace::NotOneHost),
+            ("[::ffff:224.0.0.1]:7777", NoPlace::NotOneHost),
+            ("255.255.255.255:7777", NoPlace::NotOneHost),
+            ("169.254.1.2:7777", NoPlace::LinkLocal),
+            ("[fe80::1]:7777", NoPlace::LinkLocal),
+            ("[fe80::1%2]:7777", NoPlace::LinkLocal),
             ("10.1.2.3:0", NoPlace::PortZero),
             ("[2001:db8::1]:0", NoPlace::PortZero),
             ("example.com:0", NoPlace::PortZero),
@@ -135,6 +180,13 @@ mod tests {
             ("10.1.2.3:", NoPlace::NoAddress),
             ("10.1.2.3:65536", NoPlace::NoAddress),
             ("example.com", NoPlace::NoAddress),
+            ("localhost", NoPlace::NoAddress),
+            ("127.0.0.1:65536", NoPlace::NoAddress),
+            ("999.1.2.3:7777", NoPlace::NoAddress),
+            ("10.1.2:7777", NoPlace::NoAddress),
+            ("-a.example.com:7777", NoPlace::NoAddress),
+            ("a..example.com:7777", NoPlace::NoAddress),
+            (".:7777", NoPlace::NoAddress),
             (":7777", NoPlace::NoAddress),
             ("a b:7777", NoPlace::NoAddress),
             ("{\"ip\":\"1.2.3.4\"}", NoPlace::NoAddress),

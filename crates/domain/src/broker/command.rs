@@ -155,7 +155,8 @@ pub enum Command {
         properties: Properties,
         /// Further fleets of the same game. A player who has a seat in a match of theirs, or of `fleet`, is given that one.
         beside: Arc<[FleetId]>,
-        /// Whether that holds for players who are in the match, and for those whom its order names, too.
+        /// Whether that holds for players who are in the match, and for those whom its order names, too. Such a match of
+        /// the same game in another version is refused instead: its player could not connect to it.
         rejoin: bool,
     },
     /// A player of a certain match comes back to it: the player's own seat, with as long again to claim it, or a seat
@@ -167,6 +168,8 @@ pub enum Command {
         player: PlayerId,
         /// How long the player may take to claim a new seat once the match is ready.
         ttl: Duration,
+        /// Which seats in other matches stand in the way of a new one.
+        elsewhere: SeatsElsewhere,
     },
     /// Players cannot connect to the match: its connection details are not an address, or the name does not resolve.
     ReportUnreachable {
@@ -181,6 +184,8 @@ pub enum Command {
         player: PlayerId,
         /// How long the player may take to claim it once the match is ready.
         ttl: Duration,
+        /// Which seats in other matches stand in the way.
+        elsewhere: SeatsElsewhere,
     },
     /// The player has come.
     ClaimSeat {
@@ -243,6 +248,17 @@ pub enum Command {
         /// How it ended, in words.
         status: String,
     },
+}
+
+/// Which seats of a player, in other live matches of the same game in whatever version, stand in the way of a new seat.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SeatsElsewhere {
+    /// None: the caller decides how many seats a player has.
+    Ignored,
+    /// Those that are reserved and not claimed.
+    Reserved,
+    /// All of them.
+    All,
 }
 
 /// A match in a server's hands.
@@ -384,6 +400,13 @@ pub enum Refusal {
     MatchFull(MatchId),
     /// The player has a seat in the match.
     AlreadySeated(PlayerId),
+    /// The player has a seat or a kept place in another match of the game.
+    AlreadyInMatch {
+        /// The player.
+        player: PlayerId,
+        /// That match.
+        match_id: MatchId,
+    },
     /// The player is not one of the match's.
     NotOfMatch {
         /// The player.
@@ -468,6 +491,7 @@ impl Refusal {
         "no_capacity",
         "match_full",
         "already_seated",
+        "already_in_match",
         "not_of_match",
         "already_claimed",
         "not_ready",
@@ -498,6 +522,7 @@ impl Refusal {
             Self::NoCapacity(_) => "no_capacity",
             Self::MatchFull(_) => "match_full",
             Self::AlreadySeated(_) => "already_seated",
+            Self::AlreadyInMatch { .. } => "already_in_match",
             Self::NotOfMatch { .. } => "not_of_match",
             Self::AlreadyClaimed(_) => "already_claimed",
             Self::NotReady(_) => "not_ready",
@@ -528,6 +553,7 @@ impl Refusal {
             | Self::NoCapacity(_)
             | Self::MatchFull(_)
             | Self::AlreadySeated(_)
+            | Self::AlreadyInMatch { .. }
             | Self::AlreadyClaimed(_)
             | Self::NotReady(_)
             | Self::OtherServer(_)
@@ -588,6 +614,12 @@ impl fmt::Display for Refusal {
             }
             Self::MatchFull(id) => write!(f, "match {id} is full"),
             Self::AlreadySeated(player) => write!(f, "player {player} has a seat in this match"),
+            Self::AlreadyInMatch { player, match_id } => {
+                write!(
+                    f,
+                    "player {player} has a place in match {match_id}; come back to that match, or leave it first"
+                )
+            }
             Self::NotOfMatch { player, match_id } => {
                 write!(
                     f,

@@ -77,7 +77,7 @@ mod waiting;
 pub(crate) mod waits;
 pub mod words;
 
-pub use command::{Command, Hints, Offer, Refusal, RefusalKind, Reply};
+pub use command::{Command, Hints, Offer, Refusal, RefusalKind, Reply, SeatsElsewhere};
 pub use event::{Effect, Event};
 pub use explain::{Explanation, Standing};
 pub use fleets::Unnamed;
@@ -269,6 +269,8 @@ pub enum BrokenRule {
     KeepCollected,
     /// Players who ask again get another seat.
     SeatTwice,
+    /// Players who have a seat get another one in another match of the game.
+    SeatElsewhere,
 }
 
 impl BrokenRule {
@@ -301,6 +303,7 @@ impl BrokenRule {
         Self::OthersBeforeLost,
         Self::KeepCollected,
         Self::SeatTwice,
+        Self::SeatElsewhere,
     ];
 }
 
@@ -465,12 +468,15 @@ impl<'a> Turn<'a> {
                 if let Some(seated) = self.own_seat(&fleet, &beside, &player, ttl, rejoin)? {
                     return Ok(Some(seated));
                 }
+                self.check_other_versions(&fleet, &player, rejoin)?;
                 self.join(&fleet, player, capacity, ttl, properties).map(Some)
             }
-            Command::Rejoin { match_id, player, ttl } => self.rejoin(&match_id, player, ttl).map(Some),
+            Command::Rejoin { match_id, player, ttl, elsewhere } => {
+                self.rejoin(&match_id, player, ttl, elsewhere).map(Some)
+            }
             Command::ReportUnreachable { match_id } => Ok(Some(self.report_unreachable(&match_id))),
-            Command::ReserveSeat { match_id, player, ttl } => {
-                self.reserve_seat(&match_id, player, ttl).map(Some)
+            Command::ReserveSeat { match_id, player, ttl, elsewhere } => {
+                self.reserve_seat(&match_id, player, ttl, elsewhere).map(Some)
             }
             Command::ClaimSeat { seat, server } => self.claim_seat(&seat, server.as_ref()).map(Some),
             Command::ReleaseSeat { seat } => self.release_seat(&seat).map(Some),

@@ -8,6 +8,7 @@ use core::ops::Bound;
 use super::Broker;
 use super::idle::Idle;
 use super::model::{Allocation, Fleet, FleetHealth, Match, MatchState, SeatState, Server, Settings};
+use super::requirements::Document;
 use crate::ids::{FleetId, MatchId, PlayerId, SeatId, ServerId};
 use crate::size::Size;
 use crate::time::Timestamp;
@@ -116,6 +117,26 @@ impl Broker {
     pub fn fleet_of<'a>(&'a self, game: &'a Match) -> Option<&'a FleetId> {
         let of_server = || self.state.servers.get(game.server.as_ref()?)?.fleet.as_ref();
         game.spec.fleet.as_ref().or_else(of_server)
+    }
+
+    /// Whether both fleets run the same game, in whatever versions. Of a fleet that names no game only that it is the same
+    /// as itself is known.
+    #[must_use]
+    pub fn is_same_game(&self, one: Option<&FleetId>, other: Option<&FleetId>) -> bool {
+        let (Some(one), Some(other)) = (one, other) else { return false };
+        let name = |id: &FleetId| Some(&self.state.fleets.get(id)?.game.as_ref()?.name);
+        one == other || name(one).is_some_and(|game| Some(game) == name(other))
+    }
+
+    /// Whether players come to a match by the gateway, which needs an address for their connect tokens: it is for a fleet
+    /// that names a game, or on a server of such a fleet, or it names the game and the version of such a fleet in its
+    /// properties. What such a fleet runs is what players can ask the gateway for.
+    pub(super) fn is_joined_at_gateway(&self, game: &Match) -> bool {
+        if let Some(fleet) = self.fleet_of(game) {
+            return self.state.fleets.get(fleet).is_some_and(|fleet| fleet.game.is_some());
+        }
+        let named = Document::new(&game.id, &game.spec).game();
+        named.is_some_and(|named| self.state.fleets.values().any(|fleet| fleet.game.as_ref() == Some(&named)))
     }
 
     /// Whether nobody is sent to a match for now, because its players cannot connect.

@@ -11,7 +11,7 @@ use alloc::sync::Arc;
 use core::time::Duration;
 
 use super::budget::MAX_SEAT_BYTES;
-use super::command::{Refusal, Reply};
+use super::command::{Refusal, Reply, SeatsElsewhere};
 use super::event::Event;
 use super::model::{
     CancelCause, FailReason, GoneCause, MAX_CAPACITY, Match, MatchSpec, MatchState, Properties, Seat,
@@ -40,7 +40,7 @@ impl Turn<'_> {
     ) -> Result<Reply, Refusal> {
         check_ttl(ttl)?;
         if let Some(id) = self.open_match(fleet, &player) {
-            return self.reserve_seat(&id, player, ttl);
+            return self.reserve_seat(&id, player, ttl, SeatsElsewhere::Ignored);
         }
         self.check_capacity(capacity)?;
         let spec = MatchSpec {
@@ -89,11 +89,59 @@ impl Turn<'_> {
         let own = self.broker.own_match(player, rejoin, self.now, of_game);
         let own = own.filter(|_| !self.broken(BrokenRule::SeatTwice));
         let Some(id) = own.map(|(game, _)| game.id.clone()) else { return Ok(None) };
-        self.rejoin(&id, player.clone(), ttl).map(Some)
+        self.rejoin(&id, player.clone(), ttl, SeatsElsewhere::Ignored).map(Some)
+    }
+
+    /// Makes sure that the player is in no match of the fleet's game in another version. Nobody is led back to such a match:
+    /// a client of this version could not connect to it.
+    pub(super) fn check_other_versions(
+        &self,
+        fleet: &FleetId,
+        player: &PlayerId,
+        rejoin: bool,
+    ) -> Result<(), Refusal> {
+        let of_game = |_: &Match, of: Option<&FleetId>| self.broker.is_same_game(of, Some(fleet));
+        let own = self.broker.own_match(player, rejoin, self.now, of_game);
+        self.none_elsewhere(player, own.map(|(game, _)| game))
+    }
+
+    /// Makes sure that the player has no seat in another match of the game than `game`.
+    fn check_elsewhere(
+        &self,
+        game: &Match,
+        player: &PlayerId,
+        elsewhere: SeatsElsewhere,
+    ) -> Result<(), Refusal> {
+        let claimed_too = match elsewhere {
+            SeatsElsewhere::Ignored => return Ok(()),
+            SeatsElsewhere::Reserved => false,
+            SeatsElsewhere::All => true,
+        };
+        let fleet = self.broker.fleet_of(game);
+        let another = |other: &Match, of: Option<&FleetId>| {
+            other.id != game.id
+                && other.seats.of_player(player).is_some()
+                && self.broker.is_same_game(of, fleet)
+        };
+        let own = self.broker.own_match(player, claimed_too, self.now, another);
+        self.none_elsewhere(player, own.map(|(game, _)| game))
+    }
+
+    fn none_elsewhere(&self, player: &PlayerId, own: Option<&Match>) -> Result<(), Refusal> {
+        match own.filter(|_| !self.broken(BrokenRule::SeatElsewhere) && !self.broken(BrokenRule::SeatTwice)) {
+            Some(game) => Err(Refusal::AlreadyInMatch { player: player.clone(), match_id: game.id.clone() }),
+            None => Ok(()),
+        }
     }
 
     /// A player comes back to a match: to the seat that it has, or to a new one.
-    pub(super) fn rejoin(&mut self, id: &MatchId, player: PlayerId, ttl: Duration) -> Result<Reply, Refusal> {
+    pub(super) fn rejoin(
+        &mut self,
+        id: &MatchId,
+        player: PlayerId,
+        ttl: Duration,
+        elsewhere: SeatsElsewhere,
+    ) -> Result<Reply, Refusal> {
         check_ttl(ttl)?;
         let game = self.find(id)?;
         if game.state.is_over() {
@@ -101,7 +149,7 @@ impl Turn<'_> {
         }
         let Some(seat) = game.seats.of_player(&player).cloned() else {
             if game.has_player(&player) {
-                return self.reserve_seat(id, player, ttl);
+                return self.reserve_seat(id, player, ttl, elsewhere);
             }
             return Err(Refusal::NotOfMatch { player, match_id: id.clone() });
         };
@@ -113,13 +161,14 @@ impl Turn<'_> {
         self.seated(id, &seat.id, true)
     }
 
-    /// Nobody can connect where the server said. Nobody is sent to the match for a while and its server gets no other; a
-    /// match that is nobody's but of those who cannot connect is over. Named players may know more than the broker.
+    /// Nobody can connect where the server said. Nobody is sent to the match for a while and its server gets no other. A
+    /// match in which nobody is yet is over, where its players come by the gateway; players of other matches may know more
+    /// than the gateway.
     pub(super) fn report_unreachable(&mut self, id: &MatchId) -> Reply {
         let ready = |game: &&Arc<Match>| matches!(game.state, MatchState::Ready { .. });
         let Some(game) = self.state().matches.get(id).filter(ready) else { return Reply::Done };
-        let (server, deserted) =
-            (game.server.clone(), game.spec.players.is_empty() && game.seats.claimed() == 0);
+        let by_gateway = game.spec.players.is_empty() || self.broker.is_joined_at_gateway(game);
+        let (server, deserted) = (game.server.clone(), by_gateway && game.seats.claimed() == 0);
         let until = self.now + UNREACHABLE_TIME;
         self.broker.beside.unreachable.0.insert(id.clone(), until);
         if deserted {
@@ -137,6 +186,7 @@ impl Turn<'_> {
         id: &MatchId,
         player: PlayerId,
         ttl: Duration,
+        elsewhere: SeatsElsewhere,
     ) -> Result<Reply, Refusal> {
         check_ttl(ttl)?;
         let game = self.find(id)?;
@@ -152,6 +202,7 @@ impl Turn<'_> {
             self.broker.beside.told_again.0.insert(seat, ());
             return Err(Refusal::AlreadySeated(player));
         }
+        self.check_elsewhere(game, &player, elsewhere)?;
         if game.seats.len() >= MAX_CAPACITY as usize {
             return Err(Refusal::MatchFull(id.clone()));
         }

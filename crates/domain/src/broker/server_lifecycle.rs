@@ -329,7 +329,7 @@ impl Turn<'_> {
         check_connection(&connection)?;
         self.note_refused(server, match_id);
         let game = self.held(server, match_id)?;
-        address::check(game, &connection)?;
+        address::check(&connection, self.broker.is_joined_at_gateway(game))?;
         match &game.state {
             MatchState::Ready { connection: known, .. } if **known != connection => {
                 return Err(Refusal::AlreadyReady(match_id.clone()));

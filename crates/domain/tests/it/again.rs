@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sortie_domain::broker::model::{Connection, Match, MatchSpec, Properties, Seat, SeatState};
-use sortie_domain::broker::{Command, FIRST_BACKOFF, Hints, Refusal, Reply};
+use sortie_domain::broker::model::{Connection, Fleet, Game, Match, MatchSpec, Properties, Seat, SeatState};
+use sortie_domain::broker::{Command, FIRST_BACKOFF, Hints, Refusal, Reply, SeatsElsewhere};
 use sortie_domain::ids::{MatchId, ServerId};
 
 use crate::table::{MS, Table, at, claim, fleet, fleet_id, game, player, ready, secs, server, spec};
@@ -28,7 +28,7 @@ fn join(who: &str) -> Command {
 }
 
 fn rejoin(id: &MatchId, who: &str) -> Command {
-    Command::Rejoin { match_id: id.clone(), player: player(who), ttl: TTL }
+    Command::Rejoin { match_id: id.clone(), player: player(who), ttl: TTL, elsewhere: SeatsElsewhere::All }
 }
 
 fn release(seat: &Seat) -> Command {
@@ -37,6 +37,11 @@ fn release(seat: &Seat) -> Command {
 
 fn open(named: &[&str]) -> MatchSpec {
     MatchSpec { capacity: Some(2), fleet: Some(fleet_id("eu")), ..spec(named) }
+}
+
+/// A fleet that names the game `name` in a version.
+fn fleet_of(id: &str, name: &str, version: &str) -> Fleet {
+    Fleet { game: Some(Game { name: name.to_owned(), version: version.to_owned() }), ..fleet(id) }
 }
 
 impl Table {
@@ -230,42 +235,180 @@ fn matches_are_found_by_player_also_after_a_restart() {
     assert_eq!(table.ids_of("cat", &[]).len(), 0);
 }
 
-#[test]
-fn an_address_that_nobody_can_connect_to_is_refused_with_its_field() {
-    let mut table = Table::with_fleets(vec![fleet("eu")]);
-    let host = table.idle_server();
-    let id = table.submit("m", open(&[]));
-    table.poll(&host);
-    for details in
-        ["0.0.0.0:7777", "10.1.2.3", "10.1.2.3:0", "[::]:1", "example.com", "example.com:0", "code: 7"]
-    {
-        let refusal = table.refused("invalid_field", ready(&host, &id, details, Hints::NONE));
-        assert!(matches!(refusal, Refusal::InvalidField { field: "connection_details", .. }), "{details}");
-    }
-    let per_player = BTreeMap::from([(player("ann"), "0.0.0.0:1".into())]);
-    let connection = Connection { per_player, ..at("10.1.2.3:7777") };
-    let command =
-        Command::MatchReady { server: host.clone(), match_id: id.clone(), connection, hints: Hints::NONE };
-    let refusal = table.refused("invalid_field", command);
-    assert!(matches!(refusal, Refusal::InvalidField { field: "per_player_connection_details", .. }));
-    assert_eq!(table.state(&id), "picked_up");
-    table.noted(ready(&host, &id, "game.example.com:7777", Hints::NONE));
+/// Players of `arena 1` on `eu`, of `arena 2` on `us` and of `chess 1` on `asia`.
+fn two_versions() -> Table {
+    Table::with_fleets(vec![
+        fleet_of("eu", "arena", "1"),
+        fleet_of("us", "arena", "2"),
+        fleet_of("asia", "chess", "1"),
+    ])
 }
 
 #[test]
-fn what_only_the_game_understands_is_taken_where_players_do_not_join() {
-    let mut table = Table::with_fleets(vec![fleet("eu")]);
-    let host = table.idle_server();
-    let cases = ["room 7", "room:0", "10.1.2.3", "{\"code\": 7}", "https://example.com/7"];
-    for (n, details) in cases.into_iter().enumerate() {
-        let id = table.submit(&format!("m{n}"), spec(&["ann"]));
-        table.poll(&host);
-        table.noted(ready(&host, &id, details, Hints::NONE));
+fn a_player_in_a_match_gets_no_seat_in_another_version_of_the_game() {
+    let mut table = two_versions();
+    let seat = table.new_seat(join("ann"));
+    let id = seat.match_id.clone();
+    let refused = Refusal::AlreadyInMatch { player: player("ann"), match_id: id.clone() };
+    let host = table.allocation_for(&id).unwrap().server;
+    let other = |rejoin| join_with("ann", "us", &["us"], rejoin);
+    assert_eq!(table.refused("already_in_match", other(true)), refused);
+    assert_eq!(table.refused("already_in_match", other(false)), refused);
+    table.new_seat(join_with("ann", "asia", &["asia"], true));
+    table.new_seat(join_with("bob", "us", &["us"], true));
+
+    assert_eq!(table.poll(&host).as_ref(), Some(&id));
+    table.ready(&host, &id);
+    table.seated(claim(&seat.id, &host));
+    assert_eq!(table.refused("already_in_match", other(true)), refused);
+    let second = table.new_seat(other(false));
+    table.done(release(&second));
+    table.done(release(&seat));
+    table.new_seat(other(true));
+}
+
+#[test]
+fn a_named_player_of_a_match_gets_no_seat_in_another_version_of_the_game() {
+    let mut table = two_versions();
+    let id = table.submit("m", open(&["ann"]));
+    let refusal = table.refused("already_in_match", join_with("ann", "us", &[], true));
+    assert_eq!(refusal, Refusal::AlreadyInMatch { player: player("ann"), match_id: id });
+    table.new_seat(join_with("ann", "us", &[], false));
+}
+
+#[test]
+fn a_seat_in_another_match_of_the_game_stands_in_the_way_of_a_new_one() {
+    let mut table = two_versions();
+    let id = table.submit("m", open(&["ann"]));
+    let other = table.submit("n", open(&["ann"]));
+    let reserve = |id: &MatchId, elsewhere| Command::ReserveSeat {
+        match_id: id.clone(),
+        player: player("ann"),
+        ttl: TTL,
+        elsewhere,
+    };
+    let seat = table.new_seat(reserve(&id, SeatsElsewhere::All));
+    let refused = Refusal::AlreadyInMatch { player: player("ann"), match_id: id.clone() };
+    for elsewhere in [SeatsElsewhere::All, SeatsElsewhere::Reserved] {
+        assert_eq!(table.refused("already_in_match", reserve(&other, elsewhere)), refused);
     }
-    let id = table.submit("last", spec(&["ann"]));
-    table.poll(&host);
-    for details in ["0.0.0.0:7777", "0.0.0.0", "::", "[::]:1", "10.1.2.3:0"] {
-        table.refused("invalid_field", ready(&host, &id, details, Hints::NONE));
+    assert_eq!(table.refused("already_in_match", rejoin(&other, "ann")), refused);
+    table.refused("already_seated", reserve(&id, SeatsElsewhere::All));
+
+    let host = table.allocation_for(&id).unwrap().server;
+    assert_eq!(table.poll(&host).as_ref(), Some(&id));
+    table.ready(&host, &id);
+    table.seated(claim(&seat.id, &host));
+    assert_eq!(table.refused("already_in_match", reserve(&other, SeatsElsewhere::All)), refused);
+    let second = table.new_seat(reserve(&other, SeatsElsewhere::Reserved));
+    table.done(release(&second));
+    let second = table.new_seat(reserve(&other, SeatsElsewhere::Ignored));
+    table.done(release(&second));
+    table.done(release(&seat));
+    table.new_seat(rejoin(&other, "ann"));
+}
+
+/// What is no address of one server.
+const NO_ADDRESSES: [&str; 16] = [
+    "0.0.0.0:7777",
+    "10.1.2.3",
+    "10.1.2.3:0",
+    "127.0.0.1:65536",
+    "[::]:1",
+    "224.0.0.1:7777",
+    "255.255.255.255:7777",
+    "169.254.1.2:7777",
+    "[ff02::1]:7777",
+    "[fe80::1]:7777",
+    "localhost",
+    "example.com",
+    "example.com:0",
+    "a b:77",
+    "code: 7",
+    "",
+];
+
+impl Table {
+    /// Whether a server of no address is refused with the field, for a match that a server has.
+    fn needs_address(&mut self, host: &ServerId, id: &MatchId) {
+        for details in NO_ADDRESSES {
+            let refusal = self.refused("invalid_field", ready(host, id, details, Hints::NONE));
+            assert!(
+                matches!(refusal, Refusal::InvalidField { field: "connection_details", .. }),
+                "{details}"
+            );
+        }
+        let per_player = BTreeMap::from([(player("ann"), "0.0.0.0:1".into())]);
+        let connection = Connection { per_player, ..at("10.1.2.3:7777") };
+        let command = Command::MatchReady {
+            server: host.clone(),
+            match_id: id.clone(),
+            connection,
+            hints: Hints::NONE,
+        };
+        let refusal = self.refused("invalid_field", command);
+        assert!(matches!(refusal, Refusal::InvalidField { field: "per_player_connection_details", .. }));
+        assert_eq!(self.state(id), "picked_up");
+    }
+}
+
+#[test]
+fn an_address_that_nobody_can_connect_to_is_refused_with_its_field() {
+    let named =
+        |properties: &str| MatchSpec { properties: Properties::parse(properties).unwrap(), ..spec(&["ann"]) };
+    let of_game = r#"{"game": "arena", "version": "1"}"#;
+    // For the fleet as the gateway orders it, for the fleet with named players, for any fleet of the game.
+    let orders = [open(&[]), MatchSpec { capacity: None, ..open(&["ann"]) }, named(of_game), named("")];
+    for order in orders {
+        let mut table = Table::with_fleets(vec![fleet_of("eu", "arena", "1")]);
+        let id = table.submit("m", order);
+        let host = table.allocation_for(&id).unwrap().server;
+        assert_eq!(table.poll(&host).as_ref(), Some(&id));
+        table.needs_address(&host, &id);
+        table.noted(ready(&host, &id, "game.example.com:7777", Hints::NONE));
+    }
+    // On a server of no fleet, which runs what the match names.
+    let mut table = Table::with_fleets(vec![Fleet { max: 0, ..fleet_of("eu", "arena", "1") }]);
+    let host = server("bare metal");
+    let id = table.submit("m", named(of_game));
+    assert_eq!(table.poll(&host).as_ref(), Some(&id));
+    table.needs_address(&host, &id);
+    table.noted(ready(&host, &id, "127.0.0.1:7777", Hints::NONE));
+}
+
+#[test]
+fn what_only_the_game_understands_is_taken_where_players_do_not_come_by_the_gateway() {
+    let cases = ["room 7", "room:0", "10.1.2.3", "{\"code\": 7}", "https://example.com/7", "localhost"];
+    let named =
+        |properties: &str| MatchSpec { properties: Properties::parse(properties).unwrap(), ..spec(&["ann"]) };
+    let other = named(r#"{"game": "arena", "version": "2"}"#);
+    // By a fleet that names no game; and by a server of no fleet, where no fleet runs the match's game.
+    let no_game = (fleet("eu"), [spec(&["ann"]), MatchSpec { capacity: Some(2), ..spec(&[]) }]);
+    let no_fleet = (Fleet { max: 0, ..fleet_of("eu", "arena", "1") }, [other, spec(&["ann"])]);
+    for (fleet, orders) in [no_game, no_fleet] {
+        let mut table = Table::with_fleets(vec![fleet]);
+        for (n, order) in orders.into_iter().enumerate() {
+            for details in cases {
+                let host = server(&format!("host {n} {details}"));
+                let id = table.submit(&format!("m{n} {details}"), order.clone());
+                assert_eq!(table.poll(&host).as_ref(), Some(&id));
+                table.noted(ready(&host, &id, details, Hints::NONE));
+            }
+        }
+        let (id, host) = (table.submit("last", spec(&["ann"])), server("last"));
+        assert_eq!(table.poll(&host).as_ref(), Some(&id));
+        for details in [
+            "0.0.0.0:7777",
+            "0.0.0.0",
+            "::",
+            "[::]:1",
+            "10.1.2.3:0",
+            "224.0.0.1:7",
+            "[fe80::1]:7",
+            "255.255.255.255",
+        ] {
+            table.refused("invalid_field", ready(&host, &id, details, Hints::NONE));
+        }
     }
 }
 
@@ -326,6 +469,23 @@ fn a_match_with_players_goes_on_where_others_cannot_reach_it() {
     assert_ne!(table.new_seat(join("ann")).match_id, id);
     table.advance(secs(60));
     assert_eq!(table.new_seat(join("cat")).match_id, id, "after a while it is tried again");
+}
+
+#[test]
+fn a_match_of_named_players_that_the_gateway_cannot_reach_fails_where_they_come_by_it() {
+    for claimed in [false, true] {
+        let mut table = Table::with_fleets(vec![fleet_of("eu", "arena", "1")]);
+        let id = table.submit("m", open(&["ann", "bob"]));
+        let host = table.allocation_for(&id).unwrap().server;
+        assert_eq!(table.poll(&host).as_ref(), Some(&id));
+        table.ready(&host, &id);
+        let seat = table.new_seat(rejoin(&id, "ann"));
+        if claimed {
+            table.seated(claim(&seat.id, &host));
+        }
+        table.done(unreachable(&id));
+        assert_eq!(table.state(&id), if claimed { "ready" } else { "failed: unreachable" });
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Budgets of bytes: what waits is refused beyond its budget, what is over makes room within its own.
 
 use sortie_domain::broker::model::{Fleet, MAX_PLAYERS, MIN_BUDGET_BYTES, MatchSpec, Properties, Settings};
-use sortie_domain::broker::{Command, Hints, RefusalKind};
+use sortie_domain::broker::{Command, Hints, RefusalKind, SeatsElsewhere};
 use sortie_domain::ids::MatchId;
 
 use crate::table::{
@@ -99,8 +99,12 @@ fn seats_count_and_a_full_queue_does_not_keep_matches_from_being_played() {
     let id = table.submit("open", open);
     assert_eq!(table.poll(&host).as_ref(), Some(&id));
     let before = table.broker.waiting_bytes();
-    let reserve =
-        |who: &str| Command::ReserveSeat { match_id: game("open"), player: player(who), ttl: secs(10) };
+    let reserve = |who: &str| Command::ReserveSeat {
+        match_id: game("open"),
+        player: player(who),
+        ttl: secs(10),
+        elsewhere: SeatsElsewhere::Ignored,
+    };
     table.ok(reserve("ann"));
     assert!(table.broker.waiting_bytes() > before + 100);
     table.fill("large", &large(&[]));
@@ -123,8 +127,12 @@ fn everything_that_waited_leaves_nothing_behind() {
     let id =
         table.submit("m", MatchSpec { capacity: Some(5), fleet: Some(fleet_id("eu")), ..large(&["ann"]) });
     assert_eq!(table.poll(&host).as_ref(), Some(&id));
-    let reserve =
-        |who: &str| Command::ReserveSeat { match_id: game("m"), player: player(who), ttl: secs(10) };
+    let reserve = |who: &str| Command::ReserveSeat {
+        match_id: game("m"),
+        player: player(who),
+        ttl: secs(10),
+        elsewhere: SeatsElsewhere::Ignored,
+    };
     for who in ["ann", "bob", "cat"] {
         table.ok(reserve(who));
     }

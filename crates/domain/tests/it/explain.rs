@@ -4,7 +4,7 @@ use sortie_domain::broker::explain::{
     Explanation, FleetState, MAX_FLEETS, MAX_GROUPS, MAX_SERVERS_NAMED, Prospect, Standing, TimerKind,
 };
 use sortie_domain::broker::model::{FailReason, FastSchedule, Fleet, GoneCause, Settings};
-use sortie_domain::broker::{Command, Hints, words};
+use sortie_domain::broker::{Command, Hints, SeatsElsewhere, words};
 use sortie_domain::ids::MatchId;
 use sortie_domain::time::Timestamp;
 
@@ -258,7 +258,12 @@ fn an_unclaimed_seat_is_a_timer_of_a_ready_match() {
     let id = table.submit("m", sortie_domain::broker::model::MatchSpec { capacity: Some(2), ..spec(&[]) });
     assert_eq!(table.poll(&host), Some(id.clone()));
     table.ready(&host, &id);
-    table.ok(Command::ReserveSeat { match_id: id.clone(), player: player("p"), ttl: secs(7) });
+    table.ok(Command::ReserveSeat {
+        match_id: id.clone(),
+        player: player("p"),
+        ttl: secs(7),
+        elsewhere: SeatsElsewhere::Ignored,
+    });
     let told = explain(&table, &id, table.now());
     told.says("Next, at 7 s: a seat that nobody has claimed is given back.");
 }

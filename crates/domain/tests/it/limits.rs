@@ -11,7 +11,7 @@ use sortie_domain::broker::requirements::{
 };
 use sortie_domain::broker::{
     CLOSED_SEATS_KEPT, Command, FINISHED_KEPT, GONE_KEPT, Hints, MAX_WAITERS_OF_SERVER,
-    MAX_WATCHERS_OF_MATCH, PAGE_BYTES, Refusal, RefusalKind, Reply,
+    MAX_WATCHERS_OF_MATCH, PAGE_BYTES, Refusal, RefusalKind, Reply, SeatsElsewhere,
 };
 use sortie_domain::ids::{MatchId, ServerId};
 use sortie_domain::size::Size;
@@ -74,7 +74,12 @@ fn whoever_joins_asks_for_a_possible_capacity_and_time() {
         wrong(&mut table, "ttl", join(2, ttl));
     }
     let Reply::Seated { game: found, .. } = table.ok(join(MAX_CAPACITY, secs(3600))) else { panic!() };
-    let reserve = |ttl| Command::ReserveSeat { match_id: found.id.clone(), player: player("bob"), ttl };
+    let reserve = |ttl| Command::ReserveSeat {
+        match_id: found.id.clone(),
+        player: player("bob"),
+        ttl,
+        elsewhere: SeatsElsewhere::Ignored,
+    };
     wrong(&mut table, "ttl", reserve(secs(1) - MS));
     table.ok(reserve(secs(1)));
 }
@@ -259,9 +264,12 @@ fn only_the_newest_seats_that_are_over_are_remembered() {
     let mut seats = Vec::new();
     for _ in 0..=CLOSED_SEATS_KEPT {
         let (match_id, ttl) = (id.clone(), secs(10));
-        let Reply::Seated { seat, .. } =
-            table.ok(Command::ReserveSeat { match_id, player: player("bob"), ttl })
-        else {
+        let Reply::Seated { seat, .. } = table.ok(Command::ReserveSeat {
+            match_id,
+            player: player("bob"),
+            ttl,
+            elsewhere: SeatsElsewhere::Ignored,
+        }) else {
             panic!()
         };
         table.done(Command::ReleaseSeat { seat: seat.id.clone() });

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use proptest::sample::select;
 use sortie_domain::broker::model::{MAX_CAPACITY, Match, MatchSpec, Seat, SeatState};
-use sortie_domain::broker::{Command, RefusalKind, Reply};
+use sortie_domain::broker::{Command, RefusalKind, Reply, SeatsElsewhere};
 use sortie_domain::ids::{MatchId, PlayerId, ServerId};
 
 use crate::table::{Asked, Table, claim, fleet, fleet_id, game, player, players, secs, server, spec};
@@ -13,7 +13,12 @@ use crate::table::{Asked, Table, claim, fleet, fleet_id, game, player, players, 
 const TTL: std::time::Duration = secs(10);
 
 fn reserve(id: &MatchId, who: &str) -> Command {
-    Command::ReserveSeat { match_id: id.clone(), player: player(who), ttl: TTL }
+    Command::ReserveSeat {
+        match_id: id.clone(),
+        player: player(who),
+        ttl: TTL,
+        elsewhere: SeatsElsewhere::Ignored,
+    }
 }
 
 fn free(id: &MatchId, host: &ServerId, free: u32) -> Command {

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use sortie_domain::broker::model::{FastSchedule, Fleet, Match, MatchSpec, Properties, SeatState, Settings};
 use sortie_domain::broker::requirements::{Document, Requirements};
-use sortie_domain::broker::{Broker, Command, Hints, Offer, Reply};
+use sortie_domain::broker::{Broker, Command, Hints, Offer, Reply, SeatsElsewhere};
 use sortie_domain::ids::{AllocationId, FleetId, MatchId, SeatId, ServerId};
 use sortie_domain::machine::Machine;
 
@@ -197,6 +197,7 @@ impl Game {
                 match_id: self.any_match(of),
                 player: player(["ann", "bob", "cat", "p0", "p1", "p2"][usize::from(who)]),
                 ttl: secs(5),
+                elsewhere: SeatsElsewhere::Ignored,
             },
             Play::Claim(index) => Command::ClaimSeat { seat: seat(&self.seats, index)?, server: None },
             Play::Free(index, free) => {

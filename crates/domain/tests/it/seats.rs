@@ -6,7 +6,9 @@ use std::time::Duration;
 use sortie_domain::broker::model::{
     Fleet, MAX_CAPACITY, Match, MatchSpec, Properties, Seat, SeatEnd, SeatState,
 };
-use sortie_domain::broker::{CLOSED_SEATS_KEPT, Command, Event, Hints, Refusal, RefusalKind, Reply};
+use sortie_domain::broker::{
+    CLOSED_SEATS_KEPT, Command, Event, Hints, Refusal, RefusalKind, Reply, SeatsElsewhere,
+};
 use sortie_domain::ids::{MatchId, SeatId, ServerId};
 
 use crate::table::{MS, Table, claim, fleet, fleet_id, game, player, players, request, secs, server, spec};
@@ -26,7 +28,12 @@ fn join(who: &str, capacity: u32) -> Command {
 }
 
 fn reserve(id: &MatchId, who: &str) -> Command {
-    Command::ReserveSeat { match_id: id.clone(), player: player(who), ttl: TTL }
+    Command::ReserveSeat {
+        match_id: id.clone(),
+        player: player(who),
+        ttl: TTL,
+        elsewhere: SeatsElsewhere::Ignored,
+    }
 }
 
 fn release(seat: &SeatId) -> Command {

@@ -275,7 +275,7 @@ impl World {
         let engine = engine.await.unwrap();
         let broker = engine.handle();
         platform.broker.set(broker.clone()).ok().unwrap();
-        configure(&broker, fleets).await;
+        configure(&broker, &options.games, fleets).await;
         let mut making = None;
         if let Some(settings) = script.queues {
             let started = Making::start(data.path(), &clock, &broker, settings).await;
@@ -357,11 +357,16 @@ impl World {
     }
 }
 
-async fn configure(broker: &Handle<Broker>, fleets: Vec<(FleetId, u32)>) {
-    let fleets = fleets.into_iter().map(|(id, max)| Fleet {
+/// The fleets run what the gateway says. Matches that name no game go to the first.
+async fn configure(broker: &Handle<Broker>, games: &[GameFleet], fleets: Vec<(FleetId, u32)>) {
+    let game_of = |id: &FleetId| {
+        let Game { name, version } = games.iter().find(|game| game.fleet == *id)?.game.clone();
+        Some(sortie_domain::broker::model::Game { name, version })
+    };
+    let fleets = fleets.into_iter().enumerate().map(|(at, (id, max))| Fleet {
+        game: game_of(&id),
         id,
-        game: None,
-        is_default: false,
+        is_default: at == 0,
         requirements: String::new(),
         max,
         warm: 0,

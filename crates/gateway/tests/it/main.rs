@@ -9,6 +9,7 @@ mod faults;
 mod harness;
 mod hostile;
 mod leaving;
+mod one_place;
 mod players;
 mod queues;
 mod seats;

@@ -450,6 +450,7 @@ async fn who_has_taken_the_seat_is_told_so() {
         match_id: game.id,
         player: player.clone(),
         ttl: Duration::from_secs(30),
+        elsewhere: sortie_domain::broker::SeatsElsewhere::Ignored,
     };
     let reply = world.broker.call(reserve).await.unwrap();
     let sortie_domain::broker::Reply::Seated { seat, .. } = reply else { panic!("{reply:?}") };

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::join_all;
-use sortie_domain::broker::{self, Broker};
+use sortie_domain::broker::{self, Broker, SeatsElsewhere};
 use sortie_domain::ids::{MatchId, SeatId, TicketId};
 use sortie_domain::matchmaking::model::{Named, Status};
 use sortie_domain::matchmaking::settings::{Backfill, Queue};
@@ -236,6 +236,7 @@ async fn a_seat_that_a_player_has_from_elsewhere_is_never_given_back() {
         match_id: match_id.clone(),
         player: player("cleo"),
         ttl: Duration::from_secs(60),
+        elsewhere: SeatsElsewhere::Ignored,
     };
     world.broker().call(reserve).await.unwrap();
     let before = world.broker().query(seats(&match_id)).await.unwrap();

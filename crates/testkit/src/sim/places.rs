@@ -3,7 +3,7 @@
 
 use sortie_domain::broker::model::{Match, Seat, SeatState};
 use sortie_domain::broker::{Command, Event, Reply};
-use sortie_domain::ids::{MatchId, PlayerId, SeatId, ServerId};
+use sortie_domain::ids::{FleetId, MatchId, PlayerId, SeatId, ServerId};
 use sortie_domain::machine::{CallId, Machine as _};
 
 use super::actors::Caller;
@@ -39,12 +39,25 @@ impl World {
         player.or_else(|| PlayerId::new(&format!("j{}", self.count)).ok())
     }
 
-    /// A player who joins has one seat in the matches of a fleet.
-    pub(super) fn check_one_place(&mut self, seat: &Seat, game: &Match) {
+    /// Who is given a new seat has none in another match of the game, whatever its version. Fleets may be given other games
+    /// later, which is nobody's fault.
+    pub(super) fn check_one_place(&mut self, seat: &Seat, game: &Match, again: bool) {
         let of_player = self.broker.matches_of(&seat.player, &[], None, usize::MAX).items;
-        let places =
-            |of: &&Match| of.spec.fleet == game.spec.fleet && of.seats.of_player(&seat.player).is_some();
-        if game.spec.fleet.is_some() && of_player.iter().filter(places).count() > 1 {
+        let fleet = self.broker.fleet_of(game);
+        let fleets = self.broker.fleets(None, usize::MAX).items;
+        let name = |id: &FleetId| {
+            let view = fleets.iter().find(|view| view.fleet.id == *id)?;
+            Some(view.fleet.game.as_ref()?.name.as_str())
+        };
+        let is_same = |other: &FleetId| {
+            fleet.is_some_and(|fleet| {
+                fleet == other || name(fleet).is_some_and(|game| Some(game) == name(other))
+            })
+        };
+        let places = |of: &&Match| {
+            of.seats.of_player(&seat.player).is_some() && self.broker.fleet_of(of).is_some_and(is_same)
+        };
+        if !again && of_player.iter().filter(places).count() > 1 {
             self.fail(format!("4: player {} has two places in one game", seat.player));
         }
         let all = self.broker.snapshot().matches;

@@ -26,6 +26,8 @@ impl World {
         let named = self.rng.u8(0..4);
         let is_default = self.rng.bool();
         let max_run_time = (self.rng.u8(0..3) == 0).then(|| Duration::from_secs(self.rng.u64(60..900)));
+        // Two games, or two versions of one.
+        let second = if self.rng.bool() { "chess" } else { "duel" };
         let fleet = |id: &str, requirements: &str, max: u32, warm: u32, preference: i32| {
             let game = |bit: u8, name: &str, version: &str| {
                 let game = Game { name: name.into(), version: version.into() };
@@ -34,7 +36,7 @@ impl World {
             let is_first = id == "a";
             Some(Fleet {
                 id: FleetId::new(id).ok()?,
-                game: if is_first { game(1, "duel", "1") } else { game(2, "chess", "2") },
+                game: if is_first { game(1, "duel", "1") } else { game(2, second, "2") },
                 is_default: is_default && is_first,
                 requirements: requirements.into(),
                 max,

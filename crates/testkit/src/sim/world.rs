@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use sortie_domain::broker::model::{Connection, MatchSpec, Properties};
-use sortie_domain::broker::{BrokenRule, Broker, Command, Event, Hints, Offer, Refusal, Reply, Snapshot};
+use sortie_domain::broker::{
+    BrokenRule, Broker, Command, Event, Hints, Offer, Refusal, Reply, SeatsElsewhere, Snapshot,
+};
 use sortie_domain::ids::{AllocationId, FleetId, IdempotencyKey, MatchId, PlayerId, SeatId, ServerId};
 use sortie_domain::machine::{Answer, CallId, Machine, Moment, Record, Step};
 use sortie_domain::time::Timestamp;
@@ -379,12 +381,12 @@ impl World {
             (Caller::Request(server), answer) => self.requested(&server, answer),
             (Caller::Ready(server, id), answer) => self.ready_answered(&server, &id, &answer),
             (Caller::End(server, id), answer) => self.end_answered(&server, &id, &answer),
-            (Caller::Player, Ok(Reply::Seated { seat, game, .. })) => {
+            (Caller::Player, Ok(Reply::Seated { seat, game, again })) => {
                 if self.rng.bool() {
                     let delay = self.rng.u64(0..25_000);
                     self.plan(delay, Task::Arrive(seat.id.clone()));
                 }
-                self.check_one_place(&seat, &game);
+                self.check_one_place(&seat, &game, again);
                 self.seats.push(seat.id);
                 self.acknowledged(game.id);
             }
@@ -728,10 +730,9 @@ impl World {
     }
 
     fn reserve(&mut self) {
-        let Some(match_id) = self.some_match() else { return };
-        let Ok(player) = PlayerId::new(&format!("r{}", self.count)) else { return };
-        let ttl = Duration::from_secs(20);
-        self.input(Command::ReserveSeat { match_id, player, ttl }, Caller::Player);
+        let (Some(match_id), Some(player)) = (self.some_match(), self.joiner()) else { return };
+        let (ttl, elsewhere) = (Duration::from_secs(20), SeatsElsewhere::All);
+        self.input(Command::ReserveSeat { match_id, player, ttl, elsewhere }, Caller::Player);
     }
 
     fn watch(&mut self) {

@@ -13,7 +13,7 @@ use jmespath::{Rcvar, Variable};
 
 use super::conjunction::Path;
 use super::meter::{NODE, of_json};
-use crate::broker::model::{MatchSpec, Properties};
+use crate::broker::model::{Game, MatchSpec, Properties};
 use crate::ids::MatchId;
 
 /// `{"MatchId", "PlayerIds", "MatchProperties", "PlayerProperties"}`.
@@ -112,6 +112,13 @@ impl<'a> Document<'a> {
     /// Whether the match names a game.
     pub(crate) fn names_game(&self) -> bool {
         !self.root(false).get_field("MatchProperties").get_field("game").is_null()
+    }
+
+    /// The game and version that the match names; `None` if it does not name both.
+    pub(crate) fn game(&self) -> Option<Game> {
+        let properties = self.root(false).get_field("MatchProperties");
+        let text = |name: &str| properties.get_field(name).as_string().cloned();
+        Some(Game { name: text("game")?, version: text("version")? })
     }
 
     fn of_match(&self) -> BTreeMap<String, Rcvar> {
