@@ -5,8 +5,9 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use sortie_domain::broker::model::{MatchSpec, Properties};
-use sortie_domain::broker::requirements::{Document, Requirements, check};
+use sortie_domain::match_spec::MatchSpec;
+use sortie_domain::properties::Properties;
+use sortie_domain::requirements::{Document, Requirements, check};
 use sortie_domain::ids::{MatchId, PlayerId};
 
 /// Has values of every kind.

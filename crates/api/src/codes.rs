@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 
 use axum::http::StatusCode;
-use sortie_domain::broker::{Refusal, RefusalKind};
+use sortie_domain::broker::Refusal;
 use sortie_domain::matchmaking;
+use sortie_domain::refusal::RefusalKind;
 use sortie_engine::Unavailable;
 use tonic::Code as Grpc;
 

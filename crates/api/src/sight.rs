@@ -67,7 +67,7 @@ impl<'a> Seen<'a> {
     /// Where the players of the ticket connect who have details of their own; of these the caller's.
     pub(crate) fn details_for(
         &self,
-        connection: &'a sortie_domain::broker::model::Connection,
+        connection: &'a sortie_domain::connection::Connection,
     ) -> impl Iterator<Item = (&'a PlayerId, &'a Arc<str>)> {
         let (ticket, sight) = (self.ticket, self.sight);
         let in_it = move |id: &PlayerId| ticket.spec.players().any(|player| player.id == *id);

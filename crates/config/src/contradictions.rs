@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sortie_domain::broker::conjuncts::{Conjuncts, is_always_met};
-use sortie_domain::broker::model::{FastSchedule, Game, Properties};
+use sortie_domain::broker::model::{FastSchedule, Game};
+use sortie_domain::properties::Properties;
 
 use crate::matchmaker;
 use crate::model::{AllocatorConfig, Config, FleetConfig};

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
-use sortie_domain::broker::model::{Fleet, Game, MAX_CAPACITY};
-use sortie_domain::broker::requirements;
+use sortie_domain::broker::model::{Fleet, Game};
 use sortie_domain::ids::FleetId;
+use sortie_domain::match_spec::MAX_CAPACITY;
+use sortie_domain::requirements;
 use sortie_inherited::{MAX_NAMED, OUR_PREFIX, is_name};
 
 use crate::keys::ALLOCATORS;

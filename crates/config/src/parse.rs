@@ -14,7 +14,7 @@ use bytesize::ByteSize;
 use ipnet::IpNet;
 use serde_json::Value;
 use sortie_document::kind_of;
-use sortie_domain::broker::model::Properties;
+use sortie_domain::properties::Properties;
 use url::Url;
 
 use crate::keys;

@@ -14,11 +14,14 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use imbl::OrdMap;
-use sortie_domain::broker::model::{Connection, MAX_CAPACITY, MatchSpec, Properties, Settings};
-use sortie_domain::broker::requirements::{Document, Requirements};
+use sortie_domain::broker::model::Settings;
 use sortie_domain::broker::{Broker, Command, Event, Hints, Offer, Reply, SeatsElsewhere};
+use sortie_domain::connection::Connection;
 use sortie_domain::ids::{MatchId, PlayerId, ServerId};
 use sortie_domain::machine::{CallId, Machine, Moment, Record, Step};
+use sortie_domain::match_spec::{MAX_CAPACITY, MatchSpec};
+use sortie_domain::properties::Properties;
+use sortie_domain::requirements::{Document, Requirements};
 use sortie_domain::time::Timestamp;
 
 const ROUNDS: usize = 3_000;

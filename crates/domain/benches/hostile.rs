@@ -11,12 +11,13 @@
 
 use std::time::Duration;
 
-use sortie_domain::broker::model::{
-    Connection, FastSchedule, Fleet, MAX_CAPACITY, MatchSpec, Properties, Settings,
-};
+use sortie_domain::broker::model::{FastSchedule, Fleet, Settings};
 use sortie_domain::broker::{Broker, Command, Hints, SeatsElsewhere};
+use sortie_domain::connection::Connection;
 use sortie_domain::ids::{FleetId, MatchId, PlayerId, ServerId};
 use sortie_domain::machine::{CallId, Machine, Moment, Step};
+use sortie_domain::match_spec::{MAX_CAPACITY, MatchSpec};
+use sortie_domain::properties::Properties;
 use sortie_domain::time::Timestamp;
 use sortie_load::times::{millis, processor};
 use sortie_load::{Case, rare};

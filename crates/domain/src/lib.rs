@@ -2,17 +2,29 @@
 //!
 //! Each machine is a plain struct that takes a command and the time and gives events, answers and its next
 //! deadline; [`machine`] states the contract, [`broker`] is the one that brings matches and servers together,
-//! [`matchmaking`] the one that makes matches of tickets.
+//! [`matchmaking`] the one that makes matches of tickets. Neither knows the other: what both use lies beside them, such
+//! as [`match_spec`], [`properties`], [`connection`] and [`requirements`].
+//!
 //! The crate is `no_std`, so that impurity does not compile.
 #![no_std]
 
 extern crate alloc;
 
 pub mod broker;
+mod causes;
+pub mod connection;
 pub mod content;
 pub mod ids;
 pub mod machine;
+pub mod match_spec;
 pub mod matchmaking;
+pub mod page;
+pub mod properties;
+mod ranks;
+pub mod refusal;
+pub mod requirements;
 pub mod size;
 pub mod text;
 pub mod time;
+pub mod waits;
+mod words;

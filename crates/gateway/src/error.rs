@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use sortie_domain::broker::Refusal;
 use sortie_domain::broker::model::{CancelCause, FailReason};
-use sortie_domain::broker::{Refusal, RefusalKind};
 use sortie_domain::ids::{MatchId, TicketId};
 use sortie_domain::matchmaking;
 use sortie_domain::matchmaking::model::{FailCause, TicketEnd};
+use sortie_domain::refusal::RefusalKind;
 use sortie_domain::time::Timestamp;
 use sortie_engine::{CallError, Unavailable};
 use sortie_identity::TokenError;

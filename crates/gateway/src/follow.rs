@@ -198,9 +198,10 @@ mod tests {
     use std::time::Duration;
 
     use sortie_domain::broker::Broker;
-    use sortie_domain::broker::model::{Fleet, Properties, Settings};
+    use sortie_domain::broker::model::{Fleet, Settings};
     use sortie_domain::ids::{FleetId, PlayerId};
     use sortie_domain::machine::{CallId, Machine, Moment, Step};
+    use sortie_domain::properties::Properties;
 
     use super::*;
 

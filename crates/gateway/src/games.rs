@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::Value;
-use sortie_domain::broker::model::{Match, Properties};
+use sortie_domain::broker::model::Match;
 use sortie_domain::broker::{Broker, FleetView};
 use sortie_domain::ids::FleetId;
+use sortie_domain::properties::Properties;
 use sortie_domain::time::Timestamp;
 
 use crate::error::JoinError;

@@ -9,11 +9,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::Value;
-use sortie_domain::broker::model::{Match, Properties};
+use sortie_domain::broker::model::Match;
 use sortie_domain::broker::{Broker, SeatsElsewhere};
 use sortie_domain::ids::{FleetId, MatchId, PlayerId, TicketId};
 use sortie_domain::matchmaking::model::Ticket;
 use sortie_domain::matchmaking::{Command, Refusal};
+use sortie_domain::properties::Properties;
 use sortie_domain::time::Timestamp;
 
 use crate::error::JoinError;

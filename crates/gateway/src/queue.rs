@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::pin::pin;
 
 use serde_json::{Map, Value};
-use sortie_domain::broker::model::{Match, MatchState, Properties, Seat, SeatState};
+use sortie_domain::broker::model::{Match, MatchState, Seat, SeatState};
 use sortie_domain::broker::{self, Broker};
 use sortie_domain::ids::{Draw, FleetId, MatchId, PlayerId, QueueId, RegionId, TicketId};
 use sortie_domain::machine::Moment;
@@ -18,6 +18,7 @@ use sortie_domain::matchmaking::model::{
 use sortie_domain::matchmaking::settings::{Hook, Settings};
 use sortie_domain::matchmaking::words::summary;
 use sortie_domain::matchmaking::{Command, Matchmaker, Refusal};
+use sortie_domain::properties::Properties;
 use sortie_domain::time::Timestamp;
 use sortie_engine::CallError;
 

@@ -7,10 +7,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sortie_domain::broker::model::Properties;
 use sortie_domain::ids::{BadId, PlayerId, QueueId, RegionId};
 use sortie_domain::matchmaking::model::{Party, Player, TicketSpec};
 use sortie_domain::matchmaking::settings::{Measure, Queue, Rule, RuleKind, Settings, WidenStep};
+use sortie_domain::properties::Properties;
 
 /// Room for a million tickets and more.
 const WAITING_BYTES: u64 = 16 << 30;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 
-use sortie_domain::broker::model::Connection;
+use sortie_domain::connection::Connection;
 use sortie_domain::ids::{BadId, MatchId, TicketId};
 use sortie_domain::machine::{CallId, Machine, Moment, Step};
 use sortie_domain::matchmaking::model::TicketSpec;

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use sortie_domain::broker::model::Properties;
 use sortie_domain::ids::{BadId, HookId, PlayerId, QueueId, TicketId};
 use sortie_domain::machine::Machine;
 use sortie_domain::matchmaking::model::{Party, Player, TicketSpec};
@@ -12,6 +11,7 @@ use sortie_domain::matchmaking::settings::{
     Hook, HookPoint, MAX_QUEUES, OnFailure, OutsideHook, Queue, Rule, RuleKind, Settings,
 };
 use sortie_domain::matchmaking::{Command, Effect, FormedMatch, Matchmaker};
+use sortie_domain::properties::Properties;
 
 use crate::case::Random;
 use crate::driver::Driver;

@@ -5,11 +5,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use sortie_domain::broker::model::Properties;
 use sortie_domain::ids::{BadId, PlayerId, QueueId, TicketId};
 use sortie_domain::matchmaking::model::{Party, Player, TicketSpec};
 use sortie_domain::matchmaking::settings::{About, Measure, Need, Queue, Rule, RuleKind};
 use sortie_domain::matchmaking::{Command, Settings};
+use sortie_domain::properties::Properties;
 
 use crate::driver::Driver;
 use crate::host::Failure;

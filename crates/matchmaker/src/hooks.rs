@@ -26,8 +26,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
-use sortie_domain::broker::model::MatchSpec;
 use sortie_domain::ids::{HookId, MatchId, QueueId, TicketId};
+use sortie_domain::match_spec::MatchSpec;
 use sortie_domain::matchmaking::model::{Named, TicketSpec};
 use sortie_domain::matchmaking::{FormedMatch, MatchVerdict, TicketVerdict};
 use sortie_tls::RootsError;

@@ -18,8 +18,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sortie_domain::broker::model::{Connection, EndCause, FailReason, Match, MatchState};
+use sortie_domain::broker::model::{EndCause, FailReason, Match, MatchState};
 use sortie_domain::broker::{Broker, Event as BrokerEvent};
+use sortie_domain::connection::Connection;
 use sortie_domain::ids::MatchId;
 use sortie_domain::machine::{Machine as _, Record};
 use sortie_domain::matchmaking::model::Stage;

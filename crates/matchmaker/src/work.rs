@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use sortie_domain::broker::{self, Broker};
 use sortie_domain::ids::MatchId;
+use sortie_domain::match_spec::MatchSpec;
 use sortie_domain::matchmaking::model::marked;
 use sortie_domain::matchmaking::{Command, Effect, Matchmaker, TicketVerdict};
 use sortie_engine::{CallError, Handle, Performer, Retry};
@@ -26,7 +27,7 @@ impl Work {
         Self { seats: Seats::new(broker.clone()), broker, hooks }
     }
 
-    async fn submit(&self, match_id: MatchId, spec: broker::model::MatchSpec) -> Result<Command, Retry> {
+    async fn submit(&self, match_id: MatchId, spec: MatchSpec) -> Result<Command, Retry> {
         let spec = marked(&match_id, spec);
         let command = broker::Command::SubmitMatch { id: Some(match_id.clone()), spec };
         match self.broker.call(command).await {

@@ -10,9 +10,9 @@ use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use sortie_domain::broker::model::Properties;
 use sortie_domain::ids::{BadId, PlayerId, QueueId, RegionId, TicketId};
 use sortie_domain::matchmaking::model::{MAX_LATENCY, Party, Player, TicketSpec, whole_millis};
+use sortie_domain::properties::Properties;
 use sortie_domain::time::Timestamp;
 use sortie_wire::documents;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use sortie_domain::broker::model::Connection;
+use sortie_domain::connection::Connection;
 use sortie_domain::ids::{MatchId, QueueId, RegionId, TicketId};
 use sortie_domain::machine::{CallId, Machine, Moment, Step};
 use sortie_domain::matchmaking::model::{CancelCause, Named, Status, TicketSpec};

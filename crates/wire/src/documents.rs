@@ -7,9 +7,11 @@ use std::collections::BTreeMap;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
-use sortie_domain::broker::model::{Connection, MatchSpec, Properties};
+use sortie_domain::connection::Connection;
 use sortie_domain::ids::{FleetId, IdempotencyKey, MatchId, PlayerId, RegionId, TicketId};
+use sortie_domain::match_spec::MatchSpec;
 use sortie_domain::matchmaking::model::{Named, Party, Player, TicketSpec};
+use sortie_domain::properties::Properties;
 
 /// A list of ids.
 #[must_use]

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use sortie_domain::broker::model::{Match, MatchSpec, Properties, ServerState};
+use sortie_domain::broker::model::{Match, ServerState};
 use sortie_domain::ids::{MatchId, PlayerId};
+use sortie_domain::match_spec::MatchSpec;
+use sortie_domain::properties::Properties;
 use sortie_wire::catena::match_broker::Match as MatchMessage;
 use sortie_wire::catena::server_manager as wire;
 

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 use serde_json::value::RawValue;
-use sortie_domain::broker::model::Properties;
 use sortie_domain::matchmaking::entity::{self, EntityKind, Metadata};
 use sortie_domain::matchmaking::model::{Party, Player, TicketSpec};
+use sortie_domain::properties::Properties;
 use sortie_wire::catena::common::{Entity, EntityMetadata, EntityType};
 
 use crate::error::ApiError;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use futures::Stream;
 use futures::stream::unfold;
 use sortie_domain::broker::event::Event as BrokerEvent;
-use sortie_domain::broker::model::MatchSpec;
 use sortie_domain::broker::{Broker, Command};
 use sortie_domain::ids::MatchId;
 use sortie_domain::machine::Record;
+use sortie_domain::match_spec::MatchSpec;
 use sortie_domain::matchmaking::{Event as MakerEvent, Matchmaker};
 use sortie_engine::{Cursor, Handle, SubscribeError, Subscription, Unavailable};
 use sortie_wire::catena::events::{

@@ -5,9 +5,11 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sortie_domain::broker::model::{Connection, MatchSpec, Server, ServerState};
+use sortie_domain::broker::model::{Server, ServerState};
 use sortie_domain::broker::{Broker, Command, Hints, MAX_OFFERS, MAX_REQUEST_WAIT, Offer, Refusal, Reply};
+use sortie_domain::connection::Connection;
 use sortie_domain::ids::{MatchId, PlayerId};
+use sortie_domain::match_spec::MatchSpec;
 use sortie_domain::size::Size;
 use sortie_engine::CallError;
 use sortie_wire::any::Any;
@@ -254,7 +256,7 @@ fn match_info(id: &MatchId, connection: Option<Arc<str>>) -> ServerMatchInfo {
 
 #[cfg(test)]
 mod tests {
-    use sortie_domain::broker::model::Properties;
+    use sortie_domain::properties::Properties;
 
     use super::*;
 

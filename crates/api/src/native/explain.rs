@@ -10,7 +10,8 @@ use sortie_domain::broker::explain::{
     Explanation, FleetAccount, Holder, Order, ServerGroup, Standing, Timer, TimerKind, Unmet,
 };
 use sortie_domain::broker::model::FailReason;
-use sortie_domain::broker::{Refusal, TypicalWait, words};
+use sortie_domain::broker::{Refusal, words};
+use sortie_domain::waits::TypicalWait;
 
 use super::matches::{STATES, match_id};
 use super::{answer, rfc3339};

@@ -11,9 +11,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
-use sortie_domain::broker::model::{MAX_PLAYERS, Match, MatchSpec, MatchState};
+use sortie_domain::broker::model::{Match, MatchState};
 use sortie_domain::broker::{Command, Refusal, Reply};
 use sortie_domain::ids::{FleetId, IdempotencyKey, MatchId, PlayerId};
+use sortie_domain::match_spec::{MAX_PLAYERS, MatchSpec};
 use sortie_serving::read_body;
 
 use super::listing::PageParams;

@@ -19,7 +19,7 @@ use axum::response::Response;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
-use sortie_domain::broker::model::Properties;
+use sortie_domain::properties::Properties;
 
 use sortie_serving::json_response;
 pub(crate) use sortie_wire::cloud_event::rfc3339;

@@ -10,9 +10,10 @@ use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sortie_domain::broker::model::{MAX_CAPACITY, Match, Seat, SeatState};
+use sortie_domain::broker::model::{Match, Seat, SeatState};
 use sortie_domain::broker::{Command, Refusal, Reply, SeatsElsewhere};
 use sortie_domain::ids::{MatchId, PlayerId, SeatId, ServerId};
+use sortie_domain::match_spec::MAX_CAPACITY;
 use sortie_engine::CallError;
 use sortie_serving::{empty_is_object, read_body};
 

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use sortie_domain::broker::Standing;
 use sortie_domain::broker::event::Event as BrokerEvent;
-use sortie_domain::broker::model::{Connection, EndCause, Match, MatchSpec, MatchState};
+use sortie_domain::broker::model::{EndCause, Match, MatchState};
+use sortie_domain::connection::Connection;
 use sortie_domain::ids::{MatchId, PlayerId, SeatId, TicketId};
 use sortie_domain::machine::Record;
+use sortie_domain::match_spec::MatchSpec;
 use sortie_domain::matchmaking::Event as MakerEvent;
 use sortie_domain::matchmaking::model::{Named, is_marked};
 use sortie_wire::catena::matchmaking::MatchmakingStatusUpdateType as UpdateType;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
-use sortie_domain::broker::model::Connection;
+use sortie_domain::connection::Connection;
 use sortie_domain::ids::{MatchId, QueueId};
 use sortie_domain::matchmaking::settings::{Hook, Settings};
 use sortie_domain::matchmaking::{Command, Event as MakerEvent};

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use sortie_document::kind_of;
-use sortie_domain::broker::requirements;
+use sortie_domain::requirements;
 use toml::Table;
 
 use super::block::Block;

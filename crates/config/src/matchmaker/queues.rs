@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
-use sortie_domain::broker::model::MAX_PLAYERS;
 use sortie_domain::ids::{HookId, QueueId};
+use sortie_domain::match_spec::MAX_PLAYERS;
 use sortie_domain::matchmaking::settings::{Backfill, ExpirationAction, Queue};
 
 use super::{HookConfig, Hooks, hooks, rules, too_many_queues};

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use sortie_domain::broker::requirements;
 use sortie_domain::matchmaking::settings::{
     About, MAX_DISTANCES, MAX_EQUALITIES, MAX_RELAXING_EQUALITIES, MAX_RULES, MAX_STEPS, Measure, Need, Rule,
     RuleKind, WidenStep,
 };
+use sortie_domain::requirements;
 
 use crate::parse::{self, YEAR};
 use crate::section::Section;

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use sortie_domain::broker::model::Properties;
 use sortie_domain::ids::{HookId, QueueId};
 use sortie_domain::matchmaking::settings::{
     Backfill, ExpirationAction, Hook, Measure, OnFailure, OutsideHook, Queue, Rule, RuleKind,
 };
+use sortie_domain::properties::Properties;
 use toml::Table;
 
 use super::{HookConfig, HookKind, MatchmakerConfig, rules};

@@ -9,7 +9,7 @@ use core::fmt;
 use core::net::{IpAddr, SocketAddr};
 
 use super::command::Refusal;
-use super::model::Connection;
+use crate::connection::Connection;
 
 /// Longest host name, in characters.
 const MAX_HOST_CHARS: usize = 253;

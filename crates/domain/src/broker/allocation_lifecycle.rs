@@ -10,12 +10,12 @@ use alloc::vec::Vec;
 use super::command::{Refusal, Reply};
 use super::event::Event;
 use super::looking::Then;
-use super::model::{
-    AllocationState, FailReason, Fleet, GoneCause, MatchSpec, MatchState, Settings, SettingsChange,
-};
+use super::model::{AllocationState, FailReason, Fleet, GoneCause, MatchState, Settings, SettingsChange};
 use super::state::Configured;
-use super::{BrokenRule, Turn, requirements};
+use super::{BrokenRule, Turn};
 use crate::ids::{AllocationId, FleetId, MatchId, ServerId};
+use crate::match_spec::MatchSpec;
+use crate::requirements;
 
 /// Most fleets. With the longest ids and requirements their configuration takes about 5 MiB.
 const MAX_FLEETS: usize = 1_000;

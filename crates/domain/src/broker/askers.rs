@@ -13,8 +13,8 @@ use alloc::vec::Vec;
 use core::ops::Bound;
 
 use super::fleets::Filter;
-use super::requirements::{Document, Paths, Requirement, Requirements, key};
 use crate::ids::FleetId;
+use crate::requirements::{Document, Paths, Requirement, Requirements, key};
 
 /// Sets of paths by which those are filed who ask with conjunctions. Who asks with further ones is evaluated.
 const MAX_FILES: usize = 64;

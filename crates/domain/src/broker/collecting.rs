@@ -11,13 +11,13 @@ use super::command::{Hints, Offer, Reply};
 use super::fleets::Filter;
 use super::model::MatchState;
 use super::placement::{Again, offer};
-use super::requirements::Search;
 use super::server_lifecycle::Asking;
 use super::untold::Lost;
 use super::waiting::{Waiter, Waiting};
 use super::{BrokenRule, Broker, MAX_OFFERS_BYTES, Turn};
 use crate::ids::{MatchId, ServerId};
 use crate::machine::CallId;
+use crate::requirements::Search;
 use crate::size::Size;
 use crate::time::Timestamp;
 

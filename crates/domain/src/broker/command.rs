@@ -7,11 +7,13 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
-use super::model::{
-    Connection, Fleet, Match, MatchSpec, Properties, Seat, SeatEnd, Settings, SettingsChange,
-};
-use super::requirements::InvalidRequirements;
+use super::model::{Fleet, Match, Seat, SeatEnd, Settings, SettingsChange};
+use crate::connection::Connection;
 use crate::ids::{AllocationId, FleetId, MatchId, PlayerId, SeatId, ServerId};
+use crate::match_spec::MatchSpec;
+use crate::properties::Properties;
+use crate::refusal::RefusalKind;
+use crate::requirements::InvalidRequirements;
 
 /// Hints of the server manager contract: a set of bits.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -329,25 +331,6 @@ pub enum Reply {
     },
     /// To `CancelMatch`, `EndActiveMatch`, `ReportFreePlaces`, `WatchMatch`, `AwaitReady`: the match as it is now.
     Match(Match),
-}
-
-/// What kind of refusal it is, for whoever maps it to a status of a protocol.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum RefusalKind {
-    /// The request makes no sense.
-    Invalid,
-    /// There is no such thing.
-    NotFound,
-    /// It exists already, with other content.
-    Exists,
-    /// Not in this state.
-    Conflict,
-    /// It was there and is over.
-    Gone,
-    /// A limit is reached.
-    Exhausted,
-    /// It is larger than there is ever room for.
-    TooLarge,
 }
 
 /// Why a command is refused. A refused command leaves no trace.

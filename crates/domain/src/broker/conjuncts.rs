@@ -11,9 +11,10 @@ use core::fmt;
 use jmespath::ast::{Ast, Comparator};
 use jmespath::{Rcvar, Variable};
 
-use super::model::{MatchSpec, Properties};
-use super::requirements::{self, Document, InvalidRequirements, Path, equal, path_of, whole};
 use crate::ids::MatchId;
+use crate::match_spec::MatchSpec;
+use crate::properties::Properties;
+use crate::requirements::{self, Document, InvalidRequirements, Path, equal, path_of, whole};
 
 /// Numbers closer than this, relative to the larger, are not told apart: the interpreter compares loosely.
 const SAME_NUMBER: f64 = 1e-6;

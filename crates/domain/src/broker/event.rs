@@ -5,10 +5,10 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::model::{
-    CancelCause, Connection, EndCause, FailReason, Fleet, GoneCause, MatchSpec, SeatEnd, Settings,
-};
+use super::model::{CancelCause, EndCause, FailReason, Fleet, GoneCause, SeatEnd, Settings};
+use crate::connection::Connection;
 use crate::ids::{AllocationId, FleetId, MatchId, PlayerId, SeatId, ServerId};
+use crate::match_spec::MatchSpec;
 use crate::size::{ENTRY_BYTES, Size};
 
 /// A decision of the broker.

@@ -22,10 +22,10 @@ use super::model::{
     AllocationState, CancelCause, EndCause, FailReason, Fleet, GoneCause, Match, MatchState, SeatState,
     ServerState,
 };
-use super::requirements::{self, Document, Verdict};
-use super::waits::TypicalWait;
 use crate::ids::{FleetId, MatchId, ServerId};
+use crate::requirements::{self, Document, Verdict};
 use crate::time::Timestamp;
+use crate::waits::TypicalWait;
 
 /// Fleets that one explanation looks at.
 pub const MAX_FLEETS: usize = 100;

@@ -16,11 +16,12 @@ use alloc::vec::Vec;
 
 use jmespath::Variable;
 
-use super::model::{Fleet, Game, MatchSpec};
-use super::requirements::{Document, NoRoom, Requirement, Requirements};
+use super::model::{Fleet, Game};
 use super::state::State;
 use super::{BrokenRule, Broker};
 use crate::ids::{FleetId, MatchId, ServerId};
+use crate::match_spec::MatchSpec;
+use crate::requirements::{Document, NoRoom, Requirement, Requirements};
 
 /// What a server takes.
 #[derive(Clone, Debug)]

@@ -8,8 +8,8 @@ use alloc::collections::BTreeMap;
 
 use super::askers::{Askers, First};
 use super::fleets::Filter;
-use super::requirements::{Document, Requirement, Requirements};
 use crate::ids::{FleetId, MatchId, ServerId};
+use crate::requirements::{Document, Requirement, Requirements};
 
 /// Which server is expected to take which queued match.
 #[derive(Default)]

@@ -4,9 +4,9 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use core::ops::Bound;
 
 use super::model::Server;
-use super::ranks::Ranks;
 use super::waiting::remove_from;
 use crate::ids::ServerId;
+use crate::ranks::Ranks;
 use crate::time::Timestamp;
 
 /// Idle servers of one fleet, oldest first.

@@ -16,9 +16,9 @@ use super::askers::First;
 use super::command::Hints;
 use super::free::Rank;
 use super::model::{FastSchedule, GoneCause, Match, MatchState};
-use super::requirements::{Document, Requirement, Search};
 use super::{Broker, Turn};
 use crate::ids::MatchId;
+use crate::requirements::{Document, Requirement, Search};
 
 /// What has no server and was not offered to all who wait yet, and whose turn it is.
 #[derive(Default)]
@@ -71,7 +71,7 @@ pub(super) enum Then {
 
 impl Broker {
     /// Work that requirements took in the last step or explanation, in units of about a nanosecond: at most
-    /// [`MAX_STEP_WORK`](super::requirements::MAX_STEP_WORK).
+    /// [`MAX_STEP_WORK`](crate::requirements::MAX_STEP_WORK).
     #[must_use]
     pub fn work_of_step(&self) -> u64 {
         self.requirements.spent()

@@ -6,14 +6,12 @@ use alloc::sync::Arc;
 use super::budget::MAX_MATCH_OVERHEAD_BYTES;
 use super::command::{Refusal, Reply};
 use super::event::Event;
-use super::model::{
-    CancelCause, EndCause, FailReason, MAX_CAPACITY, MAX_MATCH_BYTES, MAX_PLAYERS, Match, MatchSpec,
-    MatchState,
-};
+use super::model::{CancelCause, EndCause, FailReason, Match, MatchState};
 use super::waiting::Watchers;
 use super::{BrokenRule, MAX_QUEUED, MAX_WATCHERS, MAX_WATCHERS_OF_MATCH, Turn};
 use crate::ids::{MatchId, SeatId};
 use crate::machine::CallId;
+use crate::match_spec::{MAX_CAPACITY, MAX_MATCH_BYTES, MAX_PLAYERS, MatchSpec};
 use crate::size::Size;
 
 /// How often a match is given out, if its servers exit or hand it back before they are ready for it.

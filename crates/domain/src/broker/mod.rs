@@ -16,7 +16,7 @@
 //! | `budget`, `sizes` | how much may wait |
 //! | `kept`, `past` | what is over and still known, within a budget of bytes |
 //! | `looking` | looking for a server, or for a match, over several steps |
-//! | `queue`, `verdicts`, `ranks` | which is the oldest match that fits; how many are older |
+//! | `queue`, `verdicts` | which is the oldest match that fits; how many are older |
 //! | `askers`, `free`, `idle` | which is the first server that a match fits; which servers are free, and how old they are |
 //! | `fleets` | what a fleet says of the matches that its servers take |
 //! | `classes` | queued matches by the fleets that may take them, for ordering |
@@ -24,7 +24,6 @@
 //! | `waiting` | calls that are answered later |
 //! | [`explain`], [`words`] | why a match still waits or why it failed: as data, and in words |
 //! | [`conjuncts`] | what requirements demand, part by part |
-//! | `waits` | how long matches waited lately |
 //!
 //! One turn takes one input: first whatever is due by then happens, then the input, then what follows from both
 //! (servers ordered, watchers told). Rules look at the state and emit events; only `state` changes anything.
@@ -61,9 +60,7 @@ mod past;
 mod placement;
 mod queries;
 mod queue;
-pub(crate) mod ranks;
 mod recent;
-pub mod requirements;
 mod seating;
 mod seats;
 mod server_lifecycle;
@@ -74,37 +71,34 @@ mod timers;
 mod untold;
 mod verdicts;
 mod waiting;
-pub(crate) mod waits;
 pub mod words;
 
-pub use command::{Command, Hints, Offer, Refusal, RefusalKind, Reply, SeatsElsewhere};
+pub use command::{Command, Hints, Offer, Refusal, Reply, SeatsElsewhere};
 pub use event::{Effect, Event};
 pub use explain::{Explanation, Standing};
 pub use fleets::Unnamed;
 pub use kept::{CLOSED_SEATS_KEPT, FINISHED_KEPT, GONE_KEPT, ORDERS_KEPT_FOR, PastOrder};
 pub use past::Past;
-pub(crate) use queries::page;
-pub use queries::{FleetView, PAGE_BYTES, Page};
+pub use queries::FleetView;
 pub use state::{Configured, FIRST_BACKOFF, MAX_BACKOFF, Snapshot};
 pub use timers::LEAVE_TIME;
 pub use untold::AGAIN_AFTER;
-pub use waits::TypicalWait;
 
 use crate::ids::{Draw, FleetId, MatchId, SeatId, ServerId};
 use crate::machine::{Answer, CallId, Machine, Moment, Record, Step};
+use crate::requirements::{Requirement, Requirements};
 use crate::time::Timestamp;
+use crate::waits::Waits;
 use collecting::Collected;
 use fleets::AllTerms;
 use free::{Expected, FreeServers};
 use looking::Looking;
 use model::AllocationState;
 use recent::Recent;
-use requirements::{Requirement, Requirements};
 use server_lifecycle::Asking;
 use state::State;
 use untold::Untold;
 use waiting::{Waiters, Watchers};
-use waits::Waits;
 
 /// Most matches that wait for a server.
 pub const MAX_QUEUED: usize = 1_000_000;

@@ -3,11 +3,9 @@
 //! Plain data, all of it durable: it is what a snapshot holds. Who may change what is the business of the
 //! `…_lifecycle` modules.
 
-use alloc::collections::BTreeMap;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::fmt;
 use core::time::Duration;
 
 use imbl::OrdSet;
@@ -15,134 +13,12 @@ use imbl::OrdSet;
 use super::seating::Count;
 pub use super::seating::Seats;
 pub use super::settings::{FastSchedule, MIN_BUDGET_BYTES, Settings, SettingsChange};
-use crate::content::{Digest, Digester};
-use crate::ids::{AllocationId, FleetId, IdempotencyKey, MatchId, PlayerId, SeatId, ServerId};
+use crate::causes::causes;
+use crate::connection::Connection;
+use crate::ids::{AllocationId, FleetId, MatchId, PlayerId, SeatId, ServerId};
+use crate::match_spec::{MAX_CAPACITY, MatchSpec};
 use crate::size::Size;
 use crate::time::Timestamp;
-
-/// Longest JSON text of one set of properties, in bytes.
-pub const MAX_PROPERTIES_BYTES: usize = 64 * 1024;
-/// Most players that one match may name.
-pub const MAX_PLAYERS: usize = 1_000;
-/// Most seats that one match may have.
-pub const MAX_CAPACITY: u32 = 10_000;
-/// Largest match, in bytes as [`Size`] counts what is asked for: so that what one match leads to, its text twice over
-/// with every player's id, is far below the largest batch of a log.
-pub const MAX_MATCH_BYTES: usize = 4 << 20;
-/// Longest connection details, in bytes.
-pub const MAX_CONNECTION_BYTES: usize = 4096;
-/// Largest connection details of all players of a match together, in bytes as [`Size`] counts: enough for a connect token
-/// for each of [`MAX_PLAYERS`].
-pub const MAX_CONNECTIONS_BYTES: usize = 4 << 20;
-
-/// A JSON object as text, exactly as it was sent; nothing at all counts as `{}`. Equal where the texts are; whether they
-/// say the same is told by [`Properties::content`].
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct Properties(Option<(Arc<str>, Digest)>);
-
-impl Properties {
-    /// Takes properties as somebody sent them.
-    ///
-    /// # Errors
-    /// What is wrong, if the text is neither blank nor a JSON object, or longer than [`MAX_PROPERTIES_BYTES`].
-    pub fn parse(text: &str) -> Result<Self, String> {
-        if text.trim().is_empty() {
-            return Ok(Self(None));
-        }
-        let written = Self::written(text)?;
-        match jmespath::Variable::from_json(text) {
-            Ok(value) if value.is_object() => Ok(written),
-            Ok(_) => Err("must be a JSON object".to_string()),
-            Err(problem) => Err(alloc::format!("must be a JSON object: {problem}")),
-        }
-    }
-
-    /// Takes the text of a JSON object that this crate has written.
-    ///
-    /// # Errors
-    /// What is wrong, if it is longer than [`MAX_PROPERTIES_BYTES`].
-    pub(crate) fn written(text: &str) -> Result<Self, String> {
-        if text.len() > MAX_PROPERTIES_BYTES {
-            return Err(alloc::format!(
-                "has {} bytes, at most {MAX_PROPERTIES_BYTES} are allowed",
-                text.len()
-            ));
-        }
-        Ok(Self(Some((Arc::from(text), Digest::of_json(text)))))
-    }
-
-    /// The text; `None` where nothing was sent.
-    #[must_use]
-    pub fn text(&self) -> Option<&str> {
-        self.0.as_ref().map(|(text, _)| &**text)
-    }
-
-    /// Stands for what they say: the same for `{"a":1,"b":2}` and `{"b":2,"a":1.0}`, and for nothing and `{}`. It was
-    /// made with them and costs nothing here.
-    #[must_use]
-    pub fn content(&self) -> Digest {
-        self.0.as_ref().map_or_else(|| Digest::of_json("{}"), |(_, content)| *content)
-    }
-
-    /// Whether both say the same.
-    #[must_use]
-    pub fn same_content(&self, other: &Self) -> bool {
-        self == other || self.content() == other.content()
-    }
-}
-
-/// What somebody asks for who wants a match.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct MatchSpec {
-    /// The players, each once.
-    pub players: Vec<PlayerId>,
-    /// Of the match as a whole.
-    pub properties: Properties,
-    /// Per player.
-    pub player_properties: BTreeMap<PlayerId, Properties>,
-    /// Places in all, for drop-in play; `None` if nobody can join later.
-    pub capacity: Option<u32>,
-    /// The one fleet whose servers may take it; `None` for any server.
-    pub fleet: Option<FleetId>,
-    /// The order given twice under one key is one match.
-    pub idempotency_key: Option<IdempotencyKey>,
-}
-
-impl MatchSpec {
-    /// Stands for the order: equal for orders of the same content. It is stored, so what it is made of must never change;
-    /// a field that is new is left out where it is not given.
-    #[must_use]
-    pub fn content(&self) -> Digest {
-        let Self { players, properties, player_properties, capacity, fleet, idempotency_key } = self;
-        let mut digest = Digester::default();
-        digest.number(players.len() as u64);
-        for player in players {
-            digest.tagged(b'p', player.as_str().as_bytes());
-        }
-        digest.digest(properties.content());
-        let nothing = Properties::default();
-        for (player, properties) in player_properties.iter().filter(|(_, of)| !of.same_content(&nothing)) {
-            digest.tagged(b'o', player.as_str().as_bytes());
-            digest.digest(properties.content());
-        }
-        if let Some(capacity) = capacity {
-            digest.tag(b'c');
-            digest.number(u64::from(*capacity));
-        }
-        if let Some(fleet) = fleet {
-            digest.tagged(b'f', fleet.as_str().as_bytes());
-        }
-        if let Some(key) = idempotency_key {
-            digest.tagged(b'k', key.as_str().as_bytes());
-        }
-        digest.finish()
-    }
-
-    /// The order without its properties: what a match that is over may come down to.
-    pub(super) fn stripped(&self) -> Self {
-        Self { properties: Properties::default(), player_properties: BTreeMap::new(), ..self.clone() }
-    }
-}
 
 /// One match.
 #[derive(Clone, PartialEq, Debug)]
@@ -352,71 +228,6 @@ impl MatchState {
         }
     }
 }
-
-/// What players need to reach a server; meaningful to them and passed on as it is.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct Connection {
-    /// For everyone not named below.
-    pub details: Arc<str>,
-    /// For single players.
-    pub per_player: BTreeMap<PlayerId, Arc<str>>,
-}
-
-impl Connection {
-    /// What `player` gets.
-    #[must_use]
-    pub fn for_player(&self, player: &PlayerId) -> &Arc<str> {
-        self.per_player.get(player).unwrap_or(&self.details)
-    }
-}
-
-/// Declares an enum of causes with their stable names and what each tells people.
-macro_rules! causes {
-    ($(#[$doc:meta])* $name:ident { $($variant:ident = $code:literal, $number:literal, $text:literal;)* }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-        pub enum $name {
-            $(#[doc = $text] $variant,)*
-        }
-
-        impl $name {
-            /// Every one of them.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
-
-            /// Its stable, machine-readable name.
-            #[must_use]
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$variant => $code,)* }
-            }
-
-            /// What it means, in words for people.
-            #[must_use]
-            pub const fn text(self) -> &'static str {
-                match self { $(Self::$variant => $text,)* }
-            }
-
-            /// Its number in stored records.
-            #[must_use]
-            pub const fn number(self) -> u32 {
-                match self { $(Self::$variant => $number,)* }
-            }
-
-            /// The one with that number in stored records.
-            #[must_use]
-            pub const fn from_number(number: u32) -> Option<Self> {
-                match number { $($number => Some(Self::$variant),)* _ => None }
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(self.name())
-            }
-        }
-    };
-}
-
-pub(crate) use causes;
 
 causes! {
     /// Who ended a match.

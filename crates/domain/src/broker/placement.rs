@@ -16,11 +16,12 @@ use super::fleets::Filter;
 use super::free::{FreeServers, Rank};
 use super::idle::Idle;
 use super::looking::{Ordering, Then};
-use super::model::{FastSchedule, Fleet, GoneCause, Match, MatchSpec, MatchState, Server};
-use super::requirements::{Document, Requirement, Search};
+use super::model::{FastSchedule, Fleet, GoneCause, Match, MatchState, Server};
 use super::untold::Lost;
 use super::{BrokenRule, Broker, Turn};
 use crate::ids::{AllocationId, FleetId, MatchId, ServerId};
+use crate::match_spec::MatchSpec;
+use crate::requirements::{Document, Requirement, Search};
 
 /// Queued matches looked at in one turn that are expected to get a server without an order; the schedule looks at all.
 const MAX_LOOKED_AT: usize = 1_000;

@@ -2,31 +2,19 @@
 
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::ops::Bound;
 
 use super::Broker;
 use super::idle::Idle;
 use super::model::{Allocation, Fleet, FleetHealth, Match, MatchState, SeatState, Server, Settings};
-use super::requirements::Document;
 use crate::ids::{FleetId, MatchId, PlayerId, SeatId, ServerId};
+use crate::page::{Page, page};
+use crate::requirements::Document;
 use crate::size::Size;
 use crate::time::Timestamp;
 
-/// A page that takes so many bytes gets no further item: 1 MiB.
-pub const PAGE_BYTES: usize = 1 << 20;
-
 /// Live matches of one player that are looked at for the one that the player is led back to.
 const MAX_OWN_LOOKED_AT: usize = 100;
-
-/// One page of a list ordered by id.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Page<T> {
-    /// At most as many as were asked for, and few where they are large: see [`PAGE_BYTES`].
-    pub items: Vec<T>,
-    /// Whether there are more after the last one.
-    pub more: bool,
-}
 
 /// A fleet and what is running of it.
 #[derive(Clone, PartialEq, Debug)]
@@ -284,17 +272,4 @@ const fn bound<T>(after: Option<&T>) -> Bound<&T> {
         Some(after) => Bound::Excluded(after),
         None => Bound::Unbounded,
     }
-}
-
-/// The next items: at least one, at most so many, and no further one once they take [`PAGE_BYTES`].
-pub(crate) fn page<T>(items: impl Iterator<Item = T>, most: usize, bytes: impl Fn(&T) -> usize) -> Page<T> {
-    let (mut items, mut page, mut total) = (items.peekable(), Vec::new(), 0);
-    while page.len() < most
-        && total < PAGE_BYTES
-        && let Some(item) = items.next()
-    {
-        total += bytes(&item);
-        page.push(item);
-    }
-    Page { items: page, more: items.peek().is_some() }
 }

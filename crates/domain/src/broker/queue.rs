@@ -19,14 +19,14 @@ use core::cell::RefCell;
 
 use super::classes::{Class, Classes};
 use super::fleets::Filter;
-use super::model::MatchSpec;
-use super::ranks::Ranks;
 use super::recent::Recent;
-use super::requirements::{
-    Conjunction, Document, Paths, Requirement, Requirements, STEP_WORK, Search, Values, key,
-};
 use super::verdicts::{ByFleet, Verdicts};
 use crate::ids::{FleetId, MatchId};
+use crate::match_spec::MatchSpec;
+use crate::ranks::Ranks;
+use crate::requirements::{
+    Conjunction, Document, Paths, Requirement, Requirements, STEP_WORK, Search, Values, key,
+};
 use crate::time::Timestamp;
 
 /// Sets of paths by which matches are filed.

@@ -13,13 +13,12 @@ use core::time::Duration;
 use super::budget::MAX_SEAT_BYTES;
 use super::command::{Refusal, Reply, SeatsElsewhere};
 use super::event::Event;
-use super::model::{
-    CancelCause, FailReason, GoneCause, MAX_CAPACITY, Match, MatchSpec, MatchState, Properties, Seat,
-    SeatEnd, SeatState,
-};
-use super::requirements::Document;
+use super::model::{CancelCause, FailReason, GoneCause, Match, MatchState, Seat, SeatEnd, SeatState};
 use super::{BrokenRule, Turn};
 use crate::ids::{FleetId, MatchId, PlayerId, SeatId, ServerId};
+use crate::match_spec::{MAX_CAPACITY, MatchSpec};
+use crate::properties::Properties;
+use crate::requirements::Document;
 
 /// How long nobody is sent to a match whose players cannot connect; then it is tried again.
 const UNREACHABLE_TIME: Duration = Duration::from_secs(60);

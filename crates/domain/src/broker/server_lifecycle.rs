@@ -14,18 +14,18 @@ use super::fleets::Filter;
 use super::looking::Then;
 use super::match_lifecycle::MAX_PICKUPS;
 use super::model::{
-    AllocationState, Connection, EndCause, FailReason, GoneCause, MAX_CONNECTION_BYTES,
-    MAX_CONNECTIONS_BYTES, Match, MatchState, Server, ServerState,
+    AllocationState, EndCause, FailReason, GoneCause, Match, MatchState, Server, ServerState,
 };
 use super::placement::Again;
-use super::requirements::{NoRoom, Requirement, Search};
 use super::untold::Lost;
 use super::waiting::{Waiter, Waiting};
 use super::{
     BrokenRule, MAX_OFFERS, MAX_REQUEST_WAIT, MAX_SERVERS, MAX_WAITERS, MAX_WAITERS_OF_SERVER, Turn,
 };
+use crate::connection::{Connection, MAX_CONNECTION_BYTES, MAX_CONNECTIONS_BYTES};
 use crate::ids::{AllocationId, MatchId, ServerId};
 use crate::machine::CallId;
+use crate::requirements::{NoRoom, Requirement, Search};
 use crate::size::Size;
 use crate::text::is_deceptive;
 

@@ -1,8 +1,6 @@
 //! How many bytes the things of the broker take: see [`size`](crate::size).
 
-use super::model::{
-    Allocation, Connection, Fleet, Game, Gone, Match, MatchSpec, Properties, SeatEnd, Server, Settings,
-};
+use super::model::{Allocation, Fleet, Game, Gone, Match, SeatEnd, Server, Settings};
 use crate::ids::MAX_ID_BYTES;
 use crate::size::{ENTRY_BYTES, Size};
 
@@ -11,39 +9,9 @@ const MATCH_BYTES: usize = 768;
 /// Counted for a server, an allocation or a fleet's order beside its ids, in bytes.
 const SERVER_BYTES: usize = 512;
 
-impl Size for Properties {
-    fn byte_size(&self) -> usize {
-        self.text().map_or(0, Size::byte_size)
-    }
-}
-
-impl Size for MatchSpec {
-    fn byte_size(&self) -> usize {
-        ENTRY_BYTES
-            + self.players.byte_size()
-            + self.properties.byte_size()
-            + self.player_properties.byte_size()
-            + self.fleet.byte_size()
-            + self.idempotency_key.byte_size()
-    }
-}
-
-impl MatchSpec {
-    /// What a live match counts for its order: named players are found by the index of players, too.
-    pub(super) fn live_bytes(&self) -> usize {
-        self.byte_size() + self.players.len() * ENTRY_BYTES
-    }
-}
-
 impl Size for Match {
     fn byte_size(&self) -> usize {
         MATCH_BYTES + self.id.byte_size() + self.spec.live_bytes() + self.changing_bytes()
-    }
-}
-
-impl Size for Connection {
-    fn byte_size(&self) -> usize {
-        self.details.byte_size() + self.per_player.byte_size()
     }
 }
 

@@ -14,13 +14,15 @@ use super::event::Event;
 use super::indexes::{Indexes, joinable};
 use super::kept::{Kept, PastOrder};
 use super::model::{
-    Allocation, AllocationState, Connection, Fleet, FleetHealth, Gone, GoneCause, Match, MatchSpec,
-    MatchState, Seat, SeatEnd, SeatState, Server, ServerState, Settings,
+    Allocation, AllocationState, Fleet, FleetHealth, Gone, GoneCause, Match, MatchState, Seat, SeatEnd,
+    SeatState, Server, ServerState, Settings,
 };
 use super::past::Past;
 use super::seating::Seats;
+use crate::connection::Connection;
 use crate::ids::{AllocationId, FleetId, MatchId, PlayerId, SeatId, ServerId};
 use crate::machine::Record;
+use crate::match_spec::MatchSpec;
 use crate::size::Size;
 use crate::time::Timestamp;
 

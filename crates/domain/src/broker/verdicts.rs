@@ -15,8 +15,8 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 
-use super::requirements::{Requirements, Search};
 use crate::ids::FleetId;
+use crate::requirements::{Requirements, Search};
 
 /// Expressions that are remembered. Those used least recently are forgotten first.
 const MAX_REMEMBERED: usize = 10_000;

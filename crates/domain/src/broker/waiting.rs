@@ -8,9 +8,9 @@ use super::askers::{Askers, First};
 use super::collecting::Collecting;
 use super::command::Hints;
 use super::fleets::Filter;
-use super::requirements::{Document, Requirement, Requirements};
 use crate::ids::{FleetId, MatchId, ServerId};
 use crate::machine::CallId;
+use crate::requirements::{Document, Requirement, Requirements};
 use crate::time::Timestamp;
 
 /// Searches that take turns; further ones begin when one of these is done.

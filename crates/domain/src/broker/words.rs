@@ -6,16 +6,16 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use core::fmt;
-use core::time::Duration;
 
+use super::Unnamed;
 use super::explain::{
     Explanation, FleetAccount, FleetState, FreeServers, Losses, Prospect, ServerGroup, Standing, Timer,
     TimerKind, Unmet,
 };
 use super::model::{AllocationState, FailReason};
-use super::{TypicalWait, Unnamed};
 use crate::time::Timestamp;
+use crate::waits::TypicalWait;
+use crate::words::{Ordinal, seconds};
 
 /// How the caller writes a time.
 type Clock<'a> = &'a dyn Fn(Timestamp) -> String;
@@ -56,22 +56,6 @@ const fn outlook(prospect: Prospect) -> &'static str {
         Prospect::Full => ", all that may run are in use",
         Prospect::BackingOff => ", one could not be started and it is tried again soon",
         Prospect::NoFleet => ", none can be started for such a match",
-    }
-}
-
-/// A number as people say a place.
-pub(crate) struct Ordinal(pub(crate) usize);
-
-impl fmt::Display for Ordinal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ending = match (self.0 % 10, self.0 % 100) {
-            (_, 11..=13) => "th",
-            (1, _) => "st",
-            (2, _) => "nd",
-            (3, _) => "rd",
-            _ => "th",
-        };
-        write!(f, "{}{ending}", self.0)
     }
 }
 
@@ -294,32 +278,4 @@ fn of_wait(wait: Option<&TypicalWait>) -> String {
     let of = fleet.as_ref().map(|fleet| format!(" of the fleet {fleet}")).unwrap_or_default();
     let (half, most) = (seconds(*p50), seconds(*p90));
     format!("Of the last {seen} matches{of}, half were ready within {half} and nine in ten within {most}.")
-}
-
-/// A duration with the precision that people need.
-pub(crate) fn seconds(duration: Duration) -> String {
-    match duration.as_millis() {
-        0..10_000 => format!("{:.1} s", duration.as_secs_f64()),
-        10_000..120_000 => format!("{} s", duration.as_secs()),
-        _ => format!("{} min", duration.as_secs() / 60),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ordinals_end_as_people_say_them() {
-        let ordinals = [1, 2, 3, 4, 10, 11, 12, 13, 21, 22, 111, 101].map(|n| Ordinal(n).to_string());
-        let expected =
-            ["1st", "2nd", "3rd", "4th", "10th", "11th", "12th", "13th", "21st", "22nd", "111th", "101st"];
-        assert_eq!(ordinals, expected);
-    }
-
-    #[test]
-    fn durations_have_the_precision_that_people_need() {
-        let said = [0, 940, 9_960, 12_000, 119_999, 120_000].map(|ms| seconds(Duration::from_millis(ms)));
-        assert_eq!(said, ["0.0 s", "0.9 s", "10.0 s", "12 s", "119 s", "2 min"]);
-    }
 }

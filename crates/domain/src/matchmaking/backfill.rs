@@ -17,8 +17,9 @@ use super::offers::Filed;
 use super::pools::Slot;
 use super::settings::Backfill;
 use super::{BrokenRule, Event, Turn};
-use crate::broker::model::{Connection, MAX_CAPACITY, MAX_PLAYERS};
+use crate::connection::Connection;
 use crate::ids::{MatchId, QueueId, TicketId};
+use crate::match_spec::{MAX_CAPACITY, MAX_PLAYERS};
 use crate::size::Size;
 
 /// Most offers at a time.

@@ -8,9 +8,10 @@ use core::fmt;
 
 use super::model::{Formation, SeatOffer, Ticket, TicketSpec};
 use super::settings::Settings;
-use crate::broker::RefusalKind;
-use crate::broker::model::{Connection, Properties};
+use crate::connection::Connection;
 use crate::ids::{HookId, MatchId, PlayerId, QueueId, RegionId, TicketId};
+use crate::properties::Properties;
+use crate::refusal::RefusalKind;
 
 /// What is asked of the matchmaker.
 #[derive(Clone, PartialEq, Debug)]

@@ -18,8 +18,8 @@ use jmespath::{Rcvar, Variable};
 use super::command::Refusal;
 use super::json;
 use super::model::{MAX_LATENCY, MAX_TICKET_PLAYERS, Party, Player, TicketSpec, whole_millis};
-use crate::broker::model::Properties;
 use crate::ids::{IdempotencyKey, PlayerId, QueueId, RegionId};
+use crate::properties::Properties;
 
 /// Deepest nesting of entities.
 pub const MAX_ENTITY_DEPTH: usize = 4;
@@ -196,7 +196,7 @@ impl Notes {
             Some(Metadata::Integer(_)) => return Err(Refusal::field(name, "must be JSON")),
         };
         // The limits and the check are those of properties.
-        if text.len() > crate::broker::model::MAX_PROPERTIES_BYTES {
+        if text.len() > crate::properties::MAX_PROPERTIES_BYTES {
             return Err(Refusal::field(name, "is too long"));
         }
         Variable::from_json(&text).map(Some).map_err(|problem| Refusal::field(name, problem))

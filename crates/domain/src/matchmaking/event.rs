@@ -10,8 +10,9 @@ use super::model::{
 };
 use super::settings::Settings;
 use super::words::FINDING_SERVER;
-use crate::broker::model::{Connection, MatchSpec};
+use crate::connection::Connection;
 use crate::ids::{HookId, MatchId, PlayerId, QueueId, RegionId, TicketId};
+use crate::match_spec::MatchSpec;
 use crate::size::{ENTRY_BYTES, Size};
 use crate::time::Timestamp;
 

@@ -18,10 +18,10 @@ use super::model::{CancelCause, FailCause, LostMatch, Status, Ticket, TicketEnd,
 use super::rules::{Profile, Ruleset};
 use super::search::EVALUATION_PER_COMPARISON;
 use super::settings::{ExpirationAction, Queue};
-use crate::broker::waits::Shares;
 use crate::ids::{HookId, MatchId, QueueId, TicketId};
 use crate::size::Size;
 use crate::time::Timestamp;
+use crate::waits::Shares;
 
 /// Other tickets of the queue that one explanation looks at.
 pub const MAX_LOOKED_AT: usize = 1_000;

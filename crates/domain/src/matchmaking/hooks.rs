@@ -18,11 +18,10 @@ use super::rules::number_of;
 use super::settings::{Backfill, Hook, HookPoint, OnFailure, OutsideHook, Queue, RuleKind};
 use super::state::State;
 use super::values::{number, variable};
-use crate::broker::model::{
-    Connection, MAX_CONNECTION_BYTES, MAX_MATCH_BYTES, MAX_PLAYERS, MAX_PROPERTIES_BYTES, MatchSpec,
-    Properties,
-};
+use crate::connection::{Connection, MAX_CONNECTION_BYTES};
 use crate::ids::{HookId, MAX_ID_BYTES, PlayerId, QueueId, RegionId, TicketId};
+use crate::match_spec::{MAX_MATCH_BYTES, MAX_PLAYERS, MatchSpec};
+use crate::properties::{MAX_PROPERTIES_BYTES, Properties};
 use crate::size::{ENTRY_BYTES, Size};
 use crate::text::is_deceptive;
 use crate::time::Timestamp;

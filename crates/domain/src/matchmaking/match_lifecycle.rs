@@ -14,8 +14,9 @@ use super::rounds::{Ended, Ignored, IgnoredCause};
 use super::settings::{OnFailure, Queue};
 use super::ticket_lifecycle::reason_of_loss;
 use super::{BrokenRule, Event, Turn, hooks};
-use crate::broker::model::{Connection, MAX_PLAYERS, MatchSpec};
+use crate::connection::Connection;
 use crate::ids::{HookId, MatchId, PlayerId, QueueId, RegionId, TicketId};
+use crate::match_spec::{MAX_PLAYERS, MatchSpec};
 use crate::size::Size;
 
 /// Matches that one answer of a hook may form.

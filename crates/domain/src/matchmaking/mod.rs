@@ -83,11 +83,11 @@ pub use rules::number_of;
 pub use settings::Settings;
 pub use state::Snapshot;
 
-use crate::broker::waits::Waits;
 use crate::ids::{Draw, MatchId, QueueId, TicketId};
 use crate::machine::{Answer, CallId, Machine, Moment, Record, Step};
 use crate::size::Size;
 use crate::time::Timestamp;
+use crate::waits::Waits;
 use documents::Documents;
 use forming::{Due, WORK_PER_TICK};
 use match_lifecycle::HookAnswer;

@@ -6,11 +6,13 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::fmt;
 use core::time::Duration;
 
-use crate::broker::model::{Connection, MatchSpec, Properties, causes};
+use crate::causes::causes;
+use crate::connection::Connection;
 use crate::ids::{HookId, IdempotencyKey, MatchId, PlayerId, QueueId, RegionId, TicketId};
+use crate::match_spec::MatchSpec;
+use crate::properties::Properties;
 use crate::size::{ENTRY_BYTES, Size};
 use crate::time::Timestamp;
 

@@ -6,8 +6,8 @@ use core::ops::Bound;
 use super::model::{Formation, Offered, Ticket};
 use super::settings::Settings;
 use super::{Matchmaker, Rated};
-use crate::broker::{Page, page};
 use crate::ids::{IdempotencyKey, MatchId, PlayerId, QueueId, TicketId};
+use crate::page::{Page, page};
 use crate::size::Size;
 
 impl Matchmaker {

@@ -19,9 +19,9 @@ use super::json;
 use super::model::TicketSpec;
 use super::settings::{Hook, HookPoint, Queue, RuleKind};
 use super::values::variable;
-use crate::broker::model::Properties;
-use crate::broker::requirements::{self, path_of};
 use crate::ids::QueueId;
+use crate::properties::Properties;
+use crate::requirements::{self, path_of};
 
 /// Functions that make a number of what they are given, or order it.
 const OF_NUMBERS: [&str; 11] =

@@ -23,9 +23,9 @@ use super::settings::{
     About, MAX_DISTANCES, MAX_EQUALITIES, MAX_RELAXING_EQUALITIES, Measure, Need, Queue, Rule, RuleKind,
 };
 use super::values::{NULL, as_number, list, number, object, text, variable, write_kind, write_value};
-use crate::broker::model::Properties;
-use crate::broker::requirements::{Requirement, Requirements};
 use crate::ids::{PlayerId, RegionId, TicketId, mix};
+use crate::properties::Properties;
+use crate::requirements::{Requirement, Requirements};
 use crate::size::Size;
 use crate::time::Timestamp;
 

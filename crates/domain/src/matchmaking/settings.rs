@@ -8,9 +8,10 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::model::MAX_TICKET_PLAYERS;
-use crate::broker::model::{MAX_PLAYERS, Properties};
-use crate::broker::requirements;
 use crate::ids::{HookId, QueueId};
+use crate::match_spec::MAX_PLAYERS;
+use crate::properties::Properties;
+use crate::requirements;
 use crate::size::{ENTRY_BYTES, Size};
 
 /// Most bytes of all settings together, so that one record holds them.

@@ -12,7 +12,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::mixes::Mix;
-use crate::broker::model::MAX_PLAYERS;
+use crate::match_spec::MAX_PLAYERS;
 
 /// Steps of trying compositions of teams, before the answer is "not found".
 const STEPS: usize = 2_000;

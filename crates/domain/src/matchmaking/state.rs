@@ -18,10 +18,10 @@ use super::model::{
 use super::names::{Names, hash};
 use super::order::UsedKey;
 use super::settings::{Queue, Settings};
-use crate::broker::model::Connection;
-use crate::broker::ranks::Ranks;
+use crate::connection::Connection;
 use crate::ids::{IdempotencyKey, MatchId, PlayerId, QueueId, TicketId};
 use crate::machine::Record;
+use crate::ranks::Ranks;
 use crate::size::Size;
 use crate::time::Timestamp;
 

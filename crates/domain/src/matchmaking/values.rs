@@ -6,10 +6,10 @@ use alloc::string::{String, ToString};
 
 use jmespath::{Rcvar, Variable};
 
-use crate::broker::model::Properties;
-use crate::broker::requirements::whole;
 use crate::content::Digest;
 use crate::ids::PlayerId;
+use crate::properties::Properties;
+use crate::requirements::whole;
 
 /// What a value is that is not there.
 pub(crate) const NULL: &str = "null";
@@ -87,7 +87,7 @@ pub(crate) fn list<'a>(players: impl Iterator<Item = &'a PlayerId>) -> Rcvar {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::requirements::equal;
+    use crate::requirements::equal;
 
     fn kind(value: &str) -> String {
         let mut kind = String::new();

@@ -4,9 +4,9 @@
 
 use super::model::{LostMatch, Status};
 use super::{ByType, ExpectedWait, Explanation, Failure, KeptOut, SizeGap};
-use crate::broker::words::{Ordinal, seconds};
 use crate::text::is_deceptive;
 use crate::time::Timestamp;
+use crate::words::{Ordinal, seconds};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sortie_domain::broker::model::{Connection, Fleet, Game, Match, MatchSpec, Properties, Seat, SeatState};
+use sortie_domain::broker::model::{Fleet, Game, Match, Seat, SeatState};
 use sortie_domain::broker::{Command, FIRST_BACKOFF, Hints, Refusal, Reply, SeatsElsewhere};
+use sortie_domain::connection::Connection;
 use sortie_domain::ids::{MatchId, ServerId};
+use sortie_domain::match_spec::MatchSpec;
+use sortie_domain::properties::Properties;
 
 use crate::table::{MS, Table, at, claim, fleet, fleet_id, game, player, ready, secs, server, spec};
 

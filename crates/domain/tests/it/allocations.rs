@@ -1,8 +1,9 @@
 //! Allocations: what the platform reports, in every state, and what an administrator orders.
 
-use sortie_domain::broker::model::{Allocation, FastSchedule, Fleet, MatchSpec};
+use sortie_domain::broker::model::{Allocation, FastSchedule, Fleet};
 use sortie_domain::broker::{Command, Effect, FIRST_BACKOFF, Hints, Reply};
 use sortie_domain::machine::Machine;
+use sortie_domain::match_spec::MatchSpec;
 
 use crate::table::{Table, end, fleet, fleet_id, game, on, request, server, spec};
 

@@ -1,8 +1,11 @@
 //! Budgets of bytes: what waits is refused beyond its budget, what is over makes room within its own.
 
-use sortie_domain::broker::model::{Fleet, MAX_PLAYERS, MIN_BUDGET_BYTES, MatchSpec, Properties, Settings};
-use sortie_domain::broker::{Command, Hints, RefusalKind, SeatsElsewhere};
+use sortie_domain::broker::model::{Fleet, MIN_BUDGET_BYTES, Settings};
+use sortie_domain::broker::{Command, Hints, SeatsElsewhere};
 use sortie_domain::ids::MatchId;
+use sortie_domain::match_spec::{MAX_PLAYERS, MatchSpec};
+use sortie_domain::properties::Properties;
+use sortie_domain::refusal::RefusalKind;
 
 use crate::table::{
     Asked, Table, fleet, fleet_id, game, player, request, secs, server, spec, submit, with_properties,

@@ -255,7 +255,7 @@ fn a_match_in_a_servers_hands_says_what_ends_it() {
 fn an_unclaimed_seat_is_a_timer_of_a_ready_match() {
     let mut table = Table::with_fleets(vec![fleet("eu")]);
     let host = table.idle_server();
-    let id = table.submit("m", sortie_domain::broker::model::MatchSpec { capacity: Some(2), ..spec(&[]) });
+    let id = table.submit("m", sortie_domain::match_spec::MatchSpec { capacity: Some(2), ..spec(&[]) });
     assert_eq!(table.poll(&host), Some(id.clone()));
     table.ready(&host, &id);
     table.ok(Command::ReserveSeat {

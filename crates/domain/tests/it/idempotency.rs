@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use sortie_domain::broker::model::{MIN_BUDGET_BYTES, MatchSpec, Properties, Settings};
+use sortie_domain::broker::model::{MIN_BUDGET_BYTES, Settings};
 use sortie_domain::broker::{Command, FINISHED_KEPT, ORDERS_KEPT_FOR, Reply};
 use sortie_domain::ids::MatchId;
 use sortie_domain::machine::Machine;
+use sortie_domain::match_spec::MatchSpec;
+use sortie_domain::properties::Properties;
 
 use crate::table::{MS, Table, game, key, player, spec, submit, with_properties};
 

@@ -8,10 +8,12 @@ use std::collections::BTreeMap;
 use jmespath::Variable;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
-use sortie_domain::broker::model::{FastSchedule, Fleet, Match, MatchSpec, Properties, Settings};
+use sortie_domain::broker::model::{FastSchedule, Fleet, Match, Settings};
 use sortie_domain::broker::{Command, Hints, Offer, Reply};
 use sortie_domain::ids::{FleetId, MatchId, ServerId};
 use sortie_domain::machine::CallId;
+use sortie_domain::match_spec::MatchSpec;
+use sortie_domain::properties::Properties;
 
 use crate::table::{Asked, Table, fleet, fleet_id, on, player, request, secs, server};
 

@@ -1,8 +1,9 @@
 //! How old servers become, how they are replaced and leave, and when one that is gone may come back.
 
-use sortie_domain::broker::model::{Fleet, GoneCause, MatchSpec, Settings};
+use sortie_domain::broker::model::{Fleet, GoneCause, Settings};
 use sortie_domain::broker::{AGAIN_AFTER, Command, Event, Hints, LEAVE_TIME, Reply};
 use sortie_domain::ids::ServerId;
+use sortie_domain::match_spec::MatchSpec;
 
 use crate::table::{MS, Table, at, end, fleet, fleet_id, ready, request, secs, server, spec};
 

@@ -2,18 +2,18 @@
 
 use std::time::Duration;
 
-use sortie_domain::broker::model::{
-    Connection, Fleet, MAX_CAPACITY, MAX_CONNECTION_BYTES, MAX_PLAYERS, MAX_PROPERTIES_BYTES, MatchSpec,
-    Properties, Settings, SettingsChange,
-};
-use sortie_domain::broker::requirements::{
-    MAX_EXPRESSION_BYTES, MAX_EXPRESSION_DEPTH, MAX_EXPRESSION_OPERATORS,
-};
+use sortie_domain::broker::model::{Fleet, Settings, SettingsChange};
 use sortie_domain::broker::{
     CLOSED_SEATS_KEPT, Command, FINISHED_KEPT, GONE_KEPT, Hints, MAX_WAITERS_OF_SERVER,
-    MAX_WATCHERS_OF_MATCH, PAGE_BYTES, Refusal, RefusalKind, Reply, SeatsElsewhere,
+    MAX_WATCHERS_OF_MATCH, Refusal, Reply, SeatsElsewhere,
 };
+use sortie_domain::connection::{Connection, MAX_CONNECTION_BYTES};
 use sortie_domain::ids::{MatchId, ServerId};
+use sortie_domain::match_spec::{MAX_CAPACITY, MAX_PLAYERS, MatchSpec};
+use sortie_domain::page::PAGE_BYTES;
+use sortie_domain::properties::{MAX_PROPERTIES_BYTES, Properties};
+use sortie_domain::refusal::RefusalKind;
+use sortie_domain::requirements::{MAX_EXPRESSION_BYTES, MAX_EXPRESSION_DEPTH, MAX_EXPRESSION_OPERATORS};
 use sortie_domain::size::Size;
 
 use crate::table::{

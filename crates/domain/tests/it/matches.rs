@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use sortie_domain::broker::model::{Connection, MatchSpec};
-use sortie_domain::broker::{Command, Event, Hints, Refusal, RefusalKind, Reply};
+use sortie_domain::broker::{Command, Event, Hints, Refusal, Reply};
+use sortie_domain::connection::Connection;
 use sortie_domain::ids::MatchId;
+use sortie_domain::match_spec::MatchSpec;
+use sortie_domain::refusal::RefusalKind;
 
 use crate::table::{Table, at, end, game, key, player, players, ready, secs, server, spec, submit};
 

@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use proptest::sample::select;
-use sortie_domain::broker::model::{MAX_CAPACITY, Match, MatchSpec, Seat, SeatState};
-use sortie_domain::broker::{Command, RefusalKind, Reply, SeatsElsewhere};
+use sortie_domain::broker::model::{Match, Seat, SeatState};
+use sortie_domain::broker::{Command, Reply, SeatsElsewhere};
 use sortie_domain::ids::{MatchId, PlayerId, ServerId};
+use sortie_domain::match_spec::{MAX_CAPACITY, MatchSpec};
+use sortie_domain::refusal::RefusalKind;
 
 use crate::table::{Asked, Table, claim, fleet, fleet_id, game, player, players, secs, server, spec};
 

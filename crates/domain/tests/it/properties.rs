@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
-use sortie_domain::broker::model::{FastSchedule, Fleet, Match, MatchSpec, Properties, SeatState, Settings};
-use sortie_domain::broker::requirements::{Document, Requirements};
+use sortie_domain::broker::model::{FastSchedule, Fleet, Match, SeatState, Settings};
 use sortie_domain::broker::{Broker, Command, Hints, Offer, Reply, SeatsElsewhere};
 use sortie_domain::ids::{AllocationId, FleetId, MatchId, SeatId, ServerId};
 use sortie_domain::machine::Machine;
+use sortie_domain::match_spec::MatchSpec;
+use sortie_domain::properties::Properties;
+use sortie_domain::requirements::{Document, Requirements};
 
 use crate::table::{
     Asked, Table, end, fleet, fleet_id, game, key, player, ready, request, secs, server, spec, submit,

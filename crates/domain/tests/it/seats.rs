@@ -3,13 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use sortie_domain::broker::model::{
-    Fleet, MAX_CAPACITY, Match, MatchSpec, Properties, Seat, SeatEnd, SeatState,
-};
-use sortie_domain::broker::{
-    CLOSED_SEATS_KEPT, Command, Event, Hints, Refusal, RefusalKind, Reply, SeatsElsewhere,
-};
+use sortie_domain::broker::model::{Fleet, Match, Seat, SeatEnd, SeatState};
+use sortie_domain::broker::{CLOSED_SEATS_KEPT, Command, Event, Hints, Refusal, Reply, SeatsElsewhere};
 use sortie_domain::ids::{MatchId, SeatId, ServerId};
+use sortie_domain::match_spec::{MAX_CAPACITY, MatchSpec};
+use sortie_domain::properties::Properties;
+use sortie_domain::refusal::RefusalKind;
 
 use crate::table::{MS, Table, claim, fleet, fleet_id, game, player, players, request, secs, server, spec};
 

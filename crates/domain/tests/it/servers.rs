@@ -1,9 +1,11 @@
 //! Game servers: how they become known, what their hints do, and what they are told when they are not wanted.
 
-use sortie_domain::broker::model::{FastSchedule, Fleet, MatchSpec, Properties};
-use sortie_domain::broker::requirements::InvalidRequirements;
+use sortie_domain::broker::model::{FastSchedule, Fleet};
 use sortie_domain::broker::{Command, Hints, Refusal, Reply};
 use sortie_domain::ids::ServerId;
+use sortie_domain::match_spec::MatchSpec;
+use sortie_domain::properties::Properties;
+use sortie_domain::requirements::InvalidRequirements;
 
 use crate::table::{
     Table, at, bound_to, end, fleet, fleet_id, game, on, player, ready, request, secs, server, spec,

@@ -4,13 +4,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sortie_domain::broker::model::{
-    Connection, FailReason, FastSchedule, Fleet, MAX_MATCH_BYTES, MAX_PLAYERS, MatchSpec, MatchState,
-    Properties, Settings, SettingsChange,
-};
-use sortie_domain::broker::{Broker, Command, Event, Hints, RefusalKind, Reply};
+use sortie_domain::broker::model::{FailReason, FastSchedule, Fleet, MatchState, Settings, SettingsChange};
+use sortie_domain::broker::{Broker, Command, Event, Hints, Reply};
+use sortie_domain::connection::Connection;
 use sortie_domain::ids::{MatchId, PlayerId, ServerId};
 use sortie_domain::machine::{Machine, STEP_RECORDS};
+use sortie_domain::match_spec::{MAX_MATCH_BYTES, MAX_PLAYERS, MatchSpec};
+use sortie_domain::properties::Properties;
+use sortie_domain::refusal::RefusalKind;
 use sortie_domain::size::Size;
 
 use crate::table::{

@@ -7,12 +7,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sortie_domain::broker::model::{
-    Allocation, Connection, FastSchedule, Fleet, FleetHealth, Match, MatchSpec, Properties, Server, Settings,
-    SettingsChange,
+    Allocation, FastSchedule, Fleet, FleetHealth, Match, Server, Settings, SettingsChange,
 };
 use sortie_domain::broker::{Broker, Command, Effect, Event, Hints, Offer, Refusal, Reply};
+use sortie_domain::connection::Connection;
 use sortie_domain::ids::{AllocationId, FleetId, IdempotencyKey, MatchId, PlayerId, SeatId, ServerId};
 use sortie_domain::machine::{Answer, CallId, Machine, Moment, Record, STEP_BYTES, STEP_RECORDS, Step};
+use sortie_domain::match_spec::MatchSpec;
+use sortie_domain::properties::Properties;
 use sortie_domain::time::Timestamp;
 
 /// When every example begins: any moment but zero, which means "never" to some rules.

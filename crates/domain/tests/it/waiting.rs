@@ -1,11 +1,13 @@
 //! Servers that would rather wait for a match than ask again (`WILLING_TO_WAIT`).
 
-use sortie_domain::broker::model::{Fleet, MatchSpec, Properties, SettingsChange};
+use sortie_domain::broker::model::{Fleet, SettingsChange};
 use sortie_domain::broker::{
     AGAIN_AFTER, Command, Hints, MAX_OFFERS, MAX_OFFERS_BYTES, MAX_REQUEST_WAIT, Offer, Reply,
 };
 use sortie_domain::ids::{MatchId, PlayerId, ServerId};
 use sortie_domain::machine::CallId;
+use sortie_domain::match_spec::MatchSpec;
+use sortie_domain::properties::Properties;
 use std::time::Duration;
 
 use crate::table::{MS, Table, bound_to, fleet, game, ready, request, secs, server, spec, with_properties};

@@ -3,9 +3,11 @@
 
 use std::time::Duration;
 
-use sortie_domain::broker::model::{FastSchedule, Fleet, Game, MatchSpec, Properties, Settings};
+use sortie_domain::broker::model::{FastSchedule, Fleet, Game, Settings};
 use sortie_domain::broker::{AGAIN_AFTER, Command, Hints, Reply, Unnamed, words};
 use sortie_domain::ids::{MatchId, ServerId};
+use sortie_domain::match_spec::MatchSpec;
+use sortie_domain::properties::Properties;
 
 use crate::table::{
     Asked, MS, Table, fleet, fleet_id, on, player, request, secs, server, spec, submit, with_properties,

@@ -2,11 +2,13 @@
 //!
 //! Work is counted in units of about a nanosecond, so these tests look at no clock.
 
-use sortie_domain::broker::model::{FastSchedule, Fleet, MatchSpec, Properties, Settings};
-use sortie_domain::broker::requirements::MAX_STEP_WORK;
+use sortie_domain::broker::model::{FastSchedule, Fleet, Settings};
 use sortie_domain::broker::{Broker, Command, Event, Hints, Reply};
 use sortie_domain::ids::{MatchId, ServerId};
 use sortie_domain::machine::{Answer, CallId, Machine, Moment, Step};
+use sortie_domain::match_spec::MatchSpec;
+use sortie_domain::properties::Properties;
+use sortie_domain::requirements::MAX_STEP_WORK;
 use sortie_domain::time::Timestamp;
 
 use crate::table::{fleet, fleet_id, game, on, player, request, secs, server, submit, with_properties};

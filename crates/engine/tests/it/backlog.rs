@@ -4,9 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sortie_domain::broker::model::{FailReason, MatchSpec, Settings};
+use sortie_domain::broker::model::{FailReason, Settings};
 use sortie_domain::broker::{Broker, Command, Effect, Event, Reply};
 use sortie_domain::ids::{MatchId, PlayerId};
+use sortie_domain::match_spec::MatchSpec;
 use sortie_domain::time::Timestamp;
 use sortie_engine::log::{Batch, Log};
 use sortie_engine::{

@@ -6,9 +6,11 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sortie_domain::broker::model::{MatchSpec, Properties, SeatState, ServerState};
+use sortie_domain::broker::model::{SeatState, ServerState};
 use sortie_domain::broker::{Command, Event, Hints, Reply};
 use sortie_domain::ids::{MatchId, PlayerId, SeatId, ServerId};
+use sortie_domain::match_spec::MatchSpec;
+use sortie_domain::properties::Properties;
 use sortie_gateway::{GameFleet, GatewayOptions, NameService};
 use sortie_tokens::{Dialect, Token};
 

@@ -8,12 +8,14 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sortie_domain::broker::model::{MatchSpec, Properties, Seat, ServerState};
+use sortie_domain::broker::model::{Seat, ServerState};
 use sortie_domain::broker::{Command, Reply, SeatsElsewhere};
 use sortie_domain::ids::{MatchId, PlayerId, QueueId};
+use sortie_domain::match_spec::MatchSpec;
 use sortie_domain::matchmaking;
 use sortie_domain::matchmaking::model::{Party, Player, TicketSpec};
 use sortie_domain::matchmaking::settings::{Queue, Settings};
+use sortie_domain::properties::Properties;
 use sortie_gateway::{GameFleet, GatewayOptions, NameService};
 use sortie_tokens::Dialect;
 

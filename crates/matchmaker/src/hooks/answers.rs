@@ -7,10 +7,10 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::value::RawValue;
-use sortie_domain::broker::model::Properties;
 use sortie_domain::ids::{PlayerId, QueueId, RegionId, TicketId};
 use sortie_domain::matchmaking::match_lifecycle::MAX_FORMED;
 use sortie_domain::matchmaking::{FormedMatch, MatchVerdict, TicketVerdict};
+use sortie_domain::properties::Properties;
 
 /// Longest reason, in characters; the rest is cut off.
 const MAX_REASON: usize = 500;

@@ -10,12 +10,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::Value;
-use sortie_domain::broker::model::{Match, MatchSpec, MatchState, Properties};
+use sortie_domain::broker::model::{Match, MatchState};
 use sortie_domain::broker::{Broker, Event as BrokerEvent};
 use sortie_domain::ids::{MatchId, PlayerId, QueueId, RegionId};
+use sortie_domain::match_spec::MatchSpec;
 use sortie_domain::matchmaking::model::SeatOffer;
 use sortie_domain::matchmaking::settings::Backfill;
 use sortie_domain::matchmaking::{Command, Matchmaker};
+use sortie_domain::properties::Properties;
 
 use super::{MATCHES_PER_LOOK, Standing};
 

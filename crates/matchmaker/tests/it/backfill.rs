@@ -8,9 +8,11 @@ use async_trait::async_trait;
 use futures::future::join_all;
 use sortie_domain::broker::{self, Broker, SeatsElsewhere};
 use sortie_domain::ids::{MatchId, SeatId, TicketId};
+use sortie_domain::match_spec::MatchSpec;
 use sortie_domain::matchmaking::model::{Named, Status};
 use sortie_domain::matchmaking::settings::{Backfill, Queue};
 use sortie_domain::matchmaking::{Command, Effect, Event, Matchmaker};
+use sortie_domain::properties::Properties;
 use sortie_engine::{Performer, Retry};
 use sortie_matchmaker::{Hooks, Work};
 use tokio::sync::{Notify, Semaphore};
@@ -61,11 +63,11 @@ async fn running(world: &World) -> MatchId {
 
 async fn running_on(world: &World, server: &str, capacity: Option<u32>) -> MatchId {
     // A form of the match that does not wait for the third: any source of matches may make one.
-    let spec = broker::model::MatchSpec {
+    let spec = MatchSpec {
         players: vec![player("ann"), player("ben")],
-        properties: broker::model::Properties::parse(r#"{"queue_name": "coop"}"#).unwrap(),
+        properties: Properties::parse(r#"{"queue_name": "coop"}"#).unwrap(),
         capacity,
-        ..broker::model::MatchSpec::default()
+        ..MatchSpec::default()
     };
     world.broker().call(broker::Command::SubmitMatch { id: None, spec }).await.unwrap();
     world.serve(server).await

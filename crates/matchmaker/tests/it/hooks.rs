@@ -300,7 +300,7 @@ async fn numbers_go_to_hooks_and_come_back_digit_by_digit() {
     let url = serve(Router::new().route("/", post(note))).await;
     let hooks = Hooks::new(of_all(options(&url))).unwrap();
     let ticket = TicketId::new("ticket-1").unwrap();
-    let properties = sortie_domain::broker::model::Properties::parse(&own).unwrap();
+    let properties = sortie_domain::properties::Properties::parse(&own).unwrap();
     let mut asked = spec("duel", &["ann"]);
     asked.properties = properties.clone();
     asked.parties[0].players[0].properties = properties.clone();

@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sortie_domain::broker::model::{Connection, FastSchedule};
+use sortie_domain::broker::model::FastSchedule;
 use sortie_domain::broker::{self, Broker, Hints};
+use sortie_domain::connection::Connection;
 use sortie_domain::ids::{HookId, MatchId, PlayerId, QueueId, ServerId, TicketId};
 use sortie_domain::matchmaking::model::{Party, Player, Status, Ticket, TicketSpec};
 use sortie_domain::matchmaking::settings::{Queue, Settings};

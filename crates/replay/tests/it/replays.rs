@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sortie_domain::broker::model::Properties;
 use sortie_domain::ids::{HookId, PlayerId, QueueId, RegionId, TicketId};
 use sortie_domain::matchmaking::Settings;
 use sortie_domain::matchmaking::model::{Party, Player, TicketSpec};
 use sortie_domain::matchmaking::settings::{
     Hook, HookPoint, Measure, OnFailure, OutsideHook, Queue, Rule, RuleKind, WidenStep,
 };
+use sortie_domain::properties::Properties;
 use sortie_domain::time::Timestamp;
 use sortie_replay::quality::measures;
 use sortie_replay::{Arrival, QueueReport, ReplayError, Report, Rules, Shares, replay};

@@ -6,10 +6,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 use sortie_domain::broker::Event;
-use sortie_domain::broker::model::{CancelCause, MatchSpec, Properties};
+use sortie_domain::broker::model::CancelCause;
 use sortie_domain::ids::{MatchId, PlayerId, QueueId, TicketId};
+use sortie_domain::match_spec::MatchSpec;
 use sortie_domain::matchmaking;
 use sortie_domain::matchmaking::model::{Party, Player, TicketSpec};
+use sortie_domain::properties::Properties;
 use sortie_domain::time::Timestamp;
 use sortie_engine::log::{Batch, Log as _};
 use sortie_engine::{EmbeddedLog, LogOptions};

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use sortie_domain::broker::model::Properties;
 use sortie_domain::ids::{HookId, IdempotencyKey, MatchId, PlayerId, QueueId, RegionId, TicketId};
 use sortie_domain::matchmaking::model::{Party, Player, TicketSpec};
 use sortie_domain::matchmaking::settings::{
@@ -10,6 +9,7 @@ use sortie_domain::matchmaking::settings::{
     RuleKind, WidenStep,
 };
 use sortie_domain::matchmaking::{Command, Event};
+use sortie_domain::properties::Properties;
 
 use super::world::{Caller, Task, World};
 

@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fastrand::Rng;
-use sortie_domain::broker::model::Properties;
 use sortie_domain::ids::{PlayerId, QueueId, TicketId};
 use sortie_domain::machine::{CallId, Machine, Moment, Step};
 use sortie_domain::matchmaking::model::{Party, Player, TicketSpec};
 use sortie_domain::matchmaking::settings::{About, Measure, Need, Queue, Rule, RuleKind, Settings};
 use sortie_domain::matchmaking::{BrokenRule, Command, Event, Matchmaker};
+use sortie_domain::properties::Properties;
 use sortie_domain::time::Timestamp;
 
 use crate::oracle::most_matches;

@@ -3,10 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sortie_domain::broker::model::{Connection, Properties};
+use sortie_domain::connection::Connection;
 use sortie_domain::ids::{MatchId, PlayerId, QueueId, TicketId};
 use sortie_domain::matchmaking::model::{Named, SeatOffer, TicketSpec};
 use sortie_domain::matchmaking::{Command, Effect, FormedMatch, MatchVerdict, TicketVerdict};
+use sortie_domain::properties::Properties;
 
 use super::world::{Caller, Task, World};
 

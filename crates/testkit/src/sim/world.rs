@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use fastrand::Rng;
-use sortie_domain::broker::model::{Connection, MatchSpec, Properties};
 use sortie_domain::broker::{
     BrokenRule, Broker, Command, Event, Hints, Offer, Refusal, Reply, SeatsElsewhere, Snapshot,
 };
+use sortie_domain::connection::Connection;
 use sortie_domain::ids::{AllocationId, FleetId, IdempotencyKey, MatchId, PlayerId, SeatId, ServerId};
 use sortie_domain::machine::{Answer, CallId, Machine, Moment, Record, Step};
+use sortie_domain::match_spec::MatchSpec;
+use sortie_domain::properties::Properties;
 use sortie_domain::time::Timestamp;
 
 use super::actors::{Caller, Manner, PROPERTIES, Server};

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use sortie_domain::broker::model::{
-    Allocation, AllocationState, Connection, Fleet, FleetHealth, Game, Gone, Match, MatchSpec, MatchState,
-    Seat, SeatEnd, SeatState, Seats, Server, ServerState, Settings,
+    Allocation, AllocationState, Fleet, FleetHealth, Game, Gone, Match, MatchState, Seat, SeatEnd, SeatState,
+    Seats, Server, ServerState, Settings,
 };
 use sortie_domain::broker::{Configured, Event, PastOrder};
+use sortie_domain::connection::Connection;
 use sortie_domain::content::Digest;
 use sortie_domain::ids::{FleetId, MatchId, PlayerId, SeatId, ServerId};
+use sortie_domain::match_spec::MatchSpec;
 
 use super::log::{allocation, r#match as game, seat, server, stored_event};
 use super::tables::{alternatives, records};

@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use imbl::OrdSet;
-use sortie_domain::broker::model::{
-    CancelCause, EndCause, FailReason, FastSchedule, GoneCause, Properties, SeatEnd,
-};
+use sortie_domain::broker::model::{CancelCause, EndCause, FailReason, FastSchedule, GoneCause, SeatEnd};
 use sortie_domain::ids::{
     AllocationId, FleetId, HookId, IdempotencyKey, MatchId, PlayerId, QueueId, RegionId, SeatId, ServerId,
     TicketId,
 };
+use sortie_domain::properties::Properties;
 use sortie_domain::time::Timestamp;
 
 use super::tables::{causes, choices};

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use super::gather::Gather;
 use super::{Field, Flow, Found, Goal, InPool, Made, Search, Set, Stage, candidate};
-use crate::broker::model::MAX_PLAYERS;
+use crate::match_spec::MAX_PLAYERS;
 use crate::matchmaking::packing::Teams;
 use crate::matchmaking::pools::{Slot, Waiting};
 

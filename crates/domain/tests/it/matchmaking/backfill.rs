@@ -1,11 +1,11 @@
 use std::collections::BTreeMap;
 
-use sortie_domain::broker::model::Properties;
 use sortie_domain::ids::MatchId;
 use sortie_domain::machine::Machine;
 use sortie_domain::matchmaking::model::{SeatOffer, Status, TicketSpec, TicketState};
 use sortie_domain::matchmaking::settings::{Backfill, Queue};
 use sortie_domain::matchmaking::{Command, Effect};
+use sortie_domain::properties::Properties;
 
 use super::rules::{equal, latency, skill};
 use super::table::{Table, at, far_from, player_id, queue_id, rated, region, secs, spec, with_properties};

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use sortie_domain::broker::model::{MAX_MATCH_BYTES, Properties};
 use sortie_domain::machine::{Machine, STEP_BYTES};
+use sortie_domain::match_spec::MAX_MATCH_BYTES;
 use sortie_domain::matchmaking::model::{Player, Status, TicketSpec};
 use sortie_domain::matchmaking::settings::{Hook, HookPoint, OnFailure, Queue, Settings};
 use sortie_domain::matchmaking::{Command, Effect, Event, FormedMatch, MatchVerdict, Reply};
+use sortie_domain::properties::Properties;
 use sortie_domain::size::Size;
 
 use super::table::{Table, hook_id, outside, player_id, queue_id, secs, settings, spec, ticket_id};

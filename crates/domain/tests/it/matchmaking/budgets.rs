@@ -1,11 +1,12 @@
 //! What waits and what is kept is bounded in bytes.
 
-use sortie_domain::broker::model::{Connection, Properties};
+use sortie_domain::connection::Connection;
 use sortie_domain::ids::{IdempotencyKey, PlayerId};
 use sortie_domain::machine::Machine;
 use sortie_domain::matchmaking::model::{SeatOffer, Status, Ticket, TicketEnd, TicketSpec, TicketState};
 use sortie_domain::matchmaking::settings::{Backfill, Queue, Settings};
 use sortie_domain::matchmaking::{Command, Matchmaker, Reply};
+use sortie_domain::properties::Properties;
 use sortie_domain::size::Size;
 
 use super::table::{Table, player_id, queue_id, secs, settings, spec, ticket_id, with_properties};

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use sortie_domain::broker::model::Properties;
 use sortie_domain::ids::MatchId;
 use sortie_domain::matchmaking::Command;
 use sortie_domain::matchmaking::model::{SeatOffer, Status, TicketSpec};
 use sortie_domain::matchmaking::settings::{
     Backfill, ExpirationAction, Measure, Queue, Rule, RuleKind, WidenStep,
 };
+use sortie_domain::properties::Properties;
 
 use super::table::{Table, far_from, queue_id, rated, region, secs, spec, with_properties};
 

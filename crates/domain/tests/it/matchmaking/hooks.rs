@@ -1,12 +1,12 @@
 use std::collections::BTreeMap;
 
-use sortie_domain::broker::model::Properties;
 use sortie_domain::ids::{IdempotencyKey, TicketId};
 use sortie_domain::machine::Machine;
 use sortie_domain::matchmaking::match_lifecycle::MAX_FORMED_TICKETS;
 use sortie_domain::matchmaking::model::{Status, TicketSpec};
 use sortie_domain::matchmaking::settings::{Hook, HookPoint, OnFailure, Queue, Settings};
 use sortie_domain::matchmaking::{Command, Effect, FormedMatch, MatchVerdict, Reply, TicketVerdict};
+use sortie_domain::properties::Properties;
 
 use super::table::{
     Table, hook_id, ids, outside, player_id, queue_id, rated, secs, settings, spec, ticket_id,

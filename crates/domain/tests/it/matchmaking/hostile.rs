@@ -1,10 +1,10 @@
 //! What one player sends costs the others next to nothing: work is counted, and what is too much is left for later.
 
-use sortie_domain::broker::model::Properties;
 use sortie_domain::ids::MatchId;
 use sortie_domain::matchmaking::Command;
 use sortie_domain::matchmaking::model::{MAX_BLOCKED, SeatOffer, Status, TicketSpec};
 use sortie_domain::matchmaking::settings::{About, Backfill, Need, Queue, Rule, RuleKind};
+use sortie_domain::properties::Properties;
 
 use super::rules::equal;
 use super::table::{Table, ids, player_id, queue_id, spec, with_properties};

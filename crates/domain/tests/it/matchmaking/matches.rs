@@ -1,8 +1,8 @@
-use sortie_domain::broker::model::Properties;
 use sortie_domain::machine::Machine;
 use sortie_domain::matchmaking::model::{Stage, Status};
 use sortie_domain::matchmaking::settings::Queue;
 use sortie_domain::matchmaking::{Command, Effect};
+use sortie_domain::properties::Properties;
 
 use super::table::{Table, ids, player_id, secs, spec, with_properties};
 

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use sortie_domain::broker::model::Properties;
 use sortie_domain::ids::MatchId;
 use sortie_domain::matchmaking::entity::{Entity, EntityKind, Metadata, ticket};
 use sortie_domain::matchmaking::model::{SeatOffer, Status};
 use sortie_domain::matchmaking::settings::{About, Backfill, Need, Queue, Rule, RuleKind};
 use sortie_domain::matchmaking::{Command, Effect, Rated};
+use sortie_domain::properties::Properties;
 
 use super::table::{Table, queue_id, spec, with_properties};
 

@@ -268,7 +268,7 @@ fn offer(which: u32, seats: u32) -> SeatOffer {
         queue: queue_id("q"),
         seats,
         region: None,
-        properties: sortie_domain::broker::model::Properties::default(),
+        properties: sortie_domain::properties::Properties::default(),
         ratings: BTreeMap::new(),
         players: Vec::new(),
     }

@@ -1,11 +1,11 @@
 //! What nobody may say of themselves, because a queue's rules judge by it.
 
-use sortie_domain::broker::model::Properties;
 use sortie_domain::matchmaking::Rated;
 use sortie_domain::matchmaking::model::TicketSpec;
 use sortie_domain::matchmaking::settings::{
     About, Hook, HookPoint, Measure, Need, OnFailure, Queue, Rule, RuleKind,
 };
+use sortie_domain::properties::Properties;
 
 use super::table::{Table, outside, queue_id, settings, spec, with_properties};
 

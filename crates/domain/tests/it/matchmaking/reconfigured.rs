@@ -1,11 +1,11 @@
 //! Queues that change while tickets wait, and a process that is new to them: how much one step does, and in which order.
 
-use sortie_domain::broker::model::Properties;
 use sortie_domain::ids::MatchId;
 use sortie_domain::machine::{Machine, Moment, Step};
 use sortie_domain::matchmaking::Command;
 use sortie_domain::matchmaking::model::{SeatOffer, Status, TicketState};
 use sortie_domain::matchmaking::settings::{Backfill, Queue};
+use sortie_domain::properties::Properties;
 
 use super::rules::equal;
 use super::table::{Table, queue_id, secs, settings, spec, with_properties};

@@ -233,7 +233,7 @@ fn without_a_server_the_others_end_at_once() {
     let hooks = vec![Hook::PeerToPeerHost("address".into())];
     let mut table = two_queues(Queue { hooks, ..Queue::default() });
     let mut hosted = with_properties("", of("q", &["ann"]));
-    let address = sortie_domain::broker::model::Properties::parse(r#"{"address":"here"}"#).unwrap();
+    let address = sortie_domain::properties::Properties::parse(r#"{"address":"here"}"#).unwrap();
     hosted.parties[0].players[0].properties = address;
     table.start("ann", hosted);
     let other = also(&mut table, "ann");

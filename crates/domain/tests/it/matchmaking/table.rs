@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use sortie_domain::broker::model::{Connection, Properties};
+use sortie_domain::connection::Connection;
 use sortie_domain::ids::{HookId, MatchId, PlayerId, QueueId, RegionId, TicketId};
 use sortie_domain::machine::{Answer, CallId, Machine, Moment, Record, Step};
 use sortie_domain::matchmaking::model::{Formation, Party, Player, Status, Ticket, TicketSpec};
 use sortie_domain::matchmaking::settings::{Hook, HookPoint, OnFailure, OutsideHook, Queue, Settings};
 use sortie_domain::matchmaking::{Command, Effect, Event, Matchmaker, Refusal, Reply};
+use sortie_domain::properties::Properties;
 use sortie_domain::time::Timestamp;
 
 const BEGIN: u64 = 1_700_000_000_000;

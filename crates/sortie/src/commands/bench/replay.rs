@@ -8,10 +8,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use sortie_allocators::Fleets;
-use sortie_domain::broker::model::{Connection, MatchSpec, Properties, Settings};
+use sortie_domain::broker::model::Settings;
 use sortie_domain::broker::{Broker, Command, Hints, Reply};
+use sortie_domain::connection::Connection;
 use sortie_domain::ids::{MatchId, PlayerId, ServerId};
 use sortie_domain::machine::{CallId, Machine as _, Moment, Step};
+use sortie_domain::match_spec::MatchSpec;
+use sortie_domain::properties::Properties;
 use sortie_domain::time::Timestamp;
 use sortie_engine::log::{Batch, Log as _};
 use sortie_engine::{

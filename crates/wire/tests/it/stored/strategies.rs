@@ -8,13 +8,15 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 use sortie_domain::broker::model::{
-    Allocation, AllocationState, CancelCause, Connection, EndCause, FailReason, FastSchedule, Fleet,
-    FleetHealth, Game, Gone, GoneCause, Match, MatchSpec, MatchState, Properties, Seat, SeatEnd, SeatState,
-    Seats, Server, ServerState, Settings,
+    Allocation, AllocationState, CancelCause, EndCause, FailReason, FastSchedule, Fleet, FleetHealth, Game,
+    Gone, GoneCause, Match, MatchState, Seat, SeatEnd, SeatState, Seats, Server, ServerState, Settings,
 };
 use sortie_domain::broker::{Configured, Event, PastOrder, Snapshot};
+use sortie_domain::connection::Connection;
 use sortie_domain::content::Digest;
 use sortie_domain::ids::{AllocationId, FleetId, IdempotencyKey, MatchId, PlayerId, SeatId, ServerId};
+use sortie_domain::match_spec::MatchSpec;
+use sortie_domain::properties::Properties;
 use sortie_domain::time::Timestamp;
 
 /// Most elements of a list.

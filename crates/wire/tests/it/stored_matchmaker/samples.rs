@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sortie_domain::broker::model::{Connection, MatchSpec, Properties};
+use sortie_domain::connection::Connection;
 use sortie_domain::content::Digest;
 use sortie_domain::ids::{HookId, IdempotencyKey, MatchId, PlayerId, QueueId, RegionId, TicketId};
+use sortie_domain::match_spec::MatchSpec;
 use sortie_domain::matchmaking::model::{
     CancelCause, Check, DissolveCause, FailCause, Formation, Named, Offered, Party, Player, QueuePlace,
     Round, SeatOffer, Stage, Ticket, TicketEnd, TicketSpec, TicketState,
@@ -17,6 +18,7 @@ use sortie_domain::matchmaking::settings::{
     RuleKind, Settings, WidenStep,
 };
 use sortie_domain::matchmaking::{Event, Snapshot};
+use sortie_domain::properties::Properties;
 use sortie_domain::time::Timestamp;
 
 pub(super) fn match_id(text: &str) -> MatchId {

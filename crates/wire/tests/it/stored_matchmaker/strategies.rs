@@ -8,9 +8,10 @@ use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
-use sortie_domain::broker::model::{Connection, MatchSpec, Properties};
+use sortie_domain::connection::Connection;
 use sortie_domain::content::Digest;
 use sortie_domain::ids::{HookId, IdempotencyKey, MatchId, PlayerId, QueueId, RegionId, TicketId};
+use sortie_domain::match_spec::MatchSpec;
 use sortie_domain::matchmaking::model::{
     CancelCause, Check, DissolveCause, FailCause, Formation, LostMatch, Named, Offered, Party, Player,
     QueuePlace, Round, SeatOffer, Stage, Ticket, TicketEnd, TicketSpec, TicketState,
@@ -21,6 +22,7 @@ use sortie_domain::matchmaking::settings::{
     RuleKind, Settings, WidenStep,
 };
 use sortie_domain::matchmaking::{Event, Snapshot};
+use sortie_domain::properties::Properties;
 use sortie_domain::time::Timestamp;
 
 use super::samples::by_place;

@@ -13,8 +13,10 @@ use jmespath::{Rcvar, Variable};
 
 use super::conjunction::Path;
 use super::meter::{NODE, of_json};
-use crate::broker::model::{Game, MatchSpec, Properties};
+use crate::broker::model::Game;
 use crate::ids::MatchId;
+use crate::match_spec::MatchSpec;
+use crate::properties::Properties;
 
 /// `{"MatchId", "PlayerIds", "MatchProperties", "PlayerProperties"}`.
 #[derive(Clone)]

@@ -440,8 +440,9 @@ fn average(arguments: &[Rcvar], _: &mut Context<'_>) -> jmespath::SearchResult {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::model::{MatchSpec, Properties};
     use crate::ids::MatchId;
+    use crate::match_spec::MatchSpec;
+    use crate::properties::Properties;
 
     fn fits(text: &str, properties: &str) -> bool {
         let spec = MatchSpec { properties: Properties::parse(properties).unwrap(), ..MatchSpec::default() };

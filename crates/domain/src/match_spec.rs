@@ -1,0 +1,86 @@
+//! A request for a match: what backends send, and what the matchmaker makes of tickets.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use crate::content::{Digest, Digester};
+use crate::ids::{FleetId, IdempotencyKey, PlayerId};
+use crate::properties::Properties;
+use crate::size::{ENTRY_BYTES, Size};
+
+/// Most players that one match may name.
+pub const MAX_PLAYERS: usize = 1_000;
+/// Most seats that one match may have.
+pub const MAX_CAPACITY: u32 = 10_000;
+/// Largest match, in bytes as [`Size`] counts what is asked for: so that what one match leads to, its text twice over
+/// with every player's id, is far below the largest batch of a log.
+pub const MAX_MATCH_BYTES: usize = 4 << 20;
+
+/// A request for a match.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct MatchSpec {
+    /// The players, each once.
+    pub players: Vec<PlayerId>,
+    /// Of the match as a whole.
+    pub properties: Properties,
+    /// Per player.
+    pub player_properties: BTreeMap<PlayerId, Properties>,
+    /// Places in all, for drop-in play; `None` if nobody can join later.
+    pub capacity: Option<u32>,
+    /// The one fleet whose servers may take it; `None` for any server.
+    pub fleet: Option<FleetId>,
+    /// The order given twice under one key is one match.
+    pub idempotency_key: Option<IdempotencyKey>,
+}
+
+impl MatchSpec {
+    /// Stands for the order: equal for orders of the same content. It is stored, so what it is made of must never change;
+    /// a field that is new is left out where it is not given.
+    #[must_use]
+    pub fn content(&self) -> Digest {
+        let Self { players, properties, player_properties, capacity, fleet, idempotency_key } = self;
+        let mut digest = Digester::default();
+        digest.number(players.len() as u64);
+        for player in players {
+            digest.tagged(b'p', player.as_str().as_bytes());
+        }
+        digest.digest(properties.content());
+        let nothing = Properties::default();
+        for (player, properties) in player_properties.iter().filter(|(_, of)| !of.same_content(&nothing)) {
+            digest.tagged(b'o', player.as_str().as_bytes());
+            digest.digest(properties.content());
+        }
+        if let Some(capacity) = capacity {
+            digest.tag(b'c');
+            digest.number(u64::from(*capacity));
+        }
+        if let Some(fleet) = fleet {
+            digest.tagged(b'f', fleet.as_str().as_bytes());
+        }
+        if let Some(key) = idempotency_key {
+            digest.tagged(b'k', key.as_str().as_bytes());
+        }
+        digest.finish()
+    }
+
+    /// The order without its properties: what a match that is over may come down to.
+    pub(crate) fn stripped(&self) -> Self {
+        Self { properties: Properties::default(), player_properties: BTreeMap::new(), ..self.clone() }
+    }
+
+    /// What a live match counts for its order: named players are found by the index of players, too.
+    pub(crate) fn live_bytes(&self) -> usize {
+        self.byte_size() + self.players.len() * ENTRY_BYTES
+    }
+}
+
+impl Size for MatchSpec {
+    fn byte_size(&self) -> usize {
+        ENTRY_BYTES
+            + self.players.byte_size()
+            + self.properties.byte_size()
+            + self.player_properties.byte_size()
+            + self.fleet.byte_size()
+            + self.idempotency_key.byte_size()
+    }
+}
