@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sortie_domain::broker::conjuncts::{Conjuncts, is_always_met};
-use sortie_domain::broker::model::{FastSchedule, Game};
+use sortie_domain::broker::model::FastSchedule;
+use sortie_domain::game::GameVersion;
 use sortie_domain::properties::Properties;
 
 use crate::matchmaker;
@@ -242,7 +243,7 @@ fn of_servers(fleet: &FleetConfig) -> Option<&str> {
 }
 
 /// The properties that a match of the gateway has, whichever fleet it is for.
-fn properties(game: &Game) -> Properties {
+fn properties(game: &GameVersion) -> Properties {
     let properties = serde_json::json!({"game": game.name, "version": game.version});
     Properties::parse(&properties.to_string()).unwrap_or_default()
 }
@@ -331,7 +332,7 @@ fn requirements(top: &Section<'_>, fleet: &FleetConfig) {
 
 /// Games and versions that players can name and that no fleet can ever run.
 fn games_without_a_fleet(top: &Section<'_>, config: &Config) {
-    let takes = |fleet: &FleetConfig, game: &Game| {
+    let takes = |fleet: &FleetConfig, game: &GameVersion| {
         let (own, servers) =
             (demands(&fleet.fleet.requirements), of_servers(fleet).map(demands).unwrap_or_default());
         let properties = properties(game);
@@ -341,7 +342,7 @@ fn games_without_a_fleet(top: &Section<'_>, config: &Config) {
             && own.contradiction_with(&properties).is_none()
             && servers.contradiction_with(&properties).is_none()
     };
-    let games: std::collections::BTreeSet<&Game> =
+    let games: std::collections::BTreeSet<&GameVersion> =
         config.fleets.iter().filter_map(|fleet| fleet.game.as_ref()).collect();
     let default = config.gateway.default_fleet.as_ref();
     let default = config.fleets.iter().find(|fleet| Some(&fleet.fleet.id) == default);

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
-use sortie_domain::broker::model::{Fleet, Game};
+use sortie_domain::broker::model::Fleet;
+use sortie_domain::game::GameVersion;
 use sortie_domain::ids::FleetId;
 use sortie_domain::match_spec::MAX_CAPACITY;
 use sortie_domain::requirements;
@@ -99,13 +100,13 @@ fn expression(value: &Value) -> Result<String, String> {
     Ok(text.trim().to_owned())
 }
 
-fn game(section: &Section<'_>) -> Option<Option<Game>> {
+fn game(section: &Section<'_>) -> Option<Option<GameVersion>> {
     let in_name = |character: char| character.is_ascii_alphanumeric() || " _-".contains(character);
     let in_version = |character: char| character.is_ascii_alphanumeric() || " _-.".contains(character);
     let name = parse::characters(1..=MAX_GAME, in_name, "letters, digits, space, `_` and `-`");
     let version = parse::characters(1..=MAX_GAME, in_version, "letters, digits, space, `_`, `-` and `.`");
     match (section.optional("game", name), section.optional("version", version)) {
-        (Some(Some(name)), Some(Some(version))) => Some(Some(Game { name, version })),
+        (Some(Some(name)), Some(Some(version))) => Some(Some(GameVersion { name, version })),
         (Some(None), Some(None)) => Some(None),
         (Some(Some(_)), Some(None)) => {
             section.problem("version", "is required with `game`: players name both");

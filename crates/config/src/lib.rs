@@ -40,8 +40,8 @@ pub use markdown::{EXAMPLE, reference_markdown};
 pub use matchmaker::{HookConfig, HookKey, MatchmakerConfig};
 pub use model::{
     AllocatorConfig, ApiKey, CallerLimits, Config, Dialect, DispatchConfig, DispatchLimits, Environment,
-    FleetConfig, Game, GatewayConfig, LimitsConfig, LocalProcessConfig, LogConfig, LogFormat, NamingOthers,
-    Permission, Players, TlsConfig,
+    FleetConfig, GameVersion, GatewayConfig, LimitsConfig, LocalProcessConfig, LogConfig, LogFormat,
+    NamingOthers, Permission, Players, TlsConfig,
 };
 pub use netcode::{KEY_BYTES, KeySource, NetcodeKey};
 pub use plain::{reference_json, reference_text};

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
-pub use sortie_domain::broker::model::Game;
 use sortie_domain::broker::model::{Fleet, Settings};
+pub use sortie_domain::game::GameVersion;
 use sortie_domain::ids::FleetId;
 
 use crate::finding::Finding;
@@ -397,7 +397,7 @@ pub struct FleetConfig {
     pub server_requirements: Option<String>,
     /// The game that players find it by, 1 to 30 characters of `[A-Za-z0-9 _-]`, in a version of 1 to 30 characters of
     /// `[A-Za-z0-9 _.-]`; `None` where the gateway does not use it.
-    pub game: Option<Game>,
+    pub game: Option<GameVersion>,
     /// Most players in a match that the gateway makes.
     pub capacity: u32,
     /// How long a seat waits for its player.

@@ -14,6 +14,7 @@ pub mod broker;
 mod causes;
 pub mod connection;
 pub mod content;
+pub mod game;
 pub mod ids;
 pub mod machine;
 pub mod match_spec;

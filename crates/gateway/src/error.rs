@@ -16,7 +16,7 @@ use sortie_identity::TokenError;
 use sortie_serving::{BodyError, TooMany};
 use sortie_wire::cloud_event::rfc3339;
 
-use crate::options::Game;
+use sortie_domain::game::GameVersion;
 
 /// When a player who was turned away for want of room may come again, in seconds.
 const RETRY_AFTER_SECONDS: u64 = 5;
@@ -31,7 +31,7 @@ pub(crate) enum JoinError {
     #[error("name a game and a version; {offered}")]
     NoGameNamed { offered: String },
     #[error("there is no game {game}; {offered}")]
-    UnknownGame { game: Game, offered: String },
+    UnknownGame { game: GameVersion, offered: String },
     #[error(
         "sign in first: send a player token as `authorization: Bearer <token>` or `catena-session-id: <token>`, or as `token` in the query or the first message"
     )]
@@ -53,7 +53,7 @@ pub(crate) enum JoinError {
     #[error(
         "you are in match {match_id} of {game}, which is another version: come back with that version, or leave the match first"
     )]
-    OtherVersion { match_id: MatchId, game: Game },
+    OtherVersion { match_id: MatchId, game: GameVersion },
     #[error(
         "nobody can connect to match {0} for now: the connection details of its game server lead nowhere; the server gets no further match"
     )]

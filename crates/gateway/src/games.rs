@@ -12,7 +12,8 @@ use sortie_domain::time::Timestamp;
 
 use crate::error::JoinError;
 use crate::one_place::Runs;
-use crate::options::{BadOptions, Game, GameFleet, GatewayOptions, MAX_NAME_CHARS};
+use crate::options::{BadOptions, GameFleet, GatewayOptions, MAX_NAME_CHARS};
+use sortie_domain::game::GameVersion;
 
 /// Most games that an error lists.
 const MAX_LISTED: usize = 20;
@@ -39,14 +40,14 @@ pub(crate) type Candidates = Arc<[Candidate]>;
 
 /// Every game by name and version.
 pub(crate) struct Games {
-    by_game: BTreeMap<Game, Candidates>,
+    by_game: BTreeMap<GameVersion, Candidates>,
     default: Option<Candidates>,
     pub(crate) runs: Runs,
 }
 
 impl Games {
     pub(crate) fn new(options: &GatewayOptions) -> Result<Self, BadOptions> {
-        let mut by_game: BTreeMap<Game, Vec<Candidate>> = BTreeMap::new();
+        let mut by_game: BTreeMap<GameVersion, Vec<Candidate>> = BTreeMap::new();
         let mut seen = BTreeSet::new();
         for fleet in &options.games {
             check_names(&fleet.game)?;
@@ -62,7 +63,7 @@ impl Games {
                 (a.fleet.preference, &a.fleet.fleet).cmp(&(b.fleet.preference, &b.fleet.fleet))
             });
         }
-        let by_game: BTreeMap<Game, Candidates> =
+        let by_game: BTreeMap<GameVersion, Candidates> =
             by_game.into_iter().map(|(game, candidates)| (game, candidates.into())).collect();
         let default = match &options.default_game {
             None => None,
@@ -93,7 +94,7 @@ impl Games {
         };
         check_name(name, false).map_err(|problem| JoinError::invalid("game", problem))?;
         check_name(version, true).map_err(|problem| JoinError::invalid("version", problem))?;
-        let game = Game { name: name.to_owned(), version: version.to_owned() };
+        let game = GameVersion { name: name.to_owned(), version: version.to_owned() };
         match self.by_game.get(&game) {
             Some(candidates) => Ok(Arc::clone(candidates)),
             None => Err(JoinError::UnknownGame { game, offered: self.list() }),
@@ -111,7 +112,7 @@ impl Games {
     }
 }
 
-fn check_names(game: &Game) -> Result<(), BadOptions> {
+fn check_names(game: &GameVersion) -> Result<(), BadOptions> {
     let bad = |text: &str, problem| BadOptions::Name { game: text.to_owned(), problem };
     check_name(&game.name, false).map_err(|problem| bad(&game.name, problem))?;
     check_name(&game.version, true).map_err(|problem| bad(&game.version, problem))
@@ -175,7 +176,7 @@ mod tests {
 
     fn fleet(game: &str, version: &str, id: &str, preference: i32) -> GameFleet {
         GameFleet {
-            game: Game { name: game.to_owned(), version: version.to_owned() },
+            game: GameVersion { name: game.to_owned(), version: version.to_owned() },
             fleet: FleetId::new(id).unwrap(),
             preference,
             capacity: 4,
@@ -248,7 +249,7 @@ mod tests {
             assert!(matches!(refusal(twice), BadOptions::Twice(_)));
         }
         let unknown_default = GatewayOptions {
-            default_game: Some(Game { name: "b".to_owned(), version: "1".to_owned() }),
+            default_game: Some(GameVersion { name: "b".to_owned(), version: "1".to_owned() }),
             ..options(vec![fleet("a", "1", "x", 0)])
         };
         assert!(matches!(refusal(unknown_default), BadOptions::DefaultUnknown(_)));

@@ -63,8 +63,8 @@ pub use address::NameService;
 pub use description::description;
 pub use http::router;
 pub use options::{
-    BadOptions, FIRST_MESSAGE_DEADLINE, Game, GameFleet, GatewayOptions, MAX_BODY_BYTES, MAX_NAME_CHARS,
-    MAX_WAITS, PROGRESS_INTERVAL, RECONNECT_GRACE, SpeaksForPlayers, TOKEN_TIMEOUT, WAIT_DEADLINE,
+    BadOptions, FIRST_MESSAGE_DEADLINE, GameFleet, GatewayOptions, MAX_BODY_BYTES, MAX_NAME_CHARS, MAX_WAITS,
+    PROGRESS_INTERVAL, RECONNECT_GRACE, SpeaksForPlayers, TOKEN_TIMEOUT, WAIT_DEADLINE,
 };
 pub use stats::{GatewayStats, LATENCY_BOUNDS, Latencies};
 

@@ -19,12 +19,13 @@ use sortie_domain::time::Timestamp;
 
 use crate::error::JoinError;
 use crate::join::now;
-use crate::options::{Game, GameFleet};
+use crate::options::GameFleet;
 use crate::{Gateway, Inner};
+use sortie_domain::game::GameVersion;
 
 /// The games that fleets run.
 #[derive(Clone)]
-pub(crate) struct Runs(Arc<BTreeMap<FleetId, Game>>);
+pub(crate) struct Runs(Arc<BTreeMap<FleetId, GameVersion>>);
 
 impl Runs {
     pub(crate) fn new(fleets: &[GameFleet]) -> Self {
@@ -32,12 +33,12 @@ impl Runs {
     }
 
     /// The game of a match: that of its fleet, or where it has none, the one that the match names if a fleet runs that.
-    pub(crate) fn game(&self, game: &Match, fleet: Option<&FleetId>) -> Option<Game> {
+    pub(crate) fn game(&self, game: &Match, fleet: Option<&FleetId>) -> Option<GameVersion> {
         if let Some(fleet) = fleet {
             return self.0.get(fleet).cloned();
         }
         let (name, version) = named(&game.spec.properties);
-        let named = Game { name: name?, version: version? };
+        let named = GameVersion { name: name?, version: version? };
         self.0.values().any(|known| *known == named).then_some(named)
     }
 }
@@ -116,7 +117,7 @@ impl Inner {
         let (of, at, rejoin, runs) = (player.clone(), now(), self.options.rejoin, self.games.runs.clone());
         let found = self.broker.query(move |broker| {
             let seated = |game: &Match, fleet: Option<&FleetId>| {
-                let is_game = |of: Game| name.as_ref().is_none_or(|name| *name == of.name);
+                let is_game = |of: GameVersion| name.as_ref().is_none_or(|name| *name == of.name);
                 game.seats.of_player(&of).is_some() && runs.game(game, fleet).is_some_and(is_game)
             };
             broker.own_match(&of, rejoin, at, seated).map(|(game, _)| game.id.clone())

@@ -1,6 +1,5 @@
 //! What a gateway is told: games, keys, limits.
 
-use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +7,7 @@ use std::time::Duration;
 use axum::http::{HeaderMap, HeaderValue};
 use ipnet::IpNet;
 use serde_json::{Map, Value};
+use sortie_domain::game::GameVersion;
 use sortie_domain::ids::FleetId;
 use sortie_domain::matchmaking::Matchmaker;
 use sortie_engine::Handle;
@@ -35,26 +35,11 @@ pub const FIRST_MESSAGE_DEADLINE: Duration = Duration::from_secs(10);
 /// When each side of a game connection gives up a silent other side, unless configured otherwise.
 pub const TOKEN_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// What players ask for by name.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Game {
-    /// 1 to [`MAX_NAME_CHARS`] characters of `[A-Za-z0-9 _-]`.
-    pub name: String,
-    /// The same, and dots too.
-    pub version: String,
-}
-
-impl fmt::Display for Game {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.name, self.version)
-    }
-}
-
 /// A fleet that runs a game.
 #[derive(Clone, Debug)]
 pub struct GameFleet {
     /// The game. Several fleets may run the same one.
-    pub game: Game,
+    pub game: GameVersion,
     /// The fleet, which runs nothing else.
     pub fleet: FleetId,
     /// Fleets of one game are tried from the lowest number up, equal numbers by id.
@@ -84,7 +69,7 @@ pub struct GatewayOptions {
     /// Every fleet that players can be sent to.
     pub games: Vec<GameFleet>,
     /// For players who name no game.
-    pub default_game: Option<Game>,
+    pub default_game: Option<GameVersion>,
     /// Seals the connect tokens; the game servers have it too.
     pub private_key: PrivateKey,
     /// When each side of a game connection gives up a silent other side; whole seconds.
@@ -196,12 +181,12 @@ pub enum BadOptions {
     Twice(FleetId),
     /// No fleet runs the default game.
     #[error("the default game {0} is run by no fleet")]
-    DefaultUnknown(Game),
+    DefaultUnknown(GameVersion),
     /// The broker takes no such properties.
     #[error("properties of game {game}: {problem}")]
     Properties {
         /// The game.
-        game: Game,
+        game: GameVersion,
         /// What is wrong with them.
         problem: String,
     },

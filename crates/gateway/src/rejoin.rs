@@ -12,8 +12,9 @@ use crate::error::JoinError;
 use crate::follow::Reserved;
 use crate::games::{Candidate, Candidates};
 use crate::join::now;
-use crate::options::{Game, GameFleet};
+use crate::options::GameFleet;
 use crate::seat_guard::SeatGuard;
+use sortie_domain::game::GameVersion;
 
 impl Inner {
     /// The seat that a player has reserved, or where players are led back, a seat in the match that the player is in or
@@ -30,7 +31,7 @@ impl Inner {
         let asked = candidates.and_then(|candidates| Some(candidates.first()?.fleet.game.clone()));
         let (of, at, rejoin, runs) = (player.clone(), now(), self.options.rejoin, self.games.runs.clone());
         let found = self.broker.query(move |broker| {
-            let own = |is_wanted: &dyn Fn(&Game) -> bool| {
+            let own = |is_wanted: &dyn Fn(&GameVersion) -> bool| {
                 let of_game = |game: &Match, fleet: Option<&FleetId>| {
                     runs.game(game, fleet).is_some_and(|game| is_wanted(&game))
                 };

@@ -29,7 +29,7 @@ use sortie_engine::{
     CallError, Codec, Cursor, DecodeError, EmbeddedLog, Ended, Engine, EngineOptions, Entropy, Handle, Parts,
     Prepared, SystemClock,
 };
-use sortie_gateway::{Game, GameFleet, Gateway, GatewayOptions, SpeaksForPlayers};
+use sortie_gateway::{GameFleet, Gateway, GatewayOptions, SpeaksForPlayers};
 use sortie_identity::{Fetching, PlayerTokens, ServerKeys, TokenKeys, TokenOptions};
 use sortie_serving::{Allowances, Limits};
 use sortie_tokens::{Dialect, PrivateKey};
@@ -581,10 +581,9 @@ fn gateway(
     closing: &CancellationToken,
 ) -> Result<Option<Gateway>, Failure> {
     let Some(key) = keys.netcode.clone() else { return Ok(None) };
-    let game = |game: &sortie_config::Game| Game { name: game.name.clone(), version: game.version.clone() };
     let games = config.fleets.iter().filter_map(|fleet| {
         Some(GameFleet {
-            game: fleet.game.as_ref().map(game)?,
+            game: fleet.game.clone()?,
             fleet: fleet.fleet.id.clone(),
             preference: fleet.fleet.preference,
             capacity: fleet.capacity,
@@ -600,7 +599,7 @@ fn gateway(
         matchmaker,
         reconnect_grace: config.gateway.reconnect_grace,
         rejoin: config.gateway.rejoin,
-        default_game: default.and_then(|fleet| fleet.game.as_ref()).map(game),
+        default_game: default.and_then(|fleet| fleet.game.clone()),
         wait_deadline: config.gateway.wait_deadline,
         progress_interval: config.gateway.progress_interval,
         per_address: edge::address_limits(config),

@@ -43,7 +43,7 @@ use crate::error::ApiError;
 
 pub(crate) use cursor::{LAST_EVENT_ID, LAST_EVENT_ID_PARAM, Position, resumed};
 use news::News;
-use table::{Game, Known, Table, Told};
+use table::{FeedMatch, Known, Table, Told};
 use underway::{Due, Underway, over};
 
 /// Events that may wait for one listener.
@@ -203,13 +203,13 @@ fn standing_of(maker: &Matchmaker, ticket: &sortie_domain::matchmaking::model::T
     News::standing(ticket, until)
 }
 
-fn live(broker: &Snapshot) -> Vec<(MatchId, Game)> {
-    broker.matches.iter().map(|(id, game)| (id.clone(), Game::from(&**game))).collect()
+fn live(broker: &Snapshot) -> Vec<(MatchId, FeedMatch)> {
+    broker.matches.iter().map(|(id, game)| (id.clone(), FeedMatch::from(&**game))).collect()
 }
 
-fn games_before(broker: &Broker, ids: &BTreeMap<MatchId, bool>) -> Vec<(MatchId, Game)> {
+fn games_before(broker: &Broker, ids: &BTreeMap<MatchId, bool>) -> Vec<(MatchId, FeedMatch)> {
     let found = ids.iter().filter_map(|(id, became_ready)| Some((broker.find_match(id)?, *became_ready)));
-    found.map(|(game, became_ready)| (game.id.clone(), Game::before(game, became_ready))).collect()
+    found.map(|(game, became_ready)| (game.id.clone(), FeedMatch::before(game, became_ready))).collect()
 }
 
 fn known_of(maker: &MakerSnapshot) -> Known {

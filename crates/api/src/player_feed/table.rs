@@ -51,7 +51,7 @@ impl Told {
 pub(super) type Sender = mpsc::Sender<Arc<Told>>;
 
 /// What is known of one live match.
-pub(super) struct Game {
+pub(super) struct FeedMatch {
     spec: Arc<MatchSpec>,
     seats: BTreeMap<SeatId, PlayerId>,
     /// Whether tickets led to it.
@@ -65,7 +65,7 @@ pub(super) struct Game {
     forgotten: bool,
 }
 
-impl From<&Match> for Game {
+impl From<&Match> for FeedMatch {
     fn from(game: &Match) -> Self {
         let connection = match &game.state {
             MatchState::Ready { connection, .. } => Some(Arc::clone(connection)),
@@ -83,7 +83,7 @@ impl From<&Match> for Game {
     }
 }
 
-impl Game {
+impl FeedMatch {
     /// How it stood before what has become of it since.
     pub(super) fn before(game: &Match, became_ready: bool) -> Self {
         let now = Self::from(game);
@@ -151,7 +151,7 @@ enum CameTo {
 /// What is known from the states, where a table begins.
 #[derive(Default)]
 pub(super) struct Known {
-    pub(super) games: Vec<(MatchId, Game)>,
+    pub(super) games: Vec<(MatchId, FeedMatch)>,
     /// Tickets that are to get seats of a match.
     pub(super) seating: Vec<(MatchId, Named)>,
     /// Matches that players are asked about.
@@ -173,7 +173,7 @@ pub(super) struct Table {
     /// Who can connect by the matchmaker's word, while the broker's log has not been told that far.
     pub(super) behind: Behind,
     last_id: u64,
-    games: HashMap<MatchId, Game>,
+    games: HashMap<MatchId, FeedMatch>,
     by_player: HashMap<PlayerId, BTreeSet<MatchId>>,
     proposals: HashSet<MatchId>,
     underway: Underway,
@@ -246,7 +246,7 @@ impl Table {
         kept.filter(|told| !told.is_within(heard)).map(Arc::clone).collect()
     }
 
-    fn enter(&mut self, id: MatchId, game: Game) {
+    fn enter(&mut self, id: MatchId, game: FeedMatch) {
         for player in game.players() {
             self.by_player.entry(player.clone()).or_default().insert(id.clone());
         }
@@ -259,7 +259,7 @@ impl Table {
         was_ready && self.underway.has(id)
     }
 
-    fn leave(&mut self, id: &MatchId) -> Option<Game> {
+    fn leave(&mut self, id: &MatchId) -> Option<FeedMatch> {
         let game = self.games.remove(id)?;
         for player in game.players() {
             self.forget(player, id);
@@ -289,7 +289,7 @@ impl Table {
         let own = Position { broker: record.seq, maker: 0 };
         match &record.event {
             BrokerEvent::MatchQueued { id, spec } => {
-                let game = Game::new(id, spec);
+                let game = FeedMatch::new(id, spec);
                 let of_tickets = game.of_tickets;
                 self.enter(id.clone(), game);
                 if !of_tickets {

@@ -5,7 +5,7 @@ use std::path::absolute;
 use std::time::Duration;
 
 use sortie_config::{
-    AllocatorConfig, CallerLimits, Config, Dialect, Game, KeySource, LocalProcessConfig, LogFormat,
+    AllocatorConfig, CallerLimits, Config, Dialect, GameVersion, KeySource, LocalProcessConfig, LogFormat,
     Overrides, Permission,
 };
 use sortie_domain::broker::model::{FastSchedule, Settings};
@@ -105,7 +105,7 @@ fn every_key_of_a_fleet_arrives() {
         (arena.fleet.ready_deadline, arena.seat_ttl),
         (Duration::from_secs(20), Duration::from_secs(15))
     );
-    assert_eq!(arena.game, Some(Game { name: "arena".to_owned(), version: "1.0".to_owned() }));
+    assert_eq!(arena.game, Some(GameVersion { name: "arena".to_owned(), version: "1.0".to_owned() }));
     assert_eq!((arena.capacity, arena.dialect), (2, Dialect::Lightyear));
     assert_eq!(arena.protocol_id, 0xffee_ddcc_bbaa_9988);
     let local = local(&config, 0);

@@ -16,9 +16,10 @@ use alloc::vec::Vec;
 
 use jmespath::Variable;
 
-use super::model::{Fleet, Game};
+use super::model::Fleet;
 use super::state::State;
 use super::{BrokenRule, Broker};
+use crate::game::GameVersion;
 use crate::ids::{FleetId, MatchId, ServerId};
 use crate::match_spec::MatchSpec;
 use crate::requirements::{Document, NoRoom, Requirement, Requirements};
@@ -118,8 +119,8 @@ fn default_fleet(state: &State) -> Option<&Fleet> {
 }
 
 /// The expression that a fleet's game comes to. `unnamed`: matches that name no game fit.
-fn about_game(game: Option<&Game>, unnamed: bool) -> String {
-    let Some(Game { name, version }) = game else { return String::new() };
+fn about_game(game: Option<&GameVersion>, unnamed: bool) -> String {
+    let Some(GameVersion { name, version }) = game else { return String::new() };
     let (name, version) = (literal(name), literal(version));
     let game = format!("MatchProperties.game == {name}");
     let game = if unnamed { format!("(MatchProperties.game == `null` || {game})") } else { game };

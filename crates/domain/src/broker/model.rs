@@ -15,6 +15,7 @@ pub use super::seating::Seats;
 pub use super::settings::{FastSchedule, MIN_BUDGET_BYTES, Settings, SettingsChange};
 use crate::causes::causes;
 use crate::connection::Connection;
+use crate::game::GameVersion;
 use crate::ids::{AllocationId, FleetId, MatchId, PlayerId, SeatId, ServerId};
 use crate::match_spec::{MAX_CAPACITY, MatchSpec};
 use crate::size::Size;
@@ -473,22 +474,13 @@ impl AllocationState {
     }
 }
 
-/// A game in one version: what matches name as `game` and `version` in their properties.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Game {
-    /// Its name.
-    pub name: String,
-    /// Its version.
-    pub version: String,
-}
-
 /// One configured use of an allocator.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Fleet {
     /// Its id.
     pub id: FleetId,
     /// The game that its servers run; `None` where the fleet does not say.
-    pub game: Option<Game>,
+    pub game: Option<GameVersion>,
     /// Whether it takes the matches that name no game where every fleet names one.
     pub is_default: bool,
     /// JMESPath over the match document; empty takes any match.

@@ -1,6 +1,7 @@
 //! How many bytes the things of the broker take: see [`size`](crate::size).
 
-use super::model::{Allocation, Fleet, Game, Gone, Match, SeatEnd, Server, Settings};
+use super::model::{Allocation, Fleet, Gone, Match, SeatEnd, Server, Settings};
+use crate::game::GameVersion;
 use crate::ids::MAX_ID_BYTES;
 use crate::size::{ENTRY_BYTES, Size};
 
@@ -48,7 +49,7 @@ impl Size for Fleet {
     }
 }
 
-impl Size for Game {
+impl Size for GameVersion {
     fn byte_size(&self) -> usize {
         ENTRY_BYTES + self.name.byte_size() + self.version.byte_size()
     }

@@ -13,7 +13,7 @@ use jmespath::{Rcvar, Variable};
 
 use super::conjunction::Path;
 use super::meter::{NODE, of_json};
-use crate::broker::model::Game;
+use crate::game::GameVersion;
 use crate::ids::MatchId;
 use crate::match_spec::MatchSpec;
 use crate::properties::Properties;
@@ -117,10 +117,10 @@ impl<'a> Document<'a> {
     }
 
     /// The game and version that the match names; `None` if it does not name both.
-    pub(crate) fn game(&self) -> Option<Game> {
+    pub(crate) fn game(&self) -> Option<GameVersion> {
         let properties = self.root(false).get_field("MatchProperties");
         let text = |name: &str| properties.get_field(name).as_string().cloned();
-        Some(Game { name: text("game")?, version: text("version")? })
+        Some(GameVersion { name: text("game")?, version: text("version")? })
     }
 
     fn of_match(&self) -> BTreeMap<String, Rcvar> {

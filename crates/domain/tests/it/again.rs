@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sortie_domain::broker::model::{Fleet, Game, Match, Seat, SeatState};
+use sortie_domain::broker::model::{Fleet, Match, Seat, SeatState};
 use sortie_domain::broker::{Command, FIRST_BACKOFF, Hints, Refusal, Reply, SeatsElsewhere};
 use sortie_domain::connection::Connection;
+use sortie_domain::game::GameVersion;
 use sortie_domain::ids::{MatchId, ServerId};
 use sortie_domain::match_spec::MatchSpec;
 use sortie_domain::properties::Properties;
@@ -44,7 +45,7 @@ fn open(named: &[&str]) -> MatchSpec {
 
 /// A fleet that names the game `name` in a version.
 fn fleet_of(id: &str, name: &str, version: &str) -> Fleet {
-    Fleet { game: Some(Game { name: name.to_owned(), version: version.to_owned() }), ..fleet(id) }
+    Fleet { game: Some(GameVersion { name: name.to_owned(), version: version.to_owned() }), ..fleet(id) }
 }
 
 impl Table {

@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
-use sortie_domain::broker::model::{FastSchedule, Fleet, Game, Settings};
+use sortie_domain::broker::model::{FastSchedule, Fleet, Settings};
 use sortie_domain::broker::{AGAIN_AFTER, Command, Hints, Reply, Unnamed, words};
+use sortie_domain::game::GameVersion;
 use sortie_domain::ids::{MatchId, ServerId};
 use sortie_domain::match_spec::MatchSpec;
 use sortie_domain::properties::Properties;
@@ -14,7 +15,7 @@ use crate::table::{
 };
 
 fn of_game(id: &str, name: &str, version: &str) -> Fleet {
-    Fleet { game: Some(Game { name: name.into(), version: version.into() }), ..fleet(id) }
+    Fleet { game: Some(GameVersion { name: name.into(), version: version.into() }), ..fleet(id) }
 }
 
 fn duel_and_chess() -> Vec<Fleet> {
@@ -190,7 +191,7 @@ fn what_a_fleet_says_anew_counts_for_servers_that_wait() {
     let (duel, chess_host) = (idle_of(&mut table, "duel"), idle_of(&mut table, "chess"));
     let calls = [&duel, &chess_host].map(|host| table.kept(request(host, "", Hints::WILLING_TO_WAIT)));
     let mut fleets = duel_and_chess();
-    fleets[0].game = Some(Game { name: "go".into(), version: "1.0".into() });
+    fleets[0].game = Some(GameVersion { name: "go".into(), version: "1.0".into() });
     table.done(Command::Configure { settings: Settings::default(), fleets });
     table.advance(Duration::ZERO);
     let asks_again = Reply::Requested { offer: None, more: Vec::new(), hints: Hints::NONE };

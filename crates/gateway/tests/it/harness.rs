@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use sortie_domain::broker::model::{FastSchedule, Fleet, Match, SeatState, Settings};
 use sortie_domain::broker::{Broker, Command, Effect, Event, Hints, Offer, Reply};
 use sortie_domain::connection::Connection;
+use sortie_domain::game::GameVersion;
 use sortie_domain::ids::{FleetId, MatchId, SeatId, ServerId};
 use sortie_domain::machine::{Machine, Record};
 use sortie_domain::matchmaking::{self, Matchmaker};
@@ -20,7 +21,7 @@ use sortie_engine::{
     Codec, Cursor, DecodeError, EmbeddedLog, Engine, EngineOptions, Entropy, Handle, LogOptions, ManualClock,
     Parts, Performer, Retry, Subscription,
 };
-use sortie_gateway::{Game, GameFleet, Gateway, GatewayOptions, router};
+use sortie_gateway::{GameFleet, Gateway, GatewayOptions, router};
 use sortie_matchmaker::{Hooks, Work};
 use sortie_tokens::{Dialect, PrivateKey, Token, open};
 use sortie_wire::stored;
@@ -72,8 +73,8 @@ pub(crate) fn details(text: &str) -> Connection {
     Connection { details: text.into(), ..Connection::default() }
 }
 
-pub(crate) fn game(name: &str, version: &str) -> Game {
-    Game { name: name.to_owned(), version: version.to_owned() }
+pub(crate) fn game(name: &str, version: &str) -> GameVersion {
+    GameVersion { name: name.to_owned(), version: version.to_owned() }
 }
 
 pub(crate) fn fleet_id(id: &str) -> FleetId {
@@ -360,10 +361,7 @@ impl World {
 
 /// The fleets run what the gateway says. Matches that name no game go to the first.
 async fn configure(broker: &Handle<Broker>, games: &[GameFleet], fleets: Vec<(FleetId, u32)>) {
-    let game_of = |id: &FleetId| {
-        let Game { name, version } = games.iter().find(|game| game.fleet == *id)?.game.clone();
-        Some(sortie_domain::broker::model::Game { name, version })
-    };
+    let game_of = |id: &FleetId| games.iter().find(|game| game.fleet == *id).map(|game| game.game.clone());
     let fleets = fleets.into_iter().enumerate().map(|(at, (id, max))| Fleet {
         game: game_of(&id),
         id,

@@ -20,7 +20,7 @@ enum Fate {
 }
 
 /// A match that a server is looked for, or was.
-struct Game {
+struct OutsideMatch {
     players: Vec<PlayerId>,
     fate: Option<Fate>,
     told: bool,
@@ -29,7 +29,7 @@ struct Game {
 
 #[derive(Default)]
 pub(super) struct Outside {
-    games: BTreeMap<MatchId, Game>,
+    games: BTreeMap<MatchId, OutsideMatch>,
     /// Matches that run, with free seats that are really there.
     running: BTreeMap<MatchId, usize>,
     /// Tickets that have seats.
@@ -125,7 +125,7 @@ impl World {
             }
             Effect::Withdraw { match_id } => {
                 let game = self.outside.games.entry(match_id.clone());
-                let nobody = Game { players: Vec::new(), fate: None, told: true, withdrawn: true };
+                let nobody = OutsideMatch { players: Vec::new(), fate: None, told: true, withdrawn: true };
                 game.or_insert(nobody).withdrawn = true;
                 Command::Withdrawn { match_id }
             }
@@ -196,7 +196,9 @@ impl World {
         if self.outside.games.contains_key(id) {
             return;
         }
-        self.outside.games.insert(id.clone(), Game { players, fate: None, told: false, withdrawn: false });
+        self.outside
+            .games
+            .insert(id.clone(), OutsideMatch { players, fate: None, told: false, withdrawn: false });
         let delay = self.rng.u64(1..20_000);
         self.plan(delay, Task::News(id.clone()));
     }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use sortie_domain::broker::Command;
-use sortie_domain::broker::model::{FastSchedule, Fleet, Game, Settings, SettingsChange};
+use sortie_domain::broker::model::{FastSchedule, Fleet, Settings, SettingsChange};
+use sortie_domain::game::GameVersion;
 use sortie_domain::ids::FleetId;
 
 use super::world::World;
@@ -30,7 +31,7 @@ impl World {
         let second = if self.rng.bool() { "chess" } else { "duel" };
         let fleet = |id: &str, requirements: &str, max: u32, warm: u32, preference: i32| {
             let game = |bit: u8, name: &str, version: &str| {
-                let game = Game { name: name.into(), version: version.into() };
+                let game = GameVersion { name: name.into(), version: version.into() };
                 (named & bit != 0).then_some(game)
             };
             let is_first = id == "a";

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use sortie_domain::broker::model::{
-    Allocation, AllocationState, Fleet, FleetHealth, Game, Gone, Match, MatchState, Seat, SeatEnd, SeatState,
+    Allocation, AllocationState, Fleet, FleetHealth, Gone, Match, MatchState, Seat, SeatEnd, SeatState,
     Seats, Server, ServerState, Settings,
 };
 use sortie_domain::broker::{Configured, Event, PastOrder};
 use sortie_domain::connection::Connection;
 use sortie_domain::content::Digest;
+use sortie_domain::game::GameVersion;
 use sortie_domain::ids::{FleetId, MatchId, PlayerId, SeatId, ServerId};
 use sortie_domain::match_spec::MatchSpec;
 
@@ -23,7 +24,7 @@ records! { log:
     Server { id, fleet, state, born_at, matches }
     Allocation { id, server, fleet, for_match, ordered_at, state }
     Fleet { id, requirements, max, warm, ready_deadline, preference, game, is_default, max_run_time }
-    Game { name, version }
+    GameVersion { name, version }
     Configured { settings, fleets }
 }
 

@@ -68,7 +68,7 @@ pub(super) enum HandoverError {
 
 /// A match whose every part can be handed over.
 #[derive(Debug)]
-pub(super) struct Game {
+pub(super) struct HandoverMatch {
     pub(super) match_id: String,
     player_ids: Vec<String>,
     match_properties: Box<RawValue>,
@@ -76,7 +76,7 @@ pub(super) struct Game {
     player_properties: BTreeMap<String, Box<RawValue>>,
 }
 
-impl Game {
+impl HandoverMatch {
     pub(super) fn read(game: Match) -> Result<Self, HandoverError> {
         let (match_properties, properties) = object("matchProperties", &game.match_properties)?;
         let mut player_properties = BTreeMap::new();
@@ -135,7 +135,7 @@ impl Handed {
         arguments: &[Template],
         variables: &BTreeMap<String, Template>,
         around: &Surroundings<'_>,
-        game: Option<&Game>,
+        game: Option<&HandoverMatch>,
     ) -> Result<Self, HandoverError> {
         let fill = |template: &Template| template.fill(|placeholder| around.value(placeholder, game));
         let mut handed = Self::default();
@@ -181,8 +181,12 @@ fn checked(what: impl Fn() -> String, value: &OsStr, more: usize) -> Result<usiz
 }
 
 impl Surroundings<'_> {
-    fn value(&self, placeholder: &Placeholder, game: Option<&Game>) -> Result<OsString, HandoverError> {
-        let game_value = |value: fn(&Game) -> String| game.map(value).unwrap_or_default();
+    fn value(
+        &self,
+        placeholder: &Placeholder,
+        game: Option<&HandoverMatch>,
+    ) -> Result<OsString, HandoverError> {
+        let game_value = |value: fn(&HandoverMatch) -> String| game.map(value).unwrap_or_default();
         Ok(match placeholder {
             Placeholder::MatchId => game_value(|game| game.match_id.clone()).into(),
             Placeholder::Property(name) => game.map(|game| game.property(name)).unwrap_or_default().into(),
@@ -193,7 +197,7 @@ impl Surroundings<'_> {
         })
     }
 
-    fn variables(&self, game: Option<&Game>) -> BTreeMap<&'static str, OsString> {
+    fn variables(&self, game: Option<&HandoverMatch>) -> BTreeMap<&'static str, OsString> {
         let mut variables = BTreeMap::from([(variable::SERVER_ID, self.server_id.into())]);
         variables.extend(self.port.map(|port| (variable::PORT, port.to_string().into())));
         variables.extend(self.public_address.map(|address| (variable::PUBLIC_ADDRESS, address.into())));
@@ -209,7 +213,7 @@ impl Surroundings<'_> {
     }
 
     /// The match as one line of JSON, without the line's end.
-    pub(super) fn document(&self, game: &Game) -> Result<String, HandoverError> {
+    pub(super) fn document(&self, game: &HandoverMatch) -> Result<String, HandoverError> {
         let document = Document {
             match_id: &game.match_id,
             player_ids: &game.player_ids,
@@ -278,7 +282,7 @@ mod tests {
 
     fn handed(arguments: &[&str], around: &Surroundings<'_>, game: Match) -> Result<Handed, HandoverError> {
         let arguments: Vec<_> = arguments.iter().map(|text| Template::read(text)).collect();
-        Handed::new(&arguments, &BTreeMap::new(), around, Some(&Game::read(game)?))
+        Handed::new(&arguments, &BTreeMap::new(), around, Some(&HandoverMatch::read(game)?))
     }
 
     #[test]
@@ -321,7 +325,8 @@ mod tests {
             "SORTIE_SERVER_ID",
         ];
         assert_eq!(names, expected);
-        let document = around.document(&Game::read(game("{\n\"a\": \"b\\n\"\r\n}")).unwrap()).unwrap();
+        let document =
+            around.document(&HandoverMatch::read(game("{\n\"a\": \"b\\n\"\r\n}")).unwrap()).unwrap();
         assert!(!document.contains('\n') && !document.contains('\r'));
         let document: Value = serde_json::from_str(&document).unwrap();
         let expected = json!({
@@ -374,7 +379,7 @@ mod tests {
         #[test]
         fn a_document_is_one_line_that_says_the_same(text in any::<String>(), blank in "[ \n\r\t]{0,4}") {
             let properties = format!("{{{blank}\"x\":{blank}{}}}", json!(text));
-            let document = AROUND.document(&Game::read(game(&properties)).unwrap()).unwrap();
+            let document = AROUND.document(&HandoverMatch::read(game(&properties)).unwrap()).unwrap();
             prop_assert!(!document.contains(['\n', '\r']));
             let read: Value = serde_json::from_str(&document).unwrap();
             prop_assert_eq!(&read["matchProperties"]["x"], &json!(text));

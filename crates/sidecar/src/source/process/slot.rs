@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::NAME;
 use super::answering::answers;
-use super::handover::{Game, Handed, HandoverError, Surroundings};
+use super::handover::{Handed, HandoverError, HandoverMatch, Surroundings};
 use super::match_file::MatchFile;
 use super::output::Output;
 use super::program::{Order, StartError, Started, start};
@@ -291,14 +291,14 @@ impl Slot {
 
     /// Plays a match with a program of its own.
     async fn host(&self, game: Match) -> Result<(), Failure> {
-        let game = Arc::new(Game::read(game)?);
+        let game = Arc::new(HandoverMatch::read(game)?);
         let running = self.launch(Some(Arc::clone(&game)), &self.shared.closing).await?;
         self.attend(running, &game.match_id).await
     }
 
     /// Plays a match with a program that waits for it.
     async fn hand_over(&self, mut running: Running, game: Match) -> Result<(), Failure> {
-        let game = Game::read(game);
+        let game = HandoverMatch::read(game);
         let handed = match &game {
             Ok(game) => {
                 let handed = running.hand_over(&self.server_id, game);
@@ -372,7 +372,11 @@ impl Slot {
     }
 
     /// Starts a program and waits until it is ready, or until it is given up. One for a match is told of it first.
-    async fn launch(&self, game: Option<Arc<Game>>, give_up: &CancellationToken) -> Result<Running, Failure> {
+    async fn launch(
+        &self,
+        game: Option<Arc<HandoverMatch>>,
+        give_up: &CancellationToken,
+    ) -> Result<Running, Failure> {
         let place = self.place().await?;
         let (slot, its_game) = (self.clone(), game.clone());
         let start = tokio::task::spawn_blocking(move || slot.start(place, its_game.as_deref()));
@@ -406,7 +410,7 @@ impl Slot {
     }
 
     /// Blocks; needs a runtime.
-    fn start(&self, place: Place, game: Option<&Game>) -> Result<Running, Failure> {
+    fn start(&self, place: Place, game: Option<&HandoverMatch>) -> Result<Running, Failure> {
         let settings = &self.shared.settings;
         let file = match settings.match_file {
             true => Some(MatchFile::new().map_err(Failure::File)?),
@@ -494,7 +498,7 @@ async fn write_line(input: &mut ChildStdin, line: &str) -> Result<(), Failure> {
 
 impl Running {
     /// Hands a match to a program that waits for it.
-    async fn hand_over(&mut self, server_id: &str, game: &Game) -> Result<(), Failure> {
+    async fn hand_over(&mut self, server_id: &str, game: &HandoverMatch) -> Result<(), Failure> {
         let document = self.place.surroundings(server_id, self.file.as_ref()).document(game)?;
         if let Some(file) = &self.file {
             file.write(&document).map_err(Failure::File)?;

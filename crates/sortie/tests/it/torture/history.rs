@@ -8,7 +8,7 @@ use serde_json::Value;
 const OVER: [&str; 3] = ["ended", "failed", "cancelled"];
 
 #[derive(Default)]
-pub(super) struct Game {
+pub(super) struct MatchHistory {
     pub(super) state: &'static str,
     /// Idempotency key of its order.
     pub(super) key: Option<String>,
@@ -19,7 +19,7 @@ pub(super) struct Game {
     pub(super) reason: Option<String>,
 }
 
-impl Game {
+impl MatchHistory {
     pub(super) fn is_over(&self) -> bool {
         OVER.contains(&self.state)
     }
@@ -46,7 +46,7 @@ pub(super) struct Order {
 pub(super) struct History {
     /// Every event as it was read, to be compared with a later reading.
     pub(super) texts: Vec<String>,
-    pub(super) games: BTreeMap<String, Game>,
+    pub(super) games: BTreeMap<String, MatchHistory>,
     pub(super) seats: BTreeMap<String, Seat>,
     pub(super) orders: BTreeMap<String, Order>,
     servers: BTreeSet<String>,
@@ -57,7 +57,7 @@ fn text(value: &Value) -> String {
 }
 
 impl History {
-    pub(super) fn game(&self, id: &str) -> &Game {
+    pub(super) fn game(&self, id: &str) -> &MatchHistory {
         self.games.get(id).unwrap_or_else(|| panic!("{id} is not in the log"))
     }
 

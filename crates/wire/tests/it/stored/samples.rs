@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use imbl::OrdMap;
 use sortie_domain::broker::model::{
-    Allocation, AllocationState, CancelCause, EndCause, FailReason, FastSchedule, Fleet, FleetHealth, Game,
-    Gone, GoneCause, Match, MatchState, Seat, SeatEnd, SeatState, Seats, Server, ServerState, Settings,
+    Allocation, AllocationState, CancelCause, EndCause, FailReason, FastSchedule, Fleet, FleetHealth, Gone,
+    GoneCause, Match, MatchState, Seat, SeatEnd, SeatState, Seats, Server, ServerState, Settings,
 };
 use sortie_domain::broker::{Configured, Event, PastOrder, Snapshot};
 use sortie_domain::connection::Connection;
 use sortie_domain::content::Digest;
+use sortie_domain::game::GameVersion;
 use sortie_domain::ids::{AllocationId, FleetId, IdempotencyKey, MatchId, PlayerId, SeatId, ServerId};
 use sortie_domain::match_spec::MatchSpec;
 use sortie_domain::properties::Properties;
@@ -66,7 +67,7 @@ fn settings() -> Settings {
 fn fleet() -> Fleet {
     Fleet {
         id: fleet_id(),
-        game: Some(Game { name: "arena".to_owned(), version: "1.0".to_owned() }),
+        game: Some(GameVersion { name: "arena".to_owned(), version: "1.0".to_owned() }),
         is_default: true,
         requirements: "MatchProperties.region == 'eu'".to_owned(),
         max: 300,

@@ -8,12 +8,13 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 use sortie_domain::broker::model::{
-    Allocation, AllocationState, CancelCause, EndCause, FailReason, FastSchedule, Fleet, FleetHealth, Game,
-    Gone, GoneCause, Match, MatchState, Seat, SeatEnd, SeatState, Seats, Server, ServerState, Settings,
+    Allocation, AllocationState, CancelCause, EndCause, FailReason, FastSchedule, Fleet, FleetHealth, Gone,
+    GoneCause, Match, MatchState, Seat, SeatEnd, SeatState, Seats, Server, ServerState, Settings,
 };
 use sortie_domain::broker::{Configured, Event, PastOrder, Snapshot};
 use sortie_domain::connection::Connection;
 use sortie_domain::content::Digest;
+use sortie_domain::game::GameVersion;
 use sortie_domain::ids::{AllocationId, FleetId, IdempotencyKey, MatchId, PlayerId, SeatId, ServerId};
 use sortie_domain::match_spec::MatchSpec;
 use sortie_domain::properties::Properties;
@@ -92,7 +93,7 @@ fn settings() -> impl Strategy<Value = Settings> {
 }
 
 fn fleet() -> impl Strategy<Value = Fleet> {
-    let game = any::<(String, String)>().prop_map(|(name, version)| Game { name, version });
+    let game = any::<(String, String)>().prop_map(|(name, version)| GameVersion { name, version });
     let game = (option::of(game), any::<bool>());
     let times = (duration(), option::of(duration()));
     (fleet_id(), any::<String>(), any::<(u32, u32, i32)>(), times, game).prop_map(
