@@ -1,7 +1,5 @@
 //! The command line.
 
-mod bench;
-
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,7 +10,7 @@ use sortie_domain::ids::FleetId;
 use sortie_serving::ListenAddr;
 use sortie_tunnel::Target;
 
-pub(crate) use bench::*;
+pub(crate) use sortie_bench::Bench;
 
 /// Brings players and dedicated game servers together.
 #[derive(Parser, Debug)]

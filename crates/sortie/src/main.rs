@@ -46,7 +46,7 @@ use std::thread;
 use clap::Parser;
 use tokio::runtime::Builder;
 
-use cli::{Bench, BenchAction, Cli, Command};
+use cli::{Cli, Command};
 use failure::Failure;
 
 /// Returns unused memory to the system within seconds, also while nothing is allocated. glibc trims little but the end of each
@@ -140,9 +140,8 @@ fn start() -> ExitCode {
 /// of what the game server needs.
 fn threads(command: &Command) -> Builder {
     match command {
-        Command::Sidecar(_) | Command::Bench(Bench { action: BenchAction::GameServer }) => {
-            Builder::new_current_thread()
-        }
+        Command::Sidecar(_) => Builder::new_current_thread(),
+        Command::Bench(bench) if bench.is_game_server() => Builder::new_current_thread(),
         _ => Builder::new_multi_thread(),
     }
 }

@@ -39,7 +39,20 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("sortie-tunnel", &["sortie-dispatch", "sortie-tls"]),
     // What roles tell, which is no contract of ours.
     ("sortie-metrics", &["sortie-serving"]),
-    ("sortie-dispatch-bench", &["sortie-dispatch", "sortie-serving"]),
+    // Loads a control plane from outside, so it may use what its users may, and the roles that it measures alone.
+    (
+        "sortie-bench",
+        &[
+            "sortie-allocators",
+            "sortie-dispatch",
+            "sortie-document",
+            "sortie-domain",
+            "sortie-engine",
+            "sortie-load",
+            "sortie-serving",
+            "sortie-wire",
+        ],
+    ),
     // How to serve on a port, which is no contract of ours.
     ("sortie-serving", &["sortie-wire"]),
     // How to speak TLS, which is no contract of ours.

@@ -1,14 +1,14 @@
 //! The data path, against a plain relay without frames and a minimal websocket relay with them, in one run; and which
 //! websocket library reads fastest.
 //!
-//! `cargo bench -p sortie-dispatch-bench` (a part of it: `-- up down echo udp memory library`, of that only some
+//! `cargo bench -p sortie-bench` (a part of it: `-- up down echo udp memory library`, of that only some
 //! `bytes=1024,16384` and `devices=1`, so many `rounds=5`; all of it as JSON at the end: `json`)
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark fails by panicking")]
 #![allow(missing_docs, reason = "nothing here is public")]
 
 mod library;
 
-use sortie_dispatch_bench::{BenchOptions, Case, relay, run};
+use sortie_bench::data_path::{BenchOptions, Case, relay, run};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();

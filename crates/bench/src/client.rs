@@ -27,7 +27,7 @@ const MAX_ANSWER_BYTES: usize = 64 << 20;
 
 /// A connection. Clones share it.
 #[derive(Clone)]
-pub(super) struct Connection {
+pub(crate) struct Connection {
     channel: Channel,
     servers: CatenaServerManagerClient<Channel>,
     health: HealthClient<Channel>,
@@ -40,7 +40,7 @@ struct Submitted {
 }
 
 impl Connection {
-    pub(super) async fn open(url: &str, key: Option<&str>) -> Result<Self, Failure> {
+    pub(crate) async fn open(url: &str, key: Option<&str>) -> Result<Self, Failure> {
         let endpoint = Endpoint::from_shared(url.to_owned())
             .map_err(|error| Failure::of(format!("{url} is no address of a control plane"), error))?;
         let channel = endpoint.connect_timeout(CONNECT_TIME).connect().await;
@@ -64,13 +64,13 @@ impl Connection {
     }
 
     /// `grpc.health.v1.Health/Check`
-    pub(super) async fn check_health(&mut self) -> Result<(), Failure> {
+    pub(crate) async fn check_health(&mut self) -> Result<(), Failure> {
         self.health.check(HealthCheckRequest::default()).await?;
         Ok(())
     }
 
     /// `RequestMatch`; the response has no match where none fits.
-    pub(super) async fn request_match(
+    pub(crate) async fn request_match(
         &mut self,
         server: &str,
         requirements: &str,
@@ -83,7 +83,7 @@ impl Connection {
     }
 
     /// `MatchReady`
-    pub(super) async fn match_ready(
+    pub(crate) async fn match_ready(
         &mut self,
         server: &str,
         game: &str,
@@ -100,7 +100,7 @@ impl Connection {
     }
 
     /// `EndMatch`
-    pub(super) async fn end_match(&mut self, server: &str, game: &str) -> Result<(), Failure> {
+    pub(crate) async fn end_match(&mut self, server: &str, game: &str) -> Result<(), Failure> {
         let (server_id, match_id) = (server.to_owned(), game.to_owned());
         let request = self.message(EndMatchRequest { server_id, match_id, hint_flags: 0 });
         self.servers.end_match(request).await?;
@@ -108,7 +108,7 @@ impl Connection {
     }
 
     /// Servers whose ids begin so and that have asked for a match.
-    pub(super) async fn count_servers(&mut self, prefix: &str) -> Result<usize, Failure> {
+    pub(crate) async fn count_servers(&mut self, prefix: &str) -> Result<usize, Failure> {
         let request = self.message(ListServersRequest::default());
         let servers = self.servers.list_servers(request).await?.into_inner().servers;
         Ok(servers
@@ -118,13 +118,13 @@ impl Connection {
     }
 
     /// `POST /v1/matches`; gives the match's id.
-    pub(super) async fn submit(&mut self, order: String) -> Result<String, Failure> {
+    pub(crate) async fn submit(&mut self, order: String) -> Result<String, Failure> {
         let (_, answer) = self.http(Method::POST, "/v1/matches", order).await?;
         Ok(serde_json::from_slice::<Submitted>(&answer)?.match_id)
     }
 
     /// A call over plain HTTP, which must succeed.
-    pub(super) async fn http(
+    pub(crate) async fn http(
         &mut self,
         method: Method,
         path: &str,

@@ -12,44 +12,44 @@ use crate::failure::Failure;
 const MAX_EXAMPLES: usize = 5;
 
 /// What one task does over and over.
-pub(super) trait Work: Send + 'static {
+pub(crate) trait Work: Send + 'static {
     /// Once.
     fn once(&mut self) -> impl Future<Output = Result<(), Failure>> + Send;
 }
 
 /// Calls that failed.
 #[derive(Default)]
-pub(super) struct Errors {
+pub(crate) struct Errors {
     count: u64,
     examples: Vec<String>,
 }
 
 impl Errors {
-    pub(super) fn push(&mut self, error: &Failure) {
+    pub(crate) fn push(&mut self, error: &Failure) {
         self.count += 1;
         if self.examples.len() < MAX_EXAMPLES {
             self.examples.push(error.to_string());
         }
     }
 
-    pub(super) fn add(&mut self, other: Self) {
+    pub(crate) fn add(&mut self, other: Self) {
         self.count += other.count;
         self.examples.extend(other.examples);
         self.examples.truncate(MAX_EXAMPLES);
     }
 
-    pub(super) const fn count(&self) -> u64 {
+    pub(crate) const fn count(&self) -> u64 {
         self.count
     }
 
-    pub(super) fn examples(&self) -> &[String] {
+    pub(crate) fn examples(&self) -> &[String] {
         &self.examples
     }
 }
 
 /// When the tasks stop.
 #[derive(Clone)]
-pub(super) enum Until {
+pub(crate) enum Until {
     /// At this time; what is under way is finished.
     Time(Instant),
     /// When so many more have been done, by all tasks together.
@@ -57,11 +57,11 @@ pub(super) enum Until {
 }
 
 impl Until {
-    pub(super) fn after(lasting: Duration) -> Self {
+    pub(crate) fn after(lasting: Duration) -> Self {
         Self::Time(Instant::now() + lasting)
     }
 
-    pub(super) fn done(count: u64) -> Self {
+    pub(crate) fn done(count: u64) -> Self {
         Self::Done(Arc::new(AtomicU64::new(count)))
     }
 
@@ -77,24 +77,24 @@ impl Until {
 }
 
 /// What the tasks came to.
-pub(super) struct Slice<W> {
+pub(crate) struct Slice<W> {
     /// The workers, to be used again.
-    pub(super) workers: Vec<W>,
+    pub(crate) workers: Vec<W>,
     /// Times that one of them was done.
-    pub(super) done: u64,
-    pub(super) took: Duration,
-    pub(super) errors: Errors,
+    pub(crate) done: u64,
+    pub(crate) took: Duration,
+    pub(crate) errors: Errors,
 }
 
 impl<W> Slice<W> {
     /// Times a second.
-    pub(super) fn rate(&self) -> f64 {
+    pub(crate) fn rate(&self) -> f64 {
         self.done as f64 / self.took.as_secs_f64().max(f64::EPSILON)
     }
 }
 
 /// Lets every worker work in a task of its own. One whose call fails stops.
-pub(super) async fn load<W: Work>(workers: Vec<W>, until: Until) -> Result<Slice<W>, Failure> {
+pub(crate) async fn load<W: Work>(workers: Vec<W>, until: Until) -> Result<Slice<W>, Failure> {
     let began = Instant::now();
     let mut tasks = JoinSet::new();
     for mut worker in workers {

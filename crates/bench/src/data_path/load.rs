@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::{BenchError, pause};
+use super::{BenchError, pause};
 
 /// What is read or poured at a time, in bytes.
 const BUFFER_BYTES: usize = 64 << 10;

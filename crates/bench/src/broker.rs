@@ -5,15 +5,15 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::client::Connection;
-use super::disk::SyncLoop;
-use super::load::{Errors, Until, Work, load};
-use super::scale;
-use super::stats::{Cpu, Timings, Turns, median, merged, shown};
-use super::target::Target;
-use super::{MAX_CONNECTIONS, Outcome, ROUNDS};
-use crate::cli::BenchBroker;
+use crate::cli::BrokerOptions;
+use crate::client::Connection;
+use crate::disk::SyncLoop;
 use crate::failure::Failure;
+use crate::load::{Errors, Until, Work, load};
+use crate::scale;
+use crate::stats::{Cpu, Timings, Turns, median, merged, shown};
+use crate::target::Target;
+use crate::{MAX_CONNECTIONS, Outcome, ROUNDS};
 
 /// The calls of a match's life, in order.
 const CALLS: [&str; 4] = ["submit", "request", "ready", "end"];
@@ -21,7 +21,7 @@ const CALLS: [&str; 4] = ["submit", "request", "ready", "end"];
 const IN_A_ROUND: u32 = 3;
 
 /// A fleet that no match fits, so that nothing happens but what is measured.
-pub(super) fn idle_fleets() -> Value {
+pub(crate) fn idle_fleets() -> Value {
     json!({ "idle": {
         "max": 1,
         "requirements": "MatchProperties.none == 'ever'",
@@ -29,7 +29,7 @@ pub(super) fn idle_fleets() -> Value {
     } })
 }
 
-pub(super) async fn run(options: &BenchBroker) -> Result<Outcome, Failure> {
+pub(crate) async fn run(options: &BrokerOptions) -> Result<Outcome, Failure> {
     if options.queued > 0 && options.target.url.is_some() {
         let problem =
             "--queued leaves matches behind, so it needs a control plane of its own: leave --url out";
@@ -252,7 +252,7 @@ impl Level {
 }
 
 /// A worker for each call in flight, spread over the connections.
-pub(super) fn workers<W>(
+pub(crate) fn workers<W>(
     connections: &[Connection],
     count: usize,
     make: impl Fn(Connection, usize) -> W,

@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use super::broker::workers;
-use super::client::Connection;
-use super::load::{Errors, Until, Work, load};
-use super::stats::{Timings, merged, shown};
-use super::target::Target;
+use crate::broker::workers;
+use crate::client::Connection;
 use crate::failure::Failure;
+use crate::load::{Errors, Until, Work, load};
+use crate::stats::{Timings, merged, shown};
+use crate::target::Target;
 
 /// Queued matches and waiting servers of the small case.
 const SMALL: (usize, usize) = (100, 10);
@@ -39,23 +39,23 @@ const WAITING_TIME: Duration = Duration::from_secs(300);
 
 /// How much of everything.
 #[derive(Clone, Copy)]
-pub(super) struct Size {
-    pub(super) queued: usize,
-    pub(super) filters: usize,
-    pub(super) waiting: usize,
+pub(crate) struct Size {
+    pub(crate) queued: usize,
+    pub(crate) filters: usize,
+    pub(crate) waiting: usize,
 }
 
 /// What was found.
-pub(super) struct Scale {
+pub(crate) struct Scale {
     size: Size,
     small: Case,
     large: Case,
     /// Before the matches, with the matches, with the servers too; in MiB.
     memory: [Option<f64>; 3],
-    pub(super) errors: Errors,
+    pub(crate) errors: Errors,
 }
 
-pub(super) async fn measure(target: &Target, name: &str, size: Size) -> Result<Scale, Failure> {
+pub(crate) async fn measure(target: &Target, name: &str, size: Size) -> Result<Scale, Failure> {
     let connections = target.connect(IN_FLIGHT).await?;
     let mut waiting = Waiting { target, name, tasks: JoinSet::new(), count: 0, connections: Vec::new() };
     let mut errors = Errors::default();
@@ -295,7 +295,7 @@ impl Scale {
         Some(self.large.all().summary().p99_ms? / self.small.all().summary().p99_ms?)
     }
 
-    pub(super) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         let [before, with_matches, with_servers] = self.memory;
         json!({
             "filters": self.size.filters,
@@ -306,7 +306,7 @@ impl Scale {
         })
     }
 
-    pub(super) fn text(&self) -> Vec<String> {
+    pub(crate) fn text(&self) -> Vec<String> {
         let [before, with_matches, with_servers] = self.memory.map(|mib| shown(mib, 1));
         vec![
             format!("RequestMatch with {} requirements, {IN_FLIGHT} in flight", self.size.filters),

@@ -11,12 +11,12 @@ use crate::failure::Failure;
 const APPENDED_BYTES: usize = 512;
 
 /// A file that is appended to; gone when dropped.
-pub(super) struct SyncLoop {
+pub(crate) struct SyncLoop {
     path: tempfile::TempPath,
 }
 
 impl SyncLoop {
-    pub(super) fn in_folder(folder: &Path) -> Result<Self, Failure> {
+    pub(crate) fn in_folder(folder: &Path) -> Result<Self, Failure> {
         let file = tempfile::Builder::new().prefix(".sortie-bench-").tempfile_in(folder);
         let file =
             file.map_err(|error| Failure::of(format!("cannot write to {}", folder.display()), error))?;
@@ -24,7 +24,7 @@ impl SyncLoop {
     }
 
     /// Syncs a second.
-    pub(super) async fn measure(&self, lasting: Duration) -> Result<f64, Failure> {
+    pub(crate) async fn measure(&self, lasting: Duration) -> Result<f64, Failure> {
         let path: PathBuf = self.path.to_path_buf();
         let measured = tokio::task::spawn_blocking(move || {
             sync_for(&OpenOptions::new().append(true).open(path)?, lasting)

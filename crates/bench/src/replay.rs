@@ -18,16 +18,15 @@ use sortie_domain::properties::Properties;
 use sortie_domain::time::Timestamp;
 use sortie_engine::log::{Batch, Log as _};
 use sortie_engine::{
-    Clock as _, EmbeddedLog, Engine, EngineOptions, Entropy, LogOptions, Parts, SystemClock,
+    Clock as _, Codec, EmbeddedLog, Engine, EngineOptions, Entropy, LogOptions, Parts, SystemClock,
 };
 use sortie_wire::stored;
 
-use super::Outcome;
-use super::load::Errors;
-use super::target::{folder, temporary_folder};
-use crate::cli::BenchReplay;
+use crate::Outcome;
+use crate::cli::ReplayOptions;
 use crate::failure::Failure;
-use crate::node::codec;
+use crate::load::Errors;
+use crate::target::{folder, temporary_folder};
 
 /// Servers that take the matches in turn.
 const SERVERS: u64 = 1_000;
@@ -38,7 +37,7 @@ const BATCH_BYTES: usize = 64 << 10;
 /// Longer than the log, so that nothing in it ends by a deadline.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
-pub(super) async fn run(options: &BenchReplay) -> Result<Outcome, Failure> {
+pub(crate) async fn run(options: &ReplayOptions, codec: fn() -> Codec<Broker>) -> Result<Outcome, Failure> {
     let data = temporary_folder(&folder(options.data.as_deref()))?;
     let (path, wanted) = (data.path().to_owned(), u64::from(options.events));
     let (events, bytes) = tokio::task::spawn_blocking(move || write(&path, wanted)).await??;

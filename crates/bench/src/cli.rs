@@ -5,41 +5,50 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::duration;
+use crate::data_path::Case;
 
+/// Measure a control plane
 #[derive(Args, Debug)]
-pub(crate) struct Bench {
+pub struct Bench {
     #[command(subcommand)]
-    pub(crate) action: BenchAction,
+    pub(crate) action: Action,
+}
+
+impl Bench {
+    /// Whether this is a game server that a benchmark has started.
+    #[must_use]
+    pub const fn is_game_server(&self) -> bool {
+        matches!(self.action, Action::GameServer)
+    }
 }
 
 #[derive(Subcommand, Debug)]
-pub(crate) enum BenchAction {
+pub(crate) enum Action {
     /// Whole lives of matches, against health checks and bare syncs; with --queued, a long queue against a short one
-    Broker(BenchBroker),
+    Broker(BrokerOptions),
     /// Players' seats and connect tokens, against health checks
     // Its own `--version` is the game's.
     #[command(disable_version_flag = true)]
-    Gateway(BenchGateway),
+    Gateway(GatewayOptions),
     /// A game server's calls through a sidecar, against the same calls without one; a sidecar's start and memory
-    Sidecar(BenchSidecar),
+    Sidecar(SidecarOptions),
     /// What goes through a dispatcher, against relays that do less
-    Dispatch(BenchDispatch),
+    Dispatch(DispatchOptions),
     /// The matchmaker's ticks with many tickets, against a plain scan
-    Matchmaker(BenchMatchmaker),
+    Matchmaker(MatchmakerOptions),
     /// A start over a long log
-    Replay(BenchReplay),
+    Replay(ReplayOptions),
     /// What plays the gateway's matches
     #[command(hide = true)]
     GameServer,
     /// A relay that is measured
     #[command(hide = true)]
-    DispatchRelay(DispatchRelay),
+    DispatchRelay(RelayOptions),
 }
 
 /// What is measured.
 #[derive(Args, Debug)]
-pub(crate) struct BenchTarget {
+pub(crate) struct TargetOptions {
     /// Base address of a running control plane; without it one is started, and ended again
     #[arg(long)]
     pub(crate) url: Option<String>,
@@ -55,9 +64,9 @@ pub(crate) struct BenchTarget {
 }
 
 #[derive(Args, Debug)]
-pub(crate) struct BenchBroker {
+pub(crate) struct BrokerOptions {
     #[command(flatten)]
-    pub(crate) target: BenchTarget,
+    pub(crate) target: TargetOptions,
     /// Calls in flight, one level after the other
     #[arg(long, default_value = "1,8,64", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) in_flight: Vec<u16>,
@@ -76,9 +85,9 @@ pub(crate) struct BenchBroker {
 }
 
 #[derive(Args, Debug)]
-pub(crate) struct BenchGateway {
+pub(crate) struct GatewayOptions {
     #[command(flatten)]
-    pub(crate) target: BenchTarget,
+    pub(crate) target: TargetOptions,
     /// Players that join at a time, one level after the other
     #[arg(long, default_value = "1,8,64", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) in_flight: Vec<u16>,
@@ -94,7 +103,7 @@ pub(crate) struct BenchGateway {
 }
 
 #[derive(Args, Debug)]
-pub(crate) struct BenchSidecar {
+pub(crate) struct SidecarOptions {
     /// Game servers that call at a time, one level after the other
     #[arg(long, default_value = "1,8", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) in_flight: Vec<u16>,
@@ -110,10 +119,10 @@ pub(crate) struct BenchSidecar {
 }
 
 #[derive(Args, Debug)]
-pub(crate) struct BenchDispatch {
+pub(crate) struct DispatchOptions {
     /// What to measure; everything if not given
     #[arg(long = "case", value_enum, value_delimiter = ',')]
-    pub(crate) cases: Vec<DispatchCase>,
+    pub(crate) cases: Vec<Case>,
     /// Bytes of a message, one size after the other
     #[arg(long, default_value = "64,1024,16384", value_delimiter = ',', value_parser = bytes)]
     pub(crate) sizes: Vec<usize>,
@@ -134,28 +143,14 @@ pub(crate) struct BenchDispatch {
     pub(crate) json: bool,
 }
 
-#[derive(Clone, Copy, ValueEnum, Debug)]
-pub(crate) enum DispatchCase {
-    /// Messages from devices to the driver
-    Up,
-    /// Messages from the driver to devices
-    Down,
-    /// Echoes, with one device and with many
-    Echo,
-    /// Datagrams, and how many are lost
-    Udp,
-    /// Memory of idle devices
-    Memory,
-}
-
 #[derive(Args, Debug)]
-pub(crate) struct DispatchRelay {
+pub(crate) struct RelayOptions {
     /// What the benchmark says to it
     pub(crate) arguments: Vec<String>,
 }
 
 #[derive(Args, Debug)]
-pub(crate) struct BenchReplay {
+pub(crate) struct ReplayOptions {
     /// Events of the log
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
     pub(crate) events: u32,
@@ -168,7 +163,7 @@ pub(crate) struct BenchReplay {
 }
 
 #[derive(Args, Debug)]
-pub(crate) struct BenchMatchmaker {
+pub(crate) struct MatchmakerOptions {
     /// Tickets that wait, one number after the other
     #[arg(long, default_value = "1000,10000,100000,1000000", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=1_500_000))]
     pub(crate) tickets: Vec<u32>,
@@ -203,6 +198,10 @@ pub(crate) enum MatchmakerCase {
     /// Five against five in parties, by rating and latency
     #[value(name = "5v5-skill-latency-parties")]
     Parties,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    sortie_document::duration(text)
 }
 
 /// Bytes of one message: what a frame of a dispatcher may have.

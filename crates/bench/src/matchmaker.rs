@@ -9,17 +9,16 @@ use sortie_load::steady::{Plan, Steady};
 use sortie_load::times::{Times, millis};
 use sortie_load::{Case, crowd, steady};
 
-use super::Outcome;
-use super::load::Errors;
-use crate::cli::{BenchMatchmaker, MatchmakerCase};
-use crate::commands::output::line;
+use crate::Outcome;
+use crate::cli::{MatchmakerCase, MatchmakerOptions};
 use crate::failure::Failure;
+use crate::load::Errors;
 
-pub(super) async fn run(options: &BenchMatchmaker) -> Result<Outcome, Failure> {
+pub(crate) async fn run(options: &MatchmakerOptions, show: fn(&str)) -> Result<Outcome, Failure> {
     let (mut kinds, mut hostile) = (Vec::new(), Vec::new());
     if options.queues.is_empty() {
         for tickets in options.tickets.iter().copied() {
-            (kinds, hostile) = long_searches(tickets, options.json, kinds, hostile).await?;
+            (kinds, hostile) = long_searches(tickets, (options.json, show), kinds, hostile).await?;
         }
     }
     let cases = if options.kinds {
@@ -43,8 +42,8 @@ pub(super) async fn run(options: &BenchMatchmaker) -> Result<Outcome, Failure> {
             let crowd = tokio::task::spawn_blocking(move || crowd::run(case, tickets)).await??;
             if !options.json {
                 // Shown as they are known: all of them take minutes.
-                line(&found)?;
-                line(&crowd)?;
+                show(&found.to_string());
+                show(&crowd.to_string());
             }
             steady.push(of_steady(&found));
             crowds.push(of_crowd(&crowd));
@@ -60,21 +59,21 @@ pub(super) async fn run(options: &BenchMatchmaker) -> Result<Outcome, Failure> {
 /// so many tickets.
 async fn long_searches(
     tickets: u32,
-    is_json: bool,
+    (is_json, show): (bool, fn(&str)),
     mut kinds: Vec<Value>,
     mut hostile: Vec<Value>,
 ) -> Result<(Vec<Value>, Vec<Value>), Failure> {
     for kind in Kind::ALL {
         let found = tokio::task::spawn_blocking(move || kinds::run(kind, tickets)).await??;
         if !is_json {
-            line(&found)?;
+            show(&found.to_string());
         }
         kinds.push(of_kind(&found));
     }
     for input in Hostile::ALL {
         let found = tokio::task::spawn_blocking(move || hostile::run(input, tickets)).await??;
         if !is_json {
-            line(&found)?;
+            show(&found.to_string());
         }
         hostile.push(of_hostile(&found));
     }

@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio::process::Child;
 
-use super::broker::{idle_fleets, workers};
-use super::client::Connection;
-use super::load::{Errors, Until, Work, load};
-use super::stats::{Percentiles, Timings, median, merged, shown};
-use super::target::{Target, end, resident_mib, start, temporary_folder};
-use super::{MAX_CONNECTIONS, Outcome, ROUNDS};
-use crate::cli::{BenchSidecar, BenchTarget};
+use crate::broker::{idle_fleets, workers};
+use crate::cli::{SidecarOptions, TargetOptions};
+use crate::client::Connection;
 use crate::failure::Failure;
+use crate::load::{Errors, Until, Work, load};
+use crate::stats::{Percentiles, Timings, median, merged, shown};
+use crate::target::{Target, end, resident_mib, start, temporary_folder};
+use crate::{MAX_CONNECTIONS, Outcome, ROUNDS};
 
 /// A game server's calls in the life of a match, in order.
 const CALLS: [&str; 3] = ["request", "ready", "end"];
@@ -23,8 +23,8 @@ const IN_A_ROUND: u32 = 2;
 /// Starts that are measured.
 const STARTS: usize = 9;
 
-pub(super) async fn run(options: &BenchSidecar) -> Result<Outcome, Failure> {
-    let own = BenchTarget { url: None, key: None, data: options.data.clone(), json: options.json };
+pub(crate) async fn run(options: &SidecarOptions) -> Result<Outcome, Failure> {
+    let own = TargetOptions { url: None, key: None, data: options.data.clone(), json: options.json };
     let target = Target::open(&own, idle_fleets()).await?;
     let (mut errors, mut levels, mut text) = (Errors::default(), Vec::new(), Vec::new());
     for backend in ["grpc", "http"] {

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 
 use sortie_dispatch::frame::{Frame, Kind, MAX_HEAD_BYTES};
 
-use crate::BenchError;
+use super::BenchError;
 
 const BUFFER_BYTES: usize = 256 << 10;
 /// Longest heads: of the websocket, and of a frame.

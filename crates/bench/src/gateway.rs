@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 use axum::http::Method;
 use serde_json::{Value, json};
 
-use super::broker::workers;
-use super::client::Connection;
-use super::load::{Errors, Until, Work, load};
-use super::stats::{Timings, Turns, merged, shown};
-use super::target::Target;
-use super::{MAX_CONNECTIONS, Outcome, ROUNDS};
-use crate::cli::BenchGateway;
+use crate::broker::workers;
+use crate::cli::GatewayOptions;
+use crate::client::Connection;
 use crate::failure::Failure;
+use crate::load::{Errors, Until, Work, load};
+use crate::stats::{Timings, Turns, merged, shown};
+use crate::target::Target;
+use crate::{MAX_CONNECTIONS, Outcome, ROUNDS};
 
 /// Things that take turns in a round: joins, health checks.
 const IN_A_ROUND: u32 = 2;
@@ -26,7 +26,7 @@ const WARM_UP_TIME: Duration = Duration::from_secs(60);
 /// Tells whether a server was there.
 const JOIN_HEADER: &str = "sortie-join";
 
-pub(super) async fn run(options: &BenchGateway) -> Result<Outcome, Failure> {
+pub(crate) async fn run(options: &GatewayOptions) -> Result<Outcome, Failure> {
     let target = Target::open(&options.target, fleets(&std::env::current_exe()?)).await?;
     let named = |given: &Option<String>, own: &str| match &options.target.url {
         Some(_) => given.clone(),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use super::stats::Cpu;
+use crate::stats::Cpu;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -13,8 +13,8 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use super::client::Connection;
-use crate::cli::BenchTarget;
+use crate::cli::TargetOptions;
+use crate::client::Connection;
 use crate::failure::Failure;
 
 /// Longest time that a control plane may take until it serves, and until it has ended.
@@ -31,7 +31,7 @@ const MACHINE_THREAD: &str = "(broker)";
 const TICK: Duration = Duration::from_millis(10);
 
 /// What is measured.
-pub(super) struct Target {
+pub(crate) struct Target {
     url: String,
     key: Option<String>,
     /// Where its disk is, as far as the benchmark is told.
@@ -47,7 +47,7 @@ struct Own {
 
 impl Target {
     /// The control plane that `options` name, or a new one with these fleets.
-    pub(super) async fn open(options: &BenchTarget, fleets: Value) -> Result<Self, Failure> {
+    pub(crate) async fn open(options: &TargetOptions, fleets: Value) -> Result<Self, Failure> {
         let folder = folder(options.data.as_deref());
         if let Some(url) = &options.url {
             let url = url.trim_end_matches('/').to_owned();
@@ -76,16 +76,16 @@ impl Target {
     }
 
     /// Its base address.
-    pub(super) fn url(&self) -> &str {
+    pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
-    pub(super) fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 
     /// Connections to it.
-    pub(super) async fn connect(&self, count: usize) -> Result<Vec<Connection>, Failure> {
+    pub(crate) async fn connect(&self, count: usize) -> Result<Vec<Connection>, Failure> {
         let mut connections = Vec::with_capacity(count);
         for _ in 0..count {
             connections.push(Connection::open(&self.url, self.key.as_deref()).await?);
@@ -94,12 +94,12 @@ impl Target {
     }
 
     /// Memory that it really has, in MiB; `None` if it was not started here.
-    pub(super) fn resident_mib(&self) -> Option<f64> {
+    pub(crate) fn resident_mib(&self) -> Option<f64> {
         resident_mib(&self.own.as_ref()?.child)
     }
 
     /// CPU time that it has used so far; `None` if it was not started here.
-    pub(super) fn cpu(&self) -> Option<Cpu> {
+    pub(crate) fn cpu(&self) -> Option<Cpu> {
         let process = PathBuf::from(format!("/proc/{}", self.own.as_ref()?.child.id()?));
         let all = cpu_time(&process)?;
         let mut threads = std::fs::read_dir(process.join("task")).ok()?.flatten();
@@ -111,19 +111,19 @@ impl Target {
     }
 
     /// Ends what was started here, with the game servers that it started.
-    pub(super) async fn close(self) -> Result<(), Failure> {
+    pub(crate) async fn close(self) -> Result<(), Failure> {
         let Some(Own { child, _data }) = self.own else { return Ok(()) };
         end(child).await
     }
 }
 
 /// The folder for what a benchmark writes: the one that was named, or the working folder.
-pub(super) fn folder(named: Option<&Path>) -> PathBuf {
+pub(crate) fn folder(named: Option<&Path>) -> PathBuf {
     named.map_or_else(|| PathBuf::from("."), Path::to_owned)
 }
 
 /// A folder in `folder`, gone when dropped.
-pub(super) fn temporary_folder(folder: &Path) -> Result<TempDir, Failure> {
+pub(crate) fn temporary_folder(folder: &Path) -> Result<TempDir, Failure> {
     let problem = || format!("cannot make a folder in {}; name another with --data", folder.display());
     // The control plane has the path as well, and another working folder may be its own one day.
     let folder = folder.canonicalize().map_err(|error| Failure::of(problem(), error))?;
@@ -143,7 +143,7 @@ fn cpu_time(of: &Path) -> Option<Duration> {
 
 /// Runs `sortie` with a role and its configuration, and waits until it has written `last`, at the beginning of a line.
 /// What it wrote until then.
-pub(super) async fn start(role: &str, config: &Path, last: &str) -> Result<(Child, Vec<String>), Failure> {
+pub(crate) async fn start(role: &str, config: &Path, last: &str) -> Result<(Child, Vec<String>), Failure> {
     let mut command = Command::new(std::env::current_exe()?);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("SORTIE_") {
@@ -171,7 +171,7 @@ pub(super) async fn start(role: &str, config: &Path, last: &str) -> Result<(Chil
 }
 
 /// Asks for an ordered end, and does not wait for ever for it.
-pub(super) async fn end(mut child: Child) -> Result<(), Failure> {
+pub(crate) async fn end(mut child: Child) -> Result<(), Failure> {
     let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
     if let Some(pid) = pid {
         kill_process(pid, Signal::TERM)?;
@@ -183,7 +183,7 @@ pub(super) async fn end(mut child: Child) -> Result<(), Failure> {
 }
 
 /// Memory that a process really has, in MiB.
-pub(super) fn resident_mib(process: &Child) -> Option<f64> {
+pub(crate) fn resident_mib(process: &Child) -> Option<f64> {
     let status = std::fs::read_to_string(format!("/proc/{}/status", process.id()?)).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: f64 = line.split_whitespace().next()?.parse().ok()?;

@@ -17,7 +17,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 use tokio_util::sync::CancellationToken;
 
-use crate::{BenchError, BenchOptions, raise_file_limit};
+use super::{BenchError, BenchOptions, raise_file_limit};
 
 /// What is read at a time by those that do no better, in bytes.
 const BUFFER_BYTES: usize = 64 << 10;

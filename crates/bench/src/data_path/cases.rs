@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use sortie_dispatch::frame::Kind;
 
-use crate::driver::{Driver, write_message};
-use crate::load::{Counts, Part, Player, connected, devices, plain_driver};
-use crate::relays::{Relay, Running};
-use crate::report::{self, BenchReport, Echo, Figures, Memory, Throughput, Udp};
-use crate::{BenchError, BenchOptions, Case, pause, raise_file_limit};
+use super::driver::{Driver, write_message};
+use super::load::{Counts, Part, Player, connected, devices, plain_driver};
+use super::relays::{Relay, Running};
+use super::report::{self, BenchReport, Echo, Figures, Memory, Throughput, Udp};
+use super::{BenchError, BenchOptions, Case, pause, raise_file_limit};
 
 /// Before anything is counted.
 const WARM_UP: Duration = Duration::from_millis(200);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::client::Connection;
+use crate::client::Connection;
 use crate::failure::Failure;
 
 /// Requests for a match that wait at the control plane at a time, of the 64 that it allows a server.
@@ -18,7 +18,7 @@ const WILLING_TO_WAIT: u32 = 2;
 const SHUTDOWN: u32 = 1;
 
 /// Works until the control plane is gone or asks for the end.
-pub(super) async fn run() -> Result<(), Failure> {
+pub(crate) async fn run() -> Result<(), Failure> {
     let variable = |name: &str| {
         std::env::var(name)
             .map_err(|_| Failure::new(format!("{name} is not set; `sortie bench gateway` starts this")))

@@ -14,8 +14,8 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Message, WebSocket};
 
 use rustix::time::{ClockId, clock_gettime};
+use sortie_bench::data_path::write_message;
 use sortie_dispatch::websocket::{Event, Messages};
-use sortie_dispatch_bench::write_message;
 
 const TOTAL_BYTES: usize = 128 << 20;
 /// What one read brings, in bytes.

@@ -12,37 +12,37 @@ const DIGITS: u8 = 3;
 
 /// How long calls took. Of fixed size, however many they are.
 #[derive(Clone)]
-pub(super) struct Timings(Option<Histogram<u64>>);
+pub(crate) struct Timings(Option<Histogram<u64>>);
 
 /// A summary of [`Timings`], in milliseconds; null where nothing was measured.
 #[derive(Clone, Copy, PartialEq, Serialize, Debug)]
-pub(super) struct Percentiles {
-    pub(super) count: u64,
-    pub(super) p50_ms: Option<f64>,
-    pub(super) p99_ms: Option<f64>,
+pub(crate) struct Percentiles {
+    pub(crate) count: u64,
+    pub(crate) p50_ms: Option<f64>,
+    pub(crate) p99_ms: Option<f64>,
 }
 
 impl Timings {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         // The bounds are good ones.
         Self(Histogram::new_with_bounds(MICROS.0, MICROS.1, DIGITS).ok())
     }
 
-    pub(super) fn record(&mut self, took: Duration) {
+    pub(crate) fn record(&mut self, took: Duration) {
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         if let Some(histogram) = &mut self.0 {
             histogram.saturating_record(micros);
         }
     }
 
-    pub(super) fn add(&mut self, other: &Self) {
+    pub(crate) fn add(&mut self, other: &Self) {
         if let (Some(mine), Some(other)) = (&mut self.0, &other.0) {
             // Fails only for values beyond bounds, which are the same.
             let _ = mine.add(other);
         }
     }
 
-    pub(super) fn summary(&self) -> Percentiles {
+    pub(crate) fn summary(&self) -> Percentiles {
         let count = self.0.as_ref().map_or(0, Histogram::len);
         let at = |quantile| {
             let histogram = self.0.as_ref().filter(|_| count > 0)?;
@@ -53,7 +53,7 @@ impl Timings {
 }
 
 /// All of them as one.
-pub(super) fn merged<'a>(all: impl IntoIterator<Item = &'a Timings>) -> Timings {
+pub(crate) fn merged<'a>(all: impl IntoIterator<Item = &'a Timings>) -> Timings {
     let mut sum = Timings::new();
     all.into_iter().for_each(|timings| sum.add(timings));
     sum
@@ -69,7 +69,7 @@ impl std::fmt::Display for Percentiles {
 }
 
 /// The value in the middle; of an even number, the mean of the two there. `None` of nothing.
-pub(super) fn median(values: &[f64]) -> Option<f64> {
+pub(crate) fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);
     let upper = *sorted.get(sorted.len() / 2)?;
@@ -79,25 +79,25 @@ pub(super) fn median(values: &[f64]) -> Option<f64> {
 
 /// Rates of two things measured in turns, `(measured, limit)` a round.
 #[derive(Default)]
-pub(super) struct Turns(Vec<(f64, f64)>);
+pub(crate) struct Turns(Vec<(f64, f64)>);
 
 impl Turns {
-    pub(super) fn push(&mut self, measured: f64, limit: f64) {
+    pub(crate) fn push(&mut self, measured: f64, limit: f64) {
         self.0.push((measured, limit));
     }
 
     /// The median rate of what is measured.
-    pub(super) fn measured(&self) -> Option<f64> {
+    pub(crate) fn measured(&self) -> Option<f64> {
         median(&self.0.iter().map(|(measured, _)| *measured).collect::<Vec<_>>())
     }
 
     /// The median rate of the limit.
-    pub(super) fn limit(&self) -> Option<f64> {
+    pub(crate) fn limit(&self) -> Option<f64> {
         median(&self.0.iter().map(|(_, limit)| *limit).collect::<Vec<_>>())
     }
 
     /// The median of the rounds' own ratios, so that a slow round counts in both or in neither.
-    pub(super) fn ratio(&self) -> Option<f64> {
+    pub(crate) fn ratio(&self) -> Option<f64> {
         let ratios =
             self.0.iter().filter(|(_, limit)| *limit > 0.0).map(|(measured, limit)| measured / limit);
         median(&ratios.collect::<Vec<_>>())
@@ -106,36 +106,36 @@ impl Turns {
 
 /// CPU time of a control plane.
 #[derive(Clone, Copy, Default, PartialEq, Debug)]
-pub(super) struct Cpu {
+pub(crate) struct Cpu {
     /// Of the thread that decides and commits.
-    pub(super) machine: Duration,
+    pub(crate) machine: Duration,
     /// Of all others: the network, HTTP, gRPC.
-    pub(super) rest: Duration,
+    pub(crate) rest: Duration,
 }
 
 impl Cpu {
     /// What was used between `earlier` and this.
-    pub(super) fn since(self, earlier: Self) -> Self {
+    pub(crate) fn since(self, earlier: Self) -> Self {
         Self {
             machine: self.machine.saturating_sub(earlier.machine),
             rest: self.rest.saturating_sub(earlier.rest),
         }
     }
 
-    pub(super) fn add(&mut self, more: Self) {
+    pub(crate) fn add(&mut self, more: Self) {
         self.machine += more.machine;
         self.rest += more.rest;
     }
 
     /// For each of so many calls, in microseconds: the machine thread, the rest. `None` without calls.
-    pub(super) fn of_each(self, calls: u64) -> Option<(f64, f64)> {
+    pub(crate) fn of_each(self, calls: u64) -> Option<(f64, f64)> {
         let each = |time: Duration| time.as_secs_f64() * 1e6 / calls as f64;
         (calls > 0).then(|| (each(self.machine), each(self.rest)))
     }
 }
 
 /// A figure for people; a dash where there is none.
-pub(super) fn shown(value: Option<f64>, decimals: usize) -> String {
+pub(crate) fn shown(value: Option<f64>, decimals: usize) -> String {
     value.map_or_else(|| "–".to_owned(), |value| format!("{value:.decimals$}"))
 }
 

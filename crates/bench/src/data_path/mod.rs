@@ -13,8 +13,7 @@
 //! so that it is not what is measured. Machine and load decide the figures, so only ratios of one run mean anything:
 //! relays take turns, and the median of the rounds counts.
 //!
-//! A crate of its own because `sortie bench dispatch` and `cargo bench` share it, and because the dispatcher itself
-//! should not contain what it is compared with.
+//! `sortie bench dispatch` and `cargo bench` share it.
 
 mod cases;
 mod driver;
@@ -37,7 +36,7 @@ pub use relays::relay;
 pub use report::{BenchReport, Echo, Figures, Memory, Throughput, Udp};
 
 /// What to measure.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum, Debug)]
 pub enum Case {
     /// Messages from devices to the driver.
     Up,
