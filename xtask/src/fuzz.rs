@@ -110,7 +110,7 @@ pub(crate) fn clean(target: &Path, mut cargo: Command) -> Result<Command, Stop> 
         "sortie-fuzz",
         "sortie-config",
         "sortie-dispatch",
-        "sortie-document",
+        "sortie-config-file",
         "sortie-domain",
         "sortie-engine",
         "sortie-serving",

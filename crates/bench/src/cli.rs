@@ -201,7 +201,7 @@ pub(crate) enum MatchmakerCase {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    sortie_document::duration(text)
+    sortie_config_file::duration(text)
 }
 
 /// Bytes of one message: what a frame of a dispatcher may have.

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
-use sortie_document::kind_of;
+use sortie_config_file::kind_of;
 
 use crate::finding::{Finding, Findings, Origins};
 use crate::keys::{self, Kind, PREFIX};

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use ipnet::IpNet;
 use serde_json::Value;
-use sortie_document::kind_of;
+use sortie_config_file::kind_of;
 use sortie_domain::properties::Properties;
 use url::Url;
 
@@ -165,7 +165,7 @@ pub(crate) fn any_duration(value: &Value) -> Result<Duration, String> {
         format!("must be a duration with a unit, like \"30s\" or \"2h\"; {} is not{why}", shown(value))
     };
     let text = value.as_str().ok_or_else(|| wrong(String::new()))?;
-    sortie_document::duration(text).map_err(|problem| wrong(format!(": {problem}")))
+    sortie_config_file::duration(text).map_err(|problem| wrong(format!(": {problem}")))
 }
 
 /// A number of bytes within `range`.

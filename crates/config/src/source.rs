@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::{Map, Value};
-use sortie_document::{Format, parse, read_text};
+use sortie_config_file::{Format, parse, read_text};
 
 use crate::finding::Problems;
 

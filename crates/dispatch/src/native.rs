@@ -198,7 +198,7 @@ fn scope(hub: &Hub, wish: &TokenWish) -> Result<Scope, Refused> {
 fn life(wished: Option<&str>, most: Duration) -> Result<Duration, Refused> {
     let Some(text) = wished else { return Ok(TOKEN_LIFE.min(most)) };
     let shown = &text[..text.floor_char_boundary(MAX_SHOWN_BYTES)];
-    let life = sortie_document::duration(text).map_err(|error| {
+    let life = sortie_config_file::duration(text).map_err(|error| {
         Refused::field("expires_in", format!("{shown:?} is no duration like \"10m\": {error}"))
     })?;
     if !life.is_zero() && life <= most {

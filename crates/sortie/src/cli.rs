@@ -701,7 +701,7 @@ pub(crate) struct Completions {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    sortie_document::duration(text)
+    sortie_config_file::duration(text)
 }
 
 fn fleet(text: &str) -> Result<FleetId, String> {

@@ -9,7 +9,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("sortie-tokens", &[]),
     ("sortie-wire", &["sortie-domain"]),
     ("sortie-engine", &["sortie-domain"]),
-    ("sortie-config", &["sortie-document", "sortie-domain", "sortie-inherited"]),
+    ("sortie-config", &["sortie-config-file", "sortie-domain", "sortie-inherited"]),
     ("sortie-identity", &["sortie-domain", "sortie-tls"]),
     ("sortie-testkit", &["sortie-domain"]),
     ("sortie-load", &["sortie-domain"]),
@@ -32,9 +32,9 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     // How to read a file of settings, which is no contract of ours.
-    ("sortie-document", &[]),
+    ("sortie-config-file", &[]),
     // Ports for devices, which know nothing of matches.
-    ("sortie-dispatch", &["sortie-document", "sortie-metrics", "sortie-serving", "sortie-tls"]),
+    ("sortie-dispatch", &["sortie-config-file", "sortie-metrics", "sortie-serving", "sortie-tls"]),
     // A driver of those ports, on the other side of the contract: it has the frames only.
     ("sortie-tunnel", &["sortie-dispatch", "sortie-tls"]),
     // What roles tell, which is no contract of ours.
@@ -45,7 +45,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         &[
             "sortie-allocators",
             "sortie-dispatch",
-            "sortie-document",
+            "sortie-config-file",
             "sortie-domain",
             "sortie-engine",
             "sortie-load",
@@ -61,7 +61,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("sortie-arena", &["sortie-tls"]),
     (
         "sortie-sidecar",
-        &["sortie-document", "sortie-inherited", "sortie-serving", "sortie-tls", "sortie-wire"],
+        &["sortie-config-file", "sortie-inherited", "sortie-serving", "sortie-tls", "sortie-wire"],
     ),
     (
         "sortie-fuzz",

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::Import;
-use sortie_document::kind_of;
+use sortie_config_file::kind_of;
 
 use crate::parse::join;
 

@@ -1,7 +1,7 @@
 //! Their allocators as fleets.
 
 use serde_json::Value;
-use sortie_document::kind_of;
+use sortie_config_file::kind_of;
 use sortie_domain::requirements;
 use toml::Table;
 

@@ -4,7 +4,7 @@
 //! names say, and each is noted. A class of the operator's own has to become a hook that is called by HTTP.
 
 use serde_json::Value;
-use sortie_document::kind_of;
+use sortie_config_file::kind_of;
 use sortie_domain::ids::QueueId;
 use sortie_domain::matchmaking::settings::MAX_QUEUES;
 use toml::Table;

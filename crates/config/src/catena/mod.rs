@@ -18,7 +18,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
-use sortie_document::{Format, kind_of, parse, read_text};
+use sortie_config_file::{Format, kind_of, parse, read_text};
 use toml::Table;
 
 use crate::checked;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
-use sortie_document::kind_of;
+use sortie_config_file::kind_of;
 use sortie_domain::ids::{HookId, QueueId};
 use sortie_domain::matchmaking::model::MAX_TICKET_PLAYERS;
 use sortie_domain::matchmaking::settings::{

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use sortie_config::{Config, Finding, MAX_FINDINGS, Overrides};
-use sortie_document::MAX_FILE_BYTES;
+use sortie_config_file::MAX_FILE_BYTES;
 
 use crate::{FLEET, FULL, Folder, GAME_KEY, problems, toml};
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::Value;
-use sortie_document::{Format, parse, read_text};
+use sortie_config_file::{Format, parse, read_text};
 
 /// The tree of the file at `path`, or what is wrong with it.
 pub(super) fn read(path: &Path) -> Result<Value, String> {

@@ -19,7 +19,7 @@ const RIGHT: &str = "a duration with a unit, like \"5s\", \"1m30s\" or \"250ms\"
 /// What would be right.
 pub fn parse(text: &str) -> Result<Duration, String> {
     let wrong = |why: String| format!("must be {RIGHT}; {:?} is not{why}", super::reading::cut(text));
-    sortie_document::duration(text).map_err(|problem| wrong(format!(": {problem}")))
+    sortie_config_file::duration(text).map_err(|problem| wrong(format!(": {problem}")))
 }
 
 /// Reads one.

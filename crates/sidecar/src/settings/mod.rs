@@ -30,7 +30,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
-use sortie_document::kind_of;
+use sortie_config_file::kind_of;
 
 use crate::resolver::fixed::StaticOptions;
 use crate::resolver::{ResolveError, ResolverSettings};

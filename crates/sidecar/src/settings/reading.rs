@@ -11,7 +11,7 @@ use serde::de::value::{MapDeserializer, SeqDeserializer};
 use serde::de::{DeserializeOwned, Deserializer, Error as _, IntoDeserializer, Visitor};
 use serde::forward_to_deserialize_any;
 use serde_json::{Error, Value};
-use sortie_document::kind_of;
+use sortie_config_file::kind_of;
 
 /// Most warnings that are kept, each.
 const MAX_WARNINGS: usize = 100;

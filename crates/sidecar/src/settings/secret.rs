@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
-use sortie_document::kind_of;
+use sortie_config_file::kind_of;
 
 use super::Variables;
 use super::reading::{SettingsError, join};
@@ -74,7 +74,7 @@ impl KeyPlace<'_> {
             (Some(Secret(text)), None, None) => checked(self.path, "ApiKey", "", &text),
             (None, Some(file), None) => {
                 let file = self.base.join(file);
-                let text = sortie_document::read_text(&file).map_err(|problem| {
+                let text = sortie_config_file::read_text(&file).map_err(|problem| {
                     SettingsError::at(join(self.path, "ApiKeyFile"), format!("{} {problem}", file.display()))
                 })?;
                 checked(self.path, "ApiKeyFile", &format!("{} ", file.display()), text.trim())
