@@ -277,16 +277,19 @@ fn matches_without_a_game(top: &Section<'_>, config: &Config) {
     if config.gateway.default_fleet.is_none() {
         return;
     }
-    let mut without = config.fleets.iter().filter(|fleet| fleet.game.is_none());
-    let Some(first) = without.next() else { return };
-    let mut all = std::iter::once(first).chain(without);
-    if all.any(|fleet| is_always_met(&fleet.fleet.requirements).unwrap_or(true)) {
+    let without: Vec<_> = config.fleets.iter().filter(|fleet| fleet.game.is_none()).collect();
+    let open = |fleet: &&FleetConfig| is_always_met(&fleet.fleet.requirements).unwrap_or(true);
+    if without.is_empty() || without.iter().any(open) {
         return;
     }
+    let names: Vec<_> = without.iter().map(|fleet| fleet.fleet.id.as_str()).collect();
+    let (which, what, those) = match names.as_slice() {
+        [only] => (format!("the fleet {only} has none"), "its", "that one"),
+        all => (format!("the fleets {} have none", all.join(", ")), "their", "those"),
+    };
     let text = format!(
-        "gets no matches that name no `game`, because the fleet {} has none: those that do not meet its `requirements` \
-         find no fleet. If the default fleet is to have them, give that one a `game`",
-        first.fleet.id
+        "gets no matches that name no `game`, because {which}: those that do not meet {what} `requirements` find no \
+         fleet. If the default fleet is to have them, give {those} a `game`"
     );
     top.remark_below(&["gateway", "default_fleet"], text);
 }

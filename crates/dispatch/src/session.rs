@@ -9,6 +9,7 @@ use std::mem::replace;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use sortie_serving::Halves;
@@ -34,6 +35,8 @@ const SMALL_BYTES: usize = 4 << 10;
 const MAX_SPACES: usize = 8;
 /// What is read and thrown away of a driver that has been told to go, at a time, in bytes.
 const LEFTOVER_BYTES: usize = 16 << 10;
+/// How long a driver that has been told to go may send nothing in the middle of a frame: it is not about to close.
+const HALF_FRAME_TIME: Duration = Duration::from_millis(500);
 
 /// Serves a driver that has joined, until its websocket is closed.
 pub(crate) async fn run(hub: Arc<Hub>, joined: Joined, halves: Halves) {
@@ -79,10 +82,11 @@ async fn run_on(hub: Arc<Hub>, joined: Joined, first: Bytes, reading: impl Async
     }
     hub.leave(joined).await;
     // A connection that is closed with bytes unread is reset, and then the close frame is lost.
+    let silence = if inbound.buffer.is_empty() { limits.close_time } else { HALF_FRAME_TIME };
     let mut reading = inbound.io;
     let pass_over = async {
         let mut leftovers = vec![0; LEFTOVER_BYTES];
-        while reading.read(&mut leftovers).await.is_ok_and(|bytes| bytes > 0) {}
+        while let Ok(Ok(1..)) = timeout(silence, reading.read(&mut leftovers)).await {}
     };
     let (_, _) = tokio::join!(writer, timeout(limits.close_time, pass_over));
 }

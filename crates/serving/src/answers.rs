@@ -10,7 +10,6 @@
 use std::error::Error;
 use std::fmt;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -18,8 +17,12 @@ use std::time::Duration;
 use axum::BoxError;
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
+use http_body_util::BodyExt as _;
 use hyper::body::{Frame, SizeHint};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::activity::{Activity, UnderWay};
 
 /// Longest piece that is handed over at a time, in bytes: what is taken of a long body shows by its pieces.
 const PIECE_BYTES: usize = 16 << 10;
@@ -42,19 +45,11 @@ impl fmt::Display for NotTaken {
 impl Error for NotTaken {}
 
 /// The answers under way on one connection: at most as many as it has calls. Clones share them.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Answers {
     watched: Arc<Mutex<Vec<Weak<Mutex<Answer>>>>>,
-    calls: Arc<AtomicUsize>,
-}
-
-/// A call that is under way; it ends when this is dropped.
-pub(crate) struct Call(Arc<AtomicUsize>);
-
-impl Drop for Call {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
+    activity: Activity,
+    closing: CancellationToken,
 }
 
 /// One answer.
@@ -70,14 +65,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Answers {
+    pub(crate) fn new(activity: Activity, closing: CancellationToken) -> Self {
+        Self { watched: Arc::default(), activity, closing }
+    }
+
     /// A call begins.
-    pub(crate) fn call(&self) -> Call {
-        self.calls.fetch_add(1, Ordering::Relaxed);
-        Call(Arc::clone(&self.calls))
+    pub(crate) fn call(&self) -> UnderWay {
+        self.activity.begin()
     }
 
     /// The same body, watched from here on, and `call` until its end.
-    pub(crate) fn watch(&self, body: Body, call: Call) -> Body {
+    pub(crate) fn watch(&self, body: Body, call: UnderWay) -> Body {
         if body.is_end_stream() {
             return body;
         }
@@ -89,25 +87,19 @@ impl Answers {
         }
         watched.push(Arc::downgrade(&answer));
         drop(watched);
-        Body::new(Watched { answer, rest: Bytes::new(), _call: call })
+        let closing = self.closing.clone();
+        Body::new(Watched { answer, rest: Bytes::new(), is_long: false, closing, _call: call })
     }
 
     /// The same body, and `call` until its end.
-    pub(crate) fn count(body: Body, call: Call) -> Body {
-        if body.is_end_stream() { body } else { Body::new(Counted { body, _call: call }) }
-    }
-
-    /// Until no call has been under way for `pause`.
-    pub(crate) async fn rested(&self, pause: Duration) {
-        let mut was_at_rest = false;
-        loop {
-            let is_at_rest = self.calls.load(Ordering::Relaxed) == 0;
-            if is_at_rest && was_at_rest {
-                return;
-            }
-            was_at_rest = is_at_rest;
-            sleep(pause).await;
+    pub(crate) fn count(body: Body, call: UnderWay) -> Body {
+        if body.is_end_stream() {
+            return body;
         }
+        Body::new(body.map_frame(move |frame| {
+            let _lasts_as_long = &call;
+            frame
+        }))
     }
 
     /// Gives up answers of which nothing is taken for `stall_time`. Returns when the connection has no others.
@@ -117,7 +109,7 @@ impl Answers {
         loop {
             looks.tick().await;
             let stalled = self.look(stall_time);
-            if stalled > 0 && stalled == self.calls.load(Ordering::Relaxed) {
+            if stalled > 0 && stalled == self.activity.count() {
                 return;
             }
         }
@@ -144,43 +136,25 @@ impl Answers {
     }
 }
 
-/// A body whose call ends with it.
-struct Counted {
-    body: Body,
-    _call: Call,
-}
-
-impl HttpBody for Counted {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
 /// A body that is handed over in pieces.
+///
+/// h2 takes a piece as soon as there is a window for its first byte, and keeps the rest. So that what is left at the end of
+/// a long answer is not forgotten there, the last byte goes by itself: once it is taken, there was a window for all others.
 struct Watched {
     answer: Arc<Mutex<Answer>>,
-    /// What is left of the last piece of the body.
+    /// What is left of the last part of the body.
     rest: Bytes,
-    _call: Call,
+    /// Whether that part is longer than one piece.
+    is_long: bool,
+    closing: CancellationToken,
+    _call: UnderWay,
 }
 
 impl Watched {
     fn piece(&mut self) -> Frame<Bytes> {
-        Frame::data(self.rest.split_to(self.rest.len().min(PIECE_BYTES)))
+        let rest = self.rest.len();
+        let is_last_alone = rest > 1 && (self.is_long || self.closing.is_cancelled());
+        Frame::data(self.rest.split_to(PIECE_BYTES.min(rest - usize::from(is_last_alone))))
     }
 }
 
@@ -204,6 +178,7 @@ impl HttpBody for Watched {
         answer.untaken_since = Some(Instant::now());
         Poll::Ready(next.map(|frame| match frame?.into_data() {
             Ok(data) => {
+                self.is_long = data.len() > PIECE_BYTES;
                 self.rest = data;
                 Ok(self.piece())
             }

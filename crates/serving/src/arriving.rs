@@ -6,15 +6,13 @@
 
 use std::error::Error;
 use std::fmt;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
 
-use axum::BoxError;
-use axum::body::{Body, HttpBody};
-use bytes::Bytes;
-use hyper::body::{Frame, Incoming, SizeHint};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use axum::body::Body;
+use hyper::body::Incoming;
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
+
+use crate::until::until;
 
 /// The process ends before the body has arrived.
 #[derive(Debug)]
@@ -39,38 +37,5 @@ pub(crate) fn is_late(error: &(dyn Error + 'static)) -> bool {
 
 /// A body that ends with an error once `late` is cancelled and the rest has not arrived.
 pub(crate) fn arriving(body: Incoming, late: &CancellationToken) -> Body {
-    if body.is_end_stream() {
-        return Body::new(body);
-    }
-    Body::new(Arriving { body, late: Box::pin(late.clone().cancelled_owned()) })
-}
-
-struct Arriving {
-    body: Incoming,
-    late: Pin<Box<WaitForCancellationFutureOwned>>,
-}
-
-impl HttpBody for Arriving {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        // What is there is taken first.
-        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
-            return Poll::Ready(frame.map(|read| read.map_err(Into::into)));
-        }
-        ready!(self.late.as_mut().poll(context));
-        Poll::Ready(Some(Err(Late(Status::unavailable("shutting down")).into())))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
+    until(body, late, || Some(Err(Late(Status::unavailable("shutting down")).into())))
 }

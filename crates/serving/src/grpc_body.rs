@@ -4,11 +4,9 @@
 //! waited for as long as its connection lives. And the streams of health and reflection go on for as long as their
 //! callers like, also while the process wants to end.
 
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::body::{Body, BodyDataStream, HttpBody};
+use axum::body::{Body, BodyDataStream};
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
 use axum::middleware::{Next, from_fn_with_state};
@@ -17,12 +15,13 @@ use axum::{BoxError, Router};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::{Stream, unfold};
-use hyper::body::{Frame, SizeHint};
+use hyper::body::Frame;
 use tokio::time::{Instant, timeout_at};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::body::most_bytes;
+use crate::until::until;
 
 /// What stands before a message, in bytes: whether it is compressed, and its length.
 const FRAME_BYTES: usize = 5;
@@ -43,12 +42,12 @@ async fn with_deadline(State(body_time): State<Duration>, request: Request, next
     }
     let deadline = Instant::now() + body_time;
     let most = most_bytes(&request);
-    let limited = request.map(|body| Body::from_stream(until(deadline, most, body.into_data_stream())));
+    let limited = request.map(|body| Body::from_stream(in_time(deadline, most, body.into_data_stream())));
     next.run(limited).await
 }
 
 /// The data of a body; an error at `deadline`, and where a message in it is longer than `most` bytes.
-fn until(
+fn in_time(
     deadline: Instant,
     most: Option<usize>,
     data: BodyDataStream,
@@ -83,55 +82,15 @@ pub fn end_grpc_streams(services: Router, closing: CancellationToken) -> Router 
 async fn ending(State(closing): State<CancellationToken>, mut request: Request, next: Next) -> Response {
     if request.uri().path().starts_with(CONVERSATIONS) {
         // The service listens for as long as the caller may send, so the request has to end, too.
-        request = request.map(|body| Ending::body(body, &closing, HeaderMap::new()));
+        request = request.map(|body| until(body, &closing, || None));
     }
     let response = next.run(request).await;
+    response.map(|body| until(body, &closing, || Some(Ok(Frame::trailers(shutting_down())))))
+}
+
+fn shutting_down() -> HeaderMap {
     let mut trailers = HeaderMap::new();
     // A status that cannot be written as headers still ends the stream.
     let _ = Status::unavailable("shutting down").add_header(&mut trailers);
-    response.map(|body| Ending::body(body, &closing, trailers))
-}
-
-/// A body that ends with the process.
-struct Ending {
-    /// `None` after its end.
-    body: Option<Body>,
-    closing: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// What it then ends with.
-    trailers: HeaderMap,
-}
-
-impl Ending {
-    fn body(body: Body, closing: &CancellationToken, trailers: HeaderMap) -> Body {
-        let closing = Box::pin(closing.clone().cancelled_owned());
-        Body::new(Self { body: Some(body), closing, trailers })
-    }
-}
-
-impl HttpBody for Ending {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let Some(body) = &mut self.body else { return Poll::Ready(None) };
-        // First what there is to say: the last message of a stream may be that the process ends.
-        if let Poll::Ready(frame) = Pin::new(body).poll_frame(context) {
-            return Poll::Ready(frame);
-        }
-        ready!(self.closing.as_mut().poll(context));
-        self.body = None;
-        let trailers = std::mem::take(&mut self.trailers);
-        Poll::Ready((!trailers.is_empty()).then(|| Ok(Frame::trailers(trailers))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.as_ref().is_none_or(HttpBody::is_end_stream)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), HttpBody::size_hint)
-    }
+    trailers
 }

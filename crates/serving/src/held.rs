@@ -2,7 +2,8 @@
 //!
 //! The place is part of the stream itself, so that a connection keeps it, also as a websocket, until
 //! the stream is dropped: no route can forget to. Here, too, writes are watched, because this is the one thing that all
-//! answers of a connection have in common: a peer that takes nothing for the stall time loses its connection.
+//! answers of a connection have in common: a peer that takes nothing for the stall time loses its connection, and a
+//! connection is at rest only when everything that was written has been taken.
 
 use std::io;
 use std::net::IpAddr;
@@ -15,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use crate::activity::{Activity, UnderWay};
 use crate::shares::Share;
 
 /// A connection's place among all of them and among those of its address. Given back with the last clone.
@@ -37,15 +39,23 @@ pub(crate) struct Held<S> {
     stall_time: Duration,
     /// Runs while a write waits for the other side.
     stall: Option<Pin<Box<Sleep>>>,
+    activity: Activity,
+    /// From a write until all that was written has been taken.
+    unflushed: Option<UnderWay>,
 }
 
 impl<S> Held<S> {
-    pub(crate) const fn new(stream: S, place: Place, stall_time: Duration) -> Self {
-        Self { stream, place, stall_time, stall: None }
+    pub(crate) const fn new(stream: S, place: Place, stall_time: Duration, activity: Activity) -> Self {
+        Self { stream, place, stall_time, stall: None, activity, unflushed: None }
     }
 
     pub(crate) fn into_parts(self) -> (S, Place) {
         (self.stream, self.place)
+    }
+
+    /// hyper flushes only what is there to flush: what is written counts until that has succeeded.
+    fn begin_write(&mut self) {
+        self.unflushed.get_or_insert_with(|| self.activity.begin());
     }
 
     /// `progress` as it is, until it has been pending for too long.
@@ -77,6 +87,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Held<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.begin_write();
         let progress = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.watch(progress, context)
     }
@@ -86,6 +97,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Held<S> {
         context: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.begin_write();
         let progress = Pin::new(&mut self.stream).poll_write_vectored(context, parts);
         self.watch(progress, context)
     }
@@ -96,6 +108,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Held<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let progress = Pin::new(&mut self.stream).poll_flush(context);
+        if progress.is_ready() {
+            self.unflushed = None;
+        }
         self.watch(progress, context)
     }
 
@@ -137,7 +152,7 @@ mod tests {
     async fn a_write_ends_when_nothing_is_taken_and_not_while_something_is() {
         let (near, mut far) = duplex(4);
         let stall = Duration::from_secs(30);
-        let mut held = Held::new(near, Place::new(None, None), stall);
+        let mut held = Held::new(near, Place::new(None, None), stall, Activity::default());
         let slowly = async {
             for _ in 0..8 {
                 tokio::time::sleep(stall - Duration::from_secs(1)).await;

@@ -6,6 +6,7 @@
 //! | [`serve()`] | connections: how many, how long they may dawdle, and how they end |
 //! | [`Visitors`] | which hosts a request may name, and which web pages may send it |
 //! | `held`, `answers` | a connection keeps its place, and ends when nothing is taken of what is sent; so does one answer |
+//! | `activity`, `arriving` | what an ordered end waits for, and what it does not wait for |
 //! | `opening` | from a connection of TCP to one that can be served, and [back](halves) once it is upgraded |
 //! | [`Shares`] | how many of something each one has, and [what counts as one address](network) |
 //! | [`Allowances`] | how often one address or one player may call |
@@ -18,6 +19,7 @@
 //! A crate of its own because control plane and sidecar both face callers whom they cannot trust to keep the rules, and
 //! share nothing else. What is served, and who may call it, is theirs.
 
+mod activity;
 mod allowance;
 mod answers;
 mod arriving;
@@ -31,6 +33,7 @@ mod opening;
 mod schemas;
 mod serve;
 mod shares;
+mod until;
 mod visitors;
 
 pub use allowance::{Allowance, Allowances, TooMany, Turn};

@@ -28,6 +28,7 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
+use crate::activity::Activity;
 use crate::answers::Answers;
 use crate::arriving::arriving;
 use crate::body::read_on;
@@ -46,8 +47,8 @@ const ALIVE_PERIOD: Duration = Duration::from_secs(20);
 /// Pause after the system had no connection to give, because too many files are open.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long after the process is to end a body may still arrive; and how long a connection without calls then lasts, where
-/// the other side has begun something or does not answer.
+/// How long after the process is to end a body may still arrive; and how long a connection then lasts that has no calls
+/// and nothing to send, where the other side has begun something or does not answer.
 const LATE_TIME: Duration = Duration::from_millis(500);
 
 /// Serves `router` to callers that are among `visitors` until `closing` is cancelled, over TLS if that is given;
@@ -183,8 +184,10 @@ impl Server {
             },
         };
         let Some(opened) = opened else { return };
-        let opened = TokioIo::new(Held::new(opened, place, self.stall_time));
-        let (answers, stall_time, late) = (Answers::default(), self.stall_time, self.late.clone());
+        let activity = Activity::default();
+        let opened = TokioIo::new(Held::new(opened, place, self.stall_time, activity.clone()));
+        let answers = Answers::new(activity.clone(), self.closing);
+        let (stall_time, late) = (self.stall_time, self.late.clone());
         let calls = Calls {
             router: self.router,
             visitors: self.visitors,
@@ -207,7 +210,7 @@ impl Server {
                 tracing::debug!(%peer, "a connection ended whose answers nobody takes");
                 return;
             }
-            () = async { late.cancelled().await; answers.rested(LATE_TIME).await } => {
+            () = async { late.cancelled().await; activity.rested(LATE_TIME).await } => {
                 tracing::debug!(%peer, "a connection without calls is broken off: the process ends");
                 return;
             }

@@ -7,18 +7,21 @@ use crate::harness::{Pieces, Server, soon};
 
 /// One server-sent event: id, type, data.
 async fn next(events: &mut Pieces) -> (u64, String, Value) {
-    loop {
-        let text = events.next().await.expect("the stream ended");
-        let field = |name: &str| {
-            let values = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
-            values.collect::<String>()
-        };
-        if text.starts_with(':') {
-            continue;
+    soon(async {
+        loop {
+            let text = events.next().await.expect("the stream ended");
+            let field = |name: &str| {
+                let values = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+                values.collect::<String>()
+            };
+            if text.starts_with(':') {
+                continue;
+            }
+            let data: Value = serde_json::from_str(&field("data")).unwrap();
+            return (field("id").parse().unwrap_or_default(), field("event"), data);
         }
-        let data: Value = serde_json::from_str(&field("data")).unwrap();
-        return (field("id").parse().unwrap_or_default(), field("event"), data);
-    }
+    })
+    .await
 }
 
 async fn follow(server: &Server, path: &str, headers: &[(&str, &str)]) -> Pieces {

@@ -15,6 +15,7 @@ mod docs;
 mod event_stream;
 mod events;
 mod explain;
+mod explained_to_players;
 mod grpc;
 mod harness;
 mod hostile_calls;

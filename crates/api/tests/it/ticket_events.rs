@@ -49,12 +49,16 @@ impl Heard {
     }
 }
 
+/// What comes next that is no sign of life, of which there may be any number.
 async fn next(lines: &mut Pieces) -> Heard {
-    loop {
-        if let Some(heard) = Heard::of(&lines.json().await) {
-            return heard;
+    soon(async {
+        loop {
+            if let Some(heard) = Heard::of(&lines.json().await) {
+                return heard;
+            }
         }
-    }
+    })
+    .await
 }
 
 async fn resume(server: &Server, player: &str, id: &str) -> Pieces {

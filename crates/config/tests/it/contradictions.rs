@@ -163,6 +163,42 @@ fn a_fleet_whose_servers_take_any_match_is_remarked_on() {
     assert_eq!(remarks(FLEET), [""; 0]);
 }
 
+/// Which fleets take any match, for each way to say whose matches fleets take.
+#[test]
+fn every_fleet_that_takes_any_match_is_named_and_no_other() {
+    let fleet = |name: &str, line: &str, ports: &str| {
+        format!("[fleets.{name}]\nmax = 1\n{line}\nlocal_process = {{ path = 'a', ports = '{ports}' }}\n")
+    };
+    let (red, blue) = (fleet("red", "", "9500-9600"), fleet("blue", "", "9700-9800"));
+    let found = |text: &str| (warnings(text), remarks(text));
+    let (warned, remarked) = found(&red);
+    assert_eq!(warned, [""; 0]);
+    assert_eq!(remarked, ["fleets.red: says neither `game` nor `requirements`: its servers take any match"]);
+
+    let (warned, remarked) = found(&format!("{red}{blue}"));
+    assert_eq!(remarked, [""; 0]);
+    let starts = ["fleets.blue: says neither", "fleets.red: says neither"];
+    assert_eq!(warned.len(), starts.len(), "{warned:#?}");
+    for (warning, start) in warned.iter().zip(starts) {
+        assert!(warning.starts_with(start) && warning.contains("take any match"), "{warned:#?}");
+    }
+    // Beside one that says whose matches it takes, only the other takes any.
+    let picky = fleet("blue", "requirements = \"MatchProperties.mode == 'duel'\"", "9700-9800");
+    let (warned, remarked) = found(&format!("{red}{picky}"));
+    assert!(warned.len() == 1 && warned[0].starts_with("fleets.red: says neither"), "{warned:#?}");
+    assert_eq!(remarked, [""; 0]);
+
+    // Where each has a game, what names none goes to the default fleet, as its key says.
+    let chess = fleet("chess", "game = 'chess'\nversion = '1'", "9500-9600");
+    for default in ["", "gateway.default_fleet = 'arena'\n"] {
+        assert_eq!(found(&format!("{default}{FLEET}{chess}")), (vec![], vec![]), "{default}");
+    }
+    // The default fleet does not keep an open fleet from taking what names a game.
+    let (warned, remarked) = found(&format!("gateway.default_fleet = 'arena'\n{FLEET}{red}"));
+    assert!(warned.len() == 1 && warned[0].starts_with("fleets.red: says neither"), "{warned:#?}");
+    assert_eq!(remarked, [""; 0]);
+}
+
 #[test]
 fn a_default_fleet_that_does_not_get_what_names_no_game_is_remarked_on() {
     let text = |line: &str| {
@@ -174,6 +210,11 @@ fn a_default_fleet_that_does_not_get_what_names_no_game_is_remarked_on() {
     assert_eq!(found.len(), 1, "{found:#?}");
     let about = "gateway.default_fleet: gets no matches that name no `game`, because the fleet own has none";
     assert!(found[0].starts_with(about), "{found:#?}");
+    let more = "[fleets.third]\nmax = 1\nrequirements = 'MatchProperties.third'\nlocal_process = { path = 'a', ports = '9700-9800' }\n";
+    let two = text("requirements = \"MatchProperties.mode == 'duel'\"") + more;
+    let about =
+        "gateway.default_fleet: gets no matches that name no `game`, because the fleets own, third have none";
+    assert!(remarks(&two)[0].starts_with(about), "each is to get one: {:#?}", remarks(&two));
     assert_eq!(remarks(&text("game = 'own'\nversion = '1'")), [""; 0]);
     assert_eq!(remarks(&text("requirements = '`true`'")), [""; 0], "it takes them all, as the warning says");
 }

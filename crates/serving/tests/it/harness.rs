@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::Request;
+use axum::extract::{Path, Request};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
@@ -56,7 +56,7 @@ impl Server {
         let closing = CancellationToken::new();
         let until = closing.clone();
         let (count, endless) = watch::channel(0);
-        let router = router(&limits, count);
+        let router = router(&limits, count, closing.clone());
         let served =
             tokio::spawn(async move { serve(listener, router, visitors, None, &limits, until).await });
         Self { port, closing, served: Some(served), endless }
@@ -120,7 +120,7 @@ async fn upgraded(mut request: Request) -> Response {
     response
 }
 
-fn router(limits: &Limits, count: watch::Sender<usize>) -> Router {
+fn router(limits: &Limits, count: watch::Sender<usize>, closing: CancellationToken) -> Router {
     let limits = limits.clone();
     let measure = move |request: Request| async move {
         match read_body(request, &limits).await {
@@ -130,8 +130,15 @@ fn router(limits: &Limits, count: watch::Sender<usize>) -> Router {
     };
     let grpc = Router::new().route("/some.Service/Call", any(drained));
     let grpc = grpc.route("/grpc.reflection.v1.ServerReflection/Ask", any(drained));
+    let bytes = |Path(count): Path<usize>| async move { vec![b'x'; count] };
+    let bytes_at_the_end = move |count| async move {
+        closing.cancelled_owned().await;
+        bytes(count).await
+    };
     Router::new()
         .route("/measure", any(measure))
+        .route("/bytes/{count}", any(bytes))
+        .route("/bytes_at_the_end/{count}", any(bytes_at_the_end))
         .route("/endless", any(async move || endless(&count)))
         .route("/never", any(std::future::pending::<()>))
         .route("/upgrade", any(upgraded))

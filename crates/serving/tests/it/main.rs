@@ -9,6 +9,7 @@
 
 mod bodies;
 mod connections;
+mod ends;
 mod harness;
 mod pages;
 mod stalls;

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use h2::RecvStream;
 use h2::client::SendRequest;
 use sortie_serving::Limits;
-use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use crate::harness::{Server, soon};
@@ -22,16 +21,19 @@ async fn endless(server: &mut Server, count: usize) {
     soon(server.endless.wait_for(|open| *open == count)).await.unwrap();
 }
 
-/// A connection of HTTP/2 whose windows nobody enlarges.
 async fn connect(server: &Server) -> (SendRequest<Bytes>, JoinHandle<()>) {
-    let stream = TcpStream::connect(("localhost", server.port)).await.unwrap();
+    connect_with_window(server, 70_000).await
+}
+
+/// A connection of HTTP/2 whose windows nobody enlarges, those of the answers with `bytes` each.
+pub(crate) async fn connect_with_window(server: &Server, bytes: u32) -> (SendRequest<Bytes>, JoinHandle<()>) {
     let mut builder = h2::client::Builder::new();
-    builder.initial_window_size(70_000).initial_connection_window_size(1 << 20);
-    let (calls, connection) = builder.handshake(stream).await.unwrap();
+    builder.initial_window_size(bytes).initial_connection_window_size(1 << 20);
+    let (calls, connection) = builder.handshake(server.connect().await).await.unwrap();
     (calls, tokio::spawn(async move { drop(connection.await) }))
 }
 
-async fn ask(calls: &SendRequest<Bytes>, path: &str) -> RecvStream {
+pub(crate) async fn ask(calls: &SendRequest<Bytes>, path: &str) -> RecvStream {
     let request = Request::get(format!("http://localhost{path}")).body(()).unwrap();
     let mut calls = soon(calls.clone().ready()).await.unwrap();
     let (response, _) = calls.send_request(request, true).unwrap();

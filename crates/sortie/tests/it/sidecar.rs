@@ -15,14 +15,14 @@ use crate::site::{NONE, Site, finish, fixed_address, fleet, idle_fleet, soon};
 const EXAMPLE: &str = "../../examples/game_server.py";
 
 /// A sidecar that serves; killed when dropped.
-struct Sidecar {
-    process: Ready,
+pub(crate) struct Sidecar {
+    pub(crate) process: Ready,
     listening: Vec<(String, String)>,
 }
 
 impl Sidecar {
     /// Waits until it says that it is ready.
-    async fn start(site: &Site, settings: &Value) -> Self {
+    pub(crate) async fn start(site: &Site, settings: &Value) -> Self {
         let path = site.path("sidecar.json");
         std::fs::write(&path, settings.to_string()).unwrap();
         let command = site.sortie(&["sidecar", "--config", path.to_str().unwrap()]);
@@ -35,12 +35,12 @@ impl Sidecar {
     }
 
     /// Where this is served: `catena_api_event_source: HTTP` for one.
-    fn address(&self, what: &str) -> &str {
+    pub(crate) fn address(&self, what: &str) -> &str {
         let found = self.listening.iter().find(|(name, _)| name == what);
         &found.unwrap_or_else(|| panic!("no {what} in {:?}", self.listening)).1
     }
 
-    fn http(&self) -> String {
+    pub(crate) fn http(&self) -> String {
         format!("http://{}", self.address("catena_api_event_source: HTTP"))
     }
 
@@ -61,7 +61,7 @@ impl Sidecar {
 }
 
 /// Settings for game servers that call, on ports that the system chooses.
-fn settings(backend: &str) -> Value {
+pub(crate) fn settings(backend: &str) -> Value {
     json!({"app": {
         "event_source": {"use": "catena_api_event_source", "configs": {"catena_api_event_source": {
             "GrpcListenAddr": "127.0.0.1:0", "HttpListenAddr": "127.0.0.1:0",
