@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,6 +36,8 @@ pub struct LocalProcess {
     pub working_folder: Option<PathBuf>,
     /// Its port is one of these, free for UDP and TCP. Fleets may share ports.
     pub ports: RangeInclusive<u16>,
+    /// The address that players reach it at, where it gives none itself.
+    pub address: IpAddr,
     /// Time from SIGTERM to SIGKILL, both to its whole process group.
     pub stop_grace: Duration,
     /// Output kept, in bytes: the newest part, and never more.
@@ -55,6 +58,7 @@ impl fmt::Debug for LocalProcess {
             .field("pass_environment", &self.pass_environment)
             .field("working_folder", &self.working_folder)
             .field("ports", &self.ports)
+            .field("address", &self.address)
             .field("stop_grace", &self.stop_grace)
             .field("output_limit", &self.output_limit)
             .field("max_run_time", &self.max_run_time)
@@ -200,6 +204,7 @@ mod tests {
             pass_environment: Vec::new(),
             working_folder: None,
             ports: 7000..=7009,
+            address: IpAddr::from([127, 0, 0, 1]),
             stop_grace: Duration::ZERO,
             output_limit: 0,
             max_run_time: Duration::ZERO,
