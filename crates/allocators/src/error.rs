@@ -63,8 +63,7 @@ impl ErrorClass {
     /// What is done about an error of this class when a server was to be started.
     #[must_use]
     pub fn start_rule(self) -> StartRule {
-        let rule =
-            |attempts, looks_first, takes_back| StartRule { attempts, looks_first, takes_back };
+        let rule = |attempts, looks_first, takes_back| StartRule { attempts, looks_first, takes_back };
         match self {
             Self::Throttled { .. } | Self::Unreachable => rule(MAX_START_ATTEMPTS, false, false),
             Self::Conflict => rule(MAX_START_ATTEMPTS, false, true),

@@ -93,7 +93,9 @@ impl Fleets {
         if attempts.failed < rule.attempts && attempts.paused <= MAX_START_PAUSE {
             return Err(Retry { after: error.class.retry_after(), reason: error.message });
         }
-        if attempts.may_run && let Some(found) = allocator.describe(allocation).await.map_err(retry)? {
+        if attempts.may_run
+            && let Some(found) = allocator.describe(allocation).await.map_err(retry)?
+        {
             return Ok(self.started(order, &found.id));
         }
         if attempts.may_run || rule.takes_back {

@@ -6,6 +6,7 @@
 //! nothing here keeps a plan of its own, and a platform is one module that knows nothing of matches.
 
 mod allocator;
+mod environment;
 mod error;
 mod fleets;
 #[cfg(target_os = "linux")]
@@ -13,9 +14,10 @@ pub mod local_process;
 mod reconciliation;
 
 pub use allocator::{
-    Address, Allocator, Capabilities, ExitListener, Listing, MAX_LISTED, Placement, PlacementState, ServerExit,
-    StartOrder, Started,
+    Address, Allocator, Capabilities, ExitListener, Listing, MAX_LISTED, Placement, PlacementState,
+    ServerExit, StartOrder, Started,
 };
+pub use environment::{ServerEnvironment, ServerKey};
 pub use error::{
     AllocatorError, ErrorClass, MAX_CAPACITY_ATTEMPTS, MAX_REPEATED_ATTEMPTS, MAX_START_ATTEMPTS,
     MAX_START_PAUSE, MAX_STOP_PAUSE, StartRule,

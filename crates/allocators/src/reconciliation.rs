@@ -124,9 +124,13 @@ impl Reconciliation {
 
     /// With the platform `name`, which runs the servers of `fleets`.
     #[must_use]
-    pub fn with(mut self, name: &'static str, allocator: Arc<dyn Allocator>, fleets: BTreeSet<FleetId>) -> Self {
-        let platform =
-            Platform { name, allocator, fleets, has_started: false, strays: BTreeMap::new() };
+    pub fn with(
+        mut self,
+        name: &'static str,
+        allocator: Arc<dyn Allocator>,
+        fleets: BTreeSet<FleetId>,
+    ) -> Self {
+        let platform = Platform { name, allocator, fleets, has_started: false, strays: BTreeMap::new() };
         self.platforms.push(platform);
         self
     }
@@ -251,7 +255,12 @@ impl Reconciliation {
     }
 
     /// Whether an order of `fleet` that is on no list, `since` then, has no server. `None` where the lists do not tell.
-    fn has_caught_up(&self, fleet: &FleetId, since: Option<Instant>, lists: &[Option<Listing>]) -> Option<bool> {
+    fn has_caught_up(
+        &self,
+        fleet: &FleetId,
+        since: Option<Instant>,
+        lists: &[Option<Listing>],
+    ) -> Option<bool> {
         let is_configured = self.platforms.iter().any(|platform| platform.fleets.contains(fleet));
         let mut has_caught_up = true;
         for (platform, list) in self.platforms.iter().zip(lists) {

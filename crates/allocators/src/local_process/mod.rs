@@ -64,7 +64,7 @@ pub use self::entrance::enter_group;
 pub use self::helpers::{Helper, Helpers};
 pub use self::keeper::keep_output;
 pub use self::record::PlacementRecord;
-pub use self::settings::{LocalFleet, LocalProcess, ServerEnvironment, ServerKey};
+pub use self::settings::{LocalFleet, LocalProcess};
 
 /// Ended servers whose output is kept.
 const MAX_ENDED_LOGS: usize = 200;
@@ -292,7 +292,8 @@ impl Shared {
     }
 
     fn placement(&self, server: &Server) -> Placement {
-        let PlacementRecord { allocation, server: id_of_server, fleet, port, started_at, .. } = &server.placement;
+        let PlacementRecord { allocation, server: id_of_server, fleet, port, started_at, .. } =
+            &server.placement;
         let host = self.fleets.get(fleet).map(|fleet| fleet.process.address.to_string());
         let started_at = humantime::parse_rfc3339_weak(started_at).ok();
         let since_1970 = started_at.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
@@ -378,9 +379,7 @@ impl Shared {
             let output = shared.output(&order.allocation, fleet.process.output_limit);
             launch(&order, &fleet, port, &output, &shared.folder, &shared.helpers)
         });
-        let launched = launched
-            .await
-            .unwrap_or_else(|_| Err(shutting_down().into()));
+        let launched = launched.await.unwrap_or_else(|_| Err(shutting_down().into()));
         let launched = match launched {
             Ok(launched) => launched,
             Err(Failed { error, has_run, group }) => {
@@ -411,11 +410,14 @@ fn shutting_down() -> AllocatorError {
 fn no_port(id: &FleetId, fleet: &LocalFleet) -> AllocatorError {
     let ports = &fleet.process.ports;
     // Not a lack of capacity: a server that is just ending gives its port back in a moment.
-    AllocatorError::new(ErrorClass::Conflict, format!(
-        "fleet {id}: no port of {} to {} is free; give it more ports or a lower maximum of servers",
-        ports.start(),
-        ports.end()
-    ))
+    AllocatorError::new(
+        ErrorClass::Conflict,
+        format!(
+            "fleet {id}: no port of {} to {} is free; give it more ports or a lower maximum of servers",
+            ports.start(),
+            ports.end()
+        ),
+    )
 }
 
 /// Allocation ids name files here.

@@ -32,8 +32,11 @@ impl Setup {
     }
 
     fn comparison(&self) -> Reconciliation {
-        Reconciliation::new(Arc::clone(&self.book) as _, self.cloud.clock(), "was gone at the start")
-            .with("cloud", Arc::clone(&self.cloud) as _, fleets(["eu"]))
+        Reconciliation::new(Arc::clone(&self.book) as _, self.cloud.clock(), "was gone at the start").with(
+            "cloud",
+            Arc::clone(&self.cloud) as _,
+            fleets(["eu"]),
+        )
     }
 
     fn run(&self, comparison: Reconciliation) -> AbortOnDropHandle<()> {

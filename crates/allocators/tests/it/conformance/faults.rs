@@ -85,7 +85,10 @@ pub(super) async fn a_late_server_is_one_server(platform: &impl Platform, script
     stopped(platform.allocator().as_ref(), &order).await
 }
 
-pub(super) async fn a_start_given_up_leaves_nothing(platform: &impl Platform, script: &dyn Script) -> Verdict {
+pub(super) async fn a_start_given_up_leaves_nothing(
+    platform: &impl Platform,
+    script: &dyn Script,
+) -> Verdict {
     let (one, two) = (order("given-up", "eu"), order("given-up-late", "eu"));
     // The server is there, and every look at it fails for now.
     script.create_meets(CreateFault::Lost);

@@ -116,7 +116,8 @@ pub(super) async fn what_runs_is_described(platform: &impl Platform) -> Verdict 
     ensure!(!found.state.has_ended(), "describes {found:?}");
     let now = platform.clock().now();
     // Some platforms tell whole seconds.
-    let is_now = found.started_at.is_none_or(|at| now.since(at).as_secs() < 60 && at.since(now).as_secs() < 1);
+    let is_now =
+        found.started_at.is_none_or(|at| now.since(at).as_secs() < 60 && at.since(now).as_secs() < 1);
     ensure!(is_now, "was started at {:?}, and it is {now:?}", found.started_at);
     sleep(allocator.capabilities().list_lag).await;
     let list = allocator.list().await.map_err(|error| error.to_string())?;
@@ -133,8 +134,11 @@ pub(super) async fn what_runs_is_described(platform: &impl Platform) -> Verdict 
 pub(super) fn compare(platform: &impl Platform, book: &Arc<Book>) -> AbortOnDropHandle<()> {
     let eu = order("", "eu").fleet;
     let orders = Arc::clone(book) as _;
-    let compared = Reconciliation::new(orders, platform.clock(), "was gone at the start")
-        .with("tested", platform.allocator(), BTreeSet::from([eu]));
+    let compared = Reconciliation::new(orders, platform.clock(), "was gone at the start").with(
+        "tested",
+        platform.allocator(),
+        BTreeSet::from([eu]),
+    );
     AbortOnDropHandle::new(tokio::spawn(compared.run(|| {})))
 }
 

@@ -8,10 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
-use sortie_allocators::local_process::{
-    Helper, Helpers, LocalFleet, LocalProcess, LocalProcessAllocator, ServerEnvironment,
-};
-use sortie_allocators::{Allocator, ExitListener, Placement, ServerExit, StartOrder};
+use sortie_allocators::local_process::{Helper, Helpers, LocalFleet, LocalProcess, LocalProcessAllocator};
+use sortie_allocators::{Allocator, ExitListener, Placement, ServerEnvironment, ServerExit, StartOrder};
 use sortie_domain::ids::{AllocationId, FleetId};
 use tokio::sync::mpsc;
 

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
-use sortie_allocators::{Allocator, ErrorClass};
+use sortie_allocators::{Allocator, ErrorClass, ServerEnvironment};
 
 use super::harness::{Harness, eventually, kill, own_duration, sleepers, taken_port};
 use crate::conformance::order;
-use sortie_allocators::local_process::{LocalFleet, ServerEnvironment};
+use sortie_allocators::local_process::LocalFleet;
 use sortie_domain::ids::ServerId;
 
 #[tokio::test]

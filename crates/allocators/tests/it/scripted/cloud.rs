@@ -274,9 +274,11 @@ impl Cloud {
             return Err(AllocatorError::new(ErrorClass::Unreachable, "no list today"));
         }
         let then = Instant::now() - LIST_LAG;
-        let mut objects = state.objects.range(after + 1..).map(|(_, object)| object).filter(|object| {
-            filter.takes(object) && object.created <= then && !object.is_gone(then)
-        });
+        let mut objects = state
+            .objects
+            .range(after + 1..)
+            .map(|(_, object)| object)
+            .filter(|object| filter.takes(object) && object.created <= then && !object.is_gone(then));
         let page: Vec<_> = objects.by_ref().take(PAGE).cloned().collect();
         Ok(Page { objects: page, has_more: objects.next().is_some(), is_cut: state.cuts_lists })
     }

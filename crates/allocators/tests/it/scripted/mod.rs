@@ -13,8 +13,8 @@ use sortie_domain::ids::{AllocationId, FleetId, ServerId};
 use sortie_engine::Clock;
 use tokio::time::sleep;
 
-pub(crate) use self::cloud::{CreateFault, LIST_LAG};
 use self::cloud::{Cloud, Filter, Object};
+pub(crate) use self::cloud::{CreateFault, LIST_LAG};
 use crate::conformance::{Platform, Script, conforms};
 
 /// Pause between two looks whether a server has ended.
