@@ -75,7 +75,9 @@ impl HeldBack {
     }
 
     fn released(&self) -> Result<&dyn Allocator, AllocatorError> {
-        let waits = || AllocatorError::unreachable("the control plane waits for room on its disk");
+        // An order that waits for this is never reported as failed: it could not be taken back either.
+        let waits =
+            || AllocatorError::new(ErrorClass::Conflict, "the control plane waits for room on its disk");
         self.0.get().map(Arc::as_ref).ok_or_else(waits)
     }
 }
