@@ -1,49 +1,57 @@
 //! Carries out the broker's effects: each fleet has an allocator, and what the allocator says becomes a command.
 //!
-//! A platform that says "not now" is asked again, by the engine's pauses. Not for ever: the broker has other
-//! fleets, and an order that stays open would hold back its own cancellation. After [`MAX_START_ATTEMPTS`] the
-//! order is taken back and reported as failed, and the broker leaves the fleet alone for a while.
+//! What is done about an error is decided by its class ([`ErrorClass::start_rule`](crate::ErrorClass::start_rule)).
+//! Errors that pass are tried again, by the engine's pauses, but not for ever: the broker has other fleets, and an
+//! order that stays open would hold back its own cancellation. When its attempts are used up, an order is taken back
+//! and reported as failed, and the broker leaves the fleet alone for a while.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use sortie_domain::broker::{Broker, Command, Effect};
 use sortie_domain::ids::{AllocationId, FleetId, ServerId};
 use sortie_engine::{Performer, Retry};
 
-use crate::{Allocator, AllocatorError, ErrorKind, StartOrder};
-
-/// Attempts to start one server before the order counts as failed: about 16 seconds with the engine's usual
-/// pauses.
-pub const MAX_START_ATTEMPTS: u32 = 7;
+use crate::{Allocator, AllocatorError, MAX_START_PAUSE, MAX_STOP_PAUSE, StartOrder};
 
 /// The allocators of all fleets.
 pub struct Fleets {
     allocators: BTreeMap<FleetId, Arc<dyn Allocator>>,
-    unconfigured: Option<Arc<dyn Allocator>>,
-    /// Attempts so far, of orders that some platform could not carry out yet.
-    attempts: Mutex<BTreeMap<AllocationId, u32>>,
+    unconfigured: Vec<Arc<dyn Allocator>>,
+    /// Of orders that some platform could not carry out yet.
+    attempts: Mutex<BTreeMap<AllocationId, Attempts>>,
+}
+
+/// What was tried so far for one order.
+#[derive(Clone, Copy, Default)]
+struct Attempts {
+    /// Attempts that failed.
+    failed: u32,
+    /// Pauses that the platform asked for, together.
+    paused: Duration,
+    /// The outcome of an attempt is unknown: its server may run.
+    may_run: bool,
 }
 
 impl Fleets {
-    /// `allocators` has one entry a configured fleet; several may share one allocator. `unconfigured` is asked
-    /// to stop servers of fleets that are no longer configured: one that knows its servers without their fleet,
-    /// as the allocator of local processes does.
+    /// `allocators` has one entry a configured fleet; several may share one allocator. `unconfigured` are asked
+    /// to stop servers of fleets that are no longer configured. They know their servers without the fleet.
     #[must_use]
     pub fn new(
         allocators: BTreeMap<FleetId, Arc<dyn Allocator>>,
-        unconfigured: Option<Arc<dyn Allocator>>,
+        unconfigured: Vec<Arc<dyn Allocator>>,
     ) -> Self {
         Self { allocators, unconfigured, attempts: Mutex::default() }
     }
 
-    /// Who is asked to stop servers of `fleet`.
-    fn stopper(&self, fleet: &FleetId) -> Option<&Arc<dyn Allocator>> {
-        self.allocators.get(fleet).or(self.unconfigured.as_ref())
+    /// The allocators that are asked to stop servers of `fleet`.
+    fn stoppers(&self, fleet: &FleetId) -> &[Arc<dyn Allocator>] {
+        self.allocators.get(fleet).map_or(&self.unconfigured, std::slice::from_ref)
     }
 
-    fn attempts(&self) -> MutexGuard<'_, BTreeMap<AllocationId, u32>> {
+    fn attempts(&self) -> MutexGuard<'_, BTreeMap<AllocationId, Attempts>> {
         self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -53,14 +61,24 @@ impl Fleets {
             let error = format!("fleet {fleet} is not configured");
             return Ok(Command::AllocationFailed { allocation: allocation.clone(), error });
         };
-        match allocator.start(&order).await {
-            Ok(started) => {
-                self.attempts().remove(allocation);
-                tracing::info!(%allocation, server = %order.server, %fleet, placement = started.placement, "started");
-                Ok(Command::AllocationStarted { allocation: allocation.clone() })
+        if self.attempts().get(allocation).is_some_and(|attempts| attempts.may_run) {
+            match allocator.describe(allocation).await {
+                Ok(Some(found)) => return Ok(self.started(&order, &found.id)),
+                Ok(None) => {}
+                Err(error) => return self.not_started(&order, allocator.as_ref(), error).await,
             }
+        }
+        match allocator.start(&order).await {
+            Ok(started) => Ok(self.started(&order, &started.placement)),
             Err(error) => self.not_started(&order, allocator.as_ref(), error).await,
         }
+    }
+
+    fn started(&self, order: &StartOrder, placement: &str) -> Command {
+        let StartOrder { allocation, server, fleet } = order;
+        self.attempts().remove(allocation);
+        tracing::info!(%allocation, %server, %fleet, placement, "started");
+        Command::AllocationStarted { allocation: allocation.clone() }
     }
 
     async fn not_started(
@@ -70,24 +88,34 @@ impl Fleets {
         error: AllocatorError,
     ) -> Result<Command, Retry> {
         let allocation = &order.allocation;
-        if error.kind == ErrorKind::Transient {
-            if !self.attempts_used_up(allocation) {
-                return Err(Retry::because(error.message));
-            }
-            // The platform may have done what it could not say.
+        let rule = error.class.start_rule();
+        let attempts = self.one_more_attempt(allocation, &error);
+        if attempts.failed < rule.attempts && attempts.paused <= MAX_START_PAUSE {
+            return Err(Retry { after: error.class.retry_after(), reason: error.message });
+        }
+        if attempts.may_run
+            && let Some(found) = allocator.describe(allocation).await.map_err(retry)?
+        {
+            return Ok(self.started(order, &found.id));
+        }
+        if attempts.may_run || rule.takes_back {
             allocator.stop(allocation, &order.server).await.map_err(retry)?;
         }
         self.attempts().remove(allocation);
-        tracing::warn!(%allocation, fleet = %order.fleet, error = error.message, "not started");
+        tracing::warn!(
+            %allocation, fleet = %order.fleet, class = ?error.class, error = error.message, "not started"
+        );
         Ok(Command::AllocationFailed { allocation: allocation.clone(), error: error.message })
     }
 
-    /// Counts one more attempt.
-    fn attempts_used_up(&self, allocation: &AllocationId) -> bool {
+    /// Counts an attempt that failed with `error`; gives all of them.
+    fn one_more_attempt(&self, allocation: &AllocationId, error: &AllocatorError) -> Attempts {
         let mut attempts = self.attempts();
-        let count = attempts.entry(allocation.clone()).or_default();
-        *count = count.saturating_add(1);
-        *count >= MAX_START_ATTEMPTS
+        let of_order = attempts.entry(allocation.clone()).or_default();
+        of_order.failed = of_order.failed.saturating_add(1);
+        of_order.paused = of_order.paused.saturating_add(error.class.retry_after().unwrap_or_default());
+        of_order.may_run |= error.class.start_rule().looks_first;
+        *of_order
     }
 
     async fn stop(
@@ -96,12 +124,15 @@ impl Fleets {
         server: &ServerId,
         fleet: &FleetId,
     ) -> Result<Command, Retry> {
-        match self.stopper(fleet) {
-            Some(allocator) => allocator.stop(&allocation, server).await.map_err(retry)?,
-            None => tracing::warn!(
+        let stoppers = self.stoppers(fleet);
+        if stoppers.is_empty() {
+            tracing::warn!(
                 %allocation, %server, %fleet,
                 "taken for stopped: its fleet is no longer configured, so nobody can be asked to stop it"
-            ),
+            );
+        }
+        for allocator in stoppers {
+            allocator.stop(&allocation, server).await.map_err(retry)?;
         }
         Ok(Command::AllocationStopped { allocation })
     }
@@ -110,7 +141,8 @@ impl Fleets {
 /// A stop has no other outcome than that it worked, so even an error that stays is tried again: somebody may
 /// change what is wrong.
 fn retry(error: AllocatorError) -> Retry {
-    Retry::because(error.message)
+    let after = error.class.retry_after().map(|asked| asked.min(MAX_STOP_PAUSE));
+    Retry { after, reason: error.message }
 }
 
 #[async_trait]
@@ -131,7 +163,9 @@ impl Performer<Broker> for Fleets {
     fn only_waits(&self, effect: &Effect) -> bool {
         match effect {
             Effect::Start { .. } => false,
-            Effect::Stop { fleet, .. } => self.stopper(fleet).is_none_or(|found| found.stop_only_waits()),
+            Effect::Stop { fleet, .. } => {
+                self.stoppers(fleet).iter().all(|allocator| allocator.capabilities().stop_only_waits)
+            }
         }
     }
 

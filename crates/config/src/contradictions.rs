@@ -11,7 +11,7 @@ use sortie_domain::broker::conjuncts::{Conjuncts, is_always_met};
 use sortie_domain::broker::model::{FastSchedule, Game, Properties};
 
 use crate::matchmaker;
-use crate::model::{AllocatorConfig, Config, FleetConfig};
+use crate::model::{Config, FleetConfig};
 use crate::netcode::{KeySource, NetcodeKey};
 use crate::players::{PlayerKeys, PlayersConfig};
 use crate::secret::SecretSource;
@@ -23,7 +23,7 @@ pub(crate) fn warn(top: &Section<'_>, config: &Config) {
     timers_of_gateway(top, config);
     for fleet in &config.fleets {
         timers_of_fleet(top, config, fleet);
-        passed_secrets(top, config, fleet);
+        fleet.allocator.warn(top, config, fleet);
         requirements(top, fleet);
         takes_anything(top, config, fleet);
     }
@@ -151,9 +151,8 @@ fn timers_of_fleet(top: &Section<'_>, config: &Config, fleet: &FleetConfig) {
             ),
         );
     }
-    let AllocatorConfig::LocalProcess(process) = &fleet.allocator;
-    let Some(longest) = process.max_run_time else { return };
-    let warn = |text: String| warn(&["local_process", "max_run_time"], text);
+    let Some(longest) = fleet.allocator.max_run_time() else { return };
+    let warn = |text: String| warn(&[fleet.allocator.platform(), "max_run_time"], text);
     if !broker.lifetime_ends_matches && longest <= broker.longest_match() {
         warn(format!(
             "is not longer than `broker.match_ready_time` and `broker.match_max_run_time` together, which are {}: \
@@ -180,7 +179,7 @@ fn timers_of_fleet(top: &Section<'_>, config: &Config, fleet: &FleetConfig) {
 const SECRETS_OF_DISPATCHERS: [&str; 2] = ["PLACE_SERVER_SECRET", "SERVER_SECRET"];
 
 /// Variables with secrets of the control plane, and what is in them.
-fn secret_variables(config: &Config) -> BTreeMap<&str, &'static str> {
+pub(crate) fn secret_variables(config: &Config) -> BTreeMap<&str, &'static str> {
     let dispatchers = SECRETS_OF_DISPATCHERS.map(|name| (name, "the secret of dispatchers"));
     let mut variables = BTreeMap::from(dispatchers);
     if let Some(PlayersConfig { keys: PlayerKeys::Secret(SecretSource::Variable(name), _), .. }) =
@@ -203,25 +202,6 @@ fn secret_variables(config: &Config) -> BTreeMap<&str, &'static str> {
     variables
 }
 
-fn passed_secrets(top: &Section<'_>, config: &Config, fleet: &FleetConfig) {
-    let AllocatorConfig::LocalProcess(process) = &fleet.allocator;
-    let keys = ["fleets", fleet.fleet.id.as_str(), "local_process", "pass_environment"];
-    let secrets = secret_variables(config);
-    for name in &process.pass_environment {
-        if let Some(holds) = secrets.get(name.as_str()) {
-            let text = format!(
-                "names {name}, which holds {holds}: every server of the fleet and its children can read it. Take it \
-                 out, or keep the secret in a file"
-            );
-            top.warn_below(&keys, text);
-        } else if name == "*" {
-            let text = "holds `*`, which is not a pattern here but the name of a variable: it passes nothing. Name each \
-                        variable that the servers need";
-            top.warn_below(&keys, text.to_owned());
-        }
-    }
-}
-
 /// What an expression demands; nothing where it is none, which is said elsewhere.
 fn demands(text: &str) -> Conjuncts {
     Conjuncts::of(text).unwrap_or_default()
@@ -232,12 +212,7 @@ fn of_servers(fleet: &FleetConfig) -> Option<&str> {
     if let Some(text) = &fleet.server_requirements {
         return Some(text);
     }
-    let AllocatorConfig::LocalProcess(process) = &fleet.allocator;
-    let [first, second, options @ ..] = process.arguments.as_slice() else { return None };
-    let is_arena = first == "arena" && second == "serve";
-    let at = options.iter().position(|option| option == "--requirements").filter(|_| is_arena)?;
-    // Placeholders are filled in when a server starts.
-    options.get(at + 1).map(String::as_str).filter(|text| !text.contains('{'))
+    fleet.allocator.server_requirements()
 }
 
 /// The properties that a match of the gateway has, whichever fleet it is for.
@@ -295,7 +270,7 @@ fn requirements(top: &Section<'_>, fleet: &FleetConfig) {
     let warn = |key, text: String| top.warn_below(&["fleets", fleet.fleet.id.as_str(), key], text);
     let own_key = "requirements";
     let servers_key =
-        if fleet.server_requirements.is_some() { "server_requirements" } else { "local_process" };
+        if fleet.server_requirements.is_some() { "server_requirements" } else { fleet.allocator.platform() };
     for (key, demands) in [(own_key, &own), (servers_key, &servers)] {
         if let Some(found) = demands.contradiction(demands) {
             warn(key, format!("can never be met: {found}. Take one of the two out, or join them by `||`"));

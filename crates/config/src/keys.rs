@@ -1,5 +1,5 @@
-//! The keys: `table`, and `limits` and `matchmaker` for parts of them, are the only places where a key's name, default and
-//! meaning are written.
+//! The keys: `table`, with `limits`, `matchmaker` and the module of each platform for parts of them, is the only place
+//! where a key's name, default and meaning are written.
 //!
 //! In paths `<name>` stands for a name of the user's choice and `[]` for each entry of a list.
 
@@ -15,8 +15,13 @@ use limits::LIMITS;
 use matchmaker::MATCHMAKER;
 use table::{REST, TOP};
 
+use crate::platforms::PLATFORMS;
+
 /// Every key, in the order of a file.
-static KEYS: LazyLock<Vec<KeyDoc>> = LazyLock::new(|| [TOP, LIMITS, REST, MATCHMAKER].concat());
+static KEYS: LazyLock<Vec<KeyDoc>> = LazyLock::new(|| {
+    let of_platforms = PLATFORMS.iter().map(|platform| platform.keys);
+    [TOP, LIMITS, REST].into_iter().chain(of_platforms).chain([MATCHMAKER]).flatten().copied().collect()
+});
 
 /// What all settings' variables begin with.
 pub(crate) const PREFIX: &str = "SORTIE_";
@@ -124,16 +129,18 @@ pub struct KeyDoc {
     pub meaning: &'static str,
 }
 
-const fn key(path: &'static str, kind: Kind, presence: Presence, meaning: &'static str) -> KeyDoc {
+pub(crate) const fn key(path: &'static str, kind: Kind, presence: Presence, meaning: &'static str) -> KeyDoc {
     KeyDoc { path, kind, unit: "", presence, meaning }
 }
 
-const fn count(path: &'static str, unit: &'static str, presence: Presence, meaning: &'static str) -> KeyDoc {
+pub(crate) const fn count(
+    path: &'static str,
+    unit: &'static str,
+    presence: Presence,
+    meaning: &'static str,
+) -> KeyDoc {
     KeyDoc { path, kind: Kind::Integer, unit, presence, meaning }
 }
-
-/// What [`AllocatorConfig`](crate::AllocatorConfig) can be.
-pub(crate) const ALLOCATORS: &[&str] = &["local_process"];
 
 /// Every key there is, in the order of a file.
 #[must_use]

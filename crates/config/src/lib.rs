@@ -24,6 +24,7 @@ mod model;
 mod netcode;
 mod parse;
 mod plain;
+mod platforms;
 mod players;
 mod secret;
 mod section;
@@ -39,12 +40,12 @@ pub use load::Overrides;
 pub use markdown::{EXAMPLE, reference_markdown};
 pub use matchmaker::{HookConfig, HookKey, MatchmakerConfig};
 pub use model::{
-    AllocatorConfig, ApiKey, CallerLimits, Config, Dialect, DispatchConfig, DispatchLimits, Environment,
-    FleetConfig, Game, GatewayConfig, LimitsConfig, LocalProcessConfig, LogConfig, LogFormat, NamingOthers,
-    Permission, Players, TlsConfig,
+    ApiKey, CallerLimits, Config, Dialect, DispatchConfig, DispatchLimits, Environment, FleetConfig, Game,
+    GatewayConfig, LimitsConfig, LogConfig, LogFormat, NamingOthers, Permission, Players, TlsConfig,
 };
 pub use netcode::{KEY_BYTES, KeySource, NetcodeKey};
 pub use plain::{reference_json, reference_text};
+pub use platforms::{AllocatorConfig, LocalProcessConfig, platform_names};
 pub use players::{PlayerKeys, PlayerRightsConfig, PlayersConfig};
 pub use secret::{Secret, SecretSource};
 pub use show::HIDDEN;

@@ -15,8 +15,10 @@ use sortie_domain::ids::FleetId;
 use crate::finding::Finding;
 use crate::matchmaker::MatchmakerConfig;
 use crate::netcode::NetcodeKey;
+use crate::platforms::AllocatorConfig;
 use crate::players::{PlayerRightsConfig, PlayersConfig};
 use crate::secret::{Secret, SecretSource};
+use crate::show::shown;
 
 /// An enum whose variants have names in the configuration.
 macro_rules! choices {
@@ -413,40 +415,18 @@ pub struct FleetConfig {
 impl FleetConfig {
     /// Most fleets in a configuration.
     pub const MAX: usize = 1_000;
-}
 
-/// The platform that runs a fleet's servers.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum AllocatorConfig {
-    /// Processes on this machine.
-    LocalProcess(LocalProcessConfig),
-}
-
-/// Processes on this machine.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct LocalProcessConfig {
-    /// The program; absolute.
-    pub path: PathBuf,
-    /// Its arguments, with placeholders.
-    pub arguments: Vec<String>,
-    /// Variables added to its environment.
-    pub environment: Environment,
-    /// Names of our own variables that it inherits beside those that every server does.
-    pub pass_environment: Vec<String>,
-    /// Folder it is started in; absolute.
-    pub working_folder: Option<PathBuf>,
-    /// One port a server; at least as many as the fleet's most servers.
-    pub ports: RangeInclusive<u16>,
-    /// What players are told when a server gives no address.
-    pub address: IpAddr,
-    /// From SIGTERM to SIGKILL.
-    pub stop_grace: Duration,
-    /// Newest output kept of each server, in bytes.
-    pub output_limit: u64,
-    /// A server older than this is stopped.
-    pub max_run_time: Option<Duration>,
-    /// Time between two looks for servers that are too old.
-    pub reaper_period: Duration,
+    /// What operators may see of its allocator, as JSON; holds no secret.
+    #[must_use]
+    pub fn raw_configuration(&self) -> String {
+        let mut raw = serde_json::Map::new();
+        raw.insert("allocator".to_owned(), self.allocator.platform().into());
+        raw.extend(self.allocator.describe());
+        raw.insert("max".to_owned(), self.fleet.max.into());
+        raw.insert("warm".to_owned(), self.fleet.warm.into());
+        raw.insert("ready_deadline".to_owned(), shown(self.fleet.ready_deadline).into());
+        serde_json::Value::Object(raw).to_string()
+    }
 }
 
 /// Environment variables. Their values may be secrets, so `Debug` shows names only.

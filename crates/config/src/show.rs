@@ -11,8 +11,8 @@ use toml::{Table, Value};
 use crate::checked;
 use crate::matchmaker;
 use crate::model::{
-    AllocatorConfig, ApiKey, Config, DispatchConfig, DispatchLimits, FleetConfig, GatewayConfig,
-    LimitsConfig, LocalProcessConfig, LogConfig, Permission, TlsConfig,
+    ApiKey, Config, DispatchConfig, DispatchLimits, FleetConfig, GatewayConfig, LimitsConfig, LogConfig,
+    Permission, TlsConfig,
 };
 use crate::netcode::KeySource;
 use crate::parse::show_size;
@@ -70,7 +70,7 @@ pub(crate) fn put_some(table: &mut Table, key: &str, value: Option<impl Into<Val
     }
 }
 
-fn shown_path(path: &Path) -> String {
+pub(crate) fn shown_path(path: &Path) -> String {
     path.display().to_string()
 }
 
@@ -245,9 +245,8 @@ fn dispatch_limits(limits: &DispatchLimits) -> Table {
 
 fn fleet(config: &FleetConfig) -> Table {
     let mut table = Table::new();
-    let AllocatorConfig::LocalProcess(local) = &config.allocator;
-    put(&mut table, "allocator", "local_process");
-    put(&mut table, "local_process", local_process(local));
+    put(&mut table, "allocator", config.allocator.platform());
+    put(&mut table, config.allocator.platform(), config.allocator.show());
     put(&mut table, "description", config.description.clone());
     put(&mut table, "requirements", config.fleet.requirements.clone());
     put_some(&mut table, "server_requirements", config.server_requirements.clone());
@@ -262,22 +261,5 @@ fn fleet(config: &FleetConfig) -> Table {
     put(&mut table, "dialect", config.dialect.name());
     // A TOML integer has a sign, which the upper half of these does not fit.
     put(&mut table, "protocol_id", format!("{:#x}", config.protocol_id));
-    table
-}
-
-fn local_process(local: &LocalProcessConfig) -> Table {
-    let mut table = Table::new();
-    put(&mut table, "path", shown_path(&local.path));
-    put(&mut table, "arguments", local.arguments.clone());
-    let hidden: Table = local.environment.0.keys().map(|name| (name.clone(), Value::from(HIDDEN))).collect();
-    put(&mut table, "environment", hidden);
-    put(&mut table, "pass_environment", local.pass_environment.clone());
-    put_some(&mut table, "working_folder", local.working_folder.as_deref().map(shown_path));
-    put(&mut table, "ports", format!("{}-{}", local.ports.start(), local.ports.end()));
-    put(&mut table, "address", local.address.to_string());
-    put(&mut table, "stop_grace", shown(local.stop_grace));
-    put(&mut table, "output_limit", show_size(local.output_limit));
-    put_some(&mut table, "max_run_time", local.max_run_time.map(shown));
-    put(&mut table, "reaper_period", shown(local.reaper_period));
     table
 }

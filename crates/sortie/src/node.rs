@@ -1,33 +1,23 @@
 //! A whole control plane in one process: data folder, log, broker, allocators, matchmaker, API and gateway, in this
 //! order, each resting on the ones before. They end the other way round.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use futures::{FutureExt as _, StreamExt as _};
-use sortie_allocators::local_process::{
-    ExitListener, Helper, Helpers, LocalFleet, LocalProcess, LocalProcessAllocator, ServerEnvironment,
-    ServerExit, ServerKey,
-};
-use sortie_allocators::{Allocator, Fleets};
+use futures::FutureExt as _;
+use sortie_allocators::{Fleets, ServerEnvironment, ServerKey};
 use sortie_api::{
     ApiKey, ApiOptions, Auth, ConfiguredAllocator, LeadsBack, NamingOthers, Permission, PlayerRights,
     ServersOfKey,
 };
-use sortie_config::{
-    AllocatorConfig, Config, FleetConfig, LocalProcessConfig, PlayerKeys, Players, PlayersConfig,
-};
-use sortie_domain::broker::model::AllocationState;
+use sortie_config::{Config, FleetConfig, PlayerKeys, Players, PlayersConfig};
 use sortie_domain::broker::{Broker, Command};
-use sortie_domain::ids::{AllocationId, FleetId, ServerId};
 use sortie_domain::matchmaking::Matchmaker;
 use sortie_engine::supervisor::{OnFailure, Outcome, Stage, Supervisor};
 use sortie_engine::{
-    CallError, Codec, Cursor, DecodeError, EmbeddedLog, Ended, Engine, EngineOptions, Entropy, Handle, Parts,
-    Prepared, SystemClock,
+    Codec, Cursor, DecodeError, EmbeddedLog, Ended, Engine, EngineOptions, Entropy, Handle, Parts, Prepared,
+    SystemClock,
 };
 use sortie_gateway::{Game, GameFleet, Gateway, GatewayOptions, SpeaksForPlayers};
 use sortie_identity::{Fetching, PlayerTokens, ServerKeys, TokenKeys, TokenOptions};
@@ -35,7 +25,6 @@ use sortie_serving::{Allowances, Limits};
 use sortie_tokens::{Dialect, PrivateKey};
 use sortie_wire::stored;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -44,26 +33,16 @@ use crate::boot_clock;
 use crate::dispatch;
 use crate::edge::{self, Door};
 use crate::failure::Failure;
-use crate::installation::Installation;
 use crate::machine_start::{self, Pending};
 use crate::matchmaker;
 use crate::metrics;
 use crate::opened::Opened;
+use crate::platforms::{self, Platforms};
 use crate::presence::{Presence, Report};
-use crate::room::{HeldBack, Unwritten};
+use crate::reconciliation;
+use crate::room::Unwritten;
 use crate::secrets;
 use crate::used::Accepted;
-
-/// Allocators that this build has.
-const AVAILABLE_ALLOCATORS: &[&str] = &["local_process"];
-/// Time that a game server has to exit when the control plane takes its servers with it.
-const SERVER_STOP_GRACE: Duration = Duration::from_secs(5);
-/// Longest a game server of a fleet without a limit of its own may run.
-const NO_RUN_TIME_LIMIT: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
-/// Servers that nobody knows, stopped at a time.
-const MAX_STOPS: usize = 64;
-/// Pause before the end of a server is reported again to a broker that cannot take it.
-const REPORT_PAUSE: Duration = Duration::from_millis(500);
 
 /// A control plane that serves.
 pub(crate) struct Node {
@@ -74,46 +53,6 @@ pub(crate) struct Node {
     pub(crate) broker: Handle<Broker>,
     supervisor: Supervisor,
     shutdown_deadline: Duration,
-}
-
-/// Reports the ends of servers to the broker, as soon as there is one.
-struct ExitReporter(watch::Receiver<Option<Handle<Broker>>>);
-
-#[async_trait]
-impl ExitListener for ExitReporter {
-    async fn exited(&self, exit: ServerExit) {
-        let mut broker = self.0.clone();
-        let Ok(Some(broker)) = broker.wait_for(Option::is_some).await.map(|broker| broker.clone()) else {
-            return std::future::pending().await;
-        };
-        let end = if exit.with_control_plane { End::Stopped } else { End::Exited(exit.status) };
-        report_exit(&broker, exit.allocation, end).await;
-    }
-}
-
-/// How a server came to its end.
-#[derive(Clone)]
-enum End {
-    /// By itself, in these words.
-    Exited(String),
-    /// By us, which does not count against its fleet.
-    Stopped,
-}
-
-/// Returns when the broker has taken note. One that has stopped never does; the next one is told.
-async fn report_exit(broker: &Handle<Broker>, allocation: AllocationId, end: End) {
-    loop {
-        let command = match &end {
-            End::Exited(status) => {
-                Command::ServerExited { allocation: allocation.clone(), status: status.clone() }
-            }
-            End::Stopped => Command::AllocationStopped { allocation: allocation.clone() },
-        };
-        match broker.call(command).await {
-            Ok(_) | Err(CallError::Refused(_)) => return,
-            Err(CallError::Unavailable(_)) => tokio::time::sleep(REPORT_PAUSE).await,
-        }
-    }
 }
 
 impl Node {
@@ -131,21 +70,22 @@ impl Node {
             .await
             .map_err(|error| Failure::of(format!("cannot listen on {}", config.listen), error))?;
         let address = listener.local_addr()?;
-        let held_back = Arc::new(HeldBack::default());
-        let prepared = prepare_broker(config, log, performer(config, &held_back), accepted).await?;
+        let mut platforms = Platforms::of(config);
+        let prepared = prepare_broker(config, log, platforms.performer(), accepted).await?;
         let broker = prepared.handle();
         let matchmaker = matchmaker::prepare(config, log_of_matchmaker, &broker, accepted).await?;
         // Nothing refuses from here on because of what the logs say; so nothing outside was touched until now.
         boot_clock::note(&config.data);
         let url = config.public_url_or(address);
-        let (allocator, running, tell) = open_allocator(config, &keys, &url, installation.id()).await?;
+        let (tell, exits) = reconciliation::exits();
+        let environment = |fleet: &FleetConfig| server_environment(config, &keys, &url, fleet);
+        platforms.open(config, installation.id(), &environment, &exits).await?;
         if unwritten.is_empty() {
-            held_back.release(Arc::clone(&allocator));
+            platforms.release();
         }
         let engine = prepared.run();
         tell.send_replace(Some(broker.clone()));
         let unconfigured = configure(config, &broker).await?;
-        let differences = differences(&broker, &allocator, running).await?;
         let (matchmaker, maker_unconfigured) = matchmaker::run(config, matchmaker).await?;
         let closing = CancellationToken::new();
         // In this order, so that what is at no path is answered by the API.
@@ -177,12 +117,11 @@ impl Node {
         machine_start::spawn_configure(&mut supervisor, maker_unconfigured);
         spawn_presence(&mut supervisor, presence, report(config, &keys));
         if !unwritten.is_empty() {
-            let allocator = Arc::clone(&allocator);
-            let release = unwritten.written().map(move |()| held_back.release(allocator));
+            let release = unwritten.written().map(platforms.releasing());
             spawn_work(&mut supervisor, "what waits for room on the disk", release);
         }
-        spawn_reconciliation(&mut supervisor, broker.clone(), &allocator, differences, installation);
-        spawn_allocator(&mut supervisor, allocator, config.dev);
+        reconciliation::spawn(&mut supervisor, broker.clone(), &platforms, installation);
+        platforms.spawn(&mut supervisor, config.dev);
         if let Some(engine) = matchmaker {
             matchmaker::spawn(&mut supervisor, engine, broker.clone(), config.shutdown_deadline / 3);
         }
@@ -283,66 +222,20 @@ fn auth(config: &Config, keys: &Keys) -> Auth {
     }
 }
 
-fn local_fleets(config: &Config, keys: &Keys, url: &str) -> BTreeMap<FleetId, LocalFleet> {
-    let fleet = |fleet: &FleetConfig| {
-        let AllocatorConfig::LocalProcess(process) = &fleet.allocator;
-        let environment = ServerEnvironment {
-            api: url.to_owned(),
-            api_key: Some(server_key(&keys.servers)),
-            ca: config.tls.as_ref().and_then(|tls| tls.ca.as_ref()).map(|ca| ca.display().to_string()),
-            netcode_key: keys.netcode_hex.clone(),
-            protocol_id: Some(fleet.protocol_id),
-        };
-        (fleet.fleet.id.clone(), LocalFleet { process: local_process(process), environment })
-    };
-    config.fleets.iter().map(fleet).collect()
-}
-
-/// Takes over the servers that run; gives them, and who is to be told of the broker that hears of their ends.
-async fn open_allocator(
-    config: &Config,
-    keys: &Keys,
-    url: &str,
-    installation: &str,
-) -> Result<
-    (Arc<LocalProcessAllocator>, Vec<(AllocationId, ServerId)>, watch::Sender<Option<Handle<Broker>>>),
-    Failure,
-> {
-    let (tell, told) = watch::channel(None);
-    let reporter = Arc::new(ExitReporter(told));
-    let local = local_fleets(config, keys, url);
-    let (allocator, running) =
-        LocalProcessAllocator::open(&config.data, installation, helpers(), local, reporter).await?;
-    let running = running.into_iter().map(|placement| (placement.allocation, placement.server));
-    Ok((Arc::new(allocator), running.collect(), tell))
+/// What the servers of `fleet` are told.
+fn server_environment(config: &Config, keys: &Keys, url: &str, fleet: &FleetConfig) -> ServerEnvironment {
+    ServerEnvironment {
+        api: url.to_owned(),
+        api_key: Some(server_key(&keys.servers)),
+        ca: config.tls.as_ref().and_then(|tls| tls.ca.as_ref()).map(|ca| ca.display().to_string()),
+        netcode_key: keys.netcode_hex.clone(),
+        protocol_id: Some(fleet.protocol_id),
+    }
 }
 
 fn server_key(keys: &ServerKeys) -> ServerKey {
     let keys = keys.clone();
     Arc::new(move |server| keys.key(server))
-}
-
-fn local_process(config: &LocalProcessConfig) -> LocalProcess {
-    LocalProcess {
-        path: config.path.clone(),
-        arguments: config.arguments.clone(),
-        environment: config.environment.0.clone(),
-        pass_environment: config.pass_environment.clone(),
-        working_folder: config.working_folder.clone(),
-        ports: config.ports.clone(),
-        stop_grace: config.stop_grace,
-        output_limit: config.output_limit,
-        max_run_time: config.max_run_time.unwrap_or(NO_RUN_TIME_LIMIT),
-        reaper_period: config.reaper_period,
-    }
-}
-
-fn performer(config: &Config, local: &Arc<HeldBack>) -> Fleets {
-    let by_fleet = config.fleets.iter().map(|fleet| {
-        let AllocatorConfig::LocalProcess(_) = &fleet.allocator;
-        (fleet.fleet.id.clone(), Arc::clone(local) as Arc<dyn Allocator>)
-    });
-    Fleets::new(by_fleet.collect(), Some(Arc::clone(local) as Arc<dyn Allocator>))
 }
 
 async fn prepare_broker(
@@ -384,81 +277,8 @@ async fn configure(config: &Config, broker: &Handle<Broker>) -> Result<Option<Pe
     machine_start::configure("broker", broker, command).await
 }
 
-/// What broker and platform do not agree on after a start.
-struct Differences {
-    /// Servers that the broker does not know: to be stopped.
-    strangers: Vec<(AllocationId, ServerId)>,
-    /// Servers that are nowhere to be found: to be reported gone.
-    gone: Vec<AllocationId>,
-}
-
-async fn differences(
-    broker: &Handle<Broker>,
-    allocator: &LocalProcessAllocator,
-    running: Vec<(AllocationId, ServerId)>,
-) -> Result<Differences, Failure> {
-    let known: BTreeMap<_, _> = broker
-        .query(|broker| broker.allocations().map(|order| (order.id.clone(), order.state)).collect())
-        .await?;
-    let strangers = running.into_iter().filter(|(allocation, _)| !known.contains_key(allocation)).collect();
-    let placed = known.into_iter().filter(|(_, state)| {
-        matches!(state, AllocationState::Started | AllocationState::Live | AllocationState::Leaving { .. })
-    });
-    // Asked now, and not taken from `running`: some were started since.
-    let gone = placed.filter(|(allocation, _)| !allocator.knows(allocation));
-    Ok(Differences { strangers, gone: gone.map(|(allocation, _)| allocation).collect() })
-}
-
-/// Stops strangers and reports servers that are gone. Tasks of their own, so that nobody waits: a server may take its time to
-/// stop, and on a full disk a report takes until there is room, and callers have to be told so by then.
-fn spawn_reconciliation(
-    supervisor: &mut Supervisor,
-    broker: Handle<Broker>,
-    allocator: &Arc<LocalProcessAllocator>,
-    Differences { strangers, gone }: Differences,
-    installation: Installation,
-) {
-    let was_copied = installation.was_copied();
-    let has_reports = was_copied || !gone.is_empty();
-    let reports = async move {
-        for allocation in gone {
-            let status = if was_copied {
-                tracing::warn!(%allocation, "its server has stayed with the installation that this folder was copied from");
-                "has stayed with the installation that the data folder was copied from"
-            } else {
-                "was gone when the control plane started"
-            };
-            report_exit(&broker, allocation, End::Exited(status.to_owned())).await;
-        }
-        if was_copied {
-            installation.forget_the_original();
-        }
-    };
-    if has_reports {
-        spawn_work(supervisor, "the reports of lost servers", reports);
-    }
-    if strangers.is_empty() {
-        return;
-    }
-    let allocator = Arc::clone(allocator);
-    let stops =
-        futures::stream::iter(strangers).for_each_concurrent(MAX_STOPS, move |(allocation, server)| {
-            let allocator = Arc::clone(&allocator);
-            async move { stop_stranger(&allocator, &allocation, &server).await }
-        });
-    spawn_work(supervisor, "the end of unknown servers", stops);
-}
-
-async fn stop_stranger(allocator: &LocalProcessAllocator, allocation: &AllocationId, server: &ServerId) {
-    tracing::warn!(%allocation, %server, "stopping a server that nobody knows");
-    while let Err(error) = allocator.stop(allocation, server).await {
-        tracing::error!(%allocation, %server, error = error.message, "an unknown server could not be stopped");
-        tokio::time::sleep(REPORT_PAUSE).await;
-    }
-}
-
 /// Work that ends by itself, or with the control plane.
-fn spawn_work(
+pub(crate) fn spawn_work(
     supervisor: &mut Supervisor,
     name: &'static str,
     work: impl Future<Output = ()> + Send + 'static,
@@ -516,14 +336,11 @@ fn api(
     (broker, matchmaker): (&Handle<Broker>, Option<Handle<Matchmaker>>),
     closing: &CancellationToken,
 ) -> axum::Router {
-    let allocators = config.fleets.iter().map(|fleet| {
-        let AllocatorConfig::LocalProcess(process) = &fleet.allocator;
-        ConfiguredAllocator {
-            name: fleet.fleet.id.to_string(),
-            description: fleet.description.clone(),
-            requirements: fleet.fleet.requirements.clone(),
-            raw_configuration: raw_configuration(fleet, process),
-        }
+    let allocators = config.fleets.iter().map(|fleet| ConfiguredAllocator {
+        name: fleet.fleet.id.to_string(),
+        description: fleet.description.clone(),
+        requirements: fleet.fleet.requirements.clone(),
+        raw_configuration: fleet.raw_configuration(),
     });
     sortie_api::router(ApiOptions {
         broker: broker.clone(),
@@ -533,7 +350,7 @@ fn api(
         player_rights: player_rights(config),
         leads_back,
         allocators: allocators.collect(),
-        available_allocators: AVAILABLE_ALLOCATORS.iter().map(ToString::to_string).collect(),
+        available_allocators: platforms::names().map(str::to_owned).collect(),
         source: "/sortie".to_owned(),
         limits: edge::api_limits(config),
         player_calls,
@@ -556,21 +373,6 @@ fn player_rights(config: &Config) -> PlayerRights {
         },
         may_rate_themselves: config.player_rights.may_rate_themselves,
     }
-}
-
-/// What operators may see of a fleet of local processes; its environment may hold secrets and is left out.
-fn raw_configuration(fleet: &FleetConfig, process: &LocalProcessConfig) -> String {
-    serde_json::json!({
-        "allocator": AVAILABLE_ALLOCATORS[0],
-        "path": process.path,
-        "arguments": process.arguments,
-        "working_folder": process.working_folder,
-        "ports": format!("{}-{}", process.ports.start(), process.ports.end()),
-        "max": fleet.fleet.max,
-        "warm": fleet.fleet.warm,
-        "ready_deadline": humantime::format_duration(fleet.fleet.ready_deadline).to_string(),
-    })
-    .to_string()
 }
 
 fn gateway(
@@ -630,27 +432,6 @@ const fn dialect(dialect: sortie_config::Dialect) -> Dialect {
         sortie_config::Dialect::Renet => Dialect::Renet,
         sortie_config::Dialect::Lightyear => Dialect::Lightyear,
     }
-}
-
-/// This program, which stays what it is when its file is replaced.
-fn helpers() -> Helpers {
-    let helper = |task: &str| Helper { program: "/proc/self/exe".into(), arguments: vec![task.into()] };
-    Helpers { keep_output: helper("keep-output"), enter_group: helper("enter-group") }
-}
-
-/// In development mode the servers go with the control plane; otherwise they play on and the next one adopts them.
-fn spawn_allocator(supervisor: &mut Supervisor, allocator: Arc<LocalProcessAllocator>, takes_servers: bool) {
-    supervisor.spawn("the local-process allocator", Stage::Work, OnFailure::GoOn, move |stop| async move {
-        stop.stopped().await;
-        if !takes_servers {
-            return Ok(());
-        }
-        // Not by taking the fleets away: their matches would fail for that, and the next start has them again.
-        match allocator.stop_all(SERVER_STOP_GRACE).await {
-            Ok(()) => Ok(()),
-            Err(left) => Err(format!("{} game servers could not be stopped", left.len()).into()),
-        }
-    });
 }
 
 /// Takes every fleet away and waits, for at most `longest`, until nothing of them runs. Gives the number of servers

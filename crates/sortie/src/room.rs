@@ -8,8 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sortie_allocators::local_process::LocalProcessAllocator;
-use sortie_allocators::{Allocator, AllocatorError, StartOrder, Started};
+use sortie_allocators::{Allocator, AllocatorError, Capabilities, Listing, Placement, StartOrder, Started};
 use sortie_domain::ids::{AllocationId, ServerId};
 
 use crate::failure::Failure;
@@ -66,23 +65,28 @@ impl Unwritten {
 
 /// An allocator that does nothing until it is released.
 #[derive(Default)]
-pub(crate) struct HeldBack(OnceLock<Arc<LocalProcessAllocator>>);
+pub(crate) struct HeldBack(OnceLock<Arc<dyn Allocator>>);
 
 impl HeldBack {
     /// From now on `allocator` does what is asked.
-    pub(crate) fn release(&self, allocator: Arc<LocalProcessAllocator>) {
+    pub(crate) fn release(&self, allocator: Arc<dyn Allocator>) {
         // Released once.
         let _ = self.0.set(allocator);
     }
 
-    fn released(&self) -> Result<&LocalProcessAllocator, AllocatorError> {
-        let waits = || AllocatorError::transient("the control plane waits for room on its disk");
+    fn released(&self) -> Result<&dyn Allocator, AllocatorError> {
+        let waits = || AllocatorError::unreachable("the control plane waits for room on its disk");
         self.0.get().map(Arc::as_ref).ok_or_else(waits)
     }
 }
 
 #[async_trait]
 impl Allocator for HeldBack {
+    fn capabilities(&self) -> Capabilities {
+        let nothing = Capabilities { stop_only_waits: true, reports_exits: false, list_lag: Duration::ZERO };
+        self.0.get().map_or(nothing, |allocator| allocator.capabilities())
+    }
+
     async fn start(&self, order: &StartOrder) -> Result<Started, AllocatorError> {
         self.released()?.start(order).await
     }
@@ -91,7 +95,11 @@ impl Allocator for HeldBack {
         self.released()?.stop(allocation, server).await
     }
 
-    fn stop_only_waits(&self) -> bool {
-        self.0.get().is_none_or(|allocator| allocator.stop_only_waits())
+    async fn list(&self) -> Result<Listing, AllocatorError> {
+        self.released()?.list().await
+    }
+
+    async fn describe(&self, allocation: &AllocationId) -> Result<Option<Placement>, AllocatorError> {
+        self.released()?.describe(allocation).await
     }
 }

@@ -19,7 +19,7 @@ use super::keeper;
 use super::output::Output;
 use super::ports::PortLease;
 use super::process::Process;
-use super::record::{Folder, Placement};
+use super::record::{Folder, PlacementRecord};
 use super::settings::{LocalFleet, LocalProcess, Placeholders};
 use crate::{AllocatorError, StartOrder};
 
@@ -34,7 +34,7 @@ pub(super) mod variable {
 
 /// A server that runs and is recorded.
 pub(super) struct Launched {
-    pub(super) placement: Placement,
+    pub(super) placement: PlacementRecord,
     pub(super) process: Process,
     pub(super) port: PortLease,
 }
@@ -66,7 +66,7 @@ pub(super) fn launch(
     let program = Program::of(order, fleet, port.port(), folder.id())?;
     let (kept, keeper) = keep(order, output, folder, helpers, &port).map_err(|error| {
         output.discard();
-        AllocatorError::transient(format!("cannot write {}: {error}", output.log.display()))
+        AllocatorError::unreachable(format!("cannot write {}: {error}", output.log.display()))
     })?;
     let group = ControlGroup::make(folder.id(), &order.allocation);
     let failed = match spawn(&program, kept, group.as_ref(), helpers, &port) {
@@ -75,7 +75,7 @@ pub(super) fn launch(
             Err(error) => {
                 end(&mut child);
                 let problem = format!("cannot keep a record of the server: {error}");
-                Failed { error: AllocatorError::transient(problem), has_run: true, group }
+                Failed { error: AllocatorError::unreachable(problem), has_run: true, group }
             }
         },
         Err(error) => {
@@ -153,10 +153,10 @@ fn watch_and_record(
     group: Option<ControlGroup>,
     port: u16,
     folder: &Folder,
-) -> io::Result<(Process, Placement)> {
+) -> io::Result<(Process, PlacementRecord)> {
     let number = i32::try_from(child.id()).map_err(io::Error::other)?;
     let process = Process::open(number)?;
-    let placement = Placement {
+    let placement = PlacementRecord {
         allocation: order.allocation.clone(),
         server: order.server.clone(),
         fleet: order.fleet.clone(),
@@ -278,7 +278,7 @@ fn program(path: &Path) -> Result<PathBuf, AllocatorError> {
         return Ok(path.to_owned());
     }
     std::path::absolute(path)
-        .map_err(|error| AllocatorError::permanent(format!("path {}: {error}", path.display())))
+        .map_err(|error| AllocatorError::invalid(format!("path {}: {error}", path.display())))
 }
 
 fn check_working_folder(folder: &Path) -> Result<(), AllocatorError> {
@@ -287,13 +287,13 @@ fn check_working_folder(folder: &Path) -> Result<(), AllocatorError> {
         Ok(_) => "is no folder".to_owned(),
         Err(error) => format!("cannot be used: {error}"),
     };
-    Err(AllocatorError::permanent(format!("working_folder {} {problem}", folder.display())))
+    Err(AllocatorError::invalid(format!("working_folder {} {problem}", folder.display())))
 }
 
 /// What the kernel's refusal to start a server means.
 fn spawn_error(error: &io::Error, settings: &LocalProcess) -> AllocatorError {
     let path = settings.path.display();
-    let permanent = |problem: &str| AllocatorError::permanent(format!("path {path} {problem}"));
+    let permanent = |problem: &str| AllocatorError::invalid(format!("path {path} {problem}"));
     match error.raw_os_error().map(Errno::from_raw_os_error) {
         Some(Errno::NOENT) if settings.path.exists() => {
             permanent("cannot be run: the interpreter or loader that it names does not exist")
@@ -311,6 +311,6 @@ fn spawn_error(error: &io::Error, settings: &LocalProcess) -> AllocatorError {
         None if error.kind() == io::ErrorKind::InvalidInput => {
             permanent("cannot be run: an argument or variable holds a NUL byte")
         }
-        _ => AllocatorError::transient(format!("cannot start {path}: {error}")),
+        _ => AllocatorError::unreachable(format!("cannot start {path}: {error}")),
     }
 }

@@ -38,10 +38,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use sortie_domain::ids::{AllocationId, FleetId, ServerId};
+use sortie_domain::time::Timestamp;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -54,13 +55,16 @@ use self::record::Folder;
 use self::recovery::Survey;
 use self::settings::Terms;
 use self::watch::{Server, StopCause};
-use crate::{Allocator, AllocatorError, StartOrder, Started};
+use crate::{
+    Address, Allocator, AllocatorError, Capabilities, ErrorClass, ExitListener, Listing, Placement,
+    StartOrder, Started,
+};
 
 pub use self::entrance::enter_group;
 pub use self::helpers::{Helper, Helpers};
 pub use self::keeper::keep_output;
-pub use self::record::Placement;
-pub use self::settings::{LocalFleet, LocalProcess, ServerEnvironment, ServerKey};
+pub use self::record::PlacementRecord;
+pub use self::settings::{LocalFleet, LocalProcess};
 
 /// Ended servers whose output is kept.
 const MAX_ENDED_LOGS: usize = 200;
@@ -70,27 +74,6 @@ const MAX_ENDED_REMEMBERED: usize = 10_000;
 const REPORT_WAIT: Duration = Duration::from_secs(2);
 /// Time from SIGKILL until a process that is still there is reported as an error.
 const KILL_WAIT: Duration = Duration::from_secs(10);
-
-/// The end of a server that nobody asked the allocator for.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ServerExit {
-    /// The order that it was started for.
-    pub allocation: AllocationId,
-    /// The id that it sent.
-    pub server: ServerId,
-    /// How it ended, in words: `exit status 3`, `killed by signal 11 (SIGSEGV)`.
-    pub status: String,
-    /// Whether [`LocalProcessAllocator::stop_all`] has stopped it, so that nobody is to blame.
-    pub with_control_plane: bool,
-}
-
-/// Who is told of servers that ended by themselves.
-#[async_trait]
-pub trait ExitListener: Send + Sync {
-    /// Takes the news. To return is to say that it is durable: until then the allocator keeps the server's
-    /// record, and an allocator that is opened later reports the end again.
-    async fn exited(&self, exit: ServerExit);
-}
 
 /// The data folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -190,8 +173,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl LocalProcessAllocator {
     /// Takes over the servers that an earlier allocator of the same `installation` left in the data folder, and reports to
-    /// `listener` those that ended meanwhile. Also returns the servers taken over: a caller that does not know one of them
-    /// stops it. What is left of servers that have ended is killed meanwhile.
+    /// `listener` those that ended meanwhile. What is left of servers that have ended is killed meanwhile.
     ///
     /// One allocator may use a data folder at a time. Needs a runtime.
     ///
@@ -203,7 +185,7 @@ impl LocalProcessAllocator {
         helpers: Helpers,
         fleets: BTreeMap<FleetId, LocalFleet>,
         listener: Arc<dyn ExitListener>,
-    ) -> Result<(Self, Vec<Placement>), OpenError> {
+    ) -> Result<Self, OpenError> {
         let (folder, survey) = survey(data.to_owned(), installation.to_owned())
             .await
             .map_err(|source| OpenError { folder: data.to_owned(), source })?;
@@ -218,7 +200,6 @@ impl LocalProcessAllocator {
             book: Mutex::default(),
             tasks: Mutex::default(),
         });
-        let taken_over = survey.running.iter().map(|(_, placement)| placement.clone()).collect();
         let running = survey.running.into_iter().map(|(process, placement)| (Some(process), placement));
         let gone = survey.gone.into_iter().map(|placement| (None, placement));
         for (process, placement) in running.chain(gone) {
@@ -228,15 +209,7 @@ impl LocalProcessAllocator {
         for (allocation, group) in survey.strays {
             shared.clear_stray(allocation, group);
         }
-        Ok((Self { shared }, taken_over))
-    }
-
-    /// Whether the order was given to this allocator, or its server left by an earlier one: then its end is, or was,
-    /// reported.
-    #[must_use]
-    pub fn knows(&self, allocation: &AllocationId) -> bool {
-        let book = lock(&self.shared.book);
-        book.slots.contains_key(allocation) || book.ended.ids.contains(allocation)
+        Ok(Self { shared })
     }
 
     /// Stops every server and starts no further one; for a control plane that takes its servers with it. Each
@@ -244,7 +217,7 @@ impl LocalProcessAllocator {
     ///
     /// # Errors
     /// The processes that are still there some seconds after SIGKILL.
-    pub async fn stop_all(&self, most_grace: Duration) -> Result<(), Vec<Placement>> {
+    pub async fn stop_all(&self, most_grace: Duration) -> Result<(), Vec<PlacementRecord>> {
         lock(&self.shared.book).closed = true;
         self.shared.starts_settled().await;
         let servers = self.shared.servers();
@@ -318,6 +291,22 @@ impl Shared {
         placed.collect()
     }
 
+    fn placement(&self, server: &Server) -> Placement {
+        let PlacementRecord { allocation, server: id_of_server, fleet, port, started_at, .. } =
+            &server.placement;
+        let host = self.fleets.get(fleet).map(|fleet| fleet.process.address.to_string());
+        let started_at = humantime::parse_rfc3339_weak(started_at).ok();
+        let since_1970 = started_at.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        Placement {
+            allocation: allocation.clone(),
+            server: id_of_server.clone(),
+            id: id(&server.placement),
+            address: host.map(|host| Address { host, ports: vec![*port] }),
+            started_at: since_1970.map(|time| Timestamp::ZERO + time),
+            state: server.state(),
+        }
+    }
+
     async fn starts_settled(&self) {
         let starting: Vec<_> = lock(&self.book)
             .slots
@@ -369,7 +358,7 @@ impl Shared {
             return Ok(Admission::Done(Started { placement: "has run and ended".to_owned() }));
         }
         if book.closed {
-            return Err(AllocatorError::transient("the control plane is shutting down"));
+            return Err(shutting_down());
         }
         let settled = CancellationToken::new();
         book.slots.insert(allocation.clone(), Slot::Starting(settled.clone()));
@@ -390,9 +379,7 @@ impl Shared {
             let output = shared.output(&order.allocation, fleet.process.output_limit);
             launch(&order, &fleet, port, &output, &shared.folder, &shared.helpers)
         });
-        let launched = launched
-            .await
-            .unwrap_or_else(|_| Err(AllocatorError::transient("the control plane is shutting down").into()));
+        let launched = launched.await.unwrap_or_else(|_| Err(shutting_down().into()));
         let launched = match launched {
             Ok(launched) => launched,
             Err(Failed { error, has_run, group }) => {
@@ -408,17 +395,29 @@ impl Shared {
     }
 }
 
-fn started(placement: &Placement) -> Started {
-    Started { placement: format!("process {}, port {}", placement.pid(), placement.port) }
+fn started(placement: &PlacementRecord) -> Started {
+    Started { placement: id(placement) }
+}
+
+fn id(placement: &PlacementRecord) -> String {
+    format!("process {}, port {}", placement.pid(), placement.port)
+}
+
+fn shutting_down() -> AllocatorError {
+    AllocatorError::unreachable("the control plane is shutting down")
 }
 
 fn no_port(id: &FleetId, fleet: &LocalFleet) -> AllocatorError {
     let ports = &fleet.process.ports;
-    AllocatorError::transient(format!(
-        "fleet {id}: no port of {} to {} is free; give it more ports or a lower maximum of servers",
-        ports.start(),
-        ports.end()
-    ))
+    // Not a lack of capacity: a server that is just ending gives its port back in a moment.
+    AllocatorError::new(
+        ErrorClass::Conflict,
+        format!(
+            "fleet {id}: no port of {} to {} is free; give it more ports or a lower maximum of servers",
+            ports.start(),
+            ports.end()
+        ),
+    )
 }
 
 /// Allocation ids name files here.
@@ -428,13 +427,22 @@ fn check_file_name(allocation: &AllocationId) -> Result<(), AllocatorError> {
     if id.bytes().all(is_plain) && !id.starts_with('.') {
         return Ok(());
     }
-    Err(AllocatorError::permanent(format!(
+    Err(AllocatorError::invalid(format!(
         "allocation id {id:?} cannot name a file: only letters, digits, '-', '_' and '.' (not first) can"
     )))
 }
 
 #[async_trait]
 impl Allocator for LocalProcessAllocator {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            // The signals are sent by the task that watches the process.
+            stop_only_waits: true,
+            reports_exits: true,
+            list_lag: Duration::ZERO,
+        }
+    }
+
     async fn start(&self, order: &StartOrder) -> Result<Started, AllocatorError> {
         check_file_name(&order.allocation)?;
         let guard = loop {
@@ -446,7 +454,7 @@ impl Allocator for LocalProcessAllocator {
         };
         let Some(fleet) = self.shared.fleets.get(&order.fleet).cloned() else {
             let problem = format!("fleet {} is no fleet of local processes", order.fleet);
-            return Err(AllocatorError::permanent(problem));
+            return Err(AllocatorError::invalid(problem));
         };
         // A task of its own: a caller who gives up must not leave a process that nobody watches.
         let (tell, told) = oneshot::channel();
@@ -456,7 +464,7 @@ impl Allocator for LocalProcessAllocator {
             drop(guard);
             let _caller_gave_up = tell.send(outcome);
         });
-        told.await.unwrap_or_else(|_| Err(AllocatorError::transient("the control plane is shutting down")))
+        told.await.unwrap_or_else(|_| Err(shutting_down()))
     }
 
     async fn stop(&self, allocation: &AllocationId, _server: &ServerId) -> Result<(), AllocatorError> {
@@ -472,13 +480,21 @@ impl Allocator for LocalProcessAllocator {
         let longest = server.terms.stop_grace.saturating_add(KILL_WAIT);
         tokio::time::timeout(longest, server.finished.cancelled()).await.map_err(|_| {
             let pid = server.placement.pid();
-            AllocatorError::transient(format!("process {pid} of {allocation} is still there after SIGKILL"))
+            let problem = format!("process {pid} of {allocation} is still there after SIGKILL");
+            AllocatorError::new(ErrorClass::Conflict, problem)
         })
     }
 
-    /// The signals are sent by whoever watches the process.
-    fn stop_only_waits(&self) -> bool {
-        true
+    async fn list(&self) -> Result<Listing, AllocatorError> {
+        Ok(Listing::of(self.shared.servers().iter().map(|server| self.shared.placement(server))))
+    }
+
+    async fn describe(&self, allocation: &AllocationId) -> Result<Option<Placement>, AllocatorError> {
+        let found = match lock(&self.shared.book).slots.get(allocation) {
+            Some(Slot::Placed(server)) => Arc::clone(server),
+            Some(Slot::Starting(_)) | None => return Ok(None),
+        };
+        Ok(Some(self.shared.placement(&found)))
     }
 }
 

@@ -20,7 +20,7 @@ const VERSION: u32 = 1;
 
 /// One server on this machine.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Placement {
+pub struct PlacementRecord {
     /// The order that it was started for.
     pub allocation: AllocationId,
     /// The id that it sends.
@@ -39,7 +39,7 @@ pub struct Placement {
     pub(super) started_at: String,
 }
 
-impl Placement {
+impl PlacementRecord {
     /// The number of its process.
     #[must_use]
     pub const fn pid(&self) -> i32 {
@@ -70,7 +70,7 @@ struct Stored {
 }
 
 impl Stored {
-    fn of(placement: &Placement, installation: &str) -> Self {
+    fn of(placement: &PlacementRecord, installation: &str) -> Self {
         Self {
             version: VERSION,
             installation: Some(installation.to_owned()),
@@ -89,7 +89,7 @@ impl Stored {
     }
 }
 
-impl TryFrom<Stored> for Placement {
+impl TryFrom<Stored> for PlacementRecord {
     type Error = String;
 
     fn try_from(stored: Stored) -> Result<Self, String> {
@@ -156,7 +156,7 @@ impl Folder {
     }
 
     /// Stores a record; on return it is durable.
-    pub(super) fn store(&self, placement: &Placement) -> io::Result<()> {
+    pub(super) fn store(&self, placement: &PlacementRecord) -> io::Result<()> {
         let text = serde_json::to_vec(&Stored::of(placement, &self.id))?;
         write_durably(&self.path, &self.record(&placement.allocation), &text)
     }
@@ -174,7 +174,7 @@ impl Folder {
 
     /// Every record. One that cannot be read is put aside: if its server runs, the server's environment says
     /// what the record did. So is one of another installation, as a copied folder has: its server is not ours.
-    pub(super) fn load(&self) -> io::Result<Vec<Placement>> {
+    pub(super) fn load(&self) -> io::Result<Vec<PlacementRecord>> {
         let mut placements = Vec::new();
         for entry in fs::read_dir(&self.path)? {
             let path = entry?.path();
@@ -209,7 +209,7 @@ impl Folder {
     }
 }
 
-fn read_record(path: &Path, installation: &str) -> io::Result<Option<Placement>> {
+fn read_record(path: &Path, installation: &str) -> io::Result<Option<PlacementRecord>> {
     let text = fs::read(path)?;
     let read = serde_json::from_slice::<Stored>(&text).map_err(|error| error.to_string());
     if let Ok(Stored { installation: Some(other), .. }) = &read
@@ -220,7 +220,7 @@ fn read_record(path: &Path, installation: &str) -> io::Result<Option<Placement>>
         fs::rename(path, aside)?;
         return Ok(None);
     }
-    match read.and_then(Placement::try_from) {
+    match read.and_then(PlacementRecord::try_from) {
         Ok(placement) => Ok(Some(placement)),
         Err(problem) => {
             let aside = path.with_extension("damaged");
@@ -252,8 +252,8 @@ fn write_durably(folder: &Path, file: &Path, content: &[u8]) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    fn placement(allocation: &str) -> Placement {
-        Placement {
+    fn placement(allocation: &str) -> PlacementRecord {
+        PlacementRecord {
             allocation: AllocationId::new(allocation).unwrap(),
             server: ServerId::new("server-1").unwrap(),
             fleet: FleetId::new("eu").unwrap(),

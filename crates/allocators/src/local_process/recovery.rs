@@ -10,15 +10,15 @@ use super::control_group::ControlGroup;
 use super::launch::variable;
 use super::proc_files::Running;
 use super::process::Process;
-use super::record::{Folder, Placement};
+use super::record::{Folder, PlacementRecord};
 use super::strays;
 
 /// What there is in a folder.
 pub(super) struct Survey {
     /// Servers that run.
-    pub(super) running: Vec<(Process, Placement)>,
+    pub(super) running: Vec<(Process, PlacementRecord)>,
     /// Servers that were recorded and run no more.
-    pub(super) gone: Vec<Placement>,
+    pub(super) gone: Vec<PlacementRecord>,
     /// Allocations without a server of which processes are left, or a control group.
     pub(super) strays: BTreeMap<AllocationId, Option<ControlGroup>>,
 }
@@ -94,12 +94,12 @@ fn rebuild(
     allocation: &AllocationId,
     members: &[Running],
     group: Option<ControlGroup>,
-) -> Option<(Process, Placement)> {
+) -> Option<(Process, PlacementRecord)> {
     let leaders = members.iter().filter(|running| running.stat.group == running.pid);
     let leader = leaders.min_by_key(|running| (running.stat.started_ticks, running.pid))?;
     let process = strays::open(leader)?;
     let read = |name: &str| leader.variables.get(name);
-    let placement = Placement {
+    let placement = PlacementRecord {
         allocation: allocation.clone(),
         server: ServerId::new(read(variable::SERVER)?).ok()?,
         fleet: FleetId::new(read(variable::FLEET)?).ok()?,

@@ -2,14 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
-use sortie_domain::ids::ServerId;
-
-use crate::StartOrder;
+use crate::{ServerEnvironment, StartOrder};
 
 /// Time to exit that a server of a fleet that is no longer configured gets.
 const UNCONFIGURED_STOP_GRACE: Duration = Duration::from_secs(10);
@@ -35,6 +33,8 @@ pub struct LocalProcess {
     pub working_folder: Option<PathBuf>,
     /// Its port is one of these, free for UDP and TCP. Fleets may share ports.
     pub ports: RangeInclusive<u16>,
+    /// The address that players reach it at, where it gives none itself.
+    pub address: IpAddr,
     /// Time from SIGTERM to SIGKILL, both to its whole process group.
     pub stop_grace: Duration,
     /// Output kept, in bytes: the newest part, and never more.
@@ -55,40 +55,11 @@ impl fmt::Debug for LocalProcess {
             .field("pass_environment", &self.pass_environment)
             .field("working_folder", &self.working_folder)
             .field("ports", &self.ports)
+            .field("address", &self.address)
             .field("stop_grace", &self.stop_grace)
             .field("output_limit", &self.output_limit)
             .field("max_run_time", &self.max_run_time)
             .field("reaper_period", &self.reaper_period)
-            .finish()
-    }
-}
-
-/// Gives the API key of a server.
-pub type ServerKey = Arc<dyn Fn(&ServerId) -> String + Send + Sync>;
-
-/// What every server of a fleet is told about the control plane.
-#[derive(Clone)]
-pub struct ServerEnvironment {
-    /// `SORTIE_API`: where the server manager API answers.
-    pub api: String,
-    /// `SORTIE_API_KEY`: each server's own key for that API, where one is asked for.
-    pub api_key: Option<ServerKey>,
-    /// `SORTIE_CA`: a PEM file with roots to trust, where those of the system will not do.
-    pub ca: Option<String>,
-    /// `SORTIE_NETCODE_KEY`: the private key that connect tokens are sealed with, where the fleet uses them.
-    pub netcode_key: Option<String>,
-    /// `SORTIE_PROTOCOL_ID`: the netcode protocol id, where the fleet uses connect tokens.
-    pub protocol_id: Option<u64>,
-}
-
-impl fmt::Debug for ServerEnvironment {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServerEnvironment")
-            .field("api", &self.api)
-            .field("api_key", &self.api_key.as_ref().map(|_| "…"))
-            .field("ca", &self.ca)
-            .field("netcode_key", &self.netcode_key.as_ref().map(|_| "…"))
-            .field("protocol_id", &self.protocol_id)
             .finish()
     }
 }
@@ -167,8 +138,10 @@ impl Placeholders<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use sortie_domain::ids::{AllocationId, FleetId};
+    use sortie_domain::ids::{AllocationId, FleetId, ServerId};
 
     #[test]
     fn placeholders_are_replaced_once_and_other_braces_are_left() {
@@ -200,6 +173,7 @@ mod tests {
             pass_environment: Vec::new(),
             working_folder: None,
             ports: 7000..=7009,
+            address: IpAddr::from([127, 0, 0, 1]),
             stop_grace: Duration::ZERO,
             output_limit: 0,
             max_run_time: Duration::ZERO,

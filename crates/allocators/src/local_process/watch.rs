@@ -13,9 +13,10 @@ use tokio_util::sync::CancellationToken;
 use super::output::Output;
 use super::ports::PortLease;
 use super::process::{Ending, Process};
-use super::record::Placement;
+use super::record::PlacementRecord;
 use super::settings::Terms;
-use super::{MAX_ENDED_LOGS, ServerExit, Shared, lock, strays};
+use super::{MAX_ENDED_LOGS, Shared, lock, strays};
+use crate::{PlacementState, ServerExit};
 
 /// Longest wait for the rest of a server's output.
 const KEEPER_WAIT: Duration = Duration::from_secs(2);
@@ -48,7 +49,7 @@ enum End {
 
 /// One server under watch.
 pub(super) struct Server {
-    pub(super) placement: Placement,
+    pub(super) placement: PlacementRecord,
     pub(super) terms: Terms,
     /// `None` for one that ended while no control plane was there.
     process: Option<Process>,
@@ -64,7 +65,7 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) fn new(
-        placement: Placement,
+        placement: PlacementRecord,
         process: Option<Process>,
         port: PortLease,
         shared: &Shared,
@@ -91,6 +92,17 @@ impl Server {
             }
             changes
         });
+    }
+
+    /// How far it is.
+    pub(super) fn state(&self) -> PlacementState {
+        if self.process.is_none() || self.gone.is_cancelled() {
+            PlacementState::Ended("has ended".to_owned())
+        } else if self.stop.borrow().is_some() {
+            PlacementState::Stopping
+        } else {
+            PlacementState::Running
+        }
     }
 
     async fn stop_asked(&self) -> StopCause {
@@ -179,7 +191,7 @@ impl Server {
             End::Stopped(StopCause::ControlPlaneEnds { .. }) => "stopped with the control plane".to_owned(),
             End::Stopped(StopCause::Ordered) => return None,
         };
-        let Placement { allocation, server, .. } = &self.placement;
+        let PlacementRecord { allocation, server, .. } = &self.placement;
         let with_control_plane = matches!(end, End::Stopped(StopCause::ControlPlaneEnds { .. }));
         Some(ServerExit {
             allocation: allocation.clone(),

@@ -1,9 +1,10 @@
 //! The rows.
 
-use super::Kind::{Choice, Choices, Duration, Identifier, Integer, Path, Size, Switch, Table, Text, Texts};
+use super::Kind::{Choice, Choices, Duration, Identifier, Integer, Path, Size, Switch, Text, Texts};
 use super::Presence::{Default, Optional, Required};
-use super::{ALLOCATORS, KeyDoc, count, key};
+use super::{KeyDoc, count, key};
 use crate::model::{Dialect, LogFormat, NamingOthers, Permission, Players};
+use crate::platforms;
 
 /// Those before the limits of connections and calls.
 pub(super) static TOP: &[KeyDoc] = &[
@@ -494,7 +495,7 @@ pub(super) static REST: &[KeyDoc] = &[
     ),
     key(
         "fleets.<name>.allocator",
-        Choice(ALLOCATORS),
+        Choice(platforms::NAMES),
         Default("local_process"),
         "The platform that runs the servers; its settings stand in the table of that name.",
     ),
@@ -560,66 +561,5 @@ pub(super) static REST: &[KeyDoc] = &[
         Identifier,
         Default("0"),
         "Netcode protocol id of the game: 64 bits, the same in its servers and clients.",
-    ),
-    key("fleets.<name>.local_process.path", Path, Required, "The server's program."),
-    key(
-        "fleets.<name>.local_process.arguments",
-        Texts,
-        Default("[]"),
-        "Its arguments; `{port}`, `{server_id}` and `{fleet}` are filled in. At most 1000.",
-    ),
-    key(
-        "fleets.<name>.local_process.environment",
-        Table,
-        Default("{}"),
-        "Variables added to its environment, with the same placeholders. `config show` hides their values. At most 1000.",
-    ),
-    key(
-        "fleets.<name>.local_process.pass_environment",
-        Texts,
-        Default("[]"),
-        "Names of variables of the control plane that its servers inherit beside `PATH`, `HOME`, `TMPDIR`, `TZ`, `LANG` and the usual `LC_…`; nothing else is inherited. No patterns. At most 1000.",
-    ),
-    key(
-        "fleets.<name>.local_process.working_folder",
-        Path,
-        Optional("the working folder of the control plane"),
-        "Folder it is started in.",
-    ),
-    key(
-        "fleets.<name>.local_process.ports",
-        Text,
-        Default("7800-7899"),
-        "First and last port, one for each server: at least `max` of them. Fleets may share a range.",
-    ),
-    key(
-        "fleets.<name>.local_process.address",
-        Text,
-        Default("127.0.0.1"),
-        "IP address that players are told when a server gives none.",
-    ),
-    key(
-        "fleets.<name>.local_process.stop_grace",
-        Duration,
-        Default("5s"),
-        "Time to exit by itself after SIGTERM, 0s to 10m; then it is killed.",
-    ),
-    key(
-        "fleets.<name>.local_process.output_limit",
-        Size,
-        Default("1MiB"),
-        "Newest output of a server that is kept, 4KiB to 1GiB.",
-    ),
-    key(
-        "fleets.<name>.local_process.max_run_time",
-        Duration,
-        Optional("no limit"),
-        "A server older than this is stopped, 1s to 366d. It is given no match that could last until then; `broker.server_max_lifetime` counts where it is shorter.",
-    ),
-    key(
-        "fleets.<name>.local_process.reaper_period",
-        Duration,
-        Default("60s"),
-        "Time between two looks for servers that are too old, 1s to 24h.",
     ),
 ];

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use sortie_config::{AllocatorConfig, CatenaImport, Config, Problems, import_catena};
+use sortie_config::{CatenaImport, Config, LocalProcessConfig, Problems, import_catena};
 use sortie_domain::broker::model::{FastSchedule, Settings};
 use sortie_domain::matchmaking::settings::ExpirationAction;
 
@@ -100,7 +100,7 @@ fn the_configuration_does_the_same() {
     assert_eq!(first.fleet.requirements, "MatchProperties.mode == 'duel'");
     assert_eq!((first.description.as_str(), second.fleet.requirements.as_str()), ("duels", ""));
     assert_eq!(first.fleet.ready_deadline, seconds(12));
-    let AllocatorConfig::LocalProcess(local) = &first.allocator;
+    let local = first.allocator.settings::<LocalProcessConfig>().unwrap();
     assert_eq!(local.path.to_str(), Some("/opt/game/server"));
     assert_eq!(local.arguments, ["-batchmode", "-map", "two words"]);
     assert_eq!(local.environment.0["TOKEN"], "s3cret");
@@ -375,7 +375,7 @@ proptest! {
         fleets.sort_by_key(|fleet| fleet.fleet.preference);
         prop_assert_eq!(taken.len(), fleets.len());
         for (entry, fleet) in taken.into_iter().zip(fleets) {
-            let AllocatorConfig::LocalProcess(local) = &fleet.allocator;
+            let local = fleet.allocator.settings::<LocalProcessConfig>().unwrap();
             prop_assert_eq!(&entry["Requirements"], &json!(fleet.fleet.requirements));
             let of = &entry["Configuration"];
             prop_assert_eq!(&of["GameServerPath"], &json!(local.path.to_str()));

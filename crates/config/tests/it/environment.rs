@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sortie_config::{AllocatorConfig, Config, NOT_SETTINGS, Overrides, Permission};
+use sortie_config::{Config, LocalProcessConfig, NOT_SETTINGS, Overrides, Permission};
 
 use crate::{FLEET, FULL, Folder, GAME_KEY};
 
@@ -51,7 +51,7 @@ fn variables_reach_every_level() {
     assert_eq!(config.api_keys[1].permissions, [Permission::Admin]);
     assert_eq!((config.fleets[0].fleet.max, config.fleets[0].protocol_id), (3, 16));
     assert_eq!(config.fleets[1].fleet.warm, 1, "a name with a space is found");
-    let AllocatorConfig::LocalProcess(local) = &config.fleets[0].allocator;
+    let local = config.fleets[0].allocator.settings::<LocalProcessConfig>().unwrap();
     assert_eq!(local.environment.0["Mixed__Case"], "1");
     let matchmaker = config.matchmaker.unwrap();
     let arena = matchmaker.settings.queues.values().next().unwrap();

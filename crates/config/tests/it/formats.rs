@@ -5,16 +5,14 @@ use std::path::absolute;
 use std::time::Duration;
 
 use sortie_config::{
-    AllocatorConfig, CallerLimits, Config, Dialect, Game, KeySource, LocalProcessConfig, LogFormat,
-    Overrides, Permission,
+    CallerLimits, Config, Dialect, Game, KeySource, LocalProcessConfig, LogFormat, Overrides, Permission,
 };
 use sortie_domain::broker::model::{FastSchedule, Settings};
 
 use crate::{FLEET, FULL, Folder, GAME_KEY, toml};
 
 fn local(config: &Config, fleet: usize) -> &LocalProcessConfig {
-    let AllocatorConfig::LocalProcess(local) = &config.fleets[fleet].allocator;
-    local
+    config.fleets[fleet].allocator.settings().unwrap()
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use sortie_config::{AllocatorConfig, Config, HIDDEN, KeyDoc, Overrides, reference};
+use sortie_config::{Config, HIDDEN, KeyDoc, LocalProcessConfig, Overrides, reference};
 
 use crate::{FLEET, FULL, Folder, GAME_KEY, owned};
 
@@ -23,11 +23,13 @@ fn what_is_shown_loads_as_the_same_configuration() {
     assert_eq!(hidden, 2, "one for each hidden value: {:?}", again.warnings);
     again.warnings.clone_from(&full.warnings);
     for (again, once) in again.fleets.iter_mut().zip(&full.fleets) {
-        let (AllocatorConfig::LocalProcess(again), AllocatorConfig::LocalProcess(once)) =
-            (&mut again.allocator, &once.allocator);
-        assert!(again.environment.0.values().all(|value| value == HIDDEN));
-        assert!(again.environment.0.keys().eq(once.environment.0.keys()));
-        again.environment = once.environment.clone();
+        let mut shown = again.allocator.settings::<LocalProcessConfig>().unwrap().clone();
+        let local = once.allocator.settings::<LocalProcessConfig>().unwrap();
+        assert!(shown.environment.0.values().all(|value| value == HIDDEN));
+        assert!(shown.environment.0.keys().eq(local.environment.0.keys()));
+        shown.environment = local.environment.clone();
+        assert_eq!(&shown, local);
+        again.allocator = once.allocator.clone();
     }
     assert_eq!(again, full);
 }

@@ -3,7 +3,7 @@
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, WaitOptions, waitpid};
-use sortie_allocators::local_process::Placement;
+
 use sortie_allocators::{Allocator, StartOrder};
 
 use super::harness::{Harness, Opened, eventually, is_alive, kill, own_duration, sleepers};
@@ -33,15 +33,11 @@ async fn a_server_that_runs_is_taken_over_and_not_started_again() {
     let opened = harness.open(harness.fleet(SERVER)).await;
     assert_eq!(opened.taken_over.len(), 1);
     let placement = &opened.taken_over[0];
-    assert_eq!(
-        (&placement.allocation, &placement.server, &placement.fleet),
-        (&order.allocation, &order.server, &order.fleet)
-    );
-    assert_eq!(placement.pid(), pid);
-    assert!(
-        opened.allocator.knows(&order.allocation)
-            && !opened.allocator.knows(&self::order("b", "eu").allocation)
-    );
+    assert_eq!((&placement.allocation, &placement.server), (&order.allocation, &order.server));
+    assert!(placement.id.starts_with(&format!("process {pid}, port ")), "{}", placement.id);
+    assert_eq!(opened.allocator.describe(&order.allocation).await.unwrap().as_ref(), Some(placement));
+    let other = self::order("b", "eu").allocation;
+    assert_eq!(opened.allocator.describe(&other).await.unwrap(), None);
     opened.allocator.start(&order).await.unwrap();
     assert_eq!(harness.pid("pid").await, pid, "no second server wrote its number");
     opened.allocator.stop(&order.allocation, &order.server).await.unwrap();
@@ -77,7 +73,8 @@ async fn the_exit_of_a_server_that_is_no_child_is_noticed() {
     assert!(parent.stdin(Stdio::null()).stdout(Stdio::null()).status().unwrap().success());
     let pid = harness.pid("pid").await;
     let mut opened = harness.open(harness.fleet(SERVER)).await;
-    assert_eq!(opened.taken_over.iter().map(Placement::pid).collect::<Vec<_>>(), [pid]);
+    let ids: Vec<_> = opened.taken_over.iter().map(|placement| placement.id.clone()).collect();
+    assert_eq!(ids, [format!("process {pid}, port 21000")]);
     std::fs::write(harness.out("go"), "").unwrap();
     let exit = opened.exit().await;
     assert_eq!(exit.allocation.as_str(), "allocation-a");
@@ -254,7 +251,7 @@ async fn servers_of_another_installation_are_left_alone() {
     let original = std::mem::replace(&mut harness.installation, "copy".to_owned());
     let mut opened = harness.open(harness.fleet(SERVER)).await;
     assert!(opened.taken_over.is_empty() && opened.is_silent());
-    assert!(!opened.allocator.knows(&order.allocation));
+    assert_eq!(opened.allocator.describe(&order.allocation).await.unwrap(), None);
     opened.allocator.stop(&order.allocation, &order.server).await.unwrap();
     opened.allocator.stop_all(std::time::Duration::ZERO).await.unwrap();
     assert!(is_alive(pid));

@@ -8,11 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
-use sortie_allocators::local_process::{
-    ExitListener, Helper, Helpers, LocalFleet, LocalProcess, LocalProcessAllocator, Placement,
-    ServerEnvironment, ServerExit,
-};
-use sortie_allocators::{Allocator, StartOrder};
+use sortie_allocators::local_process::{Helper, Helpers, LocalFleet, LocalProcess, LocalProcessAllocator};
+use sortie_allocators::{Allocator, ExitListener, Placement, ServerEnvironment, ServerExit, StartOrder};
 use sortie_domain::ids::{AllocationId, FleetId};
 use tokio::sync::mpsc;
 
@@ -29,6 +26,7 @@ pub(crate) struct Harness {
 /// An allocator under test and the ends of servers that it reported.
 pub(crate) struct Opened {
     pub(crate) allocator: LocalProcessAllocator,
+    /// The servers that ran when it was opened.
     pub(crate) taken_over: Vec<Placement>,
     pub(crate) exits: mpsc::Receiver<ServerExit>,
 }
@@ -67,6 +65,7 @@ impl Harness {
                 pass_environment: Vec::new(),
                 working_folder: Some(self.out("")),
                 ports: 21_000..=29_999,
+                address: Ipv4Addr::LOCALHOST.into(),
                 stop_grace: 2 * PATIENCE,
                 output_limit: 1024 * 1024,
                 max_run_time: Duration::from_secs(3600),
@@ -96,7 +95,7 @@ impl Harness {
         let (heard, exits) = mpsc::channel(64);
         let fleets = fleets.map(|(id, fleet)| (FleetId::new(id).unwrap(), fleet));
         let listener = Arc::new(Listener { heard, accepts });
-        let (allocator, taken_over) = LocalProcessAllocator::open(
+        let allocator = LocalProcessAllocator::open(
             self.data.path(),
             &self.installation,
             helpers(),
@@ -105,7 +104,9 @@ impl Harness {
         )
         .await
         .unwrap();
-        Opened { allocator, taken_over, exits }
+        let listed = allocator.list().await.unwrap();
+        let running = listed.placements().iter().filter(|placement| !placement.state.has_ended());
+        Opened { taken_over: running.cloned().collect(), allocator, exits }
     }
 
     /// A file in the servers' working folder.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sortie_allocators::{Allocator, ErrorKind};
+use sortie_allocators::{Allocator, ErrorClass};
 
 use super::harness::{Harness, eventually, is_alive, kill, own_duration, size, sleepers, taken_port};
 use crate::conformance::order;
@@ -255,7 +255,7 @@ async fn a_control_plane_that_takes_its_servers_with_it_starts_no_more() {
     assert_eq!(opened.allocator.stop_all(Duration::from_millis(50)).await, Ok(()));
     assert_eq!(harness.processes(None), [] as [i32; 0]);
     let error = opened.allocator.start(&order("four", "eu")).await.unwrap_err();
-    assert_eq!(error.kind, ErrorKind::Transient);
+    assert_eq!(error.class, ErrorClass::Unreachable);
     for _ in &orders {
         assert_eq!(opened.exit().await.status, "stopped with the control plane");
     }

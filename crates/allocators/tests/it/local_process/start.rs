@@ -4,42 +4,12 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
-use sortie_allocators::{Allocator, ErrorKind};
+use sortie_allocators::{Allocator, ErrorClass, ServerEnvironment};
 
-use super::harness::{Harness, Opened, eventually, kill, own_duration, sleepers, taken_port};
-use crate::conformance::{Platform, conforms, order};
-use sortie_allocators::local_process::{LocalFleet, ServerEnvironment};
-use sortie_domain::ids::{AllocationId, ServerId};
-
-struct Local {
-    harness: Harness,
-    opened: Opened,
-}
-
-#[async_trait::async_trait]
-impl Platform for Local {
-    fn allocator(&self) -> &dyn Allocator {
-        &self.opened.allocator
-    }
-
-    async fn running(&self, allocation: &AllocationId) -> usize {
-        let look = || self.harness.processes(Some(allocation)).len();
-        if self.harness.kept(&format!("{allocation}.json")).exists() {
-            // One that has just been started may not show its variables yet.
-            eventually("process", || Some(look()).filter(|count| *count > 0)).await
-        } else {
-            look()
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_allocator_of_local_processes_conforms() {
-    let harness = Harness::new();
-    // One process a server, so that processes can be counted.
-    let opened = harness.open(harness.fleet("exec sleep 1000")).await;
-    conforms(&Local { harness, opened }).await;
-}
+use super::harness::{Harness, eventually, kill, own_duration, sleepers, taken_port};
+use crate::conformance::order;
+use sortie_allocators::local_process::LocalFleet;
+use sortie_domain::ids::ServerId;
 
 #[tokio::test]
 async fn a_server_is_started_once_even_if_the_caller_gives_up() {
@@ -288,7 +258,7 @@ async fn a_server_that_cannot_be_run_is_a_permanent_error_that_names_the_path() 
         let opened = harness.open(fleet).await;
         let order = order(&number.to_string(), "eu");
         let error = opened.allocator.start(&order).await.unwrap_err();
-        assert_eq!(error.kind, ErrorKind::Permanent, "{error}");
+        assert_eq!(error.class, ErrorClass::Invalid, "{error}");
         assert!(error.message.contains(problem), "{error}");
         assert!(error.message.contains(path.to_str().unwrap()), "{error}");
         assert!(!harness.record(&order).exists());
@@ -304,7 +274,7 @@ async fn arguments_that_no_program_can_be_given_are_a_permanent_error() {
         fleet.process.arguments.push(argument);
         let opened = harness.open(fleet).await;
         let error = opened.allocator.start(&order("a", "eu")).await.unwrap_err();
-        assert_eq!(error.kind, ErrorKind::Permanent, "{error}");
+        assert_eq!(error.class, ErrorClass::Invalid, "{error}");
         assert!(error.message.contains(problem), "{error}");
     }
 }
@@ -318,7 +288,7 @@ async fn a_working_folder_that_is_none_is_a_permanent_error_that_names_it() {
         fleet.process.working_folder = Some(harness.out(name));
         let opened = harness.open(fleet).await;
         let error = opened.allocator.start(&order("a", "eu")).await.unwrap_err();
-        assert_eq!(error.kind, ErrorKind::Permanent);
+        assert_eq!(error.class, ErrorClass::Invalid);
         assert!(error.message.contains(harness.out(name).to_str().unwrap()), "{error}");
     }
 }
@@ -332,12 +302,12 @@ async fn fleets_share_their_ports_and_get_them_back() {
     let opened = harness.open_with([("eu", fleet.clone()), ("us", fleet)], true).await;
     let (one, two) = (order("one", "eu"), order("two", "us"));
     let error = opened.allocator.start(&one).await.expect_err("another program has the port");
-    assert_eq!(error.kind, ErrorKind::Transient);
+    assert_eq!(error.class, ErrorClass::Conflict);
     assert!(error.message.contains("fleet eu") && error.message.contains(&port.to_string()), "{error}");
     drop(socket);
     opened.starts(&one).await;
     let error = opened.allocator.start(&two).await.expect_err("the other fleet's server has the port");
-    assert_eq!(error.kind, ErrorKind::Transient);
+    assert_eq!(error.class, ErrorClass::Conflict);
     opened.allocator.stop(&one.allocation, &one.server).await.unwrap();
     opened.starts(&two).await;
 }
@@ -350,7 +320,7 @@ async fn a_disk_that_keeps_no_record_leaves_no_server() {
     // A folder where the record is to be: renaming the record over it fails.
     std::fs::create_dir(harness.record(&order)).unwrap();
     let error = opened.allocator.start(&order).await.unwrap_err();
-    assert_eq!(error.kind, ErrorKind::Transient);
+    assert_eq!(error.class, ErrorClass::Unreachable);
     assert!(error.message.contains("record"), "{error}");
     assert_eq!(harness.processes(None), [] as [i32; 0]);
     std::fs::remove_dir(harness.record(&order)).unwrap();

@@ -47,7 +47,7 @@ pub(super) async fn run(options: &BenchReplay) -> Result<Outcome, Failure> {
         log: Box::new(log),
         codec: codec(),
         empty: Box::new(Broker::new),
-        performer: Arc::new(Fleets::new(BTreeMap::new(), None)),
+        performer: Arc::new(Fleets::new(BTreeMap::new(), Vec::new())),
         clock: Arc::new(SystemClock::start()),
         entropy: Entropy::system()?,
         options: EngineOptions { snapshot_every_records: u64::MAX, ..EngineOptions::default() },

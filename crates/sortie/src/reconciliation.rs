@@ -1,0 +1,114 @@
+//! The comparison of platforms and broker, and the ends of game servers: between `sortie_allocators` and the broker.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sortie_allocators::{ExitListener, KnownOrder, Orders, Reconciliation, ServerExit};
+use sortie_domain::broker::model::{Allocation, AllocationState};
+use sortie_domain::broker::{Broker, Command};
+use sortie_domain::ids::AllocationId;
+use sortie_engine::supervisor::Supervisor;
+use sortie_engine::{CallError, Handle, SystemClock, Unavailable};
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use crate::installation::Installation;
+use crate::node::spawn_work;
+use crate::platforms::Platforms;
+
+/// Pause before a broker that cannot take a report or a question gets it again.
+const PAUSE: Duration = Duration::from_millis(500);
+/// What is reported of a server that was lost while no control plane ran.
+const GONE: &str = "was gone when the control plane started";
+/// What is reported of the servers in the log of a copied data folder.
+const LEFT_WITH_ORIGINAL: &str = "has stayed with the installation that the data folder was copied from";
+
+/// Tells allocators of the broker, which comes later.
+pub(crate) type TellBroker = watch::Sender<Option<Handle<Broker>>>;
+
+/// Reports the ends of servers to the broker, as soon as there is one.
+struct ExitReporter(watch::Receiver<Option<Handle<Broker>>>);
+
+/// A listener for allocators, and where it learns of the broker.
+pub(crate) fn exits() -> (TellBroker, Arc<dyn ExitListener>) {
+    let (tell, told) = watch::channel(None);
+    (tell, Arc::new(ExitReporter(told)))
+}
+
+#[async_trait]
+impl ExitListener for ExitReporter {
+    async fn exited(&self, exit: ServerExit) {
+        let mut broker = self.0.clone();
+        let Ok(Some(broker)) = broker.wait_for(Option::is_some).await.map(|broker| broker.clone()) else {
+            return std::future::pending().await;
+        };
+        let ServerExit { allocation, status, .. } = exit;
+        // Servers that were stopped by us do not count against their fleet.
+        report(&broker, || match exit.with_control_plane {
+            true => Command::AllocationStopped { allocation: allocation.clone() },
+            false => Command::ServerExited { allocation: allocation.clone(), status: status.clone() },
+        })
+        .await;
+    }
+}
+
+/// Returns when the broker has taken note. One that has stopped never does; the next one is told.
+async fn report(broker: &Handle<Broker>, command: impl Fn() -> Command) {
+    while let Err(CallError::Unavailable(_)) = broker.call(command()).await {
+        sleep(PAUSE).await;
+    }
+}
+
+/// What the comparison asks the broker.
+struct OrdersOfBroker(Handle<Broker>);
+
+#[async_trait]
+impl Orders for OrdersOfBroker {
+    async fn known(&self) -> Option<BTreeMap<AllocationId, KnownOrder>> {
+        loop {
+            let known = |broker: &Broker| broker.allocations().map(known).collect();
+            match self.0.query(known).await {
+                Ok(known) => return Some(known),
+                Err(Unavailable::ShuttingDown | Unavailable::Stopped) => return None,
+                Err(_) => sleep(PAUSE).await,
+            }
+        }
+    }
+
+    async fn gone(&self, allocation: AllocationId, status: String) {
+        let command = || Command::ServerExited { allocation: allocation.clone(), status: status.clone() };
+        report(&self.0, command).await;
+    }
+}
+
+fn known(order: &Allocation) -> (AllocationId, KnownOrder) {
+    let is_placed = match order.state {
+        AllocationState::Started | AllocationState::Live | AllocationState::Leaving { .. } => true,
+        AllocationState::Ordered | AllocationState::Stopping => false,
+    };
+    (order.id.clone(), KnownOrder { fleet: order.fleet.clone(), is_placed })
+}
+
+/// Compares what runs with what the broker knows, now and from time to time. In a task of its own, so that nobody waits: a
+/// platform may be away, a server may take its time to stop, and on a full disk a report takes until there is room, and
+/// callers have to be told so by then.
+pub(crate) fn spawn(
+    supervisor: &mut Supervisor,
+    broker: Handle<Broker>,
+    platforms: &Platforms,
+    installation: Installation,
+) {
+    let was_copied = installation.was_copied();
+    let gone = if was_copied { LEFT_WITH_ORIGINAL } else { GONE };
+    let orders = Arc::new(OrdersOfBroker(broker));
+    let comparison = Reconciliation::new(orders, Arc::new(SystemClock::start()), gone);
+    let comparison = platforms.compared_by(comparison);
+    let settled = move || {
+        if was_copied {
+            installation.forget_the_original();
+        }
+    };
+    spawn_work(supervisor, "the comparison of platforms and broker", comparison.run(settled));
+}
