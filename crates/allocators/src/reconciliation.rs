@@ -3,8 +3,8 @@
 //! The rules are the same for every platform:
 //!
 //! * A server with our mark that the broker does not know is a **stray**, and is stopped: at the start at once, because
-//!   the log is whole then and knows every order; in a sweep only if two lists in a row show it and it is older than
-//!   [`STRAY_GRACE`] and the lag of the platform's lists.
+//!   the log is whole then and knows every order; in a sweep only when lists have shown it for [`STRAY_GRACE`] and for the
+//!   lag of the platform's lists, so that it is at least as old, and on two lists in a row.
 //! * What has no mark of this installation is on no list, so it is never touched.
 //! * A server that the broker believes placed and that its platform does not have is reported **gone**, but only where
 //!   the list is complete, and not before the platform's lists have caught up with the order. An order whose start is in
@@ -19,7 +19,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sortie_domain::ids::{AllocationId, FleetId, ServerId};
-use sortie_engine::Clock;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
@@ -32,7 +31,7 @@ pub const SWEEP_PERIOD: Duration = Duration::from_secs(60);
 const START_PERIOD: Duration = Duration::from_secs(5);
 /// Longest wait for one list.
 const LIST_TIME: Duration = Duration::from_secs(60);
-/// A server that nobody knows is not stopped by a sweep before it is this old.
+/// A sweep does not stop a stray before lists have shown it for this long.
 const STRAY_GRACE: Duration = Duration::from_secs(30);
 /// Strays that are stopped at a time.
 const MAX_STOPS: usize = 64;
@@ -71,13 +70,10 @@ struct Platform {
 
 impl Platform {
     /// Whether `stray` is to be stopped, now that one more list shows it.
-    fn condemns(&self, stray: &Placement, age: Option<Duration>) -> bool {
-        if !self.has_started {
-            return true;
-        }
+    fn condemns(&self, stray: &AllocationId) -> bool {
+        // One that has been on lists for that long is at least as old.
         let grace = STRAY_GRACE.max(self.allocator.capabilities().list_lag);
-        let seen_for = self.strays.get(&stray.allocation).map(Instant::elapsed);
-        seen_for.is_some_and(|time| time >= grace) && age.is_none_or(|age| age >= grace)
+        !self.has_started || self.strays.get(stray).is_some_and(|since| since.elapsed() >= grace)
     }
 }
 
@@ -90,7 +86,6 @@ enum Done {
 /// Compares platforms and broker until it is dropped.
 pub struct Reconciliation {
     orders: Arc<dyn Orders>,
-    clock: Arc<dyn Clock>,
     platforms: Vec<Platform>,
     /// What is reported of servers that were gone at the start.
     gone_at_start: &'static str,
@@ -104,13 +99,12 @@ pub struct Reconciliation {
 }
 
 impl Reconciliation {
-    /// A comparison with what `orders` knows, by `clock`. `gone_at_start` says in reports what became of servers that
-    /// were gone when it began: `was gone when the control plane started`.
+    /// A comparison with what `orders` knows. `gone_at_start` says in reports what became of servers that were gone when
+    /// it began: `was gone when the control plane started`.
     #[must_use]
-    pub fn new(orders: Arc<dyn Orders>, clock: Arc<dyn Clock>, gone_at_start: &'static str) -> Self {
+    pub fn new(orders: Arc<dyn Orders>, gone_at_start: &'static str) -> Self {
         Self {
             orders,
-            clock,
             platforms: Vec::new(),
             gone_at_start,
             missing: BTreeMap::new(),
@@ -290,17 +284,16 @@ impl Reconciliation {
     /// Stops the servers on the list of platform `at` that are not among the `known` orders, if it is time.
     fn stop_strays(&mut self, at: usize, list: &Listing, known: &BTreeMap<AllocationId, KnownOrder>) {
         let Some(platform) = self.platforms.get(at) else { return };
-        let now = self.clock.now();
         let reports_exits = platform.allocator.capabilities().reports_exits;
         let (mut strays, mut condemned) = (BTreeMap::new(), Vec::new());
         for found in list.placements() {
-            let Placement { allocation, state, started_at, .. } = found;
+            let Placement { allocation, state, .. } = found;
             // What a platform keeps of an ended server until it has reported the end is not ours to remove.
             let is_left_alone = reports_exits && state.has_ended();
             if known.contains_key(allocation) || self.stopping.contains(allocation) || is_left_alone {
                 continue;
             }
-            if platform.condemns(found, started_at.map(|started| now.since(started))) {
+            if platform.condemns(allocation) {
                 condemned.push(found.clone());
             }
             let since = platform.strays.get(allocation).copied().unwrap_or_else(Instant::now);
@@ -316,11 +309,11 @@ impl Reconciliation {
     }
 
     fn stop(&mut self, platform: &'static str, allocator: &Arc<dyn Allocator>, stray: Placement) {
-        let Placement { allocation, server, id, address, .. } = stray;
+        let Placement { allocation, server, id, address, started_at, .. } = stray;
         if !self.stopping.insert(allocation.clone()) {
             return;
         }
-        tracing::warn!(%allocation, %server, platform, id, ?address, "stopping a server that nobody knows");
+        tracing::warn!(%allocation, %server, platform, id, ?address, ?started_at, "stopping a server that nobody knows");
         let (allocator, stops) = (Arc::clone(allocator), Arc::clone(&self.stops));
         self.work.spawn(async move {
             // The semaphore is never closed.

@@ -10,7 +10,7 @@ use sortie_domain::broker::model::{Allocation, AllocationState};
 use sortie_domain::broker::{Broker, Command};
 use sortie_domain::ids::AllocationId;
 use sortie_engine::supervisor::Supervisor;
-use sortie_engine::{CallError, Handle, SystemClock, Unavailable};
+use sortie_engine::{CallError, Handle, Unavailable};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
@@ -103,7 +103,7 @@ pub(crate) fn spawn(
     let was_copied = installation.was_copied();
     let gone = if was_copied { LEFT_WITH_ORIGINAL } else { GONE };
     let orders = Arc::new(OrdersOfBroker(broker));
-    let comparison = Reconciliation::new(orders, Arc::new(SystemClock::start()), gone);
+    let comparison = Reconciliation::new(orders, gone);
     let comparison = platforms.compared_by(comparison);
     let settled = move || {
         if was_copied {

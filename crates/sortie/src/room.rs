@@ -8,7 +8,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sortie_allocators::{Allocator, AllocatorError, Capabilities, Listing, Placement, StartOrder, Started};
+use sortie_allocators::{
+    Allocator, AllocatorError, Capabilities, ErrorClass, Listing, Placement, StartOrder, Started,
+};
 use sortie_domain::ids::{AllocationId, ServerId};
 
 use crate::failure::Failure;
@@ -75,7 +77,9 @@ impl HeldBack {
     }
 
     fn released(&self) -> Result<&dyn Allocator, AllocatorError> {
-        let waits = || AllocatorError::unreachable("the control plane waits for room on its disk");
+        // An order that waits for this is never reported as failed: it could not be taken back either.
+        let waits =
+            || AllocatorError::new(ErrorClass::Conflict, "the control plane waits for room on its disk");
         self.0.get().map(Arc::as_ref).ok_or_else(waits)
     }
 }

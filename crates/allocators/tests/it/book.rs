@@ -11,6 +11,9 @@ use sortie_engine::Clock;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+/// Time that the broker takes to say what it knows.
+pub(crate) const ANSWER_TIME: Duration = Duration::from_millis(5);
+
 /// The orders of a broker.
 #[derive(Default)]
 pub(crate) struct Book {
@@ -66,6 +69,7 @@ impl Book {
 #[async_trait::async_trait]
 impl Orders for Book {
     async fn known(&self) -> Option<BTreeMap<AllocationId, KnownOrder>> {
+        tokio::time::sleep(ANSWER_TIME).await;
         Some(self.known.lock().unwrap().clone())
     }
 

@@ -164,11 +164,11 @@ pub(super) async fn a_sweep_spares_fresh_servers(platform: &impl Platform, _: &d
     let comparison = compare(platform, &book);
     sleep(SWEEP_PERIOD / 2).await;
     started(ours.as_ref(), &old).await?;
-    sleep(3 * SWEEP_PERIOD / 2).await;
-    // A sweep comes while this one is a second old.
-    sleep(SWEEP_PERIOD / 2 - Duration::from_secs(1)).await;
+    // The third sweep finds a stray that is on the list and young.
+    let age = ours.capabilities().list_lag + Duration::from_secs(1);
+    sleep(5 * SWEEP_PERIOD / 2 - age).await;
     started(ours.as_ref(), &fresh).await?;
-    sleep(Duration::from_secs(10)).await;
+    sleep(2 * age).await;
     let running = (platform.running(&old.allocation).await, platform.running(&fresh.allocation).await);
     ensure!(running == (0, 1), "{running:?} of an old stray and a fresh one run");
     sleep(3 * SWEEP_PERIOD).await;

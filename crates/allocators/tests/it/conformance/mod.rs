@@ -9,7 +9,7 @@ mod rules;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sortie_allocators::{Allocator, ErrorClass, StartOrder};
+use sortie_allocators::{Address, Allocator, ErrorClass, StartOrder};
 use sortie_domain::ids::{AllocationId, FleetId, ServerId};
 use sortie_engine::Clock;
 use tokio::time::{interval, timeout};
@@ -38,6 +38,9 @@ pub(crate) trait Platform: Sync {
 
     /// The same of the other installation.
     async fn running_of_others(&self, allocation: &AllocationId) -> usize;
+
+    /// Where the server of `allocation` is, found without the allocator; `None` where the platform does not tell.
+    async fn address(&self, allocation: &AllocationId) -> Option<Address>;
 
     /// Ends the server of `allocation` as if it had crashed.
     async fn crash(&self, allocation: &AllocationId);

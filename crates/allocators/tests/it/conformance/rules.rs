@@ -114,6 +114,9 @@ pub(super) async fn what_runs_is_described(platform: &impl Platform) -> Verdict 
     let Some(found) = &described else { return Err("does not describe what runs".to_owned()) };
     ensure!((&found.allocation, &found.server) == (&order.allocation, &order.server), "describes {found:?}");
     ensure!(!found.state.has_ended(), "describes {found:?}");
+    running_is(platform, &order, 1).await;
+    let address = platform.address(&order.allocation).await;
+    ensure!(found.address == address, "describes {found:?}, and it is at {address:?}");
     let now = platform.clock().now();
     // Some platforms tell whole seconds.
     let is_now =
@@ -134,7 +137,7 @@ pub(super) async fn what_runs_is_described(platform: &impl Platform) -> Verdict 
 pub(super) fn compare(platform: &impl Platform, book: &Arc<Book>) -> AbortOnDropHandle<()> {
     let eu = order("", "eu").fleet;
     let orders = Arc::clone(book) as _;
-    let compared = Reconciliation::new(orders, platform.clock(), "was gone at the start").with(
+    let compared = Reconciliation::new(orders, "was gone at the start").with(
         "tested",
         platform.allocator(),
         BTreeSet::from([eu]),

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use sortie_allocators::Allocator;
 use sortie_allocators::local_process::LocalProcessAllocator;
+use sortie_allocators::{Address, Allocator};
 use sortie_domain::ids::AllocationId;
 use sortie_engine::{Clock, SystemClock};
 use tokio::sync::Mutex;
@@ -61,6 +61,13 @@ impl Platform for Local {
 
     async fn running_of_others(&self, allocation: &AllocationId) -> usize {
         self.theirs.running(allocation).await
+    }
+
+    async fn address(&self, allocation: &AllocationId) -> Option<Address> {
+        let pid = self.ours.harness.processes(Some(allocation)).into_iter().next()?;
+        let variables = std::fs::read_to_string(format!("/proc/{pid}/environ")).ok()?;
+        let port = variables.split('\0').find_map(|variable| variable.strip_prefix("SORTIE_PORT="))?;
+        Some(Address { host: "127.0.0.1".to_owned(), ports: vec![port.parse().ok()?] })
     }
 
     async fn crash(&self, allocation: &AllocationId) {

@@ -13,7 +13,7 @@ use crate::book::TokioClock;
 /// How far its lists lag behind.
 pub(crate) const LIST_LAG: Duration = Duration::from_secs(5);
 /// Time that a call takes.
-const LATENCY: Duration = Duration::from_millis(10);
+pub(crate) const LATENCY: Duration = Duration::from_millis(10);
 /// Time from an object's creation until its server runs.
 const BOOT: Duration = Duration::from_secs(2);
 /// Time from the order to stop until a server has ended.
@@ -50,6 +50,11 @@ pub(crate) struct Object {
 }
 
 impl Object {
+    fn address(&self) -> Address {
+        let port = u16::try_from(7000 + 2 * self.number).unwrap();
+        Address { host: "192.0.2.1".to_owned(), ports: vec![port, port + 1] }
+    }
+
     fn gone_at(&self) -> Option<Instant> {
         self.stopping.map(|since| since + SHUTDOWN).into_iter().chain(self.vanished).min()
     }
@@ -105,6 +110,7 @@ pub(crate) struct State {
     pub(crate) calls: VecDeque<AllocatorError>,
     /// Faults of the next calls that create something.
     pub(crate) creates: VecDeque<CreateFault>,
+    pub(crate) lists_exactly: bool,
     pub(crate) cuts_lists: bool,
     pub(crate) fails_lists: bool,
     pub(crate) created: Vec<AllocationId>,
@@ -137,6 +143,10 @@ impl State {
         }
         self.objects.insert(object.number, object.clone());
         object
+    }
+
+    pub(crate) fn list_lag(&self) -> Duration {
+        if self.lists_exactly { Duration::ZERO } else { LIST_LAG }
     }
 
     fn fault(&mut self) -> Result<(), AllocatorError> {
@@ -273,7 +283,7 @@ impl Cloud {
         if state.fails_lists {
             return Err(AllocatorError::new(ErrorClass::Unreachable, "no list today"));
         }
-        let then = Instant::now() - LIST_LAG;
+        let then = Instant::now() - state.list_lag();
         let mut objects = state
             .objects
             .range(after + 1..)
@@ -283,13 +293,16 @@ impl Cloud {
         Ok(Page { objects: page, has_more: objects.next().is_some(), is_cut: state.cuts_lists })
     }
 
+    pub(crate) fn address(&self, installation: &'static str, allocation: &AllocationId) -> Option<Address> {
+        self.script().of(Filter::Installation(installation), allocation).next().map(|object| object.address())
+    }
+
     /// An object as a list or an answer shows it.
     pub(crate) fn placement(&self, object: Object) -> Placement {
-        let port = u16::try_from(7000 + object.number).unwrap();
         Placement {
             state: object.state(Instant::now()),
             id: format!("object {}", object.number),
-            address: Some(Address { host: "192.0.2.1".to_owned(), ports: vec![port, port + 1] }),
+            address: Some(object.address()),
             started_at: Some(self.clock.at(object.created)),
             allocation: object.allocation,
             server: object.server,

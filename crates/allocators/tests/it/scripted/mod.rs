@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sortie_allocators::{
-    Allocator, AllocatorError, Capabilities, ErrorClass, Listing, Placement, StartOrder, Started,
+    Address, Allocator, AllocatorError, Capabilities, ErrorClass, Listing, Placement, StartOrder, Started,
 };
 use sortie_domain::ids::{AllocationId, FleetId, ServerId};
 use sortie_engine::Clock;
 use tokio::time::sleep;
 
 use self::cloud::{Cloud, Filter, Object};
-pub(crate) use self::cloud::{CreateFault, LIST_LAG};
+pub(crate) use self::cloud::{CreateFault, LATENCY, LIST_LAG};
 use crate::conformance::{Platform, Script, conforms};
 
 /// Pause between two looks whether a server has ended.
@@ -45,6 +45,8 @@ enum Defect {
     MistakesCapacity,
     /// It says of a server that has ended that it runs.
     HidesExit,
+    /// It mixes up the ports of a server.
+    SwapsPorts,
     /// It describes nothing.
     DescribesNothing,
     /// It does not know its own fleets.
@@ -84,6 +86,11 @@ impl Scripted {
     /// From now on the platform gives no complete list.
     pub(crate) fn cut_lists(&self) {
         self.cloud.script().cuts_lists = true;
+    }
+
+    /// From now on its lists do not lag.
+    pub(crate) fn list_exactly(&self) {
+        self.cloud.script().lists_exactly = true;
     }
 
     /// From now on lists fail, or work again.
@@ -132,6 +139,9 @@ impl Scripted {
 
     fn placement(&self, object: Object) -> Placement {
         let mut placement = self.cloud.placement(object);
+        if let (true, Some(address)) = (self.is(Defect::SwapsPorts), &mut placement.address) {
+            address.ports.reverse();
+        }
         if self.is(Defect::HidesExit) && placement.state.has_ended() {
             placement.state = sortie_allocators::PlacementState::Running;
         }
@@ -175,7 +185,7 @@ impl Allocator for Scripted {
         Capabilities {
             stop_only_waits: self.only_waits.load(Ordering::Relaxed),
             reports_exits: false,
-            list_lag: LIST_LAG,
+            list_lag: self.cloud.script().list_lag(),
         }
     }
 
@@ -253,6 +263,10 @@ impl Platform for Shared {
         self.ours.cloud.running("theirs", allocation)
     }
 
+    async fn address(&self, allocation: &AllocationId) -> Option<Address> {
+        self.ours.cloud.address("ours", allocation)
+    }
+
     async fn crash(&self, allocation: &AllocationId) {
         self.ours.crash(allocation);
     }
@@ -304,6 +318,7 @@ async fn every_defect_of_an_adapter_is_noticed() {
         (Defect::IgnoresRetryAfter, "a platform that throttles is left alone"),
         (Defect::MistakesCapacity, "capacity may come back"),
         (Defect::HidesExit, "an exit is visible"),
+        (Defect::SwapsPorts, "what runs is described"),
         (Defect::DescribesNothing, "what runs is described"),
         (Defect::TakesAnyFleet, "an unknown fleet is refused"),
     ] {
