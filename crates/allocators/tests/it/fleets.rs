@@ -168,6 +168,18 @@ async fn an_order_whose_outcome_stays_unknown_is_taken_back() {
     assert_eq!(eu.stops(), [allocation("a")]);
 }
 
+/// The first attempt may still come true, whatever the last one says.
+#[tokio::test(start_paused = true)]
+async fn an_order_with_an_unknown_outcome_is_taken_back_whatever_the_last_error() {
+    let Setup { eu, fleets, .. } = setup();
+    eu.create_meets(CreateFault::Late(std::time::Duration::from_secs(3600)));
+    eu.create_meets(CreateFault::Refused(ErrorClass::Quota));
+    assert_eq!(fleets.perform(start("a", "eu")).await, Err(Retry::because("no answer")));
+    let failed = Command::AllocationFailed { allocation: allocation("a"), error: "refused".to_owned() };
+    assert_eq!(fleets.perform(start("a", "eu")).await, Ok(Some(failed)));
+    assert_eq!(eu.stops(), [allocation("a")]);
+}
+
 /// What the table of error classes says: how often the same fleet is tried, and whether what may be left is stopped.
 #[tokio::test(start_paused = true)]
 async fn each_class_of_errors_has_its_number_of_attempts() {

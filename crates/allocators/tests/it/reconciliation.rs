@@ -145,7 +145,8 @@ async fn an_order_that_changes_while_the_platforms_are_asked_is_not_gone() {
     setup.book.forget(&ending);
     // The platform has answered, and the broker is asked again.
     sleep(LATENCY / 2 + ANSWER_TIME / 2).await;
-    setup.placed("starting").await;
+    setup.book.place(&starting);
+    setup.cloud.start(&starting).await.unwrap();
     assert_eq!(setup.book.report(&lost).await, "was gone at the start");
     for order in [&starting, &ending] {
         assert_eq!(setup.book.reports(order), [""; 0], "{}", order.allocation);
@@ -227,6 +228,21 @@ async fn a_stray_that_cannot_be_stopped_is_stopped_later() {
     setup.cloud.fail_with(ErrorClass::Unreachable, "away");
     setup.cloud.fail_with(ErrorClass::Throttled { retry_after: Some(Duration::from_secs(10)) }, "busy");
     sleep(SWEEP_PERIOD / 2).await;
+    assert!(!setup.cloud.runs(&stray.allocation));
+}
+
+/// While a platform is away, rounds follow each other faster than a stray becomes old.
+#[tokio::test(start_paused = true)]
+async fn two_lists_in_a_short_time_do_not_condemn_a_server() {
+    let setup = Setup::new();
+    let (us, stray) = (Arc::new(Scripted::new("us")), order("stray", "eu"));
+    us.fail_lists(true);
+    let _comparison = setup.run(setup.comparison().with("us", us as _, fleets(["us"])));
+    sleep(MOMENT).await;
+    setup.cloud.start(&stray).await.unwrap();
+    sleep(LIST_LAG + Duration::from_secs(20)).await;
+    assert!(setup.cloud.runs(&stray.allocation));
+    sleep(SWEEP_PERIOD).await;
     assert!(!setup.cloud.runs(&stray.allocation));
 }
 
