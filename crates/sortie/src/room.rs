@@ -8,7 +8,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sortie_allocators::{Allocator, AllocatorError, Capabilities, Listing, Placement, StartOrder, Started};
+use sortie_allocators::{
+    Allocator, AllocatorError, Capabilities, ErrorClass, Listing, Placement, StartOrder, Started,
+};
 use sortie_domain::ids::{AllocationId, ServerId};
 
 use crate::failure::Failure;
