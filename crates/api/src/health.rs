@@ -19,7 +19,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 
 use crate::error::Form;
 use crate::http::Routes;
-use crate::state::Api;
+use crate::state::{Api, Problem};
 
 /// Time between two looks at the state for whoever watches it.
 const WATCH_PERIOD: Duration = Duration::from_secs(1);
@@ -52,8 +52,9 @@ async fn readyz(State(api): State<Api>) -> Response {
     if let Some(error) = api.not_serving().await {
         return error.respond(Form::Native);
     }
+    let problems = api.problems().into_iter();
     let problems: Vec<_> =
-        api.problems().into_iter().map(|(code, message)| json!({"code": code, "message": message})).collect();
+        problems.map(|Problem { code, message }| json!({"code": code, "message": message})).collect();
     let body = if problems.is_empty() {
         json!({"status": "ready"})
     } else {

@@ -46,4 +46,4 @@ pub use one_place::LeadsBack;
 pub use player_order::{NamingOthers, PlayerRights};
 pub use router::{router, routes};
 pub use rules::calls;
-pub use state::{ApiOptions, ConfiguredAllocator, Limits};
+pub use state::{ApiOptions, Check, ConfiguredAllocator, Limits, Problem};

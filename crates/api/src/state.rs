@@ -51,9 +51,23 @@ pub struct ApiOptions {
     /// What others serve on the same port: parts of an OpenAPI document (`tags`, `paths`, `components.schemas` and
     /// `.securitySchemes`).
     pub described: Vec<serde_json::Value>,
+    /// What `/readyz` asks the other parts of the process.
+    pub checks: Vec<Check>,
     /// Cancelled when the process is to end: streams and held calls end, health says so.
     pub closing: CancellationToken,
 }
+
+/// Something that is wrong although calls are served.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Problem {
+    /// Its stable name.
+    pub code: &'static str,
+    /// In words, for operators and for anybody else: health checks need no key.
+    pub message: String,
+}
+
+/// What is wrong with a part of the process at the moment.
+pub type Check = Arc<dyn Fn() -> Vec<Problem> + Send + Sync>;
 
 /// One configured use of an allocator, as operators see it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -140,9 +154,7 @@ impl fmt::Debug for Api {
     }
 }
 
-/// In what a probe hears: the newest snapshot is older than it should be.
-const SNAPSHOT_FAILED: &str = "snapshot_failed";
-/// Likewise, for a file of keys that makes no sense.
+/// The code of a problem: a file of keys that makes no sense.
 const KEYS_DAMAGED: &str = "keys_damaged";
 
 impl Api {
@@ -229,25 +241,16 @@ impl Shared {
         }
     }
 
-    /// What is wrong although calls are served: code and text.
-    pub(crate) fn problems(&self) -> Vec<(&'static str, String)> {
-        let maker =
-            self.options.matchmaker.as_ref().map(|maker| ("the matchmaker", maker.snapshot_problem()));
-        let logs = [Some(("the broker", self.options.broker.snapshot_problem())), maker];
-        let problems = logs.into_iter().flatten().filter_map(|(name, problem)| {
-            let text = format!(
-                "no snapshot of {name} could be written: {}. Nothing is lost, but its log grows and the next start takes \
-                 longer",
-                problem?
-            );
-            Some((SNAPSHOT_FAILED, text))
-        });
+    /// What is wrong although calls are served.
+    pub(crate) fn problems(&self) -> Vec<Problem> {
         // Neither the path nor the content of the file is for everybody.
-        let keys = self.options.auth.doubt().map(|_| {
-            let text = "the file of API keys is damaged: the keys that it held before are good, and the log says why";
-            (KEYS_DAMAGED, text.to_owned())
+        let keys = self.options.auth.doubt().map(|_| Problem {
+            code: KEYS_DAMAGED,
+            message:
+                "the file of API keys is damaged: the keys that it held before are good, and the log says why"
+                    .to_owned(),
         });
-        problems.chain(keys).collect()
+        self.options.checks.iter().flat_map(|check| check()).chain(keys).collect()
     }
 
     /// Why no call of the broker would be served now, if so.

@@ -17,8 +17,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -94,6 +95,23 @@ impl Told {
         }
     }
 
+    /// How values are distributed, once for each of some labels.
+    pub fn histograms<L>(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<Unit>,
+        values: Vec<(L, Distribution)>,
+    ) where
+        L: EncodeLabelSet + fmt::Debug + Send + Sync + 'static,
+    {
+        let histograms = Histograms(values);
+        match unit {
+            Some(unit) => self.0.register_with_unit(name, help, unit, histograms),
+            None => self.0.register(name, help, histograms),
+        }
+    }
+
     /// A number that only goes up. `_total` is put behind its name.
     pub fn counter(&mut self, name: &str, help: &str, unit: Option<Unit>, value: u64) {
         let counter = Counter::<u64>::default();
@@ -102,6 +120,32 @@ impl Told {
             Some(unit) => self.0.register_with_unit(name, help, unit, counter),
             None => self.0.register(name, help, counter),
         }
+    }
+}
+
+/// How values are distributed over buckets.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Distribution {
+    /// The upper bound of each bucket, in ascending order, and the number of values in it alone; the last bound is infinite.
+    pub buckets: Vec<(f64, u64)>,
+    /// The sum of all values.
+    pub sum: f64,
+}
+
+#[derive(Debug)]
+struct Histograms<L>(Vec<(L, Distribution)>);
+
+impl<L: EncodeLabelSet + fmt::Debug> EncodeMetric for Histograms<L> {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
+        for (labels, Distribution { buckets, sum }) in &self.0 {
+            let count = buckets.iter().map(|(_, count)| count).sum();
+            encoder.encode_family(labels)?.encode_histogram::<NoLabelSet>(*sum, count, buckets, None)?;
+        }
+        Ok(())
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
     }
 }
 
@@ -125,8 +169,8 @@ impl fmt::Debug for Metrics {
 impl Metrics {
     /// The same, with `source` too. Sources must not use each other's names.
     #[must_use]
-    pub fn with(mut self, source: impl Source + 'static) -> Self {
-        self.sources.push(Arc::new(source));
+    pub fn with(mut self, source: Arc<dyn Source>) -> Self {
+        self.sources.push(source);
         self
     }
 
@@ -168,12 +212,19 @@ mod tests {
             let places = vec![(Place { name: "a \"quoted\" name" }, 1), (Place { name: "b" }, u64::MAX)];
             told.gauges("well_frogs", "Frogs in it", None, places);
             told.counters("well_leaps", "Of frogs", None, vec![(Place { name: "b" }, 5)]);
+            let heights = Distribution { buckets: vec![(0.5, 2), (1.0, 0), (f64::INFINITY, 1)], sum: 3.25 };
+            told.histograms(
+                "well_jumps",
+                "Heights",
+                Some(Unit::Seconds),
+                vec![(Place { name: "b" }, heights)],
+            );
         }
     }
 
     #[tokio::test]
     async fn sources_are_asked_at_each_scrape_and_told_in_the_format_of_openmetrics() {
-        let text = Metrics::default().with(Well).text().await.unwrap();
+        let text = Metrics::default().with(Arc::new(Well)).text().await.unwrap();
         for line in [
             "# HELP sortie_well_depth_meters How deep it is.",
             "# TYPE sortie_well_depth_meters gauge",
@@ -184,6 +235,12 @@ mod tests {
             r#"sortie_well_frogs{name="a \"quoted\" name"} 1"#,
             "sortie_well_frogs{name=\"b\"} 9223372036854775807",
             "sortie_well_leaps_total{name=\"b\"} 5",
+            "# TYPE sortie_well_jumps_seconds histogram",
+            r#"sortie_well_jumps_seconds_bucket{le="0.5",name="b"} 2"#,
+            r#"sortie_well_jumps_seconds_bucket{le="1.0",name="b"} 2"#,
+            r#"sortie_well_jumps_seconds_bucket{le="+Inf",name="b"} 3"#,
+            r#"sortie_well_jumps_seconds_sum{name="b"} 3.25"#,
+            r#"sortie_well_jumps_seconds_count{name="b"} 3"#,
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
         }
@@ -193,7 +250,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_those_who_may_see_them() {
-        let router = router(Metrics::default().with(Well), |headers| headers.contains_key("known"));
+        let router = router(Metrics::default().with(Arc::new(Well)), |headers| headers.contains_key("known"));
         let ask = async |name: &str| {
             let request = Request::get(PATH).header(name, "x").body(Body::empty()).unwrap();
             let response = router.clone().oneshot(request).await.unwrap();

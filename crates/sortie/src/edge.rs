@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use axum::http::Uri;
+use futures::future::{BoxFuture, join_all};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustls::ServerConfig;
 use sortie_config::{Config, TlsConfig};
 use sortie_engine::supervisor::{OnFailure, Stage, Supervisor};
-use sortie_gateway::Gateway;
 use sortie_serving::{Allowance, Allowances, Limits, Visitors};
 use sortie_tls::CertificateFiles;
 use tokio::net::TcpListener;
@@ -149,7 +149,8 @@ pub(crate) struct Door {
     pub(crate) tls: Option<Arc<ServerConfig>>,
     pub(crate) router: axum::Router,
     pub(crate) visitors: Visitors,
-    pub(crate) gateway: Option<Gateway>,
+    /// What is awaited once nothing more is served.
+    pub(crate) drained: Vec<BoxFuture<'static, ()>>,
     pub(crate) limits: Limits,
     /// Cancelled when the end begins.
     pub(crate) closing: CancellationToken,
@@ -157,13 +158,11 @@ pub(crate) struct Door {
 
 pub(crate) fn spawn_listener(supervisor: &mut Supervisor, door: Door) {
     supervisor.spawn("the listener", Stage::Door, OnFailure::StopAll, |stop| async move {
-        let Door { listener, tls, router, visitors, gateway, limits, closing } = door;
+        let Door { listener, tls, router, visitors, drained, limits, closing } = door;
         let close = closing.clone();
         let serving = async {
             sortie_serving::serve(listener, router, visitors, tls, &limits, closing).await;
-            if let Some(gateway) = gateway {
-                let _in_time = tokio::time::timeout(limits.grace, gateway.closed()).await;
-            }
+            let _in_time = tokio::time::timeout(limits.grace, join_all(drained)).await;
         };
         let stopping = async {
             stop.stopped().await;

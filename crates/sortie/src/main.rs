@@ -3,31 +3,32 @@
 //! | where | what |
 //! |---|---|
 //! | `cli` | the command line |
-//! | `node` | a whole control plane: log, broker, allocators, API, gateway |
+//! | `node` | a whole control plane: the base, and the list of roles |
+//! | `role`, `roles` | what a role is; API, gateway, matchmaker, dispatcher, logs and metrics as roles |
+//! | `broker`, `platforms`, `reconciliation` | the base: the broker, the platforms of its fleets, and the comparison of both |
 //! | `edge` | TLS, limits, the listener and its end |
-//! | `dispatch` | the dispatcher as a role |
-//! | `metrics` | what every process tells of itself |
+//! | `keys` | every key of the process |
+//! | `opened`, `used`, `machine_start` | how logs are opened and machines are started |
 //! | `installation` | whose data folder this is, and what becomes of a copy |
 //! | `presence` | that a control plane runs, and what it says of itself |
 //! | `private` | modes and owners of files in the data folder |
 //! | `secrets` | keys in the data folder |
 //! | `api_keys` | those of them that `sortie key` makes |
 //! | `terminal` | text of others, as terminals and logs may show it |
-//! | `commands` | a file a subcommand |
+//! | `commands` | one file per subcommand |
 //! | `remote` | the HTTP client of the subcommands that talk to a running `sortie` |
 
 mod api_keys;
 mod boot_clock;
+mod broker;
 mod cli;
 mod commands;
-mod dispatch;
 mod edge;
 mod failure;
 mod installation;
+mod keys;
 mod logging;
 mod machine_start;
-mod matchmaker;
-mod metrics;
 mod node;
 mod opened;
 mod platforms;
@@ -35,6 +36,8 @@ mod presence;
 mod private;
 mod reconciliation;
 mod remote;
+mod role;
+mod roles;
 mod room;
 mod secrets;
 mod terminal;

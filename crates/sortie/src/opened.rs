@@ -13,9 +13,9 @@ use sortie_wire::cloud_event::rfc3339;
 use crate::boot_clock;
 use crate::failure::Failure;
 use crate::installation::Installation;
-use crate::matchmaker;
 use crate::presence::Presence;
 use crate::private;
+use crate::roles::matchmaker;
 use crate::room::Unwritten;
 use crate::used::{self, Accepted, Opening};
 

@@ -15,13 +15,14 @@ use sortie_engine::{EmbeddedLog, LogOptions};
 
 use crate::failure::Failure;
 use crate::installation::Installation;
-use crate::matchmaker::FOLDER;
 use crate::private;
 
 /// Its name in the data folder: the names of logs, one a line.
 const FILE: &str = "used";
 /// Of the log in the data folder itself.
 pub(crate) const BROKER: &str = "broker";
+/// The folder of the matchmaker's log, within the data folder.
+pub(crate) const FOLDER: &str = "matchmaker";
 /// Of the log in the folder of the matchmaker.
 pub(crate) const MATCHMAKER: &str = "matchmaker";
 

@@ -304,6 +304,7 @@ impl Server {
             limits: limits.clone(),
             player_calls,
             described: Vec::new(),
+            checks: Vec::new(),
             closing: closing.clone(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

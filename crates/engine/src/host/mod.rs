@@ -134,6 +134,20 @@ pub enum Ended {
     Failed(String),
 }
 
+impl Ended {
+    /// What this means for the task that runs the engine.
+    ///
+    /// # Errors
+    /// Why it ended, unless it was shut down.
+    pub fn into_result(self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        match self {
+            Self::Ordered => Ok(()),
+            Self::Killed => Err("it was stopped".into()),
+            Self::Failed(problem) => Err(problem.into()),
+        }
+    }
+}
+
 /// A running machine. Dropping it is like a crash, except that its threads are gone afterwards.
 pub struct Engine<M: Hosted> {
     handle: Handle<M>,

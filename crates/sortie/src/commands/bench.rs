@@ -7,10 +7,10 @@ use sortie_config::LogFormat;
 
 use super::output::{line, note};
 use super::signals::Signals;
+use crate::broker::codec;
 use crate::cli::Bench;
 use crate::failure::Failure;
 use crate::logging;
-use crate::node::codec;
 
 pub(crate) async fn run(options: Bench) -> Result<ExitCode, Failure> {
     logging::start("warn", LogFormat::Text);

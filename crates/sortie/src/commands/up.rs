@@ -9,10 +9,10 @@ use super::config::load;
 use super::output::line;
 use super::signals::Signals;
 use crate::cli;
-use crate::dispatch;
 use crate::failure::Failure;
 use crate::logging;
 use crate::node::Node;
+use crate::roles::dispatch;
 use crate::used::Accepted;
 
 pub(crate) async fn run(options: cli::Up) -> Result<ExitCode, Failure> {

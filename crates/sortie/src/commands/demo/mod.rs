@@ -20,10 +20,11 @@ use super::arena::{failures, millis, percentiles, times};
 use super::config::{ArenaFleet, arena_config};
 use super::output::line;
 use super::signals::Signals;
+use crate::broker::retire_fleets;
 use crate::cli::{self, Teams};
 use crate::failure::Failure;
 use crate::logging;
-use crate::node::{Node, retire_fleets};
+use crate::node::Node;
 use crate::used::Accepted;
 
 /// Places in a match of the demo.

@@ -12,10 +12,10 @@ use crate::cli;
 use crate::commands::config;
 use crate::commands::output::line;
 use crate::commands::signals::Signals;
-use crate::dispatch::{self, Port};
 use crate::edge;
 use crate::failure::Failure;
 use crate::logging;
+use crate::roles::dispatch::{self, Port};
 
 /// Where it listens, and what drivers show.
 struct Door {

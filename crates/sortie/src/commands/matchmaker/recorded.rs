@@ -11,7 +11,7 @@ use sortie_replay::{Recorder, Recording, lines};
 use sortie_wire::stored::matchmaker as stored;
 
 use crate::failure::Failure;
-use crate::matchmaker::FOLDER;
+use crate::used::FOLDER;
 
 /// About how much of a log is held in memory at once, in bytes.
 const READ_BYTES: usize = 4 << 20;

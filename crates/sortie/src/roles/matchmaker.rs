@@ -5,8 +5,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
+use async_trait::async_trait;
+use prometheus_client::encoding::EncodeLabelSet;
 use sortie_config::{Config, HookConfig, MatchmakerConfig};
 use sortie_domain::broker::Broker;
 use sortie_domain::matchmaking::{Command, Matchmaker};
@@ -17,19 +18,18 @@ use sortie_engine::{
     EffectLimits, Engine, EngineOptions, Entropy, Handle, LateLog, Parts, Prepared, SystemClock,
 };
 use sortie_matchmaker::{HookOptions, Hooks, Work};
+use sortie_metrics::{Source, Told};
+use sortie_serving::Limits;
 use zeroize::Zeroizing;
 
 use crate::failure::{Failure, lacks_room};
 use crate::installation::Installation;
 use crate::machine_start::{self, Pending};
-use crate::node::outcome;
+use crate::role::Role;
 use crate::used::{self, Accepted, Opening};
 
-/// The folder of its log, within the data folder.
-pub(crate) const FOLDER: &str = "matchmaker";
-
 fn folder(config: &Config) -> PathBuf {
-    config.data.join(FOLDER)
+    config.data.join(used::FOLDER)
 }
 
 /// Opens its log, if it is configured. Before the broker starts, which a log that is refused must not have let act.
@@ -94,19 +94,6 @@ pub(crate) async fn prepare(
     machine_start::prepare("matchmaker", parts, machine_start::matchmaker_is_live, accepted).await.map(Some)
 }
 
-/// Lets it run, if it is configured; also gives its configuration, if that is not in force yet.
-pub(crate) async fn run(
-    config: &Config,
-    prepared: Option<Prepared<Matchmaker>>,
-) -> Result<(Option<Engine<Matchmaker>>, Option<Pending<Matchmaker>>), Failure> {
-    let (Some(own), Some(prepared)) = (&config.matchmaker, prepared) else { return Ok((None, None)) };
-    let engine = prepared.run();
-    let settings = own.settings.clone();
-    let command = move || Command::Configure { settings: settings.clone() };
-    let unconfigured = machine_start::configure("matchmaker", &engine.handle(), command).await?;
-    Ok((Some(engine), unconfigured))
-}
-
 fn hooks(
     config: &MatchmakerConfig,
 ) -> BTreeMap<(Option<sortie_domain::ids::QueueId>, sortie_domain::ids::HookId), HookOptions> {
@@ -128,28 +115,94 @@ fn hook_options(hook: &HookConfig) -> HookOptions {
     }
 }
 
-/// Before the broker in an ordered end, because its effects end there.
-pub(crate) fn spawn(
-    supervisor: &mut Supervisor,
+/// The matchmaker.
+pub(crate) struct MatchmakerRole {
     engine: Engine<Matchmaker>,
+    /// Its configuration, if that is not in force yet.
+    unconfigured: Option<Pending<Matchmaker>>,
     broker: Handle<Broker>,
-    deadline: Duration,
-) {
-    let maker = engine.handle();
-    let name = "the link of matchmaker and broker, and the faults of hooks";
-    supervisor.spawn(name, Stage::Work, OnFailure::StopAll, |stop| async move {
-        tokio::select! {
-            () = sortie_matchmaker::follow(broker, maker.clone()) => {}
-            () = sortie_matchmaker::report_faults(maker) => {}
-            () = stop.stopped() => {}
+}
+
+impl MatchmakerRole {
+    /// Lets it run, if it is configured.
+    ///
+    /// # Errors
+    /// [`Failure`] if it refuses its configuration.
+    pub(crate) async fn run(
+        config: &Config,
+        prepared: Option<Prepared<Matchmaker>>,
+        broker: &Handle<Broker>,
+    ) -> Result<Option<Self>, Failure> {
+        let (Some(own), Some(prepared)) = (&config.matchmaker, prepared) else { return Ok(None) };
+        let engine = prepared.run();
+        let settings = own.settings.clone();
+        let command = move || Command::Configure { settings: settings.clone() };
+        let unconfigured = machine_start::configure("matchmaker", &engine.handle(), command).await?;
+        Ok(Some(Self { engine, unconfigured, broker: broker.clone() }))
+    }
+
+    pub(crate) fn handle(&self) -> Handle<Matchmaker> {
+        self.engine.handle()
+    }
+}
+
+impl Role for MatchmakerRole {
+    fn metrics(&self) -> Option<Arc<dyn Source>> {
+        Some(Arc::new(HookFaults(self.handle())))
+    }
+
+    /// Before the broker in an ordered end, because its effects end there.
+    fn spawn(self: Box<Self>, supervisor: &mut Supervisor, limits: &Limits) {
+        let Self { engine, unconfigured, broker } = *self;
+        machine_start::spawn_configure(supervisor, unconfigured);
+        let maker = engine.handle();
+        let name = "the link of matchmaker and broker, and the faults of hooks";
+        supervisor.spawn(name, Stage::Work, OnFailure::StopAll, |stop| async move {
+            tokio::select! {
+                () = sortie_matchmaker::follow(broker, maker.clone()) => {}
+                () = sortie_matchmaker::report_faults(maker) => {}
+                () = stop.stopped() => {}
+            }
+            Ok(())
+        });
+        let deadline = limits.grace;
+        supervisor.spawn("the matchmaker", Stage::Work, OnFailure::StopAll, move |stop| async move {
+            let handle = engine.handle();
+            let ended = tokio::select! {
+                ended = handle.ended() => ended,
+                () = stop.stopped() => engine.shutdown(deadline).await,
+            };
+            ended.into_result()
+        });
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct OfHook {
+    queue: String,
+    hook: String,
+    cause: &'static str,
+}
+
+/// What is wrong with the answers of hooks that form matches.
+struct HookFaults(Handle<Matchmaker>);
+
+#[async_trait]
+impl Source for HookFaults {
+    async fn tell(&self, told: &mut Told) {
+        let faults = self.0.query(|maker: &Matchmaker| {
+            let faults = maker.faults().flat_map(|(queue, fault)| {
+                let (queue, hook) = (queue.to_string(), fault.hook.to_string());
+                fault.by_cause.iter().map(move |(cause, count)| {
+                    (OfHook { queue: queue.clone(), hook: hook.clone(), cause: cause.name() }, *count)
+                })
+            });
+            faults.collect::<Vec<_>>()
+        });
+        // Where the engine has ended, there is nothing to tell.
+        if let Ok(faults) = faults.await {
+            let help = "Matches of answers of hooks `form_match` that were ignored, since the start";
+            told.counters("hook_ignored_matches", help, None, faults);
         }
-        Ok(())
-    });
-    supervisor.spawn("the matchmaker", Stage::Work, OnFailure::StopAll, move |stop| async move {
-        let handle = engine.handle();
-        outcome(tokio::select! {
-            ended = handle.ended() => ended,
-            () = stop.stopped() => engine.shutdown(deadline).await,
-        })
-    });
+    }
 }
