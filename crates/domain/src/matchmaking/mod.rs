@@ -20,7 +20,7 @@
 //! | `rated` | what nobody may say of themselves, because rules judge by it |
 //! | [`order`] | what a ticket asks for, by its content; keys |
 //! | `names`, `slab`, `json` | finding things by text, and by number; members of JSON objects |
-//! | `timers` | every deadline, and what it ends |
+//! | `timers`, `firsts` | every deadline, and what it ends; which is the first |
 //! | `state`, `kept` | the durable state, its indexes, how events change it; what is over |
 //! | [`explain`], [`words`] | why a ticket still waits: as data; in words |
 //!
@@ -40,6 +40,7 @@ mod documents;
 pub mod entity;
 pub mod event;
 pub mod explain;
+mod firsts;
 pub mod forming;
 pub mod gaps;
 mod hooks;
@@ -197,6 +198,8 @@ pub enum BrokenRule {
     ForgetElsewhere,
     /// A ticket that replaces another one is behind all others.
     LosePlace,
+    /// A ticket that replaces another one does not know of the match that was lost.
+    ForgetLoss,
     /// Tickets in a match are replaced.
     ReplaceMatched,
 }
@@ -245,6 +248,7 @@ impl BrokenRule {
         Self::MatchOnHold,
         Self::ForgetElsewhere,
         Self::LosePlace,
+        Self::ForgetLoss,
         Self::ReplaceMatched,
     ];
 }
@@ -678,11 +682,6 @@ impl Matchmaker {
     fn forming_round(&self, queue: &QueueId) -> Option<Effect> {
         let round = self.state.rounds.get(queue)?;
         let hook = round.check.as_ref()?.hook.clone();
-        Some(Effect::FormMatches {
-            hook,
-            queue: queue.clone(),
-            round: round.number,
-            tickets: self.asked_about(queue, round.after),
-        })
+        Some(Effect::FormMatches { hook, queue: queue.clone(), round: round.number })
     }
 }

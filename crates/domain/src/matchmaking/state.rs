@@ -11,6 +11,7 @@ use core::time::Duration;
 use imbl::{OrdMap, OrdSet};
 
 use super::event::Event;
+use super::firsts::{Firsts, first};
 use super::model::{
     CancelCause, Check, DissolveCause, Formation, LostMatch, Named, Offered, Round, SeatOffer, Stage, Ticket,
     TicketEnd, TicketState,
@@ -69,6 +70,8 @@ pub(crate) struct Line {
     /// By when their wait began to count.
     pub(crate) by_since: BTreeSet<(Timestamp, u64)>,
     pub(crate) ranks: Ranks,
+    /// When the first of them has waited as long as the queue lets it.
+    pub(super) expires: Option<Timestamp>,
 }
 
 /// Derived from the records.
@@ -86,6 +89,8 @@ pub(crate) struct Indexes {
     pub(crate) live: BTreeMap<QueueId, usize>,
     /// By queue, so that what is due in one queue does not come before what is due in another.
     pub(crate) deadlines: BTreeMap<QueueId, BTreeSet<(Timestamp, Owner)>>,
+    /// When what is due first in each queue is due.
+    pub(super) firsts: Firsts,
     /// By `ttl`: when tickets that are not over were renewed last, and their places.
     pub(super) kept_alive: BTreeMap<Duration, BTreeSet<(Timestamp, u64)>>,
     /// Offers with free seats, oldest first.
@@ -166,6 +171,7 @@ impl State {
         let Snapshot { seq, settings, configured, closed, tickets, over, .. } = snapshot;
         let Snapshot { formations, withdrawing, offers, rounds, keys, .. } = snapshot;
         let mut index = Indexes::default();
+        index.firsts.configure(&settings, &closed);
         over.values().for_each(|ticket| index.enter_over(ticket));
         tickets.values().for_each(|ticket| index.enter_new(ticket));
         formations.values().for_each(|formation| index.enter_formation(formation));
@@ -291,6 +297,7 @@ impl State {
         for id in again {
             self.closed.remove(&id);
         }
+        self.index.reconfigure(&self.settings, &self.closed);
     }
 
     fn apply_ticket(&mut self, record: &Record<Event>) {
@@ -311,7 +318,7 @@ impl State {
                     requeues: place.requeues,
                     moves: 0,
                     replaced: place.replaced,
-                    lost: None,
+                    lost: place.lost,
                     state: state_after(check.as_ref()),
                 });
             }
@@ -503,6 +510,7 @@ impl Indexes {
                 line.by_place.insert(ticket.place, ticket.id.clone());
                 line.by_since.insert((ticket.waits_since, ticket.place));
                 line.ranks.insert(ticket.place);
+                self.firsts.note_line(&ticket.queue, line);
             }
             TicketState::Validating(check) => {
                 self.enter_deadline(&ticket.queue, check.until, Owner::Ticket(ticket.id.clone()));
@@ -520,6 +528,7 @@ impl Indexes {
                 {
                     line.by_since.remove(&(ticket.waits_since, ticket.place));
                     line.ranks.remove(ticket.place);
+                    self.firsts.note_line(&ticket.queue, line);
                     if line.by_place.is_empty() {
                         self.lines.remove(&ticket.queue);
                     }
@@ -601,14 +610,27 @@ impl Indexes {
     }
 
     fn enter_deadline(&mut self, queue: &QueueId, at: Timestamp, owner: Owner) {
-        self.deadlines.entry(queue.clone()).or_default().insert((at, owner));
+        let of_queue = self.deadlines.entry(queue.clone()).or_default();
+        let before = first(of_queue);
+        of_queue.insert((at, owner));
+        self.firsts.note_deadline(queue, before, first(of_queue));
     }
 
     fn leave_deadline(&mut self, queue: &QueueId, at: Timestamp, owner: Owner) {
         let Some(of_queue) = self.deadlines.get_mut(queue) else { return };
+        let before = first(of_queue);
         of_queue.remove(&(at, owner));
+        self.firsts.note_deadline(queue, before, first(of_queue));
         if of_queue.is_empty() {
             self.deadlines.remove(queue);
+        }
+    }
+
+    /// Other settings are in force, or other queues that are no longer configured have tickets left.
+    fn reconfigure(&mut self, settings: &Settings, closed: &OrdMap<QueueId, Queue>) {
+        self.firsts.configure(settings, closed);
+        for (queue, line) in &mut self.lines {
+            self.firsts.note_line(queue, line);
         }
     }
 }

@@ -102,7 +102,8 @@ impl World {
                 let outcome = self.ticket_verdict();
                 Command::TicketValidated { ticket, hook, outcome }
             }
-            Effect::FormMatches { queue, round, tickets, .. } => {
+            Effect::FormMatches { queue, round, .. } => {
+                let tickets = self.maker.asked_about(&queue, round)?;
                 let formed = (self.rng.u8(0..5) > 0).then(|| self.form(&queue, &tickets));
                 let malformed = || Err("no match".to_owned());
                 let matches = formed.map(|formed| {

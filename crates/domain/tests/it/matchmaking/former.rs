@@ -18,7 +18,8 @@ fn formed(on_failure: OnFailure) -> Queue {
 fn rounds(table: &mut Table) -> Vec<(QueueId, u64, Vec<TicketId>)> {
     let effects = std::mem::take(&mut table.effects).into_iter();
     let rounds = effects.filter_map(|effect| match effect {
-        Effect::FormMatches { queue, round, tickets, .. } => {
+        Effect::FormMatches { queue, round, .. } => {
+            let tickets = table.maker.asked_about(&queue, round)?;
             Some((queue, round, tickets.into_iter().map(|(id, _)| id).collect()))
         }
         _ => None,

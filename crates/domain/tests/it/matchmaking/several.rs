@@ -273,7 +273,9 @@ fn a_hook_that_forms_matches_is_not_asked_about_tickets_on_hold() {
     table.start("cat", of("r", &["cat"]));
     table.tick();
     let asked = |table: &Table| match table.effects.last() {
-        Some(Effect::FormMatches { round, tickets, .. }) => (*round, tickets.len()),
+        Some(Effect::FormMatches { queue, round, .. }) => {
+            (*round, table.maker.asked_about(queue, *round).expect("the round is open").len())
+        }
         effect => panic!("{effect:?}"),
     };
     let (round, count) = asked(&table);
