@@ -339,7 +339,6 @@ mod tests {
                 Hostile::Formers | Hostile::Several | Hostile::SeveralParties => 0,
                 Hostile::Blocked => 1,
             };
-            println!("{found}");
             assert_eq!(found.explained.count(), explained, "{found}");
             assert_eq!(found.outstanding > Duration::ZERO, hostile == Hostile::Formers, "{found}");
         }

@@ -83,6 +83,8 @@ pub(crate) struct Indexes {
     pub(super) by_player: Names,
     /// How many tickets players have beside their first ones.
     pub(super) several: usize,
+    /// By the places of tickets whose players are in matches by other tickets: how many, each once for each such ticket.
+    pub(super) busy: BTreeMap<u64, u32>,
     pub(crate) by_key: BTreeMap<IdempotencyKey, TicketId>,
     pub(crate) lines: BTreeMap<QueueId, Line>,
     /// How many tickets that are not over each queue has.
@@ -178,7 +180,7 @@ impl State {
         offers.values().for_each(|offered| index.enter_offer(offered));
         rounds.iter().for_each(|(queue, round)| index.enter_round(queue, round));
         keys.iter().for_each(|(key, used)| index.enter_key(key, used));
-        Self {
+        let mut state = Self {
             seq,
             settings,
             configured,
@@ -193,7 +195,9 @@ impl State {
             index,
             applied_at: Timestamp::ZERO,
             settled: Vec::new(),
-        }
+        };
+        state.count_busy();
+        state
     }
 
     /// A queue that takes tickets, or one that has some left.
@@ -650,6 +654,7 @@ impl State {
         let place = ticket.place;
         self.tickets.insert(place, Arc::new(ticket));
         if self.has_several() {
+            self.note_busy(place);
             self.settle(place, false);
         }
     }
@@ -666,13 +671,20 @@ impl State {
 
     /// Changes the ticket at `place` by the event that is applied.
     pub(super) fn change(&mut self, place: u64, change: impl FnOnce(&mut Ticket)) {
+        let size =
+            |tickets: &OrdMap<u64, Arc<Ticket>>| tickets.get(&place).map_or(0, |ticket| bytes(&**ticket));
+        self.index.waiting_bytes -= size(&self.tickets);
+        self.change_within(place, change);
+        self.index.waiting_bytes += size(&self.tickets);
+    }
+
+    /// The same, where its bytes stay what they are.
+    pub(super) fn change_within(&mut self, place: u64, change: impl FnOnce(&mut Ticket)) {
         let Some(ticket) = self.tickets.get_mut(&place) else { return };
         self.index.leave(ticket);
-        self.index.waiting_bytes -= bytes(&**ticket);
         let changed = Arc::make_mut(ticket);
         change(changed);
         changed.changed_seq = self.seq;
-        self.index.waiting_bytes += bytes(changed);
         self.index.enter(changed);
     }
 
@@ -683,6 +695,7 @@ impl State {
         self.index.waiting_bytes -= bytes(&*ticket);
         let frees_others = self.has_several() && ticket.is_in_match();
         self.index.leave_players(&ticket);
+        self.index.busy.remove(&ticket.place);
         if let TicketState::Seating { match_id, .. } = &ticket.state {
             let match_id = match_id.clone();
             self.leave_seats(&match_id, id);
@@ -701,7 +714,7 @@ impl State {
         let (place, spec) = (over.place, Arc::clone(&over.spec));
         self.over.insert(place, ticket);
         if frees_others {
-            self.settle_others(&spec, place);
+            self.settle_others(&spec, place, false);
         }
     }
 

@@ -24,7 +24,8 @@ const FIRE_COST: u64 = 1_000;
 impl Matchmaker {
     pub(super) fn earliest_deadline(&self) -> Option<Timestamp> {
         let of_queues = self.state.index.firsts.earliest();
-        of_queues.into_iter().chain(self.forms_at()).chain(self.abandons_at()).min()
+        let ready = (!self.beside.ready.is_empty()).then_some(Timestamp::ZERO);
+        of_queues.into_iter().chain(self.forms_at()).chain(self.abandons_at()).chain(ready).min()
     }
 }
 
