@@ -69,11 +69,11 @@ pub struct Found {
 }
 
 impl Found {
-    /// The longest step, or explanation, by the processor's clock.
+    /// The longest step, explanation or start, by the processor's clock.
     #[must_use]
     pub fn longest(&self) -> Duration {
-        let all = [&self.ticks, &self.inputs, &self.explained];
-        all.into_iter().map(|times| times.processor(1_000)).max().unwrap_or_default()
+        let all = [&self.ticks, &self.inputs, &self.explained, &self.deadlines];
+        all.into_iter().map(|times| times.processor(1_000)).max().unwrap_or_default().max(self.outstanding)
     }
 }
 

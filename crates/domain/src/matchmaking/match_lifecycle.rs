@@ -149,7 +149,7 @@ impl Turn<'_> {
                 match host {
                     Ok(None) => {}
                     Ok(Some(connection)) => {
-                        self.cancel_others(&tickets, u64::MAX);
+                        self.cancel_others(&tickets, None);
                         let connection = Arc::new(connection);
                         self.emit(Event::MatchReady { id, tickets, connection });
                     }

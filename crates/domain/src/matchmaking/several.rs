@@ -201,9 +201,9 @@ impl Turn<'_> {
         }
     }
 
-    /// Players can connect, or are about to hear that they can: their other tickets are over. False where some are left, because
-    /// so much work is done or the step is full.
-    pub(super) fn cancel_others(&mut self, tickets: &[Named], most: u64) -> bool {
+    /// Players can connect, or are about to hear that they can: their other tickets are over. With a bound, this goes on until so
+    /// much work is done or the step is full; false where some tickets are left.
+    pub(super) fn cancel_others(&mut self, tickets: &[Named], most: Option<u64>) -> bool {
         if !self.state().has_several() || self.broken(BrokenRule::ForgetElsewhere) {
             return true;
         }
@@ -214,7 +214,7 @@ impl Turn<'_> {
             let others: Vec<(TicketId, usize)> =
                 others.map(|ticket| (ticket.id.clone(), ticket.spec.size())).collect();
             for (id, players) in others {
-                if !self.has_room(most) {
+                if most.is_some_and(|most| !self.has_room(most)) {
                     return false;
                 }
                 self.work += CANCEL_COST + CANCEL_COST_OF_PLAYER * players as u64;
@@ -235,7 +235,7 @@ impl Turn<'_> {
             return;
         };
         let most = self.maker.cancels();
-        if !self.cancel_others(&tickets, most) && !self.broken(BrokenRule::ReadyTooSoon) {
+        if !self.cancel_others(&tickets, Some(most)) && !self.broken(BrokenRule::ReadyTooSoon) {
             return;
         }
         let Some(connection) = self.maker.beside.ready.remove(id) else { return };
