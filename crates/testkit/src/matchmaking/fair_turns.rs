@@ -11,9 +11,9 @@ use sortie_domain::time::Timestamp;
 use super::checks::expires_at;
 use super::world::World;
 
-/// Ticks in a row in which nothing that is due in a queue may end: there are three queues, and one has its turn in
-/// each tick.
-const TICKS: u32 = 2;
+/// Ticks in a row in which nothing that is due in a queue may end: there are three queues, of which one has its turn in a
+/// tick; and every second tick begins with tickets whose clients are gone, which may leave no room.
+const TICKS: u32 = 5;
 
 /// What is due, by queue.
 pub(super) type Due = BTreeMap<QueueId, BTreeSet<String>>;
