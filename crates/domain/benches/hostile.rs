@@ -19,6 +19,7 @@ use sortie_domain::machine::{CallId, Machine, Moment, Step};
 use sortie_domain::match_spec::{MAX_CAPACITY, MatchSpec};
 use sortie_domain::properties::Properties;
 use sortie_domain::time::Timestamp;
+use sortie_load::hostile::{self, Hostile};
 use sortie_load::times::{millis, processor};
 use sortie_load::{Case, rare};
 
@@ -302,4 +303,9 @@ fn matchmaker(tickets: u32) {
     print("other rules for all who wait", hostile.configure, benign.configure);
     let longest = |rare: &rare::Rare| rare.after_configure.processor(1_000);
     print("the ticks after that", longest(&hostile), longest(&benign));
+    for input in Hostile::ALL {
+        let [hostile, benign] = [tickets, 1_000]
+            .map(|tickets| hostile::run(input, tickets).unwrap_or_else(|error| panic!("{error}")).longest());
+        print(&format!("the matchmaker: {}", input.name()), hostile, benign);
+    }
 }

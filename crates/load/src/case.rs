@@ -8,12 +8,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sortie_domain::ids::{BadId, PlayerId, QueueId, RegionId};
-use sortie_domain::matchmaking::model::{Party, Player, TicketSpec};
+use sortie_domain::matchmaking::model::{Player, TicketSpec};
 use sortie_domain::matchmaking::settings::{Measure, Queue, Rule, RuleKind, Settings, WidenStep};
 use sortie_domain::properties::Properties;
 
-/// Room for a million tickets and more.
-const WAITING_BYTES: u64 = 16 << 30;
+use crate::tickets::{self, Random};
 
 /// Distance between neighbourhoods: more than any window.
 const APART: f64 = 1_000.0;
@@ -41,23 +40,6 @@ pub struct Wish {
     pub(crate) players: u8,
     /// Round trips, in milliseconds.
     pub(crate) latencies: [u32; 3],
-}
-
-/// A small generator (xorshift64), so that every run has the same tickets.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) const fn below(&mut self, end: u32) -> u32 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        // Below `end`, so it fits.
-        ((self.0 >> 16) % if end == 0 { 1 } else { end as u64 }) as u32
-    }
-
-    fn any_of<T: Copy>(&mut self, of: &[T], otherwise: T) -> T {
-        of.get(self.below(of.len() as u32) as usize).copied().unwrap_or(otherwise)
-    }
 }
 
 /// The tickets of a neighbourhood that waits: their players, and which regions they can bear.
@@ -109,7 +91,7 @@ impl Case {
     /// None: the queue's name is one.
     pub fn settings(self, expiration: Duration) -> Result<Settings, BadId> {
         let queues = BTreeMap::from([(QueueId::new(QUEUE)?, self.queue(expiration))]);
-        Ok(Settings { queues, waiting_bytes: WAITING_BYTES, ..Settings::default() })
+        Ok(tickets::settings(queues))
     }
 
     fn queue(self, ticket_expiration: Duration) -> Queue {
@@ -179,19 +161,15 @@ impl Case {
         let latencies = regions.map(|(region, latency)| Ok((RegionId::new(region)?, latency)));
         let lobby = format!(r#"{{"lobby":"lobby-{}"}}"#, wish.neighbourhood);
         let properties = if self == Self::Equality { lobby } else { r#"{"mode":"ranked"}"#.to_owned() };
+        let players = players.collect::<Result<_, BadId>>()?;
         Ok(TicketSpec {
-            queue: QueueId::new(QUEUE)?,
-            parties: vec![Party { id: None, players: players.collect::<Result<_, BadId>>()? }],
-            leader: None,
             properties: Properties::parse(&properties).unwrap_or_default(),
             latencies: if self == Self::Parties {
                 latencies.collect::<Result<_, _>>()?
             } else {
                 BTreeMap::new()
             },
-            idempotency_key: None,
-            ttl: None,
-            replaces: None,
+            ..tickets::spec(QueueId::new(QUEUE)?, players)
         })
     }
 

@@ -3,9 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::case::{Case, Random, Wish};
+use crate::case::{Case, Wish};
 use crate::host::{Failure, Host};
 use crate::scan;
+use crate::tickets::Random;
 use crate::times::{Times, millis};
 
 /// Longer than anything takes.

@@ -4,26 +4,24 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use sortie_domain::ids::{BadId, HookId, PlayerId, QueueId, TicketId};
+use sortie_domain::connection::Connection;
+use sortie_domain::ids::{BadId, PlayerId, QueueId, TicketId};
 use sortie_domain::machine::Machine;
-use sortie_domain::matchmaking::model::{Party, Player, TicketSpec};
+use sortie_domain::matchmaking::model::Player;
 use sortie_domain::matchmaking::settings::{
-    Hook, HookPoint, MAX_QUEUES, OnFailure, OutsideHook, Queue, Rule, RuleKind, Settings,
+    MAX_QUEUES, MAX_QUEUES_PER_PLAYER, Queue, Rule, RuleKind, Settings,
 };
 use sortie_domain::matchmaking::{Command, Effect, FormedMatch, Matchmaker};
-use sortie_domain::properties::Properties;
 
-use crate::case::Random;
 use crate::driver::Driver;
 use crate::host::Failure;
+use crate::tickets::{self, Random};
 use crate::times::{Times, Watch, millis};
 
 /// Longest step that is good enough.
 pub const GOAL: Duration = Duration::from_millis(20);
 /// Ticks that are measured.
 const TICKS: u64 = 50;
-/// Room for everything.
-const BYTES: u64 = 16 << 30;
 /// Tickets of each queue whose sizes fill no teams.
 const OF_ODD_SIZES: u32 = 20;
 /// Players of a large party, and how many each of them has blocked.
@@ -31,6 +29,10 @@ const PARTY: u32 = 51;
 const BLOCKED: u32 = 200;
 /// Large parties at most, because each takes half a megabyte.
 const MAX_PARTIES: u32 = 2_000;
+/// Players of the match whose players wait in several queues, at most.
+const PLAYERS: u32 = 1_000;
+/// Players of a party that one of them has in each of the other queues.
+const STRANGERS: u32 = 100;
 
 /// What is bad about it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,6 +43,10 @@ pub enum Hostile {
     Formers,
     /// Parties of 51, each player of which has blocked 200 others.
     Blocked,
+    /// A match of a thousand, each player of which waits in three other queues.
+    Several,
+    /// A match of a thousand, each player of which waits in three other queues, in parties of a hundred.
+    SeveralParties,
 }
 
 /// What was found.
@@ -63,17 +69,18 @@ pub struct Found {
 }
 
 impl Found {
-    /// The longest step, or explanation, by the processor's clock.
+    /// The longest step, explanation or start, by the processor's clock.
     #[must_use]
     pub fn longest(&self) -> Duration {
-        let all = [&self.ticks, &self.inputs, &self.explained];
-        all.into_iter().map(|times| times.processor(1_000)).max().unwrap_or_default()
+        let all = [&self.ticks, &self.inputs, &self.explained, &self.deadlines];
+        all.into_iter().map(|times| times.processor(1_000)).max().unwrap_or_default().max(self.outstanding)
     }
 }
 
 impl Hostile {
     /// Every one.
-    pub const ALL: [Self; 3] = [Self::Explained, Self::Formers, Self::Blocked];
+    pub const ALL: [Self; 5] =
+        [Self::Explained, Self::Formers, Self::Blocked, Self::Several, Self::SeveralParties];
 
     /// Its name on a command line.
     #[must_use]
@@ -82,6 +89,8 @@ impl Hostile {
             Self::Explained => "explained",
             Self::Formers => "formers",
             Self::Blocked => "blocked-parties",
+            Self::Several => "several-queues",
+            Self::SeveralParties => "several-queues-parties",
         }
     }
 
@@ -91,33 +100,25 @@ impl Hostile {
             Self::Explained => (3, 16, 1),
             Self::Formers => (2, 1, 1),
             Self::Blocked => (2, PARTY, PARTY),
+            Self::Several | Self::SeveralParties => (2, PLAYERS / 2, PLAYERS / 2),
         };
         let base = Queue { teams, players_per_team, min_players_per_team: least, ..base };
         Ok(match self {
-            Self::Explained => base,
-            Self::Formers => {
-                let (id, about) = (HookId::new("former")?, HookPoint::FormMatch);
-                let (timeout, on_failure) = (Duration::from_secs(600), OnFailure::Refuse);
-                Queue {
-                    hooks: vec![Hook::Outside(OutsideHook {
-                        id,
-                        about,
-                        timeout,
-                        on_failure,
-                        interval: None,
-                    })],
-                    ..base
-                }
-            }
+            Self::Explained | Self::Several | Self::SeveralParties => base,
+            Self::Formers => Queue { hooks: vec![tickets::former()?], ..base },
             Self::Blocked => Queue { rules: vec![Rule::new("blocked", RuleKind::NotBlocked)], ..base },
         })
     }
 
     fn settings(self) -> Result<Settings, BadId> {
-        let count = if self == Self::Blocked { 1 } else { MAX_QUEUES };
+        let count = match self {
+            Self::Blocked => 1,
+            Self::Several | Self::SeveralParties => MAX_QUEUES_PER_PLAYER as usize,
+            Self::Explained | Self::Formers => MAX_QUEUES,
+        };
         let queues = (0..count).map(|at| Ok((name(at)?, self.queue()?)));
         let queues = queues.collect::<Result<BTreeMap<_, _>, BadId>>()?;
-        Ok(Settings { queues, waiting_bytes: BYTES, ..Settings::default() })
+        Ok(Settings { queues_per_player: MAX_QUEUES_PER_PLAYER, ..tickets::settings(queues) })
     }
 }
 
@@ -137,16 +138,7 @@ fn ticket(
         player.blocked = blocked(of)?;
         Ok(player)
     });
-    let spec = TicketSpec {
-        queue: name(queue)?,
-        leader: None,
-        parties: vec![Party { id: None, players: players.collect::<Result<_, BadId>>()? }],
-        properties: Properties::default(),
-        latencies: BTreeMap::new(),
-        idempotency_key: None,
-        ttl: None,
-        replaces: None,
-    };
+    let spec = tickets::spec(name(queue)?, players.collect::<Result<_, BadId>>()?);
     Ok(Command::Start { id: Some(TicketId::new(&number.to_string())?), spec })
 }
 
@@ -154,12 +146,12 @@ fn ticket(
 ///
 /// # Errors
 /// The matchmaker does not do its part.
-pub fn run(hostile: Hostile, tickets: u32) -> Result<Found, Failure> {
+pub fn run(hostile: Hostile, count: u32) -> Result<Found, Failure> {
     let mut driver = Driver::new();
     driver.call(hostile.settings().map(|settings| Command::Configure { settings }))?;
     let mut found = Found {
         hostile,
-        tickets,
+        tickets: count,
         ticks: Times::default(),
         inputs: Times::default(),
         explained: Times::default(),
@@ -170,6 +162,8 @@ pub fn run(hostile: Hostile, tickets: u32) -> Result<Found, Failure> {
         Hostile::Explained => explained(&mut driver, &mut found)?,
         Hostile::Formers => formers(&mut driver, &mut found)?,
         Hostile::Blocked => blocked(&mut driver, &mut found)?,
+        Hostile::Several => several(&mut driver, &mut found, 1)?,
+        Hostile::SeveralParties => several(&mut driver, &mut found, STRANGERS)?,
     }
     (found.ticks, found.inputs, found.deadlines) = (driver.ticks, driver.inputs, driver.deadlines);
     for times in [&mut found.ticks, &mut found.inputs, &mut found.explained, &mut found.deadlines] {
@@ -235,7 +229,10 @@ fn formers(driver: &mut Driver, found: &mut Found) -> Result<(), Failure> {
     drop(before);
     driver.ticks(TICKS, |_| {});
     for effect in outstanding {
-        let Effect::FormMatches { queue, round, tickets, .. } = effect else { continue };
+        let Effect::FormMatches { queue, round, .. } = effect else { continue };
+        let watch = Watch::start();
+        let tickets = driver.maker.asked_about(&queue, round).ok_or(Failure::Stuck)?;
+        driver.inputs.add(watch.stop());
         let pairs = tickets.chunks_exact(2).map(|pair| {
             let teams = pair.iter().map(|(id, _)| vec![id.clone()]).collect();
             Ok(FormedMatch { teams, region: None })
@@ -272,6 +269,43 @@ fn blocked(driver: &mut Driver, found: &mut Found) -> Result<(), Failure> {
     Ok(())
 }
 
+/// One match, whose server cannot be had at first, so that all of them come back; then their players can connect. In the
+/// other queues each waits in a party of `party`, whose sizes fill no teams.
+fn several(driver: &mut Driver, found: &mut Found, party: u32) -> Result<(), Failure> {
+    let players = PLAYERS.min(found.tickets / MAX_QUEUES_PER_PLAYER) / 2 * 2;
+    found.tickets = players * MAX_QUEUES_PER_PLAYER;
+    let mut settings = found.hostile.settings()?;
+    for (at, queue) in settings.queues.values_mut().enumerate() {
+        let size = if at == 0 || party == 1 { players / 2 } else { party + 1 };
+        (queue.players_per_team, queue.min_players_per_team) = (size, size);
+    }
+    driver.call(Ok(Command::Configure { settings }))?;
+    for number in 0..found.tickets {
+        let (player, queue) = (number % players, number / players);
+        // The others are in a party in each of these queues, too.
+        let others = (0..if queue == 0 { 0 } else { party - 1 }).map(|of| format!("p{player}-{of}"));
+        let ids = others.chain([format!("p{player}")]).map(|id| PlayerId::new(&id).map(Player::new));
+        let ids = ids.collect::<Result<_, BadId>>()?;
+        let spec = tickets::spec(name(queue as usize)?, ids);
+        driver.call(Ok(Command::Start { id: Some(TicketId::new(&number.to_string())?), spec }))?;
+    }
+    for attempt in 0..2 {
+        driver.ticks(TICKS, |_| {});
+        let formation = driver.maker.formations().next().ok_or(Failure::Stuck)?;
+        let match_id = formation.id.clone();
+        driver.call(Ok(if attempt == 0 {
+            Command::NoServer { match_id, reason: "no machines left".to_owned() }
+        } else {
+            Command::MatchReady { match_id, connection: Connection::default() }
+        }))?;
+    }
+    driver.ticks(TICKS, |_| {});
+    if driver.maker.formations().next().is_some() || !driver.maker.tickets(0, 1).items.is_empty() {
+        return Err(Failure::Stuck);
+    }
+    Ok(())
+}
+
 impl fmt::Display for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let longest = |times: &Times| millis(times.processor(1_000));
@@ -302,7 +336,7 @@ mod tests {
             assert!(found.ticks.count() > 0 && found.inputs.count() > 400, "{found}");
             let explained = match hostile {
                 Hostile::Explained => 2 * 20 + 3,
-                Hostile::Formers => 0,
+                Hostile::Formers | Hostile::Several | Hostile::SeveralParties => 0,
                 Hostile::Blocked => 1,
             };
             assert_eq!(found.explained.count(), explained, "{found}");

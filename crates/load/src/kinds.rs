@@ -6,21 +6,20 @@ use std::fmt;
 use std::time::Duration;
 
 use sortie_domain::ids::{BadId, PlayerId, QueueId, TicketId};
-use sortie_domain::matchmaking::model::{Party, Player, TicketSpec};
+use sortie_domain::matchmaking::Command;
+use sortie_domain::matchmaking::model::{Player, TicketSpec};
 use sortie_domain::matchmaking::settings::{About, Measure, Need, Queue, Rule, RuleKind};
-use sortie_domain::matchmaking::{Command, Settings};
 use sortie_domain::properties::Properties;
 
 use crate::driver::Driver;
 use crate::host::Failure;
+use crate::tickets;
 use crate::times::{Times, millis};
 
 /// Ticks that are measured after all have come and been looked at.
 const TICKS: u64 = 100;
 /// Longest step that is good enough.
 pub const GOAL: Duration = Duration::from_millis(10);
-/// Room for a million tickets and more.
-const BYTES: u64 = 16 << 30;
 
 /// What makes searches long.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -132,16 +131,9 @@ impl Kind {
             }
             Ok(player)
         });
-        Ok(TicketSpec {
-            queue: QueueId::new("q")?,
-            leader: None,
-            parties: vec![Party { id: None, players: players.collect::<Result<_, BadId>>()? }],
-            properties: Properties::parse(&format!(r#"{{"code":"code {n}."}}"#)).unwrap_or_default(),
-            latencies: std::collections::BTreeMap::new(),
-            idempotency_key: None,
-            ttl: None,
-            replaces: None,
-        })
+        let properties = Properties::parse(&format!(r#"{{"code":"code {n}."}}"#)).unwrap_or_default();
+        let players = players.collect::<Result<_, BadId>>()?;
+        Ok(TicketSpec { properties, ..tickets::spec(QueueId::new("q")?, players) })
     }
 }
 
@@ -185,16 +177,12 @@ pub struct Kinds {
 ///
 /// # Errors
 /// The matchmaker does not do its part.
-pub fn run(kind: Kind, tickets: u32) -> Result<Kinds, Failure> {
+pub fn run(kind: Kind, count: u32) -> Result<Kinds, Failure> {
     let mut driver = Driver::new();
-    let settings = QueueId::new("q").map(|queue| Settings {
-        queues: std::collections::BTreeMap::from([(queue, kind.queue())]),
-        waiting_bytes: BYTES,
-        ..Settings::default()
-    });
+    let settings = QueueId::new("q").map(|queue| tickets::settings([(queue, kind.queue())].into()));
     driver.call(settings.map(|settings| Command::Configure { settings }))?;
     let mut near = Near::default();
-    for n in 0..tickets {
+    for n in 0..count {
         let spec = kind.spec(n, &mut near);
         driver.call(
             spec.and_then(|spec| Ok(Command::Start { id: Some(TicketId::new(&n.to_string())?), spec })),
@@ -205,7 +193,7 @@ pub fn run(kind: Kind, tickets: u32) -> Result<Kinds, Failure> {
     let Driver { mut ticks, mut inputs, matched, .. } = driver;
     ticks.sort();
     inputs.sort();
-    Ok(Kinds { kind, tickets, matched, unfinished, ticks, inputs })
+    Ok(Kinds { kind, tickets: count, matched, unfinished, ticks, inputs })
 }
 
 impl Kinds {

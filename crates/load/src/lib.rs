@@ -28,6 +28,7 @@ pub mod kinds;
 pub mod rare;
 pub mod scan;
 pub mod steady;
+mod tickets;
 pub mod times;
 
 pub use case::Case;

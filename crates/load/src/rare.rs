@@ -5,15 +5,15 @@
 use std::fmt;
 use std::time::Duration;
 
-use sortie_domain::ids::{BadId, HookId, QueueId, TicketId};
+use sortie_domain::ids::{BadId, QueueId, TicketId};
 use sortie_domain::machine::Machine;
 use sortie_domain::matchmaking::match_lifecycle::MAX_FORMED_TICKETS;
 use sortie_domain::matchmaking::model::Ticket;
-use sortie_domain::matchmaking::settings::{Hook, HookPoint, OnFailure, OutsideHook};
 use sortie_domain::matchmaking::{Command, FormedMatch, Matchmaker, Settings};
 
-use crate::case::{Case, QUEUE, Random};
+use crate::case::{Case, QUEUE};
 use crate::host::{Failure, Host};
+use crate::tickets::{Random, former};
 use crate::times::{Times, Watch, millis};
 
 /// Longer than anything takes.
@@ -115,17 +115,9 @@ fn settle(host: &mut Host) -> Result<Times, Failure> {
 
 /// The settings with a hook that forms the queue's matches, which one ticket a team will do for.
 fn with_hook(mut settings: Settings) -> Result<Settings, BadId> {
-    let (id, timeout) = (HookId::new("former")?, Duration::from_secs(600));
-    let (about, on_failure) = (HookPoint::FormMatch, OnFailure::Refuse);
     for queue in settings.queues.values_mut() {
         queue.min_players_per_team = 1;
-        queue.hooks.push(Hook::Outside(OutsideHook {
-            id: id.clone(),
-            about,
-            timeout,
-            on_failure,
-            interval: None,
-        }));
+        queue.hooks.push(former()?);
     }
     Ok(settings)
 }

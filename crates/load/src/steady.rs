@@ -9,9 +9,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::case::{Case, Random, Wish};
+use crate::case::{Case, Wish};
 use crate::host::{Failure, Host, Outcome};
 use crate::scan::{self, Scans};
+use crate::tickets::Random;
 use crate::times::{Times, millis};
 
 /// The share of the arrivals that come to somebody.

@@ -1,30 +1,59 @@
 //! The matchmaker's effects, carried out.
 
+use std::sync::OnceLock;
+
 use async_trait::async_trait;
 use sortie_domain::broker::{self, Broker};
-use sortie_domain::ids::MatchId;
+use sortie_domain::ids::{HookId, MatchId, QueueId};
 use sortie_domain::match_spec::MatchSpec;
 use sortie_domain::matchmaking::model::marked;
 use sortie_domain::matchmaking::{Command, Effect, Matchmaker, TicketVerdict};
 use sortie_engine::{CallError, Handle, Performer, Retry};
+use tokio::sync::Semaphore;
 
 use crate::hooks::Hooks;
 use crate::seats::Seats;
 
 /// Carries out the matchmaker's effects: matches go to the broker, questions to hooks.
 ///
-/// Those of hooks are never tried again: what a hook that fails stands for is configured, and its players wait.
+/// No hook is called again for one effect: what a hook that fails stands for is configured, and its players wait.
 pub struct Work {
     broker: Handle<Broker>,
     hooks: Hooks,
     seats: Seats,
+    /// Who is asked which tickets the hook of a round may use.
+    maker: OnceLock<Handle<Matchmaker>>,
+    /// One round's tickets are read at a time: the machine does nothing else meanwhile.
+    reading: Semaphore,
 }
 
 impl Work {
-    /// Matches go to `broker`.
+    /// Matches go to `broker`. Hooks that form matches are asked nothing before [`Work::connect`].
     #[must_use]
     pub fn new(broker: Handle<Broker>, hooks: Hooks) -> Self {
-        Self { seats: Seats::new(broker.clone()), broker, hooks }
+        let (maker, reading) = (OnceLock::new(), Semaphore::new(1));
+        Self { seats: Seats::new(broker.clone()), broker, hooks, maker, reading }
+    }
+
+    /// Whose effects these are. Only the first counts.
+    pub fn connect(&self, maker: Handle<Matchmaker>) {
+        self.maker.get_or_init(|| maker);
+    }
+
+    /// What a hook makes of the tickets of a round; `None` where the round is over.
+    async fn form(&self, hook: &HookId, queue: QueueId, round: u64) -> Result<Option<Command>, Retry> {
+        let maker = self.maker.get().ok_or_else(|| Retry::because("the matchmaker is not connected yet"))?;
+        let of = queue.clone();
+        let turn = self.reading.acquire().await.map_err(|closed| Retry::because(closed.to_string()))?;
+        let asked = maker.query(move |maker| maker.asked_about(&of, round)).await;
+        drop(turn);
+        let Some(tickets) = asked.map_err(|why| Retry::because(why.to_string()))? else { return Ok(None) };
+        let matches = if tickets.is_empty() {
+            Some(Vec::new())
+        } else {
+            self.hooks.form_matches(&queue, hook, round, &tickets).await.ok()
+        };
+        Ok(Some(Command::MatchesFormed { queue, round, matches }))
     }
 
     async fn submit(&self, match_id: MatchId, spec: MatchSpec) -> Result<Command, Retry> {
@@ -83,10 +112,7 @@ impl Performer<Matchmaker> for Work {
                 let outcome = self.hooks.validate_ticket(&queue, &hook, &ticket, &spec).await;
                 Command::TicketValidated { ticket, hook, outcome: outcome.unwrap_or(TicketVerdict::Failed) }
             }
-            Effect::FormMatches { hook, queue, round, tickets } => {
-                let matches = self.hooks.form_matches(&queue, &hook, round, &tickets).await.ok();
-                Command::MatchesFormed { queue, round, matches }
-            }
+            Effect::FormMatches { hook, queue, round } => return self.form(&hook, queue, round).await,
             Effect::CheckMatch { hook, match_id, queue, teams, spec } => {
                 let outcome = self.hooks.check_match(&queue, &hook, &match_id, &teams, &spec).await;
                 let outcome = outcome.unwrap_or(sortie_domain::matchmaking::MatchVerdict::Failed);

@@ -1,12 +1,12 @@
 //! The recorded tickets once more, through the matchmaker itself, in virtual time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use sortie_domain::connection::Connection;
 use sortie_domain::ids::{MatchId, QueueId, RegionId, TicketId};
 use sortie_domain::machine::{CallId, Machine, Moment, Step};
-use sortie_domain::matchmaking::model::{CancelCause, Named, Status, TicketSpec};
+use sortie_domain::matchmaking::model::{CancelCause, Named, Ticket, TicketEnd, TicketSpec, TicketState};
 use sortie_domain::matchmaking::settings::Hook;
 use sortie_domain::matchmaking::{Command, Effect, Event, MatchVerdict, Matchmaker, Refusal, Settings};
 use sortie_domain::time::Timestamp;
@@ -133,6 +133,8 @@ struct Run<'a> {
     /// Tickets that are not over, with when they came and where they wait.
     live: BTreeMap<TicketId, Live<'a>>,
     queues: BTreeMap<QueueId, Counts>,
+    /// Tickets that did not come, because their players had a match by then.
+    left_out: BTreeSet<TicketId>,
 }
 
 struct Live<'a> {
@@ -150,6 +152,7 @@ impl<'a> Run<'a> {
             measures,
             live: BTreeMap::new(),
             queues: BTreeMap::new(),
+            left_out: BTreeSet::new(),
         }
     }
 
@@ -179,9 +182,9 @@ impl<'a> Run<'a> {
         // Nobody renews it here: when its players left is known.
         spec.ttl = None;
         let asked = &arrival.spec.queue;
-        let old = spec.replaces.as_ref().and_then(|id| self.maker.ticket(id));
-        if old.is_some_and(|old| old.is_in_match() || old.status() == Status::Completed) {
+        if spec.replaces.as_ref().is_some_and(|old| self.plays(old)) {
             // Its players have a match by then, so nobody left or joined them.
+            self.left_out.insert(arrival.id.clone());
             return;
         }
         spec.replaces = spec.replaces.filter(|id| self.live.contains_key(id));
@@ -204,6 +207,18 @@ impl<'a> Run<'a> {
             live.queue = queue.clone();
         }
         self.counts(&queue).report.tickets += 1;
+    }
+
+    /// Whether the players of a ticket have a match by now: by it, by another one of theirs, or by the one that it would have
+    /// replaced.
+    fn plays(&self, id: &TicketId) -> bool {
+        let elsewhere = TicketEnd::Cancelled(CancelCause::MatchedElsewhere);
+        let plays = |ticket: &Ticket| match &ticket.state {
+            TicketState::Over { end, .. } => matches!(end, TicketEnd::Completed { .. }) || *end == elsewhere,
+            TicketState::OnHold { .. } => true,
+            _ => ticket.is_in_match(),
+        };
+        self.left_out.contains(id) || self.maker.ticket(id).is_some_and(plays)
     }
 
     fn leave(&mut self, id: &TicketId) {

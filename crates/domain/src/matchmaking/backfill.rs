@@ -80,7 +80,7 @@ impl Turn<'_> {
     ) -> Result<Reply, Refusal> {
         let named = self.state().named(id).filter(|_| self.is_seating(id, &match_id));
         if let Some(ticket) = named {
-            self.cancel_others(core::slice::from_ref(&ticket));
+            self.cancel_others(core::slice::from_ref(&ticket), None);
             let connection = Arc::new(connection);
             self.emit(Event::TicketSeated { match_id, ticket, connection });
             return Ok(Reply::Done);

@@ -357,8 +357,11 @@ impl Size for Event {
     fn byte_size(&self) -> usize {
         let content = match self {
             Self::Configured { settings } | Self::Reconfigured { settings } => settings.byte_size(),
-            Self::TicketStarted { id, spec, queue, check, .. }
-            | Self::TicketChecked { id, spec, queue, check, .. } => {
+            Self::TicketStarted { id, spec, queue, check, place } => {
+                let lost = place.as_ref().map_or(0, |place| place.lost.byte_size());
+                id.byte_size() + spec.byte_size() + queue.byte_size() + check.byte_size() + lost
+            }
+            Self::TicketChecked { id, spec, queue, check, .. } => {
                 id.byte_size() + spec.byte_size() + queue.byte_size() + check.byte_size()
             }
             Self::TicketCancelled { ticket, .. } | Self::TicketTimedOut { ticket } => ticket.byte_size(),
@@ -422,7 +425,8 @@ pub enum Effect {
         /// What was asked for.
         spec: Arc<TicketSpec>,
     },
-    /// Ask a hook to form matches. Outcome: `MatchesFormed`.
+    /// Ask a hook to form matches of the tickets that [`Matchmaker::asked_about`](super::Matchmaker::asked_about) gives when
+    /// it is asked: a thousand rounds that are open at a start would be a million tickets. Outcome: `MatchesFormed`.
     FormMatches {
         /// Which hook.
         hook: HookId,
@@ -430,8 +434,6 @@ pub enum Effect {
         queue: QueueId,
         /// Which round.
         round: u64,
-        /// The tickets that it may use, oldest first.
-        tickets: Vec<(TicketId, Arc<TicketSpec>)>,
     },
     /// Ask a hook about a match. Outcome: `MatchChecked`.
     CheckMatch {

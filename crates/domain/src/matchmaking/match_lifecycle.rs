@@ -150,7 +150,7 @@ impl Turn<'_> {
                 match host {
                     Ok(None) => {}
                     Ok(Some(connection)) => {
-                        self.cancel_others(&tickets);
+                        self.cancel_others(&tickets, None);
                         let connection = Arc::new(connection);
                         self.emit(Event::MatchReady { id, tickets, connection });
                     }
@@ -263,17 +263,11 @@ impl Turn<'_> {
         Reply::Done
     }
 
-    pub(super) fn match_ready(&mut self, id: MatchId, connection: Connection) -> Reply {
-        let Some(formation) = self.state().formations.get(&id) else { return Reply::Done };
+    pub(super) fn match_ready(&mut self, id: &MatchId, connection: Arc<Connection>) -> Reply {
+        let Some(formation) = self.state().formations.get(id) else { return Reply::Done };
         if matches!(formation.stage, Stage::FindingServer { .. }) {
-            let (tickets, connection): (Vec<Named>, _) =
-                (formation.tickets().cloned().collect(), Arc::new(connection));
-            self.cancel_others(&tickets);
-            if self.broken(BrokenRule::ReadyTwice) {
-                let (tickets, connection) = (tickets.clone(), Arc::clone(&connection));
-                self.emit(Event::MatchReady { id: id.clone(), tickets, connection });
-            }
-            self.emit(Event::MatchReady { id, tickets, connection });
+            self.maker.beside.ready.insert(id.clone(), connection);
+            self.tell_ready(id);
         }
         Reply::Done
     }

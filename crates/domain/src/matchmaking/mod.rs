@@ -20,7 +20,7 @@
 //! | `rated` | what nobody may say of themselves, because rules judge by it |
 //! | [`order`] | what a ticket asks for, by its content; keys |
 //! | `names`, `slab`, `json` | finding things by text, and by number; members of JSON objects |
-//! | `timers` | every deadline, and what it ends |
+//! | `timers`, `firsts` | every deadline, and what it ends; which is the first |
 //! | `state`, `kept` | the durable state, its indexes, how events change it; what is over |
 //! | [`explain`], [`words`] | why a ticket still waits: as data; in words |
 //!
@@ -40,6 +40,7 @@ mod documents;
 pub mod entity;
 pub mod event;
 pub mod explain;
+mod firsts;
 pub mod forming;
 pub mod gaps;
 mod hooks;
@@ -83,6 +84,7 @@ pub use rules::number_of;
 pub use settings::Settings;
 pub use state::Snapshot;
 
+use crate::connection::Connection;
 use crate::ids::{Draw, MatchId, QueueId, TicketId};
 use crate::machine::{Answer, CallId, Machine, Moment, Record, Step};
 use crate::size::Size;
@@ -96,6 +98,7 @@ use offers::Offers;
 use pools::Pools;
 use rounds::Rounds;
 use search::{COMPARISONS_PER_TURN, Unfinished, Verdicts};
+use several::WORK_OF_CANCELS;
 use state::State;
 use timers::WORK_OF_DEADLINES;
 
@@ -110,6 +113,9 @@ pub struct Matchmaker {
     /// Comparisons of one turn of a search, where they are not the usual ones.
     #[cfg(feature = "broken-rules")]
     turn: Option<u64>,
+    /// What one step may cancel of players who can connect, where it is not as much as usual.
+    #[cfg(feature = "broken-rules")]
+    cancels: Option<u64>,
 }
 
 /// Rules that the simulation breaks on purpose, to show that it would notice.
@@ -195,8 +201,12 @@ pub enum BrokenRule {
     MatchOnHold,
     /// Players who can connect still wait in other queues.
     ForgetElsewhere,
+    /// Players hear that they can connect before all their other tickets are over.
+    ReadyTooSoon,
     /// A ticket that replaces another one is behind all others.
     LosePlace,
+    /// A ticket that replaces another one does not know of the match that was lost.
+    ForgetLoss,
     /// Tickets in a match are replaced.
     ReplaceMatched,
 }
@@ -244,7 +254,9 @@ impl BrokenRule {
         Self::ForgetRestart,
         Self::MatchOnHold,
         Self::ForgetElsewhere,
+        Self::ReadyTooSoon,
         Self::LosePlace,
+        Self::ForgetLoss,
         Self::ReplaceMatched,
     ];
 }
@@ -273,6 +285,9 @@ struct Beside {
     /// The next tick begins with tickets whose clients are gone.
     abandoned_first: bool,
     rounds: Rounds,
+    /// Where the players of matches connect whose other tickets are still to be cancelled. After a restart, who finds servers
+    /// says it again.
+    ready: BTreeMap<MatchId, Arc<Connection>>,
     /// Answers of hooks that form matches, of which the next ticks take the rest.
     answers: BTreeMap<QueueId, HookAnswer>,
     /// Searches that go on in the next ticks, and what they learnt of pairs of tickets.
@@ -300,6 +315,8 @@ impl Matchmaker {
             broken: None,
             #[cfg(feature = "broken-rules")]
             turn: None,
+            #[cfg(feature = "broken-rules")]
+            cancels: None,
         }
     }
 
@@ -313,6 +330,24 @@ impl Matchmaker {
     #[cfg(feature = "broken-rules")]
     pub const fn limit_turns(&mut self, comparisons: u64) {
         self.turn = Some(comparisons);
+    }
+
+    /// Bounds what one step cancels of the other tickets of players who can connect, in comparisons of two numbers, for a
+    /// simulation in which few of them do so in one step.
+    #[cfg(feature = "broken-rules")]
+    pub const fn limit_cancels(&mut self, comparisons: u64) {
+        self.cancels = Some(comparisons);
+    }
+
+    #[cfg(feature = "broken-rules")]
+    fn cancels(&self) -> u64 {
+        self.cancels.unwrap_or(WORK_OF_CANCELS)
+    }
+
+    #[cfg(not(feature = "broken-rules"))]
+    #[allow(clippy::unused_self, reason = "the same call as with the feature")]
+    const fn cancels(&self) -> u64 {
+        WORK_OF_CANCELS
     }
 
     #[cfg(feature = "broken-rules")]
@@ -507,7 +542,9 @@ impl<'a> Turn<'a> {
             Command::NoServer { match_id, reason } => {
                 Ok(self.no_server(&match_id, DissolveCause::NoServer, &reason))
             }
-            Command::MatchReady { match_id, connection } => Ok(self.match_ready(match_id, connection)),
+            Command::MatchReady { match_id, connection } => {
+                Ok(self.match_ready(&match_id, Arc::new(connection)))
+            }
             Command::MatchEnded { match_id, reason } => Ok(self.match_ended(&match_id, &reason)),
             Command::OfferSeats { offer } => self.offer_seats(offer),
             Command::WithdrawSeats { match_id } => Ok(self.withdraw_seats(match_id)),
@@ -571,13 +608,17 @@ impl Machine for Matchmaker {
 
     fn tick(&mut self, at: Moment, step: &mut Step<Self>) {
         let mut turn = Turn::new(self, at, step);
-        // Each of the two has a share of its own, in every tick, which the other cannot use up. Deadlines come first: what
-        // is over takes no part in what is formed.
+        // Each of them has a share of its own, in every tick, which the others cannot use up. Deadlines come first: what is
+        // over takes no part in what is formed.
         if turn.broken(BrokenRule::DeadlinesLast) {
             turn.form();
             turn.fire_due(WORK_PER_TICK);
+            turn.work = 0;
+            turn.tell_all_ready();
         } else {
             turn.fire_due(WORK_OF_DEADLINES);
+            turn.work = 0;
+            turn.tell_all_ready();
             turn.work = 0;
             turn.form();
         }
@@ -678,11 +719,6 @@ impl Matchmaker {
     fn forming_round(&self, queue: &QueueId) -> Option<Effect> {
         let round = self.state.rounds.get(queue)?;
         let hook = round.check.as_ref()?.hook.clone();
-        Some(Effect::FormMatches {
-            hook,
-            queue: queue.clone(),
-            round: round.number,
-            tickets: self.asked_about(queue, round.after),
-        })
+        Some(Effect::FormMatches { hook, queue: queue.clone(), round: round.number })
     }
 }

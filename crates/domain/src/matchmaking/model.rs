@@ -250,7 +250,7 @@ pub(crate) fn new_ticket_bytes(id: &TicketId, queue: &QueueId, spec: &TicketSpec
 }
 
 /// What a ticket takes over from the one that it replaces.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct QueuePlace {
     /// Its place.
     pub number: u64,
@@ -262,6 +262,8 @@ pub struct QueuePlace {
     pub requeues: u32,
     /// How many tickets had the place before.
     pub replaced: u32,
+    /// The last match that it came back from, because no server could be had.
+    pub lost: Option<Arc<LostMatch>>,
 }
 
 /// A match for which no server could be had.

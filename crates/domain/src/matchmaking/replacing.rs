@@ -59,6 +59,7 @@ impl Turn<'_> {
             waits_since,
             requeues: old.requeues,
             replaced: old.replaced + 1,
+            lost: old.lost.clone().filter(|_| !self.broken(BrokenRule::ForgetLoss)),
         };
         (!self.broken(BrokenRule::LosePlace)).then_some(place)
     }
@@ -70,8 +71,9 @@ impl State {
         let has_one = |place: &&QueuePlace| {
             self.tickets.contains_key(&place.number) || self.over.contains_key(&place.number)
         };
-        let own = QueuePlace { number: seq, started_at: at, waits_since: at, requeues: 0, replaced: 0 };
-        taken_over.filter(|place| !has_one(place)).copied().unwrap_or(own)
+        let own =
+            QueuePlace { number: seq, started_at: at, waits_since: at, requeues: 0, replaced: 0, lost: None };
+        taken_over.filter(|place| !has_one(place)).cloned().unwrap_or(own)
     }
 }
 

@@ -5,7 +5,8 @@
 //! whom they lacked. It is asked as soon as there is news for it, at an interval while somebody waits, so that it can
 //! widen what it allows, and again after it has failed, later each time.
 //!
-//! A question takes as long as it has tickets. So each tick asks about a bounded number of tickets, and queues take turns.
+//! A question takes as long as it has tickets. So each tick asks about a bounded number of tickets, and queues take turns;
+//! and the effect names the round only, whose tickets are read when the hook is called, one round at a time.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
@@ -229,12 +230,24 @@ impl Matchmaker {
         tickets.map(|(place, id)| (*place, id))
     }
 
-    /// What the hook of an open round is asked about.
-    pub(super) fn asked_about(&self, queue: &QueueId, after: u64) -> Vec<(TicketId, Arc<TicketSpec>)> {
-        let tickets = self
-            .round(queue, after)
+    /// The tickets that the hook of a round may use, the oldest first: those of the round that wait now, up to [`FORM_BATCH`].
+    /// `None` where that round is not open.
+    #[must_use]
+    pub fn asked_about(&self, queue: &QueueId, round: u64) -> Option<Vec<(TicketId, Arc<TicketSpec>)>> {
+        let open =
+            self.state.rounds.get(queue).filter(|open| open.number == round && open.check.is_some())?;
+        // Who has come since then is asked about in a later round.
+        let last = self.known_end(queue, open.after).unwrap_or(u64::MAX);
+        let tickets = self.round(queue, open.after).take_while(|(place, _)| *place <= last);
+        let tickets = tickets
             .filter_map(|(place, id)| Some((id.clone(), Arc::clone(&self.state.tickets.get(&place)?.spec))));
-        tickets.collect()
+        Some(tickets.collect())
+    }
+
+    /// The last place of the open round that begins behind `after`, where it has begun in this process.
+    fn known_end(&self, queue: &QueueId, after: u64) -> Option<u64> {
+        let last = self.beside.rounds.queues.get(queue)?.last;
+        (last > after).then_some(last)
     }
 }
 
@@ -280,9 +293,8 @@ impl Turn<'_> {
 
     /// The last place that the open round of a queue, which begins behind `after`, asks about.
     pub(super) fn round_end(&self, queue: &QueueId, after: u64) -> u64 {
-        let known = self.maker.beside.rounds.queues.get(queue).map_or(0, |asking| asking.last);
         let last = || self.maker.round(queue, after).last().map_or(after, |(place, _)| place);
-        if known > after { known } else { last() }
+        self.maker.known_end(queue, after).unwrap_or_else(last)
     }
 
     /// The next round is about those behind `last`, where there are any, and else about the oldest again.

@@ -2,8 +2,9 @@
 //!
 //! A ticket that is chosen for a match may still come back from it: players do not accept, or no server can be had. So the
 //! other tickets of its players are not cancelled then, but put *on hold*: no search finds them, they do not expire, and
-//! when the match comes to nothing they wait again, at their places. They are cancelled in the step in which the players
-//! can connect. So no player is ever in two matches, nor asked about two.
+//! when the match comes to nothing they wait again, at their places. They are cancelled before the players hear that they
+//! can connect: in the same step, or where they are very many, in the steps before it. So no player is ever in two matches,
+//! nor asked about two.
 //!
 //! Whether a ticket is on hold follows from the others: it is while one of its players is in a match by another ticket. So
 //! no event speaks of it; the state sees to it with every change of a ticket.
@@ -13,14 +14,20 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::command::Refusal;
-use super::model::{CancelCause, Named, Ticket, TicketSpec, TicketState};
+use super::forming::WORK_PER_TICK;
+use super::model::{CancelCause, Named, Stage, Ticket, TicketSpec, TicketState};
 use super::names::hash;
 use super::state::{Indexes, State};
-use super::{BrokenRule, Turn};
-use crate::ids::{PlayerId, QueueId, TicketId};
+use super::{BrokenRule, Event, Turn};
+use crate::ids::{MatchId, PlayerId, QueueId, TicketId};
 
 /// What it costs to put a ticket on hold or to take it back, in comparisons of two numbers.
 const HOLD_COST: u64 = 1_000;
+/// What it costs to cancel a ticket whose players can connect elsewhere, likewise; and for each of its players.
+const CANCEL_COST: u64 = 200;
+const CANCEL_COST_OF_PLAYER: u64 = 20;
+/// What such tickets may cost in one step, likewise.
+pub(super) const WORK_OF_CANCELS: u64 = WORK_PER_TICK / 2;
 
 impl State {
     /// The tickets of a player that are not over, oldest first.
@@ -40,16 +47,46 @@ impl State {
         let Some(ticket) = self.tickets.get(&place) else { return };
         if ticket.is_in_match() != was_in_match {
             let spec = Arc::clone(&ticket.spec);
-            self.settle_others(&spec, place);
+            self.settle_others(&spec, place, !was_in_match);
         }
         self.hold_or_release(place);
     }
 
-    /// The ticket of these players at `place` has come into a match, or left it.
-    pub(super) fn settle_others(&mut self, spec: &TicketSpec, place: u64) {
-        let all = spec.players().flat_map(|player| self.tickets_of(&player.id));
-        let others: BTreeSet<u64> = all.map(|ticket| ticket.place).filter(|of| *of != place).collect();
+    /// The ticket of these players at `place` `is_in_match` now, or is so no more.
+    pub(super) fn settle_others(&mut self, spec: &TicketSpec, place: u64, is_in_match: bool) {
+        let others: Vec<u64> = self.others(spec, place).map(|ticket| ticket.place).collect();
+        for place in &others {
+            self.index.count(*place, is_in_match);
+        }
+        let others: BTreeSet<u64> = others.into_iter().collect();
         others.into_iter().for_each(|place| self.hold_or_release(place));
+    }
+
+    /// The other tickets of the players of the one at `place`, once for each player.
+    fn others<'a>(&'a self, spec: &'a TicketSpec, place: u64) -> impl Iterator<Item = &'a Ticket> {
+        let all = spec.players().flat_map(|player| self.tickets_of(&player.id));
+        all.filter(move |ticket| ticket.place != place)
+    }
+
+    /// How many of its players' other tickets are in matches is kept with every change of one of them, because a ticket has
+    /// up to a hundred players.
+    pub(super) fn note_busy(&mut self, place: u64) {
+        let Some(ticket) = self.tickets.get(&place) else { return };
+        let busy = self.others(&ticket.spec, place).filter(|other| other.is_in_match()).count();
+        if let Some(busy) = u32::try_from(busy).ok().filter(|busy| *busy > 0) {
+            self.index.busy.insert(place, busy);
+        }
+    }
+
+    /// The same of all tickets, at a start.
+    pub(super) fn count_busy(&mut self) {
+        if !self.has_several() {
+            return;
+        }
+        let in_match = self.tickets.values().filter(|ticket| ticket.is_in_match());
+        let others = in_match.flat_map(|ticket| self.others(&ticket.spec, ticket.place));
+        let others: Vec<u64> = others.map(|ticket| ticket.place).collect();
+        others.into_iter().for_each(|place| self.index.count(place, true));
     }
 
     fn hold_or_release(&mut self, place: u64) {
@@ -59,11 +96,11 @@ impl State {
             TicketState::OnHold { since } => Some(*since),
             _ => return,
         };
-        if held_since.is_some() == self.is_busy(ticket) {
+        if held_since.is_some() == self.index.busy.contains_key(&place) {
             return;
         }
         let at = self.applied_at;
-        self.change(place, |ticket| match held_since {
+        self.change_within(place, |ticket| match held_since {
             None => ticket.state = TicketState::OnHold { since: at },
             Some(since) => {
                 ticket.waits_since = ticket.waits_since + at.since(since);
@@ -72,15 +109,18 @@ impl State {
         });
         self.settled.push(place);
     }
-
-    /// Whether one of its players is in a match by another ticket.
-    fn is_busy(&self, ticket: &Ticket) -> bool {
-        let mut others = ticket.spec.players().flat_map(|player| self.tickets_of(&player.id));
-        others.any(|other| other.place != ticket.place && other.is_in_match())
-    }
 }
 
 impl Indexes {
+    /// One more ticket of a player of the one at `place` is in a match, or one less.
+    fn count(&mut self, place: u64, more: bool) {
+        let busy = self.busy.entry(place).or_default();
+        *busy = if more { busy.saturating_add(1) } else { busy.saturating_sub(1) };
+        if *busy == 0 {
+            self.busy.remove(&place);
+        }
+    }
+
     pub(super) fn enter_players(&mut self, ticket: &Ticket) {
         for player in ticket.spec.players() {
             let hash = hash(0, player.id.as_str());
@@ -161,20 +201,59 @@ impl Turn<'_> {
         }
     }
 
-    /// Players can connect, or are about to hear that they can: their other tickets are over.
-    pub(super) fn cancel_others(&mut self, tickets: &[Named]) {
+    /// Players can connect, or are about to hear that they can: their other tickets are over. With a bound, this goes on until so
+    /// much work is done or the step is full; false where some tickets are left.
+    pub(super) fn cancel_others(&mut self, tickets: &[Named], most: Option<u64>) -> bool {
         if !self.state().has_several() || self.broken(BrokenRule::ForgetElsewhere) {
+            return true;
+        }
+        let own: BTreeSet<&TicketId> = tickets.iter().map(|named| &named.ticket).collect();
+        for player in tickets.iter().flat_map(|named| &named.players) {
+            let of_player = self.state().tickets_of(player);
+            let others = of_player.filter(|ticket| !own.contains(&ticket.id));
+            let others: Vec<(TicketId, usize)> =
+                others.map(|ticket| (ticket.id.clone(), ticket.spec.size())).collect();
+            for (id, players) in others {
+                if most.is_some_and(|most| !self.has_room(most)) {
+                    return false;
+                }
+                self.work += CANCEL_COST + CANCEL_COST_OF_PLAYER * players as u64;
+                self.call_off(&id, CancelCause::MatchedElsewhere);
+            }
+        }
+        true
+    }
+
+    /// The players of a match hear that they can connect once their other tickets are over. These are up to three for each
+    /// of a thousand players, each of up to a hundred: where they are too many for one step, the next ones go on.
+    pub(super) fn tell_ready(&mut self, id: &MatchId) {
+        let formation = self.state().formations.get(id);
+        let waits = formation.filter(|formation| matches!(formation.stage, Stage::FindingServer { .. }));
+        let Some(tickets) = waits.map(|formation| formation.tickets().cloned().collect::<Vec<Named>>())
+        else {
+            self.maker.beside.ready.remove(id);
+            return;
+        };
+        let most = self.maker.cancels();
+        if !self.cancel_others(&tickets, Some(most)) && !self.broken(BrokenRule::ReadyTooSoon) {
             return;
         }
-        let state = self.state();
-        let own: BTreeSet<&TicketId> = tickets.iter().map(|named| &named.ticket).collect();
-        let players = tickets.iter().flat_map(|named| &named.players);
-        let others = players.flat_map(|player| state.tickets_of(player));
-        let others = others.filter(|ticket| !own.contains(&ticket.id));
-        let others: BTreeSet<(u64, &TicketId)> = others.map(|ticket| (ticket.place, &ticket.id)).collect();
-        let others: Vec<TicketId> = others.into_iter().map(|(_, id)| id.clone()).collect();
-        for id in others {
-            self.call_off(&id, CancelCause::MatchedElsewhere);
+        let Some(connection) = self.maker.beside.ready.remove(id) else { return };
+        if self.broken(BrokenRule::ReadyTwice) {
+            let (tickets, connection) = (tickets.clone(), Arc::clone(&connection));
+            self.emit(Event::MatchReady { id: id.clone(), tickets, connection });
+        }
+        self.emit(Event::MatchReady { id: id.clone(), tickets, connection });
+    }
+
+    /// Goes on with the matches whose players are still to hear that they can connect.
+    pub(super) fn tell_all_ready(&mut self) {
+        let ready: Vec<MatchId> = self.maker.beside.ready.keys().cloned().collect();
+        for id in ready {
+            if !self.has_room(self.maker.cancels()) {
+                break;
+            }
+            self.tell_ready(&id);
         }
     }
 }

@@ -11,6 +11,7 @@ use core::time::Duration;
 use imbl::{OrdMap, OrdSet};
 
 use super::event::Event;
+use super::firsts::{Firsts, first};
 use super::model::{
     CancelCause, Check, DissolveCause, Formation, LostMatch, Named, Offered, Round, SeatOffer, Stage, Ticket,
     TicketEnd, TicketState,
@@ -69,6 +70,8 @@ pub(crate) struct Line {
     /// By when their wait began to count.
     pub(crate) by_since: BTreeSet<(Timestamp, u64)>,
     pub(crate) ranks: Ranks,
+    /// When the first of them has waited as long as the queue lets it.
+    pub(super) expires: Option<Timestamp>,
 }
 
 /// Derived from the records.
@@ -80,12 +83,16 @@ pub(crate) struct Indexes {
     pub(super) by_player: Names,
     /// How many tickets players have beside their first ones.
     pub(super) several: usize,
+    /// By the places of tickets whose players are in matches by other tickets: how many, each once for each such ticket.
+    pub(super) busy: BTreeMap<u64, u32>,
     pub(crate) by_key: BTreeMap<IdempotencyKey, TicketId>,
     pub(crate) lines: BTreeMap<QueueId, Line>,
     /// How many tickets that are not over each queue has.
     pub(crate) live: BTreeMap<QueueId, usize>,
     /// By queue, so that what is due in one queue does not come before what is due in another.
     pub(crate) deadlines: BTreeMap<QueueId, BTreeSet<(Timestamp, Owner)>>,
+    /// When what is due first in each queue is due.
+    pub(super) firsts: Firsts,
     /// By `ttl`: when tickets that are not over were renewed last, and their places.
     pub(super) kept_alive: BTreeMap<Duration, BTreeSet<(Timestamp, u64)>>,
     /// Offers with free seats, oldest first.
@@ -166,13 +173,14 @@ impl State {
         let Snapshot { seq, settings, configured, closed, tickets, over, .. } = snapshot;
         let Snapshot { formations, withdrawing, offers, rounds, keys, .. } = snapshot;
         let mut index = Indexes::default();
+        index.firsts.configure(&settings, &closed);
         over.values().for_each(|ticket| index.enter_over(ticket));
         tickets.values().for_each(|ticket| index.enter_new(ticket));
         formations.values().for_each(|formation| index.enter_formation(formation));
         offers.values().for_each(|offered| index.enter_offer(offered));
         rounds.iter().for_each(|(queue, round)| index.enter_round(queue, round));
         keys.iter().for_each(|(key, used)| index.enter_key(key, used));
-        Self {
+        let mut state = Self {
             seq,
             settings,
             configured,
@@ -187,7 +195,9 @@ impl State {
             index,
             applied_at: Timestamp::ZERO,
             settled: Vec::new(),
-        }
+        };
+        state.count_busy();
+        state
     }
 
     /// A queue that takes tickets, or one that has some left.
@@ -291,6 +301,7 @@ impl State {
         for id in again {
             self.closed.remove(&id);
         }
+        self.index.reconfigure(&self.settings, &self.closed);
     }
 
     fn apply_ticket(&mut self, record: &Record<Event>) {
@@ -311,7 +322,7 @@ impl State {
                     requeues: place.requeues,
                     moves: 0,
                     replaced: place.replaced,
-                    lost: None,
+                    lost: place.lost,
                     state: state_after(check.as_ref()),
                 });
             }
@@ -503,6 +514,7 @@ impl Indexes {
                 line.by_place.insert(ticket.place, ticket.id.clone());
                 line.by_since.insert((ticket.waits_since, ticket.place));
                 line.ranks.insert(ticket.place);
+                self.firsts.note_line(&ticket.queue, line);
             }
             TicketState::Validating(check) => {
                 self.enter_deadline(&ticket.queue, check.until, Owner::Ticket(ticket.id.clone()));
@@ -520,6 +532,7 @@ impl Indexes {
                 {
                     line.by_since.remove(&(ticket.waits_since, ticket.place));
                     line.ranks.remove(ticket.place);
+                    self.firsts.note_line(&ticket.queue, line);
                     if line.by_place.is_empty() {
                         self.lines.remove(&ticket.queue);
                     }
@@ -601,14 +614,27 @@ impl Indexes {
     }
 
     fn enter_deadline(&mut self, queue: &QueueId, at: Timestamp, owner: Owner) {
-        self.deadlines.entry(queue.clone()).or_default().insert((at, owner));
+        let of_queue = self.deadlines.entry(queue.clone()).or_default();
+        let before = first(of_queue);
+        of_queue.insert((at, owner));
+        self.firsts.note_deadline(queue, before, first(of_queue));
     }
 
     fn leave_deadline(&mut self, queue: &QueueId, at: Timestamp, owner: Owner) {
         let Some(of_queue) = self.deadlines.get_mut(queue) else { return };
+        let before = first(of_queue);
         of_queue.remove(&(at, owner));
+        self.firsts.note_deadline(queue, before, first(of_queue));
         if of_queue.is_empty() {
             self.deadlines.remove(queue);
+        }
+    }
+
+    /// Other settings are in force, or other queues that are no longer configured have tickets left.
+    fn reconfigure(&mut self, settings: &Settings, closed: &OrdMap<QueueId, Queue>) {
+        self.firsts.configure(settings, closed);
+        for (queue, line) in &mut self.lines {
+            self.firsts.note_line(queue, line);
         }
     }
 }
@@ -628,6 +654,7 @@ impl State {
         let place = ticket.place;
         self.tickets.insert(place, Arc::new(ticket));
         if self.has_several() {
+            self.note_busy(place);
             self.settle(place, false);
         }
     }
@@ -644,13 +671,20 @@ impl State {
 
     /// Changes the ticket at `place` by the event that is applied.
     pub(super) fn change(&mut self, place: u64, change: impl FnOnce(&mut Ticket)) {
+        let size =
+            |tickets: &OrdMap<u64, Arc<Ticket>>| tickets.get(&place).map_or(0, |ticket| bytes(&**ticket));
+        self.index.waiting_bytes -= size(&self.tickets);
+        self.change_within(place, change);
+        self.index.waiting_bytes += size(&self.tickets);
+    }
+
+    /// The same, where its bytes stay what they are.
+    pub(super) fn change_within(&mut self, place: u64, change: impl FnOnce(&mut Ticket)) {
         let Some(ticket) = self.tickets.get_mut(&place) else { return };
         self.index.leave(ticket);
-        self.index.waiting_bytes -= bytes(&**ticket);
         let changed = Arc::make_mut(ticket);
         change(changed);
         changed.changed_seq = self.seq;
-        self.index.waiting_bytes += bytes(changed);
         self.index.enter(changed);
     }
 
@@ -661,6 +695,7 @@ impl State {
         self.index.waiting_bytes -= bytes(&*ticket);
         let frees_others = self.has_several() && ticket.is_in_match();
         self.index.leave_players(&ticket);
+        self.index.busy.remove(&ticket.place);
         if let TicketState::Seating { match_id, .. } = &ticket.state {
             let match_id = match_id.clone();
             self.leave_seats(&match_id, id);
@@ -679,7 +714,7 @@ impl State {
         let (place, spec) = (over.place, Arc::clone(&over.spec));
         self.over.insert(place, ticket);
         if frees_others {
-            self.settle_others(&spec, place);
+            self.settle_others(&spec, place, false);
         }
     }
 

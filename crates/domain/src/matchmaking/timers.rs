@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use super::command::{MatchVerdict, TicketVerdict};
 use super::forming::WORK_PER_TICK;
 use super::model::{Stage, TicketState};
-use super::state::{Line, Owner};
+use super::state::Owner;
 use super::{BrokenRule, Event, Matchmaker, Turn};
 use crate::ids::{QueueId, TicketId};
 use crate::time::Timestamp;
@@ -23,16 +23,9 @@ const FIRE_COST: u64 = 1_000;
 
 impl Matchmaker {
     pub(super) fn earliest_deadline(&self) -> Option<Timestamp> {
-        let deadlines = self.state.index.deadlines.values();
-        let own = deadlines.filter_map(|of_queue| of_queue.first().map(|(at, _)| *at));
-        let waiting = self.state.index.lines.iter().filter_map(|(id, line)| self.expires_next(id, line));
-        own.chain(waiting).chain(self.forms_at()).chain(self.abandons_at()).min()
-    }
-
-    /// When the first ticket of a queue has waited as long as the queue lets it.
-    fn expires_next(&self, queue: &QueueId, line: &Line) -> Option<Timestamp> {
-        let (since, _) = line.by_since.first()?;
-        Some(*since + self.state.queue(queue)?.ticket_expiration)
+        let of_queues = self.state.index.firsts.earliest();
+        let ready = (!self.beside.ready.is_empty()).then_some(Timestamp::ZERO);
+        of_queues.into_iter().chain(self.forms_at()).chain(self.abandons_at()).chain(ready).min()
     }
 }
 
@@ -84,17 +77,7 @@ impl Turn<'_> {
 
     /// The queues in which something is due, beginning behind the one that had its turn last.
     fn overdue(&self) -> VecDeque<QueueId> {
-        let index = &self.state().index;
-        let ends = index
-            .deadlines
-            .iter()
-            .filter(|(_, of_queue)| of_queue.first().is_some_and(|(at, _)| *at <= self.now));
-        let expire = index
-            .lines
-            .iter()
-            .filter(|(id, line)| self.maker.expires_next(id, line).is_some_and(|at| at <= self.now));
-        let found = ends.map(|(id, _)| id).chain(expire.map(|(id, _)| id));
-        let found: BTreeSet<QueueId> = found.cloned().collect();
+        let found = self.state().index.firsts.due(self.now);
         let fired = self.maker.beside.fired.as_ref();
         let (done, next): (Vec<_>, Vec<_>) =
             found.into_iter().partition(|queue| fired.is_some_and(|fired| queue <= fired));
@@ -155,7 +138,7 @@ impl Turn<'_> {
 
     fn expired_of(&self, queue: &QueueId) -> Option<TicketId> {
         let line = self.state().index.lines.get(queue)?;
-        let is_over = self.maker.expires_next(queue, line)? <= self.now;
+        let is_over = line.expires? <= self.now;
         if !is_over || self.broken(BrokenRule::ForgetExpiry) {
             return None;
         }

@@ -205,8 +205,9 @@ impl World {
 
     pub(crate) async fn start_maker(&mut self) {
         let hooks = Hooks::new(self.hooks.clone()).unwrap();
-        let work = Work::new(self.broker(), hooks);
-        self.start_maker_with(Arc::new(work)).await;
+        let work = Arc::new(Work::new(self.broker(), hooks));
+        self.start_maker_with(Arc::clone(&work) as _).await;
+        work.connect(self.maker());
         self.link();
     }
 

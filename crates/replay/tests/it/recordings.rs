@@ -8,7 +8,7 @@ use sortie_domain::machine::Record;
 use sortie_domain::matchmaking::model::{CancelCause, Check, FailCause, Named, TicketSpec};
 use sortie_domain::matchmaking::{Event, Settings};
 use sortie_domain::time::Timestamp;
-use sortie_replay::{Recorder, Recording};
+use sortie_replay::{Recorder, Recording, lines};
 
 use crate::replays::ticket;
 
@@ -89,4 +89,28 @@ fn settings_are_kept_with_their_times() {
     let kept: Vec<_> =
         found.settings.iter().map(|(from, settings)| (from.as_millis(), &**settings)).collect();
     assert_eq!(kept, [(0, &Settings::default()), (2_000, &settings), (3_000, &Settings::default())]);
+}
+
+/// Who is replaced, or matched in another queue, has not left: what becomes of that under other rules is for the replay to find
+/// out.
+#[test]
+fn tickets_that_are_replaced_or_matched_elsewhere_did_not_leave() {
+    let next = TicketSpec { replaces: Some(id("a")), ..ticket("a", 1_000.0) };
+    let found = recording(vec![
+        started("a", ticket("a", 1_000.0), false),
+        started("b", ticket("b", 1_000.0), false),
+        Event::TicketCancelled { ticket: named("a"), cause: CancelCause::Replaced },
+        started("a2", next, false),
+        Event::TicketCancelled { ticket: named("b"), cause: CancelCause::MatchedElsewhere },
+    ]);
+    let text: String = found.arrivals.iter().map(|arrival| lines::write(arrival) + "\n").collect();
+    let read = lines::read(text.as_bytes()).unwrap();
+    for arrivals in [&found.arrivals, &read] {
+        let seen: Vec<_> = arrivals
+            .iter()
+            .map(|arrival| (arrival.id.as_str(), arrival.at.as_millis(), arrival.left_at))
+            .collect();
+        assert_eq!(seen, [("a", 1_000, None), ("b", 2_000, None), ("a2", 4_000, None)]);
+        assert_eq!(arrivals[2].spec.replaces, Some(id("a")));
+    }
 }

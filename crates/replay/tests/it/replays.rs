@@ -251,3 +251,73 @@ fn without_rules_or_with_bad_ones_there_is_no_report() {
     let refused = replay(&five(), &Rules::fixed("bad", bad), &[]).unwrap_err();
     assert!(refused.to_string().contains("players_per_team"), "{refused}");
 }
+
+/// The next ticket of this player, in the place of the one before.
+fn instead(millis: u64, number: u32, player: &str, old: &str) -> Arrival {
+    let next = again(millis, number, player);
+    let spec = TicketSpec {
+        replaces: TicketId::new(old).ok(),
+        leader: PlayerId::new(player).ok(),
+        ..TicketSpec::clone(&next.spec)
+    };
+    Arrival { spec: Arc::new(spec), ..next }
+}
+
+#[test]
+fn a_ticket_that_replaces_another_one_has_waited_since_that_came_and_counts_once() {
+    let arrivals = [
+        at(0, ticket("ann", 1_000.0)),
+        instead(5_000, 2, "ann", "ann"),
+        instead(6_000, 3, "ann", "ann-2"),
+        at(10_000, ticket("bob", 1_000.0)),
+    ];
+    let found = run(&arrivals, duel(vec![]));
+    assert_eq!((found.tickets, found.matched, found.left, found.refused), (2, 2, 0, 0));
+    let waits = found.wait_ms.unwrap();
+    assert!((10_000.0..10_200.0).contains(&waits.most), "{waits:?}");
+}
+
+/// Under other rules the first of them has a match before the others come: nobody leaves a party that plays.
+#[test]
+fn a_ticket_whose_players_have_a_match_by_then_is_not_replaced() {
+    let arrivals = [
+        at(0, ticket("ann", 1_000.0)),
+        at(1_000, ticket("bob", 1_000.0)),
+        instead(5_000, 2, "ann", "ann"),
+        instead(6_000, 3, "ann", "ann-2"),
+    ];
+    let found = run(&arrivals, duel(vec![]));
+    assert_eq!((found.tickets, found.matched, found.timed_out, found.refused), (2, 2, 0, 0));
+}
+
+#[test]
+fn of_a_players_tickets_in_two_queues_one_is_matched() {
+    let other = |millis: u64, id: &str, player: &str| {
+        let spec = TicketSpec { queue: QueueId::new("r").unwrap(), ..ticket(player, 1_000.0) };
+        Arrival { id: TicketId::new(id).unwrap(), ..at(millis, spec) }
+    };
+    let mut replacing = other(5_000, "ann-r2", "ann");
+    Arc::make_mut(&mut replacing.spec).replaces = TicketId::new("ann-r").ok();
+    let arrivals = [
+        at(0, ticket("ann", 1_000.0)),
+        other(0, "ann-r", "ann"),
+        at(1_000, ticket("bob", 1_400.0)),
+        replacing,
+        other(7_000, "cid-r", "cid"),
+    ];
+    let report = |most: f64| {
+        let queue = Queue { ticket_expiration: Duration::from_secs(60), ..Queue::default() };
+        let near = Queue { rules: vec![skill(most, &[])], ..queue.clone() };
+        let queues = [("q", near), ("r", queue)].map(|(id, queue)| (QueueId::new(id).unwrap(), queue));
+        let settings = Settings { queues: queues.into(), queues_per_player: 2, ..Settings::default() };
+        replay(&arrivals, &Rules::fixed("new", settings), &[]).unwrap().queues
+    };
+    let counts =
+        |queue: &QueueReport| (queue.tickets, queue.matched, queue.left, queue.timed_out, queue.refused);
+    // With bob in the one queue; then what was changed in the other one is of no use, and cid finds nobody.
+    let queues = report(500.0);
+    assert_eq!((counts(&queues["q"]), counts(&queues["r"])), ((2, 2, 0, 0, 0), (2, 0, 1, 1, 0)));
+    // With nobody there: then with cid in the other one.
+    let queues = report(100.0);
+    assert_eq!((counts(&queues["q"]), counts(&queues["r"])), ((2, 0, 1, 1, 0), (2, 2, 0, 0, 0)));
+}

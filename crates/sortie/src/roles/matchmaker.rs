@@ -76,12 +76,13 @@ pub(crate) async fn prepare(
 ) -> Result<Option<Prepared<Matchmaker>>, Failure> {
     let (Some(own), Some(log)) = (&config.matchmaker, log) else { return Ok(None) };
     let hooks = Hooks::new(hooks(own)).map_err(|error| Failure::of("cannot call hooks", error))?;
+    let work = Arc::new(Work::new(broker.clone(), hooks));
     let parts = Parts {
         name: "matchmaker",
         log,
         codec: sortie_matchmaker::codec(),
         empty: Box::new(Matchmaker::new),
-        performer: Arc::new(Work::new(broker.clone(), hooks)),
+        performer: Arc::clone(&work) as _,
         clock: Arc::new(SystemClock::start()),
         entropy: Entropy::system()?,
         options: EngineOptions {
@@ -91,7 +92,10 @@ pub(crate) async fn prepare(
             ..EngineOptions::default()
         },
     };
-    machine_start::prepare("matchmaker", parts, machine_start::matchmaker_is_live, accepted).await.map(Some)
+    let live = machine_start::matchmaker_is_live;
+    let prepared = machine_start::prepare("matchmaker", parts, live, accepted).await?;
+    work.connect(prepared.handle());
+    Ok(Some(prepared))
 }
 
 fn hooks(

@@ -176,7 +176,10 @@ async fn each_kind_of_rule_and_hostile_input_is_held_against_its_goal() {
         "relaxed-distance",
     ];
     assert_eq!(named("kinds", "kind"), kinds);
-    assert_eq!(named("hostile", "input"), ["explained", "formers", "blocked-parties"]);
+    assert_eq!(
+        named("hostile", "input"),
+        ["explained", "formers", "blocked-parties", "several-queues", "several-queues-parties"]
+    );
     for (list, goal) in [("kinds", 10.0), ("hostile", 20.0)] {
         for one in document[list].as_array().unwrap() {
             assert_eq!((&one["tickets"], &one["goal_ms"]), (&json!(200), &json!(goal)));

@@ -93,6 +93,9 @@ impl World {
         if Some(new.place) != place || new.started_at != old.started_at {
             self.fail(format!("5: ticket {id} has place {} and not {place:?} of {}", new.place, old.id));
         }
+        if new.lost != old.lost {
+            self.fail(format!("5: ticket {id} says {:?} of a lost match and not {:?}", new.lost, old.lost));
+        }
         let end = TicketEnd::Cancelled(CancelCause::Replaced);
         if !matches!(&old.state, TicketState::Over { end: of, .. } if *of == end) {
             self.fail(format!("5: ticket {id} has the place of {}, which has it, too", old.id));

@@ -11,9 +11,9 @@ use sortie_domain::time::Timestamp;
 use super::checks::expires_at;
 use super::world::World;
 
-/// Ticks in a row in which nothing that is due in a queue may end: there are three queues, and one has its turn in
-/// each tick.
-const TICKS: u32 = 2;
+/// Ticks in a row in which nothing that is due in a queue may end: there are three queues, of which one has its turn in a
+/// tick; and every second tick begins with tickets whose clients are gone, which may leave no room.
+const TICKS: u32 = 5;
 
 /// What is due, by queue.
 pub(super) type Due = BTreeMap<QueueId, BTreeSet<String>>;
@@ -87,12 +87,13 @@ impl World {
 
     /// A hook that forms matches is asked about all who wait; there are never more than one question holds.
     pub(super) fn check_asked(&mut self, effect: &Effect) {
-        let Effect::FormMatches { queue, tickets, .. } = effect else { return };
-        let asked: BTreeSet<&TicketId> = tickets.iter().map(|(id, _)| id).collect();
+        let Effect::FormMatches { queue, round, .. } = effect else { return };
+        let tickets = self.maker.asked_about(queue, *round).unwrap_or_default();
+        let asked: BTreeSet<TicketId> = tickets.into_iter().map(|(id, _)| id).collect();
         let snapshot = self.maker.snapshot();
         let waits = |ticket: &&Ticket| ticket.state == TicketState::Waiting && ticket.queue == *queue;
         let waiting = snapshot.tickets.values().map(AsRef::as_ref).filter(waits);
-        let missing = waiting.map(|ticket| &ticket.id).find(|id| !asked.contains(id)).cloned();
+        let missing = waiting.map(|ticket| &ticket.id).find(|id| !asked.contains(*id)).cloned();
         if let Some(id) = missing {
             self.fail(format!("2: the hook of queue {queue} is not asked about ticket {id}, which waits"));
         }

@@ -44,6 +44,18 @@ impl Outside {
         }
     }
 
+    /// Whoever finds servers compares what it knows with the matches that the matchmaker still looks for servers for, and says
+    /// again what became of these.
+    pub(super) fn compare(&mut self, looks: impl Fn(&MatchId) -> bool) -> Vec<MatchId> {
+        let missed = self.games.iter_mut().filter(|(id, game)| game.told && looks(id));
+        missed
+            .map(|(id, game)| {
+                game.told = false;
+                id.clone()
+            })
+            .collect()
+    }
+
     /// A match for which a server is still looked for, although nothing will be heard of it.
     pub(super) fn first_unwanted(&self, wanted: impl Fn(&MatchId) -> bool) -> Option<&MatchId> {
         let mut left = self.games.iter().filter(|(_, game)| !game.withdrawn);
@@ -103,7 +115,8 @@ impl World {
                 let outcome = self.ticket_verdict();
                 Command::TicketValidated { ticket, hook, outcome }
             }
-            Effect::FormMatches { queue, round, tickets, .. } => {
+            Effect::FormMatches { queue, round, .. } => {
+                let tickets = self.maker.asked_about(&queue, round)?;
                 let formed = (self.rng.u8(0..5) > 0).then(|| self.form(&queue, &tickets));
                 let malformed = || Err("no match".to_owned());
                 let matches = formed.map(|formed| {

@@ -69,6 +69,8 @@ pub(super) struct World {
     pub(super) now: u64,
     pub(super) maker: Matchmaker,
     broken: Option<BrokenRule>,
+    /// A step cancels one of the other tickets of players who can connect, and not all of them.
+    one_at_a_time: bool,
     pub(super) log: Vec<Record<Event>>,
     snapshot: Option<Snapshot>,
     pub(super) step: Step<Matchmaker>,
@@ -107,6 +109,7 @@ impl World {
             now: 1_700_000_000_000,
             maker: Matchmaker::new(),
             broken,
+            one_at_a_time: seed.is_multiple_of(2),
             log: Vec::new(),
             snapshot: None,
             step: Step::within(STEP),
@@ -136,6 +139,9 @@ impl World {
     fn break_rule(&mut self) {
         if let Some(rule) = self.broken {
             self.maker.break_rule(rule);
+        }
+        if self.one_at_a_time {
+            self.maker.limit_cancels(1);
         }
     }
 
@@ -354,6 +360,11 @@ impl World {
         self.check_replay();
         for effect in self.maker.outstanding() {
             self.begin(effect);
+        }
+        let maker = &self.maker;
+        for id in self.outside.compare(|id| maker.formation(id).is_some()) {
+            let delay = self.rng.u64(1..2000);
+            self.plan(delay, Task::News(id));
         }
         for caller in callers.into_values() {
             // The host goes on with its durable cursor; clients know that they got no answer.

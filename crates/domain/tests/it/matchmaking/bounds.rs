@@ -61,7 +61,9 @@ fn a_tick_leaves_matches_to_the_next_once_its_step_is_full() {
 
 fn asked(table: &Table) -> Option<(u64, usize)> {
     table.maker.outstanding().into_iter().find_map(|effect| match effect {
-        Effect::FormMatches { round, tickets, .. } => Some((round, tickets.len())),
+        Effect::FormMatches { queue, round, .. } => {
+            Some((round, table.maker.asked_about(&queue, round)?.len()))
+        }
         _ => None,
     })
 }

@@ -1,13 +1,13 @@
 //! Deadlines are met however much there is to form, in whichever queue; and matches are formed however much is due.
 
 use sortie_domain::machine::Machine;
-use sortie_domain::matchmaking::Command;
 use sortie_domain::matchmaking::model::{Status, TicketSpec};
 use sortie_domain::matchmaking::settings::{
     About, ExpirationAction, HookPoint, Need, OnFailure, Queue, Rule, RuleKind, WidenStep,
 };
+use sortie_domain::matchmaking::{Command, TicketVerdict};
 
-use super::table::{Table, outside, player_id, queue_id, rated, secs, settings, spec, ticket_id};
+use super::table::{Table, hook_id, outside, player_id, queue_id, rated, secs, settings, spec, ticket_id};
 
 /// Ticks in which a deadline has to be met once it is due.
 const TICKS: usize = 2;
@@ -124,4 +124,43 @@ fn what_is_due_in_one_queue_delays_neither_another_nor_what_can_be_formed() {
 
 fn with_code(n: usize, who: &str) -> TicketSpec {
     super::table::with_properties(&format!(r#"{{"code":{n}}}"#), spec(&[who]))
+}
+
+/// The next deadline is the first of all queues, whatever has changed in them.
+#[test]
+fn the_first_deadline_of_all_queues_is_known_after_every_change() {
+    let lasting = |seconds| Queue { ticket_expiration: secs(seconds), ..Queue::default() };
+    let hooks = vec![outside("v", HookPoint::ValidateTicket, OnFailure::Refuse)];
+    let asking = Queue { hooks, ..lasting(900) };
+    let mut table = Table::configured(settings([
+        ("asking", asking.clone()),
+        ("long", lasting(300)),
+        ("short", lasting(100)),
+    ]));
+    let begin = table.now;
+    // In milliseconds, once nothing is left to be formed.
+    let next = |table: &mut Table| {
+        table.tick();
+        table.maker.next_deadline().expect("something is due").as_millis() - begin
+    };
+    table.start("a", of("long", "a"));
+    assert_eq!(next(&mut table), 300_000);
+    table.start("b", of("short", "b"));
+    assert_eq!(next(&mut table), 150 + 100_000);
+    table.start("c", of("asking", "c"));
+    assert_eq!(next(&mut table), 300 + 5_000, "the hook has five seconds");
+    let (ticket, hook, outcome) = (ticket_id("c"), hook_id("v"), TicketVerdict::ACCEPT);
+    table.done(Command::TicketValidated { ticket, hook, outcome });
+    assert_eq!(next(&mut table), 150 + 100_000);
+    table.cancel("b");
+    assert_eq!(next(&mut table), 300_000);
+    let shorter = settings([("asking", asking.clone()), ("long", lasting(50))]);
+    table.done(Command::Reconfigure { settings: shorter });
+    assert_eq!(next(&mut table), 50_000, "by the settings in force");
+    table.done(Command::Reconfigure { settings: settings([("asking", asking)]) });
+    assert_eq!(next(&mut table), 50_000, "a queue that is gone keeps its settings");
+    table.restart();
+    assert_eq!(next(&mut table), 50_000);
+    table.cancel("a");
+    assert_eq!(next(&mut table), 300 + 900_000);
 }

@@ -1,6 +1,7 @@
 //! Hooks that form matches: about whom they are asked, when, and what becomes of an answer that is partly wrong.
 
 use sortie_domain::ids::{QueueId, TicketId};
+use sortie_domain::machine::Machine as _;
 use sortie_domain::matchmaking::settings::{Hook, HookPoint, OnFailure, OutsideHook, Queue, Settings};
 use sortie_domain::matchmaking::{Command, Effect, FORM_BATCH, FormedMatch, IgnoredCause, Matchmaker, Reply};
 
@@ -18,7 +19,8 @@ fn formed(on_failure: OnFailure) -> Queue {
 fn rounds(table: &mut Table) -> Vec<(QueueId, u64, Vec<TicketId>)> {
     let effects = std::mem::take(&mut table.effects).into_iter();
     let rounds = effects.filter_map(|effect| match effect {
-        Effect::FormMatches { queue, round, tickets, .. } => {
+        Effect::FormMatches { queue, round, .. } => {
+            let tickets = table.maker.asked_about(&queue, round)?;
             Some((queue, round, tickets.into_iter().map(|(id, _)| id).collect()))
         }
         _ => None,
@@ -201,4 +203,38 @@ fn a_malformed_match_is_ignored_alone_and_remembered() {
     let last = fault(&table.maker);
     assert_eq!((last.ignored, last.by_cause[&IgnoredCause::Malformed]), (5, 2));
     assert_eq!((last.answer.round, last.answer.count), (2, 1));
+}
+
+/// A thousand queues may have open rounds of a thousand tickets each at a start: what is to be done names rounds only, and
+/// their tickets are read when the hook is called.
+#[test]
+fn the_tickets_of_a_round_are_read_when_its_hook_is_called() {
+    let mut table = Table::with(formed(OnFailure::Refuse));
+    for who in ["ann", "bob", "cat"] {
+        table.solo(who);
+    }
+    table.tick();
+    let queue = queue_id("q");
+    let specs: Vec<_> = ["ann", "bob", "cat"].map(|who| table.find(who).spec.clone()).into();
+    let held = || specs.iter().map(std::sync::Arc::strong_count).collect::<Vec<_>>();
+    let before = held();
+    let outstanding = table.maker.outstanding();
+    assert!(matches!(&outstanding[..], [Effect::FormMatches { round: 1, .. }]), "{outstanding:?}");
+    assert_eq!(held(), before, "no ticket is in it");
+    let asked = |table: &Table, round| {
+        let tickets = table.maker.asked_about(&queue, round)?;
+        Some(tickets.into_iter().map(|(id, _)| id.to_string()).collect::<Vec<_>>())
+    };
+    // Who has left is not asked about; who has come since is, in the next round.
+    table.cancel("bob");
+    table.solo("dan");
+    assert_eq!(asked(&table, 1), Some(vec!["ann".to_owned(), "cat".to_owned()]));
+    assert_eq!((asked(&table, 0), asked(&table, 2)), (None, None));
+    answer(&mut table, 1, Some(vec![]));
+    assert_eq!(asked(&table, 1), None, "it is over");
+    table.tick();
+    assert_eq!(asked(&table, 2).map(|asked| asked.len()), Some(3));
+    // After a restart as well.
+    table.restart();
+    assert_eq!(asked(&table, 2).map(|asked| asked.len()), Some(3));
 }

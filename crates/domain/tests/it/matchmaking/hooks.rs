@@ -243,7 +243,8 @@ fn formed_by_hook(on_failure: OnFailure) -> Table {
 
 fn round(table: &Table) -> (u64, Vec<String>) {
     match &table.maker.outstanding()[..] {
-        [Effect::FormMatches { round, tickets, .. }] => {
+        [Effect::FormMatches { queue, round, .. }] => {
+            let tickets = table.maker.asked_about(queue, *round).expect("the round is open");
             (*round, tickets.iter().map(|(id, _)| id.to_string()).collect())
         }
         other => panic!("{other:?}"),
@@ -341,7 +342,8 @@ fn an_answer_that_names_too_many_tickets_is_taken_in_part_and_the_rest_is_asked_
 /// The round that a hook is asked about, and its tickets.
 fn asked(table: &Table) -> (u64, Vec<TicketId>) {
     let rounds = table.maker.outstanding().into_iter().filter_map(|effect| match effect {
-        Effect::FormMatches { round, tickets, .. } => {
+        Effect::FormMatches { queue, round, .. } => {
+            let tickets = table.maker.asked_about(&queue, round)?;
             Some((round, tickets.into_iter().map(|(id, _)| id).collect()))
         }
         _ => None,

@@ -155,3 +155,39 @@ proptest! {
         }
     }
 }
+
+/// Within which ten of 120 form who have not blocked one another; see `docs/matchmaking.md`.
+const MOST_TICKS_AMONG_BLOCKED: u64 = 2;
+
+/// Ticks until ten of so many find one another who have not blocked one another, where of each two others about `blocked` of
+/// 100 are kept apart by a block.
+fn ticks_among_blocked(players: u64, blocked: u64) -> Option<u64> {
+    let mut table = Table::with(queue(2, 5, vec![Rule::new("blocked", RuleKind::NotBlocked)]));
+    // All over the queue, so that they are neither the oldest nor the youngest.
+    let goes_along = |n: u64| n.is_multiple_of(players / 10);
+    for n in 0..players {
+        let mut spec = party(&format!("t{n}"), 1);
+        let apart = |other: &u64| {
+            let drawn = (n * players + *other).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
+            !(goes_along(n) && goes_along(*other)) && drawn % 100 < blocked
+        };
+        let whom = (0..n).filter(apart).map(|other| player_id(&format!("t{other}-0")));
+        spec.parties[0].players[0].blocked.extend(whom);
+        table.start(&format!("t{n}"), spec);
+    }
+    (1..=MOST_TICKS_AMONG_BLOCKED).find(|_| {
+        table.advance(Duration::from_millis(100));
+        !table.formed().is_empty()
+    })
+}
+
+/// Dense lists of blocked players keep nobody from playing who can, nor delay them.
+#[test]
+fn those_who_have_not_blocked_one_another_play_however_many_others_have() {
+    for players in [30, 60, 120] {
+        for blocked in [95, 90, 80, 70, 60, 50, 30] {
+            let ticks = ticks_among_blocked(players, blocked);
+            assert!(ticks.is_some(), "{players} players of whom {blocked} % are apart");
+        }
+    }
+}

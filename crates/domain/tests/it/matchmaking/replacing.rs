@@ -279,3 +279,25 @@ fn the_new_ticket_is_judged_anew() {
     table.tick();
     assert_eq!(table.together(), [ids(&["new", "bob"])]);
 }
+
+/// A party that came back from a match and then lost a member is still told why it is back.
+#[test]
+fn a_ticket_that_replaces_one_that_came_back_knows_from_which_match() {
+    let mut table = Table::with(Queue { players_per_team: 2, ..Queue::default() });
+    table.start("old", party(&["ann", "bob"]));
+    table.start("other", spec(&["cat", "dan"]));
+    table.tick();
+    let id = table.match_of("old");
+    table.no_server(&id);
+    table.cancel("other");
+    table.start("new", instead("old", &["ann"]));
+    let lost = |table: &Table, ticket: &str| {
+        let told = table.maker.explain(&ticket_id(ticket), table.time()).unwrap();
+        told.lost.map(|lost| (lost.match_id.clone(), lost.reason.to_string(), told.requeues))
+    };
+    let expected = Some((id, "all fleets are full".to_owned(), 1));
+    assert_eq!(lost(&table, "new"), expected);
+    table.restart();
+    table.start("newer", instead("new", &["ann", "eve"]));
+    assert_eq!(lost(&table, "newer"), expected);
+}

@@ -3,7 +3,7 @@
 use sortie_domain::ids::MatchId;
 use sortie_domain::matchmaking::model::{CancelCause, SeatOffer, Status, TicketEnd, TicketSpec, TicketState};
 use sortie_domain::matchmaking::settings::{Backfill, Hook, HookPoint, OnFailure, Queue, Settings};
-use sortie_domain::matchmaking::{Command, Effect, FormedMatch, TicketVerdict, words};
+use sortie_domain::matchmaking::{Command, Effect, Event, FormedMatch, TicketVerdict, words};
 
 use super::table::{
     Table, at, hook_id, outside, player_id, queue_id, region, secs, settings, spec, ticket_id,
@@ -273,7 +273,9 @@ fn a_hook_that_forms_matches_is_not_asked_about_tickets_on_hold() {
     table.start("cat", of("r", &["cat"]));
     table.tick();
     let asked = |table: &Table| match table.effects.last() {
-        Some(Effect::FormMatches { round, tickets, .. }) => (*round, tickets.len()),
+        Some(Effect::FormMatches { queue, round, .. }) => {
+            (*round, table.maker.asked_about(queue, *round).expect("the round is open").len())
+        }
         effect => panic!("{effect:?}"),
     };
     let (round, count) = asked(&table);
@@ -286,7 +288,7 @@ fn a_hook_that_forms_matches_is_not_asked_about_tickets_on_hold() {
     let formed = FormedMatch { teams: vec![vec![ticket_id(&other)], vec![ticket_id("cat")]], region: None };
     table.ok(Command::MatchesFormed { queue: queue_id("r"), round, matches: Some(vec![Ok(formed)]) });
     assert_eq!(table.maker.formations().count(), 1);
-    table.advance(secs(10));
+    table.advance(secs(6));
     let (_, count) = asked(&table);
     assert_eq!(count, 1, "only about the one that waits");
 }
@@ -324,5 +326,70 @@ fn a_crowd_in_four_queues_finds_its_matches_once() {
     assert_eq!(table.formed().len(), 100);
     let ids: Vec<MatchId> = table.maker.formations().map(|formation| formation.id.clone()).collect();
     ids.iter().for_each(|id| table.ready(id));
+    assert!(table.maker.tickets(0, 10).items.is_empty());
+}
+
+/// Up to three other tickets of each of a thousand players: more than one step may end. Nobody hears that they can connect
+/// while one of them is left, and after a restart those that are left end as well.
+#[test]
+fn very_many_other_tickets_end_over_several_steps_before_the_players_can_connect() {
+    let queue = |size| Queue { players_per_team: size, min_players_per_team: size, ..Queue::default() };
+    let names = ["q", "r", "s", "t"];
+    let mut table = within(4, settings(names.map(|name| (name, queue(if name == "q" { 300 } else { 500 })))));
+    for name in names {
+        for number in 0..600 {
+            let who = format!("p{number}");
+            table.start(&format!("{who} in {name}"), of(name, &[&who]));
+        }
+    }
+    table.advance(secs(1));
+    let id = table.formation().id;
+    let cancelled = |table: &Table| {
+        let events = table.log.iter().map(|record| &record.event);
+        events.filter(|event| matches!(event, Event::TicketCancelled { .. })).count()
+    };
+    let is_ready =
+        |table: &Table| table.log.iter().any(|record| matches!(record.event, Event::MatchReady { .. }));
+    table.ready(&id);
+    let first = cancelled(&table);
+    assert!((1..1_800).contains(&first) && !is_ready(&table), "{first}");
+    table.advance_once();
+    let second = cancelled(&table);
+    assert!((first + 1..1_800).contains(&second) && !is_ready(&table), "{second}");
+    // Where the players connect is said again after a restart.
+    table.restart();
+    assert_eq!(table.status("p0 in q"), Status::FindingServer);
+    table.ready(&id);
+    table.advance(secs(1));
+    assert_eq!((cancelled(&table), is_ready(&table)), (1_800, true));
+    let last = table.log.iter().rposition(|record| matches!(record.event, Event::TicketCancelled { .. }));
+    let ready = table.log.iter().position(|record| matches!(record.event, Event::MatchReady { .. }));
+    assert!(last < ready, "nobody waits elsewhere who can connect");
+    assert!(table.maker.tickets(0, 10).items.is_empty());
+    assert!(matched_elsewhere(&table, "p599 in t"));
+}
+
+/// The match ends before all other tickets have: the rest of them waits again.
+#[test]
+fn a_match_that_ends_while_other_tickets_are_cancelled_gives_the_rest_back() {
+    let queue = |size| Queue { players_per_team: size, min_players_per_team: size, ..Queue::default() };
+    let mut table = within(2, settings([("q", queue(300)), ("r", queue(500))]));
+    for name in ["q", "r"] {
+        for number in 0..600 {
+            let who = format!("p{number}");
+            table.start(&format!("{who} in {name}"), of(name, &[&who]));
+        }
+    }
+    table.advance(secs(1));
+    let id = table.formation().id;
+    table.ready(&id);
+    assert!(!table.maker.tickets(0, 10).items.is_empty());
+    table.done(Command::MatchEnded { match_id: id, reason: "it crashed".into() });
+    assert!(table.maker.waiting(&queue_id("r")) > 0, "they are on hold no more");
+    table.advance(secs(1));
+    let again = table.formation().id;
+    assert!(!table.log.iter().any(|record| matches!(record.event, Event::MatchReady { .. })));
+    table.ready(&again);
+    table.advance(secs(1));
     assert!(table.maker.tickets(0, 10).items.is_empty());
 }

@@ -32,7 +32,7 @@ records! { form:
     Player { id, ratings, latencies, blocked, properties }
     Party { id, players }
     TicketSpec { queue, parties, leader, properties, latencies, idempotency_key, ttl, replaces }
-    QueuePlace { number, started_at, waits_since, requeues, replaced }
+    QueuePlace { number, started_at, waits_since, requeues, replaced, lost }
     Check { hook, until }
     Ticket {
         id, spec, queue, place, started_at, waits_since, changed_seq, requeues, state, asked, moves, renewed_at, lost,

@@ -219,7 +219,7 @@ fn ticket_events() -> Vec<Event> {
 }
 
 fn place() -> QueuePlace {
-    QueuePlace { number: 3, started_at: at(0), waits_since: at(1), requeues: 1, replaced: 2 }
+    QueuePlace { number: 3, started_at: at(0), waits_since: at(1), requeues: 1, replaced: 2, lost: None }
 }
 
 fn match_events() -> Vec<Event> {

@@ -251,14 +251,20 @@ pub(super) fn event() -> impl Strategy<Value = Event> {
     prop_oneof![7 => ticket_event(), 8 => match_event(), 7 => other_event()]
 }
 
+fn lost() -> impl Strategy<Value = Option<Arc<LostMatch>>> {
+    let lost = (match_id(), text()).prop_map(|(match_id, reason)| Arc::new(LostMatch { match_id, reason }));
+    option::of(lost)
+}
+
 fn place() -> impl Strategy<Value = QueuePlace> {
-    (any::<(u64, u32, u32)>(), time(), time()).prop_map(
-        |((number, requeues, replaced), started_at, waits_since)| QueuePlace {
+    (any::<(u64, u32, u32)>(), time(), time(), lost()).prop_map(
+        |((number, requeues, replaced), started_at, waits_since, lost)| QueuePlace {
             number,
             started_at,
             waits_since,
             requeues,
             replaced,
+            lost,
         },
     )
 }
@@ -389,7 +395,7 @@ fn ticket() -> impl Strategy<Value = Ticket> {
         any::<(u64, u64, u32, u32, u32)>(),
         (time(), time(), option::of(time())),
         state,
-        option::of((match_id(), text())),
+        lost(),
     )
         .prop_map(
             |(
@@ -414,7 +420,7 @@ fn ticket() -> impl Strategy<Value = Ticket> {
                     requeues,
                     moves,
                     replaced,
-                    lost: lost.map(|(match_id, reason)| Arc::new(LostMatch { match_id, reason })),
+                    lost,
                     state,
                 }
             },
