@@ -239,10 +239,10 @@ fn is_host(text: &str) -> bool {
     text.parse::<IpAddr>().is_ok() || (1..=MAX_HOST_CHARS).contains(&text.len()) && text.bytes().all(is_name)
 }
 
-fn within(path: &str, key: &str, duration: Duration, most: Duration) -> Result<(), SettingsError> {
+fn within(path: &str, key: &str, duration: Duration, max: Duration) -> Result<(), SettingsError> {
     positive(path, key, duration)?;
-    if duration > most {
-        let problem = format!("must be at most {}", humantime::format_duration(most));
+    if duration > max {
+        let problem = format!("must be at most {}", humantime::format_duration(max));
         return Err(SettingsError::at(join(path, key), problem));
     }
     Ok(())

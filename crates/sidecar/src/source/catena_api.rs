@@ -312,17 +312,17 @@ where
 }
 
 async fn grpc(api: &Api) -> Router {
-    let most = api.limits.body_bytes;
+    let max = api.limits.body_bytes;
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_serving::<CatenaServerManagerServer<Api>>().await;
-    let manager = CatenaServerManagerServer::new(api.clone()).max_decoding_message_size(most);
-    let mut routes = Routes::new(manager).add_service(health.max_decoding_message_size(most));
+    let manager = CatenaServerManagerServer::new(api.clone()).max_decoding_message_size(max);
+    let mut routes = Routes::new(manager).add_service(health.max_decoding_message_size(max));
     // Many tools still speak the draft of the reflection service only.
     match (reflection().build_v1(), reflection().build_v1alpha()) {
         (Ok(current), Ok(draft)) => {
             routes = routes
-                .add_service(current.max_decoding_message_size(most))
-                .add_service(draft.max_decoding_message_size(most));
+                .add_service(current.max_decoding_message_size(max))
+                .add_service(draft.max_decoding_message_size(max));
         }
         // The descriptors are part of the program, so this is a bug; everything else works without them.
         (Err(error), _) | (_, Err(error)) => tracing::error!(%error, "gRPC reflection is not served"),

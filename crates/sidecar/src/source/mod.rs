@@ -59,14 +59,14 @@ fn within(key: &str, duration: Duration, range: &RangeInclusive<Duration>) -> Re
     if range.contains(&duration) {
         return Ok(());
     }
-    let [least, most, is] = [*range.start(), *range.end(), duration].map(humantime::format_duration);
-    Err(BadSetting::new(key, format!("must be from {least} to {most}, is {is}")))
+    let [min, max, is] = [*range.start(), *range.end(), duration].map(humantime::format_duration);
+    Err(BadSetting::new(key, format!("must be from {min} to {max}, is {is}")))
 }
 
 /// The number of matches at a time of `key`, if it is possible.
-fn at_a_time(key: &str, matches: u32, most: u32) -> Result<usize, BadSetting> {
-    if !(1..=most).contains(&matches) {
-        return Err(BadSetting::new(key, format!("must be from 1 to {most}, is {matches}")));
+fn at_a_time(key: &str, matches: u32, max: u32) -> Result<usize, BadSetting> {
+    if !(1..=max).contains(&matches) {
+        return Err(BadSetting::new(key, format!("must be from 1 to {max}, is {matches}")));
     }
     Ok(matches as usize)
 }

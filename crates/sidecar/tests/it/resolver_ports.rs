@@ -88,11 +88,11 @@ fn a_port_that_a_server_listens_on_is_its_own() {
 
 #[test]
 fn a_search_among_bound_ports_ends_and_goes_on_behind() {
-    let most = u16::try_from(MAX_TESTS).unwrap();
-    let bound: Vec<u16> = (1..=most).collect();
-    let (ports, _) = pool(&[(1, most + 1)], &bound);
+    let max = u16::try_from(MAX_TESTS).unwrap();
+    let bound: Vec<u16> = (1..=max).collect();
+    let (ports, _) = pool(&[(1, max + 1)], &bound);
     assert!(error(&ports, "a").starts_with(&format!("none of the {MAX_TESTS} ports")));
-    assert_eq!(ports.get("a"), Ok(Some(most + 1)));
+    assert_eq!(ports.get("a"), Ok(Some(max + 1)));
 }
 
 #[test]

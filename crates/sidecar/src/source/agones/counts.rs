@@ -189,9 +189,9 @@ impl Counts {
         if ids.contains(&player) {
             return Ok(false);
         }
-        let most = usize::try_from(*capacity).unwrap_or(0).min(MAX_PLAYERS);
-        if ids.len() >= most {
-            return Err(Refusal::Range(format!("players are at their capacity of {most}")));
+        let max = usize::try_from(*capacity).unwrap_or(0).min(MAX_PLAYERS);
+        if ids.len() >= max {
+            return Err(Refusal::Range(format!("players are at their capacity of {max}")));
         }
         ids.push(player);
         Ok(true)

@@ -23,12 +23,12 @@ type Answer<T> = Result<Response<T>, Status>;
 
 /// Every service, each under its full name.
 pub(super) fn routes(desk: &Arc<Desk>, limits: &Limits) -> Router {
-    let most = limits.body_bytes;
+    let max = limits.body_bytes;
     let service = Service(Arc::clone(desk));
-    let stable = SdkServer::new(service.clone()).max_decoding_message_size(most);
+    let stable = SdkServer::new(service.clone()).max_decoding_message_size(max);
     let services = Routes::new(stable.clone())
-        .add_service(BetaServer::new(service.clone()).max_decoding_message_size(most))
-        .add_service(AlphaServer::new(service).max_decoding_message_size(most));
+        .add_service(BetaServer::new(service.clone()).max_decoding_message_size(max))
+        .add_service(AlphaServer::new(service).max_decoding_message_size(max));
     limit_grpc_bodies(services.into_axum_router(), limits.body_time)
         .merge(Router::new().route_service(HEALTH, stable))
 }

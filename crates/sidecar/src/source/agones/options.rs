@@ -139,13 +139,13 @@ impl AgonesOptions {
                 return Err("Health.FailureThreshold: must be at least 1".to_owned());
             }
         }
-        for (key, count, most) in [
+        for (key, count, max) in [
             ("Counters", self.counters.len(), MAX_COUNTS),
             ("Lists", self.lists.len(), MAX_COUNTS),
             ("Ports", self.ports.len(), MAX_PORTS),
         ] {
-            if count > most {
-                return Err(format!("{key}: has {count} entries, at most {most} are allowed"));
+            if count > max {
+                return Err(format!("{key}: has {count} entries, at most {max} are allowed"));
             }
         }
         for (name, counter) in &self.counters {

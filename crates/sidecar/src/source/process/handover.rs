@@ -52,14 +52,14 @@ pub(super) enum HandoverError {
         what: String,
     },
     /// One value, or all of them, is longer than the kernel passes on.
-    #[error("{what} has {bytes} bytes, more than {most}; set MatchFile to hand matches over as a file")]
+    #[error("{what} has {bytes} bytes, more than {max}; set MatchFile to hand matches over as a file")]
     TooLong {
         /// Which.
         what: String,
         /// Its length.
         bytes: usize,
         /// The limit.
-        most: usize,
+        max: usize,
     },
     /// `{port}` or `{public_address}` is asked for, and there is none.
     #[error("the server has no port; set PortRange, or a resolver that knows ports")]
@@ -162,7 +162,7 @@ impl Handed {
         }
         if sum > MAX_VALUES_BYTES {
             let what = "all that is handed over".to_owned();
-            return Err(HandoverError::TooLong { what, bytes: sum, most: MAX_VALUES_BYTES });
+            return Err(HandoverError::TooLong { what, bytes: sum, max: MAX_VALUES_BYTES });
         }
         Ok(())
     }
@@ -172,7 +172,7 @@ impl Handed {
 fn checked(what: impl Fn() -> String, value: &OsStr, more: usize) -> Result<usize, HandoverError> {
     let bytes = value.len() + more;
     if bytes > MAX_VALUE_BYTES {
-        return Err(HandoverError::TooLong { what: what(), bytes, most: MAX_VALUE_BYTES });
+        return Err(HandoverError::TooLong { what: what(), bytes, max: MAX_VALUE_BYTES });
     }
     if value.as_bytes().contains(&0) {
         return Err(HandoverError::Nul { what: what() });
@@ -223,7 +223,7 @@ impl Surroundings<'_> {
         let text = json(&document).replace(['\n', '\r'], " ");
         if text.len() > MAX_DOCUMENT_BYTES {
             let what = "the match as JSON".to_owned();
-            return Err(HandoverError::TooLong { what, bytes: text.len(), most: MAX_DOCUMENT_BYTES });
+            return Err(HandoverError::TooLong { what, bytes: text.len(), max: MAX_DOCUMENT_BYTES });
         }
         Ok(text)
     }

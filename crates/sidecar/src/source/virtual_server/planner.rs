@@ -433,7 +433,7 @@ mod tests {
     }
 
     fn any_plan() -> impl Strategy<Value = Plan> {
-        let seconds = |most: u64| (0..=most).prop_map(Duration::from_secs);
+        let seconds = |max: u64| (0..=max).prop_map(Duration::from_secs);
         let weights = prop::collection::vec((prop::sample::select(Behaviour::ALL.to_vec()), 1_u32..5), 1..6);
         (
             1_u64..10,
