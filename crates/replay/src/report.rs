@@ -1,57 +1,57 @@
-//! Waits and quality, queue by queue.
+//! Waits and quality per queue.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
 
-/// What a set of rules led to.
+/// The outcome of a set of rules.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Report {
-    /// What the rules are called.
+    /// Name of the rules.
     pub rules: String,
     /// By queue.
     pub queues: BTreeMap<String, QueueReport>,
 }
 
-/// What became of the tickets of one queue.
+/// The outcome of one queue's tickets.
 #[derive(Clone, PartialEq, Debug, Default, Serialize)]
 pub struct QueueReport {
-    /// Tickets that came.
+    /// Number of tickets.
     pub tickets: usize,
-    /// Tickets that were in a match.
+    /// Tickets that were matched.
     pub matched: usize,
-    /// Tickets that waited as long as the queue lets them.
+    /// Tickets that reached the queue's maximum wait.
     pub timed_out: usize,
-    /// Tickets that were called off before there was a match.
+    /// Tickets that were cancelled before there was a match.
     pub left: usize,
-    /// Tickets that the queue does not take, or that there is no queue for.
+    /// Tickets that the queue refused, or whose queue does not exist.
     pub refused: usize,
     /// Tickets that failed.
     pub failed: usize,
     /// Matches.
     pub matches: usize,
-    /// Players in a match, on average; `None` without one.
+    /// Average number of players per match; `None` without matches.
     pub players_per_match: Option<f64>,
-    /// How long tickets waited that were matched, in milliseconds.
+    /// How long matched tickets waited, in milliseconds.
     pub wait_ms: Option<Shares>,
-    /// What was measured of the matches, by name; less is better.
+    /// Measures of the matches, by name; less is better.
     pub quality: BTreeMap<String, Option<Shares>>,
 }
 
-/// Of many numbers: half are at most so large, 95 of 100, all.
+/// Percentiles: p50, p95 and maximum.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]
 pub struct Shares {
-    /// Half of them.
+    /// Median.
     pub p50: f64,
-    /// 95 of 100.
+    /// 95th percentile.
     pub p95: f64,
-    /// All.
+    /// Maximum.
     pub most: f64,
 }
 
 impl QueueReport {
-    /// Tickets that got no match although nobody called them off.
+    /// Tickets that got no match although nobody cancelled them.
     #[must_use]
     pub const fn unmatched(&self) -> usize {
         self.timed_out + self.refused + self.failed
@@ -59,7 +59,7 @@ impl QueueReport {
 }
 
 impl Shares {
-    /// Of these numbers; `None` where there are none.
+    /// Percentiles of these numbers; `None` if there are none.
     pub(crate) fn of(mut numbers: Vec<f64>) -> Option<Self> {
         numbers.sort_by(f64::total_cmp);
         let share = |percent: usize| {
@@ -70,7 +70,7 @@ impl Shares {
     }
 }
 
-/// What is counted while a replay runs.
+/// Counters of a running replay.
 #[derive(Default)]
 pub(crate) struct Counts {
     pub(crate) report: QueueReport,

@@ -1,4 +1,4 @@
-//! What every process tells of itself, and the roles that it has.
+//! The metrics of every process and of its roles.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,9 +9,9 @@ use sortie_dispatch::Dispatch;
 use sortie_domain::broker::Broker;
 use sortie_domain::matchmaking::Matchmaker;
 use sortie_engine::{Handle, Stats};
-use sortie_metrics::{Metrics, Source, Told};
+use sortie_metrics::{Metrics, Collector, Samples};
 
-/// Which program it is: a value of 1 under its version, as monitoring has it.
+/// The usual `build_info` gauge: 1, labelled with the version.
 struct Build;
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
@@ -20,10 +20,10 @@ struct OfBuild {
 }
 
 #[async_trait]
-impl Source for Build {
-    async fn tell(&self, told: &mut Told) {
+impl Collector for Build {
+    async fn collect(&self, samples: &mut Samples) {
         let build = OfBuild { version: env!("CARGO_PKG_VERSION") };
-        told.gauges("build_info", "Which program it is", None, vec![(build, 1)]);
+        samples.gauges("build_info", "Version of the program", None, vec![(build, 1)]);
     }
 }
 
@@ -39,8 +39,8 @@ struct OfLog {
 }
 
 #[async_trait]
-impl Source for Logs {
-    async fn tell(&self, told: &mut Told) {
+impl Collector for Logs {
+    async fn collect(&self, samples: &mut Samples) {
         let maker = self.matchmaker.as_ref().map(|maker| ("matchmaker", maker.stats()));
         let logs: Vec<(OfLog, Stats)> = [Some(("broker", self.broker.stats())), maker]
             .into_iter()
@@ -49,8 +49,8 @@ impl Source for Logs {
             .collect();
         let of =
             |value: fn(&Stats) -> u64| logs.iter().map(|(log, stats)| (log.clone(), value(stats))).collect();
-        told.gauges("log_last_seq", "The last durable record", None, of(|stats| stats.last_seq));
-        told.gauges(
+        samples.gauges("log_last_seq", "The last durable record", None, of(|stats| stats.last_seq));
+        samples.gauges(
             "snapshot_seq",
             "The last record in the newest snapshot",
             None,
@@ -62,11 +62,11 @@ impl Source for Logs {
             (log.clone(), age.as_secs())
         });
         let help = "How long ago the last record in the newest snapshot was written";
-        told.gauges("snapshot_age", help, Some(Unit::Seconds), old.collect());
+        samples.gauges("snapshot_age", help, Some(Unit::Seconds), old.collect());
         let help = "Snapshots that could not be written, since the start";
-        told.counters("snapshot_failures", help, None, of(|stats| stats.failed_snapshots));
+        samples.counters("snapshot_failures", help, None, of(|stats| stats.failed_snapshots));
         if let Some(maker) = &self.matchmaker {
-            tell_faults(maker, told).await;
+            collect_faults(maker, samples).await;
         }
     }
 }
@@ -79,7 +79,7 @@ struct OfHook {
 }
 
 /// What is wrong with the answers of hooks that form matches.
-async fn tell_faults(maker: &Handle<Matchmaker>, told: &mut Told) {
+async fn collect_faults(maker: &Handle<Matchmaker>, samples: &mut Samples) {
     let faults = maker.query(|maker: &Matchmaker| {
         let faults = maker.faults().flat_map(|(queue, fault)| {
             let (queue, hook) = (queue.to_string(), fault.hook.to_string());
@@ -89,10 +89,10 @@ async fn tell_faults(maker: &Handle<Matchmaker>, told: &mut Told) {
         });
         faults.collect::<Vec<_>>()
     });
-    // Where the engine has ended, there is nothing to tell.
+    // If the engine has ended, there are no numbers.
     if let Ok(faults) = faults.await {
         let help = "Matches of answers of hooks `form_match` that were ignored, since the start";
-        told.counters("hook_ignored_matches", help, None, faults);
+        samples.counters("hook_ignored_matches", help, None, faults);
     }
 }
 
