@@ -259,7 +259,7 @@ async fn a_server_without_an_address_is_not_ready() {
     let backend = FakeBackend::new();
     let manager = resolving(&backend, Err(ResolveError("every port is taken".to_owned())));
     let refused = manager.match_ready(SOURCE, ready("s", "m1", "10.0.0.1:7777")).await.unwrap_err();
-    assert_eq!(refused.message, "the server's address is not known: every port is taken");
+    assert_eq!(refused.message, "the server's address is unknown: every port is taken");
     assert!(backend.heard().is_empty());
 }
 

@@ -178,7 +178,7 @@ async fn each_server_has_its_own_port() {
     assert_eq!(resolver.resolve("a").await.unwrap().to_string(), "203.0.113.7:7777");
     assert_eq!(
         resolver.resolve("b").await.unwrap_err().to_string(),
-        "all 1 ports of AvailablePorts are given to servers of this sidecar: add some"
+        "all 1 ports of AvailablePorts are assigned to servers of this sidecar: add some"
     );
     resolver.release("a");
     assert_eq!(resolver.resolve("b").await.unwrap().to_string(), "203.0.113.7:7777");
@@ -202,7 +202,7 @@ async fn refusals_are_told() {
         (token(Token::Status(400)), "it answers 400 Bad Request when asked for a token"),
         (
             token(Token::Never),
-            "it wants a token, and did not give one: in a container, raise the instance's HttpPutResponseHopLimit to 2",
+            "it requires a token, and did not issue one: in a container, raise the instance's HttpPutResponseHopLimit to 2",
         ),
         (token(Token::Garbage), "its answer is no text"),
         (items(&[("public-ipv4", 403, b"")]), "it answers 403 Forbidden when asked for public-ipv4"),
@@ -220,10 +220,10 @@ async fn answers_that_are_no_address_are_told() {
     for (metadata, expected) in [
         (
             items(&[("public-ipv4", 200, b"<html>hello</html>")]),
-            "its answer for public-ipv4 is no address: \"<html>hello</html>\"",
+            "its answer for public-ipv4 is not an address: \"<html>hello</html>\"",
         ),
-        (items(&[("public-ipv4", 200, b"0.0.0.0")]), "its answer for public-ipv4 is no address: \"0.0.0.0\""),
-        (items(&[("public-hostname", 200, b"a b")]), "its answer for public-hostname is no address: \"a b\""),
+        (items(&[("public-ipv4", 200, b"0.0.0.0")]), "its answer for public-ipv4 is not an address: \"0.0.0.0\""),
+        (items(&[("public-hostname", 200, b"a b")]), "its answer for public-hostname is not an address: \"a b\""),
         (items(&[("public-ipv4", 200, &[b'1'; 5000])]), "its answer has more than 4096 bytes"),
         (items(&[("public-ipv4", 200, b"\xff\xfe")]), "its answer is no text"),
     ] {

@@ -128,7 +128,7 @@ fn what_edgegap_cannot_do_without() {
     };
     assert_eq!(
         problem("edgegap_resolver", "{}", &[("ARBITRIUM_PORTS_MAPPING", MAPPING)]),
-        ": the environment variable ARBITRIUM_PUBLIC_IP is not set: this is no deployment of Edgegap"
+        ": the environment variable ARBITRIUM_PUBLIC_IP is not set: this is not an Edgegap deployment"
     );
     let wrong = problem("edgegap_resolver", "{}", &[("ARBITRIUM_PUBLIC_IP", "a b")]);
     assert!(
@@ -149,12 +149,12 @@ fn what_edgegap_cannot_do_without() {
     }
     for mapping in ["[", r#"{"ports": []}"#, r#"{"ports": {"game": 5}}"#, r#"{"ports": {"game": {}}}"#] {
         let wrong = edgegap("{}", mapping);
-        let begin = ".PortName: the environment variable ARBITRIUM_PORTS_MAPPING is no mapping of ports: ";
+        let begin = ".PortName: the environment variable ARBITRIUM_PORTS_MAPPING is not a mapping of ports: ";
         assert!(wrong.starts_with(begin), "{wrong}");
     }
     assert_eq!(
         edgegap(r#"{"PortName": "game"}"#, ""),
-        ".PortName: neither of the environment variables ARBITRIUM_PORTS_MAPPING and ARBITRIUM_PORT_GAME_EXTERNAL holds \
+        ".PortName: neither of the environment variables ARBITRIUM_PORTS_MAPPING and ARBITRIUM_PORT_GAME_EXTERNAL contains \
          this port"
     );
 }
@@ -167,7 +167,7 @@ async fn an_interface_has_its_address() {
     let resolver = resolver(interface, options, &[]).unwrap();
     assert_eq!(resolver.resolve("a").await.unwrap().to_string(), "127.0.0.1:7777");
     let error = resolver.resolve("b").await.unwrap_err().to_string();
-    assert!(error.starts_with("all 1 ports of AvailablePorts are given"), "{error}");
+    assert!(error.starts_with("all 1 ports of AvailablePorts are assigned"), "{error}");
     resolver.release("a");
     assert!(resolver.resolve("b").await.is_ok());
 }

@@ -41,7 +41,7 @@ fn what_is_bound_is_passed_over() {
     assert_eq!((ports.get("a"), ports.get("b")), (Ok(Some(7001)), Ok(Some(7003))));
     assert_eq!(
         error(&ports, "c"),
-        "none of the 2 ports of AvailablePorts that are left is free: other programs have bound them. Add some, or let \
+        "none of the 2 remaining ports of AvailablePorts is free: other programs have bound them. Add some, or let \
          the server say in its connection details which one it listens on"
     );
 }
@@ -57,7 +57,7 @@ fn a_port_rests_before_it_is_given_again() {
     );
     assert_eq!(
         error(&ports, "d"),
-        "all 3 ports of AvailablePorts are given to servers of this sidecar: add some"
+        "all 3 ports of AvailablePorts are assigned to servers of this sidecar: add some"
     );
     ports.release("b");
     ports.release("nobody");
@@ -91,7 +91,7 @@ fn a_search_among_bound_ports_ends_and_goes_on_behind() {
     let max = u16::try_from(MAX_TESTS).unwrap();
     let bound: Vec<u16> = (1..=max).collect();
     let (ports, _) = pool(&[(1, max + 1)], &bound);
-    assert!(error(&ports, "a").starts_with(&format!("none of the {MAX_TESTS} ports")));
+    assert!(error(&ports, "a").starts_with(&format!("none of the {MAX_TESTS} remaining ports")));
     assert_eq!(ports.get("a"), Ok(Some(max + 1)));
 }
 
@@ -116,10 +116,10 @@ fn ports_of_this_machine_are_tested() {
     let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, one)).unwrap();
     let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, other)).unwrap();
     let ports = Ports::of(&ranges(&[(one, one), (other, other)])).unwrap();
-    assert!(error(&ports, "a").starts_with("none of the 2 ports"));
+    assert!(error(&ports, "a").starts_with("none of the 2 remaining ports"));
     drop(udp);
     assert_eq!(freed(&ports, "a"), Ok(Some(one)));
-    assert!(error(&ports, "b").starts_with("none of the 1 ports"));
+    assert!(error(&ports, "b").starts_with("none of the 1 remaining ports"));
     drop(tcp);
     assert_eq!(freed(&ports, "b"), Ok(Some(other)));
 }

@@ -331,7 +331,7 @@ fn options_of_resolvers() {
         r#"{"Address": "http://x"}"#,
         &format!(".Address: {right}; \"http://x\" has no port from 1 to 65535 after its colon"),
     );
-    let range = "Min must be a port from 1 to 65535, and Max one that is no less";
+    let range = "Min must be a port from 1 to 65535, and Max must not be less";
     for ports in [r#"{"Min": 0, "Max": 1}"#, r#"{"Min": 2, "Max": 1}"#] {
         let settings = format!(r#"{{"AvailablePorts": [{{"Min": 1, "Max": 1}}, {ports}]}}"#);
         resolver("ec2_resolver", &settings, &format!(".AvailablePorts[1]: {range}"));

@@ -144,7 +144,7 @@ async fn what_cannot_be_started_is_said() {
     assert_eq!((status, &*code), (404, "not_found"));
     let nul = r#"{"profileId": "none", "argumentOverride": ["a\u0000b"]}"#;
     let (status, _, text) = sidecar.refused("POST", "/api/v1/servers/launch", nul).await;
-    assert_eq!((status, &*text), (400, "argumentOverride: must not hold a NUL byte"));
+    assert_eq!((status, &*text), (400, "argumentOverride: must not contain a NUL byte"));
     let long = json!({"profileId": "none", "argumentOverride": ["x".repeat(100_000)]}).to_string();
     assert_eq!(sidecar.refused("POST", "/api/v1/servers/launch", long).await.0, 400);
     // None of it is held as a server.
