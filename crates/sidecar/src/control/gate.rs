@@ -70,14 +70,14 @@ impl fmt::Debug for ControlKey {
 
 /// Who has access.
 #[derive(Clone, Debug)]
-pub(super) enum Door {
+pub(super) enum Access {
     /// Every caller that uses a name of this machine.
     Open,
     /// Callers with the key.
     Locked(Arc<ControlKey>),
 }
 
-impl Door {
+impl Access {
     /// Which origins and hosts are accepted.
     pub(super) fn visitors(&self) -> Visitors {
         match self {
@@ -88,17 +88,17 @@ impl Door {
 }
 
 /// Passes `request` on, or refuses it.
-pub(super) async fn gate(State(door): State<Door>, request: Request, next: Next) -> Response {
+pub(super) async fn gate(State(access): State<Access>, request: Request, next: Next) -> Response {
     if request.uri().path() == HEALTH {
         return next.run(request).await;
     }
-    let problem = match &door {
-        Door::Open => return next.run(request).await,
-        Door::Locked(key) if key.is_shown(request.headers()) => return next.run(request).await,
-        Door::Locked(_) if request.headers().contains_key(AUTHORIZATION) => {
+    let problem = match &access {
+        Access::Open => return next.run(request).await,
+        Access::Locked(key) if key.is_shown(request.headers()) => return next.run(request).await,
+        Access::Locked(_) if request.headers().contains_key(AUTHORIZATION) => {
             "the key in authorization is not this sidecar's"
         }
-        Door::Locked(_) => "this needs authorization: Bearer <key>",
+        Access::Locked(_) => "this needs authorization: Bearer <key>",
     };
     let mut response = Refused::new(Code::Unauthenticated, "unauthenticated", problem).into_response();
     for challenge in CHALLENGES {
@@ -162,7 +162,7 @@ mod tests {
     fn a_key_is_not_shown_and_not_empty() {
         assert!(ControlKey::new("").is_none());
         assert_eq!(
-            format!("{:?}", Door::Locked(Arc::new(ControlKey::new("s3cret").unwrap()))),
+            format!("{:?}", Access::Locked(Arc::new(ControlKey::new("s3cret").unwrap()))),
             "Locked(ControlKey)"
         );
     }

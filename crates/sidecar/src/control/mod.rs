@@ -35,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::http_answer::{not_this_way, nothing_here};
 use crate::manager::Manager;
-use gate::{Door, gate};
+use gate::{Access, gate};
 
 pub use gate::ControlKey;
 pub use panel::{SEND_PAUSE, SIGN_OF_LIFE};
@@ -152,7 +152,7 @@ pub struct ControlPort {
     options: ControlOptions,
     listener: TcpListener,
     address: SocketAddr,
-    door: Door,
+    access: Access,
 }
 
 impl ControlPort {
@@ -165,12 +165,12 @@ impl ControlPort {
         let cannot = |source| ControlError::Listen { listen: listen.clone(), source };
         let listener = listen.bind().await.map_err(cannot)?;
         let address = listener.local_addr().map_err(cannot)?;
-        let door = match options.api_key.take() {
-            Some(key) => Door::Locked(Arc::new(key)),
-            None if address.ip().to_canonical().is_loopback() => Door::Open,
+        let access = match options.api_key.take() {
+            Some(key) => Access::Locked(Arc::new(key)),
+            None if address.ip().to_canonical().is_loopback() => Access::Open,
             None => return Err(ControlError::NoKey { listen }),
         };
-        Ok(Self { options, listener, address, door })
+        Ok(Self { options, listener, address, access })
     }
 
     /// Where it listens.
@@ -182,11 +182,11 @@ impl ControlPort {
     /// Serves until `closing` is cancelled, then ends the launched programs, or lets them go if they are to be kept.
     /// Reports each program's end to `manager` before this returns, so end the manager after it.
     pub async fn run(self, manager: Manager, closing: CancellationToken) {
-        let Self { options, listener, door, .. } = self;
+        let Self { options, listener, access, .. } = self;
         let keep_servers = options.keep_servers;
         let limits = options.limits.clone();
         let hosts = options.listen.name().map(ToOwned::to_owned);
-        let visitors = door.visitors().and_hosts(options.allowed_hosts.iter().cloned().chain(hosts));
+        let visitors = access.visitors().and_hosts(options.allowed_hosts.iter().cloned().chain(hosts));
         let control = state::Control::new(options, manager, closing.clone());
         let servers = control.servers.clone();
         let _ends_them_at_any_rate = servers.guard();
@@ -194,17 +194,17 @@ impl ControlPort {
             closing.cancelled().await;
             servers.close(keep_servers).await;
         };
-        let router = router(control, door);
+        let router = router(control, access);
         tokio::join!(serve(listener, router, visitors, None, &limits, closing.clone()), ending);
     }
 }
 
-fn router(control: state::Control, door: Door) -> Router {
+fn router(control: state::Control, access: Access) -> Router {
     Router::new()
         .merge(routes::routes())
         .merge(panel::routes())
         .fallback(nothing_here)
         .method_not_allowed_fallback(not_this_way)
         .with_state(control)
-        .layer(from_fn_with_state(door, gate))
+        .layer(from_fn_with_state(access, gate))
 }

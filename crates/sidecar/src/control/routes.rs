@@ -22,7 +22,7 @@ use super::messages::{
 };
 use super::profiles::check_arguments;
 use super::servers::Follow;
-use super::state::{Control, Place};
+use super::state::{Control, StreamPermit};
 use crate::http_answer::{Refused, answer, read};
 
 /// Every route.
@@ -104,14 +104,14 @@ async fn launch(State(control): State<Control>, request: Request) -> Response {
             profile.args = message.argument_override;
         }
         // Before the start: otherwise the program would run although its caller was refused.
-        let place = if message.subscribe { Some(control.place()?) } else { None };
+        let permit = if message.subscribe { Some(control.stream_permit()?) } else { None };
         let follow = control.servers.launch(profile).await?;
-        Ok::<_, Refused>((follow, place))
+        Ok::<_, Refused>((follow, permit))
     };
     match launch.await {
-        Ok((follow, place)) => {
+        Ok((follow, permit)) => {
             let mut response = json_response(StatusCode::OK, Vec::new());
-            *response.body_mut() = Body::from_stream(lines(follow, place));
+            *response.body_mut() = Body::from_stream(lines(follow, permit));
             response
         }
         Err(refused) => refused.into_response(),
@@ -119,15 +119,15 @@ async fn launch(State(control): State<Control>, request: Request) -> Response {
 }
 
 /// One line per state; without a stream slot, only the first.
-fn lines(follow: Follow, place: Option<Place>) -> impl Stream<Item = Result<Bytes, Infallible>> {
-    unfold(Some((follow, place)), |state| async {
-        let (mut follow, place) = state?;
+fn lines(follow: Follow, permit: Option<StreamPermit>) -> impl Stream<Item = Result<Bytes, Infallible>> {
+    unfold(Some((follow, permit)), |state| async {
+        let (mut follow, permit) = state?;
         let (server_data, message) = follow.next().await?;
         let payload = LaunchServerPayload { server_data, message };
         // These messages always serialize.
         let mut line = json::encode(&Line { result: LaunchServerResponse { payload } }).ok()?;
         line.push(b'\n');
-        let further = place.is_some().then_some((follow, place));
+        let further = permit.is_some().then_some((follow, permit));
         Some((Ok(line.into()), further))
     })
 }

@@ -18,7 +18,7 @@ use crate::manager::Manager;
 pub const MAX_STREAMS: usize = 64;
 
 /// The right to a stream. Returned when dropped.
-pub(super) type Place = OwnedSemaphorePermit;
+pub(super) type StreamPermit = OwnedSemaphorePermit;
 
 /// State shared by all requests. Cheap to clone.
 #[derive(Clone)]
@@ -72,7 +72,7 @@ impl Shared {
         self.profiles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn place(&self) -> Result<Place, Refused> {
+    pub(super) fn stream_permit(&self) -> Result<StreamPermit, Refused> {
         Arc::clone(&self.streams).try_acquire_owned().map_err(|_| {
             let text = format!("too many streams: at most {MAX_STREAMS} may be open");
             Refused::new(Code::ResourceExhausted, "too_many", text)

@@ -1,4 +1,4 @@
-//! The resolver for EC2 against a metadata service that is played here, with its faults.
+//! The resolver for EC2 with a simulated metadata service and its failures.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -13,24 +13,24 @@ use sortie_sidecar::resolver::ports::PortRange;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-/// What the service does when a token is asked for.
+/// How the service answers requests for a token.
 #[derive(Clone, Copy)]
 enum Token {
     Given,
     Status(u16),
     Never,
-    /// Bytes that cannot be one.
+    /// Bytes that are not a valid token.
     Garbage,
 }
 
 #[derive(Clone)]
 struct Metadata {
     token: Token,
-    /// Version 1 is switched off.
+    /// Version 1 is disabled.
     needs_token: bool,
     /// Status and text by item.
     items: Vec<(&'static str, u16, Vec<u8>)>,
-    /// This many answers of 503 first.
+    /// Answers 503 this many times first.
     busy: usize,
 }
 
@@ -67,7 +67,7 @@ impl Service {
         Ec2Resolver::new(&Ec2Options { metadata_base_url, available_ports }).unwrap()
     }
 
-    /// The address, or the error without the part that is the same in all.
+    /// The address, or the error without the common prefix.
     async fn address(&self) -> String {
         match self.resolver(&[]).resolve("server-1").await {
             Ok(address) => address.to_string(),
@@ -216,7 +216,7 @@ async fn refusals_are_told() {
 }
 
 #[tokio::test]
-async fn answers_that_are_no_address_are_told() {
+async fn answers_that_are_not_addresses_are_reported() {
     for (metadata, expected) in [
         (
             items(&[("public-ipv4", 200, b"<html>hello</html>")]),
@@ -245,7 +245,7 @@ async fn nobody_there_is_told() {
 }
 
 #[tokio::test]
-async fn what_failed_is_tried_again_but_not_by_every_server_at_once() {
+async fn failures_are_retried_but_not_by_every_server_at_once() {
     let service = Service::start(items(&[("public-ipv4", 403, b"")])).await;
     let resolver = service.resolver(&[]);
     let (one, other) = tokio::join!(resolver.resolve("a"), resolver.resolve("b"));

@@ -1,4 +1,4 @@
-//! Resolvers that ask nobody: what they answer, and what they say where they cannot.
+//! Resolvers that send no requests: their answers and their errors.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use sortie_sidecar::resolver::{Resolver, from_settings};
 
 use crate::settings::{SOURCE, app, variables};
 
-/// The resolver that the settings ask for, or the problem.
+/// The resolver that the settings select, or the problem.
 fn resolver(name: &str, options: &str, given: &[(&str, &str)]) -> Result<Arc<dyn Resolver>, String> {
     let text = format!(r#"{SOURCE}, "resolver": {{"use": "{name}", "configs": {{"{name}": {options}}}}}"#);
     let settings = app(&text, given);
@@ -46,7 +46,7 @@ async fn a_static_address_is_as_it_is_written() {
 }
 
 #[tokio::test]
-async fn docker_is_told_by_whoever_starts_the_container() {
+async fn docker_gets_the_address_from_the_environment_or_the_settings() {
     let docker = "docker_resolver";
     assert_eq!(address(docker, "{}", &[("HOST_IP", "203.0.113.7\n")]).await, "203.0.113.7");
     assert_eq!(address(docker, "{}", &[("HOST_IP", "203.0.113.7:7777")]).await, "203.0.113.7:7777");
@@ -68,7 +68,7 @@ async fn kubernetes_has_the_downward_api() {
 }
 
 #[test]
-fn what_docker_and_kubernetes_cannot_do_without() {
+fn docker_and_kubernetes_need_an_address() {
     assert_eq!(
         problem("docker_resolver", "{}", &[]),
         ".AddressEnv: no address: of the environment, HOST_IP is not set. Start the container with `--env HOST_IP=…`, \
@@ -172,7 +172,7 @@ async fn an_interface_has_its_address() {
     assert!(resolver.resolve("b").await.is_ok());
 }
 
-/// A machine may have no network at all, and is told so.
+/// A machine may have no network at all, and then there is an error.
 #[tokio::test]
 async fn the_default_route_has_an_interface() {
     match resolver("interface_resolver", "{}", &[]).unwrap().resolve("a").await {

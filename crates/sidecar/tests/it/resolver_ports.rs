@@ -1,4 +1,4 @@
-//! Ports: each server its own, none twice, and what is known to be in use.
+//! Ports: unique to each server, and known ports in use.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
@@ -13,7 +13,7 @@ fn ranges(bounds: &[(u16, u16)]) -> Vec<PortRange> {
     bounds.iter().map(|(min, max)| PortRange::new(*min, *max).unwrap()).collect()
 }
 
-/// Ports that other programs have bound.
+/// Ports bound by other programs.
 type Bound = Arc<Mutex<BTreeSet<u16>>>;
 
 fn pool(bounds: &[(u16, u16)], bound: &[u16]) -> (Ports, Bound) {
@@ -28,7 +28,7 @@ fn error(ports: &Ports, server: &str) -> String {
 }
 
 #[test]
-fn without_ranges_there_is_no_port_and_a_fixed_one_is_everybodys() {
+fn without_ranges_there_is_no_port_and_a_fixed_one_is_shared() {
     assert_eq!(Ports::of(&[]).unwrap().get("a"), Ok(None));
     let fixed = Ports::fixed(Some(7777));
     fixed.claim("a", 1);
@@ -81,7 +81,7 @@ fn a_port_that_a_server_listens_on_is_its_own() {
     ports.claim("b", 7000);
     ports.claim("b", 9999);
     assert_eq!((ports.get("a"), ports.get("b")), (Ok(Some(7000)), Ok(Some(7001))));
-    // The one that it had is free again.
+    // Its previous port is free again.
     ports.claim("a", 7002);
     assert_eq!((ports.get("a"), ports.get("c")), (Ok(Some(7002)), Ok(Some(7000))));
 }
@@ -107,7 +107,7 @@ fn too_many_ranges() {
 
 #[test]
 fn ports_of_this_machine_are_tested() {
-    // Below those that the system hands out, so that no other test is given one of them.
+    // Below the ephemeral range, so that no other test gets one of them.
     let mut free = (21_000..32_000).filter(|port| {
         TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()
             && UdpSocket::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()

@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::SourceStatus;
-use super::state::{Control, Place};
+use super::state::{Control, StreamPermit};
 use crate::manager::{CallRecord, ManagerView};
 
 /// Minimum time between two updates of a page.
@@ -85,11 +85,11 @@ struct Now {
 
 /// `GET /events`: one event `about`, then an event `now` after every change.
 async fn events(State(control): State<Control>) -> Response {
-    let place = match control.place() {
-        Ok(place) => place,
+    let permit = match control.stream_permit() {
+        Ok(permit) => permit,
         Err(refused) => return refused.into_response(),
     };
-    let mut response = Sse::new(Watch::new(control, place).into_events()).into_response();
+    let mut response = Sse::new(Watch::new(control, permit).into_events()).into_response();
     guard(response.headers_mut());
     response
 }
@@ -103,11 +103,11 @@ struct Watch {
     /// Whether there is an unsent change.
     is_stale: bool,
     not_before: Instant,
-    _place: Place,
+    _permit: StreamPermit,
 }
 
 impl Watch {
-    fn new(control: Control, place: Place) -> Self {
+    fn new(control: Control, permit: StreamPermit) -> Self {
         Self {
             held: control.manager.changes(),
             sources: control.options.sources.clone(),
@@ -115,7 +115,7 @@ impl Watch {
             has_begun: false,
             is_stale: true,
             not_before: Instant::now(),
-            _place: place,
+            _permit: permit,
         }
     }
 

@@ -1,4 +1,4 @@
-//! The three services over gRPC, a line a call.
+//! The three services over gRPC, one line per call.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,12 +16,12 @@ use tonic::{Request, Response, Status, Streaming};
 use super::calls;
 use super::desk::Desk;
 
-/// The method whose one call lasts as long as the game server: no deadline of a message fits it.
+/// This method's only call lasts as long as the game server: a message deadline does not fit.
 const HEALTH: &str = "/agones.dev.sdk.SDK/Health";
 
 type Answer<T> = Result<Response<T>, Status>;
 
-/// Every service, each under its full name.
+/// Every service, by its full name.
 pub(super) fn routes(desk: &Arc<Desk>, limits: &Limits) -> Router {
     let max = limits.body_bytes;
     let service = Service(Arc::clone(desk));
@@ -36,7 +36,7 @@ pub(super) fn routes(desk: &Arc<Desk>, limits: &Limits) -> Router {
 #[derive(Clone)]
 struct Service(Arc<Desk>);
 
-/// The streams of the first service, and the plain calls of all of them.
+/// The streams of the first service, and the unary calls of all of them.
 macro_rules! service {
     (impl $service:ident { $($name:ident($request:ty) -> $answer:ty;)* } $($streams:tt)*) => {
         #[tonic::async_trait]
