@@ -60,8 +60,7 @@ mod tests {
 
     #[test]
     fn delays_grow_to_the_maximum_and_vary() {
-        let backoff =
-            Backoff { first: Duration::from_millis(100), max: Duration::from_secs(2), tries: 9 };
+        let backoff = Backoff { first: Duration::from_millis(100), max: Duration::from_secs(2), tries: 9 };
         for failures in 0..100_u32 {
             let step = Duration::from_millis(100 << failures.saturating_sub(1).min(5)).min(backoff.max);
             let delay = backoff.delay(failures);

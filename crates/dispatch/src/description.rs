@@ -73,7 +73,8 @@ fn tokens(request: &Value, token: &Value) -> Value {
     let text = "A short-lived token for some ports and devices, to be handed to a driver. Needs an API key with the \
         permission `admin`, or the secret of drivers.";
     let responses = json!({"201": answer("The token", token), "default": native_error()});
-    let mut tokens = operation("issueDispatchToken", "Create a dispatch token", text, &operators(), &responses);
+    let mut tokens =
+        operation("issueDispatchToken", "Create a dispatch token", text, &operators(), &responses);
     let example =
         json!({"ports": [7777], "accept": ["0.0.0.0/0", "::/0"], "protocol": "udp", "expires_in": "2h"});
     tokens["requestBody"] =
@@ -109,7 +110,13 @@ fn family_paths(paths: &mut Map<String, Value>, family: &str, id: &str, listing:
     );
     paths.insert(
         format!("{family}/healthz"),
-        get(operation(&format!("{id}Healthz"), "Check that the dispatcher is alive", text, &open, &of(&status))),
+        get(operation(
+            &format!("{id}Healthz"),
+            "Check that the dispatcher is alive",
+            text,
+            &open,
+            &of(&status),
+        )),
     );
     paths.insert(
         format!("{family}/version"),

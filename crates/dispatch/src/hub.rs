@@ -286,7 +286,8 @@ impl Hub {
         };
         ports.drivers += 1;
         let outbound = Outbound::new(limits.driver_queue_bytes, Arc::clone(&self.shared.queued));
-        let driver = Arc::new(Driver::new(self.shared.next_id(), request.accept, outbound, request.allowance));
+        let driver =
+            Arc::new(Driver::new(self.shared.next_id(), request.accept, outbound, request.allowance));
         port.join(Arc::clone(&driver));
         Ok(Joined { driver, port })
     }

@@ -66,8 +66,18 @@ fn add_stats(stats: &DispatchStats, samples: &mut Samples) {
         let of = move |id| OfDriver { protocol, port: number, driver: id };
         port.drivers.iter().map(move |driver| (of(driver.id), driver.queued_bytes as u64))
     });
-    samples.gauges("dispatch_driver_queued", "Bytes that wait for a driver", Some(Unit::Bytes), waiting.collect());
-    samples.gauge("dispatch_queued", "Bytes that wait for all drivers", Some(Unit::Bytes), stats.queued_bytes as u64);
+    samples.gauges(
+        "dispatch_driver_queued",
+        "Bytes that wait for a driver",
+        Some(Unit::Bytes),
+        waiting.collect(),
+    );
+    samples.gauge(
+        "dispatch_queued",
+        "Bytes that wait for all drivers",
+        Some(Unit::Bytes),
+        stats.queued_bytes as u64,
+    );
     samples.gauge(
         "dispatch_backlog",
         "Bytes that wait for all devices",
@@ -93,7 +103,11 @@ fn add_counters(total: &Counted, samples: &mut Samples) {
     );
     samples.counter("dispatch_written", "Bytes from drivers to devices", bytes, total.written_bytes);
     let messages = [
-        ("dispatch_received_messages", "Messages from devices, once for each driver", total.received_messages),
+        (
+            "dispatch_received_messages",
+            "Messages from devices, once for each driver",
+            total.received_messages,
+        ),
         ("dispatch_written_messages", "Messages from drivers to devices", total.written_messages),
         (
             "dispatch_dropped_messages",

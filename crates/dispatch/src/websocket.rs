@@ -100,7 +100,9 @@ impl Messages {
     fn check(&self, head: &Head) -> Result<(), Violation> {
         let is_control = head.opcode >= 8;
         if is_control && (!head.is_final || head.payload_bytes > MAX_CONTROL_BYTES as u64) {
-            return Err(Violation::Protocol("a control frame must not be fragmented and has at most 125 bytes"));
+            return Err(Violation::Protocol(
+                "a control frame must not be fragmented and has at most 125 bytes",
+            ));
         }
         let begun_bytes = self.begun.as_ref().map_or(0, BytesMut::len);
         match (head.opcode, &self.begun) {

@@ -238,7 +238,10 @@ mod tests {
 
     fn number(bytes: Option<&[u8]>) -> Result<u32, String> {
         let Some(bytes) = bytes else { return Ok(0) };
-        str::from_utf8(bytes).ok().and_then(|text| text.parse().ok()).ok_or_else(|| "is not a number".to_owned())
+        str::from_utf8(bytes)
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .ok_or_else(|| "is not a number".to_owned())
     }
 
     /// The way all our files are replaced.

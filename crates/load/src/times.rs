@@ -66,19 +66,19 @@ impl Times {
 
     /// CPU-time quantile in permille; 1,000 is the maximum.
     #[must_use]
-    pub fn processor(&self, thousandths: usize) -> Duration {
-        share(&self.processor, thousandths)
+    pub fn processor(&self, permille: usize) -> Duration {
+        quantile(&self.processor, permille)
     }
 
     /// Wall-time quantile in permille; 1,000 is the maximum.
     #[must_use]
-    pub fn wall(&self, thousandths: usize) -> Duration {
-        share(&self.wall, thousandths)
+    pub fn wall(&self, permille: usize) -> Duration {
+        quantile(&self.wall, permille)
     }
 }
 
-fn share(sorted: &[Duration], thousandths: usize) -> Duration {
-    let at = (sorted.len() * thousandths).div_ceil(1_000).saturating_sub(1);
+fn quantile(sorted: &[Duration], permille: usize) -> Duration {
+    let at = (sorted.len() * permille).div_ceil(1_000).saturating_sub(1);
     sorted.get(at).copied().unwrap_or_default()
 }
 
@@ -87,7 +87,7 @@ impl fmt::Display for Times {
         let of = |at| millis(self.processor(at));
         write!(
             f,
-            "p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms, longest {:.2} ms (on the wall {:.2} ms, {:.2} ms, {:.2} ms, {:.2} ms)",
+            "p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms, longest {:.2} ms (wall time {:.2} ms, {:.2} ms, {:.2} ms, {:.2} ms)",
             of(500),
             of(990),
             of(999),
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_are_of_what_was_measured() {
+    fn quantiles_are_those_of_the_measured_durations() {
         let mut times = Times::default();
         assert_eq!(times.processor(1_000), Duration::ZERO);
         for time in (1..=1_000).rev().map(Duration::from_millis) {

@@ -22,5 +22,5 @@ pub mod run;
 
 pub use quality::Measure;
 pub use recording::{Arrival, Recorder, Recording};
-pub use report::{QueueReport, Report, Shares};
+pub use report::{Percentiles, QueueReport, Report};
 pub use run::{ReplayError, Rules, replay};

@@ -34,20 +34,21 @@ pub struct QueueReport {
     /// Average number of players per match; `None` without matches.
     pub players_per_match: Option<f64>,
     /// How long matched tickets waited, in milliseconds.
-    pub wait_ms: Option<Shares>,
+    pub wait_ms: Option<Percentiles>,
     /// Measures of the matches, by name; less is better.
-    pub quality: BTreeMap<String, Option<Shares>>,
+    pub quality: BTreeMap<String, Option<Percentiles>>,
 }
 
 /// Percentiles: p50, p95 and maximum.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]
-pub struct Shares {
+pub struct Percentiles {
     /// Median.
     pub p50: f64,
     /// 95th percentile.
     pub p95: f64,
     /// Maximum.
-    pub most: f64,
+    #[serde(rename = "most")]
+    pub max: f64,
 }
 
 impl QueueReport {
@@ -58,15 +59,15 @@ impl QueueReport {
     }
 }
 
-impl Shares {
+impl Percentiles {
     /// Percentiles of these numbers; `None` if there are none.
     pub(crate) fn of(mut numbers: Vec<f64>) -> Option<Self> {
         numbers.sort_by(f64::total_cmp);
-        let share = |percent: usize| {
+        let percentile = |percent: usize| {
             let at = (numbers.len() * percent).div_ceil(100).saturating_sub(1);
             numbers.get(at).copied()
         };
-        Some(Self { p50: share(50)?, p95: share(95)?, most: share(100)? })
+        Some(Self { p50: percentile(50)?, p95: percentile(95)?, max: percentile(100)? })
     }
 }
 
@@ -88,8 +89,8 @@ impl Counts {
         let matches = self.report.matches;
         QueueReport {
             players_per_match: (matches > 0).then(|| self.players as f64 / matches as f64),
-            wait_ms: Shares::of(millis),
-            quality: measures.iter().cloned().zip(quality.into_iter().map(Shares::of)).collect(),
+            wait_ms: Percentiles::of(millis),
+            quality: measures.iter().cloned().zip(quality.into_iter().map(Percentiles::of)).collect(),
             ..self.report
         }
     }
@@ -101,10 +102,10 @@ mod tests {
 
     #[test]
     fn shares_are_numbers_that_were_there() {
-        assert_eq!(Shares::of(Vec::new()), None);
-        let of = |numbers: &[f64]| Shares::of(numbers.to_vec()).unwrap();
-        assert_eq!(of(&[3.0]), Shares { p50: 3.0, p95: 3.0, most: 3.0 });
+        assert_eq!(Percentiles::of(Vec::new()), None);
+        let of = |numbers: &[f64]| Percentiles::of(numbers.to_vec()).unwrap();
+        assert_eq!(of(&[3.0]), Percentiles { p50: 3.0, p95: 3.0, max: 3.0 });
         let hundred: Vec<f64> = (1..=100).rev().map(f64::from).collect();
-        assert_eq!(of(&hundred), Shares { p50: 50.0, p95: 95.0, most: 100.0 });
+        assert_eq!(of(&hundred), Percentiles { p50: 50.0, p95: 95.0, max: 100.0 });
     }
 }

@@ -118,6 +118,10 @@ pub(crate) async fn nothing_here() -> Refused {
 
 /// For a known path with another method; the router adds `Allow`.
 pub(crate) async fn not_this_way() -> Refused {
-    Refused::new(Code::Unimplemented, "method_not_allowed", "this path does not support the method: see Allow")
-        .with_http(StatusCode::METHOD_NOT_ALLOWED)
+    Refused::new(
+        Code::Unimplemented,
+        "method_not_allowed",
+        "this path does not support the method: see Allow",
+    )
+    .with_http(StatusCode::METHOD_NOT_ALLOWED)
 }

@@ -9,7 +9,7 @@ use sortie_dispatch::Dispatch;
 use sortie_domain::broker::Broker;
 use sortie_domain::matchmaking::Matchmaker;
 use sortie_engine::{Handle, Stats};
-use sortie_metrics::{Metrics, Collector, Samples};
+use sortie_metrics::{Collector, Metrics, Samples};
 
 /// The usual `build_info` gauge: 1, labelled with the version.
 struct Build;

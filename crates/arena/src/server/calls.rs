@@ -12,11 +12,9 @@ use crate::api_client::{ApiClient, ApiError, ClaimedSeat, Hints, MatchView, Offe
 use crate::retry::Backoff;
 
 /// For calls that decide a match's fate: retried for about a minute.
-const SETTLE: Backoff =
-    Backoff { first: Duration::from_millis(100), max: Duration::from_secs(8), tries: 14 };
+const SETTLE: Backoff = Backoff { first: Duration::from_millis(100), max: Duration::from_secs(8), tries: 14 };
 /// For calls that a player waits for: retried for about three seconds.
-const ADMIT: Backoff =
-    Backoff { first: Duration::from_millis(50), max: Duration::from_secs(1), tries: 7 };
+const ADMIT: Backoff = Backoff { first: Duration::from_millis(50), max: Duration::from_secs(1), tries: 7 };
 
 /// The outcome of a call.
 #[derive(Debug)]

@@ -265,7 +265,9 @@ impl Host {
         self.rooms.remove(match_id);
         match result {
             Ok(hints) => self.heed(hints),
-            Err(error) => tracing::warn!(match_id, %error, "the platform did not accept the end of the match"),
+            Err(error) => {
+                tracing::warn!(match_id, %error, "the platform did not accept the end of the match")
+            }
         }
     }
 

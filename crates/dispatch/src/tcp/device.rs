@@ -301,13 +301,13 @@ fn audience_is_gone(device: &Device, port: &TcpPort) -> bool {
 }
 
 /// Waits until everything is written. The writer has its own timeout.
-async fn flushed(device: &Device, longest: Duration) {
+async fn flushed(device: &Device, max_wait: Duration) {
     let flushed = async {
         while !device.writes.is_flushed() {
             device.look.notified().await;
         }
     };
-    if timeout(longest, flushed).await.is_err() {
+    if timeout(max_wait, flushed).await.is_err() {
         device.break_off();
     }
 }

@@ -13,7 +13,7 @@ use sortie_domain::matchmaking::settings::{
 };
 use sortie_domain::time::Timestamp;
 use sortie_replay::quality::measures;
-use sortie_replay::{Arrival, QueueReport, ReplayError, Report, Rules, Shares, replay};
+use sortie_replay::{Arrival, Percentiles, QueueReport, ReplayError, Report, Rules, replay};
 
 const BEGIN: u64 = 1_700_000_000_000;
 
@@ -107,12 +107,12 @@ fn stricter_rules_make_better_matches_and_longer_waits() {
     let wait = strict.wait_ms.unwrap();
     assert!((1_000.0..=1_200.0).contains(&wait.p95) && wait.p50 <= 200.0, "{wait:?}");
     let spread = strict.quality["spread of averages, mmr"].unwrap();
-    assert_eq!(spread, Shares { p50: 10.0, p95: 20.0, most: 20.0 });
+    assert_eq!(spread, Percentiles { p50: 10.0, p95: 20.0, max: 20.0 });
 
     // If any rating is allowed, the two oldest play each other, and so on.
     let loose = run(&five(), duel(vec![skill(10_000.0, &[])]));
     assert_eq!((loose.matched, loose.timed_out), (4, 1));
-    assert_eq!(loose.quality["spread of averages, mmr"].unwrap().most, 400.0);
+    assert_eq!(loose.quality["spread of averages, mmr"].unwrap().max, 400.0);
     assert!(loose.wait_ms.unwrap().p95 < wait.p95);
 }
 
@@ -121,7 +121,7 @@ fn rules_widen_in_virtual_time() {
     let widening = run(&five(), duel(vec![skill(5.0, &[(10, 50.0), (20, 5_000.0)])]));
     assert_eq!(widening.matched, 4);
     let wait = widening.wait_ms.unwrap();
-    assert!((10_000.0..=11_200.0).contains(&wait.most), "{wait:?}");
+    assert!((10_000.0..=11_200.0).contains(&wait.max), "{wait:?}");
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn settings_change_when_they_did() {
     let settings = vec![(Timestamp::ZERO, Arc::new(first)), (later, Arc::new(duel(vec![skill(200.0, &[])])))];
     let report = replay(&arrivals, &Rules { name: "as recorded".to_owned(), settings }, &[]).unwrap();
     let wait = report.queues["q"].wait_ms.unwrap();
-    assert!((30_000.0..=30_200.0).contains(&wait.most), "{wait:?}");
+    assert!((30_000.0..=30_200.0).contains(&wait.max), "{wait:?}");
 }
 
 #[test]
@@ -182,8 +182,8 @@ fn latency_and_balance_are_measured_of_teams() {
         .collect();
     let found = run(&arrivals, settings(queue));
     assert_eq!(found.matches, 1);
-    assert_eq!(found.quality["worst latency, ms"].unwrap().most, 90.0);
-    assert_eq!(found.quality["teams apart, mmr"].unwrap().most, 0.0);
+    assert_eq!(found.quality["worst latency, ms"].unwrap().max, 90.0);
+    assert_eq!(found.quality["teams apart, mmr"].unwrap().max, 0.0);
 }
 
 #[test]

@@ -289,8 +289,9 @@ impl Shared {
                 return;
             }
         }
-        let how =
-            child.reap().map_or_else(|error| format!("its exit status is unknown: {error}"), |it| it.to_string());
+        let how = child
+            .reap()
+            .map_or_else(|error| format!("its exit status is unknown: {error}"), |it| it.to_string());
         tracing::info!(server_id = id, how, "a launched server has ended");
         self.set_life(&id, Life::Ended(how.clone()));
         self.manager.server_gone(&id, &format!("its process has ended: {how}")).await;

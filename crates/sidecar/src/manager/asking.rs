@@ -460,11 +460,7 @@ async fn see_to(shared: &Arc<Shared>, source: &str, server_id: String, match_id:
 
 /// Returns the match to the backend's queue: no server knows about it.
 async fn hand_back(shared: &Arc<Shared>, source: &str, server_id: String, match_id: String) {
-    tracing::info!(
-        server_id,
-        match_id,
-        "a match came after its server stopped waiting: handing it back"
-    );
+    tracing::info!(server_id, match_id, "a match came after its server stopped waiting: handing it back");
     let hint_flags = if shared.is_hintless() { 0 } else { WITHDRAW };
     let call = Call::EndMatch(EndMatchRequest { server_id, match_id, hint_flags });
     if delivery::perform(shared, source, call.clone(), Keep::AtAnyRate).await.is_err() {

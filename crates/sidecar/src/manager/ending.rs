@@ -74,7 +74,8 @@ async fn end_all(shared: &Arc<Shared>) {
     }
     if !calls.is_empty() {
         let _nothing_fails_at_any_rate =
-            delivery::enqueue(shared, "sidecar", calls, Keep::AtAnyRate, "the sidecar is shutting down").await;
+            delivery::enqueue(shared, "sidecar", calls, Keep::AtAnyRate, "the sidecar is shutting down")
+                .await;
     }
     for server_id in &servers {
         shared.change(|held| held.forget(server_id));

@@ -72,7 +72,10 @@ impl Manager {
                     self.unless(closing, sleep(backoff::delay(failures))).await
                 }
                 Err(BackendError::Refused(status)) if hint_flags != 0 && is_about_hints(&status) => {
-                    tracing::warn!(text = status.message, "the backend does not support hints: asking without them");
+                    tracing::warn!(
+                        text = status.message,
+                        "the backend does not support hints: asking without them"
+                    );
                     self.0.is_hintless.store(true, Ordering::Relaxed);
                     Some(())
                 }

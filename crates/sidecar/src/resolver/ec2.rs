@@ -184,8 +184,7 @@ impl Ec2Resolver {
         }
         let text = body(response).await?;
         let token = HeaderValue::from_str(text.trim()).ok().filter(|token| !token.is_empty());
-        let mut token =
-            token.ok_or_else(|| Failure::Lasting("its token is invalid".to_owned()))?;
+        let mut token = token.ok_or_else(|| Failure::Lasting("its token is invalid".to_owned()))?;
         token.set_sensitive(true);
         Ok(Some(token))
     }

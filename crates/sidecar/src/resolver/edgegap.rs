@@ -102,7 +102,8 @@ fn by_name(name: Option<&str>, variables: &Variables) -> Result<Option<u16>, Opt
     let number =
         variables.get(&variable).and_then(|text| text.trim().parse().ok()).filter(|number| *number != 0);
     number.map(Some).ok_or_else(|| {
-        let problem = format!("neither of the environment variables {PORTS} and {variable} contains this port");
+        let problem =
+            format!("neither of the environment variables {PORTS} and {variable} contains this port");
         OptionsError::new("PortName", problem)
     })
 }

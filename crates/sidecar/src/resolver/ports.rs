@@ -181,8 +181,9 @@ impl Pool {
         let open: Vec<u16> = ordered.filter(|port| !state.taken.contains(port)).take(MAX_TESTS).collect();
         if open.is_empty() {
             let given = state.taken.len();
-            let problem =
-                format!("all {given} ports of AvailablePorts are assigned to servers of this sidecar: add some");
+            let problem = format!(
+                "all {given} ports of AvailablePorts are assigned to servers of this sidecar: add some"
+            );
             return Err(ResolveError(problem));
         }
         let is_only = self.all().nth(1).is_none();

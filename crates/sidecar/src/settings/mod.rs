@@ -146,7 +146,8 @@ pub fn load(path: &Path, variables: &Variables) -> Result<Loaded, SettingsError>
     }
     let absolute = path::absolute(path).map_err(|error| whole(format!("has no absolute path: {error}")))?;
     let base = absolute.parent().unwrap_or(Path::new("/"));
-    Reading { place: SettingsContext { base, variables }, warnings: Vec::new(), problems: Vec::new() }.settings(&tree)
+    Reading { place: SettingsContext { base, variables }, warnings: Vec::new(), problems: Vec::new() }
+        .settings(&tree)
 }
 
 /// The top level of a file.
@@ -211,7 +212,9 @@ impl Reading<'_> {
     fn withhold(&mut self, pass_environment: &mut Vec<String>, secrets: &[String]) {
         pass_environment.retain(|name| {
             let text = if secrets.contains(name) {
-                format!("{name} is not inherited: it contains a key of the sidecar, according to an ApiKeyEnv")
+                format!(
+                    "{name} is not inherited: it contains a key of the sidecar, according to an ApiKeyEnv"
+                )
             } else if name == "*" {
                 "* is not a pattern, but the name of a variable that does not exist: name each variable"
                     .to_owned()
@@ -237,8 +240,7 @@ impl Reading<'_> {
     fn event_sources(&mut self, value: &Value) -> Vec<EventSourceSettings> {
         if value.is_null() {
             let [first, ..] = EVENT_SOURCES;
-            let problem =
-                format!("must be given: the source of game servers' calls, e.g. {first:?}");
+            let problem = format!("must be given: the source of game servers' calls, e.g. {first:?}");
             self.problems.push(Note { path: "app.event_source".to_owned(), text: problem });
             return Vec::new();
         }

@@ -38,7 +38,11 @@ pub(super) struct CatenaApiKeys {
 }
 
 impl CatenaApiKeys {
-    pub(super) fn checked(self, path: &str, place: SettingsContext<'_>) -> Result<CatenaApiSettings, SettingsError> {
+    pub(super) fn checked(
+        self,
+        path: &str,
+        place: SettingsContext<'_>,
+    ) -> Result<CatenaApiSettings, SettingsError> {
         if self.grpc_listen_addr.is_none() && self.http_listen_addr.is_none() {
             let problem = "GrpcListenAddr or HttpListenAddr must be given, like \"localhost:8085\"; or both";
             return Err(SettingsError::at(path, problem));

@@ -204,7 +204,7 @@ async fn refusals_are_told() {
             token(Token::Never),
             "it requires a token, and did not issue one: in a container, raise the instance's HttpPutResponseHopLimit to 2",
         ),
-        (token(Token::Garbage), "its answer is no text"),
+        (token(Token::Garbage), "its answer is not text"),
         (items(&[("public-ipv4", 403, b"")]), "it answers 403 Forbidden when asked for public-ipv4"),
         (
             items(&[("public-ipv4", 302, b"/latest/meta-data/local-ipv4"), ("local-ipv4", 200, b"10.0.0.5")]),
@@ -222,10 +222,16 @@ async fn answers_that_are_not_addresses_are_reported() {
             items(&[("public-ipv4", 200, b"<html>hello</html>")]),
             "its answer for public-ipv4 is not an address: \"<html>hello</html>\"",
         ),
-        (items(&[("public-ipv4", 200, b"0.0.0.0")]), "its answer for public-ipv4 is not an address: \"0.0.0.0\""),
-        (items(&[("public-hostname", 200, b"a b")]), "its answer for public-hostname is not an address: \"a b\""),
+        (
+            items(&[("public-ipv4", 200, b"0.0.0.0")]),
+            "its answer for public-ipv4 is not an address: \"0.0.0.0\"",
+        ),
+        (
+            items(&[("public-hostname", 200, b"a b")]),
+            "its answer for public-hostname is not an address: \"a b\"",
+        ),
         (items(&[("public-ipv4", 200, &[b'1'; 5000])]), "its answer has more than 4096 bytes"),
-        (items(&[("public-ipv4", 200, b"\xff\xfe")]), "its answer is no text"),
+        (items(&[("public-ipv4", 200, b"\xff\xfe")]), "its answer is not text"),
     ] {
         assert_eq!(Service::start(metadata).await.address().await, expected);
     }

@@ -61,7 +61,9 @@ fn each_problem_with_the_files_is_reported() {
     assert!(said(folder.files(&one.key, &one.key)).contains("tls.crt contains no certificate"));
     let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     assert!(said(folder.files(broken, &one.key)).contains("cannot be read"));
-    assert!(said(folder.files(&one.certificate, &one.certificate)).contains("tls.key contains no private key"));
+    assert!(
+        said(folder.files(&one.certificate, &one.certificate)).contains("tls.key contains no private key")
+    );
     assert!(said(folder.files(&one.certificate, &other.key)).contains("does not belong"));
     for encrypted in [
         "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",

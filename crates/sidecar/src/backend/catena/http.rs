@@ -78,9 +78,8 @@ impl Http {
         let (status, rest) = (response.status(), rest_of(&response));
         let body = read(response).await?;
         if status.is_success() {
-            return json::decode(&body).map_err(|error| {
-                BackendError::Away(format!("its answer violates the contract: {error}"))
-            });
+            return json::decode(&body)
+                .map_err(|error| BackendError::Away(format!("its answer violates the contract: {error}")));
         }
         let error = refused(status, &body);
         if let (BackendError::Away(_), Some(rest)) = (&error, rest) {
@@ -93,9 +92,7 @@ impl Http {
     fn check_rest(&self) -> Result<(), BackendError> {
         let mut until = self.rests_until.lock().unwrap_or_else(PoisonError::into_inner);
         match *until {
-            Some(end) if end > Instant::now() => {
-                Err(BackendError::Away("it asked for a pause".to_owned()))
-            }
+            Some(end) if end > Instant::now() => Err(BackendError::Away("it asked for a pause".to_owned())),
             _ => {
                 *until = None;
                 Ok(())

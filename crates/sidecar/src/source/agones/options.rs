@@ -134,7 +134,9 @@ impl AgonesOptions {
     pub(super) fn check(&self) -> Result<(), String> {
         if let Some(health) = &self.health {
             if health.period.is_zero() {
-                return Err("Health.Period: must not be zero; to switch it off, set Health.Disabled".to_owned());
+                return Err(
+                    "Health.Period: must not be zero; to switch it off, set Health.Disabled".to_owned()
+                );
             }
             if health.failure_threshold == 0 {
                 return Err("Health.FailureThreshold: must be at least 1".to_owned());

@@ -336,7 +336,9 @@ mod tests {
     fn what_cannot_be_handed_over_is_refused_by_name() {
         let wrong = |result: Result<Handed, HandoverError>| result.unwrap_err().to_string();
         for text in ["[1]", "nonsense", "{\"a\": 1", "7"] {
-            assert!(wrong(handed(&[], &AROUND, game(text))).starts_with("matchProperties is not a JSON object"));
+            assert!(
+                wrong(handed(&[], &AROUND, game(text))).starts_with("matchProperties is not a JSON object")
+            );
         }
         let mut players = game("{}");
         players.player_properties.insert("p1".to_owned(), "no".to_owned());

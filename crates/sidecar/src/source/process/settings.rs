@@ -222,7 +222,10 @@ impl ProcessSettings {
         for (name, text) in &self.env {
             let key = format!("Env.{name}");
             if name.is_empty() || name.contains(['=', '\0']) {
-                return Err(BadSetting::new(key, "is not the name of a variable: it must not be empty or contain ="));
+                return Err(BadSetting::new(
+                    key,
+                    "is not the name of a variable: it must not be empty or contain =",
+                ));
             }
             env.insert(name.clone(), self.template(&key, text)?);
         }
@@ -375,7 +378,10 @@ mod tests {
                 "PortRange: must have a port for each",
             ),
             (r#"{"Command": "game", "ReadyDeadline": "0s"}"#, "ReadyDeadline: must be from 10ms to 1day"),
-            (r#"{"Command": "game", "ReadyPattern": "("}"#, "ReadyPattern: is not a usable regular expression"),
+            (
+                r#"{"Command": "game", "ReadyPattern": "("}"#,
+                "ReadyPattern: is not a usable regular expression",
+            ),
             (
                 r#"{"Command": "game", "ReadyPattern": "a{9999}{9999}"}"#,
                 "ReadyPattern: is not a usable regular expression",

@@ -157,7 +157,12 @@ impl Slot {
 
     async fn rest(&self, failures: u32, until: &CancellationToken) {
         let pause = pause_after(failures);
-        tracing::info!(server_id = self.server_id, ?pause, failures, "pausing before the next request for a match");
+        tracing::info!(
+            server_id = self.server_id,
+            ?pause,
+            failures,
+            "pausing before the next request for a match"
+        );
         tokio::select! {
             () = sleep(pause) => {}
             () = until.cancelled() => {}

@@ -132,7 +132,10 @@ impl<'a> VirtualDriver<'a> {
             }
             Ok(Next::Closing) => Answer::Nothing,
             Err(status) => {
-                tracing::warn!(error = status.message, "the request for a match was refused; check the API key");
+                tracing::warn!(
+                    error = status.message,
+                    "the request for a match was refused; check the API key"
+                );
                 Answer::Nothing
             }
         };

@@ -12,7 +12,7 @@ mod settings;
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
-use self::driver::{Calls, VirtualDriver, End};
+use self::driver::{Calls, End, VirtualDriver};
 use self::planner::{Plan, Planner};
 pub use self::settings::{ChaosSettings, ParallelSettings, StrategySettings, VirtualServerSettings};
 use super::{BadSetting, EventSource, SourceError};
