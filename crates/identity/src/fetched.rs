@@ -162,7 +162,7 @@ impl Shared {
         }
         let mut document = Vec::new();
         while let Some(chunk) =
-            response.chunk().await.map_err(|error| format!("connection lost: {}", root(&error)))?
+            response.chunk().await.map_err(|error| format!("lost the connection: {}", root(&error)))?
         {
             document.extend_from_slice(&chunk);
             if document.len() > MAX_DOCUMENT_BYTES {

@@ -28,7 +28,7 @@ pub(crate) enum Wrong {
     Misplaced { told: Position, expected: Position },
     #[error("a player is off the field, at {0:?}")]
     OffField(Position),
-    #[error("time does not go on: still at tick {0}")]
+    #[error("time does not advance: still at tick {0}")]
     Stuck(u32),
     #[error("none of the last {MAX_UNAPPLIED} inputs were applied")]
     Ignored,

@@ -166,7 +166,7 @@ impl Streams {
             Verdict::Taken(taken) => Some(taken),
             Verdict::Gone => None,
             Verdict::Late => {
-                self.cut(id, "takes less than its device sends and keeps others waiting, or nothing at all");
+                self.cut(id, "reads more slowly than its device sends and delays others, or reads nothing");
                 None
             }
         }
@@ -184,7 +184,7 @@ impl Streams {
                     let fullest = devices.iter().max_by_key(|(_, entry)| entry.room.taken());
                     let fullest = fullest.map(|(id, _)| *id);
                     drop(devices);
-                    self.cut(fullest?, "has most of what waits, and there is no room for more");
+                    self.cut(fullest?, "has the most waiting bytes, and there is no room for more");
                 }
             }
         }

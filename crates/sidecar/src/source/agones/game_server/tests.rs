@@ -232,7 +232,7 @@ fn a_late_announcement_does_not_count_for_the_next_match() {
 }
 
 #[test]
-fn a_resumed_server_has_its_match_and_a_fresh_deadline() {
+fn a_resumed_server_has_its_match_and_requests_none_before_it_calls() {
     let new = || GameServer::new(Some(HEALTH), true, Counts::default(), UNIX_EPOCH);
     let mut with = new();
     with.resume(Some("m1"), at(3));
