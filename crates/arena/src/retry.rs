@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_may_pass_is_tried_so_often() {
+    async fn temporary_failures_are_retried_a_limited_number_of_times() {
         let mut calls = 0;
         let result: Result<(), _> = QUICK
             .run(|| {

@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_covers_what_is_within_it() {
+    fn a_list_covers_its_subsets() {
         let all = list("10.0.0.0/8,192.0.2.7");
         assert!(all.covers(&list("10.1.0.0/16,192.0.2.7,10.9.9.9")));
         assert!(!all.covers(&list("0.0.0.0/0")));

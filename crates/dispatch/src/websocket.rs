@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn what_breaks_the_rules_is_found() {
+    fn violations_are_detected() {
         let long = vec![7; MAX_BYTES + 1];
         let half = vec![7; MAX_BYTES / 2 + 1];
         let protocol = |bytes: &[u8]| {
@@ -361,7 +361,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_reads_what_the_library_reads(
+        fn it_agrees_with_the_library(
             frames in prop::collection::vec(any_frame(), 0..6),
             cut in 0_usize..20,
             step in prop_oneof![1_usize..50, 1_000_usize..100_000],

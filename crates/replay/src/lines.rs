@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_with_its_line() {
+    fn problems_are_reported_with_their_line() {
         let long = format!("\"{}\"", "x".repeat(MAX_LINE_BYTES));
         for (text, says) in [
             ("{}", "missing field"),

@@ -54,7 +54,7 @@ async fn datagrams_of_strangers_do_not_disturb() {
 }
 
 #[tokio::test]
-async fn a_player_whose_seat_is_refused_is_told_so() {
+async fn a_player_with_a_refused_seat_gets_the_reason() {
     let platform = Platform::start(Script { refuse_claims: true, ..Script::default() }).await;
     let arena = Arena::start(&platform, |_| {});
     let summary = play_bots(&platform, 1, millis(200)).await;

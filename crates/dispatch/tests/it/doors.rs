@@ -121,7 +121,7 @@ async fn bad_parameters_are_named() {
 }
 
 #[tokio::test]
-async fn a_plain_request_is_told_to_open_a_websocket() {
+async fn a_plain_request_is_refused_with_advice() {
     let world = World::start(options()).await;
     let port = free_port();
     let path = format!("/api/server/tcp_dispatch?bearer_token={}&port={port}&accept=127.0.0.1", secret());

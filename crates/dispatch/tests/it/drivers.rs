@@ -50,7 +50,7 @@ async fn a_driver_may_not_touch_the_devices_of_another() {
 }
 
 #[tokio::test]
-async fn a_driver_that_comes_later_is_told_of_devices_before_their_bytes() {
+async fn a_later_driver_gets_opened_before_bytes() {
     let world = World::start(options()).await;
     let port = free_port();
     let mut early = world.tcp(port, "127.0.0.1").await;

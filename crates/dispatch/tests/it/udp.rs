@@ -53,7 +53,7 @@ async fn datagrams_come_and_go_whole() {
 }
 
 #[tokio::test]
-async fn several_drivers_hear_what_they_accept() {
+async fn each_driver_gets_datagrams_of_accepted_peers() {
     let world = World::start(options()).await;
     let port = free_port();
     let mut all = world.udp(port, "127.0.0.0/8").await;

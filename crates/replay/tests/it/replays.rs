@@ -244,7 +244,7 @@ fn no_ticket_is_lost_and_every_run_has_the_same_report() {
 }
 
 #[test]
-fn without_rules_or_with_bad_ones_there_is_no_report() {
+fn missing_and_invalid_rules_are_errors() {
     let none = Rules { name: String::new(), settings: Vec::new() };
     assert_eq!(replay(&five(), &none, &[]), Err(ReplayError::NoRules));
     let bad = settings(Queue { players_per_team: 0, ..Queue::default() });

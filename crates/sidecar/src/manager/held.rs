@@ -469,7 +469,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_ready_and_not_disowned_is_told_again() {
+    fn only_ready_matches_that_are_not_disowned_are_reported_again() {
         let mut held = holding(&["a", "b", "c"]);
         held.ready(&ready("s", "b"));
         held.ready(&ready("s", "c"));

@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_as_the_same() {
+    fn durations_survive_a_round_trip() {
         #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
         struct Both {
             #[serde(with = "super")]

@@ -87,7 +87,7 @@ async fn the_hint_to_exit_is_the_state_shutdown() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_control_plane_that_is_away_harms_nobody() {
+async fn an_absent_control_plane_does_no_harm() {
     let mut site = Site::start(options(), None).await;
     site.control_plane.answer(Err(BackendError::Away("test".to_owned())));
     let (_sdk, mut states) = ready(&site).await;

@@ -97,7 +97,7 @@ async fn over_http_it_speaks_canonical_json() {
 }
 
 #[tokio::test]
-async fn what_may_pass_means_that_it_is_away() {
+async fn temporary_errors_mean_that_the_backend_is_away() {
     let busy = r#"{"code":14,"message":"about to end","details":[]}"#;
     let answers = [
         (500, "oops"),
@@ -285,7 +285,7 @@ async fn over_tls_only_a_server_that_can_be_trusted_is_called() {
 }
 
 #[tokio::test]
-async fn addresses_that_are_none_are_refused() {
+async fn invalid_addresses_are_refused() {
     for url in [
         "",
         "localhost:7400",

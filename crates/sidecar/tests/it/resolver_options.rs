@@ -121,7 +121,7 @@ async fn edgegap_says_which_port_is_outside() {
 }
 
 #[test]
-fn what_edgegap_cannot_do_without() {
+fn edgegap_needs_an_address_and_a_port() {
     let edgegap = |options: &str, mapping: &str| {
         let given = [("ARBITRIUM_PUBLIC_IP", "203.0.113.7"), ("ARBITRIUM_PORTS_MAPPING", mapping)];
         problem("edgegap_resolver", options, &given)

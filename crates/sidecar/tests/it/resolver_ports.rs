@@ -87,7 +87,7 @@ fn a_port_that_a_server_listens_on_is_its_own() {
 }
 
 #[test]
-fn a_search_among_bound_ports_ends_and_goes_on_behind() {
+fn a_search_among_bound_ports_is_bounded_and_resumes() {
     let max = u16::try_from(MAX_TESTS).unwrap();
     let bound: Vec<u16> = (1..=max).collect();
     let (ports, _) = pool(&[(1, max + 1)], &bound);

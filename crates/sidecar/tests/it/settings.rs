@@ -361,7 +361,7 @@ fn a_server_started_by_a_control_plane_is_configured_by_its_environment() {
 }
 
 #[test]
-fn what_the_sidecar_may_do_is_said() {
+fn settings_of_the_sidecar_itself_are_read() {
     let text = format!(
         r#"{SOURCE}, "resolver": {{"use": "interface_resolver"}}, "sidecar": {{"ServerHealth": {{"SilentAfter": "90s"}},
            "Shutdown": {{"Matches": "Keep", "Deadline": "1m"}}}}"#
@@ -376,7 +376,7 @@ fn what_the_sidecar_may_do_is_said() {
 }
 
 #[test]
-fn what_is_shown_is_a_settings_file_that_means_the_same() {
+fn the_shown_settings_are_an_equivalent_file() {
     let given = variables(&[("HOME", "/home/me")]);
     let settings = load(&data("full.jsonc"), &given).unwrap().settings;
     let folder = Folder::with("config.json", &settings.shown().to_string());
@@ -488,7 +488,7 @@ fn programs_inherit_named_variables_except_keys() {
 }
 
 #[tokio::test]
-async fn what_the_settings_name_reaches_the_program() {
+async fn named_variables_reach_the_program() {
     let folder = TempDir::new().unwrap();
     let matches = folder.path().join("matches.json");
     std::fs::write(&matches, r#"[{"matchId": "a", "playerIds": ["p"]}]"#).unwrap();

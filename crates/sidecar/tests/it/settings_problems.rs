@@ -125,7 +125,7 @@ fn what_stands_after_use() {
 }
 
 #[test]
-fn what_cannot_do_without_settings() {
+fn some_parts_require_settings() {
     for name in ["catena_api_event_source", "process_event_source"] {
         let error = problems(&format!(r#""event_source": {{"use": "{name}"}}"#), &[]);
         let path = format!("app.event_source.configs.{name}");
@@ -373,7 +373,7 @@ fn inherited_variables_must_be_valid_names() {
 }
 
 #[test]
-fn problems_of_several_blocks_are_told_at_once() {
+fn problems_of_several_blocks_are_reported_together() {
     let error =
         problems(r#""logging": {"encoder": "xml"}, "backend": {}, "sidecar": {"DataFolder": ""}"#, &[]);
     let paths: Vec<_> = error.lines().map(|line| line.split(": ").next().unwrap()).collect();

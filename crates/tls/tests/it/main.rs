@@ -109,7 +109,7 @@ async fn serve(files: CertificateFiles) -> String {
 }
 
 #[tokio::test]
-async fn a_client_trusts_whom_it_is_told_to() {
+async fn a_client_trusts_configured_roots() {
     let folder = Folder::new();
     let made = made(|_| {});
     let files = folder.files(&made.certificate, &made.key);

@@ -77,7 +77,7 @@ fn hex(text: &str) -> Vec<u8> {
 }
 
 #[test]
-fn each_opens_to_what_the_set_says() {
+fn each_token_opens_to_the_expected_content() {
     for golden in goldens() {
         let opened = open(&golden.bytes, golden.dialect, &golden.key);
         assert_eq!(opened.as_ref(), Ok(&golden.token), "{}", golden.file);

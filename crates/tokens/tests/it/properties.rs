@@ -88,7 +88,7 @@ fn resealed(mut token: [u8; TOKEN_BYTES], plain: &[u8]) -> [u8; TOKEN_BYTES] {
 
 proptest! {
     #[test]
-    fn what_is_minted_opens_as_it_was(token in tokens(), dialect in dialects(), key: [u8; 32]) {
+    fn minted_tokens_survive_a_round_trip(token in tokens(), dialect in dialects(), key: [u8; 32]) {
         let key = PrivateKey::new(key);
         let bytes = mint(&token.spec, &token.drawn, dialect, &key).unwrap();
         prop_assert_eq!(open(&bytes, dialect, &key), Ok(token));

@@ -96,7 +96,7 @@ async fn beyond_the_limit_a_silent_peer_makes_room_and_a_busy_one_does_not() {
 }
 
 #[tokio::test]
-async fn a_local_server_that_comes_late_gets_what_is_sent_then() {
+async fn a_late_local_server_gets_later_datagrams() {
     let dispatcher = Dispatcher::start().await;
     let (server, local) = socket().await;
     drop(server);

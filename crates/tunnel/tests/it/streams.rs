@@ -202,7 +202,7 @@ async fn a_device_that_reads_nothing_holds_up_only_its_own_server() {
 }
 
 #[tokio::test]
-async fn the_end_hands_on_what_is_under_way() {
+async fn the_shutdown_delivers_data_in_flight() {
     let dispatcher = Dispatcher::start().await;
     let (listener, local) = listener().await;
     let options = options(dispatcher.address, Protocol::Tcp, local);

@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_out_of_range_unknown_or_empty_is_refused() {
+    fn out_of_range_unknown_and_empty_changes_are_refused() {
         let mut counts = counts();
         let by = |difference| CounterChange { difference, ..CounterChange::default() };
         for difference in [3, -2, i64::MAX, i64::MIN] {

@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_told_with_its_key() {
+    fn invalid_settings_are_reported_with_their_key() {
         let zero = HealthOptions { period: Duration::ZERO, ..HealthOptions::default() };
         let never = HealthOptions { failure_threshold: 0, ..HealthOptions::default() };
         let counters = BTreeMap::from([("rooms".to_owned(), Counter { count: 2, capacity: 1 })]);

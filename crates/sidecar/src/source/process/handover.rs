@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_handed_over_is_refused_by_name() {
+    fn invalid_values_are_refused_by_name() {
         let wrong = |result: Result<Handed, HandoverError>| result.unwrap_err().to_string();
         for text in ["[1]", "nonsense", "{\"a\": 1", "7"] {
             assert!(

@@ -460,7 +460,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_plan_keeps_its_limits_and_goes_on(plan in any_plan(), seed: u64, there in prop::collection::vec(any::<bool>(), 1..20)) {
+        fn every_plan_keeps_its_limits_and_never_stalls(plan in any_plan(), seed: u64, there in prop::collection::vec(any::<bool>(), 1..20)) {
             let mut planner = Planner::new(plan.clone(), fastrand::Rng::with_seed(seed));
             let mut asked = 0;
             let mut taken = 0;

@@ -117,7 +117,7 @@ async fn a_server_that_exits_is_gone_with_all_that_it_started() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_started_is_said() {
+async fn a_failed_start_is_reported() {
     let sidecar = Sidecar::start().await;
     let folder = sidecar.folder.path().to_owned();
     let plain = folder.join("plain.txt");

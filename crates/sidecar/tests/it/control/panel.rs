@@ -105,7 +105,7 @@ async fn the_page_makes_no_markup_of_text() {
 }
 
 #[tokio::test]
-async fn it_shows_what_is_held_as_it_changes() {
+async fn the_panel_shows_changes_live() {
     let settings = json!({"app": {"backend": {"catena_backend": {"ApiKey": "hidden"}}}});
     let options = ControlOptions {
         hostname: "box".into(),

@@ -213,7 +213,7 @@ fn players_come_when_the_label_says_so() {
 }
 
 #[test]
-fn a_match_that_is_refused_ends_the_server_that_was_told_of_it() {
+fn a_refused_match_ends_its_server() {
     let mut game_server = allocated(false);
     game_server.match_refused("another");
     assert_eq!(game_server.state(), State::Allocated);
@@ -249,7 +249,7 @@ fn a_resumed_server_has_its_match_and_requests_none_before_it_calls() {
 }
 
 #[test]
-fn what_the_server_sets_has_a_prefix_and_a_limit() {
+fn the_servers_own_metadata_has_a_prefix_and_a_limit() {
     let mut game_server = game_server(false);
     game_server.set_annotation("mode", "duel".to_owned()).unwrap();
     assert_eq!(game_server.annotations()["agones.dev/sdk-mode"], "duel");
