@@ -1,8 +1,8 @@
-//! The calls this game makes to the platform, and nothing but the public contracts.
+//! The calls that this game makes to the platform, with nothing but the public contracts.
 //!
-//! One client for both sides: a game server uses the server manager and seat calls, a bot the gateway's. Requests
-//! and answers are spelled out here rather than taken from generated types, so that this file can be read as the
-//! list of what any game has to implement. Unknown fields are ignored, so that a newer platform is no trouble.
+//! One client for both sides: game servers use the server manager and seat calls, bots the gateway's. Requests and
+//! answers are spelled out here rather than taken from generated types, so that this file doubles as the list of what
+//! any game has to implement. Unknown fields are ignored, so that newer platforms work too.
 
 use std::fmt;
 use std::path::Path;
@@ -14,50 +14,50 @@ use reqwest::{Client, Method, RequestBuilder, Url};
 use serde::de::{DeserializeOwned, Deserializer};
 use serde::{Deserialize, Serialize};
 
-/// Longest wait for an answer, except where the platform may hold the call back.
+/// Timeout of a call, unless the platform may hold it back.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest wait for a match: the platform holds the call for 30 s at most; the rest is margin.
+/// Timeout of a request for a match: the platform holds the call for at most 30 s; the rest is margin.
 const REQUEST_MATCH_TIMEOUT: Duration = Duration::from_secs(45);
-/// Largest answer that is read, in bytes.
+/// Maximum size of an answer, in bytes.
 const MAX_ANSWER_BYTES: usize = 256 * 1024;
-/// Longest part of an error's text that is kept, in characters.
+/// Maximum length of an error's text that is kept, in characters.
 const MAX_MESSAGE_CHARS: usize = 200;
 
-/// Why a call did not succeed.
+/// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
-    /// The base address is no `http://` or `https://` address.
-    #[error("{0:?} is no address of the platform: give one like http://127.0.0.1:7400")]
+    /// The base address is not an `http://` or `https://` address.
+    #[error("{0:?} is not a platform address: give one like http://127.0.0.1:7400")]
     BadAddress(String),
-    /// Nobody can be trusted.
+    /// There are no trusted roots.
     #[error(transparent)]
     Roots(#[from] sortie_tls::RootsError),
-    /// Nobody answered.
+    /// The platform cannot be reached.
     #[error("{call}: the platform cannot be reached: {reason}")]
     Unreachable {
         /// The call.
         call: &'static str,
-        /// What the network said.
+        /// The network error.
         reason: String,
     },
-    /// The answer did not come in time.
+    /// The call timed out.
     #[error("{call}: no answer in time")]
     TimedOut {
         /// The call.
         call: &'static str,
     },
-    /// The platform said no.
+    /// The platform refused the call.
     #[error("{call}: refused with status {status}: {message}")]
     Refused {
         /// The call.
         call: &'static str,
         /// The HTTP status.
         status: u16,
-        /// What the platform said, shortened.
+        /// The platform's message, shortened.
         message: String,
     },
-    /// The answer is not what the contract promises.
-    #[error("{call}: the answer is not as the contract says: {reason}")]
+    /// The answer violates the contract.
+    #[error("{call}: the answer violates the contract: {reason}")]
     BadAnswer {
         /// The call.
         call: &'static str,
@@ -67,7 +67,7 @@ pub enum ApiError {
 }
 
 impl ApiError {
-    /// Whether trying the same call again cannot help.
+    /// Whether retrying the same call is useless.
     #[must_use]
     pub fn is_lasting(&self) -> bool {
         match self {
@@ -91,12 +91,12 @@ impl ApiError {
     }
 }
 
-/// A key that opens the platform's API. Never shown.
+/// An API key for the platform. Never shown.
 #[derive(Clone)]
 pub struct ApiKey(String);
 
 impl ApiKey {
-    /// A key as the platform gave it.
+    /// A key as issued by the platform.
     #[must_use]
     pub const fn new(key: String) -> Self {
         Self(key)
@@ -114,7 +114,7 @@ impl fmt::Debug for ApiKey {
 pub struct Hints(u32);
 
 impl Hints {
-    /// Nothing to hint at.
+    /// No hints.
     pub const NONE: Self = Self(0);
     /// From the platform: exit. To the platform: this server exits.
     pub const SHUTDOWN: Self = Self(1);
@@ -123,7 +123,7 @@ impl Hints {
     /// The platform may answer with [`Hints::SHUTDOWN`].
     pub const WILLING_TO_SHUTDOWN: Self = Self(4);
 
-    /// Both sets together.
+    /// The union of both sets.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -137,7 +137,7 @@ impl Hints {
 }
 
 impl<'de> Deserialize<'de> for Hints {
-    /// Takes a number, or the name of one flag: canonical JSON writes a single flag as its name.
+    /// Accepts a number, or the name of one flag: canonical JSON writes a single flag as its name.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         #[serde(untagged)]
@@ -187,12 +187,12 @@ pub struct Offer {
     /// The match, if there is one.
     #[serde(rename = "match")]
     pub offered: Option<OfferedMatch>,
-    /// What the platform hints at.
+    /// The platform's hints.
     #[serde(default, alias = "hint_flags")]
     pub hint_flags: Hints,
 }
 
-/// A match given to a game server.
+/// A match assigned to a game server.
 #[derive(Deserialize, Debug)]
 #[serde(rename_all = "camelCase")]
 pub struct OfferedMatch {
@@ -237,13 +237,13 @@ struct SeatCounts {
 }
 
 impl MatchView {
-    /// Whether the platform has done with the match.
+    /// Whether the match is over for the platform.
     #[must_use]
     pub fn is_over(&self) -> bool {
         matches!(self.state.as_str(), "ended" | "failed" | "cancelled")
     }
 
-    /// Players who have a seat and have not come yet.
+    /// Players who have a seat and have not connected yet.
     #[must_use]
     pub const fn reserved(&self) -> u32 {
         self.seats.reserved
@@ -260,7 +260,7 @@ struct WannaPlay<'a> {
     queue: Option<&'a str>,
 }
 
-/// What is asked of the gateway; what is `None` is left to it.
+/// A request to the gateway, which chooses anything that is `None`.
 #[derive(Clone, Default, Debug)]
 pub struct Wish {
     /// The game.
@@ -271,10 +271,10 @@ pub struct Wish {
     pub queue: Option<String>,
 }
 
-/// The gateway's header that says `warm` where no server had to be started.
+/// The gateway's header; it says `warm` if no server had to be started.
 const JOIN_HEADER: &str = "sortie-join";
 
-/// The gateway's answer: where to play, and the token that lets the player in.
+/// The gateway's answer: where to play, and the token that admits the player.
 #[derive(Deserialize)]
 pub struct Invitation {
     /// The connect token in base64. A secret of the player.
@@ -283,7 +283,7 @@ pub struct Invitation {
     pub gameserver_ip: String,
     /// UDP port of the game server.
     pub gameserver_port: u16,
-    /// Whether a server had to be started first, by the gateway's word; taken as so where it says nothing.
+    /// Whether the gateway says that a server had to be started first; assumed if it does not say.
     #[serde(skip, default)]
     pub warm: bool,
 }
@@ -308,7 +308,7 @@ impl ApiClient {
         if !matches!(url.scheme(), "http" | "https") || url.cannot_be_a_base() {
             return Err(bad());
         }
-        // The platform is asked directly, and answers itself: nothing in between is to see the key.
+        // The platform is called directly, without redirects or proxies: nothing in between may see the key.
         let http = sortie_tls::http_client(base, ca)?
             .connect_timeout(CALL_TIMEOUT)
             .redirect(Policy::none())
@@ -317,7 +317,7 @@ impl ApiClient {
         Ok(Self { http, base: url, key })
     }
 
-    /// Asks for a match. With [`Hints::WILLING_TO_WAIT`] the answer may take half a minute.
+    /// Requests a match. With [`Hints::WILLING_TO_WAIT`] the answer may take half a minute.
     ///
     /// # Errors
     /// [`ApiError`]
@@ -332,7 +332,7 @@ impl ApiClient {
         self.ask("request match", self.post(&path).json(&body).timeout(REQUEST_MATCH_TIMEOUT)).await
     }
 
-    /// Says that players of a match can connect, and where.
+    /// Reports that players of a match can connect, and where.
     ///
     /// # Errors
     /// [`ApiError`]; a lasting refusal means that the match is no longer this server's.
@@ -353,7 +353,7 @@ impl ApiClient {
         Ok(answer.hint_flags)
     }
 
-    /// Says that a match is over.
+    /// Reports that a match is over.
     ///
     /// # Errors
     /// [`ApiError`]; a lasting refusal means that the match is no longer this server's.
@@ -373,7 +373,7 @@ impl ApiClient {
         self.ask("claim seat", request).await
     }
 
-    /// Gives back the seat of a player who has left.
+    /// Releases the seat of a player who has left.
     ///
     /// # Errors
     /// [`ApiError`]
@@ -381,7 +381,7 @@ impl ApiClient {
         self.read("release seat", self.request(Method::DELETE, &["v1", "seats", seat_id])).await.map(drop)
     }
 
-    /// What the platform knows of a match.
+    /// The platform's state of a match.
     ///
     /// # Errors
     /// [`ApiError`]
@@ -389,7 +389,7 @@ impl ApiClient {
         self.ask("get match", self.request(Method::GET, &["v1", "matches", match_id])).await
     }
 
-    /// Asks the gateway for a place to play. The answer takes as long as it takes to find one, `wait` at most.
+    /// Requests a place to play from the gateway. The answer takes until one is found, at most `wait`.
     ///
     /// # Errors
     /// [`ApiError`]
@@ -417,7 +417,7 @@ impl ApiClient {
 
     fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {
         let mut url = self.base.clone();
-        // A base address that could not have segments was refused at the start.
+        // A base address that cannot have segments was refused at the start.
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(path);
         }
@@ -436,7 +436,7 @@ impl ApiClient {
         self.ask_for(call, request).await.map(|(_, answer)| answer)
     }
 
-    /// The answer with its headers.
+    /// The answer and its headers.
     async fn ask_for<T: DeserializeOwned>(
         &self,
         call: &'static str,
@@ -471,7 +471,7 @@ impl ApiClient {
     }
 }
 
-/// The text of an error answer, in either shape the platform uses.
+/// The message of an error answer, in either shape that the platform uses.
 fn error_text(body: &[u8]) -> String {
     #[derive(Deserialize)]
     struct Text {

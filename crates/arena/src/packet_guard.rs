@@ -1,18 +1,18 @@
-//! Keeps datagrams away from renetcode that it would panic on.
+//! Protects renetcode from datagrams that would make it panic.
 //!
-//! `renetcode` 2.0 trusts the length of the sequence number in a packet's first byte: it indexes eight bytes with up
-//! to fifteen, cuts sixteen bytes of tag off what may be shorter, and adds to a sequence number that may be the
-//! largest there is. All of it happens before the packet's tag is checked, so anyone who can forge the address of a
-//! connected peer could stop the process with one datagram.
+//! `renetcode` 2.0 trusts the length of the sequence number in a packet's first byte: it indexes eight bytes with up to
+//! fifteen, cuts a sixteen-byte tag off data that may be shorter, and increments a sequence number that may be the
+//! maximum. All of this happens before the packet's tag is verified, so anybody who can forge the address of a
+//! connected peer could crash the process with one datagram.
 
-/// Bytes of the tag at the end of every encrypted packet.
+/// Length of the tag at the end of every encrypted packet, in bytes.
 const TAG_BYTES: usize = 16;
-/// Longest sequence number that is let through, in bytes: 2^56 packets are more than any connection sends.
+/// Maximum length of a sequence number that is accepted, in bytes: 2^56 packets are more than any connection sends.
 const MAX_SEQUENCE_BYTES: usize = 7;
 /// Kind of the only packet that is not encrypted as a whole.
 const KIND_CONNECTION_REQUEST: u8 = 0;
 
-/// Whether a datagram can be given to renetcode.
+/// Whether a datagram is safe for renetcode.
 pub(crate) fn is_safe(datagram: &[u8]) -> bool {
     let Some(first) = datagram.first() else { return false };
     let (kind, sequence_bytes) = (first & 0xf, usize::from(first >> 4));
@@ -40,7 +40,7 @@ mod tests {
         "127.0.0.1:4000".parse().unwrap()
     }
 
-    /// Sends what the client has to say to the server and the answer back.
+    /// Sends the client's pending data to the server and the answer back.
     fn exchange(client: &mut NetcodeClient, server: &mut NetcodeServer) {
         let packet = client.update(Duration::ZERO).unwrap().0.to_vec();
         assert!(is_safe(&packet));

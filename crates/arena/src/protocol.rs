@@ -1,9 +1,9 @@
-//! The messages of the game, and their bytes.
+//! The messages of the game, and their encoding.
 //!
-//! They travel as payloads of netcode packets, which are encrypted, signed and never repeated, but may be lost or
-//! come out of order. So nothing here is sent once and relied upon: inputs are sent again until the server says it
-//! has applied them, and every world update is complete in itself. A hand-made format, because it is four shapes
-//! and because a game server's author should see all of it on one page.
+//! They are payloads of netcode packets, which are encrypted, signed and never repeated, but may be lost or reordered.
+//! So nothing relies on a message that is sent only once: inputs are sent again until the server reports them as
+//! applied, and every world update is complete. The format is hand-made, because it has only four shapes and fits on
+//! one page for the author of a game server.
 //!
 //! All integers are little-endian. The first byte is the kind:
 //!
@@ -13,11 +13,11 @@
 //! | 16 world | server | `tick` u32, `you` u16, `applied` u32, `count` u8 (0–64), `count` × (`number` u16, `x` u16, `y` u16) |
 //! | 17 farewell | server | `reason` u8, see [`Farewell`] |
 //!
-//! A direction byte is a bit set: up 1, down 2, left 4, right 8. A message must end where its last field does.
+//! A direction byte is a bit set: up 1, down 2, left 4, right 8. A message must end with its last field.
 
 use crate::world::{Directions, MAX_PLAYERS, Position};
 
-/// Inputs in one message, at most.
+/// Maximum number of inputs in one message.
 pub const MAX_INPUTS: usize = 32;
 
 const KIND_INPUTS: u8 = 1;
@@ -30,19 +30,19 @@ pub enum DecodeError {
     /// The message ends before its last field.
     #[error("the message is cut short")]
     CutShort,
-    /// Bytes follow the last field.
+    /// Bytes after the last field.
     #[error("{0} bytes follow the end of the message")]
     TooLong(usize),
-    /// The first byte names no message of this direction.
-    #[error("{0} is no kind of message")]
+    /// The first byte is not a kind of message in this direction.
+    #[error("{0} is not a kind of message")]
     UnknownKind(u8),
     /// A direction byte with a bit outside up, down, left and right.
-    #[error("{0:#04x} is no set of directions: only the bits 1, 2, 4 and 8 mean something")]
+    #[error("{0:#04x} is not a set of directions: only the bits 1, 2, 4 and 8 mean something")]
     UnknownDirection(u8),
-    /// A farewell with a reason that has no meaning.
-    #[error("{0} is no reason for a farewell")]
+    /// A farewell with an unknown reason.
+    #[error("{0} is not a reason for a farewell")]
     UnknownReason(u8),
-    /// A count above, or below, what a message may hold.
+    /// A count that is out of bounds for the message.
     #[error("a count of {0} is out of bounds")]
     BadCount(u8),
 }
@@ -56,7 +56,7 @@ pub struct Inputs {
     pub directions: Vec<Directions>,
 }
 
-/// Where one player is.
+/// The position of one player.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Placed {
     /// The player's number within the match.
@@ -65,7 +65,7 @@ pub struct Placed {
     pub position: Position,
 }
 
-/// The world as one player is told of it.
+/// The world as reported to one player.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct WorldUpdate {
     /// Ticks since the match began.
@@ -85,7 +85,7 @@ pub enum Farewell {
     MatchOver,
     /// The platform did not admit the player's seat.
     SeatRefused,
-    /// The platform called the match off.
+    /// The platform cancelled the match.
     MatchCancelled,
     /// The game server is going away.
     ServerStopping,
@@ -122,7 +122,7 @@ pub enum ServerMessage {
 }
 
 impl Inputs {
-    /// The bytes of the message. Inputs beyond [`MAX_INPUTS`] are left out: they are sent again later anyway.
+    /// The encoded message. Inputs beyond [`MAX_INPUTS`] are left out: they are sent again later anyway.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let directions = &self.directions[..self.directions.len().min(MAX_INPUTS)];
@@ -133,10 +133,10 @@ impl Inputs {
         bytes
     }
 
-    /// Reads a message of a player.
+    /// Decodes a player's message.
     ///
     /// # Errors
-    /// [`DecodeError`] for anything that [`Inputs::encode`] would not have written.
+    /// [`DecodeError`] for anything that [`Inputs::encode`] would not produce.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader(bytes);
         let kind = reader.u8()?;
@@ -160,7 +160,7 @@ impl Inputs {
 }
 
 impl ServerMessage {
-    /// The bytes of the message. Players beyond [`MAX_PLAYERS`] are left out; a world never holds more.
+    /// The encoded message. Players beyond [`MAX_PLAYERS`] are left out; a world never has more.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         match self {
@@ -182,10 +182,10 @@ impl ServerMessage {
         }
     }
 
-    /// Reads a message of a server.
+    /// Decodes a server's message.
     ///
     /// # Errors
-    /// [`DecodeError`] for anything that [`ServerMessage::encode`] would not have written.
+    /// [`DecodeError`] for anything that [`ServerMessage::encode`] would not produce.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader(bytes);
         let message = match reader.u8()? {
@@ -268,7 +268,7 @@ mod tests {
         }
 
         #[test]
-        fn server_messages_come_back_as_they_were(message in server_message()) {
+        fn server_messages_survive_a_round_trip(message in server_message()) {
             let bytes = message.encode();
             prop_assert!(bytes.len() <= renetcode::NETCODE_MAX_PAYLOAD_BYTES);
             prop_assert_eq!(ServerMessage::decode(&bytes), Ok(message));
@@ -281,7 +281,7 @@ mod tests {
         }
 
         #[test]
-        fn whatever_is_accepted_is_what_would_be_written(
+        fn only_canonical_encodings_are_accepted(
             kind in prop::sample::select(vec![KIND_INPUTS, KIND_WORLD, KIND_FAREWELL, 0, 255]),
             rest in vec(any::<u8>(), 0..80),
         ) {

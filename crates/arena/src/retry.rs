@@ -1,33 +1,32 @@
-//! Trying again, within bounds: exponential delays with jitter.
+//! Bounded retries with exponential backoff and jitter.
 //!
-//! Jitter, because a fleet of game servers that lost the same platform at the same moment must not come back at the
-//! same moment too.
+//! Jitter, so that game servers that lost the same platform at the same moment do not all come back at the same moment.
 
 use std::future::Future;
 use std::time::Duration;
 
 use crate::api_client::ApiError;
 
-/// How often and how fast to try again.
+/// Number and pace of retries.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Backoff {
-    /// Delay before the second try; doubles for each further one.
+    /// Delay before the second attempt; doubles for each further one.
     pub(crate) first: Duration,
-    /// Longest delay.
-    pub(crate) longest: Duration,
-    /// Tries in all.
+    /// Maximum delay.
+    pub(crate) max: Duration,
+    /// Maximum number of attempts.
     pub(crate) tries: u32,
 }
 
 impl Backoff {
-    /// The delay after so many failures in a row: half of the step for certain, the other half by chance.
+    /// The delay after this many consecutive failures: half of the step, plus a random part of the other half.
     pub(crate) fn delay(&self, failures: u32) -> Duration {
         let doublings = failures.saturating_sub(1).min(16);
-        let step = self.first.saturating_mul(1 << doublings).min(self.longest);
+        let step = self.first.saturating_mul(1 << doublings).min(self.max);
         step.mul_f64(0.5 + fastrand::f64() / 2.0)
     }
 
-    /// Calls until it succeeds, is refused for good, or the tries run out; the last error then.
+    /// Calls until it succeeds, is refused permanently, or the attempts run out; then returns the last error.
     pub(crate) async fn run<T, F>(&self, mut call: impl FnMut() -> F) -> Result<T, ApiError>
     where
         F: Future<Output = Result<T, ApiError>>,
@@ -53,25 +52,24 @@ mod tests {
     use super::*;
 
     const QUICK: Backoff =
-        Backoff { first: Duration::from_micros(1), longest: Duration::from_micros(4), tries: 4 };
+        Backoff { first: Duration::from_micros(1), max: Duration::from_micros(4), tries: 4 };
 
     fn refused(status: u16) -> ApiError {
         ApiError::Refused { call: "claim seat", status, message: String::new() }
     }
 
     #[test]
-    fn delays_grow_to_the_longest_and_vary() {
-        let backoff =
-            Backoff { first: Duration::from_millis(100), longest: Duration::from_secs(2), tries: 9 };
+    fn delays_grow_to_the_maximum_and_vary() {
+        let backoff = Backoff { first: Duration::from_millis(100), max: Duration::from_secs(2), tries: 9 };
         for failures in 0..100_u32 {
-            let step = Duration::from_millis(100 << failures.saturating_sub(1).min(5)).min(backoff.longest);
+            let step = Duration::from_millis(100 << failures.saturating_sub(1).min(5)).min(backoff.max);
             let delay = backoff.delay(failures);
             assert!(delay >= step / 2 && delay <= step, "{delay:?} after {failures}");
         }
     }
 
     #[tokio::test]
-    async fn what_may_pass_is_tried_so_often() {
+    async fn temporary_failures_are_retried_a_limited_number_of_times() {
         let mut calls = 0;
         let result: Result<(), _> = QUICK
             .run(|| {
@@ -84,7 +82,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refusal_for_good_is_not_tried_again() {
+    async fn a_permanent_refusal_is_not_retried() {
         let mut calls = 0;
         let result: Result<(), _> = QUICK
             .run(|| {

@@ -1,22 +1,22 @@
-//! The rules of the game: a square field, players who walk on it.
+//! The rules of the game: a square field with players who walk on it.
 //!
 //! Pure, so that a server and a player compute the same: a player who knows which of its inputs were applied knows
-//! exactly where it must be, and can tell a server that cheats or errs. Inputs are applied one by one in the
-//! order of their numbers, none skipped and none twice, however the packets that carried them came.
+//! exactly where it must be, and can detect a server that cheats or errs. Inputs are applied one by one in the order of
+//! their numbers, none skipped and none twice, whatever happens to the packets.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::BitOr;
 
 use crate::protocol::{Inputs, MAX_INPUTS, Placed, WorldUpdate};
 
-/// Length of the field's side, in units; positions run from 0 to this number.
+/// Side length of the field, in units; positions run from 0 to this number.
 pub const FIELD: u16 = 1000;
-/// Units walked with one input.
+/// Units walked per input.
 pub const STRIDE: u16 = 5;
-/// Players in one match, at most.
+/// Maximum number of players in a match.
 pub const MAX_PLAYERS: usize = 64;
-/// Inputs a player may have saved up from ticks without one, at most. Over any longer time a player moves at
-/// one input a tick, however fast inputs are sent.
+/// Maximum number of inputs saved up from ticks without one. Over any longer time a player moves at one input per tick,
+/// however fast inputs are sent.
 const MAX_CREDIT: u32 = 8;
 
 /// Where something is, in units from the upper left corner.
@@ -28,7 +28,7 @@ pub struct Position {
     pub y: u16,
 }
 
-/// Directions held at one moment: up 1, down 2, left 4, right 8. Opposite ones cancel out.
+/// Directions pressed at one moment: up 1, down 2, left 4, right 8. Opposite ones cancel out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Directions(u8);
 
@@ -68,7 +68,7 @@ impl BitOr for Directions {
 }
 
 impl Position {
-    /// Where one input leads to from here.
+    /// The position after one input.
     #[must_use]
     pub fn step(self, directions: Directions) -> Self {
         let walk = |from: u16, less: bool, more: bool| match (less, more) {
@@ -105,7 +105,7 @@ pub struct World {
 }
 
 impl World {
-    /// A player enters and gets a number; `None` when the world is full.
+    /// A player enters and gets a number; `None` if the world is full.
     pub fn join(&mut self) -> Option<u16> {
         if self.players.len() >= MAX_PLAYERS {
             return None;
@@ -123,8 +123,8 @@ impl World {
         self.players.remove(&number);
     }
 
-    /// Takes in a player's inputs. Those already known are skipped; those after a gap, or beyond what may wait,
-    /// are left for the player to send again.
+    /// Accepts a player's inputs. Skips those already known; those after a gap, or beyond the limit, are left for the
+    /// player to send again.
     pub fn take_inputs(&mut self, number: u16, inputs: &Inputs) {
         let Some(player) = self.players.get_mut(&number) else { return };
         for (offset, directions) in inputs.directions.iter().enumerate() {
@@ -152,7 +152,7 @@ impl World {
         }
     }
 
-    /// What a player is told; `None` for a number nobody has.
+    /// The update for a player; `None` if nobody has the number.
     #[must_use]
     pub fn update_for(&self, number: u16) -> Option<WorldUpdate> {
         let you = self.players.get(&number)?;
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_world_holds_so_many_and_numbers_are_not_used_again() {
+    fn a_world_is_limited_and_numbers_are_not_reused() {
         let mut world = World::default();
         let numbers: Vec<_> = (0..MAX_PLAYERS).map(|_| world.join().unwrap()).collect();
         assert_eq!(world.join(), None);

@@ -1,54 +1,54 @@
-//! Which devices a driver accepts: addresses and ranges, as `accept` in the query has them.
+//! Which devices a driver accepts: the addresses and ranges of `accept` in the query.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use thiserror::Error;
 
-/// Why a list of addresses is none.
+/// Why a list of addresses is invalid.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub enum AcceptError {
-    /// There is nothing in it.
-    #[error("names no address: give IP addresses or ranges like 192.0.2.0/24, with commas between them")]
+    /// The list is empty.
+    #[error("is empty: give IP addresses or ranges like 192.0.2.0/24, separated by commas")]
     Empty,
     /// An entry is neither an address nor a range.
-    #[error("{0:?} is no IP address and no range like 192.0.2.0/24")]
+    #[error("{0:?} is neither an IP address nor a range like 192.0.2.0/24")]
     Entry(String),
     /// There are more entries than allowed.
-    #[error("has more than {most} entries: use ranges")]
+    #[error("has more than {max} entries: use ranges")]
     TooMany {
         /// The limit.
-        most: usize,
+        max: usize,
     },
 }
 
 /// Addresses and ranges. IPv4-mapped IPv6 counts as IPv4.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AcceptList {
-    /// In order, for a look-up that does not look at each.
+    /// Sorted, for binary search.
     hosts: Vec<IpAddr>,
-    /// None within another.
+    /// None lies within another.
     ranges: Vec<IpNet>,
 }
 
 impl AcceptList {
-    /// Reads a list with commas in between. Duplicates, and what is within a range of the list, are left out.
+    /// Parses a comma-separated list. Drops duplicates and entries that lie within a range of the list.
     ///
     /// # Errors
-    /// [`AcceptError`]: of at most `most` entries, the first that is wrong.
-    pub fn parse(text: &str, most: usize) -> Result<Self, AcceptError> {
-        Self::collect(text.split(',').map(str::trim).filter(|entry| !entry.is_empty()), most)
+    /// [`AcceptError`]: the first of at most `max` entries that is wrong.
+    pub fn parse(text: &str, max: usize) -> Result<Self, AcceptError> {
+        Self::collect(text.split(',').map(str::trim).filter(|entry| !entry.is_empty()), max)
     }
 
-    /// As [`AcceptList::parse`], of entries that are taken apart already.
+    /// Like [`AcceptList::parse`], for entries that are split already.
     ///
     /// # Errors
-    /// As there.
-    pub fn collect<'a>(entries: impl IntoIterator<Item = &'a str>, most: usize) -> Result<Self, AcceptError> {
+    /// The same.
+    pub fn collect<'a>(entries: impl IntoIterator<Item = &'a str>, max: usize) -> Result<Self, AcceptError> {
         let mut nets = Vec::new();
         for (place, entry) in entries.into_iter().enumerate() {
-            if place >= most {
-                return Err(AcceptError::TooMany { most });
+            if place >= max {
+                return Err(AcceptError::TooMany { max });
             }
             nets.push(net(entry).ok_or_else(|| AcceptError::Entry(shortened(entry)))?);
         }
@@ -63,13 +63,13 @@ impl AcceptList {
         Ok(Self { hosts, ranges })
     }
 
-    /// Whether the driver wants to know of the device at `ip`, which is in its canonical form.
+    /// Whether the driver accepts the device at `ip`, which must be in canonical form.
     #[must_use]
     pub fn contains(&self, ip: IpAddr) -> bool {
         self.hosts.binary_search(&ip).is_ok() || self.ranges.iter().any(|range| range.contains(&ip))
     }
 
-    /// Whether every address of `other` is one of this list.
+    /// Whether this list covers every address of `other`.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
         let covers = |range: &IpNet| self.ranges.iter().any(|own| own.contains(range));
@@ -83,7 +83,7 @@ impl AcceptList {
     }
 }
 
-/// An address or a range; IPv4-mapped ranges are as ranges of IPv4.
+/// An address or a range; IPv4-mapped ranges become IPv4 ranges.
 fn net(entry: &str) -> Option<IpNet> {
     let net = match entry.parse::<IpAddr>() {
         Ok(ip) => IpNet::from(ip.to_canonical()),
@@ -96,7 +96,7 @@ fn net(entry: &str) -> Option<IpNet> {
     }
 }
 
-/// So that an error is no longer than it needs to be.
+/// Keeps the error short.
 fn shortened(entry: &str) -> String {
     entry.chars().take(64).collect()
 }
@@ -124,7 +124,7 @@ mod tests {
         for outside in ["192.0.2.8", "10.2.0.0", "2001:db9::2", "::1"] {
             assert!(!accept.contains(ip(outside)), "{outside}");
         }
-        // Host bits of a range do not matter.
+        // The host bits of a range are ignored.
         assert_eq!(list("10.1.2.3/16"), list("10.1.0.0/16"));
     }
 
@@ -148,11 +148,11 @@ mod tests {
             assert_eq!(AcceptList::parse(bad, 16), Err(AcceptError::Entry(bad.to_owned())));
         }
         let long = "10.0.0.1,".repeat(17);
-        assert_eq!(AcceptList::parse(&long, 16), Err(AcceptError::TooMany { most: 16 }));
+        assert_eq!(AcceptList::parse(&long, 16), Err(AcceptError::TooMany { max: 16 }));
     }
 
     #[test]
-    fn a_list_covers_what_is_within_it() {
+    fn a_list_covers_its_subsets() {
         let all = list("10.0.0.0/8,192.0.2.7");
         assert!(all.covers(&list("10.1.0.0/16,192.0.2.7,10.9.9.9")));
         assert!(!all.covers(&list("0.0.0.0/0")));
@@ -162,7 +162,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_list_contains_what_one_of_its_entries_contains(
+        fn a_list_contains_exactly_the_addresses_of_its_entries(
             hosts in prop::collection::vec(any::<[u8; 4]>(), 0..6),
             ranges in prop::collection::vec((any::<[u8; 4]>(), 0_u8..=32), 1..6),
             asked: [u8; 4],

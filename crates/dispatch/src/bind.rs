@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
-/// Connections that wait to be accepted; the system may allow fewer.
+/// Connections waiting to be accepted; the system may allow fewer.
 const BACKLOG: i32 = 16_384;
-/// A device's connection that is idle for so long is asked whether it is still there, and as often.
+/// A device's connection that is idle this long is probed, and probed again at this interval.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
-/// Datagrams that wait in the kernel, in bytes; the system may allow fewer.
+/// Kernel receive buffer for datagrams, in bytes; the system may allow less.
 const RECEIVE_BYTES: usize = 4 << 20;
 
-/// A listening socket for each host. Devices' connections inherit no-delay and keep-alive from it.
+/// One listening socket per host. Device connections inherit no-delay and keep-alive from it.
 pub(crate) fn listen(hosts: &[IpAddr], port: u16) -> io::Result<Vec<std::net::TcpListener>> {
     each(hosts, |host| {
         let socket = socket(hosts, host, Type::STREAM, Protocol::TCP)?;
@@ -27,18 +27,18 @@ pub(crate) fn listen(hosts: &[IpAddr], port: u16) -> io::Result<Vec<std::net::Tc
     })
 }
 
-/// A socket for datagrams for each host.
+/// One datagram socket per host.
 pub(crate) fn receive(hosts: &[IpAddr], port: u16) -> io::Result<Vec<std::net::UdpSocket>> {
     each(hosts, |host| {
         let socket = socket(hosts, host, Type::DGRAM, Protocol::UDP)?;
-        // As much as it gives.
+        // The system may grant less.
         let _ = socket.set_recv_buffer_size(RECEIVE_BYTES);
         socket.bind(&SocketAddr::new(host, port).into())?;
         Ok(socket.into())
     })
 }
 
-/// IPv6 is left out where the machine has none and IPv4 was asked for, too.
+/// Skips IPv6 if the machine lacks it and IPv4 was requested too.
 fn each<S>(hosts: &[IpAddr], open: impl Fn(IpAddr) -> io::Result<S>) -> io::Result<Vec<S>> {
     let has_ipv4 = hosts.iter().any(IpAddr::is_ipv4);
     let mut sockets = Vec::with_capacity(hosts.len());
@@ -63,7 +63,7 @@ fn socket(hosts: &[IpAddr], host: IpAddr, kind: Type, protocol: Protocol) -> io:
     let domain = if host.is_ipv6() { Domain::IPV6 } else { Domain::IPV4 };
     let socket = Socket::new(domain, kind, Some(protocol))?;
     if host.is_ipv6() {
-        // One socket has IPv4 too where nobody else does.
+        // This socket also takes IPv4 if no other socket does.
         socket.set_only_v6(!host.is_unspecified() || hosts.contains(&Ipv4Addr::UNSPECIFIED.into()))?;
     }
     socket.set_nonblocking(true)?;

@@ -1,4 +1,4 @@
-//! Bytes that are held, in all.
+//! A shared limit on the number of bytes held.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -6,8 +6,8 @@ use tokio::sync::Notify;
 
 /// A limit on bytes that several tasks share.
 ///
-/// Not a semaphore: many small amounts are taken and given back every second, and nobody has to be served in turn. What
-/// is taken at once by several tasks can pass the limit by one amount for each of them.
+/// Not a semaphore: many small amounts are taken and returned every second, and fairness is not needed. Tasks that take
+/// at the same time can exceed the limit by one amount each.
 pub(crate) struct Budget {
     limit: usize,
     used: AtomicUsize,
@@ -27,7 +27,7 @@ impl Budget {
         self.used() < self.limit
     }
 
-    /// To be called before the same bytes can be given back.
+    /// Call this before anybody can return the same bytes.
     pub(crate) fn take(&self, bytes: usize) {
         self.used.fetch_add(bytes, Ordering::Relaxed);
     }

@@ -1,34 +1,34 @@
-//! The routes as a part of an OpenAPI 3.1 document, for whoever serves them together with others.
+//! The routes as part of an OpenAPI 3.1 document, for servers that combine them with other routes.
 
 use serde_json::{Map, Value, json};
 use sortie_serving::Schemas;
 
 use crate::http::FAMILIES;
 use crate::hub::{DispatchStats, Listing};
-use crate::native::{IssuedToken, TokenWish};
+use crate::native::{IssuedToken, TokenRequest};
 
 const TAG: &str = "Dispatch";
-/// Shown by drivers: as a bearer, or in the query.
+/// The driver's credential: a bearer token, or a query parameter.
 const SECRET: &str = "dispatch";
 const IN_QUERY: &str = "dispatchQuery";
 
-/// `{"tags", "paths", "components": {"schemas", "securitySchemes"}}` of an OpenAPI 3.1 document. The errors under `/v1`
-/// are `Error` there.
+/// `{"tags", "paths", "components": {"schemas", "securitySchemes"}}` of an OpenAPI 3.1 document. Routes under `/v1`
+/// return `Error`.
 #[must_use]
 pub fn description() -> Value {
     let mut schemas = Schemas::default();
-    let wish = schemas.read::<TokenWish>();
+    let request = schemas.read::<TokenRequest>();
     let mut paths = Map::new();
     paths.insert(
         "/v1/dispatch/tokens".to_owned(),
-        json!({"post": tokens(&wish, &schemas.written::<IssuedToken>())}),
+        json!({"post": tokens(&request, &schemas.written::<IssuedToken>())}),
     );
     paths.insert("/v1/dispatch/stats".to_owned(), json!({"get": stats(&schemas.written::<DispatchStats>())}));
     for (family, id) in FAMILIES.into_iter().zip(["server", "dispatch"]) {
         family_paths(&mut paths, family, id, &schemas.written::<Listing>());
     }
-    let about = "Ports on demand: a driver asks for a TCP or UDP port by websocket, and speaks with the devices that \
-        connect to it in binary frames. Docs: docs/dispatch.md.";
+    let about = "Ports on demand: a driver opens a TCP or UDP port over a websocket, and exchanges binary frames with the \
+        devices that connect to it. Docs: docs/dispatch.md.";
     let secret = "The secret of drivers, or a dispatch token.";
     json!({
         "tags": [{"name": TAG, "description": about}],
@@ -51,7 +51,7 @@ fn answer(text: &str, schema: &Value) -> Value {
     json!({"description": text, "content": {"application/json": {"schema": schema}}})
 }
 
-/// Whoever may do what is not about one port.
+/// Security of the routes that are not about one port.
 fn operators() -> Value {
     json!([{"bearer": ["admin"]}, {"key": ["admin"]}, {SECRET: []}, {IN_QUERY: []}])
 }
@@ -60,37 +60,38 @@ fn native_error() -> Value {
     answer("An error; see the table of codes", &json!({"$ref": "#/components/schemas/Error"}))
 }
 
-/// Errors as the contract of these paths has them.
+/// The error shape of the contract's paths.
 fn plain_error() -> Value {
     let schema = json!({
         "type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"],
         "additionalProperties": false,
     });
-    answer("What was wrong, and what would be right", &schema)
+    answer("What was wrong, and what is valid", &schema)
 }
 
-fn tokens(wish: &Value, token: &Value) -> Value {
-    let text = "A short-lived token for some ports and devices, to be given to a driver. Needs an API key with the \
+fn tokens(request: &Value, token: &Value) -> Value {
+    let text = "A short-lived token for some ports and devices, to be handed to a driver. Needs an API key with the \
         permission `admin`, or the secret of drivers.";
     let responses = json!({"201": answer("The token", token), "default": native_error()});
-    let mut tokens = operation("issueDispatchToken", "Make a dispatch token", text, &operators(), &responses);
+    let mut tokens =
+        operation("issueDispatchToken", "Create a dispatch token", text, &operators(), &responses);
     let example =
         json!({"ports": [7777], "accept": ["0.0.0.0/0", "::/0"], "protocol": "udp", "expires_in": "2h"});
     tokens["requestBody"] =
-        json!({"required": true, "content": {"application/json": {"schema": wish, "example": example}}});
+        json!({"required": true, "content": {"application/json": {"schema": request, "example": example}}});
     tokens
 }
 
 fn stats(stats: &Value) -> Value {
-    let text = "What goes through, in all and for each port and driver. Needs an API key with the permission `admin`, or \
+    let text = "Traffic in total and per port and driver. Needs an API key with the permission `admin`, or \
         the secret of drivers.";
     let responses = json!({"200": answer("The statistics", stats), "default": native_error()});
-    operation("dispatchStats", "Show what goes through the dispatcher", text, &operators(), &responses)
+    operation("dispatchStats", "Show the dispatcher's traffic", text, &operators(), &responses)
 }
 
 fn family_paths(paths: &mut Map<String, Value>, family: &str, id: &str, listing: &Value) {
     let get = |operation: Value| json!({"get": operation});
-    let (open, text) = (json!([]), "Anybody may call this.");
+    let (open, text) = (json!([]), "Needs no credentials.");
     let status = json!({"type": "object", "properties": {"status": {"const": "ok"}}, "required": ["status"]});
     let texts = |names: &[&str]| -> Map<String, Value> {
         names.iter().map(|name| ((*name).to_owned(), json!({"type": "string"}))).collect()
@@ -109,11 +110,17 @@ fn family_paths(paths: &mut Map<String, Value>, family: &str, id: &str, listing:
     );
     paths.insert(
         format!("{family}/healthz"),
-        get(operation(&format!("{id}Healthz"), "Whether the dispatcher lives", text, &open, &of(&status))),
+        get(operation(
+            &format!("{id}Healthz"),
+            "Check that the dispatcher is alive",
+            text,
+            &open,
+            &of(&status),
+        )),
     );
     paths.insert(
         format!("{family}/version"),
-        get(operation(&format!("{id}Version"), "Which dispatcher it is", text, &open, &of(&version))),
+        get(operation(&format!("{id}Version"), "Show the dispatcher's version", text, &open, &of(&version))),
     );
     for protocol in ["tcp", "udp"] {
         let operation = websocket(&format!("{id}_{protocol}_dispatch"), protocol);
@@ -122,7 +129,7 @@ fn family_paths(paths: &mut Map<String, Value>, family: &str, id: &str, listing:
 }
 
 fn websocket(id: &str, protocol: &str) -> Value {
-    let text = "A websocket. The port is open when it is. Needs the secret of drivers, or a dispatch token for the port \
+    let text = "A websocket. The port is open while the websocket is. Needs the secret of drivers, or a dispatch token for the port \
         and the devices.";
     let mut responses = Map::new();
     responses
@@ -142,12 +149,12 @@ fn websocket(id: &str, protocol: &str) -> Value {
         parameter(
             "port",
             json!({"type": "integer", "minimum": 1, "maximum": 65535}),
-            "The port for devices."
+            "The port that devices connect to."
         ),
         parameter(
             "accept",
             json!({"type": "string", "example": "10.0.0.0/8,192.0.2.7"}),
-            "Addresses and networks of devices, with commas between.",
+            "Addresses and ranges of devices, separated by commas.",
         ),
     ]);
     websocket

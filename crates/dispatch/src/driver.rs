@@ -11,18 +11,18 @@ use crate::accept::AcceptList;
 use crate::outbound::Outbound;
 use crate::tokens::Allowance;
 
-/// What a port is for.
+/// The transport protocol of a port.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(rename = "DispatchProtocol")]
 pub enum Protocol {
-    /// Connections of devices.
+    /// Device connections.
     Tcp,
     /// Datagrams.
     Udp,
 }
 
-/// What went through, and what did not. Bytes are those of devices, without heads.
+/// Traffic counters. Bytes are payload of devices, without headers.
 #[derive(Default)]
 pub(crate) struct Counters {
     pub(crate) received_bytes: AtomicU64,
@@ -34,21 +34,22 @@ pub(crate) struct Counters {
     pub(crate) dropped_messages: AtomicU64,
 }
 
-/// [`Counters`] at one moment.
+/// [`Counters`] at one point in time.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, JsonSchema)]
 #[schemars(rename = "DispatchCounted")]
 pub struct Counted {
-    /// Bytes from devices, for drivers: once for each driver.
+    /// Bytes received from devices, counted once per driver.
     pub received_bytes: u64,
-    /// Messages (UDP: datagrams) from devices, likewise.
+    /// Messages (UDP: datagrams) received from devices, counted once per driver.
     pub received_messages: u64,
-    /// Bytes that drivers have sent to devices.
+    /// Bytes that drivers sent to devices.
     pub written_bytes: u64,
-    /// Messages (UDP: datagrams) that drivers have sent to devices.
+    /// Messages (UDP: datagrams) that drivers sent to devices.
     pub written_messages: u64,
-    /// Datagrams for a driver that made room for newer ones, or were beyond the rate of its token.
+    /// Datagrams for a driver that were dropped to make room for newer ones, or because they exceeded the rate of its
+    /// token.
     pub dropped_messages: u64,
-    /// Messages of drivers to or about devices that they do not accept, or that have not spoken.
+    /// Messages of drivers to or about devices that they do not accept, or that have not sent anything yet.
     pub refused_messages: u64,
     /// Messages of drivers that the network or the device did not take.
     pub unsent_messages: u64,
@@ -96,12 +97,12 @@ pub(crate) struct Driver {
     pub(crate) accept: AcceptList,
     pub(crate) outbound: Outbound,
     pub(crate) counters: Counters,
-    /// What its token lets through.
+    /// What its token allows.
     pub(crate) allowance: Option<Arc<Allowance>>,
     start: Instant,
-    /// When something was last heard of it, in milliseconds from `start`.
+    /// When the driver was last heard from, in milliseconds since `start`.
     heard: AtomicU64,
-    /// Its messages wait for a device, so that nothing can be heard of it.
+    /// Its messages wait for a device, so that it is not being read.
     is_held: AtomicBool,
 }
 
@@ -128,7 +129,7 @@ impl Driver {
         self.heard.store(self.start.elapsed().as_millis() as u64, Ordering::Relaxed);
     }
 
-    /// Since when nothing has been heard of it, though it was listened to.
+    /// How long nothing has been heard from it while it was being read.
     pub(crate) fn silence(&self) -> Duration {
         if self.is_held.load(Ordering::Relaxed) {
             return Duration::ZERO;

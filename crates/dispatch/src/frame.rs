@@ -1,4 +1,4 @@
-//! Frames: what a driver and the dispatcher say to each other, one frame a websocket message.
+//! Frames: what a driver and the dispatcher send each other, one frame per websocket message.
 //!
 //! ```text
 //! u8    kind
@@ -8,9 +8,8 @@
 //! bytes
 //! ```
 //!
-//! Pure, and without a copy: reading borrows from the message, and writing is of the head alone, into a buffer that the
-//! caller has, so that the bytes of a device stay where they were read to. The golden bytes are in
-//! `contract/golden/dispatch`.
+//! Pure and without copies: reading borrows from the message, and writing produces only the head, in the caller's
+//! buffer, so that the bytes of a device stay where they were read. The golden bytes are in `contract/golden/dispatch`.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -18,9 +17,9 @@ use std::net::IpAddr;
 use bytes::{BufMut, Bytes};
 use thiserror::Error;
 
-/// Longest text of an address, in bytes: an IPv4-mapped IPv6 address, written out.
+/// Maximum length of an address as text, in bytes: a fully written IPv4-mapped IPv6 address.
 pub const MAX_ADDRESS_BYTES: usize = 45;
-/// Longest head of a frame, in bytes.
+/// Maximum length of a frame's head, in bytes.
 pub const MAX_HEAD_BYTES: usize = 1 + MAX_ADDRESS_BYTES + 1 + 8 + 4;
 /// Bytes of a head after the address.
 const AFTER_ADDRESS_BYTES: usize = 8 + 4;
@@ -37,7 +36,7 @@ pub enum Kind {
     Received = 2,
     /// From the driver: bytes for a device.
     Write = 3,
-    /// From the driver: disconnect a device, once everything before has been written to it (TCP).
+    /// From the driver: disconnect a device once everything before this has been written to it (TCP).
     Close = 4,
 }
 
@@ -54,44 +53,44 @@ impl Kind {
     }
 }
 
-/// Why bytes are no frame.
+/// Why bytes are not a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum FrameError {
-    /// The first byte is no kind of frame.
-    #[error("{0} is no type of frame: send 3 (WRITE) or 4 (CLOSE)")]
+    /// The first byte is not a known kind.
+    #[error("{0} is not a type of frame: send 3 (WRITE) or 4 (CLOSE)")]
     UnknownKind(u8),
-    /// There are fewer bytes than a head has, or than the head announces.
+    /// Fewer bytes than a head has, or than the head announces.
     #[error("the frame is cut off")]
     Truncated,
-    /// There are more bytes than the head announces.
+    /// More bytes than the head announces.
     #[error("the frame has {0} bytes more than its size says")]
     TooLong(usize),
-    /// There is no zero byte where an address ends at the latest, or the address is no text.
-    #[error("the address is no text of at most 45 bytes with a zero byte after it")]
+    /// The address has no zero byte after it, or is not valid text.
+    #[error("the address is not a text of at most 45 bytes followed by a zero byte")]
     Address,
-    /// Bytes follow in a frame of a kind that has none.
+    /// A frame of a kind without bytes has bytes.
     #[error("only WRITE and RECEIVED frames have bytes")]
     Payload,
 }
 
-/// A frame, borrowed from the message that it came in.
+/// A frame, borrowed from its message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Frame<'a> {
-    /// What it is about.
+    /// Kind of frame.
     pub kind: Kind,
-    /// The device's IP address, as text. Nothing says that it is one: see [`Frame::ip`].
+    /// The device's IP address as text, not validated: see [`Frame::ip`].
     pub address: &'a str,
     /// TCP: number of the device; UDP: its port.
     pub id: u64,
-    /// What was received or is to be written.
+    /// Bytes that were received or are to be written.
     pub payload: &'a [u8],
 }
 
 impl<'a> Frame<'a> {
-    /// Reads a message of a websocket.
+    /// Parses a websocket message.
     ///
     /// # Errors
-    /// [`FrameError`] if it is anything but one whole frame.
+    /// [`FrameError`] if it is not exactly one whole frame.
     pub fn decode(message: &'a [u8]) -> Result<Self, FrameError> {
         let (kind, rest) = message.split_first().ok_or(FrameError::Truncated)?;
         let kind = Kind::from_byte(*kind).ok_or(FrameError::UnknownKind(*kind))?;
@@ -118,13 +117,13 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// The address, an IPv4-mapped one as IPv4. `None` if the text is none.
+    /// The address; an IPv4-mapped one as IPv4. `None` if the text is not an address.
     #[must_use]
     pub fn ip(&self) -> Option<IpAddr> {
         self.address.parse::<IpAddr>().ok().map(|ip| ip.to_canonical())
     }
 
-    /// Appends the frame to `to`. The payload is copied; [`Head`] is for where that matters.
+    /// Appends the frame to `to`. Copies the payload; use [`Head`] where that matters.
     pub fn encode(&self, to: &mut impl BufMut) {
         to.put_u8(self.kind as u8);
         to.put_slice(self.address.as_bytes());
@@ -135,13 +134,13 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// What is left of `message` when the head of `frame`, which was read from it, is taken off. No copy.
+/// `message` without the head of `frame`, which was parsed from it. No copy.
 #[must_use]
 pub fn into_payload(mut message: Bytes, payload_bytes: usize) -> Bytes {
     message.split_off(message.len().saturating_sub(payload_bytes))
 }
 
-/// What all frames about one device have in common, written once and used for each of them.
+/// The common part of all frames about one device, written once and reused.
 #[derive(Clone, Copy, Debug)]
 pub struct Head {
     /// A kind, an address, its zero byte, a number.
@@ -150,7 +149,7 @@ pub struct Head {
 }
 
 impl Head {
-    /// For the device with that address and number or port. An IPv4-mapped address is written as IPv4.
+    /// For the device with this address and number or port. Writes an IPv4-mapped address as IPv4.
     #[must_use]
     pub fn new(ip: IpAddr, id: u64) -> Self {
         let mut text = Text { bytes: [0; MAX_HEAD_BYTES - 4], length: 1 };
@@ -161,19 +160,19 @@ impl Head {
         Self { bytes: text.bytes, length: text.length }
     }
 
-    /// Bytes of a head with its size.
+    /// Length of a head in bytes, including its size field.
     #[must_use]
     pub fn len(&self) -> usize {
         usize::from(self.length) + 4
     }
 
-    /// Never: a head has at least a kind.
+    /// Always false: a head has at least a kind.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.length == 0
     }
 
-    /// Appends the head of a frame with that many bytes, which the caller appends.
+    /// Appends the head of a frame with `payload_bytes` bytes, which the caller appends.
     pub fn encode(&self, kind: Kind, payload_bytes: u32, to: &mut impl BufMut) {
         to.put_u8(kind as u8);
         to.put_slice(self.bytes.get(1..usize::from(self.length)).unwrap_or_default());
@@ -181,7 +180,7 @@ impl Head {
     }
 }
 
-/// A text that is written without allocating.
+/// A text that is written without allocation.
 struct Text {
     bytes: [u8; MAX_HEAD_BYTES - 4],
     length: u8,
@@ -199,7 +198,7 @@ impl Text {
 
 impl std::fmt::Write for Text {
     fn write_str(&mut self, text: &str) -> std::fmt::Result {
-        // What comes after the address has to fit too.
+        // The part after the address must fit as well.
         if usize::from(self.length) + text.len() + AFTER_ADDRESS_BYTES > self.bytes.len() + 4 {
             return Err(std::fmt::Error);
         }

@@ -1,9 +1,9 @@
-//! Lets bytes gather while much is coming, so that one system call fetches what would take ten.
+//! Lets bytes gather under load, so that one system call reads what would otherwise take ten.
 //!
-//! A device that sends without a pause is read as often as it sends, when its bytes are read as soon as they come: most
-//! of the time then goes into system calls. To wait for some microseconds lets more come. Timers of tokio have
-//! milliseconds, so the wait is on a timer of the kernel, one for all. Who waits, and when, is [`Pace`]: never a lone
-//! packet, and never a device that is being answered.
+//! If a device sends without a pause and its bytes are read as soon as they arrive, most of the time goes into system
+//! calls. Waiting a few microseconds lets more bytes arrive. Tokio's timers have millisecond resolution, so one kernel
+//! timer serves everybody. [`Pace`] decides who waits, and when: never for a lone packet, and never for a device that
+//! is being answered.
 
 use std::io;
 use std::sync::OnceLock;
@@ -18,18 +18,18 @@ use tokio::sync::Notify;
 
 /// How long bytes gather.
 const GATHER: Duration = Duration::from_micros(60);
-/// What a timer has to say: how often it has fired, in bytes: timerfd_create(2).
+/// Size of what a timer returns when read, the number of times it fired, in bytes: timerfd_create(2).
 const FIRED_BYTES: usize = 8;
-/// Reads with no more than this between them are of one stream.
+/// Reads at most this far apart belong to one stream.
 const QUICK: Duration = Duration::from_micros(250);
-/// So many quick reads, one after the other, are load.
+/// This many quick reads in a row count as load.
 const LOAD_READS: u8 = 8;
-/// A read of so many bytes is worth its system call without a wait: nothing has to gather.
+/// A read of this many bytes is worth its system call: no need to gather.
 const WORTHY_BYTES: usize = 12 << 10;
-/// With so many bytes after a wait, the wait has become a brake.
+/// If this many bytes come after a wait, the wait slows the stream down.
 const FULL_BYTES: usize = 48 << 10;
 
-/// One timer for whoever lets bytes gather.
+/// One timer for everybody who lets bytes gather.
 #[derive(Default)]
 pub(crate) struct Gather {
     timer: OnceLock<Option<Receiver>>,
@@ -38,8 +38,8 @@ pub(crate) struct Gather {
 }
 
 impl Gather {
-    /// Waits for about [`GATHER`], or for the rest of it if others wait already; where the system has no such timer, not
-    /// at all.
+    /// Waits for about [`GATHER`], or for the rest of it if others wait already. Returns at once if the system has no
+    /// such timer.
     pub(crate) async fn pause(&self) {
         let Some(timer) = self.timer.get_or_init(|| timer().ok()) else { return };
         let fired = self.fired.notified();
@@ -50,7 +50,7 @@ impl Gather {
         if set(timer).is_err() {
             return;
         }
-        // Once it is read, the timer is quiet. It may look as if it had fired when it is only that nobody has looked.
+        // Reading the timer clears it. It may seem to have fired only because nobody has read it since the last time.
         while timer.readable().await.is_ok()
             && let Err(error) = timer.try_read(&mut [0; FIRED_BYTES])
             && error.kind() == io::ErrorKind::WouldBlock
@@ -58,7 +58,7 @@ impl Gather {
     }
 }
 
-/// Whoever waits for the timer itself. Dropped, all others go on.
+/// The task that waits for the timer itself. When dropped, all others go on.
 struct Lead<'a>(&'a Gather);
 
 impl Drop for Lead<'_> {
@@ -68,7 +68,7 @@ impl Drop for Lead<'_> {
     }
 }
 
-/// Seen by tokio as a pipe, because of what it can wait for without `unsafe`, a pipe is what a timer is most like.
+/// Tokio sees it as a pipe: of everything tokio can poll without `unsafe`, a pipe is the closest to a timer.
 fn timer() -> io::Result<Receiver> {
     let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
     Receiver::from_owned_fd_unchecked(timerfd_create(TimerfdClockId::Monotonic, flags)?)
@@ -81,7 +81,7 @@ fn set(timer: &Receiver) -> rustix::io::Result<()> {
     Ok(())
 }
 
-/// How fast somebody sends.
+/// How fast a peer sends.
 pub(crate) struct Pace {
     last: Instant,
     quick: u8,
@@ -93,7 +93,7 @@ impl Pace {
         Self { last: now, quick: 0, answers: 0 }
     }
 
-    /// Takes note of a read. `answers` is how often the sender was written to.
+    /// Records a read. `answers` is how often the sender was written to.
     pub(crate) fn note(&mut self, now: Instant, bytes: usize, answers: u32) {
         let enough = if self.is_load() { FULL_BYTES } else { WORTHY_BYTES };
         let follows = now.duration_since(self.last) <= QUICK && answers == self.answers;

@@ -1,7 +1,7 @@
 //! Routes: who may call them, and with which parameters.
 //!
-//! The handshake of a websocket is made by hand, because the port is opened before it is answered, and because what
-//! comes after it is not axum's websocket: see `session`.
+//! The websocket handshake is written by hand, because the port is opened before the handshake is answered, and because
+//! axum's websocket is not used after it: see `session`.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -21,14 +21,14 @@ use tungstenite::handshake::server::create_response_with_body;
 
 use crate::accept::{AcceptError, AcceptList};
 use crate::driver::Protocol;
-use crate::hub::{Hub, JoinError, Wish};
+use crate::hub::{Hub, JoinError, JoinRequest};
 use crate::native;
 use crate::session;
 use crate::tokens::{Allowance, Grant, ScopeError};
 
-/// Both path families: the one of old, and the one of today.
+/// Both path families: legacy and current.
 pub(crate) const FAMILIES: [&str; 2] = ["/api/server", "/api/dispatch/v1"];
-/// How long the connection of an opened websocket may take to be handed over.
+/// Timeout for taking over the connection of an upgraded websocket.
 const UPGRADE_DEADLINE: Duration = Duration::from_secs(10);
 
 pub(crate) fn router(hub: Arc<Hub>) -> Router {
@@ -44,7 +44,7 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
     router.with_state(Arc::clone(&hub)).merge(native::router(hub))
 }
 
-/// Why a request is refused. The texts are for whoever sent it.
+/// Why a request is refused. The texts are for the caller.
 #[derive(Debug, Error)]
 enum Refused {
     #[error(
@@ -53,7 +53,7 @@ enum Refused {
     NotSignedIn,
     #[error("{0} is missing")]
     Missing(&'static str),
-    #[error("port: {0:?} is no port from 1 to 65535")]
+    #[error("port: {0:?} is not a port from 1 to 65535")]
     Port(String),
     #[error("accept: {0}")]
     Accept(AcceptError),
@@ -98,7 +98,7 @@ impl IntoResponse for Refused {
     }
 }
 
-/// Documents of this crate always have a JSON form.
+/// Documents of this crate always serialize.
 pub(crate) fn json(status: StatusCode, document: &impl Serialize) -> Response {
     json_response(status, serde_json::to_vec(document).unwrap_or_default())
 }
@@ -111,12 +111,12 @@ impl<'a> Query<'a> {
         Self(form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes()).collect())
     }
 
-    /// No parameters at all.
+    /// No parameters.
     pub(crate) const fn none() -> Self {
         Self(Vec::new())
     }
 
-    /// The first of that name.
+    /// The first parameter of that name.
     fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_ref())
     }
@@ -128,14 +128,14 @@ impl<'a> Query<'a> {
 
 /// Who calls.
 pub(crate) enum Caller {
-    /// Somebody with the secret, who may do everything.
+    /// A caller with the secret, who may do everything.
     Owner,
     /// A driver with a dispatch token.
     Guest(Arc<Grant>),
 }
 
 impl Caller {
-    /// `None` for somebody who is not let in.
+    /// `None` if the caller is not let in.
     pub(crate) fn of(hub: &Hub, headers: &HeaderMap, query: &Query<'_>) -> Option<Self> {
         if hub.options.is_open() {
             return Some(Self::Owner);
@@ -147,22 +147,22 @@ impl Caller {
         hub.tokens.find(token).map(Self::Guest)
     }
 
-    /// Whether somebody may see and do what is not about one port: guests have their ports and nothing else, while
-    /// operators open no ports themselves.
+    /// Whether the caller may use the routes that are not about one port. Guests may only use their ports; operators
+    /// cannot open ports.
     pub(crate) fn is_owner_or_operator(hub: &Hub, headers: &HeaderMap, query: &Query<'_>) -> bool {
         matches!(Self::of(hub, headers, query), Some(Self::Owner))
             || hub.options.operators.as_ref().is_some_and(|operators| operators.know(headers))
     }
 
-    fn admit(&self, wish: &Wish) -> Result<Option<Arc<Allowance>>, ScopeError> {
+    fn admit(&self, wanted: &JoinRequest) -> Result<Option<Arc<Allowance>>, ScopeError> {
         match self {
             Self::Owner => Ok(None),
-            Self::Guest(grant) => grant.admit(wish.protocol, wish.port, &wish.accept).map(Some),
+            Self::Guest(grant) => grant.admit(wanted.protocol, wanted.port, &wanted.accept).map(Some),
         }
     }
 }
 
-/// What stands after `Bearer`.
+/// The token after `Bearer`.
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
@@ -209,12 +209,12 @@ async fn udp_dispatch(State(hub): State<Arc<Hub>>, request: Request) -> Result<R
 }
 
 async fn dispatch(hub: Arc<Hub>, protocol: Protocol, mut request: Request) -> Result<Response, Refused> {
-    let wish = wish(&hub, protocol, &request)?;
+    let wanted = join_request(&hub, protocol, &request)?;
     let response =
         create_response_with_body(&request, axum::body::Body::empty).map_err(Refused::NoWebsocket)?;
     let upgrade = hyper::upgrade::on(&mut request);
-    let joined = hub.join(wish).await?;
-    // From here to the end of the session nothing can drop it: the driver leaves in any case.
+    let joined = hub.join(wanted).await?;
+    // From here to the end of the session nothing can cancel this: the driver always leaves properly.
     let tracker = hub.shared.tracker.clone();
     tracker.spawn(async move {
         match timeout(UPGRADE_DEADLINE, upgrade).await {
@@ -225,20 +225,20 @@ async fn dispatch(hub: Arc<Hub>, protocol: Protocol, mut request: Request) -> Re
     Ok(response)
 }
 
-fn wish(hub: &Hub, protocol: Protocol, request: &Request) -> Result<Wish, Refused> {
+fn join_request(hub: &Hub, protocol: Protocol, request: &Request) -> Result<JoinRequest, Refused> {
     let query = Query::of(request);
     let caller = Caller::of(hub, request.headers(), &query).ok_or(Refused::NotSignedIn)?;
     let port = query.need("port")?;
     let accept = query.need("accept")?;
     let port = port_number(port).ok_or_else(|| Refused::Port(port.chars().take(64).collect()))?;
-    let most = hub.shared.limits.accept_entries;
-    let accept = AcceptList::parse(accept, most).map_err(Refused::Accept)?;
-    let wish = Wish { protocol, port, accept, allowance: None };
-    let allowance = caller.admit(&wish)?;
-    Ok(Wish { allowance, ..wish })
+    let max = hub.shared.limits.accept_entries;
+    let accept = AcceptList::parse(accept, max).map_err(Refused::Accept)?;
+    let wanted = JoinRequest { protocol, port, accept, allowance: None };
+    let allowance = caller.admit(&wanted)?;
+    Ok(JoinRequest { allowance, ..wanted })
 }
 
-/// Digits only: a sign is no part of a port.
+/// Digits only: a port has no sign.
 pub(crate) fn port_number(text: &str) -> Option<u16> {
     let is_digits = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|port| is_digits && *port > 0)

@@ -1,7 +1,7 @@
-//! Every open port and who uses it.
+//! Every open port and its drivers.
 //!
-//! A driver joins before its websocket is opened: so what keeps a port from being opened is still an answer of HTTP, and
-//! a device that connects as soon as the driver knows of the port finds it open.
+//! A driver joins before its websocket is opened. So a port that cannot be opened is still reported as an HTTP answer,
+//! and a device that connects as soon as the driver knows of the port finds it open.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -29,7 +29,7 @@ use crate::tcp::{self, Device, TcpPort};
 use crate::tokens::{Allowance, Tokens};
 use crate::udp::UdpPort;
 
-/// What all ports share.
+/// State that all ports share.
 pub(crate) struct Shared {
     pub(crate) limits: Limits,
     pub(crate) only_to_peers_that_spoke: bool,
@@ -39,12 +39,12 @@ pub(crate) struct Shared {
     /// Bytes that wait for devices.
     pub(crate) backlog: Budget,
     pub(crate) tracker: TaskTracker,
-    /// For what drivers send.
+    /// Read buffers for what drivers send.
     pub(crate) spaces: Arc<Spaces>,
     places: Arc<Semaphore>,
     turned_away: AtomicU64,
     ids: AtomicU64,
-    /// Devices that send nothing more, the one that has waited longest first.
+    /// Devices that have shut their sending side, longest-waiting first.
     half_closed: Mutex<std::collections::VecDeque<std::sync::Weak<Device>>>,
 }
 
@@ -66,7 +66,7 @@ impl Shared {
         }
     }
 
-    /// Numbers are never used again.
+    /// Numbers are never reused.
     pub(crate) fn next_id(&self) -> u64 {
         self.ids.fetch_add(1, Ordering::Relaxed)
     }
@@ -79,8 +79,8 @@ impl Shared {
         place
     }
 
-    /// Takes note of a device that may still be waiting for an answer. If there are too many, the one that has waited
-    /// longest is let go.
+    /// Registers a device that may still be waiting for an answer. If there are too many, disconnects the one that has
+    /// waited longest.
     pub(crate) fn await_answers(&self, device: &Arc<Device>) {
         let mut waiting = lock(&self.half_closed);
         waiting.push_back(Arc::downgrade(device));
@@ -100,7 +100,7 @@ impl Shared {
 /// Why a driver cannot have its port.
 #[derive(Debug, Error)]
 pub(crate) enum JoinError {
-    #[error("the dispatcher is about to end: try again in a moment")]
+    #[error("the dispatcher is shutting down: try again in a moment")]
     Closing,
     #[error("port {0} is not one of those that the configuration allows")]
     Forbidden(u16),
@@ -112,8 +112,8 @@ pub(crate) enum JoinError {
     System { port: u16, error: io::Error },
     #[error("there are {0} drivers already")]
     TooManyDrivers(usize),
-    #[error("port {port} has {most} drivers already")]
-    TooManyOnPort { port: u16, most: usize },
+    #[error("port {port} has {max} drivers already")]
+    TooManyOnPort { port: u16, max: usize },
     #[error("{0} ports are open already")]
     TooManyPorts(usize),
 }
@@ -133,9 +133,9 @@ pub(crate) struct Hub {
     pub(crate) options: DispatchOptions,
     pub(crate) tokens: Tokens,
     pub(crate) shared: Arc<Shared>,
-    /// Locked for as long as a port takes to open or to close, so that one is never in both.
+    /// Locked while a port opens or closes, so that it never does both.
     ports: tokio::sync::Mutex<Ports>,
-    /// What drivers that have left had counted.
+    /// Counters of drivers that have left.
     past: Mutex<Counted>,
     is_closing: AtomicBool,
 }
@@ -173,7 +173,7 @@ impl Port {
         }
     }
 
-    /// `true` if nobody is left.
+    /// `true` if no driver is left.
     fn leave(&self, driver: &Arc<Driver>) -> bool {
         match self {
             Self::Tcp(port) => port.leave(driver),
@@ -188,7 +188,7 @@ impl Port {
         }
     }
 
-    /// Does what the messages of a driver say.
+    /// Carries out the messages of a driver.
     pub(crate) async fn carry_out(&self, driver: &Arc<Driver>, messages: &mut Vec<Bytes>) -> Result<(), End> {
         match self {
             Self::Tcp(port) => tcp::carry_out(port, driver, messages).await,
@@ -232,8 +232,8 @@ impl Ports {
     }
 }
 
-/// What a driver asks for.
-pub(crate) struct Wish {
+/// A driver's request for a port.
+pub(crate) struct JoinRequest {
     pub(crate) protocol: Protocol,
     pub(crate) port: u16,
     pub(crate) accept: AcceptList,
@@ -259,11 +259,11 @@ impl Hub {
         })
     }
 
-    /// Opens the port if nobody has it yet, and lets the driver in.
-    pub(crate) async fn join(&self, wish: Wish) -> Result<Joined, JoinError> {
+    /// Opens the port if no driver has it yet, and adds the driver.
+    pub(crate) async fn join(&self, request: JoinRequest) -> Result<Joined, JoinError> {
         let limits = &self.shared.limits;
-        if !self.options.allows(wish.port) {
-            return Err(JoinError::Forbidden(wish.port));
+        if !self.options.allows(request.port) {
+            return Err(JoinError::Forbidden(request.port));
         }
         let mut ports = self.ports.lock().await;
         if self.is_closing.load(Ordering::Acquire) {
@@ -272,26 +272,27 @@ impl Hub {
         if ports.drivers >= limits.drivers {
             return Err(JoinError::TooManyDrivers(limits.drivers));
         }
-        let port = match ports.get(wish.protocol, wish.port) {
+        let port = match ports.get(request.protocol, request.port) {
             Some(port) if port.drivers().len() >= limits.drivers_per_port => {
-                return Err(JoinError::TooManyOnPort { port: wish.port, most: limits.drivers_per_port });
+                return Err(JoinError::TooManyOnPort { port: request.port, max: limits.drivers_per_port });
             }
             Some(port) => port,
             None if ports.tcp.len() + ports.udp.len() >= limits.ports => {
                 return Err(JoinError::TooManyPorts(limits.ports));
             }
             None => ports
-                .open(wish.protocol, wish.port, &self.options, &self.shared)
-                .map_err(|error| JoinError::of_system(wish.port, error))?,
+                .open(request.protocol, request.port, &self.options, &self.shared)
+                .map_err(|error| JoinError::of_system(request.port, error))?,
         };
         ports.drivers += 1;
         let outbound = Outbound::new(limits.driver_queue_bytes, Arc::clone(&self.shared.queued));
-        let driver = Arc::new(Driver::new(self.shared.next_id(), wish.accept, outbound, wish.allowance));
+        let driver =
+            Arc::new(Driver::new(self.shared.next_id(), request.accept, outbound, request.allowance));
         port.join(Arc::clone(&driver));
         Ok(Joined { driver, port })
     }
 
-    /// Lets a driver go, and closes its port if nobody else has it.
+    /// Removes a driver, and closes its port if no other driver has it.
     pub(crate) async fn leave(&self, joined: Joined) {
         let Joined { driver, port } = joined;
         let mut ports = self.ports.lock().await;
@@ -311,7 +312,8 @@ impl Hub {
         }
     }
 
-    /// Tells every driver that this is the end, and gives everyone time to end in order, for at most `deadline`.
+    /// Tells every driver that the dispatcher is shutting down, and waits for a graceful end of all connections, at
+    /// most for `deadline`.
     pub(crate) async fn shut_down(&self, deadline: Duration) {
         let ports: Vec<Port> = {
             let ports = self.ports.lock().await;
@@ -319,12 +321,12 @@ impl Hub {
             ports.all().collect()
         };
         for driver in ports.iter().flat_map(|port| port.drivers().to_vec()) {
-            let end = End::new(close_code::GOING_AWAY, "the dispatcher is about to end");
+            let end = End::new(close_code::GOING_AWAY, "the dispatcher is shutting down");
             driver.outbound.end(End { flush: true, ..end });
         }
         self.shared.tracker.close();
         if tokio::time::timeout(deadline, self.shared.tracker.wait()).await.is_err() {
-            tracing::warn!("devices or drivers were still connected and are broken off");
+            tracing::warn!("devices or drivers are still connected: disconnecting them now");
             for port in &ports {
                 if let Port::Tcp(port) = port {
                     port.break_off();
@@ -333,7 +335,7 @@ impl Hub {
         }
     }
 
-    /// Drivers and devices of each port, as the contract has it.
+    /// Drivers and devices of each port, in the shape of the contract.
     pub(crate) async fn listing(&self) -> Listing {
         let ports = self.ports.lock().await;
         let mut listing = Listing::default();
@@ -387,11 +389,11 @@ pub struct Listing {
     pub udp_listeners: BTreeMap<u16, usize>,
     /// Drivers of each TCP port.
     pub tcp_listeners: BTreeMap<u16, usize>,
-    /// Connected devices of each TCP port that has some.
+    /// Connected devices of each TCP port that has any.
     pub tcp_clients: BTreeMap<u16, usize>,
 }
 
-/// What goes through a dispatcher: the answer of `GET /v1/dispatch/stats`.
+/// Traffic of a dispatcher: the answer of `GET /v1/dispatch/stats`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct DispatchStats {
     /// Connected drivers.
@@ -404,7 +406,7 @@ pub struct DispatchStats {
     pub queued_bytes: usize,
     /// Bytes that wait for devices.
     pub backlog_bytes: usize,
-    /// Since the start, of drivers that have left, too.
+    /// Since the start, including drivers that have left.
     pub total: Counted,
     /// Every open port.
     pub ports: Vec<PortStats>,
@@ -414,13 +416,13 @@ pub struct DispatchStats {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 #[schemars(rename = "DispatchPort")]
 pub struct PortStats {
-    /// What it is for.
+    /// Its protocol.
     pub protocol: Protocol,
     /// Its number.
     pub port: u16,
     /// Connected devices (TCP).
     pub devices: usize,
-    /// Who has it.
+    /// Its drivers.
     pub drivers: Vec<DriverStats>,
 }
 
@@ -428,13 +430,13 @@ pub struct PortStats {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 #[schemars(rename = "DispatchDriver")]
 pub struct DriverStats {
-    /// Its number, which no other driver gets.
+    /// Its number, never reused.
     pub id: u64,
     /// The devices that it accepts.
     pub accept: Vec<String>,
-    /// Bytes that wait for it.
+    /// Bytes that wait for the driver.
     pub queued_bytes: usize,
-    /// What went through for it, and what did not.
+    /// Its traffic.
     #[serde(flatten)]
     pub counted: Counted,
 }

@@ -1,26 +1,27 @@
-//! Ports on demand: drivers ask for TCP and UDP ports by websocket, and devices connect to those.
+//! Ports on demand: drivers request TCP and UDP ports over websockets, and devices connect to them.
 //!
 //! | where | what |
 //! |---|---|
-//! | [`frame`] | what drivers and dispatcher say to each other |
-//! | [`Dispatch`] | the dispatcher: its routes, its end |
+//! | [`frame`] | what drivers and dispatcher send each other |
+//! | [`Dispatch`] | the dispatcher: its routes, its shutdown |
 //! | [`DispatchOptions`] | who may use it, which ports, every limit |
 //! | `http` | routes of the contract: who may call them, and with which parameters |
-//! | `native` | routes of our own: dispatch tokens, statistics |
+//! | `native` | our own routes: dispatch tokens, statistics |
 //! | `metrics`, `description` | the statistics for monitoring; the routes in an OpenAPI document |
 //! | `session` | a driver's websocket |
-//! | [`websocket`] | what the bytes of a driver's websocket say |
+//! | [`websocket`] | parses the bytes of a driver's websocket |
 //! | `outbound` | what waits to be sent to a driver |
-//! | `hub` | every open port and who uses it |
+//! | `hub` | every open port and its drivers |
 //! | `tcp`, `udp` | ports |
 //! | `gather` | lets bytes gather under load |
 //! | `tokens` | tokens for some ports and some devices |
 //!
-//! A crate of its own because it knows nothing of matches and servers: whatever has a port can be reached through it.
+//! A crate of its own because it knows nothing of matches and servers: anything that has a port can be reached through
+//! it.
 //!
-//! Bytes of devices are read behind room for the heads of their message and sent from where they are. Nothing is
-//! unlimited: what waits for a driver keeps its devices from being read, and what waits for a device is put aside up to
-//! a limit, and then keeps the driver from being read.
+//! Bytes of devices are read behind space reserved for the heads of their message, and sent from there. Nothing is
+//! unbounded: when too much waits for a driver, its devices are no longer read; what waits for a device is buffered up
+//! to a limit, beyond which its driver is no longer read.
 
 mod accept;
 mod bind;
@@ -54,7 +55,7 @@ pub use driver::{Counted, Protocol};
 pub use hub::{DispatchStats, DriverStats, Listing, PortStats};
 pub use options::{DispatchOptions, Limits, MIN_QUEUE_BYTES, Operators, OptionsError, Secret, Version};
 
-/// A dispatcher. Clones are the same one.
+/// A dispatcher. Clones share it.
 #[derive(Clone)]
 pub struct Dispatch {
     hub: Arc<hub::Hub>,
@@ -64,23 +65,24 @@ impl Dispatch {
     /// A dispatcher without drivers.
     ///
     /// # Errors
-    /// [`OptionsError`] if it could not work with these options.
+    /// [`OptionsError`] if the options are invalid.
     pub fn new(options: DispatchOptions) -> Result<Self, OptionsError> {
         Ok(Self { hub: Arc::new(hub::Hub::new(options)?) })
     }
 
-    /// Its routes, of both path families. They want a server that can upgrade connections, like [`sortie_serving::serve`].
+    /// Its routes, of both path families. They need a server that can upgrade connections, like
+    /// [`sortie_serving::serve`].
     pub fn router(&self) -> Router {
         http::router(Arc::clone(&self.hub))
     }
 
-    /// Whether everyone may do everything, because there is neither a secret nor anybody who knows operators.
+    /// Whether everyone may do everything, because neither a secret nor operators are configured.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.hub.options.is_open()
     }
 
-    /// Whether the headers of a request show the secret, or come from an operator: somebody who may see statistics.
+    /// Whether a request's headers carry the secret or come from an operator: such callers may see statistics.
     #[must_use]
     pub fn is_operator(&self, headers: &HeaderMap) -> bool {
         http::Caller::is_owner_or_operator(&self.hub, headers, &http::Query::none())
@@ -91,19 +93,19 @@ impl Dispatch {
         self.hub.listing().await
     }
 
-    /// What goes through.
+    /// Traffic statistics.
     pub async fn stats(&self) -> DispatchStats {
         self.hub.stats().await
     }
 
-    /// Closes every websocket with code 1001, and every device's connection after what was written to it. Whoever has
-    /// not ended after `deadline` is broken off. New drivers are refused from the start.
+    /// Graceful shutdown: closes every websocket with code 1001, and every device's connection after everything written
+    /// to it. Disconnects the rest after `deadline`. New drivers are refused at once.
     pub async fn shutdown(&self, deadline: Duration) {
         self.hub.shut_down(deadline).await;
     }
 }
 
-/// What a panic left behind is as good as it was before it.
+/// Poisoning is ignored: the data stays consistent across a panic.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

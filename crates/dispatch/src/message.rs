@@ -1,4 +1,5 @@
-//! Messages to a driver: a frame in a websocket message, its heads in front of bytes that stay where they were read to.
+//! Messages to a driver: a frame in a websocket message, with its heads in front of bytes that stay where they were
+//! read.
 
 use std::io::Write as _;
 
@@ -9,15 +10,15 @@ use tungstenite::protocol::frame::{Frame as WebsocketFrame, FrameHeader};
 
 use crate::frame::{Head, Kind, MAX_HEAD_BYTES};
 
-/// Longest head of a websocket message from a server, in bytes: RFC 6455, section 5.2.
+/// Maximum length of the head of a websocket message from a server, in bytes: RFC 6455, section 5.2.
 const MAX_WEBSOCKET_HEAD_BYTES: usize = 10;
-/// Longest heads of a message, in bytes.
+/// Maximum length of both heads of a message, in bytes.
 pub(crate) const MAX_HEADS_BYTES: usize = MAX_WEBSOCKET_HEAD_BYTES + MAX_HEAD_BYTES;
-/// Most bytes of a device in one message, so that the whole of it is within [`READ_BYTES`].
+/// Maximum number of a device's bytes in one message, so that the whole message is within [`READ_BYTES`].
 pub(crate) const PAYLOAD_BYTES: usize = READ_BYTES - MAX_HEADS_BYTES;
-/// Most bytes of one message of a TCP device with its heads.
+/// Maximum size of a TCP device's message including its heads, in bytes.
 pub(crate) const READ_BYTES: usize = 64 << 10;
-/// Longest reason in a close frame, in bytes: RFC 6455, section 5.5.
+/// Maximum length of the reason in a close frame, in bytes: RFC 6455, section 5.5.
 const MAX_REASON_BYTES: usize = 123;
 
 /// Both heads of a message.
@@ -31,7 +32,7 @@ impl Heads {
         let mut bytes = [0; MAX_HEADS_BYTES];
         let mut rest = &mut bytes[..];
         let header = FrameHeader { opcode: OpCode::Data(Data::Binary), ..FrameHeader::default() };
-        // There is room for the longest head, and no message is as long as 4 GiB.
+        // There is room for the longest head, and no message reaches 4 GiB.
         let _ = header.format((head.len() + payload_bytes) as u64, &mut rest);
         head.encode(kind, payload_bytes as u32, &mut rest);
         let length = MAX_HEADS_BYTES - rest.len();
@@ -43,13 +44,13 @@ impl Heads {
     }
 }
 
-/// A whole message without bytes of a device.
+/// A whole message without a device's bytes.
 pub(crate) fn bare(head: &Head, kind: Kind) -> Bytes {
     Bytes::copy_from_slice(Heads::new(head, kind, 0).as_slice())
 }
 
-/// Puts the heads in front of what was read to `space` after [`MAX_HEADS_BYTES`] of room for them, and takes it out as
-/// a message. What room is left stays in `space`.
+/// Writes the heads into the [`MAX_HEADS_BYTES`] of `space` that were reserved in front of the bytes read, and takes
+/// both out as one message. The remaining capacity stays in `space`.
 pub(crate) fn seal(space: &mut BytesMut, head: &Head) -> Bytes {
     let payload_bytes = space.len().saturating_sub(MAX_HEADS_BYTES);
     let heads = Heads::new(head, Kind::Received, payload_bytes);
@@ -72,7 +73,7 @@ pub(crate) fn pong(payload: Bytes) -> Bytes {
     written(WebsocketFrame::pong(payload))
 }
 
-/// A close frame. What is too long of the reason is left out.
+/// A close frame. Truncates a reason that is too long.
 pub(crate) fn close(code: u16, reason: &str) -> Bytes {
     let mut end = reason.len().min(MAX_REASON_BYTES);
     while !reason.is_char_boundary(end) {
@@ -85,7 +86,7 @@ pub(crate) fn close(code: u16, reason: &str) -> Bytes {
 
 fn written(frame: WebsocketFrame) -> Bytes {
     let mut bytes = Vec::with_capacity(MAX_REASON_BYTES + 4);
-    // A vector takes everything.
+    // Writing to a vector cannot fail.
     let _ = frame.format(&mut bytes);
     let _ = bytes.flush();
     bytes.into()
@@ -96,7 +97,7 @@ mod tests {
     use super::*;
     use crate::frame::Frame;
 
-    /// What an independent reader makes of it: the payload of one whole, unmasked binary message.
+    /// How an independent reader sees it: the payload of one whole, unmasked binary message.
     fn payload(message: &[u8]) -> Vec<u8> {
         let mut socket = tungstenite::protocol::frame::FrameSocket::new(message);
         let frame = socket.read(None).unwrap().unwrap();

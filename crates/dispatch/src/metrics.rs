@@ -1,12 +1,12 @@
 //! The statistics as metrics.
 //!
-//! Made from the very statistics of `GET /v1/dispatch/stats`, so that the two cannot differ. What is told of single
-//! drivers is only what waits for them: everything else is told once, because each new driver would be a new series.
+//! Built from the statistics of `GET /v1/dispatch/stats`, so that the two cannot differ. The only per-driver metric is
+//! what waits for the driver: everything else is a total, because each new driver would be a new series.
 
 use async_trait::async_trait;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::registry::Unit;
-use sortie_metrics::{Source, Told};
+use sortie_metrics::{Collector, Samples};
 
 use crate::Dispatch;
 use crate::driver::{Counted, Protocol};
@@ -39,23 +39,23 @@ const fn name(protocol: Protocol) -> &'static str {
 }
 
 #[async_trait]
-impl Source for Dispatch {
-    async fn tell(&self, told: &mut Told) {
-        tell(&self.stats().await, told);
+impl Collector for Dispatch {
+    async fn collect(&self, samples: &mut Samples) {
+        add_stats(&self.stats().await, samples);
     }
 }
 
-fn tell(stats: &DispatchStats, told: &mut Told) {
+fn add_stats(stats: &DispatchStats, samples: &mut Samples) {
     let ports = || stats.ports.iter();
     let of_port =
         |of: fn(&PortStats) -> usize| ports().map(|port| (OfPort::new(port), of(port) as u64)).collect();
-    told.gauges(
+    samples.gauges(
         "dispatch_drivers",
         "Connected drivers of each open port",
         None,
         of_port(|port| port.drivers.len()),
     );
-    told.gauges(
+    samples.gauges(
         "dispatch_devices",
         "Connected devices of each open port (TCP)",
         None,
@@ -66,52 +66,66 @@ fn tell(stats: &DispatchStats, told: &mut Told) {
         let of = move |id| OfDriver { protocol, port: number, driver: id };
         port.drivers.iter().map(move |driver| (of(driver.id), driver.queued_bytes as u64))
     });
-    told.gauges("dispatch_driver_queued", "What waits for a driver", Some(Unit::Bytes), waiting.collect());
-    told.gauge("dispatch_queued", "What waits for all drivers", Some(Unit::Bytes), stats.queued_bytes as u64);
-    told.gauge(
+    samples.gauges(
+        "dispatch_driver_queued",
+        "Bytes that wait for a driver",
+        Some(Unit::Bytes),
+        waiting.collect(),
+    );
+    samples.gauge(
+        "dispatch_queued",
+        "Bytes that wait for all drivers",
+        Some(Unit::Bytes),
+        stats.queued_bytes as u64,
+    );
+    samples.gauge(
         "dispatch_backlog",
-        "What waits for all devices",
+        "Bytes that wait for all devices",
         Some(Unit::Bytes),
         stats.backlog_bytes as u64,
     );
-    told.counter(
+    samples.counter(
         "dispatch_turned_away_devices",
         "Devices that were disconnected at once because there were too many",
         None,
         stats.turned_away_devices,
     );
-    counted(&stats.total, told);
+    add_counters(&stats.total, samples);
 }
 
-fn counted(total: &Counted, told: &mut Told) {
+fn add_counters(total: &Counted, samples: &mut Samples) {
     let bytes = Some(Unit::Bytes);
-    told.counter(
+    samples.counter(
         "dispatch_received",
-        "From devices, once for each driver",
+        "Bytes received from devices, once for each driver",
         bytes.clone(),
         total.received_bytes,
     );
-    told.counter("dispatch_written", "From drivers to devices", bytes, total.written_bytes);
+    samples.counter("dispatch_written", "Bytes from drivers to devices", bytes, total.written_bytes);
     let messages = [
-        ("dispatch_received_messages", "From devices, once for each driver", total.received_messages),
-        ("dispatch_written_messages", "From drivers to devices", total.written_messages),
+        (
+            "dispatch_received_messages",
+            "Messages from devices, once for each driver",
+            total.received_messages,
+        ),
+        ("dispatch_written_messages", "Messages from drivers to devices", total.written_messages),
         (
             "dispatch_dropped_messages",
-            "Datagrams for drivers that made room for newer ones or were beyond a rate",
+            "Datagrams for drivers, dropped for newer ones or because they exceeded a rate",
             total.dropped_messages,
         ),
         (
             "dispatch_refused_messages",
-            "From drivers, about devices that they do not accept",
+            "Messages from drivers about devices that they do not accept",
             total.refused_messages,
         ),
         (
             "dispatch_unsent_messages",
-            "From drivers, which the network or the device did not take",
+            "Messages from drivers that the network or the device did not take",
             total.unsent_messages,
         ),
     ];
     for (name, help, value) in messages {
-        told.counter(name, help, None, value);
+        samples.counter(name, help, None, value);
     }
 }

@@ -1,4 +1,4 @@
-//! Sortie's own routes: dispatch tokens and statistics, under `/v1`, with errors in the form that everything there has.
+//! Sortie's own routes: dispatch tokens and statistics, under `/v1`, with that API's form of errors.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -21,11 +21,11 @@ use crate::http::{Caller, Query, json, port_number};
 use crate::hub::Hub;
 use crate::tokens::{IssueError, Scope};
 
-/// Ranges of ports in one dispatch token.
+/// Maximum number of ports and port ranges in one dispatch token.
 const MAX_TOKEN_PORTS: usize = 256;
-/// Life of a dispatch token that asks for none.
+/// Default lifetime of a dispatch token.
 const TOKEN_LIFE: Duration = Duration::from_secs(10 * 60);
-/// Most of the sender's own text in an error, in bytes.
+/// Maximum length of the caller's own text in an error, in bytes.
 const MAX_SHOWN_BYTES: usize = 160;
 
 pub(crate) fn router(hub: Arc<Hub>) -> Router {
@@ -35,7 +35,7 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
         .with_state(hub)
 }
 
-/// Why a request is refused. The texts are for whoever sent it.
+/// Why a request is refused. The texts are for the caller.
 #[derive(Debug, Error)]
 enum Refused {
     #[error(
@@ -57,7 +57,7 @@ impl Refused {
         Self::Field { field, problem: problem.into() }
     }
 
-    /// As the table of codes has it.
+    /// Status and code, as in the table of error codes.
     const fn code(&self) -> (StatusCode, &'static str) {
         match self {
             Self::NotYou => (StatusCode::UNAUTHORIZED, "unauthenticated"),
@@ -93,23 +93,23 @@ async fn stats(State(hub): State<Arc<Hub>>, request: Request) -> Result<Response
     Ok(json(StatusCode::OK, &hub.stats().await))
 }
 
-/// What a dispatch token is to be good for.
+/// What a dispatch token should allow.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(rename = "DispatchTokenWish")]
-pub(crate) struct TokenWish {
-    /// Ports and ranges of ports, 1 to 256.
+#[schemars(rename = "DispatchTokenRequest")]
+pub(crate) struct TokenRequest {
+    /// Ports and ranges of ports, 1 to 256 entries.
     ports: Vec<Ports>,
-    /// Addresses and networks of devices: what a driver accepts has to be within them.
+    /// Addresses and ranges of devices: a driver can accept only devices within them.
     accept: Vec<String>,
-    /// Both, if it is not given.
+    /// If absent, both.
     protocol: Option<Protocol>,
-    /// A duration with its unit, like `10m`, which it is by default.
+    /// Lifetime, with its unit; by default `10m`.
     expires_in: Option<String>,
-    /// Most bytes of devices, both ways, of all websockets together; no limit if it is not given.
+    /// Maximum bytes of devices, both ways and over all websockets together. If absent, no limit.
     #[schemars(range(min = 1))]
     bytes: Option<u64>,
-    /// The same a second.
+    /// The same per second.
     #[schemars(range(min = 1))]
     bytes_per_second: Option<u64>,
 }
@@ -136,13 +136,13 @@ impl Ports {
     }
 }
 
-/// A dispatch token. It is shown once.
+/// A dispatch token. It is shown only once.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "DispatchToken")]
 pub(crate) struct IssuedToken {
-    /// What drivers send: `authorization: Bearer <token>`, or `bearer_token` in the query.
+    /// Drivers send it as `authorization: Bearer <token>`, or as `bearer_token` in the query.
     token: String,
-    /// RFC 3339, UTC.
+    /// When it expires: RFC 3339, UTC.
     #[schemars(extend("format" = "date-time"))]
     expires_at: String,
 }
@@ -150,15 +150,15 @@ pub(crate) struct IssuedToken {
 async fn issue(State(hub): State<Arc<Hub>>, request: Request) -> Result<Response, Refused> {
     need_owner_or_operator(&hub, &request)?;
     let body = read_body(request, &sortie_serving::Limits::default()).await?;
-    let issued = hub.tokens.issue(scope(&hub, &wish(&body)?)?)?;
+    let issued = hub.tokens.issue(scope(&hub, &parse(&body)?)?)?;
     let expires_at = humantime::format_rfc3339_seconds(issued.expires_at).to_string();
     let mut response = json(StatusCode::CREATED, &IssuedToken { token: issued.token, expires_at });
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }
 
-fn wish(body: &[u8]) -> Result<TokenWish, Refused> {
-    // The library would take a list for an object, its fields in order.
+fn parse(body: &[u8]) -> Result<TokenRequest, Refused> {
+    // Serde would accept a list as an object, with its fields in order.
     if body.trim_ascii_start().first() == Some(&b'[') {
         return Err(Refused::Document("the body must be an object, not a list".to_owned()));
     }
@@ -169,42 +169,42 @@ fn wish(body: &[u8]) -> Result<TokenWish, Refused> {
     })
 }
 
-fn scope(hub: &Hub, wish: &TokenWish) -> Result<Scope, Refused> {
+fn scope(hub: &Hub, request: &TokenRequest) -> Result<Scope, Refused> {
     let limits = &hub.shared.limits;
-    if !(1..=MAX_TOKEN_PORTS).contains(&wish.ports.len()) {
-        let problem = format!("has to have 1 to {MAX_TOKEN_PORTS} entries: use ranges like \"7000-7999\"");
+    if !(1..=MAX_TOKEN_PORTS).contains(&request.ports.len()) {
+        let problem = format!("must have 1 to {MAX_TOKEN_PORTS} entries: use ranges like \"7000-7999\"");
         return Err(Refused::field("ports", problem));
     }
-    let ports = wish.ports.iter().map(Ports::range).collect::<Option<_>>().ok_or_else(|| {
+    let ports = request.ports.iter().map(Ports::range).collect::<Option<_>>().ok_or_else(|| {
         Refused::field("ports", "an entry is a port from 1 to 65535, or a range like \"7000-7999\"")
     })?;
-    let accept = AcceptList::collect(wish.accept.iter().map(String::as_str), limits.accept_entries)
+    let accept = AcceptList::collect(request.accept.iter().map(String::as_str), limits.accept_entries)
         .map_err(|problem| Refused::field("accept", problem.to_string()))?;
-    for (field, value) in [("bytes", wish.bytes), ("bytes_per_second", wish.bytes_per_second)] {
+    for (field, value) in [("bytes", request.bytes), ("bytes_per_second", request.bytes_per_second)] {
         if value == Some(0) {
-            return Err(Refused::field(field, "has to be above 0; leave it out for no limit"));
+            return Err(Refused::field(field, "must be above 0; leave it out for no limit"));
         }
     }
     Ok(Scope {
-        protocol: wish.protocol,
+        protocol: request.protocol,
         ports,
         accept,
-        life: life(wish.expires_in.as_deref(), limits.token_time)?,
-        most_bytes: wish.bytes,
-        bytes_per_second: wish.bytes_per_second,
+        life: life(request.expires_in.as_deref(), limits.token_time)?,
+        max_bytes: request.bytes,
+        bytes_per_second: request.bytes_per_second,
     })
 }
 
-fn life(wished: Option<&str>, most: Duration) -> Result<Duration, Refused> {
-    let Some(text) = wished else { return Ok(TOKEN_LIFE.min(most)) };
+fn life(requested: Option<&str>, max: Duration) -> Result<Duration, Refused> {
+    let Some(text) = requested else { return Ok(TOKEN_LIFE.min(max)) };
     let shown = &text[..text.floor_char_boundary(MAX_SHOWN_BYTES)];
     let life = sortie_config_file::duration(text).map_err(|error| {
-        Refused::field("expires_in", format!("{shown:?} is no duration like \"10m\": {error}"))
+        Refused::field("expires_in", format!("{shown:?} is not a duration like \"10m\": {error}"))
     })?;
-    if !life.is_zero() && life <= most {
+    if !life.is_zero() && life <= max {
         return Ok(life);
     }
-    let problem = format!("has to be above 0 and at most {}", humantime::format_duration(most));
+    let problem = format!("must be above 0 and at most {}", humantime::format_duration(max));
     Err(Refused::field("expires_in", problem))
 }
 
@@ -221,9 +221,9 @@ mod tests {
     }
 
     #[test]
-    fn what_the_sender_wrote_is_shown_cut() {
+    fn the_callers_text_is_truncated_in_errors() {
         let long = format!(r#"{{"{}": 1}}"#, "x".repeat(1000));
-        let problem = wish(long.as_bytes()).err().unwrap().to_string();
+        let problem = parse(long.as_bytes()).err().unwrap().to_string();
         assert_eq!(problem.len(), MAX_SHOWN_BYTES);
         let problem = life(Some(&"ü".repeat(1000)), TOKEN_LIFE).unwrap_err().to_string();
         assert!(problem.len() < 2 * MAX_SHOWN_BYTES, "{problem}");

@@ -1,4 +1,4 @@
-//! What a dispatcher is told: who may use it, which ports it may open, and every limit.
+//! A dispatcher's options: who may use it, which ports it may open, and every limit.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -11,12 +11,12 @@ use subtle::ConstantTimeEq as _;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-/// What drivers send to show who they are. `Debug` output does not show it.
+/// The shared secret that drivers send. `Debug` output does not show it.
 #[derive(Clone)]
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
-    /// A secret, which is any text but an empty one.
+    /// A secret: any text except an empty one.
     ///
     /// # Errors
     /// [`OptionsError::Secret`] if it is empty.
@@ -25,7 +25,7 @@ impl Secret {
         if text.is_empty() { Err(OptionsError::Secret) } else { Ok(Self(text)) }
     }
 
-    /// Takes as long whatever the difference is; only the length can be told from the time.
+    /// Constant time: the duration reveals only the length.
     pub(crate) fn is(&self, other: &str) -> bool {
         self.0.as_bytes().ct_eq(other.as_bytes()).into()
     }
@@ -37,13 +37,13 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Says from the headers of a request whether it comes from an operator: somebody who may see statistics and make
-/// dispatch tokens without knowing the secret. It is asked at each request, so it has to be quick.
+/// Recognizes operators by the headers of a request: callers who may see statistics and create dispatch tokens without
+/// the secret. Called for every request, so it must be quick.
 #[derive(Clone)]
 pub struct Operators(Arc<dyn Fn(&HeaderMap) -> bool + Send + Sync>);
 
 impl Operators {
-    /// Those whom `know` knows.
+    /// Operators that `know` recognizes.
     pub fn new(know: impl Fn(&HeaderMap) -> bool + Send + Sync + 'static) -> Self {
         Self(Arc::new(know))
     }
@@ -59,7 +59,7 @@ impl fmt::Debug for Operators {
     }
 }
 
-/// What `…/version` answers.
+/// The answer of `…/version`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Version {
     /// Version of the program.
@@ -68,7 +68,7 @@ pub struct Version {
     pub commit: String,
     /// When it was built.
     pub build_time: String,
-    /// Version of the platform that it is a part of.
+    /// Version of the platform that it belongs to.
     pub platform_version: Option<String>,
 }
 
@@ -76,17 +76,17 @@ pub struct Version {
 #[derive(Clone, Debug)]
 pub struct DispatchOptions {
     /// What drivers and operators send. Without it and without `operators`, everyone is let in: for development on
-    /// loopback only. Without it alone, drivers need a dispatch token.
+    /// loopback only. Without it but with `operators`, drivers need a dispatch token.
     pub secret: Option<Secret>,
     /// Who else may see statistics and make dispatch tokens.
     pub operators: Option<Operators>,
-    /// Addresses of this machine on which ports for devices are opened.
+    /// Addresses of this machine to open device ports on.
     pub hosts: Vec<IpAddr>,
-    /// Ports that drivers may have opened.
+    /// Ports that drivers may open.
     pub allowed_ports: Vec<RangeInclusive<u16>>,
-    /// Whether datagrams go only to addresses that have sent one to the port.
+    /// Whether datagrams go only to addresses that have already sent one to the port.
     pub only_to_peers_that_spoke: bool,
-    /// What `…/version` answers.
+    /// The answer of `…/version`.
     pub version: Version,
     /// Every limit.
     pub limits: Limits,
@@ -114,49 +114,50 @@ impl Default for DispatchOptions {
 /// Every limit of a dispatcher, each with its unit.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// Drivers at a time: websockets.
+    /// Concurrent drivers, i.e. websockets.
     pub drivers: usize,
-    /// Drivers at a time of one port.
+    /// Concurrent drivers of one port.
     pub drivers_per_port: usize,
-    /// Open ports at a time, TCP and UDP together.
+    /// Open ports, TCP and UDP together.
     pub ports: usize,
-    /// Connected devices at a time (TCP); further ones are disconnected at once.
+    /// Connected devices (TCP); any beyond are disconnected at once.
     pub devices: usize,
     /// Entries of an accept list.
     pub accept_entries: usize,
-    /// Longest message of a driver, in bytes.
+    /// Size of a driver's message, in bytes.
     pub message_bytes: usize,
-    /// What waits to be sent to one driver, in bytes. When it is reached, its devices are not read (TCP), or the oldest
+    /// Bytes that wait to be sent to one driver. At this limit, its devices are no longer read (TCP), or the oldest
     /// datagrams are dropped (UDP).
     pub driver_queue_bytes: usize,
     /// The same for all drivers together.
     pub queue_bytes: usize,
-    /// What waits to be written to one device, in bytes.
+    /// Bytes that wait to be written to one device.
     pub device_backlog_bytes: usize,
     /// The same for all devices together.
     pub backlog_bytes: usize,
-    /// A driver that takes nothing for so long while something waits for it is cut off.
+    /// A driver that takes nothing for this long while something waits for it is disconnected.
     pub driver_stall: Duration,
-    /// A device with other devices beside it is disconnected after its driver has had to wait for room in its backlog for
-    /// so long, and half of it was never free in between: until then the driver's messages to the others wait.
+    /// If the port has other devices, a device is disconnected once its driver has had to wait for room in its backlog
+    /// for this long and half of it was never free in between: the driver's messages to the other devices wait until
+    /// then.
     pub device_patience: Duration,
-    /// A device that takes nothing for so long while something waits for it is disconnected.
+    /// A device that takes nothing for this long while something waits for it is disconnected.
     pub device_stall: Duration,
-    /// How long a device that has shut its sending side stays connected after the last bytes that its driver wrote.
+    /// How long a device that has shut its sending side stays connected after its driver's last bytes.
     pub half_close_time: Duration,
-    /// Such devices at a time; beyond it, the one that has waited longest is disconnected.
+    /// Number of such devices; beyond it, the one that has waited longest is disconnected.
     pub half_closed: usize,
-    /// Time between two pings.
+    /// Interval between two pings.
     pub ping_period: Duration,
-    /// A driver of which nothing is heard for so long after a ping is cut off.
+    /// A driver that sends nothing for this long after a ping is disconnected.
     pub ping_deadline: Duration,
-    /// How long a driver has to read the close frame, and a device the end of the connection.
+    /// How long a driver has to read the close frame, and a device to read the end of the connection.
     pub close_time: Duration,
     /// Senders of datagrams that a port remembers; beyond it, the oldest are forgotten.
     pub udp_peers_per_port: usize,
-    /// Dispatch tokens at a time.
+    /// Dispatch tokens that are valid at the same time.
     pub tokens: usize,
-    /// Longest life of a dispatch token.
+    /// Maximum lifetime of a dispatch token.
     pub token_time: Duration,
 }
 
@@ -188,10 +189,10 @@ impl Default for Limits {
     }
 }
 
-/// Smallest queue of a driver, in bytes: four reads from devices, or the longest datagram and as many again.
+/// Minimum size of a driver's queue, in bytes: four reads from devices, or twice the longest datagram.
 pub const MIN_QUEUE_BYTES: usize = 256 << 10;
 
-/// Why options are none.
+/// Why options are invalid.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub enum OptionsError {
     /// The secret is empty.
@@ -200,25 +201,25 @@ pub enum OptionsError {
     /// There is no address to open ports on.
     #[error("hosts is empty: name an address of this machine, 0.0.0.0 for all of IPv4, :: for all of IPv6")]
     Hosts,
-    /// A queue is too small to hold what comes in one piece.
-    #[error("{name} is {bytes} bytes: it has to be at least {MIN_QUEUE_BYTES}")]
+    /// A queue is too small for the largest single message.
+    #[error("{name} is {bytes} bytes: it must be at least {MIN_QUEUE_BYTES}")]
     Queue {
         /// The limit's name.
         name: &'static str,
-        /// What it was set to.
+        /// Its value.
         bytes: usize,
     },
     /// A queue is larger than can be counted.
-    #[error("{name} is {bytes} bytes: it may be at most {most}")]
+    #[error("{name} is {bytes} bytes: it may be at most {max}")]
     TooLarge {
         /// The limit's name.
         name: &'static str,
-        /// What it was set to.
+        /// Its value.
         bytes: usize,
-        /// What it may be.
-        most: usize,
+        /// The maximum.
+        max: usize,
     },
-    /// The random numbers of this process cannot be had.
+    /// The process cannot get random numbers.
     #[error("the system has no random numbers")]
     Entropy,
 }
@@ -229,7 +230,7 @@ impl DispatchOptions {
             return Err(OptionsError::Hosts);
         }
         let limits = &self.limits;
-        let most = u32::MAX as usize;
+        let max = u32::MAX as usize;
         for (name, bytes) in [
             ("driver_queue_bytes", limits.driver_queue_bytes),
             ("queue_bytes", limits.queue_bytes),
@@ -239,8 +240,8 @@ impl DispatchOptions {
             if bytes < MIN_QUEUE_BYTES {
                 return Err(OptionsError::Queue { name, bytes });
             }
-            if name == "driver_queue_bytes" && bytes > most {
-                return Err(OptionsError::TooLarge { name, bytes, most });
+            if name == "driver_queue_bytes" && bytes > max {
+                return Err(OptionsError::TooLarge { name, bytes, max });
             }
         }
         Ok(())

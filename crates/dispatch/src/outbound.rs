@@ -1,10 +1,10 @@
 //! What waits to be sent to one driver, and the task that sends it.
 //!
-//! A queue of whole messages, so that control frames can go in between them, and so that several drivers of a port can
-//! share the bytes of one. Its room is a semaphore of bytes: devices that wait for room get it in turn, and a device is
-//! read only once there is room for what may be read. Datagrams do not wait: the oldest make room.
+//! A queue of whole messages, so that control frames can go between them, and several drivers of a port can share the
+//! bytes of one. Its room is a semaphore of bytes: devices that wait for room get it in turn, and a device is read only
+//! once there is room for the read. Datagrams do not wait: the oldest make room.
 //!
-//! A message that comes while nothing waits and nobody writes is written by whoever has it: see [`State::direct_line`].
+//! If nothing waits and nobody writes, the sender writes a message itself: see [`State::direct_line`].
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -25,50 +25,50 @@ use crate::budget::Budget;
 use crate::lock;
 use crate::message::{self, READ_BYTES};
 
-/// Messages in one system call: more make it no cheaper.
+/// Messages per system call: more would not be cheaper.
 const BATCH_MESSAGES: usize = 64;
-/// Bytes that are taken from the queue at a time, and the part of it that this may be: once taken, datagrams are not
-/// dropped any more, so that the newest would have to be, if all that is older were taken.
+/// Bytes taken from the queue at a time, and the part of the queue that this may be. Datagrams that are taken can no
+/// longer be dropped; if everything were taken, the newest would have to be dropped instead.
 const BATCH_BYTES: usize = 256 << 10;
 const BATCH_PART: usize = 4;
-/// Answers to pings that wait; beyond it the oldest is left out, which RFC 6455, section 5.5.3, allows.
+/// Maximum number of pending answers to pings; beyond it the oldest is dropped, which RFC 6455, section 5.5.3, allows.
 const MAX_CONTROLS: usize = 16;
-/// Spare spaces to read to: as many as may be read to at a time, on most machines.
+/// Spare read buffers: on most machines as many as are in use at a time.
 const MAX_SPACES: usize = 4;
-/// With two writes so close together, the second waits until other tasks have had their turn to add to it.
+/// If two writes are this close together, the second waits until other tasks had a chance to add to it.
 const BUSY: Duration = Duration::from_micros(100);
-/// Who sends datagrams: one for all of them. Numbers of devices begin at 1.
+/// The sender of all datagrams. Numbers of devices begin at 1.
 const DATAGRAMS: u64 = 0;
-/// A message of so many bytes is worth a system call of its own.
+/// A message of this many bytes is worth a system call of its own.
 const WORTHY_BYTES: usize = 8 << 10;
 
 /// Why a websocket is closed: RFC 6455, section 7.4.1.
 pub(crate) mod close_code {
-    /// The driver is done, too.
+    /// The driver is done too.
     pub(crate) const NORMAL: u16 = 1000;
-    /// The dispatcher ends.
+    /// The dispatcher is shutting down.
     pub(crate) const GOING_AWAY: u16 = 1001;
-    /// The websocket protocol was not kept.
+    /// The peer violated the websocket protocol.
     pub(crate) const PROTOCOL: u16 = 1002;
     /// A text message.
     pub(crate) const NO_TEXT: u16 = 1003;
-    /// A message that is no frame.
+    /// A message that is not a frame.
     pub(crate) const MALFORMED: u16 = 1007;
-    /// A frame of a type that is not for drivers, a driver that stalls, a token that is used up.
+    /// A frame of a type that is not for drivers, a stalled driver, a used-up token.
     pub(crate) const POLICY: u16 = 1008;
     /// A message that is too long.
     pub(crate) const TOO_BIG: u16 = 1009;
-    /// Nothing was heard of the driver for too long.
+    /// Nothing was heard from the driver for too long.
     pub(crate) const NO_ANSWER: u16 = 1011;
 }
 
 /// How a driver's websocket ends.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct End {
-    /// The close code; `None` if there is nobody to tell.
+    /// The close code; `None` if the driver cannot be told any more.
     pub(crate) code: Option<u16>,
     pub(crate) reason: String,
-    /// Whether what waits is sent first.
+    /// Whether to send what waits first.
     pub(crate) flush: bool,
 }
 
@@ -86,9 +86,9 @@ impl End {
 /// One or more whole messages.
 struct Chunk {
     bytes: Bytes,
-    /// Length when nothing of it was sent.
+    /// Original length.
     whole: usize,
-    /// What it takes of the queue's room, in bytes.
+    /// The room it takes in the queue, in bytes.
     cost: usize,
     messages: u32,
 }
@@ -110,10 +110,10 @@ impl Chunk {
 
 /// Who writes to the connection.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
-enum Turn {
+enum WriteOwner {
     #[default]
     Nobody,
-    /// Whoever has something to send.
+    /// The task that has something to send.
     Sender,
     /// The task of the queue.
     Writer,
@@ -123,23 +123,23 @@ enum Turn {
 struct State {
     chunks: VecDeque<Chunk>,
     controls: VecDeque<Bytes>,
-    /// Bytes of all chunks, and of those that are being sent.
+    /// Bytes of all chunks, including those being sent.
     bytes: usize,
     end: Option<End>,
-    /// Where to write to without the writer's help, if that can be done.
+    /// The connection, if senders may write to it directly.
     line: Option<Arc<OwnedWriteHalf>>,
-    turn: Turn,
+    turn: WriteOwner,
     /// Who sent last, and when.
     last: Option<(u64, Instant)>,
 }
 
 impl State {
-    /// Where to write `bytes` of `sender` to at once: if nothing waits, and nobody else is likely to have something to
-    /// send with it.
+    /// The connection, if `sender` should write `bytes` to it at once: nothing waits, and nobody else is likely to have
+    /// something to send with it.
     fn direct_line(&mut self, sender: u64, bytes: usize) -> Option<Arc<OwnedWriteHalf>> {
         let now = Instant::now();
         let last = self.last.replace((sender, now));
-        if self.turn != Turn::Nobody || !self.chunks.is_empty() || !self.controls.is_empty() {
+        if self.turn != WriteOwner::Nobody || !self.chunks.is_empty() || !self.controls.is_empty() {
             return None;
         }
         let has_company = last.is_some_and(|(other, time)| other != sender && now - time < BUSY);
@@ -147,7 +147,7 @@ impl State {
             return None;
         }
         let line = self.line.clone()?;
-        self.turn = Turn::Sender;
+        self.turn = WriteOwner::Sender;
         Some(line)
     }
 
@@ -155,18 +155,18 @@ impl State {
         !self.chunks.is_empty() || !self.controls.is_empty() || self.end.is_some()
     }
 
-    /// At the end, or in front if it is whoever has the turn that could not write all of it.
+    /// At the end, or in front if it is what the task that had the turn could not write.
     fn add(&mut self, chunk: Chunk, is_rest: bool) {
         self.bytes += chunk.cost;
         if is_rest {
-            self.turn = Turn::Nobody;
+            self.turn = WriteOwner::Nobody;
             self.chunks.push_front(chunk);
         } else {
             self.chunks.push_back(chunk);
         }
     }
 
-    /// Takes the oldest message that is not being sent.
+    /// Removes the oldest message that is not being sent.
     fn drop_oldest(&mut self) -> Option<Chunk> {
         let place = usize::from(self.chunks.front().is_some_and(Chunk::is_begun));
         let oldest = self.chunks.remove(place)?;
@@ -184,7 +184,7 @@ pub(crate) struct Outbound {
     all: Arc<Budget>,
     spaces: Mutex<Vec<BytesMut>>,
     ended: CancellationToken,
-    /// Messages that were dropped to make room.
+    /// Messages dropped to make room.
     dropped: AtomicU64,
 }
 
@@ -211,12 +211,12 @@ impl Outbound {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    /// Waits until the websocket is to end.
+    /// Waits until the websocket has to end.
     pub(crate) async fn ended(&self) {
         self.ended.cancelled().await;
     }
 
-    /// Ends the websocket; the first reason counts.
+    /// Ends the websocket; only the first reason counts.
     pub(crate) fn end(&self, end: End) {
         lock(&self.state).end.get_or_insert(end);
         self.room.close();
@@ -236,7 +236,7 @@ impl Outbound {
         Some(Reserved { outbound: self, bytes: READ_BYTES })
     }
 
-    /// Empty space for so many bytes at least. Give it back by [`Outbound::return_space`].
+    /// An empty buffer of at least this many bytes. Return it with [`Outbound::return_space`].
     pub(crate) fn space(&self, at_least: usize) -> BytesMut {
         let mut space = lock(&self.spaces).pop().unwrap_or_default();
         if space.capacity() < at_least && !space.try_reclaim(at_least.max(READ_BYTES)) {
@@ -253,17 +253,17 @@ impl Outbound {
         }
     }
 
-    /// Gives back memory that a driver without traffic does not need.
+    /// Releases memory that an idle driver does not need.
     pub(crate) fn rest(&self) {
         lock(&self.spaces).clear();
     }
 
-    /// Where to write to without the writer's help.
+    /// Lets senders write to `line` directly.
     pub(crate) fn write_to(&self, line: &Arc<OwnedWriteHalf>) {
         lock(&self.state).line = Some(Arc::clone(line));
     }
 
-    /// Sends a message, or adds it to what waits. What it takes of the queue's room, in bytes.
+    /// Sends a message, or queues it. Returns the room that it takes in the queue, in bytes.
     fn send(&self, sender: u64, bytes: Bytes) -> usize {
         let mut chunk = Chunk::messages(bytes, 1);
         let cost = chunk.cost;
@@ -280,7 +280,7 @@ impl Outbound {
             }
             state = lock(&self.state);
         }
-        // Before anybody can give it back.
+        // Must happen before anybody can return it.
         self.all.take(cost);
         state.add(chunk, is_rest);
         drop(state);
@@ -288,16 +288,16 @@ impl Outbound {
         cost
     }
 
-    /// Writes here and now: to wake up the writer for a lone message takes longer than that. `false` if something is
-    /// left, and the turn with it.
+    /// Writes directly: waking up the writer for a lone message takes longer. `false` if something is left, and the
+    /// turn with it.
     fn send_now(&self, line: &OwnedWriteHalf, chunk: &mut Chunk) -> bool {
-        // An error is for the writer, who will meet it, too.
+        // Errors are ignored here: the writer will run into them too.
         chunk.bytes.advance(line.try_write(&chunk.bytes).unwrap_or(0));
         if !chunk.bytes.is_empty() {
             return false;
         }
         let mut state = lock(&self.state);
-        state.turn = Turn::Nobody;
+        state.turn = WriteOwner::Nobody;
         let is_waited_for = state.is_waited_for();
         drop(state);
         if is_waited_for {
@@ -306,8 +306,7 @@ impl Outbound {
         true
     }
 
-    /// Sends datagrams, as messages one after the other, or adds them to what waits. The oldest that wait make room for
-    /// them.
+    /// Sends or queues datagrams, as consecutive messages. The oldest that wait make room for them.
     pub(crate) fn send_datagrams(&self, bytes: Bytes, messages: u32) {
         let mut chunk = Chunk::messages(bytes, messages);
         let mut state = lock(&self.state);
@@ -333,11 +332,11 @@ impl Outbound {
             freed += oldest.cost;
             dropped += u64::from(oldest.messages);
         }
-        // What was begun has to be ended.
+        // A message that was begun must be completed.
         if is_full(&state, freed) && !chunk.is_begun() {
             dropped += u64::from(messages);
             if is_rest {
-                state.turn = Turn::Nobody;
+                state.turn = WriteOwner::Nobody;
             }
         } else {
             self.all.take(chunk.cost);
@@ -349,7 +348,7 @@ impl Outbound {
         self.arrived.notify_one();
     }
 
-    /// Adds a control frame, which goes before all messages that are not being sent yet.
+    /// Adds a control frame, ahead of all messages that are not being sent yet.
     pub(crate) fn control(&self, bytes: Bytes) {
         let mut state = lock(&self.state);
         if state.controls.len() >= MAX_CONTROLS {
@@ -360,33 +359,32 @@ impl Outbound {
         self.arrived.notify_one();
     }
 
-    /// Moves what is to be sent next to `batch`, which is empty. The reason once the websocket is to end.
+    /// Moves what is to be sent next to `batch`, which is empty. Returns the reason once the websocket has to end.
     fn take(&self, batch: &mut VecDeque<Chunk>) -> Option<End> {
         let mut state = lock(&self.state);
-        if state.turn == Turn::Sender {
-            // Who will say so when it is done.
+        if state.turn == WriteOwner::Sender {
+            // The current writer notifies us when it is done.
             return None;
         }
-        // A message that is begun is ended first: nothing goes in between its parts, neither a control frame nor the close
-        // frame.
+        // A message that was begun is completed first: neither control frames nor the close frame may interrupt it.
         if state.chunks.front().is_some_and(Chunk::is_begun) {
             batch.extend(state.chunks.pop_front());
         }
         let all = state.end.as_ref().is_some_and(|end| end.flush);
         if state.end.is_none() || all {
             batch.extend(state.controls.drain(..).map(Chunk::control));
-            let (mut bytes, most) = (0, BATCH_BYTES.min(self.limit / BATCH_PART));
-            while bytes < most || all {
+            let (mut bytes, max) = (0, BATCH_BYTES.min(self.limit / BATCH_PART));
+            while bytes < max || all {
                 let Some(chunk) = state.chunks.pop_front() else { break };
                 bytes += chunk.cost;
                 batch.push_back(chunk);
             }
         }
-        state.turn = if batch.is_empty() { Turn::Nobody } else { Turn::Writer };
+        state.turn = if batch.is_empty() { WriteOwner::Nobody } else { WriteOwner::Writer };
         state.end.clone()
     }
 
-    /// Gives back the room of what has been sent.
+    /// Returns the room of what has been sent.
     fn sent(&self, bytes: usize, is_stream: bool) {
         lock(&self.state).bytes -= bytes;
         self.all.give(bytes);
@@ -402,14 +400,14 @@ impl Drop for Outbound {
     }
 }
 
-/// Room in a queue for one message of a TCP device. Dropped, it is given back.
+/// Room in a queue for one message of a TCP device. When dropped, it is returned.
 pub(crate) struct Reserved<'a> {
     outbound: &'a Outbound,
     bytes: usize,
 }
 
 impl Reserved<'_> {
-    /// Sends a message of `sender` of at most [`READ_BYTES`]; the room that it does not need is given back.
+    /// Sends a message of `sender` of at most [`READ_BYTES`]; returns the room that it does not need.
     pub(crate) fn send(mut self, sender: u64, message: Bytes) {
         self.bytes = self.bytes.saturating_sub(self.outbound.send(sender, message));
     }
@@ -421,9 +419,9 @@ impl Drop for Reserved<'_> {
     }
 }
 
-/// The connection to a driver, to write to.
+/// The connection to a driver, for writing.
 pub(crate) enum Line {
-    /// Of plain TCP, which [`Outbound::write_to`] has, too.
+    /// Plain TCP, which [`Outbound::write_to`] has as well.
     Tcp(Arc<OwnedWriteHalf>),
     Other(Box<dyn AsyncWrite + Send + Unpin>),
 }
@@ -456,16 +454,16 @@ impl Line {
     }
 }
 
-/// How long the writer of a queue waits.
+/// Timeouts of a queue's writer.
 #[derive(Clone, Copy)]
 pub(crate) struct Patience {
     /// For a driver that takes nothing.
     pub(crate) stall: Duration,
-    /// For it to take the close frame.
+    /// For the driver to take the close frame.
     pub(crate) close: Duration,
 }
 
-/// Sends what comes into the queue until the websocket ends, and its close frame.
+/// Sends everything in the queue until the websocket ends, then its close frame.
 pub(crate) async fn write_out(outbound: &Outbound, mut io: Line, is_stream: bool, patience: Patience) {
     write_to_end(outbound, &mut io, is_stream, patience).await;
     lock(&outbound.state).line = None;
@@ -496,14 +494,14 @@ async fn write_to_end(outbound: &Outbound, io: &mut Line, is_stream: bool, patie
 
 struct Writer<'a> {
     outbound: &'a Outbound,
-    /// What is being sent; the first chunk may be sent in part.
+    /// What is being sent; the first chunk may be partly sent.
     batch: VecDeque<Chunk>,
     is_stream: bool,
 }
 
 impl Writer<'_> {
-    /// Waits for something to send and sends it. `Some` once the websocket is to end, with what has to be sent before
-    /// the close frame left in `batch`.
+    /// Waits for something to send and sends it. `Some` once the websocket has to end; then `batch` holds what must be
+    /// sent before the close frame.
     async fn next_batch(&mut self, io: &mut Line, stall: Duration) -> io::Result<Option<End>> {
         let mut last = None::<Instant>;
         loop {
@@ -544,7 +542,7 @@ impl Writer<'_> {
         Ok(None)
     }
 
-    /// Leaves only what the close frame has to come after.
+    /// Keeps only what has to precede the close frame.
     fn abandon(&mut self) -> Option<End> {
         let end = lock(&self.outbound.state).end.clone();
         if !end.as_ref().is_some_and(|end| end.flush) {
@@ -579,7 +577,7 @@ impl Writer<'_> {
         if freed > 0 {
             self.outbound.sent(freed, self.is_stream);
         }
-        // TLS keeps back what it could not send at once.
+        // TLS buffers what it could not send at once.
         if self.batch.is_empty() { io.flush().await } else { Ok(()) }
     }
 }
@@ -588,7 +586,7 @@ impl Writer<'_> {
 mod tests {
     use super::*;
 
-    /// A queue with a message of which three bytes are sent, one that waits, and a control frame.
+    /// A queue with a partly sent message (three bytes), one that waits, and a control frame.
     fn queue() -> Outbound {
         let outbound = Outbound::new(1 << 20, Arc::new(Budget::new(1 << 20)));
         let mut begun = Chunk::messages(Bytes::from_static(b"message"), 1);

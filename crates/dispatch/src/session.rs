@@ -1,7 +1,6 @@
-//! A driver's websocket, from its opening to its close.
+//! A driver's websocket, from open to close.
 //!
-//! What is read at once is carried out at once, before more is read: so the space that it was read to is free again, and
-//! still in the processor's cache.
+//! Everything read is carried out before more is read. So its buffer is free again, and still in the processor's cache.
 
 use std::future::poll_fn;
 use std::io;
@@ -25,15 +24,15 @@ use crate::options::Limits;
 use crate::outbound::{End, Line, Patience, close_code, write_out};
 use crate::websocket::{Event, Messages, Violation};
 
-/// Most that is read from a driver at a time, in bytes: what of it goes to one device is written together.
+/// Maximum read from a driver at a time, in bytes: the parts for one device are written together.
 const READ_BYTES: usize = 256 << 10;
-/// Smallest space that is worth a read, in bytes.
+/// Minimum buffer that is worth a read, in bytes.
 const MIN_SPACE_BYTES: usize = 64 << 10;
-/// With so many bytes or fewer of a frame that has begun, space is given back until more comes.
+/// If at most this much of a frame has arrived, its buffer is released until more comes.
 const SMALL_BYTES: usize = 4 << 10;
-/// Spare spaces of [`READ_BYTES`]: as many as are used at a time, on most machines.
+/// Spare buffers of [`READ_BYTES`]: on most machines as many as are in use at a time.
 const MAX_SPACES: usize = 8;
-/// What is read and thrown away of a driver that has been told to go, at a time, in bytes.
+/// How much is read and discarded at a time from a driver that was told to go, in bytes.
 const LEFTOVER_BYTES: usize = 16 << 10;
 /// How long a driver that has been told to go may send nothing in the middle of a frame: it is not about to close.
 const HALF_FRAME_TIME: Duration = Duration::from_millis(500);
@@ -67,7 +66,7 @@ async fn run_on(hub: Arc<Hub>, joined: Joined, first: Bytes, reading: impl Async
         is_unread: !first.is_empty(),
         buffer: first.into(),
         spaces: Arc::clone(&hub.shared.spaces),
-        most_bytes: limits.message_bytes,
+        max_bytes: limits.message_bytes,
     };
     driver.hear();
     let end = tokio::select! {
@@ -81,7 +80,7 @@ async fn run_on(hub: Arc<Hub>, joined: Joined, first: Bytes, reading: impl Async
         driver.outbound.end(end);
     }
     hub.leave(joined).await;
-    // A connection that is closed with bytes unread is reset, and then the close frame is lost.
+    // If a connection is closed with unread bytes, it is reset and the close frame is lost.
     let silence = if inbound.buffer.is_empty() { limits.close_time } else { HALF_FRAME_TIME };
     let mut reading = inbound.io;
     let pass_over = async {
@@ -91,7 +90,7 @@ async fn run_on(hub: Arc<Hub>, joined: Joined, first: Bytes, reading: impl Async
     let (_, _) = tokio::join!(writer, timeout(limits.close_time, pass_over));
 }
 
-/// Carries out what the driver sends, until it or what it sends ends the websocket.
+/// Carries out what the driver sends, until the driver or an error ends the websocket.
 async fn read(inbound: &mut Inbound<impl AsyncRead + Unpin>, joined: &Joined) -> End {
     let Joined { driver, port } = joined;
     let (mut messages, mut answers) = (Vec::new(), Vec::new());
@@ -112,7 +111,7 @@ async fn read(inbound: &mut Inbound<impl AsyncRead + Unpin>, joined: &Joined) ->
     }
 }
 
-/// Asks from time to time whether the driver is still there.
+/// Pings the driver periodically.
 async fn keep_alive(driver: &Driver, limits: &Limits) -> End {
     loop {
         sleep(limits.ping_period).await;
@@ -120,7 +119,7 @@ async fn keep_alive(driver: &Driver, limits: &Limits) -> End {
             let seconds = driver.silence().as_secs();
             return End::new(
                 close_code::NO_ANSWER,
-                format!("nothing was heard for {seconds} s, not even an answer to a ping"),
+                format!("nothing was heard for {seconds} s, not even a pong"),
             );
         }
         driver.outbound.control(ping());
@@ -132,17 +131,16 @@ async fn keep_alive(driver: &Driver, limits: &Limits) -> End {
 struct Inbound<R> {
     io: R,
     messages: Messages,
-    /// What has been read and is no whole frame yet.
+    /// Bytes read that are not a whole frame yet.
     buffer: BytesMut,
     spaces: Arc<Spaces>,
-    most_bytes: usize,
-    /// There is something in `buffer` that nobody has looked at.
+    max_bytes: usize,
+    /// `buffer` holds something that has not been parsed.
     is_unread: bool,
 }
 
 impl<R: AsyncRead + Unpin> Inbound<R> {
-    /// Reads once: the messages that it brings, which may be none, and answers to pings. `Some` if nothing comes after
-    /// them.
+    /// Reads once: returns the messages, possibly none, and answers to pings. `Some` if nothing comes after them.
     async fn next(&mut self, messages: &mut Vec<Bytes>, answers: &mut Vec<Bytes>) -> Option<End> {
         if !self.is_unread && !matches!(poll_fn(|context| self.poll_read(context)).await, Ok(1..)) {
             return Some(End::gone());
@@ -151,7 +149,7 @@ impl<R: AsyncRead + Unpin> Inbound<R> {
         self.take_apart(messages, answers).err()
     }
 
-    /// Reads once. Space is held only while there is something in it.
+    /// Reads once. Holds a buffer only while there is something in it.
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let missing = self.messages.needed().saturating_sub(self.buffer.len()).max(MIN_SPACE_BYTES);
         // By now nobody holds messages of the last read.
@@ -185,26 +183,25 @@ impl<R: AsyncRead + Unpin> Inbound<R> {
         match violation {
             Violation::Protocol(problem) => End::new(close_code::PROTOCOL, problem),
             Violation::TooLong => {
-                End::new(close_code::TOO_BIG, format!("a message may have {} bytes", self.most_bytes))
+                End::new(close_code::TOO_BIG, format!("a message may have at most {} bytes", self.max_bytes))
             }
             Violation::Text => End::new(close_code::NO_TEXT, "frames are binary messages, not text"),
         }
     }
 }
 
-/// Space to read what drivers send to, for all of them: only those of whom something is being carried out, or is there
-/// in part, have some.
+/// Read buffers for all drivers: only drivers with a message being carried out or partly received hold one.
 #[derive(Default)]
 pub(crate) struct Spaces(Mutex<Vec<BytesMut>>);
 
 impl Spaces {
-    /// Empty space for so many bytes at least.
+    /// An empty buffer of at least this many bytes.
     fn take(&self, at_least: usize) -> BytesMut {
         let spare = lock(&self.0).pop().filter(|space| space.capacity() >= at_least);
         spare.unwrap_or_else(|| BytesMut::with_capacity(at_least.max(READ_BYTES)))
     }
 
-    /// Keeps it if it is as large as it was and nobody else holds some of it.
+    /// Keeps the buffer if it still has its size and nobody else holds a part of it.
     fn give_back(&self, mut space: BytesMut) {
         space.clear();
         if space.try_reclaim(READ_BYTES) {

@@ -1,7 +1,7 @@
-//! Dispatch tokens: short-lived, for some ports and some devices, and for only so much.
+//! Dispatch tokens: short-lived, for some ports and devices, with optional quotas.
 //!
-//! Random texts and no signed documents, because what a token has used of its bytes has to be kept anyway, and because a
-//! token that nobody keeps cannot be used once the process is gone. Only their digests are kept.
+//! Random texts rather than signed documents, because the bytes that a token has used must be kept anyway, and because
+//! such a token is useless once the process is gone. Only digests of tokens are kept.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -17,22 +17,22 @@ use crate::accept::AcceptList;
 use crate::driver::Protocol;
 use crate::lock;
 
-/// Random bytes of a token.
+/// Random bytes in a token.
 const TOKEN_BYTES: usize = 32;
-/// How much of its rate a token may use at once after it has used none, as time.
+/// How much of its rate an unused token may use at once, as time.
 const BURST: Duration = Duration::from_secs(1);
 
-/// What a token is good for.
+/// What a token allows.
 #[derive(Clone, Debug)]
 pub(crate) struct Scope {
-    /// `None` for both.
+    /// `None` means both.
     pub(crate) protocol: Option<Protocol>,
     pub(crate) ports: Vec<RangeInclusive<u16>>,
     pub(crate) accept: AcceptList,
     pub(crate) life: Duration,
-    /// Bytes of devices, both ways, of all websockets together.
-    pub(crate) most_bytes: Option<u64>,
-    /// Bytes of devices a second, both ways, of all websockets together.
+    /// Quota of device bytes, both ways and over all websockets together.
+    pub(crate) max_bytes: Option<u64>,
+    /// Device bytes per second, both ways and over all websockets together.
     pub(crate) bytes_per_second: Option<u64>,
 }
 
@@ -45,7 +45,7 @@ pub(crate) enum IssueError {
     Entropy,
 }
 
-/// Why a token does not let a driver in. Whether it ever was one is not told.
+/// Why a token does not let a driver in. Never reveals whether the token once existed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub(crate) enum ScopeError {
     #[error("port: the token is not for this port")]
@@ -64,13 +64,13 @@ pub(crate) struct Issued {
     pub(crate) expires_at: SystemTime,
 }
 
-/// Every token that is good.
+/// Every valid token.
 pub(crate) struct Tokens {
-    most: usize,
+    max: usize,
     grants: Mutex<BTreeMap<[u8; 32], Arc<Grant>>>,
 }
 
-/// A token, as it is kept.
+/// A token, as it is stored.
 pub(crate) struct Grant {
     scope: Scope,
     expires: Instant,
@@ -78,8 +78,8 @@ pub(crate) struct Grant {
 }
 
 impl Tokens {
-    pub(crate) fn new(most: usize) -> Self {
-        Self { most, grants: Mutex::default() }
+    pub(crate) fn new(max: usize) -> Self {
+        Self { max, grants: Mutex::default() }
     }
 
     pub(crate) fn issue(&self, scope: Scope) -> Result<Issued, IssueError> {
@@ -89,20 +89,20 @@ impl Tokens {
         let now = Instant::now();
         let expires_at = SystemTime::now() + scope.life;
         let mut grants = lock(&self.grants);
-        if grants.len() >= self.most {
+        if grants.len() >= self.max {
             grants.retain(|_, grant| grant.expires > now);
         }
-        if grants.len() >= self.most {
-            return Err(IssueError::TooMany(self.most));
+        if grants.len() >= self.max {
+            return Err(IssueError::TooMany(self.max));
         }
-        let allowance = Arc::new(Allowance::new(scope.most_bytes, scope.bytes_per_second));
+        let allowance = Arc::new(Allowance::new(scope.max_bytes, scope.bytes_per_second));
         grants.insert(digest(&token), Arc::new(Grant { expires: now + scope.life, scope, allowance }));
         Ok(Issued { token, expires_at })
     }
 
-    /// What `token` is good for, if it is one and has not expired.
+    /// What `token` allows, if it exists and has not expired.
     pub(crate) fn find(&self, token: &str) -> Option<Arc<Grant>> {
-        // By digest: how long the search takes tells nothing of the tokens.
+        // Looked up by digest: the duration of the search reveals nothing about the tokens.
         let grant = lock(&self.grants).get(&digest(token)).cloned()?;
         (grant.expires > Instant::now()).then_some(grant)
     }
@@ -136,7 +136,7 @@ impl Grant {
     }
 }
 
-/// What a token still lets through.
+/// What a token still allows.
 pub(crate) struct Allowance {
     bytes_per_second: Option<u64>,
     state: Mutex<Left>,
@@ -144,22 +144,22 @@ pub(crate) struct Allowance {
 
 struct Left {
     bytes: Option<u64>,
-    /// When all that was let through would have passed at the rate of the token.
+    /// When everything let through so far would have passed at the token's rate.
     paid: Instant,
 }
 
 /// Whether bytes may pass.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Passage {
-    /// They may, but the next ones not before then.
+    /// They may, but the next ones not before this.
     After(Instant),
     Free,
     UsedUp,
 }
 
 impl Allowance {
-    fn new(most_bytes: Option<u64>, bytes_per_second: Option<u64>) -> Self {
-        Self { bytes_per_second, state: Mutex::new(Left { bytes: most_bytes, paid: Instant::now() }) }
+    fn new(max_bytes: Option<u64>, bytes_per_second: Option<u64>) -> Self {
+        Self { bytes_per_second, state: Mutex::new(Left { bytes: max_bytes, paid: Instant::now() }) }
     }
 
     fn is_used_up(&self) -> bool {
@@ -186,7 +186,7 @@ impl Allowance {
         if left.paid > now { Passage::After(left.paid) } else { Passage::Free }
     }
 
-    /// Whether a datagram may pass now: it does not wait.
+    /// Whether a datagram may pass now: datagrams do not wait.
     pub(crate) fn has_rate(&self) -> bool {
         self.bytes_per_second.is_none() || lock(&self.state).paid <= Instant::now()
     }
@@ -202,7 +202,7 @@ mod tests {
             ports: vec![6000..=6009],
             accept: AcceptList::parse("10.0.0.0/8", 4).unwrap(),
             life: Duration::from_secs(60),
-            most_bytes: None,
+            max_bytes: None,
             bytes_per_second: None,
         }
     }
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_token_is_good_for_its_scope_and_its_time() {
+    async fn a_token_is_valid_for_its_scope_and_lifetime() {
         let tokens = Tokens::new(2);
         let token = tokens.issue(Scope { protocol: Some(Protocol::Udp), ..scope() }).unwrap().token;
         let grant = tokens.find(&token).unwrap();
@@ -249,7 +249,7 @@ mod tests {
         let allowance = Allowance::new(None, Some(1_000));
         tokio::time::advance(Duration::from_secs(10)).await;
         let start = Instant::now();
-        // A second's worth at once, and then no more than the rate.
+        // One second's worth at once, and after that no more than the rate.
         assert_eq!(allowance.charge(1_000), Passage::Free);
         assert!(allowance.has_rate());
         assert_eq!(allowance.charge(500), Passage::After(start + Duration::from_millis(500)));

@@ -1,12 +1,11 @@
-//! What a driver's websocket says: RFC 6455 as a server reads it, without a connection.
+//! Parses a driver's websocket: RFC 6455 from the server's side, without a connection.
 //!
-//! Not by a library, because none reads into space that is the caller's and used again: tungstenite clears the space
-//! for each read, and needs new one as long as a message of the last read is alive. The tests hold it against
-//! tungstenite.
+//! Not a library, because none reads into a buffer that the caller owns and reuses: tungstenite clears the buffer for
+//! each read, and needs a new one while a message of the last read is alive. The tests compare it with tungstenite.
 
 use bytes::{Buf as _, Bytes, BytesMut};
 
-/// Longest payload of a control frame, in bytes: RFC 6455, section 5.5.
+/// Maximum payload of a control frame, in bytes: RFC 6455, section 5.5.
 const MAX_CONTROL_BYTES: usize = 125;
 /// Bytes of a mask.
 const MASK_BYTES: usize = 4;
@@ -16,32 +15,32 @@ const MASK_BYTES: usize = 4;
 pub enum Event {
     /// A binary message.
     Message(Bytes),
-    /// A ping, which is to be answered with the same bytes.
+    /// A ping, to be answered with the same bytes.
     Ping(Bytes),
-    /// An answer to a ping, or none to anything.
+    /// An answer to a ping, or an unsolicited one.
     Pong,
-    /// The other side ends, with that code if it gives one.
+    /// The other side closes, with this code if it sent one.
     Close(Option<u16>),
 }
 
 /// Why bytes end a websocket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Violation {
-    /// The protocol was not kept.
+    /// A violation of the protocol.
     Protocol(&'static str),
     /// A message is longer than allowed.
     TooLong,
-    /// A text message, of which there are none.
+    /// A text message, which is never allowed.
     Text,
 }
 
-/// Reads messages, in one piece or in parts.
+/// Parses messages, fragmented or not.
 #[derive(Debug)]
 pub struct Messages {
-    most_bytes: usize,
-    /// Of a message in parts, what has come of it.
+    max_bytes: usize,
+    /// The fragments of a message so far.
     begun: Option<BytesMut>,
-    /// Length of the frame that comes next, as far as it is known, in bytes.
+    /// Length of the next frame as far as it is known, in bytes.
     needed: usize,
 }
 
@@ -50,28 +49,28 @@ struct Head {
     is_final: bool,
     opcode: u8,
     mask: [u8; MASK_BYTES],
-    /// Its own length.
+    /// Length of the head.
     length: usize,
     payload_bytes: u64,
 }
 
 impl Messages {
-    /// Messages of at most `most_bytes`.
+    /// For messages of at most `max_bytes`.
     #[must_use]
-    pub fn new(most_bytes: usize) -> Self {
-        Self { most_bytes, begun: None, needed: 0 }
+    pub fn new(max_bytes: usize) -> Self {
+        Self { max_bytes, begun: None, needed: 0 }
     }
 
-    /// Bytes that the next frame takes, as far as is known.
+    /// Bytes of the next frame, as far as known.
     #[must_use]
     pub fn needed(&self) -> usize {
         self.needed
     }
 
-    /// Takes what comes next off `from`, without a copy if it is in one piece. `None` if more has to come first.
+    /// Takes the next event off `from`, without a copy if it is not fragmented. `None` if more bytes are needed.
     ///
     /// # Errors
-    /// [`Violation`]; nothing that follows means anything then.
+    /// [`Violation`]; everything after it is meaningless.
     pub fn next(&mut self, from: &mut BytesMut) -> Result<Option<Event>, Violation> {
         loop {
             let Some(frame) = self.frame(from)? else { return Ok(None) };
@@ -86,7 +85,7 @@ impl Messages {
         self.needed = 0;
         let Some(head) = head(from)? else { return Ok(None) };
         self.check(&head)?;
-        // It is not longer than `most_bytes` or than a control frame.
+        // It is not longer than `max_bytes` or than a control frame.
         let payload_bytes = head.payload_bytes as usize;
         if from.len() < head.length + payload_bytes {
             self.needed = head.length + payload_bytes;
@@ -101,27 +100,29 @@ impl Messages {
     fn check(&self, head: &Head) -> Result<(), Violation> {
         let is_control = head.opcode >= 8;
         if is_control && (!head.is_final || head.payload_bytes > MAX_CONTROL_BYTES as u64) {
-            return Err(Violation::Protocol("a control frame is in one piece and has at most 125 bytes"));
+            return Err(Violation::Protocol(
+                "a control frame must not be fragmented and has at most 125 bytes",
+            ));
         }
         let begun_bytes = self.begun.as_ref().map_or(0, BytesMut::len);
         match (head.opcode, &self.begun) {
             (1, _) => return Err(Violation::Text),
-            (0, None) => return Err(Violation::Protocol("a message begins with its second part")),
+            (0, None) => return Err(Violation::Protocol("a message begins with a continuation frame")),
             (2, Some(_)) => return Err(Violation::Protocol("a message begins before the last one ended")),
             (0 | 2 | 8..=10, _) => {}
             _ => return Err(Violation::Protocol("a frame has an unknown opcode")),
         }
-        if !is_control && head.payload_bytes > (self.most_bytes - begun_bytes) as u64 {
+        if !is_control && head.payload_bytes > (self.max_bytes - begun_bytes) as u64 {
             return Err(Violation::TooLong);
         }
         Ok(())
     }
 
-    /// `None` after a part of a message that is not its last.
+    /// `None` after a fragment that is not the last.
     fn event(&mut self, (head, payload): (Head, BytesMut)) -> Result<Option<Event>, Violation> {
         Ok(match (head.opcode, self.begun.take()) {
             (2, _) if head.is_final => Some(Event::Message(payload.freeze())),
-            // A copy, so that the space that it was read to is not kept for a part of it.
+            // A copy, so that a fragment does not keep its whole read buffer alive.
             (2, _) => {
                 self.begun = Some(payload.as_ref().into());
                 None
@@ -173,7 +174,7 @@ fn head(bytes: &[u8]) -> Result<Option<Head>, Violation> {
     Ok(Some(Head { is_final, opcode, mask: *mask, length, payload_bytes }))
 }
 
-/// Eight bytes at a time, of which the compiler makes more.
+/// Eight bytes at a time, which the compiler vectorizes.
 fn unmask(bytes: &mut [u8], mask: [u8; MASK_BYTES]) {
     let [a, b, c, d] = mask;
     let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
@@ -193,11 +194,11 @@ fn close_code(payload: &[u8]) -> Result<Option<u16>, Violation> {
         return if is_empty { Ok(None) } else { Err(Violation::Protocol("a close code is cut off")) };
     };
     if str::from_utf8(reason).is_err() {
-        return Err(Violation::Protocol("the reason of a close frame is no text"));
+        return Err(Violation::Protocol("the reason of a close frame is not valid UTF-8"));
     }
     match u16::from_be_bytes(*code) {
         code @ (1000..=1003 | 1007..=1014 | 3000..=4999) => Ok(Some(code)),
-        _ => Err(Violation::Protocol("a close code is none that may be sent")),
+        _ => Err(Violation::Protocol("a close code must not be sent")),
     }
 }
 
@@ -211,7 +212,7 @@ mod tests {
 
     use super::*;
 
-    const MOST_BYTES: usize = 70_000;
+    const MAX_BYTES: usize = 70_000;
 
     fn frame(opcode: OpCode, is_final: bool, payload: &[u8]) -> Vec<u8> {
         let mask = Some([1, 2, 3, 0xf4]);
@@ -225,9 +226,9 @@ mod tests {
         OpCode::Data(if is_first { Data::Binary } else { Data::Continue })
     }
 
-    /// Everything in `bytes`, which come in pieces of `step`.
+    /// All events in `bytes`, fed in pieces of `step`.
     fn events(bytes: &[u8], step: usize) -> (Vec<Event>, Option<Violation>) {
-        let (mut messages, mut buffer) = (Messages::new(MOST_BYTES), BytesMut::new());
+        let (mut messages, mut buffer) = (Messages::new(MAX_BYTES), BytesMut::new());
         let mut events = Vec::new();
         for piece in bytes.chunks(step.max(1)) {
             buffer.extend_from_slice(piece);
@@ -242,7 +243,7 @@ mod tests {
         (events, None)
     }
 
-    /// What tungstenite makes of it, and whether it found fault with it.
+    /// The events that tungstenite finds, and whether it reports an error.
     fn by_library(bytes: &[u8]) -> (Vec<Event>, bool) {
         struct Once<'a>(&'a [u8]);
         impl std::io::Read for Once<'_> {
@@ -261,8 +262,8 @@ mod tests {
                 Ok(())
             }
         }
-        let config = WebSocketConfig::default().max_message_size(Some(MOST_BYTES));
-        let config = config.max_frame_size(Some(MOST_BYTES));
+        let config = WebSocketConfig::default().max_message_size(Some(MAX_BYTES));
+        let config = config.max_frame_size(Some(MAX_BYTES));
         let mut socket = WebSocket::from_raw_socket(Once(bytes), Role::Server, Some(config));
         let mut events = Vec::new();
         loop {
@@ -270,7 +271,7 @@ mod tests {
                 Ok(Message::Binary(message)) => Event::Message(message),
                 Ok(Message::Ping(payload)) => Event::Ping(payload),
                 Ok(Message::Pong(_)) => Event::Pong,
-                // What it makes of a code that nobody may send.
+                // How it reports a code that must not be sent.
                 Ok(Message::Close(Some(close))) if close.reason == "Protocol violation" => {
                     return (events, true);
                 }
@@ -287,7 +288,7 @@ mod tests {
 
     #[test]
     fn messages_of_every_length_of_length() {
-        for bytes in [0, 1, 7, 8, 125, 126, 65_535, 65_536, MOST_BYTES] {
+        for bytes in [0, 1, 7, 8, 125, 126, 65_535, 65_536, MAX_BYTES] {
             let payload: Vec<u8> = (0..bytes).map(|place| place as u8).collect();
             let message = frame(data(true), true, &payload);
             let expected = (vec![Event::Message(payload.into())], None);
@@ -312,9 +313,9 @@ mod tests {
     }
 
     #[test]
-    fn what_breaks_the_rules_is_found() {
-        let long = vec![7; MOST_BYTES + 1];
-        let half = vec![7; MOST_BYTES / 2 + 1];
+    fn violations_are_detected() {
+        let long = vec![7; MAX_BYTES + 1];
+        let half = vec![7; MAX_BYTES / 2 + 1];
         let protocol = |bytes: &[u8]| {
             assert!(matches!(events(bytes, 1).1, Some(Violation::Protocol(_))), "{bytes:x?}");
         };
@@ -338,7 +339,7 @@ mod tests {
 
     #[test]
     fn what_is_needed_is_known() {
-        let (mut messages, mut buffer) = (Messages::new(MOST_BYTES), BytesMut::new());
+        let (mut messages, mut buffer) = (Messages::new(MAX_BYTES), BytesMut::new());
         let message = frame(data(true), true, &[7; 1_000]);
         buffer.extend_from_slice(&message[..20]);
         assert_eq!(messages.next(&mut buffer), Ok(None));
@@ -360,7 +361,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_reads_what_the_library_reads(
+        fn it_agrees_with_the_library(
             frames in prop::collection::vec(any_frame(), 0..6),
             cut in 0_usize..20,
             step in prop_oneof![1_usize..50, 1_000_usize..100_000],
@@ -375,7 +376,7 @@ mod tests {
                 prop_assert_eq!(ours, theirs);
             } else {
                 prop_assert_eq!(&ours, &theirs);
-                // A head is enough to find fault with.
+                // A head is enough to detect a violation.
                 let is_cut = cut > 0 && violation.is_some();
                 prop_assert!(violation.is_some() == is_at_fault || is_cut, "{:?}", violation);
             }

@@ -1,12 +1,12 @@
 //! Keys from a URL.
 //!
-//! They are fetched when a token needs them: the first time, when they have become old, and when a token names a key
-//! that is not among them, because keys are rotated by adding one. Whatever happens, one fetch runs at a time and not
-//! more often than every [`Fetching::pause`], so that nobody can use this process to flood the one with the keys. A
-//! fetch that fails changes nothing: the keys there are hold. Why no task that fetches by the clock: a process that
-//! nobody calls would go on asking, and one that starts could not say any sooner that the URL is wrong.
+//! They are fetched when a token needs them: the first time, when they are too old, and when a token names an unknown
+//! key, because keys are rotated by adding one. Only one fetch runs at a time, and never more often than every
+//! [`Fetching::pause`], so that nobody can use this process to flood the key server. A failed fetch changes nothing:
+//! the current keys stay valid. There is no periodic task: an idle process would keep asking, and a starting one would
+//! not find out any sooner that the URL is wrong.
 //!
-//! Redirects are not followed: whoever could redirect this request could sign in as any player.
+//! Redirects are not followed: anybody who could redirect this request could sign in as any player.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -23,11 +23,11 @@ use crate::token::{BadTokenOptions, TokenError};
 /// How keys are fetched.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Fetching {
-    /// Keys that are older are fetched anew.
+    /// Keys older than this are fetched again.
     pub refresh: Duration,
-    /// Least time from one fetch to the next.
+    /// Minimum time between two fetches.
     pub pause: Duration,
-    /// Longest time that a fetch takes.
+    /// Timeout of a fetch.
     pub deadline: Duration,
 }
 
@@ -50,7 +50,7 @@ struct Shared {
     client: Client,
     limits: Fetching,
     known: RwLock<Known>,
-    /// Held by whoever fetches.
+    /// Held by the caller that fetches.
     turn: Arc<Mutex<()>>,
 }
 
@@ -59,12 +59,12 @@ struct Known {
     keys: Option<Arc<KeySet>>,
     /// When they were fetched.
     since: Option<Instant>,
-    /// When a fetch was last begun, whatever came of it.
+    /// When the last fetch began, whatever its outcome.
     tried: Option<Instant>,
 }
 
 impl Fetched {
-    /// Nothing is fetched yet.
+    /// Fetches nothing yet.
     pub(crate) fn new(url: &str, limits: Fetching) -> Result<Self, BadTokenOptions> {
         let parsed = Url::parse(url).map_err(|_| BadTokenOptions::Url(url.to_owned()))?;
         let client = sortie_tls::http_client(url, None)?;
@@ -78,7 +78,7 @@ impl Fetched {
         })))
     }
 
-    /// Keys in which `find` finds what it looks for, or its error about the newest there are.
+    /// Keys in which `find` finds what it looks for, or its error for the newest keys available.
     pub(crate) async fn find<T>(
         &self,
         find: impl Fn(&KeySet) -> Result<T, TokenError>,
@@ -86,7 +86,7 @@ impl Fetched {
         let known = self.0.known();
         let found = known.find(&find);
         if !matches!(found, Err(TokenError::UnknownKey | TokenError::KeysUnavailable)) {
-            // One caller fetches; for all others the keys there are will do.
+            // One caller fetches; the others use the current keys.
             if self.0.is_old(&known)
                 && let Ok(turn) = Arc::clone(&self.0.turn).try_lock_owned()
             {
@@ -96,7 +96,7 @@ impl Fetched {
             return found;
         }
         let turn = Arc::clone(&self.0.turn).lock_owned().await;
-        // Whoever had the turn before may have fetched what is missing.
+        // The previous holder of the turn may have fetched what is missing.
         let known = self.0.known();
         let found = known.find(&find);
         if found.is_ok() || !self.0.may_try(&known) {
@@ -106,14 +106,15 @@ impl Fetched {
         self.0.known().find(&find)
     }
 
-    /// Returns when the keys there can be are there. In a task, because the caller may go away while others wait.
+    /// Returns when the keys are as fresh as they can be. Runs as a task, because the caller may be cancelled while
+    /// others wait.
     async fn fetch(&self, turn: OwnedMutexGuard<()>) {
         let shared = Arc::clone(&self.0);
         let fetching = tokio::spawn(async move {
             shared.fetch().await;
             drop(turn);
         });
-        // It ends in no other way than by itself, or with the process.
+        // It ends only on its own, or with the process.
         let _ = fetching.await;
     }
 }
@@ -152,7 +153,7 @@ impl Shared {
         }
     }
 
-    /// The problem of a URL that gives none continues a sentence.
+    /// The error text continues a sentence about the URL.
     async fn get(&self) -> Result<KeySet, String> {
         let asked = self.client.get(self.url.clone()).header(ACCEPT, "application/json").send().await;
         let mut response = asked.map_err(|error| format!("cannot be reached: {}", root(&error)))?;
@@ -161,18 +162,18 @@ impl Shared {
         }
         let mut document = Vec::new();
         while let Some(chunk) =
-            response.chunk().await.map_err(|error| format!("broke off: {}", root(&error)))?
+            response.chunk().await.map_err(|error| format!("lost the connection: {}", root(&error)))?
         {
             document.extend_from_slice(&chunk);
             if document.len() > MAX_DOCUMENT_BYTES {
-                return Err(format!("gave more than {MAX_DOCUMENT_BYTES} bytes"));
+                return Err(format!("returned more than {MAX_DOCUMENT_BYTES} bytes"));
             }
         }
         KeySet::parse(&document)
     }
 }
 
-/// What is at the bottom of an error: the error itself says only that it was the connection.
+/// The innermost cause of an error: the outer ones say only that the connection failed.
 fn root(error: &dyn std::error::Error) -> String {
     let mut deepest = error;
     while let Some(source) = deepest.source() {

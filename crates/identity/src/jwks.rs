@@ -1,8 +1,8 @@
-//! The keys of a JWKS document ([RFC 7517]), and which of them a token is held against.
+//! The keys of a JWKS document ([RFC 7517]), and which of them verifies a token.
 //!
-//! A key is for one algorithm, which follows from what the key is, never from what a token says: RSA is RS256, P-256
-//! is ES256, Ed25519 is EdDSA. Keys for anything else are passed over, as the RFC asks; so are secrets, which have no
-//! place in a public document.
+//! The algorithm of a key follows from the key itself, never from what a token says: RSA is RS256, P-256 is ES256,
+//! Ed25519 is EdDSA. Keys for anything else are skipped, as the RFC asks; so are secrets, which do not belong in a
+//! public document.
 //!
 //! [RFC 7517]: https://www.rfc-editor.org/rfc/rfc7517
 
@@ -12,12 +12,12 @@ use serde::Deserialize;
 
 use crate::token::TokenError;
 
-/// Longest JWKS document, in bytes.
+/// Maximum size of a JWKS document, in bytes.
 pub const MAX_DOCUMENT_BYTES: usize = 256 << 10;
-/// Most keys in a document.
+/// Maximum number of keys in a document.
 pub const MAX_KEYS: usize = 100;
 
-/// Public keys under their names.
+/// Public keys by id.
 #[derive(Default)]
 pub(crate) struct KeySet(Vec<Key>);
 
@@ -33,10 +33,10 @@ struct Document {
 }
 
 impl KeySet {
-    /// The problem of a document that is none continues a sentence.
+    /// The error text continues a sentence about the document.
     pub(crate) fn parse(document: &[u8]) -> Result<Self, String> {
         let Document { keys } = serde_json::from_slice(document)
-            .map_err(|error| format!("is no JWKS document like {{\"keys\": […]}}: {error}"))?;
+            .map_err(|error| format!("is not a JWKS document like {{\"keys\": […]}}: {error}"))?;
         if keys.len() > MAX_KEYS {
             return Err(format!("has {} keys, at most {MAX_KEYS} are allowed", keys.len()));
         }
@@ -47,7 +47,7 @@ impl KeySet {
         Ok(Self(usable))
     }
 
-    /// The key that a token with this header is held against.
+    /// The key that verifies a token with this header.
     pub(crate) fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Result<&DecodingKey, TokenError> {
         let mut named = self.0.iter().filter(|key| id.is_none() || key.id.as_deref() == id).peekable();
         if named.peek().is_none() {

@@ -1,18 +1,18 @@
-//! Who calls: players by signed tokens (JWT), game servers by keys of their own; and what these are checked with.
+//! Who calls: players with signed tokens (JWT), game servers with keys of their own; and how these are verified.
 //!
 //! | where | what |
 //! |---|---|
-//! | `token` | a token becomes a player id, or a reason why not |
-//! | `jwks` | the keys of a JWKS document, and which of them a token is held against |
-//! | `fetched` | keys from a URL: when they are fetched, and what holds meanwhile |
-//! | `signatures` | the four algorithms, by ring |
-//! | `server_key` | keys of game servers, each made of the server's id |
-//! | `watched` | a file whose newest content counts |
+//! | `token` | turns a token into a player id, or a reason for refusal |
+//! | `jwks` | the keys of a JWKS document, and which of them verifies a token |
+//! | `fetched` | keys from a URL: when they are fetched, and what is valid in between |
+//! | `signatures` | the four algorithms, with ring |
+//! | `server_key` | keys of game servers, derived from the server's id |
+//! | `watched` | a file that is reread when it changes |
 //!
-//! A crate of its own because both doors need it, the API and the gateway, and neither may use the other.
+//! A crate of its own because both the API and the gateway need it, and neither may use the other.
 //!
-//! Why signed tokens and no sessions of our own: a game has its accounts already, wherever it has them. What signs in
-//! players there signs a token, and nothing has to be asked or kept here.
+//! Why signed tokens rather than sessions of our own: a game already has accounts somewhere. Whatever signs players in
+//! there signs a token, and nothing has to be looked up or stored here.
 
 mod fetched;
 mod jwks;

@@ -1,7 +1,7 @@
-//! Keys of game servers: each server that is started here has one of its own, which says whose it is.
+//! Keys of game servers: each server that is started here has its own key, which identifies it.
 //!
-//! A key is made of the server's id and a secret of the installation, and is checked with the same secret. So nothing is
-//! kept, nothing is lost at a restart, and a server that shows its key can be nobody but itself.
+//! A key is derived from the server's id and a secret of the installation, and verified with the same secret. So
+//! nothing is stored, nothing is lost at a restart, and a server can only identify as itself.
 
 use std::fmt;
 
@@ -10,12 +10,12 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::hmac;
 use sortie_domain::ids::ServerId;
 
-/// Begins every such key, so that one that leaked is known for what it is.
+/// Prefix of every such key, so that a leaked one is recognizable.
 const PREFIX: &str = "sortie_server_";
-/// Stands before the id in what is signed, so that no other use of the secret gives a key.
+/// Prepended to the id in what is signed, so that no other use of the secret yields a key.
 const CONTEXT: &[u8] = b"sortie game server key 1\0";
 
-/// Makes the keys of servers, and knows them again. Clones share the secret.
+/// Creates and verifies the keys of servers. Clones share the secret.
 #[derive(Clone)]
 pub struct ServerKeys(hmac::Key);
 
@@ -26,7 +26,7 @@ impl fmt::Debug for ServerKeys {
 }
 
 impl ServerKeys {
-    /// Keys by this secret, which has to be as hard to guess as they are.
+    /// Keys from this secret, which must be as hard to guess as they are.
     #[must_use]
     pub fn new(secret: &[u8]) -> Self {
         Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
@@ -42,7 +42,7 @@ impl ServerKeys {
         format!("{PREFIX}{id}.{tag}")
     }
 
-    /// The server whose key this is; `None` for any other text. How long that takes tells nothing about the right tag.
+    /// The server that this key identifies; `None` for any other text. The comparison takes constant time.
     #[must_use]
     pub fn server(&self, key: &str) -> Option<ServerId> {
         let (id, tag) = key.strip_prefix(PREFIX)?.split_once('.')?;

@@ -1,8 +1,8 @@
-//! Signatures, checked by ring.
+//! Signatures, verified with ring.
 //!
-//! The JWT library has no cryptography of its own, and of the providers that it can bring one is banned here
-//! (`deny.toml`) and the other has an RSA implementation with an open advisory. ring is in the process for TLS anyway.
-//! Nothing is signed here, so only the half that checks is there.
+//! The JWT library has no cryptography of its own. Of its two optional providers, one is banned here (`deny.toml`) and
+//! the other has an RSA implementation with an open advisory. ring is in the process for TLS anyway. Only verification
+//! is implemented, because nothing is signed here.
 
 use jsonwebtoken::crypto::{CryptoProvider, JwtVerifier, KeyUtils};
 use jsonwebtoken::errors::{ErrorKind, Result};
@@ -16,13 +16,13 @@ use ring::signature::{
 static PROVIDER: CryptoProvider = CryptoProvider {
     signer_factory: |_, _| Err(ErrorKind::UnsupportedAlgorithm.into()),
     verifier_factory: verifier,
-    // These are for making JWKs.
+    // These are for creating JWKs.
     key_utils: KeyUtils::new_unimplemented(),
 };
 
-/// Makes the library check signatures here. To be called before it is used; once does.
+/// Makes the library verify signatures with this code. Must be called before the library is used; once is enough.
 pub(crate) fn install() {
-    // It refuses a second time, when it is in place.
+    // It returns an error if it is already installed.
     let _ = PROVIDER.install_default();
 }
 
@@ -44,7 +44,7 @@ impl JwtVerifier for RingVerifier {
 impl Verifier<Vec<u8>> for RingVerifier {
     fn verify(&self, message: &[u8], signature: &Vec<u8>) -> std::result::Result<(), signature::Error> {
         use DecodingKeyKind::{RsaModulusExponent, SecretOrDer};
-        // The kind of key is matched too, so that no public key can ever pass for a secret.
+        // The kind of key is matched too, so that a public key is never accepted as a secret.
         let checked = match (self.algorithm, self.key.family(), self.key.kind()) {
             (Algorithm::HS256, AlgorithmFamily::Hmac, SecretOrDer(secret)) => {
                 hmac::verify(&hmac::Key::new(hmac::HMAC_SHA256, secret), message, signature)

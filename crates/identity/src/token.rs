@@ -1,10 +1,10 @@
 //! Player tokens: JWTs ([RFC 7519]) that say who a player is.
 //!
-//! A token is good if it is signed by a key that is known, with the one algorithm which that key is for, names the
-//! issuer and the audience that are configured, has a time when it ends and is within its times, and its subject is a
-//! player id. The algorithm in a token's header decides nothing: it only has to be that of the key ([RFC 8725], 3.1).
+//! A token is valid if it is signed by a known key with that key's algorithm, names the configured issuer and audience,
+//! has an expiry time and is within its times, and its subject is a player id. The algorithm in a token's header
+//! decides nothing: it only has to match the key's ([RFC 8725], 3.1).
 //!
-//! A token is checked when a call begins. What has begun with it goes on when it expires.
+//! A token is verified when a call begins. Calls that have begun go on after it expires.
 //!
 //! [RFC 7519]: https://www.rfc-editor.org/rfc/rfc7519
 //! [RFC 8725]: https://www.rfc-editor.org/rfc/rfc8725
@@ -25,75 +25,75 @@ use crate::jwks::{KeySet, MAX_DOCUMENT_BYTES};
 use crate::signatures;
 use crate::watched::{FileError, Look, Watched};
 
-/// Longest token, in bytes.
+/// Maximum length of a token, in bytes.
 pub const MAX_TOKEN_BYTES: usize = 8 << 10;
-/// Shortest secret, in bytes: as many as the hash has (RFC 7518, 3.2).
+/// Minimum length of a secret, in bytes: as long as the hash (RFC 7518, 3.2).
 pub const MIN_SECRET_BYTES: usize = 32;
 
-/// What every token begins with: `{"` in base64.
+/// Beginning of every token: `{"` in base64.
 const BEGINNING: &str = "eyJ";
 
-/// Whether `text` is meant as a token, and not as a key or a player id.
+/// Whether `text` looks like a token, rather than a key or a player id.
 #[must_use]
 pub fn looks_like_token(text: &str) -> bool {
     text.starts_with(BEGINNING) && text.bytes().filter(|byte| *byte == b'.').count() == 2
 }
 
-/// Why a token says nothing about who calls. The texts are for whoever sent it.
+/// Why a token does not identify a caller. The texts are for the caller.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum TokenError {
     /// More than is ever read.
     #[error("the player token has {0} bytes, at most {MAX_TOKEN_BYTES} are allowed")]
     TooLong(usize),
-    /// No token at all, or one of a kind that is never taken, like `none`.
-    #[error("this is no player token: it must be a JWT, signed with HS256, RS256, ES256 or EdDSA")]
+    /// Not a token, or one of a kind that is never accepted, like `none`.
+    #[error("this is not a player token: it must be a JWT, signed with HS256, RS256, ES256 or EdDSA")]
     Malformed,
-    /// It has header fields that whoever does not understand them must refuse it for (RFC 7515, 4.1.11).
+    /// It has critical header fields, which must be refused if they are not understood (RFC 7515, 4.1.11).
     #[error("the player token has critical header fields (`crit`), and none are understood")]
     Critical,
-    /// The key is for another algorithm.
-    #[error("the player token is signed with another algorithm than its key is for")]
+    /// Its algorithm is not the key's.
+    #[error("the player token is signed with a different algorithm than its key's")]
     Algorithm,
-    /// No such key, even after another look.
-    #[error("the key that the player token is signed with is not known")]
+    /// The key is unknown, even after a refresh.
+    #[error("the player token is signed with an unknown key")]
     UnknownKey,
-    /// It could be any of several keys.
-    #[error("the player token must name its key (`kid`), because there are several that it could be")]
+    /// Several keys could match.
+    #[error("the player token must name its key (`kid`), because several keys could match")]
     AmbiguousKey,
-    /// Signed by somebody else, or changed since.
+    /// Signed by somebody else, or altered since.
     #[error("the signature of the player token is wrong")]
     Signature,
-    /// `exp` is past.
+    /// `exp` is in the past.
     #[error("the player token has expired; sign in again")]
     Expired,
-    /// `nbf` is to come.
+    /// `nbf` is in the future.
     #[error("the player token is not valid yet")]
     NotYet,
-    /// `iss` is another one.
-    #[error("the player token comes from another issuer (`iss`) than the one that is trusted here")]
+    /// `iss` is not the configured one.
+    #[error("the player token comes from an issuer (`iss`) that is not trusted here")]
     Issuer,
-    /// `aud` names somebody else.
+    /// `aud` does not include the configured one.
     #[error("the player token is for another audience (`aud`)")]
     Audience,
-    /// Something must be there that is not, or has the wrong form.
-    #[error("the player token has no good `{0}`")]
+    /// A required claim is missing or malformed.
+    #[error("the player token has no valid `{0}`")]
     Claim(String),
-    /// `sub` is no player id.
-    #[error("the subject (`sub`) of the player token is no player id: {0}")]
+    /// `sub` is not a player id.
+    #[error("the subject (`sub`) of the player token is not a player id: {0}")]
     Subject(String),
-    /// Not the token's fault: there are no keys to hold it against.
+    /// Not the token's fault: there are no keys to verify it with.
     #[error(
-        "player tokens cannot be checked at the moment, because their keys cannot be fetched; try again later"
+        "player tokens cannot be verified at the moment, because their keys cannot be fetched; try again later"
     )]
     KeysUnavailable,
 }
 
-/// What tokens are checked with. `Debug` output does not show a secret.
+/// Keys that verify tokens. `Debug` output does not show a secret.
 #[derive(Clone)]
 pub enum TokenKeys {
-    /// HS256: whoever has this secret can make tokens. At least [`MIN_SECRET_BYTES`] bytes.
+    /// HS256: anybody with this secret can create tokens. At least [`MIN_SECRET_BYTES`] bytes.
     Secret(Zeroizing<Vec<u8>>),
-    /// RS256, ES256, EdDSA: the public keys of this JWKS file, whose newest content counts.
+    /// RS256, ES256, EdDSA: the public keys of this JWKS file, which is reread when it changes.
     File(PathBuf),
     /// The same from a URL, `http` or `https`.
     Url(String),
@@ -109,47 +109,47 @@ impl fmt::Debug for TokenKeys {
     }
 }
 
-/// Which tokens are good.
+/// Which tokens are valid.
 #[derive(Clone, Debug)]
 pub struct TokenOptions {
-    /// What `iss` must be.
+    /// Required `iss`.
     pub issuer: String,
-    /// What `aud` must be, or hold.
+    /// Required `aud`, or a member of it.
     pub audience: String,
-    /// By how much clocks may differ, for `exp` and `nbf`; whole seconds.
+    /// Tolerated clock difference for `exp` and `nbf`; whole seconds.
     pub leeway: Duration,
-    /// What they are checked with.
+    /// Keys that verify them.
     pub keys: TokenKeys,
     /// How keys are fetched from a URL.
     pub fetching: Fetching,
 }
 
-/// Why tokens could not be checked with these options.
+/// Why tokens cannot be verified with these options.
 #[derive(Debug, thiserror::Error)]
 pub enum BadTokenOptions {
-    /// A secret that could be guessed.
+    /// The secret is too short.
     #[error("the secret of player tokens has {0} bytes, but HS256 needs at least {MIN_SECRET_BYTES}")]
     Secret(usize),
-    /// The file of keys.
+    /// The key file is unusable.
     #[error("the keys of player tokens: {0}")]
     File(#[from] FileError),
     /// Not a URL.
-    #[error("the keys of player tokens: {0:?} is no URL")]
+    #[error("the keys of player tokens: {0:?} is not a URL")]
     Url(String),
-    /// Nobody's certificate could be checked.
+    /// There are no roots to verify the URL's certificate with.
     #[error("the keys of player tokens: {0}")]
     Roots(#[from] sortie_tls::RootsError),
-    /// A fault of the program.
+    /// A bug in the program.
     #[error("the keys of player tokens: no client for their URL: {0}")]
     Client(reqwest::Error),
 }
 
-/// Tells who players are by their tokens. Clones share their keys.
+/// Identifies players by their tokens. Clones share their keys.
 #[derive(Clone)]
 pub struct PlayerTokens(Arc<Inner>);
 
 struct Inner {
-    /// All that is asked of a token but its algorithm.
+    /// Everything required of a token except its algorithm.
     demands: Validation,
     keys: Keys,
 }
@@ -172,10 +172,10 @@ struct Claims {
 }
 
 impl PlayerTokens {
-    /// Reads a file of keys; a URL is asked when the first token comes.
+    /// Reads a key file; a URL is fetched when the first token arrives.
     ///
     /// # Errors
-    /// [`BadTokenOptions`] if no token could ever be checked.
+    /// [`BadTokenOptions`] if no token could ever be verified.
     pub fn new(options: TokenOptions) -> Result<Self, BadTokenOptions> {
         signatures::install();
         let mut demands = Validation::default();
@@ -199,10 +199,10 @@ impl PlayerTokens {
         Ok(Self(Arc::new(Inner { demands, keys })))
     }
 
-    /// The player whom `token` is about.
+    /// The player that `token` is about.
     ///
     /// # Errors
-    /// [`TokenError`]. Only [`TokenError::KeysUnavailable`] is worth another try with the same token.
+    /// [`TokenError`]. Only for [`TokenError::KeysUnavailable`] is it worth retrying with the same token.
     pub async fn player(&self, token: &str) -> Result<PlayerId, TokenError> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(TokenError::TooLong(token.len()));
@@ -220,7 +220,7 @@ impl PlayerTokens {
                 Look::Good(keys) | Look::Damaged(keys, _) => {
                     inner.check(token, alg, keys.find(kid.as_deref(), alg)?)
                 }
-                // A key that was taken out of the file must not be good only because the file cannot be read.
+                // A key that was removed from the file must not stay valid just because the file cannot be read.
                 Look::Unreadable(..) => Err(TokenError::KeysUnavailable),
             },
             Keys::Url(keys) => {
@@ -232,7 +232,7 @@ impl PlayerTokens {
 }
 
 impl Inner {
-    /// `algorithm` is the one that `key` is for.
+    /// `algorithm` is the one of `key`.
     fn check(&self, token: &str, algorithm: Algorithm, key: &DecodingKey) -> Result<PlayerId, TokenError> {
         let demands = Validation { algorithms: vec![algorithm], ..self.demands.clone() };
         let claims = decode::<Claims>(token, key, &demands).map_err(|error| match error.kind() {
@@ -245,7 +245,7 @@ impl Inner {
             ErrorKind::MissingRequiredClaim(claim) | ErrorKind::InvalidClaimFormat(claim) => {
                 TokenError::Claim(claim.clone())
             }
-            // Its signature was good, so what cannot be read is the one claim that is read.
+            // Its signature is valid, so what cannot be parsed is the one claim that is parsed.
             ErrorKind::Json(_) => TokenError::Claim("sub".to_owned()),
             _ => TokenError::Malformed,
         })?;

@@ -1,14 +1,14 @@
-//! A file whose newest content counts: looked at on each use, read only when it is another one.
+//! A file that is reread when it changes: checked on each use, read only if it is different.
 //!
-//! Why not notifications of the system: they come some time after the change, and through a queue that can overflow,
-//! so that between a change and the news of it the old content would still hold. A look is one `stat`, which was measured to
-//! take 0.4 µs of the processor on a local disk, and when whoever replaced the file has returned, the next use knows. The
-//! look follows links, so a folder that is swapped as a whole, as Kubernetes does with secrets, is noticed too.
+//! Why not file notifications: they arrive some time after the change, through a queue that can overflow, and the old
+//! content would stay in force until then. A check is one `stat`, measured at 0.4 µs of CPU time on a local disk, and
+//! as soon as the file is replaced, the next use sees it. The check follows links, so it also notices a folder that is
+//! swapped as a whole, as Kubernetes does with secrets.
 //!
-//! What a file counts as is taken together with its content: from the open file that is read. So a content that could not
-//! be read, because there was no descriptor left or the disk failed, is read again at the next use, and each use hears that
-//! nobody knows what the file says now ([`Look::Unreadable`]). A content that was read and makes no sense is logged once and
-//! changes nothing: the last good content holds until the file changes again ([`Look::Damaged`]).
+//! The stamp is taken together with the content, from the open file. So content that could not be read, for lack of a
+//! descriptor or because the disk failed, is read again at the next use, and each use hears that the current content is
+//! unknown ([`Look::Unreadable`]). Content that was read and is invalid is logged once and changes nothing: the last
+//! good content stays in force until the file changes again ([`Look::Damaged`]).
 
 use std::fmt;
 use std::fs::{self, Metadata, OpenOptions};
@@ -19,26 +19,26 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use rustix::fs::OFlags;
 
-/// Why a file is of no use.
+/// Why a file is unusable.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// The system does not give it.
+    /// The system cannot read it.
     #[error("cannot read {path}: {error}")]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         error: io::Error,
     },
-    /// More than is ever read.
-    #[error("{path} has more than {most} bytes")]
+    /// Larger than is ever read.
+    #[error("{path} has more than {max} bytes")]
     TooLarge {
         /// The file.
         path: PathBuf,
         /// The limit, in bytes.
-        most: u64,
+        max: u64,
     },
-    /// It holds something else.
+    /// Its content is invalid.
     #[error("{path} {problem}")]
     Content {
         /// The file.
@@ -48,23 +48,23 @@ pub enum FileError {
     },
 }
 
-/// Makes a value of a file's bytes, or of there being none.
+/// Makes a value of a file's bytes, or of `None` if there is no file.
 type Parse<T> = dyn Fn(Option<&[u8]>) -> Result<T, String> + Send + Sync;
 
-/// What a file stands for now.
+/// The current value of a file.
 #[derive(Debug)]
 pub enum Look<T> {
-    /// This.
+    /// The value of its content.
     Good(Arc<T>),
-    /// Its content makes no sense: the last good content holds.
+    /// Its content is invalid: the last good value stays in force.
     Damaged(Arc<T>, Arc<str>),
-    /// It has changed, or may have, and cannot be read. Whether the last good content still holds is for the caller to say:
-    /// what was taken out of the file since is in it.
+    /// It has changed, or may have, and cannot be read. The caller decides whether the last good value is still valid:
+    /// it contains anything that has been removed from the file since.
     Unreadable(Arc<T>, Arc<str>),
 }
 
 impl<T> Look<T> {
-    /// The last good content.
+    /// The last good value.
     #[must_use]
     pub fn last_good(self) -> Arc<T> {
         match self {
@@ -73,26 +73,26 @@ impl<T> Look<T> {
     }
 }
 
-/// A file, as the value that its content stands for.
+/// A file, as the value of its content.
 pub struct Watched<T> {
     path: PathBuf,
-    most: u64,
+    max: u64,
     parse: Box<Parse<T>>,
     last: RwLock<Last<T>>,
 }
 
-/// What was seen last.
+/// The last state of the file.
 struct Last<T> {
     /// Of the content that was read; `None` while it cannot be read.
     stamp: Option<Stamp>,
-    /// The last good content.
+    /// The last good value.
     value: Arc<T>,
-    /// What is wrong with what the file holds now.
+    /// What is wrong with the current content.
     problem: Option<Arc<str>>,
 }
 
 impl<T> Last<T> {
-    /// What holds while the file is as `stamp` says; `None` if it has to be read.
+    /// The value if the file still is as `stamp` says; `None` if it must be read.
     fn look(&self, stamp: Option<Stamp>) -> Option<Look<T>> {
         if stamp.is_none() || self.stamp != stamp {
             return None;
@@ -111,7 +111,7 @@ impl<T> fmt::Debug for Watched<T> {
     }
 }
 
-/// Tells one content from another. A file that is replaced is another inode, made at another time.
+/// Distinguishes versions of the file. A replaced file has another inode and another time.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stamp {
     File { device: u64, inode: u64, size: u64, modified: (i64, i64), changed: (i64, i64) },
@@ -129,7 +129,7 @@ impl Stamp {
         }
     }
 
-    /// `None` where the system does not say.
+    /// `None` if the system does not say.
     fn at(path: &Path) -> Option<Self> {
         match fs::metadata(path) {
             Ok(found) => Some(Self::of(&found)),
@@ -140,23 +140,23 @@ impl Stamp {
 }
 
 impl<T> Watched<T> {
-    /// Reads the file at `path`, of at most `most` bytes. `parse` is given nothing where there is no file; its
-    /// problem continues a sentence that begins with the path.
+    /// Reads the file at `path`, of at most `max` bytes. `parse` receives `None` if there is no file; its error text
+    /// continues a sentence that begins with the path.
     ///
     /// # Errors
     /// [`FileError`] if the file cannot be used now.
     pub fn open(
         path: PathBuf,
-        most: u64,
+        max: u64,
         parse: impl Fn(Option<&[u8]>) -> Result<T, String> + Send + Sync + 'static,
     ) -> Result<Self, FileError> {
-        let (stamp, content) = read(&path, most)?;
+        let (stamp, content) = read(&path, max)?;
         let value = Arc::new(parsed(&path, content, &parse)?);
         let last = Last { stamp: Some(stamp), value, problem: None };
-        Ok(Self { path, most, parse: Box::new(parse), last: RwLock::new(last) })
+        Ok(Self { path, max, parse: Box::new(parse), last: RwLock::new(last) })
     }
 
-    /// What the file stands for now.
+    /// The current value of the file.
     pub fn look(&self) -> Look<T> {
         {
             let last = self.last.read().unwrap_or_else(PoisonError::into_inner);
@@ -165,7 +165,7 @@ impl<T> Watched<T> {
             }
         }
         let mut last = self.last.write().unwrap_or_else(PoisonError::into_inner);
-        // Anew, because another caller may have read something newer meanwhile.
+        // Check again, because another caller may have read something newer.
         if let Some(look) = last.look(Stamp::at(&self.path)) {
             return look;
         }
@@ -173,12 +173,12 @@ impl<T> Watched<T> {
     }
 
     fn read_again(&self, last: &mut Last<T>) -> Look<T> {
-        let (stamp, content) = match read(&self.path, self.most) {
+        let (stamp, content) = match read(&self.path, self.max) {
             Ok(read) => read,
             Err(error) => {
                 let problem: Arc<str> = error.to_string().into();
                 if last.problem.as_ref() != Some(&problem) {
-                    tracing::error!(%problem, "a file may have changed and cannot be read; trying again at each use");
+                    tracing::error!(%problem, "a file may have changed and cannot be read; retrying at each use");
                 }
                 (last.stamp, last.problem) = (None, Some(Arc::clone(&problem)));
                 return Look::Unreadable(Arc::clone(&last.value), problem);
@@ -187,12 +187,12 @@ impl<T> Watched<T> {
         last.stamp = Some(stamp);
         match parsed(&self.path, content, &*self.parse) {
             Ok(value) => {
-                tracing::info!(path = %self.path.display(), "a file has changed and was read again");
+                tracing::info!(path = %self.path.display(), "reloaded a changed file");
                 (last.value, last.problem) = (Arc::new(value), None);
                 Look::Good(Arc::clone(&last.value))
             }
             Err(error) => {
-                tracing::error!(%error, "a file has changed for the worse; what it held before holds");
+                tracing::error!(%error, "a changed file is invalid; its last good content stays in force");
                 let problem: Arc<str> = error.to_string().into();
                 last.problem = Some(Arc::clone(&problem));
                 Look::Damaged(Arc::clone(&last.value), problem)
@@ -201,12 +201,13 @@ impl<T> Watched<T> {
     }
 }
 
-/// A file's bytes, or that they are too many; nothing where there is no file.
+/// A file's bytes, or that there are too many; `None` if there is no file.
 type Content = Result<Option<Vec<u8>>, FileError>;
 
-/// The content, and the stamp of the very file that was read: from before the first byte, so that a later change is
-/// noticed. Anything but a regular file is unreadable: opening a pipe waits for its other end, and a device may never end.
-fn read(path: &Path, most: u64) -> Result<(Stamp, Content), FileError> {
+/// The content, and the stamp of the file that was read, taken before the first byte, so that a later change is
+/// noticed. Anything but a regular file is unreadable: opening a pipe waits for its other end, and a device may never
+/// end.
+fn read(path: &Path, max: u64) -> Result<(Stamp, Content), FileError> {
     let unreadable = |error| FileError::Unreadable { path: path.to_owned(), error };
     let nonblock = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
     let file = match OpenOptions::new().read(true).custom_flags(nonblock).open(path) {
@@ -220,9 +221,9 @@ fn read(path: &Path, most: u64) -> Result<(Stamp, Content), FileError> {
     }
     let stamp = Stamp::of(&found);
     let mut bytes = Vec::new();
-    file.take(most + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > most {
-        return Ok((stamp, Err(FileError::TooLarge { path: path.to_owned(), most })));
+    file.take(max + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > max {
+        return Ok((stamp, Err(FileError::TooLarge { path: path.to_owned(), max })));
     }
     Ok((stamp, Ok(Some(bytes))))
 }
@@ -237,10 +238,13 @@ mod tests {
 
     fn number(bytes: Option<&[u8]>) -> Result<u32, String> {
         let Some(bytes) = bytes else { return Ok(0) };
-        str::from_utf8(bytes).ok().and_then(|text| text.parse().ok()).ok_or_else(|| "is no number".to_owned())
+        str::from_utf8(bytes)
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .ok_or_else(|| "is not a number".to_owned())
     }
 
-    /// As every file of ours is replaced.
+    /// The way all our files are replaced.
     fn replace(path: &Path, text: &str) {
         let fresh = path.with_extension("new");
         fs::write(&fresh, text).unwrap();
@@ -253,7 +257,7 @@ mod tests {
         let path = folder.path().join("number");
         let watched = Watched::open(path.clone(), 8, number).unwrap();
         assert_eq!(*watched.look().last_good(), 0);
-        // Each has the size of the one before.
+        // All have the same size.
         for text in ["1", "2", "3"] {
             replace(&path, text);
             assert_eq!(watched.look().last_good().to_string(), text);
@@ -286,12 +290,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_good_from_the_start_is_refused() {
+    fn a_file_that_is_invalid_from_the_start_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("number");
         let refused = || Watched::open(path.clone(), 8, number).unwrap_err().to_string();
         fs::write(&path, "x").unwrap();
-        assert!(refused().ends_with("number is no number"));
+        assert!(refused().ends_with("number is not a number"));
         fs::write(&path, "1234567890").unwrap();
         assert!(refused().ends_with("number has more than 8 bytes"));
         fs::remove_file(&path).unwrap();
@@ -299,10 +303,10 @@ mod tests {
         assert!(refused().starts_with("cannot read "));
     }
 
-    /// No descriptor is left, the disk fails, or another user has replaced the file: for any of these reasons, a content that
-    /// was not read is not taken for read.
+    /// Content that was not read, because no descriptor was left, the disk failed, or another user replaced the file,
+    /// must not count as read.
     #[test]
-    fn what_cannot_be_read_is_tried_again_at_each_use() {
+    fn an_unreadable_file_is_retried_at_each_use() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("number");
         fs::write(&path, "1").unwrap();
@@ -317,7 +321,7 @@ mod tests {
                 );
             }
         };
-        // Nothing but a file can be read: not by root, and not by waiting.
+        // A folder cannot be read, not even by root, and not by waiting.
         fs::create_dir(&path).unwrap();
         unreadable();
         fs::remove_dir(&path).unwrap();
@@ -330,7 +334,7 @@ mod tests {
         fs::remove_file(&path).unwrap();
         fs::write(&path, "2").unwrap();
         assert!(matches!(watched.look(), Look::Good(value) if *value == 2));
-        // The same content comes back under the same name and time: the stamp is that of what was read.
+        // The same content comes back under the same name and time: the stamp is the one of the content that was read.
         replace(&path, "x");
         for _ in 0..2 {
             assert!(matches!(watched.look(), Look::Damaged(last, _) if *last == 2));

@@ -1,12 +1,12 @@
-//! What a game server that we start inherits of our environment, from the control plane as from the sidecar.
+//! Which environment variables game servers inherit from the control plane or the sidecar.
 //!
-//! A list of what is inherited, and not of what is withheld: any other variable may be a secret of ours, under any name
-//! the configuration or the platform gives it. What servers need beside these the operator names, one by one; there are no
-//! patterns, which would take in what is added to the environment later.
+//! An allow-list and not a deny-list: any other variable may be a secret of ours, whatever name the configuration or
+//! the platform gives it. Operators name the other variables that servers need, one by one; there are no patterns,
+//! because a pattern would include variables that are added to the environment later.
 
 use std::ffi::OsString;
 
-/// What every server inherits: where programs and files are, and how people write.
+/// Inherited by every server: locations of programs and files, and locale.
 pub const INHERITED: [&str; 12] = [
     "PATH",
     "HOME",
@@ -22,10 +22,10 @@ pub const INHERITED: [&str; 12] = [
     "LC_TIME",
 ];
 
-/// What the variables that configure us begin with. They are never inherited, also if they are named.
+/// Prefix of our own configuration variables. They are never inherited, even if they are named.
 pub const OUR_PREFIX: &str = "SORTIE_";
 
-/// Most variables that an operator may name.
+/// Maximum number of variables that an operator may name.
 pub const MAX_NAMED: usize = 1000;
 
 /// Whether a variable can have this name.
@@ -34,7 +34,7 @@ pub fn is_name(text: &str) -> bool {
     !text.is_empty() && !text.contains(['=', '\0'])
 }
 
-/// The variables of this process that a server inherits: those that every server does, and those that are `named`.
+/// The variables of this process that a server inherits: [`INHERITED`] and those that are `named`.
 pub fn inherited<'a>(
     named: impl IntoIterator<Item = &'a String>,
 ) -> impl Iterator<Item = (&'a str, OsString)> {
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_on_the_list_or_named_is_inherited_and_nothing_else() {
+    fn only_listed_and_named_variables_are_inherited() {
         // Set by cargo for tests.
         let named = ["CARGO_PKG_NAME", "NOT_SET", "", "A=B", "SORTIE_API_KEY"].map(str::to_owned);
         let names = |named: &[String]| inherited(named).map(|(name, _)| name.to_owned()).collect::<Vec<_>>();
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_not_empty_and_holds_neither_sign_nor_nul() {
+    fn a_name_is_not_empty_and_has_no_equals_sign_or_nul() {
         assert!(is_name("LD_LIBRARY_PATH") && is_name("é") && is_name("*"));
         assert!(!is_name("") && !is_name("A=B") && !is_name("A\0"));
     }

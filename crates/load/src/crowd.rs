@@ -1,4 +1,4 @@
-//! All come at once: how fast the matchmaker gets through, and how long its ticks are meanwhile.
+//! All tickets at once: how fast the matchmaker handles them, and how long its ticks take.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,40 +9,40 @@ use crate::scan;
 use crate::tickets::Random;
 use crate::times::{Times, millis};
 
-/// Longer than anything takes.
+/// Longer than any run.
 const EXPIRATION: Duration = Duration::from_secs(3_600);
 /// One tick, in milliseconds.
 const TICK: u64 = 100;
-/// Of more tickets, a plain scan compares every two for too long.
-const MOST_SCANNED: usize = 20_000;
+/// Maximum number of tickets for a plain scan: comparing every pair of more would take too long.
+const MAX_SCANNED: usize = 20_000;
 
-/// What a crowd led to.
+/// Result for a crowd.
 #[derive(Clone, Debug)]
 pub struct Crowd {
     /// The queue.
     pub case: Case,
-    /// How many came.
+    /// Number of tickets.
     pub tickets: usize,
-    /// How many of them found a match.
+    /// Number of tickets that were matched.
     pub matched: usize,
-    /// The ticks, until nothing was left to be done.
+    /// The ticks, until nothing was left to do.
     pub ticks: Times,
-    /// A plain scan of the same crowd: the share that was matched, and how long it took. `None` for large crowds.
+    /// A plain scan of the same crowd: the share matched, and its duration. `None` for large crowds.
     pub scan: Option<(f64, Duration)>,
 }
 
 impl Crowd {
-    /// Tickets matched in a second of processor time.
+    /// Tickets matched per second of CPU time.
     #[must_use]
     pub fn rate(&self) -> f64 {
         self.matched as f64 / self.ticks.total().as_secs_f64().max(1e-9)
     }
 }
 
-/// Lets so many tickets come at one time.
+/// Starts this many tickets at once.
 ///
 /// # Errors
-/// The matchmaker does not do its part.
+/// The matchmaker fails.
 pub fn run(case: Case, tickets: u32) -> Result<Crowd, Failure> {
     let (mut host, mut random) = (Host::new(case, EXPIRATION)?, Random(11));
     let wishes: Vec<Wish> = (0..tickets).map(|_| case.of_crowd(tickets, &mut random)).collect();
@@ -52,7 +52,7 @@ pub fn run(case: Case, tickets: u32) -> Result<Crowd, Failure> {
     host.now += TICK;
     host.tick()?;
     host.sort_times();
-    let scan = (wishes.len() <= MOST_SCANNED).then(|| scan::crowd(case, &wishes)).flatten();
+    let scan = (wishes.len() <= MAX_SCANNED).then(|| scan::crowd(case, &wishes)).flatten();
     Ok(Crowd { case, tickets: wishes.len(), matched: host.outcomes.len(), ticks: host.ticks, scan })
 }
 

@@ -1,4 +1,4 @@
-//! A matchmaker whose every step is measured, in virtual time.
+//! A matchmaker in virtual time, with every step measured.
 
 use sortie_domain::ids::BadId;
 use sortie_domain::machine::{CallId, Machine, Moment, Step};
@@ -19,9 +19,9 @@ pub(crate) struct Driver {
     pub(crate) ticks: Times,
     /// Every other input.
     pub(crate) inputs: Times,
-    /// How long it took to say when the next tick is due.
+    /// How long it took to compute the next deadline.
     pub(crate) deadlines: Times,
-    /// Tickets that found a match.
+    /// Tickets that were matched.
     pub(crate) matched: usize,
 }
 
@@ -64,7 +64,7 @@ impl Driver {
         due.is_some_and(|due| due.as_millis() <= self.now)
     }
 
-    /// So many ticks' time goes by; gives the steps that were taken meanwhile to `each`.
+    /// Advances time by this many ticks; passes the steps taken to `each`.
     pub(crate) fn ticks(&mut self, count: u64, mut each: impl FnMut(&Step<Matchmaker>)) {
         for _ in 0..count {
             self.now += TICK;

@@ -1,4 +1,4 @@
-//! A matchmaker in virtual time, as its host drives it, and how long its steps take.
+//! A matchmaker in virtual time, driven as its host does, and how long its steps take.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -13,19 +13,19 @@ use sortie_domain::time::Timestamp;
 use crate::case::{Case, Wish};
 use crate::times::{Times, Watch};
 
-/// When the virtual time begins, in milliseconds since 1970.
+/// Start of the virtual time, in milliseconds since 1970.
 const BEGIN: u64 = 1_700_000_000_000;
-/// Ticks at one virtual time, before the matchmaker counts as stuck.
+/// Maximum number of ticks at one virtual time; beyond it the matchmaker counts as stuck.
 const MAX_TICKS: usize = 1_000_000;
 
-/// Why a run was broken off.
+/// Why a run was aborted.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Failure {
-    /// An id that was made here is none.
+    /// An id that was generated here is invalid.
     Id(BadId),
-    /// The matchmaker refused what it should not.
+    /// The matchmaker wrongly refused something.
     Refused(Refusal),
-    /// It has something to do at one time for ever.
+    /// It never runs out of work at one point in time.
     Stuck,
 }
 
@@ -35,7 +35,7 @@ impl fmt::Display for Failure {
             Self::Id(problem) => write!(f, "a name of the load {problem}"),
             Self::Refused(refusal) => write!(f, "the matchmaker refused the load: {refusal}"),
             Self::Stuck => {
-                write!(f, "the matchmaker did not come to rest within {MAX_TICKS} ticks at one time")
+                write!(f, "the matchmaker did not run out of work within {MAX_TICKS} ticks at one time")
             }
         }
     }
@@ -49,7 +49,7 @@ impl From<BadId> for Failure {
     }
 }
 
-/// What became of tickets, by their numbers.
+/// What became of a ticket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Outcome {
     Matched,
@@ -66,7 +66,7 @@ pub(crate) struct Host {
     /// Matches whose players can connect soon.
     formed: VecDeque<MatchId>,
     pub(crate) matches: usize,
-    /// Tickets that do not wait any more, since they were last taken.
+    /// Tickets that stopped waiting since this was last taken, by number.
     pub(crate) outcomes: Vec<(usize, Outcome)>,
     pub(crate) ticks: Times,
     pub(crate) starts: Times,
@@ -112,7 +112,7 @@ impl Host {
         refused.map_or(Ok(took), |refusal| Err(Failure::Refused(refusal)))
     }
 
-    /// A ticket comes; its number is how many came before.
+    /// Starts a ticket; returns its number, counted from 0.
     pub(crate) fn start(&mut self, wish: &Wish) -> Result<usize, Failure> {
         let number = self.started;
         let spec: TicketSpec = self.case.spec(number, wish)?;
@@ -123,7 +123,7 @@ impl Host {
         Ok(number)
     }
 
-    /// Ticks until nothing is due; then servers are found for the matches.
+    /// Ticks until nothing is due; then finds servers for the matches.
     pub(crate) fn tick(&mut self) -> Result<usize, Failure> {
         let mut count = 0;
         while self.maker.next_deadline().is_some_and(|at| at.as_millis() <= BEGIN + self.now) {

@@ -1,6 +1,6 @@
-//! Each kind of rule, and of pool, that makes searches long: how long the longest tick and the longest input are meanwhile.
+//! Each kind of rule, and of pool, that makes searches long: how long the longest tick and the longest input take.
 //!
-//! Many wait who cannot play with one another, so that searches go on for as long as they are let.
+//! Many tickets wait that cannot play with one another, so that searches run up to their limits.
 
 use std::fmt;
 use std::time::Duration;
@@ -16,27 +16,27 @@ use crate::host::Failure;
 use crate::tickets;
 use crate::times::{Times, millis};
 
-/// Ticks that are measured after all have come and been looked at.
+/// Ticks measured after all tickets have come and been looked at.
 const TICKS: u64 = 100;
-/// Longest step that is good enough.
+/// Maximum acceptable duration of a step.
 pub const GOAL: Duration = Duration::from_millis(10);
 
-/// What makes searches long.
+/// Why searches are long.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
-    /// Parties of three and of four that make no team of five.
+    /// Parties of three and four that cannot form a team of five.
     Mixed,
-    /// Teams that have to be even, of players each of whom is far stronger than the one before.
+    /// Teams that must be even, of players who are each far stronger than the one before.
     Outliers,
-    /// Players with long lists of whom they have blocked.
+    /// Players with long block lists.
     Blocked,
-    /// An expression that no two tickets meet, and no index helps with.
+    /// An expression that no two tickets satisfy, and that no index helps with.
     Required,
-    /// An expression that speaks for some.
+    /// An expression that prefers some.
     Preferred,
     /// Matches of a thousand, of parties of four and of seven.
     Large,
-    /// Distances that have relaxed, of numbers all over.
+    /// Relaxed distances, with numbers spread widely.
     Relaxed,
 }
 
@@ -121,7 +121,7 @@ impl Kind {
         let players = (0..size).map(|of| {
             let mut player = Player::new(PlayerId::new(&format!("p{n}-{of}"))?);
             let rating = match self {
-                // A million of them are within what a rating may be.
+                // Even the millionth is within the range of a rating.
                 Self::Outliers => 3.0 * f64::from(n).powf(1.9),
                 _ => 1e3 * f64::from(n),
             };
@@ -137,7 +137,8 @@ impl Kind {
     }
 }
 
-/// Those next to a ticket, whom it has blocked: ten tickets have the same, so that a million of them fit into memory.
+/// The neighbours of a ticket, all of which it has blocked: ten tickets share a list, so that a million of them fit
+/// into memory.
 #[derive(Default)]
 struct Near {
     first: Option<u32>,
@@ -145,7 +146,7 @@ struct Near {
 }
 
 impl Near {
-    /// Of the ten next to the `n`-th, and many others.
+    /// The block list of the `n`-th ticket: its ten neighbours, and many others.
     fn of(&mut self, n: u32) -> Result<Vec<PlayerId>, BadId> {
         let first = (n / 10) * 10;
         if self.first != Some(first) {
@@ -156,16 +157,16 @@ impl Near {
     }
 }
 
-/// What was found.
+/// Result for a kind.
 #[derive(Clone, Debug)]
 pub struct Kinds {
     /// The kind.
     pub kind: Kind,
     /// Tickets that came.
     pub tickets: u32,
-    /// Those of them that found a match.
+    /// Tickets that were matched.
     pub matched: usize,
-    /// Searches that go on at the end.
+    /// Searches still running at the end.
     pub unfinished: usize,
     /// Every tick.
     pub ticks: Times,
@@ -173,10 +174,10 @@ pub struct Kinds {
     pub inputs: Times,
 }
 
-/// Lets this number of tickets come.
+/// Starts this many tickets.
 ///
 /// # Errors
-/// The matchmaker does not do its part.
+/// The matchmaker fails.
 pub fn run(kind: Kind, count: u32) -> Result<Kinds, Failure> {
     let mut driver = Driver::new();
     let settings = QueueId::new("q").map(|queue| tickets::settings([(queue, kind.queue())].into()));
@@ -197,7 +198,7 @@ pub fn run(kind: Kind, count: u32) -> Result<Kinds, Failure> {
 }
 
 impl Kinds {
-    /// The longest tick or other input, by the processor's clock.
+    /// The longest tick or other input, in CPU time.
     #[must_use]
     pub fn longest(&self) -> Duration {
         self.ticks.processor(1_000).max(self.inputs.processor(1_000))

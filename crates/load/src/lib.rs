@@ -1,23 +1,23 @@
-//! Loads that the matchmaker is measured under, and what they find.
+//! Loads under which the matchmaker is measured, and their results.
 //!
-//! A crate of its own, because both the benchmark of `crates/domain` and `sortie bench matchmaker` use it, and because it
-//! reads clocks, which nothing in `crates/domain` does.
+//! A crate of its own, because both the benchmark of `crates/domain` and `sortie bench matchmaker` use it, and because
+//! it reads clocks, which nothing in `crates/domain` does.
 //!
 //! | where | what |
 //! |---|---|
-//! | [`case`] | the queues, and who comes to them |
+//! | [`case`] | the queues, and their tickets |
 //! | [`steady`] | many wait, and about as many leave as come |
-//! | [`crowd`] | all come at once |
-//! | [`rare`] | steps that look at much: other rules, a restart, the answer of a hook |
+//! | [`crowd`] | all tickets at once |
+//! | [`rare`] | expensive steps: new rules, a restart, the answer of a hook |
 //! | [`kinds`] | each kind of rule and pool that makes searches long |
-//! | [`hostile`] | inputs that were made to be bad |
+//! | [`hostile`] | deliberately bad inputs |
 //! | [`scan`] | the plain way: every ticket is compared with every other |
 //! | [`host`] | a matchmaker in virtual time, and how long its steps take |
 //! | [`times`] | percentiles |
 //!
-//! Time is virtual, so that a run has the same tickets, deadlines and matches on a slow machine; only how long the steps
-//! take is real. That is measured by the processor's clock first, which what else the machine does affects little, and
-//! by the clock on the wall beside it.
+//! Time is virtual, so that a run has the same tickets, deadlines and matches on a slow machine; only the durations of
+//! steps are real. They are measured primarily in CPU time, which other load on the machine hardly affects, and also in
+//! wall time.
 
 pub mod case;
 pub mod crowd;

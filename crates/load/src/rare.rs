@@ -1,6 +1,6 @@
-//! Steps that are rare and look at much: other rules, a restart, the answer of a hook that forms matches.
+//! Rare, expensive steps: new rules, a restart, the answer of a hook that forms matches.
 //!
-//! The machine answers nobody during a step, however rare, so none may take long while many wait.
+//! The machine answers nobody during a step, however rare, so none may take long while many tickets wait.
 
 use std::fmt;
 use std::time::Duration;
@@ -16,40 +16,40 @@ use crate::host::{Failure, Host};
 use crate::tickets::{Random, former};
 use crate::times::{Times, Watch, millis};
 
-/// Longer than anything takes.
+/// Longer than any run.
 const EXPIRATION: Duration = Duration::from_secs(24 * 3_600);
 /// One tick, in milliseconds.
 const TICK: u64 = 100;
 
-/// How long the steps took, by the processor's clock, and the ticks that followed until nothing was left to be done.
+/// CPU time of the steps, and of the ticks that followed until nothing was left to do.
 #[derive(Clone, Debug)]
 pub struct Rare {
     /// The queue.
     pub case: Case,
     /// Tickets that wait.
     pub tickets: usize,
-    /// Other rules are configured.
+    /// Configuring new rules.
     pub configure: Duration,
     /// The ticks after that.
     pub after_configure: Times,
-    /// A snapshot is taken. Its host does that while nothing else is asked.
+    /// Taking a snapshot. Its host does that while nothing else is asked.
     pub snapshot: Duration,
-    /// A machine is made of it, at start.
+    /// Restoring a machine from it, at start.
     pub restore: Duration,
     /// The ticks after that.
     pub after_restore: Times,
-    /// A hook answers with matches of as many tickets as it may name.
+    /// A hook's answer with matches of as many tickets as it may name.
     pub formed: Duration,
-    /// How many matches that were.
+    /// Number of those matches.
     pub matches: usize,
     /// The ticks after that.
     pub after_formed: Times,
 }
 
-/// Lets so many tickets wait that cannot play with one another, and takes the steps.
+/// Starts this many tickets that cannot play with one another, and runs the steps.
 ///
 /// # Errors
-/// The matchmaker does not do its part.
+/// The matchmaker fails.
 pub fn run(case: Case, tickets: u32) -> Result<Rare, Failure> {
     let mut host = Host::new(case, EXPIRATION)?;
     fill(&mut host, case, tickets)?;
@@ -66,7 +66,7 @@ pub fn run(case: Case, tickets: u32) -> Result<Rare, Failure> {
     let (restore, _) = watch.stop();
     let before = std::mem::replace(&mut host.maker, restored);
     let after_restore = settle(&mut host)?;
-    // Only now: the allocator would put what it held in order during the first steps of the new process.
+    // Only now: otherwise the allocator would tidy up freed memory during the first steps of the new process.
     drop(before);
 
     host.call(Command::Configure { settings: with_hook(settings)? })?;
@@ -89,7 +89,7 @@ pub fn run(case: Case, tickets: u32) -> Result<Rare, Failure> {
     })
 }
 
-/// All at once, with the rules that keep them apart.
+/// All at once, with rules that keep them apart.
 fn fill(host: &mut Host, case: Case, tickets: u32) -> Result<(), Failure> {
     let (mut random, mut started, mut neighbourhood) = (Random(5), 0, 0);
     while started < tickets {
@@ -104,7 +104,7 @@ fn fill(host: &mut Host, case: Case, tickets: u32) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Ticks until nothing is due any more; gives how long those ticks took.
+/// Ticks until nothing is due any more; returns how long those ticks took.
 fn settle(host: &mut Host) -> Result<Times, Failure> {
     host.ticks.clear();
     host.now += TICK;
@@ -113,7 +113,7 @@ fn settle(host: &mut Host) -> Result<Times, Failure> {
     Ok(std::mem::take(&mut host.ticks))
 }
 
-/// The settings with a hook that forms the queue's matches, which one ticket a team will do for.
+/// The settings with a hook that forms the queue's matches, with one ticket per team.
 fn with_hook(mut settings: Settings) -> Result<Settings, BadId> {
     for queue in settings.queues.values_mut() {
         queue.min_players_per_team = 1;
@@ -122,7 +122,7 @@ fn with_hook(mut settings: Settings) -> Result<Settings, BadId> {
     Ok(settings)
 }
 
-/// The oldest of those who wait, two a match.
+/// The oldest waiting tickets, two per match.
 fn pairs(host: &Host) -> Vec<FormedMatch> {
     let mut oldest: Vec<Ticket> = Vec::new();
     loop {

@@ -1,26 +1,27 @@
-//! The plain way to make matches: for a ticket, look through all others, oldest first, for enough that go with all chosen
-//! so far. What it leaves out is more than it does: no ids, no events, no widening, parties put into teams by luck.
+//! The plain way to make matches: for a ticket, look through all others, oldest first, for enough that go with all
+//! those chosen so far. It leaves out most of the work: no ids, no events, no widening, and parties are assigned to
+//! teams by luck.
 
 use std::time::Duration;
 
 use crate::case::{Case, Wish};
 use crate::times::processor;
 
-/// Processor time that a scan gets.
+/// CPU time budget of a scan.
 const BUDGET: Duration = Duration::from_secs(2);
-/// The window that everybody is allowed.
+/// The window that every ticket allows.
 const WINDOW: f64 = 25.0;
 
-/// What scans took.
+/// Duration of scans.
 #[derive(Clone, Copy, Debug)]
 pub struct Scans {
-    /// Tickets for which all others were looked through, within two seconds.
+    /// Tickets for which all others were scanned within two seconds.
     pub tickets: usize,
-    /// Processor time of one of them.
+    /// CPU time per ticket.
     pub each: Duration,
 }
 
-/// Looks through `waiting` for each of `arrivals`, until the time is up.
+/// Scans `waiting` for each of `arrivals`, until the time is up.
 pub(crate) fn for_arrivals(case: Case, waiting: &[Wish], arrivals: &[Wish]) -> Scans {
     let begun = processor();
     let (mut tickets, mut matched) = (0, 0);
@@ -36,8 +37,8 @@ pub(crate) fn for_arrivals(case: Case, waiting: &[Wish], arrivals: &[Wish]) -> S
     Scans { tickets, each: took / u32::try_from(tickets.max(1)).unwrap_or(u32::MAX) }
 }
 
-/// Takes the oldest of a crowd, looks through all others, and so on; the share that was matched, and the time. `None`
-/// where that takes too long.
+/// Takes the oldest of a crowd, scans all others, and so on. Returns the share matched and the duration; `None` if that
+/// takes too long.
 pub(crate) fn crowd(case: Case, wishes: &[Wish]) -> Option<(f64, Duration)> {
     let begun = processor();
     let (mut taken, mut matched) = (vec![false; wishes.len()], 0);
@@ -61,7 +62,7 @@ pub(crate) fn crowd(case: Case, wishes: &[Wish]) -> Option<(f64, Duration)> {
     Some((f64::from(matched) / wishes.len().max(1) as f64, processor().saturating_sub(begun)))
 }
 
-/// Others that make a match with `wish`, by index.
+/// Indexes of others that make a match with `wish`.
 fn partners(case: Case, wish: &Wish, others: &[Wish], free: impl Fn(usize) -> bool) -> Option<Vec<usize>> {
     let (mut chosen, mut players) = (Vec::new(), u32::from(wish.players));
     for (index, other) in others.iter().enumerate() {

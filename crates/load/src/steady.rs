@@ -1,10 +1,10 @@
-//! A steady state: many wait, tickets arrive all the time, and about as many leave.
+//! A steady state: many tickets wait, new ones arrive all the time, and about as many leave.
 //!
-//! First the pool is filled, as it would have been: the tickets come over the time that they have waited, so that they
-//! widen and expire one after the other and not all at once. Six in ten arrivals find nobody, four in ten come to a
-//! *hot* neighbourhood and complete a match sooner or later; of those that find nobody, a third is to expire. That gives
-//! the age of those who wait (an exponential one, cut off at expiry) and how long tickets live for the pool to keep its
-//! size. From then on whoever comes is lonely if the pool is below its size and a neighbour if it is not.
+//! First the pool is filled realistically: the tickets come over the time that they have waited, so that they widen and
+//! expire one after another and not all at once. Six in ten arrivals find nobody; four in ten come to a *hot*
+//! neighbourhood and eventually complete a match. Of those that find nobody, a third should expire. That determines the
+//! age distribution of waiting tickets (exponential, truncated at expiry) and the lifetime of tickets that keeps the
+//! pool at its size. From then on, an arrival is lonely if the pool is below its size, and a neighbour otherwise.
 
 use std::fmt;
 use std::time::Duration;
@@ -15,86 +15,86 @@ use crate::scan::{self, Scans};
 use crate::tickets::Random;
 use crate::times::{Times, millis};
 
-/// The share of the arrivals that come to somebody.
+/// The share of arrivals that find a neighbourhood.
 const MATCHING: f64 = 0.4;
-/// Shortest life of a ticket: beyond the last widening.
-const SHORTEST_LIFE: Duration = Duration::from_secs(60);
-/// Arrivals that are remembered for the plain scan.
+/// Minimum lifetime of a ticket: beyond the last widening.
+const MIN_LIFE: Duration = Duration::from_secs(60);
+/// Number of arrivals that are remembered for the plain scan.
 const SCANNED: usize = 1_000;
 
-/// What is to be measured.
+/// What to measure.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     /// The queue.
     pub case: Case,
-    /// Tickets that wait.
+    /// Number of waiting tickets.
     pub waiting: u32,
-    /// Tickets that arrive in a second.
+    /// Arrivals per second.
     pub arrivals: u32,
-    /// Seconds of virtual time before anything is measured, with the same arrivals.
+    /// Seconds of virtual time before the measurement, with the same arrivals.
     pub warm_up: u32,
     /// Seconds of virtual time that are measured.
     pub seconds: u32,
 }
 
 impl Plan {
-    /// With 10,000 arrivals a second, and 20 seconds measured after the last widening of those that came first.
+    /// With 10,000 arrivals per second, and 20 seconds measured after the last widening of the first tickets.
     #[must_use]
     pub const fn new(case: Case, waiting: u32) -> Self {
         Self { case, waiting, arrivals: 10_000, warm_up: 45, seconds: 20 }
     }
 
-    /// How fast those who wait find a match: the share of them in a second.
+    /// Rate at which waiting tickets are matched: the share of them per second.
     fn hazard(&self) -> f64 {
         MATCHING * f64::from(self.arrivals) / f64::from(self.waiting.max(1))
     }
 
-    /// After which a third of those who found nobody is left.
+    /// The age at which a third of those who found nobody are left.
     fn expiration(&self) -> Duration {
         let life = 3.0_f64.ln() / self.hazard();
-        SHORTEST_LIFE.max(Duration::from_secs_f64(life))
+        MIN_LIFE.max(Duration::from_secs_f64(life))
     }
 
-    /// How long the `at`-th of those who wait at the beginning, oldest first, has waited; in milliseconds.
+    /// How long the `at`-th of the initial tickets, oldest first, has waited, in milliseconds.
     fn age(&self, at: u32) -> u64 {
         let share = 1.0 - f64::from(at) / f64::from(self.waiting.max(1));
         let expiration = self.expiration().as_secs_f64();
         let left = (-self.hazard() * expiration).exp();
         let seconds = -(1.0 - share * (1.0 - left)).ln() / self.hazard();
-        // Where nobody is left to expire, the oldest would have come before all time.
+        // If nobody is left to expire, the oldest would have come before time zero.
         (seconds.min(expiration) * 1e3) as u64
     }
 }
 
-/// What was found.
+/// Result of a run.
 #[derive(Clone, Debug)]
 pub struct Steady {
-    /// What was asked for.
+    /// The plan.
     pub plan: Plan,
-    /// Fewest and most tickets that waited.
+    /// Minimum and maximum number of waiting tickets.
     pub waited: (usize, usize),
-    /// Tickets that found a match, and matches.
+    /// Tickets that were matched, and matches.
     pub matched: (usize, usize),
     /// Tickets that expired.
     pub expired: usize,
-    /// Tickets that were to be looked at when the last tick ended, at most.
+    /// Maximum number of tickets still to be looked at when a tick ended.
     pub backlog: usize,
     /// The ticks.
     pub ticks: Times,
     /// The calls that start a ticket.
     pub starts: Times,
-    /// The other calls: a server is looked for, players can connect.
+    /// The other calls: a server is requested, players can connect.
     pub others: Times,
-    /// Resident memory for each ticket that waits, in bytes.
+    /// Resident memory per waiting ticket, in bytes.
     pub bytes: usize,
-    /// A plain scan of those who wait, for an arrival.
+    /// A plain scan of the waiting tickets, per arrival.
     pub scan: Scans,
-    /// Searches that ended at a limit with nothing found.
+    /// Searches that hit a limit without a result.
     pub cut_searches: u64,
 }
 
 impl Steady {
-    /// Tickets matched in a second of processor time of ticks.
+    /// Tickets matched per second of CPU time of ticks.
     #[must_use]
     pub fn rate(&self) -> f64 {
         self.matched.0 as f64 / self.ticks.total().as_secs_f64().max(1e-9)
@@ -107,7 +107,7 @@ impl Steady {
         all.as_secs_f64() / f64::from(self.plan.seconds.max(1))
     }
 
-    /// Processor time that a plain scan would take for the arrivals of one tick of 100 ms.
+    /// CPU time that a plain scan would take for the arrivals of one tick of 100 ms.
     #[must_use]
     pub fn scan_of_a_tick(&self) -> Duration {
         self.scan.each * (self.plan.arrivals / 10)
@@ -117,7 +117,7 @@ impl Steady {
 /// Fills the pool, lets it settle, and measures.
 ///
 /// # Errors
-/// The matchmaker does not do its part.
+/// The matchmaker fails.
 pub fn run(plan: Plan) -> Result<Steady, Failure> {
     let mut load = Load::new(plan)?;
     let before = resident();
@@ -150,12 +150,12 @@ struct Load {
     plan: Plan,
     host: Host,
     random: Random,
-    /// What each ticket wished for that still waits, by its number.
+    /// The wishes of tickets that still wait, by number.
     wishes: Vec<Option<Wish>>,
     waiting: usize,
-    /// The neighbourhood that is being made, and how many of its tickets there are.
+    /// The neighbourhood being filled, and the number of its tickets so far.
     opening: (u32, usize),
-    /// Neighbourhoods that others come to.
+    /// Neighbourhoods that arrivals come to.
     hot: Vec<u32>,
     waited: (usize, usize),
     matched: usize,
@@ -196,7 +196,7 @@ impl Load {
         self.pass_time(end)
     }
 
-    /// So many seconds of arrivals, spread evenly.
+    /// This many seconds of arrivals, spread evenly.
     fn arrive(&mut self, seconds: u32) -> Result<(), Failure> {
         let (begun, each) = (self.host.now, u64::from(self.plan.arrivals.max(1)));
         for at in 0..u64::from(seconds) * each {
@@ -209,7 +209,7 @@ impl Load {
         self.pass_time(begun + u64::from(seconds) * 1_000)
     }
 
-    /// Ticks whenever the machine asks for it, as a host does.
+    /// Ticks whenever the machine asks for it, like a host.
     fn pass_time(&mut self, until: u64) -> Result<(), Failure> {
         while self.host.now < until {
             self.host.now += 1;
@@ -240,7 +240,7 @@ impl Load {
         }
     }
 
-    /// Comes to one of a thousand neighbourhoods, which is another one as soon as it has made a match.
+    /// An arrival in one of a thousand neighbourhoods, which is replaced as soon as it has made a match.
     fn neighbour(&mut self) -> Wish {
         let most = (self.plan.arrivals / 10).clamp(1, self.opening.0.max(1)) as usize;
         while self.hot.len() < most {
@@ -256,7 +256,7 @@ impl Load {
         wish
     }
 
-    /// One in which somebody waits.
+    /// A neighbourhood in which somebody waits.
     fn some_neighbourhood(&mut self) -> u32 {
         for _ in 0..1_000 {
             let number = self.random.below(u32::try_from(self.wishes.len()).unwrap_or(u32::MAX)) as usize;
@@ -292,7 +292,7 @@ impl Load {
     }
 }
 
-/// Memory of this process that is in RAM, in bytes; 0 where the system does not say.
+/// Resident memory of this process, in bytes; 0 if the system does not say.
 fn resident() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -362,7 +362,7 @@ mod tests {
         assert!((plan.age(0) as f64 / 1e3 - life).abs() < 0.1);
         assert_eq!(plan.age(1_000_000), 0);
         let small = Plan::new(Case::Skill, 1_000);
-        assert_eq!(small.age(0), SHORTEST_LIFE.as_secs() * 1_000);
+        assert_eq!(small.age(0), MIN_LIFE.as_secs() * 1_000);
         assert!(plan.age(500_000) < 137_000, "more than half are younger than half the age");
     }
 }

@@ -1,18 +1,18 @@
-//! How long things took: by the processor's clock and by the one on the wall.
+//! Durations in CPU time and in wall time.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Time that this thread has had of a processor.
+/// CPU time of this thread.
 #[must_use]
 pub fn processor() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default())
 }
 
-/// Measures one step by both clocks.
+/// Measures one step with both clocks.
 pub(crate) struct Watch {
     processor: Duration,
     wall: Instant,
@@ -23,13 +23,13 @@ impl Watch {
         Self { processor: processor(), wall: Instant::now() }
     }
 
-    /// Since the start: of the processor, and on the wall.
+    /// CPU time and wall time since the start.
     pub(crate) fn stop(&self) -> (Duration, Duration) {
         (processor().saturating_sub(self.processor), self.wall.elapsed())
     }
 }
 
-/// How long many steps of one kind took.
+/// Durations of many steps of one kind.
 #[derive(Clone, Default, Debug)]
 pub struct Times {
     processor: Vec<Duration>,
@@ -52,33 +52,33 @@ impl Times {
         self.wall.sort_unstable();
     }
 
-    /// How many steps.
+    /// Number of steps.
     #[must_use]
     pub const fn count(&self) -> usize {
         self.processor.len()
     }
 
-    /// Processor time of all of them.
+    /// Total CPU time.
     #[must_use]
     pub fn total(&self) -> Duration {
         self.processor.iter().sum()
     }
 
-    /// The processor time that so many thousandths of them took at most; 1,000 is the longest.
+    /// CPU-time quantile in permille; 1,000 is the maximum.
     #[must_use]
-    pub fn processor(&self, thousandths: usize) -> Duration {
-        share(&self.processor, thousandths)
+    pub fn processor(&self, permille: usize) -> Duration {
+        quantile(&self.processor, permille)
     }
 
-    /// The time on the wall that so many thousandths of them took at most; 1,000 is the longest.
+    /// Wall-time quantile in permille; 1,000 is the maximum.
     #[must_use]
-    pub fn wall(&self, thousandths: usize) -> Duration {
-        share(&self.wall, thousandths)
+    pub fn wall(&self, permille: usize) -> Duration {
+        quantile(&self.wall, permille)
     }
 }
 
-fn share(sorted: &[Duration], thousandths: usize) -> Duration {
-    let at = (sorted.len() * thousandths).div_ceil(1_000).saturating_sub(1);
+fn quantile(sorted: &[Duration], permille: usize) -> Duration {
+    let at = (sorted.len() * permille).div_ceil(1_000).saturating_sub(1);
     sorted.get(at).copied().unwrap_or_default()
 }
 
@@ -87,7 +87,7 @@ impl fmt::Display for Times {
         let of = |at| millis(self.processor(at));
         write!(
             f,
-            "p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms, longest {:.2} ms (on the wall {:.2} ms, {:.2} ms, {:.2} ms, {:.2} ms)",
+            "p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms, longest {:.2} ms (wall time {:.2} ms, {:.2} ms, {:.2} ms, {:.2} ms)",
             of(500),
             of(990),
             of(999),
@@ -100,7 +100,7 @@ impl fmt::Display for Times {
     }
 }
 
-/// A time in milliseconds, for people.
+/// A duration in milliseconds, for people.
 #[must_use]
 pub fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_are_of_what_was_measured() {
+    fn quantiles_are_those_of_the_measured_durations() {
         let mut times = Times::default();
         assert_eq!(times.processor(1_000), Duration::ZERO);
         for time in (1..=1_000).rev().map(Duration::from_millis) {

@@ -12,12 +12,12 @@ use sortie_serving::error_response;
 
 use crate::Metrics;
 
-/// Where metrics are.
+/// Path of the route.
 pub const PATH: &str = "/metrics";
-/// What they are served as: OpenMetrics 1.0.
+/// Content type: OpenMetrics 1.0.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// `GET /metrics` for whomever `may_see`, which is asked with the headers of each request.
+/// `GET /metrics` for callers that `may_see` accepts; it receives the headers of each request.
 pub fn router(metrics: Metrics, may_see: impl Fn(&HeaderMap) -> bool + Send + Sync + 'static) -> Router {
     let may_see = Arc::new(may_see);
     let show = move |headers: HeaderMap| async move {
@@ -56,7 +56,7 @@ pub fn description() -> Value {
     let metrics = json!({
         "tags": ["Metrics"],
         "operationId": "metrics",
-        "summary": "What the roles of this process count",
+        "summary": "Show the metrics of this process",
         "description": "For Prometheus: the text format of OpenMetrics 1.0. Needs an API key with the permission `admin`, \
             or the secret of drivers.",
         "security": [{"bearer": ["admin"]}, {"key": ["admin"]}],
@@ -72,7 +72,7 @@ pub fn description() -> Value {
         },
     });
     json!({
-        "tags": [{"name": "Metrics", "description": "For monitoring."}],
+        "tags": [{"name": "Metrics", "description": "Metrics for monitoring."}],
         "paths": {PATH: {"get": metrics}},
     })
 }

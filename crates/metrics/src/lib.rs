@@ -1,15 +1,15 @@
-//! What roles tell of themselves, as text for Prometheus.
+//! The metrics of roles, as text for Prometheus.
 //!
 //! | where | what |
 //! |---|---|
-//! | [`Source`] | a role, which tells its metrics when it is asked |
+//! | [`Collector`] | a role, which supplies its metrics on request |
 //! | [`Metrics`] | all roles of a process, and the text |
 //! | [`router`] | `GET /metrics` |
 //! | [`description`] | that route as a part of an OpenAPI document |
 //!
-//! A role is asked at each scrape, and its metrics are put together for that scrape only, from what it answers its own
-//! API with. Counters that live in a registry would be a second book beside the first: the two would differ sooner or
-//! later, and ports and drivers that are gone would have to be taken out again.
+//! A role is asked at each scrape, and its metrics are built for that scrape only, from the data behind its own API.
+//! Counters in a registry would be a second copy of that data: the two would eventually differ, and ports and drivers
+//! that are gone would have to be removed again.
 
 mod http;
 
@@ -27,30 +27,30 @@ use prometheus_client::registry::{Registry, Unit};
 
 pub use http::{CONTENT_TYPE, PATH, description, router};
 
-/// What every name begins with.
+/// Prefix of every name.
 const PREFIX: &str = "sortie";
 
-/// A role that has something to tell.
+/// A role that has metrics.
 #[async_trait]
-pub trait Source: Send + Sync {
-    /// Adds what it has to tell now. Names are those of Prometheus without `sortie_` and without a unit: those are put
-    /// around them. Labels have few values, or values that are gone when what they name is.
-    async fn tell(&self, told: &mut Told);
+pub trait Collector: Send + Sync {
+    /// Adds its current metrics. Names follow Prometheus, without the prefix `sortie_` and without a unit: both are
+    /// added. Labels have few values, or values that disappear with what they name.
+    async fn collect(&self, samples: &mut Samples);
 }
 
-/// What was told at one scrape.
-pub struct Told(Registry);
+/// The metrics of one scrape.
+pub struct Samples(Registry);
 
-impl fmt::Debug for Told {
+impl fmt::Debug for Samples {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Told")
+        f.write_str("Samples")
     }
 }
 
-/// Values under labels that are told together.
+/// Values with their labels, for one metric.
 pub type Labelled<L> = Vec<(L, u64)>;
 
-impl Told {
+impl Samples {
     fn new() -> Self {
         Self(Registry::with_prefix(PREFIX))
     }
@@ -65,7 +65,7 @@ impl Told {
         }
     }
 
-    /// The same, once for each of some labels.
+    /// Like [`Samples::gauge`], once per set of labels.
     pub fn gauges<L>(&mut self, name: &str, help: &str, unit: Option<Unit>, values: Labelled<L>)
     where
         L: EncodeLabelSet + Clone + Eq + std::hash::Hash + fmt::Debug + Send + Sync + 'static,
@@ -80,7 +80,7 @@ impl Told {
         }
     }
 
-    /// The same as [`Told::counter`], once for each of some labels.
+    /// Like [`Samples::counter`], once per set of labels.
     pub fn counters<L>(&mut self, name: &str, help: &str, unit: Option<Unit>, values: Labelled<L>)
     where
         L: EncodeLabelSet + Clone + Eq + std::hash::Hash + fmt::Debug + Send + Sync + 'static,
@@ -112,7 +112,7 @@ impl Told {
         }
     }
 
-    /// A number that only goes up. `_total` is put behind its name.
+    /// A number that only goes up. Its name gets the suffix `_total`.
     pub fn counter(&mut self, name: &str, help: &str, unit: Option<Unit>, value: u64) {
         let counter = Counter::<u64>::default();
         counter.inc_by(value);
@@ -149,42 +149,42 @@ impl<L: EncodeLabelSet + fmt::Debug> EncodeMetric for Histograms<L> {
     }
 }
 
-/// What the library counts in; nothing that is counted here comes near its end.
+/// The library uses `i64`; no value here comes near its maximum.
 fn as_gauge(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-/// All roles of a process that have something to tell. Clones are the same.
+/// The collectors of a process. Clones share them.
 #[derive(Clone, Default)]
 pub struct Metrics {
-    sources: Vec<Arc<dyn Source>>,
+    collectors: Vec<Arc<dyn Collector>>,
 }
 
 impl fmt::Debug for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Metrics").field("sources", &self.sources.len()).finish()
+        f.debug_struct("Metrics").field("collectors", &self.collectors.len()).finish()
     }
 }
 
 impl Metrics {
-    /// The same, with `source` too. Sources must not use each other's names.
+    /// Adds `collector`. Collectors must not use each other's names.
     #[must_use]
-    pub fn with(mut self, source: Arc<dyn Source>) -> Self {
-        self.sources.push(source);
+    pub fn with(mut self, collector: Arc<dyn Collector>) -> Self {
+        self.collectors.push(collector);
         self
     }
 
-    /// What all of them have to tell now, in the text format of OpenMetrics 1.0, which Prometheus reads.
+    /// The current metrics of all collectors, in the text format of OpenMetrics 1.0, which Prometheus reads.
     ///
     /// # Errors
-    /// [`fmt::Error`] if the library refuses to write a value, which would be a bug of a source.
+    /// [`fmt::Error`] if the library refuses to write a value, which would be a bug in a collector.
     pub async fn text(&self) -> Result<String, fmt::Error> {
-        let mut told = Told::new();
-        for source in &self.sources {
-            source.tell(&mut told).await;
+        let mut samples = Samples::new();
+        for collector in &self.collectors {
+            collector.collect(&mut samples).await;
         }
         let mut text = String::new();
-        encode(&mut text, &told.0)?;
+        encode(&mut text, &samples.0)?;
         Ok(text)
     }
 }
@@ -205,15 +205,15 @@ mod tests {
     }
 
     #[async_trait]
-    impl Source for Well {
-        async fn tell(&self, told: &mut Told) {
-            told.gauge("well_depth", "How deep it is", Some(Unit::Other("meters".to_owned())), 12);
-            told.counter("well_buckets", "Drawn since the start", None, 3);
+    impl Collector for Well {
+        async fn collect(&self, samples: &mut Samples) {
+            samples.gauge("well_depth", "How deep it is", Some(Unit::Other("meters".to_owned())), 12);
+            samples.counter("well_buckets", "Drawn since the start", None, 3);
             let places = vec![(Place { name: "a \"quoted\" name" }, 1), (Place { name: "b" }, u64::MAX)];
-            told.gauges("well_frogs", "Frogs in it", None, places);
-            told.counters("well_leaps", "Of frogs", None, vec![(Place { name: "b" }, 5)]);
+            samples.gauges("well_frogs", "Frogs in it", None, places);
+            samples.counters("well_leaps", "Of frogs", None, vec![(Place { name: "b" }, 5)]);
             let heights = Distribution { buckets: vec![(0.5, 2), (1.0, 0), (f64::INFINITY, 1)], sum: 3.25 };
-            told.histograms(
+            samples.histograms(
                 "well_jumps",
                 "Heights",
                 Some(Unit::Seconds),
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn sources_are_asked_at_each_scrape_and_told_in_the_format_of_openmetrics() {
+    async fn collectors_are_asked_at_each_scrape_and_written_as_openmetrics() {
         let text = Metrics::default().with(Arc::new(Well)).text().await.unwrap();
         for line in [
             "# HELP sortie_well_depth_meters How deep it is.",
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_those_who_may_see_them() {
+    async fn unauthorized_callers_are_refused() {
         let router = router(Metrics::default().with(Arc::new(Well)), |headers| headers.contains_key("known"));
         let ask = async |name: &str| {
             let request = Request::get(PATH).header(name, "x").body(Body::empty()).unwrap();

@@ -1,18 +1,18 @@
-//! Recorded tickets against other rules: what would the waits and the matches have been?
+//! Recorded tickets with different rules: what would the waits and the matches have been?
 //!
 //! | where | what |
 //! |---|---|
-//! | [`recording`] | which tickets came, when, and when they were called off: from the events of a log |
+//! | [`recording`] | which tickets came, when, and when they were cancelled: from the events of a log |
 //! | [`lines`] | the same as lines of JSON, to be kept, sent and made by other programs |
-//! | [`run`] | the tickets once more, through the matchmaker itself, in virtual time |
+//! | [`run`] | runs the tickets through the matchmaker itself, in virtual time |
 //! | [`quality`] | what the rules measure of a match: spread of a rating, worst latency, balance of the teams |
-//! | [`report`] | waits and quality, queue by queue |
+//! | [`report`] | waits and quality per queue |
 //!
-//! The rules are applied by the matchmaker that serves, so that there is no second opinion about them. What is not in a
-//! recording is taken to go well: a server is there at once, every player accepts, hooks elsewhere have nothing against a
-//! match (those that had something against a ticket are believed: it is left out), and no running match has free seats.
+//! The rules are applied by the production matchmaker, so that results cannot differ. Anything that a recording does
+//! not contain is assumed to go well: a server is there at once, every player accepts, external hooks accept every
+//! match (tickets that they refused are left out), and no running match has free seats.
 //!
-//! The same recording and the same rules give the same report, to the last digit.
+//! The same recording and the same rules yield exactly the same report.
 
 pub mod lines;
 pub mod quality;
@@ -22,5 +22,5 @@ pub mod run;
 
 pub use quality::Measure;
 pub use recording::{Arrival, Recorder, Recording};
-pub use report::{QueueReport, Report, Shares};
+pub use report::{Percentiles, QueueReport, Report};
 pub use run::{ReplayError, Rules, replay};

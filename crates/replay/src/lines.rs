@@ -1,7 +1,7 @@
-//! A recording as lines of JSON, one a ticket: `{"at": "2026-01-31T12:00:00.000Z", "ticket": {…}, "left_at": null}`.
+//! A recording as lines of JSON, one per ticket: `{"at": "2026-01-31T12:00:00.000Z", "ticket": {…}, "left_at": null}`.
 //!
-//! The ticket is written as the events and the hooks have it (`sortie_wire::documents`). Of what is read, only `at`, and in
-//! `ticket` a `queue` and at least one player must be there, so that other programs can make such files easily.
+//! The ticket has the same form as in events and hooks (`sortie_wire::documents`). Only `at`, and in `ticket` a `queue`
+//! and at least one player are required, so that other programs can write such files easily.
 
 use std::collections::BTreeMap;
 use std::io::BufRead;
@@ -18,10 +18,10 @@ use sortie_wire::documents;
 
 use crate::recording::{Arrival, MAX_ARRIVALS};
 
-/// Longest line that is read, in bytes.
+/// Maximum length of a line, in bytes.
 pub const MAX_LINE_BYTES: usize = 4 << 20;
 
-/// Why a file is no recording.
+/// Why a file is not a recording.
 #[derive(Debug, thiserror::Error)]
 #[error("line {line}: {problem}")]
 pub struct BadLine {
@@ -31,7 +31,7 @@ pub struct BadLine {
     pub problem: String,
 }
 
-/// A ticket as a line, without its end.
+/// A ticket as a line, without the line break.
 #[must_use]
 pub fn write(arrival: &Arrival) -> String {
     let time = |at: Timestamp| {
@@ -46,10 +46,10 @@ pub fn write(arrival: &Arrival) -> String {
     .to_string()
 }
 
-/// The tickets of a file, by time. Empty lines are passed over.
+/// The tickets of a file, sorted by time. Skips empty lines.
 ///
 /// # Errors
-/// [`BadLine`], the first one.
+/// [`BadLine`]: the first bad line.
 pub fn read(mut file: impl BufRead) -> Result<Vec<Arrival>, BadLine> {
     let mut arrivals = Vec::new();
     let mut bytes = Vec::new();
@@ -99,13 +99,13 @@ struct Ticket {
     properties: Option<Map<String, Value>>,
     #[serde(default)]
     latencies: BTreeMap<String, f64>,
-    /// The ticket whose place it takes.
+    /// The ticket that it replaces.
     #[serde(default)]
     replaces: Option<String>,
-    /// Means nothing here: `left_at` says when its players left.
+    /// Ignored: `left_at` says when its players left.
     #[serde(default, rename = "ttl")]
     _ttl: Option<u64>,
-    /// Means nothing here: each line is a ticket.
+    /// Ignored: each line is a ticket.
     #[serde(default, rename = "idempotency_key")]
     _idempotency_key: Option<String>,
 }
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn little_will_do_and_the_order_is_that_of_time() {
+    fn few_fields_are_required_and_tickets_are_sorted_by_time() {
         let least = r#"{"at": "2026-01-31T12:00:00Z", "ticket": {"queue": "q", "parties": [{"players": [{"id": "bob"}]}]}}"#;
         let file = format!("{}\n\n{least}\n", line(FULL));
         let ids: Vec<_> =
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_with_its_line() {
+    fn problems_are_reported_with_their_line() {
         let long = format!("\"{}\"", "x".repeat(MAX_LINE_BYTES));
         for (text, says) in [
             ("{}", "missing field"),

@@ -1,5 +1,5 @@
-//! What the rules measure of a match. Every set of rules is judged by the measures of all of them, so that the same is held
-//! against the same: rules that leave a measure out are to be seen to do worse by it.
+//! What the rules measure of a match. Every set of rules is judged by the measures of all sets, so that the comparison
+//! is fair: rules that leave out a measure should look worse by it.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -9,25 +9,25 @@ use sortie_domain::matchmaking::model::TicketSpec;
 use sortie_domain::matchmaking::settings::{self, RuleKind};
 use sortie_domain::matchmaking::{Settings, number_of};
 
-/// Something that is measured of a match; less is better.
+/// A measure of a match; less is better.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Measure {
-    /// How far the numbers of its tickets are apart, at most.
+    /// The largest difference between the numbers of its tickets.
     Spread {
         /// Name of the rating or property.
         property: Box<str>,
-        /// How a ticket gets its number.
+        /// How the number of a ticket is computed.
         measure: settings::Measure,
-        /// The number of who has none.
+        /// The number of tickets that have none.
         missing: f64,
     },
     /// The worst round trip of any player to the match's region, in milliseconds.
     Latency,
-    /// How far the averages of the teams are apart, at most.
+    /// The largest difference between the averages of the teams.
     Balance {
         /// Name of the rating.
         property: Box<str>,
-        /// The number of who has none.
+        /// The number of players that have none.
         missing: f64,
     },
 }
@@ -49,7 +49,7 @@ impl fmt::Display for Measure {
     }
 }
 
-/// The measures of all rules in these settings, each once.
+/// The distinct measures of all rules in these settings.
 #[must_use]
 pub fn measures<'a>(settings: impl IntoIterator<Item = &'a Settings>) -> Vec<Measure> {
     let mut measures = Vec::new();
@@ -75,7 +75,7 @@ pub fn measures<'a>(settings: impl IntoIterator<Item = &'a Settings>) -> Vec<Mea
 }
 
 impl Measure {
-    /// The number of a match of these teams; `None` where it has none.
+    /// The measure of a match of these teams; `None` if it has none.
     #[must_use]
     pub fn of(&self, teams: &[Vec<&TicketSpec>], region: Option<&RegionId>) -> Option<f64> {
         let tickets = teams.iter().flatten().copied();

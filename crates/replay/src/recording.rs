@@ -1,4 +1,4 @@
-//! Which tickets came, when, and when they were called off.
+//! Which tickets came, when, and when they were cancelled.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,57 +9,57 @@ use sortie_domain::matchmaking::model::{CancelCause, FailCause, TicketSpec};
 use sortie_domain::matchmaking::{Event, Settings};
 use sortie_domain::time::Timestamp;
 
-/// Most tickets of one recording.
+/// Maximum number of tickets in a recording.
 pub const MAX_ARRIVALS: usize = 10_000_000;
 
-/// A ticket that came.
+/// A ticket in a recording.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Arrival {
     /// Its id.
     pub id: TicketId,
-    /// From when it waited: when hooks elsewhere had nothing against it (any more).
+    /// When it began to wait: once all external hooks had accepted it.
     pub at: Timestamp,
-    /// What was asked for, after those hooks.
+    /// The request, after those hooks.
     pub spec: Arc<TicketSpec>,
-    /// When it was called off on request, where it was.
+    /// When it was cancelled on request, if it was.
     pub left_at: Option<Timestamp>,
 }
 
-/// What is known of a time.
+/// The recorded tickets and settings of a period.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Recording {
-    /// The tickets, by time.
+    /// The tickets, sorted by time.
     pub arrivals: Vec<Arrival>,
-    /// The settings, and from when on; those that were in force at the beginning come first.
+    /// The settings, each with its start time, beginning with those that were initially in force.
     pub settings: Vec<(Timestamp, Arc<Settings>)>,
-    /// Tickets that a hook elsewhere refused, which are left out.
+    /// Number of tickets that an external hook refused; they are left out.
     pub refused: usize,
-    /// Tickets beyond [`MAX_ARRIVALS`], which are left out.
+    /// Number of tickets beyond [`MAX_ARRIVALS`]; they are left out.
     pub beyond: usize,
 }
 
-/// Makes a recording of events.
+/// Builds a recording from events.
 #[derive(Default)]
 pub struct Recorder {
     found: Recording,
     by_id: BTreeMap<TicketId, usize>,
-    /// Tickets that hooks elsewhere look at.
+    /// Tickets that external hooks are checking.
     checking: BTreeMap<TicketId, Arc<TicketSpec>>,
 }
 
 impl Recorder {
-    /// A recorder that knows no event.
+    /// A recorder without events.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The settings in force before the first event, where they are known.
+    /// Sets the settings in force before the first event, if known.
     pub fn begin(&mut self, settings: Arc<Settings>) {
         self.found.settings.insert(0, (Timestamp::ZERO, settings));
     }
 
-    /// The next event of the log.
+    /// Adds the next event of the log.
     pub fn note(&mut self, record: &Record<Event>) {
         let at = record.time;
         match &record.event {
@@ -73,7 +73,7 @@ impl Recorder {
             Event::TicketChecked { id, spec, queue, check: None, .. } => {
                 self.checking.remove(id);
                 let mut spec = Arc::clone(spec);
-                // A hook may have sent it there.
+                // A hook may have moved it there.
                 Arc::make_mut(&mut spec).queue = queue.clone();
                 self.arrived(id, at, &spec);
             }
@@ -106,7 +106,7 @@ impl Recorder {
         }
     }
 
-    /// What was recorded.
+    /// The finished recording.
     #[must_use]
     pub fn finish(self) -> Recording {
         self.found

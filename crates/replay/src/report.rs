@@ -1,76 +1,77 @@
-//! Waits and quality, queue by queue.
+//! Waits and quality per queue.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
 
-/// What a set of rules led to.
+/// The outcome of a set of rules.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Report {
-    /// What the rules are called.
+    /// Name of the rules.
     pub rules: String,
     /// By queue.
     pub queues: BTreeMap<String, QueueReport>,
 }
 
-/// What became of the tickets of one queue.
+/// The outcome of one queue's tickets.
 #[derive(Clone, PartialEq, Debug, Default, Serialize)]
 pub struct QueueReport {
-    /// Tickets that came.
+    /// Number of tickets.
     pub tickets: usize,
-    /// Tickets that were in a match.
+    /// Tickets that were matched.
     pub matched: usize,
-    /// Tickets that waited as long as the queue lets them.
+    /// Tickets that reached the queue's maximum wait.
     pub timed_out: usize,
-    /// Tickets that were called off before there was a match.
+    /// Tickets that were cancelled before there was a match.
     pub left: usize,
-    /// Tickets that the queue does not take, or that there is no queue for.
+    /// Tickets that the queue refused, or whose queue does not exist.
     pub refused: usize,
     /// Tickets that failed.
     pub failed: usize,
     /// Matches.
     pub matches: usize,
-    /// Players in a match, on average; `None` without one.
+    /// Average number of players per match; `None` without matches.
     pub players_per_match: Option<f64>,
-    /// How long tickets waited that were matched, in milliseconds.
-    pub wait_ms: Option<Shares>,
-    /// What was measured of the matches, by name; less is better.
-    pub quality: BTreeMap<String, Option<Shares>>,
+    /// How long matched tickets waited, in milliseconds.
+    pub wait_ms: Option<Percentiles>,
+    /// Measures of the matches, by name; less is better.
+    pub quality: BTreeMap<String, Option<Percentiles>>,
 }
 
-/// Of many numbers: half are at most so large, 95 of 100, all.
+/// Percentiles: p50, p95 and maximum.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]
-pub struct Shares {
-    /// Half of them.
+pub struct Percentiles {
+    /// Median.
     pub p50: f64,
-    /// 95 of 100.
+    /// 95th percentile.
     pub p95: f64,
-    /// All.
-    pub most: f64,
+    /// Maximum.
+    #[serde(rename = "most")]
+    pub max: f64,
 }
 
 impl QueueReport {
-    /// Tickets that got no match although nobody called them off.
+    /// Tickets that got no match although nobody cancelled them.
     #[must_use]
     pub const fn unmatched(&self) -> usize {
         self.timed_out + self.refused + self.failed
     }
 }
 
-impl Shares {
-    /// Of these numbers; `None` where there are none.
+impl Percentiles {
+    /// Percentiles of these numbers; `None` if there are none.
     pub(crate) fn of(mut numbers: Vec<f64>) -> Option<Self> {
         numbers.sort_by(f64::total_cmp);
-        let share = |percent: usize| {
+        let percentile = |percent: usize| {
             let at = (numbers.len() * percent).div_ceil(100).saturating_sub(1);
             numbers.get(at).copied()
         };
-        Some(Self { p50: share(50)?, p95: share(95)?, most: share(100)? })
+        Some(Self { p50: percentile(50)?, p95: percentile(95)?, max: percentile(100)? })
     }
 }
 
-/// What is counted while a replay runs.
+/// Counters of a running replay.
 #[derive(Default)]
 pub(crate) struct Counts {
     pub(crate) report: QueueReport,
@@ -88,8 +89,8 @@ impl Counts {
         let matches = self.report.matches;
         QueueReport {
             players_per_match: (matches > 0).then(|| self.players as f64 / matches as f64),
-            wait_ms: Shares::of(millis),
-            quality: measures.iter().cloned().zip(quality.into_iter().map(Shares::of)).collect(),
+            wait_ms: Percentiles::of(millis),
+            quality: measures.iter().cloned().zip(quality.into_iter().map(Percentiles::of)).collect(),
             ..self.report
         }
     }
@@ -101,10 +102,10 @@ mod tests {
 
     #[test]
     fn shares_are_numbers_that_were_there() {
-        assert_eq!(Shares::of(Vec::new()), None);
-        let of = |numbers: &[f64]| Shares::of(numbers.to_vec()).unwrap();
-        assert_eq!(of(&[3.0]), Shares { p50: 3.0, p95: 3.0, most: 3.0 });
+        assert_eq!(Percentiles::of(Vec::new()), None);
+        let of = |numbers: &[f64]| Percentiles::of(numbers.to_vec()).unwrap();
+        assert_eq!(of(&[3.0]), Percentiles { p50: 3.0, p95: 3.0, max: 3.0 });
         let hundred: Vec<f64> = (1..=100).rev().map(f64::from).collect();
-        assert_eq!(of(&hundred), Shares { p50: 50.0, p95: 95.0, most: 100.0 });
+        assert_eq!(of(&hundred), Percentiles { p50: 50.0, p95: 95.0, max: 100.0 });
     }
 }

@@ -1,4 +1,4 @@
-//! The recorded tickets once more, through the matchmaker itself, in virtual time.
+//! Runs recorded tickets through the matchmaker itself, in virtual time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,20 +15,20 @@ use crate::quality::Measure;
 use crate::recording::Arrival;
 use crate::report::{Counts, Report};
 
-/// Ticks at one time, before the matchmaker counts as stuck.
+/// Maximum number of ticks at one point in time; beyond it the matchmaker counts as stuck.
 const MAX_TICKS: usize = 1_000_000;
 
-/// A set of rules, and what it is called.
+/// A named set of rules.
 #[derive(Clone, Debug)]
 pub struct Rules {
-    /// For the report.
+    /// Name in the report.
     pub name: String,
-    /// The settings, and from when on; at least one.
+    /// The settings, each with its start time; at least one.
     pub settings: Vec<(Timestamp, Arc<Settings>)>,
 }
 
 impl Rules {
-    /// The same from beginning to end.
+    /// The same settings from beginning to end.
     #[must_use]
     pub fn fixed(name: &str, settings: Settings) -> Self {
         Self { name: name.to_owned(), settings: vec![(Timestamp::ZERO, Arc::new(settings))] }
@@ -43,15 +43,15 @@ pub enum ReplayError {
         "there are no rules to replay the tickets with: name a configuration with a section `matchmaker`"
     )]
     NoRules,
-    /// The matchmaker does not take the settings.
-    #[error("the matchmaker does not take the settings: {0}")]
+    /// The matchmaker refuses the settings.
+    #[error("the matchmaker refuses the settings: {0}")]
     Settings(Refusal),
-    /// The matchmaker has something to do at one time for ever, which is a fault of it.
-    #[error("the matchmaker does not come to rest at {} ms since 1970: this is a fault of the program", .0.as_millis())]
+    /// The matchmaker never runs out of work at one point in time, which is a bug in it.
+    #[error("the matchmaker never runs out of work at {} ms since 1970: this is a bug in the program", .0.as_millis())]
     Stuck(Timestamp),
 }
 
-/// Lets the tickets come again, under these rules. `arrivals` are in the order of time.
+/// Replays the tickets with these rules. `arrivals` are sorted by time.
 ///
 /// # Errors
 /// [`ReplayError`]
@@ -75,10 +75,10 @@ pub fn replay(arrivals: &[Arrival], rules: &Rules, measures: &[Measure]) -> Resu
     Ok(run.report(&rules.name))
 }
 
-/// Something that happens at a time.
+/// Something that happens at a point in time.
 struct Input<'a> {
     at: Timestamp,
-    /// Its place among all that happens at that time.
+    /// Its rank among everything that happens at that time.
     rank: (u8, usize, u8),
     what: What<'a>,
 }
@@ -89,9 +89,9 @@ enum What<'a> {
     Leave(&'a TicketId),
 }
 
-/// Everything that happens, by time. At one time settings come first, so that there are some before any ticket; then
-/// the tickets of earlier times leave, because a player who starts another one at once may only wait with one; then
-/// tickets come, each followed by its own end if that was at the same time.
+/// Everything that happens, by time. At equal times, settings come first, so that there are some before any ticket;
+/// then the tickets of earlier times leave, because a player who starts a new one at once may wait with only one; then
+/// tickets come, each followed by its own end if that is at the same time.
 fn inputs<'a>(arrivals: &'a [Arrival], rules: &'a Rules) -> Vec<Input<'a>> {
     let first = arrivals.first().map_or(Timestamp::ZERO, |arrival| arrival.at);
     let settings = rules.settings.iter().enumerate().map(|(place, (from, settings))| Input {
@@ -114,7 +114,7 @@ fn inputs<'a>(arrivals: &'a [Arrival], rules: &'a Rules) -> Vec<Input<'a>> {
     inputs
 }
 
-/// Own logic elsewhere cannot be asked about what never was.
+/// External hooks cannot be asked about something that never happened.
 fn without_hooks(settings: &Settings) -> Settings {
     let mut settings = settings.clone();
     let is_here = |hook: &Hook| !matches!(hook, Hook::Outside(_));
@@ -130,7 +130,7 @@ struct Run<'a> {
     now: Timestamp,
     inputs: u64,
     measures: &'a [Measure],
-    /// Tickets that are not over, with when they came and where they wait.
+    /// Tickets that are not over, with their start time and queue.
     live: BTreeMap<TicketId, Live<'a>>,
     queues: BTreeMap<QueueId, Counts>,
     /// Tickets that did not come, because their players had a match by then.
@@ -156,7 +156,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// The same bits in every run.
+    /// The same random bits in every run.
     const fn moment(&mut self) -> Moment {
         self.inputs += 1;
         let entropy = [self.inputs.wrapping_mul(0x9e37_79b9_7f4a_7c15), !self.inputs];
@@ -177,20 +177,20 @@ impl<'a> Run<'a> {
 
     fn arrive(&mut self, arrival: &'a Arrival) {
         let mut spec = TicketSpec::clone(&arrival.spec);
-        // Each is a ticket of its own here.
+        // Each line is a ticket of its own here.
         spec.idempotency_key = None;
-        // Nobody renews it here: when its players left is known.
+        // Nobody renews it here: the recording says when its players left.
         spec.ttl = None;
         let asked = &arrival.spec.queue;
         if spec.replaces.as_ref().is_some_and(|old| self.plays(old)) {
-            // Its players have a match by then, so nobody left or joined them.
+            // Its players are in a match by then, so nobody left or joined them.
             self.left_out.insert(arrival.id.clone());
             return;
         }
         spec.replaces = spec.replaces.filter(|id| self.live.contains_key(id));
-        // A party that somebody left or joined has waited since it came.
+        // A party whose members changed has waited since it came.
         let at = spec.replaces.as_ref().and_then(|id| self.live.get(id)).map_or(arrival.at, |old| old.at);
-        // Before the call, because a match may be formed by it.
+        // Before the call, because the call may already form a match.
         let live = Live { at, spec: &arrival.spec, queue: asked.clone() };
         self.live.insert(arrival.id.clone(), live);
         if self.call(Command::Start { id: Some(arrival.id.clone()), spec }).is_err() {
@@ -200,7 +200,7 @@ impl<'a> Run<'a> {
             counts.report.refused += 1;
             return;
         }
-        // A hook may have sent it to another queue.
+        // A hook may have moved it to another queue.
         let queue =
             self.maker.ticket(&arrival.id).map_or_else(|| asked.clone(), |ticket| ticket.queue.clone());
         if let Some(live) = self.live.get_mut(&arrival.id) {
@@ -222,11 +222,11 @@ impl<'a> Run<'a> {
     }
 
     fn leave(&mut self, id: &TicketId) {
-        // Refused where it is over: there was a match for it.
+        // Refused if the ticket is over: there was a match for it.
         let _was_over = self.call(Command::Cancel { id: id.clone() });
     }
 
-    /// Ticks at every deadline until then, as a host does.
+    /// Ticks at every deadline until `until`, like a host.
     fn pass_time(&mut self, until: Timestamp) -> Result<(), ReplayError> {
         let mut ticks = 0;
         while let Some(due) = self.maker.next_deadline().filter(|due| *due <= until) {
@@ -243,7 +243,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Until every ticket is over: each of them expires at last.
+    /// Runs until every ticket is over: each of them expires eventually.
     fn rest(&mut self) -> Result<(), ReplayError> {
         while !self.live.is_empty()
             && let Some(due) = self.maker.next_deadline()
@@ -253,7 +253,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// What was decided, and what the world would answer to it.
+    /// Counts what was decided, and answers as the world outside would.
     fn take(&mut self, step: &Step<Matchmaker>) {
         let mut answers = Vec::new();
         for record in &step.records {
@@ -265,7 +265,7 @@ impl<'a> Run<'a> {
             answers.extend(self.maker.effect(&record.event).into_iter().flat_map(answer));
         }
         for command in answers {
-            // Refused where it is of no use any more.
+            // Refused if it is no longer needed.
             let _of_no_use = self.call(command);
         }
     }
@@ -278,7 +278,7 @@ impl<'a> Run<'a> {
                 ticket,
                 cause: CancelCause::Requested | CancelCause::MatchedElsewhere,
             } => self.over(ticket, |counts| counts.report.left += 1),
-            // The one that replaces it counts.
+            // Its replacement counts instead.
             Event::TicketCancelled { ticket, cause: CancelCause::Replaced } => {
                 self.over(ticket, |counts| counts.report.tickets -= 1);
             }
@@ -326,7 +326,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// What the world says to an effect: a server is there at once.
+/// The outside world's answer to an effect: a server is there at once.
 fn answer(effect: Effect) -> Vec<Command> {
     let ready = |match_id: MatchId| {
         let connection = Connection::default();

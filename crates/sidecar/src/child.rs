@@ -1,8 +1,8 @@
-//! A program that this sidecar has started, with everything that it starts itself: one process group.
+//! A program that this sidecar has started, with everything that it starts in turn: one process group.
 //!
-//! Not `tokio::process::Child`, which reaps a process as soon as it has ended: from then on the number of its group may
-//! be somebody else's, and what the program has left running could not be ended without the risk to hit that. Here an
-//! ended process is left unreaped until its group is dealt with.
+//! Not `tokio::process::Child`, which reaps a process as soon as it ends: after that its group id may be reused, and
+//! leftover processes of the program could not be killed without the risk of killing others. Here an ended process is
+//! not reaped until its group has been killed.
 
 use std::ffi::OsString;
 use std::io;
@@ -16,18 +16,18 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::timeout;
 
-/// Variables that game servers get besides from any starter: the key and the game that connect tokens are for, and where Agones'
-/// SDKs look for the sidecar.
+/// Variables that game servers inherit from any starter: the key and protocol id of connect tokens, and where Agones'
+/// SDKs find the sidecar.
 const FOR_GAME_SERVERS: [&str; 4] =
     ["SORTIE_NETCODE_KEY", "SORTIE_PROTOCOL_ID", "AGONES_SDK_GRPC_PORT", "AGONES_SDK_HTTP_PORT"];
 
-/// The environment that programs inherit: what every game server does, and what is `named`.
+/// The environment that programs inherit: that of every game server, and the `named` variables.
 pub(crate) fn inherited(named: &[String]) -> impl Iterator<Item = (&str, OsString)> {
     let for_them = FOR_GAME_SERVERS.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
     sortie_inherited::inherited(named).chain(for_them)
 }
 
-/// The program's group ends with this, unless it was [left](Self::leave).
+/// When dropped, the program's group is killed, unless it was [left](Self::leave).
 pub(crate) struct Child {
     process: std::process::Child,
     pid: Pid,
@@ -36,17 +36,17 @@ pub(crate) struct Child {
 }
 
 impl Child {
-    /// Starts `command` as the leader of a group of its own: a terminal's Ctrl-C for the sidecar is none for it. Blocks;
+    /// Starts `command` as the leader of its own group: Ctrl-C in the sidecar's terminal does not reach it. Blocks;
     /// needs a runtime.
     ///
     /// # Errors
-    /// What the system says. Nothing runs then.
+    /// The system's error. Nothing is running then.
     pub(crate) fn start(command: &mut Command) -> io::Result<Self> {
         let mut process = command.process_group(0).spawn()?;
         match watched(&process) {
             Ok((pid, fd)) => Ok(Self { process, pid, fd, is_over: false }),
             Err(error) => {
-                // It has just begun, so it is the whole of its group.
+                // It has just started, so its group contains nothing else.
                 process.kill()?;
                 process.wait()?;
                 Err(error)
@@ -54,17 +54,17 @@ impl Child {
         }
     }
 
-    /// The number of the process, for logs.
+    /// The process id, for logs.
     pub(crate) fn id(&self) -> u32 {
         self.process.id()
     }
 
-    /// Our ends of the pipes that the command has asked for: standard input, output and error.
+    /// Our ends of the pipes that the command requested: standard input, output and error.
     pub(crate) fn take_pipes(&mut self) -> (Option<ChildStdin>, Option<ChildStdout>, Option<ChildStderr>) {
         (self.process.stdin.take(), self.process.stdout.take(), self.process.stderr.take())
     }
 
-    /// Returns when the program itself has ended, whatever it has left running.
+    /// Returns when the program itself has ended, even if it has left processes running.
     pub(crate) async fn exited(&self) {
         if self.fd.readable().await.is_err() {
             // Only a runtime that is shutting down refuses to watch; it drops this future next.
@@ -72,7 +72,7 @@ impl Child {
         }
     }
 
-    /// Asks it to end by SIGTERM, and kills it if it has not after `grace`. Returns when it has ended.
+    /// Sends SIGTERM, and SIGKILL after `grace`. Returns when the program has ended.
     pub(crate) async fn stop(&self, grace: Duration) {
         self.signal(Signal::TERM);
         if timeout(grace, self.exited()).await.is_err() {
@@ -82,15 +82,15 @@ impl Child {
         }
     }
 
-    /// Ends what it has left running, and says how it ended itself. To be called when it has
-    /// [exited](Self::exited): before that it is killed.
+    /// Kills the processes it has left running, and returns its exit status. Call this after it has
+    /// [exited](Self::exited): before that, it is killed.
     pub(crate) fn reap(mut self) -> io::Result<ExitStatus> {
         self.signal(Signal::KILL);
         self.is_over = true;
         self.process.wait()
     }
 
-    /// Goes on without this sidecar.
+    /// Lets it go on without this sidecar.
     pub(crate) fn leave(mut self) {
         self.is_over = true;
     }
@@ -106,7 +106,7 @@ impl Drop for Child {
     fn drop(&mut self) {
         if !self.is_over {
             self.signal(Signal::KILL);
-            // Whether it is reaped matters only to a sidecar that lives on, and nothing may wait here.
+            // Reaping matters only to a sidecar that lives on, and nothing may block here.
             let _ended = self.process.try_wait();
         }
     }

@@ -1,6 +1,6 @@
-//! Answers over HTTP in the form of the Catena contract: canonical JSON, and `google.rpc.Status` for an error.
+//! HTTP answers in the form of the Catena contract: canonical JSON, and `google.rpc.Status` for errors.
 //!
-//! For every port of the sidecar that speaks it: a game server's, and the sidecar's own.
+//! For every port of the sidecar that uses it: the game servers', and the sidecar's own.
 
 use axum::extract::Request;
 use axum::http::header::RETRY_AFTER;
@@ -13,31 +13,31 @@ use sortie_wire::json::{self, JsonError};
 use sortie_wire::status::{self, Status, refusal};
 use tonic::Code;
 
-/// When a caller who found no room, or nobody to serve, may come again, in seconds.
+/// When a caller may retry if there was no room or the service is unavailable, in seconds.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
 
-/// Why a request is not answered as wanted.
+/// Why a request is refused.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Refused {
-    /// What HTTP says where that does not follow from the code.
+    /// HTTP status, if it does not follow from the code.
     http: Option<StatusCode>,
     status: Status,
 }
 
 impl Refused {
-    /// With a code of gRPC and a stable one.
+    /// With a gRPC code and a stable reason.
     pub(crate) fn new(code: Code, reason: &str, message: impl Into<String>) -> Self {
         Self { http: None, status: refusal(code, reason, message) }
     }
 
-    /// A field is wrong.
+    /// A field is invalid.
     pub(crate) fn field(field: &str, problem: impl std::fmt::Display) -> Self {
         Self::new(Code::InvalidArgument, "invalid_field", format!("{field}: {problem}"))
     }
 
-    /// A bug, told to the operator.
+    /// A bug, reported to the operator.
     fn internal(what: impl std::fmt::Display) -> Self {
-        tracing::error!(%what, "an answer could not be made");
+        tracing::error!(%what, "cannot create an answer");
         Self::new(Code::Internal, "internal", "something is wrong inside the sidecar; its log says what")
     }
 
@@ -76,7 +76,7 @@ impl IntoResponse for Refused {
         let code = Code::from(self.status.code);
         let by_code = || StatusCode::from_u16(status::http_code(code)).ok();
         let http = self.http.or_else(by_code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        // A status that a backend sent may hold details that have no JSON; the rest of it has.
+        // A backend's status may have details without a JSON form; the rest has one.
         let document = json::encode(&self.status)
             .or_else(|_| json::encode(&Status { details: Vec::new(), ..self.status }));
         let mut response = json_response(http, document.unwrap_or_default());
@@ -88,13 +88,13 @@ impl IntoResponse for Refused {
     }
 }
 
-/// The message in the body; none at all is one without fields.
+/// Parses the body; an empty body is a message without fields.
 ///
 /// # Errors
-/// What is wrong with it.
+/// What is wrong with the body.
 pub(crate) async fn read<T: DeserializeOwned>(request: Request, limits: &Limits) -> Result<T, Refused> {
     let body = read_body(request, limits).await?;
-    // The library would take a list for an object, its fields in order.
+    // Serde would accept a list as an object, with its fields in order.
     if body.trim_ascii_start().first() == Some(&b'[') {
         let text = "the body must be an object, not a list";
         return Err(Refused::new(Code::InvalidArgument, "invalid_json", text));
@@ -102,7 +102,7 @@ pub(crate) async fn read<T: DeserializeOwned>(request: Request, limits: &Limits)
     Ok(json::decode(empty_is_object(&body))?)
 }
 
-/// An answer, good or bad.
+/// The answer for a result.
 pub(crate) fn answer<T: Serialize>(result: Result<T, Refused>) -> Response {
     let document = result.and_then(|message| json::encode(&message).map_err(Refused::internal));
     match document {
@@ -111,13 +111,17 @@ pub(crate) fn answer<T: Serialize>(result: Result<T, Refused>) -> Response {
     }
 }
 
-/// For a path that is not there.
+/// For an unknown path.
 pub(crate) async fn nothing_here() -> Refused {
     Refused::new(Code::NotFound, "not_found", "nothing is at this path")
 }
 
-/// For a path that is there, but not for this method; the router adds `Allow`.
+/// For a known path with another method; the router adds `Allow`.
 pub(crate) async fn not_this_way() -> Refused {
-    Refused::new(Code::Unimplemented, "method_not_allowed", "this path is for other methods: see Allow")
-        .with_http(StatusCode::METHOD_NOT_ALLOWED)
+    Refused::new(
+        Code::Unimplemented,
+        "method_not_allowed",
+        "this path does not support the method: see Allow",
+    )
+    .with_http(StatusCode::METHOD_NOT_ALLOWED)
 }

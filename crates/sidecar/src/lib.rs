@@ -1,5 +1,5 @@
-//! The sidecar: stands between a game server and whatever matches it, so that the game speaks one small contract, or
-//! none, and runs anywhere.
+//! The sidecar stands between a game server and its control plane, so that the game speaks one small contract, or none,
+//! and runs anywhere.
 //!
 //! ```text
 //! game server ──▶ event source ──▶ manager ──▶ backend ──▶ control plane
@@ -9,18 +9,18 @@
 //!
 //! | what | where |
 //! |---|---|
-//! | the servers and matches that this sidecar holds, and every call about them | [`manager`] |
+//! | the servers and matches of this sidecar, and all calls about them | [`manager`] |
 //! | where a game server's calls come from | [`source`] |
 //! | who answers them | [`backend`] |
 //! | where players reach a server | [`resolver`] |
 //! | the settings file | [`settings`] |
 //! | the sidecar's own API and debug panel | [`control`] |
-//! | the parts put together | [`Sidecar`] |
+//! | assembly of the parts | [`Sidecar`] |
 //! | programs that this sidecar starts | `child` |
-//! | answers over HTTP, for every port that gives some | `http_answer` |
+//! | HTTP answers of all ports | `http_answer` |
 //!
-//! Everything is said in the messages of the Catena server manager: it is the contract on both sides of a sidecar,
-//! and the event sources that speak another one translate to it.
+//! Everything uses the messages of the Catena server manager: it is the contract on both sides of a sidecar, and event
+//! sources for other protocols translate to it.
 
 pub mod backend;
 mod child;

@@ -1,7 +1,7 @@
-//! The parts put together as the settings say, and run.
+//! Assembles the parts according to the settings, and runs them.
 //!
-//! Everything that can be refused is refused before anything begins: ports are taken, folders opened and settings of
-//! every part read by [`Sidecar::start`].
+//! Anything that can be refused is refused before anything begins: [`Sidecar::start`] binds ports, opens folders and
+//! parses the settings of every part.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -31,36 +31,36 @@ use crate::source::process::ProcessSource;
 use crate::source::virtual_server::VirtualServer;
 use crate::source::{BadSetting, CatenaApiOptions, CatenaApiSource, EventSource, SourceError};
 
-/// The part of the time for an ordered end that is kept for telling the backend.
+/// The part of the shutdown deadline reserved for the backend.
 const FOR_THE_BACKEND: u32 = 3;
 
-/// The other way out for an event source whose callers can show a key.
+/// The alternative for an event source whose callers can send a key.
 const OR_A_KEY: &str = ", or give ApiKeyFile, ApiKeyEnv or ApiKey, which game servers then send";
 
-/// Why a sidecar does not begin.
+/// Why a sidecar cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A setting is no good.
+    /// A setting is invalid.
     #[error(transparent)]
     Settings(#[from] SettingsError),
-    /// An event source's port, for one, cannot be had.
+    /// An event source failed, e.g. because its port is not available.
     #[error("app.event_source.configs.{0}")]
     Source(#[from] SourceError),
-    /// The sidecar's own port cannot be had, or must not be.
+    /// The sidecar's own port is not available, or must not be used.
     #[error(transparent)]
     Control(#[from] ControlError),
-    /// `DataFolder` cannot be used.
+    /// `DataFolder` is unusable.
     #[error("app.sidecar.DataFolder: {0}")]
     Folder(#[from] OpenError),
-    /// There can be no such backend.
+    /// The backend cannot be created.
     #[error("app.backend.configs.catena_backend.{0}")]
     CatenaBackend(#[from] CatenaBackendError),
-    /// The file of matches is no good.
+    /// The file of matches is invalid.
     #[error("app.backend.configs.noop_backend.Matches: {0}")]
     NoopBackend(#[from] NoopError),
 }
 
-/// Where something listens.
+/// An address that something listens on.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Listening {
     /// The event source, or `debug_panel`.
@@ -77,7 +77,7 @@ impl fmt::Display for Listening {
     }
 }
 
-/// A sidecar that holds its ports and its folder, and serves nobody yet.
+/// A sidecar that has its ports and its folder, and serves nobody yet.
 pub struct Sidecar {
     manager: Manager,
     sources: Vec<Box<dyn EventSource>>,
@@ -86,12 +86,12 @@ pub struct Sidecar {
     listening: Vec<Listening>,
     at_shutdown: AtShutdown,
     deadline: Duration,
-    /// Goes with the sidecar, if nothing in it is needed any more.
+    /// Removed with the sidecar, if nothing in it is needed any more.
     temporary: Option<PathBuf>,
 }
 
 impl Sidecar {
-    /// Puts together what the settings say. `variables` is the environment; what is odd is added to `warnings`.
+    /// Assembles a sidecar according to the settings. `variables` is the environment; adds anything odd to `warnings`.
     ///
     /// # Errors
     /// [`StartError`] names the key.
@@ -143,19 +143,19 @@ impl Sidecar {
         Ok(Self { manager, sources, statuses, control, listening, at_shutdown, deadline, temporary })
     }
 
-    /// Where it listens.
+    /// The addresses it listens on.
     #[must_use]
     pub fn listening(&self) -> &[Listening] {
         &self.listening
     }
 
-    /// Runs until `closing` is cancelled or nothing is left to do, and ends within `Shutdown.Deadline`.
+    /// Runs until `closing` is cancelled or nothing is left to do, and shuts down within `Shutdown.Deadline`.
     ///
     /// # Errors
-    /// [`SourceError`] of the first event source that could not go on; everything else ends in order then, too.
+    /// [`SourceError`] of the first event source that failed; everything else is shut down gracefully then, too.
     pub async fn run(self, closing: CancellationToken) -> Result<ShutdownReport, SourceError> {
         let Self { manager, sources, statuses, control, at_shutdown, deadline, temporary, .. } = self;
-        // Cancelled by the signal, by the last event source, and by one that failed.
+        // Cancelled by the signal, by the last event source, and by a failed one.
         let closing = closing.child_token();
         let mut tasks = JoinSet::new();
         for source in sources {
@@ -177,7 +177,7 @@ impl Sidecar {
             failed_at_the_end
         };
         let late = timeout_at(began + for_sources(deadline), rest).await.unwrap_or_else(|_| {
-            tracing::warn!("not every event source has ended in time: it is broken off");
+            tracing::warn!("not every event source has ended in time: aborting the others");
             None
         });
         tasks.abort_all();
@@ -186,13 +186,13 @@ impl Sidecar {
         if let Some(folder) = temporary.filter(|_| report.undelivered == 0 && report.kept == 0)
             && let Err(error) = std::fs::remove_dir_all(&folder)
         {
-            tracing::warn!(folder = %folder.display(), %error, "a folder that is not needed any more stays");
+            tracing::warn!(folder = %folder.display(), %error, "cannot remove a folder that is no longer needed");
         }
         failed.or(late).map_or(Ok(report), Err)
     }
 }
 
-/// The event sources, one after the other as they are made.
+/// Collects the event sources one by one.
 struct Parts {
     pass_environment: Vec<String>,
     allowed_hosts: Vec<String>,
@@ -244,13 +244,14 @@ impl Parts {
         Ok(())
     }
 
-    /// Warns of ports without a key that other machines can reach: their callers use the sidecar's key for the backend.
+    /// Warns about ports without a key that other machines can reach: their callers use the sidecar's key for the
+    /// backend.
     fn warn_of_strangers(&self, part: &'static str, or: &str, warnings: &mut Vec<Note>) {
         let open = |one: &&Listening| one.part == part && !one.address.ip().to_canonical().is_loopback();
         for Listening { protocol, address, .. } in self.listening.iter().filter(open) {
             let key = if *protocol == "gRPC" { "GrpcListenAddr" } else { "HttpListenAddr" };
             let text = format!(
-                "{address} can be reached from other machines, and whoever calls there needs no key and uses that of \
+                "{address} can be reached from other machines, whose callers need no key and use that of \
                  the backend: listen on localhost:{}{or}",
                 address.port()
             );
@@ -292,12 +293,12 @@ fn open_backend(settings: BackendSettings) -> Result<Arc<dyn Backend>, StartErro
     })
 }
 
-/// The part of the time for an ordered end that event sources have.
+/// The part of the shutdown deadline for event sources.
 fn for_sources(deadline: Duration) -> Duration {
     deadline - deadline / FOR_THE_BACKEND
 }
 
-/// Until every event source has ended, or one could not go on.
+/// Waits until every event source has ended, or one has failed.
 async fn until_done(
     tasks: &mut JoinSet<(&'static str, Result<(), SourceError>)>,
     statuses: &watch::Sender<Vec<SourceStatus>>,
@@ -343,7 +344,7 @@ fn port_of(listening: &[Listening], protocol: &str) -> Option<u16> {
     listening.iter().find(|one| one.protocol == protocol).map(|one| one.address.port())
 }
 
-/// What launched programs find the event sources by.
+/// The variables that tell launched programs where the event sources are.
 fn environment(listening: &[Listening]) -> BTreeMap<String, String> {
     let variable = |one: &Listening| {
         let address = reached_at(one.address);
@@ -358,7 +359,7 @@ fn environment(listening: &[Listening]) -> BTreeMap<String, String> {
     listening.iter().map(variable).collect()
 }
 
-/// The address by which a program on this machine reaches a listener.
+/// The address at which a program on this machine reaches a listener.
 fn reached_at(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(match address.ip() {

@@ -12,7 +12,7 @@ use futures::future::BoxFuture;
 use serde_json::Value;
 use sortie_api::Check;
 use sortie_engine::supervisor::Supervisor;
-use sortie_metrics::Source;
+use sortie_metrics::Collector;
 use sortie_serving::Limits;
 
 /// Decides by a call's headers whether the caller may read the metrics.
@@ -36,7 +36,7 @@ pub(crate) trait Role: Send {
     }
 
     /// What it tells at each scrape of the metrics.
-    fn metrics(&self) -> Option<Arc<dyn Source>> {
+    fn metrics(&self) -> Option<Arc<dyn Collector>> {
         None
     }
 

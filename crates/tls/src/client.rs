@@ -1,4 +1,4 @@
-//! HTTP clients, and whom they trust: the roots of the system, and a file of certificates where one is named.
+//! HTTP clients and the roots they trust: those of the system, and a file of certificates if one is named.
 
 use std::path::Path;
 
@@ -7,14 +7,14 @@ use rustls::{ClientConfig, RootCertStore};
 
 use crate::files::{FileError, certificates};
 
-/// Why a client trusts nobody.
+/// Why a client has no trusted roots.
 #[derive(Debug, thiserror::Error)]
 pub enum RootsError {
-    /// The file with roots is of no use.
+    /// The file with roots is unusable.
     #[error(transparent)]
     File(#[from] FileError),
-    /// Nothing in the file can be a root.
-    #[error("{0} holds no certificate that can be trusted as a root")]
+    /// The file contains no usable root.
+    #[error("{0} contains no certificate that can be trusted as a root")]
     NoRoot(String),
     /// The system has no roots, and no file is named.
     #[error(
@@ -23,8 +23,8 @@ pub enum RootsError {
     NoSystemRoots,
 }
 
-/// The beginning of a client for `url`: directly, through no proxy. With https it trusts the system's roots, and those
-/// in the PEM file at `ca`. Where that is no https the roots are not read, so that a system need not have any.
+/// Builder of a client for `url`, without a proxy. For https it trusts the system's roots and those in the PEM file at
+/// `ca`. For other URLs the roots are not read, so that a system need not have any.
 ///
 /// # Errors
 /// [`RootsError`]
@@ -34,7 +34,7 @@ pub fn http_client(url: &str, ca: Option<&Path>) -> Result<ClientBuilder, RootsE
     Ok(reqwest::Client::builder().no_proxy().tls_backend_preconfigured(config))
 }
 
-/// For clients of other protocols than HTTP: the same roots, and no application protocol yet.
+/// For clients of protocols other than HTTP: the same roots, and no application protocol yet.
 ///
 /// # Errors
 /// [`RootsError`]
@@ -50,7 +50,7 @@ fn trusting(roots: RootCertStore) -> Result<ClientConfig, RootsError> {
 
 fn roots(ca: Option<&Path>) -> Result<RootCertStore, RootsError> {
     let mut roots = RootCertStore::empty();
-    // A system may hold some that are of no use; the others count.
+    // Some of the system's roots may be unusable; the others count.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if let Some(path) = ca {
         let (added, _) = roots.add_parsable_certificates(certificates(path)?);

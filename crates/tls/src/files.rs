@@ -1,4 +1,4 @@
-//! A certificate chain and its key: two PEM files that must fit each other.
+//! A certificate chain and its key: two PEM files that must match.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -14,23 +14,23 @@ use rustls::{Error as TlsError, InconsistentKeys};
 use x509_cert::Certificate;
 use x509_cert::der::Decode as _;
 
-/// Longest file that is read, in bytes.
+/// Maximum size of a file, in bytes.
 pub const MAX_FILE_BYTES: u64 = 1 << 20;
-/// Most certificates in one file.
+/// Maximum number of certificates in one file.
 const MAX_CERTIFICATES: usize = 1_000;
-/// A certificate with less time than this is worth a warning.
+/// A certificate that expires sooner than this is worth a warning.
 const SOON: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Where a certificate and its key are. A symbolic link is followed each time, so that it may be turned elsewhere.
+/// Paths of a certificate and its key. Symbolic links are followed each time, so they may be changed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CertificateFiles {
-    /// PEM, the server's certificate first, then those between it and a root.
+    /// PEM, the server's certificate first, then the intermediate ones.
     pub certificate: PathBuf,
     /// PEM, not encrypted: PKCS #8, PKCS #1 or SEC 1.
     pub key: PathBuf,
 }
 
-/// Why files are of no use.
+/// Why files are unusable.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// A file cannot be read.
@@ -38,33 +38,33 @@ pub enum FileError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
-    /// A file is far too large to be what it should.
+    /// A file is too large to be a certificate or a key.
     #[error("{} is longer than {MAX_FILE_BYTES} bytes: it must be a PEM file of certificates or a key", .0.display())]
     TooLong(PathBuf),
-    /// No certificate is in the file.
-    #[error("{} holds no certificate: it must have PEM sections \"BEGIN CERTIFICATE\", the server's own first", .0.display())]
+    /// The file contains no certificate.
+    #[error("{} contains no certificate: it must have PEM sections \"BEGIN CERTIFICATE\", the server's own first", .0.display())]
     NoCertificate(PathBuf),
-    /// Something in the file is no certificate.
-    #[error("{} holds a certificate that cannot be read: {problem}", .path.display())]
+    /// Something in the file is not a certificate.
+    #[error("{} contains a certificate that cannot be read: {problem}", .path.display())]
     BadCertificate {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
         problem: String,
     },
-    /// The key wants a passphrase.
-    #[error("the key in {} is encrypted, and nobody is there to be asked: give one without a passphrase (openssl pkey -in {} -out key.pem)", .0.display(), .0.display())]
+    /// The key needs a passphrase.
+    #[error("the key in {} is encrypted, and there is nobody to ask for the passphrase: use one without (openssl pkey -in {} -out key.pem)", .0.display(), .0.display())]
     Encrypted(PathBuf),
-    /// No key is in the file.
-    #[error("{} holds no private key: it must have a PEM section \"BEGIN PRIVATE KEY\"", .0.display())]
+    /// The file contains no key.
+    #[error("{} contains no private key: it must have a PEM section \"BEGIN PRIVATE KEY\"", .0.display())]
     NoKey(PathBuf),
     /// The key is of a kind that is not supported.
     #[error("the key in {} cannot be used: it must be RSA with 2048 bits or more, ECDSA P-256 or P-384, or Ed25519", .0.display())]
     BadKey(PathBuf),
-    /// Certificate and key are not of one pair.
+    /// Certificate and key do not match.
     #[error("the key in {} does not belong to the first certificate in {}", .key.display(), .certificate.display())]
     NotAPair {
         /// The certificate's file.
@@ -77,15 +77,15 @@ pub enum FileError {
     Library(TlsError),
 }
 
-/// How long a certificate is good.
+/// How long a certificate is valid.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Expiry {
-    /// The last moment of it.
+    /// Its last valid moment.
     pub not_after: SystemTime,
 }
 
 impl Expiry {
-    /// What people should know about it at `now`, if anything.
+    /// A warning about it at `now`, if one is needed.
     #[must_use]
     pub fn warning(&self, now: SystemTime) -> Option<String> {
         let days = |duration: Duration| duration.as_secs() / (24 * 3600);
@@ -93,14 +93,14 @@ impl Expiry {
             Ok(left) if left > SOON => None,
             Ok(left) => Some(format!("the TLS certificate expires in {} days: renew it", days(left))),
             Err(over) => Some(format!(
-                "the TLS certificate expired {} days ago, so nobody will connect: renew it",
+                "the TLS certificate expired {} days ago, so clients refuse to connect: renew it",
                 days(over.duration())
             )),
         }
     }
 }
 
-/// What a file was when it was looked at. Another value means that it may hold something else.
+/// Identifies a version of a file. Another value means that the content may differ.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Stamp {
     device: u64,
@@ -116,7 +116,7 @@ pub(crate) struct Pair {
 }
 
 impl CertificateFiles {
-    /// Reads both files as a server would, and says how long the certificate is good.
+    /// Reads both files as a server would, and returns how long the certificate is valid.
     ///
     /// # Errors
     /// [`FileError`]
@@ -141,7 +141,7 @@ impl CertificateFiles {
         }
     }
 
-    /// `None` for a file that is not there for the moment.
+    /// `None` for a file that is missing right now.
     pub(crate) fn stamps(&self) -> [Option<Stamp>; 2] {
         [stamp(&self.certificate), stamp(&self.key)]
     }
@@ -157,7 +157,7 @@ fn stamp(path: &Path) -> Option<Stamp> {
     })
 }
 
-/// Every certificate of a PEM file, at least one.
+/// All certificates of a PEM file, at least one.
 pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, FileError> {
     let text = read(path)?;
     let sections = CertificateDer::pem_slice_iter(&text).take(MAX_CERTIFICATES);
@@ -181,7 +181,7 @@ fn expiry(path: &Path, chain: &[CertificateDer<'_>]) -> Result<Expiry, FileError
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, FileError> {
     let text = read(path)?;
     match PrivateKeyDer::from_pem_slice(&text) {
-        // An old form says so in a header within the section, which then reads as a key.
+        // The traditional format says so in a header within the section, which then looks like a key.
         _ if is_encrypted(&text) => Err(FileError::Encrypted(path.to_owned())),
         Ok(key) => Ok(key),
         Err(_) => Err(FileError::NoKey(path.to_owned())),

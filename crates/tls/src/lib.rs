@@ -1,13 +1,13 @@
-//! TLS by rustls with ring, for both sides of it.
+//! TLS with rustls and ring, for both sides.
 //!
 //! | where | what |
 //! |---|---|
-//! | `files` | a certificate chain and its key, read and held against each other |
-//! | `server` | what a port serves, kept up with its files |
-//! | `client` | HTTP clients, and whom they trust |
+//! | `files` | a certificate chain and its key, read and checked against each other |
+//! | `server` | a port's certificate, reloaded when its files change |
+//! | `client` | HTTP clients, and the roots they trust |
 //!
-//! A crate of its own so that one choice of library, provider and roots holds for every role. ring is named everywhere:
-//! with two providers linked, rustls panics when it has to choose.
+//! A crate of its own so that every role uses the same library, provider and roots. ring is named everywhere: if two
+//! providers are linked, rustls panics when it has to choose.
 
 mod client;
 mod files;

@@ -1,9 +1,9 @@
-//! What a port serves, kept up with its files.
+//! A port's certificate, reloaded when its files change.
 //!
-//! The files are looked at when somebody connects, at most once a [`LOOK_PERIOD`], and not watched: two calls of `stat`
-//! notice every way in which a certificate is replaced (written over, renamed over, or behind a symbolic link that is
-//! turned, as Kubernetes does with a secret), on every file system, and there is no watcher to lose events or to
-//! supervise. Nobody sees the old certificate for longer, since only whoever connects sees one.
+//! The files are checked when a client connects, at most once per [`LOOK_PERIOD`], rather than watched: two calls of
+//! `stat` notice every way of replacing a certificate (overwritten, renamed over, or behind a symbolic link that is
+//! changed, as Kubernetes does with a secret), on every file system, and there is no watcher that could lose events or
+//! needs supervision. Nobody sees the old certificate for longer, because only connecting clients see one.
 
 use std::io::ErrorKind;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,19 +15,19 @@ use rustls::sign::CertifiedKey;
 
 use crate::files::{CertificateFiles, FileError, Pair, Stamp};
 
-/// Least time between two looks at the files.
+/// Minimum time between two checks of the files.
 pub const LOOK_PERIOD: Duration = Duration::from_secs(1);
 
-/// What each side may propose to speak, in the order of preference.
+/// Application protocols, in order of preference.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
-/// What a port serves with the certificate in `files`: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1. Files that change are
-/// read again; while they do not make a pair the last one that did stays, and the log says why.
+/// What a port serves with the certificate in `files`: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1. Changed files are
+/// reloaded; while they do not match, the last valid pair stays, and the log says why.
 ///
 /// # Errors
-/// [`FileError`] if the files are of no use now.
+/// [`FileError`] if the files are unusable now.
 pub fn server_config(files: CertificateFiles) -> Result<Arc<ServerConfig>, FileError> {
-    // Before the content, so that what is written meanwhile is noticed.
+    // Before the content, so that changes during the read are noticed.
     let stamps = files.stamps();
     let pair = files.load()?;
     tell(&files, &pair);
@@ -50,7 +50,7 @@ struct Resolver {
 #[derive(Debug)]
 struct State {
     looked: Instant,
-    /// Of the files as they were read last, valid or not.
+    /// Of the files as last read, valid or not.
     stamps: [Option<Stamp>; 2],
     key: Arc<CertifiedKey>,
 }
@@ -81,7 +81,7 @@ impl State {
             return;
         }
         let loaded = load(files);
-        // What is there and could not be read, as without a descriptor, is read again.
+        // A file that exists and could not be read, e.g. for lack of a descriptor, is read again.
         let unread = matches!(&loaded, Err(FileError::Unreadable { error, .. }) if error.kind() != ErrorKind::NotFound);
         if !unread {
             self.stamps = stamps;
@@ -92,7 +92,7 @@ impl State {
                 self.key = pair.key;
             }
             Err(problem) => {
-                tracing::error!(%problem, "the TLS certificate changed and is of no use; the old one stays");
+                tracing::error!(%problem, "the changed TLS certificate is unusable; the old one stays in use");
             }
         }
     }
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_that_is_written_over_is_taken_and_half_of_it_is_not() {
+    fn an_overwritten_pair_is_loaded_and_half_of_one_is_not() {
         let folder = TempDir::new().unwrap();
         write(folder.path(), &made());
         let (files, mut state) = start(folder.path());
@@ -152,7 +152,7 @@ mod tests {
         assert!(Arc::ptr_eq(&state.key, &first), "the key is still that of the old certificate");
         fs::remove_file(&files.key).unwrap();
         state.look(&files);
-        assert!(Arc::ptr_eq(&state.key, &first), "the key is not there for the moment");
+        assert!(Arc::ptr_eq(&state.key, &first), "the key is missing right now");
         fs::write(&files.key, key).unwrap();
         state.look(&files);
         assert_ne!(state.key.cert, first.cert);
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_link_that_is_turned_is_noticed() {
-        // As Kubernetes has it: files are links through `..data`, which is a link that is renamed over.
+        // Like Kubernetes: files are links through `..data`, which is a link that is replaced by a rename.
         let folder = TempDir::new().unwrap();
         let [old, new] = ["..1", "..2"].map(|name| folder.path().join(name));
         for version in [&old, &new] {

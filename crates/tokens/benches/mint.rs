@@ -1,7 +1,7 @@
-//! How many tokens a core mints, next to renetcode's own minter in the same run.
+//! How many tokens one core mints, compared with renetcode's own minter in the same run.
 //!
-//! `cargo bench -p sortie-tokens --bench mint`. Both draw their random bytes from the operating system inside the measured
-//! step, so that they do the same work; `pure` is [`mint`] alone.
+//! `cargo bench -p sortie-tokens --bench mint`. Both draw their random bytes from the operating system inside the
+//! measured step, so that they do the same work; `pure` is [`mint`] alone.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark that cannot mint has nothing to measure")]
 
 use std::hint::black_box;
@@ -15,7 +15,7 @@ use sortie_tokens::{Dialect, Drawn, PrivateKey, TOKEN_BYTES, TokenSpec, USER_DAT
 const KEY: [u8; 32] = [7; 32];
 const CREATED: u64 = 1_795_238_165;
 const LIFE_SECONDS: u64 = 30;
-/// Tokens a side and round in the comparison.
+/// Tokens per side and round in the comparison.
 const ROUND_TOKENS: u32 = 20_000;
 const ROUNDS: u32 = 5;
 
@@ -60,7 +60,7 @@ fn minters(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Rounds alternate, so that a slower clock of the machine meets both sides.
+/// Rounds alternate, so that a slower clock of the machine affects both sides.
 fn ratio(_: &mut Criterion) {
     let (spec, key) = (spec(), PrivateKey::new(KEY));
     let (mut ours_took, mut renetcode_took) = (Duration::ZERO, Duration::ZERO);

@@ -1,4 +1,4 @@
-//! Integers and addresses as each dialect writes them.
+//! Integers and addresses as each dialect encodes them.
 
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -9,11 +9,11 @@ use crate::token::{MAX_SERVER_ADDRESSES, OpenError};
 const IPV4: u8 = 1;
 const IPV6: u8 = 2;
 
-/// Longest form of one address: type, 16 octets, port.
+/// Maximum length of one address: type, 16 octets, port.
 pub(crate) const MAX_ADDRESS_BYTES: usize = 1 + 16 + 2;
 
-/// Writes from the start of a buffer on. The caller has seen to it that there is room: the lengths of all parts
-/// are constants but for the number of addresses, which [`crate::mint`] checks.
+/// Writes a buffer from its start. The caller ensures that there is room: all lengths are constant except the number of
+/// addresses, which [`crate::mint`] checks.
 pub(crate) struct Writer<'a> {
     buffer: &'a mut [u8],
     at: usize,
@@ -65,7 +65,7 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// Reads from the start of a buffer on, and never beyond its end.
+/// Reads a buffer from its start, and never beyond its end.
 pub(crate) struct Reader<'a> {
     rest: &'a [u8],
     len: usize,
@@ -102,7 +102,7 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn addresses(&mut self) -> Result<Vec<SocketAddr>, OpenError> {
         let count = u32::from_le_bytes(self.little_endian()?);
-        // Before anything is allocated: the count is whatever the sender wrote.
+        // Before any allocation: the count is untrusted.
         if count == 0 || count > MAX_SERVER_ADDRESSES as u32 {
             return Err(OpenError::AddressCount { count });
         }
@@ -121,7 +121,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Between the order of the network and that of the dialect: the same step both ways.
+/// Converts between network order and the dialect's order: the same step both ways.
 fn ipv6_octets(mut octets: [u8; 16], dialect: Dialect) -> [u8; 16] {
     if dialect.swaps_ipv6_words() {
         for word in octets.chunks_exact_mut(2) {

@@ -1,12 +1,12 @@
-//! The three formats that all call themselves netcode 1.02.
+//! The three formats that are all called netcode 1.02.
 
 use core::fmt;
 use core::str::FromStr;
 
-/// How a token is laid out in bytes: a property of the game server's netcode library.
+/// The byte layout of a token: a property of the game server's netcode library.
 ///
-/// Each library refuses tokens of the others, except that standard and renet tokens are the same bytes as long
-/// as all server addresses are IPv4.
+/// Each library refuses tokens of the others, except that standard and renet tokens are identical while all server
+/// addresses are IPv4.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Dialect {
     /// The C reference and its bindings: little-endian integers, IPv6 addresses as eight little-endian words.
@@ -31,12 +31,12 @@ impl Dialect {
         }
     }
 
-    /// Whether integers have their most significant byte first.
+    /// Whether integers are big-endian.
     pub(crate) const fn big_endian(self) -> bool {
         matches!(self, Self::Lightyear)
     }
 
-    /// Whether the two bytes of each word of an IPv6 address are swapped against the order of the network.
+    /// Whether the two bytes of each word of an IPv6 address are swapped relative to network order.
     pub(crate) const fn swaps_ipv6_words(self) -> bool {
         matches!(self, Self::Standard)
     }
@@ -56,7 +56,7 @@ impl FromStr for Dialect {
     }
 }
 
-/// A text that names no [`Dialect`].
+/// A text that is not a [`Dialect`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct UnknownDialect;
 

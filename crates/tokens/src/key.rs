@@ -14,9 +14,8 @@ const BASE64_CHARACTERS: usize = KEY_BYTES.div_ceil(3) * 4;
 
 /// The secret that the minter shares with the game servers of a fleet.
 ///
-/// It never shows in `Debug` output, and its memory is cleared when it is dropped. Its text form (see
-/// [`FromStr`]) is 64 hexadecimal digits or the 44 characters of standard base64 with padding; both are read in
-/// constant time.
+/// `Debug` output never shows it, and its memory is cleared when it is dropped. Its text form (see [`FromStr`]) is 64
+/// hexadecimal digits or the 44 characters of standard base64 with padding; both are decoded in constant time.
 #[derive(Clone)]
 pub struct PrivateKey([u8; KEY_BYTES]);
 
@@ -38,7 +37,7 @@ impl FromStr for PrivateKey {
     type Err = BadKey;
 
     fn from_str(text: &str) -> Result<Self, BadKey> {
-        // Decoded straight into the key, so that whatever was read is cleared with it.
+        // Decoded straight into the key, so that anything decoded is cleared with it.
         let mut key = Self([0; KEY_BYTES]);
         let decoded = match text.len() {
             HEX_CHARACTERS => base16ct::mixed::decode(text, &mut key.0).map_err(|_| BadKey::NotHex)?,
@@ -62,17 +61,17 @@ impl Drop for PrivateKey {
     }
 }
 
-/// Why a text is no [`PrivateKey`]. Never holds any of the text.
+/// Why a text is not a [`PrivateKey`]. Never contains any of the text.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BadKey {
-    /// The text has neither the length of the hexadecimal nor that of the base64 form.
+    /// The text has the length of neither form.
     WrongLength {
         /// Its length in bytes.
         bytes: usize,
     },
-    /// It has the length of the hexadecimal form, but other characters.
+    /// It has the length of the hexadecimal form, but contains other characters.
     NotHex,
-    /// It has the length of the base64 form, but is not 32 bytes of standard base64.
+    /// It has the length of the base64 form, but is not 32 bytes in standard base64.
     NotBase64,
 }
 

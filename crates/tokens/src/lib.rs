@@ -1,14 +1,13 @@
-//! Netcode 1.02 connect tokens: the pass that lets one client id into one server, made by us, carried by the
-//! player, opened by the game server with the private key that it shares with us.
+//! Netcode 1.02 connect tokens: the pass that lets one client id into one server. We mint it, the player carries it,
+//! and the game server opens it with the private key that it shares with us.
 //!
 //! The format is [the standard of netcode](https://github.com/mas-bandwidth/netcode/blob/main/STANDARD.md), but
-//! implementations disagree about bytes, so a token is always of one [`Dialect`]. Hence a minter of our own
-//! rather than one of the libraries: none of them speaks more than its own dialect, and each draws keys and
-//! reads clocks by itself. This crate is pure: the nonce, the session keys and the times come in as arguments,
-//! so the same arguments give the same bytes.
+//! implementations disagree about bytes, so a token always has one [`Dialect`]. Hence our own minter rather than one of
+//! the libraries: each speaks only its own dialect, draws keys and reads clocks on its own. This crate is pure: the
+//! nonce, the session keys and the times are arguments, so the same arguments yield the same bytes.
 //!
-//! [`mint`] makes a token of 2048 bytes, [`open`] gives back what is in it, [`read_public`] what a client can
-//! read without the private key. [`renet_framed`] adds what renet's own reader wants in front.
+//! [`mint`] makes a token of 2048 bytes, [`open`] returns its content, [`read_public`] what a client can read without
+//! the private key. [`renet_framed`] adds the prefix that renet's own reader expects.
 #![no_std]
 
 extern crate alloc;

@@ -10,9 +10,9 @@
 //! | 61–1084 | private part, sealed: 1008 bytes and a tag of 16 |
 //! | 1085– | timeout, server addresses, both session keys, then zeros up to 2048 |
 //!
-//! The private part holds the client id, then the same timeout, addresses and keys once more, then the user
-//! data. It is sealed by XChaCha20-Poly1305; version, protocol id and expire timestamp are associated data, so
-//! that a client cannot prolong its token.
+//! The private part holds the client id, then the same timeout, addresses and keys again, then the user data. It is
+//! sealed with XChaCha20-Poly1305; version, protocol id and expire timestamp are associated data, so that a client
+//! cannot prolong its token.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -25,7 +25,7 @@ use crate::codec::{MAX_ADDRESS_BYTES, Reader, Writer};
 use crate::dialect::Dialect;
 use crate::key::{KEY_BYTES, PrivateKey};
 
-/// Length of a token as a client gets it, in bytes.
+/// Length of a token as a client receives it, in bytes.
 pub const TOKEN_BYTES: usize = 2048;
 /// Length of a token in renet's own framing, in bytes.
 pub const RENET_FRAMED_BYTES: usize = CLIENT_ID_BYTES + TOKEN_BYTES;
@@ -33,7 +33,7 @@ pub const RENET_FRAMED_BYTES: usize = CLIENT_ID_BYTES + TOKEN_BYTES;
 pub const NONCE_BYTES: usize = 24;
 /// Length of the user data, in bytes.
 pub const USER_DATA_BYTES: usize = 256;
-/// Most server addresses in one token.
+/// Maximum number of server addresses in one token.
 pub const MAX_SERVER_ADDRESSES: usize = 32;
 
 const VERSION: &[u8; 13] = b"NETCODE 1.02\0";
@@ -45,29 +45,28 @@ const TAG_AT: usize = PRIVATE_AT + PLAIN_BYTES;
 const SHARED_AT: usize = TAG_AT + TAG_BYTES;
 const ASSOCIATED_BYTES: usize = VERSION.len() + 2 * 8;
 
-/// Most bytes of what stands in both parts: timeout, address count, addresses, session keys.
+/// Maximum length of what is in both parts, in bytes: timeout, address count, addresses, session keys.
 const MAX_SHARED_BYTES: usize = 4 + 4 + MAX_SERVER_ADDRESSES * MAX_ADDRESS_BYTES + 2 * KEY_BYTES;
 
-// No token that passes the check of its addresses can run out of room.
+// No token with valid addresses can run out of room.
 const _: () = assert!(CLIENT_ID_BYTES + MAX_SHARED_BYTES + USER_DATA_BYTES <= PLAIN_BYTES);
 const _: () = assert!(SHARED_AT + MAX_SHARED_BYTES <= TOKEN_BYTES);
 
-/// What somebody decided about a token.
+/// The chosen part of a token.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TokenSpec {
-    /// Which game, in which version: a server refuses tokens of another protocol id.
+    /// Game and version: a server refuses tokens with another protocol id.
     pub protocol_id: u64,
-    /// When it was made, in seconds since the Unix epoch.
+    /// When it was created, in seconds since the Unix epoch.
     pub create_timestamp: u64,
-    /// From when on servers refuse it, in seconds since the Unix epoch. Not before `create_timestamp`.
+    /// When it expires, in seconds since the Unix epoch. Not before `create_timestamp`.
     pub expire_timestamp: u64,
-    /// After how many seconds without a packet each side gives the connection up; negative: never.
+    /// Seconds without a packet after which each side gives up the connection; negative: never.
     pub timeout_seconds: i32,
-    /// Names the client to the server, and nobody else as long as the client is connected.
+    /// Identifies the client to the server; unique among connected clients.
     pub client_id: u64,
-    /// Where the client finds the server, in the order to try: 1 to [`MAX_SERVER_ADDRESSES`]. A server takes the
-    /// token only if one of these is its own. The scope id and flow label of an IPv6 address are not part of a
-    /// token.
+    /// Addresses of the server, in the order to try: 1 to [`MAX_SERVER_ADDRESSES`]. A server accepts the token only if
+    /// one of these is its own. The scope id and flow label of an IPv6 address are not part of a token.
     pub server_addresses: Vec<SocketAddr>,
     /// For the server; the client cannot read it. Not shown in `Debug` output.
     pub user_data: [u8; USER_DATA_BYTES],
@@ -86,11 +85,11 @@ impl fmt::Debug for TokenSpec {
     }
 }
 
-/// What was drawn for one token, from a cryptographic source of random numbers and for this token only: two
-/// tokens sealed with the same key and nonce give away their content. `Debug` output shows none of it.
+/// The random part of a token, from a cryptographic random number generator and for this token only: two tokens sealed
+/// with the same key and nonce reveal their content. `Debug` output shows none of it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Drawn {
-    /// Used once with a private key.
+    /// Used only once with a private key.
     pub nonce: [u8; NONCE_BYTES],
     /// Encrypts what the client sends.
     pub client_to_server_key: [u8; KEY_BYTES],
@@ -99,10 +98,10 @@ pub struct Drawn {
 }
 
 impl Drawn {
-    /// How many random bytes a token takes.
+    /// Number of random bytes per token.
     pub const BYTES: usize = NONCE_BYTES + 2 * KEY_BYTES;
 
-    /// Cuts random bytes into the nonce and the session keys.
+    /// Splits random bytes into the nonce and the session keys.
     #[must_use]
     pub fn from_random(random: &[u8; Self::BYTES]) -> Self {
         let mut drawn = Self { nonce: [0; _], client_to_server_key: [0; _], server_to_client_key: [0; _] };
@@ -124,9 +123,9 @@ impl fmt::Debug for Drawn {
 /// Everything in a token.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Token {
-    /// What was decided.
+    /// The chosen part.
     pub spec: TokenSpec,
-    /// What was drawn.
+    /// The random part.
     pub drawn: Drawn,
 }
 
@@ -147,7 +146,7 @@ pub struct PublicPart {
     pub drawn: Drawn,
 }
 
-/// Makes a token of `dialect`: [`TOKEN_BYTES`] bytes, ready to be handed to a client (as base64, say).
+/// Mints a token of `dialect`: [`TOKEN_BYTES`] bytes, ready to be handed to a client, e.g. as base64.
 ///
 /// A renet token has the same form here, without renet's own framing: see [`renet_framed`].
 ///
@@ -190,8 +189,8 @@ pub fn mint(
 
 /// Decodes a token and opens its private part.
 ///
-/// It says nothing about whether the token has expired. A standard and a renet token with IPv6 addresses cannot
-/// be told apart: opened as the other one, its addresses have the two bytes of each word swapped.
+/// Does not check whether the token has expired. Standard and renet tokens with IPv6 addresses cannot be told apart:
+/// opened in the other dialect, the two bytes of each word of an address are swapped.
 ///
 /// # Errors
 /// [`OpenError`] unless the token is well-formed, of this dialect and sealed with this key.
@@ -238,7 +237,7 @@ pub fn open(bytes: &[u8], dialect: Dialect, key: &PrivateKey) -> Result<Token, O
     Ok(Token { spec, drawn })
 }
 
-/// Decodes what is readable without the private key. Nothing of it is authenticated.
+/// Decodes what is readable without the private key. None of it is authenticated.
 ///
 /// # Errors
 /// [`OpenError`] unless the token is well-formed and of this dialect (as far as the public part can tell).
@@ -254,7 +253,7 @@ pub fn read_public(bytes: &[u8], dialect: Dialect) -> Result<PublicPart, OpenErr
     let expire_timestamp = reader.u64()?;
     let nonce = reader.bytes()?;
     let shared = Shared::read(&mut Reader::new(&bytes[SHARED_AT..], dialect))?;
-    // After the address count, which tells the wrong byte order for certain; the timestamps only by chance.
+    // After the address count, which always reveals the wrong byte order; the timestamps do so only by chance.
     if expire_timestamp < create_timestamp {
         return Err(OpenError::ExpiresBeforeCreated);
     }
@@ -272,10 +271,10 @@ pub fn read_public(bytes: &[u8], dialect: Dialect) -> Result<PublicPart, OpenErr
 
 /// A renet token as renet's own code passes it around: the client id (little-endian u64), then the token.
 ///
-/// The standard has no client id outside the private part, but renetcode's `ConnectToken::read` wants one in
-/// front, for the client to know itself by; the server goes by the one in the private part. So a renet client
-/// that got the [`TOKEN_BYTES`] form must be handed this form instead. `client_id` is the one that the token was
-/// minted with. The zeros at the end, which renet itself does not write, do no harm to its reader.
+/// In the standard, the client id is only in the private part, but renetcode's `ConnectToken::read` expects one in
+/// front, so that the client knows its own; the server uses the one in the private part. So a renet client that got the
+/// [`TOKEN_BYTES`] form must be given this form instead. `client_id` is the one that the token was minted with. The
+/// zeros at the end, which renet itself does not write, do not disturb its reader.
 #[must_use]
 pub fn renet_framed(client_id: u64, token: &[u8; TOKEN_BYTES]) -> [u8; RENET_FRAMED_BYTES] {
     let mut framed = [0; RENET_FRAMED_BYTES];
@@ -317,7 +316,7 @@ fn write_shared(writer: &mut Writer<'_>, spec: &TokenSpec, drawn: &Drawn) {
     writer.bytes(&drawn.server_to_client_key);
 }
 
-/// What stands in both parts of a token.
+/// The content of both parts of a token.
 struct Shared {
     timeout_seconds: i32,
     server_addresses: Vec<SocketAddr>,
@@ -341,19 +340,19 @@ fn chunk_at<const N: usize>(bytes: &[u8], at: usize) -> Result<[u8; N], OpenErro
     chunk.copied().ok_or(OpenError::WrongLength { bytes: bytes.len() })
 }
 
-/// Why no token was made.
+/// Why no token was minted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum MintError {
     /// It has no server address.
     NoServerAddress,
     /// It has more than [`MAX_SERVER_ADDRESSES`] server addresses.
     TooManyServerAddresses {
-        /// How many.
+        /// Their number.
         count: usize,
     },
     /// Its expire timestamp is before its create timestamp.
     ExpiresBeforeCreated,
-    /// The cipher refused the private part. Its length is fixed, so this is not to be expected.
+    /// The cipher refused the private part. Not expected, because its length is fixed.
     Seal,
 }
 
@@ -375,12 +374,12 @@ impl fmt::Display for MintError {
 
 impl core::error::Error for MintError {}
 
-/// Why bytes are no token of a dialect and key.
+/// Why bytes are not a token of a dialect and key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum OpenError {
     /// They are not [`TOKEN_BYTES`] bytes.
     WrongLength {
-        /// How many.
+        /// Their number.
         bytes: usize,
     },
     /// They do not start with the version, `NETCODE 1.02`.
@@ -389,7 +388,7 @@ pub enum OpenError {
     ExpiresBeforeCreated,
     /// The number of addresses is not 1 to [`MAX_SERVER_ADDRESSES`]: malformed, or of another dialect.
     AddressCount {
-        /// The number, as this dialect reads it.
+        /// The number as read in this dialect.
         count: u32,
     },
     /// An address is neither IPv4 (1) nor IPv6 (2).
@@ -400,8 +399,8 @@ pub enum OpenError {
     /// The private part was sealed with another key or altered afterwards, or the protocol id or the expire
     /// timestamp was altered.
     NotSealedWithKey,
-    /// Timeout, server addresses or session keys differ between the public and the private part. The C reference
-    /// can make tokens that name other addresses to the server than to the client; [`mint`] never does.
+    /// Timeout, server addresses or session keys differ between the public and the private part. The C reference can
+    /// mint tokens that name different addresses to the server and the client; [`mint`] never does.
     PartsDisagree,
 }
 
@@ -409,9 +408,9 @@ impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::WrongLength { bytes } => {
-                write!(f, "a connect token has {TOKEN_BYTES} bytes, here are {bytes}")
+                write!(f, "a connect token has {TOKEN_BYTES} bytes, not {bytes}")
             }
-            Self::Version => f.write_str("this is no connect token: it does not start with NETCODE 1.02"),
+            Self::Version => f.write_str("this is not a connect token: it does not start with NETCODE 1.02"),
             Self::ExpiresBeforeCreated => f.write_str("the connect token expires before it was created: mint a new one"),
             Self::AddressCount { count } => write!(
                 f,

@@ -1,18 +1,18 @@
-//! How long to wait before the next websocket: exponential with jitter.
+//! Pause before the next websocket: exponential backoff with jitter.
 //!
-//! Jitter, because all tunnels of a dispatcher that was restarted must not come back at the same moment.
+//! Jitter, so that the tunnels of a restarted dispatcher do not all come back at the same moment.
 
 use std::time::Duration;
 
-/// Longest pause after the first failure.
+/// Maximum pause after the first failure.
 const FIRST: Duration = Duration::from_millis(250);
-/// Longest pause of all: players of a server wait no longer once the dispatcher is back.
-const LONGEST: Duration = Duration::from_secs(10);
+/// Maximum pause: how long a server's players wait once the dispatcher is back.
+const MAX: Duration = Duration::from_secs(10);
 
-/// The pause after so many failures in a row: half of the step for certain, the other half by `chance`, 0 to 1.
+/// The pause after this many failures in a row: half of the step, plus `chance` (0 to 1) of the other half.
 pub(crate) fn pause(failures: u32, chance: f64) -> Duration {
     let doublings = failures.saturating_sub(1).min(16);
-    let step = FIRST.saturating_mul(1 << doublings).min(LONGEST);
+    let step = FIRST.saturating_mul(1 << doublings).min(MAX);
     step.mul_f64(0.5 + chance.clamp(0.0, 1.0) / 2.0)
 }
 
@@ -25,7 +25,7 @@ mod tests {
     proptest! {
         #[test]
         fn pauses_double_up_to_the_longest(failures in 0_u32..1_000, chance in 0.0..1.0) {
-            let step = Duration::from_millis(250 << failures.saturating_sub(1).min(10)).min(LONGEST);
+            let step = Duration::from_millis(250 << failures.saturating_sub(1).min(10)).min(MAX);
             let pause = pause(failures, chance);
             prop_assert!(pause >= step / 2 && pause <= step, "{:?} after {}", pause, failures);
         }

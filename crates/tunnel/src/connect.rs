@@ -1,7 +1,7 @@
-//! A websocket's opening.
+//! Opening a websocket.
 //!
-//! By our own connection and not by the library's, so that the choice of TLS, roots and deadlines stays in one place. The
-//! token goes in a header and not in the query, which proxies log.
+//! Over our own connection rather than the library's, so that the choice of TLS, roots and deadlines stays in one
+//! place. The token goes in a header rather than the query, which proxies log.
 
 use std::io;
 use std::sync::Arc;
@@ -23,9 +23,9 @@ use tokio_util::either::Either;
 
 use crate::options::{TokenError, TunnelOptions};
 
-/// Longest message of a dispatcher, in bytes: those of Sortie are at most 64 KiB and a head.
+/// Maximum size of a dispatcher's message, in bytes: Sortie's are at most 64 KiB plus a head.
 const MAX_MESSAGE_BYTES: usize = 1 << 20;
-/// Longest reason of a refusal that is repeated, in characters.
+/// Maximum length of the reason of a refusal, in characters; longer ones are cut.
 const MAX_REASON: usize = 300;
 
 pub(crate) type Websocket = WebSocketStream<Either<TcpStream, TlsStream<TcpStream>>>;
@@ -33,24 +33,24 @@ pub(crate) type Websocket = WebSocketStream<Either<TcpStream, TlsStream<TcpStrea
 /// Why there is no websocket.
 #[derive(Debug, Error)]
 pub enum ConnectError {
-    /// There is no token to show.
+    /// The token is unusable.
     #[error("{0}")]
     Token(#[from] TokenError),
-    /// Nobody can be trusted.
+    /// There are no trusted roots.
     #[error("{0}")]
     Roots(#[from] RootsError),
-    /// The dispatcher's host is no name that a certificate can have.
-    #[error("{0:?} is no name that a certificate can be for")]
+    /// A certificate cannot name the dispatcher's host.
+    #[error("{0:?} is not a name that a certificate can be for")]
     Name(String),
     /// The dispatcher refused.
     #[error("the dispatcher refused with {status}: {reason}")]
     Refused {
         /// The HTTP status of its answer.
         status: u16,
-        /// What it said.
+        /// Its reason.
         reason: String,
     },
-    /// There is no way to it.
+    /// It cannot be reached.
     #[error("no connection: {0}")]
     Io(#[from] io::Error),
     /// It does not speak websocket.
@@ -62,12 +62,12 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
-    /// Whether another try will not help before somebody has changed something.
+    /// Whether retrying is useless until somebody changes something.
     #[must_use]
     pub fn is_lasting(&self) -> bool {
         match self {
             Self::Token(_) | Self::Roots(_) | Self::Name(_) => true,
-            // A conflict and an overload pass.
+            // Conflicts and overload are temporary.
             Self::Refused { status, .. } => {
                 (400..500).contains(status) && ![408, 409, 425, 429].contains(status)
             }
@@ -89,7 +89,7 @@ impl From<tungstenite::Error> for ConnectError {
     }
 }
 
-/// What a refusal says: the text in its document, where it is one of the contract.
+/// The reason of a refusal: the text in its document, if it follows the contract.
 fn reason(status: StatusCode, body: &[u8]) -> String {
     let document = serde_json::from_slice::<serde_json::Value>(body).ok();
     let text = document.as_ref().and_then(|document| document.get("error")?.as_str());

@@ -1,7 +1,7 @@
-//! UDP: a local socket for each peer, so that the local server can tell them apart and answers find their way.
+//! UDP: a local socket for each peer, so that the local server can tell them apart and answers reach the right peer.
 //!
-//! The sockets outlive a websocket that is lost: a game server sees its players at the same addresses when the
-//! dispatcher is back. Datagrams never wait: what cannot be sent at once is dropped and counted.
+//! The sockets outlive a lost websocket: when the dispatcher is back, a game server sees its players at the same
+//! addresses. Datagrams never wait: what cannot be sent at once is dropped and counted.
 
 use std::collections::HashMap;
 use std::io;
@@ -20,23 +20,23 @@ use crate::lock;
 use crate::options::{Limits, Target};
 use crate::outbound::{Outbound, write};
 
-/// Longest datagram, in bytes.
+/// Maximum length of a datagram, in bytes.
 const MAX_DATAGRAM_BYTES: usize = 65_535;
-/// How long a datagram waits for a network that takes no more just now.
+/// How long a datagram waits for a network that takes nothing more right now.
 const MOMENT: Duration = Duration::from_millis(5);
-/// Pause after a socket had no datagram to give but an error.
+/// Pause after receiving failed.
 const ERROR_PAUSE: Duration = Duration::from_millis(10);
-/// How long the local server's address is taken to be the same.
+/// How long the local server's resolved address is cached.
 const RESOLVED_TIME: Duration = Duration::from_secs(30);
-/// Spare spaces to receive to: as many as may be in use at a time, on most machines.
+/// Spare receive buffers: on most machines as many as are in use at a time.
 const MAX_SPACES: usize = 4;
 
 /// A local socket.
 struct Peer {
     address: SocketAddr,
     socket: UdpSocket,
-    /// When something went through it, either way. Changed under the lock of all peers, so that nobody gets a socket
-    /// that is about to be closed.
+    /// When it last carried traffic, either way. Changed under the lock of all peers, so that nobody gets a socket that
+    /// is about to be closed.
     used: Mutex<Instant>,
     cut: CancellationToken,
 }
@@ -49,11 +49,11 @@ struct Shared {
     peers: Mutex<HashMap<SocketAddr, Arc<Peer>>>,
     spaces: Mutex<Vec<Vec<u8>>>,
     dropped: AtomicU64,
-    /// Nobody listened at the local port when it was last tried.
+    /// Nobody was listening at the local port at the last attempt.
     is_away: AtomicBool,
 }
 
-/// Every local socket. Dropped, all of them are closed.
+/// Every local socket. When dropped, all of them are closed.
 pub(crate) struct Datagrams {
     shared: Arc<Shared>,
     resolved: Option<(Instant, SocketAddr)>,
@@ -77,12 +77,12 @@ impl Datagrams {
         }
     }
 
-    /// Where answers go from now on.
+    /// Sets where answers go from now on.
     pub(crate) fn use_outbound(&self, outbound: Option<Outbound>) {
         *lock(&self.shared.outbound) = outbound;
     }
 
-    /// Does what a frame says; `Err` if it is none that a dispatcher sends.
+    /// Carries out a frame; `Err` if a dispatcher does not send such frames.
     pub(crate) async fn take_in(
         &mut self,
         kind: Kind,
@@ -99,7 +99,7 @@ impl Datagrams {
             return Ok(());
         };
         let sent = match timeout(MOMENT, peer.socket.send(datagram)).await {
-            // It is of one before: nobody listened then.
+            // The error is about an earlier datagram: nobody was listening then.
             Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 self.shared.note_away();
                 timeout(MOMENT, peer.socket.send(datagram)).await
@@ -128,7 +128,7 @@ impl Datagrams {
                 Some(peer)
             }
             Err(error) => {
-                tracing::warn!(target = %self.shared.target, %error, "there is no socket for a peer");
+                tracing::warn!(target = %self.shared.target, %error, "cannot open a socket for a peer");
                 None
             }
         }
@@ -140,7 +140,7 @@ impl Datagrams {
             if target.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let socket = UdpSocket::bind((from, 0)).await?;
         socket.connect(target).await?;
-        // Known from here on, so that the first datagram does not wait for it.
+        // The socket is known from here on, so that the first datagram does not wait.
         socket.writable().await?;
         let cut = self.closing.token().child_token();
         Ok(Peer { address, socket, used: Mutex::new(Instant::now()), cut })
@@ -168,7 +168,7 @@ impl Shared {
         Some(Arc::clone(peer))
     }
 
-    /// Whether there is room for one more peer, for which the one that has been silent longest may have to go.
+    /// Whether there is room for one more peer; may remove the one that has been silent longest.
     fn make_room(&self) -> bool {
         let mut peers = lock(&self.peers);
         if peers.len() < self.limits.peers {
@@ -183,7 +183,7 @@ impl Shared {
         true
     }
 
-    /// Sends to a peer what the local server answers, until nothing goes through its socket any more.
+    /// Sends the local server's answers to a peer, until its socket is idle.
     async fn answer(self: Arc<Self>, peer: Arc<Peer>) {
         loop {
             let idle = *lock(&peer.used) + self.limits.peer_idle;
@@ -213,7 +213,7 @@ impl Shared {
         is_idle
     }
 
-    /// Passes on everything that there is now.
+    /// Forwards everything that is there now.
     async fn pass_on(&self, peer: &Peer) -> io::Result<()> {
         loop {
             let message = match self.receive(peer) {
@@ -254,7 +254,7 @@ impl Shared {
 
     fn drop_one(&self) {
         let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
-        // Some are of no interest, and many must not fill the log.
+        // Some are of interest, but many must not fill the log.
         if dropped.is_power_of_two() {
             tracing::debug!(dropped, "datagrams were dropped");
         }

@@ -1,4 +1,4 @@
-//! Where the dispatcher is.
+//! The address of the dispatcher.
 
 use std::fmt;
 
@@ -9,35 +9,35 @@ use url::Url;
 /// The path family that a tunnel uses.
 const FAMILY: &str = "/api/dispatch/v1";
 
-/// Why a text does not say where a dispatcher is.
+/// Why a text is not the address of a dispatcher.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub enum EndpointError {
-    /// It is no URL.
-    #[error("{0:?} is no URL: give one like ws://host:3000 or wss://host:3000")]
+    /// Not a URL.
+    #[error("{0:?} is not a URL: give one like ws://host:3000 or wss://host:3000")]
     NoUrl(String),
-    /// It is of another protocol.
-    #[error("{0} is nothing that a websocket is opened by: give ws:// or wss://")]
+    /// The scheme is not for websockets.
+    #[error("a websocket cannot be opened with {0}: give ws:// or wss://")]
     Scheme(String),
-    /// It has something that has no place in it. Not repeated, because it may be a secret.
+    /// It has parts that it must not have. Not repeated, because they may be secret.
     #[error(
-        "the URL of a dispatcher has no user, no query and no fragment; the secret is given by file or environment"
+        "the URL of a dispatcher must not have a user, query or fragment; pass the secret by file or environment"
     )]
     TooMuch,
 }
 
-/// The base address of a dispatcher: `ws` or `wss` (or `http`, `https`), host, port; a path stands in front of the
-/// dispatcher's own.
+/// The base address of a dispatcher: `ws` or `wss` (or `http`, `https`), host, port, and an optional path that precedes
+/// the dispatcher's own.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Endpoint {
     host: String,
     port: u16,
     is_tls: bool,
-    /// Without a slash at its end.
+    /// Without a trailing slash.
     path: String,
 }
 
 impl Endpoint {
-    /// Reads a URL.
+    /// Parses a URL.
     ///
     /// # Errors
     /// [`EndpointError`]
@@ -68,7 +68,7 @@ impl Endpoint {
         self.host.trim_matches(['[', ']'])
     }
 
-    /// `host:port` at which devices find a dispatched port.
+    /// `host:port` where devices reach a dispatched port.
     #[must_use]
     pub fn dispatched(&self, port: u16) -> String {
         format!("{}:{port}", self.host)
@@ -82,7 +82,7 @@ impl Endpoint {
         self.is_tls
     }
 
-    /// The URL of a websocket. No secret is in it: what stands in a URL is logged by whoever passes it on.
+    /// The URL of a websocket. It contains no secret, because intermediaries log URLs.
     pub(crate) fn websocket(&self, protocol: Protocol, port: u16, accept: &str) -> String {
         let query = form_urlencoded::Serializer::new(String::new())
             .append_pair("port", &port.to_string())
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_dispatcher_is_refused_without_its_secrets() {
+    fn an_invalid_address_is_refused_without_showing_secrets() {
         for (text, error) in [
             ("play.example.org:3000", EndpointError::Scheme("play.example.org".to_owned())),
             ("", EndpointError::NoUrl(String::new())),

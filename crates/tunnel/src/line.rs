@@ -1,4 +1,4 @@
-//! A tunnel: for each protocol one websocket after the other, with pauses in between.
+//! A tunnel: for each protocol one websocket after another, with pauses in between.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,17 +16,17 @@ use crate::options::TunnelOptions;
 use crate::session::{self, Traffic};
 use crate::streams::Streams;
 
-/// A websocket that was open for so long was no failure.
+/// A websocket that was open this long does not count as a failure.
 const STEADY: Duration = Duration::from_secs(10);
 
-/// Runs a tunnel until `closing` is cancelled, and ends it in order: what is under way in either direction is handed on,
-/// within [`crate::Limits::close_time`]. Calls `ready` once, when every protocol can be reached for the first time.
+/// Runs a tunnel until `closing` is cancelled, then shuts it down gracefully: data in flight is delivered in both
+/// directions, within [`crate::Limits::close_time`]. Calls `ready` once, when every protocol is reachable for the first
+/// time.
 ///
-/// A websocket that is lost is opened again, however often; as long as there has been none, so is one that could not be
-/// opened because the dispatcher is away.
+/// A lost websocket is always reopened. Before the first one, opening is retried only if the dispatcher is away.
 ///
 /// # Errors
-/// [`ConnectError::is_lasting`]: the dispatcher refuses for good, before there has been a websocket.
+/// [`ConnectError::is_lasting`]: the dispatcher refuses permanently, before there has been a websocket.
 pub async fn run(
     options: TunnelOptions,
     closing: CancellationToken,

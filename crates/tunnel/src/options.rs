@@ -1,4 +1,4 @@
-//! What a tunnel is told: what it connects, who it is, every limit.
+//! A tunnel's options: what it connects, its token, every limit.
 
 use std::fmt;
 use std::fs::File;
@@ -13,20 +13,20 @@ use zeroize::Zeroizing;
 
 use crate::endpoint::Endpoint;
 
-/// Every device there is.
+/// Accepts every device.
 pub(crate) const EVERYONE: &str = "0.0.0.0/0,::/0";
-/// Longest token, in bytes.
+/// Maximum length of a token, in bytes.
 const MAX_TOKEN_BYTES: u64 = 4 << 10;
 
-/// What shows the dispatcher who this is: its secret, or a dispatch token. `Debug` output does not show it.
+/// Authenticates the tunnel to the dispatcher: its secret, or a dispatch token. `Debug` output does not show it.
 #[derive(Clone)]
 pub struct Token(Zeroizing<String>);
 
 impl Token {
-    /// A token, without the white space around it.
+    /// A token, with surrounding white space removed.
     ///
     /// # Errors
-    /// [`TokenError::Text`] if it could not be sent.
+    /// [`TokenError::Text`] if it cannot be sent.
     pub fn new(text: String) -> Result<Self, TokenError> {
         let text = Zeroizing::new(text);
         let token = text.trim();
@@ -48,35 +48,35 @@ impl fmt::Debug for Token {
 /// Why there is no token.
 #[derive(Debug, Error)]
 pub enum TokenError {
-    /// It is empty, or has what a header of HTTP cannot carry.
-    #[error("the token is empty or has other characters than printable ASCII")]
+    /// It is empty, or has characters that an HTTP header cannot carry.
+    #[error("the token is empty or has characters other than printable ASCII")]
     Text,
     /// Its file cannot be read.
     #[error("cannot read {}: {error}", .path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
-    /// Its file has no token.
-    #[error("{} holds no token: it has to be printable ASCII, at most {MAX_TOKEN_BYTES} bytes", .0.display())]
+    /// Its file contains no token.
+    #[error("{} contains no token: it must be printable ASCII, at most {MAX_TOKEN_BYTES} bytes", .0.display())]
     File(PathBuf),
 }
 
 /// Where the token comes from.
 #[derive(Clone, Debug)]
 pub enum TokenSource {
-    /// There is none: for a dispatcher in development mode.
+    /// No token: for a dispatcher in development mode.
     None,
-    /// Always the same.
+    /// A fixed token.
     Fixed(Token),
-    /// A file, which is read for each websocket, because dispatch tokens expire.
+    /// A file that is read for each websocket, because dispatch tokens expire.
     File(PathBuf),
 }
 
 impl TokenSource {
-    /// The token to show now.
+    /// The current token.
     pub(crate) fn token(&self) -> Result<Option<Token>, TokenError> {
         match self {
             Self::None => Ok(None),
@@ -103,9 +103,9 @@ pub struct Target {
     pub port: u16,
 }
 
-/// A text is no `host:port`.
+/// A text is not `host:port`.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
-#[error("{0:?} is no host with a port from 1 to 65535, like 127.0.0.1:7777 or [::1]:7777")]
+#[error("{0:?} is not a host with a port from 1 to 65535, like 127.0.0.1:7777 or [::1]:7777")]
 pub struct TargetError(String);
 
 impl FromStr for Target {
@@ -132,22 +132,22 @@ impl fmt::Display for Target {
     }
 }
 
-/// What a tunnel is to do.
+/// What a tunnel does.
 #[derive(Clone, Debug)]
 pub struct TunnelOptions {
     /// The dispatcher.
     pub dispatcher: Endpoint,
-    /// The port that it is to open.
+    /// The port to open.
     pub port: u16,
-    /// For what: each of them is a websocket of its own.
+    /// Its protocols: each has a websocket of its own.
     pub protocols: Vec<Protocol>,
-    /// Which devices may come: addresses and ranges, with commas in between.
+    /// Which devices may connect: addresses and ranges, separated by commas.
     pub accept: String,
     /// The local server.
     pub target: Target,
-    /// Who this is.
+    /// Where its token comes from.
     pub token: TokenSource,
-    /// PEM file with roots to trust beside those of the system.
+    /// PEM file with roots to trust in addition to the system's.
     pub ca: Option<PathBuf>,
     /// Every limit.
     pub limits: Limits,
@@ -173,40 +173,40 @@ impl TunnelOptions {
 /// Every limit of a tunnel, each with its unit.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// Local connections at a time (TCP); devices beyond it are disconnected.
+    /// Concurrent local connections (TCP); devices beyond that are disconnected.
     pub connections: usize,
-    /// What waits for one local connection, in bytes.
+    /// Bytes that may wait for one local connection.
     pub connection_bytes: usize,
     /// The same for all of them together.
     pub waiting_bytes: usize,
     /// How long a local connection may keep the other devices waiting before its device is disconnected.
     pub patience: Duration,
-    /// How long a local connection may take nothing while its device is the only one. Shorter than what a dispatcher
-    /// waits for a driver that takes nothing.
+    /// How long a local connection may take nothing while its device is the only one. Shorter than a dispatcher's
+    /// timeout for a driver that takes nothing.
     pub lone_patience: Duration,
     /// How long a local connection may take nothing while something waits for it and its device sends nothing more.
     pub write_time: Duration,
-    /// How long the local server may take to let a connection in.
+    /// How long the local server may take to accept a connection.
     pub connect_time: Duration,
-    /// How long the local server has for the next bytes to a device that sends nothing more: as long as a dispatcher
+    /// How long the local server has for the next bytes to a device that sends nothing more: the time that a dispatcher
     /// keeps it connected.
     pub half_close_time: Duration,
-    /// How long it has in all: frames do not say when such a device is gone, and a server that goes on and on would
+    /// How long it has in total: frames do not say when such a device is gone, and a server that keeps sending would
     /// send to nobody.
     pub half_close_limit: Duration,
-    /// Local sockets at a time (UDP), one for each peer.
+    /// Concurrent local sockets (UDP), one per peer.
     pub peers: usize,
-    /// A peer's socket is closed when nothing went through it for so long.
+    /// A peer's socket is closed when it has been idle this long.
     pub peer_idle: Duration,
-    /// When there are too many peers, the one that has been silent longest makes room, if it has been for so long.
+    /// When there are too many peers, the one that has been silent longest is removed, if it has been silent this long.
     pub peer_rest: Duration,
-    /// How long a websocket may take to open.
+    /// Timeout for opening a websocket.
     pub open_time: Duration,
-    /// Time between two pings.
+    /// Interval between two pings.
     pub ping_period: Duration,
-    /// A dispatcher of which nothing is heard for so long is given up.
+    /// A dispatcher that has been silent this long is given up.
     pub silence: Duration,
-    /// How long what is under way may take at an ordered end.
+    /// How long data in flight may take at a graceful shutdown.
     pub close_time: Duration,
 }
 

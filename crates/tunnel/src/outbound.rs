@@ -1,7 +1,7 @@
 //! What goes to the dispatcher: frames as messages, in one queue, first come first served.
 //!
-//! The queue is short and whoever finds it full waits: a dispatcher that reads slowly slows down the reading from local
-//! connections, and local datagrams wait in their sockets, which drop what is too much.
+//! The queue is short, and senders wait while it is full: a dispatcher that reads slowly slows down the reading from
+//! local connections, and local datagrams wait in their sockets, which drop the excess.
 
 use std::io;
 use std::net::IpAddr;
@@ -10,11 +10,11 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use sortie_dispatch::frame::{Head, Kind};
 use tokio::sync::mpsc;
 
-/// Messages that wait to be sent, at most: each has at most [`READ_BYTES`] and a head, or one datagram.
+/// Maximum number of messages that wait to be sent: each has at most [`READ_BYTES`] and a head, or one datagram.
 pub(crate) const QUEUE_MESSAGES: usize = 64;
-/// What is read from a local connection at a time, in bytes.
+/// Maximum read from a local connection at a time, in bytes.
 pub(crate) const READ_BYTES: usize = 32 << 10;
-/// Bytes of a frame's size, the last part of its head.
+/// Length of a frame's size field, the last part of its head, in bytes.
 const SIZE_BYTES: usize = 4;
 
 pub(crate) type Outbound = mpsc::Sender<Bytes>;
@@ -35,14 +35,14 @@ pub(crate) fn write(ip: IpAddr, port: u16, datagram: &[u8]) -> Bytes {
     message.freeze()
 }
 
-/// A message that bytes for a device are read into, behind its head, so that they are not copied.
+/// A message into which a device's bytes are read, behind its head, so that they are not copied.
 pub(crate) struct Draft {
     message: BytesMut,
     head_bytes: usize,
 }
 
 impl Draft {
-    /// Reads once by `read`, which appends. `None` at the end of what can be read.
+    /// Reads once with `read`, which appends. `None` at the end of the input.
     ///
     /// # Errors
     /// Those of `read`.

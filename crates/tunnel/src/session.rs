@@ -1,7 +1,7 @@
 //! An open websocket, until it or the tunnel ends.
 //!
-//! Reading and writing go on beside each other: a dispatcher that does not read for a moment, because a device of ours
-//! is slow, must not keep us from reading it.
+//! Reading and writing are concurrent: a dispatcher that does not read for a moment, because one of our devices is
+//! slow, must not keep us from reading it.
 
 use std::time::Duration;
 
@@ -22,10 +22,10 @@ use crate::options::Limits;
 use crate::outbound::{Outbound, QUEUE_MESSAGES};
 use crate::streams::Streams;
 
-/// Messages that are sent before the connection is flushed.
+/// Messages sent between two flushes of the connection.
 const BATCH_MESSAGES: usize = 32;
 
-/// What a websocket is for.
+/// The protocol of a websocket.
 pub(crate) enum Traffic<'a> {
     Tcp(Streams),
     Udp(&'a mut Datagrams),
@@ -33,8 +33,8 @@ pub(crate) enum Traffic<'a> {
 
 impl Traffic<'_> {
     async fn take_in(&mut self, message: &[u8]) -> Result<(), String> {
-        let frame = Frame::decode(message).map_err(|error| format!("what came is no frame: {error}"))?;
-        let ip = frame.ip().ok_or("a frame's address is no IP address")?;
+        let frame = Frame::decode(message).map_err(|error| format!("it sent an invalid frame: {error}"))?;
+        let ip = frame.ip().ok_or("a frame's address is not an IP address")?;
         let Frame { kind, id, payload, .. } = frame;
         match self {
             Self::Tcp(streams) => streams.take_in(kind, ip, id, payload).await,
@@ -42,7 +42,7 @@ impl Traffic<'_> {
         }
     }
 
-    /// Takes in nothing more, and waits until what was taken in has been handed on.
+    /// Accepts nothing more, and waits until everything accepted has been forwarded.
     async fn finish(self) {
         match self {
             Self::Tcp(streams) => streams.finish().await,
@@ -51,7 +51,7 @@ impl Traffic<'_> {
     }
 }
 
-/// Serves a websocket, with what `traffic` makes for it. Why it ended; `None` if it is because of `closing`.
+/// Serves a websocket for `traffic`. Returns why it ended; `None` if because of `closing`.
 pub(crate) async fn run<'a>(
     websocket: Websocket,
     limits: &Limits,
@@ -71,7 +71,7 @@ pub(crate) async fn run<'a>(
         };
         match end {
             None => {
-                // The last of what local servers said goes out, and the queue with it.
+                // Sends the last bytes of local servers and everything in the queue.
                 let finished = async { tokio::join!(traffic.finish(), writing) };
                 let _in_time = timeout(limits.close_time, finished).await;
             }
@@ -83,7 +83,7 @@ pub(crate) async fn run<'a>(
     end
 }
 
-/// Hands on what comes. Why nothing more comes.
+/// Forwards what arrives. Returns why nothing more arrives.
 async fn read(stream: &mut SplitStream<Websocket>, traffic: &mut Traffic<'_>, silence: Duration) -> String {
     loop {
         match timeout(silence, stream.next()).await {
@@ -110,7 +110,7 @@ fn lost(error: Option<Error>) -> String {
     )
 }
 
-/// Sends what comes into the queue, and pings, until nobody is left to put something in.
+/// Sends what is put in the queue, and pings, until all senders are gone.
 async fn write(
     sink: &mut SplitSink<Websocket, Message>,
     queue: &mut mpsc::Receiver<Bytes>,
@@ -136,9 +136,9 @@ async fn write(
     }
 }
 
-/// Closes, and waits for the other side to close, so that what was sent is not lost in a reset.
+/// Closes, and waits for the other side to close, so that nothing is lost in a reset.
 async fn farewell(sink: &mut SplitSink<Websocket, Message>, stream: &mut SplitStream<Websocket>) {
-    let frame = CloseFrame { code: CloseCode::Away, reason: "the tunnel ends".into() };
+    let frame = CloseFrame { code: CloseCode::Away, reason: "the tunnel is closing".into() };
     if sink.send(Message::Close(Some(frame))).await.is_ok() {
         while stream.next().await.is_some_and(|message| message.is_ok()) {}
     }

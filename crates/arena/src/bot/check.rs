@@ -1,21 +1,21 @@
-//! What a player can verify of what the server tells: a bot that only counted packets would be content with a server
-//! that mixes up its players.
+//! What a player can verify of the server's updates: a bot that only counted packets would not notice a server that
+//! mixes up its players.
 //!
-//! The bot computes its own position from the inputs that the server says it has applied, and compares.
+//! The bot computes its own position from the inputs that the server reports as applied, and compares.
 
 use std::collections::VecDeque;
 
 use crate::protocol::{Inputs, MAX_INPUTS, WorldUpdate};
 use crate::world::{Directions, Position};
 
-/// Inputs that may wait for the server's word, at most; the bot stands still beyond that.
+/// Maximum number of inputs not yet reported as applied; beyond it the bot stands still.
 const MAX_UNAPPLIED: usize = 64;
-/// Updates in a row that may be older than one already seen: a network reorders a few packets, not all.
+/// Maximum number of consecutive updates older than one already seen: a network reorders a few packets, not all.
 const MAX_STALE: u32 = 40;
-/// Updates in a row that may come while as many inputs as possible wait to be applied.
+/// Maximum number of consecutive updates while the maximum number of inputs waits to be applied.
 const MAX_IGNORING: u32 = 40;
 
-/// What is wrong with a server's word.
+/// What is wrong with an update.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub(crate) enum Wrong {
     #[error("the player is not in its own world")]
@@ -28,7 +28,7 @@ pub(crate) enum Wrong {
     Misplaced { told: Position, expected: Position },
     #[error("a player is off the field, at {0:?}")]
     OffField(Position),
-    #[error("time does not go on: still at tick {0}")]
+    #[error("time does not advance: still at tick {0}")]
     Stuck(u32),
     #[error("none of the last {MAX_UNAPPLIED} inputs were applied")]
     Ignored,
@@ -52,12 +52,12 @@ pub(crate) struct Check {
 }
 
 impl Check {
-    /// Updates that were accepted.
+    /// Number of accepted updates.
     pub(crate) const fn updates(&self) -> u64 {
         self.updates
     }
 
-    /// Adds an input, and gives what to send: every input that the server has not applied yet, oldest first.
+    /// Adds an input. Returns what to send: every input that the server has not applied yet, oldest first.
     pub(crate) fn walk(&mut self, directions: Directions) -> Inputs {
         if self.unapplied.len() < MAX_UNAPPLIED {
             self.unapplied.push_back(directions);
@@ -66,7 +66,7 @@ impl Check {
         Inputs { first: self.applied.saturating_add(1), directions }
     }
 
-    /// Takes in an update. Says whether it was news: an update that was overtaken by a later one is not.
+    /// Checks an update. Returns whether it was news, i.e. not overtaken by a later one.
     pub(crate) fn take(&mut self, update: &WorldUpdate) -> Result<bool, Wrong> {
         let own = update.players.iter().find(|placed| placed.number == update.you).ok_or(Wrong::Absent)?;
         if let Some(off) = update.players.iter().find(|placed| !placed.position.is_on_field()) {
@@ -74,7 +74,7 @@ impl Check {
         }
         let sent = self.applied.saturating_add(self.unapplied.len() as u32);
         let Some(known) = &self.known else {
-            // The first word sets where the walk begins; no input can have been applied before it was sent.
+            // The first update sets where the walk begins; no input can have been applied before it was sent.
             if update.applied > sent {
                 return Err(Wrong::Applied { applied: update.applied, before: 0, sent });
             }
@@ -106,7 +106,7 @@ impl Check {
         if self.stale > MAX_STALE { Err(Wrong::Stuck(tick)) } else { Ok(false) }
     }
 
-    /// Walks the inputs that are now applied, and forgets them.
+    /// Walks the inputs that have been applied, and forgets them.
     fn follow(&mut self, from: Position, applied: u32) -> Position {
         let newly = (applied - self.applied) as usize;
         self.applied = applied;
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn an_update_that_was_overtaken_is_no_news() {
+    fn an_overtaken_update_is_not_news() {
         let (mut check, mut world, number) = playing();
         let early = next(&mut check, &mut world, number);
         let late = next(&mut check, &mut world, number);

@@ -1,4 +1,4 @@
-//! What happens to bots, as it happens and in sum.
+//! What happens to bots, as events and in total.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,21 +8,21 @@ use hdrhistogram::Histogram;
 
 use crate::protocol::Farewell;
 
-/// Longest duration that is told apart, in microseconds: ten minutes.
+/// Maximum duration that is recorded exactly, in microseconds: ten minutes.
 const MAX_MICROS: u64 = 600_000_000;
 
-/// Why a bot could not play, or not to the end. The name of each is stable and fit for a metric's label.
+/// Why a bot could not play, or not to the end. Each has a stable name, fit for a metric's label.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum FailureReason {
     /// The gateway could not be reached.
     GatewayUnreachable,
     /// The gateway did not answer in time.
     GatewayTimeout,
-    /// The gateway said no.
+    /// The gateway refused.
     GatewayRefused,
-    /// The gateway's answer, or the token in it, is of no use.
+    /// The gateway's answer, or the token in it, is unusable.
     BadInvitation,
-    /// The bot's own machine would not let it.
+    /// A problem on the bot's own machine.
     Local,
     /// The game server did not answer.
     ConnectTimeout,
@@ -34,9 +34,9 @@ pub enum FailureReason {
     LostConnection,
     /// Connected, but no world updates came.
     NoUpdates,
-    /// What the game server said of the world cannot be.
+    /// The game server reported an impossible world.
     WrongWorld,
-    /// The game server sent the bot away every time, at last for this reason.
+    /// The game server sent the bot away every time; this is the last reason.
     Dismissed(Farewell),
 }
 
@@ -71,10 +71,10 @@ impl fmt::Display for FailureReason {
     }
 }
 
-/// What happened to one bot. Every bot starts once, and after that leaves or fails once.
+/// What happened to a bot. Every bot starts once, and after that leaves or fails once.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum BotEvent {
-    /// It asks the gateway for a place to play, for the first time.
+    /// It asks the gateway for a place to play for the first time.
     Started {
         /// The bot's number, from 1.
         bot: u64,
@@ -90,18 +90,18 @@ pub enum BotEvent {
         /// Whether a server was there already.
         warm: bool,
     },
-    /// Its match came to an end before it did, so it asks the gateway again.
+    /// Its match ended before it did, so it asks the gateway again.
     Rejoining {
         /// The bot's number.
         bot: u64,
         /// Why it is no longer in its match.
         reason: FailureReason,
     },
-    /// It has played as long as it wanted to, or was told to stop.
+    /// It has played for its time, or was told to stop.
     Left {
         /// The bot's number.
         bot: u64,
-        /// World updates it has seen and verified, over all its matches.
+        /// World updates that it has received and verified, over all its matches.
         updates: u64,
     },
     /// It could not play to the end.
@@ -110,18 +110,18 @@ pub enum BotEvent {
         bot: u64,
         /// Why.
         reason: FailureReason,
-        /// Why, for people.
+        /// Explanation for people.
         detail: String,
     },
 }
 
-/// A distribution of durations, to a thousandth.
+/// A distribution of durations, with a precision of 0.1 %.
 #[derive(Clone, Debug)]
 pub struct Latency(Option<Histogram<u64>>);
 
 impl Latency {
     fn new() -> Self {
-        // Bounds that the histogram takes, so there is always one.
+        // The histogram accepts these bounds, so it always exists.
         Self(Histogram::new_with_bounds(1, MAX_MICROS, 3).ok())
     }
 
@@ -132,13 +132,13 @@ impl Latency {
         }
     }
 
-    /// How many durations were measured.
+    /// Number of durations measured.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.0.as_ref().map_or(0, Histogram::len)
     }
 
-    /// The duration that `percent` % of those measured do not exceed; zero if none was measured.
+    /// The `percent` percentile of the durations; zero if there are none.
     #[must_use]
     pub fn percentile(&self, percent: f64) -> Duration {
         let micros = self.0.as_ref().map_or(0, |histogram| histogram.value_at_percentile(percent));
@@ -146,26 +146,26 @@ impl Latency {
     }
 }
 
-/// What became of all bots.
+/// Totals of all bots.
 #[derive(Clone, Debug)]
 pub struct PlaySummary {
     /// Bots that asked for a place to play.
     pub started: u64,
-    /// Times that a bot got into a match.
+    /// Number of times that a bot got into a match.
     pub joined: u64,
-    /// Times that a bot asked again because its match had ended.
+    /// Number of times that a bot asked again because its match had ended.
     pub rejoining: u64,
-    /// Bots that played as long as they wanted to.
+    /// Bots that played for their time.
     pub left: u64,
-    /// Bots that did not, by reason.
+    /// Bots that failed, by reason.
     pub failed: BTreeMap<FailureReason, u64>,
-    /// World updates seen and verified by the bots that left.
+    /// World updates received and verified by the bots that left.
     pub updates: u64,
     /// From asking the gateway to having token and address.
     pub join: Latency,
-    /// The same, of those joins for which a server was there already.
+    /// The same, for joins with a running server.
     pub join_warm: Latency,
-    /// The same, of those joins for which a server had to be started.
+    /// The same, for joins that had to start a server.
     pub join_cold: Latency,
     /// From asking the gateway to the first update of the world.
     pub first_update: Latency,
@@ -187,7 +187,7 @@ impl PlaySummary {
         }
     }
 
-    /// Bots that did not play as long as they wanted to.
+    /// Number of bots that failed.
     #[must_use]
     pub fn failures(&self) -> u64 {
         self.failed.values().sum()

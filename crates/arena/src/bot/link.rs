@@ -11,9 +11,9 @@ use tokio::time::Instant;
 use crate::packet_guard;
 use crate::protocol::{DecodeError, Inputs, ServerMessage};
 
-/// Room for the largest datagram of a server, in bytes; what is longer is no packet of the protocol.
+/// Maximum size of a server's datagram, in bytes; a larger one is not a packet of the protocol.
 const DATAGRAM_BYTES: usize = 2048;
-/// Times that a disconnect is sent, since nobody acknowledges it.
+/// Number of times that a disconnect is sent, because it is not acknowledged.
 const DISCONNECT_COPIES: usize = 3;
 
 pub(crate) struct Link {
@@ -23,7 +23,7 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// Opens a socket towards the token's server and begins to connect.
+    /// Opens a socket to the token's server and begins to connect.
     pub(crate) async fn open(token: ConnectToken) -> io::Result<Self> {
         let connect_token = ClientAuthentication::Secure { connect_token: token };
         let netcode = NetcodeClient::new(Duration::ZERO, connect_token).map_err(io::Error::other)?;
@@ -40,12 +40,12 @@ impl Link {
         self.netcode.is_connected()
     }
 
-    /// Why there is no connection any more; `None` while there is one or it is being made.
+    /// Why the connection ended; `None` while there is one or it is being made.
     pub(crate) fn disconnected(&self) -> Option<DisconnectReason> {
         self.netcode.disconnect_reason()
     }
 
-    /// The next message of the server; `None` for a packet that carries none.
+    /// The server's next message; `None` for a packet that carries none.
     pub(crate) async fn receive(&mut self) -> io::Result<Option<Result<ServerMessage, DecodeError>>> {
         let mut buffer = [0; DATAGRAM_BYTES];
         let (length, from) = self.socket.recv_from(&mut buffer).await?;
@@ -54,12 +54,12 @@ impl Link {
             return Ok(None);
         }
         let message = self.netcode.process_packet(datagram).map(ServerMessage::decode);
-        // An answer to a challenge goes out at once and not with the next tick.
+        // An answer to a challenge is sent at once, not with the next tick.
         self.keep_up();
         Ok(message)
     }
 
-    /// Lets the protocol send what is due and notice what is overdue.
+    /// Lets the protocol send what is due and detect timeouts.
     pub(crate) fn keep_up(&mut self) {
         let now = Instant::now();
         let passed = now - self.updated;
@@ -77,7 +77,7 @@ impl Link {
         }
     }
 
-    /// Leaves, so that the server need not wait for a timeout.
+    /// Disconnects, so that the server need not wait for a timeout.
     pub(crate) fn leave(&mut self) {
         if !self.netcode.is_connected() {
             return;

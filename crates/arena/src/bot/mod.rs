@@ -1,9 +1,8 @@
-//! Bots: players made of code, who try an installation from the outside, as its players will.
+//! Bots: simulated players that test an installation from outside, the way its players use it.
 //!
-//! A bot knows the gateway's address and nothing else. It plays for a while and holds the server to its word
-//! (`check`), so that a run without failures means that players were matched, admitted and served by the right
-//! server. That a match ends while a bot is in it, or on its way to it, is part of the game: the bot asks again, and
-//! it is a failure only if that happens too often in a row.
+//! A bot knows only the gateway's address. It plays for a while and verifies what the server says (`check`), so that a
+//! run without failures means that players were matched, admitted and served by the right server. A match may end while
+//! a bot is in it, or on its way to it: then the bot asks again, and fails only if that happens too often in a row.
 
 mod check;
 mod event;
@@ -28,42 +27,42 @@ use crate::bot::player::{Player, Surroundings};
 
 pub use event::{BotEvent, FailureReason, Latency, PlaySummary};
 
-/// Bots at once, at most.
+/// Maximum number of concurrent bots.
 pub const MAX_BOTS: u32 = 10_000;
-/// Events that may wait to be observed; bots wait beyond that.
+/// Maximum number of events that wait to be observed; beyond it bots wait.
 const EVENT_QUEUE: usize = 1024;
-/// Time over which the first bots of [`Arrivals::Keep`] arrive, at most.
+/// Maximum time over which the first bots of [`Arrivals::Keep`] arrive.
 const RAMP: Duration = Duration::from_secs(1);
-/// Pause before the place of a bot that failed is taken again, so that a gateway that is away is not stormed.
+/// Pause before a failed bot is replaced, so that a gateway that is down is not flooded.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(500);
 
 /// When bots arrive.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Arrivals {
-    /// So many bots, spread evenly over a time.
+    /// This many bots, spread evenly over a time.
     Spread {
-        /// Bots in all, 1 to [`MAX_BOTS`].
+        /// Total number of bots, 1 to [`MAX_BOTS`].
         players: u32,
         /// From the first arrival to the last.
         over: Duration,
     },
-    /// So many bots at once: when one is done the next arrives, until the time is over and the last finish.
+    /// This many concurrent bots: when one is done the next arrives, until the time is over and the last finish.
     Keep {
-        /// Bots at once, 1 to [`MAX_BOTS`].
+        /// Concurrent bots, 1 to [`MAX_BOTS`].
         players: u32,
         /// How long bots keep arriving.
         lasting: Duration,
     },
 }
 
-/// How bots are to play.
+/// Options of a run of bots.
 #[derive(Clone, Debug)]
 pub struct PlayOptions {
     /// Base address of the gateway.
     pub gateway: String,
-    /// Key to the gateway, where it wants one.
+    /// API key for the gateway, if it needs one.
     pub api_key: Option<ApiKey>,
-    /// PEM file with roots to trust beside those of the system, where the gateway's address is `https://`.
+    /// PEM file with roots to trust in addition to the system's, if the gateway's address is `https://`.
     pub ca: Option<PathBuf>,
     /// The game to ask for; `None` leaves it to the gateway.
     pub game: Option<String>,
@@ -73,11 +72,11 @@ pub struct PlayOptions {
     pub queue: Option<String>,
     /// When bots arrive.
     pub arrivals: Arrivals,
-    /// How long each bot plays from its first update on; drawn for each.
+    /// How long each bot plays after its first update; drawn at random for each.
     pub play_for: RangeInclusive<Duration>,
-    /// Longest wait for the gateway to find a place.
+    /// Timeout for the gateway to find a place.
     pub join_within: Duration,
-    /// Seed of every choice that bots make, and part of their player ids.
+    /// Seed of all random choices of bots, and part of their player ids.
     pub seed: u64,
 }
 
@@ -100,21 +99,21 @@ impl PlayOptions {
     }
 }
 
-/// Why no bot could be sent.
+/// Why bots could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum PlayError {
-    /// The gateway's address is of no use.
+    /// The gateway's address is unusable.
     #[error(transparent)]
     Gateway(#[from] ApiError),
     /// Too few or too many bots.
     #[error("{0} bots are not possible: give a number from 1 to {MAX_BOTS}")]
     BadCount(u32),
     /// The shortest time is longer than the longest.
-    #[error("bots cannot play for {} to {} s: the first must not be the longer one", .0.as_secs_f64(), .1.as_secs_f64())]
+    #[error("bots cannot play for {} to {} s: the first must not be longer than the second", .0.as_secs_f64(), .1.as_secs_f64())]
     BadPlayTime(Duration, Duration),
 }
 
-/// What one bot is going to do.
+/// What a bot will do.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct BotPlan {
     /// Counts from 1.
@@ -124,7 +123,7 @@ pub(crate) struct BotPlan {
     seed: u64,
 }
 
-/// Draws plans; the same seed draws the same ones.
+/// Draws plans; the same seed yields the same ones.
 struct Bots {
     random: Rng,
     run: u32,
@@ -150,11 +149,11 @@ impl Bots {
     }
 }
 
-/// Sends bots and waits for the last of them. `observe` hears of everything as it happens, and must be quick.
-/// With `stop` no more arrive, and those who play leave.
+/// Starts bots and waits for the last of them. `observe` receives every event as it happens, and must be quick. After
+/// `stop` no more bots arrive, and those playing leave.
 ///
 /// # Errors
-/// [`PlayError`] if the options make no sense. Bots that fail are no error: they are in the summary.
+/// [`PlayError`] if the options are invalid. Bots that fail are not an error: they are in the summary.
 pub async fn play(
     options: PlayOptions,
     stop: impl Future<Output = ()>,
@@ -179,10 +178,10 @@ struct Run<F> {
     heard: mpsc::Receiver<BotEvent>,
     stop: watch::Sender<bool>,
     playing: JoinSet<bool>,
-    /// Arrivals to come; the number tells apart what is due at the same time.
+    /// Pending arrivals; the number distinguishes those due at the same time.
     due: BTreeSet<(Instant, u64)>,
     last_due: u64,
-    /// Until when a bot that is done makes room for the next.
+    /// Until when a finished bot is replaced by the next.
     replaced_until: Option<Instant>,
     summary: PlaySummary,
 }
@@ -250,7 +249,7 @@ impl<F: FnMut(&BotEvent)> Run<F> {
 
     fn arrive(&mut self) {
         let Some((at, _)) = self.due.pop_first() else { return };
-        // The place of a bot that failed late stays empty.
+        // A bot that fails this late is not replaced.
         if self.replaced_until.is_some_and(|until| at > until) {
             return;
         }
@@ -278,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_draws_the_same_bots_and_another_seed_others() {
+    fn the_same_seed_draws_the_same_bots() {
         let draw = |seed| {
             let mut bots = Bots::new(&options(seed));
             (0..20).map(|_| bots.next()).collect::<Vec<_>>()
@@ -289,7 +288,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn options_that_make_no_sense_are_refused() {
+    async fn invalid_options_are_refused() {
         let refused = async |change: fn(&mut PlayOptions)| {
             let mut options = options(1);
             change(&mut options);
@@ -308,7 +307,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_gateway_that_is_not_there_is_a_failure_of_the_bot() {
+    async fn an_unreachable_gateway_fails_the_bot() {
         let mut options = options(1);
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         options.gateway = format!("http://{free}");

@@ -1,4 +1,4 @@
-//! The life of one bot: ask for a place, connect, walk about and verify what it is told, leave.
+//! The life of one bot: ask for a place, connect, walk around, verify updates, leave.
 
 use std::time::Duration;
 
@@ -15,23 +15,23 @@ use crate::bot::{BotPlan, token};
 use crate::protocol::{DecodeError, ServerMessage};
 use crate::world::Directions;
 
-/// Inputs a second: 20.
+/// Interval between inputs: 20 per second.
 const INPUT_EVERY: Duration = Duration::from_millis(50);
-/// Longest time without an update, while connecting or connected.
+/// Maximum time without an update, while connecting or connected.
 const SILENCE: Duration = Duration::from_secs(15);
-/// Times in a row that a bot asks the gateway without getting to see a world.
+/// Maximum number of consecutive attempts without seeing a world.
 const MAX_TRIES: u32 = 3;
-/// Pause before asking again, for each try so far; up to twice as long by chance.
+/// Pause before asking again, per attempt so far; up to twice as long at random.
 const REJOIN_PAUSE: Duration = Duration::from_millis(100);
-/// Chance that a bot changes direction with an input: one in so many.
+/// Chance that a bot changes direction with an input: one in this many.
 const TURN_ONE_IN: u32 = 8;
 
-/// What all bots of a run share.
+/// State that all bots of a run share.
 #[derive(Clone)]
 pub(crate) struct Surroundings {
     pub(crate) api: ApiClient,
     pub(crate) wish: Wish,
-    /// When bots do not arrive any more: whoever waits in a queue then may wait for others who never come.
+    /// When bots stop arriving: a bot in a queue after that may wait for others who never come.
     pub(crate) goes_home_at: Option<Instant>,
     pub(crate) join_within: Duration,
     pub(crate) events: mpsc::Sender<BotEvent>,
@@ -43,7 +43,7 @@ struct Failure {
     detail: String,
 }
 
-/// How a bot came to its token.
+/// How a bot got its token.
 #[derive(Clone, Copy)]
 struct Arrival {
     asked: Instant,
@@ -53,9 +53,9 @@ struct Arrival {
 
 /// How one visit to a match ended.
 enum Visit {
-    /// The bot has played long enough, or was told to stop.
+    /// The bot has played for its time, or was told to stop.
     Done,
-    /// The bot waited in a queue, and no more bots come.
+    /// The bot waited in a queue, and no more bots are coming.
     WentHome,
     /// The match ended before the bot did.
     Over(Failure),
@@ -72,7 +72,7 @@ pub(crate) struct Player {
     around: Surroundings,
     random: Rng,
     heading: Directions,
-    /// When it has played long enough; known from the first update on.
+    /// When it has played for its time; known after the first update.
     leaves_at: Option<Instant>,
     updates: u64,
 }
@@ -83,7 +83,7 @@ impl Player {
         Self { plan, around, random, heading: Directions::default(), leaves_at: None, updates: 0 }
     }
 
-    /// Lives; says whether it went well.
+    /// Runs the bot. Returns whether it succeeded.
     pub(crate) async fn run(mut self) -> bool {
         let bot = self.plan.number;
         self.tell(BotEvent::Started { bot }).await;
@@ -116,7 +116,7 @@ impl Player {
     }
 
     async fn tell(&self, event: BotEvent) {
-        // Nobody listens any more only when the run is being dropped.
+        // Nobody listens any more only if the run is being dropped.
         let _ = self.around.events.send(event).await;
     }
 
@@ -166,7 +166,7 @@ impl Player {
         inputs.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut silent_at = Instant::now() + SILENCE;
         loop {
-            // A bot whose time ran out on the way to a match still takes its seat before it gives it back.
+            // A bot whose time ran out on the way to a match still takes its seat before it releases it.
             let leaves_at = self.leaves_at.filter(|_| check.updates() > 0);
             tokio::select! {
                 message = link.receive() => match message {
@@ -194,7 +194,7 @@ impl Player {
         }
     }
 
-    /// Takes in a message; says whether the world went on, or how the visit ends.
+    /// Handles a message. Returns whether the world advanced, or how the visit ends.
     async fn hear(
         &mut self,
         check: &mut Check,
@@ -224,7 +224,7 @@ impl Player {
         Ok(true)
     }
 
-    /// A walk that keeps its direction for a while.
+    /// A random walk that keeps its direction for a while.
     fn heading(&mut self) -> Directions {
         if self.random.u32(..TURN_ONE_IN) == 0 {
             self.heading = Directions::from_bits(self.random.u8(..16)).unwrap_or_default();
@@ -236,7 +236,7 @@ impl Player {
 /// Completes when the run is told to stop.
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     if stop.wait_for(|stop| *stop).await.is_err() {
-        // Whoever could say so is gone; the bot then stops with its task.
+        // The sender is gone; the bot then stops with its task.
         std::future::pending::<()>().await;
     }
 }

@@ -1,8 +1,8 @@
-//! Reads the connect token that the gateway gives.
+//! Parses the gateway's connect token.
 //!
-//! The standard's token is 2048 bytes and starts with the version; renet's own framing puts the client id before it
-//! and does not pad. `renetcode` reads only the latter. The client id in front is for the caller's own use: the
-//! server takes the one sealed inside, so zeros do where the gateway has not told it.
+//! The standard's token is 2048 bytes and starts with the version; renet's own framing puts the client id before it and
+//! does not pad. `renetcode` reads only the latter. The client id in front is for the caller's own use: the server uses
+//! the one sealed inside, so zeros are fine if the gateway has not sent it.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -15,7 +15,7 @@ use crate::api_client::Invitation;
 const VERSION: &[u8] = b"NETCODE 1.02\0";
 const CLIENT_ID_BYTES: usize = 8;
 
-/// Reads the token of an invitation; the text says what is wrong with one that is of no use.
+/// Parses the token of an invitation; the error says why it is unusable.
 pub(crate) fn read(invitation: &Invitation) -> Result<ConnectToken, String> {
     let bytes = STANDARD
         .decode(invitation.connect_token.trim())
@@ -34,14 +34,14 @@ fn parse(bytes: &[u8]) -> Result<ConnectToken, String> {
         if bytes.starts_with(VERSION) { [&[0; CLIENT_ID_BYTES], bytes].concat() } else { bytes.to_vec() };
     let token = ConnectToken::read(&mut framed.as_slice())
         .map_err(|error| format!("the connect token cannot be read: {error}"))?;
-    // A client would panic on the first two, and a token in another dialect reads like this.
+    // A client would panic on the first two, and a token in another dialect looks like this.
     let is_usable = token.server_addresses[0].is_some()
         && token.create_timestamp < token.expire_timestamp
         && token.version_info == *VERSION;
     if is_usable {
         return Ok(token);
     }
-    Err("the connect token makes no sense: the fleet's token dialect must be standard or renet".to_owned())
+    Err("the connect token is invalid: the fleet's token dialect must be standard or renet".to_owned())
 }
 
 #[cfg(test)]
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_that_a_client_would_stumble_over_are_refused() {
+    fn tokens_that_would_break_a_client_are_refused() {
         let patched = |at: usize, bytes: &[u8]| {
             let mut token = standard();
             token[at..at + bytes.len()].copy_from_slice(bytes);

@@ -1,6 +1,6 @@
-//! Calls to the platform, each in a task of its own, so that the game never waits for one.
+//! Calls to the platform, each in its own task, so that the game never waits for one.
 //!
-//! A set of tasks rather than a channel: it is bounded by what is under way, it cannot lose an outcome, and dropping
+//! A set of tasks rather than a channel: it is bounded by the calls in flight, it cannot lose an outcome, and dropping
 //! it stops everything.
 
 use std::sync::Arc;
@@ -11,14 +11,12 @@ use tokio::task::{AbortHandle, JoinSet};
 use crate::api_client::{ApiClient, ApiError, ClaimedSeat, Hints, MatchView, Offer};
 use crate::retry::Backoff;
 
-/// For calls that settle what becomes of a match: tried for about a minute.
-const SETTLE: Backoff =
-    Backoff { first: Duration::from_millis(100), longest: Duration::from_secs(8), tries: 14 };
-/// For calls that a player waits for: tried for about three seconds.
-const ADMIT: Backoff =
-    Backoff { first: Duration::from_millis(50), longest: Duration::from_secs(1), tries: 7 };
+/// For calls that decide a match's fate: retried for about a minute.
+const SETTLE: Backoff = Backoff { first: Duration::from_millis(100), max: Duration::from_secs(8), tries: 14 };
+/// For calls that a player waits for: retried for about three seconds.
+const ADMIT: Backoff = Backoff { first: Duration::from_millis(50), max: Duration::from_secs(1), tries: 7 };
 
-/// What became of a call.
+/// The outcome of a call.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Asked(Result<Offer, ApiError>),
@@ -35,7 +33,7 @@ struct Caller {
     requirements: String,
 }
 
-/// The calls under way.
+/// The calls in flight.
 pub(crate) struct Calls {
     caller: Arc<Caller>,
     tasks: JoinSet<Outcome>,
@@ -50,14 +48,13 @@ impl Calls {
         self.tasks.is_empty()
     }
 
-    /// The next outcome; `None` for a call that was aborted. Waits for ever when nothing is under way; safe to drop
-    /// at any point.
+    /// The next outcome; `None` for a call that was aborted. Waits for ever if no call is in flight; cancel-safe.
     pub(crate) async fn next(&mut self) -> Option<Outcome> {
         match self.tasks.join_next().await {
             Some(Ok(outcome)) => Some(outcome),
             Some(Err(error)) => {
                 if !error.is_cancelled() {
-                    tracing::error!(%error, "a call broke off");
+                    tracing::error!(%error, "a call was aborted");
                 }
                 None
             }
@@ -120,7 +117,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn an_aborted_call_wakes_whoever_waits_for_the_last_one() {
+    async fn an_aborted_call_wakes_a_waiter_for_the_last_one() {
         let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let api = ApiClient::new(&format!("http://{}", silent.local_addr().unwrap()), None, None).unwrap();
         let mut calls = Calls::new(api, "server-1".to_owned(), String::new());

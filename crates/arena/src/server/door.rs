@@ -1,7 +1,7 @@
-//! The UDP socket and the netcode protocol on it: who is connected, and bytes to and from them.
+//! The UDP socket and the netcode protocol on it: connected clients, and bytes to and from them.
 //!
 //! Nothing here waits: a datagram that cannot be sent now is dropped, as the network might have done. The protocol
-//! itself sends again what matters to it, and the game does the same.
+//! resends what matters to it, and so does the game.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -18,25 +18,25 @@ use crate::server::ServeError;
 use crate::server::options::ServeOptions;
 use crate::world::MAX_PLAYERS;
 
-/// Datagrams taken in before anything else gets its turn.
+/// Datagrams received before anything else gets its turn.
 const MAX_DATAGRAMS_PER_TURN: usize = 256;
-/// Room for the largest datagram there is, in bytes.
+/// Maximum size of a datagram, in bytes.
 const DATAGRAM_BYTES: usize = 65_536;
-/// Connections beyond those of a full house, for players who are on their way out or not yet admitted.
+/// Connections beyond the maximum number of players, for players who are leaving or not yet admitted.
 const SPARE_CONNECTIONS: usize = 32;
-/// Times that a farewell is sent, since nobody acknowledges it.
+/// Number of times that a farewell is sent, because it is not acknowledged.
 const FAREWELL_COPIES: usize = 3;
-/// Longest seat id, in bytes.
+/// Maximum length of a seat id, in bytes.
 const MAX_SEAT_ID_BYTES: usize = 128;
 
-/// What came through the door.
+/// Something that came over the network.
 #[derive(Debug)]
 pub(crate) enum Arrival {
-    /// A client with a good token; `seat_id` is what the token names, if it names one.
+    /// A client with a valid token; `seat_id` is the one that the token names, if any.
     Connected { client_id: u64, seat_id: Option<String> },
     /// A message of a connected client.
     Message { client_id: u64, bytes: Vec<u8> },
-    /// A client has left or fallen silent.
+    /// A client has left or timed out.
     Gone { client_id: u64 },
 }
 
@@ -44,13 +44,13 @@ pub(crate) struct Door {
     socket: UdpSocket,
     netcode: NetcodeServer,
     updated: Instant,
-    /// What players are told to connect to.
+    /// The address that players connect to.
     address: String,
     buffer: Vec<u8>,
 }
 
 impl Door {
-    /// Opens the socket and learns the addresses that tokens may name.
+    /// Opens the socket and determines the addresses that tokens may name.
     pub(crate) async fn open(options: &ServeOptions) -> Result<Self, ServeError> {
         let bind = options.bind;
         let socket =
@@ -88,7 +88,7 @@ impl Door {
         self.socket.readable().await
     }
 
-    /// Takes in the datagrams that are there.
+    /// Receives the datagrams that are there.
     pub(crate) fn receive(&mut self) -> Vec<Arrival> {
         self.pass_time();
         let mut arrivals = Vec::new();
@@ -96,7 +96,7 @@ impl Door {
             match self.socket.try_recv_from(&mut self.buffer) {
                 Ok((length, from)) => arrivals.extend(self.take_in(length, from)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                // Some systems report here that an earlier datagram found nobody; the socket is none the worse.
+                // Some systems report here that an earlier datagram was undeliverable; the socket still works.
                 Err(error) => tracing::debug!(%error, "receiving a datagram"),
             }
         }
@@ -125,7 +125,7 @@ impl Door {
         }
     }
 
-    /// Keeps connections alive, and gives up those that have fallen silent.
+    /// Keeps connections alive, and drops those that have timed out.
     pub(crate) fn tick(&mut self) -> Vec<Arrival> {
         self.pass_time();
         let mut gone = Vec::new();
@@ -152,7 +152,7 @@ impl Door {
         }
     }
 
-    /// Tells a client why it has to go, and disconnects it.
+    /// Sends a client the reason for its dismissal, and disconnects it.
     pub(crate) fn dismiss(&mut self, client_id: u64, reason: Farewell) {
         if !self.netcode.is_client_connected(client_id) {
             return;
@@ -189,12 +189,12 @@ fn send(socket: &UdpSocket, to: SocketAddr, packet: &[u8]) {
     }
 }
 
-/// Time since the Unix epoch, which is what tokens expire by.
+/// Time since the Unix epoch, used for the expiry of tokens.
 fn unix_time() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// The address at which a socket can be reached from the same machine.
+/// The address of a socket for clients on the same machine.
 fn reachable(bound: SocketAddr) -> SocketAddr {
     let ip = match bound.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),

@@ -1,4 +1,4 @@
-//! The loop of a game server: datagrams, ticks and outcomes of calls come in, and each is dealt with at once.
+//! The loop of a game server: handles datagrams, ticks and outcomes of calls as they come.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -17,22 +17,22 @@ use crate::server::options::{MAX_MATCHES, ServeOptions};
 use crate::server::room::{Due, Pace, Room, Stage};
 use crate::server::{ServeError, ServeSummary, StopReason};
 
-/// Time between ticks: 20 a second.
+/// Interval between ticks: 20 per second.
 pub(crate) const TICK: Duration = Duration::from_millis(50);
-/// Longest time from being asked to stop to having stopped.
+/// Maximum time between a stop request and the end.
 const STOP_WITHIN: Duration = Duration::from_secs(2);
-/// Least time between two requests for a match, for a platform that answers at once instead of waiting.
+/// Minimum time between two requests for a match, for a platform that answers at once instead of waiting.
 const ASK_SPACING: Duration = Duration::from_millis(100);
-/// Pause after the first request for a match that fails.
+/// Pause after the first failed request for a match.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
-/// Refusals in a row after which this server takes it that it is not wanted.
+/// Number of consecutive refusals after which this server gives up.
 const MAX_REFUSALS: u32 = 10;
 
-/// Where the request for the next match stands.
+/// State of the request for the next match.
 enum Asking {
-    /// To be made at this time, if there is room.
+    /// To be sent at this time, if there is room.
     At(Instant),
-    /// Under way.
+    /// In flight.
     Now { call: AbortHandle, since: Instant },
     /// No further match is wanted.
     Never,
@@ -56,7 +56,7 @@ impl Host {
     pub(crate) async fn open(options: ServeOptions) -> Result<Self, ServeError> {
         if !(1..=MAX_MATCHES).contains(&options.max_matches) {
             let problem = format!(
-                "{} matches at once is not possible: give a number from 1 to {MAX_MATCHES}",
+                "{} concurrent matches are not possible: give a number from 1 to {MAX_MATCHES}",
                 options.max_matches
             );
             return Err(ServeError::Options(problem));
@@ -112,14 +112,14 @@ impl Host {
         matches!(self.asking, Asking::Never) && self.rooms.is_empty() && self.calls.is_empty()
     }
 
-    /// Whether ticks are worth anything: an idle server sleeps.
+    /// Whether ticks are needed: an idle server sleeps.
     fn is_busy(&self) -> bool {
         !self.rooms.is_empty() || !self.door.is_empty()
     }
 
     // --- Matches ---
 
-    /// When to ask for a match, if there is room for one.
+    /// When to request a match, if there is room for one.
     fn ask_at(&self) -> Option<Instant> {
         match self.asking {
             Asking::At(at) if self.rooms.len() < self.options.max_matches => Some(at),
@@ -171,8 +171,8 @@ impl Host {
         if self.refusals >= MAX_REFUSALS {
             return Err(ServeError::Unwanted(error));
         }
-        // There is no last try: platforms come back.
-        let backoff = Backoff { first: ASK_AGAIN, longest: self.options.longest_pause, tries: u32::MAX };
+        // Retries are unlimited: platforms come back.
+        let backoff = Backoff { first: ASK_AGAIN, max: self.options.max_pause, tries: u32::MAX };
         let pause = backoff.delay(self.failures);
         tracing::warn!(%error, ?pause, "no answer to a request for a match");
         self.asking = Asking::At(Instant::now() + pause);
@@ -194,7 +194,7 @@ impl Host {
     }
 
     fn begin(&mut self, match_id: String) {
-        // A platform whose answer was lost gives the same match again.
+        // A platform whose answer was lost assigns the same match again.
         if self.rooms.contains_key(&match_id) {
             return;
         }
@@ -238,7 +238,7 @@ impl Host {
             }
             Ok(_) => {}
             Err(ApiError::Refused { status: 404 | 410, .. }) => self.drop_match(match_id),
-            Err(error) => tracing::warn!(match_id, %error, "cannot see how the match stands"),
+            Err(error) => tracing::warn!(match_id, %error, "cannot get the state of the match"),
         }
     }
 
@@ -252,10 +252,10 @@ impl Host {
         self.calls.end_match(match_id.to_owned(), hints);
     }
 
-    /// Forgets a match that the platform has taken away.
+    /// Drops a match that the platform has taken away.
     fn drop_match(&mut self, match_id: &str) {
         let Some(mut room) = self.rooms.remove(match_id) else { return };
-        tracing::warn!(match_id, "the match was called off");
+        tracing::warn!(match_id, "the match was cancelled");
         for client_id in room.close() {
             self.door.dismiss(client_id, Farewell::MatchCancelled);
         }
@@ -265,7 +265,9 @@ impl Host {
         self.rooms.remove(match_id);
         match result {
             Ok(hints) => self.heed(hints),
-            Err(error) => tracing::warn!(match_id, %error, "the platform did not take the end of the match"),
+            Err(error) => {
+                tracing::warn!(match_id, %error, "the platform did not accept the end of the match")
+            }
         }
     }
 
@@ -313,7 +315,7 @@ impl Host {
         let seat = match result {
             Ok(seat) => seat,
             Err(error) => {
-                tracing::info!(client_id, seat_id, %error, "a player is not let in");
+                tracing::info!(client_id, seat_id, %error, "a player is not admitted");
                 let lasting = error.is_lasting();
                 let farewell = if lasting { Farewell::SeatRefused } else { Farewell::PlatformAway };
                 if is_here {
@@ -337,7 +339,7 @@ impl Host {
             client_id,
             player_id = seat.player_id,
             match_id = seat.match_id,
-            "a player is let in"
+            "a player is admitted"
         );
         self.summary.admitted += 1;
         if let Some(update) = room.update_for(client_id) {
@@ -365,7 +367,7 @@ impl Host {
                     room.take_inputs(client_id, &inputs);
                 }
             }
-            Err(error) => tracing::debug!(client_id, %error, "a message makes no sense"),
+            Err(error) => tracing::debug!(client_id, %error, "invalid message"),
         }
     }
 

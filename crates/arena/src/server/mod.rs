@@ -1,13 +1,12 @@
-//! The game server: what any game server has to do on this platform, in the order it has to do it.
+//! The game server: what any game server has to do on this platform, in order.
 //!
-//! 1. Ask for a match, willing to wait and to be told to exit.
-//! 2. Say that it is ready, and where.
-//! 3. Let in whoever comes with a good token and whose seat the platform admits; play; release the seats of those
-//!    who leave.
-//! 4. Say that the match is over, and ask for the next one.
+//! 1. Request a match, willing to wait and to be told to exit.
+//! 2. Report that it is ready, and where.
+//! 3. Admit players with a valid token whose seat the platform accepts; play; release the seats of players who leave.
+//! 4. Report that the match is over, and request the next one.
 //!
-//! One task does all of it and never waits for the platform in the middle of a game: `host` reacts to datagrams,
-//! ticks and outcomes of calls, `door` is the network, `room` one match, `calls` the platform.
+//! One task does all of it and never waits for the platform in the middle of a game: `host` reacts to datagrams, ticks
+//! and outcomes of calls, `door` is the network, `room` one match, `calls` the platform.
 
 mod calls;
 mod door;
@@ -23,24 +22,24 @@ use crate::api_client::ApiError;
 
 pub use options::{MAX_MATCHES, NetcodeKey, OptionsError, ServeOptions};
 
-/// Why a game server could not run, or not any longer.
+/// Why a game server could not run, or had to stop.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The options contradict what is possible.
+    /// The options are invalid.
     #[error("{0}")]
     Options(String),
-    /// The platform's address is of no use.
+    /// The platform's address is unusable.
     #[error(transparent)]
     Api(#[from] ApiError),
-    /// The UDP port cannot be had.
+    /// The UDP port is not available.
     #[error("cannot listen on UDP {address}: {source}; give an address of this machine and a free port")]
     Bind {
-        /// The address asked for.
+        /// The requested address.
         address: SocketAddr,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// The public address is of no use.
+    /// The public address is unusable.
     #[error("cannot use the public address {address:?}: {reason}; give host:port")]
     PublicAddress {
         /// The address given.
@@ -48,43 +47,43 @@ pub enum ServeError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The socket broke.
-    #[error("the UDP socket broke: {0}")]
+    /// The socket failed.
+    #[error("the UDP socket failed: {0}")]
     Socket(io::Error),
-    /// The platform wants nothing to do with this server.
+    /// The platform keeps refusing this server.
     #[error("the platform keeps refusing this server: {0}; check its address, the server id and the API key")]
     Unwanted(ApiError),
 }
 
-/// Why a game server came to its end.
+/// Why a game server stopped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum StopReason {
     /// The platform hinted that it should exit.
     Hinted,
-    /// Whoever started it asked it to stop.
+    /// It was asked to stop.
     Asked,
 }
 
-/// What a game server did in its life.
+/// Totals of a game server's run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ServeSummary {
-    /// Why it came to its end.
+    /// Why it stopped.
     pub reason: StopReason,
-    /// Matches taken.
+    /// Matches played.
     pub matches: u64,
-    /// Players let in.
+    /// Players admitted.
     pub admitted: u64,
-    /// Clients with a good token who were not let in.
+    /// Clients with a valid token who were not admitted.
     pub turned_away: u64,
 }
 
-/// Runs a game server until the platform or `shutdown` says stop.
+/// Runs a game server until the platform or `shutdown` tells it to stop.
 ///
-/// After `shutdown` the players are told, running matches are ended with the hint that this server exits, and the
+/// After `shutdown`, players are notified, running matches are ended with the hint that this server exits, and the
 /// function returns within about two seconds, whether the platform has answered or not.
 ///
 /// # Errors
-/// [`ServeError`]; a platform that is away for a while is none.
+/// [`ServeError`]; a platform that is temporarily away is not an error.
 pub async fn serve(
     options: ServeOptions,
     shutdown: impl Future<Output = ()>,

@@ -1,4 +1,4 @@
-//! What a game server needs to know, and where it learns it: the environment that the platform starts it with.
+//! A game server's options, and how it reads them from the environment that the platform sets.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use crate::api_client::ApiKey;
 
-/// Matches played at once, at most.
+/// Maximum number of concurrent matches.
 pub const MAX_MATCHES: usize = 8;
 
-/// The private key that connect tokens for this server are sealed with. Never shown.
+/// The private key that seals connect tokens for this server. Never shown.
 #[derive(Clone)]
 pub struct NetcodeKey([u8; 32]);
 
@@ -44,45 +44,45 @@ impl fmt::Debug for NetcodeKey {
     }
 }
 
-/// How to run a game server. Times are in real time.
+/// Options of a game server. Times are in real time.
 #[derive(Clone, Debug)]
 pub struct ServeOptions {
     /// Base address of the platform's HTTP interface.
     pub api: String,
-    /// Id of this server, as the platform gave it.
+    /// Id of this server, as assigned by the platform.
     pub server_id: String,
-    /// PEM file with roots to trust beside those of the system, where the platform's address is `https://`.
+    /// PEM file with roots to trust in addition to the system's, if the platform's address is `https://`.
     pub ca: Option<PathBuf>,
-    /// Key to the platform, where it wants one.
+    /// API key for the platform, if it needs one.
     pub api_key: Option<ApiKey>,
-    /// Key that connect tokens are sealed with.
+    /// Key that seals connect tokens.
     pub netcode_key: NetcodeKey,
     /// Protocol id of the connect tokens.
     pub protocol_id: u64,
-    /// UDP address to listen on; with port 0 a free one is taken.
+    /// UDP address to listen on; port 0 picks a free one.
     pub bind: SocketAddr,
-    /// `host:port` at which players reach this server, where that is not the address it listens on. Connect tokens
-    /// must name it, or the address listened on.
+    /// `host:port` where players reach this server, if different from the address it listens on. Connect tokens must
+    /// name it, or the address listened on.
     pub public_address: Option<String>,
-    /// Which matches it takes: JMESPath over the match document; empty takes any.
+    /// Which matches it accepts: JMESPath over the match document; empty accepts any.
     pub requirements: String,
-    /// Matches played at once, 1 to [`MAX_MATCHES`].
+    /// Concurrent matches, 1 to [`MAX_MATCHES`].
     pub max_matches: usize,
-    /// How long a match runs on without anybody in it or on the way to it.
+    /// How long a match goes on without players in it or on their way.
     pub empty_after: Duration,
-    /// How long a match lasts at most; `None` for as long as somebody plays.
+    /// Maximum length of a match; `None` means as long as somebody plays.
     pub match_length: Option<Duration>,
-    /// How often the platform is asked whether a match that is played still stands.
+    /// Interval for asking the platform whether a running match still exists.
     pub check_every: Duration,
-    /// Longest pause after a request for a match that failed; pauses grow up to it.
-    pub longest_pause: Duration,
+    /// Maximum pause after a failed request for a match; pauses grow up to it.
+    pub max_pause: Duration,
 }
 
-/// Every setting that is missing or wrong.
+/// All settings that are missing or wrong.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the game server cannot start: {}", .problems.join("; "))]
 pub struct OptionsError {
-    /// One line a problem: what is wrong, and what would be right.
+    /// One line per problem: what is wrong, and what is valid.
     pub problems: Vec<String>,
 }
 
@@ -110,16 +110,16 @@ impl ServeOptions {
             empty_after: Duration::from_secs(2),
             match_length: None,
             check_every: Duration::from_secs(10),
-            longest_pause: Duration::from_secs(10),
+            max_pause: Duration::from_secs(10),
         }
     }
 
     /// Options from the variables that the platform sets for a server it starts: `SORTIE_API`, `SORTIE_SERVER_ID`,
-    /// `SORTIE_PORT`, `SORTIE_NETCODE_KEY`, `SORTIE_PROTOCOL_ID`, and where given `SORTIE_API_KEY`, `SORTIE_CA` and
-    /// `SORTIE_PUBLIC_ADDRESS`. `lookup` gives a variable's value; a flag that overrides one answers in its place.
+    /// `SORTIE_PORT`, `SORTIE_NETCODE_KEY`, `SORTIE_PROTOCOL_ID`, and optionally `SORTIE_API_KEY`, `SORTIE_CA` and
+    /// `SORTIE_PUBLIC_ADDRESS`. `lookup` returns a variable's value, or that of a flag that overrides it.
     ///
     /// # Errors
-    /// [`OptionsError`] with every problem at once.
+    /// [`OptionsError`] with all problems at once.
     pub fn from_variables(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, OptionsError> {
         let mut problems = Vec::new();
         let mut wanted = |name: &str, what: &str| {

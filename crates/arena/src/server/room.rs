@@ -1,6 +1,6 @@
-//! One match on this server: its world, who is in it, and when it has to be looked at.
+//! One match on this server: its world, its players, and its timers.
 //!
-//! Pure: time is an argument, and what follows from a look at the room is done by the host.
+//! Pure: time is an argument, and the host acts on the results.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,36 +10,36 @@ use tokio::time::Instant;
 use crate::protocol::{Inputs, ServerMessage};
 use crate::world::World;
 
-/// Where a match stands, seen from this server.
+/// State of a match, seen from this server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Stage {
-    /// The platform is being told that players can come. They may be quicker than its answer.
+    /// The platform is being told that players can connect. They may be faster than its answer.
     Opening,
     /// The platform knows.
     Open,
-    /// The platform is being told that the match is over. Nobody gets in any more.
+    /// The platform is being told that the match is over. No more players are admitted.
     Ending,
 }
 
-/// What a look at the room led to.
+/// What is due in a room.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Due {
     /// Nothing.
     Nothing,
-    /// The platform is to be asked how the match stands.
+    /// Ask the platform for the state of the match.
     Check,
-    /// The match has lasted as long as it may.
+    /// The match has reached its maximum length.
     TimeIsUp,
 }
 
-/// A player who has been let in.
+/// A player who has been admitted.
 #[derive(Debug)]
 pub(crate) struct Seated {
     pub(crate) seat_id: String,
     number: u16,
 }
 
-/// When a room has to be looked at.
+/// Timers of a room.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
     pub(crate) empty_after: Duration,
@@ -70,26 +70,26 @@ impl Room {
         }
     }
 
-    /// The platform knows that players can come.
+    /// The platform knows that players can connect.
     pub(crate) fn open(&mut self, now: Instant) {
         self.stage = Stage::Open;
         self.ends_at = self.pace.match_length.map(|length| now + length);
         self.check_later(now);
     }
 
-    /// Whether players may still come in.
+    /// Whether players may still enter.
     pub(crate) fn admits(&self) -> bool {
         self.stage != Stage::Ending
     }
 
-    /// Lets a player in; gives the seat id back when the room is full.
+    /// Admits a player; returns the seat id as an error if the room is full.
     pub(crate) fn admit(&mut self, client_id: u64, seat_id: String) -> Result<(), String> {
         let Some(number) = self.world.join() else { return Err(seat_id) };
         self.players.insert(client_id, Seated { seat_id, number });
         Ok(())
     }
 
-    /// A player is gone; gives the seat to be released.
+    /// A player is gone; returns the seat to release.
     pub(crate) fn remove(&mut self, client_id: u64, now: Instant) -> Option<Seated> {
         let seated = self.players.remove(&client_id)?;
         self.world.leave(seated.number);
@@ -99,7 +99,7 @@ impl Room {
         Some(seated)
     }
 
-    /// Nobody gets in any more; gives the clients who were in.
+    /// Stops admitting players; returns the clients in the room.
     pub(crate) fn close(&mut self) -> Vec<u64> {
         self.stage = Stage::Ending;
         std::mem::take(&mut self.players).into_keys().collect()
@@ -120,18 +120,18 @@ impl Room {
         self.world.tick();
     }
 
-    /// What each player is to be told.
+    /// The update for each player.
     pub(crate) fn updates(&self) -> impl Iterator<Item = (u64, ServerMessage)> + '_ {
         self.players.keys().filter_map(|client_id| Some((*client_id, self.update_for(*client_id)?)))
     }
 
-    /// What one player is to be told.
+    /// The update for one player.
     pub(crate) fn update_for(&self, client_id: u64) -> Option<ServerMessage> {
         let seated = self.players.get(&client_id)?;
         self.world.update_for(seated.number).map(ServerMessage::World)
     }
 
-    /// Looks at the clock.
+    /// Returns what is due at `now`.
     pub(crate) fn due(&mut self, now: Instant) -> Due {
         if self.stage != Stage::Open {
             return Due::Nothing;
@@ -146,7 +146,7 @@ impl Room {
         Due::Check
     }
 
-    /// The answer to a check has come, or its failure.
+    /// A check was answered, or has failed.
     pub(crate) fn checked(&mut self, now: Instant) {
         self.is_checking = false;
         self.check_later(now);
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_room_is_looked_at_soon_and_a_full_one_now_and_then() {
+    fn an_empty_room_is_checked_soon_and_a_full_one_rarely() {
         let start = Instant::now();
         let mut room = Room::new(PACE, start);
         assert_eq!(room.due(seconds(start, 5)), Due::Nothing);
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_match_lasts_so_long_and_a_closed_room_is_left_alone() {
+    fn a_match_has_a_maximum_length_and_a_closed_room_is_left_alone() {
         let start = Instant::now();
         let mut room = Room::new(PACE, start);
         room.open(start);
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn only_those_let_in_are_told_of_the_world() {
+    fn only_admitted_players_get_updates() {
         let mut room = Room::new(PACE, Instant::now());
         room.admit(1, "seat-1".to_owned()).unwrap();
         room.admit(2, "seat-2".to_owned()).unwrap();

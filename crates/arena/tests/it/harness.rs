@@ -41,7 +41,7 @@ impl<T: Send + 'static> Running<T> {
         within(&mut self.task).await.unwrap()
     }
 
-    /// Is gone without a word.
+    /// Vanishes without saying so.
     pub(crate) fn vanish(self) {}
 }
 
@@ -73,7 +73,7 @@ impl Arena {
     }
 }
 
-/// Bots that play for exactly so long, and what happens to them.
+/// Bots that play for exactly this long, and their events.
 pub(crate) fn bots(
     platform: &Platform,
     arrivals: Arrivals,
@@ -103,7 +103,7 @@ pub(crate) async fn hear(
 ) -> BotEvent {
     within(async {
         loop {
-            let event = events.recv().await.expect("the bots are gone");
+            let event = events.recv().await.expect("the bots have ended");
             if wanted(&event) {
                 return event;
             }

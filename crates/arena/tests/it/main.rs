@@ -27,7 +27,7 @@ async fn bots_play_and_the_match_ends_when_they_have_left() {
     assert!(summary.updates > 0);
 
     platform.called("end match-1 hints 0").await;
-    // The next request comes only after the end, and says again what this server is willing to do.
+    // The next request comes only after the end, and repeats what this server is willing to do.
     platform
         .called_in_order(&["request 6", "request 6", "ready match-1", "end match-1 hints 0", "request 6"])
         .await;
@@ -54,7 +54,7 @@ async fn datagrams_of_strangers_do_not_disturb() {
 }
 
 #[tokio::test]
-async fn a_player_whose_seat_is_refused_is_told_so() {
+async fn a_player_with_a_refused_seat_gets_the_reason() {
     let platform = Platform::start(Script { refuse_claims: true, ..Script::default() }).await;
     let arena = Arena::start(&platform, |_| {});
     let summary = play_bots(&platform, 1, millis(200)).await;
@@ -63,7 +63,7 @@ async fn a_player_whose_seat_is_refused_is_told_so() {
         [(FailureReason::Dismissed(sortie_arena::protocol::Farewell::SeatRefused), 1)]
     );
     assert_eq!((summary.joined, summary.rejoining), (0, 2));
-    // A refusal is final: no claim is made twice, and what was never claimed is not released.
+    // A refusal is final: no claim is repeated, and a seat that was never claimed is not released.
     assert_eq!(platform.calls("claim"), ["claim seat-1", "claim seat-2", "claim seat-3"]);
     assert_eq!(platform.calls("release").len(), 0);
     assert_eq!(arena.stop().await.unwrap().turned_away, 3);
@@ -125,7 +125,7 @@ async fn stopping_does_not_wait_for_a_platform_that_is_away() {
 }
 
 #[tokio::test]
-async fn a_match_called_off_sends_its_players_away() {
+async fn a_cancelled_match_sends_its_players_away() {
     let platform = Platform::start(Script::default()).await;
     let arena = Arena::start(&platform, |options| options.check_every = millis(20));
     let (mut events, playing) =
@@ -167,7 +167,7 @@ async fn a_platform_that_is_away_is_asked_again() {
 #[tokio::test]
 async fn a_server_that_is_not_wanted_gives_up() {
     let platform = Platform::start(Script { refuse_requests: true, ..Script::default() }).await;
-    let arena = Arena::start(&platform, |options| options.longest_pause = millis(1));
+    let arena = Arena::start(&platform, |options| options.max_pause = millis(1));
     let error = arena.finished().await.unwrap_err();
     assert!(error.to_string().contains("403"), "{error}");
 }
@@ -195,7 +195,7 @@ async fn several_matches_are_played_at_once_where_allowed() {
     }
     assert_eq!(platform.calls("ready").len(), 2);
     assert_eq!(platform.calls("end").len(), 0);
-    // With a match running the server is not willing to be shut down.
+    // While a match is running, the server is not willing to shut down.
     assert_eq!(platform.calls("request"), ["request 6", "request 2"]);
     assert_eq!(playing.stop().await.left, 2);
     arena.stop().await.unwrap();

@@ -1,5 +1,5 @@
-//! A stand-in for the platform: the calls of the contract over HTTP, and a matchmaker that fills one match after the
-//! other. It does what its script says and remembers every call.
+//! A stand-in for the platform: the calls of the contract over HTTP, and a matchmaker that fills one match after
+//! another. It follows its script and records every call.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub(crate) const PROTOCOL_ID: u64 = 0xa12e_4a00_0000_0001;
 const TOKEN_BYTES: usize = 2048;
 const TOKEN_LIFE_SECONDS: u64 = 30;
 
-/// What the platform is to do other than work.
+/// Deviations of the platform from normal operation.
 #[derive(Clone)]
 pub(crate) struct Script {
     pub(crate) empty_answers: u32,
@@ -91,7 +91,7 @@ impl World {
         id
     }
 
-    /// Reserves a seat, in a new match if need be.
+    /// Reserves a seat, in a new match if needed.
     fn reserve(&mut self) -> (String, String) {
         let places = self.script.seats_per_match;
         let open = self.matches.iter().find(|(_, m)| !m.over && m.taken() < places);
@@ -126,7 +126,7 @@ fn fails(times: &mut u32) -> bool {
     fails
 }
 
-/// Changes the world; whoever waits for it to change is told.
+/// Changes the world and notifies those who wait for a change.
 fn change<T>(shared: &Shared, change: impl FnOnce(&mut World) -> T) -> T {
     let mut result = None;
     shared.send_modify(|world| result = Some(change(world)));
@@ -176,7 +176,7 @@ impl Platform {
         change(&self.shared, |world| world.matches.get_mut(match_id).unwrap().over = true);
     }
 
-    /// Calls so far that begin like this.
+    /// Calls so far with this prefix.
     pub(crate) fn calls(&self, start: &str) -> Vec<String> {
         self.shared.borrow().calls.iter().filter(|call| call.starts_with(start)).cloned().collect()
     }
@@ -185,7 +185,7 @@ impl Platform {
         self.called_in_order(&[call]).await;
     }
 
-    /// Waits until these calls were made in this order, others in between or not.
+    /// Waits until these calls were made in this order, possibly with others in between.
     pub(crate) async fn called_in_order(&self, expected: &[&str]) {
         let happened = |world: &World| {
             let mut calls = world.calls.iter();
@@ -194,7 +194,7 @@ impl Platform {
         within(self.shared.subscribe().wait_for(happened)).await.unwrap();
     }
 
-    /// Where the first match that is ready is played.
+    /// Address of the first match that is ready.
     pub(crate) async fn ready_address(&self) -> String {
         let address = |world: &World| world.matches.values().find_map(|m| m.address.clone());
         let mut changes = self.shared.subscribe();
@@ -231,7 +231,7 @@ async fn request_match(State(shared): State<Shared>, Json(body): Json<Value>) ->
     }
 }
 
-/// Changes the world if there is an answer, so that waiting does not wake those who wait.
+/// Changes the world only if there is an answer, so that waiting tasks do not wake each other.
 fn change_if(shared: &Shared, change: impl FnOnce(&mut World) -> Option<Answer>) -> Option<Answer> {
     let mut answer = None;
     shared.send_if_modified(|world| {

@@ -1,4 +1,4 @@
-//! The drivers that a device's bytes are for.
+//! The drivers that receive a device's bytes.
 
 use std::sync::Arc;
 
@@ -8,17 +8,17 @@ use crate::frame::Kind;
 use crate::message::bare;
 use crate::outbound::Reserved;
 
-/// The drivers that accept a device and know of it.
+/// The drivers that accept a device and know about it.
 #[derive(Default)]
 pub(crate) struct Audience {
     members: Vec<Arc<Driver>>,
-    /// The port's when this was last looked at; 0 before that.
+    /// The port's generation when this was last updated; 0 before that.
     generation: u64,
 }
 
-/// Room for one message with each of an audience.
+/// Room for one message with each driver of an audience.
 pub(crate) enum Rooms<'a> {
-    /// As almost always.
+    /// The usual case.
     One(Reserved<'a>),
     Many(Vec<Reserved<'a>>),
 }
@@ -36,8 +36,8 @@ impl Audience {
         self.generation == port.generation()
     }
 
-    /// Takes in drivers that have come, each of which is told of the device before anything else of it, and leaves out
-    /// those that have gone. May be broken off and begun again.
+    /// Adds drivers that have come, announcing the device to each before anything else, and removes those that have
+    /// gone. May be cancelled and started again.
     pub(crate) async fn renew(&mut self, device: &Device, port: &TcpPort) {
         while !self.is_current(port) {
             let generation = port.generation();
@@ -56,13 +56,13 @@ impl Audience {
         }
     }
 
-    /// Tells everyone that the device will send nothing more. It keeps its place among the devices until then, so that
-    /// those that wait for a slow driver have a limit.
+    /// Tells every driver that the device will send nothing more. The device counts until then, so that devices that
+    /// wait for a slow driver are bounded.
     pub(crate) async fn farewell(&mut self, device: &Device) {
         while let Some(driver) = self.members.pop() {
             let room = driver.outbound.reserve().await;
             if self.members.is_empty() {
-                // Before the last one knows: who is told may let another in.
+                // Before the last driver knows: a driver that knows may let another device in.
                 device.leave_place();
             }
             if let Some(room) = room {
@@ -72,8 +72,8 @@ impl Audience {
         device.leave_place();
     }
 
-    /// Room for a message with everyone. Nobody's room is held while another's is waited for, so that one driver that
-    /// stalls takes nothing from the others. `None` once somebody is leaving.
+    /// Room for a message with every driver. No driver's room is held while waiting for another's, so that one stalled
+    /// driver takes nothing from the others. `None` once a driver is leaving.
     pub(crate) async fn reserve(&self) -> Option<Rooms<'_>> {
         if let [only] = self.members.as_slice() {
             return only.outbound.reserve().await.map(Rooms::One);

@@ -1,7 +1,7 @@
 //! A device's connection, from OPENED to CLOSED: the task that reads it.
 //!
-//! Nothing is allocated for a device that is silent: the space to read to is its driver's, and is taken only once there
-//! is something to read. No second task writes: drivers do that themselves, see `writes`.
+//! Nothing is allocated for a silent device: the read buffer is its driver's, and is taken only once there is something
+//! to read. There is no second task for writing: drivers do that themselves, see `writes`.
 
 use std::io;
 use std::net::IpAddr;
@@ -30,9 +30,9 @@ use crate::message::{MAX_HEADS_BYTES, PAYLOAD_BYTES, seal};
 use crate::outbound::{End as DriverEnd, close_code};
 use crate::tokens::Passage;
 
-/// What is read and thrown away of a device that has been disconnected, at a time, in bytes.
+/// How much is read and discarded at a time from a disconnected device, in bytes.
 const LEFTOVER_BYTES: usize = 4 << 10;
-/// Smallest space that is worth a read, in bytes.
+/// Minimum buffer that is worth a read, in bytes.
 const MIN_SPACE_BYTES: usize = 8 << 10;
 
 /// A connected device.
@@ -42,21 +42,21 @@ pub(crate) struct Device {
     pub(crate) head: Head,
     pub(super) stream: OwnedWriteHalf,
     pub(super) writes: Writes,
-    /// Something is to be looked at: the drivers of the port, or how this is to end.
+    /// Something changed: the drivers of the port, or how this connection has to end.
     look: Notify,
     is_connected: AtomicBool,
     /// Counts against the limit of devices until its drivers know that it sends nothing more.
     place: std::sync::Mutex<Option<OwnedSemaphorePermit>>,
 }
 
-/// Why a device's bytes are read no more.
+/// Why a device is no longer read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum End {
     /// It has shut its sending side.
     Silent,
     /// A driver has closed it, or no driver accepts it any more.
     Closed,
-    /// The connection does not work any more.
+    /// The connection is broken.
     Broken,
 }
 
@@ -85,14 +85,14 @@ impl Device {
         self.is_connected.load(Ordering::Relaxed)
     }
 
-    /// Makes the task of the device look at the drivers of the port, and at how it is to end.
+    /// Makes the device's task check the drivers of the port, and how it has to end.
     pub(crate) fn look_again(&self) {
         self.look.notify_one();
     }
 
-    /// Ends the connection at once; what was not sent is lost.
+    /// Ends the connection at once; anything unsent is lost.
     pub(crate) fn break_off(&self) {
-        // Then the device learns that something is missing.
+        // A reset, so that the device learns that something is missing.
         let _ = SockRef::from(self.stream.as_ref()).set_linger(Some(Duration::ZERO));
         self.writes.fail();
         self.look_again();
@@ -108,12 +108,12 @@ impl Device {
         }
     }
 
-    /// Counted no more.
+    /// No longer counted.
     fn disconnect(&self) {
         self.is_connected.store(false, Ordering::Relaxed);
     }
 
-    /// Not in the way of other devices any more.
+    /// No longer counts against the limit of devices.
     pub(super) fn leave_place(&self) {
         lock(&self.place).take();
     }
@@ -143,7 +143,7 @@ pub(super) async fn run(device: Arc<Device>, mut reading: OwnedReadHalf, port: A
     audience.farewell(&device).await;
     lock(&port.devices).remove(&device.id);
     if end == End::Closed && !device.writes.is_broken() {
-        // A connection that is closed with bytes unread is reset, and takes back what is on its way.
+        // If a connection is closed with unread bytes, it is reset, which discards bytes in flight.
         let _ = timeout(limits.close_time, pass_over(&device)).await;
     }
 }
@@ -192,7 +192,7 @@ async fn read(
             () = device.look.notified() => continue,
         };
         let Some(room) = room else {
-            // Somebody is leaving, and the port will say so.
+            // A driver is leaving, and the port will notify us.
             device.look.notified().await;
             continue;
         };
@@ -208,7 +208,7 @@ async fn read(
     }
 }
 
-/// Room with everyone, at a moment when there is room in all, too: nothing is awaited between this and the read.
+/// Room with every driver at a moment when the total has room too: nothing is awaited between this and the read.
 async fn room<'a>(audience: &'a Audience, port: &TcpPort) -> Option<Rooms<'a>> {
     loop {
         let rooms = audience.reserve().await?;
@@ -220,7 +220,7 @@ async fn room<'a>(audience: &'a Audience, port: &TcpPort) -> Option<Rooms<'a>> {
     }
 }
 
-/// Reads once and hands it on. 0 if nothing was there after all.
+/// Reads once and forwards it. 0 if there was nothing after all.
 fn fetch(
     device: &Device,
     reading: &mut OwnedReadHalf,
@@ -247,12 +247,12 @@ fn fetch(
     bytes
 }
 
-/// Gives everyone the same message.
+/// Gives every driver the same message.
 fn hand_on(id: u64, message: Bytes, rooms: Rooms<'_>) {
     match rooms {
         Rooms::One(room) => room.send(id, message),
         Rooms::Many(rooms) => {
-            // A copy, so that one of them does not hold the space of another, which may have been much larger.
+            // A copy, so that no driver keeps another's buffer alive, which may be much larger.
             let message = Bytes::copy_from_slice(&message);
             for room in rooms {
                 room.send(id, message.clone());
@@ -261,8 +261,8 @@ fn hand_on(id: u64, message: Bytes, rooms: Rooms<'_>) {
     }
 }
 
-/// Counts bytes against the tokens of `drivers`, and ends those that have used them up. When the next bytes may come, if
-/// not now.
+/// Counts bytes against the tokens of `drivers`, and ends those that are used up. Returns when the next bytes may come,
+/// if not now.
 fn charge(drivers: &[Arc<Driver>], bytes: usize) -> Option<tokio::time::Instant> {
     let mut latest = None;
     for driver in drivers {
@@ -300,19 +300,19 @@ fn audience_is_gone(device: &Device, port: &TcpPort) -> bool {
     !port.drivers().iter().any(|driver| driver.accept.contains(device.ip))
 }
 
-/// Waits until everything is written that was to be written. What writes gives up by itself.
-async fn flushed(device: &Device, longest: Duration) {
+/// Waits until everything is written. The writer has its own timeout.
+async fn flushed(device: &Device, max_wait: Duration) {
     let flushed = async {
         while !device.writes.is_flushed() {
             device.look.notified().await;
         }
     };
-    if timeout(longest, flushed).await.is_err() {
+    if timeout(max_wait, flushed).await.is_err() {
         device.break_off();
     }
 }
 
-/// Reads to the end and throws it away.
+/// Reads to the end and discards it.
 async fn pass_over(device: &Device) -> io::Result<()> {
     let stream: &TcpStream = device.stream.as_ref();
     let mut leftovers = vec![0; LEFTOVER_BYTES];

@@ -3,9 +3,9 @@
 //! | where | what |
 //! |---|---|
 //! | `device` | a device's connection, from OPENED to CLOSED: the task that reads it |
-//! | `audience` | the drivers that a device's bytes are for |
+//! | `audience` | the drivers that receive a device's bytes |
 //! | `writes` | what drivers write to a device |
-//! | `orders` | the messages of a driver, sorted by device |
+//! | `orders` | a driver's messages, grouped by device |
 
 mod audience;
 mod device;
@@ -29,7 +29,7 @@ use crate::lock;
 pub(crate) use device::{Device, used_up};
 pub(crate) use orders::{carry_out, refused};
 
-/// Pause after the system had no connection to give, because too many files are open.
+/// Pause after accepting failed because too many files are open.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// An open port.
@@ -37,7 +37,7 @@ pub(crate) struct TcpPort {
     pub(crate) number: u16,
     pub(crate) shared: Arc<Shared>,
     drivers: Mutex<Arc<[Arc<Driver>]>>,
-    /// Grows with each change of `drivers`.
+    /// Incremented with each change of `drivers`.
     generation: AtomicU64,
     devices: Mutex<BTreeMap<u64, Arc<Device>>>,
     closing: CancellationToken,
@@ -45,10 +45,10 @@ pub(crate) struct TcpPort {
 }
 
 impl TcpPort {
-    /// Takes in connections from now on.
+    /// Starts accepting connections.
     ///
     /// # Errors
-    /// What the system says of the listeners.
+    /// Errors of the listeners.
     pub(crate) fn open(
         number: u16,
         listeners: Vec<std::net::TcpListener>,
@@ -71,7 +71,7 @@ impl TcpPort {
         Ok(port)
     }
 
-    /// Closes the listeners; the port can be opened again once this is over.
+    /// Closes the listeners. After this, the port can be opened again.
     pub(crate) async fn close(&self) {
         self.closing.cancel();
         let doors = std::mem::take(&mut *lock(&self.doors));
@@ -87,7 +87,7 @@ impl TcpPort {
         self.tell_devices();
     }
 
-    /// `true` if nobody is left.
+    /// `true` if no driver is left.
     pub(crate) fn leave(&self, driver: &Arc<Driver>) -> bool {
         let mut drivers = lock(&self.drivers);
         *drivers = drivers.iter().filter(|other| !Arc::ptr_eq(other, driver)).cloned().collect();
@@ -117,7 +117,7 @@ impl TcpPort {
         lock(&self.devices).get(&id).cloned()
     }
 
-    /// Devices that are connected, those left out that have only an answer to wait for.
+    /// Connected devices, except those that only wait for an answer.
     pub(crate) fn connected(&self) -> usize {
         lock(&self.devices).values().filter(|device| device.is_connected()).count()
     }
@@ -146,7 +146,7 @@ impl TcpPort {
                 Ok((stream, peer)) => self.welcome(stream, peer),
                 Err(error) if is_of_the_connection(&error) => {}
                 Err(error) => {
-                    tracing::warn!(port = self.number, %error, "a device could not be let in");
+                    tracing::warn!(port = self.number, %error, "a device could not be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -174,7 +174,7 @@ impl TcpPort {
     }
 }
 
-/// The other side of the connection is at fault, and the next one can be had at once.
+/// The fault lies with one connection; the next can be accepted at once.
 fn is_of_the_connection(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)

@@ -1,8 +1,7 @@
-//! The messages of a driver, sorted by device.
+//! A driver's messages, grouped by device.
 //!
-//! Several messages to one device become one system call: what came in one read of the driver's connection is written
-//! device by device, in the order of each device's own messages. Nobody can tell, because connections have no order
-//! between each other.
+//! Several messages to one device become one system call: one read of the driver's connection is written device by
+//! device, in the order of each device's own messages. Nobody can tell, because there is no order between connections.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,15 +15,15 @@ use crate::frame::{Frame, FrameError, Kind, into_payload};
 use crate::outbound::{End, close_code};
 use crate::tokens::Passage;
 
-/// What is to be done with one device.
-struct Order {
+/// Something to do with one device.
+struct DeviceOrder {
     id: u64,
-    /// `None` to close it.
+    /// `None` means close.
     payload: Option<Bytes>,
 }
 
-/// Does what `messages` say, and leaves it empty. A message that is no order ends the websocket, after all before it
-/// have been carried out.
+/// Carries out `messages` and empties it. An invalid message ends the websocket, after all messages before it have been
+/// carried out.
 pub(crate) async fn carry_out(
     port: &TcpPort,
     driver: &Arc<Driver>,
@@ -64,8 +63,8 @@ pub(crate) async fn carry_out(
     wrong.map_or(Ok(()), Err)
 }
 
-async fn carry_out_for(port: &TcpPort, driver: &Driver, id: u64, orders: Vec<Order>) {
-    // A device that has gone meanwhile is nothing to complain of.
+async fn carry_out_for(port: &TcpPort, driver: &Driver, id: u64, orders: Vec<DeviceOrder>) {
+    // The device has disconnected: not an error.
     let Some(device) = port.device(id) else {
         driver.counters.unsent(orders.len());
         return;
@@ -79,7 +78,7 @@ async fn carry_out_for(port: &TcpPort, driver: &Driver, id: u64, orders: Vec<Ord
     let mut closes = false;
     for order in orders {
         match order.payload {
-            // Nothing is written after it.
+            // Nothing is written after a close.
             None => {
                 closes = true;
                 break;
@@ -96,17 +95,17 @@ async fn carry_out_for(port: &TcpPort, driver: &Driver, id: u64, orders: Vec<Ord
     }
 }
 
-fn order(message: Bytes) -> Result<Order, End> {
+fn order(message: Bytes) -> Result<DeviceOrder, End> {
     let frame = Frame::decode(&message).map_err(refused)?;
     let (id, payload_bytes) = (frame.id, frame.payload.len());
     match frame.kind {
-        Kind::Write => Ok(Order { id, payload: Some(into_payload(message, payload_bytes)) }),
-        Kind::Close => Ok(Order { id, payload: None }),
+        Kind::Write => Ok(DeviceOrder { id, payload: Some(into_payload(message, payload_bytes)) }),
+        Kind::Close => Ok(DeviceOrder { id, payload: None }),
         kind => Err(refused(FrameError::UnknownKind(kind as u8))),
     }
 }
 
-/// The end of a driver that sends what is no order.
+/// Ends a driver that sent an invalid message.
 pub(crate) fn refused(error: FrameError) -> End {
     let code = match error {
         FrameError::UnknownKind(_) => close_code::POLICY,

@@ -1,10 +1,9 @@
 //! What drivers write to a device.
 //!
-//! The task of a driver writes by itself, without a queue, as long as the device takes it: then nothing is copied, and
-//! what a driver sends too fast stays in the driver's own connection. Only when a device does not take more for a moment
-//! is the rest put aside and written by a task that lives for as long as there is something, so that messages to other
-//! devices go on. Whoever writes has the turn, until what was begun is written or put aside: messages of several drivers
-//! never mix.
+//! A driver's task writes directly, without a queue, while the device keeps up: then nothing is copied, and if the
+//! driver sends too fast, the rest waits in the driver's own connection. Only when a device takes no more for a moment
+//! is the rest buffered and written by a temporary task, so that messages to other devices go on. The writer holds the
+//! turn until everything it began is written or buffered: messages of several drivers never mix.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -20,17 +19,17 @@ use crate::driver::Driver;
 use crate::hub::Shared;
 use crate::lock;
 
-/// Pieces in one system call.
+/// Pieces per system call.
 const BATCH_PIECES: usize = 64;
-/// How long the task of a driver waits for a device that takes no more just now. Longer than a device that reads
-/// needs, and shorter than what others notice.
+/// How long a driver's task waits for a device that takes nothing more right now: longer than a device that is reading
+/// needs, and too short for others to notice.
 const MOMENT: Duration = Duration::from_millis(5);
 
-/// What waits for a device, and whose turn it is.
+/// What waits for a device, and who may write.
 #[derive(Default)]
 pub(crate) struct Writes {
     state: Mutex<State>,
-    /// Something was written, or will never be.
+    /// Something was written, or never will be.
     moved: Notify,
 }
 
@@ -38,17 +37,17 @@ pub(crate) struct Writes {
 struct State {
     backlog: VecDeque<Bytes>,
     backlog_bytes: usize,
-    /// Somebody has the turn.
+    /// Somebody holds the turn.
     is_busy: bool,
-    /// Nothing more is taken.
+    /// Accepts nothing more.
     is_closing: bool,
     /// Nothing more can be written.
     is_broken: bool,
-    /// Grows with each write that was asked for.
+    /// Incremented with each write that was requested.
     count: u32,
-    /// Grows with each write that was done.
+    /// Incremented with each write that was completed.
     progress: u32,
-    /// Since when a driver has had to wait again and again: until half of what waited is written.
+    /// Since when drivers have had to wait repeatedly: cleared when half of what waited is written.
     full_since: Option<Instant>,
 }
 
@@ -69,18 +68,18 @@ impl Writes {
         lock(&self.state).is_busy
     }
 
-    /// Whether nothing is left to be written.
+    /// Whether everything has been written.
     pub(super) fn is_flushed(&self) -> bool {
         let state = lock(&self.state);
         state.is_broken || !state.is_busy
     }
 
-    /// Takes nothing more.
+    /// Stops accepting writes.
     pub(super) fn close(&self) {
         lock(&self.state).is_closing = true;
     }
 
-    /// Gives up; the backlog is dropped by whoever has the turn.
+    /// Gives up; the holder of the turn drops the backlog.
     pub(super) fn fail(&self) {
         lock(&self.state).is_broken = true;
         self.moved.notify_waiters();
@@ -89,16 +88,16 @@ impl Writes {
 
 /// Where a message goes.
 enum Way {
-    /// Written at once: the turn is the caller's.
+    /// Written directly: the caller has the turn.
     Direct,
-    /// Behind what waits already.
+    /// Appended to the backlog.
     Backlog,
-    /// Nowhere: the device is gone.
+    /// Dropped: the device is gone.
     Nowhere,
 }
 
 impl Device {
-    /// Writes `pieces`, in order, or puts them aside; waits for a device that cannot keep up, see
+    /// Writes `pieces` in order, or buffers them; waits for a device that cannot keep up, see
     /// [`crate::Limits::device_patience`].
     pub(super) async fn write(
         self: &Arc<Self>,
@@ -110,7 +109,7 @@ impl Device {
         let messages = pieces.len();
         match self.way() {
             Way::Direct => {
-                let mut turn = Turn { device: self, shared: &port.shared, pieces: &mut pieces };
+                let mut turn = WriteTurn { device: self, shared: &port.shared, pieces: &mut pieces };
                 turn.write(port, driver).await;
                 drop(turn);
                 if self.writes.is_broken() {
@@ -152,7 +151,7 @@ impl Device {
         Way::Direct
     }
 
-    /// `false` if the device is gone, or has been cut off for not taking anything.
+    /// `false` if the device is gone, or was disconnected because it took nothing.
     async fn wait_for_room(&self, port: &TcpPort, driver: &Driver, bytes: usize) -> bool {
         let limits = &port.shared.limits;
         let mut held = None;
@@ -168,7 +167,7 @@ impl Device {
                 if state.backlog.is_empty() || fits && port.shared.backlog.has_room() {
                     return true;
                 }
-                // Alone it holds up nobody, and only has to take something at all.
+                // Alone it delays nobody, and only has to make some progress.
                 let full_since =
                     if is_alone { Instant::now() } else { state.full_since.unwrap_or_else(Instant::now) };
                 state.full_since = Some(full_since);
@@ -178,7 +177,7 @@ impl Device {
             let patience = if is_alone { limits.device_stall } else { limits.device_patience };
             let waited = timeout_at(full_since + patience, moved).await;
             if waited.is_err() && !(is_alone && lock(&self.writes.state).progress != progress) {
-                tracing::info!(port = port.number, ip = %self.ip, id = self.id, "a device that takes too little is cut off");
+                tracing::info!(port = port.number, ip = %self.ip, id = self.id, "disconnecting a device that reads too slowly");
                 self.break_off();
                 return false;
             }
@@ -192,7 +191,7 @@ impl Device {
         shared.backlog.take(piece.len());
         state.backlog_bytes += piece.len();
         state.backlog.push_back(piece);
-        // Whoever had the turn may have ended it since.
+        // The holder of the turn may have released it since.
         if !state.is_busy {
             state.is_busy = true;
             drop(state);
@@ -234,16 +233,16 @@ fn advance(pieces: &mut VecDeque<Bytes>, mut written: usize) {
     }
 }
 
-/// The right to write to a device. Dropped, what is left is put aside, in front of what has been put aside meanwhile.
-struct Turn<'a> {
+/// The right to write to a device. When dropped, the rest goes to the front of the backlog.
+struct WriteTurn<'a> {
     device: &'a Arc<Device>,
     shared: &'a Arc<Shared>,
     pieces: &'a mut VecDeque<Bytes>,
 }
 
-impl Turn<'_> {
-    /// Writes until everything is written, or the device takes nothing for a moment. A device alone with its driver
-    /// holds up nobody, and is waited for for longer.
+impl WriteTurn<'_> {
+    /// Writes until everything is written, or the device takes nothing for a moment. If the device is alone with its
+    /// driver, it delays nobody, so the wait is longer.
     async fn write(&mut self, port: &TcpPort, driver: &Driver) {
         let mut held = None;
         let mut waited = Duration::ZERO;
@@ -275,7 +274,7 @@ impl Turn<'_> {
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for WriteTurn<'_> {
     fn drop(&mut self) {
         let mut state = lock(&self.device.writes.state);
         if !self.pieces.is_empty() && !state.is_broken {
@@ -300,11 +299,11 @@ impl Drop for Turn<'_> {
 
 fn end_turn(state: &mut State) {
     state.is_busy = false;
-    // What was long has given back its memory.
+    // Releases the memory of a long backlog.
     state.backlog.shrink_to(0);
 }
 
-/// Writes what was put aside, and has the turn until that is over.
+/// Writes the backlog, and holds the turn until that is done.
 async fn drain(device: Arc<Device>, shared: Arc<Shared>) {
     let mut pieces = VecDeque::new();
     loop {
@@ -331,7 +330,7 @@ async fn drain(device: Arc<Device>, shared: Arc<Shared>) {
     }
 }
 
-/// Writes `pieces`, which are of the backlog, or fails the device.
+/// Writes `pieces` of the backlog, or fails the device.
 async fn write_out(device: &Device, shared: &Shared, pieces: &mut VecDeque<Bytes>) {
     while !pieces.is_empty() {
         let written = match device.try_write(pieces) {
@@ -342,7 +341,7 @@ async fn write_out(device: &Device, shared: &Shared, pieces: &mut VecDeque<Bytes
                     biased;
                     ready = timeout(shared.limits.device_stall, device.stream.writable()) => {
                         if ready.is_err() {
-                            tracing::info!(ip = %device.ip, id = device.id, "a device that takes nothing is cut off");
+                            tracing::info!(ip = %device.ip, id = device.id, "disconnecting a device that reads nothing");
                             device.break_off();
                         }
                     }

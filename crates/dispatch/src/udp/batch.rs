@@ -1,8 +1,8 @@
-//! Many datagrams in one system call: `recvmmsg` and `sendmmsg`.
+//! Many datagrams per system call: `recvmmsg` and `sendmmsg`.
 //!
-//! By `nix`, because tokio has neither. Not by `quinn-udp`: it forbids fragmentation, so that datagrams beyond the path's
-//! MTU cannot be sent any more, and asks for a time stamp and other things with each datagram. The kernel's own merging
-//! of datagrams (GRO) is left off: it is for streams of one sender, and joins nothing on loopback.
+//! With `nix`, because tokio has neither. Not with `quinn-udp`: it forbids fragmentation, so that datagrams beyond the
+//! path's MTU cannot be sent, and requests a time stamp and other things with each datagram. The kernel's own merging
+//! of datagrams (GRO) stays off: it is for streams of one sender, and merges nothing on loopback.
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -14,17 +14,17 @@ use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmm
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
-/// Datagrams in one system call.
+/// Datagrams per system call.
 pub(super) const BATCH: usize = 64;
-/// Longest datagram there can be, and one more, in bytes.
+/// Maximum length of a datagram plus one, in bytes.
 const SLOT_BYTES: usize = 64 << 10;
 
 thread_local! {
-    /// One for each thread that receives, and none for each port: that would be 4 MiB, if only little of it in memory.
+    /// One per receiving thread, not one per port: each is 4 MiB, although little of it is resident.
     static TRAY: RefCell<Option<Tray>> = const { RefCell::new(None) };
 }
 
-/// Where datagrams are received to. The headers keep the length of the addresses that they last had.
+/// Receive buffers. The headers keep the length of the addresses that they last had.
 struct Tray {
     slots: Vec<u8>,
     ipv4: MultiHeaders<SockaddrStorage>,
@@ -41,10 +41,10 @@ impl Default for Tray {
     }
 }
 
-/// Shows each datagram that is there, up to [`BATCH`] of them, to `each`, with its sender. How many there were.
+/// Passes each datagram that is there, up to [`BATCH`], to `each`, with its sender. Returns their number.
 ///
 /// # Errors
-/// [`io::ErrorKind::WouldBlock`] if there is none; what else the system says.
+/// [`io::ErrorKind::WouldBlock`] if there is none; other errors of the system.
 pub(super) fn receive(
     socket: &UdpSocket,
     is_ipv6: bool,
@@ -76,10 +76,10 @@ fn address(address: &SockaddrStorage) -> Option<SocketAddr> {
     address.as_sockaddr_in6().map(|ipv6| (ipv6.ip(), ipv6.port()).into())
 }
 
-/// Sends as many as can be sent at once, from the first one on, at most [`BATCH`].
+/// Sends as many as can be sent at once, starting with the first, at most [`BATCH`].
 ///
 /// # Errors
-/// What the system says of the first: [`io::ErrorKind::WouldBlock`] if it takes nothing now.
+/// The error of the first datagram: [`io::ErrorKind::WouldBlock`] if the system takes nothing now.
 pub(super) fn send(socket: &UdpSocket, datagrams: &[(SocketAddr, Bytes)]) -> io::Result<usize> {
     let datagrams = datagrams.get(..BATCH).unwrap_or(datagrams);
     let slices: Vec<_> = datagrams.iter().map(|(_, bytes)| [IoSlice::new(bytes)]).collect();

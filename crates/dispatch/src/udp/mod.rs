@@ -3,7 +3,7 @@
 //! | where | what |
 //! |---|---|
 //! | `batch` | many datagrams in one system call |
-//! | `peers` | who has spoken, and by which socket |
+//! | `peers` | which peers have sent something, and over which socket |
 //!
 //! Datagrams never wait for a driver: the oldest in its queue make room.
 
@@ -33,13 +33,14 @@ use crate::tcp::{refused, used_up};
 use crate::tokens::Passage;
 use peers::Peers;
 
-/// Messages to a driver are queued together up to about so many bytes: what is dropped at a time when room is needed.
+/// Messages to a driver are queued in groups of about this many bytes: the amount dropped at a time when room is
+/// needed.
 const PARCEL_BYTES: usize = 16 << 10;
-/// How long datagrams wait for a network that takes no more just now, before they are dropped.
+/// How long datagrams wait for a network that takes nothing more right now, before they are dropped.
 const MOMENT: Duration = Duration::from_millis(5);
-/// Pause after the system had no datagram to give but an error.
+/// Pause after receiving failed.
 const ERROR_PAUSE: Duration = Duration::from_millis(10);
-/// A full batch: nothing has to gather.
+/// A full batch: no need to gather.
 const FULL: usize = usize::MAX;
 
 /// An open port.
@@ -49,7 +50,7 @@ pub(crate) struct UdpPort {
     sockets: Vec<Socket>,
     drivers: Mutex<Arc<[Arc<Driver>]>>,
     peers: Mutex<Peers>,
-    /// Grows with each batch that was sent.
+    /// Incremented with each batch sent.
     answers: AtomicU32,
     closing: CancellationToken,
     readers: Mutex<Vec<JoinHandle<()>>>,
@@ -62,10 +63,10 @@ struct Socket {
 }
 
 impl UdpPort {
-    /// Receives from now on.
+    /// Starts receiving.
     ///
     /// # Errors
-    /// What the system says of the sockets.
+    /// Errors of the sockets.
     pub(crate) fn open(
         number: u16,
         sockets: Vec<std::net::UdpSocket>,
@@ -90,7 +91,7 @@ impl UdpPort {
         Ok(port)
     }
 
-    /// Stops receiving. The port can be opened again once this is over and nobody holds `self`.
+    /// Stops receiving. After this, the port can be opened again once nobody holds `self`.
     pub(crate) async fn close(&self) {
         self.closing.cancel();
         let readers = std::mem::take(&mut *lock(&self.readers));
@@ -104,7 +105,7 @@ impl UdpPort {
         *drivers = drivers.iter().cloned().chain([driver]).collect();
     }
 
-    /// `true` if nobody is left.
+    /// `true` if no driver is left.
     pub(crate) fn leave(&self, driver: &Arc<Driver>) -> bool {
         let mut drivers = lock(&self.drivers);
         *drivers = drivers.iter().filter(|other| !Arc::ptr_eq(other, driver)).cloned().collect();
@@ -141,7 +142,7 @@ impl UdpPort {
         }
     }
 
-    /// Receives what is there, and hands it on.
+    /// Receives what is there and forwards it.
     fn fetch(&self, socket: &Socket, place: usize) -> io::Result<usize> {
         let drivers = self.drivers();
         let mut mail = Mail { port: self, place, drivers: &drivers, sender: None, parcels: Vec::new() };
@@ -150,8 +151,8 @@ impl UdpPort {
         Ok(count)
     }
 
-    /// Does what `messages` say, and leaves it empty. A message that is no order ends the websocket, after all before
-    /// it have been carried out.
+    /// Carries out `messages` and empties it. An invalid message ends the websocket, after all messages before it have
+    /// been carried out.
     pub(crate) async fn carry_out(&self, driver: &Arc<Driver>, messages: &mut Vec<Bytes>) -> Result<(), End> {
         let mut wrong = None;
         let mut by_socket: Vec<Vec<(SocketAddr, Bytes)>> = Vec::new();
@@ -211,7 +212,7 @@ impl UdpPort {
                     driver.counters.unsent(rest.len());
                     rest.len()
                 }
-                // It is of the first one: too long for the network, or there is no way to its address.
+                // The error is about the first datagram: too long for the network, or no route to its address.
                 Err(error) => {
                     tracing::debug!(port = self.number, %error, "a datagram could not be sent");
                     driver.counters.unsent(1);
@@ -226,13 +227,13 @@ impl UdpPort {
     }
 }
 
-/// Where to, and what.
+/// Destination and content.
 fn order(message: Bytes) -> Result<(SocketAddr, Bytes), End> {
     let frame = Frame::decode(&message).map_err(refused)?;
     if frame.kind != Kind::Write {
         return Err(refused(FrameError::UnknownKind(frame.kind as u8)));
     }
-    let ip = frame.ip().ok_or_else(|| malformed("the address is no IP address"))?;
+    let ip = frame.ip().ok_or_else(|| malformed("the address is not an IP address"))?;
     let port = u16::try_from(frame.id).map_err(|_| malformed("the port is above 65535"))?;
     let payload_bytes = frame.payload.len();
     Ok((SocketAddr::new(ip, port), into_payload(message, payload_bytes)))
@@ -249,7 +250,7 @@ impl Socket {
         Ok(Self { socket: UdpSocket::from_std(socket)?, is_ipv6, has_ipv4 })
     }
 
-    /// An address in the family of the socket.
+    /// The address in the family of the socket.
     fn address(&self, to: SocketAddr) -> SocketAddr {
         match to.ip() {
             IpAddr::V4(ip) if self.is_ipv6 => (ip.to_ipv6_mapped(), to.port()).into(),
@@ -258,12 +259,12 @@ impl Socket {
     }
 }
 
-/// Datagrams on their way from one system call to the drivers.
+/// Datagrams between one system call and the drivers.
 struct Mail<'a> {
     port: &'a UdpPort,
     place: usize,
     drivers: &'a [Arc<Driver>],
-    /// Who sent the last one: often the sender of the next one, too.
+    /// Sender of the last one: often also of the next one.
     sender: Option<Sender<'a>>,
     parcels: Vec<Parcel<'a>>,
 }
@@ -311,7 +312,7 @@ impl<'a> Mail<'a> {
             self.parcels.push(Parcel { driver, space: BytesMut::new(), messages: 0 });
             self.parcels.len() - 1
         });
-        // It is there, or has been put there.
+        // It exists, or was just inserted.
         &mut self.parcels[place]
     }
 
@@ -353,8 +354,8 @@ impl Parcel<'_> {
     }
 }
 
-/// Datagrams beyond the rate of a token are dropped, in both directions: they do not wait. One that uses up the bytes of a
-/// token ends the driver.
+/// Datagrams beyond the rate of a token are dropped in both directions: they do not wait. A datagram that uses up the
+/// bytes of a token ends the driver.
 fn may_pass(driver: &Driver, bytes: usize) -> bool {
     let Some(allowance) = &driver.allowance else { return true };
     if !allowance.has_rate() {

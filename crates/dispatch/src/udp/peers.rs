@@ -1,32 +1,32 @@
-//! Who has sent datagrams to a port, and by which of its sockets.
+//! Which peers have sent datagrams to a port, and over which of its sockets.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
-/// Addresses, of which the oldest are forgotten when there are too many.
+/// Addresses; the oldest are forgotten when there are too many.
 ///
-/// Two generations and no order of use: to remember costs one look-up for each datagram, and half of all that are
-/// remembered are forgotten at a time.
+/// Two generations rather than an LRU order: remembering costs one look-up per datagram, and half of all addresses are
+/// forgotten at a time.
 pub(super) struct Peers {
-    most: usize,
+    max: usize,
     young: HashMap<SocketAddr, usize>,
     old: HashMap<SocketAddr, usize>,
 }
 
 impl Peers {
-    /// Remembers at most `most`, and at least half as many.
-    pub(super) fn new(most: usize) -> Self {
-        Self { most, young: HashMap::new(), old: HashMap::new() }
+    /// Remembers at most `max` addresses, and at least half as many.
+    pub(super) fn new(max: usize) -> Self {
+        Self { max, young: HashMap::new(), old: HashMap::new() }
     }
 
     pub(super) fn note(&mut self, peer: SocketAddr, socket: usize) {
-        if self.young.len() >= self.most.div_ceil(2) && !self.young.contains_key(&peer) {
+        if self.young.len() >= self.max.div_ceil(2) && !self.young.contains_key(&peer) {
             self.old = std::mem::take(&mut self.young);
         }
         self.young.insert(peer, socket);
     }
 
-    /// The socket by which `peer` last spoke.
+    /// The socket over which `peer` last sent something.
     pub(super) fn socket(&self, peer: &SocketAddr) -> Option<usize> {
         self.young.get(peer).or_else(|| self.old.get(peer)).copied()
     }
@@ -49,7 +49,7 @@ mod tests {
         let known: Vec<_> = (1..=6).filter(|port| peers.socket(&peer(*port)).is_some()).collect();
         assert_eq!(known, [3, 4, 5, 6]);
         assert_eq!(peers.socket(&peer(6)), Some(6));
-        // Who speaks again is young again.
+        // A peer that sends again counts as new.
         peers.note(peer(3), 1);
         peers.note(peer(7), 1);
         assert_eq!(peers.socket(&peer(3)), Some(1));

@@ -83,7 +83,7 @@ async fn a_device_that_has_shut_its_sending_side_is_still_answered() {
 }
 
 #[tokio::test]
-async fn a_half_closed_device_is_let_go_after_a_while() {
+async fn a_half_closed_device_is_disconnected_after_a_while() {
     let mut short = options();
     short.limits.half_close_time = std::time::Duration::from_millis(20);
     let world = World::start(short).await;
@@ -97,7 +97,7 @@ async fn a_half_closed_device_is_let_go_after_a_while() {
 }
 
 #[tokio::test]
-async fn too_many_half_closed_devices_are_let_go_the_oldest_first() {
+async fn beyond_the_limit_the_oldest_half_closed_device_is_disconnected() {
     let mut few = options();
     few.limits.half_closed = 1;
     few.limits.half_close_time = std::time::Duration::from_secs(600);
@@ -125,7 +125,7 @@ async fn close_flushes_what_was_written_before_it() {
     let mut driver = world.tcp(port, "127.0.0.1").await;
     let mut device = device(port).await;
     let id = driver.expect(Kind::Opened).await.id;
-    // The device sends, too, and what nobody reads must not take back what is on its way to it.
+    // The device sends too, and bytes that nobody reads must not discard the bytes in flight to it.
     device.write_all(&[7; 1000]).await.unwrap();
     driver.receive(id, 1000).await;
     let reader = tokio::spawn(async move {
@@ -200,7 +200,7 @@ async fn ipv6_and_mapped_addresses() {
 }
 
 #[tokio::test]
-async fn one_socket_for_both_families_says_ipv4() {
+async fn one_socket_for_both_families_reports_ipv4() {
     let hosts = vec!["::".parse().unwrap()];
     let world = World::start(DispatchOptions { hosts, ..options() }).await;
     let port = free_port();

@@ -53,7 +53,7 @@ async fn statistics_are_empty_when_nobody_is_there() {
     let expected =
         serde_json::json!({ "udp_listeners": nothing, "tcp_listeners": nothing, "tcp_clients": nothing });
     assert_eq!(listing, expected);
-    // And the port is free again.
+    // The port is free again.
     TcpListener::bind(("0.0.0.0", port)).unwrap();
 }
 
@@ -121,7 +121,7 @@ async fn bad_parameters_are_named() {
 }
 
 #[tokio::test]
-async fn a_plain_request_is_told_to_open_a_websocket() {
+async fn a_plain_request_is_refused_with_advice() {
     let world = World::start(options()).await;
     let port = free_port();
     let path = format!("/api/server/tcp_dispatch?bearer_token={}&port={port}&accept=127.0.0.1", secret());
@@ -132,7 +132,7 @@ async fn a_plain_request_is_told_to_open_a_websocket() {
 }
 
 #[tokio::test]
-async fn a_port_that_cannot_be_had_is_told_before_the_upgrade() {
+async fn a_port_that_cannot_be_opened_is_refused_before_the_upgrade() {
     let port = free_port();
     let allowed_ports = vec![1024..=u16::MAX];
     let world = World::start(DispatchOptions { allowed_ports, ..options() }).await;

@@ -50,7 +50,7 @@ async fn a_driver_may_not_touch_the_devices_of_another() {
 }
 
 #[tokio::test]
-async fn a_driver_that_comes_later_is_told_of_devices_before_their_bytes() {
+async fn a_later_driver_gets_opened_before_bytes() {
     let world = World::start(options()).await;
     let port = free_port();
     let mut early = world.tcp(port, "127.0.0.1").await;
@@ -100,7 +100,7 @@ async fn a_port_can_be_had_again_at_once() {
 }
 
 #[tokio::test]
-async fn what_is_no_frame_closes_with_a_reason() {
+async fn an_invalid_frame_closes_with_a_reason() {
     let world = World::start(options()).await;
     let write = |address: &[u8], size: u32, payload: &[u8]| {
         [&[3], address, &[0], &1_u64.to_be_bytes(), &size.to_be_bytes(), payload].concat()
@@ -124,7 +124,7 @@ async fn what_is_no_frame_closes_with_a_reason() {
         assert_eq!(found, code, "{message:?}: {reason}");
         assert!(!reason.is_empty());
     }
-    // The port is none the worse for it.
+    // The port still works.
     let mut driver = world.tcp(port, "127.0.0.1").await;
     let mut device = device(port).await;
     let id = driver.expect(Kind::Opened).await.id;
@@ -149,7 +149,7 @@ async fn text_and_too_long_messages_close_with_a_reason() {
 }
 
 #[tokio::test]
-async fn orders_before_a_wrong_message_are_carried_out() {
+async fn messages_before_an_invalid_one_are_carried_out() {
     let world = World::start(options()).await;
     let port = free_port();
     let mut driver = world.tcp(port, "127.0.0.1").await;
@@ -185,7 +185,7 @@ async fn a_driver_that_does_nothing_but_answer_pings_stays() {
     quick.limits.ping_deadline = Duration::from_secs(1);
     let world = World::start(quick).await;
     let mut driver = world.tcp(free_port(), "127.0.0.1").await;
-    // For twice as long as it may be silent.
+    // Twice the allowed silence.
     for _ in 0..100 {
         let heard = soon(futures::StreamExt::next(&mut driver.socket)).await.unwrap().unwrap();
         assert!(heard.is_ping(), "{heard:?}");
@@ -193,7 +193,7 @@ async fn a_driver_that_does_nothing_but_answer_pings_stays() {
 }
 
 #[tokio::test]
-async fn the_end_of_the_dispatcher_is_in_order() {
+async fn the_dispatcher_shuts_down_gracefully() {
     let world = World::start(options()).await;
     let port = free_port();
     let mut driver = world.tcp(port, "127.0.0.1").await;

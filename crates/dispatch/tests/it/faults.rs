@@ -22,7 +22,7 @@ fn short() -> DispatchOptions {
 }
 
 #[tokio::test]
-async fn a_driver_that_never_reads_is_cut_off_and_the_others_go_on() {
+async fn a_driver_that_never_reads_is_disconnected_and_the_others_go_on() {
     let world = World::start(short()).await;
     let port = free_port();
     let mut good = world.tcp(port, "127.0.0.1").await;
@@ -36,7 +36,7 @@ async fn a_driver_that_never_reads_is_cut_off_and_the_others_go_on() {
     assert!(good.receive(id, MUCH).await == pattern(1, 0, MUCH));
     let _device = soon(sends).await.unwrap();
     world.until(|stats| stats.drivers == 1).await;
-    // It is told why when it reads at last: within the time for it, which a slow machine may have passed.
+    // It learns the reason when it reads at last: within the deadline for that, which a slow machine may have missed.
     let (code, reason) = stalled.closed().await;
     assert!(code == 1008 && reason.contains("stalled") || code == 1006, "{code} {reason}");
 }
@@ -119,7 +119,7 @@ async fn a_device_that_never_reads_holds_up_only_itself() {
     }
     let (_good, all) = soon(reader).await.unwrap();
     assert!(all == pattern(2, 0, MUCH / 1024));
-    // It took nothing for too long, and nobody else was harmed.
+    // It took nothing for too long, and no other device was harmed.
     assert_eq!(driver.expect(Kind::Closed).await.id, deaf_id);
     world.until(|stats| stats.devices == 1 && stats.backlog_bytes == 0).await;
     drop(deaf);
@@ -149,7 +149,7 @@ async fn a_device_alone_with_its_driver_slows_it_and_loses_nothing() {
             now > 0 && std::mem::replace(&mut last, now) == now
         })
         .await;
-    // … and for longer than a device with neighbours may keep them waiting: one that begins now has been cut off.
+    // … and for longer than allowed for a device with neighbours: one that connects now finds it disconnected.
     let other = free_port();
     let mut busy = world.tcp(other, "127.0.0.1").await;
     let _deaf = device(other).await;
@@ -201,14 +201,14 @@ async fn a_driver_killed_mid_stream_takes_nothing_from_another() {
         writing
     });
     let dies = tokio::spawn(async move {
-        // It is in the middle of what it hears, and of a message of its own.
+        // It is in the middle of receiving, and of sending a message.
         killed.receive(id, MUCH / 8).await;
         killed.write(id, b"a whole one").await;
         let tokio_tungstenite::MaybeTlsStream::Plain(mut stream) = killed.socket.into_inner() else {
             panic!()
         };
         stream.write_all(&[0x82, 0xfe, 0x40, 0, 1, 2, 3, 4, 5]).await.unwrap();
-        // Only then, so that the device has what was whole: a reset throws away what was not read yet.
+        // Only after this, so that the device has the whole message: a reset discards bytes that were not read yet.
         let mut whole = [0; 11];
         reading.read_exact(&mut whole).await.unwrap();
         assert_eq!(&whole, b"a whole one");
@@ -226,7 +226,7 @@ async fn a_driver_killed_mid_stream_takes_nothing_from_another() {
 }
 
 #[tokio::test]
-async fn a_device_that_is_too_slow_is_cut_off_though_it_reads() {
+async fn a_device_that_reads_too_slowly_is_disconnected() {
     let mut small = short();
     small.limits.device_backlog_bytes = sortie_dispatch::MIN_QUEUE_BYTES;
     let world = World::start(small).await;
@@ -268,7 +268,7 @@ async fn devices_that_come_and_go_beside_a_stalled_driver_have_a_limit() {
             now > 0 && std::mem::replace(&mut last, now) == now
         })
         .await;
-    // Nobody can be told of them, so they keep their places.
+    // No driver can be told about them, so they still count.
     while world.dispatch.stats().await.turned_away_devices == 0 {
         device(port).await.set_zero_linger().unwrap();
     }
@@ -278,12 +278,12 @@ async fn devices_that_come_and_go_beside_a_stalled_driver_have_a_limit() {
 }
 
 #[tokio::test]
-async fn a_driver_that_answers_no_ping_is_cut_off() {
+async fn a_driver_that_answers_no_ping_is_disconnected() {
     let mut quick = options();
     quick.limits.ping_period = Duration::from_millis(50);
     quick.limits.ping_deadline = Duration::from_millis(100);
     let world = World::start(quick).await;
-    // One that reads and never answers.
+    // A driver that reads and never answers.
     let mut stream = TcpStream::connect(("127.0.0.1", world.port)).await.unwrap();
     let request = format!(
         "GET /api/server/tcp_dispatch?bearer_token={}&port={}&accept=127.0.0.1 HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\n\
@@ -322,7 +322,7 @@ async fn a_websocket_that_is_never_completed_leaves_no_port() {
 async fn bytes_that_are_no_websocket_end_it() {
     let world = World::start(options()).await;
     let port = free_port();
-    // Unmasked, with reserved bits, an unknown opcode, a control frame in parts.
+    // Unmasked, with reserved bits, an unknown opcode, a fragmented control frame.
     for bytes in [
         &[0x82, 0x01, 0x00][..],
         &[0xf2, 0x80, 0, 0, 0, 0],
@@ -342,7 +342,7 @@ async fn bytes_that_are_no_websocket_end_it() {
 }
 
 #[test]
-fn any_messages_leave_the_port_as_it_was() {
+fn arbitrary_messages_leave_the_port_intact() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (world, ports) = runtime.block_on(async {
         let world = World::start(options()).await;

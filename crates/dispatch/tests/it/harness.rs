@@ -20,10 +20,10 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) const SECRET: &str = "a shared secret";
-/// No test waits longer for anything.
+/// Maximum wait in any test.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Awaits what a test cannot go on without.
+/// Awaits something that the test needs to go on.
 pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(PATIENCE, future).await.expect("it never happened")
 }
@@ -64,7 +64,7 @@ impl World {
         format!("http://127.0.0.1:{}{path_and_query}", self.port)
     }
 
-    /// The status and the document of the answer to a GET.
+    /// Status and body of the answer to a GET.
     pub(crate) async fn get(&self, path_and_query: &str) -> (u16, serde_json::Value) {
         let url = self.url(path_and_query);
         let answer = soon(sortie_tls::http_client(&url, None).unwrap().build().unwrap().get(&url).send())
@@ -98,7 +98,7 @@ impl World {
         self.open(&query).await.unwrap()
     }
 
-    /// Waits until statistics are as asked for.
+    /// Waits until the statistics match.
     pub(crate) async fn until(&self, mut wanted: impl FnMut(&sortie_dispatch::DispatchStats) -> bool) {
         soon(async {
             while !wanted(&self.dispatch.stats().await) {
@@ -109,12 +109,12 @@ impl World {
     }
 }
 
-/// The secret as it stands in a query.
+/// The secret as a query parameter.
 pub(crate) fn secret() -> String {
     SECRET.replace(' ', "+")
 }
 
-/// A frame of its own.
+/// An owned frame.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Said {
     pub(crate) kind: Kind,
@@ -152,14 +152,14 @@ impl Driver {
         }
     }
 
-    /// The next message, which is of that kind.
+    /// The next message, which must be of that kind.
     pub(crate) async fn expect(&mut self, kind: Kind) -> Said {
         let said = self.hear().await.unwrap();
         assert_eq!(said.kind, kind, "{said:?}");
         said
     }
 
-    /// The close frame, whatever comes before it.
+    /// The close frame, skipping everything before it.
     pub(crate) async fn closed(&mut self) -> (u16, String) {
         loop {
             if let Err(end) = self.hear().await {
@@ -168,7 +168,7 @@ impl Driver {
         }
     }
 
-    /// Bytes of one device, as many as asked for.
+    /// The next `bytes` bytes of one device.
     pub(crate) async fn receive(&mut self, id: u64, bytes: usize) -> Vec<u8> {
         let mut all = Vec::new();
         while all.len() < bytes {
@@ -198,8 +198,8 @@ impl Driver {
     }
 }
 
-/// A port that is free for both protocols, and that nobody else is given: below those that the system gives to whoever
-/// connects, of which tests with many devices have most, and each once.
+/// A port that is free for both protocols, and unique to the caller: below the ephemeral range, which tests with many
+/// devices use heavily.
 pub(crate) fn free_port() -> u16 {
     const PORTS: RangeInclusive<u16> = 10_000..=32_000;
     static NEXT: OnceLock<AtomicU16> = OnceLock::new();
@@ -231,14 +231,14 @@ pub(crate) async fn rest(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
     soon(stream.read_to_end(&mut all)).await.map(|_| all)
 }
 
-/// So many bytes.
+/// The next `bytes` bytes.
 pub(crate) async fn exactly(stream: &mut TcpStream, bytes: usize) -> Vec<u8> {
     let mut all = vec![0; bytes];
     soon(stream.read_exact(&mut all)).await.unwrap();
     all
 }
 
-/// Bytes that show where they belong: of a device, and in order.
+/// Bytes that encode their device and position.
 pub(crate) fn pattern(device: u64, from: usize, bytes: usize) -> Vec<u8> {
     (from..from + bytes)
         .map(|place| (place.wrapping_mul(31) as u64 ^ device.wrapping_mul(97)) as u8)

@@ -1,4 +1,4 @@
-//! The dispatcher from outside: plain sockets as devices, and a websocket client that is not its own as driver.
+//! The dispatcher from outside: plain sockets as devices, and an independent websocket client as driver.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod devices;

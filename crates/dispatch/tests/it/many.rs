@@ -16,9 +16,9 @@ use crate::harness::{
     Driver, World, device, device_from, exactly, free_port, options, pattern, rest, secret, soon,
 };
 
-/// Connections of devices that still have a descriptor. Not descriptors in all, which other tests have, too.
+/// Device connections that still have a descriptor. Not all descriptors, because other tests have some too.
 fn sockets_of(port: u16) -> usize {
-    // Those with the port at their own side, in any state in which a descriptor may be behind them.
+    // Those with the port on their own side, in any state that may have a descriptor behind it.
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
     let own = format!(":{port:04X}");
     let is_held = |line: &&str| {
@@ -40,7 +40,7 @@ async fn bursts_of_connections_are_all_heard() {
     let mut total = 0;
     while total < DEVICES {
         let count = BURST.min(DEVICES - total);
-        // Each says who it is at once.
+        // Each sends its number at once.
         let devices = join_all((0..count).map(async |number| {
             let mut device = device(port).await;
             device.write_all(&((total + number) as u32).to_be_bytes()).await.unwrap();
@@ -115,7 +115,7 @@ async fn a_driver_slower_than_a_hundred_devices_gets_every_byte() {
         }
         messages += 1;
         if messages.is_multiple_of(16) {
-            // Slower than they are.
+            // Slower than the devices.
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
@@ -175,7 +175,7 @@ async fn writes_to_a_hundred_devices_arrive_whole() {
     assert!(found == expected);
 }
 
-/// Counts OPENED, CLOSED and RECEIVED messages, until so many devices are closed. Each makes room for another.
+/// Counts OPENED, CLOSED and RECEIVED messages, until `closed` devices are closed. Each makes room for another.
 async fn count_frames(driver: &mut Driver, closed: usize, room: &Semaphore) -> [usize; 3] {
     let mut kinds = [0_usize; 3];
     while kinds[1] < closed {
@@ -188,8 +188,8 @@ async fn count_frames(driver: &mut Driver, closed: usize, room: &Semaphore) -> [
     kinds
 }
 
-/// Devices that connect from an address of their own, one after the other. Most of them break their connection, so that
-/// nothing of it stays in the system; every tenth ends it in order.
+/// Devices that connect one after another from an address of their own. Most reset their connection, so that the system
+/// keeps nothing of it; every tenth ends it gracefully.
 async fn connect_and_close(port: u16, last: u8, count: usize, room: Arc<Semaphore>) {
     for number in 0..count {
         room.acquire().await.unwrap().forget();
@@ -208,7 +208,8 @@ async fn a_hundred_thousand_connections_leave_nothing_behind() {
     const ADDRESSES: u8 = 4;
     const EACH: usize = 25_000;
     const ALL: usize = ADDRESSES as usize * EACH;
-    /// One that is broken before the system has put it in the queue of the port is nowhere: so there is room for all.
+    /// A connection that is reset before the system has put it in the port's accept queue is lost: so there is room for
+    /// all.
     const AT_A_TIME: usize = 1_000;
     let world = World::start(options()).await;
     let port = free_port();
@@ -223,37 +224,38 @@ async fn a_hundred_thousand_connections_leave_nothing_behind() {
     }
     assert_eq!((kinds[0], kinds[1]), (ALL, ALL));
     assert_eq!(world.dispatch.stats().await.devices, 0);
-    // Those that only sent an end may be waiting for an answer: not more than there may be, and none once the driver has gone.
+    // Those that only shut their sending side may be waiting for an answer: at most as many as the limit, and none once
+    // the driver has gone.
     until_sockets_are(port, options().limits.half_closed).await;
     drop(driver);
     until_sockets_are(port, 0).await;
 }
 
-async fn until_sockets_are(port: u16, most: usize) {
+async fn until_sockets_are(port: u16, max: usize) {
     soon(async {
-        while sockets_of(port) > most {
+        while sockets_of(port) > max {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     })
     .await;
 }
 
-/// Descriptors that this process may have, once it has as many as it is allowed.
+/// Descriptors that this process may have, after raising the limit.
 fn descriptors() -> usize {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
-    maximum.map_or(usize::MAX, |most| most as usize)
+    maximum.map_or(usize::MAX, |max| max as usize)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_thousand_devices_a_thousand_ports_a_hundred_drivers_of_one_and_no_more() {
+async fn limits_of_devices_ports_and_drivers_hold_at_full_load() {
     const PORTS: usize = 1_000;
     const ON_ONE: usize = 100;
-    /// What the tests beside this one need, and its own websockets and listeners.
+    /// Descriptors of the tests that run alongside this one, and of its own websockets and listeners.
     const OTHER_DESCRIPTORS: usize = 3_000 + 2 * (PORTS + ON_ONE) + PORTS;
     // Both ends of a connection are in this process.
-    let most = (descriptors() - OTHER_DESCRIPTORS) / 2 / PORTS * PORTS;
-    let count = most.min(10_000);
+    let max = (descriptors() - OTHER_DESCRIPTORS) / 2 / PORTS * PORTS;
+    let count = max.min(10_000);
     if count < 10_000 {
         eprintln!(
             "with the descriptors that this process may have, there are {count} devices and not 10,000"
@@ -295,7 +297,7 @@ async fn ten_thousand_devices_a_thousand_ports_a_hundred_drivers_of_one_and_no_m
     assert_eq!(rest(&mut device(first).await).await.unwrap_or_default(), b"");
     world.until(|stats| stats.turned_away_devices == 1).await;
 
-    // Everyone is heard by all who should, and answered.
+    // Every device is heard by all drivers that should hear it, and answered.
     for (number, device) in devices.iter_mut().enumerate() {
         device.write_all(&(number as u32).to_be_bytes()).await.unwrap();
     }
@@ -320,7 +322,7 @@ async fn ten_thousand_devices_a_thousand_ports_a_hundred_drivers_of_one_and_no_m
     }
 }
 
-/// What so many devices have said, four bytes each.
+/// The messages of all devices, four bytes each.
 async fn names(driver: &mut Driver, devices: usize) -> BTreeMap<u64, u32> {
     let mut names = BTreeMap::new();
     while names.len() < devices {

@@ -8,15 +8,15 @@ use tokio::net::UdpSocket;
 
 use crate::harness::{World, device, exactly, free_port, options, soon};
 
-async fn ask(world: &World, bearer: &str, wish: Value) -> (u16, Value) {
+async fn ask(world: &World, bearer: &str, request: Value) -> (u16, Value) {
     let url = world.url("/v1/dispatch/tokens");
     let client = sortie_tls::http_client(&url, None).unwrap().build().unwrap();
-    let answer = soon(client.post(&url).bearer_auth(bearer).json(&wish).send()).await.unwrap();
+    let answer = soon(client.post(&url).bearer_auth(bearer).json(&request).send()).await.unwrap();
     (answer.status().as_u16(), soon(answer.json()).await.unwrap())
 }
 
-async fn token(world: &World, wish: Value) -> String {
-    let (status, answer) = ask(world, "a shared secret", wish).await;
+async fn token(world: &World, request: Value) -> String {
+    let (status, answer) = ask(world, "a shared secret", request).await;
     assert_eq!(status, 201, "{answer}");
     assert!(answer["expires_at"].as_str().unwrap().ends_with('Z'));
     answer["token"].as_str().unwrap().to_owned()
@@ -30,8 +30,8 @@ fn path(kind: &str, token: &str, port: u16, accept: &str) -> String {
 async fn a_token_opens_its_port_for_its_devices_only() {
     let world = World::start(options()).await;
     let (port, other) = (free_port(), free_port());
-    let wish = json!({"ports": [port], "accept": ["127.0.0.0/8"], "protocol": "tcp", "expires_in": "1m"});
-    let token = token(&world, wish).await;
+    let request = json!({"ports": [port], "accept": ["127.0.0.0/8"], "protocol": "tcp", "expires_in": "1m"});
+    let token = token(&world, request).await;
     let mut driver = world.open(&path("tcp", &token, port, "127.0.0.1")).await.unwrap();
     let _device = device(port).await;
     driver.expect(Kind::Opened).await;
@@ -44,7 +44,7 @@ async fn a_token_opens_its_port_for_its_devices_only() {
         assert_eq!(status, 403, "{text}");
         assert!(text.contains(said), "{text}");
     }
-    // And nothing else.
+    // Nothing else is allowed.
     assert_eq!(world.get(&format!("/api/server?bearer_token={token}")).await.0, 401);
     assert_eq!(world.get(&format!("/v1/dispatch/stats?bearer_token={token}")).await.0, 401);
     let (status, _) = ask(&world, &token, json!({"ports": [port], "accept": ["::/0"]})).await;
@@ -55,14 +55,14 @@ async fn a_token_opens_its_port_for_its_devices_only() {
 async fn a_token_expires() {
     let world = World::start(options()).await;
     let port = free_port();
-    let wish = json!({"ports": [format!("{port}-{port}")], "accept": ["127.0.0.1"], "expires_in": "1ms"});
-    let token = token(&world, wish).await;
+    let request = json!({"ports": [format!("{port}-{port}")], "accept": ["127.0.0.1"], "expires_in": "1ms"});
+    let token = token(&world, request).await;
     tokio::time::sleep(std::time::Duration::from_millis(2)).await;
     assert_eq!(world.open(&path("tcp", &token, port, "127.0.0.1")).await.err().unwrap().0, 401);
 }
 
 #[tokio::test]
-async fn a_token_ends_when_its_bytes_are_used_up() {
+async fn a_token_ends_when_its_quota_is_used_up() {
     let world = World::start(options()).await;
     let port = free_port();
     let token = token(&world, json!({"ports": [port], "accept": ["127.0.0.1"], "bytes": 10})).await;
@@ -85,8 +85,8 @@ async fn a_token_ends_when_its_bytes_are_used_up() {
 async fn a_rate_slows_and_loses_nothing() {
     let world = World::start(options()).await;
     let port = free_port();
-    let wish = json!({"ports": [port], "accept": ["127.0.0.1"], "bytes_per_second": 1_000_000});
-    let token = token(&world, wish).await;
+    let request = json!({"ports": [port], "accept": ["127.0.0.1"], "bytes_per_second": 1_000_000});
+    let token = token(&world, request).await;
     let mut driver = world.open(&path("tcp", &token, port, "127.0.0.1")).await.unwrap();
     let mut device = device(port).await;
     let id = driver.expect(Kind::Opened).await.id;
@@ -101,14 +101,14 @@ async fn a_rate_slows_and_loses_nothing() {
 async fn datagrams_beyond_a_rate_are_dropped_in_both_directions() {
     let world = World::start(options()).await;
     let port = free_port();
-    let wish = json!({"ports": [port], "accept": ["127.0.0.1"], "bytes_per_second": 1_000});
-    let token = token(&world, wish).await;
+    let request = json!({"ports": [port], "accept": ["127.0.0.1"], "bytes_per_second": 1_000});
+    let token = token(&world, request).await;
     let mut driver = world.open(&path("udp", &token, port, "127.0.0.1")).await.unwrap();
     let device = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     device.connect(("127.0.0.1", port)).await.unwrap();
     device.send(&[]).await.unwrap();
     let id = driver.expect(Kind::Received).await.id;
-    // What the rate allows in a minute: nothing more passes before that.
+    // What the rate allows in one minute: nothing more passes before that.
     driver.write(id, &[2; 60_000]).await;
     driver.write(id, &[3; 100]).await;
     world.until(|stats| stats.total.dropped_messages == 1).await;
@@ -121,13 +121,13 @@ async fn datagrams_beyond_a_rate_are_dropped_in_both_directions() {
 }
 
 #[tokio::test]
-async fn wishes_that_make_no_sense_are_refused() {
+async fn invalid_requests_are_refused() {
     let world = World::start(options()).await;
     let good = || json!({"ports": [6001], "accept": ["10.0.0.0/8"]});
     let with = |field: &str, value: Value| {
-        let mut wish = good();
-        wish[field] = value;
-        wish
+        let mut request = good();
+        request[field] = value;
+        request
     };
     let cases = [
         (json!({"accept": ["10.0.0.1"]}), 400, "ports"),
@@ -146,23 +146,23 @@ async fn wishes_that_make_no_sense_are_refused() {
         (with("protocol", json!("sctp")), 400, "sctp"),
         (with("surprise", json!(1)), 400, "surprise"),
     ];
-    for (wish, status, named) in cases {
-        let (found, answer) = ask(&world, "a shared secret", wish.clone()).await;
-        assert_eq!(found, status, "{wish}: {answer}");
-        assert!(answer["error"]["message"].as_str().unwrap().contains(named), "{wish}: {answer}");
+    for (request, status, named) in cases {
+        let (found, answer) = ask(&world, "a shared secret", request.clone()).await;
+        assert_eq!(found, status, "{request}: {answer}");
+        assert!(answer["error"]["message"].as_str().unwrap().contains(named), "{request}: {answer}");
     }
     assert_eq!(ask(&world, "wrong", good()).await.0, 401);
 }
 
 #[tokio::test]
-async fn operators_make_tokens_and_open_no_ports() {
+async fn operators_create_tokens_and_cannot_open_ports() {
     let operators =
         Operators::new(|headers| headers.get("authorization").is_some_and(|text| text == "Bearer key"));
     let world = World::start(DispatchOptions { secret: None, operators: Some(operators), ..options() }).await;
     let port = free_port();
-    let wish = || json!({"ports": [port], "accept": ["127.0.0.1"]});
-    assert_eq!(ask(&world, "another", wish()).await.0, 401);
-    let (status, answer) = ask(&world, "key", wish()).await;
+    let request = || json!({"ports": [port], "accept": ["127.0.0.1"]});
+    assert_eq!(ask(&world, "another", request()).await.0, 401);
+    let (status, answer) = ask(&world, "key", request()).await;
     assert_eq!(status, 201, "{answer}");
     for token in ["", "key", "another"] {
         assert_eq!(world.open(&path("tcp", token, port, "127.0.0.1")).await.err().unwrap().0, 401);

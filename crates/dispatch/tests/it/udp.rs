@@ -8,7 +8,7 @@ use tokio::net::UdpSocket;
 
 use crate::harness::{Said, World, free_port, options, pattern, soon};
 
-/// Longest datagram over IPv4: RFC 768 and RFC 791.
+/// Maximum length of a datagram over IPv4: RFC 768 and RFC 791.
 const MAX_DATAGRAM_BYTES: usize = 65_507;
 
 async fn sender(last: u8, port: u16) -> UdpSocket {
@@ -43,7 +43,7 @@ async fn datagrams_come_and_go_whole() {
         driver.write(id, &sent).await;
         assert!(datagram(&device).await == sent, "{bytes} bytes");
     }
-    // One after the other at once, empty ones among them.
+    // In quick succession, including empty ones.
     for number in 0..100 {
         device.send(&vec![number; usize::from(number % 3)]).await.unwrap();
     }
@@ -53,7 +53,7 @@ async fn datagrams_come_and_go_whole() {
 }
 
 #[tokio::test]
-async fn several_drivers_hear_what_they_accept() {
+async fn each_driver_gets_datagrams_of_accepted_peers() {
     let world = World::start(options()).await;
     let port = free_port();
     let mut all = world.udp(port, "127.0.0.0/8").await;
@@ -66,14 +66,14 @@ async fn several_drivers_hear_what_they_accept() {
     assert_eq!(two.expect(Kind::Received).await.payload, "second");
     drop(all);
     world.until(|stats| stats.drivers == 1).await;
-    // It is ignored, and so is what only the other accepted.
+    // It is ignored, as is an address that only the other driver accepted.
     stranger.send(b"stranger").await.unwrap();
     second.send(b"again").await.unwrap();
     assert_eq!(two.expect(Kind::Received).await.payload, "again");
 }
 
 #[tokio::test]
-async fn datagrams_go_only_to_accepted_addresses_that_have_spoken() {
+async fn datagrams_go_only_to_accepted_addresses_that_sent_one() {
     let world = World::start(options()).await;
     let port = free_port();
     let mut driver = world.udp(port, "127.0.0.1").await;
@@ -93,7 +93,7 @@ async fn datagrams_go_only_to_accepted_addresses_that_have_spoken() {
 }
 
 #[tokio::test]
-async fn the_condition_to_have_spoken_can_be_left_out() {
+async fn datagrams_may_go_to_silent_peers_if_configured() {
     let world = World::start(DispatchOptions { only_to_peers_that_spoke: false, ..options() }).await;
     let port = free_port();
     let mut driver = world.udp(port, "127.0.0.1,::1").await;
@@ -128,7 +128,7 @@ async fn ipv6_and_mapped_addresses() {
 }
 
 #[tokio::test]
-async fn what_is_no_order_closes_and_leaves_the_port_as_it_was() {
+async fn an_invalid_message_closes_and_leaves_the_port_intact() {
     let world = World::start(options()).await;
     let port = free_port();
     let mut well = world.udp(port, "127.0.0.1").await;
@@ -184,7 +184,7 @@ async fn a_driver_that_does_not_read_loses_the_oldest_datagrams() {
             stats.queued_bytes
         );
     }
-    // What is newest is there in the end, and nothing comes out of order.
+    // The newest datagrams are there in the end, and nothing comes out of order.
     world.until(|stats| stats.total.received_messages >= u64::from(last)).await;
     let mut heard = 0;
     let mut count = 0;

@@ -103,8 +103,8 @@ async fn nobody_else_gets_a_seat_where_players_must_sign_in() {
     let expired = token("p", 1);
     for (name, value, problem) in [
         ("authorization", format!("Bearer {expired}"), "has expired"),
-        ("authorization", "Bearer sortie_0123".to_owned(), "no player token"),
-        ("authorization", "Basic cDpw".to_owned(), "no player token"),
+        ("authorization", "Bearer sortie_0123".to_owned(), "not a player token"),
+        ("authorization", "Basic cDpw".to_owned(), "not a player token"),
         ("catena-session-id", format!("{}AAAA", token("p", LATER)), "signature"),
         ("catena-session-id", "somebody-else".to_owned(), "sign in first"),
     ] {

@@ -1,4 +1,4 @@
-//! Player tokens, signed by keys of the tests' own.
+//! Player tokens, signed by the tests' own keys.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 

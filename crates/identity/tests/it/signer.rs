@@ -1,4 +1,4 @@
-//! Keys, and tokens put together by hand.
+//! Keys, and tokens assembled by hand.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -11,12 +11,12 @@ use serde_json::{Value, json};
 
 use crate::{AUDIENCE, ISSUER};
 
-/// What signs.
+/// A signing key.
 pub(crate) enum Signer {
     Hmac(Vec<u8>),
     Ec(EcdsaKeyPair),
     Ed(Ed25519KeyPair),
-    /// Nobody.
+    /// No signature.
     None,
 }
 
@@ -43,7 +43,7 @@ impl Signer {
         }
     }
 
-    /// The public half, as it stands in a JWKS document.
+    /// The public key as an entry of a JWKS document.
     pub(crate) fn jwk(&self, id: &str) -> Value {
         match self {
             Self::Ec(pair) => {
@@ -70,7 +70,7 @@ impl Signer {
         format!("{message}.{}", encode(signature))
     }
 
-    /// A good token for `player`.
+    /// A valid token for `player`.
     pub(crate) fn token(&self, id: &str, player: &str) -> String {
         self.sign(&json!({"alg": self.algorithm(), "kid": id}), &claims(player))
     }

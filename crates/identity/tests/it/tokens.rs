@@ -1,4 +1,4 @@
-//! Which tokens are good, and why the others are not.
+//! Which tokens are valid, and why the others are not.
 
 use std::path::Path;
 
@@ -47,7 +47,7 @@ async fn the_subject_of_a_good_token_is_the_player() {
     assert_eq!(player(&tokens, &ed.token("ed", "p3")).await.unwrap(), "p3");
     let unnamed = ed.sign(&json!({"alg": "EdDSA"}), &claims("p4"));
     assert_eq!(player(&tokens, &unnamed).await.unwrap(), "p4");
-    // A public document holds no secrets, so one there is none of ours.
+    // A public document holds no secrets, so a secret in one is not ours.
     let secret = Signer::Hmac(SECRET.to_vec()).token("secret", "p5");
     assert_eq!(player(&tokens, &secret).await, Err(TokenError::UnknownKey));
     let cut = &rsa[..rsa.len() - 6];
@@ -151,13 +151,13 @@ async fn a_file_of_keys_counts_as_it_is_now() {
     let unnamed = new.sign(&json!({"alg": "EdDSA"}), &claims("p"));
     assert_eq!(player(&tokens, &unnamed).await, Err(TokenError::AmbiguousKey));
     std::fs::write(folder.path().join("jwks.json"), "half a docum").unwrap();
-    assert!(player(&tokens, &old.token("old", "p")).await.is_ok(), "what was good holds");
+    assert!(player(&tokens, &old.token("old", "p")).await.is_ok(), "the last good keys stay valid");
     jwks(folder.path(), &[new.jwk("new")]);
     assert_eq!(player(&tokens, &old.token("old", "p")).await, Err(TokenError::UnknownKey));
 }
 
 #[test]
-fn keys_that_could_check_nothing_are_refused_at_once() {
+fn keys_that_can_verify_nothing_are_refused_at_once() {
     let refused = |keys| PlayerTokens::new(options(keys)).unwrap_err();
     assert!(matches!(refused(TokenKeys::Secret(vec![0; 31].into())), BadTokenOptions::Secret(31)));
     assert!(matches!(refused(TokenKeys::Url("no url at all".into())), BadTokenOptions::Url(_)));

@@ -1,4 +1,4 @@
-//! Keys from a URL, given out by a server of the tests' own.
+//! Keys from a URL, served by the tests' own server.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use crate::options;
 use crate::signer::Signer;
 
-/// What it answers.
+/// The server's answer.
 #[derive(Clone)]
 enum Answer {
     Text(String),
@@ -25,7 +25,7 @@ enum Answer {
     Never,
 }
 
-/// Gives out keys; gone when dropped.
+/// Serves keys; shut down when dropped.
 struct KeyServer {
     url: String,
     answer: Arc<Mutex<Answer>>,
@@ -105,7 +105,7 @@ async fn keys_are_fetched_once_and_again_when_one_is_missing() {
 }
 
 #[tokio::test]
-async fn nobody_can_make_it_ask_more_often_than_it_may() {
+async fn nobody_can_make_it_fetch_more_often_than_allowed() {
     let signer = Signer::ed();
     let server = KeyServer::start(keys(&[signer.jwk("known")])).await;
     let tokens = server.tokens(ONCE);
@@ -132,7 +132,7 @@ async fn many_callers_wait_for_one_fetch() {
 }
 
 #[tokio::test]
-async fn without_keys_a_token_is_neither_good_nor_bad() {
+async fn without_keys_a_token_is_neither_valid_nor_invalid() {
     let signer = Signer::ed();
     let token = signer.token("a", "p");
     let too_long = Answer::Text(" ".repeat(300 << 10));
@@ -153,14 +153,14 @@ async fn without_keys_a_token_is_neither_good_nor_bad() {
     }
     server.say(keys(&[signer.jwk("a")]));
     assert!(tokens.player(&token).await.is_ok());
-    // A process that starts while nobody gives out keys.
+    // A process that starts while the key server is down.
     let unused = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let down = PlayerTokens::new(options(TokenKeys::Url(format!("http://{unused}/jwks")))).unwrap();
     assert_eq!(down.player(&token).await, Err(TokenError::KeysUnavailable));
 }
 
 #[tokio::test]
-async fn old_keys_hold_until_there_are_newer_ones() {
+async fn old_keys_stay_valid_until_newer_ones_arrive() {
     let (old, new) = (Signer::ed(), Signer::ed());
     let server = KeyServer::start(keys(&[old.jwk("old")])).await;
     let tokens = server.tokens(Fetching { refresh: Duration::ZERO, ..EAGER });

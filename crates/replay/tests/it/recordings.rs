@@ -20,7 +20,7 @@ fn named(ticket: &str) -> Named {
     Named { ticket: id(ticket), players: vec![PlayerId::new(ticket).unwrap()] }
 }
 
-/// Records these events, one a second.
+/// Records these events, one per second.
 fn recording(events: Vec<Event>) -> Recording {
     let mut recorder = Recorder::new();
     recorder.begin(Arc::new(Settings::default()));
@@ -43,7 +43,7 @@ fn started(ticket: &str, spec: TicketSpec, is_checked: bool) -> Event {
 }
 
 #[test]
-fn tickets_wait_from_when_hooks_have_nothing_against_them() {
+fn tickets_wait_from_when_hooks_have_accepted_them() {
     let checked = Event::TicketChecked {
         id: id("b"),
         spec: Arc::new(ticket("b", 1_500.0)),

@@ -1,4 +1,4 @@
-//! The same tickets under several rules, with known outcomes.
+//! The same tickets with several rules, with known outcomes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,11 +13,11 @@ use sortie_domain::matchmaking::settings::{
 use sortie_domain::properties::Properties;
 use sortie_domain::time::Timestamp;
 use sortie_replay::quality::measures;
-use sortie_replay::{Arrival, QueueReport, ReplayError, Report, Rules, Shares, replay};
+use sortie_replay::{Arrival, Percentiles, QueueReport, ReplayError, Report, Rules, replay};
 
 const BEGIN: u64 = 1_700_000_000_000;
 
-/// One player of this name and rating, in the queue `q`.
+/// A ticket of one player with this name and rating, in the queue `q`.
 pub(crate) fn ticket(player: &str, rating: f64) -> TicketSpec {
     let mut player = Player::new(PlayerId::new(player).unwrap());
     player.ratings.insert("mmr".into(), rating);
@@ -33,7 +33,7 @@ pub(crate) fn ticket(player: &str, rating: f64) -> TicketSpec {
     }
 }
 
-/// A ticket that comes so many milliseconds after the beginning.
+/// A ticket that comes this many milliseconds after the beginning.
 fn at(millis: u64, spec: TicketSpec) -> Arrival {
     let id = spec.players().next().unwrap().id.to_string();
     let at = Timestamp::from_millis(BEGIN + millis);
@@ -72,7 +72,7 @@ fn run(arrivals: &[Arrival], settings: Settings) -> QueueReport {
     report.queues["q"].clone()
 }
 
-/// Four players in two pairs that are near one another, and one who is far from all.
+/// Four players in two pairs of similar rating, and one far from all others.
 fn five() -> Vec<Arrival> {
     vec![
         at(0, ticket("ann", 1_000.0)),
@@ -83,12 +83,12 @@ fn five() -> Vec<Arrival> {
     ]
 }
 
-/// A player may wait with one ticket only, so the order within a millisecond matters.
+/// A player may wait with only one ticket, so the order within a millisecond matters.
 #[test]
 fn a_player_who_leaves_and_comes_again_within_a_millisecond_waits_with_the_new_ticket() {
     let arrivals = [
         leaving(500, again(0, 1, "ann")),
-        // Comes and leaves at once, and comes once more.
+        // Comes and leaves at once, then comes again.
         leaving(500, again(500, 2, "ann")),
         again(500, 3, "ann"),
         at(900, ticket("bob", 1_000.0)),
@@ -103,29 +103,29 @@ fn stricter_rules_make_better_matches_and_longer_waits() {
     let strict = run(&five(), duel(vec![skill(50.0, &[])]));
     assert_eq!((strict.tickets, strict.matched, strict.timed_out, strict.matches), (5, 4, 1, 2));
     assert_eq!((strict.unmatched(), strict.left, strict.players_per_match), (1, 0, Some(2.0)));
-    // Each of the older ones waited a second, and the tick that followed.
+    // Each of the older tickets waited one second, and the tick after it.
     let wait = strict.wait_ms.unwrap();
     assert!((1_000.0..=1_200.0).contains(&wait.p95) && wait.p50 <= 200.0, "{wait:?}");
     let spread = strict.quality["spread of averages, mmr"].unwrap();
-    assert_eq!(spread, Shares { p50: 10.0, p95: 20.0, most: 20.0 });
+    assert_eq!(spread, Percentiles { p50: 10.0, p95: 20.0, max: 20.0 });
 
-    // With any rating allowed the two oldest play each other, and so on.
+    // If any rating is allowed, the two oldest play each other, and so on.
     let loose = run(&five(), duel(vec![skill(10_000.0, &[])]));
     assert_eq!((loose.matched, loose.timed_out), (4, 1));
-    assert_eq!(loose.quality["spread of averages, mmr"].unwrap().most, 400.0);
+    assert_eq!(loose.quality["spread of averages, mmr"].unwrap().max, 400.0);
     assert!(loose.wait_ms.unwrap().p95 < wait.p95);
 }
 
 #[test]
-fn what_widens_in_time_is_matched_in_virtual_time() {
+fn rules_widen_in_virtual_time() {
     let widening = run(&five(), duel(vec![skill(5.0, &[(10, 50.0), (20, 5_000.0)])]));
     assert_eq!(widening.matched, 4);
     let wait = widening.wait_ms.unwrap();
-    assert!((10_000.0..=11_200.0).contains(&wait.most), "{wait:?}");
+    assert!((10_000.0..=11_200.0).contains(&wait.max), "{wait:?}");
 }
 
 #[test]
-fn whoever_leaves_before_a_match_is_gone_and_after_it_is_not() {
+fn leaving_counts_only_before_a_match() {
     let arrivals = [
         leaving(300, at(0, ticket("ann", 0.0))),
         at(1_000, ticket("bob", 0.0)),
@@ -153,7 +153,7 @@ fn settings_change_when_they_did() {
     let settings = vec![(Timestamp::ZERO, Arc::new(first)), (later, Arc::new(duel(vec![skill(200.0, &[])])))];
     let report = replay(&arrivals, &Rules { name: "as recorded".to_owned(), settings }, &[]).unwrap();
     let wait = report.queues["q"].wait_ms.unwrap();
-    assert!((30_000.0..=30_200.0).contains(&wait.most), "{wait:?}");
+    assert!((30_000.0..=30_200.0).contains(&wait.max), "{wait:?}");
 }
 
 #[test]
@@ -182,8 +182,8 @@ fn latency_and_balance_are_measured_of_teams() {
         .collect();
     let found = run(&arrivals, settings(queue));
     assert_eq!(found.matches, 1);
-    assert_eq!(found.quality["worst latency, ms"].unwrap().most, 90.0);
-    assert_eq!(found.quality["teams apart, mmr"].unwrap().most, 0.0);
+    assert_eq!(found.quality["worst latency, ms"].unwrap().max, 90.0);
+    assert_eq!(found.quality["teams apart, mmr"].unwrap().max, 0.0);
 }
 
 #[test]
@@ -202,7 +202,7 @@ fn everybody_accepts_and_hooks_elsewhere_are_not_asked() {
     assert_eq!((found.matched, found.failed), (2, 0));
 }
 
-/// Many tickets by a small generator (xorshift64), so that every run has the same.
+/// Many tickets from a small generator (xorshift64), so that every run has the same.
 fn many(count: u64) -> Vec<Arrival> {
     let mut state: u64 = 42;
     let mut draw = move |end: u64| {
@@ -223,7 +223,7 @@ fn many(count: u64) -> Vec<Arrival> {
 }
 
 #[test]
-fn nobody_is_lost_and_the_same_comes_out_every_time() {
+fn no_ticket_is_lost_and_every_run_has_the_same_report() {
     let arrivals = many(1_000);
     let queue = Queue {
         players_per_team: 2,
@@ -244,7 +244,7 @@ fn nobody_is_lost_and_the_same_comes_out_every_time() {
 }
 
 #[test]
-fn without_rules_or_with_bad_ones_there_is_no_report() {
+fn missing_and_invalid_rules_are_errors() {
     let none = Rules { name: String::new(), settings: Vec::new() };
     assert_eq!(replay(&five(), &none, &[]), Err(ReplayError::NoRules));
     let bad = settings(Queue { players_per_team: 0, ..Queue::default() });

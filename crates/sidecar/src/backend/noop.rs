@@ -1,6 +1,6 @@
-//! A backend that is none: it has matches from a file, or no match at all, and is content with everything else.
+//! A stand-in for a backend: it has matches from a file, or none at all, and accepts everything else.
 //!
-//! For a game server that is developed without a control plane beside it.
+//! For developing a game server without a control plane.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -18,20 +18,20 @@ use sortie_wire::catena::server_manager::{
 
 use super::{Backend, BackendError};
 
-/// Longest file of matches, in bytes: 16 MiB.
+/// Maximum size of the file of matches, in bytes: 16 MiB.
 const MAX_FILE_BYTES: u64 = 16 << 20;
 
-/// Which matches there are.
+/// Options of `noop_backend`.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct NoopOptions {
     /// A JSON file with a list of `{"matchId", "playerIds", "matchProperties", "playerProperties"}`; properties are
-    /// objects, or texts that hold JSON. Without a file there is no match.
+    /// objects, or JSON texts of objects. Without a file there are no matches.
     pub matches: Option<PathBuf>,
-    /// After the last match comes the first again, its id followed by `-2`, then by `-3`.
+    /// Starts again after the last match, appending `-2`, then `-3` and so on to the ids.
     pub repeat: bool,
 }
 
-/// Why the file is of no use.
+/// Why the file is unusable.
 #[derive(Debug, thiserror::Error)]
 pub enum NoopError {
     /// It cannot be read.
@@ -39,7 +39,7 @@ pub enum NoopError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// It is not a list of matches.
@@ -57,7 +57,7 @@ pub enum NoopError {
 pub struct NoopBackend {
     matches: Vec<Match>,
     repeat: bool,
-    /// Matches that were given.
+    /// Number of matches given.
     given: Mutex<usize>,
 }
 
@@ -133,9 +133,9 @@ fn game(entry: Entry) -> Result<Match, String> {
     Ok(Match { match_id: entry.match_id, player_ids: entry.player_ids, match_properties, player_properties })
 }
 
-/// The JSON text of an object, from the object or from that text.
+/// The JSON text of an object, given as an object or as text.
 fn properties(value: Value) -> Result<String, &'static str> {
-    const WRONG: &str = "must be an object, or a text that holds one in JSON";
+    const WRONG: &str = "must be an object, or the JSON text of one";
     match value {
         Value::Object(_) => Ok(value.to_string()),
         Value::String(text) if text.is_empty() => Ok(text),

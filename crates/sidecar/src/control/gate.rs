@@ -1,11 +1,11 @@
-//! Who may come in. Whoever does can start programs on this machine.
+//! Who has access. Callers can start programs on this machine.
 //!
-//! | the port | programs | browsers |
+//! | port | programs | browsers |
 //! |---|---|---|
-//! | on a loopback address, without a key | open: who is on the machine can start programs anyhow | pages of others are kept out |
-//! | with a key, which every other address needs | show it as `authorization: Bearer <key>` | ask for it (`Basic`, any name, the key as the password); pages of others are kept out |
+//! | on a loopback address, without a key | open: local users can start programs anyhow | cross-site requests are blocked |
+//! | with a key, required for every other address | send it as `authorization: Bearer <key>` | ask for it (`Basic`, any name, the key as the password); cross-site requests are blocked |
 //!
-//! The pages of others are kept out by [`Visitors`], with a key too: browsers keep it and send it by themselves.
+//! [`Visitors`] blocks cross-site requests, even if there is a key: browsers remember it and send it automatically.
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,13 +24,13 @@ use tonic::Code;
 
 use crate::http_answer::Refused;
 
-/// The one path that is for everybody.
+/// The only path that needs no access.
 pub(super) const HEALTH: &str = "/healthz";
 
-/// Longest value of an `authorization` header that is looked at, in bytes.
+/// Maximum length of an `authorization` header, in bytes.
 const MAX_CREDENTIALS_BYTES: usize = 2_048;
 
-/// What a browser or a program is asked for.
+/// Challenges for browsers and programs.
 const CHALLENGES: [HeaderValue; 2] = [
     HeaderValue::from_static("Bearer"),
     HeaderValue::from_static(
@@ -38,7 +38,7 @@ const CHALLENGES: [HeaderValue; 2] = [
     ),
 ];
 
-/// A key of the sidecar's, as its SHA-256: keys are long random texts, so that a fast hash will do.
+/// A key of the sidecar's, as its SHA-256: keys are long random texts, so a fast hash suffices.
 #[derive(Clone)]
 pub struct ControlKey([u8; 32]);
 
@@ -49,13 +49,13 @@ impl ControlKey {
         (!key.is_empty()).then(|| Self(Sha256::digest(key).into()))
     }
 
-    /// Whether the credentials in `headers` show the key.
+    /// Whether the credentials in `headers` contain the key.
     pub(crate) fn is_shown(&self, headers: &HeaderMap) -> bool {
         let shown = headers.get(AUTHORIZATION).and_then(|value| shown_key(value.as_bytes()));
         shown.is_some_and(|shown| self.is(&shown))
     }
 
-    /// In a time that tells nothing about the key.
+    /// Constant time.
     fn is(&self, text: &[u8]) -> bool {
         self.0.ct_eq(Sha256::digest(text).as_slice()).into()
     }
@@ -63,22 +63,22 @@ impl ControlKey {
 
 impl fmt::Debug for ControlKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Whoever sees the hash of a weak key can guess the key.
+        // The hash of a weak key would reveal it.
         f.write_str("ControlKey")
     }
 }
 
-/// Who may come in.
+/// Who has access.
 #[derive(Clone, Debug)]
-pub(super) enum Door {
-    /// Everybody who names this machine.
+pub(super) enum Access {
+    /// Every caller that uses a name of this machine.
     Open,
-    /// Who has the key.
+    /// Callers with the key.
     Locked(Arc<ControlKey>),
 }
 
-impl Door {
-    /// Which pages and hosts come in at all.
+impl Access {
+    /// Which origins and hosts are accepted.
     pub(super) fn visitors(&self) -> Visitors {
         match self {
             Self::Open => Visitors::without_credentials(),
@@ -87,18 +87,18 @@ impl Door {
     }
 }
 
-/// Lets `request` pass, or answers it.
-pub(super) async fn gate(State(door): State<Door>, request: Request, next: Next) -> Response {
+/// Passes `request` on, or refuses it.
+pub(super) async fn gate(State(access): State<Access>, request: Request, next: Next) -> Response {
     if request.uri().path() == HEALTH {
         return next.run(request).await;
     }
-    let problem = match &door {
-        Door::Open => return next.run(request).await,
-        Door::Locked(key) if key.is_shown(request.headers()) => return next.run(request).await,
-        Door::Locked(_) if request.headers().contains_key(AUTHORIZATION) => {
-            "the key in authorization is not the one of this sidecar"
+    let problem = match &access {
+        Access::Open => return next.run(request).await,
+        Access::Locked(key) if key.is_shown(request.headers()) => return next.run(request).await,
+        Access::Locked(_) if request.headers().contains_key(AUTHORIZATION) => {
+            "the key in authorization is not this sidecar's"
         }
-        Door::Locked(_) => "this needs authorization: Bearer <key>",
+        Access::Locked(_) => "this needs authorization: Bearer <key>",
     };
     let mut response = Refused::new(Code::Unauthenticated, "unauthenticated", problem).into_response();
     for challenge in CHALLENGES {
@@ -107,7 +107,7 @@ pub(super) async fn gate(State(door): State<Door>, request: Request, next: Next)
     response
 }
 
-/// The key in the credentials, whichever way they show one.
+/// The key in the credentials, of either scheme.
 fn shown_key(credentials: &[u8]) -> Option<Vec<u8>> {
     if credentials.len() > MAX_CREDENTIALS_BYTES {
         return None;
@@ -162,7 +162,7 @@ mod tests {
     fn a_key_is_not_shown_and_not_empty() {
         assert!(ControlKey::new("").is_none());
         assert_eq!(
-            format!("{:?}", Door::Locked(Arc::new(ControlKey::new("s3cret").unwrap()))),
+            format!("{:?}", Access::Locked(Arc::new(ControlKey::new("s3cret").unwrap()))),
             "Locked(ControlKey)"
         );
     }

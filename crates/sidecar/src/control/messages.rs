@@ -1,15 +1,15 @@
-//! The messages of the sidecar's own API, as `contract/catena/sidecar-servermanager.swagger.json` and
-//! `contract/catena/sidecar-hub.swagger.json` have them.
+//! The messages of the sidecar's own API, as in `contract/catena/sidecar-servermanager.swagger.json` and
+//! `contract/catena/sidecar-hub.swagger.json`.
 //!
-//! Not protobuf: no numbers of their fields are published, and over HTTP none are needed. Fields are read in
-//! lowerCamelCase and in snake_case, as protobuf's JSON has it, and always written.
+//! Not protobuf: their field numbers are not published, and HTTP does not need them. Like protobuf's JSON, fields are
+//! read in lowerCamelCase and in snake_case, and always written.
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::manager::ServerState;
 
-/// How a server is started.
+/// How to start a server.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all(serialize = "camelCase"), default)]
 pub(super) struct ServerProfile {
@@ -56,7 +56,7 @@ pub(super) struct LaunchServerPayload {
     pub(super) message: String,
 }
 
-/// A line of a stream, as grpc-gateway writes it.
+/// A line of a stream, in the format of grpc-gateway.
 #[derive(Debug, Serialize)]
 pub(super) struct Line<T> {
     pub(super) result: T,
@@ -103,7 +103,7 @@ pub(super) struct Server {
     pub(super) connection_details: Option<ServerConnectionDetails>,
 }
 
-/// Where players reach a server. What it has room for is not known here, so its `payload` is left out.
+/// Where players reach a server. Its `payload` is left out, because its capacity is not known here.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub(super) struct ServerConnectionDetails {
     pub(super) port: u16,
@@ -136,12 +136,12 @@ fn state_name<S: Serializer>(state: &ServerState, serializer: S) -> Result<S::Ok
     })
 }
 
-/// 64-bit integers leave as strings.
+/// 64-bit integers are written as strings.
 fn int64<S: Serializer>(number: &u16, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(number)
 }
 
-/// 32-bit integers come as numbers or as strings.
+/// 32-bit integers are read as numbers or as strings.
 fn int32<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i32, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]

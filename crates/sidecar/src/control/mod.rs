@@ -1,14 +1,14 @@
-//! The sidecar's own API, and a page that shows what it does: one port for whoever operates it.
+//! The sidecar's own API, and a page that shows what it does: one port for operators.
 //!
 //! | where | what |
 //! |---|---|
-//! | `routes`, `messages` | the API as the Catena sidecar has it: profiles, servers, sidecars |
+//! | `routes`, `messages` | the API, as in the Catena sidecar: profiles, servers, sidecars |
 //! | `profiles` | what servers may be launched with |
-//! | `servers` | the programs that run, and what becomes of them |
+//! | `servers` | running programs and their lifecycle |
 //! | `panel` | the debug panel at `/` |
-//! | `gate` | who may come in |
+//! | `gate` | access control |
 //!
-//! A port of its own and not the game servers': whoever reaches this one can start programs.
+//! A port of its own, separate from the game servers': callers of this one can start programs.
 
 mod gate;
 mod messages;
@@ -35,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::http_answer::{not_this_way, nothing_here};
 use crate::manager::Manager;
-use gate::{Door, gate};
+use gate::{Access, gate};
 
 pub use gate::ControlKey;
 pub use panel::{SEND_PAUSE, SIGN_OF_LIFE};
@@ -43,42 +43,42 @@ pub use profiles::{MAX_PROFILE_BYTES, MAX_PROFILES};
 pub use servers::MAX_PROCESSES;
 pub use state::MAX_STREAMS;
 
-/// What the port is made of.
+/// Options of the port.
 #[derive(Clone, Debug)]
 pub struct ControlOptions {
     /// Where it listens: `DebugPanelAddr`.
     pub listen: ListenAddr,
-    /// Who has it may come in. Needed unless `listen` is a loopback address.
+    /// Callers need this key. Required unless `listen` is a loopback address.
     pub api_key: Option<ControlKey>,
-    /// Names of this machine that callers may use without a key, besides its loopback names.
+    /// Names of this machine that callers may use without a key, in addition to its loopback names.
     pub allowed_hosts: Vec<String>,
-    /// Name of this machine.
+    /// Host name of this machine.
     pub hostname: String,
-    /// Port of the game servers' calls by gRPC, if there is one.
+    /// gRPC port for game servers' calls, if there is one.
     pub grpc_port: Option<u16>,
-    /// Port of the game servers' calls by HTTP, if there is one.
+    /// HTTP port for game servers' calls, if there is one.
     pub http_port: Option<u16>,
-    /// Variables that launched programs get: where the sidecar listens.
+    /// Variables for launched programs: where the sidecar listens.
     pub environment: BTreeMap<String, String>,
-    /// Variables of this process that launched programs inherit beside those that every game server does. Those that
-    /// begin with `SORTIE_` are never inherited, unless they are for game servers.
+    /// Variables of this process that launched programs inherit in addition to those of every game server. Variables
+    /// that begin with `SORTIE_` are never inherited, unless they are for game servers.
     pub pass_environment: Vec<String>,
     /// Time from SIGTERM to SIGKILL for launched programs.
     pub stop_deadline: Duration,
-    /// Launched programs, and the matches that they hold, outlive the sidecar.
+    /// Launched programs, and their matches, outlive the sidecar.
     pub keep_servers: bool,
     /// The settings, for the panel. Without secrets.
     pub settings: Value,
     /// Name of the resolver, if there is one.
     pub resolver: Option<String>,
-    /// The event sources, for the panel. Whoever runs them says how they do.
+    /// The state of the event sources, for the panel, updated by their runner.
     pub sources: watch::Receiver<Vec<SourceStatus>>,
     /// Limits of requests and connections.
     pub limits: Limits,
 }
 
 impl ControlOptions {
-    /// Open to this machine, with nothing to tell of.
+    /// Open to this machine only, with nothing to show.
     #[must_use]
     pub fn new(listen: ListenAddr) -> Self {
         Self {
@@ -100,7 +100,7 @@ impl ControlOptions {
     }
 }
 
-/// An event source, as the panel shows it.
+/// An event source, as shown in the panel.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SourceStatus {
@@ -108,36 +108,36 @@ pub struct SourceStatus {
     pub name: String,
     /// Where it listens, if it does.
     pub listens: Vec<String>,
-    /// How it does.
+    /// Its state.
     pub state: SourceState,
 }
 
-/// How an event source does.
+/// State of an event source.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum SourceState {
-    /// It serves or plays game servers.
+    /// It serves or simulates game servers.
     Running,
     /// Its last game server has ended.
     Done,
-    /// It could not go on, and why.
+    /// It failed, and why.
     Failed(String),
 }
 
 /// Why the port cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
-    /// The system does not give the address.
+    /// The address is not available.
     #[error("app.sidecar.DebugPanelAddr: cannot listen on {listen}: {source}; take another address or port")]
     Listen {
         /// The address.
         listen: ListenAddr,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
-    /// Others could start programs.
+    /// Other machines could start programs.
     #[error(
-        "app.sidecar.DebugPanelAddr: {listen} can be reached from other machines, and whoever reaches it can start \
+        "app.sidecar.DebugPanelAddr: {listen} can be reached from other machines, whose users could start \
          programs on this one: give app.sidecar an ApiKeyFile, ApiKeyEnv or ApiKey, or listen on localhost:{}",
         .listen.port()
     )]
@@ -147,16 +147,16 @@ pub enum ControlError {
     },
 }
 
-/// The port, bound and not served yet.
+/// The port, bound but not yet served.
 pub struct ControlPort {
     options: ControlOptions,
     listener: TcpListener,
     address: SocketAddr,
-    door: Door,
+    access: Access,
 }
 
 impl ControlPort {
-    /// Takes the port.
+    /// Binds the port.
     ///
     /// # Errors
     /// [`ControlError`]
@@ -165,12 +165,12 @@ impl ControlPort {
         let cannot = |source| ControlError::Listen { listen: listen.clone(), source };
         let listener = listen.bind().await.map_err(cannot)?;
         let address = listener.local_addr().map_err(cannot)?;
-        let door = match options.api_key.take() {
-            Some(key) => Door::Locked(Arc::new(key)),
-            None if address.ip().to_canonical().is_loopback() => Door::Open,
+        let access = match options.api_key.take() {
+            Some(key) => Access::Locked(Arc::new(key)),
+            None if address.ip().to_canonical().is_loopback() => Access::Open,
             None => return Err(ControlError::NoKey { listen }),
         };
-        Ok(Self { options, listener, address, door })
+        Ok(Self { options, listener, address, access })
     }
 
     /// Where it listens.
@@ -179,14 +179,14 @@ impl ControlPort {
         self.address
     }
 
-    /// Serves until `closing` is cancelled, and then ends the launched programs, or lets them go if they are to be
-    /// kept. Each one's end is reported to `manager` before this returns, so that the manager is to be ended after it.
+    /// Serves until `closing` is cancelled, then ends the launched programs, or lets them go if they are to be kept.
+    /// Reports each program's end to `manager` before this returns, so end the manager after it.
     pub async fn run(self, manager: Manager, closing: CancellationToken) {
-        let Self { options, listener, door, .. } = self;
+        let Self { options, listener, access, .. } = self;
         let keep_servers = options.keep_servers;
         let limits = options.limits.clone();
         let hosts = options.listen.name().map(ToOwned::to_owned);
-        let visitors = door.visitors().and_hosts(options.allowed_hosts.iter().cloned().chain(hosts));
+        let visitors = access.visitors().and_hosts(options.allowed_hosts.iter().cloned().chain(hosts));
         let control = state::Control::new(options, manager, closing.clone());
         let servers = control.servers.clone();
         let _ends_them_at_any_rate = servers.guard();
@@ -194,17 +194,17 @@ impl ControlPort {
             closing.cancelled().await;
             servers.close(keep_servers).await;
         };
-        let router = router(control, door);
+        let router = router(control, access);
         tokio::join!(serve(listener, router, visitors, None, &limits, closing.clone()), ending);
     }
 }
 
-fn router(control: state::Control, door: Door) -> Router {
+fn router(control: state::Control, access: Access) -> Router {
     Router::new()
         .merge(routes::routes())
         .merge(panel::routes())
         .fallback(nothing_here)
         .method_not_allowed_fallback(not_this_way)
         .with_state(control)
-        .layer(from_fn_with_state(door, gate))
+        .layer(from_fn_with_state(access, gate))
 }

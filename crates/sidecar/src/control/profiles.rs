@@ -1,4 +1,4 @@
-//! What servers may be launched with. In memory: whoever registers profiles does it at each start of the sidecar.
+//! What servers may be launched with. In memory only: clients register profiles after each start of the sidecar.
 
 use std::collections::BTreeMap;
 
@@ -8,9 +8,9 @@ use super::messages::ServerProfile;
 use crate::http_answer::Refused;
 use crate::manager::MAX_ID_BYTES;
 
-/// Most profiles.
+/// Maximum number of profiles.
 pub const MAX_PROFILES: usize = 256;
-/// Most bytes of a profile's command and arguments together.
+/// Maximum length of a profile's command and arguments together, in bytes.
 pub const MAX_PROFILE_BYTES: usize = 32 << 10;
 
 /// By id.
@@ -18,7 +18,7 @@ pub const MAX_PROFILE_BYTES: usize = 32 << 10;
 pub(super) struct Profiles(BTreeMap<String, ServerProfile>);
 
 impl Profiles {
-    /// Takes all of `profiles`, each in the place of one with its id, or none.
+    /// Registers all of `profiles`, replacing those with the same id, or none.
     pub(super) fn register(&mut self, profiles: Vec<ServerProfile>) -> Result<(), Refused> {
         for (index, profile) in profiles.iter().enumerate() {
             check(profile)
@@ -45,7 +45,7 @@ impl Profiles {
     }
 }
 
-/// The field that is wrong, and what is wrong with it.
+/// The invalid field and its problem.
 fn check(profile: &ServerProfile) -> Result<(), (&'static str, String)> {
     let ServerProfile { profile_id, command, args, remote } = profile;
     let is_id =
@@ -58,7 +58,7 @@ fn check(profile: &ServerProfile) -> Result<(), (&'static str, String)> {
         return Err(("command", "must be given: the program to start".to_owned()));
     }
     if command.contains('\0') {
-        return Err(("command", "must not hold a NUL byte".to_owned()));
+        return Err(("command", "must not contain a NUL byte".to_owned()));
     }
     if !remote.is_empty() {
         let problem = "must be empty: this sidecar launches servers on its own machine only";
@@ -71,10 +71,10 @@ fn check(profile: &ServerProfile) -> Result<(), (&'static str, String)> {
     Ok(())
 }
 
-/// What is wrong with the arguments of a program, if anything is.
+/// The problem with a program's arguments, if any.
 pub(super) fn check_arguments(args: &[String]) -> Result<(), String> {
     if args.iter().any(|argument| argument.contains('\0')) {
-        return Err("must not hold a NUL byte".to_owned());
+        return Err("must not contain a NUL byte".to_owned());
     }
     if bytes(args) > MAX_PROFILE_BYTES {
         return Err(format!("are longer than {MAX_PROFILE_BYTES} bytes"));
@@ -82,7 +82,7 @@ pub(super) fn check_arguments(args: &[String]) -> Result<(), String> {
     Ok(())
 }
 
-/// Each counts for one byte more, so that empty ones have a limit as well.
+/// Each counts one extra byte, so that empty ones are limited as well.
 fn bytes(args: &[String]) -> usize {
     args.iter().map(|argument| argument.len() + 1).sum()
 }
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_profile_takes_the_place_of_one_with_its_id() {
+    fn a_profile_replaces_one_with_the_same_id() {
         let mut profiles = Profiles::default();
         profiles.register(vec![profile("b"), profile("a")]).unwrap();
         let other = ServerProfile { command: "/bin/false".into(), ..profile("a") };

@@ -22,7 +22,7 @@ use super::messages::{
 };
 use super::profiles::check_arguments;
 use super::servers::Follow;
-use super::state::{Control, Place};
+use super::state::{Control, StreamPermit};
 use crate::http_answer::{Refused, answer, read};
 
 /// Every route.
@@ -40,7 +40,7 @@ pub(super) fn routes() -> Router<Control> {
 
 async fn health(State(control): State<Control>) -> Response {
     let is_closing = control.closing.is_cancelled();
-    let refused = || Refused::new(Code::Unavailable, "shutting_down", "the sidecar is about to end");
+    let refused = || Refused::new(Code::Unavailable, "shutting_down", "the sidecar is shutting down");
     answer(if is_closing { Err(refused()) } else { Ok(HealthcheckResponse { message: "ok" }) })
 }
 
@@ -80,7 +80,7 @@ async fn register(State(control): State<Control>, request: Request) -> Response 
     let register = async {
         let message: RegisterServerRequest = read(request, &control.options.limits).await?;
         let port = u16::try_from(message.port)
-            .map_err(|_| Refused::field("port", "must be a port, or 0 for none that is known"))?;
+            .map_err(|_| Refused::field("port", "must be a port, or 0 if it is unknown"))?;
         if !message.profile_id.is_empty() {
             control.profiles().get(&message.profile_id)?;
         }
@@ -103,31 +103,31 @@ async fn launch(State(control): State<Control>, request: Request) -> Response {
                 .map_err(|problem| Refused::field("argumentOverride", problem))?;
             profile.args = message.argument_override;
         }
-        // Before the start: a program whose caller is refused would run unseen.
-        let place = if message.subscribe { Some(control.place()?) } else { None };
+        // Before the start: otherwise the program would run although its caller was refused.
+        let permit = if message.subscribe { Some(control.stream_permit()?) } else { None };
         let follow = control.servers.launch(profile).await?;
-        Ok::<_, Refused>((follow, place))
+        Ok::<_, Refused>((follow, permit))
     };
     match launch.await {
-        Ok((follow, place)) => {
+        Ok((follow, permit)) => {
             let mut response = json_response(StatusCode::OK, Vec::new());
-            *response.body_mut() = Body::from_stream(lines(follow, place));
+            *response.body_mut() = Body::from_stream(lines(follow, permit));
             response
         }
         Err(refused) => refused.into_response(),
     }
 }
 
-/// A line for each state; without a place for a stream, for the first one only.
-fn lines(follow: Follow, place: Option<Place>) -> impl Stream<Item = Result<Bytes, Infallible>> {
-    unfold(Some((follow, place)), |state| async {
-        let (mut follow, place) = state?;
+/// One line per state; without a stream slot, only the first.
+fn lines(follow: Follow, permit: Option<StreamPermit>) -> impl Stream<Item = Result<Bytes, Infallible>> {
+    unfold(Some((follow, permit)), |state| async {
+        let (mut follow, permit) = state?;
         let (server_data, message) = follow.next().await?;
         let payload = LaunchServerPayload { server_data, message };
-        // These messages have nothing that could have no JSON.
+        // These messages always serialize.
         let mut line = json::encode(&Line { result: LaunchServerResponse { payload } }).ok()?;
         line.push(b'\n');
-        let further = place.is_some().then_some((follow, place));
+        let further = permit.is_some().then_some((follow, permit));
         Some((Ok(line.into()), further))
     })
 }

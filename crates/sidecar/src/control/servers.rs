@@ -1,8 +1,8 @@
 //! The servers that were launched or registered here.
 //!
-//! One task for each program, from its start to its end, which alone starts, stops and reaps it: whoever asked for it
-//! may hang up at any moment. Where a server is in its life the manager knows; here is only what it cannot know, that
-//! of the process.
+//! One task per program, from start to end; only that task starts, stops and reaps it, because callers may hang up at
+//! any moment. The manager knows a server's state; this module keeps only what the manager cannot know, the state of
+//! the process.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -21,43 +21,43 @@ use crate::child::{Child, inherited};
 use crate::http_answer::Refused;
 use crate::manager::{Manager, ServerState, ServerView};
 
-/// Programs that run at a time.
+/// Maximum number of running programs.
 pub const MAX_PROCESSES: usize = 64;
-/// Servers whose end is remembered.
+/// Number of ended servers that are remembered.
 const MAX_ENDED: usize = 100;
-/// Time from SIGKILL until a process that is still there is an error.
+/// Time after SIGKILL until a remaining process is an error.
 const KILL_WAIT: Duration = Duration::from_secs(10);
 
-/// What the calls of these servers are listed under.
+/// The source under which these servers' calls are listed.
 const SOURCE: &str = "sidecar_api";
-/// The id that the server is known by, for it to send in its calls.
+/// The server's id, for its calls.
 const SERVER_ID: &str = "SORTIE_SERVER_ID";
-/// Where players reach it, and the port that it is to listen on for that, as far as the resolver knows.
+/// Where players reach the server, and the port to listen on, if the resolver knows one.
 const PUBLIC_ADDRESS: &str = "SORTIE_PUBLIC_ADDRESS";
 const PORT: &str = "SORTIE_PORT";
 
 /// How programs are started and ended.
 #[derive(Clone, Debug)]
 pub(super) struct Terms {
-    /// Variables that they get.
+    /// Their variables.
     pub(super) environment: BTreeMap<String, String>,
-    /// Variables of the sidecar that they inherit beside those that every game server does.
+    /// Variables of the sidecar that they inherit in addition to those of every game server.
     pub(super) pass_environment: Vec<String>,
     /// Time from SIGTERM to SIGKILL.
     pub(super) stop_deadline: Duration,
 }
 
-/// How the life of a program goes on.
+/// Lifecycle of a program.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Life {
     Running,
-    /// How it ended, in words.
+    /// How it ended, as text.
     Ended(String),
-    /// The sidecar has ended and it has not.
+    /// The sidecar has ended, the program has not.
     Left,
 }
 
-/// All of them. Cheap to clone.
+/// All servers. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Servers(Arc<Shared>);
 
@@ -68,7 +68,7 @@ struct Shared {
     tasks: Mutex<JoinSet<()>>,
     /// Ends every program.
     stop: CancellationToken,
-    /// Lets every program go.
+    /// Lets every program go on without the sidecar.
     leave: CancellationToken,
 }
 
@@ -77,9 +77,9 @@ struct Book {
     launched: BTreeMap<String, Launched>,
     /// Those of `launched` that have ended, oldest first.
     ended: VecDeque<String>,
-    /// Ports of those that only said that they are there.
+    /// Ports of servers that only registered.
     registered: BTreeMap<String, u16>,
-    /// No further program is started.
+    /// No more programs are started.
     is_closed: bool,
 }
 
@@ -100,36 +100,36 @@ impl Servers {
         }))
     }
 
-    /// Starts the program of `profile`. It runs on whether or not anybody waits for this.
+    /// Starts the program of `profile`. It runs whether or not the caller waits.
     pub(super) async fn launch(&self, profile: ServerProfile) -> Result<Follow, Refused> {
         let (told, started) = oneshot::channel();
         let follow = {
-            // Held over both, so that whoever closes finds the task of everyone who was admitted.
+            // Held over both, so that `close` finds the tasks of all admitted programs.
             let mut tasks = locked(&self.0.tasks);
             while tasks.try_join_next().is_some() {}
             let (id, follow) = self.admit()?;
             tasks.spawn(Arc::clone(&self.0).live(id, profile, told));
             follow
         };
-        let gone = || Refused::new(Code::Unavailable, "shutting_down", "the sidecar is about to end");
+        let gone = || Refused::new(Code::Unavailable, "shutting_down", "the sidecar is shutting down");
         started.await.unwrap_or_else(|_| Err(gone()))?;
         Ok(follow)
     }
 
-    /// Ends every program when it is dropped, should nobody [close](Self::close) in order.
+    /// When dropped, ends every program, in case [`close`](Self::close) is never called.
     pub(super) fn guard(&self) -> DropGuard {
         self.0.stop.clone().drop_guard()
     }
 
-    /// A place for one more.
+    /// Reserves room for one more.
     fn admit(&self) -> Result<(String, Follow), Refused> {
         let id = self.0.manager.new_server_id();
         let mut book = self.0.book();
         if book.is_closed {
-            return Err(Refused::new(Code::Unavailable, "shutting_down", "the sidecar is about to end"));
+            return Err(Refused::new(Code::Unavailable, "shutting_down", "the sidecar is shutting down"));
         }
         if book.launched.len().saturating_sub(book.ended.len()) >= MAX_PROCESSES {
-            let text = format!("too many servers: at most {MAX_PROCESSES} launched ones run at a time");
+            let text = format!("too many servers: at most {MAX_PROCESSES} launched servers may run");
             return Err(Refused::new(Code::ResourceExhausted, "too_many", text));
         }
         let (life, seen) = watch::channel(Life::Running);
@@ -143,7 +143,7 @@ impl Servers {
         ))
     }
 
-    /// Knows a server that somebody else has started.
+    /// Registers a server that was started elsewhere.
     pub(super) fn register(&self, port: u16) -> Result<String, Refused> {
         let id = self.0.manager.new_server_id();
         self.0.manager.register(SOURCE, &id)?;
@@ -156,7 +156,7 @@ impl Servers {
         Ok(id)
     }
 
-    /// Every server, whoever started it, and those launched here that ended lately.
+    /// Every server, whoever started it, including those launched here that ended recently.
     pub(super) fn all(&self) -> Vec<Server> {
         let views = self.0.manager.view().servers;
         let book = self.0.book();
@@ -178,7 +178,7 @@ impl Servers {
         servers.into_values().collect()
     }
 
-    /// Ends the program of a server that was launched here.
+    /// Ends the program of a server launched here.
     pub(super) async fn terminate(&self, id: &str) -> Result<TerminateServerResponse, Refused> {
         let launched =
             self.0.book().launched.get(id).map(|launched| (launched.life.subscribe(), launched.stop.clone()));
@@ -190,7 +190,7 @@ impl Servers {
                 Life::Ended(how) => how.clone(),
                 Life::Running | Life::Left => "the sidecar has ended before it".to_owned(),
             },
-            // Its start has failed.
+            // It failed to start.
             Ok(Err(_)) => "it never ran".to_owned(),
             Err(_) => {
                 let text = "the server's process was killed and has not ended yet; try again";
@@ -219,7 +219,7 @@ impl Servers {
         if keep { &self.0.leave } else { &self.0.stop }.cancel();
         let all = async { while tasks.join_next().await.is_some() {} };
         if timeout(self.0.terms.stop_deadline + KILL_WAIT, all).await.is_err() {
-            tracing::error!("launched servers have not ended though they were killed");
+            tracing::error!("launched servers have not ended although they were killed");
         }
     }
 }
@@ -239,7 +239,7 @@ impl Book {
     }
 }
 
-/// An address as the resolvers write it: `host:port`, `[v6]:port`, or a host alone.
+/// An address in a resolver's format: `host:port`, `[v6]:port`, or only a host.
 fn host_and_port(address: &str) -> (String, Option<u16>) {
     let split = address.rsplit_once(':').and_then(|(host, port)| {
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
@@ -255,7 +255,7 @@ impl Shared {
         locked(&self.book)
     }
 
-    /// The whole life of one program.
+    /// The whole lifecycle of one program.
     async fn live(
         self: Arc<Self>,
         id: String,
@@ -289,8 +289,9 @@ impl Shared {
                 return;
             }
         }
-        let how =
-            child.reap().map_or_else(|error| format!("its end is not known: {error}"), |it| it.to_string());
+        let how = child
+            .reap()
+            .map_or_else(|error| format!("its exit status is unknown: {error}"), |it| it.to_string());
         tracing::info!(server_id = id, how, "a launched server has ended");
         self.set_life(&id, Life::Ended(how.clone()));
         self.manager.server_gone(&id, &format!("its process has ended: {how}")).await;
@@ -300,7 +301,7 @@ impl Shared {
         self.manager.register(SOURCE, id)?;
         self.manager.vouch_for(id);
         let address = self.manager.address_of(id).await.map_err(|error| {
-            let text = format!("there is no address for a further server: {error}");
+            let text = format!("there is no address for another server: {error}");
             Refused::new(Code::Unavailable, "unavailable", text)
         })?;
         let mut command = self.command(profile)?;
@@ -316,7 +317,7 @@ impl Shared {
 
     fn command(&self, profile: &ServerProfile) -> Result<Command, Refused> {
         let mut command = Command::new(program(&profile.command)?);
-        // What it writes goes where the sidecar's own log goes: whoever reads that wants to see both.
+        // Its output goes to the sidecar's log: its readers want to see both.
         command.args(&profile.args).stdin(Stdio::null());
         command.env_clear().envs(inherited(&self.terms.pass_environment)).envs(&self.terms.environment);
         Ok(command)
@@ -339,7 +340,7 @@ impl Shared {
     }
 }
 
-/// A path is made absolute, as whoever reads the process list expects; a bare name is looked up in `PATH`.
+/// Makes a path absolute, as expected in the process list; a bare name is looked up in `PATH`.
 fn program(command: &str) -> Result<PathBuf, Refused> {
     let path = Path::new(command);
     if path.components().count() == 1 && !path.has_root() {
@@ -368,7 +369,7 @@ fn cannot_start(command: &str, error: &std::io::Error) -> Refused {
     )
 }
 
-/// What becomes of a launched server, as it is seen from outside.
+/// The state of a launched server, as seen from outside.
 pub(super) struct Follow {
     servers: Servers,
     id: String,
@@ -379,11 +380,11 @@ pub(super) struct Follow {
 }
 
 impl Follow {
-    /// The next state that differs from the one before, and a text about it; the first at once. A state that lasted
-    /// only for a moment may be missed. `None` after the end.
+    /// The next state that differs from the previous one, with a text; the first one at once. Brief states may be
+    /// skipped. `None` after the end.
     pub(super) async fn next(&mut self) -> Option<(Server, String)> {
         while !self.is_over {
-            // Before the look, so that a change after it is noticed.
+            // Marked before reading, so that a change after it is noticed.
             self.changes.mark_unchanged();
             let life = self.life.borrow_and_update().clone();
             match life {
@@ -427,7 +428,7 @@ impl Follow {
     }
 }
 
-/// Nothing here leaves data half-changed where it could panic, so a poisoned lock is as good as any.
+/// Poisoning is ignored: the data stays consistent across a panic.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! What every request can reach.
+//! State shared by all requests.
 
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,13 +14,13 @@ use super::servers::{Servers, Terms};
 use crate::http_answer::Refused;
 use crate::manager::Manager;
 
-/// Streams at a time: open panels, and callers that follow a server which they launched.
+/// Maximum number of concurrent streams: open panels, and callers that follow a server they launched.
 pub const MAX_STREAMS: usize = 64;
 
-/// A place for a stream, given back when it is dropped.
-pub(super) type Place = OwnedSemaphorePermit;
+/// The right to a stream. Returned when dropped.
+pub(super) type StreamPermit = OwnedSemaphorePermit;
 
-/// What every request can reach. Cheap to clone.
+/// State shared by all requests. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Control(Arc<Shared>);
 
@@ -28,7 +28,7 @@ pub(super) struct Shared {
     pub(super) options: ControlOptions,
     pub(super) manager: Manager,
     pub(super) servers: Servers,
-    /// Who this sidecar is: made once and kept.
+    /// Id of this sidecar: generated once and kept.
     pub(super) id: String,
     pub(super) began: SystemTime,
     pub(super) closing: CancellationToken,
@@ -51,7 +51,7 @@ impl Control {
             pass_environment: options.pass_environment.clone(),
             stop_deadline: options.stop_deadline,
         };
-        // An id of its own among those that the manager makes and keeps.
+        // An id of its own among those that the manager generates and keeps.
         let made = manager.server_id_of("sidecar");
         let id = format!("sidecar-{}", made.strip_prefix("server-").unwrap_or(&made));
         Self(Arc::new(Shared {
@@ -72,9 +72,9 @@ impl Shared {
         self.profiles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn place(&self) -> Result<Place, Refused> {
+    pub(super) fn stream_permit(&self) -> Result<StreamPermit, Refused> {
         Arc::clone(&self.streams).try_acquire_owned().map_err(|_| {
-            let text = format!("too many streams: at most {MAX_STREAMS} are open at a time");
+            let text = format!("too many streams: at most {MAX_STREAMS} may be open");
             Refused::new(Code::ResourceExhausted, "too_many", text)
         })
     }

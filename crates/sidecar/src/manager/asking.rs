@@ -1,10 +1,10 @@
-//! Questions for a match.
+//! Requests for a match, called questions.
 //!
-//! A question runs in a task of its own, so that what the backend has begun comes to an end in order when nobody waits for
-//! it any more: the game server has closed its connection, has died, or the sidecar ends. The question is withdrawn then.
-//! To end the call alone is not enough, because an answer that is on its way would be lost with the match in it: the
-//! backend is told, by a call that answers the first one, and what that one brings goes back to the backend's queue, unless
-//! the server asks again within a moment.
+//! A question runs in its own task, so that it is ended properly when nobody waits for it any more: the game server has
+//! closed its connection, has died, or the sidecar ends. The question is then withdrawn. Ending the call is not enough,
+//! because an answer in flight would be lost together with its match: the backend is notified by a second call, which
+//! makes it answer the first one, and a match in that answer goes back to the backend's queue, unless the server asks
+//! again within a moment.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -27,21 +27,21 @@ use super::view::Outcome;
 use super::{CALL_TIME, HELD_CALL_TIME, Shared, check_id, too_many};
 use crate::backend::BackendError;
 
-/// Longest time that a server which is willing to wait is kept while the backend is away, so that it does not ask in a
-/// loop that never rests.
+/// Maximum time that a server which is willing to wait is held while the backend is away, so that it does not ask in a
+/// busy loop.
 const AWAY_PAUSE: Duration = Duration::from_secs(5);
-/// Most questions that are open, those among them that nobody waits for any more.
+/// Maximum number of open questions, including those that nobody waits for any more.
 const MAX_QUESTIONS: usize = 2 * MAX_MATCHES;
-/// Longest wait for the answer to a question after the backend was told that it is withdrawn.
+/// Timeout for the answer to a question after the backend was told that it is withdrawn.
 const LAST_ANSWER_TIME: Duration = Duration::from_secs(2);
-/// How long a match that came for nobody is kept for a server that asks again, as it does whose client gave up waiting.
+/// How long a match that nobody waited for is kept for a server that asks again, e.g. because its client timed out.
 const KEEP_TIME: Duration = Duration::from_secs(1);
-/// The server asks for nothing at this moment, and may ask again.
+/// The server requests nothing right now, and may ask again.
 const WITHDRAW: u32 = HintFlag::Full as u32 | HintFlag::NotFull as u32;
-/// The server is gone. FULL is for backends that do not look at SHUTDOWN when they are asked for a match.
+/// The server is gone. FULL is for backends that ignore SHUTDOWN in requests for a match.
 const LEAVE: u32 = HintFlag::Shutdown as u32 | HintFlag::Full as u32;
 
-/// What the backend said of a question; a match is held by then.
+/// The backend's answer to a question; a match in it is already held.
 type Answer = Result<u32, BackendError>;
 type Response = Result<RequestMatchResponse, BackendError>;
 
@@ -50,7 +50,7 @@ type Response = Result<RequestMatchResponse, BackendError>;
 pub(super) struct Questions {
     last: u64,
     open: BTreeMap<u64, Question>,
-    /// Those whose answers are still seen to, the open ones among them.
+    /// Questions that still need handling, including the open ones.
     unsettled: usize,
 }
 
@@ -58,42 +58,42 @@ struct Question {
     server_id: String,
     /// Cancelled once nobody waits for the answer.
     withdrawn: CancellationToken,
-    /// Cancelled once the backend was told that the server takes its leave.
+    /// Cancelled once the backend was told that the server is leaving.
     left: CancellationToken,
 }
 
 impl Questions {
-    /// Nobody waits any more for what was asked for the server.
+    /// Withdraws the questions of the server.
     pub(super) fn withdraw(&self, server_id: &str) {
         let of_server = self.open.values().filter(|question| question.server_id == server_id);
         of_server.for_each(|question| question.withdrawn.cancel());
     }
 
-    /// Nobody waits any more for anything.
+    /// Withdraws all questions.
     pub(super) fn withdraw_all(&self) {
         self.open.values().for_each(|question| question.withdrawn.cancel());
     }
 
-    /// Whether every question was answered, and every match that came has found its server or was handed back.
+    /// Whether every question was answered, and every match has reached its server or was handed back.
     pub(super) const fn are_settled(&self) -> bool {
         self.unsettled == 0
     }
 
-    /// For each question of the server that is open, what is cancelled once the backend was told that the server takes its
-    /// leave.
+    /// For each open question of the server: the token that is cancelled once the backend was told that the server is
+    /// leaving.
     fn leaving(&self, server_id: &str) -> Vec<CancellationToken> {
         let of_server = self.open.values().filter(|question| question.server_id == server_id);
         of_server.map(|question| question.left.clone()).collect()
     }
 
-    /// Whether a question of the server is being withdrawn: the backend would take a new one for it.
+    /// Whether a question of the server is being withdrawn: the backend would mistake a new one for that.
     fn is_withdrawing(&self, server_id: &str) -> bool {
         let mut open = self.open.values();
         open.any(|question| question.server_id == server_id && question.withdrawn.is_cancelled())
     }
 }
 
-/// A question that is open until this is dropped.
+/// An open question; closed when dropped.
 struct Open {
     shared: Arc<Shared>,
     number: u64,
@@ -129,7 +129,7 @@ impl Drop for Open {
     }
 }
 
-/// A question is not settled until this is dropped.
+/// An unsettled question; settled when dropped.
 struct Unsettled(Arc<Shared>);
 
 impl Unsettled {
@@ -166,8 +166,8 @@ pub(super) async fn request_match(
     }
 }
 
-/// Asks once. `Away` also while older calls of the server wait to be delivered: the backend would answer about a state
-/// that is over.
+/// Asks once. Also returns `Away` while older calls of the server wait for delivery: the backend would answer for an
+/// outdated state.
 pub(super) async fn ask(
     shared: &Arc<Shared>,
     source: &str,
@@ -198,7 +198,7 @@ async fn asked(
     if shared.is_closing() {
         return Ok(RequestMatchResponse::default());
     }
-    // Before the question, so that nothing that comes is missed.
+    // Before the question, so that no change is missed.
     let mut changes = shared.changes.subscribe();
     loop {
         if let Some(response) = give(shared, &server_id) {
@@ -207,14 +207,14 @@ async fn asked(
         if !shared.state().questions.is_withdrawing(&server_id) {
             break;
         }
-        // The sender is part of what is shared.
+        // The sender is part of the shared state.
         let _ = changes.changed().await;
     }
     if shared.is_closing() {
         return Ok(RequestMatchResponse::default());
     }
     if shared.state().queue.first_of(&server_id).is_some() {
-        let why = "older calls of this server wait to be delivered";
+        let why = "older calls of this server wait for delivery";
         return Err(BackendError::Away(why.to_owned()));
     }
     let mut waiter =
@@ -229,7 +229,7 @@ async fn asked(
     Ok(response)
 }
 
-/// The answer to the question; or a match that another one has brought meanwhile.
+/// Waits for the answer to the question, or for a match that another question has brought.
 async fn wait(
     shared: &Shared,
     server_id: &str,
@@ -247,14 +247,14 @@ async fn wait(
     }
 }
 
-/// A match that is held and that the server may not know of.
+/// A match that is held and that the server may not know about.
 fn give(shared: &Shared, server_id: &str) -> Option<RequestMatchResponse> {
     let (game, hint_flags) = shared.state().held.give(server_id)?;
     shared.changed();
     Some(RequestMatchResponse { r#match: Some(game), hint_flags, matches: Vec::new() })
 }
 
-/// A server waits for an answer: that it does is a sign of life.
+/// A server that waits for an answer, which is a sign of life.
 struct Waits<'s> {
     shared: &'s Shared,
     server_id: String,
@@ -276,7 +276,7 @@ impl Drop for Waits<'_> {
     }
 }
 
-/// A caller that waits for the answer to a question, which is withdrawn if the caller goes first.
+/// A caller that waits for the answer; when dropped before that, the question is withdrawn.
 struct Waiter {
     answer: oneshot::Receiver<Answer>,
     _withdraws: DropGuard,
@@ -302,12 +302,12 @@ impl Waiter {
     }
 
     async fn answer(&mut self) -> Answer {
-        let broken = |_| Err(BackendError::Away("the question was broken off".to_owned()));
+        let broken = |_| Err(BackendError::Away("the question was aborted".to_owned()));
         (&mut self.answer).await.unwrap_or_else(broken)
     }
 }
 
-/// Asks the backend; with the match that is held since, if one came.
+/// Asks the backend. Also returns the match that is now held, if there is one.
 async fn question(
     shared: &Arc<Shared>,
     source: &str,
@@ -352,14 +352,14 @@ async fn unless_withdrawn(
         () = open.withdrawn.cancelled() => withdraw(shared, source, (&server_id, &open.left), asked).await,
     };
     let Some(answered) = answered else {
-        return Err(BackendError::Away("nobody waits for the answer any more".to_owned()));
+        return Err(BackendError::Away("nobody is waiting for the answer any more".to_owned()));
     };
     shared.note(&answered);
     answered
 }
 
-/// Tells the backend that nobody waits for a question any more, and takes the answer to it that comes nevertheless. `None`
-/// if none does: then the call, which ends here, is what tells the backend.
+/// Tells the backend that nobody waits for a question any more, and takes an answer that comes anyway. `None` if none
+/// comes: then ending the call is what tells the backend.
 async fn withdraw(
     shared: &Arc<Shared>,
     source: &str,
@@ -385,7 +385,7 @@ async fn withdraw(
     };
     let game = told.as_ref().ok().and_then(|response| response.r#match.as_ref());
     if let Some(game) = game.filter(|game| check_id("matchId", &game.match_id).is_ok()) {
-        // A backend that does not know what was meant has answered it as one more question.
+        // A backend that does not understand this has answered it as another question.
         hand_back(shared, source, server_id.to_owned(), game.match_id.clone()).await;
     }
     match (answered, told) {
@@ -395,15 +395,16 @@ async fn withdraw(
     }
 }
 
-/// Tells the backend what the server wants of it instead of a match.
+/// Tells the backend what the server wants instead of a match.
 async fn tell(shared: &Shared, server_id: &str, hint_flags: u32) -> Response {
     let request =
         RequestMatchRequest { server_id: server_id.to_owned(), hint_flags, ..RequestMatchRequest::default() };
     in_time(CALL_TIME, shared.backend.request_match(request)).await
 }
 
-/// A server is gone that the backend may count on for the next match: tells it so, unless a question of the server that is
-/// being withdrawn does, or the end of one of its matches. A backend that is away does not hear it, and finds out by itself.
+/// Tells the backend that a server is gone which it may count on for the next match, unless that is already clear from
+/// a question being withdrawn or from the end of one of its matches. A backend that is away does not hear it, and will
+/// find out on its own.
 pub(super) fn take_leave(shared: &Arc<Shared>, server_id: &str) {
     let state = shared.state();
     let server = state.held.servers.get(server_id);
@@ -416,7 +417,7 @@ pub(super) fn take_leave(shared: &Arc<Shared>, server_id: &str) {
         let _unsettled = unsettled;
         let mut changes = shared.changes.subscribe();
         while !shared.state().questions.leaving(&server_id).is_empty() && changes.changed().await.is_ok() {}
-        // One that has called since is another one.
+        // A server that has called since then is a new one.
         let is_over = shared.state().held.is_over(&server_id);
         if !is_over || shared.is_hintless() || left.iter().any(CancellationToken::is_cancelled) {
             return;
@@ -425,7 +426,7 @@ pub(super) fn take_leave(shared: &Arc<Shared>, server_id: &str) {
         if let Some(game) = told.ok().and_then(|response| response.r#match)
             && check_id("matchId", &game.match_id).is_ok()
         {
-            // A backend that does not know what was meant has answered it as a question.
+            // A backend that does not understand this has answered it as a question.
             hand_back(&shared, &source, server_id, game.match_id).await;
         }
     });
@@ -437,7 +438,7 @@ async fn in_time(limit: Duration, asked: impl Future<Output = Response>) -> Resp
     })
 }
 
-/// Sees to it that a match which came does not wait for a server that does not ask any more.
+/// Ensures that a match does not wait for a server that has stopped asking.
 async fn see_to(shared: &Arc<Shared>, source: &str, server_id: String, match_id: String) {
     let mut changes = shared.changes.subscribe();
     let mut keep_until = None;
@@ -457,24 +458,20 @@ async fn see_to(shared: &Arc<Shared>, source: &str, server_id: String, match_id:
     }
 }
 
-/// The match goes back to the backend's queue: nobody has heard of it.
+/// Returns the match to the backend's queue: no server knows about it.
 async fn hand_back(shared: &Arc<Shared>, source: &str, server_id: String, match_id: String) {
-    tracing::info!(
-        server_id,
-        match_id,
-        "a match came when its server did not wait any more: it is handed back"
-    );
+    tracing::info!(server_id, match_id, "a match came after its server stopped waiting: handing it back");
     let hint_flags = if shared.is_hintless() { 0 } else { WITHDRAW };
     let call = Call::EndMatch(EndMatchRequest { server_id, match_id, hint_flags });
     if delivery::perform(shared, source, call.clone(), Keep::AtAnyRate).await.is_err() {
-        // Refused, which is in the log of calls: the server does not have it in any case.
+        // A refusal is logged with the call: the server does not have the match in any case.
         shared.apply(&call);
     }
 }
 
-/// Gives back a match that came for a server which is gone.
+/// Returns a match that came for a server that is gone.
 async fn give_back(shared: &Arc<Shared>, source: &str, server_id: String, match_id: String) {
-    tracing::warn!(server_id, match_id, "a match came for a server that is gone: it is handed back");
+    tracing::warn!(server_id, match_id, "a match came for a server that is gone: handing it back");
     let call = delivery::end_call(&server_id, match_id);
     let _the_log_has_it = delivery::perform(shared, source, call, Keep::AtAnyRate).await;
     shared.forget(&server_id);

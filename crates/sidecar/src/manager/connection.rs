@@ -1,14 +1,13 @@
-//! What players connect to: the resolver's address in place of what the game server sent.
+//! Connection details for players: the resolver's address instead of what the game server sent.
 
 use crate::resolver::Address;
 
-/// The resolver's address; with the port that the game server sent, where the resolver knows none.
+/// The resolver's address, with the game server's port if the resolver knows none.
 pub(super) fn replaced(address: &Address, sent: &str) -> String {
     Address { host: address.host.clone(), port: address.port.or_else(|| port_of(sent)) }.to_string()
 }
 
-/// The port of `7777`, `:7777`, `host:7777` and `[::1]:7777`. Anything else says nothing of a port that could be told
-/// for certain.
+/// The port of `7777`, `:7777`, `host:7777` and `[::1]:7777`. In any other form the port is not certain.
 pub(super) fn port_of(sent: &str) -> Option<u16> {
     let sent = sent.trim();
     let port = match sent.rsplit_once(':') {

@@ -1,11 +1,11 @@
-//! MatchReady and EndMatch, until the backend has taken or refused them.
+//! MatchReady and EndMatch, until the backend has accepted or refused them.
 //!
-//! A call goes to the backend at once. If that is away, the call is queued on disk and the game server is told that it
-//! is done. Calls of one server reach the backend in order: while some of them wait, a newer one waits behind them.
-//! Each server with something to deliver has a lane, a task that ends when there is nothing more.
+//! A call goes to the backend at once. If the backend is away, the call is queued on disk and reported to the game
+//! server as done. Calls of one server reach the backend in order: while some wait, newer ones wait behind them. Each
+//! server with pending calls has a lane, a task that ends when there are none left.
 //!
-//! A refusal counts as delivered: the backend has heard of it, and would say the same again. Not one of the API key, which
-//! can be put right.
+//! A refusal counts as delivered: the backend knows about it, and would refuse again. The exception is a refused API
+//! key, which can be corrected.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -22,21 +22,21 @@ use super::view::Outcome;
 use super::{CALL_TIME, Shared, asking, backoff, not_kept};
 use crate::backend::BackendError;
 
-/// Lanes that deliver at the same moment.
+/// Number of lanes that deliver at the same time.
 pub(super) const AT_ONCE: usize = 16;
-/// Longest pause between two tries once the sidecar is about to end.
+/// Maximum pause between two attempts while the sidecar is shutting down.
 const LAST_PAUSE: Duration = Duration::from_millis(500);
 
-/// What is to become of a call that can be neither made nor written down.
+/// What to do with a call that can be neither made nor written to disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Keep {
-    /// It fails: whoever made it can make it again.
+    /// It fails: its caller can repeat it.
     OrFail,
-    /// It is kept in memory: nobody would make it again.
+    /// It is kept in memory: nobody would repeat it.
     AtAnyRate,
 }
 
-/// What a call changes in what is held. True if the server exits, so that what was kept for it is free.
+/// Applies a call to the held state. Returns true if the server exits, so that what was kept for it is free.
 pub(super) fn apply(held: &mut Held, call: &Call) -> bool {
     match call {
         Call::MatchReady(request) => {
@@ -50,12 +50,12 @@ pub(super) fn apply(held: &mut Held, call: &Call) -> bool {
     }
 }
 
-/// [`perform`] for a game server: it goes on if the game server breaks off, so that what the backend was told and what
-/// is held stay the same. Gives the answer's hints.
+/// [`perform`] for a game server: continues if the game server disconnects, so that the backend and the held state
+/// agree. Returns the answer's hints.
 pub(super) async fn submit(shared: &Arc<Shared>, source: &str, call: Call) -> Result<u32, Status> {
     let (shared, source) = (Arc::clone(shared), source.to_owned());
     let task = tokio::spawn(async move { perform(&shared, &source, call, Keep::OrFail).await });
-    task.await.unwrap_or_else(|_| Err(refusal(Code::Internal, "internal", "the call was broken off")))
+    task.await.unwrap_or_else(|_| Err(refusal(Code::Internal, "internal", "the call was aborted")))
 }
 
 /// Makes a call, or queues it.
@@ -81,7 +81,7 @@ async fn make_or_queue(
     call: &Call,
     keep: Keep,
 ) -> Result<(u32, Outcome), Status> {
-    let waits = "older calls of this server wait to be delivered";
+    let waits = "older calls of this server wait for delivery";
     if shared.has_queued(call.server_id()) {
         return enqueue(shared, source, vec![call.clone()], keep, waits).await;
     }
@@ -103,7 +103,7 @@ async fn make_or_queue(
     }
 }
 
-/// Writes calls down, and counts them as made from then on.
+/// Writes calls to disk, and counts them as made from then on.
 pub(super) async fn enqueue(
     shared: &Arc<Shared>,
     source: &str,
@@ -122,7 +122,7 @@ pub(super) async fn enqueue(
         queue.push(source, call.clone());
     }
     if let Err(error) = shared.store.save_queue(&queue).await {
-        tracing::error!(%error, calls = calls.len(), "calls for the backend cannot be written down");
+        tracing::error!(%error, calls = calls.len(), "calls for the backend cannot be written to disk");
         if keep == Keep::OrFail {
             return Err(not_kept(why, &error));
         }
@@ -136,8 +136,8 @@ pub(super) async fn enqueue(
     Ok((0, Outcome::Queued))
 }
 
-/// Begins to deliver what waits for the server, unless that is going on: at once, or after a pause, because the backend
-/// was found away a moment ago.
+/// Starts delivering the server's pending calls, unless that is in progress: at once, or after a pause, because the
+/// backend was away a moment ago.
 pub(super) fn start(shared: &Arc<Shared>, server_id: &str, at_once: bool) {
     if shared.state().lanes.insert(server_id.to_owned()) {
         tokio::spawn(lane(Arc::downgrade(shared), server_id.to_owned(), at_once));
@@ -170,7 +170,7 @@ async fn lane(manager: Weak<Shared>, server_id: String, at_once: bool) {
     }
 }
 
-/// Waits before the next try, without keeping the manager alive. False if there is to be none.
+/// Waits before the next attempt, without keeping the manager alive. Returns false if there will be none.
 async fn rest(manager: &Weak<Shared>, failures: u32) -> bool {
     let Some((closing, stopped)) =
         manager.upgrade().map(|shared| (shared.closing.clone(), shared.stopped.clone()))
@@ -187,7 +187,7 @@ async fn rest(manager: &Weak<Shared>, failures: u32) -> bool {
     }
 }
 
-/// The server is gone: its matches end.
+/// The server is gone: ends its matches.
 pub(super) async fn server_gone(shared: &Arc<Shared>, server_id: &str, why: &str) {
     let Some(matches) = shared.change(|held| held.gone(server_id)) else { return };
     tracing::info!(server_id, why, matches = matches.len(), "a server is gone");
@@ -198,7 +198,7 @@ pub(super) async fn server_gone(shared: &Arc<Shared>, server_id: &str, why: &str
     let _it_ends_by_itself = tokio::spawn(async move { finish(&shared, &server_id).await }).await;
 }
 
-/// Ends what a server that is gone still holds, and forgets it.
+/// Ends the remaining matches of a server that is gone, and forgets it.
 pub(super) async fn finish(shared: &Arc<Shared>, server_id: &str) {
     let (source, matches) = {
         let state = shared.state();
@@ -214,18 +214,18 @@ pub(super) async fn finish(shared: &Arc<Shared>, server_id: &str) {
     shared.forget(server_id);
 }
 
-/// The end of a match whose server is gone.
+/// The call that ends a match of a server that is gone.
 pub(super) fn end_call(server_id: &str, match_id: String) -> Call {
     let hint_flags = HintFlag::Shutdown as u32;
     Call::EndMatch(EndMatchRequest { server_id: server_id.to_owned(), match_id, hint_flags })
 }
 
-/// Whether it says nothing of the call, but of whoever makes it: a key can be put right.
+/// Whether the refusal is about the caller's key rather than the call: a key can be corrected.
 fn is_about_the_key(status: &Status) -> bool {
     matches!(Code::from(status.code), Code::Unauthenticated | Code::PermissionDenied)
 }
 
-/// Whether the backend says that the server does not have the match, whatever it has been told before.
+/// Whether the backend says that the server does not have the match, whatever was reported before.
 fn is_lost(status: &Status) -> bool {
     let is_about_the_match =
         matches!(Code::from(status.code), Code::NotFound | Code::FailedPrecondition | Code::Aborted);
@@ -233,7 +233,7 @@ fn is_lost(status: &Status) -> bool {
 }
 
 impl Shared {
-    /// Goes on with what the last process left.
+    /// Resumes what the last process left.
     pub(super) fn resume(self: &Arc<Self>) {
         let (unfinished, mut busy) = {
             let mut state = self.state();
@@ -275,7 +275,7 @@ impl Shared {
         }
     }
 
-    /// Hints that came when the server no longer waited for them.
+    /// Hints that arrived when the server was no longer waiting for them.
     pub(super) fn take_owed_hints(&self, server_id: &str) -> u32 {
         let mut state = self.state();
         state.held.servers.get_mut(server_id).map_or(0, |server| std::mem::take(&mut server.owed_hints))
@@ -302,7 +302,7 @@ impl Shared {
         result
     }
 
-    /// What the backend's no says about what is held. A running match goes on whatever it says.
+    /// Applies a refusal by the backend to the held state. A running match goes on in any case.
     fn refused(&self, call: &Call, status: &Status) {
         if !is_lost(status) {
             return;
@@ -311,12 +311,12 @@ impl Shared {
             Call::MatchReady(request) => {
                 self.change(|held| held.disown(&request.server_id, &request.match_id));
             }
-            // Over in any case.
+            // It is over in any case.
             Call::EndMatch(_) => self.apply(call),
         }
     }
 
-    /// Delivers the next thing about the server, once.
+    /// Makes the next delivery for the server.
     async fn step(self: &Arc<Self>, server_id: &str) -> Step {
         let Ok(_permit) = self.deliveries.acquire().await else { return Step::Idle };
         let queued = {
@@ -339,7 +339,7 @@ impl Shared {
         let outcome = match self.send(call).await {
             Err(BackendError::Away(_)) => return Step::Away,
             Err(BackendError::Refused(status)) if is_about_the_key(&status) => {
-                tracing::error!(text = status.message, "the backend does not take the API key: trying again");
+                tracing::error!(text = status.message, "the backend refuses the API key: retrying");
                 return Step::Away;
             }
             Ok(hints) => {
@@ -349,7 +349,7 @@ impl Shared {
             Err(BackendError::Refused(status)) => {
                 let (server_id, match_id) = (call.server_id(), call.match_id());
                 let text = status.message.as_str();
-                tracing::warn!(call = call.name(), server_id, match_id, text, "refused when delivered late");
+                tracing::warn!(call = call.name(), server_id, match_id, text, "a queued call was refused");
                 self.refused(call, &status);
                 Outcome::Refused(status.message)
             }
@@ -369,19 +369,19 @@ impl Shared {
         }
     }
 
-    /// A failure to write leaves the call in the file, so that it is delivered once more after a restart.
+    /// If writing fails, the call stays in the file, and is delivered again after a restart.
     async fn dequeue(&self, number: u64) {
         let _writer = self.queue_writer.lock().await;
         let mut queue = self.state().queue.clone();
         queue.remove(number);
         if let Err(error) = self.store.save_queue(&queue).await {
-            tracing::error!(%error, "the calls that wait for the backend cannot be written down");
+            tracing::error!(%error, "the pending calls for the backend cannot be written to disk");
         }
         self.state().queue = queue;
         self.changed();
     }
 
-    /// The backend may have forgotten a match that is ready.
+    /// Reports a ready match again, because the backend may have forgotten it.
     async fn tell_again(self: &Arc<Self>, server_id: &str) -> Step {
         let turn = self.turn(server_id);
         let _turn = turn.lock().await;
@@ -400,9 +400,9 @@ impl Shared {
                     server_id,
                     match_id,
                     text,
-                    "the backend does not want to know of a match that runs on"
+                    "the backend does not know a match that is still running"
                 );
-                // Whatever it said, it is not asked again.
+                // It is not reported again, whatever the answer.
                 self.state().held.told(server_id, match_id);
                 self.refused(&call, &status);
                 Outcome::Refused(status.message)

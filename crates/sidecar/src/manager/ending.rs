@@ -1,4 +1,4 @@
-//! The sidecar's own end: its matches end or are handed over, and what can be delivered is.
+//! The sidecar's shutdown: its matches end or are handed over, and pending calls are delivered.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,19 +8,19 @@ use tokio::time::timeout;
 use super::delivery::{self, Keep};
 use super::{Manager, Shared, asking};
 
-/// What becomes of the matches that are held when the sidecar ends.
+/// What happens to held matches when the sidecar shuts down.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum AtShutdown {
-    /// They end: the game servers go with the sidecar.
+    /// They end: the game servers end with the sidecar.
     EndMatches,
     /// They stay in the folder, for the next sidecar that opens it.
     KeepMatches,
 }
 
-/// What was left at the end.
+/// What was left after the shutdown.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ShutdownReport {
-    /// Calls that the backend has not heard of. They are in the folder, and the next sidecar that opens it delivers
+    /// Calls that the backend has not received. They are in the folder, and the next sidecar that opens it delivers
     /// them.
     pub undelivered: usize,
     /// Matches that were handed over.
@@ -28,8 +28,8 @@ pub struct ShutdownReport {
 }
 
 impl Manager {
-    /// Takes no further match, ends or keeps those that are held, and delivers what waits for the backend for at most
-    /// `deadline`. After that nothing is delivered any more. The first call decides; a further one only waits.
+    /// Takes no more matches, ends or keeps those that are held, and delivers pending calls for at most `deadline`.
+    /// Nothing is delivered after that. Only the first call decides; later ones just wait.
     pub async fn shutdown(&self, how: AtShutdown, deadline: Duration) -> ShutdownReport {
         let shared = &self.0;
         let is_first = shared.ending.set(how).is_ok();
@@ -42,7 +42,7 @@ impl Manager {
             delivered(shared).await;
         };
         if timeout(deadline, work).await.is_err() {
-            tracing::warn!(?deadline, "the backend could not be told of everything in time");
+            tracing::warn!(?deadline, "not all calls could be delivered to the backend in time");
         }
         shared.stopped.cancel();
         let state = shared.state();
@@ -52,14 +52,14 @@ impl Manager {
 }
 
 impl Shared {
-    /// Whether the backend has still to hear of something, or to answer a question.
+    /// Whether the backend has pending calls or questions.
     fn is_busy(&self) -> bool {
         let state = self.state();
         !state.queue.is_empty() || !state.questions.are_settled()
     }
 }
 
-/// All at once and through the queue: one write makes sure of all of them, and the lanes deliver them.
+/// All at once through the queue: one write makes all of them durable, and the lanes deliver them.
 async fn end_all(shared: &Arc<Shared>) {
     let servers: Vec<_> = shared.state().held.servers.keys().cloned().collect();
     let mut calls = Vec::new();
@@ -74,14 +74,15 @@ async fn end_all(shared: &Arc<Shared>) {
     }
     if !calls.is_empty() {
         let _nothing_fails_at_any_rate =
-            delivery::enqueue(shared, "sidecar", calls, Keep::AtAnyRate, "the sidecar ends").await;
+            delivery::enqueue(shared, "sidecar", calls, Keep::AtAnyRate, "the sidecar is shutting down")
+                .await;
     }
     for server_id in &servers {
         shared.change(|held| held.forget(server_id));
     }
 }
 
-/// Nothing waits for the backend any more, and every question is settled.
+/// Returns when no calls wait for the backend, and every question is settled.
 async fn delivered(shared: &Shared) {
     let mut changes = shared.changes.subscribe();
     while shared.is_busy() {

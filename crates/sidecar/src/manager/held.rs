@@ -1,8 +1,8 @@
 //! What this sidecar holds: servers, their matches, and the rules that fill in what a call leaves out.
 //!
-//! A plain struct without clock, disk or network, so that every rule can be tested by itself; time is passed in, as the
-//! time since the manager began. Matches of a server are kept in the order in which they came: that is the order in
-//! which they are given and named.
+//! A plain struct without clock, disk or network, so that every rule can be tested in isolation; time is an argument,
+//! measured from the start of the manager. A server's matches are kept in order of arrival: the order in which they are
+//! given and named.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,14 +13,14 @@ use sortie_wire::catena::server_manager::{Match, MatchReadyRequest};
 
 use crate::resolver::Address;
 
-/// Most servers that one sidecar holds. Beyond it the one that was silent longest and holds nothing makes room.
+/// Maximum number of servers per sidecar. Beyond it, the one that has been silent longest and holds nothing is removed.
 pub const MAX_SERVERS: usize = 1_000;
-/// Most matches that all servers of one sidecar hold.
+/// Maximum number of matches of all servers of one sidecar.
 pub const MAX_MATCHES: usize = 1_000;
-/// Most matches that an error names.
+/// Maximum number of matches named in an error.
 const MAX_NAMED: usize = 10;
 
-/// Where a server is in its life, in the words of the Catena sidecar's own API.
+/// State of a server, in the words of the Catena sidecar's own API.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum ServerState {
@@ -30,22 +30,23 @@ pub enum ServerState {
     Ready,
     /// It holds at least one match.
     InMatch,
-    /// It said that it is about to exit.
+    /// It said that it is exiting.
     Done,
     /// It is gone.
     Terminated,
 }
 
-/// How far a match has come.
+/// State of a match.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Stage {
-    /// The backend gave it; players cannot connect yet. The whole of it is kept until then, to be given again.
+    /// The backend assigned it; players cannot connect yet. It is kept complete until then, so that it can be given
+    /// again.
     Taken(Match),
     /// Players may connect.
     Ready(Reach),
 }
 
-/// Where players connect, as the backend was told.
+/// Where players connect, as reported to the backend.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Reach {
     pub(super) details: String,
@@ -57,13 +58,13 @@ pub(super) struct Reach {
 pub(super) struct HeldMatch {
     pub(super) id: String,
     pub(super) stage: Stage,
-    /// An answer with it has reached the game server, as far as can be known here.
+    /// An answer with it has reached the game server, as far as this sidecar can tell.
     pub(super) given: bool,
-    /// What the backend hinted at when it gave it.
+    /// The backend's hints when it assigned the match.
     pub(super) hints: u32,
-    /// The backend has to be told again that it is ready.
+    /// The backend must be told again that it is ready.
     pub(super) untold: bool,
-    /// The backend said that it knows nothing of it.
+    /// The backend does not know it.
     pub(super) disowned: bool,
 }
 
@@ -72,19 +73,19 @@ pub(super) struct Server {
     pub(super) source: String,
     pub(super) state: ServerState,
     pub(super) heard: Duration,
-    /// Questions for a match that the server waits for right now.
+    /// Questions for a match that the server currently waits for.
     pub(super) asking: usize,
     /// It has asked at least once.
     pub(super) has_asked: bool,
-    /// Its event source knows by itself whether it lives, so that silence says nothing.
+    /// Its event source knows whether it is alive, so that silence means nothing.
     pub(super) vouched_for: bool,
-    /// Hints of answers that came when the server no longer waited for them.
+    /// Hints of answers that came when the server was no longer waiting.
     pub(super) owed_hints: u32,
     pub(super) address: Option<Address>,
     pub(super) matches: Vec<HeldMatch>,
 }
 
-/// No further server or match is taken.
+/// A limit has been reached.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct TooMany {
     pub(super) what: &'static str,
@@ -104,7 +105,7 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// Knows the server from here on; a sign of life from one that is known. Gives the server that made room for it.
+    /// Registers the server, or records a sign of life. Returns the server that was removed to make room.
     pub(super) fn register(
         &mut self,
         id: &str,
@@ -113,7 +114,7 @@ impl Held {
     ) -> Result<Option<String>, TooMany> {
         let mut evicted = None;
         match self.servers.get_mut(id) {
-            // One that was given up and speaks again is another one.
+            // A server that was given up and calls again is a new one.
             Some(server) if server.state == ServerState::Terminated => server.state = ServerState::Started,
             Some(_) => {}
             None => evicted = self.make_room()?,
@@ -153,7 +154,7 @@ impl Held {
         }
     }
 
-    /// A question for a match begins. It has to find room for what it may bring.
+    /// A question for a match begins. There must be room for the match it may bring.
     pub(super) fn asks(&mut self, id: &str) -> Result<(), TooMany> {
         let matches: usize = self.servers.values().map(|server| server.matches.len() + server.asking).sum();
         if matches >= MAX_MATCHES {
@@ -177,7 +178,7 @@ impl Held {
         }
     }
 
-    /// The backend gave `game` to the server. False where the server is gone.
+    /// The backend assigned `game` to the server. Returns false if the server is gone.
     pub(super) fn hold(&mut self, id: &str, game: Match, hints: u32) -> bool {
         let Some(server) = self.servers.get_mut(id).filter(|server| server.state != ServerState::Terminated)
         else {
@@ -199,7 +200,7 @@ impl Held {
         true
     }
 
-    /// The first match that the server may not know of; it counts as given from here on.
+    /// The first match that the server may not know about; from here on it counts as given.
     pub(super) fn give(&mut self, id: &str) -> Option<(Match, u32)> {
         let server = self.servers.get_mut(id)?;
         server.matches.iter_mut().filter(|held| !held.given).find_map(|held| match &held.stage {
@@ -211,14 +212,14 @@ impl Held {
         })
     }
 
-    /// Whether the server may not know of the match yet; with whether it asks right now.
+    /// Whether the server may not know about the match yet, and whether it is asking right now; `None` if it knows.
     pub(super) fn ungiven(&self, id: &str, match_id: &str) -> Option<bool> {
         let server = self.servers.get(id).filter(|server| server.state != ServerState::Terminated)?;
         let held = server.matches.iter().find(|held| held.id == match_id)?;
         (!held.given && matches!(held.stage, Stage::Taken(_))).then_some(server.asking > 0)
     }
 
-    /// Takes a match that the server does not know of away from it, if it does not ask: it is given to nobody any more.
+    /// Takes an ungiven match away from a server that is not asking: it will not be given to anybody.
     pub(super) fn take_ungiven(&mut self, id: &str, match_id: &str) -> bool {
         let is_free = self.ungiven(id, match_id) == Some(false);
         if is_free && let Some(held) = self.find(id, match_id) {
@@ -234,10 +235,10 @@ impl Held {
             .is_none_or(|server| server.state == ServerState::Terminated && server.matches.is_empty())
     }
 
-    /// The one match that a call means which names none.
+    /// The match that a call means if it names none.
     ///
-    /// A match that the backend has disowned is meant only if there is no other: what a server says after it took a new
-    /// one is about the new one.
+    /// A match that the backend has disowned is meant only if there is no other: after taking a new match, a server's
+    /// calls are about the new one.
     pub(super) fn only_match(&self, id: &str) -> Result<String, String> {
         let matches = self.servers.get(id).map_or(&[][..], |server| &server.matches);
         let mut owned = matches.iter().filter(|held| !held.disowned);
@@ -277,7 +278,7 @@ impl Held {
         }
     }
 
-    /// A match is over. True if the server exits and holds nothing more, so that what was kept for it is free.
+    /// A match is over. Returns true if the server exits and holds nothing more, so that what was kept for it is free.
     pub(super) fn end(&mut self, id: &str, match_id: &str, exits: bool) -> bool {
         let Some(server) = self.servers.get_mut(id) else { return false };
         server.matches.retain(|held| held.id != match_id);
@@ -307,7 +308,7 @@ impl Held {
         self.servers.get_mut(id)?.matches.iter_mut().find(|held| held.id == match_id)
     }
 
-    /// The backend may have forgotten everything: the servers that have something to tell.
+    /// The backend may have forgotten everything: returns the servers with something to report.
     pub(super) fn all_untold(&mut self) -> Vec<String> {
         let mut servers = Vec::new();
         for (id, server) in &mut self.servers {
@@ -324,7 +325,7 @@ impl Held {
         servers
     }
 
-    /// The next thing that the backend has to be told again about the server.
+    /// The server's next match that must be reported again.
     pub(super) fn untold(&self, id: &str) -> Option<MatchReadyRequest> {
         let mut untold = self.servers.get(id)?.matches.iter().filter(|held| held.untold);
         untold.find_map(|held| match &held.stage {
@@ -339,7 +340,7 @@ impl Held {
         })
     }
 
-    /// The server is gone: its matches are to be ended. `None` if it is not known, or known to be gone.
+    /// The server is gone: returns its matches, which must be ended. `None` if it is unknown or already gone.
     pub(super) fn gone(&mut self, id: &str) -> Option<Vec<String>> {
         let server = self.servers.get_mut(id).filter(|server| server.state != ServerState::Terminated)?;
         server.state = ServerState::Terminated;
@@ -357,7 +358,7 @@ impl Held {
         matches.iter().map(|held| held.id.clone()).collect()
     }
 
-    /// Forgets a server that is gone, and has not come back since.
+    /// Forgets a server that is gone and has not come back.
     pub(super) fn forget(&mut self, id: &str) {
         if self.servers.get(id).is_some_and(|server| server.state == ServerState::Terminated) {
             self.servers.remove(id);
@@ -419,14 +420,14 @@ mod tests {
         let mut held = holding(&["b", "a"]);
         let given: Vec<_> = std::iter::from_fn(|| held.give("s")).map(|(game, _)| game.match_id).collect();
         assert_eq!(given, ["b", "a"]);
-        // The backend gives one a second time: it may not have been heard of.
+        // The backend assigns one again: it may not have been heard about.
         held.hold("s", game("b"), 4);
         assert_eq!(held.give("s"), Some((game("b"), 4)));
         assert_eq!(held.matches_of("s"), ["b", "a"]);
     }
 
     #[test]
-    fn the_one_match_is_the_one_that_the_backend_knows() {
+    fn the_match_meant_is_the_one_that_the_backend_knows() {
         let mut held = holding(&["a", "b"]);
         assert!(held.only_match("s").unwrap_err().contains("2 matches: a, b"));
         held.disown("s", "a");
@@ -461,14 +462,14 @@ mod tests {
         assert_eq!(state(&held), ServerState::Done);
         assert_eq!(held.gone("s"), Some(Vec::new()));
         assert_eq!(held.gone("s"), None);
-        assert!(!held.hold("s", game("c"), 0), "nobody is there to play it");
+        assert!(!held.hold("s", game("c"), 0), "the server is gone");
         held.register("s", "x", SECOND).unwrap();
         held.forget("s");
         assert_eq!(state(&held), ServerState::Started, "it came back before it was forgotten");
     }
 
     #[test]
-    fn only_what_is_ready_and_not_disowned_is_told_again() {
+    fn only_ready_matches_that_are_not_disowned_are_reported_again() {
         let mut held = holding(&["a", "b", "c"]);
         held.ready(&ready("s", "b"));
         held.ready(&ready("s", "c"));
@@ -495,7 +496,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_too_many_takes_the_place_of_one_that_holds_nothing() {
+    fn beyond_the_limit_a_server_replaces_one_that_holds_nothing() {
         let mut held = holding(&["a"]);
         for number in 1..MAX_SERVERS as u32 {
             held.register(&format!("x{number}"), "x", SECOND * number).unwrap();
@@ -562,7 +563,7 @@ mod tests {
         }
     }
 
-    /// What a restart does not know of.
+    /// The state without what a restart forgets.
     fn without_memory(mut held: Held) -> Held {
         for server in held.servers.values_mut() {
             server.has_asked = server.state != ServerState::Started;
@@ -577,7 +578,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_happens_what_is_held_makes_sense_and_can_be_kept(
+        fn arbitrary_calls_keep_the_state_consistent_and_storable(
             steps in prop::collection::vec(step(), 0..60),
         ) {
             let mut held = Held::default();

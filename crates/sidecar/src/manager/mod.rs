@@ -1,18 +1,18 @@
-//! The servers and matches that this sidecar holds, and every call about them.
+//! The servers and matches that this sidecar holds, and all calls about them.
 //!
 //! | where | what |
 //! |---|---|
 //! | `held` | servers and matches, and the rules that fill in what a call leaves out: pure |
-//! | `queue` | calls that the backend has not heard of: pure |
+//! | `queue` | calls that the backend has not received: pure |
 //! | `asking`, `next` | questions for a match |
-//! | `delivery` | MatchReady and EndMatch, until the backend has taken or refused them |
-//! | `silence` | servers that are no longer heard of |
-//! | `ending` | the sidecar's own end |
+//! | `delivery` | MatchReady and EndMatch, until the backend has accepted or refused them |
+//! | `silence` | servers that have fallen silent |
+//! | `ending` | the sidecar's shutdown |
 //! | `store`, `slots`, `stored` | the folder that outlives the process |
-//! | `view` | what is shown to people |
+//! | `view` | what people are shown |
 //!
-//! The backend is asked first, and a call is written down only if it is away: so that what a game server hears while all
-//! is well waits for no disk, and what it was told when it was not is never lost.
+//! Calls go to the backend first, and are written to disk only if it is away. So a game server does not wait for a disk
+//! while all is well, and nothing that it was promised during an outage is lost.
 
 mod asking;
 mod backoff;
@@ -62,17 +62,17 @@ use held::{Held, TooMany};
 use queue::{Call, Queue};
 use store::{Kept, Store};
 
-/// Longest wait for the backend, except where it may hold the call back.
+/// Timeout of a backend call, unless the backend may hold it back.
 pub const CALL_TIME: Duration = Duration::from_secs(5);
-/// Longest wait for a match that the server is willing to wait for: backends hold such a call for 30 s at most; the rest
-/// is margin.
+/// Timeout of a request for a match if the server is willing to wait: backends hold such a call for at most 30 s; the
+/// rest is margin.
 pub const HELD_CALL_TIME: Duration = Duration::from_secs(45);
-/// Longest wait for the resolver.
+/// Timeout of the resolver.
 pub const RESOLVE_TIME: Duration = Duration::from_secs(10);
-/// Longest id, in bytes.
+/// Maximum length of an id, in bytes.
 pub const MAX_ID_BYTES: usize = 128;
 
-/// What the manager may do by itself.
+/// What the manager does automatically.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ManagerOptions {
     /// The resolver's address replaces what a game server sent.
@@ -81,9 +81,9 @@ pub struct ManagerOptions {
     pub auto_populate_ids: bool,
     /// The folder that outlives the process. `None` keeps nothing: for tests.
     pub data: Option<PathBuf>,
-    /// The id that whoever started this sidecar knows its game server by: the first that is made.
+    /// The id of the game server in the system that started this sidecar: the first server id that is generated.
     pub server_id: Option<String>,
-    /// A server that is not heard of for so long is gone. `None`: it is waited for as long as the sidecar lives.
+    /// A server that is silent this long is gone. `None`: it is waited for while the sidecar lives.
     pub silent_after: Option<Duration>,
 }
 
@@ -108,21 +108,21 @@ struct Shared {
     backend: Arc<dyn Backend>,
     resolver: Option<Arc<dyn Resolver>>,
     store: Store,
-    /// The beginning of the time that `Held` counts.
+    /// Zero of the time that `Held` uses.
     began: Instant,
     state: Mutex<State>,
     /// Held while `queue.json` is written: the queue changes only under it, after its file.
     queue_writer: tokio::sync::Mutex<()>,
-    /// Held while what is held is written: the newest version that is.
+    /// Held while the held state is written: the newest version written.
     held_writer: Mutex<u64>,
     changes: watch::Sender<u64>,
-    /// The backend answers again.
+    /// Signals that the backend answers again.
     back: Notify,
-    /// Calls that wait are delivered by so many lanes at a time.
+    /// Limits the number of concurrent deliveries.
     deliveries: Semaphore,
-    /// The backend knows no hints.
+    /// The backend does not support hints.
     is_hintless: AtomicBool,
-    /// No further match is taken; what becomes of those that are held is in `ending`.
+    /// No more matches are taken; `ending` decides about those that are held.
     closing: CancellationToken,
     ending: OnceLock<AtShutdown>,
     /// Nothing more is delivered.
@@ -132,12 +132,12 @@ struct Shared {
 #[derive(Default)]
 struct State {
     held: Held,
-    /// Counts changes of `held` that have to be kept.
+    /// Incremented with each change of `held` that must be saved.
     version: u64,
     queue: Queue,
-    /// Ids that were made, by the event source that they were made for.
+    /// Generated ids, by event source.
     made: BTreeMap<String, String>,
-    /// One call at a time for each server, so that they reach the backend in order.
+    /// One call at a time per server, so that calls reach the backend in order.
     turns: BTreeMap<String, Arc<tokio::sync::Mutex<()>>>,
     /// Servers whose calls are being delivered.
     lanes: BTreeSet<String>,
@@ -147,9 +147,9 @@ struct State {
 }
 
 impl Manager {
-    /// A manager that holds nothing yet and keeps nothing on disk, whatever the options say of a folder.
+    /// An empty manager that keeps nothing on disk, even if the options name a folder.
     ///
-    /// Within a runtime if the options have `silent_after`.
+    /// Must be called within a runtime if the options have `silent_after`.
     #[must_use]
     pub fn new(
         options: ManagerOptions,
@@ -159,8 +159,8 @@ impl Manager {
         Self::begin(options, backend, resolver, Store::nowhere(), Kept::default())
     }
 
-    /// A manager that goes on where the last one with the same folder ended. Within a runtime: what was not delivered
-    /// is delivered from here on.
+    /// A manager that resumes where the last one with the same folder ended. Must be called within a runtime: pending
+    /// calls are delivered from here on.
     ///
     /// # Errors
     /// [`OpenError`] if the folder is in use, cannot be used, or is damaged.
@@ -172,10 +172,10 @@ impl Manager {
         Self::open_on(options, backend, resolver, Arc::new(SystemDisk))
     }
 
-    /// [`Self::open`] with another way to the disk.
+    /// [`Self::open`] with another disk.
     ///
     /// # Errors
-    /// As [`Self::open`].
+    /// Like [`Self::open`].
     pub fn open_on(
         options: ManagerOptions,
         backend: Arc<dyn Backend>,
@@ -184,7 +184,7 @@ impl Manager {
     ) -> Result<Self, OpenError> {
         let Some(folder) = &options.data else { return Ok(Self::new(options, backend, resolver)) };
         let (store, mut kept) = Store::open(folder, disk)?;
-        // The queue is written first: what a kill kept from the other file follows from it.
+        // The queue is written first: changes that a kill kept from the other file follow from it.
         for queued in kept.queue.iter() {
             delivery::apply(&mut kept.held, &queued.call);
         }
@@ -227,24 +227,25 @@ impl Manager {
         Self(shared)
     }
 
-    /// A new server id that is never given again.
+    /// A new, unique server id.
     #[must_use]
     pub fn new_server_id(&self) -> String {
         new_server_id()
     }
 
-    /// The id of the one game server of an event source whose calls name none: made once, and kept over restarts.
+    /// The id of the only game server of an event source whose calls name none: generated once, and kept across
+    /// restarts.
     pub fn server_id_of(&self, source: &'static str) -> String {
         self.0.server_id_of(source)
     }
 
-    /// Asks the backend for a match, and registers the server. While the backend is away the answer is that there is no
-    /// match now. A match in the answer is held from here on: it is in every later answer to the question which match
-    /// the server has, until [`Self::end_match`]. To drop the future withdraws the question: a match that comes
-    /// nevertheless goes back to the backend's queue, unless the server asks again within a moment.
+    /// Requests a match from the backend, and registers the server. While the backend is away, the answer is that there
+    /// is no match now. A match in the answer is held from here on: the server gets it again in every later answer,
+    /// until [`Self::end_match`]. Dropping the future withdraws the question: a match that comes anyway goes back to
+    /// the backend's queue, unless the server asks again within a moment.
     ///
     /// # Errors
-    /// What the game server is to be told.
+    /// The error for the game server.
     pub async fn request_match(
         &self,
         source: &'static str,
@@ -254,11 +255,11 @@ impl Manager {
         asking::request_match(&self.0, source, request).await
     }
 
-    /// Says that players may connect. Once this has returned without an error the backend hears of it, however long it
-    /// is away and whether or not this process lives.
+    /// Reports that players may connect. Once this has returned without an error the backend will hear about it,
+    /// however long it is away, even if this process dies.
     ///
     /// # Errors
-    /// What the game server is to be told.
+    /// The error for the game server.
     pub async fn match_ready(
         &self,
         source: &'static str,
@@ -273,10 +274,10 @@ impl Manager {
         Ok(MatchReadyResponse { match_id, hint_flags })
     }
 
-    /// Says that a match is over; as sure as [`Self::match_ready`].
+    /// Reports that a match is over, as reliably as [`Self::match_ready`].
     ///
     /// # Errors
-    /// What the game server is to be told.
+    /// The error for the game server.
     pub async fn end_match(
         &self,
         source: &'static str,
@@ -290,30 +291,30 @@ impl Manager {
         Ok(EndMatchResponse { match_id, hint_flags })
     }
 
-    /// The server is there, though it called nothing: its health was heard of.
+    /// Records a sign of life that is not a call, e.g. of its health.
     pub fn heard_from(&self, server_id: &str) {
         let now = self.0.now();
         self.0.state().held.heard(server_id, now);
     }
 
-    /// The event source knows by itself whether the server lives, because it is its process or only played: silence
-    /// says nothing about it. Until the server is gone or the sidecar ends.
+    /// Declares that the event source knows whether the server is alive, because it is its process or simulated:
+    /// silence then means nothing. Holds until the server is gone or the sidecar ends.
     pub fn vouch_for(&self, server_id: &str) {
         if let Some(server) = self.0.state().held.servers.get_mut(server_id) {
             server.vouched_for = true;
         }
     }
 
-    /// Knows the server from here on, before its first call.
+    /// Registers the server before its first call.
     ///
     /// # Errors
-    /// What whoever registers it is to be told: the id is no good, or there are too many servers.
+    /// The error for the caller: the id is invalid, or there are too many servers.
     pub fn register(&self, source: &'static str, server_id: &str) -> Result<(), Status> {
         check_id("serverId", server_id)?;
         self.0.register(source, server_id)
     }
 
-    /// Says where the server is in its life, for whoever sees it from outside. False if it is not known.
+    /// Sets the server's state, for event sources that see it from outside. Returns false if the server is unknown.
     pub fn set_state(&self, server_id: &str, server_state: ServerState) -> bool {
         let mut state = self.0.state();
         let known = state.held.servers.get_mut(server_id).map(|server| server.state = server_state).is_some();
@@ -323,7 +324,7 @@ impl Manager {
         known
     }
 
-    /// The server is gone: its matches end, and its address is free again.
+    /// The server is gone: ends its matches and releases its address.
     pub async fn server_gone(&self, server_id: &str, why: &str) {
         delivery::server_gone(&self.0, server_id, why).await;
     }
@@ -336,7 +337,7 @@ impl Manager {
         self.0.address_of(server_id).await
     }
 
-    /// Everything that is held at this moment.
+    /// Everything that is currently held.
     #[must_use]
     pub fn view(&self) -> ManagerView {
         let now = self.0.now();
@@ -374,7 +375,7 @@ impl Shared {
         self.changes.send_modify(|count| *count = count.wrapping_add(1));
     }
 
-    /// Changes what is held, and keeps it.
+    /// Changes the held state, and saves it.
     fn change<T>(&self, change: impl FnOnce(&mut Held) -> T) -> T {
         let mut state = self.state();
         state.version += 1;
@@ -385,8 +386,8 @@ impl Shared {
         result
     }
 
-    /// Writes what is held, unless somebody has done it meanwhile. A failure is the operator's to know: the matches run
-    /// on, and only a kill before the next write could lose sight of them.
+    /// Saves the held state, unless another thread has done it. A failure concerns only the operator: the matches go
+    /// on, and only a kill before the next write could lose track of them.
     fn save_held(&self) {
         if !self.store.keeps() {
             return;
@@ -402,7 +403,7 @@ impl Shared {
         match self.store.save_held(&content) {
             Ok(()) => *written = version,
             Err(error) => {
-                tracing::error!(%error, "what is held cannot be written: a restart would not know of it");
+                tracing::error!(%error, "servers and matches cannot be saved: a restart would not know about them");
             }
         }
     }
@@ -417,7 +418,7 @@ impl Shared {
         state.made.insert(source.to_owned(), id.clone());
         // Once in the life of a folder, so it may wait for the disk.
         if let Err(error) = self.store.save_ids(&state.made) {
-            tracing::error!(%error, server_id = id, "the server id cannot be kept: after a restart it is another");
+            tracing::error!(%error, server_id = id, "the server id cannot be saved: it will be different after a restart");
         }
         id
     }
@@ -450,7 +451,7 @@ impl Shared {
         }
     }
 
-    /// Servers of an earlier life still listen where they did.
+    /// Servers from before a restart still listen on their ports.
     fn claim_kept(&self) {
         let kept: Vec<_> = {
             let state = self.state();
@@ -462,7 +463,7 @@ impl Shared {
         kept.into_iter().for_each(|(id, port)| self.claim(&id, port));
     }
 
-    /// The server listens there already, so no other port is to be found for it.
+    /// The server listens there already, so it needs no other port.
     fn claim(&self, server_id: &str, port: Option<u16>) {
         if let (Some(resolver), Some(port)) = (&self.resolver, port) {
             resolver.claim(server_id, port);
@@ -517,13 +518,13 @@ impl Shared {
             }
             Ok(None) => Ok(()),
             Err(error) => {
-                let text = format!("the server's address is not known: {error}");
+                let text = format!("the server's address is unknown: {error}");
                 Err(refusal(Code::Unavailable, "unavailable", text))
             }
         }
     }
 
-    /// What a call says about the backend: whether it is there.
+    /// Notes whether the backend is there, according to the result of a call.
     fn note<T>(self: &Arc<Self>, result: &Result<T, BackendError>) {
         match result {
             Err(BackendError::Away(why)) => self.note_away(why),
@@ -538,7 +539,7 @@ impl Shared {
             return;
         }
         state.away = Some(Away { since: SystemTime::now(), why: why.to_owned() });
-        // It may come back without a memory. Telling it is also what notices that it is back.
+        // It may come back without its state. Reporting again is also how we notice that it is back.
         let untold = state.held.all_untold();
         drop(state);
         tracing::warn!(why, "the backend is away");
@@ -580,7 +581,7 @@ impl Shared {
     }
 }
 
-/// The ids that were made before, unless another one was given since: then they are those of another life.
+/// The ids that were generated earlier, unless another one was given since: then they belong to an earlier life.
 fn known_ids(made: BTreeMap<String, String>, given: Option<&str>) -> BTreeMap<String, String> {
     match given {
         Some(given) if !made.values().any(|id| id == given) => BTreeMap::new(),
@@ -608,7 +609,7 @@ fn too_many(error: &TooMany) -> Status {
     refusal(Code::ResourceExhausted, "too_many", error.to_string())
 }
 
-/// What a game server is told when its call could neither be made nor kept.
+/// The error for a game server whose call could be neither made nor kept.
 fn not_kept(why: &str, error: &io::Error) -> Status {
     let reason = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {

@@ -1,4 +1,4 @@
-//! The next match, for event sources that ask by themselves.
+//! The next match, for event sources that ask on their own.
 
 use std::future::Future;
 use std::sync::atomic::Ordering;
@@ -14,29 +14,29 @@ use tonic::Code;
 use super::{Manager, asking, backoff, check_id};
 use crate::backend::BackendError;
 
-/// Shortest pause between two questions that were answered empty, whatever the pace.
-const SHORTEST_PACE: Duration = Duration::from_millis(20);
+/// Minimum pause between two questions without a match, whatever the pace.
+const MIN_PACE: Duration = Duration::from_millis(20);
 const HINTS: u32 = HintFlag::WillingToWait as u32 | HintFlag::WillingToShutdown as u32;
 
-/// What came of waiting for a match.
+/// The outcome of waiting for a match.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Next {
-    /// One came. It is held by the server from here on.
+    /// A match, which the server now holds.
     Match(Match),
-    /// The backend wants the server to end.
+    /// The backend wants the server to exit.
     Shutdown,
-    /// The caller's token was cancelled, or the sidecar ends.
+    /// The caller's token was cancelled, or the sidecar is shutting down.
     Closing,
 }
 
 impl Manager {
-    /// Asks until there is a match, with `WILLING_TO_WAIT` and `WILLING_TO_SHUTDOWN`, as long as the backend knows
-    /// hints. Two questions that were answered without a match begin at least `pace` apart, so that a backend that
-    /// answers at once is not asked without end; one that holds the call is asked again at once. While the backend is
-    /// away it is asked with backoff. To drop the future withdraws the question, as [`Self::request_match`] says.
+    /// Asks until there is a match, with `WILLING_TO_WAIT` and `WILLING_TO_SHUTDOWN` if the backend supports hints. Two
+    /// questions without a match begin at least `pace` apart, so that a backend that answers at once is not flooded;
+    /// one that holds the call is asked again at once. While the backend is away, it is asked with backoff. Dropping
+    /// the future withdraws the question, see [`Self::request_match`].
     ///
     /// # Errors
-    /// What the backend refused with, or [`Self::register`] would: asking again the same way cannot help.
+    /// A refusal by the backend, or by [`Self::register`]: retrying is useless.
     pub async fn next_match(
         &self,
         source: &'static str,
@@ -65,14 +65,17 @@ impl Manager {
                     if let Some(next) = next_of(response) {
                         return Ok(next);
                     }
-                    self.unless(closing, sleep_until(began + pace.max(SHORTEST_PACE))).await
+                    self.unless(closing, sleep_until(began + pace.max(MIN_PACE))).await
                 }
                 Err(BackendError::Away(_)) => {
                     failures += 1;
                     self.unless(closing, sleep(backoff::delay(failures))).await
                 }
                 Err(BackendError::Refused(status)) if hint_flags != 0 && is_about_hints(&status) => {
-                    tracing::warn!(text = status.message, "the backend knows no hints: asking without");
+                    tracing::warn!(
+                        text = status.message,
+                        "the backend does not support hints: asking without them"
+                    );
                     self.0.is_hintless.store(true, Ordering::Relaxed);
                     Some(())
                 }

@@ -1,15 +1,15 @@
-//! Calls that the game server takes for made and the backend has not heard of.
+//! Calls that were reported to game servers as done and that the backend has not received.
 //!
-//! One queue for all servers, in the order in which the calls were made; it is delivered server by server, so that one
-//! server's call that the backend chokes on holds up nobody else.
+//! One queue for all servers, in the order of the calls; it is delivered per server, so that one server's call that the
+//! backend cannot handle delays no other server.
 
 use std::collections::VecDeque;
 
 use sortie_wire::catena::server_manager::{EndMatchRequest, MatchReadyRequest};
 
-/// Most calls that wait to be delivered.
+/// Maximum number of queued calls.
 pub const MAX_QUEUED_CALLS: usize = 1_000;
-/// Most bytes of connection details in the calls that wait: 4 MiB.
+/// Maximum total size of connection details in queued calls, in bytes: 4 MiB.
 pub const MAX_QUEUED_BYTES: usize = 4 << 20;
 
 /// A call that must not be lost.
@@ -41,7 +41,7 @@ impl Call {
         }
     }
 
-    /// What it takes beyond its ids, in bytes.
+    /// Size beyond its ids, in bytes.
     fn bytes(&self) -> usize {
         match self {
             Self::MatchReady(request) => {
@@ -56,7 +56,7 @@ impl Call {
 
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Queued {
-    /// Tells equal calls apart; of this process only.
+    /// Distinguishes equal calls, within this process only.
     pub(super) number: u64,
     pub(super) source: String,
     pub(super) call: Call,
@@ -65,7 +65,7 @@ pub(super) struct Queued {
 /// Why a call is not queued.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error(
-    "the backend is away and {calls} calls wait for it already, which is as many as are kept: \
+    "the backend is away and {calls} calls wait for it already, which is the maximum: \
      try again when it is back"
 )]
 pub(super) struct QueueFull {

@@ -1,6 +1,6 @@
-//! Servers that are no longer heard of.
+//! Servers that have fallen silent.
 //!
-//! Every call is a sign of life, and so is a question that the server still waits for.
+//! Every call is a sign of life, and so is a question that the server is still waiting for.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -9,10 +9,10 @@ use tokio::time::sleep;
 
 use super::{Shared, delivery};
 
-/// Shortest time between two looks.
-const SHORTEST: Duration = Duration::from_millis(10);
+/// Minimum time between two checks.
+const MIN: Duration = Duration::from_millis(10);
 
-/// Reports servers gone that have been silent for `after`, as long as there is a manager.
+/// Reports servers as gone that have been silent for `after`, while there is a manager.
 pub(super) async fn watch(manager: Weak<Shared>, after: Duration) {
     while let Some(pause) = pause(&manager, after) {
         sleep(pause).await;
@@ -26,7 +26,7 @@ pub(super) async fn watch(manager: Weak<Shared>, after: Duration) {
     }
 }
 
-/// Until the first server can be silent for so long: one that comes meanwhile cannot be earlier than `after` from now.
+/// Time until the first server can have been silent that long: a new one cannot be earlier than `after` from now.
 fn pause(manager: &Weak<Shared>, after: Duration) -> Option<Duration> {
     let shared = manager.upgrade()?;
     if shared.is_closing() {
@@ -34,5 +34,5 @@ fn pause(manager: &Weak<Shared>, after: Duration) -> Option<Duration> {
     }
     let next = shared.state().held.next_silence(after);
     let left = next.map_or(after, |next| next.saturating_sub(shared.now()));
-    Some(left.clamp(SHORTEST, after.max(SHORTEST)))
+    Some(left.clamp(MIN, after.max(MIN)))
 }

@@ -1,7 +1,8 @@
-//! A document in two files that are overwritten in turn, so that a kill in the middle of a write leaves the other one.
+//! A document in two files that are overwritten alternately, so that a kill in the middle of a write leaves the other
+//! one intact.
 //!
-//! Not written under another name and renamed, as the synced files are: measured, a rename over an existing file takes
-//! 4 ms at the 99th percentile on ext4, which starts to write the data then, and overwriting takes 8 µs. A game server
+//! Not written to a temporary file and renamed, as the synced files are: a rename over an existing file was measured at
+//! 4 ms at the 99th percentile on ext4, which then starts to write the data, and overwriting at 8 µs. A game server
 //! waits for this.
 //!
 //! ```text
@@ -9,14 +10,14 @@
 //! <document>
 //! ```
 
-/// One slot's content.
+/// The content of a slot.
 pub(super) fn encode(sequence: u64, document: &[u8]) -> Vec<u8> {
     let head = format!("{sequence} {} {:08x}\n", document.len(), checksum(sequence, document));
     [head.as_bytes(), document].concat()
 }
 
-/// The sequence number and the document; `None` if it was not written to its end, or is damaged. What follows the
-/// document is of an older, longer one.
+/// The sequence number and the document; `None` if it is incomplete or damaged. Bytes after the document belong to an
+/// older, longer one.
 pub(super) fn decode(content: &[u8]) -> Option<(u64, &[u8])> {
     let line = content.iter().position(|byte| *byte == b'\n')?;
     let (head, rest) = content.split_at_checked(line + 1)?;
@@ -53,7 +54,7 @@ mod tests {
         }
 
         #[test]
-        fn a_write_that_was_broken_off_is_noticed(
+        fn an_interrupted_write_is_noticed(
             old in prop::collection::vec(any::<u8>(), 0..200),
             new in prop::collection::vec(any::<u8>(), 1..200),
             cut: prop::sample::Index,

@@ -2,14 +2,14 @@
 //!
 //! ```text
 //! <data>/lock              held while a sidecar uses the folder
-//! <data>/ids.json          server ids that were made, by event source; synced
-//! <data>/queue.json        calls that the backend has not heard of; synced
-//! <data>/held.0, held.1    servers and matches, in turn; not synced
+//! <data>/ids.json          generated server ids, by event source; synced
+//! <data>/queue.json        calls that the backend has not received; synced
+//! <data>/held.0, held.1    servers and matches, alternately; not synced
 //! ```
 //!
-//! `queue.json` holds what game servers were promised, and is written only while the backend is away: under another
-//! name, synced, then renamed. What is held changes with every match, on the way of a call that must not wait for a disk,
-//! and is not synced: it survives a kill of the process, which is what it is for. A power cut ends the game servers too.
+//! `queue.json` holds what game servers were promised. It is written only while the backend is away: to a temporary
+//! file, synced, then renamed. The held state changes with every match, during a call that must not wait for a disk,
+//! and is not synced: it survives a kill of the process, which is its purpose. A power cut ends the game servers too.
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
@@ -23,7 +23,7 @@ use super::held::Held;
 use super::queue::Queue;
 use super::{slots, stored};
 
-/// Longest file that is read, in bytes: 64 MiB.
+/// Maximum size of a file, in bytes: 64 MiB.
 const MAX_FILE_BYTES: u64 = 64 << 20;
 
 const LOCK: &str = "lock";
@@ -34,13 +34,13 @@ const QUEUE: &str = "queue.json";
 /// Why a folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Another sidecar has it.
+    /// Another sidecar uses it.
     #[error("{folder} is in use by another sidecar: stop that one, or give each a folder of its own")]
     InUse {
         /// The folder.
         folder: PathBuf,
     },
-    /// A file is not what was written.
+    /// A file does not contain what was written.
     #[error(
         "{path} is damaged: {problem}; repair it, or move it away to start without what it holds",
         path = path.display()
@@ -51,36 +51,37 @@ pub enum OpenError {
         /// What is wrong with it.
         problem: String,
     },
-    /// The system said no.
+    /// The system's error.
     #[error("cannot {doing} {path}: {source}", path = path.display())]
     Io {
         /// What was tried.
         doing: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// The way to the disk, so that tests can let it fail.
+/// Access to the disk, so that tests can make it fail.
 pub trait Disk: Send + Sync {
     /// The whole file; `None` if there is none.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>>;
 
-    /// Replaces the file as a whole, or leaves it as it was. Once this returns it outlives a power cut.
+    /// Replaces the file as a whole, or leaves it unchanged. After this returns, the content survives a power cut.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     fn replace(&self, path: &Path, content: &[u8]) -> io::Result<()>;
 
-    /// Writes over the file. Once this returns it outlives a kill of the process; a kill before that leaves anything.
+    /// Overwrites the file. After this returns, the content survives a kill of the process; a kill before that may
+    /// leave anything.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     fn overwrite(&self, path: &Path, content: &[u8]) -> io::Result<()>;
 }
 
@@ -116,14 +117,14 @@ impl Disk for SystemDisk {
     }
 
     fn overwrite(&self, path: &Path, content: &[u8]) -> io::Result<()> {
-        // Not truncated first, which would give its blocks back only to ask for new ones.
+        // Not truncated first, which would free its blocks only to allocate new ones.
         let mut file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
         file.write_all(content)?;
         file.set_len(content.len() as u64)
     }
 }
 
-/// What a folder held when it was opened.
+/// What a folder contained when it was opened.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     pub(super) ids: BTreeMap<String, String>,
@@ -145,7 +146,7 @@ struct Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // Closing alone would not do: a program that is just being started holds a copy of the file until it runs.
+        // Closing is not enough: a program that is just being started holds a copy of the descriptor until it runs.
         let _closing_unlocks_later = self.lock.unlock();
     }
 }
@@ -177,13 +178,13 @@ impl Store {
         self.replace(IDS, &stored::write_ids(ids))
     }
 
-    /// Only one at a time.
+    /// Only one call at a time.
     pub(super) fn save_held(&self, document: &[u8]) -> io::Result<()> {
         let Some(folder) = &self.0 else { return Ok(()) };
         let sequence = folder.sequence.load(Ordering::Relaxed) + 1;
         let slot = HELD[usize::from(sequence % 2 == 1)];
         folder.disk.overwrite(&folder.path.join(slot), &slots::encode(sequence, document))?;
-        // Not before it is written: the next write would go over the last good one.
+        // Only after it is written: otherwise the next write would overwrite the last good one.
         folder.sequence.store(sequence, Ordering::Relaxed);
         Ok(())
     }
@@ -229,7 +230,7 @@ impl Folder {
         self.disk.read(&path).map_err(|source| OpenError::Io { doing: "read", path, source })
     }
 
-    /// The newer slot that is whole. One that is not was being written at a kill; that neither is, is damage.
+    /// The newer intact slot. One damaged slot was being written at a kill; two are real damage.
     fn load_held(&self) -> Result<Held, OpenError> {
         let mut newest: Option<(u64, &str, Vec<u8>)> = None;
         let mut broken = 0;
@@ -251,15 +252,15 @@ impl Folder {
             }
             None if broken == HELD.len() => {
                 let [first, second] = HELD;
-                Err(damaged(first, format!("neither it nor {second} is whole")))
+                Err(damaged(first, format!("neither it nor {second} is complete")))
             }
             None => Ok(Held::default()),
         }
     }
 }
 
-/// Takes from group and others what they may do with the folder, as an earlier version or a umask has left it. A folder with
-/// other files in it keeps its mode.
+/// Removes group and other permissions of the folder, as left by an earlier version or a umask. A folder that contains
+/// other files keeps its mode.
 fn tighten(folder: &Path) {
     let ours = [LOCK, IDS, HELD[0], HELD[1], QUEUE];
     let is_open = |path: &Path| {
@@ -280,7 +281,7 @@ fn tighten(folder: &Path) {
     }
 }
 
-/// The lock is the system's, on an open file, so that a kill leaves none behind.
+/// A system lock on an open file, so that a kill leaves none behind.
 fn lock(folder: &Path) -> Result<File, OpenError> {
     let path = folder.join(LOCK);
     let failed = |source| OpenError::Io { doing: "lock", path: path.clone(), source };

@@ -1,5 +1,5 @@
-//! The files' JSON. Types of their own, so that what is kept does not change when a type of the program does; messages
-//! are kept in their canonical JSON form, which other programs know.
+//! The files' JSON. Separate types, so that the stored form does not change when a type of the program does; messages
+//! are stored in their canonical JSON form, which other programs know.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -77,7 +77,7 @@ struct StoredCall {
     call: StoredMessage,
 }
 
-/// JSON of the request.
+/// The JSON of the request.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 enum StoredMessage {
@@ -92,13 +92,13 @@ fn read<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, String> {
     }
     let Version { version } = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     if version != VERSION {
-        return Err(format!("it has version {version}, and only {VERSION} is known here"));
+        return Err(format!("it has version {version}, and only {VERSION} is supported"));
     }
     serde_json::from_slice::<File<T>>(bytes).map(|file| file.content).map_err(|error| error.to_string())
 }
 
 fn write<T: Serialize>(content: T) -> Vec<u8> {
-    // Strings, numbers and maps with text for keys: there is nothing that JSON cannot say.
+    // Only strings, numbers and maps with string keys, which always serialize.
     serde_json::to_vec(&File { version: VERSION, content }).unwrap_or_default()
 }
 
@@ -141,8 +141,8 @@ fn stored_match(held: &HeldMatch) -> StoredMatch {
     StoredMatch { id: held.id.clone(), disowned: held.disowned, stage }
 }
 
-/// What was held. Whether a taken match has reached the game server is not known after a restart, so it counts as not
-/// given; whether the backend still knows of a ready one is not known either.
+/// The stored state. After a restart it is unknown whether a taken match has reached the game server, so it counts as
+/// not given; nor whether the backend still knows a ready one.
 pub(super) fn read_held(bytes: &[u8]) -> Result<Held, String> {
     let stored: Servers = read(bytes)?;
     let matches: usize = stored.servers.iter().map(|server| server.matches.len()).sum();

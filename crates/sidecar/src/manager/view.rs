@@ -1,4 +1,4 @@
-//! What the manager shows of itself: to the debug panel, to the sidecar's own API, to tests.
+//! The manager's state as shown to the debug panel, the sidecar's own API and tests.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 use super::held::{Held, HeldMatch, Server, ServerState, Stage};
 use super::queue::Queue;
 
-/// Calls that are remembered.
+/// Number of calls that are remembered.
 pub const CALLS_KEPT: usize = 200;
 
 /// Everything that is held at one moment. Its JSON has lowerCamelCase names; times are milliseconds since 1970.
@@ -17,9 +17,9 @@ pub const CALLS_KEPT: usize = 200;
 pub struct ManagerView {
     /// By server id.
     pub servers: Vec<ServerView>,
-    /// In the order in which they were made.
+    /// In the order of the calls.
     pub queued: Vec<QueuedView>,
-    /// Who answers.
+    /// The backend.
     pub backend: BackendView,
 }
 
@@ -29,20 +29,20 @@ pub struct ManagerView {
 pub struct ServerView {
     /// Its id.
     pub id: String,
-    /// The event source that it speaks to.
+    /// Its event source.
     pub source: String,
-    /// Where it is in its life.
+    /// Its state.
     pub state: ServerState,
     /// Whether it waits for an answer to its question for a match.
     pub is_asking: bool,
     /// Whether it has ever asked for a match.
     pub has_asked: bool,
-    /// Time since it was heard of.
+    /// Time since the last sign of life.
     #[serde(rename = "silentMs", serialize_with = "milliseconds")]
     pub silent_for: Duration,
-    /// Where players reach it, as the resolver said last.
+    /// Where players reach it, according to the resolver's last answer.
     pub address: Option<String>,
-    /// In the order in which they came.
+    /// In order of arrival.
     pub matches: Vec<MatchView>,
 }
 
@@ -54,46 +54,46 @@ pub struct MatchView {
     pub id: String,
     /// Players may connect.
     pub is_ready: bool,
-    /// What the backend was told in MatchReady; empty before.
+    /// Connection details reported in MatchReady; empty before that.
     pub connection_details: String,
-    /// The same for single players.
+    /// The same per player.
     pub per_player_connection_details: BTreeMap<String, String>,
-    /// The backend said that it knows nothing of it.
+    /// The backend does not know it.
     pub is_disowned: bool,
 }
 
-/// A call that the backend has not heard of.
+/// A call that the backend has not received.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct QueuedView {
     /// `MatchReady` or `EndMatch`.
     pub call: &'static str,
-    /// The event source that it came from.
+    /// Its event source.
     pub source: String,
-    /// Whose call it is.
+    /// The server that made it.
     pub server_id: String,
-    /// The match that it is about.
+    /// Its match.
     pub match_id: String,
 }
 
-/// The backend, as the last calls met it.
+/// The backend, according to the last calls.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BackendView {
-    /// The name it has in the settings.
+    /// Its name in the settings.
     pub name: &'static str,
     /// Since when it is away; `None` while it answers.
     pub away: Option<Away>,
 }
 
-/// That the backend is away.
+/// Details of a backend that is away.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Away {
     /// Time of the first call that failed.
     #[serde(rename = "sinceMs", serialize_with = "since_1970")]
     pub since: SystemTime,
-    /// Why the last one did.
+    /// Why the last one failed.
     pub why: String,
 }
 
@@ -104,32 +104,32 @@ pub struct CallRecord {
     /// When it ended.
     #[serde(rename = "atMs", serialize_with = "since_1970")]
     pub at: SystemTime,
-    /// The event source that it came from.
+    /// Its event source.
     pub source: String,
     /// `RequestMatch`, `MatchReady` or `EndMatch`.
     pub call: &'static str,
-    /// Whose call it is.
+    /// The server that made it.
     pub server_id: String,
-    /// The match that it is about; empty if there is none.
+    /// Its match; empty if there is none.
     pub match_id: String,
-    /// What came of it.
+    /// Its outcome.
     pub outcome: Outcome,
-    /// How long it took.
+    /// Its duration.
     #[serde(rename = "tookUs", serialize_with = "microseconds")]
     pub took: Duration,
 }
 
-/// What came of a call.
+/// The outcome of a call.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Outcome {
-    /// The backend took it, or gave a match.
+    /// The backend accepted it, or assigned a match.
     Answered,
     /// There is no match now.
     Nothing,
-    /// The backend is away: the call waits, and the game server was told that it is done.
+    /// The backend is away: the call is queued, and was reported to the game server as done.
     Queued,
-    /// A call that waited was taken by the backend.
+    /// A queued call was accepted by the backend.
     Delivered,
     /// The backend is away, and the call was not kept.
     Away(String),

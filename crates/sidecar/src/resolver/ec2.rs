@@ -1,9 +1,9 @@
-//! `ec2_resolver`: what the metadata service of AWS EC2 says of this instance.
+//! `ec2_resolver`: the address of this instance according to the metadata service of AWS EC2.
 //!
-//! Version 2 of the service wants a token, which is asked for first. Where asking is not allowed, not known or not
-//! answered, version 1 is tried: simulators and other clouds have that only, and in a container the answer with the token
-//! is lost if the instance's hop limit is 1. Players reach the public address; an instance without one has its private
-//! address, which is right for players in the same network.
+//! Version 2 of the service needs a token, which is requested first. If that is forbidden, unsupported or unanswered,
+//! version 1 is tried: simulators and other clouds have only that, and in a container the answer with the token is lost
+//! if the instance's hop limit is 1. Players reach the public address; for an instance without one, the private address
+//! is used, which is right for players in the same network.
 //!
 //! See "Use the Instance Metadata Service to access instance metadata" in Amazon's EC2 User Guide.
 
@@ -25,30 +25,30 @@ use super::{Address, OptionsError, ResolveError, Resolver, check_host};
 
 /// The service's address on every instance.
 const USUAL_URL: &str = "http://169.254.169.254";
-/// How long a token is to be good, in seconds: for all questions of one search.
+/// Lifetime of a token, in seconds: enough for all requests of one lookup.
 const TOKEN_SECONDS: &str = "60";
-/// Longest wait for a token. Without one there is version 1.
+/// Timeout for a token. Without one, version 1 is tried.
 const TOKEN_DEADLINE: Duration = Duration::from_secs(1);
-/// Longest wait for one answer.
+/// Timeout for one answer.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
-/// Longest search, with its repetitions.
+/// Timeout for a lookup, including retries.
 const DEADLINE: Duration = Duration::from_secs(8);
-/// How often the service is asked before it is given up.
+/// Number of attempts.
 const ATTEMPTS: u32 = 3;
-/// Between two of them.
+/// Pause between attempts.
 const PAUSE: Duration = Duration::from_millis(200);
-/// How long a search that failed stands for the next ones.
+/// How long the failure of a lookup is reused for later ones.
 const REST: Duration = Duration::from_secs(1);
-/// Longest answer, in bytes. Addresses and tokens are far shorter.
+/// Maximum size of an answer, in bytes. Addresses and tokens are far shorter.
 const MAX_ANSWER_BYTES: usize = 4096;
 
 /// Options of `ec2_resolver`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct Ec2Options {
-    /// Where the metadata service is.
+    /// URL of the metadata service.
     pub metadata_base_url: String,
-    /// Ports, one for each server; without any, servers say theirs.
+    /// Ports, one per server; without any, servers report theirs.
     pub available_ports: Vec<PortRange>,
 }
 
@@ -58,7 +58,7 @@ impl Default for Ec2Options {
     }
 }
 
-/// The address of the instance. It is asked for when the first server wants it, and kept; what failed is tried again.
+/// The address of the instance. It is looked up when the first server needs it, and cached; failures are retried.
 pub struct Ec2Resolver {
     http: Client,
     base: String,
@@ -72,12 +72,12 @@ enum Known {
     Failed { until: Instant, error: ResolveError },
 }
 
-/// Why a question has no answer.
+/// Why a request failed.
 #[derive(Debug)]
 enum Failure {
-    /// Another time it may have one.
+    /// Temporary.
     Passing(String),
-    /// It will not.
+    /// Permanent.
     Lasting(String),
 }
 
@@ -91,7 +91,7 @@ impl fmt::Debug for Ec2Resolver {
 }
 
 impl Ec2Resolver {
-    /// One for this instance. Nothing is asked yet.
+    /// A resolver for this instance. Sends no request yet.
     ///
     /// # Errors
     /// [`OptionsError`]
@@ -104,7 +104,7 @@ impl Ec2Resolver {
             .ok_or_else(|| wrong(format!("must be a URL like {USUAL_URL:?}, without query and fragment")))?;
         let base = url.as_str().trim_end_matches('/').to_owned();
         let http = sortie_tls::http_client(&base, None).map_err(|error| wrong(error.to_string()))?;
-        // A redirect would carry the token to wherever it leads.
+        // A redirect would carry the token to another host.
         let http = http.redirect(Policy::none()).timeout(ANSWER_DEADLINE).build();
         let http = http.map_err(|error| wrong(error.to_string()))?;
         let ports = Ports::of(&options.available_ports)?;
@@ -112,7 +112,7 @@ impl Ec2Resolver {
     }
 
     async fn host(&self) -> Result<String, ResolveError> {
-        // Held while it asks, so that others wait for the same answer.
+        // Held during a lookup, so that others wait for the same answer.
         let mut known = self.known.lock().await;
         match &*known {
             Known::Host(host) => return Ok(host.clone()),
@@ -158,15 +158,15 @@ impl Ec2Resolver {
             };
             if !is_good {
                 let text: String = text.chars().take(80).collect();
-                return Err(Failure::Lasting(format!("its answer for {what} is no address: {text:?}")));
+                return Err(Failure::Lasting(format!("its answer for {what} is not an address: {text:?}")));
             }
-            tracing::info!(address = text, what, "EC2 told this instance's address");
+            tracing::info!(address = text, what, "got this instance's address from EC2");
             return Ok(text);
         }
         Err(Failure::Lasting("the instance has neither a public nor a private IPv4 address".to_owned()))
     }
 
-    /// The token of version 2; `None` where there is version 1 only.
+    /// The token for version 2; `None` if only version 1 is available.
     async fn token(&self) -> Result<Option<HeaderValue>, Failure> {
         let request = self.http.put(format!("{}/latest/api/token", self.base)).timeout(TOKEN_DEADLINE);
         let request = request.header("x-aws-ec2-metadata-token-ttl-seconds", TOKEN_SECONDS);
@@ -184,13 +184,12 @@ impl Ec2Resolver {
         }
         let text = body(response).await?;
         let token = HeaderValue::from_str(text.trim()).ok().filter(|token| !token.is_empty());
-        let mut token =
-            token.ok_or_else(|| Failure::Lasting("what it gave as a token is none".to_owned()))?;
+        let mut token = token.ok_or_else(|| Failure::Lasting("its token is invalid".to_owned()))?;
         token.set_sensitive(true);
         Ok(Some(token))
     }
 
-    /// One item of the instance's metadata; `None` if the instance has no such item.
+    /// One item of the instance's metadata; `None` if the instance does not have it.
     async fn answer(&self, what: &str, token: Option<&HeaderValue>) -> Result<Option<String>, Failure> {
         let mut request = self.http.get(format!("{}/latest/meta-data/{what}", self.base));
         if let Some(token) = token {
@@ -201,7 +200,7 @@ impl Ec2Resolver {
             StatusCode::OK => {}
             StatusCode::NOT_FOUND => return Ok(None),
             StatusCode::UNAUTHORIZED if token.is_none() => {
-                let why = "it wants a token, and did not give one: in a container, raise the instance's \
+                let why = "it requires a token, and did not issue one: in a container, raise the instance's \
                            HttpPutResponseHopLimit to 2";
                 return Err(Failure::Lasting(why.to_owned()));
             }
@@ -213,7 +212,7 @@ impl Ec2Resolver {
     }
 }
 
-/// The body, if it is as short as it has to be.
+/// The body, if it is short enough.
 async fn body(mut response: Response) -> Result<String, Failure> {
     let mut bytes = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| unreachable(&error))? {
@@ -222,10 +221,10 @@ async fn body(mut response: Response) -> Result<String, Failure> {
         }
         bytes.extend_from_slice(&chunk);
     }
-    String::from_utf8(bytes).map_err(|_| Failure::Lasting("its answer is no text".to_owned()))
+    String::from_utf8(bytes).map_err(|_| Failure::Lasting("its answer is not text".to_owned()))
 }
 
-/// The innermost cause says most, and the URL is said already.
+/// The innermost cause is the most specific, and the URL is mentioned already.
 fn unreachable(error: &reqwest::Error) -> Failure {
     if error.is_timeout() {
         return Failure::Passing("it does not answer: is this an instance of EC2?".to_owned());

@@ -1,8 +1,8 @@
-//! `edgegap_resolver`: what Edgegap puts into the environment of a deployment.
+//! `edgegap_resolver`: the address from the environment of an Edgegap deployment.
 //!
 //! `ARBITRIUM_PUBLIC_IP` is the address, `ARBITRIUM_PORTS_MAPPING` the ports as JSON: `{"ports": {"gameport": {"name",
-//! "internal", "external", "protocol"}}}`. Players need the external one. The mapping is read leniently, as it is
-//! described in Edgegap's documentation only and not in its specification.
+//! "internal", "external", "protocol"}}}`. Players need the external one. The mapping is parsed leniently, because it
+//! is described only in Edgegap's documentation and not in its specification.
 
 use std::collections::BTreeMap;
 
@@ -17,14 +17,14 @@ use crate::settings::Variables;
 const ADDRESS: &str = "ARBITRIUM_PUBLIC_IP";
 /// The variable with the ports.
 const PORTS: &str = "ARBITRIUM_PORTS_MAPPING";
-/// Most names that an error lists.
+/// Maximum number of names in an error.
 const MAX_LISTED: usize = 20;
 
 /// Options of `edgegap_resolver`.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct EdgegapOptions {
-    /// Which port of the app version players use; needed if there are several.
+    /// Which port of the app version players use; required if there are several.
     pub port_name: Option<String>,
 }
 
@@ -44,15 +44,15 @@ struct Port {
 }
 
 impl EdgegapResolver {
-    /// One for the deployment that this is.
+    /// A resolver for the deployment that this process is in.
     ///
     /// # Errors
-    /// [`OptionsError`]: this is none, or it does not have that port.
+    /// [`OptionsError`]: not an Edgegap deployment, or it has no such port.
     pub fn new(options: &EdgegapOptions, variables: &Variables) -> Result<Self, OptionsError> {
         let given = |name: &str| variables.get(name).map(|text| text.trim()).filter(|text| !text.is_empty());
         let Some(host) = given(ADDRESS) else {
             let problem =
-                format!("the environment variable {ADDRESS} is not set: this is no deployment of Edgegap");
+                format!("the environment variable {ADDRESS} is not set: this is not an Edgegap deployment");
             return Err(OptionsError::new("", problem));
         };
         let address: Address = host
@@ -66,11 +66,11 @@ impl EdgegapResolver {
     }
 }
 
-/// The one port in the mapping, or that of this name; `None` where the mapping is empty and no name is given.
+/// The only port in the mapping, or the one with this name; `None` if the mapping is empty and no name is given.
 fn port(name: Option<&str>, mapping: &str) -> Result<Option<u16>, OptionsError> {
     let wrong = |problem: String| OptionsError::new("PortName", problem);
     let mapping: Mapping = serde_json::from_str(mapping).map_err(|error| {
-        wrong(format!("the environment variable {PORTS} is no mapping of ports: {error}"))
+        wrong(format!("the environment variable {PORTS} is not a mapping of ports: {error}"))
     })?;
     let names = mapping.ports.keys().take(MAX_LISTED).cloned().collect::<Vec<_>>().join(", ");
     let mut ports = mapping.ports.iter();
@@ -102,7 +102,8 @@ fn by_name(name: Option<&str>, variables: &Variables) -> Result<Option<u16>, Opt
     let number =
         variables.get(&variable).and_then(|text| text.trim().parse().ok()).filter(|number| *number != 0);
     number.map(Some).ok_or_else(|| {
-        let problem = format!("neither of the environment variables {PORTS} and {variable} holds this port");
+        let problem =
+            format!("neither of the environment variables {PORTS} and {variable} contains this port");
         OptionsError::new("PortName", problem)
     })
 }

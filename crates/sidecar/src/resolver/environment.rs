@@ -1,9 +1,9 @@
-//! `docker_resolver` and `kubernetes_resolver`: the address is in variables of the environment.
+//! `docker_resolver` and `kubernetes_resolver`: the address is in environment variables.
 //!
-//! A container cannot find out where players reach it. Its own address, its gateway and `host.docker.internal` lead to
-//! it from its machine only, and which port of the machine is published for it is known to Docker alone: to ask would take
-//! Docker's socket, which is as good as root on the machine. So whoever starts the container says both, in its
-//! environment or in the settings. In a pod the downward API does so: `status.hostIP` as `NODE_IP`.
+//! A container cannot find out where players reach it. Its own address, its gateway and `host.docker.internal` work
+//! only from its machine, and only Docker knows which port of the machine is published for it: asking would need
+//! Docker's socket, which is equivalent to root on the machine. So both must be given by the environment or the
+//! settings. In a pod the downward API can do so: `status.hostIP` as `NODE_IP`.
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -11,18 +11,18 @@ use serde::{Deserialize, Serialize};
 use super::{Address, OptionsError, ResolveError, Resolver};
 use crate::settings::Variables;
 
-/// Where Docker's users put the address of the machine.
+/// Where Docker users usually put the address of the machine.
 const DOCKER_ADDRESS: [&str; 1] = ["HOST_IP"];
-/// Usual names for fields of the downward API, the one that players most likely reach first.
+/// Usual names for fields of the downward API, most likely reachable for players first.
 const KUBERNETES_ADDRESS: [&str; 3] = ["NODE_IP", "HOST_IP", "POD_IP"];
 
 /// Options of `docker_resolver`.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct DockerOptions {
-    /// Where players reach the machine; without it, what `address_env` names.
+    /// Where players reach the machine; by default, the variable in `address_env`.
     pub host_address: Option<Address>,
-    /// The variable with that address; without it, `HOST_IP`.
+    /// The variable with that address; by default `HOST_IP`.
     pub address_env: Option<String>,
     /// The published port.
     pub port: Option<u16>,
@@ -34,7 +34,7 @@ pub struct DockerOptions {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct KubernetesOptions {
-    /// The variable with the address; without it the first that is set of `NODE_IP`, `HOST_IP` and `POD_IP`.
+    /// The variable with the address; by default the first of `NODE_IP`, `HOST_IP` and `POD_IP` that is set.
     pub address_env: Option<String>,
     /// The host port.
     pub port: Option<u16>,
@@ -53,7 +53,7 @@ impl EnvironmentResolver {
     /// `docker_resolver`.
     ///
     /// # Errors
-    /// [`OptionsError`]: a variable is missing or holds no address, no port.
+    /// [`OptionsError`]: a variable is missing, or does not contain an address or a port.
     pub fn docker(options: &DockerOptions, variables: &Variables) -> Result<Self, OptionsError> {
         let address = match (&options.host_address, &options.address_env) {
             (Some(_), Some(_)) => {
@@ -73,7 +73,7 @@ impl EnvironmentResolver {
     /// `kubernetes_resolver`.
     ///
     /// # Errors
-    /// As [`Self::docker`].
+    /// Like [`Self::docker`].
     pub fn kubernetes(options: &KubernetesOptions, variables: &Variables) -> Result<Self, OptionsError> {
         let advice = "Give the container the field `status.hostIP` as NODE_IP by the downward API, or name another \
                       variable in AddressEnv";

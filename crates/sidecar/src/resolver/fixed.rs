@@ -1,4 +1,4 @@
-//! `static_resolver`: the address is in the settings, for machines that do not move.
+//! `static_resolver`: the address is in the settings, for machines with a fixed address.
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use super::{Address, ResolveError, Resolver};
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct StaticOptions {
-    /// The address of every server; without a port each keeps its own.
+    /// The address of every server; without a port, each server keeps its own.
     pub address: Address,
 }
 
@@ -18,7 +18,7 @@ pub struct StaticOptions {
 pub struct StaticResolver(Address);
 
 impl StaticResolver {
-    /// One with this address.
+    /// A resolver with this address.
     #[must_use]
     pub fn new(options: StaticOptions) -> Self {
         Self(options.address)

@@ -1,8 +1,8 @@
-//! `interface_resolver`: the address of a network interface, for a machine that has its public address itself, or whose
+//! `interface_resolver`: the address of a network interface, for a machine that has a public address itself, or whose
 //! players are in the same network.
 //!
-//! Without a name it is the interface that the default route leaves by. The system is asked which one by connecting a UDP
-//! socket to an address that is reserved for documentation: that looks up the route, and sends nothing.
+//! Without a name, it is the interface of the default route. To find it, a UDP socket is connected to an address
+//! reserved for documentation: the system looks up the route, and sends nothing.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -14,24 +14,24 @@ use serde::{Deserialize, Serialize};
 use super::ports::{PortRange, Ports};
 use super::{Address, OptionsError, ResolveError, Resolver};
 
-/// An address that no route but the default one leads to: RFC 5737.
+/// An address that only the default route leads to: RFC 5737.
 const FAR_V4: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 9);
-/// The same of IPv6: RFC 3849.
+/// The same for IPv6: RFC 3849.
 const FAR_V6: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)), 9);
-/// Most names that an error lists.
+/// Maximum number of names in an error.
 const MAX_LISTED: usize = 20;
 
 /// Options of `interface_resolver`.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct InterfaceOptions {
-    /// Its name, like `eth0`; without it, that of the default route.
+    /// Its name, like `eth0`; by default, that of the default route.
     pub interface: Option<String>,
-    /// Which kind of address; without it IPv4, or IPv6 where there is none.
+    /// The kind of address; by default IPv4, or IPv6 if there is no IPv4.
     pub family: Option<Family>,
     /// The port of every server.
     pub port: Option<u16>,
-    /// Ports, one for each server.
+    /// Ports, one per server.
     pub available_ports: Vec<PortRange>,
 }
 
@@ -51,8 +51,8 @@ impl Family {
     }
 }
 
-/// The address of an interface. It is looked up for the first server and kept: players who have it would be lost anyway
-/// if it changed.
+/// The address of an interface. It is looked up for the first server and cached: if it changed, players who have it
+/// would be lost anyway.
 #[derive(Debug)]
 pub struct InterfaceResolver {
     interface: Option<String>,
@@ -62,7 +62,7 @@ pub struct InterfaceResolver {
 }
 
 impl InterfaceResolver {
-    /// One for this interface, which need not be up yet.
+    /// A resolver for this interface, which need not be up yet.
     ///
     /// # Errors
     /// [`OptionsError`]
@@ -122,7 +122,7 @@ impl InterfaceResolver {
     }
 }
 
-/// Good on its own link only, and of IPv6 only together with the name of the interface there.
+/// Valid only on its own link; for IPv6, only together with the interface's name there.
 const fn is_link_local(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.is_link_local(),

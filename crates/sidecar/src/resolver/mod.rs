@@ -1,18 +1,18 @@
 //! Where players reach a server.
 //!
-//! What a platform tells a server of its address differs everywhere, so each way of asking is one resolver. They tell of
-//! this machine only: a sidecar runs beside its servers. What comes from the environment is read once, at the start, where
-//! a mistake in it can still be mended; what has to be asked for is asked for when the first server wants it.
+//! Every platform tells a server its address in a different way, so each way is one resolver. They cover this machine
+//! only: a sidecar runs next to its servers. Environment variables are read once at the start, when mistakes can still
+//! be fixed; remote services are asked when the first server needs it.
 //!
 //! | resolver | the address is |
 //! |---|---|
 //! | `static_resolver` | in the settings |
-//! | `ec2_resolver` | what the metadata service of AWS EC2 says |
-//! | `edgegap_resolver` | what Edgegap puts into the environment |
-//! | `docker_resolver`, `kubernetes_resolver` | in variables of the environment |
+//! | `ec2_resolver` | from the metadata service of AWS EC2 |
+//! | `edgegap_resolver` | from Edgegap's environment variables |
+//! | `docker_resolver`, `kubernetes_resolver` | in environment variables |
 //! | `interface_resolver` | that of a network interface |
 //!
-//! Ports that a resolver gives out are in [`ports`].
+//! Ports that a resolver assigns are in [`ports`].
 
 pub mod ec2;
 pub mod edgegap;
@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 pub use settings::{RESOLVERS, ResolverSettings, from_settings};
 
-/// Longest host name, in bytes: RFC 1035, section 2.3.4.
+/// Maximum length of a host name, in bytes: RFC 1035, section 2.3.4.
 const MAX_HOST_BYTES: usize = 253;
 
 /// A server's public address. As text `host`, `host:port` or `[v6]:port`.
@@ -40,12 +40,12 @@ const MAX_HOST_BYTES: usize = 253;
 pub struct Address {
     /// A host name or an IP address, without brackets.
     pub host: String,
-    /// The port, where the resolver knows one.
+    /// The port, if the resolver knows one.
     pub port: Option<u16>,
 }
 
 impl fmt::Display for Address {
-    /// `host:port`, with brackets around an IPv6 address; `host` where there is no port.
+    /// `host:port`, with brackets around an IPv6 address; `host` if there is no port.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let is_v6 = self.host.contains(':');
         match self.port {
@@ -73,7 +73,7 @@ impl TryFrom<String> for Address {
 impl FromStr for Address {
     type Err = ResolveError;
 
-    /// A bare IPv6 address is one without a port.
+    /// A bare IPv6 address has no port.
     fn from_str(text: &str) -> Result<Self, ResolveError> {
         let wrong = |why: &str| {
             let text: String = text.chars().take(MAX_HOST_BYTES).collect();
@@ -85,7 +85,7 @@ impl FromStr for Address {
             _ if text.parse::<Ipv6Addr>().is_ok() => (text, None),
             Some(Some((host, rest))) if host.parse::<Ipv6Addr>().is_ok() => match rest.strip_prefix(':') {
                 None if !rest.is_empty() => {
-                    return Err(wrong("has something else than a port after its bracket"));
+                    return Err(wrong("has something other than a port after its bracket"));
                 }
                 port => (host, port),
             },
@@ -103,7 +103,7 @@ impl FromStr for Address {
     }
 }
 
-/// Whether players could be told of this host.
+/// Whether this host is usable for players.
 fn check_host(host: &str) -> Result<(), &'static str> {
     if let Ok(ip) = host.parse::<IpAddr>() {
         let is_one = !ip.is_unspecified() && !ip.is_multicast();
@@ -116,13 +116,13 @@ fn check_host(host: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Why a resolver cannot be made of its options.
+/// Why a resolver cannot be created from its options.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{problem}")]
 pub struct OptionsError {
-    /// The key in the settings of the resolver; empty where it is about all of it.
+    /// The key in the resolver's settings; empty if the problem is about all of them.
     pub key: &'static str,
-    /// What was wrong, and what to do.
+    /// What is wrong, and what to do.
     pub problem: String,
 }
 
@@ -132,28 +132,28 @@ impl OptionsError {
     }
 }
 
-/// Why there is no address. The text says what was wrong and what to do.
+/// Why there is no address. The text says what is wrong and what to do.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct ResolveError(pub String);
 
-/// Finds addresses.
+/// Resolves addresses.
 #[async_trait]
 pub trait Resolver: Send + Sync {
-    /// The name it has in the settings.
+    /// Its name in the settings.
     fn name(&self) -> &'static str;
 
-    /// The address of a server of this sidecar; the same as before for one that was asked for before.
+    /// The address of a server of this sidecar; the same for repeated calls.
     ///
     /// # Errors
     /// [`ResolveError`]
     async fn resolve(&self, server_id: &str) -> Result<Address, ResolveError>;
 
-    /// The server is gone: what was kept for it, a port for one, is free again.
+    /// The server is gone: releases what was kept for it, e.g. a port.
     fn release(&self, server_id: &str);
 
-    /// The server is known to listen on this port: it said so, or was told so before a restart. A resolver that gives
-    /// out ports gives it this one, if that is one of them and no other server has it.
+    /// Records that the server listens on this port: it said so, or was given it before a restart. A resolver that
+    /// assigns ports gives it this one, if it is one of them and no other server has it.
     fn claim(&self, server_id: &str, port: u16) {
         let _ = (server_id, port);
     }
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none_is_told_what_would_be_right() {
+    fn an_error_says_what_would_be_valid() {
         let long = "x".repeat(254);
         for text in [
             "",

@@ -1,11 +1,11 @@
-//! Ports that a resolver gives to servers: one server each, and free as far as this machine can tell.
+//! Ports that a resolver assigns to servers: each to one server, and free as far as this machine can tell.
 //!
-//! A port is tested when it is given and bound by the server a moment later. Another program may take it in between; the
-//! server then fails to start, and is told so by its system. Handing it a bound socket would close that gap, but no
-//! engine takes one.
+//! A port is tested when it is assigned, and bound by the server a moment later. If another program takes it in
+//! between, the server fails to start with an error from its system. Passing it a bound socket would close that gap,
+//! but no engine accepts one.
 //!
-//! A server that runs already has bound its port, so that a test would pass over the very one that is right. Hence
-//! [`Ports::claim`] for a port that is known, and no test where there is only one to give.
+//! A server that is already running has bound its port, so a test would skip exactly the right one. Hence
+//! [`Ports::claim`] for a known port, and no test if there is only one port.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -17,12 +17,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{OptionsError, ResolveError};
 
-/// Most entries of `AvailablePorts`.
+/// Maximum number of entries in `AvailablePorts`.
 pub const MAX_RANGES: usize = 64;
-/// Most ports that are tested for one server. Each takes some microseconds, in which others wait.
+/// Maximum number of ports tested for one server. Each takes some microseconds, while others wait.
 pub const MAX_TESTS: usize = 1024;
 
-/// Ports from the lower to the higher one, both included; neither is 0.
+/// Ports from the lower to the higher one, inclusive; neither is 0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", try_from = "RangeKeys")]
 pub struct PortRange {
@@ -41,10 +41,10 @@ impl PortRange {
     /// The range.
     ///
     /// # Errors
-    /// It holds no port, or port 0.
+    /// The range is empty or contains port 0.
     pub const fn new(min: u16, max: u16) -> Result<Self, &'static str> {
         if min == 0 || min > max {
-            return Err("Min must be a port from 1 to 65535, and Max one that is no less");
+            return Err("Min must be a port from 1 to 65535, and Max must not be less");
         }
         Ok(Self { min, max })
     }
@@ -62,16 +62,16 @@ impl TryFrom<RangeKeys> for PortRange {
 pub struct Ports(Kind);
 
 enum Kind {
-    /// It knows of none.
+    /// No port is known.
     None,
     /// The same for every server.
     Fixed(u16),
-    /// Each server its own.
+    /// Each server gets its own.
     Pool(Pool),
 }
 
 struct Pool {
-    /// In ascending order, none overlaps another.
+    /// In ascending order, without overlaps.
     ranges: Vec<RangeInclusive<u16>>,
     is_free: Box<dyn Fn(u16) -> bool + Send + Sync>,
     state: Mutex<State>,
@@ -81,7 +81,8 @@ struct Pool {
 struct State {
     by_server: BTreeMap<String, u16>,
     taken: BTreeSet<u16>,
-    /// The port that was tested last. The search goes on behind it, so that a port rests before it is given again and
+    /// The port that was tested last. The search continues after it, so that a port rests before it is reused and
+    /// players of the last server do not end up on the next.
     /// players of the last server do not end up talking to the next.
     last: u16,
 }
@@ -97,7 +98,7 @@ impl fmt::Debug for Ports {
 }
 
 impl Ports {
-    /// None at all, or the same one for every server.
+    /// No port, or the same one for every server.
     #[must_use]
     pub const fn fixed(port: Option<u16>) -> Self {
         Self(match port {
@@ -106,7 +107,7 @@ impl Ports {
         })
     }
 
-    /// One of the ranges for each server; none at all where there is no range.
+    /// Each server gets a port of these ranges; none if there are no ranges.
     ///
     /// # Errors
     /// There are more than [`MAX_RANGES`].
@@ -114,10 +115,10 @@ impl Ports {
         Self::with(ranges, Box::new(is_free))
     }
 
-    /// As [`Self::of`], with another test of whether a port is free.
+    /// Like [`Self::of`], with another test for free ports.
     ///
     /// # Errors
-    /// As [`Self::of`].
+    /// Like [`Self::of`].
     pub fn with(
         ranges: &[PortRange],
         is_free: Box<dyn Fn(u16) -> bool + Send + Sync>,
@@ -133,10 +134,10 @@ impl Ports {
         Ok(Self(Kind::Pool(Pool { ranges, is_free, state: Mutex::default() })))
     }
 
-    /// The port of a server, the same until it is released; `None` where the resolver knows of no port.
+    /// The port of a server, the same until it is released; `None` if the resolver knows no port.
     ///
     /// # Errors
-    /// Every port is given or in use.
+    /// Every port is assigned or in use.
     pub fn get(&self, server_id: &str) -> Result<Option<u16>, ResolveError> {
         match &self.0 {
             Kind::None => Ok(None),
@@ -145,15 +146,15 @@ impl Ports {
         }
     }
 
-    /// The server listens on this port already: it is the server's, if it is in the ranges and no other server has it.
-    /// A port that the server was given before is free again.
+    /// Records that the server listens on this port: it is assigned to the server, if it is in the ranges and no other
+    /// server has it. The server's previous port is released.
     pub fn claim(&self, server_id: &str, port: u16) {
         if let Kind::Pool(pool) = &self.0 {
             pool.claim(server_id, port);
         }
     }
 
-    /// The server is gone.
+    /// Releases the server's port.
     pub fn release(&self, server_id: &str) {
         if let Kind::Pool(pool) = &self.0 {
             pool.lock().forget(server_id);
@@ -180,8 +181,9 @@ impl Pool {
         let open: Vec<u16> = ordered.filter(|port| !state.taken.contains(port)).take(MAX_TESTS).collect();
         if open.is_empty() {
             let given = state.taken.len();
-            let problem =
-                format!("all {given} ports of AvailablePorts are given to servers of this sidecar: add some");
+            let problem = format!(
+                "all {given} ports of AvailablePorts are assigned to servers of this sidecar: add some"
+            );
             return Err(ResolveError(problem));
         }
         let is_only = self.all().nth(1).is_none();
@@ -190,7 +192,7 @@ impl Pool {
         let Some(port) = port else {
             let tried = open.len();
             let problem = format!(
-                "none of the {tried} ports of AvailablePorts that are left is free: other programs have bound them. \
+                "none of the {tried} remaining ports of AvailablePorts is free: other programs have bound them. \
                  Add some, or let the server say in its connection details which one it listens on"
             );
             return Err(ResolveError(problem));
@@ -211,7 +213,7 @@ impl Pool {
             tracing::warn!(
                 server_id,
                 port,
-                "the server's port is none of AvailablePorts, or another server's"
+                "the server's port is not in AvailablePorts, or belongs to another server"
             );
         }
     }
@@ -230,7 +232,7 @@ impl State {
     }
 }
 
-/// The same ports in ascending order, each once.
+/// The same ports in ascending order, without duplicates.
 fn merged(ranges: &[PortRange]) -> Vec<RangeInclusive<u16>> {
     let mut sorted: Vec<_> = ranges.iter().map(|range| (range.min, range.max)).collect();
     sorted.sort_unstable();
@@ -244,7 +246,7 @@ fn merged(ranges: &[PortRange]) -> Vec<RangeInclusive<u16>> {
     merged.into_iter().map(|(min, max)| min..=max).collect()
 }
 
-/// Whether nothing on this machine is bound to `port`. Binding to every address fails too if a single one is taken.
+/// Whether nothing on this machine is bound to `port`. Binding to every address fails even if only one is taken.
 fn is_free(port: u16) -> bool {
     let every_address = (Ipv4Addr::UNSPECIFIED, port);
     UdpSocket::bind(every_address).is_ok() && TcpListener::bind(every_address).is_ok()

@@ -1,4 +1,4 @@
-//! The settings of the resolvers, and the resolver that they ask for.
+//! The resolvers' settings, and the resolver that they select.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::interface::{InterfaceOptions, InterfaceResolver};
 use super::{OptionsError, Resolver};
 use crate::settings::{Block, Note, SettingsError, Variables};
 
-/// Every resolver, by the name it has in the settings.
+/// Every resolver, by its name in the settings.
 pub const RESOLVERS: [&str; 6] = [
     "static_resolver",
     "ec2_resolver",
@@ -58,7 +58,7 @@ impl ResolverSettings {
         })
     }
 
-    /// The name it has in the settings.
+    /// Its name in the settings.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         let [fixed, ec2, edgegap, docker, kubernetes, interface] = RESOLVERS;
@@ -85,7 +85,7 @@ impl ResolverSettings {
 }
 
 impl Serialize for ResolverSettings {
-    /// The options alone.
+    /// Only the options.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Static(options) => options.serialize(serializer),
@@ -98,10 +98,10 @@ impl Serialize for ResolverSettings {
     }
 }
 
-/// The resolver that the settings ask for, if they do. It asks nobody yet.
+/// The resolver that the settings select, if any. It sends no request yet.
 ///
 /// # Errors
-/// [`SettingsError`] with the path of the key: an option that cannot be, a variable of the environment that is missing.
+/// [`SettingsError`] with the path of the key: an option is invalid, or an environment variable is missing.
 pub fn from_settings(
     settings: Option<&ResolverSettings>,
     variables: &Variables,

@@ -7,9 +7,9 @@ use url::Url;
 
 use super::reading::{SettingsError, cut, join};
 use super::secret::{KeyPlace, Secret, checked};
-use super::{Place, Variables};
+use super::{SettingsContext, Variables};
 
-/// Every backend, by the name it has in the settings.
+/// Every backend, by its name in the settings.
 pub const BACKENDS: [&str; 2] = ["catena_backend", "noop_backend"];
 
 /// The backend in use.
@@ -22,7 +22,7 @@ pub enum BackendSettings {
 }
 
 impl BackendSettings {
-    /// The name it has in the settings.
+    /// Its name in the settings.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         let [catena, noop] = BACKENDS;
@@ -42,11 +42,11 @@ pub struct CatenaBackendSettings {
     pub url: String,
     /// Sent with every call.
     pub api_key: Option<Secret>,
-    /// PEM file with roots to trust, besides the system's; absolute if the settings' path is.
+    /// PEM file with roots to trust in addition to the system's; absolute if the settings' path is.
     pub ca_file: Option<PathBuf>,
 }
 
-/// As it is in the file.
+/// The block in the file.
 #[derive(Deserialize, Default)]
 #[serde(default, rename_all = "PascalCase")]
 pub(super) struct CatenaBackendKeys {
@@ -59,11 +59,11 @@ pub(super) struct CatenaBackendKeys {
 }
 
 impl CatenaBackendKeys {
-    /// Where there is no URL, that of the environment. Its key goes nowhere else than to that URL.
+    /// Without a URL, uses the environment's. The environment's key is sent only to that URL.
     pub(super) fn checked(
         self,
         path: &str,
-        place: Place<'_>,
+        place: SettingsContext<'_>,
     ) -> Result<CatenaBackendSettings, SettingsError> {
         let from_environment = |name| given(place.variables, name);
         let key = KeyPlace {
@@ -94,12 +94,12 @@ impl CatenaBackendKeys {
     }
 }
 
-/// A variable that is set to something.
+/// The value of a variable that is set and not empty.
 pub(super) fn given<'a>(variables: &'a Variables, name: &str) -> Option<&'a str> {
     variables.get(name).map(String::as_str).filter(|text| !text.trim().is_empty())
 }
 
-/// The text is never quoted where it holds a password.
+/// Never quotes a text that contains a password.
 fn check_url(text: &str) -> Result<(), String> {
     let right = "must be a URL like \"https://sortie.example.com\" or \"grpc://10.0.0.5:7400\"";
     let url = Url::parse(text).map_err(|error| format!("{right}: {error}"))?;
@@ -119,8 +119,8 @@ fn check_url(text: &str) -> Result<(), String> {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct NoopBackendSettings {
-    /// JSON file with the matches it gives, one after the other; `None`: it has none.
+    /// JSON file with the matches, given one after another; `None`: no matches.
     pub matches: Option<PathBuf>,
-    /// From the start again after the last.
+    /// Starts again after the last match.
     pub repeat: bool,
 }

@@ -1,6 +1,6 @@
-//! `use` and `configs`: which of several is used, and the settings of each by its name.
+//! `use` and `configs`: which of several options is used, and the settings of each by its name.
 //!
-//! Settings of what is not in use are not looked at: files keep them for another day.
+//! Settings of unused options are not checked: files may keep them for later.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,16 +15,16 @@ use super::sources::EVENT_SOURCES;
 use super::{Block, join};
 use crate::resolver::RESOLVERS;
 
-/// Most names after `use`.
+/// Maximum number of names in `use`.
 const MAX_NAMES: usize = 16;
 
-/// What is chosen.
+/// A kind of option.
 pub(super) struct Kind {
     path: &'static str,
-    /// One of them, for people.
+    /// What one of them is called in messages.
     what: &'static str,
     names: &'static [&'static str],
-    /// Those that cannot do without settings.
+    /// Those that require settings.
     need_settings: &'static [&'static str],
     may_be_several: bool,
 }
@@ -63,7 +63,7 @@ impl Choice {
         read(value, kind.path, warnings)
     }
 
-    /// The blocks in use, in their order; at least one.
+    /// The blocks in use, in order; at least one.
     pub(super) fn blocks(
         mut self,
         kind: &Kind,
@@ -76,7 +76,7 @@ impl Choice {
             return Err(wrong(problem));
         }
         if names.len() > 1 && !kind.may_be_several {
-            return Err(wrong(format!("names {}, but there can be one {} only", names.len(), kind.what)));
+            return Err(wrong(format!("names {}, but there can be only one {}", names.len(), kind.what)));
         }
         self.warn_of_unknown(kind, warnings);
         let mut blocks: Vec<(&'static str, Block)> = Vec::new();
@@ -99,7 +99,7 @@ impl Choice {
         match self.configs.iter().find(|(key, _)| same(key, name)) {
             Some((_, value)) => Ok(Block { path, value: value.clone() }),
             None if kind.need_settings.contains(&name) => {
-                let problem = format!("is missing: {name} is in use and cannot do without settings");
+                let problem = format!("is missing: {name} is in use and requires settings");
                 Err(SettingsError::at(path, problem))
             }
             None => Ok(Block { path, value: Value::Null }),

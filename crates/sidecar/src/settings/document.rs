@@ -1,4 +1,4 @@
-//! The settings file as one tree of values: JSON with comments and trailing commas, or TOML, by its extension.
+//! The settings file as a tree of values: JSON with comments and trailing commas, or TOML, according to its extension.
 
 use std::path::Path;
 

@@ -1,8 +1,8 @@
 //! Durations as text with a unit: `#[serde(with = "duration")]`, and `duration::optional` for one that may be missing.
 //!
-//! Both ways of writing them are read: Go's, which the Catena sidecar takes (`"5s"`, `"1m30s"`, `"1.5h"`), and the one of
-//! the rest of Sortie (`"1m 30s"`, `"2 hours"`). A number without a unit is refused: it would be nanoseconds in Go and
-//! seconds to everybody who writes it.
+//! Both notations are accepted: Go's, used by the Catena sidecar (`"5s"`, `"1m30s"`, `"1.5h"`), and the one of the rest
+//! of Sortie (`"1m 30s"`, `"2 hours"`). A number without a unit is refused: it would mean nanoseconds in Go and seconds
+//! to everybody who writes it.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,27 +10,27 @@ use std::time::Duration;
 use serde::de::{Deserializer, Error, Visitor};
 use serde::ser::Serializer;
 
-/// What is said to anything else.
+/// The expected form, for error messages.
 const RIGHT: &str = "a duration with a unit, like \"5s\", \"1m30s\" or \"250ms\"";
 
-/// The duration that `text` says.
+/// Parses a duration.
 ///
 /// # Errors
-/// What would be right.
+/// What would be valid.
 pub fn parse(text: &str) -> Result<Duration, String> {
     let wrong = |why: String| format!("must be {RIGHT}; {:?} is not{why}", super::reading::cut(text));
     sortie_config_file::duration(text).map_err(|problem| wrong(format!(": {problem}")))
 }
 
-/// Reads one.
+/// Deserializes a duration.
 ///
 /// # Errors
-/// What would be right.
+/// What would be valid.
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     deserializer.deserialize_str(Text)
 }
 
-/// Writes one, as text that is read as the same.
+/// Serializes a duration, as text that parses to the same value.
 ///
 /// # Errors
 /// The serializer's.
@@ -38,23 +38,23 @@ pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S:
     serializer.collect_str(&humantime::format_duration(*duration))
 }
 
-/// The same for `Option<Duration>`; add `#[serde(default)]` where the key may be missing.
+/// The same for `Option<Duration>`; add `#[serde(default)]` if the key is optional.
 pub mod optional {
     use std::time::Duration;
 
     use serde::{Deserialize as _, Deserializer, Serializer};
 
-    /// Reads one, if there is one.
+    /// Deserializes an optional duration.
     ///
     /// # Errors
-    /// What would be right.
+    /// What would be valid.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
         #[derive(serde::Deserialize)]
         struct Given(#[serde(with = "super")] Duration);
         Ok(Option::<Given>::deserialize(deserializer)?.map(|Given(duration)| duration))
     }
 
-    /// Writes one, if there is one.
+    /// Serializes an optional duration.
     ///
     /// # Errors
     /// The serializer's.
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_told_what_would_be_right() {
+    fn anything_else_gets_an_error_that_says_what_is_valid() {
         let longest = "18446744073709551615s1000000000ns";
         let long = "1s ".repeat(40);
         for text in ["", "5", "s", "-5s", "5 s s", "5parsecs", longest, long.as_str(), "1s\0"] {
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_as_the_same() {
+    fn durations_survive_a_round_trip() {
         #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
         struct Both {
             #[serde(with = "super")]

@@ -1,14 +1,14 @@
-//! The settings file: JSON as the Catena sidecar has it, or the same keys as TOML.
+//! The settings file: JSON in the Catena sidecar's form, or the same keys as TOML.
 //!
-//! A file for the Catena sidecar works as it is, so keys are spelled as there. What has a name of Sortie's own follows
-//! the neighbours in its block. An unknown key is a warning and no error: files for other versions are to work too.
+//! A file for the Catena sidecar works unchanged, so keys are spelled as there. Sortie's own keys follow the style of
+//! their block. An unknown key is a warning rather than an error, so that files for other versions work too.
 //!
 //! | what | where |
 //! |---|---|
 //! | file to tree | `document` |
-//! | tree to structs, and the path of what is wrong | `reading` |
+//! | tree to structs, with the path of each problem | `reading` |
 //! | `use` and `configs` | `choice` |
-//! | the blocks | `sources`, `backends`, `own`; the resolvers' beside the resolvers |
+//! | the blocks | `sources`, `backends`, `own`; those of the resolvers in their own modules |
 //! | API keys | `secret` |
 //! | durations | [`duration`] |
 
@@ -45,9 +45,9 @@ pub use sources::{
     EventSourceSettings,
 };
 
-/// The id that a control plane gives a server which it starts.
+/// The id that a control plane gives to a server that it starts.
 const SERVER_ID: &str = "SORTIE_SERVER_ID";
-/// The port that it gives it.
+/// The server's port.
 const PORT: &str = "SORTIE_PORT";
 /// Where players reach that server.
 const PUBLIC_ADDRESS: &str = "SORTIE_PUBLIC_ADDRESS";
@@ -55,35 +55,35 @@ const PUBLIC_ADDRESS: &str = "SORTIE_PUBLIC_ADDRESS";
 /// Environment variables by name.
 pub type Variables = BTreeMap<String, String>;
 
-/// Everything a sidecar is told.
+/// All settings of a sidecar.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Settings {
     /// Logged at the start.
     pub motd: Option<String>,
     /// What is logged, and how.
     pub logging: Logging,
-    /// At least one, each once.
+    /// At least one, without duplicates.
     pub event_sources: Vec<EventSourceSettings>,
-    /// `None`: addresses are what game servers say.
+    /// `None`: game servers report their own addresses.
     pub resolver: Option<ResolverSettings>,
-    /// Who answers.
+    /// The backend.
     pub backend: BackendSettings,
     /// The sidecar itself.
     pub sidecar: SidecarSettings,
-    /// The id that whoever started this sidecar knows its game server by: `SORTIE_SERVER_ID`.
+    /// The game server's id in the system that started this sidecar: `SORTIE_SERVER_ID`.
     pub server_id: Option<String>,
 }
 
-/// Settings, and what is odd about them.
+/// Settings, with warnings about them.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Loaded {
     /// The settings.
     pub settings: Settings,
-    /// To be logged: unknown keys for one. At most 100.
+    /// To be logged, e.g. unknown keys. At most 100.
     pub warnings: Vec<Note>,
 }
 
-/// A block of settings that is read where it is used.
+/// A block of settings that is parsed by its user.
 #[derive(Clone, PartialEq)]
 pub struct Block {
     path: String,
@@ -91,13 +91,13 @@ pub struct Block {
 }
 
 impl Block {
-    /// Where it stands, for what is said of its keys.
+    /// Its path, for messages about its keys.
     #[must_use]
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// Its settings: see [`read()`].
+    /// Parses its settings: see [`read()`].
     ///
     /// # Errors
     /// [`SettingsError`] with the path of the key.
@@ -107,23 +107,23 @@ impl Block {
 }
 
 impl fmt::Debug for Block {
-    /// Its values may be secrets: the environment of a program is one of them.
+    /// Its values may be secrets, e.g. the environment of a program.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Block").field("path", &self.path).finish_non_exhaustive()
     }
 }
 
-/// Where settings are read: what relative paths and names of variables mean.
+/// How relative paths and names of variables are resolved.
 #[derive(Clone, Copy)]
-struct Place<'a> {
+struct SettingsContext<'a> {
     /// The folder of the file.
     base: &'a Path,
     variables: &'a Variables,
 }
 
-impl Place<'_> {
-    /// The variable by which whoever started this sidecar says where its game server is reached, and the address. Of a
-    /// server that is told its port only, its players are on the same machine.
+impl SettingsContext<'_> {
+    /// The variable in which the starter of this sidecar gives the address of its game server, and the address. If a
+    /// server is given only a port, its players are on the same machine.
     fn given_address(&self) -> Option<(&'static str, String)> {
         if let Some(address) = backends::given(self.variables, PUBLIC_ADDRESS) {
             return Some((PUBLIC_ADDRESS, address.to_owned()));
@@ -133,10 +133,11 @@ impl Place<'_> {
     }
 }
 
-/// Reads and checks the file at `path`, and the keys in files that it names. Relative paths in it start at its folder.
+/// Reads and checks the file at `path`, and the key files that it names. Relative paths in it start at its folder.
 ///
 /// # Errors
-/// [`SettingsError`] with every problem that can be seen at once; about the whole file its path is that of the file.
+/// [`SettingsError`] with all problems that can be found at once; for a problem with the whole file, its path is the
+/// file's.
 pub fn load(path: &Path, variables: &Variables) -> Result<Loaded, SettingsError> {
     let whole = |problem: String| SettingsError::at(path.display().to_string(), problem);
     let tree = document::read(path).map_err(whole)?;
@@ -145,10 +146,11 @@ pub fn load(path: &Path, variables: &Variables) -> Result<Loaded, SettingsError>
     }
     let absolute = path::absolute(path).map_err(|error| whole(format!("has no absolute path: {error}")))?;
     let base = absolute.parent().unwrap_or(Path::new("/"));
-    Reading { place: Place { base, variables }, warnings: Vec::new(), problems: Vec::new() }.settings(&tree)
+    Reading { place: SettingsContext { base, variables }, warnings: Vec::new(), problems: Vec::new() }
+        .settings(&tree)
 }
 
-/// The top of a file.
+/// The top level of a file.
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct Top {
@@ -156,7 +158,7 @@ struct Top {
     app: App,
 }
 
-/// Each block is read by itself, so that a problem in one does not hide those in the others.
+/// Each block is parsed separately, so that a problem in one does not hide those in the others.
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct App {
@@ -167,9 +169,9 @@ struct App {
     sidecar: Value,
 }
 
-/// What is gathered on the way.
+/// Collects problems and warnings.
 struct Reading<'a> {
-    place: Place<'a>,
+    place: SettingsContext<'a>,
     warnings: Vec<Note>,
     problems: Vec<Note>,
 }
@@ -206,11 +208,13 @@ impl Reading<'_> {
         Ok(Loaded { settings, warnings: self.warnings })
     }
 
-    /// Takes out of what programs are to inherit what holds a key of the sidecar.
+    /// Removes variables that contain a key of the sidecar from those that programs inherit.
     fn withhold(&mut self, pass_environment: &mut Vec<String>, secrets: &[String]) {
         pass_environment.retain(|name| {
             let text = if secrets.contains(name) {
-                format!("{name} is not inherited: it holds a key of the sidecar, as an ApiKeyEnv says")
+                format!(
+                    "{name} is not inherited: it contains a key of the sidecar, according to an ApiKeyEnv"
+                )
             } else if name == "*" {
                 "* is not a pattern, but the name of a variable that does not exist: name each variable"
                     .to_owned()
@@ -222,7 +226,7 @@ impl Reading<'_> {
         });
     }
 
-    /// The outcome, or one problem more.
+    /// The outcome, or `None` after recording its problems.
     fn keep<T>(&mut self, outcome: Result<T, SettingsError>) -> Option<T> {
         outcome.map_err(|error| self.problems.extend(error.problems)).ok()
     }
@@ -236,8 +240,7 @@ impl Reading<'_> {
     fn event_sources(&mut self, value: &Value) -> Vec<EventSourceSettings> {
         if value.is_null() {
             let [first, ..] = EVENT_SOURCES;
-            let problem =
-                format!("must be given: say where game servers' calls come from, {first:?} for one");
+            let problem = format!("must be given: the source of game servers' calls, e.g. {first:?}");
             self.problems.push(Note { path: "app.event_source".to_owned(), text: problem });
             return Vec::new();
         }
@@ -300,7 +303,7 @@ impl Reading<'_> {
     }
 }
 
-/// What `ApiKeyEnv` names, wherever in these blocks.
+/// The variables named by `ApiKeyEnv` anywhere in these blocks.
 fn secret_variables(blocks: &[&Value]) -> Vec<String> {
     fn find(value: &Value, found: &mut Vec<String>) {
         for (key, value) in value.as_object().into_iter().flatten() {
@@ -315,7 +318,7 @@ fn secret_variables(blocks: &[&Value]) -> Vec<String> {
     found
 }
 
-/// A duration that is to be more than none.
+/// Checks that a duration is not zero.
 fn positive(path: &str, key: &str, duration: Duration) -> Result<(), SettingsError> {
     if duration.is_zero() {
         return Err(SettingsError::at(join(path, key), "must be longer than 0s"));
@@ -323,7 +326,7 @@ fn positive(path: &str, key: &str, duration: Duration) -> Result<(), SettingsErr
     Ok(())
 }
 
-/// Writes what is read from text as that text.
+/// Serializes with `Display`.
 #[allow(clippy::ref_option, reason = "serde passes the field by reference")]
 fn as_text<T: fmt::Display, S: Serializer>(value: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
     value.as_ref().map(T::to_string).serialize(serializer)

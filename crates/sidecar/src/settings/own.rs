@@ -10,50 +10,50 @@ use sortie_serving::ListenAddr;
 
 use super::reading::{SettingsError, join};
 use super::secret::{KeyPlace, Secret};
-use super::{Place, Variables, as_text, backends, duration, positive};
+use super::{SettingsContext, Variables, as_text, backends, duration, positive};
 
-/// Longest `Shutdown.Deadline`.
+/// Maximum of `Shutdown.Deadline`.
 pub const MAX_DEADLINE: Duration = Duration::from_secs(10 * 60);
-/// Longest `ServerHealth.SilentAfter`.
+/// Maximum of `ServerHealth.SilentAfter`.
 pub const MAX_SILENCE: Duration = Duration::from_secs(7 * 24 * 3600);
-/// Most entries of `AllowedHosts`.
+/// Maximum number of entries in `AllowedHosts`.
 const MAX_ALLOWED_HOSTS: usize = 64;
-/// Longest name of a host, in characters: RFC 1035, section 2.3.4.
+/// Maximum length of a host name, in characters: RFC 1035, section 2.3.4.
 const MAX_HOST_CHARS: usize = 253;
-/// Folder of this program within folders for the state of programs.
+/// Name of this program's folder within the folders for program state.
 const FOLDER: &str = "sortie-sidecar";
 
 /// `app.logging`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Logging {
-    /// The least that is logged.
+    /// Minimum level that is logged.
     pub level: Level,
-    /// How it looks.
+    /// Its format.
     pub encoder: Encoder,
 }
 
-/// How grave something is that is logged.
+/// Severity of a log message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// Everything.
     Trace,
-    /// What helps to find a fault.
+    /// Helps to find a bug.
     Debug,
-    /// What a person wants to know.
+    /// Useful for people.
     #[default]
     Info,
-    /// What should not be.
+    /// Unexpected.
     #[serde(alias = "warning")]
     Warn,
-    /// What went wrong. The Catena sidecar has three names more for what is graver.
+    /// A failure. The Catena sidecar has three more names for more severe ones.
     #[serde(alias = "dpanic", alias = "panic", alias = "fatal")]
     Error,
 }
 
 impl Level {
-    /// Its name: a directive for the filter of the log.
+    /// Its name: a directive for the log filter.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -66,18 +66,18 @@ impl Level {
     }
 }
 
-/// How the log looks.
+/// Format of the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Encoder {
     /// Lines for people.
     #[default]
     Console,
-    /// An object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// What becomes of matches when the sidecar is told to end.
+/// What happens to matches when the sidecar shuts down.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AtShutdown {
@@ -91,32 +91,32 @@ pub enum AtShutdown {
 /// `app.sidecar`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SidecarSettings {
-    /// Where the sidecar's own API and the debug panel are served; `None`: nowhere.
+    /// Address of the sidecar's own API and the debug panel; `None`: not served.
     pub debug_panel_addr: Option<ListenAddr>,
-    /// What a caller of the sidecar's own API has to show.
+    /// The key that callers of the sidecar's own API must send.
     pub api_key: Option<Secret>,
-    /// Names and addresses, without a port, by which callers may call ports that ask for no key, besides those of this
-    /// machine itself.
+    /// Names and addresses, without a port, by which callers may call ports that require no key, in addition to those
+    /// of this machine itself.
     pub allowed_hosts: Vec<String>,
-    /// Variables of the sidecar that the programs which it starts inherit beside those that every game server does.
+    /// Variables of the sidecar that programs started by it inherit in addition to those of every game server.
     pub pass_environment: Vec<String>,
     /// The resolver's address replaces what a game server sent.
     pub override_connection_details: bool,
     /// Missing ids are filled in.
     pub auto_populate_ids: bool,
-    /// Where what must outlive the process is kept. Each sidecar of a machine needs its own.
+    /// Folder for everything that must outlive the process. Each sidecar of a machine needs its own.
     pub data_folder: PathBuf,
-    /// The folder is for this one game server: when that has ended with nothing left to tell, so has the folder.
+    /// The folder is for this one game server: it is removed with the server, unless calls are pending.
     pub is_folder_temporary: bool,
-    /// How long a server may be silent until it is gone; `None`: for ever.
+    /// How long a server may be silent before it counts as gone; `None`: for ever.
     pub silent_after: Option<Duration>,
-    /// What becomes of matches at the end.
+    /// What happens to matches at shutdown.
     pub at_shutdown: AtShutdown,
-    /// From the signal to the end, at most.
+    /// Maximum time from the signal to the end.
     pub shutdown_deadline: Duration,
 }
 
-/// As it is in the file.
+/// The block in the file.
 #[derive(Deserialize, Default)]
 #[serde(default, rename_all = "PascalCase")]
 pub(super) struct SidecarKeys {
@@ -167,7 +167,7 @@ impl Default for ShutdownKeys {
 impl SidecarKeys {
     pub(super) fn checked(
         self,
-        place: Place<'_>,
+        place: SettingsContext<'_>,
         has_resolver: bool,
     ) -> Result<SidecarSettings, SettingsError> {
         let path = "app.sidecar";
@@ -233,28 +233,28 @@ fn check_passed(path: &str, names: &[String]) -> Result<(), SettingsError> {
     Ok(())
 }
 
-/// A name of a host or an IP address, without a port.
+/// A host name or an IP address, without a port.
 fn is_host(text: &str) -> bool {
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
     text.parse::<IpAddr>().is_ok() || (1..=MAX_HOST_CHARS).contains(&text.len()) && text.bytes().all(is_name)
 }
 
-fn within(path: &str, key: &str, duration: Duration, most: Duration) -> Result<(), SettingsError> {
+fn within(path: &str, key: &str, duration: Duration, max: Duration) -> Result<(), SettingsError> {
     positive(path, key, duration)?;
-    if duration > most {
-        let problem = format!("must be at most {}", humantime::format_duration(most));
+    if duration > max {
+        let problem = format!("must be at most {}", humantime::format_duration(max));
         return Err(SettingsError::at(join(path, key), problem));
     }
     Ok(())
 }
 
-/// Where the state of a program belongs: what systemd says, else what the XDG base directory specification says, else
-/// the working folder. Servers that a control plane starts are many on one machine: each has a folder within that.
+/// The usual folder for a program's state: from systemd, else from the XDG base directory specification, else the
+/// working folder. A control plane starts many servers on one machine: each has a subfolder.
 fn usual_folder(variables: &Variables) -> Result<(PathBuf, bool), SettingsError> {
     let folder = state_folder(variables);
     let Some(id) = backends::given(variables, super::SERVER_ID) else { return Ok((folder, false)) };
     if !id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_') {
-        let problem = "SORTIE_SERVER_ID is no name for a folder: say which one is to be used";
+        let problem = "SORTIE_SERVER_ID is not a valid folder name: set DataFolder";
         return Err(SettingsError::at("app.sidecar.DataFolder", problem));
     }
     Ok((folder.join(id), true))
@@ -262,12 +262,12 @@ fn usual_folder(variables: &Variables) -> Result<(PathBuf, bool), SettingsError>
 
 fn state_folder(variables: &Variables) -> PathBuf {
     let given = |name| backends::given(variables, name);
-    // A list, of which a unit with one folder has one.
+    // A list, with a single entry for a unit that has one folder.
     if let Some(folder) = given("STATE_DIRECTORY").and_then(|folders| folders.split(':').next()) {
         return PathBuf::from(folder);
     }
     let by_home = given("HOME").map(|home| PathBuf::from(home).join(".local").join("state"));
-    // Relative ones are invalid by the specification.
+    // Relative paths are invalid according to the specification.
     let by_xdg = given("XDG_STATE_HOME").map(PathBuf::from).filter(|folder| folder.is_absolute());
     by_xdg.or(by_home).unwrap_or_else(|| PathBuf::from(".")).join(FOLDER)
 }

@@ -1,8 +1,8 @@
-//! From a tree of values to structs, with the path of whatever is wrong.
+//! From a tree of values to structs, with the path of every problem.
 //!
-//! `serde_json::Value` is no deserializer for this: it takes keys in one spelling only, and a struct never hears of the
-//! keys that it does not know. The one here finds a key in any case, with or without underscores, and notes the unknown
-//! ones where the names of the known ones are at hand, so that it can say which one was meant.
+//! `serde_json::Value` cannot be the deserializer: it accepts only one spelling of keys, and a struct never sees its
+//! unknown keys. The deserializer here finds keys in any case, with or without underscores, and records unknown ones
+//! while the known names are at hand, so that it can suggest the intended one.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -13,19 +13,19 @@ use serde::forward_to_deserialize_any;
 use serde_json::{Error, Value};
 use sortie_config_file::kind_of;
 
-/// Most warnings that are kept, each.
+/// Maximum number of warnings, and of problems.
 const MAX_WARNINGS: usize = 100;
-/// Longest text that is quoted back, in characters.
+/// Maximum length of a quoted text, in characters.
 const MAX_QUOTED: usize = 80;
-/// Longest text of a problem, in characters. What serde says may quote a whole value.
+/// Maximum length of a problem, in characters. Serde's messages may quote a whole value.
 const MAX_PROBLEM: usize = 500;
 
-/// Something about one key.
+/// A message about one key.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Note {
-    /// Path of the key, like `app.sidecar.DataFolder`, or of the file where it is about all of it.
+    /// Path of the key, like `app.sidecar.DataFolder`, or of the file if the message is about all of it.
     pub path: String,
-    /// What is wrong, and what would be right. Holds no secret.
+    /// What is wrong, and what is valid. Contains no secret.
     pub text: String,
 }
 
@@ -35,11 +35,11 @@ impl fmt::Display for Note {
     }
 }
 
-/// Why settings cannot be used: at least one problem, in the order of the file.
+/// Why settings cannot be used: at least one problem, in file order.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{}", .problems.iter().map(Note::to_string).collect::<Vec<_>>().join("\n"))]
 pub struct SettingsError {
-    /// All that were found. Where a block is no table, what would be in it is not looked at.
+    /// All problems found. If a block is not a table, its content is not checked.
     pub problems: Vec<Note>,
 }
 
@@ -50,8 +50,8 @@ impl SettingsError {
     }
 }
 
-/// The settings of one block. `path` is where it stands in the file; keys that `T` does not know become warnings.
-/// The names of `T`'s fields are found in any case, with or without underscores; `null` is as good as not given.
+/// Parses the settings of one block. `path` is its place in the file; keys unknown to `T` become warnings. Field names
+/// of `T` are found in any case, with or without underscores; `null` counts as absent.
 ///
 /// # Errors
 /// [`SettingsError`] with the path of the key.
@@ -78,7 +78,7 @@ pub(super) fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
-/// The text, cut where it is too long to be quoted back.
+/// The text, truncated if it is too long to be quoted.
 pub(super) fn cut(text: &str) -> String {
     match text.char_indices().nth(MAX_QUOTED) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
@@ -86,7 +86,7 @@ pub(super) fn cut(text: &str) -> String {
     }
 }
 
-/// Whether two names differ in case and in underscores at most.
+/// Whether two names differ at most in case and underscores.
 pub(super) fn same(one: &str, other: &str) -> bool {
     let letters = |text: &str| -> Vec<u8> {
         text.bytes().filter(|byte| *byte != b'_').map(|byte| byte.to_ascii_lowercase()).collect()
@@ -94,12 +94,12 @@ pub(super) fn same(one: &str, other: &str) -> bool {
     letters(one) == letters(other)
 }
 
-/// What to say of a name that is not known: the one that is meant, most likely.
+/// The suggestion for an unknown name: the most similar known one.
 pub(super) fn hint(wrong: &str, names: &[&str]) -> String {
     let plain = |text: &str| cut(text).to_lowercase();
     let far = |name: &&&str| strsim::osa_distance(&plain(wrong), &plain(name));
     let closest = names.iter().min_by_key(far);
-    // A third of the letters wrong is a slip; more is another word.
+    // Up to a third of the letters wrong is a typo; more is another word.
     let meant = closest.filter(|name| far(name) <= (name.chars().count() / 3).max(1));
     meant.map_or_else(String::new, |name| format!("; did you mean `{name}`?"))
 }
@@ -109,7 +109,7 @@ pub(super) fn one_of(names: &[&str]) -> String {
     names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(" or ")
 }
 
-/// A value, where it stands, and where to note what nobody knows.
+/// A value, its path, and the list for warnings about unknown keys.
 struct Tree<'a> {
     value: &'a Value,
     path: String,

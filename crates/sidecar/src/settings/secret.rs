@@ -1,4 +1,4 @@
-//! API keys: in the settings, in a file or in an environment variable, and nowhere that anybody could read them.
+//! API keys: from the settings, a file or an environment variable, and never shown.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -10,9 +10,9 @@ use sortie_config_file::kind_of;
 use super::Variables;
 use super::reading::{SettingsError, join};
 
-/// Longest API key, in bytes: it has to fit into a header.
+/// Maximum length of an API key, in bytes: it must fit into a header.
 pub const MAX_KEY_BYTES: usize = 4096;
-/// What is shown in place of a secret.
+/// Shown in place of a secret.
 pub const HIDDEN: &str = "(hidden)";
 
 /// A secret text. Neither `Debug` nor serialization shows it.
@@ -46,7 +46,7 @@ impl Serialize for Secret {
 }
 
 impl<'de> Deserialize<'de> for Secret {
-    /// Not derived: the error of a wrong type would quote the value.
+    /// Not derived: the error about a wrong type would quote the value.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match Value::deserialize(deserializer)? {
             Value::String(text) => Ok(Self(text)),
@@ -55,9 +55,9 @@ impl<'de> Deserialize<'de> for Secret {
     }
 }
 
-/// The three keys that say where an API key is.
+/// The three keys that give an API key.
 pub(super) struct KeyPlace<'a> {
-    /// The block that they are in.
+    /// Path of their block.
     pub(super) path: &'a str,
     /// The folder that relative paths start at.
     pub(super) base: &'a Path,
@@ -67,7 +67,7 @@ pub(super) struct KeyPlace<'a> {
 }
 
 impl KeyPlace<'_> {
-    /// The API key, if any of the three is given.
+    /// The API key, if one of the three is given.
     pub(super) fn read(self, variables: &Variables) -> Result<Option<Secret>, SettingsError> {
         match (self.text, self.file, self.variable) {
             (None, None, None) => Ok(None),
@@ -94,7 +94,7 @@ impl KeyPlace<'_> {
     }
 }
 
-/// The key, if it can be sent in a header. `whose` is what holds it, for people.
+/// The key, if it can be sent in a header. `whose` says where it comes from, for messages.
 pub(super) fn checked(
     path: &str,
     key: &str,
@@ -103,13 +103,13 @@ pub(super) fn checked(
 ) -> Result<Option<Secret>, SettingsError> {
     let wrong = |problem: &str| Err(SettingsError::at(join(path, key), format!("{whose}{problem}")));
     if text.is_empty() {
-        return wrong("is empty: it must hold an API key");
+        return wrong("is empty: it must contain an API key");
     }
     if text.len() > MAX_KEY_BYTES {
-        return wrong(&format!("holds more than {MAX_KEY_BYTES} bytes, which is no API key"));
+        return wrong(&format!("has more than {MAX_KEY_BYTES} bytes, too many for an API key"));
     }
     if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return wrong("holds characters that no API key can have: only visible ASCII without spaces");
+        return wrong("contains invalid characters: an API key is visible ASCII without spaces");
     }
     Ok(Some(Secret(text.to_owned())))
 }

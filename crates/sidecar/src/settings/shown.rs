@@ -1,4 +1,4 @@
-//! Settings as they are in effect, for people: defaults filled in, secrets hidden.
+//! The effective settings for people: with defaults, without secrets.
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -6,9 +6,9 @@ use serde_json::{Map, Value, json};
 use super::secret::HIDDEN;
 use super::{BackendSettings, EventSourceSettings, Settings};
 
-/// A table with such a name holds values that anybody may have put there.
+/// Tables with these names may contain arbitrary values.
 const TABLES: [&str; 3] = ["env", "environment", "headers"];
-/// A key whose name holds one of these has a secret.
+/// A key whose name contains one of these has a secret.
 const NAMES: [&str; 5] = ["apikey", "password", "secret", "token", "credential"];
 
 impl Settings {
@@ -49,12 +49,12 @@ fn event_source(source: &EventSourceSettings) -> Value {
     }
 }
 
-/// Its secrets are of a type that hides itself.
+/// For types whose secrets hide themselves.
 fn plain(settings: &impl Serialize) -> Value {
     serde_json::to_value(settings).unwrap_or_default()
 }
 
-/// The value without what may be a secret.
+/// The value without anything that may be a secret.
 fn hidden(value: &Value) -> Value {
     match value {
         Value::Object(table) => {

@@ -1,5 +1,5 @@
-//! The settings of the event sources that game servers call. Those of the sources that play a game server are in their
-//! own modules: here they are a [`Block`].
+//! The settings of the event sources that game servers call. The sources that run or simulate a game server parse their
+//! own: here they are a [`Block`].
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use sortie_serving::ListenAddr;
 
 use super::reading::{SettingsError, join};
 use super::secret::{KeyPlace, Secret};
-use super::{Block, Place, Variables, as_text, duration, positive};
+use super::{Block, SettingsContext, Variables, as_text, duration, positive};
 
 /// `catena_api_event_source`: at least one of the two addresses.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
@@ -19,14 +19,14 @@ pub struct CatenaApiSettings {
     /// Where gRPC is served.
     #[serde(serialize_with = "as_text")]
     pub grpc_listen_addr: Option<ListenAddr>,
-    /// Where HTTP is served; the same as the other for both on one port.
+    /// Where HTTP is served; the same address for both on one port.
     #[serde(serialize_with = "as_text")]
     pub http_listen_addr: Option<ListenAddr>,
-    /// What game servers have to show; `None`: nothing.
+    /// The key that game servers must send; `None`: none.
     pub api_key: Option<Secret>,
 }
 
-/// As it is in the file.
+/// The block in the file.
 #[derive(Deserialize, Default)]
 #[serde(default, rename_all = "PascalCase")]
 pub(super) struct CatenaApiKeys {
@@ -38,7 +38,11 @@ pub(super) struct CatenaApiKeys {
 }
 
 impl CatenaApiKeys {
-    pub(super) fn checked(self, path: &str, place: Place<'_>) -> Result<CatenaApiSettings, SettingsError> {
+    pub(super) fn checked(
+        self,
+        path: &str,
+        place: SettingsContext<'_>,
+    ) -> Result<CatenaApiSettings, SettingsError> {
         if self.grpc_listen_addr.is_none() && self.http_listen_addr.is_none() {
             let problem = "GrpcListenAddr or HttpListenAddr must be given, like \"localhost:8085\"; or both";
             return Err(SettingsError::at(path, problem));
@@ -58,11 +62,11 @@ impl CatenaApiKeys {
     }
 }
 
-/// Where the SDK of Agones looks for its server, by default.
+/// Where the Agones SDK looks for its server by default.
 const SDK_GRPC_PORT: u16 = 9357;
 /// The same for HTTP.
 const SDK_HTTP_PORT: u16 = 9358;
-/// Most counters, lists or ports, each.
+/// Maximum number of counters, lists or ports, each.
 const MAX_ENTRIES: usize = 64;
 
 /// `agones_sdk_event_source`.
@@ -75,25 +79,25 @@ pub struct AgonesSettings {
     /// Where HTTP is served: `localhost:9358`, or the port in `AGONES_SDK_HTTP_PORT`.
     #[serde(serialize_with = "text")]
     pub http_listen_addr: ListenAddr,
-    /// Which matches the server takes, JMESPath; empty: any.
+    /// Which matches the server accepts, as JMESPath; empty: any.
     pub requirements: String,
     /// MatchReady waits until the server sets the label `match-ready`.
     pub ready_label: bool,
-    /// When a server that stays silent is given up.
+    /// When a silent server is given up.
     pub health: AgonesHealth,
-    /// Namespace that the server is told it is in.
+    /// Namespace reported to the server.
     pub namespace: String,
-    /// Name that the server is told it has; `None`: its server id.
+    /// Name reported to the server; `None`: its server id.
     pub name: Option<String>,
-    /// Address that the server is told it has, where no resolver knows one.
+    /// Address reported to the server if no resolver knows one.
     pub address: String,
-    /// Ports that the server is told it has.
+    /// Ports reported to the server.
     pub ports: Vec<AgonesPort>,
-    /// How many players it tracks at the start.
+    /// Initial player capacity.
     pub player_capacity: u32,
-    /// Counters at the start.
+    /// Initial counters.
     pub counters: BTreeMap<String, AgonesCounter>,
-    /// Lists at the start.
+    /// Initial lists.
     pub lists: BTreeMap<String, AgonesList>,
 }
 
@@ -101,14 +105,14 @@ pub struct AgonesSettings {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct AgonesHealth {
-    /// Silence does not matter.
+    /// Silence is ignored.
     pub disabled: bool,
-    /// How often the server says that it is well.
+    /// How often the server reports its health.
     #[serde(with = "duration")]
     pub period: Duration,
-    /// This many periods in a row without a word make it unhealthy.
+    /// Number of consecutive silent periods that make it unhealthy.
     pub failure_threshold: u32,
-    /// From the start until the first period begins.
+    /// Time from the start to the first period.
     #[serde(with = "duration")]
     pub initial_delay: Duration,
 }
@@ -134,9 +138,9 @@ pub struct AgonesPort {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct AgonesCounter {
-    /// What it counts from: 0 to `capacity`.
+    /// Its initial value: 0 to `capacity`.
     pub count: i64,
-    /// What it counts to.
+    /// Its maximum.
     pub capacity: i64,
 }
 
@@ -150,9 +154,9 @@ impl Default for AgonesCounter {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct AgonesList {
-    /// What it holds at the start; at most `capacity`, each once.
+    /// Its initial values; at most `capacity`, without duplicates.
     pub values: Vec<String>,
-    /// How many it holds.
+    /// Its maximum number of values.
     pub capacity: i64,
 }
 
@@ -162,7 +166,7 @@ impl Default for AgonesList {
     }
 }
 
-/// As it is in the file.
+/// The block in the file.
 #[derive(Deserialize, Default)]
 #[serde(default, rename_all = "PascalCase")]
 pub(super) struct AgonesKeys {
@@ -240,7 +244,7 @@ fn localhost(
     let port = variables.get(variable).filter(|port| !port.is_empty());
     let port = port.map_or_else(|| usual.to_string(), Clone::clone);
     format!("localhost:{port}").parse().map_err(|error| {
-        let problem = format!("not given, and the environment variable {variable} is of no use: {error}");
+        let problem = format!("not given, and the environment variable {variable} is invalid: {error}");
         SettingsError::at(join(path, key), problem)
     })
 }
@@ -250,7 +254,7 @@ fn text<S: serde::Serializer>(address: &ListenAddr, serializer: S) -> Result<S::
     serializer.collect_str(address)
 }
 
-/// One event source in use.
+/// An event source in use.
 #[derive(Clone, PartialEq, Debug)]
 pub enum EventSourceSettings {
     /// `catena_api_event_source`
@@ -263,7 +267,7 @@ pub enum EventSourceSettings {
     Process(Block),
 }
 
-/// Every event source, by the name it has in the settings.
+/// Every event source, by its name in the settings.
 pub const EVENT_SOURCES: [&str; 4] = [
     "catena_api_event_source",
     "agones_sdk_event_source",
@@ -272,7 +276,7 @@ pub const EVENT_SOURCES: [&str; 4] = [
 ];
 
 impl EventSourceSettings {
-    /// The name it has in the settings.
+    /// Its name in the settings.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         let [catena, agones, virtual_server, process] = EVENT_SOURCES;

@@ -1,6 +1,7 @@
-//! `catena_api_event_source`: game servers speak the Catena server manager contract to the sidecar, over gRPC and HTTP.
+//! `catena_api_event_source`: game servers call the sidecar with the Catena server manager contract, over gRPC and
+//! HTTP.
 //!
-//! Nothing is decided here: a call goes to the manager, and its answer back.
+//! Nothing is decided here: calls go to the manager, and its answers come back.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -43,34 +44,34 @@ use crate::manager::{Manager, MatchView, ServerView};
 
 /// Its name in the settings.
 const NAME: &str = "catena_api_event_source";
-/// Connections at a time: a sidecar has few game servers.
+/// Maximum number of connections: a sidecar has few game servers.
 const CONNECTIONS: usize = 1_024;
-/// Longest time that open calls have to end.
+/// Maximum time that open calls get at shutdown.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Where game servers call. At least one is given; the same address twice is one port with both.
+/// Addresses for game servers. At least one is given; if both are the same, one port serves both.
 #[derive(Clone, Debug, Default)]
 pub struct CatenaApiOptions {
     /// `GrpcListenAddr`
     pub grpc_listen: Option<ListenAddr>,
     /// `HttpListenAddr`
     pub http_listen: Option<ListenAddr>,
-    /// What callers have to show; `None`: nothing.
+    /// The key that callers must send; `None`: none.
     pub api_key: Option<ControlKey>,
-    /// Names of this machine that callers may use without a key, besides its own address and its loopback names.
+    /// Names of this machine that callers may use without a key, in addition to its own address and its loopback names.
     pub allowed_hosts: Vec<String>,
 }
 
-/// The event source, which listens already.
+/// The event source, already listening.
 #[derive(Debug)]
 pub struct CatenaApiSource {
-    doors: Vec<Door>,
+    ports: Vec<BoundPort>,
     limits: Limits,
     api_key: Option<ControlKey>,
 }
 
 #[derive(Debug)]
-struct Door {
+struct BoundPort {
     listener: TcpListener,
     visitors: Visitors,
     has_grpc: bool,
@@ -78,28 +79,28 @@ struct Door {
 }
 
 impl CatenaApiSource {
-    /// Listens.
+    /// Binds the ports.
     ///
     /// # Errors
-    /// [`SourceError`] names the key whose address cannot be had.
+    /// [`SourceError`] with the key whose address is not available.
     pub async fn bind(options: &CatenaApiOptions) -> Result<Self, SourceError> {
         let limits = Limits { connections: CONNECTIONS, grace: GRACE, ..Limits::default() };
-        let mut doors = Vec::new();
+        let mut ports = Vec::new();
         match (&options.grpc_listen, &options.http_listen) {
             (Some(grpc), Some(http)) if grpc == http => {
-                doors.push(door("GrpcListenAddr and HttpListenAddr", grpc, options, (true, true)).await?);
+                ports.push(port("GrpcListenAddr and HttpListenAddr", grpc, options, (true, true)).await?);
             }
             (None, None) => return Err(failed("give GrpcListenAddr, HttpListenAddr or both".to_owned())),
             (grpc, http) => {
                 if let Some(address) = grpc {
-                    doors.push(door("GrpcListenAddr", address, options, (true, false)).await?);
+                    ports.push(port("GrpcListenAddr", address, options, (true, false)).await?);
                 }
                 if let Some(address) = http {
-                    doors.push(door("HttpListenAddr", address, options, (false, true)).await?);
+                    ports.push(port("HttpListenAddr", address, options, (false, true)).await?);
                 }
             }
         }
-        Ok(Self { doors, limits, api_key: options.api_key.clone() })
+        Ok(Self { ports, limits, api_key: options.api_key.clone() })
     }
 
     /// The same with other limits of requests and connections.
@@ -109,31 +110,31 @@ impl CatenaApiSource {
         self
     }
 
-    /// Where gRPC is served.
+    /// Address of gRPC.
     #[must_use]
     pub fn grpc_address(&self) -> Option<SocketAddr> {
-        self.doors.iter().find(|door| door.has_grpc)?.listener.local_addr().ok()
+        self.ports.iter().find(|port| port.has_grpc)?.listener.local_addr().ok()
     }
 
-    /// Where HTTP is served.
+    /// Address of HTTP.
     #[must_use]
     pub fn http_address(&self) -> Option<SocketAddr> {
-        self.doors.iter().find(|door| door.has_http)?.listener.local_addr().ok()
+        self.ports.iter().find(|port| port.has_http)?.listener.local_addr().ok()
     }
 }
 
-async fn door(
+async fn port(
     key: &str,
     address: &ListenAddr,
     options: &CatenaApiOptions,
     (has_grpc, has_http): (bool, bool),
-) -> Result<Door, SourceError> {
+) -> Result<BoundPort, SourceError> {
     let visitors = match &options.api_key {
         Some(_) => Visitors::with_credentials(),
         None => visitors(address, &options.allowed_hosts),
     };
     match address.bind().await {
-        Ok(listener) => Ok(Door { listener, visitors, has_grpc, has_http }),
+        Ok(listener) => Ok(BoundPort { listener, visitors, has_grpc, has_http }),
         Err(error) => Err(failed(format!("{key}: cannot listen on {address}: {error}"))),
     }
 }
@@ -149,26 +150,26 @@ impl EventSource for CatenaApiSource {
     }
 
     async fn run(self: Box<Self>, manager: Manager, closing: CancellationToken) -> Result<(), SourceError> {
-        let Self { doors, limits, api_key } = *self;
+        let Self { ports, limits, api_key } = *self;
         let api = Api { manager, limits: limits.clone(), closing: closing.clone() };
         let mut serving = Vec::new();
-        for door in doors {
-            let mut router = router(&api, &door).await;
+        for port in ports {
+            let mut router = router(&api, &port).await;
             if let Some(key) = &api_key {
                 router = router.layer(from_fn_with_state(key.clone(), need_key));
             }
-            if let Ok(address) = door.listener.local_addr() {
-                let (grpc, http) = (door.has_grpc, door.has_http);
-                tracing::info!(%address, grpc, http, "game servers can call");
+            if let Ok(address) = port.listener.local_addr() {
+                let (grpc, http) = (port.has_grpc, port.has_http);
+                tracing::info!(%address, grpc, http, "ready for calls of game servers");
             }
-            serving.push(serve(door.listener, router, door.visitors, None, &limits, closing.clone()));
+            serving.push(serve(port.listener, router, port.visitors, None, &limits, closing.clone()));
         }
         futures::future::join_all(serving).await;
         Ok(())
     }
 }
 
-/// What every call can reach.
+/// State that every call can reach.
 #[derive(Clone)]
 struct Api {
     manager: Manager,
@@ -176,18 +177,18 @@ struct Api {
     closing: CancellationToken,
 }
 
-async fn router(api: &Api, door: &Door) -> Router {
+async fn router(api: &Api, port: &BoundPort) -> Router {
     let mut router = Router::new();
-    if door.has_http {
+    if port.has_http {
         router = router.merge(http(api));
     }
-    if door.has_grpc {
+    if port.has_grpc {
         router = router.merge(grpc(api).await);
     }
     router.fallback(elsewhere).method_not_allowed_fallback(not_this_way)
 }
 
-/// Lets callers with the key pass, and everybody who asks how the sidecar does.
+/// Accepts callers with the key, and anybody's health checks.
 async fn need_key(State(key): State<ControlKey>, request: HttpRequest, next: Next) -> HttpResponse {
     let path = request.uri().path();
     if path == "/healthz" || path.starts_with("/grpc.health.v1.Health/") || key.is_shown(request.headers()) {
@@ -207,7 +208,7 @@ fn is_grpc(request: &HttpRequest) -> bool {
     content_type.is_some_and(|text| text.as_bytes().starts_with(b"application/grpc"))
 }
 
-/// A path that is not there, in the form of whoever asked for it.
+/// An unknown path, answered in the caller's protocol.
 async fn elsewhere(request: HttpRequest) -> HttpResponse {
     if is_grpc(&request) {
         return tonic::Status::unimplemented("nothing is at this path").into_http();
@@ -218,8 +219,8 @@ async fn elsewhere(request: HttpRequest) -> HttpResponse {
 impl Api {
     async fn request_match(self, request: RequestMatchRequest) -> Result<RequestMatchResponse, Status> {
         check_hints(request.hint_flags)?;
-        // The sidecar hands out what it holds one by one: it asks the backend for one match, whatever the server takes,
-        // and does not keep that one waiting for others.
+        // The sidecar assigns its matches one by one: it asks the backend for one match, however many the server
+        // accepts, and does not hold that one back for others.
         let takes_several = request.max_matches.is_some();
         let request = RequestMatchRequest { max_matches: None, wait_seconds: None, ..request };
         tokio::select! {
@@ -228,7 +229,7 @@ impl Api {
                 response.matches = response.r#match.iter().filter(|_| takes_several).cloned().collect();
                 response
             }),
-            // A call that is held would hold up the end.
+            // A held call would delay the shutdown.
             () = self.closing.cancelled() => Ok(RequestMatchResponse::default()),
         }
     }
@@ -292,7 +293,7 @@ fn http(api: &Api) -> Router {
         .with_state(api.clone())
 }
 
-/// A call whose message is the body.
+/// A call with its message in the body.
 fn call<Req, Res, Fut>(
     call: fn(Api, Req) -> Fut,
 ) -> impl Fn(State<Api>, HttpRequest) -> futures::future::BoxFuture<'static, HttpResponse> + Clone
@@ -312,17 +313,17 @@ where
 }
 
 async fn grpc(api: &Api) -> Router {
-    let most = api.limits.body_bytes;
+    let max = api.limits.body_bytes;
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_serving::<CatenaServerManagerServer<Api>>().await;
-    let manager = CatenaServerManagerServer::new(api.clone()).max_decoding_message_size(most);
-    let mut routes = Routes::new(manager).add_service(health.max_decoding_message_size(most));
-    // Many tools still speak the draft of the reflection service only.
+    let manager = CatenaServerManagerServer::new(api.clone()).max_decoding_message_size(max);
+    let mut routes = Routes::new(manager).add_service(health.max_decoding_message_size(max));
+    // Many tools still support only the draft of the reflection service.
     match (reflection().build_v1(), reflection().build_v1alpha()) {
         (Ok(current), Ok(draft)) => {
             routes = routes
-                .add_service(current.max_decoding_message_size(most))
-                .add_service(draft.max_decoding_message_size(most));
+                .add_service(current.max_decoding_message_size(max))
+                .add_service(draft.max_decoding_message_size(max));
         }
         // The descriptors are part of the program, so this is a bug; everything else works without them.
         (Err(error), _) | (_, Err(error)) => tracing::error!(%error, "gRPC reflection is not served"),

@@ -1,4 +1,4 @@
-//! A game server built for Agones, over gRPC: its whole life.
+//! The whole life of a game server built for Agones, over gRPC.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -54,7 +54,7 @@ async fn a_server_plays_two_matches_and_shuts_down() {
 }
 
 #[tokio::test]
-async fn requirements_and_identity_are_those_of_the_settings() {
+async fn requirements_and_identity_come_from_the_settings() {
     let named = AgonesOptions {
         requirements: "MatchProperties.map == 'lake'".to_owned(),
         name: "gs-1".to_owned(),
@@ -75,7 +75,7 @@ async fn requirements_and_identity_are_those_of_the_settings() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_resolvers_address_is_told_once_it_is_known() {
+async fn the_resolvers_address_is_reported_once_known() {
     let mut site = Site::start(options(), Some(Arc::new(Late(Mutex::new(2))))).await;
     let (mut sdk, mut states) = ready(&site).await;
     assert_eq!(site.heard().await, asked());
@@ -128,7 +128,7 @@ async fn a_server_that_is_taken_or_reserved_is_not_given_a_match() {
 }
 
 #[tokio::test]
-async fn counters_and_lists_are_what_they_were_set_up_as() {
+async fn counters_and_lists_start_as_configured() {
     let counted = AgonesOptions {
         counters: [("rooms".to_owned(), Counter { count: 1, capacity: 4 })].into(),
         lists: [("teams".to_owned(), List { capacity: 2, values: vec!["red".to_owned()] })].into(),
@@ -200,7 +200,7 @@ async fn health_is_a_stream_that_lasts_as_long_as_the_sidecar() {
 }
 
 #[tokio::test]
-async fn a_server_that_was_told_of_its_health_stays() {
+async fn a_server_that_reports_its_health_stays() {
     let watched = AgonesOptions {
         health: Some(sortie_sidecar::source::agones::HealthOptions {
             period: Duration::from_secs(3_600),

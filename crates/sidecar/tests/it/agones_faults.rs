@@ -1,4 +1,4 @@
-//! What goes wrong around a game server built for Agones.
+//! Failures around a game server built for Agones.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ async fn a_silent_server_is_gone_with_its_match() {
 }
 
 #[tokio::test]
-async fn a_watch_that_broke_off_begins_with_how_things_stand() {
+async fn a_new_watch_begins_with_the_current_state() {
     let mut site = Site::start(options(), None).await;
     let (_sdk, states) = ready(&site).await;
     assert_eq!(site.heard().await, asked());
@@ -65,7 +65,7 @@ async fn a_refused_question_is_asked_again_later() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_whose_match_is_refused_is_to_exit() {
+async fn a_server_whose_match_is_refused_must_exit() {
     let mut site = Site::start(options(), None).await;
     site.control_plane.fail(Some(refused(Code::FailedPrecondition)));
     site.control_plane.give("m1");
@@ -87,7 +87,7 @@ async fn the_hint_to_exit_is_the_state_shutdown() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_control_plane_that_is_away_harms_nobody() {
+async fn an_absent_control_plane_does_no_harm() {
     let mut site = Site::start(options(), None).await;
     site.control_plane.answer(Err(BackendError::Away("test".to_owned())));
     let (_sdk, mut states) = ready(&site).await;
@@ -103,7 +103,7 @@ async fn a_control_plane_that_is_away_harms_nobody() {
 }
 
 #[tokio::test]
-async fn a_sidecar_that_begins_anew_goes_on_with_the_match() {
+async fn a_restarted_sidecar_resumes_the_match() {
     let (control_plane, ears) = ControlPlane::new();
     let manager = Manager::new(ManagerOptions::default(), control_plane.clone(), None);
     let mut site = Site::with(options(), manager.clone(), control_plane.clone(), ears).await;
@@ -126,7 +126,7 @@ async fn a_sidecar_that_begins_anew_goes_on_with_the_match() {
 }
 
 #[tokio::test]
-async fn a_sidecar_that_begins_anew_asks_for_a_server_that_was_idle() {
+async fn a_restarted_sidecar_requests_a_match_for_an_idle_server() {
     let (control_plane, ears) = ControlPlane::new();
     let manager = Manager::new(ManagerOptions::default(), control_plane.clone(), None);
     let mut site = Site::with(options(), manager.clone(), control_plane.clone(), ears).await;
@@ -146,7 +146,7 @@ async fn a_sidecar_that_begins_anew_asks_for_a_server_that_was_idle() {
 }
 
 #[tokio::test]
-async fn what_a_server_says_while_the_sidecar_ends_is_passed_on() {
+async fn reports_during_the_shutdown_are_forwarded() {
     let mut site = Site::start(options(), None).await;
     site.control_plane.give("m1");
     let (mut sdk, mut states) = ready(&site).await;
@@ -159,7 +159,7 @@ async fn what_a_server_says_while_the_sidecar_ends_is_passed_on() {
 }
 
 #[tokio::test]
-async fn settings_that_cannot_be_are_refused_with_their_key() {
+async fn invalid_settings_are_refused_with_their_key() {
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address: sortie_serving::ListenAddr = taken.local_addr().unwrap().into();
     let counters = [("rooms".to_owned(), Counter { count: 2, capacity: 1 })].into();

@@ -1,4 +1,4 @@
-//! The same over HTTP, as Agones's gateway has it: paths, JSON, errors.
+//! The same over HTTP, as in Agones's gateway: paths, JSON, errors.
 
 use serde_json::{Value, json};
 use sortie_sidecar::source::agones::{AgonesOptions, Counter, List};
@@ -16,7 +16,7 @@ fn counted() -> AgonesOptions {
 }
 
 #[tokio::test]
-async fn the_documents_are_those_of_the_gateway() {
+async fn documents_match_the_gateways() {
     let site = Site::start(counted(), None).await;
     let (status, mut server) = site.call("GET", "/gameserver", "").await;
     assert_eq!(status, 200);
@@ -126,7 +126,7 @@ async fn counters_lists_and_players_over_http() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_said_as_the_gateway_says_it() {
+async fn errors_match_the_gateways() {
     let site = Site::start(counted(), None).await;
     let long = format!(r#"{{"value": "{}"}}"#, "x".repeat(2 << 20));
     for (method, path, body, status, code) in [

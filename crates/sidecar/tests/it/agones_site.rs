@@ -1,4 +1,4 @@
-//! A control plane that is told what to answer, and the Agones source in front of it.
+//! A scripted control plane, and the Agones source in front of it.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -24,22 +24,22 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use tonic::{Code, Streaming};
 
-/// Longest wait for anything that has to come.
+/// Timeout for anything that must happen.
 const DEADLINE: Duration = Duration::from_secs(120);
 
-/// Most calls that a test may make the control plane hear before it looks.
+/// Maximum number of calls before a test looks at them.
 const MAX_HEARD: usize = 256;
 
 /// The hint of a server that takes no match.
 const FULL: u32 = 8;
 
-/// What the control plane heard.
+/// A call that the control plane received.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Heard {
     Asked {
         requirements: String,
     },
-    /// What was asked is withdrawn.
+    /// The request was withdrawn.
     Withdrawn,
     Ready {
         match_id: String,
@@ -51,10 +51,10 @@ pub(crate) enum Heard {
     },
 }
 
-/// Answers in the order in which they were given; a question for a match waits until there is an answer.
+/// Answers in order; a request for a match waits until there is an answer.
 pub(crate) struct ControlPlane {
     answers: Mutex<VecDeque<Result<RequestMatchResponse, BackendError>>>,
-    /// What is answered to anything else, instead of what was asked for.
+    /// If set, the answer to everything else.
     failure: Mutex<Option<BackendError>>,
     more: Notify,
     heard: mpsc::Sender<Heard>,
@@ -97,7 +97,7 @@ impl Backend for ControlPlane {
     ) -> Result<RequestMatchResponse, BackendError> {
         if request.hint_flags & FULL != 0 {
             let _ = self.heard.try_send(Heard::Withdrawn);
-            // To the question that is open, too.
+            // Also answers the open request.
             self.answer(Ok(RequestMatchResponse::default()));
             return Ok(RequestMatchResponse::default());
         }
@@ -127,7 +127,7 @@ impl Backend for ControlPlane {
     }
 }
 
-/// Knows the address after so many failures.
+/// Knows the address only after this many failures.
 pub(crate) struct Late(pub(crate) Mutex<u32>);
 
 #[async_trait]
@@ -162,7 +162,7 @@ pub(crate) fn refused(code: Code) -> BackendError {
     BackendError::Refused(status)
 }
 
-/// Ports that are free, health that is not asked for, and otherwise the defaults.
+/// Free ports, no health checks, and otherwise the defaults.
 pub(crate) fn options() -> AgonesOptions {
     AgonesOptions {
         grpc_listen: "127.0.0.1:0".parse().unwrap(),
@@ -172,7 +172,7 @@ pub(crate) fn options() -> AgonesOptions {
     }
 }
 
-/// The source, running.
+/// A running source.
 pub(crate) struct Site {
     pub(crate) control_plane: Arc<ControlPlane>,
     pub(crate) ears: mpsc::Receiver<Heard>,
@@ -213,12 +213,12 @@ impl Site {
         SdkClient::new(self.channel().await)
     }
 
-    /// The next thing that the control plane hears.
+    /// The next call that the control plane receives.
     pub(crate) async fn heard(&mut self) -> Heard {
         within(self.ears.recv()).await.unwrap()
     }
 
-    /// One call over HTTP: status and document.
+    /// One call over HTTP: returns status and document.
     pub(crate) async fn call(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
         let method: Method = method.parse().unwrap();
         let request = self.client.request(method, format!("{}{path}", self.http)).body(body.to_owned());
@@ -232,12 +232,12 @@ impl Site {
         within(self.client.get(format!("{}{path}", self.http)).send()).await.unwrap()
     }
 
-    /// The source ends by itself.
+    /// Waits until the source ends on its own.
     pub(crate) async fn ended(self) {
         within(self.running).await.unwrap().unwrap();
     }
 
-    /// The source ends because the process does. What the control plane heard stays.
+    /// Ends the source as at the end of the process. Returns what the control plane received.
     pub(crate) async fn stop(self) -> mpsc::Receiver<Heard> {
         self.closing.cancel();
         within(self.running).await.unwrap().unwrap();
@@ -246,10 +246,10 @@ impl Site {
 }
 
 pub(crate) async fn within<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(DEADLINE, future).await.expect("it has to come")
+    tokio::time::timeout(DEADLINE, future).await.expect("it must happen")
 }
 
-/// The next state that a watcher sees with this name.
+/// The next state with this name that a watcher sees.
 pub(crate) async fn until(states: &mut Streaming<GameServer>, name: &str) -> GameServer {
     loop {
         let state = within(states.message()).await.unwrap().expect("the stream goes on");

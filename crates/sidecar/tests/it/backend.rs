@@ -1,4 +1,4 @@
-//! Backends: what they send, and what they make of answers. The server is a scripted one, byte by byte over HTTP.
+//! Backends: what they send, and how they interpret answers. The server is scripted, byte by byte over HTTP.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -25,14 +25,14 @@ use tonic::Code;
 
 use crate::fake_backend::{ask, end, ready};
 
-/// Status, body, and when to come again.
+/// Status, body, and `Retry-After`.
 type Scripted = (u16, &'static str, Option<&'static str>);
 
-/// What is still to be answered, backwards, and what was heard.
+/// The remaining answers in reverse order, and the received calls.
 #[derive(Clone, Default)]
 struct Script(Arc<Mutex<(Vec<Scripted>, Vec<String>)>>);
 
-/// Serves what the script says, the last answer for ever; gives the address.
+/// Serves the script, repeating the last answer; returns the address.
 async fn serve(answers: &[Scripted]) -> (String, Script) {
     let script = Script::default();
     script.0.lock().unwrap().0 = answers.iter().rev().copied().collect();
@@ -97,7 +97,7 @@ async fn over_http_it_speaks_canonical_json() {
 }
 
 #[tokio::test]
-async fn what_may_pass_means_that_it_is_away() {
+async fn temporary_errors_mean_that_the_backend_is_away() {
     let busy = r#"{"code":14,"message":"about to end","details":[]}"#;
     let answers = [
         (500, "oops"),
@@ -126,7 +126,7 @@ async fn what_may_pass_means_that_it_is_away() {
 }
 
 #[tokio::test]
-async fn what_it_would_say_again_is_a_refusal_with_its_own_words() {
+async fn a_permanent_error_is_a_refusal_with_the_backends_text() {
     let body = r#"{"code":9,"message":"not yours","details":[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"match_not_held","domain":"sortie"}]}"#;
     let (url, _) = serve(&[(400, body, None)]).await;
     match client(&url, None).match_ready(ready("s", "m1", "")).await.unwrap_err() {
@@ -154,7 +154,7 @@ async fn what_it_would_say_again_is_a_refusal_with_its_own_words() {
 }
 
 #[tokio::test]
-async fn a_backend_that_asks_to_be_left_alone_is() {
+async fn a_pause_that_the_backend_asks_for_is_respected() {
     let (url, script) = serve(&[(503, "", Some("30")), (200, "{}", None)]).await;
     let backend = client(&url, None);
     for _ in 0..3 {
@@ -169,7 +169,7 @@ async fn a_backend_that_asks_to_be_left_alone_is() {
 }
 
 #[tokio::test]
-async fn an_answer_without_end_is_not_read_to_its_end() {
+async fn an_endless_answer_is_not_read_to_its_end() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let endless = Router::new().fallback(|| async { vec![b' '; 5 << 20] });
@@ -285,7 +285,7 @@ async fn over_tls_only_a_server_that_can_be_trusted_is_called() {
 }
 
 #[tokio::test]
-async fn addresses_that_are_none_are_refused() {
+async fn invalid_addresses_are_refused() {
     for url in [
         "",
         "localhost:7400",
@@ -338,7 +338,7 @@ async fn noop_gives_the_matches_of_its_file() {
 }
 
 #[test]
-fn noop_says_what_is_wrong_with_its_file() {
+fn noop_reports_problems_of_its_file() {
     for (content, problem) in [
         ("{", "must be a list of matches"),
         (r#"[{"matchId":"a","what":1}]"#, "what"),

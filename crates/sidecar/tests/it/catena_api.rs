@@ -1,4 +1,4 @@
-//! Game servers that call the sidecar: by tonic's client, by plain HTTP, and by sockets that break the rules.
+//! Game servers that call the sidecar: with tonic's client, with plain HTTP, and with sockets that break the rules.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -115,7 +115,7 @@ async fn grpc_errors_carry_the_backends_words() {
 }
 
 #[tokio::test]
-async fn who_takes_several_matches_gets_one_in_the_list() {
+async fn a_server_that_accepts_several_matches_gets_one_in_the_list() {
     let backend = FakeBackend::new();
     let sidecar = Sidecar::start(&backend).await;
     let mut client = sidecar.client().await;
@@ -129,7 +129,7 @@ async fn who_takes_several_matches_gets_one_in_the_list() {
 }
 
 #[tokio::test]
-async fn grpc_has_health_and_refuses_what_is_too_long_or_not_there() {
+async fn grpc_has_health_and_refuses_oversized_and_unknown_calls() {
     let backend = FakeBackend::new();
     let sidecar = Sidecar::start(&backend).await;
     let mut client = sidecar.client().await;
@@ -199,7 +199,7 @@ async fn http_errors_have_the_contracts_form() {
 }
 
 #[tokio::test]
-async fn a_body_that_does_not_come_is_not_waited_for() {
+async fn a_missing_body_is_not_waited_for() {
     let sidecar = Sidecar::start(&FakeBackend::new()).await;
     let mut stream = TcpStream::connect(sidecar.http).await.unwrap();
     let head = "POST /api/v1/server/end_match HTTP/1.1\r\nhost: localhost\r\ncontent-length: 20\r\n\r\n{";
@@ -209,7 +209,7 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
     assert_eq!(String::from_utf8(answer).unwrap(), "HTTP/1.1 408");
 }
 
-/// A question over HTTP that is held; sent, and not waited for.
+/// A held request over HTTP; sends it without waiting for the answer.
 async fn held_question(sidecar: &Sidecar, backend: &FakeBackend) -> TcpStream {
     let body = r#"{"serverId":"s","hintFlags":2}"#;
     let mut stream = TcpStream::connect(sidecar.http).await.unwrap();
@@ -244,7 +244,7 @@ async fn a_question_whose_connection_ends_is_withdrawn() {
 }
 
 #[tokio::test]
-async fn a_held_question_does_not_hold_up_the_end() {
+async fn a_held_question_does_not_delay_the_shutdown() {
     let backend = FakeBackend::new();
     let mut sidecar = Sidecar::start(&backend).await;
     backend.set(Mood::Silent);
@@ -257,7 +257,7 @@ async fn a_held_question_does_not_hold_up_the_end() {
 }
 
 #[tokio::test]
-async fn the_end_of_the_sidecar_takes_leave_for_a_server_that_waits() {
+async fn the_shutdown_takes_leave_for_a_waiting_server() {
     for over_grpc in [false, true] {
         let backend = FakeBackend::new();
         let mut sidecar = Sidecar::start(&backend).await;
@@ -279,7 +279,7 @@ async fn the_end_of_the_sidecar_takes_leave_for_a_server_that_waits() {
 }
 
 #[tokio::test]
-async fn a_watch_of_health_does_not_hold_up_the_end() {
+async fn a_health_watch_does_not_delay_the_shutdown() {
     let backend = FakeBackend::new();
     let limits = Limits { grace: Duration::from_secs(3600), ..Limits::default() };
     let options = CatenaApiOptions {
@@ -300,7 +300,7 @@ async fn a_watch_of_health_does_not_hold_up_the_end() {
 #[tokio::test]
 async fn each_contract_can_have_a_port_of_its_own() {
     let backend = FakeBackend::new();
-    // Two addresses that differ as text, both free ports.
+    // Two addresses that differ as text, both with free ports.
     let options = CatenaApiOptions {
         grpc_listen: Some("127.0.0.1:0".parse().unwrap()),
         http_listen: Some("localhost:0".parse().unwrap()),
@@ -389,7 +389,7 @@ async fn a_name_that_is_allowed_is_good() {
 }
 
 #[tokio::test]
-async fn with_a_key_every_call_but_health_shows_it() {
+async fn with_a_key_every_call_except_health_requires_it() {
     let any = || Some("127.0.0.1:0".parse().unwrap());
     let options = CatenaApiOptions {
         grpc_listen: any(),

@@ -1,4 +1,4 @@
-//! A backend that does what a test says, and keeps what it heard.
+//! A scripted backend that records the calls it receives.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -15,11 +15,11 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tonic::Code;
 
-/// How it takes calls.
+/// How it answers calls.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Mood {
     Answers,
-    /// Holds who is willing to wait until there is a match, or the question is withdrawn.
+    /// Holds requests that are willing to wait until there is a match, or the request is withdrawn.
     Holds,
     Away,
     /// Never answers.
@@ -35,16 +35,16 @@ struct Inner {
     matches: Mutex<VecDeque<Match>>,
     /// Hints of every answer.
     hints: Mutex<u32>,
-    /// `RequestMatch server hints`, `MatchReady server match details`, `EndMatch server match hints`; arrivals, whether
-    /// or not they were taken.
+    /// `RequestMatch server hints`, `MatchReady server match details`, `EndMatch server match hints`; all received
+    /// calls, accepted or not.
     heard: watch::Sender<Vec<String>>,
-    /// Servers that have withdrawn their question, once.
+    /// Servers that have withdrawn their request, once.
     withdrawn: watch::Sender<BTreeSet<String>>,
-    /// Questions that are open.
+    /// Number of open requests.
     open: watch::Sender<usize>,
 }
 
-/// A question; over when its call is.
+/// An open request; closed when its call ends.
 struct OpenQuestion<'a>(&'a Inner);
 
 impl<'a> OpenQuestion<'a> {
@@ -60,7 +60,7 @@ impl Drop for OpenQuestion<'_> {
     }
 }
 
-/// Longest wait for a call that has to come.
+/// Timeout for a call that must come.
 const PATIENCE: Duration = Duration::from_secs(120);
 const FULL: u32 = 8;
 const WILLING_TO_WAIT: u32 = 2;
@@ -123,7 +123,7 @@ impl FakeBackend {
         self.0.matches.lock().unwrap().push_back(game);
     }
 
-    /// It has no match any more.
+    /// Removes its match.
     pub(crate) fn takes_back(&self) {
         self.0.matches.lock().unwrap().clear();
     }
@@ -142,7 +142,7 @@ impl FakeBackend {
         assert!(hears.is_ok_and(|heard| heard.is_ok()), "not {what}, but {:?}", self.heard());
     }
 
-    /// Until no question is open.
+    /// Waits until no request is open.
     pub(crate) async fn is_left(&self) {
         let mut open = self.0.open.subscribe();
         let left = timeout(PATIENCE, open.wait_for(|open| *open == 0)).await;

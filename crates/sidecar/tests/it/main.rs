@@ -1,4 +1,4 @@
-//! The parts of the sidecar as the world meets them.
+//! The parts of the sidecar, tested from outside.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! The manager between game servers and a backend that comes and goes. Time is virtual.
+//! The manager between game servers and an unreliable backend. Time is virtual.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +32,7 @@ async fn with_matches(backend: &FakeBackend, manager: &Manager, server: &str, id
     }
 }
 
-/// Until the manager holds nothing for the backend.
+/// Waits until the manager has nothing left to deliver.
 async fn delivered(manager: &Manager) {
     let mut changes = manager.changes();
     while !manager.view().queued.is_empty() {
@@ -56,7 +56,7 @@ async fn omitted_ids_are_filled_in() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_match_id_that_could_mean_none_or_several_is_refused_with_their_names() {
+async fn an_ambiguous_match_is_refused_with_the_candidates() {
     let backend = FakeBackend::new();
     let manager = manager(&backend);
     let none = manager.end_match(SOURCE, end("s", "")).await.unwrap_err();
@@ -70,7 +70,7 @@ async fn a_match_id_that_could_mean_none_or_several_is_refused_with_their_names(
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_filled_in_where_the_settings_say_so() {
+async fn nothing_is_filled_in_if_so_configured() {
     let backend = FakeBackend::new();
     let options = ManagerOptions { auto_populate_ids: false, ..ManagerOptions::default() };
     let manager = Manager::new(options, backend.shared(), None);
@@ -122,7 +122,7 @@ async fn a_newer_call_does_not_overtake_older_ones_and_other_servers_do_not_wait
     backend.set(Mood::Away);
     manager.match_ready(SOURCE, ready("s", "m1", "h:1")).await.unwrap();
     backend.set(Mood::Answers);
-    // Its lane has not tried again yet: virtual time stands still.
+    // Its lane has not retried yet: virtual time stands still.
     manager.end_match(SOURCE, end("s", "m1")).await.unwrap();
     manager.end_match(SOURCE, end("t", "m9")).await.unwrap();
     delivered(&manager).await;
@@ -153,7 +153,7 @@ async fn a_server_that_is_willing_to_wait_waits_for_the_backend_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_is_the_game_servers_to_know_and_nothing_waits() {
+async fn a_refusal_is_passed_to_the_game_server_and_not_queued() {
     let backend = FakeBackend::new();
     let manager = manager(&backend);
     with_matches(&backend, &manager, "s", &["m1"]).await;
@@ -162,7 +162,7 @@ async fn a_refusal_is_the_game_servers_to_know_and_nothing_waits() {
     assert_eq!(reason(&refused).as_deref(), Some("match_not_held"));
     assert_eq!(manager.request_match(SOURCE, ask("s")).await.unwrap_err().message, "not yours any more");
     assert!(manager.view().queued.is_empty());
-    // What it says after its next match is about that one.
+    // Its calls after its next match are about that match.
     backend.set(Mood::Answers);
     with_matches(&backend, &manager, "s", &["m2"]).await;
     assert_eq!(manager.match_ready(SOURCE, ready("s", "", "h:1")).await.unwrap().match_id, "m2");
@@ -183,7 +183,7 @@ async fn a_late_refusal_counts_as_delivered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_backend_that_was_away_is_told_what_is_ready() {
+async fn a_backend_that_was_away_is_told_about_ready_matches() {
     let backend = FakeBackend::new();
     let manager = manager(&backend);
     with_matches(&backend, &manager, "s", &["m1", "m2"]).await;
@@ -197,7 +197,7 @@ async fn a_backend_that_was_away_is_told_what_is_ready() {
     while manager.view().backend.away.is_some() {
         changes.changed().await.unwrap();
     }
-    // Once, and nothing about the one that is not ready.
+    // Once, and nothing about the match that is not ready.
     sleep(Duration::from_secs(60)).await;
     assert_eq!(backend.heard(), ["MatchReady s m1 h:1"]);
 }
@@ -259,11 +259,11 @@ async fn a_server_without_an_address_is_not_ready() {
     let backend = FakeBackend::new();
     let manager = resolving(&backend, Err(ResolveError("every port is taken".to_owned())));
     let refused = manager.match_ready(SOURCE, ready("s", "m1", "10.0.0.1:7777")).await.unwrap_err();
-    assert_eq!(refused.message, "the server's address is not known: every port is taken");
+    assert_eq!(refused.message, "the server's address is unknown: every port is taken");
     assert!(backend.heard().is_empty());
 }
 
-/// Asks for a server that is willing to wait, and breaks the call off.
+/// Makes a request of a server that is willing to wait, and aborts it.
 async fn breaks_off(manager: &Manager, server: &str) {
     let request = RequestMatchRequest { hint_flags: WAIT, ..ask(server) };
     let asked = manager.request_match(SOURCE, request);
@@ -286,7 +286,7 @@ async fn a_question_that_nobody_waits_for_any_more_is_withdrawn() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_match_that_was_on_its_way_is_handed_back_unless_the_server_asks_again() {
+async fn a_match_in_flight_is_handed_back_unless_the_server_asks_again() {
     let backend = FakeBackend::new();
     let manager = manager(&backend);
     backend.set(Mood::Silent);
@@ -332,9 +332,9 @@ async fn of_two_questions_of_one_server_the_other_one_gets_the_match() {
     assert!(!backend.heard().iter().any(|call| call.starts_with("EndMatch")), "{:?}", backend.heard());
 }
 
-/// The end of the call is all that such a backend understands.
+/// Such a backend understands only the end of the call.
 #[tokio::test(start_paused = true)]
-async fn a_backend_that_says_nothing_or_knows_no_hints_is_left() {
+async fn a_call_to_a_silent_backend_or_one_without_hints_is_ended() {
     let backend = FakeBackend::new();
     let manager = manager(&backend);
     backend.set(Mood::Silent);
@@ -354,7 +354,7 @@ async fn a_backend_that_says_nothing_or_knows_no_hints_is_left() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_server_that_is_gone_has_asked_for_is_withdrawn() {
+async fn the_question_of_a_server_that_is_gone_is_withdrawn() {
     let backend = FakeBackend::new();
     let manager = manager(&backend);
     backend.set(Mood::Holds);
@@ -367,7 +367,7 @@ async fn what_a_server_that_is_gone_has_asked_for_is_withdrawn() {
     manager.server_gone("s", "its process exited").await;
     assert_eq!(asking.await.unwrap().unwrap().r#match, None);
     assert_eq!(backend.heard(), ["RequestMatch s 2", "RequestMatch s 9"], "it takes its leave");
-    // It still plays another match: to take its leave would end that in another way than to end it.
+    // It still plays another match: taking its leave would end that match in the wrong way.
     backend.set(Mood::Answers);
     with_matches(&backend, &manager, "t", &["m1"]).await;
     backend.set(Mood::Holds);
@@ -379,7 +379,7 @@ async fn what_a_server_that_is_gone_has_asked_for_is_withdrawn() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_end_of_the_sidecar_withdraws_what_was_asked() {
+async fn the_shutdown_withdraws_questions() {
     for (how, withdraws) in
         [(AtShutdown::EndMatches, "RequestMatch s 9"), (AtShutdown::KeepMatches, "RequestMatch s 24")]
     {
@@ -399,7 +399,7 @@ async fn the_end_of_the_sidecar_withdraws_what_was_asked() {
         assert_eq!(asking.await.unwrap(), Ok(Next::Closing));
         assert_eq!(backend.heard(), ["RequestMatch s 6", withdraws]);
 
-        // What is on its way then goes back, before the end.
+        // A match in flight then goes back, before the end.
         let manager = self::manager(&backend);
         backend.set(Mood::Silent);
         breaks_off(&manager, "s").await;
@@ -418,8 +418,8 @@ async fn the_end_of_the_sidecar_withdraws_what_was_asked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_backend_hears_that_a_free_server_is_gone_although_its_question_was_withdrawn_before() {
-    // As by an event source, which breaks off its calls before the manager ends.
+async fn the_backend_hears_that_a_free_server_is_gone_after_its_question_was_withdrawn() {
+    // Like an event source, which aborts its calls before the manager ends.
     let backend = FakeBackend::new();
     let manager = manager(&backend);
     backend.set(Mood::Holds);
@@ -428,14 +428,14 @@ async fn the_backend_hears_that_a_free_server_is_gone_although_its_question_was_
     manager.shutdown(AtShutdown::EndMatches, Duration::from_secs(60)).await;
     assert_eq!(backend.heard(), ["RequestMatch s 2", "RequestMatch s 24", "RequestMatch s 9"]);
 
-    // The next sidecar takes the server over.
+    // The next sidecar takes over the server.
     let manager = self::manager(&backend);
     breaks_off(&manager, "t").await;
     backend.forget_heard();
     manager.shutdown(AtShutdown::KeepMatches, Duration::from_secs(60)).await;
     assert!(!backend.heard().contains(&"RequestMatch t 9".to_owned()), "{:?}", backend.heard());
 
-    // One whose process exits between two questions.
+    // A server whose process exits between two questions.
     let manager = self::manager(&backend);
     breaks_off(&manager, "u").await;
     backend.is_left().await;
@@ -466,7 +466,7 @@ async fn a_server_that_falls_silent_is_gone_and_its_matches_end() {
     while !manager.view().servers.is_empty() {
         changes.changed().await.unwrap();
     }
-    // It speaks again, as another one.
+    // It calls again, as a new server.
     with_matches(&backend, &manager, "s", &["m3"]).await;
     assert_eq!(manager.match_ready(SOURCE, ready("s", "", "h:1")).await.unwrap().match_id, "m3");
 }
@@ -524,7 +524,7 @@ async fn the_end_of_a_server_waits_for_the_backend_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wish_that_came_late_is_passed_on_with_the_next_answer() {
+async fn a_late_hint_is_passed_on_with_the_next_answer() {
     let backend = FakeBackend::new();
     let manager = manager(&backend);
     backend.set(Mood::Away);
@@ -549,7 +549,7 @@ async fn at_the_end_matches_end_or_stay() {
         let report = manager.shutdown(how, Duration::from_secs(10)).await;
         assert_eq!(report, ShutdownReport { undelivered: 0, kept });
         assert_eq!(backend.heard(), heard);
-        // Nothing further is begun.
+        // Nothing new is started.
         backend.has(&["m2"]);
         assert_eq!(manager.request_match(SOURCE, ask("s")).await.unwrap().r#match, None);
         assert_eq!(backend.heard(), heard);
@@ -558,7 +558,7 @@ async fn at_the_end_matches_end_or_stay() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_end_does_not_wait_for_a_backend_that_stays_away() {
+async fn the_shutdown_does_not_wait_for_a_backend_that_stays_away() {
     let backend = FakeBackend::new();
     let manager = manager(&backend);
     with_matches(&backend, &manager, "s", &["m1"]).await;

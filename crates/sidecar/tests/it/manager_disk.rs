@@ -1,4 +1,4 @@
-//! What outlives the process, and a disk that fails.
+//! What outlives the process, and a failing disk.
 
 use std::io;
 use std::path::Path;
@@ -51,7 +51,7 @@ async fn ids_servers_and_matches_outlive_the_process() {
 
     let manager = reopen(folder.path(), &backend).await;
     assert_eq!(manager.server_id_of(SOURCE), id);
-    // Whether the answer arrived is not known, so it is given again, whole; and not asked for.
+    // Whether the answer arrived is unknown, so it is given again in full, without asking the backend.
     assert_eq!(manager.request_match(SOURCE, ask("")).await.unwrap().r#match, Some(game("m1")));
     assert_eq!(manager.match_ready(SOURCE, ready("", "", "h:1")).await.unwrap().match_id, "m1");
     drop(manager);
@@ -65,7 +65,7 @@ async fn ids_servers_and_matches_outlive_the_process() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waits_outlives_the_process_in_order() {
+async fn pending_calls_outlive_the_process_in_order() {
     let (folder, backend) = (tempfile::tempdir().unwrap(), FakeBackend::new());
     let manager = open(folder.path(), &backend).unwrap();
     backend.set(Mood::Away);
@@ -113,10 +113,10 @@ async fn damage_stops_the_start_and_names_the_file() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_what_is_held_one_file_may_be_broken_and_not_both() {
+async fn one_of_the_two_held_files_may_be_damaged() {
     let (folder, backend) = (tempfile::tempdir().unwrap(), FakeBackend::new());
     let manager = open(folder.path(), &backend).unwrap();
-    // Registered, then asking, then holding: each is a write, in turn.
+    // Registered, asking, holding: each is a write, alternately.
     backend.has(&["m1", "m2"]);
     manager.request_match(SOURCE, ask("s")).await.unwrap();
     manager.request_match(SOURCE, ask("s")).await.unwrap();
@@ -143,7 +143,7 @@ async fn of_what_is_held_one_file_may_be_broken_and_not_both() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_power_cut_leaves_of_a_file_that_is_not_synced_is_no_damage() {
+async fn leftovers_of_a_power_cut_are_not_damage() {
     let (folder, backend) = (tempfile::tempdir().unwrap(), FakeBackend::new());
     std::fs::write(folder.path().join("held.0"), "").unwrap();
     std::fs::write(folder.path().join("queue.new"), "half a fi").unwrap();
@@ -191,13 +191,13 @@ async fn on_a_full_disk_nothing_is_promised_that_cannot_be_kept() {
     assert!(refused.message.contains("nothing was done, try again"), "{}", refused.message);
     assert_eq!(manager.view().queued.len(), 1);
     assert_eq!(manager.view().servers[0].matches.len(), 1, "the match is not over");
-    // With a backend that is there, a full disk is in nobody's way.
+    // While the backend is there, a full disk does not matter.
     backend.set(Mood::Answers);
     delivered(&manager).await;
     manager.end_match(SOURCE, end("s", "m1")).await.unwrap();
     backend.has(&["m2"]);
     assert_eq!(manager.request_match(SOURCE, ask("s")).await.unwrap().r#match, Some(game("m2")));
-    // Room again, without a restart: what is written next has everything.
+    // There is room again, without a restart: the next write contains everything.
     disk.0.store(false, Ordering::Relaxed);
     manager.match_ready(SOURCE, ready("s", "m2", "h:2")).await.unwrap();
     drop(manager);
@@ -206,7 +206,7 @@ async fn on_a_full_disk_nothing_is_promised_that_cannot_be_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn as_many_calls_wait_as_the_limit_says() {
+async fn the_number_of_queued_calls_is_limited() {
     let backend = FakeBackend::new();
     let manager = Manager::new(ManagerOptions::default(), backend.shared(), None);
     backend.set(Mood::Away);

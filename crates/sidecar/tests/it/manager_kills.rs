@@ -1,7 +1,7 @@
-//! Kills between any two steps: of a sequence of calls, of restarts, and of a backend that comes and goes.
+//! Kills between any two steps of a sequence of calls, of restarts, and of a backend that comes and goes.
 //!
-//! A kill is a point from which on the backend answers nothing and the disk takes nothing. Everything that a game server
-//! was told before has to reach the backend in a later life, in order.
+//! After a kill, the backend answers nothing and the disk accepts nothing. Everything that was promised to a game
+//! server before must reach the backend in a later life, in order.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -23,16 +23,16 @@ use crate::fake_backend::{end, ready};
 const SOURCE: &str = "catena_api_event_source";
 const SERVERS: usize = 2;
 
-/// What happens next.
+/// A step of the test.
 #[derive(Clone, Debug)]
 enum Op {
     Ready(usize),
     End(usize),
     Away(bool),
     Wait,
-    /// A kill after so many further steps of disk or backend, which may take what it was in the middle of.
+    /// A kill after this many further steps of disk or backend; the last one may be half done.
     KillAfter(u32),
-    /// All at once, with what is not synced.
+    /// Loses everything that is not synced.
     PowerCut,
 }
 
@@ -41,14 +41,14 @@ struct World {
     is_away: bool,
     is_dead: bool,
     steps_left: Option<u32>,
-    /// What the backend took, by server.
+    /// What the backend accepted, by server.
     taken: BTreeMap<String, Vec<String>>,
     files: BTreeMap<PathBuf, Vec<u8>>,
     synced: BTreeMap<PathBuf, Vec<u8>>,
 }
 
 impl World {
-    /// False from the kill on.
+    /// Returns false after the kill.
     fn step(&mut self) -> bool {
         match &mut self.steps_left {
             Some(0) => self.is_dead = true,
@@ -119,7 +119,7 @@ impl Disk for Shared {
         })
     }
 
-    /// A kill in the middle leaves half of it over what was there.
+    /// A kill in the middle overwrites half of the old content.
     fn overwrite(&self, path: &Path, content: &[u8]) -> io::Result<()> {
         self.with(|world| {
             if world.is_dead {
@@ -139,7 +139,7 @@ impl Disk for Shared {
     }
 }
 
-/// What the game servers did and were told.
+/// What the game servers did, and what they were promised.
 #[derive(Default)]
 struct Game {
     matches: [u32; SERVERS],
@@ -182,7 +182,7 @@ impl Game {
     }
 }
 
-/// One life of the process: what is left of `ops` at its end.
+/// One life of the process: returns the remaining `ops`.
 fn live<'o>(folder: &Path, world: &Shared, game: &mut Game, mut ops: &'o [Op], is_last: bool) -> &'o [Op] {
     world.with(|world| (world.is_dead, world.steps_left) = (false, None));
     let runtime =
@@ -223,7 +223,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn what_a_game_server_was_told_reaches_the_backend_in_order(ops in ops()) {
+    fn promised_calls_reach_the_backend_in_order(ops in ops()) {
         let (folder, world, mut game) = (tempfile::tempdir().unwrap(), Shared::default(), Game::default());
         let mut left = ops.as_slice();
         while !left.is_empty() {

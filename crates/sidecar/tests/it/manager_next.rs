@@ -58,7 +58,7 @@ async fn a_backend_that_knows_no_hints_is_asked_without() {
     let manager = manager(&backend);
     let text = "hintFlags: 6 has unknown bits";
     backend.set(Mood::Refuses(refusal(Code::InvalidArgument, "invalid_field", text)));
-    // Without hints the same refusal is about something else.
+    // Without hints, the same refusal is about something else.
     assert_eq!(next(&manager).await.unwrap_err().message, text);
     assert_eq!(backend.heard(), ["RequestMatch s 6", "RequestMatch s 0"]);
     backend.set(Mood::Answers);
@@ -68,7 +68,7 @@ async fn a_backend_that_knows_no_hints_is_asked_without() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_backends_wish_and_refusals_end_the_wait() {
+async fn the_backends_hint_and_refusals_end_the_wait() {
     let backend = FakeBackend::new();
     let manager = manager(&backend);
     backend.set_hints(1);
@@ -92,7 +92,7 @@ async fn closing_ends_the_wait_and_loses_no_match() {
         let (next, ()) = tokio::join!(manager.next_match(SOURCE, "s", "", PACE, &closing), cancel);
         assert_eq!(next, Ok(Next::Closing));
     }
-    // The question that was broken off brings a match: it is the next one's, which is asked right away.
+    // The aborted request brings a match: it goes to the next request, which follows at once.
     backend.set(Mood::Silent);
     let closing = CancellationToken::new();
     let cancel = async {

@@ -1,4 +1,4 @@
-//! Programs as game servers: what they are told, and what the backend hears of them. The programs are shells.
+//! Programs as game servers: what they receive, and what the backend hears. The programs are shells.
 
 use std::path::{Path, PathBuf};
 
@@ -13,21 +13,21 @@ use tokio_util::sync::CancellationToken;
 use crate::fake_backend::{FakeBackend, game};
 
 const SHUTDOWN: u32 = 1;
-/// Ports that nothing here binds but what is started here.
+/// Ports that only these tests use.
 pub(crate) const PORTS: &str = "24100-24399";
 
-/// An event source that runs.
+/// A running event source.
 pub(crate) struct Running {
     pub(crate) backend: FakeBackend,
     pub(crate) manager: Manager,
     pub(crate) id: String,
     pub(crate) closing: CancellationToken,
-    /// Where the programs run.
+    /// Working folder of the programs.
     pub(crate) folder: TempDir,
     source: JoinHandle<Result<(), SourceError>>,
 }
 
-/// Runs `script` for each match, with more settings than that.
+/// Runs `script` for each match, with additional settings.
 pub(crate) fn run(backend: FakeBackend, script: &str, more: &Value) -> Running {
     let folder = tempfile::tempdir().unwrap();
     let mut settings = json!({
@@ -46,7 +46,7 @@ pub(crate) fn run(backend: FakeBackend, script: &str, more: &Value) -> Running {
 }
 
 impl Running {
-    /// What the backend heard but for questions: without the server's id, and with PORT for the port.
+    /// Everything the backend heard except requests: without the server's id, and with PORT for the port.
     pub(crate) fn heard(&self) -> Vec<String> {
         let heard = self.backend.heard().into_iter().filter(|call| !call.starts_with("RequestMatch"));
         heard
@@ -57,7 +57,7 @@ impl Running {
             .collect()
     }
 
-    /// Waits until it has heard of a match what begins like this.
+    /// Waits until the backend has heard about the match with this prefix.
     pub(crate) async fn hears(&self, call: &str, game: &str) {
         let beginning = format!("{call} {} {game} ", self.id);
         let mut changes = self.manager.changes();
@@ -66,13 +66,13 @@ impl Running {
         }
     }
 
-    /// The event source has nothing more to do.
+    /// Waits until the event source has nothing more to do.
     pub(crate) async fn done(&mut self) -> Vec<String> {
         (&mut self.source).await.unwrap().unwrap();
         self.heard()
     }
 
-    /// The sidecar ends.
+    /// Shuts the sidecar down.
     pub(crate) async fn close(&mut self) -> Vec<String> {
         self.closing.cancel();
         self.done().await
@@ -87,7 +87,7 @@ impl Running {
     }
 }
 
-/// Whether there is such a process that has not ended.
+/// Whether this process exists and has not ended.
 pub(crate) fn is_alive(pid: &str) -> bool {
     let stat = std::fs::read_to_string(Path::new("/proc").join(pid.trim()).join("stat")).unwrap_or_default();
     stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
@@ -167,7 +167,7 @@ async fn a_port_that_answers_says_that_it_is_ready() {
 }
 
 #[tokio::test]
-async fn a_match_is_handed_over_as_a_file_that_goes_with_it() {
+async fn a_match_file_is_removed_after_its_match() {
     let backend = FakeBackend::new();
     let mut long = game("a");
     long.match_properties = json!({"long": "x".repeat(1_000_000)}).to_string();

@@ -1,4 +1,4 @@
-//! Programs that misbehave, and backends that are away.
+//! Misbehaving programs, and backends that are away.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::fake_backend::{FakeBackend, Mood, game, not_held};
 use crate::process::{Running, is_alive, run};
 
-/// Runs it for one match, which is to be given up, and gives what the backend heard.
+/// Runs it for one match, which must be given up, and returns what the backend heard.
 async fn given_up(script: &str, more: &serde_json::Value) -> (Running, Vec<String>) {
     let backend = FakeBackend::new();
     backend.has(&["a"]);
@@ -37,7 +37,7 @@ async fn a_program_that_is_never_ready_is_ended_with_all_that_it_started() {
     gone(&running.text("child")).await;
 }
 
-/// The process has been killed, but nobody here is told when it is gone.
+/// The process was killed, but nobody here is notified when it is gone.
 async fn gone(pid: &str) {
     while is_alive(pid) {
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -45,7 +45,7 @@ async fn gone(pid: &str) {
 }
 
 #[tokio::test]
-async fn a_port_that_never_answers_is_no_readiness() {
+async fn a_port_that_never_answers_is_not_ready() {
     let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
     let more = json!({"ReadyPort": closed, "ReadyDeadline": "300ms"});
     let (_, heard) = given_up("sleep 1000", &more).await;

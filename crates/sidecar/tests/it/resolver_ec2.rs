@@ -1,4 +1,4 @@
-//! The resolver for EC2 against a metadata service that is played here, with its faults.
+//! The resolver for EC2 with a simulated metadata service and its failures.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -13,24 +13,24 @@ use sortie_sidecar::resolver::ports::PortRange;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-/// What the service does when a token is asked for.
+/// How the service answers requests for a token.
 #[derive(Clone, Copy)]
 enum Token {
     Given,
     Status(u16),
     Never,
-    /// Bytes that cannot be one.
+    /// Bytes that are not a valid token.
     Garbage,
 }
 
 #[derive(Clone)]
 struct Metadata {
     token: Token,
-    /// Version 1 is switched off.
+    /// Version 1 is disabled.
     needs_token: bool,
     /// Status and text by item.
     items: Vec<(&'static str, u16, Vec<u8>)>,
-    /// This many answers of 503 first.
+    /// Answers 503 this many times first.
     busy: usize,
 }
 
@@ -67,7 +67,7 @@ impl Service {
         Ec2Resolver::new(&Ec2Options { metadata_base_url, available_ports }).unwrap()
     }
 
-    /// The address, or the error without the part that is the same in all.
+    /// The address, or the error without the common prefix.
     async fn address(&self) -> String {
         match self.resolver(&[]).resolve("server-1").await {
             Ok(address) => address.to_string(),
@@ -178,7 +178,7 @@ async fn each_server_has_its_own_port() {
     assert_eq!(resolver.resolve("a").await.unwrap().to_string(), "203.0.113.7:7777");
     assert_eq!(
         resolver.resolve("b").await.unwrap_err().to_string(),
-        "all 1 ports of AvailablePorts are given to servers of this sidecar: add some"
+        "all 1 ports of AvailablePorts are assigned to servers of this sidecar: add some"
     );
     resolver.release("a");
     assert_eq!(resolver.resolve("b").await.unwrap().to_string(), "203.0.113.7:7777");
@@ -202,9 +202,9 @@ async fn refusals_are_told() {
         (token(Token::Status(400)), "it answers 400 Bad Request when asked for a token"),
         (
             token(Token::Never),
-            "it wants a token, and did not give one: in a container, raise the instance's HttpPutResponseHopLimit to 2",
+            "it requires a token, and did not issue one: in a container, raise the instance's HttpPutResponseHopLimit to 2",
         ),
-        (token(Token::Garbage), "its answer is no text"),
+        (token(Token::Garbage), "its answer is not text"),
         (items(&[("public-ipv4", 403, b"")]), "it answers 403 Forbidden when asked for public-ipv4"),
         (
             items(&[("public-ipv4", 302, b"/latest/meta-data/local-ipv4"), ("local-ipv4", 200, b"10.0.0.5")]),
@@ -216,16 +216,22 @@ async fn refusals_are_told() {
 }
 
 #[tokio::test]
-async fn answers_that_are_no_address_are_told() {
+async fn answers_that_are_not_addresses_are_reported() {
     for (metadata, expected) in [
         (
             items(&[("public-ipv4", 200, b"<html>hello</html>")]),
-            "its answer for public-ipv4 is no address: \"<html>hello</html>\"",
+            "its answer for public-ipv4 is not an address: \"<html>hello</html>\"",
         ),
-        (items(&[("public-ipv4", 200, b"0.0.0.0")]), "its answer for public-ipv4 is no address: \"0.0.0.0\""),
-        (items(&[("public-hostname", 200, b"a b")]), "its answer for public-hostname is no address: \"a b\""),
+        (
+            items(&[("public-ipv4", 200, b"0.0.0.0")]),
+            "its answer for public-ipv4 is not an address: \"0.0.0.0\"",
+        ),
+        (
+            items(&[("public-hostname", 200, b"a b")]),
+            "its answer for public-hostname is not an address: \"a b\"",
+        ),
         (items(&[("public-ipv4", 200, &[b'1'; 5000])]), "its answer has more than 4096 bytes"),
-        (items(&[("public-ipv4", 200, b"\xff\xfe")]), "its answer is no text"),
+        (items(&[("public-ipv4", 200, b"\xff\xfe")]), "its answer is not text"),
     ] {
         assert_eq!(Service::start(metadata).await.address().await, expected);
     }
@@ -245,7 +251,7 @@ async fn nobody_there_is_told() {
 }
 
 #[tokio::test]
-async fn what_failed_is_tried_again_but_not_by_every_server_at_once() {
+async fn failures_are_retried_but_not_by_every_server_at_once() {
     let service = Service::start(items(&[("public-ipv4", 403, b"")])).await;
     let resolver = service.resolver(&[]);
     let (one, other) = tokio::join!(resolver.resolve("a"), resolver.resolve("b"));

@@ -1,4 +1,4 @@
-//! Resolvers that ask nobody: what they answer, and what they say where they cannot.
+//! Resolvers that send no requests: their answers and their errors.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use sortie_sidecar::resolver::{Resolver, from_settings};
 
 use crate::settings::{SOURCE, app, variables};
 
-/// The resolver that the settings ask for, or the problem.
+/// The resolver that the settings select, or the problem.
 fn resolver(name: &str, options: &str, given: &[(&str, &str)]) -> Result<Arc<dyn Resolver>, String> {
     let text = format!(r#"{SOURCE}, "resolver": {{"use": "{name}", "configs": {{"{name}": {options}}}}}"#);
     let settings = app(&text, given);
@@ -46,7 +46,7 @@ async fn a_static_address_is_as_it_is_written() {
 }
 
 #[tokio::test]
-async fn docker_is_told_by_whoever_starts_the_container() {
+async fn docker_gets_the_address_from_the_environment_or_the_settings() {
     let docker = "docker_resolver";
     assert_eq!(address(docker, "{}", &[("HOST_IP", "203.0.113.7\n")]).await, "203.0.113.7");
     assert_eq!(address(docker, "{}", &[("HOST_IP", "203.0.113.7:7777")]).await, "203.0.113.7:7777");
@@ -68,7 +68,7 @@ async fn kubernetes_has_the_downward_api() {
 }
 
 #[test]
-fn what_docker_and_kubernetes_cannot_do_without() {
+fn docker_and_kubernetes_need_an_address() {
     assert_eq!(
         problem("docker_resolver", "{}", &[]),
         ".AddressEnv: no address: of the environment, HOST_IP is not set. Start the container with `--env HOST_IP=…`, \
@@ -121,14 +121,14 @@ async fn edgegap_says_which_port_is_outside() {
 }
 
 #[test]
-fn what_edgegap_cannot_do_without() {
+fn edgegap_needs_an_address_and_a_port() {
     let edgegap = |options: &str, mapping: &str| {
         let given = [("ARBITRIUM_PUBLIC_IP", "203.0.113.7"), ("ARBITRIUM_PORTS_MAPPING", mapping)];
         problem("edgegap_resolver", options, &given)
     };
     assert_eq!(
         problem("edgegap_resolver", "{}", &[("ARBITRIUM_PORTS_MAPPING", MAPPING)]),
-        ": the environment variable ARBITRIUM_PUBLIC_IP is not set: this is no deployment of Edgegap"
+        ": the environment variable ARBITRIUM_PUBLIC_IP is not set: this is not an Edgegap deployment"
     );
     let wrong = problem("edgegap_resolver", "{}", &[("ARBITRIUM_PUBLIC_IP", "a b")]);
     assert!(
@@ -149,12 +149,12 @@ fn what_edgegap_cannot_do_without() {
     }
     for mapping in ["[", r#"{"ports": []}"#, r#"{"ports": {"game": 5}}"#, r#"{"ports": {"game": {}}}"#] {
         let wrong = edgegap("{}", mapping);
-        let begin = ".PortName: the environment variable ARBITRIUM_PORTS_MAPPING is no mapping of ports: ";
+        let begin = ".PortName: the environment variable ARBITRIUM_PORTS_MAPPING is not a mapping of ports: ";
         assert!(wrong.starts_with(begin), "{wrong}");
     }
     assert_eq!(
         edgegap(r#"{"PortName": "game"}"#, ""),
-        ".PortName: neither of the environment variables ARBITRIUM_PORTS_MAPPING and ARBITRIUM_PORT_GAME_EXTERNAL holds \
+        ".PortName: neither of the environment variables ARBITRIUM_PORTS_MAPPING and ARBITRIUM_PORT_GAME_EXTERNAL contains \
          this port"
     );
 }
@@ -167,12 +167,12 @@ async fn an_interface_has_its_address() {
     let resolver = resolver(interface, options, &[]).unwrap();
     assert_eq!(resolver.resolve("a").await.unwrap().to_string(), "127.0.0.1:7777");
     let error = resolver.resolve("b").await.unwrap_err().to_string();
-    assert!(error.starts_with("all 1 ports of AvailablePorts are given"), "{error}");
+    assert!(error.starts_with("all 1 ports of AvailablePorts are assigned"), "{error}");
     resolver.release("a");
     assert!(resolver.resolve("b").await.is_ok());
 }
 
-/// A machine may have no network at all, and is told so.
+/// A machine may have no network at all, and then there is an error.
 #[tokio::test]
 async fn the_default_route_has_an_interface() {
     match resolver("interface_resolver", "{}", &[]).unwrap().resolve("a").await {

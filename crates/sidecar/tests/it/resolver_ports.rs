@@ -1,4 +1,4 @@
-//! Ports: each server its own, none twice, and what is known to be in use.
+//! Ports: unique to each server, and known ports in use.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
@@ -13,7 +13,7 @@ fn ranges(bounds: &[(u16, u16)]) -> Vec<PortRange> {
     bounds.iter().map(|(min, max)| PortRange::new(*min, *max).unwrap()).collect()
 }
 
-/// Ports that other programs have bound.
+/// Ports bound by other programs.
 type Bound = Arc<Mutex<BTreeSet<u16>>>;
 
 fn pool(bounds: &[(u16, u16)], bound: &[u16]) -> (Ports, Bound) {
@@ -28,7 +28,7 @@ fn error(ports: &Ports, server: &str) -> String {
 }
 
 #[test]
-fn without_ranges_there_is_no_port_and_a_fixed_one_is_everybodys() {
+fn without_ranges_there_is_no_port_and_a_fixed_one_is_shared() {
     assert_eq!(Ports::of(&[]).unwrap().get("a"), Ok(None));
     let fixed = Ports::fixed(Some(7777));
     fixed.claim("a", 1);
@@ -41,7 +41,7 @@ fn what_is_bound_is_passed_over() {
     assert_eq!((ports.get("a"), ports.get("b")), (Ok(Some(7001)), Ok(Some(7003))));
     assert_eq!(
         error(&ports, "c"),
-        "none of the 2 ports of AvailablePorts that are left is free: other programs have bound them. Add some, or let \
+        "none of the 2 remaining ports of AvailablePorts is free: other programs have bound them. Add some, or let \
          the server say in its connection details which one it listens on"
     );
 }
@@ -57,7 +57,7 @@ fn a_port_rests_before_it_is_given_again() {
     );
     assert_eq!(
         error(&ports, "d"),
-        "all 3 ports of AvailablePorts are given to servers of this sidecar: add some"
+        "all 3 ports of AvailablePorts are assigned to servers of this sidecar: add some"
     );
     ports.release("b");
     ports.release("nobody");
@@ -81,18 +81,18 @@ fn a_port_that_a_server_listens_on_is_its_own() {
     ports.claim("b", 7000);
     ports.claim("b", 9999);
     assert_eq!((ports.get("a"), ports.get("b")), (Ok(Some(7000)), Ok(Some(7001))));
-    // The one that it had is free again.
+    // Its previous port is free again.
     ports.claim("a", 7002);
     assert_eq!((ports.get("a"), ports.get("c")), (Ok(Some(7002)), Ok(Some(7000))));
 }
 
 #[test]
-fn a_search_among_bound_ports_ends_and_goes_on_behind() {
-    let most = u16::try_from(MAX_TESTS).unwrap();
-    let bound: Vec<u16> = (1..=most).collect();
-    let (ports, _) = pool(&[(1, most + 1)], &bound);
-    assert!(error(&ports, "a").starts_with(&format!("none of the {MAX_TESTS} ports")));
-    assert_eq!(ports.get("a"), Ok(Some(most + 1)));
+fn a_search_among_bound_ports_is_bounded_and_resumes() {
+    let max = u16::try_from(MAX_TESTS).unwrap();
+    let bound: Vec<u16> = (1..=max).collect();
+    let (ports, _) = pool(&[(1, max + 1)], &bound);
+    assert!(error(&ports, "a").starts_with(&format!("none of the {MAX_TESTS} remaining ports")));
+    assert_eq!(ports.get("a"), Ok(Some(max + 1)));
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn too_many_ranges() {
 
 #[test]
 fn ports_of_this_machine_are_tested() {
-    // Below those that the system hands out, so that no other test is given one of them.
+    // Below the ephemeral range, so that no other test gets one of them.
     let mut free = (21_000..32_000).filter(|port| {
         TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()
             && UdpSocket::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()
@@ -116,10 +116,10 @@ fn ports_of_this_machine_are_tested() {
     let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, one)).unwrap();
     let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, other)).unwrap();
     let ports = Ports::of(&ranges(&[(one, one), (other, other)])).unwrap();
-    assert!(error(&ports, "a").starts_with("none of the 2 ports"));
+    assert!(error(&ports, "a").starts_with("none of the 2 remaining ports"));
     drop(udp);
     assert_eq!(freed(&ports, "a"), Ok(Some(one)));
-    assert!(error(&ports, "b").starts_with("none of the 1 ports"));
+    assert!(error(&ports, "b").starts_with("none of the 1 remaining ports"));
     drop(tcp);
     assert_eq!(freed(&ports, "b"), Ok(Some(other)));
 }

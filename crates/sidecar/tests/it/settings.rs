@@ -1,4 +1,4 @@
-//! Settings files that work, and what they mean.
+//! Valid settings files, and their meaning.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use sortie_sidecar::settings::{
 };
 use tempfile::TempDir;
 
-/// A folder with a settings file, gone when dropped.
+/// A folder with a settings file, removed when dropped.
 pub(crate) struct Folder {
     pub(crate) dir: TempDir,
     pub(crate) file: PathBuf,
@@ -34,14 +34,14 @@ pub(crate) fn variables(given: &[(&str, &str)]) -> Variables {
     given.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()
 }
 
-/// The settings of `app` as JSON, without a warning.
+/// The settings of `app` as JSON, which must cause no warnings.
 pub(crate) fn app(text: &str, given: &[(&str, &str)]) -> Settings {
     let loaded = Folder::with("config.json", &format!("{{\"app\": {{{text}}}}}")).load(given).unwrap();
     assert_eq!(loaded.warnings, [], "{text}");
     loaded.settings
 }
 
-/// An event source, for texts that are about something else.
+/// An event source, for tests of other settings.
 pub(crate) const SOURCE: &str = r#""event_source": {"use": "virtual_server_event_source"}"#;
 
 fn data(name: &str) -> PathBuf {
@@ -90,9 +90,9 @@ fn the_file_of_the_documentation_works_as_it_is() {
     assert_eq!((settings.logging.level, settings.logging.encoder), (Level::Info, Encoder::Console));
 }
 
-/// Where the documentation is at hand, so that the copy cannot go its own way.
+/// Checks the copy against the documentation, if that is available.
 #[test]
-fn the_copy_of_the_documentation_is_its_very_words() {
+fn the_copy_of_the_documentation_is_exact() {
     let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
     let Ok(text) = std::fs::read_to_string(shared.join("seeds/catena-sidecar-event-source.md")) else {
         return;
@@ -314,7 +314,7 @@ fn a_noop_backend_has_its_matches_beside_the_file() {
 }
 
 #[test]
-fn the_data_folder_is_where_the_state_of_programs_belongs() {
+fn the_data_folder_follows_the_conventions() {
     let folder = |given: &[(&str, &str)]| app(SOURCE, given).sidecar.data_folder;
     let home = ("HOME", "/home/me");
     assert_eq!(folder(&[]), Path::new("./sortie-sidecar"));
@@ -328,7 +328,7 @@ fn the_data_folder_is_where_the_state_of_programs_belongs() {
 }
 
 #[test]
-fn a_server_that_a_control_plane_starts_is_told_the_rest() {
+fn a_server_started_by_a_control_plane_is_configured_by_its_environment() {
     let given = [
         ("HOME", "/home/me"),
         ("SORTIE_SERVER_ID", "server-1"),
@@ -361,7 +361,7 @@ fn a_server_that_a_control_plane_starts_is_told_the_rest() {
 }
 
 #[test]
-fn what_the_sidecar_may_do_is_said() {
+fn settings_of_the_sidecar_itself_are_read() {
     let text = format!(
         r#"{SOURCE}, "resolver": {{"use": "interface_resolver"}}, "sidecar": {{"ServerHealth": {{"SilentAfter": "90s"}},
            "Shutdown": {{"Matches": "Keep", "Deadline": "1m"}}}}"#
@@ -376,7 +376,7 @@ fn what_the_sidecar_may_do_is_said() {
 }
 
 #[test]
-fn what_is_shown_is_a_settings_file_that_means_the_same() {
+fn the_shown_settings_are_an_equivalent_file() {
     let given = variables(&[("HOME", "/home/me")]);
     let settings = load(&data("full.jsonc"), &given).unwrap().settings;
     let folder = Folder::with("config.json", &settings.shown().to_string());
@@ -457,7 +457,7 @@ fn an_event_source_can_have_a_key_and_ports_further_names() {
 }
 
 #[test]
-fn programs_inherit_what_is_named_but_no_key() {
+fn programs_inherit_named_variables_except_keys() {
     let text = r#"{"app": {
         "event_source": {"use": "catena_api_event_source", "configs": {"catena_api_event_source":
             {"HttpListenAddr": ":1", "ApiKeyEnv": "KEY_OF_SERVERS"}}},
@@ -469,7 +469,7 @@ fn programs_inherit_what_is_named_but_no_key() {
     assert_eq!(loaded.settings.sidecar.pass_environment, ["GAME_MODE", "LD_LIBRARY_PATH"]);
     let warnings: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
     let path = "app.sidecar.PassEnvironment: ";
-    let key = "is not inherited: it holds a key of the sidecar, as an ApiKeyEnv says";
+    let key = "is not inherited: it contains a key of the sidecar, according to an ApiKeyEnv";
     assert_eq!(
         warnings,
         [
@@ -488,7 +488,7 @@ fn programs_inherit_what_is_named_but_no_key() {
 }
 
 #[tokio::test]
-async fn what_the_settings_name_reaches_the_program() {
+async fn named_variables_reach_the_program() {
     let folder = TempDir::new().unwrap();
     let matches = folder.path().join("matches.json");
     std::fs::write(&matches, r#"[{"matchId": "a", "playerIds": ["p"]}]"#).unwrap();

@@ -1,4 +1,4 @@
-//! Settings that are refused or odd: every text names the key and says what would be right.
+//! Settings that are refused or odd: every message names the key and says what is valid.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ fn problems(text: &str, given: &[(&str, &str)]) -> String {
     folder.load(given).unwrap_err().to_string()
 }
 
-/// Beside an event source, `text` has exactly this problem.
+/// Next to an event source, `text` has exactly this problem.
 fn one(text: &str, problem: &str) {
     assert_eq!(problems(&format!("{SOURCE}, {text}"), &[]), problem, "{text}");
 }
@@ -80,8 +80,8 @@ fn blocks_that_are_none() {
 
 #[test]
 fn an_event_source_is_needed() {
-    let problem = "app.event_source: must be given: say where game servers' calls come from, \
-                   \"catena_api_event_source\" for one";
+    let problem = "app.event_source: must be given: the source of game servers' calls, e.g. \
+                   \"catena_api_event_source\"";
     assert_eq!(problems("", &[]), problem);
     assert_eq!(Folder::with("config.toml", "").load(&[]).unwrap_err().to_string(), problem);
     let names = "\"catena_api_event_source\" or \"agones_sdk_event_source\" or \"virtual_server_event_source\" or \
@@ -116,7 +116,7 @@ fn what_stands_after_use() {
     assert_eq!(event_source(&many), "app.event_source.use: has more than 16 names");
     one(
         r#""resolver": {"use": ["ec2_resolver", "docker_resolver"]}"#,
-        "app.resolver.use: names 2, but there can be one resolver only",
+        "app.resolver.use: names 2, but there can be only one resolver",
     );
     one(
         r#""backend": {"use": "catena"}"#,
@@ -125,15 +125,15 @@ fn what_stands_after_use() {
 }
 
 #[test]
-fn what_cannot_do_without_settings() {
+fn some_parts_require_settings() {
     for name in ["catena_api_event_source", "process_event_source"] {
         let error = problems(&format!(r#""event_source": {{"use": "{name}"}}"#), &[]);
         let path = format!("app.event_source.configs.{name}");
-        assert_eq!(error, format!("{path}: is missing: {name} is in use and cannot do without settings"));
+        assert_eq!(error, format!("{path}: is missing: {name} is in use and requires settings"));
     }
     one(
         r#""resolver": {"use": "static_resolver", "configs": {}}"#,
-        "app.resolver.configs.static_resolver: is missing: static_resolver is in use and cannot do without settings",
+        "app.resolver.configs.static_resolver: is missing: static_resolver is in use and requires settings",
     );
     one(
         r#""backend": {"use": "catena_backend"}"#,
@@ -147,7 +147,7 @@ fn addresses_to_listen_on() {
     let name = "catena_api_event_source";
     let either = ": GrpcListenAddr or HttpListenAddr must be given, like \"localhost:8085\"; or both";
     source(name, "{}", either);
-    source(name, "null", ": is missing: catena_api_event_source is in use and cannot do without settings");
+    source(name, "null", ": is missing: catena_api_event_source is in use and requires settings");
     source(
         name,
         r#"{"GrpcListenAddr": "localhost"}"#,
@@ -181,7 +181,7 @@ fn addresses_to_listen_on() {
     assert_eq!(
         variable,
         "app.event_source.configs.agones_sdk_event_source.GrpcListenAddr: not given, and the environment variable \
-         AGONES_SDK_GRPC_PORT is of no use: \"many\" is no port: a port is a number from 0 to 65535, 0 for a free one"
+         AGONES_SDK_GRPC_PORT is invalid: \"many\" is no port: a port is a number from 0 to 65535, 0 for a free one"
     );
 }
 
@@ -275,15 +275,15 @@ fn urls() {
 fn api_keys() {
     let url = r#""url": "https://x""#;
     let key = |settings: &str, problem: &str| backend(&format!("{{{url}, {settings}}}"), problem);
-    key(r#""ApiKey": """#, ".ApiKey: is empty: it must hold an API key");
+    key(r#""ApiKey": """#, ".ApiKey: is empty: it must contain an API key");
     key(r#""ApiKey": 12345"#, ".ApiKey: must be text in quotes, is a number");
     key(
         r#""ApiKey": "s3 cret""#,
-        ".ApiKey: holds characters that no API key can have: only visible ASCII without spaces",
+        ".ApiKey: contains invalid characters: an API key is visible ASCII without spaces",
     );
     key(
         &format!(r#""ApiKey": "{}""#, "x".repeat(4097)),
-        ".ApiKey: holds more than 4096 bytes, which is no API key",
+        ".ApiKey: has more than 4096 bytes, too many for an API key",
     );
     key(r#""ApiKeyEnv": "KEY""#, ".ApiKeyEnv: the environment variable KEY is not set");
     key(
@@ -294,10 +294,10 @@ fn api_keys() {
     let wrong = problems(&text, &[("KEY", "s3cret\u{e4}")]);
     assert_eq!(
         wrong,
-        "app.sidecar.ApiKeyEnv: KEY holds characters that no API key can have: only visible ASCII without spaces"
+        "app.sidecar.ApiKeyEnv: KEY contains invalid characters: an API key is visible ASCII without spaces"
     );
     let wrong = problems(&text, &[("KEY", "\n")]);
-    assert_eq!(wrong, "app.sidecar.ApiKeyEnv: KEY is empty: it must hold an API key");
+    assert_eq!(wrong, "app.sidecar.ApiKeyEnv: KEY is empty: it must contain an API key");
     let wrong = problems(SOURCE, &[("SORTIE_API", "http://x"), ("SORTIE_API_KEY", "a b")]);
     assert!(wrong.starts_with("SORTIE_API_KEY: holds characters"), "{wrong}");
 }
@@ -314,9 +314,9 @@ fn files_with_api_keys() {
     };
     assert!(problem().starts_with("cannot be opened: "));
     std::fs::write(&file, "\n").unwrap();
-    assert_eq!(problem(), "is empty: it must hold an API key");
+    assert_eq!(problem(), "is empty: it must contain an API key");
     std::fs::write(&file, "one\ntwo").unwrap();
-    assert!(problem().starts_with("holds characters that no API key can have"));
+    assert!(problem().starts_with("contains invalid characters"));
     std::fs::write(&file, b"\xff").unwrap();
     assert_eq!(problem(), "is not UTF-8 at byte 0");
 }
@@ -331,7 +331,7 @@ fn options_of_resolvers() {
         r#"{"Address": "http://x"}"#,
         &format!(".Address: {right}; \"http://x\" has no port from 1 to 65535 after its colon"),
     );
-    let range = "Min must be a port from 1 to 65535, and Max one that is no less";
+    let range = "Min must be a port from 1 to 65535, and Max must not be less";
     for ports in [r#"{"Min": 0, "Max": 1}"#, r#"{"Min": 2, "Max": 1}"#] {
         let settings = format!(r#"{{"AvailablePorts": [{{"Min": 1, "Max": 1}}, {ports}]}}"#);
         resolver("ec2_resolver", &settings, &format!(".AvailablePorts[1]: {range}"));
@@ -350,7 +350,7 @@ fn options_of_resolvers() {
 }
 
 #[test]
-fn what_programs_are_to_inherit_must_be_names_of_variables() {
+fn inherited_variables_must_be_valid_names() {
     for (names, problem) in [
         (r#"["A", ""]"#, "must be names of variables: not empty, and without `=`"),
         (r#"["A=s3cret"]"#, "must be names of variables: not empty, and without `=`"),
@@ -373,7 +373,7 @@ fn what_programs_are_to_inherit_must_be_names_of_variables() {
 }
 
 #[test]
-fn problems_of_several_blocks_are_told_at_once() {
+fn problems_of_several_blocks_are_reported_together() {
     let error =
         problems(r#""logging": {"encoder": "xml"}, "backend": {}, "sidecar": {"DataFolder": ""}"#, &[]);
     let paths: Vec<_> = error.lines().map(|line| line.split(": ").next().unwrap()).collect();
@@ -426,7 +426,7 @@ fn a_flood_of_unknown_keys_is_cut() {
 }
 
 #[test]
-fn settings_of_what_is_not_in_use_are_not_looked_at() {
+fn unused_settings_are_not_checked() {
     let text = format!(
         r#"{{"app": {{{SOURCE}, "resolver": {{"use": "interface_resolver", "configs": {{"static_resolver": 5}}}}}}}}"#
     );
@@ -452,7 +452,7 @@ fn value() -> impl Strategy<Value = Value> {
 
 proptest! {
     #[test]
-    fn anything_is_settings_or_a_problem_of_a_key(
+    fn any_value_is_settings_or_a_problem_of_a_key(
         block in prop_oneof![
             Just(("logging", "")), Just(("sidecar", "")), Just(("backend", "catena_backend")),
             Just(("backend", "noop_backend")), Just(("resolver", "ec2_resolver")),

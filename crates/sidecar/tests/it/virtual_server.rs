@@ -36,7 +36,7 @@ fn play(backend: FakeBackend, settings: &str) -> Playing {
 }
 
 impl Playing {
-    /// What the backend heard but for questions, without the server's id.
+    /// Everything the backend heard except requests, without the server's id.
     fn heard(&self) -> Vec<String> {
         let heard = self.backend.heard().into_iter().filter(|call| !call.starts_with("RequestMatch"));
         heard.map(|call| call.replace(&format!(" {}", self.id), "")).collect()
@@ -46,7 +46,7 @@ impl Playing {
         self.backend.hears(&format!("{call} {} {rest}", self.id)).await;
     }
 
-    /// What it heard when the event source has nothing more to do.
+    /// What the backend heard until the event source had nothing more to do.
     async fn done(mut self) -> Vec<String> {
         (&mut self.source).await.unwrap().unwrap();
         self.heard()
@@ -92,7 +92,7 @@ async fn a_backend_that_comes_back_is_asked_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_backend_that_is_away_while_a_match_runs_hears_of_it_later() {
+async fn a_backend_that_is_away_during_a_match_hears_about_it_later() {
     let backend = FakeBackend::new();
     backend.has(&["a"]);
     let settings = r#"{"strategy": "once", "once": {"ReadyDelay": "1s", "MatchDuration": "10s"}}"#;

@@ -15,7 +15,7 @@ use sortie_domain::broker::Broker;
 use sortie_domain::matchmaking::Matchmaker;
 use sortie_engine::Handle;
 use sortie_gateway::{GameFleet, Gateway, GatewayOptions, LATENCY_BOUNDS, Latencies, SpeaksForPlayers};
-use sortie_metrics::{Distribution, Source, Told};
+use sortie_metrics::{Collector, Distribution, Samples};
 use sortie_tokens::Dialect;
 use tokio_util::sync::CancellationToken;
 
@@ -115,19 +115,24 @@ struct OfReason {
 struct Numbers(Gateway);
 
 #[async_trait]
-impl Source for Numbers {
-    async fn tell(&self, told: &mut Told) {
+impl Collector for Numbers {
+    async fn collect(&self, samples: &mut Samples) {
         let stats = self.0.stats();
-        told.gauge("gateway_waiting_players", "Players who wait for a seat", None, stats.waiting as u64);
+        samples.gauge("gateway_waiting_players", "Players who wait for a seat", None, stats.waiting as u64);
         let paths = [("warm", stats.warm), ("cold", stats.cold), ("queue", stats.queued)];
         let paths = paths.map(|(path, latencies)| (OfPath { path }, distribution(&latencies)));
         let help = "How long joins took that led to a seat: on a running server (warm), on one that had to be started \
                     (cold), by a ticket of the matchmaker (queue)";
-        told.histograms("gateway_join", help, Some(Unit::Seconds), paths.to_vec());
+        samples.histograms("gateway_join", help, Some(Unit::Seconds), paths.to_vec());
         let failed = stats.failed.into_iter().map(|(reason, count)| (OfReason { reason }, count));
-        told.counters("gateway_join_failures", "Joins that failed, since the start", None, failed.collect());
+        samples.counters(
+            "gateway_join_failures",
+            "Joins that failed, since the start",
+            None,
+            failed.collect(),
+        );
         let help = "Players who went away before they had an answer, since the start";
-        told.counter("gateway_abandoned_joins", help, None, stats.abandoned);
+        samples.counter("gateway_abandoned_joins", help, None, stats.abandoned);
     }
 }
 
@@ -145,7 +150,7 @@ impl Role for GatewayRole {
         Some(sortie_gateway::description())
     }
 
-    fn metrics(&self) -> Option<Arc<dyn Source>> {
+    fn metrics(&self) -> Option<Arc<dyn Collector>> {
         Some(Arc::new(Numbers(self.0.clone())))
     }
 

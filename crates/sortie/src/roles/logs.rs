@@ -10,7 +10,7 @@ use sortie_api::{Check, Problem};
 use sortie_domain::broker::Broker;
 use sortie_domain::matchmaking::Matchmaker;
 use sortie_engine::{Handle, Hosted, Stats};
-use sortie_metrics::{Source, Told};
+use sortie_metrics::{Collector, Samples};
 
 use crate::role::Role;
 
@@ -61,46 +61,46 @@ struct OfLog {
 }
 
 #[async_trait]
-impl Source for LogsRole {
-    async fn tell(&self, told: &mut Told) {
+impl Collector for LogsRole {
+    async fn collect(&self, samples: &mut Samples) {
         let logs: Vec<_> = self.0.iter().map(|log| (OfLog { log: log.name }, (log.stats)())).collect();
         let of = |value: fn(&Stats) -> u64| -> Vec<_> {
             logs.iter().map(|(log, stats)| (log.clone(), value(stats))).collect()
         };
-        told.gauges("log_last_seq", "The last durable record", None, of(|stats| stats.last_seq));
+        samples.gauges("log_last_seq", "The last durable record", None, of(|stats| stats.last_seq));
         let help = "Whether commands are taken (1), or the log refuses them (0)";
-        told.gauges("log_accepting", help, None, of(|stats| u64::from(stats.accepting)));
-        told.counters(
+        samples.gauges("log_accepting", help, None, of(|stats| u64::from(stats.accepting)));
+        samples.counters(
             "log_records",
             "Records made durable, since the start",
             None,
             of(|stats| stats.records),
         );
-        told.counters("log_batches", "Group commits, since the start", None, of(|stats| stats.batches));
+        samples.counters("log_batches", "Group commits, since the start", None, of(|stats| stats.batches));
         let help = "Group commits that the log refused, since the start";
-        told.counters("log_failed_batches", help, None, of(|stats| stats.failed_batches));
+        samples.counters("log_failed_batches", help, None, of(|stats| stats.failed_batches));
         let help = "Inputs that wait for the machine's thread";
-        told.gauges("log_queued_inputs", help, None, of(|stats| stats.queued as u64));
+        samples.gauges("log_queued_inputs", help, None, of(|stats| stats.queued as u64));
         let help = "Calls that the machine answers later";
-        told.gauges("log_waiting_calls", help, None, of(|stats| stats.kept_calls as u64));
+        samples.gauges("log_waiting_calls", help, None, of(|stats| stats.kept_calls as u64));
         let help = "Effects that have no outcome yet";
-        told.gauges("log_pending_effects", help, None, of(|stats| stats.pending_effects as u64));
+        samples.gauges("log_pending_effects", help, None, of(|stats| stats.pending_effects as u64));
         let help = "The last record in the newest snapshot";
-        told.gauges("snapshot_seq", help, None, of(|stats| stats.snapshot_seq));
+        samples.gauges("snapshot_seq", help, None, of(|stats| stats.snapshot_seq));
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let old = logs.iter().filter(|(_, stats)| stats.snapshot_seq > 0).map(|(log, stats)| {
             let age = now.saturating_sub(Duration::from_millis(stats.snapshot_time.as_millis()));
             (log.clone(), age.as_secs())
         });
         let help = "How long ago the last record in the newest snapshot was written";
-        told.gauges("snapshot_age", help, Some(Unit::Seconds), old.collect());
+        samples.gauges("snapshot_age", help, Some(Unit::Seconds), old.collect());
         let help = "Snapshots that could not be written, since the start";
-        told.counters("snapshot_failures", help, None, of(|stats| stats.failed_snapshots));
+        samples.counters("snapshot_failures", help, None, of(|stats| stats.failed_snapshots));
     }
 }
 
 impl Role for LogsRole {
-    fn metrics(&self) -> Option<Arc<dyn Source>> {
+    fn metrics(&self) -> Option<Arc<dyn Collector>> {
         Some(Arc::new(self.clone()))
     }
 

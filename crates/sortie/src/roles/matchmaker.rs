@@ -18,7 +18,7 @@ use sortie_engine::{
     EffectLimits, Engine, EngineOptions, Entropy, Handle, LateLog, Parts, Prepared, SystemClock,
 };
 use sortie_matchmaker::{HookOptions, Hooks, Work};
-use sortie_metrics::{Source, Told};
+use sortie_metrics::{Collector, Samples};
 use sortie_serving::Limits;
 use zeroize::Zeroizing;
 
@@ -151,7 +151,7 @@ impl MatchmakerRole {
 }
 
 impl Role for MatchmakerRole {
-    fn metrics(&self) -> Option<Arc<dyn Source>> {
+    fn metrics(&self) -> Option<Arc<dyn Collector>> {
         Some(Arc::new(HookFaults(self.handle())))
     }
 
@@ -192,8 +192,8 @@ struct OfHook {
 struct HookFaults(Handle<Matchmaker>);
 
 #[async_trait]
-impl Source for HookFaults {
-    async fn tell(&self, told: &mut Told) {
+impl Collector for HookFaults {
+    async fn collect(&self, samples: &mut Samples) {
         let faults = self.0.query(|maker: &Matchmaker| {
             let faults = maker.faults().flat_map(|(queue, fault)| {
                 let (queue, hook) = (queue.to_string(), fault.hook.to_string());
@@ -206,7 +206,7 @@ impl Source for HookFaults {
         // Where the engine has ended, there is nothing to tell.
         if let Ok(faults) = faults.await {
             let help = "Matches of answers of hooks `form_match` that were ignored, since the start";
-            told.counters("hook_ignored_matches", help, None, faults);
+            samples.counters("hook_ignored_matches", help, None, faults);
         }
     }
 }

@@ -7,7 +7,7 @@ use axum::Router;
 use prometheus_client::encoding::EncodeLabelSet;
 use serde_json::Value;
 use sortie_api::{Auth, Permission};
-use sortie_metrics::{Metrics, Source, Told};
+use sortie_metrics::{Collector, Metrics, Samples};
 
 use crate::role::{ReadsMetrics, Role};
 
@@ -20,15 +20,15 @@ struct OfBuild {
 }
 
 #[async_trait]
-impl Source for Build {
-    async fn tell(&self, told: &mut Told) {
+impl Collector for Build {
+    async fn collect(&self, samples: &mut Samples) {
         let build = OfBuild { version: env!("CARGO_PKG_VERSION") };
-        told.gauges("build_info", "Which program it is", None, vec![(build, 1)]);
+        samples.gauges("build_info", "Which program it is", None, vec![(build, 1)]);
     }
 }
 
 /// The metrics of a process with these sources.
-pub(crate) fn of(sources: impl IntoIterator<Item = Arc<dyn Source>>) -> Metrics {
+pub(crate) fn of(sources: impl IntoIterator<Item = Arc<dyn Collector>>) -> Metrics {
     sources.into_iter().fold(Metrics::default().with(Arc::new(Build)), Metrics::with)
 }
 

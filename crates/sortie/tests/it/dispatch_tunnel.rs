@@ -184,7 +184,7 @@ async fn a_local_server_may_come_late_and_go() {
         assert_eq!(rest(&mut device(dispatched).await).await, b"");
     }
     let log = tunnel.log();
-    assert!(log.contains("the local server lets nobody in") && log.contains("is back"), "{log}");
+    assert!(log.contains("the local server accepts no connections") && log.contains("is back"), "{log}");
     assert!(!log.contains(SECRET), "{log}");
     tunnel.stop().await;
 }

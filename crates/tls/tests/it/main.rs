@@ -1,4 +1,4 @@
-//! Files that are of no use, and clients that trust or do not.
+//! Unusable files, and clients that trust or do not.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -31,7 +31,7 @@ impl Folder {
     }
 }
 
-/// A root, and a certificate for `localhost` by it.
+/// A root, and a certificate for `localhost` signed by it.
 struct Made {
     root: String,
     certificate: String,
@@ -50,7 +50,7 @@ fn made(change: impl FnOnce(&mut CertificateParams)) -> Made {
 }
 
 #[test]
-fn what_is_wrong_with_the_files_is_said() {
+fn each_problem_with_the_files_is_reported() {
     let folder = Folder::new();
     let (one, other) = (made(|_| {}), made(|_| {}));
     let said = |files: CertificateFiles| files.check().unwrap_err().to_string();
@@ -58,10 +58,12 @@ fn what_is_wrong_with_the_files_is_said() {
     let mut files = folder.files(&one.certificate, &one.key);
     files.key = folder.0.path().join("missing.key");
     assert!(said(files).contains("missing.key"));
-    assert!(said(folder.files(&one.key, &one.key)).contains("tls.crt holds no certificate"));
+    assert!(said(folder.files(&one.key, &one.key)).contains("tls.crt contains no certificate"));
     let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     assert!(said(folder.files(broken, &one.key)).contains("cannot be read"));
-    assert!(said(folder.files(&one.certificate, &one.certificate)).contains("tls.key holds no private key"));
+    assert!(
+        said(folder.files(&one.certificate, &one.certificate)).contains("tls.key contains no private key")
+    );
     assert!(said(folder.files(&one.certificate, &other.key)).contains("does not belong"));
     for encrypted in [
         "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
@@ -77,7 +79,7 @@ fn what_is_wrong_with_the_files_is_said() {
 }
 
 #[test]
-fn a_certificate_that_is_over_or_soon_will_be_is_told() {
+fn an_expired_or_expiring_certificate_is_reported() {
     let folder = Folder::new();
     let made = made(|params| {
         params.not_before = date_time_ymd(2024, 1, 1);
@@ -107,7 +109,7 @@ async fn serve(files: CertificateFiles) -> String {
 }
 
 #[tokio::test]
-async fn a_client_trusts_whom_it_is_told_to() {
+async fn a_client_trusts_configured_roots() {
     let folder = Folder::new();
     let made = made(|_| {});
     let files = folder.files(&made.certificate, &made.key);
@@ -122,7 +124,7 @@ async fn a_client_trusts_whom_it_is_told_to() {
     assert!(format!("{:?}", client.get(&url).send().await.unwrap_err()).contains("InvalidCertificate"));
 
     let error = http_client(&url, Some(&folder.write("no.pem", "no"))).unwrap_err();
-    assert!(error.to_string().contains("no.pem holds no certificate"));
-    // Nobody is to be trusted there.
+    assert!(error.to_string().contains("no.pem contains no certificate"));
+    // Without TLS, no roots are needed.
     let _plain = http_client("http://localhost", Some(&folder.write("no.pem", "no"))).unwrap();
 }

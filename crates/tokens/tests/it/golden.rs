@@ -1,4 +1,4 @@
-//! Tokens that the C reference, renetcode and Lightyear made: opened, and minted again byte by byte.
+//! Tokens minted by the C reference, renetcode and Lightyear: opened, and minted again byte for byte.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -48,7 +48,7 @@ fn golden(set: &Value, entry: &Value) -> Golden {
     Golden { file, dialect, bytes, key, token: Token { spec, drawn } }
 }
 
-/// An IPv6 address stands in the set as its octets in the token.
+/// In the set, an IPv6 address is given as its octets in the token.
 fn address(entry: &Value, dialect: Dialect) -> SocketAddr {
     let on_the_wire = text(&entry["address"]);
     let port = entry["port"].as_u64().unwrap().try_into().unwrap();
@@ -77,7 +77,7 @@ fn hex(text: &str) -> Vec<u8> {
 }
 
 #[test]
-fn each_opens_to_what_the_set_says() {
+fn each_token_opens_to_the_expected_content() {
     for golden in goldens() {
         let opened = open(&golden.bytes, golden.dialect, &golden.key);
         assert_eq!(opened.as_ref(), Ok(&golden.token), "{}", golden.file);
@@ -98,7 +98,7 @@ fn the_public_part_is_read_without_the_key() {
 }
 
 #[test]
-fn minted_again_each_has_the_same_bytes() {
+fn minting_again_yields_the_same_bytes() {
     for golden in goldens() {
         let Token { spec, drawn } = &golden.token;
         let minted = mint(spec, drawn, golden.dialect, &golden.key).unwrap();

@@ -1,4 +1,4 @@
-//! What holds for every token and for any bytes.
+//! What holds for every token and for arbitrary bytes.
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -20,7 +20,7 @@ fn dialects() -> impl Strategy<Value = Dialect> {
 }
 
 fn addresses(count: RangeInclusive<usize>) -> impl Strategy<Value = Vec<SocketAddr>> {
-    // A scope id or flow label has no place in a token, so none is made up here.
+    // Tokens have no scope id or flow label, so none is generated here.
     let address = (any::<std::net::IpAddr>(), any::<u16>()).prop_map(SocketAddr::from);
     proptest::collection::vec(address, count)
 }
@@ -73,7 +73,7 @@ fn minted(token: &Token, dialect: Dialect) -> [u8; TOKEN_BYTES] {
     mint(&token.spec, &token.drawn, dialect, &PrivateKey::new(KEY)).unwrap()
 }
 
-/// The token with `plain` (1008 bytes) for its private part, sealed with the right key.
+/// The token with `plain` (1008 bytes) as its private part, sealed with the right key.
 fn resealed(mut token: [u8; TOKEN_BYTES], plain: &[u8]) -> [u8; TOKEN_BYTES] {
     let nonce = XNonce::try_from(&token[37..61]).unwrap();
     // Version and protocol id, then the expire timestamp: the same bytes as in the public part.
@@ -88,7 +88,7 @@ fn resealed(mut token: [u8; TOKEN_BYTES], plain: &[u8]) -> [u8; TOKEN_BYTES] {
 
 proptest! {
     #[test]
-    fn what_is_minted_opens_as_it_was(token in tokens(), dialect in dialects(), key: [u8; 32]) {
+    fn minted_tokens_survive_a_round_trip(token in tokens(), dialect in dialects(), key: [u8; 32]) {
         let key = PrivateKey::new(key);
         let bytes = mint(&token.spec, &token.drawn, dialect, &key).unwrap();
         prop_assert_eq!(open(&bytes, dialect, &key), Ok(token));
@@ -103,14 +103,14 @@ proptest! {
     }
 
     #[test]
-    fn an_altered_private_part_opens_no_more(token in tokens(), dialect in dialects(), at in SEALED, bit in 0..8) {
+    fn an_altered_private_part_no_longer_opens(token in tokens(), dialect in dialects(), at in SEALED, bit in 0..8) {
         let mut bytes = minted(&token, dialect);
         bytes[at] ^= 1_u8 << bit;
         prop_assert_eq!(open(&bytes, dialect, &PrivateKey::new(KEY)), Err(OpenError::NotSealedWithKey));
     }
 
     #[test]
-    fn any_bytes_are_refused_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..2_100)) {
+    fn arbitrary_bytes_are_refused_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..2_100)) {
         for dialect in Dialect::ALL {
             prop_assert!(open(&bytes, dialect, &PrivateKey::new(KEY)).is_err());
             prop_assert!(read_public(&bytes, dialect).is_err());

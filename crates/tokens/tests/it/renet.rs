@@ -1,7 +1,7 @@
-//! Our tokens between a real renetcode client and a real renetcode server, over UDP on the loopback interface.
+//! Our tokens between a real renetcode client and server, over UDP on the loopback interface.
 //!
-//! The two are driven in lockstep with made-up times: each packet sent is awaited by the other side, and what a
-//! refusal looks like (the request arrived, no answer) is known without waiting for anything.
+//! Both are driven in lockstep with virtual time: each packet sent is awaited by the other side, and a refusal (the
+//! request arrived, no answer) is recognized without waiting.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
@@ -18,7 +18,7 @@ const CLIENT_ID: u64 = 0xfedc_ba98_7654_3210;
 const CREATED: u64 = 1_795_238_165;
 const EXPIRES: u64 = CREATED + 30;
 const USER_DATA: [u8; 256] = [0xa5; 256];
-/// Only so that a broken test fails rather than hangs.
+/// Makes a broken test fail rather than hang.
 const GIVE_UP: Duration = Duration::from_secs(10);
 
 struct Server {
@@ -26,7 +26,7 @@ struct Server {
     netcode: NetcodeServer,
 }
 
-/// What a server made of one packet.
+/// A server's reaction to one packet.
 #[derive(PartialEq, Eq, Debug)]
 enum Answer {
     Nothing,
@@ -152,7 +152,7 @@ fn refused(server: &mut Server, token: ConnectToken) {
     assert_eq!(server.answer_one_packet(), Answer::Nothing);
 }
 
-/// The same as [`refused`], for a token that the server takes.
+/// Like [`refused`], for a token that the server accepts.
 fn taken(server: &mut Server, token: ConnectToken) {
     let mut client = Client::new(token);
     client.send();
@@ -195,7 +195,8 @@ fn a_standard_token_is_taken_over_ipv4_and_refused_over_ipv6() {
     let ipv6 = token(server.address(), Dialect::Standard, KEY);
     let mut read = renet_token(&ipv6);
     assert_ne!(read.server_addresses[0], Some(server.address()));
-    // The client would not even find the server; sent there nonetheless, the server misses its own address.
+    // The client would not even find the server; the packet is sent there anyway, and the server misses its own
+    // address.
     read.server_addresses[0] = Some(server.address());
     refused(&mut server, read);
 }
@@ -206,7 +207,7 @@ fn a_lightyear_token_is_refused_by_client_and_server() {
     let token = token(server.address(), Dialect::Lightyear, KEY);
     assert!(ConnectToken::read(&mut renet_framed(CLIENT_ID, &token).as_slice()).is_err());
 
-    // A client that could read it would still be refused, for the sealed part is of the other byte order.
+    // A client that could read it would still be refused, because the sealed part has the other byte order.
     let public = read_public(&token, Dialect::Lightyear).unwrap();
     let mut server_addresses = [None; 32];
     server_addresses[0] = Some(server.address());

@@ -3,7 +3,7 @@
 //! | where | what |
 //! |---|---|
 //! | `stream` | a device's local connection |
-//! | `room` | what may wait for local connections, and for how long the others wait because of it |
+//! | `room` | how much may wait for local connections, and how long that may delay the others |
 
 mod room;
 mod stream;
@@ -25,17 +25,17 @@ use crate::outbound::{Outbound, close};
 use room::{Hold, Room, Verdict};
 use stream::{Said, Stream};
 
-/// What all local connections of one websocket share.
+/// State that all local connections of one websocket share.
 struct Shared {
     target: Target,
     limits: Limits,
     outbound: Outbound,
     devices: Mutex<HashMap<u64, Entry>>,
-    /// The local server let nobody in when it was last tried.
+    /// The local server accepted no connection at the last attempt.
     is_away: AtomicBool,
 }
 
-/// A device, as long as its local connection is there.
+/// A device, while its local connection exists.
 struct Entry {
     said: Sender<Said>,
     room: Room,
@@ -44,12 +44,12 @@ struct Entry {
 }
 
 impl Shared {
-    /// Says once that the local server is away, and once that it is back.
+    /// Logs once that the local server is away, and once that it is back.
     fn note(&self, is_away: bool, problem: &str) {
         let was_away = self.is_away.swap(is_away, Ordering::Relaxed);
         match (was_away, is_away) {
             (false, true) => {
-                tracing::warn!(target = %self.target, problem, "the local server lets nobody in: its devices are disconnected");
+                tracing::warn!(target = %self.target, problem, "the local server accepts no connections: its devices are disconnected");
             }
             (true, false) => tracing::info!(target = %self.target, "the local server is back"),
             _ => {}
@@ -57,7 +57,7 @@ impl Shared {
     }
 }
 
-/// The local connections of one websocket. Dropped, all of them are reset.
+/// The local connections of one websocket. When dropped, all of them are reset.
 pub(crate) struct Streams {
     shared: Arc<Shared>,
     tracker: TaskTracker,
@@ -81,7 +81,7 @@ impl Streams {
         }
     }
 
-    /// Does what a frame says; `Err` if it is none that a dispatcher sends.
+    /// Carries out a frame; `Err` if a dispatcher does not send such frames.
     pub(crate) async fn take_in(
         &mut self,
         kind: Kind,
@@ -102,7 +102,7 @@ impl Streams {
         Ok(())
     }
 
-    /// Takes in nothing more, and waits until local servers have what was taken in.
+    /// Accepts nothing more, and waits until local servers have everything accepted.
     pub(crate) async fn finish(self) {
         lock(&self.shared.devices).clear();
         self.tracker.close();
@@ -112,7 +112,7 @@ impl Streams {
     async fn open(&self, head: Head, ip: IpAddr, id: u64) {
         let limits = &self.shared.limits;
         let room = Room::new(limits.connection_bytes);
-        // As many as there can be room for, and CLOSED.
+        // As many messages as there can be room for, and CLOSED.
         let (said, hear) = channel(room.messages() + 1);
         let cut = self.lost.token().child_token();
         let entry = Entry { said, room: room.clone(), hold: Hold::default(), cut: cut.clone() };
@@ -128,7 +128,7 @@ impl Streams {
             has_room
         };
         if has_room {
-            tracing::debug!(%ip, id, "a device has come");
+            tracing::debug!(%ip, id, "a device has connected");
             let shared = Arc::clone(&self.shared);
             self.tracker.spawn(Stream { id, head, shared, said: hear, room, cut }.run());
         } else {
@@ -137,19 +137,19 @@ impl Streams {
         }
     }
 
-    /// Puts bytes aside for a local connection, once there is room.
+    /// Queues bytes for a local connection, once there is room.
     async fn receive(&self, id: u64, payload: &[u8]) {
-        // What comes after the end of a local connection is nobody's.
+        // Bytes after the end of a local connection are dropped.
         let Some((said, room)) = self.entry(id, |entry| (entry.said.clone(), entry.room.clone())) else {
             return;
         };
         let Some(own) = self.room_of(id, &room, payload.len()).await else { return };
         let Some(all) = self.room_of_all(payload.len()).await else { return };
-        // A copy, because what came is a part of a buffer that would stay as a whole.
+        // A copy, because the bytes are part of a buffer that would be kept as a whole.
         let _ended = said.try_send(Said::Bytes { bytes: Bytes::copy_from_slice(payload), _room: (own, all) });
     }
 
-    /// Room with a local connection, whose device is disconnected if that takes too long.
+    /// Room in a local connection, whose device is disconnected if that takes too long.
     async fn room_of(&self, id: u64, room: &Room, bytes: usize) -> Option<room::Taken> {
         if let Some(taken) = room.try_take(bytes) {
             if room.is_half_free() {
@@ -166,13 +166,13 @@ impl Streams {
             Verdict::Taken(taken) => Some(taken),
             Verdict::Gone => None,
             Verdict::Late => {
-                self.cut(id, "takes less than its device sends and keeps others waiting, or nothing at all");
+                self.cut(id, "reads more slowly than its device sends and delays others, or reads nothing");
                 None
             }
         }
     }
 
-    /// Room among all; whoever has most of it is disconnected if that takes too long.
+    /// Room in the total; if that takes too long, the device with the most waiting bytes is disconnected.
     async fn room_of_all(&self, bytes: usize) -> Option<room::Taken> {
         loop {
             let deadline = tokio::time::Instant::now() + self.shared.limits.patience;
@@ -184,7 +184,7 @@ impl Streams {
                     let fullest = devices.iter().max_by_key(|(_, entry)| entry.room.taken());
                     let fullest = fullest.map(|(id, _)| *id);
                     drop(devices);
-                    self.cut(fullest?, "has most of what waits, and there is no room for more");
+                    self.cut(fullest?, "has the most waiting bytes, and there is no room for more");
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! What may wait for local connections, in bytes, and for how long the others wait because of it.
+//! How many bytes may wait for local connections, and how long that may delay the others.
 
 use std::sync::Arc;
 
@@ -7,20 +7,20 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::options::Limits;
 
-/// What a message costs beside its bytes, so that many empty ones are not for nothing, in bytes.
+/// Cost of a message in addition to its bytes, so that many empty ones are not free, in bytes.
 const MESSAGE_COST: usize = 64;
 
-/// A limited number of bytes. Clones are the same one.
+/// A limited number of bytes. Clones share it.
 #[derive(Clone)]
 pub(super) struct Room {
     free: Arc<Semaphore>,
     size: usize,
 }
 
-/// A part of a room. Dropped, it is given back.
+/// A part of a room. Returned when dropped.
 pub(super) type Taken = OwnedSemaphorePermit;
 
-/// What came of waiting for room.
+/// The outcome of waiting for room.
 pub(super) enum Verdict {
     Taken(Taken),
     /// Nobody needs it any more.
@@ -35,12 +35,12 @@ impl Room {
         Self { free: Arc::new(Semaphore::new(size)), size }
     }
 
-    /// What is longer than the whole room takes all of it.
+    /// A message larger than the whole room takes all of it.
     fn cost(&self, bytes: usize) -> u32 {
         u32::try_from(bytes.saturating_add(MESSAGE_COST).min(self.size)).unwrap_or(u32::MAX)
     }
 
-    /// Most messages that there can be room for at a time.
+    /// Maximum number of messages that there can be room for at a time.
     pub(super) fn messages(&self) -> usize {
         self.size / MESSAGE_COST + 1
     }
@@ -57,7 +57,7 @@ impl Room {
         }
     }
 
-    /// Nobody takes out of it any more.
+    /// Nobody takes from it any more.
     pub(super) fn close(&self) {
         self.free.close();
     }
@@ -71,15 +71,16 @@ impl Room {
     }
 }
 
-/// Since when a full room keeps others waiting.
+/// Since when a full room delays others.
 #[derive(Default)]
 pub(super) struct Hold {
     since: Option<Instant>,
 }
 
 impl Hold {
-    /// Until when a full room is waited for. With others waiting, it is the same moment until it has become half empty:
-    /// one that takes a little now and then does not hold them up for ever. Alone, any progress will do.
+    /// How long to wait for a full room. If others wait, the deadline stays the same until the room is half empty, so
+    /// that a server that takes a little now and then does not hold them up for ever. If the device is alone, any
+    /// progress extends it.
     pub(super) fn deadline(&mut self, now: Instant, is_alone: bool, limits: &Limits) -> Instant {
         if is_alone {
             self.since = None;
@@ -110,7 +111,7 @@ mod tests {
         assert!(matches!(room.take(600, deadline).await, Verdict::Late));
         drop(some);
         assert!(room.is_half_free());
-        // Longer than all of it, and still taken in the end.
+        // Larger than the whole room, and still accepted in the end.
         assert!(matches!(room.take(5_000, deadline).await, Verdict::Taken(_)));
         room.close();
         assert!(matches!(room.take(1, deadline).await, Verdict::Gone));

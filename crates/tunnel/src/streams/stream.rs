@@ -1,9 +1,9 @@
 //! A device's local connection.
 //!
-//! Each direction ends by itself, as far as frames can say so. A device that sends nothing more (CLOSED) shuts our
-//! sending side, and the local server may still answer. A local server that sends nothing more disconnects its device,
-//! once it has everything, because CLOSE is the only frame that says so; what the device had sent until then is still
-//! handed to the server. Where something is missing at the local server's end, it sees a reset.
+//! Each direction ends on its own, as far as frames can express it. When a device sends nothing more (CLOSED), our
+//! sending side is shut, and the local server may still answer. When a local server sends nothing more, its device is
+//! disconnected once it has everything, because only CLOSE can express that; what the device sent until then is still
+//! handed to the server. If something is missing at the local server's end, it sees a reset.
 
 use std::io;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use super::room::{Room, Taken};
 use crate::lock;
 use crate::outbound::{Draft, Outbound, close};
 
-/// What a device has said.
+/// Something a device has sent.
 pub(super) enum Said {
     Bytes {
         bytes: Bytes,
@@ -39,7 +39,7 @@ pub(super) enum Said {
 enum Handed {
     /// The device sends nothing more.
     All,
-    /// The tunnel ends.
+    /// The tunnel is closing.
     Last,
     /// The local server takes nothing more.
     Broken,
@@ -98,7 +98,7 @@ impl Stream {
         }
     }
 
-    /// Carries bytes both ways. Whether the local server has got everything that its device sent.
+    /// Carries bytes both ways. Returns whether the local server has received everything that its device sent.
     async fn carry(&mut self, local: &mut TcpStream, is_closed: &mut bool) -> bool {
         let limits = &self.shared.limits;
         let (reading, mut writing) = local.split();
@@ -126,7 +126,7 @@ impl Stream {
     }
 }
 
-/// Hands to the local server what its device says.
+/// Hands the device's bytes to the local server.
 async fn hand_over(said: &mut Receiver<Said>, to: &mut WriteHalf<'_>, write_time: Duration) -> Handed {
     loop {
         let (end, bytes, _room) = match said.recv().await {
@@ -147,10 +147,10 @@ async fn hand_over(said: &mut Receiver<Said>, to: &mut WriteHalf<'_>, write_time
     }
 }
 
-/// Sends to the device what the local server says, until there is nothing more or nobody who would send it.
+/// Sends the local server's bytes to the device, until there are no more or nobody can send them.
 async fn fetch(from: &ReadHalf<'_>, head: &Head, outbound: &Outbound, progress: &AtomicU32) {
     loop {
-        // Nothing is allocated for a server that is silent.
+        // Nothing is allocated for a silent server.
         if from.readable().await.is_err() {
             return;
         }
@@ -167,7 +167,7 @@ async fn fetch(from: &ReadHalf<'_>, head: &Head, outbound: &Outbound, progress: 
     }
 }
 
-/// Waits until there has been no progress for so long.
+/// Waits until there has been no progress for `lasting`.
 async fn silence(progress: &AtomicU32, lasting: Duration) {
     loop {
         let before = progress.load(Ordering::Relaxed);

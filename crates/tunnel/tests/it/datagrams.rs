@@ -13,7 +13,7 @@ async fn say(peer: &UdpSocket, port: u16, datagram: &[u8]) {
     peer.send_to(datagram, (Ipv4Addr::LOCALHOST, port)).await.unwrap();
 }
 
-/// The next datagram, and from where it came.
+/// The next datagram, and its sender.
 async fn hear(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
     let mut datagram = vec![0; 65_535];
     let (bytes, from) = soon(socket.recv_from(&mut datagram)).await.unwrap();
@@ -51,7 +51,7 @@ async fn each_peer_has_a_socket_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_socket_is_closed_when_nothing_goes_through_it() {
+async fn an_idle_socket_is_closed() {
     let dispatcher = Dispatcher::start().await;
     let (server, local) = socket().await;
     let mut options = options(dispatcher.address, Protocol::Udp, local);
@@ -88,7 +88,7 @@ async fn beyond_the_limit_a_silent_peer_makes_room_and_a_busy_one_does_not() {
         if is_let_in {
             assert_eq!(hear(&server).await.0, b"other");
         }
-        // Whatever was let in came before this.
+        // Every accepted datagram came before this one.
         say(&one, port, b"last").await;
         assert_eq!(hear(&server).await.0, b"last");
         tunnel.stop().await;
@@ -96,7 +96,7 @@ async fn beyond_the_limit_a_silent_peer_makes_room_and_a_busy_one_does_not() {
 }
 
 #[tokio::test]
-async fn a_local_server_that_comes_late_gets_what_is_sent_then() {
+async fn a_late_local_server_gets_later_datagrams() {
     let dispatcher = Dispatcher::start().await;
     let (server, local) = socket().await;
     drop(server);
@@ -109,7 +109,7 @@ async fn a_local_server_that_comes_late_gets_what_is_sent_then() {
     }
     dispatcher.until(|stats| stats.total.received_messages == 3 && stats.queued_bytes == 0).await;
     let server = UdpSocket::bind(local).await.unwrap();
-    // The last of those before may still be on their way.
+    // The last earlier datagrams may still be in flight.
     say(&peer, port, b"now?").await;
     while hear(&server).await.0 != b"now?" {}
 }

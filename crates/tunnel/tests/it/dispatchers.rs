@@ -1,4 +1,4 @@
-//! Dispatchers that refuse, go away, come back, or are none.
+//! Dispatchers that refuse, go away, come back, or are fake.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -17,7 +17,7 @@ use crate::harness::{
 const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9);
 
 #[tokio::test]
-async fn what_will_not_change_by_itself_ends_the_tunnel_at_once() {
+async fn a_permanent_refusal_ends_the_tunnel_at_once() {
     let dispatcher = Dispatcher::start().await;
     let refused = async |change: &dyn Fn(&mut sortie_tunnel::TunnelOptions)| {
         let mut options = options(dispatcher.address, Protocol::Udp, NOWHERE);
@@ -81,7 +81,7 @@ async fn tls_is_spoken_with_whom_is_trusted() {
     let mut options = options(dispatcher.address, Protocol::Tcp, local);
     let at = |host: &str| Endpoint::parse(&format!("wss://{host}:{}", dispatcher.address.port())).unwrap();
     options.ca = Some(ca);
-    // Not what the certificate is for; tried again and again.
+    // The certificate is for another name; retried again and again.
     options.dispatcher = at("127.0.0.1");
     let mut stranger = Tunnel::begin(options.clone());
     options.dispatcher = at("localhost");
@@ -101,7 +101,7 @@ async fn tls_is_spoken_with_whom_is_trusted() {
     assert!(never.await.is_err());
 }
 
-/// The next websocket at a dispatcher that is none; checks how it was asked for.
+/// The next websocket at a fake dispatcher; checks the request.
 async fn asked(listener: &TcpListener, port: u16) -> WebSocketStream<TcpStream> {
     let (stream, _) = soon(listener.accept()).await.unwrap();
     #[expect(clippy::result_large_err, reason = "the library's")]
@@ -116,7 +116,7 @@ async fn asked(listener: &TcpListener, port: u16) -> WebSocketStream<TcpStream> 
 }
 
 #[tokio::test]
-async fn what_no_dispatcher_sends_ends_the_websocket_and_not_the_tunnel() {
+async fn an_invalid_message_ends_the_websocket_and_not_the_tunnel() {
     let (listener, address) = listener().await;
     let (local_listener, local) = crate::harness::listener().await;
     tokio::spawn(echo(local_listener));
@@ -148,7 +148,7 @@ async fn what_no_dispatcher_sends_ends_the_websocket_and_not_the_tunnel() {
         drop(asked(&listener, port).await);
         tunnel.stop().await;
     }
-    // Text, a device that nobody knows, one that opens twice, and a lost connection do no harm.
+    // Text, an unknown device, a device that opens twice, and a lost connection do no harm.
     let tunnel = Tunnel::begin(options);
     let mut socket = asked(&listener, port).await;
     for message in [device(2, b"lost"), device(1, b""), device(0, b""), device(0, b""), device(2, b"hello")] {
@@ -169,7 +169,7 @@ async fn what_no_dispatcher_sends_ends_the_websocket_and_not_the_tunnel() {
 }
 
 #[tokio::test]
-async fn a_dispatcher_of_which_nothing_is_heard_is_given_up() {
+async fn a_silent_dispatcher_is_given_up() {
     let (listener, address) = listener().await;
     let mut options = options(address, Protocol::Tcp, NOWHERE);
     options.limits.silence = std::time::Duration::from_millis(100);

@@ -16,10 +16,10 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) const SECRET: &str = "a shared secret";
-/// No test waits longer for anything.
+/// Maximum wait in any test.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Awaits what a test cannot go on without.
+/// Awaits something that the test needs to go on.
 pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(PATIENCE, future).await.expect("it never happened")
 }
@@ -43,7 +43,7 @@ pub(crate) fn dispatch_options() -> DispatchOptions {
         secret: Some(Secret::new(SECRET.to_owned()).unwrap()),
         ..DispatchOptions::default()
     };
-    // A busy machine is not a driver that stalls.
+    // A busy machine is not a stalled driver.
     options.limits.driver_stall = PATIENCE;
     options
 }
@@ -66,7 +66,7 @@ impl Dispatcher {
         Self { dispatch, address, closing, served }
     }
 
-    /// Ends in order.
+    /// Shuts down gracefully.
     pub(crate) async fn stop(mut self) -> SocketAddr {
         self.closing.cancel();
         soon(self.dispatch.shutdown(Duration::from_secs(5))).await;
@@ -74,7 +74,7 @@ impl Dispatcher {
         self.address
     }
 
-    /// Waits until statistics are as asked for.
+    /// Waits until the statistics match.
     pub(crate) async fn until(&self, mut wanted: impl FnMut(&DispatchStats) -> bool) {
         soon(async {
             while !wanted(&self.dispatch.stats().await) {
@@ -116,13 +116,13 @@ impl Tunnel {
         soon(self.ready.take().unwrap()).await.unwrap();
     }
 
-    /// Ends in order.
+    /// Shuts down gracefully.
     pub(crate) async fn stop(mut self) {
         self.closing.cancel();
         soon(&mut self.running).await.unwrap().unwrap();
     }
 
-    /// Ends by itself.
+    /// Waits until the tunnel fails.
     pub(crate) async fn failed(mut self) -> ConnectError {
         soon(&mut self.running).await.unwrap().unwrap_err()
     }
@@ -150,21 +150,21 @@ pub(crate) fn free_port() -> u16 {
     }
 }
 
-/// A local TCP server, and where it is.
+/// A local TCP server and its address.
 pub(crate) async fn listener() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     (listener, address)
 }
 
-/// A UDP socket, and where it is.
+/// A UDP socket and its address.
 pub(crate) async fn socket() -> (UdpSocket, SocketAddr) {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = socket.local_addr().unwrap();
     (socket, address)
 }
 
-/// Sends back what comes on every connection, until its other side sends nothing more.
+/// Echoes every connection until its other side sends nothing more.
 pub(crate) async fn echo(listener: TcpListener) {
     loop {
         let (mut stream, _) = listener.accept().await.unwrap();
@@ -185,25 +185,25 @@ pub(crate) async fn rest(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
     soon(stream.read_to_end(&mut all)).await.map(|_| all)
 }
 
-/// So many bytes.
+/// The next `bytes` bytes.
 pub(crate) async fn exactly(stream: &mut TcpStream, bytes: usize) -> Vec<u8> {
     let mut all = vec![0; bytes];
     soon(stream.read_exact(&mut all)).await.unwrap();
     all
 }
 
-/// Sends, and reads as much back.
+/// Sends, and reads the same number of bytes back.
 pub(crate) async fn exchange(stream: &mut TcpStream, bytes: &[u8]) -> Vec<u8> {
     soon(stream.write_all(bytes)).await.unwrap();
     exactly(stream, bytes.len()).await
 }
 
-/// Bytes that show where they belong: of a device, and in order.
+/// Bytes that encode their device and position.
 pub(crate) fn pattern(device: usize, bytes: usize) -> Vec<u8> {
     (0..bytes).map(|place| (place.wrapping_mul(31) ^ (place >> 8) ^ device.wrapping_mul(97)) as u8).collect()
 }
 
-/// A root and a certificate for `localhost` by it: the file of the root, and what a port serves.
+/// A root and a certificate for `localhost` signed by it: the root's file, and what a port serves.
 pub(crate) fn certificates(folder: &std::path::Path) -> (PathBuf, Arc<ServerConfig>) {
     use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
     let mut root = CertificateParams::new([]).unwrap();

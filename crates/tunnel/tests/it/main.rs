@@ -1,4 +1,4 @@
-//! The tunnel between a real dispatcher and plain sockets, and before dispatchers that are none.
+//! The tunnel between a real dispatcher and plain sockets, and with fake dispatchers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod datagrams;

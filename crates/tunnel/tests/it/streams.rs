@@ -132,7 +132,7 @@ async fn a_local_connection_that_takes_nothing_loses_its_device_and_no_other() {
         let (mut reading, mut writing) = stream.split();
         tokio::io::copy(&mut reading, &mut writing).await.unwrap();
     });
-    // It is cut off when what can wait for it is exceeded; until then nobody takes what it sends.
+    // The device is disconnected when too much waits for it; until then nobody reads what it sends.
     let flood = async {
         let bytes = pattern(3, 64 << 10);
         while bad.write_all(&bytes).await.is_ok() {}
@@ -165,7 +165,7 @@ async fn a_device_alone_sends_no_faster_than_the_local_server_reads() {
         device.shutdown().await.unwrap();
         device
     });
-    // It reaches as far as the dispatcher: what waits there is what the tunnel does not read.
+    // The backpressure reaches the dispatcher: bytes that the tunnel does not read wait there.
     dispatcher.until(|stats| stats.queued_bytes > 500_000).await;
     assert!(!sending.is_finished());
     assert!(rest(&mut server).await.unwrap() == expected);
@@ -197,12 +197,12 @@ async fn a_device_that_reads_nothing_holds_up_only_its_own_server() {
         let bytes = pattern(round, 50_000);
         assert!(exchange(&mut good, &bytes).await == bytes);
     }
-    // The dispatcher disconnects it, and so its server has an end, too, whatever it still sends.
+    // The dispatcher disconnects the device, and so its server's connection ends too, whatever it still sends.
     soon(flood).await.unwrap();
 }
 
 #[tokio::test]
-async fn the_end_hands_on_what_is_under_way() {
+async fn the_shutdown_delivers_data_in_flight() {
     let dispatcher = Dispatcher::start().await;
     let (listener, local) = listener().await;
     let options = options(dispatcher.address, Protocol::Tcp, local);

@@ -1,4 +1,4 @@
-//! The contract's gRPC form.
+//! The contract over gRPC.
 
 use std::io;
 use std::path::Path;
@@ -35,7 +35,8 @@ impl Grpc {
         Self::new(endpoint(url, "http")?.connect_lazy(), bearer)
     }
 
-    /// TLS by our own connector and not by tonic's, so that the choice of library, provider and roots stays in one place.
+    /// TLS with our own connector rather than tonic's, so that the choice of library, provider and roots stays in one
+    /// place.
     pub(super) fn over_tls(
         url: &Url,
         bearer: Option<&str>,
@@ -106,7 +107,7 @@ fn endpoint(url: &Url, scheme: &str) -> Result<Endpoint, CatenaBackendError> {
         (Some(host), None) => host.to_owned(),
         (None, _) => return Err(wrong()),
     };
-    // The scheme of the endpoint says what tonic is to do, which is nothing about TLS; the origin says what is true.
+    // The endpoint's scheme must not mention TLS, or tonic would set it up itself; the origin has the real scheme.
     let origin: Uri = format!("{scheme}://{authority}").parse().map_err(|_| wrong())?;
     let endpoint = Endpoint::from_shared(format!("http://{authority}")).map_err(|_| wrong())?;
     Ok(endpoint

@@ -1,4 +1,4 @@
-//! The contract's HTTP form: canonical JSON by POST.
+//! The contract over HTTP: canonical JSON by POST.
 
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -18,9 +18,10 @@ use super::{ALIVE_PERIOD, CONNECT_TIME, CatenaBackendError, MAX_ANSWER_BYTES, la
 use crate::backend::BackendError;
 use crate::manager::HELD_CALL_TIME;
 
-/// Longest time that a backend which asks for it is left alone.
-const LONGEST_REST: Duration = Duration::from_secs(60);
-/// Time until a connection that nobody uses is closed: less than servers take, which would close it under a call.
+/// Maximum pause that a backend can request.
+const MAX_REST: Duration = Duration::from_secs(60);
+/// Idle time after which a connection is closed: less than that of servers, which could otherwise close it during a
+/// call.
 const IDLE_TIME: Duration = Duration::from_secs(50);
 
 /// A client for one backend.
@@ -29,7 +30,7 @@ pub(super) struct Http {
     client: Client,
     /// `…/api/v1/server/`
     base: String,
-    /// The backend asked not to be called before.
+    /// The backend asked not to be called before this.
     rests_until: Mutex<Option<Instant>>,
 }
 
@@ -69,7 +70,7 @@ impl Http {
     ) -> Result<Res, BackendError> {
         self.check_rest()?;
         let body = json::encode(request).map_err(|error| {
-            let message = format!("the call cannot be said in JSON: {error}");
+            let message = format!("the call cannot be written as JSON: {error}");
             BackendError::Refused(Status { code: Code::InvalidArgument.into(), message, details: Vec::new() })
         })?;
         let sent = self.client.post(format!("{}{name}", self.base)).body(body).send().await;
@@ -77,13 +78,12 @@ impl Http {
         let (status, rest) = (response.status(), rest_of(&response));
         let body = read(response).await?;
         if status.is_success() {
-            return json::decode(&body).map_err(|error| {
-                BackendError::Away(format!("its answer is not as the contract says: {error}"))
-            });
+            return json::decode(&body)
+                .map_err(|error| BackendError::Away(format!("its answer violates the contract: {error}")));
         }
         let error = refused(status, &body);
         if let (BackendError::Away(_), Some(rest)) = (&error, rest) {
-            let until = Instant::now() + rest.min(LONGEST_REST);
+            let until = Instant::now() + rest.min(MAX_REST);
             *self.rests_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
         }
         Err(error)
@@ -92,9 +92,7 @@ impl Http {
     fn check_rest(&self) -> Result<(), BackendError> {
         let mut until = self.rests_until.lock().unwrap_or_else(PoisonError::into_inner);
         match *until {
-            Some(end) if end > Instant::now() => {
-                Err(BackendError::Away("it asked to be left alone for a while".to_owned()))
-            }
+            Some(end) if end > Instant::now() => Err(BackendError::Away("it asked for a pause".to_owned())),
             _ => {
                 *until = None;
                 Ok(())
@@ -123,8 +121,8 @@ async fn read(mut response: Response) -> Result<Vec<u8>, BackendError> {
     }
 }
 
-/// What an answer that is no success means. The contract's body says it; where there is none, what stands between does,
-/// by its status.
+/// Meaning of an unsuccessful answer: given by the contract's body, or, if there is none, by the HTTP status, because
+/// then the answer comes from something in between.
 fn refused(http: StatusCode, body: &[u8]) -> BackendError {
     match json::decode::<Status>(body) {
         Ok(status) if status.code != 0 && Code::from(status.code) != Code::Unknown => meaning(status),
@@ -136,8 +134,8 @@ fn refused(http: StatusCode, body: &[u8]) -> BackendError {
     }
 }
 
-/// The gRPC code for an HTTP status that came without one. A redirection is a wrong address in the settings or
-/// something in between: nothing was refused.
+/// The gRPC code for an HTTP status without one. A redirect means a wrong address in the settings or something in
+/// between: nothing was refused.
 fn code_of(http: StatusCode) -> Code {
     match http.as_u16() {
         400 => Code::InvalidArgument,

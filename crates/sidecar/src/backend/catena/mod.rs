@@ -1,12 +1,12 @@
-//! A Catena server manager, Sortie among them: over HTTP with JSON, or over gRPC.
+//! A Catena server manager, such as Sortie: over HTTP with JSON, or over gRPC.
 //!
 //! | where | what |
 //! |---|---|
 //! | `http` | `http://`, `https://` |
 //! | `grpc` | `grpc://`, `grpcs://` |
 //!
-//! What an answer means is the same for both: an error that may pass, by its gRPC code or the HTTP status that this code
-//! has in the contract, means that the backend is away; any other that it refused.
+//! Answers mean the same in both: a temporary error, according to its gRPC code or the HTTP status of that code in the
+//! contract, means that the backend is away; any other error is a refusal.
 
 mod grpc;
 mod http;
@@ -26,49 +26,49 @@ use tonic::Code;
 use super::{Backend, BackendError};
 use crate::settings::Secret;
 
-/// Longest time to connect.
+/// Timeout for connecting.
 const CONNECT_TIME: Duration = Duration::from_secs(5);
-/// Time between two questions to a quiet peer whether it is still there.
+/// Interval of keep-alive pings to a quiet peer.
 const ALIVE_PERIOD: Duration = Duration::from_secs(20);
-/// Longest answer that is read, in bytes: 4 MiB, as for any message.
+/// Maximum size of an answer, in bytes: 4 MiB, as for any message.
 const MAX_ANSWER_BYTES: usize = sortie_wire::json::MAX_DOCUMENT_BYTES;
-/// Longest text of an error that is passed on, in bytes.
+/// Maximum length of an error text that is passed on, in bytes.
 const MAX_TEXT_BYTES: usize = 1_000;
 
-/// Where the backend is.
+/// Options of `catena_backend`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CatenaBackendOptions {
-    /// `http://`, `https://`, `grpc://` or `grpcs://`, with a path before the contract's own if that is where it is.
+    /// `http://`, `https://`, `grpc://` or `grpcs://`, with an optional path that precedes the contract's own.
     pub url: String,
     /// Sent as `authorization: Bearer`.
     pub api_key: Option<Secret>,
-    /// PEM file with certificates to trust beside the system's.
+    /// PEM file with certificates to trust in addition to the system's.
     pub ca: Option<PathBuf>,
 }
 
-/// Why there can be no backend.
+/// Why a backend cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub enum CatenaBackendError {
-    /// The address is none.
-    #[error("url: {0:?} is no address of a backend: write http://, https://, grpc:// or grpcs:// and a host")]
+    /// The address is invalid.
+    #[error("url: {0:?} is not a backend address: write http://, https://, grpc:// or grpcs:// and a host")]
     Url(String),
     /// The key cannot be sent.
-    #[error("ApiKey: it holds something that cannot be sent in a header")]
+    #[error("ApiKey: it contains something that cannot be sent in a header")]
     ApiKey,
-    /// Nobody can be trusted.
+    /// There are no trusted roots.
     #[error(transparent)]
     Roots(#[from] sortie_tls::RootsError),
-    /// A library said no.
-    #[error("the client for {url} cannot be made: {problem}")]
+    /// The client library failed.
+    #[error("the client for {url} cannot be created: {problem}")]
     Client {
         /// The address.
         url: String,
-        /// What it said.
+        /// The library's error.
         problem: String,
     },
 }
 
-/// `catena_backend`. Connects when it is first called, and keeps its connections.
+/// `catena_backend`. Connects at the first call, and keeps its connections.
 #[derive(Debug)]
 pub struct CatenaBackend(Transport);
 
@@ -79,7 +79,7 @@ enum Transport {
 }
 
 impl CatenaBackend {
-    /// Checks everything that can be checked without a connection. Within a runtime.
+    /// Checks everything that can be checked without a connection. Must be called within a runtime.
     ///
     /// # Errors
     /// [`CatenaBackendError`]
@@ -134,8 +134,7 @@ impl Backend for CatenaBackend {
     }
 }
 
-/// What an error of the backend means. One that says that a limit is reached may pass, except that a message which is
-/// too long stays so.
+/// Meaning of an error from the backend. Errors about a limit are temporary, except for a message that is too long.
 fn meaning(mut status: Status) -> BackendError {
     shorten(&mut status.message);
     let may_pass = match Code::from(status.code) {
@@ -159,7 +158,7 @@ fn shorten(text: &mut String) {
     text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES));
 }
 
-/// The last cause of an error: what went wrong rather than what was being done.
+/// The innermost cause of an error: what went wrong rather than what was being done.
 fn last_cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {

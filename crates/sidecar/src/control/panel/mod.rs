@@ -1,7 +1,7 @@
 //! The debug panel: one page that shows live what the sidecar holds and does.
 //!
-//! The page comes from this process alone, works without a network, and its policy makes a browser refuse whatever
-//! would come from elsewhere. It gets data and no markup: what others name, a match for one, it shows as text.
+//! The page comes entirely from this process and works without a network; its policy makes browsers refuse anything
+//! from elsewhere. It receives data and never markup: foreign names, e.g. of a match, are shown as text.
 
 use std::convert::Infallible;
 use std::time::{Duration, UNIX_EPOCH};
@@ -23,22 +23,22 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::SourceStatus;
-use super::state::{Control, Place};
+use super::state::{Control, StreamPermit};
 use crate::manager::{CallRecord, ManagerView};
 
-/// Shortest time between two documents to one page.
+/// Minimum time between two updates of a page.
 pub const SEND_PAUSE: Duration = Duration::from_millis(250);
-/// Longest time between two: how long a server has been silent changes without an event, and a page that hears nothing
+/// Maximum time between two updates: the silence of a server grows without an event, and a page that hears nothing
 /// should know that the sidecar is gone.
 pub const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
 
-/// Only from here.
+/// Only from this origin.
 const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
      require-trusted-types-for 'script'",
 );
 
-/// The page and what belongs to it.
+/// The page and its files.
 pub(super) fn routes() -> Router<Control> {
     Router::new()
         .route("/", get(|| file("text/html; charset=utf-8", include_str!("index.html"))))
@@ -61,7 +61,7 @@ fn guard(headers: &mut HeaderMap) {
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
 }
 
-/// What does not change while the sidecar runs.
+/// Constant while the sidecar runs.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct About<'a> {
@@ -73,7 +73,7 @@ struct About<'a> {
     settings: &'a Value,
 }
 
-/// What does.
+/// Changing state.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Now {
@@ -83,13 +83,13 @@ struct Now {
     calls: Vec<CallRecord>,
 }
 
-/// `GET /events`: one event `about`, then an event `now` whenever something has changed.
+/// `GET /events`: one event `about`, then an event `now` after every change.
 async fn events(State(control): State<Control>) -> Response {
-    let place = match control.place() {
-        Ok(place) => place,
+    let permit = match control.stream_permit() {
+        Ok(permit) => permit,
         Err(refused) => return refused.into_response(),
     };
-    let mut response = Sse::new(Watch::new(control, place).into_events()).into_response();
+    let mut response = Sse::new(Watch::new(control, permit).into_events()).into_response();
     guard(response.headers_mut());
     response
 }
@@ -100,14 +100,14 @@ struct Watch {
     sources: watch::Receiver<Vec<SourceStatus>>,
     control: Control,
     has_begun: bool,
-    /// Whether there is something that was not sent.
+    /// Whether there is an unsent change.
     is_stale: bool,
     not_before: Instant,
-    _place: Place,
+    _permit: StreamPermit,
 }
 
 impl Watch {
-    fn new(control: Control, place: Place) -> Self {
+    fn new(control: Control, permit: StreamPermit) -> Self {
         Self {
             held: control.manager.changes(),
             sources: control.options.sources.clone(),
@@ -115,7 +115,7 @@ impl Watch {
             has_begun: false,
             is_stale: true,
             not_before: Instant::now(),
-            _place: place,
+            _permit: permit,
         }
     }
 
@@ -168,21 +168,21 @@ impl Watch {
     }
 
     fn now(&mut self) -> Now {
-        // Marked before the look, so that a change after it is noticed.
+        // Marked before reading, so that a change after it is noticed.
         self.held.mark_unchanged();
         let sources = self.sources.borrow_and_update().clone();
         Now { sources, held: self.control.manager.view(), calls: self.control.manager.calls() }
     }
 }
 
-/// Never, once whoever could change it has gone.
+/// Pending for ever once the sender is gone.
 async fn change<T>(watched: &mut watch::Receiver<T>) {
     if watched.changed().await.is_err() {
         std::future::pending::<()>().await;
     }
 }
 
-/// `None`, which ends the stream, for what has no JSON; there is nothing of that kind.
+/// `None`, which ends the stream, if serialization fails; it does not for these documents.
 fn event(name: &'static str, document: &impl Serialize) -> Option<Event> {
     Event::default().event(name).json_data(document).ok()
 }

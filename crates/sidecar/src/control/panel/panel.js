@@ -1,6 +1,6 @@
 "use strict";
 
-// Shows what the sidecar sends. Everything goes into the page as text, never as markup: much of it was named by others.
+// Shows what the sidecar sends. Everything goes into the page as text, never as markup: many names in it are foreign.
 
 const place = (id) => document.getElementById(id);
 
@@ -11,7 +11,7 @@ function element(name, text, kind) {
   return made;
 }
 
-// A cell is a text, or a pair of a text and how it looks.
+// A cell is a text, or a pair of a text and its style.
 function table(id, heads, rows, nothing) {
   if (rows.length === 0) {
     place(id).replaceChildren(element("p", nothing, "none"));
@@ -46,7 +46,7 @@ function span(milliseconds) {
   return minutes < 120 ? minutes + " min" : Math.floor(minutes / 60) + " h";
 }
 
-// What serde makes of an enum: a name, or an object with one name and what belongs to it.
+// An enum as serialized by serde: a name, or an object with one name and its content.
 function variant(value) {
   if (typeof value === "string") return [value, ""];
   const [name, detail] = Object.entries(value)[0];
@@ -71,7 +71,7 @@ let resolver = null;
 
 function showParts(now) {
   const away = now.backend.away;
-  const backend = away ? [`away since ${time(away.sinceMs)}: ${away.why}`, "bad"] : ["answers, as far as is known", "good"];
+  const backend = away ? [`away since ${time(away.sinceMs)}: ${away.why}`, "bad"] : ["answers, as far as known", "good"];
   const sources = now.sources.map((source) => ["event source", source.name, source.listens.join(", "), told(source.state)]);
   table("parts", ["part", "name", "listens on", "state"], [
     ...sources,
@@ -81,7 +81,7 @@ function showParts(now) {
 }
 
 function showServers(servers) {
-  table("servers", ["server", "event source", "state", "asks for a match", "heard of", "address", "matches"], servers.map((server) => [
+  table("servers", ["server", "event source", "state", "asks for a match", "last heard", "address", "matches"], servers.map((server) => [
     server.id, server.source, server.state, server.isAsking ? "now" : server.hasAsked ? "has asked" : "never",
     span(server.silentMs) + " ago", server.address === null ? "" : server.address, String(server.matches.length),
   ]), "No server has called or was launched.");
@@ -89,7 +89,7 @@ function showServers(servers) {
     game.id, server.id, game.isReady ? ["ready", "good"] : ["taken", "busy"],
     [game.connectionDetails, ...Object.entries(game.perPlayerConnectionDetails).map(([player, details]) => `${player}: ${details}`)]
       .filter((text) => text !== "").join(", "),
-    game.isDisowned ? ["the backend does not know it any more", "bad"] : "",
+    game.isDisowned ? ["the backend no longer knows it", "bad"] : "",
   ]));
   table("matches", ["match", "server", "state", "players connect to", ""], matches, "No match is held.");
 }
@@ -116,4 +116,4 @@ events.addEventListener("now", (event) => {
   showCalls(now);
   link("live", "good");
 });
-events.onerror = () => link("the sidecar does not answer: this is what it said last", "bad");
+events.onerror = () => link("the sidecar does not answer: this is its last known state", "bad");

@@ -1,4 +1,4 @@
-//! Every call, once, for both transports: a message in, a message or a refusal out.
+//! Every call, once for both transports: takes a message, returns a message or a refusal.
 #![allow(
     clippy::needless_pass_by_value,
     reason = "all calls have one shape, whatever they do with the message"

@@ -1,46 +1,46 @@
-//! What a game server counts of its own: counters, lists and players.
+//! A game server's own counts: counters, lists and players.
 //!
-//! Agones applies changes later and in batches, and answers from what it will have; here they are applied at once, so
-//! that what is answered is what there is.
+//! Agones applies changes later and in batches, and answers with the expected result; here they are applied at once, so
+//! that answers show the actual state.
 
 use std::collections::BTreeMap;
 
 use super::refusal::{Refusal, quoted};
 
-/// Most values of a list, by Agones's own rule.
+/// Maximum number of values in a list, as in Agones.
 pub const MAX_LIST_VALUES: i64 = 1_000;
-/// Longest value of a list and longest id of a player, in bytes.
+/// Maximum length of a list's value and of a player's id, in bytes.
 pub const MAX_VALUE_BYTES: usize = 1_024;
-/// Most players that can be connected, whatever capacity the server sets.
+/// Maximum number of connected players, whatever capacity the server sets.
 pub const MAX_PLAYERS: usize = 10_000;
 
 /// A number from zero to its capacity.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counter {
-    /// Where it stands.
+    /// Its value.
     pub count: i64,
-    /// The highest count.
+    /// Its maximum.
     pub capacity: i64,
 }
 
-/// Values, each once, in the order in which they came.
+/// Distinct values, in order of arrival.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct List {
-    /// Most values, at most [`MAX_LIST_VALUES`].
+    /// Maximum number of values, up to [`MAX_LIST_VALUES`].
     pub capacity: i64,
     /// The values.
     pub values: Vec<String>,
 }
 
-/// Who is connected.
+/// The connected players.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Players {
     pub(super) capacity: i64,
-    /// In the order in which they came.
+    /// In order of arrival.
     pub(super) ids: Vec<String>,
 }
 
-/// A change of a counter. What is `None` stays; the capacity is set first, the difference is added last.
+/// A change of a counter. `None` leaves a value unchanged; the capacity is set first, the difference is added last.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct CounterChange {
     pub(super) capacity: Option<i64>,
@@ -48,7 +48,7 @@ pub(super) struct CounterChange {
     pub(super) difference: i64,
 }
 
-/// A change of a list. What is `None` stays.
+/// A change of a list. `None` leaves a value unchanged.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct ListChange {
     pub(super) capacity: Option<i64>,
@@ -56,7 +56,7 @@ pub(super) struct ListChange {
 }
 
 impl Counter {
-    /// What is wrong with it as a setting.
+    /// Validates it as a setting.
     pub(super) fn check(&self) -> Result<(), Refusal> {
         Self::default().changed(&CounterChange {
             capacity: Some(self.capacity),
@@ -87,7 +87,7 @@ impl Counter {
 }
 
 impl List {
-    /// What is wrong with it as a setting.
+    /// Validates it as a setting.
     pub(super) fn check(&self) -> Result<(), Refusal> {
         let change = ListChange { capacity: Some(self.capacity), values: Some(self.values.clone()) };
         let list = Self::default().changed(change)?;
@@ -101,7 +101,7 @@ impl List {
         }
     }
 
-    /// As Agones does, repeated values count once and those beyond the capacity are left out.
+    /// As in Agones, repeated values count once and those beyond the capacity are dropped.
     fn changed(&self, change: ListChange) -> Result<Self, Refusal> {
         let capacity = change.capacity.unwrap_or(self.capacity);
         if !(0..=MAX_LIST_VALUES).contains(&capacity) {
@@ -140,7 +140,7 @@ impl Counts {
         self.lists.get(name).ok_or_else(|| no_list(name))
     }
 
-    /// All of the change or, with an error, nothing.
+    /// Applies all of the change or, on error, nothing.
     pub(super) fn change_counter(&mut self, name: &str, change: &CounterChange) -> Result<Counter, Refusal> {
         if *change == CounterChange::default() {
             return Err(Refusal::Field("count, capacity or countDiff must be given".to_owned()));
@@ -150,7 +150,7 @@ impl Counts {
         Ok(changed)
     }
 
-    /// All of the change or, with an error, nothing.
+    /// Applies all of the change or, on error, nothing.
     pub(super) fn change_list(&mut self, name: &str, change: ListChange) -> Result<List, Refusal> {
         let changed = self.list(name)?.changed(change)?;
         self.lists.insert(name.to_owned(), changed.clone());
@@ -182,22 +182,22 @@ impl Counts {
         Ok(list.clone())
     }
 
-    /// `false` if the player was connected before.
+    /// Returns `false` if the player was already connected.
     pub(super) fn connect(&mut self, player: String) -> Result<bool, Refusal> {
         short(&player)?;
         let Players { capacity, ids } = &mut self.players;
         if ids.contains(&player) {
             return Ok(false);
         }
-        let most = usize::try_from(*capacity).unwrap_or(0).min(MAX_PLAYERS);
-        if ids.len() >= most {
-            return Err(Refusal::Range(format!("players are at their capacity of {most}")));
+        let max = usize::try_from(*capacity).unwrap_or(0).min(MAX_PLAYERS);
+        if ids.len() >= max {
+            return Err(Refusal::Range(format!("players are at their capacity of {max}")));
         }
         ids.push(player);
         Ok(true)
     }
 
-    /// `false` if the player was not connected.
+    /// Returns `false` if the player was not connected.
     pub(super) fn disconnect(&mut self, player: &str) -> bool {
         let ids = &mut self.players.ids;
         let place = ids.iter().position(|held| held == player);
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_out_of_range_unknown_or_empty_is_refused() {
+    fn out_of_range_unknown_and_empty_changes_are_refused() {
         let mut counts = counts();
         let by = |difference| CounterChange { difference, ..CounterChange::default() };
         for difference in [3, -2, i64::MAX, i64::MIN] {

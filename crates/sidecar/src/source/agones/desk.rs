@@ -1,4 +1,4 @@
-//! What all calls share: the game server behind a lock, who watches it, and who acts for it.
+//! State shared by all calls: the game server behind a lock, its watchers, and its driver.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,10 +17,10 @@ use super::options::AgonesOptions;
 use crate::manager::Manager;
 use crate::resolver::Address;
 
-/// What the first port is called where only a resolver knows it, as in Agones's examples.
+/// Name of the first port if only a resolver knows it, as in Agones's examples.
 const PORT_NAME: &str = "default";
 
-/// The game server, shared. Time is counted from when this was made.
+/// The game server, shared. Time is measured from its creation.
 pub(super) struct Desk {
     inner: Mutex<Inner>,
     manager: Manager,
@@ -33,7 +33,7 @@ pub(super) struct Desk {
     shown: watch::Sender<u64>,
     /// There may be something to do outside.
     work: Notify,
-    /// No stream stays open beyond it.
+    /// All streams end when this is cancelled.
     closing: CancellationToken,
 }
 
@@ -69,7 +69,7 @@ impl Desk {
         }
     }
 
-    /// A call of the game server: whatever it says, the server is there.
+    /// Handles a call of the game server; every call is a sign of life.
     pub(super) fn call<T>(&self, call: impl FnOnce(&mut GameServer, Duration) -> T) -> T {
         self.manager.heard_from(&self.server_id);
         self.update(|game_server, now| {
@@ -78,7 +78,7 @@ impl Desk {
         })
     }
 
-    /// Changes the game server, and lets everybody know who should.
+    /// Changes the game server, and notifies watchers and driver.
     pub(super) fn update<T>(&self, update: impl FnOnce(&mut GameServer, Duration) -> T) -> T {
         let mut inner = self.inner();
         let (was_known, before) = (inner.game_server.is_known(), inner.game_server.version());
@@ -92,7 +92,7 @@ impl Desk {
         read(&self.inner().game_server)
     }
 
-    /// The resolver's address, and the port that it knows in place of the first one.
+    /// Sets the resolver's address and port, which replaces the first one.
     pub(super) fn set_address(&self, address: Address) {
         let mut inner = self.inner();
         inner.host = address.host;
@@ -107,30 +107,30 @@ impl Desk {
         self.publish(&inner, true, before);
     }
 
-    /// Where players go.
+    /// The address for players.
     pub(super) fn address(&self) -> Address {
         let inner = self.inner();
         let port = inner.ports.first().and_then(|first| u16::try_from(first.port).ok());
         Address { host: inner.host.clone(), port }
     }
 
-    /// Returns once there may be something to do, at once if there was before.
+    /// Returns once there may be something to do; at once if there already is.
     pub(super) fn work(&self) -> impl Future<Output = ()> {
         self.work.notified()
     }
 
-    /// The time of something in the game server, such as its deadline.
+    /// Converts a time of the game server, such as its deadline.
     pub(super) fn time_of(&self, since: Duration) -> Option<Instant> {
         self.began.checked_add(since)
     }
 
-    /// Cancelled when every stream has to end.
+    /// Cancelled when every stream must end.
     pub(super) const fn closing(&self) -> &CancellationToken {
         &self.closing
     }
 
-    /// The game server at once and after every change, always whole; changes that come faster than they are read are
-    /// one. The last state comes before the end.
+    /// The complete game server, at once and after every change; changes faster than the reader are merged. The final
+    /// state is always delivered.
     pub(super) fn watch(self: Arc<Self>) -> impl Stream<Item = sdk::GameServer> + Send {
         let mut shown = self.shown.subscribe();
         shown.mark_changed();
@@ -144,7 +144,7 @@ impl Desk {
         })
     }
 
-    /// The game server as it sees itself.
+    /// The game server as shown to itself.
     pub(super) fn show(&self) -> sdk::GameServer {
         let inner = self.inner();
         let game_server = &inner.game_server;
@@ -171,7 +171,7 @@ impl Desk {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Held by the lock, so that versions come in order.
+    /// Called under the lock, so that versions are in order.
     fn publish(&self, inner: &Inner, was_known: bool, before: u64) {
         let version = inner.game_server.version();
         if version != before {
@@ -212,7 +212,7 @@ impl Inner {
     }
 }
 
-/// What Kubernetes calls such an address of a node.
+/// The Kubernetes type of such a node address.
 fn kind(host: &str) -> &'static str {
     match host.parse::<std::net::IpAddr>() {
         Ok(_) => "ExternalIP",
@@ -224,7 +224,7 @@ fn count(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// Rounded up to whole seconds, which is all that the message has.
+/// Rounded up to whole seconds, the resolution of the message.
 fn health(options: &AgonesOptions) -> spec::Health {
     let seconds = |time: Duration| {
         let whole = time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0));

@@ -1,7 +1,7 @@
-//! Acts for the game server: asks for its matches, says what became of them, and keeps its timers.
+//! Acts for the game server: requests its matches, reports their progress, and keeps its timers.
 //!
-//! One task, so that what the control plane hears comes in the order in which it happened. Only the question for a match
-//! and the resolver's answer, which may take long, go on beside the rest.
+//! One task, so that reports reach the control plane in order. Only requests for matches and for the resolver's
+//! address, which may take long, run concurrently.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -22,31 +22,31 @@ use super::game_server::{GameServer, Report};
 use crate::manager::{Manager, Next};
 use crate::resolver::{Address, ResolveError};
 
-/// Shortest time between two questions for a match that were answered at once.
+/// Minimum time between two requests for a match that were answered at once.
 const PACE: Duration = Duration::from_secs(1);
-/// Pause after the control plane refused to be asked: only a change of its settings or its state can help.
+/// Pause after the control plane refused a request: only a change of its settings or state can help.
 const REFUSED_PAUSE: Duration = Duration::from_secs(30);
-/// Pause after something failed that may go well next time: the resolver, or the disk that keeps calls.
+/// Pause after a temporary failure: of the resolver, or of the disk that stores calls.
 const FAILED_PAUSE: Duration = Duration::from_secs(2);
 
 type Asked = Result<Next, Status>;
 type Resolved = Result<Option<Address>, ResolveError>;
 
 /// Acts for one game server.
-pub(super) struct Driver {
+pub(super) struct AgonesDriver {
     desk: Arc<Desk>,
     manager: Manager,
     server_id: String,
     requirements: String,
     is_registered: bool,
     is_resolved: bool,
-    /// When to try again what failed.
+    /// When to retry what failed.
     try_at: Instant,
-    /// When to ask for a match; `None` if there are none any more.
+    /// When to request a match; `None` if there are no more.
     ask_at: Option<Instant>,
 }
 
-impl Driver {
+impl AgonesDriver {
     pub(super) fn new(desk: Arc<Desk>, manager: Manager, server_id: String, requirements: String) -> Self {
         let now = Instant::now();
         Self {
@@ -61,7 +61,7 @@ impl Driver {
         }
     }
 
-    /// Acts until the game server is gone or `closing` is cancelled.
+    /// Runs until the game server is gone or `closing` is cancelled.
     pub(super) async fn run(&mut self, closing: &CancellationToken) {
         let mut asking: Option<BoxFuture<'static, Asked>> = None;
         let mut resolving: Option<BoxFuture<'static, Resolved>> = None;
@@ -70,7 +70,7 @@ impl Driver {
             if self.desk.read(|game_server| game_server.is_over() && !game_server.has_reports()) {
                 return;
             }
-            // Dropped as soon as no match is wanted: the manager keeps one that comes nevertheless for the next question.
+            // Dropped as soon as no match is wanted: the manager keeps one that comes anyway for the next request.
             match self.may_ask() {
                 false => asking = None,
                 true if asking.is_none() && is_due(self.ask_at) => asking = Some(self.ask(closing)),
@@ -90,7 +90,7 @@ impl Driver {
         }
     }
 
-    /// Says what has happened, as far as that can be said now.
+    /// Reports what has happened, as far as possible now.
     pub(super) async fn settle(&mut self) {
         self.register();
         if !is_due(Some(self.try_at)) {
@@ -119,11 +119,11 @@ impl Driver {
                 self.failed();
             }
         }
-        // Its health is watched here, and a server that need not speak of it may be silent for a whole match.
+        // Its health is watched here, and a server that need not report it may be silent for a whole match.
         self.manager.vouch_for(&self.server_id);
     }
 
-    /// Gives back a report that has to be made again.
+    /// Returns a report that must be repeated.
     async fn report(&self, report: Report) -> Result<(), Report> {
         match &report {
             Report::Gone { why } => self.manager.server_gone(&self.server_id, why).await,
@@ -158,7 +158,7 @@ impl Driver {
                 self.hinted(response.hint_flags);
             }
             Err(status) if may_pass(&status) => {
-                tracing::warn!(match_id, text = status.message, "a match cannot be said to be ready yet");
+                tracing::warn!(match_id, text = status.message, "a match cannot be reported as ready yet");
                 self.failed();
             }
             Err(status) => {
@@ -188,7 +188,7 @@ impl Driver {
             Ok(Next::Shutdown) => self.hinted(HintFlag::Shutdown as u32),
             Ok(Next::Closing) => self.ask_at = None,
             Err(status) => {
-                tracing::warn!(text = status.message, "the question for a match was refused");
+                tracing::warn!(text = status.message, "the request for a match was refused");
                 self.ask_at = Some(Instant::now() + REFUSED_PAUSE);
             }
         }
@@ -208,7 +208,7 @@ impl Driver {
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, "the game server's address is not known yet");
+                tracing::warn!(%error, "the game server's address is not yet known");
                 self.failed();
             }
         }
@@ -224,7 +224,7 @@ impl Driver {
         self.try_at = Instant::now() + FAILED_PAUSE;
     }
 
-    /// The next time at which there is something to do that nothing else announces.
+    /// The next time at which there is something to do that no event announces.
     fn wake(&self, is_asking: bool, is_resolving: bool) -> Option<Instant> {
         let deadline = self.desk.read(GameServer::deadline).and_then(|deadline| self.desk.time_of(deadline));
         let ask_at = self.ask_at.filter(|_| !is_asking && self.may_ask());
@@ -237,7 +237,7 @@ impl Driver {
     }
 }
 
-/// Whether the same call may go well later.
+/// Whether the same call may succeed later.
 fn may_pass(status: &Status) -> bool {
     Code::from(status.code) == Code::Unavailable
 }
@@ -253,7 +253,7 @@ async fn at(time: Option<Instant>) {
     }
 }
 
-/// What comes of the future, which is gone then; nothing as long as there is none.
+/// The result of the future, which is then removed; pending while there is none.
 async fn outcome<T>(running: &mut Option<BoxFuture<'static, T>>) -> T {
     let outcome = match running {
         Some(future) => future.as_mut().await,

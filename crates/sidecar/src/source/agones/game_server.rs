@@ -1,8 +1,8 @@
-//! The game server as Agones knows it: its state, what it set, its match, and its timers.
+//! The game server in Agones' terms: its state, its metadata, its match, and its timers.
 //!
-//! A plain struct without clock or network: every input carries the time since the source began, and what is to be done
-//! outside follows from what it says afterwards. A match ends as soon as the server is no longer the one that was
-//! allocated for it, whichever call says so.
+//! A plain struct without clock or network: every input carries the time since the source began, and the caller reads
+//! afterwards what to do outside. A match ends as soon as the server is no longer the one allocated for it, whichever
+//! call causes that.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, SystemTime};
@@ -15,37 +15,37 @@ use super::counts::Counts;
 use super::options::HealthOptions;
 use super::refusal::Refusal;
 
-/// Begins the names of labels and annotations that the server sets itself.
+/// Prefix of labels and annotations that the server sets itself.
 const SDK_PREFIX: &str = "agones.dev/sdk-";
-/// The annotation with the time of the newest allocation.
+/// The annotation with the time of the latest allocation.
 const LAST_ALLOCATED: &str = "agones.dev/last-allocated";
-/// The match: as a label, and as an annotation.
+/// The match id, as a label and as an annotation.
 const MATCH_ID: &str = "sortie.dev/match-id";
-/// Its annotations: properties as they were sent, a JSON array of players, a JSON object of each player's properties.
+/// The match's annotations: properties as sent, a JSON array of players, a JSON object of each player's properties.
 const MATCH_PROPERTIES: &str = "sortie.dev/match-properties";
 const PLAYER_IDS: &str = "sortie.dev/player-ids";
 const PLAYER_PROPERTIES: &str = "sortie.dev/player-properties";
-/// The label by which the server says that players may connect, as it names it.
+/// The label with which the server reports that players may connect.
 const READY_LABEL: &str = "match-ready";
-/// The value of that label that says nothing.
+/// The value of that label that means no.
 const NOT_READY: &str = "false";
 
-/// Most bytes of all labels and of all annotations that the server sets, names and values together: what Kubernetes
-/// allows for annotations.
+/// Maximum size of all labels and of all annotations that the server sets, names and values together, in bytes: the
+/// limit of Kubernetes for annotations.
 pub const MAX_METADATA_BYTES: usize = 256 << 10;
 
-/// Where the server is in its life, in the words of Agones.
+/// State of the server, in the words of Agones.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum State {
-    /// It has not said that it is ready.
+    /// It has not reported ready.
     Scheduled,
-    /// It can be given a match.
+    /// It can get a match.
     Ready,
-    /// It asked not to be given one for a while.
+    /// It asked for a time without matches.
     Reserved,
-    /// It has a match, or has said that it is taken.
+    /// It has a match, or has allocated itself.
     Allocated,
-    /// It is done, or is to exit.
+    /// It is done, or must exit.
     Shutdown,
     /// It was silent for too long.
     Unhealthy,
@@ -69,15 +69,15 @@ impl State {
     }
 }
 
-/// What the control plane is to be told, in order.
+/// Reports for the control plane, in order.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Report {
-    /// The match is over, the server is not.
+    /// The match is over, the server goes on.
     Ended {
-        /// Which.
+        /// Its id.
         match_id: String,
     },
-    /// The server is gone, and its match with it.
+    /// The server is gone, and so is its match.
     Gone {
         /// For the log.
         why: &'static str,
@@ -87,9 +87,9 @@ pub(super) enum Report {
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Held {
     match_id: String,
-    /// Players may connect, as far as the server is concerned.
+    /// Players may connect, according to the server.
     is_open: bool,
-    /// The control plane knows it.
+    /// The control plane knows that.
     is_announced: bool,
 }
 
@@ -105,7 +105,7 @@ pub(super) struct GameServer {
     labels: BTreeMap<String, String>,
     annotations: BTreeMap<String, String>,
     held: Option<Held>,
-    /// When the clock of its health began: with the first call of all, before which there is no server that could be
+    /// When the clock of its health began: at the first call, because before that there is no server that could be
     /// silent.
     expected_since: Option<Duration>,
     has_called: bool,
@@ -115,7 +115,7 @@ pub(super) struct GameServer {
 }
 
 impl GameServer {
-    /// One that has not called yet. `began` is the wall clock's time at zero.
+    /// A server that has not called yet. `began` is the wall clock's time at zero.
     pub(super) fn new(
         health: Option<HealthOptions>,
         waits_for_label: bool,
@@ -144,7 +144,7 @@ impl GameServer {
         self.state
     }
 
-    /// Grows with every change that game servers can see.
+    /// Incremented with every change that game servers can see.
     pub(super) const fn version(&self) -> u64 {
         self.version
     }
@@ -167,7 +167,7 @@ impl GameServer {
         i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
     }
 
-    /// It will not change its state any more.
+    /// Its state is final.
     pub(super) const fn is_over(&self) -> bool {
         self.state.is_over()
     }
@@ -177,28 +177,28 @@ impl GameServer {
         self.has_called
     }
 
-    /// [`Self::take_report`] has something.
+    /// Whether [`Self::take_report`] has something.
     pub(super) fn has_reports(&self) -> bool {
         !self.reports.is_empty()
     }
 
-    /// It is to be given a match.
+    /// Whether it should get a match.
     pub(super) fn wants_match(&self) -> bool {
         self.state == State::Ready && self.has_called
     }
 
-    /// The match that the control plane is to be told is ready.
+    /// The match that must be reported as ready.
     pub(super) fn unannounced(&self) -> Option<&str> {
         let due = self.held.as_ref().filter(|held| held.is_open && !held.is_announced);
         due.map(|held| held.match_id.as_str())
     }
 
-    /// The oldest report that was not taken. To be taken before a match is asked for.
+    /// The oldest pending report. To be taken before a match is requested.
     pub(super) fn take_report(&mut self) -> Option<Report> {
         self.reports.pop_front()
     }
 
-    /// The report could not be made; it comes first again.
+    /// Returns a report that could not be made; it stays first.
     pub(super) fn put_back(&mut self, report: Report) {
         self.reports.push_front(report);
     }
@@ -208,7 +208,7 @@ impl GameServer {
         [self.silent_at(), self.reserved_until].into_iter().flatten().min()
     }
 
-    /// Time has passed.
+    /// Advances time.
     pub(super) fn tick(&mut self, now: Duration) {
         if self.silent_at().is_some_and(|silent_at| silent_at <= now) {
             self.end(State::Unhealthy, "its health was not heard of");
@@ -217,30 +217,30 @@ impl GameServer {
         }
     }
 
-    /// Any call at all. The first one starts the clock of its health.
+    /// Records any call. The first one starts the clock of its health.
     pub(super) fn called(&mut self, now: Duration) {
         self.has_called = true;
         self.expected_since.get_or_insert(now);
     }
 
-    /// It is well.
+    /// Records a sign of health.
     pub(super) fn heard(&mut self, now: Duration) {
         self.last_health = now;
     }
 
-    /// It can be given a match, whatever it had is over.
+    /// It can get a match; the previous one is over.
     pub(super) fn ready(&mut self) {
         self.enter(State::Ready);
     }
 
-    /// It is taken: by the match that it has, or by its own decision.
+    /// It is allocated: by its match, or by its own decision.
     pub(super) fn allocate(&mut self, now: Duration) {
         if !self.is_over() {
             self.allocated(now);
         }
     }
 
-    /// It is not to be given a match for so many seconds; without end if that is not positive.
+    /// It must not get a match for this many seconds; without limit if not positive.
     pub(super) fn reserve(&mut self, seconds: i64, now: Duration) {
         self.enter(State::Reserved);
         let seconds = u64::try_from(seconds).unwrap_or(0);
@@ -259,15 +259,15 @@ impl GameServer {
         self.end(State::Shutdown, "it was told to exit");
     }
 
-    /// The control plane does not take the match as ready. What has begun for it cannot be undone by anything but the
-    /// end of the server: one that was told of a match, and then of another, may mix them up.
+    /// The control plane refuses the match as ready. Only the server's exit can undo what it has begun: a server that
+    /// was told about one match and then another may mix them up.
     pub(super) fn match_refused(&mut self, match_id: &str) {
         if self.held.as_ref().is_some_and(|held| held.match_id == match_id) {
             self.end(State::Shutdown, "its match was refused");
         }
     }
 
-    /// It was there before the source began, with a match that is ready or with none, and may call or not.
+    /// The server was running before this source began, with a ready match or none; it may or may not call.
     pub(super) fn resume(&mut self, match_id: Option<&str>, now: Duration) {
         self.expected_since = Some(now);
         self.state = State::Ready;
@@ -280,7 +280,7 @@ impl GameServer {
         self.changed();
     }
 
-    /// It is given a match. One that comes when it no longer wants one is over at once, so that nobody waits for it.
+    /// Assigns a match. If the server no longer wants one, it ends at once, so that nobody waits for it.
     pub(super) fn assigned(&mut self, game: &Match, now: Duration) {
         if !self.wants_match() {
             self.reports.push_back(Report::Ended { match_id: game.match_id.clone() });
@@ -301,7 +301,7 @@ impl GameServer {
         }
     }
 
-    /// Sets a label of its own.
+    /// Sets one of the server's own labels.
     pub(super) fn set_label(&mut self, key: &str, value: String) -> Result<(), Refusal> {
         let says_ready = key == READY_LABEL && value != NOT_READY;
         set(&mut self.labels, key, value)?;
@@ -312,14 +312,14 @@ impl GameServer {
         Ok(())
     }
 
-    /// Sets an annotation of its own.
+    /// Sets one of the server's own annotations.
     pub(super) fn set_annotation(&mut self, key: &str, value: String) -> Result<(), Refusal> {
         set(&mut self.annotations, key, value)?;
         self.changed();
         Ok(())
     }
 
-    /// Changes what it counts.
+    /// Changes its counts.
     pub(super) fn count<T>(
         &mut self,
         change: impl FnOnce(&mut Counts) -> Result<T, Refusal>,
@@ -329,7 +329,7 @@ impl GameServer {
         Ok(changed)
     }
 
-    /// Something that is no part of this has changed, its address for one.
+    /// Something outside of this struct has changed, e.g. its address.
     pub(super) fn changed(&mut self) {
         self.version += 1;
     }
@@ -348,7 +348,7 @@ impl GameServer {
         self.changed();
     }
 
-    /// Any state but the last ones and `Allocated`.
+    /// Enters any state except the final ones and `Allocated`.
     fn enter(&mut self, state: State) {
         if self.is_over() {
             return;
@@ -402,7 +402,7 @@ fn set(entries: &mut BTreeMap<String, String>, key: &str, value: String) -> Resu
     Ok(())
 }
 
-/// The annotations of a match. Properties that are no JSON stay the text that they are.
+/// The annotations of a match. Properties that are not JSON stay plain text.
 fn described(game: &Match) -> [(String, String); 4] {
     let parsed = |text: &String| {
         let value = serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.clone()));

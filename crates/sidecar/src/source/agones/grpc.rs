@@ -1,4 +1,4 @@
-//! The three services over gRPC, a line a call.
+//! The three services over gRPC, one line per call.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,19 +16,19 @@ use tonic::{Request, Response, Status, Streaming};
 use super::calls;
 use super::desk::Desk;
 
-/// The method whose one call lasts as long as the game server: no deadline of a message fits it.
+/// This method's only call lasts as long as the game server: a message deadline does not fit.
 const HEALTH: &str = "/agones.dev.sdk.SDK/Health";
 
 type Answer<T> = Result<Response<T>, Status>;
 
-/// Every service, each under its full name.
+/// Every service, by its full name.
 pub(super) fn routes(desk: &Arc<Desk>, limits: &Limits) -> Router {
-    let most = limits.body_bytes;
+    let max = limits.body_bytes;
     let service = Service(Arc::clone(desk));
-    let stable = SdkServer::new(service.clone()).max_decoding_message_size(most);
+    let stable = SdkServer::new(service.clone()).max_decoding_message_size(max);
     let services = Routes::new(stable.clone())
-        .add_service(BetaServer::new(service.clone()).max_decoding_message_size(most))
-        .add_service(AlphaServer::new(service).max_decoding_message_size(most));
+        .add_service(BetaServer::new(service.clone()).max_decoding_message_size(max))
+        .add_service(AlphaServer::new(service).max_decoding_message_size(max));
     limit_grpc_bodies(services.into_axum_router(), limits.body_time)
         .merge(Router::new().route_service(HEALTH, stable))
 }
@@ -36,7 +36,7 @@ pub(super) fn routes(desk: &Arc<Desk>, limits: &Limits) -> Router {
 #[derive(Clone)]
 struct Service(Arc<Desk>);
 
-/// The streams of the first service, and the plain calls of all of them.
+/// The streams of the first service, and the unary calls of all of them.
 macro_rules! service {
     (impl $service:ident { $($name:ident($request:ty) -> $answer:ty;)* } $($streams:tt)*) => {
         #[tonic::async_trait]

@@ -1,4 +1,4 @@
-//! The Agones SDK: what a game server built for Agones calls on `localhost`, so that it runs unchanged where there is no
+//! The Agones SDK: the API that a game server built for Agones calls on `localhost`, so that it runs unchanged without
 //! Agones.
 //!
 //! ```text
@@ -11,22 +11,22 @@
 //! |---|---|
 //! | the life of the game server, its match, its timers: pure | `game_server` |
 //! | counters, lists, players: pure | `counts` |
-//! | the two shared by all calls | `desk` |
+//! | both, shared by all calls | `desk` |
 //! | every call, once | `calls`; over gRPC in `grpc`, over HTTP in `rest` |
-//! | questions for matches, and what is said of them | `driver` |
+//! | requests for matches, and reports about them | `driver` |
 //! | settings | [`AgonesOptions`] |
 //!
 //! | Agones | here |
 //! |---|---|
-//! | `Ready` | the server is idle and asks for a match; the one that it had is over |
+//! | `Ready` | the server is idle and requests a match; its previous one is over |
 //! | a match comes | `Allocated`, with the match in labels and annotations, then MatchReady |
-//! | `Allocate` | `Allocated` without a match: it does not ask |
-//! | `Reserve` | as `Ready`, but it does not ask before the time is over |
-//! | `Shutdown`, or its health is not heard of | the match is over, the server is gone |
+//! | `Allocate` | `Allocated` without a match: it requests none |
+//! | `Reserve` | like `Ready`, but it requests none before the time is over |
+//! | `Shutdown`, or no sign of health | the match is over, the server is gone |
 //! | the control plane wants it to exit | `Shutdown`, for the server to see |
 //!
-//! One sidecar has one game server here: nothing in a call says whose it is. What its state was is kept by the manager,
-//! so that a sidecar that begins anew beside a server that runs goes on with its match.
+//! One sidecar has one game server here: calls do not say which server makes them. The manager keeps its state, so that
+//! a restarted sidecar resumes the match of a running server.
 
 mod calls;
 mod counts;
@@ -48,7 +48,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use self::desk::Desk;
-use self::driver::Driver;
+use self::driver::AgonesDriver;
 use super::{EventSource, SourceError, visitors};
 use crate::manager::{Manager, ServerState};
 
@@ -58,16 +58,16 @@ pub use options::{
     AgonesOptions, DEFAULT_GRPC_PORT, DEFAULT_HTTP_PORT, HealthOptions, MAX_COUNTS, MAX_PORTS,
 };
 
-/// The name of this source in the settings.
+/// Its name in the settings.
 pub const NAME: &str = "agones_sdk_event_source";
 
-/// Connections at a time: one game server, and a few people who look on.
+/// Maximum number of connections: one game server, and a few observers.
 const MAX_CONNECTIONS: usize = 64;
-/// Calls at a time on one connection.
+/// Maximum number of concurrent calls per connection.
 const MAX_CALLS: u32 = 128;
-/// Longest time that open calls have at the end.
+/// Maximum time that open calls get at shutdown.
 const GRACE: Duration = Duration::from_secs(2);
-/// How long a game server that is gone is still answered: it may have more to say on its way out.
+/// How long a game server that is gone is still answered: it may have more to say while exiting.
 const LINGER: Duration = Duration::from_secs(5);
 
 /// The source, with its ports.
@@ -79,10 +79,10 @@ pub struct AgonesSource {
 }
 
 impl AgonesSource {
-    /// Takes the ports. Calls wait from here on, and are answered once the source runs.
+    /// Binds the ports. Calls wait from here on, and are answered once the source runs.
     ///
     /// # Errors
-    /// [`SourceError`] that names the key of a setting that cannot be, or of an address that cannot be had.
+    /// [`SourceError`] with the key of an invalid setting or of an address that is not available.
     pub async fn bind(options: AgonesOptions) -> Result<Self, SourceError> {
         options.check().map_err(failed)?;
         let grpc = listen("GrpcListenAddr", &options.grpc_listen).await?;
@@ -90,13 +90,13 @@ impl AgonesSource {
         Ok(Self { options, grpc, http })
     }
 
-    /// Where gRPC is served. `None` if the system does not know.
+    /// Address of gRPC. `None` if the system does not know.
     #[must_use]
     pub fn grpc_address(&self) -> Option<SocketAddr> {
         self.grpc.local_addr().ok()
     }
 
-    /// Where HTTP is served. `None` if the system does not know.
+    /// Address of HTTP. `None` if the system does not know.
     #[must_use]
     pub fn http_address(&self) -> Option<SocketAddr> {
         self.http.local_addr().ok()
@@ -121,7 +121,7 @@ impl EventSource for AgonesSource {
         let gateway = rest::routes(&desk, &limits);
         let for_grpc = visitors(&options.grpc_listen, &options.allowed_hosts);
         let for_http = visitors(&options.http_listen, &options.allowed_hosts);
-        let mut driver = Driver::new(desk, manager, server_id, options.requirements);
+        let mut driver = AgonesDriver::new(desk, manager, server_id, options.requirements);
         let driving = async {
             driver.run(&ending).await;
             tokio::select! {
@@ -135,13 +135,14 @@ impl EventSource for AgonesSource {
             serve(grpc, services, for_grpc, None, &limits, ending.clone()),
             serve(http, gateway, for_http, None, &limits, ending.clone()),
         );
-        // What the last calls said.
+        // Reports what the last calls said.
         driver.settle().await;
         Ok(())
     }
 }
 
-/// Goes on where the last process left the game server, which may be the same and will not say again what it has said.
+/// Resumes where the last process left the game server, which may still be running and will not repeat what it has
+/// said.
 fn resume(desk: &Desk, manager: &Manager, server_id: &str) {
     let Some(server) = manager.view().servers.into_iter().find(|server| server.id == server_id) else {
         return;
@@ -149,7 +150,7 @@ fn resume(desk: &Desk, manager: &Manager, server_id: &str) {
     let ready = server.matches.iter().find(|game| game.is_ready);
     match (ready, server.state) {
         (Some(game), _) => desk.update(|game_server, now| game_server.resume(Some(&game.id), now)),
-        // A match that the server was not told of yet is given again.
+        // A match that the server does not know yet is given again.
         (None, ServerState::Ready | ServerState::InMatch) => {
             desk.update(|game_server, now| game_server.resume(None, now));
         }
@@ -169,7 +170,7 @@ fn limits() -> Limits {
 
 async fn listen(key: &str, address: &ListenAddr) -> Result<TcpListener, SourceError> {
     address.bind().await.map_err(|error| {
-        failed(format!("{key}: {address} cannot be listened on ({error}): free it, or choose another"))
+        failed(format!("{key}: cannot listen on {address} ({error}): free it, or choose another"))
     })
 }
 

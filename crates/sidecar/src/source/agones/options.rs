@@ -9,22 +9,22 @@ use sortie_serving::ListenAddr;
 use super::counts::{Counter, Counts, List, MAX_PLAYERS, Players};
 use crate::settings::AgonesSettings;
 
-/// Where game servers look for gRPC if nothing tells them otherwise, by Agones.
+/// Agones' default port for gRPC.
 pub const DEFAULT_GRPC_PORT: u16 = 9357;
-/// Where they look for HTTP.
+/// Agones' default port for HTTP.
 pub const DEFAULT_HTTP_PORT: u16 = 9358;
-/// Most counters, and most lists.
+/// Maximum number of counters, and of lists.
 pub const MAX_COUNTS: usize = 100;
-/// Most ports.
+/// Maximum number of ports.
 pub const MAX_PORTS: usize = 100;
 
-/// After how long a silence a server is lost: `period` times `failure_threshold`, and `initial_delay` more after its
-/// first call. The defaults are those of Agones.
+/// Silence after which a server is lost: `period` times `failure_threshold`, plus `initial_delay` after its first call.
+/// The defaults are those of Agones.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct HealthOptions {
-    /// `Period`: how often the server says that it is well, 5 s by default.
+    /// `Period`: how often the server reports its health, 5 s by default.
     pub period: Duration,
-    /// `FailureThreshold`: periods without a word, 3 by default.
+    /// `FailureThreshold`: number of silent periods, 3 by default.
     pub failure_threshold: u32,
     /// `InitialDelay`: 5 s by default.
     pub initial_delay: Duration,
@@ -43,20 +43,21 @@ pub struct AgonesOptions {
     pub grpc_listen: ListenAddr,
     /// `HttpListenAddr`: `localhost:9358` by default.
     pub http_listen: ListenAddr,
-    /// Names of this machine that callers may use, besides its own address and its loopback names; none by default.
+    /// Names of this machine that callers may use, in addition to its own address and its loopback names; none by
+    /// default.
     pub allowed_hosts: Vec<String>,
-    /// `Requirements`: a JMESPath expression over the matches that the server can run; empty, as by default, for any.
+    /// `Requirements`: a JMESPath expression over the matches that the server can run; empty, the default, means any.
     pub requirements: String,
-    /// `ReadyLabel`: players connect once the server has set the label `match-ready`, and not as soon as it has the
+    /// `ReadyLabel`: players connect once the server has set the label `match-ready`, rather than as soon as it has the
     /// match. `false` by default.
     pub ready_label: bool,
-    /// `Health`; `None`, for `Disabled`, if the server need not say that it is well.
+    /// `Health`; `None`, for `Disabled`, if the server need not report its health.
     pub health: Option<HealthOptions>,
-    /// `Name`: what the server is called; the server id if it is empty, as by default.
+    /// `Name`: the server's name; if empty, the default, the server id.
     pub name: String,
     /// `Namespace`: `default` by default.
     pub namespace: String,
-    /// `Address`: where the server is reached if no resolver says it; `127.0.0.1` by default.
+    /// `Address`: the server's address if there is no resolver; `127.0.0.1` by default.
     pub address: String,
     /// `Ports`: the server's ports by name, none by default. Players are sent to the first, unless a resolver knows
     /// one.
@@ -65,7 +66,7 @@ pub struct AgonesOptions {
     pub counters: BTreeMap<String, Counter>,
     /// `Lists`: by name, with `Capacity` and `Values`; none by default.
     pub lists: BTreeMap<String, List>,
-    /// `PlayerCapacity`: how many players can be connected until the server says otherwise; 0 by default.
+    /// `PlayerCapacity`: maximum number of players until the server changes it; 0 by default.
     pub player_capacity: u32,
 }
 
@@ -129,23 +130,25 @@ impl From<&AgonesSettings> for AgonesOptions {
 }
 
 impl AgonesOptions {
-    /// The first setting that cannot be, by its key.
+    /// Checks the settings; returns the first problem, with its key.
     pub(super) fn check(&self) -> Result<(), String> {
         if let Some(health) = &self.health {
             if health.period.is_zero() {
-                return Err("Health.Period: must not be zero; to do without, set Health.Disabled".to_owned());
+                return Err(
+                    "Health.Period: must not be zero; to switch it off, set Health.Disabled".to_owned()
+                );
             }
             if health.failure_threshold == 0 {
                 return Err("Health.FailureThreshold: must be at least 1".to_owned());
             }
         }
-        for (key, count, most) in [
+        for (key, count, max) in [
             ("Counters", self.counters.len(), MAX_COUNTS),
             ("Lists", self.lists.len(), MAX_COUNTS),
             ("Ports", self.ports.len(), MAX_PORTS),
         ] {
-            if count > most {
-                return Err(format!("{key}: has {count} entries, at most {most} are allowed"));
+            if count > max {
+                return Err(format!("{key}: has {count} entries, at most {max} are allowed"));
             }
         }
         for (name, counter) in &self.counters {
@@ -220,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_told_with_its_key() {
+    fn invalid_settings_are_reported_with_their_key() {
         let zero = HealthOptions { period: Duration::ZERO, ..HealthOptions::default() };
         let never = HealthOptions { failure_threshold: 0, ..HealthOptions::default() };
         let counters = BTreeMap::from([("rooms".to_owned(), Counter { count: 2, capacity: 1 })]);

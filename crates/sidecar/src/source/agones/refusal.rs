@@ -1,32 +1,32 @@
 //! Why a game server's call is refused.
 //!
-//! The codes are those that the `.proto` files of Agones promise; its own process answers with `UNKNOWN` in most of these
-//! cases, which no client can tell from a fault.
+//! The codes are those promised in Agones' `.proto` files; its own process answers most of these cases with `UNKNOWN`,
+//! which clients cannot tell from a bug.
 
 use tonic::Code;
 
-/// Most characters of a caller's text that a refusal repeats.
+/// Maximum number of characters of a caller's text in a refusal.
 const MAX_QUOTED_CHARS: usize = 64;
 
-/// What was wrong with a call. The text is for whoever wrote the game server.
+/// What is wrong with a call. The text is for the author of the game server.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub(super) enum Refusal {
-    /// There is no such thing.
+    /// It does not exist.
     #[error("not found: {0}")]
     NotFound(String),
-    /// It is there already.
+    /// It exists already.
     #[error("already exists: {0}")]
     Exists(String),
-    /// A number would leave its range.
+    /// A number would be out of range.
     #[error("out of range: {0}")]
     Range(String),
-    /// A field is missing or no such value is allowed.
+    /// A field is missing or has an invalid value.
     #[error("invalid argument: {0}")]
     Field(String),
-    /// A limit is reached.
+    /// A limit has been reached.
     #[error("too much: {0}")]
     TooMuch(String),
-    /// The HTTP gateway has no such method at this path.
+    /// The HTTP gateway does not support the method at this path.
     #[error("method not allowed")]
     Method,
 }
@@ -51,7 +51,7 @@ impl From<Refusal> for tonic::Status {
     }
 }
 
-/// A caller's text in quotation marks, and not more of it than fits a message.
+/// A caller's text, quoted and truncated.
 pub(super) fn quoted(text: &str) -> String {
     let shown: String = text.chars().take(MAX_QUOTED_CHARS).collect();
     format!("{shown:?}")

@@ -1,6 +1,6 @@
-//! The same calls over HTTP, at the paths and in the JSON of Agones's gateway, a line a call.
+//! The same calls over HTTP, with the paths and JSON of Agones's gateway, one line per call.
 //!
-//! Its errors are `google.rpc.Status` documents with all fields; a method that a path does not have is 501 there.
+//! Errors are `google.rpc.Status` documents with all fields; an unsupported method of a path is 501, as in the gateway.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -27,14 +27,14 @@ use super::calls;
 use super::desk::Desk;
 use super::refusal::Refusal;
 
-/// What every handler needs.
+/// State of every handler.
 #[derive(Clone)]
 struct Api {
     desk: Arc<Desk>,
     limits: Limits,
 }
 
-/// Why a request has no answer.
+/// Why a request failed.
 enum Problem {
     Refused(Refusal),
     Body(BodyError),
@@ -78,7 +78,7 @@ pub(super) fn routes(desk: &Arc<Desk>, limits: &Limits) -> Router {
 struct Routes(Router<Api>);
 
 impl Routes {
-    /// A call whose message is the body.
+    /// A call with its message in the body.
     fn send<Q, A>(self, method: MethodFilter, path: &str, call: Call<Q, A>) -> Self
     where
         Q: DeserializeOwned + 'static,
@@ -90,7 +90,7 @@ impl Routes {
         Self(self.0.route(path, on(method, handler)))
     }
 
-    /// A call without anything to say.
+    /// A call without a message.
     fn ask<Q: Default + 'static, A: Serialize + 'static>(self, path: &str, call: Call<Q, A>) -> Self {
         let handler = move |State(api): State<Api>| async move {
             answer(call(&api.desk, Q::default()).map_err(Into::into))
@@ -98,7 +98,7 @@ impl Routes {
         Self(self.0.route(path, get(handler)))
     }
 
-    /// A call about the one thing that the path names.
+    /// A call about the item named in the path.
     fn about<Q: 'static, A: Serialize + 'static>(
         self,
         path: &str,
@@ -112,7 +112,7 @@ impl Routes {
     }
 }
 
-/// Without a body it says nothing: a probe that posts nothing does not make a server look well.
+/// Without a body it means nothing: a probe that posts an empty body does not make a server look healthy.
 async fn health(State(api): State<Api>, request: Request) -> Response {
     let beat = async {
         let body = body(&api, request).await?;
@@ -124,7 +124,7 @@ async fn health(State(api): State<Api>, request: Request) -> Response {
     answer(beat.await)
 }
 
-/// A line a state, each `{"result": …}`.
+/// One line per state, each `{"result": …}`.
 async fn watch(State(api): State<Api>) -> Response {
     api.desk.call(|_, _| ());
     let lines = api.desk.watch().map(|state| {
@@ -153,7 +153,7 @@ async fn update_counter(State(api): State<Api>, named: Named, request: Request) 
     answer(updated.await)
 }
 
-/// Without a mask in the query, the fields of the body are those that change.
+/// Without a mask in the query, the fields of the body are changed.
 async fn update_list(
     State(api): State<Api>,
     named: Named,
@@ -183,7 +183,7 @@ async fn update_list(
     answer(updated.await)
 }
 
-/// What is done to a list's values stands behind its name: `{name}:addValue`.
+/// The operation on a list's values follows its name: `{name}:addValue`.
 async fn change_values(State(api): State<Api>, named: Named, request: Request) -> Response {
     let changed = async {
         let named = text(named)?;
@@ -206,7 +206,7 @@ async fn change_values(State(api): State<Api>, named: Named, request: Request) -
     answer(changed.await)
 }
 
-/// The JSON of [`beta::CounterUpdateRequest`], whose numbers may be absent.
+/// The JSON of [`beta::CounterUpdateRequest`], whose numbers are optional.
 #[derive(Deserialize)]
 struct CounterUpdate {
     count: Option<Number>,
@@ -215,7 +215,7 @@ struct CounterUpdate {
     count_diff: Option<Number>,
 }
 
-/// A 64-bit integer, as a number or in a string.
+/// A 64-bit integer, as a number or as a string.
 #[derive(Clone, Copy)]
 struct Number(i64);
 
@@ -245,7 +245,7 @@ struct MaskQuery {
     update_mask: Option<String>,
 }
 
-/// The one parameter in the path.
+/// The only path parameter.
 fn text(named: Named) -> Result<String, Problem> {
     named.map(|Path(text)| text).map_err(|_| Refusal::Field("the path must be UTF-8".to_owned()).into())
 }

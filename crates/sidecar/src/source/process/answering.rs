@@ -1,4 +1,4 @@
-//! Whether a port of this machine answers.
+//! Checks whether a port of this machine answers.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -6,13 +6,13 @@ use std::time::Duration;
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::{sleep, timeout};
 
-/// Where a program may listen on this machine.
+/// Local addresses that a program may listen on.
 const HERE: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
-/// Time between two tries.
+/// Pause between attempts.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Longest wait for a connection.
+/// Timeout for connecting.
 const CONNECTED_WITHIN: Duration = Duration::from_secs(1);
-/// Time that the kernel gets to say that nobody has the UDP port.
+/// Time for the kernel to report that a UDP port is not in use.
 const REFUSED_WITHIN: Duration = Duration::from_millis(200);
 
 /// Returns when the port answers.
@@ -35,8 +35,8 @@ async fn takes_connections(address: IpAddr, port: u16) -> bool {
     matches!(timeout(CONNECTED_WITHIN, TcpStream::connect((address, port))).await, Ok(Ok(_)))
 }
 
-/// A datagram to a port that nobody has is answered by the kernel; from one that somebody has there may be an answer or
-/// none, as few game servers answer a stranger.
+/// The kernel answers a datagram to an unused port; from a port in use there may be no answer, because few game servers
+/// answer strangers.
 async fn has_udp(address: IpAddr, port: u16) -> bool {
     let ask = async {
         let socket = UdpSocket::bind((address, 0)).await?;

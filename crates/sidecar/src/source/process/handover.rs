@@ -1,7 +1,7 @@
-//! What a program is told about its match: as variables, as arguments, and as a JSON document.
+//! Passes a match to a program: as variables, as arguments, and as a JSON document.
 //!
-//! A match comes from outside, players' own words among it, so nothing in it is believed: what is no JSON, holds a NUL
-//! byte or is longer than the kernel passes on is refused before anything is started.
+//! A match comes from outside and includes text of players, so nothing in it is trusted: invalid JSON, NUL bytes and
+//! anything longer than the kernel passes on are refused before a program is started.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -14,15 +14,15 @@ use sortie_wire::catena::server_manager::Match;
 
 use super::template::{Placeholder, Template};
 
-/// Longest argument, and longest variable with its name, in bytes: what Linux passes on at most (`MAX_ARG_STRLEN` in
-/// the kernel's `binfmts.h`), without the NUL byte at its end.
+/// Maximum length of an argument, and of a variable with its name, in bytes: the limit of Linux (`MAX_ARG_STRLEN` in
+/// the kernel's `binfmts.h`), without the terminating NUL byte.
 const MAX_VALUE_BYTES: usize = 128 * 1024 - 1;
-/// Longest arguments and variables of one program together, in bytes: half of what Linux takes by default.
+/// Maximum total length of a program's arguments and variables, in bytes: half of the default limit of Linux.
 const MAX_VALUES_BYTES: usize = 1024 * 1024;
-/// Longest JSON document, in bytes.
+/// Maximum length of a JSON document, in bytes.
 const MAX_DOCUMENT_BYTES: usize = 16 * 1024 * 1024;
 
-/// The variables that are set; nothing in the settings can replace them.
+/// The variables that are set; settings cannot replace them.
 mod variable {
     pub(super) const SERVER_ID: &str = "SORTIE_SERVER_ID";
     pub(super) const PORT: &str = "SORTIE_PORT";
@@ -34,39 +34,39 @@ mod variable {
     pub(super) const PLAYER_PROPERTIES: &str = "SORTIE_PLAYER_PROPERTIES";
 }
 
-/// Why a match cannot be handed to the program.
+/// Why a match cannot be passed to the program.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub(super) enum HandoverError {
-    /// Properties are text that is no JSON object.
-    #[error("{what} is no JSON object; correct it where the match is made")]
+    /// Properties are not a JSON object.
+    #[error("{what} is not a JSON object; correct it where the match is made")]
     NotJson {
-        /// Which.
+        /// The value's name.
         what: String,
     },
     /// A value cannot be an argument or a variable.
     #[error(
-        "{what} holds a NUL byte, which no argument or variable can; set MatchFile to hand it over as a file"
+        "{what} contains a NUL byte, which is impossible in arguments and variables; set MatchFile to pass it as a file"
     )]
     Nul {
-        /// Which.
+        /// The value's name.
         what: String,
     },
-    /// One value, or all of them, is longer than the kernel passes on.
-    #[error("{what} has {bytes} bytes, more than {most}; set MatchFile to hand matches over as a file")]
+    /// A value, or the total, is longer than the kernel passes on.
+    #[error("{what} has {bytes} bytes, more than {max}; set MatchFile to pass matches as a file")]
     TooLong {
-        /// Which.
+        /// The value's name.
         what: String,
         /// Its length.
         bytes: usize,
         /// The limit.
-        most: usize,
+        max: usize,
     },
-    /// `{port}` or `{public_address}` is asked for, and there is none.
+    /// `{port}` or `{public_address}` is used, and there is none.
     #[error("the server has no port; set PortRange, or a resolver that knows ports")]
     NoPort,
 }
 
-/// A match whose every part can be handed over.
+/// A match that can be passed completely.
 #[derive(Debug)]
 pub(super) struct HandoverMatch {
     pub(super) match_id: String,
@@ -93,7 +93,7 @@ impl HandoverMatch {
         })
     }
 
-    /// A property as an argument: a text without its quotes, anything else as JSON, one that there is not as nothing.
+    /// A property as an argument: text without its quotes, anything else as JSON, a missing one as an empty text.
     fn property(&self, name: &str) -> String {
         let Some(raw) = self.properties.get(name) else { return String::new() };
         serde_json::from_str::<String>(raw.get()).unwrap_or_else(|_not_a_text| raw.get().to_owned())
@@ -103,7 +103,7 @@ impl HandoverMatch {
 /// The members of a JSON object, by name.
 type Members = BTreeMap<String, Box<RawValue>>;
 
-/// The text as a JSON object, and its members.
+/// Parses text as a JSON object; returns it with its members.
 fn object(what: &str, text: &str) -> Result<(Box<RawValue>, Members), HandoverError> {
     let text = if text.trim().is_empty() { "{}" } else { text };
     let read = || {
@@ -113,7 +113,7 @@ fn object(what: &str, text: &str) -> Result<(Box<RawValue>, Members), HandoverEr
     read().map_err(|_error| HandoverError::NotJson { what: what.to_owned() })
 }
 
-/// Where a server is to be found, and where its match is.
+/// Address of the server, and location of its match file.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Surroundings<'a> {
     pub(super) server_id: &'a str,
@@ -130,7 +130,7 @@ pub(super) struct Handed {
 }
 
 impl Handed {
-    /// Those of a program for `game`, or of one that is started before there is a match.
+    /// For a program for `game`, or for one that is started before there is a match.
     pub(super) fn new(
         arguments: &[Template],
         variables: &BTreeMap<String, Template>,
@@ -161,18 +161,18 @@ impl Handed {
             sum += checked(|| format!("the variable {}", name.to_string_lossy()), value, name.len() + 1)?;
         }
         if sum > MAX_VALUES_BYTES {
-            let what = "all that is handed over".to_owned();
-            return Err(HandoverError::TooLong { what, bytes: sum, most: MAX_VALUES_BYTES });
+            let what = "everything together".to_owned();
+            return Err(HandoverError::TooLong { what, bytes: sum, max: MAX_VALUES_BYTES });
         }
         Ok(())
     }
 }
 
-/// The length of a value of which `more` bytes are yet to be added.
+/// The length of a value to which `more` bytes will be added.
 fn checked(what: impl Fn() -> String, value: &OsStr, more: usize) -> Result<usize, HandoverError> {
     let bytes = value.len() + more;
     if bytes > MAX_VALUE_BYTES {
-        return Err(HandoverError::TooLong { what: what(), bytes, most: MAX_VALUE_BYTES });
+        return Err(HandoverError::TooLong { what: what(), bytes, max: MAX_VALUE_BYTES });
     }
     if value.as_bytes().contains(&0) {
         return Err(HandoverError::Nul { what: what() });
@@ -212,7 +212,7 @@ impl Surroundings<'_> {
         variables
     }
 
-    /// The match as one line of JSON, without the line's end.
+    /// The match as one line of JSON, without the line break.
     pub(super) fn document(&self, game: &HandoverMatch) -> Result<String, HandoverError> {
         let document = Document {
             match_id: &game.match_id,
@@ -223,17 +223,17 @@ impl Surroundings<'_> {
             port: self.port,
             public_address: self.public_address,
         };
-        // In JSON a line's end can only stand between tokens: within a text it is escaped.
+        // In JSON, line breaks can only stand between tokens: within a text they are escaped.
         let text = json(&document).replace(['\n', '\r'], " ");
         if text.len() > MAX_DOCUMENT_BYTES {
             let what = "the match as JSON".to_owned();
-            return Err(HandoverError::TooLong { what, bytes: text.len(), most: MAX_DOCUMENT_BYTES });
+            return Err(HandoverError::TooLong { what, bytes: text.len(), max: MAX_DOCUMENT_BYTES });
         }
         Ok(text)
     }
 }
 
-/// What a match file or line holds.
+/// Content of a match file or line.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Document<'a> {
@@ -248,7 +248,7 @@ struct Document<'a> {
     public_address: Option<&'a str>,
 }
 
-/// Maps with texts for keys, lists of texts and raw JSON: writing them cannot fail.
+/// Maps with string keys, lists of texts and raw JSON: serializing them cannot fail.
 fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
@@ -338,35 +338,37 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_handed_over_is_refused_by_name() {
+    fn invalid_values_are_refused_by_name() {
         let wrong = |result: Result<Handed, HandoverError>| result.unwrap_err().to_string();
         for text in ["[1]", "nonsense", "{\"a\": 1", "7"] {
-            assert!(wrong(handed(&[], &AROUND, game(text))).starts_with("matchProperties is no JSON object"));
+            assert!(
+                wrong(handed(&[], &AROUND, game(text))).starts_with("matchProperties is not a JSON object")
+            );
         }
         let mut players = game("{}");
         players.player_properties.insert("p1".to_owned(), "no".to_owned());
-        assert!(wrong(handed(&[], &AROUND, players)).starts_with("playerProperties is no JSON object"));
+        assert!(wrong(handed(&[], &AROUND, players)).starts_with("playerProperties is not a JSON object"));
         let nul = game(r#"{"map": "a\u0000b"}"#);
         assert!(
-            wrong(handed(&["a", "{property:map}"], &AROUND, nul)).starts_with("Args[1] holds a NUL byte")
+            wrong(handed(&["a", "{property:map}"], &AROUND, nul)).starts_with("Args[1] contains a NUL byte")
         );
         let mut nul = game("{}");
         nul.match_id = "m\0".to_owned();
         let error = wrong(handed(&[], &AROUND, nul));
-        assert!(error.starts_with("the variable SORTIE_MATCH_ID holds a NUL byte"), "{error}");
+        assert!(error.starts_with("the variable SORTIE_MATCH_ID contains a NUL byte"), "{error}");
         let long = format!(r#"{{"x": "{}"}}"#, "y".repeat(MAX_VALUE_BYTES));
         let error = wrong(handed(&[], &AROUND, game(&long)));
         assert!(error.starts_with("the variable SORTIE_MATCH_PROPERTIES has 131"), "{error}");
         let long = format!(r#"{{"x": "{}"}}"#, "y".repeat(100_000));
         let error = wrong(handed(&["{property:x}"; 11], &AROUND, game(&long)));
-        assert!(error.starts_with("all that is handed over has 12"), "{error}");
+        assert!(error.starts_with("everything together has 12"), "{error}");
         let around = Surroundings { port: None, public_address: None, ..AROUND };
         assert_eq!(handed(&["{port}"], &around, game("{}")).unwrap_err(), HandoverError::NoPort);
     }
 
     proptest! {
         #[test]
-        fn any_text_is_handed_over_as_it_is_or_refused(value in any::<String>()) {
+        fn any_text_is_passed_unchanged_or_refused(value in any::<String>()) {
             let properties = json!({ "x": value }).to_string();
             let handed = handed(&["{property:x}"], &AROUND, game(&properties));
             if value.contains('\0') {

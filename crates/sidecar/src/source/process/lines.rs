@@ -1,11 +1,11 @@
-//! Lines of a program's output, however it writes them.
+//! Splits a program's output into lines, however it is written.
 
-/// Longest line that is kept, in bytes; what follows on the same line is dropped.
+/// Maximum length of a line, in bytes; the rest of a longer line is dropped.
 pub(super) const MAX_LINE_BYTES: usize = 4096;
-/// What the end of a line that was cut looks like.
+/// Suffix of a truncated line.
 const CUT: &str = "… (cut)";
 
-/// Puts lines together from pieces. Holds at most [`MAX_LINE_BYTES`].
+/// Assembles lines from pieces. Holds at most [`MAX_LINE_BYTES`].
 #[derive(Default)]
 pub(super) struct Lines {
     line: Vec<u8>,
@@ -13,7 +13,7 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    /// Takes what was read, and hands each line that it completes to `each`, without its end.
+    /// Adds what was read, and passes each completed line to `each`, without its line break.
     pub(super) fn push(&mut self, mut bytes: &[u8], mut each: impl FnMut(&[u8], String)) {
         while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
             let (line, rest) = bytes.split_at(end);
@@ -24,7 +24,7 @@ impl Lines {
         self.extend(bytes);
     }
 
-    /// The output has ended: what is left is a line too.
+    /// The output has ended: the rest is a line too.
     pub(super) fn end(&mut self, mut each: impl FnMut(&[u8], String)) {
         if !self.line.is_empty() {
             self.finish(&mut each);
@@ -87,7 +87,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn how_it_comes_in_pieces_does_not_matter(
+        fn the_split_into_pieces_does_not_matter(
             text in prop::collection::vec(prop_oneof![Just(b'\n'), Just(b'\r'), any::<u8>()], 0..200),
             cuts in prop::collection::vec(0_usize..200, 0..5),
         ) {

@@ -1,4 +1,4 @@
-//! The file that a match is handed over in.
+//! The file that contains a match.
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Write};
@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-/// A folder of its own for one file, so that the file can come into its place as a whole. Both are removed when dropped.
+/// A separate folder for one file, so that the file can appear atomically. Both are removed when dropped.
 pub(super) struct MatchFile {
     folder: TempDir,
     path: PathBuf,
 }
 
 impl MatchFile {
-    /// Finds a place for it; the file is not there yet.
+    /// Creates the folder; the file does not exist yet.
     pub(super) fn new() -> io::Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("sortie-match-")
@@ -27,7 +27,7 @@ impl MatchFile {
         &self.path
     }
 
-    /// Puts it in its place.
+    /// Writes the file atomically.
     pub(super) fn write(&self, document: &str) -> io::Result<()> {
         let unfinished = self.folder.path().join("match.json.new");
         let mut file: File = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;

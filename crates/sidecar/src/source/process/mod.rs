@@ -1,9 +1,9 @@
-//! A game server that speaks no API: a program is run for each match, and its life is the life of the match.
+//! A game server that uses no API: a program is run for each match, and lives as long as the match.
 //!
-//! The match is ready when the program is, and over when the program has ended; what the program has to know of it is in
-//! its environment, its arguments, a file or its standard input. Each program that may run at a time is a server of its
-//! own, with an id that is kept: matches of one cannot be taken for those of another, and a resolver can give each its
-//! port. When the sidecar ends, so do the programs.
+//! The match is ready when the program is, and over when the program ends; the program gets its match in its
+//! environment, its arguments, a file or its standard input. Each of the concurrent programs is a server of its own,
+//! with a persistent id: their matches cannot be confused, and a resolver can give each its own port. When the sidecar
+//! shuts down, so do the programs.
 
 mod answering;
 mod handover;
@@ -31,14 +31,14 @@ use crate::resolver::ports::Ports;
 /// Its name in the settings.
 pub const NAME: &str = "process_event_source";
 
-/// Programs that are game servers.
+/// Programs as game servers.
 pub struct ProcessSource {
     settings: Checked,
     ports: Option<Ports>,
 }
 
 impl ProcessSource {
-    /// Programs by these settings.
+    /// Programs with these settings.
     ///
     /// # Errors
     /// [`BadSetting`]
@@ -49,8 +49,8 @@ impl ProcessSource {
         Ok(Self { settings, ports })
     }
 
-    /// The same, whose programs inherit these variables of the sidecar beside those that every game server does. Those that
-    /// begin with `SORTIE_` are kept from them in any case, unless they are for game servers.
+    /// The same, with these variables of the sidecar inherited by its programs in addition to those of every game
+    /// server. Variables that begin with `SORTIE_` are never inherited, unless they are for game servers.
     #[must_use]
     pub fn passing(mut self, names: &[String]) -> Self {
         self.settings.pass_environment = names.to_vec();

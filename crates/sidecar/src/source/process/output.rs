@@ -1,7 +1,7 @@
-//! What a program prints: forwarded to the sidecar's log, and searched for the line that says that it is ready.
+//! A program's output: forwarded to the sidecar's log, and searched for the line that reports readiness.
 //!
-//! A pipe and no file: what is read here slows the program down and fills no disk. It is read whether or not anybody
-//! waits for a line, as a full pipe would stop the program.
+//! A pipe rather than a file: reading slowly slows down the program and fills no disk. It is always read, even if
+//! nobody waits for a line, because a full pipe would stop the program.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,14 +15,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::lines::Lines;
 
-/// Read at once, in bytes.
+/// Bytes per read.
 const PIECE_BYTES: usize = 8 * 1024;
-/// Lines kept for the report of a failure.
+/// Number of lines kept for the report of a failure.
 const KEPT_LINES: usize = 10;
-/// Longest wait for the output to end once the program has. A process that left its group may hold it open.
+/// Timeout for the end of the output once the program has ended. A process that left its group may hold it open.
 const ENDED_WITHIN: Duration = Duration::from_secs(1);
 
-/// The output of one program. Dropped, it is read no longer.
+/// The output of one program. When dropped, it is no longer read.
 pub(super) struct Output {
     readers: JoinSet<()>,
     heard: Arc<Heard>,
@@ -36,7 +36,7 @@ struct Heard {
 }
 
 impl Output {
-    /// Of a program of this server, which is searched for `pattern`.
+    /// For a program of this server, searched for `pattern`.
     pub(super) fn new(server_id: String, pattern: Option<Regex>) -> Self {
         let heard = Heard { server_id, pattern, matched: CancellationToken::new(), last: Mutex::default() };
         Self { readers: JoinSet::new(), heard: Arc::new(heard) }
@@ -52,11 +52,11 @@ impl Output {
         self.heard.matched.cancelled().await;
     }
 
-    /// Reads to the end, and gives the last lines.
+    /// Reads to the end, and returns the last lines.
     pub(super) async fn end(mut self) -> String {
         let to_the_end = async { while self.readers.join_next().await.is_some() {} };
         if timeout(ENDED_WITHIN, to_the_end).await.is_err() {
-            tracing::debug!(server_id = self.heard.server_id, "a process that is left holds the output open");
+            tracing::debug!(server_id = self.heard.server_id, "a leftover process holds the output open");
         }
         let last = self.heard.last.lock().unwrap_or_else(PoisonError::into_inner);
         last.iter().map(String::as_str).collect::<Vec<_>>().join("\n")

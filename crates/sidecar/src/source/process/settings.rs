@@ -1,4 +1,4 @@
-//! How a program is run for each match, as the settings file has it.
+//! How a program is run for each match, according to the settings file.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,63 +14,64 @@ use super::template::{Placeholder, Template};
 use crate::resolver::ports::PortRange;
 use crate::source::{BadSetting, at_a_time, within};
 
-/// Most programs at a time.
+/// Maximum number of concurrent programs.
 const MAX_MATCHES: u32 = 256;
-/// Pace of questions for a match.
+/// Range of the interval between requests for a match.
 const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(24 * 3600);
-/// Deadlines of the program.
+/// Range of the program's deadlines.
 const DEADLINES: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(24 * 3600);
-/// Largest compiled pattern, in bytes.
+/// Maximum size of a compiled pattern, in bytes.
 const MAX_PATTERN_BYTES: usize = 1024 * 1024;
 
 /// The settings block `process_event_source`.
 ///
-/// In `Args` and the values of `Env`, `{match_id}`, `{port}`, `{public_address}`, `{match_file}`, `{server_id}` and
-/// `{property:NAME}`, a property of the match, stand for theirs; any other brace is left as it is. A property that a
-/// match does not have is empty. No shell sees any of them, but a program may take an argument that begins with `-` for
-/// an option: `--map={property:map}` leaves no doubt.
+/// In `Args` and the values of `Env`, the placeholders `{match_id}`, `{port}`, `{public_address}`, `{match_file}`,
+/// `{server_id}` and `{property:NAME}`, a property of the match, are replaced; any other brace is left unchanged. A
+/// property that a match does not have is empty. No shell sees any of them, but a program may take an argument that
+/// begins with `-` for an option: `--map={property:map}` avoids that.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct ProcessSettings {
-    /// The game server: a path, or a name to look up in `PATH`. Must be given. The process that it becomes is the
-    /// server; what it leaves running in its process group when it exits is killed.
+    /// The game server: a path, or a name to look up in `PATH`. Required. The process that it becomes is the server;
+    /// when it exits, the processes left in its process group are killed.
     pub command: String,
     /// Its arguments. Default: none.
     pub args: Vec<String>,
-    /// Added to what it inherits of the sidecar's environment; may replace anything but what a match is handed over in.
-    /// Default: none.
+    /// Added to the environment inherited from the sidecar; may replace anything except the variables that contain the
+    /// match. Default: none.
     pub env: BTreeMap<String, String>,
-    /// Where it runs. Default: the sidecar's own working folder.
+    /// Its working folder. Default: the sidecar's own.
     pub working_directory: Option<PathBuf>,
     /// When it is started. Default: `on_match`.
     pub start: Start,
-    /// The match is handed over as a JSON file, whose path is in `SORTIE_MATCH_FILE` and `{match_file}`; only its owner
-    /// can read it, and it is removed when the program has ended. The variables for players and properties are not set
-    /// then, so that a match may be longer than the 128 KiB of a variable. Started `ahead`, the program finds the file
-    /// in its place, whole, when there is a match. Default: false.
+    /// The match is passed as a JSON file, whose path is in `SORTIE_MATCH_FILE` and `{match_file}`; only its owner can
+    /// read it, and it is removed when the program has ended. The variables for players and properties are then not
+    /// set, so that a match may exceed the 128 KiB of a variable. For a program started `ahead`, the complete file
+    /// appears when there is a match. Default: false.
     pub match_file: bool,
-    /// The match is handed over as one line of JSON on standard input, which stays open until the program ends.
-    /// Default: false.
+    /// The match is passed as one line of JSON on standard input, which stays open until the program ends. Default:
+    /// false.
     pub match_line: bool,
     /// It is ready when a line of its output, standard or error, matches this regular expression (in its first 4096
-    /// bytes). Default: neither this nor `ReadyPort`, and it is ready at once.
+    /// bytes). Without this and `ReadyPort`, it is ready at once. Default: none.
     pub ready_pattern: Option<String>,
-    /// It is ready when this port of this machine answers: a number or `{port}`, with `/tcp` (the default: it takes
-    /// connections) or `/udp` (the kernel does not say that nobody is there).
+    /// It is ready when this port of this machine answers: a number or `{port}`, with `/tcp` (the default: it accepts
+    /// connections) or `/udp` (the kernel does not report the port as unused). Default: none.
     pub ready_port: Option<PortText>,
-    /// Time that it has to be ready, 10 ms to 24 h; then the match is given up. Default: 30 s.
+    /// Time to become ready, 10 ms to 24 h; after that the match is given up. Default: 30 s.
     #[serde(with = "crate::settings::duration")]
     pub ready_deadline: Duration,
-    /// Time from SIGTERM to SIGKILL, both to its whole process group, 10 ms to 24 h. Default: 10 s.
+    /// Time from SIGTERM to SIGKILL, both sent to its whole process group, 10 ms to 24 h. Default: 10 s.
     #[serde(with = "crate::settings::duration")]
     pub stop_deadline: Duration,
-    /// Most matches at a time, each with a process and a server id of its own, 1 to 256. Default: 1.
+    /// Maximum number of concurrent matches, each with its own process and server id, 1 to 256. Default: 1.
     pub matches: u32,
-    /// Its port is one of these, free for TCP and UDP: `"7000-7099"`, or one. Default: the resolver's port.
+    /// Its port is taken from these, free for TCP and UDP: `"7000-7099"`, or a single one. Default: the resolver's
+    /// port.
     pub port_range: Option<PortText>,
-    /// Which matches it asks for: a JMESPath expression over the match document. Default: any.
+    /// Which matches it requests: a JMESPath expression over the match document. Default: any.
     pub requirements: String,
-    /// Least time between two questions for a match that brought nothing, 10 ms to 24 h. Default: 1 s.
+    /// Minimum time between two unsuccessful requests for a match, 10 ms to 24 h. Default: 1 s.
     #[serde(with = "crate::settings::duration")]
     pub request_interval: Duration,
 }
@@ -82,7 +83,7 @@ pub enum Start {
     /// When there is a match for it.
     #[default]
     OnMatch,
-    /// Before there is a match; it is asked for when the program is ready.
+    /// Before there is a match, which is requested when the program is ready.
     Ahead,
 }
 
@@ -142,7 +143,7 @@ impl Default for ProcessSettings {
 
 impl fmt::Debug for ProcessSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Operators put credentials into the environment: the names say enough.
+        // Operators put credentials into the environment: names are enough.
         let env: Vec<_> = self.env.keys().collect();
         let Self { command, args, working_directory, start, matches, .. } = self;
         f.debug_struct("ProcessSettings")
@@ -168,12 +169,12 @@ pub(super) enum Ready {
 /// A port that answers when a program is ready.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct ReadyPort {
-    /// `None`: the one it was given.
+    /// `None`: the assigned one.
     pub(super) number: Option<u16>,
     pub(super) is_udp: bool,
 }
 
-/// Settings that were found to make sense.
+/// Validated settings.
 pub(super) struct Checked {
     pub(super) command: PathBuf,
     pub(super) args: Vec<Template>,
@@ -189,7 +190,7 @@ pub(super) struct Checked {
     pub(super) port_range: Option<PortRange>,
     pub(super) requirements: String,
     pub(super) request_interval: Duration,
-    /// Variables of the sidecar that programs inherit beside those that every game server does.
+    /// Variables of the sidecar that programs inherit in addition to those of every game server.
     pub(super) pass_environment: Vec<String>,
 }
 
@@ -199,7 +200,7 @@ impl ProcessSettings {
         let matches = at_a_time("Matches", self.matches, MAX_MATCHES)?;
         let port_range = self.port_range.as_ref().map(port_range).transpose()?;
         if port_range.as_ref().is_some_and(|(_, count)| *count < matches) {
-            let problem = format!("must have a port for each of {matches} Matches at a time");
+            let problem = format!("must have a port for each of the {matches} concurrent Matches");
             return Err(BadSetting::new("PortRange", problem));
         }
         let durations = [
@@ -221,7 +222,10 @@ impl ProcessSettings {
         for (name, text) in &self.env {
             let key = format!("Env.{name}");
             if name.is_empty() || name.contains(['=', '\0']) {
-                return Err(BadSetting::new(key, "is no name of a variable: it must not be empty or hold ="));
+                return Err(BadSetting::new(
+                    key,
+                    "is not the name of a variable: it must not be empty or contain =",
+                ));
             }
             env.insert(name.clone(), self.template(&key, text)?);
         }
@@ -246,12 +250,12 @@ impl ProcessSettings {
 
     fn template(&self, key: &str, text: &str) -> Result<Template, BadSetting> {
         if text.contains('\0') {
-            return Err(BadSetting::new(key, "must not hold a NUL byte"));
+            return Err(BadSetting::new(key, "must not contain a NUL byte"));
         }
         let template = Template::read(text);
         for placeholder in template.placeholders() {
             if self.start == Start::Ahead && placeholder.is_of_match() {
-                let problem = "names a value of the match, which a program that is started \"ahead\" cannot have: hand \
+                let problem = "names a value of the match, which a program that is started \"ahead\" cannot have: pass \
                                it over by MatchFile or MatchLine";
                 return Err(BadSetting::new(key, problem));
             }
@@ -270,11 +274,11 @@ impl ProcessSettings {
             }
             (Some(pattern), None) => {
                 let regex = RegexBuilder::new(pattern).size_limit(MAX_PATTERN_BYTES).build();
-                let problem = |error| format!("is no regular expression that can be used: {error}");
+                let problem = |error| format!("is not a usable regular expression: {error}");
                 regex.map(Ready::Pattern).map_err(|error| BadSetting::new("ReadyPattern", problem(error)))
             }
             (None, Some(text)) => ReadyPort::read(&text.0).map(Ready::Port).ok_or_else(|| {
-                let right = "must be a port like 7777 or \"{port}\", with /tcp or /udp where that matters";
+                let right = "must be a port like 7777 or \"{port}\", optionally with /tcp or /udp";
                 BadSetting::new("ReadyPort", format!("{right}, is {:?}", text.0))
             }),
         }
@@ -305,7 +309,7 @@ impl ReadyPort {
     }
 }
 
-/// The range, and how many ports it has.
+/// The range, and its number of ports.
 fn port_range(text: &PortText) -> Result<(PortRange, usize), BadSetting> {
     let (first, last) = text.0.split_once('-').unwrap_or((&text.0, &text.0));
     let range = || {
@@ -374,10 +378,13 @@ mod tests {
                 "PortRange: must have a port for each",
             ),
             (r#"{"Command": "game", "ReadyDeadline": "0s"}"#, "ReadyDeadline: must be from 10ms to 1day"),
-            (r#"{"Command": "game", "ReadyPattern": "("}"#, "ReadyPattern: is no regular expression"),
+            (
+                r#"{"Command": "game", "ReadyPattern": "("}"#,
+                "ReadyPattern: is not a usable regular expression",
+            ),
             (
                 r#"{"Command": "game", "ReadyPattern": "a{9999}{9999}"}"#,
-                "ReadyPattern: is no regular expression",
+                "ReadyPattern: is not a usable regular expression",
             ),
             (
                 r#"{"Command": "game", "ReadyPattern": "a", "ReadyPort": 7}"#,
@@ -389,8 +396,8 @@ mod tests {
                 r#"{"Command": "game", "Start": "ahead", "Env": {"A": "{property:x}"}}"#,
                 "Env.A: names a value",
             ),
-            (r#"{"Command": "game", "Env": {"A=B": ""}}"#, "Env.A=B: is no name"),
-            (r#"{"Command": "game", "Args": ["\u0000"]}"#, "Args[0]: must not hold a NUL"),
+            (r#"{"Command": "game", "Env": {"A=B": ""}}"#, "Env.A=B: is not the name"),
+            (r#"{"Command": "game", "Args": ["\u0000"]}"#, "Args[0]: must not contain a NUL"),
             (r#"{"Command": "game", "Start": "later"}"#, "unknown variant `later`"),
         ] {
             let error = read(json).err().expect(json);

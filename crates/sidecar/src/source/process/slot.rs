@@ -1,4 +1,4 @@
-//! One server: takes a match, runs a program for it, and says what becomes of it.
+//! One server: takes a match, runs a program for it, and reports its progress.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -18,7 +18,7 @@ use super::answering::answers;
 use super::handover::{Handed, HandoverError, HandoverMatch, Surroundings};
 use super::match_file::MatchFile;
 use super::output::Output;
-use super::program::{Order, StartError, Started, start};
+use super::program::{LaunchSpec, StartError, Started, start};
 use super::settings::{Checked, Ready, ReadyPort, Start};
 use crate::child::Child;
 use crate::manager::{Manager, Next};
@@ -26,19 +26,19 @@ use crate::resolver::Address;
 use crate::resolver::ports::Ports;
 use crate::source::wants_shutdown;
 
-/// Pause after the first failure; it doubles with each further one in a row.
+/// Pause after the first failure; doubles with each further consecutive one.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// Longest pause: each further failure costs a match.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Maximum pause: each further failure costs a match.
+const MAX_PAUSE: Duration = Duration::from_secs(60);
 
-/// What all servers of one event source share.
+/// State that all servers of one event source share.
 pub(super) struct Shared {
     pub(super) settings: Checked,
     pub(super) manager: Manager,
     pub(super) ports: Option<Arc<Ports>>,
-    /// The sidecar ends: programs are stopped.
+    /// The sidecar is shutting down: programs are stopped.
     pub(super) closing: CancellationToken,
-    /// No further match is taken; cancelled with `closing` too.
+    /// No more matches are taken; cancelled together with `closing`.
     pub(super) no_more: CancellationToken,
 }
 
@@ -49,7 +49,7 @@ pub(super) struct Slot {
     pub(super) server_id: String,
 }
 
-/// Why a match was not played to a good end.
+/// Why a match was not played to a proper end.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error(transparent)]
@@ -60,7 +60,7 @@ enum Failure {
     File(io::Error),
     #[error("cannot write to standard input: {0}; MatchLine is for programs that read it")]
     Input(io::Error),
-    #[error("no port of PortRange is free; add some, or end what has them")]
+    #[error("no port of PortRange is free; widen it, or stop whatever is using the ports")]
     NoFreePort,
     #[error("players cannot be sent to it: {0}")]
     NoAddress(String),
@@ -77,13 +77,13 @@ enum Failure {
 }
 
 /// Where a program is reached.
-struct Place {
+struct ServerAddress {
     port: Option<u16>,
     public_address: Option<String>,
     _lease: Option<Lease>,
 }
 
-/// A port of `PortRange`; free again when dropped.
+/// A port of `PortRange`; released when dropped.
 struct Lease {
     ports: Arc<Ports>,
     server_id: String,
@@ -95,26 +95,26 @@ impl Drop for Lease {
     }
 }
 
-/// A program and what belongs to it. Dropped in this order: the port is free after the program is gone.
+/// A program and its resources. Dropped in this order: the port is released after the program has ended.
 struct Running {
     program: Child,
-    /// Standard input, if matches are handed over there.
+    /// Standard input, if matches are passed there.
     input: Option<ChildStdin>,
     output: Output,
     file: Option<MatchFile>,
-    place: Place,
+    place: ServerAddress,
 }
 
-/// What came of one match, or of waiting for it.
-enum Turn {
+/// The outcome of a match, or of waiting for one.
+enum MatchOutcome {
     Played,
     Failed,
-    /// There will be no further match.
+    /// There will be no more matches.
     Over,
 }
 
 impl Slot {
-    /// Plays matches until there is to be no further one.
+    /// Plays matches until there are no more.
     pub(super) async fn run(self) {
         let Shared { manager, no_more, .. } = &*self.shared;
         self.end_what_was_left().await;
@@ -126,27 +126,27 @@ impl Slot {
             );
             return;
         }
-        // Its process is watched here: silence says nothing about it.
+        // Its process is watched here, so silence means nothing.
         manager.vouch_for(&self.server_id);
         let mut failures = 0;
         while !no_more.is_cancelled() {
             let turn = match self.shared.settings.start {
-                Start::OnMatch => self.turn_on_match().await,
-                Start::Ahead => self.turn_ahead().await,
+                Start::OnMatch => self.play_on_match().await,
+                Start::Ahead => self.play_ahead().await,
             };
             match turn {
-                Turn::Played => failures = 0,
-                Turn::Failed => {
+                MatchOutcome::Played => failures = 0,
+                MatchOutcome::Failed => {
                     failures += 1;
                     self.rest(failures, no_more).await;
                 }
-                Turn::Over => break,
+                MatchOutcome::Over => break,
             }
         }
         manager.server_gone(&self.server_id, "its event source has ended").await;
     }
 
-    /// The programs of an earlier sidecar are gone, and their matches with them.
+    /// The programs of an earlier sidecar are gone, and so are their matches.
     async fn end_what_was_left(&self) {
         let view = self.shared.manager.view();
         let mut servers = view.servers.iter();
@@ -157,18 +157,23 @@ impl Slot {
 
     async fn rest(&self, failures: u32, until: &CancellationToken) {
         let pause = pause_after(failures);
-        tracing::info!(server_id = self.server_id, ?pause, failures, "asks for no match for a while");
+        tracing::info!(
+            server_id = self.server_id,
+            ?pause,
+            failures,
+            "pausing before the next request for a match"
+        );
         tokio::select! {
             () = sleep(pause) => {}
             () = until.cancelled() => {}
         }
     }
 
-    async fn turn_on_match(&self) -> Turn {
-        // Whoever could not send players anywhere takes no match.
+    async fn play_on_match(&self) -> MatchOutcome {
+        // A server that cannot be given players takes no match.
         if let Err(failure) = self.place().await {
             tracing::error!(server_id = self.server_id, %failure, "cannot host matches");
-            return Turn::Failed;
+            return MatchOutcome::Failed;
         }
         match self.next().await {
             Ok(game) => {
@@ -180,13 +185,13 @@ impl Slot {
         }
     }
 
-    async fn turn_ahead(&self) -> Turn {
+    async fn play_ahead(&self) -> MatchOutcome {
         let (warm, wanted, unwanted) =
             (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let ask = async {
             let next = tokio::select! {
                 () = warm.cancelled() => self.next().await,
-                () = self.shared.no_more.cancelled() => Err(Turn::Over),
+                () = self.shared.no_more.cancelled() => Err(MatchOutcome::Over),
             };
             match next {
                 Ok(_) => wanted.cancel(),
@@ -210,8 +215,8 @@ impl Slot {
         }
     }
 
-    /// Has a program that is ready and waits for a match, started again whenever it ends; until it is wanted, or
-    /// unwanted. `None` if there is none then, or not within the deadline.
+    /// Keeps a ready program waiting for a match, restarted whenever it ends, until it is needed or no longer wanted.
+    /// `None` if there is none then, or not within the deadline.
     async fn keep_warm(
         &self,
         warm: &CancellationToken,
@@ -246,7 +251,7 @@ impl Slot {
                         }
                         let ended = running.end().await;
                         tracing::warn!(server_id = self.server_id, %ended, "the program ended without a match");
-                        if since.elapsed() >= LONGEST_PAUSE {
+                        if since.elapsed() >= MAX_PAUSE {
                             failures = 0;
                         }
                     }
@@ -266,8 +271,8 @@ impl Slot {
         }
     }
 
-    /// The next match; why there is none otherwise.
-    async fn next(&self) -> Result<Match, Turn> {
+    /// The next match, or why there is none.
+    async fn next(&self) -> Result<Match, MatchOutcome> {
         let Shared { settings, manager, no_more, .. } = &*self.shared;
         let (requirements, pace) = (&settings.requirements, settings.request_interval);
         match manager.next_match(NAME, &self.server_id, requirements, pace, no_more).await {
@@ -278,25 +283,25 @@ impl Slot {
             }
             Ok(Next::Shutdown) => {
                 self.take_no_more();
-                Err(Turn::Over)
+                Err(MatchOutcome::Over)
             }
-            Ok(Next::Closing) => Err(Turn::Over),
+            Ok(Next::Closing) => Err(MatchOutcome::Over),
             Err(status) => {
                 let error = status.message;
                 tracing::error!(server_id = self.server_id, error, "the backend refuses to give matches");
-                Err(Turn::Failed)
+                Err(MatchOutcome::Failed)
             }
         }
     }
 
-    /// Plays a match with a program of its own.
+    /// Plays a match with a new program.
     async fn host(&self, game: Match) -> Result<(), Failure> {
         let game = Arc::new(HandoverMatch::read(game)?);
         let running = self.launch(Some(Arc::clone(&game)), &self.shared.closing).await?;
         self.attend(running, &game.match_id).await
     }
 
-    /// Plays a match with a program that waits for it.
+    /// Plays a match with a waiting program.
     async fn hand_over(&self, mut running: Running, game: Match) -> Result<(), Failure> {
         let game = HandoverMatch::read(game);
         let handed = match &game {
@@ -315,7 +320,7 @@ impl Slot {
         }
     }
 
-    /// Says that the match is ready, and waits for its end.
+    /// Reports the match as ready, and waits for its end.
     async fn attend(&self, running: Running, match_id: &str) -> Result<(), Failure> {
         let Shared { manager, closing, .. } = &*self.shared;
         let request = MatchReadyRequest {
@@ -343,12 +348,12 @@ impl Slot {
         if ended.is_good() { Ok(()) } else { Err(Failure::Exited(ended.to_string())) }
     }
 
-    /// Ends the match, whatever came of it. When the sidecar ends, that is left to the end of the server.
-    async fn conclude(&self, match_id: &str, played: Result<(), Failure>) -> Turn {
+    /// Ends the match, whatever its outcome. During a shutdown, the end of the server does that.
+    async fn conclude(&self, match_id: &str, played: Result<(), Failure>) -> MatchOutcome {
         let server_id = &self.server_id;
         match &played {
             Ok(()) => tracing::info!(server_id, match_id, "a match is over"),
-            Err(Failure::Closing) => return Turn::Over,
+            Err(Failure::Closing) => return MatchOutcome::Over,
             Err(failure) => tracing::error!(server_id, match_id, %failure, "a match is given up"),
         }
         let request = EndMatchRequest {
@@ -363,7 +368,7 @@ impl Slot {
                 tracing::warn!(server_id, match_id, error = status.message, "the end of a match was refused");
             }
         }
-        if played.is_ok() { Turn::Played } else { Turn::Failed }
+        if played.is_ok() { MatchOutcome::Played } else { MatchOutcome::Failed }
     }
 
     fn take_no_more(&self) {
@@ -371,7 +376,7 @@ impl Slot {
         self.shared.no_more.cancel();
     }
 
-    /// Starts a program and waits until it is ready, or until it is given up. One for a match is told of it first.
+    /// Starts a program and waits until it is ready or given up. A program for a match gets the match first.
     async fn launch(
         &self,
         game: Option<Arc<HandoverMatch>>,
@@ -410,7 +415,7 @@ impl Slot {
     }
 
     /// Blocks; needs a runtime.
-    fn start(&self, place: Place, game: Option<&HandoverMatch>) -> Result<Running, Failure> {
+    fn start(&self, place: ServerAddress, game: Option<&HandoverMatch>) -> Result<Running, Failure> {
         let settings = &self.shared.settings;
         let file = match settings.match_file {
             true => Some(MatchFile::new().map_err(Failure::File)?),
@@ -422,14 +427,14 @@ impl Slot {
         }
         let handed = Handed::new(&settings.args, &settings.env, &around, game)?;
         let mut output = Output::new(self.server_id.clone(), settings.ready.pattern());
-        let order = Order {
+        let spec = LaunchSpec {
             command: &settings.command,
             working_directory: settings.working_directory.as_deref(),
             handed,
             pass_environment: &settings.pass_environment,
             takes_lines: settings.match_line,
         };
-        let Started { child: program, input } = start(&order, &mut output)?;
+        let Started { child: program, input } = start(&spec, &mut output)?;
         tracing::info!(
             server_id = self.server_id,
             pid = program.id(),
@@ -439,7 +444,7 @@ impl Slot {
         Ok(Running { program, input, output, file, place })
     }
 
-    async fn place(&self) -> Result<Place, Failure> {
+    async fn place(&self) -> Result<ServerAddress, Failure> {
         let (mut own_port, mut lease) = (None, None);
         if let Some(ports) = &self.shared.ports {
             own_port = ports.get(&self.server_id).map_err(|_names_another_key| Failure::NoFreePort)?;
@@ -453,7 +458,7 @@ impl Slot {
             Some(Address { host, .. }) => Some(Address { host, port: resolved_port.or(port) }.to_string()),
             None => port.map(|port| format!("127.0.0.1:{port}")),
         };
-        Ok(Place { port, public_address, _lease: lease })
+        Ok(ServerAddress { port, public_address, _lease: lease })
     }
 
     async fn stop(&self, running: Running) {
@@ -463,7 +468,7 @@ impl Slot {
     }
 }
 
-impl Place {
+impl ServerAddress {
     fn surroundings<'a>(&'a self, server_id: &'a str, file: Option<&'a MatchFile>) -> Surroundings<'a> {
         Surroundings {
             server_id,
@@ -475,7 +480,7 @@ impl Place {
 }
 
 /// Returns when a program is ready.
-async fn is_ready(ready: &Ready, output: &Output, place: &Place) -> Result<(), Failure> {
+async fn is_ready(ready: &Ready, output: &Output, place: &ServerAddress) -> Result<(), Failure> {
     match ready {
         Ready::AtOnce => {}
         Ready::Pattern(_) => output.matched().await,
@@ -487,7 +492,7 @@ async fn is_ready(ready: &Ready, output: &Output, place: &Place) -> Result<(), F
     Ok(())
 }
 
-/// Writes a line to a program. Returns only when it has read enough of it.
+/// Writes a line to a program. Returns only when the program has read enough of it.
 async fn write_line(input: &mut ChildStdin, line: &str) -> Result<(), Failure> {
     let write = async {
         input.write_all(line.as_bytes()).await?;
@@ -497,7 +502,7 @@ async fn write_line(input: &mut ChildStdin, line: &str) -> Result<(), Failure> {
 }
 
 impl Running {
-    /// Hands a match to a program that waits for it.
+    /// Passes a match to a waiting program.
     async fn hand_over(&mut self, server_id: &str, game: &HandoverMatch) -> Result<(), Failure> {
         let document = self.place.surroundings(server_id, self.file.as_ref()).document(game)?;
         if let Some(file) = &self.file {
@@ -509,7 +514,7 @@ impl Running {
         }
     }
 
-    /// How the program ended, which has; what it has left behind is killed.
+    /// Returns how the program ended; kills the processes it has left behind.
     async fn end(self) -> Ended {
         let Self { program, output, .. } = self;
         let status = program.reap();
@@ -533,7 +538,7 @@ impl std::fmt::Display for Ended {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.status {
             Ok(status) => write!(f, "{status}")?,
-            Err(error) => write!(f, "how is not known: {error}")?,
+            Err(error) => write!(f, "how is unknown: {error}")?,
         }
         match self.last_lines.as_str() {
             "" => write!(f, "; it printed nothing"),
@@ -542,9 +547,9 @@ impl std::fmt::Display for Ended {
     }
 }
 
-/// The pause after so many failures in a row: half of the step for certain, the other half by chance.
+/// The pause after this many consecutive failures: half of the step, plus a random part of the other half.
 fn pause_after(failures: u32) -> Duration {
     let doublings = failures.saturating_sub(1).min(16);
-    let step = FIRST_PAUSE.saturating_mul(1 << doublings).min(LONGEST_PAUSE);
+    let step = FIRST_PAUSE.saturating_mul(1 << doublings).min(MAX_PAUSE);
     step.mul_f64(0.5 + fastrand::f64() / 2.0)
 }

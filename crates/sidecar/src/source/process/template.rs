@@ -1,11 +1,12 @@
 //! Arguments and variables with placeholders.
 //!
-//! Read once, when the settings are: a placeholder that can never have a value is an error then and not at the first
-//! match. Values are put in as they are, in one pass: nothing in them is a placeholder, and no shell sees them.
+//! Parsed once, together with the settings: a placeholder that can never have a value is an error then, rather than at
+//! the first match. Values are inserted unchanged, in one pass: placeholders in them are not replaced, and no shell
+//! sees them.
 
 use std::ffi::{OsStr, OsString};
 
-/// What a placeholder stands for.
+/// A placeholder.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Placeholder {
     MatchId,
@@ -28,8 +29,8 @@ enum Piece {
 }
 
 impl Template {
-    /// Reads `{match_id}`, `{port}`, `{public_address}`, `{match_file}`, `{server_id}` and `{property:NAME}`; any other
-    /// brace is left as it is.
+    /// Parses `{match_id}`, `{port}`, `{public_address}`, `{match_file}`, `{server_id}` and `{property:NAME}`; any
+    /// other brace is left unchanged.
     pub(super) fn read(text: &str) -> Self {
         let mut pieces = Vec::new();
         let mut plain = String::new();
@@ -60,7 +61,7 @@ impl Template {
         })
     }
 
-    /// The text with the values that `value` gives.
+    /// The text with the values that `value` returns.
     pub(super) fn fill<E>(
         &self,
         mut value: impl FnMut(&Placeholder) -> Result<OsString, E>,

@@ -21,13 +21,13 @@ pub(super) enum Behaviour {
 /// One thing to do with a match.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Step {
-    /// Say that it is ready.
+    /// Report it as ready.
     Ready,
-    /// Say it of a match that there is not.
+    /// Report an unknown match as ready.
     ReadyOfAnother,
-    /// Say that it is over.
+    /// Report it as over.
     End,
-    /// Do nothing more, and say nothing of it.
+    /// Do nothing more, and report nothing.
     Forget,
 }
 
@@ -44,7 +44,7 @@ impl Behaviour {
         Self::NeverEnds,
     ];
 
-    /// The name it has in the settings.
+    /// Its name in the settings.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Normal => "normal",
@@ -63,8 +63,8 @@ impl Behaviour {
         Self::ALL.into_iter().find(|behaviour| behaviour.name() == name)
     }
 
-    /// Its steps, in order, each with the time since the match was taken. Never empty: what the server does after the
-    /// last one is ask for the next match.
+    /// Its steps in order, each with the time since the match was taken. Never empty: after the last step, the server
+    /// requests the next match.
     pub(super) fn steps(self, plan: &Plan) -> Vec<(Duration, Step)> {
         let ready = plan.ready_delay;
         let end = ready + plan.duration;

@@ -1,4 +1,4 @@
-//! Does what the planner says, on the clock.
+//! Carries out the planner's actions in real time.
 
 use std::collections::VecDeque;
 use std::future::{Future, pending};
@@ -15,7 +15,7 @@ use super::planner::{Action, Answer, Planner};
 use crate::manager::{Manager, Next};
 use crate::source::wants_shutdown;
 
-/// How often the server gives a sign of life, if it is not to look as if it were gone.
+/// Interval of the server's signs of life, unless it should look dead.
 const SIGN_OF_LIFE_EVERY: Duration = Duration::from_secs(1);
 
 /// Why a virtual server has ended.
@@ -23,7 +23,7 @@ const SIGN_OF_LIFE_EVERY: Duration = Duration::from_secs(1);
 pub(super) enum End {
     /// Its last match is over.
     Done,
-    /// The sidecar ends; it may hold matches still.
+    /// The sidecar is shutting down; the server may still hold matches.
     Closing,
 }
 
@@ -32,17 +32,17 @@ pub(super) struct Calls<'a> {
     pub(super) manager: &'a Manager,
     pub(super) server_id: &'a str,
     pub(super) requirements: &'a str,
-    /// Where players are sent without a resolver.
+    /// Address for players without a resolver.
     pub(super) connection_details: &'a str,
-    /// Least time between two questions that bring nothing.
+    /// Minimum time between two unsuccessful requests.
     pub(super) pace: Duration,
     pub(super) closing: &'a CancellationToken,
 }
 
-/// What came of saying that a match is ready or over.
+/// The outcome of reporting a match as ready or over.
 #[derive(Default)]
 struct Outcome {
-    /// The match whose readiness was refused.
+    /// The match that was refused as ready.
     refused: Option<String>,
     shut_down: bool,
 }
@@ -50,18 +50,18 @@ struct Outcome {
 type Running<'a, T> = Option<Pin<Box<dyn Future<Output = T> + Send + 'a>>>;
 
 /// Runs one virtual server.
-pub(super) struct Driver<'a> {
+pub(super) struct VirtualDriver<'a> {
     planner: Planner,
     calls: &'a Calls<'a>,
     started: Instant,
-    /// What is to be done after the call under way: one at a time, so that the backend hears of things in their order.
-    /// At most the steps of the matches held.
+    /// Actions after the call in flight: one at a time, so that the backend receives them in order. At most the steps
+    /// of the held matches.
     queue: VecDeque<Action>,
     calling: Running<'a, Outcome>,
     asking: Running<'a, Result<Next, Status>>,
 }
 
-impl<'a> Driver<'a> {
+impl<'a> VirtualDriver<'a> {
     pub(super) fn new(planner: Planner, calls: &'a Calls<'a>) -> Self {
         let queue = VecDeque::new();
         Self { planner, calls, started: Instant::now(), queue, calling: None, asking: None }
@@ -87,14 +87,14 @@ impl<'a> Driver<'a> {
                 }
             }
         }
-        // Half a call would leave open whether the backend has heard it.
+        // An aborted call would leave open whether the backend has received it.
         if let Some(calling) = self.calling.take() {
             calling.await;
         }
         End::Closing
     }
 
-    /// Begins what is due and may begin.
+    /// Starts what is due and allowed.
     fn begin(&mut self) {
         while let Some(action) = self.planner.next(self.started.elapsed()) {
             self.queue.push_back(action);
@@ -132,7 +132,10 @@ impl<'a> Driver<'a> {
             }
             Ok(Next::Closing) => Answer::Nothing,
             Err(status) => {
-                tracing::warn!(error = status.message, "asking for a match was refused; check the API key");
+                tracing::warn!(
+                    error = status.message,
+                    "the request for a match was refused; check the API key"
+                );
                 Answer::Nothing
             }
         };
@@ -151,7 +154,7 @@ impl Calls<'_> {
             Ok(Some(address)) => address.to_string(),
             Ok(None) => self.connection_details.to_owned(),
             Err(error) => {
-                tracing::error!(match_id, %error, "a match cannot be reached; it is ended");
+                tracing::error!(match_id, %error, "a match is unreachable: ending it");
                 return Outcome { refused: Some(match_id), ..Outcome::default() };
             }
         };
@@ -192,7 +195,7 @@ fn signs_of_life() -> Interval {
     ticks
 }
 
-/// What a call under way brings, which is over then; waits for ever where there is none.
+/// The result of the call in flight, which is then removed; pending if there is none.
 async fn settled<T>(running: &mut Running<'_, T>) -> T {
     let Some(call) = running else { return pending().await };
     let outcome = call.await;
@@ -200,7 +203,7 @@ async fn settled<T>(running: &mut Running<'_, T>) -> T {
     outcome
 }
 
-/// Waits until then; for ever without a time.
+/// Waits until `time`; for ever without one.
 async fn at(time: Option<Instant>) {
     match time {
         Some(time) => sleep_until(time).await,

@@ -1,8 +1,8 @@
-//! A game server that there is not: asks for matches, says that they are ready and ends them, all by a plan.
+//! A simulated game server: requests matches, reports them as ready and ends them, all according to a plan.
 //!
-//! For trying a backend, an allocator or a client without a game, and for a game server that speaks no API and may be
-//! taken to be ready when it has a match. What to do and when is decided by a pure planner; what is here does it: the
-//! question for a match may take long, so it runs beside everything else, which happens one call after the other.
+//! For testing a backend, an allocator or a client without a game, and for a game server that uses no API and counts as
+//! ready when it has a match. A pure planner decides what to do and when; this module does it. Requests for a match may
+//! take long, so they run concurrently with the other calls, which are made one after another.
 
 mod behaviour;
 mod driver;
@@ -12,7 +12,7 @@ mod settings;
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
-use self::driver::{Calls, Driver, End};
+use self::driver::{Calls, End, VirtualDriver};
 use self::planner::{Plan, Planner};
 pub use self::settings::{ChaosSettings, ParallelSettings, StrategySettings, VirtualServerSettings};
 use super::{BadSetting, EventSource, SourceError};
@@ -26,12 +26,12 @@ pub struct VirtualServer {
     plan: Plan,
     seed: u64,
     requirements: String,
-    /// Where players are sent without a resolver.
+    /// Address for players without a resolver.
     connection_details: String,
 }
 
 impl VirtualServer {
-    /// A virtual server by these settings.
+    /// A virtual server with these settings.
     ///
     /// # Errors
     /// [`BadSetting`]
@@ -72,7 +72,7 @@ impl EventSource for VirtualServer {
                 server.matches.into_iter().for_each(|held| planner.resume(held.id, held.is_ready));
             }
         }
-        if Driver::new(planner, &calls).run().await == End::Done {
+        if VirtualDriver::new(planner, &calls).run().await == End::Done {
             manager.server_gone(&server_id, "its last match is over").await;
         }
         Ok(())

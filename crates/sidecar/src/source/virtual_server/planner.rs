@@ -1,7 +1,7 @@
 //! What a virtual server does next, and when.
 //!
-//! No clock, no I/O: it is told the time since its start, and what its calls brought; its random choices come from a
-//! generator that is handed in. So a whole day of a server is a test of microseconds, and a seed replays it.
+//! No clock, no I/O: the time since its start and the results of its calls are arguments; random choices come from a
+//! generator that is passed in. So a server's whole day can be tested in microseconds, and a seed replays it.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,47 +13,47 @@ use super::behaviour::{Behaviour, Step};
 /// A strategy, in numbers.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Plan {
-    /// Least time between two questions for a match, for each of those that it may hold at a time.
+    /// Minimum time between two requests for a match, for each of its concurrent matches.
     pub(super) interval: Duration,
-    /// From taking a match to saying that it is ready.
+    /// From taking a match to reporting it as ready.
     pub(super) ready_delay: Duration,
-    /// From saying that a match is ready to its end.
+    /// From reporting a match as ready to its end.
     pub(super) duration: Duration,
-    /// Most matches at a time; at least 1.
+    /// Maximum number of concurrent matches; at least 1.
     pub(super) at_a_time: usize,
-    /// Most matches in all.
+    /// Maximum number of matches in total.
     pub(super) total: Option<u64>,
     /// How late a late server is.
     pub(super) late_by: Duration,
     /// How long a match that is never ended occupies the server.
     pub(super) forget_after: Duration,
-    /// How often each behaviour is chosen, relative to the others. Not empty, and none is 0.
+    /// Relative weights of the behaviours. Not empty, and none is 0.
     pub(super) weights: Vec<(Behaviour, u32)>,
 }
 
-/// What is to be done now.
+/// What to do now.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Action {
-    /// Ask for a match; [`Planner::answered`] is to be told what came of it.
+    /// Request a match; report the result to [`Planner::answered`].
     Ask,
-    /// Say that a match is ready; if that is refused, [`Planner::refused`] is to be told.
+    /// Report a match as ready; if it is refused, call [`Planner::refused`].
     Ready {
         /// Its id.
         match_id: String,
     },
-    /// Say that a match is over.
+    /// Report a match as over.
     End {
         /// Its id.
         match_id: String,
     },
 }
 
-/// What came of asking for a match.
+/// The result of requesting a match.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Answer {
     /// This match.
     Match(String),
-    /// None now.
+    /// None right now.
     Nothing,
 }
 
@@ -61,11 +61,11 @@ pub(super) enum Answer {
 pub(super) struct Planner {
     plan: Plan,
     random: Rng,
-    /// One for each match that it may hold at a time.
+    /// One for each concurrent match.
     slots: Vec<Slot>,
-    /// The slot that a match is being asked for.
+    /// The slot that a match is being requested for.
     asking: Option<usize>,
-    /// Matches that it may still take; `None` without a limit.
+    /// Number of matches that it may still take; `None` without a limit.
     left: Option<u64>,
 }
 
@@ -79,11 +79,11 @@ struct Slot {
 struct Playing {
     match_id: String,
     behaviour: Behaviour,
-    /// What is left to do, in order of time.
+    /// The remaining steps, in order of time.
     steps: VecDeque<(Duration, Step)>,
 }
 
-/// What comes next: a step of a slot, or a question for it.
+/// What comes next: a step of a slot, or a request for it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Next {
     Step(usize),
@@ -101,7 +101,7 @@ impl Planner {
         self.first().map(|(at, _)| at)
     }
 
-    /// What is to be done at `now`, the time since the start. To be asked again until there is nothing.
+    /// What to do at `now`, the time since the start. Call it repeatedly until there is nothing.
     pub(super) fn next(&mut self, now: Duration) -> Option<Action> {
         loop {
             let (_, next) = self.first().filter(|(at, _)| *at <= now)?;
@@ -120,11 +120,11 @@ impl Planner {
         }
     }
 
-    /// What came of [`Action::Ask`].
+    /// The result of [`Action::Ask`].
     pub(super) fn answered(&mut self, now: Duration, answer: Answer) {
         let Some(asked) = self.asking.take() else { return };
         match answer {
-            // A backend gives a match that was not said to be ready once more when it is asked again.
+            // A backend assigns a match again that was not reported as ready.
             Answer::Match(match_id) if self.is_playing(&match_id) => {}
             Answer::Match(match_id) => {
                 self.left = self.left.map(|left| left.saturating_sub(1));
@@ -135,13 +135,13 @@ impl Planner {
             }
             Answer::Nothing => {}
         }
-        // Neither is there one for the others that it could hold.
+        // Nor is there one for its other slots.
         for slot in 0..self.slots.len() {
             self.delay_asking(slot, now);
         }
     }
 
-    /// The backend refused [`Action::Ready`] for this match: a server that keeps to the rules gives it up.
+    /// The backend refused [`Action::Ready`] for this match: a well-behaved server gives it up.
     pub(super) fn refused(&mut self, now: Duration, match_id: &str) {
         for slot in &mut self.slots {
             let Some(playing) = slot.playing.as_mut().filter(|playing| playing.match_id == match_id) else {
@@ -153,8 +153,7 @@ impl Planner {
         }
     }
 
-    /// Goes on, from the start, with a match that the server held before it was started again. More than it may hold are
-    /// left alone.
+    /// Resumes, at the start, a match that the server held before a restart. Matches beyond the maximum are ignored.
     pub(super) fn resume(&mut self, match_id: String, is_ready: bool) {
         let Some(slot) = self.slots.iter().position(|slot| slot.playing.is_none()) else { return };
         let mut steps = Behaviour::Normal.steps(&self.plan);
@@ -174,7 +173,7 @@ impl Planner {
         self.left == Some(0) && self.asking.is_none() && self.slots.iter().all(|slot| slot.playing.is_none())
     }
 
-    /// Whether the server is to look as if it were gone.
+    /// Whether the server should look dead.
     pub(super) fn is_silent(&self) -> bool {
         let mut playing = self.slots.iter().filter_map(|slot| slot.playing.as_ref());
         playing.any(|playing| playing.behaviour == Behaviour::SilentAfterTaking)
@@ -185,7 +184,7 @@ impl Planner {
         playing.any(|playing| playing.match_id == match_id)
     }
 
-    /// What comes first. At the same time, steps come before questions: a match ends before the next one is asked for.
+    /// The earliest event. At the same time, steps come before requests: a match ends before the next one is requested.
     fn first(&self) -> Option<(Duration, Next)> {
         let may_ask = self.asking.is_none() && self.left != Some(0) && !self.is_silent();
         let dues = self.slots.iter().enumerate().filter_map(|(index, slot)| match &slot.playing {
@@ -209,7 +208,7 @@ impl Planner {
         }
     }
 
-    /// Does the next step of a slot, which is free after its last.
+    /// Takes the next step of a slot, which is free after its last.
     fn step(&mut self, slot: usize) -> Option<Action> {
         let slot = self.slots.get_mut(slot)?;
         let playing = slot.playing.as_mut()?;
@@ -271,8 +270,8 @@ mod tests {
         Planner::new(plan, fastrand::Rng::with_seed(7))
     }
 
-    /// Runs it on a clock that jumps to what is due. `matches` says for each question, made at that time, whether there
-    /// is a match, m-0, m-1, …; the answer comes at once.
+    /// Runs it with a clock that jumps to what is due. `matches` decides for each request at its time whether there is
+    /// a match, m-0, m-1, …; the answer comes at once.
     fn run(
         planner: &mut Planner,
         until: Duration,
@@ -414,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn silent_is_only_who_took_a_match_in_silence() {
+    fn only_a_server_with_a_silent_match_is_silent() {
         let mut planner =
             planner(Plan { weights: vec![(Behaviour::SilentAfterTaking, 1)], at_a_time: 2, ..plan() });
         assert!(!planner.is_silent());
@@ -433,7 +432,7 @@ mod tests {
     }
 
     fn any_plan() -> impl Strategy<Value = Plan> {
-        let seconds = |most: u64| (0..=most).prop_map(Duration::from_secs);
+        let seconds = |max: u64| (0..=max).prop_map(Duration::from_secs);
         let weights = prop::collection::vec((prop::sample::select(Behaviour::ALL.to_vec()), 1_u32..5), 1..6);
         (
             1_u64..10,
@@ -461,7 +460,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_plan_keeps_its_limits_and_goes_on(plan in any_plan(), seed: u64, there in prop::collection::vec(any::<bool>(), 1..20)) {
+        fn every_plan_keeps_its_limits_and_never_stalls(plan in any_plan(), seed: u64, there in prop::collection::vec(any::<bool>(), 1..20)) {
             let mut planner = Planner::new(plan.clone(), fastrand::Rng::with_seed(seed));
             let mut asked = 0;
             let mut taken = 0;

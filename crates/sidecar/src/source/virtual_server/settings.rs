@@ -1,4 +1,4 @@
-//! How a virtual server behaves, as the settings file has it.
+//! How a virtual server behaves, according to the settings file.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -10,13 +10,13 @@ use super::behaviour::Behaviour;
 use super::planner::Plan;
 use crate::source::{BadSetting, at_a_time, within};
 
-/// Most matches at a time.
+/// Maximum number of concurrent matches.
 const MAX_MATCHES: u32 = 1000;
-/// Pace of questions: faster would be a load test, and slower is no server.
+/// Range of the interval between requests: faster would be a load test, and slower would not be a server.
 const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(24 * 3600);
-/// Longest of all other durations.
-const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
-/// Largest weight of one behaviour, so that their sum cannot overflow.
+/// Maximum of all other durations.
+const MAX_DURATION: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Maximum weight of a behaviour, so that their sum cannot overflow.
 const MAX_WEIGHT: u32 = 1_000_000;
 
 /// The settings block `virtual_server_event_source`.
@@ -26,19 +26,19 @@ pub struct VirtualServerSettings {
     /// Which of the strategies below, by its name with or without `_strategy`. Default: `continuous_strategy`.
     #[serde(alias = "Strategy")]
     pub strategy: String,
-    /// What it sends to players where there is no resolver. Default: `127.0.0.1:7777`.
+    /// Address sent to players if there is no resolver. Default: `127.0.0.1:7777`.
     #[serde(rename = "ConnectionDetails")]
     pub connection_details: String,
-    /// Which matches it asks for: a JMESPath expression over the match document. Default: any.
+    /// Which matches it requests: a JMESPath expression over the match document. Default: any.
     #[serde(rename = "Requirements")]
     pub requirements: String,
-    /// One match after the other.
+    /// One match after another.
     #[serde(alias = "continuous")]
     pub continuous_strategy: StrategySettings,
-    /// One match, and then the event source is done.
+    /// One match; then the event source is done.
     #[serde(alias = "once")]
     pub once_strategy: StrategySettings,
-    /// Several matches at a time, all on one server.
+    /// Several concurrent matches, all on one server.
     #[serde(alias = "parallel")]
     pub parallel_strategy: ParallelSettings,
     /// Breaks the rules on purpose: for tests of a backend.
@@ -60,17 +60,17 @@ impl Default for VirtualServerSettings {
     }
 }
 
-/// What all strategies have.
+/// Common to all strategies.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct StrategySettings {
-    /// Least time between two questions for a match, 10 ms to 24 h. Default: 5 s.
+    /// Minimum time between two requests for a match, 10 ms to 24 h. Default: 5 s.
     #[serde(with = "crate::settings::duration")]
     pub request_interval: Duration,
-    /// From taking a match to saying that it is ready, up to 7 days. Default: none.
+    /// From taking a match to reporting it as ready, up to 7 days. Default: none.
     #[serde(with = "crate::settings::duration")]
     pub ready_delay: Duration,
-    /// From saying that a match is ready to its end, up to 7 days. Default: as `RequestInterval`.
+    /// From reporting a match as ready to its end, up to 7 days. Default: as `RequestInterval`.
     #[serde(with = "crate::settings::duration::optional")]
     pub match_duration: Option<Duration>,
 }
@@ -81,11 +81,11 @@ impl Default for StrategySettings {
     }
 }
 
-/// `parallel_strategy`. The keys of [`StrategySettings`] belong to it too.
+/// `parallel_strategy`. It also has the keys of [`StrategySettings`].
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct ParallelSettings {
-    /// Most matches at a time, 1 to 1000. Default: 2.
+    /// Maximum number of concurrent matches, 1 to 1000. Default: 2.
     pub matches: u32,
     /// See [`StrategySettings::request_interval`].
     #[serde(with = "crate::settings::duration")]
@@ -105,22 +105,21 @@ impl Default for ParallelSettings {
     }
 }
 
-/// `chaos_strategy`. The keys of [`StrategySettings`] belong to it too.
+/// `chaos_strategy`. It also has the keys of [`StrategySettings`].
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct ChaosSettings {
-    /// Most matches at a time, 1 to 1000. Default: 1.
+    /// Maximum number of concurrent matches, 1 to 1000. Default: 1.
     pub matches: u32,
-    /// How often each behaviour is chosen, relative to the others: `normal`, `late_ready`, `never_ready`,
-    /// `double_end`, `end_before_ready`, `wrong_match_id`, `silent_after_taking`, `ready_twice`, `never_ends`. Default:
-    /// all equally often.
+    /// Relative weights of the behaviours: `normal`, `late_ready`, `never_ready`, `double_end`, `end_before_ready`,
+    /// `wrong_match_id`, `silent_after_taking`, `ready_twice`, `never_ends`. Default: all the same.
     pub behaviours: BTreeMap<String, u32>,
-    /// The same seed and the same matches give the same behaviours. Default: drawn at the start, and logged.
+    /// The same seed and the same matches yield the same behaviours. Default: random, and logged.
     pub seed: Option<u64>,
     /// How late `late_ready` is, up to 7 days. Default: 35 s, which is beyond a usual deadline of 30 s.
     #[serde(with = "crate::settings::duration")]
     pub late_by: Duration,
-    /// How long a match that it never ends keeps the server from asking for another, up to 7 days. Default: 1 min.
+    /// How long a match that is never ended keeps the server from requesting another, up to 7 days. Default: 1 min.
     #[serde(with = "crate::settings::duration")]
     pub forget_after: Duration,
     /// See [`StrategySettings::request_interval`].
@@ -178,9 +177,9 @@ impl StrategySettings {
     fn plan(&self, block: &str) -> Result<Plan, BadSetting> {
         let key = |name: &str| format!("{block}.{name}");
         within(&key("RequestInterval"), self.request_interval, &INTERVALS)?;
-        within(&key("ReadyDelay"), self.ready_delay, &(Duration::ZERO..=LONGEST))?;
+        within(&key("ReadyDelay"), self.ready_delay, &(Duration::ZERO..=MAX_DURATION))?;
         let duration = self.match_duration.unwrap_or(self.request_interval);
-        within(&key("MatchDuration"), duration, &(Duration::ZERO..=LONGEST))?;
+        within(&key("MatchDuration"), duration, &(Duration::ZERO..=MAX_DURATION))?;
         Ok(Plan {
             interval: self.request_interval,
             ready_delay: self.ready_delay,
@@ -213,7 +212,7 @@ impl ChaosSettings {
         let block = "chaos_strategy";
         let weights = self.weights()?;
         for (name, duration) in [("LateBy", self.late_by), ("ForgetAfter", self.forget_after)] {
-            within(&format!("{block}.{name}"), duration, &(Duration::ZERO..=LONGEST))?;
+            within(&format!("{block}.{name}"), duration, &(Duration::ZERO..=MAX_DURATION))?;
         }
         Ok(Plan {
             at_a_time: at_a_time(&format!("{block}.Matches"), matches, MAX_MATCHES)?,

@@ -1,4 +1,4 @@
-//! Profiles, registered servers, and what everybody may know.
+//! Profiles, registered servers, and what needs no access.
 
 use serde_json::{Value, json};
 use sortie_serving::Limits;
@@ -13,7 +13,7 @@ use super::harness::{Sidecar, options, soon};
 async fn profiles_are_kept_and_shown() {
     let sidecar = Sidecar::start().await;
     assert_eq!(sidecar.ok("GET", "/api/v1/profiles", json!(null)).await, json!({"profiles": []}));
-    // Both ways of writing names are good, null is a default, and unknown fields are passed over.
+    // Both spellings of names are accepted, null is a default, and unknown fields are ignored.
     let profiles = json!({"profiles": [
         {"profileId": "b", "command": "/bin/b", "args": ["-x"], "later": [1, {"y": 2}]},
         {"profile_id": "a", "command": "a", "args": null, "remote": null},
@@ -101,7 +101,7 @@ async fn a_server_that_somebody_else_started_registers() {
             sidecar.refused("POST", "/api/v1/servers/register", body.to_string()).await;
         assert_eq!((found, &*reason), (status, code), "{body}: {text}");
     }
-    // It is nobody's to stop here.
+    // It cannot be stopped here.
     let path = format!("/api/v1/servers/{}", first.as_str().unwrap());
     let answer = sidecar.ok("DELETE", &path, json!(null)).await;
     assert_eq!(answer["terminated"], json!(false));
@@ -126,11 +126,11 @@ async fn the_hub_knows_this_sidecar() {
 async fn health_until_the_end() {
     let mut sidecar = Sidecar::start().await;
     assert_eq!(sidecar.ok("GET", "/healthz", json!(null)).await, json!({"message": "ok"}));
-    // A call that does not end by itself keeps the port open.
+    // A call that does not end on its own keeps the port open.
     let mut held = TcpStream::connect(sidecar.address).await.unwrap();
     let head = "POST /api/v1/profiles HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\n{";
     held.write_all(head.as_bytes()).await.unwrap();
-    // Once there is an answer to a later one, that call was taken.
+    // Once a later call is answered, that call was accepted.
     sidecar.ok("GET", "/api/v1/servers", json!(null)).await;
     sidecar.closing.cancel();
     let (status, code, _) = sidecar.refused("GET", "/healthz", "").await;

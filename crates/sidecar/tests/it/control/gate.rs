@@ -1,4 +1,4 @@
-//! Who comes in, over a real socket.
+//! Access control, over a real socket.
 
 use serde_json::{Value, json};
 use sortie_sidecar::control::{ControlError, ControlKey, ControlOptions, ControlPort};
@@ -27,7 +27,7 @@ async fn status(sidecar: &Sidecar, (method, path): (&str, &str), headers: &[(&st
 }
 
 #[tokio::test]
-async fn what_others_can_reach_needs_a_key_to_start() {
+async fn a_port_that_others_can_reach_needs_a_key() {
     for listen in [":0", "0.0.0.0:0", "[::]:0"] {
         let error = ControlPort::bind(ControlOptions::new(listen.parse().unwrap())).await.err();
         let Some(error @ ControlError::NoKey { .. }) = error else { panic!("{listen} was taken") };
@@ -50,7 +50,7 @@ async fn nothing_but_health_without_the_key() {
             let found = status(&sidecar, call, &[("authorization", "Bearer s3cret")]).await;
             assert!(found != 401 && found != 403, "{call:?}: {found}");
         }
-        // By whatever name the machine goes, a browser asks for the key.
+        // Whatever name is used for the machine, a browser asks for the key.
         let named = [("host", "box.lan"), ("authorization", "Basic bWU6czNjcmV0")];
         assert_eq!(status(&sidecar, ("GET", "/"), &named).await, 200);
         let refused = soon(sidecar.request("GET", "/api/v1/servers").send()).await.unwrap();
@@ -71,7 +71,7 @@ async fn pages_of_others_are_kept_out() {
     for call in PATHS {
         assert_eq!(status(&sidecar, call, &[("origin", "http://evil.example")]).await, 403, "{call:?}");
         assert_eq!(status(&sidecar, call, &[("origin", "null")]).await, 403, "{call:?}");
-        // DNS rebinding: the attacker's name has become the address of this machine.
+        // DNS rebinding: the attacker's name now resolves to this machine.
         let rebound = [("host", "evil.example"), ("origin", "http://evil.example")];
         assert_eq!(status(&sidecar, call, &rebound).await, 403, "{call:?}");
         assert_eq!(status(&sidecar, call, &rebound[..1]).await, 403, "{call:?}");

@@ -1,4 +1,4 @@
-//! A sidecar's own API on a free port, and programs that say how they are.
+//! A sidecar's own API on a free port, and programs that report their state.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,15 +22,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::schemas::check_answer;
 
-/// No test waits longer for anything.
+/// Maximum wait in any test.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Awaits what a test cannot go on without.
+/// Awaits something that the test needs to go on.
 pub(super) async fn soon<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(PATIENCE, future).await.expect("it never happened")
 }
 
-/// A sidecar under test; all of it ends with it.
+/// A sidecar under test; everything it started ends with it.
 pub(super) struct Sidecar {
     pub(super) address: SocketAddr,
     pub(super) manager: Manager,
@@ -57,7 +57,7 @@ impl Sidecar {
         Self::start_with(options(), json!([])).await
     }
 
-    /// With these matches to give.
+    /// Starts with a backend that has these matches.
     pub(super) async fn start_with(mut options: ControlOptions, matches: Value) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("matches.json");
@@ -71,7 +71,7 @@ impl Sidecar {
         let closing = CancellationToken::new();
         let served = tokio::spawn(port.run(manager.clone(), closing.clone()));
         let client = sortie_tls::http_client("http:", None).unwrap();
-        // A connection that is kept may be closed at the end just when it is used again.
+        // A pooled connection could be closed by the server just when it is reused.
         let client = client.pool_max_idle_per_host(0).build().unwrap();
         Self { address, manager, closing, served: Some(served), sources, folder, client }
     }
@@ -84,7 +84,7 @@ impl Sidecar {
         self.client.request(method.parse().unwrap(), url)
     }
 
-    /// Sends `body` and takes the JSON that comes back, which must be as published.
+    /// Sends `body` and returns the JSON answer, which must follow the published schema.
     pub(super) async fn send(
         &self,
         method: &str,
@@ -100,7 +100,7 @@ impl Sidecar {
         (status, answer)
     }
 
-    /// The answer to a request that has to succeed.
+    /// The answer to a request that must succeed.
     pub(super) async fn ok(&self, method: &str, path: &str, body: Value) -> Value {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let (status, answer) = self.send(method, path, body).await;
@@ -108,7 +108,7 @@ impl Sidecar {
         answer
     }
 
-    /// What is wrong with a request that must not succeed: status, stable code, text.
+    /// The error of a request that must fail: status, stable code, text.
     pub(super) async fn refused(
         &self,
         method: &str,
@@ -121,7 +121,7 @@ impl Sidecar {
         (status, text(&answer["details"][0]["reason"]), text(&answer["message"]))
     }
 
-    /// Registers a profile that runs `script` by a shell, with the pipes of a [`Program`] in `$say` and `$hold`.
+    /// Registers a profile that runs `script` in a shell, with the pipes of a [`Program`] in `$say` and `$hold`.
     pub(super) async fn script(&self, id: &str, script: &str) -> Program {
         let program = Program::new(self.folder.path().join(id));
         let path = program.folder.join("server.sh");
@@ -151,7 +151,7 @@ impl Sidecar {
     }
 }
 
-/// What a launched program says, and whether anything of it is left.
+/// The output of a launched program, and whether any of its processes is left.
 pub(super) struct Program {
     pub(super) folder: PathBuf,
     said: BufReader<pipe::Receiver>,
@@ -165,7 +165,7 @@ impl Program {
             mkfifoat(CWD, folder.join(name), Mode::RUSR | Mode::WUSR).unwrap();
         }
         let open = |options: &mut pipe::OpenOptions, name| options.open_receiver(folder.join(name)).unwrap();
-        // Open for writing as well, so that it does not end between two writers.
+        // Also open for writing, so that it does not end between two writers.
         let said = BufReader::new(open(pipe::OpenOptions::new().read_write(true), "say"));
         let held = open(&mut pipe::OpenOptions::new(), "hold");
         Self { folder, said, held }
@@ -178,7 +178,7 @@ impl Program {
         line.trim_end().to_owned()
     }
 
-    /// Returns when no process has `$hold` open any more. One must have had.
+    /// Returns when no process has `$hold` open any more. One must have had it open.
     pub(super) async fn is_gone(&mut self) {
         soon(self.held.read_to_end(&mut Vec::new())).await.unwrap();
     }
@@ -196,7 +196,7 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    /// The next state and its text; `None` when the stream is over.
+    /// The next state and its text; `None` at the end of the stream.
     pub(super) async fn next(&mut self) -> Option<Launched> {
         let line = loop {
             if let Some((line, rest)) = self.rest.split_once('\n') {

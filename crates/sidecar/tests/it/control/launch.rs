@@ -1,4 +1,4 @@
-//! Real programs: started, ended, and what becomes of them.
+//! Real programs: start, end and lifecycle.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::harness::{Launched, Sidecar, options, soon};
 
-/// Says its number once it is there, and waits.
+/// Reports its pid when it has started, and waits.
 const SERVER: &str = "exec 9>\"$hold\"\necho $$ >\"$say\"\nexec sleep 1000\n";
 
 fn hasty() -> ControlOptions {
@@ -34,7 +34,7 @@ async fn a_server_is_launched_followed_and_terminated() {
     let id = started.server_id.clone();
     assert_eq!(started, line(&id, "STATE_STARTED", "its process runs"));
     program.says().await;
-    // Its calls come by an event source.
+    // Its calls come through an event source.
     let ask = RequestMatchRequest { server_id: id.clone(), ..RequestMatchRequest::default() };
     let offer = sidecar.manager.request_match("catena_api_event_source", ask).await.unwrap();
     assert_eq!(offer.r#match.unwrap().match_id, "m1");
@@ -51,19 +51,19 @@ async fn a_server_is_launched_followed_and_terminated() {
     assert_eq!(lines.next().await, Some(ended));
     assert_eq!(lines.next().await, None);
     assert_eq!(sidecar.states().await, BTreeMap::from([(id.clone(), "STATE_TERMINATED".into())]));
-    // The backend hears that its match is over.
+    // The backend is told that its match is over.
     let is_end = |call: &CallRecord| call.call == "EndMatch" && call.server_id == id && call.match_id == "m1";
     let mut changes = sidecar.manager.changes();
     while !sidecar.manager.calls().iter().any(is_end) {
         soon(changes.changed()).await.unwrap();
     }
-    // Once more is no error.
+    // Repeating it is not an error.
     let again = sidecar.ok("DELETE", &format!("/api/v1/servers/{id}"), json!(null)).await;
     assert_eq!(again, answer);
 }
 
 #[tokio::test]
-async fn whoever_does_not_follow_reads_one_line() {
+async fn a_caller_that_does_not_follow_reads_one_line() {
     let sidecar = Sidecar::start().await;
     let mut program = sidecar.script("p", SERVER).await;
     let answer = sidecar.ok("POST", "/api/v1/servers/launch", json!({"profileId": "p"})).await;
@@ -117,13 +117,13 @@ async fn a_server_that_exits_is_gone_with_all_that_it_started() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_started_is_said() {
+async fn a_failed_start_is_reported() {
     let sidecar = Sidecar::start().await;
     let folder = sidecar.folder.path().to_owned();
     let plain = folder.join("plain.txt");
     std::fs::write(&plain, "#!/bin/sh\n").unwrap();
     let lost = folder.join("lost.sh");
-    // Written by another process: a file that is still open for writing here would be one that cannot be run.
+    // Written by another process: a file that is still open for writing here could not be executed.
     let write = "echo '#!/no/such/interpreter' >\"$0\" && chmod +x \"$0\"";
     assert!(Command::new("sh").args(["-c", write]).arg(&lost).status().unwrap().success());
     for (id, command, says) in [
@@ -144,10 +144,10 @@ async fn what_cannot_be_started_is_said() {
     assert_eq!((status, &*code), (404, "not_found"));
     let nul = r#"{"profileId": "none", "argumentOverride": ["a\u0000b"]}"#;
     let (status, _, text) = sidecar.refused("POST", "/api/v1/servers/launch", nul).await;
-    assert_eq!((status, &*text), (400, "argumentOverride: must not hold a NUL byte"));
+    assert_eq!((status, &*text), (400, "argumentOverride: must not contain a NUL byte"));
     let long = json!({"profileId": "none", "argumentOverride": ["x".repeat(100_000)]}).to_string();
     assert_eq!(sidecar.refused("POST", "/api/v1/servers/launch", long).await.0, 400);
-    // None of it is held as a server.
+    // None of them is registered as a server.
     let mut changes = sidecar.manager.changes();
     while !sidecar.states().await.is_empty() {
         soon(changes.changed()).await.unwrap();
@@ -157,7 +157,7 @@ async fn what_cannot_be_started_is_said() {
 #[tokio::test]
 async fn a_server_gets_its_arguments_as_they_are_and_no_secret() {
     let environment = BTreeMap::from([("CATENA_SIDECAR_HTTP".to_owned(), "localhost:8085".to_owned())]);
-    // Cargo sets both for tests, so that one of them stands for a secret.
+    // Cargo sets both for tests, so one of them serves as a secret.
     assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some() && std::env::var_os("PATH").is_some());
     let pass_environment = vec!["CARGO_PKG_NAME".to_owned()];
     let options = ControlOptions { environment, pass_environment, ..options() };
@@ -175,7 +175,7 @@ async fn a_server_gets_its_arguments_as_they_are_and_no_secret() {
 }
 
 #[tokio::test]
-async fn a_server_outlives_whoever_launched_it() {
+async fn a_server_outlives_its_launcher() {
     let sidecar = Sidecar::start().await;
     let mut program = sidecar.script("p", SERVER).await;
     let mut lines = sidecar.launch("p").await;
@@ -210,7 +210,7 @@ async fn servers_end_with_the_sidecar() {
 }
 
 #[tokio::test]
-async fn servers_are_kept_where_that_is_wanted() {
+async fn servers_are_kept_if_configured() {
     let mut sidecar = Sidecar::start_with(ControlOptions { keep_servers: true, ..hasty() }, json!([])).await;
     let mut program = sidecar.script("p", SERVER).await;
     let mut lines = sidecar.launch("p").await;
@@ -225,7 +225,7 @@ async fn servers_are_kept_where_that_is_wanted() {
 }
 
 #[tokio::test]
-async fn a_sidecar_that_is_broken_off_takes_its_servers_with_it() {
+async fn an_aborted_sidecar_ends_its_servers() {
     let mut sidecar = Sidecar::start().await;
     let mut program = sidecar.script("p", SERVER).await;
     sidecar.launch("p").await;

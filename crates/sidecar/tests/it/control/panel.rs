@@ -21,7 +21,7 @@ impl Page {
         Self { response, rest: String::new() }
     }
 
-    /// The name and the document of the next event.
+    /// Name and document of the next event.
     async fn next(&mut self) -> Option<(String, Value)> {
         let event = loop {
             if let Some((event, rest)) = self.rest.split_once("\n\n") {
@@ -37,7 +37,7 @@ impl Page {
         Some((name.strip_prefix("event: ").unwrap().to_owned(), data))
     }
 
-    /// The next document `now` that is as wanted.
+    /// The next `now` document that matches.
     async fn now(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
         loop {
             let (name, document) = self.next().await.expect("the stream ended");
@@ -73,12 +73,12 @@ async fn the_page_comes_from_here_alone() {
         }
     }
     let page = soon(sidecar.request("GET", "/").send()).await.unwrap().text().await.unwrap();
-    // What the policy would refuse.
+    // What the policy would block.
     assert!(!page.contains("<style") && !page.contains(" style=") && !page.contains(" on"), "{page}");
     assert_eq!(page.matches("<script").count(), 1);
 }
 
-/// Text becomes markup only by one of these.
+/// Text becomes markup only through one of these.
 #[tokio::test]
 async fn the_page_makes_no_markup_of_text() {
     let sidecar = Sidecar::start().await;
@@ -105,7 +105,7 @@ async fn the_page_makes_no_markup_of_text() {
 }
 
 #[tokio::test]
-async fn it_shows_what_is_held_as_it_changes() {
+async fn the_panel_shows_changes_live() {
     let settings = json!({"app": {"backend": {"catena_backend": {"ApiKey": "hidden"}}}});
     let options = ControlOptions {
         hostname: "box".into(),
@@ -154,12 +154,12 @@ async fn so_many_pages_are_open() {
     }
     let refused = soon(sidecar.request("GET", "/events").send()).await.unwrap();
     assert_eq!(refused.status(), 429);
-    // A program whose caller is refused would run unseen.
+    // A program whose caller is refused would run unnoticed.
     let mut program = sidecar.script("p", "echo ran >\"$say\"\n").await;
     let launch = json!({"profileId": "p", "subscribe": true}).to_string();
     assert_eq!(sidecar.refused("POST", "/api/v1/servers/launch", launch).await.0, 429);
     pages.pop();
-    // Its end is noticed at some time.
+    // Its end is noticed eventually.
     while soon(sidecar.request("GET", "/events").send()).await.unwrap().status() != 200 {}
     sidecar.ok("POST", "/api/v1/servers/launch", json!({"profileId": "p"})).await;
     assert_eq!(program.says().await, "ran");

@@ -1,4 +1,4 @@
-//! Answers against the published contract.
+//! Checks answers against the published contract.
 
 use std::fs;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ static PUBLISHED: LazyLock<Vec<Value>> = LazyLock::new(|| {
     vec![read("sidecar-servermanager.swagger.json"), read("sidecar-hub.swagger.json")]
 });
 
-/// What is published allows any further field; ours are only those that are there.
+/// The published schemas allow additional fields; ours have only the listed ones.
 fn close(document: &mut Value) {
     match document {
         Value::Object(fields) => {
@@ -32,7 +32,7 @@ fn close(document: &mut Value) {
     }
 }
 
-/// Checks an answer to `method path` against what is published for it.
+/// Checks an answer to `method path` against its published schema.
 pub(super) fn check_answer(method: &str, path: &str, status: u16, answer: &Value) {
     let (document, operation) = operation(method, path);
     let outcome = if status == 200 { "200" } else { "default" };
@@ -61,7 +61,7 @@ fn operation(method: &str, path: &str) -> (&'static Value, &'static Value) {
 }
 
 #[test]
-fn the_check_notices_what_is_not_published() {
+fn the_check_detects_unpublished_fields() {
     let check = |answer: Value| {
         std::panic::catch_unwind(move || check_answer("DELETE", "/api/v1/servers/x", 200, &answer)).is_ok()
     };

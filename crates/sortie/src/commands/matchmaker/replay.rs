@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use comfy_table::{Table, presets};
 use serde_json::json;
 use sortie_replay::quality::measures;
-use sortie_replay::{QueueReport, Recording, Report, Rules, Shares, replay};
+use sortie_replay::{Percentiles, QueueReport, Recording, Report, Rules, replay};
 
 use super::recorded;
 use crate::cli::MatchmakerReplay;
@@ -95,19 +95,19 @@ fn table(reports: &[Report], of_queue: &[&QueueReport]) -> Table {
         queue.players_per_match.map_or_else(|| "–".to_owned(), |players| format!("{players:.1}"))
     });
     row("wait, seconds", &|queue| {
-        let seconds = queue.wait_ms.map(|Shares { p50, p95, most }| Shares {
+        let seconds = queue.wait_ms.map(|Percentiles { p50, p95, max }| Percentiles {
             p50: p50 / 1e3,
             p95: p95 / 1e3,
-            most: most / 1e3,
+            max: max / 1e3,
         });
-        shares(seconds)
+        percentiles(seconds)
     });
     let names: BTreeSet<&String> = of_queue.iter().flat_map(|queue| queue.quality.keys()).collect();
     // A measure that no match of the queue has is one of other queues.
     let measured =
         |name: &&&String| of_queue.iter().any(|queue| queue.quality.get(**name).is_some_and(Option::is_some));
     for name in names.iter().filter(measured) {
-        row(name, &|queue| shares(queue.quality.get(*name).copied().flatten()));
+        row(name, &|queue| percentiles(queue.quality.get(*name).copied().flatten()));
     }
     table
 }
@@ -116,9 +116,9 @@ fn of_all(count: usize, all: usize) -> String {
     format!("{count} ({:.1} %)", count as f64 * 100.0 / all.max(1) as f64)
 }
 
-fn shares(shares: Option<Shares>) -> String {
-    shares.map_or_else(
+fn percentiles(found: Option<Percentiles>) -> String {
+    found.map_or_else(
         || "–".to_owned(),
-        |Shares { p50, p95, most }| format!("p50 {p50:.1}, p95 {p95:.1}, most {most:.1}"),
+        |Percentiles { p50, p95, max }| format!("p50 {p50:.1}, p95 {p95:.1}, most {max:.1}"),
     )
 }

@@ -18,7 +18,7 @@ use sortie_api::{Auth, Permission};
 use sortie_config::Config;
 use sortie_dispatch::{Dispatch, Operators};
 use sortie_engine::supervisor::{OnFailure, Stage, Supervisor};
-use sortie_metrics::Source;
+use sortie_metrics::Collector;
 use sortie_serving::Limits;
 use tokio_util::sync::CancellationToken;
 
@@ -77,7 +77,7 @@ impl Role for DispatchRole {
         self.own.is_none().then(sortie_dispatch::description)
     }
 
-    fn metrics(&self) -> Option<Arc<dyn Source>> {
+    fn metrics(&self) -> Option<Arc<dyn Collector>> {
         Some(Arc::new(self.dispatch.clone()))
     }
 

@@ -9,7 +9,7 @@ use axum::response::Response;
 use rustls::ServerConfig;
 use sortie_config::{Config, DispatchConfig, TlsConfig};
 use sortie_dispatch::Dispatch;
-use sortie_metrics::Source;
+use sortie_metrics::Collector;
 use sortie_serving::{Visitors, error_response};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -37,7 +37,7 @@ pub(crate) fn router(dispatch: &Dispatch) -> Router {
     let asked = dispatch.clone();
     let may_see = move |headers: &HeaderMap| asked.is_operator(headers);
     let metrics =
-        sortie_metrics::router(metrics::of([Arc::new(dispatch.clone()) as Arc<dyn Source>]), may_see);
+        sortie_metrics::router(metrics::of([Arc::new(dispatch.clone()) as Arc<dyn Collector>]), may_see);
     dispatch.router().merge(metrics).fallback(nothing_here)
 }
 

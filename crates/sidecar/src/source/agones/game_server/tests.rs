@@ -43,7 +43,7 @@ fn ended(match_id: &str) -> Report {
     Report::Ended { match_id: match_id.to_owned() }
 }
 
-/// Ready, and with a match.
+/// Ready and with a match.
 fn allocated(waits_for_label: bool) -> GameServer {
     let mut game_server = game_server(waits_for_label);
     game_server.ready();
@@ -131,7 +131,7 @@ fn allocate_keeps_the_match_that_there_is() {
 }
 
 #[test]
-fn a_reservation_ends_by_itself_or_by_ready() {
+fn a_reservation_ends_on_its_own_or_with_ready() {
     let mut game_server = game_server(false);
     game_server.reserve(4, at(1));
     assert_eq!((game_server.state(), game_server.deadline()), (State::Reserved, Some(at(5))));
@@ -203,7 +203,7 @@ fn players_come_when_the_label_says_so() {
     game_server.ready();
     game_server.set_label(READY_LABEL, "true".to_owned()).unwrap();
     game_server.assigned(&game("m1"), at(1));
-    assert_eq!(game_server.unannounced(), None, "what was set before says nothing of this match");
+    assert_eq!(game_server.unannounced(), None, "an earlier label does not count for this match");
     assert!(!game_server.labels().contains_key("agones.dev/sdk-match-ready"));
     game_server.set_label(READY_LABEL, NOT_READY.to_owned()).unwrap();
     assert_eq!(game_server.unannounced(), None);
@@ -213,7 +213,7 @@ fn players_come_when_the_label_says_so() {
 }
 
 #[test]
-fn a_match_that_is_refused_ends_the_server_that_was_told_of_it() {
+fn a_refused_match_ends_its_server() {
     let mut game_server = allocated(false);
     game_server.match_refused("another");
     assert_eq!(game_server.state(), State::Allocated);
@@ -223,7 +223,7 @@ fn a_match_that_is_refused_ends_the_server_that_was_told_of_it() {
 }
 
 #[test]
-fn what_was_announced_late_says_nothing_of_the_next_match() {
+fn a_late_announcement_does_not_count_for_the_next_match() {
     let mut game_server = allocated(false);
     game_server.ready();
     game_server.assigned(&game("m2"), at(2));
@@ -232,13 +232,13 @@ fn what_was_announced_late_says_nothing_of_the_next_match() {
 }
 
 #[test]
-fn a_server_that_goes_on_has_its_match_and_is_asked_nothing_before_it_calls() {
+fn a_resumed_server_has_its_match_and_requests_none_before_it_calls() {
     let new = || GameServer::new(Some(HEALTH), true, Counts::default(), UNIX_EPOCH);
     let mut with = new();
     with.resume(Some("m1"), at(3));
     assert_eq!((with.state(), with.unannounced()), (State::Allocated, None));
     assert_eq!(with.labels()[MATCH_ID], "m1");
-    assert_eq!(with.deadline(), Some(at(28)), "it may have died meanwhile");
+    assert_eq!(with.deadline(), Some(at(28)), "it may have died");
     with.ready();
     assert_eq!(reports(&mut with), [ended("m1")]);
     let mut without = new();
@@ -249,7 +249,7 @@ fn a_server_that_goes_on_has_its_match_and_is_asked_nothing_before_it_calls() {
 }
 
 #[test]
-fn what_the_server_sets_has_a_prefix_and_a_limit() {
+fn the_servers_own_metadata_has_a_prefix_and_a_limit() {
     let mut game_server = game_server(false);
     game_server.set_annotation("mode", "duel".to_owned()).unwrap();
     assert_eq!(game_server.annotations()["agones.dev/sdk-mode"], "duel");
@@ -263,7 +263,7 @@ fn what_the_server_sets_has_a_prefix_and_a_limit() {
 }
 
 #[test]
-fn properties_that_are_no_json_stay_what_they_are() {
+fn properties_that_are_not_json_stay_unchanged() {
     let game = Match { player_properties: BTreeMap::from([("p1".to_owned(), "{".to_owned())]), ..game("m1") };
     let annotations = BTreeMap::from(described(&game));
     assert_eq!(annotations[PLAYER_PROPERTIES], r#"{"p1":"{"}"#);
@@ -301,8 +301,8 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// Whatever happens in whatever order: every match that was given is over exactly once or still held, the last
-    /// states are last, the server is gone at most once, and what it can see has a new version.
+    /// In any order of events: every match given is either over exactly once or still held, final states are final, the
+    /// server is gone at most once, and every visible change has a new version.
     #[test]
     fn every_match_ends_exactly_once(waits in any::<bool>(), steps in proptest::collection::vec(step(), 1..60)) {
         let mut game_server = game_server(waits);
