@@ -1,5 +1,5 @@
-//! Tables for people, JSON for programs. All output of subcommands goes through [`line`] and [`note`], which escape control
-//! characters in foreign text.
+//! Tables for people, JSON for programs. All output of subcommands goes through [`line`] and [`note`], which escape
+//! control characters in foreign text.
 
 use std::io::{self, Write};
 

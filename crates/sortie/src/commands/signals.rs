@@ -1,5 +1,5 @@
-//! When to stop: the first signal starts a graceful shutdown, a second one ends it. While a process is starting, the first
-//! signal ends the process.
+//! When to stop: the first signal starts a graceful shutdown, a second one ends it. While a process is starting, the
+//! first signal ends the process.
 
 use std::process::ExitCode;
 
@@ -8,8 +8,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::failure::Failure;
 
-/// Makes a write beyond the file size limit (`ulimit -f`) fail as on a full disk. By default the system kills the process
-/// with SIGXFSZ; listening for the signal replaces that for good, even after the listener is dropped.
+/// Makes a write beyond the file size limit (`ulimit -f`) fail as on a full disk. By default the system kills the
+/// process with SIGXFSZ; listening for the signal replaces that for good, even after the listener is dropped.
 pub(crate) fn outlive_file_limits() -> Result<(), Failure> {
     let number = rustix::process::Signal::XFSZ.as_raw();
     signal(SignalKind::from_raw(number))

@@ -1,5 +1,5 @@
-//! How long it takes until a waiting server has a new match: measured from outside over HTTP, with servers and matches made
-//! for the measurement, while the demo runs.
+//! How long it takes until a waiting server has a new match: measured from outside over HTTP, with servers and matches
+//! made for the measurement, while the demo runs.
 
 use std::time::{Duration, Instant};
 

@@ -94,8 +94,8 @@ pub(super) fn need_secret(has_secret: bool, dev: bool, address: SocketAddr) -> R
     let [first, second] = SECRETS;
     Err(Failure::new(format!(
         "there is no secret, so anybody who can reach {address} could open ports on this machine: set {first} (or {second}), \
-         or `secret_file` or `secret_env` under [dispatch]. Without a secret, listen on a loopback address in development \
-         mode (--dev)"
+         or `secret_file` or `secret_env` under [dispatch]. Without a secret, listen on a loopback address in \
+         development mode (--dev)"
     )))
 }
 
