@@ -24,42 +24,42 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run the control plane: API, gateway, broker, allocators
     Up(Up),
-    /// Show everything at work: a control plane, arena servers as real processes, bots that keep arriving
+    /// Run everything on this machine: a control plane, arena servers as processes, and bots that keep arriving
     Demo(Demo),
-    /// The built-in game: a server for it, or bots that play it
+    /// The built-in game: run a server for it, or bots that play it
     Arena(Arena),
-    /// Stand beside a game server, and speak to whatever matches it
+    /// Run next to a game server and call the matchmaking backend on its behalf
     Sidecar(Sidecar),
-    /// Open TCP and UDP ports for drivers that ask for them by websocket, or be such a driver
+    /// Open TCP and UDP ports for drivers that ask for them by websocket, or act as such a driver
     Dispatch(Dispatch),
     /// Submit, list, show, explain or cancel matches of a running control plane
     Match(Match),
-    /// Start, list, show, explain or call off tickets of players, and agree to their matches or not
+    /// Start, list, show, explain, renew or cancel tickets, and accept or decline their matches
     Ticket(Ticket),
-    /// Queues of a running control plane, where tickets wait
+    /// List the queues of a running control plane
     Queue(Listing),
-    /// Game servers of a running control plane
+    /// List the game servers of a running control plane
     Server(Listing),
-    /// Fleets of a running control plane
+    /// List the fleets of a running control plane
     Fleet(Listing),
-    /// Events of a running control plane
+    /// Follow the events of a running control plane
     Events(Events),
-    /// What was recorded of the matchmaker's tickets, and what other rules would have made of them
+    /// Export recorded tickets, or replay them under other rules
     Matchmaker(Matchmaker),
     /// Check or show the configuration
     Config(Config),
-    /// Make, list or revoke API keys
+    /// Create, list or revoke API keys
     Key(Key),
-    /// Make an installation of its own of a copied data folder; game servers of the original are left alone
+    /// Turn a copied data folder into an installation of its own; the original's game servers are left alone
     Restore(Restore),
     /// Print a script that completes this command line in a shell
     Completions(Completions),
     /// Measure a control plane
     Bench(Bench),
-    /// Started by the control plane beside each local game server
+    /// Started by the control plane for each local game server, to keep its output
     #[command(hide = true)]
     KeepOutput(KeepOutput),
-    /// Started by the control plane in the place of each local game server, which it becomes
+    /// Started by the control plane for each local game server: enters its control group and becomes the server
     #[command(hide = true)]
     EnterGroup(EnterGroup),
 }
@@ -67,7 +67,7 @@ pub(crate) enum Command {
 /// Where the configuration comes from.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Source {
-    /// Configuration file (TOML, JSON or YAML); without it ./sortie.toml is read if there is one
+    /// Configuration file (TOML, JSON or YAML); the default is ./sortie.toml if it exists
     #[arg(long, env = "SORTIE_CONFIG")]
     pub(crate) config: Option<PathBuf>,
     /// Address and port to listen on
@@ -85,18 +85,18 @@ pub(crate) struct Source {
 pub(crate) struct Up {
     #[command(flatten)]
     pub(crate) source: Source,
-    /// Start although records that were acknowledged are missing or damaged, and go on with what is left; what is of no
-    /// use is put into the folder `lost` of the data folder
+    /// Start even if acknowledged records are missing or damaged, and continue with the rest; unusable files are moved
+    /// to the folder `lost` in the data folder
     #[arg(long)]
     pub(crate) accept_loss: bool,
-    /// Start although the clock is far ahead of the log: deadlines that have passed meanwhile fire at once
+    /// Start even if the clock is far ahead of the log: deadlines that have passed since then fire at once
     #[arg(long)]
     pub(crate) accept_clock: bool,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct Sidecar {
-    /// Settings file: JSON as the Catena sidecar has it, or the same keys as TOML
+    /// Settings file: JSON as for the Catena sidecar, or the same keys as TOML
     #[arg(long, env = "SORTIE_SIDECAR_CONFIG")]
     pub(crate) config: PathBuf,
 }
@@ -110,7 +110,7 @@ pub(crate) struct Dispatch {
     pub(crate) serve: DispatchServe,
 }
 
-/// What is not the dispatcher itself.
+/// Subcommands of `sortie dispatch`.
 #[derive(Subcommand, Debug)]
 pub(crate) enum DispatchRole {
     /// Make a local server reachable at a port of a dispatcher
@@ -125,23 +125,23 @@ pub(crate) struct DispatchTunnel {
     /// The dispatcher: ws://host:3000 or wss://host:3000
     #[arg(long, env = "SORTIE_DISPATCH_URL")]
     pub(crate) url: String,
-    /// The port that it is to open
+    /// The port for the dispatcher to open
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) port: u16,
-    /// TCP; with neither this nor --udp it is both
+    /// TCP; without --tcp and --udp, both protocols
     #[arg(long)]
     pub(crate) tcp: bool,
     /// UDP
     #[arg(long)]
     pub(crate) udp: bool,
-    /// Who may come: addresses and ranges, with commas in between
+    /// Devices that may connect: addresses and ranges, separated by commas
     #[arg(long, default_value = "0.0.0.0/0,::/0")]
     pub(crate) accept: String,
-    /// File with the dispatcher's secret or a dispatch token, read again for each connection; without it the secret is
-    /// that of SORTIE_DISPATCH_TOKEN, PLACE_SERVER_SECRET or SERVER_SECRET
+    /// File with the dispatcher's secret or a dispatch token, read again for each connection; without it,
+    /// SORTIE_DISPATCH_TOKEN, PLACE_SERVER_SECRET or SERVER_SECRET holds the secret
     #[arg(long, env = "SORTIE_DISPATCH_TOKEN_FILE")]
     pub(crate) token_file: Option<PathBuf>,
-    /// PEM file with roots to trust beside those of the system
+    /// PEM file with roots to trust in addition to the system's
     #[arg(long, env = "SORTIE_CA")]
     pub(crate) ca: Option<PathBuf>,
 }
@@ -149,7 +149,7 @@ pub(crate) struct DispatchTunnel {
 /// The dispatcher alone, without a control plane.
 #[derive(Args, Debug)]
 pub(crate) struct DispatchServe {
-    /// Configuration file (TOML, JSON or YAML); without it ./sortie.toml is read if there is one
+    /// Configuration file (TOML, JSON or YAML); the default is ./sortie.toml if it exists
     #[arg(long, env = "SORTIE_CONFIG")]
     pub(crate) config: Option<PathBuf>,
     /// Address and port of the websockets (SG_SERVER_HOST and SG_SERVER_PORT)
@@ -162,7 +162,7 @@ pub(crate) struct DispatchServe {
 
 #[derive(Args, Debug)]
 pub(crate) struct Demo {
-    /// Bots that play at a time
+    /// Number of bots that play at the same time
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=2000))]
     pub(crate) players: u32,
     /// How long bots keep arriving
@@ -171,10 +171,10 @@ pub(crate) struct Demo {
     /// Play through tickets of the matchmaker instead of dropping in, in matches of this form, like 2v2
     #[arg(long, value_name = "FORM")]
     pub(crate) queue: Option<Teams>,
-    /// Seed of what the bots do
+    /// Seed of the bots' behaviour
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
-    /// End with one line of JSON
+    /// Print a line of JSON at the end
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -187,7 +187,7 @@ pub(crate) struct Teams {
 }
 
 impl Teams {
-    /// Most players of a match.
+    /// Maximum number of players in a match.
     const MOST: u32 = 100;
 }
 
@@ -230,9 +230,9 @@ pub(crate) struct Arena {
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum ArenaRole {
-    /// Run a game server; what is not given is read from the environment that Sortie starts servers with
+    /// Run a game server; options default to the environment variables that Sortie sets for its servers
     Serve(ArenaServe),
-    /// Send bots through a gateway
+    /// Run bots that join through a gateway
     // Its own `--version` is the game's.
     #[command(disable_version_flag = true)]
     Play(ArenaPlay),
@@ -243,7 +243,7 @@ pub(crate) struct ArenaServe {
     /// Base address of the control plane (SORTIE_API)
     #[arg(long)]
     pub(crate) api: Option<String>,
-    /// PEM file with roots to trust beside those of the system (SORTIE_CA)
+    /// PEM file with roots to trust in addition to the system's (SORTIE_CA)
     #[arg(long)]
     pub(crate) ca: Option<PathBuf>,
     /// Id of this server (SORTIE_SERVER_ID)
@@ -255,13 +255,13 @@ pub(crate) struct ArenaServe {
     /// host:port at which players reach this server (SORTIE_PUBLIC_ADDRESS)
     #[arg(long)]
     pub(crate) public_address: Option<String>,
-    /// Which matches it takes: JMESPath over the match document
+    /// Which matches the server takes: JMESPath over the match document
     #[arg(long, default_value = "")]
     pub(crate) requirements: String,
-    /// Matches played at a time
+    /// Maximum number of concurrent matches
     #[arg(long, default_value_t = 1)]
     pub(crate) matches: usize,
-    /// Longest match
+    /// Maximum length of a match
     #[arg(long, value_parser = duration)]
     pub(crate) match_length: Option<Duration>,
 }
@@ -270,13 +270,13 @@ pub(crate) struct ArenaServe {
 pub(crate) struct ArenaPlay {
     #[command(flatten)]
     pub(crate) remote: Remote,
-    /// Bots in all
+    /// Total number of bots
     #[arg(long, default_value_t = 1)]
     pub(crate) players: u32,
-    /// Time over which they arrive
+    /// Time over which the bots arrive
     #[arg(long, default_value = "1s", value_parser = duration)]
     pub(crate) over: Duration,
-    /// How long each plays
+    /// How long each bot plays
     #[arg(long = "for", default_value = "5s", value_parser = duration)]
     pub(crate) lasting: Duration,
     /// Game to ask for
@@ -285,10 +285,10 @@ pub(crate) struct ArenaPlay {
     /// Version to ask for
     #[arg(long)]
     pub(crate) version: Option<String>,
-    /// Queue to enter; without it bots drop in
+    /// Queue to enter; without it, bots drop in
     #[arg(long)]
     pub(crate) queue: Option<String>,
-    /// Seed of what the bots do
+    /// Seed of the bots' behaviour
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
 }
@@ -299,13 +299,13 @@ pub(crate) struct Remote {
     /// Base address of the control plane
     #[arg(long, env = "SORTIE_API", default_value = "http://127.0.0.1:7400")]
     pub(crate) url: String,
-    /// PEM file with roots to trust beside those of the system
+    /// PEM file with roots to trust in addition to the system's
     #[arg(long, env = "SORTIE_CA")]
     pub(crate) ca: Option<PathBuf>,
     /// API key
     #[arg(long, env = "SORTIE_API_KEY", hide_env_values = true)]
     pub(crate) key: Option<String>,
-    /// JSON instead of a table
+    /// Print JSON instead of a table
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -324,11 +324,11 @@ pub(crate) enum MatchAction {
     List(MatchList),
     /// Show one match
     Show(MatchId),
-    /// Say why a match still waits, or why it failed
+    /// Explain why a match still waits, or why it failed
     Explain(MatchId),
     /// Cancel a match
     Cancel(MatchId),
-    /// Give one of its players a fresh connect token for a running match
+    /// Give a player of a running match a fresh connect token
     Rejoin(Rejoin),
 }
 
@@ -353,13 +353,13 @@ pub(crate) struct Submit {
     /// Properties of the match, a JSON object
     #[arg(long)]
     pub(crate) properties: Option<String>,
-    /// Places, for drop-in play
+    /// Number of places, for drop-in play
     #[arg(long)]
     pub(crate) capacity: Option<u32>,
     /// The fleet whose servers may take it
     #[arg(long)]
     pub(crate) fleet: Option<String>,
-    /// The same submission under the same key is one match
+    /// Makes the submission idempotent: repeated with the same key, it makes no second match
     #[arg(long)]
     pub(crate) idempotency_key: Option<String>,
 }
@@ -379,10 +379,10 @@ pub(crate) enum State {
 pub(crate) struct MatchList {
     #[command(flatten)]
     pub(crate) remote: Remote,
-    /// Only those in this state
+    /// Only matches in this state
     #[arg(long)]
     pub(crate) state: Option<State>,
-    /// Only those that are not over and that this player belongs to
+    /// Only matches of this player that are not over
     #[arg(long)]
     pub(crate) player: Option<String>,
 }
@@ -409,13 +409,13 @@ pub(crate) enum TicketAction {
     List(TicketList),
     /// Show one ticket
     Show(TicketId),
-    /// Say why a ticket still waits
+    /// Explain why a ticket still waits, or why it failed
     Explain(TicketId),
-    /// Say that the client of a ticket with a `--ttl` is still there
+    /// Renew a ticket that was started with `--ttl`
     Renew(TicketId),
-    /// Call a ticket off
+    /// Cancel a ticket
     Cancel(TicketId),
-    /// Agree to the match that a ticket is in
+    /// Accept the match that a ticket is in
     Accept(TicketVote),
     /// Decline the match that a ticket is in
     Decline(TicketVote),
@@ -431,19 +431,19 @@ pub(crate) struct TicketStart {
     /// A player's id, or a JSON object like {"id": "p1", "ratings": {"mmr": 1200}}; repeat for each player
     #[arg(long = "player", required = true)]
     pub(crate) players: Vec<String>,
-    /// The player who speaks for all
+    /// The player who speaks for the party
     #[arg(long)]
     pub(crate) leader: Option<String>,
     /// Properties of the ticket, a JSON object
     #[arg(long)]
     pub(crate) properties: Option<String>,
-    /// The same ticket under the same key is started once
+    /// Makes the start idempotent: repeated with the same key, it starts no second ticket
     #[arg(long)]
     pub(crate) idempotency_key: Option<String>,
     /// Seconds after which the ticket is cancelled unless it is renewed
     #[arg(long)]
     pub(crate) ttl: Option<u64>,
-    /// The waiting ticket whose place it takes: for a party that somebody has left or joined
+    /// The waiting ticket whose place this one takes, for a party that somebody has left or joined
     #[arg(long, value_name = "TICKET")]
     pub(crate) replaces: Option<String>,
 }
@@ -452,7 +452,7 @@ pub(crate) struct TicketStart {
 pub(crate) struct TicketList {
     #[command(flatten)]
     pub(crate) remote: Remote,
-    /// Only that of this player
+    /// Only tickets of this player
     #[arg(long)]
     pub(crate) player: Option<String>,
 }
@@ -469,7 +469,7 @@ pub(crate) struct TicketId {
 pub(crate) struct TicketVote {
     #[command(flatten)]
     pub(crate) ticket: TicketId,
-    /// Whose vote it is
+    /// The player who accepts or declines
     #[arg(long)]
     pub(crate) player: String,
 }
@@ -482,7 +482,7 @@ pub(crate) struct Listing {
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum ListingAction {
-    /// List them
+    /// Print the list
     List(Remote),
 }
 
@@ -494,7 +494,7 @@ pub(crate) struct Events {
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum EventsAction {
-    /// Follow events as they come
+    /// Print events as they arrive
     Tail(Tail),
 }
 
@@ -502,13 +502,13 @@ pub(crate) enum EventsAction {
 pub(crate) struct Tail {
     #[command(flatten)]
     pub(crate) remote: Remote,
-    /// Whose events: those of matches, servers and seats, or those of tickets
+    /// Which events: broker for matches, servers and seats; matchmaker for tickets
     #[arg(long, value_enum, default_value_t)]
     pub(crate) of: Log,
-    /// Where to begin: a sequence number, earliest or latest
+    /// Where to start: a sequence number, earliest or latest
     #[arg(long, default_value = "latest")]
     pub(crate) from: String,
-    /// Only types that begin so, like sortie.match; repeat for several
+    /// Only types with this prefix, like sortie.match; repeat for several
     #[arg(long = "type")]
     pub(crate) types: Vec<String>,
 }
@@ -539,7 +539,7 @@ pub(crate) struct Matchmaker {
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum MatchmakerAction {
-    /// Let recorded tickets come again, under several sets of rules, in virtual time
+    /// Replay recorded tickets under one or more sets of rules, in virtual time
     Replay(MatchmakerReplay),
     /// Write the recorded tickets of a data folder as lines of JSON
     Export(MatchmakerExport),
@@ -547,9 +547,9 @@ pub(crate) enum MatchmakerAction {
 
 #[derive(Args, Debug)]
 pub(crate) struct MatchmakerReplay {
-    /// Data folder of a control plane that does not run, or a file of exported tickets
+    /// Data folder of a stopped control plane, or a file of exported tickets
     pub(crate) source: PathBuf,
-    /// Configuration with other rules; repeat to hold several against each other
+    /// Configuration with other rules; repeat to compare several
     #[arg(long = "config")]
     pub(crate) configs: Vec<PathBuf>,
     /// One line of JSON
@@ -559,7 +559,7 @@ pub(crate) struct MatchmakerReplay {
 
 #[derive(Args, Debug)]
 pub(crate) struct MatchmakerExport {
-    /// Data folder of a control plane that does not run
+    /// Data folder of a stopped control plane
     pub(crate) data: PathBuf,
 }
 
@@ -571,13 +571,13 @@ pub(crate) struct Config {
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum ConfigAction {
-    /// Say everything that is wrong with the configuration
+    /// Report every problem in the configuration
     Check(Source),
-    /// Print the configuration in force, without its secrets
+    /// Print the effective configuration, without secrets
     Show(Source),
     /// Print every key: type, unit, default and meaning
     Reference(Reference),
-    /// Write the sortie.toml that does what the settings of a Catena node do, and say what it could not take over
+    /// Convert the settings of a Catena node to a sortie.toml, and report what could not be converted
     ImportCatena(ImportCatena),
 }
 
@@ -589,18 +589,18 @@ pub(crate) struct Key {
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum KeyAction {
-    /// Make a key and keep its hash in the data folder; the key itself is shown once. It is good at once
+    /// Create a key and store its hash in the data folder; the key itself is shown once. It is valid at once
     Create(KeyCreate),
     /// List the keys of the data folder and of the configuration
     List(KeyPlace),
-    /// Take a key away. A running control plane refuses it at once
+    /// Revoke a key. A running control plane refuses it at once
     Revoke(KeyRevoke),
 }
 
 /// A data folder.
 #[derive(Args, Debug)]
 pub(crate) struct KeyPlace {
-    /// Data folder; without it, that of the configuration
+    /// Data folder; the default is that of the configuration
     #[arg(long)]
     pub(crate) data: Option<PathBuf>,
     /// Configuration file; without it ./sortie.toml is read if there is one
@@ -617,7 +617,7 @@ pub(crate) struct KeepOutput {
     pub(crate) folder: PathBuf,
     /// Name of the file
     pub(crate) name: String,
-    /// Most bytes of both files
+    /// Maximum size of both files together, in bytes
     pub(crate) limit: u64,
 }
 
@@ -634,7 +634,7 @@ pub(crate) struct EnterGroup {
 pub(crate) struct Restore {
     #[command(flatten)]
     pub(crate) place: KeyPlace,
-    /// Also for a folder that is not a copy. Game servers that were started with it run on, and nobody stops them
+    /// Also for a folder that is not a copy. Its game servers keep running, and nothing stops them
     #[arg(long)]
     pub(crate) force: bool,
 }
@@ -644,11 +644,10 @@ pub(crate) struct KeyCreate {
     /// Name of the key, for lists and logs
     #[arg(long)]
     pub(crate) name: String,
-    /// What its holder may do: game_server_match, client or admin; repeat for several
+    /// What the holder may do: game_server_match, client or admin; repeat for several
     #[arg(long = "permission", required = true, value_parser = permission)]
     pub(crate) permissions: Vec<sortie_config::Permission>,
-    /// Fleet whose game servers it speaks for; repeat for several. Without it, it speaks for servers that register
-    /// themselves
+    /// Fleet whose game servers the key speaks for; repeat for several. Without it, servers that register themselves
     #[arg(long = "fleet", value_parser = fleet)]
     pub(crate) fleets: Vec<FleetId>,
     #[command(flatten)]
@@ -666,14 +665,14 @@ pub(crate) struct KeyRevoke {
 
 #[derive(Args, Debug)]
 pub(crate) struct Reference {
-    /// Form of the output
+    /// Format of the output
     #[arg(long, value_enum, default_value_t = ReferenceFormat::Text)]
     pub(crate) format: ReferenceFormat,
 }
 
 #[derive(Clone, Copy, ValueEnum, Debug)]
 pub(crate) enum ReferenceFormat {
-    /// For a terminal
+    /// Plain text, for a terminal
     Text,
     /// The contents of docs/config.md
     Markdown,
@@ -685,10 +684,10 @@ pub(crate) enum ReferenceFormat {
 pub(crate) struct ImportCatena {
     /// The node's settings: JSON with a block MatchBroker, at the top or under Catena
     pub(crate) file: PathBuf,
-    /// File to write; without it the configuration goes to standard output
+    /// File to write; the default is standard output
     #[arg(long)]
     pub(crate) output: Option<PathBuf>,
-    /// Replace the file if there is one
+    /// Overwrite the file if it exists
     #[arg(long, requires = "output")]
     pub(crate) force: bool,
 }

@@ -1,11 +1,11 @@
-//! The rows of `matchmaker`: queues, rules and hooks.
+//! The keys of `[matchmaker]`: queues, rules and hooks.
 
 use super::Kind::{Choice, Duration, Number, Size, Table, Text};
 use super::Presence::{Default, Optional, Required};
 use super::{KeyDoc, count, key};
 use crate::matchmaker::{HookKind, RuleName, names};
 
-/// What the keys of a hook mean: the matchmaker's and each queue's have the same.
+/// Meanings of a hook's keys, the same for the matchmaker's hooks and a queue's.
 struct HookMeanings {
     outside: &'static str,
     kind: &'static str,
@@ -24,18 +24,18 @@ struct HookMeanings {
 
 const HOOK: HookMeanings = HookMeanings {
     outside: "required with `validate_ticket`, `form_match` and `new_match`",
-    kind: "What has a say about tickets and matches, in the order of the list, the matchmaker's before the queue's. The last three are called by HTTP; `form_match` only under a queue. At most 16.",
-    name: "Names a hook that is called: each once among the matchmaker's and one queue's.",
-    url: "Called by `POST` with JSON: `http` or `https`, without user, query or fragment.",
-    timeout: "Longest time of a call, the wait for its turn included, 10ms to 1m.",
-    on_failure: "What happens where it fails: as if it had no objection (`form_match`: the rules form), or as if it had refused (`form_match`: nobody does).",
-    concurrency: "Calls at a time for one queue, 1 to 1000; further ones wait.",
-    breaker_failures: "After so many failures in a row it is not called for `breaker_pause`, 1 to 1000; then one call tries.",
-    breaker_pause: "How long it is left alone then, 10ms to 1h.",
-    interval: "`form_match`: how long after an answer it is asked again about those who still wait, 100ms to 1h, where nothing is new.",
+    kind: "Kind of the hook. Hooks run in the order of the list, the matchmaker's before the queue's. The last three kinds are called over HTTP; `form_match` is for queues only. At most 16 hooks.",
+    name: "Name of a hook that is called over HTTP; unique among the matchmaker's hooks and those of one queue.",
+    url: "Called with `POST` and JSON: `http` or `https`, without user, query or fragment.",
+    timeout: "Maximum time of a call, including the wait for its turn, 10ms to 1m.",
+    on_failure: "How a failure counts. `accept`: as no objection (`form_match`: the queue's rules form matches). `refuse`: as a refusal (`form_match`: no matches are formed).",
+    concurrency: "Maximum number of concurrent calls for one queue, 1 to 1000; further ones wait.",
+    breaker_failures: "After this many failures in a row, the hook is not called for `breaker_pause`, 1 to 1000; then one call tries.",
+    breaker_pause: "How long the hook is not called then, 10ms to 1h.",
+    interval: "`form_match`: how long after an answer the hook is called again for the tickets that still wait if there are no new ones, 100ms to 1h.",
     key_env: "Name of the environment variable with a key that is sent as `authorization: Bearer …`.",
     queues: "`queue_by_party_size`: the queue for each number of players, like `{ 1 = \"solo\", 2 = \"duo\" }`.",
-    property: "`peer_to_peer_host`: the first player's property with the address that all connect to.",
+    property: "`peer_to_peer_host`: the first player's property with the address that all players connect to.",
 };
 
 /// In the order of a file.
@@ -44,27 +44,27 @@ pub(super) static MATCHMAKER: &[KeyDoc] = &[
         "matchmaker.status_expiration",
         Duration,
         Default("10m"),
-        "How long the status of a ticket that is over can be asked for, up to 366d. The matchmaker runs where the table `[matchmaker]` is there, even if it is empty.",
+        "How long the status of a ticket that is over can be queried, up to 366d. The matchmaker runs if the table `[matchmaker]` exists, even if it is empty.",
     ),
     key(
         "matchmaker.waiting_bytes",
         Size,
         Default("512MiB"),
-        "Bytes of tickets that are not over, matches that are being made and offers of free seats, 1MiB to 1TiB. What comes beyond them gets 429 (`too_many`). A ticket of one player with a rating takes some 1,600 bytes, so a million of them need 2GiB; the process takes about twice as much memory.",
+        "Maximum size of tickets that are not over, matches that are being made and offers of free seats, 1MiB to 1TiB. Calls that would need more get 429 (`too_many`). A ticket of one player with a rating takes some 1,600 bytes, so a million of them need 2GiB; the process takes about twice as much memory.",
     ),
     key(
         "matchmaker.kept_bytes",
         Size,
         Default("128MiB"),
-        "Bytes of tickets that are over and can still be asked for, 1MiB to 1TiB. Beyond them the properties of all go first, then the tickets, the oldest first, before `status_expiration`.",
+        "Maximum size of tickets that are over and can still be queried, 1MiB to 1TiB. Beyond it, the properties of all are dropped first, then the oldest tickets, even before `status_expiration`.",
     ),
     count(
         "matchmaker.queues_per_player",
         "queues",
         Default("1"),
-        "Queues in which one player may wait at once, 1 to 4, with a ticket in each; the first match wins, and the player's other tickets are cancelled (`matched_elsewhere`) once it can connect.",
+        "Maximum number of queues in which one player may wait at the same time, 1 to 4, with one ticket in each. The first match wins, and the player's other tickets are cancelled (`matched_elsewhere`) once the player can connect.",
     ),
-    key("matchmaker.tick", Duration, Default("100ms"), "Matches are formed so often, 1ms to 1m."),
+    key("matchmaker.tick", Duration, Default("100ms"), "Interval at which matches are formed, 1ms to 1m."),
     key("matchmaker.hooks[].kind", Choice(HookKind::NAMES), Required, HOOK.kind),
     key("matchmaker.hooks[].name", Text, Optional(HOOK.outside), HOOK.name),
     key("matchmaker.hooks[].url", Text, Optional(HOOK.outside), HOOK.url),
@@ -85,61 +85,61 @@ pub(super) static MATCHMAKER: &[KeyDoc] = &[
         "matchmaker.queues.<name>.teams",
         "teams",
         Default("2"),
-        "Teams of a match. 1: no teams. 0: a match of the tickets that wait when a ticket expires, or of `players_per_team` before that.",
+        "Number of teams in a match. 1: no teams. 0: one match of the waiting tickets when a ticket expires, or earlier once there are `players_per_team` players.",
     ),
     count(
         "matchmaker.queues.<name>.players_per_team",
         "players",
-        Optional("allowed only with `teams` 0, where it means no limit"),
-        "Players of a full team. A match has at most 1000.",
+        Optional("required, except with `teams` 0, where it means no limit"),
+        "Number of players in a full team. A match has at most 1000.",
     ),
     count(
         "matchmaker.queues.<name>.min_players_per_team",
         "players",
         Optional("`players_per_team`: teams are full; 1 with `teams` 0"),
-        "Players that a team has at least: the size asked for sinks to it in equal steps as a ticket nears expiry.",
+        "Minimum number of players in a team. The required size decreases to it in equal steps as a ticket nears its expiry.",
     ),
     key(
         "matchmaker.queues.<name>.ticket_expiration",
         Duration,
         Default("2m"),
-        "Longest wait of a ticket, 1s to 366d.",
+        "Maximum wait of a ticket, 1s to 366d.",
     ),
     key(
         "matchmaker.queues.<name>.expiration_action",
         Choice(names::EXPIRATION_ACTIONS),
         Default("drop"),
-        "What happens then: it times out, or gets a match of the tickets that wait with teams of at least the minimum.",
+        "What happens to an expired ticket. `drop`: it times out. `minimum`: it gets a match of the waiting tickets with teams of at least the minimum size, or times out.",
     ),
     key(
         "matchmaker.queues.<name>.accept",
         Duration,
-        Optional("nobody is asked"),
-        "How long players have to accept a match, 1s to 1h. Who does not leaves; the others return to their place.",
+        Optional("players are not asked"),
+        "How long players have to accept a match, 1s to 1h. Those who do not are dropped from the queue; the others return to their places in it.",
     ),
     key(
         "matchmaker.queues.<name>.backfill",
         Choice(names::BACKFILLS),
         Default("off"),
-        "Whether tickets take free seats of running matches: before a new match is formed, or where none can be.",
+        "Whether tickets take free seats of running matches. `first`: before a new match is formed. `last`: if none can be formed.",
     ),
     key(
         "matchmaker.queues.<name>.seat_timeout",
         Duration,
         Default("30s"),
-        "How long a ticket waits for such seats before it returns to its place, 1s to 1h.",
+        "How long a ticket waits for such seats before it returns to its place in the queue, 1s to 1h.",
     ),
     count(
         "matchmaker.queues.<name>.max_requeues",
         "times",
         Default("3"),
-        "How often a ticket returns to its place when no server could be had, before it fails: up to 1000.",
+        "How often a ticket returns to its place because there was no server, before it fails: up to 1000.",
     ),
     key(
         "matchmaker.queues.<name>.properties",
         Table,
-        Optional("only those in which all tickets of a match agree"),
-        "Properties of every match, like `{game = \"arena\", version = \"1\"}`: what its server is found by. They come before those of tickets.",
+        Optional("only properties in which all tickets of a match agree"),
+        "Properties of every match, like `{game = \"arena\", version = \"1\"}`, used to choose its server. They take precedence over those of tickets.",
     ),
     key("matchmaker.queues.<name>.hooks[].kind", Choice(HookKind::NAMES), Required, HOOK.kind),
     key("matchmaker.queues.<name>.hooks[].name", Text, Optional(HOOK.outside), HOOK.name),
@@ -167,25 +167,25 @@ pub(super) static MATCHMAKER: &[KeyDoc] = &[
         "matchmaker.queues.<name>.rules.<name>.kind",
         Choice(RuleName::NAMES),
         Required,
-        "What tickets of one match must have in common. A queue has at most 32 rules.",
+        "What the tickets of one match must have in common. A queue has at most 32 rules.",
     ),
     key(
         "matchmaker.queues.<name>.rules.<name>.property",
         Text,
         Optional("required with `equal`, `distance` and `balance`"),
-        "Name of the property or rating that is compared; names of nested properties are joined by dots.",
+        "Name of the property or rating that is compared; dots separate the names of nested properties.",
     ),
     key(
         "matchmaker.queues.<name>.rules.<name>.measure",
         Choice(names::MEASURES),
         Optional("`average`"),
-        "`distance`: how a ticket of several players gets its number: from its own properties, or from its players' ratings.",
+        "`distance`: where the number of a ticket comes from: from its own properties, or from the average or maximum of its players' ratings.",
     ),
     key(
         "matchmaker.queues.<name>.rules.<name>.most",
         Number,
-        Optional("required with `distance` and `latency`; with `balance`: as even as can be"),
-        "What is allowed at first, 0 to 1e12: the distance, the round trip in milliseconds, or how far the averages of teams may be apart.",
+        Optional("required with `distance` and `latency`; with `balance`: as even as possible"),
+        "Initial limit, 0 to 1e12: of the distance, of the round trip in milliseconds, or of the difference between the teams' averages.",
     ),
     key(
         "matchmaker.queues.<name>.rules.<name>.missing",
@@ -202,19 +202,19 @@ pub(super) static MATCHMAKER: &[KeyDoc] = &[
     key(
         "matchmaker.queues.<name>.rules.<name>.relax_after",
         Duration,
-        Optional("it holds for good"),
-        "After this wait of a ticket it demands nothing any more, 1ms to 366d.",
+        Optional("the rule never relaxes"),
+        "After this wait of a ticket, the rule demands nothing for it any more, 1ms to 366d.",
     ),
     key(
         "matchmaker.queues.<name>.rules.<name>.widen[].after",
         Duration,
         Required,
-        "A ticket that has waited for so long, 1ms to 366d, …",
+        "A ticket that has waited this long, 1ms to 366d, …",
     ),
     key(
         "matchmaker.queues.<name>.rules.<name>.widen[].most",
         Number,
         Required,
-        "… is allowed this in place of the rule's own `most`. Each step is later and larger than the one before; at most 16.",
+        "… gets this limit instead of the rule's own `most`. Each step is later and larger than the one before; at most 16.",
     ),
 ];

@@ -32,7 +32,12 @@ pub(super) const PLATFORM: Platform =
 
 /// The keys of its section.
 const KEYS: &[KeyDoc] = &[
-    key("fleets.<name>.local_process.path", Path, Required, "The server's program."),
+    key(
+        "fleets.<name>.local_process.path",
+        Path,
+        Required,
+        "Its arguments, with the placeholders `{port}`, `{server_id}` and `{fleet}`. At most 1000.",
+    ),
     key(
         "fleets.<name>.local_process.arguments",
         Texts,
@@ -55,19 +60,19 @@ const KEYS: &[KeyDoc] = &[
         "fleets.<name>.local_process.working_folder",
         Path,
         Optional("the working folder of the control plane"),
-        "Folder it is started in.",
+        "Folder in which it is started.",
     ),
     key(
         "fleets.<name>.local_process.ports",
         Text,
         Default("7800-7899"),
-        "First and last port, one for each server: at least `max` of them. Fleets may share a range.",
+        "First and last port. Each server gets one, so there must be at least `max`. Fleets may share a range.",
     ),
     key(
         "fleets.<name>.local_process.address",
         Text,
         Default("127.0.0.1"),
-        "IP address that players are told when a server gives none.",
+        "IP address that players get when a server reports none.",
     ),
     key(
         "fleets.<name>.local_process.stop_grace",
@@ -79,7 +84,7 @@ const KEYS: &[KeyDoc] = &[
         "fleets.<name>.local_process.output_limit",
         Size,
         Default("1MiB"),
-        "Newest output of a server that is kept, 4KiB to 1GiB.",
+        "How much of a server's newest output is kept, 4KiB to 1GiB.",
     ),
     key(
         "fleets.<name>.local_process.max_run_time",
@@ -91,7 +96,7 @@ const KEYS: &[KeyDoc] = &[
         "fleets.<name>.local_process.reaper_period",
         DurationText,
         Default("60s"),
-        "Time between two looks for servers that are too old, 1s to 24h.",
+        "Interval between checks for servers that are too old, 1s to 24h.",
     ),
 ];
 

@@ -43,7 +43,7 @@ async fn run_server(options: ArenaServe) -> Result<ExitCode, Failure> {
         signals.next().await;
     };
     let summary = serve(server, stop).await?;
-    tracing::info!(?summary, "the game server is done");
+    tracing::info!(?summary, "the game server has stopped");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -97,13 +97,13 @@ pub(crate) fn failures(summary: &PlaySummary) -> std::collections::BTreeMap<Stri
     summary.failed.iter().map(|(reason, count)| (reason.to_string(), *count)).collect()
 }
 
-/// `{p50, p99}` in milliseconds; null where nothing was measured.
+/// `{p50, p99}` in milliseconds; null if nothing was measured.
 pub(crate) fn percentiles(latency: &sortie_arena::Latency) -> serde_json::Value {
     let at = |percent| (latency.count() > 0).then(|| millis(latency.percentile(percent)));
     json!({ "p50": at(50.0), "p99": at(99.0) })
 }
 
-/// The same for people.
+/// The same as text.
 pub(crate) fn times(latency: &sortie_arena::Latency) -> String {
     if latency.count() == 0 {
         return "none".to_owned();

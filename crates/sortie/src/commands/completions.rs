@@ -1,4 +1,4 @@
-//! `sortie completions`: what a shell reads to complete this command line.
+//! `sortie completions`: shell completion scripts.
 
 use std::process::ExitCode;
 
@@ -11,7 +11,7 @@ use crate::failure::Failure;
 pub(crate) fn run(options: &Completions) -> Result<ExitCode, Failure> {
     let mut command = Cli::command();
     let name = command.get_name().to_owned();
-    // Not straight to standard output: the library panics when the reader has gone away.
+    // Not directly to standard output: the library panics on a broken pipe.
     let mut script = Vec::new();
     clap_complete::generate(options.shell, &mut command, name, &mut script);
     line(String::from_utf8_lossy(&script).trim_end())?;

@@ -12,7 +12,7 @@ use crate::cli::{self, ConfigAction, ReferenceFormat, Source, Teams};
 use crate::edge;
 use crate::failure::Failure;
 
-/// Read if no file is named and there is one.
+/// Read by default, if it exists.
 const DEFAULT_FILE: &str = "sortie.toml";
 
 pub(crate) fn run(options: &cli::Config) -> Result<ExitCode, Failure> {
@@ -33,7 +33,7 @@ pub(crate) fn run(options: &cli::Config) -> Result<ExitCode, Failure> {
                     line(format_args!("warning: {section}.certificate: {warning}"))?;
                 }
             }
-            line("the configuration is good")?;
+            line("the configuration is valid")?;
         }
         ConfigAction::Show(source) => line(load(source)?.show())?,
         ConfigAction::Reference(options) => line(reference(options.format).trim_end())?,
@@ -61,7 +61,7 @@ pub(crate) fn load(source: &Source) -> Result<Config, Failure> {
     Ok(config)
 }
 
-/// The configuration from file and environment, for what is no control plane.
+/// The configuration from file and environment, for commands other than the control plane.
 pub(crate) fn load_file(named: Option<PathBuf>) -> Result<Config, Failure> {
     parse(file(named).as_deref(), Overrides::default())
 }
@@ -72,16 +72,16 @@ fn file(named: Option<PathBuf>) -> Option<PathBuf> {
 
 fn parse(path: Option<&Path>, overrides: Overrides) -> Result<Config, Failure> {
     let variables = std::env::vars_os().filter_map(|(name, value)| {
-        // What is not Unicode is no setting of ours.
+        // Settings are Unicode.
         Some((name.into_string().ok()?, value.into_string().ok()?))
     });
     Config::load(path, variables, overrides).map_err(|problems| {
         let named = path.map_or_else(|| "the configuration".to_owned(), |path| path.display().to_string());
-        Failure::new(format!("{named} is not good:\n{problems}"))
+        Failure::new(format!("{named} is not valid:\n{problems}"))
     })
 }
 
-/// In development mode without a fleet, the built-in game is there to try the installation with.
+/// Adds the built-in game, for development mode without a configured fleet.
 fn add_arena(config: &mut Config) -> Result<(), Failure> {
     let binary = std::env::current_exe().map_err(|error| Failure::of("cannot find this program", error))?;
     let arena = arena_config(&binary, &ArenaFleet::default())?;
@@ -90,13 +90,13 @@ fn add_arena(config: &mut Config) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What differs between uses of the built-in fleet.
+/// Parameters of the built-in fleet.
 pub(crate) struct ArenaFleet {
     pub(crate) max: u32,
     pub(crate) warm: u32,
     pub(crate) capacity: u32,
     pub(crate) ports: std::ops::RangeInclusive<u16>,
-    /// A queue to play through, of the name that this is written as.
+    /// A queue with these teams, named like `2v2`.
     pub(crate) queue: Option<Teams>,
 }
 
@@ -106,7 +106,7 @@ impl Default for ArenaFleet {
     }
 }
 
-/// A configuration with one fleet of arena servers, run by the program at `binary`.
+/// A configuration with one fleet of arena servers, run with the program at `binary`.
 pub(crate) fn arena_config(binary: &Path, fleet: &ArenaFleet) -> Result<Config, Failure> {
     let mut settings = serde_json::json!({
         "dev": true,
@@ -137,5 +137,5 @@ pub(crate) fn arena_config(binary: &Path, fleet: &ArenaFleet) -> Result<Config, 
     let file = tempfile::Builder::new().suffix(".json").tempfile()?;
     std::fs::write(file.path(), settings.to_string())?;
     Config::load(Some(file.path()), std::iter::empty(), Overrides::default())
-        .map_err(|problems| Failure::new(format!("the built-in fleet is not good:\n{problems}")))
+        .map_err(|problems| Failure::new(format!("the built-in fleet is not valid:\n{problems}")))
 }

@@ -9,7 +9,7 @@ use crate::failure::Failure;
 
 pub(super) fn run(options: &ImportCatena) -> Result<(), Failure> {
     let import = sortie_config::import_catena(&options.file).map_err(|problems| {
-        Failure::new(format!("{} was not taken over:\n{problems}", options.file.display()))
+        Failure::new(format!("{} was not converted:\n{problems}", options.file.display()))
     })?;
     match &options.output {
         Some(path) => write(path, options.force, &import.toml)?,
@@ -21,16 +21,16 @@ pub(super) fn run(options: &ImportCatena) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whole or not at all: what was there before is kept if the new file cannot be written.
+/// Atomic: the old file is kept if the new one cannot be written.
 fn write(path: &Path, force: bool, text: &str) -> Result<(), Failure> {
     let failed = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::AlreadyExists => {
-            Failure::new(format!("{} is there already; --force replaces it", path.display()))
+            Failure::new(format!("{} already exists; --force overwrites it", path.display()))
         }
         _ => Failure::of(format!("cannot write {}", path.display()), error),
     };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // Only its owner can read a file that is made so, which is right for one that may hold game servers' secrets.
+    // Such a file is readable by its owner only, as it should be: it may hold game servers' secrets.
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
     file.write_all(text.as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
     let kept = if force { file.persist(path) } else { file.persist_noclobber(path) };

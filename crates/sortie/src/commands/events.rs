@@ -1,4 +1,4 @@
-//! `sortie events tail`: server-sent events, a line each, resumed where a lost connection broke off.
+//! `sortie events tail`: server-sent events, one per line, resumed after a lost connection.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -13,9 +13,9 @@ use crate::failure::Failure;
 use crate::remote::{ControlPlane, escape};
 use crate::terminal::escaped;
 
-/// Pause before a lost connection is made again.
+/// Pause before reconnecting.
 const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
-/// Longest line of the stream, in bytes.
+/// Maximum length of a line of the stream, in bytes.
 const MAX_LINE_BYTES: usize = 4 << 20;
 
 pub(crate) async fn run(options: cli::Events) -> Result<ExitCode, Failure> {
@@ -33,7 +33,7 @@ async fn follow(tail: &Tail) -> Result<(), Failure> {
     let types: String = tail.types.iter().map(|name| format!("&type={}", escape(name))).collect();
     let path = format!("/v1/events?of={}&from={}{types}", tail.of.name(), escape(&tail.from));
     let mut last = None;
-    // The first connection must succeed; one that is lost later is made again.
+    // The first connection must succeed; later ones are retried.
     let mut response = control_plane.stream(&path, None).await?;
     loop {
         let mut chunks = response.bytes_stream();
@@ -45,7 +45,7 @@ async fn follow(tail: &Tail) -> Result<(), Failure> {
                 take_line(&String::from_utf8_lossy(&text), &mut last, tail.remote.json)?;
             }
             if buffer.len() > MAX_LINE_BYTES {
-                return Err(Failure::new("the control plane sent a line without end"));
+                return Err(Failure::new("the control plane sent a line that is too long"));
             }
         }
         response = reconnect(&control_plane, &path, last.as_deref()).await;
@@ -57,12 +57,12 @@ async fn reconnect(control_plane: &ControlPlane, path: &str, last: Option<&str>)
         tokio::time::sleep(RECONNECT_PAUSE).await;
         match control_plane.stream(path, last).await {
             Ok(response) => return response,
-            Err(failure) => note(format_args!("sortie: {failure}; trying again")),
+            Err(failure) => note(format_args!("sortie: {failure}; retrying")),
         }
     }
 }
 
-/// One line of a stream as <https://html.spec.whatwg.org/multipage/server-sent-events.html> has it.
+/// One line of a stream, see <https://html.spec.whatwg.org/multipage/server-sent-events.html>.
 fn take_line(text: &str, last: &mut Option<String>, json: bool) -> Result<(), Failure> {
     let text = text.trim_end_matches(['\r', '\n']);
     if let Some(id) = text.strip_prefix("id:") {

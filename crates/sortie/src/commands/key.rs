@@ -31,7 +31,7 @@ pub(crate) async fn run(options: cli::Key) -> Result<ExitCode, Failure> {
                 line(json!({ "name": name, "key": key, "running": running.of(&name) }))?;
             } else {
                 line(format_args!(
-                    "{key}\nThis is the only time it is shown. Send it as `authorization: Bearer <key>`."
+                    "{key}\nIt is not shown again. Send it as `authorization: Bearer <key>`."
                 ))?;
             }
             Ok(said(running.about(&name, true)))
@@ -59,20 +59,20 @@ pub(crate) async fn run(options: cli::Key) -> Result<ExitCode, Failure> {
     }
 }
 
-/// The code for what the running control plane holds: what is not as it should be is said on standard error.
+/// The exit code; a problem with the running control plane is printed on standard error.
 fn said<T>(told: Result<T, String>) -> ExitCode {
     let Err(problem) = told else { return ExitCode::SUCCESS };
     eprintln!("sortie: {problem}");
     ExitCode::FAILURE
 }
 
-/// The control plane that runs with a data folder.
+/// The control plane that uses a data folder.
 enum Running {
-    /// There is none.
+    /// No control plane runs.
     Nobody,
-    /// It says this.
+    /// It answered with this report.
     Says(Report),
-    /// This process has locked the folder, and does not say anything for this reason.
+    /// The process that has locked the folder, and why it could not be asked.
     Silent(String, String),
 }
 
@@ -88,12 +88,12 @@ impl Running {
             (_, None) => Self::Nobody,
             (Err(why), Some(process)) => Self::Silent(process, why),
             (Ok(_), Some(process)) => {
-                Self::Silent(process, "it is of an earlier version, or in a container of its own".to_owned())
+                Self::Silent(process, "it has an earlier version, or runs in its own container".to_owned())
             }
         }
     }
 
-    /// Whether the key of this name is good there, in one word.
+    /// Whether it accepts the key of this name, in one word.
     fn of(&self, name: &str) -> &'static str {
         match self {
             Self::Nobody => "none",
@@ -103,39 +103,36 @@ impl Running {
         }
     }
 
-    /// What it does with the key of this name, which is in the file or not; an error if it does something else.
+    /// Whether it accepts the key of this name; an error if that contradicts the file.
     fn about(&self, name: &str, in_file: bool) -> Result<String, String> {
         match self {
             Self::Nobody => Ok("; no control plane runs with this folder".to_owned()),
             Self::Silent(process, why) => Err(format!(
-                "the file is changed, but process {process}, which uses the folder, could not be asked which keys it takes \
-                 ({why}): try the key, or start the control plane anew"
+                "the file was changed, but process {process}, which uses the folder, could not be asked which keys it accepts \
+                 ({why}): try the key, or restart the control plane"
             )),
             Self::Says(report) if report.keys.iter().any(|key| key == name) == in_file => {
-                let does = if in_file { "takes it" } else { "refuses it" };
-                let dev = if report.asks_for_keys {
-                    ""
-                } else {
-                    ", and asks for no keys at all in development mode"
-                };
+                let does = if in_file { "accepts it" } else { "refuses it" };
+                let dev =
+                    if report.asks_for_keys { "" } else { ", and requires no keys in development mode" };
                 Ok(format!("; the control plane (process {}) {does}{dev}", report.process))
             }
             Self::Says(report) => Err(format!(
-                "the file is changed, but the control plane (process {}) {}{}",
+                "the file was changed, but the control plane (process {}) {}{}",
                 report.process,
-                if in_file { "does not take the key" } else { "still takes the key: stop it" },
+                if in_file { "does not accept the key" } else { "still accepts the key: stop it" },
                 why(report)
             )),
         }
     }
 
-    /// Whether it takes the keys that are in the file, and no others.
+    /// Whether it accepts exactly the keys in the file.
     fn about_all(&self, in_file: &[String]) -> Result<(), String> {
         match self {
             Self::Nobody | Self::Silent(..) => Ok(()),
             Self::Says(report) if report.keys == in_file => Ok(()),
             Self::Says(report) => Err(format!(
-                "the control plane (process {}) takes other keys of the folder than these: {:?}{}",
+                "the control plane (process {}) accepts other keys of the folder than those listed: {:?}{}",
                 report.process,
                 report.keys,
                 why(report)
@@ -148,27 +145,27 @@ fn why(report: &Report) -> String {
     report.problem.as_ref().map(|problem| format!(" ({problem})")).unwrap_or_default()
 }
 
-/// Whether both paths lead to one folder. A container may have it at another path, so only what is there can tell.
+/// Whether both paths lead to the same folder. A path from a container may not exist here, and then counts as the same.
 fn is_same(one: &Path, other: &Path) -> bool {
     let real = |path: &Path| std::fs::canonicalize(path).ok();
     real(one).is_none() || real(one) == real(other)
 }
 
-/// A data folder, and the keys that the configuration beside it has.
+/// A data folder, and the keys in the configuration.
 pub(super) struct Place {
     pub(super) data: PathBuf,
     configured: Vec<Listed>,
 }
 
 impl Place {
-    /// With a data folder named, a configuration that is no good is in nobody's way.
+    /// If the data folder is given, an invalid configuration is not an error.
     pub(super) fn find(place: &KeyPlace) -> Result<Self, Failure> {
         let source =
             Source { config: place.config.clone(), listen: None, data: place.data.clone(), dev: false };
         let config = match (config::load(&source), &place.data) {
             (Ok(config), _) => config,
             (Err(problem), Some(data)) => {
-                note(format_args!("sortie: keys of the configuration are left out: {problem}"));
+                note(format_args!("sortie: keys in the configuration are left out: {problem}"));
                 return Ok(Self { data: data.clone(), configured: Vec::new() });
             }
             (Err(problem), None) => return Err(problem),

@@ -46,7 +46,7 @@ async fn about(one: cli::MatchId, method: Method) -> Result<(), Failure> {
     item(&ControlPlane::new(one.remote)?.call(method, &path, None).await?, json)
 }
 
-/// The gateway's answer. The token lets its bearer in, so it is printed and not logged.
+/// Prints the gateway's answer. It is not logged, because the token admits anybody who holds it.
 async fn rejoin(back: cli::Rejoin) -> Result<(), Failure> {
     let json = back.remote.json;
     let path = format!("/matchmaker/matches/{}/rejoin", escape(&back.id));

@@ -1,5 +1,5 @@
-//! Tables for people, JSON for programs. All output of subcommands goes through [`line`] and [`note`], which show text of
-//! others so that a terminal does not obey it.
+//! Tables for people, JSON for programs. All output of subcommands goes through [`line`] and [`note`], which escape
+//! control characters in foreign text.
 
 use std::io::{self, Write};
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::failure::Failure;
 use crate::terminal::{escaped, escaped_lines};
 
-/// One line on standard output, or several of ours. A reader that has gone away is not an error.
+/// Prints one or more lines on standard output. A broken pipe is not an error.
 pub(crate) fn line(text: impl std::fmt::Display) -> Result<(), Failure> {
     let text = text.to_string();
     let text = escaped_lines(&text);
@@ -19,13 +19,13 @@ pub(crate) fn line(text: impl std::fmt::Display) -> Result<(), Failure> {
     }
 }
 
-/// The same on standard error, where nobody has to read it.
+/// Prints on standard error, ignoring errors.
 pub(crate) fn note(text: impl std::fmt::Display) {
     let text = text.to_string();
     let _nobody_reads_it = writeln!(io::stderr().lock(), "{}", escaped_lines(&text));
 }
 
-/// A column: its heading, and where its value is in an item (a JSON pointer).
+/// A column: its heading, and the JSON pointer to its value in an item.
 pub(crate) type Column = (&'static str, &'static str);
 
 /// The items as a table, or as a JSON array.
@@ -67,7 +67,7 @@ fn cell(value: Option<&Value>) -> String {
     }
 }
 
-/// An explanation in its own words, or as JSON. `id` is where it says what it is about.
+/// An explanation as sentences, or as JSON. `id` is the field with the id of what it explains.
 pub(crate) fn explained(told: &Value, id: &str, json: bool) -> Result<(), Failure> {
     if json {
         return line(told);
@@ -78,7 +78,7 @@ pub(crate) fn explained(told: &Value, id: &str, json: bool) -> Result<(), Failur
     sentences.into_iter().flatten().filter_map(Value::as_str).map(escaped).try_for_each(line)
 }
 
-/// What an option gives as JSON.
+/// An option's value, parsed as JSON.
 pub(crate) fn json_of(option: &str, text: &str) -> Result<Value, Failure> {
-    serde_json::from_str(text).map_err(|error| Failure::of(format!("{option} is no JSON"), error))
+    serde_json::from_str(text).map_err(|error| Failure::of(format!("{option} is not valid JSON"), error))
 }

@@ -1,4 +1,4 @@
-//! `sortie restore`: makes an installation of its own of a copied data folder.
+//! `sortie restore`: turns a copied data folder into an installation of its own.
 
 use std::process::ExitCode;
 
@@ -17,7 +17,7 @@ pub(crate) fn run(options: &cli::Restore) -> Result<ExitCode, Failure> {
     if !data.is_dir() {
         return Err(Failure::new(format!("there is no data folder {}", data.display())));
     }
-    // Refused while a control plane has it.
+    // Fails while a control plane uses the folder.
     let owner = private::Owner::of_folder(&data)?;
     let lock = FolderLock::take(&data)?;
     private::hand_to(owner, &data, lock.file())?;
@@ -31,16 +31,16 @@ pub(crate) fn run(options: &cli::Restore) -> Result<ExitCode, Failure> {
         }))?;
         return Ok(ExitCode::SUCCESS);
     }
-    line(format_args!("{} is the installation {} from now on", data.display(), restored.id))?;
+    line(format_args!("{} is now the installation {}", data.display(), restored.id))?;
     if restored.records > 0 {
         line(format_args!(
-            "game servers of the original run on and belong to it: their {} records are in {}",
+            "the original's game servers keep running and belong to it: their {} records are in {}",
             restored.records,
             restored.aside.display()
         ))?;
     }
     line(
-        "the next start ends the matches that ran on game servers of the original, and makes a new key for its own",
+        "the next start fails the matches that ran on the original's game servers, and creates a new key for its own",
     )?;
     Ok(ExitCode::SUCCESS)
 }

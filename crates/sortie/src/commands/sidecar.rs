@@ -1,4 +1,4 @@
-//! `sortie sidecar`: beside one game server, until a signal or until nothing is left to do.
+//! `sortie sidecar`: runs next to a game server, until a signal or until nothing is left to do.
 
 use std::process::ExitCode;
 
@@ -50,11 +50,11 @@ pub(crate) async fn run(options: cli::Sidecar) -> Result<ExitCode, Failure> {
         Err(code) => return Ok(code),
     };
     let report = ended.map_err(|error| Failure::new(error.to_string()))?;
-    tracing::info!(undelivered = report.undelivered, kept = report.kept, "the sidecar has ended");
+    tracing::info!(undelivered = report.undelivered, kept = report.kept, "the sidecar has stopped");
     Ok(ExitCode::SUCCESS)
 }
 
-/// The environment. What is no text can be no setting.
+/// The environment variables that are valid Unicode; others cannot be settings.
 fn variables() -> Variables {
     let texts = std::env::vars_os();
     texts.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()

@@ -1,5 +1,5 @@
-//! When to stop: the first signal asks for an ordered end, a second one does not wait for it. While a process starts, the
-//! first one ends it.
+//! When to stop: the first signal starts a graceful shutdown, a second one ends it. While a process is starting, the
+//! first signal ends the process.
 
 use std::process::ExitCode;
 
@@ -8,8 +8,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::failure::Failure;
 
-/// Has a write beyond the limit of files' sizes (`ulimit -f`) fail like one on a full disk. By itself the system ends the
-/// process with SIGXFSZ; to listen for a signal is to replace that, also after nobody listens any more.
+/// Makes a write beyond the file size limit (`ulimit -f`) fail as on a full disk. By default the system kills the
+/// process with SIGXFSZ; listening for the signal replaces that for good, even after the listener is dropped.
 pub(crate) fn outlive_file_limits() -> Result<(), Failure> {
     let number = rustix::process::Signal::XFSZ.as_raw();
     signal(SignalKind::from_raw(number))
@@ -28,11 +28,11 @@ impl Signals {
         Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
     }
 
-    /// Waits for what has to be done before there is anything to end in order, like a replay of the log. It runs in a task of
-    /// its own, so that a signal is heard at any point of it; it is then left where it is, as a kill would leave it.
+    /// Waits for work that precedes any graceful shutdown, like a replay of the log. It runs in its own task, so that a
+    /// signal is noticed at any point; the task is then aborted, with the same effect as a kill.
     ///
     /// # Errors
-    /// The exit code of a process that the signal has ended.
+    /// A signal arrived: the exit code of the process.
     pub(crate) async fn while_starting<T: Send + 'static>(
         &mut self,
         starting: impl Future<Output = T> + Send + 'static,
@@ -42,17 +42,16 @@ impl Signals {
             started = &mut starting => Ok(started.map_err(|error| Failure::of("cannot start", error))),
             signal = self.next() => {
                 starting.abort();
-                tracing::warn!("a signal while starting: there is nothing to end in order yet");
+                tracing::warn!("a signal during the start: exiting at once");
                 Err(signal.exit_code())
             }
         }
     }
 
-    /// Waits for `running`, which the first signal asks to end by cancelling `closing`; the second is not answered with
-    /// patience.
+    /// Waits for `running`. The first signal asks it to end by cancelling `closing`; the second returns at once.
     ///
     /// # Errors
-    /// The exit code of a process that the second signal has ended.
+    /// A second signal arrived: the exit code of the process.
     pub(crate) async fn outlast<T>(
         mut self,
         closing: &CancellationToken,
@@ -66,7 +65,7 @@ impl Signals {
         tokio::select! {
             ended = running => Ok(ended),
             signal = self.next() => {
-                tracing::warn!("a second signal: not waiting for an ordered end");
+                tracing::warn!("a second signal: exiting without a graceful shutdown");
                 Err(signal.exit_code())
             }
         }
@@ -81,7 +80,7 @@ impl Signals {
     }
 }
 
-/// A signal that asks for the end.
+/// A signal that asks the process to stop.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Which {
     /// Ctrl-C.
@@ -91,7 +90,7 @@ pub(crate) enum Which {
 }
 
 impl Which {
-    /// What a shell says of a process that the signal ended: 128 and its number.
+    /// The exit code by which shells report a process killed by the signal: 128 plus its number.
     pub(crate) fn exit_code(self) -> ExitCode {
         match self {
             Self::Interrupt => ExitCode::from(130),

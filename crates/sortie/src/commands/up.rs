@@ -1,4 +1,4 @@
-//! `sortie up`: the control plane until a signal.
+//! `sortie up`: runs the control plane until a signal.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -30,12 +30,12 @@ pub(crate) async fn run(options: cli::Up) -> Result<ExitCode, Failure> {
         Err(code) => return Ok(code),
     };
     if let Err(problem) = line(format_args!("listening on {}://{}", config.scheme(), node.address)) {
-        tracing::warn!(%problem, address = %node.address, "cannot say on standard output where it listens");
+        tracing::warn!(%problem, address = %node.address, "cannot print the listening address on standard output");
     }
     if let Some(address) = node.dispatch_address {
         let scheme = dispatch::scheme(&config);
         if let Err(problem) = line(format_args!("drivers on {scheme}://{address}")) {
-            tracing::warn!(%problem, %address, "cannot say on standard output where drivers come in");
+            tracing::warn!(%problem, %address, "cannot print the drivers' address on standard output");
         }
     }
     let closing = CancellationToken::new();

@@ -36,7 +36,7 @@ async fn a_good_one_is_shown_as_it_counts_and_can_be_read_again() {
         Site::with_config(&json!({"dev": true, "broker": {"wait": "7s"}, "fleets": {"quiet": idle_fleet()}}));
     let checked = site.run(&["config", "check"]).await;
     assert_eq!(checked.code, Some(0), "{}", checked.stderr);
-    assert!(checked.stdout.contains("the configuration is good"), "{}", checked.stdout);
+    assert!(checked.stdout.contains("the configuration is valid"), "{}", checked.stdout);
     let shown = site.run(&["config", "show"]).await;
     assert_eq!(shown.code, Some(0), "{}", shown.stderr);
     let parsed: toml::Table = shown.stdout.parse().unwrap();

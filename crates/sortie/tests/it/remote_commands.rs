@@ -135,7 +135,7 @@ async fn refusals_come_in_the_control_planes_words() {
         (&["match", "submit", "--player", "p", "--player", "p"], "players: "),
         (&["match", "submit", "--player", ""], "players[0]: "),
         (&["match", "submit", "--player", "p", "--properties", "[1]"], "properties: "),
-        (&["match", "submit", "--player", "p", "--properties", "{"], "--properties is no JSON"),
+        (&["match", "submit", "--player", "p", "--properties", "{"], "--properties is not valid JSON"),
         (&["match", "submit", "--player", "p", "--fleet", "none"], "404 Not Found: "),
         (&["events", "tail", "--from", "first"], "from: "),
         (&["events", "tail", "--of", "matchmaker"], "there is no matchmaker here"),

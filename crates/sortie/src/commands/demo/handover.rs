@@ -1,5 +1,5 @@
-//! How long a match takes into the hands of a server that waits for it: measured from outside, by HTTP, with servers
-//! and matches made for it, beside whatever else goes on.
+//! How long it takes until a waiting server has a new match: measured from outside over HTTP, with servers and matches
+//! made for the measurement, while the demo runs.
 
 use std::time::{Duration, Instant};
 
@@ -10,9 +10,9 @@ use sortie_engine::{Cursor, Handle};
 
 use crate::failure::Failure;
 
-/// Begins the id of every server that only measures.
+/// Prefix of the ids of servers that only measure.
 pub(super) const PROBE: &str = "demo-probe-";
-/// Longest wait for any answer.
+/// Maximum wait for an answer.
 const ANSWER_TIME: Duration = Duration::from_secs(40);
 /// Hints of the server manager contract.
 const WILLING_TO_WAIT: u32 = 2;
@@ -62,7 +62,7 @@ async fn one(client: &Client, url: &str, broker: &Handle<Broker>, server: &str) 
     let handed_over = async { waiting.await.map(|answer| (answer, Instant::now())) };
     let (submitted, (answer, received)) = tokio::try_join!(came, handed_over)?;
     let id = answer.pointer("/match/matchId").and_then(Value::as_str);
-    let id = id.ok_or_else(|| Failure::new("a waiting server was given no match"))?;
+    let id = id.ok_or_else(|| Failure::new("a waiting server got no match"))?;
     let ready = json!({ "serverId": server, "matchId": id, "connectionDetails": "127.0.0.1:1" });
     post(client, format!("{url}/api/v1/server/match_ready"), ready).await?;
     let end = json!({ "serverId": server, "matchId": id, "hintFlags": SHUTDOWN });

@@ -1,4 +1,4 @@
-//! `sortie demo`: everything at work on this machine, with nothing left behind.
+//! `sortie demo`: runs everything on this machine, and leaves nothing behind.
 
 mod handover;
 
@@ -31,16 +31,16 @@ use crate::used::Accepted;
 const CAPACITY: u32 = 10;
 /// Idle servers kept ready.
 const WARM: u32 = 1;
-/// UDP ports of the servers; the demo takes what is free of them.
+/// UDP ports of the servers; the demo uses those that are free.
 const PORTS: std::ops::RangeInclusive<u16> = 20_000..=29_999;
-/// Longest time that servers get to end after the last player.
+/// Maximum time for servers to exit after the last player.
 const CLEAN_UP_TIME: Duration = Duration::from_secs(20);
 /// Handovers to waiting servers that are measured.
 const HANDOVERS: u32 = 50;
-/// Time between two reports of progress where there is no terminal.
+/// Interval between progress reports without a terminal.
 const REPORT_EVERY: Duration = Duration::from_secs(2);
 
-/// What has happened so far.
+/// Totals so far.
 #[derive(Default)]
 struct Counters {
     playing: AtomicU64,
@@ -54,12 +54,12 @@ pub(crate) async fn run(options: cli::Demo) -> Result<ExitCode, Failure> {
     logging::start("warn", LogFormat::Text);
     let data = tempfile::tempdir().map_err(|error| Failure::of("cannot make a temporary folder", error))?;
     let binary = std::env::current_exe()?;
-    // Matches of a queue take nobody after their first players.
+    // Matches of a queue take no further players.
     let (size, spare) = match options.queue {
         Some(Teams { teams, players }) => (teams * players, 3),
         None => (CAPACITY, 2),
     };
-    // Enough for everybody, and some more while old matches run out.
+    // Enough for all players, plus some while old matches finish.
     let fleet = ArenaFleet {
         max: options.players.div_ceil(size) * spare + WARM + 1,
         warm: WARM,
@@ -84,7 +84,7 @@ pub(crate) async fn run(options: cli::Demo) -> Result<ExitCode, Failure> {
     let counters = Arc::new(Counters::default());
     let counting = tokio::spawn(count_events(broker.clone(), Arc::clone(&counters)));
     let played = play_all(&options, &url, &broker, &counters, &mut signals).await;
-    // Whatever happened, nothing is left behind.
+    // Clean up in any case.
     let servers_left = retire_fleets(&broker, CLEAN_UP_TIME).await;
     done.notify_one();
     let outcome = running.await?;
@@ -96,10 +96,10 @@ pub(crate) async fn run(options: cli::Demo) -> Result<ExitCode, Failure> {
     Ok(if good && clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What came of the bots, and of the measurement beside them.
+/// Results of the bots and of the handover measurement.
 struct Played {
     summary: PlaySummary,
-    /// From a match to its waiting server; sorted.
+    /// Times from a match to its waiting server, sorted.
     handovers: Vec<Duration>,
 }
 
@@ -128,14 +128,14 @@ async fn count_events(broker: Handle<Broker>, counters: Arc<Counters>) {
         match &record.event {
             Event::MatchReady { server, .. } if server.as_str().starts_with(handover::PROBE) => 0,
             Event::MatchReady { .. } => counters.matches.fetch_add(1, Ordering::Relaxed),
-            // Not when the platform said so: a server may be heard of before that, and then it is no news.
+            // Not `AllocationStarted`: it is missing if the server's first call came before the platform's answer.
             Event::ServerAvailable { .. } => counters.servers.fetch_add(1, Ordering::Relaxed),
             _ => 0,
         };
     }
 }
 
-/// Sends the bots and shows how they fare.
+/// Runs the bots and shows their progress.
 async fn watch_bots(
     bots: PlayOptions,
     lasting: Duration,
@@ -178,7 +178,7 @@ async fn watch_bots(
     }
 }
 
-/// A bar on a terminal; `None` where plain lines are better.
+/// A progress bar; `None` without a terminal.
 fn progress_bar(lasting: Duration) -> Option<ProgressBar> {
     let bar = ProgressBar::new(lasting.as_millis() as u64);
     let style =
@@ -250,7 +250,7 @@ fn report(
     Ok(())
 }
 
-/// Of a sorted list: how long a match took into the hands of a server that waited for it.
+/// Percentiles of a sorted list of handover times.
 fn handover_times(sorted: &[Duration]) -> String {
     let at = |percent: usize| sorted.get((sorted.len() * percent / 100).min(sorted.len().saturating_sub(1)));
     match (at(50), at(99)) {

@@ -1,4 +1,4 @@
-//! `sortie dispatch`: the dispatcher alone, and what drives one.
+//! `sortie dispatch`: the dispatcher without a control plane, and the tunnel.
 //!
 //! | where | what |
 //! |---|---|

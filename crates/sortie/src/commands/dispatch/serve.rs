@@ -17,7 +17,7 @@ use crate::failure::Failure;
 use crate::logging;
 use crate::roles::dispatch::{self, Port};
 
-/// Where it listens, and what drivers show.
+/// Where the dispatcher listens, and which secret drivers send.
 struct Door {
     listen: ListenAddr,
     secret: Option<Secret>,
@@ -28,7 +28,7 @@ pub(crate) async fn run(options: cli::DispatchServe) -> Result<ExitCode, Failure
     let config = config::load_file(options.config)?;
     let variables = Variables(|name: &str| std::env::var(name).ok());
     logging::start(&variables.levels(&config.log.level), config.log.format);
-    // The rest of the configuration is the control plane's.
+    // Other warnings concern the control plane.
     for warning in config.warnings.iter().filter(|warning| warning.path.starts_with("dispatch.")) {
         tracing::warn!("{warning}");
     }

@@ -1,9 +1,8 @@
-//! Where a dispatcher listens and who may use it: flags, then the environment as the known service has it, then the
-//! configuration.
+//! Where a dispatcher listens and who may use it: flags, then environment variables, then the configuration.
 //!
-//! The variables are those of the service that drivers know, so that this one can take its place in a deployment as it
-//! is. There a missing secret is replaced by a well-known word; here it keeps the dispatcher from starting, unless
-//! nobody but this machine can reach it.
+//! The variables are those of the service that existing drivers use, so that this one is a drop-in replacement for it.
+//! That service falls back to a well-known word if the secret is missing; this one refuses to start, unless only this
+//! machine can reach it.
 
 use std::net::SocketAddr;
 
@@ -13,22 +12,22 @@ use sortie_tunnel::{Token, TokenSource};
 
 use crate::failure::Failure;
 
-/// Variables that may hold the secret, the first one that does counts.
+/// Variables that may hold the secret; the first one that is set counts.
 const SECRETS: [&str; 2] = ["PLACE_SERVER_SECRET", "SERVER_SECRET"];
-/// What a tunnel shows may be another one than a dispatcher beside it wants.
+/// A tunnel's own variable, because the secret of a dispatcher on the same machine may be a different one.
 const TOKEN: &str = "SORTIE_DISPATCH_TOKEN";
 const HOST: &str = "SG_SERVER_HOST";
 const PORT: &str = "SG_SERVER_PORT";
 const ENVIRONMENT: &str = "SG_ENV";
-/// What is listened on where nothing else is said.
+/// Where to listen by default.
 const DEFAULT_HOST: &str = "127.0.0.1";
 const DEFAULT_PORT: &str = "3000";
-/// `log.level` where nobody said.
+/// Default of `log.level`.
 const DEFAULT_LEVELS: &str = "info";
-/// Levels of log lines where nobody said which, and this is no production.
+/// Log levels outside of production if `log.level` is not set.
 const DEVELOPMENT_LEVELS: &str = "info,sortie_dispatch=debug,sortie_serving=debug";
 
-/// The environment, by name; an empty variable is as good as none.
+/// The environment, by name; an empty variable counts as not set.
 pub(super) struct Variables<F>(pub(super) F);
 
 impl<F: Fn(&str) -> Option<String>> Variables<F> {
@@ -36,19 +35,19 @@ impl<F: Fn(&str) -> Option<String>> Variables<F> {
         (self.0)(name).filter(|text| !text.is_empty())
     }
 
-    /// What drivers have to show.
+    /// The secret that drivers have to send.
     ///
     /// # Errors
-    /// If it is no secret.
+    /// If it is not a valid secret.
     pub(super) fn secret(&self) -> Result<Option<Secret>, Failure> {
         let text = SECRETS.iter().find_map(|name| self.get(name));
         Ok(text.map(Secret::new).transpose()?)
     }
 
-    /// What a tunnel shows a dispatcher.
+    /// The token or secret that a tunnel sends to a dispatcher.
     ///
     /// # Errors
-    /// If it could not be sent.
+    /// If it cannot be sent in a header.
     pub(super) fn token(&self) -> Result<TokenSource, Failure> {
         let found = [TOKEN].iter().chain(&SECRETS).find_map(|name| Some((name, self.get(name)?)));
         let Some((name, text)) = found else { return Ok(TokenSource::None) };
@@ -56,10 +55,10 @@ impl<F: Fn(&str) -> Option<String>> Variables<F> {
         Ok(TokenSource::Fixed(token))
     }
 
-    /// Where to listen; `None` where neither variable says anything.
+    /// Where to listen; `None` if neither variable is set.
     ///
     /// # Errors
-    /// If what they say is no address.
+    /// If they do not form an address.
     pub(super) fn listen(&self) -> Result<Option<ListenAddr>, Failure> {
         let (host, port) = (self.get(HOST), self.get(PORT));
         if host.is_none() && port.is_none() {
@@ -72,7 +71,7 @@ impl<F: Fn(&str) -> Option<String>> Variables<F> {
         parsed.map(Some).map_err(|problem| Failure::of(format!("{HOST}, {PORT}"), problem))
     }
 
-    /// Levels of log lines. `configured` counts if it is not what it is by default.
+    /// Log levels. `configured` counts unless it is the default.
     pub(super) fn levels(&self, configured: &str) -> String {
         let production = self.get(ENVIRONMENT).is_some_and(|text| text == "production");
         let chosen = configured != DEFAULT_LEVELS;
@@ -81,22 +80,22 @@ impl<F: Fn(&str) -> Option<String>> Variables<F> {
     }
 }
 
-/// Where to listen if nobody says.
+/// Where to listen by default.
 pub(super) fn default_listen() -> ListenAddr {
     ListenAddr::from(SocketAddr::from(([127, 0, 0, 1], 3000)))
 }
 
 /// # Errors
-/// If whoever reaches `address` could open ports.
+/// If anybody who can reach `address` could open ports.
 pub(super) fn need_secret(has_secret: bool, dev: bool, address: SocketAddr) -> Result<(), Failure> {
     if has_secret || dev && address.ip().is_loopback() {
         return Ok(());
     }
     let [first, second] = SECRETS;
     Err(Failure::new(format!(
-        "no secret is given, and whoever reaches {address} could open ports on this machine: set {first} (or {second}), \
-         or name the secret by `secret_file` or `secret_env` under [dispatch]. Without one, listen on a loopback address \
-         in development mode (--dev)"
+        "there is no secret, so anybody who can reach {address} could open ports on this machine: set {first} (or {second}), \
+         or `secret_file` or `secret_env` under [dispatch]. Without a secret, listen on a loopback address in \
+         development mode (--dev)"
     )))
 }
 
@@ -139,7 +138,7 @@ mod tests {
         let token = |pairs| of(pairs).token();
         assert!(matches!(token(&[]), Ok(TokenSource::None)));
         assert!(matches!(token(&[("SERVER_SECRET", "b")]), Ok(TokenSource::Fixed(_))));
-        // The token is looked at first.
+        // The token takes precedence.
         let problem = token(&[("SERVER_SECRET", "b"), (TOKEN, "h\u{fc}sh")]).unwrap_err().to_string();
         assert!(problem.starts_with("SORTIE_DISPATCH_TOKEN: ") && !problem.contains("sh "), "{problem}");
     }

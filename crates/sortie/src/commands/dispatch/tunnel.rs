@@ -14,7 +14,7 @@ use crate::edge;
 use crate::failure::Failure;
 use crate::logging;
 
-/// Files that are open beside local connections: the websockets, the standard streams.
+/// Open files in addition to local connections: the websockets, the standard streams.
 const OTHER_FILES: u64 = 64;
 
 pub(crate) async fn run(options: DispatchTunnel) -> Result<ExitCode, Failure> {
@@ -31,7 +31,7 @@ pub(crate) async fn run(options: DispatchTunnel) -> Result<ExitCode, Failure> {
     }));
     tokio::pin!(running);
     let ready = async {
-        // Where it never is, the tunnel says why.
+        // If it never gets ready, the tunnel returns the reason.
         if ready.await.is_err() {
             std::future::pending::<()>().await;
         }
@@ -39,7 +39,7 @@ pub(crate) async fn run(options: DispatchTunnel) -> Result<ExitCode, Failure> {
     tokio::select! {
         ended = &mut running => return finished(ended?),
         signal = signals.next() => {
-            tracing::debug!(?signal, "there is nothing to end in order");
+            tracing::debug!(?signal, "exiting at once: no port is open yet");
             return Ok(ExitCode::SUCCESS);
         }
         () = ready => {}
@@ -55,7 +55,7 @@ pub(crate) async fn run(options: DispatchTunnel) -> Result<ExitCode, Failure> {
 }
 
 fn finished(result: Result<(), ConnectError>) -> Result<ExitCode, Failure> {
-    result.map_err(|error| Failure::of("the port cannot be had", error))?;
+    result.map_err(|error| Failure::of("cannot open the port", error))?;
     tracing::info!("the tunnel has ended");
     Ok(ExitCode::SUCCESS)
 }
@@ -87,7 +87,7 @@ fn tunnel_options(options: DispatchTunnel) -> Result<TunnelOptions, Failure> {
     })
 }
 
-/// Where the system does not allow enough, local connections beyond it fail one by one, which is said then.
+/// If the system does not allow enough, further local connections fail one by one, each with a message.
 fn allow_files(options: &TunnelOptions) {
     let wanted = (options.limits.connections + options.limits.peers) as u64 + OTHER_FILES;
     let files = edge::allow_files(wanted);
@@ -95,7 +95,7 @@ fn allow_files(options: &TunnelOptions) {
         tracing::info!(
             files,
             wanted,
-            "the system allows fewer open files than there may be local connections"
+            "the limit of open files is lower than the maximum number of local connections"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! `sortie matchmaker`: what was recorded of tickets, and what other rules would have made of them.
+//! `sortie matchmaker`: exports recorded tickets, and replays them under other rules.
 
 mod recorded;
 mod replay;
@@ -15,7 +15,7 @@ use crate::logging;
 
 pub(crate) async fn run(options: Matchmaker) -> Result<ExitCode, Failure> {
     logging::start("warn", LogFormat::Text);
-    // Files are read and tickets replayed in one go, with nothing to wait for.
+    // Reads files and replays tickets without ever awaiting.
     let work = tokio::task::spawn_blocking(move || match options.action {
         MatchmakerAction::Replay(options) => replay::run(&options),
         MatchmakerAction::Export(options) => {

@@ -13,10 +13,10 @@ use sortie_wire::stored::matchmaker as stored;
 use crate::failure::Failure;
 use crate::used::FOLDER;
 
-/// About how much of a log is held in memory at once, in bytes.
+/// How much of a log is held in memory at once, roughly, in bytes.
 const READ_BYTES: usize = 4 << 20;
 
-/// What is at `source`, a data folder or a file.
+/// The recording at `source`, a data folder or a file.
 pub(super) fn of(source: &Path) -> Result<Recording, Failure> {
     if source.is_dir() {
         return of_folder(source);
@@ -28,10 +28,10 @@ pub(super) fn of(source: &Path) -> Result<Recording, Failure> {
 }
 
 fn open_line(source: &Path) -> impl Fn(lines::BadLine) -> Failure + '_ {
-    |error| Failure::of(format!("{} is no recording of tickets", source.display()), error)
+    |error| Failure::of(format!("{} is not a recording of tickets", source.display()), error)
 }
 
-/// What the matchmaker's log in a data folder has. Nothing may run there meanwhile.
+/// The recording in the matchmaker's log of a data folder, which must not be in use.
 pub(super) fn of_folder(data: &Path) -> Result<Recording, Failure> {
     let log = EmbeddedLog::open(&log_folder(data)?, LogOptions::default())?;
     let mut recorder = Recorder::new();
@@ -40,7 +40,7 @@ pub(super) fn of_folder(data: &Path) -> Result<Recording, Failure> {
     if next > 1
         && let Some(mut snapshot) = log.snapshots().newest(u64::MAX)?
     {
-        // The records that set them are given up; these are the nearest.
+        // The records with the original settings were deleted; these are the closest ones left.
         recorder.begin(stored::read_snapshot(&mut snapshot.pieces)?.settings);
     }
     loop {
@@ -60,14 +60,14 @@ pub(super) fn of_folder(data: &Path) -> Result<Recording, Failure> {
 fn log_folder(data: &Path) -> Result<PathBuf, Failure> {
     let within = data.join(FOLDER);
     let folders = [within.as_path(), data];
-    // Opening makes what is missing, which is not to happen to whatever folder is named.
+    // Opening creates missing files, which must not happen in an arbitrary folder.
     let found = folders.into_iter().find(|folder| folder.join("log").is_dir());
     // The broker's log is in the data folder itself.
     let found = found.filter(|folder| *folder == within || data.ends_with(FOLDER));
     found.map(Path::to_path_buf).ok_or_else(|| {
         Failure::new(format!(
             "there is no log of a matchmaker in {}: name the data folder of a control plane with a matchmaker, or a \
-             file that `sortie matchmaker export` has written",
+             file written by `sortie matchmaker export`",
             data.display()
         ))
     })

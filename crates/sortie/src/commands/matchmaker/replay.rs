@@ -13,13 +13,13 @@ use crate::commands::config;
 use crate::commands::output::line;
 use crate::failure::Failure;
 
-/// What the rules of the recording itself are called.
+/// Name of the recording's own rules in the table.
 const RECORDED: &str = "as recorded";
 
 pub(super) fn run(options: &MatchmakerReplay) -> Result<(), Failure> {
     let recording = recorded::of(&options.source)?;
     if recording.arrivals.is_empty() {
-        return Err(Failure::new(format!("{} has no tickets", options.source.display())));
+        return Err(Failure::new(format!("{} contains no tickets", options.source.display())));
     }
     let rules = rules(options, &recording)?;
     let all = rules.iter().flat_map(|rules| rules.settings.iter().map(|(_, settings)| &**settings));
@@ -37,7 +37,7 @@ pub(super) fn run(options: &MatchmakerReplay) -> Result<(), Failure> {
     show(&recording, &reports)
 }
 
-/// Those of the recording, if it has any, then those of each configuration.
+/// The rules of the recording, if it has any, then those of each configuration.
 fn rules(options: &MatchmakerReplay, recording: &Recording) -> Result<Vec<Rules>, Failure> {
     let mut rules = Vec::new();
     if !recording.settings.is_empty() {
@@ -50,9 +50,7 @@ fn rules(options: &MatchmakerReplay, recording: &Recording) -> Result<Vec<Rules>
         rules.push(Rules::fixed(&path.display().to_string(), settings));
     }
     if rules.is_empty() {
-        return Err(Failure::new(
-            "a file has no rules of its own: name a configuration that has some with --config",
-        ));
+        return Err(Failure::new("an exported file contains no rules: name a configuration with --config"));
     }
     Ok(rules)
 }
@@ -89,7 +87,7 @@ fn table(reports: &[Report], of_queue: &[&QueueReport]) -> Table {
     row("  timed out", &|queue| queue.timed_out.to_string());
     row("  refused", &|queue| queue.refused.to_string());
     row("  failed", &|queue| queue.failed.to_string());
-    row("called off", &|queue| queue.left.to_string());
+    row("cancelled", &|queue| queue.left.to_string());
     row("matches", &|queue| queue.matches.to_string());
     row("players in a match", &|queue| {
         queue.players_per_match.map_or_else(|| "–".to_owned(), |players| format!("{players:.1}"))
@@ -103,7 +101,7 @@ fn table(reports: &[Report], of_queue: &[&QueueReport]) -> Table {
         percentiles(seconds)
     });
     let names: BTreeSet<&String> = of_queue.iter().flat_map(|queue| queue.quality.keys()).collect();
-    // A measure that no match of the queue has is one of other queues.
+    // A measure without any value belongs to other queues.
     let measured =
         |name: &&&String| of_queue.iter().any(|queue| queue.quality.get(**name).is_some_and(Option::is_some));
     for name in names.iter().filter(measured) {
@@ -119,6 +117,6 @@ fn of_all(count: usize, all: usize) -> String {
 fn percentiles(found: Option<Percentiles>) -> String {
     found.map_or_else(
         || "–".to_owned(),
-        |Percentiles { p50, p95, max }| format!("p50 {p50:.1}, p95 {p95:.1}, most {max:.1}"),
+        |Percentiles { p50, p95, max }| format!("p50 {p50:.1}, p95 {p95:.1}, max {max:.1}"),
     )
 }
