@@ -74,7 +74,7 @@ pub(crate) enum JoinError {
         rfc3339(*.until)
     )]
     AcceptFirst { ticket: TicketId, until: Timestamp },
-    #[error("ticket {0} is in no match that waits to be accepted (any more)")]
+    #[error("ticket {0} is not in a match that waits to be accepted (any more)")]
     NothingToAccept(TicketId),
     #[error("queue: there are no queues, because no matchmaker is configured; leave `queue` out")]
     NoQueues,

@@ -83,7 +83,7 @@ async fn a_search_that_goes_on_is_told() {
         }
     };
     let told = soon(searching).await;
-    says(&told, "Not all of their combinations have been tried yet; the search goes on.");
+    says(&told, "Not all of their combinations have been tried yet; the search continues.");
     assert_eq!(told.get("size_gap"), None, "nobody knows yet");
 }
 
@@ -150,7 +150,7 @@ async fn a_ticket_that_a_hook_refused_names_the_hook() {
     let told = explain(&server, &ticket).await;
     assert_eq!(
         (&told["state"], &told["summary"]),
-        (&json!("validating"), &json!("a hook looks at the ticket"))
+        (&json!("validating"), &json!("a hook checks the ticket"))
     );
     let outcome = TicketVerdict::Refuse { reason: "banned\u{1b}[2J".to_owned() };
     let (id, hook) = (TicketId::new(&ticket).unwrap(), HookId::new("bouncer").unwrap());

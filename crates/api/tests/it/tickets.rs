@@ -123,7 +123,7 @@ async fn what_a_ticket_may_not_be_is_refused_and_leaves_no_trace() {
     let mut elsewhere = alone("duel", "p1");
     elsewhere["entity"]["metadata"]["leader"] = json!({"stringPayload": "p2"});
     for (body, code, reason, text) in [
-        (json!({}), 400, "invalid_field", "entity: must be there"),
+        (json!({}), 400, "invalid_field", "entity: is missing"),
         (
             json!({"entity": account("p1")}),
             400,
@@ -187,7 +187,7 @@ async fn queues_are_read_and_changed_and_no_ticket_is_lost() {
     server.ok("POST", "/api/v1/matchmaking/server/start", alone("duel", "p2")).await;
     let (status, answer) =
         server.send("POST", path, json!({"config": r#"{"Queues": {}}"#}).to_string()).await;
-    assert_eq!((status, answer["message"].as_str().unwrap()), (400, "config.queues: is no setting"));
+    assert_eq!((status, answer["message"].as_str().unwrap()), (400, "config.queues: is not a setting"));
     let none = json!({"config": r#"{"matchmakingQueues": {"a": {"teams": 2}}}"#});
     let (status, answer) = server.send("POST", path, none.to_string()).await;
     assert_eq!(status, 400, "{answer}");
@@ -252,7 +252,7 @@ async fn without_a_matchmaker_its_calls_say_so() {
         (404, &json!(12), &json!("no_matchmaker"))
     );
     let health = server.ok("GET", "/api/v1/matchmaking/healthz", Value::Null).await;
-    assert_eq!(health["components"][0]["status"], "there is no matchmaker here: none is configured");
+    assert_eq!(health["components"][0]["status"], "there is no matchmaker: none is configured");
     server.ok("GET", "/readyz", Value::Null).await;
     let mut client = CatenaMatchmakingClient::new(channel(&server).await);
     let refused = soon(client.list_tickets(ListTicketsRequest {})).await.unwrap_err();

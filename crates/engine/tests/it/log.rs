@@ -289,7 +289,7 @@ fn a_piece_that_is_too_large_or_empty_is_refused_and_leaves_nothing() {
     for bytes in [0, MAX_PIECE_BYTES + 1] {
         let piece = vec![1; bytes];
         let error = log.snapshots().save(5, Timestamp::ZERO, &mut |sink| sink(&piece)).unwrap_err();
-        assert!(error.to_string().contains(&format!("a piece of {bytes} bytes")), "{error}");
+        assert!(error.to_string().contains(&format!("a piece has {bytes} bytes")), "{error}");
     }
     assert_eq!(fs::read_dir(data.path().join("snapshots")).unwrap().count(), 0);
 }

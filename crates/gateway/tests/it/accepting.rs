@@ -178,7 +178,7 @@ async fn doors_without_a_way_back_are_answered_by_http() {
     let mut bob = enter(&world, "bob").await;
     ann.reports("; 0 of 2 players have").await;
     for (player, id, status, says) in [
-        (None, ticket.as_str(), 401, "nothing tells you from other players"),
+        (None, ticket.as_str(), 401, "the player is unknown"),
         (Some("bob"), &ticket, 404, "no ticket "),
         (Some("cid"), &ticket, 404, "no ticket "),
         (Some("ann"), "none", 404, "no ticket none is known"),

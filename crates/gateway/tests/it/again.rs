@@ -405,7 +405,7 @@ async fn who_waits_for_a_name_service_in_vain_hears_of_it_and_the_match_stays() 
     let answer = world.post("/wannaplay").await;
     assert_eq!(answer.status(), 503);
     let said = answer.text().await.unwrap();
-    assert!(said.contains("the name service gave no answer"), "{said}");
+    assert!(said.contains("the name service did not resolve"), "{said}");
     assert_eq!(world.gateway.stats().failed["no_name_service"], 1);
     let states = world.broker.query(|broker| {
         let matches = broker.matches(&[], None, 10).items.into_iter().map(|game| game.state.name());

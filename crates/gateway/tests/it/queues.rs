@@ -434,7 +434,7 @@ async fn a_queue_without_game_servers_has_no_tokens() {
     let world = World::start(Script { queues: Some(settings), ..Script::default() }, known()).await;
     let answer = ask(&world, WANNAPLAY, Some("ann"), &json!({"queue": "duel"})).await;
     assert_eq!(answer.status(), 400);
-    assert!(answer.text().await.unwrap().contains("without a game server"));
+    assert!(answer.text().await.unwrap().contains("have no game server"));
 }
 
 #[tokio::test]
