@@ -1,4 +1,4 @@
-//! Whether everything has its turn: what is due, in every queue; and who waits, at the hook that forms the matches.
+//! Checks of fairness: due deadlines in every queue; and waiting tickets at the hook that forms the matches.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,8 +11,8 @@ use sortie_domain::time::Timestamp;
 use super::checks::expires_at;
 use super::world::World;
 
-/// Ticks in a row in which nothing that is due in a queue may end: there are three queues, and one has its turn in
-/// each tick.
+/// Maximum number of consecutive ticks in which nothing that is due in a queue ends: there are three queues, and each
+/// tick serves one.
 const TICKS: u32 = 2;
 
 /// What is due, by queue.
@@ -69,7 +69,7 @@ impl World {
         ends.filter(|at| *at > self.now).min().map(|at| at - self.now)
     }
 
-    /// After a tick: in each queue in which something was due, something has ended, in this tick or one of the next.
+    /// After a tick: in each queue with something due, something has ended, in this tick or one of the next.
     pub(super) fn check_turns(&mut self, before: &Due) {
         let after = self.due();
         self.put_off.retain(|queue, _| before.contains_key(queue));
@@ -85,7 +85,7 @@ impl World {
         }
     }
 
-    /// A hook that forms matches is asked about all who wait; there are never more than one question holds.
+    /// A hook that forms matches is asked about all waiting tickets; there are never more than fit into one question.
     pub(super) fn check_asked(&mut self, effect: &Effect) {
         let Effect::FormMatches { queue, tickets, .. } = effect else { return };
         let asked: BTreeSet<&TicketId> = tickets.iter().map(|(id, _)| id).collect();
