@@ -1,7 +1,6 @@
-//! The things the broker knows: matches with their seats, servers, allocations, fleets, settings.
+//! The broker's data types: matches with their seats, servers, allocations, fleets, settings.
 //!
-//! Plain data, all of it durable: it is what a snapshot holds. Who may change what is the business of the
-//! `…_lifecycle` modules.
+//! Plain data, all of it durable: the contents of a snapshot. The `…_lifecycle` modules have the rules for changing it.
 
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
@@ -20,31 +19,31 @@ use crate::ids::{AllocationId, FleetId, IdempotencyKey, MatchId, PlayerId, SeatI
 use crate::size::Size;
 use crate::time::Timestamp;
 
-/// Longest JSON text of one set of properties, in bytes.
+/// Maximum length of the JSON text of one set of properties, in bytes.
 pub const MAX_PROPERTIES_BYTES: usize = 64 * 1024;
-/// Most players that one match may name.
+/// Maximum number of players that one match may name.
 pub const MAX_PLAYERS: usize = 1_000;
-/// Most seats that one match may have.
+/// Maximum number of seats of one match.
 pub const MAX_CAPACITY: u32 = 10_000;
-/// Largest match, in bytes as [`Size`] counts what is asked for: so that what one match leads to, its text twice over
-/// with every player's id, is far below the largest batch of a log.
+/// Maximum size of a match, in bytes as [`Size`] counts its order: so that a match's largest event, its text twice with
+/// every player's id, is far below the maximum batch of a log.
 pub const MAX_MATCH_BYTES: usize = 4 << 20;
-/// Longest connection details, in bytes.
+/// Maximum length of connection details, in bytes.
 pub const MAX_CONNECTION_BYTES: usize = 4096;
-/// Largest connection details of all players of a match together, in bytes as [`Size`] counts: enough for a connect token
-/// for each of [`MAX_PLAYERS`].
+/// Maximum size of the connection details of all players of a match together, in bytes as [`Size`] counts: enough for a
+/// connect token for each of [`MAX_PLAYERS`].
 pub const MAX_CONNECTIONS_BYTES: usize = 4 << 20;
 
-/// A JSON object as text, exactly as it was sent; nothing at all counts as `{}`. Equal where the texts are; whether they
-/// say the same is told by [`Properties::content`].
+/// A JSON object as text, exactly as it was sent; a blank text counts as `{}`. Equal if the texts are;
+/// [`Properties::content`] compares the contents.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Properties(Option<(Arc<str>, Digest)>);
 
 impl Properties {
-    /// Takes properties as somebody sent them.
+    /// Parses properties as they were sent.
     ///
     /// # Errors
-    /// What is wrong, if the text is neither blank nor a JSON object, or longer than [`MAX_PROPERTIES_BYTES`].
+    /// What is wrong if the text is neither blank nor a JSON object, or longer than [`MAX_PROPERTIES_BYTES`].
     pub fn parse(text: &str) -> Result<Self, String> {
         if text.trim().is_empty() {
             return Ok(Self(None));
@@ -57,7 +56,7 @@ impl Properties {
         }
     }
 
-    /// Takes the text of a JSON object that this crate has written.
+    /// Wraps the text of a JSON object that this crate has written.
     ///
     /// # Errors
     /// What is wrong, if it is longer than [`MAX_PROPERTIES_BYTES`].
@@ -71,46 +70,46 @@ impl Properties {
         Ok(Self(Some((Arc::from(text), Digest::of_json(text)))))
     }
 
-    /// The text; `None` where nothing was sent.
+    /// The text; `None` if nothing was sent.
     #[must_use]
     pub fn text(&self) -> Option<&str> {
         self.0.as_ref().map(|(text, _)| &**text)
     }
 
-    /// Stands for what they say: the same for `{"a":1,"b":2}` and `{"b":2,"a":1.0}`, and for nothing and `{}`. It was
-    /// made with them and costs nothing here.
+    /// The digest of their content: the same for `{"a":1,"b":2}` and `{"b":2,"a":1.0}`, and for nothing and `{}`. It is
+    /// precomputed.
     #[must_use]
     pub fn content(&self) -> Digest {
         self.0.as_ref().map_or_else(|| Digest::of_json("{}"), |(_, content)| *content)
     }
 
-    /// Whether both say the same.
+    /// Whether both have the same content.
     #[must_use]
     pub fn same_content(&self, other: &Self) -> bool {
         self == other || self.content() == other.content()
     }
 }
 
-/// What somebody asks for who wants a match.
+/// A request for a match.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct MatchSpec {
     /// The players, each once.
     pub players: Vec<PlayerId>,
-    /// Of the match as a whole.
+    /// Properties of the match as a whole.
     pub properties: Properties,
-    /// Per player.
+    /// Properties of each player.
     pub player_properties: BTreeMap<PlayerId, Properties>,
-    /// Places in all, for drop-in play; `None` if nobody can join later.
+    /// Total number of places, for drop-in play; `None` if nobody can join later.
     pub capacity: Option<u32>,
     /// The one fleet whose servers may take it; `None` for any server.
     pub fleet: Option<FleetId>,
-    /// The order given twice under one key is one match.
+    /// The same order sent twice with one key is one match.
     pub idempotency_key: Option<IdempotencyKey>,
 }
 
 impl MatchSpec {
-    /// Stands for the order: equal for orders of the same content. It is stored, so what it is made of must never change;
-    /// a field that is new is left out where it is not given.
+    /// The digest of the order: equal for orders with the same content. It is stored, so its input must never change;
+    /// new fields are left out if they are not set.
     #[must_use]
     pub fn content(&self) -> Digest {
         let Self { players, properties, player_properties, capacity, fleet, idempotency_key } = self;
@@ -138,7 +137,7 @@ impl MatchSpec {
         digest.finish()
     }
 
-    /// The order without its properties: what a match that is over may come down to.
+    /// The order without its properties: what may be kept of a match that is over.
     pub(super) fn stripped(&self) -> Self {
         Self { properties: Properties::default(), player_properties: BTreeMap::new(), ..self.clone() }
     }
@@ -149,49 +148,47 @@ impl MatchSpec {
 pub struct Match {
     /// Its id.
     pub id: MatchId,
-    /// What was asked for.
+    /// The order.
     pub spec: Arc<MatchSpec>,
-    /// Where it stands.
+    /// Its state.
     pub state: MatchState,
     /// Its place in the queue: sequence number of the event that queued it first.
     pub queued_seq: u64,
     /// When it was queued first.
     pub queued_at: Timestamp,
-    /// Sequence number of the last event about it: for whoever waits for news.
+    /// Sequence number of the last event about it, for callers that wait for news.
     pub changed_seq: u64,
     /// How often a server has taken it.
     pub pickups: u32,
     /// The server that has it, or had it last.
     pub server: Option<ServerId>,
-    /// Why the last server that gave it back did so; `None` if none did.
+    /// Why the last server gave it back; `None` if none did.
     pub lost: Option<FailReason>,
-    /// Live seats, and the named players who were in it and gave their seat back.
+    /// Live seats, and the named players who were in it and released their seat.
     pub seats: Seats,
-    /// Places without a player by the word of its server, less those who have claimed a seat since; `None` until it
-    /// speaks.
+    /// Free places as reported by its server, minus the seats claimed since; `None` before the first report.
     pub reported_free: Option<u32>,
     /// The match is over, and its properties have been forgotten to keep within the budget.
     pub stripped: bool,
 }
 
-/// Places are counted in two ways. Until the server speaks, the order counts: its capacity, less one place for each
-/// named player for the whole match, less one for each seat of anybody else.
+/// Places are counted in two ways. Before the server's first report, the order counts: its capacity, minus one place
+/// for each named player for the whole match, minus one for each seat of any other player.
 ///
-/// A server that [says how many places are free](super::Command::ReportFreePlaces) knows better who is there, but not
-/// who is on the way. So what it says counts, less the seats that are reserved. The order's capacity counts no more. It
-/// follows that
+/// A server that [reports how many places are free](super::Command::ReportFreePlaces) knows better who is there, but
+/// not who is on the way. So its report counts, minus the reserved seats, and the order's capacity does not count any
+/// more. It follows that
 ///
-/// * a place that somebody is on the way to is promised to nobody else, whether the server was told of it or not;
-/// * a claim changes nothing: the place is taken off what the server said, and is no longer reserved;
-/// * the place of a seat that was claimed is free when the server says so, not when the seat ends: which of the two
-///   comes first makes no difference;
-/// * a player who came without a claim is taken off twice, by the server as there and by the seat as coming, until that
-///   seat expires: too few places are promised meanwhile, and as many as there are afterwards;
-/// * whatever went wrong in between is right again with the server's next word.
+/// * the place of a player who is on the way is not promised to others, whether or not the server knows about it;
+/// * a claim changes nothing: the place is subtracted from the server's report, and is no longer reserved;
+/// * the place of a claimed seat is free when the server says so, not when the seat ends, whichever comes first;
+/// * a player who came without a claim is subtracted twice, by the server as present and by the seat as coming, until
+///   that seat expires: until then too few places are promised, afterwards the right number;
+/// * any error in between is corrected by the server's next report.
 ///
-/// The server does not count places that it keeps for named players who are still to come, and their seats take nothing
-/// off. A named player who gave a claimed seat back has no place any more but what the server counts as free, and takes
-/// one of those like anybody else. A server that keeps the place keeps the seat claimed.
+/// The server does not count places that it keeps for named players who have yet to come as free, and their seats are
+/// not subtracted. A named player who released a claimed seat has no kept place any more, and takes a free one like any
+/// other player. A server that keeps the place keeps the seat claimed.
 impl Match {
     /// Every player of the match, named or seated, each once.
     #[must_use]
@@ -202,7 +199,7 @@ impl Match {
         players
     }
 
-    /// Those of them who are there or may come: without named players whose place is not kept any more.
+    /// Players who are there or may come: without named players whose place is not kept any more.
     #[must_use]
     pub fn expected_players(&self) -> Vec<PlayerId> {
         let gone = |player: &PlayerId| self.reported_free.is_some() && self.seats.left().contains(player);
@@ -217,7 +214,7 @@ impl Match {
         self.names(player) || self.seats.of_player(player).is_some()
     }
 
-    /// Places in all; `None` if nobody can join.
+    /// Total number of places; `None` if nobody can join.
     #[must_use]
     pub fn capacity(&self) -> Option<u32> {
         match self.reported_free {
@@ -226,14 +223,14 @@ impl Match {
         }
     }
 
-    /// Places taken: those that are kept for named players, and the seats of everyone else.
+    /// Number of taken places: those kept for named players, and the seats of all others.
     #[must_use]
     pub fn occupied(&self) -> u32 {
         let left = if self.reported_free.is_some() { self.seats.left().len() } else { 0 };
         count(self.spec.players.len().saturating_sub(left)).saturating_add(self.beside_kept().all())
     }
 
-    /// Places free; 0 where the match has no capacity, or [`MAX_CAPACITY`] seats.
+    /// Number of free places; 0 if the match has no capacity, or [`MAX_CAPACITY`] seats.
     #[must_use]
     pub fn free_places(&self) -> u32 {
         let free = match self.reported_free {
@@ -243,15 +240,15 @@ impl Match {
         free.min(MAX_CAPACITY.saturating_sub(count(self.seats.len())))
     }
 
-    /// Whether a place is kept for the player: named players have one for the whole match or, where the server counts
-    /// its places, until they leave.
+    /// Whether a place is kept for the player: named players have one for the whole match or, if the server reports its
+    /// places, until they leave.
     #[must_use]
     pub fn keeps_place_for(&self, player: &PlayerId) -> bool {
         let left = self.reported_free.is_some() && self.seats.left().contains(player);
         !left && self.names(player)
     }
 
-    /// The time to claim a seat begins anew, where it has begun.
+    /// Restarts the time to claim a seat, if it has begun.
     pub(super) fn renew(&mut self, seat: &SeatId, now: Timestamp) -> Option<(Seat, Seat)> {
         let ttl = self.seats.get(seat).filter(|_| matches!(self.state, MatchState::Ready { .. }))?.ttl;
         self.seats.renew(seat, now + ttl)
@@ -261,13 +258,13 @@ impl Match {
         self.seats.names(&self.spec.players, player)
     }
 
-    /// Seats of players for whom no place is kept anyway.
+    /// Seats of players without a kept place.
     fn beside_kept(&self) -> Count {
         let strangers = self.seats.strangers();
         if self.reported_free.is_some() { strangers.and(self.seats.returned()) } else { strangers }
     }
 
-    /// The bytes that change while the match is live: of its server, its seats and its connection details.
+    /// The bytes that change while the match is live: its server, its seats and its connection details.
     pub(super) fn changing_bytes(&self) -> usize {
         let connection = match &self.state {
             MatchState::Ready { connection, .. } => connection.byte_size(),
@@ -281,7 +278,7 @@ fn count(places: usize) -> u32 {
     u32::try_from(places).unwrap_or(u32::MAX)
 }
 
-/// Where a match stands.
+/// The state of a match.
 #[derive(Clone, PartialEq, Debug)]
 pub enum MatchState {
     /// Waiting for a server.
@@ -298,25 +295,25 @@ pub enum MatchState {
         /// Where.
         connection: Arc<Connection>,
     },
-    /// Over, as it should be.
+    /// Ended normally.
     Ended {
         /// Since when.
         at: Timestamp,
         /// Who ended it.
         cause: EndCause,
     },
-    /// Over, because something went wrong.
+    /// Failed.
     Failed {
         /// Since when.
         at: Timestamp,
         /// What went wrong.
         reason: FailReason,
     },
-    /// Over, because somebody wanted so.
+    /// Cancelled.
     Cancelled {
         /// Since when.
         at: Timestamp,
-        /// Who wanted so.
+        /// Who cancelled it.
         cause: CancelCause,
     },
 }
@@ -353,24 +350,24 @@ impl MatchState {
     }
 }
 
-/// What players need to reach a server; meaningful to them and passed on as it is.
+/// What players need to reach a server; passed on to them unchanged.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Connection {
-    /// For everyone not named below.
+    /// For all players not in `per_player`.
     pub details: Arc<str>,
     /// For single players.
     pub per_player: BTreeMap<PlayerId, Arc<str>>,
 }
 
 impl Connection {
-    /// What `player` gets.
+    /// The details for `player`.
     #[must_use]
     pub fn for_player(&self, player: &PlayerId) -> &Arc<str> {
         self.per_player.get(player).unwrap_or(&self.details)
     }
 }
 
-/// Declares an enum of causes with their stable names and what each tells people.
+/// Declares an enum of causes with their stable names and texts for people.
 macro_rules! causes {
     ($(#[$doc:meta])* $name:ident { $($variant:ident = $code:literal, $number:literal, $text:literal;)* }) => {
         $(#[$doc])*
@@ -380,7 +377,7 @@ macro_rules! causes {
         }
 
         impl $name {
-            /// Every one of them.
+            /// All of them.
             pub const ALL: &'static [Self] = &[$(Self::$variant),*];
 
             /// Its stable, machine-readable name.
@@ -389,7 +386,7 @@ macro_rules! causes {
                 match self { $(Self::$variant => $code,)* }
             }
 
-            /// What it means, in words for people.
+            /// A text for people.
             #[must_use]
             pub const fn text(self) -> &'static str {
                 match self { $(Self::$variant => $text,)* }
@@ -401,7 +398,7 @@ macro_rules! causes {
                 match self { $(Self::$variant => $number,)* }
             }
 
-            /// The one with that number in stored records.
+            /// The cause with that number in stored records.
             #[must_use]
             pub const fn from_number(number: u32) -> Option<Self> {
                 match number { $($number => Some(Self::$variant),)* _ => None }
@@ -482,16 +479,16 @@ impl Seat {
 /// How far a seat has come. Released and expired seats are forgotten.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SeatState {
-    /// Kept for the player.
+    /// Reserved for the player.
     Reserved {
-        /// When it is given to somebody else; `None` while the match is not ready.
+        /// When it expires; `None` while the match is not ready.
         expires_at: Option<Timestamp>,
     },
     /// The player is in the match.
     Claimed {
         /// Since when.
         at: Timestamp,
-        /// Until when it may be claimed once more, by a player who was led back to it.
+        /// Until when it may be claimed again, by a player who was led back to it.
         again_until: Option<Timestamp>,
     },
 }
@@ -512,24 +509,24 @@ pub struct Server {
     pub id: ServerId,
     /// The fleet it was started for; `None` for one that registered itself.
     pub fleet: Option<FleetId>,
-    /// Where it stands.
+    /// Its state.
     pub state: ServerState,
-    /// When it was ordered, or first heard of.
+    /// When it was ordered, or first called.
     pub born_at: Timestamp,
-    /// The live matches it holds.
+    /// Its live matches.
     pub matches: OrdSet<MatchId>,
 }
 
-/// Where a server stands. Servers that are gone are forgotten but for their ids.
+/// The state of a server. Of servers that are gone only [`Gone`] is remembered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ServerState {
-    /// Ordered, not heard of.
+    /// Ordered, has not called yet.
     Pending,
     /// Takes matches.
     Available,
-    /// Takes no further match for now, by its own word.
+    /// Takes no further match for now, as it reported.
     Full,
-    /// Takes no further match; gone as soon as those it has are over.
+    /// Takes no further match; dismissed when those it has are over.
     Draining {
         /// Why.
         cause: GoneCause,
@@ -550,7 +547,7 @@ impl ServerState {
 }
 
 causes! {
-    /// Why a server is no longer wanted, or no longer there.
+    /// Why a server is no longer wanted, or has ended.
     GoneCause {
         ShutDown = "shut_down", 1, "it said that it shuts down";
         Surplus = "surplus", 2, "its fleet has more idle servers than its warm pool";
@@ -568,8 +565,7 @@ causes! {
 }
 
 impl GoneCause {
-    /// Why the matches of a server fail that is not wanted any more, or not there any more, for this cause; `None` where
-    /// they go on to their end.
+    /// Why this cause fails the server's matches; `None` if they continue to their end.
     #[must_use]
     pub const fn fails_matches(self) -> Option<FailReason> {
         match self {
@@ -587,7 +583,7 @@ impl GoneCause {
         }
     }
 
-    /// Whether a server that registered itself and went for this cause is kept from coming back for a while
+    /// Whether a server that registered itself and ended for this cause may not come back for a while
     /// ([`Settings::suspect_time`]), because the next match would most likely fail on it as well.
     #[must_use]
     pub const fn is_suspicious(self) -> bool {
@@ -595,12 +591,12 @@ impl GoneCause {
     }
 }
 
-/// What is remembered of a server that is gone.
+/// What is remembered about a server that is gone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Gone {
-    /// Why it went.
+    /// Why it ended.
     pub cause: GoneCause,
-    /// When it went; zero where an older version did not record that.
+    /// When it ended; zero if an older version did not record it.
     pub at: Timestamp,
     /// Whether it was ordered. The id of an ordered server belongs to one process and never comes back; a server that
     /// registered itself may be started again under its id.
@@ -616,7 +612,7 @@ pub struct Allocation {
     pub server: ServerId,
     /// The fleet.
     pub fleet: FleetId,
-    /// The queued match it was ordered for; any fitting match may be the one that it gets.
+    /// The queued match it was ordered for; it may get any other fitting match.
     pub for_match: Option<MatchId>,
     /// When it was ordered.
     pub ordered_at: Timestamp,
@@ -624,16 +620,16 @@ pub struct Allocation {
     pub state: AllocationState,
 }
 
-/// How far an allocation has come. One that ended is forgotten.
+/// The state of an allocation. Ended allocations are forgotten.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum AllocationState {
     /// The platform has not answered yet.
     Ordered,
-    /// The platform runs it; its server has not been heard of.
+    /// The platform runs it; its server has not called yet.
     Started,
-    /// Its server has been heard of.
+    /// Its server has called.
     Live,
-    /// Its server was told to shut down, and has time to do so by itself.
+    /// Its server was told to shut down, and has time to do so on its own.
     Leaving {
         /// Since when.
         since: Timestamp,
@@ -655,14 +651,14 @@ impl AllocationState {
         }
     }
 
-    /// Whether its server is still to be heard of.
+    /// Whether its server has not called yet.
     #[must_use]
     pub const fn is_pending(self) -> bool {
         matches!(self, Self::Ordered | Self::Started)
     }
 }
 
-/// A game in one version: what matches name as `game` and `version` in their properties.
+/// A game in one version: `game` and `version` in the properties of matches.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Game {
     /// Its name.
@@ -676,31 +672,31 @@ pub struct Game {
 pub struct Fleet {
     /// Its id.
     pub id: FleetId,
-    /// The game that its servers run; `None` where the fleet does not say.
+    /// The game that its servers run; `None` if the fleet names none.
     pub game: Option<Game>,
-    /// Whether it takes the matches that name no game where every fleet names one.
+    /// Whether it takes the matches without a game if every fleet names one.
     pub is_default: bool,
     /// JMESPath over the match document; empty takes any match.
     pub requirements: String,
-    /// Most servers at a time.
+    /// Maximum number of servers at a time.
     pub max: u32,
-    /// Idle servers kept ready.
+    /// Number of idle servers to keep ready.
     pub warm: u32,
-    /// Longest time from order to first contact.
+    /// Maximum time from the order to the first call.
     pub ready_deadline: Duration,
-    /// A server that is older than this is stopped by its platform, with the matches on it; `None` for no limit.
+    /// The platform stops servers older than this, with the matches on them; `None` for no limit.
     pub max_run_time: Option<Duration>,
     /// Fleets are tried from the lowest number up, equal numbers by id.
     pub preference: i32,
 }
 
-/// What a fleet's recent past says about it.
+/// A fleet's recent failures.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct FleetHealth {
-    /// Allocations that failed since the last one that worked.
+    /// Allocations that failed since the last successful one.
     pub failures: u32,
     /// No order before this time.
     pub backoff_until: Timestamp,
-    /// What the platform said last.
+    /// The platform's last error.
     pub last_error: Option<Arc<str>>,
 }

@@ -1,4 +1,4 @@
-//! How many bytes the things of the broker take: see [`size`](crate::size).
+//! How many bytes the broker's records take: see [`size`](crate::size).
 
 use super::model::{
     Allocation, Connection, Fleet, Game, Gone, Match, MatchSpec, Properties, SeatEnd, Server, Settings,
@@ -6,9 +6,9 @@ use super::model::{
 use crate::ids::MAX_ID_BYTES;
 use crate::size::{ENTRY_BYTES, Size};
 
-/// Counted for a match beside what it holds, in bytes: its entries in the indexes of the broker.
+/// Bytes counted for a match in addition to its contents: its entries in the indexes of the broker.
 const MATCH_BYTES: usize = 768;
-/// Counted for a server, an allocation or a fleet's order beside its ids, in bytes.
+/// Bytes counted for a server, an allocation or a fleet's order in addition to its ids.
 const SERVER_BYTES: usize = 512;
 
 impl Size for Properties {
@@ -29,7 +29,7 @@ impl Size for MatchSpec {
 }
 
 impl MatchSpec {
-    /// What a live match counts for its order: named players are found by the index of players, too.
+    /// Bytes of a live match's order: named players are also in the index of players.
     pub(super) fn live_bytes(&self) -> usize {
         self.byte_size() + self.players.len() * ENTRY_BYTES
     }
@@ -69,7 +69,7 @@ impl Size for SeatEnd {
 impl Size for Allocation {
     fn byte_size(&self) -> usize {
         let ids = self.id.byte_size() + self.server.byte_size() + self.fleet.byte_size();
-        // That of a match comes and goes, so that it is always counted.
+        // The id of a match comes and goes, so it is always counted.
         SERVER_BYTES + ids + ENTRY_BYTES + MAX_ID_BYTES
     }
 }

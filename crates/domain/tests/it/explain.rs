@@ -63,7 +63,7 @@ fn a_match_that_nothing_can_be_done_for() {
             "No server is free.",
             "No fleet is configured that could start a server for it.",
             "Next, at 30 s: the schedule orders a server for it, if a fleet can start one.",
-            "How long matches wait is not known yet: none has become ready since this process started.",
+            "It is not known yet how long matches wait: none has become ready since this process started.",
         ]
     );
     assert_eq!(told.timers(), [&TimerKind::Schedule, &TimerKind::Pickup]);
@@ -141,7 +141,7 @@ fn each_fleet_has_its_reason() {
     assert_eq!(told.fleet(1), ("full", FleetState::Starting));
     assert_eq!(told.summary, "waiting for a server: 1st in the queue, one is being started");
     told.says(&format!(
-        "The server {} was ordered for it from the fleet full at 0 s: the platform has not said yet that it runs.",
+        "The server {} was ordered for it from the fleet full at 0 s: the platform has not confirmed yet that it runs.",
         order.server
     ));
     assert_eq!(told.timers(), [&TimerKind::ReadyDeadline(fleet_id("full")), &TimerKind::Pickup]);
@@ -155,7 +155,7 @@ fn each_fleet_has_its_reason() {
     assert_eq!(told.fleet(0), ("forest", FleetState::FilteredOut));
     assert_eq!(told.fleet(1), ("full", FleetState::Full));
     assert_eq!(told.fleet(2), ("failing", FleetState::BackingOff));
-    let text = ", one could not be started and it is tried again soon";
+    let text = ", one could not be started, which is retried soon";
     assert_eq!(told.summary, format!("waiting for a server: 2nd in the queue{text}"));
     told.says("The fleet forest does not take it: MatchProperties.map == 'forest' (the match has \"city\").");
     told.says(
@@ -247,7 +247,7 @@ fn a_match_in_a_servers_hands_says_what_ends_it() {
     let told = explain(&table, &id, begin);
     assert_eq!(told.summary, "the match is ready");
     told.says("Players can connect since 0 s, to the server host.");
-    told.says("Next, at 600 s: its server is stopped, because it is too old, with the match on it.");
+    told.says("Next, at 600 s: its server is stopped with the match on it, because it is too old.");
     assert_eq!(told.timers(), [&TimerKind::Lifetime, &TimerKind::Run]);
 }
 
@@ -265,7 +265,7 @@ fn an_unclaimed_seat_is_a_timer_of_a_ready_match() {
         elsewhere: SeatsElsewhere::Ignored,
     });
     let told = explain(&table, &id, table.now());
-    told.says("Next, at 7 s: a seat that nobody has claimed is given back.");
+    told.says("Next, at 7 s: an unclaimed seat is released.");
 }
 
 #[test]
@@ -280,7 +280,7 @@ fn a_match_that_failed_says_why_and_what_is_still_known() {
         told.words,
         [
             "The match failed at 90 s: no server could be obtained in time.",
-            "What follows is how things stand now, not how they stood then.",
+            "The following describes the current state, not the state at that time.",
             "No server is free.",
             "The fleet eu does not take it: MatchProperties.map == 'desert' (the match has \"city\").",
         ]

@@ -202,7 +202,7 @@ fn an_order_of_an_administrator_says_why_no_fleet_can_serve_it() {
     assert_eq!(
         why,
         [
-            ("failing", "failed and is left alone for a while"),
+            ("failing", "failed and backs off"),
             ("full", "runs its maximum of servers"),
             ("other", "does not fit the match"),
         ]

@@ -234,7 +234,7 @@ fn only_the_server_that_holds_a_match_reports_on_it() {
         assert_eq!(refusal.hints(), Hints::NONE);
         // What others do with a match is not for it to know.
         assert!(matches!(refusal, Refusal::MatchNotHeld { state: None, .. }), "{refusal:?}");
-        assert_eq!(refusal.to_string(), format!("this server does not hold match {of}; drop it"));
+        assert_eq!(refusal.to_string(), format!("this server does not have match {of}; drop it"));
         table.refused("match_not_held", end(by, of, Hints::NONE));
     }
     table.refused("match_not_found", ready(&host, &game("unknown"), "203.0.113.7:7777", Hints::NONE));

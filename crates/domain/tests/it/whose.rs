@@ -128,7 +128,7 @@ fn a_match_that_names_no_game_goes_to_fleets_that_name_none() {
     let (unnamed, said) = said(&table, &id);
     assert_eq!(unnamed, Some(Unnamed::FleetsWithoutGame));
     assert!(said.contains("The match names no game: it goes to fleets that name none."), "{said}");
-    assert!(said.contains("MatchProperties.game == 'chess' (the match has nothing there)"), "{said}");
+    assert!(said.contains("MatchProperties.game == 'chess' (the match has no value there)"), "{said}");
     // They take matches of any game, too.
     let any = table.allocation_for(&id).unwrap().server;
     let other = table.submit("other", chess());
