@@ -208,7 +208,7 @@ async fn a_server_that_crashes_while_it_is_waited_for_is_told() {
 
     let lost =
         "the server that had the match is gone (the game server's process exited); waiting for a server";
-    let times = "Servers have taken the match 1 of at most 3 times and were gone before it was ready; the last time: \
+    let times = "Servers have taken the match 1 of at most 3 times and ended before it was ready; the last time: \
                  the game server's process exited.";
     let told = explain(&server, &ticket).await;
     assert_eq!((&told["state"], &told["match_id"]), (&json!("finding_server"), &json!(match_id)));

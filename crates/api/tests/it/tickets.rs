@@ -139,8 +139,8 @@ async fn what_a_ticket_may_not_be_is_refused_and_leaves_no_trace() {
             "queue_not_found",
             "entity.metadata.queue_name: no queue none is configured",
         ),
-        (alone("duel", "p9"), 403, "forbidden", "entity: a player starts tickets of its own: p1 must be"),
-        (elsewhere, 403, "forbidden", "leader: a party's ticket is started by its leader"),
+        (alone("duel", "p9"), 403, "forbidden", "entity: a player can only start its own tickets: p1 must be"),
+        (elsewhere, 403, "forbidden", "leader: only the leader of a party starts its ticket"),
     ] {
         let (status, answer) = call(&server, "p1", "POST", START, body).await;
         assert_eq!((status, &answer["details"][0]["reason"]), (code, &json!(reason)), "{answer}");

@@ -99,12 +99,12 @@ fn servers_refuse_by_the_parts_that_are_not_met() {
     ];
     assert_eq!(unmet, expected);
     told.says(
-        "2 free servers (a, b): they ask for what the match does not meet, MatchProperties.map == 'desert' (the \
+        "2 free servers (a, b): they ask for requirements that the match does not meet, MatchProperties.map == 'desert' (the \
          match has \"city\"); length(PlayerIds) >= `2` (the match has 0); MatchProperties.ranked (the match has \
-         nothing there).",
+         no value there).",
     );
     told.says(
-        "1 free server (c): it asks for what the match does not meet, MatchProperties.map == 'forest' || \
+        "1 free server (c): it asks for requirements that the match does not meet, MatchProperties.map == 'forest' || \
          MatchProperties.map == 'sea'.",
     );
 }
@@ -124,7 +124,7 @@ fn a_free_server_is_expected_to_take_it() {
     table.restart();
     let told = explain(&table, &id, table.now());
     told.says(&format!(
-        "1 free server of the fleet eu ({host}): not heard of since the control plane started."
+        "1 free server of the fleet eu ({host}): no call since the control plane started."
     ));
 }
 
@@ -162,7 +162,7 @@ fn each_fleet_has_its_reason() {
         "The fleet full is full: it has 1 of 1 servers; 1 of its servers are starting, the first since 0 s.",
     );
     told.says(
-        "The fleet failing failed and is left alone until 1 s; it failed 1 time in a row, the last time with: no \
+        "The fleet failing failed and backs off until 1 s; it failed 1 time in a row, the last time with: no \
          capacity.",
     );
     told.says("Next, at 1 s: the fleet failing is asked for a server again.");
@@ -221,7 +221,7 @@ fn a_match_whose_servers_were_lost_says_how_often() {
     let gone =
         "the server that had the match is gone (the game server's process exited); waiting for a server";
     assert!(told.summary.starts_with(gone), "{}", told.summary);
-    let said = "Servers have taken the match 1 of at most 3 times and were gone before it was ready; the last time: the \
+    let said = "Servers have taken the match 1 of at most 3 times and ended before it was ready; the last time: the \
         game server's process exited.";
     told.says(said);
     assert_eq!(told.data.fleets[0].last_error.as_deref(), Some("exit status 1"));

@@ -219,7 +219,7 @@ fn a_seat_that_is_not_claimed_in_time_is_free_again() {
     assert_eq!(table.kinds_since(mark), ["seat.closed"]);
     let refusal = table.refused("seat_over", claim(&seat.id, &host));
     assert_eq!(refusal.kind(), RefusalKind::Gone);
-    assert_eq!(refusal.to_string(), format!("seat {} is no more: the seat was not claimed in time", seat.id));
+    assert_eq!(refusal.to_string(), format!("seat {} is over: the seat was not claimed in time", seat.id));
     table.seat(reserve(&id, "bob"));
     assert_eq!(table.state(&id), "ready", "a match that runs goes on without its players");
 }

@@ -177,7 +177,7 @@ fn explain_says_that_the_game_keeps_a_match_from_a_fleet_and_from_its_servers() 
     let text = r#"The fleet duel does not take it: MatchProperties.game == 'duel' (the match has "chess")."#;
     assert!(said.contains(text), "{said}");
     assert!(
-        said.contains("it asks for what the match does not meet, MatchProperties.game == 'duel'"),
+        said.contains("it asks for requirements that the match does not meet, MatchProperties.game == 'duel'"),
         "{said}"
     );
 }

@@ -164,5 +164,5 @@ async fn a_first_message_that_drips_is_not_waited_for() {
     };
     let mut answer = Vec::new();
     let (_, _) = within(async { tokio::join!(drip, reading.read_to_end(&mut answer)) }).await;
-    assert!(String::from_utf8_lossy(&answer).contains("ERR nothing came in time"));
+    assert!(String::from_utf8_lossy(&answer).contains("ERR no message came in time"));
 }

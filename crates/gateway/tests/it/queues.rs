@@ -479,7 +479,7 @@ async fn what_a_player_says_of_its_worth_is_refused_at_every_door() {
     let answer = ask(&strangers, WANNAPLAY, None, &body).await;
     assert_eq!(answer.status(), 403);
     let text = answer.text().await.unwrap();
-    assert!(text.starts_with("properties.level: is not taken from players"), "{text}");
+    assert!(text.starts_with("properties.level: is not accepted from players"), "{text}");
     let mut chunks = Chunks(ask(&strangers, STREAM, None, &body).await);
     assert_eq!(chunks.until("Error").await[0], 403);
     let mut socket = strangers.websocket("/matchmaker/ws").await;

@@ -107,7 +107,7 @@ async fn a_first_message_must_come_in_time() {
     let world = World::start(Script::default(), options).await;
     let mut socket = world.websocket(PATH).await;
     let heard = hear(&mut socket).await;
-    assert!(heard.to_text().unwrap().starts_with("ERR nothing came in time"), "{heard}");
+    assert!(heard.to_text().unwrap().starts_with("ERR no message came in time"), "{heard}");
     assert_eq!(hear_close(&mut socket).await, CloseCode::Policy);
 }
 
