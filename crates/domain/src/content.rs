@@ -414,7 +414,7 @@ mod tests {
         different(&deep(1_000_000), "[]");
     }
 
-    /// Digests are stored: these must be the same for ever.
+    /// Digests are stored: these must stay the same forever.
     #[test]
     fn digests_never_change() {
         let hex = |text| {

@@ -49,7 +49,8 @@ enum Waited {
 }
 
 impl Inner {
-    /// Waits for the match of a seat and makes the token; `is_first` if the player had no other seat before in this call.
+    /// Waits for the match of a seat and makes the token; `is_first` if the player had no other seat before in this
+    /// call.
     ///
     /// # Errors
     /// [`JoinError`]; the seat is released, unless the player knows about it.

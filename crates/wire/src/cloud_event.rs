@@ -1,5 +1,5 @@
-//! Events as they leave the system: [CloudEvents 1.0](https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md)
-//! in JSON.
+//! Events as they leave the system: [CloudEvents
+//! 1.0](https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md) in JSON.
 //!
 //! A separate form from the stored one: it is read by people and other programs, so it has names where the log has
 //! numbers, and objects where the log has text.

@@ -147,7 +147,7 @@ impl Turn<'_> {
     fn go_on_collecting(&mut self, mut waiter: Waiter, offers: &[Offer], waiting: Waiting) {
         let collecting = &waiter.collecting;
         if collecting.matches.is_empty() {
-            // The players of the first match wait meanwhile, and the server still has to get ready for it.
+            // The players of the first match are waiting, and the server still has to get ready for it.
             let longest: Duration = self.broker.state.settings.match_ready_time / PART_OF_READY_TIME;
             waiter.deadline = collecting.until.min(self.now + longest);
         }

@@ -217,8 +217,8 @@ pub enum Command {
         /// [`Match::changed_seq`] of the caller's last news; 0 for none.
         seen: u64,
     },
-    /// Kept until the match of a seat is ready or over, or the seat is gone. Other players who come and go do not end the
-    /// wait.
+    /// Kept until the match of a seat is ready or over, or the seat is gone. Other players who come and go do not end
+    /// the wait.
     AwaitReady {
         /// The match.
         match_id: MatchId,
@@ -639,7 +639,7 @@ impl fmt::Display for Refusal {
             }
             Self::OverBudget { limit } => write!(
                 f,
-                "waiting and running matches and servers take {limit} bytes, the maximum by broker.waiting_bytes; try again later"
+                "the memory budget broker.waiting_bytes of {limit} bytes is used up; try again later"
             ),
             Self::TooMany { what, limit } => write!(f, "too many {what}: at most {limit} are allowed"),
             Self::TooLarge { what, bytes, limit } => {

@@ -186,7 +186,8 @@ struct Beside {
     waits: Waits,
     /// Seats that were returned again to players who asked for another.
     told_again: Told<SeatId>,
-    /// Servers that were told to exit. A later call under the id of a server that registered itself comes from a new one.
+    /// Servers that were told to exit. A later call under the id of a server that registered itself comes from a new
+    /// one.
     told_to_exit: Told<ServerId>,
     /// Matches whose players cannot connect, and until when no players are sent to them.
     unreachable: Unreachable,

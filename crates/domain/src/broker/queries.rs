@@ -71,8 +71,8 @@ impl Broker {
         page(by_id(all_live, over).cloned(), most, Size::byte_size)
     }
 
-    /// Live matches that name the player or in which the player has a seat, in these states (see [`Broker::matches`]), by
-    /// id, from the one after `after`.
+    /// Live matches that name the player or in which the player has a seat, in these states (see [`Broker::matches`]),
+    /// by id, from the one after `after`.
     #[must_use]
     pub fn matches_of(
         &self,

@@ -99,8 +99,8 @@ fn servers_refuse_by_the_parts_that_are_not_met() {
     ];
     assert_eq!(unmet, expected);
     told.says(
-        "2 free servers (a, b): they ask for requirements that the match does not meet, MatchProperties.map == 'desert' (the \
-         match has \"city\"); length(PlayerIds) >= `2` (the match has 0); MatchProperties.ranked (the match has \
+        "2 free servers (a, b): they ask for requirements that the match does not meet, \
+         MatchProperties.map == 'desert' (the match has \"city\"); length(PlayerIds) >= `2` (the match has 0); MatchProperties.ranked (the match has \
          no value there).",
     );
     told.says(

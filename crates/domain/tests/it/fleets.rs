@@ -276,5 +276,5 @@ fn fleets_are_listed_with_what_runs_of_them() {
 fn a_fleet_given_twice_is_refused() {
     let mut table = Table::new();
     let refusal = table.refused("invalid_field", configure(vec![fleet("eu"), fleet("us"), fleet("eu")]));
-    assert_eq!(refusal.to_string(), "fleets: eu is given twice");
+    assert_eq!(refusal.to_string(), "fleets: eu is listed twice");
 }

@@ -1,5 +1,5 @@
-//! Players who enter a queue: ticket, match, seat and token at each door, and what becomes of a ticket whose player goes
-//! away.
+//! Players who enter a queue: ticket, match, seat and token at each door, and what becomes of a ticket whose player
+//! goes away.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

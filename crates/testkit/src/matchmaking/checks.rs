@@ -490,13 +490,13 @@ impl World {
         self.check_heard();
         let snapshot = self.maker.snapshot();
         if let Some(ticket) = snapshot.tickets.values().next() {
-            self.fail(format!("2: ticket {} is {} for ever", ticket.id, ticket.status().name()));
+            self.fail(format!("2: ticket {} is {} forever", ticket.id, ticket.status().name()));
         }
         if let Some(formation) = snapshot.formations.values().next() {
-            self.fail(format!("2: match {} is being made for ever", formation.id));
+            self.fail(format!("2: match {} is being made forever", formation.id));
         }
         if let Some(id) = snapshot.withdrawing.iter().next() {
-            self.fail(format!("2: match {id} is being withdrawn for ever"));
+            self.fail(format!("2: match {id} is being withdrawn forever"));
         }
         let completed: BTreeSet<&MatchId> = self.completed().collect();
         let unwanted = self.outside.first_unwanted(|id| completed.contains(id)).cloned();

@@ -131,7 +131,7 @@ impl World {
         }
     }
 
-    /// A server gets a match again only if it prepares it and may never have heard of it.
+    /// A server gets a match again only if it prepares it and may never have heard about it.
     fn check_given_again(&mut self, offer: &Offer) {
         let game = self.broker.find_match(&offer.match_id);
         let holds = game.is_some_and(|game| {
@@ -208,13 +208,13 @@ impl World {
         self.check_heard();
         let snapshot = self.broker.snapshot();
         if let Some((_, game)) = snapshot.matches.get_min() {
-            self.fail(format!("2: match {} is {} for ever", game.id, game.state.name()));
+            self.fail(format!("2: match {} is {} forever", game.id, game.state.name()));
         }
         if let Some((_, order)) = snapshot.allocations.get_min() {
-            self.fail(format!("3: allocation {} is {} for ever", order.id, order.state.name()));
+            self.fail(format!("3: allocation {} is {} forever", order.id, order.state.name()));
         }
         if let Some((_, process)) = self.platform.running.first_key_value() {
-            self.fail(format!("3: server {} runs for ever", process.server));
+            self.fail(format!("3: server {} runs forever", process.server));
         }
     }
 

@@ -152,7 +152,7 @@ impl World {
         }
     }
 
-    /// If the asking server has a match that it never heard of: whether that match comes first.
+    /// If the asking server has a match that it never heard about: whether that match comes first.
     pub(super) fn expected_again(&mut self, command: &Command) -> Option<bool> {
         let Command::RequestMatch { server, hints, most, .. } = command else { return None };
         let is_prepared = |id: &MatchId| {
@@ -204,7 +204,7 @@ impl World {
         self.broker.find_match(id).is_some_and(|game| game.server.as_ref() == Some(server))
     }
 
-    /// Right after timers have run, every match that its server never heard of is being collected by a call of the
+    /// Right after timers have run, every match that its server never heard about is being collected by a call of the
     /// server.
     pub(super) fn check_collected(&mut self) {
         let answers = self.step.answers.iter().map(|(_, answer)| answer.clone()).collect::<Vec<_>>();

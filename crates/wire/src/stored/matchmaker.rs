@@ -81,8 +81,8 @@ pub fn write_snapshot(snapshot: &Snapshot, sink: Sink<'_>) -> io::Result<()> {
 /// Reads a snapshot's stored form from its pieces, which may be a single one.
 ///
 /// # Errors
-/// [`SnapshotReadError`] for pieces that [`write_snapshot`] of this version would not have written, except that fields of
-/// newer versions are ignored, and for the first error among `pieces`.
+/// [`SnapshotReadError`] for pieces that [`write_snapshot`] of this version would not have written, except that fields
+/// of newer versions are ignored, and for the first error among `pieces`.
 pub fn read_snapshot(
     pieces: &mut dyn Iterator<Item = io::Result<Vec<u8>>>,
 ) -> Result<Snapshot, SnapshotReadError> {
