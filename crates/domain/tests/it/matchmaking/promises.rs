@@ -1,5 +1,5 @@
-//! What docs/matchmaking.md promises, for any pool: compared with trying everything, by code that shares nothing with
-//! the matchmaker's.
+//! What docs/matchmaking.md promises, for any pool: compared with trying everything, by code that shares nothing with the
+//! matchmaker's.
 
 use std::time::Duration;
 

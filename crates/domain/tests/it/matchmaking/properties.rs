@@ -302,8 +302,8 @@ proptest! {
         prop_assert_eq!(game.table.maker.cut_searches(), 0);
     }
 
-    /// With hooks, acceptance and free seats, through crashes: nobody is lost, nobody is in two matches, and what
-    /// players hear makes sense.
+    /// With hooks, acceptance and free seats, through crashes: nobody is lost, nobody is in two matches, and what players
+    /// hear makes sense.
     #[test]
     fn nobody_is_lost(
         queue in queues(),
