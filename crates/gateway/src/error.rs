@@ -41,9 +41,7 @@ pub(crate) enum JoinError {
         "{0}: is not accepted from players, because the queue's rules use it: a backend with a key starts rated tickets, or a hook `validate_ticket` supplies the ratings"
     )]
     RatesItself(String),
-    #[error(
-        "the player is unknown: send a player token, or vote on the websocket that you wait on"
-    )]
+    #[error("the player is unknown: send a player token, or vote on the websocket that you wait on")]
     NotKnown,
     #[error("player_key: was not issued by this gateway; leave it out to play as a new guest")]
     BadPlayerKey,

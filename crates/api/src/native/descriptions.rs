@@ -31,7 +31,11 @@ fn matches(schemas: &mut Schemas) -> Vec<Operation> {
     let order = json!({"players": ["alice", "bob"], "properties": {"game": "arena"}});
     let states = json!({"type": "array", "items": {"type": "string", "enum": STATES}});
     let list = Operation::new("GET /v1/matches", TAG, "listMatches", "List matches, by id")
-        .query("state", &states, "Only matches in one of these states; repeat the parameter, or separate by commas.")
+        .query(
+            "state",
+            &states,
+            "Only matches in one of these states; repeat the parameter, or separate by commas.",
+        )
         .query(
             "player",
             &json!({"type": "string"}),
@@ -44,7 +48,9 @@ fn matches(schemas: &mut Schemas) -> Vec<Operation> {
             .answer::<Submitted>(schemas, 202, "It is queued"),
         paged(list),
         Operation::new("GET /v1/matches/{id}", TAG, "showMatch", "Show a match")
-            .text("Matches that are over are shown until they are forgotten. A game server sees only its own.")
+            .text(
+                "Matches that are over are shown until they are forgotten. A game server sees only its own.",
+            )
             .answer::<MatchView>(schemas, 200, "The match"),
         Operation::new("DELETE /v1/matches/{id}", TAG, "cancelMatch", "Cancel a match").answer::<MatchView>(
             schemas,

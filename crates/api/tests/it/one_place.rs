@@ -1,4 +1,4 @@
-//! A player who is in a running match starts no ticket: it is told of the match, to which the gateway leads it back.
+//! A player in a running match cannot start a ticket: it is told the match, to which the gateway leads it back.
 
 use serde_json::{Value, json};
 use sortie_api::PlayerRights;

@@ -1,4 +1,4 @@
-//! Why a ticket waits, or why it failed, over HTTP: what `explain` says of everything that can keep it from a match.
+//! Why a ticket waits, or why it failed, over HTTP: what `explain` says about everything that can keep it from a match.
 
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ fn says(told: &Value, sentence: &str) {
     assert!(sentences.contains(&json!(sentence)), "{sentence:?} is not in {sentences:#?}");
 }
 
-/// The match that a ticket is in that waits for a server.
+/// The match of a ticket that waits for a server.
 async fn match_of(server: &Server, ticket: &str) -> String {
     server
         .await_ticket(|record| match &record.event {
@@ -84,7 +84,7 @@ async fn a_search_that_goes_on_is_told() {
     };
     let told = soon(searching).await;
     says(&told, "Not all of their combinations have been tried yet; the search continues.");
-    assert_eq!(told.get("size_gap"), None, "nobody knows yet");
+    assert_eq!(told.get("size_gap"), None, "not known yet");
 }
 
 #[tokio::test]
@@ -261,6 +261,6 @@ async fn a_ticket_that_came_back_without_a_server_says_from_which_match_and_why_
     assert_eq!(told["failure"], failure);
     let sentences = told["sentences"].to_string();
     assert!(sentences.contains(&format!("{detail}. It was in the match {second}.")), "{sentences}");
-    // Backends hear of it what the broker knows.
+    // Backends hear what the broker knows about it.
     assert!(sentences.contains("The match failed at "), "{sentences}");
 }

@@ -316,9 +316,7 @@ impl Turn<'_> {
             return Some("runs its maximum of servers");
         }
         let health = self.state().health.get(&fleet.id);
-        health
-            .is_some_and(|health| health.backoff_until > self.now)
-            .then_some("failed and backs off")
+        health.is_some_and(|health| health.backoff_until > self.now).then_some("failed and backs off")
     }
 
     /// Orders servers for queued matches that cannot expect one, oldest first, while fleets have room.

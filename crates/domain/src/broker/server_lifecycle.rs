@@ -291,8 +291,7 @@ impl Turn<'_> {
         let fleet = self.state().servers.get(server).and_then(|known| known.fleet.clone());
         let longest = self.max_wait(asking);
         let stays = !longest.is_zero();
-        let deadline =
-            self.now + if stays { longest } else { self.state().settings.wait.max(MAX_SEARCH) };
+        let deadline = self.now + if stays { longest } else { self.state().settings.wait.max(MAX_SEARCH) };
         // A server that takes one match at a time, and may have lost one, is answered when it can get that match again.
         let untold = &self.broker.beside.untold;
         let again = untold.next_after(server, self.now).filter(|_| !untold.is_several(server));

@@ -196,7 +196,9 @@ fn of_group(group: &ServerGroup) -> String {
         (None, []) => format!("{who}: no call since the control plane started."),
         (None, unmet) => format!("{who}: their fleet does not take the match, {}.", list(unmet)),
         (Some(_), []) => format!("{who}: the match fits, and goes there when {they} next."),
-        (Some(_), unmet) => format!("{who}: {they} for requirements that the match does not meet, {}.", list(unmet)),
+        (Some(_), unmet) => {
+            format!("{who}: {they} for requirements that the match does not meet, {}.", list(unmet))
+        }
     }
 }
 

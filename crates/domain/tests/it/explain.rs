@@ -1,4 +1,4 @@
-//! Why a match still waits or why it failed: as data, and in words.
+//! Why a match still waits or why it failed: as data, and as text.
 
 use sortie_domain::broker::explain::{
     Explanation, FleetState, MAX_FLEETS, MAX_GROUPS, MAX_SERVERS_NAMED, Prospect, Standing, TimerKind,
@@ -100,8 +100,8 @@ fn servers_refuse_by_the_parts_that_are_not_met() {
     assert_eq!(unmet, expected);
     told.says(
         "2 free servers (a, b): they ask for requirements that the match does not meet, \
-         MatchProperties.map == 'desert' (the match has \"city\"); length(PlayerIds) >= `2` (the match has 0); MatchProperties.ranked (the match has \
-         no value there).",
+         MatchProperties.map == 'desert' (the match has \"city\"); length(PlayerIds) >= `2` (the \
+         match has 0); MatchProperties.ranked (the match has no value there).",
     );
     told.says(
         "1 free server (c): it asks for requirements that the match does not meet, MatchProperties.map == 'forest' || \
@@ -123,9 +123,7 @@ fn a_free_server_is_expected_to_take_it() {
     ));
     table.restart();
     let told = explain(&table, &id, table.now());
-    told.says(&format!(
-        "1 free server of the fleet eu ({host}): no call since the control plane started."
-    ));
+    told.says(&format!("1 free server of the fleet eu ({host}): no call since the control plane started."));
 }
 
 #[test]
@@ -242,7 +240,7 @@ fn a_match_in_a_servers_hands_says_what_ends_it() {
     told.says("The server host has the match since 0 s and prepares it.");
     told.says("Next, at 30 s: the match fails if its server is not ready by then.");
     assert_eq!(told.timers(), [&TimerKind::Ready, &TimerKind::Lifetime]);
-    assert!(told.data.servers.is_none() && told.data.fleets.is_empty(), "it does not want for a server");
+    assert!(told.data.servers.is_none() && told.data.fleets.is_empty(), "it does not lack a server");
     table.ready(&server("host"), &id);
     let told = explain(&table, &id, begin);
     assert_eq!(told.summary, "the match is ready");
@@ -333,7 +331,7 @@ fn the_answer_is_bounded_whatever_there_is() {
     const OLDER: usize = 1_000;
     const ALIKE: usize = SERVERS - 1_500;
     let fleets = (0..MAX_FLEETS + 5).map(|number| of_maps(&format!("fleet{number}"), "desert", 0));
-    // So that a new match does not look through all servers for one to expect.
+    // So that a new match does not search all servers for one to expect.
     let mut table = Table::with(on(FastSchedule::OnSchedule), fleets.collect());
     for number in 0..SERVERS {
         let wants = format!("MatchProperties.number == `{}`", number.max(ALIKE));

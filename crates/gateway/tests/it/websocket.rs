@@ -1,4 +1,4 @@
-//! The websocket: feedback as text messages, and first messages that make no sense.
+//! The websocket: feedback as text messages, and invalid first messages.
 
 use std::time::Duration;
 

@@ -67,7 +67,9 @@ impl Client {
             return Err(HookError::Status(response.status().as_u16()));
         }
         let mut answer = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| unreachable("closed the connection", &error))? {
+        while let Some(chunk) =
+            response.chunk().await.map_err(|error| unreachable("closed the connection", &error))?
+        {
             answer.extend_from_slice(&chunk);
             if answer.len() > MAX_ANSWER_BYTES {
                 return Err(HookError::TooLong);
