@@ -1,5 +1,5 @@
-//! Takes the files of Swagger UI that the page of the API needs out of the archive that a crate carries, and packs
-//! each of them: browsers read them packed, and most of the archive is not needed.
+//! Extracts the files of Swagger UI that the API's page needs from the archive in a crate, and compresses each:
+//! browsers accept gzip, and most of the archive is not needed.
 
 use std::error::Error;
 use std::fs::File;

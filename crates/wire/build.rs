@@ -1,8 +1,8 @@
 //! Turns every `.proto` file under `contract/proto` into Rust, without protoc.
 //!
-//! All packages become prost types and, where they declare services, tonic clients and servers. Only the packages
-//! in [`JSON_PACKAGES`] also get canonical JSON and are published through reflection: the others are bytes that
-//! Sortie writes for itself, and [`AGONES`].
+//! All packages become prost types and, where they declare services, tonic clients and servers. Only the packages in
+//! [`JSON_PACKAGES`] also get canonical JSON and are published through reflection: the others are Sortie's own stored
+//! records, and [`AGONES`].
 
 use std::collections::BTreeSet;
 use std::error::Error;

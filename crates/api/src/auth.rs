@@ -1,19 +1,19 @@
 //! Who calls, and what they may do.
 //!
-//! Programs show an API key, `authorization: Bearer <key>` or `catena-api-key: <key>`. Keys are known by their SHA-256
-//! only and compared in constant time.
+//! Programs send an API key, `authorization: Bearer <key>` or `catena-api-key: <key>`. Only the SHA-256 of a key is
+//! stored, and it is compared in constant time.
 //!
-//! Players show a token, `authorization: Bearer <token>` or `catena-session-id: <token>` (older clients:
-//! `session-id`); whose it is says the token, and no more than that player's own can be asked for with it. A backend
-//! that speaks for a player shows its key and names the player in `catena-session-id`, in plain text.
+//! Players send a token, `authorization: Bearer <token>` or `catena-session-id: <token>` (older clients: `session-id`);
+//! the token says whose it is, and gives access only to that player's own data. A backend that speaks for a player
+//! sends its key and names the player in `catena-session-id`, in plain text.
 //!
-//! A game server that is started here shows a key that names it ([`ServerKeys`]), and speaks for itself alone. Which
-//! servers the other keys with the permission of game servers speak for says [`ServersOfKey`], and `servers` enforces it.
+//! A game server that is started here sends a key that names it ([`ServerKeys`]), and speaks only for itself.
+//! [`ServersOfKey`] says which servers the other keys with the permission of game servers speak for, and `servers`
+//! enforces it.
 //!
-//! Which keys there are is asked anew at each call ([`KeySource`]), so that a key that is made or revoked counts from
-//! the next call on.
+//! The keys are looked up at each call ([`KeySource`]), so that a new or revoked key takes effect with the next call.
 //!
-//! Why plain SHA-256 and not a slow hash: keys are long random texts, not passwords, and are checked at each call.
+//! Plain SHA-256 and not a slow hash, because keys are long random texts, not passwords, and are checked at each call.
 
 use std::fmt;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ const SESSION_ID: &str = "catena-session-id";
 const OLD_SESSION_ID: &str = "session-id";
 const BEARER: &[u8] = b"bearer ";
 
-/// Longest API key, in bytes.
+/// Maximum length of an API key, in bytes.
 const MAX_KEY_BYTES: usize = 1024;
 
 /// What the holder of a key may do.
@@ -42,7 +42,7 @@ const MAX_KEY_BYTES: usize = 1024;
 pub enum Permission {
     /// The calls of game servers.
     GameServerMatch,
-    /// The calls of players' backends, and to speak for players.
+    /// The calls of players' backends, and speaking for players.
     Client,
     /// Everything.
     Admin,
@@ -90,22 +90,21 @@ impl Permissions {
     }
 }
 
-/// Which game servers the holder of a key with the permission of game servers speaks for. An administrator speaks for
-/// all.
+/// Which game servers the holder of a key with the permission of game servers speaks for. Administrators speak for all.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub enum ServersOfKey {
-    /// Servers that registered themselves, each of which no other key speaks for.
+    /// Servers that registered themselves and that no other key speaks for.
     #[default]
     SelfRegistered,
-    /// The same, and servers that were started here and have not shown a key of their own: those that an older version
-    /// started.
+    /// The same, and servers that were started here and have not sent a key of their own: those started by an older
+    /// version.
     Inherited,
-    /// Those that were started for these fleets.
+    /// Servers that were started for these fleets.
     OfFleets(Vec<FleetId>),
 }
 
 impl ServersOfKey {
-    /// Those of a key that names these fleets.
+    /// The servers of a key that names these fleets.
     #[must_use]
     pub fn of(fleets: Vec<FleetId>) -> Self {
         if fleets.is_empty() { Self::SelfRegistered } else { Self::OfFleets(fleets) }
@@ -127,7 +126,7 @@ pub struct ApiKey {
 
 impl fmt::Debug for ApiKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Whoever sees the hash of a weak key can guess the key.
+        // Without the hash, from which a weak key could be guessed.
         f.debug_struct("ApiKey")
             .field("name", &self.name)
             .field("permissions", &self.permissions)
@@ -142,11 +141,11 @@ struct KnownKey {
     servers: Arc<ServersOfKey>,
 }
 
-/// The keys that are good.
+/// The valid keys.
 pub struct KeyRing(Vec<KnownKey>);
 
 impl KeyRing {
-    /// These.
+    /// A ring of `keys`.
     #[must_use]
     pub fn of(keys: &[ApiKey]) -> Self {
         let known = keys.iter().map(|key| KnownKey {
@@ -159,7 +158,7 @@ impl KeyRing {
 
     /// The key with this hash.
     fn find(&self, sha256: &[u8; 32]) -> Option<&KnownKey> {
-        // All keys are looked at, so that the time tells nothing about which one it was.
+        // All keys are compared, so that the time does not reveal which one matched.
         let (mut found, mut place) = (Choice::from(0), 0);
         for (key, at) in self.0.iter().zip(0_u64..) {
             let same = key.sha256.ct_eq(sha256);
@@ -171,23 +170,23 @@ impl KeyRing {
     }
 }
 
-/// Says which keys are good now. It is asked at each call, so it has to be quick.
+/// Supplies the valid keys. It is called at each call, so it has to be fast.
 pub trait KeySource: Send + Sync {
-    /// The keys that are good now. Those that cannot be looked up are not among them.
+    /// The keys that are valid now, without those that cannot be looked up.
     fn keys(&self) -> Arc<KeyRing>;
 
-    /// Why not every key can be looked up now, if so; for operators.
+    /// Why some keys cannot be looked up now, if so; for operators.
     fn problem(&self) -> Option<String> {
         None
     }
 
-    /// Why the keys may not be those that an operator wants, although every one of them can be looked up.
+    /// Why the keys may not be those that an operator wants, although all can be looked up.
     fn doubt(&self) -> Option<String> {
         None
     }
 }
 
-/// The same keys for ever.
+/// A fixed set of keys.
 struct Fixed(Arc<KeyRing>);
 
 impl KeySource for Fixed {
@@ -202,7 +201,7 @@ pub struct Auth {
     /// `None` in development mode.
     keys: Option<Arc<dyn KeySource>>,
     players: Option<PlayerTokens>,
-    /// The keys of servers that are started here; `None` where none are.
+    /// The keys of servers that are started here; `None` if none are.
     servers: Option<ServerKeys>,
 }
 
@@ -213,31 +212,31 @@ impl fmt::Debug for Auth {
 }
 
 impl Auth {
-    /// Development mode: everybody may do everything, without a key, and is believed about which player it is for.
+    /// Development mode: every caller may do everything, without a key, and is trusted about the player it names.
     #[must_use]
     pub const fn dev() -> Self {
         Self { keys: None, players: None, servers: None }
     }
 
-    /// Whoever shows one of `keys` may do what it permits.
+    /// Callers with one of `keys` may do what it permits.
     #[must_use]
     pub fn keys(keys: &[ApiKey]) -> Self {
         Self::keys_from(Arc::new(Fixed(Arc::new(KeyRing::of(keys)))))
     }
 
-    /// Whoever shows one of the keys that `source` has at that time may do what it permits.
+    /// Callers with a key that `source` has at that time may do what it permits.
     #[must_use]
     pub fn keys_from(source: Arc<dyn KeySource>) -> Self {
         Self { keys: Some(source), players: None, servers: None }
     }
 
-    /// The same, and players may show one of `tokens`.
+    /// The same, and players may send one of `tokens`.
     #[must_use]
     pub fn with_players(self, tokens: PlayerTokens) -> Self {
         Self { players: Some(tokens), ..self }
     }
 
-    /// The same, and game servers may show one of `keys`.
+    /// The same, and game servers may send one of `keys`.
     #[must_use]
     pub fn with_servers(self, keys: ServerKeys) -> Self {
         Self { servers: Some(keys), ..self }
@@ -248,12 +247,11 @@ impl Auth {
         self.servers.is_some()
     }
 
-    /// Whoever sent `headers`.
+    /// The caller that sent `headers`.
     ///
     /// # Errors
-    /// `unauthenticated` for a key or a token that is no good, or none at all; `forbidden` for the token of one player
-    /// beside the name of another; `invalid_field` for a player id that is none; `unavailable` if tokens cannot be
-    /// checked.
+    /// `unauthenticated` for an invalid or missing key or token; `forbidden` for the token of one player together with
+    /// the name of another; `invalid_field` for an invalid player id; `unavailable` if tokens cannot be checked.
     pub(crate) async fn caller(&self, headers: &HeaderMap) -> Result<Caller, ApiError> {
         let (token, bearer) = self.token_or_key(headers);
         let Shown { permissions, servers, pass } = self.shown(bearer, headers)?;
@@ -264,7 +262,7 @@ impl Auth {
         let named = self.named(permissions, headers).await?;
         let player = match (signed_in, named) {
             (Some(signed_in), Some(named)) if signed_in != named => {
-                let problem = format!("names another player than the token, which is for {signed_in}");
+                let problem = format!("names a different player than the token, which is for {signed_in}");
                 return Err(codes::FORBIDDEN.error(problem).about(SESSION_ID));
             }
             (signed_in, named) => signed_in.or(named),
@@ -280,19 +278,19 @@ impl Auth {
         self.keys.as_ref().and_then(|source| source.problem())
     }
 
-    /// Why the keys that are good may not be those that an operator wants.
+    /// Why the valid keys may not be those that an operator wants.
     pub(crate) fn doubt(&self) -> Option<String> {
         self.keys.as_ref().and_then(|source| source.doubt())
     }
 
-    /// Whether `headers` show a key with `permission`; in development mode everybody has it.
+    /// Whether `headers` have a key with `permission`; in development mode every caller has it.
     #[must_use]
     pub fn permits(&self, headers: &HeaderMap, permission: Permission) -> bool {
         let (_, bearer) = self.token_or_key(headers);
         self.shown(bearer, headers).is_ok_and(|shown| shown.permissions.has(permission))
     }
 
-    /// What stands after `Bearer`: a player token, or anything else, which is an API key.
+    /// The text after `Bearer`: a player token, or otherwise an API key.
     fn token_or_key<'a>(&self, headers: &'a HeaderMap) -> (Option<&'a str>, Option<Bearer<'a>>) {
         let is_token = |bearer: &Bearer<'_>| {
             self.players.is_some() && bearer.as_ref().is_ok_and(|text| looks_like_token(text))
@@ -303,7 +301,7 @@ impl Auth {
         }
     }
 
-    /// What the key in `headers` permits; nothing, if there is none.
+    /// What the key in `headers` permits; nothing if there is none.
     fn shown(&self, bearer: Option<Bearer<'_>>, headers: &HeaderMap) -> Result<Shown, ApiError> {
         let Some(source) = &self.keys else { return Ok(Shown::of(Permissions::EVERYTHING, SpeaksFor::All)) };
         let key = match (bearer, headers.get(API_KEY)) {
@@ -333,7 +331,7 @@ impl Auth {
         Ok(Shown { permissions: known.permissions, servers, pass })
     }
 
-    /// The player whom `text` shows to be there; `None` if it is no token, or none is ever taken.
+    /// The player whom the token `text` identifies; `None` if it is not a token, or tokens are not accepted.
     async fn signed_in(&self, text: &str) -> Result<Option<PlayerId>, ApiError> {
         match &self.players {
             Some(tokens) if looks_like_token(text) => {
@@ -347,7 +345,7 @@ impl Auth {
         }
     }
 
-    /// The player whom `catena-session-id` names: by a token, or in plain text by somebody who is to be believed.
+    /// The player whom `catena-session-id` names: by a token, or in plain text from a trusted caller.
     async fn named(
         &self,
         permissions: Permissions,
@@ -381,8 +379,8 @@ impl Auth {
     }
 }
 
-/// A key is not among those that are good now: `unauthenticated` with this text, unless it may be among those that cannot be
-/// looked up.
+/// The error for a key that is not valid now: `unauthenticated` with this text, unless it may be one of those that
+/// cannot be looked up.
 fn unknown(source: &dyn KeySource, text: &'static str) -> ApiError {
     match source.problem() {
         Some(_) => {
@@ -392,7 +390,7 @@ fn unknown(source: &dyn KeySource, text: &'static str) -> ApiError {
     }
 }
 
-/// What stands after `Bearer`.
+/// The text after `Bearer`.
 type Bearer<'a> = Result<&'a str, ApiError>;
 
 fn bearer(headers: &HeaderMap) -> Option<Bearer<'_>> {
@@ -411,18 +409,18 @@ struct Shown {
 }
 
 impl Shown {
-    /// Without a key that could be revoked.
+    /// For callers without a key that could be revoked.
     const fn of(permissions: Permissions, servers: SpeaksFor) -> Self {
         Self { permissions, servers, pass: Pass::for_ever() }
     }
 }
 
-/// What lets a caller in, to look at again while an answer lasts.
+/// The credential that let a caller in, to be rechecked while a long answer lasts.
 #[derive(Clone)]
 pub(crate) struct Pass(Option<Opener>);
 
-/// The key that a call was opened with, and what it was opened by: one of these permissions, or without any by the key
-/// being known.
+/// The key that opened a call, and the permissions of which one is needed; if there are none, the key only has to be
+/// known.
 #[derive(Clone)]
 struct Opener {
     source: Arc<dyn KeySource>,
@@ -442,7 +440,8 @@ impl Pass {
     }
 
     /// # Errors
-    /// `unauthenticated` if the key has been revoked; `unavailable` if nobody can say; `forbidden` if it has lost the permission that opened the call.
+    /// `unauthenticated` if the key has been revoked; `unavailable` if that cannot be checked; `forbidden` if it has
+    /// lost the permission that opened the call.
     pub(crate) fn check(&self) -> Result<(), ApiError> {
         let Some(Opener { source, sha256, needed }) = &self.0 else { return Ok(()) };
         let ring = source.keys();
@@ -456,7 +455,7 @@ impl Pass {
     }
 }
 
-/// Who calls, as far as a call can tell.
+/// The caller, as far as a call identifies it.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
     permissions: Permissions,
@@ -466,7 +465,7 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    /// Somebody who may do nothing that needs a permission, and speaks for no player.
+    /// A caller without permissions who speaks for no player.
     pub(crate) const fn nobody() -> Self {
         let (permissions, servers) = (Permissions::NONE, SpeaksFor::None);
         Self { permissions, player: None, servers, pass: Pass::for_ever() }
@@ -477,7 +476,7 @@ impl Caller {
         self.permissions.has_any(permissions)
     }
 
-    /// Whether the caller has the permission `client`: it may see and do what is everybody's.
+    /// Whether the caller has the permission `client`: it may see and change every player's data.
     pub(crate) fn is_client(&self) -> bool {
         self.permissions.has(Permission::Client)
     }
@@ -506,7 +505,7 @@ impl Caller {
         &self.servers
     }
 
-    /// The same caller, let in by one of `permissions` as far as it has them.
+    /// The same caller, recorded as let in by those of `permissions` that it has.
     pub(crate) fn let_in_by(mut self, permissions: &'static [Permission]) -> Self {
         if let Some(opener) = &mut self.pass.0
             && self.permissions.has_any(permissions)
@@ -516,7 +515,7 @@ impl Caller {
         self
     }
 
-    /// The key that the caller shows, by its SHA-256; `None` for a player's token, and where no key is needed.
+    /// The SHA-256 of the caller's key; `None` for a player's token, and if no key is needed.
     pub(crate) fn key(&self) -> Option<[u8; 32]> {
         self.pass.0.as_ref().map(|opener| opener.sha256)
     }

@@ -1,4 +1,4 @@
-//! The stable codes of this layer, and what each kind of error is to the two transports.
+//! The stable codes of this layer, and how each kind of error maps to the two transports.
 
 use std::borrow::Cow;
 
@@ -32,7 +32,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// Its code in gRPC, and in the errors of the Catena contract.
+    /// Its gRPC code, also used in errors of the Catena contract.
     pub(crate) const fn grpc(self) -> Grpc {
         match self {
             Self::Invalid => Grpc::InvalidArgument,
@@ -106,45 +106,45 @@ macro_rules! codes {
 }
 
 codes! {
-    /// The body is no JSON.
+    /// The body is not JSON.
     INVALID_JSON = "invalid_json", Invalid;
     /// A field, a parameter or a header is wrong.
     INVALID_FIELD = "invalid_field", Invalid;
-    /// An event of a kind that is not taken.
+    /// An event of a kind that is not accepted.
     UNSUPPORTED_EVENT = "unsupported_event", Invalid;
     /// A cursor that is ahead of the log.
     CURSOR_AHEAD = "cursor_ahead", Invalid;
     /// No key, or an unknown one, or no player.
     UNAUTHENTICATED = "unauthenticated", Unauthenticated;
-    /// The key does not hold the permission.
+    /// The key does not have the permission.
     FORBIDDEN = "forbidden", Forbidden;
     /// Nothing is at this path.
     NOT_FOUND = "not_found", NotFound;
-    /// What would answer is not configured.
+    /// The matchmaker is not configured.
     NO_MATCHMAKER = "no_matchmaker", Absent;
-    /// Something is at this path, but not for this method.
+    /// The path exists, but not with this method.
     METHOD_NOT_ALLOWED = "method_not_allowed", NotAllowed;
     /// Records that are no longer kept.
     CURSOR_GONE = "cursor_gone", Gone;
     /// The body did not arrive in time.
     TOO_SLOW = "too_slow", TooSlow;
-    /// The body is too long.
+    /// The body is too large.
     TOO_LARGE = "too_large", TooLarge;
-    /// A limit is reached.
+    /// A limit was reached.
     TOO_MANY = "too_many", Exhausted;
-    /// Nothing is accepted for the moment.
+    /// No calls are accepted for the moment.
     UNAVAILABLE = "unavailable", Unavailable;
-    /// The stream could not be kept up.
+    /// The stream cannot continue.
     STREAM_BROKEN = "stream_broken", Unavailable;
-    /// The broker has too much to do.
+    /// The broker is overloaded.
     OVERLOADED = "overloaded", Unavailable;
     /// The log's disk is full.
     DISK_FULL = "disk_full", Unavailable;
-    /// The log's disk does not work.
+    /// The log's disk fails.
     DISK_FAILED = "disk_failed", Unavailable;
-    /// What one call leads to can never be written.
+    /// One call's records are too large to be written.
     BATCH_TOO_LARGE = "batch_too_large", TooLarge;
-    /// The process is on its way to an end.
+    /// The process is shutting down.
     SHUTTING_DOWN = "shutting_down", Unavailable;
     /// The broker has ended.
     STOPPED = "stopped", Unavailable;

@@ -1,7 +1,7 @@
-//! One error, in the form that each transport gives it.
+//! One error, in the form of each transport.
 //!
-//! The text says what was wrong and what would be right, and comes from here or from the broker, never from a library
-//! or the system: those go to the operator's log.
+//! The text says what was wrong and what would be right. It comes from here or from the broker, never from a library or
+//! the system: such errors go to the operator's log.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -21,26 +21,26 @@ use sortie_wire::status::{self, ErrorInfo, Status};
 
 use crate::codes::{self, Code, Kind};
 
-/// When a caller who found no room, or nobody to serve, may come again, in seconds.
+/// `retry-after` for callers who were refused because something is full or unavailable, in seconds.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
 /// Key under which a gRPC error's `ErrorInfo` names the field.
 const FIELD: &str = "field";
 /// Key under which it names the match.
 const MATCH_ID: &str = "match_id";
 
-/// The form of errors that a caller understands.
+/// The error format that a caller understands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Form {
     /// gRPC: a response of trailers only.
     Grpc,
     /// HTTP of the Catena contract: `google.rpc.Status` as JSON.
     Catena,
-    /// Ours: `{"error": {"code", "message", …}}`.
+    /// Sortie's own: `{"error": {"code", "message", …}}`.
     Native,
 }
 
 impl Form {
-    /// The form for whoever sent `request`.
+    /// The format for the sender of `request`.
     pub(crate) fn of(request: &Request) -> Self {
         let content_type = request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
         if content_type.is_some_and(|text| text.starts_with(b"application/grpc")) {
@@ -53,7 +53,7 @@ impl Form {
     }
 }
 
-/// Why a request is not answered as wanted.
+/// Why a request failed.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct ApiError(Box<Inner>);
 
@@ -63,15 +63,15 @@ struct Inner {
     kind: Kind,
     field: Option<String>,
     problem: Cow<'static, str>,
-    /// The answer that a late call would have got.
+    /// The regular answer to a call that came too late.
     answer: Option<Any>,
-    /// The oldest record there is.
+    /// The oldest record that is kept.
     earliest: Option<u64>,
     /// The match that the player is in.
     match_id: Option<String>,
     /// Methods that the path has.
     allowed: Option<HeaderValue>,
-    /// When to come again, where that is known, in seconds.
+    /// When to retry, if known, in seconds.
     retry_after: Option<u64>,
 }
 
@@ -100,15 +100,15 @@ impl ApiError {
         Self::from_parts(code.name, code.kind, Some(field.into()), problem.to_string().into())
     }
 
-    /// A limit is reached.
+    /// A limit was reached.
     pub(crate) fn too_many(what: &str, limit: usize) -> Self {
         codes::TOO_MANY.error(format!("too many {what}: at most {limit} are allowed"))
     }
 
-    /// A bug, told to the operator.
+    /// A bug, which is logged for the operator.
     pub(crate) fn internal(what: impl fmt::Display) -> Self {
-        tracing::error!(%what, "an answer could not be made");
-        codes::INTERNAL.error("something is wrong inside the server; its log says what")
+        tracing::error!(%what, "an answer could not be created");
+        codes::INTERNAL.error("internal error; see the server's log")
     }
 
     /// The same error, about `field`.
@@ -117,7 +117,7 @@ impl ApiError {
         self
     }
 
-    /// The same error, with the field under the name that the caller knows it by.
+    /// The same error, with the caller's name for the field.
     pub(crate) fn renamed(mut self, rename: impl FnOnce(&str) -> Option<String>) -> Self {
         if let Some(name) = self.0.field.as_deref().and_then(rename) {
             self.0.field = Some(name);
@@ -131,13 +131,13 @@ impl ApiError {
         self
     }
 
-    /// The same error, with the methods that would be right.
+    /// The same error, with the allowed methods.
     pub(crate) fn with_allowed(mut self, methods: &str) -> Self {
         self.0.allowed = HeaderValue::from_str(methods).ok();
         self
     }
 
-    /// The whole text: the field and what is wrong with it.
+    /// The whole text: the field and the problem.
     pub(crate) fn message(&self) -> String {
         match &self.0.field {
             Some(field) => format!("{field}: {}", self.0.problem),
@@ -145,7 +145,7 @@ impl ApiError {
         }
     }
 
-    /// The response, in the form that the caller understands.
+    /// The response, in the caller's format.
     pub(crate) fn respond(self, form: Form) -> Response {
         match form {
             Form::Grpc => tonic::Status::from(self).into_http(),
@@ -156,7 +156,7 @@ impl ApiError {
 
     fn catena_status(&self) -> StatusCode {
         match self.0.kind {
-            // These are about HTTP itself and have no counterpart in gRPC.
+            // These are about HTTP and have no counterpart in gRPC.
             Kind::Absent | Kind::NotAllowed | Kind::TooLarge | Kind::TooSlow => self.0.kind.http(),
             kind => StatusCode::from_u16(status::http_code(kind.grpc()))
                 .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
@@ -214,7 +214,7 @@ impl ApiError {
 
 impl From<ApiError> for tonic::Status {
     fn from(error: ApiError) -> Self {
-        // gRPC knows neither paths nor methods: a method that is not there is one that is not implemented.
+        // gRPC has neither paths nor HTTP methods: a missing method is one that is not implemented.
         if error.0.code == codes::NOT_FOUND.name {
             return Self::unimplemented(error.message());
         }
@@ -252,7 +252,7 @@ impl From<matchmaking::Refusal> for ApiError {
             matchmaking::Refusal::InvalidField { field, problem } => {
                 Self::from_parts(code, kind, Some(field.to_owned()), problem.into())
             }
-            // As a ticket's metadata names it in Catena's contract.
+            // The name in a ticket's metadata in Catena's contract.
             other @ matchmaking::Refusal::QueueNotFound { .. } => {
                 Self::from_parts(code, kind, Some("queue_name".to_owned()), other.to_string().into())
             }

@@ -1,4 +1,4 @@
-//! What every request passes first, HTTP or gRPC: is it served, who calls, may they.
+//! Every request passes this first, HTTP or gRPC: is it served, who is the caller, is the call permitted.
 
 use std::time::Instant;
 
@@ -18,11 +18,11 @@ use crate::rules::{self, Access};
 use crate::shares::Watch;
 use crate::state::Api;
 
-/// Longest body, and message of gRPC, of a player's call, in bytes.
+/// Maximum size of the body, or gRPC message, of a player's call, in bytes.
 const PLAYERS_BYTES: usize = 64 << 10;
-/// The same of a call that anybody may make: a name of a service is the longest that any of them says.
+/// The same for a call without credentials: the longest content is the name of a service.
 pub(crate) const ANYBODYS_BYTES: usize = 4 << 10;
-/// Calls that anybody may make and that go on for as long as the caller likes.
+/// Calls that need no credentials and last as long as the caller likes.
 const REFLECTION: &str = "/grpc.reflection.";
 
 /// Lets `request` pass with its [`Caller`], or answers it.
@@ -30,9 +30,9 @@ pub(crate) async fn gate(State(api): State<Api>, request: Request, next: Next) -
     let form = Form::of(&request);
     let (mut parts, body) = request.into_parts();
     match admit(&api, &parts).await {
-        Ok(Admitted { caller, most_bytes, watch }) => {
+        Ok(Admitted { caller, max_bytes, watch }) => {
             parts.extensions.insert(caller);
-            if let Some(most) = most_bytes {
+            if let Some(max) = max_bytes {
                 parts.extensions.insert(MostBytes(most));
             }
             let response = next.run(Request::from_parts(parts, body)).await;
@@ -45,16 +45,16 @@ pub(crate) async fn gate(State(api): State<Api>, request: Request, next: Next) -
     }
 }
 
-/// Who is let in, and what the call may take.
+/// An admitted caller, and the limits of the call.
 struct Admitted {
     caller: Caller,
-    /// Longest body, where it is shorter than that of others.
-    most_bytes: Option<usize>,
-    /// A place among the calls that anybody may make and that last.
+    /// Maximum size of the body, if it is lower than usual.
+    max_bytes: Option<usize>,
+    /// A share of the long calls that need no credentials.
     watch: Option<Watch>,
 }
 
-/// The same body, with `watch` until its end.
+/// The same body, which holds `watch` until its end.
 fn held(body: Body, watch: Watch) -> Body {
     Body::new(body.map_frame(move |frame| {
         let _until_the_end = &watch;
@@ -66,13 +66,13 @@ impl Admitted {
     fn nobody(api: &Api, request: &Parts) -> Result<Self, ApiError> {
         let converses = request.uri.path().starts_with(REFLECTION);
         let watch = converses.then(|| api.shares.watch(&request.extensions)).transpose()?;
-        Ok(Self { caller: Caller::nobody(), most_bytes: (!converses).then_some(ANYBODYS_BYTES), watch })
+        Ok(Self { caller: Caller::nobody(), max_bytes: (!converses).then_some(ANYBODYS_BYTES), watch })
     }
 }
 
 async fn admit(api: &Api, request: &Parts) -> Result<Admitted, ApiError> {
     let path = request.uri.path();
-    // Paths without parameters, gRPC methods among them, are their own pattern.
+    // Paths without parameters, including gRPC methods, are their own pattern.
     let by_pattern = || rules::find(request.extensions.get::<MatchedPath>()?.as_str());
     let Some(entry) = rules::find(path).or_else(by_pattern) else {
         return Err(codes::NOT_FOUND.error("nothing is at this path"));
@@ -90,11 +90,11 @@ async fn admit(api: &Api, request: &Parts) -> Result<Admitted, ApiError> {
     let caller = api.options.auth.caller(&request.headers).await?;
     if caller.has_any(permissions) {
         let caller = caller.let_in_by(permissions);
-        return Ok(Admitted { caller, most_bytes: None, watch: None });
+        return Ok(Admitted { caller, max_bytes: None, watch: None });
     }
     if players && caller.is_for_a_player() {
         api.options.player_calls.pass_named(caller.player()?.as_str(), Instant::now())?;
-        return Ok(Admitted { caller, most_bytes: Some(PLAYERS_BYTES), watch: None });
+        return Ok(Admitted { caller, max_bytes: Some(PLAYERS_BYTES), watch: None });
     }
     let names: Vec<_> = permissions.iter().map(|permission| permission.name()).collect();
     let mut problem = format!("this call needs an API key with the permission `{}`", names.join("` or `"));

@@ -1,4 +1,4 @@
-//! The Catena services over gRPC, a line a call, with reflection and health.
+//! The Catena services over gRPC, one line per call, with reflection and health.
 
 use std::pin::Pin;
 
@@ -49,7 +49,7 @@ pub(crate) fn routes(api: &Api) -> Router {
             .add_service(
                 HealthServer::new(Health::new(api.clone())).max_decoding_message_size(ANYBODYS_BYTES),
             );
-    // Many tools still speak the draft of the reflection service only.
+    // Many tools only support the draft of the reflection service.
     let (current, draft) = (reflection().build_v1(), reflection().build_v1alpha());
     match (current, draft) {
         (Ok(current), Ok(draft)) => {
@@ -57,7 +57,7 @@ pub(crate) fn routes(api: &Api) -> Router {
                 .add_service(current.max_decoding_message_size(ANYBODYS_BYTES))
                 .add_service(draft.max_decoding_message_size(ANYBODYS_BYTES));
         }
-        // The descriptors are part of the program, so this is a bug; everything else works without them.
+        // The descriptors are compiled in, so this is a bug; everything else works without them.
         (Err(error), _) | (_, Err(error)) => tracing::error!(%error, "gRPC reflection is not served"),
     }
     let services =
@@ -86,7 +86,7 @@ where
     answer(stream.map(boxed))
 }
 
-/// Who calls, as the gate found out.
+/// The caller, as identified by the gate.
 fn caller_of<T>(request: &Request<T>) -> Caller {
     request.extensions().get().cloned().unwrap_or_else(Caller::nobody)
 }

@@ -1,7 +1,7 @@
-//! `grpc.health.v1.Health`, and what probes over HTTP ask.
+//! `grpc.health.v1.Health`, and the HTTP probes.
 //!
-//! Written here rather than taken from tonic-health's reporter: the answer is computed when it is asked for, so that
-//! nothing has to remember to report.
+//! Instead of tonic-health's reporter, because the answer is computed on request, so that nothing has to remember to
+//! report.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -21,10 +21,10 @@ use crate::error::Form;
 use crate::http::Routes;
 use crate::state::{Api, Problem};
 
-/// Time between two looks at the state for whoever watches it.
+/// How often the state is checked for watchers.
 const WATCH_PERIOD: Duration = Duration::from_secs(1);
 
-/// The services that can be asked about; the empty name is the whole server.
+/// The known services; the empty name is the whole server.
 const SERVICES: [&str; 5] = [
     "",
     "catena.catena_server_manager.CatenaServerManager",
@@ -33,7 +33,7 @@ const SERVICES: [&str; 5] = [
     MATCHMAKING,
 ];
 
-/// The one of them that need not be there.
+/// The optional one.
 const MATCHMAKING: &str = "catena.catena_matchmaking.CatenaMatchmaking";
 
 /// Probes.
@@ -41,13 +41,13 @@ pub(crate) fn routes() -> Routes {
     Routes::default().get("/healthz", healthz).get("/readyz", readyz)
 }
 
-/// The process lives.
+/// Liveness: the process runs.
 async fn healthz() -> Response {
     json_response(StatusCode::OK, br#"{"status":"ok"}"#.to_vec())
 }
 
-/// Calls are served. What is wrong beside that is said with the same status code: taking the control plane out of service
-/// would help nobody.
+/// Readiness: calls are served. Other problems are reported with the same status code, because taking the control plane
+/// out of service would not help.
 async fn readyz(State(api): State<Api>) -> Response {
     if let Some(error) = api.not_serving().await {
         return error.respond(Form::Native);
@@ -102,7 +102,7 @@ impl pb::health_server::Health for Health {
         if SERVICES.contains(&service) {
             Ok(tonic::Response::new(response(status(&self.api, service).await)))
         } else {
-            Err(Status::not_found("no such service is here"))
+            Err(Status::not_found("there is no such service"))
         }
     }
 
@@ -111,7 +111,7 @@ impl pb::health_server::Health for Health {
         request: Request<pb::HealthCheckRequest>,
     ) -> Result<tonic::Response<Self::WatchStream>, Status> {
         let service = SERVICES.into_iter().find(|service| *service == request.get_ref().service);
-        // Anybody may watch.
+        // Watching needs no credentials.
         let share = self.api.shares.watch(request.extensions())?;
         let mut ticks = tokio::time::interval(WATCH_PERIOD);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -1,22 +1,22 @@
-//! gRPC and HTTP on one port: what game servers, players' backends, players and operators call.
+//! gRPC and HTTP on one port, for game servers, players' backends, players and operators.
 //!
-//! | where | what |
+//! | module | contents |
 //! |---|---|
 //! | `calls` | every Catena call, once, for both transports |
-//! | `grpc`, `http` | the transports: a line a call |
+//! | `grpc`, `http` | the transports: one line per call |
 //! | `native` | Sortie's own JSON under `/v1`, and health |
-//! | `openapi`, `docs` | the description of all of it, made from the code, and the page that shows it |
-//! | `player_feed` | who hears of which ticket and which match |
-//! | `rules` | who may call what, all of it in one table |
-//! | `servers` | which game servers a caller speaks for, and what is theirs |
-//! | `sight` | what a caller sees of what it may ask for |
-//! | `player_order` | what a ticket may say that a player starts |
-//! | `one_place` | that a player in a running match starts no ticket |
+//! | `openapi`, `docs` | the description of the whole API, generated from the code, and the page that shows it |
+//! | `player_feed` | which players hear about which tickets and matches |
+//! | `rules` | who may call what, in one table |
+//! | `servers` | which game servers a caller speaks for, and what it may do with their matches |
+//! | `sight` | which parts of a ticket a caller sees |
+//! | `player_order` | what a ticket that a player starts may contain |
+//! | `one_place` | refuses tickets for players in a running match |
 //! | `gate`, [`auth`] | enforce the rules, for both transports |
-//! | `error` | one error, in the form that each transport gives it |
+//! | `error` | one error, in the form of each transport |
 //!
-//! Nothing is decided here. A call becomes a command of the broker or the matchmaker and its reply an answer, so that whatever comes
-//! in through another door meets the same rules.
+//! Nothing is decided here. A call becomes a command of the broker or the matchmaker and its reply an answer, so that
+//! calls through other doors meet the same rules.
 
 pub mod auth;
 mod calls;

@@ -1,5 +1,5 @@
-//! One player, one place, for tickets that a player starts without a key: one who is in a running match comes back to that
-//! match instead, which the gateway leads to.
+//! One player, one place, for tickets that a player starts without a key: a player in a running match rejoins that
+//! match through the gateway instead.
 //!
 //! A backend with a key knows what its players do and is not checked.
 
@@ -17,26 +17,26 @@ use crate::codes::{Code, Kind};
 use crate::error::ApiError;
 use crate::state::Api;
 
-/// Finds the live match that a player is led back to; `None` where there is none.
+/// Finds the live match that a player is led back to; `None` if there is none.
 pub type LeadsBack = Arc<dyn for<'a> Fn(&'a Broker, &PlayerId, Timestamp) -> Option<&'a Match> + Send + Sync>;
 
 /// Which places in matches keep a player from starting a ticket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Places {
-    /// Seats, and those that are kept for players whom a match names.
+    /// Seats, and places kept for players whom a match names.
     All,
-    /// Seats alone: clients of a contract that knows no way back may have left a match that goes on.
+    /// Only seats: clients of a contract without rejoining may have left a match that continues.
     Seats,
 }
 
-/// Another player than the caller is in a match, which is not the caller's to know.
+/// Another player than the caller is in a match, whose id the caller may not see.
 const OTHER_IN_MATCH: Code = Code { name: "already_in_match", kind: Kind::Conflict };
 
-/// Makes sure that no player of a new ticket is in a running match. The repetition of an order that led to a ticket is
-/// answered with that ticket, whatever became of it.
+/// Checks that no player of a new ticket is in a running match. A repeated order is answered with its ticket, whatever
+/// became of it.
 ///
 /// # Errors
-/// `already_in_match`, with the match where it is the caller's.
+/// `already_in_match`, with the match if it is the caller's.
 pub(crate) async fn check(
     api: &Api,
     caller: &Caller,
@@ -54,7 +54,7 @@ pub(crate) async fn check(
     }
 }
 
-/// Calls a ticket off that was started just now, if one of its players has taken a seat since [`check`].
+/// Cancels a ticket that was just started, if one of its players has taken a seat since [`check`].
 ///
 /// # Errors
 /// As [`check`].
@@ -67,7 +67,7 @@ pub(crate) async fn gives_way(
     let Some((player, match_id)) = find(api, spec, Places::Seats).await? else { return Ok(()) };
     let id = ticket.clone();
     let own = api.query_maker(move |maker| maker.ticket(&id).and_then(Ticket::match_id).cloned()).await?;
-    // The seat may be one that the ticket has led to. Where the ticket is over, its match is refused to the player.
+    // The seat may come from the ticket itself. If the ticket is over, the player cannot join its match.
     if own.as_ref() == Some(&match_id)
         || api.call_maker(Command::Cancel { id: ticket.clone() }).await.is_err()
     {
@@ -91,5 +91,5 @@ fn refusal(caller: &Caller, player: PlayerId, match_id: MatchId) -> ApiError {
     if caller.player_named() == Some(&player) {
         return Refusal::AlreadyInMatch { player, match_id }.into();
     }
-    OTHER_IN_MATCH.error(format!("player {player} has a place in a match that runs"))
+    OTHER_IN_MATCH.error(format!("player {player} has a place in a running match"))
 }

@@ -1,4 +1,4 @@
-//! The parameters of a query string: each at most once unless it is a list, none unknown. And the one of a path.
+//! The parameters of a query string: each at most once unless it is a list, none unknown. Also the parameter of a path.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +9,7 @@ use axum::http::Uri;
 
 use crate::error::ApiError;
 
-/// Most parameters of a request.
+/// Maximum number of parameters of a request.
 const MAX_PARAMS: usize = 64;
 
 /// The one parameter in the path.
@@ -17,11 +17,11 @@ pub(crate) fn path_param(name: &str, param: Result<Path<String>, PathRejection>)
     param.map(|Path(text)| text).map_err(|_| ApiError::field(name, "must be UTF-8"))
 }
 
-/// Parameters that have not been asked for yet.
+/// Parameters that have not been read yet.
 pub(crate) struct Params(Vec<(String, String)>);
 
 impl Params {
-    /// Those of `uri`.
+    /// The parameters of `uri`.
     pub(crate) fn of(uri: &Uri) -> Result<Self, ApiError> {
         let query = uri.query().unwrap_or_default();
         let pairs = form_urlencoded::parse(query.as_bytes()).into_owned();
@@ -46,7 +46,7 @@ impl Params {
         }
     }
 
-    /// The value of `name`, which is `what`.
+    /// The value of `name`; `what` describes it in the error.
     pub(crate) fn parsed<T: FromStr>(
         &mut self,
         name: &str,
@@ -56,19 +56,19 @@ impl Params {
         text.parse().map(Some).map_err(|_| ApiError::field(name, format!("must be {what}")))
     }
 
-    /// Nothing else may be there: a misspelt parameter is not ignored.
+    /// Refuses unknown parameters, so that a misspelt one is not ignored.
     pub(crate) fn finish(self) -> Result<(), ApiError> {
         match self.0.first() {
-            Some((name, _)) => Err(ApiError::field(shown(name), "is no parameter of this call")),
+            Some((name, _)) => Err(ApiError::field(shown(name), "is not a parameter of this call")),
             None => Ok(()),
         }
     }
 }
 
-/// What the caller called something, cut to a length that is good to show.
+/// A caller's name for something, truncated for display.
 fn shown(name: &str) -> &str {
-    const MOST_BYTES: usize = 64;
-    &name[..name.floor_char_boundary(MOST_BYTES)]
+    const MAX_BYTES: usize = 64;
+    &name[..name.floor_char_boundary(MAX_BYTES)]
 }
 
 #[cfg(test)]
@@ -95,6 +95,6 @@ mod tests {
         let text = params("a=ten").parsed::<i32>("a", "a number").unwrap_err().message();
         assert_eq!(text, "a: must be a number");
         let unknown = params("limt=1").finish().unwrap_err().message();
-        assert_eq!(unknown, "limt: is no parameter of this call");
+        assert_eq!(unknown, "limt: is not a parameter of this call");
     }
 }

@@ -1,7 +1,7 @@
-//! What a ticket may say that a player starts without a key: the same for every door.
+//! What a ticket that a player starts without a key may contain: the same for every door.
 //!
-//! A player speaks for itself. Whom else it brings needs their consent, which it cannot show; how good it is, another
-//! says. What is allowed beyond that is configured ([`PlayerRights`]).
+//! A player speaks for itself. Other players would have to consent, which the player cannot prove, and ratings come
+//! from others. Exceptions are configured ([`PlayerRights`]).
 
 use sha2::{Digest, Sha256};
 use sortie_domain::ids::{IdempotencyKey, PlayerId};
@@ -14,12 +14,12 @@ use crate::codes;
 use crate::error::ApiError;
 use crate::state::Api;
 
-/// What players may say in tickets that they start without a key. The default is the safe one.
+/// What players may put into tickets that they start without a key. The default is the safe one.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct PlayerRights {
     /// Whether a player may start tickets for others too.
     pub may_name_others: NamingOthers,
-    /// Whether ratings and other numbers that rules judge by are taken from players.
+    /// Whether ratings and other numbers that rules use are accepted from players.
     pub may_rate_themselves: bool,
 }
 
@@ -28,24 +28,24 @@ pub struct PlayerRights {
 pub enum NamingOthers {
     /// Never.
     No,
-    /// In queues with the hooks `party_membership` and `validate_ticket`, which says who belongs together.
+    /// In queues with the hooks `party_membership` and `validate_ticket`; the latter checks who belongs together.
     #[default]
     PartyHook,
     /// In every queue.
     Yes,
 }
 
-/// What becomes of a number that a player may not say of itself.
+/// What happens to a number that a player may not send about itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum OwnRating {
     /// The ticket is refused.
     Refused,
-    /// The ticket is taken without it, as clients of a contract expect that has such numbers anywhere.
+    /// The ticket is accepted without it, as clients expect of a contract that has such numbers anywhere.
     TakenOut,
 }
 
-/// Makes sure that a player starts a ticket of its own: it is among the players, leads them, brings others only where
-/// that is allowed, and says nothing that rules judge by. `field` names the players.
+/// Checks that a player starts a ticket of its own: it is among the players, leads them, brings others only if allowed,
+/// and sends no numbers that rules use. `field` names the players.
 ///
 /// # Errors
 /// `forbidden`, naming the field; `unauthenticated` if the caller speaks for no player.
@@ -69,7 +69,7 @@ pub(crate) async fn check(
         let own = settings.queues.get(&queue).map(|queue| queue.hooks.as_slice()).unwrap_or_default();
         let hooks = || settings.hooks.iter().chain(own);
         let has_parties = hooks().any(|hook| matches!(hook, Hook::PartyMembership));
-        // The built-in hook does not know who belongs together: somebody who does has to be asked.
+        // The built-in hook does not know who belongs together, so another one has to check it.
         let validates =
             |hook: &Hook| matches!(hook, Hook::Outside(hook) if hook.about == HookPoint::ValidateTicket);
         (has_parties && hooks().any(validates), maker.rated(&queue))
@@ -81,8 +81,8 @@ pub(crate) async fn check(
         NamingOthers::Yes => true,
     };
     if spec.size() > 1 && !may_name {
-        let problem = "a player starts tickets for itself alone in this queue: others have to agree, so a backend with \
-            a key starts the tickets of parties (`players.may_name_others`)";
+        let problem = "a player can only start tickets for itself in this queue: others have to agree, so a backend \
+            with a key starts the tickets of parties (`players.may_name_others`)";
         return Err(codes::FORBIDDEN.error(problem).about(field));
     }
     for_others(caller.player()?, spec, field, own_rating)?;
@@ -93,8 +93,8 @@ pub(crate) async fn check(
         OwnRating::TakenOut => rated.iter().for_each(|rated| rated.take_from(spec)),
         OwnRating::Refused => {
             if let Some(said) = rated.iter().find_map(|rated| rated.said_in(spec)) {
-                let problem = "is not taken from players: a backend with a key starts rated tickets, or a hook \
-                    `validate_ticket` gives the ratings";
+                let problem = "is not accepted from players: a backend with a key starts rated tickets, or a hook \
+                    `validate_ticket` supplies the ratings";
                 return Err(codes::FORBIDDEN.error(problem).about(said));
             }
         }
@@ -102,7 +102,7 @@ pub(crate) async fn check(
     Ok(())
 }
 
-/// Of those whom a player brings along it says who they are, and nothing else.
+/// Of the players whom it brings along, a player may send only the ids.
 fn for_others(
     player: &PlayerId,
     spec: &mut TicketSpec,
@@ -113,7 +113,7 @@ fn for_others(
     for other in others.filter(|other| other.id != *player) {
         let bare = Player::new(other.id.clone());
         if own_rating == OwnRating::Refused && *other != bare {
-            let problem = "a player says blocked players, latencies, ratings and properties of itself alone";
+            let problem = "a player sends blocked players, latencies, ratings and properties only of itself";
             return Err(codes::FORBIDDEN.error(problem).about(field));
         }
         *other = bare;
@@ -121,7 +121,7 @@ fn for_others(
     Ok(())
 }
 
-/// A player's keys are its own: nobody else can take one first, or learn that it is taken.
+/// Scopes a player's keys to the player: nobody else can take one first, or learn that it is taken.
 fn own_key(player: &PlayerId, key: &IdempotencyKey) -> Result<IdempotencyKey, ApiError> {
     let digest =
         Sha256::new().chain_update(player.as_str()).chain_update([0]).chain_update(key.as_str()).finalize();
@@ -132,12 +132,12 @@ fn own_key(player: &PlayerId, key: &IdempotencyKey) -> Result<IdempotencyKey, Ap
 fn as_own(caller: &Caller, spec: &mut TicketSpec, field: &str) -> Result<(), ApiError> {
     let player = caller.player()?;
     if !spec.players().any(|one| one.id == *player) {
-        let problem = format!("a player starts tickets of its own: {player} must be among the players");
+        let problem = format!("a player can only start its own tickets: {player} must be among the players");
         return Err(codes::FORBIDDEN.error(problem).about(field));
     }
     match &spec.leader {
         Some(leader) if leader != player => {
-            let problem = format!("a party's ticket is started by its leader: {player} is not");
+            let problem = format!("only the leader of a party starts its ticket: {player} is not the leader");
             Err(codes::FORBIDDEN.error(problem).about("leader"))
         }
         None if spec.size() > 1 => {

@@ -16,13 +16,13 @@ pub fn router(options: ApiOptions) -> Router {
     http.merge(grpc).layer(from_fn_with_state(api, gate))
 }
 
-/// Every route of HTTP as `METHOD /path`, for whatever has to be held against all of them.
+/// Every HTTP route as `METHOD /path`, for tests that check all of them.
 #[must_use]
 pub fn routes() -> Vec<String> {
     http_routes().listed().to_vec()
 }
 
-/// All that is no gRPC.
+/// Everything except gRPC.
 pub(crate) fn http_routes() -> Routes {
     catena_routes().merge(native::routes()).merge(health::routes()).merge(docs::routes())
 }

@@ -1,4 +1,4 @@
-//! Who may call what: one row a call, for HTTP and gRPC together. What has no row is not served.
+//! Who may call what: one row per call, for HTTP and gRPC together. Calls without a row are not served.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -7,8 +7,8 @@ use axum::http::Method;
 
 use crate::auth::Permission::{self, Admin, Client, GameServerMatch};
 
-/// Who may make a call: anybody; whoever holds one of some permissions (administrators hold all); or these and every
-/// player who has signed in, for what is that player's own.
+/// Who may make a call: anybody; holders of one of some permissions (administrators have all); or these and every
+/// signed-in player, for the player's own data.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Access {
     Anybody,
@@ -20,7 +20,7 @@ const ANYBODY: Access = Access::Anybody;
 const GAME_SERVER: Access = Access::Holders(&[GameServerMatch]);
 const CLIENT: Access = Access::Holders(&[Client]);
 const CLIENT_OR_PLAYER: Access = Access::HoldersAndPlayers(&[Client]);
-/// What concerns a match from both of its sides: the backend that made it and the server that plays it.
+/// Calls about a match from both sides: the backend that submitted it and the server that runs it.
 const CLIENT_OR_GAME_SERVER: Access = Access::Holders(&[Client, GameServerMatch]);
 const ADMIN: Access = Access::Holders(&[Admin]);
 
@@ -108,7 +108,7 @@ pub fn calls() -> Vec<String> {
     http.chain(grpc).collect()
 }
 
-/// What can be called under one path.
+/// The calls under one path.
 #[derive(Default, Debug)]
 pub(crate) struct Entry {
     methods: Vec<(Method, Access)>,
@@ -143,7 +143,7 @@ static BY_PATH: LazyLock<HashMap<String, Entry>> = LazyLock::new(|| {
     by_path
 });
 
-/// What can be called under `path`: that of a request, or the pattern of a route.
+/// The calls under `path`: the path of a request, or the pattern of a route.
 pub(crate) fn find(path: &str) -> Option<&'static Entry> {
     BY_PATH.get(path)
 }

@@ -1,11 +1,12 @@
-//! Which game servers a caller speaks for, and what is theirs: everything that a game server may ask for passes here.
+//! Which game servers a caller speaks for, and what it may do with their matches: every call of a game server is
+//! checked here.
 //!
-//! A server that was started here shows a key that names it. Any other key with the permission of game servers was made
-//! by hand: for fleets, or for servers that register themselves. Of the latter nothing is known but what they say, so
-//! who registers an id has it: as long as the server lives no other key speaks for it. That is remembered by this
-//! process only; after a restart the first key that speaks for such a server has it.
+//! A server that was started here sends a key that names it. Any other key with the permission of game servers was made
+//! by hand: for fleets, or for servers that register themselves. About the latter only their own claims are known, so
+//! the first key that registers an id owns it: as long as the server lives no other key speaks for it. Only this
+//! process remembers that; after a restart the first key that speaks for such a server owns it.
 //!
-//! What is asked of a server that is gone reaches the broker, which tells it to exit and changes nothing.
+//! Calls of a server that is gone reach the broker, which tells it to exit and changes nothing.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,25 +21,25 @@ use crate::codes;
 use crate::error::ApiError;
 use crate::state::Api;
 
-/// Servers of which is remembered who speaks for them.
-const MOST_REMEMBERED: usize = 2 * MAX_SERVERS;
-/// How long after it was last heard of a server may be unknown to the broker before another key may have its id: longer
-/// than any call takes.
+/// Maximum number of servers for which the owning key is remembered.
+const MAX_REMEMBERED: usize = 2 * MAX_SERVERS;
+/// How long after its last call a server unknown to the broker keeps its id from other keys: longer than any call
+/// takes.
 const STALE_AFTER: Duration = Duration::from_secs(120);
-/// Servers asked about at once, so that nobody else is held up.
+/// Servers queried at once, so that other calls are not blocked.
 const ASKED_AT_ONCE: usize = 1_000;
 
 /// Which game servers a caller speaks for.
 #[derive(Clone, Debug)]
 pub(crate) enum SpeaksFor {
     None,
-    /// All of them: administrators, and everybody in development mode.
+    /// All of them: administrators, and every caller in development mode.
     All,
-    /// The one whose key it is.
+    /// The server that the key names.
     Itself(ServerId),
-    /// Those of these fleets.
+    /// Servers of these fleets.
     Fleets(Arc<ServersOfKey>),
-    /// Those that no other key speaks for; with `inherited` also those that were started here.
+    /// Servers that no other key speaks for; with `inherited` also servers that were started here.
     Registered {
         key: Holder,
         inherited: bool,
@@ -67,7 +68,7 @@ impl SpeaksFor {
     }
 }
 
-/// Who speaks for which server, as far as this process has heard.
+/// Who speaks for which server, as far as this process knows.
 #[derive(Default)]
 pub(crate) struct Holders(Mutex<HashMap<ServerId, (Holder, Instant)>>);
 
@@ -76,12 +77,12 @@ impl Holders {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes who speaks for a server, if nobody else does. `is_known`: the server lives, for the broker.
+    /// Records who speaks for a server, if nobody else does. `is_known`: the server is live at the broker.
     fn take(&self, server: &ServerId, holder: Holder, is_known: bool) -> bool {
         let mut held = self.lock();
         let now = Instant::now();
         match held.get(server) {
-            // A server's own key is beyond doubt.
+            // A server's own key always wins.
             Some((other, seen))
                 if *other != holder
                     && holder != Holder::Itself
@@ -96,16 +97,16 @@ impl Holders {
         }
     }
 
-    /// Whether somebody spoke for a server lately. It has not gone and been forgotten since.
+    /// Whether `holder` spoke for a server so lately that it cannot have been forgotten since.
     fn has_lately(&self, server: &ServerId, holder: Holder) -> bool {
         self.lock().get(server).is_some_and(|(known, seen)| *known == holder && seen.elapsed() < STALE_AFTER)
     }
 
     fn is_full(&self) -> bool {
-        self.lock().len() >= MOST_REMEMBERED
+        self.lock().len() >= MAX_REMEMBERED
     }
 
-    /// Those last heard of long ago.
+    /// Servers whose last call was long ago.
     fn overdue(&self) -> Vec<ServerId> {
         let held = self.lock();
         let old = held.iter().filter(|(_, (_, seen))| seen.elapsed() >= STALE_AFTER);
@@ -120,9 +121,9 @@ impl Holders {
     }
 }
 
-/// What the broker knows of a server id.
+/// What the broker knows about a server id.
 enum Known {
-    /// It lives, and was started for this fleet, if for any.
+    /// It is live, and was started for this fleet, if for any.
     Live(Option<FleetId>),
     Gone,
     Unknown,
@@ -143,9 +144,9 @@ impl Known {
 pub(crate) enum Purpose {
     /// To register it, if it is not yet.
     Register,
-    /// To report of it; the broker refuses what is not so, and tells a server that is gone to exit.
+    /// To report about it; the broker refuses wrong reports, and tells a server that is gone to exit.
     Report,
-    /// What only a living server may.
+    /// For actions that only a live server may do.
     Act,
 }
 
@@ -154,19 +155,19 @@ fn not_yours(server: &ServerId) -> ApiError {
 }
 
 fn nothing_there() -> ApiError {
-    codes::FORBIDDEN.error("this is not at a game server that this API key speaks for")
+    codes::FORBIDDEN.error("this is not on a game server that this API key speaks for")
 }
 
-/// What is to be answered to a call for a server that the caller speaks for.
+/// How to answer a call for a server that the caller speaks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Checked {
-    /// What the broker answers.
+    /// With the broker's answer.
     Go,
-    /// That it is to exit: it is gone for so long that the broker would register it anew.
+    /// With a hint to exit: it has been gone for so long that the broker would register it again.
     Forgotten,
 }
 
-/// Makes sure that the caller speaks for `server`.
+/// Checks that the caller speaks for `server`.
 ///
 /// # Errors
 /// `forbidden` if it does not.
@@ -206,7 +207,7 @@ async fn speaks_for(
         (SpeaksFor::None, _) => return Ok(false),
         (SpeaksFor::All, _) => return Ok(true),
         (SpeaksFor::Itself(own), _) if own != server => return Ok(false),
-        // Nothing is changed for a server that is gone.
+        // The broker changes nothing for a server that is gone.
         (_, Known::Gone) => return Ok(purpose != Purpose::Act),
         (SpeaksFor::Itself(_), Known::Unknown) => return Ok(purpose != Purpose::Act),
         (SpeaksFor::Itself(_), Known::Live(_)) => {}
@@ -233,10 +234,10 @@ async fn speaks_for(
     Ok(api.holders.take(server, holder, matches!(known, Known::Live(_))))
 }
 
-/// Forgets who speaks for servers that are not there any more, if there are too many to remember.
+/// Forgets the owners of servers that are gone, if there are too many to remember.
 ///
 /// # Errors
-/// `too_many` if there are too many still.
+/// `too_many` if there are still too many.
 async fn make_room(api: &Api) -> Result<(), ApiError> {
     if !api.holders.is_full() {
         return Ok(());
@@ -248,11 +249,11 @@ async fn make_room(api: &Api) -> Result<(), ApiError> {
         });
         api.holders.forget(&dead.await?);
     }
-    if api.holders.is_full() { Err(ApiError::too_many("game servers", MOST_REMEMBERED)) } else { Ok(()) }
+    if api.holders.is_full() { Err(ApiError::too_many("game servers", MAX_REMEMBERED)) } else { Ok(()) }
 }
 
-/// Makes sure that a match is at a server that the caller speaks for; clients see all matches. What is not known passes,
-/// because the call itself says so.
+/// Checks that a match is on a server that the caller speaks for; clients see all matches. Unknown matches pass,
+/// because the call itself reports them.
 ///
 /// # Errors
 /// `match_not_found` if it is not, so that nobody can try ids.
@@ -270,11 +271,11 @@ pub(crate) async fn check_visible(api: &Api, caller: &Caller, id: &MatchId) -> R
     }
 }
 
-/// Makes sure that the caller may act on a match; what is not known passes, because the call itself says so. Gives the
-/// server that the command is to be about, if it can be but one.
+/// Checks that the caller may act on a match; unknown matches pass, because the call itself reports them. Returns the
+/// server that the command is about, if it can only be one.
 ///
 /// # Errors
-/// `forbidden` if it is at another server, or `named` is another one.
+/// `forbidden` if it is on another server, or `named` is another one.
 pub(crate) async fn check_match(
     api: &Api,
     caller: &Caller,
@@ -301,10 +302,10 @@ pub(crate) async fn check_seat(
     check_place(api, caller, place.await?, named, false).await
 }
 
-/// Makes sure that the caller may give a seat back; clients may any.
+/// Checks that the caller may release a seat; clients may release any.
 ///
 /// # Errors
-/// `forbidden` if its match is at no server that the caller speaks for.
+/// `forbidden` if its match is not on a server that the caller speaks for.
 pub(crate) async fn check_release(api: &Api, caller: &Caller, id: &SeatId) -> Result<(), ApiError> {
     if caller.is_client() {
         return Ok(());
@@ -330,7 +331,7 @@ async fn check_place(
         return Err(not_yours(named));
     }
     match &place {
-        // Nothing happens to what is at no server yet, but that it can be given back.
+        // A match without a server can only have its seats released.
         Some(Place { server: None }) if !gives_back && caller.servers().registers_itself() => {}
         Some(place) if !is_at_own(api, caller, place).await? => return Err(nothing_there()),
         _ => {}

@@ -1,8 +1,8 @@
-//! What one caller may have open at a time, so that nobody takes the places of all.
+//! Limits of what one caller may have open at a time, so that no caller exhausts the global limits.
 //!
-//! Streams count for the player that they are about and for the key that opened them, so that neither a player with many
-//! connections nor a key that names many players holds more than its share. Waiting calls count for their key, what needs
-//! no key for the address that it comes from.
+//! Streams count for their player and for the key that opened them, so that neither a player with many connections nor
+//! a key that names many players gets more than its share. Waiting calls count for their key, calls without a key for
+//! their address.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -20,7 +20,8 @@ use crate::state::Limits;
 /// A key, by its SHA-256.
 type Key = [u8; 32];
 
-/// Calls of one key that wait for the seats of one match: its server needs one, and each is answered with all seats.
+/// Maximum number of calls of one key that wait for the seats of one match: its server needs one, and each is answered
+/// with all seats.
 const WAITS_FOR_SEATS: usize = 16;
 
 /// The counts.
@@ -35,25 +36,25 @@ pub(crate) struct CallerShares {
     watches_of_addresses: Shares<IpAddr>,
 }
 
-/// One of a caller's streams; over when it is dropped.
+/// One of a caller's streams; ends when it is dropped.
 pub(crate) struct OpenStream {
     _player: Option<Share<PlayerId>>,
     _key: Option<Share<Key>>,
 }
 
-/// One of a caller's waiting calls; over when it is dropped.
+/// One of a caller's waiting calls; ends when it is dropped.
 pub(crate) struct Wait {
     _of_all: OwnedSemaphorePermit,
     _key: Option<Share<Key>>,
     _seats: Option<Share<(Option<Key>, MatchId)>>,
 }
 
-/// One of the calls with which game servers wait for matches; over when it is dropped.
+/// One of the calls in which game servers wait for matches; ends when it is dropped.
 pub(crate) struct WaitForMatch {
     _key: Option<Share<Key>>,
 }
 
-/// One of the watches of somebody who shows nothing; over when it is dropped.
+/// One of the watches of callers without credentials; ends when it is dropped.
 pub(crate) struct Watch {
     _of_all: OwnedSemaphorePermit,
     _address: Option<Share<IpAddr>>,
@@ -73,7 +74,7 @@ impl CallerShares {
         }
     }
 
-    /// A stream begins.
+    /// Counts a new stream.
     ///
     /// # Errors
     /// `too_many`
@@ -87,7 +88,7 @@ impl CallerShares {
         Ok(OpenStream { _player: player, _key: key })
     }
 
-    /// A call begins to wait.
+    /// Counts a call that starts to wait.
     ///
     /// # Errors
     /// `too_many`
@@ -98,8 +99,8 @@ impl CallerShares {
         Ok(Wait { _of_all: of_all, _key: key, _seats: None })
     }
 
-    /// A game server's call begins to wait for a match. Counted for its key alone: how many servers there are has a limit of
-    /// its own.
+    /// Counts a game server's call that starts to wait for a match, only for its key: the number of servers has its own
+    /// limit.
     ///
     /// # Errors
     /// `too_many`
@@ -114,7 +115,7 @@ impl CallerShares {
         })
     }
 
-    /// A call begins to wait for the seats of a match.
+    /// Counts a call that starts to wait for the seats of a match.
     ///
     /// # Errors
     /// `too_many`
@@ -125,7 +126,7 @@ impl CallerShares {
         Ok(Wait { _seats: seats, ..self.wait(caller)? })
     }
 
-    /// A caller without credentials begins to watch.
+    /// Counts a new watch of a caller without credentials.
     ///
     /// # Errors
     /// `too_many`
@@ -143,7 +144,7 @@ impl CallerShares {
     }
 }
 
-/// A share of `of`; nothing for a caller that is not counted.
+/// A share for `of`; `None` for a caller that is not counted.
 fn share<K: Ord + Clone>(
     shares: &Shares<K>,
     of: Option<K>,

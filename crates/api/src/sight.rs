@@ -1,8 +1,8 @@
-//! What a caller may see of a ticket: the one place that decides it.
+//! Which parts of a ticket a caller may see: the one place that decides it.
 //!
-//! A ticket is shown by way of [`Seen`] only, and there is no `Seen` without a [`Sight`]; so a route cannot show a
-//! player what is another's. Of a ticket that a player is in, it sees the whole but for what belongs to the other players:
-//! of these it sees who they are, and whether they have agreed to a match.
+//! A ticket can only be shown through [`Seen`], and there is no `Seen` without a [`Sight`]; so a route cannot show a
+//! player another player's data. A player sees everything of its own ticket except the data of the other players: of
+//! these it sees the ids, and whether they have accepted a match.
 
 use std::sync::Arc;
 
@@ -17,12 +17,12 @@ use crate::error::ApiError;
 pub(crate) enum Sight {
     /// Everything.
     All,
-    /// What one player is in, and there what is its own.
+    /// Tickets that one player is in, with only that player's own data.
     Own(PlayerId),
 }
 
 impl Sight {
-    /// With the permission `client` everything, else what the caller's player is in.
+    /// With the permission `client` everything, otherwise the tickets of the caller's player.
     ///
     /// # Errors
     /// `unauthenticated` if the caller has neither the permission nor a player.
@@ -30,7 +30,7 @@ impl Sight {
         if caller.is_client() { Ok(Self::All) } else { caller.player().cloned().map(Self::Own) }
     }
 
-    /// The ticket, if it is there for the caller. To a player those of others are not, so that nobody can try ids.
+    /// The ticket, if the caller may see it. A player cannot see others' tickets, so that ids cannot be probed.
     pub(crate) fn ticket<'a>(&'a self, ticket: &'a Ticket) -> Option<Seen<'a>> {
         let is_own = match self {
             Self::All => true,
@@ -47,24 +47,24 @@ impl Sight {
     }
 }
 
-/// A ticket that its caller may see, as far as it may.
+/// A ticket that the caller may see, restricted to what it may see.
 pub(crate) struct Seen<'a> {
     ticket: &'a Ticket,
     sight: &'a Sight,
 }
 
 impl<'a> Seen<'a> {
-    /// What is everybody's who is in it: everything but what [`Self::player`] and [`Self::details_for`] have.
+    /// The part for every player in it: everything except what [`Self::player`] and [`Self::details_for`] return.
     pub(crate) const fn ticket(&self) -> &'a Ticket {
         self.ticket
     }
 
-    /// A player of the ticket; of another player than the caller only the id.
+    /// A player of the ticket; `Err`, of which only the id may be shown, for another player than the caller.
     pub(crate) fn player(&self, player: &'a Player) -> Result<&'a Player, &'a PlayerId> {
         if self.sight.is_for(&player.id) { Ok(player) } else { Err(&player.id) }
     }
 
-    /// Where the players of the ticket connect who have details of their own; of these the caller's.
+    /// Connection details of players of the ticket who have their own; a player gets only its own.
     pub(crate) fn details_for(
         &self,
         connection: &'a sortie_domain::connection::Connection,

@@ -1,4 +1,4 @@
-//! What every call can reach, and the limits of this layer.
+//! The shared state of all calls, and the limits of this layer.
 
 use std::fmt;
 use std::ops::Deref;
@@ -24,36 +24,37 @@ use crate::player_order::PlayerRights;
 use crate::servers::Holders;
 use crate::shares::CallerShares;
 
-/// What the API is made of.
+/// The parts of the API.
 pub struct ApiOptions {
     /// The broker that answers.
     pub broker: Handle<Broker>,
-    /// The matchmaker that answers, where there is one. Without it its calls are refused.
+    /// The matchmaker that answers; without one its calls are refused.
     pub matchmaker: Option<Handle<Matchmaker>>,
-    /// The time that explanations are about.
+    /// The clock for explanations.
     pub clock: Arc<dyn Clock>,
     /// Who may call.
     pub auth: Auth,
-    /// What players may say in tickets that they start without a key.
+    /// What players may put into tickets that they start without a key.
     pub player_rights: PlayerRights,
-    /// Finds the match that a player is led back to, where there is a gateway: its players start no tickets meanwhile.
+    /// Finds the match that a player is led back to, if there is a gateway: players of such a match cannot start
+    /// tickets.
     pub leads_back: Option<LeadsBack>,
     /// The fleets' allocators, in the order in which they are tried.
     pub allocators: Vec<ConfiguredAllocator>,
     /// Names of the allocators that this build has.
     pub available_allocators: Vec<String>,
-    /// `source` of the events that leave as CloudEvents: a URI reference.
+    /// `source` of CloudEvents: a URI reference.
     pub source: String,
     /// Limits of requests and streams.
     pub limits: Limits,
     /// How often one player may call; shared with the other parts that take players' calls.
     pub player_calls: Allowances,
-    /// What others serve on the same port: parts of an OpenAPI document (`tags`, `paths`, `components.schemas` and
-    /// `.securitySchemes`).
+    /// Descriptions of other routes on the same port: parts of an OpenAPI document (`tags`, `paths`,
+    /// `components.schemas` and `.securitySchemes`).
     pub described: Vec<serde_json::Value>,
     /// What `/readyz` asks the other parts of the process.
     pub checks: Vec<Check>,
-    /// Cancelled when the process is to end: streams and held calls end, health says so.
+    /// Cancelled when the process shuts down: streams and held calls end, health reports it.
     pub closing: CancellationToken,
 }
 
@@ -74,11 +75,11 @@ pub type Check = Arc<dyn Fn() -> Vec<Problem> + Send + Sync>;
 pub struct ConfiguredAllocator {
     /// The fleet's id.
     pub name: String,
-    /// In words, for operators.
+    /// A description for operators.
     pub description: String,
     /// JMESPath over the match document; empty takes any match.
     pub requirements: String,
-    /// Its configuration as a JSON text, with the secrets left out by whoever made this.
+    /// Its configuration as a JSON text, without secrets.
     pub raw_configuration: String,
 }
 
@@ -87,23 +88,23 @@ pub struct ConfiguredAllocator {
 pub struct Limits {
     /// Limits of requests.
     pub serving: sortie_serving::Limits,
-    /// Streams of players' events at a time.
+    /// Maximum number of concurrent streams of players' events.
     pub player_streams: usize,
-    /// Streams that follow the whole log at a time: CloudEvents, events by tag.
+    /// Maximum number of concurrent streams that follow the whole log: CloudEvents, events by tag.
     pub log_streams: usize,
-    /// Streams at a time about one player.
+    /// Maximum number of concurrent streams about one player.
     pub streams_per_player: usize,
-    /// Streams at a time that one key has opened.
+    /// Maximum number of concurrent streams of one key.
     pub streams_per_key: usize,
-    /// Calls at a time that wait for news of a match.
+    /// Maximum number of concurrent calls that wait for news of a match.
     pub waits: usize,
-    /// Those of one key.
+    /// The same for one key.
     pub waits_per_key: usize,
-    /// Watches of health, and conversations about reflection, at a time.
+    /// Maximum number of concurrent watches of health and conversations about reflection.
     pub watches: usize,
-    /// Those from one address (of IPv6: one /64).
+    /// The same for one address (IPv6: one /64).
     pub watches_per_address: usize,
-    /// Time between signs of life on a stream, and longest wait for news of a match.
+    /// Time between signs of life on a stream, and maximum wait for news of a match.
     pub heartbeat: Duration,
 }
 
@@ -124,7 +125,7 @@ impl Default for Limits {
     }
 }
 
-/// What every call can reach. Cheap to clone.
+/// The shared state of all calls. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Api(Arc<Shared>);
 
@@ -133,7 +134,7 @@ pub(crate) struct Shared {
     pub(crate) player_feed: PlayerFeed,
     /// Who speaks for which game server.
     pub(crate) holders: Holders,
-    /// Made when it is first asked for.
+    /// Created at the first request.
     openapi: OnceLock<Bytes>,
     log_streams: Arc<Semaphore>,
     /// What each caller has open.
@@ -154,7 +155,7 @@ impl fmt::Debug for Api {
     }
 }
 
-/// The code of a problem: a file of keys that makes no sense.
+/// The code of a problem: a damaged file of keys.
 const KEYS_DAMAGED: &str = "keys_damaged";
 
 impl Api {
@@ -176,13 +177,13 @@ impl Shared {
         self.openapi.get_or_init(make).clone()
     }
 
-    /// Gives the broker a command.
+    /// Sends the broker a command.
     pub(crate) async fn call(&self, command: Command) -> Result<Reply, CallError<Refusal>> {
         self.options.broker.call(command).await
     }
 
-    /// Gives the broker a command whose answer it may hold back. The end of the process ends the wait, which gives
-    /// `None`; none begins then.
+    /// Sends the broker a command whose answer it may hold back. A shutdown of the process ends the wait, or prevents
+    /// it, and returns `None`.
     pub(crate) async fn call_held(&self, command: Command) -> Result<Option<Reply>, CallError<Refusal>> {
         if self.options.closing.is_cancelled() {
             return Err(CallError::Unavailable(Unavailable::ShuttingDown));
@@ -194,7 +195,7 @@ impl Shared {
         }
     }
 
-    /// Asks the broker's state.
+    /// Queries the broker's state.
     pub(crate) async fn query<R: Send + 'static>(
         &self,
         ask: impl FnOnce(&Broker) -> R + Send + 'static,
@@ -204,11 +205,11 @@ impl Shared {
 
     /// The matchmaker.
     pub(crate) fn maker(&self) -> Result<&Handle<Matchmaker>, ApiError> {
-        let none = "there is no matchmaker here: none is configured";
+        let none = "there is no matchmaker: none is configured";
         self.options.matchmaker.as_ref().ok_or_else(|| codes::NO_MATCHMAKER.error(none))
     }
 
-    /// Gives the matchmaker a command.
+    /// Sends the matchmaker a command.
     pub(crate) async fn call_maker(
         &self,
         command: matchmaking::Command,
@@ -216,7 +217,7 @@ impl Shared {
         self.maker()?.call(command).await.map_err(ApiError::from)
     }
 
-    /// Asks the matchmaker's state.
+    /// Queries the matchmaker's state.
     pub(crate) async fn query_maker<R: Send + 'static>(
         &self,
         ask: impl FnOnce(&Matchmaker) -> R + Send + 'static,
@@ -232,7 +233,7 @@ impl Shared {
     /// Why no call would be served now, if so.
     pub(crate) async fn not_serving(&self) -> Option<ApiError> {
         if self.options.auth.problem().is_some() {
-            let text = "API keys cannot be looked up: their file cannot be read, and the log says why";
+            let text = "API keys cannot be looked up: their file cannot be read; see the log";
             return Some(codes::UNAVAILABLE.error(text));
         }
         match (self.broker_not_serving().await, &self.options.matchmaker) {
@@ -241,13 +242,13 @@ impl Shared {
         }
     }
 
-    /// What is wrong although calls are served.
+    /// Problems that do not prevent calls from being served.
     pub(crate) fn problems(&self) -> Vec<Problem> {
-        // Neither the path nor the content of the file is for everybody.
+        // Probes need no credentials, so they get neither the path nor the content of the file.
         let keys = self.options.auth.doubt().map(|_| Problem {
             code: KEYS_DAMAGED,
             message:
-                "the file of API keys is damaged: the keys that it held before are good, and the log says why"
+                "the file of API keys is damaged: the keys that it had before stay valid; see the log"
                     .to_owned(),
         });
         self.options.checks.iter().flat_map(|check| check()).chain(keys).collect()
@@ -270,7 +271,7 @@ impl Shared {
         if self.options.closing.is_cancelled() {
             return Some(Unavailable::ShuttingDown.into());
         }
-        // First a question, because a machine that has just begun, or has ended, cannot say so by itself.
+        // A query first, because a machine that has not started, or has ended, does not report that on its own.
         if let Err(error) = engine.query(|_| ()).await {
             return Some(error.into());
         }
@@ -279,13 +280,13 @@ impl Shared {
             Some(why) => Some(why.into()),
             None if stats.accepting => None,
             None => {
-                let text = format!("{name} has not begun; nothing is accepted until it has");
+                let text = format!("{name} has not started; nothing is accepted until it has");
                 Some(codes::UNAVAILABLE.error(text))
             }
         }
     }
 
-    /// A place for a stream that follows the whole log, given back when it is dropped.
+    /// A permit for a stream that follows the whole log, released when it is dropped.
     pub(crate) fn log_stream(&self) -> Result<OwnedSemaphorePermit, ApiError> {
         let permit = Arc::clone(&self.log_streams).try_acquire_owned();
         permit.map_err(|_| ApiError::too_many("streams of events", self.options.limits.log_streams))

@@ -1,6 +1,6 @@
 //! Enums of causes: why a match failed, why a ticket ended. Each has a stable name, a number in stored records and a text.
 
-/// Declares an enum of causes with their stable names and what each tells people.
+/// Declares an enum of causes with their stable names and texts for people.
 macro_rules! causes {
     ($(#[$doc:meta])* $name:ident { $($variant:ident = $code:literal, $number:literal, $text:literal;)* }) => {
         $(#[$doc])*
@@ -10,7 +10,7 @@ macro_rules! causes {
         }
 
         impl $name {
-            /// Every one of them.
+            /// All of them.
             pub const ALL: &'static [Self] = &[$(Self::$variant),*];
 
             /// Its stable, machine-readable name.
@@ -19,7 +19,7 @@ macro_rules! causes {
                 match self { $(Self::$variant => $code,)* }
             }
 
-            /// What it means, in words for people.
+            /// A text for people.
             #[must_use]
             pub const fn text(self) -> &'static str {
                 match self { $(Self::$variant => $text,)* }
@@ -31,7 +31,7 @@ macro_rules! causes {
                 match self { $(Self::$variant => $number,)* }
             }
 
-            /// The one with that number in stored records.
+            /// The cause with that number in stored records.
             #[must_use]
             pub const fn from_number(number: u32) -> Option<Self> {
                 match number { $($number => Some(Self::$variant),)* _ => None }

@@ -1,16 +1,17 @@
-//! JSON by its content: whether two texts say the same, and a digest by which that can be told later without the text.
+//! JSON by its content: whether two texts have the same content, and a digest to compare contents later without the
+//! text.
 //!
 //! * Spaces and the order of an object's keys do not matter; the order of an array does.
-//! * Numbers are compared by their exact decimal value: `1`, `1.0` and `10e-1` are one number, so are `0` and `-0`, and
-//!   `9007199254740992` and `9007199254740993` are two.
+//! * Numbers are compared by their exact decimal value: `1`, `1.0` and `10e-1` are the same number, so are `0` and
+//!   `-0`, but `9007199254740992` and `9007199254740993` are not.
 //! * Strings are compared by their characters: `"\u0061"` is `"a"`. Characters are not normalized any further.
-//! * A key that an object has twice has its last value, as in the match document.
-//! * A text that is not JSON, or is nested deeper than [`MAX_DEPTH`], is only the same as itself.
+//! * If an object has a key twice, the last value counts, as in the match document.
+//! * A text that is not JSON, or is nested deeper than [`MAX_DEPTH`], only equals itself.
 //!
-//! The digest is SipHash-1-3 with 128 bits and a key of zeros. It is stored, so what it is made of must never change.
-//! It tells honest contents apart: two of them collide with a probability of 2⁻¹²⁸. Who makes a collision on purpose
-//! gains nothing: a digest is only compared under an id or a key that the sender chose, and the most that a match of
-//! both leads to is that the sender hears "you have ordered this before" and the id that a refusal names as well.
+//! The digest is SipHash-1-3 with 128 bits and a zero key. It is stored, so its input must never change. It
+//! distinguishes honest contents: two of them collide with a probability of 2⁻¹²⁸. A deliberate collision gains
+//! nothing: a digest is only compared under an id or a key that the sender chose, and a match of both only tells the
+//! sender "you have ordered this before", with the id that a refusal contains as well.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -18,15 +19,15 @@ use core::hash::Hasher as _;
 
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
-/// Deepest nesting of arrays and objects whose content is looked at; what parses JSON for Sortie takes no more.
+/// Maximum nesting of arrays and objects whose content is compared; Sortie's JSON parsers accept no more.
 pub const MAX_DEPTH: usize = 128;
 
-/// Stands for a content: equal for equal contents.
+/// A digest of a content: equal for equal contents.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Digest([u64; 2]);
 
 impl Digest {
-    /// As it is stored.
+    /// Its stored form.
     #[must_use]
     pub fn to_bytes(self) -> [u8; 16] {
         let mut bytes = [0; 16];
@@ -43,7 +44,7 @@ impl Digest {
         Self([number as u64, (number >> 64) as u64])
     }
 
-    /// Of the content of a JSON text.
+    /// The digest of the content of a JSON text.
     #[must_use]
     pub fn of_json(text: &str) -> Self {
         let mut digest = Digester::default();
@@ -66,7 +67,7 @@ pub fn same_content(one: &str, other: &str) -> bool {
     one == other || Digest::of_json(one) == Digest::of_json(other)
 }
 
-/// Takes parts, each with a tag and its length, so that different sequences of parts are different bytes.
+/// Digests parts, each with a tag and its length, so that different sequences of parts are different bytes.
 #[derive(Default)]
 pub(crate) struct Digester(SipHasher13);
 
@@ -163,7 +164,7 @@ impl<'a> Reader<'a> {
             members.push((key.finish(), value.finish()));
             Some(())
         })?;
-        // The sort is stable: of several under one key, the last one written comes first here.
+        // The sort is stable: of several members with one key, the last one written comes first here.
         members.reverse();
         members.sort_by_key(|(key, _)| *key);
         members.dedup_by_key(|(key, _)| *key);
@@ -231,7 +232,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// What follows `\u`: one unit of UTF-16, or two that belong together.
+    /// The code point after `\u`: one unit of UTF-16, or a surrogate pair.
     fn code_point(&mut self) -> Option<char> {
         let first = self.unit()?;
         if !(0xd800..0xdc00).contains(&first) {
@@ -277,13 +278,13 @@ impl<'a> Reader<'a> {
                 into.tagged(if negative { b'-' } else { b'+' }, significant.as_bytes());
                 into.number(power.cast_unsigned());
             }
-            // Beyond any use: the same where it is written in the same way.
+            // Exponents beyond 64 bits: equal only if they are written identically.
             None => into.tagged(b'e', self.text.get(start..self.at)?.as_bytes()),
         }
         Some(())
     }
 
-    /// The number after `e`; the inner `None` where it is beyond 64 bits.
+    /// The number after `e`; the inner value is `None` if it exceeds 64 bits.
     fn exponent(&mut self) -> Option<Option<i64>> {
         self.at += 1;
         let negative = self.take(b'-').is_some();
@@ -413,7 +414,7 @@ mod tests {
         different(&deep(1_000_000), "[]");
     }
 
-    /// Digests are stored: these must be the same for ever.
+    /// Digests are stored: these must stay the same forever.
     #[test]
     fn digests_never_change() {
         let hex = |text| {

@@ -3,7 +3,7 @@
 use alloc::string::String;
 use core::fmt;
 
-/// A game in one version: what matches name as `game` and `version` in their properties.
+/// A game in one version: `game` and `version` in the properties of matches.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct GameVersion {
     /// The name of the game.

@@ -1,7 +1,7 @@
-//! Ids: one type a thing, so that a seat id cannot be passed for a match id.
+//! Ids: one type for each kind of object, so that a seat id cannot be passed as a match id.
 //!
 //! Ids that we make are `<kind>-<uuidv7>` ([RFC 9562](https://www.rfc-editor.org/rfc/rfc9562#name-uuid-version-7)):
-//! they sort by age and say what they name. Ids that others send are taken as they are, within [`MAX_ID_BYTES`].
+//! they sort by age and show their kind. Ids from others are kept unchanged, within [`MAX_ID_BYTES`].
 
 use alloc::format;
 use alloc::sync::Arc;
@@ -10,10 +10,10 @@ use core::fmt;
 use crate::machine::Moment;
 use crate::size::Size;
 
-/// Longest id, in bytes.
+/// Maximum length of an id, in bytes.
 pub const MAX_ID_BYTES: usize = 128;
 
-/// Why a text is no id.
+/// Why a text is not a valid id.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BadId {
     /// It has no characters.
@@ -23,7 +23,7 @@ pub enum BadId {
         /// Its length in bytes.
         bytes: usize,
     },
-    /// It holds something that is not printable ASCII.
+    /// It has a character that is not printable ASCII.
     Unprintable {
         /// Byte position of the first such character.
         at: usize,
@@ -68,7 +68,7 @@ macro_rules! ids {
             /// The word before the dash in ids that we make.
             pub const KIND: &'static str = $kind;
 
-            /// Takes an id as somebody sent it.
+            /// Parses an id as it was sent.
             ///
             /// # Errors
             /// [`BadId`] unless it is 1 to [`MAX_ID_BYTES`] characters of printable ASCII.
@@ -110,31 +110,31 @@ macro_rules! ids {
 }
 
 ids! {
-    /// Names one match.
+    /// Identifies a match.
     MatchId = "match";
-    /// Names one player, as the player's own backend does.
+    /// Identifies a player, with the id of the player's own backend.
     PlayerId = "player";
-    /// Names one game server process.
+    /// Identifies a game server process.
     ServerId = "server";
-    /// Names one seat.
+    /// Identifies a seat.
     SeatId = "seat";
-    /// Names one allocation; also its idempotency key at the platform.
+    /// Identifies an allocation; also its idempotency key at the platform.
     AllocationId = "allocation";
-    /// Names one fleet: the key of its block in the configuration.
+    /// Identifies a fleet: the key of its block in the configuration.
     FleetId = "fleet";
-    /// Names one ticket: a player's or a party's wish to play.
+    /// Identifies a ticket: a request to play, by a player or a party.
     TicketId = "ticket";
-    /// Names one queue of the matchmaker: the key of its block in the configuration.
+    /// Identifies a queue of the matchmaker: the key of its block in the configuration.
     QueueId = "queue";
-    /// Names one region that latencies are measured to.
+    /// Identifies a region that latencies are measured to.
     RegionId = "region";
-    /// Names one hook of the matchmaker: the key of its block in the configuration.
+    /// Identifies a hook of the matchmaker: the key of its block in the configuration.
     HookId = "hook";
-    /// Chosen by a caller, so that the same order given twice is carried out once.
+    /// Chosen by a caller, so that an order that is sent twice is carried out once.
     IdempotencyKey = "key";
 }
 
-/// Makes ids from the time and the random bits of one [`Moment`].
+/// Creates ids from the time and the random bits of one [`Moment`].
 ///
 /// Two draws from different moments differ because their entropy does; the n-th id of one moment differs from
 /// the others by the mixed-in counter.

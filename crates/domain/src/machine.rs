@@ -1,36 +1,36 @@
-//! What a machine is, for whoever hosts one.
+//! The interface between a machine and its host.
 //!
-//! A machine decides; its host makes the decision durable and only then lets anybody hear of it. The contract:
+//! A machine decides; its host makes the decision durable and only then publishes it. The contract:
 //!
-//! * [`Machine::handle`], [`Machine::tick`] and [`Machine::undelivered`] change the state only by emitting events,
-//!   so that [`Machine::apply`] over the same records gives the same state. What a restart may forget (calls that
-//!   wait, when a server was last heard of) is kept beside that state and is no part of a snapshot.
-//! * A call is answered once, now or in a later step: whoever waits is known by the [`CallId`] that came with it.
+//! * [`Machine::handle`], [`Machine::tick`] and [`Machine::undelivered`] change the state only by emitting events, so
+//!   that [`Machine::apply`] over the same records gives the same state. State that a restart may forget (waiting
+//!   calls, the time of a server's last call) is kept separately and is not part of a snapshot.
+//! * A call is answered once, now or in a later step, and is identified by its [`CallId`].
 //! * [`Machine::outstanding`] lists, from the state alone, the effects whose outcome has not come back.
-//! * A step is bounded: once [`Step::is_full`], a machine begins no further piece of work in it (a timer that is due,
-//!   an order, a match of a tick, an answer to somebody who waits). What is left stays due, which
-//!   [`Machine::next_deadline`] says, and is found again from the state alone, so that a restart goes on with it. The
-//!   input itself is one piece of work and is always carried out; a piece takes at most a few MiB.
-//! * A host makes what one input led to durable at once, unless it is larger than its log takes at once: then in parts,
-//!   in order, so that after a crash the log may end with a prefix of it. No machine whose steps are bounded comes near
-//!   to that.
+//! * A step is bounded: once [`Step::is_full`], a machine begins no further piece of work in it (a due timer, an order,
+//!   a match of a tick, an answer to a waiting call). The rest stays due, as [`Machine::next_deadline`] reports, and is
+//!   found again from the state alone, so that a restart continues with it. The input itself is one piece of work and
+//!   is always carried out; a piece takes at most a few MiB.
+//! * A host makes the events of one input durable atomically, unless they are larger than its log takes at once: then
+//!   in parts, in order, so that after a crash the log may end with a prefix of them. Machines with bounded steps never
+//!   come close to that.
 //!
-//! Why not return futures or callbacks: a plain struct can be driven by a simulation, with crashes between any two
-//! steps, and by the real host, without a line of difference.
+//! No futures or callbacks, because a plain struct can be driven by a simulation, with crashes between any two steps,
+//! and by the real host, with identical code.
 
 use alloc::vec::Vec;
 
 use crate::size::{ENTRY_BYTES, Size};
 use crate::time::Timestamp;
 
-/// A step that holds this many bytes of events begins no further piece of work. It leaves room for several of the
-/// largest pieces below the largest batch of a log, and takes a few milliseconds to write.
+/// A step with this many bytes of events begins no further piece of work. This leaves room for several of the largest
+/// pieces below the maximum batch of a log, and takes a few milliseconds to write.
 pub const STEP_BYTES: usize = 1 << 20;
 
-/// A step that holds this many records and answers begins no further piece of work.
+/// A step with this many records and answers begins no further piece of work.
 pub const STEP_RECORDS: usize = 4_096;
 
-/// When a step happens, and the random bits it may use.
+/// The time of a step, and the random bits that it may use.
 ///
 /// `entropy` is drawn by the host for each input; ids are derived from it (see [`crate::ids::Draw`]).
 #[derive(Clone, Copy, Debug)]
@@ -41,11 +41,11 @@ pub struct Moment {
     pub entropy: [u64; 2],
 }
 
-/// Names one call within one life of the process, so that it can be answered later.
+/// Identifies one call during the life of the process, so that it can be answered later.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct CallId(pub u64);
 
-/// An event with its place in the log.
+/// An event with its sequence number in the log.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Record<E> {
     /// Position in the log: 1, 2, 3, … without gaps.
@@ -59,7 +59,7 @@ pub struct Record<E> {
 /// An answer to a call: the reply, or a typed refusal.
 pub type Answer<M> = Result<<M as Machine>::Reply, <M as Machine>::Refusal>;
 
-/// Where a step ends.
+/// When a step is full.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct StepLimits {
     /// Bytes of events, by [`Size`].
@@ -74,10 +74,10 @@ impl Default for StepLimits {
     }
 }
 
-/// What one or several inputs led to. The host appends `records` to the log, and after they are durable
-/// delivers `answers` in order.
+/// The results of one or several inputs. The host appends `records` to the log, and delivers `answers` in order once
+/// they are durable.
 pub struct Step<M: Machine> {
-    /// Events in log order, already applied to the machine. Added to by [`Step::push`], which counts them.
+    /// Events in log order, already applied to the machine. Added by [`Step::push`], which counts them.
     pub records: Vec<Record<M::Event>>,
     /// Answers to calls, this step's own or earlier ones.
     pub answers: Vec<(CallId, Answer<M>)>,
@@ -92,7 +92,7 @@ impl<M: Machine> Step<M> {
         Self::within(StepLimits { bytes: STEP_BYTES, records: STEP_RECORDS })
     }
 
-    /// An empty step with other limits: small ones let a simulation reach them.
+    /// An empty step with other limits: small ones, which a simulation reaches.
     #[must_use]
     pub const fn within(limits: StepLimits) -> Self {
         Self { records: Vec::new(), answers: Vec::new(), bytes: 0, limits }
@@ -110,7 +110,7 @@ impl<M: Machine> Step<M> {
         self.bytes
     }
 
-    /// Counts bytes that are not those of a record: of answers that are large and many.
+    /// Counts bytes besides those of records: of many large answers.
     pub const fn weigh(&mut self, bytes: usize) {
         self.bytes = self.bytes.saturating_add(bytes);
     }
@@ -123,14 +123,14 @@ impl<M: Machine> Step<M> {
         StepLimits { bytes: bytes.saturating_sub(self.bytes), records: records.saturating_sub(taken) }
     }
 
-    /// Whether a machine is to leave further work to a later step. Asked before each piece of work.
+    /// Whether a machine has to leave further work to a later step. Checked before each piece of work.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.is_filled(4)
     }
 
-    /// Whether so many quarters of the step are taken: for work that is to leave room for other work, so that neither
-    /// is put off for ever.
+    /// Whether this many quarters of the step are used: for work that has to leave room for other work, so that neither
+    /// is postponed forever.
     #[must_use]
     pub fn is_filled(&self, quarters: usize) -> bool {
         let StepLimits { bytes, records } = self.limits;
@@ -147,35 +147,35 @@ impl<M: Machine> Default for Step<M> {
 
 /// A pure state machine over a log of events.
 pub trait Machine: Sized {
-    /// What is asked of the machine.
+    /// An input to the machine.
     type Command;
-    /// What it decides; the only thing that changes its durable state.
+    /// A decision; the only thing that changes the durable state.
     type Event: Clone + Size;
-    /// The good answer to a command.
+    /// The successful answer to a command.
     type Reply;
     /// The typed refusal of a command. A refused command leaves no event.
     type Refusal;
-    /// Work in the world outside that follows from the state.
+    /// Outside work that follows from the state.
     type Effect: Clone;
     /// The durable state as plain data.
     type Snapshot;
 
-    /// Takes a command. Answers `call` now (in `step.answers`) or keeps it for a later step. What follows from it
-    /// beyond a full step is left for [`Machine::tick`].
+    /// Handles a command. Answers `call` now (in `step.answers`) or keeps it for a later step. Work beyond a full step
+    /// is left for [`Machine::tick`].
     fn handle(&mut self, at: Moment, call: CallId, command: Self::Command, step: &mut Step<Self>);
 
     /// Fires what is due at `at.now`, until the step is full. Each call with room in its step makes progress, so that
-    /// calling it until [`Machine::next_deadline`] is later ends.
+    /// repeating it until [`Machine::next_deadline`] is in the future terminates.
     fn tick(&mut self, at: Moment, step: &mut Step<Self>);
 
-    /// The earliest time at which [`Machine::tick`] has something to do; in the past where a full step left work.
+    /// The earliest time at which [`Machine::tick`] has something to do; in the past if a full step left work.
     fn next_deadline(&self) -> Option<Timestamp>;
 
-    /// The caller of a kept call has gone away; nothing is to be sent to it. Emits nothing.
+    /// The caller of a kept call has gone away; it must not be answered. Emits nothing.
     fn abandon(&mut self, call: CallId);
 
-    /// `answer` was decided and is durable, but its caller was gone before it could be sent: take back what can
-    /// be taken back. Once more with the same answer does no harm.
+    /// `answer` was decided and is durable, but its caller was gone before it could be sent: takes back what can be
+    /// taken back. Idempotent.
     fn undelivered(&mut self, at: Moment, answer: &Answer<Self>, step: &mut Step<Self>);
 
     /// Applies one record of the log during replay. `record.seq` is [`Machine::last_seq`] + 1.
@@ -194,6 +194,6 @@ pub trait Machine: Sized {
     /// The durable state as plain data.
     fn snapshot(&self) -> Self::Snapshot;
 
-    /// A machine with that durable state, and nothing beside it.
+    /// A machine with that durable state, and no other state.
     fn restore(snapshot: Self::Snapshot) -> Self;
 }

@@ -8,12 +8,12 @@ use crate::ids::{FleetId, IdempotencyKey, PlayerId};
 use crate::properties::Properties;
 use crate::size::{ENTRY_BYTES, Size};
 
-/// Most players that one match may name.
+/// Maximum number of players that one match may name.
 pub const MAX_PLAYERS: usize = 1_000;
-/// Most seats that one match may have.
+/// Maximum number of seats of one match.
 pub const MAX_CAPACITY: u32 = 10_000;
-/// Largest match, in bytes as [`Size`] counts what is asked for: so that what one match leads to, its text twice over
-/// with every player's id, is far below the largest batch of a log.
+/// Maximum size of a match, in bytes as [`Size`] counts its order: so that a match's largest event, its text twice with
+/// every player's id, is far below the maximum batch of a log.
 pub const MAX_MATCH_BYTES: usize = 4 << 20;
 
 /// A request for a match.
@@ -21,21 +21,21 @@ pub const MAX_MATCH_BYTES: usize = 4 << 20;
 pub struct MatchSpec {
     /// The players, each once.
     pub players: Vec<PlayerId>,
-    /// Of the match as a whole.
+    /// Properties of the match as a whole.
     pub properties: Properties,
-    /// Per player.
+    /// Properties of each player.
     pub player_properties: BTreeMap<PlayerId, Properties>,
-    /// Places in all, for drop-in play; `None` if nobody can join later.
+    /// Total number of places, for drop-in play; `None` if nobody can join later.
     pub capacity: Option<u32>,
     /// The one fleet whose servers may take it; `None` for any server.
     pub fleet: Option<FleetId>,
-    /// The order given twice under one key is one match.
+    /// The same order sent twice with one key is one match.
     pub idempotency_key: Option<IdempotencyKey>,
 }
 
 impl MatchSpec {
-    /// Stands for the order: equal for orders of the same content. It is stored, so what it is made of must never change;
-    /// a field that is new is left out where it is not given.
+    /// The digest of the order: equal for orders with the same content. It is stored, so its input must never change;
+    /// new fields are left out if they are not set.
     #[must_use]
     pub fn content(&self) -> Digest {
         let Self { players, properties, player_properties, capacity, fleet, idempotency_key } = self;
@@ -63,12 +63,12 @@ impl MatchSpec {
         digest.finish()
     }
 
-    /// The order without its properties: what a match that is over may come down to.
+    /// The order without its properties: what may be kept of a match that is over.
     pub(crate) fn stripped(&self) -> Self {
         Self { properties: Properties::default(), player_properties: BTreeMap::new(), ..self.clone() }
     }
 
-    /// What a live match counts for its order: named players are found by the index of players, too.
+    /// Bytes of a live match's order: named players are also in the index of players.
     pub(crate) fn live_bytes(&self) -> usize {
         self.byte_size() + self.players.len() * ENTRY_BYTES
     }

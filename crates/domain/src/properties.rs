@@ -6,19 +6,19 @@ use alloc::sync::Arc;
 use crate::content::Digest;
 use crate::size::Size;
 
-/// Longest JSON text of one set of properties, in bytes.
+/// Maximum length of the JSON text of one set of properties, in bytes.
 pub const MAX_PROPERTIES_BYTES: usize = 64 * 1024;
 
-/// A JSON object as text, exactly as it was sent; nothing at all counts as `{}`. Equal where the texts are; whether they
-/// say the same is told by [`Properties::content`].
+/// A JSON object as text, exactly as it was sent; a blank text counts as `{}`. Equal if the texts are;
+/// [`Properties::content`] compares the contents.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Properties(Option<(Arc<str>, Digest)>);
 
 impl Properties {
-    /// Takes properties as somebody sent them.
+    /// Parses properties as they were sent.
     ///
     /// # Errors
-    /// What is wrong, if the text is neither blank nor a JSON object, or longer than [`MAX_PROPERTIES_BYTES`].
+    /// What is wrong if the text is neither blank nor a JSON object, or longer than [`MAX_PROPERTIES_BYTES`].
     pub fn parse(text: &str) -> Result<Self, String> {
         if text.trim().is_empty() {
             return Ok(Self(None));
@@ -31,7 +31,7 @@ impl Properties {
         }
     }
 
-    /// Takes the text of a JSON object that this crate has written.
+    /// Wraps the text of a JSON object that this crate has written.
     ///
     /// # Errors
     /// What is wrong, if it is longer than [`MAX_PROPERTIES_BYTES`].
@@ -45,20 +45,20 @@ impl Properties {
         Ok(Self(Some((Arc::from(text), Digest::of_json(text)))))
     }
 
-    /// The text; `None` where nothing was sent.
+    /// The text; `None` if nothing was sent.
     #[must_use]
     pub fn text(&self) -> Option<&str> {
         self.0.as_ref().map(|(text, _)| &**text)
     }
 
-    /// Stands for what they say: the same for `{"a":1,"b":2}` and `{"b":2,"a":1.0}`, and for nothing and `{}`. It was
-    /// made with them and costs nothing here.
+    /// The digest of their content: the same for `{"a":1,"b":2}` and `{"b":2,"a":1.0}`, and for nothing and `{}`. It is
+    /// precomputed.
     #[must_use]
     pub fn content(&self) -> Digest {
         self.0.as_ref().map_or_else(|| Digest::of_json("{}"), |(_, content)| *content)
     }
 
-    /// Whether both say the same.
+    /// Whether both have the same content.
     #[must_use]
     pub fn same_content(&self, other: &Self) -> bool {
         self == other || self.content() == other.content()

@@ -3,18 +3,18 @@
 /// What kind of refusal it is, for mapping it to a status of a protocol.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RefusalKind {
-    /// The request makes no sense.
+    /// The request is invalid.
     Invalid,
-    /// There is no such thing.
+    /// It does not exist.
     NotFound,
     /// It exists already, with other content.
     Exists,
     /// Not in this state.
     Conflict,
-    /// It was there and is over.
+    /// It existed and is over.
     Gone,
-    /// A limit is reached.
+    /// A limit was reached.
     Exhausted,
-    /// It is larger than there is ever room for.
+    /// It is larger than the maximum.
     TooLarge,
 }

@@ -1,20 +1,20 @@
-//! How many bytes things take: what budgets of memory and bounds of steps are counted in.
+//! How many bytes values take: the unit of memory budgets and bounds of steps.
 //!
-//! An estimate from the data alone, the same on every machine, because durable decisions follow from it. It is never
-//! less than the stored form takes, and covers about what the thing takes in memory.
+//! An estimate from the data alone, the same on every computer, because durable decisions follow from it. It is never
+//! less than the stored form, and about the size in memory.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-/// Counted for each thing with a place of its own in memory, in bytes: the entry that holds it, what the allocator
-/// keeps beside it, and tag and length of its stored form.
+/// Bytes counted for each separately allocated value: its entry, the allocator's overhead, and tag and length of its
+/// stored form.
 pub const ENTRY_BYTES: usize = 48;
 
-/// Something whose bytes are counted.
+/// A value whose bytes are counted.
 pub trait Size {
-    /// About how many bytes it takes.
+    /// Its approximate size in bytes.
     fn byte_size(&self) -> usize;
 }
 

@@ -1,10 +1,10 @@
-//! Characters that a text for people must not bring along, and names that are nearly right.
+//! Deceptive characters in texts for people, and suggestions for misspelt names.
 
 use alloc::vec::Vec;
 
 /// Whether a character could make a terminal or a reader see something else than what is there: controls (C0, DEL, C1,
-/// line ends and tabs among them), whatever changes the direction of the text around it, line and paragraph separators, and
-/// characters without a width that join nothing.
+/// including line ends and tabs), characters that change the direction of the text around them, line and paragraph
+/// separators, and zero-width characters that are not joiners.
 #[must_use]
 pub fn is_deceptive(character: char) -> bool {
     character.is_control()
@@ -27,10 +27,10 @@ pub fn is_deceptive(character: char) -> bool {
         )
 }
 
-/// Steps that looking for the closest name takes at most. Names beyond that are not looked at.
+/// Maximum number of steps of the search for the closest name. Names beyond that are not compared.
 const MAX_STEPS: usize = 200_000;
 
-/// The name that is most likely meant by one that is not known: at most a third of its letters are other ones.
+/// The name that was most likely meant by an unknown one: at most a third of its letters differ.
 #[must_use]
 pub fn closest<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wrong: Vec<char> = wrong.chars().flat_map(char::to_lowercase).collect();
@@ -54,7 +54,7 @@ pub fn closest<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Opt
     best.map(|(_, name)| name)
 }
 
-/// How many letters are to be put in, left out, replaced, or exchanged with the next one, to get from one to the other.
+/// The number of insertions, deletions, replacements and swaps of neighbouring letters that turn one into the other.
 fn distance(one: &[char], other: &[char]) -> usize {
     let mut rows: [Vec<usize>; 3] = [Vec::new(), Vec::new(), (0..=other.len()).collect()];
     for (i, a) in one.iter().enumerate() {

@@ -1,9 +1,9 @@
 //! Time as an argument.
 //!
-//! Machines never ask for the time: every input carries a [`Timestamp`]. The host makes it from a wall clock
-//! read once at start and a monotonic clock after that, and never lets it fall behind the last record of the
-//! log. So a difference of two timestamps is a duration by the monotonic clock, while the number itself is a
-//! wall-clock stamp good enough for people.
+//! Machines never ask for the time: every input carries a [`Timestamp`]. The host derives it from a wall clock read
+//! once at start and a monotonic clock after that, and never lets it fall behind the last record of the log. So the
+//! difference of two timestamps is a duration by the monotonic clock, while the number itself is a wall-clock time that
+//! is accurate enough for people.
 
 use core::ops::{Add, Sub};
 use core::time::Duration;
@@ -28,7 +28,7 @@ impl Timestamp {
         self.0
     }
 
-    /// Time from `earlier` to `self`; zero where `earlier` is the later one.
+    /// Time from `earlier` to `self`; zero if `earlier` is the later one.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))

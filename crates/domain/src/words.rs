@@ -5,7 +5,7 @@ use alloc::string::String;
 use core::fmt;
 use core::time::Duration;
 
-/// A number as people say a place.
+/// An ordinal number, like `2nd`.
 pub(crate) struct Ordinal(pub(crate) usize);
 
 impl fmt::Display for Ordinal {

@@ -1,4 +1,4 @@
-//! Time and random bits: the two things a machine may not get for itself.
+//! Time and entropy: the two things a machine may not get for itself.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,33 +8,33 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use sortie_domain::time::Timestamp;
 
-/// Called when time has been moved, so that whoever waits looks again.
+/// Called when time has been moved, so that waiting threads check the clock again.
 pub type Waker = Arc<dyn Fn() + Send + Sync>;
 
-/// Where the time comes from.
+/// A source of time.
 pub trait Clock: Send + Sync {
     /// The time now. Never goes back.
     fn now(&self) -> Timestamp;
 
-    /// How long to wait for `deadline`; `None` if waiting does not bring it nearer, only a call of the waker.
+    /// How long to wait for `deadline`; `None` if the clock only moves when the waker is called.
     fn wait_for(&self, deadline: Timestamp) -> Option<Duration>;
 
-    /// Keeps `waker` for when time is moved. Clocks that run by themselves have no use for it.
+    /// Keeps `waker` to call it when time is moved. Clocks that run on their own don't need it.
     fn on_move(&self, _waker: Waker) {}
 }
 
 /// A wall clock that cannot be right.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum BadClock {
-    /// Times are counted from 1970 on.
+    /// Times are counted from 1970.
     #[error("the system's clock is at a time before the year 1970: set it, then start again")]
     TooEarly,
-    /// Times are written with four digits of the year.
+    /// Years are written with four digits.
     #[error("the system's clock is at a time after the year 9999: set it, then start again")]
     TooLate,
 }
 
-/// Whether times like `now` can be counted and written.
+/// Checks that times around `now` can be counted and written.
 ///
 /// # Errors
 /// [`BadClock`].
@@ -60,7 +60,7 @@ impl SystemClock {
     /// Reads the wall clock.
     #[must_use]
     pub fn start() -> Self {
-        // A wall clock before 1970 is as wrong as one at 1970.
+        // A wall clock before 1970 counts as 1970: both are wrong.
         let base = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self { base, started: Instant::now() }
     }
@@ -91,7 +91,7 @@ struct ManualTime {
 }
 
 impl ManualClock {
-    /// A clock that stands at `now`.
+    /// A clock that stays at `now`.
     #[must_use]
     pub fn at(now: Timestamp) -> Self {
         let clock = Self::default();
@@ -99,7 +99,7 @@ impl ManualClock {
         clock
     }
 
-    /// Moves the clock on and wakes whoever waits for it.
+    /// Moves the clock forward and wakes the threads that wait for it.
     pub fn advance(&self, by: Duration) {
         let wakers = {
             let mut time = self.lock();
@@ -134,14 +134,14 @@ impl Clock for ManualClock {
     }
 }
 
-/// Random bits. Ids are made of them, and some ids are worth guessing, so the generator is a cryptographic one.
+/// Random bits. The generator is cryptographic because ids are made of them, and some ids are worth guessing.
 pub struct Entropy(StdRng);
 
 impl Entropy {
     /// Seeded by the operating system.
     ///
     /// # Errors
-    /// What the operating system says when it has no random bits.
+    /// The operating system's error if it has no random bits.
     pub fn system() -> Result<Self, getrandom::Error> {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed)?;

@@ -1,7 +1,7 @@
-//! Between a machine's types and the bytes of the log.
+//! Converts between a machine's types and the bytes of the log.
 //!
-//! Plain function pointers, because the stored records are defined elsewhere (and are the same for every log),
-//! and because this way neither the machine nor its host need know the format.
+//! Plain function pointers, because the stored records are defined elsewhere (and are the same for every log), and so
+//! that neither the machine nor its host has to know the format.
 
 use std::error::Error;
 use std::fmt;
@@ -20,10 +20,10 @@ pub struct Codec<M: Machine> {
     pub encode_event: fn(&M::Event, &mut Vec<u8>),
     /// Reads an event's stored form.
     pub decode_event: fn(&[u8]) -> Result<M::Event, DecodeError>,
-    /// Gives the stored form of a snapshot to the sink, piece by piece, so that it is never held as a whole. Stops at
+    /// Passes the stored form of a snapshot to the sink, piece by piece, so that it is never held as a whole. Stops at
     /// the sink's first error.
     pub encode_snapshot: fn(&M::Snapshot, PieceSink<'_>) -> io::Result<()>,
-    /// Reads a snapshot's stored form from its pieces, as they were given to the sink.
+    /// Reads a snapshot's stored form from its pieces, as they were passed to the sink.
     pub decode_snapshot: fn(&mut StoredPieces<'_>) -> Result<M::Snapshot, DecodeError>,
 }
 

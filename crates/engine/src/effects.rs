@@ -1,14 +1,14 @@
-//! Work in the world outside, done after it was decided and until its outcome is known.
+//! Work outside the process, done after it was decided and retried until its outcome is known.
 //!
-//! An effect is given to the [`Performer`] again and again until it has an outcome, and the outcome is a command
-//! that the machine has answered. If the outcome does not get into the log (the disk is full), the effect is
-//! performed again rather than its outcome kept: effects can be repeated without harm, that is what their keys
-//! are for, and the repetition asks the world instead of trusting an old answer.
+//! An effect is passed to the [`Performer`] repeatedly until it has an outcome and the machine has answered that
+//! outcome, which is a command. If the outcome does not get into the log (the disk is full), the effect is performed
+//! again instead of keeping its outcome: keys make effects idempotent, and repeating one asks the platform instead of
+//! trusting an old answer.
 //!
-//! Effects of one key run one after another in log order: they form a lane. Lanes run side by side, as many attempts at a
-//! time as there are permits. Each group of effects, as the performer names them, has permits of its own, and
-//! further ones are shared by all: what is slow or stuck in one group leaves every other its own permits. An attempt
-//! that only waits for something to end takes none.
+//! Effects with the same key run one after another in log order: they form a lane. Lanes run concurrently, with as many
+//! attempts at a time as there are permits. Each group of effects (the performer names the groups) has permits of its
+//! own, and all groups share further ones: a slow or stuck group leaves the others their own permits. An attempt that
+//! only waits for something to end takes none.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering;
@@ -24,51 +24,51 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use crate::clock::Entropy;
 use crate::host::{Caller, Calls, Counters, Hosted};
 
-/// Effects that may wait for their outcome before commands from outside are refused as too many.
+/// Maximum number of effects without an outcome; beyond it commands from outside are refused.
 pub const MAX_PENDING_EFFECTS: usize = 65_536;
 
-/// Attempts that run at once beside those with permits of their groups, unless configured otherwise.
+/// Default number of concurrent attempts in addition to those with permits of their groups.
 pub const CONCURRENT_EFFECTS: usize = 256;
 
-/// Attempts of each group that run at once whatever the others do, unless configured otherwise.
+/// Default number of concurrent attempts of each group, whatever the other groups do.
 pub const CONCURRENT_EFFECTS_OF_GROUP: usize = 16;
 
-/// Pause after the first failed attempt, unless configured otherwise. Doubles with each further one.
+/// Default pause after the first failed attempt. Doubles with each further one.
 pub const FIRST_RETRY_DELAY: Duration = Duration::from_millis(250);
 
-/// Longest pause between two attempts, unless configured otherwise.
+/// Default maximum pause between two attempts.
 pub const MAX_RETRY_DELAY: Duration = Duration::from_secs(30);
 
 /// Carries out effects.
 #[async_trait::async_trait]
 pub trait Performer<M: Machine>: Send + Sync {
-    /// The idempotency key of `effect`: effects of one key run one after another, in the order in which they
+    /// The idempotency key of `effect`: effects with the same key run one after another, in the order in which they
     /// were decided.
     fn key(&self, effect: &M::Effect) -> String;
 
-    /// What `effect` belongs to that may be slow or stuck by itself, and has permits of its own for that reason. As many
-    /// groups as there are things configured, at most.
+    /// The group of `effect`: something that may be slow or stuck without the rest, and therefore has permits of its
+    /// own. There are at most as many groups as configured platforms.
     fn group(&self, _effect: &M::Effect) -> String {
         String::new()
     }
 
-    /// Whether performing `effect` is next to nothing but waiting for an end, so that any number may do so at a time.
+    /// Whether performing `effect` is little more than waiting for something to end, so that any number may do so at a
+    /// time.
     fn only_waits(&self, _effect: &M::Effect) -> bool {
         false
     }
 
-    /// Does the work. Doing it twice must do no harm. Returns the outcome as a command, or `None` if nobody
-    /// needs to know it.
+    /// Does the work. Must be idempotent. Returns the outcome as a command, or `None` if nobody needs to know it.
     ///
     /// # Errors
     /// [`Retry`] if there is no outcome yet.
     async fn perform(&self, effect: M::Effect) -> Result<Option<M::Command>, Retry>;
 
-    /// The machine has refused the outcome of `effect`: it has no use for what was done (any more). Undoes that where
-    /// it would do harm until it ends by itself. Before the next effect of the same key.
+    /// Called when the machine has refused the outcome of `effect` because it has no use for it (any more), before the
+    /// next effect with the same key. Undoes the work if leaving it would do harm.
     ///
     /// # Errors
-    /// [`Retry`] if the effect is to be performed, and its outcome to be told, once more.
+    /// [`Retry`] if the effect has to be performed again, and its outcome submitted again.
     async fn refused(&self, _effect: M::Effect) -> Result<(), Retry>
     where
         M::Effect: Send + 'static,
@@ -77,12 +77,12 @@ pub trait Performer<M: Machine>: Send + Sync {
     }
 }
 
-/// An attempt had no outcome; another is to be made.
+/// An attempt had no outcome and must be retried.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Retry {
-    /// Not before this much time, for whoever was told so by the other side.
+    /// Minimum time to the next attempt, if the other side asked for one.
     pub after: Option<Duration>,
-    /// Why, for the operator. Goes into the log: no secrets.
+    /// Why, for the operator. It is logged: no secrets.
     pub reason: String,
 }
 
@@ -96,13 +96,13 @@ impl Retry {
 /// How effects are run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct EffectLimits {
-    /// Attempts that run at once beside those of `of_group`.
+    /// Concurrent attempts in addition to those of `of_group`.
     pub concurrent: usize,
-    /// Attempts of each group that run at once, however many others run.
+    /// Concurrent attempts of each group, however many others run.
     pub of_group: usize,
     /// Pause after the first failed attempt.
     pub first_delay: Duration,
-    /// Longest pause, unless [`Retry::after`] asks for more.
+    /// Maximum pause, unless [`Retry::after`] asks for more.
     pub max_delay: Duration,
 }
 
@@ -134,15 +134,15 @@ struct Inner<M: Hosted> {
     calls: Calls<M>,
     counters: Arc<Counters>,
     limits: EffectLimits,
-    /// Effects without outcome by key, the one being performed in front. A key is here while its lane runs.
+    /// Effects without an outcome by key; the first one is being performed. A key is here while its lane runs.
     lanes: Mutex<BTreeMap<String, VecDeque<M::Effect>>>,
     permits: Arc<Semaphore>,
-    /// Permits of groups that have effects without outcome.
+    /// Permits of groups that have effects without an outcome.
     groups: Mutex<BTreeMap<String, Arc<Semaphore>>>,
     jitter: Mutex<Entropy>,
-    /// No new attempts.
+    /// Cancelled: no new attempts.
     stopping: CancellationToken,
-    /// No attempts.
+    /// Cancelled: no attempts at all.
     killed: CancellationToken,
     tasks: TaskTracker,
 }
@@ -188,20 +188,20 @@ impl<M: Hosted> Effects<M> {
         self.inner.tasks.spawn_on(async move { inner.run_lane(&key).await }, &self.runtime);
     }
 
-    /// Begins no further attempt, and waits until those that run have ended or `deadline` has passed; then they
-    /// are broken off.
+    /// Starts no further attempt, waits until those in flight have ended or `deadline` has passed, then aborts the
+    /// rest.
     pub(crate) async fn stop(&self, deadline: Duration) {
         self.inner.stopping.cancel();
         self.inner.tasks.close();
         if tokio::time::timeout(deadline, self.inner.tasks.wait()).await.is_err() {
             let unfinished = self.inner.lanes().len();
-            tracing::warn!(unfinished, "breaking off effects; they run again after the next start");
+            tracing::warn!(unfinished, "aborting effects; they run again after the next start");
             self.kill();
             self.inner.tasks.wait().await;
         }
     }
 
-    /// Breaks everything off.
+    /// Aborts everything.
     pub(crate) fn kill(&self) {
         self.inner.stopping.cancel();
         self.inner.killed.cancel();
@@ -224,8 +224,8 @@ impl<M: Hosted> Inner<M> {
         }
     }
 
-    /// Removes the finished effect and gives the one after it. With the last one the lane goes, under the same
-    /// lock: a key that is not there has no task.
+    /// Removes the finished effect and returns the one after it. The lane is removed with its last effect, under the
+    /// same lock: a key that is not in the map has no task.
     fn advance(&self, key: &str) -> Option<M::Effect> {
         let mut lanes = self.lanes();
         let lane = lanes.get_mut(key)?;
@@ -237,7 +237,7 @@ impl<M: Hosted> Inner<M> {
         next
     }
 
-    /// Performs `effect` until its outcome is in the log. False if that was not to be before the end.
+    /// Performs `effect` until its outcome is in the log. False if the engine stopped before that.
     async fn finish(self: &Arc<Self>, key: &str, effect: M::Effect) -> bool {
         let group = (!self.performer.only_waits(&effect)).then(|| self.performer.group(&effect));
         let mut failures = 0;
@@ -253,7 +253,7 @@ impl<M: Hosted> Inner<M> {
             let Err(retry) = outcome else { return true };
             let pause = self.pause(failures).max(retry.after.unwrap_or_default());
             failures += 1;
-            tracing::warn!(key, failures, ?pause, reason = retry.reason, "an effect has to be tried again");
+            tracing::warn!(key, failures, ?pause, reason = retry.reason, "an effect will be retried");
             tokio::select! {
                 biased;
                 () = self.stopping.cancelled() => return false,
@@ -262,22 +262,22 @@ impl<M: Hosted> Inner<M> {
         }
     }
 
-    /// Leave for one attempt: of its group, or of those that all share, whichever comes first. One without a group needs
-    /// none.
+    /// A permit for one attempt: one of its group or a shared one, whichever is free first. An attempt without a group
+    /// needs none.
     async fn permit(&self, group: Option<String>) -> Option<Permit<'_, M>> {
         let group = group?;
         let own = Arc::clone(self.groups().entry(group.clone()).or_insert_with(|| {
             let permits = self.limits.of_group.max(1);
             Arc::new(Semaphore::new(permits))
         }));
-        // From here on, so that the group goes with the last that waits for a permit of it, too.
+        // Created before waiting, so that the group is also removed when the last attempt that waits for it gives up.
         let mut permit = Permit { inner: self, group, held: None };
         let held = tokio::select! {
             biased;
             held = own.acquire_owned() => held,
             held = Arc::clone(&self.permits).acquire_owned() => held,
         };
-        // Permits end with the engine only.
+        // Acquiring fails only when the engine ends.
         permit.held = held.ok();
         Some(permit)
     }
@@ -286,10 +286,10 @@ impl<M: Hosted> Inner<M> {
         self.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One attempt, with its outcome told to the machine; `None` if it was broken off.
+    /// One attempt, including the submission of its outcome to the machine; `None` if it was aborted.
     async fn attempt(self: &Arc<Self>, effect: M::Effect) -> Option<Result<(), Retry>> {
         let inner = Arc::clone(self);
-        // A task of its own: a panic of the performer then is a failed attempt, not a lane that hangs.
+        // A task of its own, so that a panic of the performer is a failed attempt and not a lane that hangs.
         let task = tokio::spawn(async move { inner.perform(effect).await });
         let task = AbortOnDropHandle::new(task);
         tokio::select! {
@@ -303,14 +303,14 @@ impl<M: Hosted> Inner<M> {
         let Some(outcome) = self.performer.perform(effect.clone()).await? else { return Ok(()) };
         match self.calls.call(outcome, Caller::Effect).await {
             Ok(Ok(_)) => Ok(()),
-            // That is an answer, too: the machine knows the outcome and has no use for it any more.
+            // A refusal is an answer too: the machine knows the outcome and has no use for it any more.
             Ok(Err(_)) => self.performer.refused(effect).await,
             Err(unavailable) => Err(Retry::because(unavailable.to_string())),
         }
     }
 
-    /// Exponential, at most the maximum, and shortened at random by up to half, so that what failed together is
-    /// not tried again together.
+    /// Exponential backoff up to the maximum, shortened at random by up to half, so that effects that failed together
+    /// are not retried together.
     fn pause(&self, failures: u32) -> Duration {
         let doubled = self.limits.first_delay.saturating_mul(2u32.saturating_pow(failures));
         let pause = doubled.min(self.limits.max_delay);
@@ -320,7 +320,7 @@ impl<M: Hosted> Inner<M> {
     }
 }
 
-/// Leave for one attempt. Its group is forgotten with the last.
+/// A permit for one attempt. The group is removed with its last permit.
 struct Permit<'a, M: Hosted> {
     inner: &'a Inner<M>,
     group: String,
@@ -329,7 +329,8 @@ struct Permit<'a, M: Hosted> {
 
 impl<M: Hosted> Drop for Permit<'_, M> {
     fn drop(&mut self) {
-        // Under the lock, so that nobody takes the group's permits meanwhile: all that wait or hold share it.
+        // Under the lock, so that nobody else takes the group: every attempt that waits or holds a permit has a
+        // reference.
         let mut groups = self.inner.groups();
         drop(self.held.take());
         if groups.get(&self.group).is_some_and(|permits| Arc::strong_count(permits) == 1) {

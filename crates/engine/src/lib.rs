@@ -1,18 +1,18 @@
-//! Hosts a machine: makes what it decides durable and only then lets anybody hear of it.
+//! Hosts a machine: makes its decisions durable and only then publishes them.
 //!
-//! [`host::Engine`] is the way in: it takes a [`Machine`](sortie_domain::machine::Machine), a [`log::Log`] and an
-//! [`effects::Performer`], and gives a [`host::Handle`] for calls, queries and subscriptions.
+//! [`host::Engine`] is the entry point: it takes a [`Machine`](sortie_domain::machine::Machine), a [`log::Log`] and an
+//! [`effects::Performer`], and returns a [`host::Handle`] for calls, queries and subscriptions.
 //!
-//! | module | what it holds |
+//! | module | contents |
 //! |---|---|
-//! | [`log`] | the `Log` trait, and the log that needs nothing but a folder |
-//! | [`codec`] | between a machine's types and the log's bytes |
-//! | [`clock`] | time and random bits |
+//! | [`log`] | the `Log` trait, and the embedded log, which needs only a folder |
+//! | [`codec`] | conversion between a machine's types and the log's bytes |
+//! | [`clock`] | time and entropy |
 //! | [`host`] | the machine thread, calls, queries, subscriptions, replay, shutdown |
-//! | [`effects`] | work outside that follows from decisions, until its outcome is known |
+//! | [`effects`] | outside work that follows from decisions, retried until its outcome is known |
 //! | [`supervisor`] | the tasks of a process, and how it ends |
 //!
-//! Nothing here knows a rule of the domain, and nothing of the domain knows this.
+//! Nothing here knows a rule of the domain, and the domain does not know this crate.
 
 pub mod clock;
 pub mod codec;

@@ -1,8 +1,8 @@
 //! The tasks of a process, and how it ends.
 //!
-//! Every long-lived task has a name, a stage and a declared meaning of its failure, so that none dies in
-//! silence and the end comes in order: first the doors close, then the work drains, then what everything else
-//! rests on goes. A stage is told to stop when the one before it has ended or used up its share of the deadline.
+//! Every long-lived task has a name, a stage and a declared reaction to its failure, so that none dies silently and the
+//! shutdown is ordered: first the doors close, then the work drains, then the base stops. A stage is told to stop when
+//! the one before it has ended or used up its share of the deadline.
 
 use std::any::Any;
 use std::error::Error;
@@ -17,26 +17,26 @@ use tokio_util::sync::CancellationToken;
 /// When a task is told to stop.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Stage {
-    /// First: listeners and whatever else brings new work in.
+    /// First: listeners and other sources of new work.
     Door,
-    /// Then: whatever works on what came in.
+    /// Then: tasks that process the work.
     Work,
-    /// Last: what the others rest on, such as engines.
+    /// Last: what the others depend on, such as engines.
     Base,
 }
 
 const STAGES: [Stage; 3] = [Stage::Door, Stage::Work, Stage::Base];
 
-/// What it means for the process that a task ends by itself with an error or a panic.
+/// What happens to the process if a task ends with an error or a panic.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum OnFailure {
-    /// The process cannot do without it: everything stops, in order.
+    /// The process needs the task: everything stops, in order.
     StopAll,
-    /// The process goes on; the failure is logged.
+    /// The process continues; the failure is logged.
     GoOn,
 }
 
-/// Told to stop, and waits to be.
+/// Tells a task when to stop.
 #[derive(Clone, Debug)]
 pub struct StopSignal(CancellationToken);
 
@@ -56,9 +56,9 @@ impl StopSignal {
 /// Why everything stopped, and whether it did so in time.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Outcome {
-    /// The task that failed and its error; `None` if the stop was asked for.
+    /// The task that failed and its error; `None` if the stop was requested.
     pub failed: Option<(&'static str, String)>,
-    /// Tasks that had not ended by the deadline and were broken off.
+    /// Tasks that had not ended by the deadline and were aborted.
     pub broken_off: Vec<&'static str>,
 }
 
@@ -71,7 +71,7 @@ impl fmt::Display for Outcome {
         if self.broken_off.is_empty() {
             return Ok(());
         }
-        write!(f, "; had to be broken off: {}", self.broken_off.join(", "))
+        write!(f, "; had to be aborted: {}", self.broken_off.join(", "))
     }
 }
 
@@ -82,7 +82,7 @@ struct Task {
     on_failure: OnFailure,
 }
 
-/// Runs tasks until one that matters fails or the stop is asked for.
+/// Runs tasks until one that matters fails or a stop is requested.
 pub struct Supervisor {
     running: JoinSet<Result<(), Box<dyn Error + Send + Sync>>>,
     tasks: Vec<Task>,
@@ -123,8 +123,7 @@ impl Supervisor {
         self.tasks.push(Task { id, name, stage, on_failure });
     }
 
-    /// Waits until `stop` is ready or a task that matters fails, then stops everything in order, in at most
-    /// `deadline` from there.
+    /// Waits until `stop` is ready or a task that matters fails, then stops everything in order, within `deadline`.
     pub async fn run(mut self, stop: impl Future<Output = ()>, deadline: Duration) -> Outcome {
         let mut failed = None;
         tokio::select! {
@@ -136,7 +135,7 @@ impl Supervisor {
         for (before, stage) in STAGES.into_iter().enumerate() {
             tracing::info!(?stage, "stopping");
             self.signals[stage as usize].cancel();
-            // An equal share of what is left, so that a door that hangs leaves time for what matters most.
+            // An equal share of the remaining time, so that a hanging door leaves time for what matters most.
             let left = deadline.saturating_duration_since(Instant::now());
             let until = Instant::now() + left / (STAGES.len() - before) as u32;
             while self.tasks.iter().any(|task| task.stage == stage) {
@@ -151,7 +150,7 @@ impl Supervisor {
         Outcome { failed, broken_off }
     }
 
-    /// Waits for a failure that matters; for ever if there is none.
+    /// Waits for a failure that matters; forever if there is none.
     async fn first_failure(&mut self) -> (&'static str, String) {
         loop {
             if let Some(failure) = self.next_end().await {
@@ -160,10 +159,10 @@ impl Supervisor {
         }
     }
 
-    /// Waits for the next task to end; gives its failure if that matters.
+    /// Waits for the next task to end; returns its failure if that matters.
     async fn next_end(&mut self) -> Option<(&'static str, String)> {
         let Some(end) = self.running.join_next_with_id().await else {
-            // Nothing will ever end: leave the waiting to the caller's other branch.
+            // No task can end: leave the waiting to the caller's other branch.
             return std::future::pending().await;
         };
         let (id, error) = match end {

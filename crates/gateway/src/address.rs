@@ -1,7 +1,7 @@
-//! Where the server is: connection details as an address.
+//! Resolves connection details to the server's address.
 //!
-//! A name that does not exist is the fault of the server that gave it. A name service that does not answer, or cannot, is the
-//! fault of nobody here: the same name may be found a moment later, and the match is as good as before.
+//! A name that does not exist is the fault of the server that sent it. A name service that cannot or does not answer
+//! says nothing about the server: the same name may be found a moment later, and the match is still good.
 
 use std::fmt;
 use std::io;
@@ -14,7 +14,7 @@ use sortie_domain::broker::address::{Place, check_ip, place};
 use tokio::net::lookup_host;
 use tokio::time::{Instant, sleep, timeout_at};
 
-/// Longest wait for one answer of the name service.
+/// Maximum wait for one answer of the name service.
 const LOOKUP_DEADLINE: Duration = Duration::from_secs(5);
 /// Pause before the name service is asked again.
 const LOOKUP_PAUSE: Duration = Duration::from_millis(500);
@@ -22,8 +22,8 @@ const LOOKUP_PAUSE: Duration = Duration::from_millis(500);
 /// Names below this one do not exist (RFC 6761, section 6.4).
 const NEVER_EXISTS: &str = ".invalid";
 
-/// What `getaddrinfo` says of a name that does not exist or has no address, of glibc, musl and BSD. Rust passes on its text
-/// only. Whatever else it says counts as no answer, so that a text which is not known here harms no server.
+/// The messages of `getaddrinfo` (glibc, musl, BSD) for a name that does not exist or has no address. Rust only passes
+/// on the text. Any other message counts as no answer, so that an unknown text harms no server.
 const NOT_THERE: [&str; 6] = [
     "Name or service not known",
     "No address associated with hostname",
@@ -35,19 +35,19 @@ const NOT_THERE: [&str; 6] = [
 
 type Found = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
 
-/// Asks a name service for the addresses of a host, and gives them the port.
+/// Asks a name service for the addresses of a host, and adds the port.
 #[derive(Clone)]
 pub struct NameService(Arc<dyn Fn(String, u16) -> Found + Send + Sync>);
 
 impl NameService {
-    /// One that is asked by `look_up`.
+    /// A name service that calls `look_up`.
     pub fn new(look_up: impl Fn(String, u16) -> Found + Send + Sync + 'static) -> Self {
         Self(Arc::new(look_up))
     }
 }
 
 impl Default for NameService {
-    /// That of the system.
+    /// The system's name service.
     fn default() -> Self {
         Self::new(|host, port| Box::pin(async move { Ok(lookup_host((host, port)).await?.collect()) }))
     }
@@ -62,14 +62,14 @@ impl fmt::Debug for NameService {
 /// Why there is no address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Unresolved {
-    /// The details lead nowhere: they are no address, or the name does not exist.
+    /// The details lead nowhere: they are not an address, or the name does not exist.
     Nowhere,
-    /// The name service gave no answer in time.
+    /// The name service did not answer in time.
     NoAnswer,
 }
 
-/// The address behind `ip:port`, `[v6]:port` or `host:port`. Of a host with several, the first IPv4 one: a player may have
-/// no IPv6. A name service that gives no answer is asked again until `until`.
+/// The address behind `ip:port`, `[v6]:port` or `host:port`. If a host has several, the first IPv4 one: players may
+/// have no IPv6. A name service that does not answer is asked again until `until`.
 ///
 /// # Errors
 /// [`Unresolved`].
@@ -102,7 +102,7 @@ async fn look_up(
     }
     let deadline = until.min(Instant::now() + LOOKUP_DEADLINE);
     match timeout_at(deadline, (service.0)(host.to_owned(), port)).await {
-        // Some name services answer with the unspecified address for what they block.
+        // Some name services answer with the unspecified address for blocked names.
         Ok(Ok(found)) => {
             let found = found.into_iter().filter(|address| check_ip(address.ip()).is_ok());
             first_v4(found).ok_or(Unresolved::Nowhere)

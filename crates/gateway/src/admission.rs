@@ -1,4 +1,4 @@
-//! What a player gets in the end: where to connect, and the token that lets in.
+//! What a player gets in the end: where to connect, and the connect token.
 
 use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -14,27 +14,27 @@ use crate::error::JoinError;
 use crate::options::{GameFleet, GatewayOptions};
 use crate::seat_guard::SeatGuard;
 
-/// A seat in a match that can be played, with all that its player needs.
+/// A seat in a playable match, with everything that its player needs.
 pub(crate) struct Admission {
     pub(crate) address: SocketAddr,
-    /// The connect token in base64: whoever has it gets in, so it goes to the player and nowhere else.
+    /// The connect token in base64. It lets its bearer in, so it goes only to the player.
     pub(crate) token: String,
     pub(crate) given: Given,
     pub(crate) way: Way,
-    /// What a guest shows to be known again.
+    /// A guest's key, by which the guest is recognized again.
     pub(crate) player_key: Option<String>,
 }
 
-/// What is taken back unless the player is told of it.
+/// What is taken back unless the player hears about it.
 pub(crate) enum Given {
-    /// A seat: it is given back.
+    /// A seat: it is released.
     Seat(SeatGuard),
-    /// The match of a ticket: its player may come for it again.
+    /// The match of a ticket: its player may ask for it again.
     Ticket(Visit),
 }
 
 impl Given {
-    /// The player has been told.
+    /// Called when the player has been told.
     pub(crate) fn keep(self) {
         match self {
             Self::Seat(seat) => seat.keep(),
@@ -43,14 +43,14 @@ impl Given {
     }
 }
 
-/// How a player came to a seat.
+/// How a player got a seat.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Way {
     /// A server had the match already.
     Warm,
-    /// A server had to be waited for.
+    /// The player had to wait for a server.
     Cold,
-    /// By a ticket.
+    /// Through a ticket.
     Queue,
 }
 
@@ -64,8 +64,8 @@ impl Way {
     }
 }
 
-/// A connect token for `seat`, good until the seat expires. Its user data begins with the seat's id, for the server
-/// to claim.
+/// A connect token for `seat`, valid until the seat expires. Its user data begins with the seat's id, for the server to
+/// claim.
 pub(crate) fn token(
     options: &GatewayOptions,
     fleet: &GameFleet,
@@ -79,7 +79,7 @@ pub(crate) fn token(
     let timeout = options.token_timeout.as_secs();
     let spec = TokenSpec {
         protocol_id: fleet.protocol_id,
-        // The stamps of the broker may be a little behind this clock.
+        // The broker's timestamps may be a little behind this clock.
         create_timestamp: unix_seconds().min(expires),
         expire_timestamp: expires,
         timeout_seconds: i32::try_from(timeout).unwrap_or(i32::MAX),
@@ -95,7 +95,7 @@ pub(crate) fn token(
     Ok(STANDARD.encode(token))
 }
 
-/// Ids have half the room that there is, so that none is cut.
+/// Ids are at most half as long as the user data, so none is truncated.
 fn user_data(seat: &str) -> [u8; USER_DATA_BYTES] {
     let mut data = [0; USER_DATA_BYTES];
     for (to, from) in data.iter_mut().zip(seat.bytes()) {

@@ -1,12 +1,12 @@
-//! Who is believed about a player's address.
+//! Which source of a player's address is trusted.
 //!
-//! A player could name any address, so `client_ip` counts only from a backend that shows a key with which it speaks for
-//! players, or in development mode: a proxy passes on what players write into a query or a body. Of everybody else the
-//! address is that of the connection, or where this is a proxy that is configured as trusted, the one that it forwards for.
+//! A player could name any address, so `client_ip` counts only from a backend whose key may speak for players, or in
+//! development mode: a proxy passes on what players write into a query or a body. For all other callers the address is
+//! that of the connection, or, if the connection comes from a trusted proxy, the one that it forwards for.
 //!
-//! Of `X-Forwarded-For`, to which each proxy adds at the end whom it was called by, the rightmost address that is no
-//! trusted proxy's counts: what stands before it is what the player likes it to be. The header `Forwarded` is not read;
-//! no proxy sends it unless told to, and two sources would have to be held against each other.
+//! Each proxy appends its caller to `X-Forwarded-For`, so the rightmost address that is not a trusted proxy's counts:
+//! the player can choose everything before it. The header `Forwarded` is not read: no proxy sends it by default, and
+//! two sources would have to be compared with each other.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -15,23 +15,23 @@ use ipnet::IpNet;
 use crate::error::JoinError;
 use crate::options::GatewayOptions;
 
-/// What a request says about where it comes from.
+/// What a request says about its origin.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Claims<'a> {
-    /// The other end of the connection, if the server tells it.
+    /// The other end of the connection, if the server supplies it.
     pub(crate) peer: Option<IpAddr>,
     /// The address that the request names.
     pub(crate) asked: Option<&'a str>,
     /// Whether the request shows a key that may speak for players.
     pub(crate) speaks_for_players: bool,
-    /// The headers `X-Forwarded-For`, with commas between them.
+    /// The headers `X-Forwarded-For`, joined by commas.
     pub(crate) forwarded_for: Option<&'a str>,
 }
 
 /// The player's address; `None` if it cannot be known.
 ///
 /// # Errors
-/// [`JoinError::Invalid`] if somebody who is believed names something that is no address.
+/// [`JoinError::Invalid`] if a trusted caller sends something that is not an address.
 pub(crate) fn client_ip(claims: Claims<'_>, options: &GatewayOptions) -> Result<Option<IpAddr>, JoinError> {
     let peer = claims.peer.map(|ip| ip.to_canonical());
     let trusted = options.dev || peer.is_some_and(|ip| is_among(ip, &options.trusted_proxies));
@@ -44,8 +44,8 @@ pub(crate) fn client_ip(claims: Claims<'_>, options: &GatewayOptions) -> Result<
     }))
 }
 
-/// Who calls, for limits: never an address that the caller chose. `None` for a trusted proxy that calls for itself, and
-/// where nothing is known.
+/// The caller's address for rate limits: never one that the caller chose. `None` for a trusted proxy that calls for
+/// itself, and if nothing is known.
 pub(crate) fn limited_ip(claims: Claims<'_>, options: &GatewayOptions) -> Option<IpAddr> {
     let peer = claims.peer?.to_canonical();
     if !is_among(peer, &options.trusted_proxies) {
@@ -59,7 +59,8 @@ fn named(claims: Claims<'_>) -> Result<Option<IpAddr>, JoinError> {
     ip.map_err(|_| JoinError::invalid("client_ip", "must be an IP address"))
 }
 
-/// The rightmost address that is no trusted proxy's; `None` if there is none before something that is no address.
+/// The rightmost address that is not a trusted proxy's; `None` if the list ends, or has something else than an address,
+/// before that.
 fn forwarded(list: &str, options: &GatewayOptions) -> Option<IpAddr> {
     for entry in list.rsplit(',') {
         let ip = address(entry.trim())?.to_canonical();
@@ -70,7 +71,7 @@ fn forwarded(list: &str, options: &GatewayOptions) -> Option<IpAddr> {
     None
 }
 
-/// Some proxies write the port too.
+/// An address; some proxies append the port.
 fn address(text: &str) -> Option<IpAddr> {
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     bare.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|address| address.ip()))
@@ -132,7 +133,7 @@ mod tests {
     fn a_backend_with_a_key_names_its_player_s_address() {
         assert_eq!(with_key("9.9.9.9", Some("1.1.1.1"), None), "1.1.1.1");
         assert_eq!(with_key("10.1.2.3", Some("1.1.1.1"), Some("2.2.2.2")), "1.1.1.1");
-        // Without a name it is as for everybody else.
+        // Without `client_ip` the usual rules apply.
         assert_eq!(with_key("9.9.9.9", None, Some("2.2.2.2")), "9.9.9.9");
         assert_eq!(with_key("10.1.2.3", None, Some("2.2.2.2")), "2.2.2.2");
     }

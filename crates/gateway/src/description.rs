@@ -1,4 +1,4 @@
-//! The routes as a part of an OpenAPI 3.1 document, for whoever serves them together with others.
+//! The routes as a part of an OpenAPI 3.1 document, to be merged with other routes.
 
 use serde_json::{Value, json};
 use sortie_serving::Schemas;
@@ -40,9 +40,9 @@ fn paths(schemas: &mut Schemas) -> Value {
         "/matchmaker/request/{game}/{version}": {"post": with_body(request(&feedback), &asked)},
         "/matchmaker/ws": {"get": websocket()},
         "/matchmaker/matches/{id}/rejoin": {"post": rejoin(&schemas.read::<Returning>(), &answer)},
-        "/matchmaker/tickets/{id}/accept": {"post": vote("matchmakerAccept", "Agree to a match", &asked, &voted)},
+        "/matchmaker/tickets/{id}/accept": {"post": vote("matchmakerAccept", "Accept a match", &asked, &voted)},
         "/matchmaker/tickets/{id}/decline": {
-            "post": vote("matchmakerDecline", "Do not agree to a match", &asked, &voted),
+            "post": vote("matchmakerDecline", "Decline a match", &asked, &voted),
         },
     })
 }
@@ -56,7 +56,7 @@ fn operation(id: &str, summary: &str, text: &str, responses: &Value) -> Value {
 
 fn with_body(mut operation: Value, asked: &Value) -> Value {
     operation["requestBody"] = json!({
-        "description": "May be empty: what the query names counts more.",
+        "description": "Optional. Values in the query take precedence.",
         "content": {"application/json": {"schema": asked, "example": {"game": "arena", "version": "1"}}},
     });
     operation
@@ -66,7 +66,7 @@ fn page(id: &str) -> Value {
     let html = json!({"200": {
         "description": "The page", "content": {"text/html": {"schema": {"type": "string"}}},
     }});
-    operation(id, "A page that says what is here", "", &html)
+    operation(id, "A page that describes this service", "", &html)
 }
 
 fn query(names: &[&str]) -> Vec<Value> {
@@ -75,38 +75,38 @@ fn query(names: &[&str]) -> Vec<Value> {
 }
 
 fn wannaplay(id: &str, answer: &Value) -> Value {
-    let text = "Waits until there is a seat. Asking again is safe: a player who has a seat gets that one, with a fresh \
-        token, and so does a player of a running match (`gateway.rejoin`); a seat that nobody takes is given back. A guest \
-        is known again by the `player_key` of an earlier answer. A player of a running match who asks for another version \
-        of its game, or who waits by a ticket and asks without its `queue`, is refused (409). With a \
-        `queue`, takes a ticket, or finds the one that the player has, and waits for its match; where that takes longer \
-        than the gateway waits (408), asking again soon keeps the ticket's place. Where a match asks for the player's \
-        agreement (428), the player accepts it by `/matchmaker/tickets/{id}/accept` and asks again.";
+    let text = "Waits until there is a seat. Idempotent: a player who has a seat gets the same one, with a fresh \
+        token, and so does a player of a running match (`gateway.rejoin`); unused seats are released. A guest is \
+        recognized by the `player_key` of an earlier answer. A player of a running match who asks for another \
+        version of its game, or who has a waiting ticket and asks without its `queue`, is refused (409). With a \
+        `queue`, starts a ticket, or finds the player's existing one, and waits for its match; if that takes \
+        longer than the gateway waits (408), asking again soon keeps the ticket's place. If a match has to be \
+        accepted (428), the player accepts it by `/matchmaker/tickets/{id}/accept` and asks again.";
     let responses = json!({
-        "200": {"description": "The way in", "content": {"application/json": {"schema": answer}}},
+        "200": {"description": "The seat", "content": {"application/json": {"schema": answer}}},
         "default": {
-            "description": "No seat, and why; `retry-after` says when to come again where that may help",
+            "description": "No seat, and why; `retry-after` says when to retry if that may help",
             "content": {"text/plain": {"schema": {"type": "string"}}},
         },
     });
-    let mut operation = operation(id, "Ask for a seat, get one answer", text, &responses);
+    let mut operation = operation(id, "Request a seat, get one answer", text, &responses);
     operation["parameters"] = query(&["game", "version", "client_ip", "token", "player_key", "queue"]).into();
     operation
 }
 
 fn vote(id: &str, summary: &str, asked: &Value, voted: &Value) -> Value {
-    let text = "For a player of the ticket whose match asks for it, in a queue with `accept`; `id` is the ticket's or the \
-        match's. Saying it again does no harm. Whoever declines leaves the queue, with all players of the ticket.";
+    let text = "For a player of a ticket whose match has to be accepted, in a queue with `accept`; `id` is the \
+        ticket's or the match's. Idempotent. Declining removes the ticket, with all its players, from the queue.";
     let responses = json!({
-        "200": {"description": "It counts", "content": {"application/json": {"schema": voted}}},
+        "200": {"description": "The vote counts", "content": {"application/json": {"schema": voted}}},
         "default": {
-            "description": "It does not count, and why: 401 for somebody whom nothing tells from others, 404 where the \
-                player has no such ticket or match, 409 where nothing is asked (any more)",
+            "description": "The vote does not count, and why: 401 for a caller who cannot be identified, 404 if the \
+                player has no such ticket or match, 409 if no vote is open (any more)",
             "content": {"text/plain": {"schema": {"type": "string"}}},
         },
     });
     let mut operation = with_body(operation(id, summary, text, &responses), asked);
-    operation["requestBody"]["description"] = "May be empty: only a `token` counts.".into();
+    operation["requestBody"]["description"] = "Optional: only a `token` is read.".into();
     operation["requestBody"]["content"]["application/json"]["example"] = json!({"token": "…"});
     let mut parameters = vec![in_path("id")];
     parameters.extend(query(&["token"]));
@@ -115,21 +115,21 @@ fn vote(id: &str, summary: &str, asked: &Value, voted: &Value) -> Value {
 }
 
 fn rejoin(returning: &Value, answer: &Value) -> Value {
-    let text = "The way back into a running match for one of its players, who is named in it or has a seat: the same seat, \
-        with a fresh token. Of a seat that is claimed the server may let the player in once more. A backend names the \
-        player; a player shows its token or its key.";
+    let text = "Lets a player who is named in a running match, or has a seat in it, come back: the same seat, \
+        with a fresh token. If the seat is claimed, the server may let the player in again. A backend names the \
+        player; a player sends its token or its key.";
     let responses = json!({
-        "200": {"description": "The way in", "content": {"application/json": {"schema": answer}}},
+        "200": {"description": "The seat", "content": {"application/json": {"schema": answer}}},
         "default": {
-            "description": "No way back, and why: 404 where there is no such match or the player is not in it, 409 while it \
-                is not ready or where the player has a seat in another match of the game, 410 where it is over, 503 while \
+            "description": "Cannot rejoin, and why: 404 if there is no such match or the player is not in it, 409 while \
+                it is not ready or if the player has a seat in another match of the game, 410 if it is over, 503 while \
                 nobody can connect to it",
             "content": {"text/plain": {"schema": {"type": "string"}}},
         },
     });
     let mut operation =
-        with_body(operation("matchmakerRejoin", "Come back to a match", text, &responses), returning);
-    operation["requestBody"]["description"] = "May be empty for a player who shows a token.".into();
+        with_body(operation("matchmakerRejoin", "Rejoin a match", text, &responses), returning);
+    operation["requestBody"]["description"] = "Optional for a player who sends a token.".into();
     operation["requestBody"]["content"]["application/json"]["example"] = json!({"player_id": "ann"});
     let mut parameters = vec![in_path("id")];
     parameters.extend(query(&["token", "player_key"]));
@@ -145,11 +145,11 @@ fn request(feedback: &Value) -> Value {
     let lines =
         |text: &str| json!({"description": text, "content": {"application/json": {"schema": feedback}}});
     let responses = json!({
-        "200": lines("One of these a line, while the player waits; the last is SessionReady or Error"),
+        "200": lines("One of these per line, while the player waits; the last is SessionReady or Error"),
         "default": lines("No seat, and why"),
     });
     let text = "The same as wannaplay, with progress.";
-    let mut operation = operation("request", "Ask for a seat, hear what is going on", text, &responses);
+    let mut operation = operation("request", "Request a seat, with progress reports", text, &responses);
     let mut parameters = vec![in_path("game"), in_path("version")];
     parameters.extend(query(&["client_ip", "token", "player_key", "queue"]));
     operation["parameters"] = parameters.into();
@@ -158,17 +158,17 @@ fn request(feedback: &Value) -> Value {
 
 fn websocket() -> Value {
     let text = "A websocket. The first message is the player's, a text like `{\"game\": \"…\", \"version\": \"…\"}`; \
-        then each message is a `Feedback`, the last of them SessionReady or Error. A first message that is no request \
-        is answered with a text that begins with `ERR`. When a ProgressReport asks to accept a match, the player says \
-        `{\"accept\": \"…\"}` or `{\"decline\": \"…\"}`, with the id of the ticket or of the match; a ProgressReport says \
-        what came of it. Other messages mean nothing.";
+        then each message is a `Feedback`, the last of them SessionReady or Error. A first message that is not a \
+        request is answered with a text that begins with `ERR`. When a ProgressReport asks to accept a match, the \
+        player sends `{\"accept\": \"…\"}` or `{\"decline\": \"…\"}`, with the id of the ticket or of the match; a \
+        ProgressReport has the result. Other messages are ignored.";
     let responses = json!({
-        "101": {"description": "It is a websocket now"},
+        "101": {"description": "Switched to the websocket protocol"},
         "default": {
             "description": "No websocket, and why", "content": {"text/plain": {"schema": {"type": "string"}}},
         },
     });
-    let mut operation = operation("requestByWebsocket", "Ask for a seat by websocket", text, &responses);
+    let mut operation = operation("requestByWebsocket", "Request a seat by websocket", text, &responses);
     operation["parameters"] = query(&["game", "version", "client_ip", "token", "player_key", "queue"]).into();
     operation
 }
@@ -188,7 +188,7 @@ mod tests {
         let served = BTreeSet::from(routes().map(|(path, _)| path));
         assert_eq!(
             described, served,
-            "crates/gateway/src/description.rs is to describe each path of http::routes"
+            "crates/gateway/src/description.rs must describe each path of http::routes"
         );
     }
 

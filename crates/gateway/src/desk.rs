@@ -1,14 +1,14 @@
-//! Who waits here for a ticket of the matchmaker, and whose connection is gone.
+//! The players who wait here for a ticket of the matchmaker, and those whose connection is gone.
 //!
-//! A ticket outlives the connection that it was entered over: for a configured time its player finds it again, at its
-//! old place, or the match that was made of it meanwhile. Only then is it called off. That is for tickets that were
-//! entered here; those that others have started for a player are theirs to call off.
+//! A ticket outlives the connection that it was entered over: for a configured time its player finds it again, with its
+//! old place in the queue, or the match that was made of it. Only then is it cancelled. This applies to tickets that
+//! were entered here; other callers cancel their own.
 //!
-//! What is known here is in memory. After a restart the tickets that were entered here are found by their idempotency
+//! This state is only in memory. After a restart the tickets that were entered here are found by their idempotency
 //! keys, and their players get the same time to come back.
 //!
-//! One task follows the matchmaker's log and wakes whom an event concerns. Why not a subscription for each player who
-//! waits: each of them would look at every event of all others.
+//! One task follows the matchmaker's log and wakes the players an event concerns. With a subscription for each waiting
+//! player, each of them would read the events of all others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,12 +26,12 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::join::now;
 
-/// Begins the idempotency keys of tickets that are entered here.
+/// Prefix of the idempotency keys of tickets that are entered here.
 const KEY: &str = "gateway-";
-/// Pause before a log that was lost is followed anew.
+/// Pause before a lost log is followed again.
 const PAUSE: Duration = Duration::from_millis(500);
-/// Full explanations in a second, for all players together; whoever asks beyond that hears the place only. One looks at
-/// up to a thousand tickets, on the thread that makes the matches.
+/// Full explanations per second, for all players together; beyond that players hear only their place. One reads up to a
+/// thousand tickets, on the thread that makes the matches.
 const EXPLANATIONS_PER_SECOND: u32 = 50;
 
 /// The key of a new ticket that is entered here.
@@ -52,20 +52,20 @@ pub(crate) struct Desk {
 
 struct Shared {
     grace: Duration,
-    /// Most players that are away at a time; beyond that, whoever is away longest is given up.
-    most_away: usize,
+    /// Maximum number of players who are away at a time; beyond that, the longest away is given up.
+    max_away: usize,
     book: Mutex<Book>,
-    /// Somebody has gone away.
+    /// Notified when a player has gone away.
     left: Notify,
 }
 
 #[derive(Default)]
 struct Book {
-    /// At most as many as wait here, and as may be away.
+    /// Bounded by the waiting players and `max_away`.
     players: BTreeMap<PlayerId, Seen>,
     /// When those who are away are given up.
     away: BTreeSet<(Instant, PlayerId)>,
-    /// The second in which explanations are counted, and how many there were.
+    /// The current second, and the number of explanations in it.
     explained: Option<(Instant, u32)>,
 }
 
@@ -82,37 +82,38 @@ struct Seen {
     news: Arc<Notify>,
 }
 
-/// One connection that waits for a player's ticket. Dropped, the player is away.
+/// One connection that waits for a player's ticket. When it is dropped, the player is away.
 pub(crate) struct Visit {
     shared: Arc<Shared>,
     player: PlayerId,
     pub(crate) ticket: TicketId,
-    /// Wakes when there is news of the ticket.
+    /// Notified when there is news of the ticket.
     pub(crate) news: Arc<Notify>,
     /// Whether the player can come back at all.
     can_return: bool,
     is_over: bool,
 }
 
-/// What is known here of a player.
+/// What is known about a player here.
 pub(crate) enum Found {
     /// A ticket.
     Ticket(Visit),
-    /// A ticket that another connection is about to start: there is news soon.
+    /// A ticket that another connection is about to start; its news follows soon.
     Soon(Arc<Notify>),
     Nothing,
 }
 
 impl Desk {
-    /// Players who go away are given up after `grace`, or when more than `most_away` are. Only inside of a tokio runtime.
-    pub(crate) fn new(maker: Handle<Matchmaker>, grace: Duration, most_away: usize) -> Self {
+    /// Players who go away are given up after `grace`, or when more than `max_away` are. Must be called inside a tokio
+    /// runtime.
+    pub(crate) fn new(maker: Handle<Matchmaker>, grace: Duration, max_away: usize) -> Self {
         let (book, left) = (Mutex::default(), Notify::new());
-        let shared = Arc::new(Shared { grace, most_away, book, left });
+        let shared = Arc::new(Shared { grace, max_away, book, left });
         let following = tokio::spawn(follow(maker.clone(), Arc::clone(&shared))).abort_handle();
         Self { maker, shared, following }
     }
 
-    /// The ticket that a player has here; whoever is away counts as back.
+    /// The ticket that a player has here; a player who was away counts as back.
     pub(crate) fn find(&self, player: &PlayerId, can_return: bool) -> Found {
         let mut book = self.shared.book();
         let Some(seen) = book.players.get_mut(player) else { return Found::Nothing };
@@ -128,8 +129,8 @@ impl Desk {
         Found::Ticket(visit)
     }
 
-    /// Notes a player's ticket, one that is to be started now or one that the matchmaker has. `None` if another
-    /// connection was faster.
+    /// Records a player's ticket, either new or already known to the matchmaker. `None` if another connection was
+    /// faster.
     pub(crate) fn enter(&self, player: &PlayerId, ticket: &Entered<'_>, can_return: bool) -> Option<Visit> {
         let mut book = self.shared.book();
         if book.players.contains_key(player) {
@@ -162,7 +163,7 @@ impl Drop for Desk {
     }
 }
 
-/// A ticket as it is noted.
+/// A ticket as it is recorded.
 pub(crate) enum Entered<'a> {
     /// To be started now.
     New(&'a TicketId),
@@ -180,7 +181,7 @@ impl Visit {
         }
     }
 
-    /// Nothing is to be had by this ticket any more: its player may enter anew.
+    /// The ticket is over: its player may enter again.
     pub(crate) fn over(mut self) {
         self.is_over = true;
     }
@@ -193,7 +194,7 @@ impl Drop for Visit {
             return;
         };
         seen.here = seen.here.saturating_sub(1);
-        // Whoever starts a ticket and goes away before the answer does not know whether there is one.
+        // A connection that goes away before the answer does not know whether the ticket was started.
         seen.is_started = true;
         seen.news.notify_waiters();
         if self.is_over {
@@ -242,18 +243,18 @@ impl Shared {
     /// When the next player is given up.
     fn next_due(&self) -> Option<Instant> {
         let book = self.book();
-        if book.away.len() > self.most_away {
+        if book.away.len() > self.max_away {
             return Some(Instant::now());
         }
         book.away.first().map(|(until, _)| *until)
     }
 
-    /// The tickets of players who were away for too long, as far as they were entered here.
+    /// The tickets of players who were away for too long, if they were entered here.
     fn give_up(&self) -> Vec<TicketId> {
         let (mut book, now) = (self.book(), Instant::now());
         let mut given_up = Vec::new();
         while let Some((until, _)) = book.away.first()
-            && (*until <= now || book.away.len() > self.most_away)
+            && (*until <= now || book.away.len() > self.max_away)
         {
             let Some((_, player)) = book.away.pop_first() else { break };
             given_up.extend(book.players.remove(&player).filter(|seen| seen.is_ours).map(|seen| seen.ticket));
@@ -275,12 +276,12 @@ impl Shared {
     }
 }
 
-/// Wakes whoever waits when there is news, and calls off the tickets of those who do not come back.
+/// Wakes waiting players when there is news, and cancels the tickets of players who do not come back.
 async fn follow(maker: Handle<Matchmaker>, shared: Arc<Shared>) {
     let mut events = maker.subscribe(Cursor::Latest);
-    // A full disk does not keep anybody from reading.
+    // Reading works on a full disk too.
     if let Err(why) = adopt_all(&maker, &shared).await {
-        tracing::warn!(%why, "tickets that were entered before the start are not looked after");
+        tracing::warn!(%why, "tickets that were entered before the start are not tracked");
     }
     loop {
         let due = shared.next_due();
@@ -296,10 +297,10 @@ async fn follow(maker: Handle<Matchmaker>, shared: Arc<Shared>) {
                     Event::MatchAccepted { player, .. } => shared.wake([player]),
                     event => concerned(event).for_each(|named| shared.wake(&named.players)),
                 },
-                // Whoever waits asks the matchmaker and hears that it has ended.
+                // Waiting players then ask the matchmaker and hear that it has ended.
                 Err(SubscribeError::Ended) => return shared.wake_all(),
                 Err(error) => {
-                    tracing::warn!(%error, "the gateway lost the matchmaker's log and follows it anew");
+                    tracing::warn!(%error, "the gateway lost the matchmaker's log and follows it again");
                     sleep(PAUSE).await;
                     events = maker.subscribe(Cursor::Latest);
                     shared.wake_all();
@@ -317,10 +318,12 @@ async fn follow(maker: Handle<Matchmaker>, shared: Arc<Shared>) {
 
 async fn call_off(maker: Handle<Matchmaker>, ticket: TicketId) {
     match maker.call(Command::Cancel { id: ticket.clone() }).await {
-        Ok(_) => tracing::info!(%ticket, "called off the ticket of a player who did not come back"),
-        Err(CallError::Refused(_)) => tracing::debug!(%ticket, "a ticket was over before it was called off"),
-        // It expires by itself.
-        Err(CallError::Unavailable(why)) => tracing::warn!(%ticket, %why, "could not call a ticket off"),
+        Ok(_) => tracing::info!(%ticket, "cancelled the ticket of a player who did not come back"),
+        Err(CallError::Refused(_)) => {
+            tracing::debug!(%ticket, "a ticket was over before it could be cancelled")
+        }
+        // It expires on its own.
+        Err(CallError::Unavailable(why)) => tracing::warn!(%ticket, %why, "could not cancel a ticket"),
     }
 }
 
@@ -346,18 +349,17 @@ fn concerned(event: &Event) -> Box<dyn Iterator<Item = &Named> + '_> {
 /// Finds the tickets that were entered here before a restart.
 async fn adopt_all(maker: &Handle<Matchmaker>, shared: &Shared) -> Result<(), Unavailable> {
     let since = now() - shared.grace;
-    // A copy costs the matchmaker nothing, and is gone through where nobody waits for it.
+    // A copy is cheap for the matchmaker, and is processed on another thread.
     let copy = maker.query(Matchmaker::snapshot).await?;
     let found = tokio::task::spawn_blocking(move || entered_here(&copy, since)).await;
-    // Those that wait come later and so count more, if a player has one of each.
+    // Reversed, so that the waiting ticket counts if a player has both.
     for (player, ticket) in found.map_err(|_| Unavailable::Stopped)?.into_iter().rev() {
         shared.adopt(player, ticket);
     }
     Ok(())
 }
 
-/// Tickets that were entered here, for each of their players: those that came to a match `since` then, after them those
-/// that wait.
+/// Tickets that were entered here, for each of their players: those matched `since` then, after them the waiting ones.
 fn entered_here(maker: &Snapshot, since: Timestamp) -> Vec<(PlayerId, TicketId)> {
     let completed = |ticket: &&Arc<Ticket>| {
         let end = &ticket.state;

@@ -1,4 +1,4 @@
-//! Why a player gets no seat, as a status, a text for the player and a label for the operator.
+//! Why a player gets no seat: an HTTP status, a text for the player and a label for the operator.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use sortie_wire::cloud_event::rfc3339;
 
 use sortie_domain::game::GameVersion;
 
-/// When a player who was turned away for want of room may come again, in seconds.
+/// `retry-after` for players who were refused because everything is full, in seconds.
 const RETRY_AFTER_SECONDS: u64 = 5;
 
 /// Why a player gets no seat.
@@ -39,12 +39,10 @@ pub(crate) enum JoinError {
     #[error("{0}")]
     BadToken(TokenError),
     #[error(
-        "{0}: is not taken from players, because the queue's rules judge by it: a backend with a key starts rated tickets, or a hook `validate_ticket` gives the ratings"
+        "{0}: is not accepted from players, because the queue's rules use it: a backend with a key starts rated tickets, or a hook `validate_ticket` supplies the ratings"
     )]
     RatesItself(String),
-    #[error(
-        "nothing tells you from other players: show a player token, or say it on the websocket that you wait on"
-    )]
+    #[error("the player is unknown: send a player token, or vote on the websocket that you wait on")]
     NotKnown,
     #[error("player_key: was not issued by this gateway; leave it out to play as a new guest")]
     BadPlayerKey,
@@ -68,28 +66,28 @@ pub(crate) enum JoinError {
     TooManyFromAddress,
     #[error("no seat was found in time; try again")]
     Deadline,
-    #[error("the ticket still waits; ask again soon with the same `queue`, and it keeps its place")]
+    #[error("the ticket is still waiting; ask again soon with the same `queue`, and it keeps its place")]
     StillWaits,
     #[error(
         "a match was found: accept it by {} by `POST /matchmaker/tickets/{ticket}/accept`, then ask again with the same `queue`",
         rfc3339(*.until)
     )]
     AcceptFirst { ticket: TicketId, until: Timestamp },
-    #[error("ticket {0} is in no match that waits to be accepted (any more)")]
+    #[error("ticket {0} is not in a match that waits to be accepted (any more)")]
     NothingToAccept(TicketId),
-    #[error("queue: there are none, because no matchmaker is configured; leave `queue` out")]
+    #[error("queue: there are no queues, because no matchmaker is configured; leave `queue` out")]
     NoQueues,
     #[error("{0}")]
     TicketRefused(Box<matchmaking::Refusal>),
     #[error("{}", end_of_ticket(.0))]
     TicketOver(Box<TicketEnd>),
-    #[error("the ticket is not known any more; enter the queue anew")]
+    #[error("the ticket is not known any more; enter the queue again")]
     TicketForgotten,
-    #[error("too many connections of this player enter and leave at a time; try again")]
+    #[error("too many connections of this player enter and leave at the same time; try again")]
     EntersTwice,
     #[error("the player has taken the seat in this match already")]
     AlreadyPlays,
-    #[error("the match's server runs no game that there are tokens for; name a `game` and a `version`")]
+    #[error("there are no connect tokens for the game of the match's server; name a `game` and a `version`")]
     NoGame,
     #[error("{}", .0.text())]
     MatchFailed(FailReason),
@@ -97,19 +95,19 @@ pub(crate) enum JoinError {
     MatchCancelled(CancelCause),
     #[error("every match ended before it could be joined; try again")]
     MatchesEnded,
-    #[error("the game server gave connection details that are no address")]
+    #[error("the game server's connection details are not an address")]
     NoAddress,
-    #[error("the name service gave no answer about the game server's host name in time; try again")]
+    #[error("the name service did not resolve the game server's host name in time; try again")]
     NoNameService,
     #[error("no matchmaker: {0}")]
     Unavailable(#[from] Unavailable),
     #[error("{0}")]
     Refused(Refusal),
-    #[error("no connect token could be made")]
+    #[error("the connect token could not be created")]
     NoToken,
     #[error("the system has no random numbers")]
     NoRandomness,
-    #[error("the broker gave another answer than that to the question")]
+    #[error("the broker's answer does not match the request")]
     OtherReply,
 }
 
@@ -118,7 +116,7 @@ impl JoinError {
         Self::Invalid { field, problem: problem.into() }
     }
 
-    /// Of a player, not of an address.
+    /// The limit of a player, not of an address.
     pub(crate) const fn of_player(too_many: TooMany) -> Self {
         match too_many {
             TooMany::Calls(pause) => Self::PlayerTooOften(pause),
@@ -156,7 +154,7 @@ impl JoinError {
             Self::TicketForgotten | Self::NoNameService | Self::Unreachable(_) => 503,
             Self::TooManyWaiting | Self::MatchFailed(_) | Self::MatchesEnded | Self::Unavailable(_) => 503,
             Self::Refused(refusal) => match refusal.kind() {
-                // The player has named nothing that the broker could not have: the fleet behind the game is gone.
+                // Not the player's fault: the fleet behind the game is gone.
                 RefusalKind::NotFound | RefusalKind::Exhausted | RefusalKind::Conflict => 503,
                 RefusalKind::Invalid | RefusalKind::Exists | RefusalKind::Gone | RefusalKind::TooLarge => 500,
             },
@@ -164,7 +162,7 @@ impl JoinError {
         }
     }
 
-    /// A name of low cardinality, for numbers.
+    /// A name of low cardinality, for statistics.
     pub(crate) fn label(&self) -> &'static str {
         match self {
             Self::Invalid { .. } | Self::Body(_) | Self::NoGameNamed { .. } => "invalid",
@@ -209,12 +207,12 @@ impl JoinError {
         }
     }
 
-    /// Whether nothing is to be had by the ticket any more.
+    /// Whether the ticket is over.
     pub(crate) const fn is_end_of_ticket(&self) -> bool {
         matches!(self, Self::TicketOver(_) | Self::TicketForgotten)
     }
 
-    /// Whether the ticket was called off, which may be because its player has a seat.
+    /// Whether the ticket was cancelled, which may be because its player has a seat.
     pub(crate) fn is_ticket_called_off(&self) -> bool {
         matches!(self, Self::TicketOver(end) if matches!(**end, TicketEnd::Cancelled(_)))
     }
@@ -224,7 +222,7 @@ impl JoinError {
         matches!(self.status(), 400 | 401) || matches!(self, Self::RatesItself(_))
     }
 
-    /// When to come again, in seconds, where that is all that is needed.
+    /// When to retry, in seconds, if a retry may help.
     fn retry_after(&self) -> Option<u64> {
         match self {
             Self::TooManyWaiting
@@ -263,7 +261,7 @@ const fn status_of(kind: RefusalKind) -> u16 {
     }
 }
 
-/// In the words of whoever ended it, where there are any.
+/// The given reason, if there is one.
 fn end_of_ticket(end: &TicketEnd) -> &str {
     match end {
         TicketEnd::Failed { cause, detail, .. } if detail.is_empty() => cause.text(),

@@ -1,4 +1,4 @@
-//! What a player hears while a seat is being found, in the JSON of bevygap's clients.
+//! Progress messages to a player who waits for a seat, in the JSON of bevygap's clients.
 
 use std::sync::Arc;
 
@@ -13,33 +13,33 @@ use crate::admission::{Admission, Given};
 use crate::error::JoinError;
 use crate::join::{Wish, join};
 
-/// Feedback that may wait to be sent to one player, in messages.
+/// Maximum number of queued feedback messages to one player.
 const FEEDBACK_QUEUE: usize = 16;
 
 /// One message to a waiting player.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub(crate) enum Feedback {
-    /// The wish was understood.
+    /// The request was understood.
     Acknowledged,
-    /// A seat is reserved, or a ticket is in the queue: its id.
+    /// A seat is reserved, or a ticket is in the queue: the id.
     SessionRequestAccepted(String),
-    /// What is going on, in words.
+    /// The progress, as text.
     ProgressReport(String),
     /// The player can connect.
     SessionReady {
         /// Connect token in base64.
         token: String,
-        /// Where the server is.
+        /// The server's address.
         ip: String,
         /// Its port.
         port: u16,
-        /// Digest of the server's WebTransport certificate; empty where there is none.
+        /// Digest of the server's WebTransport certificate; empty if it has none.
         cert_digest: String,
-        /// For a guest: to be sent with the next request as `player_key`, to be known again.
+        /// For a guest: identifies the guest when sent as `player_key` with the next request.
         #[serde(skip_serializing_if = "Option::is_none")]
         player_key: Option<String>,
     },
-    /// No seat: a status of HTTP, and why.
+    /// No seat: an HTTP status, and why.
     Error(u16, String),
 }
 
@@ -64,7 +64,7 @@ impl Feedback {
     }
 }
 
-/// Where feedback goes while a player waits: nowhere, if the player gets one answer only.
+/// Sends feedback while a player waits; sends nothing if the player gets a single answer.
 pub(crate) struct Reports(Option<mpsc::Sender<Feedback>>);
 
 impl Reports {
@@ -76,7 +76,7 @@ impl Reports {
 
     pub(crate) async fn send(&self, feedback: Feedback) {
         if let Some(sender) = &self.0 {
-            // The receiver goes away together with whoever sends.
+            // Fails only if the receiver is gone, and then this task is dropped too.
             let _ = sender.send(feedback).await;
         }
     }
@@ -85,12 +85,12 @@ impl Reports {
 /// A message on its way to the player.
 pub(crate) struct Outgoing {
     pub(crate) feedback: Feedback,
-    /// What the message is about to give the player: to be kept once the message is out.
+    /// What the message gives the player: kept once the message is sent.
     pub(crate) given: Option<Given>,
 }
 
-/// A join with its feedback, driven by whoever asks for the next message: dropped, it gives the seat back,
-/// or leaves the ticket to be found again.
+/// A join with its feedback, driven by calls of `next`. Dropping it releases the seat, or leaves the ticket to be found
+/// again.
 pub(crate) struct Joining {
     join: Option<BoxFuture<'static, Result<Admission, JoinError>>>,
     reports: mpsc::Receiver<Feedback>,

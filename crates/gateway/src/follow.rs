@@ -1,4 +1,4 @@
-//! What becomes of a seat: wait until its match can be played, find out where that is, mint the token.
+//! Follows a seat: waits until its match can be played, resolves the server's address, mints the token.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::options::GameFleet;
 use crate::progress::Progress;
 use crate::seat_guard::SeatGuard;
 
-/// A seat, its match as it was last heard of, and the fleet that plays it.
+/// A seat, its match as last known, and the match's fleet.
 pub(crate) struct Reserved<'a> {
     pub(crate) fleet: &'a GameFleet,
     pub(crate) seat: SeatId,
@@ -28,16 +28,16 @@ pub(crate) struct Reserved<'a> {
     pub(crate) game: Match,
 }
 
-/// What a seat came to.
+/// The result of following a seat.
 pub(crate) enum Followed {
     Admitted(Admission),
-    /// The seat is gone, with its match or without; there may be another.
+    /// The seat is gone, with or without its match; there may be another.
     Lost,
     /// Nobody can connect to the match; there may be another.
     Unreachable,
 }
 
-/// How a wait ended that did not go wrong.
+/// How a wait without an error ended.
 enum Waited {
     /// The match can be played.
     Ready {
@@ -49,10 +49,11 @@ enum Waited {
 }
 
 impl Inner {
-    /// Waits for the match of a seat and makes the token; `is_first` if the player had no other seat before in this call.
+    /// Waits for the match of a seat and makes the token; `is_first` if the player had no other seat before in this
+    /// call.
     ///
     /// # Errors
-    /// [`JoinError`]; the seat is given back, unless the player knows of it.
+    /// [`JoinError`]; the seat is released, unless the player knows about it.
     pub(crate) async fn follow(
         &self,
         mut reserved: Reserved<'_>,
@@ -79,8 +80,8 @@ impl Inner {
         }))
     }
 
-    /// The address behind a match's connection details. Where there is none the broker hears of it, so that others are not
-    /// sent there. A name service that gives no answer says nothing about the match.
+    /// The address behind a match's connection details. If there is none, the broker is notified, so that no other
+    /// players are sent there. A name service that does not answer says nothing about the match.
     ///
     /// # Errors
     /// [`JoinError`] if there is no answer by `until`, or the broker cannot be told.
@@ -101,8 +102,8 @@ impl Inner {
         }
     }
 
-    /// Until when a name may be looked up for a player who begins to wait now: a little before the player's own deadline, so
-    /// that the player hears what was waited for.
+    /// Deadline of name look-ups for a player who starts to wait now: a little before the player's own, so that the
+    /// player hears the cause.
     pub(crate) fn lookup_until(&self) -> Instant {
         let longest = self.options.wait_deadline;
         Instant::now() + (longest - longest / 20)
@@ -126,8 +127,8 @@ impl Inner {
         }
     }
 
-    /// The match with the next news about it; `None` if it is forgotten. Reports progress meanwhile. A player
-    /// who gets a single answer is not woken for each other player who comes to the match.
+    /// Waits for the next news about the match, reporting progress; `None` if the match is forgotten. A player who gets
+    /// a single answer is not woken for every other player who joins the match.
     async fn news(
         &self,
         game: &Match,
@@ -172,10 +173,10 @@ impl Inner {
     }
 }
 
-/// Whether the wait for a seat's match is over; `None` if it goes on.
+/// Whether the wait for a seat's match is over; `None` if it continues.
 ///
 /// # Errors
-/// [`JoinError`] if the match is over for a reason that another one would not change.
+/// [`JoinError`] if the match is over for a reason that would also apply to another match.
 fn waited(game: &Match, seat: &SeatId) -> Result<Option<Waited>, JoinError> {
     match &game.state {
         // There is another server for the player.
@@ -187,7 +188,7 @@ fn waited(game: &Match, seat: &SeatId) -> Result<Option<Waited>, JoinError> {
     }
     let Some(seat) = game.seats.get(seat) else { return Ok(Some(Waited::Lost)) };
     let MatchState::Ready { connection, .. } = &game.state else { return Ok(None) };
-    // Another call of the player has been faster: the seat is claimed by now.
+    // Another call of the player was faster: the seat is already claimed.
     let Some(expires_at) = seat.claimable_until() else { return Ok(Some(Waited::Lost)) };
     let details = Arc::clone(connection.for_player(&seat.player));
     Ok(Some(Waited::Ready { seat: seat.clone(), expires_at, details }))

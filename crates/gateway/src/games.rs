@@ -1,4 +1,4 @@
-//! The games there are, and which fleet a player is sent to.
+//! The configured games, and which fleet a player is sent to.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,14 +15,14 @@ use crate::one_place::Runs;
 use crate::options::{BadOptions, GameFleet, GatewayOptions, MAX_NAME_CHARS};
 use sortie_domain::game::GameVersion;
 
-/// Most games that an error lists.
+/// Maximum number of games that an error lists.
 const MAX_LISTED: usize = 20;
-/// Most fleets that are compared for one player.
+/// Maximum number of fleets that are compared for one player.
 const MAX_FLEETS: usize = 1_000;
-/// Most matches looked at for a free place in one of several fleets.
+/// Maximum number of matches searched for a free place in several fleets.
 const MAX_MATCHES_LOOKED_AT: usize = 10_000;
 
-/// A fleet with what is the same for each of its matches.
+/// A fleet with the values that all its matches share.
 #[derive(Debug)]
 pub(crate) struct Candidate {
     pub(crate) fleet: GameFleet,
@@ -51,7 +51,7 @@ impl Games {
         let mut seen = BTreeSet::new();
         for fleet in &options.games {
             check_names(&fleet.game)?;
-            // The broker seats players by fleet, so those of two games would meet.
+            // The broker seats players by fleet, so players of two games would meet.
             if !seen.insert(&fleet.fleet) {
                 return Err(BadOptions::Twice(fleet.fleet.clone()));
             }
@@ -75,10 +75,10 @@ impl Games {
         Ok(Self { by_game, default, runs: Runs::new(&options.games) })
     }
 
-    /// The fleets that run what a player asks for.
+    /// The fleets that run the requested game.
     ///
     /// # Errors
-    /// [`JoinError`] if the names break the rules, are given by halves, or name nothing that there is.
+    /// [`JoinError`] if a name is invalid, only one of the two is given, or there is no such game.
     pub(crate) fn find(&self, name: Option<&str>, version: Option<&str>) -> Result<Candidates, JoinError> {
         let (name, version) = match (name, version) {
             (None, None) => {
@@ -139,8 +139,8 @@ fn properties(fleet: &GameFleet) -> Result<Properties, BadOptions> {
         .map_err(|problem| BadOptions::Properties { game: fleet.game.clone(), problem })
 }
 
-/// The first of these fleets that could seat a player soon: in a match with room, on an idle server, or on one that
-/// may be started. The first of all where none could.
+/// The first of these fleets that could seat a player soon: in a match with free places, on an idle server, or on one
+/// that may be started. If none could, the first fleet.
 pub(crate) fn first_with_room(broker: &Broker, fleets: &[FleetId], now: Timestamp) -> usize {
     let views = broker.fleets(None, MAX_FLEETS).items;
     let matches = broker.queued().chain(broker.active()).take(MAX_MATCHES_LOOKED_AT);

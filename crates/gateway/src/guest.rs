@@ -1,8 +1,8 @@
-//! Keys of guests: how a player without an account is known again.
+//! Keys of guests: how a player without an account is recognized again.
 //!
-//! A guest is given an id with its first answer, and a key that proves it: the id with a code that only the holder of the
-//! private key can make. Nothing has to be remembered for that, so that keys are good after a restart, and for as long as
-//! the private key stays the same. Game servers have that key too and could make such codes, as they could connect tokens.
+//! A guest's first answer has an id, and a key that proves it: the id with a code that only holders of the private key
+//! can make. No state is needed, so keys stay valid across restarts and as long as the private key stays the same. Game
+//! servers have that key too and could make such codes, just as they could make connect tokens.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -10,7 +10,7 @@ use ring::hmac;
 use sortie_domain::ids::PlayerId;
 use sortie_tokens::PrivateKey;
 
-/// Tells this use of the private key from its others.
+/// Separates this use of the private key from its other uses.
 const PURPOSE: &[u8] = b"sortie guest key 1";
 
 pub(crate) struct GuestKeys(hmac::Key);
@@ -27,7 +27,7 @@ impl GuestKeys {
         format!("{guest}.{}", URL_SAFE_NO_PAD.encode(code))
     }
 
-    /// Whose key it is; `None` if it is nobody's.
+    /// The guest that the key belongs to; `None` if it is invalid.
     pub(crate) fn guest(&self, key: &str) -> Option<PlayerId> {
         let (guest, code) = key.rsplit_once('.')?;
         let code = URL_SAFE_NO_PAD.decode(code).ok()?;

@@ -1,7 +1,7 @@
-//! The routes, and the two doors of plain HTTP: one answer, or feedback in chunks.
+//! The routes, and the two kinds of plain HTTP answers: a single one, or feedback in chunks.
 //!
-//! The address of the other side comes from [`ConnectInfo`], which the server has to supply
-//! (`into_make_service_with_connect_info`); without it nobody but a developer is believed about an address.
+//! The peer address comes from [`ConnectInfo`], which the server has to supply (`into_make_service_with_connect_info`);
+//! without it addresses are only trusted in development mode.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -39,7 +39,7 @@ use crate::vote::Vote;
 use crate::{Gateway, Inner, WaitPermit, ws};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-/// A player token; in development, a player id will do.
+/// A player token; in development mode a player id is accepted too.
 const SESSION_HEADERS: [HeaderName; 2] =
     [HeaderName::from_static("catena-session-id"), HeaderName::from_static("session-id")];
 const BEARER: &str = "Bearer ";
@@ -57,7 +57,7 @@ pub fn router(gateway: Gateway) -> Router {
         .with_state(inner)
 }
 
-/// Each path and what answers there; `description` has an operation for each of them.
+/// Each path and its handler; `description` has an operation for each of them.
 pub(crate) fn routes() -> [(&'static str, MethodRouter<Arc<Inner>>); 9] {
     [
         ("/", get(page)),
@@ -83,28 +83,29 @@ fn cors(options: &GatewayOptions) -> CorsLayer {
         .expose_headers([header::RETRY_AFTER, JOIN])
 }
 
-/// What a request names, in its query or in JSON. More may be there; bevygap's clients send what they like.
+/// The fields of a request, in its query or in JSON. Unknown ones are ignored, because bevygap's clients send others
+/// too.
 #[derive(Clone, Default, Debug, Deserialize, JsonSchema)]
 pub(crate) struct Asked {
     /// The game; the default one if not given.
     pub(crate) game: Option<String>,
     /// Its version.
     pub(crate) version: Option<String>,
-    /// The player's address; taken from backends that show a key with the permission `client`.
+    /// The player's address; accepted from backends whose key has the permission `client`.
     pub(crate) client_ip: Option<String>,
-    /// A player token, for where no header can be set, as on a browser's websocket.
+    /// A player token, for clients that cannot set headers, such as a browser's websocket.
     pub(crate) token: Option<Shown>,
-    /// The `player_key` of an earlier answer, by which a guest is known again.
+    /// The `player_key` of an earlier answer, which identifies a guest.
     pub(crate) player_key: Option<Shown>,
     /// The queue of the matchmaker to enter. Without it the player gets a seat in any match of the game.
     pub(crate) queue: Option<String>,
-    /// What rules and servers look at, for a queue: a JSON object. `game` and `version` are put in.
+    /// The properties that a queue's rules and servers read: a JSON object. `game` and `version` are added.
     pub(crate) properties: Option<Value>,
     /// Round trips to regions, for a queue: milliseconds by name, like `{"eu": 30}`; a fraction is rounded up.
     pub(crate) latencies: Option<Value>,
 }
 
-/// A player token, or a guest's key, as it was shown. Its bearer is that player, so `Debug` does not show it.
+/// A player token, or a guest's key, as it was sent. Its bearer is that player, so `Debug` does not show it.
 #[derive(Clone, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub(crate) struct Shown(String);
@@ -115,10 +116,11 @@ impl fmt::Debug for Shown {
     }
 }
 
-/// Who is to come back to a match.
+/// The player who rejoins a match.
 #[derive(Default, Deserialize, JsonSchema)]
 pub(crate) struct Returning {
-    /// The player; accepted from callers whose API key has the permission `client`. Players show a token or their key instead.
+    /// The player; accepted from callers whose API key has the permission `client`. Players send a token or their key
+    /// instead.
     player_id: Option<String>,
 }
 
@@ -135,7 +137,7 @@ impl Returning {
 }
 
 impl Asked {
-    /// These, and from `other` what is missing here. Nothing is the same as an empty text.
+    /// These fields, with missing ones taken from `other`. An empty text counts as missing.
     pub(crate) fn or(self, other: Self) -> Self {
         let pick = |mine: Option<String>, other: Option<String>| {
             mine.filter(|text| !text.is_empty()).or(other.filter(|text| !text.is_empty()))
@@ -163,8 +165,8 @@ impl Asked {
     }
 }
 
-/// Who asks, as far as the connection and the headers tell, and the right to wait. Before the body is read, so that
-/// turning somebody away costs little.
+/// The caller, as far as the connection and the headers tell, and the permit to wait. Extracted before the body is
+/// read, so that refusing a caller is cheap.
 pub(crate) struct Admitted {
     pub(crate) caller: Caller,
     pub(crate) permit: WaitPermit,
@@ -180,7 +182,7 @@ impl FromRequestParts<Arc<Inner>> for Admitted {
     }
 }
 
-/// Who says something about a ticket, which is no wait.
+/// A caller who says something about a ticket, without waiting.
 struct Speaker(Caller);
 
 impl FromRequestParts<Arc<Inner>> for Speaker {
@@ -193,12 +195,12 @@ impl FromRequestParts<Arc<Inner>> for Speaker {
     }
 }
 
-/// How a player asks.
+/// How a player sends the request.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Door {
-    /// Once, with no way back.
+    /// One request, without further messages from the player.
     Http,
-    /// By a connection that goes both ways.
+    /// A connection in both directions.
     Websocket,
 }
 
@@ -207,7 +209,7 @@ pub(crate) struct Caller {
     forwarded_for: Option<String>,
     session: Option<String>,
     bearer: Option<String>,
-    /// Whether it shows a key that may speak for players.
+    /// Whether it has a key that may speak for players.
     speaks_for_players: bool,
 }
 
@@ -226,7 +228,7 @@ impl Caller {
     }
 }
 
-/// A header given several times is one list. What is no text stands for no address.
+/// A repeated header is one list. A value that isn't valid text counts as no address.
 fn forwarded_for(headers: &HeaderMap) -> Option<String> {
     let lines = headers.get_all(FORWARDED_FOR).into_iter().map(|value| value.to_str().unwrap_or("?"));
     let lines: Vec<_> = lines.collect();
@@ -238,7 +240,7 @@ fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
 }
 
 impl Inner {
-    /// Checks what a player asks for.
+    /// Checks a player's request.
     pub(crate) async fn wish(
         &self,
         caller: &Caller,
@@ -268,7 +270,7 @@ impl Inner {
             return Err(JoinError::NoQueues);
         }
         let candidates = match find() {
-            // Whoever enters a queue need not name a game, if its servers are known to run one.
+            // Optional for a queue whose servers are known to run one game.
             Err(JoinError::NoGameNamed { .. }) => None,
             found => Some(found?),
         };
@@ -281,7 +283,7 @@ impl Inner {
         Asked::from_body(body).map_err(|error| self.count(error))
     }
 
-    /// Who asks, and whether it is a guest; `None` for somebody whom nothing tells from others.
+    /// The player, and whether it is a guest; `None` for a caller who cannot be identified.
     async fn player(&self, caller: &Caller, asked: &Asked) -> Result<Option<(PlayerId, bool)>, JoinError> {
         if let Some(tokens) = &self.options.players
             && let Some(token) = caller.token(asked)
@@ -309,7 +311,7 @@ impl Inner {
         passed.map(|()| (guest, true)).map_err(JoinError::of_player)
     }
 
-    /// The player who is to come back to a match: named by a caller that speaks for players, otherwise the caller itself.
+    /// The player who rejoins a match: named by a caller that speaks for players, otherwise the caller itself.
     async fn returning(&self, caller: &Caller, body: &[u8], query: Asked) -> Result<PlayerId, JoinError> {
         let named = Returning::from_body(body)?;
         let speaks = self.options.dev || caller.speaks_for_players;
@@ -322,14 +324,14 @@ impl Inner {
 }
 
 impl Caller {
-    /// The player token, wherever it stands. In `catena-session-id` there may be something else.
+    /// The player token, from any of its places. `catena-session-id` may contain something else.
     fn token<'a>(&'a self, asked: &'a Asked) -> Option<&'a str> {
         let bearer = self.bearer.as_deref().map(|text| {
             let scheme = text.get(..BEARER.len()).filter(|scheme| scheme.eq_ignore_ascii_case(BEARER));
-            // Anything else is no token, and is refused as one.
+            // Anything else is not a token, and is refused as an invalid one.
             scheme.map_or(text, |scheme| text[scheme.len()..].trim())
         });
-        // A backend may show its key there.
+        // A backend may send its key there.
         let bearer = bearer.filter(|text| !self.speaks_for_players || looks_like_token(text));
         let session = self.session.as_deref().filter(|text| looks_like_token(text));
         bearer.or(session).or(asked.token.as_ref().map(|shown| shown.0.as_str()))
@@ -346,7 +348,7 @@ async fn page() -> Html<&'static str> {
     Html(PAGE)
 }
 
-/// The way into a game.
+/// How to connect to a game.
 #[derive(Serialize, JsonSchema)]
 pub(crate) struct WannaplayAnswer {
     /// Connect token in base64.
@@ -354,17 +356,17 @@ pub(crate) struct WannaplayAnswer {
     #[schemars(with = "String")]
     gameserver_ip: IpAddr,
     gameserver_port: u16,
-    /// Both in one.
+    /// Address and port together.
     #[schemars(with = "String")]
     link: SocketAddr,
-    /// Digest of the server's WebTransport certificate; empty where there is none.
+    /// Digest of the server's WebTransport certificate; empty if it has none.
     cert_digest: &'static str,
-    /// For a guest: to be sent with the next request as `player_key`, to be known again.
+    /// For a guest: identifies the guest when sent as `player_key` with the next request.
     #[serde(skip_serializing_if = "Option::is_none")]
     player_key: Option<String>,
 }
 
-/// The whole body. Where it is too long the rest is read, so that its sender reads why.
+/// The whole body. If it is too long, the rest is drained so that the sender can read the error.
 struct Whole(Bytes);
 
 impl FromRequest<Arc<Inner>> for Whole {
@@ -385,13 +387,13 @@ async fn wannaplay(
 ) -> Result<Response, JoinError> {
     let asked = query.or(gateway.body(&body)?);
     let wish = gateway.wish(&caller, &asked, Door::Http, permit).await?;
-    // A waiting player holds what it wished for, not the whole body.
+    // A waiting player keeps only the parsed request, not the whole body.
     drop((caller, asked, body));
     let admission = Box::pin(join(gateway, wish, Reports::NONE)).await?;
     Ok(answer(admission))
 }
 
-/// The one answer. It counts as given when the server takes the body to send it.
+/// The single answer. It counts as delivered when the server takes the body to send it.
 fn answer(admission: Admission) -> Response {
     let Admission { address, token, given, way, player_key } = admission;
     let answer = WannaplayAnswer {
@@ -405,7 +407,7 @@ fn answer(admission: Admission) -> Response {
     // Strings and numbers always have a JSON form.
     let json = serde_json::to_vec(&answer).unwrap_or_default();
     let length = HeaderValue::from(json.len());
-    // Not a stream, which does not say that its first piece is the last one: that takes a frame and a write more.
+    // Not a stream: a stream does not know that its first chunk is the last one, which costs another frame and write.
     let mut given = Some(given);
     let body = Full::new(Bytes::from(json)).map_frame(move |frame| {
         given.take().into_iter().for_each(Given::keep);
@@ -416,10 +418,10 @@ fn answer(admission: Admission) -> Response {
 }
 
 const JSON: (HeaderName, HeaderValue) = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-/// Tells whoever measures whether a server was there already (`warm`) or had to be waited for (`cold`), or the
-/// seat came by a ticket (`queue`).
+/// For measurements: whether a server was ready (`warm`), the player had to wait for one (`cold`), or the seat came
+/// from a ticket (`queue`).
 const JOIN: HeaderName = HeaderName::from_static("sortie-join");
-/// Whoever has a connect token gets in.
+/// A connect token lets its bearer in.
 const NOT_STORED: (HeaderName, HeaderValue) = (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
 
 async fn request(
@@ -492,7 +494,7 @@ async fn vote(
     Ok(([NOT_STORED], Json(answer)).into_response())
 }
 
-/// One feedback object a chunk. What it gives is kept when the server takes the last chunk to send it.
+/// One feedback object per chunk. The seat is kept when the server takes the last chunk to send it.
 fn chunks(joining: Joining) -> Response {
     let chunks = stream::unfold(joining, async |mut joining| {
         let outgoing = joining.next().await?;

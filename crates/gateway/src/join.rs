@@ -1,8 +1,8 @@
-//! One player's way to a seat: find the one that the player has or reserve one, then `follow` it.
+//! Gets one player a seat: finds the player's seat or reserves one, then `follow`s it.
 //!
-//! The seat is reserved first and the waiting done afterwards, so that the place of whoever waits is the broker's
-//! business and survives this process. Only the wait itself is kept here, and whoever stops waiting gives the seat
-//! back. That a player has one seat is the broker's business too: calls may come at the same time.
+//! The seat is reserved before the wait, so that the broker keeps the place of waiting players, which survives this
+//! process. Only the wait itself is kept here, and ending it releases the seat. The broker also ensures that a player
+//! has only one seat, since calls may come at the same time.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -27,23 +27,23 @@ use crate::seat_guard::SeatGuard;
 use crate::stats::Start;
 use crate::{Inner, WaitPermit};
 
-/// Seats, or tickets, that are tried for one player, where matches end before they can be joined.
+/// Maximum number of seats, or tickets, tried for one player if matches end before they can be joined.
 pub(crate) const MAX_ATTEMPTS: u32 = 3;
 
-/// What a player wants.
+/// A player's checked request.
 pub(crate) struct Wish {
     pub(crate) aim: Aim,
     pub(crate) player: PlayerId,
-    /// Whether the player is known by more than this request.
+    /// Whether the player is identified beyond this request.
     pub(crate) is_known: bool,
-    /// What proves that the player is this one, for a guest.
+    /// The key that identifies a guest.
     pub(crate) player_key: Option<String>,
     pub(crate) client_ip: Option<IpAddr>,
     /// Held as long as the player waits.
     pub(crate) permit: WaitPermit,
 }
 
-/// Where a player wants to go.
+/// What a player asks for.
 pub(crate) enum Aim {
     /// Into any match of a game.
     DropIn(Candidates),
@@ -51,10 +51,10 @@ pub(crate) enum Aim {
     Queue(Entry),
 }
 
-/// Finds a seat for a player, telling `reports` what is going on.
+/// Finds a seat for a player, sending progress to `reports`.
 ///
 /// # Errors
-/// [`JoinError`]; the seat, if there was one, is given back, as it is when the future is dropped.
+/// [`JoinError`]; the seat, if there was one, is released, also when the future is dropped.
 pub(crate) async fn join(gateway: Arc<Inner>, wish: Wish, reports: Reports) -> Result<Admission, JoinError> {
     let mut start = Start::new(&gateway.counters);
     let (interval, until) = (gateway.options.progress_interval, gateway.lookup_until());
@@ -89,7 +89,7 @@ async fn search(gateway: &Inner, wish: &Wish, progress: &mut Progress<'_>) -> Re
     }
 }
 
-/// How long a player is kept waiting, and what is said then. Whoever hears how a ticket fares waits as long as the ticket.
+/// The wait's deadline, and the error then. Players with progress reports wait as long as their ticket.
 fn limit(gateway: &Inner, aim: &Aim, reports: &Reports) -> Option<(Duration, JoinError)> {
     let longest = gateway.options.wait_deadline;
     match aim {
@@ -134,10 +134,10 @@ impl<'a> Search<'a, '_> {
         Err(why)
     }
 
-    /// The seat that the player has, or a new one.
+    /// The player's existing seat, or a new one.
     async fn reserve(&self) -> Result<Reserved<'a>, JoinError> {
         let (gateway, player) = (self.gateway, &self.wish.player);
-        // Nobody else can have been here before.
+        // An unknown player cannot have a seat yet.
         if !self.wish.is_known {
             return self.take_seat().await.map(|(reserved, _)| reserved);
         }
@@ -153,8 +153,8 @@ impl<'a> Search<'a, '_> {
         Ok(reserved)
     }
 
-    /// A seat in the fleet that can give one soonest; in another, if the broker does not know that one (any more). Also
-    /// whether the player had it before.
+    /// A seat in the fleet that has one soonest; in another, if the broker does not know that fleet (any more). Also
+    /// whether the player had the seat before.
     async fn take_seat(&self) -> Result<(Reserved<'a>, bool), JoinError> {
         let first = self.first_candidate().await?;
         let (before, from_first) = self.candidates.split_at(first);
@@ -195,7 +195,7 @@ impl<'a> Search<'a, '_> {
         self.candidates.iter().find(named).map(Candidate::fleet)
     }
 
-    /// With one fleet there is nothing to choose, and the broker is spared a question.
+    /// With one fleet there is nothing to choose, which saves a query of the broker.
     async fn first_candidate(&self) -> Result<usize, JoinError> {
         if self.candidates.len() < 2 {
             return Ok(0);
@@ -206,7 +206,7 @@ impl<'a> Search<'a, '_> {
     }
 }
 
-/// The time by the wall clock.
+/// The wall clock's time.
 pub(crate) fn now() -> Timestamp {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_millis(u64::try_from(now.as_millis()).unwrap_or(u64::MAX))

@@ -1,24 +1,24 @@
 //! The player's door: a player names a game and gets a connect token for a server that runs it.
 //!
-//! | where | what |
+//! | module | contents |
 //! |---|---|
 //! | `http` | the routes: one answer (`wannaplay`), or feedback streamed in chunks |
 //! | `ws` | the same feedback over a websocket |
 //! | `join`, `follow` | what all of them do: reserve a seat; wait for its match, mint a token |
-//! | `rejoin`, `guest` | back into the match that a player is in; how a guest is known again |
-//! | `one_place` | that a player has one place, by whichever way it comes |
-//! | `queue`, `desk` | the same through a queue of the matchmaker: take a ticket, wait, take the seat in its match; who waits for which ticket |
-//! | `vote` | whether a player agrees to a match, and in what words it is asked |
-//! | `feedback`, `progress` | what a player hears meanwhile |
-//! | `games` | the games there are, and which fleet a player is sent to |
-//! | `admission`, `address` | the token, and where the server is |
+//! | `rejoin`, `guest` | back into the match that a player is in; how a guest is recognized |
+//! | `one_place` | ensures that a player has one place, whether by seat or by ticket |
+//! | `queue`, `desk` | the same through a queue of the matchmaker: start a ticket, wait, take the seat in its match; who waits for which ticket |
+//! | `vote` | how a player accepts or declines a match |
+//! | `feedback`, `progress` | messages to a waiting player |
+//! | `games` | the configured games, and which fleet a player is sent to |
+//! | `admission`, `address` | the connect token, and the server's address |
 //! | `description` | the routes as a part of an OpenAPI document |
-//! | `client_ip` | who is believed about a player's address |
+//! | `client_ip` | which source of a player's address is trusted |
 //!
-//! The routes and their JSON are those of bevygap, so that its clients work unchanged. There, a matchmaker talks to
-//! the platform and bookkeeping in NATS tells who holds what; here the broker's seat is that bookkeeping, and the
-//! gateway keeps nothing: when a player goes away, at any moment, its seat is given back, and one who asks again gets the
-//! same seat. Only a ticket outlives its connection, for a while.
+//! The routes and their JSON are those of bevygap, so that its clients work unchanged. There, a matchmaker talks to the
+//! platform and keeps books in NATS; here the broker's seats are the books, and the gateway keeps no state: whenever a
+//! player goes away, its seat is released, and a player who asks again gets the same seat. Only a ticket outlives its
+//! connection, for a while.
 
 mod address;
 mod admission;
@@ -78,7 +78,7 @@ pub(crate) struct Inner {
     pub(crate) broker: Handle<Broker>,
     pub(crate) options: GatewayOptions,
     pub(crate) games: Games,
-    /// Where there is a matchmaker.
+    /// `None` without a matchmaker.
     pub(crate) desk: Option<Desk>,
     pub(crate) counters: Counters,
     pub(crate) guests: GuestKeys,
@@ -88,14 +88,15 @@ pub(crate) struct Inner {
     sockets: TaskTracker,
 }
 
-/// The right to be one of the players who wait.
+/// A permit to be one of the waiting players.
 pub(crate) struct WaitPermit {
     _of_all: OwnedSemaphorePermit,
     _of_address: Option<Turn>,
 }
 
 impl Gateway {
-    /// A gateway to the fleets of `broker`. With a matchmaker, only inside of a tokio runtime, in which its log is followed.
+    /// A gateway to the fleets of `broker`. With a matchmaker, must be called inside a tokio runtime, which then runs a
+    /// task that follows its log.
     ///
     /// # Errors
     /// [`BadOptions`] if the options contradict themselves.
@@ -112,13 +113,13 @@ impl Gateway {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Waits until the last websocket is closed, which nothing else waits for: to HTTP its connection is over.
+    /// Waits until the last websocket is closed. The HTTP server does not: it considers upgraded connections finished.
     pub async fn closed(&self) {
         self.inner.sockets.close();
         self.inner.sockets.wait().await;
     }
 
-    /// Numbers for the operator.
+    /// Statistics for the operator.
     #[must_use]
     pub fn stats(&self) -> GatewayStats {
         let waiting = self.inner.options.max_waits - self.inner.waits.available_permits();
@@ -127,7 +128,7 @@ impl Gateway {
 }
 
 impl Inner {
-    /// Lets one more player wait, from `address` if it is one that limits are for, or says that there are too many.
+    /// Admits one more waiting player, counted under `address` if limits apply to it, or fails if there are too many.
     pub(crate) fn admit(&self, address: Option<IpAddr>) -> Result<WaitPermit, JoinError> {
         if self.options.closing.is_cancelled() {
             return Err(self.count(Unavailable::ShuttingDown.into()));
@@ -139,7 +140,7 @@ impl Inner {
         Ok(WaitPermit { _of_all: of_all, _of_address: of_address })
     }
 
-    /// Lets a player from `address` say something, if it does not do so too often.
+    /// Admits a call from `address`, unless it exceeds the rate limit.
     pub(crate) fn pass(&self, address: Option<IpAddr>) -> Result<(), JoinError> {
         if self.options.closing.is_cancelled() {
             return Err(self.count(Unavailable::ShuttingDown.into()));
@@ -148,7 +149,7 @@ impl Inner {
         passed.transpose().map(|_| ()).map_err(|too_many| self.count(too_many.into()))
     }
 
-    /// Counts a failure that comes before any join could count it.
+    /// Counts a failure that happens before a join has begun.
     pub(crate) fn count(&self, error: JoinError) -> JoinError {
         self.counters.failed(error.label());
         error

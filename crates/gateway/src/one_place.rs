@@ -1,9 +1,9 @@
-//! One player, one place, across the two ways in: a seat that is taken at once, and a ticket of the matchmaker.
+//! One player, one place, across the two ways in: a seat taken at once, and a ticket of the matchmaker.
 //!
-//! Two machines know of them, the broker and the matchmaker, and calls may come by both ways at the same time. So each way
-//! looks for the other one twice: before it takes a place, where a player is told of the place that there is; and after,
-//! where a ticket gives way to a seat. Whatever the order of four looks, one of them sees what was taken by the other way.
-//! Where a process ends in between, the broker refuses the second seat, which is the one that counts.
+//! The broker knows the seats, the matchmaker the tickets, and calls may come both ways at the same time. So each way
+//! checks the other one twice: before it takes a place, when the player is told about the existing place; and after,
+//! when a ticket gives way to a seat. In any order of the four checks, one of them sees the other way's place. If the
+//! process ends in between, the broker refuses the second seat.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ impl Runs {
         Self(Arc::new(fleets.iter().map(|fleet| (fleet.fleet.clone(), fleet.game.clone())).collect()))
     }
 
-    /// The game of a match: that of its fleet, or where it has none, the one that the match names if a fleet runs that.
+    /// The game of a match: its fleet's, or without a fleet the one that the match names, if a fleet runs it.
     pub(crate) fn game(&self, game: &Match, fleet: Option<&FleetId>) -> Option<GameVersion> {
         if let Some(fleet) = fleet {
             return self.0.get(fleet).cloned();
@@ -43,7 +43,7 @@ impl Runs {
     }
 }
 
-/// What is named as `game` and `version`.
+/// The values of `game` and `version`.
 fn named(properties: &Properties) -> (Option<String>, Option<String>) {
     let read = || serde_json::from_str::<Value>(properties.text()?).ok();
     let properties = read().unwrap_or_default();
@@ -52,8 +52,8 @@ fn named(properties: &Properties) -> (Option<String>, Option<String>) {
 }
 
 impl Gateway {
-    /// The live match that a player is led back to, of any game of this gateway; `None` where there is none. Whether
-    /// players of running matches are led back is an option.
+    /// The live match that a player is led back to, of any game of this gateway. Leading players of running matches
+    /// back is optional.
     #[must_use]
     pub fn own_match<'a>(&self, broker: &'a Broker, player: &PlayerId, now: Timestamp) -> Option<&'a Match> {
         let (runs, rejoin) = (&self.inner.games.runs, self.inner.options.rejoin);
@@ -63,12 +63,12 @@ impl Gateway {
 }
 
 impl Inner {
-    /// Which seats in other matches stand in the way of one that a ticket or a call names.
+    /// Which seats in other matches block a seat in the match that a ticket or a call names.
     pub(crate) const fn elsewhere(&self) -> SeatsElsewhere {
         if self.options.rejoin { SeatsElsewhere::All } else { SeatsElsewhere::Reserved }
     }
 
-    /// Makes sure that the player waits by no ticket for a match of the game `name`.
+    /// Checks that the player has no waiting ticket for a match of the game `name`.
     ///
     /// # Errors
     /// [`JoinError::TicketRefused`] if it does.
@@ -82,7 +82,7 @@ impl Inner {
         }
     }
 
-    /// The player has taken a seat of a match of the game `name`: calls off the tickets that were started meanwhile.
+    /// After the player has taken a seat in a match of the game `name`: cancels tickets that were started concurrently.
     pub(crate) async fn call_off_ticket(&self, player: &PlayerId, name: &str, seated: &MatchId) {
         for ticket in self.tickets_of(player, name).await {
             if ticket.match_id() != Some(seated) {
@@ -91,8 +91,8 @@ impl Inner {
         }
     }
 
-    /// The tickets of a player that are not over and may lead to a match of the game `name`. Without a matchmaker that
-    /// answers nobody is kept from playing.
+    /// The tickets of a player that are not over and may lead to a match of the game `name`. If the matchmaker does not
+    /// answer, there are none, so that players can still play.
     async fn tickets_of(&self, player: &PlayerId, name: &str) -> Vec<Ticket> {
         let Some(desk) = &self.desk else { return Vec::new() };
         let player = player.clone();
@@ -103,11 +103,11 @@ impl Inner {
         tickets
     }
 
-    /// The player has started a ticket for a match of the game `name`, or of any: calls it off if the player has taken a
-    /// seat meanwhile; whether that is so.
+    /// After the player has started a ticket for a match of the game `name`, or of any game: cancels it if the player
+    /// has taken a seat concurrently. Returns whether it did.
     ///
     /// # Errors
-    /// [`JoinError`] if the broker is not there.
+    /// [`JoinError`] if the broker is unavailable.
     pub(crate) async fn gives_way(
         &self,
         player: &PlayerId,
@@ -126,16 +126,16 @@ impl Inner {
         let Some(desk) = &self.desk else { return Ok(false) };
         let id = ticket.clone();
         let own = desk.maker.query(move |maker| maker.ticket(&id).and_then(Ticket::match_id).cloned());
-        // The seat may be one that the ticket has led to.
+        // The seat may come from the ticket itself.
         Ok(own.await? != Some(seated) && self.cancel(ticket.clone()).await)
     }
 
-    /// Whether the ticket is called off.
+    /// Cancels the ticket; false if it could not be cancelled.
     async fn cancel(&self, id: TicketId) -> bool {
         let Some(desk) = &self.desk else { return false };
         match desk.maker.call(Command::Cancel { id: id.clone() }).await {
             Ok(_) => true,
-            // Its match is ready. The broker gives no second seat there.
+            // Its match is ready, in which the broker refuses a second seat.
             Err(error) => {
                 tracing::debug!(ticket = %id, %error, "a ticket does not give way to a seat");
                 false

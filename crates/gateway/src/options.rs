@@ -1,4 +1,4 @@
-//! What a gateway is told: games, keys, limits.
+//! The gateway's configuration: games, keys, limits.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,21 +18,21 @@ use tokio_util::sync::CancellationToken;
 
 use crate::address::NameService;
 
-/// Largest body and largest websocket message that is read, in bytes.
+/// Maximum size of a body and of a websocket message, in bytes.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
-/// Longest name of a game and of a version, in characters.
+/// Maximum length of the name of a game and of a version, in characters.
 pub const MAX_NAME_CHARS: usize = 30;
-/// Players who may wait at a time, unless configured otherwise.
+/// Default maximum number of waiting players.
 pub const MAX_WAITS: usize = 20_000;
-/// Longest time that a player is kept waiting, unless configured otherwise.
+/// Default maximum time that a player is kept waiting.
 pub const WAIT_DEADLINE: Duration = Duration::from_secs(120);
-/// Time between two progress reports, unless configured otherwise.
+/// Default time between two progress reports.
 pub const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
-/// How long the ticket of a player whose connection is gone waits on, unless configured otherwise.
+/// Default time for which a ticket waits after its player's connection is gone.
 pub const RECONNECT_GRACE: Duration = Duration::from_secs(30);
-/// Longest wait for the first message of a websocket, and for a body, unless configured otherwise.
+/// Default maximum wait for the first message of a websocket, and for a body.
 pub const FIRST_MESSAGE_DEADLINE: Duration = Duration::from_secs(10);
-/// When each side of a game connection gives up a silent other side, unless configured otherwise.
+/// Default time after which each side of a game connection gives up a silent peer.
 pub const TOKEN_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A fleet that runs a game.
@@ -44,27 +44,27 @@ pub struct GameFleet {
     pub fleet: FleetId,
     /// Fleets of one game are tried from the lowest number up, equal numbers by id.
     pub preference: i32,
-    /// Places of a new match, in players.
+    /// Capacity of a new match, in players.
     pub capacity: u32,
-    /// How long a seat waits for its player once the match is ready, and how long the connect token is good for.
+    /// How long a seat waits for its player once the match is ready, and how long the connect token is valid.
     pub seat_ttl: Duration,
     /// Format of the connect tokens.
     pub dialect: Dialect,
     /// Netcode protocol id of the game.
     pub protocol_id: u64,
-    /// Further properties of a new match, beside `game` and `version`.
+    /// Further properties of a new match, in addition to `game` and `version`.
     pub properties: Map<String, Value>,
 }
 
-/// Says of a request's headers whether they show a key that may speak for players.
+/// Whether a request's headers have a key that may speak for players.
 pub type SpeaksForPlayers = Arc<dyn Fn(&HeaderMap) -> bool + Send + Sync>;
 
 /// How a gateway behaves.
 #[derive(Clone)]
 pub struct GatewayOptions {
-    /// Where tickets go; `None` where there are no queues.
+    /// The matchmaker; `None` if there are no queues.
     pub matchmaker: Option<Handle<Matchmaker>>,
-    /// How long the ticket of a player whose connection is gone waits on.
+    /// How long a ticket waits after its player's connection is gone.
     pub reconnect_grace: Duration,
     /// Every fleet that players can be sent to.
     pub games: Vec<GameFleet>,
@@ -72,41 +72,41 @@ pub struct GatewayOptions {
     pub default_game: Option<GameVersion>,
     /// Seals the connect tokens; the game servers have it too.
     pub private_key: PrivateKey,
-    /// When each side of a game connection gives up a silent other side; whole seconds.
+    /// When each side of a game connection gives up a silent peer; whole seconds.
     pub token_timeout: Duration,
-    /// Longest time that a player is kept waiting.
+    /// Maximum time that a player is kept waiting.
     pub wait_deadline: Duration,
     /// Time between two progress reports.
     pub progress_interval: Duration,
-    /// Longest wait for the first message of a websocket, and for a body.
+    /// Maximum wait for the first message of a websocket, and for a body.
     pub first_message_deadline: Duration,
-    /// Players who may wait at a time.
+    /// Maximum number of waiting players.
     pub max_waits: usize,
-    /// What one address may do.
+    /// Limits of one address.
     pub per_address: Allowance,
     /// How often one player may call; shared with the other parts that take players' calls.
     pub player_calls: Allowances,
-    /// Cancelled when the process is to end: nobody joins any more, and whoever waits is told.
+    /// Cancelled when the process is about to end: nobody can join any more, and waiting players are told.
     pub closing: CancellationToken,
-    /// Networks whose word on a player's address is taken.
+    /// Networks of proxies whose forwarded addresses are trusted.
     pub trusted_proxies: Vec<IpNet>,
     /// Origins of web pages that may call.
     pub cors_origins: Vec<String>,
-    /// Taken in place of a player's loopback address.
+    /// Replaces a player's loopback address.
     pub loopback_replacement: Option<IpAddr>,
-    /// Development mode: everybody is believed about their address and their player id.
+    /// Development mode: every caller's address and player id are trusted.
     pub dev: bool,
-    /// Tells who players are by their tokens; `None` where players do not sign in.
+    /// Verifies player tokens; `None` if players do not sign in.
     pub players: Option<PlayerTokens>,
-    /// Whether a player who is in a match, or belongs to one, is led back to it when asking for another of the game.
+    /// Whether players who are in a match, or belong to one, are led back to it when they ask for another of the game.
     pub rejoin: bool,
     /// Whether players have to sign in.
     pub must_sign_in: bool,
-    /// Who is believed about a player's address without being a proxy; `None` for nobody.
+    /// Which callers are trusted about a player's address without being a proxy; `None` for none.
     pub speaks_for_players: Option<SpeaksForPlayers>,
-    /// Who is asked for the addresses of game servers that give a host name.
+    /// Resolves the host names of game servers.
     pub name_service: NameService,
-    /// Whether numbers that rules judge by are taken from players; in development mode they are.
+    /// Whether players may send the numbers that rules use; in development mode they may.
     pub may_rate_themselves: bool,
 }
 
@@ -150,7 +150,7 @@ impl GatewayOptions {
 
     pub(crate) fn origins(&self) -> Result<Vec<HeaderValue>, BadOptions> {
         let origins = self.cors_origins.iter();
-        // The layer that compares origins panics at a wildcard in a list.
+        // The CORS layer panics on a wildcard in a list.
         let parsed = origins.map(|origin| match HeaderValue::from_str(origin) {
             Ok(value) if origin != "*" => Ok(value),
             _ => Err(BadOptions::Origin(origin.clone())),
@@ -159,14 +159,14 @@ impl GatewayOptions {
     }
 }
 
-/// Why options are of no use.
+/// Why options are invalid.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum BadOptions {
-    /// Progress reports without a pause between them.
+    /// No pause between progress reports.
     #[error("progress_interval: must be more than 0")]
     NoProgressInterval,
     /// An origin that no browser sends.
-    #[error("cors_origins: {0:?} is no origin: give each one like https://play.example.com")]
+    #[error("cors_origins: {0:?} is not an origin: write each one like https://play.example.com")]
     Origin(String),
     /// A name that no player could ask for.
     #[error("game {game:?}: {problem}")]
@@ -177,12 +177,12 @@ pub enum BadOptions {
         problem: String,
     },
     /// A fleet runs more than one game, or one game twice.
-    #[error("fleet {0} is given twice: a fleet runs one game in one version")]
+    #[error("fleet {0} is listed twice: a fleet runs one game in one version")]
     Twice(FleetId),
     /// No fleet runs the default game.
-    #[error("the default game {0} is run by no fleet")]
+    #[error("no fleet runs the default game {0}")]
     DefaultUnknown(GameVersion),
-    /// The broker takes no such properties.
+    /// The broker refuses the properties.
     #[error("properties of game {game}: {problem}")]
     Properties {
         /// The game.

@@ -1,5 +1,4 @@
-//! What a waiting player is told, and how often: whenever there is news, and after a while the same again, so that the
-//! player knows that somebody is there.
+//! What a waiting player is told, and how often: whenever there is news, and repeated after a while, as a sign of life.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -13,12 +12,12 @@ pub(crate) struct Progress<'a> {
     client_ip: Option<IpAddr>,
     ticks: Interval,
     last: Option<String>,
-    /// Until when names may be looked up for the player.
+    /// Deadline of name look-ups for the player.
     until: Instant,
 }
 
 impl<'a> Progress<'a> {
-    /// Tells `reports` at least every `period`.
+    /// Sends to `reports` at least every `period`.
     pub(crate) fn new(
         reports: &'a Reports,
         period: Duration,
@@ -38,7 +37,7 @@ impl<'a> Progress<'a> {
         self.reports.wanted()
     }
 
-    /// Waits until it is time to say the same again.
+    /// Waits until it is time to repeat the last report.
     pub(crate) async fn due(&mut self) {
         self.ticks.tick().await;
     }
@@ -47,7 +46,7 @@ impl<'a> Progress<'a> {
         self.reports.send(feedback).await;
     }
 
-    /// Reports, unless the player would hear the same again: others taking seats is no news.
+    /// Reports `text`, unless the player just heard the same: other players taking seats is not news.
     pub(crate) async fn news(&mut self, text: String) {
         if self.last.as_ref() != Some(&text) {
             self.report(text).await;
@@ -65,7 +64,7 @@ impl<'a> Progress<'a> {
     }
 }
 
-/// `text`, and for whom it is told.
+/// `text`, with the player's address.
 fn from_where(client_ip: Option<IpAddr>, text: &str) -> String {
     client_ip.map_or_else(|| text.to_owned(), |ip| format!("joining from {ip}: {text}"))
 }

@@ -1,8 +1,9 @@
-//! One player's way to a seat through a queue of the matchmaker: take a ticket or find the one there is, wait until a
-//! match is made of it and can be played, take the seat in it, mint the token.
+//! Gets one player a seat through a queue of the matchmaker: finds or starts a ticket, waits until its match can be
+//! played, takes the seat in it, mints the token.
 //!
-//! The ticket is the matchmaker's and outlives the connection; `desk` says for how long. So is the seat the broker's: a
-//! player who goes away before the token arrives finds seat and token again, until the seat expires by itself.
+//! The ticket belongs to the matchmaker and outlives the connection; `desk` decides for how long. Likewise the seat
+//! belongs to the broker: a player who goes away before the token arrives finds seat and token again, until the seat
+//! expires.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -34,30 +35,30 @@ use crate::options::GameFleet;
 use crate::progress::Progress;
 use crate::vote;
 
-/// How often a player's ticket is looked for, where other connections of the same player come and go.
+/// Maximum number of look-ups of a player's ticket if other connections of the same player come and go.
 const MAX_LOOKS: u32 = 16;
 /// Why a queue cannot be entered.
 const NO_SERVER: &str =
-    "its matches are played without a game server, so there is no token for them: take tickets by the API";
-const NO_VOTE: &str = "its players have to accept their matches, which nobody could tell from others who does it over \
-    this door: show a player token, or come by websocket";
+    "its matches have no game server, so there is no token for them: start tickets through the API";
+const NO_VOTE: &str = "its players have to accept their matches, and an unidentified player cannot do that over \
+    plain HTTP: send a player token, or use the websocket";
 
-/// What a player asks a queue for.
+/// A player's request to a queue.
 pub(crate) struct Entry {
     pub(crate) queue: QueueId,
     pub(crate) properties: Properties,
-    /// Those of them that the player has sent.
+    /// The properties that the player has sent.
     told: Properties,
     pub(crate) latencies: BTreeMap<RegionId, u32>,
-    /// The fleets of the game, where one is named.
+    /// The fleets of the game, if one is named.
     pub(crate) candidates: Option<Candidates>,
-    /// Whether the player is known by more than this request.
+    /// Whether the player is identified beyond this request.
     pub(crate) is_known: bool,
-    /// Whether the player can say that it agrees to a match.
+    /// Whether the player can accept a match.
     pub(crate) can_vote: bool,
 }
 
-/// What a player says of a ticket, unchecked.
+/// A player's input for a ticket, unchecked.
 #[derive(Clone, Copy)]
 pub(crate) struct Told<'a> {
     pub(crate) queue: &'a str,
@@ -66,7 +67,7 @@ pub(crate) struct Told<'a> {
 }
 
 impl Entry {
-    /// Checks what a player says. Rules and servers see the game that was asked for as `game` and `version`.
+    /// Checks a player's input. Rules and servers see the requested game as `game` and `version`.
     ///
     /// # Errors
     /// [`JoinError::Invalid`], naming the field.
@@ -130,7 +131,7 @@ fn latencies(told: &Value) -> Result<BTreeMap<RegionId, u32>, JoinError> {
 /// Waits in the queue and takes the seat.
 ///
 /// # Errors
-/// [`JoinError`]; the ticket, where it is not over, stays for a while.
+/// [`JoinError`]; the ticket, if it is not over, stays for a while.
 pub(crate) async fn play(
     gateway: &Inner,
     player: &PlayerId,
@@ -164,21 +165,22 @@ pub(crate) async fn play(
             Came::Back(reserved) => next = Some(reserved),
             Came::Anew(Some(reason)) => why = reason,
             Came::Anew(None) => {}
-            // The player still waits; how often its party may change is limited elsewhere.
+            // The player still waits; changes of a party are limited elsewhere.
             Came::On => attempts -= 1,
         }
     }
     Err(why)
 }
 
-/// What a ticket has come to.
+/// The result of a ticket.
 enum Came<'a> {
     In(Box<Admission>),
-    /// To the seat that the player has taken by another way.
+    /// The seat that the player has taken another way.
     Back(Box<Reserved<'a>>),
-    /// To a match that was over before its player came, or that nobody can connect to, and why if there is no other.
+    /// A match that was over before its player came, or that nobody can connect to; with the error if there is no
+    /// other.
     Anew(Option<JoinError>),
-    /// To another ticket with the player in it, which has taken its place.
+    /// Another ticket with the player in it has taken its place.
     On,
 }
 
@@ -196,7 +198,7 @@ struct Seated {
     fleet: GameFleet,
 }
 
-/// Where a player is.
+/// Where a player waits or plays.
 enum Place<'a> {
     /// In the queue.
     Ticket(Visit),
@@ -204,22 +206,22 @@ enum Place<'a> {
     Match(Box<Reserved<'a>>),
 }
 
-/// What the matchmaker knows of a player's ticket.
+/// What the matchmaker knows about a player's ticket.
 enum Known {
-    /// It waits, is in a match, or its players can connect; in the queue that was asked for.
+    /// It waits, is in a match, or its players can connect; in the requested queue.
     Good(Ticket),
     /// It waits in another queue, or is in a match of it.
     Elsewhere(Ticket),
     None,
 }
 
-/// Where a ticket stands.
+/// The state of a waiting ticket.
 enum Standing {
-    /// In words.
+    /// With a text for the player.
     Waiting(String),
-    /// The player has to agree to a match until then.
+    /// The player has to accept a match by then.
     Asked(Timestamp, String),
-    /// A server is looked for, which the broker knows more of.
+    /// The broker is looking for a server.
     FindingServer(MatchId, String),
     Completed(MatchId),
     Over(TicketEnd),
@@ -227,7 +229,7 @@ enum Standing {
 }
 
 impl<'a> Queueing<'a> {
-    /// The player's ticket: the one there is, or a new one. A player who is in a match already needs none.
+    /// The player's existing ticket, or a new one. A player who is in a match already needs none.
     async fn enter(&self) -> Result<Place<'a>, JoinError> {
         for _ in 0..MAX_LOOKS {
             match self.desk.find(self.player, self.entry.is_known) {
@@ -254,7 +256,7 @@ impl<'a> Queueing<'a> {
         Err(JoinError::EntersTwice)
     }
 
-    /// Waits by a ticket and takes the seat in its match.
+    /// Waits for a ticket's match and takes the seat in it.
     async fn by_ticket(&self, visit: Visit, progress: &mut Progress<'_>) -> Result<Came<'a>, JoinError> {
         let match_id = match self.wait(&visit, progress).await {
             Ok(match_id) => match_id,
@@ -275,7 +277,7 @@ impl<'a> Queueing<'a> {
                 Ok(admission) => return Ok(Came::In(Box::new(admission))),
                 Err(visit) => (visit, Some(JoinError::NoAddress)),
             },
-            // It was over before its player came.
+            // The match was over before its player came.
             Ok(None) => (visit, None),
             Err(error @ JoinError::Refused(broker::Refusal::AlreadyInMatch { .. })) => {
                 let reserved = self.led_back().await?.ok_or(error)?;
@@ -284,12 +286,12 @@ impl<'a> Queueing<'a> {
             }
             Err(error) => return Err(error),
         };
-        tracing::debug!(ticket = %visit.ticket, "the match of a ticket is over, entering anew");
+        tracing::debug!(ticket = %visit.ticket, "the match of a ticket is over, entering again");
         visit.over();
         Ok(Came::Anew(why))
     }
 
-    /// The seat that the player has by another way.
+    /// The seat that the player has another way.
     async fn led_back(&self) -> Result<Option<Box<Reserved<'a>>>, JoinError> {
         if !self.entry.is_known {
             return Ok(None);
@@ -298,8 +300,8 @@ impl<'a> Queueing<'a> {
         Ok(found.map(Box::new))
     }
 
-    /// A ticket that somebody has started for the player, the match that the player is in, or a new ticket; `None` if
-    /// another connection was faster.
+    /// A ticket that another caller has started for the player, the match that the player is in, or a new ticket;
+    /// `None` if another connection was faster.
     async fn begin(&self) -> Result<Option<Place<'a>>, JoinError> {
         match self.known(None).await? {
             Known::Good(ticket) => {
@@ -316,7 +318,7 @@ impl<'a> Queueing<'a> {
         let draw = || getrandom::u64().map_err(|_| JoinError::NoRandomness);
         let moment = Moment { now: now(), entropy: [draw()?, draw()?] };
         let id = TicketId::draw(&mut Draw::new(moment));
-        // Noted first: a ticket that is started for a player who goes away meanwhile is called off.
+        // Recorded before the start, so that the ticket is cancelled if the player goes away during it.
         let Some(visit) = self.desk.enter(self.player, &Entered::New(&id), self.entry.is_known) else {
             return Ok(None);
         };
@@ -338,14 +340,14 @@ impl<'a> Queueing<'a> {
         }
     }
 
-    /// Whether the ticket is called off, because the player has taken a seat since it was looked for.
+    /// Whether the ticket was cancelled because the player has taken a seat in the meantime.
     async fn gives_way(&self, ticket: &TicketId) -> Result<bool, JoinError> {
         let first = self.entry.candidates.as_ref().and_then(|candidates| candidates.first());
         let name = first.map(|candidate| candidate.fleet.game.name.clone());
         self.gateway.gives_way(self.player, name, ticket).await
     }
 
-    /// How good a player is, another says.
+    /// Refuses ratings that players send about themselves.
     async fn check_ratings(&self) -> Result<(), JoinError> {
         let options = &self.gateway.options;
         if options.dev || options.may_rate_themselves {
@@ -364,14 +366,14 @@ impl<'a> Queueing<'a> {
         JoinError::TicketRefused(Box::new(Refusal::PlayerWaits { player, ticket }))
     }
 
-    /// Whether another ticket with the player in it has taken the place of the one that has ended so.
+    /// Whether another ticket with the player in it has replaced the one that ended with `error`.
     async fn goes_on(&self, error: &JoinError) -> Result<bool, JoinError> {
         let JoinError::TicketOver(end) = error else { return Ok(false) };
         let replaced = **end == TicketEnd::Cancelled(CancelCause::Replaced);
         Ok(replaced && matches!(self.known(None).await?, Known::Good(_)))
     }
 
-    /// What is known of this ticket, or of the one that the player has in the queue.
+    /// What is known about this ticket, or about the player's ticket in the queue.
     async fn known(&self, id: Option<TicketId>) -> Result<Known, JoinError> {
         let (player, queue) = (self.player.clone(), self.entry.queue.clone());
         let can_vote = self.entry.can_vote;
@@ -410,7 +412,7 @@ impl<'a> Queueing<'a> {
         let mut is_due = false;
         loop {
             let mut news = pin!(visit.news.notified());
-            // What happens from here on wakes.
+            // Events from here on notify.
             news.as_mut().enable();
             let text = match self.standing(visit.ticket.clone(), progress.wanted()).await? {
                 Standing::Waiting(text) => text,
@@ -419,7 +421,7 @@ impl<'a> Queueing<'a> {
                 }
                 Standing::FindingServer(_, text) => text,
                 Standing::Asked(_, text) if progress.wanted() => text,
-                // Whoever gets one answer would not hear of it in time.
+                // A player who gets a single answer would not hear about it in time.
                 Standing::Asked(until, _) => {
                     return Err(JoinError::AcceptFirst { ticket: visit.ticket.clone(), until });
                 }
@@ -466,7 +468,7 @@ impl<'a> Queueing<'a> {
         let (seat, game) = match broker.call(reserve).await {
             Ok(broker::Reply::Seated { seat, game, .. }) => (seat, game),
             Ok(_) => return Err(JoinError::OtherReply),
-            // By another connection of this player, or by the matchmaker, for a ticket that takes a free seat.
+            // Taken by another connection of this player, or by the matchmaker for a ticket that takes a free seat.
             Err(CallError::Refused(broker::Refusal::AlreadySeated(_))) => {
                 match self.taken_seat(match_id, fleet).await? {
                     Some(found) => found,
@@ -483,7 +485,7 @@ impl<'a> Queueing<'a> {
         Ok(Some(Seated { seat, game, fleet: fleet.clone() }))
     }
 
-    /// The seat that the player has already, with as long again to claim it; `None` if it is gone.
+    /// The player's existing seat, with a renewed deadline to claim it; `None` if it is gone.
     async fn taken_seat(
         &self,
         match_id: &MatchId,
@@ -509,8 +511,8 @@ impl<'a> Queueing<'a> {
         }
     }
 
-    /// How the tokens for a fleet's servers are made. A server that belongs to no fleet of a game is taken to run the game
-    /// that was asked for.
+    /// How tokens for a fleet's servers are made. A server outside any game's fleets is assumed to run the requested
+    /// game.
     fn fleet(&self, id: Option<&FleetId>) -> Result<&GameFleet, JoinError> {
         let games = &self.gateway.options.games;
         let named = id.and_then(|id| games.iter().find(|game| game.fleet == *id));
@@ -518,7 +520,7 @@ impl<'a> Queueing<'a> {
         named.or_else(asked).ok_or(JoinError::NoGame)
     }
 
-    /// The way into the match; the visit again where nobody can connect to it.
+    /// The admission to the match; the visit again if nobody can connect to it.
     async fn admit(&self, seated: Seated, visit: Visit) -> Result<Result<Admission, Visit>, JoinError> {
         let Seated { seat, game, fleet } = seated;
         let MatchState::Ready { connection, .. } = &game.state else { return Err(JoinError::MatchesEnded) };
@@ -534,7 +536,7 @@ impl<'a> Queueing<'a> {
     }
 }
 
-/// The player's ticket in the queue; where there is none and the player may not wait in one more queue, the oldest.
+/// The player's ticket in the queue; if there is none and the player may not wait in another queue, the oldest ticket.
 fn in_queue<'a>(
     maker: &'a Matchmaker,
     player: &PlayerId,
@@ -554,7 +556,7 @@ fn does_without_a_server(settings: &Settings, queue: &QueueId) -> bool {
     hooks.any(|hook| matches!(hook, Hook::PeerToPeerHost(_)))
 }
 
-/// A match that can be played, and the fleet of its server.
+/// A playable match, and the fleet of its server.
 fn ready_match(broker: &Broker, id: &MatchId) -> Option<(Option<FleetId>, Match)> {
     let game = broker.find_match(id).filter(|game| matches!(game.state, MatchState::Ready { .. }))?;
     let server = game.server.as_ref().and_then(|server| broker.allocation_of(server));

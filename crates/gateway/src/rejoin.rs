@@ -1,5 +1,5 @@
-//! Back into a match: a player who is in one and asks again is led to it, and a backend, an operator or the player names
-//! the match to come back to.
+//! Back into a match: a player who is in one and asks again is led back to it, or the player, a backend or an operator
+//! names the match to rejoin.
 
 use sortie_domain::broker::model::{Match, MatchState};
 use sortie_domain::broker::{Command, Refusal, Reply};
@@ -17,12 +17,12 @@ use crate::seat_guard::SeatGuard;
 use sortie_domain::game::GameVersion;
 
 impl Inner {
-    /// The seat that a player has reserved, or where players are led back, a seat in the match that the player is in or
-    /// belongs to, of the game that it asks for, or of any where it names none; `None` where there is no such match.
+    /// The seat that a player has reserved, or, if players are led back, a seat in the match that the player is in or
+    /// belongs to; of the requested game, or of any game if none is named. `None` if there is no such match.
     ///
     /// # Errors
-    /// [`JoinError::OtherVersion`] if the match is one of the same game in another version, to which the player's client
-    /// could not connect; [`JoinError`] if the broker is not there.
+    /// [`JoinError::OtherVersion`] if the match is one of the same game in another version, to which the player's
+    /// client could not connect; [`JoinError`] if the broker is unavailable.
     pub(crate) async fn lead_back<'a>(
         &'a self,
         player: &PlayerId,
@@ -52,7 +52,7 @@ impl Inner {
         let Some(fleet) = self.fleet_of(&game, fleet.as_ref(), candidates) else { return Ok(None) };
         match self.call_back(&game.id, player, fleet).await {
             Ok(reserved) => Ok(Some(reserved)),
-            // It ended meanwhile.
+            // It has ended in the meantime.
             Err(CallError::Refused(_)) => Ok(None),
             Err(CallError::Unavailable(why)) => Err(why.into()),
         }
@@ -76,8 +76,8 @@ impl Inner {
         }
     }
 
-    /// How the tokens for a match's server are made: as its fleet says, or where it has none, the fleet of the game that
-    /// the match names.
+    /// How tokens for a match's server are made: by its fleet, or without one by the fleet of the game that the match
+    /// names.
     fn fleet_of<'a>(
         &'a self,
         game: &Match,
@@ -96,10 +96,10 @@ impl Inner {
         }
     }
 
-    /// The way into a certain match for one of its players.
+    /// The admission to a certain match for one of its players.
     ///
     /// # Errors
-    /// [`JoinError::NoRejoin`] if the match is over, not ready, not known or none of the player's, or the player has a seat
+    /// [`JoinError::NoRejoin`] if the match is over, not ready, not known or not the player's, or the player has a seat
     /// in another match of the game; [`JoinError::Unreachable`] if nobody can connect to it, but players are in it.
     pub(crate) async fn rejoin(&self, id: &str, player: &PlayerId) -> Result<Admission, JoinError> {
         let id = MatchId::new(id).map_err(|bad| JoinError::invalid("match_id", bad.to_string()))?;
@@ -138,7 +138,7 @@ impl Inner {
         Ok(Admission { address, token, given, way, player_key: None })
     }
 
-    /// Why a player does not come back to a match that nobody can connect to, of which the broker has been told.
+    /// Why a player cannot rejoin a match that nobody can connect to, which was reported to the broker.
     async fn no_way_back(&self, id: MatchId) -> Result<JoinError, JoinError> {
         let wanted = id.clone();
         let found = self.broker.query(move |broker| {

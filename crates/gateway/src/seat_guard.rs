@@ -1,7 +1,7 @@
-//! A seat is given back, unless its player has been told of it.
+//! Releases a seat, unless its player has heard about it.
 //!
-//! A player who asks again while an earlier call still waits is given the same seat, so that several calls may hold it. It
-//! is given back when the last of them is gone, if none has told the player; never one that an earlier answer told of.
+//! A player who asks again while an earlier call still waits gets the same seat, so several calls may hold it. It is
+//! released when the last of them is gone, if none has told the player; never if an earlier answer has.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,17 +11,17 @@ use sortie_domain::ids::SeatId;
 use sortie_engine::Handle;
 use tokio::runtime::Handle as Runtime;
 
-/// The seats that calls hold here: at most one for each player who waits.
+/// The seats that calls hold here: at most one for each waiting player.
 #[derive(Default)]
 pub(crate) struct HeldSeats(Mutex<BTreeMap<SeatId, Held>>);
 
 #[derive(Default)]
 struct Held {
-    /// Calls that have been given the seat and have not ended.
+    /// Calls that have got the seat and have not ended.
     calls: usize,
-    /// One of them was the first to be given it.
+    /// Whether one of them was the first to get it.
     is_new: bool,
-    /// One of them has told the player.
+    /// Whether one of them has told the player.
     is_told: bool,
 }
 
@@ -37,7 +37,7 @@ impl HeldSeats {
         held.is_new |= is_new;
     }
 
-    /// One call less holds the seat; whether it is to be given back.
+    /// Removes one call that holds the seat; returns whether to release it.
     fn leave(&self, seat: &SeatId, is_told: bool) -> bool {
         let mut seats = self.seats();
         let Some(held) = seats.get_mut(seat) else { return false };
@@ -51,7 +51,7 @@ impl HeldSeats {
     }
 }
 
-/// A seat that this call holds. Dropped, it is given back if nobody knows of it.
+/// A seat that this call holds. Dropping it releases the seat if the player has not heard about it.
 pub(crate) struct SeatGuard {
     broker: Handle<Broker>,
     runtime: Runtime,
@@ -61,14 +61,14 @@ pub(crate) struct SeatGuard {
 }
 
 impl SeatGuard {
-    /// Guards `seat`; `again` says that its player had it before. Only inside of a tokio runtime, which gives the seat back
-    /// later.
+    /// Guards `seat`; `again` says that its player had it before. Must be called inside a tokio runtime, which releases
+    /// the seat later.
     pub(crate) fn new(broker: Handle<Broker>, held: &Arc<HeldSeats>, seat: SeatId, again: bool) -> Self {
         held.enter(&seat, !again);
         Self { broker, runtime: Runtime::current(), held: Arc::clone(held), seat, is_told: false }
     }
 
-    /// The player has the seat.
+    /// Called when the player has been told about the seat.
     pub(crate) fn keep(mut self) {
         self.is_told = true;
     }
@@ -82,9 +82,9 @@ impl Drop for SeatGuard {
         let (broker, seat) = (self.broker.clone(), self.seat.clone());
         self.runtime.spawn(async move {
             match broker.call(Command::ReleaseSeat { seat: seat.clone() }).await {
-                Ok(_) => tracing::debug!(%seat, "gave a seat back"),
-                // It is over by itself, or expires.
-                Err(error) => tracing::debug!(%seat, %error, "could not give a seat back"),
+                Ok(_) => tracing::debug!(%seat, "released a seat"),
+                // The seat is over already, or expires.
+                Err(error) => tracing::debug!(%seat, %error, "could not release a seat"),
             }
         });
     }
@@ -98,18 +98,18 @@ mod tests {
     fn a_seat_is_given_back_with_its_last_call_if_nobody_was_told() {
         let seat = SeatId::new("seat-1").unwrap();
         let held = HeldSeats::default();
-        // Told of by nobody, by calls in either order of hearing.
+        // No call has told the player, in either order.
         for [first, second] in [[true, false], [false, true]] {
             held.enter(&seat, first);
             held.enter(&seat, second);
             assert!(!held.leave(&seat, false), "another call still waits for it");
             assert!(held.leave(&seat, false));
         }
-        // Told of by one of two.
+        // One of two calls has told the player.
         held.enter(&seat, true);
         held.enter(&seat, false);
         assert!(!held.leave(&seat, true) && !held.leave(&seat, false));
-        // Told of by an earlier answer.
+        // An earlier answer has told the player.
         held.enter(&seat, false);
         assert!(!held.leave(&seat, false));
         assert!(held.seats().is_empty());

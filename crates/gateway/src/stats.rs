@@ -1,4 +1,4 @@
-//! Numbers for the operator. Counts are since the process started.
+//! Statistics for the operator. Counts are since the process started.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,33 +25,33 @@ pub const LATENCY_BOUNDS: [Duration; 12] = [
 
 const BUCKETS: usize = LATENCY_BOUNDS.len() + 1;
 
-/// How long joins took that succeeded.
+/// How long successful joins took.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Latencies {
     /// Joins in each bucket, by [`LATENCY_BOUNDS`]; not cumulative.
     pub counts: [u64; BUCKETS],
-    /// Time of all of them together.
+    /// Total time of all joins.
     pub sum: Duration,
 }
 
 impl Latencies {
-    /// How many joins there were.
+    /// Number of joins.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
 }
 
-/// A reading of a gateway's numbers.
+/// A reading of a gateway's statistics.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct GatewayStats {
     /// Players who wait now.
     pub waiting: usize,
-    /// Joins of matches that a server had already.
+    /// Joins of matches that already had a server.
     pub warm: Latencies,
     /// Joins that had to wait for a server.
     pub cold: Latencies,
-    /// Joins by a ticket: the time from the request to the seat.
+    /// Joins through a ticket: the time from the request to the seat.
     pub queued: Latencies,
     /// Joins that failed, by reason: a fixed set of names.
     pub failed: BTreeMap<&'static str, u64>,
@@ -107,7 +107,7 @@ impl Counters {
     }
 }
 
-/// A join that has begun. Dropped before it is finished, it counts as abandoned.
+/// A join in flight. If it is dropped before it is finished, it counts as abandoned.
 pub(crate) struct Start<'a> {
     counters: &'a Counters,
     at: Instant,
@@ -120,7 +120,7 @@ impl<'a> Start<'a> {
         Self { counters, at: Instant::now(), finished: false, way: Way::Cold }
     }
 
-    /// Counts the join, as failed if a reason is given, and says how long it took.
+    /// Counts the join, as failed if there is a reason, and returns how long it took.
     pub(crate) fn finish(mut self, failed: Option<&'static str>) -> Duration {
         self.finished = true;
         let took = self.at.elapsed();

@@ -1,8 +1,8 @@
-//! What a player says when a match asks for its agreement, and in what words it is asked.
+//! A player's vote when a match has to be accepted, and the texts that ask for it.
 //!
-//! It is said on the websocket that the player waits on, which by that tells whose word it is, or by a call of its own for
-//! doors without a way back; there the player has to be known. What is told stays in the messages that bevygap's clients
-//! know: a client that knows of no accept step shows the text to its player.
+//! The vote is sent on the websocket that the player waits on, which identifies the player, or in a separate call by
+//! clients without one; there the player has to identify itself. Only messages that bevygap's clients know are used: a
+//! client without an accept step shows the text to its player.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,10 +22,10 @@ use crate::Inner;
 use crate::error::JoinError;
 use crate::join::now;
 
-/// Votes that one connection may send; a ticket that is asked so often has other players than it needs.
+/// Maximum number of votes on one connection: a ticket asked more often keeps meeting players who decline.
 const MAX_VOTES: usize = 1_000;
 
-/// Whether a player agrees to a match.
+/// Whether a player accepts a match.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Vote {
     Accept,
@@ -41,14 +41,14 @@ impl Vote {
     }
 }
 
-/// What came of a vote.
+/// The result of a vote.
 #[derive(Serialize, JsonSchema)]
 pub(crate) struct VoteAnswer {
     /// The player's ticket.
     ticket_id: String,
-    /// The match that it was asked about.
+    /// The match that the vote was about.
     match_id: String,
-    /// How the match stands now, in words.
+    /// The state of the match, as text.
     pub(crate) message: String,
 }
 
@@ -64,7 +64,7 @@ impl Voter {
         Self { gateway, player, votes: 0 }
     }
 
-    /// Takes a message, and gives what is to be told; `None` if it was no vote.
+    /// Handles a message and returns the reply; `None` if it was not a vote.
     pub(crate) async fn hear(&mut self, message: &str) -> Option<String> {
         let (vote, id) = match read(message)? {
             Ok(read) => read,
@@ -82,7 +82,7 @@ impl Voter {
     }
 }
 
-/// A message that votes, with the id that it names; `None` for anything else, which players may send as they like.
+/// Parses a vote and the id that it names; `None` for any other message, which is ignored.
 fn read(message: &str) -> Option<Result<(Vote, String), String>> {
     let Ok(Value::Object(fields)) = serde_json::from_str(message) else { return None };
     let named = [Vote::Accept, Vote::Decline].map(|vote| (vote, fields.get(vote.name())));
@@ -98,11 +98,11 @@ fn read(message: &str) -> Option<Result<(Vote, String), String>> {
 }
 
 impl Inner {
-    /// A player agrees to the match that is named, or that the ticket is asked about which is named; or does not.
+    /// Accepts or declines, for a player, the match with the id `id` or the match that the ticket `id` is asked about.
     ///
     /// # Errors
-    /// [`JoinError::TicketRefused`] if the player has no such ticket or match, [`JoinError::NothingToAccept`] if it is not
-    /// asked about (any more), [`JoinError::NoQueues`] without a matchmaker.
+    /// [`JoinError::TicketRefused`] if the player has no such ticket or match, [`JoinError::NothingToAccept`] if it is
+    /// not asked about (any more), [`JoinError::NoQueues`] without a matchmaker.
     pub(crate) async fn vote(
         &self,
         player: &PlayerId,
@@ -126,7 +126,7 @@ impl Inner {
             (Ok(Reply::Formation(Some(formation))), Vote::Accept) => words(&formation, player, now()),
             (Ok(Reply::Formation(None)), Vote::Accept) => "the match was accepted".to_owned(),
             (Ok(_), _) => return Err(JoinError::OtherReply),
-            // It was decided meanwhile.
+            // It has been decided in the meantime.
             (Err(CallError::Refused(Refusal::NothingToAccept(_) | Refusal::MatchNotFound(_))), _) => {
                 return Err(JoinError::NothingToAccept(ticket));
             }
@@ -137,7 +137,7 @@ impl Inner {
     }
 }
 
-/// The player's ticket that is named, itself or by its match, and the match that its players are asked about.
+/// The player's ticket, named by its own id or its match's, and the match that its players are asked about.
 fn asked_about(
     maker: &Matchmaker,
     player: &PlayerId,
@@ -161,7 +161,7 @@ const fn is_asked(formation: &Formation) -> bool {
     matches!(formation.stage, Stage::Accepting { .. })
 }
 
-/// By when a player has to agree to a match; `None` if it has agreed, or is not asked.
+/// By when a player has to accept a match; `None` if it has accepted, or is not asked.
 pub(crate) fn accept_by(formation: &Formation, player: &PlayerId) -> Option<Timestamp> {
     match &formation.stage {
         Stage::Accepting { until, accepted } if !accepted.contains(player) => Some(*until),
@@ -169,18 +169,18 @@ pub(crate) fn accept_by(formation: &Formation, player: &PlayerId) -> Option<Time
     }
 }
 
-/// How a match stands that is being made, in one line.
+/// The state of a match that is being made, in one line.
 pub(crate) fn words(formation: &Formation, player: &PlayerId, now: Timestamp) -> String {
     let (until, accepted) = match &formation.stage {
         Stage::Accepting { until, accepted } => (*until, accepted),
-        Stage::Checking(_) => return "a match was found and is looked at".to_owned(),
+        Stage::Checking(_) => return "a match was found and is being checked".to_owned(),
         Stage::FindingServer { .. } => return FINDING_SERVER.to_owned(),
     };
     let players = formation.tickets().map(|named| named.players.len()).sum::<usize>();
     let (by, left, agreed) = (rfc3339(until), left(until, now), accepted.len());
     if accepted.contains(player) {
         format!(
-            "you have accepted the match: {agreed} of {players} players have, the others can until {by} ({left} s)"
+            "you have accepted the match: {agreed} of {players} players have, the others have until {by} ({left} s)"
         )
     } else {
         format!("a match was found: accept it by {by} ({left} s); {agreed} of {players} players have")

@@ -1,7 +1,7 @@
-//! The door for players who keep a websocket open while they wait.
+//! The endpoint for players who keep a websocket open while they wait.
 //!
-//! What is wrong with the first message is told as a text `ERR …`; from then on everything is feedback, errors too. Whoever
-//! waits for a match may agree to it here ([`vote`](crate::vote)); other messages mean nothing.
+//! A problem with the first message is reported as a text `ERR …`; from then on everything is feedback, errors too. A
+//! waiting player may accept a match here ([`vote`](crate::vote)); other messages are ignored.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,11 +19,11 @@ use crate::http::{Admitted, Asked, Door};
 use crate::options::MAX_BODY_BYTES;
 use crate::vote::Voter;
 
-/// Longest wait for a player to take one message.
+/// Maximum wait for a player to take one message.
 const SEND_DEADLINE: Duration = Duration::from_secs(10);
-/// Longest wait for the other side to close, too.
+/// Maximum wait for the other side to close too.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
-/// Most that is written to a player who does not read, in bytes.
+/// Maximum size of the write buffer for a player who does not read, in bytes.
 const MAX_WRITE_BUFFER_BYTES: usize = 256 * 1024;
 
 pub(crate) async fn connect(
@@ -51,7 +51,7 @@ pub(crate) async fn connect(
             First::Gone => return,
         };
         let wish = gateway.wish(&caller, &asked, Door::Websocket, permit).await;
-        // A waiting player holds what it wished for, not the whole body.
+        // A waiting player keeps only the parsed request, not the whole message.
         drop((caller, asked));
         match wish {
             Ok(wish) => {
@@ -64,11 +64,11 @@ pub(crate) async fn connect(
     }))
 }
 
-/// What came first.
+/// The first message.
 enum First {
     Asked(Asked),
     Wrong(String),
-    /// Too large, or no websocket frame: nothing more can be read.
+    /// Too large, or not a websocket frame: nothing more can be read.
     Unreadable(String),
     /// The process is about to end.
     TooLate,
@@ -86,18 +86,18 @@ async fn first_message(socket: &mut WebSocket, deadline: Duration) -> First {
         }
     };
     match timeout(deadline, received).await {
-        Err(_) => First::Wrong(format!("nothing came in time: {EXAMPLE}")),
+        Err(_) => First::Wrong(format!("no message came in time: {EXAMPLE}")),
         Ok(None | Some(Ok(Message::Close(_)))) => First::Gone,
         Ok(Some(Err(error))) => First::Unreadable(format!("the first message cannot be read: {error}")),
         Ok(Some(Ok(Message::Text(text)))) => match serde_json::from_str(&text) {
             Ok(asked) => First::Asked(asked),
-            Err(error) => First::Wrong(format!("this is no request: {error}; {EXAMPLE}")),
+            Err(error) => First::Wrong(format!("this is not a request: {error}; {EXAMPLE}")),
         },
-        Ok(Some(Ok(_))) => First::Wrong(format!("this is no text message: {EXAMPLE}")),
+        Ok(Some(Ok(_))) => First::Wrong(format!("this is not a text message: {EXAMPLE}")),
     }
 }
 
-/// Passes feedback on until the last, or until the player is gone.
+/// Passes feedback on until the last message, or until the player is gone.
 async fn tell(mut socket: WebSocket, mut joining: Joining, mut voter: Voter) {
     loop {
         let outgoing = tokio::select! {
@@ -107,7 +107,7 @@ async fn tell(mut socket: WebSocket, mut joining: Joining, mut voter: Voter) {
                     Some(told) => Some(Outgoing { feedback: Feedback::ProgressReport(told), given: None }),
                     None => continue,
                 },
-                // Whatever it is, the player is still there.
+                // Ignored, but the player is still there.
                 Some(Ok(Message::Binary(_) | Message::Ping(_) | Message::Pong(_))) => continue,
                 None | Some(Ok(Message::Close(_)) | Err(_)) => return,
             },
@@ -135,8 +135,8 @@ async fn refuse(mut socket: WebSocket, problem: &str) {
     }
 }
 
-/// Refuses, and lets the player read that. With bytes unread, to drop the connection is to reset it, which takes
-/// back what was sent.
+/// Refuses, and lets the player read why. Dropping a connection with unread bytes would reset it, which discards what
+/// was sent.
 async fn refuse_unread(mut socket: WebSocket, problem: &str) {
     if send(&mut socket, format!("ERR {problem}")).await && send_close(&mut socket, close_code::POLICY).await
     {
@@ -144,7 +144,7 @@ async fn refuse_unread(mut socket: WebSocket, problem: &str) {
     }
 }
 
-/// Whether the message is on its way.
+/// Sends the message; false if the player is gone.
 async fn send(socket: &mut WebSocket, text: String) -> bool {
     matches!(timeout(SEND_DEADLINE, socket.send(Message::Text(text.into()))).await, Ok(Ok(())))
 }
@@ -154,10 +154,10 @@ async fn send_close(socket: &mut WebSocket, code: u16) -> bool {
     matches!(timeout(SEND_DEADLINE, socket.send(Message::Close(Some(frame)))).await, Ok(Ok(())))
 }
 
-/// Closes, and reads on until the other side has closed too.
+/// Closes, and reads until the other side has closed too.
 async fn close(mut socket: WebSocket, code: u16) {
     if send_close(&mut socket, code).await {
-        // A player who does not close is left.
+        // A player who does not close is dropped.
         let _ = timeout(CLOSE_DEADLINE, async { while let Some(Ok(_)) = socket.recv().await {} }).await;
     }
 }

@@ -1,7 +1,7 @@
-//! Says in the process's log which matches of hooks' answers are ignored, and why.
+//! Logs which matches of hooks' answers are ignored, and why.
 //!
-//! The machine takes a long answer over in parts and writes no log, so it is asked whenever a round of a queue has ended.
-//! It counts all that are ignored; what is said here is for people, and therefore seldom.
+//! The machine processes a long answer in parts and does not log, so it is queried whenever a round of a queue has
+//! ended. It counts all ignored matches; the log lines are for people, and therefore rare.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,15 +12,15 @@ use sortie_domain::matchmaking::{Event, Matchmaker};
 use sortie_engine::{Cursor, Handle, SubscribeError};
 use tokio::time::{Instant, sleep};
 
-/// How often something is said of the answers about one queue, at most.
+/// Minimum time between two log lines about one queue.
 const TELL_EVERY: Duration = Duration::from_secs(60);
-/// Queues of which is known what was said; beyond them it is forgotten. As many as a configuration may have, and more.
+/// Maximum number of queues that are remembered; beyond that all are forgotten. More than a configuration may have.
 const MAX_QUEUES_TOLD: usize = 2_048;
-/// Pause before a log that was lost is followed anew.
+/// Pause before a lost log is followed again.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Logs what is wrong with the answers of hooks that form matches, until the engine of `maker` ends: the first fault of an
-/// answer and how many there are, at most once a minute for each queue.
+/// Logs faults in the answers of hooks that form matches, until the engine of `maker` ends: the first fault of an
+/// answer and the number of faults, at most once a minute for each queue.
 pub async fn report_faults(maker: Handle<Matchmaker>) {
     let mut told = Told::default();
     loop {
@@ -34,7 +34,7 @@ pub async fn report_faults(maker: Handle<Matchmaker>) {
                     }
                 }
                 Err(SubscribeError::Ended) => return,
-                // What was missed is in the counts.
+                // Missed faults are in the counts.
                 Err(_) => break,
             }
         }
@@ -47,22 +47,22 @@ async fn report(maker: &Handle<Matchmaker>, queue: &QueueId, told: &mut Told) {
     let fault = maker.query(move |maker| maker.last_fault(&asked).cloned()).await;
     let Some(fault) = fault.ok().flatten() else { return };
     if told.may_tell(queue, fault.answer.round, Instant::now()) {
-        // The text was escaped and cut where it was noted.
+        // The text was escaped and truncated when it was recorded.
         let (hook, count, first, total) =
             (&fault.hook, fault.answer.count, &fault.answer.first, fault.ignored);
         tracing::warn!(%queue, %hook, count, %first, total, "matches of a hook's answer are ignored");
     }
 }
 
-/// What was said of which queue.
+/// What was logged about which queue.
 #[derive(Default)]
 struct Told {
-    /// The last round that was looked at, and when something was said last.
+    /// The last checked round, and the time of the last log line.
     queues: BTreeMap<QueueId, (u64, Instant)>,
 }
 
 impl Told {
-    /// Whether something is to be said of the answer to this round; notes that it is.
+    /// Whether to log about the answer to this round; if so, records that.
     fn may_tell(&mut self, queue: &QueueId, round: u64, now: Instant) -> bool {
         if let Some((known, at)) = self.queues.get_mut(queue) {
             let is_new = core::mem::replace(known, round) != round;
@@ -92,7 +92,7 @@ mod tests {
         assert!(told.may_tell(&duel, 1, at(0)) && told.may_tell(&trio, 1, at(0)));
         assert!(!told.may_tell(&duel, 1, at(120)), "the same answer");
         assert!(told.may_tell(&duel, 2, at(120)));
-        assert!(!told.may_tell(&duel, 3, at(179)) && !told.may_tell(&duel, 3, at(180)), "told of too lately");
+        assert!(!told.may_tell(&duel, 3, at(179)) && !told.may_tell(&duel, 3, at(180)), "told too recently");
         assert!(told.may_tell(&duel, 4, at(180)));
     }
 

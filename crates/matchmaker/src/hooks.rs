@@ -1,19 +1,19 @@
-//! Hooks: own logic in any language, called by `POST` with JSON.
+//! Hooks: custom logic in any language, called by `POST` with JSON.
 //!
-//! | asked about | is sent, beside `hook`, `name` and `queue` | answers |
+//! | call | request, in addition to `hook`, `name` and `queue` | answers |
 //! |---|---|---|
 //! | `validate_ticket` | `ticket` | `{"accept": true, "queue": …, "properties": {…}, "ratings": {…}}`, or `{"accept": false, "reason": …}` |
 //! | `form_match` | `round`, `tickets`, the oldest first | `{"matches": [{"teams": [[ticket ids], …], "region": …}]}` |
 //! | `new_match` | `match`, `teams` | `{"accept": true, "properties": {…}, "player_properties": {…}}`, or `{"accept": false, "reason": …}` |
 //!
-//! What an answer leaves out stays as it is. A hook fails that cannot be reached, answers with another status than 200,
-//! with something else, or too late; what that stands for is configured, and the machine knows it. Of the matches that
-//! a hook forms, one that is malformed is ignored alone. No call is made twice:
-//! players wait, and the machine has a deadline of its own.
+//! Fields missing in an answer stay as they are. A hook fails if it cannot be reached, answers with a status other than
+//! 200, with an invalid body, or too late; the configuration says what a failure means, and the machine applies it. If
+//! a hook forms matches, only malformed ones are ignored. Calls are not retried: players wait, and the machine has its
+//! own deadline.
 //!
 //! **Queues do not wait for each other.** Each queue has its own turns, its own count of failures and its own limit of
-//! calls that wait, even at a hook that is asked for all of them: a hook that is slow for the tickets of one queue has
-//! that queue's turns taken, and no other's.
+//! waiting calls, even for a hook that all queues share: a hook that is slow for the tickets of one queue delays only
+//! that queue.
 
 mod answers;
 mod breaker;
@@ -38,18 +38,18 @@ use call::{Client, Lane};
 
 pub use call::{MAX_ANSWER_BYTES, MAX_WAITING_CALLS};
 
-/// Where a hook is, and how it is called.
+/// A hook's URL, and how it is called.
 #[derive(Clone)]
 pub struct HookOptions {
-    /// `http` or `https`. Holds no secret: it is named in messages.
+    /// `http` or `https`. Must not have secrets: it appears in messages.
     pub url: String,
-    /// Longest time of a call, the wait for its turn included.
+    /// Maximum time of a call, including the wait for its turn.
     pub timeout: Duration,
-    /// Calls at a time for one queue.
+    /// Maximum number of concurrent calls for one queue.
     pub concurrency: usize,
-    /// After so many failures in a row it is not called for a while.
+    /// Number of consecutive failures that open the circuit breaker.
     pub breaker_failures: u32,
-    /// For how long; then one call tries.
+    /// How long the circuit breaker stays open; then one call tries.
     pub breaker_pause: Duration,
     /// Sent as `authorization: Bearer …`.
     pub key: Option<Zeroizing<String>>,
@@ -61,73 +61,73 @@ impl fmt::Debug for HookOptions {
     }
 }
 
-/// Why a hook's options are none.
+/// Why a hook's options are invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum BadHookOptions {
-    /// Nobody can be trusted.
+    /// The root certificates cannot be loaded.
     #[error("hook {hook}: {source}")]
     Roots {
-        /// Which.
+        /// The hook.
         hook: HookId,
         /// What is wrong.
         source: RootsError,
     },
-    /// No client can be made.
+    /// The HTTP client cannot be created.
     #[error("hook {hook}: {source}")]
     Client {
-        /// Which.
+        /// The hook.
         hook: HookId,
         /// What is wrong.
         source: reqwest::Error,
     },
-    /// It is no URL.
-    #[error("hook {hook}: {url} is no URL")]
+    /// The URL is invalid.
+    #[error("hook {hook}: {url} is not a URL")]
     Url {
-        /// Which.
+        /// The hook.
         hook: HookId,
-        /// What was given.
+        /// The configured URL.
         url: String,
     },
-    /// It cannot stand in a header.
-    #[error("hook {hook}: its key has characters that a header cannot hold")]
+    /// The key is not allowed in a header.
+    #[error("hook {hook}: its key has characters that are not allowed in a header")]
     Key {
-        /// Which.
+        /// The hook.
         hook: HookId,
     },
 }
 
-/// Why a hook gave no verdict.
+/// Why a hook returned no verdict.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum HookError {
-    /// Nobody knows where it is.
+    /// It is not configured.
     #[error("is not configured (any more)")]
     Unknown,
     /// Too many calls wait for it.
     #[error("has {MAX_WAITING_CALLS} calls waiting for their turn")]
     Overloaded,
-    /// It failed too often lately and is left alone.
-    #[error("failed too often and is left alone for a while")]
+    /// It failed too often lately, and its circuit breaker is open.
+    #[error("failed too often and is not called for a while")]
     Resting,
-    /// Its time is over.
+    /// It timed out.
     #[error("did not answer in time")]
     Late,
-    /// It could not be reached, or broke off.
+    /// It could not be reached, or its connection broke.
     #[error("{0}")]
     Unreachable(String),
     /// It answered with this status.
     #[error("answered with the status {0}, not with 200")]
     Status(u16),
-    /// It answered with too much.
+    /// Its answer is too large.
     #[error("answered with more than {MAX_ANSWER_BYTES} bytes")]
     TooLong,
-    /// What it answered is no verdict.
-    #[error("answered with something else: {0}")]
+    /// Its answer is not a verdict.
+    #[error("answered with an invalid body: {0}")]
     NoVerdict(String),
 }
 
 type Key = (Option<QueueId>, HookId);
 
-/// What a hook is asked. Written as text: as a value, long numbers would lose digits.
+/// A request to a hook. Properties are written as text: as a value, long numbers would lose digits.
 #[derive(Default, Serialize)]
 struct Question<'a> {
     hook: &'a str,
@@ -145,10 +145,10 @@ struct Question<'a> {
     teams: Option<Value>,
 }
 
-/// Every hook that is called.
+/// All configured hooks.
 pub struct Hooks {
     clients: BTreeMap<Key, Arc<Client>>,
-    /// By queue and hook; made when a queue first asks. As many as the configuration has of both, at most.
+    /// By queue and hook, created at a queue's first call. At most as many as the configuration has of both.
     lanes: Mutex<BTreeMap<(QueueId, HookId), Arc<Lane>>>,
 }
 
@@ -165,7 +165,7 @@ impl Hooks {
         Ok(Self { clients: clients.collect::<Result<_, _>>()?, lanes: Mutex::default() })
     }
 
-    /// What a hook says of a ticket.
+    /// A hook's verdict about a ticket.
     ///
     /// # Errors
     /// [`HookError`]
@@ -181,7 +181,7 @@ impl Hooks {
         self.ask("validate_ticket", queue, hook, question, answers::ticket).await
     }
 
-    /// The matches that a hook forms of waiting tickets. One that is malformed spoils no other: what is wrong with it takes
+    /// The matches that a hook forms of waiting tickets. A malformed one does not affect the others: its error takes
     /// its place.
     ///
     /// # Errors
@@ -198,7 +198,7 @@ impl Hooks {
         self.ask("form_match", queue, hook, question, answers::matches).await
     }
 
-    /// What a hook says of a match.
+    /// A hook's verdict about a match.
     ///
     /// # Errors
     /// [`HookError`]
@@ -232,7 +232,7 @@ impl Hooks {
         let lane = self.lane(queue, hook).ok_or(HookError::Unknown)?;
         let answer = lane.call(text, read).await;
         if let Err(error) = &answer {
-            tracing::debug!(%queue, %hook, about, %error, "a hook failed; its default counts");
+            tracing::debug!(%queue, %hook, about, %error, "a hook failed; its default applies");
         }
         answer
     }

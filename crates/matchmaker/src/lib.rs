@@ -1,17 +1,17 @@
-//! The matchmaker's ties to the world.
+//! The matchmaker's connections to the outside.
 //!
-//! | where | what |
+//! | module or function | contents |
 //! |---|---|
-//! | [`Work`] | carries out its effects: a server for a match, seats of a running one, hooks |
-//! | [`hooks`] | own logic in any language, over HTTP |
-//! | [`link`] | what becomes of its matches at the broker, and which of them have free seats |
-//! | [`report_faults`] | says in the process's log which matches of hooks' answers are ignored |
-//! | [`codec`] | between its types and its log |
+//! | [`Work`] | performs its effects: a server for a match, seats of a running one, hooks |
+//! | [`hooks`] | custom logic in any language, over HTTP |
+//! | [`link`] | news about its matches at the broker, and which of them have free seats |
+//! | [`report_faults`] | logs which matches of hooks' answers are ignored |
+//! | [`codec`] | conversion between its types and its log |
 //!
-//! The machine and the broker have logs of their own and know each other by match ids only. Why no cursor of one log
-//! within the other: a cursor is right only if it moves in the same commit as what it has led to, and two logs have no
-//! commit in common. Instead every command of one to the other can be repeated without harm, and after a restart of
-//! either what was missed is found by comparing their states.
+//! The machine and the broker have separate logs and know each other only by match ids. There is no cursor of one log
+//! in the other: a cursor is only correct if it moves in the same commit as its consequences, and two logs share no
+//! commits. Instead all commands between the two are idempotent, and after a restart of either, comparing their states
+//! finds what was missed.
 
 mod faults;
 pub mod hooks;
@@ -28,7 +28,7 @@ use sortie_domain::matchmaking::Matchmaker;
 use sortie_engine::{Codec, DecodeError};
 use sortie_wire::stored::matchmaker as stored;
 
-/// Between the matchmaker's types and its log.
+/// Converts between the matchmaker's types and its log.
 #[must_use]
 pub fn codec() -> Codec<Matchmaker> {
     Codec {

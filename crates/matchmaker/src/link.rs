@@ -1,15 +1,15 @@
-//! What becomes of the matchmaker's matches at the broker, and which running matches have free seats.
+//! Reports to the matchmaker what happens to its matches at the broker, and which running matches have free seats.
 //!
-//! Both are told to the matchmaker as commands, by following the broker's log. Where following begins (at the start,
+//! Both are sent to the matchmaker as commands, by following the broker's log. When following starts (at the start,
 //! after the log was lost, and every [`RECONCILE_EVERY`]), the two states are compared first, so that nothing depends
-//! on what was followed before. A command that comes twice changes nothing the second time.
+//! on what was followed before. The commands are idempotent.
 //!
-//! In this order, so that nothing falls in between: the place in the broker's log, then the matchmaker's matches, then
-//! how those stand at the broker. A match that is submitted after the second step has its events after the first. States
-//! are compared page by page, since a machine does nothing else while it is asked.
+//! In this order, so that nothing is missed: the place in the broker's log, then the matchmaker's matches, then their
+//! states at the broker. A match that is submitted after the second step has its events after the first. States are
+//! compared page by page, since a query blocks the machine.
 //!
-//! What is told of one match is told in order, what is told of different matches side by side: each command waits for a
-//! commit, and one commit takes all that have come.
+//! Commands about one match are sent in order, commands about different matches concurrently: each command waits for a
+//! commit, and one commit takes all waiting commands.
 
 mod offers;
 mod telling;
@@ -31,21 +31,21 @@ use tokio::time::{Instant, sleep, sleep_until};
 use offers::OpenMatches;
 use telling::Telling;
 
-/// The states are compared so often even if nothing was missed: what one of them forgot in an unforeseen way does not
-/// keep anybody waiting for longer.
+/// How often the states are compared even if nothing was missed: it limits how long a bug in either can keep players
+/// waiting.
 pub const RECONCILE_EVERY: Duration = Duration::from_secs(30);
-/// Changes of free seats are gathered for so long, so that a match that fills up makes few offers.
+/// How long changes of free seats are gathered, so that a match that fills up makes few offers.
 pub const SETTLE: Duration = Duration::from_millis(50);
-/// Matches that are looked at in one go: the machines do nothing else meanwhile.
+/// Matches per query, which blocks the machine.
 const MATCHES_PER_LOOK: usize = 250;
-/// Pause before something is told again to a matchmaker that cannot take it, and before a lost log is followed anew.
+/// Pause before a command to an unavailable matchmaker is retried, and before a lost log is followed again.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Why the link ends.
 enum Ended {
     /// One of the engines has ended.
     Engine,
-    /// Following begins anew.
+    /// Following starts again.
     Again,
 }
 
@@ -62,7 +62,7 @@ impl From<Unavailable> for Ended {
     }
 }
 
-/// Tells `maker` what becomes of its matches at `broker`, until one of the two ends.
+/// Reports to `maker` what happens to its matches at `broker`, until one of the two ends.
 pub async fn follow(broker: Handle<Broker>, maker: Handle<Matchmaker>) {
     let link = Link { broker, maker };
     while let Err(Ended::Again) = link.follow().await {
@@ -75,14 +75,14 @@ struct Link {
     maker: Handle<Matchmaker>,
 }
 
-/// What both logs say from a moment on, and what is known of it.
+/// Subscriptions to both logs, and what is known from them.
 struct Following {
     of_broker: Subscription<Broker>,
     of_maker: Subscription<Matchmaker>,
     open: OpenMatches,
     /// Matches whose free seats have changed.
     changed: BTreeSet<MatchId>,
-    /// When that is looked at.
+    /// When they are checked.
     look_at: Option<Instant>,
 }
 
@@ -120,7 +120,7 @@ impl Link {
         }
     }
 
-    /// Compares the states, and follows from there. What was to be told before is told first.
+    /// Compares the states, and follows from there. Pending commands are sent first.
     async fn begin(&self, telling: &mut Telling) -> Result<Following, Ended> {
         telling.finish().await?;
         let from = self.broker.query(Broker::last_seq).await?;
@@ -136,7 +136,7 @@ impl Link {
         Ok(Following { of_broker, of_maker, open, changed, look_at })
     }
 
-    /// Tells how the matchmaker's matches stand at the broker.
+    /// Reports the state of the matchmaker's matches at the broker.
     async fn settle(&self, telling: &mut Telling) -> Result<(), Ended> {
         let mut after = None;
         loop {
@@ -149,7 +149,7 @@ impl Link {
             for ((id, submitted), standing) in matches.into_iter().zip(standing.await?) {
                 let command = match standing {
                     Some(standing) => standing.command(id.clone()),
-                    // It is submitted when that effect is carried out, which it is until it has an outcome.
+                    // It will be submitted by its effect, which is retried until it has an outcome.
                     None if !submitted => None,
                     None => {
                         let reason = "the broker does not know the match any more".to_owned();
@@ -168,7 +168,7 @@ impl Link {
         }
     }
 
-    /// Notes the broker's live matches.
+    /// Records the broker's live matches.
     async fn enter_live(&self, open: &mut OpenMatches) -> Result<(), Ended> {
         let mut after = None;
         while open.wants_matches() {
@@ -197,7 +197,7 @@ impl Link {
         }
     }
 
-    /// An event of the broker.
+    /// Handles an event of the broker.
     fn heard(record: &Record<BrokerEvent>, following: &mut Following, telling: &mut Telling) {
         let Some((id, standing)) = following.open.note(&record.event) else { return };
         if following.open.has(&id) {
@@ -208,21 +208,21 @@ impl Link {
         }
     }
 
-    /// Offers what seats are free in the matches that have changed, and takes back what are not.
+    /// Offers the free seats of the changed matches, and withdraws those that are not free any more.
     async fn look(&self, following: &mut Following, telling: &mut Telling) -> Result<(), Ended> {
         let mut ids = std::mem::take(&mut following.changed);
         if let Some(next) = ids.iter().nth(MATCHES_PER_LOOK).cloned() {
             following.changed = ids.split_off(&next);
         }
         following.look_at = (!following.changed.is_empty()).then(Instant::now);
-        // Of these the matchmaker does not know yet what it was told; they are looked at when it does.
+        // Commands about these are still in flight to the matchmaker; they are checked afterwards.
         for id in ids.extract_if(.., |id| telling.is_telling(id)).collect::<Vec<_>>() {
             following.mark(id);
         }
         let ids = Arc::new(ids);
         let of_maker = Arc::clone(&ids);
-        // In this order: a seat that is taken in between was promised before. What is wrong by a ticket that is seated
-        // meanwhile is looked at again, because that is an event; until then the broker refuses what is not there.
+        // In this order: a seat that is taken in between was promised before. A ticket that is seated in between causes
+        // an event, after which the match is checked again; until then the broker refuses missing seats.
         let games = self.broker.query(move |broker| offers::games(broker, &ids)).await?;
         let promised = self.maker.query(move |maker| offers::promised(maker, &of_maker)).await?;
         for (id, command) in following.open.plan(&games, &promised) {
@@ -239,7 +239,7 @@ impl Following {
         self.look_at.get_or_insert_with(|| Instant::now() + SETTLE);
     }
 
-    /// An event of the matchmaker. True if everything has to be compared anew.
+    /// Handles an event of the matchmaker. True if everything has to be compared again.
     fn noted(&mut self, event: &Event) -> bool {
         match event {
             // Seats that were promised are taken, or free again.
@@ -253,8 +253,8 @@ impl Following {
     }
 }
 
-/// A page of the matchmaker's matches that wait for a server, by id, with whether the broker was said to have them; and
-/// behind which match the next page begins, if there is one.
+/// A page of the matchmaker's matches that wait for a server, by id, with whether they were submitted to the broker;
+/// and the match after which the next page begins, if there is one.
 fn ask_maker(maker: &Matchmaker, after: Option<&MatchId>) -> (Vec<(MatchId, bool)>, Option<MatchId>) {
     let page: Vec<_> = maker.formations_after(after).take(MATCHES_PER_LOOK).collect();
     let last = page.last().filter(|_| page.len() == MATCHES_PER_LOOK).map(|formation| formation.id.clone());
@@ -273,7 +273,7 @@ fn lost(error: &SubscribeError) -> Ended {
     Ended::Again
 }
 
-/// How a match stands at the broker, as far as the matchmaker wants to know.
+/// The state of a match at the broker, as far as the matchmaker needs it.
 enum Standing {
     Waiting,
     Ready(Arc<Connection>),

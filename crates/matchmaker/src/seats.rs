@@ -1,10 +1,9 @@
 //! Seats of a running match for the players of a ticket: for all of them, or for none.
 //!
-//! Taken one by one, because the broker knows seats of single players. A player who has a seat already, because an attempt
-//! before this one took it or because the player did, needs no other. Where one cannot be had, those that this process has
-//! taken for the same ticket are given back, and so are all of them if the ticket was called off or its time was over
-//! meanwhile; never one that a player took elsewhere. What is left over because the process ended in between expires by
-//! itself.
+//! Seats are taken one by one, because the broker has one seat per player. A player who already has a seat, from an
+//! earlier attempt or on its own, needs no other. If one cannot be taken, the seats that this process has taken for the
+//! ticket are released; likewise if the ticket was cancelled or timed out in the meantime. A seat that a player took
+//! elsewhere is never released. Seats left over because the process ended in between expire.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,10 +16,10 @@ use sortie_domain::matchmaking::Command;
 use sortie_domain::matchmaking::model::Named;
 use sortie_engine::{CallError, Handle, Retry, Unavailable};
 
-/// How long a seat is kept for its player, who is told of it at once.
+/// How long a seat is kept for its player, who hears about it at once.
 pub(crate) const SEAT_TTL: Duration = Duration::from_secs(60);
 
-/// Seats whose taking is remembered, the newest: to be given back, should their ticket have been called off meanwhile.
+/// Number of newest taken seats that are remembered, to release them if their ticket was cancelled in the meantime.
 const TAKEN_KEPT: usize = 10_000;
 
 pub(crate) struct Seats {
@@ -63,7 +62,7 @@ impl Seats {
         self.broker.query(move |broker| broker.find_match(&id).cloned()).await.map_err(retry)
     }
 
-    /// Gives back what was taken for the ticket and not claimed.
+    /// Releases the seats that were taken for the ticket and not claimed.
     pub(crate) async fn give_back(&self, match_id: &MatchId, ticket: &TicketId) -> Result<(), Retry> {
         let Some(game) = self.find(match_id).await? else { return Ok(()) };
         for id in self.taken_for(ticket) {

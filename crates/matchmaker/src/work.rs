@@ -1,4 +1,4 @@
-//! The matchmaker's effects, carried out.
+//! Performs the matchmaker's effects.
 
 use std::sync::OnceLock;
 
@@ -14,9 +14,9 @@ use tokio::sync::Semaphore;
 use crate::hooks::Hooks;
 use crate::seats::Seats;
 
-/// Carries out the matchmaker's effects: matches go to the broker, questions to hooks.
+/// Performs the matchmaker's effects: matches go to the broker, questions to hooks.
 ///
-/// No hook is called again for one effect: what a hook that fails stands for is configured, and its players wait.
+/// Calls of hooks are never retried: the configuration says what a failure means, and players wait.
 pub struct Work {
     broker: Handle<Broker>,
     hooks: Hooks,
@@ -28,7 +28,7 @@ pub struct Work {
 }
 
 impl Work {
-    /// Matches go to `broker`. Hooks that form matches are asked nothing before [`Work::connect`].
+    /// Submits matches to `broker` and calls `hooks`; no `form_match` hook before [`Work::connect`].
     #[must_use]
     pub fn new(broker: Handle<Broker>, hooks: Hooks) -> Self {
         let (maker, reading) = (OnceLock::new(), Semaphore::new(1));
@@ -61,7 +61,7 @@ impl Work {
         let command = broker::Command::SubmitMatch { id: Some(match_id.clone()), spec };
         match self.broker.call(command).await {
             Ok(_) => Ok(Command::Submitted { match_id }),
-            // There will be room again.
+            // Retry: there will be room again.
             Err(CallError::Refused(
                 refusal @ (broker::Refusal::TooMany { .. } | broker::Refusal::OverBudget { .. }),
             )) => Err(Retry::because(refusal.to_string())),
@@ -74,7 +74,7 @@ impl Work {
 
     async fn withdraw(&self, match_id: MatchId) -> Result<Command, Retry> {
         match self.broker.call(broker::Command::CancelMatch { id: match_id.clone() }).await {
-            // Refused: it never came there, or is over.
+            // Refused: it never got there, or is over.
             Ok(_) | Err(CallError::Refused(_)) => Ok(Command::Withdrawn { match_id }),
             Err(CallError::Unavailable(why)) => Err(Retry::because(why.to_string())),
         }
@@ -83,8 +83,8 @@ impl Work {
 
 #[async_trait]
 impl Performer<Matchmaker> for Work {
-    /// What is done for one match is done in order, so that a match is never withdrawn before it is submitted, and that
-    /// seats which are given back are not those that a later ticket of the same player has got.
+    /// Effects for one match run in order, so that a match is never withdrawn before it is submitted, and released
+    /// seats are never those of a later ticket of the same player.
     fn key(&self, effect: &Effect) -> String {
         match effect {
             Effect::ValidateTicket { ticket, .. } => format!("ticket {ticket}"),
@@ -96,7 +96,7 @@ impl Performer<Matchmaker> for Work {
         }
     }
 
-    /// Hooks may be slow for one queue, and the broker is not slow because a hook is.
+    /// A hook may be slow for one queue, which must not slow down other queues or the broker.
     fn group(&self, effect: &Effect) -> String {
         match effect {
             Effect::ValidateTicket { queue, hook, .. }

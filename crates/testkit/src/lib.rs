@@ -1,8 +1,8 @@
-//! The simulations that drive the machines through virtual time, and show that they find bugs.
+//! Simulations that drive the machines through virtual time, and prove that they find bugs.
 //!
-//! Why not a network simulator: the machines are pure, so the whole world around them (clients, game servers,
-//! platforms, the log, crashes) fits into one ordered agenda and one seeded generator of random numbers. A seed
-//! is the whole schedule; a failing one replays.
+//! A network simulator is not needed: the machines are pure, so the whole world around them (clients, game servers,
+//! platforms, the log, crashes) fits into one ordered agenda and one seeded random number generator. The seed
+//! determines the schedule, so failures can be replayed.
 
 pub mod matchmaking;
 pub mod oracle;

@@ -1,4 +1,4 @@
-//! Is there a match to be made, and may this one be? Found by trying everything, without any of the matchmaker's own code.
+//! Is a match possible, and is this one allowed? An exhaustive search, without any of the matchmaker's own code.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use sortie_domain::matchmaking::model::Ticket;
 use sortie_domain::matchmaking::settings::{About, Measure, Need, Queue, Rule, RuleKind};
 use sortie_domain::time::Timestamp;
 
-/// Tickets of which every subset is tried.
-pub const MOST_TICKETS: usize = 12;
+/// Maximum number of tickets of which every subset is tried.
+pub const MAX_TICKETS: usize = 12;
 
-/// Averages that are no further apart than this may be the same.
+/// Averages that differ by at most this count as equal.
 const ROUNDING: f64 = 1e-6;
 
 /// What a rule allows a ticket now; `None` if it is relaxed.
@@ -39,7 +39,7 @@ fn property(ticket: &Ticket, name: &str) -> Variable {
     Variable::from_json(text).map_or(Variable::Null, |all| Variable::clone(&all.get_field(name)))
 }
 
-/// A ticket as expressions see it, as far as they are used in tests.
+/// A ticket as expressions see it, with the fields that tests use.
 fn document(ticket: &Ticket) -> Value {
     let text = ticket.spec.properties.text().unwrap_or("{}");
     let properties: Value = serde_json::from_str(text).unwrap_or_default();
@@ -112,7 +112,7 @@ fn latency_rule(queue: &Queue) -> Option<&Rule> {
     queue.rules.iter().find(|rule| matches!(rule.kind, RuleKind::Latency { .. }))
 }
 
-/// The regions that a ticket can bear; `None` where no rule looks at them.
+/// The regions that a ticket accepts; `None` if no rule uses them.
 fn regions(queue: &Queue, ticket: &Ticket, now: Timestamp) -> Option<BTreeSet<RegionId>> {
     let allowed = allows(latency_rule(queue)?, ticket, now);
     let bears = |latency: u32| allowed.is_none_or(|most| f64::from(latency) <= most);
@@ -126,7 +126,7 @@ fn share_a_region(queue: &Queue, tickets: &[&Ticket], now: Timestamp) -> bool {
     !all.fold(first, |common, own| &common & &own).is_empty()
 }
 
-/// Whether a region is what a match of these tickets may have.
+/// Whether a match of these tickets may have this region.
 #[must_use]
 pub fn all_bear(queue: &Queue, tickets: &[&Ticket], region: Option<&RegionId>, now: Timestamp) -> bool {
     tickets.iter().all(|ticket| match (regions(queue, ticket, now), region) {
@@ -136,9 +136,9 @@ pub fn all_bear(queue: &Queue, tickets: &[&Ticket], region: Option<&RegionId>, n
     })
 }
 
-/// Whether `other` goes with everybody with whom `one` goes, as far as equalities and regions are concerned: it has the
-/// same values, need not have them any more where that is true of `one`, and can bear each region that `one` can. `one`
-/// is taken as it is `now`, `other` as it was `before`.
+/// Whether `other` goes with every ticket that `one` goes with, as far as equalities and regions are concerned: it has
+/// the same values, or does not need them any more where `one` does not, and accepts each region that `one` accepts.
+/// `one` is evaluated `now`, `other` at `before`.
 #[must_use]
 pub fn can_stand_in(queue: &Queue, other: &Ticket, one: &Ticket, before: Timestamp, now: Timestamp) -> bool {
     let alike = queue.rules.iter().all(|rule| match &rule.kind {
@@ -154,7 +154,7 @@ pub fn can_stand_in(queue: &Queue, other: &Ticket, one: &Ticket, before: Timesta
     }
 }
 
-/// Players of a team that a ticket asks for.
+/// The team size that a ticket asks for.
 #[must_use]
 pub fn wanted(queue: &Queue, ticket: &Ticket, now: Timestamp) -> u32 {
     let steps = queue.players_per_team - queue.min_players_per_team;
@@ -165,7 +165,7 @@ pub fn wanted(queue: &Queue, ticket: &Ticket, now: Timestamp) -> u32 {
         .map_or(queue.players_per_team, |step| queue.players_per_team - step)
 }
 
-/// Whole milliseconds only: a step is reached with the first one that is not before it.
+/// Steps are reached in whole milliseconds, rounded up.
 const fn rounding(step: u32) -> Duration {
     if step == 0 { Duration::ZERO } else { Duration::from_millis(1) }
 }
@@ -186,7 +186,7 @@ fn fills(
     now: Timestamp,
 ) -> bool {
     if at == tickets.len() {
-        // Sums in another order may differ in the last places.
+        // Sums in another order may differ in the last digits.
         return teams.iter().all(|team| players(tickets, team) == size)
             && apart(queue, tickets, teams, now).is_none_or(|(apart, limit)| apart <= limit - ROUNDING);
     }
@@ -205,7 +205,7 @@ fn players(tickets: &[&Ticket], team: &[usize]) -> usize {
     team.iter().map(|at| tickets[*at].spec.size()).sum()
 }
 
-/// How far the averages of these teams are apart, and how far they may be; `None` where no rule looks at that.
+/// How far the averages of these teams are apart, and the limit; `None` if no rule limits it.
 fn apart(queue: &Queue, tickets: &[&Ticket], teams: &[Vec<usize>], now: Timestamp) -> Option<(f64, f64)> {
     let (rule, property, missing) = queue.rules.iter().find_map(|rule| match &rule.kind {
         RuleKind::Balance { property, missing, .. } => Some((rule, property, *missing)),
@@ -222,7 +222,7 @@ fn apart(queue: &Queue, tickets: &[&Ticket], teams: &[Vec<usize>], now: Timestam
     Some((most - least, limit))
 }
 
-/// Whether these teams are as even as the rules want them.
+/// Whether these teams are as balanced as the rules require.
 #[must_use]
 pub fn even(queue: &Queue, teams: &[Vec<&Ticket>], now: Timestamp) -> bool {
     let tickets: Vec<&Ticket> = teams.iter().flatten().copied().collect();
@@ -232,10 +232,10 @@ pub fn even(queue: &Queue, teams: &[Vec<&Ticket>], now: Timestamp) -> bool {
     apart(queue, &tickets, &numbers, now).is_none_or(|(apart, limit)| apart <= limit + ROUNDING)
 }
 
-/// How many matches of `teams` full teams can be taken out of tickets of these sizes, one after the other: exact in whether
-/// there is any.
+/// How many matches of `teams` full teams can be taken from tickets of these sizes, one after the other: it is exact
+/// about whether there is any.
 #[must_use]
-pub fn most_matches(teams: usize, size: usize, sizes: &[usize]) -> usize {
+pub fn max_matches(teams: usize, size: usize, sizes: &[usize]) -> usize {
     let mut counts = vec![0; size + 1];
     sizes.iter().filter(|of| **of <= size).for_each(|of| counts[*of] += 1);
     let mut matches = 0;
@@ -245,7 +245,7 @@ pub fn most_matches(teams: usize, size: usize, sizes: &[usize]) -> usize {
     matches
 }
 
-/// Takes this number of teams out of the tickets of each size, if that can be done.
+/// Takes this number of teams from the tickets of each size, if possible.
 fn takes_teams(teams: usize, size: usize, counts: &mut Vec<usize>) -> bool {
     teams == 0 || takes_team(teams, size, size, size, counts)
 }
@@ -278,10 +278,10 @@ pub fn go_together(queue: &Queue, tickets: &[&Ticket], now: Timestamp) -> bool {
     tickets.iter().all(accept) && (tickets.is_empty() || share_a_region(queue, tickets, now))
 }
 
-/// Tickets that could play together by now, if there are any. Of more than [`MOST_TICKETS`] only the first are tried.
+/// Tickets that could play together by now, if there are any. Only the first [`MAX_TICKETS`] are tried.
 #[must_use]
 pub fn legal_match(queue: &Queue, waiting: &[Ticket], now: Timestamp) -> Option<Vec<String>> {
-    let waiting = waiting.get(..MOST_TICKETS).unwrap_or(waiting);
+    let waiting = waiting.get(..MAX_TICKETS).unwrap_or(waiting);
     let teams = queue.teams.max(1);
     let accept = |one: &Ticket| {
         let accepted = waiting.iter().enumerate();

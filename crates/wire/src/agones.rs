@@ -1,7 +1,7 @@
-//! What a game server built for Agones calls: messages, clients and servers.
+//! The API of game servers built for Agones: messages, clients and servers.
 //!
-//! Their JSON, by [`crate::json`], is that of Agones's HTTP gateway: out with the names of the `.proto` files and all
-//! fields, in with those or lowerCamelCase.
+//! Their JSON, by [`crate::json`], is that of Agones's HTTP gateway: output has the names of the `.proto` files and all
+//! fields, input has those names or lowerCamelCase.
 
 /// Package `agones.dev.sdk`: what every game server uses.
 pub mod sdk {

@@ -1,12 +1,11 @@
 //! `google.protobuf.Any`: a message of any type inside another.
 //!
 //! prost's own `Any` has no JSON form; pbjson's neither. This one is the same on the wire. Its canonical JSON form is
-//! that of the message inside, with its type beside the fields: `{"@type": "type.googleapis.com/…", …}`.
+//! that of the message inside, with its type next to the fields: `{"@type": "type.googleapis.com/…", …}`.
 //!
-//! Only types of the contract can be shown so, and of them only those that hold no `Any` themselves (or one inside
-//! the other inside the other could exhaust the stack). All others, such as a game's own, keep their bytes:
-//! `{"@type": "…", "value": "<base64>"}`, out and in. An event that Sortie does not understand still reaches the
-//! client that does.
+//! Only types of the contract have this form, and only those without an `Any` themselves (nesting could exhaust the
+//! stack). All others, such as a game's own, are bytes: `{"@type": "…", "value": "<base64>"}`, in output and input. So
+//! an event that Sortie does not know still reaches clients that do.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

@@ -1,15 +1,15 @@
 //! The Catena services: messages, clients and servers, under plain names.
 //!
-//! The packages of the contract have a folder each; here they are grouped by the service that uses them.
+//! In the contract each package has a folder; here they are grouped by the service that uses them.
 //! `contract/catena/openapi.yaml` is the published HTTP form of the same calls.
 
-/// Service `catena.catena_server_manager.CatenaServerManager`: what game servers call.
+/// Service `catena.catena_server_manager.CatenaServerManager`: the calls of game servers.
 pub mod server_manager {
     pub use crate::generated::catena::catena_server_manager::*;
     pub use crate::generated::catena::match_broker::Match;
 }
 
-/// Service `catena.catena_match_broker.CatenaMatchBroker`: what operators ask about matches and allocators.
+/// Service `catena.catena_match_broker.CatenaMatchBroker`: operators' calls about matches and allocators.
 pub mod match_broker {
     pub use crate::generated::catena::catena_match_broker::*;
     pub use crate::generated::catena::match_broker::Match;
@@ -22,7 +22,7 @@ pub mod matchmaking {
     pub use crate::generated::catena::match_broker::Match;
 }
 
-/// Service `catena.events.Events`, and every event it carries that is not of [`matchmaking`].
+/// Service `catena.events.Events`, and all its events outside [`matchmaking`].
 pub mod events {
     pub use crate::generated::catena::catena_accounts::{AccountsEvent, AccountsUpdateType};
     pub use crate::generated::catena::catena_announcements::AnnouncementEvent;
@@ -36,7 +36,7 @@ pub mod events {
     pub use crate::generated::catena::events::*;
 }
 
-/// What several services share: health, free data, platforms.
+/// Messages that several services share: health, custom data, platforms.
 pub mod common {
     pub use crate::generated::catena::core::*;
     pub use crate::generated::catena::groups::*;

@@ -1,12 +1,12 @@
-//! Events as they leave the system: [CloudEvents 1.0](https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md)
-//! in JSON.
+//! Events as they leave the system: [CloudEvents
+//! 1.0](https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md) in JSON.
 //!
-//! A form of its own beside the stored one: this one is read by people and by other programs, so it has names where
-//! the log has numbers, and objects where the log has text.
+//! A separate form from the stored one: it is read by people and other programs, so it has names where the log has
+//! numbers, and objects where the log has text.
 //!
-//! In `data` every field of the event is there, `null` where it is not set. A cause comes with a `text` for people.
-//! Durations end in `_ms` (milliseconds, a part of one rounded up). A client id is a string, because many readers of
-//! JSON keep only 53 bits of a number. Those of the matchmaker are in [`matchmaker`].
+//! `data` has every field of the event, `null` if it is not set. A cause has a `text` for people. Names of durations
+//! end in `_ms` (milliseconds, rounded up). A client id is a string, because many JSON readers keep only 53 bits of a
+//! number. Events of the matchmaker are in [`matchmaker`].
 
 pub mod matchmaker;
 
@@ -22,10 +22,10 @@ use sortie_domain::time::Timestamp;
 use crate::documents;
 use crate::stored::whole_millis;
 
-/// The end of the year 9999, the last that RFC 3339 can write.
+/// The end of the year 9999, the last one in RFC 3339.
 const LAST_MILLIS: u64 = 253_402_300_799_999;
 
-/// `record` as a CloudEvent that comes from `source`, a URI reference that is not empty.
+/// `record` as a CloudEvent from `source`, a non-empty URI reference.
 #[must_use]
 pub fn cloud_event(record: &Record<Event>, source: &str) -> Value {
     let Record { seq, time, event } = record;
@@ -49,21 +49,21 @@ fn envelope(
         "datacontenttype": "application/json",
     });
     document["data"] = data;
-    // An attribute of CloudEvents that is not set has to be left out.
+    // CloudEvents attributes that are not set must be omitted.
     if let Some(subject) = subject {
         document["subject"] = subject.into();
     }
     document
 }
 
-/// RFC 3339, UTC, milliseconds; at most the end of the year 9999, which is as far as RFC 3339 goes.
+/// RFC 3339, UTC, milliseconds; at most the end of the year 9999, the limit of RFC 3339.
 #[must_use]
 pub fn rfc3339(time: Timestamp) -> String {
     let since_epoch = Duration::from_millis(time.as_millis().min(LAST_MILLIS));
     humantime::format_rfc3339_millis(SystemTime::UNIX_EPOCH + since_epoch).to_string()
 }
 
-/// The id of what the event is about: the match for matches and their seats, else the server or the allocation.
+/// The id of the event's subject: the match for matches and their seats, otherwise the server or the allocation.
 fn subject(event: &Event) -> Option<&str> {
     match event {
         Event::Configured { .. } | Event::Reconfigured { .. } => None,

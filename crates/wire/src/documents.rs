@@ -1,6 +1,6 @@
-//! Matches, tickets and what they are made of as JSON, wherever that leaves the system: in events and at hooks.
+//! Matches, tickets and their parts as JSON, as they leave the system: in events and at hooks.
 //!
-//! Every field is there, `null` where it is not set. Properties are the objects that they are.
+//! Every field is present, `null` if it is not set. Properties are JSON objects.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ pub fn players(players: &[PlayerId]) -> Value {
     players.iter().map(PlayerId::as_str).collect()
 }
 
-/// A match as it was asked for. Written as text, its properties are as they came, digit by digit.
+/// A match as it was ordered. When written as text, its properties are unchanged, digit by digit.
 #[derive(Serialize)]
 pub struct MatchDocument<'a> {
     match_id: &'a str,
@@ -32,7 +32,7 @@ pub struct MatchDocument<'a> {
 }
 
 impl<'a> MatchDocument<'a> {
-    /// Of this match.
+    /// The document of this match.
     #[must_use]
     pub fn new(id: &'a MatchId, spec: &'a MatchSpec) -> Self {
         let MatchSpec { players, properties, player_properties, capacity, fleet, idempotency_key } = spec;
@@ -49,7 +49,7 @@ impl<'a> MatchDocument<'a> {
     }
 }
 
-/// Properties as the object that they are, by their own text.
+/// Properties as a JSON object, with their original text.
 struct Exact<'a>(&'a Properties);
 
 impl Serialize for Exact<'_> {
@@ -62,19 +62,19 @@ impl Serialize for Exact<'_> {
     }
 }
 
-/// A document as a value. Numbers that 64 bits do not hold are the nearest that they do.
+/// A document as a value. Numbers that do not fit into 64 bits are rounded to the nearest one that does.
 fn value(document: &impl Serialize) -> Value {
     serde_json::to_value(document).unwrap_or_default()
 }
 
-/// A match as it was asked for.
+/// A match as it was ordered.
 #[must_use]
 pub fn match_spec(id: &MatchId, spec: &MatchSpec) -> Value {
     value(&MatchDocument::new(id, spec))
 }
 
-/// Properties as the object that they are. A text that is none, which the domain would not have taken, is shown as it
-/// is: an event that cannot be sent would stop all those behind it.
+/// Properties as a JSON object. A text that is not one, which the domain would not have accepted, is shown as a string:
+/// an event that cannot be sent would block all later ones.
 #[must_use]
 pub fn properties(properties: &Properties) -> Value {
     value(&Exact(properties))
@@ -89,7 +89,7 @@ pub fn connection(connection: &Connection) -> Value {
     json!({ "details": **details, "per_player": of_players.collect::<Map<_, _>>() })
 }
 
-/// A ticket as it was asked for. Written as text, its properties are as they came, digit by digit.
+/// A ticket as it was ordered. When written as text, its properties are unchanged, digit by digit.
 #[derive(Serialize)]
 pub struct TicketDocument<'a> {
     ticket_id: &'a str,
@@ -121,7 +121,7 @@ struct PlayerDocument<'a> {
 }
 
 impl<'a> TicketDocument<'a> {
-    /// Of this ticket.
+    /// The document of this ticket.
     #[must_use]
     pub fn new(id: &'a TicketId, spec: &'a TicketSpec) -> Self {
         let TicketSpec { queue, parties, leader, properties, latencies: of_all, .. } = spec;
@@ -157,7 +157,7 @@ impl<'a> PlayerDocument<'a> {
     }
 }
 
-/// A ticket as it was asked for.
+/// A ticket as it was ordered.
 #[must_use]
 pub fn ticket_spec(id: &TicketId, spec: &TicketSpec) -> Value {
     value(&TicketDocument::new(id, spec))

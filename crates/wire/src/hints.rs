@@ -1,9 +1,9 @@
 //! Hint flags on the wire.
 //!
-//! The contract types `hintFlags` as an enum but uses it as a bit set, so a combination has no name. Its JSON form:
-//! out, one flag as its name and a combination as a number; in, a name, a number, or a number in a string. A bit
-//! without a name is refused both in JSON and, by [`check`], in what came over gRPC: dropping it would answer a hint
-//! that was not understood as if it had been.
+//! The contract types `hintFlags` as an enum but uses it as a bit set, so a combination has no name. Its JSON form: in
+//! output, one flag as its name and a combination as a number; in input, a name, a number, or a number in a string.
+//! Unknown bits are refused both in JSON and, by [`check`], over gRPC: ignoring them would suggest that the hint was
+//! understood.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use serde::de::{Deserializer, Error, Unexpected, Visitor};
 
 pub use crate::catena::server_manager::HintFlag;
 
-/// All bits that have a name.
+/// All known bits.
 pub const ALL: u32 = HintFlag::Shutdown as u32
     | HintFlag::WillingToWait as u32
     | HintFlag::WillingToShutdown as u32
@@ -30,7 +30,7 @@ pub struct UnknownHints {
     pub bits: u32,
 }
 
-/// Gives back `bits` if all of them have a name.
+/// Returns `bits` if all of them are known.
 ///
 /// # Errors
 /// [`UnknownHints`] otherwise.

@@ -1,17 +1,17 @@
 //! Canonical JSON of the messages, in and out.
 //!
-//! The serde implementations that pbjson generates do most of it: lowerCamelCase out, that and snake_case in,
-//! enums as names out, as names or numbers in, 64-bit integers as strings out and either in, defaults left out,
-//! unknown fields ignored. [`decode`] and [`encode`] add what they leave out:
+//! The serde implementations that pbjson generates do most of it: they write lowerCamelCase, enums as names and 64-bit
+//! integers as strings, omit defaults, also read snake_case, numbers for enums and for 64-bit integers, and ignore
+//! unknown fields. [`decode`] and [`encode`] add what is missing:
 //!
 //! * `null` in a field is its default value,
 //! * a whole number may be written `3.0`,
 //! * hint flags (see [`crate::hints`]),
 //! * errors say which field is wrong, as a path.
 //!
-//! So messages go through these two functions, never through serde_json alone. Both work in one pass between
-//! serde_json and the generated code (`reader`, `writer`): rewriting a tree of JSON values first would not know
-//! a message's field from a key of a map.
+//! So messages go through these two functions, never through serde_json alone. Both work in one pass between serde_json
+//! and the generated code (`reader`, `writer`): rewriting a tree of JSON values could not tell a message's field from a
+//! key of a map.
 
 mod reader;
 mod writer;
@@ -24,16 +24,16 @@ use serde::de::DeserializeOwned;
 use reader::{Reader, Trail};
 use writer::HintNames;
 
-/// Longest document that [`decode`] takes, in bytes: the same as tonic's limit for a gRPC message.
+/// Maximum size of a document for [`decode`], in bytes: the same as tonic's limit for a gRPC message.
 pub const MAX_DOCUMENT_BYTES: usize = 4 * 1024 * 1024;
 
-/// Longest path in a [`JsonError`], in bytes. Keys of maps are the sender's text.
+/// Maximum length of a path in a [`JsonError`], in bytes. Keys of maps are the sender's text.
 pub const MAX_PATH_BYTES: usize = 160;
 
-/// Longest message in a [`JsonError`], in bytes. It may quote the sender's text.
+/// Maximum length of a message in a [`JsonError`], in bytes. It may quote the sender's text.
 pub const MAX_MESSAGE_BYTES: usize = 480;
 
-/// Why a document is not the message it should be, or the other way round.
+/// Why a document cannot be read as a message, or a message not be written.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct JsonError {
     /// The field: `match.playerIds[0]`, `playerProperties["p1"]`; empty for the document itself.
@@ -60,7 +60,7 @@ impl JsonError {
     }
 }
 
-/// Rewrites the two messages of generated code that do not say what would be right.
+/// Rewrites the two messages of generated code that do not say what is expected.
 fn plain(message: &str) -> String {
     message
         .replace(
@@ -104,8 +104,8 @@ pub(crate) fn decode_value<T: DeserializeOwned>(value: serde_json::Value) -> Res
 /// Writes one message, without spaces or line ends.
 ///
 /// # Errors
-/// [`JsonError`] if an enum field holds a number without a name, which can only come from a gRPC peer, or an `Any`
-/// has no type. Never for a message that [`decode`] made.
+/// [`JsonError`] if an enum field has a number without a name, which can only come from a gRPC peer, or an `Any` has no
+/// type. Never for a message from [`decode`].
 pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, JsonError> {
     let mut document = Vec::new();
     let mut json = serde_json::Serializer::with_formatter(&mut document, HintNames::default());

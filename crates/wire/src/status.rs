@@ -1,7 +1,7 @@
-//! Errors as they leave: `google.rpc.Status`, the same over gRPC and HTTP.
+//! Errors as they are sent: `google.rpc.Status`, the same over gRPC and HTTP.
 //!
 //! Over HTTP it is a JSON body `{code, message, details}`; over gRPC code and message have their own trailers, and the
-//! whole travels, encoded, in `grpc-status-details-bin` so that details are not lost.
+//! whole encoded status is in `grpc-status-details-bin` so that details are not lost.
 
 use prost::Message as _;
 use tonic::Code;
@@ -10,15 +10,15 @@ use crate::any::Any;
 
 pub use crate::generated::google::rpc::{ErrorInfo, Status};
 
-/// Who gives [`ErrorInfo::reason`] its meaning.
+/// The domain that defines [`ErrorInfo::reason`].
 pub const DOMAIN: &str = "sortie";
 
-/// Most bytes of an encoded status that are sent as a gRPC trailer; beyond it the details stay behind.
+/// Maximum size of an encoded status in a gRPC trailer, in bytes; beyond it the details are omitted.
 ///
-/// Peers accept 8 KiB of headers, base64 adds a third, and the message is sent a second time beside it.
+/// Peers accept 8 KiB of headers, base64 adds a third, and the message is also sent in a trailer of its own.
 pub const MAX_DETAILS_BYTES: usize = 2048;
 
-/// A status that carries the stable code `reason` (a line of `contract/errors.md`) for programs.
+/// A status with the stable code `reason` (a row of `contract/errors.md`) for programs.
 #[must_use]
 pub fn refusal(code: Code, reason: &str, message: impl Into<String>) -> Status {
     let info = ErrorInfo { reason: reason.to_owned(), domain: DOMAIN.to_owned(), ..ErrorInfo::default() };
@@ -63,7 +63,7 @@ impl From<Status> for tonic::Status {
 }
 
 impl From<&tonic::Status> for Status {
-    /// Details that are no [`Status`] are left behind: they belong to another convention.
+    /// Details that are not a [`Status`] are dropped: they belong to another convention.
     fn from(status: &tonic::Status) -> Self {
         let details = match Self::decode(status.details()) {
             Ok(inner) if inner.code == i32::from(status.code()) => inner.details,

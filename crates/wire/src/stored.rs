@@ -1,11 +1,11 @@
 //! Records of the broker as the log stores them: `contract/proto/sortie/log/v1/records.proto`.
 //!
-//! The stored form is a contract of its own, apart from the types of the domain: those may be renamed and rearranged
-//! at will, and a log written years ago still reads. Protobuf, because it is compact, says of each field whether it
-//! is there, and can be read by other programs.
+//! The stored form is a contract of its own, separate from the types of the domain: those may be renamed and rearranged
+//! at will, and a log written years ago can still be read. Protobuf, because it is compact, knows for each field
+//! whether it is set, and can be read by other programs.
 //!
-//! Both directions of a record come from one line of a table (`tables`), so that neither can forget a field; how
-//! single values are stored is in `values`. The matchmaker's records, in a log of their own, are in [`matchmaker`].
+//! Both directions of a record come from one row of a table (`tables`), so that neither can forget a field; `values`
+//! stores single values. The matchmaker's records, in a log of their own, are in [`matchmaker`].
 
 pub mod matchmaker;
 mod records;
@@ -25,22 +25,22 @@ use sortie_domain::ids::{BadId, MatchId};
 
 use crate::generated::sortie::log::v1 as log;
 
-/// A piece of a snapshot that has reached this size, in bytes, is given away: 256 KiB. So the largest one is that and one
+/// A piece of a snapshot is complete when it reaches this size, in bytes: 256 KiB. So the maximum is this plus one
 /// record.
 pub const PIECE_BYTES: usize = 256 << 10;
 
 /// Why stored bytes could not be read.
 #[derive(Clone, PartialEq, Debug, thiserror::Error)]
 pub enum StoredError {
-    /// They are no such message at all.
+    /// The bytes are not such a message.
     #[error("the bytes of a stored {message} are damaged: {source}")]
     Damaged {
-        /// The message that they should be.
+        /// The expected message.
         message: &'static str,
-        /// What is wrong with them.
+        /// The decoder's error.
         source: prost::DecodeError,
     },
-    /// One field holds something that Sortie never writes there.
+    /// A field has a value that Sortie never writes there.
     #[error("{message}.{field} of a stored record {problem}")]
     Field {
         /// The message, as the `.proto` file names it.
@@ -55,25 +55,25 @@ pub enum StoredError {
 /// What is wrong with one field of a stored record.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum FieldProblem {
-    /// Nothing that this version knows is there.
+    /// The value is missing or of a kind that this version does not know.
     #[error(
         "is missing, or of a kind that this version of Sortie does not know; use the version that wrote it"
     )]
     Missing,
-    /// A number that stands for nothing in this version.
+    /// A number that has no meaning in this version.
     #[error("has the number {0}, which this version of Sortie does not know; use the version that wrote it")]
     UnknownNumber(i32),
     /// Not a number.
     #[error("is not a number (NaN)")]
     NotANumber,
-    /// Not the 16 bytes that stand for a content.
+    /// Not the 16 bytes of a digest.
     #[error("does not have the 16 bytes of a digest")]
     NotADigest,
-    /// No id.
-    #[error("is no id: it {0}")]
+    /// Not an id.
+    #[error("is not an id: it {0}")]
     BadId(BadId),
-    /// No properties.
-    #[error("is no set of properties: it {0}")]
+    /// Not a set of properties.
+    #[error("is not a set of properties: it {0}")]
     BadProperties(String),
 }
 
@@ -94,7 +94,7 @@ impl Place {
 trait Stored<Form>: Sized {
     fn store(&self) -> Form;
 
-    /// `place` is where the form was found.
+    /// `place` is the place of the form.
     fn load(form: Form, place: Place) -> Result<Self, StoredError>;
 }
 
@@ -113,7 +113,8 @@ pub fn decode_event(bytes: &[u8]) -> Result<Event, StoredError> {
     Event::load(stored.event, Place { message: "StoredEvent", field: "event" })
 }
 
-/// Gives the stored form of a snapshot to `sink`, in pieces of about [`PIECE_BYTES`]. Equal snapshots give equal pieces.
+/// Passes the stored form of a snapshot to `sink`, in pieces of about [`PIECE_BYTES`]. Equal snapshots have equal
+/// pieces.
 ///
 /// # Errors
 /// The first error of `sink`.
@@ -152,11 +153,11 @@ pub fn write_snapshot(snapshot: &Snapshot, sink: Sink<'_>) -> io::Result<()> {
     out.finish()
 }
 
-/// Reads a snapshot's stored form from its pieces; one piece of all the bytes does as well.
+/// Reads a snapshot's stored form from its pieces, which may be a single one.
 ///
 /// # Errors
-/// [`SnapshotReadError`] for pieces that [`write_snapshot`] of this version would not have written, except that fields of
-/// newer versions are ignored, and for the first error among `pieces`.
+/// [`SnapshotReadError`] for pieces that [`write_snapshot`] of this version would not have written, except that fields
+/// of newer versions are ignored, and for the first error among `pieces`.
 pub fn read_snapshot(
     pieces: &mut dyn Iterator<Item = io::Result<Vec<u8>>>,
 ) -> Result<Snapshot, SnapshotReadError> {
@@ -207,7 +208,7 @@ fn keyed(game: Arc<Match>) -> (MatchId, Arc<Match>) {
     (game.id.clone(), game)
 }
 
-/// The stored form of keys with values.
+/// The stored form of key-value pairs.
 fn pairs<'a, Key: Clone + 'a, Value: Clone + 'a, Form>(
     entries: impl Iterator<Item = (&'a Key, &'a Value)>,
 ) -> impl Iterator<Item = Form>
@@ -217,27 +218,27 @@ where
     entries.map(|(key, value)| (key.clone(), value.clone()).store())
 }
 
-/// The stored form of a snapshot that is known to be small, as a whole: all pieces of [`write_snapshot`] together.
+/// The stored form of a small snapshot as a whole: all pieces of [`write_snapshot`] together.
 #[must_use]
 pub fn encode_snapshot(snapshot: &Snapshot) -> Vec<u8> {
     whole(|sink| write_snapshot(snapshot, sink))
 }
 
-/// Reads what [`encode_snapshot`] gives.
+/// Reads the output of [`encode_snapshot`].
 ///
 /// # Errors
 /// As [`read_snapshot`].
 pub fn decode_snapshot(bytes: &[u8]) -> Result<Snapshot, StoredError> {
     read_snapshot(&mut std::iter::once(Ok(bytes.to_vec()))).map_err(|error| match error {
         SnapshotReadError::Stored(error) => error,
-        // There was nothing to be read.
+        // Cannot happen: nothing is read from a file.
         SnapshotReadError::Io(_) => {
             Place { message: "StoredSnapshot", field: "seq" }.has(FieldProblem::Missing)
         }
     })
 }
 
-/// All that `write` gives, one after the other.
+/// The concatenated output of `write`.
 fn whole(write: impl FnOnce(Sink<'_>) -> io::Result<()>) -> Vec<u8> {
     let mut bytes = Vec::new();
     let written = write(&mut |piece| {
@@ -254,16 +255,16 @@ pub type Sink<'a> = &'a mut dyn FnMut(&[u8]) -> io::Result<()>;
 /// Why a snapshot could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotReadError {
-    /// A piece could not be had.
+    /// A piece could not be read.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// A piece is not what is stored.
+    /// A piece is damaged.
     #[error(transparent)]
     Stored(#[from] StoredError),
 }
 
-/// A snapshot on its way out, so that a state of a million matches is not held twice. The bytes of messages one after the
-/// other are the bytes of a message with all their elements, so each piece is a message, and so are all of them together.
+/// Writes a snapshot in pieces, so that a state of a million matches is not held twice. Concatenated protobuf messages
+/// are a message with all their elements, so each piece is a message, and so are all of them together.
 struct Pieces<'a> {
     sink: Sink<'a>,
     piece: Vec<u8>,
@@ -279,7 +280,7 @@ impl<'a> Pieces<'a> {
         if self.piece.len() >= PIECE_BYTES { self.flush() } else { Ok(()) }
     }
 
-    /// Adds the elements of one list, each in the message that `wrap` makes of it.
+    /// Adds the elements of one list, each wrapped in a message by `wrap`.
     fn add_list<Element, Whole: Message>(
         &mut self,
         mut list: impl Iterator<Item = Element>,
@@ -301,7 +302,7 @@ impl<'a> Pieces<'a> {
     }
 }
 
-/// Adds the elements of one list of a piece to `all`, each as `entry` makes it.
+/// Adds the elements of one list of a piece to `all`, each converted by `entry`.
 fn extend<T: Stored<Form>, Form, Entry>(
     all: &mut impl Extend<Entry>,
     part: Vec<Form>,

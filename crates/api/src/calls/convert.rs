@@ -1,4 +1,4 @@
-//! Between the messages of the Catena contract and the broker's things.
+//! Conversions between the messages of the Catena contract and the broker's types.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use sortie_wire::catena::server_manager as wire;
 
 use crate::error::ApiError;
 
-/// What is needed to show a match, cheap to copy out of the broker.
+/// The data that is needed to show a match, cheap to copy out of the broker.
 pub(crate) struct Shown {
     id: MatchId,
     players: Vec<PlayerId>,
@@ -45,7 +45,7 @@ pub(crate) fn match_message(id: &MatchId, players: &[PlayerId], spec: &MatchSpec
     }
 }
 
-/// What is asked for with a match, and its id where the sender chose one. `path` is where in the request it stands.
+/// The order in a match message, and its id if the sender chose one. `path` is the message's path in the request.
 pub(crate) fn order(path: &str, message: &MatchMessage) -> Result<(Option<MatchId>, MatchSpec), ApiError> {
     let field = |name: &str| format!("{path}.{name}");
     let id = match message.match_id.as_str() {
@@ -73,7 +73,7 @@ pub(crate) fn order(path: &str, message: &MatchMessage) -> Result<(Option<MatchI
     Ok((id, MatchSpec { players, properties, player_properties, ..MatchSpec::default() }))
 }
 
-/// A server that is draining can do no more about a request than one that is full.
+/// Draining servers are shown as full: neither can take another match.
 pub(crate) const fn server_state(state: ServerState) -> wire::ServerState {
     match state {
         ServerState::Pending => wire::ServerState::Pending,

@@ -1,4 +1,4 @@
-//! Between the tree of entities that Catena's contract has for a ticket and what the matchmaker knows of one.
+//! Conversions between the tree of entities that Catena's contract has for a ticket and the matchmaker's tickets.
 
 use std::collections::BTreeMap;
 
@@ -11,14 +11,14 @@ use sortie_wire::catena::common::{Entity, EntityMetadata, EntityType};
 
 use crate::error::ApiError;
 
-/// What a tree asks for.
+/// The ticket that a tree asks for.
 pub(super) fn spec(message: Option<Entity>) -> Result<TicketSpec, ApiError> {
-    let top = message.ok_or_else(|| ApiError::field("entity", "must be there"))?;
+    let top = message.ok_or_else(|| ApiError::field("entity", "is missing"))?;
     let top = read(top)?;
     entity::ticket(&top).map_err(|refusal| named(refusal.into()))
 }
 
-/// The same error, with the field under the name that Catena gives it.
+/// The same error, with Catena's name for the field.
 pub(super) fn named(error: ApiError) -> ApiError {
     error.renamed(|field| match field {
         "queue_name" | "leader" | "idempotency_key" | "latencies" | "ratings" | "blocked" | "properties" => {
@@ -30,7 +30,7 @@ pub(super) fn named(error: ApiError) -> ApiError {
     })
 }
 
-/// The depth is limited by whatever decoded the message.
+/// The depth is limited by the decoder of the message.
 fn read(message: Entity) -> Result<entity::Entity, ApiError> {
     let kind = match message.entity_type() {
         EntityType::Account => EntityKind::Account,
@@ -50,7 +50,7 @@ fn read(message: Entity) -> Result<entity::Entity, ApiError> {
         }
         _ => {
             let shown: String = name.chars().take(sortie_domain::ids::MAX_ID_BYTES).collect();
-            let problem = format!("entry {shown:?} must hold one of stringPayload, intPayload, jsonPayload");
+            let problem = format!("entry {shown:?} must have one of stringPayload, intPayload, jsonPayload");
             Err(ApiError::field("entity.metadata", problem))
         }
     });
@@ -62,7 +62,7 @@ fn read(message: Entity) -> Result<entity::Entity, ApiError> {
     })
 }
 
-/// A tree that asks for the same.
+/// A tree that asks for the same ticket.
 pub(super) fn tree(spec: &TicketSpec) -> Entity {
     let mut top = match spec.parties.as_slice() {
         [Party { id: None, players }] if players.len() == 1 => {
@@ -226,7 +226,7 @@ mod tests {
             (None, "entity: "),
             (Some(Entity::default()), "entity: "),
             (Some(an_account("a")), "entity: the metadata of the top entity must hold `queue_name`"),
-            (Some(empty), "entity.metadata: entry \"odd\" must hold one of"),
+            (Some(empty), "entity.metadata: entry \"odd\" must have one of"),
             (Some(elsewhere), "entity.metadata.queue_name: must be a text"),
         ] {
             let message = spec(top).unwrap_err().message();

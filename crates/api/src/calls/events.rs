@@ -1,4 +1,4 @@
-//! Service `catena.events.Events`: what players hear, and matches that come in as events.
+//! Service `catena.events.Events`: events for players, and matches that arrive as events.
 
 use std::sync::Arc;
 
@@ -30,13 +30,13 @@ use crate::player_feed::{Listener, Position};
 use crate::shares::OpenStream;
 use crate::state::Api;
 
-/// The tag of events that tell of a new match.
+/// The tag of events about a new match.
 pub(crate) const NEW_MATCH: &str = "new-match";
 
-/// Where the match stands in a request that emits one.
+/// The path of the match in a request that emits one.
 const NEW_MATCH_PATH: &str = "nestedEvent.newMatchEvent.match";
 
-/// A backend gives a match to be played.
+/// A backend submits a match.
 pub(crate) async fn emit_update_event(
     api: Api,
     request: EmitUpdateEventRequest,
@@ -45,7 +45,7 @@ pub(crate) async fn emit_update_event(
     Ok(EmitUpdateEventResponse { broadcast_success: true })
 }
 
-/// An administrator gives a match to be played.
+/// An administrator submits a match.
 pub(crate) async fn admin_emit_update_event(
     api: Api,
     request: AdminEmitUpdateEventRequest,
@@ -56,11 +56,11 @@ pub(crate) async fn admin_emit_update_event(
 
 async fn emit(api: &Api, event: Option<Event>) -> Result<(), ApiError> {
     let Some(Payload::NewMatchEvent(event)) = event.and_then(|event| event.payload) else {
-        let problem = "must hold a newMatchEvent: other events are not taken";
+        let problem = "must have a newMatchEvent: other events are not accepted";
         return Err(codes::UNSUPPORTED_EVENT.error(problem).about("nestedEvent"));
     };
     let Some(game) = event.r#match else {
-        return Err(ApiError::field(NEW_MATCH_PATH, "must be there"));
+        return Err(ApiError::field(NEW_MATCH_PATH, "is missing"));
     };
     let (id, spec) = order(NEW_MATCH_PATH, &game)?;
     let reply = api.call(Command::SubmitMatch { id, spec }).await;
@@ -68,8 +68,8 @@ async fn emit(api: &Api, event: Option<Event>) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Tells a player what becomes of the player's tickets and matches: all that came after the event `from`, or without it
-/// how they stand and what comes after that. The first event is empty: it shows that the stream is open.
+/// Streams a player the news of its tickets and matches: everything after the event `from`, or without it their current
+/// state and everything after that. The first event is empty: it shows that the stream is open.
 pub(crate) async fn subscribe_to_events(
     api: Api,
     caller: &Caller,
@@ -87,17 +87,17 @@ pub(crate) async fn subscribe_to_events(
     }))
 }
 
-/// Tells of events with certain tags. The first one is empty.
+/// Streams events with certain tags. The first one is empty.
 ///
-/// A new match is one that the broker takes, whoever made it, or one of the matchmaker that needs no broker because its
-/// players connect to one of them.
+/// A new match is one that the broker accepts, from any source, or one of the matchmaker's that needs no broker because
+/// its players connect to one of themselves.
 pub(crate) async fn subscribe_to_events_by_tag(
     api: Api,
     caller: &Caller,
     request: SubscribeToEventsByTagRequest,
 ) -> Result<impl Stream<Item = Result<SubscribeToEventsByTagResponse, ApiError>> + Send + use<>, ApiError> {
     if !request.event_tags.iter().any(|tag| tag == NEW_MATCH) {
-        let problem = format!("must hold `{NEW_MATCH}`: no event has another tag");
+        let problem = format!("must have `{NEW_MATCH}`: no event has another tag");
         return Err(ApiError::field("eventTags", problem));
     }
     let pulse = Pulse::new(&api, caller)?;
@@ -114,8 +114,8 @@ pub(crate) async fn subscribe_to_events_by_tag(
     }))
 }
 
-/// What every stream has beside its events: a place among its caller's, a first one, signs of life, an end, also that of
-/// the key it was opened with, which is noticed when there is something to send.
+/// What every stream has in addition to its events: its share of the caller's limit, a first event, signs of life, and
+/// an end, also when its key is revoked, which is noticed when there is something to send.
 struct Pulse {
     _open: OpenStream,
     opened: bool,
@@ -134,7 +134,7 @@ impl Pulse {
         Ok(Self { _open: open, opened: false, heartbeat, closing, pass: caller.pass() })
     }
 
-    /// Whether this is the first time it is asked.
+    /// Whether this is the first call.
     fn is_first(&mut self) -> bool {
         !std::mem::replace(&mut self.opened, true)
     }
@@ -163,7 +163,7 @@ impl PlayerStream {
         if self.pulse.is_first() {
             return Ok(empty());
         }
-        // The end of the process comes first, so that no stream of events, however dense, holds it up.
+        // Shutdown is checked first, so that a dense stream of events cannot delay it.
         tokio::select! {
             biased;
             beat = self.pulse.beat() => beat,
@@ -177,7 +177,7 @@ struct TagStream {
     broker: Handle<Broker>,
     of_broker: Subscription<Broker>,
     of_maker: Option<Subscription<Matchmaker>>,
-    /// What the newest event of the matchmaker has formed.
+    /// The match that the newest event of the matchmaker has formed.
     formed: Option<(MatchId, Arc<MatchSpec>)>,
     _permit: OwnedSemaphorePermit,
 }
@@ -211,8 +211,8 @@ impl TagStream {
         }
     }
 
-    /// The match that players connect to from now on and that the broker never hears of: it is ready with the event after
-    /// the one that formed it.
+    /// A match that is now ready and that the broker never hears about: the event after the one that formed it makes it
+    /// ready.
     async fn without_server(
         &mut self,
         event: &MakerEvent,

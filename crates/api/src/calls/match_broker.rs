@@ -20,9 +20,9 @@ use super::{match_id, refused, unexpected};
 use crate::error::ApiError;
 use crate::state::Api;
 
-/// Most matches in one list. The contract has no pages, and an answer has to end somewhere; `/v1/matches` has pages.
+/// Maximum number of matches in one list. The contract has no pages; `/v1/matches` has.
 pub(crate) const MAX_LISTED: usize = 10_000;
-/// A list that takes so many bytes gets no further item: 4 MiB, the largest message that common clients of gRPC take.
+/// A list that reaches this many bytes gets no further item: 4 MiB, the maximum message size of common gRPC clients.
 pub(crate) const MAX_LISTED_BYTES: usize = 4 << 20;
 
 pub(super) const MINUTE: Duration = Duration::from_secs(60);
@@ -66,7 +66,7 @@ pub(crate) async fn list_queued_matches(
     Ok(ListQueuedMatchesResponse { matches: queued.into_iter().map(Into::into).collect() })
 }
 
-/// Matches that a server has, by id, at most [`MAX_LISTED`].
+/// Matches on a server, by id, at most [`MAX_LISTED`].
 pub(crate) async fn admin_list_active_matches(
     api: Api,
     _: AdminListActiveMatchesRequest,
@@ -75,7 +75,7 @@ pub(crate) async fn admin_list_active_matches(
     Ok(AdminListActiveMatchesResponse { matches: active.into_iter().map(Into::into).collect() })
 }
 
-/// A match that a server has.
+/// A match on a server.
 pub(crate) async fn admin_get_active_match_by_id(
     api: Api,
     request: AdminGetActiveMatchByIdRequest,
@@ -125,7 +125,7 @@ pub(crate) async fn admin_get_configured_allocators(
     Ok(AdminGetConfiguredAllocatorsResponse { allocators: allocators.collect() })
 }
 
-/// The settings in force. What is no whole number of its unit is rounded up.
+/// The current settings, rounded up to whole numbers of their units.
 pub(crate) async fn admin_x_get_match_broker_config(
     api: Api,
     _: AdminXGetMatchBrokerConfigRequest,
@@ -146,7 +146,7 @@ pub(crate) async fn admin_x_get_match_broker_config(
     })
 }
 
-/// Changes the settings that are given.
+/// Changes the settings in the request.
 pub(crate) async fn admin_x_reconfigure_match_broker(
     api: Api,
     request: AdminXReconfigureMatchBrokerRequest,

@@ -1,7 +1,8 @@
 //! Service `catena.catena_matchmaking.CatenaMatchmaking`: tickets of players.
 //!
-//! A player starts tickets for itself and its party, and sees and calls off those that it is in; any of its players may,
-//! so that nobody is kept in a ticket that somebody else started. Backends with a key do the same for everybody.
+//! A player starts tickets for itself and its party, and sees and cancels those that it is in. Any player of a ticket
+//! may cancel it, so that nobody is stuck in a ticket that another player started. Backends with a key do the same for
+//! every player.
 
 use serde_json::json;
 use sortie_domain::ids::TicketId;
@@ -26,10 +27,10 @@ use crate::player_order::{self, OwnRating};
 use crate::sight::Sight;
 use crate::state::Api;
 
-/// Tickets asked from the matchmaker at once, so that listing them does not hold up everybody else.
+/// Tickets queried from the matchmaker at once, so that listing them does not block other calls.
 const TICKETS_AT_ONCE: usize = 1_000;
 
-/// A player wants to play.
+/// A player starts a ticket.
 pub(crate) async fn start_matchmaking(
     api: Api,
     caller: Caller,
@@ -47,7 +48,7 @@ pub(crate) async fn start_matchmaking(
     Ok(started(&ticket))
 }
 
-/// A backend wants players to play.
+/// A backend starts a ticket.
 pub(crate) async fn server_start_matchmaking(
     api: Api,
     request: StartMatchmakingRequest,
@@ -66,7 +67,7 @@ async fn start(api: &Api, spec: TicketSpec) -> Result<TicketId, ApiError> {
     }
 }
 
-/// A player does not want to play any more.
+/// A player cancels a ticket.
 pub(crate) async fn cancel_matchmaking(
     api: Api,
     caller: Caller,
@@ -78,7 +79,7 @@ pub(crate) async fn cancel_matchmaking(
     cancel(&api, id).await
 }
 
-/// A backend does not want players to play any more.
+/// A backend cancels a ticket.
 pub(crate) async fn server_cancel_matchmaking(
     api: Api,
     request: CancelMatchmakingRequest,
@@ -93,7 +94,7 @@ async fn cancel(api: &Api, id: TicketId) -> Result<CancelMatchmakingResponse, Ap
     }
 }
 
-/// How a ticket of the player stands.
+/// The state of a player's ticket.
 pub(crate) async fn get_matchmaking_status(
     api: Api,
     caller: Caller,
@@ -104,7 +105,7 @@ pub(crate) async fn get_matchmaking_status(
     Ok(GetMatchmakingStatusResponse { status: status_message(status).into() })
 }
 
-/// How a ticket stands.
+/// The state of a ticket.
 pub(crate) async fn server_get_matchmaking_status(
     api: Api,
     request: GetMatchmakingStatusRequest,
@@ -116,7 +117,7 @@ pub(crate) async fn server_get_matchmaking_status(
     Ok(GetMatchmakingStatusResponse { status: status_message(status).into() })
 }
 
-/// What is wanted of a ticket of the player whom the caller is or names; those of others are not there.
+/// Reads a ticket of the player whom the caller is or names; tickets of other players are not found.
 async fn find<R: Send + 'static>(
     api: &Api,
     caller: &Caller,
@@ -168,7 +169,7 @@ pub(crate) async fn get_service_health(
     Ok(health("matchmaker", api.maker_not_serving().await.as_ref()))
 }
 
-/// The queues in force, as far as the contract knows them.
+/// The current queues, as far as the contract can show them.
 pub(crate) async fn admin_x_get_matchmaker_config(
     api: Api,
     _: AdminXGetMatchmakerConfigRequest,
@@ -178,7 +179,7 @@ pub(crate) async fn admin_x_get_matchmaker_config(
     Ok(AdminXGetMatchmakerConfigResponse { catena_matchmaker_config: config, ..Default::default() })
 }
 
-/// Changes the queues. Tickets stay where they are, also those of a queue that is gone.
+/// Changes the queues. Tickets stay where they are, even those of a removed queue.
 pub(crate) async fn admin_x_reconfigure_matchmaker(
     api: Api,
     request: AdminXReconfigureMatchmakerRequest,

@@ -1,8 +1,8 @@
 //! The matchmaker's settings as Catena's contract has them: queues with their teams and times.
 //!
-//! Rules, accept steps, backfill and hooks are ours and have no place there. A change leaves those of a queue as they
-//! are; a queue that is new has none. The text is read as the settings file has it and as the answer has it: names of
-//! keys with or without underscores, in any case; numbers as such or in texts.
+//! Rules, accept steps, backfill and hooks are Sortie's own and not part of it. A change keeps those of an existing
+//! queue; a new queue has none. The text may have the form of the settings file or of the answer: keys with or without
+//! underscores, in any case; numbers as numbers or strings.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,10 +16,10 @@ use sortie_wire::catena::matchmaking::{CatenaMatchmakerConfig, QueueConfig};
 use super::match_broker::{MINUTE, SECOND};
 use crate::error::ApiError;
 
-/// What the settings may stand in, outermost first.
+/// Objects that the settings may be wrapped in, outermost first.
 const WRAPPERS: [&str; 3] = ["catena", "matchmaker", "catenamatchmakerconfig"];
 
-/// The settings in force. What is no whole number of its unit is rounded up.
+/// The current settings, rounded up to whole numbers of their units.
 pub(super) fn message(settings: &Settings) -> CatenaMatchmakerConfig {
     let queues = settings.queues.iter().map(|(id, queue)| (id.as_str().to_owned(), queue_message(id, queue)));
     CatenaMatchmakerConfig {
@@ -42,7 +42,7 @@ fn queue_message(id: &QueueId, queue: &Queue) -> QueueConfig {
     }
 }
 
-/// What `expirationAction` says.
+/// The value of `expirationAction`.
 pub(crate) const fn action_name(action: ExpirationAction) -> &'static str {
     match action {
         ExpirationAction::Drop => "drop",
@@ -54,7 +54,7 @@ fn units(duration: Duration, unit: Duration) -> i64 {
     i64::try_from(duration.as_nanos().div_ceil(unit.as_nanos())).unwrap_or(i64::MAX)
 }
 
-/// The kinds of hooks, by their names in the configuration, in order.
+/// The kinds of hooks, named as in the configuration, in order.
 fn hooks(hooks: &[Hook]) -> String {
     let name = |hook: &Hook| match hook {
         Hook::QueueByPartySize(_) => "queue_by_party_size",
@@ -70,7 +70,7 @@ fn hooks(hooks: &[Hook]) -> String {
     hooks.iter().map(name).collect::<Vec<_>>().join(",")
 }
 
-/// The settings with what `text` says of them.
+/// The settings with the changes in `text`.
 pub(super) fn changed(mut settings: Settings, text: &str) -> Result<Settings, ApiError> {
     let document: Value = serde_json::from_str(text)
         .map_err(|error| ApiError::field("config", format!("must be JSON: {error}")))?;
@@ -109,7 +109,7 @@ fn changed_queues(
         let queue = changed_queue(before.get(&id), &mut own)?;
         own.finish()?;
         if changed.insert(id, queue).is_some() {
-            return Err(ApiError::field(at, "has the name of another queue"));
+            return Err(ApiError::field(at, "is the name of another queue"));
         }
     }
     Ok(changed)
@@ -138,7 +138,7 @@ fn changed_queue(before: Option<&Queue>, own: &mut Object) -> Result<Queue, ApiE
     }
     queue.min_players_per_team = match least {
         Some(least) => least,
-        // As it was, unless the teams are others.
+        // Unchanged, unless the teams change.
         None if before.is_some() && per_team.is_none() => queue.min_players_per_team,
         None if queue.expiration_action == ExpirationAction::Minimum => 1.min(queue.players_per_team),
         None => queue.players_per_team,
@@ -148,16 +148,16 @@ fn changed_queue(before: Option<&Queue>, own: &mut Object) -> Result<Queue, ApiE
     Ok(queue)
 }
 
-/// What the caller called something, cut to a length that is good to show.
+/// A caller's name for something, truncated for display.
 fn shown(name: &str) -> &str {
-    const MOST_BYTES: usize = 64;
-    &name[..name.floor_char_boundary(MOST_BYTES)]
+    const MAX_BYTES: usize = 64;
+    &name[..name.floor_char_boundary(MAX_BYTES)]
 }
 
 /// An object whose keys are taken one by one.
 struct Object {
     path: String,
-    /// By key, small and without underscores.
+    /// By key, in lower case and without underscores.
     left: BTreeMap<String, Value>,
 }
 
@@ -204,7 +204,7 @@ impl Object {
         }
     }
 
-    /// Nothing, or what it is already: this is no way to change it.
+    /// Accepts the key only if it is absent or unchanged, because it cannot be changed here.
     fn same(&mut self, key: &str, now: &str) -> Result<(), ApiError> {
         match self.text(key)? {
             Some(text) if !text.is_empty() && text != now => {
@@ -214,10 +214,10 @@ impl Object {
         }
     }
 
-    /// Nothing else may be there: a misspelt key is not ignored.
+    /// Refuses unknown keys, so that a misspelt key is not ignored.
     fn finish(&self) -> Result<(), ApiError> {
         match self.left.keys().next() {
-            Some(key) => Err(self.problem(shown(key), "is no setting")),
+            Some(key) => Err(self.problem(shown(key), "is not a setting")),
             None => Ok(()),
         }
     }
@@ -272,7 +272,7 @@ mod tests {
         for (text, expected) in [
             ("{", "config: must be JSON"),
             ("[]", "config: must be a JSON object"),
-            (r#"{"queues": {}}"#, "config.queues: is no setting"),
+            (r#"{"queues": {}}"#, "config.queues: is not a setting"),
             (r#"{"customHooks": "Mine"}"#, "config.customhooks: cannot be changed here"),
             (r#"{"matchmakingQueues": []}"#, "config.matchmakingQueues: must be an object"),
             (

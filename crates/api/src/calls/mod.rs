@@ -27,7 +27,7 @@ fn match_id(text: &str) -> Result<MatchId, ApiError> {
     id("matchId", text, MatchId::new)
 }
 
-/// What the broker said, with fields under the names that Catena gives them.
+/// The broker's error, with Catena's names for the fields.
 fn refused(error: CallError<Refusal>) -> ApiError {
     ApiError::from(error).renamed(|field| {
         let name = match field {
@@ -47,7 +47,7 @@ fn refused(error: CallError<Refusal>) -> ApiError {
     })
 }
 
-/// A machine answered a command with the reply of another one. What the reply holds is none of the log's business.
+/// A machine answered a command with a reply of another kind. The reply is not logged: it may contain player data.
 pub(crate) fn unexpected<T>(reply: &T) -> ApiError {
     ApiError::internal(format_args!(
         "reply {:?} does not belong to the command",

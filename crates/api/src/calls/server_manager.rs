@@ -29,14 +29,14 @@ use crate::error::ApiError;
 use crate::servers::{self, Checked, Purpose};
 use crate::state::Api;
 
-/// Servers asked from the broker at once, so that listing them does not hold up everybody else.
+/// Servers queried from the broker at once, so that listing them does not block other calls.
 const SERVERS_AT_ONCE: usize = 1_000;
 
-/// Largest match, in bytes, that stands twice in an answer with several: gRPC clients take 4 MiB unless told otherwise.
+/// Maximum size of a match, in bytes, that is repeated in an answer with several: gRPC clients accept 4 MiB by default.
 const MAX_TWICE_BYTES: usize = (2 << 20) - (64 << 10);
 
-/// A server asks for a match, or for several; the call is held for as long as the broker's settings say if it is willing to
-/// wait.
+/// A server asks for one or several matches. If it is willing to wait, the call is held as long as the broker's
+/// settings allow.
 pub(crate) async fn request_match(
     api: Api,
     caller: Caller,
@@ -67,13 +67,13 @@ pub(crate) async fn request_match(
             hint_flags: hints.bits(),
             ..RequestMatchResponse::default()
         }),
-        // As if there had been none for as long as it waits: it asks again, and finds the next process or a 503.
+        // As if it had waited in full without a match: it asks again, and reaches the next process or a 503.
         None => Ok(RequestMatchResponse::default()),
         Some(other) => Err(unexpected(&other)),
     }
 }
 
-/// The answer to a server that takes several matches at once.
+/// The answer to a server that accepts several matches at once.
 fn several(first: Option<&Offer>, more: &[Offer], hints: Hints) -> RequestMatchResponse {
     let bytes = |offer: &Offer| offer.spec.byte_size() + offer.players.byte_size();
     let fits_twice = |offer: &Offer| bytes(offer) <= MAX_TWICE_BYTES;
@@ -159,7 +159,7 @@ pub(crate) async fn list_servers(api: Api, _: ListServersRequest) -> Result<List
     }
 }
 
-/// An administrator wants a server started, for a match if one is given.
+/// An administrator starts a server, for a match if the request has one.
 pub(crate) async fn admin_allocate_server(
     api: Api,
     request: AdminAllocateServerRequest,
@@ -177,7 +177,7 @@ pub(crate) async fn admin_allocate_server(
     }
 }
 
-/// An administrator wants a server gone.
+/// An administrator stops a server.
 pub(crate) async fn admin_deallocate_server(
     api: Api,
     request: AdminDeallocateServerRequest,
@@ -211,8 +211,8 @@ fn per_player(details: BTreeMap<String, String>) -> Result<BTreeMap<PlayerId, Ar
     details.collect()
 }
 
-/// Takes the reply to a report about a match. A report that comes too late is refused, and the refusal carries the
-/// answer with what the server is asked for, so that it can still be told to exit.
+/// Converts the reply to a report about a match. A report that comes too late is refused, and the refusal carries the
+/// answer with its hints, so that the server can still be told to exit.
 fn noted(
     reply: Result<Reply, CallError<Refusal>>,
     late: impl FnOnce((MatchId, Hints)) -> Any,

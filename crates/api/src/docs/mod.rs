@@ -1,7 +1,7 @@
-//! The description of the API at `/openapi.json`, and a page at `/docs` to read and try it.
+//! The API's description at `/openapi.json`, and a page at `/docs` to read and try it.
 //!
-//! The page is Swagger UI from this process alone: it works without a network, and its policy makes a browser refuse
-//! whatever would come from elsewhere.
+//! The page is Swagger UI, served by this process alone: it works without a network, and its policy makes browsers
+//! refuse resources from elsewhere.
 
 use axum::body::Body;
 use axum::extract::Path;
@@ -23,7 +23,7 @@ use crate::state::Api;
 
 const PAGE: &[u8] = include_bytes!("index.html");
 
-/// Only from here. Styles within elements are what the page's library draws with; its pictures are in its styles.
+/// Only from this origin. Swagger UI needs inline styles, and has its images as data URIs in its styles.
 const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'none'; \
      form-action 'none'; frame-ancestors 'none'",
@@ -51,7 +51,7 @@ macro_rules! packed {
     };
 }
 
-/// Packed by gzip where they come from the build script, for which no browser has to be asked.
+/// The files from the build script are compressed with gzip, which every browser accepts.
 const ASSETS: [Asset; 5] = [
     packed!("swagger-ui-bundle.js", "text/javascript; charset=utf-8"),
     packed!("swagger-ui.css", "text/css; charset=utf-8"),
@@ -86,7 +86,7 @@ async fn file(name: Result<Path<String>, PathRejection>) -> Response {
         Err(error) => return error.respond(Form::Native),
     };
     let Some(asset) = ASSETS.iter().find(|asset| asset.name == name) else {
-        let none: ApiError = codes::NOT_FOUND.error("no such file belongs to the page");
+        let none: ApiError = codes::NOT_FOUND.error("the page has no such file");
         return none.respond(Form::Native);
     };
     let mut response = guarded(asset.kind, asset.bytes);

@@ -1,4 +1,4 @@
-//! The Catena routes, a line a call.
+//! The Catena routes, one line per call.
 
 use axum::Extension;
 use axum::extract::State;
@@ -83,7 +83,7 @@ async fn reconfigure(State(api): State<Api>, uri: Uri) -> Response {
     }
 }
 
-/// In the form that the caller asks for: a websocket, server-sent events, or a document a line.
+/// In the form that the caller asks for: a websocket, server-sent events, or one document per line.
 async fn subscribe(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,

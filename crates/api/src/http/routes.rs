@@ -1,4 +1,4 @@
-//! A router that knows what it routes, so that a test can hold it against the rules.
+//! A router that lists its routes, so that a test can compare them with the rules.
 
 use std::future::Future;
 
@@ -36,7 +36,7 @@ impl Routes {
         self.router
     }
 
-    /// These and those of `other`.
+    /// These routes and those of `other`.
     pub(crate) fn merge(mut self, other: Self) -> Self {
         self.router = self.router.merge(other.router);
         self.listed.extend(other.listed);
@@ -87,7 +87,7 @@ impl Routes {
         })
     }
 
-    /// The same of a call that depends on who makes it.
+    /// The same for a call that depends on the caller.
     pub(crate) fn call_as<Req, Res, Fut>(self, path: &str, call: fn(Api, Caller, Req) -> Fut) -> Self
     where
         Req: DeserializeOwned + Send + 'static,
@@ -106,7 +106,7 @@ impl Routes {
         self.post(path, handler)
     }
 
-    /// A Catena call without anything to say.
+    /// A Catena call without parameters.
     pub(crate) fn ask<Req, Res, Fut>(self, path: &str, call: fn(Api, Req) -> Fut) -> Self
     where
         Req: Default + Send + 'static,
@@ -116,7 +116,7 @@ impl Routes {
         self.get(path, move |State(api): State<Api>| async move { answer(call(api, Req::default()).await) })
     }
 
-    /// A Catena call about the one thing that the path names.
+    /// A Catena call about the one object that the path names.
     pub(crate) fn about<Req, Res, Fut>(
         self,
         (method, filter): (&str, MethodFilter),
@@ -140,7 +140,7 @@ impl Routes {
     }
 }
 
-/// A Catena answer, good or bad.
+/// A Catena answer or error.
 pub(crate) fn answer<T: Serialize>(result: Result<T, ApiError>) -> Response {
     let document = result.and_then(|message| json::encode(&message).map_err(ApiError::internal));
     match document {

@@ -1,5 +1,5 @@
-//! Streams of messages in the forms that HTTP has for them: a document a line, server-sent events, a websocket. The
-//! documents are the same in each.
+//! Streams of messages over HTTP: one document per line, server-sent events, a websocket. The documents are the same in
+//! each.
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -20,13 +20,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{ApiError, Form};
 
-/// Longest wait for a player to take one message.
+/// Maximum wait for a player to take one message.
 const SEND_DEADLINE: Duration = Duration::from_secs(10);
-/// Longest message that a player may send; none is expected. In bytes.
+/// Maximum size of a message that a player may send, in bytes; none is expected.
 const MAX_MESSAGE_BYTES: usize = 4 * 1024;
-/// Most that is written to a player who does not read, in bytes.
+/// Maximum size of the write buffer for a player who does not read, in bytes.
 const MAX_WRITE_BUFFER_BYTES: usize = 256 * 1024;
-/// Longest reason in a close frame, in bytes: a control frame holds 125, two of them are the code.
+/// Maximum length of the reason in a close frame, in bytes: a control frame has 125, two of which are the code.
 /// <https://www.rfc-editor.org/rfc/rfc6455#section-5.5>
 const MAX_REASON_BYTES: usize = 123;
 
@@ -34,7 +34,7 @@ fn document<T: Serialize>(message: &T) -> Result<Vec<u8>, ApiError> {
     json::encode(message).map_err(ApiError::internal)
 }
 
-/// A document a line. The answer has begun when a stream breaks, so its error can only end it.
+/// One document per line. When a stream fails, the answer has begun, so an error can only end it.
 pub(super) fn lines<S, T>(stream: Result<S, ApiError>) -> Response
 where
     S: Stream<Item = Result<T, ApiError>> + Send + 'static,
@@ -56,8 +56,8 @@ where
     response
 }
 
-/// Server-sent events. The id of one that can be resumed from is its `eventId`; one named `error`, without an id, says
-/// why the stream ends.
+/// Server-sent events. An event from which the stream can be resumed has its `eventId` as id; an event named `error`,
+/// without an id, says why the stream ends.
 pub(super) fn server_sent<S>(stream: Result<S, ApiError>) -> Response
 where
     S: Stream<Item = Result<SubscribeToEventsResponse, ApiError>> + Send + 'static,
@@ -111,7 +111,7 @@ where
         let message = tokio::select! {
             message = messages.next() => message,
             received = socket.recv() => match received {
-                // Nothing is expected; whatever it is, the player is still there.
+                // No messages are expected: ignored, but the player is still there.
                 Some(Ok(Message::Text(_) | Message::Binary(_) | Message::Ping(_) | Message::Pong(_))) => continue,
                 None | Some(Ok(Message::Close(_)) | Err(_)) => return,
             },
@@ -134,7 +134,7 @@ where
     }
 }
 
-/// Whether the message is on its way.
+/// Sends the message; false if the player is gone.
 async fn send(socket: &mut WebSocket, message: Message) -> bool {
     matches!(timeout(SEND_DEADLINE, socket.send(message)).await, Ok(Ok(())))
 }

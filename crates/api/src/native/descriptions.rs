@@ -1,4 +1,4 @@
-//! What each route of Sortie's own API, and each route for probes and readers, is described by in `/openapi.json`.
+//! The descriptions in `/openapi.json` of the routes of Sortie's own API, of probes and of the documentation.
 
 use serde_json::{Value, json};
 use sortie_serving::Schemas;
@@ -14,7 +14,7 @@ use super::ticket_view::TicketView;
 use super::tickets::{Order as TicketOrder, Started, Tickets, Vote};
 use crate::openapi::Operation;
 
-/// One for each route that is not of the Catena contract.
+/// One operation for each route outside the Catena contract.
 pub(crate) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
     let mut operations = matches(schemas);
     operations.extend(seats(schemas));
@@ -31,11 +31,15 @@ fn matches(schemas: &mut Schemas) -> Vec<Operation> {
     let order = json!({"players": ["alice", "bob"], "properties": {"game": "arena"}});
     let states = json!({"type": "array", "items": {"type": "string", "enum": STATES}});
     let list = Operation::new("GET /v1/matches", TAG, "listMatches", "List matches, by id")
-        .query("state", &states, "Only those in one of these states; several parameters, or commas.")
+        .query(
+            "state",
+            &states,
+            "Only matches in one of these states; repeat the parameter, or separate by commas.",
+        )
         .query(
             "player",
             &json!({"type": "string"}),
-            "Only those that are not over and name this player, or in which the player has a seat.",
+            "Only matches that are not over and name this player, or in which the player has a seat.",
         )
         .answer::<Matches>(schemas, 200, "A page of matches");
     vec![
@@ -44,7 +48,9 @@ fn matches(schemas: &mut Schemas) -> Vec<Operation> {
             .answer::<Submitted>(schemas, 202, "It is queued"),
         paged(list),
         Operation::new("GET /v1/matches/{id}", TAG, "showMatch", "Show a match")
-            .text("Matches that are over are shown until they are forgotten. To a game server: those that it has.")
+            .text(
+                "Matches that are over are shown until they are forgotten. A game server sees only its own.",
+            )
             .answer::<MatchView>(schemas, 200, "The match"),
         Operation::new("DELETE /v1/matches/{id}", TAG, "cancelMatch", "Cancel a match").answer::<MatchView>(
             schemas,
@@ -57,7 +63,7 @@ fn matches(schemas: &mut Schemas) -> Vec<Operation> {
             "explainMatch",
             "Explain why a match waits or failed",
         )
-        .text("As data, and in the same words that players hear.")
+        .text("As data, and in the same words as the players' messages.")
         .answer::<ExplanationView>(schemas, 200, "The explanation"),
     ]
 }
@@ -73,28 +79,28 @@ fn seats(schemas: &mut Schemas) -> Vec<Operation> {
             "GET /v1/matches/{id}/seats",
             TAG,
             "listSeats",
-            "List the seats of a match: who comes",
+            "List the seats of a match",
         )
         .text(
-            "With `seen`, answered when there is news of the match, or after 15 seconds. To a game server: of matches \
-             that it has.",
+            "With `seen`, answered when there is news of the match, or after 15 seconds. For a game server: only \
+             its own matches.",
         )
-        .query("seen", &json!({"type": "integer", "minimum": 0}), "`seen` of the answer before.")
+        .query("seen", &json!({"type": "integer", "minimum": 0}), "`seen` of the previous answer.")
         .answer::<MatchSeats>(schemas, 200, "Its seats"),
-        Operation::new("POST /v1/seats/{id}/claim", TAG, "claimSeat", "Claim a seat: its player is there")
+        Operation::new("POST /v1/seats/{id}/claim", TAG, "claimSeat", "Claim a seat: its player has connected")
             .text("For the game server that has the seat's match.")
             .body::<Claim>(schemas, false, &json!({"server_id": "server-1"}))
             .answer::<SeatView>(schemas, 200, "The seat"),
-        Operation::new("DELETE /v1/seats/{id}", TAG, "releaseSeat", "Give a seat back")
+        Operation::new("DELETE /v1/seats/{id}", TAG, "releaseSeat", "Release a seat")
             .text("For the backend, and for the game server that has the seat's match.")
-            .answer::<Released>(schemas, 200, "It is free"),
+            .answer::<Released>(schemas, 200, "It is released"),
         Operation::new(
             "PUT /v1/matches/{id}/free-seats",
             TAG,
             "reportFreeSeats",
-            "Say how many seats are free",
+            "Report how many seats are free",
         )
-        .text("For the game server of a match that is ready. To say the same again does no harm.")
+        .text("For the game server of a match that is ready. Idempotent.")
         .body::<FreeSeats>(schemas, true, &json!({"free": 2, "server_id": "server-1"}))
         .answer::<MatchView>(schemas, 200, "The match"),
     ]
@@ -111,45 +117,45 @@ fn tickets(schemas: &mut Schemas) -> Vec<Operation> {
     let limit = json!({"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": PAGE});
     let new = |route, id, summary| Operation::new(route, TAG, id, summary);
     vec![
-        new("POST /v1/tickets", "startTicket", "Start a ticket: players want to play")
+        new("POST /v1/tickets", "startTicket", "Start a ticket")
             .text(
-                "A player starts tickets for itself, and for others where `players.may_name_others` lets it; it says \
-                 nothing that the queue's rules judge by. Its players hear what becomes of it as events. A player is in \
-                 one ticket of a queue, and in tickets of as many queues as `matchmaker.queues_per_player` allows; one \
-                 more is refused with 409, and so is `replaces` of a ticket that does not wait any more. A player of a \
-                 running match is refused (409 `already_in_match`, with `match_id`) and comes back to it by \
+                "A player starts tickets for itself, and for others if `players.may_name_others` allows it, without \
+                 values that the queue's rules use. Its players receive its progress as events. A player is in at \
+                 most one ticket of a queue, and in tickets of at most `matchmaker.queues_per_player` queues; further \
+                 tickets are refused with 409, and so is `replaces` of a ticket that is not waiting any more. A \
+                 player of a running match is refused (409 `already_in_match`, with `match_id`) and can rejoin it by \
                  `POST /matchmaker/matches/{id}/rejoin`.",
             )
             .body::<TicketOrder>(schemas, true, &order)
-            .answer::<Started>(schemas, 201, "It is taken"),
+            .answer::<Started>(schemas, 201, "It is accepted"),
         new("GET /v1/tickets", "listTickets", "List tickets that are not over, oldest first")
-            .text("To a player: those that it is in.")
-            .query("player", &text, "Only those of this player.")
-            .query("after", &place, "The page begins after this place: `next` of the page before.")
-            .query("limit", &limit, "Most items of the page.")
+            .text("A player sees only tickets that it is in.")
+            .query("player", &text, "Only tickets of this player.")
+            .query("after", &place, "The page begins after this place: `next` of the previous page.")
+            .query("limit", &limit, "Maximum number of items.")
             .answer::<Tickets>(schemas, 200, "A page of tickets"),
         new("GET /v1/tickets/{id}", "showTicket", "Show a ticket")
             .text(
-                "Tickets that are over are shown for a while. To a player: those that it is in, and of the others in \
-                 them their ids.",
+                "Tickets that are over are shown for a while. A player sees only tickets that it is in, and only the \
+                 ids of their other players.",
             )
             .answer::<TicketView>(schemas, 200, "The ticket"),
-        new("DELETE /v1/tickets/{id}", "cancelTicket", "Call a ticket off").answer::<TicketView>(
+        new("DELETE /v1/tickets/{id}", "cancelTicket", "Cancel a ticket").answer::<TicketView>(
             schemas,
             200,
             "The ticket, which is over",
         ),
-        new("POST /v1/tickets/{id}/renew", "renewTicket", "Say that a ticket's client is still there")
+        new("POST /v1/tickets/{id}/renew", "renewTicket", "Renew a ticket: its client is still there")
             .text(
-                "A ticket that was started with `ttl` lives for that many seconds from now on. To renew one without `ttl` \
-                 does no harm; one that is over is refused with 410.",
+                "A ticket that was started with `ttl` lives for that many seconds from now on. Renewing one without \
+                 `ttl` has no effect; one that is over is refused with 410.",
             )
             .answer::<TicketView>(schemas, 200, "The ticket"),
-        new("POST /v1/tickets/{id}/accept", "acceptMatch", "Agree to the match that a ticket is in")
+        new("POST /v1/tickets/{id}/accept", "acceptMatch", "Accept the match that a ticket is in")
             .body::<Vote>(schemas, false, &vote)
             .answer::<TicketView>(schemas, 200, "The ticket"),
         new("POST /v1/tickets/{id}/decline", "declineMatch", "Decline the match that a ticket is in")
-            .text("The ticket is called off; the others go back to their places.")
+            .text("The ticket is cancelled; the others go back to their places.")
             .body::<Vote>(schemas, false, &vote)
             .answer::<TicketView>(schemas, 200, "The ticket, which is over"),
         new("GET /v1/tickets/{id}/explain", "explainTicket", "Explain why a ticket still waits")
@@ -176,10 +182,10 @@ fn listings(schemas: &mut Schemas) -> [Operation; 2] {
 fn paged(operation: Operation) -> Operation {
     let limit = json!({"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": PAGE});
     let after = json!({"type": "string"});
-    operation.query("after", &after, "The page begins after this id: `next` of the page before.").query(
+    operation.query("after", &after, "The page begins after this id: `next` of the previous page.").query(
         "limit",
         &limit,
-        "Most items of the page.",
+        "Maximum number of items.",
     )
 }
 
@@ -189,14 +195,14 @@ fn events() -> Operation {
     let of = json!({"type": "string", "enum": LOGS, "default": LOGS[0]});
     Operation::new("GET /v1/events", "Events", "followEvents", "Follow every event")
         .text(
-            "Server-sent events that do not end. The data of each is a CloudEvent 1.0 in JSON, its id the event's place \
-             in the log, its name the event's type, like `sortie.match.ready` or `sortie.ticket.started`. An event named `error`, without an id, \
-             says why the stream ends.",
+            "An endless stream of server-sent events. The data of each is a CloudEvent 1.0 in JSON, its id the \
+             event's place in the log, its name the event's type, like `sortie.match.ready` or \
+             `sortie.ticket.started`. An event named `error`, without an id, says why the stream ends.",
         )
-        .query("of", &of, "Whose log is followed, the broker's or the matchmaker's. Each has ids of its own.")
-        .query("from", &from, "Where to begin: `earliest`, `latest`, or an event's id.")
-        .query("type", &types, "Only these types and those below them; several parameters, or commas.")
-        .header("last-event-id", &json!({"type": "string"}), "Goes on after this event. Counts more than `from`.")
+        .query("of", &of, "Which log to follow, the broker's or the matchmaker's. Each has its own ids.")
+        .query("from", &from, "Where to start: `earliest`, `latest`, or an event's id.")
+        .query("type", &types, "Only these types and those below them; repeat the parameter, or separate by commas.")
+        .header("last-event-id", &json!({"type": "string"}), "Resumes after this event. Takes precedence over `from`.")
         .content(200, "The stream", "text/event-stream", &json!({"type": "string"}))
 }
 
@@ -215,15 +221,15 @@ fn health() -> [Operation; 2] {
         "required": ["status"],
     });
     [
-        Operation::new("GET /healthz", "Health", "healthz", "Whether the process lives").content(
+        Operation::new("GET /healthz", "Health", "healthz", "Liveness: whether the process runs").content(
             200,
-            "It does",
+            "It runs",
             "application/json",
             &status("ok"),
         ),
-        Operation::new("GET /readyz", "Health", "readyz", "Whether calls are served").content(
+        Operation::new("GET /readyz", "Health", "readyz", "Readiness: whether calls are served").content(
             200,
-            "They are; `degraded` where something else is wrong, which `problems` says",
+            "They are; `degraded` if there are other problems, which `problems` lists",
             "application/json",
             &ready,
         ),
@@ -248,7 +254,7 @@ fn description() -> [Operation; 3] {
         ),
         Operation::new("GET /docs/{file}", TAG, "docsFile", "The files of that page").content(
             200,
-            "The file, packed by gzip where it is large",
+            "The file, compressed with gzip if it is large",
             "*/*",
             &json!({}),
         ),

@@ -1,8 +1,8 @@
 //! `GET /v1/events`: every event as a CloudEvent, as server-sent events that can be resumed.
 //!
-//! `id` is the event's place in the log, so that a browser that comes back with `Last-Event-ID` misses nothing. Broker and
-//! matchmaker have a log each, and each stream is of one of them: an order of both together would be another one after
-//! a restart, and no single id could say how far a reader is.
+//! `id` is the event's place in the log, so that a browser that reconnects with `Last-Event-ID` misses nothing. Broker
+//! and matchmaker have a log each, and each stream follows one of them: a merged order would change with a restart, and
+//! a single id could not say how far a reader is.
 
 use std::convert::Infallible;
 
@@ -31,7 +31,7 @@ use crate::state::Api;
 
 const LAST_EVENT_ID: &str = "last-event-id";
 
-/// Whose log is followed, as the parameter `of` says it; the first is meant where nothing is said.
+/// The values of the parameter `of`, which says whose log to follow; the first is the default.
 pub(super) const LOGS: [&str; 2] = ["broker", "matchmaker"];
 
 /// A machine whose log can be followed.
@@ -60,7 +60,7 @@ impl Logged for Matchmaker {
     }
 }
 
-/// Most types that one stream asks for.
+/// Maximum number of types that one stream may ask for.
 const MAX_TYPES: usize = 32;
 
 /// `GET /v1/events`
@@ -81,7 +81,7 @@ type Shared<M> = Arc<Record<<M as sortie_domain::machine::Machine>::Event>>;
 
 type Events = std::pin::Pin<Box<dyn Stream<Item = Result<SseEvent, Infallible>> + Send>>;
 
-/// What the caller wants to hear.
+/// The events that the caller asks for.
 struct Wanted {
     cursor: Cursor,
     types: Vec<String>,
@@ -92,17 +92,17 @@ struct Wanted {
 struct EventStream<M: Logged> {
     api: Api,
     subscription: Subscription<M>,
-    /// Read already, to see whether the cursor is good.
+    /// Already read, to check the cursor.
     first: Option<Shared<M>>,
     types: Vec<String>,
     pass: Pass,
-    /// When to look whether the key is still good, should nothing happen.
+    /// When to recheck the key if there are no events.
     looks: Interval,
     _permit: OwnedSemaphorePermit,
     _open: OpenStream,
 }
 
-/// Checks the cursor, so that a bad one is answered with an error and not with a stream that breaks.
+/// Checks the cursor, so that a bad one is answered with an error and not with a broken stream.
 async fn open(api: Api, caller: &Caller, headers: &HeaderMap, uri: &Uri) -> Result<Events, ApiError> {
     let mut params = Params::of(uri)?;
     let (from, of) = (params.one("from")?, params.one("of")?);
@@ -134,7 +134,7 @@ async fn begin<M: Logged>(api: Api, machine: &Handle<M>, wanted: Wanted) -> Resu
     Ok(EventStream { api, subscription, first, types, pass, looks, _permit: permit, _open: open })
 }
 
-/// Begins to follow a log, and reads the first event if it is there already.
+/// Starts to follow a log, and reads the first event if there already is one.
 async fn subscribe<M: Logged>(
     machine: &Handle<M>,
     cursor: Cursor,
@@ -151,14 +151,14 @@ async fn subscribe<M: Logged>(
         }
         match subscription.next().await {
             Ok(first) => return Ok((subscription, Some(first))),
-            // The oldest event was forgotten meanwhile; another one is the oldest now.
+            // The oldest event has just been removed: try the one that is the oldest now.
             Err(SubscribeError::Gone { .. }) if cursor == Cursor::Earliest => {}
             Err(error) => return Err(error.into()),
         }
     }
 }
 
-/// What a browser sends by itself counts more than the address it was once given.
+/// The header, which browsers send on their own when they reconnect, takes precedence over the URL.
 fn cursor(headers: &HeaderMap, from: Option<&str>) -> Result<Cursor, ApiError> {
     let last = headers.get(LAST_EVENT_ID).map(|value| value.to_str().unwrap_or_default());
     if let Some(last) = last.filter(|text| !text.is_empty()) {
@@ -180,7 +180,7 @@ fn types(values: &[String]) -> Result<Vec<String>, ApiError> {
     let types = values.iter().flat_map(|value| value.split(',')).map(|text| text.trim_end_matches('.'));
     let types: Vec<_> = types.filter(|text| !text.is_empty()).map(ToOwned::to_owned).collect();
     if types.len() > MAX_TYPES {
-        return Err(ApiError::field("type", format!("holds more than {MAX_TYPES} types")));
+        return Err(ApiError::field("type", format!("has more than {MAX_TYPES} types")));
     }
     Ok(types)
 }
@@ -202,7 +202,7 @@ impl<M: Logged> EventStream<M> {
                     let event = stream.show(&record);
                     Some((Ok(event), Some(stream)))
                 }
-                // The answer has begun: that it is over, and why, is an event of its own, without an id.
+                // The answer has begun: the error is sent as an event of its own, without an id.
                 Err(error) => {
                     let text = String::from_utf8_lossy(&error.native_json()).into_owned();
                     Some((Ok(SseEvent::default().event("error").data(text)), None))

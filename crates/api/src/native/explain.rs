@@ -1,4 +1,4 @@
-//! Why a match still waits or why it failed: the broker's explanation, as data and in its words.
+//! Why a match still waits or why it failed: the broker's explanation, as data and as text.
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
@@ -37,10 +37,10 @@ pub(super) struct ExplanationView {
     match_id: String,
     #[schemars(extend("enum" = STATES))]
     state: &'static str,
-    /// The stable name of why it is over.
+    /// The stable name of the reason why it is over.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
-    /// One line, as players hear it too.
+    /// One line, which players also see.
     summary: String,
     sentences: Vec<String>,
     #[schemars(extend("format" = "date-time"))]
@@ -50,10 +50,10 @@ pub(super) struct ExplanationView {
     /// Older matches in the queue.
     #[serde(skip_serializing_if = "Option::is_none")]
     ahead: Option<usize>,
-    /// How often a server has taken it, and how often one may.
+    /// How often a server has taken it, and the maximum.
     pickups: u32,
     max_pickups: u32,
-    /// The stable name of why the last server that gave it back did so.
+    /// The stable name of the reason why the last server gave it back.
     #[serde(skip_serializing_if = "Option::is_none")]
     lost: Option<&'static str>,
     /// The one fleet whose servers may take it.
@@ -65,16 +65,16 @@ pub(super) struct ExplanationView {
     order: Option<OrderView>,
     #[serde(skip_serializing_if = "Option::is_none")]
     expected_server_id: Option<String>,
-    /// Servers without a match against this one, in groups, the largest first.
+    /// Servers without a match, compared with this match; in groups, the largest first.
     servers: Vec<GroupView>,
     servers_unlisted: usize,
     servers_of_other_fleets: usize,
-    /// In the order in which they are tried.
+    /// Fleets, in the order in which they are tried.
     fleets: Vec<FleetView>,
     fleets_unlisted: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     next_timer: Option<TimerView>,
-    /// All of them, soonest first.
+    /// Pending timers, soonest first.
     timers: Vec<TimerView>,
     #[serde(skip_serializing_if = "Option::is_none")]
     typical_wait: Option<WaitView>,
@@ -123,7 +123,7 @@ struct ServerView {
     server_id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     fleet: Option<String>,
-    /// The stable name of why it is gone or going.
+    /// The stable name of the reason why it is gone or draining.
     #[serde(skip_serializing_if = "Option::is_none")]
     gone: Option<&'static str>,
 }
@@ -160,13 +160,13 @@ impl From<&Order> for OrderView {
     }
 }
 
-/// Free servers of one fleet that ask for the same.
+/// Free servers of one fleet that ask for the same requirements.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "ServerGroup")]
 struct GroupView {
     #[serde(skip_serializing_if = "Option::is_none")]
     fleet: Option<String>,
-    /// Whether the match is what they ask for.
+    /// Whether the match meets their requirements.
     #[schemars(extend("enum" = ["fits", "not_heard", "refused"]))]
     verdict: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -200,7 +200,7 @@ impl From<&ServerGroup> for GroupView {
 #[schemars(rename = "UnmetRequirement")]
 struct UnmetView {
     requirement: String,
-    /// What the match has there: a JSON text, perhaps cut.
+    /// The match's value: a JSON text, possibly truncated.
     #[serde(skip_serializing_if = "Option::is_none")]
     found: Option<String>,
 }
@@ -211,7 +211,7 @@ impl From<&Unmet> for UnmetView {
     }
 }
 
-/// A fleet against the match.
+/// A fleet, compared with the match.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "FleetAccount")]
 struct FleetView {
@@ -222,11 +222,11 @@ struct FleetView {
     unmet: Vec<UnmetView>,
     /// Servers that it runs or starts.
     live: usize,
-    /// Most servers at a time.
+    /// Maximum number of servers at a time.
     max: u32,
     /// Its servers without a match.
     idle: usize,
-    /// Its servers that are to be heard of.
+    /// Its servers that were ordered and have not called yet.
     pending: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     starting_since: Option<String>,
@@ -256,7 +256,7 @@ impl From<&FleetAccount> for FleetView {
     }
 }
 
-/// What comes by itself.
+/// A pending timer.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Timer")]
 struct TimerView {
@@ -283,13 +283,13 @@ impl From<&Timer> for TimerView {
     }
 }
 
-/// What this process has seen of waits until matches were ready.
+/// How long matches waited until they were ready, as seen by this process.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "TypicalWait")]
 struct WaitView {
     #[serde(skip_serializing_if = "Option::is_none")]
     fleet: Option<String>,
-    /// How many matches were seen.
+    /// Number of matches seen.
     matches: usize,
     p50_seconds: f64,
     p90_seconds: f64,

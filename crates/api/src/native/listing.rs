@@ -15,12 +15,12 @@ use crate::error::ApiError;
 use crate::params::Params;
 use crate::state::Api;
 
-/// Items of a page, unless asked otherwise.
+/// Default number of items of a page.
 pub(super) const PAGE: usize = 100;
-/// Most items of a page.
+/// Maximum number of items of a page.
 pub(super) const MAX_PAGE: usize = 1_000;
 
-/// Which page is wanted.
+/// The requested page.
 pub(super) struct PageParams<Id> {
     pub(super) after: Option<Id>,
     pub(super) limit: usize,
@@ -48,7 +48,7 @@ pub(super) fn page_of<Id>(uri: &Uri, new: fn(&str) -> Result<Id, BadId>) -> Resu
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Servers {
     servers: Vec<ServerView>,
-    /// The next page begins after this one; not there on the last page.
+    /// The next page begins after this one; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
 }
@@ -69,7 +69,7 @@ struct ServerView {
     allocation_id: Option<String>,
     /// Ids of the matches that it has.
     matches: Vec<String>,
-    /// When it was ordered, or first heard of.
+    /// When it was ordered, or first seen.
     #[schemars(extend("format" = "date-time"))]
     since: String,
 }
@@ -111,31 +111,31 @@ fn server_view(server: &Server, allocation: Option<&AllocationId>) -> ServerView
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Fleets {
     fleets: Vec<Fleet>,
-    /// The next page begins after this one; not there on the last page.
+    /// The next page begins after this one; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
 }
 
-/// A fleet and how it fares.
+/// A fleet and its state.
 #[derive(Serialize, JsonSchema)]
 struct Fleet {
     /// Its id.
     fleet: String,
     /// JMESPath over the match document; empty takes any match.
     requirements: String,
-    /// Most servers at a time.
+    /// Maximum number of servers at a time.
     max: u32,
-    /// Idle servers to be kept ready.
+    /// Number of idle servers to keep ready.
     warm: u32,
-    /// Servers ordered and not ended.
+    /// Servers that were ordered and have not ended.
     live: usize,
-    /// Of them, not heard of yet.
+    /// Of them, those that have not called yet.
     pending: usize,
-    /// Of them, without a match.
+    /// Of them, those without a match.
     idle: usize,
-    /// Orders that failed, since the last one that did not.
+    /// Orders that failed since the last successful one.
     failures: u32,
-    /// Until when nothing is ordered, after failures.
+    /// Until when nothing is ordered after failures.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     backoff_until: Option<String>,

@@ -26,10 +26,10 @@ use crate::params::{Params, path_param};
 use crate::servers;
 use crate::state::Api;
 
-/// Names that `?state=` knows.
+/// Values of `?state=`.
 pub(super) const STATES: [&str; 6] = ["queued", "picked_up", "ready", "ended", "failed", "cancelled"];
 
-/// A match to be played.
+/// An order for a match.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "MatchOrder")]
@@ -37,20 +37,20 @@ pub(super) struct Order {
     /// Ids of the players.
     #[schemars(length(max = MAX_PLAYERS))]
     players: Vec<String>,
-    /// Whatever the game wants to know; requirements are about it.
+    /// Data for the game; requirements are evaluated on it.
     #[schemars(with = "Option<BTreeMap<String, Value>>")]
     properties: Option<Box<RawValue>>,
     /// The same for each player, by the player's id.
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, BTreeMap<String, Value>>")]
     player_properties: BTreeMap<String, Box<RawValue>>,
-    /// Places, for drop-in play.
+    /// Number of places, for drop-in play.
     capacity: Option<u32>,
     /// The fleet whose servers may take it.
     fleet: Option<String>,
-    /// The same order under the same key is one match, until 24 hours after that match is over; with very many orders
-    /// the oldest are forgotten earlier (`broker.kept_bytes`). Orders are the same if their content is: `{"a":1,"b":2}` and
-    /// `{"b":2,"a":1.0}` are, and so are `properties` left out and `{}`.
+    /// The same order with the same key is one match, until 24 hours after that match is over; if there are very many
+    /// orders, the oldest are forgotten earlier (`broker.kept_bytes`). Orders are the same if their content is equal:
+    /// `{"a":1,"b":2}` equals `{"b":2,"a":1.0}`, and missing `properties` equal `{}`.
     idempotency_key: Option<String>,
 }
 
@@ -88,7 +88,7 @@ impl Order {
     }
 }
 
-/// Where a match is to be found.
+/// The id of a submitted match.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "MatchSubmitted")]
 pub(super) struct Submitted {
@@ -114,7 +114,7 @@ pub(super) async fn submit(State(api): State<Api>, request: Request) -> Response
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Matches {
     matches: Vec<MatchView>,
-    /// The next page begins after this one; not there on the last page.
+    /// The next page begins after this one; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
 }
@@ -189,7 +189,7 @@ pub(super) struct MatchView {
     match_id: String,
     #[schemars(extend("enum" = STATES))]
     state: &'static str,
-    /// The stable name of why it is over.
+    /// The stable name of the reason why it is over.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
     /// The same in words.
@@ -201,10 +201,10 @@ pub(super) struct MatchView {
     properties: Box<RawValue>,
     #[schemars(with = "BTreeMap<String, BTreeMap<String, Value>>")]
     player_properties: BTreeMap<String, Box<RawValue>>,
-    /// It is over, and its properties are shown as none because they have been forgotten to save memory.
+    /// It is over, and its properties were forgotten to save memory, so they are shown as empty.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     properties_forgotten: bool,
-    /// Places, as they were ordered or as the server counts them; null for a match that nobody can join.
+    /// Number of places, as ordered or as the server counts them; null for a match that nobody can join.
     capacity: Option<u32>,
     seats: Seats,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,7 +1,6 @@
 //! Sortie's own API: JSON under `/v1`.
 //!
-//! Unlike the Catena contract it has pages, seats, capacity and every event, and it refuses fields that it does not
-//! know.
+//! Unlike the Catena contract it has pages, seats, capacity and every event, and it refuses unknown fields.
 
 mod descriptions;
 mod event_stream;
@@ -58,7 +57,7 @@ pub(crate) fn routes() -> Routes {
         .get("/v1/events", event_stream::events)
 }
 
-/// An answer, good or bad.
+/// An answer or error.
 fn answer<T: Serialize>(result: Result<(StatusCode, T), ApiError>) -> Response {
     let document = result.and_then(|(status, body)| {
         let document = serde_json::to_vec(&body).map_err(ApiError::internal)?;
@@ -67,9 +66,9 @@ fn answer<T: Serialize>(result: Result<(StatusCode, T), ApiError>) -> Response {
     document.unwrap_or_else(|error| error.respond(Form::Native))
 }
 
-/// Reads a body that must be there in full.
+/// Parses a complete body.
 fn parse<T: DeserializeOwned>(document: &[u8]) -> Result<T, ApiError> {
-    // The library would take a list for an object, its fields in order.
+    // serde would accept a list as an object, with its fields in order.
     if document.trim_ascii_start().first() == Some(&b'[') {
         return Err(codes::INVALID_JSON.error("the body must be an object, not a list"));
     }
@@ -84,7 +83,7 @@ fn parse<T: DeserializeOwned>(document: &[u8]) -> Result<T, ApiError> {
     }
 }
 
-/// Most bytes of the sender's own text in an error.
+/// Maximum number of bytes of the sender's own text in an error.
 const MAX_SHOWN_BYTES: usize = 160;
 
 fn cut(mut text: String) -> String {
@@ -92,7 +91,7 @@ fn cut(mut text: String) -> String {
     text
 }
 
-/// The field is the path to where the error is, or the name that the error itself gives.
+/// The field is the path of the error, or the name in the error itself.
 fn unreadable(path: String, error: &serde_json::Error) -> ApiError {
     let problem = error.to_string();
     let named = problem

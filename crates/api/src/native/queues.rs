@@ -19,29 +19,29 @@ use crate::state::Api;
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Queues {
     queues: Vec<QueueView>,
-    /// The next page begins after this one; not there on the last page.
+    /// The next page begins after this one; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
 }
 
-/// A queue that takes tickets.
+/// A queue that accepts tickets.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Queue")]
 struct QueueView {
     queue: String,
-    /// Tickets that wait.
+    /// Number of waiting tickets.
     waiting: usize,
-    /// Teams of a match; 1 is a match without teams, 0 one of the tickets that wait when a ticket expires.
+    /// Teams of a match; 1 is a match without teams, 0 a match of the tickets that wait when a ticket expires.
     teams: u32,
     /// Players of a full team.
     players_per_team: u32,
     min_players_per_team: u32,
-    /// Longest wait of a ticket.
+    /// Maximum wait of a ticket.
     ticket_expiration_seconds: f64,
-    /// What happens then.
+    /// What happens after that wait.
     #[schemars(extend("enum" = ["drop", "minimum"]))]
     expiration_action: &'static str,
-    /// How long players have to agree to a match; not there where they are not asked.
+    /// How long players have to accept a match; absent if they are not asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     accept_seconds: Option<f64>,
     /// Whether tickets take free seats of running matches.

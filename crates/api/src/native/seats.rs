@@ -1,5 +1,5 @@
-//! Seats: drop-in play. A game server says how many are free, and hears by a call that waits who comes: in an order that
-//! suits it, of its own match only, and without reading the events of everybody.
+//! Seats: drop-in play. A game server reports how many are free, and waits in a call for the players of its own match,
+//! without reading every event.
 
 use std::time::Duration;
 
@@ -26,38 +26,38 @@ use crate::params::{Params, path_param};
 use crate::servers;
 use crate::state::Api;
 
-/// Seconds that a player may take to claim a seat, unless the request says otherwise.
+/// Default number of seconds that a player may take to claim a seat.
 const TTL_SECONDS: u32 = 30;
 
-/// Who wants the seat.
+/// The player who wants the seat.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "SeatOrder")]
 pub(super) struct Reserve {
     player_id: String,
-    /// Seconds that the player may take to claim it; 30 if not given.
+    /// Seconds that the player may take to claim it; the default is 30.
     ttl_seconds: Option<u32>,
 }
 
-/// Who claims the seat.
+/// The server that claims the seat.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "SeatClaim")]
 pub(super) struct Claim {
-    /// If given, the seat's match has to be on this server.
+    /// If set, the seat's match has to be on this server.
     server_id: Option<String>,
 }
 
-/// How many further players a match takes.
+/// How many further players a match accepts.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "FreeSeats")]
 pub(super) struct FreeSeats {
-    /// Places without a player, and not kept for a named one who is still to come. Those of seats that are reserved
-    /// count as free: they are taken off here.
+    /// Places without a player and not kept for a named player who has yet to come. Places of reserved seats count as
+    /// free: they are subtracted here.
     #[schemars(range(max = MAX_CAPACITY))]
     free: u32,
-    /// If given, the match has to be on this server.
+    /// If set, the match has to be on this server.
     server_id: Option<String>,
 }
 
@@ -68,30 +68,30 @@ pub(super) struct SeatView {
     seat_id: String,
     match_id: String,
     player_id: String,
-    /// A text, because not every language's JSON numbers have 64 bits.
+    /// A string, because not every language's JSON numbers have 64 bits.
     client_id: String,
     #[schemars(extend("enum" = ["reserved", "claimed"]))]
     state: &'static str,
-    /// When an unclaimed seat is given up.
+    /// When an unclaimed seat expires.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     expires_at: Option<String>,
 }
 
-/// Who is on the way to a match, and who is there.
+/// The expected and connected players of a match.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "MatchSeats")]
 pub(super) struct MatchSeats {
-    /// Where the match stands: no seat comes after `ended`, `failed` or `cancelled`.
+    /// The match's state: there are no new seats after `ended`, `failed` or `cancelled`.
     #[schemars(extend("enum" = STATES))]
     state: &'static str,
-    /// What the next call gives as `seen`.
+    /// The value of `seen` for the next call.
     seen: u64,
     /// Seats that are reserved or claimed, by id.
     seats: Vec<SeatView>,
 }
 
-/// The seat that was given back.
+/// The seat that was released.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "SeatReleased")]
 pub(super) struct Released {
@@ -153,7 +153,7 @@ pub(super) async fn list(
             Some(seen) => {
                 let _waits = api.shares.wait_for_seats(&caller, &id)?;
                 let news = news(&api, &id, seen).await?;
-                // It may have come to another server meanwhile, or the key may be good no more.
+                // By now the match may be on another server, or the key may be revoked.
                 caller.pass().check()?;
                 servers::check_visible(&api, &caller, &id).await?;
                 news
@@ -166,7 +166,7 @@ pub(super) async fn list(
     answer(list.await)
 }
 
-/// The match once there is news of it, or as it is after a while or when the process is about to end.
+/// The match when there is news of it, after a while, or when the process shuts down.
 async fn news(api: &Api, id: &MatchId, seen: u64) -> Result<Match, ApiError> {
     let watch = api.call_held(Command::WatchMatch { id: id.clone(), seen });
     match tokio::time::timeout(api.options.limits.heartbeat, watch).await {

@@ -46,21 +46,21 @@ pub(super) async fn explain(
     answer(explain.await)
 }
 
-/// The match of a ticket that the broker knows more of: one that waits for a server, or never got one.
+/// The ticket's match if the broker knows more about it: one that waits for a server, or never got one.
 fn of_broker(told: &Explanation) -> Option<MatchId> {
     let waits = told.match_id.as_ref().filter(|_| told.status == Status::FindingServer);
     let failed = told.failure.as_ref().filter(|failure| failure.cause != FailCause::Refused);
     waits.or_else(|| failed?.match_id.as_ref()).cloned()
 }
 
-/// What the broker knows of the match of a ticket, in words.
+/// What the broker knows about a ticket's match, as text.
 struct AtBroker {
     summary: String,
     sentences: Vec<String>,
 }
 
 impl AtBroker {
-    /// To players nothing is told of servers and fleets by name, and nothing that costs much.
+    /// Players get no names of servers and fleets, and nothing that is expensive to compute.
     fn of(broker: &Broker, id: &MatchId, sees_all: bool) -> Option<Self> {
         let summary = broker::words::summary(&broker.standing(id)?);
         let sentences = if sees_all {
@@ -72,7 +72,7 @@ impl AtBroker {
     }
 }
 
-/// An explanation as it is shown. Times are RFC 3339. What is about others is of the oldest tickets of the queue.
+/// An explanation as it is shown. Times are RFC 3339. Values about other tickets cover the oldest ones of the queue.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "TicketExplanation")]
 pub(super) struct ExplanationView {
@@ -84,53 +84,54 @@ pub(super) struct ExplanationView {
     summary: String,
     sentences: Vec<String>,
     waited_seconds: f64,
-    /// Older tickets that wait in the queue.
+    /// Number of older tickets that wait in the queue.
     #[serde(skip_serializing_if = "Option::is_none")]
     ahead: Option<usize>,
-    /// Others that wait in the queue and were looked at, and those that were not.
+    /// Numbers of other waiting tickets in the queue that were checked, and that were not.
     looked_at: usize,
     not_looked_at: usize,
-    /// How many of those looked at could be in one match with it.
+    /// How many of the checked tickets could be in one match with it.
     in_reach: usize,
-    /// Players of those in reach, and its own.
+    /// Players of the tickets in reach, and its own.
     players_in_reach: usize,
     /// Players of a full match.
     #[serde(skip_serializing_if = "Option::is_none")]
     players_wanted: Option<u32>,
-    /// Players of a team that it asks for now.
+    /// Team size that it asks for now.
     team_wanted: u32,
-    /// Rules that keep others out, each of which counts under the first rule that does.
+    /// Rules that keep other tickets out; each ticket counts under the first such rule.
     kept_out: Vec<KeptOutView>,
-    /// A rule over the ticket alone that keeps it from being matched.
+    /// A rule about this ticket alone that keeps it from being matched.
     #[serde(skip_serializing_if = "Option::is_none")]
     held_by: Option<String>,
-    /// Whether the search for a match with it is not finished and goes on.
+    /// Whether the search for a match with it is still running.
     searching: bool,
-    /// Sizes of the tickets in reach, where they cannot fill the teams although there are enough players.
+    /// Sizes of the tickets in reach, if they cannot fill the teams although there are enough players.
     #[serde(skip_serializing_if = "Option::is_none")]
     size_gap: Option<SizeGapView>,
     /// The match that it is in.
     #[serde(skip_serializing_if = "Option::is_none")]
     match_id: Option<String>,
-    /// How often it came back because no server could be had.
+    /// How often it was requeued because no server was available.
     requeues: u32,
-    /// The last match that it came back from for that.
+    /// The last match from which it was requeued.
     #[serde(skip_serializing_if = "Option::is_none")]
     lost: Option<LostView>,
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     failure: Option<FailureView>,
-    /// When it next demands less.
+    /// When its demands next relax.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     widens_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     expires_at: Option<String>,
-    /// How long tickets of the queue waited lately, as far as this process has seen.
+    /// How long tickets of the queue waited lately, as seen by this process.
     #[serde(skip_serializing_if = "Option::is_none")]
     typical_wait: Option<WaitView>,
-    /// How much longer the ticket is likely to wait: as much as those did lately that had waited as long as it has.
+    /// How much longer the ticket is likely to wait: as long as recent tickets that had already waited as long as it
+    /// has.
     #[serde(skip_serializing_if = "Option::is_none")]
     expected_wait: Option<ExpectedView>,
 }
@@ -141,12 +142,12 @@ pub(super) struct ExplanationView {
 struct KeptOutView {
     rule: String,
     tickets: usize,
-    /// Some of them only because a value has another JSON type.
+    /// Those of them kept out only because a value has another JSON type.
     #[serde(skip_serializing_if = "Option::is_none")]
     by_type: Option<ByTypeView>,
 }
 
-/// A property that would be equal but for its JSON type, like `40` and `"40"`.
+/// A property that would be equal except for its JSON type, like `40` and `"40"`.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "KeptOutByType")]
 struct ByTypeView {
@@ -163,9 +164,9 @@ struct ByTypeView {
 struct SizeGapView {
     teams: u32,
     players_per_team: u32,
-    /// Tickets in reach, its own among them.
+    /// Tickets in reach, including its own.
     waiting: Vec<SizeView>,
-    /// Tickets that would fill the teams together with some of those.
+    /// Additional tickets that would fill the teams together with some of those.
     missing: Vec<SizeView>,
 }
 
@@ -183,10 +184,10 @@ struct SizeView {
 struct FailureView {
     /// The stable name.
     cause: &'static str,
-    /// In the words of the hook or the broker.
+    /// The text of the hook or the broker.
     #[serde(skip_serializing_if = "String::is_empty")]
     detail: String,
-    /// The hook by whose answer.
+    /// The hook whose answer caused it.
     #[serde(skip_serializing_if = "Option::is_none")]
     hook: Option<String>,
     /// The match that it was in.
@@ -194,17 +195,17 @@ struct FailureView {
     match_id: Option<String>,
 }
 
-/// A match for which no server could be had.
+/// A match for which no server was available.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "LostMatch")]
 struct LostView {
     match_id: String,
-    /// In the words of the broker.
+    /// The broker's text.
     #[serde(skip_serializing_if = "String::is_empty")]
     reason: String,
 }
 
-/// Half of the tickets waited at most so long, nine in ten at most so long.
+/// Percentiles of the wait: p50 and p90.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "TicketWait")]
 struct WaitView {
@@ -212,8 +213,8 @@ struct WaitView {
     p90_seconds: f64,
 }
 
-/// Half of those waited at most so much longer, nine in ten at most so much longer; and how many they were, or 0 where
-/// nobody waited as long and the ticket gets a match of the tickets that wait when its time is over.
+/// Percentiles of the further wait, p50 and p90, and the number of tickets that they are about; 0 if none waited as
+/// long and the ticket gets a match of the waiting tickets when its time is over.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "ExpectedWait")]
 struct ExpectedView {
@@ -312,13 +313,13 @@ fn summary(state: &str, told: &Explanation, at_broker: Option<&AtBroker>) -> Str
     match (state, told.ahead) {
         ("waiting", Some(ahead)) => format!("waiting for other players: {ahead} tickets are older"),
         ("on_hold", _) => ON_HOLD.to_owned(),
-        ("validating", _) => "a hook looks at the ticket".to_owned(),
-        ("proposed", _) => "a match was found; its players or a hook have yet to agree to it".to_owned(),
+        ("validating", _) => "a hook checks the ticket".to_owned(),
+        ("proposed", _) => "a match was found; its players or a hook have yet to accept it".to_owned(),
         ("finding_server", _) => match at_broker {
             Some(known) => format!("a match was found; {}", known.summary),
             None => FINDING_SERVER.to_owned(),
         },
-        ("seating", _) => "it is to get free seats of a running match".to_owned(),
+        ("seating", _) => "it is getting free seats of a running match".to_owned(),
         ("completed", _) => "its players can connect".to_owned(),
         ("timed_out", _) => "no match was found in time".to_owned(),
         (over, _) => match told.cancelled {
@@ -347,27 +348,27 @@ fn sentences(told: &Explanation, at_broker: Option<AtBroker>) -> Vec<String> {
 fn waiting(told: &Explanation) -> Vec<String> {
     let mut sentences = vec![match told.players_wanted {
         Some(wanted) => format!(
-            "{} players are in reach, its own among them; a full match has {wanted}, and it asks for teams of {} now.",
+            "{} players are in reach, including its own; a full match has {wanted}, and it asks for teams of {} now.",
             told.players_in_reach, told.team_wanted
         ),
-        None => format!("{} players are in reach, its own among them.", told.players_in_reach),
+        None => format!("{} players are in reach, including its own.", told.players_in_reach),
     }];
     if let Some(rule) = &told.held_by {
         sentences.push(format!("The rule `{rule}` keeps the ticket from being matched for now."));
     }
     if told.searching {
-        sentences.push("Not all of their combinations have been tried yet; the search goes on.".to_owned());
+        sentences.push("Not all of their combinations have been tried yet; the search continues.".to_owned());
     }
     sentences.extend(told.size_gap.as_ref().map(of_sizes));
     sentences.extend(told.kept_out.iter().map(of_rule));
     if told.not_looked_at > 0 {
-        sentences.push(format!("{} younger tickets were not looked at.", told.not_looked_at));
+        sentences.push(format!("{} younger tickets were not checked.", told.not_looked_at));
     }
     if let Some(at) = told.widens_at {
-        sentences.push(format!("At {} it demands less.", rfc3339(at)));
+        sentences.push(format!("At {} its demands relax.", rfc3339(at)));
     }
     if let Some(at) = told.expires_at {
-        sentences.push(format!("At {} it has waited as long as its queue lets it.", rfc3339(at)));
+        sentences.push(format!("At {} its wait reaches the queue's maximum.", rfc3339(at)));
     }
     if let Some((p50, p90)) = told.typical_wait {
         let (p50, p90) = (p50.as_secs_f64(), p90.as_secs_f64());
@@ -378,7 +379,7 @@ fn waiting(told: &Explanation) -> Vec<String> {
     if let Some(ExpectedWait { seen, p50, p90 }) = told.expected_wait {
         let (p50, p90) = (p50.as_secs_f64(), p90.as_secs_f64());
         sentences.push(if seen == 0 {
-            format!("Nobody waited as long lately; in {p90:.1} s it gets a match of the tickets that wait.")
+            format!("No ticket waited as long lately; in {p90:.1} s it gets a match of the waiting tickets.")
         } else {
             format!(
                 "Of {seen} that had waited as long as it has, half got a match within {p50:.1} s more, nine in ten \

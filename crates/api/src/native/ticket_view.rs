@@ -53,7 +53,7 @@ pub(super) struct TicketView {
     queue: String,
     #[schemars(extend("enum" = STATES))]
     state: &'static str,
-    /// The stable name of why it is over.
+    /// The stable name of the reason why it is over.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
     /// The same in words.
@@ -69,29 +69,29 @@ pub(super) struct TicketView {
     /// The match that it is in.
     #[serde(skip_serializing_if = "Option::is_none")]
     match_id: Option<String>,
-    /// Whether its players have to agree to the match.
+    /// Set while its players have to accept the match.
     #[serde(skip_serializing_if = "Option::is_none")]
     accept: Option<AcceptView>,
     #[serde(skip_serializing_if = "Option::is_none")]
     connection_details: Option<String>,
-    /// Those of the ticket's players who have details of their own; to a player its own only.
+    /// Details of those of the ticket's players who have their own; a player sees only its own.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     per_player_connection_details: BTreeMap<String, String>,
     /// The ticket whose place it has taken.
     #[serde(skip_serializing_if = "Option::is_none")]
     replaces: Option<String>,
-    /// How often it came back because no server could be had.
+    /// How often it was requeued because no server was available.
     requeues: u32,
-    /// When it came, or the first of those whose place it has taken.
+    /// When it was started, or the first of the tickets that it has replaced.
     #[schemars(extend("format" = "date-time"))]
     started_at: String,
-    /// From when its wait counts: time in matches that came to nothing does not, nor time on hold.
+    /// Start of its wait, without time in matches that came to nothing and time on hold.
     #[schemars(extend("format" = "date-time"))]
     waits_since: String,
     /// Seconds after which it is cancelled unless it is renewed.
     #[serde(skip_serializing_if = "Option::is_none")]
     ttl: Option<u64>,
-    /// When it is cancelled unless it is renewed before.
+    /// When it is cancelled unless it is renewed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     renew_by: Option<String>,
@@ -109,7 +109,7 @@ struct PartyView {
     players: Vec<PlayerView>,
 }
 
-/// One player of a ticket. To a player the others show their ids only.
+/// One player of a ticket. A player sees only the ids of the others.
 #[derive(Default, Serialize, JsonSchema)]
 #[schemars(rename = "TicketPlayer")]
 struct PlayerView {
@@ -125,15 +125,15 @@ struct PlayerView {
     properties: Option<Box<RawValue>>,
 }
 
-/// The match waits until all of its players have agreed.
+/// The match waits until all of its players have accepted it.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "AcceptStep")]
 struct AcceptView {
     #[schemars(extend("format" = "date-time"))]
     until: String,
-    /// Players of this ticket who have agreed.
+    /// Players of this ticket who have accepted.
     accepted: Vec<String>,
-    /// Players of the match who have agreed, and all of them.
+    /// Numbers of players of the match who have accepted, and of all its players.
     players_accepted: usize,
     players: usize,
 }

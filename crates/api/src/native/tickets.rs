@@ -1,7 +1,6 @@
-//! Tickets: start, list, show, call off, agree to a match or not.
+//! Tickets: start, list, show, cancel, accept or decline a match.
 //!
-//! A player does so for tickets that it is in; who has a key for those of everybody, in the name of a player where one
-//! is meant.
+//! A player does so for tickets that it is in; a caller with a key for all tickets, naming a player if needed.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -35,7 +34,7 @@ use crate::player_order::{self, OwnRating};
 use crate::sight::Sight;
 use crate::state::Api;
 
-/// A ticket to be started: one party by `players`, or several by `parties`. All of them land on one team.
+/// A ticket to start: one party in `players`, or several in `parties`. All of them land on one team.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "TicketOrder")]
@@ -48,21 +47,21 @@ pub(super) struct Order {
     #[serde(default)]
     #[schemars(length(max = MAX_TICKET_PLAYERS))]
     parties: Vec<PartyOrder>,
-    /// The player who speaks for all; of a ticket that a player starts for several, that player.
+    /// The player who speaks for all; if a player starts a ticket for several, that player.
     leader: Option<String>,
-    /// What rules and servers look at.
+    /// Data for rules and servers.
     #[schemars(with = "Option<BTreeMap<String, Value>>")]
     properties: Option<Box<RawValue>>,
     /// Round trip to regions of players who name none themselves, in milliseconds; a fraction is rounded up.
     #[serde(default)]
     latencies: BTreeMap<String, f64>,
-    /// The same order under the same key is one ticket; to repeat it renews the ticket.
+    /// The same order with the same key is one ticket; repeating it renews the ticket.
     idempotency_key: Option<String>,
-    /// Seconds after which the ticket is cancelled unless it is renewed; without it nobody has to renew it.
+    /// Seconds after which the ticket is cancelled unless it is renewed; without `ttl` no renewal is needed.
     #[schemars(range(min = MIN_TTL.as_secs(), max = MAX_TTL.as_secs()))]
     ttl: Option<u64>,
-    /// The ticket whose place it takes, with its wait: for a party that somebody has left or joined. That ticket is
-    /// cancelled in the same step. It has to wait, and its leader or at least half of its players stay.
+    /// The ticket whose place and wait it takes over, for a party that a player has left or joined. That ticket is
+    /// cancelled in the same step. It has to be waiting, and its leader or at least half of its players have to stay.
     replaces: Option<String>,
 }
 
@@ -79,7 +78,7 @@ struct PartyOrder {
 #[serde(deny_unknown_fields)]
 struct PlayerOrder {
     id: String,
-    /// Numbers that rules compare, by name. Not taken from players unless the configuration says so.
+    /// Numbers that rules compare, by name. Accepted from players only if the configuration allows it.
     #[serde(default)]
     ratings: BTreeMap<Box<str>, f64>,
     /// Round trip to regions, in milliseconds; a fraction is rounded up.
@@ -105,7 +104,7 @@ impl Order {
                 };
                 numbered.map(party).collect::<Result<_, _>>()?
             }
-            _ => return Err(ApiError::field("players", "must be there, or `parties`, and not both")),
+            _ => return Err(ApiError::field("players", "either `players` or `parties` is needed, not both")),
         };
         let leader = self.leader.map(|text| PlayerId::new(&text)).transpose();
         let key = self.idempotency_key.map(|text| IdempotencyKey::new(&text)).transpose();
@@ -124,7 +123,7 @@ impl Order {
     }
 }
 
-/// Ids of parties are kept within the limits of ours.
+/// Ids of parties have the same limits as our ids.
 fn party_id(at: usize, id: &str) -> Result<Box<str>, ApiError> {
     let checked =
         TicketId::new(id).map_err(|problem| ApiError::field(format!("parties[{at}].id"), problem))?;
@@ -163,14 +162,14 @@ fn latencies(field: &str, given: BTreeMap<String, f64>) -> Result<BTreeMap<Regio
     regions.collect()
 }
 
-/// Where a ticket is to be found.
+/// The id of a started ticket.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "TicketStarted")]
 pub(super) struct Started {
     ticket_id: String,
 }
 
-/// The same error, with fields under the names that they have here.
+/// The same error, with this API's names for the fields.
 fn named(error: ApiError) -> ApiError {
     error.renamed(|field| match field {
         "entity" => Some("players".to_owned()),
@@ -207,8 +206,8 @@ pub(super) async fn start(
     answer(start.await)
 }
 
-/// Makes sure that the ticket that is to be replaced is there for the caller, unless the order was given before: then that
-/// ticket may be forgotten.
+/// Checks that the caller can see the ticket to be replaced, unless the order is a repetition: then that ticket may be
+/// forgotten.
 async fn replaces_visible(api: &Api, sight: &Sight, spec: &TicketSpec) -> Result<(), ApiError> {
     let Some(old) = spec.replaces.clone() else { return Ok(()) };
     if let Some(key) = spec.idempotency_key.clone()
@@ -223,7 +222,7 @@ async fn replaces_visible(api: &Api, sight: &Sight, spec: &TicketSpec) -> Result
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Tickets {
     tickets: Vec<TicketView>,
-    /// The next page begins after this place; not there on the last page.
+    /// The next page begins after this place; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
 }
@@ -232,7 +231,7 @@ pub(super) struct Tickets {
 pub(super) async fn list(State(api): State<Api>, Extension(caller): Extension<Caller>, uri: Uri) -> Response {
     let list = async {
         let mut params = Params::of(&uri)?;
-        let after = params.parsed("after", "`next` of the page before, a number")?.unwrap_or(0_u64);
+        let after = params.parsed("after", "`next` of the previous page, a number")?.unwrap_or(0_u64);
         let limit = params.parsed("limit", format_args!("a number from 1 to {MAX_PAGE}"))?.unwrap_or(PAGE);
         let player = params.one("player")?;
         params.finish()?;
@@ -298,14 +297,14 @@ pub(super) async fn renew(
     request: Request,
 ) -> Response {
     let renewed = async {
-        // The body has no meaning; it only must not be too long.
+        // The body is ignored; it only must not be too large.
         read_body(request, &api.options.limits.serving).await?;
         change(&api, &caller, id, |id| Command::Renew { id }).await
     };
     answer(renewed.await)
 }
 
-/// Gives a command about a ticket that is there for the caller, and shows the ticket as it is then.
+/// Sends a command about a ticket that the caller can see, and shows the resulting ticket.
 async fn change(
     api: &Api,
     caller: &Caller,
@@ -323,26 +322,26 @@ async fn change(
     }
 }
 
-/// The ticket, as far as it is there for the caller.
+/// The ticket, as far as the caller can see it.
 async fn shown(api: &Api, sight: Sight, id: TicketId) -> Result<TicketView, ApiError> {
     let wanted = id.clone();
     let shown = api.query_maker(move |maker| Some(view(maker, &sight.ticket(maker.ticket(&wanted)?)?)));
     shown.await?.ok_or(Refusal::TicketNotFound(id))?
 }
 
-/// Makes sure that the ticket is there for the caller.
+/// Checks that the caller can see the ticket.
 async fn visible(api: &Api, sight: &Sight, id: TicketId) -> Result<(), ApiError> {
     let (wanted, sight) = (id.clone(), sight.clone());
     let found = api.query_maker(move |maker| sight.ticket(maker.ticket(&wanted)?).map(drop)).await?;
     found.ok_or_else(|| Refusal::TicketNotFound(id).into())
 }
 
-/// Who agrees to a match, or does not.
+/// The player who accepts or declines a match.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "MatchVote")]
 pub(super) struct Vote {
-    /// The player; a player who calls need not say it.
+    /// The player; optional if the caller is the player.
     player_id: Option<String>,
 }
 
@@ -366,7 +365,7 @@ pub(super) async fn decline(
     answer(vote(api, caller, id, request, |match_id, player| Command::Decline { match_id, player }).await)
 }
 
-/// Nobody is asked about a match that the ticket would be in.
+/// There is no match of the ticket to accept.
 const NOTHING_TO_ACCEPT: Code = Code { name: "nothing_to_accept", kind: Kind::Conflict };
 
 async fn vote(
@@ -396,7 +395,7 @@ async fn vote(
         return Err(Refusal::NotInMatch(player).into());
     }
     let none = || {
-        NOTHING_TO_ACCEPT.error(format!("ticket {id} is in no match that waits to be accepted (any more)"))
+        NOTHING_TO_ACCEPT.error(format!("ticket {id} is not in a match that waits to be accepted (any more)"))
     };
     match api.call_maker(command(proposed.ok_or_else(none)?, player)).await? {
         Reply::Formation(_) => {}
@@ -405,13 +404,13 @@ async fn vote(
     Ok((StatusCode::OK, shown(&api, sight, id).await?))
 }
 
-/// Whose vote it is.
+/// The player who votes.
 fn voter(caller: &Caller, named: Option<String>) -> Result<PlayerId, ApiError> {
     let named = named.map(|text| PlayerId::new(&text)).transpose();
     let named = named.map_err(|problem| ApiError::field("player_id", problem))?;
     match (caller.player_named(), named) {
         (Some(player), Some(named)) if *player != named => {
-            let problem = format!("names another player than the call is for, which is {player}");
+            let problem = format!("names a different player than the call, which is for {player}");
             Err(codes::FORBIDDEN.error(problem).about("player_id"))
         }
         (Some(player), _) => Ok(player.clone()),

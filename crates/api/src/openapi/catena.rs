@@ -1,15 +1,15 @@
-//! The Catena routes, by the descriptors of their messages.
+//! The Catena routes, described from the descriptors of their messages.
 
 use serde_json::{Value, json};
 use sortie_wire::schema::{Described, Method, PLACE};
 
-/// Routes whose whole request is in the query, although their method could carry a body.
+/// Routes whose whole request is in the query, although their method allows a body.
 const BY_QUERY: [&str; 1] = ["POST /api/v1/matchbroker/admin/reconfigure"];
 
-/// The service whose own name is also that of something of ours.
+/// The service whose name collides with one of Sortie's own.
 const EVENTS: &str = "catena.events.Events";
 
-/// Calls of a player's own, which a header names.
+/// Calls of a player, who is named in a header.
 const SESSION: [(&str, &str); 4] = [
     (EVENTS, "SubscribeToEvents"),
     (MATCHMAKING, "StartMatchmaking"),
@@ -17,7 +17,7 @@ const SESSION: [(&str, &str); 4] = [
     (MATCHMAKING, "GetMatchmakingStatus"),
 ];
 
-/// Players who look for a match.
+/// The matchmaking service.
 const MATCHMAKING: &str = "catena.catena_matchmaking.CatenaMatchmaking";
 
 macro_rules! golden {
@@ -35,7 +35,7 @@ const EXAMPLES: [(&str, &str); 5] = [
     ("catena.catena_server_manager.AdminDeallocateServerRequest", golden!("admin_deallocate_server_request")),
 ];
 
-/// The description of `route`, which is `called`. An operation that has several routes is named after the first.
+/// The description of `route`, which calls `called`. An operation with several routes is named after the first.
 pub(super) fn operation(described: &Described, called: &Method, route: &str, is_first: bool) -> Value {
     let (method, path) = route.split_once(' ').unwrap_or_default();
     let mut id = format!("{}_{}", called.service, called.name);
@@ -49,7 +49,7 @@ pub(super) fn operation(described: &Described, called: &Method, route: &str, is_
     let grpc = format!("Over gRPC: `{}/{}`.", called.service, called.name);
     let text = if called.comment.is_empty() { grpc } else { format!("{} {grpc}", called.comment) };
     let many = if called.streams {
-        "Success: one of these a line, for as long as the stream is open"
+        "Success: one of these per line, as long as the stream is open"
     } else {
         "Success"
     };
@@ -82,7 +82,7 @@ fn content(message: &str) -> Value {
     json!({"application/json": media})
 }
 
-/// The request's fields as parameters: those that the path names, and the others.
+/// The request's fields as parameters: those in the path, and the others.
 fn fields(described: &Described, called: &Method, path: &str) -> (Vec<Value>, Vec<Value>) {
     let request = described.schemas.get(&called.input);
     let fields = request.and_then(|schema| schema["properties"].as_object()).into_iter().flatten();
@@ -98,22 +98,22 @@ fn fields(described: &Described, called: &Method, path: &str) -> (Vec<Value>, Ve
     (all(in_path), all(in_query))
 }
 
-/// The player, for what is a player's own, and where its stream is resumed.
+/// The player header of players' calls, and the header that resumes a stream.
 fn session(called: &Method) -> Vec<Value> {
     let is_of_player = SESSION.contains(&(called.service.as_str(), called.name.as_str()));
     let player = is_of_player.then(|| {
         json!({
             "name": "catena-session-id", "in": "header", "required": false, "schema": {"type": "string"},
-            "description": "The player: a player token, or beside an API key the player id in plain text. It may be \
-                left out where `authorization` has a player token. Older clients send `session-id`.",
+            "description": "The player: a player token, or together with an API key the player id in plain text. \
+                Optional if `authorization` has a player token. Older clients send `session-id`.",
         })
     });
     let resumes = is_of_player && called.streams;
     let resumed = resumes.then(|| {
         json!({
             "name": "last-event-id", "in": "header", "required": false, "schema": {"type": "string"},
-            "description": "Goes on after the event with this `eventId`, instead of beginning with how tickets and matches \
-                stand. Who cannot send headers sends it as the parameter `lastEventId`.",
+            "description": "Resumes after the event with this `eventId`, instead of starting with the state of \
+                tickets and matches. Clients that can't send headers use the parameter `lastEventId`.",
         })
     });
     player.into_iter().chain(resumed).collect()

@@ -1,8 +1,8 @@
-//! The description of everything that is served on the port: OpenAPI 3.1, made from the code.
+//! The OpenAPI 3.1 description of everything that is served on the port, generated from the code.
 //!
-//! The table of rules says what there is and who may call it. The Catena routes are described by the descriptors of
-//! their messages, Sortie's own by [`Operation`]s that stand beside their handlers and take their schemas from the
-//! types that are read and written. A route without a description fails a test.
+//! The table of rules lists the routes and who may call them. The Catena routes are described from the descriptors of
+//! their messages, Sortie's own by [`Operation`]s, which take their schemas from the types that are read and written. A
+//! route without a description fails a test.
 
 mod catena;
 mod operation;
@@ -20,17 +20,17 @@ use crate::codes;
 use crate::native;
 use crate::rules::{Access, RULES, Rule};
 
-/// How a request may show its key: the names of the security schemes.
+/// How a request may send its key: the names of the security schemes.
 const SCHEMES: [&str; 2] = ["bearer", "key"];
-/// Names of the ways to show a player token.
+/// How a request may send a player token.
 const PLAYER_SCHEMES: [&str; 2] = ["player", "session"];
 
 const ABOUT: &str = "Sortie brings players and dedicated game servers together. Everything is on one port: Catena's \
     contract under `/api/v1` (and the same over gRPC), Sortie's own API under `/v1`, the players' door under \
     `/matchmaker`.";
 
-/// The whole document. `others` are parts of one (`tags`, `paths`, `components.schemas` and `.securitySchemes`) that describe what others
-/// serve on the same port.
+/// The whole document. `others` are parts (`tags`, `paths`, `components.schemas` and `.securitySchemes`) that describe
+/// other routes on the same port.
 pub(crate) fn document(others: &[Value]) -> Value {
     let described = schema::described();
     let mut schemas = Schemas::default();
@@ -67,7 +67,7 @@ pub(crate) fn document(others: &[Value]) -> Value {
             "description": format!("{ABOUT}\n\n{}", errors()),
             "license": {"name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0"},
         },
-        "servers": [{"url": "/", "description": "where this document comes from"}],
+        "servers": [{"url": "/", "description": "the server of this document"}],
         "tags": tags,
         "paths": paths,
         "components": {"securitySchemes": schemes, "schemas": all},
@@ -79,10 +79,10 @@ fn insert(paths: &mut Map<String, Value>, path: &str, method: &str, operation: V
     item[method] = operation;
 }
 
-/// Adds what the rule and the path say: who may call, parameters in the path, the form of errors.
+/// Adds what follows from the rule and the path: who may call, parameters in the path, the error format.
 fn complete(operation: &mut Value, rule: &Rule, path: &str) {
     let (security, who) = match rule.access {
-        Access::Anybody => (json!([]), "Anybody may call this.".to_owned()),
+        Access::Anybody => (json!([]), "Needs no credentials.".to_owned()),
         Access::Holders(permissions) => (security(permissions), format!("Needs {}.", a_key(permissions))),
         Access::HoldersAndPlayers(permissions) => {
             let mut security = security(permissions);
@@ -123,18 +123,17 @@ fn a_key(permissions: &[Permission]) -> String {
     format!("an API key with the permission {}", names.join(" or "))
 }
 
-/// One requirement for each permission that would do, and for each way to show a key.
+/// One requirement for each sufficient permission, and for each way to send a key.
 fn security(permissions: &[Permission]) -> Value {
     let of = |one: &Permission| SCHEMES.map(|scheme| json!({scheme: [one.name()]}));
     permissions.iter().flat_map(of).collect()
 }
 
 fn security_schemes() -> Map<String, Value> {
-    let about = "An API key, made by `sortie key create`. It holds permissions: `game_server_match` for the calls of \
+    let about = "An API key, created by `sortie key create`. It has permissions: `game_server_match` for the calls of \
         game servers, `client` for those of players' backends, `admin` for everything. In development mode (`--dev`) \
-        nobody needs one.";
-    let player =
-        "A player token: a JWT as `[players]` of the configuration asks for, whose subject is the player id.";
+        no key is needed.";
+    let player = "A player token: a JWT as configured in `[players]`, whose subject is the player id.";
     let schemes = [
         ("bearer", json!({"type": "http", "scheme": "bearer", "description": about})),
         ("key", json!({"type": "apiKey", "in": "header", "name": "catena-api-key", "description": about})),
@@ -153,18 +152,18 @@ fn tags() -> Vec<Value> {
         tag("Matches", "Matches, in Sortie's own API."),
         tag("Seats", "Places of players in matches, for drop-in play."),
         tag("Tickets", "Players who look for a match, and the queues where they wait."),
-        tag("Servers and fleets", "What runs, and what could."),
-        tag("Events", "Everything that was decided, as it is decided."),
-        tag("CatenaServerManager", "Catena's contract: what game servers call."),
-        tag("CatenaMatchBroker", "Catena's contract: what operators ask of the match broker."),
-        tag("CatenaMatchmaking", "Catena's contract: players who look for a match, by tickets."),
-        tag("CatenaEvents", "Catena's contract: what players and their backends hear and say."),
+        tag("Servers and fleets", "Running game servers, and the fleets that start them."),
+        tag("Events", "Every decision, as it is made."),
+        tag("CatenaServerManager", "Catena's contract: the calls of game servers."),
+        tag("CatenaMatchBroker", "Catena's contract: the calls of operators about the match broker."),
+        tag("CatenaMatchmaking", "Catena's contract: tickets of players who look for a match."),
+        tag("CatenaEvents", "Catena's contract: events for players and from their backends."),
         tag("Health", "For probes."),
         tag("Description", "This document, and the page that shows it."),
     ]
 }
 
-/// The table of codes, as the contract has it.
+/// The table of codes from the contract.
 fn errors() -> String {
     include_str!("../../../../contract/errors.md").replacen("# Error codes", "## Error codes", 1)
 }
@@ -178,7 +177,7 @@ fn native_error() -> Value {
             "properties": {
                 "code": {"type": "string", "enum": codes::codes(), "description": "Stable, for programs."},
                 "message": {"type": "string", "description": "What was wrong and what would be right, for people."},
-                "field": {"type": "string", "description": "What is wrong: a field, a parameter or a header."},
+                "field": {"type": "string", "description": "The wrong field, parameter or header."},
                 "earliest": {"type": "integer", "minimum": 0, "description": "The oldest event that is kept."},
                 "match_id": {"type": "string", "description": "The match that the player is in."},
             },
@@ -216,7 +215,7 @@ fn references(node: &Value) -> Vec<String> {
     }
 }
 
-/// Adds what others say. What is here already stays as it is.
+/// Adds the parts of `other`. Existing entries stay.
 fn merge(
     part: &Value,
     tags: &mut Vec<Value>,

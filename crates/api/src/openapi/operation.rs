@@ -1,4 +1,4 @@
-//! How a handler of Sortie's own API is described.
+//! The description of a handler of Sortie's own API.
 
 use schemars::JsonSchema;
 use serde_json::{Value, json};
@@ -12,24 +12,24 @@ pub(crate) struct Operation {
 }
 
 impl Operation {
-    /// Of the route `METHOD /path`; `id` is what generated clients call it.
+    /// An operation for the route `METHOD /path`; `id` is its name in generated clients.
     pub(crate) fn new(route: &'static str, tag: &str, id: &str, summary: &str) -> Self {
         let document = json!({"tags": [tag], "operationId": id, "summary": summary, "responses": {}});
         Self { route, document }
     }
 
-    /// More than the summary says.
+    /// Details beyond the summary.
     pub(crate) fn text(mut self, text: &str) -> Self {
         self.document["description"] = text.into();
         self
     }
 
-    /// A parameter of the query that may be left out.
+    /// An optional query parameter.
     pub(crate) fn query(self, name: &str, schema: &Value, text: &str) -> Self {
         self.parameter("query", name, schema, text)
     }
 
-    /// A header that may be left out.
+    /// An optional header.
     pub(crate) fn header(self, name: &str, schema: &Value, text: &str) -> Self {
         self.parameter("header", name, schema, text)
     }
@@ -40,7 +40,7 @@ impl Operation {
         self
     }
 
-    /// A body that is a `T`, which may be left out if it is not `required`.
+    /// A body that is a `T`, optional if it is not `required`.
     pub(crate) fn body<T: JsonSchema>(
         mut self,
         schemas: &mut Schemas,
@@ -58,7 +58,7 @@ impl Operation {
         self.content(status, text, "application/json", &schema)
     }
 
-    /// An answer of another content type, or of a form that no type has.
+    /// An answer of another content type, or of a form without a Rust type.
     pub(crate) fn content(mut self, status: u16, text: &str, kind: &str, schema: &Value) -> Self {
         let response = json!({"description": text, "content": {kind: {"schema": schema}}});
         self.document["responses"][status.to_string()] = response;

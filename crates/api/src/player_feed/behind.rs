@@ -1,28 +1,28 @@
-//! For whom the broker's log has not been told far enough yet.
+//! The players for whom the broker's log has not been told far enough yet.
 //!
-//! The states, and so the standing that a stream begins with, are ahead of the follower, and the two logs are not told at
-//! the same pace. Where the matchmaker's word that a player can connect has been told and the broker's has not, nothing
-//! that the follower knows says so to a player who begins to listen: its stream has to begin later.
+//! The machines' states, from which a stream's standing is read, are ahead of the follower, and the two logs are told
+//! at different paces. If the matchmaker's event that a player can connect has been told and the broker's has not, the
+//! follower cannot tell a player who starts to listen: that player's stream has to start later.
 
 use std::collections::{HashMap, VecDeque};
 
 use sortie_domain::ids::PlayerId;
 
-/// Players who are remembered one by one. Beyond that the oldest stand for everybody.
+/// Maximum number of players who are remembered individually. Beyond that the oldest count for everybody.
 const MAX_PLAYERS: usize = 50_000;
 
 /// Places of the broker's log, by player.
 #[derive(Default)]
 pub(super) struct Behind {
     by_player: HashMap<PlayerId, u64>,
-    /// In the order of the places.
+    /// Ordered by place.
     order: VecDeque<(u64, PlayerId)>,
     /// A place for all players.
     everybody: u64,
 }
 
 impl Behind {
-    /// A player can connect, which the broker's log says up to `seq` at the latest. Places never go down.
+    /// Notes that a player can connect, which the broker's log tells at `seq` at the latest. Places never decrease.
     pub(super) fn note(&mut self, player: &PlayerId, seq: u64) {
         self.by_player.insert(player.clone(), seq);
         self.order.push_back((seq, player.clone()));

@@ -1,8 +1,8 @@
-//! Where a player is who listens: one cursor over two logs.
+//! The position of a listening player: one cursor over two logs.
 //!
-//! A place in the broker's log and one in the matchmaker's: everything up to both has been told. The logs are told in
-//! one order to everybody who listens, and after a restart perhaps in another one; each event is known by its place in
-//! its own log, so that whoever resumes hears neither less nor more, whatever the order was before.
+//! A place in the broker's log and one in the matchmaker's: everything up to both has been told. All listeners hear the
+//! logs in the same order, which may differ after a restart; each event is identified by its place in its own log, so
+//! that resuming neither repeats nor misses events, whatever the order was before.
 
 use std::fmt;
 
@@ -10,10 +10,10 @@ use axum::http::{HeaderMap, HeaderValue};
 
 use crate::error::ApiError;
 
-/// The header by which a stream is resumed, the same over HTTP and gRPC.
+/// The header that resumes a stream, the same over HTTP and gRPC.
 pub(crate) const LAST_EVENT_ID: &str = "last-event-id";
 
-/// The parameter of the same meaning, for who cannot send headers.
+/// The equivalent parameter, for clients that can't send headers.
 pub(crate) const LAST_EVENT_ID_PARAM: &str = "lastEventId";
 
 /// Everything up to these places has been told. Without a matchmaker the second is 0.
@@ -43,7 +43,7 @@ impl Position {
     }
 }
 
-/// Digits only: the library would take a sign as well.
+/// Digits only: `parse` would accept a sign as well.
 fn number(text: &str) -> Option<u64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
@@ -57,7 +57,7 @@ impl fmt::Display for Position {
     }
 }
 
-/// Where a stream is to be resumed: what the header says, else the parameter.
+/// Where to resume a stream: from the header, otherwise the parameter.
 pub(crate) fn resumed(headers: &HeaderMap, param: Option<&str>) -> Result<Option<Position>, ApiError> {
     let header = headers.get(LAST_EVENT_ID).map(HeaderValue::to_str).map(|text| text.unwrap_or("?"));
     let (name, text) = match (header.filter(|text| !text.is_empty()), param) {

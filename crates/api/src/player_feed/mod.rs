@@ -1,18 +1,18 @@
-//! Who hears of which ticket and which match.
+//! Which players hear about which tickets and matches.
 //!
-//! One follower reads the logs of broker and matchmaker for all players, keeps for each live match who is in it and
-//! where they connect, and passes each event on to those who listen. Why not one subscription a player: with ten thousand
-//! players who listen, every event would wake ten thousand tasks, nearly all of which had nothing to do with it.
+//! One follower reads the logs of broker and matchmaker for all players, keeps for each live match its players and
+//! where they connect, and passes each event to its listeners. With one subscription per player and ten thousand
+//! listeners, every event would wake ten thousand tasks, nearly all of them for nothing.
 //!
-//! A player hears of each ticket and each match exactly once what it came to, each log's events in its order. What becomes of
-//! a match of tickets is told by the matchmaker until its players can connect, and by the broker after that: the end of
-//! a match that the matchmaker is not done with ([`underway`]) is told after what it says of it, and so is all that the
-//! broker says after that, because a place in its log says that everything before has been told. Who begins
-//! to listen is told how tickets and matches stand; who comes back with the id of the last event hears what came
-//! since, also from another process over the same logs ([`cursor`]). A listener that does not keep up is cut off.
+//! A player hears the outcome of each ticket and each match exactly once, and each log's events in order. The
+//! matchmaker reports a match of tickets until its players can connect, the broker after that. If a match ends while
+//! the matchmaker is not done with it ([`underway`]), its end is told after the matchmaker's event, and so are all
+//! later events of the broker, because a place in its log means that everything before it has been told. A new listener
+//! hears the current state of its tickets and matches; one that resumes with the id of the last event hears what came
+//! since, also from another process over the same logs ([`cursor`]). A listener that does not keep up is disconnected.
 //!
-//! The standing comes from the matchmaker's state, which is ahead of the follower: a stream begins once the follower has
-//! reached it. Otherwise what lies in between would be told to nobody: that the players of a match can connect, above all
+//! The standing comes from the matchmaker's state, which is ahead of the follower: a stream starts once the follower
+//! has reached it. Otherwise the events in between would be lost, above all that the players of a match can connect
 //! ([`behind`]).
 
 mod behind;
@@ -46,21 +46,21 @@ use news::News;
 use table::{FeedMatch, Known, Table, Told};
 use underway::{Due, Underway, over};
 
-/// Events that may wait for one listener.
+/// Maximum number of events that wait for one listener.
 const WAITING_EVENTS: usize = 256;
-/// Records of each log that are read again when following begins, so that players can come back to where they were.
+/// Records of each log that are read again when following starts, so that players can resume.
 const READ_AGAIN: u64 = 10_000;
-/// How long the end of a match waits for what the matchmaker says of it: twice as long as the two go without comparing
-/// their states. A matchmaker that takes longer cannot write, and is not to silence the broker for ever.
+/// How long the end of a match waits for the matchmaker's event about it: twice the interval at which the two compare
+/// their states. A matchmaker that takes longer cannot write, and must not silence the broker forever.
 const MAKER_PATIENCE: Duration = Duration::from_secs(60);
-/// How long a stream waits at its beginning for a follower that lags: a little longer than one match can hold it up.
+/// How long a new stream waits for a follower that lags: a little longer than one match can delay it.
 const FOLLOWER_PATIENCE: Duration = Duration::from_secs(65);
 
-/// Starts the follower when the first player listens, and again should it ever have lost a log.
+/// Starts the follower when the first player listens, and again if it loses a log.
 pub(crate) struct PlayerFeed {
     broker: Handle<Broker>,
     maker: Option<Handle<Matchmaker>>,
-    most_listeners: usize,
+    max_listeners: usize,
     closing: CancellationToken,
     follower: tokio::sync::Mutex<Option<Arc<Follower>>>,
 }
@@ -69,13 +69,13 @@ impl PlayerFeed {
     pub(crate) fn new(
         broker: Handle<Broker>,
         maker: Option<Handle<Matchmaker>>,
-        most_listeners: usize,
+        max_listeners: usize,
         closing: CancellationToken,
     ) -> Self {
-        Self { broker, maker, most_listeners, closing, follower: tokio::sync::Mutex::new(None) }
+        Self { broker, maker, max_listeners, closing, follower: tokio::sync::Mutex::new(None) }
     }
 
-    /// What comes after `from`; without it how the player's tickets and matches stand, and what comes after that.
+    /// The events after `from`; without it the state of the player's tickets and matches, and the events after that.
     pub(crate) async fn listen(
         &self,
         player: &PlayerId,
@@ -93,12 +93,12 @@ impl PlayerFeed {
         let listener = match from {
             Some(from) => {
                 self.check_ahead(from).await?;
-                follower.resume(player, from, self.most_listeners)?
+                follower.resume(player, from, self.max_listeners)?
             }
             None => {
                 let standing = self.standing(player).await?;
                 follower.reach(player, standing.seq).await?;
-                follower.begin(player, standing, self.most_listeners)?
+                follower.begin(player, standing, self.max_listeners)?
             }
         };
         listener.ok_or_else(|| codes::STREAM_BROKEN.error("the log cannot be followed; try again later"))
@@ -114,7 +114,7 @@ impl PlayerFeed {
         Ok(started)
     }
 
-    /// How the player's tickets stand that are not over, and which match the player is in by one of them.
+    /// The state of the player's live tickets, and the match that the player is in through one of them.
     async fn standing(&self, player: &PlayerId) -> Result<Standing, ApiError> {
         let Some(maker) = &self.maker else { return Ok(Standing::default()) };
         let player = player.clone();
@@ -129,7 +129,7 @@ impl PlayerFeed {
         asked.await.map_err(ApiError::from)
     }
 
-    /// A cursor ahead of the logs comes from others.
+    /// Refuses a cursor ahead of the logs: it comes from other logs.
     async fn check_ahead(&self, from: Position) -> Result<(), ApiError> {
         let broker = self.broker.query(Broker::last_seq).await?;
         let maker = match &self.maker {
@@ -145,7 +145,7 @@ impl PlayerFeed {
         Ok(())
     }
 
-    /// Reads again what came last, takes over how everything stands, and follows from there.
+    /// Reads the latest records again, takes over the current state, and follows from there.
     async fn start(&self) -> Result<Arc<Follower>, ApiError> {
         let (to_broker, games) = gathered(&self.broker, |copy| (copy.seq, live(copy))).await?;
         let mut of_broker = self.broker.subscribe(again(&self.broker, to_broker));
@@ -182,7 +182,7 @@ impl PlayerFeed {
     }
 }
 
-/// How the player's tickets stand, from the matchmaker's log up to a place.
+/// The state of the player's tickets at a place of the matchmaker's log.
 #[derive(Default)]
 struct Standing {
     seq: u64,
@@ -226,7 +226,7 @@ fn known_of(maker: &MakerSnapshot) -> Known {
     Known { games: Vec::new(), seating: seating.collect(), proposals, underway: Underway::of(maker) }
 }
 
-/// Goes through a copy of the state, which costs the machine nothing, where nobody waits for it.
+/// Processes a copy of the state, which is cheap for the machine, on another thread.
 async fn gathered<M: Hosted, R: Send + 'static>(
     machine: &Handle<M>,
     gather: impl FnOnce(&M::Snapshot) -> R + Send + 'static,
@@ -239,7 +239,8 @@ async fn known_now(maker: &Handle<Matchmaker>) -> Result<(u64, Known), Unavailab
     gathered(maker, |copy| (copy.seq, known_of(copy))).await
 }
 
-/// The place in the matchmaker's log and what is known there, once it is done with whatever is over at the broker.
+/// The place in the matchmaker's log and what is known there, once it has processed every match that is over at the
+/// broker.
 async fn known_with(maker: &Handle<Matchmaker>, matches: &Records<Broker>) -> Result<(u64, Known), ApiError> {
     let ended: HashSet<MatchId> = matches.iter().filter_map(|record| over(&record.event)).cloned().collect();
     let is_done = |known: &Known| !ended.iter().any(|id| known.underway.has(id));
@@ -255,13 +256,13 @@ async fn known_with(maker: &Handle<Matchmaker>, matches: &Records<Broker>) -> Re
     match done.await {
         Ok(done) => done.map(|()| known),
         Err(_) => {
-            tracing::warn!("the matchmaker does not say what became of matches that are over");
+            tracing::warn!("the matchmaker does not report what became of matches that are over");
             Ok(known)
         }
     }
 }
 
-/// Where reading again begins, so that it ends at `last`.
+/// Where to start reading again, so that it ends at `last`.
 fn again<M: Hosted>(handle: &Handle<M>, last: u64) -> Cursor {
     let earliest = handle.subscribe(Cursor::Earliest).next_seq();
     Cursor::From(earliest.max((last + 1).saturating_sub(READ_AGAIN)))
@@ -277,7 +278,7 @@ async fn read_to<M: Hosted>(subscription: &mut Subscription<M>, last: u64) -> Re
     Ok(records)
 }
 
-/// Matches that are spoken of and were queued before, each with whether it became ready since.
+/// Matches in the records that were queued before them, each with whether it became ready since.
 fn begun_before(records: &Records<Broker>) -> BTreeMap<MatchId, bool> {
     let (mut begun, mut before) = (HashSet::new(), BTreeMap::new());
     for record in records {
@@ -301,8 +302,8 @@ fn begun_before(records: &Records<Broker>) -> BTreeMap<MatchId, bool> {
     before
 }
 
-/// In the order of their times; what the matchmaker decided at the same time comes first, because matches follow from
-/// it, and so does what it says of a match that is over.
+/// Ordered by time. The matchmaker's events come first at equal times, because matches follow from them, and so do its
+/// events about a match that is over.
 fn tell_again(table: &mut Table, mut matches: Records<Broker>, mut tickets: Records<Matchmaker>) {
     let mut due: Due = tickets.iter().map(|record| &record.event).collect();
     loop {
@@ -322,18 +323,18 @@ fn tell_again(table: &mut Table, mut matches: Records<Broker>, mut tickets: Reco
     }
 }
 
-/// Reads the logs for all listeners. Ends with the process or when a log cannot be followed; its listeners are
-/// then cut off, and the next one to come starts another follower.
+/// Reads the logs for all listeners. Ends with the process or when a log cannot be followed; its listeners are then
+/// disconnected, and the next one starts another follower.
 struct Follower {
     table: Mutex<Table>,
-    /// How far both logs have been told; as far as there are numbers once following has ended.
+    /// How far both logs have been told; `u64::MAX` once following has ended.
     told: watch::Sender<Position>,
     broker: Handle<Broker>,
     maker: Option<Handle<Matchmaker>>,
     ended: CancellationToken,
 }
 
-/// One of the logs goes on.
+/// News from one of the logs.
 enum Heard {
     Match(Arc<Record<BrokerEvent>>),
     Ticket(Arc<Record<MakerEvent>>),
@@ -362,13 +363,13 @@ impl Follower {
     async fn reach(&self, player: &PlayerId, maker: u64) -> Result<(), ApiError> {
         let mut told = self.told.subscribe();
         let reached = timeout(FOLLOWER_PATIENCE, async {
-            // The sender is part of this, so that it cannot be gone.
+            // Cannot fail: the sender is a field of `self`.
             let _ = told.wait_for(|told| told.maker >= maker).await;
             let broker = self.table().behind.needed(player);
             let _ = told.wait_for(|told| told.broker >= broker).await;
         });
         reached.await.map_err(|_| {
-            let text = "players' events are told too late for a stream to begin; try again later";
+            let text = "players' events are delayed too much to start a stream; try again later";
             codes::STREAM_BROKEN.error(text)
         })
     }
@@ -378,7 +379,7 @@ impl Follower {
         mut of_broker: Subscription<Broker>,
         mut of_maker: Option<Subscription<Matchmaker>>,
     ) {
-        // Should this end in a panic, listeners must not wait for ever.
+        // After a panic, listeners must not wait forever.
         let _close = CloseOnDrop(&self);
         let error = tokio::select! {
             biased;
@@ -386,11 +387,11 @@ impl Follower {
             Err(error) = self.tell_on(&mut of_broker, &mut of_maker) => error,
         };
         if !matches!(error, SubscribeError::Ended) {
-            tracing::error!(%error, "players' events cannot be followed; their streams begin anew");
+            tracing::error!(%error, "players' events cannot be followed; their streams start again");
         }
     }
 
-    /// Tells what comes, until a log cannot be followed.
+    /// Tells events until a log cannot be followed.
     async fn tell_on(
         &self,
         of_broker: &mut Subscription<Broker>,
@@ -413,7 +414,7 @@ impl Follower {
         }
     }
 
-    /// Tells all that the matchmaker has decided by now: what the broker has just done may follow from it.
+    /// Tells everything that the matchmaker has decided so far: the broker's last event may follow from it.
     async fn catch_up(&self, of_maker: &mut Option<Subscription<Matchmaker>>) -> Result<(), SubscribeError> {
         let (Some(maker), Some(of_maker)) = (&self.maker, of_maker) else { return Ok(()) };
         let last = maker.stats().last_seq;
@@ -424,7 +425,7 @@ impl Follower {
         Ok(())
     }
 
-    /// Before the end of a match, tells what the matchmaker says of it, should it not be done with it yet.
+    /// Before the end of a match, tells the matchmaker's events about it, if it is not done with it yet.
     async fn await_maker(
         &self,
         of_maker: &mut Option<Subscription<Matchmaker>>,
@@ -439,7 +440,7 @@ impl Follower {
             Ok(())
         });
         done.await.unwrap_or_else(|_| {
-            tracing::warn!(match_id = %id, "the matchmaker does not say what became of a match that is over");
+            tracing::warn!(match_id = %id, "the matchmaker does not report what became of a match that is over");
             Ok(())
         })
     }
@@ -459,7 +460,7 @@ impl Follower {
         let missed = table.kept(player, heard);
         let mut present = table.present(player, standing.in_match.as_ref(), &missed);
         present.extend(standing.tickets);
-        // Only the last of them says where to resume: who hears a part of them begins anew.
+        // Only the last of them can be resumed from: a listener that got only some of them starts again.
         let last = present.len().saturating_sub(1);
         let numbered = present.iter().zip(0..);
         let present = numbered.map(|(news, at)| news.event(player, (at == last).then_some(heard))).collect();
@@ -478,8 +479,8 @@ impl Follower {
             return Ok(None);
         }
         if !table.floor.is_within(from) {
-            let text = "what came after this event is not kept any more; subscribe without it to hear how tickets and \
-                        matches stand";
+            let text = "the events after this one are not kept any more; subscribe without it to get the state of \
+                        tickets and matches";
             return Err(codes::CURSOR_GONE.error(text).about(LAST_EVENT_ID));
         }
         let missed = table.kept(player, from);
@@ -528,20 +529,20 @@ impl Drop for CloseOnDrop<'_> {
         let mut table = self.0.table();
         *table = Table::default();
         table.closed = true;
-        // Nobody is to wait for more.
+        // No listener must wait for more.
         self.0.told.send_replace(Position { broker: u64::MAX, maker: u64::MAX });
     }
 }
 
-/// One player who listens.
+/// One listening player.
 pub(crate) struct Listener {
     id: u64,
     player: PlayerId,
-    /// What came up to here the player has.
+    /// The player has everything up to here.
     heard: Position,
-    /// How tickets and matches stand, to be told first.
+    /// The state of tickets and matches, told first.
     present: VecDeque<Event>,
-    /// What came since, to be told next.
+    /// Events since then, told next.
     missed: VecDeque<Arc<Told>>,
     events: mpsc::Receiver<Arc<Told>>,
     follower: Arc<Follower>,

@@ -1,4 +1,4 @@
-//! What a player hears.
+//! The messages that a player hears.
 
 use serde_json::json;
 use sortie_domain::broker::{Standing, words};
@@ -15,16 +15,16 @@ use sortie_wire::catena::matchmaking::{
 use super::cursor::Position;
 use crate::native::rfc3339;
 
-/// What became of a ticket, or of a match that no ticket led to.
+/// News of a ticket, or of a match without tickets.
 #[derive(Clone, Debug)]
 pub(super) struct News {
     kind: UpdateType,
-    /// The ticket; of a match that no ticket led to, the match.
+    /// The ticket; for a match without tickets, the match.
     ticket: String,
     match_id: Option<MatchId>,
     message: String,
     reason: Option<&'static str>,
-    /// By when the player has to agree to the match.
+    /// By when the player has to accept the match.
     accept_until: Option<Timestamp>,
 }
 
@@ -39,7 +39,7 @@ impl News {
         self.match_id.as_ref()
     }
 
-    /// The match waits for a server, or for the one that prepares it.
+    /// The match waits for a server, or its server prepares it.
     pub(super) fn finding_server(id: &MatchId, standing: &Standing) -> Self {
         Self::of_match(UpdateType::FindingServer, id, words::summary(standing))
     }
@@ -49,7 +49,7 @@ impl News {
         Self::of_match(UpdateType::Completed, id, details.to_owned())
     }
 
-    /// The match is over, and not because it was played.
+    /// The match is over without having been played to its end.
     pub(super) fn over(id: &MatchId, kind: UpdateType, reason: &'static str, standing: &Standing) -> Self {
         let news = Self::of_match(kind, id, words::summary(standing));
         Self { reason: Some(reason), ..news }
@@ -63,7 +63,7 @@ impl News {
         self
     }
 
-    /// What `player` hears of a change of a ticket's status.
+    /// What `player` hears when a ticket's status changes.
     pub(super) fn of_notice(notice: &Notice<'_>, player: &PlayerId) -> Self {
         let details = notice.connection.map(|connection| connection.for_player(player).as_ref().to_owned());
         Self {
@@ -76,7 +76,7 @@ impl News {
         }
     }
 
-    /// The players of a ticket have to agree to a match.
+    /// The players of a ticket have to accept a match.
     pub(super) fn proposed(named: &Named, id: &MatchId, until: Timestamp) -> Self {
         let message = format!("a match was found; accept it by {}", rfc3339(until));
         Self {
@@ -89,7 +89,7 @@ impl News {
         }
     }
 
-    /// The match that players were asked about comes to nothing; the ticket is back at its place.
+    /// The proposed match comes to nothing; the ticket is back at its place.
     pub(super) fn back(named: &Named, cause: &'static str, text: &str) -> Self {
         Self {
             kind: UpdateType::InProgress,
@@ -101,7 +101,7 @@ impl News {
         }
     }
 
-    /// How a ticket stands that is not over. `accept_until` is of the match that it is proposed for.
+    /// The state of a live ticket. `accept_until` is the deadline of its proposed match.
     pub(super) fn standing(ticket: &Ticket, accept_until: Option<Timestamp>) -> Self {
         let message = match &ticket.state {
             TicketState::FindingServer { .. } => FINDING_SERVER.to_owned(),
@@ -123,7 +123,8 @@ impl News {
         }
     }
 
-    /// As it is sent. `at` is how far the player is then; without it the event cannot be resumed from.
+    /// The event as it is sent. `at` is the player's position after it; without it the stream cannot be resumed from
+    /// this event.
     pub(super) fn event(&self, player: &PlayerId, at: Option<Position>) -> Event {
         let mut data = json!({});
         if let Some(id) = &self.match_id {

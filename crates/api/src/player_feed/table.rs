@@ -1,4 +1,4 @@
-//! What one follower knows: live matches and who is in them, who listens, and what was told lately.
+//! A follower's knowledge: live matches and their players, listeners, and what was told lately.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -20,29 +20,29 @@ use super::cursor::Position;
 use super::news::News;
 use super::underway::Underway;
 
-/// Events that are kept for players who come back; the oldest go first.
+/// Maximum number of events kept for players who resume; the oldest are dropped first.
 pub(super) const KEPT_EVENTS: usize = 50_000;
-/// Matches of tickets that are remembered until the broker says that they are over; the oldest go first, because what
-/// has no server never is, and what came to nothing was over before.
+/// Maximum number of matches of tickets that are remembered until the broker reports their end. The oldest are dropped
+/// first: matches without a server are never reported, and matches that came to nothing were over before.
 const KEPT_MATCHES: usize = 100_000;
 
 /// One event for one player, as it was told.
 pub(super) struct Told {
     player: PlayerId,
     news: News,
-    /// Its place in its own log, with nothing for the other one.
+    /// Its place in its own log, with 0 for the other one.
     own: Position,
-    /// How far the logs had been told then, this one included.
+    /// How far the logs had been told then, including this event.
     pub(super) at: Position,
 }
 
 impl Told {
-    /// Whether who is at `heard` has it already.
+    /// Whether a player at `heard` already has it.
     pub(super) const fn is_within(&self, heard: Position) -> bool {
         self.own.is_within(heard)
     }
 
-    /// As it is sent to who is then at `at`.
+    /// The event as it is sent to a player who is then at `at`.
     pub(super) fn event(&self, at: Position) -> sortie_wire::catena::events::Event {
         self.news.event(&self.player, Some(at))
     }
@@ -50,7 +50,7 @@ impl Told {
 
 pub(super) type Sender = mpsc::Sender<Arc<Told>>;
 
-/// What is known of one live match.
+/// What is known about one live match.
 pub(super) struct FeedMatch {
     spec: Arc<MatchSpec>,
     seats: BTreeMap<SeatId, PlayerId>,
@@ -61,7 +61,7 @@ pub(super) struct FeedMatch {
     connection: Option<Arc<Connection>>,
     /// Whether it was ready before anything was told.
     completed: bool,
-    /// How it stood is not known, because it is over.
+    /// Its earlier state is unknown, because it is over.
     forgotten: bool,
 }
 
@@ -84,7 +84,7 @@ impl From<&Match> for FeedMatch {
 }
 
 impl FeedMatch {
-    /// How it stood before what has become of it since.
+    /// The state of a match before its recent events.
     pub(super) fn before(game: &Match, became_ready: bool) -> Self {
         let now = Self::from(game);
         Self {
@@ -121,7 +121,7 @@ impl FeedMatch {
         self.spec.players.iter().chain(self.seats.values())
     }
 
-    /// How it stands, for `player`.
+    /// Its state, for `player`.
     fn news(&self, id: &MatchId, player: &PlayerId) -> News {
         match &self.connection {
             Some(connection) => News::completed(id, connection.for_player(player)),
@@ -135,24 +135,24 @@ impl FeedMatch {
 #[derive(Default)]
 struct Tickets {
     named: Vec<Named>,
-    /// Players whose tickets have gone back: what becomes of the match is nothing to them.
+    /// Players whose tickets have gone back: they do not hear about the match any more.
     gone: HashSet<PlayerId>,
-    /// What the match that was made of them came to for the matchmaker, once that has been told.
+    /// The outcome of their match for the matchmaker, once that has been told.
     came_to: Option<CameTo>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum CameTo {
-    /// The players can connect; what follows is for the broker to tell.
+    /// The players can connect; the broker reports what follows.
     Ready,
     Nothing,
 }
 
-/// What is known from the states, where a table begins.
+/// What the machines' states say where a table starts.
 #[derive(Default)]
 pub(super) struct Known {
     pub(super) games: Vec<(MatchId, FeedMatch)>,
-    /// Tickets that are to get seats of a match.
+    /// Tickets that are getting seats of a match.
     pub(super) seating: Vec<(MatchId, Named)>,
     /// Matches that players are asked about.
     pub(super) proposals: HashSet<MatchId>,
@@ -165,12 +165,12 @@ pub(super) struct Table {
     pub(super) listening: usize,
     /// How far both logs have been told.
     pub(super) at: Position,
-    /// What came up to here is not kept any more.
+    /// Events up to here are not kept any more.
     pub(super) floor: Position,
-    /// How long the broker's log was when the matchmaker's was last read from. The broker had said by then everything that
-    /// the matchmaker says there.
+    /// The end of the broker's log when the matchmaker's was last read. Everything in the matchmaker's log was in the
+    /// broker's by then.
     pub(super) broker_said: u64,
-    /// Who can connect by the matchmaker's word, while the broker's log has not been told that far.
+    /// Players who can connect according to the matchmaker, while the broker's log has not been told that far.
     pub(super) behind: Behind,
     last_id: u64,
     games: HashMap<MatchId, FeedMatch>,
@@ -181,19 +181,19 @@ pub(super) struct Table {
     tickets_order: VecDeque<MatchId>,
     listeners: HashMap<PlayerId, Vec<(u64, Sender)>>,
     kept: HashMap<PlayerId, VecDeque<Arc<Told>>>,
-    /// Whose events are kept, oldest event first.
+    /// The players of the kept events, oldest event first.
     kept_order: VecDeque<PlayerId>,
 }
 
 impl Table {
-    /// Nothing has been told, and what came up to `floor` is not known.
+    /// A table that has told nothing and does not know events up to `floor`.
     pub(super) fn new(floor: Position, known: Known) -> Self {
         let mut table = Self { at: floor, floor, ..Self::default() };
         table.know(known);
         table
     }
 
-    /// Takes over what the states say. What was told is kept.
+    /// Takes over what the states say. Told events are kept.
     pub(super) fn know(&mut self, known: Known) {
         self.games.clear();
         self.by_player.clear();
@@ -224,8 +224,8 @@ impl Table {
         }
     }
 
-    /// How the player's matches stand, but for one that the player's ticket tells of, and those that `missed` tells of:
-    /// what the matchmaker has said of a match since the standing is told after it, and says it all.
+    /// The state of the player's matches, except one that the player's ticket reports, and those in `missed`: the
+    /// matchmaker's later events about a match are told after the standing, and say everything.
     pub(super) fn present(
         &self,
         player: &PlayerId,
@@ -234,13 +234,13 @@ impl Table {
     ) -> Vec<News> {
         let ids = self.by_player.get(player).into_iter().flatten().filter(|id| Some(*id) != but);
         let games = ids.filter_map(|id| Some((id, self.games.get(id)?)));
-        // What becomes of a ticket is told by the matchmaker until its players can connect.
+        // The matchmaker reports a ticket until its players can connect.
         let told = games.filter(|(_, game)| !game.of_tickets || game.connection.is_some());
         let told = told.filter(|(id, _)| !missed.iter().any(|told| told.news.match_id() == Some(id)));
         told.map(|(id, game)| game.news(id, player).about(self.ticket_of(id, player))).collect()
     }
 
-    /// What is kept for the player and comes after `heard`, in the order in which it was told.
+    /// The player's kept events after `heard`, in the order in which they were told.
     pub(super) fn kept(&self, player: &PlayerId, heard: Position) -> Vec<Arc<Told>> {
         let kept = self.kept.get(player).into_iter().flatten();
         kept.filter(|told| !told.is_within(heard)).map(Arc::clone).collect()
@@ -253,7 +253,7 @@ impl Table {
         self.games.insert(id, game);
     }
 
-    /// Whether the matchmaker has still to say whether players can connect to the match.
+    /// Whether the matchmaker has yet to report whether players can connect to the match.
     pub(super) fn is_underway(&self, id: &MatchId) -> bool {
         let was_ready = self.games.get(id).is_some_and(|game| game.connection.is_some());
         was_ready && self.underway.has(id)
@@ -282,7 +282,7 @@ impl Table {
         tickets.named.iter().find(|named| named.players.contains(player)).map(|named| &named.ticket)
     }
 
-    /// Takes note of an event of the broker, and tells whom it concerns.
+    /// Processes an event of the broker, and tells the players it concerns.
     pub(super) fn pass_on(&mut self, record: &Record<BrokerEvent>) {
         self.at.broker = record.seq;
         self.behind.told(record.seq);
@@ -320,7 +320,7 @@ impl Table {
             }
             BrokerEvent::MatchEnded { id, players, cause } => {
                 let (kind, standing) = (UpdateType::Cancelled, Standing::Ended(*cause));
-                // That the game is over players hear from the game.
+                // Players hear from the game itself that it is over.
                 let players = if *cause == EndCause::Server { &[] } else { players.as_slice() };
                 self.over(id, players, own, &News::over(id, kind, cause.name(), &standing));
             }
@@ -328,18 +328,18 @@ impl Table {
         }
     }
 
-    /// For whoever is new in the match or begins to listen; the others hear of what it comes to.
+    /// For players who join the match or start to listen later; the others hear its outcome.
     fn picked_up(&mut self, id: &MatchId, picked_up: bool) {
         if let Some(game) = self.games.get_mut(id) {
             game.picked_up = picked_up;
         }
     }
 
-    /// Whoever is new in the match hears how it stands; who got there by a ticket hears of that.
+    /// A player who is new in the match hears its state; one who came by a ticket hears that from the ticket.
     fn seat(&mut self, seat: &SeatId, id: &MatchId, player: &PlayerId, own: Position) {
         let by_ticket = self.ticket_of(id, player).is_some();
         let Some(game) = self.games.get_mut(id) else {
-            // How it stood then is not known any more: what would have been told cannot be told again.
+            // Its state then is not known any more, so the event cannot be told again.
             self.floor = self.floor.max(own);
             return;
         };
@@ -362,14 +362,14 @@ impl Table {
         }
     }
 
-    /// A match is over. Of one of tickets the matchmaker tells, unless it is done with it.
+    /// A match is over. The matchmaker reports a match of tickets, unless it is done with it.
     fn over(&mut self, id: &MatchId, players: &[PlayerId], own: Position, news: &News) {
         let game = self.leave(id);
         let came_to = self.tickets.get(id).and_then(|tickets| tickets.came_to);
         let is_told = match (&game, came_to) {
             (Some(game), None) if game.of_tickets && !game.completed => {
                 if game.connection.is_some() {
-                    // Whether its players have heard that they can connect is not known any more.
+                    // It is not known any more whether its players have heard that they can connect.
                     self.floor = self.floor.max(own);
                 }
                 false
@@ -385,7 +385,7 @@ impl Table {
         self.tickets.remove(id);
     }
 
-    /// Takes note of an event of the matchmaker, and tells whom it concerns.
+    /// Processes an event of the matchmaker, and tells the players it concerns.
     pub(super) fn pass_on_ticket(&mut self, record: &Record<MakerEvent>) {
         self.at.maker = record.seq;
         self.underway.note(&record.event);
@@ -606,7 +606,7 @@ mod tests {
         assert!(table.tickets.is_empty());
     }
 
-    /// A standing from before the follower's place: what came in between is told after it, and once.
+    /// A standing from before the follower's place: events in between are told after it, once.
     #[test]
     fn how_a_match_stands_is_not_told_beside_what_is_told_of_it_afterwards() {
         let mut table = Table::default();
@@ -627,7 +627,7 @@ mod tests {
         of_tickets(&mut table, 1);
         table.pass_on(&ended(3, 1, EndCause::Admin));
         assert_eq!(heard(&table), Vec::<String>::new());
-        // Nothing is known of what the matchmaker made of it: whoever was told less does not go on from there.
+        // The matchmaker's outcome is unknown: players who were told less cannot resume from there.
         assert_eq!(table.floor, Position { broker: 3, maker: 0 });
     }
 
@@ -666,7 +666,7 @@ mod tests {
         table.pass_on_ticket(&record(seq, MakerEvent::SeatsTaken { match_id, ticket, until }));
     }
 
-    /// A match that runs, and in which somebody is to get a seat.
+    /// A running match in which a player is getting a seat.
     fn seating() -> Table {
         let mut table = Table::default();
         let id = match_id(1);
@@ -697,7 +697,7 @@ mod tests {
         let returned = MakerEvent::TicketReturned { match_id: match_id(1), ticket: named() };
         table.pass_on_ticket(&record(2, returned.clone()));
         assert!(!table.is_underway(&match_id(1)));
-        // Once more, and this time for good.
+        // Again, and this time it stays.
         seats_taken(&mut table, 3);
         table.pass_on_ticket(&record(4, returned));
         table.pass_on(&ended(3, 1, EndCause::Admin));

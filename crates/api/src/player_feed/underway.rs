@@ -1,8 +1,9 @@
-//! Matches that the matchmaker has given away and is not done with: whether their players can connect is still to be
-//! told.
+//! Matches that the matchmaker has handed to the broker and is not done with: it has yet to report whether their
+//! players can connect.
 //!
-//! The broker decides without it. A match that is over soon after it was ready may be over in the broker's log before the
-//! matchmaker's log has it that the players can connect; then its end is told after that, and not if its tickets go back.
+//! The broker decides independently. A match that ends soon after it was ready may be over in the broker's log before
+//! the matchmaker's log says that the players can connect; then its end is told after that, or not at all if its
+//! tickets go back.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,7 +12,7 @@ use sortie_domain::ids::{MatchId, TicketId};
 use sortie_domain::matchmaking::model::Stage;
 use sortie_domain::matchmaking::{Event, Snapshot};
 
-/// The match that is over by this event.
+/// The match that this event ends.
 pub(super) const fn over(event: &BrokerEvent) -> Option<&MatchId> {
     match event {
         BrokerEvent::MatchEnded { id, .. }
@@ -21,12 +22,12 @@ pub(super) const fn over(event: &BrokerEvent) -> Option<&MatchId> {
     }
 }
 
-/// As far as the matchmaker's log has been read.
+/// The state at the place up to which the matchmaker's log has been read.
 #[derive(Default)]
 pub(super) struct Underway {
     /// Matches that wait for a server.
     forming: HashSet<MatchId>,
-    /// Tickets that are to get seats of a running match.
+    /// Tickets that are getting seats of a running match.
     seating: HashMap<MatchId, HashSet<TicketId>>,
     match_of: HashMap<TicketId, MatchId>,
 }
@@ -46,12 +47,12 @@ impl Underway {
         underway
     }
 
-    /// Whether something is still to be told of a match.
+    /// Whether the matchmaker has yet to report on a match.
     pub(super) fn has(&self, id: &MatchId) -> bool {
         self.forming.contains(id) || self.seating.contains_key(id)
     }
 
-    /// Takes note of an event of the matchmaker.
+    /// Processes an event of the matchmaker.
     pub(super) fn note(&mut self, event: &Event) {
         match event {
             Event::MatchFormed { id, .. } => {
@@ -86,7 +87,7 @@ impl Underway {
     }
 }
 
-/// What a part of the matchmaker's log has still to say of matches: how often of which.
+/// Pending reports on matches in a part of the matchmaker's log: how many per match.
 #[derive(Default)]
 pub(super) struct Due(HashMap<MatchId, usize>);
 
@@ -95,7 +96,7 @@ impl Due {
         self.0.contains_key(id)
     }
 
-    /// It has been said.
+    /// Removes a report that has been told.
     pub(super) fn remove(&mut self, event: &Event) {
         let Some(id) = said_of(event) else { return };
         if let Some(times) = self.0.get_mut(id) {
@@ -117,7 +118,7 @@ impl<'a> FromIterator<&'a Event> for Due {
     }
 }
 
-/// The match of which this event says whether players can connect.
+/// The match for which this event says whether players can connect.
 const fn said_of(event: &Event) -> Option<&MatchId> {
     match event {
         Event::MatchReady { id, .. } | Event::MatchDissolved { id, .. } => Some(id),

@@ -67,7 +67,7 @@ pub(crate) fn player_token(player: &str) -> String {
     format!("{message}.{}", encode(signature.as_ref()))
 }
 
-/// Who shows what: a key, the own key of a server that was started here, a player token.
+/// Credentials: a key, the own key of a server that was started here, a player token.
 const CALLERS: [&str; 5] = ["game", "server", "client", "admin", "player"];
 
 const GAME: &[&str] = &["game", "server", "admin"];
@@ -75,10 +75,10 @@ const CLIENT: &[&str] = &["client", "admin"];
 const CLIENT_OR_GAME: &[&str] = &["game", "server", "client", "admin"];
 pub(crate) const CLIENT_OR_PLAYER: &[&str] = &["client", "admin", "player"];
 const ADMIN: &[&str] = &["admin"];
-/// Nothing has to be shown.
+/// No credentials are needed.
 const ANYBODY: &[&str] = &CALLERS;
 
-/// Each route with those whom it opens for.
+/// Each route with the callers that may use it.
 pub(crate) const TABLE: &[(&str, &[&str])] = &[
     ("POST /api/v1/server/request_match", GAME),
     ("POST /api/v1/server/match_ready", GAME),
@@ -139,7 +139,7 @@ pub(crate) const TABLE: &[(&str, &[&str])] = &[
     ("GET /docs/{file}", ANYBODY),
 ];
 
-/// Each method with those whom it opens for.
+/// Each method with the callers that may use it.
 const METHODS: &[(&str, &[&str])] = &[
     ("catena.catena_server_manager.CatenaServerManager/RequestMatch", GAME),
     ("catena.catena_server_manager.CatenaServerManager/MatchReady", GAME),
@@ -242,7 +242,7 @@ async fn each_method_opens_for_its_callers_only() {
     let channel = channel(&server).await;
     let tabled: BTreeSet<_> = METHODS.iter().map(|(method, _)| (*method).to_owned()).collect();
     let mut published = reflected(channel.clone()).await;
-    // Reflection does not tell of its own draft.
+    // Reflection does not list its own draft.
     published.insert("grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo".to_owned());
     assert_eq!(published, tabled, "every method has a row here");
     for (method, openers) in METHODS {
@@ -263,7 +263,7 @@ async fn each_method_opens_for_its_callers_only() {
     }
 }
 
-/// Every method of every service, as reflection tells.
+/// Every method of every service, as reflection lists them.
 async fn reflected(channel: Channel) -> BTreeSet<String> {
     let mut client = ServerReflectionClient::new(channel);
     let mut ask = async |request: MessageRequest| {
@@ -322,7 +322,7 @@ async fn a_player_starts_tickets_of_its_own_and_does_not_rate_itself() {
     }
     let rated = server.request("POST", "/v1/tickets").bearer_auth("client");
     let rated = rated.body(order(&json!({"id": "p3", "ratings": {"mmr": 9000}})));
-    assert_eq!(soon(rated.send()).await.unwrap().status(), 201, "a backend does");
+    assert_eq!(soon(rated.send()).await.unwrap().status(), 201, "a backend may");
 }
 
 #[tokio::test]
@@ -366,7 +366,7 @@ async fn a_player_hears_of_its_own_matches_only() {
     ] {
         assert_eq!(answer(headers).await.0, expected, "{headers:?}");
     }
-    // Who signs in by a token speaks for nobody else by naming them.
+    // A player with a token cannot speak for others by naming them.
     let (_, response) = answer(&[("authorization", &bearer), ("catena-session-id", "p2")]).await;
     assert_eq!(response.status(), 200);
     let mut lines = Pieces::of(response, "\n");
@@ -401,7 +401,7 @@ async fn a_key_that_loses_a_permission_loses_what_it_opened_with_it() {
     streams_end_with(key("client", Permission::GameServerMatch), 403).await;
 }
 
-/// Opens every kind of stream with a key that then gives way to `next`, after which the key gets `refused`.
+/// Opens every kind of stream with a key that is then replaced by `next`, after which the key gets `refused`.
 async fn streams_end_with(next: ApiKey, refused: u16) {
     let source = Arc::new(Changing(Mutex::new(Arc::new(KeyRing::of(&[key("client", Permission::Client)])))));
     let limits = Limits { heartbeat: Duration::from_millis(20), ..Limits::default() };

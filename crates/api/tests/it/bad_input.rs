@@ -1,10 +1,10 @@
-//! What is refused is named, and leaves no trace.
+//! Refusals name the problem, and have no effect.
 
 use serde_json::{Value, json};
 
 use crate::harness::Server;
 
-/// The whole text of an error, of either form, and the field it names.
+/// The whole text of an error, in either format, and the field it names.
 fn text_of(answer: &Value) -> (String, String) {
     let native = &answer["error"];
     if native.is_object() {

@@ -26,7 +26,7 @@ async fn a_match_goes_through_its_whole_life() {
 
     let ready = json!({"serverId": "s1", "matchId": id, "connectionDetails": "203.0.113.7:7777"});
     assert_eq!(server.ok("POST", READY, ready.clone()).await, json!({"matchId": id}));
-    assert_eq!(server.ok("POST", READY, ready).await, json!({"matchId": id}), "once more is no fault");
+    assert_eq!(server.ok("POST", READY, ready).await, json!({"matchId": id}), "idempotent");
     let active = server.ok("GET", "/api/v1/matchbroker/admin/list-active-matches", Value::Null).await;
     assert_eq!(active["matches"][0]["matchId"], id);
     let one = server.ok("GET", &format!("/api/v1/matchbroker/admin/match/{id}"), Value::Null).await;
@@ -64,9 +64,9 @@ async fn one_call_gets_several_matches_where_the_server_asks_for_them() {
     }
     let offer = server.ok("POST", REQUEST, json!({"serverId": "s1"})).await;
     let fields: Vec<_> = offer.as_object().unwrap().keys().collect();
-    assert_eq!(fields, ["match"], "one that does not ask for several sees no difference");
+    assert_eq!(fields, ["match"], "a server that does not ask for several sees no difference");
     let offer = server.ok("POST", REQUEST, json!({"serverId": "s1", "waitSeconds": 0})).await;
-    assert_eq!(offer["match"]["matchId"], json!(ids[0]), "which it may not have heard of");
+    assert_eq!(offer["match"]["matchId"], json!(ids[0]), "which it may not have heard about");
     assert_eq!(offer.get("matches"), None);
 
     let offer = server.ok("POST", REQUEST, json!({"serverId": "s2", "maxMatches": 2})).await;
@@ -180,7 +180,7 @@ async fn a_late_call_is_refused_with_the_answer_in_its_details() {
         })
     );
     let end = json!({"serverId": "s1", "matchId": id});
-    // The match failed in this server's hands, so that it ends there is no news and no fault.
+    // The match failed on this server, so its report of the end is neither news nor an error.
     assert_eq!(server.ok("POST", END, end).await, json!({"matchId": id, "hintFlags": "HINT_FLAG_SHUTDOWN"}));
     let end = json!({"serverId": "s2", "matchId": id});
     let (status, answer) = server.send("POST", END, end.to_string()).await;

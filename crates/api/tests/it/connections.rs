@@ -35,7 +35,7 @@ async fn a_body_that_is_too_long_is_refused() {
     assert_eq!((status, &answer["error"]["code"]), (413, &json!("too_large")));
     let (status, answer) = server.send("POST", "/api/v1/server/request_match", body.clone()).await;
     assert_eq!((status, &answer["details"][0]["reason"]), (413, &json!("too_large")));
-    // Without a length in front it is found out on the way.
+    // Without a content length it is noticed while reading.
     let chunks = futures::stream::iter(
         body.as_bytes().chunks(100).map(|c| Ok::<_, std::io::Error>(c.to_vec())).collect::<Vec<_>>(),
     );
@@ -54,7 +54,7 @@ async fn whoever_still_sends_a_body_that_is_too_long_reads_the_answer() {
     let mut answer = vec![0; 12];
     soon(stream.read_exact(&mut answer)).await.unwrap();
     assert_eq!(answer, b"HTTP/1.1 413");
-    // Whoever asks first is told at once.
+    // A client that asks first is told at once.
     let mut stream = TcpStream::connect(&server.address).await.unwrap();
     let head = head.replace("host", "expect: 100-continue\r\nhost");
     stream.write_all(head.as_bytes()).await.unwrap();
@@ -92,7 +92,7 @@ async fn ask(server: &Server, call: &str, body: &str) -> String {
 #[tokio::test]
 async fn whoever_comes_while_calls_end_is_told_so() {
     let mut server = Server::start().await;
-    // A call that does not end by itself.
+    // A call that does not end on its own.
     let mut stream = TcpStream::connect(&server.address).await.unwrap();
     stream.write_all(b"POST /v1/matches HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{").await.unwrap();
     // Once there is an answer to a later one, that call was taken.
@@ -164,7 +164,7 @@ async fn a_server_that_breaks_off_its_call_over_grpc_gets_no_match() {
     drop(channel);
 }
 
-/// Until the broker keeps no call.
+/// Waits until the broker keeps no call.
 async fn nobody_waits(server: &Server) {
     soon(async {
         while server.broker.stats().kept_calls > 0 {
@@ -186,7 +186,7 @@ async fn streams_over_http(server: &Server) -> [reqwest::Response; 4] {
     ]
 }
 
-/// Everything that would go on for an hour ends, and is told why where there is a way to say so.
+/// Everything that would last an hour ends, with the reason if there is a way to send it.
 #[tokio::test]
 async fn nothing_that_waits_or_streams_holds_up_the_end_of_the_process() {
     const HOUR: Duration = Duration::from_secs(3600);
@@ -275,5 +275,5 @@ async fn the_end_of_the_process_ends_held_calls_and_connections() {
     assert!(soon(stream.text()).await.unwrap().contains("shutting_down"));
     let served = server.served.take().unwrap();
     soon(served).await.unwrap();
-    assert!(TcpStream::connect(&server.address).await.is_err(), "nobody listens any more");
+    assert!(TcpStream::connect(&server.address).await.is_err(), "the port is closed");
 }

@@ -8,7 +8,7 @@ use reqwest::header::{CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 
 use crate::harness::{Server, soon};
 
-/// A file as a browser without anything else but this server gets it: its content type and its text.
+/// A file as a browser gets it from this server alone: its content type and its text.
 async fn fetch(server: &Server, path: &str) -> (String, Vec<u8>) {
     let response = server.open(path, &[]).await;
     assert_eq!(response.status(), 200, "{path}");
@@ -24,7 +24,7 @@ async fn fetch(server: &Server, path: &str) -> (String, Vec<u8>) {
     (kind, unpacked)
 }
 
-/// What stands in quotes after each `name=` of a page.
+/// The quoted text after each `name=` of a page.
 fn attributes(page: &str, name: &str) -> Vec<String> {
     let before = format!(" {name}=\"");
     page.split(&before).skip(1).map(|part| part.split('"').next().unwrap().to_owned()).collect()
@@ -65,7 +65,7 @@ async fn the_page_and_all_that_it_loads_come_from_here() {
         }
     }
     let script = String::from_utf8(fetch(&server, "/docs/page.js").await.1).unwrap();
-    assert!(script.contains("validatorUrl: null"), "it would ask a server of its maker's");
+    assert!(script.contains("validatorUrl: null"), "it would ask the validator of Swagger");
     assert!(script.contains("url: \"openapi.json\"") && !script.contains("http"), "{script}");
     let bundle = String::from_utf8(fetch(&server, "/docs/swagger-ui-bundle.js").await.1).unwrap();
     assert!(bundle.contains("SwaggerUIBundle"));

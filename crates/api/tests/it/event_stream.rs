@@ -107,7 +107,7 @@ async fn the_log_of_the_matchmaker_is_followed_the_same_way() {
     assert_eq!((&data["id"], &data["source"]), (&json!("2"), &json!("/sortie/test")));
     server.ok("DELETE", &format!("/v1/tickets/{ticket}"), Value::Null).await;
     assert_eq!(next(&mut events).await.1, "sortie.ticket.cancelled");
-    // A match of the broker is none of its events, and the other way round.
+    // The broker's matches are not in its events, and vice versa.
     server.submit(&["p2"]).await;
     let other = server.ticket("crowd", &["p3"]).await;
     assert_eq!(next(&mut events).await.2["subject"], json!(other));

@@ -10,7 +10,7 @@ use crate::schemas::check_answer;
 
 const SUBSCRIBE: &str = "/api/v1/events/subscribe";
 
-/// A player who listens, past the first, empty event.
+/// A listening player, past the first, empty event.
 pub(crate) async fn listen(server: &Server, player: &str) -> Pieces {
     let response = server.open(SUBSCRIBE, &[("catena-session-id", player)]).await;
     assert_eq!(response.status(), 200);
@@ -30,7 +30,7 @@ pub(crate) async fn news(lines: &mut Pieces) -> (String, String, Value) {
     let kind = text(&update["type"]).replace("MATCHMAKING_STATUS_UPDATE_TYPE_", "");
     let data: Value = serde_json::from_str(&text(&update["additionalEventData"])).unwrap();
     assert_eq!(data["matchId"], update["ticketId"], "{line}");
-    // How things stand has one with its last event only.
+    // Only the last event of the initial state has one.
     let id = event["eventId"].as_str().unwrap_or_default();
     assert!(id.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'), "{line}");
     (kind, text(&update["message"]), data)
@@ -48,7 +48,7 @@ async fn a_player_hears_of_the_match_once_with_details_of_its_own() {
     });
     server.ok("POST", "/api/v1/server/match_ready", ready.clone()).await;
     server.ok("POST", "/api/v1/server/match_ready", ready).await;
-    // That the server ends the match is no news to its players; that the next match waits is.
+    // The server's end of the match is not news to its players; the next waiting match is.
     server.ok("POST", "/api/v1/server/end_match", json!({"serverId": "s1", "matchId": id})).await;
     let next = server.submit(&["p1", "p2"]).await;
     for (lines, details) in [(&mut first, "a:1"), (&mut second, "b:2")] {
@@ -117,7 +117,7 @@ async fn whoever_gets_a_seat_is_a_player_from_then_on() {
     let waiting = waiting["match_id"].as_str().unwrap();
     let seat = server.ok("POST", &format!("/v1/matches/{waiting}/seats"), json!({"player_id": "p2"})).await;
     assert_eq!(news(&mut lines).await.0, "FINDING_SERVER");
-    // A seat that is given back is the end of it: the match is cancelled without this player hearing.
+    // A released seat is the last news: the match is cancelled without this player hearing about it.
     server.ok("DELETE", &format!("/v1/seats/{}", seat["seat_id"].as_str().unwrap()), Value::Null).await;
     server.ok("DELETE", &format!("/v1/matches/{waiting}"), Value::Null).await;
     server.ok("DELETE", &format!("/api/v1/matchbroker/admin/delete/{id}"), Value::Null).await;

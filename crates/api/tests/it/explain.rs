@@ -43,8 +43,8 @@ async fn a_waiting_match_is_explained_as_data_and_in_words() {
     assert_eq!((&told["next_timer"], &told["timers"][0]), (&next, &next));
     assert_eq!(told["timers"][1]["at"], "2026-09-21T14:14:50.000Z");
     let sentences = told["sentences"].as_array().unwrap();
-    let because = "1 free server (s1): it asks for what the match does not meet, MatchProperties.map == 'desert' \
-                   (the match has \"forest\").";
+    let because = "1 free server (s1): it asks for requirements that the match does not meet, \
+                   MatchProperties.map == 'desert' (the match has \"forest\").";
     assert!(sentences.contains(&json!(because)), "{sentences:?}");
     assert_eq!(
         sentences[0],

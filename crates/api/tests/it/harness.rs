@@ -30,15 +30,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::schemas::check_answer;
 
-/// No test waits longer for anything.
+/// Maximum wait of a test.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Awaits what a test cannot go on without.
+/// Awaits a future that must complete soon.
 pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(PATIENCE, future).await.expect("it never happened")
 }
 
-/// How much of the log is kept, and how often players may call.
+/// Retention of the log, and players' rate limit.
 struct Keeping {
     log: LogOptions,
     snapshot_every: u64,
@@ -68,7 +68,7 @@ impl Performer<Broker> for Platform {
     }
 }
 
-/// What becomes of the matchmaker's matches: they are submitted to the broker.
+/// Submits the matchmaker's matches to the broker.
 struct Submitting(Handle<Broker>);
 
 #[async_trait::async_trait]
@@ -96,7 +96,7 @@ impl Performer<Matchmaker> for Submitting {
                 let _gone_is_fine = self.0.call(Command::CancelMatch { id: match_id.clone() }).await;
                 matchmaking::Command::Withdrawn { match_id }
             }
-            // Tests answer for hooks.
+            // Tests answer in place of hooks.
             matchmaking::Effect::ValidateTicket { .. } | matchmaking::Effect::CheckMatch { .. } => {
                 std::future::pending().await
             }
@@ -105,7 +105,7 @@ impl Performer<Matchmaker> for Submitting {
     }
 }
 
-/// Tells the matchmaker that its matches are ready, as they are.
+/// Reports ready matches to the matchmaker.
 async fn tell_ready(broker: Handle<Broker>, maker: Handle<Matchmaker>) {
     let mut events = broker.subscribe(Cursor::Earliest);
     while let Ok(record) = events.next().await {
@@ -155,7 +155,7 @@ async fn start_maker(data: &TempDir, clock: &ManualClock, broker: Handle<Broker>
     engine
 }
 
-/// A server under test; all of it ends with it.
+/// A server under test; everything is stopped when it is dropped.
 pub(crate) struct Server {
     pub(crate) address: String,
     pub(crate) clock: ManualClock,
@@ -213,7 +213,7 @@ impl Server {
         Self::start_keeping(auth, limits, Keeping::default(), true).await
     }
 
-    /// Where players may call so often.
+    /// With this rate limit of players.
     pub(crate) async fn start_with_player_calls(auth: Auth, player_calls: Allowance) -> Self {
         let keeping = Keeping { player_calls, ..Keeping::default() };
         Self::start_keeping(auth, Limits::default(), keeping, true).await
@@ -224,7 +224,7 @@ impl Server {
         Self::start_keeping(Auth::dev(), Limits::default(), Keeping::default(), false).await
     }
 
-    /// With a log that forgets soon.
+    /// With a short retention of the log.
     pub(crate) async fn start_forgetful() -> Self {
         let log = LogOptions { segment_bytes: 200, retention_bytes: 0, ..LogOptions::default() };
         Self::start_keeping(
@@ -351,7 +351,7 @@ impl Server {
         self
     }
 
-    /// From now on a test tells the matchmaker what becomes of its matches.
+    /// From now on the test reports to the matchmaker what happens to its matches.
     pub(crate) fn hold_news(&mut self) {
         self.told.take().inspect(JoinHandle::abort);
     }
@@ -403,7 +403,7 @@ impl Server {
         self.broker.query(Broker::last_seq).await.unwrap()
     }
 
-    /// All that is durable, as bytes.
+    /// Everything durable, as bytes.
     pub(crate) async fn state(&self) -> Vec<u8> {
         let mut state =
             self.broker.query(|broker| stored::encode_snapshot(&broker.snapshot())).await.unwrap();
@@ -421,13 +421,13 @@ impl Server {
         answer["ticket_id"].as_str().unwrap().to_owned()
     }
 
-    /// Waits for an event of the matchmaker that is in the log or comes into it.
+    /// Waits for an event of the matchmaker that is in its log or will be.
     pub(crate) async fn await_ticket(&self, wanted: impl Fn(&Record<matchmaking::Event>) -> bool) {
         let mut events = self.maker.as_ref().unwrap().subscribe(Cursor::Earliest);
         soon(async { while !wanted(&events.next().await.unwrap()) {} }).await;
     }
 
-    /// Waits for an event that is in the log or comes into it.
+    /// Waits for an event that is in the log or will be.
     pub(crate) async fn await_event(&self, wanted: impl Fn(&Record<Event>) -> bool) {
         let mut events = self.broker.subscribe(Cursor::Earliest);
         soon(async { while !wanted(&events.next().await.unwrap()) {} }).await;

@@ -1,4 +1,4 @@
-//! Every call that there is, by every wrong way to make it: refused or without effect.
+//! Every call, made in every wrong way: refused or without effect.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 
 use crate::harness::{Server, soon};
 
-/// A server with a match that is played, one that waits, a seat in the first, and a ticket that waits.
+/// A server with a running match, a waiting one, a seat in the first, and a waiting ticket.
 async fn busy() -> (Server, String) {
     let server = Server::start().await.with_fleet().await;
     let id = server.ready_match("s1", json!({"players": ["p1"], "capacity": 3})).await;
@@ -19,10 +19,10 @@ async fn busy() -> (Server, String) {
     (server, id)
 }
 
-/// Sends bytes and takes the status of the answer; `None` if the connection is closed without one.
+/// Sends bytes and returns the status of the answer; `None` if the connection is closed without one.
 pub(crate) async fn status(server: &Server, bytes: &[u8]) -> Option<u16> {
     let mut stream = TcpStream::connect(&server.address).await.unwrap();
-    // Whatever refuses early need not take all of it.
+    // An early refusal does not have to read all of it.
     let _ = soon(stream.write_all(bytes)).await;
     let mut line = [0; 12];
     if soon(stream.read_exact(&mut line)).await.is_err() {
@@ -31,7 +31,7 @@ pub(crate) async fn status(server: &Server, bytes: &[u8]) -> Option<u16> {
     if let Some(code) = line.strip_prefix(b"HTTP/1.1 ") {
         return Some(std::str::from_utf8(code).unwrap().parse().unwrap());
     }
-    // It was taken for HTTP/2, which has other ways to say that it does not like what it got.
+    // It was taken for HTTP/2, which reports errors in other ways.
     let _ = soon(stream.read_to_end(&mut Vec::new())).await;
     None
 }
@@ -44,7 +44,7 @@ pub(crate) fn request(method: &str, path: &[u8], headers: &str, body: &[u8]) -> 
     bytes
 }
 
-/// Bodies that are no message of any call.
+/// Bodies that are not a message of any call.
 fn wrong_bodies() -> Vec<Vec<u8>> {
     let mut bodies: Vec<Vec<u8>> = [
         "{",
@@ -70,7 +70,7 @@ fn wrong_bodies() -> Vec<Vec<u8>> {
     bodies
 }
 
-/// Messages that have the right fields with values that none of them may have.
+/// Messages with the right fields and invalid values.
 fn wrong_values() -> Vec<Vec<u8>> {
     let fields = [
         "serverId",
@@ -119,7 +119,7 @@ fn wrong_values() -> Vec<Vec<u8>> {
         for field in fields {
             let comma = if body.len() > 1 { "," } else { "" };
             write!(body, "{comma}\"{field}\":{value}").unwrap();
-            // One field alone, because the first one that is wrong hides the others.
+            // One field alone, because the first wrong one hides the others.
             bodies.push(format!("{{\"{field}\":{value}}}").into_bytes());
             bodies.push(format!("{{\"{field}\":null,\"{field}\":{value}}}").into_bytes());
         }
@@ -146,10 +146,10 @@ async fn bodies() {
         let (method, path) = call.split_once(' ').unwrap();
         let path = path.replace("{id}", &id).replace("{matchId}", &id).replace("{ticketId}", &id);
         if method == "DELETE" || path.ends_with("/claim") || path.ends_with("/reconfigure") {
-            // What these change, they change whatever the body is: see `ids` and `queries`.
+            // These make their change whatever the body is: see `ids` and `queries`.
             continue;
         }
-        // A server can be ordered for no match in particular, and so by any object: see `bad_input` for its fields.
+        // A server can be ordered without a match, and so by any object: see `bad_input` for its fields.
         let values = if path.ends_with("/allocate") { Vec::new() } else { wrong_values() };
         let wrong = wrong_bodies().into_iter().map(|body| (true, body));
         for (no_message, body) in wrong.chain(values.into_iter().map(|body| (false, body))) {
@@ -225,7 +225,7 @@ async fn queries() {
         }
         for query in bad {
             let target = format!("{path}?{query}");
-            // An empty order for a server is none that is wrong.
+            // An empty order for a server is valid.
             let body: &[u8] = if path.ends_with("/allocate") { b"[" } else { b"" };
             let found = status(&server, &request(method, target.as_bytes(), "", body)).await;
             assert!(found.is_some_and(|code| code < 500), "{method} {target}: {found:?}");
@@ -264,7 +264,7 @@ async fn methods_and_headers() {
             &long,
         ] {
             for method in ["GET", "POST"] {
-                // An empty order and an empty settlement of the settings are no faults.
+                // An empty order and an empty change of the settings are valid.
                 let found = status(&server, &request(method, path.as_bytes(), headers, b"[")).await;
                 let shown: String = headers.chars().take(80).collect();
                 assert!(found.is_none_or(|code| code < 500), "{method} {path} {shown}: {found:?}");

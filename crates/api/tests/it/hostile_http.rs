@@ -1,4 +1,4 @@
-//! Peers of HTTP/1 that break its rules, dawdle, or take up room.
+//! HTTP/1 peers that break its rules, are slow, or use up resources.
 
 use std::time::Duration;
 
@@ -64,7 +64,7 @@ async fn requests_that_break_the_rules_of_http() {
     assert_eq!(status(&server, b"GET http://x/healthz HTTP/1.1\r\nhost: x\r\n\r\n").await, Some(200));
 }
 
-/// Until the other side closes.
+/// Reads until the other side closes.
 async fn rest(mut stream: TcpStream) -> String {
     let mut answer = Vec::new();
     // Reset is as good as closed.
@@ -89,7 +89,7 @@ async fn headers_that_drip_are_not_waited_for() {
         let answer = rest(stream).await;
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{sent:?}: {answer}");
     }
-    // One that sends on and on without ever coming to the end is no better.
+    // A client that sends endlessly is treated the same.
     let stream = TcpStream::connect(&server.address).await.unwrap();
     let (mut reading, mut writing) = stream.into_split();
     let drip = async move {
@@ -137,7 +137,7 @@ async fn connections_that_are_half_closed() {
     stream.write_all(&whole).await.unwrap();
     stream.shutdown().await.unwrap();
     let answer = rest(stream).await;
-    // Nobody may be there any more to read the answer: hyper takes the end of the input for the end of the connection.
+    // The answer may not be sent any more: hyper treats the end of the input as the end of the connection.
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 201"), "{answer}");
 }
 

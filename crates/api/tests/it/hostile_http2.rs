@@ -1,4 +1,4 @@
-//! Peers of HTTP/2 and gRPC that break their rules, flood, or never finish.
+//! HTTP/2 and gRPC peers that break the rules, flood, or never finish.
 
 use std::time::Duration;
 
@@ -50,8 +50,8 @@ fn head(server: &Server, path: &str, headers: &[(&str, &str)]) -> axum::http::Re
 
 const GRPC: [(&str, &str); 2] = [("content-type", "application/grpc"), ("te", "trailers")];
 
-/// What came back: the status of HTTP, and that of gRPC from the headers or the trailers. `None` if the stream or
-/// the connection ended without an answer.
+/// The answer: the HTTP status, and the gRPC status from the headers or the trailers. `None` if the stream or the
+/// connection ended without an answer.
 async fn call(
     server: &Server,
     path: &str,
@@ -78,7 +78,7 @@ async fn call(
     Some((status, trailers.as_ref().and_then(code)))
 }
 
-/// A gRPC message: not compressed, as long as it says.
+/// A gRPC message: not compressed, with its real length.
 fn framed(flag: u8, length: u32, message: &[u8]) -> Vec<u8> {
     [&[flag], length.to_be_bytes().as_slice(), message].concat()
 }
@@ -108,7 +108,7 @@ async fn messages_that_are_none() {
     for path in unary() {
         for (what, body) in &table {
             let found = soon(call(&server, &path, &GRPC, body.clone())).await;
-            // Who asks for nothing need not send a whole message to be told it.
+            // A refused caller does not have to send a whole message to get the error.
             let harmless = path.contains("Health")
                 || path.contains("List")
                 || path.contains("Subscribe")
@@ -195,8 +195,8 @@ fn fields() -> Vec<u8> {
     [b"\x83\x86\x04\x08/healthz\x01\x01x".as_slice()].concat()
 }
 
-/// Sends a frame after the other until the server has had enough, or the flood is over; both are fine, as long as it
-/// goes on serving others.
+/// Sends one frame after the other until the server gives up, or the flood is over; both are fine if it keeps serving
+/// others.
 async fn flood(server: &Server, frames: impl Iterator<Item = Vec<u8>> + Send + 'static) {
     let stream = TcpStream::connect(&server.address).await.unwrap();
     let (mut reading, mut writing) = stream.into_split();
@@ -230,7 +230,7 @@ async fn floods() {
     let streams = || (0..FRAMES).map(|number| 2 * number + 1);
     let fields = fields();
     let open = fields.clone();
-    // Streams that are opened and given up at once.
+    // Streams that are opened and reset at once.
     flood(
         &server,
         streams().flat_map(move |id| {
@@ -243,14 +243,14 @@ async fn floods() {
     flood(&server, (0..FRAMES).map(|_| frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0xff, 0xff]))).await;
     flood(&server, (0..FRAMES).map(|_| frame(PING, 0, 0, &[0; 8]))).await;
     flood(&server, (0..FRAMES).map(|_| frame(WINDOW_UPDATE, 0, 0, &0x7fff_ffff_u32.to_be_bytes()))).await;
-    // Headers that never end, and headers that grow when they are unpacked.
+    // Headers that never end, and headers that grow when they are decompressed.
     let first = std::iter::once(frame(HEADERS, END_STREAM, 1, &[0x83]));
     flood(&server, first.chain((0..FRAMES).map(|_| frame(CONTINUATION, 0, 1, &[0; 1])))).await;
     let mut bomb = vec![0x83, 0x86, 0x84, 0x40, 1, b'a', 0x7f, 0x81, 0x1e];
     bomb.extend([b'b'; 4000]);
     bomb.extend([0xbe; 12_000]);
     flood(&server, std::iter::once(frame(HEADERS, END_HEADERS | END_STREAM, 1, &bomb))).await;
-    // Frames that are none: too long, on the wrong stream, of no known kind.
+    // Invalid frames: too long, on the wrong stream, of an unknown kind.
     flood(&server, std::iter::once([&[0xff; 9][..], &[0; 100]].concat())).await;
     flood(&server, std::iter::once(frame(HEADERS, END_HEADERS, 2, &[0x83]))).await;
     flood(&server, std::iter::once(frame(SETTINGS, 0, 1, &[1]))).await;

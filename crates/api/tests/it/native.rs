@@ -183,7 +183,7 @@ async fn a_game_server_hears_who_comes() {
     assert_eq!((&first["state"], &first["seats"]), (&json!("ready"), &json!([])));
     let news = format!("{seats}?seen={}", first["seen"]);
     let seat = async {
-        // Whether the call waits by now or begins to after this: it hears of it.
+        // Whether the call already waits or starts to wait later: it hears about it.
         server.ok("POST", &seats, json!({"player_id": "p2"})).await
     };
     let (heard, seat) = tokio::join!(server.ok("GET", &news, Value::Null), seat);
@@ -192,7 +192,7 @@ async fn a_game_server_hears_who_comes() {
     let end = async { server.ok("DELETE", &format!("/v1/matches/{id}"), Value::Null).await };
     let (over, _) = tokio::join!(server.ok("GET", &news, Value::Null), end);
     assert_eq!((&over["state"], &over["seats"]), (&json!("cancelled"), &json!([])));
-    assert_eq!(server.ok("GET", &news, Value::Null).await, over, "there is no more to wait for");
+    assert_eq!(server.ok("GET", &news, Value::Null).await, over, "there is nothing left to wait for");
 }
 
 #[tokio::test]

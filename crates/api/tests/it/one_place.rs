@@ -1,4 +1,4 @@
-//! A player who is in a running match starts no ticket: it is told of the match, to which the gateway leads it back.
+//! A player in a running match cannot start a ticket: it is told the match, to which the gateway leads it back.
 
 use serde_json::{Value, json};
 use sortie_api::PlayerRights;
@@ -57,7 +57,7 @@ async fn a_player_is_not_told_in_which_match_others_are() {
     let server = site(rights).await;
     submit(&server, json!({"players": ["bob"]})).await;
     let (status, answer) = start(&server, "ann", json!({"players": [{"id": "ann"}, {"id": "bob"}]})).await;
-    let error = json!({"code": "already_in_match", "message": "player bob has a place in a match that runs"});
+    let error = json!({"code": "already_in_match", "message": "player bob has a place in a running match"});
     assert_eq!((status, answer), (409, json!({ "error": error })));
 }
 

@@ -66,7 +66,7 @@ fn parameters(document: &Value, operation: &Value) -> BTreeSet<String> {
 #[tokio::test]
 async fn the_catena_operations_are_those_that_are_published() {
     let mut ours = described().await;
-    // What is ours stands beside what is published.
+    // Sortie's own fields come in addition to the published ones.
     for (message, field) in [("Request", "maxMatches"), ("Request", "waitSeconds"), ("Response", "matches")] {
         let place =
             format!("/components/schemas/catena.catena_server_manager.RequestMatch{message}/properties");

@@ -1,4 +1,4 @@
-//! Whose data a caller gets and changes, where it may call at all: game servers by their keys.
+//! Whose data a caller may read and change: game servers by their keys.
 
 use serde_json::{Value, json};
 use sortie_api::{ApiKey, Auth, Limits, Permission, ServersOfKey};
@@ -60,7 +60,7 @@ impl Site {
         answer["serverId"].as_str().unwrap().to_owned()
     }
 
-    /// What an administrator sees of a match and its seats. Other things may happen meanwhile: platforms answer.
+    /// What an administrator sees of a match and its seats. Other things may change at the same time: platforms answer.
     async fn shown(&self, game: &str) -> [Value; 2] {
         let of_match = self.done("admin", "GET", &format!("/v1/matches/{game}"), Value::Null).await;
         [of_match, self.done("admin", "GET", &format!("/v1/matches/{game}/seats"), Value::Null).await]
@@ -82,8 +82,8 @@ impl Site {
     }
 }
 
-/// Every call of a game server, about one server, its match and a seat of it; each with what a game server gets for whom
-/// that is not.
+/// Every call of a game server, about one server, its match and a seat of it; each with the answer to another game
+/// server.
 fn calls(server: &str, game: &str, seat: &str) -> Vec<((&'static str, String, Value), u16)> {
     let of = |path: &str| path.to_owned();
     let ready = json!({"serverId": server, "matchId": game, "connectionDetails": "203.0.113.7:7777"});
@@ -112,7 +112,7 @@ async fn a_game_server_gets_and_changes_its_own_only() {
     let forged = format!("{}x", &key_b[..key_b.len() - 1]);
     let before = site.shown(&game).await;
     for (call, refused) in calls(&b, &game, &seat) {
-        // Keys that other servers show, or that nobody shows for this one.
+        // Keys of other servers, and keys that do not speak for this one.
         for stranger in [&*key_a, "game", "old", "other"] {
             let (status, answer) = site.call(stranger, &call).await;
             assert_eq!(status, refused, "{call:?} for {stranger}: {answer}");
@@ -128,7 +128,7 @@ async fn a_game_server_gets_and_changes_its_own_only() {
             }
         }
     }
-    // Its own match does not make it the other's.
+    // Having its own match does not give access to the other's.
     let mixed = json!({"serverId": a, "matchId": game});
     let (status, answer) = site.call(&key_a, &("POST", "/api/v1/server/end_match".to_owned(), mixed)).await;
     assert_eq!((status, &answer["details"][0]["reason"]), (400, &json!("match_not_held")), "{answer}");
@@ -140,7 +140,7 @@ async fn a_game_server_gets_and_changes_its_own_only() {
     }
     site.done("client", "GET", &format!("/v1/matches/{game}/seats"), Value::Null).await;
     for ((method, path, body), _) in calls(&b, &game, &seat) {
-        // A seat can be claimed but once.
+        // A seat can be claimed only once.
         if body != Value::Null || !path.ends_with("/claim") {
             site.done(&key_b, method, &path, body).await;
         }
@@ -228,7 +228,7 @@ async fn who_registers_a_server_has_it() {
             site.done("game", method, &path, body).await;
         }
     }
-    // One key may have many, and an id that is free again is anybody's.
+    // One key may have many, and a free id can be taken by any key.
     site.plays("game", "own-2").await;
     site.done("game2", "POST", "/api/v1/server/request_match", json!({"serverId": "own-3"})).await;
 }

@@ -1,4 +1,4 @@
-//! What players say in tickets that they start themselves, and what they see of tickets that they are in with others.
+//! What players may put into their own tickets, and what they see of tickets that they share with others.
 
 use std::time::Duration;
 
@@ -17,8 +17,8 @@ use crate::auth::{key, player_token, player_tokens};
 use crate::grpc::channel;
 use crate::harness::{Server, soon};
 
-/// `pair` is for two on one team, `asked` asks them first, `party` has the hook for parties, `checked` asks somebody who knows
-/// them too, `rated` judges, `wide` is for three.
+/// `pair` is for two on one team, `asked` asks them first, `party` has the hook for parties, `checked` has another hook
+/// that checks them, `rated` uses ratings, `wide` is for three.
 pub(crate) async fn site(rights: PlayerRights) -> Server {
     let auth = Auth::keys(&[key("client", Permission::Client), key("game", Permission::GameServerMatch)]);
     let server =
@@ -82,7 +82,7 @@ async fn started(server: &Server, queue: &str) -> String {
     answer["ticket_id"].as_str().unwrap().to_owned()
 }
 
-/// What `ann` may see: her own, and of `bob` that he is there.
+/// What `ann` may see: her own data, and only the id of `bob`.
 fn check_seen_by_ann(answer: &Value) {
     let shown = answer.to_string();
     for own in ["enemy-of-ann", "secret-of-ann", "\"id\":\"bob\""] {
@@ -198,14 +198,14 @@ async fn a_player_names_others_only_where_that_is_allowed() {
     }
     let server = site(PlayerRights::default()).await;
     let path = "/api/v1/matchmaking/server/start";
-    assert_eq!(send(&server, "POST", path, "client", &group("pair")).await.0, 200, "a backend does");
+    assert_eq!(send(&server, "POST", path, "client", &group("pair")).await.0, 200, "a backend may");
 }
 
 fn account(metadata: &Value) -> Value {
     json!({"entity": {"id": "ann", "entityType": "ENTITY_TYPE_ACCOUNT", "metadata": metadata}})
 }
 
-/// What the matchmaker holds of ann's ticket.
+/// What the matchmaker has of ann's ticket.
 async fn held(server: &Server) -> String {
     let player = sortie_domain::ids::PlayerId::new("ann").unwrap();
     let maker = server.maker.as_ref().unwrap();
@@ -253,7 +253,7 @@ async fn over_catena_s_contract_what_a_player_says_of_its_worth_is_left_out() {
     let server = site(PlayerRights::default()).await;
     let path = "/api/v1/matchmaking/server/start";
     assert_eq!(send(&server, "POST", path, "client", &account(&metadata)).await.0, 200);
-    assert!(held(&server).await.starts_with("[7.0, 9000.0] "), "a backend does");
+    assert!(held(&server).await.starts_with("[7.0, 9000.0] "), "a backend may");
 }
 
 #[tokio::test]
@@ -274,7 +274,7 @@ async fn natively_what_a_player_says_of_its_worth_is_refused() {
         let (status, answer) = send(&server, "POST", "/v1/tickets", &ann, &order).await;
         let error = &answer["error"];
         assert_eq!((status, &error["code"], &error["field"]), (403, &json!("forbidden"), &json!(field)));
-        assert_eq!(send(&server, "POST", "/v1/tickets", "client", &order).await.0, 201, "a backend does");
+        assert_eq!(send(&server, "POST", "/v1/tickets", "client", &order).await.0, 201, "a backend may");
         let server = site(PlayerRights { may_rate_themselves: true, ..PlayerRights::default() }).await;
         assert_eq!(send(&server, "POST", "/v1/tickets", &ann, &order).await.0, 201, "{answer}");
     }
@@ -301,7 +301,7 @@ async fn an_idempotency_key_of_a_player_is_its_own() {
     assert_ne!(other.1, first.1);
 }
 
-/// What a player says of the players it brings along is ignored, even where it may rate itself.
+/// A player's data about the players it brings along is ignored, even if it may rate itself.
 #[tokio::test]
 async fn a_player_says_of_others_no_more_than_who_they_are() {
     let rights = PlayerRights { may_name_others: NamingOthers::Yes, may_rate_themselves: true };
@@ -326,7 +326,7 @@ async fn a_player_says_of_others_no_more_than_who_they_are() {
         // Over Catena's contract, where such numbers may be anywhere, it is left out.
         let server = site(rights).await;
         let mut entity = group("pair");
-        // A member without a meaning of its own is a property.
+        // A member without a special meaning is a property.
         let metadata = match field {
             "properties" => json!({"skin": {"stringPayload": "red"}}),
             field => json!({ field: {"jsonPayload": said.to_string()} }),
@@ -348,7 +348,7 @@ async fn a_player_says_of_others_no_more_than_who_they_are() {
     }
 }
 
-/// A player replaces tickets that it is in; those of others are not there.
+/// A player may replace tickets that it is in; others' tickets are not found.
 #[tokio::test]
 async fn a_player_replaces_its_own_ticket_only() {
     let rights = PlayerRights { may_name_others: NamingOthers::Yes, ..PlayerRights::default() };
@@ -371,7 +371,11 @@ async fn a_player_replaces_its_own_ticket_only() {
     let alone = order("ann", old, &["ann"]);
     let (status, started) = send(&server, "POST", "/v1/tickets", &ann, &alone).await;
     assert_eq!(status, 201, "{started}");
-    assert_eq!(send(&server, "POST", "/v1/tickets", &ann, &alone).await, (201, started.clone()), "it is one");
+    assert_eq!(
+        send(&server, "POST", "/v1/tickets", &ann, &alone).await,
+        (201, started.clone()),
+        "it is the same ticket"
+    );
     let path = format!("/v1/tickets/{old}");
     let (_, shown) = send(&server, "GET", &path, &player_token("bob"), &Value::Null).await;
     assert_eq!(shown["reason"], "replaced", "{shown}");

@@ -13,8 +13,8 @@ pub(crate) static OPENAPI: LazyLock<Value> = LazyLock::new(|| {
     openapi
 });
 
-/// The specification types 64-bit integers as JSON numbers; canonical JSON, which is what really travels, writes
-/// them as strings.
+/// The specification types 64-bit integers as JSON numbers; canonical JSON, which is really sent, writes them as
+/// strings.
 fn int64_is_a_string(node: &mut Value) {
     match node {
         Value::Object(fields) => {
@@ -28,7 +28,7 @@ fn int64_is_a_string(node: &mut Value) {
     }
 }
 
-/// Checks an answer to `method path` against what is published for it.
+/// Checks an answer to `method path` against its published schema.
 pub(crate) fn check_answer(method: &str, path: &str, status: u16, answer: &Value) {
     let path = path.split('?').next().unwrap();
     let operation = operation(method, path);
@@ -38,7 +38,7 @@ pub(crate) fn check_answer(method: &str, path: &str, status: u16, answer: &Value
     let schema = json!({"allOf": [schema], "components": &OPENAPI["components"]});
     let validator = jsonschema::draft4::new(&schema).unwrap();
     let mut answer = answer.clone();
-    // Ours, beside what is published: the matches of one answer, each of which is as published.
+    // Sortie's own addition: the matches of one answer, each of which is as published.
     if path == "/api/v1/server/request_match"
         && let Some(Value::Array(matches)) =
             answer.as_object_mut().and_then(|fields| fields.remove("matches"))
@@ -53,7 +53,7 @@ pub(crate) fn check_answer(method: &str, path: &str, status: u16, answer: &Value
 }
 
 fn operation(method: &str, path: &str) -> &'static Value {
-    // Listing servers is also answered to GET, which is not published.
+    // Listing servers also works with GET, which is not published.
     let method = if path == "/api/v1/servers" { "post" } else { &method.to_lowercase() };
     let paths = OPENAPI["paths"].as_object().unwrap();
     let fits = |pattern: &str| {
@@ -63,7 +63,7 @@ fn operation(method: &str, path: &str) -> &'static Value {
     };
     let mut known: Vec<_> =
         paths.iter().filter(|(pattern, item)| fits(pattern) && item.get(method).is_some()).collect();
-    // An exact pattern counts more than one with a parameter.
+    // An exact pattern takes precedence over one with a parameter.
     known.sort_by_key(|(pattern, _)| pattern.contains('{'));
     let known = known.first();
     &known.unwrap_or_else(|| panic!("{method} {path} is not published")).1[method]

@@ -21,7 +21,7 @@ use crate::grpc::channel;
 use crate::harness::{Server, soon};
 
 const SUBSCRIBE: &str = "/api/v1/events/subscribe";
-/// As documented, in bytes.
+/// The documented limit, in bytes.
 const PLAYERS_BODY: usize = 64 << 10;
 
 async fn server(limits: Limits) -> Server {
@@ -83,7 +83,7 @@ async fn a_player_has_so_many_streams_whatever_their_form() {
     // Others have their own.
     soon(grpc.subscribe_to_events(subscribe("p2"))).await.unwrap();
     drop((lines, sse, socket, stream));
-    // Their end is noticed at some time.
+    // Their end is noticed eventually.
     while websocket(&server, "p1").await.is_err() {}
 }
 
@@ -100,7 +100,7 @@ async fn a_key_has_so_many_streams_whomever_it_names() {
         assert_eq!(open(path, "client", "p3").await.status(), 429, "{path}");
         assert_eq!(open(path, "admin", "p3").await.status(), 200, "{path}: another key");
     }
-    assert!(websocket(&server, "p1").await.is_ok(), "the player by its own token");
+    assert!(websocket(&server, "p1").await.is_ok(), "the player with its own token");
 }
 
 #[tokio::test]
@@ -119,7 +119,7 @@ async fn a_key_has_so_many_calls_that_wait() {
     let now: Value = soon(ask("client", "GET", &seats).send()).await.unwrap().json().await.unwrap();
     let news = format!("{seats}?seen={}", now["seen"]);
     let (first, second) = (ask("client", "GET", &news).send(), ask("client", "GET", &news).send());
-    // One of the two waits for long.
+    // One of the two waits long.
     let refused = soon(async {
         tokio::select! {
             one = first => one,
@@ -146,7 +146,7 @@ async fn few_calls_of_a_key_wait_for_the_seats_of_one_match() {
     let seats = format!("/v1/matches/{}/seats", made["match_id"].as_str().unwrap());
     let now: Value = soon(ask("client", "GET", &seats).send()).await.unwrap().json().await.unwrap();
     let news = format!("{seats}?seen={}", now["seen"]);
-    // Sixteen wait for long, and the seventeenth is refused, whichever comes last.
+    // Sixteen wait long, and the seventeenth is refused, whichever comes last.
     let calls: Vec<_> = (0..17).map(|_| Box::pin(ask("client", "GET", &news).send())).collect();
     let (refused, _, _) = soon(futures::future::select_all(calls)).await;
     assert_eq!(refused.unwrap().status(), 429);
@@ -167,7 +167,7 @@ async fn an_address_has_so_many_calls_that_need_nothing_and_last() {
     assert_eq!(refused.code(), Code::ResourceExhausted);
     soon(health.check(watch.clone())).await.unwrap();
     drop((first, second));
-    // Their end is noticed at some time.
+    // Their end is noticed eventually.
     while soon(health.watch(watch.clone())).await.is_err() {}
 }
 
@@ -205,7 +205,7 @@ async fn a_player_calls_so_often() {
         (refused.code(), refused.message()),
         (Code::ResourceExhausted, "too many calls of this player; try again in 1 s")
     );
-    // The allowance is one for all calls.
+    // All calls share one allowance.
     let refused = server.open(SUBSCRIBE, &[("catena-session-id", &player_token("p"))]).await;
     assert_eq!(refused.status(), 429);
 }
@@ -256,7 +256,7 @@ async fn a_key_has_so_many_game_servers_that_wait_for_a_match() {
         let call = server.request("POST", path).header("authorization", "Bearer game");
         call.body(json!({ "serverId": id, "hintFlags": hints }).to_string()).send()
     };
-    // One of the two waits for long.
+    // One of the two waits long.
     let refused = soon(async {
         tokio::select! {
             one = ask("s1", 2) => one,

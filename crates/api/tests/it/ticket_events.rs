@@ -1,4 +1,4 @@
-//! What players hear of their tickets, in every form that streams have, over breaks and restarts.
+//! What players hear about their tickets, in every form of stream, across breaks and restarts.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,7 +22,7 @@ use crate::schemas::check_answer;
 
 const SUBSCRIBE: &str = "/api/v1/events/subscribe";
 
-/// One event of a player: its id, type without what all types begin with, ticket, and the additional data.
+/// One event of a player: its id, type without the common prefix, ticket, and the additional data.
 #[derive(Clone, PartialEq, Debug)]
 struct Heard {
     id: String,
@@ -68,7 +68,7 @@ async fn resume(server: &Server, player: &str, id: &str) -> Pieces {
     Pieces::of(response, "\n")
 }
 
-/// Takes the match that waits, and is ready for it.
+/// Takes the waiting match, and reports it ready.
 async fn play(server: &Server) -> String {
     let taken = async {
         loop {
@@ -101,7 +101,7 @@ async fn a_player_hears_of_the_ticket_once_each_and_nothing_of_its_match_beside(
         assert_eq!(heard[2].message, details);
         assert_eq!(heard[2].data, json!({"matchId": game, "connectionDetails": details}));
     }
-    // What ends the match after that is told by the broker, as news of the ticket.
+    // The broker reports the end of the match after that, as news of the ticket.
     server.ok("DELETE", &format!("/api/v1/matchbroker/admin/delete/{game}"), Value::Null).await;
     let over = next(&mut first).await;
     assert_eq!(
@@ -113,8 +113,8 @@ async fn a_player_hears_of_the_ticket_once_each_and_nothing_of_its_match_beside(
     assert_eq!(next(&mut first).await.ticket, other);
 }
 
-/// What the two who wait for one another hear of a match that is over at the broker before the matchmaker knows that it
-/// was ready.
+/// What two waiting players hear about a match that is over at the broker before the matchmaker knows that it was
+/// ready.
 async fn short_lived(said: impl FnOnce(MatchId) -> Command, wanted: &[&str]) {
     let mut server = Server::start().await;
     server.hold_news();
@@ -123,7 +123,7 @@ async fn short_lived(said: impl FnOnce(MatchId) -> Command, wanted: &[&str]) {
     server.ticket("duel", &["p2"]).await;
     let game = play(&server).await;
     server.ok("DELETE", &format!("/api/v1/matchbroker/admin/delete/{game}"), Value::Null).await;
-    // Time enough to tell the end too early.
+    // Enough time to report the end too early.
     let another = server.submit(&["p1"]).await;
     let mut late = listen(&server, "p1").await;
     assert_eq!(next(&mut late).await.kind, "FINDING_SERVER");
@@ -190,7 +190,7 @@ async fn ends_without_a_match_are_told_with_their_reason() {
     );
 }
 
-/// Lets players wait in so many queues at once.
+/// Lets players wait in this many queues at once.
 async fn allow(server: &Server, queues_per_player: u32) {
     let settings = Settings { queues_per_player, ..queues() };
     server.maker.as_ref().unwrap().call(Command::Reconfigure { settings }).await.unwrap();
@@ -246,7 +246,7 @@ async fn one_of_several_tickets_wins_and_the_others_end_with_the_reason() {
     let told = server.ok("GET", &format!("/v1/tickets/{other}/explain"), Value::Null).await;
     let text = "the ticket is cancelled: one of its players got a match in another queue";
     assert_eq!(told["summary"], text);
-    // Each is cancelled for itself.
+    // Each is cancelled separately.
     let tickets = [server.ticket("crowd", &["p1"]).await, server.ticket("asked", &["p1"]).await];
     server.ok("DELETE", &format!("/v1/tickets/{}", tickets[0]), Value::Null).await;
     let left = server.ok("GET", &format!("/v1/tickets/{}", tickets[1]), Value::Null).await;
@@ -323,7 +323,7 @@ async fn players_who_are_asked_hear_by_when_and_that_it_came_to_nothing() {
         ("IN_PROGRESS", &json!("2026-09-21T14:13:40.000Z"))
     );
     let mut late = listen(&server, "p1").await;
-    assert_eq!(next(&mut late).await.data, asked.data, "whoever comes later is asked, too");
+    assert_eq!(next(&mut late).await.data, asked.data, "players who come later are asked too");
     server.ok("POST", &format!("/v1/tickets/{second}/decline"), json!({"player_id": "p2"})).await;
     let back = next(&mut lines).await;
     assert_eq!((back.kind.as_str(), &back.data), ("IN_PROGRESS", &json!({"reason": "not_accepted"})));
@@ -352,7 +352,8 @@ async fn whoever_comes_later_is_told_how_the_ticket_stands() {
     assert_eq!((heard.kind.as_str(), &heard.ticket), ("COMPLETED", &ticket));
 }
 
-/// The follower waits for the matchmaker's word on a match that is over, and does not know yet that another one is ready.
+/// The follower waits for the matchmaker's event about a match that is over, and does not know yet that another one is
+/// ready.
 #[tokio::test]
 async fn a_player_who_comes_while_the_follower_lags_is_told_where_to_connect() {
     let mut server = Server::start().await;
@@ -362,7 +363,7 @@ async fn a_player_who_comes_while_the_follower_lags_is_told_where_to_connect() {
         match_id: MatchId::new(id).unwrap(),
         connection: Connection { details: "a:1".into(), per_player: BTreeMap::new() },
     };
-    // As long as somebody listens the logs are followed.
+    // While there is a listener the logs are followed.
     let _follows = listen(&server, "p1").await;
     for player in ["p1", "p2"] {
         server.ticket("duel", &[player]).await;
@@ -383,12 +384,12 @@ async fn a_player_who_comes_while_the_follower_lags_is_told_where_to_connect() {
     let heard = soon(next(&mut late)).await;
     assert_eq!((heard.kind.as_str(), &heard.ticket), ("COMPLETED", &ticket));
     assert_eq!(heard.data, json!({"matchId": game, "connectionDetails": "a:1"}));
-    // And once: the next is another ticket.
+    // And only once: the next is another ticket.
     let other = server.ticket("crowd", &["p3"]).await;
     assert_eq!(soon(next(&mut late)).await.ticket, other);
 }
 
-/// A life of tickets with breaks anywhere must be heard as one without.
+/// The news of tickets must be the same with breaks anywhere as without.
 #[tokio::test]
 async fn a_stream_is_resumed_anywhere_also_after_a_restart() {
     let server = Server::start().await;
@@ -423,7 +424,7 @@ async fn a_stream_is_resumed_anywhere_also_after_a_restart() {
                 since.push(next(&mut lines).await);
             }
             assert_eq!(told(&since), told(&heard[at + 1..]), "after {} in life {life}", heard[at].id);
-            // Where that stops it can be resumed again, in one go or event by event.
+            // From there it can be resumed again, at once or event by event.
             if let Some(one) = since.first() {
                 let mut lines = resume(&server, "p1", &one.id).await;
                 let mut rest = Vec::new();
@@ -435,7 +436,7 @@ async fn a_stream_is_resumed_anywhere_also_after_a_restart() {
         }
         server = server.restart().await;
     }
-    // Live from where it was, and nothing twice.
+    // Live from that position, and nothing twice.
     let mut lines = resume(&server, "p1", &heard[7].id).await;
     let another = server.ticket("crowd", &["p1"]).await;
     assert_eq!(next(&mut lines).await.ticket, another);
@@ -514,7 +515,7 @@ async fn grpc_lines_server_sent_events_and_websockets_tell_the_same() {
     }
     socket.send(Message::Ping(Vec::new().into())).await.unwrap();
 
-    // Resumed by a parameter, for who cannot send headers.
+    // Resumed by a parameter, for clients that can't send headers.
     let path = format!("ws://{}{SUBSCRIBE}?lastEventId={}", server.address, heard[1].id);
     let mut request = path.into_client_request().unwrap();
     request.headers_mut().insert("catena-session-id", "p1".parse().unwrap());
@@ -526,7 +527,7 @@ async fn grpc_lines_server_sent_events_and_websockets_tell_the_same() {
         }
     };
     assert_eq!(found, heard[2]);
-    // The end of the process is told.
+    // The shutdown of the process is reported.
     server.closing.cancel();
     let closed = soon(async {
         loop {
@@ -575,9 +576,9 @@ async fn a_match_without_a_server_is_told_to_players_and_as_a_new_match() {
     assert_eq!(found[0], found[1]);
     let (status, answer) =
         server.send("GET", &format!("/v1/matches/{}", found[0].as_str().unwrap()), "").await;
-    assert_eq!(status, 404, "the broker has nothing to do with it: {answer}");
+    assert_eq!(status, 404, "the broker does not know it: {answer}");
 
-    // One that needs a server is told once, by the broker's log.
+    // A match that needs a server is reported once, from the broker's log.
     server.maker.as_ref().unwrap().call(Command::Configure { settings: queues() }).await.unwrap();
     let both = [server.ticket("duel", &["p1"]).await, server.ticket("duel", &["p2"]).await];
     let game = play(&server).await;

@@ -1,4 +1,4 @@
-//! Why a ticket waits, or why it failed, over HTTP: what `explain` says of everything that can keep it from a match.
+//! Why a ticket waits, or why it failed, over HTTP: what `explain` says about everything that can keep it from a match.
 
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ fn says(told: &Value, sentence: &str) {
     assert!(sentences.contains(&json!(sentence)), "{sentence:?} is not in {sentences:#?}");
 }
 
-/// The match that a ticket is in that waits for a server.
+/// The match of a ticket that waits for a server.
 async fn match_of(server: &Server, ticket: &str) -> String {
     server
         .await_ticket(|record| match &record.event {
@@ -83,8 +83,8 @@ async fn a_search_that_goes_on_is_told() {
         }
     };
     let told = soon(searching).await;
-    says(&told, "Not all of their combinations have been tried yet; the search goes on.");
-    assert_eq!(told.get("size_gap"), None, "nobody knows yet");
+    says(&told, "Not all of their combinations have been tried yet; the search continues.");
+    assert_eq!(told.get("size_gap"), None, "not known yet");
 }
 
 #[tokio::test]
@@ -150,7 +150,7 @@ async fn a_ticket_that_a_hook_refused_names_the_hook() {
     let told = explain(&server, &ticket).await;
     assert_eq!(
         (&told["state"], &told["summary"]),
-        (&json!("validating"), &json!("a hook looks at the ticket"))
+        (&json!("validating"), &json!("a hook checks the ticket"))
     );
     let outcome = TicketVerdict::Refuse { reason: "banned\u{1b}[2J".to_owned() };
     let (id, hook) = (TicketId::new(&ticket).unwrap(), HookId::new("bouncer").unwrap());
@@ -208,7 +208,7 @@ async fn a_server_that_crashes_while_it_is_waited_for_is_told() {
 
     let lost =
         "the server that had the match is gone (the game server's process exited); waiting for a server";
-    let times = "Servers have taken the match 1 of at most 3 times and were gone before it was ready; the last time: \
+    let times = "Servers have taken the match 1 of at most 3 times and ended before it was ready; the last time: \
                  the game server's process exited.";
     let told = explain(&server, &ticket).await;
     assert_eq!((&told["state"], &told["match_id"]), (&json!("finding_server"), &json!(match_id)));
@@ -261,6 +261,6 @@ async fn a_ticket_that_came_back_without_a_server_says_from_which_match_and_why_
     assert_eq!(told["failure"], failure);
     let sentences = told["sentences"].to_string();
     assert!(sentences.contains(&format!("{detail}. It was in the match {second}.")), "{sentences}");
-    // Backends hear of it what the broker knows.
+    // Backends hear what the broker knows about it.
     assert!(sentences.contains("The match failed at "), "{sentences}");
 }

@@ -76,7 +76,7 @@ async fn two_players_find_each_other_and_a_server() {
     let shown = server.ok("GET", &format!("/v1/tickets/{first}"), Value::Null).await;
     assert_eq!((&shown["state"], &shown["match_id"]), (&json!("completed"), &json!(game)));
     assert_eq!((&shown["connection_details"], &shown["queue"]), (&json!("a:1"), &json!("duel")));
-    assert_eq!(shown.get("per_player_connection_details"), None, "those of others are theirs");
+    assert_eq!(shown.get("per_player_connection_details"), None, "those of others are not shown");
     let second = second["ticketId"].as_str().unwrap();
     let shown = server.ok("GET", &format!("/v1/tickets/{second}"), Value::Null).await;
     assert_eq!(shown["per_player_connection_details"], json!({"p2": "b:2"}));
@@ -108,7 +108,7 @@ async fn a_party_is_started_by_its_leader_and_called_off_by_any_of_it() {
     let (code, answer) = call(&server, "p2", "GET", &path, Value::Null).await;
     assert_eq!((code, &answer), (200, &json!({"status": "MATCHMAKING_STATUS_IN_PROGRESS"})));
     assert_eq!(call(&server, "p2", "POST", CANCEL, body.clone()).await, (200, json!({})));
-    assert_eq!(call(&server, "p1", "POST", CANCEL, body).await, (200, json!({})), "once more is no fault");
+    assert_eq!(call(&server, "p1", "POST", CANCEL, body).await, (200, json!({})), "idempotent");
     assert_eq!(status_of(&server, ticket).await, "MATCHMAKING_STATUS_CANCELLED");
     assert_eq!(server.ok("GET", "/api/v1/matchmaking/tickets", Value::Null).await, json!({}));
 }
@@ -123,7 +123,7 @@ async fn what_a_ticket_may_not_be_is_refused_and_leaves_no_trace() {
     let mut elsewhere = alone("duel", "p1");
     elsewhere["entity"]["metadata"]["leader"] = json!({"stringPayload": "p2"});
     for (body, code, reason, text) in [
-        (json!({}), 400, "invalid_field", "entity: must be there"),
+        (json!({}), 400, "invalid_field", "entity: is missing"),
         (
             json!({"entity": account("p1")}),
             400,
@@ -139,8 +139,13 @@ async fn what_a_ticket_may_not_be_is_refused_and_leaves_no_trace() {
             "queue_not_found",
             "entity.metadata.queue_name: no queue none is configured",
         ),
-        (alone("duel", "p9"), 403, "forbidden", "entity: a player starts tickets of its own: p1 must be"),
-        (elsewhere, 403, "forbidden", "leader: a party's ticket is started by its leader"),
+        (
+            alone("duel", "p9"),
+            403,
+            "forbidden",
+            "entity: a player can only start its own tickets: p1 must be",
+        ),
+        (elsewhere, 403, "forbidden", "leader: only the leader of a party starts its ticket"),
     ] {
         let (status, answer) = call(&server, "p1", "POST", START, body).await;
         assert_eq!((status, &answer["details"][0]["reason"]), (code, &json!(reason)), "{answer}");
@@ -182,12 +187,12 @@ async fn queues_are_read_and_changed_and_no_ticket_is_lost() {
     let (status, _) =
         server.send("POST", "/api/v1/matchmaking/server/start", alone("duel", "p2").to_string()).await;
     assert_eq!(status, 404);
-    // As it was, and the ticket is among others again.
+    // Restored, and the ticket is among others again.
     server.ok("POST", path, json!({"config": json!({"catenaMatchmakerConfig": config}).to_string()})).await;
     server.ok("POST", "/api/v1/matchmaking/server/start", alone("duel", "p2")).await;
     let (status, answer) =
         server.send("POST", path, json!({"config": r#"{"Queues": {}}"#}).to_string()).await;
-    assert_eq!((status, answer["message"].as_str().unwrap()), (400, "config.queues: is no setting"));
+    assert_eq!((status, answer["message"].as_str().unwrap()), (400, "config.queues: is not a setting"));
     let none = json!({"config": r#"{"matchmakingQueues": {"a": {"teams": 2}}}"#});
     let (status, answer) = server.send("POST", path, none.to_string()).await;
     assert_eq!(status, 400, "{answer}");
@@ -252,7 +257,7 @@ async fn without_a_matchmaker_its_calls_say_so() {
         (404, &json!(12), &json!("no_matchmaker"))
     );
     let health = server.ok("GET", "/api/v1/matchmaking/healthz", Value::Null).await;
-    assert_eq!(health["components"][0]["status"], "there is no matchmaker here: none is configured");
+    assert_eq!(health["components"][0]["status"], "there is no matchmaker: none is configured");
     server.ok("GET", "/readyz", Value::Null).await;
     let mut client = CatenaMatchmakingClient::new(channel(&server).await);
     let refused = soon(client.list_tickets(ListTicketsRequest {})).await.unwrap_err();

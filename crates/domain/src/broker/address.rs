@@ -1,9 +1,10 @@
-//! Connection details as an address.
+//! Parses connection details as an address.
 //!
-//! To the broker they are text that players understand: a join code, JSON, or any format of the game. The gateway however
-//! seals an address into connect tokens. So the connection details of a match that players come to by the gateway have to
-//! be an address that a player can connect to. Those of any other match may be any text, but if the text is an IP address,
-//! it has to be one that a player can connect to as well. `Broker::is_joined_at_gateway` says which match is which.
+//! To the broker they are text that players understand: a join code, JSON, or any format of the game. The gateway
+//! however seals an address into connect tokens. So the connection details of a match that players join through the
+//! gateway must be an address that a player can connect to. Those of any other match may be any text, but if the text
+//! is an IP address, a player must be able to connect to it as well. `Broker::is_joined_at_gateway` decides which case
+//! applies.
 
 use core::fmt;
 use core::net::{IpAddr, SocketAddr};
@@ -11,9 +12,9 @@ use core::net::{IpAddr, SocketAddr};
 use super::command::Refusal;
 use crate::connection::Connection;
 
-/// Longest host name, in characters.
+/// Maximum length of a host name, in characters.
 const MAX_HOST_CHARS: usize = 253;
-/// Longest part of a host name between two dots, in characters.
+/// Maximum length of a part of a host name between two dots, in characters.
 const MAX_LABEL_CHARS: usize = 63;
 
 /// Where connection details lead.
@@ -35,13 +36,13 @@ pub enum Place<'a> {
 pub enum NoPlace {
     /// The address is `0.0.0.0` or `[::]`.
     Unspecified,
-    /// The address is that of a group, or of everybody in a network.
+    /// The address is multicast or broadcast.
     NotOneHost,
-    /// The address has a meaning on one network link only.
+    /// The address is only valid on one network link.
     LinkLocal,
     /// The port is 0.
     PortZero,
-    /// They are an address without a port, or none at all.
+    /// They are an address without a port, or not an address.
     NoAddress,
 }
 
@@ -55,7 +56,7 @@ impl fmt::Display for NoPlace {
                 "is a multicast or broadcast address; send the address at which players reach this one server"
             }
             Self::LinkLocal => {
-                "is a link-local address, which leads nowhere from another network; send the address at which players reach the server"
+                "is a link-local address, which cannot be reached from other networks; send the address at which players reach the server"
             }
             Self::PortZero => "nobody can connect to port 0; send the port at which players reach the server",
             Self::NoAddress => {
@@ -87,7 +88,7 @@ pub fn place(details: &str) -> Result<Place<'_>, NoPlace> {
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
-    // A name whose last label is a number would be an IPv4 address, and this is none.
+    // A name whose last label is a number would be an IPv4 address, which this is not.
     let labels = name.strip_suffix('.').unwrap_or(name);
     let is_number =
         labels.rsplit('.').next().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
@@ -101,10 +102,10 @@ pub fn place(details: &str) -> Result<Place<'_>, NoPlace> {
     if port == 0 { Err(NoPlace::PortZero) } else { Ok(Place::Host { name, port }) }
 }
 
-/// Makes sure that a player can connect to an IP address, as far as the address alone tells.
+/// Checks that a player can connect to an IP address, as far as the address alone shows.
 ///
 /// # Errors
-/// [`NoPlace`] if nobody can.
+/// [`NoPlace`] if nobody can connect to it.
 pub fn check_ip(ip: IpAddr) -> Result<(), NoPlace> {
     match ip.to_canonical() {
         ip if ip.is_unspecified() => Err(NoPlace::Unspecified),
@@ -122,7 +123,8 @@ fn bare_ip(text: &str) -> Option<IpAddr> {
     bare.parse().ok()
 }
 
-/// Refuses connection details with which nobody can connect. `needs_address`: players come to the match by the gateway.
+/// Refuses connection details with which nobody can connect. `needs_address`: players join the match through the
+/// gateway.
 pub(super) fn check(connection: &Connection, needs_address: bool) -> Result<(), Refusal> {
     let checked = |field, details: &str| match place(details) {
         Err(problem) if needs_address || is_bad_address(details, problem) => {
@@ -134,8 +136,8 @@ pub(super) fn check(connection: &Connection, needs_address: bool) -> Result<(), 
     connection.per_player.values().try_for_each(|details| checked("per_player_connection_details", details))
 }
 
-/// Whether the text is an IP address, with a port or without, at which there can be no server. In `room:0` the game may see
-/// something else than a port.
+/// Whether the text is an IP address, with or without a port, at which there cannot be a server. In `room:0` the game
+/// may see something else than a port.
 fn is_bad_address(details: &str, problem: NoPlace) -> bool {
     let details = details.trim();
     problem != NoPlace::NoAddress && (details.parse::<SocketAddr>().is_ok() || bare_ip(details).is_some())

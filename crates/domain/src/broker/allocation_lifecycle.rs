@@ -1,5 +1,5 @@
-//! Allocations: from the order for a server to nothing being left of it on the platform; and the configuration
-//! that says which fleets there are.
+//! Allocations: from the order for a server until nothing is left of it on the platform; and the configuration of
+//! fleets.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -17,11 +17,11 @@ use crate::ids::{AllocationId, FleetId, MatchId, ServerId};
 use crate::match_spec::MatchSpec;
 use crate::requirements;
 
-/// Most fleets. With the longest ids and requirements their configuration takes about 5 MiB.
+/// Maximum number of fleets. With ids and requirements of maximum length their configuration takes about 5 MiB.
 const MAX_FLEETS: usize = 1_000;
-/// Longest name of a game, and of a version, in bytes.
+/// Maximum length of the name of a game, and of a version, in bytes.
 const MAX_GAME_BYTES: usize = 128;
-/// Longest text kept of what a platform said, in characters.
+/// Maximum length of a platform's error text that is kept, in characters.
 const MAX_ERROR_CHARACTERS: usize = 500;
 
 impl Turn<'_> {
@@ -32,7 +32,7 @@ impl Turn<'_> {
         }
         for (at, fleet) in fleets.iter().enumerate() {
             if fleets[..at].iter().any(|earlier| earlier.id == fleet.id) {
-                return Err(Refusal::field("fleets", format!("{} is given twice", fleet.id)));
+                return Err(Refusal::field("fleets", format!("{} is listed twice", fleet.id)));
             }
             requirements::check(&fleet.requirements)?;
             if fleets[..at].iter().any(|earlier| earlier.is_default && fleet.is_default) {
@@ -53,8 +53,8 @@ impl Turn<'_> {
         Ok(Reply::Done)
     }
 
-    /// A server of a fleet that is not configured any more goes with its matches, or a queued match that only such a
-    /// server could take fails; whether there was one.
+    /// Removes one server of a fleet that is not configured any more, with its matches, or fails one queued match that
+    /// only such a server could take. Returns whether there was one.
     pub(super) fn remove_fleet(&mut self) -> bool {
         let Some(fleet) = self.state().removed_fleet() else { return false };
         let index = &self.state().index;
@@ -75,8 +75,8 @@ impl Turn<'_> {
         Ok(Reply::Done)
     }
 
-    /// An administrator wants a server started. With a match, the match is queued and the server ordered for it,
-    /// unless one that waits takes it.
+    /// An administrator starts a server. With a match, the match is queued and the server ordered for it, unless a
+    /// waiting server takes it.
     pub(super) fn allocate_server(
         &mut self,
         id: Option<MatchId>,
@@ -116,7 +116,7 @@ impl Turn<'_> {
         })
     }
 
-    /// Orders a server; gives the id that it will send.
+    /// Orders a server; returns the id that it will send.
     pub(super) fn order_server(&mut self, fleet: &FleetId, for_match: Option<MatchId>) -> ServerId {
         let (allocation, server) = (AllocationId::draw(&mut self.draw), ServerId::draw(&mut self.draw));
         self.emit(Event::AllocationOrdered {
@@ -146,8 +146,8 @@ impl Turn<'_> {
         Reply::Done
     }
 
-    /// A process that exits before it was heard of, or with a match it was not ready for, counts as a failure of
-    /// its fleet.
+    /// A process that exits before its first call, or with a match it was not ready for, counts as a failure of its
+    /// fleet.
     pub(super) fn server_exited(&mut self, allocation: &AllocationId, status: &str) -> Reply {
         let Some(known) = self.state().allocations.get(allocation) else { return Reply::Done };
         let preparing = |id| {
@@ -161,12 +161,12 @@ impl Turn<'_> {
         Reply::Done
     }
 
-    /// Nothing is left of the allocation. Its matches fail, but for those whose players do not know a server yet:
-    /// they go back to the queue.
+    /// Nothing is left of the allocation. Its matches fail, except those whose players do not know a server yet: these
+    /// go back to the queue.
     fn lost(&mut self, allocation: &AllocationId, cause: GoneCause, error: Option<&str>) {
         let Some(known) = self.state().allocations.get(allocation) else { return };
         let (server, fleet) = (known.server.clone(), known.fleet.clone());
-        // One that is not wanted any more has no way to fail, or has failed before.
+        // An allocation that is not wanted any more cannot fail, or has failed before.
         let unwanted = matches!(known.state, AllocationState::Leaving { .. } | AllocationState::Stopping);
         let error = error.filter(|_| !unwanted);
         if self.broken(BrokenRule::KeepMatchesOfExited) {

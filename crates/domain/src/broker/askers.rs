@@ -1,11 +1,11 @@
-//! Servers by what they ask with, and the answer to "which is the first that this match fits?".
+//! Servers by their requirements, and the answer to "which is the first that this match fits?".
 //!
-//! The other direction of `queue`, by the same means: who asks with a conjunction of equalities is filed under a hash
-//! of the values that it wants, so that a match is looked up once for every set of paths; any other expression is
-//! evaluated once for all who ask with it, longest-waiting first.
+//! The other direction of `queue`, by the same means: a server that asks with a conjunction of equalities is filed
+//! under a hash of the required values, so that a match is looked up once for every set of paths; any other expression
+//! is evaluated once for all servers that ask with it, longest-waiting first.
 //!
-//! Candidates are tried in their order, so that a search that is cut, because the step's work is done, can go on
-//! behind the one that was tried last.
+//! Candidates are tried in order, so that a search that is interrupted because the step's work limit is reached can
+//! resume after the last one tried.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
@@ -16,33 +16,34 @@ use super::fleets::Filter;
 use crate::ids::FleetId;
 use crate::requirements::{Document, Paths, Requirement, Requirements, key};
 
-/// Sets of paths by which those are filed who ask with conjunctions. Who asks with further ones is evaluated.
+/// Maximum number of sets of paths by which servers that ask with conjunctions are filed. Conjunctions over further
+/// sets are evaluated.
 const MAX_FILES: usize = 64;
 
-/// Servers known by `R`, which says who comes first.
+/// Servers identified by `R`, which defines their order.
 pub(crate) struct Askers<R> {
     filed: BTreeMap<Paths, File<R>>,
     /// By text of the expression.
     others: BTreeMap<Arc<str>, Others<R>>,
-    /// The first of each of the others, of every fleet together and of each fleet.
+    /// The first server of each of the other expressions, over all fleets and for each fleet.
     firsts: BTreeMap<Option<FleetId>, BTreeMap<R, Arc<Requirement>>>,
 }
 
-/// Those who ask with conjunctions over the same paths, by fleet and by hash of the values there; each also without its
-/// fleet.
+/// Servers that ask with conjunctions over the same paths, by fleet and by hash of the values there; each also without
+/// its fleet.
 type File<R> = BTreeMap<(Option<FleetId>, u64), BTreeMap<R, Arc<Requirement>>>;
 
-/// Those who ask with one expression that has to be evaluated, by fleet; each also without its fleet.
+/// Servers that ask with one expression that has to be evaluated, by fleet; each also without its fleet.
 type Others<R> = BTreeMap<Option<FleetId>, BTreeSet<R>>;
 
-/// What came of looking for the first server that a match fits.
+/// The result of looking for the first server that a match fits.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum First<R> {
     /// This one.
     Found(R),
     /// There is none.
     Nothing,
-    /// The step's work was done. Of those up to this one, there is none; of those behind it, nothing is known.
+    /// The step's work limit was reached. None up to this server fits; those after it have not been tried.
     After(Option<R>),
 }
 
@@ -53,7 +54,7 @@ impl<R> Default for Askers<R> {
 }
 
 impl<R: Ord + Clone> Askers<R> {
-    /// A server of `fleet` that takes what fits `filter`.
+    /// Adds a server of `fleet` that takes matches that fit `filter`.
     pub(crate) fn insert(&mut self, filter: &Filter, fleet: Option<&FleetId>, rank: &R) {
         for of in with_none(fleet) {
             self.insert_for(filter.for_matches_of(of.as_ref()), of.clone(), rank);
@@ -77,7 +78,7 @@ impl<R: Ord + Clone> Askers<R> {
         move_first(&mut self.firsts, &of, requirement, before, ranks.first());
     }
 
-    /// Takes back what [`Self::insert`] did with the same arguments, if it did.
+    /// Undoes [`Self::insert`] with the same arguments, if it was called.
     pub(crate) fn remove(&mut self, filter: &Filter, fleet: Option<&FleetId>, rank: &R) {
         for of in with_none(fleet) {
             let requirement = filter.for_matches_of(of.as_ref());
@@ -116,9 +117,9 @@ impl<R: Ord + Clone> Askers<R> {
         }
     }
 
-    /// The first server behind `after` that the match fits, of `fleet` where there is one. `fits` evaluates expressions
-    /// that are no conjunctions; it is not asked where the answer would change nothing. Where the step has work left, one
-    /// server is tried at least, so that it comes to an end however much looking up takes.
+    /// The first server after `after` that the match fits, of `fleet` if there is one. `fits` evaluates expressions
+    /// that are not conjunctions; it is not called if the answer would change nothing. If the step has work left, at
+    /// least one server is tried, so that the search ends however much work the look-ups take.
     pub(crate) fn first(
         &self,
         requirements: &Requirements,
@@ -161,7 +162,7 @@ impl<R: Ord + Clone> Askers<R> {
     }
 }
 
-/// The first of those of `of` who ask with `requirement` is another one.
+/// Updates the first server of `of` that asks with `requirement`.
 fn move_first<R: Ord + Clone>(
     firsts: &mut BTreeMap<Option<FleetId>, BTreeMap<R, Arc<Requirement>>>,
     of: &Option<FleetId>,

@@ -1,28 +1,28 @@
-//! How much may wait and run, in bytes. What would take more is refused before anything is recorded.
+//! The budget in bytes of everything that waits and runs. What would exceed it is refused before anything is recorded.
 //!
-//! Orders by the configuration (warm servers, servers for queued matches) are counted and never refused: fleets have
-//! their maximum.
+//! Orders that follow from the configuration (warm servers, servers for queued matches) are counted and never refused:
+//! fleets have their maximum.
 
 use super::Turn;
 use super::command::Refusal;
 
-/// Room that a match takes beside its order, in bytes, with a server and an id of any length.
+/// Maximum bytes of a match in addition to its order, with a server and an id of any length.
 pub(super) const MAX_MATCH_OVERHEAD_BYTES: usize = 2 * 1024;
-/// Room that a seat takes at most, in bytes.
+/// Maximum bytes of a seat.
 pub(super) const MAX_SEAT_BYTES: usize = 1024;
-/// Room that a server takes at most when it is first heard of, in bytes.
+/// Maximum bytes of a server at its first call.
 pub(super) const MAX_SERVER_BYTES: usize = 1024;
-/// This part of the budget comes on top for what servers say of matches that they have: else a full queue would keep
-/// those from running that could make it shorter.
+/// One part in this many of the budget is added for servers' reports on their matches: otherwise a full queue would
+/// block the very matches that could make it shorter.
 const RESERVE: u64 = 8;
 
 impl Turn<'_> {
-    /// Whether `more` bytes may wait.
+    /// Checks that `more` bytes may wait.
     pub(super) fn check_bytes(&self, more: usize) -> Result<(), Refusal> {
         self.check_within(self.state().settings.waiting_bytes, more)
     }
 
-    /// Whether a match that a server has may take `more` bytes.
+    /// Checks that a match on a server may take `more` bytes.
     pub(super) fn check_bytes_of_running(&self, more: usize) -> Result<(), Refusal> {
         let budget = self.state().settings.waiting_bytes;
         self.check_within(budget.saturating_add(budget / RESERVE), more)

@@ -1,7 +1,7 @@
-//! Queued matches that no server is on its way for, by the fleets that may take them: so that those whose fleets have no
-//! room, however many they are, are not looked at each time a server is ordered for others.
+//! Queued matches without a server on its way, by the fleets that may take them, so that matches whose fleets are full,
+//! however many there are, are not checked each time a server is ordered for others.
 //!
-//! Which fleets may take a match is found when it is first looked at, and again after the fleets were configured anew.
+//! Which fleets may take a match is determined when it is first needed, and again after the fleets were reconfigured.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
@@ -16,12 +16,12 @@ pub(crate) type Class = Arc<[FleetId]>;
 /// Matches by their places in the queue.
 #[derive(Default)]
 pub(crate) struct Classes {
-    /// How often the fleets were configured: what was found before then does not count.
+    /// How often the fleets were configured: earlier results are invalid.
     configured: u64,
     known: BTreeMap<u64, (u64, Class)>,
-    /// Those that lack a server.
+    /// Matches that lack a server.
     lacking: BTreeMap<(u64, Class), BTreeSet<u64>>,
-    /// Those among them of which it was never found who may take them.
+    /// Those of them whose fleets were never determined.
     unknown: BTreeSet<u64>,
 }
 
@@ -64,13 +64,12 @@ impl Classes {
         self.unknown.is_empty() && self.lacking.is_empty()
     }
 
-    /// How many groups [`Self::first`] looks at.
+    /// How many groups [`Self::first`] checks.
     pub(crate) fn groups(&self) -> usize {
         1 + self.lacking.len()
     }
 
-    /// The oldest match from `place` on that lacks a server, and that an open class has or of which the class is not
-    /// known.
+    /// The oldest match from `place` on that lacks a server, and whose class is open or unknown.
     pub(crate) fn first(&self, place: u64, is_open: impl Fn(&[FleetId]) -> bool) -> Option<u64> {
         let unknown = self.unknown.range(place..).next();
         let open = self.lacking.iter().filter(|((of, class), _)| *of != self.configured || is_open(class));
@@ -78,13 +77,13 @@ impl Classes {
         open.chain(unknown).min().copied()
     }
 
-    /// The class of a match; `None` where it is not known.
+    /// The class of a match; `None` if it is not known.
     pub(crate) fn of(&self, place: u64) -> Option<Class> {
         let known = self.known.get(&place).filter(|(of, _)| *of == self.configured);
         known.map(|(_, class)| Arc::clone(class))
     }
 
-    /// Notes which fleets may take a match that is in the queue.
+    /// Records which fleets may take a match that is in the queue.
     pub(crate) fn note(&mut self, place: u64, fleets: Vec<FleetId>) -> Class {
         let lacks = self.contains(place);
         self.forget(place);
@@ -122,14 +121,14 @@ mod tests {
         };
         assert_eq!([first(&classes, 0, "a"), first(&classes, 0, "b")], [Some(1), Some(3)]);
         assert_eq!([first(&classes, 2, "a"), first(&classes, 4, "a")], [Some(3), Some(4)]);
-        assert_eq!(first(&classes, 0, "c"), Some(4), "nobody has looked at it yet");
+        assert_eq!(first(&classes, 0, "c"), Some(4), "it has not been checked yet");
         classes.remove(4);
         classes.forget(5);
         assert_eq!(first(&classes, 0, "c"), None);
         classes.insert(4);
         assert_eq!(first(&classes, 0, "c"), Some(4));
         classes.note_configured();
-        assert_eq!((first(&classes, 0, "c"), classes.of(1)), (Some(1), None), "all are looked at anew");
+        assert_eq!((first(&classes, 0, "c"), classes.of(1)), (Some(1), None), "all are checked again");
         classes.note(1, fleets(&["b"]));
         assert_eq!((first(&classes, 0, "c"), first(&classes, 0, "b")), (Some(2), Some(1)));
     }

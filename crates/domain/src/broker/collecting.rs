@@ -1,8 +1,8 @@
-//! Several matches for one call: a server with room for more says how many it takes, and how long it collects them.
+//! Several matches for one call: a server with room for more sends how many it takes, and how long it collects them.
 //!
-//! A match that is collected is in the hands of its server from then on, so that nobody else gets it and no server is ordered
-//! for it. The server hears of all of them with one answer: once it has as many as it takes, or at the end of its time.
-//! Until then nothing was said to anybody, so that a call that goes away gives all of them back.
+//! A collected match belongs to its server from then on, so that no other server gets it and none is ordered for it.
+//! The server gets all of them in one answer: when it has as many as it takes, or when its time is over. Nobody hears
+//! about them before that, so if the call goes away, all of them are returned.
 
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -21,31 +21,31 @@ use crate::requirements::Search;
 use crate::size::Size;
 use crate::time::Timestamp;
 
-/// Collecting ends when this part of the time that a server has to be ready is over for the first match.
+/// Collecting ends when one part in this many of the first match's ready time has passed.
 const PART_OF_READY_TIME: u32 = 4;
 
-/// What a call has collected, and how it goes on.
+/// What a call has collected, and when it is answered.
 #[derive(Clone, Debug)]
 pub(crate) struct Collecting {
-    /// Most matches.
+    /// Maximum number of matches.
     pub(super) most: u32,
-    /// With fewer it is answered from then on, once it has one.
+    /// From then on it is answered with fewer, once it has one.
     pub(super) until: Timestamp,
     pub(super) matches: Vec<Collected>,
 }
 
-/// A match that is in the hands of a server which has not heard of it.
+/// A match of a server that has not heard about it yet.
 #[derive(Clone, Debug)]
 pub(crate) struct Collected {
     pub(super) id: MatchId,
-    /// Which pickup of the match it was.
+    /// The number of the pickup.
     pub(super) pickup: u32,
-    /// Bytes when it was picked up.
+    /// Its bytes when it was picked up.
     pub(super) bytes: usize,
 }
 
 impl Collecting {
-    /// Whether it takes another match of this size in bytes. The first may be of any size.
+    /// Whether it has room for another match of this size in bytes. The first may have any size.
     fn has_room_for(&self, bytes: usize) -> bool {
         let taken: usize = self.matches.iter().map(|game| game.bytes).sum();
         self.matches.is_empty() || taken.saturating_add(bytes) <= MAX_OFFERS_BYTES
@@ -59,8 +59,8 @@ impl Broker {
 }
 
 impl Turn<'_> {
-    /// The first match for a server, and what else fits it now, as many as it takes at once. It is answered with them, or
-    /// collects more. One that may have lost an answer is answered at once.
+    /// Collects the first match for a server, and all others that fit it now, as many as it takes at once. It is
+    /// answered with them, or collects more. A server that may have lost an answer is answered at once.
     pub(super) fn offer_several(
         &mut self,
         call: CallId,
@@ -89,7 +89,7 @@ impl Turn<'_> {
             };
             bytes = bytes.saturating_add(self.broker.match_bytes(&id));
             if bytes > MAX_OFFERS_BYTES {
-                // It stays queued, so that the server gets it with its next call.
+                // It stays queued, so that the server gets it in its next call.
                 (waiting, has_room) = (None, false);
                 break;
             }
@@ -112,7 +112,8 @@ impl Turn<'_> {
         }
     }
 
-    /// What else the server may have lost, up to so many matches in all; whether the answer has room for more bytes.
+    /// Adds other matches that the server may have lost, up to its maximum. Returns whether the answer has room for
+    /// more bytes.
     fn add_lost(
         &mut self,
         offers: &mut Vec<Offer>,
@@ -133,8 +134,8 @@ impl Turn<'_> {
         true
     }
 
-    /// Until when a new call of the server collects. One call of a server collects at a time, so that little has to be
-    /// given back at once.
+    /// Until when a new call of the server collects. Only one call of a server collects at a time, so that few matches
+    /// have to be returned at once.
     pub(super) fn collects_until(&self, server: &ServerId, asking: Asking) -> Timestamp {
         let is_alone = self.broker.beside.waiters.of_server(server) == 0;
         match asking.wait {
@@ -146,7 +147,7 @@ impl Turn<'_> {
     fn go_on_collecting(&mut self, mut waiter: Waiter, offers: &[Offer], waiting: Waiting) {
         let collecting = &waiter.collecting;
         if collecting.matches.is_empty() {
-            // Whoever is to play the first one waits as well, and the server still has to get ready for it.
+            // The players of the first match are waiting, and the server still has to get ready for it.
             let longest: Duration = self.broker.state.settings.match_ready_time / PART_OF_READY_TIME;
             waiter.deadline = collecting.until.min(self.now + longest);
         }
@@ -162,8 +163,8 @@ impl Turn<'_> {
         }
     }
 
-    /// Gives a queued match to a server that waits; whether it takes it. One that takes several goes on waiting, behind
-    /// the others.
+    /// Gives a queued match to a waiting server; returns whether it takes it. A server that takes several keeps
+    /// waiting, behind the others.
     pub(super) fn give(&mut self, id: &MatchId, place: u64) -> bool {
         let waiters = &mut self.broker.beside.waiters;
         let waiting = if waiters.is_searching(place) { Waiting::Searching } else { Waiting::Offered };
@@ -186,7 +187,7 @@ impl Turn<'_> {
         true
     }
 
-    /// Answers a call that waits no longer, with what it has collected.
+    /// Answers a call that stops waiting, with what it has collected.
     pub(super) fn answer_waiter(&mut self, waiter: Waiter, hints: Hints) {
         let Waiter { call, server, collecting, .. } = waiter;
         let (mut offers, mut bytes) = (Vec::new(), 0_usize);
@@ -206,7 +207,7 @@ impl Turn<'_> {
         self.answer(call, Ok(Reply::several(offers, hints)));
     }
 
-    /// Whether the server prepares the match, and got it by that pickup.
+    /// Whether the server prepares the match, from that pickup.
     pub(super) fn is_in_hands(&self, server: &ServerId, id: &MatchId, pickup: u32) -> bool {
         self.state().matches.get(id).is_some_and(|game| {
             matches!(game.state, MatchState::PickedUp { .. })
@@ -215,7 +216,7 @@ impl Turn<'_> {
         })
     }
 
-    /// What a call has collected that gets no match: its server has never heard of it.
+    /// Puts back what an unanswered call has collected: its server never heard about it.
     pub(super) fn put_collected_back(&mut self, server: &ServerId, collected: &[Collected]) {
         for Collected { id, pickup, .. } in collected {
             let was_told = self.broker.beside.untold.was_given_again(server, id);

@@ -1,4 +1,4 @@
-//! What the broker is asked, what it answers, and how it refuses.
+//! The broker's commands, replies and refusals.
 
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
@@ -32,12 +32,12 @@ impl Hints {
     pub const FULL: Self = Self(8);
     /// The server takes matches again.
     pub const NOT_FULL: Self = Self(16);
-    /// Both at once: the server takes no match at this moment, and may ask again at any time. Its waiting calls are
-    /// answered without a match, and it does not count as full afterwards.
+    /// Both at once: the server takes no match now, and may ask again at any time. Its waiting calls are answered
+    /// without a match, and it does not count as full afterwards.
     pub const WITHDRAW: Self = Self(8 | 16);
     const ALL: u32 = 31;
 
-    /// Hints from their number on the wire; `None` if it has an unknown bit.
+    /// Hints from their number on the wire; `None` if it has unknown bits.
     #[must_use]
     pub const fn from_bits(bits: u32) -> Option<Self> {
         if bits & !Self::ALL == 0 { Some(Self(bits)) } else { None }
@@ -62,11 +62,11 @@ impl Hints {
     }
 }
 
-/// What is asked of the broker.
+/// A command to the broker.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Command {
-    /// The configuration as the operator wrote it. Taken over where it differs from what the operator wrote
-    /// before; so that settings changed at run time outlive a restart, but not an edited file.
+    /// The operator's configuration. Applied if it differs from the operator's previous one, so that settings changed
+    /// at run time survive a restart, but not an edited file.
     Configure {
         /// Timers and schedule.
         settings: Settings,
@@ -78,14 +78,14 @@ pub enum Command {
         /// What changes.
         change: SettingsChange,
     },
-    /// A match to be played.
+    /// A new match.
     SubmitMatch {
-        /// Its id where the sender chose one.
+        /// Its id, if the sender chose one.
         id: Option<MatchId>,
-        /// What is asked for.
+        /// The order.
         spec: MatchSpec,
     },
-    /// The match is not wanted any more.
+    /// Cancels a match.
     CancelMatch {
         /// Which.
         id: MatchId,
@@ -95,164 +95,165 @@ pub enum Command {
         /// Which.
         id: MatchId,
     },
-    /// A server asks for a match. Kept until one fits if the server is willing to wait. With [`Hints::SHUTDOWN`] it takes
-    /// its leave instead, with [`Hints::WITHDRAW`] it takes back that it asked.
+    /// A server asks for a match. Kept until one fits if the server is willing to wait. With [`Hints::SHUTDOWN`] the
+    /// server signs off instead, with [`Hints::WITHDRAW`] it withdraws its requests.
     RequestMatch {
-        /// Who asks.
+        /// The server that asks.
         server: ServerId,
         /// JMESPath over the match document; empty takes any match.
         requirements: String,
         /// Its hints.
         hints: Hints,
-        /// Most matches that it takes at once, 1 to [`MAX_OFFERS`](super::MAX_OFFERS).
+        /// Maximum number of matches that it takes at once, 1 to [`MAX_OFFERS`](super::MAX_OFFERS).
         most: u32,
-        /// How long the call collects matches where it takes several; it is held so long at least until the first one fits.
-        /// `None` collects only what is there, and leaves the waiting to its hints and the settings.
+        /// How long the call collects matches if it takes several; it is held at least this long until the first one
+        /// fits. `None` collects only what is available, and the hints and the settings decide about waiting.
         wait: Option<Duration>,
     },
     /// A server is ready for the players of a match.
     MatchReady {
-        /// Which server.
+        /// The server.
         server: ServerId,
-        /// Which match.
+        /// The match.
         match_id: MatchId,
         /// Where players connect.
         connection: Connection,
         /// Its hints.
         hints: Hints,
     },
-    /// A match is over. One that the server is not ready for goes back to the queue if the server says that it exits or
-    /// is full; otherwise it fails.
+    /// A match is over. A match that the server is not ready for goes back to the queue if the server exits or is full;
+    /// otherwise it fails.
     EndMatch {
-        /// Which server.
+        /// The server.
         server: ServerId,
-        /// Which match.
+        /// The match.
         match_id: MatchId,
         /// Its hints.
         hints: Hints,
     },
-    /// An administrator wants a server started, for a match if one is given.
+    /// An administrator starts a server, for a match if there is one.
     AllocateServer {
-        /// The match's id where the sender chose one.
+        /// The match's id, if the sender chose one.
         id: Option<MatchId>,
         /// The match.
         spec: Option<MatchSpec>,
     },
-    /// An administrator wants a server gone.
+    /// An administrator stops a server.
     DeallocateServer {
         /// Which.
         server: ServerId,
     },
-    /// A player wants into a fleet's game: a seat in a match with room, or in a new one.
+    /// A player joins a fleet's game: a seat in a match with free places, or in a new one.
     Join {
-        /// Whose servers.
+        /// The fleet.
         fleet: FleetId,
-        /// Who.
+        /// The player.
         player: PlayerId,
-        /// Places of a new match.
+        /// Capacity of a new match.
         capacity: u32,
         /// How long the player may take to claim the seat once the match is ready.
         ttl: Duration,
         /// Properties of a new match.
         properties: Properties,
-        /// Further fleets of the same game. A player who has a seat in a match of theirs, or of `fleet`, is given that one.
+        /// Further fleets of the same game. A player who has a seat in a match of one of them, or of `fleet`, gets that
+        /// seat.
         beside: Arc<[FleetId]>,
-        /// Whether that holds for players who are in the match, and for those whom its order names, too. Such a match of
-        /// the same game in another version is refused instead: its player could not connect to it.
+        /// Whether that also applies to players who are in the match, and to those named in its order. If such a match
+        /// is of another version of the game, the call is refused: the player could not connect to it.
         rejoin: bool,
     },
-    /// A player of a certain match comes back to it: the player's own seat, with as long again to claim it, or a seat
-    /// where the player has none.
+    /// A player of a certain match comes back to it: to its own seat, with a renewed deadline to claim it, or to a new
+    /// seat.
     Rejoin {
-        /// Which match.
+        /// The match.
         match_id: MatchId,
-        /// Who.
+        /// The player.
         player: PlayerId,
         /// How long the player may take to claim a new seat once the match is ready.
         ttl: Duration,
-        /// Which seats in other matches stand in the way of a new one.
+        /// Which seats in other matches block a new one.
         elsewhere: SeatsElsewhere,
     },
     /// Players cannot connect to the match: its connection details are not an address, or the name does not resolve.
     ReportUnreachable {
-        /// Which match.
+        /// The match.
         match_id: MatchId,
     },
     /// A seat in a certain match.
     ReserveSeat {
-        /// Which match.
+        /// The match.
         match_id: MatchId,
-        /// For whom.
+        /// The player.
         player: PlayerId,
         /// How long the player may take to claim it once the match is ready.
         ttl: Duration,
-        /// Which seats in other matches stand in the way.
+        /// Which seats in other matches block it.
         elsewhere: SeatsElsewhere,
     },
-    /// The player has come.
+    /// The player has connected.
     ClaimSeat {
-        /// Which seat.
+        /// The seat.
         seat: SeatId,
-        /// The server that the player came to; `None` leaves that unchecked.
+        /// The server that the player connected to; `None` skips the check.
         server: Option<ServerId>,
     },
     /// The player has left, or will not come.
     ReleaseSeat {
-        /// Which seat.
+        /// The seat.
         seat: SeatId,
     },
-    /// How many places of a match are free for further players, as its server counts: without a player, and not kept
-    /// for a named one who is still to come. Places of seats that are reserved are taken off by the broker.
+    /// How many places of a match are free for further players, as counted by its server: without a player, and not
+    /// kept for a named player who has yet to come. The broker subtracts places of reserved seats.
     ReportFreePlaces {
-        /// Which match.
+        /// The match.
         match_id: MatchId,
-        /// The server that says so; `None` leaves unchecked whether it has the match.
+        /// The server that reports it; `None` skips the check that it has the match.
         server: Option<ServerId>,
-        /// How many.
+        /// The number of free places.
         free: u32,
     },
     /// Kept until there is news of the match later than event `seen`.
     WatchMatch {
-        /// Which match.
+        /// The match.
         id: MatchId,
-        /// [`Match::changed_seq`] of the news that the caller has; 0 for none.
+        /// [`Match::changed_seq`] of the caller's last news; 0 for none.
         seen: u64,
     },
-    /// Kept until the match of a seat is ready or over, or the seat is gone. Other players who come and go do not end the
-    /// wait.
+    /// Kept until the match of a seat is ready or over, or the seat is gone. Other players who come and go do not end
+    /// the wait.
     AwaitReady {
-        /// Which match.
+        /// The match.
         match_id: MatchId,
-        /// Which seat.
+        /// The seat.
         seat: SeatId,
     },
     /// The platform runs the server.
     AllocationStarted {
-        /// Which allocation.
+        /// The allocation.
         allocation: AllocationId,
     },
     /// The platform will not run the server.
     AllocationFailed {
-        /// Which allocation.
+        /// The allocation.
         allocation: AllocationId,
-        /// What the platform said.
+        /// The platform's error.
         error: String,
     },
     /// The platform no longer runs the server.
     AllocationStopped {
-        /// Which allocation.
+        /// The allocation.
         allocation: AllocationId,
     },
-    /// The server's process is no more.
+    /// The server's process has exited.
     ServerExited {
-        /// Which allocation.
+        /// The allocation.
         allocation: AllocationId,
-        /// How it ended, in words.
+        /// How it ended, as text.
         status: String,
     },
 }
 
-/// Which seats of a player, in other live matches of the same game in whatever version, stand in the way of a new seat.
+/// Which seats of a player, in other live matches of any version of the same game, block a new seat.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SeatsElsewhere {
     /// None: the caller decides how many seats a player has.
@@ -263,29 +264,29 @@ pub enum SeatsElsewhere {
     All,
 }
 
-/// A match in a server's hands.
+/// A match given to a server.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Offer {
     /// The server.
     pub server: ServerId,
     /// Its id.
     pub match_id: MatchId,
-    /// Every player known by now.
+    /// Every player known so far.
     pub players: Vec<PlayerId>,
     /// What was asked for.
     pub spec: Arc<MatchSpec>,
-    /// Which pickup of the match this is.
+    /// The number of this pickup.
     pub pickup: u32,
-    /// The server may have been given it before.
+    /// The server may have got it before.
     pub again: bool,
 }
 
-/// The good answers.
+/// The broker's replies.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Reply {
     /// Done, or nothing to do.
     Done,
-    /// The match is queued, or was already under this id or key.
+    /// The match is queued, or was already, under this id or key.
     Submitted {
         /// Its id.
         match_id: MatchId,
@@ -294,16 +295,16 @@ pub enum Reply {
     Requested {
         /// The match, if one fits.
         offer: Option<Offer>,
-        /// Further ones that fit, where the server takes several at once.
+        /// Further ones that fit, if the server takes several at once.
         more: Vec<Offer>,
-        /// What the server is asked for.
+        /// Hints to the server.
         hints: Hints,
     },
     /// To `MatchReady`, `EndMatch`.
     Noted {
         /// The match.
         match_id: MatchId,
-        /// What the server is asked for.
+        /// Hints to the server.
         hints: Hints,
     },
     /// To `AllocateServer`.
@@ -317,7 +318,7 @@ pub enum Reply {
     Deallocated {
         /// Its state before.
         state: super::model::ServerState,
-        /// Its matches before, with where their players connected.
+        /// Its matches before, with their connection details.
         matches: Vec<(MatchId, Option<Arc<str>>)>,
     },
     /// To `Join`, `Rejoin`, `ReserveSeat`, `ClaimSeat`: the seat and its match.
@@ -333,7 +334,7 @@ pub enum Reply {
     Match(Match),
 }
 
-/// Why a command is refused. A refused command leaves no trace.
+/// Why a command was refused. A refused command has no effect.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Refusal {
     /// A field is out of range.
@@ -343,9 +344,9 @@ pub enum Refusal {
         /// What would be right.
         problem: String,
     },
-    /// `requirements` is no expression.
+    /// `requirements` is not a valid expression.
     InvalidRequirements(InvalidRequirements),
-    /// `requirements` is an expression that could cost too much work.
+    /// `requirements` is an expression that could be too expensive to evaluate.
     RequirementsTooCostly(String),
     /// No match of that id is known.
     MatchNotFound(MatchId),
@@ -355,15 +356,15 @@ pub enum Refusal {
     SeatNotFound(SeatId),
     /// No fleet of that id is configured.
     FleetNotFound(FleetId),
-    /// A match of that id exists and is another one.
+    /// A different match with that id exists.
     MatchExists(MatchId),
     /// The idempotency key was used for another match.
     KeyReused(MatchId),
-    /// The server does not hold the match (any more).
+    /// The server does not have the match (any more).
     MatchNotHeld {
         /// The match.
         match_id: MatchId,
-        /// What became of it, if this server had it: the state of other servers' matches is none of its business.
+        /// What became of it, if this server had it: the state of other servers' matches is not revealed.
         state: Option<&'static str>,
         /// Whether the server is asked to exit.
         shutdown: bool,
@@ -377,7 +378,8 @@ pub enum Refusal {
         /// Its state.
         state: &'static str,
     },
-    /// The match takes no further players: it was submitted without a capacity, and its server says of no free place.
+    /// The match takes no further players: it was submitted without a capacity, and its server has not reported free
+    /// places.
     NoCapacity(MatchId),
     /// Every place is taken.
     MatchFull(MatchId),
@@ -390,7 +392,7 @@ pub enum Refusal {
         /// That match.
         match_id: MatchId,
     },
-    /// The player is not one of the match's.
+    /// The player does not belong to the match.
     NotOfMatch {
         /// The player.
         player: PlayerId,
@@ -399,11 +401,11 @@ pub enum Refusal {
     },
     /// The seat is claimed.
     AlreadyClaimed(SeatId),
-    /// The match is not ready, so nobody can be in it.
+    /// The match is not ready, so no player can be in it.
     NotReady(MatchId),
     /// The seat belongs to a match on another server.
     OtherServer(SeatId),
-    /// The seat is no more.
+    /// The seat is over.
     SeatOver {
         /// The seat.
         seat: SeatId,
@@ -415,41 +417,41 @@ pub enum Refusal {
         /// Why not, fleet by fleet.
         why: BTreeMap<FleetId, &'static str>,
     },
-    /// What waits and runs takes all the memory that it may.
+    /// Waiting and running matches and servers use up the memory budget.
     OverBudget {
         /// The budget in bytes, see [`Settings::waiting_bytes`].
         limit: u64,
     },
-    /// A limit is reached.
+    /// A limit was reached.
     TooMany {
-        /// Of what.
+        /// What there is too much of.
         what: &'static str,
         /// The limit.
         limit: usize,
     },
-    /// One thing is larger than such things may be.
+    /// Something is larger than its maximum.
     TooLarge {
-        /// What.
+        /// What it is.
         what: &'static str,
         /// Its size in bytes, as [`Size`](crate::size::Size) counts.
         bytes: usize,
-        /// The largest.
+        /// The maximum.
         limit: usize,
     },
 }
 
 impl Reply {
-    /// No match for a server that asked for one.
+    /// The reply without a match to a server that asked for one.
     pub(crate) const fn no_match(hints: Hints) -> Self {
         Self::Requested { offer: None, more: Vec::new(), hints }
     }
 
-    /// One match for a server that asked for one.
+    /// The reply with one match to a server that asked for one.
     pub(crate) const fn one_match(offer: Offer) -> Self {
         Self::Requested { offer: Some(offer), more: Vec::new(), hints: Hints::NONE }
     }
 
-    /// Those matches for a server that asked for some.
+    /// The reply with these matches to a server that asked for several.
     pub(crate) fn several(mut offers: Vec<Offer>, hints: Hints) -> Self {
         let more = offers.split_off(offers.len().min(1));
         Self::Requested { offer: offers.pop(), more, hints }
@@ -486,7 +488,7 @@ impl Refusal {
         "too_large",
     ];
 
-    /// The stable code, documented in `contract/errors.md`.
+    /// The stable code; `contract/errors.md` documents it.
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {
@@ -547,7 +549,7 @@ impl Refusal {
         }
     }
 
-    /// Whether the game server that is refused should exit.
+    /// Whether the refused game server should exit.
     #[must_use]
     pub const fn hints(&self) -> Hints {
         match self {
@@ -579,7 +581,7 @@ impl fmt::Display for Refusal {
                 write!(f, "idempotency_key: used before for match {id}, which is a different one")
             }
             Self::MatchNotHeld { match_id, state, .. } => {
-                write!(f, "this server does not hold match {match_id}")?;
+                write!(f, "this server does not have match {match_id}")?;
                 if let Some(state) = state {
                     write!(f, ", which is {state}")?;
                 }
@@ -592,7 +594,7 @@ impl fmt::Display for Refusal {
             Self::NoCapacity(id) => {
                 write!(
                     f,
-                    "match {id} takes no further players: it was submitted without a capacity, and its server has said of no free seats"
+                    "match {id} takes no further players: it was submitted without a capacity, and its server has not reported free seats"
                 )
             }
             Self::MatchFull(id) => write!(f, "match {id} is full"),
@@ -606,13 +608,13 @@ impl fmt::Display for Refusal {
             Self::NotOfMatch { player, match_id } => {
                 write!(
                     f,
-                    "player {player} is not in match {match_id}: no seat of it is the player's, nor is the player named in it"
+                    "player {player} is not in match {match_id}: the player has no seat in it and is not named in it"
                 )
             }
             Self::AlreadyClaimed(seat) => write!(f, "seat {seat} is claimed already"),
             Self::NotReady(id) => write!(f, "match {id} is not ready, so nobody can be in it yet"),
             Self::OtherServer(seat) => write!(f, "seat {seat} belongs to a match on another server"),
-            Self::SeatOver { seat, end } => write!(f, "seat {seat} is no more: {}", end.text()),
+            Self::SeatOver { seat, end } => write!(f, "seat {seat} is over: {}", end.text()),
             Self::NoFleet { why } if why.is_empty() => write!(f, "no fleet is configured"),
             Self::NoFleet { why } => {
                 write!(f, "no fleet can start a server:")?;
@@ -620,11 +622,11 @@ impl fmt::Display for Refusal {
             }
             Self::OverBudget { limit } => write!(
                 f,
-                "what waits and runs takes {limit} bytes, as much as broker.waiting_bytes allows; try again later"
+                "the memory budget broker.waiting_bytes of {limit} bytes is used up; try again later"
             ),
             Self::TooMany { what, limit } => write!(f, "too many {what}: at most {limit} are allowed"),
             Self::TooLarge { what, bytes, limit } => {
-                write!(f, "the {what} counts {bytes} bytes, at most {limit} are taken; send less")
+                write!(f, "the {what} takes {bytes} bytes, at most {limit} are accepted; send less")
             }
         }
     }

@@ -1,8 +1,8 @@
-//! What an expression demands part by part: read off its text and its parsed tree, never by trying matches.
+//! What an expression demands, part by part: read from its text and its parsed tree, never by trying matches.
 //!
-//! Two uses: to say which part of a requirement refused a match, and to tell before any match is made that two
-//! requirements can never both be met. The second has to be sound rather than complete: it knows equalities of a
-//! path with a literal that are joined by `&&`, and says nothing about the rest.
+//! Two uses: to find which part of a requirement refused a match, and to detect before any match is made that two
+//! requirements can never both be met. The latter has to be sound, not complete: it handles equalities of a path with a
+//! literal that are joined by `&&`, and ignores the rest.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -16,7 +16,7 @@ use crate::match_spec::MatchSpec;
 use crate::properties::Properties;
 use crate::requirements::{self, Document, InvalidRequirements, Path, equal, path_of, whole};
 
-/// Numbers closer than this, relative to the larger, are not told apart: the interpreter compares loosely.
+/// Numbers closer than this, relative to the larger, count as equal: the interpreter compares loosely.
 const SAME_NUMBER: f64 = 1e-6;
 
 /// `path == literal`, as part of an expression that is true only if this is.
@@ -63,7 +63,7 @@ impl Conjuncts {
     /// Reads an expression; an empty one demands nothing.
     ///
     /// # Errors
-    /// [`InvalidRequirements`] if it is none.
+    /// [`InvalidRequirements`] if it is not a valid expression.
     pub fn of(text: &str) -> Result<Self, InvalidRequirements> {
         let mut found = Self { equalities: Vec::new(), complete: true };
         if let Some(ast) = requirements::parse(text)? {
@@ -92,7 +92,7 @@ impl Conjuncts {
         }
     }
 
-    /// Why no match whatever meets both these demands and `other`'s; `None` if there may be one.
+    /// Why no match at all meets both these demands and `other`'s; `None` if there may be one.
     #[must_use]
     pub fn contradiction(&self, other: &Self) -> Option<Contradiction> {
         self.equalities.iter().find_map(|here| {
@@ -103,11 +103,11 @@ impl Conjuncts {
         })
     }
 
-    /// Why no match with exactly these properties meets the demands; `None` if one may. `one` is what is demanded,
-    /// `other` what the match has.
+    /// Why no match with exactly these properties meets the demands; `None` if one may. `one` is the demand, `other`
+    /// the match's value.
     #[must_use]
     pub fn contradiction_with(&self, properties: &Properties) -> Option<Contradiction> {
-        // Only what is below the properties is looked at, so the id is of no account.
+        // Only the properties are checked, so the id does not matter.
         let id = MatchId::new("match").ok()?;
         let spec = MatchSpec { properties: properties.clone(), ..MatchSpec::default() };
         let document = Document::new(&id, &spec);
@@ -123,16 +123,16 @@ impl Conjuncts {
     }
 }
 
-/// Whether every match whatever meets the requirement, as far as that can be told from its text: it is empty, or comes
-/// down to literals, or compares a path with itself.
+/// Whether every match meets the requirement, as far as its text shows: it is empty, or reduces to literals, or
+/// compares a path with itself.
 ///
 /// # Errors
-/// [`InvalidRequirements`] if it is no expression.
+/// [`InvalidRequirements`] if it is not a valid expression.
 pub fn is_always_met(text: &str) -> Result<bool, InvalidRequirements> {
     Ok(requirements::parse(text)?.is_none_or(|ast| truth(&ast) == Some(true)))
 }
 
-/// Whether an expression is true for every match, or for none; `None` where that is not known.
+/// Whether an expression is true for every match, or for none; `None` if that is not known.
 fn truth(ast: &Ast) -> Option<bool> {
     match ast {
         Ast::Literal { value, .. } => Some(value.is_truthy()),
@@ -160,14 +160,14 @@ fn truth(ast: &Ast) -> Option<bool> {
     }
 }
 
-/// Two values that one path would have to have at once, as JSON.
+/// Two values that one path would need at the same time, as JSON.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Contradiction {
     /// The path.
     pub path: String,
-    /// What the one demands.
+    /// The value that one side demands.
     pub one: String,
-    /// What the other demands, or is.
+    /// The value that the other side demands or has.
     pub other: String,
 }
 
@@ -189,7 +189,7 @@ fn differ(one: &Variable, other: &Variable) -> bool {
             }
             _ => false,
         },
-        // They may hold numbers.
+        // They may contain numbers.
         (Variable::Array(_), Variable::Array(_)) | (Variable::Object(_), Variable::Object(_)) => false,
         (one, other) => one != other,
     }
@@ -199,7 +199,7 @@ fn differ(one: &Variable, other: &Variable) -> bool {
 pub(super) fn parts(text: &str) -> Vec<&str> {
     let mut found = Vec::new();
     split(text, &mut found);
-    // What is not split as the parser does is not split at all.
+    // Unless the split agrees with the parser's, the expression is not split.
     let same = requirements::parse(text).is_ok_and(|ast| ast.is_some_and(|ast| leaves(&ast) == found.len()));
     if same { found } else { Vec::from([text.trim()]) }
 }
@@ -234,7 +234,7 @@ fn split<'a>(text: &'a str, found: &mut Vec<&'a str>) {
     split(&text[from..], found);
 }
 
-/// Whether the only bracket that closes at the top level is the last character.
+/// Whether the last character is the only closing bracket at the top level.
 fn closes_last(text: &str, marks: &[(usize, u8)]) -> bool {
     let mut closing = marks.iter().filter(|(_, mark)| *mark == b')');
     closing.next().is_some_and(|(at, _)| *at + 1 == text.len()) && closing.next().is_none()

@@ -1,4 +1,4 @@
-//! What the broker decides. Each event says all that its subscribers need; applying it is the only way in which
+//! The broker's decisions. Each event has everything that its subscribers need; applying it is the only way in which
 //! the durable state changes.
 
 use alloc::sync::Arc;
@@ -23,26 +23,26 @@ pub enum Event {
     },
     /// Settings were changed at run time.
     Reconfigured {
-        /// All of them, as they are from now on.
+        /// All settings, with the changes.
         settings: Settings,
     },
     /// A match waits for a server.
     MatchQueued {
         /// Which.
         id: MatchId,
-        /// What was asked for.
+        /// The order.
         spec: Arc<MatchSpec>,
     },
     /// A server has the match.
     MatchPickedUp {
-        /// Which match.
+        /// The match.
         id: MatchId,
-        /// Which server.
+        /// The server.
         server: ServerId,
     },
-    /// The match is back in its place in the queue: the server never got it, or exited before it was ready.
+    /// The match is back at its place in the queue: the server never got it, or exited before it was ready.
     MatchReturned {
-        /// Which match.
+        /// The match.
         id: MatchId,
         /// The server that had it.
         server: ServerId,
@@ -51,11 +51,11 @@ pub enum Event {
     },
     /// Players can connect.
     MatchReady {
-        /// Which match.
+        /// The match.
         id: MatchId,
-        /// Which server.
+        /// The server.
         server: ServerId,
-        /// Everyone who hears of it.
+        /// Every player who hears about it.
         players: Vec<PlayerId>,
         /// Where they connect.
         connection: Arc<Connection>,
@@ -64,7 +64,7 @@ pub enum Event {
     MatchEnded {
         /// Which.
         id: MatchId,
-        /// Everyone who hears of it.
+        /// Every player who hears about it.
         players: Vec<PlayerId>,
         /// Who ended it.
         cause: EndCause,
@@ -73,69 +73,69 @@ pub enum Event {
     MatchFailed {
         /// Which.
         id: MatchId,
-        /// Everyone who hears of it.
+        /// Every player who hears about it.
         players: Vec<PlayerId>,
         /// What went wrong.
         reason: FailReason,
     },
-    /// The match was called off.
+    /// The match was cancelled.
     MatchCancelled {
         /// Which.
         id: MatchId,
-        /// Everyone who hears of it.
+        /// Every player who hears about it.
         players: Vec<PlayerId>,
-        /// By whom.
+        /// Who cancelled it.
         cause: CancelCause,
     },
     /// A place is kept for a player.
     SeatReserved {
-        /// Which seat.
+        /// The seat.
         seat: SeatId,
-        /// In which match.
+        /// The match.
         match_id: MatchId,
-        /// For whom.
+        /// The player.
         player: PlayerId,
         /// The netcode client id of the player's connect token.
         client_id: u64,
         /// How long the player may take, once the match is ready.
         ttl: Duration,
     },
-    /// The player has asked again, and may take as long again to claim the seat; also one that is claimed, once more.
+    /// The player has asked again, and the deadline to claim the seat is renewed; a claimed seat may be claimed again.
     SeatRenewed {
-        /// Which seat.
+        /// The seat.
         seat: SeatId,
-        /// In which match.
+        /// The match.
         match_id: MatchId,
     },
-    /// The player has come.
+    /// The player has connected.
     SeatClaimed {
-        /// Which seat.
+        /// The seat.
         seat: SeatId,
-        /// In which match.
+        /// The match.
         match_id: MatchId,
     },
     /// The place is free again.
     SeatClosed {
-        /// Which seat.
+        /// The seat.
         seat: SeatId,
-        /// In which match.
+        /// The match.
         match_id: MatchId,
         /// How it ended.
         end: SeatEnd,
     },
-    /// The server has said how many places are free, and that was news.
+    /// The server has reported a new number of free places.
     MatchPlacesReported {
-        /// Which match.
+        /// The match.
         id: MatchId,
         /// Places without a player, as the server counts them.
         free: u32,
     },
-    /// A server that nobody ordered has made itself known.
+    /// A server that was not ordered has registered itself.
     ServerRegistered {
         /// Which.
         server: ServerId,
     },
-    /// An ordered server has made itself known.
+    /// An ordered server has made its first call.
     ServerAvailable {
         /// Which.
         server: ServerId,
@@ -150,14 +150,14 @@ pub enum Event {
         /// Which.
         server: ServerId,
     },
-    /// The server gets no further match and goes after those it has.
+    /// The server gets no further match and is dismissed after those it has.
     ServerDraining {
         /// Which.
         server: ServerId,
         /// Why.
         cause: GoneCause,
     },
-    /// The server is not wanted any more, or not there any more.
+    /// The server is not wanted any more, or has exited.
     ServerGone {
         /// Which.
         server: ServerId,
@@ -175,7 +175,7 @@ pub enum Event {
         /// The match that it is ordered for.
         for_match: Option<MatchId>,
     },
-    /// An order that had lost its match is meant for another one.
+    /// An order without a match is assigned to another one.
     AllocationAssigned {
         /// The order.
         allocation: AllocationId,
@@ -187,13 +187,13 @@ pub enum Event {
         /// The order.
         allocation: AllocationId,
     },
-    /// The platform is to stop the server.
+    /// The platform has to stop the server.
     AllocationStopOrdered {
         /// The order.
         allocation: AllocationId,
         /// The fleet.
         fleet: FleetId,
-        /// What went wrong, where something did: the fleet is then left alone for a while.
+        /// The error, if there was one: the fleet then backs off.
         error: Option<Arc<str>>,
     },
     /// Nothing of it is left on the platform.
@@ -202,7 +202,7 @@ pub enum Event {
         allocation: AllocationId,
         /// The fleet.
         fleet: FleetId,
-        /// What went wrong, where something did: the fleet is then left alone for a while.
+        /// The error, if there was one: the fleet then backs off.
         error: Option<Arc<str>>,
     },
 }
@@ -240,7 +240,7 @@ impl Event {
         }
     }
 
-    /// Whether those who wait for a match to be ready may hear something new.
+    /// Whether callers that wait for a match to be ready may hear something new.
     pub(super) const fn is_decision(&self) -> bool {
         matches!(
             self,
@@ -319,16 +319,16 @@ impl Size for Event {
     }
 }
 
-/// Work on a platform that follows from the state. The allocation id is the idempotency key.
+/// Work of a platform that follows from the state. The allocation id is the idempotency key.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Effect {
     /// Start a server. Outcome: `AllocationStarted` or `AllocationFailed`.
     Start {
         /// The order.
         allocation: AllocationId,
-        /// The id that the server is to send.
+        /// The id that the server has to send.
         server: ServerId,
-        /// From which fleet.
+        /// The fleet.
         fleet: FleetId,
     },
     /// Stop a server. Outcome: `AllocationStopped`.
@@ -337,13 +337,13 @@ pub enum Effect {
         allocation: AllocationId,
         /// The server's id.
         server: ServerId,
-        /// Of which fleet.
+        /// The fleet.
         fleet: FleetId,
     },
 }
 
 impl Effect {
-    /// The idempotency key: effects of one allocation run one after another.
+    /// The idempotency key: effects with the same key run one after another.
     #[must_use]
     pub const fn allocation(&self) -> &AllocationId {
         match self {

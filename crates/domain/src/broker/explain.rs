@@ -1,8 +1,8 @@
-//! Why a match still waits, or why it failed: as data. [`words`](super::words) puts it in words.
+//! Why a match still waits, or why it failed: as data. [`words`](super::words) turns it into text.
 //!
-//! It is asked on the thread of the machine, so it looks at a bounded part of what there is, however many matches
-//! wait and servers are free; what it left out it counts. Nothing here changes anything, and nothing reads a clock:
-//! a backoff is over when the machine has acted on its end.
+//! It runs on the machine's thread, so it reads a bounded part of the state, however many matches wait and servers are
+//! free, and counts what it left out. Nothing here changes anything or reads a clock: a backoff is over when the
+//! machine has acted on its end.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::{String, ToString};
@@ -27,44 +27,44 @@ use crate::requirements::{self, Document, Verdict};
 use crate::time::Timestamp;
 use crate::waits::TypicalWait;
 
-/// Fleets that one explanation looks at.
+/// Maximum number of fleets in one explanation.
 pub const MAX_FLEETS: usize = 100;
-/// Groups of waiting servers, and free servers beside them, that one explanation looks at.
+/// Maximum number of groups of waiting servers, and of other free servers, that one explanation checks.
 pub const MAX_SERVERS_LOOKED_AT: usize = 1_000;
-/// Groups of servers in one explanation: the largest.
+/// Maximum number of groups of servers in one explanation: the largest ones.
 pub const MAX_GROUPS: usize = 20;
-/// Servers named of one group.
+/// Maximum number of servers named for one group.
 pub const MAX_SERVERS_NAMED: usize = 5;
-/// Parts of one requirement that are looked at one by one; one with more is taken as a whole.
+/// Maximum number of parts of a requirement that are checked separately; one with more is checked as a whole.
 const MAX_PARTS: usize = 16;
-/// What is said to be found where the evaluation of a requirement was stopped, or was not begun.
+/// Shown as found if the evaluation of a requirement was stopped, or was not started.
 const TOO_COSTLY: &str = "too much to evaluate the expression on it";
-/// Longest requirement or value that is shown, in characters.
+/// Maximum length of a requirement or value that is shown, in characters.
 const MAX_SHOWN: usize = 200;
 
-/// Where a match stands, as its players hear it.
+/// The state of a match, as its players hear it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Standing {
     /// It waits for a server.
     Queued {
-        /// Older matches in the queue; `None` where that is not known.
+        /// Number of older matches in the queue; `None` if that is not known.
         ahead: Option<usize>,
         /// Whether a server had it before.
         returned: bool,
-        /// Why the last server that gave it back did so.
+        /// Why the last server gave it back.
         lost: Option<FailReason>,
-        /// Where its server is to come from; `None` where nothing is under way.
+        /// Where its server will come from; `None` if nothing is in progress.
         prospect: Option<Prospect>,
     },
     /// A server has it.
     PickedUp,
     /// Players can connect.
     Ready,
-    /// Over, as it should be.
+    /// Ended normally.
     Ended(EndCause),
-    /// Over, because something went wrong.
+    /// Failed.
     Failed(FailReason),
-    /// Over, because somebody wanted so.
+    /// Cancelled.
     Cancelled(CancelCause),
 }
 
@@ -81,31 +81,31 @@ impl From<&MatchState> for Standing {
     }
 }
 
-/// Where the server of a queued match is to come from.
+/// Where the server of a queued match will come from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Prospect {
     /// One is ordered for it; its platform has not answered.
     Ordered,
-    /// One is ordered for it and runs; it has not been heard of.
+    /// One is ordered for it and runs, but has not called yet.
     Started,
     /// A free one is expected to take it.
     Free,
     /// Every fleet that could start one runs its maximum.
     Full,
-    /// A fleet that could start one has just failed and is left alone for a while.
+    /// A fleet that could start one has just failed and backs off.
     BackingOff,
     /// None of the fleets takes such a match.
     NoFleet,
 }
 
-/// Everything that is known about why a match stands where it stands.
+/// Everything that is known about the reasons for a match's state.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Explanation {
     /// The match.
     pub match_id: MatchId,
-    /// In short.
+    /// The summary.
     pub standing: Standing,
-    /// Name of its state, and of the reason where it is over.
+    /// Name of its state, and of the reason if it is over.
     pub state: (&'static str, Option<&'static str>),
     /// When it was queued first.
     pub queued_at: Timestamp,
@@ -113,13 +113,13 @@ pub struct Explanation {
     pub since: Timestamp,
     /// How often a server has taken it.
     pub pickups: u32,
-    /// How often one may take it before it fails.
+    /// Maximum number of pickups before it fails.
     pub max_pickups: u32,
-    /// Why the last server that gave it back did so.
+    /// Why the last server gave it back.
     pub lost: Option<FailReason>,
     /// The one fleet whose servers may take it; `None` for any.
     pub bound_to: Option<FleetId>,
-    /// Where it goes, if it names no game and fleets name theirs, and is bound to none.
+    /// Where it goes if it names no game, is not bound to a fleet, and some fleets name games.
     pub unnamed: Option<Unnamed>,
     /// The server that has it, or had it last.
     pub server: Option<Holder>,
@@ -127,15 +127,15 @@ pub struct Explanation {
     pub order: Option<Order>,
     /// The free server that is expected to take it.
     pub expected: Option<ServerId>,
-    /// Servers without a match or asking for one; `None` where it is not for want of a server.
+    /// Servers without a match or asking for one; `None` if the match does not lack a server.
     pub servers: Option<FreeServers>,
     /// Fleets in the order in which they are tried.
     pub fleets: Vec<FleetAccount>,
-    /// Fleets that were left out.
+    /// Number of fleets that were left out.
     pub fleets_unlisted: usize,
-    /// What comes by itself, soonest first.
+    /// Pending timers, soonest first.
     pub timers: Vec<Timer>,
-    /// What this process has seen; `None` if nothing yet.
+    /// Recent waits, as seen by this process; `None` if there were none yet.
     pub typical_wait: Option<TypicalWait>,
 }
 
@@ -144,9 +144,9 @@ pub struct Explanation {
 pub struct Losses {
     /// How often a server has taken it.
     pub pickups: u32,
-    /// How often one may take it before it fails.
+    /// Maximum number of pickups before it fails.
     pub max_pickups: u32,
-    /// Why the last of them does not play it; `None` if it never got it.
+    /// Why the last of them did not play it; `None` if it never got it.
     pub reason: Option<FailReason>,
 }
 
@@ -157,7 +157,7 @@ pub struct Holder {
     pub server: ServerId,
     /// Its fleet, while it is known.
     pub fleet: Option<FleetId>,
-    /// Why it is gone; `None` while it is there, or after that was forgotten.
+    /// Why it is gone; `None` while it exists, or after the reason was forgotten.
     pub gone: Option<GoneCause>,
 }
 
@@ -174,63 +174,63 @@ pub struct Order {
     pub ordered_at: Timestamp,
 }
 
-/// Servers without a match or asking for one, against one match.
+/// Servers without a match or asking for one, compared with one match.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FreeServers {
     /// The largest groups, largest first, at most [`MAX_GROUPS`].
     pub groups: Vec<ServerGroup>,
-    /// About how many more there are.
+    /// Approximate number of further servers.
     pub unlisted: usize,
-    /// Free servers of fleets that may not take the match.
+    /// Number of free servers of fleets that may not take the match.
     pub of_other_fleets: usize,
 }
 
-/// Servers of one fleet that ask for the same.
+/// Servers of one fleet that ask for the same requirements.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ServerGroup {
     /// Their fleet; `None` for those that registered themselves.
     pub fleet: Option<FleetId>,
-    /// What they ask for, cut to a readable length; `None` for those not heard of since a restart.
+    /// Their requirements, truncated to a readable length; `None` for servers that have not called since a restart.
     pub requirements: Option<String>,
-    /// How many they are.
+    /// Number of servers.
     pub count: usize,
     /// Some of them, at most [`MAX_SERVERS_NAMED`].
     pub servers: Vec<ServerId>,
-    /// Which parts of what they ask for the match does not meet; none if it fits or that is not known.
+    /// The parts of their requirements that the match does not meet; empty if it fits or that is not known.
     pub unmet: Vec<Unmet>,
 }
 
 /// A part of a requirement that a match does not meet.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Unmet {
-    /// The part, cut to a readable length.
+    /// The part, truncated to a readable length.
     pub requirement: String,
-    /// What the match has there as JSON, cut likewise; `None` where that says nothing.
+    /// The match's value as JSON, truncated likewise; `None` if it is not meaningful.
     pub found: Option<String>,
 }
 
-/// A fleet against one match.
+/// A fleet, compared with one match.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FleetAccount {
     /// The fleet.
     pub fleet: FleetId,
-    /// What it comes to.
+    /// What it can do for the match.
     pub state: FleetState,
     /// Which parts of its requirements the match does not meet.
     pub unmet: Vec<Unmet>,
     /// Servers that it runs or starts.
     pub live: usize,
-    /// Most servers at a time.
+    /// Maximum number of servers at a time.
     pub max: u32,
     /// Its servers without a match.
     pub idle: usize,
-    /// Its servers that are to be heard of.
+    /// Its servers that have not called yet.
     pub pending: usize,
     /// When the oldest of those was ordered.
     pub starting_since: Option<Timestamp>,
     /// Starts that failed since the last server that worked.
     pub failures: u32,
-    /// What the platform said last.
+    /// The platform's last error.
     pub last_error: Option<Arc<str>>,
     /// When it is asked again.
     pub backoff_until: Option<Timestamp>,
@@ -243,7 +243,7 @@ pub enum FleetState {
     FilteredOut,
     /// It starts a server for the match.
     Starting,
-    /// It failed and is left alone for a while.
+    /// It failed and backs off.
     BackingOff,
     /// It runs its maximum of servers.
     Full,
@@ -265,16 +265,16 @@ impl FleetState {
     }
 }
 
-/// What comes by itself.
+/// A pending timer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Timer {
-    /// What it ends or begins.
+    /// What it ends or starts.
     pub kind: TimerKind,
     /// When.
     pub at: Timestamp,
 }
 
-/// What a timer ends or begins.
+/// What a timer ends or starts.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum TimerKind {
     /// The match has waited too long for a server.
@@ -285,18 +285,18 @@ pub enum TimerKind {
     Run,
     /// The match's server is too old.
     Lifetime,
-    /// The first seat that nobody claimed is free again.
+    /// The first unclaimed seat is free again.
     Seat,
     /// The schedule orders a server for the match.
     Schedule,
-    /// The server ordered for the match is given up; its fleet.
+    /// The server ordered from this fleet for the match is given up.
     ReadyDeadline(FleetId),
     /// A fleet that failed is asked again.
     Backoff(FleetId),
 }
 
 impl Broker {
-    /// Where a match stands, live or recently over. Cheap enough to be asked every few seconds for every match.
+    /// The state of a match, live or recently over. Cheap enough to be called every few seconds for every match.
     #[must_use]
     pub fn standing(&self, id: &MatchId) -> Option<Standing> {
         self.requirements.begin_step();
@@ -320,7 +320,7 @@ impl Broker {
             return Some(Prospect::Free);
         }
         if self.state.fleets.is_empty() {
-            // Servers that register themselves are all there is to come.
+            // Only servers that register themselves can come.
             return None;
         }
         let document = Document::new(&game.id, &game.spec);
@@ -339,13 +339,13 @@ impl Broker {
         })
     }
 
-    /// The free server that is expected to take the match when it asks next.
+    /// The free server that is expected to take the match at its next call.
     fn expected_for(&self, id: &MatchId) -> Option<&ServerId> {
         let server = self.beside.expected.server_for(id)?;
         self.state.servers.get(server).is_some_and(is_idle).then_some(server)
     }
 
-    /// The fleets that a match is not kept from by being bound to one, in the order in which they are tried.
+    /// The fleets that the match's own binding allows, in the order in which they are tried.
     fn open_fleets<'a>(&'a self, game: &'a Match) -> impl Iterator<Item = &'a Fleet> {
         let bound = game.spec.fleet.as_ref();
         let bound_or_all = bound.map_or(&self.state.preferred[..], core::slice::from_ref);
@@ -353,7 +353,7 @@ impl Broker {
     }
 
     fn fleet_state(&self, fleet: &Fleet, game: &Match, document: &Document<'_>) -> FleetState {
-        // Where servers were ordered for the match, that is known.
+        // Already known if servers were ordered for the match.
         let place = (game.state == MatchState::Queued).then_some(game.queued_seq);
         if self.may_take(&fleet.id, &game.spec, document, place) != Some(true) {
             return FleetState::FilteredOut;
@@ -371,7 +371,8 @@ impl Broker {
         }
     }
 
-    /// Explaining may cost as much as a step; what is left then is not evaluated, and counts as not fitting.
+    /// An explanation may take as much work as a step; expressions beyond that are not evaluated, and count as not
+    /// fitting.
     fn verdict(&self, text: &str, document: &Document<'_>) -> Verdict {
         if self.requirements.is_spent() {
             return Verdict::TooCostly;
@@ -384,7 +385,7 @@ impl Broker {
         (until > self.beside.ticked_at).then_some(until)
     }
 
-    /// Why a match, live or recently over, stands where it stands.
+    /// Explains the state of a match, live or recently over.
     #[must_use]
     pub fn explain(&self, id: &MatchId) -> Option<Explanation> {
         let (game, standing) = (self.find_match(id)?, self.standing(id)?);
@@ -396,7 +397,7 @@ impl Broker {
             | MatchState::Failed { at, .. }
             | MatchState::Cancelled { at, .. } => *at,
         };
-        // Of a match without its properties nobody can say what would have fitted.
+        // For a match without its properties it is unknown what would have fitted.
         let wants_fleet = !game.stripped && matches!(standing, Standing::Queued { .. } | Standing::Failed(_));
         let wants_server = wants_fleet
             && matches!(standing, Standing::Queued { .. } | Standing::Failed(FailReason::PickupTimeout));
@@ -427,8 +428,7 @@ impl Broker {
         })
     }
 
-    /// What became of the servers that had a queued match; `None` where none had it, or it is not queued. It costs next to
-    /// nothing.
+    /// What became of the servers that had a queued match; `None` if none had it, or it is not queued. Very cheap.
     #[must_use]
     pub fn losses(&self, id: &MatchId) -> Option<Losses> {
         let game = self.find_match(id).filter(|game| game.state == MatchState::Queued && game.pickups > 0)?;
@@ -476,7 +476,7 @@ impl Broker {
         }
     }
 
-    /// What the match does not meet of what a fleet says: the game it runs, and its requirements.
+    /// What the match does not meet of a fleet's terms: the game it runs, and its requirements.
     fn unmet_by_fleet(&self, fleet: &Fleet, game: &Match, document: &Document<'_>) -> Vec<Unmet> {
         let names_game = document.names_game();
         let about_game =
@@ -489,7 +489,7 @@ impl Broker {
         refusing.flat_map(|text| self.unmet(text, document)).collect()
     }
 
-    /// The parts of an expression that the match does not meet; the whole one where no part can be blamed.
+    /// The parts of an expression that the match does not meet; the whole expression if no part can be blamed.
     fn unmet(&self, text: &str, document: &Document<'_>) -> Vec<Unmet> {
         if self.verdict(text, document) == Verdict::TooCostly {
             return Vec::from([Unmet { requirement: cut(text), found: Some(TOO_COSTLY.to_string()) }]);
@@ -610,7 +610,7 @@ impl Broker {
         timers
     }
 
-    /// The first run of the schedule that the match has waited long enough for.
+    /// The first run of the schedule for which the match has waited long enough.
     fn scheduled_for(&self, game: &Match) -> Timestamp {
         let settings = &self.state.settings;
         let next = self.beside.scheduled_at + settings.schedule_frequency;
@@ -628,7 +628,7 @@ struct Members {
     named: Vec<ServerId>,
 }
 
-/// Servers by what they ask for.
+/// Servers by their requirements.
 #[derive(Default)]
 struct Gathered {
     groups: BTreeMap<GroupKey, Members>,

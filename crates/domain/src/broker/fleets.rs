@@ -1,12 +1,12 @@
-//! What a fleet says of the matches that its servers take: the game, its version, and requirements. It binds them
-//! beside what they ask for themselves, whichever way a match comes to a server.
+//! A fleet's terms for the matches that its servers take: the game, its version, and requirements. They apply in
+//! addition to the servers' own requirements, whichever way a match comes to a server.
 //!
-//! What a fleet says is an expression like what a server asks with, and both together are one more. So the indexes that
-//! find a match for a server, and a server for a match, know of expressions only.
+//! Both a fleet's terms and a server's requirements are expressions, and so is their conjunction. So the indexes that
+//! find a match for a server, and a server for a match, only handle expressions.
 //!
-//! A match that names another game or version than the fleet does not fit. One that names no version goes to any
-//! version. One that names no game goes to the fleets that name none; where every fleet names one, it goes to the
-//! default fleet, or the only one. A match that is bound to a fleet does not have to name a game.
+//! A match that names a different game or version than the fleet does not fit. A match without a version goes to any
+//! version. A match without a game goes to fleets without a game; if every fleet has one, it goes to the default fleet,
+//! or the only one. A match that is bound to a fleet does not have to name a game.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -24,24 +24,24 @@ use crate::ids::{FleetId, MatchId, ServerId};
 use crate::match_spec::MatchSpec;
 use crate::requirements::{Document, NoRoom, Requirement, Requirements};
 
-/// What a server takes.
+/// Which matches a server takes.
 #[derive(Clone, Debug)]
 pub(crate) struct Filter {
-    /// What it asks for itself.
+    /// Its own requirements.
     pub(crate) asked: Arc<Requirement>,
-    /// Which matches it takes of those that any fleet may take.
+    /// For matches that any fleet may take.
     pub(crate) open: Arc<Requirement>,
-    /// Which it takes of those that only its fleet may take.
+    /// For matches that only its fleet may take.
     pub(crate) bound: Arc<Requirement>,
 }
 
 impl Filter {
-    /// Of a server of no fleet.
+    /// The filter of a server without a fleet.
     pub(crate) fn of(asked: Arc<Requirement>) -> Self {
         Self { open: Arc::clone(&asked), bound: Arc::clone(&asked), asked }
     }
 
-    /// What decides about matches of `fleet`, or about those that any fleet may take.
+    /// The requirement for matches of `fleet`, or for those that any fleet may take.
     pub(crate) const fn for_matches_of(&self, fleet: Option<&FleetId>) -> &Arc<Requirement> {
         if fleet.is_some() { &self.bound } else { &self.open }
     }
@@ -51,26 +51,26 @@ impl Filter {
     }
 }
 
-/// What a fleet says.
+/// A fleet's terms.
 pub(crate) struct Terms {
-    /// About matches that any fleet may take.
+    /// For matches that any fleet may take.
     open: Arc<Requirement>,
-    /// About those that only this fleet may take.
+    /// For matches that only this fleet may take.
     bound: Arc<Requirement>,
-    /// The same without the fleet's requirements: about the game alone.
+    /// The same without the fleet's requirements: only the part about the game.
     open_game: String,
     bound_game: String,
-    /// What they come to for a match that names a game.
+    /// The part about the game for a match that names one.
     named_game: String,
 }
 
 impl Terms {
-    /// What decides about a match of this order.
+    /// The requirement for a match of this order.
     pub(crate) const fn for_match(&self, spec: &MatchSpec) -> &Arc<Requirement> {
         if spec.fleet.is_some() { &self.bound } else { &self.open }
     }
 
-    /// The part of it that is about the game; empty where the fleet names none.
+    /// Its part about the game; empty if the fleet names none.
     pub(crate) fn about_game(&self, spec: &MatchSpec, names_game: bool) -> &str {
         match spec.fleet {
             _ if names_game => &self.named_game,
@@ -80,7 +80,7 @@ impl Terms {
     }
 }
 
-/// What every fleet says.
+/// The terms of all fleets.
 #[derive(Default)]
 pub(crate) struct AllTerms(BTreeMap<FleetId, Terms>);
 
@@ -91,7 +91,7 @@ impl AllTerms {
             let open_game = about_game(fleet.game.as_ref(), default.as_ref() == Some(&fleet.id));
             let bound_game = about_game(fleet.game.as_ref(), true);
             let named_game = about_game(fleet.game.as_ref(), false);
-            // Checked when they were configured.
+            // They were checked when they were configured.
             let mut compile =
                 |text: &str| requirements.compile(text).unwrap_or_else(|_| Arc::new(Requirement::none()));
             let (own, open, bound) =
@@ -111,14 +111,14 @@ fn names_every_game(state: &State) -> bool {
     state.fleets.values().all(|fleet| fleet.game.is_some())
 }
 
-/// The fleet that takes matches that name no game where every fleet names one.
+/// The fleet that takes matches without a game if every fleet names one.
 fn default_fleet(state: &State) -> Option<&Fleet> {
     let fleets = &state.fleets;
     let only = || fleets.values().next().filter(|_| fleets.len() == 1);
     fleets.values().find(|fleet| fleet.is_default).or_else(only).filter(|_| names_every_game(state))
 }
 
-/// The expression that a fleet's game comes to. `unnamed`: matches that name no game fit.
+/// The expression for a fleet's game. `unnamed`: matches without a game fit.
 fn about_game(game: Option<&GameVersion>, unnamed: bool) -> String {
     let Some(GameVersion { name, version }) = game else { return String::new() };
     let (name, version) = (literal(name), literal(version));
@@ -127,7 +127,7 @@ fn about_game(game: Option<&GameVersion>, unnamed: bool) -> String {
     format!("{game} && (MatchProperties.version == `null` || MatchProperties.version == {version})")
 }
 
-/// A text as it is written in an expression.
+/// A text as a literal of an expression.
 fn literal(text: &str) -> String {
     if text.chars().all(|one| one.is_ascii_graphic() && !matches!(one, '\'' | '\\') || one == ' ') {
         return format!("'{text}'");
@@ -135,32 +135,32 @@ fn literal(text: &str) -> String {
     format!("`{}`", Variable::String(text.into()).to_string().replace('`', "\\`"))
 }
 
-/// Where a match goes that names no game.
+/// Where a match without a game goes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Unnamed {
-    /// To fleets that name none either.
+    /// To fleets without a game.
     FleetsWithoutGame,
     /// Every fleet names one: to the default fleet.
     DefaultFleet(FleetId),
-    /// Every fleet names one, and there is no default fleet: to servers of no fleet.
+    /// Every fleet names one, and there is no default fleet: to servers without a fleet.
     NoFleet,
 }
 
 impl Broker {
-    /// Takes over what the configured fleets say.
+    /// Applies the terms of the configured fleets.
     pub(super) fn note_terms(&mut self) {
         self.terms = AllTerms::of(&self.state, &mut self.requirements);
         self.beside.free = None;
         self.beside.waiters.note_new_terms();
     }
 
-    /// What a server takes that asks for `asked`.
+    /// The filter of a server that asks for `asked`.
     pub(super) fn filter_of(&mut self, server: &ServerId, asked: &Arc<Requirement>) -> Filter {
         let fleet = self.state.servers.get(server).and_then(|known| known.fleet.clone());
         self.filter(fleet.as_ref(), asked)
     }
 
-    /// What a server of `fleet` takes that asks for `asked`.
+    /// The filter of a server of `fleet` that asks for `asked`.
     pub(super) fn filter(&mut self, fleet: Option<&FleetId>, asked: &Arc<Requirement>) -> Filter {
         let terms = fleet.and_then(|fleet| self.terms.get(fleet));
         let Some(terms) = terms.filter(|_| !self.broken(BrokenRule::IgnoreFleet)) else {
@@ -173,14 +173,14 @@ impl Broker {
         }
     }
 
-    /// Makes sure that the expressions of the filter are among those that are kept: for somebody who is going to hold it.
+    /// Keeps the expressions of the filter, for a holder that is about to store it.
     pub(super) fn keep(&mut self, filter: &Filter) -> Result<(), NoRoom> {
         let Filter { asked, open, bound } = filter;
         [asked, open, bound].into_iter().try_for_each(|one| self.requirements.keep(one))
     }
 
-    /// The fleets that may take a queued match, in the order in which they are tried; nothing where the step's work is
-    /// done before that is known.
+    /// The fleets that may take a queued match, in the order in which they are tried; `None` if the step's work limit
+    /// is reached before that is known.
     pub(super) fn fleets_for(&self, id: &MatchId, spec: &MatchSpec, place: u64) -> Option<Vec<FleetId>> {
         let document = Document::new(id, spec);
         let mut fitting = Vec::new();
@@ -192,8 +192,8 @@ impl Broker {
         Some(fitting)
     }
 
-    /// Whether servers of a fleet may take a match, which is at `place` if it is in the queue; nothing where the step's
-    /// work is done before that is known.
+    /// Whether servers of a fleet may take a match, which is at `place` if it is in the queue; `None` if the step's
+    /// work limit is reached before that is known.
     pub(super) fn may_take(
         &self,
         fleet: &FleetId,
@@ -208,7 +208,7 @@ impl Broker {
         self.state.index.queue.fits_fleet(&self.requirements, terms.for_match(spec), place, document)
     }
 
-    /// Where the match goes, if it names no game, is not bound to a fleet, and some fleet names a game.
+    /// Where the match goes if it names no game, is not bound to a fleet, and some fleet names a game.
     pub(super) fn unnamed(&self, spec: &MatchSpec, document: &Document<'_>) -> Option<Unnamed> {
         let fleets = &self.state.fleets;
         let is_unbound = spec.fleet.is_none() && fleets.values().any(|fleet| fleet.game.is_some());

@@ -1,8 +1,8 @@
-//! Free servers: those that have no match and that no queued match counts on. When one of them asks next, it could
-//! take a new match, so that none has to be ordered.
+//! Free servers: those without a match that no queued match counts on. Such a server could take a new match at its next
+//! call, so that none has to be ordered.
 //!
-//! What a server asked for last and what is expected of it is forgotten at a restart, while who is idle is not; so
-//! these are kept beside the state, follow it event by event, and are gathered anew after a restart.
+//! A server's last requirements and what is expected of it are forgotten at a restart, unlike its being idle; so free
+//! servers are not part of the state: they follow it event by event, and are gathered again after a restart.
 
 use alloc::collections::BTreeMap;
 
@@ -42,10 +42,10 @@ impl Expected {
     }
 }
 
-/// Servers that come first: those of no fleet, then by fleet, then by id.
+/// The order of servers: those without a fleet first, then by fleet, then by id.
 pub(crate) type Rank = (Option<FleetId>, ServerId);
 
-/// Free servers by what they take. One that was not heard since a restart is taken to ask for anything.
+/// Free servers by the matches they take. A server that has not called since a restart is assumed to take any match.
 #[derive(Default)]
 pub(crate) struct FreeServers {
     askers: Askers<Rank>,
@@ -70,8 +70,8 @@ impl FreeServers {
         }
     }
 
-    /// The first free server behind `after` that the match fits, of `fleet` where there is one; `fits` evaluates what
-    /// has to be evaluated.
+    /// The first free server after `after` that the match fits, of `fleet` if there is one; `fits` evaluates
+    /// expressions if needed.
     pub(crate) fn first(
         &self,
         requirements: &Requirements,

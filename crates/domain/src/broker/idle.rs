@@ -1,4 +1,4 @@
-//! Available servers without a match, by age: old ones are replaced before they are given no further match.
+//! Available servers without a match, by age: old ones are replaced before they become too old for another match.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use core::ops::Bound;
@@ -13,20 +13,20 @@ use crate::time::Timestamp;
 #[derive(Default)]
 pub(crate) struct Idle {
     by_birth: BTreeMap<Timestamp, BTreeSet<ServerId>>,
-    /// The same times, so that the older ones can be counted without looking at each.
+    /// The same times, so that older ones can be counted without iterating.
     births: Ranks,
     count: usize,
 }
 
 impl Idle {
-    /// Adds a server that is not there.
+    /// Adds a server that is not in the set.
     pub(crate) fn insert(&mut self, server: &Server) {
         self.by_birth.entry(server.born_at).or_default().insert(server.id.clone());
         self.births.insert(server.born_at.as_millis());
         self.count += 1;
     }
 
-    /// Removes a server that is there.
+    /// Removes a server that is in the set.
     pub(crate) fn remove(&mut self, server: &Server) {
         if self.contains(server) {
             remove_from(&mut self.by_birth, &server.born_at, &server.id);
@@ -47,7 +47,7 @@ impl Idle {
         self.by_birth.values().flatten()
     }
 
-    /// The oldest, and when it was born.
+    /// The birth time of the oldest, and its id.
     pub(crate) fn oldest(&self) -> Option<(Timestamp, &ServerId)> {
         let (born, servers) = self.by_birth.first_key_value()?;
         Some((*born, servers.first()?))
@@ -61,7 +61,7 @@ impl Idle {
         self.births.before(time.as_millis().saturating_add(1))
     }
 
-    /// When the oldest of those was born that were born after `time`.
+    /// The earliest birth time after `time`.
     pub(crate) fn first_born_after(&self, time: Timestamp) -> Option<Timestamp> {
         self.by_birth.range((Bound::Excluded(time), Bound::Unbounded)).next().map(|(born, _)| *born)
     }

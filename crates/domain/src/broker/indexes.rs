@@ -1,8 +1,8 @@
-//! The indexes over the broker's records: what is found without looking at each record.
+//! The indexes over the broker's records, for look-ups without reading every record.
 //!
-//! Every index is a function of the records alone: a record leaves its indexes before it changes and enters them
-//! again after, so no rule has to remember which index it touches. Seats and players are the exception, because a match
-//! may have 10,000: each enters and leaves by itself.
+//! Every index is a function of the records alone: a record leaves its indexes before it changes and enters them again
+//! after, so no rule has to know which indexes it affects. Seats and players are the exception, because a match may
+//! have 10,000: each enters and leaves separately.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
@@ -27,15 +27,15 @@ pub(crate) struct Indexes {
     pub(crate) running: BTreeSet<MatchId>,
     pub(crate) picked_up: BTreeSet<(Timestamp, MatchId)>,
     pub(crate) ready: BTreeSet<(Timestamp, MatchId)>,
-    /// Of matches that are live, over and known, or remembered as an order.
+    /// Matches that are live, over and still known, or remembered as an order.
     pub(crate) by_key: BTreeMap<IdempotencyKey, MatchId>,
     /// Matches of a fleet with a free place: ready ones first, then by age.
     pub(crate) joinable: BTreeMap<FleetId, BTreeSet<(u8, u64, MatchId)>>,
     /// Seats of live matches, and those that matches had when they ended.
     pub(crate) seats: BTreeMap<SeatId, MatchId>,
     pub(crate) seat_expiry: BTreeSet<(Timestamp, SeatId)>,
-    /// Live matches by player: those that name the player, and those in which the player has a seat.
-    /// `None` is before every match, for a range to begin with.
+    /// Live matches by player: those that name the player, and those in which the player has a seat. `None` sorts
+    /// before every match, as the start of a range.
     pub(crate) by_player: BTreeSet<(PlayerId, Option<MatchId>)>,
     pub(crate) births: BTreeSet<(Timestamp, ServerId)>,
     /// Those of them that are not draining.
@@ -44,23 +44,23 @@ pub(crate) struct Indexes {
     pub(crate) idle: BTreeMap<Option<FleetId>, Idle>,
     /// Servers by fleet; those that registered themselves have none.
     pub(crate) of_fleet: BTreeMap<FleetId, BTreeSet<ServerId>>,
-    /// Servers that are draining and whose time has come: their last match is over, or those they have fail.
+    /// Draining servers to be processed: their last match is over, or their matches fail.
     pub(crate) clearing: BTreeSet<ServerId>,
     pub(crate) by_server: BTreeMap<ServerId, AllocationId>,
     pub(crate) by_match: BTreeMap<MatchId, AllocationId>,
-    /// Allocations whose server is to be heard of, by time of order.
+    /// Allocations whose server has not called yet, by time of order.
     pub(crate) pending: BTreeMap<FleetId, BTreeSet<(Timestamp, AllocationId)>>,
-    /// Those of them that are meant for no match.
+    /// Those of them that are not assigned to a match.
     pub(crate) unassigned: BTreeMap<FleetId, BTreeSet<AllocationId>>,
     pub(crate) leaving: BTreeSet<(Timestamp, AllocationId)>,
     /// All allocations of a fleet.
     pub(crate) live: BTreeMap<FleetId, BTreeSet<AllocationId>>,
-    /// Fleets that are not configured and still have servers, or queued matches that only they could take.
+    /// Unconfigured fleets that still have servers, or queued matches that only they could take.
     pub(crate) removed: BTreeSet<FleetId>,
 }
 
 impl Indexes {
-    /// `queue` says whether a queued match comes to the queue, or is in it already.
+    /// `queue`: whether a queued match also enters the queue, or is already in it.
     pub(super) fn enter_match(&mut self, game: &Match, queue: bool) {
         match &game.state {
             MatchState::Queued if queue => self.enter_queue(game),
@@ -77,7 +77,7 @@ impl Indexes {
         self.enter_joinable(joinable(game));
     }
 
-    /// `queue` says whether a queued match leaves the queue, or stays in it.
+    /// `queue`: whether a queued match also leaves the queue, or stays in it.
     pub(super) fn leave_match(&mut self, game: &Match, queue: bool) {
         match &game.state {
             MatchState::Queued if queue => self.leave_queue(game),
@@ -149,7 +149,7 @@ impl Indexes {
         }
     }
 
-    /// A seat that its match had when it ended is forgotten.
+    /// Forgets a seat that its match had when it ended.
     pub(super) fn forget_seat(&mut self, seat: &SeatId, of: &MatchId) {
         if self.seats.get(seat) == Some(of) {
             self.seats.remove(seat);
@@ -162,7 +162,7 @@ impl Indexes {
         }
     }
 
-    /// Nothing of the match with that key is known any more.
+    /// Forgets the match with that key.
     pub(super) fn forget_key(&mut self, id: &MatchId, key: Option<&IdempotencyKey>) {
         if let Some(key) = key.filter(|key| self.by_key.get(*key) == Some(id)) {
             self.by_key.remove(key);
@@ -196,7 +196,7 @@ impl Indexes {
         }
     }
 
-    /// A server of the fleet is gone, or a queued match that only they could take.
+    /// A server of the fleet, or a queued match that only such servers could take, is gone.
     fn note_left(&mut self, fleet: &FleetId) {
         if !self.removed.is_empty()
             && !self.of_fleet.contains_key(fleet)
@@ -280,7 +280,7 @@ fn is_clearing(server: &Server) -> bool {
         if server.matches.is_empty() || cause.fails_matches().is_some())
 }
 
-/// A place among the matches of a fleet that players may join.
+/// A position among the matches of a fleet that players may join.
 pub(super) type Joinable = (FleetId, (u8, u64, MatchId));
 
 pub(super) fn joinable(game: &Match) -> Option<Joinable> {

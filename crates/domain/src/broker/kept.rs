@@ -1,8 +1,8 @@
-//! What is over and still known, within a budget of bytes: finished matches, servers that are gone, seats that are
-//! over, and orders that are remembered so that nobody gets a second match by sending one again.
+//! Records of the past, within a budget of bytes: finished matches, servers that are gone, seats that are over, and
+//! orders that are remembered so that a repeated order makes no second match.
 //!
-//! What goes is decided by the records alone, so that a replay forgets the same. Each record makes room for about what
-//! it brought and a little more; a budget that has been lowered is reached record by record, in no step at once.
+//! What is forgotten depends only on the records, so that a replay forgets the same. Each record makes room for about
+//! what it added and a little more; a lowered budget is reached gradually, record by record.
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -16,19 +16,20 @@ use crate::ids::{IdempotencyKey, MatchId, SeatId, ServerId};
 use crate::size::{ENTRY_BYTES, Size};
 use crate::time::Timestamp;
 
-/// Matches that are over and can still be asked about.
+/// Maximum number of finished matches that can still be queried.
 pub const FINISHED_KEPT: usize = 10_000;
-/// Servers that are gone and are told so when they call.
+/// Maximum number of gone servers that are told so when they call.
 pub const GONE_KEPT: usize = 10_000;
-/// Seats that were given back or expired and can still be asked about; and as many of matches that are over.
+/// Maximum number of released or expired seats that can still be queried; and the same number for seats of finished
+/// matches.
 pub const CLOSED_SEATS_KEPT: usize = 10_000;
-/// How long an order is remembered after its match is over, at least, while the budget holds.
+/// How long an order is remembered at least after its match is over, if the budget suffices.
 pub const ORDERS_KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
-/// The share of the budget that remembered orders may take: one part of this many.
+/// Remembered orders may take one part in this many of the budget.
 const ORDERS_SHARE: usize = 2;
-/// Bytes that each record makes room for beside those that it brought: what lets a lowered budget be reached.
+/// Bytes that each record frees in addition to those that it added, so that a lowered budget is reached.
 const ROOM_BYTES: usize = 4 * 1024;
-/// Work of forgetting one entry, counted as bytes: so many small ones are forgotten for one that came.
+/// Work of forgetting one entry, counted as bytes: limits how many small entries are forgotten for one that was added.
 const ENTRY_WORK: usize = 256;
 
 /// An order whose match is over.
@@ -36,7 +37,7 @@ const ENTRY_WORK: usize = 256;
 pub struct PastOrder {
     /// Its idempotency key.
     pub key: Option<IdempotencyKey>,
-    /// Stands for its content.
+    /// The digest of its content.
     pub content: Digest,
     /// When its match was over.
     pub over_at: Timestamp,
@@ -44,12 +45,12 @@ pub struct PastOrder {
 
 impl Size for PastOrder {
     fn byte_size(&self) -> usize {
-        // The key is in an index, too.
+        // The key is also in an index.
         3 * ENTRY_BYTES + self.key.byte_size()
     }
 }
 
-/// What is over.
+/// The records of the past.
 #[derive(Default)]
 pub(crate) struct Kept {
     pub(crate) finished: Past<MatchId, Arc<Match>>,
@@ -58,14 +59,14 @@ pub(crate) struct Kept {
     /// The seats that matches had when they ended, match by match.
     pub(crate) ended_seats: Past<MatchId, Arc<[SeatId]>>,
     pub(crate) orders: Past<MatchId, PastOrder>,
-    /// How many seats `ended_seats` has.
+    /// Number of seats in `ended_seats`.
     ended: usize,
-    /// Finished matches that have properties, by their places.
+    /// Finished matches that still have properties, by their places.
     with_properties: BTreeMap<u64, MatchId>,
 }
 
 impl Kept {
-    /// Those of a snapshot.
+    /// The records of a snapshot.
     pub(crate) fn of(
         finished: Past<MatchId, Arc<Match>>,
         gone: Past<ServerId, Gone>,
@@ -87,7 +88,7 @@ impl Kept {
             + self.orders.bytes()
     }
 
-    /// A match is over, and with it its seats.
+    /// Adds a finished match and its seats.
     pub(crate) fn finish(&mut self, game: Match, seats: Arc<[SeatId]>, at: Timestamp, index: &mut Indexes) {
         let order =
             PastOrder { key: game.spec.idempotency_key.clone(), content: game.spec.content(), over_at: at };
@@ -120,8 +121,8 @@ impl Kept {
         }
     }
 
-    /// Keeps within `budget` bytes: old orders go, then properties of finished matches, then those matches, then the
-    /// rest, the oldest first. `before` is what there was before this record.
+    /// Enforces the budget of `budget` bytes: forgets old orders, then properties of finished matches, then those
+    /// matches, then the rest, oldest first. `before` is the size before this record.
     pub(crate) fn make_room(&mut self, budget: usize, before: usize, now: Timestamp, index: &mut Indexes) {
         let mut work = ROOM_BYTES + 2 * self.bytes().saturating_sub(before);
         while work > 0 {
@@ -145,7 +146,7 @@ impl Kept {
         }
     }
 
-    /// The oldest finished match that has its properties loses them.
+    /// Removes the properties of the oldest finished match that has any.
     fn strip_match(&mut self) -> Option<()> {
         let (_, id) = self.with_properties.pop_first()?;
         let game = self.finished.get(&id)?;

@@ -1,13 +1,13 @@
-//! Looking for a server over several steps, and for a match.
+//! Searches for a server, and for a match, over several steps.
 //!
-//! A step does a limited amount of evaluating (see `requirements`). Where that does not do for all servers that a new match
-//! may fit, or for all matches that may fit a server, the rest is due at once and is done by ticks, so that whatever
-//! comes in between waits for one step and not for all of it. Those who look take turns. What they have tried is
-//! remembered, so that each step tries something else.
+//! A step does a limited amount of evaluation (see `requirements`). If that is not enough for all servers that a new
+//! match may fit, or for all matches that may fit a server, the rest is due at once and is done by ticks, so that
+//! inputs in between wait for one step and not for the whole search. Searches take turns. What they have tried is
+//! remembered, so that each step makes progress.
 //!
-//! The oldest match that fits goes first all the same: a server whose search is not over is offered no younger match, and
-//! while some match has not been offered to everybody, a server that takes a younger one is first asked for the
-//! oldest that fits it.
+//! The oldest match that fits still goes first: a server whose search is not finished is offered no younger match, and
+//! while some match has not been offered to all servers, the oldest fitting match is looked up before a server takes a
+//! younger one.
 
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
@@ -20,13 +20,13 @@ use super::{Broker, Turn};
 use crate::ids::MatchId;
 use crate::requirements::{Document, Requirement, Search};
 
-/// What has no server and was not offered to all who wait yet, and whose turn it is.
+/// Unfinished searches, and whose turn it is.
 #[derive(Default)]
 pub(super) struct Looking {
     matches: VecDeque<Offered>,
-    /// Matches come first in the next step, then servers.
+    /// Whether matches come before servers in the next step.
     matches_first: bool,
-    /// Where ordering servers was cut: what an event led to, and the schedule.
+    /// Where ordering servers was interrupted: after an event, and by the schedule.
     pub(super) ordering: Option<Ordering>,
     pub(super) scheduling: Option<Ordering>,
 }
@@ -35,9 +35,9 @@ pub(super) struct Looking {
 #[derive(Clone, Default, Debug)]
 pub(super) struct Ordering {
     pub(super) on_schedule: bool,
-    /// Matches from this place on have not been looked at.
+    /// Matches from this place on have not been checked.
     pub(super) next: u64,
-    /// Matches looked at that are expected to get a server without an order.
+    /// Number of checked matches that are expected to get a server without an order.
     pub(super) looked_at: usize,
     /// Free servers up to this one do not fit the next match.
     pub(super) free: Option<Rank>,
@@ -50,34 +50,34 @@ struct Offered {
     then: Then,
 }
 
-/// To whom.
+/// To which servers.
 enum Stage {
-    /// Servers that wait, behind this one.
+    /// Waiting servers after this one.
     Waiting(Option<u64>),
-    /// Servers that are free, behind this one.
+    /// Free servers after this one.
     Free(Option<Rank>),
-    /// Nobody wants it: a server is ordered.
+    /// No server takes it: one is ordered.
     Order,
 }
 
-/// What is done where no server that waits takes the match.
+/// What to do if no waiting server takes the match.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Then {
     Nothing,
-    /// As `fast_schedule` says.
+    /// According to `fast_schedule`.
     AsScheduled,
     Order,
 }
 
 impl Broker {
-    /// Work that requirements took in the last step or explanation, in units of about a nanosecond: at most
+    /// Work spent on requirements in the last step or explanation, in units of about a nanosecond: at most
     /// [`MAX_STEP_WORK`](crate::requirements::MAX_STEP_WORK).
     #[must_use]
     pub fn work_of_step(&self) -> u64 {
         self.requirements.spent()
     }
 
-    /// Whether a step has left something to later ones because its work was done.
+    /// Whether a step has left something to later ones because its work limit was reached.
     pub(super) fn is_work_left(&self) -> bool {
         let looking = &self.beside.looking;
         !looking.matches.is_empty()
@@ -90,12 +90,12 @@ impl Broker {
 }
 
 impl Turn<'_> {
-    /// Offers a queued match to the servers that wait, and finds another where none of them takes it.
+    /// Offers a queued match to the waiting servers, and finds another server if none of them takes it.
     pub(super) fn offer(&mut self, id: &MatchId, then: Then) {
         self.go_on_offering(Offered { id: id.clone(), stage: Stage::Waiting(None), then });
     }
 
-    /// Goes on with what earlier steps left.
+    /// Continues with what earlier steps left.
     pub(super) fn go_on(&mut self) {
         self.go_on_with_forsaken();
         self.go_on_with_outdated();
@@ -110,7 +110,7 @@ impl Turn<'_> {
         }
     }
 
-    /// Servers whose fleets say something else than when they asked are to ask again.
+    /// Servers whose fleets' terms have changed since they asked have to ask again.
     fn go_on_with_outdated(&mut self) {
         while !self.is_full()
             && let Some(place) = self.broker.beside.waiters.next_outdated()
@@ -119,7 +119,7 @@ impl Turn<'_> {
         }
     }
 
-    /// Whether the server waits for what its fleet said before it was configured anew. It is answered without a match.
+    /// Answers a server without a match if it waits with its fleet's old terms. Returns whether it did.
     fn turn_outdated_away(&mut self, place: u64) -> bool {
         let Some(waiter) = self.broker.beside.waiters.get(place) else { return false };
         let (fleet, filter) = (waiter.fleet.clone(), waiter.filter.clone());
@@ -155,7 +155,7 @@ impl Turn<'_> {
                 continue;
             }
             match self.oldest_for_waiting(place) {
-                // One that has no room for it is answered.
+                // A server without room for it is answered.
                 Search::Found(id) => _ = self.give(&id, place),
                 Search::Nothing => self.end_search(place),
                 Search::Unfinished => {}
@@ -163,12 +163,12 @@ impl Turn<'_> {
         }
     }
 
-    /// Nothing fits that server.
+    /// No match fits that server.
     fn end_search(&mut self, place: u64) {
         let Some(waiter) = self.broker.beside.waiters.get(place) else { return };
         let (server, hints, stays) = (waiter.server.clone(), waiter.hints, waiter.stays);
         if self.is_unneeded(&server, hints) {
-            // Its calls are answered with that.
+            // This also answers its calls.
             return self.dismiss(&server, GoneCause::Surplus);
         }
         if stays {
@@ -217,7 +217,7 @@ impl Turn<'_> {
         self.broker.beside.looking.matches.push_back(offered);
     }
 
-    /// Gives a queued match to a server behind `after` that waits.
+    /// Gives a queued match to a waiting server after `after`.
     fn offer_to_waiting(&mut self, id: &MatchId, mut after: Option<u64>) -> First<u64> {
         loop {
             let place = match self.first_waiting(id, after.as_ref()) {
@@ -237,7 +237,7 @@ impl Turn<'_> {
                 after = Some(place);
                 continue;
             }
-            // An older match may fit that has not been offered to this server yet.
+            // An older match that has not been offered to this server yet may fit.
             match self.oldest_for_waiting(place) {
                 Search::Found(oldest) => {
                     if self.give(&oldest, place) && oldest == *id {
@@ -260,7 +260,7 @@ impl Turn<'_> {
         beside.waiters.first_fitting(requirements, &document, fleet, after, fits)
     }
 
-    /// The oldest match that fits what a waiting server asks for.
+    /// The oldest match that fits a waiting server's requirements.
     fn oldest_for_waiting(&mut self, place: u64) -> Search<MatchId> {
         let Broker { state, requirements, beside, .. } = &mut *self.broker;
         let Some(waiter) = beside.waiters.get(place) else { return Search::Nothing };
@@ -268,8 +268,9 @@ impl Turn<'_> {
         queue.oldest_fitting(requirements, &waiter.filter, waiter.fleet.as_ref())
     }
 
-    /// Answers a server that waits and is not wanted any more, or not for what it waits for: its fleet may not be configured,
-    /// or say something else, or it may be too old, and its own turn has not come. Whether it is such a server.
+    /// Answers a waiting server that is not wanted any more, or not for what it waits for: its fleet may not be
+    /// configured, or have other terms, or the server may be too old, and its own turn has not come. Returns whether it
+    /// was such a server.
     fn turn_unwanted_away(&mut self, place: u64) -> bool {
         let waiter = self.broker.beside.waiters.get(place);
         if !waiter.is_some_and(|waiter| self.is_unwanted(&waiter.server)) {

@@ -14,11 +14,11 @@ use crate::machine::CallId;
 use crate::match_spec::{MAX_CAPACITY, MAX_MATCH_BYTES, MAX_PLAYERS, MatchSpec};
 use crate::size::Size;
 
-/// How often a match is given out, if its servers exit or hand it back before they are ready for it.
+/// Maximum number of pickups of a match whose servers exit or return it before they are ready for it.
 pub(super) const MAX_PICKUPS: u32 = 3;
 
 impl Turn<'_> {
-    /// A match to be played. The same order again, by id or by key, is the same match.
+    /// A new match. Repeating the order, by id or by key, returns the same match.
     pub(super) fn submit(&mut self, id: Option<MatchId>, spec: MatchSpec) -> Result<Reply, Refusal> {
         if let Some(known) = self.known(id.as_ref(), &spec)? {
             return Ok(Reply::Submitted { match_id: known });
@@ -28,7 +28,7 @@ impl Turn<'_> {
         Ok(Reply::Submitted { match_id })
     }
 
-    /// The match that this order has made before, even if nothing else is known of it any more.
+    /// The match that this order made before, even if nothing else is known about it any more.
     pub(super) fn known(&self, id: Option<&MatchId>, spec: &MatchSpec) -> Result<Option<MatchId>, Refusal> {
         let by_key = spec.idempotency_key.as_ref().and_then(|key| self.state().index.by_key.get(key));
         if let Some(known) = by_key {
@@ -42,7 +42,7 @@ impl Turn<'_> {
         }
     }
 
-    /// Whether the match was ordered by an order of this content; `None` where no such match is known or remembered.
+    /// Whether the match was made by an order with this content; `None` if no such match is known or remembered.
     fn is_order_of(&self, id: &MatchId, spec: &MatchSpec) -> Option<bool> {
         if let Some(order) = self.state().kept.orders.get(id).filter(|_| !self.is_live(id)) {
             return Some(order.content == spec.content());
@@ -55,7 +55,7 @@ impl Turn<'_> {
         self.state().matches.contains_key(id)
     }
 
-    /// Checks the order and puts the match into the queue. There must be room for it and `beside` more bytes.
+    /// Checks the order and queues the match. The budget must have room for it and `beside` more bytes.
     pub(super) fn queue_match(
         &mut self,
         id: Option<MatchId>,
@@ -110,7 +110,7 @@ impl Turn<'_> {
         }
     }
 
-    /// The match is not wanted any more. Once more is no fault.
+    /// Cancels a match. Idempotent.
     pub(super) fn cancel(&mut self, id: &MatchId) -> Result<Reply, Refusal> {
         match self.find(id)?.state {
             MatchState::Cancelled { .. } => {}

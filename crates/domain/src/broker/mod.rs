@@ -1,37 +1,37 @@
 //! The broker: brings matches and servers together.
 //!
-//! | where | what |
+//! | module | contents |
 //! |---|---|
-//! | [`model`] | the things it knows |
-//! | [`command`], [`event`] | what it is asked, answers, refuses; what it decides |
+//! | [`model`] | its data types |
+//! | [`command`], [`event`] | commands, replies, refusals; decisions |
 //! | `match_lifecycle` | queued → picked up → ready → ended, cancelled or failed |
 //! | `server_lifecycle` | pending → available → full → draining → gone; the game servers' calls |
-//! | `allocation_lifecycle` | from the order for a server to nothing being left of it |
-//! | [`address`] | connection details as an address, and which are refused |
-//! | `seats` | drop-in play: reserve, claim, release, expire; free places by the server's word |
-//! | `placement` | who gets which match, and when a new server is ordered |
+//! | `allocation_lifecycle` | from the order for a server until nothing is left of it |
+//! | [`address`] | connection details as an address; which ones are refused |
+//! | `seats` | drop-in play: reserve, claim, release, expire; free places reported by servers |
+//! | `placement` | which server gets which match, and when a new server is ordered |
 //! | `timers` | every deadline, and what it ends |
-//! | `state`, `indexes` | the durable state, how events change it; what is found without looking at each record |
-//! | `seating` | who sits in a match, and how many |
-//! | `budget`, `sizes` | how much may wait |
-//! | `kept`, `past` | what is over and still known, within a budget of bytes |
-//! | `looking` | looking for a server, or for a match, over several steps |
+//! | `state`, `indexes` | the durable state, how events change it; indexes over its records |
+//! | `seating` | the seats of a match, and their counts |
+//! | `budget`, `sizes` | how many bytes may wait |
+//! | `kept`, `past` | records of the past, within a budget of bytes |
+//! | `looking` | searches for a server, or for a match, over several steps |
 //! | `queue`, `verdicts` | which is the oldest match that fits; how many are older |
 //! | `askers`, `free`, `idle` | which is the first server that a match fits; which servers are free, and how old they are |
-//! | `fleets` | what a fleet says of the matches that its servers take |
+//! | `fleets` | fleets' terms for the matches that their servers take |
 //! | `classes` | queued matches by the fleets that may take them, for ordering |
-//! | `untold` | matches that servers may never have heard of |
+//! | `untold` | matches that servers may never have heard about |
 //! | `waiting` | calls that are answered later |
-//! | [`explain`], [`words`] | why a match still waits or why it failed: as data, and in words |
+//! | [`explain`], [`words`] | why a match still waits or why it failed: as data, and as text |
 //! | [`conjuncts`] | what requirements demand, part by part |
 //!
-//! One turn takes one input: first whatever is due by then happens, then the input, then what follows from both
-//! (servers ordered, watchers told). Rules look at the state and emit events; only `state` changes anything.
+//! One turn takes one input: first due timers fire, then the input is processed, then what follows from both (servers
+//! are ordered, watchers are answered). Rules read the state and emit events; only `state` changes anything.
 //!
-//! A turn is bounded ([`Step::is_full`]): each loop asks before each piece of work whether there is room, and what is
-//! left is due at once. It is found again from the state (timers, servers that are [draining](model::GoneCause) and have
+//! A turn is bounded ([`Step::is_full`]): each loop checks before each piece of work whether there is room, and the
+//! rest is due at once. The rest is found again from the state (timers, [draining](model::GoneCause) servers with
 //! matches to fail, fleets that are not configured any more, matches without a server) or belongs to calls, which a
-//! restart forgets as well. While more is due than fits, ticks alone work at it, so that no input waits for all of it.
+//! restart forgets as well. While more is due than fits, only ticks work on it, so that no input waits for all of it.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
@@ -100,33 +100,34 @@ use state::State;
 use untold::Untold;
 use waiting::{Waiters, Watchers};
 
-/// Most matches that wait for a server.
+/// Maximum number of matches that wait for a server.
 pub const MAX_QUEUED: usize = 1_000_000;
-/// Most servers known at a time.
+/// Maximum number of servers known at a time.
 pub const MAX_SERVERS: usize = 100_000;
-/// Most matches that a server gets with one answer.
+/// Maximum number of matches in one answer to a server.
 pub const MAX_OFFERS: u32 = 32;
-/// Bytes that the matches of one answer take together, by [`Size`](crate::size::Size); a single match may take more.
+/// Maximum bytes of all matches of one answer, by [`Size`](crate::size::Size); a single match may take more.
 pub const MAX_OFFERS_BYTES: usize = 1 << 20;
-/// Longest time that a server may ask to be held until a match fits, or to collect several.
+/// Maximum time for which a server may ask to be held until a match fits, or to collect several.
 pub const MAX_REQUEST_WAIT: Duration = Duration::from_secs(300);
-/// Most calls of servers that wait for a match.
+/// Maximum number of servers' calls that wait for a match.
 pub const MAX_WAITERS: usize = 100_000;
-/// Most of them from one server.
+/// Maximum number of them from one server.
 pub const MAX_WAITERS_OF_SERVER: usize = 64;
-/// Most calls that wait for news of a match, and most that wait for one to be ready.
+/// Maximum number of calls that wait for news of a match, and of calls that wait for a match to be ready.
 pub const MAX_WATCHERS: usize = 1_000_000;
-/// Most of them for one match: all of them are answered in one step.
+/// Maximum number of them for one match: all of them are answered in one step.
 pub const MAX_WATCHERS_OF_MATCH: usize = 20_000;
-/// Seats that are remembered because more than one call was told of them. An answer that cannot be sent is taken back
-/// at once, so that few others come between. And servers that are remembered because they were told to exit.
+/// Maximum number of seats that are remembered because more than one call was told about them: an answer that cannot be
+/// sent is taken back at once, so that few others come in between. Also of servers that are remembered because they
+/// were told to exit.
 const MAX_TOLD: usize = 10_000;
 
-/// Matches that are remembered because their players cannot connect.
+/// Maximum number of matches that are remembered because their players cannot connect.
 const MAX_UNREACHABLE: usize = 10_000;
 
-/// Quarters of a step that timers may fill, and the schedule after them, so that neither keeps the other or what follows
-/// from both waiting for ever.
+/// Quarters of a step that timers may fill, and the schedule after them, so that neither can starve the other or the
+/// work that follows from both.
 const QUARTERS_FOR_TIMERS: usize = 2;
 const QUARTERS_FOR_SCHEDULE: usize = 3;
 const WHOLE_STEP: usize = 4;
@@ -135,16 +136,16 @@ const WHOLE_STEP: usize = 4;
 pub struct Broker {
     state: State,
     requirements: Requirements,
-    /// What the configured fleets say of their matches.
+    /// The configured fleets' terms for their matches.
     terms: AllTerms,
-    /// What a server is taken to ask for that was not heard.
+    /// The assumed requirement of a server that has not called.
     anything: Arc<Requirement>,
     beside: Beside,
     #[cfg(feature = "broken-rules")]
     broken: Option<BrokenRule>,
 }
 
-/// What somebody was told, the newest.
+/// The newest things that callers were told.
 struct Told<K>(Recent<K, ()>);
 
 impl<K: Ord + Clone> Default for Told<K> {
@@ -153,7 +154,7 @@ impl<K: Ord + Clone> Default for Told<K> {
     }
 }
 
-/// Matches whose servers gave an address that leads nowhere, the newest.
+/// The newest matches whose servers sent an address that leads nowhere.
 struct Unreachable(Recent<MatchId, Timestamp>);
 
 impl Default for Unreachable {
@@ -162,60 +163,62 @@ impl Default for Unreachable {
     }
 }
 
-/// What a restart may forget.
+/// State that a restart may forget.
 #[derive(Default)]
 struct Beside {
     waiters: Waiters,
     watchers: Watchers,
-    /// What each server asked for last.
+    /// Each server's last requirements.
     heard: BTreeMap<ServerId, Arc<Requirement>>,
-    /// Free servers that are expected to take a certain queued match when they ask next.
+    /// Free servers that are expected to take a certain queued match at their next call.
     expected: Expected,
-    /// Free servers that no queued match counts on; gathered when they are first needed.
+    /// Free servers that no queued match counts on; gathered when first needed.
     free: Option<FreeServers>,
-    /// What steps had no work left for.
+    /// Searches that steps had no work left for.
     looking: Looking,
     /// How long matches waited lately.
     waits: Waits,
-    /// Seats that players were told of once more when they asked for another.
+    /// Seats that were returned again to players who asked for another.
     told_again: Told<SeatId>,
-    /// Servers that were told to exit. A later call under the id of a server that registered itself comes from a new one.
+    /// Servers that were told to exit. A later call under the id of a server that registered itself comes from a new
+    /// one.
     told_to_exit: Told<ServerId>,
-    /// Matches whose players cannot connect, and until when nobody is sent to them.
+    /// Matches whose players cannot connect, and until when no players are sent to them.
     unreachable: Unreachable,
-    /// Fleets of which a server was replaced at once although players could not reach it, and until when the next such server
-    /// counts as a failure of its fleet. Emptied as it is used.
+    /// Fleets of which an unreachable server was replaced at once, and until when the next such server counts as a
+    /// failure of its fleet. Expired entries are removed when it is used.
     spared: BTreeMap<FleetId, Timestamp>,
-    /// Matches that servers may never have heard of.
+    /// Matches that servers may never have heard about.
     untold: Untold,
-    /// What calls that went away had collected, by server; at most [`MAX_OFFERS`] matches for each of [`MAX_WAITERS`].
+    /// Matches collected by calls that went away, by server; at most [`MAX_OFFERS`] matches for each of
+    /// [`MAX_WAITERS`].
     forsaken: Vec<(ServerId, Vec<Collected>)>,
     /// Calls that wait for a match to be ready.
     awaiting: Watchers,
-    /// Matches with news that some who watch them have not been told.
+    /// Matches with news that some watchers have not been told.
     news: BTreeSet<MatchId>,
-    /// Matches that are decided, and some who wait for that have not been told.
+    /// Decided matches for which some waiting calls have not been answered.
     decided: BTreeSet<MatchId>,
-    /// When servers were last ordered on the schedule.
+    /// When the schedule last ordered servers.
     scheduled_at: Timestamp,
-    /// More was due than a step takes: ticks catch up with it.
+    /// Whether more was due than fits into a step, which ticks catch up with.
     behind: bool,
-    /// The last step may have ended before all that follows from the state was done.
+    /// Whether the last step may have ended before everything that follows from the state was done.
     unsettled: bool,
-    /// When deadlines were last looked at.
+    /// When deadlines were last checked.
     ticked_at: Timestamp,
 }
 
-/// Rules that the simulation breaks on purpose, to show that it would notice.
+/// Rules that the simulation breaks on purpose, to prove that it notices.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BrokenRule {
-    /// A match in one server's hands is offered to another.
+    /// A match that one server has is offered to another.
     OfferHeldMatch,
-    /// A match that could not be delivered goes back to the queue whatever became of it since.
+    /// A match that could not be delivered goes back to the queue regardless of its state.
     ReturnAlways,
-    /// Matches wait in the queue for ever.
+    /// Matches wait in the queue forever.
     ForgetPickupTimer,
-    /// Servers may prepare for ever.
+    /// Servers may prepare forever.
     ForgetReadyTimer,
     /// Fleets grow beyond their maximum.
     ExceedMax,
@@ -225,9 +228,9 @@ pub enum BrokenRule {
     OversellSeats,
     /// A seat is claimed twice.
     ClaimTwice,
-    /// A server's free places are promised to others beside those who are on their way to them.
+    /// A server's free places are promised to others although players are on their way to them.
     IgnoreReserved,
-    /// Unclaimed seats are kept for ever.
+    /// Unclaimed seats are kept forever.
     KeepSeats,
     /// A match is acknowledged and not recorded.
     LoseMatch,
@@ -241,11 +244,11 @@ pub enum BrokenRule {
     KeepMatchesOfExited,
     /// The youngest match goes first.
     YoungestFirst,
-    /// A step takes all there is to do, however much.
+    /// A step does all work, however much.
     UnboundedStep,
     /// Servers are given matches that may outlast them.
     IgnoreAge,
-    /// Old servers of a warm pool go before others are ready in their place.
+    /// Old servers of a warm pool are retired before their replacements are ready.
     RetireBeforeReplaced,
     /// A server is told to exit while it has a match.
     ShutDownHolding,
@@ -255,7 +258,7 @@ pub enum BrokenRule {
     KeepDrained,
     /// A server is ordered for a match that fails a moment later.
     OrderForOverdue,
-    /// A server that asks again does not hear of the match that it has.
+    /// A server that asks again does not hear about the match that it has.
     ForgetLostAnswer,
     /// A server gets another match before those of a lost answer.
     OthersBeforeLost,
@@ -268,7 +271,7 @@ pub enum BrokenRule {
 }
 
 impl BrokenRule {
-    /// Every one of them.
+    /// All of them.
     pub const ALL: &'static [Self] = &[
         Self::OfferHeldMatch,
         Self::ReturnAlways,
@@ -302,7 +305,7 @@ impl BrokenRule {
 }
 
 impl Broker {
-    /// A broker that knows nothing.
+    /// An empty broker.
     #[must_use]
     pub fn new() -> Self {
         Self::with_state(State::new())
@@ -322,7 +325,7 @@ impl Broker {
         }
     }
 
-    /// Breaks one rule, for a simulation that must notice.
+    /// Breaks one rule, for a simulation that has to notice.
     #[cfg(feature = "broken-rules")]
     pub const fn break_rule(&mut self, rule: BrokenRule) {
         self.broken = Some(rule);
@@ -355,15 +358,15 @@ impl Default for Broker {
     }
 }
 
-/// One input being worked on.
+/// The processing of one input.
 struct Turn<'a> {
     broker: &'a mut Broker,
     step: &'a mut Step<Broker>,
     now: Timestamp,
     draw: Draw,
-    /// Quarters of the step that may be filled for now.
+    /// Quarters of the step that may currently be filled.
     quarters: usize,
-    /// Something happened that may let a server be ordered for a match that had none.
+    /// Whether a server may now be ordered for a match that had none.
     reconsider: bool,
 }
 
@@ -383,12 +386,12 @@ impl<'a> Turn<'a> {
         self.broker.broken(rule)
     }
 
-    /// Whether further work is left for a later step.
+    /// Whether to leave further work for a later step.
     fn is_full(&self) -> bool {
         self.step.is_filled(self.quarters) && !self.broken(BrokenRule::UnboundedStep)
     }
 
-    /// Decides: the event is applied at once and goes to the log with this step.
+    /// Emits a decision: the event is applied at once and is logged with this step.
     fn emit(&mut self, event: Event) {
         if let Some(id) = event.match_id()
             && self.broker.beside.watchers.watch(id)
@@ -439,7 +442,7 @@ impl<'a> Turn<'a> {
         self.step.answers.push((call, answer));
     }
 
-    /// Carries a command out; `None` where the call is kept for later.
+    /// Carries out a command; `None` if the call is kept for later.
     fn carry_out(&mut self, call: CallId, command: Command) -> Result<Option<Reply>, Refusal> {
         match command {
             Command::Configure { settings, fleets } => self.configure(settings, fleets).map(Some),
@@ -490,7 +493,8 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// What follows from the input: drained servers go, servers are ordered, watchers are told; until the step is full.
+    /// Does what follows from the input, until the step is full: drained servers are dismissed, servers are ordered,
+    /// watchers are answered.
     fn settle(&mut self) {
         while !self.is_full() && self.clear_server() {}
         self.retire_replaced();
@@ -535,7 +539,7 @@ impl Machine for Broker {
         turn.fire_due_for_input();
         let before = turn.step.records.len();
         let result = turn.carry_out(call, command);
-        // Where rules are broken on purpose, the simulation looks.
+        // If rules are broken on purpose, the simulation checks instead.
         debug_assert!(
             cfg!(feature = "broken-rules") || result.is_ok() || turn.step.records.len() == before,
             "a refused command left an event"

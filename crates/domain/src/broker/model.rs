@@ -1,7 +1,6 @@
-//! The things the broker knows: matches with their seats, servers, allocations, fleets, settings.
+//! The broker's data types: matches with their seats, servers, allocations, fleets, settings.
 //!
-//! Plain data, all of it durable: it is what a snapshot holds. Who may change what is the business of the
-//! `…_lifecycle` modules.
+//! Plain data, all of it durable: the contents of a snapshot. The `…_lifecycle` modules have the rules for changing it.
 
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -26,49 +25,47 @@ use crate::time::Timestamp;
 pub struct Match {
     /// Its id.
     pub id: MatchId,
-    /// What was asked for.
+    /// The order.
     pub spec: Arc<MatchSpec>,
-    /// Where it stands.
+    /// Its state.
     pub state: MatchState,
     /// Its place in the queue: sequence number of the event that queued it first.
     pub queued_seq: u64,
     /// When it was queued first.
     pub queued_at: Timestamp,
-    /// Sequence number of the last event about it: for whoever waits for news.
+    /// Sequence number of the last event about it, for callers that wait for news.
     pub changed_seq: u64,
     /// How often a server has taken it.
     pub pickups: u32,
     /// The server that has it, or had it last.
     pub server: Option<ServerId>,
-    /// Why the last server that gave it back did so; `None` if none did.
+    /// Why the last server gave it back; `None` if none did.
     pub lost: Option<FailReason>,
-    /// Live seats, and the named players who were in it and gave their seat back.
+    /// Live seats, and the named players who were in it and released their seat.
     pub seats: Seats,
-    /// Places without a player by the word of its server, less those who have claimed a seat since; `None` until it
-    /// speaks.
+    /// Free places as reported by its server, minus the seats claimed since; `None` before the first report.
     pub reported_free: Option<u32>,
     /// The match is over, and its properties have been forgotten to keep within the budget.
     pub stripped: bool,
 }
 
-/// Places are counted in two ways. Until the server speaks, the order counts: its capacity, less one place for each
-/// named player for the whole match, less one for each seat of anybody else.
+/// Places are counted in two ways. Before the server's first report, the order counts: its capacity, minus one place
+/// for each named player for the whole match, minus one for each seat of any other player.
 ///
-/// A server that [says how many places are free](super::Command::ReportFreePlaces) knows better who is there, but not
-/// who is on the way. So what it says counts, less the seats that are reserved. The order's capacity counts no more. It
-/// follows that
+/// A server that [reports how many places are free](super::Command::ReportFreePlaces) knows better who is there, but
+/// not who is on the way. So its report counts, minus the reserved seats, and the order's capacity does not count any
+/// more. It follows that
 ///
-/// * a place that somebody is on the way to is promised to nobody else, whether the server was told of it or not;
-/// * a claim changes nothing: the place is taken off what the server said, and is no longer reserved;
-/// * the place of a seat that was claimed is free when the server says so, not when the seat ends: which of the two
-///   comes first makes no difference;
-/// * a player who came without a claim is taken off twice, by the server as there and by the seat as coming, until that
-///   seat expires: too few places are promised meanwhile, and as many as there are afterwards;
-/// * whatever went wrong in between is right again with the server's next word.
+/// * the place of a player who is on the way is not promised to others, whether or not the server knows about it;
+/// * a claim changes nothing: the place is subtracted from the server's report, and is no longer reserved;
+/// * the place of a claimed seat is free when the server says so, not when the seat ends, whichever comes first;
+/// * a player who came without a claim is subtracted twice, by the server as present and by the seat as coming, until
+///   that seat expires: until then too few places are promised, afterwards the right number;
+/// * any error in between is corrected by the server's next report.
 ///
-/// The server does not count places that it keeps for named players who are still to come, and their seats take nothing
-/// off. A named player who gave a claimed seat back has no place any more but what the server counts as free, and takes
-/// one of those like anybody else. A server that keeps the place keeps the seat claimed.
+/// The server does not count places that it keeps for named players who have yet to come as free, and their seats are
+/// not subtracted. A named player who released a claimed seat has no kept place any more, and takes a free one like any
+/// other player. A server that keeps the place keeps the seat claimed.
 impl Match {
     /// Every player of the match, named or seated, each once.
     #[must_use]
@@ -79,7 +76,7 @@ impl Match {
         players
     }
 
-    /// Those of them who are there or may come: without named players whose place is not kept any more.
+    /// Players who are there or may come: without named players whose place is not kept any more.
     #[must_use]
     pub fn expected_players(&self) -> Vec<PlayerId> {
         let gone = |player: &PlayerId| self.reported_free.is_some() && self.seats.left().contains(player);
@@ -94,7 +91,7 @@ impl Match {
         self.names(player) || self.seats.of_player(player).is_some()
     }
 
-    /// Places in all; `None` if nobody can join.
+    /// Total number of places; `None` if nobody can join.
     #[must_use]
     pub fn capacity(&self) -> Option<u32> {
         match self.reported_free {
@@ -103,14 +100,14 @@ impl Match {
         }
     }
 
-    /// Places taken: those that are kept for named players, and the seats of everyone else.
+    /// Number of taken places: those kept for named players, and the seats of all others.
     #[must_use]
     pub fn occupied(&self) -> u32 {
         let left = if self.reported_free.is_some() { self.seats.left().len() } else { 0 };
         count(self.spec.players.len().saturating_sub(left)).saturating_add(self.beside_kept().all())
     }
 
-    /// Places free; 0 where the match has no capacity, or [`MAX_CAPACITY`] seats.
+    /// Number of free places; 0 if the match has no capacity, or [`MAX_CAPACITY`] seats.
     #[must_use]
     pub fn free_places(&self) -> u32 {
         let free = match self.reported_free {
@@ -120,15 +117,15 @@ impl Match {
         free.min(MAX_CAPACITY.saturating_sub(count(self.seats.len())))
     }
 
-    /// Whether a place is kept for the player: named players have one for the whole match or, where the server counts
-    /// its places, until they leave.
+    /// Whether a place is kept for the player: named players have one for the whole match or, if the server reports its
+    /// places, until they leave.
     #[must_use]
     pub fn keeps_place_for(&self, player: &PlayerId) -> bool {
         let left = self.reported_free.is_some() && self.seats.left().contains(player);
         !left && self.names(player)
     }
 
-    /// The time to claim a seat begins anew, where it has begun.
+    /// Restarts the time to claim a seat, if it has begun.
     pub(super) fn renew(&mut self, seat: &SeatId, now: Timestamp) -> Option<(Seat, Seat)> {
         let ttl = self.seats.get(seat).filter(|_| matches!(self.state, MatchState::Ready { .. }))?.ttl;
         self.seats.renew(seat, now + ttl)
@@ -138,13 +135,13 @@ impl Match {
         self.seats.names(&self.spec.players, player)
     }
 
-    /// Seats of players for whom no place is kept anyway.
+    /// Seats of players without a kept place.
     fn beside_kept(&self) -> Count {
         let strangers = self.seats.strangers();
         if self.reported_free.is_some() { strangers.and(self.seats.returned()) } else { strangers }
     }
 
-    /// The bytes that change while the match is live: of its server, its seats and its connection details.
+    /// The bytes that change while the match is live: its server, its seats and its connection details.
     pub(super) fn changing_bytes(&self) -> usize {
         let connection = match &self.state {
             MatchState::Ready { connection, .. } => connection.byte_size(),
@@ -158,7 +155,7 @@ fn count(places: usize) -> u32 {
     u32::try_from(places).unwrap_or(u32::MAX)
 }
 
-/// Where a match stands.
+/// The state of a match.
 #[derive(Clone, PartialEq, Debug)]
 pub enum MatchState {
     /// Waiting for a server.
@@ -175,25 +172,25 @@ pub enum MatchState {
         /// Where.
         connection: Arc<Connection>,
     },
-    /// Over, as it should be.
+    /// Ended normally.
     Ended {
         /// Since when.
         at: Timestamp,
         /// Who ended it.
         cause: EndCause,
     },
-    /// Over, because something went wrong.
+    /// Failed.
     Failed {
         /// Since when.
         at: Timestamp,
         /// What went wrong.
         reason: FailReason,
     },
-    /// Over, because somebody wanted so.
+    /// Cancelled.
     Cancelled {
         /// Since when.
         at: Timestamp,
-        /// Who wanted so.
+        /// Who cancelled it.
         cause: CancelCause,
     },
 }
@@ -294,16 +291,16 @@ impl Seat {
 /// How far a seat has come. Released and expired seats are forgotten.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SeatState {
-    /// Kept for the player.
+    /// Reserved for the player.
     Reserved {
-        /// When it is given to somebody else; `None` while the match is not ready.
+        /// When it expires; `None` while the match is not ready.
         expires_at: Option<Timestamp>,
     },
     /// The player is in the match.
     Claimed {
         /// Since when.
         at: Timestamp,
-        /// Until when it may be claimed once more, by a player who was led back to it.
+        /// Until when it may be claimed again, by a player who was led back to it.
         again_until: Option<Timestamp>,
     },
 }
@@ -324,24 +321,24 @@ pub struct Server {
     pub id: ServerId,
     /// The fleet it was started for; `None` for one that registered itself.
     pub fleet: Option<FleetId>,
-    /// Where it stands.
+    /// Its state.
     pub state: ServerState,
-    /// When it was ordered, or first heard of.
+    /// When it was ordered, or first called.
     pub born_at: Timestamp,
-    /// The live matches it holds.
+    /// Its live matches.
     pub matches: OrdSet<MatchId>,
 }
 
-/// Where a server stands. Servers that are gone are forgotten but for their ids.
+/// The state of a server. Of servers that are gone only [`Gone`] is remembered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ServerState {
-    /// Ordered, not heard of.
+    /// Ordered, has not called yet.
     Pending,
     /// Takes matches.
     Available,
-    /// Takes no further match for now, by its own word.
+    /// Takes no further match for now, as it reported.
     Full,
-    /// Takes no further match; gone as soon as those it has are over.
+    /// Takes no further match; dismissed when those it has are over.
     Draining {
         /// Why.
         cause: GoneCause,
@@ -362,7 +359,7 @@ impl ServerState {
 }
 
 causes! {
-    /// Why a server is no longer wanted, or no longer there.
+    /// Why a server is no longer wanted, or has ended.
     GoneCause {
         ShutDown = "shut_down", 1, "it said that it shuts down";
         Surplus = "surplus", 2, "its fleet has more idle servers than its warm pool";
@@ -380,8 +377,7 @@ causes! {
 }
 
 impl GoneCause {
-    /// Why the matches of a server fail that is not wanted any more, or not there any more, for this cause; `None` where
-    /// they go on to their end.
+    /// Why this cause fails the server's matches; `None` if they continue to their end.
     #[must_use]
     pub const fn fails_matches(self) -> Option<FailReason> {
         match self {
@@ -399,7 +395,7 @@ impl GoneCause {
         }
     }
 
-    /// Whether a server that registered itself and went for this cause is kept from coming back for a while
+    /// Whether a server that registered itself and ended for this cause may not come back for a while
     /// ([`Settings::suspect_time`]), because the next match would most likely fail on it as well.
     #[must_use]
     pub const fn is_suspicious(self) -> bool {
@@ -407,12 +403,12 @@ impl GoneCause {
     }
 }
 
-/// What is remembered of a server that is gone.
+/// What is remembered about a server that is gone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Gone {
-    /// Why it went.
+    /// Why it ended.
     pub cause: GoneCause,
-    /// When it went; zero where an older version did not record that.
+    /// When it ended; zero if an older version did not record it.
     pub at: Timestamp,
     /// Whether it was ordered. The id of an ordered server belongs to one process and never comes back; a server that
     /// registered itself may be started again under its id.
@@ -428,7 +424,7 @@ pub struct Allocation {
     pub server: ServerId,
     /// The fleet.
     pub fleet: FleetId,
-    /// The queued match it was ordered for; any fitting match may be the one that it gets.
+    /// The queued match it was ordered for; it may get any other fitting match.
     pub for_match: Option<MatchId>,
     /// When it was ordered.
     pub ordered_at: Timestamp,
@@ -436,16 +432,16 @@ pub struct Allocation {
     pub state: AllocationState,
 }
 
-/// How far an allocation has come. One that ended is forgotten.
+/// The state of an allocation. Ended allocations are forgotten.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum AllocationState {
     /// The platform has not answered yet.
     Ordered,
-    /// The platform runs it; its server has not been heard of.
+    /// The platform runs it; its server has not called yet.
     Started,
-    /// Its server has been heard of.
+    /// Its server has called.
     Live,
-    /// Its server was told to shut down, and has time to do so by itself.
+    /// Its server was told to shut down, and has time to do so on its own.
     Leaving {
         /// Since when.
         since: Timestamp,
@@ -467,7 +463,7 @@ impl AllocationState {
         }
     }
 
-    /// Whether its server is still to be heard of.
+    /// Whether its server has not called yet.
     #[must_use]
     pub const fn is_pending(self) -> bool {
         matches!(self, Self::Ordered | Self::Started)
@@ -479,31 +475,31 @@ impl AllocationState {
 pub struct Fleet {
     /// Its id.
     pub id: FleetId,
-    /// The game that its servers run; `None` where the fleet does not say.
+    /// The game that its servers run; `None` if the fleet names none.
     pub game: Option<GameVersion>,
-    /// Whether it takes the matches that name no game where every fleet names one.
+    /// Whether it takes the matches without a game if every fleet names one.
     pub is_default: bool,
     /// JMESPath over the match document; empty takes any match.
     pub requirements: String,
-    /// Most servers at a time.
+    /// Maximum number of servers at a time.
     pub max: u32,
-    /// Idle servers kept ready.
+    /// Number of idle servers to keep ready.
     pub warm: u32,
-    /// Longest time from order to first contact.
+    /// Maximum time from the order to the first call.
     pub ready_deadline: Duration,
-    /// A server that is older than this is stopped by its platform, with the matches on it; `None` for no limit.
+    /// The platform stops servers older than this, with the matches on them; `None` for no limit.
     pub max_run_time: Option<Duration>,
     /// Fleets are tried from the lowest number up, equal numbers by id.
     pub preference: i32,
 }
 
-/// What a fleet's recent past says about it.
+/// A fleet's recent failures.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct FleetHealth {
-    /// Allocations that failed since the last one that worked.
+    /// Allocations that failed since the last successful one.
     pub failures: u32,
     /// No order before this time.
     pub backoff_until: Timestamp,
-    /// What the platform said last.
+    /// The platform's last error.
     pub last_error: Option<Arc<str>>,
 }

@@ -1,5 +1,5 @@
-//! What is over but may still be asked about: entries in the order in which they came, each under a key, with the
-//! bytes of all of them counted. A copy costs nothing, so that a snapshot can hold one.
+//! Records of the past that may still be queried: entries in insertion order, each under a key, with a count of their
+//! bytes. Copies are cheap, so that a snapshot can have one.
 
 use core::fmt;
 use core::ops::Bound;
@@ -24,7 +24,7 @@ impl<K, V> Default for Past<K, V> {
 }
 
 impl<K: Ord + Clone + Size, V: Clone + Size> Past<K, V> {
-    /// An entry that is the newest from now on, in place of one under the same key; gives its place.
+    /// Adds the newest entry, replacing one with the same key; returns its place.
     pub(crate) fn push(&mut self, key: K, value: V) -> u64 {
         self.remove(&key);
         self.count += 1;
@@ -57,7 +57,7 @@ impl<K: Ord + Clone + Size, V: Clone + Size> Past<K, V> {
         self.order.iter().filter_map(|(place, key)| Some((*place, key, self.get(key)?)))
     }
 
-    /// Another value for an entry that is there, which keeps its place.
+    /// Replaces the value of an existing entry, which keeps its place.
     pub(crate) fn replace(&mut self, key: &K, value: V) {
         if let Some((_, known)) = self.entries.get_mut(key) {
             self.bytes = self.bytes - known.byte_size() + value.byte_size();
@@ -85,7 +85,7 @@ impl<K: Ord + Clone, V: Clone> Past<K, V> {
         self.entries.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()

@@ -1,8 +1,8 @@
-//! Who gets which match, and when a new server is ordered.
+//! Which server gets which match, and when a new server is ordered.
 //!
 //! A match goes to the longest-waiting server that it fits; a server gets the oldest match that fits it. Servers are
-//! ordered as `fast_schedule` says, from the first fleet in order of preference that may take the match, has room
-//! and has not just failed. What a fleet says of its matches counts for both (see `fleets`).
+//! ordered according to `fast_schedule`, from the first fleet in order of preference that may take the match, has room
+//! and has not just failed. A fleet's terms apply to both (see `fleets`).
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
@@ -23,17 +23,18 @@ use crate::ids::{AllocationId, FleetId, MatchId, ServerId};
 use crate::match_spec::MatchSpec;
 use crate::requirements::{Document, Requirement, Search};
 
-/// Queued matches looked at in one turn that are expected to get a server without an order; the schedule looks at all.
+/// Maximum number of queued matches checked in one turn that are expected to get a server without an order; the
+/// schedule checks all.
 const MAX_LOOKED_AT: usize = 1_000;
 
 /// Why each fleet cannot start a server.
 type Refusals = BTreeMap<FleetId, &'static str>;
 
-/// Which match may be given again.
+/// Which matches may be given again.
 #[derive(Clone, Copy)]
 pub(super) struct Again<'a> {
     pub(super) lost: Lost,
-    /// None of these.
+    /// Except these.
     pub(super) but: &'a [Offer],
 }
 
@@ -49,7 +50,7 @@ pub(super) fn offer(server: &ServerId, game: &Match, again: bool) -> Offer {
 }
 
 impl Broker {
-    /// Before the first input: notes which servers may not know of a match that they have.
+    /// Before the first input: records which servers may not know about a match that they have.
     pub(super) fn note_untold(&mut self) {
         if self.beside.untold.is_gathered {
             return;
@@ -65,15 +66,15 @@ impl Broker {
 }
 
 impl Turn<'_> {
-    /// A server for a match that has just been queued: one that waits, one that is free, or a new one.
+    /// Finds a server for a match that has just been queued: one that waits, one that is free, or a new one.
     pub(super) fn find_server(&mut self, id: &MatchId) {
-        // One new server for every match means also for one that a waiting server takes.
+        // One new server for every match, even if a waiting server takes it.
         let always = self.state().settings.fast_schedule == FastSchedule::Always;
         let is_undecided = always && self.order_for(id).is_none();
         self.offer(id, if is_undecided { Then::Order } else { Then::AsScheduled });
     }
 
-    /// The oldest match that fits the server, now in its hands.
+    /// Gives the server the oldest match that fits it.
     pub(super) fn oldest_for(&mut self, server: &ServerId, filter: &Filter) -> Search<Offer> {
         match self.find_oldest(server, filter) {
             Search::Found(id) => self.pick_up(&id, server).map_or(Search::Nothing, Search::Found),
@@ -88,7 +89,7 @@ impl Turn<'_> {
         let fleet = broker.state.servers.get(server).and_then(|known| known.fleet.clone());
         let group = (Arc::clone(filter.asked.text()), fleet);
         let oldest = if broker.beside.waiters.is_group_searching(&group) {
-            // What is found first is for whoever began to look first.
+            // The server that began to search first goes first.
             Search::Unfinished
         } else {
             let queue = &mut broker.state.index.queue;
@@ -97,8 +98,9 @@ impl Turn<'_> {
         self.broken_choice(server, filter).map_or(oldest, Search::Found)
     }
 
-    /// A match that the server has, but may never have heard of, and that fits what it asks for now: given once more,
-    /// unless another call of the server still waits, which it would have ended with the rest.
+    /// Gives the server again a match that it has, but may never have heard about, and that fits its current
+    /// requirements. Not while another call of the server waits: a server that had really lost the answer would have
+    /// ended that call too.
     pub(super) fn give_again(
         &mut self,
         server: &ServerId,
@@ -128,7 +130,7 @@ impl Turn<'_> {
         Some(offer)
     }
 
-    /// What a broken rule would give the server instead; `None` unless a rule is broken.
+    /// What a broken rule gives the server instead; `None` unless a rule is broken.
     fn broken_choice(&self, server: &ServerId, filter: &Filter) -> Option<MatchId> {
         if self.broken(BrokenRule::YoungestFirst) {
             let fleet = self.state().servers.get(server)?.fleet.as_ref();
@@ -163,7 +165,7 @@ impl Turn<'_> {
         Some(offer)
     }
 
-    /// Whether some queued match fits what the server asked for last, or may fit.
+    /// Whether some queued match fits the server's last requirements, or may fit.
     pub(super) fn is_needed(&mut self, server: &ServerId) -> bool {
         let broker = &mut *self.broker;
         let Some(asked) = broker.beside.heard.get(server).cloned() else { return false };
@@ -173,8 +175,8 @@ impl Turn<'_> {
         queue.oldest_fitting(&broker.requirements, &filter, fleet.as_ref()) != Search::Nothing
     }
 
-    /// Looks for a free server behind `after` that could take the match when it asks next, and that no other queued match
-    /// counts on. One that was not heard since a restart is taken to fit.
+    /// Looks for a free server after `after` that could take the match at its next call, and that no other queued match
+    /// counts on. A server that has not called since a restart is assumed to fit.
     pub(super) fn expect_free_server(&mut self, id: &MatchId, after: Option<&Rank>) -> First<Rank> {
         self.gather_free();
         let Broker { state, requirements, beside, .. } = &mut *self.broker;
@@ -199,7 +201,7 @@ impl Turn<'_> {
         }
     }
 
-    /// Something has changed about a server that decides whether it is free, or for what.
+    /// Updates whether a server is free, and for which matches.
     pub(super) fn note_free(&mut self, server: &ServerId) {
         if self.broker.beside.free.is_none() {
             return;
@@ -222,8 +224,8 @@ impl Turn<'_> {
         }
     }
 
-    /// Orders a server for a queued match, or gives it one on its way that no match is meant for; whether it has
-    /// one now. Nothing where the step's work is done before that is known.
+    /// Orders a server for a queued match, or assigns it an unassigned one that is on its way; returns whether it has
+    /// one now. `None` if the step's work limit is reached before that is known.
     pub(super) fn order_for(&mut self, id: &MatchId) -> Option<bool> {
         if self.state().index.by_match.contains_key(id) {
             return Some(true);
@@ -246,13 +248,13 @@ impl Turn<'_> {
         Some(true)
     }
 
-    /// Whether a queued match has waited so long that it fails as soon as timers fire.
+    /// Whether a queued match has waited so long that it fails when timers fire.
     fn is_overdue(&self, game: &Match) -> bool {
         let longest = self.state().settings.match_pickup_time;
         game.queued_at + longest <= self.now && !self.broken(BrokenRule::OrderForOverdue)
     }
 
-    /// The fleets that may take a queued match; nothing where the step's work is done before that is known.
+    /// The fleets that may take a queued match; `None` if the step's work limit is reached before that is known.
     fn class_of(&mut self, id: &MatchId, spec: &MatchSpec, place: u64) -> Option<Class> {
         if let Some(known) = self.state().index.queue.class_of(place) {
             return Some(known);
@@ -261,15 +263,15 @@ impl Turn<'_> {
         Some(self.broker.state.index.queue.note_class(place, fleets))
     }
 
-    /// A pending allocation that is meant for no match and that its fleet does not need to stay warm.
+    /// A pending allocation without a match that its fleet does not need for its warm pool.
     fn order_to_spare(&self, class: &[FleetId]) -> Option<AllocationId> {
         let fleets = self.state().index.unassigned.iter().filter(|(fleet, _)| class.contains(fleet));
         let mut spare = fleets.filter(|(fleet, _)| self.has_spare(fleet));
         spare.next().and_then(|(_, orders)| orders.first().cloned())
     }
 
-    /// Whether a server of the fleet is on its way that no match is meant for and that the fleet does not need to stay
-    /// warm.
+    /// Whether a server of the fleet is on its way that has no match and that the fleet does not need for its warm
+    /// pool.
     fn has_spare(&self, fleet: &FleetId) -> bool {
         self.state().settings.fast_schedule != FastSchedule::Always
             && self.state().index.unassigned.contains_key(fleet)
@@ -280,8 +282,8 @@ impl Turn<'_> {
                 .is_some_and(|fleet| self.warm_or_coming(fleet) > fleet.warm as usize)
     }
 
-    /// The first fleet in order of preference that may take the match and can start a server; none where the step's work
-    /// is done before that is known.
+    /// The first fleet in order of preference that may take the match and can start a server; none if the step's work
+    /// limit is reached before that is known.
     pub(super) fn fleet_for_new(&self, id: &MatchId, spec: &MatchSpec) -> Result<Option<FleetId>, Refusals> {
         let document = Document::new(id, spec);
         self.fleet_with_room(|fleet| self.broker.may_take(fleet, spec, &document, None))
@@ -308,21 +310,19 @@ impl Turn<'_> {
         Err(why)
     }
 
-    /// Why no server can be ordered from the fleet at all.
+    /// Why no server can be ordered from the fleet.
     fn closed(&self, fleet: &Fleet) -> Option<&'static str> {
         let live = self.state().index.live.get(&fleet.id).map_or(0, BTreeSet::len);
         if live >= fleet.max as usize && !self.broken(BrokenRule::ExceedMax) {
             return Some("runs its maximum of servers");
         }
         let health = self.state().health.get(&fleet.id);
-        health
-            .is_some_and(|health| health.backoff_until > self.now)
-            .then_some("failed and is left alone for a while")
+        health.is_some_and(|health| health.backoff_until > self.now).then_some("failed and backs off")
     }
 
-    /// Orders servers for queued matches that have none to expect, oldest first, while fleets have room.
+    /// Orders servers for queued matches that cannot expect one, oldest first, while fleets have room.
     pub(super) fn order_for_queued(&mut self) {
-        // What was cut goes on first.
+        // Interrupted work continues first.
         if self.state().settings.fast_schedule != FastSchedule::OnSchedule
             && self.broker.beside.looking.ordering.is_none()
         {
@@ -344,8 +344,8 @@ impl Turn<'_> {
         }
     }
 
-    /// Where to go on, if the step is full or its work is done before all are looked at. Matches whose fleets have no room
-    /// are passed by together, so that they do not stand in the way of others.
+    /// Returns where to continue, if the step is full or its work limit is reached before all are checked. Matches
+    /// whose fleets are full are skipped together, so that they do not block others.
     pub(super) fn order_oldest(&mut self, from: Ordering) -> Option<Ordering> {
         let Ordering { on_schedule, mut next, mut looked_at, mut free } = from;
         if self.state().index.queue.is_served() {
@@ -376,7 +376,7 @@ impl Turn<'_> {
                 continue;
             }
             if !is_delayed && mode == FastSchedule::UnlessFree && !self.is_expected(&id) {
-                // It may be free since a moment ago, or since before a restart.
+                // A server may have just become free, or have been free since before a restart.
                 match self.expect_free_server(&id, free.as_ref()) {
                     First::After(after) => {
                         return Some(Ordering { on_schedule, next: place, looked_at, free: after });
@@ -399,7 +399,7 @@ impl Turn<'_> {
         None
     }
 
-    /// The fleets of which a match could get a server now.
+    /// The fleets from which a match could get a server now.
     fn open_fleets(&self) -> BTreeSet<FleetId> {
         self.state().fleets.keys().filter(|fleet| self.is_open(fleet)).cloned().collect()
     }
@@ -417,7 +417,7 @@ impl Turn<'_> {
         self.state().servers.get(server).is_some_and(|known| self.state().is_idle(known))
     }
 
-    /// Keeps each fleet's warm pool full, with servers that are not too old for a match.
+    /// Fills each fleet's warm pool with servers that are not too old for a match.
     pub(super) fn keep_warm(&mut self) {
         let short: Vec<(FleetId, usize)> = self
             .state()
@@ -440,7 +440,7 @@ impl Turn<'_> {
         }
     }
 
-    /// Idle servers of a warm pool that are about to be too old go as soon as the pool does not need them: one for each
+    /// Retires idle servers of a warm pool that are about to be too old when the pool does not need them: one for each
     /// replacement that is ready.
     pub(super) fn retire_replaced(&mut self) {
         let aging = self.state().fleets.values().filter(|fleet| fleet.warm > 0 && self.aging(fleet) > 0);
@@ -458,7 +458,7 @@ impl Turn<'_> {
         }
     }
 
-    /// Idle servers of the fleet that are not about to be too old, and those on their way that no match is meant for.
+    /// Number of idle servers of the fleet that are not about to be too old, and of unassigned ones on their way.
     fn warm_or_coming(&self, fleet: &Fleet) -> usize {
         let idle = self.state().index.idle.get(&Some(fleet.id.clone()));
         let coming = self.state().index.unassigned.get(&fleet.id);
@@ -471,7 +471,7 @@ impl Turn<'_> {
         age.is_some_and(|age| server.born_at <= self.now - age)
     }
 
-    /// Idle servers of the fleet that are about to be too old for a match.
+    /// Number of idle servers of the fleet that are about to be too old for a match.
     pub(super) fn aging(&self, fleet: &Fleet) -> usize {
         let Some(age) = self.state().settings.replacement_age(fleet) else { return 0 };
         let idle = self.state().index.idle.get(&Some(fleet.id.clone()));

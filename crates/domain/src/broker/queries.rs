@@ -1,4 +1,4 @@
-//! Reading: what the API shows. Nothing here changes anything.
+//! Queries for the API. Nothing here changes anything.
 
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
@@ -13,26 +13,29 @@ use crate::requirements::Document;
 use crate::size::Size;
 use crate::time::Timestamp;
 
-/// Live matches of one player that are looked at for the one that the player is led back to.
+/// A page that reaches this many bytes gets no further item: 1 MiB.
+pub const PAGE_BYTES: usize = 1 << 20;
+
+/// Maximum number of live matches of one player that are searched for the one to lead the player back to.
 const MAX_OWN_LOOKED_AT: usize = 100;
 
-/// A fleet and what is running of it.
+/// A fleet and its servers.
 #[derive(Clone, PartialEq, Debug)]
 pub struct FleetView {
     /// Its configuration.
     pub fleet: Fleet,
     /// Allocations that have not ended.
     pub live: usize,
-    /// Those among them whose server is to be heard of.
+    /// Those of them whose server has not called yet.
     pub pending: usize,
     /// Servers that take matches and have none.
     pub idle: usize,
-    /// What its recent past says.
+    /// Its recent failures.
     pub health: FleetHealth,
 }
 
 impl Broker {
-    /// The settings in force.
+    /// The current settings.
     #[must_use]
     pub const fn settings(&self) -> &Settings {
         &self.state.settings
@@ -44,13 +47,13 @@ impl Broker {
         self.state.find_match(id)
     }
 
-    /// Matches in these states (see [`MatchState::name`]; none means in any), live and recently over, by id, from the
-    /// one after `after`.
+    /// Matches in these states (see [`MatchState::name`]; an empty list means any), live and recently over, by id, from
+    /// the one after `after`.
     #[must_use]
     pub fn matches(&self, states: &[&str], after: Option<&MatchId>, most: usize) -> Page<Match> {
         let wanted = |name: &str| states.is_empty() || states.contains(&name);
         let index = &self.state.index;
-        // Each state has an index by id, so that nothing is passed over but what is over, which is little.
+        // Each state has an index by id; only finished matches, which are few, are filtered.
         let live = |name, ids| self.live(ids, after).take_while(move |_| wanted(name));
         let in_hands = by_id(live("picked_up", &index.preparing), live("ready", &index.running));
         let all_live = by_id(live("queued", &index.queued), in_hands);
@@ -59,8 +62,8 @@ impl Broker {
         page(by_id(all_live, over).cloned(), most, Size::byte_size)
     }
 
-    /// Live matches that name the player or in which the player has a seat, in these states (see [`Broker::matches`]), by
-    /// id, from the one after `after`.
+    /// Live matches that name the player or in which the player has a seat, in these states (see [`Broker::matches`]),
+    /// by id, from the one after `after`.
     #[must_use]
     pub fn matches_of(
         &self,
@@ -74,9 +77,9 @@ impl Broker {
         page(wanted.cloned(), most, Size::byte_size)
     }
 
-    /// The live match that a player is led back to, and the fleet that plays it, of those that are `of_game`: one in which
-    /// the player has a seat. With `rejoin` also one that the player is in already, which comes first, or one that
-    /// keeps a place for the player.
+    /// The live match that a player is led back to, and its fleet, of those that are `of_game`: one in which the player
+    /// has a reserved seat. With `rejoin` also one that the player is in already, which comes first, or one that keeps
+    /// a place for the player.
     pub fn own_match(
         &self,
         player: &PlayerId,
@@ -100,15 +103,14 @@ impl Broker {
         Some((game, fleet))
     }
 
-    /// The fleet whose servers a match is for, or whose server has it.
+    /// The fleet that a match is bound to, or whose server has it.
     #[must_use]
     pub fn fleet_of<'a>(&'a self, game: &'a Match) -> Option<&'a FleetId> {
         let of_server = || self.state.servers.get(game.server.as_ref()?)?.fleet.as_ref();
         game.spec.fleet.as_ref().or_else(of_server)
     }
 
-    /// Whether both fleets run the same game, in whatever versions. Of a fleet that names no game only that it is the same
-    /// as itself is known.
+    /// Whether both fleets run the same game, in any versions. A fleet without a game only equals itself.
     #[must_use]
     pub fn is_same_game(&self, one: Option<&FleetId>, other: Option<&FleetId>) -> bool {
         let (Some(one), Some(other)) = (one, other) else { return false };
@@ -116,9 +118,9 @@ impl Broker {
         one == other || name(one).is_some_and(|game| Some(game) == name(other))
     }
 
-    /// Whether players come to a match by the gateway, which needs an address for their connect tokens: it is for a fleet
-    /// that names a game, or on a server of such a fleet, or it names the game and the version of such a fleet in its
-    /// properties. What such a fleet runs is what players can ask the gateway for.
+    /// Whether players join a match through the gateway, which needs an address for their connect tokens: it is for a
+    /// fleet that names a game, or on a server of such a fleet, or it names the game and the version of such a fleet in
+    /// its properties. Players can ask the gateway for the games of such fleets.
     pub(super) fn is_joined_at_gateway(&self, game: &Match) -> bool {
         if let Some(fleet) = self.fleet_of(game) {
             return self.state.fleets.get(fleet).is_some_and(|fleet| fleet.game.is_some());
@@ -127,7 +129,7 @@ impl Broker {
         named.is_some_and(|named| self.state.fleets.values().any(|fleet| fleet.game.as_ref() == Some(&named)))
     }
 
-    /// Whether nobody is sent to a match for now, because its players cannot connect.
+    /// Whether no players are sent to a match for now, because they cannot connect.
     pub(super) fn is_unreachable(&self, id: &MatchId, now: Timestamp) -> bool {
         self.beside.unreachable.0.get(id).is_some_and(|until| *until > now)
     }
@@ -137,7 +139,7 @@ impl Broker {
         self.state.index.queue.iter().filter_map(|(_, entry)| self.live_match(&entry.id))
     }
 
-    /// Matches in the hands of servers, by id.
+    /// Matches on servers, by id.
     pub fn active(&self) -> impl Iterator<Item = &Match> {
         let (preparing, running) = (&self.state.index.preparing, &self.state.index.running);
         by_id(self.live(preparing, None), self.live(running, None))
@@ -169,8 +171,8 @@ impl Broker {
         self.state.servers.get(id)
     }
 
-    /// Whether a server is gone for good and would be told so. One that registered itself may come back under its id. Of
-    /// those that went long ago nothing is known any more.
+    /// Whether a server is gone for good and would be told so. A server that registered itself may come back under its
+    /// id. Servers that ended long ago are forgotten.
     #[must_use]
     pub fn is_gone(&self, id: &ServerId) -> bool {
         !self.state.servers.contains_key(id)
@@ -193,13 +195,13 @@ impl Broker {
         }
     }
 
-    /// Bytes of what waits and runs: what [`Settings::waiting_bytes`] limits.
+    /// Bytes of everything that waits and runs, limited by [`Settings::waiting_bytes`].
     #[must_use]
     pub const fn waiting_bytes(&self) -> usize {
         self.state.waiting_bytes
     }
 
-    /// Bytes of what is over and still known: what [`Settings::kept_bytes`] limits.
+    /// Bytes of kept records of the past, limited by [`Settings::kept_bytes`].
     #[must_use]
     pub fn kept_bytes(&self) -> usize {
         self.state.kept.bytes()
@@ -222,13 +224,13 @@ impl Broker {
         self.state.allocations.values()
     }
 
-    /// How many matches wait for a server.
+    /// Number of matches that wait for a server.
     #[must_use]
     pub fn queue_length(&self) -> usize {
         self.state.index.queue.len()
     }
 
-    /// How many queued matches are older than this one; `None` if it is not queued.
+    /// Number of queued matches that are older than this one; `None` if it is not queued.
     #[must_use]
     pub fn place_in_queue(&self, id: &MatchId) -> Option<usize> {
         let game = self.state.matches.get(id).filter(|game| game.state == MatchState::Queued)?;
@@ -254,7 +256,7 @@ impl Broker {
     }
 }
 
-/// Both, in the order of their ids, where each has that order.
+/// Merges two iterators that are ordered by id.
 fn by_id<'a>(
     one: impl Iterator<Item = &'a Match>,
     other: impl Iterator<Item = &'a Match>,

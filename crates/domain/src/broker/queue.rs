@@ -1,16 +1,16 @@
 //! The queue of matches that wait for a server, and the answer to "which is the oldest that fits?".
 //!
-//! Three ways lead to the answer, none of which looks at every match:
+//! There are three ways to the answer, none of which checks every match:
 //!
-//! * Who asks for anything gets the first of all.
-//! * For a conjunction of equalities, matches are filed under a hash of the values that they have at its paths,
-//!   in order: one look-up, whatever the values are. There are as many files as different sets of paths, which are
-//!   few (one for each kind of game server), while values may be many.
+//! * A server that takes any match gets the first of all.
+//! * For a conjunction of equalities, matches are filed under a hash of their values at its paths, in order: one
+//!   look-up, whatever the values are. There is a file for each set of paths, which are few (one for each kind of game
+//!   server), while values may be many.
 //! * Any other expression is evaluated, once for each match; see `verdicts`.
 //!
-//! All of it can be made anew from the matches. Nothing is made before a server asks, so that a replay of the log does
-//! not pay for it; and of that, no more in one step than a step may cost. A search that is cut goes on in a later step
-//! where it stopped, because what was filed and what was tried is remembered.
+//! All of it can be rebuilt from the matches. It is built when a server asks, so that a replay of the log does not pay
+//! for it, and within a step's work limit. An interrupted search resumes in a later step where it stopped, because
+//! filed and tried matches are remembered.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
@@ -29,18 +29,18 @@ use crate::requirements::{
 };
 use crate::time::Timestamp;
 
-/// Sets of paths by which matches are filed.
+/// Maximum number of sets of paths by which matches are filed.
 const MAX_FILES: usize = 64;
-/// Matches in all those files together; one takes about 50 bytes.
+/// Maximum number of matches in all files together; one takes about 50 bytes.
 const MAX_FILED: usize = 4_000_000;
-/// Work on matches that are filed where those are that fit, and that do not fit: people make such matches on purpose. The
-/// rest of a step's work is left to evaluate what else is there.
+/// Maximum work on hash collisions, matches that are filed with the fitting ones and do not fit: attackers can make
+/// such matches. The rest of a step's work is left for evaluating other matches.
 const MISFIT_WORK: u64 = STEP_WORK / 2;
-/// Documents kept for the next expression that is tried on them.
+/// Maximum number of documents kept for the next expression that is tried on them.
 const MAX_DOCUMENTS: usize = 2_000;
-/// About what those may take, in bytes.
+/// Approximate maximum size of those, in bytes.
 const MAX_DOCUMENT_BYTES: usize = 64 << 20;
-/// Verdicts about queued matches and requirements of fleets that are kept.
+/// Maximum number of kept verdicts about queued matches and requirements of fleets.
 const MAX_OF_FLEETS: usize = 100_000;
 
 /// A queued match.
@@ -61,17 +61,17 @@ impl Entry {
     }
 }
 
-/// Matches by the values at certain paths: the hash of those and the fleet, and the place. Matches are filed in order,
-/// when the file is used.
+/// Matches by their values at certain paths: the hash of the values and the fleet, and the place. Matches are filed in
+/// order, when the file is used.
 struct File {
     places: BTreeSet<(u64, u64)>,
     /// The hash by the place.
     keys: BTreeMap<u64, u64>,
     /// Matches from this place on have not been filed.
     next: u64,
-    /// Places before that one which have not been filed: of matches that came back.
+    /// Places before `next` that have not been filed: of matches that came back.
     returned: BTreeSet<u64>,
-    /// The number of the look-up that used it last.
+    /// The number of the last look-up that used it.
     used: u64,
 }
 
@@ -80,7 +80,7 @@ impl File {
         Self { places: BTreeSet::new(), keys: BTreeMap::new(), next: 0, returned: BTreeSet::new(), used }
     }
 
-    /// Files what is not filed, as far as the step's work allows; whether that was all.
+    /// Files unfiled matches, as far as the step's work limit allows; returns whether all are filed.
     fn catch_up(
         &mut self,
         requirements: &Requirements,
@@ -121,8 +121,8 @@ impl File {
         }
     }
 
-    /// The oldest match that fits and that only servers of `fleet` may take, or any server. [`Search::Unfinished`] where
-    /// too many are filed there that do not fit, and the step's work comes to `end`.
+    /// The oldest match that fits and that only servers of `fleet` may take, or any server. [`Search::Unfinished`] if
+    /// too many that do not fit are filed there, and the step's work reaches `end`.
     fn first(
         &self,
         requirements: &Requirements,
@@ -154,7 +154,7 @@ pub(crate) struct Queue {
     entries: BTreeMap<u64, Entry>,
     ranks: Ranks,
     by_fleet: ByFleet,
-    /// Those that no server on its way is meant for.
+    /// Matches without a server on its way.
     unserved: Classes,
     files: BTreeMap<Paths, File>,
     lookups: u64,
@@ -163,10 +163,10 @@ pub(crate) struct Queue {
     of_fleets: RefCell<OfFleets>,
 }
 
-/// Documents that were looked at last.
+/// The most recently used documents.
 struct Documents {
     kept: Recent<u64, Values>,
-    /// What they take.
+    /// Their size.
     bytes: usize,
 }
 
@@ -176,7 +176,8 @@ impl Default for Documents {
     }
 }
 
-/// Whether queued matches fit requirements of fleets, by place and text: servers are ordered for them again and again.
+/// Whether queued matches fit requirements of fleets, by place and text: kept because servers are ordered for them
+/// repeatedly.
 struct OfFleets(Recent<(u64, Arc<str>), bool>);
 
 impl Default for OfFleets {
@@ -186,8 +187,8 @@ impl Default for OfFleets {
 }
 
 impl Queue {
-    /// A match at the end of the queue, or one that comes back to its old place. `served` says whether a server on its
-    /// way is meant for it.
+    /// Adds a match at the end of the queue, or one that comes back to its old place. `served`: whether a server is on
+    /// its way for it.
     pub(crate) fn insert(&mut self, place: u64, entry: Entry, served: bool) {
         self.remove(place);
         self.make_room();
@@ -211,7 +212,7 @@ impl Queue {
         self.documents.remove(place);
     }
 
-    /// Whether a server on its way is meant for the match.
+    /// Sets whether a server is on its way for the match.
     pub(crate) fn set_served(&mut self, place: u64, served: bool) {
         if served {
             self.unserved.remove(place);
@@ -228,7 +229,7 @@ impl Queue {
         self.entries.len()
     }
 
-    /// The fleets that some match may go to only.
+    /// The fleets to which some match is bound.
     pub(crate) fn fleets(&self) -> impl Iterator<Item = &FleetId> {
         self.by_fleet.keys().flatten()
     }
@@ -248,12 +249,12 @@ impl Queue {
         self.entries.iter().map(|(place, entry)| (*place, entry))
     }
 
-    /// Whether no match lacks a server on its way.
+    /// Whether every match has a server on its way.
     pub(crate) fn is_served(&self) -> bool {
         self.unserved.is_empty()
     }
 
-    /// The oldest match from `place` on that no server on its way is meant for, and whose class is open or not known yet.
+    /// The oldest match from `place` on without a server on its way, and whose class is open or not known yet.
     pub(crate) fn first_unserved(
         &self,
         requirements: &Requirements,
@@ -265,17 +266,17 @@ impl Queue {
         Some((place, self.entries.get(&place)?))
     }
 
-    /// The fleets that may take the match at `place`, where that is known.
+    /// The fleets that may take the match at `place`, if known.
     pub(crate) fn class_of(&self, place: u64) -> Option<Class> {
         self.unserved.of(place)
     }
 
-    /// Notes them.
+    /// Records the fleets that may take the match at `place`.
     pub(crate) fn note_class(&mut self, place: u64, fleets: Vec<FleetId>) -> Class {
         self.unserved.note(place, fleets)
     }
 
-    /// The fleets were configured, and may take other matches now.
+    /// Called when the fleets were configured, and may take other matches now.
     pub(crate) const fn note_configured(&mut self) {
         self.unserved.note_configured();
     }
@@ -294,7 +295,7 @@ impl Queue {
         let mut oldest = None;
         for of in core::iter::once(None).chain(fleet.map(Some)) {
             match self.oldest_of(requirements, filter.for_matches_of(of), of, oldest) {
-                // What is looked at later may be older.
+                // A match found later may be older.
                 Search::Unfinished => return Search::Unfinished,
                 Search::Found(place) => oldest = Some(oldest.map_or(place, |oldest: u64| oldest.min(place))),
                 Search::Nothing => {}
@@ -304,8 +305,8 @@ impl Queue {
         entry.map_or(Search::Nothing, |entry| Search::Found(entry.id.clone()))
     }
 
-    /// The oldest match that fits, of those that only servers of `fleet` may take, or any server; those from `end` on
-    /// need not be looked at.
+    /// The oldest match that fits, of those that only servers of `fleet` may take, or any server; matches from `end` on
+    /// can be skipped.
     fn oldest_of(
         &mut self,
         requirements: &Requirements,
@@ -343,7 +344,7 @@ impl Queue {
         }
         let most = requirements.spent() + MISFIT_WORK;
         match file.first(requirements, &self.entries, conjunction, fleet, most) {
-            // Evaluation goes on where it stopped, whatever is filed.
+            // Evaluation resumes where it stopped, whatever is filed.
             Search::Unfinished => self.oldest_by_evaluation(requirements, requirement, fleet, end),
             found => found,
         }
@@ -365,7 +366,7 @@ impl Queue {
         })
     }
 
-    /// Whether the match at `place`, which has just come, fits a requirement that is no conjunction.
+    /// Whether the match at `place`, which was just added, fits a requirement that is not a conjunction.
     pub(crate) fn evaluate(
         &mut self,
         requirements: &Requirements,
@@ -378,8 +379,8 @@ impl Queue {
         fits
     }
 
-    /// Whether a match, which is at `place` if it is in the queue, fits what a fleet says; nothing where the step's work
-    /// is done.
+    /// Whether a match, which is at `place` if it is in the queue, fits a fleet's terms; `None` if the step's work
+    /// limit is reached.
     pub(crate) fn fits_fleet(
         &self,
         requirements: &Requirements,
@@ -401,8 +402,8 @@ impl Queue {
         Some(fits)
     }
 
-    /// Whether matches are filed by these paths; they are from now on, where there is room. A file makes room that has
-    /// not been used for as many look-ups as it has matches, so that making it anew costs little for each.
+    /// Whether matches are filed by these paths; starts to file them if there is room. A file makes room if it has not
+    /// been used for as many look-ups as there are matches, so that rebuilding it costs little per look-up.
     fn is_filed_by(&mut self, paths: &Paths) -> bool {
         if let Some(file) = self.files.get_mut(paths) {
             file.used = self.lookups;
@@ -424,7 +425,7 @@ impl Queue {
         files > MAX_FILES || files * self.entries.len() > MAX_FILED
     }
 
-    /// For one more match.
+    /// Makes room for one more match.
     fn make_room(&mut self) {
         if self.files.len() * (self.entries.len() + 1) > MAX_FILED
             && let Some((paths, _)) = self.least_used()
@@ -440,7 +441,7 @@ impl Queue {
 }
 
 impl Documents {
-    /// What `look` says of the match's document, which may be kept from last time.
+    /// Applies `look` to the match's document, which may be cached.
     fn look<T>(&mut self, place: u64, entry: &Entry, look: impl FnOnce(&Document<'_>) -> T) -> T {
         if self.kept.get(&place).is_none()
             && let Some(forgotten) = self.kept.insert(place, Values::default())
@@ -461,7 +462,7 @@ impl Documents {
         }
     }
 
-    /// The oldest go where there are too many bytes.
+    /// Removes the oldest while there are too many bytes.
     fn limit(&mut self) {
         while self.bytes > MAX_DOCUMENT_BYTES
             && let Some(values) = self.kept.pop_oldest()

@@ -1,4 +1,4 @@
-//! A map that remembers only the newest entries: for what is over, but may still be asked about.
+//! A map that remembers only the newest entries: for records that are over, but may still be queried.
 
 use alloc::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ impl<K: Ord + Clone, V> Recent<K, V> {
         Self { limit, count: 0, entries: BTreeMap::new(), order: BTreeMap::new() }
     }
 
-    /// Inserts as the newest; gives back the oldest where that one had to go.
+    /// Inserts as the newest; returns the oldest if that had to be removed.
     pub(crate) fn insert(&mut self, key: K, value: V) -> Option<V> {
         self.remove(&key);
         self.count += 1;

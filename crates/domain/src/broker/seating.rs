@@ -1,6 +1,6 @@
-//! Who sits in a match and who left it: seats by id and by player, and how many there are of each kind, kept up with
-//! each change. A match of 10,000 seats costs no more for one of them than a match of ten, and a copy of it, which goes
-//! out with each answer, costs nothing.
+//! The seats of a match and the players who left it: seats by id and by player, with counts of each kind that are
+//! updated with each change. A change of one seat costs the same in a match of 10,000 seats as in one of ten, and
+//! copies, which go out with each answer, are cheap.
 
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
@@ -12,7 +12,7 @@ use crate::ids::{PlayerId, SeatId};
 use crate::size::Size;
 use crate::time::Timestamp;
 
-/// Counted for a seat beside its ids, in bytes: its entries here and in the indexes of the broker.
+/// Bytes counted for a seat in addition to its ids: its entries here and in the indexes of the broker.
 const SEAT_BYTES: usize = 320;
 
 /// The live seats of a match.
@@ -22,7 +22,7 @@ pub struct Seats {
     named: Option<Arc<BTreeSet<PlayerId>>>,
     by_id: OrdMap<SeatId, Seat>,
     by_player: OrdMap<PlayerId, SeatId>,
-    /// Named players who were in the match and gave their seat back.
+    /// Named players who were in the match and released their seat.
     left: OrdSet<PlayerId>,
     claimed: u32,
     strangers: Count,
@@ -57,7 +57,7 @@ impl Count {
     }
 }
 
-/// The same seats, and the same players who left. All else follows from these and the order.
+/// The same seats, and the same players who left. Everything else follows from these and the order.
 impl PartialEq for Seats {
     fn eq(&self, other: &Self) -> bool {
         self.by_id == other.by_id && self.left == other.left
@@ -113,25 +113,25 @@ impl Seats {
         self.by_id.values()
     }
 
-    /// How many seats there are.
+    /// Number of seats.
     #[must_use]
     pub fn len(&self) -> usize {
         self.by_id.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.by_id.is_empty()
     }
 
-    /// How many of them are claimed.
+    /// Number of claimed seats.
     #[must_use]
     pub const fn claimed(&self) -> u32 {
         self.claimed
     }
 
-    /// Named players who were in the match and gave their seat back.
+    /// Named players who were in the match and released their seat.
     #[must_use]
     pub const fn left(&self) -> &OrdSet<PlayerId> {
         &self.left
@@ -147,7 +147,7 @@ impl Seats {
         self.returned
     }
 
-    /// Whether the order, which names `players`, names this one.
+    /// Whether `player` is one of the order's `players`.
     pub(super) fn names(&self, players: &[PlayerId], player: &PlayerId) -> bool {
         match &self.named {
             Some(named) => named.contains(player),
@@ -155,7 +155,7 @@ impl Seats {
         }
     }
 
-    /// A seat for a player who has none; whether it is one.
+    /// Adds a seat for a player who has none; returns whether it was added.
     pub(super) fn insert(&mut self, players: &[PlayerId], seat: Seat) -> bool {
         if self.by_player.contains_key(&seat.player) || self.by_id.contains_key(&seat.id) {
             return false;
@@ -186,7 +186,7 @@ impl Seats {
         self.by_id.insert(id.clone(), after);
     }
 
-    /// The player may take as long again to claim the seat; gives it as it was and as it is.
+    /// Renews the deadline to claim the seat; returns the seat before and after.
     pub(super) fn renew(&mut self, id: &SeatId, until: Timestamp) -> Option<(Seat, Seat)> {
         let before = self.by_id.get(id)?.clone();
         let state = match before.state {
@@ -198,7 +198,7 @@ impl Seats {
         Some((before, after))
     }
 
-    /// From now on the reserved seats wait for their players.
+    /// Starts the time to claim the reserved seats.
     pub(super) fn wait_from(&mut self, at: Timestamp) {
         let waiting = self.by_id.values().map(|seat| {
             let mut seat = seat.clone();
@@ -210,7 +210,7 @@ impl Seats {
         self.by_id = waiting.collect();
     }
 
-    /// A named player has left.
+    /// Records that a named player has left.
     pub(super) fn note_left(&mut self, player: PlayerId) {
         if self.left.contains(&player) {
             return;

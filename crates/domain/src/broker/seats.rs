@@ -1,10 +1,10 @@
 //! Seats: drop-in play. A seat is one player's place in one match: reserved → claimed → released, or expired.
 //!
-//! How places are counted, and how a server's own count fits in, is told at [`Match`].
+//! [`Match`] explains how places are counted, with or without a server's own count.
 //!
-//! A player who asks again is given the seat that it has, and as long again to claim it. So is a player whose seat is
-//! claimed: the connection may have broken, which the broker cannot know. Such a seat stays claimed and may be claimed once
-//! more within that time, so that nothing is lost for a player who asks while in the match.
+//! A player who asks again gets its existing seat, with a renewed deadline to claim it. So does a player whose seat is
+//! claimed: the connection may have broken, which the broker cannot know. Such a seat stays claimed and may be claimed
+//! again before the deadline, so that a player who asks while in the match loses nothing.
 
 use alloc::format;
 use alloc::sync::Arc;
@@ -20,15 +20,16 @@ use crate::match_spec::{MAX_CAPACITY, MatchSpec};
 use crate::properties::Properties;
 use crate::requirements::Document;
 
-/// How long nobody is sent to a match whose players cannot connect; then it is tried again.
+/// How long no players are sent to a match whose players cannot connect; after that it is tried again.
 const UNREACHABLE_TIME: Duration = Duration::from_secs(60);
-/// Longest time that a player may take to claim a seat.
+/// Maximum time that a player may take to claim a seat.
 pub(super) const MAX_SEAT_TTL: Duration = Duration::from_secs(3600);
-/// Matches with room that are looked at for one in which a player has no seat yet; beyond them a new one is made.
+/// Maximum number of matches with free places that are searched for one in which a player has no seat yet; beyond them
+/// a new one is made.
 const MAX_JOINABLE_LOOKED_AT: usize = 1_000;
 
 impl Turn<'_> {
-    /// A player wants into a fleet's game: a seat in the oldest running match with room, or in a new match.
+    /// A player joins a fleet's game: a seat in the oldest running match with free places, or in a new match.
     pub(super) fn join(
         &mut self,
         fleet: &FleetId,
@@ -64,7 +65,8 @@ impl Turn<'_> {
         open.next().map(|(_, _, id)| id.clone())
     }
 
-    /// Whether a server of the fleet has the match, or may take it: one that the fleet's terms exclude waits in vain.
+    /// Whether a server of the fleet has the match, or may take it: a match that the fleet's terms exclude would wait
+    /// forever.
     fn may_be_played(&self, game: &Match, fleet: &FleetId) -> bool {
         game.state != MatchState::Queued || {
             let document = Document::new(&game.id, &game.spec);
@@ -72,8 +74,8 @@ impl Turn<'_> {
         }
     }
 
-    /// The seat that a player has in a match of these fleets, or, with `rejoin`, a seat in such a match that the player
-    /// belongs to; `None` where there is no such match.
+    /// The player's seat in a match of these fleets, or, with `rejoin`, a seat in such a match that the player belongs
+    /// to; `None` if there is no such match.
     pub(super) fn own_seat(
         &mut self,
         fleet: &FleetId,
@@ -91,8 +93,8 @@ impl Turn<'_> {
         self.rejoin(&id, player.clone(), ttl, SeatsElsewhere::Ignored).map(Some)
     }
 
-    /// Makes sure that the player is in no match of the fleet's game in another version. Nobody is led back to such a match:
-    /// a client of this version could not connect to it.
+    /// Checks that the player is not in a match of another version of the fleet's game. Players are not led back to
+    /// such a match: a client of this version could not connect to it.
     pub(super) fn check_other_versions(
         &self,
         fleet: &FleetId,
@@ -104,7 +106,7 @@ impl Turn<'_> {
         self.none_elsewhere(player, own.map(|(game, _)| game))
     }
 
-    /// Makes sure that the player has no seat in another match of the game than `game`.
+    /// Checks that the player has no seat in another match of the game than `game`.
     fn check_elsewhere(
         &self,
         game: &Match,
@@ -133,7 +135,7 @@ impl Turn<'_> {
         }
     }
 
-    /// A player comes back to a match: to the seat that it has, or to a new one.
+    /// A player comes back to a match: to its existing seat, or to a new one.
     pub(super) fn rejoin(
         &mut self,
         id: &MatchId,
@@ -160,9 +162,9 @@ impl Turn<'_> {
         self.seated(id, &seat.id, true)
     }
 
-    /// Nobody can connect where the server said. Nobody is sent to the match for a while and its server gets no other. A
-    /// match in which nobody is yet is over, where its players come by the gateway; players of other matches may know more
-    /// than the gateway.
+    /// Nobody can connect to the server's address. No players are sent to the match for a while and its server gets no
+    /// other match. A match without connected players fails if its players join through the gateway; players of other
+    /// matches may know more than the gateway.
     pub(super) fn report_unreachable(&mut self, id: &MatchId) -> Reply {
         let ready = |game: &&Arc<Match>| matches!(game.state, MatchState::Ready { .. });
         let Some(game) = self.state().matches.get(id).filter(ready) else { return Reply::Done };
@@ -192,7 +194,7 @@ impl Turn<'_> {
         if game.state.is_over() {
             return Err(Refusal::MatchOver { match_id: id.clone(), state: game.state.name() });
         }
-        // Whose place is kept does not join later by taking it.
+        // A player with a kept place does not need a free one.
         let kept = game.keeps_place_for(&player);
         if game.capacity().is_none() && !kept {
             return Err(Refusal::NoCapacity(id.clone()));
@@ -226,7 +228,7 @@ impl Turn<'_> {
         Ok(Reply::Seated { seat: seat.clone(), game: game.clone(), again })
     }
 
-    /// The player has come. A seat can be claimed once, and once more after the player has asked for it again.
+    /// The player has connected. A seat can be claimed once, and again after the player has asked for it again.
     pub(super) fn claim_seat(&mut self, id: &SeatId, server: Option<&ServerId>) -> Result<Reply, Refusal> {
         let (game, seat) = self.find_seat(id)?;
         match seat.state {
@@ -249,7 +251,7 @@ impl Turn<'_> {
         self.seated(&match_id, id, true)
     }
 
-    /// The player has left, or will not come. Once more is no fault.
+    /// The player has left, or will not come. Idempotent.
     pub(super) fn release_seat(&mut self, id: &SeatId) -> Result<Reply, Refusal> {
         if self.state().seat_end(id).is_some() {
             return Ok(Reply::Done);
@@ -260,7 +262,7 @@ impl Turn<'_> {
         Ok(Reply::Done)
     }
 
-    /// The server says how many further players it takes. Once more is no fault, and no event where that is known.
+    /// The server reports how many further players it takes. Idempotent, without an event if nothing has changed.
     pub(super) fn report_free_places(
         &mut self,
         id: &MatchId,
@@ -298,7 +300,7 @@ impl Turn<'_> {
         found.ok_or_else(|| Refusal::SeatNotFound(id.clone()))
     }
 
-    /// The place is free again. A match that nobody waits for any more is called off.
+    /// The place is free again. A match that nobody waits for any more is cancelled.
     pub(super) fn close(&mut self, seat: &SeatId, match_id: &MatchId, end: SeatEnd) {
         self.emit(Event::SeatClosed { seat: seat.clone(), match_id: match_id.clone(), end });
         let Some(game) = self.state().matches.get(match_id) else { return };
@@ -308,8 +310,8 @@ impl Turn<'_> {
         }
     }
 
-    /// The answer that told of a reserved seat never reached the player. The seat is free again, unless it was claimed
-    /// since, or another call of the player was told of it: that one counts on it.
+    /// The answer with a reserved seat never reached the player. The seat is free again, unless it was claimed since,
+    /// or another call of the player also got it and counts on it.
     pub(super) fn give_back(&mut self, seat: &Seat) {
         let reserved = |seat: &Seat| matches!(seat.state, SeatState::Reserved { .. });
         let same = |known: &Seat| {

@@ -29,19 +29,19 @@ use crate::requirements::{NoRoom, Requirement, Search};
 use crate::size::Size;
 use crate::text::is_deceptive;
 
-/// How long the queue is looked through at most for a server that is not willing to wait.
-const LONGEST_SEARCH: Duration = Duration::from_secs(10);
+/// Maximum time of a search through the queue for a server that is not willing to wait.
+const MAX_SEARCH: Duration = Duration::from_secs(10);
 
-/// How long after a server that players could not reach another one counts as a failure of their fleet.
+/// How long after an unreachable server another one counts as a failure of its fleet.
 const SPARED_TIME: Duration = Duration::from_secs(60);
 
 /// How a server asks for a match.
 #[derive(Clone, Copy)]
 pub(super) struct Asking {
     pub(super) hints: Hints,
-    /// Most matches that it takes at once.
+    /// Maximum number of matches that it takes at once.
     pub(super) most: u32,
-    /// How long it collects matches, and is held until there is one, where it says so.
+    /// How long it collects matches, and is held until there is one, if it asks for that.
     pub(super) wait: Option<Duration>,
 }
 
@@ -85,7 +85,7 @@ impl Turn<'_> {
         self.check_room(server)?;
         let filter = self.broker.filter_of(server, &asked);
         self.broker.keep(&filter).map_err(|NoRoom| Refusal::TooMany {
-            what: "bytes of requirements that servers ask with",
+            what: "bytes of servers' requirements",
             limit: NoRoom::LIMIT,
         })?;
         self.contact(server, hints);
@@ -121,7 +121,7 @@ impl Turn<'_> {
         Ok(None)
     }
 
-    /// What a server may have lost that it gets before anything new.
+    /// Matches that a server may have lost and gets before anything new.
     pub(super) fn foremost(&self, server: &ServerId, asking: Asking) -> Lost {
         if self.broken(BrokenRule::OthersBeforeLost) {
             Lost::Before
@@ -134,8 +134,8 @@ impl Turn<'_> {
         }
     }
 
-    /// A server that gets no further match asks for one. It is told to exit as soon as it has none; until then its call
-    /// is held, if it is willing to wait, so that it does not ask again and again.
+    /// A server that gets no further match asks for one. It is told to exit when it has none; until then its call is
+    /// held, if it is willing to wait, so that it does not ask repeatedly.
     fn request_of_unwanted(
         &mut self,
         call: CallId,
@@ -148,7 +148,7 @@ impl Turn<'_> {
             return Ok(Some(Reply::no_match(self.wish(server))));
         }
         let filter = self.broker.filter_of(server, asked);
-        // It may not have heard of the match that it has.
+        // It may not have heard about the match that it has.
         if !hints.has(Hints::FULL)
             && let Some(offer) = self.give_again(server, &filter, Again { lost: Lost::Any, but: &[] })
         {
@@ -162,24 +162,24 @@ impl Turn<'_> {
         Ok(None)
     }
 
-    /// Whether the server would rather end than wait, and is not needed.
+    /// Whether the server prefers to exit over waiting, and is not needed.
     pub(super) fn is_unneeded(&self, server: &ServerId, hints: Hints) -> bool {
         hints.has(Hints::WILLING_TO_SHUTDOWN) && self.is_surplus(server)
     }
 
     /// Whether the call is held if no match fits.
     fn may_wait(&self, asking: Asking) -> bool {
-        !self.longest_wait(asking).is_zero()
+        !self.max_wait(asking).is_zero()
     }
 
-    fn longest_wait(&self, asking: Asking) -> Duration {
+    fn max_wait(&self, asking: Asking) -> Duration {
         let willing = asking.hints.has(Hints::WILLING_TO_WAIT);
         let longest = if willing { self.state().settings.wait } else { Duration::ZERO };
         asking.wait.map_or(longest, |wait| wait.max(longest))
     }
 
-    /// Whether the broker has given the server up: it is draining, gone, or told to leave, or is about to be because it is
-    /// too old or its fleet is not configured any more.
+    /// Whether the broker has given up on the server: it is draining, gone, or told to exit, or is about to be because
+    /// it is too old or its fleet is not configured any more.
     pub(super) fn is_unwanted(&self, server: &ServerId) -> bool {
         match self.state().servers.get(server) {
             Some(known) => {
@@ -188,7 +188,7 @@ impl Turn<'_> {
                     || known.fleet.as_ref().is_some_and(removed)
                     || self.is_too_old(known)
             }
-            // A server that is gone may still have an allocation that is being stopped.
+            // A server that is gone may have an allocation that is still being stopped.
             None => self.state().index.by_server.contains_key(server) || self.is_kept_away(server),
         }
     }
@@ -199,8 +199,8 @@ impl Turn<'_> {
         age.is_some_and(|age| server.born_at + age <= self.now)
     }
 
-    /// Whether a call under the id of a server that is gone counts as a call of that server. Once a server that registered
-    /// itself was told to exit, or its time as a suspect is over, such a call comes from a new server.
+    /// Whether a call with the id of a server that is gone counts as a call of that server. After a server that
+    /// registered itself was told to exit, or its suspect time is over, such a call counts as that of a new server.
     fn is_kept_away(&self, server: &ServerId) -> bool {
         let Some(gone) = self.state().kept.gone.get(server) else { return false };
         if gone.ordered {
@@ -212,7 +212,7 @@ impl Turn<'_> {
         self.broker.beside.told_to_exit.0.get(server).is_none()
     }
 
-    /// Whether the server has no match that has begun and is not over.
+    /// Whether the server has no live match that has begun.
     pub(super) fn holds_nothing(&self, server: &ServerId) -> bool {
         self.state().servers.get(server).is_none_or(|known| known.matches.is_empty())
     }
@@ -237,8 +237,8 @@ impl Turn<'_> {
         Ok(())
     }
 
-    /// The first contact registers a server; FULL and NOT_FULL are noted. To ask for a match without saying FULL
-    /// is to say NOT_FULL.
+    /// The first call registers a server; FULL and NOT_FULL are recorded. Asking for a match without FULL counts as
+    /// NOT_FULL.
     fn contact(&mut self, server: &ServerId, hints: Hints) {
         match self.state().servers.get(server).map(|known| known.state) {
             None => {
@@ -289,11 +289,10 @@ impl Turn<'_> {
 
     pub(super) fn waiter(&self, call: CallId, server: &ServerId, filter: Filter, asking: Asking) -> Waiter {
         let fleet = self.state().servers.get(server).and_then(|known| known.fleet.clone());
-        let longest = self.longest_wait(asking);
+        let longest = self.max_wait(asking);
         let stays = !longest.is_zero();
-        let deadline =
-            self.now + if stays { longest } else { self.state().settings.wait.max(LONGEST_SEARCH) };
-        // One that takes a match at a time, and may have lost one, asks again when it can be given that match again.
+        let deadline = self.now + if stays { longest } else { self.state().settings.wait.max(MAX_SEARCH) };
+        // A server that takes one match at a time, and may have lost one, is answered when it can get that match again.
         let untold = &self.broker.beside.untold;
         let again = untold.next_after(server, self.now).filter(|_| !untold.is_several(server));
         let deadline = again.map_or(deadline, |again| deadline.min(again));
@@ -303,7 +302,7 @@ impl Turn<'_> {
         Waiter { call, server, fleet, filter, deadline, hints, stays, collecting }
     }
 
-    /// Whether the server's fleet has more idle servers than it keeps warm, this one among them.
+    /// Whether the server is idle and its fleet has more idle servers than its warm pool needs.
     pub(super) fn is_surplus(&self, server: &ServerId) -> bool {
         let Some(fleet) = self.state().servers.get(server).and_then(|known| known.fleet.as_ref()) else {
             return false;
@@ -311,14 +310,14 @@ impl Turn<'_> {
         let Some(known) = self.state().servers.get(server) else { return false };
         let Some(fleet) = self.state().fleets.get(fleet) else { return false };
         let idle = self.state().index.idle.get(&known.fleet);
-        // A server that replaces one that is about to be too old is not surplus because that one is still there.
+        // A replacement is not surplus just because the aging server it replaces still exists.
         let others = if self.is_aging(known, fleet) { 0 } else { self.aging(fleet) };
         idle.is_some_and(|idle| {
             idle.contains(known) && idle.len().saturating_sub(others) > fleet.warm as usize
         })
     }
 
-    /// Players can connect. Once more with the same details is no fault.
+    /// Players can connect. Idempotent with the same details.
     pub(super) fn match_ready(
         &mut self,
         server: &ServerId,
@@ -350,8 +349,8 @@ impl Turn<'_> {
         Ok(Reply::Noted { match_id: match_id.clone(), hints: self.wish(server) })
     }
 
-    /// A match is over. The call is idempotent. One that the server is not ready for and that it hands back, because it
-    /// exits or takes no match for now, goes to another server.
+    /// A match is over. The call is idempotent. A match that the server is not ready for and returns, because it exits
+    /// or takes no match for now, goes to another server.
     pub(super) fn end_match(
         &mut self,
         server: &ServerId,
@@ -363,7 +362,7 @@ impl Turn<'_> {
             self.note_refused(server, match_id);
             match self.held(server, match_id)?.state {
                 MatchState::Ready { .. } => self.ended(match_id, EndCause::Server),
-                // Handed back below, with the other matches of the server.
+                // Returned below, with the other matches of the server.
                 _ if hints.has(Hints::SHUTDOWN) => {}
                 _ if hints.has(Hints::FULL) => {
                     self.note_hints(server, hints);
@@ -383,12 +382,12 @@ impl Turn<'_> {
         Ok(Reply::Noted { match_id: match_id.clone(), hints: self.wish(server) })
     }
 
-    /// What the broker asks of the server with its answer: to exit, where it is not wanted and has no match.
+    /// The hints in an answer to the server: to exit, if it is not wanted and has no match.
     pub(super) fn wish(&mut self, server: &ServerId) -> Hints {
         if self.is_to_exit(server) { self.tell_to_exit(server) } else { Hints::NONE }
     }
 
-    /// The answer by which the server hears that it is to exit.
+    /// The hints that tell the server to exit.
     fn tell_to_exit(&mut self, server: &ServerId) -> Hints {
         self.broker.beside.told_to_exit.0.insert(server.clone(), ());
         Hints::SHUTDOWN
@@ -399,7 +398,7 @@ impl Turn<'_> {
         is_free && self.is_unwanted(server)
     }
 
-    /// A refusal of what the server says about the match may tell it to exit.
+    /// Records that the refusal of a report about the match may tell its server to exit.
     fn note_refused(&mut self, server: &ServerId, match_id: &MatchId) {
         if self.held(server, match_id).is_err_and(|refusal| refusal.hints().has(Hints::SHUTDOWN)) {
             self.broker.beside.told_to_exit.0.insert(server.clone(), ());
@@ -418,7 +417,7 @@ impl Turn<'_> {
         })
     }
 
-    /// An administrator wants the server gone: its matches fail, its platform stops it.
+    /// An administrator stops the server: its matches fail, its platform stops it.
     pub(super) fn deallocate_server(&mut self, server: &ServerId) -> Result<Reply, Refusal> {
         let Some(known) = self.state().servers.get(server) else {
             return Err(Refusal::ServerNotFound(server.clone()));
@@ -435,15 +434,16 @@ impl Turn<'_> {
         Ok(reply)
     }
 
-    /// The server's matches come to their end with it, then it is forgotten. Where there are more than the step takes,
-    /// it drains with that cause, and the rest is due.
+    /// Ends the server's matches, then forgets it. If there are more than the step takes, it drains with that cause,
+    /// and the rest is due.
     pub(super) fn clear_and_dismiss(&mut self, server: &ServerId, cause: GoneCause) {
         let Some(known) = self.state().servers.get(server) else { return };
         let cause = match known.state {
             ServerState::Draining { cause: before } if before.fails_matches().is_some() => before,
             _ => cause,
         };
-        // They are answered when it is known whether the server is rid of its matches, and get none of those that come back.
+        // They are answered when it is known whether the server has any matches left, and get none of those that come
+        // back.
         let waiting = self.take_waiting(server);
         loop {
             let Some(known) = self.state().servers.get(server) else { return };
@@ -461,7 +461,7 @@ impl Turn<'_> {
         self.dismiss(server, cause);
     }
 
-    /// One match of a server that goes: it is handed back where the server is no more or is about to exit, otherwise it
+    /// Ends one match of a server that ends: it is returned if the server has exited or is about to, otherwise it
     /// fails.
     fn clear(&mut self, id: &MatchId, server: &ServerId, cause: GoneCause) {
         let leaves = matches!(cause, GoneCause::Exited | GoneCause::AllocationFailed | GoneCause::ShutDown);
@@ -472,8 +472,8 @@ impl Turn<'_> {
         }
     }
 
-    /// A match that its server does not play: back to the queue where its players do not know of it yet, unless too many
-    /// servers have had it; otherwise it fails.
+    /// Handles a match that its server does not play: it goes back to the queue if its players do not know about it
+    /// yet, unless too many servers have had it; otherwise it fails.
     fn hand_back(&mut self, id: &MatchId, server: &ServerId, reason: FailReason) {
         let unheard = self.state().matches.get(id).is_some_and(|game| {
             matches!(game.state, MatchState::PickedUp { .. }) && game.pickups < MAX_PICKUPS
@@ -485,7 +485,7 @@ impl Turn<'_> {
         }
     }
 
-    /// One match of a server that is draining and whose matches fail, or the server itself after its last one; whether
+    /// Ends one match of a draining server whose matches fail, or the server itself after its last one; returns whether
     /// there was one.
     pub(super) fn clear_server(&mut self) -> bool {
         let Some(server) = self.state().index.clearing.first().cloned() else { return false };
@@ -501,7 +501,7 @@ impl Turn<'_> {
         true
     }
 
-    /// A server that was draining goes after its last match.
+    /// Dismisses a draining server after its last match.
     fn dismiss_drained(&mut self, server: &ServerId) {
         if let Some(known) = self.state().servers.get(server)
             && let ServerState::Draining { cause } = known.state
@@ -511,7 +511,7 @@ impl Turn<'_> {
         }
     }
 
-    /// The server gets no further match: it goes now, or after the matches that still run on it.
+    /// The server gets no further match: it is dismissed now, or after the matches that still run on it.
     pub(super) fn drain(&mut self, server: &ServerId, cause: GoneCause) {
         let Some(known) = self.state().servers.get(server) else { return };
         if known.matches.is_empty() {
@@ -523,8 +523,8 @@ impl Turn<'_> {
         }
     }
 
-    /// The server, which has no match any more, is forgotten. One that was asked to exit has time to, one that is not
-    /// there needs nothing; any other is stopped by its platform at once.
+    /// Forgets the server, which has no match any more. A server that was asked to exit has time to do so, one that has
+    /// exited needs nothing; any other is stopped by its platform at once.
     pub(super) fn dismiss(&mut self, server: &ServerId, cause: GoneCause) {
         if !self.state().servers.contains_key(server) {
             return;
@@ -552,8 +552,8 @@ impl Turn<'_> {
         }
     }
 
-    /// Whether a server that players could not reach does not count as a failure of its fleet, so that another is ordered at
-    /// once: players wait for it. Only one in a while, so that a fleet of which no server can be reached is slowed down.
+    /// Whether an unreachable server does not count as a failure of its fleet, so that another is ordered at once,
+    /// because players wait. Only one per [`SPARED_TIME`], so that a fleet without reachable servers is slowed down.
     fn spare(&mut self, order: &AllocationId) -> bool {
         let Some(fleet) = self.state().allocations.get(order).map(|order| order.fleet.clone()) else {
             return false;
@@ -566,13 +566,13 @@ impl Turn<'_> {
         is_first
     }
 
-    /// Waiting calls of the server are answered without a match.
+    /// Answers the waiting calls of the server without a match.
     fn turn_away(&mut self, server: &ServerId, hints: Hints) {
         let waiting = self.take_waiting(server);
         self.send_away(server, waiting, hints);
     }
 
-    /// The waiting calls of the server, which wait no longer and get nothing of what they have collected.
+    /// Removes and returns the waiting calls of the server, which do not get what they have collected.
     fn take_waiting(&mut self, server: &ServerId) -> Vec<CallId> {
         let waiters = &mut self.broker.beside.waiters;
         let taken: Vec<Waiter> = core::iter::from_fn(|| waiters.take_server(server)).collect();
@@ -589,15 +589,15 @@ impl Turn<'_> {
         }
     }
 
-    /// A match that a server was given, but that never reached it, goes back to its old place.
+    /// A match that never reached its server goes back to its old place.
     pub(super) fn take_back(&mut self, offer: &Offer) {
         let untouched = self.is_in_hands(&offer.server, &offer.match_id, offer.pickup);
         if untouched && offer.again {
-            // The server may have it all the same, so that nobody else can.
+            // The server may have it nevertheless, so that no other server may get it.
             let (server, id) = (&offer.server, &offer.match_id);
             return self.broker.beside.untold.insert(server, id, offer.pickup, self.now);
         }
-        // It may have heard of it since, by another answer.
+        // It may have heard about it since, in another answer.
         if untouched && self.broker.beside.untold.was_given_again(&offer.server, &offer.match_id) {
             return;
         }
@@ -606,14 +606,14 @@ impl Turn<'_> {
         }
     }
 
-    /// A match that its server never heard of, or that was not ready when the server exited, is back in its place. Another
-    /// server that waits may take it; no server is ordered for it where its time in the queue is over.
+    /// A match that its server never heard about, or that was not ready when the server exited, is back at its place.
+    /// Another waiting server may take it; no server is ordered for it if its time in the queue is over.
     pub(super) fn put_back(&mut self, id: &MatchId, server: &ServerId, reason: Option<FailReason>) {
         self.emit(Event::MatchReturned { id: id.clone(), server: server.clone(), reason });
         self.offer(id, Then::Nothing);
     }
 
-    /// Whether a platform is to be told to stop the server's allocation.
+    /// Orders the platform to stop the server's allocation. Returns whether it has to be told.
     pub(super) fn order_stop(&mut self, order: &AllocationId, error: Option<Arc<str>>) {
         let Some(allocation) = self.state().allocations.get(order) else { return };
         if allocation.state != AllocationState::Stopping && !self.broken(BrokenRule::ForgetStop) {
@@ -633,7 +633,7 @@ fn check_connection(connection: &Connection) -> Result<(), Refusal> {
         return Err(Refusal::field("per_player_connection_details", problem));
     }
     let deceptive = |text: &str| text.chars().any(is_deceptive);
-    let problem = "must not hold control characters or such as change the direction of text";
+    let problem = "must not have control characters or characters that change the direction of text";
     if deceptive(&connection.details) {
         return Err(Refusal::field("connection_details", problem));
     }
@@ -646,7 +646,7 @@ fn check_connection(connection: &Connection) -> Result<(), Refusal> {
         return Err(Refusal::TooLarge { what, bytes, limit: MAX_CONNECTIONS_BYTES });
     }
     if connection.details.is_empty() && connection.per_player.is_empty() {
-        return Err(Refusal::field("connection_details", "must say where players connect"));
+        return Err(Refusal::field("connection_details", "must not be empty: players need them to connect"));
     }
     Ok(())
 }

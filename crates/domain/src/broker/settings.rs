@@ -1,4 +1,4 @@
-//! What the broker goes by.
+//! The broker's settings.
 
 use core::time::Duration;
 
@@ -16,39 +16,40 @@ pub enum FastSchedule {
     Always,
 }
 
-/// What the broker goes by; all of it can be changed while it runs.
+/// The broker's settings; all of them can be changed while it runs.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Settings {
     /// When a new server is ordered.
     pub fast_schedule: FastSchedule,
-    /// How old a server may become. It is given no match that could last longer: see [`Settings::last_pickup_age`].
+    /// How old a server may become. It gets no match that could outlast it: see [`Settings::last_pickup_age`].
     pub server_max_lifetime: Duration,
-    /// Whether a server that reaches [`Settings::server_max_lifetime`] has failed and is stopped with the matches on it,
-    /// as in Catena. Otherwise matches end by their own limits, and the server goes after its last one.
+    /// Whether a server that reaches [`Settings::server_max_lifetime`] is stopped as failed with the matches on it, as
+    /// in Catena. Otherwise matches end by their own limits, and the server is dismissed after its last one.
     pub lifetime_ends_matches: bool,
-    /// Longest wait in the queue.
+    /// Maximum wait in the queue.
     pub match_pickup_time: Duration,
-    /// Longest time from pickup to ready.
+    /// Maximum time from pickup to ready.
     pub match_ready_time: Duration,
-    /// Longest time from ready to end.
+    /// Maximum time from ready to end.
     pub match_max_run_time: Duration,
     /// Time between attempts to order servers for queued matches.
     pub schedule_frequency: Duration,
-    /// How long a match waits for the servers there are, before the schedule orders one.
+    /// How long a match waits for existing servers before the schedule orders one.
     pub delay_allocation: Duration,
     /// How long a server that is willing to wait is held.
     pub wait: Duration,
-    /// How long a server that registered itself is kept away after a match on it did not become ready in time, or
+    /// How long a server that registered itself may not come back after a match on it did not become ready in time, or
     /// got an address that leads nowhere.
     pub suspect_time: Duration,
-    /// Most bytes of what waits and runs: queued and live matches with all that they hold, servers, allocations.
+    /// Maximum bytes of everything that waits and runs: queued and live matches with their contents, servers,
+    /// allocations.
     pub waiting_bytes: u64,
-    /// Most bytes of what is over and still known: finished matches, servers that are gone, seats that are over, and
-    /// orders that are remembered for their ids and idempotency keys.
+    /// Maximum bytes of records of the past: finished matches, servers that are gone, seats that are over, and orders
+    /// that are remembered for their ids and idempotency keys.
     pub kept_bytes: u64,
 }
 
-/// The least that a budget of bytes may be: room for some of the largest matches.
+/// Minimum of a budget of bytes: room for some of the largest matches.
 pub const MIN_BUDGET_BYTES: u64 = 16 * 1024 * 1024;
 
 impl Default for Settings {
@@ -108,22 +109,23 @@ impl Settings {
         }
     }
 
-    /// Longest time from the pickup of a match to its end.
+    /// Maximum time from the pickup of a match to its end.
     #[must_use]
     pub const fn longest_match(&self) -> Duration {
         self.match_ready_time.saturating_add(self.match_max_run_time)
     }
 
-    /// How old a server of the fleet may become; `None` for one of no fleet.
+    /// How old a server of the fleet may become; `None` means a server without a fleet.
     fn lifetime(&self, fleet: Option<&Fleet>) -> Duration {
         let of_fleet = fleet.and_then(|fleet| fleet.max_run_time);
         of_fleet.map_or(self.server_max_lifetime, |longest| longest.min(self.server_max_lifetime))
     }
 
-    /// The age from which a server of the fleet is given no further match, so that even the longest one ends within the
-    /// server's lifetime, which is [`Settings::server_max_lifetime`] or the fleet's [`Fleet::max_run_time`], whichever is
-    /// shorter. Where it is too short for the longest match, servers take matches for the first half of it, and outlive it
-    /// until those are over, unless their platform stops them. `None` where servers are stopped with the matches on them.
+    /// The age from which a server of the fleet gets no further match, so that even the longest one ends within the
+    /// server's lifetime, which is [`Settings::server_max_lifetime`] or the fleet's [`Fleet::max_run_time`], whichever
+    /// is shorter. If it is too short for the longest match, servers take matches for the first half of it, and outlive
+    /// it until those are over, unless their platform stops them. `None` if servers are stopped with the matches on
+    /// them.
     #[must_use]
     pub fn last_pickup_age(&self, fleet: Option<&Fleet>) -> Option<Duration> {
         if self.lifetime_ends_matches {
@@ -134,8 +136,8 @@ impl Settings {
         Some(if age.is_zero() { lifetime / 2 } else { age })
     }
 
-    /// The age from which an idle server of a warm pool is replaced, in time for the replacement to be ready before the
-    /// server is given no further match.
+    /// The age from which an idle server of a warm pool is replaced, so that the replacement is ready before the server
+    /// becomes too old for another match.
     #[must_use]
     pub fn replacement_age(&self, fleet: &Fleet) -> Option<Duration> {
         let last = self.last_pickup_age(Some(fleet))?;

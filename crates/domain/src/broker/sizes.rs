@@ -1,13 +1,13 @@
-//! How many bytes the things of the broker take: see [`size`](crate::size).
+//! How many bytes the broker's records take: see [`size`](crate::size).
 
 use super::model::{Allocation, Fleet, Gone, Match, SeatEnd, Server, Settings};
 use crate::game::GameVersion;
 use crate::ids::MAX_ID_BYTES;
 use crate::size::{ENTRY_BYTES, Size};
 
-/// Counted for a match beside what it holds, in bytes: its entries in the indexes of the broker.
+/// Bytes counted for a match in addition to its contents: its entries in the indexes of the broker.
 const MATCH_BYTES: usize = 768;
-/// Counted for a server, an allocation or a fleet's order beside its ids, in bytes.
+/// Bytes counted for a server, an allocation or a fleet's order in addition to its ids.
 const SERVER_BYTES: usize = 512;
 
 impl Size for Match {
@@ -38,7 +38,7 @@ impl Size for SeatEnd {
 impl Size for Allocation {
     fn byte_size(&self) -> usize {
         let ids = self.id.byte_size() + self.server.byte_size() + self.fleet.byte_size();
-        // That of a match comes and goes, so that it is always counted.
+        // The id of a match comes and goes, so it is always counted.
         SERVER_BYTES + ids + ENTRY_BYTES + MAX_ID_BYTES
     }
 }

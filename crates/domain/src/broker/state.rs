@@ -1,7 +1,7 @@
 //! The durable state of the broker. Events are applied here and nowhere else.
 //!
-//! Records are in maps whose copies share what they have in common, so that a snapshot is taken at once, however much
-//! there is, and is written while the broker goes on. What follows from the records is in plain maps (`indexes`).
+//! Records are in persistent maps, whose copies share their common parts, so that a snapshot is taken at once, whatever
+//! its size, and is written while the broker continues. Data derived from the records is in plain maps (`indexes`).
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -28,7 +28,7 @@ use crate::time::Timestamp;
 
 /// Backoff of a fleet after its first failure; it doubles with each further one.
 pub const FIRST_BACKOFF: Duration = Duration::from_secs(1);
-/// Longest backoff of a fleet.
+/// Maximum backoff of a fleet.
 pub const MAX_BACKOFF: Duration = Duration::from_secs(60);
 
 /// The operator's configuration, as it was written.
@@ -40,13 +40,12 @@ pub struct Configured {
     pub fleets: Vec<Fleet>,
 }
 
-/// The whole durable state. It shares its parts with the broker that it was taken of, so that taking it costs the same
-/// however much there is.
+/// The whole durable state. It shares its parts with its broker, so that taking it costs the same whatever its size.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Snapshot {
     /// Sequence number of the last event in it.
     pub seq: u64,
-    /// The settings in force.
+    /// The current settings.
     pub settings: Settings,
     /// The configuration as it was written last.
     pub configured: Option<Arc<Configured>>,
@@ -62,7 +61,7 @@ pub struct Snapshot {
     pub gone: Past<ServerId, Gone>,
     /// Allocations.
     pub allocations: OrdMap<AllocationId, Allocation>,
-    /// Seats that were given back or expired.
+    /// Seats that were released or expired.
     pub closed_seats: Past<SeatId, SeatEnd>,
     /// The seats that matches had when they ended.
     pub ended_seats: Past<MatchId, Arc<[SeatId]>>,
@@ -122,7 +121,7 @@ impl State {
         }
     }
 
-    /// Takes the maps over as they are, and gathers what follows from them.
+    /// Takes the maps as they are, and rebuilds the derived data.
     pub(crate) fn restore(snapshot: Snapshot) -> Self {
         let mut state = Self::new();
         let Snapshot { seq, settings, configured, health, matches, finished, servers, gone, .. } = snapshot;
@@ -191,7 +190,7 @@ impl State {
         }
     }
 
-    /// Applies one event. Events about things that are not there change nothing, so that no log can do harm.
+    /// Applies one event. Events about unknown records change nothing, so that no log can do harm.
     pub(crate) fn apply(&mut self, record: &Record<Event>) {
         self.seq = record.seq;
         let kept_before = self.kept.bytes();
@@ -232,7 +231,7 @@ impl State {
         self.kept.make_room(budget, kept_before, record.time, &mut self.index);
     }
 
-    /// Whoever watches a match hears of every event about it.
+    /// Marks a match as changed: its watchers hear about every event.
     fn touch(&mut self, record: &Record<Event>) {
         if let Some(game) = record.event.match_id().and_then(|id| self.matches.get_mut(id)) {
             Arc::make_mut(game).changed_seq = record.seq;
@@ -256,7 +255,7 @@ impl State {
         self.index.removed = known.filter(|id| !self.fleets.contains_key(*id)).cloned().collect();
     }
 
-    /// A fleet that is not configured any more and still has servers, or queued matches that only they could take.
+    /// An unconfigured fleet that still has servers, or queued matches that only they could take.
     pub(crate) fn removed_fleet(&self) -> Option<&FleetId> {
         self.index.removed.first()
     }
@@ -306,8 +305,7 @@ impl State {
         }
     }
 
-    /// A server that works clears its fleet's record of failures. That it was heard of does not: it may be about to
-    /// fall over its first match.
+    /// A server that works clears its fleet's failures. Its first call does not: it may still crash on its first match.
     fn forgive(&mut self, server: &ServerId) {
         if let Some(fleet) = self.servers.get(server).and_then(|server| server.fleet.as_ref()) {
             self.health.remove(fleet);
@@ -336,8 +334,8 @@ impl State {
         self.matches.insert(id.clone(), Arc::new(game));
     }
 
-    /// The server may have been ordered for another match than the one it got. That other match is then served by
-    /// the server that was ordered for this one, where both are of one fleet.
+    /// The server may have got another match than the one it was ordered for. If both are of one fleet, that other
+    /// match then takes over the server that was ordered for this one.
     fn pass_on_order(&mut self, id: &MatchId, server: &ServerId) {
         let of_server = self.index.by_server.get(server).cloned();
         let of_match = self.index.by_match.get(id).cloned();
@@ -433,14 +431,14 @@ impl State {
         }
     }
 
-    /// A seat is over: its player has nothing to do with the match any more, unless the order names the player.
+    /// A seat is over: its player does not belong to the match any more, unless the order names the player.
     fn leave_player(&mut self, id: &MatchId, player: PlayerId) {
         if self.matches.get(id).is_none_or(|game| !game.has_player(&player)) {
             self.index.by_player.remove(&(player, Some(id.clone())));
         }
     }
 
-    /// From here on the seats wait for their players.
+    /// From here on the time to claim the seats runs.
     fn become_ready(&mut self, id: &MatchId, at: Timestamp, connection: &Arc<Connection>) {
         if let Some(game) = self.matches.get(id) {
             game.seats.values().for_each(|seat| self.index.leave_expiry(seat));
@@ -503,7 +501,7 @@ impl State {
             self.index.leave_fleet(server);
             self.waiting_bytes -= server.byte_size();
         }
-        // One that nobody ordered and that leaves by itself may come back under its id at once; any other is told to
+        // A server that was not ordered and exits on its own may come back under its id at once; any other is told to
         // exit when it calls.
         let ordered = server.is_some_and(|server| server.fleet.is_some());
         if ordered || cause != GoneCause::ShutDown {
@@ -566,7 +564,7 @@ impl State {
             return;
         }
         let health = self.health.entry(fleet.clone()).or_default();
-        // 2^6 times the first backoff is beyond the longest one.
+        // 2^6 times the first backoff exceeds the maximum.
         let backoff = FIRST_BACKOFF * 2_u32.pow(health.failures.min(6));
         health.failures = health.failures.saturating_add(1);
         health.backoff_until = at + backoff.min(MAX_BACKOFF);
@@ -587,7 +585,7 @@ impl State {
         self.waiting_bytes = self.waiting_bytes - before + game.changing_bytes();
     }
 
-    /// A change to who sits in a match or how many may: whether others may join is all that follows from it.
+    /// Changes the seats of a match or its places: this only affects whether others may join.
     fn update_places<T>(&mut self, id: &MatchId, change: impl FnOnce(&mut Match) -> T) -> Option<T> {
         let game = Arc::make_mut(self.matches.get_mut(id)?);
         let (before, bytes) = (joinable(game), game.seats.byte_size());
@@ -632,7 +630,7 @@ impl State {
         }
     }
 
-    /// A server on its way may be meant for the match now, or not any more.
+    /// Updates whether a server is on its way for the match.
     fn note_served(&mut self, id: Option<&MatchId>) {
         let game = id.and_then(|id| self.matches.get(id));
         if let Some(game) = game.filter(|game| game.state == MatchState::Queued) {
@@ -645,7 +643,7 @@ impl State {
         self.matches.get(id).or_else(|| self.kept.finished.get(id)).map(|game| &**game)
     }
 
-    /// How a seat ended that is over.
+    /// How a seat ended, if it is over.
     pub(crate) fn seat_end(&self, id: &SeatId) -> Option<SeatEnd> {
         let of_match = || self.index.seats.get(id).filter(|of| !self.matches.contains_key(*of));
         self.kept.closed_seats.get(id).copied().or_else(|| of_match().map(|_| SeatEnd::MatchOver))
@@ -657,7 +655,7 @@ impl State {
     }
 }
 
-/// The player is there, on a place that the server may have counted as free. Gives the seat as it was.
+/// The player is there, on a place that the server may have counted as free. Returns the seat as it was.
 fn claim(game: &mut Match, seat: &SeatId, at: Timestamp) -> Option<Seat> {
     let claimed = game.seats.get(seat)?.clone();
     let kept = game.keeps_place_for(&claimed.player);
@@ -669,8 +667,8 @@ fn claim(game: &mut Match, seat: &SeatId, at: Timestamp) -> Option<Seat> {
     Some(claimed)
 }
 
-/// The place is free again. Named players who were there are not any more; those who never came may still come. Gives
-/// the seat as it was.
+/// The place is free again. Named players who were there have left; those who never came may still come. Returns the
+/// seat as it was.
 fn close(game: &mut Match, seat: &SeatId) -> Option<Seat> {
     let closed = game.seats.remove(seat)?;
     if matches!(closed.state, SeatState::Claimed { .. })

@@ -1,5 +1,5 @@
-//! Every deadline, and what it ends. The deadlines follow from the records and the settings in force, so a setting
-//! changed at run time counts for what is already under way.
+//! Every deadline, and what it ends. The deadlines follow from the records and the current settings, so a setting
+//! changed at run time also applies to what is in progress.
 
 use core::time::Duration;
 
@@ -9,7 +9,7 @@ use super::{BrokenRule, Broker, QUARTERS_FOR_SCHEDULE, QUARTERS_FOR_TIMERS, Turn
 use crate::ids::{FleetId, ServerId};
 use crate::time::Timestamp;
 
-/// How long a server that was asked to exit may take before its platform stops it.
+/// Maximum time that a server that was asked to exit may take before its platform stops it.
 pub const LEAVE_TIME: Duration = Duration::from_secs(30);
 
 impl Broker {
@@ -34,7 +34,7 @@ impl Broker {
             let (ordered_at, _) = orders.first()?;
             Some(*ordered_at + self.ready_deadline(fleet))
         });
-        // A fleet that was left alone may be asked again.
+        // A fleet's backoff ends.
         let backoff = self.state.health.values().map(|health| health.backoff_until);
         let backoff = backoff.filter(|until| *until > self.beside.ticked_at);
         let replaced = self.state.fleets.values().filter_map(|fleet| self.next_replacement(fleet));
@@ -47,7 +47,8 @@ impl Broker {
             .min()
     }
 
-    /// The oldest server of each fleet that takes matches, and of those of no fleet; with the time from which it takes none.
+    /// The oldest server that takes matches of each fleet, and of servers without a fleet; with the time from which it
+    /// takes none.
     fn oldest_taking(&self) -> impl Iterator<Item = (Timestamp, &ServerId)> {
         self.state.index.taking.iter().filter_map(|(fleet, servers)| {
             let (born_at, server) = servers.first()?;
@@ -55,7 +56,7 @@ impl Broker {
         })
     }
 
-    /// The age from which a server of the fleet is given no further match.
+    /// The age from which a server of the fleet gets no further match.
     pub(super) fn last_pickup_age(&self, fleet: Option<&FleetId>) -> Option<Duration> {
         let settings = &self.state.settings;
         let age = settings.last_pickup_age(fleet.and_then(|fleet| self.state.fleets.get(fleet)));
@@ -72,7 +73,7 @@ impl Broker {
         Some(idle.first_born_after(self.beside.ticked_at - age)? + age)
     }
 
-    /// Whether a step has left work that waits for no time.
+    /// Whether a step has left work that does not wait for a deadline.
     fn is_unfinished(&self) -> bool {
         self.beside.unsettled
             || self.is_work_left()
@@ -87,7 +88,7 @@ impl Broker {
 }
 
 impl<'a> Turn<'a> {
-    /// Kinds of work that timers bring; each call does one piece and says whether there was one.
+    /// Kinds of timer work; each call does one piece and returns whether there was one.
     const KINDS: [fn(&mut Turn<'a>) -> bool; 10] = [
         Self::end_wait,
         Self::fail_not_picked_up,
@@ -101,15 +102,14 @@ impl<'a> Turn<'a> {
         Self::remove_fleet,
     ];
 
-    /// What is due before an input is taken. While ticks catch up with more than fits into a step, inputs leave it to
-    /// them.
+    /// Does what is due before an input. While ticks catch up with more than fits into a step, inputs leave it to them.
     pub(super) fn fire_due_for_input(&mut self) {
         if !self.broker.beside.behind {
             self.fire_due();
         }
     }
 
-    /// Everything that is due by now, kind by kind in turn, until its part of the step is full.
+    /// Does everything that is due, kind by kind in turn, until its part of the step is full.
     pub(super) fn fire_due(&mut self) {
         self.quarters = QUARTERS_FOR_TIMERS;
         let mut left = true;
@@ -179,8 +179,8 @@ impl<'a> Turn<'a> {
         true
     }
 
-    /// A server that is too old for a further match goes after those that it has; where the settings say so, one that has
-    /// reached its lifetime goes with them.
+    /// Dismisses a server that is too old for a further match after those that it has; if the settings say so, one that
+    /// has reached its lifetime is stopped with its matches.
     fn retire_old(&mut self) -> bool {
         if !self.state().settings.lifetime_ends_matches {
             let due = self.broker.oldest_taking().find(|(at, _)| *at <= self.now);

@@ -1,9 +1,9 @@
-//! Matches that servers prepare and may never have heard of: the answer that said so may have been lost on its way, or
-//! with the process before. A server that asks for a match while it has such a one is given it once more: at once, if the
-//! process has changed since, if the server was never seen with two matches to prepare, or if it asks for several and the
-//! match was in the last answer it got; otherwise where no other match fits, because a server with room for several may ask
-//! for the next one while it prepares the first. One that knows of it takes no harm; one that does not would be waited for
-//! in vain, and has no room for another.
+//! Matches that servers prepare and may never have heard about: the answer may have been lost on its way, or with the
+//! previous process. A server that asks for a match while it has such a match gets it again: at once, if the process
+//! has restarted since, if the server was never seen with two matches to prepare, or if it asks for several and the
+//! match was in its last answer; otherwise if no other match fits, because a server with room for several may ask for
+//! the next one while it prepares the first. This does no harm to a server that knows the match; otherwise we would
+//! wait for it forever, and the server has no room for another.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -13,17 +13,17 @@ use super::command::Offer;
 use crate::ids::{MatchId, ServerId};
 use crate::time::Timestamp;
 
-/// How long after a match was given again it may be given again once more: a server that prepares one match and asks for
-/// others meanwhile is told of the first one no more often.
+/// Minimum time between two repetitions of a match: limits how often a server that prepares one match and asks for
+/// others hears about the first one.
 pub const AGAIN_AFTER: Duration = Duration::from_secs(5);
 
-/// Matches of one server that are looked at for one that it may be given again.
+/// Maximum number of matches of one server that are searched for one to give again.
 const MAX_LOOKED_AT: usize = 100;
 
 /// By server, the matches that it prepares.
 #[derive(Default)]
 pub(crate) struct Untold {
-    /// Whether what the state says has been gathered: before the first input.
+    /// Whether the state's matches have been gathered, which happens before the first input.
     pub(super) is_gathered: bool,
     by_server: BTreeMap<ServerId, BTreeMap<MatchId, Given>>,
     /// Servers that prepared two matches at once, or asked for several with one call.
@@ -32,32 +32,32 @@ pub(crate) struct Untold {
     latest: BTreeMap<ServerId, Vec<MatchId>>,
 }
 
-/// Which matches a server may be given again.
+/// Which matches a server may get again.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lost {
-    /// Every one that it prepares.
+    /// All that it prepares.
     Any,
-    /// Those that the process before gave it.
+    /// Those that the previous process gave it.
     Before,
-    /// Those, and what the last answer gave it.
+    /// Those, and the matches of its last answer.
     Latest,
 }
 
 /// How a match was given to its server.
 #[derive(Clone, Copy, Debug)]
 struct Given {
-    /// Which pickup of the match it was.
+    /// The number of the pickup.
     pickup: u32,
-    /// From when on it may be given again.
+    /// Time from which it may be given again.
     from: Timestamp,
-    /// It was given again before.
+    /// Whether it was given again before.
     again: bool,
-    /// The process before gave it.
+    /// Whether the previous process gave it.
     before: bool,
 }
 
 impl Untold {
-    /// A match was given to a server, which may be given it again from then on.
+    /// Records that a match was given to a server, which may get it again from `from` on.
     pub(crate) fn insert(&mut self, server: &ServerId, id: &MatchId, pickup: u32, from: Timestamp) {
         let given = self.by_server.entry(server.clone()).or_default();
         let again = given.get(id).is_some_and(|known| known.again && known.pickup == pickup);
@@ -67,14 +67,14 @@ impl Untold {
         }
     }
 
-    /// The server takes several matches at once.
+    /// Records that the server takes several matches at once.
     pub(crate) fn note_several(&mut self, server: &ServerId) {
         if !self.several.contains(server) {
             self.several.insert(server.clone());
         }
     }
 
-    /// A server is answered with these matches.
+    /// Records that a server is answered with these matches.
     pub(super) fn note_answered(&mut self, server: &ServerId, offers: &[Offer]) {
         if !offers.is_empty() {
             let matches = offers.iter().map(|offer| offer.match_id.clone()).collect();
@@ -82,13 +82,13 @@ impl Untold {
         }
     }
 
-    /// Whether the server is known to take several matches at once. One that takes one at a time and asks while it has
-    /// a match that it is not ready for has not heard of that match.
+    /// Whether the server is known to take several matches at once. A server that takes one at a time and asks while it
+    /// has a match that it is not ready for has not heard about that match.
     pub(crate) fn is_several(&self, server: &ServerId) -> bool {
         self.several.contains(server)
     }
 
-    /// The process before gave a match to a server.
+    /// Records that the previous process gave a match to a server.
     pub(crate) fn insert_of_before(&mut self, server: &ServerId, id: &MatchId, pickup: u32) {
         let given = Given { pickup, from: Timestamp::ZERO, again: false, before: true };
         let all = self.by_server.entry(server.clone()).or_default();
@@ -98,7 +98,7 @@ impl Untold {
         }
     }
 
-    /// Matches that the server may be given again now, with their pickups.
+    /// Matches that the server may get again now, with their pickups.
     pub(super) fn of(
         &self,
         server: &ServerId,
@@ -114,25 +114,25 @@ impl Untold {
         given.map(|(id, given)| (id, given.pickup)).take(MAX_LOOKED_AT)
     }
 
-    /// When the server may next be given a match again that it may not be given now.
+    /// When the server may next get a match again.
     pub(crate) fn next_after(&self, server: &ServerId, now: Timestamp) -> Option<Timestamp> {
         let given = self.by_server.get(server).into_iter().flatten().take(MAX_LOOKED_AT);
         given.map(|(_, given)| given.from).filter(|from| *from > now).min()
     }
 
-    /// The server is given the match again.
+    /// Records that the server gets the match again.
     pub(crate) fn note_given_again(&mut self, server: &ServerId, id: &MatchId, now: Timestamp) {
         if let Some(given) = self.by_server.get_mut(server).and_then(|given| given.get_mut(id)) {
             (given.from, given.again, given.before) = (now + AGAIN_AFTER, true, false);
         }
     }
 
-    /// Whether the server was given the match again.
+    /// Whether the server got the match again.
     pub(crate) fn was_given_again(&self, server: &ServerId, id: &MatchId) -> bool {
         self.by_server.get(server).and_then(|given| given.get(id)).is_some_and(|given| given.again)
     }
 
-    /// The server does not prepare the match any more.
+    /// Forgets a match that the server does not prepare any more.
     pub(crate) fn remove(&mut self, server: &ServerId, id: &MatchId) {
         if let Some(given) = self.by_server.get_mut(server) {
             given.remove(id);
@@ -142,7 +142,7 @@ impl Untold {
         }
     }
 
-    /// The server is gone.
+    /// Forgets a server that is gone.
     pub(crate) fn forget(&mut self, server: &ServerId) {
         self.by_server.remove(server);
         self.several.remove(server);

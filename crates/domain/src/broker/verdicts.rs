@@ -1,16 +1,16 @@
-//! What is remembered of expressions that have to be evaluated: how far each has been tried on the queue, and what
-//! fitted.
+//! What is remembered about expressions that have to be evaluated: how far each has been tried on the queue, and which
+//! matches fitted.
 //!
-//! An expression is tried on matches from the oldest on, and only until one fits. So of each expression a place is
-//! kept (up to there, nothing fits but what is kept beside) and a few places that fit. The expensive part, the
-//! verdict about each pair of an expression and a match, is not stored at all and yet found only once. A table of
-//! verdicts would be as large as expressions times matches.
+//! An expression is tried on matches from the oldest on, and only until one fits. So each expression has a place (up to
+//! which only the recorded places fit) and a few fitting places. The expensive verdict about each pair of an expression
+//! and a match is computed only once although it is not stored. A table of verdicts would be as large as expressions
+//! times matches.
 //!
-//! A step does so much of this work and no more. What an expression has been tried on is remembered, so that a search
-//! that is cut goes on in the next step where it stopped.
+//! A step does a limited amount of this work. Tried matches are remembered, so that an interrupted search resumes in
+//! the next step where it stopped.
 //!
-//! Matches that only servers of one fleet may take are tried apart from those for any server, so that servers of
-//! other fleets neither evaluate them nor pass them by.
+//! Matches that only servers of one fleet may take are tried separately from those for any server, so that servers of
+//! other fleets neither evaluate nor skip them.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
@@ -18,11 +18,12 @@ use alloc::sync::Arc;
 use crate::ids::FleetId;
 use crate::requirements::{Requirements, Search};
 
-/// Expressions that are remembered. Those used least recently are forgotten first.
+/// Maximum number of remembered expressions. Those used least recently are forgotten first.
 const MAX_REMEMBERED: usize = 10_000;
-/// Fitting places kept for one expression and fleet. There is more than one only where matches came back to old places.
+/// Maximum number of fitting places kept for one expression and fleet. There is more than one only if matches came back
+/// to old places.
 const MAX_FITTING: usize = 64;
-/// Pairs of an expression and a fleet that are remembered; one takes at most about 1 KiB.
+/// Maximum number of remembered pairs of an expression and a fleet; one takes at most about 1 KiB.
 const MAX_PROGRESS: usize = 50_000;
 
 /// Places of matches, by the one fleet whose servers may take them.
@@ -47,7 +48,7 @@ struct Remembered {
 /// How far an expression has been tried on the matches of one fleet.
 #[derive(Default)]
 struct Progress {
-    /// Places up to this one have been tried, but for what has come back since.
+    /// Places up to this one have been tried, except for matches that came back since.
     seen: u64,
     /// Returns up to this one have been tried.
     returns_seen: u64,
@@ -55,7 +56,7 @@ struct Progress {
     fitting: BTreeSet<u64>,
 }
 
-/// Matches that came back to a place which some expression had passed.
+/// Matches that came back to a place that some expression had passed.
 #[derive(Default)]
 struct Returned {
     count: u64,
@@ -66,7 +67,7 @@ struct Returned {
 }
 
 impl Verdicts {
-    /// A match has come to this place.
+    /// A match was added at this place.
     pub(crate) fn enter(&mut self, place: u64) {
         let returned = &mut self.returned;
         if place <= returned.furthest {
@@ -76,7 +77,7 @@ impl Verdicts {
         }
     }
 
-    /// The match at this place has gone.
+    /// The match at this place was removed.
     pub(crate) fn leave(&mut self, place: u64) {
         if let Some(number) = self.returned.by_place.remove(&place) {
             self.returned.by_number.remove(&number);
@@ -84,7 +85,7 @@ impl Verdicts {
     }
 
     /// The oldest of `places`, those of matches for `fleet` or for any server, that fits the expression `text`, if it
-    /// is before `end`. `fits` is asked once for each place, as long as `requirements` have work to spend in this step.
+    /// is before `end`. `fits` is called once for each place, while `requirements` have work left in this step.
     pub(crate) fn oldest(
         &mut self,
         requirements: &Requirements,
@@ -106,7 +107,7 @@ impl Verdicts {
         found
     }
 
-    /// The expression is used; it is among those remembered from now on.
+    /// Marks the expression as used, and remembers it.
     fn remember(&mut self, text: &Arc<str>) {
         let is_known = self.by_text.contains_key(text);
         while (self.by_text.len() >= MAX_REMEMBERED && !is_known) || self.progress >= MAX_PROGRESS {
@@ -124,7 +125,7 @@ impl Verdicts {
         self.by_use.insert(self.uses, Arc::clone(text));
     }
 
-    /// The verdict about one match is known. It is kept where the expression has been tried on all before it.
+    /// Records the verdict about one match, if the expression has been tried on all before it.
     pub(crate) fn note(
         &mut self,
         text: &str,
@@ -162,7 +163,7 @@ impl Progress {
                 return Search::Unfinished;
             }
             requirements.spend(1);
-            // What lies ahead is tried when its turn comes.
+            // Places further ahead are tried in their turn.
             let is_new = *place <= self.seen && places.contains(place) && !self.fitting.contains(place);
             if is_new && fits(*place) {
                 self.keep(*place);
@@ -190,7 +191,7 @@ impl Progress {
         Search::Nothing
     }
 
-    /// Where there are too many, the youngest is forgotten, and what comes from there on is tried again.
+    /// If there are too many, the youngest is forgotten, and places from there on are tried again.
     fn keep(&mut self, place: u64) {
         self.fitting.insert(place);
         if self.fitting.len() > MAX_FITTING

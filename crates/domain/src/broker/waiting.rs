@@ -1,5 +1,5 @@
-//! Calls that wait: servers for a match, and whoever waits for news of one. All of it is forgotten at a restart,
-//! when the connections are gone too.
+//! Waiting calls: of servers for a match, and of callers for news of one. A restart forgets them, since the connections
+//! are gone too.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
@@ -13,7 +13,7 @@ use crate::machine::CallId;
 use crate::requirements::{Document, Requirement, Requirements};
 use crate::time::Timestamp;
 
-/// Searches that take turns; further ones begin when one of these is done.
+/// Maximum number of searches that take turns; further ones begin when one of these is finished.
 const SEARCHING_AT_ONCE: usize = 64;
 
 /// A server that waits for a match, or for the end of the search for one.
@@ -24,29 +24,29 @@ pub(crate) struct Waiter {
     pub(crate) fleet: Option<FleetId>,
     pub(crate) filter: Filter,
     pub(crate) deadline: Timestamp,
-    /// What it said when it asked.
+    /// The hints of its call.
     pub(crate) hints: Hints,
-    /// It waits for a match to come after the search through the queue.
+    /// Whether it waits for new matches after the search through the queue.
     pub(crate) stays: bool,
-    /// What it has got so far, where it takes several matches at once.
+    /// What it has collected so far, if it takes several matches at once.
     pub(crate) collecting: Collecting,
 }
 
 /// What a waiting server waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Waiting {
-    /// For a match that comes.
+    /// For a new match.
     Offered,
     /// For the end of the search through the queue.
     Searching,
-    /// For the end of the matches that it has. It is offered nothing.
+    /// For the end of the matches that it has. It is offered none.
     Parked,
 }
 
-/// What is asked, and the fleet of those who ask.
+/// The requirements, and the fleet of the servers.
 pub(crate) type Group = (Arc<str>, Option<FleetId>);
 
-/// Servers that wait, in the order in which they came.
+/// Waiting servers, in order of arrival.
 #[derive(Default)]
 pub(crate) struct Waiters {
     count: u64,
@@ -55,19 +55,19 @@ pub(crate) struct Waiters {
     by_deadline: BTreeSet<(Timestamp, u64)>,
     by_server: BTreeMap<ServerId, BTreeSet<u64>>,
     askers: Askers<u64>,
-    /// Those for whom the queue has not been looked through yet. New matches are not offered to them: an older one may
+    /// Servers for which the queue has not been searched yet. New matches are not offered to them: an older one may
     /// fit.
     searching: BTreeSet<u64>,
-    /// The same by what is asked: the longest-waiting of those who ask the same finds first.
+    /// The same by requirements: of the servers with the same ones, the longest-waiting finds first.
     searching_groups: BTreeMap<Group, BTreeSet<u64>>,
-    /// Those of them that take turns, and maybe some whose search is over.
+    /// Those of them that take turns, and possibly some whose search is over.
     turns: VecDeque<u64>,
     /// Those of them whose turns have not begun.
     later: BTreeSet<u64>,
-    /// For those who want to know who waits for what.
+    /// All waiting servers by group, for explanations.
     groups: BTreeMap<Group, BTreeSet<u64>>,
-    /// Those up to the second place that are not before the first asked before the fleets were configured anew, and wait
-    /// for what their fleets said then.
+    /// The range of places (inclusive) of servers that asked before the fleets were reconfigured, and wait with their
+    /// fleets' old terms.
     outdated: Option<(u64, u64)>,
 }
 
@@ -89,7 +89,7 @@ impl Waiters {
         }
     }
 
-    /// The longest-waiting server behind `after` that the match fits; `fits` evaluates what has to be evaluated.
+    /// The longest-waiting server after `after` that the match fits; `fits` evaluates expressions if needed.
     pub(crate) fn first_fitting(
         &self,
         requirements: &Requirements,
@@ -105,7 +105,7 @@ impl Waiters {
         self.by_place.get(&place)
     }
 
-    /// The fleets were configured: who waits now is looked at again.
+    /// Called when the fleets were configured: waiting servers are checked again.
     pub(crate) fn note_new_terms(&mut self) {
         self.outdated = (!self.by_place.is_empty()).then_some((0, self.count));
     }
@@ -114,7 +114,7 @@ impl Waiters {
         self.outdated.is_some()
     }
 
-    /// The next of those who may wait for what their fleets said before they were configured anew.
+    /// The next server that may wait with its fleet's old terms.
     pub(crate) fn next_outdated(&mut self) -> Option<u64> {
         let (from, to) = self.outdated?;
         let next = self.by_place.range(from..).next().map(|(place, _)| *place).filter(|place| *place <= to);
@@ -122,7 +122,7 @@ impl Waiters {
         next
     }
 
-    /// The queue is to be looked through for a server that waits.
+    /// Starts a search through the queue for a waiting server.
     pub(crate) fn search_again(&mut self, place: u64) {
         if let Some(waiter) = self.by_place.get(&place)
             && !self.searching.contains(&place)
@@ -138,12 +138,12 @@ impl Waiters {
         self.searching_groups.entry(group).or_default().insert(place);
     }
 
-    /// Whether the queue is being looked through for somebody who asks the same.
+    /// Whether the queue is being searched for a server of the group.
     pub(crate) fn is_group_searching(&self, group: &Group) -> bool {
         self.searching_groups.contains_key(group)
     }
 
-    /// Whether the queue is being looked through for that server.
+    /// Whether the queue is being searched for that server.
     pub(crate) fn is_searching(&self, place: u64) -> bool {
         self.searching.contains(&place)
     }
@@ -152,7 +152,7 @@ impl Waiters {
         !self.searching.is_empty()
     }
 
-    /// The next server for whom the queue is to be looked through; the others have their turn before it has another.
+    /// The next server for which to search the queue; the others have their turn before its next one.
     pub(crate) fn next_searching(&mut self) -> Option<u64> {
         loop {
             while self.turns.len() < SEARCHING_AT_ONCE
@@ -169,7 +169,7 @@ impl Waiters {
         }
     }
 
-    /// The queue has been looked through for that server, and nothing fits: from now on, new matches are offered to it.
+    /// The queue has been searched for that server, and nothing fits: from now on, new matches are offered to it.
     pub(crate) fn end_search(&mut self, place: u64) {
         let Some(group) = self.by_place.get(&place).map(group) else { return };
         if self.forget_search(&group, place)
@@ -209,7 +209,7 @@ impl Waiters {
         self.by_place.len()
     }
 
-    /// The servers that ask the same and are of one fleet, longest-waiting first, group by group.
+    /// The servers with the same requirements and fleet, longest-waiting first, group by group.
     pub(crate) fn groups(&self) -> impl Iterator<Item = (&Group, usize, impl Iterator<Item = &ServerId>)> {
         self.groups.iter().map(|(group, places)| {
             let servers = places.iter().filter_map(|place| self.by_place.get(place));
@@ -238,7 +238,7 @@ fn group(waiter: &Waiter) -> Group {
     (Arc::clone(waiter.filter.asked.text()), waiter.fleet.clone())
 }
 
-/// Removes `value` from the set under `key`, and the set when it is empty.
+/// Removes `value` from the set under `key`, and the set if it is empty.
 pub(crate) fn remove_from<K: Ord, V: Ord>(sets: &mut BTreeMap<K, BTreeSet<V>>, key: &K, value: &V) {
     if let Some(set) = sets.get_mut(key) {
         set.remove(value);
@@ -265,7 +265,7 @@ impl Watchers {
         self.by_match.contains_key(id)
     }
 
-    /// One call that waits for news of the match.
+    /// Removes one call that waits for news of the match.
     pub(crate) fn take_of(&mut self, id: &MatchId) -> Option<CallId> {
         let call = *self.by_match.get(id)?.first()?;
         self.take_call(call);

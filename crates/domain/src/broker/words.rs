@@ -1,7 +1,7 @@
-//! An explanation in words: one line for whoever waits to play, sentences for whoever looks into it.
+//! An explanation as text: one line for waiting players, sentences for operators.
 //!
-//! One place, because the gateway, the events for players and the API tell of the same matches and must not tell
-//! different things. Times are put in words by the caller, for whom they are to be read.
+//! In one place, so that the gateway, the events for players and the API say the same about a match. The caller formats
+//! times for its readers.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -17,10 +17,10 @@ use crate::time::Timestamp;
 use crate::waits::TypicalWait;
 use crate::words::{Ordinal, seconds};
 
-/// How the caller writes a time.
+/// The caller's format of times.
 type Clock<'a> = &'a dyn Fn(Timestamp) -> String;
 
-/// Where a match stands, in one line.
+/// The state of a match, in one line.
 #[must_use]
 pub fn summary(standing: &Standing) -> String {
     match standing {
@@ -54,18 +54,18 @@ const fn outlook(prospect: Prospect) -> &'static str {
         Prospect::Started => ", one has been started",
         Prospect::Free => ", a free one is about to take it",
         Prospect::Full => ", all that may run are in use",
-        Prospect::BackingOff => ", one could not be started and it is tried again soon",
+        Prospect::BackingOff => ", one could not be started, which is retried soon",
         Prospect::NoFleet => ", none can be started for such a match",
     }
 }
 
-/// The explanation in sentences: what is, why, what comes next. `clock` writes a time for the reader.
+/// The explanation in sentences: state, reasons, what comes next. `clock` formats a time for the reader.
 #[must_use]
 pub fn sentences(explanation: &Explanation, clock: Clock<'_>) -> Vec<String> {
     let mut said = Vec::from([opening(explanation, clock)]);
     said.extend(history(explanation));
     if explanation.standing == Standing::Failed(FailReason::PickupTimeout) {
-        said.push("What follows is how things stand now, not how they stood then.".to_string());
+        said.push("The following describes the current state, not the state at that time.".to_string());
     }
     if matches!(explanation.standing, Standing::Queued { .. }) {
         said.push(order(explanation, clock));
@@ -78,7 +78,7 @@ pub fn sentences(explanation: &Explanation, clock: Clock<'_>) -> Vec<String> {
     }
     said.extend(explanation.fleets.iter().map(|fleet| of_fleet(fleet, clock)));
     if explanation.fleets_unlisted > 0 {
-        said.push(format!("{} more fleets were not looked at.", explanation.fleets_unlisted));
+        said.push(format!("{} more fleets were not checked.", explanation.fleets_unlisted));
     }
     said.extend(explanation.unnamed.as_ref().map(of_unnamed));
     if let Some(bound) = explanation.bound_to.as_ref().filter(|_| explanation.servers.is_some()) {
@@ -111,7 +111,7 @@ fn opening(explanation: &Explanation, clock: Clock<'_>) -> String {
     }
 }
 
-/// What became of the servers that had it.
+/// The servers that had it, and why they do not play it.
 fn history(explanation: &Explanation) -> Vec<String> {
     let mut said = Vec::new();
     if matches!(explanation.standing, Standing::Queued { .. }) && explanation.pickups > 0 {
@@ -130,20 +130,20 @@ fn history(explanation: &Explanation) -> Vec<String> {
     said
 }
 
-/// What became of the servers that had a match, for its players: without their names.
+/// The same for players: without the servers' names.
 #[must_use]
 pub fn of_losses(losses: &Losses) -> String {
     let Losses { pickups, max_pickups, reason } = losses;
     let last = reason.map(|reason| format!("; the last time: {}", reason.text())).unwrap_or_default();
     format!(
-        "Servers have taken the match {pickups} of at most {max_pickups} times and were gone before it was ready{last}."
+        "Servers have taken the match {pickups} of at most {max_pickups} times and ended before it was ready{last}."
     )
 }
 
 fn order(explanation: &Explanation, clock: Clock<'_>) -> String {
     if let Some(order) = &explanation.order {
         let state = if order.state == AllocationState::Ordered {
-            "the platform has not said yet that it runs"
+            "the platform has not confirmed yet that it runs"
         } else {
             "the platform runs it, and it has not asked for a match yet"
         };
@@ -162,7 +162,7 @@ fn of_servers(servers: &FreeServers) -> Vec<String> {
         said.push("No server is free.".to_string());
     }
     if servers.unlisted > 0 {
-        said.push(format!("{} more free servers were not looked at.", servers.unlisted));
+        said.push(format!("{} more free servers were not checked.", servers.unlisted));
     }
     if servers.of_other_fleets > 0 {
         said.push(format!("{} servers of other fleets are free.", servers.of_other_fleets));
@@ -177,10 +177,12 @@ fn of_group(group: &ServerGroup) -> String {
     let (servers, they) = if group.count == 1 { ("server", "it asks") } else { ("servers", "they ask") };
     let who = format!("{} free {servers}{of} ({names}{more})", group.count);
     match (&group.requirements, group.unmet.as_slice()) {
-        (None, []) => format!("{who}: not heard of since the control plane started."),
+        (None, []) => format!("{who}: no call since the control plane started."),
         (None, unmet) => format!("{who}: their fleet does not take the match, {}.", list(unmet)),
         (Some(_), []) => format!("{who}: the match fits, and goes there when {they} next."),
-        (Some(_), unmet) => format!("{who}: {they} for what the match does not meet, {}.", list(unmet)),
+        (Some(_), unmet) => {
+            format!("{who}: {they} for requirements that the match does not meet, {}.", list(unmet))
+        }
     }
 }
 
@@ -191,7 +193,7 @@ fn list(unmet: &[Unmet]) -> String {
 fn part(unmet: &Unmet) -> String {
     let requirement = &unmet.requirement;
     match unmet.found.as_deref() {
-        Some("null") => format!("{requirement} (the match has nothing there)"),
+        Some("null") => format!("{requirement} (the match has no value there)"),
         Some(found) => format!("{requirement} (the match has {found})"),
         None => requirement.clone(),
     }
@@ -207,7 +209,7 @@ fn of_fleet(fleet: &FleetAccount, clock: Clock<'_>) -> String {
         FleetState::Full => format!("The fleet {name} is full: it has {live} of {max} servers"),
         FleetState::BackingOff => {
             let until = fleet.backoff_until.map(clock).unwrap_or_default();
-            format!("The fleet {name} failed and is left alone until {until}")
+            format!("The fleet {name} failed and backs off until {until}")
         }
         FleetState::Room => format!("The fleet {name} can start a server: it has {live} of {max}"),
     };
@@ -240,22 +242,22 @@ fn of_timer(timer: &Timer, clock: Clock<'_>) -> String {
 #[must_use]
 pub fn meaning(kind: &TimerKind) -> String {
     match kind {
-        TimerKind::Pickup => "the match fails if no server has it by then".to_string(),
+        TimerKind::Pickup => "the match fails if no server has taken it by then".to_string(),
         TimerKind::Ready => "the match fails if its server is not ready by then".to_string(),
         TimerKind::Run => "the match is ended, because it reaches its maximum run time".to_string(),
         TimerKind::Lifetime => {
-            "its server is stopped, because it is too old, with the match on it".to_string()
+            "its server is stopped with the match on it, because it is too old".to_string()
         }
-        TimerKind::Seat => "a seat that nobody has claimed is given back".to_string(),
+        TimerKind::Seat => "an unclaimed seat is released".to_string(),
         TimerKind::Schedule => "the schedule orders a server for it, if a fleet can start one".to_string(),
         TimerKind::ReadyDeadline(fleet) => {
-            format!("the server ordered from the fleet {fleet} is given up if it has not been heard of")
+            format!("the server ordered from the fleet {fleet} is given up if it has not called by then")
         }
         TimerKind::Backoff(fleet) => format!("the fleet {fleet} is asked for a server again"),
     }
 }
 
-/// Stable name of a timer: that of the setting where it is one.
+/// Stable name of a timer: the setting's name if there is one.
 #[must_use]
 pub const fn timer_name(kind: &TimerKind) -> &'static str {
     match kind {
@@ -272,7 +274,7 @@ pub const fn timer_name(kind: &TimerKind) -> &'static str {
 
 fn of_wait(wait: Option<&TypicalWait>) -> String {
     let Some(TypicalWait { fleet, seen, p50, p90 }) = wait else {
-        return "How long matches wait is not known yet: none has become ready since this process started."
+        return "It is not known yet how long matches wait: none has become ready since this process started."
             .to_string();
     };
     let of = fleet.as_ref().map(|fleet| format!(" of the fleet {fleet}")).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! One player, one place: players who ask again, and servers that say where nobody can connect.
+//! One player, one place: players who ask again, and servers with unreachable addresses.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -74,7 +74,7 @@ impl Table {
     }
 }
 
-/// A match with places that runs on a server of the fleet `eu`.
+/// A running match with places on a server of the fleet `eu`.
 fn running(named: &[&str]) -> (Table, ServerId, MatchId) {
     let mut table = Table::with_fleets(vec![fleet("eu"), fleet("us")]);
     let host = table.idle_server();
@@ -140,7 +140,7 @@ fn a_player_who_is_in_the_match_may_come_in_once_more() {
     table.advance(TTL - secs(1));
     table.seated(claim(&seat.id, &host));
     table.refused("already_claimed", claim(&seat.id, &host));
-    // Where the player does not come the seat stays as it is: it may be in the match all along.
+    // If the player does not come the seat stays as it is: the player may be in the match all along.
     table.same_seat(join("ann"));
     table.advance(TTL);
     table.refused("already_claimed", claim(&seat.id, &host));
@@ -312,7 +312,7 @@ fn a_seat_in_another_match_of_the_game_stands_in_the_way_of_a_new_one() {
     table.new_seat(rejoin(&other, "ann"));
 }
 
-/// What is no address of one server.
+/// Texts that are not the address of one server.
 const NO_ADDRESSES: [&str; 16] = [
     "0.0.0.0:7777",
     "10.1.2.3",
@@ -333,7 +333,7 @@ const NO_ADDRESSES: [&str; 16] = [
 ];
 
 impl Table {
-    /// Whether a server of no address is refused with the field, for a match that a server has.
+    /// Whether connection details without an address are refused, for a match that a server has.
     fn needs_address(&mut self, host: &ServerId, id: &MatchId) {
         for details in NO_ADDRESSES {
             let refusal = self.refused("invalid_field", ready(host, id, details, Hints::NONE));
@@ -371,7 +371,7 @@ fn an_address_that_nobody_can_connect_to_is_refused_with_its_field() {
         table.needs_address(&host, &id);
         table.noted(ready(&host, &id, "game.example.com:7777", Hints::NONE));
     }
-    // On a server of no fleet, which runs what the match names.
+    // On a server without a fleet, which runs the match's game.
     let mut table = Table::with_fleets(vec![Fleet { max: 0, ..fleet_of("eu", "arena", "1") }]);
     let host = server("bare metal");
     let id = table.submit("m", named(of_game));
@@ -386,7 +386,7 @@ fn what_only_the_game_understands_is_taken_where_players_do_not_come_by_the_gate
     let named =
         |properties: &str| MatchSpec { properties: Properties::parse(properties).unwrap(), ..spec(&["ann"]) };
     let other = named(r#"{"game": "arena", "version": "2"}"#);
-    // By a fleet that names no game; and by a server of no fleet, where no fleet runs the match's game.
+    // By a fleet without a game; and by a server without a fleet, if no fleet runs the match's game.
     let no_game = (fleet("eu"), [spec(&["ann"]), MatchSpec { capacity: Some(2), ..spec(&[]) }]);
     let no_fleet = (Fleet { max: 0, ..fleet_of("eu", "arena", "1") }, [other, spec(&["ann"])]);
     for (fleet, orders) in [no_game, no_fleet] {
@@ -435,7 +435,7 @@ fn a_match_that_nobody_can_reach_fails_and_its_server_is_replaced() {
     let order = table.allocation_for(&other).expect("another server is ordered at once");
     assert_eq!(order.fleet, fleet_id("eu"));
 
-    // A fleet whose servers are all like that is left alone for a while.
+    // A fleet whose servers are all like that backs off.
     table.started(&order);
     assert_eq!(table.poll(&order.server).as_ref(), Some(&other));
     table.ready(&order.server, &other);
@@ -469,10 +469,10 @@ fn a_match_with_players_goes_on_where_others_cannot_reach_it() {
     table.seated(claim(&seat.id, &host));
     table.done(unreachable(&id));
     assert_eq!((table.state(&id).as_str(), table.server_state(&host)), ("ready", "draining"));
-    assert_ne!(table.new_seat(join("bob")).match_id, id, "nobody is sent there");
+    assert_ne!(table.new_seat(join("bob")).match_id, id, "no player is sent there");
     assert_ne!(table.new_seat(join("ann")).match_id, id);
     table.advance(secs(60));
-    assert_eq!(table.new_seat(join("cat")).match_id, id, "after a while it is tried again");
+    assert_eq!(table.new_seat(join("cat")).match_id, id, "after a while it is retried");
 }
 
 #[test]
@@ -511,7 +511,7 @@ fn a_call_that_awaits_a_match_is_not_woken_by_other_players() {
     let host = table.allocation_for(&id).unwrap().server;
     assert_eq!(table.poll(&host).as_ref(), Some(&id));
     assert!(table.answer(of_ann).is_none());
-    // A seat that is given back is news, if only for its player.
+    // A released seat is news, if only for its player.
     table.done(release(&bob));
     assert!(matches!(table.answer(of_ann), Some(Ok(Reply::Match(_)))));
     let Reply::Match(found) = table.ok(wait(&bob)) else { panic!() };

@@ -9,7 +9,7 @@ use crate::table::{Table, end, fleet, fleet_id, game, on, request, server, spec}
 
 const STATES: [&str; 5] = ["ordered", "started", "live", "leaving", "stopping"];
 
-/// An allocation in that state, of a fleet that is asked for nothing else.
+/// An allocation in that state, of a fleet without other allocations.
 fn allocation_in(state: &str) -> (Table, Allocation) {
     let mut table = Table::with_fleets(vec![fleet("eu")]);
     let order = table.order();
@@ -105,7 +105,7 @@ fn a_match_whose_server_exits_before_it_is_ready_is_given_to_another() {
     table.exited(&order);
     assert_eq!(table.kinds_since(mark)[..2], ["match.returned", "server.gone"]);
     assert_eq!((table.state(&first), table.broker.place_in_queue(&first)), ("queued".into(), Some(0)));
-    assert_eq!(table.health("eu").failures, 1, "a server that dies of a match has not worked");
+    assert_eq!(table.health("eu").failures, 1, "a server that crashes on a match has not worked");
     let host = server("host");
     assert_eq!(table.poll(&host), Some(first));
     assert_eq!(table.poll_new(&host), Some(second), "the older one came first");
@@ -128,7 +128,7 @@ fn a_match_that_costs_three_servers_fails() {
     let id = table.submit("m", spec(&["ann"]));
     for pickup in 1..=3 {
         assert_eq!(table.state(&id), "queued", "pickup {pickup}");
-        // That the server was heard of does not excuse it: the fleet is left alone longer each time.
+        // The server's first call does not clear the failure: the backoff grows each time.
         assert_eq!(table.health("eu").failures, pickup - 1);
         table.advance(FIRST_BACKOFF * 2);
         let order = table.allocation_for(&id).unwrap();

@@ -1,4 +1,4 @@
-//! Budgets of bytes: what waits is refused beyond its budget, what is over makes room within its own.
+//! Budgets of bytes: waiting records are refused beyond their budget, records of the past make room within theirs.
 
 use sortie_domain::broker::model::{Fleet, MIN_BUDGET_BYTES, Settings};
 use sortie_domain::broker::{Command, Hints, SeatsElsewhere};
@@ -11,7 +11,7 @@ use crate::table::{
     Asked, Table, fleet, fleet_id, game, player, request, secs, server, spec, submit, with_properties,
 };
 
-/// Bytes of properties that a large match has.
+/// Bytes of a large match's properties.
 const LARGE: usize = 60_000;
 
 fn large(of: &[&str]) -> MatchSpec {
@@ -30,7 +30,7 @@ fn small_budgets(fleets: Vec<Fleet>) -> Table {
 }
 
 impl Table {
-    /// Submits matches of that kind until no more are taken.
+    /// Submits matches of that kind until no more are accepted.
     fn fill(&mut self, name: &str, spec: &MatchSpec) -> Vec<MatchId> {
         let mut taken = Vec::new();
         loop {
@@ -44,7 +44,7 @@ impl Table {
         }
     }
 
-    /// Asks for small things until one is refused, which is soon.
+    /// Sends small requests until one is refused, which is soon.
     fn refused_soon(&mut self, command: impl Fn(usize) -> Command) {
         for n in 0..10 {
             let Asked::Answered(answer) = self.ask(command(n)) else { panic!() };
@@ -66,13 +66,13 @@ impl Table {
 fn what_would_wait_beyond_the_budget_is_refused_without_a_trace() {
     let mut table = small_budgets(vec![fleet("eu")]);
     let taken = table.fill("large", &large(&["ann"]));
-    // As many as fit: each counts for at least its properties, and for little more than what it holds.
+    // As many as fit: each counts at least its properties, and little more than its contents.
     let most = usize::try_from(MIN_BUDGET_BYTES).unwrap() / LARGE;
     assert!((most - most / 10..=most).contains(&taken.len()), "{} of {most}", taken.len());
     let refusal = table.refused("over_budget", submit(&game("one more"), large(&[])));
     assert_eq!(refusal.kind(), RefusalKind::Exhausted);
     assert!(refusal.to_string().contains(&MIN_BUDGET_BYTES.to_string()), "{refusal}");
-    // Small ones fit in until those are too many, too.
+    // Small ones fit until there are too many of them too.
     table.fill("small", &spec(&["bob"]));
     let join = Command::Join {
         fleet: fleet_id("eu"),
@@ -87,7 +87,7 @@ fn what_would_wait_beyond_the_budget_is_refused_without_a_trace() {
     table.refused_soon(|n| request(&server(&format!("stranger {n}")), "'x' == 'y'", Hints::NONE));
     // The same order again does not count twice.
     table.ok(submit(&taken[0], large(&["ann"])));
-    // What goes makes room.
+    // Removed records make room.
     for id in &taken[..2] {
         table.ok(Command::CancelMatch { id: id.clone() });
     }
@@ -175,7 +175,7 @@ fn properties_of_finished_matches_go_first_and_the_oldest_before_the_newest() {
     let first_whole = page.iter().position(|game| !game.stripped).unwrap();
     assert!(page[first_whole..].iter().all(|game| !game.stripped));
     assert!((fit..fit + fit / 5).contains(&first_whole), "no more than had to go: {first_whole} of {fit}");
-    // The same after a restart, and the next one strips the next.
+    // The same after a restart, and the next record strips the next match.
     table.restart();
     table.end_at_once(&id(fit * 2), large(&["ann"]));
     assert!(table.find(&id(first_whole)).stripped);
@@ -201,7 +201,7 @@ fn whole_matches_go_when_nothing_else_is_left_to_go() {
         "the newest are there"
     );
     assert_eq!(table.ok(submit(&id(0), full)), sortie_domain::broker::Reply::Submitted { match_id: id(0) });
-    assert!(table.broker.find_match(&id(0)).is_none(), "the order is remembered all the same");
+    assert!(table.broker.find_match(&id(0)).is_none(), "the order is still remembered");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Why a match still waits or why it failed: as data, and in words.
+//! Why a match still waits or why it failed: as data, and as text.
 
 use sortie_domain::broker::explain::{
     Explanation, FleetState, MAX_FLEETS, MAX_GROUPS, MAX_SERVERS_NAMED, Prospect, Standing, TimerKind,
@@ -63,7 +63,7 @@ fn a_match_that_nothing_can_be_done_for() {
             "No server is free.",
             "No fleet is configured that could start a server for it.",
             "Next, at 30 s: the schedule orders a server for it, if a fleet can start one.",
-            "How long matches wait is not known yet: none has become ready since this process started.",
+            "It is not known yet how long matches wait: none has become ready since this process started.",
         ]
     );
     assert_eq!(told.timers(), [&TimerKind::Schedule, &TimerKind::Pickup]);
@@ -99,12 +99,12 @@ fn servers_refuse_by_the_parts_that_are_not_met() {
     ];
     assert_eq!(unmet, expected);
     told.says(
-        "2 free servers (a, b): they ask for what the match does not meet, MatchProperties.map == 'desert' (the \
-         match has \"city\"); length(PlayerIds) >= `2` (the match has 0); MatchProperties.ranked (the match has \
-         nothing there).",
+        "2 free servers (a, b): they ask for requirements that the match does not meet, \
+         MatchProperties.map == 'desert' (the match has \"city\"); length(PlayerIds) >= `2` (the \
+         match has 0); MatchProperties.ranked (the match has no value there).",
     );
     told.says(
-        "1 free server (c): it asks for what the match does not meet, MatchProperties.map == 'forest' || \
+        "1 free server (c): it asks for requirements that the match does not meet, MatchProperties.map == 'forest' || \
          MatchProperties.map == 'sea'.",
     );
 }
@@ -123,9 +123,7 @@ fn a_free_server_is_expected_to_take_it() {
     ));
     table.restart();
     let told = explain(&table, &id, table.now());
-    told.says(&format!(
-        "1 free server of the fleet eu ({host}): not heard of since the control plane started."
-    ));
+    told.says(&format!("1 free server of the fleet eu ({host}): no call since the control plane started."));
 }
 
 #[test]
@@ -141,7 +139,7 @@ fn each_fleet_has_its_reason() {
     assert_eq!(told.fleet(1), ("full", FleetState::Starting));
     assert_eq!(told.summary, "waiting for a server: 1st in the queue, one is being started");
     told.says(&format!(
-        "The server {} was ordered for it from the fleet full at 0 s: the platform has not said yet that it runs.",
+        "The server {} was ordered for it from the fleet full at 0 s: the platform has not confirmed yet that it runs.",
         order.server
     ));
     assert_eq!(told.timers(), [&TimerKind::ReadyDeadline(fleet_id("full")), &TimerKind::Pickup]);
@@ -155,14 +153,14 @@ fn each_fleet_has_its_reason() {
     assert_eq!(told.fleet(0), ("forest", FleetState::FilteredOut));
     assert_eq!(told.fleet(1), ("full", FleetState::Full));
     assert_eq!(told.fleet(2), ("failing", FleetState::BackingOff));
-    let text = ", one could not be started and it is tried again soon";
+    let text = ", one could not be started, which is retried soon";
     assert_eq!(told.summary, format!("waiting for a server: 2nd in the queue{text}"));
     told.says("The fleet forest does not take it: MatchProperties.map == 'forest' (the match has \"city\").");
     told.says(
         "The fleet full is full: it has 1 of 1 servers; 1 of its servers are starting, the first since 0 s.",
     );
     told.says(
-        "The fleet failing failed and is left alone until 1 s; it failed 1 time in a row, the last time with: no \
+        "The fleet failing failed and backs off until 1 s; it failed 1 time in a row, the last time with: no \
          capacity.",
     );
     told.says("Next, at 1 s: the fleet failing is asked for a server again.");
@@ -221,7 +219,7 @@ fn a_match_whose_servers_were_lost_says_how_often() {
     let gone =
         "the server that had the match is gone (the game server's process exited); waiting for a server";
     assert!(told.summary.starts_with(gone), "{}", told.summary);
-    let said = "Servers have taken the match 1 of at most 3 times and were gone before it was ready; the last time: the \
+    let said = "Servers have taken the match 1 of at most 3 times and ended before it was ready; the last time: the \
         game server's process exited.";
     told.says(said);
     assert_eq!(told.data.fleets[0].last_error.as_deref(), Some("exit status 1"));
@@ -242,12 +240,12 @@ fn a_match_in_a_servers_hands_says_what_ends_it() {
     told.says("The server host has the match since 0 s and prepares it.");
     told.says("Next, at 30 s: the match fails if its server is not ready by then.");
     assert_eq!(told.timers(), [&TimerKind::Ready, &TimerKind::Lifetime]);
-    assert!(told.data.servers.is_none() && told.data.fleets.is_empty(), "it does not want for a server");
+    assert!(told.data.servers.is_none() && told.data.fleets.is_empty(), "it does not lack a server");
     table.ready(&server("host"), &id);
     let told = explain(&table, &id, begin);
     assert_eq!(told.summary, "the match is ready");
     told.says("Players can connect since 0 s, to the server host.");
-    told.says("Next, at 600 s: its server is stopped, because it is too old, with the match on it.");
+    told.says("Next, at 600 s: its server is stopped with the match on it, because it is too old.");
     assert_eq!(told.timers(), [&TimerKind::Lifetime, &TimerKind::Run]);
 }
 
@@ -265,7 +263,7 @@ fn an_unclaimed_seat_is_a_timer_of_a_ready_match() {
         elsewhere: SeatsElsewhere::Ignored,
     });
     let told = explain(&table, &id, table.now());
-    told.says("Next, at 7 s: a seat that nobody has claimed is given back.");
+    told.says("Next, at 7 s: an unclaimed seat is released.");
 }
 
 #[test]
@@ -280,7 +278,7 @@ fn a_match_that_failed_says_why_and_what_is_still_known() {
         told.words,
         [
             "The match failed at 90 s: no server could be obtained in time.",
-            "What follows is how things stand now, not how they stood then.",
+            "The following describes the current state, not the state at that time.",
             "No server is free.",
             "The fleet eu does not take it: MatchProperties.map == 'desert' (the match has \"city\").",
         ]
@@ -333,7 +331,7 @@ fn the_answer_is_bounded_whatever_there_is() {
     const OLDER: usize = 1_000;
     const ALIKE: usize = SERVERS - 1_500;
     let fleets = (0..MAX_FLEETS + 5).map(|number| of_maps(&format!("fleet{number}"), "desert", 0));
-    // So that a new match does not look through all servers for one to expect.
+    // So that a new match does not search all servers for one to expect.
     let mut table = Table::with(on(FastSchedule::OnSchedule), fleets.collect());
     for number in 0..SERVERS {
         let wants = format!("MatchProperties.number == `{}`", number.max(ALIKE));

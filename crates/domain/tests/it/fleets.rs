@@ -1,4 +1,4 @@
-//! Fleets: which one is asked for a server, how many it may run, and what follows from its failures.
+//! Fleets: which one is asked for a server, how many servers it may run, and the consequences of failures.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ fn a_fleet_never_runs_more_servers_than_its_maximum() {
     let ids = ["a", "b", "c"].map(|id| table.submit(id, spec(&[])));
     assert_eq!(table.allocations().len(), 2);
     assert_eq!(table.allocation_for(&ids[2]), None);
-    // One that is leaving, or being stopped, still runs.
+    // A server that is leaving, or being stopped, still runs.
     let first = table.allocation_for(&ids[0]).unwrap();
     table.ok(Command::DeallocateServer { server: first.server.clone() });
     assert_eq!((table.allocation_state(&first.id), table.allocation_for(&ids[2])), ("stopping", None));
@@ -178,9 +178,9 @@ fn a_server_that_works_clears_its_fleet() {
     }
     let order = table.allocation_for(&id).unwrap();
     table.started(&order);
-    assert_eq!(table.health("eu").failures, 2, "to start is not to work");
+    assert_eq!(table.health("eu").failures, 2, "starting is not enough");
     assert_eq!(table.poll(&order.server), Some(id.clone()));
-    assert_eq!(table.health("eu").failures, 2, "nor is to ask for a match");
+    assert_eq!(table.health("eu").failures, 2, "nor is asking for a match");
     table.ready(&order.server, &id);
     assert_eq!(table.health("eu"), Default::default());
 }
@@ -202,7 +202,7 @@ fn an_order_of_an_administrator_says_why_no_fleet_can_serve_it() {
     assert_eq!(
         why,
         [
-            ("failing", "failed and is left alone for a while"),
+            ("failing", "failed and backs off"),
             ("full", "runs its maximum of servers"),
             ("other", "does not fit the match"),
         ]
@@ -221,7 +221,7 @@ fn a_removed_fleet_takes_its_servers_and_its_matches_with_it() {
     assert_eq!(table.state(&bound), "failed: fleet_removed");
     assert_eq!((table.server_state(&host), table.server_state(&pending.server)), ("gone", "gone"));
     assert_eq!((table.stops(&host), table.stops(&pending.server)), (1, 1));
-    // A match of no fleet in particular gets its server from another one.
+    // A match that is not bound to a fleet gets its server from another one.
     assert_eq!(table.state(&free), "queued");
     assert_eq!(table.allocation_for(&free).map(|order| order.fleet.to_string()), Some("us".into()));
     table.refused("fleet_not_found", submit(&game("n"), bound_to("eu")));
@@ -234,13 +234,13 @@ fn the_same_configuration_again_changes_nothing() {
     let mark = table.mark();
     table.done(configure(vec![fleet("eu")]));
     assert_eq!(table.kinds_since(mark), [""; 0]);
-    assert_eq!(table.broker.settings().match_ready_time, secs(7), "what was changed at run time stays");
+    assert_eq!(table.broker.settings().match_ready_time, secs(7), "changes at run time stay");
     table.restart();
     table.done(configure(vec![fleet("eu")]));
-    assert_eq!(table.broker.settings().match_ready_time, secs(7), "over a restart, too");
+    assert_eq!(table.broker.settings().match_ready_time, secs(7), "after a restart too");
 
     table.done(configure(vec![Fleet { max: 11, ..fleet("eu") }]));
-    assert_eq!(table.broker.settings(), &Settings::default(), "an edited file is in force as it is written");
+    assert_eq!(table.broker.settings(), &Settings::default(), "an edited file is applied as it is written");
 }
 
 #[test]
@@ -254,7 +254,7 @@ fn a_changed_fleet_keeps_its_servers_and_counts_by_its_new_limits() {
     assert!(table.allocation_for(&queued).is_some());
     assert_eq!(table.state(&running), "ready");
     table.done(configure(vec![Fleet { max: 1, ..fleet("eu") }]));
-    assert_eq!(table.allocations().len(), 2, "a lower maximum stops nothing that runs");
+    assert_eq!(table.allocations().len(), 2, "a lower maximum stops no running server");
 }
 
 #[test]
@@ -276,5 +276,5 @@ fn fleets_are_listed_with_what_runs_of_them() {
 fn a_fleet_given_twice_is_refused() {
     let mut table = Table::new();
     let refusal = table.refused("invalid_field", configure(vec![fleet("eu"), fleet("us"), fleet("eu")]));
-    assert_eq!(refusal.to_string(), "fleets: eu is given twice");
+    assert_eq!(refusal.to_string(), "fleets: eu is listed twice");
 }

@@ -1,4 +1,5 @@
-//! The same order given twice is one match, for a day after that match is over, by its content and not by its text.
+//! The same order sent twice is one match, for a day after that match is over; orders are compared by content, not by
+//! text.
 
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ impl Table {
         }
     }
 
-    /// Orders the match once more, which leaves no trace.
+    /// Orders the match again, which has no effect.
     fn again(&mut self, command: Command) -> MatchId {
         let mark = self.mark();
         let id = self.ordered(command);
@@ -37,7 +38,7 @@ impl Table {
         id
     }
 
-    /// Orders the match and calls it off.
+    /// Orders the match and cancels it.
     fn play(&mut self, id: &MatchId, spec: MatchSpec) {
         self.ok(submit(id, spec));
         self.ok(Command::CancelMatch { id: id.clone() });
@@ -60,9 +61,9 @@ fn an_order_is_known_after_everything_else_about_its_match_is_forgotten() {
         let other = keyed("k", with_properties(r#"{"map":"desert"}"#));
         table.refused("idempotency_key_reused", order(other.clone()));
         table.refused("idempotency_key_reused", submit(&first, other));
-        // Without the key it is another order than the one that the id stands for.
+        // Without the key it is a different order than the one with that id.
         table.refused("match_exists", submit(&first, with_properties(r#"{"map":"forest"}"#)));
-        // An order without a key is known by its id.
+        // An order without a key is identified by its id.
         assert_eq!(table.again(submit(&game("m0"), spec(&[]))), game("m0"));
         table.refused("match_exists", submit(&game("m0"), spec(&["ann"])));
         table.restart();
@@ -76,9 +77,9 @@ fn an_order_is_remembered_for_a_day_after_its_match_is_over() {
     let mut table = Table::with(settings, Vec::new());
     let first = table.submit("first", keyed("k", spec(&["ann"])));
     table.advance(DAY * 2);
-    assert_eq!(table.again(order(keyed("k", spec(&["ann"])))), first, "it waits still");
+    assert_eq!(table.again(order(keyed("k", spec(&["ann"])))), first, "it still waits");
     table.ok(Command::CancelMatch { id: first.clone() });
-    // So that only the order is left of it.
+    // So that only its order is left.
     for n in 0..FINISHED_KEPT {
         table.play(&game(&format!("m{n}")), spec(&[]));
     }
@@ -105,7 +106,7 @@ fn remembered_orders_take_half_of_what_may_be_kept() {
     table.refused("idempotency_key_reused", order(keyed(&format!("key {}", many - 10_000), spec(&["ann"]))));
     let kept = table.broker.snapshot().orders;
     assert!(kept.bytes() as u64 <= MIN_BUDGET_BYTES / 2 && kept.len() > 10_000, "{}", kept.len());
-    assert_ne!(table.ordered(order(keyed("key 0", spec(&["ann"])))), id(0), "the oldest had to go");
+    assert_ne!(table.ordered(order(keyed("key 0", spec(&["ann"])))), id(0), "the oldest was forgotten");
 }
 
 #[test]

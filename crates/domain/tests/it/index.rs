@@ -1,7 +1,7 @@
-//! The indexes over requirements answer what looking at each match and each server would.
+//! The indexes over requirements give the same answers as checking every match and every server.
 //!
-//! Oracle: every match in the queue (or every server that waits) in its order, and the expression compiled and searched
-//! by the library on a document parsed from JSON text, with nothing remembered.
+//! Oracle: every match in the queue (or every waiting server) in order, and the expression compiled and evaluated by
+//! the library on a document parsed from JSON text, without caches.
 
 use std::collections::BTreeMap;
 
@@ -78,7 +78,7 @@ fn equality() -> impl Strategy<Value = String> {
     })
 }
 
-/// Conjunctions, what is nearly one, and anything else.
+/// Conjunctions, near-conjunctions, and anything else.
 fn expression() -> impl Strategy<Value = String> {
     let other = prop_oneof![
         path(),
@@ -154,7 +154,7 @@ fn is_open(game: &Match, of: Option<&FleetId>) -> bool {
     game.spec.fleet.is_none() || game.spec.fleet.as_ref() == of
 }
 
-/// What happens; indexes choose among what there is.
+/// Random actions; indexes choose among existing objects.
 #[derive(Clone, Debug)]
 enum Turn {
     Come(MatchSpec),
@@ -182,7 +182,7 @@ struct Play {
     table: Table,
     expressions: Vec<String>,
     servers: Vec<(ServerId, Option<FleetId>)>,
-    /// In the order in which they came.
+    /// In order of arrival.
     waiting: Vec<(CallId, usize, String)>,
     taken: BTreeMap<MatchId, Offer>,
 }
@@ -233,7 +233,7 @@ impl Play {
                 Asked::Answered(answer) => *answer,
             };
             match answer {
-                // One that it has and may not have heard of, where no other fits: that one never comes back.
+                // A match that it has and may not have heard about, if no other fits: that one never comes back.
                 Ok(Reply::Requested { offer: Some(offer), .. }) if offer.again => {
                     self.taken.remove(&offer.match_id);
                 }
@@ -249,7 +249,7 @@ impl Play {
         id
     }
 
-    /// The call of the server that waits longest of those that a match fits takes it, and no other.
+    /// Of the servers that a match fits, the longest-waiting one's call takes it, and no other.
     fn handed_over(&mut self, id: &MatchId) -> Result<(), TestCaseError> {
         let game = self.table.find(id).clone();
         let fitting = |(_, who, expression): &(CallId, usize, String)| {
@@ -314,7 +314,8 @@ impl Play {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
 
-    /// Whoever asks gets the oldest match that fits; whoever waits longest gets the match that comes, or comes back.
+    /// A server that asks gets the oldest match that fits; the longest-waiting server gets a match that arrives, or
+    /// comes back.
     #[test]
     fn matches_and_servers_are_found_as_by_looking_at_each(
         expressions in proptest::collection::vec(expression(), 1..8),
@@ -326,7 +327,7 @@ proptest! {
         }
     }
 
-    /// A free server on which no queued match counts saves the order of a new one, where the match fits it.
+    /// A free server on which no queued match counts saves the order of a new one, if the match fits it.
     #[test]
     fn free_servers_are_found_as_by_looking_at_each(
         asked in proptest::collection::vec(proptest::option::weighted(0.8, expression()), 1..6),
@@ -335,7 +336,7 @@ proptest! {
         let mut table = Table::with(on(FastSchedule::UnlessFree), vec![Fleet { max: 100, ..fleet("eu") }]);
         let mut free: Vec<Option<&str>> = Vec::new();
         for (n, expression) in asked.iter().enumerate() {
-            // Those that were not asked of since the restart take anything.
+            // Servers that have not called since the restart take any match.
             table.poll(&server(&format!("s{n}")));
             free.push(expression.as_deref());
         }
@@ -347,7 +348,7 @@ proptest! {
         }
         for (n, spec) in specs.into_iter().enumerate() {
             let mark = table.mark();
-            // Servers that nobody ordered are of no fleet.
+            // Servers that were not ordered have no fleet.
             let open = spec.fleet.is_none();
             if spec.fleet == Some(fleet_id("us")) {
                 continue;

@@ -1,4 +1,4 @@
-//! How old servers become, how they are replaced and leave, and when one that is gone may come back.
+//! How old servers become, how they are replaced and dismissed, and when one that is gone may come back.
 
 use sortie_domain::broker::model::{Fleet, GoneCause, Settings};
 use sortie_domain::broker::{AGAIN_AFTER, Command, Event, Hints, LEAVE_TIME, Reply};
@@ -88,7 +88,7 @@ fn an_old_server_that_waits_is_told_to_exit_and_one_with_a_match_after_its_end()
     let told = Reply::Requested { offer: None, more: Vec::new(), hints: Hints::SHUTDOWN };
     assert_eq!(table.answer(call), Some(Ok(told)));
     assert_eq!(gone_since(&table, mark), [(idle.clone(), GoneCause::Aged)]);
-    assert_eq!(table.stops(&idle), 0, "it exits by itself");
+    assert_eq!(table.stops(&idle), 0, "it exits on its own");
     table.advance(LEAVE_TIME);
     assert_eq!(table.stops(&idle), 1, "or is stopped");
     assert_eq!(table.state(&id), "ready");
@@ -228,7 +228,7 @@ fn a_restart_does_not_keep_a_server_of_no_fleet_away() {
     table.poll(&host);
     table.advance(secs(LAST_PICKUP));
     table.restart();
-    assert_eq!(table.sent_away(&host), Hints::SHUTDOWN, "it may not have heard so");
+    assert_eq!(table.sent_away(&host), Hints::SHUTDOWN, "it may not have heard that");
     assert_eq!(table.poll(&host), None);
 }
 
@@ -275,7 +275,7 @@ fn a_server_with_a_match_is_not_told_to_exit() {
         table.ready(&host, id);
     }
     table.advance(AGAIN_AFTER);
-    assert_eq!(table.poll(&host).as_ref(), Some(&stuck), "it may not have heard of it");
+    assert_eq!(table.poll(&host).as_ref(), Some(&stuck), "it may not have heard about it");
     let call = table.kept(request(&host, "", Hints::WILLING_TO_WAIT));
     table.advance(secs(30) - AGAIN_AFTER - MS);
     assert!(table.answer(call).is_none());
@@ -291,7 +291,7 @@ fn a_server_with_a_match_is_not_told_to_exit() {
     assert_eq!(late.hints(), Hints::NONE);
     assert_eq!(table.noted(ready(&host, &third, &at("203.0.113.7:7777").details, Hints::NONE)), Hints::NONE);
     assert_eq!(table.sent_away(&host), Hints::NONE);
-    // One that is willing to wait is held until it has nothing left, instead of asking again and again.
+    // A server that is willing to wait is held until it has no match left, instead of asking repeatedly.
     let call = table.kept(request(&host, "", Hints::WILLING_TO_WAIT));
     table.submit("another", spec(&[]));
     assert!(table.answer(call).is_none());
@@ -310,7 +310,7 @@ fn a_draining_server_goes_when_its_last_match_comes_back() {
     assert_eq!(table.request(&host, "", Hints::NONE).0.map(|offer| offer.match_id).as_ref(), Some(&stuck));
     let (offer, hints) = table.request(&host, "", Hints::NONE);
     assert_eq!(offer.as_ref().map(|offer| &offer.match_id), Some(&id));
-    // The deadline of the other match comes before it is known that nobody has heard of this one.
+    // The deadline of the other match comes before it is known that nobody has heard about this one.
     table.advance(secs(20));
     assert_eq!(
         (table.state(&stuck), table.server_state(&host)),

@@ -1,4 +1,4 @@
-//! Limits: the last value that is taken, and the first that is not.
+//! Limits: the last accepted value, and the first refused one.
 
 use std::time::Duration;
 
@@ -205,7 +205,7 @@ fn settings_out_of_range_are_refused_and_nothing_of_them_is_kept() {
     let mark = table.mark();
     table.change(SettingsChange { wait: Some(YEAR), ..SettingsChange::default() });
     table.change(SettingsChange::default());
-    assert_eq!(table.kinds_since(mark), [""; 0], "a change that changes nothing is none");
+    assert_eq!(table.kinds_since(mark), [""; 0], "an empty change has no event");
 }
 
 /// Plays and ends a match under its own key.

@@ -1,7 +1,7 @@
 //! The contracts of the broker and of the matchmaker, sentence by sentence, as examples in virtual time.
 //!
-//! The simulation in `testkit` looks for schedules that break an invariant; these tests say what a single call,
-//! timer or setting is to do. Each one plays a few calls on a [`table::Table`].
+//! The simulation in `testkit` looks for schedules that break an invariant; these tests specify what a single call,
+//! timer or setting does. Each one plays a few calls on a [`table::Table`].
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,4 +1,4 @@
-//! The life of a match: every step it can take, and every step it is refused.
+//! The life of a match: every possible step, and every refused one.
 
 use std::collections::BTreeMap;
 
@@ -150,7 +150,7 @@ fn a_key_is_refused_for_another_match() {
     let refusal = table.refused("idempotency_key_reused", other);
     assert_eq!((&refusal, refusal.kind()), (&Refusal::KeyReused(game("m")), RefusalKind::Exists));
     table.refused("idempotency_key_reused", submit(&game("other"), keyed(&["ann"])));
-    // Without the key it is another order than the one that the id stands for.
+    // Without the key it is a different order than the one with that id.
     table.refused("match_exists", submit(&game("m"), spec(&["ann"])));
 }
 
@@ -168,14 +168,14 @@ fn a_match_can_be_cancelled_until_it_is_over() {
         assert_eq!(table.state(id), "cancelled: requested");
         let mark = table.mark();
         table.ok(cancel(id));
-        assert_eq!(table.kinds_since(mark), [""; 0], "once more is no fault and changes nothing");
+        assert_eq!(table.kinds_since(mark), [""; 0], "idempotent, without an event");
     }
-    assert_eq!(table.poll(&host), None, "a cancelled match is given to nobody");
+    assert_eq!(table.poll(&host), None, "a cancelled match is not given to any server");
 
-    // Its server learns of it with its next call.
+    // Its server learns about it in its next call.
     let late = ready(&host, &picked_up, "203.0.113.7:7777", Hints::NONE);
     let refusal = table.refused("match_not_held", late);
-    assert_eq!(refusal.hints(), Hints::NONE, "the server may go on with other matches");
+    assert_eq!(refusal.hints(), Hints::NONE, "the server may continue with other matches");
     assert_eq!(table.end(&host, &running), Hints::NONE);
 }
 
@@ -234,14 +234,14 @@ fn only_the_server_that_holds_a_match_reports_on_it() {
     for (by, of) in [(&other, &id), (&host, &queued), (&server("unknown"), &id)] {
         let refusal = table.refused("match_not_held", ready(by, of, "203.0.113.7:7777", Hints::NONE));
         assert_eq!(refusal.hints(), Hints::NONE);
-        // What others do with a match is not for it to know.
+        // What others do with a match is not revealed to it.
         assert!(matches!(refusal, Refusal::MatchNotHeld { state: None, .. }), "{refusal:?}");
-        assert_eq!(refusal.to_string(), format!("this server does not hold match {of}; drop it"));
+        assert_eq!(refusal.to_string(), format!("this server does not have match {of}; drop it"));
         table.refused("match_not_held", end(by, of, Hints::NONE));
     }
     table.refused("match_not_found", ready(&host, &game("unknown"), "203.0.113.7:7777", Hints::NONE));
     table.refused("match_not_found", end(&host, &game("unknown"), Hints::NONE));
-    assert_eq!(table.server_state(&server("unknown")), "gone", "a refused call registers nobody");
+    assert_eq!(table.server_state(&server("unknown")), "gone", "a refused call registers no server");
 }
 
 #[test]

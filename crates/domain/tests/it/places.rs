@@ -1,4 +1,4 @@
-//! Free places by the server's word: what it says counts, and whoever is on the way is not forgotten.
+//! Free places reported by the server: its report counts, and players on the way are not forgotten.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,7 +27,7 @@ fn free(id: &MatchId, host: &ServerId, free: u32) -> Command {
     Command::ReportFreePlaces { match_id: id.clone(), server: Some(host.clone()), free }
 }
 
-/// A match that runs, and takes nobody but those named unless its server says so.
+/// A running match that only takes named players unless its server reports free places.
 fn running(named: &[&str]) -> (Table, ServerId, MatchId) {
     running_with(MatchSpec { fleet: Some(fleet_id("eu")), ..spec(named) })
 }
@@ -52,7 +52,7 @@ impl Table {
         found
     }
 
-    /// Places free, and in all.
+    /// Free places, and all places.
     fn places(&self, id: &MatchId) -> (u32, Option<u32>) {
         (self.find(id).free_places(), self.find(id).capacity())
     }
@@ -99,7 +99,7 @@ fn to_say_the_same_again_is_no_news() {
     let mark = table.mark();
     table.say_free(&id, &host, 2);
     assert_eq!(table.kinds_since(mark), [""; 0]);
-    // A player who came is taken off what was said; to say so changes nothing.
+    // A player who came is subtracted from the report; reporting that changes nothing.
     let seat = table.take_seat(&id, "ann");
     table.ok(claim(&seat.id, &host));
     let mark = table.mark();
@@ -130,7 +130,7 @@ fn a_server_that_has_less_room_than_was_promised_gets_nobody_else() {
         table.take_seat(&id, who);
     }
     table.say_free(&id, &host, 1);
-    assert_eq!(table.places(&id), (0, Some(2)), "who is on the way may come");
+    assert_eq!(table.places(&id), (0, Some(2)), "a player on the way may come");
     table.refused("match_full", reserve(&id, "cat"));
     table.say_free(&id, &host, 0);
     table.refused("match_full", reserve(&id, "cat"));
@@ -227,11 +227,11 @@ fn what_cannot_be_is_refused() {
 #[derive(Clone, Copy, Debug)]
 enum Play {
     Reserve(&'static str),
-    /// Somebody who was promised a place comes; the server claims the seat or not.
+    /// A player with a promised place comes; the server claims the seat or not.
     Come(&'static str, bool),
     /// A seat is claimed after its player was counted.
     ClaimLate(&'static str),
-    /// Somebody leaves; the server says so before it gives the seat back or after.
+    /// A player leaves; the server reports it before it releases the seat or after.
     Leave(&'static str, bool),
     Say,
     Advance(u64),
@@ -254,7 +254,7 @@ fn play() -> impl Strategy<Value = Play> {
     ]
 }
 
-/// A server that counts its players as they come and go, and says what it counts.
+/// A server that counts its players as they come and go, and reports its count.
 struct Honest {
     table: Table,
     host: ServerId,
@@ -263,7 +263,7 @@ struct Honest {
     there: BTreeSet<&'static str>,
     /// Named players for whom it keeps a place, because they never came.
     kept: BTreeSet<&'static str>,
-    /// Named players who left without a seat: nobody but the server knows, so it does not let them in again.
+    /// Named players who left without a seat: only the server knows, so it does not let them in again.
     gone: BTreeSet<&'static str>,
 }
 
@@ -340,7 +340,7 @@ impl Honest {
         self.say();
     }
 
-    /// Nobody was promised a place that somebody else has or was promised.
+    /// No player was promised a place that another player has or was promised.
     fn check(&self) {
         let coming = self.seats().into_keys().filter(|coming| {
             let among = |people: &BTreeSet<&str>| people.contains(coming.as_str());
@@ -354,7 +354,7 @@ impl Honest {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) })]
 
-    /// Whoever was promised a place finds it, and no place is lost for ever.
+    /// Every promised place exists, and no place is lost forever.
     #[test]
     fn no_place_is_promised_twice(
         places in 2..5_usize,

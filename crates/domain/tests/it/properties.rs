@@ -47,7 +47,7 @@ fn specs() -> impl Strategy<Value = MatchSpec> {
     )
 }
 
-/// What happens next; indexes choose among what there is.
+/// Random actions; indexes choose among existing objects.
 #[derive(Clone, Debug)]
 enum Play {
     Submit(MatchSpec, Option<u8>),
@@ -95,7 +95,7 @@ fn play() -> impl Strategy<Value = Play> {
     ]
 }
 
-/// Plays random calls and keeps what they are about.
+/// Makes random calls and remembers their objects.
 struct Game {
     table: Table,
     lost: Option<Reply>,
@@ -123,7 +123,7 @@ impl Game {
         known.chain([server("stranger"), server("other stranger")]).collect()
     }
 
-    /// A match that is known, or one that is not.
+    /// A known or an unknown match.
     fn any_match(&self, index: Index) -> MatchId {
         let mut ids: Vec<_> = self.table.broker.matches(&[], None, 100).items;
         let last = ids.len().min(index.index(ids.len() + 1));
@@ -215,7 +215,7 @@ impl Game {
         })
     }
 
-    /// What the platform says of one of its servers.
+    /// What the platform reports about one of its servers.
     fn report(&self, which: Index, what: u8) -> Option<Command> {
         let orders: Vec<AllocationId> = self.table.allocations().into_iter().map(|order| order.id).collect();
         if orders.is_empty() {
@@ -253,7 +253,7 @@ fn schedule(mode: u8) -> Command {
     }
 }
 
-/// The oldest queued match that fits, found by looking at each.
+/// The oldest queued match that fits, found by checking each.
 fn oldest_fitting(broker: &Broker, expression: &str, of: Option<&FleetId>) -> Option<MatchId> {
     let mut requirements = Requirements::new();
     let requirement = requirements.compile(expression).unwrap();
@@ -264,7 +264,7 @@ fn oldest_fitting(broker: &Broker, expression: &str, of: Option<&FleetId>) -> Op
     queued.next().map(|queued| queued.id.clone())
 }
 
-/// Places taken and free, by looking at each player and each seat.
+/// Taken and free places, counted by each player and each seat.
 fn counted(game: &Match) -> (u32, u32) {
     let speaks = game.reported_free.is_some();
     let kept =
@@ -329,8 +329,8 @@ proptest! {
         }
     }
 
-    /// However often servers asked before, and whatever came back to the queue, they get what looking at every match
-    /// in the queue would give them.
+    /// However often servers asked before, and whatever came back to the queue, they get the same match as by checking
+    /// every match in the queue.
     #[test]
     fn a_server_gets_the_match_that_looking_at_each_would_give(turns in turns()) {
         let settings = Settings { match_pickup_time: secs(1_000_000), ..Settings::default() };

@@ -6,7 +6,7 @@ use sortie_domain::ids::MatchId;
 
 use crate::table::{MS, Table, fleet, fleet_id, on, ready, request, secs, server, spec, with_properties};
 
-/// A broker with one fleet and a delay that is no multiple of the schedule's period.
+/// A broker with one fleet and a delay that is not a multiple of the schedule's period.
 fn table(fast_schedule: FastSchedule) -> Table {
     let settings = Settings { schedule_frequency: secs(10), delay_allocation: secs(25), ..on(fast_schedule) };
     Table::with(settings, vec![fleet("eu")])
@@ -148,7 +148,7 @@ fn schedule_1_counts_only_on_servers_that_the_match_fits() {
     let mark = table.mark();
     let desert = table.submit("desert", with_properties(r#"{"map":"desert"}"#));
     table.submit("forest", with_properties(r#"{"map":"forest"}"#));
-    assert_eq!(ordered(&table, mark), [Some(desert)], "what it asked for last says what it would take");
+    assert_eq!(ordered(&table, mark), [Some(desert)], "its last requirements tell what it would take");
 }
 
 #[test]
@@ -221,7 +221,7 @@ fn an_order_is_not_passed_on_to_a_match_that_is_over() {
     let next = table.submit("next", spec(&[]));
     let on_its_way = table.allocation_for(&next).unwrap();
     assert_eq!(table.poll(&idle), Some(next));
-    // The server on its way has no match, so that the next one can have it.
+    // The server on its way has no match, so that the next match can have it.
     let last = table.submit("last", spec(&[]));
     assert_eq!(table.allocation_for(&last).map(|found| found.id), Some(on_its_way.id));
 }
@@ -242,7 +242,10 @@ fn an_order_is_not_passed_on_to_a_match_that_has_another() {
     );
     assert_eq!(table.allocation_for(&picky).map(|found| found.id), Some(second_order.id));
     assert_eq!(table.poll(&server("stranger")), Some(picky));
-    assert!(table.allocations().iter().all(|order| order.for_match.is_none()), "nobody needs them any more");
+    assert!(
+        table.allocations().iter().all(|order| order.for_match.is_none()),
+        "they are not needed any more"
+    );
 }
 
 #[test]
@@ -274,7 +277,7 @@ fn schedule_2_orders_a_server_also_for_a_match_that_a_waiting_one_takes() {
     let id = table.submit("m", spec(&[]));
     assert_eq!(table.state(&id), "picked_up");
     assert_eq!(ordered(&table, mark), [Some(id.clone())]);
-    assert_eq!(table.allocation_for(&id), None, "what was ordered is for whichever match comes next");
+    assert_eq!(table.allocation_for(&id), None, "the ordered server is for the next match");
 }
 
 #[test]
@@ -288,7 +291,7 @@ fn a_match_that_found_no_fleet_with_room_gets_a_server_as_soon_as_there_is_one()
         table.poll(&order.server);
         let mark = table.mark();
         table.exited(&order);
-        // The match that was returned is the older one; the fleet, which has failed, is left alone for a second.
+        // The returned match is the older one; the fleet, which has failed, backs off for a second.
         table.advance(secs(1));
         assert_eq!(ordered(&table, mark), [Some(first)]);
     }
@@ -313,7 +316,7 @@ fn changed_settings_count_for_matches_in_the_queue() {
         delay_allocation: Some(secs(5)),
         ..SettingsChange::default()
     });
-    // The schedule ran at 0 and goes on at 2, 4 and 6 seconds.
+    // The schedule ran at 0 and continues at 2, 4 and 6 seconds.
     ordered_after(&mut table, 5, &id);
 }
 

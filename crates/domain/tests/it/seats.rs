@@ -56,7 +56,7 @@ impl Table {
     }
 }
 
-/// A match with `capacity` places that runs on a server of the fleet.
+/// A running match with `capacity` places on a server of the fleet.
 fn running(capacity: u32, named: &[&str]) -> (Table, ServerId, MatchId) {
     let mut table = Table::with_fleets(vec![fleet("eu")]);
     let host = table.idle_server();
@@ -90,7 +90,7 @@ fn whoever_joins_comes_into_the_match_that_runs_and_has_room() {
     assert_eq!(table.poll_new(&host).as_ref(), Some(&running));
     table.ready(&host, &running);
     let ids = ["a", "b", "c", "d"].map(|who| table.seat(join(who, 2)).0.match_id);
-    // First the one that runs, then the one that is about to; nothing new is queued.
+    // First the running one, then the one that is about to run; nothing new is queued.
     assert_eq!(ids, [&running, &running, &older, &older].map(Clone::clone));
     let (seat, _) = table.seat(join("e", 2));
     assert!(![&older, &running].contains(&&seat.match_id), "all are full");
@@ -144,7 +144,7 @@ fn named_players_hold_their_places_for_the_whole_match() {
     assert_eq!(table.free_places(&id), 1);
     table.seat(reserve(&id, "cat"));
     table.refused("match_full", reserve(&id, "dan"));
-    // Those who are named take no further place.
+    // Named players take no further place.
     let (seat, found) = table.seat(reserve(&id, "ann"));
     assert_eq!((found.occupied(), found.free_places()), (3, 0));
     table.done(release(&seat.id));
@@ -218,9 +218,9 @@ fn a_seat_that_is_not_claimed_in_time_is_free_again() {
     assert_eq!(table.kinds_since(mark), ["seat.closed"]);
     let refusal = table.refused("seat_over", claim(&seat.id, &host));
     assert_eq!(refusal.kind(), RefusalKind::Gone);
-    assert_eq!(refusal.to_string(), format!("seat {} is no more: the seat was not claimed in time", seat.id));
+    assert_eq!(refusal.to_string(), format!("seat {} is over: the seat was not claimed in time", seat.id));
     table.seat(reserve(&id, "bob"));
-    assert_eq!(table.state(&id), "ready", "a match that runs goes on without its players");
+    assert_eq!(table.state(&id), "ready", "a running match continues without its players");
 }
 
 #[test]
@@ -280,7 +280,7 @@ fn seats_end_with_their_match() {
     table.seat(claim(&seats[0], &host));
     table.end(&host, &id);
     let Event::MatchEnded { players: told, .. } = table.last_event() else { panic!() };
-    assert_eq!(told.len(), 2, "everyone with a seat hears of it");
+    assert_eq!(told.len(), 2, "everyone with a seat hears about it");
     for seat in &seats {
         let refusal = table.refused("seat_over", claim(seat, &host));
         assert!(matches!(refusal, Refusal::SeatOver { end, .. } if end.name() == "match_over"), "{refusal}");
@@ -317,7 +317,7 @@ fn a_seat_whose_player_never_heard_of_it_is_given_back() {
     let Reply::Seated { seat, .. } = reply.clone() else { panic!() };
     table.seat(claim(&seat.id, &host));
     table.undelivered(reply);
-    assert_eq!(table.free_places(&id), 1, "whoever is in the match stays in it");
+    assert_eq!(table.free_places(&id), 1, "players in the match stay in it");
 }
 
 #[test]
@@ -325,9 +325,9 @@ fn a_seat_that_the_player_was_told_of_once_more_is_not_given_back() {
     let (mut table, host, id) = running(3, &[]);
     let reply = table.ok(reserve(&id, "ann"));
     let Reply::Seated { seat, .. } = reply.clone() else { panic!() };
-    // The player asks again before the first answer is known to be lost, and hears that there is a seat.
+    // The player asks again before the first answer is known to be lost, and gets its existing seat.
     table.refused("already_seated", reserve(&id, "ann"));
-    // Other players who were told of their seats do not keep this one's.
+    // Other players who were told about their seats do not keep this one's.
     let of_bob = table.ok(reserve(&id, "bob"));
     table.undelivered(reply);
     table.undelivered(of_bob);
@@ -345,7 +345,7 @@ fn only_the_reservation_that_the_answer_told_of_is_given_back() {
     // The player has another seat by now.
     table.undelivered(lost);
     table.seat(claim(&second.id, &host));
-    // Nor is a seat given back by an answer that told of another client id.
+    // Nor is a seat released by an answer with another client id.
     let (third, _) = table.seat(reserve(&id, "bob"));
     let other = Seat { client_id: !third.client_id, ..third.clone() };
     table.undelivered(Reply::Seated { seat: other, game, again });
@@ -399,7 +399,7 @@ fn seats_of_the_newest_matches_that_are_over_are_remembered() {
     table.refused("seat_not_found", release(&seats[0]));
 }
 
-/// A player who sits in very many matches gets into a new one; all of them are not looked at.
+/// A player with seats in very many matches gets into a new one, without checking all of them.
 #[test]
 fn a_player_who_sits_everywhere_gets_a_new_match() {
     let mut table = Table::with_fleets(vec![Fleet { max: 1, ..fleet("eu") }]);

@@ -1,4 +1,4 @@
-//! Game servers: how they become known, what their hints do, and what they are told when they are not wanted.
+//! Game servers: how they register, what their hints do, and what they are told when they are not wanted.
 
 use sortie_domain::broker::model::{FastSchedule, Fleet};
 use sortie_domain::broker::{Command, Hints, Refusal, Reply};
@@ -63,7 +63,7 @@ fn a_full_server_gets_no_match() {
     assert_eq!(table.request(&host, "", Hints::FULL), (None, Hints::NONE));
     assert_eq!((table.server_state(&host), table.state(&id)), ("full", "queued".into()));
     assert_eq!(table.request(&host, "", Hints::FULL.with(Hints::WILLING_TO_WAIT)), (None, Hints::NONE));
-    // To ask without saying FULL is to have room.
+    // Asking without FULL means having room.
     assert_eq!(table.poll(&host), Some(id));
     assert_eq!(table.server_state(&host), "available");
 }
@@ -168,7 +168,7 @@ fn a_match_of_one_fleet_goes_to_no_other_server() {
     let stranger = server("stranger");
     let id = table.submit("m", bound_to("eu"));
     let american = table.submit("n", bound_to("us"));
-    assert_eq!(table.poll(&stranger), None, "a server of no fleet");
+    assert_eq!(table.poll(&stranger), None, "a server without a fleet");
     assert_eq!(table.poll(&european), Some(id.clone()));
     table.ready(&european, &id);
     assert_eq!(table.poll(&european), None, "a server of another fleet");
@@ -288,9 +288,9 @@ fn a_match_that_a_server_hands_back_goes_to_another_and_not_for_ever() {
     for hints in [Hints::WITHDRAW, Hints::FULL, Hints::SHUTDOWN] {
         let host = server(&format!("host {}", hints.bits()));
         assert_eq!(table.poll(&host).as_ref(), Some(&id));
-        // Its answer may have been lost, so it hears of the match once more.
+        // Its answer may have been lost, so it hears about the match again.
         assert_eq!(table.poll(&host).as_ref(), Some(&id));
-        // It does not get the match back that it hands back.
+        // It does not get back the match that it returns.
         let other = table.kept(request(&host, "", Hints::WILLING_TO_WAIT));
         let mark = table.mark();
         table.noted(end(&host, &id, hints));
@@ -425,7 +425,7 @@ fn a_willing_server_with_another_match_on_it_stays() {
 fn a_server_of_no_fleet_is_never_surplus() {
     let mut table = Table::with_fleets(vec![fleet("eu")]);
     let host = server("host");
-    // Nobody could start another one in its place.
+    // No fleet could start another one in its place.
     assert_eq!(table.request(&host, "", Hints::WILLING_TO_SHUTDOWN), (None, Hints::NONE));
     assert_eq!(table.server_state(&host), "available");
 }

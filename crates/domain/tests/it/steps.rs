@@ -1,4 +1,4 @@
-//! Steps are bounded: of all that is due at once, a step takes a part, and the rest follows, after a restart as well.
+//! Steps are bounded: a step does a part of what is due at once, and the rest follows, also after a restart.
 //!
 //! The [`Table`] asserts of every step of every example that it is within its bounds.
 
@@ -21,7 +21,7 @@ use crate::table::{
 /// More than one step takes.
 const MANY: usize = STEP_RECORDS + STEP_RECORDS / 2;
 
-/// So many players with ids as long as they may be.
+/// This many players with ids of maximum length.
 fn crowd(count: usize) -> MatchSpec {
     let players = (0..count).map(|n| player(&format!("{n:0>128}")));
     MatchSpec { players: players.collect(), ..MatchSpec::default() }
@@ -31,7 +31,7 @@ fn submit_many(table: &mut Table, count: usize, spec: &MatchSpec) -> Vec<MatchId
     (0..count).map(|n| table.submit(&format!("m{n:0>6}"), spec.clone())).collect()
 }
 
-/// Ticks while something is due, with a restart after the first; how many it took.
+/// Ticks while something is due, with a restart after the first; returns the number of ticks.
 fn finish_with_a_restart(table: &mut Table) -> usize {
     assert!(table.tick(), "something is due");
     assert!(table.broker.next_deadline().is_some_and(|due| due <= table.now()), "one step is not enough");
@@ -54,7 +54,7 @@ fn failed(table: &Table, why: FailReason, ids: &[MatchId]) -> usize {
     failed.filter(|id| ids.contains(id)).count()
 }
 
-/// One server of the fleet with so many matches, every second of them ready.
+/// One server of the fleet with this many matches, every second of them ready.
 fn busy_server(table: &mut Table, fleet: &str, count: usize) -> (ServerId, Vec<MatchId>) {
     let reply = table.ok(Command::AllocateServer { id: None, spec: Some(bound_to(fleet)) });
     let Reply::Allocated { server, match_id: Some(first) } = reply else { panic!("{reply:?}") };

@@ -1,4 +1,4 @@
-//! A broker with a clock that only moves when a test says so, and everybody who talks to the broker.
+//! A broker with a clock that only moves when a test says so, and all its callers.
 //!
 //! The table is the host in small: it ticks at every deadline and keeps the log. When it is dropped it replays
 //! that log, so every example also shows that its events are the whole truth.
@@ -19,10 +19,10 @@ use sortie_domain::time::Timestamp;
 
 /// When every example begins: any moment but zero, which means "never" to some rules.
 const BEGIN: u64 = 1_700_000_000_000;
-/// Deadlines at one moment after which the broker is taken to run in a circle.
+/// Maximum number of deadlines at one moment; beyond it the broker counts as looping.
 const MAX_TICKS: u32 = 100_000;
 
-/// Most that one piece of work adds to a full step: bytes of records, and records with answers.
+/// Maximum that one piece of work adds to a full step: bytes of records, and records with answers.
 const PIECE: (usize, usize) = (6 << 20, 200);
 
 pub(crate) const MS: Duration = Duration::from_millis(1);
@@ -118,7 +118,7 @@ pub(crate) fn claim(seat: &SeatId, server: &ServerId) -> Command {
     Command::ClaimSeat { seat: seat.clone(), server: Some(server.clone()) }
 }
 
-/// What came of a call.
+/// The result of a call.
 pub(crate) enum Asked {
     Answered(Box<Answer<Broker>>),
     Kept(CallId),
@@ -206,7 +206,7 @@ impl Table {
         self.now += u64::try_from(duration.as_millis()).unwrap();
     }
 
-    /// One tick, if something is due; whether there was.
+    /// One tick, if something is due; returns whether it was.
     pub(crate) fn tick(&mut self) -> bool {
         let due = self.broker.next_deadline().is_some_and(|due| due <= self.now());
         if due {
@@ -217,7 +217,7 @@ impl Table {
         due
     }
 
-    /// One input and nothing after it; what it led to.
+    /// One input and nothing after it; returns its results.
     pub(crate) fn input(&mut self, command: Command) -> (CallId, usize) {
         let (moment, mut step) = (self.moment(), Step::new());
         let call = CallId(self.inputs);
@@ -248,7 +248,7 @@ impl Table {
         assert_eq!(self.ok(command), Reply::Done);
     }
 
-    /// Asks for something that is to be refused with `code`, without a trace.
+    /// Sends a command that must be refused with `code`, without effect.
     pub(crate) fn refused(&mut self, code: &str, command: Command) -> Refusal {
         let (before, asked) = (self.log.len(), format!("{command:?}"));
         let refusal = match self.ask(command) {
@@ -268,7 +268,7 @@ impl Table {
         }
     }
 
-    /// The answer that a kept call has got by now.
+    /// The answer to a kept call so far.
     pub(crate) fn answer(&mut self, call: CallId) -> Option<Answer<Broker>> {
         self.answers.remove(&call)
     }
@@ -290,7 +290,7 @@ impl Table {
         self.log[mark..].iter().map(|record| &record.event)
     }
 
-    /// Their kinds without what is common to all.
+    /// Their kinds without the common prefix.
     pub(crate) fn kinds_since(&self, mark: usize) -> Vec<&'static str> {
         self.since(mark).map(|event| event.kind().trim_start_matches("sortie.")).collect()
     }
@@ -311,7 +311,7 @@ impl Table {
     }
 }
 
-/// What a test looks at.
+/// What tests check.
 impl Table {
     pub(crate) fn find(&self, id: &MatchId) -> &Match {
         self.broker.find_match(id).unwrap_or_else(|| panic!("no match {id}"))
@@ -363,7 +363,7 @@ impl Table {
     }
 }
 
-/// What people and servers do.
+/// The actions of people and servers.
 impl Table {
     /// Submits a match under a given id.
     /// Live matches and those that are over, page by page.
@@ -422,7 +422,7 @@ impl Table {
         hints
     }
 
-    /// The match that a kept call has got.
+    /// The match in the answer to a kept call.
     pub(crate) fn offered(&mut self, call: CallId) -> Option<Offer> {
         match self.answer(call)? {
             Ok(Reply::Requested { offer, .. }) => offer,
@@ -450,7 +450,7 @@ impl Table {
         self.done(Command::Reconfigure { change });
     }
 
-    /// A match in the hands of a server.
+    /// A match on a server.
     pub(crate) fn picked_up(&mut self, id: &str, server: &ServerId) -> MatchId {
         let id = self.submit(id, spec(&[&format!("player of {id}")]));
         assert_eq!(self.poll_new(server).as_ref(), Some(&id));
@@ -464,7 +464,7 @@ impl Table {
         id
     }
 
-    /// An administrator orders a server for no match.
+    /// An administrator orders a server without a match.
     pub(crate) fn order(&mut self) -> Allocation {
         match self.ok(Command::AllocateServer { id: None, spec: None }) {
             Reply::Allocated { server, match_id: None } => self.allocation_of(&server),
@@ -499,7 +499,7 @@ impl Table {
         self.done(Command::ServerExited { allocation, status });
     }
 
-    /// An ordered server that has started and asked for a match in vain.
+    /// An ordered server that has started and asked for a match without getting one.
     pub(crate) fn idle_server(&mut self) -> ServerId {
         let order = self.order();
         self.started(&order);
@@ -519,7 +519,7 @@ impl Drop for Table {
         let bytes = |broker: &Broker| (broker.waiting_bytes(), broker.kept_bytes());
         assert_eq!(bytes(&replayed), bytes(&self.broker));
         let restored = Broker::restore(self.broker.snapshot());
-        assert_eq!(bytes(&restored), bytes(&self.broker), "counted anew after a restart");
+        assert_eq!(bytes(&restored), bytes(&self.broker), "counted again after a restart");
         let outstanding = |broker: &Broker| format!("{:?}", broker.outstanding());
         assert_eq!(outstanding(&replayed), outstanding(&self.broker));
     }

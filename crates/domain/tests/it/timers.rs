@@ -5,7 +5,7 @@ use sortie_domain::broker::{Event, Hints, LEAVE_TIME};
 
 use crate::table::{MS, Table, end, fleet, players, ready, secs, server, spec};
 
-/// The matches that failed since `mark`, with those who heard of it.
+/// The matches that failed since `mark`, with the players who heard about it.
 fn failed_since(table: &Table, mark: usize) -> Vec<(String, usize, FailReason)> {
     let failed = table.since(mark).filter_map(|event| match event {
         Event::MatchFailed { id, players, reason } => Some((id.to_string(), players.len(), *reason)),
@@ -166,7 +166,7 @@ fn a_changed_timer_counts_for_what_is_under_way() {
     assert_eq!(table.state(&picked_up), "failed: ready_timeout");
 
     table.advance(secs(35));
-    // One that is over at once under the new value: all that ran so long ends.
+    // Over at once under the new value: all matches that ran this long end.
     change(&mut table, |change| change.match_max_run_time = Some(secs(60)));
     assert_eq!(table.state(&running), "ended: max_run_time");
     assert_eq!(table.state(&aged), "ended: max_run_time");
@@ -221,7 +221,7 @@ fn a_server_that_was_asked_to_exit_has_time_to_do_so() {
     table.advance(MS);
     assert_eq!(orders.each_ref().map(|order| table.allocation_state(&order.id)), ["ended", "stopping"]);
     assert_eq!((table.stops(&polite), table.stops(&lingering)), (0, 1));
-    assert_eq!(table.health("eu").failures, 0, "to be slow to exit is no failure of the fleet");
+    assert_eq!(table.health("eu").failures, 0, "a slow exit is not a failure of the fleet");
 }
 
 #[test]

@@ -177,7 +177,7 @@ fn an_answer_that_was_lost_takes_back_nothing_that_has_moved_on() {
     let id = table.submit("m", spec(&[]));
     let first = table.ok(request(&host, "", Hints::NONE));
     table.undelivered(first.clone());
-    // The same server has taken it once more.
+    // The same server has taken it again.
     let second = table.ok(request(&host, "", Hints::NONE));
     lost(&mut table, &first, &id, "picked_up");
     table.noted(ready(&host, &id, "203.0.113.7:7777", Hints::NONE));
@@ -235,7 +235,7 @@ fn how_long_servers_are_held_can_be_changed() {
     table.advance(MS);
     assert!(table.answer(call).is_some());
     table.change(SettingsChange { wait: Some(Duration::ZERO), ..SettingsChange::default() });
-    assert_eq!(table.request(&host, "", WAIT), (None, Hints::NONE), "nobody is held");
+    assert_eq!(table.request(&host, "", WAIT), (None, Hints::NONE), "no call is held");
 }
 
 #[test]
@@ -244,12 +244,16 @@ fn a_match_whose_answer_a_restart_may_have_lost_is_given_to_its_server_again() {
     let host = server("host");
     let (id, other) = (table.picked_up("m", &host), table.picked_up("n", &host));
     let next = table.submit("next", spec(&[]));
-    assert_eq!(table.poll(&host), Some(next.clone()), "while nothing was lost, nothing is given again");
+    assert_eq!(table.poll(&host), Some(next.clone()), "nothing is given again unless an answer was lost");
     table.noted(ready(&host, &other, "203.0.113.7:7777", Hints::NONE));
     table.restart();
     let last = table.submit("last", spec(&[]));
     let events = table.log.len();
-    assert_eq!((table.poll(&host), table.poll(&host)), (Some(id), Some(next)), "but not those it spoke of");
+    assert_eq!(
+        (table.poll(&host), table.poll(&host)),
+        (Some(id), Some(next)),
+        "but not those it has reported on"
+    );
     assert_eq!(table.log.len(), events, "nothing has changed");
     assert_eq!(table.poll(&server("other")), Some(last), "others never get them");
     assert_eq!(table.poll(&host), None, "once is enough");
@@ -276,7 +280,7 @@ fn a_restart_forgets_who_waited_and_nothing_else() {
     table.restart();
     let id = table.submit("m", spec(&[]));
     assert!(table.answer(call).is_none());
-    assert_eq!(table.state(&id), "queued", "nothing is given to a connection that is no more");
+    assert_eq!(table.state(&id), "queued", "nothing is given to a closed connection");
     let (offer, _) = table.request(&host, "", WAIT);
     assert_eq!(offer.map(|Offer { match_id, .. }| match_id), Some(id));
 }
@@ -305,9 +309,9 @@ fn one_call_gets_several_matches_oldest_first_up_to_its_limit() {
     assert_eq!(all_offered(reply), ["a", "b", "c"]);
     assert_eq!(ids.map(|id| table.state(&id)), ["picked_up", "picked_up", "picked_up", "queued"]);
     let reply = table.ok(ask_for(&host, 3, None));
-    assert_eq!(all_offered(reply), ["a", "b", "c"], "it may not have heard of them");
+    assert_eq!(all_offered(reply), ["a", "b", "c"], "it may not have heard about them");
     let reply = table.ok(ask_for(&host, 3, None));
-    assert_eq!(all_offered(reply), ["d"], "one that asks on all the same has room for more");
+    assert_eq!(all_offered(reply), ["d"], "a server that still asks has room for more");
 }
 
 #[test]
@@ -564,7 +568,11 @@ fn a_match_that_does_not_fit_into_what_is_collected_goes_to_the_next_server() {
     let other = waits(&mut table, &server("other"), "");
     table.submit("a", large());
     let small = table.submit("b", spec(&[]));
-    assert_eq!(offered(&mut table, other), Some(small), "those who wait for their first come before");
+    assert_eq!(
+        offered(&mut table, other),
+        Some(small),
+        "servers that wait for their first match come before"
+    );
     let large = table.submit("c", large());
     assert_eq!(answered(&mut table, call), ["a"]);
     assert_eq!(table.state(&large), "queued");
@@ -578,7 +586,7 @@ fn a_server_that_takes_one_match_gets_the_one_of_a_lost_answer_before_any_other(
     let other = table.submit("other", spec(&[]));
     assert_eq!(table.poll(&host), Some(lost));
     assert_eq!(table.state(&other), "queued");
-    // One that asks on all the same is one with room for another.
+    // A server that still asks has room for another.
     assert_eq!(table.poll(&host), Some(other));
 }
 
@@ -624,7 +632,7 @@ fn how_many_matches_one_call_gets_and_how_long_it_waits_is_limited() {
         table.refused("invalid_field", ask_for(&host, most, None));
     }
     table.refused("invalid_field", ask_for(&host, 1, Some(MAX_REQUEST_WAIT + MS)));
-    assert_eq!(table.server_state(&host), "gone", "it has registered nobody");
+    assert_eq!(table.server_state(&host), "gone", "it has registered no server");
     for n in 0..40 {
         table.submit(&format!("m{n}"), spec(&[]));
     }

@@ -1,5 +1,5 @@
-//! Whose server may get a match: what a fleet says of its game and its matches binds its servers, whichever way a match
-//! comes to them; and nobody is passed by.
+//! Which servers may get a match: a fleet's terms bind its servers, whichever way a match comes to them; and no match
+//! is skipped.
 
 use std::time::Duration;
 
@@ -80,7 +80,11 @@ fn the_requirements_of_a_fleet_bind_its_servers() {
     let id = table.submit("europe", with_properties(r#"{"region":"eu"}"#));
     assert_eq!(table.offered(call).map(|offer| offer.match_id), Some(id));
     assert_eq!(table.state(&asia), "queued");
-    assert_eq!(table.poll(&server("stranger")), Some(asia), "a server of no fleet takes what it asks for");
+    assert_eq!(
+        table.poll(&server("stranger")),
+        Some(asia),
+        "a server without a fleet takes what it asks for"
+    );
 }
 
 #[test]
@@ -131,7 +135,7 @@ fn a_match_that_names_no_game_goes_to_fleets_that_name_none() {
     let (unnamed, said) = said(&table, &id);
     assert_eq!(unnamed, Some(Unnamed::FleetsWithoutGame));
     assert!(said.contains("The match names no game: it goes to fleets that name none."), "{said}");
-    assert!(said.contains("MatchProperties.game == 'chess' (the match has nothing there)"), "{said}");
+    assert!(said.contains("MatchProperties.game == 'chess' (the match has no value there)"), "{said}");
     // They take matches of any game, too.
     let any = table.allocation_for(&id).unwrap().server;
     let other = table.submit("other", chess());
@@ -180,7 +184,9 @@ fn explain_says_that_the_game_keeps_a_match_from_a_fleet_and_from_its_servers() 
     let text = r#"The fleet duel does not take it: MatchProperties.game == 'duel' (the match has "chess")."#;
     assert!(said.contains(text), "{said}");
     assert!(
-        said.contains("it asks for what the match does not meet, MatchProperties.game == 'duel'"),
+        said.contains(
+            "it asks for requirements that the match does not meet, MatchProperties.game == 'duel'"
+        ),
         "{said}"
     );
 }
@@ -195,7 +201,7 @@ fn what_a_fleet_says_anew_counts_for_servers_that_wait() {
     table.done(Command::Configure { settings: Settings::default(), fleets });
     table.advance(Duration::ZERO);
     let asks_again = Reply::Requested { offer: None, more: Vec::new(), hints: Hints::NONE };
-    assert_eq!(table.answer(calls[0]), Some(Ok(asks_again)), "its fleet says something else");
+    assert_eq!(table.answer(calls[0]), Some(Ok(asks_again)), "its fleet has other terms");
     assert!(table.answer(calls[1]).is_none());
     let id = table.submit("m", with_properties(r#"{"game":"go"}"#));
     assert_eq!(table.poll(&duel), Some(id));
@@ -209,7 +215,8 @@ fn names_of_games_are_taken_as_they_are() {
     assert!(table.allocation_for(&id).is_some());
 }
 
-// --- who is looked for ------------------------------------------------------------------------------------------
+// --- the order of the search ------------------------------------------------------------------------------------
+// ------------------------------------------------------------------------------------------
 
 /// Many matches that no fleet takes, or whose fleet has no room, and then one for an empty fleet.
 fn behind_many(mode: FastSchedule, many: usize, properties: &str) -> (Table, MatchId) {
@@ -239,7 +246,7 @@ fn a_match_behind_many_that_no_fleet_takes_gets_another_server_after_one_that_fa
         let (mut table, id) = behind_many(FastSchedule::UnlessFree, 2_500, properties);
         let order = table.allocation_for(&id).unwrap();
         table.start_failed(&order);
-        assert_eq!(table.allocation_for(&id), None, "its fleet is left alone for a moment");
+        assert_eq!(table.allocation_for(&id), None, "its fleet backs off");
         table.advance(secs(1));
         assert!(table.allocation_for(&id).is_some(), "{properties}");
     }
@@ -289,13 +296,13 @@ fn a_server_that_never_heard_of_its_match_gets_it_again() {
     let mut table = Table::new();
     let host = server("host");
     let id = table.picked_up("m", &host);
-    // The answer was lost on its way: the server asks as if nothing had been.
+    // The answer was lost: the server asks as if nothing had happened.
     let (offer, _) = table.request(&host, "", Hints::WILLING_TO_WAIT);
     let offer = offer.unwrap();
     assert_eq!((&offer.match_id, offer.again, offer.pickup), (&id, true, 1));
-    // Another one that waits for its answer is not told again and again.
+    // Another server that waits for its answer is not told repeatedly.
     assert!(matches!(table.ask(request(&host, "", Hints::WILLING_TO_WAIT)), Asked::Kept(_)));
-    assert_eq!(table.poll(&server("other")), None, "it is nobody else's");
+    assert_eq!(table.poll(&server("other")), None, "no other server gets it");
     table.ready(&host, &id);
     table.advance(AGAIN_AFTER);
     assert_eq!(table.poll(&host), None, "it is ready");
@@ -339,7 +346,7 @@ fn an_answer_that_is_taken_back_late_does_not_take_a_match_from_a_server_that_ha
     let (again, hints) = table.request(&host, "", Hints::NONE);
     assert!(again.is_some_and(|offer| offer.again));
     table.undelivered(Reply::Requested { offer: first.0, more: Vec::new(), hints });
-    assert_eq!(table.state(&id), "picked_up", "the server has heard of it since");
+    assert_eq!(table.state(&id), "picked_up", "the server has heard about it since");
     assert_eq!(table.poll(&server("other")), None);
 }
 

@@ -1,6 +1,6 @@
-//! No input to the broker takes more work than a step may: what is left is done in later steps, with the same result.
+//! No input to the broker takes more work than a step's limit: the rest is done in later steps, with the same result.
 //!
-//! Work is counted in units of about a nanosecond, so these tests look at no clock.
+//! Work is counted in units of about a nanosecond, so these tests need no clock.
 
 use sortie_domain::broker::model::{FastSchedule, Fleet, Settings};
 use sortie_domain::broker::{Broker, Command, Event, Hints, Reply};
@@ -15,7 +15,7 @@ use crate::table::{fleet, fleet_id, game, on, player, request, secs, server, sub
 
 const WAIT: Hints = Hints::WILLING_TO_WAIT;
 
-/// A broker, step by step; each is looked at.
+/// A broker, step by step; each step is checked.
 struct Steps {
     broker: Broker,
     calls: u64,
@@ -140,7 +140,7 @@ fn a_search_that_is_cut_finds_the_oldest_match_in_the_end() {
         for n in 0..20_000 {
             steps.submit(&format!("m{n}"), tagged(if n == 18_000 || n == 18_500 { "\"x\"" } else { "" }));
         }
-        // One that is not willing to wait for a match does wait for the end of the search.
+        // A server that is not willing to wait for a match still waits for the end of the search.
         let calls = ["one", "two", "three"].map(|host| {
             steps.call(request(&server(host), requirements, if host == "one" { Hints::NONE } else { WAIT }))
         });
@@ -156,7 +156,7 @@ fn a_search_that_is_cut_finds_the_oldest_match_in_the_end() {
         found.sort();
         assert_eq!(found, ["m18000", "m18500", "young"].map(|id| Some(game(id))), "{requirements}");
         assert_eq!(steps.answer(unwilling), Some(None), "{requirements}");
-        // What is known now is answered at once.
+        // Now the result is known and answered at once.
         steps.submit("next", tagged("\"x\""));
         assert_eq!(steps.at_once(&server("five"), requirements), Some(game("next")), "{requirements}");
     }
@@ -191,7 +191,8 @@ fn a_match_is_offered_to_all_who_wait_over_several_steps() {
             steps.call(request(&server(&format!("s{n}")), &requirements, WAIT))
         })
         .collect();
-    // Only the last who waits may have it, and older ones do not keep a younger match from whom it fits at once.
+    // Only the last waiting server may have it, and older matches do not keep a younger one from a server that it fits
+    // at once.
     steps.submit("listed", listed());
     assert!(calls.iter().all(|call| steps.answer(*call).is_none()));
     let plain = steps.call(request(&server("plain"), "MatchProperties.mode == 'duel'", WAIT));

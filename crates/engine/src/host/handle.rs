@@ -14,10 +14,10 @@ use super::{Ended, Hosted};
 use crate::codec::Codec;
 use crate::log::LogReader;
 
-/// Why nothing was done. The same command may be given again later.
+/// Why nothing was done. The same command may be sent again later.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Unavailable {
-    /// Too much waits already.
+    /// Too many calls are waiting already.
     #[error("too many calls are waiting; try again later")]
     Overloaded,
     /// Nothing can be made durable until there is space.
@@ -26,13 +26,13 @@ pub enum Unavailable {
     /// Nothing can be made durable until the disk works again.
     #[error("the disk failed; nothing is accepted until it works again")]
     DiskFailed,
-    /// What the call leads to can never be written, because one record of it is larger than the log takes at once.
-    #[error("what the call leads to is more than the log takes at once; send less")]
+    /// The call's events can never be written: one record is larger than the log's maximum.
+    #[error("the call leads to a record that is too large for the log; send less")]
     BatchTooLarge,
-    /// The state was read back from the log because of another input, and calls that waited were let go.
+    /// The state was rebuilt from the log because of another input, and waiting calls were dropped.
     #[error("the call was interrupted; try again")]
     Interrupted,
-    /// The engine is on its way to an ordered end.
+    /// The engine is in a graceful shutdown.
     #[error("shutting down")]
     ShuttingDown,
     /// The engine has ended.
@@ -60,7 +60,7 @@ pub(super) struct Shared<M: Hosted> {
     pub(super) calls: Calls<M>,
     pub(super) codec: Codec<M>,
     pub(super) reader: Arc<dyn LogReader>,
-    /// Weak, so that subscriptions end with the engine and not with the last handle.
+    /// Weak, so that subscriptions end with the engine, not with the last handle.
     pub(super) live: broadcast::WeakSender<Arc<Record<M::Event>>>,
     pub(super) counters: Arc<Counters>,
     pub(super) ended: watch::Receiver<Option<Ended>>,
@@ -77,9 +77,8 @@ impl<M: Hosted> Handle<M> {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Gives the machine a command and waits for its answer, which is durable when it comes. Dropping the
-    /// future withdraws the call: the machine forgets a caller that waits, and takes back what it can of an
-    /// answer that did not arrive.
+    /// Sends the machine a command and waits for its durable answer. Dropping the future withdraws the call: the
+    /// machine forgets the waiting caller, and takes back what it can of an answer that did not arrive.
     ///
     /// # Errors
     /// [`CallError`]: refused by the machine, or nothing done.
@@ -88,8 +87,8 @@ impl<M: Hosted> Handle<M> {
         answer.map_err(CallError::Refused)
     }
 
-    /// Asks the state, after everything that was called before has become durable or void. Runs on the machine
-    /// thread, which does nothing else meanwhile: copy out what is wanted and work on it elsewhere.
+    /// Reads the state, after all earlier calls have become durable or void. `ask` runs on and blocks the machine
+    /// thread: copy out what you need and work on it elsewhere.
     ///
     /// # Errors
     /// [`Unavailable`] if the question was not asked.
@@ -102,7 +101,7 @@ impl<M: Hosted> Handle<M> {
     ) -> Result<R, Unavailable> {
         let (sender, receiver) = oneshot::channel();
         let query = Box::new(move |machine: &M| {
-            // It only reads, so the machine is whole whatever happens in it.
+            // `ask` only reads, so a panic in it leaves the machine intact.
             let _ = sender.send(catch_unwind(AssertUnwindSafe(|| ask(machine))));
         });
         self.shared.calls.queue.push(Input::Query(query), Caller::Outside)?;
@@ -116,25 +115,25 @@ impl<M: Hosted> Handle<M> {
     /// Follows the log from `from`, old records first, without gap or repetition.
     #[must_use]
     pub fn subscribe(&self, from: Cursor) -> Subscription<M> {
-        // Listening begins before the log is read, so that nothing falls in between.
+        // Listening starts before the log is read, so that no record is missed in between.
         let live = self.shared.live.upgrade().map(|sender| sender.subscribe());
         Subscription::new(from, live, Arc::clone(&self.shared.reader), self.shared.codec)
     }
 
-    /// Numbers for the operator.
+    /// Statistics for the operator.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.shared.counters.read(self.shared.calls.queue.depth())
     }
 
-    /// Why the last snapshot could not be written; `None` if it was. Nothing is lost by that, but the log grows and the
-    /// next start takes longer.
+    /// Why the last snapshot could not be written; `None` if it was. No data is lost, but the log grows and the next
+    /// start takes longer.
     #[must_use]
     pub fn snapshot_problem(&self) -> Option<String> {
         self.shared.counters.snapshot_problem()
     }
 
-    /// Waits for the engine's end and says how it came.
+    /// Waits until the engine has ended and returns how.
     pub async fn ended(&self) -> Ended {
         let mut ended = self.shared.ended.clone();
         match ended.wait_for(Option::is_some).await {
@@ -144,7 +143,7 @@ impl<M: Hosted> Handle<M> {
     }
 }
 
-/// The way in for commands.
+/// Queues commands for the machine thread.
 pub(crate) struct Calls<M: Machine> {
     pub(crate) queue: Arc<Queue<M>>,
     next_id: Arc<AtomicU64>,
@@ -174,7 +173,7 @@ impl<M: Machine> Calls<M> {
     }
 }
 
-/// A call whose answer has not arrived. Dropped before it has, it tells the machine thread.
+/// A call whose answer has not arrived. If it is dropped before that, it notifies the machine thread.
 struct Pending<'a, M: Machine> {
     id: CallId,
     receiver: Option<oneshot::Receiver<Result<Answer<M>, Unavailable>>>,
@@ -184,7 +183,7 @@ struct Pending<'a, M: Machine> {
 impl<M: Machine> Drop for Pending<'_, M> {
     fn drop(&mut self) {
         let Some(mut receiver) = self.receiver.take() else { return };
-        // Closed first: from here on a sender notices by itself, and what was sent before is found below.
+        // Closed first: from here on a sender notices on its own, and an answer sent earlier is found below.
         receiver.close();
         match receiver.try_recv() {
             Ok(Ok(answer)) => self.queue.notify(Notice::Undelivered(answer)),

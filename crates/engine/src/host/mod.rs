@@ -1,11 +1,10 @@
-//! Hosts a machine: gives it time, random bits, durability and ears.
+//! Hosts a machine: supplies time, entropy, durability and subscriptions.
 //!
-//! One [`Engine`] is one machine, its log, one OS thread for both, and tasks for its effects. What is decided in
-//! one go is made durable by one commit; answers, queries, subscribers and effects come after it.
+//! One [`Engine`] is one machine, its log, one OS thread for both, and tasks for its effects. Everything decided in one
+//! round is made durable by one commit; answers, queries, subscribers and effects come after it.
 //!
 //! When the log refuses (the disk is full), the machine is rebuilt from what is durable and every call gets
-//! [`Unavailable`] until the log takes records again. The engine itself goes on, so that it heals without a
-//! restart.
+//! [`Unavailable`] until the log takes records again. The engine keeps running, so that it recovers without a restart.
 
 mod handle;
 mod queue;
@@ -48,11 +47,10 @@ pub use time::{ClockGuard, MAX_IDLE_PAUSE, MAX_PAUSE};
 pub use worker::MAX_KEPT_CALLS;
 use worker::Worker;
 
-/// Inputs that may wait for the machine thread before a call is refused as too many, unless configured
-/// otherwise.
+/// Default maximum number of inputs that wait for the machine thread; further calls are refused.
 pub const QUEUED_INPUTS: usize = 65_536;
 
-/// Records between two snapshots, unless configured otherwise.
+/// Default number of records between two snapshots.
 pub const SNAPSHOT_EVERY_RECORDS: u64 = 100_000;
 
 /// A machine that can be hosted: all its parts may move between threads.
@@ -85,7 +83,7 @@ impl<M> Hosted for M where
 /// How an engine behaves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct EngineOptions {
-    /// Inputs that may wait before a call is refused as too many.
+    /// Maximum number of waiting inputs; further calls are refused.
     pub queued_inputs: usize,
     /// Records between two snapshots.
     pub snapshot_every_records: u64,
@@ -105,11 +103,11 @@ impl Default for EngineOptions {
 
 /// What an engine is made of.
 pub struct Parts<M: Hosted> {
-    /// Names the machine thread, for people who look at threads.
+    /// Name of the machine thread, for debuggers.
     pub name: &'static str,
-    /// Where decisions become durable.
+    /// Makes decisions durable.
     pub log: Box<dyn Log>,
-    /// Between the machine's types and the log's bytes.
+    /// Converts between the machine's types and the log's bytes.
     pub codec: Codec<M>,
     /// A machine with an empty log.
     pub empty: Box<dyn Fn() -> M + Send>,
@@ -130,7 +128,7 @@ pub enum Ended {
     Ordered,
     /// Dropped without a shutdown; the next start replays the log, as after a crash.
     Killed,
-    /// By a bug, or because the log could not be read when the state had to be rebuilt.
+    /// A bug, or the log could not be read when the state had to be rebuilt.
     Failed(String),
 }
 
@@ -157,8 +155,8 @@ pub struct Engine<M: Hosted> {
 }
 
 impl<M: Hosted> Engine<M> {
-    /// Replays the log and starts the machine, beginning with the effects that are still outstanding. They run
-    /// on the current tokio runtime.
+    /// Replays the log and starts the machine, beginning with the outstanding effects. Effects run on the current tokio
+    /// runtime.
     ///
     /// # Errors
     /// [`StartError`] if the log cannot be replayed.
@@ -166,7 +164,7 @@ impl<M: Hosted> Engine<M> {
         Self::start_guarded(parts, ClockGuard::open()).await
     }
 
-    /// [`Engine::start`], unless the clock is so far ahead of the log that this would do harm.
+    /// [`Engine::start`], but refuses a clock so far ahead of the log that a start would do harm.
     ///
     /// # Errors
     /// [`StartError`] if the log cannot be replayed, or for such a clock.
@@ -174,15 +172,15 @@ impl<M: Hosted> Engine<M> {
         Ok(Self::prepare(parts, guard).await?.run())
     }
 
-    /// Does everything of [`Engine::start_guarded`] that may fail, and nothing that anybody notices: until it is told to
-    /// run, the machine decides nothing, and its effects wait. So of several machines none acts if one is refused.
+    /// Does everything in [`Engine::start_guarded`] that may fail, without visible effects: until [`Prepared::run`] the
+    /// machine decides nothing, and its effects wait. So if one of several machines is refused, none has acted.
     ///
     /// # Errors
     /// As [`Engine::start_guarded`].
     pub async fn prepare(parts: Parts<M>, guard: ClockGuard<M>) -> Result<Prepared<M>, StartError> {
         let runtime = Runtime::current();
         let queue = Queue::new(parts.options.queued_inputs);
-        // A guard, so that a start that is dropped halfway ends the thread too.
+        // A guard: dropping a start halfway also ends the thread.
         let mut starting = Starting { queue: Arc::clone(&queue), thread: None };
         let (started, begun) = oneshot::channel();
         let (go, told) = oneshot::channel();
@@ -201,8 +199,8 @@ impl<M: Hosted> Engine<M> {
         self.handle.clone()
     }
 
-    /// Ends in order: refuses new calls, answers the kept ones with [`Unavailable::ShuttingDown`], lets effects
-    /// that run finish for at most `deadline`, writes a snapshot and gives up the log.
+    /// Graceful shutdown: refuses new calls, answers the kept ones with [`Unavailable::ShuttingDown`], lets effects in
+    /// flight finish for at most `deadline`, writes a snapshot and releases the log.
     pub async fn shutdown(mut self, deadline: Duration) -> Ended {
         self.queue.enter(Phase::Draining);
         self.effects.stop(deadline).await;
@@ -228,7 +226,7 @@ impl<M: Hosted> Drop for Engine<M> {
     }
 }
 
-/// A machine that was replayed and not told to run. Dropping it changes nothing.
+/// A machine that was replayed and does not run yet. Dropping it changes nothing.
 pub struct Prepared<M: Hosted> {
     /// Dropped first, because the thread waits for it.
     go: oneshot::Sender<()>,
@@ -242,10 +240,10 @@ impl<M: Hosted> Prepared<M> {
         self.engine.handle()
     }
 
-    /// Lets the machine run, beginning with the effects that are still outstanding.
+    /// Lets the machine run, beginning with the outstanding effects.
     #[must_use]
     pub fn run(self) -> Engine<M> {
-        // A thread that has gone has said why.
+        // Fails only if the thread has ended, which has reported why.
         let _ = self.go.send(());
         self.engine
     }
@@ -291,7 +289,7 @@ fn live<M: Hosted>(
         }
         worker.run()
     }));
-    // By now the worker is gone, and with it the log and its lock.
+    // The worker has been dropped by now, and with it the log and its lock.
     let how = lived.unwrap_or_else(|panic| {
         Ended::Failed(format!("the machine thread panicked: {}", panic_text(&*panic)))
     });
@@ -309,7 +307,7 @@ fn assemble<M: Hosted>(
     let Parts { log, codec, empty, performer, clock, mut entropy, options, .. } = parts;
     let replayed = replay::replay(&*log, codec, &*empty)?;
     let last_alive = log.last_alive();
-    // A log of an earlier version does not say how long its process lived after the last record.
+    // Logs of earlier versions do not say how long their process lived after the last record.
     if last_alive > Timestamp::ZERO {
         time::check(guard, &replayed.machine, replayed.time.max(last_alive), clock.now())?;
     }

@@ -1,8 +1,8 @@
-//! What waits for the machine thread.
+//! The inputs that wait for the machine thread.
 //!
-//! A queue of our own rather than a channel, because one lock gives the thread all that waits in one go (that
-//! is the group commit), because a full queue must refuse at once, and because the thread must also wake for a
-//! moved clock and for a stop.
+//! Our own queue instead of a channel, because the thread takes everything that waits under one lock (which makes the
+//! group commit), because a full queue must refuse at once, and because the thread must also wake for a moved clock and
+//! for a stop.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -16,19 +16,19 @@ use super::handle::Unavailable;
 /// Where an answer goes.
 pub(crate) type AnswerSender<M> = oneshot::Sender<Result<Answer<M>, Unavailable>>;
 
-/// A question to the state, run on the machine thread.
+/// A query of the state, run on the machine thread.
 pub(crate) type Query<M> = Box<dyn FnOnce(&M) + Send>;
 
 /// Who calls.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Caller {
-    /// Anybody, within the limits and until the engine stops taking calls.
+    /// Any caller, within the limits and until the engine stops taking calls.
     Outside,
-    /// The outcome of an effect: always let in, there are never more than effects in flight.
+    /// The outcome of an effect: always accepted, since there are never more than effects in flight.
     Effect,
 }
 
-/// One command with where its answer goes.
+/// One command with its answer sender.
 pub(crate) struct Call<M: Machine> {
     pub(crate) id: CallId,
     pub(crate) caller: Caller,
@@ -41,18 +41,18 @@ pub(crate) enum Input<M: Machine> {
     Query(Query<M>),
 }
 
-/// What a caller leaves behind when it goes away. At most one for each call that was let in.
+/// What a caller leaves behind when it goes away. At most one for each accepted call.
 pub(crate) enum Notice<M: Machine> {
     Abandoned(CallId),
     Undelivered(Answer<M>),
 }
 
-/// How far the engine is on its way to an end. Only ever goes on.
+/// How far the engine's shutdown has come. Only ever advances.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Phase {
     /// Takes everything.
     Open,
-    /// Takes outcomes of effects only.
+    /// Takes only outcomes of effects.
     Draining,
     /// Finishes what waits, takes nothing.
     Stopping,
@@ -73,7 +73,7 @@ struct State<M: Machine> {
     inputs: VecDeque<Input<M>>,
     notices: Vec<Notice<M>>,
     phase: Phase,
-    /// Look again, although nothing is queued: the clock or the phase has moved.
+    /// Wake up although nothing is queued: the clock or the phase has changed.
     nudged: bool,
     parked: bool,
 }
@@ -101,7 +101,7 @@ impl<M: Machine> Queue<M> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets `input` in, or says why not.
+    /// Queues `input`, or returns why not.
     pub(crate) fn push(&self, input: Input<M>, caller: Caller) -> Result<(), Unavailable> {
         let mut state = self.lock();
         match (state.phase, caller) {
@@ -125,14 +125,14 @@ impl<M: Machine> Queue<M> {
         }
     }
 
-    /// Makes the machine thread look again.
+    /// Wakes the machine thread.
     pub(crate) fn nudge(&self) {
         let mut state = self.lock();
         state.nudged = true;
         self.wake(&state);
     }
 
-    /// Goes on to `phase`, unless it is further already.
+    /// Advances to `phase`, unless it is further already.
     pub(crate) fn enter(&self, phase: Phase) {
         let mut dropped = VecDeque::new();
         let mut state = self.lock();
@@ -152,15 +152,14 @@ impl<M: Machine> Queue<M> {
     }
 
     fn wake(&self, state: &State<M>) {
-        // A thread that is not parked looks before it parks; waking it would cost a system call for nothing.
+        // A thread that is not parked checks the queue before it parks; waking it would waste a system call.
         if state.parked {
             self.woken.notify_one();
         }
     }
 
-    /// Takes up to `most` inputs and all notices. With nothing there, waits as long as `wait` says: `None` is
-    /// for ever.
-    pub(crate) fn take(&self, most: usize, wait: Option<Duration>) -> Intake<M> {
+    /// Takes up to `max` inputs and all notices. If there are none, waits for `wait`; `None` means forever.
+    pub(crate) fn take(&self, max: usize, wait: Option<Duration>) -> Intake<M> {
         let mut state = self.lock();
         state.parked = true;
         let idle =
@@ -174,7 +173,7 @@ impl<M: Machine> Queue<M> {
         };
         state.parked = false;
         state.nudged = false;
-        let taken = state.inputs.len().min(most);
+        let taken = state.inputs.len().min(max);
         Intake {
             inputs: state.inputs.drain(..taken).collect(),
             notices: std::mem::take(&mut state.notices),

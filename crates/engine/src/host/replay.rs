@@ -1,4 +1,4 @@
-//! From what is durable to a machine: the newest snapshot that can be read, and every record after it.
+//! Rebuilds a machine from durable state: the newest readable snapshot, and every record after it.
 
 use std::io;
 use std::time::Instant;
@@ -15,13 +15,13 @@ const READ_BYTES: usize = 4 << 20;
 /// Why an engine could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The snapshots could not be looked for.
+    /// The snapshots could not be listed.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
     /// The log could not be read.
     #[error(transparent)]
     Read(ReadError),
-    /// The log's first records were given up, and no snapshot that stands for them can be read.
+    /// The log's first records were removed, and no snapshot that replaces them can be read.
     #[error(
         "the log begins with record {earliest_seq}, and there is no readable snapshot for the records before \
          it; restore the folder `snapshots` of the data folder from a backup"
@@ -38,10 +38,10 @@ pub enum StartError {
     Undecodable {
         /// Its sequence number.
         seq: u64,
-        /// What the decoder said.
+        /// The decoder's error.
         source: DecodeError,
     },
-    /// The clock is so far ahead of the last sign of life that a start would end what lives in the machine.
+    /// The clock is so far ahead of the last sign of life that a start would end the live matches or tickets.
     #[error("the clock is {} minutes ahead of the log", now.since(*last).as_secs() / 60)]
     ClockAhead {
         /// The newest record, or when the log's owner was last known to live.
@@ -65,7 +65,7 @@ pub(super) struct Replayed<M> {
     pub(super) snapshot_time: Timestamp,
 }
 
-/// The machine as the log has it.
+/// Rebuilds the machine from the log.
 pub(super) fn replay<M: Machine>(
     log: &dyn Log,
     codec: Codec<M>,
@@ -99,9 +99,9 @@ fn newest_snapshot<M: Machine>(
                 let (time, seq) = (stored.time, stored.seq);
                 return Ok(Some(Replayed { machine, time, snapshot_seq: seq, snapshot_time: time }));
             }
-            Ok(_) => tracing::warn!(seq = stored.seq, "passing over a snapshot of another place"),
+            Ok(_) => tracing::warn!(seq = stored.seq, "skipping a snapshot of another log position"),
             Err(error) => {
-                tracing::warn!(seq = stored.seq, %error, "passing over a snapshot that cannot be decoded");
+                tracing::warn!(seq = stored.seq, %error, "skipping a snapshot that cannot be decoded");
             }
         }
         let Some(before) = stored.seq.checked_sub(1) else { break };

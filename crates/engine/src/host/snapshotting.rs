@@ -1,5 +1,5 @@
-//! When snapshots are taken, and by whom: the machine thread copies the state, another thread encodes and writes
-//! it, so that calls wait for the copy alone.
+//! Takes snapshots: the machine thread copies the state, another thread encodes and writes it, so that calls wait only
+//! for the copy.
 
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -11,10 +11,10 @@ use super::stats::Counters;
 use crate::codec::Codec;
 use crate::log::{Log, SnapshotError, SnapshotStore};
 
-/// How long after a failure the next attempt is made, if there are not enough new records before.
+/// Delay before the next attempt after a failure, unless enough new records come earlier.
 const RETRY: Duration = Duration::from_secs(60);
 
-/// What a writer brings back: the snapshot's sequence number and time, and the last record that no snapshot needs.
+/// A writer's result: the snapshot's sequence number and time, and the last record that no snapshot needs.
 type Written = Result<(u64, Timestamp, u64), SnapshotError>;
 
 pub(super) struct Snapshotting {
@@ -26,7 +26,7 @@ pub(super) struct Snapshotting {
     /// The time of the last durable record.
     time: Timestamp,
     writer: Option<JoinHandle<Written>>,
-    /// When a snapshot could not be written.
+    /// When the last snapshot could not be written.
     failed: Option<Instant>,
 }
 
@@ -42,12 +42,12 @@ impl Snapshotting {
         }
     }
 
-    /// Takes note of the last durable record's time.
+    /// Notes the last durable record's time.
     pub(super) fn note(&mut self, time: Timestamp) {
         self.time = time;
     }
 
-    /// Begins a snapshot if it is time for one, and sees to one that is finished.
+    /// Starts a snapshot if it is time for one, and handles a finished one.
     pub(super) fn look<M: Hosted>(
         &mut self,
         machine: &M,
@@ -73,7 +73,7 @@ impl Snapshotting {
         }
     }
 
-    /// Writes a last snapshot, unless the newest one has everything.
+    /// Writes a last snapshot, unless the newest one includes every record.
     pub(super) fn finish<M: Hosted>(
         &mut self,
         machine: &M,
@@ -119,7 +119,7 @@ impl Snapshotting {
 }
 
 impl Drop for Snapshotting {
-    /// The data folder is given up only when nobody writes to it.
+    /// The data folder is released only when nobody writes to it.
     fn drop(&mut self) {
         if let Some(writer) = self.writer.take() {
             let _ = writer.join();

@@ -1,4 +1,4 @@
-//! Numbers for the operator, written by the machine thread and read by anybody.
+//! Statistics for the operator, written by the machine thread and read by any thread.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,7 +8,7 @@ use sortie_domain::time::Timestamp;
 
 use super::handle::Unavailable;
 
-/// A reading of an engine's numbers. Counts are since the process started.
+/// A reading of an engine's statistics. Counts are since the process started.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Stats {
     /// Whether commands are taken: false while the log refuses.
@@ -33,7 +33,7 @@ pub struct Stats {
     pub last_append: Duration,
     /// Inputs waiting for the machine thread.
     pub queued: usize,
-    /// Calls that the machine keeps for a later answer.
+    /// Calls that the machine will answer later.
     pub kept_calls: usize,
     /// Effects whose outcome has not come back.
     pub pending_effects: usize,
@@ -63,13 +63,13 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    /// The log refuses because of `why`, or takes records again.
+    /// The log refuses records because of `why`, or accepts them again.
     pub(super) fn refuse(&self, why: Option<Unavailable>) {
         *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = why;
         self.accepting.store(why.is_none(), Ordering::Relaxed);
     }
 
-    /// There is a snapshot of everything up to `seq`, a record of the time `time`.
+    /// There is a snapshot up to record `seq`, which has the time `time`.
     pub(super) fn has_snapshot(&self, seq: u64, time: Timestamp) {
         let mut snapshot = self.snapshot();
         (snapshot.seq, snapshot.time, snapshot.problem) = (seq, time, None);

@@ -1,8 +1,8 @@
 //! The log as an event bus.
 //!
-//! A subscriber reads old records from the log's files and new ones from a live window of
-//! [`LIVE_WINDOW_RECORDS`]. The window is shared and bounded: a subscriber that falls out of it reads from the
-//! files until it has caught up, so being slow costs it time and costs nobody memory.
+//! A subscriber reads old records from the log's files and new ones from a live window of [`LIVE_WINDOW_RECORDS`]. The
+//! window is shared and bounded: a subscriber that falls behind it reads from the files until it has caught up, so slow
+//! subscribers lose time but cost no memory.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -27,27 +27,27 @@ pub enum Cursor {
     Earliest,
     /// The next record to become durable.
     Latest,
-    /// The record with this sequence number, which may be the next one to come.
+    /// The record with this sequence number, which may be the next one.
     From(u64),
 }
 
 /// Why a subscription cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum SubscribeError {
-    /// The records wanted next are no longer kept.
+    /// The next records of the subscription are no longer kept.
     #[error("record {asked} is no longer kept, the earliest is {earliest}; subscribe again from there")]
     Gone {
-        /// The record wanted.
+        /// The requested record.
         asked: u64,
-        /// The oldest one there is.
+        /// The oldest record.
         earliest: u64,
     },
     /// The cursor is beyond the log's end: it comes from another log.
     #[error("record {asked} is ahead of the log, which ends with record {last}; is the cursor of this log?")]
     Ahead {
-        /// The record wanted.
+        /// The requested record.
         asked: u64,
-        /// The last one there is.
+        /// The last record.
         last: u64,
     },
     /// A record could not be read back.
@@ -55,7 +55,7 @@ pub enum SubscribeError {
     Undecodable {
         /// Its sequence number.
         seq: u64,
-        /// What the decoder said.
+        /// The decoder's error.
         source: DecodeError,
     },
     /// The log could not be read.
@@ -104,7 +104,7 @@ impl<M: Hosted> Subscription<M> {
         Self { next_seq, live, caught_up: false, backlog: VecDeque::new(), reader, codec }
     }
 
-    /// Sequence number of the record that [`Subscription::next`] gives next: the cursor to resume with.
+    /// Sequence number of the record that [`Subscription::next`] returns next: the cursor to resume with.
     #[must_use]
     pub const fn next_seq(&self) -> u64 {
         self.next_seq
@@ -113,7 +113,7 @@ impl<M: Hosted> Subscription<M> {
     /// The next record, once it is durable. A dropped future loses nothing.
     ///
     /// # Errors
-    /// [`SubscribeError`]; the subscription then stays where it is.
+    /// [`SubscribeError`]; the subscription then keeps its position.
     pub async fn next(&mut self) -> Result<Arc<Record<M::Event>>, SubscribeError> {
         loop {
             while let Some(record) = self.backlog.pop_front() {
@@ -128,7 +128,7 @@ impl<M: Hosted> Subscription<M> {
             let Some(live) = &mut self.live else { return Err(SubscribeError::Ended) };
             match live.recv().await {
                 Ok(record) if record.seq == self.next_seq => return Ok(self.deliver(record)),
-                // Read from the files already.
+                // Already read from the files.
                 Ok(record) if record.seq < self.next_seq => {}
                 Ok(_) | Err(RecvError::Lagged(_)) => self.caught_up = false,
                 // The log may hold more than was announced before the end.
@@ -149,7 +149,7 @@ impl<M: Hosted> Subscription<M> {
             return Err(SubscribeError::Ahead { asked: from, last });
         }
         let read = tokio::task::spawn_blocking(move || read_chunk::<M>(&*reader, from, codec));
-        // The task is gone only when the runtime is, or if the decoder panicked.
+        // Fails only if the runtime has ended or the decoder panicked.
         self.backlog = read.await.map_err(|_| SubscribeError::Ended)??;
         self.caught_up = self.backlog.is_empty();
         Ok(())

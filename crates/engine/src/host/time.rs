@@ -1,8 +1,8 @@
-//! The clock as machines see it: never behind the log, never going back, and never standing still.
+//! The clock as machines see it: never behind the log, never going back, never standing still.
 //!
-//! Where the wall clock is behind the newest record (it was set back, or an earlier start was in the future), stamps go
-//! on from that record, a tenth slower than the clock, until the clock has caught up. So the log comes back to the time
-//! of the day, an hour in ten hours, and meanwhile a deadline comes at most a ninth later than it should.
+//! If the wall clock is behind the newest record (it was set back, or an earlier start was in the future), stamps
+//! continue from that record, a tenth slower than the clock, until the clock has caught up. The log makes up one hour
+//! in ten, and until then a deadline comes at most a ninth later than it should.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,31 +15,31 @@ use super::StartError;
 use crate::clock::{Clock, Entropy};
 use crate::log::Log;
 
-/// While stamps are ahead of the clock, one of so many milliseconds is left out.
+/// While stamps are ahead of the clock, one in this many milliseconds is left out.
 const SLOWER_BY_ONE_IN: u64 = 10;
 
-/// How far the clock may be ahead of the last sign of life at a start where something lives: one hour.
+/// How far the clock may be ahead of the last sign of life at a start with live matches or tickets: one hour.
 pub const MAX_PAUSE: Duration = Duration::from_secs(3600);
 
-/// The same where nothing lives that a wrong clock could end: 31 days.
+/// The same if there is nothing that a wrong clock could end: 31 days.
 pub const MAX_IDLE_PAUSE: Duration = Duration::from_secs(31 * 24 * 3600);
 
-/// How often the log is told that its owner lives, so that a start can tell how long it was away: a minute.
+/// How often the log records that its owner is alive, so that a start knows how long it was away: a minute.
 const ALIVE_EVERY: Duration = Duration::from_secs(60);
 
-/// How far the log may be ahead of the clock before that is worth a warning: a minute.
+/// How far the log may be ahead of the clock without a warning: a minute.
 const NOTABLE_LEAD: Duration = Duration::from_secs(60);
 
 /// What a start does about a clock that is far ahead of the log.
 pub struct ClockGuard<M> {
-    /// Go on with any clock.
+    /// Accept any clock.
     pub accept: bool,
-    /// Whether something lives in the machine that deadlines could end.
+    /// Whether the machine has anything live that deadlines could end.
     pub is_live: fn(&M) -> bool,
 }
 
 impl<M> ClockGuard<M> {
-    /// Takes any clock.
+    /// Accepts any clock.
     #[must_use]
     pub fn open() -> Self {
         Self { accept: true, is_live: |_| true }
@@ -52,7 +52,7 @@ impl<M> fmt::Debug for ClockGuard<M> {
     }
 }
 
-/// Refuses a clock that is so far ahead of the last sign of life that something which lives would be harmed.
+/// Refuses a clock so far ahead of the last sign of life that live matches or tickets would be harmed.
 pub(super) fn check<M: Machine>(
     guard: &ClockGuard<M>,
     machine: &M,
@@ -74,22 +74,22 @@ pub(super) fn check<M: Machine>(
     Ok(())
 }
 
-/// Where stamps went on from a record that the clock had not reached.
+/// Stamps that continue from a record ahead of the clock.
 #[derive(Clone, Copy, Debug)]
 struct Lead {
     record: Timestamp,
-    /// What the clock said then.
+    /// The clock's time at that moment.
     clock: Timestamp,
 }
 
 impl Lead {
-    /// The stamp that belongs to what the clock says.
+    /// The stamp for the clock's time `now`.
     fn stamp(self, now: Timestamp) -> Timestamp {
         let elapsed = millis(now.since(self.clock));
         self.record + Duration::from_millis(elapsed - elapsed / SLOWER_BY_ONE_IN)
     }
 
-    /// What the clock says when [`Lead::stamp`] is `stamp` for the first time.
+    /// The clock's time when [`Lead::stamp`] is `stamp` for the first time.
     fn clock_at(self, stamp: Timestamp) -> Timestamp {
         let ahead = millis(stamp.since(self.record));
         let more = ahead.saturating_sub(1) / (SLOWER_BY_ONE_IN - 1);
@@ -136,13 +136,13 @@ impl HostTime {
         self.clock.wait_for(at)
     }
 
-    /// `wait`, or less if the log has to be told sooner that its owner lives.
+    /// `wait`, or less if the log has to be told sooner that its owner is alive.
     pub(super) fn until_alive(&self, wait: Option<Duration>) -> Option<Duration> {
         let alive = self.clock.wait_for(self.clock.now() + ALIVE_EVERY);
         soonest(wait, alive)
     }
 
-    /// Tells the log that its owner lives, if it has not been told lately or `at_once`.
+    /// Tells the log that its owner is alive, if it has not been told lately or if `at_once`.
     pub(super) fn show_alive(&mut self, log: &mut dyn Log, at_once: bool) {
         let now = self.now();
         if at_once || now.since(self.noted) >= ALIVE_EVERY {
@@ -152,7 +152,7 @@ impl HostTime {
     }
 }
 
-/// The shorter of two waits; `None` is for ever.
+/// The shorter of two waits; `None` means forever.
 pub(super) fn soonest(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one.min(other)),

@@ -1,13 +1,13 @@
-//! The machine thread: takes what waits, lets the machine decide, makes it durable in one commit, and only then
-//! lets anybody hear of it.
+//! The machine thread: takes waiting inputs, lets the machine decide, makes the decisions durable in one commit, and
+//! only then publishes them.
 //!
-//! A thread and not a task, because the machine computes and the commit blocks. It alone holds the machine and
-//! the log, so neither needs a lock.
+//! A thread, not a task, because the machine computes and the commit blocks. Only this thread holds the machine and the
+//! log, so neither needs a lock.
 //!
-//! Deadlines and inputs take turns: each round does one step of what is due, and then what waits. A step that is full
-//! is committed before the machine is asked again. One that is larger than the log takes at once is committed in parts,
-//! and only after the last of them does anybody hear of it; no step is tried again unchanged. An input that leads to a
-//! record which can never be written is dropped alone.
+//! Deadlines and inputs take turns: each round does one step of what is due, then the waiting inputs. A full step is
+//! committed before the machine is asked again. A step that is larger than the log takes at once is committed in parts
+//! and published after the last part; no step is retried unchanged. If an input leads to a record that can never be
+//! written, only that input is dropped.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -28,38 +28,38 @@ use crate::codec::Codec;
 use crate::effects::{Effects, MAX_PENDING_EFFECTS};
 use crate::log::{AppendError, AppendErrorKind, Batch, Log, MAX_BATCH_BYTES};
 
-/// Inputs taken at once, so that the first of them does not wait for too many others.
+/// Maximum number of inputs taken at once, so that the first of them does not wait for too many others.
 const BATCH_INPUTS: usize = 4096;
 
 /// A batch that has reached this size, in bytes, is committed before more is decided.
 const BATCH_BYTES: usize = 4 << 20;
 
-/// Notices taken at once, and answers taken back at once.
+/// Maximum number of notices taken at once, and of answers taken back at once.
 const BATCH_NOTICES: usize = 4096;
 
-/// Calls that the machine may keep for a later answer.
+/// Maximum number of calls that the machine may keep to answer later.
 pub const MAX_KEPT_CALLS: usize = 1 << 20;
 
 /// Pause between attempts to write deadlines' events while the log refuses.
 const REFUSED_RETRY: Duration = Duration::from_secs(1);
 
-/// Longest sleep; only bounds the arithmetic of the system's wait.
+/// Maximum sleep; only bounds the arithmetic of the system's wait.
 const MAX_SLEEP: Duration = Duration::from_secs(3600);
 
 /// What was decided and is not durable yet.
 struct Work<M: Hosted> {
     step: Step<M>,
-    /// Its records, in as many batches as the log needs; never none.
+    /// Its records, in as many batches as the log needs; never empty.
     parts: Vec<Batch>,
-    /// How many records are in all of them.
+    /// Number of records in all parts.
     noted: usize,
-    /// Effects, with how many records come before the one that asks for it.
+    /// Effects, each with the number of records before the one that asks for it.
     effects: Vec<(usize, M::Effect)>,
     /// Answers that were given back to the machine.
     taken_back: Vec<Answer<M>>,
 }
 
-/// A place in some [`Work`], to which it can be cut back.
+/// A position in a [`Work`], to which it can be cut back.
 struct Mark {
     records: usize,
     answers: usize,
@@ -79,7 +79,7 @@ impl<M: Hosted> Work<M> {
         }
     }
 
-    /// Whether it is to be committed before more is decided.
+    /// Whether it must be committed before more is decided.
     fn is_full(&self) -> bool {
         let last = self.parts.last().map_or(0, |part| part.body().len());
         self.parts.len() > 1 || last >= BATCH_BYTES || self.step.is_full()
@@ -104,7 +104,7 @@ impl<M: Hosted> Work<M> {
         self.noted = mark.records;
     }
 
-    /// Adds a record to the last part, or to a new one where that is full; whether any part can hold it.
+    /// Adds a record to the last part, or to a new one if that is full. False if no part can hold it.
     fn add(&mut self, record: &Record<M::Event>, codec: Codec<M>) -> bool {
         let encode = |out: &mut Vec<u8>| (codec.encode_event)(&record.event, out);
         let Some(part) = self.parts.last_mut() else { return false };
@@ -131,7 +131,7 @@ impl<M: Hosted> Work<M> {
 
 pub(super) struct Worker<M: Hosted> {
     pub(super) machine: M,
-    /// Before the log, because it is dropped first and a snapshot being written needs the folder's lock.
+    /// Declared before the log so that it is dropped first: a snapshot being written needs the folder's lock.
     pub(super) snapshotting: Snapshotting,
     pub(super) log: Box<dyn Log>,
     pub(super) codec: Codec<M>,
@@ -141,9 +141,9 @@ pub(super) struct Worker<M: Hosted> {
     pub(super) live: broadcast::Sender<Arc<Record<M::Event>>>,
     pub(super) effects: Effects<M>,
     pub(super) counters: Arc<Counters>,
-    /// Calls taken and not answered.
+    /// Calls that were taken and not answered.
     pub(super) kept: BTreeMap<CallId, AnswerSender<M>>,
-    /// Callers that went away and have not been looked at.
+    /// Callers that went away and have not been processed.
     pub(super) notices: VecDeque<Notice<M>>,
     /// Durable answers whose callers were gone.
     pub(super) undelivered: VecDeque<Answer<M>>,
@@ -152,7 +152,7 @@ pub(super) struct Worker<M: Hosted> {
 }
 
 impl<M: Hosted> Worker<M> {
-    /// Works until the queue says that this is the end.
+    /// Works until the queue is stopped or killed.
     pub(super) fn run(&mut self) -> Ended {
         self.machine.outstanding().into_iter().for_each(|effect| self.effects.submit(effect));
         self.counters.accepting.store(true, Ordering::Relaxed);
@@ -178,7 +178,7 @@ impl<M: Hosted> Worker<M> {
         }
     }
 
-    /// How long there is nothing to do if nothing comes; `None` is for ever.
+    /// How long to sleep if no input comes; `None` means forever.
     fn sleep(&self) -> Option<Duration> {
         let wait = if self.undelivered.is_empty() && self.notices.is_empty() {
             self.time.wait_for(self.machine.next_deadline()?)?
@@ -214,7 +214,7 @@ impl<M: Hosted> Worker<M> {
         self.notices.extend(notices);
         for notice in self.notices.drain(..self.notices.len().min(BATCH_NOTICES)) {
             match notice {
-                // A call that is not kept was answered, or waits in the queue with its receiver closed.
+                // A call that is not in `kept` was answered, or waits in the queue with its receiver closed.
                 Notice::Abandoned(call) => {
                     if self.kept.remove(&call).is_some() {
                         self.machine.abandon(call);
@@ -238,7 +238,7 @@ impl<M: Hosted> Worker<M> {
             let mark = work.mark();
             self.machine.undelivered(self.time.moment(), &answer, &mut work.step);
             match self.note(work) {
-                // Kept until it is known to be taken back for good.
+                // Kept until the withdrawal is durable.
                 true => work.taken_back.push(answer),
                 false => self.drop_input(work, &mark, None)?,
             }
@@ -247,7 +247,7 @@ impl<M: Hosted> Worker<M> {
         Ok(())
     }
 
-    /// One step of what is due. What is left has its turn after the inputs that wait.
+    /// One step of what is due. The rest follows after the waiting inputs.
     fn tick(&mut self, work: &mut Work<M>) -> Result<(), StartError> {
         if self.refused.is_some() || !self.is_due() {
             return Ok(());
@@ -265,12 +265,12 @@ impl<M: Hosted> Worker<M> {
     }
 
     fn handle(&mut self, call: Call<M>, work: &mut Work<M>) -> Result<(), StartError> {
-        // Nobody waits any more, so nothing need be decided.
+        // The caller has gone, so nothing has to be decided.
         if call.answer.is_closed() {
             return Ok(());
         }
         if let Some(why) = self.refused.or_else(|| self.overload(call.caller)) {
-            // A caller that is gone as well has no use for the refusal.
+            // Fails only if the caller has gone too.
             let _ = call.answer.send(Err(why));
             return Ok(());
         }
@@ -289,10 +289,10 @@ impl<M: Hosted> Worker<M> {
         (full && caller == Caller::Outside).then_some(Unavailable::Overloaded)
     }
 
-    /// Encodes what the machine just emitted, and asks for its effects while the state is as it was then. False if
-    /// there is a record that can never be written.
+    /// Encodes the events that the machine just emitted, and collects their effects before the state changes. False if
+    /// a record can never be written.
     fn note(&self, work: &mut Work<M>) -> bool {
-        // Taken out meanwhile, because encoding changes the rest.
+        // Taken out, because encoding borrows the rest mutably.
         let records = std::mem::take(&mut work.step.records);
         let fit = records[work.noted.min(records.len())..].iter().all(|record| {
             let at = work.noted;
@@ -303,8 +303,8 @@ impl<M: Hosted> Worker<M> {
         fit
     }
 
-    /// The last input led to a record that can never be written: what was decided before it becomes durable, and the
-    /// state goes back to that.
+    /// The last input led to a record that can never be written: commits what was decided before it, and rolls the
+    /// state back to that.
     fn drop_input(
         &mut self,
         work: &mut Work<M>,
@@ -329,7 +329,7 @@ impl<M: Hosted> Worker<M> {
         Ok(())
     }
 
-    /// Commits before more is decided, where enough has been.
+    /// Commits if the work is full.
     fn commit_full(&mut self, work: &mut Work<M>) -> Result<(), StartError> {
         if work.is_full() {
             let full = std::mem::replace(work, Work::after(0));
@@ -339,7 +339,7 @@ impl<M: Hosted> Worker<M> {
         Ok(())
     }
 
-    /// Makes `work` durable, part by part, and lets everybody hear of it; or undoes what is not durable.
+    /// Makes `work` durable, part by part, and publishes it; or rolls back what is not durable.
     fn commit(&mut self, work: Work<M>) -> Result<(), StartError> {
         let Work { step: Step { records, answers, .. }, parts, effects, taken_back, .. } = work;
         let (mut durable, mut failed) = (0, None);
@@ -360,14 +360,14 @@ impl<M: Hosted> Worker<M> {
         }
         if self.live.receiver_count() > 0 {
             for record in records.into_iter().take(durable) {
-                // Fails only if the last receiver has just gone.
+                // Fails only if there are no subscribers.
                 let _ = self.live.send(Arc::new(record));
             }
         }
         let begun = effects.into_iter().take_while(|(at, _)| *at < durable);
         begun.for_each(|(_, effect)| self.effects.submit(effect));
         let Some(error) = failed else { return Ok(()) };
-        // Whether they were taken back may be among what is not durable.
+        // Their withdrawal may not be durable.
         self.undelivered.extend(taken_back);
         self.undo(&error)
     }
@@ -390,10 +390,10 @@ impl<M: Hosted> Worker<M> {
         }
     }
 
-    /// The log did not take what was decided: the state goes back to what is durable, and nobody who waits gets
-    /// an answer that might rest on the rest.
+    /// The log did not accept the decisions: rolls back to the durable state, and drops waiting calls, whose answers
+    /// might depend on what was lost.
     fn undo(&mut self, error: &AppendError) -> Result<(), StartError> {
-        tracing::error!(%error, source = ?error.source, "nothing is accepted until the log takes records again");
+        tracing::error!(%error, source = ?error.source, "nothing is accepted until the log accepts records again");
         let why = why(error.kind);
         self.refuse(Some(why));
         self.counters.failed_batches.fetch_add(1, Ordering::Relaxed);
@@ -409,15 +409,15 @@ impl<M: Hosted> Worker<M> {
         }
     }
 
-    /// Asks the log whether it takes records again.
+    /// Asks the log whether it accepts records again.
     fn probe(&mut self) {
-        // What cannot be written cannot be written later either.
+        // A record that is too large now is too large later.
         if self.refused == Some(Unavailable::BatchTooLarge) {
             return;
         }
         match self.log.probe() {
             Ok(()) => {
-                tracing::info!("the log takes records again");
+                tracing::info!("the log accepts records again");
                 self.refuse(None);
             }
             Err(error) => self.refuse(Some(why(error.kind))),

@@ -17,7 +17,7 @@ pub struct Batch {
 /// One record of a [`Batch`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RawRecord<'a> {
-    /// Position in the log.
+    /// Sequence number in the log.
     pub seq: u64,
     /// When it was decided.
     pub time: Timestamp,
@@ -32,7 +32,7 @@ impl Batch {
         Self { first_seq, count: 0, last_time: Timestamp::ZERO, body: Vec::new() }
     }
 
-    /// A batch from its stored form; `None` unless `body` is exactly `count` records.
+    /// A batch from its stored form; `None` unless `body` contains exactly `count` records.
     pub(super) fn from_body(first_seq: u64, count: u32, body: Vec<u8>) -> Option<Self> {
         first_seq.checked_add(u64::from(count))?;
         let mut batch = Self { first_seq, count, last_time: Timestamp::ZERO, body };
@@ -59,7 +59,7 @@ impl Batch {
         self.last_time = time;
     }
 
-    /// How much it holds now, for [`Batch::cut`].
+    /// The current size, for [`Batch::cut`].
     pub(crate) const fn mark(&self) -> (u32, usize) {
         (self.count, self.body.len())
     }
@@ -95,7 +95,7 @@ impl Batch {
         self.count
     }
 
-    /// Whether it holds no record.
+    /// Whether it has no records.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.count == 0

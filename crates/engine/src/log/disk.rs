@@ -1,19 +1,18 @@
-//! The few operations that a disk may refuse while the log runs.
+//! The few operations that can fail on a disk while the log runs.
 //!
-//! Only these go through a trait, because only these change what is durable; a test replaces them to have a
-//! full or a failing disk at a chosen moment. Reading and opening need no such seam: real files can be damaged
-//! for a test directly.
+//! Only these go through a trait, because only these change what is durable; tests replace them to simulate a full or
+//! failing disk at a chosen moment. Reading and opening need no trait: tests can damage real files directly.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
 
-/// How bytes get to the disk. The provided methods are the real ones.
+/// Writes to the disk. The provided methods are the real ones.
 pub trait Disk: Send + Sync {
     /// Writes `bytes` at the position `at`.
     ///
     /// # Errors
-    /// What the system says. Some of the bytes may then have been written.
+    /// The system's error. Some of the bytes may have been written.
     fn write(&self, mut file: &File, at: u64, bytes: &[u8]) -> io::Result<()> {
         file.seek(SeekFrom::Start(at))?;
         file.write_all(bytes)
@@ -22,7 +21,7 @@ pub trait Disk: Send + Sync {
     /// Returns once the file's bytes, and its length, are durable.
     ///
     /// # Errors
-    /// What the system says. The bytes written since the last success may then be lost.
+    /// The system's error. The bytes written since the last success may be lost.
     fn sync(&self, file: &File) -> io::Result<()> {
         file.sync_data()
     }
@@ -36,31 +35,31 @@ pub trait Disk: Send + Sync {
     }
 }
 
-/// The disk as the system gives it.
+/// The real disk.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct SystemDisk;
 
 impl Disk for SystemDisk {}
 
-/// For the user of this process alone, independent of its umask.
+/// Accessible only to the user of this process, whatever its umask.
 #[cfg(unix)]
 pub(super) fn private(options: &mut OpenOptions) -> &mut OpenOptions {
     use std::os::unix::fs::OpenOptionsExt as _;
     options.mode(0o600)
 }
 
-/// Elsewhere files have no modes.
+/// Other systems have no file modes.
 #[cfg(not(unix))]
 pub(super) fn private(options: &mut OpenOptions) -> &mut OpenOptions {
     options
 }
 
-/// Opens the file `path` to read and write, and makes it where there is none, for the user of this process alone. What it
-/// holds stays as it is. A user who may write to its folder cannot have another file opened instead: a link is not followed,
-/// and what is not a regular file with this one name is refused.
+/// Opens the file `path` to read and write, and creates it if it is missing, accessible only to the user of this
+/// process. Its content is kept. A user who may write to its folder cannot substitute another file: links are not
+/// followed, and anything but a regular file with this single name is refused.
 ///
 /// # Errors
-/// What the system says; `InvalidInput` for what is refused.
+/// The system's error; `InvalidInput` for refused files.
 pub fn open_own(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     let options = private(options.read(true).write(true).create(true).truncate(false));
@@ -84,15 +83,15 @@ pub fn open_own(path: &Path) -> io::Result<File> {
     if found.is_file() && is_alone {
         return Ok(file);
     }
-    Err(refused("it must be a regular file that has no other name: remove it"))
+    Err(refused("it must be a regular file without other hard links: remove it"))
 }
 
 fn refused(why: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, why)
 }
 
-/// Creates `folder` and those above it that are missing, for the user of this process alone, and durably: each is synced
-/// into the one that it is in.
+/// Creates `folder` and its missing parents, accessible only to the user of this process, and durably: each one's
+/// parent is synced.
 ///
 /// # Errors
 /// What the system says.
@@ -118,7 +117,7 @@ pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Elsewhere a folder cannot be opened as a file, and the file system orders such changes by itself.
+/// On other systems a folder cannot be opened as a file, and the file system orders such changes on its own.
 #[cfg(not(unix))]
 pub(super) fn sync_folder(_folder: &Path) -> io::Result<()> {
     Ok(())

@@ -1,22 +1,22 @@
-//! The log that needs nothing but a folder: append-only segment files, one write and one sync a batch.
+//! The embedded log, which needs only a folder: append-only segment files, one write and one sync per batch.
 //!
-//! Why not a database: the log is only ever appended to, read in order and cut at its old end. That is a file.
-//! A key-value store does the same work through a tree or a journal of its own, and would hide from us what
-//! must be told apart at start: a batch that a power cut broke off, which nobody was told of, and damage in the
-//! middle, which must not be passed over. `benches/log_append.rs` keeps the comparison honest.
+//! Why not a database: the log is only ever appended to, read in order and cut at its old end. Plain files do that. A
+//! key-value store does the same work through a tree or a journal of its own, and would hide what must be distinguished
+//! at start: a torn batch after a power cut, which was never acknowledged, and damage in the middle, which must not be
+//! skipped. `benches/log_append.rs` compares the two.
 //!
 //! ```text
 //! <data>/lock                        held while the log is open
 //! <data>/log/<first seq>.log         segments
 //! <data>/end                         how far the log was acknowledged
 //! <data>/snapshots/<seq>.snap        the newest snapshots
-//! <data>/lost/                       files that a start went on without, because somebody said so
+//! <data>/lost/                       files that a start set aside by --accept-loss
 //! ```
 //!
-//! What is promised: after a process was killed, or the power failed, everything that was acknowledged is there, and
-//! what was not is removed by itself. Files that are missing or exchanged, and bytes that have changed, are noticed at
-//! the next start wherever they are, and nothing is changed before somebody has decided. The one exception, for the
-//! newest batches after a power cut, is in `end.rs`.
+//! The promise: after a kill or a power failure every acknowledged record is there, and the rest is removed
+//! automatically. Missing or swapped files and changed bytes are detected at the next start wherever they are, and
+//! nothing is changed before an operator decides. The one exception, for the newest batches after a power cut, is in
+//! `end.rs`.
 
 use std::fs::{self, File};
 use std::io;
@@ -40,14 +40,14 @@ use super::{Log, LogReader, SnapshotStore};
 /// A segment that has reached this size, in bytes, gets no further batch: 64 MiB.
 pub const SEGMENT_BYTES: u64 = 64 << 20;
 
-/// Segments that no kept snapshot needs are given up beyond this many bytes of log: 1 GiB.
+/// Segments that no kept snapshot needs are removed beyond this many bytes of log: 1 GiB.
 pub const RETENTION_BYTES: u64 = 1 << 30;
 
-/// A segment is lengthened by so many bytes at a time, 1 MiB: a sync that need not make a new length durable was
-/// measured to take two thirds of the time.
+/// A segment is extended by this many bytes at a time, 1 MiB: measured, a sync without a new file length takes two
+/// thirds of the time.
 const GROWTH_BYTES: u64 = 1 << 20;
 
-/// What a probe writes, in bytes: enough to need a block of its own.
+/// Size of a probe's write, in bytes: enough to need a block of its own.
 const PROBE_BYTES: usize = 8 << 10;
 
 /// How an [`EmbeddedLog`] uses its disk.
@@ -55,11 +55,11 @@ const PROBE_BYTES: usize = 8 << 10;
 pub struct LogOptions {
     /// Size at which a segment is full, in bytes.
     pub segment_bytes: u64,
-    /// Bytes of log to keep beyond what the snapshots need, for subscribers that come back.
+    /// Bytes of log to keep beyond what the snapshots need, for returning subscribers.
     pub retention_bytes: u64,
-    /// Whether to go on, with a warning, where records that were acknowledged are missing or damaged.
+    /// Whether to continue, with a warning, if acknowledged records are missing or damaged.
     pub accept_loss: bool,
-    /// Whether something says that there has been a log in the folder, so that finding none is a loss.
+    /// Whether the folder is known to have had a log, so that finding none is a loss.
     pub expected: bool,
 }
 
@@ -81,40 +81,39 @@ pub struct EmbeddedLog {
     disk: Arc<dyn Disk>,
     /// The last segment, open for appending; `None` while there is none.
     tail: Option<File>,
-    /// Length of the tail's file, zeros at its end included.
+    /// Length of the tail's file, including zeros at its end.
     tail_bytes: u64,
-    /// A failed append may have left bytes after the durable ones; they must go before anything is appended.
+    /// A failed append may have left bytes after the durable ones; they must be removed before the next append.
     needs_cut: bool,
     frame: Vec<u8>,
     end: End,
-    /// How far the log goes, outside of it.
+    /// Files outside the log that record its end.
     witnesses: Witnesses,
     segments: Arc<Segments>,
-    /// Files that a snapshot stands for and that nothing leads to: they go with the next old segments.
+    /// Disconnected files whose records a snapshot includes: removed with the next old segments.
     strays: Vec<PathBuf>,
     snapshots: Arc<Snapshots>,
     _lock: FolderLock,
 }
 
-/// What is durable. Written by the log, read by every reader.
+/// The durable segments. Written by the log, read by every reader.
 #[derive(Debug)]
 struct Segments {
     list: RwLock<Vec<Segment>>,
-    /// The last record while there is no segment.
+    /// The last record if there is no segment.
     floor: u64,
 }
 
 impl EmbeddedLog {
-    /// Opens or creates the log in the folder `data`. A batch that was broken off at the end is removed, with a
-    /// warning.
+    /// Opens or creates the log in the folder `data`. A torn batch at the end is removed, with a warning.
     ///
     /// # Errors
-    /// [`OpenError`] if another process has the folder, the log is damaged, or the disk refuses.
+    /// [`OpenError`] if another process has the folder, the log is damaged, or the disk fails.
     pub fn open(data: &Path, options: LogOptions) -> Result<Self, OpenError> {
         Self::open_with(data, options, Vec::new(), Arc::new(SystemDisk))
     }
 
-    /// [`EmbeddedLog::open`] with another way to the disk.
+    /// [`EmbeddedLog::open`] with another [`Disk`].
     ///
     /// # Errors
     /// As [`EmbeddedLog::open`].
@@ -122,9 +121,9 @@ impl EmbeddedLog {
         Self::open_with(data, options, Vec::new(), disk)
     }
 
-    /// [`EmbeddedLog::open`] with `witnesses`: files beside the log's own that also say how far it goes, a tenth of a
-    /// second late at most. A log that ends before that was replaced by an older one. A witness is made where its folder
-    /// exists; one that is missing or cannot be written stops nothing.
+    /// [`EmbeddedLog::open`] with `witnesses`: files outside the log's own that also record its end, at most a tenth of
+    /// a second late. A log that ends before that was replaced by an older copy. A witness is created if its folder
+    /// exists; a witness that is missing or cannot be written is not an error.
     ///
     /// # Errors
     /// As [`EmbeddedLog::open`].
@@ -147,7 +146,7 @@ impl EmbeddedLog {
             create_folder(needed).map_err(|source| failed("create", needed, source))?;
         }
         let lock = FolderLock::take(data)?;
-        // A file that was created just before a power cut may have its bytes and not its name.
+        // A file created just before a power cut may have its bytes but not its name.
         for needed in [data, &folder] {
             sync_folder(needed).map_err(|source| failed("sync", needed, source))?;
         }
@@ -162,7 +161,7 @@ impl EmbeddedLog {
             if !options.accept_loss {
                 return Err(error);
             }
-            tracing::warn!(folder = %data.display(), "beginning with an empty log, as --accept-loss says");
+            tracing::warn!(folder = %data.display(), "starting with an empty log because of --accept-loss");
         }
         let recovered = findings.recover(options.accept_loss)?;
         snapshots.remove_unfinished().map_err(snapshot_failed)?;
@@ -170,8 +169,8 @@ impl EmbeddedLog {
         let time = end.record.time;
         let record = recovered.end(time);
         if let Err(error) = end.keep(record, &*disk) {
-            // Not worth the start; the next segment needs it and tries again.
-            tracing::warn!(%error, "cannot write down how far the log goes");
+            // Not worth failing the start; the next segment needs it and retries.
+            tracing::warn!(%error, "cannot record the log's end");
         }
         witnesses.begin(record, &*disk);
         Ok(Self {
@@ -191,7 +190,7 @@ impl EmbeddedLog {
         })
     }
 
-    /// Removes what follows the durable part. After a failed append nothing can be appended until that works.
+    /// Removes the bytes after the durable part. After a failed append nothing can be appended until this works.
     fn cut_tail(&mut self) -> io::Result<()> {
         let (Some(file), Some(length)) = (&self.tail, self.segments.read().last().map(|last| last.bytes))
         else {
@@ -205,7 +204,7 @@ impl EmbeddedLog {
         Ok(())
     }
 
-    /// Writes `bytes` after the durable ones and syncs. On failure they are removed again.
+    /// Writes `bytes` after the durable ones and syncs. Removes them on failure.
     fn write_tail(&mut self, bytes: &[u8]) -> io::Result<()> {
         let (Some(file), Some(at)) = (&self.tail, self.segments.read().last().map(|last| last.bytes)) else {
             return Err(io::Error::other("the log has no segment to append to"));
@@ -213,7 +212,7 @@ impl EmbeddedLog {
         let end = at + bytes.len() as u64;
         if end > self.tail_bytes {
             let grown = end + GROWTH_BYTES;
-            // Without it the write lengthens the file itself.
+            // If this fails, the write itself extends the file.
             self.tail_bytes = self.disk.resize(file, grown).map_or(end, |()| grown);
         }
         let written = self.disk.write(file, at, bytes).and_then(|()| self.disk.sync(file));
@@ -225,7 +224,7 @@ impl EmbeddedLog {
         written
     }
 
-    /// Makes the tail a segment that still takes a batch, whose first record would be `first_seq`.
+    /// Ensures that the tail segment has room for a batch whose first record is `first_seq`.
     fn ready_tail(&mut self, first_seq: u64) -> io::Result<()> {
         if self.needs_cut {
             self.cut_tail()?;
@@ -234,7 +233,7 @@ impl EmbeddedLog {
         if full {
             // Only the last segment may be followed by zeros.
             self.cut_tail()?;
-            // Durable before the segment: one that names the segment before is never without it.
+            // Durable before the segment: the invariant is that no chained segment exists without this file.
             self.end.ensure(&*self.disk)?;
             let before = self.segments.read().last().map_or_else(Seal::default, Segment::seal);
             let (created, file) =
@@ -243,7 +242,7 @@ impl EmbeddedLog {
             let end = EndRecord::of(&created, self.end.record.time);
             self.segments.write().push(created);
             if let Err(error) = self.end.keep(end, &*self.disk) {
-                tracing::warn!(%error, "cannot sync what says how far the log goes");
+                tracing::warn!(%error, "cannot sync the file that records the log's end");
             }
         }
         Ok(())
@@ -251,7 +250,7 @@ impl EmbeddedLog {
 }
 
 impl EmbeddedLog {
-    /// Gives their number.
+    /// Returns the number of removed files.
     fn remove_strays(&mut self) -> usize {
         let strays = std::mem::take(&mut self.strays);
         for path in &strays {
@@ -265,7 +264,7 @@ impl EmbeddedLog {
 
 impl Drop for EmbeddedLog {
     fn drop(&mut self) {
-        // For tidiness alone: opening does the same.
+        // Only to be tidy: opening does the same.
         let _ = self.cut_tail();
         let _ = self.end.keep(self.end.record, &*self.disk);
         self.witnesses.write(&*self.disk);
@@ -300,7 +299,7 @@ impl Log for EmbeddedLog {
 
     fn probe(&mut self) -> Result<(), AppendError> {
         self.ready_tail(self.segments.last_seq() + 1)?;
-        // Zeros, because a power cut in this moment leaves them at the end, and zeros are never a frame.
+        // Zeros, because a power cut now would leave them at the end, and zeros are never a valid frame.
         self.write_tail(&[0; PROBE_BYTES])?;
         Ok(self.cut_tail()?)
     }
@@ -309,7 +308,7 @@ impl Log for EmbeddedLog {
         let mut segments = self.segments.write();
         let mut total: u64 = segments.iter().map(|segment| segment.bytes).sum();
         let mut gone = 0;
-        // The last one is never given up: its name tells where the log goes on.
+        // The last one is never removed: its name gives the next sequence number.
         for segment in segments.iter().take(segments.len().saturating_sub(1)) {
             if total <= self.options.retention_bytes || segment.last_seq > snapshot_seq {
                 break;
@@ -335,7 +334,7 @@ impl Log for EmbeddedLog {
     }
 
     fn note_alive(&mut self, time: Timestamp) {
-        // As it is: after a start in the future the clock may have come back.
+        // Unchecked: after a start in the future the clock may have gone back.
         let record = EndRecord { time, ..self.end.record };
         self.end.note(record, &*self.disk);
     }
@@ -374,7 +373,7 @@ impl Segments {
         self.list.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where `seq` is; `None` if it is not written yet.
+    /// The span with `seq`; `None` if it is not written yet.
     fn span(&self, seq: u64) -> Result<Option<Span>, ReadError> {
         let segments = self.read();
         let earliest = segments.first().map_or(self.floor + 1, |first| first.first_seq);
@@ -407,7 +406,7 @@ impl LogReader for Segments {
             let fail = |source| ReadError::Io { path: span.path.clone(), source };
             let mut frames = match Frames::open(&span.path, span.mark, span.at, span.end) {
                 Ok(frames) => frames,
-                // Given up since we looked: then the list says so by now.
+                // Removed since we looked: then the list has been updated.
                 Err(error) if error.kind() == io::ErrorKind::NotFound && next < self.earliest_seq() => {
                     continue;
                 }
@@ -433,6 +432,6 @@ fn failed(doing: &'static str, path: &Path, source: io::Error) -> OpenError {
 
 fn draw_mark() -> io::Result<u32> {
     let drawn = getrandom::u32().map_err(|error| io::Error::other(error.to_string()))?;
-    // Zero would let a run of zeros begin like a frame.
+    // With zero, a run of zeros would begin like a frame.
     Ok(drawn.max(1))
 }

@@ -1,29 +1,29 @@
-//! The file `end`: how far the log was acknowledged, known from a second place.
+//! The file `end`: the acknowledged end of the log, recorded in a second place.
 //!
-//! The log alone cannot tell that its newest files are missing, nor a batch that was never finished from one that was
-//! acknowledged and has been damaged since. So the end is written down here after each commit, over what was there: one
-//! small write, without a sync of its own, which would halve the rate of commits.
+//! From the log alone one cannot tell that its newest files are missing, nor tell an unfinished batch from one that was
+//! acknowledged and damaged later. So after each commit the end is written here, overwriting the last one: one small
+//! write, without a sync of its own, which would halve the commit rate.
 //!
-//! What this promises:
+//! Guarantees:
 //!
 //! | after | `end` is |
 //! |---|---|
-//! | an ordered stop, or a process that was killed at any moment | exact: the system has the last write |
-//! | a power cut or a crash of the system | at most as old as the system's own writing back (half a minute on Linux), and never older than the beginning of the newest segment, with which it is synced |
+//! | a graceful shutdown, or a kill at any moment | exact: the system has the last write |
+//! | a power cut or a crash of the system | at most as old as the system's writeback interval (half a minute on Linux), and never older than the start of the newest segment, with which it is synced |
 //!
-//! In either case it is never ahead of what is durable, since it is written after the commit's sync. So what it names
-//! and the log does not have was lost: by a hand, a copy that was incomplete, or a disk. After a power cut damage of
-//! batches that it does not name yet is still found by its form (`frame::is_changed`), unless it looks like a torn
-//! write: a batch whose bits rotted in the same half minute in which the power failed may be taken for one that was
-//! broken off.
+//! It is never ahead of what is durable, since it is written after the commit's sync. So records up to it that the log
+//! does not have were lost: by a person, an incomplete copy, or a disk. After a power cut, damage in batches that it
+//! does not cover yet is still recognized (`frame::is_changed`), unless it looks like a torn write: a batch with bit
+//! rot from the same half minute in which the power failed may be taken for a torn one.
 //!
-//! What a folder says of itself it cannot say once it was exchanged as a whole for an older copy. So the same record is
-//! kept in places outside of the log's own files, too ([`Witnesses`]). Those follow at most [`WITNESS_LAG`] behind, and
-//! nothing ever waits or fails because of them.
+//! A folder that was replaced as a whole by an older copy is consistent with itself. So the same record is also kept
+//! outside the log's own files ([`Witnesses`]). These lag behind by at most [`WITNESS_LAG`], and nothing ever waits or
+//! fails because of them.
 //!
-//! Two slots are written in turn, each in a disk sector of its own, so that one of them is always whole. Each slot, all
-//! numbers little-endian: magic (8), number of the write (8), first sequence number of the segment (8), its mark (4),
-//! its chain (4), its length (8), last sequence number (8), time of the last sign of life (8), CRC-32 of all that (4).
+//! Two slots, each in its own disk sector, are written alternately, so that one of them is always intact. Each slot,
+//! all numbers little-endian: magic (8), number of the write (8), first sequence number of the segment (8), its mark
+//! (4), its chain (4), its length (8), last sequence number (8), time of the last sign of life (8), CRC-32 of all that
+//! (4).
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -37,19 +37,19 @@ use super::segment::{Seal, Segment};
 
 /// Its name in the data folder.
 pub(super) const FILE: &str = "end";
-/// How far a place outside of the log's own files may be behind it while batches are written.
+/// How far a witness may lag behind the log while batches are written.
 const WITNESS_LAG: Duration = Duration::from_millis(100);
 
 const MAGIC: &[u8; 8] = b"SORTIEND";
 const SLOT_BYTES: usize = 60;
-/// Where the slots begin: in disk sectors of their own.
+/// Distance between the slots: each has its own disk sector.
 const SLOT_SPACING: u64 = 4096;
 const SLOTS: u64 = 2;
 
 /// The acknowledged end of a log.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(super) struct EndRecord {
-    /// Of the last segment; that of no segment in a log without records.
+    /// The seal of the last segment; that of no segment in a log without records.
     pub(super) seal: Seal,
     pub(super) mark: u32,
     pub(super) last_seq: u64,
@@ -64,7 +64,7 @@ impl EndRecord {
     }
 }
 
-/// What was found under the name.
+/// What was found at the path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Found {
     Missing,
@@ -81,19 +81,19 @@ impl Found {
     }
 }
 
-/// The file, open for writing where it is there.
+/// The file, open for writing if it exists.
 pub(super) struct End {
     path: PathBuf,
     file: Option<File>,
     writes: u64,
-    /// What was written last.
+    /// The last written record.
     pub(super) record: EndRecord,
-    /// A write failed, which was said.
+    /// A write failed, which was logged.
     failed: bool,
 }
 
 impl End {
-    /// Reads what is there and changes nothing.
+    /// Reads what is there without changing it.
     pub(super) fn read(path: PathBuf) -> io::Result<(Self, Found)> {
         let mut end = Self::absent(path);
         let bytes = match fs::read(&end.path) {
@@ -110,12 +110,12 @@ impl End {
         Ok((end, Found::Sound(record)))
     }
 
-    /// As if there were no file yet.
+    /// The state without a file.
     fn absent(path: PathBuf) -> Self {
         Self { path, file: None, writes: 0, record: EndRecord::default(), failed: false }
     }
 
-    /// Makes `record` durable, and the file where there is none.
+    /// Makes `record` durable; creates the file if it is missing.
     pub(super) fn keep(&mut self, record: EndRecord, disk: &dyn Disk) -> io::Result<()> {
         if self.file.is_some() {
             self.write(record, disk)?;
@@ -124,7 +124,7 @@ impl End {
         let fresh = self.path.with_extension("new");
         let mut options = OpenOptions::new();
         let file = private(options.read(true).write(true).create(true).truncate(true)).open(&fresh)?;
-        // Both slots, so that no later write needs room.
+        // Both slots, so that later writes need no more disk space.
         let mut bytes = vec![0; (SLOT_SPACING * (SLOTS - 1)) as usize];
         bytes.extend_from_slice(&encode(self.writes + 1, &record));
         disk.write(&file, 0, &bytes)?;
@@ -135,12 +135,12 @@ impl End {
         Ok(())
     }
 
-    /// Makes the file where there is none.
+    /// Creates the file if it is missing.
     pub(super) fn ensure(&mut self, disk: &dyn Disk) -> io::Result<()> {
         if self.file.is_some() { Ok(()) } else { self.keep(self.record, disk) }
     }
 
-    /// Takes note of a batch that was made durable. A failure only makes the check of the next start weaker.
+    /// Records a batch that was made durable. A failure only weakens the check at the next start.
     pub(super) fn note(&mut self, record: EndRecord, disk: &dyn Disk) {
         match self.write(record, disk) {
             Ok(()) => self.failed = false,
@@ -150,11 +150,11 @@ impl End {
 
     fn complain(&mut self, error: &io::Error) {
         if !std::mem::replace(&mut self.failed, true) {
-            tracing::warn!(%error, file = %self.path.display(), "cannot write down how far the log goes");
+            tracing::warn!(%error, file = %self.path.display(), "cannot record the log's end");
         }
     }
 
-    /// Whether its folder exists. The folder of the other log may not.
+    /// Whether its folder exists: the other log's folder may be missing.
     fn has_folder(&self) -> bool {
         self.path.parent().is_some_and(Path::is_dir)
     }
@@ -168,38 +168,38 @@ impl End {
     }
 }
 
-/// The places outside of a log's own files that know how far it was acknowledged.
+/// The files outside the log's own that record its acknowledged end.
 pub(super) struct Witnesses {
     files: Vec<End>,
-    /// What the last commit was, where the files do not have it yet.
+    /// The last commit, if the files do not have it yet.
     behind: Option<EndRecord>,
     written: Option<Instant>,
 }
 
 impl Witnesses {
-    /// Reads what is there and changes nothing. A file that cannot be read says nothing.
+    /// Reads what is there without changing it. Unreadable files are ignored.
     pub(super) fn read(paths: Vec<PathBuf>) -> Self {
         let read = |path: PathBuf| match End::read(path.clone()) {
             Ok((end, Found::Sound(_) | Found::Missing)) => end,
             Ok((end, Found::Damaged)) => {
-                tracing::warn!(file = %path.display(), "damaged: it cannot tell how far the log goes");
+                tracing::warn!(file = %path.display(), "damaged: it cannot tell where the log ends");
                 end
             }
             Err(error) => {
-                tracing::warn!(file = %path.display(), %error, "cannot read how far the log goes");
+                tracing::warn!(file = %path.display(), %error, "cannot read where the log ends");
                 End::absent(path)
             }
         };
         Self { files: paths.into_iter().map(read).collect(), behind: None, written: None }
     }
 
-    /// The last record that any of them knows of, and which file does.
+    /// The last record that any of them knows, and that file.
     pub(super) fn furthest(&self) -> Option<(u64, &Path)> {
         let known = self.files.iter().map(|end| (end.record.last_seq, end.path.as_path()));
         known.filter(|(seq, _)| *seq > 0).max_by_key(|(seq, _)| *seq)
     }
 
-    /// Makes durable where the log begins this time, which may be before what the files said if that was agreed to.
+    /// Makes the log's current end durable, which may be before what the files said if that loss was accepted.
     pub(super) fn begin(&mut self, record: EndRecord, disk: &dyn Disk) {
         for end in self.files.iter_mut().filter(|end| end.has_folder()) {
             if let Err(error) = end.keep(record, disk) {
@@ -208,13 +208,13 @@ impl Witnesses {
         }
     }
 
-    /// Takes note of a commit, and writes it down unless that has been done just now.
+    /// Notes a commit, and writes it unless the last write was just now.
     pub(super) fn note(&mut self, record: EndRecord, disk: &dyn Disk) {
         self.behind = Some(record);
         self.settle(disk);
     }
 
-    /// Writes down what is not written yet, if it is time; otherwise gives how long it may wait.
+    /// Writes a pending record if it is time; otherwise returns how long it may wait.
     pub(super) fn settle(&mut self, disk: &dyn Disk) -> Option<Duration> {
         self.behind?;
         let wait =
@@ -226,7 +226,7 @@ impl Witnesses {
         None
     }
 
-    /// Writes down what is not written yet.
+    /// Writes a pending record.
     pub(super) fn write(&mut self, disk: &dyn Disk) {
         let Some(record) = self.behind.take() else { return };
         for end in &mut self.files {

@@ -1,4 +1,4 @@
-//! What can go wrong with a log, for those who must tell people what to do about it.
+//! Errors of a log, with what to do about them.
 
 use std::fmt;
 use std::io;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// Why a log could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Another process has the data folder.
+    /// Another process uses the data folder.
     #[error(
         "the data folder {} is in use by {}; stop that process or choose another data folder",
         folder.display(),
@@ -16,31 +16,31 @@ pub enum OpenError {
     Locked {
         /// The data folder.
         folder: PathBuf,
-        /// The process that holds it, if it has said so.
+        /// The process that uses it, if known.
         pid: Option<u32>,
     },
-    /// A file of the log is not what was written.
+    /// A file of the log is damaged.
     #[error(
-        "the log file {} is damaged at byte {offset}: {what}; {loss} cannot be read. Nothing was changed. Restore the data \
-         folder from a backup, or go on with the records up to {}, and without any later one, with `sortie up \
-         --accept-loss`",
+        "the log file {} is damaged at byte {offset}: {what}; {loss} cannot be read. Nothing was changed. Restore the \
+         data folder from a backup, or continue with the records up to {}, without any later ones, with \
+         `sortie up --accept-loss`",
         file.display(),
         loss.kept()
     )]
     Damaged {
         /// The damaged file.
         file: PathBuf,
-        /// Where in it the damage begins, in bytes.
+        /// Where the damage begins, in bytes.
         offset: u64,
         /// What is wrong there.
         what: &'static str,
-        /// The records that cannot be had.
+        /// The lost records.
         loss: Loss,
     },
     /// Files of the log are missing.
     #[error(
-        "the log in {} is not whole: {loss} {}. Nothing was changed. Restore the missing files from a backup, or go \
-         on with the records up to {}, and without any later one, with `sortie up --accept-loss`",
+        "the log in {} is incomplete: {loss} {}. Nothing was changed. Restore the missing files from a backup, or \
+         continue with the records up to {}, without any later ones, with `sortie up --accept-loss`",
         folder.display(),
         hole(loss, before.as_deref(), *foreign),
         loss.kept()
@@ -48,18 +48,18 @@ pub enum OpenError {
     Missing {
         /// The data folder.
         folder: PathBuf,
-        /// The file after the hole, where there is one.
+        /// The file after the gap, if there is one.
         before: Option<PathBuf>,
-        /// Whether the records of that file are the next ones, but do not belong to those before.
+        /// Whether that file has the next records, but does not belong to the file before it.
         foreign: bool,
-        /// The records that cannot be had.
+        /// The lost records.
         loss: Loss,
     },
-    /// The log is older than another file knows it.
+    /// The log is older than a witness says.
     #[error(
-        "the log in {} is older than it was: it ends with record {}, but {} says that it went on: {loss} {} missing, as if \
-         an older copy of its files had been put back. Nothing was changed. Put the newest files back, or go on with the \
-         records up to {}, and without any later one, with `sortie up --accept-loss`",
+        "the log in {} is older than it was: it ends with record {}, but {} says that it went on: {loss} {} missing, \
+         as if an older copy of its files had been put back. Nothing was changed. Put the newest files back, or \
+         continue with the records up to {}, without any later ones, with `sortie up --accept-loss`",
         folder.display(),
         loss.kept(),
         witness.display(),
@@ -71,13 +71,13 @@ pub enum OpenError {
         folder: PathBuf,
         /// The file that knows of later records.
         witness: PathBuf,
-        /// The records that cannot be had.
+        /// The lost records.
         loss: Loss,
     },
-    /// The file that says how far the log goes is missing or damaged.
+    /// The file that records the log's end is missing or damaged.
     #[error(
-        "{} is missing or damaged. It says how far the log goes, so nobody can tell whether records after {last_seq} \
-         are missing. Restore it from a backup together with the log, or go on with the records that are there with \
+        "{} is missing or damaged. It records where the log ends, so nobody can tell whether records after {last_seq} \
+         are missing. Restore it from a backup together with the log, or continue with the existing records with \
          `sortie up --accept-loss`",
         file.display()
     )]
@@ -87,20 +87,20 @@ pub enum OpenError {
         /// The last record that is there.
         last_seq: u64,
     },
-    /// There is no log where there was one.
+    /// There is no log, but there was one.
     #[error(
-        "{} has no log, although it had one. Nothing was changed. Restore the folders `log` and `snapshots` and the file \
-         `end` from a backup, or begin with an empty log with `sortie up --accept-loss`",
+        "{} has no log, although it had one. Nothing was changed. Restore the folders `log` and `snapshots` and the \
+         file `end` from a backup, or start with an empty log with `sortie up --accept-loss`",
         folder.display()
     )]
     Gone {
         /// The data folder.
         folder: PathBuf,
     },
-    /// The snapshots could not be looked at.
+    /// The snapshots could not be read.
     #[error(transparent)]
     Snapshot(SnapshotError),
-    /// The file was written by a version that this one does not know.
+    /// The file has a format version that this program does not know.
     #[error(
         "{} has format version {version}, this program reads version {known}; run the program that wrote it",
         file.display()
@@ -116,21 +116,21 @@ pub enum OpenError {
     /// The system refused an operation.
     #[error("cannot {doing} {}: {source}", path.display())]
     Io {
-        /// What was tried.
+        /// The operation.
         doing: &'static str,
-        /// On which file or folder.
+        /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// Records that were acknowledged and cannot be had.
+/// Acknowledged records that are lost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Loss {
     /// The first of them.
     pub from: u64,
-    /// The last one, where that is known.
+    /// The last one, if known.
     pub to: Option<u64>,
 }
 
@@ -154,7 +154,7 @@ impl Loss {
         self.to.is_some_and(|to| to <= self.from)
     }
 
-    /// The verb that goes with it.
+    /// The verb that agrees with it.
     fn be(self) -> &'static str {
         if self.is_one() { "is" } else { "are" }
     }
@@ -178,17 +178,17 @@ fn hole(loss: &Loss, before: Option<&Path>, foreign: bool) -> String {
 pub struct AppendError {
     /// What kind of failure it was.
     pub kind: AppendErrorKind,
-    /// What the system said, if it was asked.
+    /// The system's error, if there was one.
     pub source: Option<io::Error>,
 }
 
 /// What kind of failure an [`AppendError`] is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum AppendErrorKind {
-    /// No space is left, or the quota is used up. Works again once there is space.
+    /// No space is left, or the quota is used up. Appends work again once there is space.
     #[error("the disk is full")]
     DiskFull,
-    /// The disk refused otherwise.
+    /// Another disk error.
     #[error("the disk failed")]
     DiskFailed,
     /// The batch is larger than [`MAX_BATCH_BYTES`](super::MAX_BATCH_BYTES), or empty.
@@ -208,7 +208,7 @@ impl AppendError {
 impl From<io::Error> for AppendError {
     fn from(source: io::Error) -> Self {
         let kind = match source.kind() {
-            // The last where a process may not write larger files (`ulimit -f`).
+            // The last one is for a limit on file sizes (`ulimit -f`).
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
                 AppendErrorKind::DiskFull
             }
@@ -221,20 +221,20 @@ impl From<io::Error> for AppendError {
 /// Why records could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// The record was given up; the log begins later.
+    /// The record was removed; the log begins later.
     #[error("record {asked} is no longer kept; the earliest is {earliest}")]
     Gone {
-        /// The record asked for.
+        /// The requested record.
         asked: u64,
-        /// The oldest one there is.
+        /// The oldest record.
         earliest: u64,
     },
-    /// A file changed under us.
+    /// A file changed while the log was open.
     #[error("the log file {} is damaged at byte {offset}", file.display())]
     Damaged {
         /// The damaged file.
         file: PathBuf,
-        /// Where in it, in bytes.
+        /// Where in the file, in bytes.
         offset: u64,
     },
     /// The system refused to read.
@@ -242,20 +242,20 @@ pub enum ReadError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// Why a snapshot could not be kept or looked for: the system refused an operation, or the state cannot be stored.
+/// Why a snapshot could not be saved or listed: an operation failed, or the state cannot be stored.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {doing} {}: {source}", path.display())]
 pub struct SnapshotError {
-    /// What was tried.
+    /// The operation.
     pub doing: &'static str,
-    /// On which file or folder.
+    /// The file or folder.
     pub path: PathBuf,
-    /// What the system said.
+    /// The system's error.
     pub source: io::Error,
 }
 

@@ -11,9 +11,9 @@
 //! | 4 | number of records |
 //! | … | the body: per record time (8), length (4), payload |
 //!
-//! The mark is drawn at random for each segment. A constant would let whoever can put bytes into an event write
-//! something that looks like a frame inside a frame; after a power cut in the wrong moment it would then be
-//! taken for proof of damage. Old blocks that the file system hands out again cannot be mistaken either.
+//! The mark is random for each segment. With a constant, callers that can put bytes into an event could write something
+//! that looks like a frame inside a frame; after a power cut at the wrong moment it would be taken for proof of damage.
+//! A random mark also keeps reused old disk blocks from being mistaken for frames.
 
 use std::io::{self, Read};
 
@@ -21,15 +21,15 @@ use crc32fast::Hasher;
 
 use super::batch::Batch;
 
-/// Largest body of a frame, in bytes: 16 MiB.
+/// Maximum size of a frame's body, in bytes: 16 MiB.
 pub const MAX_BATCH_BYTES: usize = 16 << 20;
 
 pub(super) const FRAME_HEAD_BYTES: usize = 24;
 
-/// What a disk writes wholly or not at all, in bytes.
+/// The unit that a disk writes atomically, in bytes.
 const SECTOR_BYTES: usize = 512;
 
-/// Appends `batch` to `out`; gives the frame's checksum.
+/// Appends `batch` to `out`; returns the frame's checksum.
 pub(super) fn encode(mark: u32, batch: &Batch, out: &mut Vec<u8>) -> u32 {
     let (first_seq, count) = (batch.first_seq().to_le_bytes(), batch.len().to_le_bytes());
     let checksum = checksum(mark, first_seq, count, batch.body());
@@ -57,7 +57,7 @@ struct Head {
     count: [u8; 4],
 }
 
-/// The head in the first bytes of `bytes`, unless they cannot be one.
+/// The head in `bytes`, unless they cannot be a head.
 fn head(mark: u32, bytes: &[u8; FRAME_HEAD_BYTES]) -> Option<Head> {
     let (found, rest) = bytes.split_first_chunk::<4>()?;
     let (body_bytes, rest) = rest.split_first_chunk::<4>()?;
@@ -73,7 +73,7 @@ fn head(mark: u32, bytes: &[u8; FRAME_HEAD_BYTES]) -> Option<Head> {
 }
 
 /// Reads one frame from `source`, of which `remaining` bytes are left, with its checksum. `Ok(None)` if there is no
-/// whole and sound frame.
+/// complete and valid frame.
 pub(super) fn read(mark: u32, source: &mut impl Read, remaining: u64) -> io::Result<Option<(Batch, u32)>> {
     if remaining < FRAME_HEAD_BYTES as u64 {
         return Ok(None);
@@ -93,9 +93,9 @@ pub(super) fn read(mark: u32, source: &mut impl Read, remaining: u64) -> io::Res
     Ok(batch.filter(|batch| !batch.is_empty()).map(|batch| (batch, head.checksum)))
 }
 
-/// Whether `bytes`, which begin at the offset `at` of a file and are not a sound frame, begin with one that was written as
-/// a whole and has changed since: its head announces `next_seq`, all of it is there, and no disk sector that it touches
-/// was left as zeros. What a kill or a power cut leaves of a frame lacks some of its sectors, or its end.
+/// Whether `bytes`, which begin at the offset `at` of a file and are not a valid frame, begin with a frame that was
+/// written completely and changed later: its head announces `next_seq`, all of it is there, and no disk sector that it
+/// touches is all zeros. A frame torn by a kill or a power cut lacks some of its sectors, or its end.
 pub(super) fn is_changed(mark: u32, bytes: &[u8], at: u64, next_seq: u64) -> bool {
     let Some((first, _)) = bytes.split_first_chunk::<FRAME_HEAD_BYTES>() else { return false };
     let Some(head) = head(mark, first).filter(|head| u64::from_le_bytes(head.first_seq) == next_seq) else {
@@ -118,7 +118,7 @@ pub(super) fn is_zero(bytes: &[u8]) -> bool {
     bytes.iter().all(|byte| *byte == 0)
 }
 
-/// Whether a sound frame begins anywhere in `bytes`.
+/// Whether a valid frame begins anywhere in `bytes`.
 pub(super) fn any_in(mark: u32, bytes: &[u8]) -> bool {
     let starts = bytes.windows(FRAME_HEAD_BYTES).enumerate();
     starts.filter(|(_, window)| window.starts_with(&mark.to_le_bytes())).any(|(at, _)| {

@@ -1,8 +1,8 @@
-//! A log that cannot be made yet, because there is no room for its folder.
+//! A log that cannot be created yet, because there is no space for its folder.
 //!
 //! Until there is, it is an empty log on a full disk: it can be read, every append is refused, and each probe tries to
-//! make it. So a machine that is configured for the first time on a full disk does not keep the others from being
-//! served, and begins to work without a restart.
+//! create it. So a machine that is configured for the first time on a full disk does not block the others, and starts
+//! to work without a restart.
 
 use std::fmt;
 use std::io;
@@ -16,10 +16,10 @@ use super::embedded::EmbeddedLog;
 use super::errors::{AppendError, AppendErrorKind, OpenError, ReadError, SnapshotError};
 use super::{Log, LogReader, SnapshotStore, StoredSnapshot, WritePieces};
 
-/// Makes the log.
+/// Creates the log.
 type Open = Box<dyn FnMut() -> Result<EmbeddedLog, OpenError> + Send>;
 
-/// An empty log that is made as soon as there is room.
+/// An empty log that is created as soon as there is space.
 pub struct LateLog {
     open: Open,
     log: Option<EmbeddedLog>,
@@ -27,7 +27,7 @@ pub struct LateLog {
 }
 
 impl LateLog {
-    /// A log that `open` makes. Only for one that was never there: until it is made it has no records.
+    /// A log that `open` creates. Only for a log that never existed: until it is created it has no records.
     pub fn new(open: impl FnMut() -> Result<EmbeddedLog, OpenError> + Send + 'static) -> Self {
         Self { open: Box::new(open), log: None, reader: Arc::default() }
     }
@@ -37,9 +37,9 @@ impl LateLog {
             Some(log) => log,
             None => {
                 let log = (self.open)().map_err(cannot_append)?;
-                // Nobody else sets it.
+                // Only this code sets it.
                 let _ = self.reader.0.set(log.reader());
-                tracing::info!("there is room for the log");
+                tracing::info!("there is space for the log now");
                 log
             }
         };
@@ -97,7 +97,7 @@ impl Log for LateLog {
     }
 }
 
-/// Reads nothing until the log is made.
+/// Reads nothing until the log is created.
 #[derive(Default)]
 struct LateReader(OnceLock<Arc<dyn LogReader>>);
 

@@ -1,11 +1,11 @@
 //! One process per data folder.
 //!
-//! The lock is the operating system's, on an open file: it goes when the process goes, however that happens,
-//! so there is no stale lock to clean up. The file itself stays; removing it would let two processes lock two
-//! different files of the same name.
+//! The operating system holds the lock on an open file: it is released when the process ends, however that happens, so
+//! there are no stale locks to clean up. The file itself stays; removing it would let two processes lock two different
+//! files of the same name.
 //!
-//! A process that was killed while it started another leaves the lock to that one for a moment: until it runs its own
-//! program it has every file of its parent. So whoever finds a lock waits a little before it is taken for somebody's.
+//! If a process is killed while it starts a child, the child holds the lock for a moment: until its exec it has every
+//! open file of its parent. So a lock counts as held only after a short wait.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Seek, Write};
@@ -18,7 +18,7 @@ use super::disk::open_own;
 use super::errors::OpenError;
 
 const LOCK_FILE: &str = "lock";
-/// How long a lock that is held is waited for.
+/// How long to wait for a lock that is held.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Holds a data folder until it is dropped.
@@ -28,10 +28,10 @@ pub struct FolderLock {
 }
 
 impl FolderLock {
-    /// Takes the folder. Blocks for a little while where another process has it.
+    /// Takes the folder. Blocks for up to two seconds if another process has it.
     ///
     /// # Errors
-    /// [`OpenError::Locked`] where another process has it, and any other error of the system.
+    /// [`OpenError::Locked`] if another process has it, and any other error of the system.
     pub fn take(folder: &Path) -> Result<Self, OpenError> {
         let path = folder.join(LOCK_FILE);
         let fail = |source| OpenError::Io { doing: "lock", path: path.clone(), source };
@@ -45,8 +45,8 @@ impl FolderLock {
             Err(TryLockError::Error(source)) => return Err(fail(source)),
         };
         if let Err(error) = write_pid(&file) {
-            // It only tells others who has the folder.
-            tracing::debug!(%error, "cannot write down who has the data folder");
+            // It only tells others which process has the folder.
+            tracing::debug!(%error, "cannot record who has the data folder");
         }
         Ok(Self { file })
     }
@@ -58,8 +58,8 @@ impl FolderLock {
     }
 }
 
-/// Waits for the lock in a thread of its own, because the system tells nobody else when it is free. `None` where it is
-/// held for too long; the thread then gives it back as soon as it gets it.
+/// Waits for the lock in a thread of its own, because the system only offers a blocking wait. `None` if it is held for
+/// too long; the thread then releases it as soon as it gets it.
 fn wait_for(file: File) -> io::Result<Option<File>> {
     let (tell, told) = mpsc::sync_channel(1);
     let lock = move || {
@@ -70,7 +70,7 @@ fn wait_for(file: File) -> io::Result<Option<File>> {
 }
 
 fn write_pid(mut file: &File) -> io::Result<()> {
-    // Over what is there, which needs no room on a full disk.
+    // Overwrites the content, which needs no space on a full disk.
     let text = format!("{}\n", std::process::id());
     file.rewind()?;
     file.write_all(text.as_bytes())?;
@@ -85,7 +85,7 @@ fn read_pid(path: &Path) -> Option<u32> {
 mod tests {
     use super::*;
 
-    /// On a full disk what is given up may be taken by somebody else at once.
+    /// On a full disk, freed space may be taken by others at once.
     #[cfg(target_os = "linux")]
     #[test]
     fn the_pid_is_written_over_the_earlier_one_without_giving_up_its_room() {
@@ -109,7 +109,7 @@ mod tests {
         type Link = fn(&Path, &Path) -> io::Result<()>;
         let links: [(Link, &str); 2] = [
             (|victim, lock| std::os::unix::fs::symlink(victim, lock), "symbolic link, which is not followed"),
-            (|victim, lock| fs::hard_link(victim, lock), "no other name"),
+            (|victim, lock| fs::hard_link(victim, lock), "without other hard links"),
         ];
         for (link, wanted) in links {
             link(&victim, &lock).unwrap();

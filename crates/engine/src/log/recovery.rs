@@ -1,10 +1,10 @@
-//! What a log is made of when it is opened: which of its files count, whether something that was acknowledged is
-//! missing, and how it goes on if that is accepted.
+//! Opening a log: which of its files count, whether acknowledged records are missing, and how the log continues if that
+//! loss is accepted.
 //!
-//! Segments that follow one another are a run. Where there is one run, which reaches the acknowledged end, all is well.
-//! Otherwise a snapshot decides: what lies before it is not needed, so that holes there, made by us or by hand, lose
-//! nothing. Anything else that is missing, up to the acknowledged end, is a loss, and nothing is changed before somebody has
-//! accepted it. What is of no use then is set aside in the folder `lost`, and never removed.
+//! Consecutive segments form a run. If there is one run, and it reaches the acknowledged end, all is well. Otherwise a
+//! snapshot decides: records before it are not needed, so gaps there, made by us or by hand, lose nothing. Any other
+//! missing record up to the acknowledged end is a loss, and nothing is changed before an operator accepts it. Files of
+//! no further use are then set aside in the folder `lost`, and never removed.
 
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -15,15 +15,15 @@ use super::errors::{Loss, OpenError, SnapshotError};
 use super::segment::{self, Rest, Scan, Segment};
 use super::snapshots::Snapshots;
 
-/// Where files go that a start went on without.
+/// The folder for files that a start set aside.
 const LOST_FOLDER: &str = "lost";
-/// Most files of one name that are set aside.
-const MOST_LOST: u32 = 1_000;
+/// Maximum number of files of one name that are set aside.
+const MAX_LOST: u32 = 1_000;
 
 /// One file of the folder `log`.
 struct Piece {
     path: PathBuf,
-    /// By its name.
+    /// From its name.
     first_seq: u64,
     segment: Option<Segment>,
     rest: Rest,
@@ -36,7 +36,7 @@ impl Piece {
         self.segment.as_ref().map_or(self.first_seq - 1, |segment| segment.last_seq)
     }
 
-    /// Where it is not what was written: offset and what.
+    /// Its damage: offset and description.
     fn damage(&self) -> Option<(u64, &'static str)> {
         match (&self.segment, self.unreadable, self.rest) {
             (_, Some(what), _) => Some((0, what)),
@@ -47,19 +47,20 @@ impl Piece {
     }
 }
 
-/// How a log goes on.
+/// How a log continues.
 pub(super) struct Recovered {
     /// The segments that count, in order.
     pub(super) segments: Vec<Segment>,
     /// What follows the last of them.
     pub(super) rest: Rest,
-    /// The last record before the first segment, or the last of all where there is none.
+    /// The last record before the first segment, or the last of all if there is no segment.
     pub(super) floor: u64,
-    /// Files that no longer count, because a snapshot stands for them and something between them and the rest is gone.
+    /// Files that no longer count: a snapshot includes their records, and something between them and the rest is
+    /// missing.
     pub(super) strays: Vec<PathBuf>,
 }
 
-/// What there is, before anything is decided.
+/// What was found, before anything is decided.
 pub(super) struct Findings<'a> {
     pub(super) data: &'a Path,
     pub(super) end: Found,
@@ -70,7 +71,7 @@ pub(super) struct Findings<'a> {
 }
 
 impl<'a> Findings<'a> {
-    /// Looks at every file of `folder`, which is `log` in the data folder, and changes nothing.
+    /// Reads every file of `folder`, which is `log` in the data folder, without changing anything.
     pub(super) fn look(
         data: &'a Path,
         folder: &Path,
@@ -94,14 +95,14 @@ impl<'a> Findings<'a> {
             let is_last = index + 1 == count;
             let (segment, rest, unreadable) = match Segment::scan(&path, first_seq, end.record())? {
                 Scan::Sound { segment, rest } => (Some(segment), rest, None),
-                // One that `end` names was begun.
+                // A segment that `end` names was begun.
                 Scan::Unbegun
                     if is_last && end.record().is_none_or(|end| end.seal.first_seq != first_seq) =>
                 {
                     findings.unbegun = Some(path);
                     continue;
                 }
-                Scan::Unbegun => (None, Rest::Nothing, Some("its head is not sound")),
+                Scan::Unbegun => (None, Rest::Nothing, Some("its head is damaged")),
                 Scan::Unreadable(what) => (None, Rest::Nothing, Some(what)),
             };
             findings.pieces.push(Piece { path, first_seq, segment, rest, unreadable });
@@ -109,18 +110,18 @@ impl<'a> Findings<'a> {
         Ok(findings)
     }
 
-    /// Whether nothing says that there has ever been a log.
+    /// Whether there is no sign that there has ever been a log.
     pub(super) fn is_new(&self) -> Result<bool, OpenError> {
         let snapshots = self.snapshots.list().map_err(snapshot_failed)?;
         Ok(self.pieces.is_empty() && snapshots.is_empty() && self.end == Found::Missing)
     }
 
-    /// The last record that is known to have been acknowledged, as far as anything tells.
+    /// The last record known to have been acknowledged, from all sources.
     fn known_end(&self) -> u64 {
         self.own_end().max(self.witnesses.furthest().map_or(0, |(seq, _)| seq))
     }
 
-    /// The same as far as the log's own files tell.
+    /// The same from the log's own files.
     fn own_end(&self) -> u64 {
         let pieces = self.pieces.iter().map(|piece| {
             let changed = matches!(piece.rest, Rest::Changed(_)) || piece.unreadable.is_some();
@@ -144,7 +145,7 @@ impl<'a> Findings<'a> {
         runs
     }
 
-    /// Decides. With `accept` a loss is said and lived with, otherwise it is the error.
+    /// Decides. With `accept` a loss is only logged, otherwise it is an error.
     pub(super) fn recover(mut self, accept: bool) -> Result<Recovered, OpenError> {
         self.check_end(accept)?;
         let (known_end, runs) = (self.known_end(), self.runs());
@@ -161,7 +162,7 @@ impl<'a> Findings<'a> {
         if plain {
             return self.take(runs.first(), 0);
         }
-        // Read as a whole, because everything depends on it now.
+        // Read completely, because everything depends on it now.
         let snapshot = self.snapshots.newest_sound().map_err(snapshot_failed)?;
         let fits = |run: &&std::ops::Range<usize>| {
             let (first, last) = reach(run);
@@ -169,14 +170,14 @@ impl<'a> Findings<'a> {
         };
         let base = runs.iter().filter(fits).max_by_key(|run| reach(run).1).cloned();
         let last = base.as_ref().map_or(snapshot, |base| reach(base).1);
-        // A log of a version without `end` may have gone on beyond its newest snapshot.
+        // A log of a version without `end` may have continued beyond its newest snapshot.
         let unsure = self.end.record().is_none() && whole.map_or(0, |(_, last)| last) < newest;
         if last >= known_end.max(newest) && !unsure {
             if base.as_ref().is_none_or(|base| base.len() < self.pieces.len()) || runs.len() > 1 {
                 tracing::warn!(
                     folder = %self.data.display(),
                     snapshot,
-                    "files of the log are missing or damaged, but a snapshot stands for their records: nothing is lost"
+                    "files of the log are missing or damaged, but a snapshot includes their records: nothing is lost"
                 );
             }
             return self.take(base.as_ref(), snapshot);
@@ -188,14 +189,14 @@ impl<'a> Findings<'a> {
         let loss = Loss { from: last + 1, to };
         tracing::warn!(
             folder = %self.data.display(), %loss,
-            "going on without records that were acknowledged, as --accept-loss says; what is left of them is in the \
+            "continuing without acknowledged records because of --accept-loss; what is left of them is in the \
              folder `lost`"
         );
         self.set_aside(base.as_ref(), snapshot)?;
         self.take(base.as_ref(), snapshot)
     }
 
-    /// `end` is there, unless the log is of a time before it.
+    /// Checks that `end` exists, unless the log predates it.
     fn check_end(&self, accept: bool) -> Result<(), OpenError> {
         let chained = self
             .pieces
@@ -215,12 +216,12 @@ impl<'a> Findings<'a> {
         }
         tracing::warn!(
             last_seq = self.known_end(),
-            "going on with the records that are there, as --accept-loss says; nobody knows whether there were others"
+            "continuing with the existing records because of --accept-loss; nobody knows whether there were others"
         );
         Ok(())
     }
 
-    /// What to tell of the records after `last`.
+    /// The error about the records after `last`.
     fn loss(&self, last: u64, to: Option<u64>) -> OpenError {
         let damaged = self.pieces.iter().find(|piece| {
             piece.damage().is_some() && piece.first_seq <= last + 1 && piece.last_seq() >= last
@@ -241,7 +242,7 @@ impl<'a> Findings<'a> {
             let loss = Loss { from: last + 1, to: Some(seq) };
             return OpenError::RolledBack { folder, witness: witness.to_owned(), loss };
         }
-        // The first segment after the hole.
+        // The first segment after the gap.
         let after = self.pieces.iter().find(|piece| piece.first_seq > last);
         let file = after.map(|piece| piece.path.clone());
         let foreign = after.is_some_and(|piece| piece.first_seq == last + 1);
@@ -252,7 +253,7 @@ impl<'a> Findings<'a> {
         OpenError::Missing { folder, before: file, foreign, loss: Loss { from: last + 1, to } }
     }
 
-    /// Moves what does not count out of the way: other runs, and a copy of a file that is about to be cut.
+    /// Sets aside what does not count: other runs, and a copy of a file that is about to be cut.
     fn set_aside(&self, base: Option<&std::ops::Range<usize>>, snapshot: u64) -> Result<(), OpenError> {
         let folder = self.data.join(LOST_FOLDER);
         super::disk::create_folder(&folder).map_err(|source| failed("create", &folder, source))?;
@@ -280,7 +281,7 @@ impl<'a> Findings<'a> {
         Ok(())
     }
 
-    /// The log that goes on with the run `base`, or after `floor` without any segment.
+    /// The log that continues with the run `base`, or after `floor` without any segment.
     fn take(&mut self, base: Option<&std::ops::Range<usize>>, floor: u64) -> Result<Recovered, OpenError> {
         if let Some(path) = &self.unbegun {
             tracing::warn!(path = %path.display(), "removing a log file that was never begun");
@@ -307,8 +308,8 @@ impl<'a> Findings<'a> {
 }
 
 impl Recovered {
-    /// Opens the last segment for appending and removes what follows its sound part. That part is synced: a
-    /// process that was killed between its write and its sync left it to the system's cache alone.
+    /// Opens the last segment for appending and removes everything after its valid part. That part is synced: if the
+    /// process was killed between write and sync, it is only in the system's cache.
     pub(super) fn open_tail(&self, disk: &dyn Disk) -> Result<Option<fs::File>, OpenError> {
         let Some(last) = self.segments.last() else { return Ok(None) };
         let fail = |source| failed("repair", &last.path, source);
@@ -318,7 +319,7 @@ impl Recovered {
                 path = %last.path.display(),
                 offset = last.bytes,
                 last_seq = last.last_seq,
-                "removing a batch that was broken off at the end of the log and never acknowledged"
+                "removing a torn batch at the end of the log that was never acknowledged"
             );
         }
         if self.rest != Rest::Nothing {
@@ -337,16 +338,16 @@ impl Recovered {
     }
 }
 
-/// A name in `folder` that nothing has.
+/// An unused name in `folder`.
 fn free_name(folder: &Path, of: &Path) -> Result<PathBuf, OpenError> {
     let name = of.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let names = (0..MOST_LOST).map(|number| match number {
+    let names = (0..MAX_LOST).map(|number| match number {
         0 => folder.join(&name),
         _ => folder.join(format!("{name}.{number}")),
     });
     let free = names.into_iter().find(|path| !path.exists());
     free.ok_or_else(|| {
-        failed("set aside", of, std::io::Error::other("too many files of this name are there"))
+        failed("set aside", of, std::io::Error::other("there are too many files of this name"))
     })
 }
 

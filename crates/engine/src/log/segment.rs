@@ -1,10 +1,10 @@
 //! One file of the embedded log: `<first sequence number, 20 digits>.log`.
 //!
-//! A head, then frames. The head is durable before the first frame is written, so a file that is longer than a sound
-//! head but has none is damaged, and one that is not longer was never begun.
+//! A head, then frames. The head is durable before the first frame is written, so a file that is longer than a head but
+//! has no valid one is damaged, and one that is not longer was never begun.
 //!
 //! A head of version 2 names the end of the segment before, so that a segment is sealed by the one after it: a file
-//! that was cut, changed or taken from elsewhere no longer fits its neighbours. All numbers are little-endian:
+//! that was cut, changed or taken from elsewhere does not match its neighbours. All numbers are little-endian:
 //!
 //! | bytes | what |
 //! |---|---|
@@ -15,7 +15,7 @@
 //! | 8 | first sequence number of the segment before, 0 if there is none (from version 2 on) |
 //! | 8 | length of the segment before, in bytes (from version 2 on) |
 //! | 4 | chain of the segment before (from version 2 on) |
-//! | 4 | CRC-32 of all that |
+//! | 4 | CRC-32 of all of the above |
 //!
 //! The chain of a segment is the CRC-32 over the checksums of its head and its frames, in order.
 
@@ -30,37 +30,37 @@ use super::errors::OpenError;
 use super::frame;
 
 const MAGIC: &[u8; 8] = b"SORTILOG";
-/// What is written.
+/// The version that is written.
 pub(super) const VERSION: u32 = 2;
-/// Of logs whose segments do not name the one before.
+/// The version whose segments do not name the one before.
 const UNCHAINED: u32 = 1;
 
 const UNCHAINED_HEAD_BYTES: u64 = 28;
 /// Length of a head of [`VERSION`].
 pub(super) const HEAD_BYTES: u64 = 48;
 
-/// At most this many bytes of frames are passed over to find a record.
+/// At most this many bytes of frames are skipped to find a record.
 const PLACE_SPACING_BYTES: u64 = 256 << 10;
 
 const READ_BUFFER_BYTES: usize = 128 << 10;
 
-/// A frame's position, so that a reader need not begin at the file's start.
+/// A frame's position, so that a reader does not have to begin at the file's start.
 #[derive(Clone, Copy, Debug)]
 struct Place {
     seq: u64,
     at: u64,
 }
 
-/// The end of a segment, as the next one remembers it.
+/// The end of a segment, as recorded in the next one.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(super) struct Seal {
-    /// 0 for that of no segment.
+    /// 0 if there is no segment.
     pub(super) first_seq: u64,
     pub(super) bytes: u64,
     pub(super) chain: u32,
 }
 
-/// What is known of one file: its durable part.
+/// The durable part of one file.
 #[derive(Debug)]
 pub(super) struct Segment {
     pub(super) path: PathBuf,
@@ -70,32 +70,32 @@ pub(super) struct Segment {
     pub(super) last_seq: u64,
     pub(super) bytes: u64,
     pub(super) chain: u32,
-    /// The end of the segment before; `None` in a file of the version that does not say.
+    /// The end of the segment before; `None` in files of a version without it.
     pub(super) before: Option<Seal>,
     head_bytes: u64,
     places: Vec<Place>,
 }
 
-/// What opening found in a file.
+/// The result of scanning a file.
 #[derive(Debug)]
 pub(super) enum Scan {
-    /// Sound up to `Segment::bytes`.
+    /// Valid up to `Segment::bytes`.
     Sound { segment: Segment, rest: Rest },
-    /// Nothing in it can be read: its head is damaged, or another file has its name.
+    /// Nothing can be read: its head is damaged, or another file has its name.
     Unreadable(&'static str),
     /// Creation was interrupted before anything could be written to it.
     Unbegun,
 }
 
-/// What follows the sound part of a segment.
+/// What follows the valid part of a segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Rest {
     Nothing,
-    /// Zeros: the file was lengthened ahead of its use.
+    /// Zeros: the file was extended in advance.
     Unused,
-    /// A batch that was broken off while it was written.
+    /// A torn batch.
     Torn,
-    /// Something that was written as a whole and is not what was written; how that is known.
+    /// Data that was written completely and changed later; how that is known.
     Changed(&'static str),
 }
 
@@ -103,7 +103,7 @@ pub(super) fn file_name(first_seq: u64) -> String {
     format!("{first_seq:020}.log")
 }
 
-/// The first sequence number in the name of `path`, unless it is no segment's name.
+/// The first sequence number in the name of `path`, unless it is not a segment's name.
 pub(super) fn first_seq_of(path: &Path) -> Option<u64> {
     let name = path.file_name()?.to_str()?;
     let first_seq = name.strip_suffix(".log")?.parse().ok()?;
@@ -127,7 +127,7 @@ impl Segment {
         let written =
             disk.write(&file, 0, &bytes).and_then(|()| disk.sync(&file)).and_then(|()| sync_folder(folder));
         if let Err(error) = written {
-            // Left behind, it would be found without frames and be removed when the log is opened.
+            // If it stays, the next open finds it without frames and removes it.
             let _ = fs::remove_file(&path);
             return Err(error);
         }
@@ -148,7 +148,7 @@ impl Segment {
         }
     }
 
-    /// Takes note of a frame of `frame_bytes` that is now durable.
+    /// Records that a frame of `frame_bytes` is now durable.
     pub(super) fn grow(&mut self, batch: &Batch, frame_bytes: u64, checksum: u32) {
         if self.places.last().is_none_or(|place| self.bytes - place.at >= PLACE_SPACING_BYTES) {
             self.places.push(Place { seq: batch.first_seq(), at: self.bytes });
@@ -158,24 +158,24 @@ impl Segment {
         self.chain = chained(self.chain, checksum);
     }
 
-    /// Its end as it is now.
+    /// Its current end.
     pub(super) const fn seal(&self) -> Seal {
         Seal { first_seq: self.first_seq, bytes: self.bytes, chain: self.chain }
     }
 
-    /// Whether nothing is missing between it and `next`, and `next` was written after it.
+    /// Whether `next` follows directly and was written after it.
     pub(super) fn is_before(&self, next: &Self) -> bool {
         self.last_seq + 1 == next.first_seq && next.before.is_none_or(|before| before == self.seal())
     }
 
-    /// Where to begin reading to find `seq`.
+    /// Where to start reading to find `seq`.
     pub(super) fn place_before(&self, seq: u64) -> u64 {
         let after = self.places.partition_point(|place| place.seq <= seq);
         let place = after.checked_sub(1).and_then(|index| self.places.get(index));
         place.map_or(self.head_bytes, |place| place.at)
     }
 
-    /// Reads the whole file and checks it, also against what `end` says of it.
+    /// Reads the whole file and checks it, also against `end`.
     pub(super) fn scan(path: &Path, first_seq: u64, end: Option<&EndRecord>) -> Result<Scan, OpenError> {
         let fail = |source| OpenError::Io { doing: "read", path: path.to_owned(), source };
         let mut file = File::open(path).map_err(fail)?;
@@ -187,7 +187,7 @@ impl Segment {
                 return Err(OpenError::UnknownVersion { file: path.to_owned(), version, known: VERSION });
             }
             FoundHead::Bad if length <= HEAD_BYTES => return Ok(Scan::Unbegun),
-            FoundHead::Bad => return Ok(Scan::Unreadable("its head is not sound")),
+            FoundHead::Bad => return Ok(Scan::Unreadable("its head is damaged")),
         };
         let end = end.filter(|end| end.seal.first_seq == first_seq);
         if end.is_some_and(|end| end.mark != head.mark) {
@@ -212,7 +212,7 @@ impl Segment {
     }
 }
 
-/// What follows the sound part in a file of `length` bytes.
+/// What follows the valid part in a file of `length` bytes.
 fn rest(segment: &Segment, length: u64) -> io::Result<Rest> {
     if segment.bytes == length {
         return Ok(Rest::Nothing);
@@ -224,9 +224,9 @@ fn rest(segment: &Segment, length: u64) -> io::Result<Rest> {
     Ok(if frame::is_zero(&bytes) {
         Rest::Unused
     } else if frame::any_in(segment.mark, &bytes) {
-        Rest::Changed("a batch is broken, but there are sound ones after it")
+        Rest::Changed("a batch is damaged, but there are valid ones after it")
     } else if frame::is_changed(segment.mark, &bytes, segment.bytes, segment.last_seq + 1) {
-        Rest::Changed("a batch is there as a whole, but is not what was written")
+        Rest::Changed("a batch is complete, but is not what was written")
     } else {
         Rest::Torn
     })
@@ -250,7 +250,7 @@ impl Head {
         if self.version == UNCHAINED { UNCHAINED_HEAD_BYTES } else { HEAD_BYTES }
     }
 
-    /// Its bytes, and the chain that begins with them.
+    /// Its bytes, and the chain that starts with them.
     fn encode(&self) -> (Vec<u8>, u32) {
         let mut bytes = Vec::with_capacity(HEAD_BYTES as usize);
         bytes.extend_from_slice(MAGIC);
@@ -267,7 +267,7 @@ impl Head {
 }
 
 enum FoundHead {
-    /// With the chain that begins with it.
+    /// With the chain that starts with it.
     Sound(Head, u32),
     Version(u32),
     Bad,
@@ -284,7 +284,7 @@ fn parse_head(bytes: &[u8]) -> Option<FoundHead> {
     let version = u32::from_le_bytes(*version);
     let length = match version {
         UNCHAINED => UNCHAINED_HEAD_BYTES,
-        // Of a version that is not known only that much is sure: that it says so in a head of some length.
+        // Of an unknown version only one thing is certain: some head length has a valid checksum.
         VERSION => HEAD_BYTES,
         _ => return is_other_version(bytes).then_some(FoundHead::Version(version)),
     };
@@ -314,8 +314,8 @@ fn parse_seal(bytes: &[u8]) -> Option<Seal> {
     })
 }
 
-/// Whether a head of one of the lengths known ends with its checksum: a later version, and no damaged number of one
-/// that is known.
+/// Whether a head of one of the known lengths ends with its checksum: then it is a later version, not a damaged version
+/// number.
 fn is_other_version(bytes: &[u8]) -> bool {
     [UNCHAINED_HEAD_BYTES, HEAD_BYTES].into_iter().any(|length| {
         let head = bytes.get(..length as usize).and_then(|head| head.split_last_chunk::<4>());
@@ -327,7 +327,7 @@ fn is_other_version(bytes: &[u8]) -> bool {
 pub(super) struct Frames {
     source: BufReader<File>,
     mark: u32,
-    /// Where the next frame begins.
+    /// Offset of the next frame.
     pub(super) at: u64,
     end: u64,
 }
@@ -339,7 +339,7 @@ impl Frames {
         Ok(Self { source: BufReader::with_capacity(READ_BUFFER_BYTES, file), mark, at, end })
     }
 
-    /// The next frame with its checksum; `None` at the end, or at something that is not a sound frame.
+    /// The next frame with its checksum; `None` at the end, or at something that is not a valid frame.
     pub(super) fn next(&mut self) -> io::Result<Option<(Batch, u32)>> {
         let found = frame::read(self.mark, &mut self.source, self.end.saturating_sub(self.at))?;
         if let Some((batch, _)) = &found {

@@ -1,7 +1,7 @@
 //! Snapshots of the embedded log: `snapshots/<sequence number, 20 digits>.snap`.
 //!
-//! A snapshot only saves time, so it is written to another name first and is never half there under its own.
-//! Two are kept, so that one bad file costs a longer replay and not the data.
+//! A snapshot is written under another name and then renamed, so it is never incomplete under its own. Two are kept, so
+//! that one bad file costs a longer replay and not the data.
 //!
 //! A state may be of any size, so a file is written and read in pieces and never held as a whole. All numbers are
 //! little-endian:
@@ -18,7 +18,7 @@
 //! | 4 | CRC-32 of the next one, begun with that of the last piece |
 //! | 8 | number of pieces |
 //!
-//! Version 1 had one payload without a length after the time, and its CRC-32 over all that. It is still read.
+//! Version 1 had one payload without a length after the time, and a CRC-32 over both. It is still read.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, Read};
@@ -32,18 +32,18 @@ use super::disk::{Disk, private, sync_folder};
 use super::errors::SnapshotError;
 use super::{SnapshotStore, StoredSnapshot, WritePieces};
 
-/// Snapshots kept, the newest ones.
+/// Number of newest snapshots that are kept.
 pub const KEPT_SNAPSHOTS: usize = 2;
 
-/// Largest piece of a snapshot, in bytes: 64 MiB. A piece holds at least one record of the state as a whole.
+/// Maximum size of a piece of a snapshot, in bytes: 64 MiB. A piece contains at least one whole record of the state.
 pub const MAX_PIECE_BYTES: usize = 64 << 20;
 
-/// Largest snapshot of version 1, in bytes, which is read as a whole: 1 GiB.
+/// Maximum size of a snapshot of version 1, in bytes, which is read as a whole: 1 GiB.
 const MAX_WHOLE_BYTES: u64 = 1 << 30;
 
 const MAGIC: &[u8; 8] = b"SORTSNAP";
 const VERSION: u32 = 2;
-/// Of snapshots in one piece.
+/// The version of snapshots in one piece.
 const WHOLE: u32 = 1;
 /// Extension of the name of a snapshot that is being written.
 const UNFINISHED: &str = "tmp";
@@ -62,7 +62,7 @@ impl Snapshots {
         Self { folder, disk }
     }
 
-    /// Removes snapshots that were being written when a process ended: nobody else would, and each takes the room of a
+    /// Removes snapshots that were being written when a process ended: nothing else does, and each takes the space of a
     /// whole one.
     pub(super) fn remove_unfinished(&self) -> Result<(), SnapshotError> {
         for entry in fs::read_dir(&self.folder).map_err(|source| io_error("list", &self.folder, source))? {
@@ -75,7 +75,7 @@ impl Snapshots {
         Ok(())
     }
 
-    /// Sequence numbers by name, oldest first.
+    /// Sequence numbers from the names, oldest first.
     pub(super) fn list(&self) -> Result<Vec<u64>, SnapshotError> {
         let fail = |source| io_error("list", &self.folder, source);
         let mut seqs = Vec::new();
@@ -86,7 +86,7 @@ impl Snapshots {
         Ok(seqs)
     }
 
-    /// The newest one that is as it was written; 0 if there is none.
+    /// The newest undamaged one; 0 if there is none.
     pub(super) fn newest_sound(&self) -> Result<u64, SnapshotError> {
         Ok(self.newest(u64::MAX)?.map_or(0, |snapshot| snapshot.seq))
     }
@@ -95,7 +95,7 @@ impl Snapshots {
         self.folder.join(file_name(seq))
     }
 
-    /// Gives up all but the newest [`KEPT_SNAPSHOTS`]; returns the oldest that stays, or 0 while there are fewer.
+    /// Removes all but the newest [`KEPT_SNAPSHOTS`]; returns the oldest that stays, or 0 while there are fewer.
     fn prune(&self) -> Result<u64, SnapshotError> {
         let seqs = self.list()?;
         let (old, kept) = seqs.split_at(seqs.len().saturating_sub(KEPT_SNAPSHOTS));
@@ -139,9 +139,9 @@ impl SnapshotStore for Snapshots {
             let path = self.path(seq);
             match open_sound(&path, seq) {
                 Ok(Some(snapshot)) => return Ok(Some(snapshot)),
-                Ok(None) => tracing::warn!(path = %path.display(), "passing over a damaged snapshot"),
+                Ok(None) => tracing::warn!(path = %path.display(), "skipping a damaged snapshot"),
                 Err(error) => {
-                    tracing::warn!(path = %path.display(), %error, "passing over an unreadable snapshot");
+                    tracing::warn!(path = %path.display(), %error, "skipping an unreadable snapshot");
                 }
             }
         }
@@ -169,7 +169,7 @@ impl Writer<'_> {
             u32::try_from(bytes.len()).ok().filter(|length| (1..=MAX_PIECE_BYTES as u32).contains(length));
         let Some(length) = length else {
             let text = format!(
-                "a piece of {} bytes; from 1 to {MAX_PIECE_BYTES} are possible: one record of the state is too large",
+                "a piece has {} bytes, which must be 1 to {MAX_PIECE_BYTES}: one record of the state is too large",
                 bytes.len()
             );
             return Err(io::Error::other(text));
@@ -187,14 +187,14 @@ impl Writer<'_> {
     }
 }
 
-/// The checksum of a snapshot of version 1, and what it covers before the payload.
+/// The checksum of a snapshot of version 1, and the bytes before the payload that it covers.
 type Whole = (u32, [u8; 16]);
 
-/// The pieces of a snapshot, in order. After an error there are no more.
+/// The pieces of a snapshot, in order. Ends after an error.
 #[derive(Debug)]
 pub struct Pieces {
     source: BufReader<File>,
-    /// Bytes of the file that are left; a length that is damaged asks for no more memory than that.
+    /// Remaining bytes of the file, which bound the memory that a damaged length can allocate.
     left: u64,
     chain: u32,
     read: u64,
@@ -258,7 +258,7 @@ impl Iterator for Pieces {
     }
 }
 
-/// The snapshot at `path`, of which everything was read once; `None` if it is not as it was written.
+/// The snapshot at `path`, after reading all of it once; `None` if it is damaged.
 fn open_sound(path: &Path, seq: u64) -> io::Result<Option<StoredSnapshot>> {
     let Some(snapshot) = open(path, seq)? else { return Ok(None) };
     for piece in snapshot.pieces {
@@ -320,7 +320,7 @@ fn head(seq: u64, time: Timestamp) -> Vec<u8> {
     bytes
 }
 
-/// Sequence number, time, and in version 1 the checksum of all that follows with what it begins with.
+/// Sequence number and time; in version 1 also the checksum and the bytes that it covers first.
 fn parse_head(bytes: &[u8; HEAD_BYTES]) -> Option<(u64, Timestamp, Option<Whole>)> {
     let rest = bytes.strip_prefix(MAGIC)?;
     let (version, rest) = rest.split_first_chunk::<4>()?;

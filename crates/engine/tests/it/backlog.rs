@@ -34,7 +34,7 @@ impl Performer<Broker> for Idle {
     }
 }
 
-/// A log with so many queued matches of so many players, whose ids are as long as they may be.
+/// A log with this many queued matches of this many players, whose ids have the maximum length.
 fn write_log(data: &Path, matches: usize, players: usize) {
     let mut log = EmbeddedLog::open(data, LogOptions::default()).unwrap();
     let mut batch = Batch::new(1);

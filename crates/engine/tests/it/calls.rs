@@ -208,7 +208,8 @@ async fn time_never_falls_behind_the_log() {
         Setup { clock: Arc::new(ManualClock::at(late)), ..Setup::default() }.start(data.path()).await;
     engine.handle().call(Command::Alarm(Duration::from_secs(5))).await.unwrap();
     engine.shutdown(Duration::ZERO).await;
-    // The wall clock was set back while the process was down; stamps go on from the log, a tenth slower than the clock.
+    // The wall clock was set back while the process was down; stamps continue from the log, a tenth slower than the
+    // clock.
     let clock = ManualClock::at(START);
     let engine = Setup { clock: Arc::new(clock.clone()), ..Setup::default() }.start(data.path()).await;
     let handle = engine.handle();

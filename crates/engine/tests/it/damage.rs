@@ -1,5 +1,5 @@
-//! Files that are not as they were left: broken off while they were written, which is mended, or missing, exchanged or
-//! changed afterwards, which is said and needs leave.
+//! Files that are not as they were left: torn while they were written, which is repaired, or missing, swapped or
+//! changed afterwards, which is reported and needs consent.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ fn last_seq(data: &Path) -> u64 {
     open(data).reader().last_seq()
 }
 
-/// Every file of a data folder but its lock, by name.
+/// Every file of a data folder except its lock, by name.
 fn content(data: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut files = Vec::new();
     for folder in [data, &data.join("log"), &data.join("snapshots")] {
@@ -66,13 +66,13 @@ fn one_segment(batches: u64) -> Written {
 }
 
 impl Written {
-    /// As if what came after so many batches had never been acknowledged.
+    /// As if everything after this many batches had never been acknowledged.
     fn acknowledge(&self, batches: usize) {
         fs::write(self.data.path().join("end"), &self.acknowledged[batches]).unwrap();
     }
 }
 
-/// What opening says, which changes nothing.
+/// The error of opening, which must not change anything.
 fn refused(data: &Path) -> OpenError {
     let before = content(data);
     let error = match EmbeddedLog::open(data, TINY) {
@@ -90,7 +90,7 @@ fn loss(error: &OpenError) -> Loss {
     }
 }
 
-/// Goes on with the records up to `last`, takes more, and is sound from then on.
+/// Continues with the records up to `last`, accepts more, and is intact from then on.
 fn goes_on(data: &Path, options: LogOptions, last: u64) {
     let mut log = EmbeddedLog::open(data, options).unwrap();
     assert_eq!(log.reader().last_seq(), last);
@@ -103,7 +103,7 @@ fn goes_on(data: &Path, options: LogOptions, last: u64) {
     assert_eq!(read_all(&*reader, from, 99), (from..=to).collect::<Vec<_>>());
 }
 
-/// Refuses and says that `from` to `to` are lost; goes on without them when told to.
+/// Refuses because `from` to `to` are lost; continues without them when told to.
 fn loses(data: &Path, from: u64, to: u64) {
     let error = refused(data);
     assert_eq!(loss(&error).from, from, "{error}");
@@ -156,12 +156,12 @@ fn an_acknowledged_batch_that_is_cut_or_changed_at_any_byte_is_missed() {
     fs::write(&log.path, &flipped).unwrap();
     let from = loss(&refused(log.data.path())).from;
     loses(log.data.path(), from, all);
-    // What was cut off is kept for inspection.
+    // The removed part is kept for inspection.
     let aside = log.data.path().join("lost").join(log.path.file_name().unwrap());
     assert!(fs::read(aside).unwrap() == flipped);
 }
 
-/// A power cut may leave `end` behind; a batch that is all there was not broken off by it.
+/// After a power cut `end` may be stale; a complete batch was not torn by it.
 #[test]
 fn a_whole_batch_with_a_changed_bit_is_damage_even_if_nothing_says_that_it_was_acknowledged() {
     let log = one_segment(4);
@@ -203,7 +203,7 @@ fn a_missing_piece_in_the_middle_is_damage() {
     let log = one_segment(5);
     let whole = fs::read(&log.path).unwrap();
     let (begin, end) = (log.ends[2], log.ends[3]);
-    // A whole batch is gone: what follows is sound, but does not follow. Then only some bytes.
+    // A whole batch is missing: the rest is valid, but not consecutive. Then only some bytes are missing.
     for bytes in
         [[&whole[..begin], &whole[end..]].concat(), [&whole[..begin + 5], &whole[begin + 9..]].concat()]
     {
@@ -278,7 +278,7 @@ fn removed_segments_below_a_snapshot_never_stop_a_start() {
         for to in from + 1..=count {
             let data = many_segments();
             let (paths, all) = (segments(data.path()), last_seq(data.path()));
-            // In the middle of the log; the records of a later segment are needed still.
+            // In the middle of the log; the records of a later segment are still needed.
             let snapshot = first_seq(&paths[count / 2]);
             save(&*open(data.path()).snapshots(), snapshot).unwrap();
             paths[from..to].iter().for_each(|path| fs::remove_file(path).unwrap());
@@ -305,7 +305,7 @@ fn a_snapshot_of_the_last_record_stands_for_the_whole_log() {
         save(&*open(data.path()).snapshots(), all).unwrap();
         segments(data.path()).iter().for_each(|path| spoil(path));
         goes_on(data.path(), TINY, all);
-        // The next old segments take those with them that nothing leads to.
+        // Disconnected files are removed together with the next old segments.
         let mut log = open(data.path());
         log.retire(all);
         drop(log);
@@ -403,14 +403,14 @@ fn a_later_format_is_refused_by_name() {
     assert!(matches!(error, OpenError::UnknownVersion { version: 3, .. }), "{error}");
 }
 
-/// CRC-32 (IEEE) bit by bit, so that the format is held to something other than the code that writes it.
+/// CRC-32 (IEEE) bit by bit, so that the format is checked by other code than the code that writes it.
 pub(crate) fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc: u32, byte| {
         (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & 0u32.wrapping_sub(crc & 1)))
     })
 }
 
-/// Makes it the folder of a program from before segments named each other and `end` was written.
+/// Makes it the folder of an older program, without chained segments and `end`.
 pub(crate) fn make_old(data: &Path) {
     for path in segments(data) {
         let bytes = fs::read(&path).unwrap();
@@ -521,7 +521,7 @@ fn loses_everything(data: &Path, all: u64) {
     goes_on(data, ACCEPTING, 0);
 }
 
-/// A log with witnesses beside its folder, and another folder that is not there.
+/// A log with witnesses outside its folder, one of them in a folder that does not exist.
 struct Witnessed {
     site: TempDir,
     data: PathBuf,
@@ -591,13 +591,13 @@ fn an_older_state_of_the_whole_log_is_noticed_and_needs_leave() {
                 let text = error.to_string();
                 assert!(text.contains("other/end-of-log") && text.contains("--accept-loss"), "{text}");
             }
-            // Nothing was ever in it.
+            // It was always empty.
             Err(OpenError::Gone { .. }) if batches == 0 => {}
             other => panic!("{other:?}"),
         }
-        assert!(content(&log.data) == was, "nothing is changed");
+        assert!(content(&log.data) == was, "nothing has changed");
         assert_eq!(log.open(ACCEPTING).unwrap().reader().last_seq(), before);
-        assert_eq!(log.open(TINY).unwrap().reader().last_seq(), before, "it was agreed to");
+        assert_eq!(log.open(TINY).unwrap().reader().last_seq(), before, "the loss was accepted");
         assert!(log.fill(1) > before);
     }
 }

@@ -23,7 +23,7 @@ pub(crate) enum Fault {
 /// A disk with a [`Fault`] that tests choose.
 pub(crate) struct FaultyDisk {
     fault: Mutex<Fault>,
-    /// The fault that comes after so many more syncs.
+    /// The fault that occurs after this many more syncs.
     later: Mutex<Option<(u32, Fault)>>,
     pub(crate) operations: AtomicU64,
 }
@@ -86,7 +86,7 @@ impl Disk for FaultyDisk {
     }
 }
 
-/// A disk whose next sync says that it has begun and waits for leave to go on.
+/// A disk whose next sync reports that it has begun and waits for permission to continue.
 pub(crate) struct GatedDisk {
     gate: Mutex<Option<(oneshot::Sender<()>, Receiver<()>)>>,
 }

@@ -16,9 +16,9 @@ const GROUP: u64 = 1_000;
 /// The group whose effects only wait.
 const WAITING: u64 = 9;
 
-/// Finishes each job after as many failures as a test wants, when the test lets it.
+/// Finishes each job after as many failures as a test wants, when the test permits it.
 pub(crate) struct Worker {
-    /// Attempts that may begin.
+    /// Number of attempts that may begin.
     pub(crate) leave: Semaphore,
     pub(crate) begun: Journal<Job>,
     pub(crate) on_begin: Notify,
@@ -123,7 +123,7 @@ async fn an_effect_is_tried_until_it_has_an_outcome() {
     assert!(state(&handle).await.jobs.is_empty());
 }
 
-/// A group that is stuck, with the permits of its own and those that all share, leaves another group its own.
+/// A group that is stuck with its own and the shared permits leaves another group its own.
 #[tokio::test]
 async fn a_stuck_group_holds_no_permits_of_another() {
     let (data, worker) = (tempdir().unwrap(), Worker::with_leave(0));
@@ -140,7 +140,7 @@ async fn a_stuck_group_holds_no_permits_of_another() {
     worker.await_begun(4).await;
     let begun = worker.begun();
     assert_eq!(begun.iter().filter(|job| **job <= 10).count(), 3, "{begun:?}");
-    // What waited for a permit goes on when there is one.
+    // Attempts that waited for a permit continue when there is one.
     worker.leave.add_permits(100);
     for job in 1..=12 {
         await_event(&handle, Event::Finished(job)).await;
@@ -190,7 +190,7 @@ async fn effects_of_one_key_run_in_order_and_others_beside_them() {
     for (lane, job) in [(1, 11), (1, 12), (2, 21), (1, 13), (3, 31)] {
         handle.call(Command::Start { lane, job }).await.unwrap();
     }
-    // Nothing has leave to go on, so what has begun are the lanes' first jobs.
+    // Nothing may continue, so only the lanes' first jobs have begun.
     worker.await_begun(3).await;
     let mut begun = worker.begun();
     begun.sort_unstable();
@@ -221,7 +221,7 @@ async fn a_lane_that_emptied_begins_anew() {
 async fn no_more_attempts_run_at_once_than_allowed() {
     let (data, worker) = (tempdir().unwrap(), Worker::with_leave(0));
     let mut setup = with(&worker);
-    // One permit of the group and one of those that all share.
+    // One permit of the group and one shared permit.
     (setup.options.effects.concurrent, setup.options.effects.of_group) = (1, 1);
     let engine = setup.start(data.path()).await;
     let handle = engine.handle();

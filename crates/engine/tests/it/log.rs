@@ -1,4 +1,4 @@
-//! The embedded log by itself: appending, reading, segments, snapshots, retention, the lock, failing disks.
+//! The embedded log on its own: appending, reading, segments, snapshots, retention, the lock, failing disks.
 
 use std::fs;
 use std::path::Path;
@@ -155,8 +155,8 @@ fn a_snapshot_that_was_never_finished_is_removed_and_nothing_else() {
         std::fs::write(at(name), "half of it").unwrap();
     }
     drop(open(data.path()));
-    assert!(!at("00000000000000000007.tmp").exists(), "it takes room for nothing");
-    assert!(at("notes.tmp").exists() && at("7.tmp").exists(), "these are somebody else's");
+    assert!(!at("00000000000000000007.tmp").exists(), "it wastes space");
+    assert!(at("notes.tmp").exists() && at("7.tmp").exists(), "these are not the log's");
 }
 
 #[test]
@@ -189,7 +189,7 @@ fn a_failed_append_leaves_nothing_and_can_be_repeated() {
 
 #[test]
 fn reopening_after_a_failed_append_finds_what_was_durable() {
-    // Where only the sync fails, the whole batch is in the file before it is cut off again.
+    // If only the sync fails, the whole batch is in the file before it is removed again.
     for fault in [Fault::Full, Fault::SyncFails, Fault::FullAndCutFails] {
         let (data, disk) = (tempdir().unwrap(), Arc::new(FaultyDisk::new()));
         let mut log = EmbeddedLog::open_on(data.path(), TINY, Arc::clone(&disk) as _).unwrap();
@@ -209,7 +209,7 @@ fn what_could_not_be_removed_at_once_is_removed_before_the_next_append() {
     fill(&mut log, 1);
     let last = log.reader().last_seq();
     disk.set(Fault::FullAndCutFails);
-    // More than all that the segment gets until it is full.
+    // More than the segment gets until it is full.
     log.append(&batch(last + 1, 200)).unwrap_err();
     disk.set(Fault::None);
     fill(&mut log, 20);
@@ -243,7 +243,7 @@ fn the_newest_sound_snapshot_is_found_and_two_are_kept() {
     fill(&mut log, 20);
     let store = log.snapshots();
     assert_eq!(newest(&*store, u64::MAX), None);
-    assert_eq!(save(&*store, 3).unwrap(), 0, "one is not enough to give up what it stands for");
+    assert_eq!(save(&*store, 3).unwrap(), 0, "one is not enough to remove the records it includes");
     assert_eq!(save(&*store, 5).unwrap(), 3);
     assert_eq!(save(&*store, 9).unwrap(), 5);
     assert_eq!(fs::read_dir(data.path().join("snapshots")).unwrap().count(), 2);
@@ -289,7 +289,7 @@ fn a_piece_that_is_too_large_or_empty_is_refused_and_leaves_nothing() {
     for bytes in [0, MAX_PIECE_BYTES + 1] {
         let piece = vec![1; bytes];
         let error = log.snapshots().save(5, Timestamp::ZERO, &mut |sink| sink(&piece)).unwrap_err();
-        assert!(error.to_string().contains(&format!("a piece of {bytes} bytes")), "{error}");
+        assert!(error.to_string().contains(&format!("a piece has {bytes} bytes")), "{error}");
     }
     assert_eq!(fs::read_dir(data.path().join("snapshots")).unwrap().count(), 0);
 }
@@ -339,7 +339,7 @@ fn old_segments_go_only_when_snapshots_stand_for_them_and_there_is_too_much() {
     assert_eq!((log.reader().earliest_seq(), log.reader().last_seq()), (earliest, last));
 }
 
-/// An idle start with a clock that is ahead must not hide how long a later one is away.
+/// An idle start with a clock that is ahead must not hide how long a later absence is.
 #[test]
 fn the_last_sign_of_life_goes_back_with_the_clock() {
     let data = tempdir().unwrap();

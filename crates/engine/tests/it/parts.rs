@@ -1,4 +1,4 @@
-//! Steps that are larger than the log takes at once, inputs that can never be written, and work that is left.
+//! Steps that are larger than the log takes at once, inputs that can never be written, and work left for later.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -112,7 +112,7 @@ async fn an_answer_whose_return_could_not_be_written_is_taken_back_later() {
     let handle = engine.handle();
     let kept = begin(handle.call(Command::WaitFor(5)));
     handle.call(Command::Add(5)).await.unwrap();
-    // The answer is there, and nobody has looked at it.
+    // The answer has arrived, and nobody has read it.
     disk.set(Fault::Full);
     drop(kept);
     // By now the machine has tried to take it back, and could not.

@@ -1,4 +1,4 @@
-//! A log that refuses: nothing acknowledged is lost, nothing refused remains, and it heals by itself.
+//! A log that refuses: nothing acknowledged is lost, nothing refused remains, and it recovers automatically.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,7 +62,7 @@ async fn all_calls_of_a_refused_batch_are_void_together() {
     for call in calls {
         assert_eq!(call.await, void);
     }
-    // Its answer might have told of what is void now.
+    // Its answer might contain what is void now.
     assert_eq!(poll.await, void);
     assert_eq!(state(&handle).await.seq, 0);
 }
@@ -81,7 +81,7 @@ async fn a_deadline_that_could_not_be_written_fires_when_the_disk_works_again() 
     assert_eq!(handle.call(Command::Poll).await, Err(CallError::Unavailable(Unavailable::DiskFull)));
     assert_eq!(state(&handle).await.alarms.len(), 1);
     disk.set(Fault::None);
-    // Nobody calls: the engine tries again by itself.
+    // Nobody calls: the engine retries on its own.
     let rang = Event::Rang(START.as_millis() + 1000);
     events_until(&mut handle.subscribe(Cursor::Earliest), &rang).await;
     assert!(handle.stats().accepting);

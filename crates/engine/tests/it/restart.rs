@@ -183,7 +183,7 @@ async fn alarms_set_before_a_restart_ring_after_it() {
     await_event(&engine.handle(), Event::Rang(crate::toy::START.as_millis() + 9000)).await;
 }
 
-/// Something lives in it: an alarm.
+/// Something live: an alarm.
 fn guard(accept: bool) -> ClockGuard<Toy> {
     ClockGuard { accept, is_live: |toy| !toy.state.alarms.is_empty() }
 }
@@ -224,7 +224,7 @@ async fn a_pause_within_the_hour_or_with_nothing_that_lives_is_none_of_its_busin
     let engine = start().await.unwrap();
     state(&engine.handle()).await;
     drop(engine);
-    // Nothing was decided, but the log was told that somebody lived.
+    // Nothing was decided, but the log was told that its owner was alive.
     clock.advance(MAX_IDLE_PAUSE + Duration::from_millis(1));
     match start().await.map(drop) {
         Err(StartError::ClockAhead { last, .. }) => assert_eq!(last, idle_since + MAX_IDLE_PAUSE),
@@ -277,7 +277,7 @@ async fn after_a_start_in_the_future_stamps_come_back_to_the_clock() {
     };
     // In milliseconds after the start of these tests.
     let since = |stamp: u64| stamp - START.as_millis();
-    assert_eq!(since(set(9_000).await), 10_000_000, "it goes on where the log ends");
+    assert_eq!(since(set(9_000).await), 10_000_000, "it continues where the log ends");
     clock.advance(Duration::from_secs(9_999));
     let due = set(10_000).await;
     assert_eq!(since(due), 9_999_100 + 10_000_000, "nine of ten seconds count");

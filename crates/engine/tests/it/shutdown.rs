@@ -1,4 +1,4 @@
-//! The engine's end.
+//! The engine's shutdown.
 
 use std::time::Duration;
 

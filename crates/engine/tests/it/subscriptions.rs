@@ -91,7 +91,7 @@ async fn a_cursor_resumes_after_a_restart() {
 
 #[test]
 fn a_slow_subscriber_falls_out_of_the_window_and_still_gets_everything() {
-    // With one thread for blocking work, whatever is given to it after a read tells that the read is over.
+    // With one thread for blocking work, work queued after a read runs when the read is over.
     let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
     runtime.block_on(async {
         let data = tempdir().unwrap();
@@ -102,7 +102,7 @@ fn a_slow_subscriber_falls_out_of_the_window_and_still_gets_everything() {
         take(&mut subscription, 1).await;
         let reading = begin(subscription.next());
         tokio::task::spawn_blocking(|| ()).await.unwrap();
-        // It has caught up and listens from here on, but does not look.
+        // It has caught up and listens from here on, but does not read.
         drop(begin(reading));
         let many = LIVE_WINDOW_RECORDS as u64 + 1000;
         handle.call(Command::Burst(many)).await.unwrap();

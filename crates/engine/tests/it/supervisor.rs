@@ -12,7 +12,7 @@ use crate::toy::Journal;
 
 const LONG: Duration = Duration::from_secs(600);
 
-/// A task that notes its name when it is told to stop.
+/// A task that records its name when it is told to stop.
 fn note_stop(supervisor: &mut Supervisor, name: &'static str, stage: Stage, journal: &Journal<&'static str>) {
     let journal = Arc::clone(journal);
     supervisor.spawn(name, stage, OnFailure::StopAll, |stop| async move {

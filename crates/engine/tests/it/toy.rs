@@ -1,5 +1,5 @@
 //! A machine that does a little of everything a machine may do: it counts, keeps calls, sets deadlines, asks for
-//! effects and takes back what did not arrive.
+//! effects and takes back answers that did not arrive.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
@@ -35,7 +35,7 @@ pub(crate) enum Command {
     Poll,
     /// Is kept until the sum is at least this.
     WaitFor(u64),
-    /// Adds this, after saying that it is being handled and waiting for leave to go on.
+    /// Adds this, after reporting that it is being handled and waiting for permission to continue.
     Hold(u64, oneshot::Sender<()>, Receiver<()>),
     /// Sets an alarm.
     Alarm(Duration),
@@ -272,7 +272,7 @@ fn encode_snapshot(state: &State, sink: PieceSink<'_>) -> io::Result<()> {
     write!(text, " {}", state.jobs.len()).unwrap();
     state.jobs.iter().for_each(|(job, lane)| write!(text, " {job} {lane}").unwrap());
     state.finished.iter().for_each(|job| write!(text, " {job}").unwrap());
-    // In many pieces, which end anywhere.
+    // In many pieces of arbitrary length.
     text.as_bytes().chunks(7).try_for_each(sink)
 }
 
@@ -295,7 +295,7 @@ pub(crate) fn codec() -> Codec<Toy> {
     Codec { encode_event, decode_event, encode_snapshot, decode_snapshot }
 }
 
-/// Leaves every job undone and says so only once.
+/// Leaves every job undone and reports it only once.
 pub(crate) struct Idle;
 
 #[async_trait::async_trait]
@@ -309,7 +309,7 @@ impl Performer<Toy> for Idle {
     }
 }
 
-/// How a test wants its engine.
+/// A test's options for its engine.
 pub(crate) struct Setup {
     pub(crate) log: LogOptions,
     pub(crate) disk: Arc<dyn Disk>,
@@ -388,5 +388,5 @@ pub(crate) fn hold(amount: u64) -> (Command, Held) {
     (Command::Hold(amount, entered, on_leave), Held { entered: on_entered, leave })
 }
 
-/// Remembers what it was asked to do; what it does is up to the test.
+/// Records what it was asked to do; the test decides what it does.
 pub(crate) type Journal<T> = Arc<Mutex<Vec<T>>>;

@@ -1,4 +1,4 @@
-//! Queues that ask players whether they agree to a match: what they hear of it at each door, and how they answer.
+//! Queues whose players have to accept a match: what they hear through each door, and how they answer.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::websocket::{hear_until, say};
 
 const ASKS: &str = "a match was found: accept it by ";
 
-/// One against one, and both have 20 seconds to agree.
+/// One against one, and both have 20 seconds to accept.
 async fn world(options: GatewayOptions) -> World {
     let queue = Queue {
         players_per_team: 1,
@@ -42,7 +42,7 @@ struct Talk {
 }
 
 impl Talk {
-    /// Somebody whom nothing tells from others.
+    /// A player who cannot be identified.
     async fn enter(world: &World) -> Self {
         let mut socket = world.websocket("/matchmaker/ws").await;
         say(&mut socket, r#"{"queue": "asked"}"#).await;
@@ -89,7 +89,7 @@ async fn players_without_a_token_accept_where_they_wait() {
     assert!(asked.ends_with("; 0 of 2 players have"), "{asked}");
     ann.say(json!({"accept": ann.ticket})).await;
     ann.reports("you have accepted the match: 1 of 2 players have").await;
-    // Once more is no more, and by the match's id it is the same.
+    // Idempotent, and the match's id works as well.
     let game = world.maker().query(|maker| maker.formations().next().unwrap().id.to_string()).await.unwrap();
     ann.say(json!({"accept": game})).await;
     ann.reports("you have accepted the match: 1 of 2 players have").await;
@@ -119,7 +119,7 @@ async fn who_declines_or_is_silent_leaves_and_the_other_waits_again() {
     let left = hear_until(&mut cid.socket, "Error").await;
     assert_eq!(left, json!([410, "one of its players did not accept the match in time"]));
     bob.reports("waiting for players: 1st in queue asked").await;
-    // Its ticket is still good.
+    // Its ticket is still valid.
     let mut dee = Talk::enter(&world).await;
     bob.reports(ASKS).await;
     bob.say(json!({"accept": bob.ticket})).await;
@@ -149,7 +149,7 @@ async fn votes_that_make_no_sense_are_told_so_and_others_are_let_pass() {
     }
     ann.say(json!({"accept": ann.ticket})).await;
     ann.reports("you have accepted the match: 1 of 2 players have").await;
-    // Whoever wants any match is asked about none.
+    // A player who wants any match is not asked.
     let mut socket = world.websocket("/matchmaker/ws").await;
     say(&mut socket, r#"{"game": "arena", "version": "1.0"}"#).await;
     hear_until(&mut socket, "SessionReady").await;
@@ -174,11 +174,11 @@ async fn doors_without_a_way_back_are_answered_by_http() {
     let world = world(known()).await;
     let mut ann = enter(&world, "ann").await;
     let ticket = ann.until("SessionRequestAccepted").await.as_str().unwrap().to_owned();
-    assert_eq!(vote(&world, Some("ann"), &ticket, "accept").await.0, 409, "nobody is there yet");
+    assert_eq!(vote(&world, Some("ann"), &ticket, "accept").await.0, 409, "there is no match yet");
     let mut bob = enter(&world, "bob").await;
     ann.reports("; 0 of 2 players have").await;
     for (player, id, status, says) in [
-        (None, ticket.as_str(), 401, "nothing tells you from other players"),
+        (None, ticket.as_str(), 401, "the player is unknown"),
         (Some("bob"), &ticket, 404, "no ticket "),
         (Some("cid"), &ticket, 404, "no ticket "),
         (Some("ann"), "none", 404, "no ticket none is known"),

@@ -53,7 +53,7 @@ async fn talk(world: &World, player: &str, mut body: Value) -> Token {
     opened(&hear_until(&mut socket, "SessionReady").await["token"], Dialect::Standard)
 }
 
-/// The same player by each of the doors.
+/// The same player through each of the doors.
 async fn by_each_door(world: &World, player: &str, body: &Value) -> [Token; 3] {
     [
         ask(world, player, body).await,
@@ -84,7 +84,7 @@ async fn a_player_who_asks_three_times_has_one_seat() {
         assert_ne!(tokens[0].spec.expire_timestamp, 0);
         assert_eq!((world.matches().await.len(), seats(&world).await), (1, 1));
         ask(&world, "bob", &json!({})).await;
-        assert_eq!(seats(&world).await, 2, "another player has a place of its own");
+        assert_eq!(seats(&world).await, 2, "another player has its own place");
     }
 }
 
@@ -136,7 +136,7 @@ async fn a_call_that_breaks_off_does_not_take_the_seat_of_another() {
 #[tokio::test]
 async fn a_call_that_breaks_off_after_the_player_was_told_does_not_take_the_seat() {
     let connection = |_, _: &_| crate::harness::details("game.example.com:7001");
-    // The second call waits for the name service until it breaks off.
+    // The second call waits for the name service until it is aborted.
     let asked = AtomicUsize::new(0);
     let name_service = NameService::new(move |_, port| {
         let is_silent = asked.fetch_add(1, SeqCst) == 1;
@@ -175,7 +175,7 @@ async fn a_guest_is_known_by_the_key_of_an_earlier_answer() {
     let ready = hear_until(&mut socket, "SessionReady").await;
     assert_eq!(seat_of(&opened(&ready["token"], Dialect::Standard)), seat);
     assert_eq!(seats(&world).await, 1);
-    // Without it nobody is told from others; with one that was never given nobody plays.
+    // Without it a guest is unknown; with one that was never issued nobody plays.
     let stranger = world.join().await;
     assert_ne!(seat_of(&opened(&stranger["connect_token"], Dialect::Standard)), seat);
     let answer = world.get(&format!("/wannaplay?player_key={key}x")).await;
@@ -236,7 +236,7 @@ async fn without_rejoin_only_a_seat_that_nobody_has_taken_is_given_again() {
     assert_eq!(world.matches().await.len(), 2);
 }
 
-/// A running match of two players who came by tickets.
+/// A running match of two players with tickets.
 async fn duel(world: &World) -> MatchId {
     let body = json!({"queue": "duel"});
     let (ann, _bob) = tokio::join!(ask(world, "ann", &body), ask(world, "bob", &body));
@@ -251,7 +251,7 @@ async fn a_player_who_starts_a_ticket_while_in_a_match_is_led_back_by_each_door(
         game.seats.of_player(&PlayerId::new("ann").unwrap()).unwrap().id.clone()
     };
     let first = seat(&world.matches().await[0]);
-    // Before the player has come, and after.
+    // Before the player has connected, and after.
     for claimed in [false, true] {
         if claimed {
             claim(&world, &first).await.unwrap();
@@ -371,7 +371,7 @@ async fn a_name_that_leads_nowhere_takes_its_match_out_and_another_is_tried() {
     assert!(!world.gateway.stats().failed.contains_key("no_address"));
 }
 
-/// A name service that fails so often before it answers.
+/// A name service that fails this often before it answers.
 fn failing(times: usize) -> NameService {
     let left = AtomicUsize::new(times);
     NameService::new(move |host, port| {
@@ -407,14 +407,14 @@ async fn who_waits_for_a_name_service_in_vain_hears_of_it_and_the_match_stays() 
     let answer = world.post("/wannaplay").await;
     assert_eq!(answer.status(), 503);
     let said = answer.text().await.unwrap();
-    assert!(said.contains("the name service gave no answer"), "{said}");
+    assert!(said.contains("the name service did not resolve"), "{said}");
     assert_eq!(world.gateway.stats().failed["no_name_service"], 1);
     let states = world.broker.query(|broker| {
         let matches = broker.matches(&[], None, 10).items.into_iter().map(|game| game.state.name());
         let servers = broker.servers(None, 10).items.into_iter().map(|server| server.state);
         (matches.collect::<Vec<_>>(), servers.collect::<Vec<_>>())
     });
-    assert_eq!(states.await.unwrap(), (vec!["ready"], vec![ServerState::Full]), "by its own word");
+    assert_eq!(states.await.unwrap(), (vec!["ready"], vec![ServerState::Full]), "as it reported itself");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! What stands before the doors: limits for each address, and the end of the process.
+//! Checks before the doors: limits for each address, and the shutdown of the process.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::websocket::hear_until;
 
 const JOIN: &str = "/matchmaker/wannaplay";
 
-/// So slow that no test sees the next join.
+/// So slow that no test reaches the next join.
 fn one_join() -> GatewayOptions {
     GatewayOptions {
         per_address: Allowance { rate: 1, burst: 1, waiting: 0 },
@@ -60,7 +60,7 @@ async fn players_behind_a_trusted_proxy_are_told_apart() {
     .await
     .unwrap();
     assert!(within(first.chunk()).await.unwrap().is_some());
-    // What a player puts before the proxy's word changes nothing.
+    // Entries that a player puts before the proxy's change nothing.
     assert_eq!(passed_on(&world.http, &world.url(JOIN), "1.1.1.1").await, 429);
     assert_eq!(passed_on(&world.http, &world.url("/matchmaker/request/arena/1.0"), "2.2.2.2").await, 200);
     let refused = world.http.post(world.url("/matchmaker/request/arena/1.0"));
@@ -70,7 +70,7 @@ async fn players_behind_a_trusted_proxy_are_told_apart() {
     assert_eq!(refused.headers()["access-control-allow-origin"], "https://play.example.com");
     let line: Value = serde_json::from_str(&refused.text().await.unwrap()).unwrap();
     assert_eq!(line["Error"][0], 429, "{line}");
-    // The proxy itself is as good as we are.
+    // The proxy itself is not limited.
     let mut own = world.stream("/matchmaker/request/arena/1.0").await;
     let mut another = world.stream("/matchmaker/request/arena/1.0").await;
     assert!(own.next().await.is_some() && another.next().await.is_some());
@@ -111,7 +111,7 @@ async fn at_the_end_whoever_waits_is_told_and_nobody_joins() {
     assert_eq!(told.last().unwrap()["Error"][0], 503, "{told:?}");
     let answer = world.post(JOIN).await;
     assert_eq!((answer.status().as_u16(), &answer.headers()["retry-after"].to_str().unwrap()), (503, &"5"));
-    // One that has not even asked: it is told and closed, and then the gateway is.
+    // A connection that has not sent a request: it is told and closed, and then the gateway is.
     assert_eq!(hear_until(&mut silent, "Error").await[0], 503);
     drop(silent);
     within(world.gateway.closed()).await;

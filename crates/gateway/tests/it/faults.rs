@@ -1,4 +1,4 @@
-//! Requests that make no sense change nothing.
+//! Invalid requests change nothing.
 
 use sortie_gateway::MAX_BODY_BYTES;
 
@@ -84,6 +84,6 @@ async fn other_methods_and_paths_are_not_served() {
     let world = World::with_capacity(4).await;
     assert_eq!(world.get("/matchmaker/request/arena/1.0").await.status(), 405);
     assert_eq!(world.get("/matchmaker/nothing").await.status(), 404);
-    // No websocket.
+    // Not a websocket.
     assert!(world.get("/matchmaker/ws").await.status().is_client_error());
 }

@@ -41,13 +41,13 @@ pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
 
 /// How the platform and its game servers behave.
 pub(crate) struct Script {
-    /// Servers that may come up, beside those that [`World::let_boot`] lets.
+    /// Servers that may come up, in addition to those that [`World::let_boot`] permits.
     pub(crate) boots: usize,
-    /// Matches that may get ready, beside those that [`World::let_ready`] lets.
+    /// Matches that may get ready, in addition to those that [`World::let_ready`] permits.
     pub(crate) readies: usize,
-    /// What servers say about where they are, given their number.
+    /// The connection details that servers send, by their number.
     pub(crate) connection: fn(u16, &Offer) -> Connection,
-    /// What the matchmaker goes by, where there is one.
+    /// The matchmaker's settings, if there is one.
     pub(crate) queues: Option<sortie_domain::matchmaking::Settings>,
 }
 
@@ -59,7 +59,7 @@ impl Default for Script {
 }
 
 impl Script {
-    /// Nothing comes up before it may.
+    /// Nothing comes up before the test permits it.
     pub(crate) fn held() -> Self {
         Self { boots: 0, readies: 0, ..Self::default() }
     }
@@ -81,7 +81,7 @@ pub(crate) fn fleet_id(id: &str) -> FleetId {
     FleetId::new(id).unwrap()
 }
 
-/// The game `arena 1.0` on the fleet `local`, with matches of that many players.
+/// The game `arena 1.0` on the fleet `local`, with matches of this many players.
 pub(crate) fn arena(capacity: u32) -> GameFleet {
     GameFleet {
         game: game("arena", "1.0"),
@@ -190,7 +190,7 @@ pub(crate) struct World {
     listening: JoinHandle<()>,
     platform: Arc<Platform>,
     engine: Option<Engine<Broker>>,
-    /// Where there are queues.
+    /// Set if there are queues.
     making: Option<Making>,
     _data: tempfile::TempDir,
 }
@@ -249,7 +249,7 @@ impl World {
         Self::start_with_fleets(script, options, fleets).await
     }
 
-    /// A world with these fleets, each with its most servers.
+    /// A world with these fleets, each with its maximum of servers.
     pub(crate) async fn start_with_fleets(
         script: Script,
         mut options: GatewayOptions,
@@ -349,7 +349,7 @@ impl World {
         Events(self.broker.subscribe(Cursor::Earliest))
     }
 
-    /// Every match that there is or was.
+    /// Every match so far.
     pub(crate) async fn matches(&self) -> Vec<Match> {
         self.broker.query(|broker| broker.matches(&[], None, 1_000).items).await.unwrap()
     }
@@ -359,7 +359,7 @@ impl World {
     }
 }
 
-/// The fleets run what the gateway says. Matches that name no game go to the first.
+/// The fleets run the gateway's games. Matches without a game go to the first.
 async fn configure(broker: &Handle<Broker>, games: &[GameFleet], fleets: Vec<(FleetId, u32)>) {
     let game_of = |id: &FleetId| games.iter().find(|game| game.fleet == *id).map(|game| game.game.clone());
     let fleets = fleets.into_iter().enumerate().map(|(at, (id, max))| Fleet {
@@ -427,7 +427,7 @@ impl Chunks {
 pub(crate) struct Events(Subscription<Broker>);
 
 impl Events {
-    /// Waits for what `pick` picks.
+    /// Waits for an event that `pick` selects.
     pub(crate) async fn find<T>(&mut self, pick: impl Fn(&Event) -> Option<T>) -> (T, Arc<Record<Event>>) {
         let find = async {
             loop {
@@ -448,7 +448,7 @@ impl Events {
         self.find(pick).await.0
     }
 
-    /// Waits until the seat is closed, and says how it ended.
+    /// Waits until the seat is closed, and returns how it ended.
     pub(crate) async fn closed(&mut self, seat: &SeatId) -> &'static str {
         let pick = |event: &Event| match event {
             Event::SeatClosed { seat: closed, end, .. } if closed == seat => Some(end.name()),
@@ -471,7 +471,7 @@ pub(crate) fn seat_of(token: &Token) -> SeatId {
     SeatId::new(std::str::from_utf8(&data[..length]).unwrap()).unwrap()
 }
 
-/// Checks a token against the seat that the broker knows, and gives the seat's match.
+/// Checks a token against the seat that the broker knows, and returns the seat's match.
 pub(crate) async fn check(world: &World, token: &Token, address: &str) -> Match {
     let seat_id = seat_of(token);
     let matches = world.matches().await;

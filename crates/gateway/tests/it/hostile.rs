@@ -17,7 +17,7 @@ const PING: u8 = 9;
 const FIN: u8 = 0x80;
 const MASKED: u8 = 0x80;
 
-/// A frame with a mask that changes nothing: RFC 6455, section 5.2.
+/// A frame with a zero mask: RFC 6455, section 5.2.
 fn frame(head: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![head];
     match u16::try_from(payload.len()) {
@@ -58,7 +58,7 @@ async fn break_the_rules(world: &World, what: &str, bytes: Vec<u8>) {
     let (mut reading, mut writing) = upgraded(world).await.into_split();
     let mut answer = Vec::new();
     let write = async {
-        // Refused early, it need not be taken whole.
+        // If refused early, it is not read completely.
         let _ = writing.write_all(&bytes).await;
         writing
     };
@@ -109,7 +109,7 @@ async fn frames_that_break_the_rules() {
         ("nothing but pings", frame(FIN | PING, b"x").repeat(10_000)),
         ("half a frame", vec![FIN | TEXT]),
     ];
-    // All at once: the gateway gives each some time to close in order, which none of them does.
+    // All at once: the gateway gives each some time for an orderly close, which none of them does.
     join_all(table.into_iter().map(|(what, bytes)| break_the_rules(&world, what, bytes))).await;
     assert_eq!(world.last_seq().await, before);
     assert_eq!(world.get("/").await.status(), 200);
@@ -157,12 +157,12 @@ async fn a_first_message_that_drips_is_not_waited_for() {
     let stream = upgraded(&world).await;
     let (mut reading, mut writing) = stream.into_split();
     let drip = async move {
-        // Pings keep nothing alive that has not said what it wants.
+        // Pings do not keep a connection alive without a request.
         while writing.write_all(&frame(FIN | PING, b"x")).await.is_ok() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     let mut answer = Vec::new();
     let (_, _) = within(async { tokio::join!(drip, reading.read_to_end(&mut answer)) }).await;
-    assert!(String::from_utf8_lossy(&answer).contains("ERR nothing came in time"));
+    assert!(String::from_utf8_lossy(&answer).contains("ERR no message came in time"));
 }

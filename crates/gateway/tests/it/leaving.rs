@@ -1,4 +1,4 @@
-//! Players who go away while they wait give their seats back.
+//! Players who go away while they wait release their seats.
 
 use sortie_domain::broker::Event;
 

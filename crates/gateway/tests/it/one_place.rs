@@ -1,5 +1,5 @@
-//! One player, one place, by whichever way: a seat at once, a ticket, another version of the game; and the way back to a
-//! match that cannot be played.
+//! One player, one place, whichever way: a seat at once, a ticket, another version of the game; and rejoining an
+//! unreachable match.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -53,7 +53,7 @@ async fn ask(world: &World, path: &str, who: &str, body: &Value) -> (u16, String
     (answer.status().as_u16(), within(answer.text()).await.unwrap())
 }
 
-/// The token in an answer of either form.
+/// The token in an answer of either format.
 fn token(answer: &str) -> Option<sortie_tokens::Token> {
     let last: Value = serde_json::from_str(answer.lines().last()?).ok()?;
     let token = last.get("connect_token").or_else(|| last.get("SessionReady")?.get("token"))?;
@@ -189,7 +189,7 @@ async fn a_seat_that_was_taken_at_once_counts_more_than_the_match_of_a_ticket() 
         }
         tokio::task::yield_now().await;
     };
-    // As the process leaves it that ends between two of its looks.
+    // The state if the process ends between two of its checks.
     let other = submit(&world, MatchSpec { capacity: Some(1), players: Vec::new(), ..named(&[]) }).await;
     let taken = seat(&world, &other, "ann").await;
     ready(&world, &other).await;
@@ -251,7 +251,7 @@ async fn without_rejoin_a_player_in_a_match_may_play_another_version() {
     let world = world(Script::default(), options).await;
     let other = json!({"game": "arena", "version": "2.0"});
     ask(&world, "/wannaplay", "ann", &json!({})).await;
-    assert_eq!(ask(&world, "/wannaplay", "ann", &other).await.0, 409, "a seat that nobody has taken counts");
+    assert_eq!(ask(&world, "/wannaplay", "ann", &other).await.0, 409, "an unclaimed seat counts");
     claim(&world, &seats_of(&world, "ann").await.pop().unwrap()).await;
     assert_eq!(ask(&world, "/wannaplay", "ann", &other).await.0, 200);
     assert_eq!(seats_of(&world, "ann").await.len(), 2);
@@ -272,7 +272,7 @@ async fn nobody_comes_back_to_a_match_that_is_not_ready() {
     assert_eq!(seats_of(&world, "ann").await.len(), 1);
 }
 
-/// A server at a name that is gone once `gone` is set.
+/// A server with a host name that stops resolving once `gone` is set.
 fn vanishing() -> (Script, NameService, &'static AtomicBool) {
     let gone: &'static AtomicBool = Box::leak(Box::default());
     let name_service = NameService::new(move |_, port| {

@@ -128,7 +128,7 @@ async fn where_anyone_may_play_a_token_still_says_who() {
     assert_eq!(world.post(WANNAPLAY).await.status(), 200);
     let with = |text: String| world.http.post(world.url(WANNAPLAY)).bearer_auth(text).send();
     assert_eq!(within(with(token("p1", LATER))).await.unwrap().status(), 200);
-    assert_eq!(within(with(token("p1", 1))).await.unwrap().status(), 401, "a bad token is not passed over");
+    assert_eq!(within(with(token("p1", 1))).await.unwrap().status(), 401, "a bad token is not ignored");
     let players = seated(&world, 2).await;
     assert!(players[0].starts_with("player-"), "{players:?}");
     assert_eq!(players[1], "p1");

@@ -1,5 +1,5 @@
-//! Players who enter a queue: ticket, match, seat and token at each door, and what becomes of a ticket whose player goes
-//! away.
+//! Players who enter a queue: ticket, match, seat and token at each door, and what becomes of a ticket whose player
+//! goes away.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -67,7 +67,7 @@ async fn ticket_of(world: &World, player: &str) -> Option<Ticket> {
     world.maker().query(move |maker| maker.tickets_of(&player).next().cloned()).await.unwrap()
 }
 
-/// Waits until a ticket is called off, and says which.
+/// Waits until a ticket is cancelled, and returns it.
 async fn called_off(events: &mut Subscription<Matchmaker>) -> String {
     let found = async {
         loop {
@@ -110,7 +110,7 @@ async fn a_waiting_player_hears_of_others_and_of_what_is_missing() {
     ann.reports("1st in queue 2v2").await;
     let _bob = enter(&world, "bob", "2v2").await;
     ann.reports("1st in queue 2v2, 2 of 4 players in reach").await;
-    // The same again after a while, so that the player knows that somebody is there.
+    // The same again after a while, as a sign of life.
     ann.reports("1st in queue 2v2, 2 of 4 players in reach").await;
 }
 
@@ -156,14 +156,14 @@ async fn a_ticket_survives_its_connection_and_is_found_again() {
     let mut again = enter(&world, "ann", "duel").await;
     assert_eq!(again.until("SessionRequestAccepted").await, ticket);
     drop(again);
-    // The match is made while its player is away.
+    // The match is formed while its player is away.
     let mut bob = enter(&world, "bob", "duel").await;
     bob.until("SessionReady").await;
     let mut back = enter(&world, "ann", "duel").await;
     assert_eq!(back.until("SessionRequestAccepted").await, ticket);
     let ready = back.until("SessionReady").await;
     check(&world, &opened(&ready["token"], Dialect::Standard), "127.0.0.1:7001").await;
-    // With the token in hand, the next one is another.
+    // Once the token was delivered, the next ticket is a new one.
     let mut next = enter(&world, "ann", "duel").await;
     assert_ne!(next.until("SessionRequestAccepted").await, ticket);
 }
@@ -261,7 +261,7 @@ async fn of_several_tickets_that_of_the_queue_asked_for_is_found() {
     let over = world.maker().query(move |maker| maker.ticket(&large).unwrap().clone()).await.unwrap();
     let end = TicketEnd::Cancelled(CancelCause::MatchedElsewhere);
     assert!(matches!(&over.state, TicketState::Over { end: of, .. } if *of == end), "{:?}", over.state);
-    // Whoever may wait in one more queue gets a ticket of its own there.
+    // A player who may wait in another queue gets its own ticket there.
     start(&world, party("2v2", &["dan", "eve"])).await;
     let mut dan = enter(&world, "dan", "duel").await;
     dan.until("SessionRequestAccepted").await;
@@ -277,7 +277,7 @@ async fn who_stays_in_a_party_that_changes_waits_on_and_who_leaves_hears_of_it()
     let (mut ann, mut bob) = (enter(&world, "ann", "2v2").await, enter(&world, "bob", "2v2").await);
     assert_eq!(ann.until("SessionRequestAccepted").await, last_one.as_str());
     bob.until("SessionRequestAccepted").await;
-    // More often than a player's matches may come to nothing.
+    // More often than the limit of a player's failed matches.
     for with in ["cat", "dan", "eve", "fay", "gus"] {
         let spec = TicketSpec { replaces: Some(last_one.clone()), ..party("2v2", &["ann", with]) };
         last_one = start(&world, spec).await;
@@ -421,7 +421,7 @@ async fn without_a_matchmaker_there_are_no_queues() {
     let answer = ask(&world, WANNAPLAY, None, &json!({"queue": "duel"})).await;
     assert_eq!(answer.status(), 400);
     assert!(answer.text().await.unwrap().contains("no matchmaker is configured"));
-    // Who names none is not asked about one.
+    // A player who names none is not asked about one.
     let answer = ask(&world, WANNAPLAY, None, &json!({"properties": 7, "queue": ""})).await;
     assert_eq!(answer.status(), 200);
 }
@@ -434,7 +434,7 @@ async fn a_queue_without_game_servers_has_no_tokens() {
     let world = World::start(Script { queues: Some(settings), ..Script::default() }, known()).await;
     let answer = ask(&world, WANNAPLAY, Some("ann"), &json!({"queue": "duel"})).await;
     assert_eq!(answer.status(), 400);
-    assert!(answer.text().await.unwrap().contains("without a game server"));
+    assert!(answer.text().await.unwrap().contains("have no game server"));
 }
 
 #[tokio::test]
@@ -479,7 +479,7 @@ async fn what_a_player_says_of_its_worth_is_refused_at_every_door() {
     let answer = ask(&strangers, WANNAPLAY, None, &body).await;
     assert_eq!(answer.status(), 403);
     let text = answer.text().await.unwrap();
-    assert!(text.starts_with("properties.level: is not taken from players"), "{text}");
+    assert!(text.starts_with("properties.level: is not accepted from players"), "{text}");
     let mut chunks = Chunks(ask(&strangers, STREAM, None, &body).await);
     assert_eq!(chunks.until("Error").await[0], 403);
     let mut socket = strangers.websocket("/matchmaker/ws").await;

@@ -1,4 +1,4 @@
-//! Who gets a seat in which match.
+//! Which player gets a seat in which match.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

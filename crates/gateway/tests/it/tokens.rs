@@ -1,4 +1,4 @@
-//! The tokens that players get, in the hands of game clients and servers.
+//! Players' tokens, as used by game clients and servers.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::OnceLock;
@@ -28,7 +28,7 @@ fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> (usize, SocketAddr) {
     socket.recv_from(buffer).unwrap()
 }
 
-/// Where the one game server of this test binary listens that speaks netcode.
+/// The address of this test binary's only game server that speaks netcode.
 static GAME_SERVER: OnceLock<SocketAddr> = OnceLock::new();
 
 #[tokio::test]
@@ -52,7 +52,7 @@ async fn a_player_connects_with_its_token_and_the_server_learns_the_seat() {
     assert!(user_data.starts_with(seat_of(&token).as_str().as_bytes()));
 }
 
-/// Lets a real client connect to a real server; gives what the server learns of it.
+/// Connects a real client to a real server; returns what the server learns about it.
 fn handshake(server: &UdpSocket, connect_token: ConnectToken) -> (u64, [u8; 256]) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let mut netcode = NetcodeServer::new(ServerConfig {

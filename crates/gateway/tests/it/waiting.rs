@@ -1,4 +1,4 @@
-//! What a player hears who has to wait, and how waiting ends badly.
+//! What waiting players hear, and how waits fail.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ async fn a_waiting_player_hears_how_far_it_is() {
     world.let_boot(1);
     first.reports("a server has the match and prepares it").await;
     second.reports("waiting for a server: 1st in the queue, one has been started").await;
-    // The same again after a while, so that the player knows that somebody is there.
+    // The same again after a while, as a sign of life.
     second.reports("waiting for a server: 1st in the queue, one has been started").await;
     world.let_ready(1);
     first.until("SessionReady").await;
@@ -109,7 +109,7 @@ async fn a_server_that_gives_no_address_is_of_no_use() {
     let world = World::start(Script { connection, ..Script::default() }, options(vec![arena(2)])).await;
     let mut events = world.events();
     let picked_up = |event: &Event| matches!(event, Event::MatchPickedUp { .. }).then_some(());
-    // What it says is refused, so that it does not become ready in time.
+    // Its report is refused, so that it does not become ready in time.
     let (answer, ()) = tokio::join!(world.post("/wannaplay"), async {
         events.find(picked_up).await;
         world.clock.advance(Duration::from_secs(31));

@@ -1,4 +1,4 @@
-//! The websocket: feedback as text messages, and first messages that make no sense.
+//! The websocket: feedback as text messages, and invalid first messages.
 
 use std::time::Duration;
 
@@ -80,14 +80,14 @@ async fn a_first_message_that_makes_no_sense_is_an_error() {
     let long = format!(r#"{{"game": "{}", "version": "1"}}"#, "a".repeat(31));
     let large = format!(r#"{{"game": "arena", "version": "1.0", "x": "{}"}}"#, "x".repeat(MAX_BODY_BYTES));
     for (message, problem) in [
-        (Message::text("play!"), "this is no request"),
-        (Message::text("[]"), "this is no request"),
-        (Message::text(r#"{"game": 1, "version": "1.0"}"#), "this is no request"),
+        (Message::text("play!"), "this is not a request"),
+        (Message::text("[]"), "this is not a request"),
+        (Message::text(r#"{"game": 1, "version": "1.0"}"#), "this is not a request"),
         (Message::text("{}"), "name a game"),
         (Message::text(r#"{"game": "arena"}"#), "version: "),
         (Message::text(r#"{"game": "a/b", "version": "1.0"}"#), "game: "),
         (Message::text(long), "game: "),
-        (Message::binary(ARENA), "this is no text message"),
+        (Message::binary(ARENA), "this is not a text message"),
         (Message::text(large), "the first message cannot be read"),
     ] {
         let mut socket = world.websocket(PATH).await;
@@ -107,7 +107,7 @@ async fn a_first_message_must_come_in_time() {
     let world = World::start(Script::default(), options).await;
     let mut socket = world.websocket(PATH).await;
     let heard = hear(&mut socket).await;
-    assert!(heard.to_text().unwrap().starts_with("ERR nothing came in time"), "{heard}");
+    assert!(heard.to_text().unwrap().starts_with("ERR no message came in time"), "{heard}");
     assert_eq!(hear_close(&mut socket).await, CloseCode::Policy);
 }
 

@@ -1,5 +1,6 @@
-//! What hooks answer. Unknown fields are ignored; one that is known and wrong makes the answer no verdict, because
-//! nobody knows what its writer meant. Of several matches, it makes only the one no match in which it is.
+//! Parses hooks' answers. Unknown fields are ignored; a known field with a wrong value makes the answer invalid,
+//! because nobody knows what its writer meant. If the answer has several matches, only the match with that field is
+//! invalid.
 
 use std::collections::BTreeMap;
 
@@ -12,9 +13,9 @@ use sortie_domain::matchmaking::match_lifecycle::MAX_FORMED;
 use sortie_domain::matchmaking::{FormedMatch, MatchVerdict, TicketVerdict};
 use sortie_domain::properties::Properties;
 
-/// Longest reason, in characters; the rest is cut off.
+/// Maximum length of a reason, in characters; longer ones are truncated.
 const MAX_REASON: usize = 500;
-/// What players hear of a hook that gives no reason.
+/// The text for players if a hook gives no reason.
 const NO_REASON: &str = "it was refused";
 
 #[derive(Deserialize)]
@@ -42,7 +43,7 @@ fn parse<T: DeserializeOwned>(answer: &[u8]) -> Result<T, String> {
     serde_json::from_slice(answer).map_err(|error| error.to_string())
 }
 
-/// To `validate_ticket`.
+/// An answer to `validate_ticket`.
 pub(super) fn ticket(answer: &[u8]) -> Result<TicketVerdict, String> {
     let verdict: Verdict = parse(answer)?;
     if !verdict.accept {
@@ -61,7 +62,7 @@ pub(super) fn ticket(answer: &[u8]) -> Result<TicketVerdict, String> {
     })
 }
 
-/// To `new_match`.
+/// An answer to `new_match`.
 pub(super) fn of_match(answer: &[u8]) -> Result<MatchVerdict, String> {
     let verdict: Verdict = parse(answer)?;
     if !verdict.accept {
@@ -77,7 +78,7 @@ pub(super) fn of_match(answer: &[u8]) -> Result<MatchVerdict, String> {
     })
 }
 
-/// To `form_match`: each match, or what is wrong with it.
+/// An answer to `form_match`: each match, or what is wrong with it.
 pub(super) fn matches(answer: &[u8]) -> Result<Vec<Result<FormedMatch, String>>, String> {
     let Matches { matches } = parse(answer)?;
     if matches.len() > MAX_FORMED {
@@ -95,7 +96,7 @@ fn formed(formed: Value) -> Result<FormedMatch, String> {
     Ok(FormedMatch { teams, region: region.transpose()? })
 }
 
-/// As they were written: as a value, long numbers would lose digits.
+/// Kept as text: as a value, long numbers would lose digits.
 fn properties(properties: &RawValue) -> Result<Properties, String> {
     Properties::parse(properties.get()).map_err(|problem| format!("properties: {problem}"))
 }

@@ -1,27 +1,27 @@
-//! A circuit breaker: a hook that keeps failing is left alone for a while, so that its players do not wait for what will
-//! not come, and it is not kept down by being asked.
+//! A circuit breaker: a hook that keeps failing is not called for a while, so that its players do not wait for
+//! timeouts, and calls do not keep it from recovering.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 pub(super) struct Breaker {
-    /// Failures in a row that open it.
-    most: u32,
+    /// Consecutive failures that open it.
+    max_failures: u32,
     pause: Duration,
     failures: u32,
-    /// Open until then; after it one call tries.
+    /// Open until then; after that one call tries.
     until: Option<Instant>,
-    /// That call is under way.
+    /// That call is in flight.
     trying: bool,
 }
 
 impl Breaker {
-    pub(super) const fn new(most: u32, pause: Duration) -> Self {
-        Self { most, pause, failures: 0, until: None, trying: false }
+    pub(super) const fn new(max_failures: u32, pause: Duration) -> Self {
+        Self { max_failures, pause, failures: 0, until: None, trying: false }
     }
 
-    /// Whether a call may be made; its outcome is to be noted then.
+    /// Whether a call may be made; if so, its outcome must be reported to [`Self::note`] or [`Self::forget`].
     pub(super) fn admit(&mut self, now: Instant) -> bool {
         match self.until {
             None => true,
@@ -33,7 +33,7 @@ impl Breaker {
         }
     }
 
-    /// True if this opens it.
+    /// Reports a call's outcome. True if this opens the breaker.
     pub(super) fn note(&mut self, worked: bool, now: Instant) -> bool {
         self.trying = false;
         if worked {
@@ -41,14 +41,14 @@ impl Breaker {
             return false;
         }
         self.failures = self.failures.saturating_add(1);
-        let opens = self.failures >= self.most;
+        let opens = self.failures >= self.max_failures;
         if opens {
             self.until = Some(now + self.pause);
         }
         opens
     }
 
-    /// A call was broken off and says nothing.
+    /// A call was aborted: it says nothing about the hook.
     pub(super) const fn forget(&mut self) {
         self.trying = false;
     }
@@ -75,7 +75,7 @@ mod tests {
         now += pause;
         assert!(breaker.admit(now));
         breaker.forget();
-        assert!(breaker.admit(now), "what was broken off counts for nothing");
+        assert!(breaker.admit(now), "an aborted call does not count");
         breaker.note(true, now);
         assert!(breaker.admit(now) && breaker.admit(now));
     }

@@ -1,4 +1,4 @@
-//! One call of a hook: its turn, the request, the answer, all within one time.
+//! One call of a hook: its turn, the request and the answer, within one timeout.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,12 +13,12 @@ use tokio::time::{Instant, timeout_at};
 use super::breaker::Breaker;
 use super::{BadHookOptions, HookError, HookOptions};
 
-/// Longest answer, in bytes.
+/// Maximum size of an answer, in bytes.
 pub const MAX_ANSWER_BYTES: usize = 4 << 20;
-/// Calls of one queue that wait for their turn at one hook.
+/// Maximum number of calls of one queue that wait for their turn at one hook.
 pub const MAX_WAITING_CALLS: usize = 4_096;
 
-/// Calls one hook, for whichever queue.
+/// The HTTP client of one hook, for all queues.
 pub(super) struct Client {
     url: Url,
     http: reqwest::Client,
@@ -34,7 +34,7 @@ impl Client {
         let HookOptions { url, timeout, concurrency, breaker_failures, breaker_pause, key } = options;
         let http = sortie_tls::http_client(&url, None)
             .map_err(|source| BadHookOptions::Roots { hook: hook.clone(), source })?;
-        // A redirect would take players' data, and the key, to somewhere that nobody configured.
+        // A redirect would send players' data, and the key, to a host that is not configured.
         let http = http.redirect(Policy::none()).build();
         let http = http.map_err(|source| BadHookOptions::Client { hook: hook.clone(), source })?;
         let parsed = Url::parse(&url).map_err(|_| BadHookOptions::Url { hook: hook.clone(), url })?;
@@ -67,7 +67,9 @@ impl Client {
             return Err(HookError::Status(response.status().as_u16()));
         }
         let mut answer = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| unreachable("broke off", &error))? {
+        while let Some(chunk) =
+            response.chunk().await.map_err(|error| unreachable("closed the connection", &error))?
+        {
             answer.extend_from_slice(&chunk);
             if answer.len() > MAX_ANSWER_BYTES {
                 return Err(HookError::TooLong);
@@ -77,7 +79,7 @@ impl Client {
     }
 }
 
-/// The bottom of the error: the error itself says only that it was the connection.
+/// The innermost cause: the error itself only says that the connection failed.
 fn unreachable(what: &str, error: &reqwest::Error) -> HookError {
     let mut deepest: &dyn std::error::Error = error;
     while let Some(source) = deepest.source() {
@@ -91,7 +93,7 @@ pub(super) struct Lane {
     name: String,
     client: Arc<Client>,
     turns: Semaphore,
-    /// Calls that wait or run.
+    /// Permits for calls that wait or run.
     places: Arc<Semaphore>,
     breaker: Mutex<Breaker>,
 }
@@ -107,7 +109,7 @@ impl Lane {
         }
     }
 
-    /// Sends `question`; what `read` makes of the answer.
+    /// Sends `question` and returns the answer as parsed by `read`.
     pub(super) async fn call<T>(
         &self,
         question: String,
@@ -132,7 +134,7 @@ impl Lane {
     }
 }
 
-/// An admitted call, whose outcome has to be noted even if it is broken off.
+/// An admitted call, whose outcome has to be reported even if it is aborted.
 struct Noted<'a> {
     lane: &'a Lane,
     done: bool,
@@ -146,7 +148,7 @@ impl Noted<'_> {
             && opens
         {
             let (hook, pause) = (&self.lane.name, self.lane.client.breaker_pause);
-            tracing::warn!(%hook, %error, ?pause, "a hook failed too often and is left alone for a while");
+            tracing::warn!(%hook, %error, ?pause, "a hook failed too often and is not called for a while");
         }
     }
 }

@@ -1,10 +1,10 @@
 //! Free seats of running matches, as the matchmaker may offer them.
 //!
 //! A match has seats to offer if it runs, and its properties name a queue whose tickets take such seats (`queue_name`,
-//! which the matchmaker writes into the matches that it makes). How many are free says the broker, by the capacity that
-//! the match was asked for with or by the word of its server, which may come at any time; those that it has reserved for
-//! tickets which the matchmaker is still waiting for count as promised, not as taken, because the matchmaker takes
-//! promised ones off by itself.
+//! which the matchmaker writes into the matches that it makes). The broker knows how many are free, from the ordered
+//! capacity or from its server's report, which may come at any time. Seats that it has reserved for tickets which the
+//! matchmaker is still waiting for count as promised, not as taken, because the matchmaker subtracts promised ones
+//! itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,19 +21,19 @@ use sortie_domain::properties::Properties;
 
 use super::{MATCHES_PER_LOOK, Standing};
 
-/// Live matches that may have seats to offer, with whose tickets may take them.
+/// Live matches that may have seats to offer, with the queue and region of the tickets that may take them.
 pub(super) struct OpenMatches {
     queues: BTreeSet<QueueId>,
-    /// As many as the broker has live matches, at most.
+    /// At most as many as the broker has live matches.
     matches: BTreeMap<MatchId, (QueueId, Option<RegionId>)>,
 }
 
-/// What the matchmaker has promised of a match's seats.
+/// The matchmaker's promises about a match's seats.
 pub(super) struct Promised {
     offer: Arc<SeatOffer>,
-    /// Seats that nobody is to get.
+    /// Offered seats that are not promised.
     free: u32,
-    /// Seats that tickets are to get.
+    /// Seats promised to tickets.
     seats: u32,
     /// The players of those tickets.
     players: BTreeSet<PlayerId>,
@@ -51,7 +51,7 @@ pub(super) fn offered(maker: &Matchmaker, after: Option<&MatchId>) -> Vec<MatchI
     page.map(|offered| offered.offer.match_id.clone()).collect()
 }
 
-/// A page of the broker's live matches, by id, and behind which match the next begins, if there is one.
+/// A page of the broker's live matches, by id, and the match after which the next page begins, if there is one.
 pub(super) fn live(
     broker: &Broker,
     after: Option<&MatchId>,
@@ -73,7 +73,7 @@ pub(super) fn promised(maker: &Matchmaker, ids: &BTreeSet<MatchId>) -> BTreeMap<
     found.collect()
 }
 
-/// Those of the matches that run.
+/// Those of the matches that are running.
 pub(super) fn games(broker: &Broker, ids: &BTreeSet<MatchId>) -> Vec<Match> {
     let running = |game: &&Match| matches!(game.state, MatchState::Ready { .. });
     ids.iter().filter_map(|id| broker.find_match(id)).filter(running).cloned().collect()
@@ -107,7 +107,7 @@ impl OpenMatches {
         }
     }
 
-    /// The match that an event is about, if its seats or its standing are news to the matchmaker, with the latter.
+    /// The match that an event is about, if its seats or its state are news to the matchmaker, with the latter.
     pub(super) fn note(&mut self, event: &BrokerEvent) -> Option<(MatchId, Option<Standing>)> {
         let (id, standing) = match event {
             BrokerEvent::MatchQueued { id, spec } => {
@@ -131,7 +131,7 @@ impl OpenMatches {
         Some((id.clone(), Some(standing)))
     }
 
-    /// What is to be said of the matches in `promised`, and of those among `games`, which run.
+    /// The commands about the matches in `promised`, and about the running matches `games`.
     pub(super) fn plan(
         &self,
         games: &[Match],
@@ -151,7 +151,7 @@ impl OpenMatches {
     }
 }
 
-/// What is to be said of a running match.
+/// The command about a running match, if any.
 fn change(
     game: &Match,
     queue: &QueueId,
@@ -183,7 +183,7 @@ fn change(
     if promised.is_some_and(same) { None } else { Some(Command::OfferSeats { offer }) }
 }
 
-/// Whose tickets a match is for, and where it is played.
+/// The queue whose tickets a match is for, and its region.
 fn place(properties: &Properties) -> Option<(QueueId, Option<RegionId>)> {
     let properties: Value = serde_json::from_str(properties.text()?).ok()?;
     let queue = QueueId::new(properties.get("queue_name")?.as_str()?).ok()?;

@@ -1,4 +1,4 @@
-//! Commands on their way to the matchmaker: of one match one after the other, of different matches side by side.
+//! Commands in flight to the matchmaker: in order for one match, concurrent for different matches.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -10,14 +10,15 @@ use tokio::time::sleep;
 
 use super::{Ended, PAUSE};
 
-/// Commands that wait for an answer, or for one before them; then the broker's log is read no further for the moment.
+/// Maximum number of commands that wait for an answer, or for an earlier one; at the limit reading of the broker's log
+/// pauses.
 const MAX_TOLD_AT_ONCE: usize = 1_024;
 
 pub(super) struct Telling {
     maker: Handle<Matchmaker>,
-    /// One for each match of which something is being told. Dropped, it withdraws what has no answer.
+    /// One task for each match with a command in flight. Dropping it withdraws commands without an answer.
     running: JoinSet<(MatchId, Result<(), Ended>)>,
-    /// What is told next of each of them.
+    /// The next commands for each of them.
     behind: BTreeMap<MatchId, VecDeque<Command>>,
     count: usize,
 }
@@ -39,7 +40,7 @@ impl Telling {
         self.behind.contains_key(id)
     }
 
-    /// Tells of a match, behind what is told of it already.
+    /// Queues a command about a match behind earlier ones.
     pub(super) fn tell(&mut self, id: MatchId, command: Command) {
         self.count += 1;
         if let Some(behind) = self.behind.get_mut(&id) {
@@ -58,10 +59,10 @@ impl Telling {
         });
     }
 
-    /// Returns when the matchmaker has taken note of one of them. At once where there are none.
+    /// Returns when the matchmaker has answered one of them; at once if there are none.
     pub(super) async fn told(&mut self) -> Result<(), Ended> {
         let Some(told) = self.running.join_next().await else { return Ok(()) };
-        // A task is neither aborted nor does it panic, unless the process ends.
+        // Tasks are not aborted and do not panic, unless the process ends.
         let (id, told) = told.map_err(|_| Ended::Engine)?;
         self.count -= 1;
         let next = self.behind.get_mut(&id).and_then(VecDeque::pop_front);
@@ -72,7 +73,7 @@ impl Telling {
         told
     }
 
-    /// Returns when there is room for one more.
+    /// Returns when there is room for another command.
     pub(super) async fn make_room(&mut self) -> Result<(), Ended> {
         while !self.has_room() {
             self.told().await?;
@@ -80,7 +81,7 @@ impl Telling {
         Ok(())
     }
 
-    /// Returns when the matchmaker has taken note of all.
+    /// Returns when the matchmaker has answered all.
     pub(super) async fn finish(&mut self) -> Result<(), Ended> {
         while !self.is_idle() {
             self.told().await?;
@@ -89,17 +90,17 @@ impl Telling {
     }
 }
 
-/// Returns when the matchmaker has taken note. What it refuses it has no use for.
+/// Returns when the matchmaker has answered. A refused command is of no use to it.
 async fn tell(maker: &Handle<Matchmaker>, command: Command) -> Result<(), Ended> {
     loop {
         match maker.call(command.clone()).await {
             Ok(_) => return Ok(()),
             Err(CallError::Refused(refusal)) if matches!(command, Command::OfferSeats { .. }) => {
-                tracing::warn!(%refusal, "free seats of a match are not given to tickets");
+                tracing::warn!(%refusal, "free seats of a match cannot be offered to tickets");
                 return Ok(());
             }
             Err(CallError::Refused(refusal)) => {
-                tracing::debug!(%refusal, "the matchmaker has no use for news of the broker");
+                tracing::debug!(%refusal, "the matchmaker refused news from the broker");
                 return Ok(());
             }
             Err(CallError::Unavailable(why)) => {

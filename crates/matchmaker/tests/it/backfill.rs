@@ -1,4 +1,4 @@
-//! Free seats of running matches: who waits gets them, each once, and none when they are gone.
+//! Free seats of running matches: waiting tickets get them, each once, and none when they are gone.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::world::{HookMap, World, player, settings, soon};
 
-/// Takes seats and tells of it when a test lets it.
+/// Takes seats and reports it when a test permits it.
 struct Slow {
     work: Work,
     taken: Notify,
@@ -56,13 +56,13 @@ fn coop() -> Queue {
     }
 }
 
-/// A match of two that runs, with one place free.
+/// A running match of two, with one place free.
 async fn running(world: &World) -> MatchId {
     running_on(world, "server", Some(3)).await
 }
 
 async fn running_on(world: &World, server: &str, capacity: Option<u32>) -> MatchId {
-    // A form of the match that does not wait for the third: any source of matches may make one.
+    // A match that does not wait for the third: any source of matches may submit one.
     let spec = MatchSpec {
         players: vec![player("ann"), player("ben")],
         properties: Properties::parse(r#"{"queue_name": "coop"}"#).unwrap(),
@@ -128,7 +128,7 @@ async fn offers_are_found_after_a_restart_and_end_with_the_match() {
 
 #[tokio::test]
 async fn a_party_gets_seats_for_all_or_none() {
-    // The three who come are too few for a match of their own, whatever they hear of first.
+    // The three who come are too few for their own match, whatever they hear about first.
     let queue = Queue { players_per_team: 6, min_players_per_team: 6, ..coop() };
     let world = World::new(settings(&[("coop", queue)])).await;
     let match_id = running(&world).await;
@@ -166,7 +166,7 @@ async fn seats_that_are_promised_are_not_promised_again_by_what_the_server_says(
     world.say_free("server", &full, 2).await;
     let pair = world.ticket("coop", &["cleo", "dora"]).await;
     world.until_status(&pair, Status::Completed).await;
-    // Nobody has come yet. Saying less and then the same again makes the link look, and there is nothing to offer.
+    // Nobody has come yet. Reporting less and then the same again makes the link check, and there is nothing to offer.
     world.say_free("server", &full, 1).await;
     world.say_free("server", &full, 2).await;
     let eve = world.ticket("coop", &["eve"]).await;
@@ -175,7 +175,7 @@ async fn seats_that_are_promised_are_not_promised_again_by_what_the_server_says(
     let ticket = world.until_status(&eve, Status::Completed).await;
     assert_eq!(ticket.match_id(), Some(&other));
 
-    // Whoever leaves makes room, once the server says so.
+    // A player who leaves makes room, once the server reports it.
     let fay = world.ticket("coop", &["fay"]).await;
     let taken = world.broker().query(seats(&full)).await.unwrap();
     for (seat, _) in &taken {
@@ -243,7 +243,7 @@ async fn a_seat_that_a_player_has_from_elsewhere_is_never_given_back() {
     world.broker().call(reserve).await.unwrap();
     let before = world.broker().query(seats(&match_id)).await.unwrap();
     let work = Work::new(world.broker(), Hooks::new(HookMap::new()).unwrap());
-    // The second has no place for dora, so that nobody of it gets one.
+    // The second has no place for dora, so that none of its players gets one.
     for (players, is_seated) in [(&["cleo"][..], true), (&["cleo", "dora"], false)] {
         let ticket = Named {
             ticket: TicketId::new("ticket-1").unwrap(),

@@ -1,4 +1,4 @@
-//! Hooks that answer, fail, hang, and are told from one another.
+//! Hooks that answer, fail, hang, and are kept apart.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,11 +23,11 @@ use zeroize::Zeroizing;
 
 use crate::world::{HookMap, World, duel, queue_id, settings, soon, spec};
 
-/// Calls that a test may hear of before it looks.
+/// Buffer of calls that a test has not read yet.
 const NEWS: usize = 100;
-/// Whether it is the failure that is expected.
+/// Whether it is the expected failure.
 type IsIt = fn(&HookError) -> bool;
-/// A time that no test waits for.
+/// A time that no test reaches.
 const LONG: Duration = Duration::from_secs(600);
 
 fn hook_id() -> HookId {
@@ -106,7 +106,7 @@ async fn every_failure_has_its_name() {
     let elsewhere = answering(StatusCode::OK, r#"{"accept": true}"#).await;
     let redirect = move || async move { Redirect::temporary(&elsewhere) };
     let redirecting = serve(Router::new().route("/", post(redirect))).await;
-    // Nobody listens there, and nobody else gets the port.
+    // The port is reserved, and nobody listens there.
     let bound = TcpSocket::new_v4().unwrap();
     bound.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let closed = format!("http://{}/", bound.local_addr().unwrap());
@@ -122,7 +122,7 @@ async fn every_failure_has_its_name() {
         (hanging, |e| *e == HookError::Late),
     ];
     for (url, is) in failures {
-        // Only the one that hangs waits for it.
+        // Only the call that hangs waits for it.
         let timeout = if is(&HookError::Late) { Duration::from_millis(200) } else { LONG };
         let hooks = Hooks::new(of_all(HookOptions { timeout, ..options(&url) })).unwrap();
         let error = soon(&url, ask(&hooks, "duel")).await.unwrap_err();
@@ -152,7 +152,7 @@ async fn a_hook_that_keeps_failing_is_left_alone() {
     assert_eq!(soon("an answer", ask(&hooks, "other")).await, Err(HookError::Status(503)));
 }
 
-/// A hook that holds calls about the queue `slow` until it is let go, and answers all others.
+/// A hook that holds calls about the queue `slow` until it is released, and answers all others.
 #[derive(Clone)]
 struct Holding {
     gate: Arc<Semaphore>,
@@ -162,7 +162,7 @@ struct Holding {
 async fn hold(State(holding): State<Holding>, body: Bytes) -> Response {
     let question: serde_json::Value = serde_json::from_slice(&body).unwrap();
     if question["queue"] == "slow" {
-        // Who has heard enough does not look any more.
+        // A test that has heard enough does not read any more.
         let _ = holding.held.try_send(());
         let _passed = holding.gate.acquire().await.unwrap();
     }
@@ -193,7 +193,7 @@ async fn a_queue_has_so_many_calls_at_a_time_and_so_many_that_wait() {
     for _ in 0..2 {
         soon("a call", held.recv()).await.unwrap();
     }
-    // The one that is too many ends at once; the others wait.
+    // The one beyond the limit ends at once; the others wait.
     let refused = async {
         while *over.lock().await == 0 {
             tokio::task::yield_now().await;
@@ -208,7 +208,7 @@ async fn a_queue_has_so_many_calls_at_a_time_and_so_many_that_wait() {
     assert_eq!(*over.lock().await, 1);
 }
 
-/// A queue of duels whose tickets the hook of all queues looks at.
+/// A queue of duels whose tickets are checked by the hook of all queues.
 fn validated(on_failure: OnFailure, queues: &[&str]) -> Settings {
     let queues: Vec<(&str, Queue)> = queues.iter().map(|id| (*id, duel())).collect();
     let about = HookPoint::ValidateTicket;

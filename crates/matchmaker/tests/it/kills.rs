@@ -1,4 +1,4 @@
-//! Kills between the two logs: what one of them knows and the other does not is made up for, once.
+//! Kills between the two logs: events that one of them has and the other lacks are made up for, once.
 
 use std::sync::Arc;
 
@@ -13,10 +13,10 @@ use tokio::sync::mpsc;
 
 use crate::world::{HookMap, World, duel, settings, soon};
 
-/// Effects that a test may carry out before it looks.
+/// Buffer of effects that a test has not read yet.
 const EFFECTS: usize = 100;
 
-/// Carries effects out and never tells: the process ends in between.
+/// Performs effects and never reports: the process ends in between.
 struct Silent {
     work: Work,
     done: mpsc::Sender<&'static str>,
@@ -40,7 +40,7 @@ impl Performer<Matchmaker> for Silent {
     }
 }
 
-/// Restarts the matchmaker such that what it has done outside does not get into its log.
+/// Restarts the matchmaker so that the outcome of its outside work does not get into its log.
 async fn silence(world: &mut World) -> mpsc::Receiver<&'static str> {
     world.kill_maker();
     let (done, told) = mpsc::channel(EFFECTS);
@@ -104,7 +104,7 @@ async fn a_match_that_was_withdrawn_and_not_noted_is_cancelled_and_no_other() {
     let mut told = silence(&mut world).await;
     let (ann, ben) = (world.ticket("duel", &["ann"]).await, world.ticket("duel", &["ben"]).await);
     assert_eq!(soon("the match at the broker", told.recv()).await, Some("submit"));
-    // The lane of the match still waits for that outcome, so the withdrawal is for the next life.
+    // The lane of the match still waits for that outcome, so the next process does the withdrawal.
     world.maker().call(Command::Cancel { id: ann }).await.unwrap();
     let mut told = silence(&mut world).await;
     assert_eq!(soon("the withdrawal", told.recv()).await, Some("withdraw"));

@@ -1,4 +1,4 @@
-//! What becomes of matches is told side by side, and of each match in order.
+//! News of different matches is sent concurrently, news of each match in order.
 
 use futures::future::join_all;
 use sortie_domain::ids::{MatchId, TicketId};
@@ -6,7 +6,8 @@ use sortie_domain::matchmaking::model::{Stage, Status};
 
 use crate::world::{World, duel, settings, soon};
 
-/// So many duels whose matches servers have taken, with their first tickets; the matchmaker knows that the broker has them.
+/// This many duels whose matches servers have taken, with their first tickets; the matchmaker knows that the broker has
+/// them.
 async fn taken(world: &World, count: usize) -> Vec<(TicketId, String, MatchId)> {
     let tickets = join_all((0..count).map(|n| async move {
         let ann = world.ticket("duel", &[&format!("ann-{n:03}")]).await;
@@ -81,7 +82,7 @@ async fn of_one_match_the_news_come_in_order() {
     let (begun, go_on) = world.disk.hold_next_sync();
     world.ready(server, id).await;
     soon("the first commit", begun).await.unwrap();
-    // Ready and over while the matchmaker can take note of neither.
+    // Ready and over while the matchmaker can record neither.
     world.ready(other, later).await;
     world.end(other, later).await;
     world.end(server, id).await;

@@ -27,7 +27,7 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-/// Longest wait for something that should happen at once, on a machine that is busy.
+/// Maximum wait for something that should happen at once, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The result of `work`, which must not take long.
@@ -54,7 +54,7 @@ pub(crate) fn settings(queues: &[(&str, Queue)]) -> Settings {
     Settings { queues, tick: Duration::from_millis(5), ..Settings::default() }
 }
 
-/// What a ticket of these players asks for.
+/// The order of a ticket for these players.
 pub(crate) fn spec(queue: &str, players: &[&str]) -> TicketSpec {
     let players = players.iter().map(|id| Player::new(player(id))).collect();
     TicketSpec {
@@ -99,14 +99,14 @@ fn log(folder: &Path, disk: Arc<dyn Disk>) -> Box<EmbeddedLog> {
     Box::new(EmbeddedLog::open_on(folder, LogOptions::default(), disk).unwrap())
 }
 
-/// A disk whose next sync says that it has begun, and waits for leave to go on.
+/// A disk whose next sync reports that it has begun, and waits for permission to continue.
 #[derive(Default)]
 pub(crate) struct GatedDisk {
     gate: Mutex<Option<(oneshot::Sender<()>, mpsc::Receiver<()>)>>,
 }
 
 impl GatedDisk {
-    /// What says that the next sync has begun, and what lets it go on.
+    /// The signal that the next sync has begun, and the one that lets it continue.
     pub(crate) fn hold_next_sync(&self) -> (oneshot::Receiver<()>, mpsc::SyncSender<()>) {
         let ((entered, on_entered), (leave, on_leave)) = (oneshot::channel(), mpsc::sync_channel(1));
         *self.gate.lock().unwrap() = Some((entered, on_leave));
@@ -125,7 +125,7 @@ impl Disk for GatedDisk {
     }
 }
 
-/// The broker's clock stands still unless a test moves it, so that no deadline fires by itself.
+/// The broker's clock stands still unless a test moves it, so that no deadline fires on its own.
 async fn broker_engine(folder: &Path, clock: &ManualClock) -> Engine<Broker> {
     let parts = Parts {
         name: "broker",
@@ -211,7 +211,7 @@ impl World {
         self.link();
     }
 
-    /// With effects carried out by somebody else, and not joined.
+    /// With effects performed by the test, and not joined.
     pub(crate) async fn start_maker_with(&mut self, performer: Arc<dyn Performer<Matchmaker>>) {
         let disk = Arc::clone(&self.disk) as Arc<dyn Disk>;
         self.maker = Some(maker_engine(&self.folder.path().join("matchmaker"), performer, disk).await);
@@ -221,7 +221,7 @@ impl World {
         self.link = Some(tokio::spawn(follow(self.broker(), self.maker())));
     }
 
-    /// Ends what joins the two.
+    /// Ends the link between the two.
     pub(crate) fn unlink(&mut self) {
         if let Some(link) = self.link.take() {
             link.abort();
@@ -253,7 +253,7 @@ impl World {
         self.maker.as_ref().unwrap().handle()
     }
 
-    /// Moves the broker's time on.
+    /// Moves the broker's time forward.
     pub(crate) fn pass(&self, time: Duration) {
         self.clock.advance(time);
     }
@@ -337,7 +337,7 @@ impl World {
         self.broker().call(command).await.unwrap();
     }
 
-    /// The game server says how many places of its match are free.
+    /// The game server reports how many places of its match are free.
     pub(crate) async fn say_free(&self, server: &str, match_id: &MatchId, free: u32) {
         let command = broker::Command::ReportFreePlaces {
             match_id: match_id.clone(),
@@ -356,7 +356,7 @@ impl World {
         self.broker().call(command).await.unwrap();
     }
 
-    /// How many matches the broker ever had in its log.
+    /// The number of matches in the broker's log.
     pub(crate) async fn matches_queued(&self) -> usize {
         let last = self.broker().stats().last_seq;
         let (mut events, mut count) = (self.broker().subscribe(Cursor::Earliest), 0);
@@ -367,7 +367,7 @@ impl World {
         count
     }
 
-    /// Waits until the broker has decided something that fits.
+    /// Waits until the broker has emitted a matching event.
     pub(crate) async fn until_broker(
         &self,
         what: &str,

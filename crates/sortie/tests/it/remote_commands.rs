@@ -138,7 +138,7 @@ async fn refusals_come_in_the_control_planes_words() {
         (&["match", "submit", "--player", "p", "--properties", "{"], "--properties is not valid JSON"),
         (&["match", "submit", "--player", "p", "--fleet", "none"], "404 Not Found: "),
         (&["events", "tail", "--from", "first"], "from: "),
-        (&["events", "tail", "--of", "matchmaker"], "there is no matchmaker here"),
+        (&["events", "tail", "--of", "matchmaker"], "there is no matchmaker"),
     ] {
         let finished = control_plane.run(&site, arguments).await;
         assert_eq!((finished.code, finished.stdout.as_str()), (Some(1), ""), "{arguments:?}");

@@ -12,19 +12,19 @@ use sortie_domain::matchmaking::settings::{Backfill, ExpirationAction, Need, Que
 use sortie_domain::matchmaking::{Event, Matchmaker, number_of};
 use sortie_domain::time::Timestamp;
 
-use super::clients::MOST_QUEUES;
+use super::clients::MAX_QUEUES;
 use super::world::World;
 use crate::oracle::{all_bear, can_stand_in, even, fill, go_together, legal_match, misses, wanted};
 
-/// Tickets of which every subset is tried after a tick.
-const MOST_TRIED: usize = 9;
+/// Maximum number of tickets of which every subset is tried after a tick.
+const MAX_TRIED: usize = 9;
 /// Longer than a tick, in milliseconds.
 const A_TICK: u64 = 110;
-/// So much later than a ticket does, trying everything sees that it asks for less.
+/// How much later than a ticket the exhaustive search sees that it asks for less.
 const ROUNDED: Duration = Duration::from_millis(1);
 
 impl World {
-    /// What must hold in every state.
+    /// Invariants of every state.
     pub(super) fn check_state(&mut self) {
         let snapshot = self.maker.snapshot();
         let mut waits: BTreeSet<(&PlayerId, &QueueId)> = BTreeSet::new();
@@ -54,7 +54,7 @@ impl World {
                 }
                 let count = tickets.entry(&player.id).or_default();
                 *count += 1;
-                if *count > MOST_QUEUES {
+                if *count > MAX_QUEUES {
                     problems.push(format!("5: player {} is in {count} tickets", player.id));
                 }
                 if ticket.is_in_match()
@@ -102,7 +102,7 @@ impl World {
         }
     }
 
-    /// The place that a ticket has by the log: that of the first of those that replaced one another.
+    /// The place of a ticket according to the log: that of the first in its chain of replacements.
     fn first_place(&self, id: &TicketId) -> Option<u64> {
         let (mut id, mut place) = (id.clone(), None);
         for record in self.records().rev() {
@@ -116,7 +116,7 @@ impl World {
         place
     }
 
-    /// Whoever can connect waits nowhere any more.
+    /// Players who can connect do not wait anywhere any more.
     fn check_elsewhere(&mut self, tickets: &[Named]) {
         let players = tickets.iter().flat_map(|named| &named.players);
         let left = players.filter_map(|player| Some((player, self.maker.tickets_of(player).next()?)));
@@ -146,7 +146,7 @@ impl World {
         let dead =
             snapshot.tickets.values().find(|ticket| self.lives_until(ticket).is_some_and(|at| at <= now));
         if let Some(id) = dead.map(|ticket| ticket.id.clone()) {
-            self.fail(format!("2: nobody has renewed ticket {id} in time, and it is not over"));
+            self.fail(format!("2: ticket {id} was not renewed in time, and it is not over"));
         }
         if let Some(id) = ticket.or(seating) {
             self.fail(format!("2: ticket {id} is beyond its time"));
@@ -156,7 +156,7 @@ impl World {
         }
     }
 
-    /// After a tick: whoever has waited for longer than one, and could have played then, has been matched.
+    /// After a tick: every ticket that has waited for longer than one, and could have played then, has been matched.
     pub(super) fn check_overlooked(&mut self) {
         let before = Timestamp::from_millis(self.now.saturating_sub(A_TICK));
         if self.changed_lately(before) {
@@ -174,7 +174,7 @@ impl World {
             };
             let waiting: Vec<Ticket> =
                 snapshot.tickets.values().map(AsRef::as_ref).filter(waited).cloned().collect();
-            if waiting.is_empty() || waiting.len() > MOST_TRIED {
+            if waiting.is_empty() || waiting.len() > MAX_TRIED {
                 continue;
             }
             self.report.compared += 1;
@@ -195,7 +195,7 @@ impl World {
         recent.into_iter().any(|record| changes(&record.event))
     }
 
-    /// Nobody who fits waits while seats are free.
+    /// No ticket that fits waits while seats are free.
     fn check_free_seats(&mut self, id: &QueueId, queue: &Queue, waiting: &[Ticket]) {
         if queue.backfill == Backfill::Off {
             return;
@@ -212,7 +212,7 @@ impl World {
                     && !ticket.spec.players().any(|player| inside(&player.id))
                     && queue.rules.iter().all(|rule| seats_suit(rule, ticket, &offered.offer, before))
             });
-            // Seats that were taken and came back are offered anew, so what is free now was free then.
+            // Seats that were taken and came back are offered again, so what is free now was free then.
             if let Some(ticket) = fits.map(|ticket| ticket.id.clone())
                 && offered.seating.is_empty()
             {
@@ -232,7 +232,7 @@ impl World {
         record.map_or(Timestamp::ZERO, |record| record.time)
     }
 
-    /// What must hold of each decision, right after it.
+    /// Invariants of each decision, checked right after it.
     pub(super) fn check_event(&mut self, record: &Record<Event>) {
         match &record.event {
             Event::TicketStarted { id, spec, .. } => {
@@ -263,16 +263,16 @@ impl World {
         }
     }
 
-    /// Nobody is called off whose client was heard of lately.
+    /// No ticket is cancelled that was renewed lately.
     fn check_abandoned(&mut self, at: Timestamp, id: &TicketId) {
         self.report.abandoned += 1;
         let over = self.maker.ticket(id).cloned();
         if over.and_then(|ticket| self.lives_until(&ticket)).is_none_or(|until| at < until) {
-            self.fail(format!("2: ticket {id} was called off though it was renewed in time"));
+            self.fail(format!("2: ticket {id} was cancelled although it was renewed in time"));
         }
     }
 
-    /// By what is in the log: until when a ticket lives that nobody renews from now on; `None` if nobody has to.
+    /// According to the log: when a ticket expires if it is not renewed; `None` if it does not have to be.
     fn lives_until(&self, ticket: &Ticket) -> Option<Timestamp> {
         let ttl = ticket.asked_for().ttl?;
         let shows_life = |event: &Event| match event {
@@ -285,7 +285,7 @@ impl World {
         Some(heard.max(self.restarted_at) + ttl)
     }
 
-    /// Since an offer was made, no more seats are promised than it had.
+    /// Since an offer was made, no more seats were promised than it had.
     fn check_seats(&mut self, until: u64, id: &MatchId) {
         let (mut free, mut taken): (i64, BTreeMap<TicketId, i64>) = (0, BTreeMap::new());
         for record in self.records().take_while(|record| record.seq <= until) {
@@ -314,7 +314,7 @@ impl World {
         !before.any(|record| matches!(&record.event, Event::MatchProposed { id: of, .. } if of == id))
     }
 
-    /// A match is one that its queue allows, and passes nobody by.
+    /// A match is allowed by its queue, and no ticket was passed by.
     fn check_match(
         &mut self,
         record: &Record<Event>,
@@ -351,7 +351,7 @@ impl World {
         let at_expiry = settings.expiration_action == ExpirationAction::Minimum
             && all.iter().any(|ticket| ticket.waits_since + settings.ticket_expiration <= record.time);
         if at_expiry {
-            // Whoever is there will do.
+            // Any waiting tickets are allowed.
             return;
         }
         let size = sizes.iter().copied().max().unwrap_or_default() as u32;
@@ -362,18 +362,18 @@ impl World {
         self.check_passed_by(record, &settings, queue, &all, size);
     }
 
-    /// Nobody was passed by. After a match was formed, no ticket that is outside of it may still wait that was older than
-    /// one of its members and could have taken that member's place, and could have done so for longer than a tick.
+    /// No ticket was passed by. After a match was formed, no ticket outside of it may still wait that is older than one
+    /// of its members and could have taken that member's place for longer than a tick.
     ///
-    /// It could have if it is as large; if, by what each demanded a tick ago, it and all other members go together both ways,
-    /// share a region, ask for teams of that size, and can be put into teams that are balanced; if no `preferred` rule of
-    /// another member speaks for the younger; and if a search that found the member finds it as well. A search is for one
-    /// pool at a time, so that is so if it lies in every pool in which the member lies ([`can_stand_in`]). It is also so,
-    /// without `preferred` rules, if it is older than all members, because of what is found in several pools the match
-    /// with the oldest is taken.
+    /// It could have if it is as large; if, with the demands of a tick ago, it and all other members go together both
+    /// ways, share a region, ask for teams of that size, and can be put into balanced teams; if no `preferred` rule of
+    /// another member prefers the younger; and if a search that found the member finds it as well. A search covers one
+    /// pool at a time, so it does if the ticket is in every pool in which the member is ([`can_stand_in`]). Without
+    /// `preferred` rules it also does if the ticket is older than all members, because if several pools have a match,
+    /// the one with the oldest ticket is taken.
     ///
-    /// Not checked are matches that hooks formed, those formed because a ticket expired, and those of the first tick after
-    /// other rules.
+    /// Not checked: matches that hooks formed, those formed because a ticket expired, and those of the first tick after
+    /// a change of rules.
     fn check_passed_by(
         &mut self,
         record: &Record<Event>,
@@ -421,7 +421,7 @@ impl World {
         }
     }
 
-    /// A match that its players were asked about is formed with the consent of all.
+    /// A match that has to be accepted is only formed when all players have accepted it.
     fn check_accepted(&mut self, seq: u64, id: &MatchId, players: &[PlayerId]) {
         let (mut asked, mut accepted) = (false, BTreeSet::new());
         for record in self.records().take_while(|record| record.seq <= seq) {
@@ -493,13 +493,13 @@ impl World {
         self.check_heard();
         let snapshot = self.maker.snapshot();
         if let Some(ticket) = snapshot.tickets.values().next() {
-            self.fail(format!("2: ticket {} is {} for ever", ticket.id, ticket.status().name()));
+            self.fail(format!("2: ticket {} is {} forever", ticket.id, ticket.status().name()));
         }
         if let Some(formation) = snapshot.formations.values().next() {
-            self.fail(format!("2: match {} is being made for ever", formation.id));
+            self.fail(format!("2: match {} is being made forever", formation.id));
         }
         if let Some(id) = snapshot.withdrawing.iter().next() {
-            self.fail(format!("2: match {id} is being withdrawn for ever"));
+            self.fail(format!("2: match {id} is being withdrawn forever"));
         }
         let completed: BTreeSet<&MatchId> = self.completed().collect();
         let unwanted = self.outside.first_unwanted(|id| completed.contains(id)).cloned();
@@ -515,7 +515,8 @@ impl World {
         })
     }
 
-    /// What players hear of each ticket, in log order: waiting and finding a server in turns, then one end, then nothing.
+    /// What players hear about each ticket, in log order: waiting and finding a server alternately, then one end, then
+    /// nothing.
     fn check_heard(&mut self) {
         let mut heard: BTreeMap<TicketId, Vec<Status>> = BTreeMap::new();
         for record in &self.log {
@@ -541,7 +542,7 @@ pub(super) fn expires_at(maker: &Matchmaker, ticket: &Ticket) -> Option<Timestam
     Some(ticket.waits_since + maker.settings().queues.get(&ticket.queue)?.ticket_expiration)
 }
 
-/// Whether seats are surely what a ticket demands by a rule; of an expression that is required, nobody knows.
+/// Whether seats certainly meet a ticket's rule; unknown for required expressions.
 fn seats_suit(rule: &Rule, ticket: &Ticket, offer: &SeatOffer, now: Timestamp) -> bool {
     let Some(most) = rule.allows(now.since(ticket.waits_since)) else { return true };
     match &rule.kind {

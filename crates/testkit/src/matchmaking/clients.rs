@@ -1,4 +1,4 @@
-//! Who comes: parties that want to play, players who accept or decline, administrators who change the queues.
+//! Clients: parties that want to play, players who accept or decline, administrators who change the queues.
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ use sortie_domain::properties::Properties;
 
 use super::world::{Caller, Task, World};
 
-/// Everybody who plays: few, so that they come twice.
+/// Number of players: few, so that they come twice.
 const PLAYERS: u32 = 60;
 /// Queues; there may be fewer at a time.
 const QUEUES: [&str; 3] = ["a", "b", "c"];
-/// Queues in which a player may wait at once, at most.
-pub(super) const MOST_QUEUES: usize = 3;
+/// Maximum number of queues in which a player may wait at once.
+pub(super) const MAX_QUEUES: usize = 3;
 /// Numbers of teams and players, and fewest players.
 const SIZES: [(u32, u32, u32); 6] = [(2, 1, 1), (2, 1, 1), (2, 2, 1), (1, 3, 2), (2, 3, 2), (3, 1, 1)];
 
@@ -32,7 +32,7 @@ impl World {
             // Many at once are matched, and expire, at once.
             23 => {
                 self.burst();
-                // So that there is much to form at the moment at which something ends.
+                // So that there is much to form when something ends.
                 if let Some(delay) = self.next_end() {
                     self.plan(delay, Task::Burst);
                 }
@@ -41,7 +41,7 @@ impl World {
             27 => self.configure(),
             28 => self.start_again(),
             29..32 => {
-                // Sometimes many at once, so that the suitable one is behind others.
+                // Sometimes many at once, so that the suitable one is behind others in the queue.
                 let most = if self.rng.u8(0..4) == 0 { 8 } else { 1 };
                 for _ in 0..most {
                     self.count += 1;
@@ -80,7 +80,7 @@ impl World {
         self.input(Command::Start { id, spec: spec.clone() }, Caller::Starter(spec));
     }
 
-    /// Somebody leaves a party, or joins it; now and then it is another party, or one that cannot be replaced.
+    /// A player leaves or joins a party; sometimes it is another party, or one that cannot be replaced.
     fn replace(&mut self) {
         let tickets = self.maker.tickets(0, 100).items;
         let Some(old) = self.rng.choice(&tickets).cloned() else { return };
@@ -102,7 +102,7 @@ impl World {
         self.input(Command::Start { id, spec: spec.clone() }, Caller::Starter(spec));
     }
 
-    /// Somebody who does not know whether it worked asks once more.
+    /// A client that got no answer retries.
     fn start_again(&mut self) {
         let late = self.specs.len().saturating_sub(5);
         let known: Vec<_> = self.specs.get(late..).unwrap_or_default().to_vec();
@@ -199,13 +199,13 @@ impl World {
             }
         }
         self.settings.status_expiration = Duration::from_secs(3_600);
-        self.settings.queues_per_player = self.rng.u32(1..=MOST_QUEUES as u32);
+        self.settings.queues_per_player = self.rng.u32(1..=MAX_QUEUES as u32);
         let settings = self.settings.clone();
         if !first && self.rng.u8(0..3) > 0 {
             return self.input(Command::Reconfigure { settings }, Caller::Other);
         }
         self.file = settings;
-        // An edited file is read at once, or with the next start.
+        // An edited file is read at once, or at the next start.
         if first || self.rng.bool() {
             self.read_file();
         } else {
@@ -213,7 +213,7 @@ impl World {
         }
     }
 
-    /// Takes over the operator's file; what was changed at run time stays if the file is as it was.
+    /// Applies the operator's file; changes made at run time stay if the file is unchanged.
     pub(super) fn read_file(&mut self) {
         let records = self.log.iter().chain(&self.step.records).rev();
         let written = records.clone().find_map(|record| match &record.event {
@@ -293,10 +293,10 @@ impl World {
             Rule { relax_after: Some(after(13)), ..Rule::new("taste", pair(favourite, Need::Preferred)) },
         ];
         if self.rng.u8(0..3) == 0 {
-            // One alone lets more tickets be where it matters.
+            // With a single rule, more tickets meet the others.
             return self.rng.choice(all).into_iter().collect();
         }
-        // Those that compare every two tickets are rarer, because they make the others matter less.
+        // Rules that compare every two tickets are rarer, because they make the others matter less.
         let wanted = |rule: &Rule| matches!(rule.kind, RuleKind::Expression { .. });
         all.into_iter().filter(|rule| self.rng.u8(0..if wanted(rule) { 4 } else { 2 }) == 0).collect()
     }

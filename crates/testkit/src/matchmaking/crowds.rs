@@ -1,8 +1,8 @@
-//! Pools that the world of few players does not have: many mixed parties, large teams, outliers, rules over pairs, numbers
-//! far apart; waited for with turns of searches so short that few end in one.
+//! Pools that the world of few players does not have: many mixed parties, large teams, outliers, rules over pairs,
+//! numbers far apart; with search turns so short that few searches end within one.
 //!
-//! Each is made so that what has to form follows from its numbers, without any search: how many matches the sizes allow
-//! ([`most_matches`]), or as many as are alike. That is what docs/matchmaking.md promises, and within how many ticks.
+//! Each is built so that the result follows from its numbers, without a search: how many matches the sizes allow
+//! ([`max_matches`]), or how many tickets are alike. docs/matchmaking.md promises that, and within how many ticks.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use sortie_domain::matchmaking::{BrokenRule, Command, Event, Matchmaker};
 use sortie_domain::properties::Properties;
 use sortie_domain::time::Timestamp;
 
-use crate::oracle::most_matches;
+use crate::oracle::max_matches;
 use crate::sim::Failure;
 
 /// Ticks without news after which everything that can form has formed.
@@ -26,18 +26,18 @@ const TICK: u64 = 100;
 /// Turns of searches that are short, in comparisons.
 const SHORT_TURN: u64 = 6_000;
 
-/// What waits, and what has to become of it.
+/// The tickets that wait, and the expected result.
 struct Crowd {
     queue: Queue,
-    /// In the order in which they come: players, and the rating of each.
+    /// In order of arrival: number of players, and the rating of each.
     tickets: Vec<(usize, f64)>,
     expected: Expected,
 }
 
 enum Expected {
-    /// So many matches.
+    /// This many matches.
     Matches(usize),
-    /// No sizes of those who still wait fill the teams.
+    /// The sizes of the tickets that still wait cannot fill the teams.
     Nobody,
     /// The first two, once their rule has relaxed.
     TheFirst,
@@ -47,7 +47,7 @@ struct Hall {
     maker: Matchmaker,
     now: u64,
     inputs: u64,
-    /// Of those who wait, the players of each ticket.
+    /// The number of players of each waiting ticket.
     waiting: BTreeMap<TicketId, usize>,
     matches: Vec<Vec<TicketId>>,
 }
@@ -78,7 +78,7 @@ impl Hall {
         }
     }
 
-    /// Ticks at every deadline for so long.
+    /// Ticks at every deadline for this long.
     fn advance(&mut self, millis: u64) {
         let until = self.now + millis;
         while let Some(due) = self.maker.next_deadline().map(Timestamp::as_millis) {
@@ -95,7 +95,7 @@ impl Hall {
     }
 }
 
-/// Lets the crowd of `seed` come, and looks at what becomes of it.
+/// Runs the crowd of `seed`, and checks the result.
 pub(super) fn run(seed: u64, broken: Option<BrokenRule>) -> Result<u64, Failure> {
     let mut rng = Rng::with_seed(seed ^ 0x5eed);
     let crowd = crowd(&mut rng);
@@ -134,7 +134,7 @@ fn come(hall: &mut Hall, rng: &mut Rng, crowd: &Crowd, broken: Option<BrokenRule
             hall.advance(rng.u64(0..2 * TICK));
         }
         if rng.u16(0..400) == 0 {
-            // A process that is new finds everything again.
+            // A new process finds everything again.
             hall.maker = Matchmaker::restore(hall.maker.snapshot());
             prepare(&mut hall.maker);
         }
@@ -154,7 +154,7 @@ fn judge(hall: &mut Hall, crowd: &Crowd) -> Result<(), String> {
         )),
         Expected::Nobody => {
             let sizes: Vec<usize> = hall.waiting.values().copied().collect();
-            match most_matches(queue.teams as usize, queue.players_per_team as usize, &sizes) {
+            match max_matches(queue.teams as usize, queue.players_per_team as usize, &sizes) {
                 0 => Ok(()),
                 more => Err(format!("5: {more} matches more could be made of {sizes:?}: {}", what())),
             }
@@ -214,14 +214,14 @@ fn mixed(rng: &mut Rng) -> Crowd {
     Crowd { queue: queue(teams, per_team, Vec::new()), tickets, expected: Expected::Nobody }
 }
 
-/// Some who fit with nobody, and many who are alike.
+/// Some who fit nobody, and many who are alike.
 fn outliers(rng: &mut Rng) -> Crowd {
     let kind = RuleKind::Balance { property: "mmr".into(), most: 100.0, missing: 0.0 };
     let alike = rng.usize(20..70);
     let mut tickets: Vec<(usize, f64)> = (0..alike).map(|n| (1, 1_500.0 + (n % 7) as f64)).collect();
     for n in 0..rng.usize(1..4) {
         let at = rng.usize(0..=tickets.len().min(12));
-        // Each so far from all others that no team of five makes up for it.
+        // Each so far from all others that no team of five compensates for it.
         tickets.insert(at, (1, 3_000.0 * 4_f64.powi(i32::try_from(n).unwrap_or(0))));
     }
     Crowd {
@@ -231,7 +231,7 @@ fn outliers(rng: &mut Rng) -> Crowd {
     }
 }
 
-/// Every pair is to be compared, and all go together.
+/// Every pair has to be compared, and all go together.
 fn pairs(rng: &mut Rng) -> Crowd {
     let expression = "ticket.size == candidate.size || ticket.size > `9`".to_owned();
     let kind = RuleKind::Expression { expression, about: About::Pair, need: Need::Required };
@@ -241,12 +241,12 @@ fn pairs(rng: &mut Rng) -> Crowd {
     Crowd { queue: queue(teams, per_team, vec![rule]), tickets, expected: Expected::Matches(1) }
 }
 
-/// Teams whose mixes of sizes are too many to be worked out.
+/// Teams with too many mixes of sizes to enumerate.
 fn large(rng: &mut Rng) -> Crowd {
     let (teams, per_team) =
         rng.choice(&[(1, 60), (1, 300), (2, 40), (2, 100), (12, 5)]).copied().unwrap_or((1, 60));
     let (mut tickets, mut players) = (Vec::new(), 0);
-    // Enough solos to fill the room that parties leave.
+    // Enough solos to fill the places that parties leave.
     while players < (teams * per_team) as usize * 3 / 4 {
         let size = rng.usize(1..=4);
         players += size;
@@ -262,7 +262,7 @@ fn large(rng: &mut Rng) -> Crowd {
     Crowd { queue: queue(teams, per_team, rules), tickets, expected: Expected::Matches(1) }
 }
 
-/// Two whose distance relaxes, and many between who are near nobody.
+/// Two tickets whose distance rule relaxes, and many in between that are near nobody.
 fn relaxed(rng: &mut Rng) -> Crowd {
     let kind =
         RuleKind::Distance { property: "mmr".into(), measure: Measure::Average, most: 50.0, missing: 0.0 };

@@ -1,4 +1,4 @@
-//! Whether everything has its turn: what is due, in every queue; and who waits, at the hook that forms the matches.
+//! Checks of fairness: due deadlines in every queue; and waiting tickets at the hook that forms the matches.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -69,7 +69,7 @@ impl World {
         ends.filter(|at| *at > self.now).min().map(|at| at - self.now)
     }
 
-    /// After a tick: in each queue in which something was due, something has ended, in this tick or one of the next.
+    /// After a tick: in each queue with something due, something has ended, in this tick or one of the next.
     pub(super) fn check_turns(&mut self, before: &Due) {
         let after = self.due();
         self.put_off.retain(|queue, _| before.contains_key(queue));
@@ -85,7 +85,7 @@ impl World {
         }
     }
 
-    /// A hook that forms matches is asked about all who wait; there are never more than one question holds.
+    /// A hook that forms matches is asked about all waiting tickets; there are never more than fit into one question.
     pub(super) fn check_asked(&mut self, effect: &Effect) {
         let Effect::FormMatches { queue, round, .. } = effect else { return };
         let tickets = self.maker.asked_about(queue, *round).unwrap_or_default();

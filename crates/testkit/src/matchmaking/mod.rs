@@ -1,13 +1,13 @@
 //! One run of the matchmaker in a simulated world. See [`run`].
 //!
-//! | file | what |
+//! | file | contents |
 //! |---|---|
 //! | `world` | the agenda, the log with its crashes, delivery of answers |
-//! | `outside` | hooks, whoever finds servers, seats of running matches: late, twice, or not at all |
+//! | `outside` | hooks, the broker, seats of running matches: late, twice, or not at all |
 //! | `clients` | parties who come, go, accept and decline; administrators |
 //! | `checks` | the invariants, after every step |
-//! | `crowds` | pools that this world does not have, and what has to form of them |
-//! | `fair_turns` | deadlines that are put off, tickets that hooks are not asked about |
+//! | `crowds` | pools that this world does not have, and the matches that have to form |
+//! | `fair_turns` | deadlines that are postponed, tickets that hooks are not asked about |
 
 mod checks;
 mod clients;
@@ -23,16 +23,16 @@ pub use sortie_domain::matchmaking::BrokenRule;
 
 use crate::sim::Failure;
 
-/// What a run went through.
+/// Statistics of a run.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Report {
-    /// Inputs given to the matchmaker.
+    /// Inputs to the matchmaker.
     pub inputs: u64,
     /// Events in the log at the end.
     pub events: u64,
-    /// Times the process was killed.
+    /// How often the process was killed.
     pub crashes: u64,
-    /// Tickets that were taken.
+    /// Tickets that were accepted.
     pub tickets: u64,
     /// Matches that were formed.
     pub matches: u64,
@@ -40,13 +40,13 @@ pub struct Report {
     pub completed: u64,
     /// Tickets whose players got free seats.
     pub seated: u64,
-    /// Times that trying everything was compared with what was formed.
+    /// How often the exhaustive search was compared with the formed matches.
     pub compared: u64,
-    /// Tickets that nobody renewed in time.
+    /// Tickets that were not renewed in time.
     pub abandoned: u64,
     /// Tickets whose players got a match in another queue.
     pub elsewhere: u64,
-    /// Tickets whose places others have taken.
+    /// Tickets that were replaced by others.
     pub replaced: u64,
     /// Matches that were formed of crowds.
     pub of_crowds: u64,
@@ -107,7 +107,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// Runs the schedule of `seed`, with one rule broken on purpose if one is given.
+/// Runs the schedule of `seed`, with the rule `broken` disabled on purpose if there is one.
 ///
 /// # Errors
 /// The first invariant that did not hold.

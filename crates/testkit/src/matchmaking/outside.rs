@@ -1,5 +1,5 @@
-//! What the matchmaker calls and hears from: hooks, whoever finds servers, and running matches with their seats. All of
-//! them are slow, fail, do things twice, and their answers get lost.
+//! The matchmaker's environment: hooks, the broker, and running matches with their seats. All of them are slow, fail,
+//! do things twice, and lose answers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use sortie_domain::properties::Properties;
 
 use super::world::{Caller, Task, World};
 
-/// What became of a match at whoever finds servers.
+/// What became of a match at the broker.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Fate {
     Ready,
@@ -19,7 +19,7 @@ enum Fate {
     Ended,
 }
 
-/// A match that a server is looked for, or was.
+/// A match that waits for a server, or did.
 struct OutsideMatch {
     players: Vec<PlayerId>,
     fate: Option<Fate>,
@@ -30,7 +30,7 @@ struct OutsideMatch {
 #[derive(Default)]
 pub(super) struct Outside {
     games: BTreeMap<MatchId, OutsideMatch>,
-    /// Matches that run, with free seats that are really there.
+    /// Running matches, with their real number of free seats.
     running: BTreeMap<MatchId, usize>,
     /// Tickets that have seats.
     seated: BTreeSet<(MatchId, TicketId)>,
@@ -56,7 +56,7 @@ impl Outside {
             .collect()
     }
 
-    /// A match for which a server is still looked for, although nothing will be heard of it.
+    /// A match that still waits for a server although the matchmaker will hear nothing about it.
     pub(super) fn first_unwanted(&self, wanted: impl Fn(&MatchId) -> bool) -> Option<&MatchId> {
         let mut left = self.games.iter().filter(|(_, game)| !game.withdrawn);
         let unwanted =
@@ -77,7 +77,7 @@ impl Outside {
 }
 
 impl World {
-    /// Carries out an effect; its host tries again until it has an outcome.
+    /// Performs an effect; the host retries it until it has an outcome.
     pub(super) fn perform(&mut self, number: u64) {
         let Some(effect) = self.effects.get(&number).cloned() else { return };
         if self.rng.u8(0..10) == 0 {
@@ -90,7 +90,7 @@ impl World {
             return;
         };
         match self.rng.u8(0..12) {
-            // Done, and the outcome is lost: it is done once more.
+            // Done, but the outcome is lost: it is done again.
             0 => {
                 let delay = self.rng.u64(100..5000);
                 self.plan(delay, Task::Perform(number));
@@ -103,7 +103,7 @@ impl World {
         }
     }
 
-    /// What comes of an effect; hooks that are silent are given up by the matchmaker itself.
+    /// The outcome of an effect; the matchmaker itself gives up on silent hooks.
     fn outcome(&mut self, effect: Effect, silent: bool) -> Option<Command> {
         Some(match effect {
             Effect::ValidateTicket { .. } | Effect::FormMatches { .. } | Effect::CheckMatch { .. }
@@ -184,7 +184,7 @@ impl World {
         }
     }
 
-    /// Matches as a hook forms them; some are none, for a reason.
+    /// Matches as a hook forms them; some are malformed on purpose.
     fn form(
         &mut self,
         queue: &QueueId,
@@ -216,7 +216,7 @@ impl World {
         self.plan(delay, Task::News(id.clone()));
     }
 
-    /// Once decided, what became of a match is told until the matchmaker has it.
+    /// Once decided, the outcome of a match is reported until the matchmaker has it.
     pub(super) fn tell_news(&mut self, id: &MatchId) {
         let fate = match self.rng.u8(0..10) {
             0..2 => Fate::NoServer,
@@ -239,7 +239,7 @@ impl World {
         }
     }
 
-    /// A running match has free seats, or says so.
+    /// A running match has free seats, or claims to.
     pub(super) fn offer(&mut self, match_id: MatchId, players: Vec<PlayerId>) {
         let queues: Vec<QueueId> = self.settings.queues.keys().cloned().collect();
         let Some(queue) = self.rng.choice(&queues).cloned() else { return };

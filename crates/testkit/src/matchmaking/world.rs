@@ -1,4 +1,5 @@
-//! The agenda of one run: inputs to the matchmaker, commits to the log, crashes, answers, and what everybody does next.
+//! The agenda of one run: inputs to the matchmaker, commits to the log, crashes, answers, and the next actions of all
+//! participants.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,22 +18,22 @@ use crate::sim::Failure;
 const BUSY_TIME: u64 = 3 * 60 * 1000;
 /// Virtual time after that, longer than any timer, in milliseconds.
 const REST_TIME: u64 = 20 * 60 * 1000;
-/// Inputs after which a run has gone wrong by not coming to an end.
+/// Maximum number of inputs; a run that exceeds it does not terminate.
 const MAX_INPUTS: u64 = 20_000;
-/// Ticks at one time after which there is nothing left to be done.
-const MOST_TICKS: u32 = 200;
-/// Small steps, so that schedules come to their end.
+/// Maximum number of ticks at one time until nothing is due.
+const MAX_TICKS: u32 = 200;
+/// Small steps, so that schedules fill them.
 const STEP: StepLimits = StepLimits { bytes: 8 << 10, records: 3 };
-/// Records and answers that the last piece of work adds to a full step, at most; the log takes no larger one. Other
-/// tickets of players who can connect come on top of that.
+/// Maximum number of records and answers that the last piece of work adds to a full step. Other tickets of players who
+/// can connect are not included.
 const PIECE_RECORDS: usize = 6;
 
-/// What is on the agenda.
+/// An entry of the agenda.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Task {
     /// A deadline of the matchmaker.
     Tick,
-    /// What was decided becomes durable.
+    /// The decisions become durable.
     Commit,
     /// The process is killed and started again.
     Crash,
@@ -42,24 +43,24 @@ pub(super) enum Task {
     Burst,
     /// A player thinks about a match.
     Consider(MatchId, PlayerId),
-    /// An effect is carried out.
+    /// An effect is performed.
     Perform(u64),
-    /// Whoever finds servers has news of a match.
+    /// The broker has news about a match.
     News(MatchId),
 }
 
-/// Who made a call, and so what an answer to it means.
+/// Who made a call, which determines what an answer to it means.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Caller {
-    /// Somebody who wants to play.
+    /// A client that wants to play.
     Starter(TicketSpec),
-    /// Somebody who does not any more.
+    /// A client that does not want to play any more.
     Canceller(TicketId),
     /// The host, with the outcome of an effect.
     Outcome(u64),
     /// The host, with news of a match.
     News(MatchId),
-    /// Anybody whose answer matters to nobody.
+    /// Any other caller, whose answer is ignored.
     Other,
 }
 
@@ -76,9 +77,9 @@ pub(super) struct World {
     pub(super) step: Step<Matchmaker>,
     /// Records of the step after each input in it.
     ends: Vec<usize>,
-    /// Effects of what is not durable yet.
+    /// Effects of decisions that are not durable yet.
     decided: Vec<Effect>,
-    /// For how many ticks nothing has ended that is due, by queue.
+    /// Number of ticks in which nothing that was due has ended, by queue.
     pub(super) put_off: BTreeMap<QueueId, u32>,
     /// Ticks so far at this time.
     again: u32,
@@ -87,14 +88,14 @@ pub(super) struct World {
     calls: BTreeMap<CallId, Caller>,
     pub(super) effects: BTreeMap<u64, Effect>,
     pub(super) outside: Outside,
-    /// In force, as far as clients know.
+    /// The current settings, as far as clients know.
     pub(super) settings: Settings,
-    /// What the operator's file says.
+    /// The settings in the operator's file.
     pub(super) file: Settings,
     pub(super) specs: Vec<(Option<TicketId>, TicketSpec)>,
     pub(super) started: BTreeSet<TicketId>,
     pub(super) cancelled: BTreeSet<TicketId>,
-    /// When the process was started last.
+    /// When the process was last started.
     pub(super) restarted_at: Timestamp,
     pub(super) busy: bool,
     pub(super) report: Report,
@@ -216,9 +217,9 @@ impl World {
         self.check_turns(&due);
         self.after_input(before);
         if self.maker.next_deadline().is_some_and(|deadline| deadline <= self.time()) {
-            // What a timer ends may be followed by something that is to be done at once.
+            // The end of one timer may make something else due at once.
             self.again += 1;
-            if self.again > MOST_TICKS {
+            if self.again > MAX_TICKS {
                 self.fail("2: a deadline stays due however often timers run".into());
             }
             return;
@@ -228,7 +229,7 @@ impl World {
         self.check_overlooked();
     }
 
-    /// A host begins a new step where the last one is full.
+    /// A host begins a new step if the last one is full.
     fn begin_step(&mut self) {
         if self.step.is_full() {
             self.commit();
@@ -255,7 +256,7 @@ impl World {
         }
     }
 
-    /// Gives the matchmaker one command.
+    /// Sends the matchmaker one command.
     pub(super) fn input(&mut self, command: Command, caller: Caller) {
         self.begin_step();
         let at = self.moment();
@@ -299,7 +300,7 @@ impl World {
         self.plan_tick();
     }
 
-    /// What was decided is durable: effects begin, answers go out, players hear of it.
+    /// The decisions are durable: effects begin, answers go out, players hear about them.
     fn commit(&mut self) {
         let Step { records, answers, .. } = std::mem::replace(&mut self.step, Step::within(STEP));
         self.ends.clear();
@@ -326,7 +327,7 @@ impl World {
         self.plan(delay, Task::Perform(number));
     }
 
-    /// Players who hear of a match begin to think about it.
+    /// Players who hear about a match begin to think about it.
     fn heard(&mut self, record: &Record<Event>) {
         match &record.event {
             Event::MatchProposed { id, spec, accept_until: Some(_), .. } => {
@@ -346,7 +347,7 @@ impl World {
     fn crash(&mut self) {
         self.report.crashes += 1;
         self.restarted_at = self.time();
-        // What several inputs led to may become durable in parts, and the process may die between two of them.
+        // The results of several inputs may become durable in parts, and the process may die between two parts.
         let Step { mut records, .. } = std::mem::replace(&mut self.step, Step::within(STEP));
         let ends = std::mem::take(&mut self.ends);
         records.truncate(self.rng.choice(&ends).copied().filter(|_| self.rng.bool()).unwrap_or(0));
@@ -367,7 +368,7 @@ impl World {
             self.plan(delay, Task::News(id));
         }
         for caller in callers.into_values() {
-            // The host goes on with its durable cursor; clients know that they got no answer.
+            // The host continues with its durable cursor; clients know that they got no answer.
             if let Caller::News(id) = caller {
                 let delay = self.rng.u64(1..2000);
                 self.plan(delay, Task::News(id));

@@ -1,4 +1,4 @@
-//! Who talks to the broker: game servers, well-behaved and hostile, and clients.
+//! The broker's callers: game servers, well-behaved and hostile, and clients.
 
 use std::collections::BTreeSet;
 
@@ -8,24 +8,24 @@ use sortie_domain::ids::{AllocationId, MatchId, SeatId, ServerId};
 /// How a game server behaves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Manner {
-    /// As it should.
+    /// Correctly.
     Good,
-    /// Never says a word.
+    /// Never calls.
     Silent,
     /// Takes matches and is never ready.
     NeverReady,
-    /// Exits with a match in its hands.
+    /// Exits while it has a match.
     Crashes,
-    /// Says everything twice.
+    /// Sends everything twice.
     Repeats,
-    /// Speaks of matches of others, and of seats of others.
+    /// Reports on matches and seats of others.
     Lies,
-    /// Goes on after it was told to exit.
+    /// Continues after it was told to exit.
     Stubborn,
 }
 
 impl Manner {
-    /// Good servers come often, the others are all seen in a run of many.
+    /// Most servers are good; all other manners occur in long runs.
     pub(super) fn draw(rng: &mut fastrand::Rng) -> Self {
         match rng.u8(0..20) {
             0 => Self::Silent,
@@ -42,19 +42,19 @@ impl Manner {
 /// A game server.
 pub(super) struct Server {
     pub(super) id: ServerId,
-    /// `None` for one that nobody ordered.
+    /// `None` for a server that was not ordered.
     pub(super) allocation: Option<AllocationId>,
     pub(super) manner: Manner,
     pub(super) alive: bool,
-    /// Matches that it was given and has not ended or been told to drop.
+    /// Matches that it got and has not ended or been told to drop.
     pub(super) holds: BTreeSet<MatchId>,
-    /// Those of them that it said it is ready for.
+    /// Those of them that it has reported ready.
     pub(super) ready: BTreeSet<MatchId>,
     pub(super) hints: Hints,
     pub(super) requirements: &'static str,
-    /// How many matches it plays at a time.
+    /// Maximum number of matches at a time.
     pub(super) room: usize,
-    /// Its request is under way.
+    /// Its request is in flight.
     pub(super) asking: bool,
 }
 
@@ -81,7 +81,7 @@ impl Server {
         }
     }
 
-    /// Gives up every match that it is not ready for.
+    /// Drops every match that it has not reported ready.
     pub(super) fn drop_unready(&mut self) {
         self.holds.clone_from(&self.ready);
     }
@@ -92,7 +92,7 @@ impl Server {
     }
 }
 
-/// What servers ask for, most of them for anything.
+/// Requirements of servers, most of which take any match.
 pub(super) const REQUIREMENTS: [&str; 6] = [
     "",
     "",
@@ -102,7 +102,7 @@ pub(super) const REQUIREMENTS: [&str; 6] = [
     "MatchProperties.size > `2`",
 ];
 
-/// What matches say of themselves.
+/// Properties of matches.
 pub(super) const PROPERTIES: [&str; 8] = [
     "",
     r#"{"game":"duel","version":"1"}"#,
@@ -114,32 +114,32 @@ pub(super) const PROPERTIES: [&str; 8] = [
     r#"{"map":"forest","size":9}"#,
 ];
 
-/// Who made a call, and so what an answer to it means.
+/// Who made a call, which determines what an answer to it means.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Caller {
-    /// Somebody who wants a match.
+    /// A client that wants a match.
     Submitter,
-    /// Somebody who does not want one any more.
+    /// A client that cancels its match.
     Canceller(MatchId),
     /// A server that asked for a match.
     Request(ServerId),
-    /// A server that said that it is ready.
+    /// A server that reported a match ready.
     Ready(ServerId, MatchId),
-    /// A server that said that a match is over.
+    /// A server that reported the end of a match.
     End(ServerId, MatchId),
-    /// A player who wants in.
+    /// A player who wants a seat.
     Player,
     /// A server to which a player came.
     Claim(SeatId),
-    /// Somebody who gave a seat back.
+    /// A caller that released a seat.
     Release,
-    /// Somebody who waits for news of a match.
+    /// A caller that waits for news of a match.
     Watcher,
     /// The platform, with the outcome of an effect.
     Outcome(AllocationId),
     /// The platform, with the end of a process.
     Exit(AllocationId),
-    /// A server that said how many places are free.
+    /// A server that reported its free places.
     Places,
     /// An administrator.
     Admin,

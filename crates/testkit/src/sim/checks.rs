@@ -11,12 +11,12 @@ use sortie_domain::machine::{CallId, Machine};
 use super::world::World;
 
 impl World {
-    /// What must hold in every state.
+    /// Invariants of every state.
     pub(super) fn check_state(&mut self) {
         let snapshot = self.broker.snapshot();
         for game in snapshot.matches.values() {
             let seats = u32::try_from(game.seats.len()).unwrap_or(u32::MAX);
-            // A server may say of less room than was promised; what counts then is checked where seats are given.
+            // A server may report fewer places than were promised; that case is checked when seats are given.
             let ordered = game.spec.capacity.filter(|_| game.reported_free.is_none());
             if ordered.is_some_and(|capacity| seats > capacity || game.occupied() > capacity) {
                 self.fail(format!("4: match {} has more players than places", game.id));
@@ -48,7 +48,7 @@ impl World {
         self.check_fleets();
     }
 
-    /// Fleets stay within their maximum, by the broker's count and by the platform's.
+    /// Fleets stay within their maximum, according to the broker and to the platform.
     fn check_fleets(&mut self) {
         let mut running: BTreeMap<FleetId, usize> = BTreeMap::new();
         for process in self.platform.running.values() {
@@ -99,7 +99,7 @@ impl World {
         }
     }
 
-    /// What the oldest fitting match is, by plain evaluation of every queued one.
+    /// The oldest fitting match, by evaluating every queued one.
     pub(super) fn expected_offer(&self, command: &Command) -> Option<Option<MatchId>> {
         let Command::RequestMatch { server, requirements, hints, .. } = command else { return None };
         if hints.has(Hints::FULL) || self.is_given_up(server) {
@@ -131,7 +131,7 @@ impl World {
         }
     }
 
-    /// Only what a server prepares, and may never have heard of, is given to it again.
+    /// A server gets a match again only if it prepares it and may never have heard about it.
     fn check_given_again(&mut self, offer: &Offer) {
         let game = self.broker.find_match(&offer.match_id);
         let holds = game.is_some_and(|game| {
@@ -208,13 +208,13 @@ impl World {
         self.check_heard();
         let snapshot = self.broker.snapshot();
         if let Some((_, game)) = snapshot.matches.get_min() {
-            self.fail(format!("2: match {} is {} for ever", game.id, game.state.name()));
+            self.fail(format!("2: match {} is {} forever", game.id, game.state.name()));
         }
         if let Some((_, order)) = snapshot.allocations.get_min() {
-            self.fail(format!("3: allocation {} is {} for ever", order.id, order.state.name()));
+            self.fail(format!("3: allocation {} is {} forever", order.id, order.state.name()));
         }
         if let Some((_, process)) = self.platform.running.first_key_value() {
-            self.fail(format!("3: server {} runs for ever", process.server));
+            self.fail(format!("3: server {} runs forever", process.server));
         }
     }
 

@@ -1,15 +1,15 @@
 //! One run of the broker in a simulated world. See [`run`].
 //!
-//! | file | what |
+//! | file | contents |
 //! |---|---|
 //! | `world` | the agenda, the log with its crashes, delivery of answers |
 //! | `platform` | starts and stops processes, late, twice, or not at all |
 //! | `actors` | game servers, well-behaved and hostile; clients; administrators |
 //! | `checks` | the invariants of ARCHITECTURE.md, after every step |
-//! | `placement` | who may get which match, when servers are told to exit, what became of lost answers |
+//! | `placement` | which server may get which match, when servers are told to exit, lost answers |
 //! | `setup` | fleets and settings |
-//! | `steps` | steps that are full, and a log that takes none that are larger |
-//! | `places` | game servers that say how many places are free, and what must come of it |
+//! | `steps` | full steps, and a log that refuses larger ones |
+//! | `places` | game servers that report free places, and the expected results |
 
 mod actors;
 mod checks;
@@ -25,14 +25,14 @@ use std::ops::AddAssign;
 
 pub use sortie_domain::broker::BrokenRule;
 
-/// What a run went through.
+/// Statistics of a run.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Report {
-    /// Inputs given to the broker.
+    /// Inputs to the broker.
     pub inputs: u64,
     /// Events in the log at the end.
     pub events: u64,
-    /// Times the process was killed.
+    /// How often the process was killed.
     pub crashes: u64,
     /// Matches that were acknowledged.
     pub matches: u64,
@@ -75,9 +75,9 @@ pub struct Failure {
     pub machine: &'static str,
     /// The schedule in which it happened.
     pub seed: u64,
-    /// After how many inputs.
+    /// Number of inputs before it.
     pub inputs: u64,
-    /// What did not hold.
+    /// The violated invariant.
     pub problem: String,
 }
 
@@ -91,7 +91,7 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// Runs the schedule of `seed`, with one rule broken on purpose if one is given.
+/// Runs the schedule of `seed`, with the rule `broken` disabled on purpose if there is one.
 ///
 /// # Errors
 /// The first invariant that did not hold.

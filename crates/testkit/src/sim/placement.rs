@@ -1,4 +1,4 @@
-//! Who may get which match: what decisions of one step must look like, by plain evaluation.
+//! Which server may get which match: checks the decisions of one step by plain evaluation.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::checks::document;
 use super::world::World;
 
 impl World {
-    /// Looks at the records and answers that are new in the step.
+    /// Checks the records and answers that are new in the step.
     pub(super) fn check_decisions(&mut self) {
         let (seen, answers) = self.looked_at;
         let new = self.step.records.iter().filter(|record| record.seq > seen);
@@ -23,7 +23,7 @@ impl World {
         let problems = self.step.answers[answers.min(self.step.answers.len())..].iter();
         let mut problems: Vec<String> =
             problems.filter_map(|(call, answer)| self.exit_problem(*call, answer)).collect();
-        // What was decided by other settings cannot be judged by those that there are now.
+        // Decisions under earlier settings cannot be checked against the current ones.
         let is_changed = |record: &Record<Event>| {
             matches!(record.event, Event::Configured { .. } | Event::Reconfigured { .. })
         };
@@ -75,7 +75,7 @@ impl World {
         }
     }
 
-    /// A server of a warm pool that could still take a match goes for its age only if enough others are idle.
+    /// A server of a warm pool that could still take a match is only retired for its age if enough others are idle.
     fn warm_problem(&self, new: &[Record<Event>]) -> Option<String> {
         let settings = self.broker.settings();
         let fleets = self.broker.fleets(None, usize::MAX).items;
@@ -117,7 +117,7 @@ impl World {
         }
     }
 
-    /// Whether the broker has given the server up, so that it gets nothing.
+    /// Whether the broker has given up on the server, so that it gets no match.
     pub(super) fn is_given_up(&self, server: &ServerId) -> bool {
         let Some(known) = self.broker.find_server(server) else {
             return self.broker.is_gone(server) || self.broker.snapshot().gone.get(server).is_some();
@@ -142,7 +142,7 @@ impl World {
 
     // --- lost answers ---------------------------------------------------------------------------------------
 
-    /// An answer is lost on its way.
+    /// An answer was lost.
     pub(super) fn note_unheard(&mut self, caller: &Caller, answer: &Answer<Broker>) {
         let (Caller::Request(server), Ok(Reply::Requested { offer, more, .. })) = (caller, answer) else {
             return;
@@ -152,7 +152,7 @@ impl World {
         }
     }
 
-    /// The server that asks, if it has a match that it never heard of, and whether that one comes first.
+    /// If the asking server has a match that it never heard about: whether that match comes first.
     pub(super) fn expected_again(&mut self, command: &Command) -> Option<bool> {
         let Command::RequestMatch { server, hints, most, .. } = command else { return None };
         let is_prepared = |id: &MatchId| {
@@ -163,7 +163,7 @@ impl World {
         };
         let found = self.unheard.iter().any(|(id, of)| of == server && is_prepared(id));
         self.unheard.retain(|_, of| of != server);
-        // Who takes its leave hands back what it has.
+        // A server that signs off returns its matches.
         let is_first = *most > 1 || self.servers.get(server).is_some_and(|server| server.room == 1);
         (found && !hints.has(Hints::FULL) && !hints.has(Hints::SHUTDOWN)).then_some(is_first)
     }
@@ -192,19 +192,20 @@ impl World {
         }
     }
 
-    /// After a crash nobody knows what was told.
+    /// After a crash it is unknown what was told.
     pub(super) fn tell_all(&mut self) {
         let matches = self.broker.snapshot().matches;
         self.told.extend(matches.values().map(|game| (game.id.clone(), game.pickups)));
     }
 
-    /// Whether the match is in the hands of the server whose call waits.
+    /// Whether the match is on the server whose call waits.
     pub(super) fn is_collected(&self, call: CallId, id: &MatchId) -> bool {
         let Some(Caller::Request(server)) = self.calls.get(&call) else { return false };
         self.broker.find_match(id).is_some_and(|game| game.server.as_ref() == Some(server))
     }
 
-    /// Right after timers have run, a match that its server never heard of is one that a call of the server collects.
+    /// Right after timers have run, every match that its server never heard about is being collected by a call of the
+    /// server.
     pub(super) fn check_collected(&mut self) {
         let answers = self.step.answers.iter().map(|(_, answer)| answer.clone()).collect::<Vec<_>>();
         answers.iter().for_each(|answer| self.note_told(answer));
@@ -223,7 +224,7 @@ impl World {
     }
 }
 
-/// Whether a match that is picked up at `at` could last longer than the server, where the settings leave time for any.
+/// Whether a match that is picked up at `at` could outlast the server, if the settings leave time for any match.
 fn may_outlast(settings: &Settings, fleet: Option<&Fleet>, at: Timestamp, born_at: Timestamp) -> bool {
     let longest = settings.match_ready_time + settings.match_max_run_time;
     let of_fleet = fleet.and_then(|fleet| fleet.max_run_time).unwrap_or(Duration::MAX);
@@ -231,7 +232,7 @@ fn may_outlast(settings: &Settings, fleet: Option<&Fleet>, at: Timestamp, born_a
     !settings.lifetime_ends_matches && lifetime > longest && at + longest > born_at + lifetime
 }
 
-/// Whether a fleet takes a match, by what it says.
+/// Whether a fleet takes a match, according to its configuration.
 fn takes(fleet: &Fleet, fleets: &[Fleet], game: &Match) -> bool {
     let document = document(game);
     let (name, version) = (&document["MatchProperties"]["game"], &document["MatchProperties"]["version"]);

@@ -1,5 +1,5 @@
-//! Seats and free places: players who ask more than once, and game servers whose word may be wrong. What the broker makes
-//! of it is checked by plain counting.
+//! Seats and free places: players who ask more than once, and game servers whose reports may be wrong. The broker's
+//! result is checked by plain counting.
 
 use sortie_domain::broker::model::{Match, Seat, SeatState};
 use sortie_domain::broker::{Command, Event, Reply};
@@ -9,11 +9,11 @@ use sortie_domain::machine::{CallId, Machine as _};
 use super::actors::Caller;
 use super::world::World;
 
-/// Most places that a server says of: enough for more than were ordered.
+/// Maximum number of places that a server reports: enough for more than were ordered.
 const MOST: u32 = 6;
 
 impl World {
-    /// Right or wrong: what counts is what is made of it.
+    /// The number may be wrong: the broker's reaction is checked.
     pub(super) fn say_free(&mut self, id: &ServerId, game: &MatchId) {
         let command = Command::ReportFreePlaces {
             match_id: game.clone(),
@@ -23,14 +23,14 @@ impl World {
         self.input(command, Caller::Places);
     }
 
-    /// How many places are free by what a server is about to say: less one for whoever is on the way.
+    /// The expected free places after a server's report: minus one for each player on the way.
     pub(super) fn expected_free(&self, command: &Command) -> Option<(MatchId, u32)> {
         let Command::ReportFreePlaces { match_id, free, .. } = command else { return None };
         let game = self.broker.find_match(match_id)?;
         Some((match_id.clone(), free.saturating_sub(coming(game))))
     }
 
-    /// Somebody new, or somebody who has a seat and asks again.
+    /// A new player, or one who has a seat and asks again.
     pub(super) fn joiner(&mut self) -> Option<PlayerId> {
         let asks_again = self.rng.u8(0..4) == 0;
         let known = self.rng.choice(&self.seats).filter(|_| asks_again);
@@ -39,8 +39,8 @@ impl World {
         player.or_else(|| PlayerId::new(&format!("j{}", self.count)).ok())
     }
 
-    /// Who is given a new seat has none in another match of the game, whatever its version. Fleets may be given other games
-    /// later, which is nobody's fault.
+    /// A player who gets a new seat has none in another match of the game, whatever its version. Violations because
+    /// fleets later got other games are fine.
     pub(super) fn check_one_place(&mut self, seat: &Seat, game: &Match, again: bool) {
         let of_player = self.broker.matches_of(&seat.player, &[], None, usize::MAX).items;
         let fleet = self.broker.fleet_of(game);
@@ -68,7 +68,7 @@ impl World {
         }
     }
 
-    /// A seat is claimed once, and once more if its player has asked for it again since.
+    /// A seat is claimed once, and again if its player has asked for it again since.
     pub(super) fn claimed_by(&mut self, seat: &SeatId) {
         let of_seat = self.log.iter().rev().filter_map(|record| match &record.event {
             Event::SeatClaimed { seat: of, .. } if of == seat => Some(false),
@@ -101,7 +101,7 @@ impl World {
     }
 }
 
-/// Who is on the way to a place of which the server speaks.
+/// The number of players on the way to a match.
 fn coming(game: &Match) -> u32 {
     let coming = game
         .seats

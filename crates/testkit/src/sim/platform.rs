@@ -1,5 +1,5 @@
-//! A platform that runs server processes. It is idempotent by allocation id, as real ones must be; it is slow, it
-//! fails, its answers get lost.
+//! A platform that runs server processes. It is idempotent by allocation id, as real ones must be; it is slow, fails,
+//! and loses answers.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -17,9 +17,9 @@ pub(super) struct Process {
 #[derive(Default)]
 pub(super) struct Platform {
     pub(super) running: BTreeMap<AllocationId, Process>,
-    /// Orders carried out before, so that none is carried out twice.
+    /// Orders that were carried out, so that none is carried out twice.
     known: BTreeSet<AllocationId>,
-    /// Effects of one allocation, which run one after another; the first is under way.
+    /// Effects of one allocation, which run one after another; the first is in flight.
     pub(super) effects: BTreeMap<AllocationId, VecDeque<Effect>>,
     /// Exits that the broker has not confirmed.
     pub(super) exits: BTreeMap<AllocationId, String>,
@@ -27,7 +27,7 @@ pub(super) struct Platform {
 }
 
 impl Platform {
-    /// Queues an effect; whether it is the first of its allocation and is to be begun.
+    /// Queues an effect; true if it is the first of its allocation and has to be started.
     pub(super) fn queue(&mut self, effect: Effect) -> bool {
         let queue = self.effects.entry(effect.allocation().clone()).or_default();
         if queue.contains(&effect) {
@@ -37,7 +37,7 @@ impl Platform {
         queue.len() == 1
     }
 
-    /// Carries out the first effect of an allocation; the new process, if one was started, and the outcome.
+    /// Performs the first effect of an allocation; returns the new process, if one was started, and the outcome.
     pub(super) fn perform(
         &mut self,
         allocation: &AllocationId,
@@ -69,7 +69,7 @@ impl Platform {
         }
     }
 
-    /// The outcome has reached the broker; whether another effect of the allocation follows.
+    /// Called when the outcome has reached the broker; returns whether another effect of the allocation follows.
     pub(super) fn done(&mut self, allocation: &AllocationId) -> bool {
         let Some(queue) = self.effects.get_mut(allocation) else { return false };
         queue.pop_front();
@@ -80,7 +80,7 @@ impl Platform {
         true
     }
 
-    /// A process ends by itself.
+    /// A process ends on its own.
     pub(super) fn exit(&mut self, server: &Server, status: &str) {
         let Some(allocation) = &server.allocation else { return };
         if self.running.remove(allocation).is_some() {

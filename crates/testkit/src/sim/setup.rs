@@ -1,4 +1,4 @@
-//! What the broker is configured with, and what administrators change about it.
+//! The broker's configuration, and administrators' changes to it.
 
 use std::time::Duration;
 

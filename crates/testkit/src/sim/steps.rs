@@ -1,4 +1,4 @@
-//! Steps that are full: timers that take several of them, a log that takes none that are larger.
+//! Full steps: timers that take several of them, a log that refuses larger ones.
 
 use sortie_domain::broker::Broker;
 use sortie_domain::machine::{Machine, Step, StepLimits};
@@ -6,12 +6,12 @@ use sortie_domain::size::Size;
 
 use super::world::World;
 
-/// Ticks after which nothing may be due.
-const MOST_TICKS: u32 = 1_000;
-/// Small steps, so that schedules come to their end: some timers of one moment, or a match with many players.
+/// Maximum number of ticks until nothing is due.
+const MAX_TICKS: u32 = 1_000;
+/// Small steps, so that schedules fill them: with simultaneous timers, or a match with many players.
 const STEP: StepLimits = StepLimits { bytes: 4 << 10, records: 12 };
-/// Most records and answers of a step, and most bytes of records: those of a full step, and those of the last piece of
-/// work, of which the largest is the end of a match with many players.
+/// Maximum numbers of bytes, and of records and answers, of a step: a full step plus the last piece of work, of which
+/// the largest is the end of a match with many players.
 const LARGEST_STEP: StepLimits = StepLimits { bytes: 16 << 10, records: 60 };
 
 pub(super) const fn new_step() -> Step<Broker> {
@@ -34,11 +34,11 @@ impl World {
         }
     }
 
-    /// Lets timers run until nothing is due, in as many steps as that takes; sometimes not to the end, as a host does
-    /// that has other inputs.
+    /// Runs timers until nothing is due, in as many steps as needed; sometimes not to the end, like a host that has
+    /// other inputs.
     pub(super) fn catch_up(&mut self) {
-        for again in 0..MOST_TICKS {
-            // A host begins a new step where the last one is full.
+        for again in 0..MAX_TICKS {
+            // A host begins a new step if the last one is full.
             if self.step.is_full() {
                 self.commit();
             }

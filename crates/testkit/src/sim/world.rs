@@ -1,4 +1,5 @@
-//! The agenda of one run: inputs to the broker, commits to the log, crashes, answers, and what everybody does next.
+//! The agenda of one run: inputs to the broker, commits to the log, crashes, answers, and the next actions of all
+//! participants.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -23,18 +24,18 @@ use super::{Failure, Report};
 const BUSY_TIME: u64 = 15 * 60 * 1000;
 /// Virtual time after that, longer than any timer, in milliseconds.
 const REST_TIME: u64 = 30 * 60 * 1000;
-/// Inputs after which a run has gone wrong by not coming to an end.
+/// Maximum number of inputs; a run that exceeds it does not terminate.
 const MAX_INPUTS: u64 = 50_000;
 
 /// Players of a large match.
 const MANY_PLAYERS: usize = 40;
 
-/// What is on the agenda.
+/// An entry of the agenda.
 #[derive(Clone, Debug)]
 enum Task {
     /// A deadline of the broker.
     Tick,
-    /// What was decided becomes durable.
+    /// The decisions become durable.
     Commit,
     /// The process is killed and started again.
     Crash,
@@ -44,13 +45,13 @@ enum Task {
     Server(ServerId),
     /// A player comes to the server with a seat.
     Arrive(SeatId),
-    /// The platform carries out the first effect of an allocation.
+    /// The platform performs the first effect of an allocation.
     Perform(AllocationId),
-    /// The platform tells of a process that ended.
+    /// The platform reports that a process has ended.
     TellExit(AllocationId),
     /// The host tells the broker that an answer found nobody.
     Undelivered(Box<Answer<Broker>>),
-    /// Somebody hangs up.
+    /// A caller hangs up.
     HangUp(CallId),
 }
 
@@ -73,11 +74,11 @@ pub(super) struct World {
     pub(super) cancelled: BTreeSet<MatchId>,
     pub(super) readied: BTreeSet<MatchId>,
     pub(super) claimed: BTreeSet<SeatId>,
-    /// Matches that were given to servers by answers that got lost.
+    /// Matches given to servers in answers that got lost.
     pub(super) unheard: BTreeMap<MatchId, ServerId>,
-    /// Pickups of matches that an answer has told of, or that may have been told of before the last crash.
+    /// Pickups of matches that an answer has reported, or may have reported before the last crash.
     pub(super) told: BTreeSet<(MatchId, u32)>,
-    /// Records up to this one, and so many answers of the step, have been looked at.
+    /// Records up to this one, and this many answers of the step, have been checked.
     pub(super) looked_at: (u64, usize),
     pub(super) seats: Vec<SeatId>,
     specs: Vec<(MatchSpec, MatchId)>,
@@ -187,7 +188,7 @@ impl World {
         Timestamp::from_millis(self.now)
     }
 
-    /// Nobody comes any more; the fleets are taken away. What is under way must come to its end by itself.
+    /// No new clients; the fleets are removed. Everything in flight must end without further input.
     fn quiesce(&mut self) {
         self.busy = false;
         let settings = self.broker.settings().clone();
@@ -216,7 +217,7 @@ impl World {
                 let Some(caller) = self.calls.get(&call).cloned() else { return };
                 self.gone.insert(call);
                 self.broker.abandon(call);
-                // A server may hang up because it is no more.
+                // A server may hang up because it has exited.
                 if let Caller::Request(server) = caller
                     && self.rng.bool()
                 {
@@ -233,7 +234,7 @@ impl World {
         }
     }
 
-    /// Gives the broker one command. What is due comes first, so that whatever a refused command leaves is its own.
+    /// Sends the broker one command. Due timers run first, so that any trace that a refused command leaves is its own.
     pub(super) fn input(&mut self, command: Command, caller: Caller) -> CallId {
         self.catch_up();
         if self.step.is_full() {
@@ -244,7 +245,7 @@ impl World {
         let call = CallId(self.count);
         self.calls.insert(call, caller);
         let (records, answers) = (self.step.records.len(), self.step.answers.len());
-        // What an earlier step has left may be done with this input.
+        // Work left by an earlier step may be done with this input.
         let settled = self.is_settled();
         let (expected, free) = (self.expected_offer(&command), self.expected_free(&command));
         let again = self.expected_again(&command);
@@ -281,7 +282,7 @@ impl World {
         self.plan_tick();
     }
 
-    /// What was decided is durable: effects begin, answers go out.
+    /// The decisions are durable: effects begin, answers go out.
     pub(super) fn commit(&mut self) {
         let Step { records, answers, .. } = std::mem::replace(&mut self.step, new_step());
         self.looked_at.1 = 0;
@@ -323,7 +324,7 @@ impl World {
         self.tell_all();
         self.break_rule();
         self.check_replay();
-        // Of what was under way at the platform nobody hears; the new process begins again with what is outstanding.
+        // Effects in flight at the platform are lost; the new process starts again with the outstanding ones.
         self.platform.effects.clear();
         self.agenda.retain(|_, task| !matches!(task, Task::Perform(_)));
         for effect in self.broker.outstanding() {
@@ -413,7 +414,7 @@ impl World {
 
     fn perform(&mut self, allocation: &AllocationId) {
         if self.rng.u8(0..10) == 0 {
-            // The platform did not answer; the host tries again.
+            // The platform did not answer; the host retries.
             let delay = self.rng.u64(100..5000);
             return self.plan(delay, Task::Perform(allocation.clone()));
         }
@@ -505,7 +506,7 @@ impl World {
             0..3 => server.hints.with(Hints::FULL),
             3 => server.hints.with(Hints::WITHDRAW),
             4 => {
-                // A server that says so has given up the matches that it is not ready for.
+                // A server that sends this hint has dropped the matches that it is not ready for.
                 server.drop_unready();
                 server.hints.with(Hints::SHUTDOWN)
             }
@@ -603,7 +604,7 @@ impl World {
         }
     }
 
-    /// Does not play a match that it has and is not ready for.
+    /// Returns a match that it has and is not ready for.
     fn hand_back(&mut self, id: &ServerId, game: &MatchId) {
         let hints = if self.rng.bool() { Hints::FULL } else { Hints::WITHDRAW };
         let Some(server) = self.servers.get_mut(id) else { return };
@@ -625,7 +626,7 @@ impl World {
         }
     }
 
-    /// Speaks of a match or a seat that it has no business with.
+    /// Reports on a match or a seat that does not belong to it.
     fn lie(&mut self, id: &ServerId) {
         let matches: Vec<_> = self.matches.iter().cloned().collect();
         let Some(game) = self.rng.choice(&matches).cloned() else { return };
@@ -713,7 +714,7 @@ impl World {
     }
 
     fn claim(&mut self, server: Option<ServerId>) {
-        // Mostly of late, when the seat may still be there.
+        // Mostly recent ones, whose seat may still exist.
         let late = self.seats.len().saturating_sub(self.rng.usize(1..12));
         if let Some(seat) = self.rng.choice(&self.seats[late..]).cloned() {
             self.input(Command::ClaimSeat { seat: seat.clone(), server }, Caller::Claim(seat));

@@ -1,8 +1,8 @@
-//! Events of the matchmaker: as operators read them, and what players hear of them.
+//! Events of the matchmaker: as operators see them, and as players see them.
 //!
-//! A player hears of each change of a ticket's status once, as an event of the type [`TICKET_STATUS`]. Its id is the
-//! sequence number of the record, a dot, and a count within the record, so that who resumes by it misses nothing; and
-//! where a player connects is in it for that player only.
+//! A player hears about each change of a ticket's status once, as an event of the type [`TICKET_STATUS`]. Its id is the
+//! sequence number of the record, a dot, and a count within the record, so that resuming from it misses nothing.
+//! Connection details are only sent to the player they are for.
 
 use serde_json::{Value, json};
 use sortie_domain::ids::{MatchId, PlayerId, RegionId};
@@ -17,17 +17,17 @@ use super::{envelope, rfc3339};
 use crate::documents;
 use crate::stored::whole_millis;
 
-/// The type of what players hear.
+/// The type of players' events.
 pub const TICKET_STATUS: &str = "sortie.ticket.status";
 
-/// `record` as a CloudEvent that comes from `source`, a URI reference that is not empty.
+/// `record` as a CloudEvent from `source`, a non-empty URI reference.
 #[must_use]
 pub fn cloud_event(record: &Record<Event>, source: &str) -> Value {
     let Record { seq, time, event } = record;
     envelope(&seq.to_string(), *time, source, event.kind(), subject(event), data(event))
 }
 
-/// What players hear of `record`, each with the CloudEvent, which comes from `source`.
+/// The players who hear about `record`, each with the CloudEvent from `source`.
 #[must_use]
 pub fn status_events(record: &Record<Event>, source: &str) -> Vec<(PlayerId, Value)> {
     let mut of_ticket = Vec::new();
@@ -52,7 +52,7 @@ fn status_data(player: &PlayerId, notice: &Notice<'_>) -> Value {
     })
 }
 
-/// The id of what the event is about: the match, else the ticket, else the queue.
+/// The id of the event's subject: the match, otherwise the ticket, otherwise the queue.
 fn subject(event: &Event) -> Option<&str> {
     Some(match event {
         Event::Configured { .. } | Event::Reconfigured { .. } => return None,
@@ -174,7 +174,7 @@ fn offer_data(offer: &SeatOffer) -> Value {
     })
 }
 
-/// Which queues there are and how long what lasts. Rules and hooks are in the configuration.
+/// The queues and their times. Rules and hooks are in the configuration.
 fn settings_data(settings: &Settings) -> Value {
     let queues = settings.queues.iter().map(|(id, queue)| {
         let data = json!({

@@ -1,8 +1,7 @@
-//! Stands between serde_json and the generated code while a message is read.
+//! A layer between serde_json and the generated code while a message is read.
 //!
-//! The generated code names what it wants (a struct with these fields, a map, a string), which tells a message's
-//! field from a key of a map. So this is the place to give `null` its meaning, to read hint flags, and to keep the
-//! trail that an error needs.
+//! The generated code asks for a type (a struct with these fields, a map, a string), which distinguishes a message's
+//! field from a key of a map. So this layer handles `null`, reads hint flags, and keeps the path that errors need.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -15,7 +14,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IntoDeserializer, MapAcces
 
 use crate::hints::{self, Hints};
 
-/// The way from where an error arose up to the document, filled while the error passes up.
+/// The path from an error up to the document, filled while the error passes up.
 #[derive(Default)]
 pub(super) struct Trail(RefCell<Vec<Segment>>);
 
@@ -49,7 +48,7 @@ impl Trail {
 pub(super) struct Reader<'t, D> {
     inner: D,
     trail: &'t Trail,
-    /// Whether it is a field of a message. A `null` is allowed there, and not in lists and maps.
+    /// Whether it is a field of a message, where `null` is allowed, unlike in lists and maps.
     is_field: bool,
 }
 
@@ -65,7 +64,7 @@ impl<'t, D> Reader<'t, D> {
     }
 }
 
-/// What stands for a `null`, by what the generated code asks for.
+/// The value of a `null`, depending on the type that the generated code asks for.
 #[derive(Clone, Copy)]
 enum NullIs {
     Refused,
@@ -88,7 +87,7 @@ macro_rules! read_as {
 impl<'de, D: Deserializer<'de>> Deserializer<'de> for Reader<'_, D> {
     type Error = D::Error;
 
-    // JSON says by itself what a value is; generated code asks for "any" where it takes a number or a text.
+    // JSON values have their own type; the generated code asks for "any" if it accepts a number or a string.
     read_as! {
         deserialize_any = Zero,
         deserialize_bool = False,
@@ -165,7 +164,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Reader<'_, D> {
     }
 }
 
-/// Passes a value on to `visitor`, and goes along into lists and objects.
+/// Passes a value on to `visitor`, and wraps lists and objects.
 struct Between<'t, V> {
     visitor: V,
     trail: &'t Trail,
@@ -192,9 +191,9 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Between<'_, V> {
         self.visitor.visit_u64(value)
     }
 
-    /// Canonical JSON takes `3.0` and `3e2` for whole numbers.
+    /// Canonical JSON accepts `3.0` and `3e2` as whole numbers.
     fn visit_f64<E: Error>(self, value: f64) -> Result<V::Value, E> {
-        // Up to here every whole number has a float of its own.
+        // Up to here every whole number has an exact float.
         const EXACT: f64 = 9_007_199_254_740_992.0;
         if value.fract() == 0.0 && value.abs() <= EXACT {
             return self.visitor.visit_i64(value as i64);
@@ -311,7 +310,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Object<'de, '_, A> {
     }
 }
 
-/// Reads a value below another one.
+/// Reads a nested value.
 struct Value<'t, S> {
     seed: S,
     trail: &'t Trail,
@@ -336,7 +335,7 @@ impl<'de> DeserializeSeed<'de> for HintsSeed {
     }
 }
 
-/// Reads a key, without a copy where the document has it as plain text.
+/// Reads a key, without a copy if the document has it without escapes.
 struct KeySeed;
 
 impl<'de> DeserializeSeed<'de> for KeySeed {

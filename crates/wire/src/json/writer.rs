@@ -1,7 +1,7 @@
 //! Writes hint flags by name.
 //!
-//! The generated code writes them as numbers, being `uint32`. The writer of a document sees every key before its
-//! value, so it can tell that field from others without knowing the message.
+//! The generated code writes them as numbers, since they are `uint32`. The writer of a document sees every key before
+//! its value, so it can recognize the field without knowing the message.
 
 use std::io::{self, Write};
 
@@ -9,7 +9,7 @@ use serde_json::ser::{CharEscape, CompactFormatter, Formatter};
 
 use crate::hints;
 
-/// Compact JSON, in which a number under a hint field that is exactly one flag becomes that flag's name.
+/// Compact JSON in which the number of a hint field that is exactly one flag becomes that flag's name.
 #[derive(Default)]
 pub(super) struct HintNames {
     in_key: bool,

@@ -1,7 +1,7 @@
 //! Records of the matchmaker as its log stores them: `contract/proto/sortie/matchmaker/v1/records.proto`.
 //!
-//! A package of its own beside the broker's, because the two machines have logs of their own and share nothing but
-//! what a match is.
+//! A separate package from the broker's, because the two machines have their own logs and share only the definition of
+//! a match.
 
 mod records;
 
@@ -35,8 +35,8 @@ pub fn decode_event(bytes: &[u8]) -> Result<Event, StoredError> {
     Event::load(stored.event, Place { message: "StoredEvent", field: "event" })
 }
 
-/// Gives the stored form of a snapshot to `sink`, in pieces of about [`PIECE_BYTES`](super::PIECE_BYTES). Equal snapshots
-/// give equal pieces.
+/// Passes the stored form of a snapshot to `sink`, in pieces of about [`PIECE_BYTES`](super::PIECE_BYTES). Equal
+/// snapshots have equal pieces.
 ///
 /// # Errors
 /// The first error of `sink`.
@@ -78,11 +78,11 @@ pub fn write_snapshot(snapshot: &Snapshot, sink: Sink<'_>) -> io::Result<()> {
     out.finish()
 }
 
-/// Reads a snapshot's stored form from its pieces; one piece of all the bytes does as well.
+/// Reads a snapshot's stored form from its pieces, which may be a single one.
 ///
 /// # Errors
-/// [`SnapshotReadError`] for pieces that [`write_snapshot`] of this version would not have written, except that fields of
-/// newer versions are ignored, and for the first error among `pieces`.
+/// [`SnapshotReadError`] for pieces that [`write_snapshot`] of this version would not have written, except that fields
+/// of newer versions are ignored, and for the first error among `pieces`.
 pub fn read_snapshot(
     pieces: &mut dyn Iterator<Item = io::Result<Vec<u8>>>,
 ) -> Result<Snapshot, SnapshotReadError> {
@@ -129,20 +129,20 @@ pub fn read_snapshot(
     })
 }
 
-/// The stored form of a snapshot that is known to be small, as a whole: all pieces of [`write_snapshot`] together.
+/// The stored form of a small snapshot as a whole: all pieces of [`write_snapshot`] together.
 #[must_use]
 pub fn encode_snapshot(snapshot: &Snapshot) -> Vec<u8> {
     super::whole(|sink| write_snapshot(snapshot, sink))
 }
 
-/// Reads what [`encode_snapshot`] gives.
+/// Reads the output of [`encode_snapshot`].
 ///
 /// # Errors
 /// As [`read_snapshot`].
 pub fn decode_snapshot(bytes: &[u8]) -> Result<Snapshot, StoredError> {
     read_snapshot(&mut std::iter::once(Ok(bytes.to_vec()))).map_err(|error| match error {
         SnapshotReadError::Stored(error) => error,
-        // There was nothing to be read.
+        // Cannot happen: nothing is read from a file.
         SnapshotReadError::Io(_) => {
             Place { message: "StoredSnapshot", field: "seq" }.has(FieldProblem::Missing)
         }

@@ -126,7 +126,7 @@ impl Stored<log::Match> for Match {
     }
 }
 
-/// Records that are older than some settings have what held then, or the default.
+/// In older records, settings that did not exist yet have the behaviour of that time, or the default.
 impl Stored<Option<log::Settings>> for Settings {
     fn store(&self) -> Option<log::Settings> {
         Some(log::Settings {
@@ -227,8 +227,8 @@ impl Stored<log::FleetHealth> for (FleetId, FleetHealth) {
     }
 }
 
-/// Records of an older version do not say when the server went and whether it was ordered: such a server is told to exit
-/// once more, and may then come back.
+/// Records of an older version do not say when the server ended and whether it was ordered: such a server is told to
+/// exit again, and may then come back.
 impl Stored<log::GoneServer> for (ServerId, Gone) {
     fn store(&self) -> log::GoneServer {
         let (server, Gone { cause, at, ordered }) = self;

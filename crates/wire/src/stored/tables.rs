@@ -1,7 +1,7 @@
-//! How a table of records is written down.
+//! Macros for tables of records.
 //!
-//! A line names the fields once for both directions, under the names that they have in the `.proto` file and in the
-//! domain alike. A field or alternative that is missing here does not compile.
+//! A row names the fields once for both directions, with the names that they have both in the `.proto` file and in the
+//! domain. A missing field or alternative does not compile.
 
 /// Structs of the domain, each stored as the message of the same name in `$package`.
 macro_rules! records {
@@ -36,8 +36,8 @@ macro_rules! records {
     )*};
 }
 
-/// Enums of the domain, each stored as a oneof of messages in `$module`, which the `.proto` file calls `$prefix…`. What a
-/// variant holds without a name is written with its place, like `check @ 0`.
+/// Enums of the domain, each stored as a oneof of messages in `$module`, which the `.proto` file calls `$prefix…`.
+/// Unnamed fields of a variant are written with their position, like `check @ 0`.
 macro_rules! alternatives {
     ($($name:ident = $outer:ident::$oneof:ident of $module:ident, $prefix:literal {
         $($variant:ident { $($field:ident $(@ $at:tt)?),* })*

@@ -32,7 +32,7 @@ macro_rules! as_they_are {
 
 as_they_are!(bool, u32, i32, u64, String);
 
-/// What is not a number equals nothing, not even itself, so no state has it.
+/// NaN equals nothing, not even itself, so no state has it.
 impl Stored<Self> for f64 {
     fn store(&self) -> Self {
         *self
@@ -74,7 +74,7 @@ impl Stored<u64> for Timestamp {
     }
 }
 
-/// Milliseconds of `duration`, a part of one rounded up as the domain does: a deadline never fires early.
+/// Milliseconds of `duration`, rounded up as in the domain: a deadline never fires early.
 pub(crate) fn whole_millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }

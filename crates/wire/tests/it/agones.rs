@@ -46,7 +46,7 @@ fn bytes(name: &str) -> Vec<u8> {
         .collect()
 }
 
-/// Both forms, both ways. The order of fields in JSON means nothing.
+/// Both forms, both directions. The order of JSON fields does not matter.
 fn check<T: Message + Default + PartialEq + Debug + Serialize + DeserializeOwned>(name: &str) {
     let message = T::decode(&*bytes(name)).unwrap();
     let golden = read(&format!("{name}.json"));

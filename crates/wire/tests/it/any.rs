@@ -79,7 +79,7 @@ fn one_inside_the_other_many_times_does_not_exhaust_the_stack() {
         inner = event(Any::pack(&inner));
     }
     let shown = to_json(&inner);
-    assert!(shown["anyEvent"]["value"].is_string(), "an Event holds an Any, so it stays opaque");
+    assert!(shown["anyEvent"]["value"].is_string(), "an Event contains an Any, so it stays opaque");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Corners of canonical JSON, in and out.
+//! Corner cases of canonical JSON, in input and output.
 
 use proptest::prelude::*;
 use prost::Message as _;

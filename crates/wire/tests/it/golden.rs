@@ -53,7 +53,7 @@ fn json_and_protobuf_are_the_golden_ones_both_ways() {
 fn every_message_of_the_server_manager_has_a_golden_document() {
     let golden: BTreeSet<String> = names().iter().map(|name| type_name(name)).collect();
     for message in messages::all() {
-        // The last two are parts of others.
+        // The last two are nested in others.
         let Some(name) = message.name.strip_prefix("catena.catena_server_manager.") else { continue };
         if !["ServerInfo", "ServerMatchInfo"].contains(&name) {
             assert!(golden.contains(name), "{name}");

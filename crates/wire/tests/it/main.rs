@@ -1,4 +1,4 @@
-//! The wire contract as others see it: published schemas, golden bytes, corners of canonical JSON.
+//! The wire contract as others see it: published schemas, golden bytes, corner cases of canonical JSON.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! Every message that has a published schema, behind one form that tests can loop over.
+//! Every message that has a published schema, as a table that tests can loop over.
 
 use prost::{Message, Name};
 use serde::Serialize;

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::messages;
 
-/// The one schema that holds itself, and how deep samples of it go.
+/// The only recursive schema, and how deep samples of it go.
 const RECURSIVE: (&str, usize) = ("Catena.Groups.Entity", 3);
 
 static OPENAPI: LazyLock<Value> = LazyLock::new(|| {
@@ -19,8 +19,8 @@ static OPENAPI: LazyLock<Value> = LazyLock::new(|| {
     openapi
 });
 
-/// The specification types 64-bit integers as JSON numbers; canonical JSON, which is what really travels, writes
-/// them as strings.
+/// The specification types 64-bit integers as JSON numbers; canonical JSON, which is really sent, writes them as
+/// strings.
 fn int64_is_a_string(node: &mut Value) {
     match node {
         Value::Object(fields) => {
@@ -57,7 +57,7 @@ fn samples(node: &Value) -> Vec<Value> {
     samples_within(node, RECURSIVE.1)
 }
 
-/// `deep` is how often the schema that holds itself may still be entered.
+/// `deep` is how often the recursive schema may still be entered.
 fn samples_within(node: &Value, deep: usize) -> Vec<Value> {
     let node = resolve(node);
     if let Some(values) = node.get("enum") {

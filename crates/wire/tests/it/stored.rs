@@ -1,4 +1,4 @@
-//! Stored records and the events that leave the system: golden ones, any at all, and hostile bytes.
+//! Stored records and outgoing events: golden ones, arbitrary ones, and hostile bytes.
 
 pub(crate) mod files;
 mod golden;

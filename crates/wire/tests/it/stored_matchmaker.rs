@@ -1,4 +1,4 @@
-//! Stored records of the matchmaker, and its events as they leave the system: golden ones, any at all, hostile bytes.
+//! Stored records of the matchmaker, and its outgoing events: golden ones, arbitrary ones, hostile bytes.
 
 mod golden;
 mod hostile;
@@ -59,7 +59,7 @@ fn a_matchmaker_that_knows_nothing_is_stored_too() {
     assert_eq!(decode_snapshot(&encode_snapshot(&snapshot)).unwrap(), snapshot);
 }
 
-/// Settings of before there were budgets.
+/// Settings from before there were budgets.
 #[test]
 fn records_without_budgets_are_read_with_those_of_then() {
     let old = [0x0a, 0x08, 0x0a, 0x06, 0x10, 0xc0, 0xcf, 0x24, 0x18, 0x64];

@@ -8,7 +8,7 @@ use proptest::sample::select;
 use sortie_domain::matchmaking::model::{Ticket, TicketSpec, TicketState};
 use sortie_domain::matchmaking::settings::{About, Measure, Need, Queue, Rule, RuleKind};
 use sortie_domain::time::Timestamp;
-use sortie_testkit::oracle::{MOST_TICKETS, legal_match, most_matches};
+use sortie_testkit::oracle::{MAX_TICKETS, legal_match, max_matches};
 
 use super::placement::{balance, party, queue};
 use super::table::{Table, player_id, rated, with_properties};
@@ -88,7 +88,7 @@ proptest! {
     fn of_few_tickets_no_match_is_overlooked(
         sizes in select(vec![(2, 5), (2, 4), (3, 3), (1, 6), (1, 18), (2, 9)]),
         rules in rules(),
-        wishes in proptest::collection::vec(wish(), 1..=MOST_TICKETS),
+        wishes in proptest::collection::vec(wish(), 1..=MAX_TICKETS),
         one_by_one in any::<bool>(),
     ) {
         let queue: Queue = queue(sizes.0, sizes.1, rules);
@@ -127,7 +127,7 @@ proptest! {
         }
         table.advance(Duration::from_millis(100 * AT_ONCE));
         let left: Vec<usize> = waiting(&table).iter().map(|ticket| ticket.spec.size()).collect();
-        prop_assert_eq!(most_matches(teams as usize, size as usize, &left), 0, "{:?}", left);
+        prop_assert_eq!(max_matches(teams as usize, size as usize, &left), 0, "{:?}", left);
     }
 
     /// Of those who wait, no ten that are next to one another in rating can be put into even teams.

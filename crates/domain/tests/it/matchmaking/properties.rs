@@ -14,7 +14,7 @@ use sortie_domain::matchmaking::settings::{
 };
 use sortie_domain::matchmaking::{Command, Event, MatchVerdict, TicketVerdict};
 use sortie_domain::time::Timestamp;
-use sortie_testkit::oracle::{MOST_TICKETS, accepts, legal_match};
+use sortie_testkit::oracle::{MAX_TICKETS, accepts, legal_match};
 
 use super::rules::{equal, latency};
 use super::table::{
@@ -286,14 +286,14 @@ proptest! {
     fn no_match_is_overlooked(queue in queues(), plays in proptest::collection::vec(play(), 1..40)) {
         let mut game = Game::new(queue.clone());
         for play in plays {
-            let crowded = game.waiting().len() >= MOST_TICKETS;
+            let crowded = game.waiting().len() >= MAX_TICKETS;
             if crowded && matches!(play, Play::Start(_) | Play::NoServer(_) | Play::Ended(_) | Play::Cancel(_)) {
                 continue;
             }
             game.play(play);
             game.table.tick();
             let waiting = game.waiting();
-            if waiting.len() <= MOST_TICKETS {
+            if waiting.len() <= MAX_TICKETS {
                 let a_tick_ago = Timestamp::from_millis(game.table.now - 110);
                 prop_assert_eq!(legal_match(&queue, &waiting, a_tick_ago), None);
             }

@@ -120,10 +120,10 @@ choices! { form:
 
 causes!(CancelCause, DissolveCause, FailCause);
 
-/// What counted before there were budgets, for records of then: they are replayed as if they had said so.
+/// The limits before there were budgets: older records are replayed with these.
 const OLD_BYTES: (u64, u64) = (512 << 20, 128 << 20);
 
-/// In how many queues a player may wait where records do not say it.
+/// Number of queues in which a player may wait if a record does not have it.
 const ONE_QUEUE: u32 = 1;
 
 impl Stored<form::Settings> for Settings {

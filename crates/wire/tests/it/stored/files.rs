@@ -22,7 +22,7 @@ pub(crate) fn unhex(text: &str) -> Vec<u8> {
     digits.chunks(2).map(|pair| u8::from_str_radix(&pair.iter().collect::<String>(), 16).unwrap()).collect()
 }
 
-/// Compares every `(file, content)` and shows all that differ in full, ready to be looked at or copied.
+/// Compares every `(file, content)` and shows all that differ in full, ready to be read or copied.
 pub(crate) fn assert_golden(folder: &str, documents: Vec<(String, String)>) {
     let differing = documents.into_iter().filter(|(file, content)| golden(folder, file) != *content);
     let shown: Vec<String> = differing.map(|(file, content)| format!("=== {file}\n{content}")).collect();

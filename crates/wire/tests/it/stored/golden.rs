@@ -1,7 +1,7 @@
 //! Golden documents in `contract/golden/records`: `<event>.hex` is the stored form of one of each event,
 //! `<event>.json` the same event as it leaves the system, `snapshot.hex` a snapshot with everything in it.
 //!
-//! A difference is a changed contract. For stored records that means: logs that are out there may no longer read.
+//! A difference is a changed contract. For stored records that means: existing logs may no longer be readable.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,7 +19,8 @@ use super::files::{assert_golden, contract, golden, hex, unhex};
 use super::{check_attributes, encoded, samples};
 
 const FOLDER: &str = "golden/records";
-/// Written by a version without budgets of bytes, games of fleets and times of servers that are gone; never written again, and to be read for ever.
+/// Written by a version without budgets of bytes, games of fleets and times of servers that are gone; never written
+/// again, but readable forever.
 const BEFORE_BUDGETS: [&str; 2] = ["broker.reconfigured.before_budgets.hex", "snapshot.before_budgets.hex"];
 
 /// `sortie.match.queued` is in `match.queued`.

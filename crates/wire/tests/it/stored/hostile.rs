@@ -66,7 +66,7 @@ fn a_bad_snapshot_is_refused_with_the_field_named() {
 
 #[test]
 fn bytes_that_are_no_message_are_damaged() {
-    // A length that goes beyond the end; the end of a group that never began; a text that is not UTF-8.
+    // A length beyond the end; the end of a group that never began; a text that is not UTF-8.
     for stored in [&b"\x1a\x7f"[..], b"\x0c", b"\x1a\x03\x0a\x01\xff"] {
         assert!(matches!(decode_event(stored), Err(StoredError::Damaged { message: "StoredEvent", .. })));
     }
@@ -93,7 +93,7 @@ fn a_golden_snapshot_cut_or_changed_anywhere_does_no_harm() {
         let mut changed = stored.clone();
         for value in [0, 1, 0x7f, 0x80, 0xff] {
             changed[position] = value;
-            // Whatever still reads can be written again.
+            // Everything that can still be read can be written again.
             if let Ok(snapshot) = decode_snapshot(&changed) {
                 assert_eq!(decode_snapshot(&encode_snapshot(&snapshot)), Ok(snapshot));
             }

@@ -1,4 +1,4 @@
-//! Any event and any snapshot, within what the types of the domain allow.
+//! Arbitrary events and snapshots, within what the types of the domain allow.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use sortie_domain::match_spec::MatchSpec;
 use sortie_domain::properties::Properties;
 use sortie_domain::time::Timestamp;
 
-/// Most elements of a list.
+/// Maximum number of elements of a list.
 const MANY: usize = 4;
 
 macro_rules! ids {

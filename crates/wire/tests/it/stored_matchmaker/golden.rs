@@ -1,8 +1,8 @@
 //! Golden documents in `contract/golden/matchmaker`: `<event>.hex` is the stored form of one of each event,
-//! `<event>.json` the same event as it leaves the system, `<event>.players.json` what players hear of it, where they do;
-//! `snapshot.hex` a snapshot with everything in it.
+//! `<event>.json` the same event as it leaves the system, `<event>.players.json` what players hear about it, if they
+//! do; `snapshot.hex` a snapshot with everything in it.
 //!
-//! A difference is a changed contract. For stored records that means: logs that are out there may no longer read.
+//! A difference is a changed contract. For stored records that means: existing logs may no longer be readable.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -36,7 +36,7 @@ fn records() -> impl Iterator<Item = Record<Event>> {
     })
 }
 
-/// What players hear of it; `None` where they do not.
+/// What players hear about it; `None` if nothing.
 fn heard(record: &Record<Event>) -> Option<Value> {
     let events: Vec<Value> =
         status_events(record, "/sortie/test").into_iter().map(|(_, document)| document).collect();

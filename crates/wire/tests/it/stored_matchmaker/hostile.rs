@@ -57,7 +57,7 @@ fn a_golden_snapshot_cut_or_changed_anywhere_does_no_harm() {
         let mut changed = stored.clone();
         for value in [0, 0x7f, 0xff] {
             changed[position] = value;
-            // Whatever still reads can be written again, and a matchmaker made of it.
+            // Everything that can still be read can be written again, and restored by a matchmaker.
             if let Ok(snapshot) = decode_snapshot(&changed) {
                 assert_eq!(decode_snapshot(&encode_snapshot(&snapshot)), Ok(snapshot.clone()));
                 let _ = Matchmaker::restore(snapshot).outstanding();

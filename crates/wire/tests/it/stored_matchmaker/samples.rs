@@ -186,7 +186,7 @@ pub(super) fn events() -> Vec<Event> {
     let mut events = ticket_events();
     events.extend(match_events());
     events.extend(seat_events());
-    // Places in the log are in golden documents, so what is new is last.
+    // Golden documents contain sequence numbers, so new samples come last.
     events.push(Event::Reconfigured { settings: settings() });
     events.push(Event::TicketRenewed { id: ticket_id("ticket-1") });
     events

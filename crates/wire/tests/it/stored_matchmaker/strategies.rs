@@ -1,4 +1,4 @@
-//! Any event and any snapshot, within what the types of the domain allow.
+//! Arbitrary events and snapshots, within what the types of the domain allow.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use sortie_domain::time::Timestamp;
 
 use super::samples::by_place;
 
-/// Most elements of a list.
+/// Maximum number of elements of a list.
 const MANY: usize = 3;
 
 macro_rules! ids {
@@ -64,7 +64,7 @@ fn name() -> impl Strategy<Value = Box<str>> {
     "\\PC{0,12}".prop_map(Box::from)
 }
 
-/// Any but what is none: infinite ones too.
+/// Any number except NaN, including infinities.
 fn number() -> impl Strategy<Value = f64> {
     use proptest::num::f64::{INFINITE, NEGATIVE, NORMAL, POSITIVE, SUBNORMAL};
     POSITIVE | NEGATIVE | NORMAL | SUBNORMAL | INFINITE
