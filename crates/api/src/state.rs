@@ -247,9 +247,8 @@ impl Shared {
         // Probes need no credentials, so they get neither the path nor the content of the file.
         let keys = self.options.auth.doubt().map(|_| Problem {
             code: KEYS_DAMAGED,
-            message:
-                "the file of API keys is damaged: the keys that it had before stay valid; see the log"
-                    .to_owned(),
+            message: "the file of API keys is damaged: the keys that it had before stay valid; see the log"
+                .to_owned(),
         });
         self.options.checks.iter().flat_map(|check| check()).chain(keys).collect()
     }

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-/// A page that takes so many bytes gets no further item: 1 MiB.
+/// A page that reaches this many bytes gets no further item: 1 MiB.
 pub const PAGE_BYTES: usize = 1 << 20;
 
 /// One page of a list ordered by id.

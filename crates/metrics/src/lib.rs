@@ -15,6 +15,8 @@ mod http;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use prometheus_client::encoding::text::encode;
@@ -93,6 +95,18 @@ impl Samples {
             Some(unit) => self.0.register_with_unit(name, help, unit, family),
             None => self.0.register(name, help, family),
         }
+    }
+
+    /// A duration in seconds, with its fraction, once for each of some labels.
+    pub fn durations<L>(&mut self, name: &str, help: &str, values: Vec<(L, Duration)>)
+    where
+        L: EncodeLabelSet + Clone + Eq + std::hash::Hash + fmt::Debug + Send + Sync + 'static,
+    {
+        let family = Family::<L, Gauge<f64, AtomicU64>>::default();
+        for (labels, value) in values {
+            family.get_or_create(&labels).set(value.as_secs_f64());
+        }
+        self.0.register_with_unit(name, help, Unit::Seconds, family);
     }
 
     /// How values are distributed, once for each of some labels.
@@ -213,6 +227,11 @@ mod tests {
             samples.gauges("well_frogs", "Frogs in it", None, places);
             samples.counters("well_leaps", "Of frogs", None, vec![(Place { name: "b" }, 5)]);
             let heights = Distribution { buckets: vec![(0.5, 2), (1.0, 0), (f64::INFINITY, 1)], sum: 3.25 };
+            samples.durations(
+                "well_echo",
+                "Of a call",
+                vec![(Place { name: "b" }, Duration::from_micros(1_500))],
+            );
             samples.histograms(
                 "well_jumps",
                 "Heights",
@@ -235,6 +254,7 @@ mod tests {
             r#"sortie_well_frogs{name="a \"quoted\" name"} 1"#,
             "sortie_well_frogs{name=\"b\"} 9223372036854775807",
             "sortie_well_leaps_total{name=\"b\"} 5",
+            "sortie_well_echo_seconds{name=\"b\"} 0.0015",
             "# TYPE sortie_well_jumps_seconds histogram",
             r#"sortie_well_jumps_seconds_bucket{le="0.5",name="b"} 2"#,
             r#"sortie_well_jumps_seconds_bucket{le="1.0",name="b"} 2"#,

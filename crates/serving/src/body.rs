@@ -41,10 +41,10 @@ pub enum BodyError {
 
 /// Longest body of one request, in bytes, in its extensions: for callers who may send less than [`Limits::body_bytes`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct MostBytes(pub usize);
+pub struct MaxBytes(pub usize);
 
 pub(crate) fn most_bytes(request: &Request) -> Option<usize> {
-    request.extensions().get::<MostBytes>().map(|most| most.0)
+    request.extensions().get::<MaxBytes>().map(|most| most.0)
 }
 
 /// The whole body, within [`Limits::body_bytes`] and [`Limits::body_time`]. Its content type does not matter.

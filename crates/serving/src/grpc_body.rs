@@ -29,7 +29,7 @@ const FRAME_BYTES: usize = 5;
 const CONVERSATIONS: &str = "/grpc.reflection.";
 
 /// The same services, where each message has at most `body_time` to arrive, and as many bytes as
-/// [`MostBytes`](crate::MostBytes) says. Those that hold a conversation, as
+/// [`MaxBytes`](crate::MaxBytes) says. Those that hold a conversation, as
 /// reflection does, may go on as long as they like.
 pub fn limit_grpc_bodies(services: Router, body_time: Duration) -> Router {
     services.layer(from_fn_with_state(body_time, with_deadline))

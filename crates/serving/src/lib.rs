@@ -37,7 +37,7 @@ mod until;
 mod visitors;
 
 pub use allowance::{Allowance, Allowances, TooMany, Turn};
-pub use body::{BodyError, MostBytes, empty_is_object, json_response, read_body};
+pub use body::{BodyError, MaxBytes, empty_is_object, json_response, read_body};
 pub use error::{error_document, error_response};
 pub use grpc_body::{end_grpc_streams, limit_grpc_bodies};
 pub use held::Reading;

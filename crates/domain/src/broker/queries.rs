@@ -13,9 +13,6 @@ use crate::requirements::Document;
 use crate::size::Size;
 use crate::time::Timestamp;
 
-/// A page that reaches this many bytes gets no further item: 1 MiB.
-pub const PAGE_BYTES: usize = 1 << 20;
-
 /// Maximum number of live matches of one player that are searched for the one to lead the player back to.
 const MAX_OWN_LOOKED_AT: usize = 100;
 

@@ -274,7 +274,7 @@ fn a_ticket_that_replaces_another_one_has_waited_since_that_came_and_counts_once
     let found = run(&arrivals, duel(vec![]));
     assert_eq!((found.tickets, found.matched, found.left, found.refused), (2, 2, 0, 0));
     let waits = found.wait_ms.unwrap();
-    assert!((10_000.0..10_200.0).contains(&waits.most), "{waits:?}");
+    assert!((10_000.0..10_200.0).contains(&waits.max), "{waits:?}");
 }
 
 /// Under other rules the first of them has a match before the others come: nobody leaves a party that plays.

@@ -79,6 +79,8 @@ impl Collector for LogsRole {
         samples.counters("log_batches", "Group commits, since the start", None, of(|stats| stats.batches));
         let help = "Group commits that the log refused, since the start";
         samples.counters("log_failed_batches", help, None, of(|stats| stats.failed_batches));
+        let appends = logs.iter().map(|(log, stats)| (log.clone(), stats.last_append)).collect();
+        samples.durations("log_last_append", "Duration of the last group commit", appends);
         let help = "Inputs that wait for the machine's thread";
         samples.gauges("log_queued_inputs", help, None, of(|stats| stats.queued as u64));
         let help = "Calls that the machine answers later";

@@ -31,6 +31,7 @@ mod idle_peers;
 mod keys;
 mod matchmaker;
 mod memory;
+mod metrics;
 mod ordered_stop;
 mod pages;
 mod players;
