@@ -33,7 +33,7 @@ pub(crate) async fn gate(State(api): State<Api>, request: Request, next: Next) -
         Ok(Admitted { caller, max_bytes, watch }) => {
             parts.extensions.insert(caller);
             if let Some(max) = max_bytes {
-                parts.extensions.insert(MostBytes(most));
+                parts.extensions.insert(MostBytes(max));
             }
             let response = next.run(Request::from_parts(parts, body)).await;
             match watch {
