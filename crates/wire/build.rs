@@ -13,14 +13,14 @@ use prost::Message;
 use prost_types::field_descriptor_proto::Type;
 use prost_types::{FieldDescriptorProto, FileDescriptorProto, FileDescriptorSet};
 
-/// Prefixes of the packages that travel as JSON too.
+/// Prefixes of the packages that are also sent as JSON.
 const JSON_PACKAGES: [&str; 2] = [".catena", ".google.rpc"];
 
-/// Agones's interface for game servers, which speaks JSON of another form and is none of our own services: its messages
-/// have all fields, under the names of the `.proto` file, and reflection does not show it.
+/// Agones's interface for game servers, which has another JSON form and is not one of our services: its messages have
+/// all fields, with the names of the `.proto` file, and reflection does not show it.
 const AGONES: &str = ".agones";
 
-/// Messages of [`AGONES`] that never travel as JSON by themselves, and hold what pbjson has no JSON for.
+/// Messages of [`AGONES`] that are never sent as JSON on their own, and have fields for which pbjson has no JSON form.
 const AGONES_WITHOUT_JSON: [&str; 3] = [
     ".agones.dev.sdk.beta.CounterUpdateRequest",
     ".agones.dev.sdk.beta.UpdateCounterRequest",
@@ -69,7 +69,7 @@ fn has_json(file: &FileDescriptorProto) -> bool {
     JSON_PACKAGES.iter().any(|prefix| package.starts_with(&format!("{prefix}.")))
 }
 
-/// What reflection shows: the JSON packages and what they import, without comments.
+/// The descriptors for reflection: the JSON packages and their imports, without comments.
 fn published(set: &FileDescriptorSet) -> FileDescriptorSet {
     // A file comes after those that it imports.
     let mut imported = BTreeSet::new();
@@ -90,7 +90,7 @@ fn described(set: &FileDescriptorSet) -> FileDescriptorSet {
 
 fn write_types(set: FileDescriptorSet) -> io::Result<()> {
     let mut config = prost_build::Config::new();
-    // Sorted maps: the same message always gives the same bytes.
+    // Sorted maps: the same message always has the same bytes.
     config.btree_map(["."]);
     config.extern_path(ANY.0, ANY.1);
     config.enable_type_names();
@@ -124,8 +124,7 @@ fn append_json(set: &FileDescriptorSet, out: &Path) -> io::Result<()> {
 
 /// The arms that find the codec of a message by its full name, for the JSON form of `Any`.
 ///
-/// A message that holds an `Any` is left out, so that one inside the other inside the other cannot exhaust the
-/// stack.
+/// Messages with an `Any` are left out, so that nesting cannot exhaust the stack.
 fn any_codecs(set: &FileDescriptorSet) -> String {
     let messages: Vec<(String, Vec<&str>)> = set
         .file

@@ -77,7 +77,8 @@ impl Holders {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records who speaks for a server, if nobody else does. `is_known`: the server is live at the broker.
+    /// Records who speaks for a server, if nobody else does; returns whether `holder` does. `is_known`: the server is
+    /// live at the broker.
     fn take(&self, server: &ServerId, holder: Holder, is_known: bool) -> bool {
         let mut held = self.lock();
         let now = Instant::now();

@@ -2,10 +2,9 @@
 //!
 //! `cargo bench -p sortie-engine --bench log_append`
 //!
-//! Each store gets the same records from the same harness: one thread commits whatever waits (the group commit of
-//! the engine), and one or 64 writers wait for their commit before they write again. The disk decides most of
-//! this, so only the ratios of one run mean anything. Rounds alternate between the stores, and the best round of
-//! each counts.
+//! Each store gets the same records from the same harness: one thread commits all waiting records (the group commit of
+//! the engine), and one or 64 writers wait for their commit before they write again. The disk dominates, so only the
+//! ratios within one run are meaningful. Rounds alternate between the stores, and the best round of each counts.
 #![allow(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 #![allow(missing_docs, reason = "nothing here is public")]
 
@@ -86,7 +85,7 @@ fn open(name: &str, folder: &Path) -> Box<dyn Store> {
 
 type Write = (Vec<u8>, SyncSender<()>);
 
-/// Commits what waits, until every writer is gone. Returns the number of records.
+/// Commits waiting records until every writer is gone. Returns the number of records.
 fn commit_loop(mut store: Box<dyn Store>, writes: &Receiver<Write>) -> u64 {
     let mut count = 0;
     while let Ok(first) = writes.recv() {
@@ -98,7 +97,7 @@ fn commit_loop(mut store: Box<dyn Store>, writes: &Receiver<Write>) -> u64 {
     count
 }
 
-/// Records made durable in a second by so many writers.
+/// Records per second made durable by this many writers.
 fn measure(name: &str, writers: usize) -> f64 {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let store = open(name, folder.path());

@@ -16,7 +16,7 @@ pub trait Clock: Send + Sync {
     /// The time now. Never goes back.
     fn now(&self) -> Timestamp;
 
-    /// How long to wait for `deadline`; `None` if the clock only moves when the waker is called.
+    /// How long to wait for `deadline`; `None` if waiting does not help: such a clock calls the waker when it moves.
     fn wait_for(&self, deadline: Timestamp) -> Option<Duration>;
 
     /// Keeps `waker` to call it when time is moved. Clocks that run on their own don't need it.

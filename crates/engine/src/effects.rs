@@ -47,7 +47,7 @@ pub trait Performer<M: Machine>: Send + Sync {
     fn key(&self, effect: &M::Effect) -> String;
 
     /// The group of `effect`: something that may be slow or stuck without the rest, and therefore has permits of its
-    /// own. There are at most as many groups as configured platforms.
+    /// own. The number of groups must be bounded by the configuration.
     fn group(&self, _effect: &M::Effect) -> String {
         String::new()
     }

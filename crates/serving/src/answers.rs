@@ -30,7 +30,7 @@ const PIECE_BYTES: usize = 16 << 10;
 const LOOKS: u32 = 4;
 
 /// Least time between two looks.
-const LEAST_PAUSE: Duration = Duration::from_millis(1);
+const MIN_PAUSE: Duration = Duration::from_millis(1);
 
 /// Why an answer ends that nobody takes.
 #[derive(Debug)]
@@ -104,7 +104,7 @@ impl Answers {
 
     /// Gives up answers of which nothing is taken for `stall_time`. Returns when the connection has no others.
     pub(crate) async fn give_up_stalled(&self, stall_time: Duration) {
-        let mut looks = interval((stall_time / LOOKS).max(LEAST_PAUSE));
+        let mut looks = interval((stall_time / LOOKS).max(MIN_PAUSE));
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             looks.tick().await;

@@ -85,7 +85,7 @@ const TIMERS: [Timer; 6] = [
 /// Their default lifetime of a server, in minutes; ours is another. All other defaults are the same.
 const DEFAULT_LIFETIME: u32 = 10;
 /// Their schedule does not run more often than this, in seconds.
-const LEAST_FREQUENCY: u32 = 30;
+const MIN_FREQUENCY: u32 = 30;
 
 impl Import {
     fn note(&mut self, path: &str, text: impl std::fmt::Display) {
@@ -154,10 +154,10 @@ impl Import {
                 }
                 continue;
             };
-            if ours == "schedule_frequency" && (1..LEAST_FREQUENCY).contains(&number) {
+            if ours == "schedule_frequency" && (1..MIN_FREQUENCY).contains(&number) {
                 self.note(
                     &path,
-                    format!("{number} was taken, although Catena goes no lower than {LEAST_FREQUENCY}"),
+                    format!("{number} was taken, although Catena goes no lower than {MIN_FREQUENCY}"),
                 );
             }
             let lasting = self.within(&path, seconds(number, unit), least, YEAR);

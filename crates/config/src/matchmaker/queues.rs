@@ -16,7 +16,7 @@ use crate::section::Section;
 /// Most returns of a ticket to its place.
 const MAX_REQUEUES: u32 = 1_000;
 /// Least time to accept a match.
-const LEAST_ACCEPT: Duration = Duration::from_secs(1);
+const MIN_ACCEPT: Duration = Duration::from_secs(1);
 
 /// Names of [`ExpirationAction`].
 pub(crate) const EXPIRATION_ACTIONS: &[&str] = &["drop", "minimum"];
@@ -66,7 +66,7 @@ fn queue(name: &str, section: &Section<'_>, known: &[&str], common: Option<&Hook
     let sizes = sizes(section, teams, per_team, least);
     let ticket_expiration = section.get("ticket_expiration", parse::duration(SECOND..=YEAR));
     let action = section.get("expiration_action", parse::choice(EXPIRATION_ACTIONS, expiration_action));
-    let accept = section.optional("accept", parse::duration(LEAST_ACCEPT..=HOUR));
+    let accept = section.optional("accept", parse::duration(MIN_ACCEPT..=HOUR));
     let backfill = section.get("backfill", parse::choice(BACKFILLS, backfill));
     let seat_timeout = section.get("seat_timeout", parse::duration(SECOND..=HOUR));
     let max_requeues = section.get("max_requeues", parse::integer(0..=MAX_REQUEUES));

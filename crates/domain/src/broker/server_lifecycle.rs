@@ -613,7 +613,7 @@ impl Turn<'_> {
         self.offer(id, Then::Nothing);
     }
 
-    /// Orders the platform to stop the server's allocation. Returns whether it has to be told.
+    /// Orders the platform to stop the server's allocation, unless that was ordered before.
     pub(super) fn order_stop(&mut self, order: &AllocationId, error: Option<Arc<str>>) {
         let Some(allocation) = self.state().allocations.get(order) else { return };
         if allocation.state != AllocationState::Stopping && !self.broken(BrokenRule::ForgetStop) {

@@ -41,7 +41,7 @@ const WORK_OF_UNFINISHED: u64 = WORK_PER_TICK / 4;
 /// Older roots whose searches go on that may have the place of the root of a match.
 const MAX_OLDER: usize = 16;
 /// Smallest budget for which a search gets a turn.
-const LEAST_TURN: u64 = COMPARISONS_PER_TURN / 8;
+const MIN_TURN: u64 = COMPARISONS_PER_TURN / 8;
 /// Tickets of one queue that are swept before the next queue has its turn.
 const SWEPT_AT_A_TURN: usize = 64;
 /// What finding out what a ticket demands costs, likewise.
@@ -383,7 +383,7 @@ impl Turn<'_> {
     /// Searches that were cut, each at most one turn.
     fn go_on_searching(&mut self) {
         for _ in 0..self.maker.beside.unfinished.len() {
-            if WORK_PER_TICK.saturating_sub(self.work) < LEAST_TURN || self.is_full() {
+            if WORK_PER_TICK.saturating_sub(self.work) < MIN_TURN || self.is_full() {
                 break;
             }
             let Some((place, hunt)) = self.maker.beside.unfinished.next() else { break };

@@ -34,7 +34,7 @@ const ROUNDS_PER_TICK: usize = 64;
 /// How long after its first failure a hook is asked again; twice as long after each further one.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest time between a failure and the next round.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const MAX_PAUSE: Duration = Duration::from_secs(60);
 /// Longest text of a fault that is kept, in bytes.
 const MAX_FAULT_BYTES: usize = 500;
 
@@ -320,7 +320,7 @@ impl Turn<'_> {
         }
         let failures = if how == Ended::Failed { asking.failures.saturating_add(1) } else { 0 };
         let pause = match how {
-            Ended::Failed => LONGEST_PAUSE.min(FIRST_PAUSE * 2_u32.saturating_pow(failures.min(16) - 1)),
+            Ended::Failed => MAX_PAUSE.min(FIRST_PAUSE * 2_u32.saturating_pow(failures.min(16) - 1)),
             Ended::InPart => Duration::ZERO,
             Ended::Answered if behind || asking.news => Duration::ZERO,
             Ended::Answered => interval,

@@ -333,7 +333,7 @@ const NO_ADDRESSES: [&str; 16] = [
 ];
 
 impl Table {
-    /// Whether connection details without an address are refused, for a match that a server has.
+    /// Checks that connection details without an address are refused, for a match on a server.
     fn needs_address(&mut self, host: &ServerId, id: &MatchId) {
         for details in NO_ADDRESSES {
             let refusal = self.refused("invalid_field", ready(host, id, details, Hints::NONE));

@@ -216,7 +216,6 @@ fn names_of_games_are_taken_as_they_are() {
 }
 
 // --- the order of the search ------------------------------------------------------------------------------------
-// ------------------------------------------------------------------------------------------
 
 /// Many matches that no fleet takes, or whose fleet has no room, and then one for an empty fleet.
 fn behind_many(mode: FastSchedule, many: usize, properties: &str) -> (Table, MatchId) {

@@ -9,7 +9,7 @@ use crate::site::{Site, fleet};
 
 /// Starts that are looked at, and the shortest times between them.
 const STARTS: usize = 4;
-const LEAST_PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(2)];
+const MIN_PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(2)];
 
 /// When the log says that it happened.
 fn time(event: &Value) -> SystemTime {
@@ -49,7 +49,7 @@ async fn it_is_tried_ever_more_seldom_and_another_fleet_takes_over() {
     // Two may have been ordered before the first was seen to fail, one for each match.
     let together = ordered.len() - ordered.iter().filter(|at| **at >= ended[0]).count();
     let later = ordered[together..].iter().zip(&ended[together - 1..]);
-    for ((ordered, failed), pause) in later.zip(LEAST_PAUSES) {
+    for ((ordered, failed), pause) in later.zip(MIN_PAUSES) {
         assert!(ordered.duration_since(*failed).unwrap() >= pause, "{ordered:?} after {failed:?}");
     }
     let starts = std::fs::read_to_string(site.path("starts")).unwrap().lines().count();

@@ -19,7 +19,7 @@ const SIZE: &str = "size=3m";
 /// Room for so many files and folders.
 const FILES: &str = "nr_inodes=500";
 /// More matches than the last page of a file has room for.
-const MOST_SUBMITTED: usize = 200;
+const MAX_SUBMITTED: usize = 200;
 
 /// A file system that is unmounted when dropped.
 struct SmallDisk(PathBuf);
@@ -109,7 +109,7 @@ async fn submit_all(control_plane: &ControlPlane) -> (Vec<String>, Value) {
             return (ids, answer);
         }
         ids.push(answer["match_id"].as_str().unwrap().to_owned());
-        assert!(ids.len() < MOST_SUBMITTED, "the disk is not full");
+        assert!(ids.len() < MAX_SUBMITTED, "the disk is not full");
     }
 }
 
@@ -168,7 +168,7 @@ async fn it_refuses_while_there_is_no_room_and_goes_on_when_there_is() {
         let (status, answer) = control_plane.send("POST", "/v1/matches", order(ids.len())).await;
         assert_eq!(status, 202, "{answer}");
         ids.push(answer["match_id"].as_str().unwrap().to_owned());
-        assert!(ids.len() < MOST_SUBMITTED, "there is never a snapshot");
+        assert!(ids.len() < MAX_SUBMITTED, "there is never a snapshot");
     }
     // The game server, whose output found no room either, has lived through it.
     let played = control_plane.submit(json!({"players": ["q"]})).await;

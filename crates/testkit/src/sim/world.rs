@@ -604,7 +604,7 @@ impl World {
         }
     }
 
-    /// Returns a match that it has and is not ready for.
+    /// Sends back a match that it has and is not ready for.
     fn hand_back(&mut self, id: &ServerId, game: &MatchId) {
         let hints = if self.rng.bool() { Hints::FULL } else { Hints::WITHDRAW };
         let Some(server) = self.servers.get_mut(id) else { return };

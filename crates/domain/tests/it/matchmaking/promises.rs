@@ -157,7 +157,7 @@ proptest! {
 }
 
 /// Within which ten of 120 form who have not blocked one another; see `docs/matchmaking.md`.
-const MOST_TICKS_AMONG_BLOCKED: u64 = 2;
+const MAX_TICKS_AMONG_BLOCKED: u64 = 2;
 
 /// Ticks until ten of so many find one another who have not blocked one another, where of each two others about `blocked` of
 /// 100 are kept apart by a block.
@@ -175,7 +175,7 @@ fn ticks_among_blocked(players: u64, blocked: u64) -> Option<u64> {
         spec.parties[0].players[0].blocked.extend(whom);
         table.start(&format!("t{n}"), spec);
     }
-    (1..=MOST_TICKS_AMONG_BLOCKED).find(|_| {
+    (1..=MAX_TICKS_AMONG_BLOCKED).find(|_| {
         table.advance(Duration::from_millis(100));
         !table.formed().is_empty()
     })

@@ -13,7 +13,7 @@ use super::table::{Table, queue_id, secs, settings, spec, with_properties};
 /// Tickets that wait, many times what one tick looks at.
 const MANY: usize = 6_000;
 /// More tickets than one tick looks at.
-const MOST_OF_A_TICK: usize = 1_000;
+const MAX_OF_A_TICK: usize = 1_000;
 
 /// Each on a map of its own, so that nobody plays.
 fn maps() -> Queue {
@@ -57,7 +57,7 @@ fn look_at_all(table: &mut Table) -> usize {
         let before = table.maker.backlog();
         one_tick(table);
         let looked_at = before - table.maker.backlog();
-        assert!((1..=MOST_OF_A_TICK).contains(&looked_at), "{looked_at} tickets in one tick");
+        assert!((1..=MAX_OF_A_TICK).contains(&looked_at), "{looked_at} tickets in one tick");
         ticks += 1;
     }
     ticks
@@ -82,7 +82,7 @@ fn a_new_process_looks_at_everybody_tick_by_tick() {
     table.now += 100;
     one_tick(&mut table);
     let left = table.maker.backlog();
-    assert!((MANY - MOST_OF_A_TICK..MANY).contains(&left), "{left}");
+    assert!((MANY - MAX_OF_A_TICK..MANY).contains(&left), "{left}");
     assert!(look_at_all(&mut table) > 4);
     // They are all found again.
     table.start("late", with_properties(&map_of("p0003"), spec(&["late"])));
