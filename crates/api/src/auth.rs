@@ -23,6 +23,7 @@ use axum::http::header::AUTHORIZATION;
 use sha2::{Digest, Sha256};
 use sortie_domain::ids::{FleetId, PlayerId};
 use sortie_identity::{PlayerTokens, ServerKeys, TokenError, looks_like_token};
+use sortie_serving::bearer;
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
 use crate::codes;
@@ -32,7 +33,6 @@ use crate::servers::SpeaksFor;
 const API_KEY: &str = "catena-api-key";
 const SESSION_ID: &str = "catena-session-id";
 const OLD_SESSION_ID: &str = "session-id";
-const BEARER: &[u8] = b"bearer ";
 
 /// Maximum length of an API key, in bytes.
 const MAX_KEY_BYTES: usize = 1024;
@@ -295,7 +295,7 @@ impl Auth {
         let is_token = |bearer: &Bearer<'_>| {
             self.players.is_some() && bearer.as_ref().is_ok_and(|text| looks_like_token(text))
         };
-        match bearer(headers) {
+        match shown_bearer(headers) {
             Some(bearer) if is_token(&bearer) => (bearer.ok(), None),
             other => (None, other),
         }
@@ -393,12 +393,10 @@ fn unknown(source: &dyn KeySource, text: &'static str) -> ApiError {
 /// The text after `Bearer`.
 type Bearer<'a> = Result<&'a str, ApiError>;
 
-fn bearer(headers: &HeaderMap) -> Option<Bearer<'_>> {
+fn shown_bearer(headers: &HeaderMap) -> Option<Bearer<'_>> {
     let value = headers.get(AUTHORIZATION)?.as_bytes();
-    let is_bearer = value.get(..BEARER.len()).is_some_and(|head| head.eq_ignore_ascii_case(BEARER));
-    let text = is_bearer.then(|| str::from_utf8(&value[BEARER.len()..]).ok()).flatten();
     let bad = || codes::UNAUTHENTICATED.error("authorization: must be `Bearer <API key>`");
-    Some(text.map(str::trim_ascii).ok_or_else(bad))
+    Some(bearer(value).ok_or_else(bad))
 }
 
 /// What a key permits.

@@ -125,8 +125,8 @@ fn for_others(
 fn own_key(player: &PlayerId, key: &IdempotencyKey) -> Result<IdempotencyKey, ApiError> {
     let digest =
         Sha256::new().chain_update(player.as_str()).chain_update([0]).chain_update(key.as_str()).finalize();
-    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    IdempotencyKey::new(&format!("player-{hex}")).map_err(ApiError::internal)
+    let digits = base16ct::lower::encode_string(&digest);
+    IdempotencyKey::new(&format!("player-{digits}")).map_err(ApiError::internal)
 }
 
 fn as_own(caller: &Caller, spec: &mut TicketSpec, field: &str) -> Result<(), ApiError> {

@@ -146,7 +146,7 @@ fn broker(settings: &Settings) -> Table {
 fn api_key(key: &ApiKey) -> Table {
     let mut table = Table::new();
     put(&mut table, "name", key.name.clone());
-    put(&mut table, "sha256", key.sha256.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+    put(&mut table, "sha256", base16ct::lower::encode_string(&key.sha256));
     put(
         &mut table,
         "permissions",

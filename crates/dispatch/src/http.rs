@@ -14,7 +14,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Serialize;
-use sortie_serving::{halves, json_response};
+use sortie_serving::{bearer, halves, json_response};
 use thiserror::Error;
 use tokio::time::timeout;
 use tungstenite::handshake::server::create_response_with_body;
@@ -140,7 +140,7 @@ impl Caller {
         if hub.options.is_open() {
             return Some(Self::Owner);
         }
-        let token = query.get("bearer_token").or_else(|| bearer(headers))?;
+        let token = query.get("bearer_token").or_else(|| bearer(headers.get(AUTHORIZATION)?.as_bytes()))?;
         if hub.options.secret.as_ref().is_some_and(|secret| secret.is(token)) {
             return Some(Self::Owner);
         }
@@ -160,12 +160,6 @@ impl Caller {
             Self::Guest(grant) => grant.admit(wanted.protocol, wanted.port, &wanted.accept).map(Some),
         }
     }
-}
-
-/// The token after `Bearer`.
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 async fn healthy() -> Response {

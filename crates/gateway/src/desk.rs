@@ -320,7 +320,7 @@ async fn call_off(maker: Handle<Matchmaker>, ticket: TicketId) {
     match maker.call(Command::Cancel { id: ticket.clone() }).await {
         Ok(_) => tracing::info!(%ticket, "cancelled the ticket of a player who did not come back"),
         Err(CallError::Refused(_)) => {
-            tracing::debug!(%ticket, "a ticket was over before it could be cancelled")
+            tracing::debug!(%ticket, "a ticket was over before it could be cancelled");
         }
         // It expires on its own.
         Err(CallError::Unavailable(why)) => tracing::warn!(%ticket, %why, "could not cancel a ticket"),

@@ -25,7 +25,7 @@ use serde_json::Value;
 use sortie_domain::ids::{Draw, PlayerId};
 use sortie_domain::machine::Moment;
 use sortie_identity::looks_like_token;
-use sortie_serving::{Limits, read_body};
+use sortie_serving::{Limits, bearer, read_body};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::admission::{Admission, Given};
@@ -42,7 +42,6 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// A player token; in development mode a player id is accepted too.
 const SESSION_HEADERS: [HeaderName; 2] =
     [HeaderName::from_static("catena-session-id"), HeaderName::from_static("session-id")];
-const BEARER: &str = "Bearer ";
 const PAGE: &str = "<!doctype html><title>Sortie</title><h1>Sortie</h1>\
     <p>Game clients ask for a seat here: <code>POST /matchmaker/wannaplay</code>.</p>";
 
@@ -326,15 +325,14 @@ impl Inner {
 impl Caller {
     /// The player token, from any of its places. `catena-session-id` may contain something else.
     fn token<'a>(&'a self, asked: &'a Asked) -> Option<&'a str> {
-        let bearer = self.bearer.as_deref().map(|text| {
-            let scheme = text.get(..BEARER.len()).filter(|scheme| scheme.eq_ignore_ascii_case(BEARER));
+        let shown = self.bearer.as_deref().map(|text| {
             // Anything else is not a token, and is refused as an invalid one.
-            scheme.map_or(text, |scheme| text[scheme.len()..].trim())
+            bearer(text.as_bytes()).unwrap_or(text)
         });
         // A backend may send its key there.
-        let bearer = bearer.filter(|text| !self.speaks_for_players || looks_like_token(text));
+        let shown = shown.filter(|text| !self.speaks_for_players || looks_like_token(text));
         let session = self.session.as_deref().filter(|text| looks_like_token(text));
-        bearer.or(session).or(asked.token.as_ref().map(|shown| shown.0.as_str()))
+        shown.or(session).or(asked.token.as_ref().map(|shown| shown.0.as_str()))
     }
 }
 

@@ -10,6 +10,7 @@
 //! | `opening` | from a connection of TCP to one that can be served, and [back](halves) once it is upgraded |
 //! | [`Shares`] | how many of something each one has, and [what counts as one address](network) |
 //! | [`Allowances`] | how often one address or one player may call |
+//! | [`bearer`] | the credential in an `authorization` header |
 //! | [`read_body`], [`limit_grpc_bodies`] | bodies in, each within its size and its time |
 //! | [`end_grpc_streams`] | streams of answers, which end with the process |
 //! | [`json_response`], [`error_response`] | documents out |
@@ -23,6 +24,7 @@ mod activity;
 mod allowance;
 mod answers;
 mod arriving;
+mod bearer;
 mod body;
 mod error;
 mod grpc_body;
@@ -37,6 +39,7 @@ mod until;
 mod visitors;
 
 pub use allowance::{Allowance, Allowances, TooMany, Turn};
+pub use bearer::bearer;
 pub use body::{BodyError, MaxBytes, empty_is_object, json_response, read_body};
 pub use error::{error_document, error_response};
 pub use grpc_body::{end_grpc_streams, limit_grpc_bodies};

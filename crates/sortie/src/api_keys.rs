@@ -29,7 +29,7 @@ use sortie_identity::{Look, Watched};
 
 use crate::failure::Failure;
 use crate::private;
-use crate::secrets::{self, hash, hex};
+use crate::secrets::{self, hash};
 
 /// The file.
 const API_KEYS: &str = "api_keys.json";
@@ -73,9 +73,9 @@ impl StoredKey {
 }
 
 fn unhex(digits: &str) -> Option<[u8; 32]> {
-    let pairs = (0..32).map(|at| u8::from_str_radix(digits.get(2 * at..2 * at + 2)?, 16).ok());
-    let whole = digits.len() == 64;
-    pairs.collect::<Option<Vec<u8>>>().filter(|_| whole)?.try_into().ok()
+    let mut bytes = [0; 32];
+    let decoded = base16ct::mixed::decode(digits, &mut bytes).ok()?;
+    (decoded.len() == 32).then_some(bytes)
 }
 
 /// What a list of keys says about one.
@@ -142,7 +142,7 @@ pub(crate) fn create(
     let key = secrets::draw_api_key()?;
     let stored = StoredKey {
         name: name.to_owned(),
-        sha256: hex(&hash(&key)),
+        sha256: base16ct::lower::encode_string(&hash(&key)),
         permissions: permissions.iter().map(|permission| permission.name().to_owned()).collect(),
         fleets: fleets.iter().map(ToString::to_string).collect(),
         created_at: Some(humantime::format_rfc3339_millis(SystemTime::now()).to_string()),

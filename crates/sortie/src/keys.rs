@@ -64,7 +64,7 @@ impl Keys {
         }));
         Ok(Self {
             netcode: netcode.map(PrivateKey::new),
-            netcode_hex: netcode.map(|key| secrets::hex(&key)),
+            netcode_hex: netcode.map(|key| base16ct::lower::encode_string(&key)),
             servers: ServerKeys::new(game_server.as_bytes()),
             api: Arc::new(ApiKeys::open(&config.data, others)?),
             players: config.players.as_ref().map(player_tokens).transpose()?,

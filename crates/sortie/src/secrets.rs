@@ -26,22 +26,16 @@ const API_KEY_PREFIX: &str = "sortie_";
 fn draw() -> Result<String, Failure> {
     let mut bytes = [0; KEY_BYTES];
     getrandom::fill(&mut bytes).map_err(|error| Failure::of("cannot draw a key", error))?;
-    Ok(hex(&bytes))
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    Ok(base16ct::lower::encode_string(&bytes))
 }
 
 /// The netcode key of the data folder, made at first use.
 pub(crate) fn netcode_key(data: &Path, unwritten: &mut Unwritten) -> Result<[u8; KEY_BYTES], Failure> {
     let path = data.join(NETCODE_KEY);
     let digits = keep(data, NETCODE_KEY, draw, unwritten)?;
-    let bytes: Option<Vec<u8>> = (0..KEY_BYTES)
-        .map(|at| digits.get(2 * at..2 * at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()))
-        .collect();
-    let whole = digits.len() == 2 * KEY_BYTES;
-    bytes.filter(|_| whole).and_then(|bytes| bytes.try_into().ok()).ok_or_else(|| {
+    let mut key = [0; KEY_BYTES];
+    let decoded = base16ct::mixed::decode(&digits, &mut key).map(<[u8]>::len);
+    decoded.ok().filter(|bytes| *bytes == KEY_BYTES).map(|_| key).ok_or_else(|| {
         Failure::new(format!(
             "{} does not hold 64 hexadecimal digits: put the key back, or remove the file to get a new key",
             path.display()
@@ -139,6 +133,11 @@ mod tests {
         let failure = netcode_key(data.path(), &mut Unwritten::default()).unwrap_err().to_string();
         assert!(failure.contains("64 hexadecimal digits") && !failure.contains("secret"), "{failure}");
         let digits = "0123456789abcdef".repeat(4);
+        for bad in [format!("+{}", &digits[1..]), digits[1..].to_owned(), format!("{digits}00")] {
+            fs::write(data.path().join(NETCODE_KEY), &bad).unwrap();
+            let failure = netcode_key(data.path(), &mut Unwritten::default()).unwrap_err().to_string();
+            assert!(failure.contains("64 hexadecimal digits") && !failure.contains("0123"), "{failure}");
+        }
         for bad in [
             "",
             "\n",

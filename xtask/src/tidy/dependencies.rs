@@ -17,7 +17,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     // What game servers get of our environment, which is not a contract of ours.
     ("sortie-inherited", &[]),
     // Adapters never use each other.
-    ("sortie-allocators", &["sortie-domain", "sortie-engine", "sortie-inherited", "sortie-wire"]),
+    ("sortie-allocators", &["sortie-domain", "sortie-engine", "sortie-inherited"]),
     ("sortie-matchmaker", &["sortie-domain", "sortie-engine", "sortie-tls", "sortie-wire"]),
     ("sortie-api", &["sortie-domain", "sortie-engine", "sortie-identity", "sortie-serving", "sortie-wire"]),
     (
@@ -34,7 +34,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     // How to read a file of settings, which is no contract of ours.
     ("sortie-config-file", &[]),
     // Ports for devices, which know nothing of matches.
-    ("sortie-dispatch", &["sortie-config-file", "sortie-metrics", "sortie-serving", "sortie-tls"]),
+    ("sortie-dispatch", &["sortie-config-file", "sortie-metrics", "sortie-serving"]),
     // A driver of those ports, on the other side of the contract: it has the frames only.
     ("sortie-tunnel", &["sortie-dispatch", "sortie-tls"]),
     // What roles tell, which is no contract of ours.
@@ -105,7 +105,13 @@ fn room_is_closed(package: &Package) -> Vec<Finding> {
         return vec![Finding::new(place, problem)];
     }
     let strangers = package.uses().filter(ours).filter(|used| !may(used));
-    strangers.map(|used| Finding::new(place.clone(), format!("may not use {used}"))).collect()
+    let strangers = strangers.map(|used| format!("may not use {used}"));
+    let unused =
+        allowed.into_iter().flatten().filter(|allowed| !package.uses().any(|used| used == **allowed));
+    let unused = unused.map(|allowed| {
+        format!("does not use {allowed}: take it out of xtask/src/tidy/dependencies.rs and ARCHITECTURE.md")
+    });
+    strangers.chain(unused).map(|problem| Finding::new(place.clone(), problem)).collect()
 }
 
 /// The pure crates are `no_std` and use only what is known to be pure.
@@ -143,11 +149,12 @@ mod tests {
     fn a_crate_in_a_room_that_is_not_its_own_is_found() {
         let packages = [
             Package::fake("sortie-api", &["sortie-domain", "sortie-gateway", "axum"], &[]),
-            Package::fake("sortie-arena", &["sortie-wire"], &[]),
+            Package::fake("sortie-arena", &["sortie-tls", "sortie-wire"], &[]),
             Package::fake("sortie", &["sortie-api", "sortie-testkit"], &[]),
             Package::fake("sortie-new", &[], &[]),
         ];
         let found = problems(&rooms_are_closed(&Repository::fake([]).with(&packages)));
+        let found: Vec<_> = found.iter().filter(|problem| !problem.contains("does not use")).collect();
         assert_eq!(
             found[..3],
             [
@@ -157,6 +164,17 @@ mod tests {
             ]
         );
         assert!(found[3].starts_with("package sortie-new: is new"));
+    }
+
+    #[test]
+    fn an_allowance_that_nothing_uses_is_found() {
+        let packages = [
+            Package::fake("sortie-replay", &["sortie-domain"], &[]),
+            Package::fake("sortie-metrics", &["sortie-serving"], &[]),
+        ];
+        let found = problems(&rooms_are_closed(&Repository::fake([]).with(&packages)));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].starts_with("package sortie-replay: does not use sortie-wire"), "{found:?}");
     }
 
     #[test]

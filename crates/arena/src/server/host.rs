@@ -266,7 +266,7 @@ impl Host {
         match result {
             Ok(hints) => self.heed(hints),
             Err(error) => {
-                tracing::warn!(match_id, %error, "the platform did not accept the end of the match")
+                tracing::warn!(match_id, %error, "the platform did not accept the end of the match");
             }
         }
     }

@@ -18,7 +18,7 @@ use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use sha2::{Digest as _, Sha256};
-use sortie_serving::Visitors;
+use sortie_serving::{Visitors, bearer};
 use subtle::ConstantTimeEq as _;
 use tonic::Code;
 
@@ -112,12 +112,12 @@ fn shown_key(credentials: &[u8]) -> Option<Vec<u8>> {
     if credentials.len() > MAX_CREDENTIALS_BYTES {
         return None;
     }
+    if let Some(key) = bearer(credentials) {
+        return Some(key.as_bytes().to_vec());
+    }
     let at = credentials.iter().position(|byte| *byte == b' ')?;
     let (scheme, value) = credentials.split_at(at);
     let value = value.trim_ascii();
-    if scheme.eq_ignore_ascii_case(b"bearer") {
-        return Some(value.to_vec());
-    }
     if !scheme.eq_ignore_ascii_case(b"basic") {
         return None;
     }
