@@ -15,8 +15,7 @@
 //! | `forming` | a tick: which tickets are looked at, and what happens with the matches found |
 //! | `search` | looks for a match with a given ticket; continues in later ticks |
 //! | `sizes`, `packing` | whether sizes fill teams; how tickets do |
-//! | `pools`, `rules`, `documents` | which tickets are in reach of one another; their demands over time; what
-//! expressions look at |
+//! | `pools`, `rules`, `documents` | which tickets reach one another; their demands over time; expressions' input |
 //! | `values` | values of properties, as keys and as expressions see them |
 //! | `rated` | numbers that players may not state themselves, because rules judge by them |
 //! | [`order`] | the content of a ticket's order; idempotency keys |

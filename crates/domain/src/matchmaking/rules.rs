@@ -29,7 +29,7 @@ use crate::requirements::{Requirement, Requirements};
 use crate::size::Size;
 use crate::time::Timestamp;
 
-/// Minimum width of a cell of the first distance, as a fraction of the widest finite window.
+/// Maximum number of cells of the first distance in the widest finite window.
 const CELLS_PER_WINDOW: f64 = 8.0;
 /// Cost units of an expression's meter per comparison of two numbers.
 const WORK_PER_COMPARISON: u64 = 16;
