@@ -327,7 +327,7 @@ pub(crate) fn match_bytes(state: &State, queue: &QueueId, id: Option<&TicketId>,
 
 /// Maximum size that a ticket of this many players may add to a match of this queue, so that even the queue's largest
 /// match is below the maximum size of a match. In bytes.
-pub(crate) fn most_bytes(queue: &Queue, players: usize) -> usize {
+pub(crate) fn max_bytes(queue: &Queue, players: usize) -> usize {
     let full = queue.full().map_or(MAX_PLAYERS, |full| full as usize).max(1);
     (MAX_MATCH_BYTES - OWN_BYTES) / full * players
 }
@@ -340,7 +340,7 @@ pub(crate) fn too_large(
     spec: &TicketSpec,
 ) -> Option<Refusal> {
     let bytes = match_bytes(state, queue.0, id, spec);
-    let limit = most_bytes(queue.1, spec.size());
+    let limit = max_bytes(queue.1, spec.size());
     (bytes > limit).then(|| {
         Refusal::TooLarge(format!(
             "the ticket takes {bytes} bytes of a match (ids and properties of its players), and a ticket of as many players \

@@ -1,6 +1,6 @@
-//! An explanation in words, in one line: for whoever waits to play.
+//! An explanation as text, in one line: for players who wait.
 //!
-//! One place, because the gateway and the API tell of the same tickets and must not tell different things.
+//! It is in one place because the gateway and the API describe the same tickets and must not contradict each other.
 
 use super::model::{LostMatch, Status};
 use super::{ByType, ExpectedWait, Explanation, Failure, KeptOut, SizeGap};
@@ -14,10 +14,10 @@ use alloc::vec::Vec;
 /// What players hear once a match is formed.
 pub const FINDING_SERVER: &str = "a match was found; a server is looked for";
 
-/// What players hear whose ticket is on hold.
+/// What players of a ticket on hold hear.
 pub const ON_HOLD: &str = "on hold: one of its players is in a match of another queue";
 
-/// Where a ticket stands, in one line: place, who is in reach, when it demands less, what to expect.
+/// The state of a ticket, in one line: place, tickets in reach, when it demands less, expected wait.
 #[must_use]
 pub fn summary(explanation: &Explanation, now: Timestamp) -> String {
     let queue = &explanation.queue;
