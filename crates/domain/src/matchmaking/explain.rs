@@ -87,7 +87,7 @@ pub struct Explanation {
     pub widens_at: Option<Timestamp>,
     /// When it times out.
     pub expires_at: Option<Timestamp>,
-    /// How long tickets of the queue waited recently: p50 and p90.
+    /// How long tickets of the queue waited recently: median and 90th percentile.
     pub typical_wait: Option<(Duration, Duration)>,
     /// The expected remaining wait; `None` if unknown.
     pub expected_wait: Option<ExpectedWait>,
@@ -103,9 +103,9 @@ pub struct ExpectedWait {
     /// The number of those tickets. 0: none waited as long, but the queue makes a match of the waiting tickets when the
     /// ticket's time is over; then both other values are that time.
     pub seen: usize,
-    /// p50 of their remaining wait.
+    /// The median of their remaining wait.
     pub p50: Duration,
-    /// p90 of their remaining wait.
+    /// The 90th percentile of their remaining wait.
     pub p90: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! No step is larger than a log takes, for any tickets and hooks; what is too large by itself is refused alone.
+//! No step is larger than a log accepts, for any tickets and hooks; what is too large on its own is refused alone.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ fn filled(bytes: usize) -> Properties {
     Properties::parse(&format!(r#"{{"blob":"{}"}}"#, "x".repeat(bytes))).unwrap()
 }
 
-/// A ticket of so many players, each of whom brings so many bytes.
+/// A ticket of this many players, each of whom brings this many bytes.
 fn heavy(who: &str, players: usize, bytes: usize) -> TicketSpec {
     let names: Vec<String> = (0..players).map(|n| format!("{who}-{n}")).collect();
     let mut spec = spec(&names.iter().map(String::as_str).collect::<Vec<_>>());

@@ -204,7 +204,8 @@ fn a_match_that_was_lost_is_remembered_over_a_restart_and_its_reason_is_cut() {
     }
 }
 
-/// Even teams of twelve with these ratings need a long search: nobody may say meanwhile that nobody fits.
+/// Even teams of twelve with these ratings need a long search: until it ends, explanations must not say that nobody
+/// fits.
 #[test]
 fn a_search_that_goes_on_is_told() {
     let mut table = Table::with(Queue::default());

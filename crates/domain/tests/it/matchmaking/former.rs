@@ -1,4 +1,4 @@
-//! Hooks that form matches: about whom they are asked, when, and what becomes of an answer that is partly wrong.
+//! Hooks that form matches: which tickets they are asked about, when, and how a partly wrong answer is handled.
 
 use sortie_domain::ids::{QueueId, TicketId};
 use sortie_domain::machine::Machine as _;
@@ -15,7 +15,7 @@ fn formed(on_failure: OnFailure) -> Queue {
     }
 }
 
-/// The rounds that were begun since this was last asked: queue, number, tickets.
+/// The rounds that began since the last call: queue, number, tickets.
 fn rounds(table: &mut Table) -> Vec<(QueueId, u64, Vec<TicketId>)> {
     let effects = std::mem::take(&mut table.effects).into_iter();
     let rounds = effects.filter_map(|effect| match effect {
@@ -205,8 +205,8 @@ fn a_malformed_match_is_ignored_alone_and_remembered() {
     assert_eq!((last.answer.round, last.answer.count), (2, 1));
 }
 
-/// A thousand queues may have open rounds of a thousand tickets each at a start: what is to be done names rounds only, and
-/// their tickets are read when the hook is called.
+/// A thousand queues may have open rounds of a thousand tickets each at a start: effects only name rounds, and their
+/// tickets are read when the hook is called.
 #[test]
 fn the_tickets_of_a_round_are_read_when_its_hook_is_called() {
     let mut table = Table::with(formed(OnFailure::Refuse));

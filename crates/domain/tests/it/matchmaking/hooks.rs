@@ -317,7 +317,7 @@ fn a_validated_ticket_that_does_not_fit_its_queue_fails() {
     assert_eq!(table.status("duo"), Status::Failed);
 }
 
-/// Nothing of what is left out is forgotten.
+/// Nothing that is left out is forgotten.
 #[test]
 fn an_answer_that_names_too_many_tickets_is_taken_in_part_and_the_rest_is_asked_about_again() {
     let mut table = Table::with(hooked(vec![outside("f", HookPoint::FormMatch, OnFailure::Refuse)]));

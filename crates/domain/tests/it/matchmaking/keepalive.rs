@@ -1,4 +1,4 @@
-//! Tickets that are called off unless their clients renew them.
+//! Tickets that are cancelled unless their clients renew them.
 
 use core::time::Duration;
 
@@ -27,7 +27,7 @@ fn is_abandoned(table: &Table, id: &str) -> bool {
     )
 }
 
-/// Lets time pass until right before `ttl` is over, sees that it lives, and then that it does not.
+/// Advances time to right before `ttl` is over, checks that the ticket is alive, and then that it is not.
 fn lives_for(table: &mut Table, id: &str, ttl: Duration) {
     table.advance(ttl - MILLISECOND);
     assert!(!table.find(id).is_over(), "{id} lives");

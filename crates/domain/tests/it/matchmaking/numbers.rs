@@ -1,4 +1,4 @@
-//! Numbers are equal when their values are, whole ones exactly; and they go through as they came.
+//! Numbers are equal when their values are, whole ones exactly; and they are passed on unchanged.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ const EQUAL: [(&str, &str); 7] = [
     ("123456789012345678901234567890", "123456789012345678901234567890"),
     ("-5", "-50e-1"),
 ];
-/// Of which the last differ beyond what 64 bits hold.
+/// The last ones only differ beyond 64 bits.
 const DIFFERENT: [(&str, &str); 5] = [
     ("76561197980428154", "76561197980428155"),
     ("9007199254740992", "9007199254740993"),

@@ -1,4 +1,4 @@
-//! Players who wait in several queues: the first match wins, and a match that comes to nothing costs nobody a place.
+//! Players who wait in several queues: the first match wins, and a dissolved match costs nobody their place.
 
 use sortie_domain::ids::MatchId;
 use sortie_domain::matchmaking::model::{CancelCause, SeatOffer, Status, TicketEnd, TicketSpec, TicketState};
@@ -23,7 +23,7 @@ fn of(queue: &str, players: &[&str]) -> TicketSpec {
     TicketSpec { queue: queue_id(queue), ..spec(players) }
 }
 
-/// A ticket in `r`, of a name of its own.
+/// A ticket in `r` with its own name.
 fn also(table: &mut Table, who: &str) -> String {
     let id = format!("{who} in r");
     table.start(&id, of("r", &[who]));
@@ -310,7 +310,7 @@ fn to_agree_to_a_match_renews_all_tickets_of_a_player() {
     assert_eq!((table.status("ann"), table.status("other")), (Status::Cancelled, Status::Cancelled));
 }
 
-/// Whoever waits in four queues with others who do: all find a match, and nobody two.
+/// Many players wait in the same four queues: all find a match, and nobody finds two.
 #[test]
 fn a_crowd_in_four_queues_finds_its_matches_once() {
     let names = ["q", "r", "s", "t"];
@@ -329,8 +329,8 @@ fn a_crowd_in_four_queues_finds_its_matches_once() {
     assert!(table.maker.tickets(0, 10).items.is_empty());
 }
 
-/// Up to three other tickets of each of a thousand players: more than one step may end. Nobody hears that they can connect
-/// while one of them is left, and after a restart those that are left end as well.
+/// Up to three other tickets for each of a thousand players: more than one step may end. Nobody hears that they can
+/// connect while one of them is left, and after a restart the remaining ones end as well.
 #[test]
 fn very_many_other_tickets_end_over_several_steps_before_the_players_can_connect() {
     let queue = |size| Queue { players_per_team: size, min_players_per_team: size, ..Queue::default() };
