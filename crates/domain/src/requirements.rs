@@ -77,7 +77,7 @@ impl fmt::Display for InvalidRequirements {
         if *too_costly {
             return f.write_str(problem);
         }
-        write!(f, "no valid JMESPath expression: at character {at}: {problem}")
+        write!(f, "not a valid JMESPath expression: at character {at}: {problem}")
     }
 }
 

@@ -396,14 +396,14 @@ impl fmt::Display for Refusal {
             }
             Self::TicketOver { ticket, status } => write!(f, "ticket {ticket} is over: it is {status}"),
             Self::NothingToAccept(id) => {
-                write!(f, "match {id} is not waiting for its players to accept it (any more)")
+                write!(f, "match {id} is not (or no longer) waiting for its players to accept it")
             }
             Self::SeatsNotWanted { ticket, match_id } => {
-                write!(f, "ticket {ticket} waits for no seats of match {match_id} any more; give them back")
+                write!(f, "ticket {ticket} no longer waits for seats of match {match_id}; release them")
             }
             Self::NotInMatch(player) => write!(f, "player {player} is not in this match"),
             Self::RuleRefuses { queue, rule } => {
-                write!(f, "rule `{rule}` of queue {queue} lets no such ticket wait")
+                write!(f, "rule `{rule}` of queue {queue} does not accept this ticket")
             }
             Self::Refused(problem) | Self::TooLarge(problem) => write!(f, "{problem}"),
             Self::TooMany { what, limit } => write!(f, "too many {what}: at most {limit} are allowed"),

@@ -70,9 +70,9 @@ pub fn ticket(top: &Entity) -> Result<TicketSpec, Refusal> {
     let mut parties = Vec::new();
     collect(top, None, 0, &mut parties)?;
     let mut notes = Notes::of(top);
-    let queue = notes
-        .text("queue_name")?
-        .ok_or_else(|| Refusal::field("entity", "the metadata of the top entity must hold `queue_name`"))?;
+    let queue = notes.text("queue_name")?.ok_or_else(|| {
+        Refusal::field("entity", "the metadata of the top entity must contain `queue_name`")
+    })?;
     let queue = QueueId::new(&queue).map_err(|problem| Refusal::field("queue_name", problem))?;
     let leader = notes.text("leader")?;
     let leader = leader.map(|id| PlayerId::new(&id).map_err(|problem| Refusal::field("leader", problem)));
@@ -115,7 +115,7 @@ fn collect(
             }
             let count: usize = parties.iter().map(|party| party.players.len()).sum();
             if count > MAX_TICKET_PLAYERS {
-                let problem = format!("holds more than {MAX_TICKET_PLAYERS} accounts");
+                let problem = format!("contains more than {MAX_TICKET_PLAYERS} accounts");
                 return Err(Refusal::field("entity", problem));
             }
             Ok(())
@@ -133,12 +133,13 @@ fn collect_children(entity: &Entity, depth: usize, parties: &mut Vec<Party>) -> 
     let accounts = entity.entities.iter().filter(|child| child.kind == EntityKind::Account).count();
     let groups = entity.entities.iter().filter(|child| child.kind == EntityKind::Group).count();
     if accounts > 0 && groups > 0 {
-        let problem =
-            format!("entity {id:?} holds accounts and groups; it must hold all accounts or all groups");
+        let problem = format!(
+            "entity {id:?} contains accounts and groups; it must contain only accounts or only groups"
+        );
         return Err(Refusal::field("entity", problem));
     }
     if accounts + groups == 0 {
-        let problem = format!("entity {id:?} holds neither accounts nor groups");
+        let problem = format!("entity {id:?} contains neither accounts nor groups");
         return Err(Refusal::field("entity", problem));
     }
     let party = (accounts > 0).then(|| {
@@ -151,7 +152,7 @@ fn collect_children(entity: &Entity, depth: usize, parties: &mut Vec<Party>) -> 
 
 fn player(entity: &Entity) -> Result<Player, Refusal> {
     if !entity.entities.is_empty() {
-        let problem = format!("account {:?} holds entities; it is one player", shown(&entity.id));
+        let problem = format!("account {:?} contains entities, but it is a single player", shown(&entity.id));
         return Err(Refusal::field("entity", problem));
     }
     let id = PlayerId::new(&entity.id).map_err(|problem| Refusal::field("entity.id", problem))?;
@@ -234,7 +235,7 @@ impl Notes {
         let Some(value) = self.json("blocked")? else { return Ok(Vec::new()) };
         let list = value.as_array().ok_or_else(|| Refusal::field("blocked", "must be a JSON list"))?;
         let players = list.iter().map(|value| {
-            let id = value.as_string().ok_or_else(|| Refusal::field("blocked", "must hold player ids"))?;
+            let id = value.as_string().ok_or_else(|| Refusal::field("blocked", "must contain player ids"))?;
             PlayerId::new(id).map_err(|problem| Refusal::field("blocked", problem))
         });
         players.collect()

@@ -72,8 +72,8 @@ pub(super) struct Chosen {
 pub(super) fn judged_too_much(rules: &Ruleset, queue: &QueueId, bytes: usize) -> Option<Refusal> {
     (rules.judges() && bytes > MAX_JUDGED_BYTES).then(|| {
         Refusal::TooLarge(format!(
-            "expressions are among the rules of queue {queue}, so its tickets and the matches with free seats may have \
-             {MAX_JUDGED_BYTES} bytes of properties; this has {bytes}"
+            "the rules of queue {queue} contain expressions, so its tickets and the matches with free seats may have at \
+             most {MAX_JUDGED_BYTES} bytes of properties; this one has {bytes}"
         ))
     })
 }

@@ -343,8 +343,8 @@ pub(crate) fn too_large(
     let limit = max_bytes(queue.1, spec.size());
     (bytes > limit).then(|| {
         Refusal::TooLarge(format!(
-            "the ticket takes {bytes} bytes of a match (ids and properties of its players), and a ticket of as many players \
-             may take {limit} of a match of queue {}; send less",
+            "the ticket takes {bytes} bytes of a match (ids and properties of its players); in queue {}, tickets \
+             with this number of players may take {limit} bytes; send less",
             queue.0
         ))
     })

@@ -134,7 +134,7 @@ impl Turn<'_> {
         let Draft { id, queue, teams, region, mut spec, is_new } = draft;
         if !is_new && spec.byte_size() > hooks::MAX_DOCUMENT_BYTES {
             // It was made before there was a limit.
-            return self.refuse_match(&id, "the match is larger than a match may be", after);
+            return self.refuse_match(&id, "the match exceeds the maximum size", after);
         }
         let check = hooks::check_match(self.state(), &queue, &teams, &mut spec, after, self.now);
         let host = hooks::host_address(self.state(), &queue, &spec);
@@ -362,7 +362,9 @@ impl Turn<'_> {
             };
             answer.named += formed.teams.iter().map(Vec::len).sum::<usize>();
             if answer.named > MAX_FORMED_TICKETS {
-                let problem = format!("and those behind it: an answer may name {MAX_FORMED_TICKETS} tickets");
+                let problem = format!(
+                    "this match and those after it: an answer may name at most {MAX_FORMED_TICKETS} tickets"
+                );
                 let ignored = Ignored::new(IgnoredCause::TooMany, problem);
                 self.note_fault(queue, &answer.hook, at, &ignored);
                 note(Err((at, ignored.problem)));
@@ -397,7 +399,7 @@ impl Turn<'_> {
 
     fn take_formed(&mut self, queue: &QueueId, formed: &FormedMatch) -> Result<(), Ignored> {
         let Some(settings) = self.state().queue(queue) else {
-            return Err(Ignored::new(IgnoredCause::NotWaiting, format!("queue {queue} is gone")));
+            return Err(Ignored::new(IgnoredCause::NotWaiting, format!("queue {queue} no longer exists")));
         };
         let mut seen = BTreeSet::new();
         let (mut teams, mut tickets) = (Vec::new(), Vec::new());
@@ -408,7 +410,7 @@ impl Turn<'_> {
                 let waits =
                     ticket.filter(|ticket| ticket.state == TicketState::Waiting && ticket.queue == *queue);
                 let Some(ticket) = waits else {
-                    let problem = format!("ticket {id} does not wait in queue {queue}");
+                    let problem = format!("ticket {id} is not waiting in queue {queue}");
                     return Err(Ignored::new(IgnoredCause::NotWaiting, problem));
                 };
                 if !seen.insert(id) {

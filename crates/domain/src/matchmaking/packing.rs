@@ -65,11 +65,8 @@ pub(crate) fn pack(items: &[Item], teams: Teams, max_apart: Option<f64>) -> (Opt
     if least_apart(items, teams) > limit * (1.0 + ROUNDING) + ROUNDING {
         return (None, 1 + items.len() / 8);
     }
-    let steps = if items.len() <= TRIED || max_apart.is_none() {
-        PACKING_STEPS
-    } else {
-        STEPS_OF_MANY + items.len()
-    };
+    let steps =
+        if items.len() <= TRIED || max_apart.is_none() { PACKING_STEPS } else { STEPS_OF_MANY + items.len() };
     packing.steps = steps;
     packing.place(0);
     let taken = steps - packing.steps;

@@ -435,7 +435,7 @@ impl Queue {
             return Err("`ticket_expiration` must be 1 second to 366 days".to_string());
         }
         if self.accept.is_some_and(|accept| accept.is_zero() || accept > YEAR) {
-            return Err("`accept` must be longer than nothing and at most 366 days".to_string());
+            return Err("`accept` must be more than 0 and at most 366 days".to_string());
         }
         self.check_rules()?;
         self.check_hooks(settings)
@@ -514,7 +514,7 @@ fn check_hooks<'a>(hooks: impl Iterator<Item = &'a Hook>) -> Result<(), String> 
                 return Err(format!("has two hooks {}", hook.id));
             }
             if hook.timeout.is_zero() || hook.timeout > YEAR {
-                return Err(format!("hook {}: `timeout` must be longer than nothing", hook.id));
+                return Err(format!("hook {}: `timeout` must be more than 0", hook.id));
             }
             if hook.interval.is_some_and(|interval| !(MIN_FORM_INTERVAL..=YEAR).contains(&interval)) {
                 return Err(format!("hook {}: `interval` must be at least 100 ms", hook.id));

@@ -308,17 +308,17 @@ fn check_spec(spec: &TicketSpec) -> Result<(), Refusal> {
     }
     let refuse = |problem: alloc::string::String| Err(Refusal::field("entity", problem));
     if spec.size() == 0 || spec.parties.iter().any(|party| party.players.is_empty()) {
-        return refuse("holds a party without players".to_string());
+        return refuse("contains a party without players".to_string());
     }
     let mut seen = BTreeSet::new();
     for player in spec.players() {
         if !seen.insert(&player.id) {
-            return refuse(format!("player {} is in it twice", player.id));
+            return refuse(format!("names player {} twice", player.id));
         }
         check_player(player)?;
     }
     if spec.latencies.len() > MAX_REGIONS {
-        return Err(Refusal::field("latencies", format!("name at most {MAX_REGIONS} regions")));
+        return Err(Refusal::field("latencies", format!("must name at most {MAX_REGIONS} regions")));
     }
     check_ttl(spec)?;
     match &spec.leader {
@@ -331,7 +331,7 @@ fn check_spec(spec: &TicketSpec) -> Result<(), Refusal> {
 
 fn check_player(player: &Player) -> Result<(), Refusal> {
     if player.latencies.len() > MAX_REGIONS {
-        return Err(Refusal::field("latencies", format!("name at most {MAX_REGIONS} regions")));
+        return Err(Refusal::field("latencies", format!("must name at most {MAX_REGIONS} regions")));
     }
     let bad = |rating: &f64| !rating.is_finite() || rating.abs() > MAX_RATING;
     if player.ratings.len() > MAX_RATINGS || player.ratings.values().any(bad) {
@@ -339,7 +339,7 @@ fn check_player(player: &Player) -> Result<(), Refusal> {
         return Err(Refusal::field("ratings", problem));
     }
     if player.blocked.len() > MAX_BLOCKED {
-        return Err(Refusal::field("blocked", format!("names at most {MAX_BLOCKED} players")));
+        return Err(Refusal::field("blocked", format!("must name at most {MAX_BLOCKED} players")));
     }
     Ok(())
 }

@@ -25,7 +25,7 @@ pub fn summary(explanation: &Explanation, now: Timestamp) -> String {
         (Status::InProgress, Some(ahead)) => {
             let place = Ordinal(ahead + 1);
             let (reach, next) = (reach(explanation), widens(explanation, now));
-            let search = if explanation.searching { "; a match is still being searched for" } else { "" };
+            let search = if explanation.searching { "; still searching for a match" } else { "" };
             let wait = expected(explanation);
             format!("waiting for players: {place} in queue {queue}{reach}{search}{next}{wait}")
         }
@@ -142,7 +142,7 @@ pub fn of_requeues(requeues: u32, lost: Option<&LostMatch>) -> String {
         let which = if requeues == 1 { "the match" } else { "the last time the match" };
         format!(": {which} {match_id}{reason}")
     });
-    format!("It came back {times} because no server could be had{}.", last.unwrap_or_default())
+    format!("It returned to the queue {times} because no server was found{}.", last.unwrap_or_default())
 }
 
 /// A text of somebody else, with what could deceive its reader escaped.
@@ -160,7 +160,7 @@ fn shown(text: &str) -> String {
 
 fn widens(explanation: &Explanation, now: Timestamp) -> String {
     let at = explanation.widens_at.filter(|at| *at > now);
-    at.map(|at| format!("; it demands less in {}", seconds(at.since(now)))).unwrap_or_default()
+    at.map(|at| format!("; its demands relax in {}", seconds(at.since(now)))).unwrap_or_default()
 }
 
 /// Where nothing tells of this ticket, at least how long others waited.
@@ -235,18 +235,18 @@ mod tests {
             ..waiting()
         };
         let said = "waiting for players: 3rd in queue 2v2, 3 of 4 players in reach, the rule `skill` keeps 3 tickets out; \
-            it demands less in 5.0 s; half of the last waited at most 12 s, nine in ten 40 s";
+            its demands relax in 5.0 s; half of the last waited at most 12 s, nine in ten 40 s";
         assert_eq!(summary(&found, NOW), said);
         let wait = |seen, p50, p90| {
             let (p50, p90) = (Duration::from_secs(p50), Duration::from_secs(p90));
             let expected_wait = Some(ExpectedWait { seen, p50, p90 });
             summary(&Explanation { expected_wait, ..found.clone() }, NOW)
         };
-        assert!(wait(7, 20, 50).ends_with("; it demands less in 5.0 s; about 20 s more"));
+        assert!(wait(7, 20, 50).ends_with("; its demands relax in 5.0 s; about 20 s more"));
         assert!(wait(0, 50, 50).ends_with("; at most 50 s more"));
         let held = Explanation { held_by: Some(Box::from("level")), widens_at: Some(NOW), ..found };
         let said = summary(&held, NOW);
-        assert!(said.contains("held back by the rule `level`") && !said.contains("demands less"), "{said}");
+        assert!(said.contains("held back by the rule `level`") && !said.contains("demands relax"), "{said}");
     }
 
     #[test]
@@ -265,7 +265,7 @@ mod tests {
         let said = "waiting for players: 3rd in queue 2v2, 6 of 6 players in reach, parties of 2+2+2 cannot make 3v3";
         assert_eq!(summary(&found, NOW), said);
         let searching = Explanation { searching: true, ..waiting() };
-        let said = "waiting for players: 3rd in queue 2v2; a match is still being searched for";
+        let said = "waiting for players: 3rd in queue 2v2; still searching for a match";
         assert_eq!(summary(&searching, NOW), said);
         let many = SizeGap { teams: 12, team: 5, sizes: Vec::from([(2, 1), (4, 30)]), missing: Vec::new() };
         let said = "There are enough players, but parties of 30×4+1×2 cannot make 12 teams of 5 without splitting a party.";

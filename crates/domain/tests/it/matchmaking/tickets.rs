@@ -29,7 +29,7 @@ fn two_players_are_matched_and_hear_each_status_once_in_order() {
 fn a_player_is_in_one_ticket_at_a_time() {
     let mut table = Table::with(Queue { players_per_team: 3, ..Queue::default() });
     let text = table.refused("invalid_field", Command::Start { id: None, spec: spec(&["ann", "ann"]) });
-    assert!(text.contains("player ann is in it twice"), "{text}");
+    assert!(text.contains("names player ann twice"), "{text}");
     table.start("one", spec(&["ann", "bob"]));
     let text = table.refused("player_waits", Command::Start { id: None, spec: spec(&["cat", "bob"]) });
     assert!(text.contains("bob") && text.contains("one"), "{text}");
