@@ -40,7 +40,7 @@ pub enum Command {
         /// The ticket.
         id: TicketId,
     },
-    /// Their client is still there: a ticket with a `ttl` lives so long from now on.
+    /// The client is still there: a ticket's `ttl` starts again.
     Renew {
         /// The ticket.
         id: TicketId,

@@ -72,7 +72,7 @@ impl Player {
     }
 }
 
-/// Players who came together.
+/// A group of players who want to play together.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Party {
     /// The party's id, if it has one.

@@ -107,7 +107,7 @@ impl Rated {
         }
     }
 
-    /// The path is empty where the rules judge all properties.
+    /// The path is empty if the rules judge all properties.
     fn gather_whole(&mut self, ast: &Ast) {
         let path = path_of(ast).unwrap_or_default();
         let path: Vec<Box<str>> = path.iter().map(|name| Box::from(&**name)).collect();

@@ -564,7 +564,7 @@ impl Size for Settings {
 
 impl Size for Queue {
     fn byte_size(&self) -> usize {
-        // Up to ten numbers beside the lists.
+        // Up to ten numbers in addition to the lists.
         4 * ENTRY_BYTES + self.properties.byte_size() + self.hooks.byte_size() + self.rules.byte_size()
     }
 }
@@ -596,7 +596,7 @@ impl Size for Rule {
     }
 }
 
-/// Most players that a ticket of this queue may have, so that they fit on one team.
+/// Maximum number of players of a ticket of this queue, so that they fit on one team.
 #[must_use]
 pub fn largest_ticket(queue: &Queue) -> usize {
     match queue.players_per_team as usize {

@@ -288,7 +288,7 @@ mod tests {
 
     #[test]
     fn large_teams_are_filled_where_the_sizes_allow_it() {
-        // 250 is 10 fives and 50 fours; fives and fours other than that do not fit beside 150.
+        // 250 is 10 fives and 50 fours; next to 150, no sum of fives and fours fits.
         assert!(plan(&[5, 4], 2, 250, &[0, 0], &[20, 100]).is_some());
         assert!(plan(&[5, 4, 1], 2, 250, &[1, 0, 0], &[40, 60, 60]).is_some());
         assert!(plan(&[4], 2, 250, &[0], &[200]).is_none(), "250 is not a multiple of four");

@@ -47,7 +47,7 @@ fn reach(explanation: &Explanation) -> String {
     if let Some(rule) = &explanation.held_by {
         return format!(", held back by the rule `{rule}`");
     }
-    // Nobody was looked at: either there is nobody, or this is but a glance.
+    // No ticket was looked at: either there is none, or this is the short form.
     if explanation.looked_at == 0 {
         return String::new();
     }
@@ -62,9 +62,9 @@ fn reach(explanation: &Explanation) -> String {
     format!(", {players}{wanted} players in reach{sizes}{}", kept.unwrap_or_default())
 }
 
-/// Tickets up to which each is written on its own in a sum of sizes.
+/// Maximum number of tickets that are listed individually in a sum of sizes.
 const MAX_SUMMANDS: usize = 10;
-/// Teams up to which a match is written like `3v3`.
+/// Maximum number of teams for which a match is written like `3v3`.
 const MAX_SIDES: u32 = 4;
 
 /// Like `parties of 2+2+2 cannot make 3v3`.
@@ -109,7 +109,7 @@ fn of_size(size: u16, count: usize) -> String {
     }
 }
 
-/// Whom a rule keeps out, as a sentence; where it is for the type of a value only, with that.
+/// What a rule keeps out, as a sentence, including tickets that it keeps out only because of a value's type.
 #[must_use]
 pub fn of_rule(kept: &KeptOut) -> String {
     let tickets = |count: usize| if count == 1 { "1 ticket".to_string() } else { format!("{count} tickets") };
@@ -133,7 +133,7 @@ pub fn of_failure(failure: &Failure) -> String {
     format!("The ticket failed because {}{by}{reason}.{from}", cause.text())
 }
 
-/// That a ticket came back because no server could be had, and why the last time, in a sentence.
+/// How often a ticket returned because no server was found, and why the last time, as a sentence.
 #[must_use]
 pub fn of_requeues(requeues: u32, lost: Option<&LostMatch>) -> String {
     let times = if requeues == 1 { "once".to_string() } else { format!("{requeues} times") };
@@ -145,7 +145,7 @@ pub fn of_requeues(requeues: u32, lost: Option<&LostMatch>) -> String {
     format!("It returned to the queue {times} because no server was found{}.", last.unwrap_or_default())
 }
 
-/// A text of somebody else, with what could deceive its reader escaped.
+/// Text from outside, with deceptive characters escaped.
 fn shown(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
@@ -163,7 +163,7 @@ fn widens(explanation: &Explanation, now: Timestamp) -> String {
     at.map(|at| format!("; its demands relax in {}", seconds(at.since(now)))).unwrap_or_default()
 }
 
-/// Where nothing tells of this ticket, at least how long others waited.
+/// The expected wait; if it is unknown, at least how long others waited.
 fn expected(explanation: &Explanation) -> String {
     match (explanation.expected_wait, explanation.typical_wait) {
         (Some(ExpectedWait { seen: 0, p90, .. }), _) => format!("; at most {} more", seconds(p90)),

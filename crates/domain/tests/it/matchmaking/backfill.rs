@@ -45,7 +45,7 @@ fn a_waiting_ticket_takes_free_seats_and_no_seat_is_given_twice() {
     table.tick();
     assert_eq!((table.status("duo"), table.status("g")), (Status::FindingServer, Status::InProgress));
     assert!(matches!(table.effects.last(), Some(Effect::Seat { .. })));
-    // The server says again what it said before: the two seats are promised.
+    // The server repeats its offer: the two seats are already promised.
     table.done(Command::OfferSeats { offer: offer("m", 2) });
     table.tick();
     assert_eq!(table.status("g"), Status::InProgress);
@@ -313,7 +313,7 @@ fn a_look_that_is_cut_goes_on_where_it_was() {
     }
     let properties = Properties::parse(r#"{"open":true}"#).unwrap();
     table.done(Command::OfferSeats { offer: SeatOffer { properties, ..offer("open", 1) } });
-    // All offers have had their own look at who waits.
+    // All offers have looked at the waiting tickets.
     table.advance(secs(60));
     table.solo("a");
     let mut ticks = 0;

@@ -40,7 +40,7 @@ fn what_waits_beyond_the_budget_is_refused() {
     assert!(text.contains("1048576"), "{text}");
     assert_eq!(taken, 17, "17 of 60,000 bytes and what belongs to them are within a MiB");
     assert!(table.maker.bytes().0 <= MIB);
-    // Where one leaves there is room for one.
+    // When one leaves, there is room for one.
     table.cancel("p0");
     table.start("late", filled("late", 60_000));
     let offer = SeatOffer {

@@ -108,7 +108,7 @@ fn what_is_due_in_one_queue_delays_neither_another_nor_what_can_be_formed() {
         table.start(&who, latest);
     }
     table.advance(secs(1));
-    // The hook of another queue is as late as all of those are.
+    // The hook of another queue is as late as all of those.
     table.now += 2_000;
     table.solo("ann");
     table.solo("bob");

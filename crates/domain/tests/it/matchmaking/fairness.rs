@@ -34,7 +34,7 @@ fn the_oldest_is_served_first_though_others_always_wait_in_a_better_region() {
     table.start("first eu", attacker("first eu", "eu"));
     table.start("lone us", attacker("lone us", "us"));
     for n in 0..COMES {
-        // Twice as many attackers as defenders, so that the line of those in the better region only grows.
+        // Twice as many attackers as defenders, so that the queue for the better region only grows.
         for of in ["a", "b"] {
             let name = format!("eu {n}{of}");
             table.start(&name, attacker(&name, "eu"));

@@ -85,7 +85,7 @@ fn blocked_players_are_kept_apart_however_long_the_lists() {
         ratings: Default::default(),
         players: (0..999).map(|n| player_id(&format!("x{n}"))).chain([player_id(player)]).collect(),
     };
-    // Neither where somebody plays whom she blocks, nor where she plays already.
+    // Neither where a blocked player plays, nor where she plays already.
     table.done(Command::OfferSeats { offer: offer("m1", "bob") });
     table.tick();
     assert_eq!(table.status("ann"), Status::InProgress);

@@ -133,7 +133,7 @@ fn an_outage_calls_nobody_off() {
     table.advance(secs(9));
     table.restart();
     table.now += 15_000;
-    // Whatever comes first after a restart wakes the machine.
+    // The first input after a restart wakes the machine.
     table.advance(Duration::ZERO);
     lives_for(&mut table, "ann", secs(10));
 }

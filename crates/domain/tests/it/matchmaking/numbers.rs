@@ -81,7 +81,7 @@ fn numbers_are_equal_when_their_values_are() {
             assert!(seated(required_rule(), one, other), "{one} {other}");
         }
     }
-    // Within an expression, what is written with a point is the nearest double.
+    // Within an expression, a number with a point is the nearest double.
     assert!(matched(equal_rule(), "76561197980428154", "76561197980428154.0"));
     for (at, (one, other)) in DIFFERENT.into_iter().enumerate() {
         for (one, other) in [(one, other), (other, one)] {

@@ -81,7 +81,7 @@ impl Table {
 
 #[test]
 fn parties_that_combine_with_nobody_hide_nobody() {
-    // Two fives are a match, and no four is in any: there are no solos.
+    // Two fives are a match, and fours are in none: there are no solos.
     let mut table = Table::with(queue(2, 5, vec![]));
     table.parties("four", 13, 4);
     table.tick();
@@ -123,7 +123,7 @@ fn parties_hide_nobody_where_teams_have_to_be_even() {
     table.tick();
     table.parties("five", 40, 5);
     assert_eq!(table.settled(4), (20, BTreeMap::from([(5, 40)])));
-    // And where numbers have to be near, or players are looked at.
+    // The same if numbers must be close, or players are looked at.
     let kinds = [
         distance(100.0),
         Rule::new("blocked", RuleKind::NotBlocked),
@@ -152,7 +152,7 @@ fn an_outlier_keeps_nobody_else_from_playing() {
     assert_eq!(table.status("out"), Status::InProgress);
     let order: Vec<String> = table.together().into_iter().flatten().collect();
     assert_eq!(order, (0..60).map(|n| format!("p{n:02}")).collect::<Vec<_>>(), "by age");
-    // One like it, and those who are between, and it is the first to play: two stars and eight others are even.
+    // A second star arrives, with players in between, and the first one plays: two stars and eight others are even.
     for n in 0..8 {
         let name = format!("q{n}");
         table.start(&name, rated(1_500.0, spec(&[&name])));
@@ -317,7 +317,7 @@ fn large_teams_form_at_once() {
 
 #[test]
 fn large_teams_of_mixed_parties_form_where_the_sizes_allow_it() {
-    // (teams, players of one, tickets by count and size, how many matches that makes)
+    // (teams, players per team, tickets by count and size, number of possible matches)
     type Case = (u32, u32, &'static [(usize, usize)], usize);
     let cases: [Case; 8] = [
         (2, 250, &[(60, 4), (40, 5), (60, 1)], 1),
@@ -366,7 +366,7 @@ fn tickets_whose_distance_has_relaxed_find_each_other_at_any_distance() {
         table.advance(Duration::from_millis(59_000));
         for n in 0..between {
             let name = format!("p{n}");
-            // More than 50 from one another, where there is room for that.
+            // More than 50 from one another, if there is room for that.
             let rating = 10_000.0 / f64::from(between + 1) * f64::from(n + 1);
             let rating = if between > 104 { 1_000.0 * f64::from(n + 20) } else { rating };
             table.start(&name, rated(rating, spec(&[&name])));
@@ -449,7 +449,7 @@ fn neither_searches_that_go_on_nor_tickets_that_come_starve_the_others() {
     table.parties("p", 60, 1);
     table.tick();
     assert_eq!(table.formed().len(), 0, "this takes a while");
-    // Meanwhile as many come at once as a tick can look at.
+    // At the same time, as many arrive at once as a tick can look at.
     for wave in 0..COMPARED {
         table.parties(&format!("w{wave}-"), 100, 1);
         table.advance(Duration::from_millis(100));

@@ -167,7 +167,7 @@ impl Game {
             Play::Restart => self.table.restart(),
             other => {
                 if let Some(command) = self.command(&other) {
-                    // Some are refused: that leaves no trace, as the table sees to.
+                    // Some are refused: the table checks that this leaves no trace.
                     let before = self.table.log.len();
                     if self.table.ask(command).is_err() {
                         assert_eq!(self.table.log.len(), before);
@@ -324,7 +324,7 @@ proptest! {
             game.play(play);
             check_players(&game.table.maker);
         }
-        // In the end everything comes to an end.
+        // Everything ends eventually.
         game.table.advance(secs(600));
         for match_id in game.table.maker.formations().map(|formation| formation.id.clone()).collect::<Vec<_>>() {
             game.table.ready(&match_id);
@@ -456,7 +456,7 @@ proptest! {
                 }
                 Change::Restart => {
                     table.restart();
-                    // What every start does.
+                    // Every start does this.
                     let events = table.log.len();
                     table.done(Command::Configure { settings: with(file) });
                     prop_assert_eq!(table.log.len(), events);

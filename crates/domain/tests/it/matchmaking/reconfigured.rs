@@ -96,7 +96,7 @@ fn queues_whose_rules_are_the_same_are_left_alone() {
     let other = Queue { teams: 1, players_per_team: 2, ..Queue::default() };
     table.done(Command::Reconfigure { settings: settings([("q", maps()), ("other", other)]) });
     assert_eq!(table.maker.backlog(), 0);
-    // Nor does it matter that a queue is closed.
+    // Closing a queue makes no difference either.
     table.done(Command::Reconfigure { settings: settings([("other", Queue::default())]) });
     assert_eq!(table.maker.backlog(), 0);
 }

@@ -146,7 +146,7 @@ fn a_place_goes_on_with_the_leader_or_half_of_the_players() {
     assert!(was_replaced(&table, "five"), "three of five are more than half");
     table.start("leader", instead("three", &["y", "x"]));
     assert!(was_replaced(&table, "three"));
-    // A ticket that nobody leads goes on with half of its players.
+    // A ticket without a leader continues with half of its players.
     table.start("pair", spec(&["m", "n"]));
     table.start("half", instead("pair", &["n"]));
     assert!(was_replaced(&table, "pair"));
@@ -199,7 +199,7 @@ fn hooks_look_at_the_new_ticket_and_the_place_waits_for_them() {
     agree(&mut table, "young");
     table.advance(secs(3));
     table.start("new", instead("old", &["ann"]));
-    // It is asked about the old one no more.
+    // The hook is no longer asked about the old one.
     agree(&mut table, "old");
     assert!(matches!(table.find("new").state, TicketState::Validating(_)));
     let asked = table.maker.outstanding();
@@ -210,7 +210,7 @@ fn hooks_look_at_the_new_ticket_and_the_place_waits_for_them() {
     agree(&mut table, "new");
     let told = table.maker.explain(&ticket_id("new"), table.time()).unwrap();
     assert_eq!((told.ahead, told.waited), (Some(0), secs(3)));
-    // One that a hook looks at is replaced as well.
+    // A ticket that a hook is checking can be replaced as well.
     table.start("newer", instead("new", &["ann", "dan"]));
     table.start("newest", instead("newer", &["ann"]));
     agree(&mut table, "newest");

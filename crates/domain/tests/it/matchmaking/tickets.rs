@@ -95,7 +95,7 @@ fn a_cancelled_ticket_takes_its_match_with_it_and_the_others_keep_their_places()
     table.done(Command::Withdrawn { match_id: id.clone() });
     table.tick();
     assert_eq!(table.together().last().unwrap(), &super::table::ids(&["ann", "eve"]));
-    // What is said of the match that is no more changes nothing.
+    // News about the dissolved match changes nothing.
     table.ready(&id);
     assert_eq!(table.status("ann"), Status::FindingServer);
     let heard = [Status::InProgress, Status::FindingServer, Status::InProgress, Status::FindingServer];
