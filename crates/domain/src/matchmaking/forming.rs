@@ -1,12 +1,12 @@
 //! A tick: which tickets are looked at, and what happens with the matches found.
 //!
 //! Work follows changes. A ticket is looked at when it arrives or returns, when it demands less, and when free seats
-//! are offered; oldest first, so that no ticket is overtaken. The work of one tick is bounded; the rest is done in the
-//! next, in the same order.
+//! are offered; oldest first, so that no waiting ticket is passed over. The work of one tick is bounded; the rest is
+//! done in the next, in the same order.
 //!
-//! If the rules of a queue or the process are new, all waiting tickets of the queue are looked at once: by a *sweep*,
-//! which is a place in the queue that advances with each tick. Queues are swept in turns, with half of each tick left
-//! for other work, so that neither a large queue nor new arrivals hold up the others.
+//! If the rules of a queue or the process are new, a *sweep* looks at every waiting ticket of the queue one time: it is
+//! a place in the queue that advances with each tick. Queues are swept in turns, with half of each tick left for other
+//! work, so that neither a large queue nor new arrivals hold up the others.
 //!
 //! A search that was cut continues in the next ticks. While there are such searches, they get a part of each tick, plus
 //! what is left over; each of them has at most one turn per tick. They do not make ticks follow one another without a

@@ -28,7 +28,7 @@
 //! out by [`Effect::Submit`], and comes back as ready, as over, or without a server.
 //!
 //! Commands change tickets; ticks form matches, so that the cost of a tick follows what changed since the last one, and
-//! is bounded. [`forming`] says how, and why no ticket is overtaken.
+//! is bounded. [`forming`] says how, and why no waiting ticket is passed over.
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;

@@ -84,7 +84,7 @@ impl Default for Settings {
 /// One queue.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Queue {
-    /// Teams per match; 1 is a match without teams, 0 is one match of all waiting tickets, made when a ticket expires.
+    /// Teams per match; 1 is a match without teams, 0 is one match of the waiting tickets when a ticket expires.
     pub teams: u32,
     /// Players per full team.
     pub players_per_team: u32,

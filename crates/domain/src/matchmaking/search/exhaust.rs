@@ -43,7 +43,7 @@ impl Exhaust {
         mem::size_of::<Self>() + frames.sum::<usize>()
     }
 
-    /// Goes back to the deepest choice in which all tickets still wait; with the root's number of frames being one.
+    /// Goes back to the deepest choice in which all tickets still wait. With only the root chosen, there is one frame.
     pub(super) fn forget(&mut self, field: &Field, is_here: impl Fn(u16) -> bool) {
         let whole = self.chosen.iter().position(|index| !is_here(*index)).unwrap_or(self.chosen.len());
         if whole < self.chosen.len() && !field.list.is_empty() {
